@@ -1,0 +1,3 @@
+"""Slides, genes and follow-up in; a validated, registered, promoted survival model out."""
+
+__version__ = "0.1.0"

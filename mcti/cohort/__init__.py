@@ -1,0 +1,1 @@
+"""Patients, expression and slides as tables: where they come from, their labels, their folds."""

@@ -1,0 +1,1 @@
+"""Data contracts: what a cohort must satisfy before anything is trained on it."""

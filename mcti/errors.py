@@ -1,0 +1,74 @@
+"""What can go wrong, as one line a person can act on and an object a program can read.
+
+Every error names what is wrong, where, and how to mend it. The command line turns it into an exit code; a traceback
+is shown for our own defects only.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class MctiError(Exception):
+    """An error with an address: what is wrong, where it stands, how to mend it.
+
+    Subclasses carry the exit code of the command line (docs/cli.md).
+    """
+
+    exit_code = 1
+    code = "defect"
+
+    def __init__(self, what: str, where: str = "", mend: str = "") -> None:
+        super().__init__(what, where, mend)
+        self.what, self.where, self.mend = (" ".join(str(part).split()) for part in (what, where, mend))
+
+    def __str__(self) -> str:
+        return self.what + (f" in {self.where}" if self.where else "") + (f": {self.mend}" if self.mend else "")
+
+    def as_dict(self) -> dict[str, str]:
+        """The error as the command line prints it under `--json`."""
+        return {"code": self.code, "message": self.what, "where": self.where, "mend": self.mend}
+
+
+class UsageError(MctiError):
+    """The command or a parameter is wrong: nothing was read yet."""
+
+    exit_code, code = 2, "usage"
+
+
+class DataError(MctiError):
+    """The data are wrong: a file, a row, a field, a slide, a checkpoint."""
+
+    exit_code, code = 3, "data"
+
+
+class EnvironmentTrouble(MctiError):
+    """The machine or a service is in the way: no server, no room, no permission, no GPU."""
+
+    exit_code, code = 4, "environment"
+
+
+class Rejected(MctiError):
+    """A promotion gate said no."""
+
+    exit_code, code = 10, "rejected"
+
+
+class NotEnoughEvidence(MctiError):
+    """A promotion gate could not tell."""
+
+    exit_code, code = 11, "not-enough-evidence"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`did you mean X?` for a near miss, else the known words; for the `mend` of an error.
+
+    >>> did_you_mean("time_month", ["time_months", "event"])
+    'did you mean time_months?'
+    """
+    words = [str(name) for name in known]
+    folded = {name.casefold(): name for name in words}
+    near = difflib.get_close_matches(word.casefold(), folded, n=1)
+    if near:
+        return f"did you mean {folded[near[0]]}?"
+    shown = ", ".join(words[:12]) + (", …" if len(words) > 12 else "")
+    return f"known: {shown}" if words else "none is known"

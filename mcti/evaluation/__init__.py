@@ -1,0 +1,1 @@
+"""Metrics, baselines, paired comparisons, figures and the report."""

@@ -1,0 +1,1 @@
+"""The one-machine stack (S3, MLflow) and the demo that runs on it."""

@@ -1,0 +1,1 @@
+"""The network in pure torch: it knows tensors, not files."""

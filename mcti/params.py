@@ -1,0 +1,317 @@
+"""The one source of settings: `params.yaml` as frozen, checked objects.
+
+Every key has a unit in its name or in its description; an unknown key is an error with a suggestion. A command line
+flag or a pipeline parameter only overrides a key by its dotted path (`--set train.epochs=5`).
+"""
+
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from mcti.errors import UsageError, did_you_mean
+from mcti.storage import Location, explained
+
+
+class Params(BaseModel):
+    """Base of all settings: frozen, unknown keys refused, no silent conversion of text to numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class IngestParams(Params):
+    """Which tables come in, and how their words are to be read."""
+
+    name: str = Field("cohort", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="name of the cohort")
+    notice: str = Field("", description="a sentence that every report of this cohort shows")
+    clinical: str = Field("data/raw/clinical.csv", description="clinical table: path or s3:// address")
+    expression: str = Field("data/raw/expression.csv", description="expression table: path or s3:// address")
+    slides: str | None = Field(
+        "data/raw/slides.csv", description="slide manifest: path or s3:// address; null without slides"
+    )
+    format: Literal["canonical", "mcat", "xena", "tcga-cbioportal", "gdc"] = Field(
+        "canonical", description="layout of the tables"
+    )
+    time_unit: Literal["days", "months", "years"] = Field(
+        "months", description="unit of the follow-up times in the source"
+    )
+    endpoint: Literal["OS", "DSS", "DFI", "PFI"] = Field("OS", description="which end point event and time describe")
+    event_values: dict[str, int] = Field(
+        {}, description="words of the event column and their meaning, e.g. {dead: 1, alive: 0}"
+    )
+    expression_scale: Literal["counts", "tpm", "log2", "z-score"] = Field(
+        "log2", description="scale of the expression values"
+    )
+    missing_modality: Literal["drop", "keep"] = Field(
+        "drop", description="patients without slides or genes: left out, or kept"
+    )
+
+
+class ValidateParams(Params):
+    """Limits of the data contract."""
+
+    min_patients: int = Field(30, ge=2, description="fewer patients stop the run")
+    min_events: int = Field(20, ge=1, description="fewer events stop the run")
+    min_events_per_subtype: int = Field(3, ge=0, description="fewer events in a subtype are a warning")
+    event_rate: tuple[float, float] = Field(
+        (0.02, 0.98), description="share of events outside this range stops the run", strict=False
+    )
+    median_followup_months: tuple[float, float] = Field(
+        (1.0, 250.0), description="reverse Kaplan-Meier median outside stops the run", strict=False
+    )
+    age_years: tuple[float, float] = Field((0.0, 120.0), description="an age outside stops the run", strict=False)
+    max_missing_share: float = Field(0.2, ge=0, le=1, description="a covariate or gene missing more often is a warning")
+    max_failed_slides_share: float = Field(0.1, ge=0, le=1, description="more slides without features stop the run")
+    min_tiles_per_patient: int = Field(1, ge=1, description="fewer tiles of a patient are a warning")
+
+
+class TissueParams(Params):
+    """How tissue is told from glass, pen and padding."""
+
+    resolution: float = Field(8.0, gt=0, description="µm/px of the picture on which tissue is sought")
+    min_area_mm2: float = Field(0.02, ge=0, description="smaller islands of tissue are dropped")
+    max_hole_mm2: float = Field(0.02, ge=0, description="smaller holes are filled")
+    min_tissue_fraction: float = Field(0.5, gt=0, le=1, description="share of a tile that must be tissue")
+    max_blur: float = Field(
+        1.0, ge=0, le=1, description="drop the tiles below this sharpness quantile rule; 1 switches the rule off"
+    )
+
+
+class ExtractParams(Params):
+    """Slides to patch features."""
+
+    slides: str = Field("data/raw/slides.csv", description="slide manifest or folder: path or s3:// address")
+    encoder: str = Field("hed44", description="hed44 | lite0 | timm:NAME[@FILE] | onnx:FILE")
+    resolution: float = Field(0.5, ge=0.05, le=40, description="target resolution in µm/px")
+    tile: int = Field(256, ge=32, le=2048, description="tile edge in pixels at the target resolution")
+    overlap: int = Field(0, ge=0, description="pixels by which neighbouring tiles overlap, at the target resolution")
+    dtype: Literal["float32", "float16"] = Field("float32", description="type of the stored features")
+    reader: Literal["auto", "tiff", "openslide", "flat"] = Field(
+        "auto", description="auto: the direct reader where it can, else OpenSlide"
+    )
+    workers: int = Field(0, ge=0, description="decoding threads; 0: one per core")
+    max_failed_tiles_share: float = Field(0.05, ge=0, le=1, description="a slide with more unreadable tiles fails")
+    max_failed_slides_share: float = Field(0.1, ge=0, le=1, description="a cohort with more failed slides exits with 3")
+    tissue: TissueParams = TissueParams()
+
+
+class SplitParams(Params):
+    """Folds, by patient always."""
+
+    seed: int = Field(7, ge=0)
+    scheme: Literal["stratified", "site", "leave-one-site-out", "time", "files"] = Field(
+        "stratified", description="how patients are dealt to folds"
+    )
+    folds: int = Field(5, ge=2, le=50, description="outer folds")
+    repeats: int = Field(1, ge=1, le=50, description="repetitions with other shuffles")
+    inner_folds: int = Field(3, ge=2, le=20, description="inner folds of the search, inside each training part")
+    files: str | None = Field(None, description="scheme files: folder of MCAT split CSVs")
+
+
+class BinParams(Params):
+    """Discrete time, cut on the training fold."""
+
+    count: int = Field(4, ge=2, le=64, description="time bins B")
+    placement: Literal["quantile", "uniform"] = Field("quantile", description="of the training fold's uncensored times")
+
+
+class TrainParams(Params):
+    """One model a fold."""
+
+    seed: int = Field(7, ge=0)
+    preset: Literal["paper", "compact", "tiny"] = Field("compact", description="architecture (docs/model.md)")
+    architecture: dict[str, Any] = Field({}, description="fields of the preset to change, e.g. {critical: 64}")
+    bins: BinParams = BinParams()
+    epochs: int = Field(10, ge=1, description="epochs; the last checkpoint is the model (docs/protocol.md)")
+    batch_patients: int = Field(16, ge=1, description="patients a step")
+    bag_cap: int = Field(4096, ge=1, description="patches of a patient drawn in training; evaluation takes all")
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(1e-2, ge=0)
+    warmup_share: float = Field(0.1, ge=0, lt=1, description="share of the steps with a rising learning rate")
+    alpha: float = Field(0.3, ge=0, le=1, description="weight of the uncensored terms in the survival loss")
+    lambda_survival: float = Field(1.0, ge=0)
+    lambda_subtype: float = Field(0.3, ge=0)
+    lambda_instance: float = Field(0.3, ge=0)
+    modality_dropout: float = Field(
+        0.0, ge=0, lt=1, description="chance of hiding slides or genes of a training patient"
+    )
+    precision: Literal["float32", "bf16"] = Field("float32", description="arithmetic of the forward pass")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto")
+    threads: int = Field(
+        1,
+        ge=1,
+        description="threads of one training process; fixed, so that the bits do not depend on the machine's load",
+    )
+    workers: int = Field(0, ge=0, description="folds trained at the same time; 0: one per core")
+    horizons_months: tuple[float, ...] = Field(
+        (12.0, 36.0, 60.0), min_length=1, description="months at which S(t) is written", strict=False
+    )
+
+
+class SearchParams(Params):
+    """Optuna over the inner folds."""
+
+    seed: int = Field(7, ge=0)
+    trials: int = Field(8, ge=1, description="trials, pruned ones included")
+    minutes: float = Field(0, ge=0, description="stop asking for new trials after so many minutes; 0: no limit")
+    epochs: int = Field(6, ge=1, description="epochs of a trial")
+    outer_fold: int = Field(
+        0, ge=0, description="the outer fold whose training part is searched; its test part is never read"
+    )
+    space: dict[str, list[float] | list[str] | list[int]] = Field(
+        {"learning_rate": [3e-4, 1e-2], "weight_decay": [1e-4, 1e-1], "lambda_subtype": [0.05, 1.0]},
+        description="name of a train setting -> [low, high] (log scale) or a list of three or more choices",
+    )
+    storage: str | None = Field(None, description="Optuna storage URL; null: a SQLite file beside the result")
+
+
+class EvaluateParams(Params):
+    """Metrics, baselines, intervals."""
+
+    seed: int = Field(7, ge=0)
+    bootstrap: int = Field(1000, ge=100, description="resamples of patients behind each interval")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="level of the intervals")
+    horizons_months: tuple[float, ...] = Field(
+        (12.0, 36.0, 60.0), min_length=1, description="horizons of AUC, Brier and calibration", strict=False
+    )
+    baselines: tuple[str, ...] = Field(("cox_clinical", "cox_genes", "cox_clinical_genes", "forest"), strict=False)
+    risk_groups: int = Field(
+        2, ge=2, le=4, description="groups of the Kaplan-Meier figure; cuts come from the training fold"
+    )
+
+
+class RegisterParams(Params):
+    """Where a trained model is registered."""
+
+    name: str = Field("mcti", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", description="registered model")
+    experiment: str = Field("mcti", min_length=1, description="MLflow experiment")
+
+
+class PromoteParams(Params):
+    """The gate between challenger and champion."""
+
+    seed: int = Field(7, ge=0)
+    bootstrap: int = Field(2000, ge=100, description="paired resamples of patients")
+    margin: float = Field(0.0, description="C-index by which the challenger must lead (lower end of the interval)")
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    min_events: int = Field(20, ge=1, description="fewer events: not enough evidence")
+
+
+class Settings(Params):
+    """All of params.yaml."""
+
+    ingest: IngestParams = IngestParams()
+    validation: ValidateParams = Field(ValidateParams(), alias="validate")
+    extract: ExtractParams = ExtractParams()
+    split: SplitParams = SplitParams()
+    search: SearchParams = SearchParams()
+    train: TrainParams = TrainParams()
+    evaluate: EvaluateParams = EvaluateParams()
+    register_: RegisterParams = Field(RegisterParams(), alias="register")
+    promote: PromoteParams = PromoteParams()
+
+    @model_validator(mode="after")
+    def _search_knows_train(self) -> Self:
+        for name in self.search.space:
+            if name not in TrainParams.model_fields and name.partition(".")[0] != "architecture":
+                raise ValueError(
+                    f"search.space names {name!r}, no setting of train: {did_you_mean(name, TrainParams.model_fields)}"
+                )
+        return self
+
+
+def load(path: Location | None, overrides: Iterable[str] = ()) -> Settings:
+    """Settings from a YAML file (None: the defaults), each override (`dotted.key=value`, the value as YAML) on top.
+
+    Raises
+        UsageError: an unknown key, a value of the wrong type or out of range, YAML that does not parse.
+    """
+    tree = _read(path) if path is not None else {}
+    for text in overrides:
+        _override(tree, text)
+    return check(Settings, tree, str(path or "the overrides"))
+
+
+P = typing.TypeVar("P", bound=Params)
+
+
+def check(kind: type[P], tree: Mapping[str, Any], where: str) -> P:
+    """`tree` as a `kind` of settings, or a UsageError that names the first wrong key, its value and the mend."""
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        raise _explain(kind, error.errors()[0], where) from None
+
+
+def _read(path: Location) -> dict[str, Any]:
+    with explained(path):
+        text = Path(path).read_text(encoding="utf-8")
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError("not YAML", f"{path}: {error}", "mend the line named") from error
+    if not isinstance(tree or {}, dict):
+        raise UsageError("not a mapping of settings", str(path), "write `section:` and its keys below")
+    return tree or {}
+
+
+def _override(tree: dict[str, Any], text: str) -> None:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"{text!r} sets nothing", "--set", "write --set dotted.key=value, e.g. --set train.epochs=5")
+    *sections, key = name.strip().split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise UsageError(f"{section!r} of {name!r} holds a value, not a section", "--set", "shorten the path")
+    try:
+        tree[key] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{value!r} is not a YAML value", f"--set {name}", "quote it") from error
+
+
+def _explain(kind: type[BaseModel], error: ErrorDetails, where: str) -> UsageError:
+    path = [str(part) for part in error["loc"]]
+    place = f"{where}, key {'.'.join(path)}" if path else where
+    if error["type"] == "extra_forbidden":
+        return UsageError(f"unknown key {path[-1]!r}", place, did_you_mean(path[-1], _keys(kind, path[:-1])))
+    if error["type"] == "value_error":
+        what, _, mend = str(error.get("ctx", {}).get("error", error["msg"])).partition(": ")
+        return UsageError(what, place, mend)
+    return UsageError(f"{error['input']!r} does not fit", place, _mend(kind, path, error["msg"]))
+
+
+def _mend(kind: type[BaseModel], path: list[str], message: str) -> str:
+    described = [field.description for field in _fields(kind, path) if field.description]
+    return message[0].lower() + message[1:] + (f" ({described[-1]})" if described else "")
+
+
+def _fields(kind: type[BaseModel], path: list[str]) -> list[Any]:
+    """The fields along a path, as far as it leads through settings."""
+    found = []
+    for part in path:
+        by_name = {field.alias or name: field for name, field in kind.model_fields.items()}
+        if part not in by_name:
+            break
+        found.append(by_name[part])
+        inner = _settings_class(by_name[part].annotation)
+        if inner is None:
+            break
+        kind = inner
+    return found
+
+
+def _keys(kind: type[BaseModel], path: list[str]) -> list[str]:
+    fields = _fields(kind, path)
+    inner = _settings_class(fields[-1].annotation) if fields else kind
+    return [field.alias or name for name, field in (inner or kind).model_fields.items()]
+
+
+def _settings_class(annotation: Any) -> type[BaseModel] | None:
+    options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    return next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)

@@ -1,0 +1,1 @@
+"""Whole-slide images: inventory, tissue, tiles, features, heatmaps."""

@@ -1,0 +1,25 @@
+"""What every step gives back: a small typed result, also written as JSON beside its output."""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict
+
+from mcti import storage
+
+
+class StepResult(BaseModel):
+    """Base of the steps' results: no times, host names or absolute paths, so that re-runs give the same bytes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    def save(self, folder: Path, name: str = "result.json") -> Self:
+        """Write the result as JSON into `folder` and return it."""
+        (folder / name).write_text(storage.to_json(self.model_dump(mode="json")), encoding="utf-8")
+        return self
+
+    def headline(self) -> dict[str, float]:
+        """The few numbers a caller shows or logs."""
+        return {
+            k: float(v) for k, v in self.model_dump().items() if isinstance(v, int | float) and not isinstance(v, bool)
+        }

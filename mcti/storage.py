@@ -1,0 +1,276 @@
+"""Where bytes live: local paths and `s3://` addresses, whole files or nothing.
+
+The only module that imports boto3. Credentials and endpoint come from the environment alone (AWS_ENDPOINT_URL_S3,
+AWS_SHARED_CREDENTIALS_FILE, AWS_PROFILE, a pod's service account, …), so no secret passes through our settings.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from mcti.errors import DataError, EnvironmentTrouble, MctiError
+
+Location = str | os.PathLike[str]
+"""A local path or an `s3://bucket/key` address. A string, since `Path("s3://b/k")` loses a slash."""
+
+_OS_TROUBLE = {
+    errno.ENOSPC: ("no room on the disk", "free some space and run the same command again: finished work is kept"),
+    errno.EDQUOT: (
+        "the disk quota is used up",
+        "free some space and run the same command again: finished work is kept",
+    ),
+    errno.EROFS: ("the file system is read-only", "choose an output folder that can be written"),
+    errno.EACCES: ("permission denied", "check the owner and the mode of the file or folder"),
+    errno.EPERM: ("permission denied", "check the owner and the mode of the file or folder"),
+    errno.EMFILE: ("too many open files", "raise the limit (ulimit -n 4096)"),
+}
+
+
+def is_s3(location: Location) -> bool:
+    """True for an `s3://` address."""
+    return os.fspath(location).startswith("s3://")
+
+
+def join(location: Location, *names: str) -> str:
+    """`names` below `location`, for a path and an address alike."""
+    if is_s3(location):
+        return "/".join([os.fspath(location).rstrip("/"), *names])
+    return str(Path(location, *names))
+
+
+def trouble(error: OSError, where: Location | None = None) -> MctiError:
+    """The error a person can act on for what the operating system said."""
+    place = str(where or error.filename or "")
+    if isinstance(error, FileNotFoundError):
+        return DataError("no such file or folder", place, "check the path")
+    if isinstance(error, IsADirectoryError | NotADirectoryError):
+        return DataError("a file was expected where a folder is, or the reverse", place, "check the path")
+    what, mend = _OS_TROUBLE.get(error.errno or 0, (error.strerror or str(error), "see the message of the system"))
+    return EnvironmentTrouble(what, place, mend)
+
+
+@contextlib.contextmanager
+def explained(where: Location | None = None) -> Iterator[None]:
+    """Turn an OSError of the body into an MctiError that names the place and the mend."""
+    try:
+        yield
+    except OSError as error:
+        raise trouble(error, where) from error
+
+
+@contextlib.contextmanager
+def replacing(out: Location) -> Iterator[Path]:
+    """A draft beside `out` (a file or a folder) that takes its place when the body ends well, and is gone when not.
+
+    A reader sees the old result or the new one, never a part. A draft left by a killed process is thrown away.
+    The body creates the draft as a file, or as a folder with `draft.mkdir()`.
+
+    Raises
+        EnvironmentTrouble: the place cannot be written, or the disk is full.
+    """
+    target = Path(out)
+    draft = target.parent / f".{target.name}.draft"
+    with explained(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove(draft)
+        try:
+            yield draft
+            _sync(draft)
+            _swap(draft, target)
+        finally:
+            _remove(draft)
+
+
+def write_text(out: Location, text: str) -> None:
+    """`text` as UTF-8 to `out`, whole or not at all."""
+    with replacing(out) as draft:
+        draft.write_text(text, encoding="utf-8")
+
+
+def write_json(out: Location, value: object) -> None:
+    """`value` as indented JSON with sorted keys, whole or not at all; the same value gives the same bytes."""
+    write_text(out, to_json(value))
+
+
+def to_json(value: object) -> str:
+    """Indented JSON with sorted keys and a final newline; NaN is refused, since JSON has none."""
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_json(location: Location) -> Any:
+    """The JSON document at a path or an address.
+
+    Raises
+        DataError: there is none, or it is not JSON.
+    """
+    try:
+        return json.loads(read_bytes(location))
+    except ValueError as error:
+        raise DataError(
+            f"not a JSON document ({error})", str(location), "write it anew with the step it comes from"
+        ) from error
+
+
+def read_bytes(location: Location) -> bytes:
+    """All bytes of a file or an object."""
+    if is_s3(location):
+        bucket, key = split_address(location)
+        with _service(location):
+            return bytes(client().get_object(Bucket=bucket, Key=key)["Body"].read())
+    with explained(location):
+        return Path(location).read_bytes()
+
+
+def exists(location: Location) -> bool:
+    """Whether there is a file, folder, object or prefix at `location`."""
+    if not is_s3(location):
+        return Path(location).exists()
+    bucket, key = split_address(location)
+    with _service(location):
+        found = client().list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
+    return bool(found.get("KeyCount"))
+
+
+@contextlib.contextmanager
+def local(location: Location, cache_dir: Location | None = None) -> Iterator[Path]:
+    """A local path with the contents of `location`: itself, or a temporary copy of the object or prefix.
+
+    The copy is deleted at the end; it is staged below `cache_dir` (default: the system's temporary folder).
+
+    Raises
+        DataError: nothing is there.
+        EnvironmentTrouble: the service or the disk is in the way.
+    """
+    if not is_s3(location):
+        if not Path(location).exists():
+            raise DataError("no such file or folder", str(location), "check the path, or run the step that makes it")
+        yield Path(location)
+        return
+    with explained(cache_dir), tempfile.TemporaryDirectory(prefix="mcti-", dir=cache_dir) as folder:
+        yield _download(location, Path(folder))
+
+
+def put(location: Location, body: bytes, *, only_if_absent: bool = False, only_if_etag: str = "") -> str:
+    """Write one object; the new etag. With a condition, EnvironmentTrouble when somebody else was first."""
+    bucket, key = split_address(location)
+    condition = {"IfNoneMatch": "*"} if only_if_absent else {"IfMatch": only_if_etag} if only_if_etag else {}
+    with _service(location):
+        return str(client().put_object(Bucket=bucket, Key=key, Body=body, **condition)["ETag"])
+
+
+def split_address(location: Location) -> tuple[str, str]:
+    """Bucket and key of an `s3://bucket/key` address."""
+    bucket, _, key = os.fspath(location).removeprefix("s3://").partition("/")
+    if not is_s3(location) or not bucket:
+        raise DataError(f"{os.fspath(location)!r} is not an S3 address", mend="write s3://bucket/key")
+    return bucket, key
+
+
+def md5(path: Location) -> str:
+    """Hex MD5 of a local file, as DVC writes it (an identity, not a defence)."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with explained(path), Path(path).open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def tree_md5(path: Location) -> str:
+    """One MD5 over a file, or over names and contents of all files below a folder (hidden ones left out)."""
+    root = Path(path)
+    if not root.is_dir():
+        return md5(root)
+    digest = hashlib.md5(usedforsecurity=False)
+    for file in sorted(p for p in root.rglob("*") if p.is_file() and not p.name.startswith(".")):
+        digest.update(f"{file.relative_to(root).as_posix()}\0{md5(file)}\n".encode())
+    return digest.hexdigest()
+
+
+@cache
+def client() -> Any:
+    """The S3 client of this process, set up by the environment."""
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client(
+        "s3", config=Config(retries={"max_attempts": 6, "mode": "standard"}, connect_timeout=5, read_timeout=60)
+    )
+
+
+@contextlib.contextmanager
+def _service(location: Location) -> Iterator[None]:
+    from botocore import exceptions
+
+    try:
+        yield
+    except exceptions.ClientError as error:
+        raise _refusal(error.response.get("Error", {}).get("Code", ""), location) from error
+    except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError, exceptions.ProfileNotFound) as error:
+        raise EnvironmentTrouble(
+            "no S3 credentials", str(location), "start the stack (mcti stack up) or set AWS_PROFILE"
+        ) from error
+    except exceptions.BotoCoreError as error:
+        mend = "start the stack (mcti stack up) or check AWS_ENDPOINT_URL_S3"
+        raise EnvironmentTrouble(f"S3 does not answer ({type(error).__name__})", str(location), mend) from error
+
+
+def _refusal(code: str, location: Location) -> MctiError:
+    if code in {"NoSuchKey", "404", "NoSuchBucket"}:
+        return DataError("no such object", str(location), "check the address")
+    if code in {"PreconditionFailed", "412", "ConditionalRequestConflict"}:
+        return EnvironmentTrouble("somebody else wrote first", str(location), "read again and retry")
+    if code in {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "403"}:
+        return EnvironmentTrouble(
+            f"S3 refused the credentials ({code})", str(location), "check the keys of this profile and their rights"
+        )
+    return EnvironmentTrouble(f"S3 answered {code}", str(location), "see the log of the service")
+
+
+def _download(location: Location, folder: Path) -> Path:
+    bucket, prefix = split_address(location)
+    root = folder / (prefix.rstrip("/").rpartition("/")[2] or bucket)
+    with _service(location):
+        pages = client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        keys = [item["Key"] for page in pages for item in page.get("Contents", ())]
+        wanted = [key for key in keys if key == prefix or key.startswith(prefix.rstrip("/") + "/") or not prefix]
+        for key in wanted:
+            below = key.removeprefix(prefix).lstrip("/")
+            target = (root / below) if below else root
+            if not target.resolve().is_relative_to(folder.resolve()):
+                raise DataError(f"object name {key!r} leaves its folder", str(location), "rename the object")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            client().download_file(bucket, key, str(target))
+    if not wanted:
+        raise DataError("no such object", str(location), "check the address")
+    return root
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    for file in [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]:
+        with file.open("rb") as stream:
+            os.fsync(stream.fileno())
+
+
+def _swap(draft: Path, target: Path) -> None:
+    # rename() cannot replace a folder that is not empty, so the old one steps aside first.
+    old = target.parent / f".{target.name}.old"
+    _remove(old)
+    if target.is_dir():
+        target.rename(old)
+    draft.rename(target)
+    _remove(old)

@@ -1,0 +1,1 @@
+"""Bags, losses, the loop, checkpoints and the search."""
