@@ -7,8 +7,14 @@ from mcti.model.transport.plan import Plan, checked, positive, present, shaped
 
 
 def sinkhorn(
-    cost: Tensor, *, entropy: float, max_iterations: int = 1000, tolerance: float = 1e-6,
-    mask_rows: Tensor | None = None, mask_columns: Tensor | None = None, gradient: bool = False,
+    cost: Tensor,
+    *,
+    entropy: float,
+    max_iterations: int = 1000,
+    tolerance: float = 1e-6,
+    mask_rows: Tensor | None = None,
+    mask_columns: Tensor | None = None,
+    gradient: bool = False,
 ) -> Plan:
     """Balanced entropic plan, uniform marginals over the present tokens."""
     shaped(cost)

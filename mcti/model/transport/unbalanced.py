@@ -7,8 +7,15 @@ from mcti.model.transport.plan import Plan, checked, positive, present, shaped
 
 
 def unbalanced(
-    cost: Tensor, *, entropy: float, marginal: float, max_iterations: int = 1000, tolerance: float = 1e-6,
-    measure: str = "entropy", mask_rows: Tensor | None = None, mask_columns: Tensor | None = None,
+    cost: Tensor,
+    *,
+    entropy: float,
+    marginal: float,
+    max_iterations: int = 1000,
+    tolerance: float = 1e-6,
+    measure: str = "entropy",
+    mask_rows: Tensor | None = None,
+    mask_columns: Tensor | None = None,
     gradient: bool = False,
 ) -> Plan:
     """Entropic plan with marginals softened by a KL weight."""
