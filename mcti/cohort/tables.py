@@ -1,0 +1,264 @@
+"""The canonical tables of a cohort: one schema, checked here and rendered into docs/cohort.md.
+
+A cohort is a folder of four files that `ingest` writes and every later step reads: `patients.parquet`,
+`expression.parquet`, `slides.parquet`, `cohort.json`.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mcti import storage
+from mcti.errors import DataError, did_you_mean
+from mcti.storage import Location
+
+Kind = Literal["id", "text", "number", "positive", "age", "flag", "path", "md5"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a canonical table: its name, what may stand in it, and what it means."""
+
+    name: str
+    kind: Kind
+    required: bool  # the column must be in the table
+    filled: bool  # every row must have a value
+    meaning: str
+
+
+PATIENTS = (
+    Column("patient_id", "id", True, True, "one row a patient"),
+    Column("cohort", "text", False, True, "study or cancer type; the name of the cohort where the column is missing"),
+    Column("site", "text", True, True, "where the patient was treated; folds by site never share one"),
+    Column("age", "age", True, False, "years at diagnosis"),
+    Column("is_female", "flag", True, False, "1 female, 0 male"),
+    Column("subtype", "text", True, True, "class of the second task; a patient without one leaves the cohort"),
+    Column("time_months", "positive", True, True, "follow-up in months (days / 30.4375); 0 or none leaves the cohort"),
+    Column("event", "flag", True, True, "1 the event was seen, 0 censored at time_months"),
+)
+SLIDES = (
+    Column("patient_id", "id", True, True, "a patient may have several slides"),
+    Column("slide_id", "id", True, True, "one row a slide; a file ending such as .svs is dropped"),
+    Column("path", "path", False, False, "file or s3:// address, relative to the manifest; may miss"),
+    Column("mpp", "positive", False, False, "µm per pixel of level 0; missing: the file knows it"),
+    Column("stain", "text", False, False, "H&E where nothing is said"),
+    Column("md5", "md5", False, False, "hex MD5 of the file"),
+)
+EXPRESSION_KEY = Column("patient_id", "id", True, True, "one row a patient; every other column is a gene, float32")
+
+ARROW_TYPES: dict[Kind, str] = {
+    "id": "string",
+    "text": "string",
+    "path": "string",
+    "md5": "string",
+    "number": "double",
+    "positive": "double",
+    "age": "double",
+    "flag": "int8",
+}
+ID_PATTERN = re.compile(r"\w(?:[\w.+\- ]{0,126}[\w.+\-])?")
+"""Ids become file names and stand in reports: no path, markup or formula characters, no blank at either end."""
+
+# Wide tables: 20,000 genes a row. 1,024 rows a group keep one group of one gene block small (docs/cohort.md, "Scale").
+ROW_GROUP = 1024
+
+
+class Leaver(BaseModel):
+    """A patient (or a row of a table) that did not come into the cohort, and why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    patient_id: str
+    reason: str
+
+
+class CohortInfo(BaseModel):
+    """What is known of a cohort beside its rows (`cohort.json`)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    notice: str
+    endpoint: Literal["OS", "DSS", "DFI", "PFI"]
+    expression_scale: Literal["counts", "tpm", "log2", "z-score"]
+    counts: dict[str, int]
+    covariates: tuple[str, ...]
+    sources: dict[str, str]
+    attrition: tuple[Leaver, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The tables of a cohort in memory.
+
+    patients    columns of PATIENTS, then the covariates; one row a patient, sorted by patient_id
+    expression  index patient_id, one float32 column a gene, sorted by patient_id
+    slides      columns of SLIDES; sorted by patient_id and slide_id
+    """
+
+    patients: pd.DataFrame
+    expression: pd.DataFrame
+    slides: pd.DataFrame
+    info: CohortInfo
+
+
+def covariates(patients: pd.DataFrame) -> list[str]:
+    """Names of the clinical covariates: every column beyond the schema."""
+    known = {column.name for column in PATIENTS}
+    return [str(name) for name in patients.columns if name not in known]
+
+
+def write(cohort: Cohort, folder: Path) -> None:
+    """The four files of a cohort into an existing folder; the same cohort gives the same bytes."""
+    _write_parquet(cohort.patients, PATIENTS, folder / "patients.parquet")
+    _write_parquet(cohort.slides, SLIDES, folder / "slides.parquet")
+    _write_expression(cohort.expression, folder / "expression.parquet")
+    storage.write_json(folder / "cohort.json", cohort.info.model_dump(mode="json"))
+
+
+def read_patients(cohort: Location) -> pd.DataFrame:
+    """The patients of a cohort folder, columns of PATIENTS then covariates, sorted by patient_id.
+
+    Raises
+        DataError: no such table, or it is not what `ingest` writes.
+    """
+    patients = _read_parquet(storage.join(cohort, "patients.parquet"), PATIENTS)
+    patients["is_female"] = patients["is_female"].astype("Int8")
+    patients["event"] = patients["event"].astype("int8")
+    return patients
+
+
+def read_slides(cohort: Location) -> pd.DataFrame:
+    """The slides of a cohort folder, columns of SLIDES; no row where the cohort has no slides."""
+    return _read_parquet(storage.join(cohort, "slides.parquet"), SLIDES)
+
+
+def read_expression(cohort: Location, genes: list[str] | None = None) -> pd.DataFrame:
+    """Expression (patients, genes) float32, index patient_id, sorted; `genes`: only these columns, in this order.
+
+    Raises
+        DataError: no such table, or a gene is not in it.
+    """
+    import pyarrow.parquet as pq
+
+    where = storage.join(cohort, "expression.parquet")
+    with storage.local(where) as path:
+        known = _names(path, where)
+        if known[:1] != ["patient_id"]:
+            raise _foreign(where, "patient_id")
+        if genes is not None and (strange := [gene for gene in genes if gene not in set(known[1:])]):
+            raise DataError(f"gene {strange[0]!r} is missing", where, did_you_mean(strange[0], known[1:]))
+        columns = None if genes is None else ["patient_id", *genes]
+        frame = pq.read_table(path, columns=columns).to_pandas(ignore_metadata=True)
+    return frame.set_index("patient_id").astype(np.float32, copy=False)
+
+
+def gene_names(cohort: Location) -> list[str]:
+    """The genes of a cohort folder in the order of the table, without reading a value."""
+    where = storage.join(cohort, "expression.parquet")
+    with storage.local(where) as path:
+        return _names(path, where)[1:]
+
+
+def read_info(cohort: Location) -> CohortInfo:
+    """`cohort.json` of a cohort folder."""
+    where = storage.join(cohort, "cohort.json")
+    try:
+        return CohortInfo.model_validate(storage.read_json(where))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = f"{where}, key {'.'.join(map(str, first['loc']))}"
+        raise DataError(str(first["msg"]), place, "write it anew with mcti ingest") from error
+
+
+def render_schema() -> str:
+    """The schema as Markdown: docs/cohort.md holds exactly this text."""
+    parts = []
+    for title, columns in (("patients", PATIENTS), ("slides", SLIDES), ("expression", (EXPRESSION_KEY,))):
+        parts += [
+            f"### {title}",
+            "",
+            "| column | type | in the table | in every row | meaning |",
+            "|---|---|---|---|---|",
+        ]
+        parts += [
+            f"| `{c.name}` | {_words(c)} | {'must be' if c.required else 'may be'} | {'yes' if c.filled else 'no'} "
+            f"| {c.meaning} |"
+            for c in columns
+        ]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _words(column: Column) -> str:
+    return {
+        "id": "id: letters, digits, `_ . + -`, inner blanks; at most 128",
+        "text": "text",
+        "number": "number",
+        "positive": "number > 0",
+        "age": "number 0-120",
+        "flag": "0 or 1",
+        "path": "path or `s3://`",
+        "md5": "32 hex digits",
+    }[column.kind]
+
+
+def _write_parquet(frame: pd.DataFrame, columns: tuple[Column, ...], path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    fields = [pa.field(c.name, ARROW_TYPES[c.kind]) for c in columns]
+    known = {c.name for c in columns}
+    for name in (n for n in frame.columns if n not in known):
+        numeric = pd.api.types.is_numeric_dtype(frame[name])
+        fields.append(pa.field(str(name), pa.float64() if numeric else pa.string()))
+    arrays = [pa.Array.from_pandas(frame[field.name], type=field.type) for field in fields]
+    pq.write_table(pa.Table.from_arrays(arrays, schema=pa.schema(fields)), path)
+
+
+def _write_expression(expression: pd.DataFrame, path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    genes = [pa.field(str(gene), pa.float32()) for gene in expression.columns]
+    schema = pa.schema([pa.field("patient_id", pa.string()), *genes])
+    ids = np.asarray(expression.index, dtype=object)
+    values = expression.to_numpy(dtype=np.float32)
+    # Statistics of 20,000 columns in each group would outweigh the reading of a narrow slice.
+    with pq.ParquetWriter(path, schema, write_statistics=False) as writer:
+        for start in range(0, max(len(ids), 1), ROW_GROUP):
+            block = values[start : start + ROW_GROUP]
+            arrays = [pa.array(ids[start : start + ROW_GROUP], pa.string())]
+            arrays += [pa.array(np.ascontiguousarray(block[:, j])) for j in range(block.shape[1])]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema), row_group_size=ROW_GROUP)
+
+
+def _read_parquet(where: str, columns: tuple[Column, ...]) -> pd.DataFrame:
+    import pyarrow.parquet as pq
+
+    with storage.local(where) as path:
+        known = _names(path, where)
+        for column in columns:
+            if column.name not in known:
+                raise _foreign(where, column.name)
+        frame = pd.DataFrame(pq.read_table(path).to_pandas(ignore_metadata=True))
+    return frame
+
+
+def _names(path: Path, where: str) -> list[str]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        names: Any = pq.read_schema(path).names
+    except pa.ArrowInvalid as error:
+        raise DataError("not a Parquet file", where, "write it anew with mcti ingest") from error
+    return [str(name) for name in names]
+
+
+def _foreign(where: str, column: str) -> DataError:
+    return DataError(f"column {column!r} is missing", where, "this is no table of a cohort: write it with mcti ingest")

@@ -1,0 +1,57 @@
+"""Source tables to the canonical cohort."""
+
+from collections import Counter
+from pathlib import Path
+
+from mcti import storage
+from mcti.cohort import sources, tables
+from mcti.cohort.assembly import assemble
+from mcti.params import IngestParams
+from mcti.steps.result import StepResult
+from mcti.storage import Location
+
+
+class IngestResult(StepResult):
+    """How many came in, and how many stayed out for which reason."""
+
+    name: str
+    notice: str
+    patients: int
+    events: int
+    genes: int
+    slides: int
+    left: dict[str, int]
+    warnings: tuple[str, ...]
+
+
+def ingest(
+    clinical: Location, expression: Location, slides: Location | None, params: IngestParams, out: Path
+) -> IngestResult:
+    """Read the tables of a source, join them by patient, and write the cohort.
+
+    Reads   clinical table, expression table, slide manifest (None: a cohort without slides) in `params.format`
+    Writes  out/{patients,expression,slides}.parquet, out/cohort.json: all of it or nothing
+    Raises  DataError with file, row, column and value for the first cell, id or column that cannot be
+    """
+    raw = sources.read(clinical, expression, slides, params)
+    cohort = assemble(raw, params)
+    digests = {"clinical": _digest(clinical), "expression": _digest(expression)}
+    if slides is not None:
+        digests["slides"] = _digest(slides)
+    info = cohort.info.model_copy(update={"sources": digests})
+    with storage.replacing(out) as draft:
+        draft.mkdir()
+        tables.write(tables.Cohort(cohort.patients, cohort.expression, cohort.slides, info), draft)
+    return _result(info)
+
+
+def _digest(location: Location) -> str:
+    with storage.local(location) as path:
+        return storage.tree_md5(path)
+
+
+def _result(info: tables.CohortInfo) -> IngestResult:
+    reasons = Counter(leaver.reason for leaver in info.attrition)
+    counts = {name: info.counts[name] for name in ("patients", "events", "genes", "slides")}
+    left = dict(sorted(reasons.items()))
+    return IngestResult(name=info.name, notice=info.notice, left=left, warnings=info.warnings, **counts)
