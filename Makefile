@@ -1,0 +1,62 @@
+# One vocabulary for hands and CI. `make` lists the words.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# Any Python from 3.11 to 3.13; torch from where your pip finds it (a CUDA or a CPU wheel).
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
+TORCH ?= torch==2.13.0
+BASE_IMAGE ?= python:3.11-slim-bookworm
+IMAGE ?= mcti-python:latest
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+export DVC_NO_ANALYTICS = 1
+export MLFLOW_DISABLE_TELEMETRY = true
+export DO_NOT_TRACK = true
+
+.PHONY: help install check test test-fast demo stop stack lock image compile bench docs clean
+
+help:  ## list these words
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED)  ## make the environment in .venv, every package by hash
+
+$(INSTALLED): requirements.lock requirements-uv.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11-3.13 found: install one, or name it (make PYTHON=…)" >&2; exit 4; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv || { rm -rf .venv; echo "error: $(PYTHON) cannot make environments: install its venv package (Debian: apt-get install python3-venv)" >&2; exit 4; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
+	@$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+check: $(INSTALLED)  ## lint, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check  ## everything: lint, types, layers, unit tests, real servers, one whole small pipeline
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-fast: $(INSTALLED)  ## only the fast unit tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not stack and not container"
+
+demo: $(INSTALLED)  ## from nothing to a promoted champion on the demo cohort
+	@$(BIN)/mcti demo
+
+stop: $(INSTALLED)  ## stop the servers that `make demo` or `make stack` started
+	@$(BIN)/mcti stack down
+
+stack: $(INSTALLED)  ## start S3 and MLflow on this machine
+	@$(BIN)/mcti stack up
+
+lock: $(INSTALLED)  ## resolve requirements.lock anew from pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UV_ARGS) --custom-compile-command "make lock" \
+		$$(sed -n 's/^# not locked, since torch brings its own: //p' pyproject.toml | tr ' ' '\n' | sed 's/^/--no-emit-package /') \
+		--extra local --extra pipelines --extra lite0 --extra dev pyproject.toml -o requirements.lock
+
+clean:  ## remove caches and build leftovers; never touches data/, models/ or reports/
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,15 @@
+"""All commands in one tree."""
+
+import typer
+
+from mcti.cli import models, slides, stack, steps
+
+app = typer.Typer(
+    name="mcti",
+    help="Slides, genes and follow-up in; a validated, registered, promoted survival model out.",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+for group in (steps, models, slides, stack):
+    group.add_to(app)

@@ -1,0 +1,183 @@
+"""The one way every command is called: settings in, one result out, errors as one line and an exit code."""
+
+import functools
+import inspect
+import json
+import math
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+from typer.exceptions import TyperException
+
+from mcti import storage
+from mcti.cli.progress import Progress
+from mcti.errors import DataError, MctiError
+
+if TYPE_CHECKING:  # pydantic takes a third of the time that `mcti --help` may take
+    from mcti.params import Params
+
+DEFAULT_PARAMS = "params.yaml"
+INTERRUPTED = 130
+
+_COMMON: dict[str, tuple[Any, object]] = {
+    "params_file": (Annotated[str | None, typer.Option("--params", metavar="FILE", help="Settings.")], None),
+    "overrides": (
+        Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; repeatable.")],
+        None,
+    ),
+    "as_json": (Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")], False),
+    "debug": (Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")], False),
+}
+
+P = TypeVar("P", bound="Params")
+
+
+class Caller:
+    """What a command needs of its surroundings: settings with the flags on top, progress, the dry run."""
+
+    def __init__(self, params_file: str | None, overrides: Sequence[str] | None) -> None:
+        from mcti import params
+
+        found = params_file or (DEFAULT_PARAMS if Path(DEFAULT_PARAMS).exists() else None)
+        self.settings = params.load(found, overrides or ())
+        self.progress = Progress()
+
+    def merged(self, section: P, **flags: object) -> P:
+        """`section` with the flags that were given; checked like the file itself."""
+        from mcti import params
+
+        given = {name: value for name, value in flags.items() if value is not None}
+        return params.check(type(section), section.model_dump(by_alias=True) | given, "the flags")
+
+    def plan(self, reads: Mapping[str, storage.Location | None], section: "Params", out: str) -> dict[str, Any]:
+        """What `--dry-run` shows: inputs, checked to exist, settings in force, output; nothing is written."""
+        for name, location in reads.items():
+            if location is not None and not storage.exists(location):
+                raise DataError("no such file or folder", f"--{name} {location}", "run the step that makes it first")
+        return {
+            "dry_run": True,
+            "reads": {k: str(v) for k, v in reads.items() if v is not None},
+            "settings": section.model_dump(mode="json", by_alias=True),
+            "writes": out,
+        }
+
+
+def command(group: typer.Typer, name: str) -> Callable[[Callable[..., object]], Callable[..., None]]:
+    """Make a function of (caller, its own options) a command with the options that all commands share."""
+
+    def register(function: Callable[..., object]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def run(**options: Any) -> None:
+            as_json = options.pop("as_json")
+            options.pop("debug")  # read by `guarded`, which stands around the parser too
+            caller = Caller(options.pop("params_file"), options.pop("overrides"))
+            try:
+                result = function(caller, **options)
+            finally:
+                caller.progress.close()
+            _show(name, result, as_json)
+
+        run.__signature__ = _signature(function)  # type: ignore[attr-defined]
+        del run.__wrapped__
+        run.__doc__ = inspect.cleandoc(function.__doc__ or "").replace(
+            "Example:", "\b\nExample:"
+        )  # \b: the parser must not wrap it
+        group.command(name)(run)
+        return run
+
+    return register
+
+
+def guarded(app: typer.Typer, arguments: Sequence[str]) -> int:
+    """Run the app; its exit code. Every error becomes one line on stderr, or one JSON object under `--json`."""
+    try:
+        return int(app(list(arguments) or ["--help"], standalone_mode=False) or 0)
+    except TyperException as error:
+        code, report = (
+            2,
+            {"code": "usage", "message": error.format_message().rstrip("."), "where": "", "mend": "see --help"},
+        )
+    except MctiError as error:
+        code, report = error.exit_code, error.as_dict()
+    except OSError as error:
+        known = storage.trouble(error)
+        code, report = known.exit_code, known.as_dict()
+    except (KeyboardInterrupt, typer.Abort):
+        code, report = INTERRUPTED, {"code": "interrupted", "message": "interrupted", "where": "", "mend": _AGAIN}
+    except Exception as error:  # a defect of ours: say so, keep the traceback for --debug
+        what = f"{type(error).__name__}: {error}"
+        code, report = (
+            1,
+            {"code": "defect", "message": what, "where": "", "mend": "run again with --debug and report it"},
+        )
+    if "--debug" in arguments:
+        traceback.print_exc()
+    _complain(report, as_json="--json" in arguments)
+    return code
+
+
+_AGAIN = "run the same command again: finished work is kept"
+
+
+def _signature(function: Callable[..., object]) -> inspect.Signature:
+    own = list(inspect.signature(function).parameters.values())[1:]
+    shared = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for name, (annotation, default) in _COMMON.items()
+    ]
+    return inspect.Signature([p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + shared)
+
+
+def _show(name: str, result: object, as_json: bool) -> None:
+    tree = _plain(result)
+    if as_json:
+        print(json.dumps(tree, ensure_ascii=False, allow_nan=False))  # noqa: T201
+    elif isinstance(tree, dict):
+        for line in _lines(name, tree):
+            print(line)  # noqa: T201
+    elif tree is not None:
+        print(tree)  # noqa: T201
+
+
+def _lines(name: str, tree: Mapping[str, Any]) -> list[str]:
+    """A result for people: the plain values on one line, each list or mapping on a line of its own."""
+    plain = [
+        f"{key} {_number(value)}"
+        for key, value in tree.items()
+        if not isinstance(value, dict | list) and value is not None
+    ]
+    nested = [
+        f"  {key}: {json.dumps(value, ensure_ascii=False)}"
+        for key, value in tree.items()
+        if isinstance(value, dict | list) and value
+    ]
+    return [f"{name}: {' · '.join(plain)}", *nested]
+
+
+def _number(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _plain(result: object) -> Any:
+    """Pydantic models, mappings and sequences as JSON types; a number that is not finite becomes null."""
+    if hasattr(result, "model_dump"):
+        return _plain(result.model_dump(mode="python"))
+    if isinstance(result, Mapping):
+        return {str(key): _plain(value) for key, value in result.items()}
+    if isinstance(result, list | tuple):
+        return [_plain(value) for value in result]
+    if isinstance(result, float) and not math.isfinite(result):
+        return None
+    return result if result is None or isinstance(result, str | int | float | bool) else str(result)
+
+
+def _complain(report: Mapping[str, str], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"error": report}, ensure_ascii=False))  # noqa: T201
+    place = f" in {report['where']}" if report["where"] else ""
+    mend = f": {report['mend']}" if report["mend"] else ""
+    print(f"error: {' '.join(report['message'].split())}{place}{mend}", file=sys.stderr)  # noqa: T201

@@ -1,0 +1,117 @@
+"""Commands on models: the registry, its gate and ledger, predictions, reference checkpoints."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mcti.cli.caller import Caller, command
+from mcti.cli.options import Cohort, DryRun, Features, Model, Name, OutFile, OutFolder
+
+group = typer.Typer()
+model_group = typer.Typer(help="Look into a model, or convert one of the published reference.")
+ledger_group = typer.Typer(help="The hash-chained record of promotions.")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang these commands into the tree."""
+    app.add_typer(group)
+    app.add_typer(model_group, name="model")
+    app.add_typer(ledger_group, name="ledger")
+
+
+@command(group, "promote")
+def promote(
+    caller: Caller,
+    name: Name = None,
+    version: Annotated[int | None, typer.Option(metavar="N", help="Version; default: the challenger.")] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Finish or undo a promotion that was cut short.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Judge, but move nothing.")] = False,
+) -> object:
+    """Judge the challenger against the champion and move the alias, or not: exit 0, 10 (rejected), 11 (cannot tell).
+
+    Example: mcti promote --name lung-os --dry-run
+    """
+    from mcti.steps.promote import promote as step
+
+    chosen = name or caller.settings.register_.name
+    return step(chosen, caller.settings.promote, version=version, dry_run=dry_run, repair=repair)
+
+
+@command(group, "rollback")
+def rollback(caller: Caller, name: Name = None) -> object:
+    """Give the alias `champion` back to the version before, and write it down.
+
+    Example: mcti rollback --name lung-os
+    """
+    from mcti.steps.promote import rollback as step
+
+    return step(name or caller.settings.register_.name)
+
+
+@command(group, "predict")
+def predict(
+    caller: Caller, model: Model, cohort: Cohort, out: OutFile, features: Features = None, dry_run: DryRun = False
+) -> object:
+    """Predict risk and S(t) of patients with a registered model or a folder of trained ones.
+
+    Example: mcti predict --model models:/lung-os@champion --cohort data/new --features data/new-features --out new.csv
+    """
+    if dry_run:
+        return caller.plan({"cohort": cohort, "features": features}, caller.settings.register_, out)
+    from mcti.steps.predict import predict as step
+
+    return step(model, cohort, features, Path(out), progress=caller.progress)
+
+
+@command(model_group, "info")
+def info(
+    caller: Caller,
+    model: Annotated[str, typer.Argument(metavar="PRESET|DIR|URI", help="A preset, a fold's folder, or models:/…")],
+) -> object:
+    """Print parameters by part, floating point operations a patient, and memory.
+
+    Example: mcti model info compact
+    """
+    from mcti.steps.info import info as step
+
+    return step(model, caller.settings.train)
+
+
+@command(model_group, "convert-reference")
+def convert_reference(
+    caller: Caller,  # noqa: ARG001
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT", help="State dict (.pt) of the published reference.")
+    ],
+    out: OutFolder,
+) -> object:
+    """Turn a checkpoint of the published reference into a model of preset `paper`.
+
+    Example: mcti model convert-reference reference.pt --out models/reference
+    """
+    from mcti.steps.convert import convert_reference as step
+
+    return step(checkpoint, Path(out))
+
+
+@command(ledger_group, "verify")
+def verify(caller: Caller, name: Name = None) -> object:
+    """Find any line of the ledger that was edited, lost or reordered, and any alias moved by hand.
+
+    Example: mcti ledger verify --name lung-os
+    """
+    from mcti.steps.promote import verify_ledger as step
+
+    return step(name or caller.settings.register_.name)
+
+
+@command(ledger_group, "show")
+def show(caller: Caller, name: Name = None) -> object:
+    """Print who moved which alias when, and on what evidence.
+
+    Example: mcti ledger show --name lung-os --json
+    """
+    from mcti.steps.promote import show_ledger as step
+
+    return step(name or caller.settings.register_.name)

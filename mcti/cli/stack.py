@@ -1,0 +1,83 @@
+"""Commands on the one-machine stack (S3, MLflow) and the demo that runs on it."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mcti.cli.caller import Caller, command
+
+group = typer.Typer()
+stack_group = typer.Typer(help="The one-machine stack: S3 and MLflow on loopback.")
+
+Root = Annotated[str, typer.Option("--root", metavar="DIR", help="The checkout whose stack is meant.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang these commands into the tree."""
+    app.add_typer(group)
+    app.add_typer(stack_group, name="stack")
+
+
+@command(stack_group, "up")
+def up(caller: Caller, root: Root = ".") -> object:  # noqa: ARG001
+    """Start the servers that do not run yet.
+
+    Example: mcti stack up
+    """
+    from mcti.local import stack
+
+    return stack.up(Path(root)).public()
+
+
+@command(stack_group, "down")
+def down(caller: Caller, root: Root = ".") -> object:  # noqa: ARG001
+    """Stop exactly the servers that `up` started, by their process numbers.
+
+    Example: mcti stack down
+    """
+    from mcti.local import stack
+
+    return stack.down(Path(root))
+
+
+@command(stack_group, "status")
+def status(caller: Caller, root: Root = ".") -> object:  # noqa: ARG001
+    """Say which servers run and where.
+
+    Example: mcti stack status --json
+    """
+    from mcti.local import stack
+
+    return stack.status(Path(root))
+
+
+@command(stack_group, "join")
+def join(
+    caller: Caller,  # noqa: ARG001
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="The checkout whose stack is to be used.")],
+    root: Root = ".",
+) -> object:
+    """Use the running stack of another checkout on this machine.
+
+    Example: mcti stack join ../first-clone
+    """
+    from mcti.local import stack
+
+    return stack.join(Path(root), Path(folder))
+
+
+@command(group, "demo")
+def demo(caller: Caller, root: Root = ".") -> object:
+    """Run the whole way on the demo cohort: from painted slides to a promoted champion.
+
+    Example: mcti demo
+    """
+    from mcti.local.demo import demo as run
+
+    return run(Path(root), say=_say, progress=caller.progress)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201

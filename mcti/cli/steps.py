@@ -1,0 +1,194 @@
+"""The eight steps of the pipeline, as commands."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mcti.cli.caller import Caller, command
+from mcti.cli.options import Cohort, DryRun, Features, Folds, Models, Name, OutFile, OutFolder, Slides
+from mcti.errors import UsageError
+
+group = typer.Typer()
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang these commands into the tree."""
+    app.add_typer(group)
+
+
+@command(group, "ingest")
+def ingest(
+    caller: Caller,
+    out: OutFolder,
+    clinical: Annotated[str | None, typer.Option(metavar="FILE", help="Clinical table.")] = None,
+    expression: Annotated[str | None, typer.Option(metavar="FILE", help="Expression table.")] = None,
+    slides: Annotated[str | None, typer.Option(metavar="FILE", help="Slide manifest.")] = None,
+    format: Annotated[str | None, typer.Option(metavar="NAME", help="Layout of the tables.")] = None,
+    dry_run: DryRun = False,
+) -> object:
+    """Read the source tables into the canonical cohort.
+
+    Example: mcti ingest --clinical clinical.csv --expression expression.parquet --slides slides.csv --out data/cohort
+    """
+    section = caller.merged(
+        caller.settings.ingest, clinical=clinical, expression=expression, slides=slides, format=format
+    )
+    if dry_run:
+        reads = {"clinical": section.clinical, "expression": section.expression, "slides": section.slides}
+        return caller.plan(reads, section, out)
+    from mcti.steps.ingest import ingest as step
+
+    return step(section.clinical, section.expression, section.slides, section, Path(out))
+
+
+@command(group, "validate")
+def validate(
+    caller: Caller, cohort: Cohort, out: OutFolder, features: Features = None, dry_run: DryRun = False
+) -> object:
+    """Hold the cohort against its data contract; a failed critical expectation exits with 3.
+
+    Example: mcti validate --cohort data/cohort --out reports/validation
+    """
+    section = caller.settings.validation
+    if dry_run:
+        return caller.plan({"cohort": cohort, "features": features}, section, out)
+    from mcti.steps.validate import validate as step
+
+    return step(cohort, features, section, Path(out))
+
+
+@command(group, "extract")
+def extract(
+    caller: Caller,
+    slides: Slides,
+    out: OutFolder,
+    encoder: Annotated[
+        str | None, typer.Option(metavar="NAME", help="hed44 | lite0 | timm:NAME[@FILE] | onnx:FILE")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(metavar="N", help="Decoding threads; 0: one a core.")] = None,
+    shard: Annotated[str | None, typer.Option(metavar="I/N", help="Only the slides of shard I of N (from 0).")] = None,
+    dry_run: DryRun = False,
+) -> object:
+    """Find tissue, cut tiles and turn every slide into patch features.
+
+    Example: mcti extract --slides data/cohort/slides.parquet --out data/features --encoder hed44
+    """
+    section = caller.merged(caller.settings.extract, encoder=encoder, workers=workers)
+    if dry_run:
+        return caller.plan({"slides": slides}, section, out)
+    from mcti.steps.extract import extract as step
+
+    return step(slides, section, Path(out), shard=_shard(shard), progress=caller.progress)
+
+
+@command(group, "split")
+def split(caller: Caller, cohort: Cohort, out: OutFile, features: Features = None, dry_run: DryRun = False) -> object:
+    """Deal the patients to folds, and each training part to inner folds.
+
+    Example: mcti split --cohort data/cohort --features data/features --out data/folds.csv
+    """
+    section = caller.settings.split
+    if dry_run:
+        return caller.plan({"cohort": cohort, "features": features}, section, out)
+    from mcti.steps.split import split as step
+
+    return step(cohort, features, section, Path(out))
+
+
+@command(group, "search")
+def search(
+    caller: Caller,
+    cohort: Cohort,
+    folds: Folds,
+    out: OutFolder,
+    features: Features = None,
+    storage: Annotated[str | None, typer.Option(metavar="URL", help="Optuna storage; default: SQLite.")] = None,
+    dry_run: DryRun = False,
+) -> object:
+    """Search the training settings over inner folds; the test part is never read.
+
+    Example: mcti search --cohort data/cohort --features data/features --folds data/folds.csv --out models/search
+    """
+    section = caller.merged(caller.settings.search, storage=storage)
+    if dry_run:
+        return caller.plan({"cohort": cohort, "features": features, "folds": folds}, section, out)
+    from mcti.steps.search import search as step
+
+    return step(cohort, features, folds, section, caller.settings.train, Path(out), progress=caller.progress)
+
+
+@command(group, "train")
+def train(
+    caller: Caller,
+    cohort: Cohort,
+    folds: Folds,
+    out: OutFolder,
+    features: Features = None,
+    best: Annotated[str | None, typer.Option(metavar="FILE", help="best.yaml of `mcti search`.")] = None,
+    fold: Annotated[int | None, typer.Option(metavar="N", help="Train this fold only.")] = None,
+    dry_run: DryRun = False,
+) -> object:
+    """Train one model a fold; killed and started again, it goes on where it was.
+
+    Example: mcti train --cohort data/cohort --features data/features --folds data/folds.csv --out models/folds
+    """
+    section = caller.settings.train
+    if dry_run:
+        return caller.plan({"cohort": cohort, "features": features, "folds": folds, "best": best}, section, out)
+    from mcti.steps.train import train as step
+
+    return step(cohort, features, folds, section, Path(out), best=best, fold=fold, progress=caller.progress)
+
+
+@command(group, "evaluate")
+def evaluate(
+    caller: Caller,
+    cohort: Cohort,
+    folds: Folds,
+    models: Models,
+    out: OutFolder,
+    features: Features = None,
+    dry_run: DryRun = False,
+) -> object:
+    """Score the out-of-fold risks against the baselines, with intervals, and write the report.
+
+    Example: mcti evaluate --cohort data/cohort --folds data/folds.csv --models models/folds --out reports/evaluation
+    """
+    section = caller.settings.evaluate
+    if dry_run:
+        reads = {"cohort": cohort, "features": features, "folds": folds, "models": models}
+        return caller.plan(reads, section, out)
+    from mcti.steps.evaluate import evaluate as step
+
+    return step(cohort, features, folds, models, section, Path(out), progress=caller.progress)
+
+
+@command(group, "register")
+def register(
+    caller: Caller,
+    models: Models,
+    evaluation: Annotated[str, typer.Option(metavar="DIR", help="What `mcti evaluate` wrote.")],
+    name: Name = None,
+    out: OutFile = "reports/registration.json",
+    dry_run: DryRun = False,
+) -> object:
+    """Register the trained models as one MLflow version with the alias `challenger`.
+
+    Example: mcti register --models models/folds --evaluation reports/evaluation --name lung-os
+    """
+    section = caller.merged(caller.settings.register_, name=name)
+    if dry_run:
+        return caller.plan({"models": models, "evaluation": evaluation}, section, out)
+    from mcti.steps.register import register as step
+
+    return step(models, evaluation, section, Path(out))
+
+
+def _shard(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise UsageError(f"{text!r} is no shard", "--shard", "write I/N with 0 <= I < N, e.g. 0/4")
+    return int(index), int(count)

@@ -1,0 +1,104 @@
+"""The command line as a contract: one JSON document, exit codes, one line an error, a quick start."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mcti.cli import caller
+from mcti.cli.app import app
+
+MCTI = str(Path(sys.executable).with_name("mcti"))
+
+
+def run(*arguments, cwd=None):
+    return subprocess.run([MCTI, *arguments], capture_output=True, text=True, check=False, cwd=cwd)
+
+
+def commands():
+    """Every command with its words, e.g. ("model", "info")."""
+    from typer.main import get_command
+
+    tree = get_command(app)
+    for name, command in tree.commands.items():
+        if hasattr(command, "commands"):
+            yield from ((name, inner) for inner in command.commands)
+        else:
+            yield (name,)
+
+
+@pytest.mark.parametrize("words", list(commands()), ids=" ".join)
+def test_every_command_has_a_help_with_an_example_of_itself(words, capsys):
+    assert caller.guarded(app, [*words, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert f"Example: mcti {' '.join(words)}" in shown
+    assert "--json" in shown
+    assert "--set" in shown
+
+
+def test_help_imports_none_of_the_slow_libraries():
+    """`mcti --help` must stay under half a second: the libraries that take longer must not be imported for it."""
+    slow = ["torch", "mlflow", "great_expectations", "ot", "sksurv", "optuna", "pandas", "matplotlib", "cv2", "boto3"]
+    code = f"""
+import sys
+from mcti.cli import caller
+from mcti.cli.app import app
+assert caller.guarded(app, ["--help"]) == 0
+print([name for name in {slow} if name in sys.modules], file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+def test_under_json_stdout_holds_one_document_and_nothing_else(tmp_path):
+    (tmp_path / "c.csv").write_text("patient_id\n", encoding="utf-8")
+    done = run(
+        "ingest", "--clinical", "c.csv", "--expression", "c.csv", "--slides", "c.csv", "--out", "o", "--dry-run", "--json",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    plan = json.loads(done.stdout)
+    assert plan["reads"] == {"clinical": "c.csv", "expression": "c.csv", "slides": "c.csv"}
+    assert plan["writes"] == "o"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["c.csv"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "word"),
+    [
+        (["ingest"], 2, "--out"),
+        (["nonsense"], 2, "nonsense"),
+        (["ingest", "--out", "o", "--set", "train.epoch=1"], 2, "did you mean epochs?"),
+        (["ingest", "--out", "o", "--params", "none.yaml"], 3, "none.yaml"),
+        (["ingest", "--out", "o", "--clinical", "none.csv", "--dry-run"], 3, "none.csv"),
+        (["extract", "--slides", ".", "--out", "o", "--shard", "4/4"], 2, "I/N"),
+    ],
+)
+def test_a_wrong_call_is_one_line_on_stderr_and_one_object_under_json(
+    arguments, code, word, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    assert caller.guarded(app, arguments) == code
+    plain = capsys.readouterr()
+    assert plain.out == ""
+    assert plain.err.startswith("error: ")
+    assert plain.err.count("\n") == 1
+    assert word in plain.err
+
+    assert caller.guarded(app, [*arguments, "--json"]) == code
+    report = json.loads(capsys.readouterr().out)["error"]
+    assert set(report) == {"code", "message", "where", "mend"}
+    assert word in " ".join(report.values())
+
+
+def test_a_defect_of_ours_exits_with_1_and_shows_its_traceback_only_on_demand(capsys, monkeypatch):
+    def broken(*_args, **_kwargs):
+        raise ZeroDivisionError("by design")
+
+    monkeypatch.setattr(caller.Caller, "__init__", broken)
+    assert caller.guarded(app, ["stack", "status"]) == 1
+    assert "Traceback" not in capsys.readouterr().err
+    assert caller.guarded(app, ["stack", "status", "--debug"]) == 1
+    assert "by design" in capsys.readouterr().err

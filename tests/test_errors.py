@@ -1,0 +1,37 @@
+"""Errors: one line a person can act on, one object a program can read."""
+
+import pytest
+
+from mcti.errors import DataError, EnvironmentTrouble, NotEnoughEvidence, Rejected, UsageError, did_you_mean
+
+
+def test_an_error_is_one_line_with_what_where_and_mend():
+    error = DataError("time_months is '12y',\n not a number", "clinical.csv, row 17", "write months")
+    assert str(error) == "time_months is '12y', not a number in clinical.csv, row 17: write months"
+    assert error.as_dict() == {
+        "code": "data",
+        "message": "time_months is '12y', not a number",
+        "where": "clinical.csv, row 17",
+        "mend": "write months",
+    }
+
+
+def test_an_error_without_place_or_mend_leaves_no_stray_punctuation():
+    assert str(DataError("empty")) == "empty"
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [(UsageError, 2), (DataError, 3), (EnvironmentTrouble, 4), (Rejected, 10), (NotEnoughEvidence, 11)],
+)
+def test_the_exit_codes_are_those_of_the_documentation(kind, code):
+    assert kind("x").exit_code == code
+
+
+def test_a_near_miss_is_suggested_whatever_its_case():
+    assert did_you_mean("Time_Month", ["event", "time_months"]) == "did you mean time_months?"
+
+
+def test_a_far_miss_lists_what_is_known():
+    assert did_you_mean("zzz", ["age", "event"]) == "known: age, event"
+    assert did_you_mean("zzz", []) == "none is known"

@@ -1,0 +1,90 @@
+"""Settings: one file, unknown keys and wrong values named with their mend."""
+
+import pytest
+import yaml
+
+from mcti import params
+from mcti.errors import DataError, UsageError
+
+
+def settings_file(tmp_path, tree):
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    return path
+
+
+def test_the_shipped_file_loads_and_an_override_wins():
+    loaded = params.load("params.yaml", ["train.epochs=3", "extract.tissue.min_area_mm2=0.1"])
+    assert loaded.train.epochs == 3
+    assert loaded.extract.tissue.min_area_mm2 == 0.1
+    assert loaded.ingest.notice == "painted slides: not a clinical result"
+
+
+def test_without_a_file_the_defaults_hold():
+    assert params.load(None).train.preset == "compact"
+
+
+@pytest.mark.parametrize(
+    ("override", "what", "place", "mend"),
+    [
+        ("train.epoch=3", "unknown key 'epoch'", "train.epoch", "did you mean epochs?"),
+        ("trian.epochs=3", "unknown key 'trian'", "trian", "did you mean train?"),
+        ("extract.tissue.min_area=1", "unknown key 'min_area'", "extract.tissue.min_area", "min_area_mm2"),
+        ("train.epochs=many", "'many' does not fit", "train.epochs", "integer"),
+        ("train.epochs='3'", "'3' does not fit", "train.epochs", "integer"),
+        ("train.alpha=1.5", "1.5 does not fit", "train.alpha", "less than or equal to 1"),
+        ("extract.resolution=500", "500 does not fit", "extract.resolution", "µm/px"),
+        ("ingest.time_unit=weeks", "'weeks' does not fit", "ingest.time_unit", "'days', 'months' or 'years'"),
+        ("search.space={epoch: [1, 9]}", "search.space names 'epoch'", "params.yaml", "did you mean epochs?"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_place_and_its_mend(override, what, place, mend):
+    with pytest.raises(UsageError) as caught:
+        params.load("params.yaml", [override])
+    assert what in caught.value.what
+    assert place in caught.value.where
+    assert mend in caught.value.mend
+
+
+@pytest.mark.parametrize("override", ["train.epochs", "train.epochs.deep=1", "train.epochs=[1"])
+def test_an_override_that_is_none_is_a_usage_error(override):
+    with pytest.raises(UsageError):
+        params.load("params.yaml", [override])
+
+
+def test_a_file_that_is_no_mapping_or_no_yaml_is_refused(tmp_path):
+    path = tmp_path / "params.yaml"
+    for text in ("- a\n- b\n", "train: [1\n", "train: {epochs: 1"):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(UsageError):
+            params.load(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"nowhere\.yaml"):
+        params.load(tmp_path / "nowhere.yaml")
+
+
+def test_settings_cannot_be_changed_afterwards():
+    with pytest.raises(ValueError, match="frozen"):
+        params.load(None).train.epochs = 3
+
+
+def test_an_empty_section_means_its_defaults(tmp_path):
+    with pytest.raises(UsageError, match="train"):
+        params.load(settings_file(tmp_path, {"train": None}))
+    assert params.load(settings_file(tmp_path, {"train": {}})) == params.load(None)
+
+
+def test_every_setting_has_a_unit_in_its_name_or_a_description():
+    bare = {"seed", "device", "name", "learning_rate", "weight_decay"}
+
+    def undescribed(kind, path=""):
+        for name, field in kind.model_fields.items():
+            inner = params._settings_class(field.annotation)
+            if inner:
+                yield from undescribed(inner, f"{path}{name}.")
+            elif not field.description and name not in bare and not name.startswith(("lambda_", "confidence")):
+                yield path + name
+
+    assert set(undescribed(params.Settings)) <= {"evaluate.baselines"}
