@@ -49,6 +49,9 @@ demo: $(INSTALLED)  ## from nothing to a promoted champion on the demo cohort
 stop: $(INSTALLED)  ## stop the servers that `make demo` or `make stack` started
 	@$(BIN)/mcti stack down
 
+docs: $(INSTALLED)  ## write docs/params.md and docs/cli.md from the code
+	$(BIN)/python docs/render.py
+
 stack: $(INSTALLED)  ## start S3 and MLflow on this machine
 	@$(BIN)/mcti stack up
 
