@@ -1,9 +1,18 @@
-"""Entropic couplings with fixed marginals: batched Sinkhorn in stabilised scalings (first version: log domain)."""
+"""Entropic couplings with fixed marginals: batched Sinkhorn in stabilised scalings."""
+
+import math
 
 import torch
 from torch import Tensor
 
-from mcti.model.transport.plan import Plan, checked, positive, present, shaped
+from mcti.model.transport.gradient import through_plan
+from mcti.model.transport.plan import FLOAT32_SPREAD, FLOAT32_TOLERANCE, Plan, Problem, positive
+
+STRIDE = 5  # iterations between two looks at the error
+COARSER = 4.0  # entropy of a level over that of the next
+EASY = 64.0  # spread of the costs over the entropy up to which no coarser level pays
+WARM_UP = 10  # iterations on each coarser level
+FINEST = 1e-12  # least entropy over the spread of the costs: below, float64 cannot tell it from exact transport
 
 
 def sinkhorn(
@@ -16,22 +25,142 @@ def sinkhorn(
     mask_columns: Tensor | None = None,
     gradient: bool = False,
 ) -> Plan:
-    """Balanced entropic plan, uniform marginals over the present tokens."""
-    shaped(cost)
+    """Balanced entropic plan: argmin <P, cost> + entropy·sum P (log P - 1), uniform marginals over the present.
+
+    Scalings of a kernel that carries the potentials (Schmitzer 2019, SIAM J. Sci. Comput. 41(3), section 3), so that
+    neither tiny entropies nor huge costs underflow, after coarser levels of the entropy where the costs spread widely.
+    Every item stops by itself: its numbers do not depend on its neighbours in the batch. The columns' marginals hold
+    to rounding, `Plan.error` is that of the rows. Trap: convergence is not accuracy; the plan of a large entropy is
+    far from the exact coupling however small the tolerance.
+
+    cost (b, n, m) any finite numbers, entropy in units of the cost, tolerance relative to the mass of a row; masks
+    (b, n), (b, m), True = present -> Plan. Computed in float32 where cost and tolerance allow it, else in float64.
+    `gradient`: differentiates the plan by the cost, implicitly at the fixed point; else the plan is a constant.
+    Raises DataError for a bad cost or mask or an item with tokens on one side alone, UsageError for a bad setting.
+    """
     positive(entropy=entropy, tolerance=tolerance, max_iterations=max_iterations)
-    rows, columns = present(cost, mask_rows, mask_columns)
-    cost = checked(cost, rows, columns)
-    with torch.set_grad_enabled(gradient and torch.is_grad_enabled()):
-        kernel = (-cost.double() / entropy).masked_fill(~(rows[:, :, None] & columns[:, None, :]), -torch.inf)
-        a = -rows.sum(1, keepdim=True).clamp_min(1).double().log()
-        b = -columns.sum(1, keepdim=True).clamp_min(1).double().log()
-        g = torch.zeros_like(columns, dtype=torch.float64)
-        for iteration in range(1, max_iterations + 1):
-            f = torch.where(rows, a - torch.logsumexp(kernel + g[:, None], 2), 0.0)
-            logits = kernel + f[:, :, None] + g[:, None]
-            g = torch.where(columns, g + b - torch.logsumexp(logits, 1), 0.0)
-            plan = (kernel + f[:, :, None] + g[:, None]).exp()
-            error = ((plan.sum(2) / a.exp() - 1).abs() * rows).amax(1)
-            if bool((error < tolerance).all()):
-                break
-    return Plan(plan.to(cost.dtype), iteration, error.detach().to(cost.dtype))
+    problem = Problem.of(cost, mask_rows, mask_columns)
+    problem.both_or_neither()
+    with torch.no_grad(), torch.autocast(cost.device.type, enabled=False):
+        energy, spread = _energy(problem, entropy, tolerance)
+        coupling, error, iterations = _solve(energy, spread, problem, max_iterations, tolerance)
+    coupling = through_plan(cost, coupling, problem, entropy=entropy, softness=0.0, gradient=gradient)
+    return Plan(coupling, iterations, error.to(coupling.dtype))
+
+
+def _energy(problem: Problem, entropy: float, tolerance: float) -> tuple[Tensor, Tensor]:
+    """(cost - its least) / entropy (b, n, m), inf where absent, and its largest present entry (b,) in float64.
+
+    float32 where the costs lie few entropies apart and the tolerance is above its rounding, else float64.
+    """
+    cost = problem.cost
+    low, high = cost, cost
+    if not problem.whole:
+        low, high = cost.masked_fill(problem.absent, torch.inf), cost.masked_fill(problem.absent, -torch.inf)
+    least, most = low.amin((1, 2)).double(), high.amax((1, 2)).double()
+    # Halves, lest the difference of the largest finite numbers overflow; an item without tokens is -inf here.
+    half = (most / 2 - least / 2).clamp_min(0)
+    scale = 2 / (2 * FINEST * half).clamp_min(entropy)
+    spread = half * scale
+    fine = cost.dtype == torch.float64 or tolerance < FLOAT32_TOLERANCE or bool((spread > FLOAT32_SPREAD).any())
+    work = torch.float64 if fine else torch.float32
+    scale = scale.clamp_max(torch.finfo(work).max)  # costs that are all alike under an entropy of almost nothing
+    energy = (cost.to(work) / 2 - (least / 2).to(work)[:, None, None]) * scale.to(work)[:, None, None]
+    return energy if problem.whole else energy.masked_fill(problem.absent, torch.inf), spread
+
+
+def _solve(
+    energy: Tensor, spread: Tensor, problem: Problem, max_iterations: int, tolerance: float
+) -> tuple[Tensor, Tensor, int]:
+    """Coupling (b, n, m), error (b,) and iterations of the slowest item; items of as many levels go together."""
+    coupling, error, slowest = torch.zeros_like(energy), energy.new_zeros(len(energy)), 0
+    levels = (spread / EASY).clamp_min(1).log().div(math.log(COARSER)).ceil()
+    levels = levels.clamp_max(max_iterations // (2 * WARM_UP))  # half the iterations at most go to coarser levels
+    for count in sorted(set(levels.int().tolist())):
+        state = _Scaling(energy, problem)
+        state.keep(levels == count)
+        for level in range(count, 0, -1):
+            state.rebuild(COARSER**level)
+            state.step(WARM_UP)
+        state.rebuild(1.0)
+        used = _to_tolerance(state, WARM_UP * count, max_iterations, tolerance, coupling, error)
+        slowest = max(slowest, used)
+    return coupling, error, slowest
+
+
+def _to_tolerance(state: "_Scaling", done: int, limit: int, tolerance: float, coupling: Tensor, error: Tensor) -> int:
+    """Iterate each item to the tolerance, write its coupling and error in place; the iterations of the slowest."""
+    while len(state.item):
+        count = min(STRIDE, limit - done)
+        finished = state.step(count) <= tolerance
+        done += count
+        if done == limit:
+            finished = torch.ones_like(finished)
+        if bool(finished.any()):
+            coupling[state.item[finished]], error[state.item[finished]] = state.plan(finished)
+            state.keep(~finished)
+        if state.grown():
+            state.rebuild(1.0)
+    return done
+
+
+class _Scaling:
+    """Scalings u, v of kernel = exp(x + y - energy / level) for the items that are not finished.
+
+    The kernel is made from y alone, with every row's and every column's largest entry at 1: nothing that matters can
+    underflow. u and v stay near 1 and are taken up into y before they leave the number range.
+    """
+
+    def __init__(self, energy: Tensor, problem: Problem) -> None:
+        self.energy, self.item = energy, torch.arange(len(energy), device=energy.device)
+        self.a, self.b = (mass.to(energy.dtype)[:, None] for mass in problem.masses())  # (b, 1, n), (b, 1, m)
+        self.y = torch.where(self.b > 0, 0.0, -torch.inf).to(energy.dtype)  # (b, 1, m), in units of the level's entropy
+        self.level, self.u, self.v = 1.0, torch.ones_like(self.a), torch.ones_like(self.b)
+        self.kernel = energy
+        self.tiny = torch.finfo(energy.dtype).tiny
+
+    def rebuild(self, level: float) -> None:
+        """Take v up into y, in units of this level's entropy, and make the kernel again."""
+        self.y = (self.y + self.v.log()) * (self.level / level)
+        logits = self.y - self.energy / level
+        logits -= _finite(logits.amax(2, keepdim=True))
+        top = _finite(logits.amax(1, keepdim=True))
+        self.y = self.y - top
+        self.kernel = (logits - top).exp_()
+        self.u, self.v, self.level = torch.ones_like(self.a), torch.ones_like(self.b), level
+
+    def step(self, count: int) -> Tensor:
+        """`count` iterations; the largest relative error of a row (b,) before the last of them."""
+        for _ in range(count):
+            before = self.u
+            self.u = self.a / torch.bmm(self.v, self.kernel.mT).clamp_min(self.tiny)
+            self.v = self.b / torch.bmm(self.u, self.kernel).clamp_min(self.tiny)
+        return torch.where(self.a > 0, (before / self.u - 1).abs(), 0.0).amax((1, 2))
+
+    def grown(self) -> bool:
+        """Whether a scaling leaves the middle third of the number range."""
+        if not len(self.item):
+            return False
+        wide = self.tiny ** (-1 / 4)
+        largest = torch.maximum(self.u.amax(), self.v.amax())
+        least = torch.minimum(torch.where(self.a > 0, self.u, 1.0).amin(), torch.where(self.b > 0, self.v, 1.0).amin())
+        return bool((largest > wide) | (least < 1 / wide))
+
+    def plan(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Coupling and error of the chosen items."""
+        coupling = self.kernel[chosen] * self.u[chosen].mT * self.v[chosen]
+        a = self.a[chosen][:, 0]
+        error = torch.where(a > 0, coupling.sum(2) / a - 1, 0.0).abs().amax(1)
+        return coupling, error
+
+    def keep(self, chosen: Tensor) -> None:
+        """Go on with these items only."""
+        if bool(chosen.all()):
+            return
+        for name in ("energy", "item", "a", "b", "y", "u", "v", "kernel"):
+            setattr(self, name, getattr(self, name)[chosen])
+
+
+def _finite(largest: Tensor) -> Tensor:
+    """An absent row or column is -inf throughout: nothing to take off."""
+    return torch.where(largest.isinf(), 0.0, largest)

@@ -1,10 +1,11 @@
 """Exact couplings: assignment between equally many tokens of equal mass."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mcti.errors import DataError
-from mcti.model.transport.plan import Plan, checked, present, shaped
+from mcti.model.transport.plan import Plan, Problem
 
 
 @torch.no_grad()
@@ -19,18 +20,18 @@ def assignment(cost: Tensor, mask_rows: Tensor | None = None, mask_columns: Tens
     permutation (b, n). No gradient.
     Raises DataError on a cost that is not finite and where an item has not as many present rows as columns.
     """
-    shaped(cost)
-    rows, columns = present(cost, mask_rows, mask_columns)
-    _check_counts(rows, columns)
-    permutation = _solve(checked(cost, rows, columns), rows, columns)
-    counts = rows.sum(1)
-    coupling = cost.new_zeros(cost.shape)
-    mass = (rows / counts.clamp_min(1)[:, None]).to(cost.dtype)
+    problem = Problem.of(cost, mask_rows, mask_columns)
+    _check_counts(problem)
+    permutation = _solve(problem)
+    counts = problem.rows.sum(1, keepdim=True).clamp_min(1)
+    coupling = torch.zeros(cost.shape, dtype=problem.result_dtype(), device=cost.device)
+    mass = (problem.rows / counts).to(coupling.dtype)
     coupling.scatter_(2, permutation.clamp_min(0)[..., None], mass[..., None])
-    return Plan(coupling, 0, cost.new_zeros(cost.shape[0]), permutation)
+    return Plan(coupling, 0, coupling.new_zeros(len(cost)), permutation)
 
 
-def _check_counts(rows: Tensor, columns: Tensor) -> None:
+def _check_counts(problem: Problem) -> None:
+    rows, columns = problem.rows, problem.columns
     uneven = (rows.sum(1) != columns.sum(1)).nonzero()
     if len(uneven):
         item = int(uneven[0])
@@ -41,18 +42,40 @@ def _check_counts(rows: Tensor, columns: Tensor) -> None:
         )
 
 
-def _solve(cost: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Column of each row, (b, n), -1 where the row is absent."""
+def _solve(problem: Problem) -> Tensor:
+    """Column of each row, (b, n), -1 where the row is absent; items of as many tokens go to the solver together.
+
+    Absent tokens are cut out, not made expensive: the solver meets the very matrix of the unpadded item, and so breaks
+    its ties the same way.
+    """
+    table = _in_range(problem.cost).cpu()
+    if problem.whole:
+        return _columns(table).to(problem.cost.device)
+    rows, columns = problem.rows.cpu(), problem.columns.cpu()
+    counts = rows.sum(1)
+    permutation = torch.full(rows.shape, -1)
+    for count in sorted(set(counts.tolist()) - {0}):
+        some = (counts == count).nonzero()  # (k, 1)
+        here, there = (mask[some[:, 0]].nonzero()[:, 1].view(-1, count) for mask in (rows, columns))
+        found = _columns(table[some[:, :, None], here[:, :, None], there[:, None, :]])
+        permutation[some, here] = there.gather(1, found)
+    return permutation.to(problem.cost.device)
+
+
+def _columns(table: Tensor) -> Tensor:
+    """Column of each row (b, n) of square costs (b, n, n), all present, in parallel native threads."""
     from lap import lapjvr_batch
 
-    table = cost.detach().to("cpu", torch.float64).contiguous().numpy()
-    threads = torch.get_num_threads()
-    if bool(rows.all() & columns.all()):
-        found = lapjvr_batch(table, return_cost=False, n_threads=threads)[1]
-        return torch.stack([torch.from_numpy(one) for one in found]).to(cost.device)
-    permutation = torch.full(rows.shape, -1, dtype=torch.int64)
-    for item, (here, there) in enumerate(zip(rows.cpu(), columns.cpu(), strict=True)):
-        index = there.nonzero()[:, 0]
-        small = table[item][here.numpy()][:, there.numpy()]
-        permutation[item, here] = index[torch.from_numpy(lapjvr_batch(small[None], return_cost=False)[1][0])]
-    return permutation.to(cost.device)
+    found = lapjvr_batch(table.contiguous().numpy(), return_cost=False, n_threads=torch.get_num_threads())[1]
+    return torch.from_numpy(np.stack(found)) if found else torch.empty(table.shape[:2], dtype=torch.int64)
+
+
+def _in_range(cost: Tensor) -> Tensor:
+    """The cost as the solver wants it: float32 as it is (its potentials are float64), else float64 near 1.
+
+    Scaled by a power of two, which changes no digit: sums of the largest float64 would overflow.
+    """
+    if cost.dtype != torch.float64:
+        return cost.float()
+    exponent = torch.frexp(cost.abs().amax((1, 2), keepdim=True))[1]
+    return torch.ldexp(cost, -exponent) if bool((exponent.abs() > 500).any()) else cost

@@ -1,4 +1,4 @@
-"""What every coupling solver takes and gives: masks, marginals, checks and the plan itself."""
+"""What every coupling solver takes and gives: the checked problem with its masks, and the plan."""
 
 from dataclasses import dataclass
 
@@ -7,15 +7,18 @@ from torch import Tensor
 
 from mcti.errors import DataError, UsageError
 
+FLOAT32_TOLERANCE = 1e-5  # float32 sums of a few hundred entries are good to about 1e-6
+FLOAT32_SPREAD = 1e3  # costs this many entropies apart: float32 potentials keep four digits of the exponent
+
 
 @dataclass(frozen=True)
 class Plan:
     """A batch of couplings between n rows and m columns.
 
-    coupling     (b, n, m) mass; absent rows and columns hold none
+    coupling     (b, n, m) mass, float32 or float64; absent rows and columns hold none
     iterations   of the slowest item of the batch; 0 where the solver has none
-    error        (b,) largest error of a marginal, as a share of the mass that row or column should hold; for
-                 `unbalanced`, whose marginals are free, the last relative change of its scalings
+    error        (b,) how far the plan is from what was asked: for fixed marginals the largest error of a row, as a
+                 share of the mass it should hold; for `unbalanced` a bound on the relative error of the scalings
     permutation  (b, n) column of each row, -1 for an absent row; None where the plan is no assignment
     """
 
@@ -37,7 +40,7 @@ class Plan:
         return tokens.gather(1, index) * mass[..., None].to(tokens.dtype)
 
     def transposed(self) -> "Plan":
-        """The same mass with rows and columns exchanged, (b, m, n)."""
+        """The same mass with rows and columns exchanged, (b, m, n); `error` stays that of the solver."""
         permutation = None if self.permutation is None else _inverse(self.permutation, self.coupling.shape[2])
         return Plan(self.coupling.transpose(1, 2), self.iterations, self.error, permutation)
 
@@ -51,33 +54,79 @@ def _inverse(permutation: Tensor, columns: int) -> Tensor:
     return inverse[:, :columns]
 
 
-def present(cost: Tensor, mask_rows: Tensor | None, mask_columns: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The masks (b, n) and (b, m) as bool, True = present; a mask that is not given means that all are.
+@dataclass(frozen=True)
+class Problem:
+    """A checked batch of costs: what is present, and zero cost wherever something is not.
 
-    Raises DataError when a mask is not bool or has another shape than the cost.
+    cost (b, n, m) finite, detached; rows (b, n), columns (b, m) bool; whole: nothing is absent
     """
-    masks = []
-    for name, mask, size in (("rows", mask_rows, cost.shape[1]), ("columns", mask_columns, cost.shape[2])):
-        full = (cost.shape[0], size)
-        if mask is None:
-            mask = torch.ones(full, dtype=torch.bool, device=cost.device)
-        if mask.dtype != torch.bool or mask.shape != full:
+
+    cost: Tensor
+    rows: Tensor
+    columns: Tensor
+    whole: bool
+
+    @classmethod
+    def of(cls, cost: Tensor, mask_rows: Tensor | None, mask_columns: Tensor | None) -> "Problem":
+        """Check cost and masks; what stands at absent tokens is never looked at.
+
+        Raises DataError for a cost that is not floating (b, n, m), masks of another type or shape, and a NaN or
+        infinite cost between present tokens, of which it names the first.
+        """
+        if cost.dim() != 3 or not cost.is_floating_point() or 0 in cost.shape[1:]:
             raise DataError(
-                f"the mask is {mask.dtype} of shape {tuple(mask.shape)}, not bool of shape {full}",
-                where=f"transport, mask of the {name}",
-                mend="give one bool for each token, True where it is present",
+                f"the cost is {cost.dtype} of shape {tuple(cost.shape)}, not floating of shape (b, n, m)",
+                where="transport",
+                mend="give a batch of cost matrices with at least one row and one column",
             )
-        masks.append(mask)
-    return masks[0], masks[1]
+        rows = _mask("rows", mask_rows, cost, cost.shape[1])
+        columns = _mask("columns", mask_columns, cost, cost.shape[2])
+        whole = mask_rows is None and mask_columns is None
+        cost = cost.detach()
+        if not whole:
+            cost = cost.masked_fill(~(rows[:, :, None] & columns[:, None, :]), 0.0)
+        _finite(cost)
+        return cls(cost, rows, columns, whole)
+
+    @property
+    def absent(self) -> Tensor:
+        """(b, n, m) True where row or column is absent."""
+        return ~(self.rows[:, :, None] & self.columns[:, None, :])
+
+    def masses(self) -> tuple[Tensor, Tensor]:
+        """Uniform masses of the present rows (b, n) and columns (b, m), float64, 0 where absent."""
+        a, b = (mask / mask.sum(1, keepdim=True).clamp_min(1).double() for mask in (self.rows, self.columns))
+        return a, b
+
+    def both_or_neither(self) -> None:
+        """Raise DataError for an item that has tokens on one side only: no plan meets such marginals."""
+        lone = (self.rows.any(1) != self.columns.any(1)).nonzero()
+        if len(lone):
+            raise DataError(
+                "one side has no present token, the other has mass to move",
+                where=f"transport, batch item {int(lone[0])}",
+                mend="mask both sides, or take solver unbalanced, where mass may vanish",
+            )
+
+    def result_dtype(self) -> torch.dtype:
+        """float32 for half precision: in 8 bits of mantissa no marginal would hold."""
+        return self.cost.dtype if self.cost.dtype == torch.float64 else torch.float32
 
 
-def checked(cost: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """The cost with absent entries set to zero, whatever stood there.
+def _mask(name: str, mask: Tensor | None, cost: Tensor, size: int) -> Tensor:
+    full = (cost.shape[0], size)
+    if mask is None:
+        return torch.ones(full, dtype=torch.bool, device=cost.device)
+    if mask.dtype != torch.bool or mask.shape != full:
+        raise DataError(
+            f"the mask is {mask.dtype} of shape {tuple(mask.shape)}, not bool of shape {full}",
+            where=f"transport, mask of the {name}",
+            mend="give one bool for each token, True where it is present",
+        )
+    return mask
 
-    Raises DataError when the cost of two present tokens is NaN or infinite, and names the first.
-    """
-    both = rows[:, :, None] & columns[:, None, :]
-    cost = cost.masked_fill(~both, 0.0)
+
+def _finite(cost: Tensor) -> None:
     if not bool(torch.isfinite(cost).all()):
         item, row, column = (~torch.isfinite(cost)).nonzero()[0].tolist()
         raise DataError(
@@ -85,21 +134,12 @@ def checked(cost: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
             where=f"transport, batch item {item}, row {row}, column {column}",
             mend="look for NaN or infinite features of that item, or mask the absent token",
         )
-    return cost
 
 
-def shaped(cost: Tensor) -> None:
-    """Raise DataError unless the cost is a floating tensor (b, n, m) with at least one row and one column."""
-    if cost.dim() != 3 or not cost.is_floating_point() or 0 in cost.shape[1:]:
-        raise DataError(
-            f"the cost is {cost.dtype} of shape {tuple(cost.shape)}, not floating of shape (b, n, m)",
-            where="transport",
-            mend="give a batch of cost matrices with at least one row and one column",
-        )
-
-
-def positive(**values: float) -> None:
+def positive(**settings: float) -> None:
     """Raise UsageError when a setting of a solver is not a positive finite number."""
-    for name, value in values.items():
+    for name, value in settings.items():
         if not 0 < value < float("inf"):
-            raise UsageError(f"{name} is {value!r}, not a positive number", where="transport", mend=f"give {name} > 0")
+            raise UsageError(
+                f"{name} is {value!r}, not a positive number", where="transport", mend=f"give {name} above 0"
+            )
