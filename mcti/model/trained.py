@@ -1,0 +1,189 @@
+"""A trained network with everything fitted beside it: from weights and JSON to the risk of one patient.
+
+Training writes it, the registry and the prediction read it; this module knows tensors and plain values, no files.
+"""
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mcti.errors import DataError
+from mcti.model.network import MCTI
+from mcti.model.presets import ModelConfig
+from mcti.storage import to_json
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Mean and standard deviation of each column over the training part; (columns,) float32 each.
+
+    A column that does not vary has sd 1: it becomes 0 and stays silent.
+    """
+
+    mean: Tensor
+    sd: Tensor
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """(…, columns) -> standardised; a missing value (NaN) becomes 0, the training mean."""
+        standard = (values - self.mean) / self.sd
+        return torch.where(standard.isnan(), torch.zeros((), dtype=standard.dtype), standard)
+
+    def spec(self) -> dict[str, list[float]]:
+        """As JSON values; float32 numbers survive the way there and back unchanged."""
+        return {"mean": self.mean.tolist(), "sd": self.sd.tolist()}
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Sequence[float]]) -> "Scale":
+        """The inverse of `spec`."""
+        return cls(torch.tensor(spec["mean"], dtype=torch.float32), torch.tensor(spec["sd"], dtype=torch.float32))
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Everything beside the weights that was learned, from the patients of the training part alone.
+
+    genes      scale of the expression vector, G columns
+    features   scale of the patch features, D columns
+    edges      B + 1 months, strictly rising: bin j is [edges[j], edges[j + 1]); edges[0] = 0; edges[B] is the longest
+               follow-up of the training part, and the last bin takes all later times too
+    """
+
+    genes: Scale
+    features: Scale
+    edges: tuple[float, ...]
+
+    def spec(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {"genes": self.genes.spec(), "features": self.features.spec(), "edges_months": list(self.edges)}
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any]) -> "Fitted":
+        """The inverse of `spec`."""
+        edges = tuple(float(edge) for edge in spec["edges_months"])
+        return cls(Scale.from_spec(spec["genes"]), Scale.from_spec(spec["features"]), edges)
+
+
+class TrainedModel:
+    """Network and fitted scales; `predict` gives one patient's risk and survival curve.
+
+    The same weights, patient and processor type give the same bits in every process: one patient at a time,
+    unpadded, one thread, float32 on the CPU, whatever the load of the machine or the size of the request.
+    """
+
+    def __init__(self, net: MCTI, config: ModelConfig, fitted: Fitted) -> None:
+        self.net, self.config, self.fitted = net.to("cpu").eval(), config, fitted
+
+    @classmethod
+    def from_state(
+        cls, tensors: Mapping[str, Tensor], spec: Mapping[str, Any], where: str = "model.json"
+    ) -> "TrainedModel":
+        """The model of `weights.safetensors` (already read) and `model.json` (already parsed).
+
+        Raises DataError when the two do not belong together or a part is missing.
+        """
+        try:
+            config = ModelConfig.from_json(to_json(spec["config"]), where)
+            fitted = Fitted.from_spec(spec["fitted"])
+        except (KeyError, TypeError, ValueError) as error:
+            mend = "take the model.json that `mcti train` wrote"
+            raise DataError(f"{error} is missing or malformed", where, mend) from error
+        net = MCTI(config)
+        try:
+            net.load_state_dict(dict(tensors), strict=True)
+        except RuntimeError as error:
+            mend = "take both files from the same fold folder"
+            raise DataError(f"the weights do not fit the configuration ({error})", where, mend) from error
+        return cls(net, config, fitted)
+
+    def spec(self) -> dict[str, Any]:
+        """`config` and `fitted` as JSON values for model.json."""
+        return {"config": json.loads(self.config.to_json()), "fitted": self.fitted.spec()}
+
+    def predict(
+        self, patches: Tensor | None, genes: Tensor | None, horizons_months: Sequence[float]
+    ) -> dict[str, float]:
+        """Risk and survival of one patient: `{"risk": …, "S_12": …, "S_36": …}`.
+
+        patches          (N, D) raw features of all slides; None: the patient has no slides
+        genes            (G,) raw expression in the order of `config.genes`, NaN where not measured; None: none
+        horizons_months  months at which S(t), the probability of being event-free until then, is wanted
+
+        Risk is -sum_j S_j over the bins (docs/model.md section 6): higher = earlier event, no unit, comparable
+        within one model only.  S(t) runs straight between the bin edges (constant density inside a bin: Kvamme and
+        Borgan 2021, Lifetime Data Anal. 27:710-736, section 4) and stays at its last value beyond the last edge.
+
+        Raises DataError for a bag or a vector of the wrong width, a bag without a patch, a NaN feature, and for a
+        missing modality when the model was not trained for it.
+        """
+        self._check(patches, genes)
+        with single_thread(), torch.inference_mode():
+            output = self.net(**self._inputs(patches, genes))
+            risk, survival = float(output.risk[0]), output.survival[0].double()
+        values = [float(value) for value in interpolate(survival[None], self.fitted.edges, horizons_months)[0]]
+        return {"risk": risk, **dict(zip(map(survival_column, horizons_months), values, strict=True))}
+
+    def _inputs(self, patches: Tensor | None, genes: Tensor | None) -> dict[str, Tensor]:
+        rows = torch.zeros(1, self.config.features) if patches is None else self.fitted.features(patches.float())
+        vector = torch.zeros(len(self.config.genes)) if genes is None else self.fitted.genes(genes.float())
+        inputs = {"patches": rows[None], "mask": torch.ones(1, len(rows), dtype=torch.bool), "genes": vector[None]}
+        if self.config.missing:
+            inputs["slides_present"] = torch.tensor([patches is not None])
+            inputs["genes_present"] = torch.tensor([genes is not None])
+        return inputs
+
+    def _check(self, patches: Tensor | None, genes: Tensor | None) -> None:
+        if (patches is None or genes is None) and (patches is genes or not self.config.missing):
+            lacking = "slides" if patches is None else "genes"
+            mend = "train with train.modality_dropout above 0, or leave the patient out"
+            raise DataError(f"no {lacking}, and the model was trained on patients with both", "the patient", mend)
+        if patches is not None:
+            check_bag(patches, self.config.features, "the patient's bag")
+        if genes is not None and tuple(genes.shape) != (len(self.config.genes),):
+            what = f"{tuple(genes.shape)} expression values, not ({len(self.config.genes)},)"
+            raise DataError(what, "the patient's genes", "give the genes of the model's config, in its order")
+
+
+def check_bag(patches: Tensor, width: int, where: str) -> None:
+    """Refuse a bag that is not (N >= 1, width) or holds a NaN or an infinity."""
+    if patches.ndim != 2 or patches.shape[1] != width:
+        what = f"features of shape {tuple(patches.shape)}, not (N, {width})"
+        raise DataError(what, where, "extract all slides with one encoder")
+    if len(patches) == 0:
+        raise DataError("a bag without a patch", where, "drop the slide, or extract it again")
+    if not bool(patches.isfinite().all()):
+        row = int((~patches.isfinite()).any(dim=1).nonzero()[0, 0])
+        raise DataError(f"row {row} of the features is NaN or infinite", where, "extract the slide again")
+
+
+def survival_column(months: float) -> str:
+    """The column of S(months) in a predictions file: S_12, S_36, S_0.5."""
+    return f"S_{months:g}"
+
+
+def interpolate(survival: Tensor, edges: Sequence[float], months: Sequence[float]) -> Tensor:
+    """S at `months` from S at the bins' ends.
+
+    survival (b, B), S after each bin; edges (B + 1); months (h) -> (b, h), in float64.
+    """
+    knots = torch.tensor(list(edges), dtype=torch.float64)
+    at = torch.tensor(list(months), dtype=torch.float64).clamp(float(knots[0]), float(knots[-1]))
+    heights = torch.cat([torch.ones(len(survival), 1, dtype=torch.float64), survival.double()], dim=1)
+    right = torch.searchsorted(knots, at, right=True).clamp(1, len(knots) - 1)
+    share = (at - knots[right - 1]) / (knots[right] - knots[right - 1])
+    return heights[:, right - 1] * (1 - share) + heights[:, right] * share
+
+
+@contextlib.contextmanager
+def single_thread() -> Iterator[None]:
+    """One torch thread inside, the former number afterwards: sums are then added in one order, whoever runs them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
