@@ -1,0 +1,113 @@
+"""DVC as a program: where its remote is, what it tracks, how a killed run is picked up again."""
+
+import configparser
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+
+from mcti import storage
+from mcti.errors import EnvironmentTrouble, UsageError
+from mcti.local import settings
+
+REMOTE = "storage"
+
+
+def point_at(root: Path, stack: Path) -> None:
+    """Write `.dvc/config.local` (git-ignored) so that plain `dvc push` and `dvc pull` reach the stack in `stack`.
+
+    A folder without `.dvc` has nothing to version and is left alone.
+    """
+    dvc = root / ".dvc"
+    if not dvc.is_dir():
+        return
+    endpoint = _exported(stack / settings.ENV, "AWS_ENDPOINT_URL_S3")
+    config = configparser.ConfigParser()
+    config[f"'remote \"{REMOTE}\"'"] = {
+        "endpointurl": endpoint,
+        "credentialpath": str(stack / settings.CREDENTIALS),
+        # A named profile, since DVC would let keys in the environment win over an unnamed one.
+        "profile": settings.PROFILE,
+        "region": settings.REGION,
+    }
+    if not (root / ".git").exists():
+        config["core"] = {"no_scm": "true"}
+    path = dvc / "config.local"
+    with storage.replacing(path) as draft, draft.open("w", encoding="utf-8") as stream:
+        config.write(stream)
+
+
+def run(root: Path, *arguments: str, quiet: bool = False) -> str:
+    """Run `dvc ARGUMENTS` in `root`; its standard output. Progress and messages go to stderr unless `quiet`.
+
+    Raises
+        EnvironmentTrouble: DVC is missing, or another DVC process works in this folder.
+        UsageError: DVC failed for a reason of its own; the last line of its message is in the error.
+    """
+    program = Path(sys.executable).with_name("dvc")
+    if not program.exists():
+        raise EnvironmentTrouble(
+            "the program dvc is missing", str(program.parent), "install mcti[local] (make install)"
+        )
+    clear_stale_locks(root)
+    environment = {**os.environ, **settings.QUIET, "PATH": f"{program.parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments],
+        cwd=root,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE if quiet else None,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise _failure(arguments, done)
+    return done.stdout
+
+
+def clear_stale_locks(root: Path) -> None:
+    """Drop what a killed DVC left in `.dvc/tmp/rwlock`: entries of processes that are gone or are not DVC now.
+
+    DVC itself trusts any living pid, so a pid used again would block the folder for good. The file is replaced whole
+    when it was cut short by the kill.
+    """
+    path = root / ".dvc" / "tmp" / "rwlock"
+    if not path.is_file():
+        return
+    try:
+        table = json.loads(path.read_text(encoding="utf-8") or "{}")
+    except ValueError:
+        table = {}
+    writers = {place: info for place, info in table.get("write", {}).items() if _is_dvc(info["pid"])}
+    readers = {
+        place: kept
+        for place, infos in table.get("read", {}).items()
+        if (kept := [info for info in infos if _is_dvc(info["pid"])])
+    }
+    storage.write_text(path, json.dumps({"write": writers, "read": readers}))
+
+
+def _is_dvc(pid: int) -> bool:
+    try:
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and any("dvc" in word for word in process.cmdline())
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+
+
+def _failure(arguments: tuple[str, ...], done: "subprocess.CompletedProcess[str]") -> EnvironmentTrouble | UsageError:
+    lines = [line for line in f"{done.stdout}\n{done.stderr or ''}".splitlines() if line.strip()]
+    reason = next(
+        (line for line in reversed(lines) if "ERROR" in line), lines[-1] if lines else "see its message above"
+    )
+    return EnvironmentTrouble(f"`dvc {' '.join(arguments)}` failed: {reason.strip()}", "", "see its message above")
+
+
+def _exported(env: Path, name: str) -> str:
+    for line in env.read_text(encoding="utf-8").splitlines():
+        if line.startswith(f"export {name}="):
+            return line.partition("=")[2].strip("'\"")
+    raise EnvironmentTrouble(f"{name} is missing", str(env), "write it anew with `mcti stack up`")
