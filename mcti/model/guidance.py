@@ -1,0 +1,164 @@
+"""Transport-guided attention: values that the task tokens guide through a coupling (docs/model.md, section 4).
+
+Tensors are (S, b, n, D) as in mcti/model/streams.py: all S·b couplings of a layer are solved in one call.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mcti.model.presets import ModelConfig
+from mcti.model.streams import StreamLinear, StreamMLP, StreamNorm
+from mcti.model.transport import Plan, couple
+
+
+@dataclass
+class Coupling:
+    """One coupling as it was used.
+
+    plan    between the rows of guides and of values
+    cost    (S·b, n, n) standardised
+    guides  (S·b, n, D) task tokens t;  values (S·b, n, D)
+    mask    (S·b, n) True = present, or None where all are
+    """
+
+    plan: Plan
+    cost: Tensor
+    guides: Tensor
+    values: Tensor
+    mask: Tensor | None
+
+
+@dataclass(frozen=True)
+class Coupler:
+    """How guides and values are coupled: a solver by name and its settings."""
+
+    solver: str
+    entropy: float
+    iterations: int
+    tolerance: float
+    to_values: bool
+    gradient: bool
+
+    @classmethod
+    def of(cls, config: ModelConfig) -> "Coupler":
+        """The coupler of a configuration."""
+        settings = (config.solver, config.entropy, config.iterations, config.tolerance)
+        return cls(*settings, config.carry_to_values, config.plan_gradient)
+
+    def __call__(self, guides: Tensor, values: Tensor, mask: Tensor | None) -> Coupling:
+        """Couple guides and values, both (b, n, D); the mask (b, n) holds for both."""
+        with torch.set_grad_enabled(self.gradient and torch.is_grad_enabled()):
+            cost = standard_cost(guides, values, mask)
+            plan = couple(
+                cost,
+                self.solver,
+                entropy=self.entropy,
+                max_iterations=self.iterations,
+                tolerance=self.tolerance,
+                mask_rows=mask,
+                mask_columns=mask,
+                gradient=self.gradient,
+            )
+        return Coupling(plan, cost.detach(), guides.detach(), values.detach(), mask)
+
+    def carry(self, plan: Plan, guides: Tensor) -> Tensor:
+        """The guides (b, n, D) as they meet the values: plan·t as the reference does, or its transpose."""
+        return (plan.transposed() if self.to_values else plan).carry(guides)
+
+
+def standard_cost(guides: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Squared distances (b, n, n) between guides and values, standardised over the pairs of present tokens.
+
+    Never in half precision, and about the values' mean: near-identical tokens differ in the last digits only, which
+    the plain expansion of the square would lose. Tokens without any variance cost 0.
+    """
+    with torch.autocast(guides.device.type, enabled=False):
+        kind = torch.promote_types(guides.dtype, torch.float32)
+        here = values.new_ones(values.shape[:2], dtype=kind) if mask is None else mask.to(kind)
+        here, count = here[..., None], here.sum(1)[:, None, None]
+        centre = (values.to(kind) * here).sum(1, keepdim=True) / count
+        values, guides = (values - centre) * here, (guides - centre) * here
+        squares = guides.square().sum(-1)[:, :, None] + values.square().sum(-1)[:, None]
+        cost = torch.baddbmm(squares, guides, values.transpose(1, 2), alpha=-2)
+        pairs = here * here.transpose(1, 2)
+        cost = (cost - (cost * pairs).sum((1, 2), keepdim=True) / count.square()) * pairs
+        variance = cost.square().sum((1, 2), keepdim=True) / count.square()
+        return cost * torch.where(variance > 0, variance, 1.0).rsqrt()
+
+
+class GuidedAttention(nn.Module):
+    """TGA(x, t): channel attention over values that the task tokens guide by optimal transport.
+
+    x, t (S, b, n, D), mask (b, n) -> (S, b, n, D). No gradient passes the plan unless the coupler says so.
+    """
+
+    def __init__(self, streams: int, config: ModelConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.coupler = Coupler.of(config)
+        self.to_qkv = StreamLinear(streams, width, 3 * width, bias=False)
+        self.scale = nn.Parameter(torch.ones(streams))
+        self.out = StreamLinear(streams, width, width)
+        self.local = StreamMLP(streams, width)
+
+    def forward(self, x: Tensor, guides: Tensor, mask: Tensor | None, trace: list[Coupling] | None = None) -> Tensor:
+        """Guide the values, attend along the channels; the coupling is added to the trace."""
+        qkv = self.to_qkv(x)
+        if mask is not None:
+            qkv = qkv * mask[..., None]  # an absent token must not enter a channel's norm
+        queries, keys, values = qkv.chunk(3, -1)
+        guided = self._guide(guides, values, mask, trace)
+        queries, keys = F.normalize(queries, dim=2), F.normalize(keys, dim=2)  # each channel over the tokens
+        scale = self.scale[:, None, None, None]
+        channels = (scale * (keys.transpose(2, 3) @ queries)).softmax(-1)  # (S, b, D, D)
+        out: Tensor = self.out(guided @ channels.transpose(2, 3).to(guided.dtype)) + self.local(values)
+        return out
+
+    def _guide(self, guides: Tensor, values: Tensor, mask: Tensor | None, trace: list[Coupling] | None) -> Tensor:
+        """(plan·t) ⊙ v, (S, b, n, D)."""
+        flat, every = guides.flatten(0, 1), None if mask is None else mask.repeat(len(guides), 1)
+        coupling = self.coupler(flat, values.flatten(0, 1), every)
+        if trace is not None:
+            trace.append(coupling)
+        return self.coupler.carry(coupling.plan, flat).view(guides.shape).to(values.dtype) * values
+
+
+class GuidedBlock(nn.Module):
+    """x + TGA(LN(x), t), then x + MLP(LN(x))."""
+
+    def __init__(self, streams: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.norm = StreamNorm(streams, config.width)
+        self.attention = GuidedAttention(streams, config)
+        self.mlp_norm = StreamNorm(streams, config.width)
+        self.mlp = StreamMLP(streams, config.width)
+        self.drop = nn.Dropout(config.dropout)
+        if config.calm:
+            self.attention.out.silence()
+            self.attention.local.second.silence()
+            self.mlp.second.silence()
+
+    def forward(self, x: Tensor, guides: Tensor, mask: Tensor | None, trace: list[Coupling] | None) -> Tensor:
+        """x, guides (S, b, n, D) -> (S, b, n, D)."""
+        x = x + self.drop(self.attention(self.norm(x), guides, mask, trace))
+        out: Tensor = x + self.drop(self.mlp(self.mlp_norm(x)))
+        return out
+
+
+class GuidedStack(nn.Module):
+    """`depth` guided blocks for S streams."""
+
+    def __init__(self, streams: int, depth: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(GuidedBlock(streams, config) for _ in range(depth))
+
+    def forward(
+        self, x: Tensor, guides: Tensor, mask: Tensor | None = None, trace: list[Coupling] | None = None
+    ) -> Tensor:
+        """x, guides (S, b, n, D), mask (b, n) -> (S, b, n, D)."""
+        for block in self.blocks:
+            x = block(x, guides, mask, trace)
+        return x

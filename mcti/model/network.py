@@ -1,0 +1,240 @@
+"""MCTI assembled: bags and genes in, survival, subtype and what they rest on out (docs/model.md)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mcti.errors import DataError
+from mcti.model.checks import check_inputs
+from mcti.model.genomics import gene_branch
+from mcti.model.guidance import Coupling
+from mcti.model.pathology import Mined, PathologyBranch
+from mcti.model.presets import ModelConfig
+from mcti.model.transport import Plan, unbalanced
+from mcti.model.unet import CLS, SURV, TaskUNet, mean_token
+
+__all__ = ["MCTI", "Prediction", "check_inputs"]
+
+
+@dataclass
+class Prediction:
+    """What the network says of a batch of b patients (B bins, C classes, K critical patches, T tokens, G genes).
+
+    hazard_logits    (b, B)     the loss wants these
+    hazard           (b, B)     chance of the event within the bin, given survival to its start
+    survival         (b, B)     chance that the event comes after the bin
+    risk             (b,)       -sum of survival: higher means earlier, no unit
+    subtype_logits   (b, C)
+    instance_logits  (b, C)     largest over the bag's patches, for L_inst
+    critical         (b, K)     rows of the critical patches, best first; -1 where the bag has fewer
+    critical_scores  (b, K)     their instance logit; 0 where absent
+    critical_mass    (b, K)     patches' worth of mass each received; sums to the bag's size
+    gene_plan        (b, K, T)  coupling of patch tokens and gene tokens
+    gene_groups      (b, T, G)  weight of each gene in each token; None for the dense gene branch
+    norms            layer -> (S, b) mean norm of the present tokens
+    couplings        every coupling of the guided attention in order, when asked for
+    """
+
+    hazard_logits: Tensor
+    hazard: Tensor
+    survival: Tensor
+    risk: Tensor
+    subtype_logits: Tensor
+    instance_logits: Tensor
+    critical: Tensor
+    critical_scores: Tensor
+    critical_mass: Tensor
+    gene_plan: Tensor
+    gene_groups: Tensor | None
+    norms: dict[str, Tensor]
+    couplings: list[Coupling] | None
+
+
+@dataclass
+class Tokens:
+    """The joint tokens: values (b, K+2T, D), mask (b, K+2T) or None where all are present, gene plan (b, K, T)."""
+
+    values: Tensor
+    mask: Tensor | None
+    gene_plan: Tensor
+
+
+class MCTI(nn.Module):
+    """Multimodal cross-task interaction (Jiang et al., MICCAI 2024), batched over patients and task streams."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.pathology = PathologyBranch(config)
+        self.genomics = gene_branch(config)
+        self.task_tokens = nn.Parameter(torch.randn(3, config.task_tokens, config.width) * config.width**-0.5)
+        self.unet = TaskUNet(config)
+        self.subtype_head = Head(config, len(config.classes))
+        self.survival_head = Head(config, config.bins)
+        self.absent = AbsentTokens(config) if config.missing else None
+
+    def forward(
+        self,
+        patches: Tensor,
+        mask: Tensor,
+        genes: Tensor,
+        *,
+        slides_present: Tensor | None = None,
+        genes_present: Tensor | None = None,
+        couplings: bool = False,
+    ) -> Prediction:
+        """Predict a batch.
+
+        patches (b, N, D_in) padded with anything finite, mask (b, N) True = real patch, genes (b, G) standardised on
+        the training fold; slides_present, genes_present (b,) bool, only for a configuration with `missing`.
+        """
+        mined = self.pathology(patches, mask)
+        gene_tokens, groups = self.genomics(genes)
+        if self.absent is not None:
+            mined, gene_tokens = self.absent(mined, gene_tokens, slides_present, genes_present)
+        else:
+            _refuse_absent(slides_present, genes_present)
+        tokens = self.join(mined, gene_tokens)
+        trace: list[Coupling] | None = [] if couplings else None
+        streams, norms = self.unet(*self.streams(tokens), trace)
+        means = mean_token(streams, self._mask(tokens))
+        logits = self.survival_head(means[SURV], mined.average, gene_tokens).float()
+        survival = F.logsigmoid(-logits).cumsum(1).exp()  # prod of (1 - hazard), safe where a hazard nears one
+        return Prediction(
+            hazard_logits=logits,
+            hazard=logits.sigmoid(),
+            survival=survival,
+            risk=-survival.sum(1),
+            subtype_logits=self.subtype_head(means[CLS], mined.average, gene_tokens).float(),
+            instance_logits=mined.instance_logits.float(),
+            critical=mined.critical,
+            critical_scores=mined.scores,
+            critical_mass=mined.mass,
+            gene_plan=tokens.gene_plan,
+            gene_groups=groups,
+            norms=norms,
+            couplings=trace,
+        )
+
+    def join(self, mined: Mined, gene_tokens: Tensor) -> Tokens:
+        """Couple patch and gene tokens; the joint sequence [P; plan'P; genes] (docs/model.md, section 3)."""
+        full = bool(mined.present.all())
+        present = None if full else mined.present
+        config = self.config
+        with torch.no_grad():
+            plan: Plan = unbalanced(
+                gene_cost(mined.tokens, gene_tokens, present),
+                entropy=config.gene_entropy,
+                marginal=config.gene_marginal,
+                max_iterations=config.iterations,
+                tolerance=config.tolerance,
+                measure=config.gene_measure,
+                mask_rows=present,
+            )
+        carried = plan.transposed().carry(mined.tokens)  # (b, T, D)
+        mask = None if full else F.pad(mined.present, (0, 2 * config.tokens), value=True)
+        values = torch.cat((mined.tokens, carried, gene_tokens.to(mined.tokens.dtype)), 1)
+        return Tokens(values, mask, plan.coupling)
+
+    def streams(self, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor | None]:
+        """x (1, b, n, D), streams (2, b, n, D), mask (b, n): the joint tokens, each stream with its task tokens."""
+        batch = len(tokens.values)
+        learned = self.task_tokens[:, None].expand(-1, batch, -1, -1)  # cls, surv, mix
+        shared = tokens.values[None].expand(3, -1, -1, -1)
+        every = torch.cat((shared, learned.to(shared.dtype)), 2)
+        return every[2:], every[:2], self._mask(tokens)
+
+    def _mask(self, tokens: Tokens) -> Tensor | None:
+        return None if tokens.mask is None else F.pad(tokens.mask, (0, self.config.task_tokens), value=True)
+
+
+class Head(nn.Module):
+    """Mean token of a stream to logits (docs/model.md, section 6), with a linear path past the U-Net where asked."""
+
+    def __init__(self, config: ModelConfig, outputs: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(config.width)
+        self.drop = nn.Dropout(config.dropout)
+        self.out = nn.Linear(config.width, outputs)
+        self.skip = Skip(config, outputs) if config.skip else None
+
+    def forward(self, mean: Tensor, average: Tensor, gene_tokens: Tensor) -> Tensor:
+        """mean (b, D), average patch (b, D_in), gene tokens (b, T, D) -> (b, outputs)."""
+        logits: Tensor = self.out(self.drop(self.norm(mean)))
+        return logits if self.skip is None else logits + self.skip(average, gene_tokens)
+
+
+class Skip(nn.Module):
+    """Linear in the mean patch feature and the gene tokens; starts at zero."""
+
+    def __init__(self, config: ModelConfig, outputs: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(config.features, elementwise_affine=False)
+        self.drop = nn.Dropout(config.dropout)
+        self.slides = nn.Linear(config.features, outputs, bias=False)
+        self.genes = nn.Linear(config.tokens * config.width, outputs, bias=False)
+        nn.init.zeros_(self.slides.weight)
+        nn.init.zeros_(self.genes.weight)
+
+    def forward(self, average: Tensor, gene_tokens: Tensor) -> Tensor:
+        """(b, D_in), (b, T, D) -> (b, outputs)."""
+        slides: Tensor = self.slides(self.drop(self.norm(average)))
+        genes: Tensor = self.genes(self.drop(gene_tokens.flatten(1)))
+        return slides + genes
+
+
+class AbsentTokens(nn.Module):
+    """Learned tokens in the place of slides or genes that a patient does not have."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.slides = nn.Parameter(torch.randn(config.width) * config.width**-0.5)
+        self.genes = nn.Parameter(torch.randn(config.tokens, config.width) * config.width**-0.5)
+
+    def forward(
+        self, mined: Mined, gene_tokens: Tensor, slides_present: Tensor | None, genes_present: Tensor | None
+    ) -> tuple[Mined, Tensor]:
+        """Absent slides become one patch token, absent genes T gene tokens; without flags nothing changes."""
+        if genes_present is not None:
+            gene_tokens = torch.where(genes_present[:, None, None], gene_tokens, self.genes.to(gene_tokens.dtype))
+        if slides_present is None:
+            return mined, gene_tokens
+        here = slides_present[:, None]
+        first = torch.zeros_like(mined.present)
+        first[:, 0] = True
+        stand_in = first[..., None] * self.slides.to(mined.tokens.dtype)
+        mined.tokens = torch.where(here[..., None], mined.tokens, stand_in)
+        mined.present = torch.where(here, mined.present, first)
+        mined.critical = mined.critical.masked_fill(~here, -1)
+        mined.scores, mined.mass = mined.scores.masked_fill(~here, 0), mined.mass.masked_fill(~here, 0)
+        mined.average = mined.average.masked_fill(~here, 0)
+        return mined, gene_tokens
+
+
+def gene_cost(tokens: Tensor, gene_tokens: Tensor, present: Tensor | None = None) -> Tensor:
+    """Squared distances (b, K, T) between rows less their own minimum, divided by the patient's largest.
+
+    Rows of absent patch tokens cost 0; never in half precision. All distances zero: all costs are.
+    """
+    with torch.autocast(tokens.device.type, enabled=False):
+        kind = torch.promote_types(tokens.dtype, torch.float32)
+        x, y = (rows.to(kind) - rows.to(kind).amin(-1, keepdim=True) for rows in (tokens, gene_tokens))
+        cost = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square()
+        if present is not None:
+            cost = cost * present[..., None]
+        largest = cost.amax((1, 2), keepdim=True)
+        return cost / torch.where(largest > 0, largest, 1.0)
+
+
+def _refuse_absent(slides_present: Tensor | None, genes_present: Tensor | None) -> None:
+    """Without learned stand-ins an absent modality would be read as zeros."""
+    for name, flags in (("slides", slides_present), ("genes", genes_present)):
+        if flags is not None and not bool(flags.all()):
+            row = int((~flags).nonzero()[0])
+            raise DataError(
+                f"the patient has no {name}, and this model has no stand-in for them",
+                f"batch, patient in row {row}",
+                "train with architecture.missing: true, or leave the patient out",
+            )

@@ -1,0 +1,207 @@
+"""Pathology branch: the subtype task mines the tumour (docs/model.md, section 1; MICCAI 2024, section 2.1)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from mcti.model.presets import ModelConfig
+
+
+@dataclass
+class Mined:
+    """What the pathology branch found in a batch of bags.
+
+    tokens           (b, K, D) patch tokens, rows in descending score; absent rows are zero
+    present          (b, K) bool, False where a bag has fewer than K critical patches
+    critical         (b, K) row of the patch in its bag, -1 where absent
+    scores           (b, K) largest instance logit of the patch, 0 where absent
+    mass             (b, K) patches' worth of mass each critical patch received; a row sums to the bag's N
+    instance_logits  (b, C) largest instance logit of each class over the bag
+    average          (b, D_in) mean patch feature
+    """
+
+    tokens: Tensor
+    present: Tensor
+    critical: Tensor
+    scores: Tensor
+    mass: Tensor
+    instance_logits: Tensor
+    average: Tensor
+
+
+class PathologyBranch(nn.Module):
+    """Bags of patches to K patch tokens.
+
+    patches (b, N, D_in) padded, mask (b, N) True = real -> Mined. The bag is read `block` rows at a time and the
+    gradient recomputed a block at a time: peak memory O(b·block·(K + D_in)) above the bag itself, never N·K.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.critical, self.block, self.share = config.critical, config.block, config.critical_share
+        self.mean_mass = config.mean_mass
+        self.instance = nn.Linear(config.features, len(config.classes))
+        self.query = QueryNet(config.features, config.query)
+        self.gate = config.gate
+        self.sharpness = nn.Parameter(torch.tensor(config.sharpness)) if config.sharpness else None
+        self.project = nn.Sequential(
+            nn.Linear(config.features, config.width),
+            nn.GELU(),
+            nn.Linear(config.width, config.width),
+            nn.ReLU(),
+            nn.Linear(config.width, config.width),
+            nn.ReLU(),
+            nn.Linear(config.width, config.width),
+        )
+        self.refine = nn.Sequential(nn.Linear(config.width, config.width), nn.GELU())
+        self.attention = PatchAttention(config.width, config.critical)
+
+    def forward(self, patches: Tensor, mask: Tensor) -> Mined:
+        """Mine, transport, aggregate and refine; see the class."""
+        scores, best, average = self._scan(patches, mask)
+        index, present = self._select(scores)
+        rows = _rows(patches, index).to(self.instance.weight.dtype)  # (b, K, D_in)
+        critical_scores = self.instance(rows).float().amax(-1)
+        if self.gate:
+            rows = rows * _gate(critical_scores, scores, mask).to(rows.dtype)[..., None]
+        sums, mass = self._transport(patches, mask, self.query(rows), present)
+        if self.mean_mass:
+            tokens_per_patch = present.sum(1).clamp_min(1) / mask.sum(1).clamp_min(1)
+            sums = sums * tokens_per_patch[:, None, None].to(sums.dtype)
+        tokens = self.attention(self.refine(self.project(sums)), present)
+        return Mined(
+            tokens,
+            present,
+            critical=torch.where(present, index, -1),
+            scores=torch.where(present, critical_scores, 0.0),
+            mass=mass,
+            instance_logits=self.instance_at(patches, best),
+            average=average,
+        )
+
+    def instance_at(self, patches: Tensor, best: Tensor) -> Tensor:
+        """Instance logits (b, C) of class c at the patch best[:, c]; the gradient meets these rows only."""
+        rows = _rows(patches, best).to(self.instance.weight.dtype)  # (b, C, D_in)
+        return torch.einsum("bcd,cd->bc", rows, self.instance.weight) + self.instance.bias
+
+    @torch.no_grad()
+    def _scan(self, patches: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Scores (b, N), -inf where padded; the best patch of each class (b, C); the mean patch (b, D_in)."""
+        scores, tops, bests, total = [], [], [], patches.new_zeros(()).float()
+        # Never in half precision: the order of the scores decides which patches the network sees.
+        with torch.autocast(patches.device.type, enabled=False):
+            for start in range(0, patches.shape[1], self.block):
+                rows = patches[:, start : start + self.block].to(self.instance.weight.dtype)
+                here = mask[:, start : start + self.block, None]
+                logits = self.instance(rows).masked_fill(~here, -torch.inf)  # (b, block, C)
+                top, best = logits.max(1)
+                scores.append(logits.amax(-1))
+                tops.append(top)
+                bests.append(best + start)
+                total = total + (rows * here).sum(1)
+        winner = torch.stack(tops).argmax(0, keepdim=True)
+        best = torch.stack(bests).gather(0, winner)[0]
+        return torch.cat(scores, 1), best, total / mask.sum(1, keepdim=True).clamp_min(1)
+
+    def _select(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows (b, K) of the critical patches in descending score, and which of them are present."""
+        # Stable, so that ties fall to the earlier patch on every machine and however the bag is padded.
+        order = scores.argsort(dim=1, descending=True, stable=True)[:, : self.critical]
+        present = scores.gather(1, order) > -torch.inf
+        if self.share < 1:
+            held = scores.softmax(1).gather(1, order).nan_to_num(0.0)
+            present = present & ((held.cumsum(1) - held) < self.share)
+        missing = self.critical - order.shape[1]
+        return F.pad(order, (0, missing)), F.pad(present, (0, missing))
+
+    def _transport(self, patches: Tensor, mask: Tensor, keys: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums (b, K, D_in) of the normalised patches by mass, and the mass (b, K)."""
+        keys = keys.masked_fill(~present[..., None], 0.0)
+        if patches.shape[1] <= self.block:
+            return self._transport_block(patches, mask, keys, present)
+        sums, mass = None, None
+        for start in range(0, patches.shape[1], self.block):
+            end = start + self.block
+            arguments = (patches[:, start:end], mask[:, start:end], keys, present)
+            if torch.is_grad_enabled():
+                # Only views of the bag are kept; the (block, K) masses are computed again on the way back.
+                part = checkpoint(self._transport_block, *arguments, use_reentrant=False, preserve_rng_state=False)
+            else:
+                part = self._transport_block(*arguments)
+            sums = part[0] if sums is None else sums + part[0]
+            mass = part[1] if mass is None else mass + part[1]
+        assert sums is not None
+        assert mass is not None
+        return sums, mass
+
+    def _transport_block(self, rows: Tensor, mask: Tensor, keys: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        rows = rows.to(self.instance.weight.dtype)
+        shares = self.masses(rows, keys, present) * mask[..., None]  # (b, block, K)
+        values = F.normalize(rows, dim=-1).to(shares.dtype)
+        return shares.transpose(1, 2) @ values, shares.sum(1)
+
+    def masses(self, rows: Tensor, keys: Tensor, present: Tensor) -> Tensor:
+        """How each patch spreads one unit of mass over the critical patches: (b, N, D_in) -> (b, N, K)."""
+        queries = F.normalize(self.query(rows), dim=-1)
+        likeness = F.normalize(queries @ keys.transpose(1, 2), dim=-1)
+        if self.sharpness is not None:
+            likeness = likeness * self.sharpness
+        # A bag without a single critical patch (absent slides) spreads its mass evenly instead of dividing by nought.
+        hidden = ~present & present.any(1, keepdim=True)
+        return likeness.masked_fill(hidden[:, None], -torch.inf).softmax(-1)
+
+
+class QueryNet(nn.Module):
+    """Query net phi: x -> tanh(W2 relu(W1 x + b1) + b2)."""
+
+    def __init__(self, features: int, width: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(features, width)
+        self.second = nn.Linear(width, width)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(..., D_in) -> (..., query width)."""
+        return torch.tanh(self.second(torch.relu(self.first(rows))))
+
+
+class PatchAttention(nn.Module):
+    """Channel attention over the patch tokens, without residual (docs/model.md, section 1, step 6).
+
+    tokens (b, K, D), present (b, K) -> (b, K, D); absent rows come out as zero and touch no other row.
+    """
+
+    def __init__(self, width: int, critical: int) -> None:
+        super().__init__()
+        self.to_q, self.to_k, self.to_v = (nn.Linear(width, width, bias=False) for _ in range(3))
+        self.mix = nn.Linear(critical, critical, bias=False)
+        self.scale = nn.Parameter(torch.ones(()))
+        self.out = nn.Linear(width, width)
+        self.local = nn.Sequential(nn.Linear(width, width, bias=False), nn.GELU(), nn.Linear(width, width, bias=False))
+
+    def forward(self, tokens: Tensor, present: Tensor) -> Tensor:
+        """Mix along the tokens, then attend along the channels; see the class."""
+        tokens = tokens * present[..., None]
+        queries = F.normalize(self.to_q(tokens), dim=1)  # each channel over the tokens
+        keys = F.normalize(self.to_k(tokens), dim=1)
+        # The mixing reads the order of the rows: that is why they stand in descending score.
+        values = F.normalize(self.mix(self.to_v(tokens).transpose(1, 2)).transpose(1, 2), dim=-1)
+        channels = (self.scale * keys.transpose(1, 2) @ queries).softmax(-1)  # (b, D, D)
+        out: Tensor = (self.out(values @ channels) + self.local(values)) * present[..., None]
+        return out
+
+
+def _rows(patches: Tensor, index: Tensor) -> Tensor:
+    """Rows index (b, K) of each bag (b, N, D_in) -> (b, K, D_in)."""
+    return patches.gather(1, index[..., None].expand(-1, -1, patches.shape[-1]))
+
+
+def _gate(critical: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
+    """sigmoid of the critical scores (b, K), standardised by mean and deviation over their whole bag."""
+    count = mask.sum(1, keepdim=True).clamp_min(1)
+    known = scores.masked_fill(~mask, 0.0)
+    mean = known.sum(1, keepdim=True) / count
+    deviation = (((known - mean) * mask).square().sum(1, keepdim=True) / count).sqrt()
+    return torch.sigmoid((critical - mean) / (deviation + 1e-6))

@@ -1,0 +1,131 @@
+"""Layers that run several task streams of one shape as one batched product, and self-attention over them.
+
+S streams with weights of their own stand in one tensor (S, b, n, D); b patients, n tokens. A mask (b, n) is True where
+a token is present; None means that all are.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mcti.model.presets import ModelConfig
+
+
+class StreamLinear(nn.Module):
+    """One Linear a stream: (S, b, n, d_in) -> (S, b, n, d_out); weight (S, d_out, d_in), bias (S, d_out)."""
+
+    def __init__(self, streams: int, narrow: int, wide: int, *, bias: bool = True) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(narrow)  # as nn.Linear starts
+        self.weight = nn.Parameter(torch.empty(streams, wide, narrow).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(streams, wide).uniform_(-bound, bound)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Each stream through its own weights."""
+        flat, weight = x.flatten(1, 2), self.weight.transpose(1, 2)
+        product = torch.bmm(flat, weight) if self.bias is None else torch.baddbmm(self.bias[:, None], flat, weight)
+        return product.view(len(x), *x.shape[1:3], -1)
+
+    def silence(self) -> None:
+        """Start at zero, so that the residual branch ending here adds nothing at first."""
+        nn.init.zeros_(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+
+class StreamNorm(nn.Module):
+    """One LayerNorm a stream over the last axis of (S, b, n, D)."""
+
+    def __init__(self, streams: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(streams, width))
+        self.bias = nn.Parameter(torch.zeros(streams, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise each token, then scale and shift it as its stream does."""
+        plain = F.layer_norm(x, x.shape[-1:])
+        return torch.addcmul(self.bias[:, None, None], plain, self.weight[:, None, None])
+
+
+class StreamMLP(nn.Module):
+    """Linear-gelu-Linear of one width."""
+
+    def __init__(self, streams: int, width: int) -> None:
+        super().__init__()
+        self.first = StreamLinear(streams, width, width)
+        self.second = StreamLinear(streams, width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(S, b, n, D) -> (S, b, n, D)."""
+        out: Tensor = self.second(F.gelu(self.first(x)))
+        return out
+
+
+class AttentionLayer(nn.Module):
+    """x + attention(LN(x)), then x + MLP(LN(x)); absent tokens are seen by no other."""
+
+    def __init__(self, streams: int, config: ModelConfig) -> None:
+        super().__init__()
+        width, self.heads = config.width, config.heads
+        self.norm = StreamNorm(streams, width)
+        self.qkv = StreamLinear(streams, width, 3 * width, bias=False)
+        self.out = StreamLinear(streams, width, width)
+        self.mlp_norm = StreamNorm(streams, width)
+        self.mlp = StreamMLP(streams, width)
+        self.drop = nn.Dropout(config.dropout)
+        if config.calm:
+            self.out.silence()
+            self.mlp.second.silence()
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """x (S, b, n, D) -> (S, b, n, D)."""
+        x = x + self.drop(self.out(self.attend(self.qkv(self.norm(x)), mask)))
+        out: Tensor = x + self.drop(self.mlp(self.mlp_norm(x)))
+        return out
+
+    def attend(self, qkv: Tensor, mask: Tensor | None) -> Tensor:
+        """Scaled dot-product attention over the tokens: (S, b, n, 3D) -> (S, b, n, D)."""
+        streams, batch, length, _ = qkv.shape
+        parts = qkv.view(streams * batch, length, 3, self.heads, -1)
+        q, k, v = parts.permute(2, 0, 3, 1, 4)  # each (S·b, heads, n, d)
+        keys = None if mask is None else mask.repeat(streams, 1)[:, None, None]  # (S·b, 1, 1, n)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=keys)
+        return mixed.transpose(1, 2).reshape(streams, batch, length, -1)
+
+
+class SelfAttention(nn.Module):
+    """A transformer of `depth` pre-norm layers over the tokens of each stream."""
+
+    def __init__(self, streams: int, depth: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(AttentionLayer(streams, config) for _ in range(depth))
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """x (S, b, n, D) -> (S, b, n, D)."""
+        for layer in self.layers:
+            x = layer(x, mask)
+        return x
+
+
+class Mix(nn.Module):
+    """1×1 convolution over two streams: w1·x1 + w2·x2 + b, for several outputs at once.
+
+    pair (2, b, n, D) -> (outputs, b, n, D); weight (outputs, 2), bias (outputs,).
+    """
+
+    def __init__(self, outputs: int, *, calm: bool) -> None:
+        super().__init__()
+        bound = 2**-0.5  # as nn.Conv2d starts with two channels
+        self.weight = nn.Parameter(torch.empty(outputs, 2).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(outputs).uniform_(-bound, bound))
+        if calm:  # the plain average
+            nn.init.constant_(self.weight, 0.5)
+            nn.init.zeros_(self.bias)
+
+    def forward(self, pair: Tensor) -> Tensor:
+        """Weigh and add; see the class."""
+        first, second = self.weight[:, 0], self.weight[:, 1]
+        shape = (-1, 1, 1, 1)
+        return first.view(shape) * pair[:1] + second.view(shape) * pair[1:] + self.bias.view(shape)

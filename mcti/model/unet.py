@@ -1,0 +1,107 @@
+"""Encoder, bottleneck and decoder over the task streams (docs/model.md, section 5).
+
+Streams (2, b, n, D) are cls and surv, x (1, b, n, D) is what they share.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from mcti.model.guidance import Coupling, GuidedStack
+from mcti.model.presets import ModelConfig
+from mcti.model.streams import Mix, SelfAttention
+
+CLS, SURV = 0, 1  # places of the two streams
+Trace = list[Coupling] | None
+
+
+class EncoderStage(nn.Module):
+    """Streams attend to themselves, each then guides x through a stack of its own; x becomes the mix of both."""
+
+    def __init__(self, depth: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.attention = SelfAttention(2, config.attention_depth, config)
+        self.guided = GuidedStack(2, depth, config)
+        self.mix = Mix(1, calm=config.calm)
+
+    def forward(self, x: Tensor, streams: Tensor, mask: Tensor | None, trace: Trace) -> tuple[Tensor, Tensor]:
+        """x, streams -> new x, new streams."""
+        streams = self.attention(streams, mask)
+        streams = self.guided(x.expand(2, -1, -1, -1), streams, mask, trace)
+        return self.mix(streams), streams
+
+
+class Bottleneck(nn.Module):
+    """x guided by either stream, then mixed; the streams stay as they are."""
+
+    def __init__(self, depth: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.guided = GuidedStack(2, depth, config)
+        self.mix = Mix(1, calm=config.calm)
+
+    def forward(self, x: Tensor, streams: Tensor, mask: Tensor | None, trace: Trace) -> Tensor:
+        """x, streams -> new x."""
+        out: Tensor = self.mix(self.guided(x.expand(2, -1, -1, -1), streams, mask, trace))
+        return out
+
+
+class DecoderStage(nn.Module):
+    """The pair [x, skip] attends to itself; its mixes guide the streams and, but for the last stage, carry x on."""
+
+    def __init__(self, depth: int, config: ModelConfig, *, last: bool) -> None:
+        super().__init__()
+        self.attention = SelfAttention(1, config.attention_depth, config)
+        self.guided = GuidedStack(2, depth, config)
+        self.guides = Mix(2, calm=config.calm)
+        self.mix = None if last else Mix(1, calm=config.calm)
+
+    def forward(
+        self, x: Tensor, skip: Tensor, streams: Tensor, mask: Tensor | None, trace: Trace
+    ) -> tuple[Tensor, Tensor]:
+        """x, skip, streams -> new x, new streams."""
+        pair = torch.cat((x, skip), 1)  # (1, 2b, n, D): one transformer for both
+        pair = self.attention(pair, None if mask is None else mask.repeat(2, 1))
+        pair = pair.view(2, *x.shape[1:])  # (2, b, n, D)
+        streams = self.guided(streams, self.guides(pair), mask, trace)
+        return x if self.mix is None else self.mix(pair), streams
+
+
+class TaskUNet(nn.Module):
+    """The whole U-Net: joint tokens with their task tokens in, the two task streams out."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.encoder = nn.ModuleList(EncoderStage(depth, config) for depth in config.encoder_depths)
+        self.bottleneck = Bottleneck(config.bottleneck_depth, config)
+        final = len(config.decoder_depths) - 1
+        self.decoder = nn.ModuleList(
+            DecoderStage(depth, config, last=stage == final) for stage, depth in enumerate(config.decoder_depths)
+        )
+
+    def forward(
+        self, x: Tensor, streams: Tensor, mask: Tensor | None, trace: Trace = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """x (1, b, n, D), streams (2, b, n, D) -> streams (2, b, n, D) and the tokens' norms by layer, each (2, b)."""
+        norms, skips = {"tokens": _norms(streams, mask)}, []
+        for stage, encoder in enumerate(self.encoder):
+            x, streams = encoder(x, streams, mask, trace)
+            skips.append(x)
+            norms[f"encoder.{stage}"] = _norms(streams, mask)
+        x = self.bottleneck(x, streams, mask, trace)
+        norms["bottleneck"] = _norms(x, mask)
+        for stage, decoder in enumerate(self.decoder):
+            x, streams = decoder(x, skips.pop(), streams, mask, trace)
+            norms[f"decoder.{stage}"] = _norms(streams, mask)
+        return streams, norms
+
+
+def _norms(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean norm of the present tokens, (S, b)."""
+    return mean_token(x.detach().float().norm(dim=-1, keepdim=True), mask)[..., 0]
+
+
+def mean_token(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean over the present tokens: (S, b, n, D), mask (b, n) -> (S, b, D)."""
+    if mask is None:
+        return x.mean(2)
+    here = mask[..., None].to(x.dtype)
+    return (x * here).sum(2) / here.sum(1)
