@@ -81,7 +81,7 @@ class Problem:
             )
         rows = _mask("rows", mask_rows, cost, cost.shape[1])
         columns = _mask("columns", mask_columns, cost, cost.shape[2])
-        whole = mask_rows is None and mask_columns is None
+        whole = (mask_rows is None and mask_columns is None) or bool(rows.all() & columns.all())
         cost = cost.detach()
         if not whole:
             cost = cost.masked_fill(~(rows[:, :, None] & columns[:, None, :]), 0.0)
@@ -127,7 +127,7 @@ def _mask(name: str, mask: Tensor | None, cost: Tensor, size: int) -> Tensor:
 
 
 def _finite(cost: Tensor) -> None:
-    if not bool(torch.isfinite(cost).all()):
+    if cost.numel() and not all(bool(end.isfinite()) for end in cost.aminmax()):  # NaN and infinity pass to an end
         item, row, column = (~torch.isfinite(cost)).nonzero()[0].tolist()
         raise DataError(
             f"the cost is {cost[item, row, column].item()}, not a finite number",
