@@ -105,12 +105,17 @@ class SplitParams(Params):
 
     seed: int = Field(7, ge=0)
     scheme: Literal["stratified", "site", "leave-one-site-out", "time", "files"] = Field(
-        "stratified", description="how patients are dealt to folds"
+        "stratified", description="how patients are dealt to folds (docs/cohort.md)"
     )
-    folds: int = Field(5, ge=2, le=50, description="outer folds")
-    repeats: int = Field(1, ge=1, le=50, description="repetitions with other shuffles")
+    folds: int = Field(5, ge=2, le=50, description="outer folds; leave-one-site-out has one a site, files one a file")
+    repeats: int = Field(1, ge=1, le=50, description="repetitions with other shuffles (stratified, site)")
     inner_folds: int = Field(3, ge=2, le=20, description="inner folds of the search, inside each training part")
+    time_column: str | None = Field(None, description="scheme time: a numeric covariate that grows with calendar time")
     files: str | None = Field(None, description="scheme files: folder of MCAT split CSVs")
+    missing_modality: Literal["drop", "keep"] = Field(
+        "drop", description="patients without features of a slide: left out, or kept"
+    )
+    few_events: int = Field(10, ge=0, description="fewer events in a test part are a warning (docs/protocol.md)")
 
 
 class BinParams(Params):
@@ -133,6 +138,12 @@ class TrainParams(Params):
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(1e-2, ge=0)
     warmup_share: float = Field(0.1, ge=0, lt=1, description="share of the steps with a rising learning rate")
+    clip_norm: float = Field(1.0, gt=0, description="gradients longer than this are shortened to it")
+    micro_patients: int = Field(0, ge=0, description="patients of a step in memory at once; 0: all of them")
+    ema: float = Field(0.0, ge=0, lt=1, description="decay a step of the averaged weights that are kept; 0: the last")
+    survival_loss: Literal["nll", "cox", "ranking"] = Field(
+        "nll", description="discrete-time likelihood; the others add their term to it on the risks of a step"
+    )
     alpha: float = Field(0.3, ge=0, le=1, description="weight of the uncensored terms in the survival loss")
     lambda_survival: float = Field(1.0, ge=0)
     lambda_subtype: float = Field(0.3, ge=0)
@@ -148,6 +159,7 @@ class TrainParams(Params):
         description="threads of one training process; fixed, so that the bits do not depend on the machine's load",
     )
     workers: int = Field(0, ge=0, description="folds trained at the same time; 0: one per core")
+    checkpoint_seconds: float = Field(20.0, ge=0, description="least time between two checkpoints of a run")
     horizons_months: tuple[float, ...] = Field(
         (12.0, 36.0, 60.0), min_length=1, description="months at which S(t) is written", strict=False
     )

@@ -255,7 +255,7 @@ def _text(path: Path, where: str) -> Iterator[tuple[TextIO, list[str]]]:
     with storage.explained(where), path.open("rb") as raw:
         zipped = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
-        binary = io.BufferedReader(gzip.GzipFile(fileobj=raw)) if zipped else raw  # type: ignore[arg-type]
+        binary = io.BufferedReader(gzip.GzipFile(fileobj=raw)) if zipped else raw
         marked = binary.peek(3).startswith(b"\xef\xbb\xbf")
         warnings = [f"{where} starts with a byte order mark, which was left out"] if marked else []
         yield io.TextIOWrapper(binary, encoding="utf-8-sig", newline=""), warnings

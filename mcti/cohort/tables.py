@@ -153,7 +153,7 @@ def read_expression(cohort: Location, genes: list[str] | None = None) -> pd.Data
         if genes is not None and (strange := [gene for gene in genes if gene not in set(known[1:])]):
             raise DataError(f"gene {strange[0]!r} is missing", where, did_you_mean(strange[0], known[1:]))
         columns = None if genes is None else ["patient_id", *genes]
-        frame = pq.read_table(path, columns=columns).to_pandas(ignore_metadata=True)
+        frame = pd.DataFrame(pq.read_table(path, columns=columns).to_pandas(ignore_metadata=True))
     return frame.set_index("patient_id").astype(np.float32, copy=False)
 
 
@@ -245,8 +245,7 @@ def _read_parquet(where: str, columns: tuple[Column, ...]) -> pd.DataFrame:
         for column in columns:
             if column.name not in known:
                 raise _foreign(where, column.name)
-        frame = pd.DataFrame(pq.read_table(path).to_pandas(ignore_metadata=True))
-    return frame
+        return pd.DataFrame(pq.read_table(path).to_pandas(ignore_metadata=True))
 
 
 def _names(path: Path, where: str) -> list[str]:

@@ -1,0 +1,81 @@
+"""The cohort's patients to folds."""
+
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+
+from mcti.cohort import folds as dealing
+from mcti.cohort import leakage, tables
+from mcti.cohort.reading import read_table
+from mcti.errors import DataError
+from mcti.params import SplitParams
+from mcti.steps.result import StepResult
+from mcti.storage import Location, join
+
+NO_FEATURES = "no features of a slide"
+
+
+class SplitResult(StepResult):
+    """How the patients were dealt; counts of each test part beside its number."""
+
+    scheme: str
+    patients: int
+    folds: int
+    test_patients: tuple[int, ...]
+    test_events: tuple[int, ...]
+    left: dict[str, int]
+    sha256: str
+    warnings: tuple[str, ...]
+
+
+def split(cohort: Location, features: Location | None, params: SplitParams, out: Path) -> SplitResult:
+    """Deal the patients of a cohort to folds.
+
+    Reads   cohort/{patients,slides,expression}.parquet; features/slides.csv (None: nobody leaves for want of features)
+    Writes  out (folds.csv) and the description beside it (folds.json: hash, balance, who left)
+    Raises  DataError when the cohort cannot fill the folds, or a test patient's data stand in a training part
+            UsageError when a setting that the scheme needs is missing or names no column
+    """
+    patients = tables.read_patients(cohort)
+    gone = _without_features(patients, features) if params.missing_modality == "drop" else []
+    kept = patients[~patients["patient_id"].isin(gone)].reset_index(drop=True)
+    folds = dealing.deal(kept, params)
+    leakage.check(folds, cohort)
+    result = _result(folds, kept, gone, params)
+    description = {**result.model_dump(mode="json"), "left": dict.fromkeys(gone, NO_FEATURES)}
+    dealing.write(folds, description, Path(out))
+    return result
+
+
+def _without_features(patients: pd.DataFrame, features: Location | None) -> list[str]:
+    """Patients none of whose slides gave features, sorted."""
+    if features is None:
+        return []
+    table = read_table(join(features, "slides.csv"))
+    table.need("patient_id", "status")
+    with_features = set(table.frame["patient_id"][table.frame["status"] == "OK"])
+    gone = sorted(set(patients["patient_id"]) - with_features)
+    if len(gone) == len(patients):
+        raise DataError("no patient of the cohort has features", table.where, "extract the slides of this cohort")
+    return gone
+
+
+def _result(folds: dealing.Folds, patients: pd.DataFrame, gone: list[str], params: SplitParams) -> SplitResult:
+    event = dict(zip(patients["patient_id"], patients["event"], strict=True))
+    tests = [folds.test_patients(number) for number in folds.numbers]
+    events = [sum(int(event[patient_id]) for patient_id in part) for part in tests]
+    few = [f"fold {k}: {count} events in the test part" for k, count in enumerate(events) if count < params.few_events]
+    unseen = len(patients) - len(set().union(*tests))
+    if unseen:
+        few.append(f"{unseen} patients are tested in no fold")
+    return SplitResult(
+        scheme=params.scheme,
+        patients=len(patients),
+        folds=len(tests),
+        test_patients=tuple(map(len, tests)),
+        test_events=tuple(events),
+        left=dict(Counter([NO_FEATURES] * len(gone))),
+        sha256=folds.digest(),
+        warnings=tuple(few),
+    )
