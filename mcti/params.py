@@ -4,6 +4,7 @@ Every key has a unit in its name or in its description; an unknown key is an err
 flag or a pipeline parameter only overrides a key by its dotted path (`--set train.epochs=5`).
 """
 
+import json
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -214,6 +215,81 @@ class PromoteParams(Params):
     min_events: int = Field(20, ge=1, description="fewer events: not enough evidence")
 
 
+class TaskParams(Params):
+    """What one task of a cluster gets; requests equal limits, so that a node never takes it back."""
+
+    cpu: str = Field("2", pattern=r"^\d+(\.\d+)?m?$", description="cores, e.g. 4 or 500m")
+    memory: str = Field("4Gi", pattern=r"^\d+(Mi|Gi|M|G)$", description="memory, e.g. 16Gi")
+    gpus: int = Field(0, ge=0, description="GPUs of the type cluster.gpu_resource")
+    retries: int = Field(2, ge=0, le=10, description="further attempts after a failed one")
+    backoff_seconds: int = Field(30, ge=1, description="wait before the first retry; doubles with each")
+    timeout_minutes: int = Field(120, ge=1, description="a task that runs longer is stopped")
+    shared_memory: str | None = Field(None, pattern=r"^\d+(Mi|Gi)$", description="size of /dev/shm; null: none mounted")
+
+
+class TaskTable(Params):
+    """One row a step; `wiring` are the tasks that only gather files or report."""
+
+    ingest: TaskParams = TaskParams(cpu="1", memory="4Gi", timeout_minutes=30)
+    validation: TaskParams = Field(TaskParams(cpu="1", memory="4Gi", retries=0, timeout_minutes=30), alias="validate")
+    extract: TaskParams = TaskParams(cpu="4", memory="8Gi", retries=3, timeout_minutes=720)
+    split: TaskParams = TaskParams(cpu="1", memory="2Gi", timeout_minutes=15)
+    search: TaskParams = TaskParams(cpu="4", memory="16Gi", timeout_minutes=720, shared_memory="2Gi")
+    train: TaskParams = TaskParams(cpu="4", memory="16Gi", retries=3, timeout_minutes=720, shared_memory="2Gi")
+    evaluate: TaskParams = TaskParams(cpu="2", memory="8Gi", timeout_minutes=120)
+    register_: TaskParams = Field(TaskParams(cpu="1", memory="4Gi", timeout_minutes=30), alias="register")
+    promote: TaskParams = TaskParams(cpu="1", memory="4Gi", retries=0, timeout_minutes=30)
+    wiring: TaskParams = TaskParams(cpu="500m", memory="1Gi", timeout_minutes=60)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_the_row(cls, tree: Any) -> Any:
+        """A key that is not given keeps the value of its own row, not the one of an average task."""
+        if not isinstance(tree, dict):
+            return tree
+        rows = {field.alias or name: field.default for name, field in cls.model_fields.items()}
+        return {
+            name: rows[name].model_dump() | row if name in rows and isinstance(row, dict) else row
+            for name, row in tree.items()
+        }
+
+
+class TolerationParams(Params):
+    """A taint that the tasks bear."""
+
+    key: str
+    operator: Literal["Equal", "Exists"] = "Exists"
+    value: str | None = None
+    effect: Literal["NoSchedule", "NoExecute", "PreferNoSchedule"] = "NoSchedule"
+
+
+class ClusterParams(Params):
+    """Kubeflow: image, resources and secrets of the tasks (docs/kubeflow.md)."""
+
+    image: str = Field("mcti-python:0.1.0", min_length=1, description="image of all tasks; pin it by digest")
+    pipeline: str = Field("mcti-training", pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", description="its name")
+    experiment: str = Field("mcti", min_length=1, description="KFP experiment of the runs")
+    cron: str = Field("0 0 3 1 * *", description="schedule of the retraining; six fields, seconds first, UTC")
+    extract_shards: int = Field(4, ge=1, le=1024, description="parallel tasks of extract")
+    parallel_folds: int = Field(0, ge=0, description="folds trained at the same time; 0: all")
+    steps: TaskTable = TaskTable()
+    gpu_resource: str = Field("nvidia.com/gpu", description="resource name of the GPUs")
+    gpu_node_labels: dict[str, str] = Field({}, description="labels of the nodes for tasks with GPUs")
+    node_labels: dict[str, str] = Field({}, description="labels of the nodes for all other tasks")
+    gpu_tolerations: tuple[TolerationParams, ...] = Field(
+        (TolerationParams(key="nvidia.com/gpu"),), description="taints that tasks with GPUs bear", strict=False
+    )
+    secrets: dict[str, dict[str, str]] = Field(
+        {"mcti-s3": {"access_key": "AWS_ACCESS_KEY_ID", "secret_key": "AWS_SECRET_ACCESS_KEY"}},
+        description="Secret -> {key in it: environment variable}",
+    )
+    config_maps: dict[str, dict[str, str]] = Field(
+        {"mcti-services": {"s3": "AWS_ENDPOINT_URL_S3", "mlflow": "MLFLOW_TRACKING_URI"}},
+        description="ConfigMap -> {key in it: environment variable}",
+    )
+    claims: dict[str, str] = Field({}, description="PersistentVolumeClaim -> folder where the tasks see it")
+
+
 class Settings(Params):
     """All of params.yaml."""
 
@@ -226,6 +302,7 @@ class Settings(Params):
     evaluate: EvaluateParams = EvaluateParams()
     register_: RegisterParams = Field(RegisterParams(), alias="register")
     promote: PromoteParams = PromoteParams()
+    cluster: ClusterParams = ClusterParams()
 
     @model_validator(mode="after")
     def _search_knows_train(self) -> Self:
@@ -258,6 +335,21 @@ def check(kind: type[P], tree: Mapping[str, Any], where: str) -> P:
         return kind.model_validate(tree)
     except ValidationError as error:
         raise _explain(kind, error.errors()[0], where) from None
+
+
+def from_json(kind: type[P], text: str, where: str) -> P:
+    """A section as JSON text, the form in which pipelines hand it on: KFP's own mappings turn 10 into 10.0.
+
+    Raises
+        UsageError: not JSON, or not such a section.
+    """
+    try:
+        tree = json.loads(text)
+    except ValueError as error:
+        raise UsageError(
+            f"not JSON ({error})", where, "hand on the section as `mcti pipeline compile` wrote it"
+        ) from error
+    return check(kind, tree, where)
 
 
 def _read(path: Location) -> dict[str, Any]:

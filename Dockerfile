@@ -1,0 +1,49 @@
+# One file, three targets: runtime (CPU), gpu (TORCH names a CUDA build), dev (tests and tools).
+# `make image` calls it; it needs no network: build/wheels holds every package, fetched and checked by hash before.
+ARG BASE_IMAGE=python:3.11-slim-bookworm
+
+# hadolint ignore=DL3006  (the tag or digest is part of BASE_IMAGE)
+FROM ${BASE_IMAGE} AS base
+ENV PATH=/opt/mcti/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    HOME=/tmp \
+    MPLCONFIGDIR=/tmp/matplotlib \
+    DO_NOT_TRACK=true \
+    GX_ANALYTICS_ENABLED=false \
+    MLFLOW_DISABLE_TELEMETRY=true \
+    MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false \
+    _KFP_RUNTIME=true
+
+FROM base AS packages
+ARG TORCH=torch==2.13.0
+ARG LOCK=requirements-runtime.lock
+# --copies: the environment must not point at a Python that another base image keeps elsewhere.
+RUN python3 -m venv /opt/mcti
+COPY ${LOCK} /src/lock
+RUN --mount=type=bind,source=build/wheels,target=/wheels \
+    python3 -m pip install --no-cache-dir --no-index --find-links /wheels "${TORCH}" \
+    && python3 -m pip install --no-cache-dir --no-index --find-links /wheels --no-deps --require-hashes -r /src/lock
+COPY pyproject.toml README.md LICENSE /src/
+COPY mcti /src/mcti
+RUN python3 -m pip install --no-cache-dir --no-index --no-deps --no-build-isolation /src \
+    && python3 -m pip uninstall --yes --quiet pip
+
+FROM base AS runtime
+ARG COMMIT=unknown
+ENV MCTI_COMMIT=${COMMIT}
+LABEL org.opencontainers.image.revision=${COMMIT} org.opencontainers.image.licenses=Apache-2.0
+COPY --from=packages /opt/mcti /opt/mcti
+# The root file system may be read-only: everything temporary goes here.
+VOLUME /tmp
+WORKDIR /tmp
+USER 10001:10001
+CMD ["mcti", "--help"]
+
+FROM runtime AS gpu
+ENV NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+
+FROM runtime AS dev
+WORKDIR /src
+COPY . /src
+CMD ["python3", "-m", "pytest", "-m", "not stack and not container"]
