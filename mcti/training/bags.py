@@ -1,0 +1,232 @@
+"""Patients as bags of patches with their genes and outcome; deterministic draws, padded batches, bins and scales.
+
+Nothing here depends on the order of calls, on a worker or on a process: every random choice is a function of
+(seed, epoch, patient), so that a resumed, a parallel and an undisturbed run see the same data.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mcti.errors import DataError
+from mcti.model.trained import Fitted, Scale, check_bag
+from mcti.params import BinParams
+
+
+@dataclass(frozen=True)
+class PatientBag:
+    """One patient as the network sees them, raw: nothing standardised.
+
+    patches  (N, D) float32 features of all slides, or None: no slides
+    genes    (G,) float32 expression, NaN where not measured, or None: no expression at all
+    subtype  position in the list of classes
+    """
+
+    patient_id: str
+    patches: Tensor | None
+    genes: Tensor | None
+    time_months: float
+    event: bool
+    subtype: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """b patients, padded to the longest bag N of the batch.
+
+    patches (b, N, D) standardised, 0 where padded; mask (b, N) True on real rows; genes (b, G) standardised;
+    bins (b,) the time bin; times (b,) months; events (b,) bool; subtypes (b,);
+    slides_present, genes_present (b,) bool
+    """
+
+    patient_ids: tuple[str, ...]
+    patches: Tensor
+    mask: Tensor
+    genes: Tensor
+    bins: Tensor
+    times: Tensor
+    events: Tensor
+    subtypes: Tensor
+    slides_present: Tensor
+    genes_present: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on a device."""
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        moved: dict[str, Any] = {name: value.to(device) for name, value in tensors.items()}
+            name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return dataclasses.replace(self, **moved)
+
+    def hiding(self, slides_present: Tensor, genes_present: Tensor) -> "Batch":
+        """The same batch with other flags of presence, (b,) bool each."""
+        return dataclasses.replace(self, slides_present=slides_present, genes_present=genes_present)
+
+
+def check(bags: Sequence[PatientBag], classes: Sequence[str], where: str) -> None:
+    """Refuse a training part that cannot be learned from.
+
+    Raises DataError: fewer than two patients, no event, a subtype without a patient, a bag of the wrong width, an
+    empty bag, a NaN feature, an infinite gene; the error names the patient or the class.
+    """
+    if len(bags) < 2 or not any(bag.event for bag in bags):
+        what = f"{len(bags)} patients with {sum(bag.event for bag in bags)} events"
+        raise DataError(what, where, "choose fewer folds, or a split stratified by event")
+    absent = [name for position, name in enumerate(classes) if position not in {bag.subtype for bag in bags}]
+    if absent:
+        raise DataError(f"no patient of subtype {absent[0]!r}", where, "stratify the split, or merge rare subtypes")
+    widths = {bag.patches.shape[-1] for bag in bags if bag.patches is not None}
+    for bag in bags:
+        if bag.patches is not None:
+            check_bag(bag.patches, min(widths), f"{where}, patient {bag.patient_id}")
+        if bag.genes is not None and bool(bag.genes.isinf().any()):
+            raise DataError("an infinite expression value", f"{where}, patient {bag.patient_id}", "leave it empty")
+
+
+def fit(bags: Sequence[PatientBag], params: BinParams) -> Fitted:
+    """Scales and bin edges of a training part; nobody outside `bags` has a say.
+
+    Every patient weighs the same in the scale of the features, however many patches they have.
+    """
+    genes = torch.stack([bag.genes for bag in bags if bag.genes is not None] or [torch.zeros(1)])
+    patches = [bag.patches for bag in bags if bag.patches is not None] or [torch.zeros(1, 1)]
+    times = np.array([bag.time_months for bag in bags])
+    edges = bin_edges(times, np.array([bag.event for bag in bags]), params)
+    return Fitted(genes=fit_scale(genes), features=fit_patient_scale(patches), edges=edges)
+
+
+def fit_scale(values: Tensor) -> Scale:
+    """Mean and sd of the columns of (n, columns), NaN left out; computed in float64."""
+    known = values.double()
+    mean = torch.nanmean(known, dim=0).nan_to_num()  # a column nobody has: 0
+    return _scale(mean, torch.nanmean((known - mean) ** 2, dim=0).nan_to_num())
+
+
+def fit_patient_scale(bags: Sequence[Tensor]) -> Scale:
+    """Mean and sd of patch features, each patient's bag (N, D) weighing the same."""
+    mean = torch.stack([bag.double().mean(dim=0) for bag in bags]).mean(dim=0)
+    return _scale(mean, torch.stack([((bag.double() - mean) ** 2).mean(dim=0) for bag in bags]).mean(dim=0))
+
+
+def _scale(mean: Tensor, variance: Tensor) -> Scale:
+    sd = variance.sqrt()
+    # Relative to the mean: a constant column differs from its mean by rounding alone, and dividing by that is noise.
+    flat = sd <= 1e-6 * (mean.abs() + 1e-6)
+    return Scale(mean.float(), torch.where(flat, torch.ones_like(sd), sd).float())
+
+
+def bin_edges(times: np.ndarray, events: np.ndarray, params: BinParams) -> tuple[float, ...]:
+    """B + 1 strictly rising edges in months from the uncensored times of a training part; the first is 0.
+
+    quantile: the inner edges are the 1/B … (B-1)/B quantiles of the uncensored times; tied quantiles move on to the
+    next time seen, so that no bin is empty of meaning.  uniform: equal widths up to the last uncensored time.
+    The last edge is the longest follow-up, censored or not. times (n,), events (n,) bool.
+
+    Raises DataError when the events stand at fewer than B different times.
+    """
+    seen = np.unique(times[events].astype(np.float64))
+    count = params.count
+    if len(seen) < count:
+        what = f"events at {len(seen)} different times, and {count} time bins"
+        raise DataError(what, "the training part", "set train.bins.count lower, or choose fewer folds")
+    if params.placement == "uniform":
+        inner = np.linspace(0.0, seen[-1], count + 1)[1:-1]
+    else:
+        wanted = np.quantile(times[events], np.arange(1, count) / count)
+        inner = _apart(wanted, seen)
+    last = float(times.max())
+    return (0.0, *(float(edge) for edge in inner), last if last > inner[-1] else float(np.nextafter(inner[-1], np.inf)))
+
+
+def _apart(wanted: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """The quantiles, each above the one before and with an event time left for every bin: ties move to times seen."""
+    edges: list[float] = []
+    for position, edge in enumerate(wanted):
+        ceiling = seen[len(seen) - (len(wanted) - position)]  # leaves one time seen for each edge still to come
+        floor = edges[-1] if edges else seen[0]
+        above = seen[seen > floor]
+        edges.append(float(min(max(edge, above[0]) if edge <= floor else edge, ceiling)))
+    return np.array(edges)
+
+
+def bin_of(times: Tensor, edges: Sequence[float]) -> Tensor:
+    """The bin of each time in months, (b,) -> (b,) int64: bin j is [edges[j], edges[j + 1]), the last has no end."""
+    inner = torch.tensor(list(edges[1:-1]), dtype=torch.float64)
+    return torch.searchsorted(inner, times.double(), right=True)
+
+
+def generator(*key: int | str) -> torch.Generator:
+    """A random generator that is a function of `key` alone, the same on every machine and in every process."""
+    digest = hashlib.blake2b("/".join(map(str, key)).encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+def draw(bag: Tensor, cap: int, key: tuple[int | str, ...]) -> Tensor:
+    """At most `cap` rows of (N, D), drawn without replacement, in the order of the bag; `key` decides which."""
+    if len(bag) <= cap:
+        return bag
+    rows = torch.randperm(len(bag), generator=generator("bag", *key))[:cap]
+    return bag[rows.sort().values]
+
+
+def order(lengths: Sequence[int], batch: int, key: tuple[int | str, ...]) -> list[list[int]]:
+    """Positions of the patients in batches for one epoch; every patient once.
+
+    Shuffled, then sorted by length inside windows of eight batches, so that little is padded while the company
+    of a patient changes from epoch to epoch; then the batches are shuffled. A last batch of one joins its neighbour:
+    alone it would have no one to compare with.
+    """
+    random = generator("order", *key)
+    shuffled = torch.randperm(len(lengths), generator=random).tolist()
+    window = 8 * batch
+    by_length: list[int] = []
+    for start in range(0, len(shuffled), window):
+        by_length += sorted(shuffled[start : start + window], key=lambda position: (lengths[position], position))
+    batches = [by_length[start : start + batch] for start in range(0, len(by_length), batch)]
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2] += batches.pop()
+    return [batches[position] for position in torch.randperm(len(batches), generator=random).tolist()]
+
+
+def collate(bags: Sequence[PatientBag], fitted: Fitted, cap: int, key: tuple[int | str, ...]) -> Batch:
+    """One padded, standardised batch; `key` is (seed, epoch) and decides the draw of bags longer than `cap`."""
+    rows = [_rows(bag, fitted, cap, key) for bag in bags]
+    mask = torch.nn.utils.rnn.pad_sequence([torch.ones(len(r), dtype=torch.bool) for r in rows], batch_first=True)
+    times = torch.tensor([bag.time_months for bag in bags], dtype=torch.float64)
+    silent = torch.zeros(len(fitted.genes.mean))
+    return Batch(
+        patient_ids=tuple(bag.patient_id for bag in bags),
+        patches=torch.nn.utils.rnn.pad_sequence(rows, batch_first=True),
+        mask=mask,
+        genes=torch.stack([silent if bag.genes is None else fitted.genes(bag.genes) for bag in bags]),
+        bins=bin_of(times, fitted.edges),
+        times=times.float(),
+        events=torch.tensor([bag.event for bag in bags]),
+        subtypes=torch.tensor([bag.subtype for bag in bags]),
+        slides_present=torch.tensor([bag.patches is not None for bag in bags]),
+        genes_present=torch.tensor([bag.genes is not None for bag in bags]),
+    )
+
+
+def _rows(bag: PatientBag, fitted: Fitted, cap: int, key: tuple[int | str, ...]) -> Tensor:
+    if bag.patches is None:
+        return torch.zeros(1, len(fitted.features.mean))
+    return fitted.features(draw(bag.patches, cap, (*key, bag.patient_id)))
+
+
+def digest(bags: Sequence[PatientBag]) -> str:
+    """MD5 of everything in the bags, in their order: the identity of the data that a checkpoint belongs to."""
+    total = hashlib.md5(usedforsecurity=False)
+    for bag in bags:
+        total.update(f"{bag.patient_id}\0{bag.time_months!r}\0{bag.event}\0{bag.subtype}\0".encode())
+        for values in (bag.patches, bag.genes):
+            if values is not None:
+                total.update(f"{tuple(values.shape)}".encode())
+                total.update(values.contiguous().numpy().tobytes())
+    return total.hexdigest()

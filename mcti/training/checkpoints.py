@@ -1,0 +1,121 @@
+"""Exact checkpoints: everything a run needs to go on as if it had never stopped, in one file written at once.
+
+A file is a BLAKE2b checksum followed by a safetensors image whose metadata hold the plain values as JSON. Nothing in
+it can run code, and a flipped bit or a cut end is noticed. No state of a random generator is kept, because there is
+none: every random choice is a function of (seed, step, patient), see bags.py and loop.py.
+"""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from mcti import storage
+from mcti.errors import DataError
+
+_SUFFIX = ".checkpoint"
+_KEPT = 2
+_CHECKSUM_BYTES = 32
+
+
+class CorruptCheckpoint(UserWarning):
+    """A checkpoint could not be read and the one before it is used."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state after `step` optimizer steps.
+
+    tensors  weights, averages and moments by name
+    values   plain JSON values: history, running sums
+    identity what the run belongs to: digests and settings; a resume compares them
+    """
+
+    step: int
+    tensors: Mapping[str, Tensor]
+    values: Mapping[str, Any]
+    identity: Mapping[str, Any]
+
+
+def save(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write a checkpoint into `folder` (made if need be), whole or not at all, and keep the last two.
+
+    Raises EnvironmentTrouble when the disk is full or the folder cannot be written; older ones stay as they were.
+    """
+    values = {"step": checkpoint.step, "values": checkpoint.values, "identity": checkpoint.identity}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.tensors.items()}
+    image = safetensors.torch.save(tensors, metadata={"state": json.dumps(values, sort_keys=True)})
+    path = folder / f"step_{checkpoint.step:09d}{_SUFFIX}"
+    with storage.replacing(path) as draft:
+        draft.write_bytes(_checksum(image) + image)
+    for old in _files(folder)[:-_KEPT]:
+        old.unlink()
+    return path
+
+
+def latest(folder: Path, identity: Mapping[str, Any]) -> Checkpoint | None:
+    """The newest checkpoint of `folder` that can be read, or None where there is none.
+
+    A corrupt file is passed over with a CorruptCheckpoint warning that names it and what is used in its place.
+
+    Raises DataError when the checkpoint belongs to other data or settings than `identity`, naming the difference.
+    """
+    for path in reversed(_files(folder)):
+        found = _read(path)
+        if found is not None:
+            _same(found.identity, identity, path)
+            return found
+        warnings.warn(
+            f"{path.name} is corrupt: going on from the checkpoint before it", CorruptCheckpoint, stacklevel=2
+        )
+    return None
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob(f"step_*{_SUFFIX}") if path.is_file())
+
+
+def _checksum(image: bytes) -> bytes:
+    return hashlib.blake2b(image, digest_size=_CHECKSUM_BYTES).digest()
+
+
+def _read(path: Path) -> Checkpoint | None:
+    raw = path.read_bytes()
+    image = raw[_CHECKSUM_BYTES:]
+    if raw[:_CHECKSUM_BYTES] != _checksum(image):
+        return None
+    try:
+        tensors = safetensors.torch.load(image)
+        header = json.loads(image[8 : 8 + int.from_bytes(image[:8], "little")])
+        state = json.loads(header["__metadata__"]["state"])
+        return Checkpoint(state["step"], tensors, state["values"], state["identity"])
+    except (SafetensorError, ValueError, KeyError):
+        return None
+
+
+def _same(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
+    """Compare identities key by key, sections by dotted path."""
+    before, now = _flat(found), _flat(wanted)
+    changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+    if changed:
+        shown = "; ".join(f"{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in changed[:3])
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        mend = f"run with the former data and settings again, or delete {path.parent} to start anew"
+        raise DataError(f"the checkpoint belongs to another run: {shown}{more}", str(path), mend)
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return flat
