@@ -60,8 +60,6 @@ class Batch:
         """The same batch on a device."""
         tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
         moved: dict[str, Any] = {name: value.to(device) for name, value in tensors.items()}
-            name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
-        }
         return dataclasses.replace(self, **moved)
 
     def hiding(self, slides_present: Tensor, genes_present: Tensor) -> "Batch":
