@@ -1,0 +1,204 @@
+"""The models of all folds as one: who is predicted by which, from files that are checked and never unpickled.
+
+A patient of the development cohort is predicted by the model of the fold that did not see them: the numbers are those
+of the evaluation, bit for bit. Anybody else is predicted by the mean over all members (docs/registry.md). The folder
+knows the development patients by the SHA-256 of their id only.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mcti import storage
+from mcti.errors import DataError, did_you_mean
+from mcti.model.trained import TrainedModel
+
+INDEX = "ensemble.json"
+_FILES = ("weights.safetensors", "model.json")
+EVERYBODY = "ensemble"
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Members by name, and for each known patient (by hash) the members that did not see them."""
+
+    members: Mapping[str, TrainedModel]
+    assigned: Mapping[str, tuple[str, ...]]
+    horizons_months: tuple[float, ...]
+    digest: str
+
+    def __post_init__(self) -> None:
+        genes = {tuple(member.config.genes) for member in self.members.values()}
+        if len(genes) != 1:
+            raise DataError("the members expect different genes", "ensemble", "register folds of one training run")
+
+    @property
+    def genes(self) -> tuple[str, ...]:
+        """The genes that a patient must bring, in order."""
+        return tuple(next(iter(self.members.values())).config.genes)
+
+    @property
+    def features(self) -> int:
+        """D, the width of a patch's features."""
+        return int(next(iter(self.members.values())).config.features)
+
+    def predict(
+        self,
+        patient_id: str,
+        patches: Tensor | None,
+        genes: Mapping[str, float | None] | None,
+        horizons_months: Sequence[float] | None = None,
+    ) -> dict[str, Any]:
+        """One patient: `{patient_id, risk, S_<months>…, model}`.
+
+        patches  (N, D) raw features of all slides, or None;  genes  {name: expression}, NaN or None: not measured
+        model    the fold that predicted, or `ensemble`: the mean over all members of risk and S(t)
+
+        Raises
+            DataError: a gene is missing, a bag has the wrong width, a modality is missing that the model needs.
+        """
+        names = self.assigned.get(hashed(patient_id), tuple(self.members))
+        horizons = self.horizons_months if horizons_months is None else tuple(horizons_months)
+        vector = None if genes is None else self._vector(patient_id, genes)
+        rows = [self.members[name].predict(patches, vector, horizons) for name in names]
+        # A single row passes through untouched: the bits of the evaluation.
+        mean = {
+            key: math.fsum(row[key] for row in rows) / len(rows) if len(rows) > 1 else rows[0][key] for key in rows[0]
+        }
+        known = hashed(patient_id) in self.assigned
+        return {"patient_id": patient_id, **mean, "model": "+".join(names) if known else EVERYBODY}
+
+    def _vector(self, patient_id: str, genes: Mapping[str, float | None]) -> Tensor:
+        missing = [name for name in self.genes if name not in genes]
+        if missing:
+            raise DataError(
+                f"gene {missing[0]!r} is missing ({len(missing)} of {len(self.genes)})",
+                f"patient {patient_id}",
+                did_you_mean(missing[0], genes) + "; an unmeasured gene is null",
+            )
+        values = [genes[name] for name in self.genes]
+        return torch.tensor([math.nan if value is None else float(value) for value in values], dtype=torch.float32)
+
+
+def hashed(patient_id: str) -> str:
+    """SHA-256 of a patient's id, by which the ensemble knows them."""
+    return hashlib.sha256(patient_id.encode()).hexdigest()
+
+
+def assemble(models: Path, out: Path) -> str:
+    """Copy the folds below `models` (fold_*/…) into the new folder `out` with an index; the digest of the contents.
+
+    Raises
+        DataError: there is no fold, a fold lacks a file, or two folds claim the same patient within one repeat.
+    """
+    folders = fold_folders(models)
+    index = {"members": {folder.name: _hashes(folder) for folder in folders}, "assigned": _assigned(folders)}
+    out.mkdir(parents=True)
+    for folder in folders:
+        (out / folder.name).mkdir()
+        for name in _FILES:
+            (out / folder.name / name).write_bytes((folder / name).read_bytes())
+    (out / INDEX).write_text(storage.to_json(index), encoding="utf-8")
+    return digest_of(index)
+
+
+def load(folder: Path) -> Ensemble:
+    """The ensemble in `folder`: what `assemble` wrote, or the folds as `mcti train` wrote them.
+
+    Raises
+        DataError: a file is missing, altered, no safetensors file, or holds a weight that is NaN or infinite.
+    """
+    if (folder / INDEX).exists():
+        index = storage.read_json(folder / INDEX)
+        folders = [folder / _plain_name(name) for name in sorted(index["members"], key=_fold_number)]
+        for path in folders:
+            _unaltered(path, index["members"][path.name])
+    else:
+        folders = fold_folders(folder)
+        index = {"members": {path.name: _hashes(path) for path in folders}, "assigned": _assigned(folders)}
+    members = {path.name: _member(path) for path in folders}
+    horizons = storage.read_json(folders[0] / "model.json")["params"]["horizons_months"]
+    assigned = {key: tuple(names) for key, names in index["assigned"].items()}
+    return Ensemble(members, assigned, tuple(float(h) for h in horizons), digest_of(index))
+
+
+def digest_of(index: Mapping[str, Any]) -> str:
+    """One SHA-256 over the members' files and the assignment: the identity of the model."""
+    return hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
+
+
+def fold_folders(models: Path) -> list[Path]:
+    """The folders fold_0, fold_1, … below `models`, in the order of their numbers.
+
+    Raises
+        DataError: there is none.
+    """
+    found = [path for path in models.glob("fold_*") if path.is_dir() and path.name.removeprefix("fold_").isdecimal()]
+    if not found:
+        raise DataError("no trained fold (fold_0, fold_1, …)", str(models), "run `mcti train` first")
+    return sorted(found, key=lambda path: _fold_number(path.name))
+
+
+def _fold_number(name: str) -> int:
+    return int(name.removeprefix("fold_"))
+
+
+def _plain_name(name: str) -> str:
+    if not name.removeprefix("fold_").isdecimal():
+        raise DataError(f"member {name!r} is no fold", INDEX, "register the models anew")
+    return name
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    for name in _FILES:
+        if not (folder / name).exists():
+            raise DataError(f"{name} is missing", str(folder), "run `mcti train` again: it goes on with this fold")
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in _FILES}
+
+
+def _unaltered(folder: Path, expected: Mapping[str, str]) -> None:
+    found = _hashes(folder)
+    for name in _FILES:
+        if found[name] != expected.get(name):
+            raise DataError(
+                f"SHA-256 {found[name][:12]}… is not the registered {expected.get(name, 'none')[:12]}…",
+                str(folder / name),
+                "take the model from the registry anew; somebody altered the file",
+            )
+
+
+def _assigned(folders: Sequence[Path]) -> dict[str, list[str]]:
+    import pandas as pd
+
+    assigned: dict[str, list[str]] = {}
+    for folder in folders:
+        path = folder / "predictions.csv"
+        if not path.exists():
+            raise DataError("predictions.csv is missing", str(folder), "run `mcti train` again")
+        for patient in pd.read_csv(path, usecols=["patient_id"], dtype=str, keep_default_na=False)["patient_id"]:
+            assigned.setdefault(hashed(patient), []).append(folder.name)
+    return dict(sorted(assigned.items()))
+
+
+def _member(folder: Path) -> TrainedModel:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = folder / "weights.safetensors"
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"no safetensors file ({error})", str(path), "take the file that `mcti train` wrote") from error
+    broken = [
+        name for name, tensor in tensors.items() if tensor.is_floating_point() and not bool(tensor.isfinite().all())
+    ]
+    if broken:
+        raise DataError(f"tensor {broken[0]!r} holds a NaN or an infinity", str(path), "train this fold again")
+    return TrainedModel.from_state(tensors, storage.read_json(folder / "model.json"), str(folder / "model.json"))

@@ -1,0 +1,125 @@
+"""What a version is judged by: the evaluation's numbers and files, kept with the version."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mcti import storage
+from mcti.errors import DataError
+from mcti.registry import ensemble, tracking
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FOLDER = "evaluation"
+OURS = "mcti"
+_NEEDED = ("metrics.json", "predictions.csv")
+_KEPT = ("metrics.json", "predictions.csv", "summary.json", "report.html", "figures", "plots", "result.json")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The evaluation in `reports` of the folds whose first `model.json` is `spec`."""
+
+    reports: Path
+    metrics: Mapping[str, Any]
+    spec: Mapping[str, Any]
+    md5: str
+
+    @classmethod
+    def read(cls, folds: Path, reports: Path) -> "Evidence":
+        """Read and compare: the evaluated patients must be the folds' test patients.
+
+        Raises
+            DataError: a file is missing, or the evaluation is of other models.
+        """
+        for name in _NEEDED:
+            if not (reports / name).exists():
+                raise DataError(f"{name} is missing", str(reports), "run `mcti evaluate` first")
+        folders = ensemble.fold_folders(folds)
+        _same_risks(folders, reports / "predictions.csv")
+        spec = storage.read_json(folders[0] / "model.json")
+        metrics = storage.read_json(reports / "metrics.json")
+        md5 = "".join(storage.md5(reports / name) for name in _NEEDED)
+        return cls(reports, metrics, spec, md5)
+
+    @property
+    def data(self) -> dict[str, str]:
+        """MD5 by part of the data: cohort, features, folds."""
+        return {name: str(value) for name, value in sorted(self.spec.get("digests", {}).items())}
+
+    @property
+    def notice(self) -> str:
+        """The sentence that every report of the cohort shows."""
+        return str(self.metrics.get("notice", ""))
+
+    def score(self, model: str = OURS) -> Mapping[str, float]:
+        """C-index of a model: value, low, high."""
+        scores: Mapping[str, float] = self.metrics["models"][model]["c_index"]
+        return scores
+
+    def log(self) -> None:
+        """Settings, metrics with their intervals, data versions and files into the active run."""
+        import mlflow
+
+        tracking.log_params(self.spec.get("params", {}))
+        mlflow.log_metrics(dict(_numbers(self.metrics.get("models", {}))))
+        for name, md5 in self.data.items():
+            tracking.log_dataset(name, md5, {"patients": len(self.spec.get("patients", []))})
+        kept = [self.reports / name for name in _KEPT if (self.reports / name).exists()]
+        tracking.log_files({path: f"{FOLDER}/{path.name}" if path.is_dir() else FOLDER for path in kept})
+
+
+def fetch(run_id: str, name: str, scratch: Path) -> Path:
+    """One file of the evaluation that is kept with a version's run.
+
+    Raises
+        DataError: the run has no such file.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return Path(
+            mlflow.artifacts.download_artifacts(artifact_uri=f"runs:/{run_id}/{FOLDER}/{name}", dst_path=str(scratch))
+        )
+    except (MlflowException, OSError) as error:
+        raise DataError(
+            f"evaluation/{name} is missing ({error})", f"run {run_id}", "register the model anew"
+        ) from error
+
+
+def predictions(path: Path) -> "pd.DataFrame":
+    """A predictions file with every number as it was written, to the last bit."""
+    import pandas as pd
+
+    return pd.read_csv(path, dtype={"patient_id": str}, keep_default_na=False, float_precision="round_trip")
+
+
+def _same_risks(folders: list[Path], evaluated: Path) -> None:
+    import pandas as pd
+
+    ours = pd.concat([predictions(folder / "predictions.csv") for folder in folders])
+    theirs = predictions(evaluated)
+    strangers = sorted(set(ours["patient_id"]) ^ set(theirs["patient_id"]))
+    if strangers:
+        raise DataError(
+            f"patient {strangers[0]!r} is not in both the folds' and the evaluation's predictions",
+            str(evaluated),
+            "run `mcti evaluate` on these models",
+        )
+    if len(ours) == len(theirs):
+        both = ours.merge(theirs, on=["patient_id", "fold"], suffixes=("_ours", "_theirs"))
+        moved = both.loc[both["risk_ours"] != both["risk_theirs"], "patient_id"]
+        if len(moved):
+            what = f"the risk of patient {moved.iloc[0]!r} is not that of the fold's model"
+            raise DataError(what, str(evaluated), "run `mcti evaluate` on these models")
+
+
+def _numbers(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{prefix}{key}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield f"{prefix}{key}", float(value)

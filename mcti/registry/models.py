@@ -1,0 +1,128 @@
+"""Versions of a registered model and their aliases: challenger, champion, previous (docs/registry.md)."""
+
+from collections.abc import Mapping
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+from mcti.errors import DataError
+from mcti.registry import ensemble, tracking
+
+DIGEST = "mcti.digest"
+CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
+
+
+def find(client: Any, name: str, digest: str) -> Any | None:
+    """The version of `name` with these weights, or None."""
+    versions = client.search_model_versions(f"name = '{name}'")
+    return next((v for v in sorted(versions, key=lambda v: int(v.version)) if v.tags.get(DIGEST) == digest), None)
+
+
+def log(folder: Path, digest: str) -> str:
+    """Log the ensemble in `folder` (of `ensemble.assemble`) into the active run; its `models:/m-…` address."""
+    import mlflow
+
+    loaded = ensemble.load(folder)
+    logged = mlflow.pyfunc.log_model(
+        name="model",
+        python_model=str(Path(__file__).with_name("served.py")),
+        artifacts={"ensemble": str(folder)},
+        signature=_signature(loaded),
+        input_example=_example(loaded),
+        pip_requirements=requirements(),
+        metadata={DIGEST: digest},
+    )
+    return str(logged.model_uri)
+
+
+def create_version(client: Any, name: str, address: str, tags: Mapping[str, str]) -> Any:
+    """One more version of `name`; it appears whole and tagged, or not at all."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    return mlflow.register_model(address, name, tags=dict(tags))
+
+
+def by_alias(client: Any, name: str, alias: str) -> Any | None:
+    """The version that carries the alias, or None."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_model_version_by_alias(name, alias)
+    except MlflowException as error:
+        if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            return None
+        raise
+
+
+def by_number(client: Any, name: str, number: int) -> Any:
+    """Version `number` of `name`.
+
+    Raises
+        DataError: there is none.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_model_version(name, str(number))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        known = ", ".join(sorted((v.version for v in client.search_model_versions(f"name = '{name}'")), key=int))
+        raise DataError(f"no version {number}", f"model {name}", f"known: {known or 'none'}") from None
+
+
+def fetch(location: str, scratch: Path) -> Path:
+    """The folder of an ensemble: of an address `models:/NAME@ALIAS`, of an MLflow model folder, or the folder itself.
+
+    Raises
+        DataError: there is no model.
+        EnvironmentTrouble: the registry does not answer.
+    """
+    if location.startswith(("models:/", "runs:/", "mlflow-artifacts:/")):
+        with tracking.service():
+            import mlflow
+
+            folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=location, dst_path=str(scratch)))
+    else:
+        folder = Path(location)
+        if not folder.is_dir():
+            raise DataError("no such folder", location, "name models:/NAME@ALIAS or a folder of trained folds")
+    inner = folder / "artifacts" / "ensemble"
+    return inner if inner.is_dir() else folder
+
+
+def requirements() -> list[str]:
+    """What a server needs to load the model, at the versions in use here."""
+    return [f"{name}=={installed(name)}" for name in ("mcti", "torch", "safetensors", "pandas", "numpy")]
+
+
+def _signature(loaded: ensemble.Ensemble) -> Any:
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import Array, Map
+
+    columns = [
+        ColSpec(DataType.string, "patient_id"),
+        ColSpec(Map(DataType.double), "genes", required=False),
+        ColSpec(Array(Array(DataType.double)), "features", required=False),
+    ]
+    horizons = [float(months) for months in loaded.horizons_months]
+    outputs = [ColSpec(DataType.string, "patient_id"), ColSpec(DataType.double, "risk")]
+    outputs += [ColSpec(DataType.double, f"S_{months:g}") for months in horizons]
+    outputs += [ColSpec(DataType.string, "model")]
+    parameters = ParamSchema([ParamSpec("horizons_months", DataType.double, horizons, shape=(-1,))])
+    return ModelSignature(inputs=Schema(columns), outputs=Schema(outputs), params=parameters)
+
+
+def _example(loaded: ensemble.Ensemble) -> Any:
+    """A made-up patient: all genes at 0, two patches of zeros; no real one may stand in a registry."""
+    import pandas as pd
+
+    genes = dict.fromkeys(loaded.genes, 0.0)
+    return pd.DataFrame({"patient_id": ["example"], "genes": [genes], "features": [[[0.0] * loaded.features] * 2]})

@@ -1,0 +1,143 @@
+"""Runs of the tracking server: joined when the caller has one, opened otherwise; errors of the service as ours."""
+
+import contextlib
+import logging
+import os
+import sys
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mcti.errors import DataError, EnvironmentTrouble
+
+
+@contextlib.contextmanager
+def service() -> Iterator[Any]:
+    """The MLflow client of the server that MLFLOW_TRACKING_URI names.
+
+    Raises
+        EnvironmentTrouble: none is named, it does not answer, or it fails during the body.
+        DataError: the body asks for something that it does not have.
+    """
+    uri = _reachable()
+    from mlflow import MlflowClient, set_tracking_uri
+    from mlflow.exceptions import MlflowException
+
+    set_tracking_uri(uri)
+    try:
+        with _quiet():
+            yield MlflowClient(uri)
+    except MlflowException as error:
+        message = str(error.message).splitlines()[0]
+        if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            raise DataError(message, f"the registry at {uri}", "see `mlflow models list` or its web page") from error
+        raise EnvironmentTrouble(
+            f"MLflow failed ({message})", uri, "see the log of the server and try again"
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """MLflow prints addresses on stdout, where a program expects our one JSON document, and hints on stderr."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    logger = logging.getLogger("mlflow")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
+
+
+@contextlib.contextmanager
+def run(experiment: str, name: str, tags: Mapping[str, str]) -> Iterator[str]:
+    """A run to log into, its id: the one of MLFLOW_RUN_ID where a pipeline opened it, else a new one.
+
+    A new run ends FINISHED, or FAILED when the body raises; a joined one is left open for its owner.
+    """
+    import mlflow
+
+    joined = os.environ.get("MLFLOW_RUN_ID")
+    if joined:
+        with mlflow.start_run(run_id=joined, nested=True):
+            mlflow.set_tags(dict(tags))
+            yield joined
+        return
+    mlflow.set_experiment(experiment)
+    with mlflow.start_run(run_name=name, tags=dict(tags)) as active:
+        yield str(active.info.run_id)
+
+
+@contextlib.contextmanager
+def again(run_id: str) -> Iterator[str]:
+    """A finished run, opened to log more into it."""
+    import mlflow
+
+    with mlflow.start_run(run_id=run_id, nested=True):
+        yield run_id
+
+
+def log_params(tree: Mapping[str, Any]) -> None:
+    """The settings as flat `section.key` parameters; long values are cut at MLflow's 6000 characters."""
+    import mlflow
+
+    mlflow.log_params({key: str(value)[:6000] for key, value in _flat(tree)})
+
+
+def log_dataset(name: str, digest: str, rows: Mapping[str, int]) -> None:
+    """Tie the run to a version of the data by its MD5."""
+    import mlflow
+    import pandas as pd
+
+    table = pd.DataFrame({"counted": list(rows), "number": list(rows.values())})
+    # MLflow keeps 36 characters of a digest; an MD5 has 32.
+    mlflow.log_input(mlflow.data.from_pandas(table, name=name, digest=digest), context="training")
+
+
+def log_files(paths: Mapping[Path, str]) -> None:
+    """Files and folders as artifacts: {path: folder among the artifacts}."""
+    import mlflow
+
+    for path, folder in paths.items():
+        (mlflow.log_artifacts if path.is_dir() else mlflow.log_artifact)(str(path), folder)
+
+
+def close_stale(client: Any, experiment: str, tag: str, value: str) -> None:
+    """Mark runs FAILED that a killed process left RUNNING under the same tag."""
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        return
+    query = f"tags.`{tag}` = '{value}' and attributes.status = 'RUNNING'"
+    for old in client.search_runs([found.experiment_id], query):
+        client.set_terminated(old.info.run_id, "FAILED")
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _reachable() -> str:
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if not uri:
+        raise EnvironmentTrouble(
+            "no MLflow server is named", "MLFLOW_TRACKING_URI", "start the stack (mcti stack up) or set it"
+        )
+    if not uri.startswith(("http://", "https://")):
+        return uri  # a database or a managed service that has no health page
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=10) as answer:  # noqa: S310  (checked above)
+            answer.read()
+    except urllib.error.HTTPError:
+        return uri  # it answers; whether it lets us in shows with the first request
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        raise EnvironmentTrouble(f"MLflow does not answer ({error})", uri, "start the stack (mcti stack up)") from error
+    return uri

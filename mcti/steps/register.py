@@ -1,0 +1,92 @@
+"""register: the trained folds become one version of the registry, the challenger."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from mcti import storage
+from mcti.params import RegisterParams
+from mcti.registry import ensemble, lineage, models, tracking
+from mcti.registry.evidence import Evidence
+from mcti.steps.result import StepResult
+from mcti.storage import Location
+
+_EVALUATION = "mcti.evaluation_md5"
+
+
+class RegisterResult(StepResult):
+    """The version: `digest` is the SHA-256 of weights and assignment, `data` the MD5s of what it was trained on."""
+
+    name: str
+    version: int
+    alias: str
+    run_id: str
+    digest: str
+    commit: str
+    data: dict[str, str]
+    notice: str
+    c_index: float
+
+
+def register(models_folder: Location, evaluation: Location, params: RegisterParams, out: Path) -> RegisterResult:
+    """Register the ensemble of the folds with its evaluation, once, and call it the challenger.
+
+    Reads   models_folder/fold_*/, evaluation/{metrics.json, summary.json, predictions.csv, report.html, figures/}
+    Writes  out (a JSON file); a run, a model version and the alias `challenger` in MLflow
+    Raises  DataError when a file is missing or the predictions are not those of the folds; EnvironmentTrouble when
+            MLflow or S3 is in the way. Called again, also after a crash anywhere, it ends with the same one version.
+    """
+    with (
+        storage.local(models_folder) as folds,
+        storage.local(evaluation) as reports,
+        tempfile.TemporaryDirectory(prefix="mcti-register-") as scratch,
+    ):
+        folder = Path(scratch) / "ensemble"
+        digest = ensemble.assemble(folds, folder)
+        evidence = Evidence.read(folds, reports)
+        with tracking.service() as client:
+            tracking.close_stale(client, params.experiment, models.DIGEST, digest)
+            version = models.find(client, params.name, digest)
+            if version is None:
+                version = _create(client, params, folder, digest, evidence)
+            elif version.tags.get(_EVALUATION) != evidence.md5:
+                _renew(client, version, evidence)
+            client.set_registered_model_alias(params.name, models.CHALLENGER, version.version)
+    result = _result(version, digest, evidence)
+    storage.write_json(out, result.model_dump(mode="json"))
+    return result
+
+
+def _create(client: Any, params: RegisterParams, folder: Path, digest: str, evidence: Evidence) -> Any:
+    tags = _tags(digest, evidence)
+    with tracking.run(params.experiment, f"register-{digest[:8]}", tags) as run_id:
+        evidence.log()
+        address = models.log(folder, digest)
+        return models.create_version(client, params.name, address, {**tags, "mcti.run_id": run_id})
+
+
+def _renew(client: Any, version: Any, evidence: Evidence) -> None:
+    """The same weights were evaluated anew: the version keeps its number and gets the new evidence."""
+    with tracking.again(version.tags["mcti.run_id"]):
+        evidence.log()
+    client.set_model_version_tag(version.name, version.version, _EVALUATION, evidence.md5)
+
+
+def _tags(digest: str, evidence: Evidence) -> dict[str, str]:
+    data = {f"mcti.data.{name}": md5 for name, md5 in evidence.data.items()}
+    named = {"mcti.step": "register", models.DIGEST: digest, _EVALUATION: evidence.md5, "mcti.commit": lineage.commit()}
+    return {**named, **data, **({"mcti.notice": evidence.notice} if evidence.notice else {})}
+
+
+def _result(version: Any, digest: str, evidence: Evidence) -> RegisterResult:
+    return RegisterResult(
+        name=version.name,
+        version=int(version.version),
+        alias=models.CHALLENGER,
+        run_id=version.tags["mcti.run_id"],
+        digest=digest,
+        commit=version.tags["mcti.commit"],
+        data=evidence.data,
+        notice=evidence.notice,
+        c_index=float(evidence.score()["value"]),
+    )

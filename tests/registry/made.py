@@ -1,0 +1,91 @@
+"""A small trained run made by hand: random networks of preset `tiny`, their predictions, an evaluation of them."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import save_file
+
+from mcti.model.network import MCTI
+from mcti.model.presets import preset
+from mcti.model.trained import Fitted, Scale, TrainedModel
+
+GENES = ("ESR1", "ERBB2", "MKI67")
+FEATURES = 5
+HORIZONS = (12.0, 60.0)
+
+
+class Run:
+    """Folders `cohort` (patients as arrays), `models`, `evaluation` below `root`; 12 patients, 3 folds."""
+
+    def __init__(self, root: Path, seed: int = 0, patients: int = 12, folds: int = 3, skill: float = 0.0) -> None:
+        self.models, self.evaluation = root / "models", root / "evaluation"
+        draw = np.random.default_rng(5)  # the patients are the same whatever the seed of the networks
+        self.ids = [f"P-{number:03d}" for number in range(patients)]
+        self.genes = draw.normal(size=(patients, len(GENES))).astype(np.float32)
+        self.bags = [draw.normal(size=(int(draw.integers(3, 9)), FEATURES)).astype(np.float32) for _ in self.ids]
+        self.time = draw.exponential(40, size=patients) + 1
+        self.event = draw.random(patients) < 0.6
+        self.fold = np.arange(patients) % folds
+        self._train(seed, folds)
+        self._evaluate(skill, seed)
+
+    def model(self, fold: int) -> TrainedModel:
+        spec = json.loads((self.models / f"fold_{fold}" / "model.json").read_text())
+        from safetensors.torch import load_file
+
+        return TrainedModel.from_state(load_file(self.models / f"fold_{fold}" / "weights.safetensors"), spec)
+
+    def patient(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.from_numpy(self.bags[number]), torch.from_numpy(self.genes[number])
+
+    def frame(self) -> pd.DataFrame:
+        """The input of the served model."""
+        return pd.DataFrame(
+            {
+                "patient_id": self.ids,
+                "genes": [dict(zip(GENES, map(float, row), strict=True)) for row in self.genes],
+                "features": [bag.astype(float).tolist() for bag in self.bags],
+            }
+        )
+
+    def _train(self, seed: int, folds: int) -> None:
+        for fold in range(folds):
+            torch.manual_seed(100 * seed + fold)
+            config = preset("tiny", features=FEATURES, genes=GENES, classes=("a", "b"), bins=3)
+            scale = Scale(torch.zeros(FEATURES), torch.ones(FEATURES))
+            fitted = Fitted(Scale(torch.zeros(3), torch.ones(3)), scale, (0.0, 20.0, 50.0, 200.0))
+            net = MCTI(config)
+            model = TrainedModel(net, config, fitted)
+            folder = self.models / f"fold_{fold}"
+            folder.mkdir(parents=True)
+            save_file({k: v.contiguous() for k, v in net.state_dict().items()}, folder / "weights.safetensors")
+            trained = [p for p, f in zip(self.ids, self.fold, strict=True) if f != fold]
+            extra = {
+                "params": {"horizons_months": list(HORIZONS), "epochs": 3},
+                "patients": trained,
+                "digests": {"cohort": "c" * 32, "features": "f" * 32, "folds": "d" * 32},
+            }
+            (folder / "model.json").write_text(json.dumps(model.spec() | extra, sort_keys=True))
+            rows = [
+                {"patient_id": self.ids[i], "fold": fold} | model.predict(*self.patient(i), HORIZONS)
+                for i in np.flatnonzero(self.fold == fold)
+            ]
+            pd.DataFrame(rows).to_csv(folder / "predictions.csv", index=False)
+
+    def _evaluate(self, skill: float, seed: int) -> None:
+        parts = [
+            pd.read_csv(self.models / f"fold_{f}" / "predictions.csv", float_precision="round_trip")
+            for f in sorted(set(self.fold.tolist()))
+        ]
+        table = pd.concat(parts).sort_values("patient_id")
+        table["time_months"], table["event"] = self.time, self.event.astype(int)
+        self.evaluation.mkdir(parents=True)
+        table.to_csv(self.evaluation / "predictions.csv", index=False)
+        scores = {"c_index": {"value": 0.5 + skill, "low": 0.4 + skill, "high": 0.6 + skill}}
+        metrics = {"notice": "made by hand", "models": {"mcti": scores, "cox_clinical": scores}}
+        (self.evaluation / "metrics.json").write_text(json.dumps(metrics, sort_keys=True))
+        assert math.isfinite(table["risk"].sum())
