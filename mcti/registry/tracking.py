@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from mcti.errors import DataError, EnvironmentTrouble
 
 
@@ -105,6 +107,11 @@ def log_files(paths: Mapping[Path, str]) -> None:
 
     for path, folder in paths.items():
         (mlflow.log_artifacts if path.is_dir() else mlflow.log_artifact)(str(path), folder)
+
+
+def log_json(client: Any, run_id: str, path: str, document: BaseModel) -> None:
+    """A document as a JSON artifact of a finished run."""
+    client.log_dict(run_id, document.model_dump(mode="json"), path)
 
 
 def close_stale(client: Any, experiment: str, tag: str, value: str) -> None:

@@ -1,0 +1,131 @@
+"""The record of who moved which alias when and why: lines that name the hash of the line before, one S3 object each.
+
+A line is written with a conditional put under its number, so of two writers at once exactly one gets the number. The
+line is written before the aliases move: what the last line says is what the aliases must be (`promotion.mend`).
+The hash of the last line also stands as a tag of the registered model, so that a lost tail is noticed.
+"""
+
+import getpass
+import hashlib
+import json
+import os
+import secrets
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mcti import storage
+from mcti.errors import DataError
+
+DEFAULT = "s3://mcti-ledger"
+_FIRST = "0" * 64
+
+
+class Line(BaseModel):
+    """One decision and the aliases after it; `hash` is the SHA-256 of all the rest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    number: int
+    id: str  # random: tells our own line from a rival's when an answer got lost
+    before: str  # hash of the line before
+    time: str
+    who: str
+    action: str  # promote | reject | not-enough-evidence | rollback
+    model: str
+    version: int  # the version judged, or rolled back to
+    champion: int | None  # after the action
+    previous: int | None
+    evidence: dict[str, Any]
+    hash: str = ""
+
+    def sealed(self) -> Self:
+        """The line with its hash."""
+        return self.model_copy(update={"hash": self.seal()})
+
+    def seal(self) -> str:
+        """SHA-256 of the line without its hash, as JSON with sorted keys."""
+        text = json.dumps(self.model_dump(mode="json", exclude={"hash"}), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def folder(model: str) -> str:
+    """Where the lines of a model lie: MCTI_LEDGER (an s3:// address), by default the stack's own bucket."""
+    return storage.join(os.environ.get("MCTI_LEDGER", DEFAULT), model, "")
+
+
+def read(model: str) -> list[Line]:
+    """All lines in order; they are not checked (`verify` does that).
+
+    Raises
+        DataError: an object is no line of a ledger.
+        EnvironmentTrouble: S3 is in the way.
+    """
+    return [_parse(address) for address in storage.addresses(folder(model))]
+
+
+def append(lines: list[Line], **fields: Any) -> Line:
+    """Write the next line after `lines`, as they were read.
+
+    Raises
+        storage.Conflict: somebody else wrote a line since they were read.
+    """
+    last = lines[-1] if lines else None
+    line = Line(
+        number=last.number + 1 if last else 1,
+        before=last.hash if last else _FIRST,
+        id=secrets.token_hex(8),
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        who=os.environ.get("MCTI_ACTOR") or getpass.getuser(),
+        **fields,
+    ).sealed()
+    address = _address(line)
+    try:
+        storage.put(address, storage.to_json(line.model_dump(mode="json")).encode(), only_if_absent=True)
+    except storage.Conflict:
+        # The put may have arrived although its answer got lost and the client tried again.
+        if _parse(address).id != line.id:
+            raise
+    return line
+
+
+def faults(lines: list[Line], head: str | None) -> list[str]:
+    """Everything wrong with the chain, one sentence each; `head` is `number:hash` as the registry remembers it."""
+    found, before, time = [], _FIRST, ""
+    for position, line in enumerate(lines, start=1):
+        name = f"line {line.number}"
+        if line.number != position:
+            found.append(f"line {position} is missing or out of order: line {line.number} stands in its place")
+        if line.hash != line.seal():
+            found.append(f"{name} was edited: its hash does not fit its contents")
+        if line.before != before:
+            found.append(f"{name} does not follow the line before it")
+        if line.time < time:
+            found.append(f"{name} is dated {line.time}, before the line before it ({time}): a clock was set back")
+        before, time = line.hash, line.time
+    last = f"{lines[-1].number}:{lines[-1].hash}" if lines else None
+    if head and head != last and not _beyond(lines, head):
+        found.append(
+            f"the registry remembers line {head.partition(':')[0]} with another hash: lines were lost or rewritten"
+        )
+    return found
+
+
+def _beyond(lines: list[Line], head: str) -> bool:
+    """Whether the remembered head is an earlier line: a writer was cut off before it could remember its own."""
+    number, _, known = head.partition(":")
+    return any(str(line.number) == number and line.hash == known for line in lines)
+
+
+def _address(line: Line) -> str:
+    return f"{folder(line.model)}{line.number:08d}.json"
+
+
+def _parse(address: str) -> Line:
+    try:
+        return Line.model_validate(storage.read_json(address))
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        raise DataError(
+            f"no line of a ledger ({reason})", address, "restore the object from the bucket's backup"
+        ) from None
