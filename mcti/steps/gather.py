@@ -1,0 +1,72 @@
+"""Tables and features of a cohort into the bags that training and prediction read."""
+
+import numpy as np
+import pandas as pd
+import torch
+
+from mcti.cohort import tables
+from mcti.errors import DataError
+from mcti.storage import Location, exists, explained, join, local
+from mcti.training.bags import PatientBag
+from mcti.training.folds import Dataset
+
+
+def gather(cohort: Location, features: Location | None, genes: list[str] | None = None) -> Dataset:
+    """All patients of a cohort with their genes and the features of all their slides.
+
+    Reads   cohort/{patients,expression,slides}.parquet, features/<slide_id>.h5 (None: nobody has slides)
+    genes   only these, in this order; None: all of the table
+    A patient none of whose slides has features has no bag; one without a row in the expression has no genes.
+    Raises  DataError when features are asked for and no patient has any, or a file is not a features file
+    """
+    patients = tables.read_patients(cohort).sort_values("patient_id")
+    expression = tables.read_expression(cohort, genes)
+    classes = tuple(sorted(str(name) for name in patients["subtype"].unique()))
+    slides = _slides(cohort, features)
+    bags = {}
+    for row in patients.to_dict("records"):
+        patient = str(row["patient_id"])
+        bags[patient] = PatientBag(
+            patient_id=patient,
+            patches=_patches(features, slides.get(patient, [])),
+            genes=_genes(expression, patient),
+            time_months=float(row["time_months"]),
+            event=bool(row["event"]),
+            subtype=classes.index(str(row["subtype"])),
+        )
+    if features is not None and all(bag.patches is None for bag in bags.values()):
+        raise DataError("no slide of the cohort has features", str(features), "extract the slides of this cohort")
+    return Dataset(bags, tuple(map(str, expression.columns)), classes)
+
+
+def _slides(cohort: Location, features: Location | None) -> dict[str, list[str]]:
+    """Slides with features of each patient, sorted by slide id."""
+    if features is None:
+        return {}
+    table = tables.read_slides(cohort).sort_values(["patient_id", "slide_id"])
+    found: dict[str, list[str]] = {}
+    for patient, slide in zip(table["patient_id"], table["slide_id"], strict=True):
+        if exists(join(features, f"{slide}.h5")):
+            found.setdefault(str(patient), []).append(str(slide))
+    return found
+
+
+def _genes(expression: pd.DataFrame, patient: str) -> torch.Tensor | None:
+    if patient not in expression.index:
+        return None
+    return torch.from_numpy(np.ascontiguousarray(expression.loc[patient].to_numpy(dtype=np.float32, copy=True)))
+
+
+def _patches(features: Location | None, slides: list[str]) -> torch.Tensor | None:
+    if features is None or not slides:
+        return None
+    return torch.cat([_read(join(features, f"{slide}.h5")) for slide in slides])
+
+
+def _read(where: str) -> torch.Tensor:
+    import h5py
+
+    with local(where) as path, explained(where), h5py.File(path, "r") as file:
+        if "features" not in file or file["features"].ndim != 2:
+            raise DataError("no table `features` of patches and their values", where, "extract the slide again")
+        return torch.from_numpy(file["features"][:].astype(np.float32))

@@ -1,0 +1,134 @@
+"""Cohort, features and folds to one trained model a fold."""
+
+import shutil
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mcti import storage
+from mcti.cohort.folds import read_folds
+from mcti.errors import DataError, UsageError
+from mcti.params import TrainParams, check
+from mcti.steps.gather import gather
+from mcti.steps.result import StepResult
+from mcti.storage import Location
+from mcti.training.folds import Dataset, FoldSummary, Part, train_fold
+from mcti.training.loop import Progress
+from mcti.training.pool import Channel, Pool
+
+
+class TrainResult(StepResult):
+    """What was trained: one entry a fold in each tuple, in the order of `folds`."""
+
+    folds: tuple[int, ...]
+    train_patients: tuple[int, ...]
+    test_patients: tuple[int, ...]
+    loss: tuple[float, ...]
+    parameters: int
+    epochs: int
+    preset: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """One fold, as plain values that travel to a worker."""
+
+    cohort: str
+    features: str | None
+    part: Part
+    params: TrainParams
+    out: Path
+
+
+def train(
+    cohort: Location,
+    features: Location | None,
+    folds: Location,
+    params: TrainParams,
+    out: Path,
+    *,
+    best: Location | None = None,
+    fold: int | None = None,
+    progress: Progress | None = None,
+) -> TrainResult:
+    """Train one model a fold; fold by fold what is finished is kept, and what was interrupted goes on.
+
+    Reads   cohort, features/<slide_id>.h5 (None: genes alone), folds.csv, best.yaml of `search` (settings that won)
+    Writes  out/fold_<k>/{weights.safetensors,model.json,predictions.csv,history.csv}, out/result.json; folds that the
+            split no longer has are removed. `fold`: that one alone, the others stay as they are
+    Raises  DataError for a fold that cannot be learned from, a loss that is no number, checkpoints of another run
+            UsageError for settings in `best` that training does not know, or a fold that does not exist
+            Paused after SIGTERM: saved, and the same command goes on
+    """
+    settings = params if best is None else with_best(params, best)
+    split = read_folds(folds)
+    numbers = split.numbers if fold is None else [fold]
+    parts = [Part(k, tuple(split.train_patients(k)), tuple(split.test_patients(k))) for k in numbers]
+    place = None if features is None else str(features)
+    jobs = [Job(str(cohort), place, part, settings, Path(out)) for part in parts]
+    _data.cache_clear()  # a folder may have been written anew since the last call in this process
+    with Pool(_one, settings.workers, len(jobs)) as pool:
+        summaries = pool.map(jobs, progress)
+    _tidy(Path(out), keep=None if fold is not None else numbers)
+    return _result(summaries, settings).save(Path(out))
+
+
+def with_best(params: TrainParams, best: Location) -> TrainParams:
+    """`params` with the settings of a best.yaml on top, each by its dotted path."""
+    try:
+        tree = yaml.safe_load(storage.read_bytes(best))
+        chosen = dict(tree["settings"])
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise DataError("no `settings` to read", str(best), "give the best.yaml that `mcti search` wrote") from error
+    return override(params, chosen, str(best))
+
+
+def override(params: TrainParams, settings: dict[str, Any], where: str) -> TrainParams:
+    """`params` with some settings replaced; `architecture.width` and the like reach into a section."""
+    tree = params.model_dump()
+    for name, value in settings.items():
+        *sections, key = name.split(".")
+        place = tree
+        for section in sections:
+            if not isinstance(place.get(section), dict):
+                raise UsageError(f"{name!r} is no setting of train", where, f"train has no section {section!r}")
+            place = place[section]
+        place[key] = value
+    return check(TrainParams, tree, where)
+
+
+def _one(job: Job, channel: Channel) -> FoldSummary:
+    data = _data(job.cohort, job.features)
+    return train_fold(data, job.part, job.params, job.out, stop=channel.stop, progress=channel.progress)
+
+
+@lru_cache(maxsize=1)
+def _data(cohort: str, features: str | None) -> Dataset:
+    """The cohort, read once a process."""
+    return gather(cohort, features)
+
+
+def _tidy(out: Path, keep: list[int] | None) -> None:
+    """Take away the work folder, and the folds that the split no longer has."""
+    with storage.explained(out):
+        shutil.rmtree(out / ".work", ignore_errors=True)
+        if keep is not None:
+            names = {f"fold_{number}" for number in keep}
+            for folder in out.glob("fold_*"):
+                if folder.name not in names:
+                    shutil.rmtree(folder)
+
+
+def _result(summaries: list[FoldSummary], params: TrainParams) -> TrainResult:
+    return TrainResult(
+        folds=tuple(summary.fold for summary in summaries),
+        train_patients=tuple(summary.train_patients for summary in summaries),
+        test_patients=tuple(summary.test_patients for summary in summaries),
+        loss=tuple(summary.loss for summary in summaries),
+        parameters=summaries[0].parameters,
+        epochs=params.epochs,
+        preset=params.preset,
+    )

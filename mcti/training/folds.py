@@ -1,0 +1,233 @@
+"""One fold: fit on its training part, predict its test part, and write the folder of the fold, all or nothing."""
+
+import csv
+import hashlib
+import io
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+import mcti.model
+from mcti import storage
+from mcti.errors import DataError, MctiError
+from mcti.model.presets import ModelConfig, preset
+from mcti.model.trained import TrainedModel
+from mcti.params import TrainParams
+from mcti.training import bags as bagging
+from mcti.training.bags import PatientBag
+from mcti.training.loop import Keeper, Outcome, Progress, Task, train
+
+_IDLE = frozenset({"workers", "checkpoint_seconds"})
+"""Settings that change no bit of the result."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The patients of a cohort in memory: bags by patient_id, names of the genes, names of the subtypes."""
+
+    bags: Mapping[str, PatientBag]
+    genes: tuple[str, ...]
+    classes: tuple[str, ...]
+
+    def choose(self, patients: Sequence[str], where: str) -> list[PatientBag]:
+        """The bags of these patients, in their order; DataError names the first who is not in the cohort."""
+        for patient in patients:
+            if patient not in self.bags:
+                mend = "split the cohort anew: folds and cohort do not belong together"
+                raise DataError(f"patient {patient!r} is not in the cohort", where, mend)
+        return [self.bags[patient] for patient in patients]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Who is trained on and who is tested: ids, and the number of the fold."""
+
+    fold: int
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FoldSummary:
+    """The few numbers of a trained fold."""
+
+    fold: int
+    train_patients: int
+    test_patients: int
+    parameters: int
+    loss: float
+
+
+def train_fold(
+    data: Dataset,
+    part: Part,
+    params: TrainParams,
+    out: Path,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    progress: Progress | None = None,
+) -> FoldSummary:
+    """Train the model of a fold and write out/fold_<k>/{weights.safetensors,model.json,predictions.csv,history.csv}.
+
+    A folder there that was made from the same data, settings and code is kept. A run that was killed goes on from the
+    checkpoints in out/.work/fold_<k>, which are gone when the fold is written.
+
+    Raises DataError for a training part without events or without a patient of some subtype, for a wrong bag, for a
+    loss that is no number, and for checkpoints of other data or settings. Paused when `stop()` said so.
+    """
+    where, folder, work = f"fold {part.fold}", out / f"fold_{part.fold}", out / ".work" / f"fold_{part.fold}"
+    chosen, tested = data.choose(part.train, where), data.choose(part.test, where)
+    identity = identify(data, chosen, tested, params, part.fold)
+    if not _is_current(folder, identity):
+        task = prepare(data, chosen, params, ("fold", part.fold), where)
+        outcome = train(task, keeper=Keeper(work, identity, stop), progress=progress)
+        write(folder, outcome, tested, params, part, identity)
+    shutil.rmtree(work, ignore_errors=True)
+    return _summary(folder, part)
+
+
+def prepare(
+    data: Dataset, chosen: Sequence[PatientBag], params: TrainParams, seed_key: tuple[int | str, ...], where: str
+) -> Task:
+    """The task of training on `chosen`: checked bags, scales and bins fitted on them alone, the network's shape."""
+    bagging.check(chosen, data.classes, f"the training part of {where}")
+    fitted = bagging.fit(chosen, params.bins)
+    config = configure(data, chosen, params, features=len(fitted.features.mean))
+    return Task(chosen, fitted, config, params, seed_key, where)
+
+
+def configure(data: Dataset, chosen: Sequence[PatientBag], params: TrainParams, features: int) -> ModelConfig:
+    """The network's shape; it learns stand-ins for an absent modality where training shows it one."""
+    missing = params.modality_dropout > 0 or any(bag.patches is None or bag.genes is None for bag in chosen)
+    architecture = {"missing": missing, **params.architecture}
+    return preset(
+        params.preset,
+        features=features,
+        genes=data.genes,
+        classes=data.classes,
+        bins=params.bins.count,
+        **architecture,
+    )
+
+
+def identify(
+    data: Dataset, chosen: Sequence[PatientBag], tested: Sequence[PatientBag], params: TrainParams, fold: int
+) -> dict[str, Any]:
+    """What the bits of a fold's result depend on: data, settings and the code that trains."""
+    names = hashlib.md5("\0".join([*data.genes, "", *data.classes]).encode(), usedforsecurity=False).hexdigest()
+    digests = {
+        "train": bagging.digest(chosen),
+        "test": bagging.digest(tested),
+        "names": names,
+        "code": code_digest(),
+    }
+    settings = {name: value for name, value in params.model_dump(mode="json").items() if name not in _IDLE}
+    return {"fold": fold, "digests": digests, "params": settings}
+
+
+@cache
+def code_digest() -> str:
+    """MD5 of the sources of mcti/model and mcti/training: a fold trained by other code is trained again."""
+    total = hashlib.md5(usedforsecurity=False)
+    for room in (Path(mcti.model.__file__).parent, Path(__file__).parent):
+        for file in sorted(room.rglob("*.py")):
+            total.update(f"{file.relative_to(room.parent).as_posix()}\0{storage.md5(file)}\n".encode())
+    return total.hexdigest()
+
+
+def predict(model: TrainedModel, tested: Sequence[PatientBag], horizons: Sequence[float]) -> list[dict[str, float]]:
+    """Risk and S(t) of each patient, one at a time (model/trained.py); DataError names the patient."""
+    rows = []
+    for bag in tested:
+        try:
+            rows.append(model.predict(bag.patches, bag.genes, horizons))
+        except MctiError as error:
+            raise type(error)(error.what, f"{error.where}, patient {bag.patient_id}", error.mend) from error
+    return rows
+
+
+def write(
+    folder: Path,
+    outcome: Outcome,
+    tested: Sequence[PatientBag],
+    params: TrainParams,
+    part: Part,
+    identity: Mapping[str, Any],
+) -> None:
+    """The folder of a fold, whole or not at all; the same outcome gives the same bytes."""
+    rows = predict(outcome.model, tested, params.horizons_months)
+    lines = [{"patient_id": bag.patient_id, "fold": part.fold, **row} for bag, row in zip(tested, rows, strict=True)]
+    tensors = {name: value.detach().cpu().contiguous() for name, value in outcome.model.net.state_dict().items()}
+    record = {**outcome.model.spec(), **identity, "patients": sorted(part.train), "horizons_months": _plain(params)}
+    history = [{**row, "epoch": int(row["epoch"])} for row in outcome.history]
+    with storage.replacing(folder) as draft:
+        draft.mkdir()
+        (draft / "weights.safetensors").write_bytes(safetensors.torch.save(_sorted(tensors)))
+        (draft / "model.json").write_text(storage.to_json(record), encoding="utf-8")
+        (draft / "predictions.csv").write_text(_csv(sorted(lines, key=_by_id)), encoding="utf-8")
+        (draft / "history.csv").write_text(_csv(history), encoding="utf-8")
+
+
+def load(folder: storage.Location) -> TrainedModel:
+    """The model of a fold folder that `write` wrote, local or in S3.
+
+    Raises DataError when a file is missing, torn or does not belong to the other.
+    """
+    where = storage.join(folder, "weights.safetensors")
+    try:
+        tensors = safetensors.torch.load(storage.read_bytes(where))
+    except safetensors.SafetensorError as error:
+        raise DataError(f"not a safetensors file ({error})", where, "train the fold again") from error
+    spec = storage.read_json(storage.join(folder, "model.json"))
+    return TrainedModel.from_state(tensors, spec, storage.join(folder, "model.json"))
+
+
+def _is_current(folder: Path, identity: Mapping[str, Any]) -> bool:
+    names = ("weights.safetensors", "model.json", "predictions.csv", "history.csv")
+    if not all((folder / name).is_file() for name in names):
+        return False
+    try:
+        record = storage.read_json(folder / "model.json")
+    except DataError:
+        return False  # torn from outside: train it again
+    return all(record.get(name) == value for name, value in identity.items())
+
+
+def _summary(folder: Path, part: Part) -> FoldSummary:
+    tensors = safetensors.torch.load_file(folder / "weights.safetensors")
+    with (folder / "history.csv").open(encoding="utf-8", newline="") as stream:
+        last = list(csv.DictReader(stream))[-1]
+    return FoldSummary(
+        fold=part.fold,
+        train_patients=len(part.train),
+        test_patients=len(part.test),
+        parameters=sum(value.numel() for value in tensors.values()),
+        loss=float(last["loss"]),
+    )
+
+
+def _plain(params: TrainParams) -> list[float]:
+    return list(params.horizons_months)
+
+
+def _sorted(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensors[name] for name in sorted(tensors)}
+
+
+def _by_id(row: Mapping[str, Any]) -> str:
+    return str(row["patient_id"])
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as CSV; floats in their shortest form that reads back to the same bits."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
