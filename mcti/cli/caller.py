@@ -41,7 +41,9 @@ class Caller:
 
     def __init__(self, params_file: str | None, overrides: Sequence[str] | None) -> None:
         from mcti import params
+        from mcti.local import settings
 
+        settings.activate(Path.cwd())
         found = params_file or (DEFAULT_PARAMS if Path(DEFAULT_PARAMS).exists() else None)
         self.settings = params.load(found, overrides or ())
         self.progress = Progress()
@@ -173,6 +175,11 @@ def _plain(result: object) -> Any:
     if isinstance(result, float) and not math.isfinite(result):
         return None
     return result if result is None or isinstance(result, str | int | float | bool) else str(result)
+
+
+def say(line: str) -> None:
+    """A line for people, on stderr: stdout is the result's alone."""
+    print(line, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _complain(report: Mapping[str, str], as_json: bool) -> None:

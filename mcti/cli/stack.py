@@ -1,12 +1,11 @@
 """Commands on the one-machine stack (S3, MLflow) and the demo that runs on it."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mcti.cli.caller import Caller, command
+from mcti.cli.caller import Caller, command, say
 
 group = typer.Typer()
 stack_group = typer.Typer(help="The one-machine stack: S3 and MLflow on loopback.")
@@ -28,7 +27,7 @@ def up(caller: Caller, root: Root = ".") -> object:  # noqa: ARG001
     """
     from mcti.local import stack
 
-    return stack.up(Path(root)).public()
+    return stack.up(Path(root))
 
 
 @command(stack_group, "down")
@@ -76,8 +75,4 @@ def demo(caller: Caller, root: Root = ".") -> object:
     """
     from mcti.local.demo import demo as run
 
-    return run(Path(root), say=_say, progress=caller.progress)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)  # noqa: T201
+    return run(Path(root), say=say, progress=caller.progress)

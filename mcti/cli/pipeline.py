@@ -1,0 +1,88 @@
+"""Commands on Kubeflow: compile, submit, schedule and watch the training pipeline, or run it on this machine."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mcti.cli.caller import Caller, command
+from mcti.cli.options import OutFile, OutFolder
+
+group = typer.Typer(help="The training pipeline on Kubeflow Pipelines, or on this machine.")
+
+Data = Annotated[
+    str | None, typer.Option("--data", metavar="MD5", help="Version of the sources; default: from their .dvc file.")
+]
+Host = Annotated[
+    str, typer.Option("--host", metavar="URL", envvar="KF_PIPELINES_ENDPOINT", help="Address of the API server.")
+]
+Namespace = Annotated[str | None, typer.Option("--namespace", metavar="NAME", help="Profile of a shared cluster.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang these commands into the tree."""
+    app.add_typer(group, name="pipeline")
+
+
+@command(group, "compile")
+def compile_(caller: Caller, out: OutFile, data: Data = None) -> object:
+    """Write the pipeline as YAML, ready for `kfp run create -f`; the same settings give the same bytes.
+
+    Example: mcti pipeline compile --out training.yaml
+    """
+    from pipelines import submit
+
+    return submit.compile_to(caller.settings, data, Path(out))
+
+
+@command(group, "submit")
+def submit(caller: Caller, host: Host, namespace: Namespace = None, data: Data = None) -> object:
+    """Start one run on a cluster.
+
+    Example: mcti pipeline submit --host http://localhost:8888
+    """
+    from pipelines import submit
+
+    return submit.submit(caller.settings, data, host, namespace)
+
+
+@command(group, "schedule")
+def schedule(caller: Caller, host: Host, namespace: Namespace = None, data: Data = None) -> object:
+    """Run the pipeline by cluster.cron; called again it changes nothing, unless the pipeline or the time did.
+
+    Example: mcti pipeline schedule --host http://localhost:8888
+    """
+    from pipelines import submit
+
+    return submit.schedule(caller.settings, data, host, namespace)
+
+
+@command(group, "status")
+def status(
+    caller: Caller,  # noqa: ARG001
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Id that `mcti pipeline submit` printed.")],
+    host: Host,
+) -> object:
+    """Say how a run and its tasks are doing.
+
+    Example: mcti pipeline status 3f0c… --host http://localhost:8888
+    """
+    from pipelines import submit
+
+    return submit.status(run, host)
+
+
+@command(group, "run-local")
+def run_local(
+    caller: Caller,
+    out: OutFolder,
+    runner: Annotated[str, typer.Option(metavar="NAME", help="subprocess | docker")] = "subprocess",
+    data: Data = None,
+) -> object:
+    """Execute the compiled pipeline on this machine, each task as a process or as a container of cluster.image.
+
+    Example: mcti pipeline run-local --runner subprocess --out runs
+    """
+    from pipelines import local_run
+
+    return local_run.run_local(caller.settings, data, runner, Path(out))
