@@ -1,0 +1,182 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+from mcti import storage
+from mcti.errors import DataError, UsageError
+from mcti.steps.train import override, train
+from mcti.training import folds as training
+from tests.training import made
+
+FILES = ("weights.safetensors", "model.json", "predictions.csv", "history.csv")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return made.folders(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def trained(world, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out") / "folds"
+    return train(*world, made.settings(workers=1), out), out
+
+
+def test_every_fold_gets_its_four_files_and_nothing_is_left_over(trained):
+    result, out = trained
+    assert result.folds == (0, 1)
+    assert sorted(path.name for path in out.iterdir()) == ["fold_0", "fold_1", "result.json"]
+    assert sorted(path.name for path in (out / "fold_0").iterdir()) == sorted(FILES)
+
+
+def test_each_patient_is_predicted_once_and_survival_falls_with_time(trained):
+    rows = pd.concat(pd.read_csv(path) for path in sorted(trained[1].glob("fold_*/predictions.csv")))
+    assert list(rows.columns) == ["patient_id", "fold", "risk", "S_12", "S_36", "S_60"]
+    assert sorted(rows["patient_id"]) == [bag.patient_id for bag in made.bags()]
+    assert ((rows["S_12"] >= rows["S_36"]) & (rows["S_36"] >= rows["S_60"])).all()
+    assert rows[["S_12", "S_60"]].to_numpy().min() >= 0
+    assert rows[["S_12", "S_60"]].to_numpy().max() <= 1
+
+
+@pytest.mark.slow
+def test_the_bytes_do_not_depend_on_the_number_of_workers(world, trained, tmp_path):
+    train(*world, made.settings(workers=2), tmp_path / "folds")
+    assert storage.tree_md5(tmp_path / "folds") == storage.tree_md5(trained[1])
+
+
+def test_a_loaded_fold_predicts_the_very_bits_of_its_file(world, trained):
+    model = training.load(trained[1] / "fold_0")
+    rows = pd.read_csv(trained[1] / "fold_0" / "predictions.csv", float_precision="round_trip").set_index("patient_id")
+    for bag in made.bags():
+        if bag.patient_id in rows.index:
+            assert model.predict(bag.patches, bag.genes, (12,))["risk"] == rows.loc[bag.patient_id, "risk"]
+
+
+def test_finished_folds_are_kept_and_a_new_setting_trains_them_again(world, tmp_path):
+    out = tmp_path / "folds"
+    train(*world, made.settings(workers=1, epochs=1), out)
+    before = (out / "fold_0" / "weights.safetensors").stat().st_ino
+    train(*world, made.settings(workers=1, epochs=1), out)
+    assert (out / "fold_0" / "weights.safetensors").stat().st_ino == before
+    train(*world, made.settings(workers=1, epochs=1, learning_rate=2e-3), out)
+    assert (out / "fold_0" / "weights.safetensors").stat().st_ino != before
+
+
+def test_one_fold_alone_leaves_the_others_as_they_are(world, trained, tmp_path):
+    out = tmp_path / "folds"
+    result = train(*world, made.settings(workers=1), out, fold=1)
+    assert result.folds == (1,)
+    assert storage.tree_md5(out / "fold_1") == storage.tree_md5(trained[1] / "fold_1")
+    with pytest.raises(UsageError, match="there is no fold 9"):
+        train(*world, made.settings(workers=1), out, fold=9)
+
+
+def test_folds_that_the_split_no_longer_has_are_taken_away(world, tmp_path):
+    out = tmp_path / "folds"
+    (out / "fold_7").mkdir(parents=True)
+    train(*world, made.settings(workers=1, epochs=1), out)
+    assert sorted(path.name for path in out.glob("fold_*")) == ["fold_0", "fold_1"]
+
+
+def test_test_patients_leave_everything_fitted_bit_identical(world, trained, tmp_path):
+    """Protocol 5: other outcomes and features of the test part change no weight, no scale and no bin."""
+    data = made.dataset()
+    rows = pd.read_csv(trained[1] / "fold_0" / "predictions.csv")
+    test = tuple(rows["patient_id"])
+    part = training.Part(0, tuple(sorted(set(data.bags) - set(test))), test)
+    other = made.dataset(seed=99)
+    changed = {name: (other if name in test else data).bags[name] for name in data.bags}
+    training.train_fold(data, part, made.settings(), tmp_path / "a")
+    training.train_fold(training.Dataset(changed, data.genes, data.classes), part, made.settings(), tmp_path / "b")
+    one, two = (storage.read_json(tmp_path / side / "fold_0" / "model.json") for side in "ab")
+    assert one["fitted"] == two["fitted"]
+    weights = [(tmp_path / side / "fold_0" / "weights.safetensors").read_bytes() for side in "ab"]
+    assert weights[0] == weights[1]
+    assert one["digests"]["test"] != two["digests"]["test"]
+
+
+def test_a_cohort_without_slides_trains_on_genes(world, tmp_path):
+    cohort, _, folds = world
+    train(cohort, None, folds, made.settings(workers=1, epochs=1), tmp_path / "folds")
+    assert (tmp_path / "folds" / "fold_1" / "predictions.csv").is_file()
+
+
+def test_the_winner_of_a_search_overrides_settings_by_dotted_path(tmp_path):
+    changed = override(made.settings(), {"learning_rate": 0.5, "architecture.width": 8, "bins.count": 3}, "best.yaml")
+    assert (changed.learning_rate, changed.architecture, changed.bins.count) == (0.5, {"width": 8}, 3)
+    with pytest.raises(UsageError, match="did you mean learning_rate"):
+        override(made.settings(), {"learnin_rate": 0.5}, "best.yaml")
+
+
+def test_a_best_file_that_is_none_is_refused(world, tmp_path):
+    (tmp_path / "best.yaml").write_text("- 1\n")
+    with pytest.raises(DataError, match="no `settings` to read"):
+        train(*world, made.settings(), tmp_path / "folds", best=tmp_path / "best.yaml")
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from mcti.steps.train import train
+from tests.training import made
+root = Path(sys.argv[1])
+try:
+    train(root / "cohort", root / "features", root / "folds.csv",
+          made.settings(workers=int(sys.argv[3]), epochs=60, checkpoint_seconds=0.05), Path(sys.argv[2]))
+except Exception as error:
+    print(f"{type(error).__name__}: {error}", flush=True)
+    sys.exit(getattr(error, "exit_code", 1))
+"""
+
+
+def _start(world, out, workers):
+    arguments = [sys.executable, "-c", SCRIPT, str(world[0].parent), str(out), str(workers)]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+
+
+def _wait_for_a_checkpoint(out, process, seconds=60):
+    """A new one: an earlier process may have left some."""
+    deadline = time.monotonic() + seconds
+    before = set(out.glob(".work/fold_*/*.checkpoint"))
+    while set(out.glob(".work/fold_*/*.checkpoint")) <= before and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sigterm_saves_and_sigkill_loses_nothing(world, tmp_path, workers):
+    """Oracle: the bytes of an undisturbed run with one worker."""
+    plain, out = tmp_path / "plain", tmp_path / "disturbed"
+    train(*world, made.settings(workers=1, epochs=60), plain)
+    for blow in (signal.SIGKILL, signal.SIGTERM):
+        process = _start(world, out, workers)
+        _wait_for_a_checkpoint(out, process)
+        process.send_signal(blow)
+        said = process.communicate(timeout=60)[0]
+        if blow == signal.SIGTERM:
+            assert process.returncode == 0
+            assert "Paused: paused after step" in said
+    assert list(out.glob(".work/fold_*/*.checkpoint"))
+    process = _start(world, out, workers)
+    assert process.wait(timeout=120) == 0
+    assert storage.tree_md5(out) == storage.tree_md5(plain)
+    assert not (out / ".work").exists()
+
+
+@pytest.mark.slow
+def test_workers_die_with_a_killed_parent(world, tmp_path):
+    import psutil
+
+    process = _start(world, tmp_path / "out", 2)
+    _wait_for_a_checkpoint(tmp_path / "out", process)
+    children = psutil.Process(process.pid).children(recursive=True)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    gone, alive = psutil.wait_procs(children, timeout=20)
+    assert gone
+    assert not alive
