@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 
 from mcti.model.transport.gradient import through_plan
+from mcti.model.transport.newton import newton_step
 from mcti.model.transport.plan import FLOAT32_SPREAD, FLOAT32_TOLERANCE, Plan, Problem, positive
 
 STRIDE = 5  # iterations between two looks at the error
 COARSER = 4.0  # entropy of a level over that of the next
 EASY = 64.0  # spread of the costs over the entropy up to which no coarser level pays
+PATIENCE = 50  # iterations before Newton steps come in between: one costs about as much as so many iterations
 WARM_UP = 10  # iterations on each coarser level
 FINEST = 1e-12  # least entropy over the spread of the costs: below, float64 cannot tell it from exact transport
 
@@ -28,7 +30,8 @@ def sinkhorn(
     """Balanced entropic plan: argmin <P, cost> + entropy·sum P (log P - 1), uniform marginals over the present.
 
     Scalings of a kernel that carries the potentials (Schmitzer 2019, SIAM J. Sci. Comput. 41(3), section 3), so that
-    neither tiny entropies nor huge costs underflow, after coarser levels of the entropy where the costs spread widely.
+    neither tiny entropies nor huge costs underflow, after coarser levels of the entropy where the costs spread widely;
+    what is not done by then gets a Newton step after every few iterations.
     Every item stops by itself: its numbers do not depend on its neighbours in the batch. The columns' marginals hold
     to rounding, `Plan.error` is that of the rows. Trap: convergence is not accuracy; the plan of a large entropy is
     far from the exact coupling however small the tolerance.
@@ -99,7 +102,10 @@ def _to_tolerance(state: "_Scaling", done: int, limit: int, tolerance: float, co
         if bool(finished.any()):
             coupling[state.item[finished]], error[state.item[finished]] = state.plan(finished)
             state.keep(~finished)
-        if state.grown():
+        if PATIENCE <= done < limit - 1 and len(state.item):
+            state.newton()
+            done += 1
+        elif state.grown():
             state.rebuild(1.0)
     return done
 
@@ -107,14 +113,16 @@ def _to_tolerance(state: "_Scaling", done: int, limit: int, tolerance: float, co
 class _Scaling:
     """Scalings u, v of kernel = exp(x + y - energy / level) for the items that are not finished.
 
-    The kernel is made from y alone, with every row's and every column's largest entry at 1: nothing that matters can
-    underflow. u and v stay near 1 and are taken up into y before they leave the number range.
+    The kernel is made from y alone, with the largest entry of every row at 1; y starts where that of every column is 1
+    too, and after a round no column lacks mass: nothing that matters can underflow. u and v are taken up into y before
+    they leave the number range.
     """
 
     def __init__(self, energy: Tensor, problem: Problem) -> None:
         self.energy, self.item = energy, torch.arange(len(energy), device=energy.device)
         self.a, self.b = (mass.to(energy.dtype)[:, None] for mass in problem.masses())  # (b, 1, n), (b, 1, m)
-        self.y = torch.where(self.b > 0, 0.0, -torch.inf).to(energy.dtype)  # (b, 1, m), in units of the level's entropy
+        reduced = _finite(energy.amin(2, keepdim=True)) - energy
+        self.y = torch.where(self.b > 0, -reduced.amax(1, keepdim=True), -torch.inf)  # in entropies of the level
         self.level, self.u, self.v = 1.0, torch.ones_like(self.a), torch.ones_like(self.b)
         self.kernel = energy
         self.tiny = torch.finfo(energy.dtype).tiny
@@ -124,9 +132,7 @@ class _Scaling:
         self.y = (self.y + self.v.log()) * (self.level / level)
         logits = self.y - self.energy / level
         logits -= _finite(logits.amax(2, keepdim=True))
-        top = _finite(logits.amax(1, keepdim=True))
-        self.y = self.y - top
-        self.kernel = (logits - top).exp_()
+        self.kernel = logits.exp_()
         self.u, self.v, self.level = torch.ones_like(self.a), torch.ones_like(self.b), level
 
     def step(self, count: int) -> Tensor:
@@ -136,6 +142,12 @@ class _Scaling:
             self.u = self.a / torch.bmm(self.v, self.kernel.mT).clamp_min(self.tiny)
             self.v = self.b / torch.bmm(self.u, self.kernel).clamp_min(self.tiny)
         return torch.where(self.a > 0, (before / self.u - 1).abs(), 0.0).amax((1, 2))
+
+    def newton(self) -> None:
+        """A Newton step in float64 on the potentials."""
+        double = [value.double() for value in (self.energy, self.a, self.b, self.y + self.v.log())]
+        self.y, self.v = newton_step(*double).to(self.y.dtype), torch.ones_like(self.v)
+        self.rebuild(1.0)
 
     def grown(self) -> bool:
         """Whether a scaling leaves the middle third of the number range."""

@@ -64,7 +64,8 @@ def _one(
         warnings.simplefilter("ignore")  # not converged: the plan's error says so
         if problem == "exact":
             masses = (torch.full((size,), 1 / size, dtype=torch.float64).numpy() for size in cost.shape)
-            return torch.from_numpy(ot.emd(*masses, table, numItermax=EXACT_ITERATIONS)), 0, None
+            # From zero up: ot.emd 0.9.7 moves nothing where a lone cost is negative; a constant changes no plan.
+            return torch.from_numpy(ot.emd(*masses, table - table.min(), numItermax=EXACT_ITERATIONS)), 0, None
         if problem == "sinkhorn":
             plan, log = ot.sinkhorn([], [], table, entropy, method="sinkhorn_log", **stop)
             return torch.from_numpy(plan), int(log["niter"]) + 1, None
