@@ -85,6 +85,7 @@ def convert_reference(
         str, typer.Argument(metavar="CHECKPOINT", help="State dict (.pt) of the published reference.")
     ],
     out: OutFolder,
+    genes: Annotated[str | None, typer.Option(metavar="FILE", help="Gene names, one a line, in its order.")] = None,
 ) -> object:
     """Turn a checkpoint of the published reference into a model of preset `paper`.
 
@@ -92,7 +93,7 @@ def convert_reference(
     """
     from mcti.steps.convert import convert_reference as step
 
-    return step(checkpoint, Path(out))
+    return step(checkpoint, Path(out), genes)
 
 
 @command(ledger_group, "verify")

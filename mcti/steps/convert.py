@@ -1,0 +1,51 @@
+"""The command `mcti model convert-reference`: a checkpoint of the published reference as a model of preset `paper`."""
+
+from pathlib import Path
+
+from mcti import storage
+from mcti.steps.result import StepResult
+from mcti.storage import Location
+
+
+class ConvertResult(StepResult):
+    """How many keys and parameters were taken over, and how many never reach an output."""
+
+    used_keys: int
+    second_names: int
+    dead_keys: int
+    live_parameters: int
+    dead_parameters: int
+    genes: int
+    classes: int
+    bins: int
+    written: tuple[str, ...] = ("weights.safetensors", "model.json", "conversion.json")
+
+
+def convert_reference(checkpoint: Location, out: Path, genes: Location | None = None) -> ConvertResult:
+    """Translate a state dict of the published reference.
+
+    Reads   checkpoint (torch.save of a state dict; nothing in it is executed), genes (one name a line, in the order
+            the reference was trained on; without it they are numbered)
+    Writes  out/{weights.safetensors, model.json, conversion.json}: conversion.json accounts for every key
+    Raises  DataError on anything but such a state dict: foreign keys, missing keys, wrong shapes, a pickle payload
+    """
+    from mcti.model.reference import convert
+
+    names = read_names(genes) if genes is not None else None
+    found = convert(checkpoint, out, genes=names)
+    report = storage.read_json(out / "conversion.json")
+    return ConvertResult(
+        used_keys=len(found.used),
+        second_names=len(found.second),
+        dead_keys=len(found.dead),
+        live_parameters=report["live_parameters"],
+        dead_parameters=report["dead_parameters"],
+        genes=len(found.config.genes),
+        classes=len(found.config.classes),
+        bins=found.config.bins,
+    )
+
+
+def read_names(location: Location) -> list[str]:
+    """Names, one a line; blank lines are left out."""
+    return [line.strip() for line in storage.read_bytes(location).decode("utf-8").splitlines() if line.strip()]

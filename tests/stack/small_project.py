@@ -1,0 +1,99 @@
+"""A clone of this project with a small demo cohort: the same stages, servers and files as `make demo`, in a minute."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+EVENTS, CENSORED = 24, 36
+
+SETTINGS = {
+    "validate": {"min_events": 10},
+    "split": {"folds": 3, "inner_folds": 2},
+    "search": {"epochs": 1},
+    "train": {"epochs": 2},
+    "evaluate": {"bootstrap": 100},
+    "promote": {"min_events": 5, "bootstrap": 200},
+}
+
+
+def clone(place: Path, origin: Path = ROOT) -> Path:
+    """A fresh clone of the last commit, with this environment in its `.venv`."""
+    subprocess.run(["git", "clone", "-q", str(origin), str(place)], check=True)
+    (place / ".venv").symlink_to(BIN.parent)
+    return place
+
+
+def shrink_settings(project: Path) -> None:
+    """Fewer folds, epochs and resamples."""
+    path = project / "params.yaml"
+    tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for section, changes in SETTINGS.items():
+        tree[section] = tree.get(section, {}) | changes
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+
+
+def make_raw_data(project: Path) -> None:
+    """The tables of the first patients of the demo cohort, and their painted slides."""
+    from mcti.cohort.demo import demo_patients, demo_tables
+
+    clinical, expression, slides = demo_tables()
+    kept = clinical.groupby("event", group_keys=False).apply(
+        lambda rows: rows.head(EVENTS if rows["event"].iloc[0] else CENSORED)
+    )
+    names = set(kept["patient_id"])
+    raw = project / "data" / "raw"
+    (raw / "slides").mkdir(parents=True)
+    for name, table in {"clinical": clinical, "expression": expression, "slides": slides}.items():
+        table[table["patient_id"].isin(names)].to_csv(raw / f"{name}.csv", index=False, lineterminator="\n")
+    chosen = [patient for patient in demo_patients() if patient.patient_id in names]
+    with ProcessPoolExecutor(2) as pool:
+        list(pool.map(_paint, [(raw / p.path, i, p.grade or 2, p.er_positive) for i, p in enumerate(chosen)]))
+
+
+def _paint(job: tuple[Path, int, int, bool]) -> None:
+    from mcti.slides.painting import paint
+
+    path, seed, grade, er_positive = job
+    paint(path, seed=seed, grade=grade, er_positive=er_positive)
+
+
+def dvc(project: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """The real dvc, as a user of the clone would call it."""
+    return subprocess.run(
+        [str(BIN / "dvc"), *arguments], cwd=project, capture_output=True, text=True, check=check, env=environment()
+    )
+
+
+def mcti(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The console script in the clone."""
+    return subprocess.run(
+        [str(BIN / "mcti"), *arguments], cwd=project, capture_output=True, text=True, check=False, env=environment()
+    )
+
+
+def environment() -> dict[str, str]:
+    """Without the addresses of another stack."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "MLFLOW_"))}
+    return kept | {"DVC_NO_ANALYTICS": "1", "PATH": f"{BIN}:{os.environ['PATH']}"}
+
+
+def kill_after(project: Path, seconds: float) -> bool:
+    """Start `dvc repro` and SIGKILL its whole process group; True when it was still running."""
+    process = subprocess.Popen(
+        [str(BIN / "dvc"), "repro"],
+        cwd=project, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    time.sleep(seconds)
+    running = process.poll() is None
+    if running:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return running

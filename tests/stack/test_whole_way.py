@@ -1,0 +1,159 @@
+"""The whole way on real servers: raw tables and slides to a promoted champion, through DVC, in folders with spaces."""
+
+import json
+import random
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import yaml
+
+from mcti.local import stack
+from tests.stack.small_project import clone, dvc, environment, kill_after, make_raw_data, mcti, shrink_settings
+
+pytestmark = [pytest.mark.slow, pytest.mark.stack]
+
+STAGES = ["ingest", "validate", "extract", "split", "search", "train", "evaluate", "register"]
+RESULTS = ["data/folds.csv", "reports/evaluation/metrics.json", "reports/evaluation/predictions.csv"]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A clone in which the servers run and all eight stages are done."""
+    place = clone(tmp_path_factory.mktemp("first clone") / "a project")
+    shrink_settings(place)
+    make_raw_data(place)
+    stack.up(place)
+    try:
+        dvc(place, "add", "data/raw", "--quiet")
+        done = dvc(place, "repro", check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        yield place
+    finally:
+        stack.down(place)
+
+
+def results(place):
+    return {name: (place / name).read_bytes() for name in RESULTS}
+
+
+def test_all_eight_stages_ran_and_left_their_files(project):
+    lock = yaml.safe_load((project / "dvc.lock").read_text(encoding="utf-8"))
+    assert list(lock["stages"]) == STAGES
+    metrics = json.loads((project / "reports/evaluation/metrics.json").read_text(encoding="utf-8"))
+    for model in ("mcti", "cox_clinical", "cox_genes", "forest"):
+        c_index = metrics[model]["c_index"]
+        assert 0 <= c_index["low"] <= c_index["value"] <= c_index["high"] <= 1
+    assert "painted slides: not a clinical result" in (project / "reports/evaluation/report.html").read_text("utf-8")
+    assert "painted slides: not a clinical result" in (project / "reports/validation/report.html").read_text("utf-8")
+
+
+def test_a_second_repro_runs_nothing(project):
+    done = dvc(project, "repro")
+    assert "Running stage" not in done.stdout
+    assert json.loads(dvc(project, "status", "--json").stdout) == {}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "stages"),
+    [
+        ("promote.margin", 0.01, []),
+        ("register.experiment", "other", ["register"]),
+        ("evaluate.bootstrap", 120, ["evaluate"]),
+        ("search.epochs", 2, ["search"]),
+        ("split.seed", 8, ["split"]),
+    ],
+)
+def test_a_changed_parameter_touches_exactly_its_own_stages(project, key, value, stages):
+    path = project / "params.yaml"
+    before = path.read_text(encoding="utf-8")
+    tree = yaml.safe_load(before)
+    section, name = key.split(".")
+    tree[section][name] = value
+    try:
+        path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+        assert sorted(json.loads(dvc(project, "status", "--json").stdout)) == stages
+    finally:
+        path.write_text(before, encoding="utf-8")
+
+
+def test_the_champion_gives_in_a_new_process_the_very_bits_of_the_evaluation(project):
+    promoted = mcti(project, "promote", "--json")
+    assert promoted.returncode == 0, promoted.stderr
+    assert json.loads(promoted.stdout)["outcome"] == "promote"
+    out = project / "again.csv"
+    done = mcti(
+        project, "predict", "--model", "models:/mcti-demo@champion", "--cohort", "data/cohort",
+        "--features", "data/features", "--out", str(out),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    # As text: not a bit may be lost on the way.
+    ours = pd.read_csv(out, dtype=str).set_index("patient_id")["risk"]
+    evaluated = pd.read_csv(project / "reports/evaluation/predictions.csv", dtype=str).set_index("patient_id")["risk"]
+    assert ours.loc[evaluated.index].to_dict() == evaluated.to_dict()
+
+
+def test_another_clone_pulls_everything_and_runs_nothing(project, tmp_path):
+    dvc(project, "push")
+    for command in (["add", "-A"], ["-c", "user.name=x", "-c", "user.email=x@x", "commit", "-qm", "data"]):
+        subprocess.run(["git", *command], cwd=project, check=True, capture_output=True)
+    other = clone(tmp_path / "second clone", project)
+    joined = mcti(other, "stack", "join", str(project))
+    assert joined.returncode == 0, joined.stderr
+    dvc(other, "pull")
+    done = dvc(other, "repro")
+    assert "Running stage" not in done.stdout
+    assert results(other) == results(project)
+
+
+def test_killed_again_and_again_it_ends_with_the_same_numbers(project, tmp_path):
+    other = clone(tmp_path / "killed clone")
+    shrink_settings(other)
+    (other / "data").mkdir(exist_ok=True)
+    subprocess.run(["cp", "-r", str(project / "data" / "raw"), str(other / "data")], check=True)
+    assert mcti(other, "stack", "join", str(project)).returncode == 0
+    dvc(other, "add", "data/raw", "--quiet")
+    draw = random.Random(3)
+    kills = sum(kill_after(other, draw.uniform(2, 14)) for _ in range(5))
+    assert kills >= 3
+    done = dvc(other, "repro", check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert results(other) == results(project)
+
+
+def test_the_report_opens_offline_in_a_browser_with_every_figure(project):
+    """Chromium without network: no console error, no request that leaves the file, every picture drawn."""
+    script = r"""
+import json, shutil, sys
+from playwright.sync_api import sync_playwright
+with sync_playwright() as play:
+    browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+    found = {}
+    for page_path in sys.argv[1:]:
+        page = browser.new_context(offline=True).new_page()
+        errors, requests = [], []
+        page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda e: errors.append(str(e)))
+        page.on("request", lambda r: requests.append(r.url))
+        page.goto("file://" + page_path)
+        shapes = page.evaluate(
+            "() => [...document.querySelectorAll('img, figure svg, svg[role=img]')]"
+            ".map(e => [e.getBoundingClientRect().width, e.tagName == 'IMG' ? e.naturalWidth : 1])")
+        wide = page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
+        found[page_path] = {"errors": errors, "outside": [u for u in requests if not u.startswith(("file:", "data:"))],
+                            "shapes": shapes, "wide": wide}
+    browser.close()
+print(json.dumps(found))
+"""
+    pages = [str(project / "reports" / name / "report.html") for name in ("evaluation", "validation")]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *pages], capture_output=True, text=True, env=environment(), check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for page, seen in json.loads(done.stdout).items():
+        assert seen["errors"] == [], page
+        assert seen["outside"] == [], page
+        assert seen["shapes"], page
+        assert all(width > 50 and natural > 0 for width, natural in seen["shapes"]), page
+        assert seen["wide"], page
