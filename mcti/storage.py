@@ -188,6 +188,11 @@ def md5(path: Location) -> str:
     return digest.hexdigest()
 
 
+def text_md5(text: str) -> str:
+    """Hex MD5 of a text in UTF-8 (an identity, not a defence)."""
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
 def tree_md5(path: Location) -> str:
     """One MD5 over a file, or over names and contents of all files below a folder (hidden ones left out)."""
     root = Path(path)

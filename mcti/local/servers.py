@@ -62,13 +62,13 @@ def start(name: str, command: Sequence[str], folder: Path, environment: Mapping[
     return Server(name=name, pid=process.pid, created=psutil.Process(process.pid).create_time())
 
 
-def marked(folder: Path) -> list[psutil.Process]:
-    """All processes of ours that carry the mark of the stack in `folder`, recorded or not."""
+def marked(folder: Path, mark: str = MARK) -> list[psutil.Process]:
+    """All processes of this user that carry the mark of `folder` in their environment, recorded or not."""
     me = os.getuid()
     found = []
     for process in psutil.process_iter():
         try:
-            if process.uids().real == me and process.environ().get(MARK) == str(folder):
+            if process.uids().real == me and process.environ().get(mark) == str(folder):
                 found.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
             continue

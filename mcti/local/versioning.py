@@ -5,12 +5,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
 
 from mcti import storage
-from mcti.errors import EnvironmentTrouble, UsageError
+from mcti.errors import EnvironmentTrouble
 from mcti.local import settings
 
 REMOTE = "storage"
@@ -40,12 +41,13 @@ def point_at(root: Path, stack: Path) -> None:
         config.write(stream)
 
 
-def run(root: Path, *arguments: str, quiet: bool = False) -> str:
-    """Run `dvc ARGUMENTS` in `root`; its standard output. Progress and messages go to stderr unless `quiet`.
+def run(root: Path, *arguments: str, quiet: bool = False, marks: Mapping[str, str] | None = None) -> str:
+    """Run `dvc ARGUMENTS` in `root`; its messages go to stderr, or into the result when `quiet`.
+
+    `marks` go into the environment of DVC and its stages, by which they are found when their caller was killed.
 
     Raises
-        EnvironmentTrouble: DVC is missing, or another DVC process works in this folder.
-        UsageError: DVC failed for a reason of its own; the last line of its message is in the error.
+        EnvironmentTrouble: DVC is missing or fails; its reason is in the error, or above it on stderr.
     """
     program = Path(sys.executable).with_name("dvc")
     if not program.exists():
@@ -53,19 +55,19 @@ def run(root: Path, *arguments: str, quiet: bool = False) -> str:
             "the program dvc is missing", str(program.parent), "install mcti[local] (make install)"
         )
     clear_stale_locks(root)
-    environment = {**os.environ, **settings.QUIET, "PATH": f"{program.parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+    path = f"{program.parent}{os.pathsep}{os.environ.get('PATH', '')}"
     done = subprocess.run(
         [sys.executable, "-m", "dvc", *arguments],
         cwd=root,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE if quiet else None,
+        env={**os.environ, **settings.QUIET, **(marks or {}), "PATH": path},
+        stdout=subprocess.PIPE if quiet else sys.stderr.fileno(),
+        stderr=subprocess.STDOUT if quiet else None,
         text=True,
         check=False,
     )
     if done.returncode:
-        raise _failure(arguments, done)
-    return done.stdout
+        raise _failure(arguments, done.stdout or "")
+    return done.stdout or ""
 
 
 def clear_stale_locks(root: Path) -> None:
@@ -98,12 +100,14 @@ def _is_dvc(pid: int) -> bool:
         return False
 
 
-def _failure(arguments: tuple[str, ...], done: "subprocess.CompletedProcess[str]") -> EnvironmentTrouble | UsageError:
-    lines = [line for line in f"{done.stdout}\n{done.stderr or ''}".splitlines() if line.strip()]
+def _failure(arguments: tuple[str, ...], output: str) -> EnvironmentTrouble:
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     reason = next(
-        (line for line in reversed(lines) if "ERROR" in line), lines[-1] if lines else "see its message above"
+        (line for line in reversed(lines) if "ERROR" in line), lines[-1] if lines else "its reason stands above"
     )
-    return EnvironmentTrouble(f"`dvc {' '.join(arguments)}` failed: {reason.strip()}", "", "see its message above")
+    return EnvironmentTrouble(
+        f"`dvc {' '.join(arguments)}` failed", reason, "mend that, and run the same command again"
+    )
 
 
 def _exported(env: Path, name: str) -> str:

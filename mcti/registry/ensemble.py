@@ -124,7 +124,7 @@ def load(folder: Path) -> Ensemble:
         folders = fold_folders(folder)
         index = {"members": {path.name: _hashes(path) for path in folders}, "assigned": _assigned(folders)}
     members = {path.name: _member(path) for path in folders}
-    horizons = storage.read_json(folders[0] / "model.json")["params"]["horizons_months"]
+    horizons = storage.read_json(folders[0] / "model.json")["horizons_months"]
     assigned = {key: tuple(names) for key, names in index["assigned"].items()}
     return Ensemble(members, assigned, tuple(float(h) for h in horizons), digest_of(index))
 

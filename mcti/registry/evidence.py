@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcti import storage
 from mcti.errors import DataError
-from mcti.registry import ensemble, tracking
+from mcti.registry import ensemble, lineage, tracking
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,6 +25,7 @@ class Evidence:
     reports: Path
     metrics: Mapping[str, Any]
     spec: Mapping[str, Any]
+    data: Mapping[str, str]
     md5: str
 
     @classmethod
@@ -42,12 +43,7 @@ class Evidence:
         spec = storage.read_json(folders[0] / "model.json")
         metrics = storage.read_json(reports / "metrics.json")
         md5 = "".join(storage.md5(reports / name) for name in _NEEDED)
-        return cls(reports, metrics, spec, md5)
-
-    @property
-    def data(self) -> dict[str, str]:
-        """MD5 by part of the data: cohort, features, folds."""
-        return {name: str(value) for name, value in sorted(self.spec.get("digests", {}).items())}
+        return cls(reports, metrics, spec, lineage.data_versions(folds), md5)
 
     @property
     def notice(self) -> str:
@@ -56,7 +52,7 @@ class Evidence:
 
     def score(self, model: str = OURS) -> Mapping[str, float]:
         """C-index of a model: value, low, high."""
-        scores: Mapping[str, float] = self.metrics["models"][model]["c_index"]
+        scores: Mapping[str, float] = self.metrics[model]["c_index"]
         return scores
 
     def log(self) -> None:
@@ -64,7 +60,7 @@ class Evidence:
         import mlflow
 
         tracking.log_params(self.spec.get("params", {}))
-        mlflow.log_metrics(dict(_numbers(self.metrics.get("models", {}))))
+        mlflow.log_metrics(dict(_numbers(self.metrics)))
         for name, md5 in self.data.items():
             tracking.log_dataset(name, md5, {"patients": len(self.spec.get("patients", []))})
         kept = [self.reports / name for name in _KEPT if (self.reports / name).exists()]

@@ -2,9 +2,15 @@
 
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 import mcti
+from mcti import storage
+from mcti.errors import DataError
 
 UNKNOWN = "unknown"
 
@@ -22,6 +28,33 @@ def commit() -> str:
     if head is None:
         return UNKNOWN
     return head + ("-dirty" if _git(package, "status", "--porcelain", "--untracked-files=no", ".") else "")
+
+
+def data_versions(models: Path) -> dict[str, str]:
+    """MD5s of what the models were made from, by path, as the dvc.lock of their project names them.
+
+    Models outside a DVC project (a cluster's step) have their own word for it: `bags`, one MD5 over the digests of
+    all training and test parts in their model.json.
+    """
+    lock = next((p / "dvc.lock" for p in models.resolve().parents if (p / "dvc.lock").is_file()), None)
+    found = _locked(lock, models.resolve()) if lock is not None else {}
+    return found or {"bags": storage.text_md5("".join(_digests(folder) for folder in sorted(models.glob("fold_*"))))}
+
+
+def _locked(lock: Path, models: Path) -> dict[str, str]:
+    """The data that the stage which wrote `models` depends on; none when no stage did."""
+    try:
+        stages: Mapping[str, Any] = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"]
+    except (yaml.YAMLError, KeyError, TypeError) as error:
+        raise DataError("not a lock file of DVC", str(lock), "run `dvc repro` again") from error
+    for stage in stages.values():
+        if any((lock.parent / out["path"]).resolve() == models for out in stage.get("outs", ())):
+            return {d["path"]: str(d["md5"]) for d in stage["deps"] if not d["path"].startswith("mcti/")}
+    return {}
+
+
+def _digests(folder: Path) -> str:
+    return storage.to_json(storage.read_json(folder / "model.json").get("digests", {}))
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

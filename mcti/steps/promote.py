@@ -156,10 +156,12 @@ def lead(ours: "pd.DataFrame", theirs: "pd.DataFrame", against: str, params: Pro
 
 
 def _against_baseline(metrics: dict[str, Any]) -> Lead:
-    found = metrics["comparisons"][BASELINE]
-    cohort = metrics["cohort"]
-    ends = {name: found["c_index"][name] for name in ("value", "low", "high")}
-    return Lead(against=BASELINE, patients=cohort["patients"], events=cohort["events"], **ends)
+    ours = metrics[evidence.OURS]
+    if BASELINE not in ours["comparison"]:
+        mend = f"add {BASELINE} to evaluate.baselines and run `mcti evaluate` and `mcti register` again"
+        raise DataError(f"the evaluation has no baseline {BASELINE}", "metrics.json of the challenger", mend)
+    patients, events = (sum(fold[count] for fold in ours["folds"]) for count in ("patients", "events"))
+    return Lead(against=BASELINE, patients=patients, events=events, **ours["comparison"][BASELINE]["difference"])
 
 
 def _circumstances(challenger: Any, params: PromoteParams) -> dict[str, Any]:

@@ -1,0 +1,115 @@
+"""The demo cohort on disk: real tables, painted slides; made once, resumed slide by slide, found again unchanged."""
+
+import multiprocessing
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from mcti import storage
+from mcti.cohort.demo import Patient, demo_patients, demo_tables
+from mcti.slides import brushes, painting
+
+Progress = Callable[[int, int, str], None]
+SEED = 7
+_MIDDLE = 2  # the grade two patients of the source have not is painted as the middle one
+_RECORD = "painted.json"
+
+
+def make(raw: Path, patients: int | None = None, progress: Progress = lambda *_: None) -> bool:
+    """Write clinical.csv, expression.csv, slides.csv and slides/*.tif below `raw`; whether anything had to be written.
+
+    `patients` limits the cohort to the first so many. A slide that stands as it was painted is left alone.
+
+    Raises
+        EnvironmentTrouble: no room, or the folder cannot be written.
+    """
+    wanted = demo_patients()[:patients]
+    record = _record(raw)
+    missing = [patient for patient in wanted if not _stands(raw, patient, record)]
+    _paint_all(raw, missing, progress)
+    tables = demo_tables()
+    md5 = {patient.slide_id: storage.md5(raw / patient.path) for patient in wanted}
+    ids = {patient.patient_id for patient in wanted}
+    slides = tables.slides[tables.slides["patient_id"].isin(ids)].copy()
+    slides["mpp"], slides["md5"] = painting.MPP, slides["slide_id"].map(md5)
+    changed = bool(missing)
+    for name, table in (("clinical", tables.clinical), ("expression", tables.expression), ("slides", slides)):
+        text = table[table["patient_id"].isin(ids)].to_csv(index=False, lineterminator="\n")
+        changed |= _write_if_new(raw / f"{name}.csv", text)
+    return _write_if_new(raw / _RECORD, storage.to_json({"painter": _painter(), "md5": md5})) or changed
+
+
+def _record(raw: Path) -> dict[str, str]:
+    """MD5 by slide of what was painted; slides of another painter are thrown away."""
+    path = raw / _RECORD
+    found: dict[str, Any] = storage.read_json(path) if path.exists() else {"painter": _painter(), "md5": {}}
+    if found["painter"] != _painter():
+        with storage.explained(raw):
+            shutil.rmtree(raw / "slides", ignore_errors=True)
+            path.unlink()
+        return {}
+    if not path.exists():
+        # Written first: slides of a run cut short are then known to be this painter's.
+        storage.write_json(path, found)
+    return dict(found["md5"])
+
+
+def _painter() -> str:
+    """Identity of the painting code and seed: other code paints other slides."""
+    code = [storage.md5(module.__file__) for module in (painting, brushes) if module.__file__]
+    return f"seed {SEED}, code {'-'.join(code)}"
+
+
+def _stands(raw: Path, patient: Patient, record: dict[str, str]) -> bool:
+    path = raw / patient.path
+    if not path.exists():
+        return False
+    known = record.get(patient.slide_id)
+    return known is None or storage.md5(path) == known  # a slide appears whole or not at all
+
+
+def _paint_all(raw: Path, missing: Sequence[Patient], progress: Progress) -> None:
+    if not missing:
+        return
+    with storage.explained(raw):
+        (raw / "slides").mkdir(parents=True, exist_ok=True)
+    # Spawned, not forked: a forked worker would hold the demo's lock beyond the demo's death.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(os.cpu_count(), context, initializer=_end_with, initargs=(os.getpid(),)) as pool:
+        jobs = [pool.submit(_paint, str(raw), patient) for patient in missing]
+        try:
+            for done, job in enumerate(as_completed(jobs), start=1):
+                job.result()
+                progress(done, len(jobs), "slides painted")
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _paint(raw: str, patient: Patient) -> None:
+    number = int(patient.slide_id.rpartition("-")[2])
+    grade = _MIDDLE if patient.grade is None else patient.grade
+    painting.paint(Path(raw, patient.path), seed=SEED * 100_000 + number, grade=grade, er_positive=patient.er_positive)
+
+
+def _end_with(parent: int) -> None:
+    """In a worker: end when the parent has died, however it died."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _write_if_new(path: Path, text: str) -> bool:
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return False
+    storage.write_text(path, text)
+    return True
