@@ -41,7 +41,9 @@ class IngestParams(Params):
     time_unit: Literal["days", "months", "years"] = Field(
         "months", description="unit of the follow-up times in the source"
     )
-    endpoint: Literal["OS", "DSS", "DFI", "PFI"] = Field("OS", description="which end point event and time describe")
+    endpoint: Literal["OS", "DSS", "DFI", "PFI", "DMFS"] = Field(
+        "OS", description="which end point event and time describe"
+    )
     event_values: dict[str, int] = Field(
         {}, description="words of the event column and their meaning, e.g. {dead: 1, alive: 0}"
     )
@@ -54,21 +56,46 @@ class IngestParams(Params):
 
 
 class ValidateParams(Params):
-    """Limits of the data contract."""
+    """Limits of the data contract (docs/cohort.md lists the expectations that use them)."""
 
     min_patients: int = Field(30, ge=2, description="fewer patients stop the run")
     min_events: int = Field(20, ge=1, description="fewer events stop the run")
+    folds_planned: int = Field(5, ge=2, description="outer folds for which the events must suffice")
+    min_events_per_fold: int = Field(5, ge=0, description="fewer events a planned fold are a warning")
     min_events_per_subtype: int = Field(3, ge=0, description="fewer events in a subtype are a warning")
+    min_events_per_site: int = Field(0, ge=0, description="fewer events at a site are a warning")
     event_rate: tuple[float, float] = Field(
         (0.02, 0.98), description="share of events outside this range stops the run", strict=False
+    )
+    event_orientation_checked: bool = Field(
+        False, description="true: somebody made sure that event 1 means seen, though the times look turned round"
     )
     median_followup_months: tuple[float, float] = Field(
         (1.0, 250.0), description="reverse Kaplan-Meier median outside stops the run", strict=False
     )
     age_years: tuple[float, float] = Field((0.0, 120.0), description="an age outside stops the run", strict=False)
+    max_tied_share: float = Field(0.1, ge=0, le=1, description="more patients with one and the same time are a warning")
+    max_early_censored_share: float = Field(
+        0.2, ge=0, le=1, description="more patients censored within three months are a warning"
+    )
+    max_no_followup_share: float = Field(0.1, ge=0, le=1, description="more patients without follow-up are a warning")
     max_missing_share: float = Field(0.2, ge=0, le=1, description="a covariate or gene missing more often is a warning")
+    max_site_variance: float = Field(
+        0.1, ge=0, le=1, description="mean share of a gene's variance that the site explains; more is a warning"
+    )
+    max_site_predictability: float = Field(
+        0.5, ge=0, le=1, description="how well expression tells the site, 0 chance to 1 always; more is a warning"
+    )
+    max_sex_mismatch_share: float = Field(
+        0.0, ge=0, le=1, description="more patients whose XIST/RPS4Y1 contradict is_female are a warning"
+    )
+    max_er_mismatch_share: float = Field(
+        0.15, ge=0, le=1, description="more patients whose ESR1 contradicts the receptor status are a warning"
+    )
+    max_slides_per_patient: int = Field(20, ge=1, description="more slides of a patient are a warning")
     max_failed_slides_share: float = Field(0.1, ge=0, le=1, description="more slides without features stop the run")
     min_tiles_per_patient: int = Field(1, ge=1, description="fewer tiles of a patient are a warning")
+    accepted: str | None = Field(None, description="profile.json of the data version last accepted, for the drift")
 
 
 class TissueParams(Params):
@@ -78,8 +105,8 @@ class TissueParams(Params):
     min_area_mm2: float = Field(0.02, ge=0, description="smaller islands of tissue are dropped")
     max_hole_mm2: float = Field(0.02, ge=0, description="smaller holes are filled")
     min_tissue_fraction: float = Field(0.5, gt=0, le=1, description="share of a tile that must be tissue")
-    max_blur: float = Field(
-        1.0, ge=0, le=1, description="drop the tiles below this sharpness quantile rule; 1 switches the rule off"
+    min_sharpness: float = Field(
+        10.0, ge=0, description="variance of a tile's Laplacian (grey levels²) below which it is out of focus; 0: keep"
     )
 
 
@@ -95,7 +122,11 @@ class ExtractParams(Params):
     reader: Literal["auto", "tiff", "openslide", "flat"] = Field(
         "auto", description="auto: the direct reader where it can, else OpenSlide"
     )
-    workers: int = Field(0, ge=0, description="decoding threads; 0: one per core")
+    accept_licences: tuple[str, ...] = Field(
+        (), description="restricted encoders whose licence you hold, e.g. [uni]", strict=False
+    )
+    workers: int = Field(0, ge=0, description="threads that decode and encode; 0: one per core")
+    slide_minutes: float = Field(0, ge=0, description="a slide that takes longer fails as TIMED_OUT; 0: no limit")
     max_failed_tiles_share: float = Field(0.05, ge=0, le=1, description="a slide with more unreadable tiles fails")
     max_failed_slides_share: float = Field(0.1, ge=0, le=1, description="a cohort with more failed slides exits with 3")
     tissue: TissueParams = TissueParams()
@@ -170,7 +201,13 @@ class SearchParams(Params):
     """Optuna over the inner folds."""
 
     seed: int = Field(7, ge=0)
-    trials: int = Field(8, ge=1, description="trials, pruned ones included")
+    trials: int = Field(8, ge=1, description="trials, pruned ones included; the first has the settings of train")
+    together: int = Field(
+        2, ge=1, le=64, description="trials chosen at a time; more keeps more cores busy, and learns less from each"
+    )
+    prune_p: float = Field(
+        0.3, ge=0, le=1, description="a trial worse than the best by a Wilcoxon test at this level is given up"
+    )
     minutes: float = Field(0, ge=0, description="stop asking for new trials after so many minutes; 0: no limit")
     epochs: int = Field(6, ge=1, description="epochs of a trial")
     outer_fold: int = Field(
@@ -190,12 +227,32 @@ class EvaluateParams(Params):
     bootstrap: int = Field(1000, ge=100, description="resamples of patients behind each interval")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="level of the intervals")
     horizons_months: tuple[float, ...] = Field(
-        (12.0, 36.0, 60.0), min_length=1, description="horizons of AUC, Brier and calibration", strict=False
+        (12.0, 36.0, 60.0),
+        min_length=1,
+        description="months of AUC, Brier and calibration; a part of train's",
+        strict=False,
     )
-    baselines: tuple[str, ...] = Field(("cox_clinical", "cox_genes", "cox_clinical_genes", "forest"), strict=False)
+    baselines: tuple[str, ...] = Field(
+        ("kaplan_meier", "cox_clinical", "cox_genes", "cox_clinical_genes", "linear_all", "forest", "boosting"),
+        description="fitted on the same folds (docs/evaluation.md); linear_all and cox_slides need slides",
+        strict=False,
+    )
+    primary_baseline: str = Field("cox_clinical_genes", description="the one contrast that is not adjusted by Holm")
+    uno_tau_quantile: float = Field(
+        0.8, gt=0, lt=1, description="Uno's C counts events before this quantile of the training follow-up"
+    )
     risk_groups: int = Field(
         2, ge=2, le=4, description="groups of the Kaplan-Meier figure; cuts come from the training fold"
     )
+
+    @model_validator(mode="after")
+    def _primary_is_fitted(self) -> Self:
+        if self.primary_baseline not in self.baselines:
+            raise ValueError(
+                f"primary_baseline {self.primary_baseline!r} is not fitted: add it to baselines, "
+                "or name one of: " + ", ".join(self.baselines)
+            )
+        return self
 
 
 class RegisterParams(Params):
@@ -307,7 +364,7 @@ class Settings(Params):
     @model_validator(mode="after")
     def _search_knows_train(self) -> Self:
         for name in self.search.space:
-            if name not in TrainParams.model_fields and name.partition(".")[0] != "architecture":
+            if name not in TrainParams.model_fields and name.partition(".")[0] not in ("architecture", "bins"):
                 raise ValueError(
                     f"search.space names {name!r}, no setting of train: {did_you_mean(name, TrainParams.model_fields)}"
                 )

@@ -1,0 +1,167 @@
+"""What the well-known tile encoders expect: picture size, resolution, colour scaling, width, licence.
+
+Facts from the encoders' own pages. An encoder fed at another resolution than it was trained at gives features that
+look right and are not, so a mismatch is refused, never mended in silence.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from mcti.errors import UsageError
+
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+_OPTIMUS = ((0.707223, 0.578729, 0.703617), (0.211883, 0.230117, 0.177517))
+_OPENAI = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+_UNI2 = {
+    "img_size": 224,
+    "patch_size": 14,
+    "depth": 24,
+    "num_heads": 24,
+    "init_values": 1e-5,
+    "embed_dim": 1536,
+    "mlp_ratio": 2.66667 * 2,
+    "no_embed_class": True,
+    "reg_tokens": 8,
+    "dynamic_img_size": True,
+}
+
+
+@dataclass(frozen=True)
+class Card:
+    """One encoder. mpp: resolutions in µm/px that it was trained at; none known: any is taken.
+
+    architecture: timm's name; empty when timm has none and the encoder comes as `onnx:FILE`.
+    """
+
+    architecture: str
+    width: int
+    size: int = 224
+    mpp: tuple[float, ...] = ()
+    scaling: tuple[tuple[float, ...], tuple[float, ...]] = _IMAGENET
+    precision: str = "float32"
+    licence: str = "Apache-2.0"
+    restricted: bool = False
+    hub: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    swiglu: bool = False  # gated units and SiLU in place of the usual ones
+    pooling: str = "class"  # class: the class token; class+mean: with the mean of the patch tokens behind it
+
+
+KNOWN = {
+    "resnet50": Card("resnet50", 1024, options={"truncated": 3}, licence="Apache-2.0"),
+    "uni": Card(
+        "vit_large_patch16_224",
+        1024,
+        mpp=(0.5,),
+        precision="float16",
+        licence="CC-BY-NC-ND-4.0",
+        restricted=True,
+        hub="hf-hub:MahmoodLab/UNI",
+        options={"init_values": 1e-5, "dynamic_img_size": True},
+    ),
+    "uni2-h": Card(
+        "vit_giant_patch14_224",
+        1536,
+        mpp=(0.5,),
+        precision="bfloat16",
+        licence="CC-BY-NC-ND-4.0",
+        restricted=True,
+        hub="hf-hub:MahmoodLab/UNI2-h",
+        options=_UNI2,
+        swiglu=True,
+    ),
+    "conch": Card(
+        "",  # its pooler is none of timm's
+        512,
+        size=448,
+        mpp=(0.5,),
+        scaling=_OPENAI,
+        precision="float32",
+        licence="CC-BY-NC-ND-4.0",
+        restricted=True,
+        hub="hf-hub:MahmoodLab/CONCH",
+    ),
+    "virchow2": Card(
+        "vit_huge_patch14_224",
+        2560,
+        mpp=(0.25, 0.5, 1.0, 2.0),
+        precision="float16",
+        licence="CC-BY-NC-ND-4.0",
+        restricted=True,
+        hub="hf-hub:paige-ai/Virchow2",
+        options={"img_size": 224, "init_values": 1e-5, "mlp_ratio": 5.3375, "reg_tokens": 4, "dynamic_img_size": True},
+        pooling="class+mean",
+        swiglu=True,
+    ),
+    "phikon-v2": Card(
+        "vit_large_patch16_224",
+        1024,
+        mpp=(0.5,),
+        precision="float32",
+        licence="Owkin non-commercial",
+        restricted=True,
+        hub="hf-hub:owkin/phikon-v2",
+        options={"init_values": 1.0},
+    ),
+    "h-optimus-0": Card(
+        "vit_giant_patch14_reg4_dinov2",
+        1536,
+        mpp=(0.5,),
+        scaling=_OPTIMUS,
+        precision="float16",
+        licence="Apache-2.0",
+        hub="hf-hub:bioptimus/H-optimus-0",
+        options={"img_size": 224, "init_values": 1e-5, "dynamic_img_size": False},
+    ),
+    "h-optimus-1": Card(
+        "vit_giant_patch14_reg4_dinov2",
+        1536,
+        mpp=(0.5,),
+        scaling=_OPTIMUS,
+        precision="float16",
+        licence="CC-BY-NC-ND-4.0",
+        restricted=True,
+        hub="hf-hub:bioptimus/H-optimus-1",
+        options={"img_size": 224, "init_values": 1e-5, "dynamic_img_size": False},
+    ),
+    "gigapath": Card(
+        "vit_giant_patch14_dinov2",
+        1536,
+        mpp=(0.5,),
+        precision="float16",
+        licence="Prov-GigaPath research licence",
+        restricted=True,
+        hub="hf-hub:prov-gigapath/prov-gigapath",
+        options={"img_size": 224, "patch_size": 16, "init_values": 1e-5},
+    ),
+}
+"""Encoders known by name: `timm:uni@weights.bin`."""
+
+
+def check(name: str, card: Card, resolution: float, accepted: tuple[str, ...]) -> None:
+    """Refuse a resolution that the encoder never saw, and a licence that nobody accepted.
+
+    Raises
+        UsageError: it names the encoder, the resolution or the licence, and the mend.
+    """
+    if card.mpp and not any(abs(resolution - mpp) <= 0.02 * mpp for mpp in card.mpp):
+        fits = ", ".join(f"{mpp:g}" for mpp in card.mpp)
+        what = f"{name} was trained at {fits} µm/px, not at {resolution:g}"
+        raise UsageError(what, "extract.resolution", f"set {fits}")
+    if card.restricted and name not in accepted:
+        raise UsageError(
+            f"{name} is licensed under {card.licence}",
+            "extract.encoder",
+            f"if you hold that right, say so: --set extract.accept_licences=[{name}]",
+        )
+
+
+def check_width(name: str, card: Card, width: int) -> None:
+    """Refuse weights that give features of another width than the encoder's."""
+    if width != card.width:
+        raise UsageError(
+            f"{name} gives features of width {card.width}, these weights of {width}",
+            "extract.encoder",
+            "check that the weights file belongs to this encoder",
+        )

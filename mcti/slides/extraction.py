@@ -1,0 +1,263 @@
+"""One slide to one feature file: tissue, tiles, features, in batches that do not depend on the number of threads."""
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcti import storage
+from mcti.errors import DataError
+from mcti.params import ExtractParams
+from mcti.slides import features, opening, tissue
+from mcti.slides.encoders import Encoder
+from mcti.slides.features import Block
+from mcti.slides.manifest import Row
+from mcti.slides.reader import Reader
+from mcti.slides.status import RegionError, SlideError, Status
+from mcti.slides.tiles import Grid, TileSource, sharpness
+
+_BATCH = 64  # tiles encoded together: part of the result for encoders that are not bitwise batch-invariant
+_BLOCK = 4096  # candidate tiles between two states on disk
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A row of slides.csv."""
+
+    slide_id: str
+    patient_id: str
+    status: str
+    reason: str = ""
+    tiles: int = 0
+    failed_tiles: int = 0
+    mpp: float | None = None
+    mpp_source: str = ""
+    reader: str = ""
+    width: int | None = None
+    height: int | None = None
+    key: str = ""
+    fresh: bool = True
+
+
+def extract_slide(row: Row, params: ExtractParams, encoder: Encoder, out: Path, threads: int = 1) -> Outcome:
+    """Features of one slide to `out/<slide_id>.h5`, unless they lie there already; what became of it.
+
+    A slide that fails leaves no file. Trouble with the machine (no room, S3 down) is raised: it is not the slide's.
+    """
+    try:
+        if row.problem:
+            raise SlideError(Status.READ_ERROR, row.problem)
+        with opening.at_hand(row.path) as path:
+            return _extract(row, path, params, encoder, out, threads)
+    except SlideError as error:
+        return Outcome(row.slide_id, row.patient_id, error.status.value, error.reason)
+    except DataError as error:  # staging: no such object
+        return Outcome(row.slide_id, row.patient_id, Status.READ_ERROR.value, f"{error.what}: {error.mend}")
+
+
+def _extract(row: Row, path: Path, params: ExtractParams, encoder: Encoder, out: Path, threads: int) -> Outcome:
+    content = opening.content_id(path) + (f":{row.md5}" if row.md5 else "")
+    key = features.key(content, row.mpp, params, encoder.identity)
+    target = out / f"{row.slide_id}.h5"
+    known = features.stored(target)
+    if known is not None and known.key == key:
+        return _outcome(row, known, fresh=False)
+    facts = opening.examine(path, mpp=row.mpp, choice=params.reader)
+    with opening.open_reader(path, facts.reader) as reader:
+        _write(reader, row, facts, content, key, params, encoder, target, threads)
+    written = features.stored(target)
+    assert written is not None, "a file just written reads back"
+    return _outcome(row, written, fresh=True)
+
+
+def _write(
+    reader: Reader,
+    row: Row,
+    facts: opening.Facts,
+    content: str,
+    key: str,
+    params: ExtractParams,
+    encoder: Encoder,
+    target: Path,
+    threads: int,
+) -> None:
+    grid = Grid.over(facts.width, facts.height, facts.mpp, params.resolution, params.tile, params.overlap)
+    corners, shares = candidates(reader, facts, grid, params)
+    scratch = target.parent / f".{row.slide_id}.{key[:16]}.blocks"
+    source = TileSource(reader, grid)
+    run = _Run(source, encoder, params, scratch, time.monotonic() + 60 * params.slide_minutes)
+    try:
+        loaders = run.blocks(corners, shares, threads)
+        _refuse_too_many_failures(sum(loader.failed for loader in loaders), len(corners), params)
+        features.write(
+            target,
+            (loader.load() for loader in loaders),
+            encoder.width,
+            params.dtype,
+            features.attributes(content, facts, params, encoder.identity, key),
+            features.grid_attributes(row.slide_id, facts, params, grid),
+        )
+    finally:
+        if not isinstance(sys.exception(), KeyboardInterrupt | MemoryError):
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def candidates(
+    reader: Reader, facts: opening.Facts, grid: Grid, params: ExtractParams
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Corners (N, 2) of the tiles on tissue and the share of tissue in each (N,).
+
+    What the coarse picture could not read counts as tissue: the tiles there are tried, and fail by name.
+
+    Raises
+        SlideError: no tissue, or no brightfield picture.
+    """
+    view = tissue.overview(reader, facts.mpp, params.tissue.resolution)
+    coarse = facts.mpp[0] * view.scale[0]
+    try:
+        mask = tissue.find(view.picture, coarse, params.tissue, view.unreadable)
+    except SlideError as error:
+        if error.status is Status.NO_TISSUE and view.unreadable.mean() > params.max_failed_tiles_share:
+            raise SlideError(Status.READ_ERROR, f"{view.unreadable.mean():.0%} of the slide does not decode") from error
+        raise
+    corners = grid.corners()
+    shares = grid.tissue_fraction(corners, mask | view.unreadable, view)
+    keep = shares >= params.tissue.min_tissue_fraction
+    if not keep.any():
+        raise SlideError(Status.NO_TISSUE, f"no tile is tissue to {params.tissue.min_tissue_fraction:.0%} or more")
+    return corners[keep], shares[keep]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One finished block: in memory when the slide has only one, on disk when it has many."""
+
+    failed: int
+    load: Callable[[], Block]
+
+
+class _Run:
+    """The tiles of one slide, block after block; a finished block survives a kill."""
+
+    def __init__(self, source: TileSource, encoder: Encoder, params: ExtractParams, scratch: Path, end: float) -> None:
+        self._source, self._encoder, self._params, self._scratch, self._end = source, encoder, params, scratch, end
+
+    def blocks(self, corners: NDArray[np.int64], shares: NDArray[np.float32], threads: int) -> list[_Part]:
+        """All blocks in order."""
+        many = len(corners) > _BLOCK
+        with ThreadPoolExecutor(threads) as pool:
+            return [
+                self._part(i, corners[i : i + _BLOCK], shares[i : i + _BLOCK], pool, many)
+                for i in range(0, len(corners), _BLOCK)
+            ]
+
+    def _part(
+        self, start: int, corners: NDArray[np.int64], shares: NDArray[np.float32], pool: ThreadPoolExecutor, many: bool
+    ) -> _Part:
+        file = self._scratch / f"{start}.npz"
+        block = _load(file) if many and file.exists() else self._block(corners, shares, pool)
+        if not many:
+            return _Part(len(block.failed), lambda: block)
+        if not file.exists():
+            _save(block, file)
+        return _Part(len(block.failed), lambda: _load(file))
+
+    def _block(self, corners: NDArray[np.int64], shares: NDArray[np.float32], pool: ThreadPoolExecutor) -> Block:
+        starts = range(0, len(corners), _BATCH)
+        parts = pool.map(lambda i: self._batch(corners[i : i + _BATCH], shares[i : i + _BATCH]), starts)
+        return _joined(list(parts))
+
+    def _batch(self, corners: NDArray[np.int64], shares: NDArray[np.float32]) -> Block:
+        """Read, judge and encode some tiles."""
+        if self._params.slide_minutes and time.monotonic() > self._end:
+            raise SlideError(
+                Status.TIMED_OUT, f"not done after {self._params.slide_minutes:g} min", "raise slide_minutes"
+            )
+        tiles, kept, failed = [], [], []
+        for i, (x, y) in enumerate(corners.tolist()):
+            try:
+                tile = self._source.read(x, y)
+            except RegionError:
+                failed.append(i)
+                continue
+            if not self._params.tissue.min_sharpness or sharpness(tile) >= self._params.tissue.min_sharpness:
+                tiles.append(tile)
+                kept.append(i)
+        numbers = self._encoder.encode(tiles) if tiles else np.zeros((0, self._encoder.width), np.float32)
+        blurred = len(corners) - len(kept) - len(failed)
+        return Block(numbers, corners[kept], shares[kept], corners[failed], blurred)
+
+
+def _joined(parts: list[Block]) -> Block:
+    return Block(
+        np.concatenate([part.features for part in parts]),
+        np.concatenate([part.coords for part in parts]),
+        np.concatenate([part.tissue_fraction for part in parts]),
+        np.concatenate([part.failed for part in parts]),
+        sum(part.blurred for part in parts),
+    )
+
+
+def _save(block: Block, file: Path) -> None:
+    with storage.replacing(file) as draft, draft.open("wb") as stream:
+        np.savez(
+            stream,
+            features=block.features,
+            coords=block.coords,
+            tissue_fraction=block.tissue_fraction,
+            failed=block.failed,
+            blurred=np.asarray(block.blurred),
+        )
+
+
+def _load(file: Path) -> Block:
+    with np.load(file, allow_pickle=False) as arrays:
+        values = {name: arrays[name] for name in arrays.files}
+    return Block(**{**values, "blurred": int(values["blurred"])})
+
+
+def _refuse_too_many_failures(failed: int, total: int, params: ExtractParams) -> None:
+    if failed > params.max_failed_tiles_share * total:
+        raise SlideError(
+            Status.READ_ERROR,
+            f"{failed} of {total} tiles do not decode, more than extract.max_failed_tiles_share allows",
+            "copy the slide again",
+        )
+
+
+def _outcome(row: Row, known: features.Stored, *, fresh: bool) -> Outcome:
+    return Outcome(
+        row.slide_id,
+        row.patient_id,
+        Status.OK.value,
+        "",
+        known.tiles,
+        known.failed_tiles,
+        known.mpp,
+        known.mpp_source,
+        known.reader,
+        known.width,
+        known.height,
+        known.key,
+        fresh,
+    )
+
+
+@contextmanager
+def single_threaded_libraries() -> Iterator[None]:
+    """OpenCV without its own threads: ours are as many as the cores, and each picture is small."""
+    import cv2
+
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)

@@ -1,0 +1,212 @@
+"""The feature store: one HDF5 file a slide, whole or absent, the same bytes for the same slide and settings.
+
+`features` (N, D), `coords` (N, 2) int64 (level-0 pixels of the top-left corner, rows sorted by y then x),
+`tissue_fraction` (N,) float32, `failed_coords` (M, 2) int64. The attributes of `coords` are those that TRIDENT's
+readers expect; the root's say where the numbers come from (docs/slides.md). No dates, no paths.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcti import storage
+from mcti.errors import DataError
+from mcti.params import ExtractParams, TissueParams
+from mcti.slides import tissue
+from mcti.slides.encoders import Identity
+from mcti.slides.opening import Facts
+from mcti.slides.tiles import Grid
+
+SCHEMA_VERSION = 1
+# The encoder enters by its identity, not by the path of its file.
+_NOT_IN_KEY = {"slides", "encoder", "workers", "accept_licences", "slide_minutes", "max_failed_slides_share"}
+_CHUNK_ROWS = 256  # chunks of one row, as some tools write, read 7-20 times slower
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some rows of a slide: features (n, D), coords (n, 2), tissue fraction (n,); and what was left out."""
+
+    features: NDArray[Any]
+    coords: NDArray[np.int64]
+    tissue_fraction: NDArray[np.float32]
+    failed: NDArray[np.int64]
+    blurred: int
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A feature file as the table of slides needs it."""
+
+    key: str
+    tiles: int
+    failed_tiles: int
+    mpp: float
+    mpp_source: str
+    reader: str
+    width: int
+    height: int
+
+
+def key(content: str, mpp: float | None, params: ExtractParams, encoder: Identity) -> str:
+    """SHA-256 over all that the features depend on: slide, manifest mpp, settings, encoder, schema."""
+    settings = params.model_dump(mode="json", exclude=_NOT_IN_KEY)
+    parts = [SCHEMA_VERSION, content, mpp, settings, asdict(encoder), tissue.METHOD]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def stored(path: Path) -> Stored | None:
+    """What a feature file says of itself; None when there is none, or it is broken or of another schema."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            root, coords = dict(file.attrs), dict(file["coords"].attrs)
+            if root["schema_version"] != SCHEMA_VERSION or len(file["features"]) != root["tiles_kept"]:
+                return None
+    except (OSError, KeyError, RuntimeError):
+        return None
+    return Stored(
+        key=str(root["key"]),
+        tiles=int(root["tiles_kept"]),
+        failed_tiles=int(root["tiles_failed"]),
+        mpp=float(root["mpp_x"]),
+        mpp_source=str(root["mpp_source"]),
+        reader=str(root["reader"]),
+        width=int(coords["level0_width"]),
+        height=int(coords["level0_height"]),
+    )
+
+
+def read(path: Path) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Features (N, D) and coords (N, 2) of one file.
+
+    Raises
+        DataError: no feature file, or a broken one.
+    """
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            return file["features"][:], file["coords"][:]
+    except (OSError, KeyError, RuntimeError) as error:
+        raise DataError(f"not a feature file ({error})", str(path), "run mcti extract again") from error
+
+
+def write(
+    out: Path, blocks: Iterable[Block], width: int, dtype: str, root: dict[str, Any], grid: dict[str, Any]
+) -> int:
+    """Write blocks in their order to `out`, whole or not at all; the number of rows.
+
+    `root`, `grid`: attributes of the file and of `coords`; the counts are added here.
+
+    Raises
+        EnvironmentTrouble: no room, no permission.
+    """
+    import h5py
+
+    with _draft(out) as draft:
+        with h5py.File(draft, "w", libver="earliest", track_order=False) as file:
+            counts = _fill(file, blocks, width, dtype)
+            for name, value in sorted({**root, **counts}.items()):
+                file.attrs[name] = value
+            for name, value in grid.items():
+                file["coords"].attrs[name] = value
+        return int(counts["tiles_kept"])
+
+
+def _fill(file: Any, blocks: Iterable[Block], width: int, dtype: str) -> dict[str, int]:
+    tables = {
+        "features": _table(file, "features", (width,), dtype),
+        "coords": _table(file, "coords", (2,), "int64"),
+        "tissue_fraction": _table(file, "tissue_fraction", (), "float32"),
+        "failed_coords": _table(file, "failed_coords", (2,), "int64"),
+    }
+    blurred = 0
+    for block in blocks:
+        _append(tables["features"], block.features.astype(dtype))
+        _append(tables["coords"], block.coords)
+        _append(tables["tissue_fraction"], block.tissue_fraction)
+        _append(tables["failed_coords"], block.failed)
+        blurred += block.blurred
+    kept, failed = len(tables["coords"]), len(tables["failed_coords"])
+    return {
+        "tiles_candidate": kept + failed + blurred,
+        "tiles_kept": kept,
+        "tiles_failed": failed,
+        "tiles_blurred": blurred,
+    }
+
+
+def _table(file: Any, name: str, row: tuple[int, ...], dtype: str) -> Any:
+    return file.create_dataset(
+        name, (0, *row), dtype, maxshape=(None, *row), chunks=(_CHUNK_ROWS, *row), track_times=False
+    )
+
+
+def _append(table: Any, rows: NDArray[Any]) -> None:
+    start = len(table)
+    table.resize(start + len(rows), axis=0)
+    table[start:] = rows
+
+
+@contextmanager
+def _draft(out: Path) -> Iterator[Path]:
+    # h5py reports a full disk as an OSError without its number: ask the disk itself.
+    with storage.replacing(out) as draft:
+        try:
+            yield draft
+        except (OSError, RuntimeError) as error:
+            room = os.statvfs(out.parent)
+            if room.f_bavail * room.f_frsize < 1 << 20:
+                raise OSError(28, "no room", str(out)) from error
+            raise
+
+
+def attributes(
+    content: str, facts: Facts, params: ExtractParams, encoder: Identity, made_from: str
+) -> dict[str, str | float | int]:
+    """The root attributes of a slide's file; `made_from` is its key."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "key": made_from,
+        "slide_content_id": content,
+        "mpp_x": facts.mpp[0],
+        "mpp_y": facts.mpp[1],
+        "mpp_source": facts.mpp_source,
+        "target_mpp": params.resolution,
+        "reader": facts.reader,
+        "vendor": facts.vendor,
+        "compression": facts.compression,
+        "encoder": encoder.name,
+        "encoder_weights_sha256": encoder.weights_sha256,
+        "encoder_preprocessing": encoder.preprocessing,
+        "tissue_method": tissue.METHOD,
+        "tissue_parameters_sha256": _hash(params.tissue),
+    }
+
+
+def grid_attributes(slide_id: str, facts: Facts, params: ExtractParams, grid: Grid) -> dict[str, str | float | int]:
+    """The attributes of `coords`, named as TRIDENT's readers expect them."""
+    return {
+        "name": slide_id,
+        "patch_size": params.tile,
+        "patch_size_level0": grid.footprint[0],
+        "level0_magnification": round(10.0 / facts.mpp[0]),
+        "target_magnification": round(10.0 / params.resolution),
+        "overlap": params.overlap,
+        "level0_width": facts.width,
+        "level0_height": facts.height,
+    }
+
+
+def _hash(params: TissueParams) -> str:
+    return hashlib.sha256(json.dumps(params.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()

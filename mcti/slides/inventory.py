@@ -1,0 +1,69 @@
+"""Every slide checked without decoding it: header, levels, resolution, completeness, duplicates of content."""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from mcti.errors import DataError
+from mcti.slides import opening
+from mcti.slides.manifest import Row
+from mcti.slides.status import SlideError, Status
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the inventory. mpp in µm/px; content_id as in the feature files; duplicates: slides of equal content."""
+
+    slide_id: str
+    patient_id: str
+    status: str
+    reason: str = ""
+    reader: str = ""
+    vendor: str = ""
+    compression: str = ""
+    width: int | None = None
+    height: int | None = None
+    levels: int | None = None
+    mpp_x: float | None = None
+    mpp_y: float | None = None
+    mpp_source: str = ""
+    bytes: int | None = None
+    content_id: str = ""
+    duplicates: int = 0
+
+
+def check(row: Row, choice: str = "auto") -> Entry:
+    """What the header of one slide says; never raises for what is wrong with the slide itself."""
+    size, content = None, ""
+    try:
+        if row.problem:
+            raise SlideError(Status.READ_ERROR, row.problem)
+        with opening.at_hand(row.path) as path:
+            content = opening.content_id(path)
+            size = path.stat().st_size
+            facts = opening.examine(path, mpp=row.mpp, choice=choice)
+    except SlideError as error:
+        return Entry(row.slide_id, row.patient_id, error.status.value, error.reason, bytes=size, content_id=content)
+    except DataError as error:  # staging: no such object
+        return Entry(row.slide_id, row.patient_id, Status.READ_ERROR.value, f"{error.what}: {error.mend}")
+    return Entry(
+        row.slide_id,
+        row.patient_id,
+        Status.OK.value,
+        reader=facts.reader,
+        vendor=facts.vendor,
+        compression=facts.compression,
+        width=facts.width,
+        height=facts.height,
+        levels=facts.levels,
+        mpp_x=facts.mpp[0],
+        mpp_y=facts.mpp[1],
+        mpp_source=facts.mpp_source,
+        bytes=size,
+        content_id=content,
+    )
+
+
+def with_duplicates(entries: list[Entry]) -> list[Entry]:
+    """The entries, each with the number of other slides that hold the same content."""
+    times = Counter(entry.content_id for entry in entries if entry.content_id)
+    return [replace(entry, duplicates=max(times[entry.content_id] - 1, 0)) for entry in entries]

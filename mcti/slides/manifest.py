@@ -1,0 +1,131 @@
+"""The list of slides: a CSV or Parquet table, or a folder. What is wrong with one slide stays in its own row."""
+
+import math
+import os
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mcti import storage
+from mcti.errors import DataError, did_you_mean
+from mcti.storage import Location
+
+SUFFIXES = (
+    *(".svs", ".tif", ".tiff", ".btf", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".dcm"),
+    *(".png", ".jpg", ".jpeg"),
+)
+"""Files of a folder that are taken for slides."""
+
+_COLUMNS = ("patient_id", "slide_id", "path", "mpp", "md5")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One slide of the list. `problem`: why it cannot be used whatever its file holds; empty when nothing is known."""
+
+    patient_id: str
+    slide_id: str
+    path: str
+    mpp: float | None = None
+    md5: str = ""
+    problem: str = ""
+
+
+def read(location: Location) -> list[Row]:
+    """The slides of a manifest (columns patient_id, slide_id, path, and where known mpp in µm/px and md5) or a folder.
+
+    A relative path is sought below the manifest's folder, then below the working directory; it may not climb out of
+    them. In a folder the slide is named by its file without the last ending, and so is its patient. Rows are sorted
+    by slide_id.
+
+    Raises
+        DataError: no such list, a missing column, an empty field, an mpp that is no number.
+    """
+    listed = storage.is_s3(location) or not Path(location).is_dir()
+    rows = _table(location) if listed else _folder(Path(location))
+    if not rows:
+        raise DataError("there are no slides", str(location), f"known endings: {', '.join(SUFFIXES)}")
+    return sorted(_marked(rows), key=lambda row: (row.slide_id, row.path))
+
+
+def _folder(folder: Path) -> list[Row]:
+    found = []
+    for base, folders, names in os.walk(folder, followlinks=False):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+                stem = Path(name).stem
+                found.append(Row(stem, stem, str(Path(base, name))))
+    return found
+
+
+def _table(location: Location) -> list[Row]:
+    table = _frame(location)
+    for column in _COLUMNS[:3]:
+        if column not in table.columns:
+            raise DataError(f"column {column!r} is missing", str(location), did_you_mean(column, table.columns))
+    base = None if storage.is_s3(location) else Path(location).parent
+    return [_row(dict(record), base, f"{location}, row {i + 2}") for i, record in enumerate(table.to_dict("records"))]
+
+
+def _frame(location: Location) -> Any:
+    import pandas as pd
+
+    with storage.local(location) as path, storage.explained(path):
+        try:
+            if str(path).lower().endswith(".parquet"):
+                return pd.read_parquet(path)
+            return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        except (ValueError, pd.errors.ParserError) as error:  # also: UnicodeDecodeError, EmptyDataError, ArrowInvalid
+            raise DataError(
+                f"not a slide manifest ({error})", str(location), "write CSV in UTF-8, or Parquet"
+            ) from error
+
+
+def _row(record: dict[str, Any], base: Path | None, where: str) -> Row:
+    words = {name: _text(record.get(name)) for name in _COLUMNS}
+    for name in _COLUMNS[:3]:
+        if not words[name]:
+            raise DataError(f"{name} is empty", where, "fill it or delete the row")
+    path, problem = _resolved(words["path"], base)
+    return Row(words["patient_id"], words["slide_id"], path, _mpp(words["mpp"], where), words["md5"], problem)
+
+
+def _text(value: Any) -> str:
+    missing = value is None or (isinstance(value, float) and math.isnan(value)) or str(value) in ("<NA>", "nan")
+    return "" if missing else str(value).strip()
+
+
+def _mpp(text: str, where: str) -> float | None:
+    if not text:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise DataError(f"mpp is {text!r}, not a number", where, "write µm/px, e.g. 0.25, or leave it empty") from None
+
+
+def _resolved(text: str, base: Path | None) -> tuple[str, str]:
+    if storage.is_s3(text) or Path(text).is_absolute() or base is None:
+        return text, ""
+    if os.path.normpath(text).startswith(".."):
+        return text, "the path leaves the data folder: write it without .., or as an absolute path"
+    beside = base / text
+    return str(beside if beside.exists() or not Path(text).exists() else Path(text)), ""
+
+
+def _marked(rows: list[Row]) -> list[Row]:
+    """The rows with what is wrong with their names: two of one name would write one file."""
+    times = Counter(row.slide_id for row in rows)
+    marked = []
+    for row in rows:
+        name = row.slide_id
+        if times[name] > 1:
+            problem = f"{times[name]} slides are called {name}: give each a slide_id of its own in a manifest"
+        elif "/" in name or "\\" in name or "\0" in name or name.startswith(".") or len(name.encode()) > 200:
+            problem = "slide_id cannot name a file: take letters, digits, spaces, dots, dashes, at most 200 bytes"
+        else:
+            problem = row.problem
+        marked.append(replace(row, problem=problem))
+    return marked

@@ -1,0 +1,232 @@
+"""Which reader a slide takes, how large its pixels are, and who it is: found out without decoding it."""
+
+import hashlib
+import os
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from mcti import storage
+from mcti.slides import decoding, tiff
+from mcti.slides.reader import FlatReader, OpenSlideReader, TiffReader, pyramid
+from mcti.slides.status import SlideError, Status
+
+MPP_RANGE = (0.05, 2.5)
+"""Accepted µm/px: outside are typing errors, and print resolutions such as 72 dpi."""
+
+_HASHED_WHOLE = 16 << 20
+_SAMPLES, _SAMPLE = 256, 16 << 10
+_UNITS = {"nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
+_FLAT = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the header of a slide says. mpp in µm/px, mpp_source: manifest, aperio, ome, tiff-tags or openslide."""
+
+    reader: str
+    vendor: str
+    compression: str
+    width: int
+    height: int
+    levels: int
+    mpp: tuple[float, float]
+    mpp_source: str
+
+
+def examine(path: Path, *, mpp: float | None = None, choice: str = "auto") -> Facts:
+    """Facts of the slide at `path`; `mpp` is the manifest's and wins over the file's; `choice` forces a reader.
+
+    Raises
+        SlideError: with the status and the reason why the slide cannot be used.
+    """
+    with _file(path) as (pread, length):
+        if not length:
+            raise SlideError(Status.TRUNCATED, "the file is empty", "copy it again")
+        head = pread(0, 16)
+        # A classic TIFF beyond 4 GiB is Hamamatsu's: its offsets wrap around, and only OpenSlide knows how.
+        wrapped = head[2:4] in (b"*\0", b"\0*") and length >= 1 << 32
+        directories = tiff.directories(pread, length) if tiff.looks_like_tiff(head) and not wrapped else []
+    reader = choose(directories, head, path) if choice == "auto" else choice
+    facts = {"tiff": _tiff_facts, "openslide": _openslide_facts, "flat": _flat_facts}[reader](path, directories, mpp)
+    _check_mpp(facts)
+    return facts
+
+
+def open_reader(path: Path, name: str) -> TiffReader | OpenSlideReader | FlatReader:
+    """The slide at `path`, opened with the reader that `examine` chose."""
+    if name == "tiff":
+        with _file(path) as (pread, length):
+            return TiffReader(path, tiff.directories(pread, length))
+    return OpenSlideReader(path) if name == "openslide" else FlatReader(path)
+
+
+def choose(directories: list[tiff.Directory], head: bytes, path: Path) -> str:
+    """The reader for a slide: `tiff` where the direct one can, else `openslide`, else `flat`."""
+    if directories:
+        if _vendor(directories[0]) in ("aperio", "ome", "generic"):
+            return "tiff" if directories[0].tiled or _vendor(directories[0]) == "aperio" else "flat"
+        return "openslide"
+    import openslide
+
+    if openslide.OpenSlide.detect_format(path) is not None:
+        return "openslide"
+    if head.startswith(_FLAT):
+        return "flat"
+    raise SlideError(Status.UNSUPPORTED_FORMAT, f"no reader knows this format (it begins with {head[:8]!r})")
+
+
+def content_id(path: Path) -> str:
+    """SHA-256 over the length and the bytes of a file; beyond 16 MiB over 256 blocks of 16 KiB spread evenly.
+
+    Two slides differ in almost every byte, so the sample tells them apart; a flipped byte between the blocks of a
+    large file escapes it, and the manifest's md5 column is there for whoever needs that.
+    """
+    with _file(path) as (pread, length):
+        digest = hashlib.sha256(f"{length}\n".encode())
+        if length <= _HASHED_WHOLE:
+            digest.update(pread(0, length))
+        else:
+            for i in range(_SAMPLES):
+                digest.update(pread((length - _SAMPLE) * i // (_SAMPLES - 1), _SAMPLE))
+    return digest.hexdigest()
+
+
+def at_hand(location: str) -> AbstractContextManager[Path]:
+    """A local path for a slide: itself, or a copy of an `s3://` object that is deleted after use."""
+    return storage.local(location) if storage.is_s3(location) else nullcontext(Path(location))
+
+
+class _file:  # noqa: N801 (used as a function)
+    """The bytes of a regular file, as (pread, length); a SlideError for what cannot be read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> tuple[tiff.Pread, int]:
+        try:
+            if not self._path.is_file():
+                found = "a folder or device stands" if self._path.exists() else "there is no file"
+                raise SlideError(Status.READ_ERROR, f"{found} at this path", "check the path in the manifest")
+            self._descriptor = os.open(self._path, os.O_RDONLY)
+            return lambda offset, size: os.pread(self._descriptor, size, offset), os.fstat(self._descriptor).st_size
+        except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a circle of links; ValueError: a NUL byte
+            why = storage.trouble(error).what if isinstance(error, OSError) else str(error)
+            raise SlideError(Status.READ_ERROR, why, "check the file, its links and its mode") from error
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+
+def _vendor(first: tiff.Directory) -> str:
+    text = first.description
+    if text.startswith("Aperio"):
+        return "aperio"
+    marks: dict[str, Callable[[], bool]] = {
+        "hamamatsu": lambda: first.ndpi,
+        "leica": lambda: "http://www.leica-microsystems.com/scn" in text,
+        "ventana": lambda: b"iScan" in bytes(first.tags.get(700, b"")),
+        "philips": lambda: first.software.startswith("Philips") or 'ObjectType="DPUfsImport"' in text,
+        "trestle": lambda: first.software.startswith("MedScan"),
+        "ome": lambda: "<OME " in text[:4096],
+    }
+    return next((name for name, found in marks.items() if found()), "generic")
+
+
+def _tiff_facts(path: Path, directories: list[tiff.Directory], given: float | None) -> Facts:
+    if not directories:
+        raise SlideError(Status.UNSUPPORTED_FORMAT, "the direct reader was asked for, and this is no TIFF file")
+    levels = pyramid(directories)
+    for level in levels:
+        decoding.check(level)
+    first = levels[0]
+    mpp, source = _manifest_or(given, lambda: _declared(first), path)
+    return Facts(
+        "tiff",
+        _vendor(first),
+        decoding.NAMES[first.compression],
+        first.width,
+        first.height,
+        len(levels),
+        mpp,
+        source,
+    )
+
+
+def _declared(first: tiff.Directory) -> tuple[tuple[float, float] | None, str]:
+    """µm/px that the file states for itself, and where."""
+    vendor = _vendor(first)
+    if vendor == "aperio":
+        found = re.search(r"\|\s*MPP\s*=\s*([0-9.,eE+-]+)", first.description)
+        value = _number(found.group(1)) if found else None
+        return (None if value is None else (value, value)), "aperio"
+    if vendor == "ome":
+        across, down = (_ome_size(first.description, axis) for axis in "XY")
+        return (None if across is None or down is None else (across, down)), "ome"
+    return first.resolution, "tiff-tags"
+
+
+def _ome_size(text: str, axis: str) -> float | None:
+    size = re.search(rf'\bPhysicalSize{axis}="([^"]+)"', text)
+    unit = re.search(rf'\bPhysicalSize{axis}Unit="([^"]+)"', text)
+    value = _number(size.group(1)) if size else None
+    factor = _UNITS.get(unit.group(1)) if unit else 1.0
+    return None if value is None or factor is None else value * factor
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text.replace(",", "."))
+    except ValueError:
+        return None
+
+
+def _openslide_facts(path: Path, directories: list[tiff.Directory], given: float | None) -> Facts:
+    with OpenSlideReader(path) as slide:
+        words = slide.properties
+        first = slide.levels[0]
+        across, down = (_number(words.get(f"openslide.mpp-{axis}", "")) for axis in "xy")
+        mpp, source = _manifest_or(
+            given, lambda: (None if across is None or down is None else (across, down), "openslide"), path
+        )
+        codec = decoding.NAMES.get(directories[0].compression, "other") if directories else "other"
+        vendor = words.get("openslide.vendor", "")
+        return Facts("openslide", vendor, codec, first.width, first.height, len(slide.levels), mpp, source)
+
+
+def _flat_facts(path: Path, _: list[tiff.Directory], given: float | None) -> Facts:
+    from PIL import Image, UnidentifiedImageError
+
+    if given is None:
+        raise SlideError(
+            Status.NOT_PYRAMIDAL, "a flat picture says nothing sound about its resolution", "fill mpp in the manifest"
+        )
+    try:
+        with Image.open(path) as picture:
+            return Facts("flat", "none", str(picture.format).lower(), *picture.size, 1, (given, given), "manifest")
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise SlideError(Status.READ_ERROR, f"the picture's header does not parse ({type(error).__name__})") from error
+
+
+def _manifest_or(
+    given: float | None, declared: Callable[[], tuple[tuple[float, float] | None, str]], path: Path
+) -> tuple[tuple[float, float], str]:
+    if given is not None:
+        return (given, given), "manifest"
+    mpp, source = declared()
+    if mpp is None:
+        raise SlideError(Status.MISSING_MPP, "the file states no resolution", f"fill mpp (µm/px) for {path.name}")
+    return mpp, source
+
+
+def _check_mpp(facts: Facts) -> None:
+    low, high = MPP_RANGE
+    for value in facts.mpp:
+        if not low <= value <= high:
+            raise SlideError(
+                Status.MPP_OUT_OF_RANGE,
+                f"{value:g} µm/px ({facts.mpp_source}) is outside {low:g}-{high:g}",
+                "fill the true mpp in the manifest",
+            )

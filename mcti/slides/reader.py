@@ -1,0 +1,277 @@
+"""Pixels of a slide at any level: a direct reader for tiled TIFF, OpenSlide for the rest, flat pictures by themselves.
+
+All three answer `read(level, x, y, width, height)` in pixels of that level with RGB uint8 (height, width, 3), white
+outside of the picture, and raise RegionError for what cannot be decoded. Readers are safe to use from many threads.
+"""
+
+import os
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+from mcti.slides import decoding, tiff
+from mcti.slides.decoding import Pixels
+from mcti.slides.status import RegionError, SlideError, Status
+
+_CACHE_BYTES = 192 << 20
+_WHITE = 255
+
+
+@dataclass(frozen=True)
+class Level:
+    """One resolution of a slide. `downsample`: level-0 pixels in one of its pixels, across and down."""
+
+    width: int
+    height: int
+    downsample: tuple[float, float]
+    tile: tuple[int, int]
+
+
+class Reader(Protocol):
+    """What every reader offers."""
+
+    name: str
+    levels: list[Level]
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
+        """The region as RGB (height, width, 3), white outside of the picture; RegionError when it cannot be read."""
+
+    def close(self) -> None:
+        """Give the file back."""
+
+
+class _Closing:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the file back."""
+        raise NotImplementedError
+
+
+class TiffReader(_Closing):
+    """Tiles straight from the file: pixel-identical to OpenSlide, without its painting."""
+
+    name = "tiff"
+
+    def __init__(self, path: Path, directories: list[tiff.Directory]) -> None:
+        self._pages = pyramid(directories)
+        self._decoders = [decoding.decoder(page) for page in self._pages]
+        self._tables = [(page.offsets, page.counts) for page in self._pages]
+        first = self._pages[0]
+        self.levels = [
+            Level(p.width, p.height, (first.width / p.width, first.height / p.height), p.tile) for p in self._pages
+        ]
+        self._file = os.open(path, os.O_RDONLY)
+        self._lock = threading.Lock()
+        self._tiles: OrderedDict[tuple[int, int], Pixels | RegionError] = OrderedDict()
+        self._room = _cache_size(first)
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._tiles.clear()
+        os.close(self._file)
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
+        """See Reader."""
+        page = self.levels[level]
+        across, down = page.tile
+        left, top, right, bottom = max(x, 0), max(y, 0), min(x + width, page.width), min(y + height, page.height)
+        whole = left == x and top == y and right == x + width and bottom == y + height
+        region = np.empty((height, width, 3), np.uint8) if whole else np.full((height, width, 3), _WHITE, np.uint8)
+        for row in range(top // down, -(-bottom // down)):
+            y0, y1 = max(top, row * down), min(bottom, (row + 1) * down)
+            for column in range(left // across, -(-right // across)):
+                x0, x1 = max(left, column * across), min(right, (column + 1) * across)
+                tile = self._tile(level, column, row)
+                region[y0 - y : y1 - y, x0 - x : x1 - x] = tile[
+                    y0 - row * down : y1 - row * down, x0 - column * across : x1 - column * across
+                ]
+        return region
+
+    def _tile(self, level: int, column: int, row: int) -> Pixels:
+        index = row * self._pages[level].grid[0] + column
+        with self._lock:
+            known = self._tiles.get((level, index))
+            if known is not None:
+                self._tiles.move_to_end((level, index))
+        if known is None:
+            known = self._decode(level, column, row, index)
+            with self._lock:
+                self._tiles[level, index] = known
+                while len(self._tiles) > self._room:
+                    self._tiles.popitem(last=False)
+        if isinstance(known, RegionError):
+            raise RegionError(str(known))
+        return known
+
+    def _decode(self, level: int, column: int, row: int, index: int) -> Pixels | RegionError:
+        offset, count = int(self._tables[level][0][index]), int(self._tables[level][1][index])
+        try:
+            if count:
+                return self._decoders[level](os.pread(self._file, count, offset))
+            raise RegionError("a tile without data")
+        except (RegionError, OSError) as error:
+            if level:  # lower levels of some scanners have holes: OpenSlide, too, fills them from the finer level
+                return self._from_finer(level, column, row)
+            return RegionError(str(error))
+
+    def _from_finer(self, level: int, column: int, row: int) -> Pixels | RegionError:
+        import cv2
+
+        here, finer = self.levels[level], self.levels[level - 1]
+        across, down = here.tile
+        fx, fy = (h / f for h, f in zip(here.downsample, finer.downsample, strict=True))
+        box = [round(v) for v in (column * across * fx, row * down * fy, across * fx, down * fy)]
+        try:
+            picture = self.read(level - 1, *box)
+        except RegionError as error:
+            return error
+        return np.asarray(cv2.resize(picture, (across, down), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+class OpenSlideReader(_Closing):
+    """Everything OpenSlide opens. A failed read poisons its handle, so the handle is opened anew."""
+
+    name = "openslide"
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._lock = path, threading.Lock()
+        self._slide = self._open()
+        properties = dict(self._slide.properties)
+        self.properties = properties
+        self.levels = [
+            Level(
+                size[0],
+                size[1],
+                (self._slide.dimensions[0] / size[0], self._slide.dimensions[1] / size[1]),
+                (
+                    int(properties.get(f"openslide.level[{i}].tile-width", 256)),
+                    int(properties.get(f"openslide.level[{i}].tile-height", 256)),
+                ),
+            )
+            for i, size in enumerate(self._slide.level_dimensions)
+        ]
+
+    def _open(self) -> Any:
+        import openslide
+
+        try:
+            return openslide.OpenSlide(self._path)
+        except openslide.OpenSlideUnsupportedFormatError as error:
+            raise SlideError(Status.UNSUPPORTED_FORMAT, "no reader knows this format") from error
+        except openslide.OpenSlideError as error:
+            raise SlideError(Status.READ_ERROR, f"OpenSlide: {error}") from error
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._slide.close()
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
+        """See Reader."""
+        import openslide
+
+        here = self.levels[level]
+        corner = (round(x * here.downsample[0]), round(y * here.downsample[1]))
+        try:
+            picture = np.asarray(self._slide.read_region(corner, level, (width, height)))
+        except openslide.OpenSlideError as error:
+            with self._lock:
+                self._slide = self._open()
+            raise RegionError(f"OpenSlide: {error}") from error
+        return on_white(picture)
+
+
+class FlatReader(_Closing):
+    """A PNG, JPEG or untiled TIFF picture, whole in memory."""
+
+    name = "flat"
+    _MAX_PIXELS = 170_000_000
+
+    def __init__(self, path: Path) -> None:
+        self._picture = self._load(path)
+        height, width = self._picture.shape[:2]
+        self.levels = [Level(width, height, (1.0, 1.0), (512, 512))]
+
+    def _load(self, path: Path) -> Pixels:
+        from PIL import Image, UnidentifiedImageError
+
+        try:
+            with Image.open(path) as picture:
+                if picture.width * picture.height > self._MAX_PIXELS:
+                    raise SlideError(
+                        Status.UNSUPPORTED_FORMAT,
+                        f"a flat picture of {picture.width}x{picture.height} px",
+                        "convert it to a pyramidal TIFF, e.g. with vips tiffsave",
+                    )
+                if picture.mode not in ("RGB", "RGBA", "P"):
+                    raise SlideError(Status.NOT_HE, f"a picture of mode {picture.mode}, not RGB")
+                return on_white(np.asarray(picture.convert("RGBA")))
+        except UnidentifiedImageError as error:
+            raise SlideError(Status.UNSUPPORTED_FORMAT, "no reader knows this format") from error
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise SlideError(Status.READ_ERROR, f"the picture does not decode ({error})") from error
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
+        """See Reader."""
+        if level:
+            raise RegionError(f"a flat picture has no level {level}")
+        here = self.levels[0]
+        region = np.full((height, width, 3), _WHITE, np.uint8)
+        left, top, right, bottom = max(x, 0), max(y, 0), min(x + width, here.width), min(y + height, here.height)
+        if right > left and bottom > top:
+            region[top - y : bottom - y, left - x : right - x] = self._picture[top:bottom, left:right]
+        return region
+
+
+def pyramid(directories: list[tiff.Directory]) -> list[tiff.Directory]:
+    """The levels among the pictures of a file: the first, and every smaller tiled one of its shape.
+
+    Labels and macro pictures lie in strips, have another shape or say what they are, and stay where they are: they
+    carry names.
+
+    Raises
+        SlideError: the first picture is no level.
+    """
+    first = directories[0]
+    if not first.tiled or is_label(first):
+        raise SlideError(Status.UNSUPPORTED_FORMAT, "the file holds a label or thumbnail and no tiled picture")
+    levels = [first]
+    for page in directories[1:]:
+        smaller = page.tiled and page.width < levels[-1].width and not is_label(page)
+        if smaller and page.height and abs(page.width * first.height / first.width - page.height) <= 2.0:
+            levels.append(page)
+    return levels
+
+
+def is_label(page: tiff.Directory) -> bool:
+    """Whether a picture says that it is the slide's label or macro photograph."""
+    return any(line.strip().lower().startswith(("label ", "macro ")) for line in page.description.splitlines()[1:2])
+
+
+def on_white(picture: Pixels) -> Pixels:
+    """RGBA (h, w, 4) laid over white, (h, w, 3)."""
+    alpha = picture[:, :, 3:]
+    if alpha.min(initial=_WHITE) == _WHITE:
+        return np.ascontiguousarray(picture[:, :, :3])
+    blend = picture[:, :, :3].astype(np.uint16) * alpha + np.uint16(_WHITE) * (_WHITE - alpha.astype(np.uint16))
+    return ((blend + 127) // _WHITE).astype(np.uint8)
+
+
+def _cache_size(page: tiff.Directory) -> int:
+    """Two rows of tiles, so that a walk along rows decodes each tile once, within 192 MiB."""
+    across, down = page.tile
+    return max(8, min(2 * (page.grid[0] + 2), _CACHE_BYTES // (across * down * 3)))

@@ -1,0 +1,260 @@
+"""The directories of a TIFF or BigTIFF file, read with every offset checked against the file's length.
+
+tifffile reads the tile tables lazily, moves a shared file pointer and goes on past a broken directory; here nothing is
+allocated that the file is too short to hold, and a short file is told from a strange one. Format: TIFF 6.0 (Adobe,
+1992), sections 2 and 8; BigTIFF (libtiff's bigtiffdesign).
+"""
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcti.slides.status import SlideError, Status
+
+Pread = Callable[[int, int], bytes]
+"""Bytes from (offset, size) of the file; fewer at its end."""
+
+_KINDS = {1: "B", 2: "c", 3: "H", 4: "I", 5: "II", 6: "b", 7: "B", 8: "h", 9: "i", 10: "ii", 11: "f", 12: "d"}
+_KINDS |= {13: "I", 16: "Q", 17: "q", 18: "Q"}
+_MAX_DIRECTORIES = 512
+_MAX_ENTRIES = 4096
+_NEEDED = {254, 256, 257, 258, 259, 262, 270, 271, 273, 277, 278, 279, 282, 283, 284, 296, 305, 317, 322, 323, 324, 325}
+_NEEDED |= {330, 338, 339, 347, 530, 700, 65420}
+
+
+@dataclass(frozen=True)
+class Directory:
+    """One picture of the file: a level, a thumbnail, a label, a macro."""
+
+    tags: dict[int, Any] = field(repr=False)
+
+    def _number(self, tag: int, default: int) -> int:
+        value = self.tags.get(tag)
+        return int(value[0]) if isinstance(value, np.ndarray) and len(value) else default
+
+    @property
+    def width(self) -> int:
+        """Pixels across."""
+        return self._number(256, 0)
+
+    @property
+    def height(self) -> int:
+        """Pixels down."""
+        return self._number(257, 0)
+
+    @property
+    def tile(self) -> tuple[int, int]:
+        """Width and height of a tile; zeros for a picture in strips."""
+        return self._number(322, 0), self._number(323, 0)
+
+    @property
+    def tiled(self) -> bool:
+        """Whether it is stored in tiles."""
+        return min(self.tile) > 0
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Tiles across and down."""
+        across, down = self.tile
+        return -(-self.width // across), -(-self.height // down)
+
+    @property
+    def samples(self) -> int:
+        """Samples of a pixel."""
+        return self._number(277, 1)
+
+    @property
+    def bits(self) -> int:
+        """Bits of a sample; 0 when they differ."""
+        bits = set(np.atleast_1d(self.tags.get(258, np.array([1]))).tolist())
+        return int(bits.pop()) if len(bits) == 1 else 0
+
+    @property
+    def compression(self) -> int:
+        """TIFF's number of the codec."""
+        return self._number(259, 1)
+
+    @property
+    def photometric(self) -> int:
+        """2 RGB, 6 YCbCr, 1 grey."""
+        return self._number(262, 1)
+
+    @property
+    def predictor(self) -> int:
+        """1 none, 2 horizontal differences."""
+        return self._number(317, 1)
+
+    @property
+    def planar(self) -> int:
+        """1 samples together, 2 in planes."""
+        return self._number(284, 1)
+
+    @property
+    def subfile(self) -> int:
+        """Bit 0: a smaller version of another picture."""
+        return self._number(254, 0)
+
+    @property
+    def description(self) -> str:
+        """ImageDescription."""
+        return str(self.tags.get(270, ""))
+
+    @property
+    def software(self) -> str:
+        """Software."""
+        return str(self.tags.get(305, ""))
+
+    @property
+    def ndpi(self) -> bool:
+        """Whether Hamamatsu wrote it."""
+        return 65420 in self.tags
+
+    @property
+    def offsets(self) -> NDArray[np.uint64]:
+        """Where each tile or strip begins."""
+        return np.asarray(self.tags.get(324, self.tags.get(273, np.zeros(0))), np.uint64)
+
+    @property
+    def counts(self) -> NDArray[np.uint64]:
+        """How many bytes each tile or strip holds."""
+        return np.asarray(self.tags.get(325, self.tags.get(279, np.zeros(0))), np.uint64)
+
+    @property
+    def jpeg_tables(self) -> bytes | None:
+        """Shared JPEG tables."""
+        tables = self.tags.get(347)
+        return None if tables is None else bytes(tables)
+
+    @property
+    def children(self) -> list[int]:
+        """Offsets of sub-directories."""
+        return [int(offset) for offset in np.atleast_1d(self.tags.get(330, np.zeros(0, np.int64)))]
+
+    @property
+    def resolution(self) -> tuple[float, float] | None:
+        """µm/px in x and y from the resolution tags, when they carry a physical unit."""
+        unit = {2: 25_400.0, 3: 10_000.0}.get(self._number(296, 2))
+        across, down = (self.tags.get(tag) for tag in (282, 283))
+        if unit is None or across is None or down is None or min(*across, *down) <= 0 or len(across) + len(down) < 4:
+            return None
+        return float(unit * across[1] / across[0]), float(unit * down[1] / down[0])
+
+
+def directories(pread: Pread, length: int) -> list[Directory]:
+    """All pictures of the file, the main chain first, each followed by its sub-directories.
+
+    Raises
+        SlideError: UNSUPPORTED_FORMAT for a file that is no TIFF, TRUNCATED when a directory, a value or a tile lies
+        beyond the end, READ_ERROR when the chain runs in a circle or the tables contradict the picture's size.
+    """
+    parser = _Parser(pread, length)
+    found = list(parser.chain())
+    for directory in found:
+        _check_tables(directory, length)
+    return found
+
+
+def looks_like_tiff(head: bytes) -> bool:
+    """Whether the first bytes are those of a TIFF file, whole or cut short."""
+    marks = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+    return any(mark[: max(len(head), 1)] == head[:4] for mark in marks)
+
+
+class _Parser:
+    def __init__(self, pread: Pread, length: int) -> None:
+        self._pread, self._length = pread, length
+        head = pread(0, 16)
+        if not looks_like_tiff(head):
+            raise SlideError(Status.UNSUPPORTED_FORMAT, "not a TIFF file")
+        if len(head) < 8:
+            raise SlideError(Status.TRUNCATED, f"the file ends after {len(head)} bytes", "copy it again")
+        self._order: Literal["<", ">"] = "<" if head[:1] == b"I" else ">"
+        self._big = head[2:4] in (b"+\0", b"\0+")
+        if self._big and len(head) < 16:
+            raise SlideError(Status.TRUNCATED, f"the file ends after {len(head)} bytes", "copy it again")
+        self._first = self._unpack("Q", head[8:16]) if self._big else self._unpack("I", head[4:8])
+
+    def chain(self) -> Iterator[Directory]:
+        offset, seen = self._first, set[int]()
+        if not offset:
+            raise SlideError(Status.READ_ERROR, "the file holds no picture")
+        while offset:
+            directory, offset = self._directory(self._once(offset, seen))
+            yield directory
+            for child in directory.children:
+                while child:  # a chain of its own
+                    below, child = self._directory(self._once(child, seen))
+                    yield below
+
+    def _once(self, offset: int, seen: set[int]) -> int:
+        if offset in seen or len(seen) >= _MAX_DIRECTORIES:
+            raise SlideError(Status.READ_ERROR, "the directories of the file run in a circle", "export it again")
+        seen.add(offset)
+        return offset
+
+    def _directory(self, offset: int) -> tuple[Directory, int]:
+        size, width, word = (8, 20, "Q") if self._big else (2, 12, "I")
+        entries = self._unpack("Q" if self._big else "H", self._bytes(offset, size, "a directory"))
+        if not 0 < entries <= _MAX_ENTRIES:
+            raise SlideError(Status.READ_ERROR, f"a directory claims {entries} entries", "export the slide again")
+        last = struct.calcsize(word)
+        body = self._bytes(offset + size, entries * width + last, "a directory")
+        tags = {}
+        for start in range(0, entries * width, width):
+            tag, kind = struct.unpack(self._order + "HH", body[start : start + 4])
+            if tag in _NEEDED and kind in _KINDS:
+                tags[tag] = self._value(kind, body[start + 4 : start + width])
+        return Directory(tags), self._unpack(word, body[-last:])
+
+    def _value(self, kind: int, rest: bytes) -> Any:
+        half = len(rest) // 2
+        count = self._unpack("Q" if self._big else "I", rest[:half])
+        letter = _KINDS[kind]
+        size = struct.calcsize("=" + letter) * count
+        if size > half:
+            data = self._bytes(self._unpack("Q" if self._big else "I", rest[half:]), size, "a directory's value")
+        else:
+            data = rest[half : half + size]
+        if kind == 2:
+            return data.split(b"\0")[0].decode("utf-8", "replace")
+        return np.frombuffer(data, np.dtype(letter[0]).newbyteorder(self._order))
+
+    def _bytes(self, offset: int, size: int, what: str) -> bytes:
+        if offset + size > self._length:
+            raise SlideError(
+                Status.TRUNCATED,
+                f"{what} lies at byte {offset + size}, the file ends at {self._length}",
+                "copy it again",
+            )
+        return self._pread(offset, size)
+
+    def _unpack(self, letter: str, data: bytes) -> int:
+        return int(struct.unpack(self._order + letter, data)[0])
+
+
+def _check_tables(directory: Directory, length: int) -> None:
+    """The tables fit the picture, and all they name lies within the file."""
+    offsets, counts = directory.offsets, directory.counts
+    if directory.tiled:
+        across, down = directory.grid
+        if max(directory.tile) > 4096 or directory.samples > 16:
+            raise SlideError(Status.READ_ERROR, f"tiles of {directory.tile} px are claimed", "export the slide again")
+        expected = across * down * (directory.samples if directory.planar == 2 else 1)
+        if not len(offsets) == len(counts) == expected:
+            raise SlideError(
+                Status.READ_ERROR,
+                f"{directory.width}x{directory.height} px need {expected} tiles, the table has {len(offsets)}",
+                "export the slide again",
+            )
+    if len(offsets) == len(counts):
+        ends = offsets.astype(np.float64) + counts.astype(np.float64)  # sums of uint64 could wrap around
+        if len(ends) and ends.max() > length:
+            raise SlideError(
+                Status.TRUNCATED,
+                f"{int((ends > length).sum())} of {len(ends)} tiles lie beyond the end of the file (byte {length})",
+                "copy it again",
+            )

@@ -1,0 +1,178 @@
+"""Encoders through timm: any of its networks, and the known pathology encoders with a local weights file."""
+
+import threading
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mcti.errors import DataError, EnvironmentTrouble, UsageError
+from mcti.slides import cards
+from mcti.slides.cards import Card
+from mcti.slides.decoding import Pixels
+
+
+class TimmEncoder:
+    """`NAME` or `NAME@FILE`: a network of timm or a known pathology encoder, its weights from FILE or a filled cache.
+
+    Offline always: without FILE the weights must lie in the cache that timm itself filled before.
+    """
+
+    def __init__(self, spec: str, resolution: float, accepted: tuple[str, ...]) -> None:
+        from mcti.slides.encoders import Identity, sha256
+
+        self._name, _, file = spec.partition("@")
+        self._file = Path(file) if file else None
+        self._card = cards.KNOWN.get(self._name)
+        if self._card is not None:
+            cards.check(self._name, self._card, resolution, accepted)
+            if not self._card.architecture:
+                mend = "export its picture tower to ONNX and take onnx:FILE"
+                raise UsageError(f"{self._name} is no network of timm", "extract.encoder", mend)
+        self._timm = _timm()
+        digest = sha256(self._file) if self._file else "cache"
+        self.identity = Identity(f"timm:{self._name}", digest, self._preprocessing)
+        self._lock = threading.Lock()
+        if self._card is not None:
+            cards.check_width(self._name, self._card, self.width)
+
+    @cached_property
+    def _settings(self) -> Card:
+        if self._card is not None:
+            return self._card
+        try:
+            data = self._timm.get_pretrained_cfg(self._name.removeprefix("hf-hub:"))
+        except RuntimeError as error:
+            what = f"timm knows no network {self._name!r}"
+            raise UsageError(what, "extract.encoder", "see timm.list_models()") from error
+        size = data.input_size[-1] if data else 224
+        scaling = (tuple(data.mean), tuple(data.std)) if data else Card("", 0).scaling
+        return Card(self._name, 0, size=size, scaling=scaling)
+
+    @property
+    def _preprocessing(self) -> str:
+        card = self._settings
+        return f"area-{card.size} mean {card.scaling[0]} std {card.scaling[1]} {card.pooling}"
+
+    @cached_property
+    def _network(self) -> Any:
+        import torch
+
+        card = self._settings
+        network = self._built(card)
+        if self._file is not None:
+            _load(network, self._file)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return network.eval().to(device)
+
+    def _built(self, card: Card) -> Any:
+        options = {name: value for name, value in card.options.items() if name != "truncated"}
+        if card.swiglu:
+            from torch import nn
+
+            options |= {"mlp_layer": self._timm.layers.SwiGLUPacked, "act_layer": nn.SiLU}
+        try:
+            network = self._timm.create_model(
+                card.architecture if self._file or not card.hub else card.hub,
+                pretrained=self._file is None,
+                num_classes=0,
+                **options,
+            )
+        except Exception as error:  # timm raises whatever its hub client raises
+            raise EnvironmentTrouble(
+                f"timm could not build {self._name} offline ({type(error).__name__}: {error})",
+                "extract.encoder",
+                "give its weights: timm:NAME@FILE",
+            ) from error
+        return _Truncated(network) if "truncated" in card.options else network
+
+    @cached_property
+    def width(self) -> int:
+        """Numbers in one tile's features, by trying."""
+        return int(self.encode([np.zeros((32, 32, 3), np.uint8)]).shape[1])
+
+    def encode(self, tiles: Sequence[Pixels]) -> Any:
+        """Features (n, width) float32; one call at a time, in the card's precision on a GPU."""
+        import torch
+
+        from mcti.slides.encoders import to_batch
+
+        card = self._settings
+        mean, std = (np.asarray(v, np.float32)[:, None, None] for v in card.scaling)
+        batch = torch.from_numpy((to_batch(tiles, card.size) / np.float32(255.0) - mean) / std)
+        with self._lock, torch.inference_mode():
+            network = self._network
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+            if device == "cuda":
+                batch = batch.pin_memory().to(device, non_blocking=True)
+            half = device == "cuda" and card.precision != "float32"
+            with torch.autocast(device, dtype=getattr(torch, card.precision), enabled=half):
+                return self._pooled(network, batch, card).float().cpu().numpy()
+
+    def _pooled(self, network: Any, batch: Any, card: Card) -> Any:
+        import torch
+
+        if card.pooling == "class":
+            return network(batch)
+        tokens = network.forward_features(batch)
+        first = network.num_prefix_tokens
+        return torch.cat([tokens[:, 0], tokens[:, first:].mean(dim=1)], dim=-1)
+
+
+class _Truncated:
+    """ResNet-50 up to its third stage, averaged: the 1,024 numbers that CLAM made common."""
+
+    def __init__(self, network: Any) -> None:
+        self._network = network
+
+    def __call__(self, batch: Any) -> Any:
+        n = self._network
+        x = n.maxpool(n.act1(n.bn1(n.conv1(batch))))
+        return n.layer3(n.layer2(n.layer1(x))).mean(dim=(2, 3))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._network, name)
+
+    def eval(self) -> "_Truncated":
+        self._network.eval()
+        return self
+
+    def to(self, device: str) -> "_Truncated":
+        self._network.to(device)
+        return self
+
+
+def _timm() -> Any:
+    import os
+
+    os.environ["HF_HUB_OFFLINE"] = "1"  # before the import: the hub client reads it once
+    try:
+        import timm
+    except ImportError as error:
+        raise EnvironmentTrouble(
+            "encoders named timm:… need the package timm", "extract.encoder", "pip install 'mcti[timm]'"
+        ) from error
+    return timm
+
+
+def _load(network: Any, file: Path) -> None:
+    """Weights from a safetensors or a torch file; every one must find its place."""
+    import torch
+    from safetensors.torch import load_file
+
+    state: Any
+    try:
+        state = load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
+    except Exception as error:  # torch and safetensors raise many kinds for a broken file
+        what = f"not a weights file ({type(error).__name__})"
+        raise DataError(what, str(file), "take safetensors or a state dict") from error
+    state = state.get("state_dict", state.get("model", state))
+    target = getattr(network, "_network", network)
+    state = {name: value for name, value in state.items() if not name.startswith(("head.", "fc."))}
+    missing, unexpected = target.load_state_dict(state, strict=False)
+    if missing or unexpected:
+        names = [*missing, *unexpected]
+        what = f"the weights do not fit: {len(names)} tensors, first {names[0]}"
+        raise DataError(what, str(file), "check the encoder's name")

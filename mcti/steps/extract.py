@@ -1,0 +1,187 @@
+"""The step `extract`: slides to one feature file a slide, and a table that accounts for every slide."""
+
+import csv
+import hashlib
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from mcti import storage
+from mcti.errors import DataError, UsageError
+from mcti.params import ExtractParams
+from mcti.slides import encoders, extraction, manifest
+from mcti.slides.encoders import Encoder
+from mcti.slides.extraction import Outcome
+from mcti.slides.manifest import Row
+from mcti.slides.status import Status
+from mcti.steps.result import StepResult
+from mcti.storage import Location
+
+Progress = Callable[[int, int, str], None]
+"""Called with (slides done, slides in all, what was done last)."""
+
+_COLUMNS = [field.name for field in fields(Outcome) if field.name != "fresh"]
+
+
+class ExtractResult(StepResult):
+    """Counts of the cohort. `extracted`: slides that this run worked on; the others lay there already."""
+
+    slides: int
+    ok: int
+    tiles: int
+    failed_tiles: int
+    statuses: dict[str, int]
+    encoder: str
+    extracted: int = Field(0, exclude=True)
+
+
+def extract(
+    slides: Location,
+    params: ExtractParams,
+    out: Path,
+    *,
+    shard: tuple[int, int] | None = None,
+    progress: Progress | None = None,
+) -> ExtractResult:
+    """Features of every slide in a manifest (CSV, Parquet) or folder.
+
+    Reads   slides, and the files they name
+    Writes  out/<slide_id>.h5, each renamed in by itself when whole; out/slides.csv, out/result.json at the end.
+            Files of slides that left the manifest, or fail now, are removed. With `shard` (i, n), 0 <= i < n: only
+            the slides whose hash falls to i, and slides-<i>-of-<n>.csv in place of slides.csv (then `merge`)
+    Raises  DataError when the manifest is wrong, or more slides fail than params.max_failed_slides_share allows
+            (the table is written all the same); UsageError for an encoder that does not fit
+    """
+    rows = manifest.read(slides)
+    encoder = encoders.make(params.encoder, params.resolution, params.accept_licences)
+    if shard is not None:
+        rows = [row for row in rows if shard_of(row.slide_id, shard[1]) == _checked(shard)[0]]
+    with storage.explained(out):
+        out.mkdir(parents=True, exist_ok=True)
+    outcomes = _run(rows, params, encoder, out, progress)
+    if shard is not None:
+        _write_table(out / f"slides-{shard[0]}-of-{shard[1]}.csv", outcomes)
+        return _result(outcomes, encoder.identity.name)
+    return _finish(out, outcomes, params, encoder.identity.name)
+
+
+def merge(out: Path, params: ExtractParams, shards: int) -> ExtractResult:
+    """Join the tables of `shards` shards in `out` into slides.csv; then `out` holds what one run would have written.
+
+    Raises  DataError when a shard's table is missing, or too many slides failed
+    """
+    parts = [out / f"slides-{i}-of-{shards}.csv" for i in range(shards)]
+    for part in parts:
+        if not part.exists():
+            raise DataError("the table of a shard is missing", str(part), f"run mcti extract --shard {part.stem[7:]}")
+    outcomes = [outcome for part in parts for outcome in _read_table(part)]
+    try:
+        encoder = encoders.make(params.encoder, params.resolution, params.accept_licences)
+        return _finish(out, outcomes, params, encoder.identity.name)
+    finally:
+        for part in parts:
+            part.unlink()
+
+
+def shard_of(slide_id: str, shards: int) -> int:
+    """The shard that a slide belongs to: by the hash of its name, whatever else is in the manifest."""
+    return int.from_bytes(hashlib.sha256(slide_id.encode()).digest()[:8], "big") % shards
+
+
+def _checked(shard: tuple[int, int]) -> tuple[int, int]:
+    if not 0 <= shard[0] < shard[1]:
+        raise UsageError(f"shard {shard[0]}/{shard[1]} does not exist", "--shard", f"write 0/{shard[1]} and so on")
+    return shard
+
+
+def _run(
+    rows: Sequence[Row], params: ExtractParams, encoder: Encoder, out: Path, progress: Progress | None
+) -> list[Outcome]:
+    """Slides side by side; when there are fewer slides than threads, the rest of the threads go into the slides."""
+    workers = params.workers or os.cpu_count() or 1
+    side_by_side = max(1, min(workers, len(rows)))
+    inside = max(1, workers // side_by_side)
+    outcomes = []
+    with ThreadPoolExecutor(side_by_side) as pool, extraction.single_threaded_libraries():
+        futures = [pool.submit(extraction.extract_slide, row, params, encoder, out, inside) for row in rows]
+        try:
+            for done, future in enumerate(as_completed(futures), start=1):
+                outcomes.append(future.result())
+                if progress is not None:
+                    progress(done, len(rows), f"slides, last {outcomes[-1].slide_id} {outcomes[-1].status}")
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return outcomes
+
+
+def _finish(out: Path, outcomes: list[Outcome], params: ExtractParams, encoder: str) -> ExtractResult:
+    _remove_stale(out, {outcome.slide_id for outcome in outcomes if outcome.status == Status.OK})
+    _remove_leftovers(out)
+    _write_table(out / "slides.csv", outcomes)
+    result = _result(outcomes, encoder)
+    storage.write_json(out / "result.json", result.model_dump(mode="json"))
+    failed = result.slides - result.ok
+    if failed > params.max_failed_slides_share * result.slides:
+        first = next(o for o in sorted(outcomes, key=lambda o: o.slide_id) if o.status != Status.OK)
+        raise DataError(
+            f"{failed} of {result.slides} slides failed, the first {first.slide_id}: {first.status}, {first.reason}",
+            str(out / "slides.csv"),
+            "mend them or raise extract.max_failed_slides_share",
+        )
+    return result
+
+
+def _remove_stale(out: Path, keep: set[str]) -> None:
+    with storage.explained(out):
+        for file in out.glob("*.h5"):
+            if file.name.removesuffix(".h5") not in keep:
+                file.unlink()
+
+
+def _result(outcomes: list[Outcome], encoder: str) -> ExtractResult:
+    statuses = Counter(outcome.status for outcome in outcomes)
+    return ExtractResult(
+        slides=len(outcomes),
+        ok=statuses[Status.OK],
+        tiles=sum(outcome.tiles for outcome in outcomes),
+        failed_tiles=sum(outcome.failed_tiles for outcome in outcomes),
+        statuses=dict(sorted(statuses.items())),
+        encoder=encoder,
+        extracted=sum(outcome.fresh for outcome in outcomes),
+    )
+
+
+def _write_table(path: Path, outcomes: list[Outcome]) -> None:
+    import pandas as pd
+
+    table = pd.DataFrame([{name: getattr(o, name) for name in _COLUMNS} for o in outcomes], columns=_COLUMNS)
+    table = table.astype({"width": "Int64", "height": "Int64", "mpp": "float64"})
+    table = table.sort_values(["slide_id", "patient_id"], kind="stable")
+    storage.write_text(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+def _read_table(path: Path) -> list[Outcome]:
+    with storage.explained(path), path.open(encoding="utf-8", newline="") as stream:
+        return [_outcome(row) for row in csv.DictReader(stream)]
+
+
+def _outcome(row: dict[str, str]) -> Outcome:
+    numbers: dict[str, Any] = {name: int(row[name]) if row[name] else None for name in ("width", "height")}
+    counts = {name: int(row[name]) for name in ("tiles", "failed_tiles")}
+    mpp = float(row["mpp"]) if row["mpp"] else None
+    return Outcome(**{**row, **numbers, **counts, "mpp": mpp})
+
+
+def _remove_leftovers(out: Path) -> None:
+    """Drafts and blocks of killed runs; nobody else works in `out` when the table is written."""
+    with storage.explained(out):
+        for path in [*out.glob(".*.h5.draft"), *out.glob(".*.blocks")]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
