@@ -23,9 +23,8 @@ def assignment(cost: Tensor, mask_rows: Tensor | None = None, mask_columns: Tens
     problem = Problem.of(cost, mask_rows, mask_columns)
     _check_counts(problem)
     permutation = _solve(problem)
-    counts = problem.rows.sum(1, keepdim=True).clamp_min(1)
     coupling = torch.zeros(cost.shape, dtype=problem.result_dtype(), device=cost.device)
-    mass = (problem.rows / counts).to(coupling.dtype)
+    mass = problem.masses()[0].to(coupling.dtype)
     coupling.scatter_(2, permutation.clamp_min(0)[..., None], mass[..., None])
     return Plan(coupling, 0, coupling.new_zeros(len(cost)), permutation)
 

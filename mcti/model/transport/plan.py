@@ -36,7 +36,7 @@ class Plan:
             return self.coupling.to(tokens.dtype) @ tokens
         present = self.permutation >= 0
         index = self.permutation.clamp_min(0)[..., None].expand(-1, -1, tokens.shape[-1])
-        mass = present / present.sum(1, keepdim=True).clamp_min(1)  # (b, n)
+        mass = present / present.sum(1, keepdim=True).clamp_min(1).double()  # (b, n)
         return tokens.gather(1, index) * mass[..., None].to(tokens.dtype)
 
     def transposed(self) -> "Plan":
