@@ -5,11 +5,13 @@ A cohort is a folder of four files that `ingest` writes and every later step rea
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -82,7 +84,7 @@ class CohortInfo(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
     notice: str
-    endpoint: Literal["OS", "DSS", "DFI", "PFI"]
+    endpoint: Literal["OS", "DSS", "DFI", "PFI", "DMFS"]
     expression_scale: Literal["counts", "tpm", "log2", "z-score"]
     counts: dict[str, int]
     covariates: tuple[str, ...]
@@ -127,6 +129,10 @@ def read_patients(cohort: Location) -> pd.DataFrame:
         DataError: no such table, or it is not what `ingest` writes.
     """
     patients = _read_parquet(storage.join(cohort, "patients.parquet"), PATIENTS)
+    for column in ("patient_id", "time_months", "event"):
+        if patients[column].isna().any():
+            place = f"{storage.join(cohort, 'patients.parquet')}, row {int(patients[column].isna().argmax()) + 1}"
+            raise DataError(f"no {column}", place, "write the table with mcti ingest")
     patients["is_female"] = patients["is_female"].astype("Int8")
     patients["event"] = patients["event"].astype("int8")
     return patients
@@ -155,6 +161,18 @@ def read_expression(cohort: Location, genes: list[str] | None = None) -> pd.Data
         columns = None if genes is None else ["patient_id", *genes]
         frame = pd.DataFrame(pq.read_table(path, columns=columns).to_pandas(ignore_metadata=True))
     return frame.set_index("patient_id").astype(np.float32, copy=False)
+
+
+def expression_blocks(cohort: Location, rows: int = ROW_GROUP) -> Iterator[tuple[list[str], npt.NDArray[np.float32]]]:
+    """The expression of a cohort folder in blocks: patient ids (n,) and values (n, genes), n <= `rows`."""
+    import pyarrow.parquet as pq
+
+    with storage.local(storage.join(cohort, "expression.parquet")) as path, pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=rows):
+            values = np.empty((batch.num_rows, batch.num_columns - 1), dtype=np.float32)
+            for j in range(1, batch.num_columns):
+                values[:, j - 1] = batch.column(j).to_numpy(zero_copy_only=False)
+            yield batch.column(0).to_pylist(), values
 
 
 def gene_names(cohort: Location) -> list[str]:
