@@ -99,16 +99,17 @@ class MCTI(nn.Module):
         tokens = self.join(mined, gene_tokens)
         trace: list[Coupling] | None = [] if couplings else None
         streams, norms = self.unet(*self.streams(tokens), trace)
+        kind = torch.promote_types(genes.dtype, torch.float32)  # logits are never half
         means = mean_token(streams, self._mask(tokens))
-        logits = self.survival_head(means[SURV], mined.average, gene_tokens).float()
+        logits = self.survival_head(means[SURV], mined.average, gene_tokens).to(kind)
         survival = F.logsigmoid(-logits).cumsum(1).exp()  # prod of (1 - hazard), safe where a hazard nears one
         return Prediction(
             hazard_logits=logits,
             hazard=logits.sigmoid(),
             survival=survival,
             risk=-survival.sum(1),
-            subtype_logits=self.subtype_head(means[CLS], mined.average, gene_tokens).float(),
-            instance_logits=mined.instance_logits.float(),
+            subtype_logits=self.subtype_head(means[CLS], mined.average, gene_tokens).to(kind),
+            instance_logits=mined.instance_logits.to(kind),
             critical=mined.critical,
             critical_scores=mined.scores,
             critical_mass=mined.mass,

@@ -64,7 +64,7 @@ class PathologyBranch(nn.Module):
         scores, best, average = self._scan(patches, mask)
         index, present = self._select(scores)
         rows = _rows(patches, index).to(self.instance.weight.dtype)  # (b, K, D_in)
-        critical_scores = self.instance(rows).float().amax(-1)
+        critical_scores = _real(self.instance(rows)).amax(-1)
         if self.gate:
             rows = rows * _gate(critical_scores, scores, mask).to(rows.dtype)[..., None]
         sums, mass = self._transport(patches, mask, self.query(rows), present)
@@ -90,7 +90,7 @@ class PathologyBranch(nn.Module):
     @torch.no_grad()
     def _scan(self, patches: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Scores (b, N), -inf where padded; the best patch of each class (b, C); the mean patch (b, D_in)."""
-        scores, tops, bests, total = [], [], [], patches.new_zeros(()).float()
+        scores, tops, bests, total = [], [], [], _real(patches.new_zeros(()))
         # Never in half precision: the order of the scores decides which patches the network sees.
         with torch.autocast(patches.device.type, enabled=False):
             for start in range(0, patches.shape[1], self.block):
@@ -191,6 +191,11 @@ class PatchAttention(nn.Module):
         channels = (self.scale * keys.transpose(1, 2) @ queries).softmax(-1)  # (b, D, D)
         out: Tensor = (self.out(values @ channels) + self.local(values)) * present[..., None]
         return out
+
+
+def _real(x: Tensor) -> Tensor:
+    """At least float32."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _rows(patches: Tensor, index: Tensor) -> Tensor:

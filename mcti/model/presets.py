@@ -82,6 +82,8 @@ class ModelConfig:
             f"give one depth of at least 1 for each of the {len(self.encoder_depths)} encoder stages",
         )
         _require(0 < self.critical_share <= 1, "critical_share", self.critical_share, "give a share in (0, 1]")
+        exact = self.solver in ("assignment", "pot")
+        _require(not (self.plan_gradient and exact), "plan_gradient", True, f"an exact plan ({self.solver}) has none")
         _require(self.sharpness >= 0, "sharpness", self.sharpness, "give 0 or a positive factor")
         for name in ("genes", "classes"):
             words = getattr(self, name)
@@ -109,7 +111,10 @@ class ModelConfig:
             raise DataError(f"not a JSON document ({error})", where, "take model.json as training wrote it") from error
         if not isinstance(tree, dict):
             raise DataError(f"a {type(tree).__name__}, not an object", where, "take model.json as training wrote it")
-        return cls(**_typed(tree, where))
+        try:
+            return cls(**_typed(tree))
+        except (TypeError, UsageError) as error:
+            raise DataError(str(error), where, "take model.json as training wrote it") from error
 
 
 _POSITIVE = (
@@ -123,20 +128,17 @@ def _require(condition: bool, name: str, value: object, mend: str) -> None:
         raise UsageError(f"{name} is {value!r}", "the model's configuration", mend)
 
 
-def _typed(tree: dict[str, Any], where: str) -> dict[str, Any]:
-    """The JSON values as the fields' types; DataError names the first key that does not fit."""
+def _typed(tree: dict[str, Any]) -> dict[str, Any]:
+    """The JSON values as the fields' types; TypeError names the first key that does not fit."""
     fields = {field.name: field for field in dataclasses.fields(ModelConfig)}
     for key in tree:
         if key not in fields:
-            raise DataError(f"unknown key {key!r}", where, did_you_mean(key, fields))
+            raise TypeError(f"unknown key {key!r}: {did_you_mean(key, fields)}")
     hints = typing.get_type_hints(ModelConfig)
     for name, field in fields.items():
         if name not in tree and field.default is dataclasses.MISSING:
-            raise DataError(f"key {name!r} is missing", where, "take model.json as training wrote it")
-    try:
-        return {name: _convert(hints[name], value, name) for name, value in tree.items()}
-    except (TypeError, UsageError) as error:
-        raise DataError(str(error), where, "take model.json as training wrote it") from error
+            raise TypeError(f"key {name!r} is missing")
+    return {name: _convert(hints[name], value, name) for name, value in tree.items()}
 
 
 def _convert(kind: Any, value: Any, name: str) -> Any:

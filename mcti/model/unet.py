@@ -96,7 +96,7 @@ class TaskUNet(nn.Module):
 
 def _norms(x: Tensor, mask: Tensor | None) -> Tensor:
     """Mean norm of the present tokens, (S, b)."""
-    return mean_token(x.detach().float().norm(dim=-1, keepdim=True), mask)[..., 0]
+    return mean_token(x.detach().norm(dim=-1, keepdim=True), mask)[..., 0]
 
 
 def mean_token(x: Tensor, mask: Tensor | None) -> Tensor:

@@ -1,0 +1,120 @@
+"""What a configuration costs: parameters by part, arithmetic and memory a patient; for `mcti model info`."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from mcti.model.network import MCTI
+from mcti.model.presets import ModelConfig
+
+FLOAT32 = 4  # bytes
+# Tensors of token size (n·D) that one block keeps for the backward pass, counted in the code of guidance.py and
+# streams.py: norms 2, queries, keys and values 3, their normalised forms 4, guided 2, local 3, MLP 3, residuals 2.
+KEPT_GUIDED, KEPT_ATTENTION = 19, 13
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Cost of a configuration.
+
+    parameters          part -> number of parameters
+    patches             N the next two hold for
+    forward_flops       part -> floating-point operations of the matrix products of one patient's forward pass
+    training_flops      a whole step of one patient: forward, backward, and the bag once more (recomputed by blocks)
+    memory_bytes        training of one patient in float32 with Adam: weights, gradients, moments, bag, activations
+    """
+
+    parameters: dict[str, int]
+    patches: int
+    forward_flops: dict[str, int]
+    training_flops: int
+    memory_bytes: dict[str, int]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON values, with totals."""
+        totals = {
+            "parameters_total": sum(self.parameters.values()),
+            "forward_flops_total": sum(self.forward_flops.values()),
+            "memory_bytes_total": sum(self.memory_bytes.values()),
+        }
+        return asdict(self) | totals
+
+
+def describe(config: ModelConfig, patches: int = 4000) -> Summary:
+    """The cost of this configuration for one patient with so many patches (N)."""
+    parameters = _parameters(config)
+    flops = {
+        "pathology": _bag_flops(config, patches) + _critical_flops(config),
+        "genomics": _gene_flops(config),
+        "unet": _unet_flops(config),
+        "heads": _head_flops(config),
+    }
+    # Backward: twice the forward pass, once for the inputs and once for the weights; the bag itself wants no gradient
+    # but its blocks are computed again, which comes to the same.
+    training = 3 * sum(flops.values())
+    return Summary(parameters, patches, flops, training, _memory(config, patches, sum(parameters.values())))
+
+
+def _parameters(config: ModelConfig) -> dict[str, int]:
+    with torch.device("meta"):
+        network = MCTI(config)
+    parts: dict[str, int] = {}
+    for name, tensor in network.named_parameters():
+        part = name.split(".")[0]
+        part = ".".join(name.split(".")[:2]) if part == "unet" else part
+        parts[part] = parts.get(part, 0) + tensor.numel()
+    return parts
+
+
+def _bag_flops(config: ModelConfig, patches: int) -> int:
+    """What grows with the bag: scores, query net, masses, sums."""
+    features, query = config.features, config.query
+    row = features * len(config.classes) + features * query + query**2 + config.critical * (query + features)
+    return 2 * patches * row
+
+
+def _critical_flops(config: ModelConfig) -> int:
+    """What the K critical patches pass: instance logits, query net, projection and channel attention."""
+    features, width, classes, query = config.features, config.width, len(config.classes), config.query
+    row = features * classes + features * query + query**2 + features * width + (3 + 1 + 3 + 2 + 1 + 2) * width**2
+    return 2 * config.critical * (row + config.critical * width) + 2 * classes * features
+
+
+def _gene_flops(config: ModelConfig) -> int:
+    genes, inner, tokens, width = len(config.genes), config.gene_width, config.tokens, config.width
+    joining = config.critical * tokens * width  # plan' P
+    if config.gene_branch == "dense":
+        return 2 * (genes * inner + inner**2 + inner * tokens * width + joining)
+    return 2 * (3 * tokens * genes * inner + tokens * (inner * width + width**2) + joining)
+
+
+def _unet_flops(config: ModelConfig) -> int:
+    """All guided blocks of both streams and all self-attention layers (docs/model.md, sections 4 and 5)."""
+    n, width = config.length, config.width
+    products = 1 if config.solver in ("assignment", "pot") else 2  # an assignment is gathered, a soft plan multiplied
+    guided = 20 * n * width**2 + 2 * products * n * n * width
+    attention = 12 * n * width**2 + 4 * n * n * width
+    depths = sum(config.encoder_depths) + config.bottleneck_depth + sum(config.decoder_depths)
+    sequences = 2 * (len(config.encoder_depths) + len(config.decoder_depths))
+    return 2 * depths * guided + sequences * config.attention_depth * attention
+
+
+def _head_flops(config: ModelConfig) -> int:
+    read = config.width + ((config.features + config.tokens * config.width) if config.skip else 0)
+    return 2 * read * (len(config.classes) + config.bins)
+
+
+def _memory(config: ModelConfig, patches: int, parameters: int) -> dict[str, int]:
+    n, width = config.length, config.width
+    depths = sum(config.encoder_depths) + config.bottleneck_depth + sum(config.decoder_depths)
+    layers = 2 * (len(config.encoder_depths) + len(config.decoder_depths)) * config.attention_depth
+    kept = 2 * depths * (KEPT_GUIDED * n * width + 3 * width**2) + layers * (KEPT_ATTENTION * n * width + 2 * n * n)
+    block = min(config.block, patches) * (2 * config.features + 3 * config.query + 4 * config.critical)
+    return {
+        "weights": FLOAT32 * parameters,
+        "gradients": FLOAT32 * parameters,
+        "adam": 2 * FLOAT32 * parameters,
+        "bag": FLOAT32 * patches * config.features,
+        "activations": FLOAT32 * (kept + block),
+    }
