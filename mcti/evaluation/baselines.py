@@ -1,0 +1,233 @@
+"""The models that anything cleverer has to beat, on the same folds, each fitted on the training part alone.
+
+`REGISTRY` holds them by name; `fit_predict` runs one over all folds.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+from mcti.errors import UsageError, did_you_mean
+from mcti.evaluation.cox import (
+    CoxModel,
+    breslow_hazard,
+    breslow_survival,
+    choose_penalty,
+    fit_ridge,
+    inner_folds,
+    log_partial_likelihood,
+)
+from mcti.evaluation.curves import Floats, KaplanMeier, Steps
+from mcti.evaluation.design import Bags, Block, Clinical, Genes, Inputs, design
+from mcti.evaluation.outcomes import Outcomes
+from mcti.evaluation.predictions import Predicted
+
+PENALTIES = np.array([1.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0])
+"""Ridge penalties tried inside the training part; in units of events, since the columns have unit variance."""
+INNER_FOLDS = 5
+GENE_COMPONENTS, BAG_COMPONENTS = 30, 20
+
+
+class Baseline(Protocol):
+    """A survival model of tables. `needs_bags`: it looks at slide features."""
+
+    needs_bags: bool
+
+    def fit(self, train: Inputs, seed: int) -> Self:
+        """Learn from the training part; everything fitted is fitted here."""
+
+    def predict(self, test: Inputs, months: Floats) -> tuple[Floats, Floats]:
+        """Risk (n,), higher = earlier event, and S(t) (n, h) at `months` (h,)."""
+
+
+class KaplanMeierForecast:
+    """Everybody gets the training part's Kaplan-Meier curve; C is 0.5 by the tie rule, its Brier score is the bar."""
+
+    needs_bags = False
+
+    def fit(self, train: Inputs, seed: int) -> Self:  # noqa: ARG002 - nothing is drawn
+        """The curve of the training part."""
+        self._curve = KaplanMeier.of(train.event, train.time_months)
+        return self
+
+    def predict(self, test: Inputs, months: Floats) -> tuple[Floats, Floats]:
+        """See Baseline."""
+        count = len(test.patients)
+        return np.zeros(count), np.tile(self._curve.at(months), (count, 1))
+
+
+class RidgeCox:
+    """Ridge-penalised Cox regression on some blocks of columns; the penalty by inner cross-validated likelihood."""
+
+    def __init__(self, *blocks: Callable[[], Block], needs_bags: bool = False) -> None:
+        self._blocks, self.needs_bags = [make() for make in blocks], needs_bags
+        self._model: CoxModel
+
+    def fit(self, train: Inputs, seed: int) -> Self:
+        """Blocks, penalty and coefficients."""
+        for block in self._blocks:
+            block.fit(train)
+        table = design(self._blocks, train)
+        penalty = choose_penalty(table, train.event, train.time_months, PENALTIES, INNER_FOLDS, seed)
+        self._model = fit_ridge(table, train.event, train.time_months, penalty)
+        return self
+
+    def predict(self, test: Inputs, months: Floats) -> tuple[Floats, Floats]:
+        """See Baseline; the risk is the log hazard ratio."""
+        table = design(self._blocks, test)
+        return self._model.risk(table), self._model.survival(table, months)
+
+
+class CoxnetGenes:
+    """Elastic-net Cox regression on all genes (Simon et al. 2011, J. Stat. Softw. 39:1-13), nearly ridge.
+
+    The penalty comes from the path by inner cross-validated partial likelihood.
+    """
+
+    needs_bags = False
+    # The smallest share of l1 that the solver takes well: many weak genes predict better together than a few alone.
+    L1_SHARE = 0.02
+    PATH, SHORTEST = 30, 0.05  # penalties from the smallest that drops all genes down to 5 % of it, geometric
+
+    def fit(self, train: Inputs, seed: int) -> Self:
+        """Scales, penalty, coefficients, baseline hazard."""
+        self._genes = Genes().fit(train)
+        table = self._genes.columns(train)
+        self._coefficients = _coxnet(table, train, self._chosen(table, train, seed))[:, -1]
+        self._times, self._hazard = breslow_hazard(table @ self._coefficients, train.event, train.time_months)
+        return self
+
+    def predict(self, test: Inputs, months: Floats) -> tuple[Floats, Floats]:
+        """See Baseline; the risk is the log hazard ratio."""
+        risk = self._genes.columns(test) @ self._coefficients
+        return risk, breslow_survival(risk, self._times, self._hazard, months)
+
+    def _chosen(self, table: Floats, train: Inputs, seed: int) -> Floats:
+        """The penalties of the path down to the best one, (k,)."""
+        path = _coxnet_path(table, train)
+        place, gains = inner_folds(train.event, INNER_FOLDS, seed), np.zeros(len(path))
+        for k in range(INNER_FOLDS):
+            kept = np.flatnonzero(place != k)
+            part, event, time = table[kept], train.event[kept], train.time_months[kept]
+            for i, beta in enumerate(_coxnet(part, train.rows(kept), path).T):
+                whole = log_partial_likelihood(table, train.event, train.time_months, beta)
+                gains[i] += whole - log_partial_likelihood(part, event, time, beta)
+        return path[: int(np.argmax(gains)) + 1]
+
+
+class Trees:
+    """A scikit-survival ensemble of trees on clinical columns and genes."""
+
+    needs_bags = False
+
+    def __init__(self, make: Callable[[int], Any]) -> None:
+        self._make = make
+        self._blocks: list[Block] = [Clinical(), Genes()]
+
+    def fit(self, train: Inputs, seed: int) -> Self:
+        """Blocks and trees."""
+        for block in self._blocks:
+            block.fit(train)
+        self._model = self._make(seed).fit(design(self._blocks, train), _labels(train))
+        return self
+
+    def predict(self, test: Inputs, months: Floats) -> tuple[Floats, Floats]:
+        """See Baseline; the risk is what the ensemble's `predict` gives (expected events, or log hazard ratio)."""
+        table = design(self._blocks, test)
+        curves = self._model.predict_survival_function(table, return_array=True)
+        times = np.asarray(self._model.unique_times_, dtype=np.float64)
+        survival = np.stack([Steps(times, curve).at(months) for curve in curves])
+        return np.asarray(self._model.predict(table), dtype=np.float64), survival
+
+
+def _forest(seed: int) -> Any:
+    """Random survival forest (Ishwaran et al. 2008, Ann. Appl. Stat. 2:841-860)."""
+    from sksurv.ensemble import RandomSurvivalForest
+
+    return RandomSurvivalForest(200, min_samples_leaf=10, max_features="sqrt", n_jobs=1, random_state=seed)
+
+
+def _boosting(seed: int) -> Any:
+    """Gradient boosting of the Cox partial likelihood with small trees (Ridgeway 1999; Friedman 2002)."""
+    from sksurv.ensemble import GradientBoostingSurvivalAnalysis
+
+    return GradientBoostingSurvivalAnalysis(
+        n_estimators=100, learning_rate=0.05, max_depth=2, subsample=0.5, max_features="sqrt", random_state=seed
+    )
+
+
+def _genes() -> Block:
+    return Genes(GENE_COMPONENTS)
+
+
+def _bags() -> Block:
+    return Bags(BAG_COMPONENTS)
+
+
+REGISTRY: Mapping[str, Callable[[], Baseline]] = {
+    "kaplan_meier": KaplanMeierForecast,
+    "cox_clinical": lambda: RidgeCox(Clinical),
+    "cox_genes": CoxnetGenes,
+    "cox_clinical_genes": lambda: RidgeCox(Clinical, _genes),
+    "cox_slides": lambda: RidgeCox(_bags, needs_bags=True),
+    "linear_all": lambda: RidgeCox(Clinical, _genes, _bags, needs_bags=True),
+    "forest": lambda: Trees(_forest),
+    "boosting": lambda: Trees(_boosting),
+    "subtype_only": lambda: RidgeCox(lambda: Clinical(["subtype"])),
+    "site_only": lambda: RidgeCox(lambda: Clinical(["site"])),
+}
+"""Name -> a fresh, unfitted model. The last two are negative controls: what a label of the sample alone tells."""
+
+
+def make(name: str) -> Baseline:
+    """A fresh baseline by its name.
+
+    Raises
+        UsageError: there is none of that name.
+    """
+    if name not in REGISTRY:
+        raise UsageError(f"no baseline {name!r}", "evaluate.baselines", did_you_mean(name, REGISTRY))
+    return REGISTRY[name]()
+
+
+def _labels(inputs: Inputs) -> Any:
+    from sksurv.util import Surv
+
+    return Surv.from_arrays(inputs.event, inputs.time_months)
+
+
+def _coxnet(table: Floats, train: Inputs, path: Floats) -> Floats:
+    """(p, k) coefficients along a path of penalties (k,)."""
+    from sksurv.linear_model import CoxnetSurvivalAnalysis
+
+    model = CoxnetSurvivalAnalysis(alphas=path, l1_ratio=CoxnetGenes.L1_SHARE)
+    with warnings.catch_warnings():
+        # An inner training part may need a smaller penalty than the whole before its first gene enters.
+        warnings.filterwarnings("ignore", message="all coefficients are zero")
+        return np.asarray(model.fit(table, _labels(train)).coef_, dtype=np.float64)
+
+
+def _coxnet_path(table: Floats, train: Inputs) -> Floats:
+    """(k,) falling penalties, from just below the smallest that drops all genes: no gene, no ranking."""
+    from sksurv.linear_model import CoxnetSurvivalAnalysis
+
+    model = CoxnetSurvivalAnalysis(
+        n_alphas=CoxnetGenes.PATH + 1, alpha_min_ratio=CoxnetGenes.SHORTEST, l1_ratio=CoxnetGenes.L1_SHARE
+    )
+    return np.asarray(model.fit(table, _labels(train)).alphas_[1:], dtype=np.float64)
+
+
+def fit_predict(name: str, inputs: Inputs, outcomes: Outcomes, horizons: Floats, seed: int) -> Predicted:
+    """One baseline over all folds: a fresh model on each training part, its word on each test part.
+
+    inputs: rows in the order of the cohort's table, as `outcomes` counts them.
+    """
+    risks, curves = [], []
+    for fold in outcomes.folds:
+        model = make(name).fit(inputs.rows(fold.train_patients), seed)
+        risk, survival = model.predict(inputs.rows(fold.patients), horizons)
+        risks.append(risk)
+        curves.append(survival)
+    return Predicted(np.concatenate(risks), np.concatenate(curves))

@@ -1,0 +1,181 @@
+"""The figures of the report, as SVG and PNG with the same bytes on every run.
+
+Colours are told apart by colour-blind eyes (Okabe and Ito), and every line has its own dash as well.
+"""
+
+import io
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mcti.evaluation.curves import Floats
+from mcti.evaluation.groups import RiskGroups
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b8639a", "#8a7000", "#3a8fb7", "#7a7a7a", "#a04000")
+DASHES = ("-", "--", "-.", ":")
+INK = "#1f2328"
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.linewidth": 1.8,
+    "legend.frameon": False,
+    "savefig.transparent": True,
+    "figure.constrained_layout.use": True,
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One drawn figure: its file name without suffix, a title, a text for those who cannot see it, its bytes."""
+
+    name: str
+    title: str
+    alt: str
+    svg: str
+    png: bytes
+
+    def inline(self) -> str:
+        """The SVG for an HTML page: ink follows the page's text colour, so that it is read on dark paper too."""
+        body = self.svg[self.svg.index("<svg") :].replace(INK, "currentColor")
+        # Ids are unique in one file only; the page holds several.
+        body = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{self.name}-", body)
+        return re.sub(r"<svg ", f'<svg role="img" aria-labelledby="{self.name}-title" ', body, count=1)
+
+
+@contextmanager
+def _canvas(name: str, width: float = 7.0, height: float = 4.2, rows: Sequence[float] = (1,)) -> Iterator[list[Any]]:
+    """Axes of a figure in our style, without any global state; `axes[0].figure` is the figure."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure as Drawing
+
+    with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
+        drawing = Drawing(figsize=(width, height))
+        FigureCanvasAgg(drawing)
+        yield list(np.atleast_1d(drawing.subplots(len(rows), 1, height_ratios=list(rows))))
+
+
+def _finish(name: str, title: str, alt: str, axes: Sequence[Any]) -> Figure:
+    drawing = axes[0].figure
+    svg, png = io.StringIO(), io.BytesIO()
+    # Neither date nor version: the same numbers give the same bytes.
+    drawing.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    drawing.savefig(png, format="png", dpi=150, transparent=False, facecolor="white", metadata={"Software": None})
+    return Figure(name, title, alt, svg.getvalue(), png.getvalue())
+
+
+def kaplan_meier(groups: RiskGroups, horizon: float) -> Figure:
+    """Survival by risk group with its pointwise interval, and the numbers at risk below."""
+    ticks = np.linspace(0, horizon, 7)
+    with _canvas("kaplan_meier", height=4.8, rows=(5, 0.32 * len(groups.names) + 0.3)) as (axes, table):
+        for g, (curve, name) in enumerate(zip(groups.curves, groups.names, strict=True)):
+            if curve is None:
+                continue
+            times, values = _from_one(curve.times, curve.values)
+            label = f"{name} risk (n={groups.sizes()[g]})"
+            axes.step(times, values, where="post", color=COLOURS[g], linestyle=DASHES[g], label=label)
+            low, high = (_from_one(curve.times, edge)[1] for edge in curve.band())
+            axes.fill_between(times, low, high, step="post", color=COLOURS[g], alpha=0.15, linewidth=0)
+            for tick, standing in zip(ticks, curve.standing(ticks), strict=True):
+                table.text(tick, g, str(standing), ha="center", va="center", color=COLOURS[g])
+        axes.set(xlim=(0, horizon), ylim=(0, 1.02), xticks=ticks, ylabel="share without the event")
+        axes.text(0.02, 0.04, f"log-rank p {p_text(groups.p)}", transform=axes.transAxes)
+        axes.legend(loc="upper right")
+        table.set(xlim=axes.get_xlim(), ylim=(len(groups.names) - 0.5, -0.5), yticks=range(len(groups.names)))
+        table.set_yticklabels(groups.names)
+        table.set(xticks=[], xlabel="months   (numbers at risk)")
+        _bare(table)
+        sizes = ", ".join(f"{name} {size}" for name, size in zip(groups.names, groups.sizes(), strict=True))
+        alt = f"Kaplan-Meier curves of the risk groups ({sizes} patients); log-rank p {p_text(groups.p)}."
+        return _finish("kaplan_meier", "Survival by risk group", alt, [axes, table])
+
+
+def forest(c_by_model: Mapping[str, tuple[float, float, float]], folds: Mapping[str, Sequence[float]]) -> Figure:
+    """C of every model with its interval, and the C of its folds as small marks. {model: (value, low, high)}."""
+    with _canvas("c_index", height=1.1 + 0.42 * len(c_by_model)) as (axes,):
+        for row, (name, (value, low, high)) in enumerate(c_by_model.items()):
+            colour = COLOURS[0] if row == 0 else COLOURS[6]
+            known = [c for c in folds[name] if math.isfinite(c)]
+            axes.plot(known, [row + 0.22] * len(known), "|", color=colour, markersize=7, alpha=0.8)
+            if math.isfinite(low):
+                axes.plot([low, high], [row, row], color=colour)
+            axes.plot([value], [row], "o" if row == 0 else "s", color=colour)
+            shown = f"{value:.3f} [{low:.3f}, {high:.3f}]"
+            axes.annotate(shown, (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=9)
+        axes.axvline(0.5, color=INK, linewidth=0.8, linestyle=":")
+        axes.set(ylim=(len(c_by_model) - 0.5, -0.6), yticks=range(len(c_by_model)))
+        axes.set_yticklabels(list(c_by_model))
+        axes.set_xlabel("Harrell's C within folds with its interval; small strokes: single folds")
+        alt = "C-index by model: " + "; ".join(
+            f"{n} {v[0]:.3f} [{v[1]:.3f}, {v[2]:.3f}]" for n, v in c_by_model.items()
+        )
+        return _finish("c_index", "Ranking: C-index by model and fold", alt + ".", [axes])
+
+
+def brier(scores: Mapping[str, Sequence[float]], horizons: Floats) -> Figure:
+    """Brier score of every model at the horizons; lower is better."""
+    with _canvas("brier") as (axes,):
+        for i, (name, values) in enumerate(scores.items()):
+            style = {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i % len(DASHES)]}
+            axes.plot(horizons, values, marker="o", markersize=4, label=name, linewidth=2.6 if i == 0 else 1.3, **style)
+        axes.set(xlabel="months", ylabel="Brier score (lower is better)", xticks=list(horizons), ylim=(0, None))
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
+        last = "; ".join(f"{name} {values[-1]:.3f}" for name, values in scores.items())
+        alt = f"Brier score over time. At {horizons[-1]:g} months: {last}."
+        return _finish("brier", "Prediction error over time", alt, [axes])
+
+
+def calibration(points: Mapping[float, Mapping[str, Floats]]) -> Figure:
+    """Predicted against observed event probability in groups; {months: {predicted, observed, low, high}}, (g,) each."""
+    with _canvas("calibration", width=5.2, height=4.6) as (axes,):
+        axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
+        top = 0.05
+        for i, (months, p) in enumerate(points.items()):
+            spread = np.abs(np.stack([p["observed"] - p["low"], p["high"] - p["observed"]]))
+            axes.errorbar(
+                p["predicted"], p["observed"], yerr=spread, color=COLOURS[i % len(COLOURS)], marker="os^Dv"[i % 5],
+                linestyle=DASHES[i % len(DASHES)], capsize=2, linewidth=1.3, label=f"{months:g} months",
+            )  # fmt: skip
+            top = max(top, float(np.nanmax(p["high"], initial=0)), float(np.nanmax(p["predicted"], initial=0)))
+        axes.set(xlim=(0, min(1, top * 1.05)), ylim=(0, min(1, top * 1.05)))
+        axes.set(xlabel="predicted probability of the event", ylabel="observed (Kaplan-Meier, 95 %)")
+        axes.legend(loc="upper left")
+        alt = "Calibration by fifths of predicted risk: " + "; ".join(
+            f"at {months:g} months predicted {_list(p['predicted'])}, observed {_list(p['observed'])}"
+            for months, p in points.items()
+        )
+        return _finish("calibration", "Calibration at the horizons", alt + ".", [axes])
+
+
+def p_text(p: float) -> str:
+    """`= 0.013`, `< 0.001`, or `not defined`."""
+    if not math.isfinite(p):
+        return "not defined"
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
+
+
+def _list(values: Floats) -> str:
+    return ", ".join(f"{value:.2f}" for value in values)
+
+
+def _from_one(times: Floats, values: Floats) -> tuple[Floats, Floats]:
+    return np.concatenate([[0.0], times]), np.concatenate([[1.0], values])
+
+
+def _bare(axes: Any) -> None:
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.tick_params(length=0)

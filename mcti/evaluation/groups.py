@@ -1,0 +1,79 @@
+"""Risk groups whose limits come from the training part, and how far their survival lies apart."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from mcti.evaluation.curves import Floats, Ints, KaplanMeier
+from mcti.evaluation.outcomes import Outcomes
+
+NAMES = {2: ("low", "high"), 3: ("low", "middle", "high"), 4: ("low", "lower middle", "upper middle", "high")}
+
+
+@dataclass(frozen=True)
+class RiskGroups:
+    """group (m,) of every test row, 0 = lowest risk; the curve of each; p of the log-rank test over folds."""
+
+    group: Ints
+    names: tuple[str, ...]
+    curves: tuple[KaplanMeier | None, ...]
+    p: float
+
+    def sizes(self) -> list[int]:
+        """Test rows in each group."""
+        return [int((self.group == g).sum()) for g in range(len(self.names))]
+
+
+def within_fold(outcomes: Outcomes, risk: Floats) -> Floats:
+    """(m,) risks brought to mean 0 and standard deviation 1 inside each fold: those of different models are on
+    different scales. Uses risks only, no outcome; a fold with one risk becomes 0.
+    """
+    scaled = np.zeros(len(risk))
+    for _, part in outcomes.parts():
+        sd = risk[part].std()
+        if sd > 0:
+            scaled[part] = (risk[part] - risk[part].mean()) / sd
+    return scaled
+
+
+def assign(outcomes: Outcomes, risk: Floats, groups: int) -> Ints:
+    """(m,) risk group of every test row, by limits that its own fold had no part in.
+
+    The limits of fold k are the quantiles of the standardised *out-of-fold* risks of k's training patients: each was
+    scored by a model that had not seen them. In-sample risks of the training part would be overfitted and too wide.
+    Only a fold whose training patients are tested nowhere else falls back to equal groups of its own risks.
+    """
+    scaled = within_fold(outcomes, risk)
+    group = np.zeros(len(risk), dtype=np.int64)
+    shares = np.arange(1, groups) / groups
+    for fold, part in outcomes.parts():
+        elsewhere = ~np.isin(outcomes.patient, fold.patients)
+        basis = scaled[elsewhere] if elsewhere.any() else scaled[part]
+        group[part] = np.searchsorted(np.quantile(basis, shares), scaled[part], side="left")
+    return group
+
+
+def of(outcomes: Outcomes, risk: Floats, groups: int) -> RiskGroups:
+    """Groups, their Kaplan-Meier curves over all test rows, and the log-rank test."""
+    group = assign(outcomes, risk, groups)
+    event, time = outcomes.event[outcomes.patient], outcomes.time_months[outcomes.patient]
+    curves = tuple(
+        KaplanMeier.of(event[group == g], time[group == g]) if (group == g).any() else None for g in range(groups)
+    )
+    return RiskGroups(group, NAMES[groups], curves, log_rank(outcomes, group))
+
+
+def log_rank(outcomes: Outcomes, group: Ints) -> float:
+    """p of the log-rank test between groups, chi-square with groups - 1 degrees of freedom (Mantel 1966).
+
+    NaN with one group, without events, or with repeats: a patient that stands in several rows is not independent.
+    """
+    from sksurv.compare import compare_survival
+    from sksurv.util import Surv
+
+    event, time = outcomes.event[outcomes.patient], outcomes.time_months[outcomes.patient]
+    repeated = len(np.unique(outcomes.patient)) < len(outcomes.patient)
+    if repeated or len(np.unique(group)) < 2 or not event.any():
+        return math.nan
+    return float(compare_survival(Surv.from_arrays(event, time), group)[1])

@@ -1,0 +1,170 @@
+"""How well risks and survival probabilities of test patients fit what happened to them.
+
+Orientation everywhere: **higher risk = earlier event**. Risks of different folds come from different models and are
+not on one scale, so ranking metrics compare only patients of the same fold: the sums over pairs are taken inside each
+fold and added up. Survival probabilities are on one scale and are averaged over all test rows.
+Every function returns a `Statistic` (statistics.py), so that its interval and its value come from one formula.
+"""
+
+import numpy as np
+import pandas as pd
+
+from mcti.evaluation.curves import Bools, Floats
+from mcti.evaluation.outcomes import Fold, Outcomes
+from mcti.evaluation.statistics import PairBlock, PairMean, RowMean, Skill
+
+TIED = 1e-8
+"""Two risks closer than this count as tied, as in scikit-survival (`tied_tol`)."""
+
+
+def harrell_c(event: Bools, time_months: Floats, risk: Floats) -> float:
+    """Harrell's C of one set of patients; 1 best, 0.5 chance, below 0.5 the wrong way round.
+
+    C = P(the patient with the earlier event had the higher risk), over pairs i, j that can be ordered: i has the event
+    and time_i < time_j, or both times are equal and j is censored there (alive at that time). Two events at one time
+    cannot be ordered. A pair with risks within 1e-8 counts half. (Harrell, Lee and Mark 1996, Stat. Med. 15:361-387;
+    the rules of scikit-survival's concordance_index_censored.)
+
+    Takes risks, not survival probabilities or times. NaN when no pair can be ordered. event, time_months, risk (n,).
+    """
+    block = _block(np.arange(len(event)), event, risk, _orderable(event, time_months))
+    return float(PairMean((block,))(np.ones((1, len(event))))[0])
+
+
+def c_index(tested: Outcomes, risk: Floats) -> PairMean:
+    """Harrell's C within folds: the mean over all pairs that can be ordered *and* lie in one fold; risk (m,).
+
+    = sum_k pairs_k C_k / sum_k pairs_k, the pair-weighted mean of the folds' C (`harrell_c`). Pooling the risks of
+    all folds would compare numbers of different models; the plain mean of the folds' C gives a fold of three
+    events the voice of one with thirty.
+    """
+    return PairMean(
+        tuple(
+            _block(fold.patients, fold.event, risk[part], _orderable(fold.event, fold.time_months))
+            for fold, part in tested.parts()
+        )
+    )
+
+
+def uno_c(tested: Outcomes, risk: Floats, tau_quantile: float) -> PairMean:
+    """Uno's C within folds, truncated; as Harrell's, but free of the censoring pattern (Uno et al. 2011, Stat. Med.
+    30:1105-1117).
+
+    Each orderable pair whose event lies before tau weighs G(time_i)^-2; G is the censoring curve and tau the
+    `tau_quantile` of the follow-up times of the fold's *training* part. risk (m,).
+    """
+    blocks = []
+    for fold, part in tested.parts():
+        counted = fold.event & (fold.time_months < fold.follow_up_quantile(tau_quantile))
+        weight = inverse_censoring(fold, fold.time_months, counted) ** 2
+        orderable = _orderable(counted, fold.time_months, fold.event) * weight[counted, None]
+        blocks.append(_block(fold.patients, counted, risk[part], orderable))
+    return PairMean(tuple(blocks))
+
+
+def auc_at(tested: Outcomes, risk: Floats, months: float) -> PairMean:
+    """Time-dependent AUC within folds: P(risk of one who had the event by `months` > risk of one still without it).
+
+    Cumulative cases, dynamic controls, cases weighed 1/G(time) with the training part's G (Uno et al. 2007, JASA
+    102:527-537; Hung and Chiang 2010). Ties count half. 1 best, 0.5 chance. NaN without a case or without a control.
+    """
+    blocks = []
+    for fold, part in tested.parts():
+        case = fold.event & (fold.time_months <= months)
+        weight = inverse_censoring(fold, fold.time_months, case)[case, None] * (fold.time_months > months)[None]
+        blocks.append(_block(fold.patients, case, risk[part], weight))
+    return PairMean(tuple(blocks))
+
+
+def brier_rows(tested: Outcomes, survival: Floats, horizons: Floats) -> Floats:
+    """Squared errors of S(t) by patient, weighed for censoring; (m, h), their mean over rows is the Brier score.
+
+    (Graf et al. 1999, Stat. Med. 18:2529-2545) Event by t: S(t)² / G(time). Alive after t: (1 - S(t))² / G(t).
+    Censored before t: 0, its share is carried by the weights. 0 best; a constant 0.5 gives 0.25.
+    survival (m, h), horizons (h,) months.
+    """
+    rows = np.zeros(survival.shape)
+    for fold, part in tested.parts():
+        time = fold.time_months[:, None]
+        case = fold.event[:, None] & (time <= horizons)
+        weight_case = np.stack([inverse_censoring(fold, fold.time_months, c) for c in case.T], axis=1)
+        weight_alive = inverse_censoring(fold, horizons, np.ones(len(horizons), dtype=bool))
+        rows[part] = survival[part] ** 2 * weight_case + (1 - survival[part]) ** 2 * (time > horizons) * weight_alive
+    return rows
+
+
+def brier_at(tested: Outcomes, survival: Floats, months: float) -> RowMean:
+    """Brier score at one horizon; survival (m,) is S(months) of every test row. See `brier_rows`."""
+    return RowMean(tested.patient, brier_rows(tested, survival[:, None], np.array([months]))[:, 0])
+
+
+def integrated_brier(tested: Outcomes, survival: Floats, horizons: Floats) -> RowMean:
+    """Integrated Brier score: the mean of the Brier score over time, by trapezoids between the horizons given.
+
+    With one horizon it is the Brier score there. survival (m, h), horizons (h,) months, rising.
+    """
+    rows = brier_rows(tested, survival, horizons)
+    if len(horizons) == 1:
+        return RowMean(tested.patient, rows[:, 0])
+    return RowMean(tested.patient, np.trapezoid(rows, horizons, axis=1) / (horizons[-1] - horizons[0]))
+
+
+def brier_skill(tested: Outcomes, survival: Floats, horizons: Floats) -> Skill:
+    """1 - IBS / IBS of the training part's Kaplan-Meier curve; above 0: the model knows something of the patient."""
+    everyone = kaplan_meier_forecast(tested, horizons)
+    return Skill(integrated_brier(tested, survival, horizons), integrated_brier(tested, everyone, horizons))
+
+
+def kaplan_meier_forecast(tested: Outcomes, horizons: Floats) -> Floats:
+    """(m, h) S(t) of the fold's training part, the same for all its test patients."""
+    curves = [np.tile(fold.survival.at(horizons), (len(fold.patients), 1)) for fold in tested.folds]
+    return np.concatenate(curves)
+
+
+def usable_horizons(tested: Outcomes, horizons: Floats) -> Bools:
+    """(h,) where a horizon can be scored: events before it, patients followed beyond it, in test and in training.
+
+    Beyond the follow-up G is 0 and every weight infinite.
+    """
+    case = np.array([any((f.event & (f.time_months <= t)).any() for f in tested.folds) for t in horizons])
+    beyond = np.array([any((f.time_months > t).any() for f in tested.folds) for t in horizons])
+    weighed = np.array([all(f.censoring.at(t) > 0 for f in tested.folds) for t in horizons])
+    return np.asarray(case & beyond & weighed, dtype=np.bool_)
+
+
+def inverse_censoring(fold: Fold, months: Floats, wanted: Bools) -> Floats:
+    """1/G(months) of the training part where `wanted`, else 0; also 0 where G is 0 (nobody was followed so long)."""
+    uncensored = fold.censoring.at(months)
+    possible = np.asarray(wanted & (uncensored > 0))
+    weight = np.zeros(len(wanted))
+    weight[possible] = 1 / uncensored[possible]
+    return weight
+
+
+def subtype_scores(truth: pd.Series, probability: pd.DataFrame) -> dict[str, float]:
+    """Macro AUROC (one against the rest) and macro-F1 of the likeliest class; columns of `probability` are classes.
+
+    Classes without a patient on both sides have no AUROC and are left out of its mean. 1 best; AUROC 0.5 chance.
+    """
+    from sklearn.metrics import f1_score, roc_auc_score
+
+    classes = [name for name in probability.columns if 0 < (truth == name).sum() < len(truth)]
+    areas = [float(roc_auc_score(truth == name, probability[name])) for name in classes]
+    guessed = probability.columns.to_numpy()[probability.to_numpy().argmax(axis=1)]
+    macro = float(f1_score(truth, guessed, average="macro", zero_division=0))
+    return {"subtype_auroc": float(np.mean(areas)) if areas else float("nan"), "subtype_macro_f1": macro}
+
+
+def _orderable(first: Bools, time_months: Floats, event: Bools | None = None) -> Floats:
+    """(events, n) 1 where the row's event (those of `first`) is known to come before the column's patient."""
+    ended = first if event is None else event
+    time: Floats = time_months[first][:, None]
+    later = (time < time_months) | ((time == time_months) & ~ended)
+    return np.where(later, 1.0, 0.0)
+
+
+def _block(patients: np.ndarray, first: Bools, risk: Floats, weight: Floats) -> PairBlock:
+    """A block whose rows are the patients of `first`; weight (first, n)."""
+    gap = risk[first, None] - risk
+    score = np.where(np.abs(gap) <= TIED, 0.5, (gap > 0).astype(np.float64))
+    return PairBlock(patients[first], patients, weight, score)

@@ -1,0 +1,59 @@
+"""Small tables behind the figures, for `dvc plots` and for anyone who draws them anew."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from mcti.evaluation.curves import Floats
+from mcti.evaluation.groups import RiskGroups
+from mcti.evaluation.scores import Scores
+
+
+def kaplan_meier(groups: RiskGroups) -> pd.DataFrame:
+    """group, months, survival, low, high, at_risk: one row a step of each curve, from month 0."""
+    parts = []
+    for name, curve, size in zip(groups.names, groups.curves, groups.sizes(), strict=True):
+        if curve is not None:
+            low, high = curve.band()
+            rows = {
+                "group": name,
+                "months": np.concatenate([[0.0], curve.times]),
+                "survival": np.concatenate([[1.0], curve.values]),
+                "low": np.concatenate([[1.0], low]),
+                "high": np.concatenate([[1.0], high]),
+                "at_risk": np.concatenate([[size], curve.at_risk]),
+            }
+            parts.append(pd.DataFrame(rows))
+    return pd.concat(parts, ignore_index=True)
+
+
+def c_index_by_fold(scores: Scores) -> pd.DataFrame:
+    """model, fold, patients, events, c_index; empty where C is not defined."""
+    return pd.DataFrame(
+        [{"model": name, **fold} for name, numbers in scores.models.items() for fold in numbers["folds"]]
+    )
+
+
+def over_time(scores: Scores) -> pd.DataFrame:
+    """model, months, brier, auc."""
+    return pd.DataFrame(
+        [
+            {
+                "model": name,
+                "months": float(months),
+                "brier": numbers[f"brier_{months:g}"]["value"],
+                "auc": numbers[f"auc_{months:g}"]["value"],
+            }
+            for name, numbers in scores.models.items()
+            for months in scores.horizons
+        ],
+        columns=["model", "months", "brier", "auc"],
+    )
+
+
+def calibration(points: Mapping[float, Mapping[str, Floats]]) -> pd.DataFrame:
+    """months, predicted, observed, low, high: one row a group."""
+    parts = [pd.DataFrame({"months": months, **values}) for months, values in points.items()]
+    columns = ["months", "predicted", "observed", "low", "high"]
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)

@@ -1,0 +1,116 @@
+"""Out-of-fold predictions: read from the models of the folds, checked row by row, written as tables."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mcti import storage
+from mcti.errors import DataError
+from mcti.evaluation.curves import Floats
+from mcti.evaluation.outcomes import Fold, Outcomes
+from mcti.storage import Location
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What one model says of every test row: risk (m,), higher = earlier event; survival (m, h) at the horizons."""
+
+    risk: Floats
+    survival: Floats
+
+
+def survival_column(months: float) -> str:
+    """`S_36` for 36 months, `S_7.5` for 7.5."""
+    return f"S_{months:g}"
+
+
+def read_models(models: Location, outcomes: Outcomes, horizons: Floats) -> Predicted:
+    """Predictions of the test patients from `models/fold_<k>/predictions.csv`.
+
+    Raises
+        DataError: a file, a column, a test patient or a number is missing, or a patient stands in it twice.
+    """
+    parts = [_read_fold(models, outcomes, fold, horizons) for fold in outcomes.folds]
+    return Predicted(np.concatenate([p.risk for p in parts]), np.concatenate([p.survival for p in parts]))
+
+
+def table(outcomes: Outcomes, predicted: Predicted, horizons: Floats) -> pd.DataFrame:
+    """patient_id, fold, risk, S_<months>: one row a test row, sorted by patient and fold."""
+    frame = pd.DataFrame(
+        {
+            "patient_id": np.array(outcomes.patient_ids)[outcomes.patient],
+            "fold": outcomes.fold_number,
+            "risk": predicted.risk,
+        }
+    )
+    for column, months in enumerate(horizons):
+        frame[survival_column(float(months))] = predicted.survival[:, column]
+    return frame.sort_values(["patient_id", "fold"], kind="stable")
+
+
+def with_outcomes(outcomes: Outcomes, predicted: Predicted, horizons: Floats) -> pd.DataFrame:
+    """`table` with time_months and event beside each row."""
+    frame = table(outcomes, predicted, horizons)
+    frame["time_months"] = outcomes.time_months[outcomes.patient][frame.index]
+    frame["event"] = outcomes.event[outcomes.patient][frame.index].astype(np.int64)
+    return frame
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """UTF-8, `\\n`, full float precision: reading it gives back the same numbers to the bit."""
+    path.write_text(frame.to_csv(index=False, lineterminator="\n"), encoding="utf-8")
+
+
+def _read_fold(models: Location, outcomes: Outcomes, fold: Fold, horizons: Floats) -> Predicted:
+    where = storage.join(models, f"fold_{fold.number}", "predictions.csv")
+    expected = [outcomes.patient_ids[i] for i in fold.patients]
+    frame = _read_csv(where)
+    columns = [survival_column(float(months)) for months in horizons]
+    _check_columns(frame, columns, where)
+    _check_patients(frame, expected, where)
+    rows = frame.set_index("patient_id").loc[expected]
+    numbers = rows[["risk", *columns]].to_numpy(dtype=np.float64)
+    _check_numbers(numbers, expected, ["risk", *columns], where)
+    return Predicted(numbers[:, 0], numbers[:, 1:])
+
+
+def _read_csv(where: str) -> pd.DataFrame:
+    with storage.local(where) as path:
+        try:
+            # Without round_trip pandas may miss the last bit, and the registered model would not reproduce the file.
+            return pd.read_csv(path, dtype={"patient_id": str}, float_precision="round_trip", keep_default_na=False)
+        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+            raise DataError(f"not a CSV table ({error})", where, "train this fold again (mcti train)") from error
+
+
+def _check_columns(frame: pd.DataFrame, columns: list[str], where: str) -> None:
+    missing = [name for name in ["patient_id", "risk", *columns] if name not in frame]
+    if missing:
+        known = ", ".join(str(c) for c in frame if str(c).startswith("S_")) or "none"
+        mend = f"survival columns there: {known}; set evaluate.horizons_months to those of train, or train again"
+        raise DataError(f"column {missing[0]!r} is missing", where, mend)
+
+
+def _check_patients(frame: pd.DataFrame, expected: list[str], where: str) -> None:
+    names = frame["patient_id"]
+    mend = "train this fold again on these folds (mcti train)"
+    if (twice := names[names.duplicated()]).size:
+        raise DataError(f"patient {twice.iloc[0]} is predicted more than once", where, mend)
+    if absent := sorted(set(expected) - set(names)):
+        raise DataError(f"test patient {absent[0]} has no prediction ({len(absent)} such)", where, mend)
+    if foreign := sorted(set(names) - set(expected)):
+        raise DataError(f"patient {foreign[0]} is no test patient of this fold ({len(foreign)} such)", where, mend)
+
+
+def _check_numbers(numbers: np.ndarray, patients: list[str], columns: list[str], where: str) -> None:
+    sound = np.isfinite(numbers)
+    sound[:, 1:] &= (numbers[:, 1:] >= -1e-6) & (numbers[:, 1:] <= 1 + 1e-6)
+    if not sound.all():
+        row, column = np.argwhere(~sound)[0]
+        raise DataError(
+            f"{columns[column]} is {numbers[row, column]!r}, {'no finite number' if column == 0 else 'not in [0, 1]'}",
+            f"{where}, patient {patients[row]}",
+            "the training of this fold went wrong: train it again",
+        )

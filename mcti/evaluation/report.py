@@ -1,0 +1,167 @@
+"""One self-contained page for people: tables, figures, how it was done; no network, light and dark, prints."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from mcti.evaluation.comparison import Interval
+from mcti.evaluation.figures import Figure, p_text
+from mcti.evaluation.scores import OURS, Scores
+from mcti.params import EvaluateParams
+
+FEW_EVENTS = 10
+
+
+@dataclass(frozen=True)
+class CohortFacts:
+    """What the head of the page says of the cohort. follow_up: median in months (reverse Kaplan-Meier)."""
+
+    name: str
+    notice: str
+    endpoint: str
+    patients: int
+    events: int
+    follow_up: float
+    attrition: Sequence[str] = ()
+
+
+def render(
+    cohort: CohortFacts,
+    scores: Scores,
+    figures: Sequence[tuple[Figure, str]],
+    params: EvaluateParams,
+    skipped: Mapping[str, str],
+) -> str:
+    """The page. figures: each with its caption; skipped: {baseline: why it was left out}."""
+    from jinja2 import Environment, select_autoescape
+    from markupsafe import Markup
+
+    source = resources.files("mcti.evaluation").joinpath("report.html").read_text(encoding="utf-8")
+    page = Environment(autoescape=select_autoescape(default_for_string=True, default=True)).from_string(source)
+    return page.render(
+        cohort=cohort,
+        lead=_lead(scores, params),
+        warnings=_warnings(scores, skipped),
+        columns=_columns(scores),
+        models=_models(scores),
+        comparison=_comparison(scores),
+        figures=[
+            # Our own drawing: matplotlib escapes the text in it.
+            {"name": f.name, "title": f.title, "svg": Markup(f.inline()), "caption": f"{f.alt} {caption}".strip()}  # noqa: S704
+            for f, caption in figures
+        ],
+        folds=_folds(scores),
+        attrition=sorted(Counter(cohort.attrition).items()),
+        level=f"{100 * params.confidence:g}",
+        resamples=params.bootstrap,
+        methods=_methods(scores, params),
+    )
+
+
+def shown(interval: Interval) -> str:
+    """`0.612 [0.541, 0.690]`, or `not defined`."""
+    if not math.isfinite(interval.value):
+        return "not defined"
+    if not math.isfinite(interval.low):
+        return f"{interval.value:.3f}"
+    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+
+
+def _interval(numbers: Mapping[str, float | None]) -> Interval:
+    return Interval(*(math.nan if numbers[k] is None else float(numbers[k] or 0) for k in ("value", "low", "high")))
+
+
+def _lead(scores: Scores, params: EvaluateParams) -> str:
+    """The result in one or two sentences, whichever way it went."""
+    ours, rival = scores.c_index(OURS), params.primary_baseline
+    if rival not in scores.comparison:
+        return f"C-index of MCTI: {shown(ours)}."
+    difference = _interval(scores.comparison[rival]["difference"])
+    if not math.isfinite(difference.low):
+        verdict = "the difference cannot be judged"
+    elif difference.low > 0:
+        verdict = "MCTI ranks better"
+    elif difference.high < 0:
+        verdict = "MCTI ranks worse"
+    else:
+        verdict = "no difference is shown"
+    return (
+        f"C-index of MCTI: {shown(ours)}; of {rival}: {shown(scores.c_index(rival))}. "
+        f"Difference {shown(difference)}: {verdict}."
+    )
+
+
+def _warnings(scores: Scores, skipped: Mapping[str, str]) -> list[str]:
+    events = [fold["events"] for fold in scores.models[OURS]["folds"]]
+    said = [f"Baseline {name} was left out: {why}." for name, why in skipped.items()]
+    if 0 in events:
+        said.append(f"{events.count(0)} test fold(s) have no event and take no part in C.")
+    if sum(events) < FEW_EVENTS:
+        said.append(f"Only {sum(events)} events: no claim can be made for this cohort.")
+    if len(scores.unusable_horizons):
+        months = ", ".join(f"{t:g}" for t in scores.unusable_horizons)
+        said.append(f"Months {months} cannot be scored: no event before, or nobody followed beyond.")
+    return said
+
+
+def _columns(scores: Scores) -> list[str]:
+    """Heads of the table of models."""
+    areas = [f"AUC {months:g} months" for months in scores.horizons]
+    return ["C (Harrell)", "C (Uno)", *areas, *(["IBS", "skill"] if len(scores.horizons) else [])]
+
+
+def _models(scores: Scores) -> list[dict[str, Any]]:
+    metrics = ["c_index", "uno_c", *(f"auc_{months:g}" for months in scores.horizons)]
+    metrics += ["ibs", "ibs_skill"] if len(scores.horizons) else []
+    return [
+        {"name": name, "ours": name == OURS, "cells": [shown(_interval(numbers[m])) for m in metrics]}
+        for name, numbers in scores.models.items()
+    ]
+
+
+def _comparison(scores: Scores) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "primary": entry["primary"],
+            "difference": shown(_interval(entry["difference"])),
+            "p": p_text(_nan(entry["p"])),
+            "holm": p_text(_nan(entry["p_holm"])),
+            "corrected": f"{shown(_interval(entry['fold_corrected']))}, p {p_text(_nan(entry['fold_corrected']['p']))}",
+        }
+        for name, entry in scores.comparison.items()
+    ]
+
+
+def _folds(scores: Scores) -> list[dict[str, Any]]:
+    """One row a fold; a C that is not defined shows as a dash."""
+    rows = []
+    for k, fold in enumerate(scores.models[OURS]["folds"]):
+        values = [numbers["folds"][k]["c_index"] for numbers in scores.models.values()]
+        rows.append({**fold, "c": ["–" if c is None else f"{c:.3f}" for c in values]})
+    return rows
+
+
+def _methods(scores: Scores, params: EvaluateParams) -> list[str]:
+    horizons = ", ".join(f"{months:g}" for months in scores.horizons)
+    return [
+        "Every baseline was fitted on the training part of each fold: imputation, scaling, components, penalties "
+        "chosen by inner cross-validation there. Higher risk means an earlier event.",
+        "C counts only pairs of patients of one test fold, since risks of different models are on different scales; "
+        "it is the pair-weighted mean of the folds' C. A tied risk counts half; an event and a censoring at one time "
+        f"are ordered, two events are not. Uno's C counts events before the {100 * params.uno_tau_quantile:g} % "
+        "quantile of the training follow-up, weighed by the training part's censoring.",
+        f"Brier score and AUC stand at {horizons} months, weighed by the inverse probability of censoring; the "
+        "integrated Brier score is their mean over that span by trapezoids.",
+        "Risk groups: limits for a fold are quantiles of the out-of-fold risks of its training patients, standardised "
+        "within fold. The log-rank p describes these groups; it is not a test of the model against another.",
+        "The intervals speak of these fitted models on patients like these. The spread between training sets shows "
+        "in the fold-corrected column.",
+    ]
+
+
+def _nan(value: float | None) -> float:
+    return math.nan if value is None else value

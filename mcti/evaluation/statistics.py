@@ -1,0 +1,83 @@
+"""Forms of a statistic that a bootstrap can weigh: sums over pairs, means over rows, and their ratios.
+
+A statistic takes the number of times each patient was drawn, (count, n), and gives (count,) values; the plain value
+is that of a row of ones. A resample with copies of patients, scored by the textbook formula, gives the same number.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from mcti.evaluation.curves import Floats, Ints
+
+Statistic = Callable[[Floats], Floats]
+
+
+@dataclass(frozen=True)
+class PairBlock:
+    """Pairs that may be compared, e.g. those of one fold.
+
+    first (a,), second (b,) patients (rows of the cohort's table);  weight (a, b) of each ordered pair, 0 where it
+    may not be compared;  score (a, b) in [0, 1]: 1 the pair stands as it should, 0.5 tied, 0 the wrong way round.
+    """
+
+    first: Ints
+    second: Ints
+    weight: Floats
+    score: Floats
+
+
+@dataclass(frozen=True)
+class PairMean:
+    """sum w_i w_j weight_ij score_ij / sum w_i w_j weight_ij over all blocks, for draws w: a weighted mean over pairs.
+
+    NaN where no pair may be compared. O(count a b) for a block, as two matrix products.
+    """
+
+    blocks: tuple[PairBlock, ...]
+
+    def __call__(self, draws: Floats) -> Floats:
+        """draws (count, n) -> (count,)."""
+        good, possible = np.zeros(len(draws)), np.zeros(len(draws))
+        for block in self.blocks:
+            left, right = draws[:, block.first], draws[:, block.second]
+            good += np.einsum("ra,ra->r", left, right @ (block.weight * block.score).T)
+            possible += np.einsum("ra,ra->r", left, right @ block.weight.T)
+        return divided(good, possible)
+
+    def only(self, block: int) -> "PairMean":
+        """The same over one block, e.g. one fold."""
+        return PairMean((self.blocks[block],))
+
+
+@dataclass(frozen=True)
+class RowMean:
+    """sum w_i value_i / sum w_i: a mean over test rows, each weighed as its patient. patient (m,), value (m,)."""
+
+    patient: Ints
+    value: Floats
+
+    def __call__(self, draws: Floats) -> Floats:
+        """draws (count, n) -> (count,)."""
+        weights = draws[:, self.patient]
+        return divided(weights @ self.value, weights.sum(axis=1))
+
+
+@dataclass(frozen=True)
+class Skill:
+    """1 - loss / reference loss: 1 perfect, 0 no better than the reference, below 0 worse."""
+
+    loss: Statistic
+    reference: Statistic
+
+    def __call__(self, draws: Floats) -> Floats:
+        """draws (count, n) -> (count,)."""
+        return 1 - divided(self.loss(draws), self.reference(draws))
+
+
+def divided(above: Floats, below: Floats) -> Floats:
+    """above / below, NaN where below is 0."""
+    quotient = np.full(np.shape(below), np.nan)
+    np.divide(above, below, out=quotient, where=below != 0)
+    return quotient

@@ -1,0 +1,246 @@
+"""Score the out-of-fold risks of the trained models against the baselines, on the same folds."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mcti import storage
+from mcti.cohort import folds as cohort_folds
+from mcti.cohort import tables
+from mcti.errors import DataError
+from mcti.evaluation import baselines, calibration, figures, groups, plots, predictions, report, scores
+from mcti.evaluation.curves import Floats, KaplanMeier
+from mcti.evaluation.design import Inputs
+from mcti.evaluation.figures import Figure
+from mcti.evaluation.outcomes import Outcomes
+from mcti.evaluation.predictions import Predicted
+from mcti.evaluation.scores import OURS, Scores
+from mcti.params import EvaluateParams
+from mcti.slides import features as slide_features
+from mcti.steps.result import StepResult
+from mcti.storage import Location
+
+Progress = Callable[[int, int, str], None]
+"""Called with (done, of, what): models scored so far."""
+
+
+class EvaluateResult(StepResult):
+    """The headline of an evaluation; all numbers stand in metrics.json."""
+
+    patients: int
+    events: int
+    folds: int
+    c_index: float | None
+    c_index_low: float | None
+    c_index_high: float | None
+    primary_baseline: str
+    difference: float | None
+    difference_low: float | None
+    difference_high: float | None
+    models: dict[str, dict[str, float | None]]
+    skipped: dict[str, str]
+    notice: str
+
+
+def evaluate(
+    cohort: Location,
+    features: Location | None,
+    folds: Location,
+    models: Location,
+    params: EvaluateParams,
+    out: Path,
+    *,
+    progress: Progress | None = None,
+) -> EvaluateResult:
+    """Score the out-of-fold risks of MCTI and of the baselines.
+
+    Reads   cohort/{patients,expression}.parquet and cohort.json, features (may be None), folds (patient_id, fold,
+            role), models/fold_<k>/predictions.csv
+    Writes  out/{metrics.json, summary.json, predictions.csv, baselines.csv, report.html, result.json, figures/,
+            plots/}: all of it or nothing, the same bytes on every run
+    Raises  DataError when a test patient has no prediction, or more than one; UsageError for an unknown baseline
+    """
+    patients = tables.read_patients(cohort)
+    outcomes = read_outcomes(patients, folds)
+    horizons = np.array(sorted(params.horizons_months))
+    ours = predictions.read_models(models, outcomes, horizons)
+    inputs = read_inputs(cohort, features, patients)
+    fitted, skipped = fit_baselines(inputs, outcomes, params, progress)
+    found = scores.score(outcomes, {OURS: ours, **fitted}, params)
+    facts = _facts(cohort, outcomes)
+    with storage.replacing(out) as draft:
+        draft.mkdir()
+        _write_tables(draft, outcomes, ours, fitted, horizons)
+        _write_report(draft, outcomes, ours, found, params, facts, skipped)
+        storage.write_json(draft / "metrics.json", found.metrics_json())
+        result = _result(outcomes, found, params, skipped, facts.notice)
+        storage.write_json(draft / "summary.json", _summary(result))
+        return result.save(draft)
+
+
+def read_outcomes(patients: pd.DataFrame, folds: Location) -> Outcomes:
+    """The test parts of all folds with what happened to their patients."""
+    dealt = cohort_folds.read_folds(folds)
+    return Outcomes.of(patients, {k: (dealt.train_patients(k), dealt.test_patients(k)) for k in dealt.numbers})
+
+
+def read_inputs(cohort: Location, features: Location | None, patients: pd.DataFrame) -> Inputs:
+    """What the baselines look at, rows in the order of `patients`; a patient without genes gets missing values."""
+    genes = tables.read_expression(cohort).reindex(patients["patient_id"])
+    bags = None if features is None else bag_moments(cohort, features, list(patients["patient_id"]))
+    return Inputs(patients, genes, bags)
+
+
+def bag_moments(cohort: Location, features: Location, patients: list[str]) -> Floats:
+    """(n, 2 D) mean and standard deviation of each patient's patch features over all slides; NaN without patches."""
+    found: dict[str, Floats] = {}
+    for patient, slides in tables.read_slides(cohort).groupby("patient_id")["slide_id"]:
+        files = [storage.join(features, f"{slide}.h5") for slide in sorted(slides)]
+        bag = [rows for rows in (_features(file) for file in files if storage.exists(file)) if len(rows)]
+        if bag:
+            rows = np.concatenate(bag)
+            found[str(patient)] = np.concatenate([rows.mean(axis=0), rows.std(axis=0)])
+    if not found:
+        raise DataError("no slide of the cohort has features", str(features), "extract the slides of this cohort")
+    if len(widths := {len(moments) // 2 for moments in found.values()}) > 1:
+        raise DataError(f"features of {sorted(widths)} columns", str(features), "extract all slides with one encoder")
+    nothing = np.full(2 * widths.pop(), np.nan)
+    return np.stack([found.get(patient, nothing) for patient in patients])
+
+
+def _features(where: str) -> Floats:
+    with storage.local(where) as path:
+        return slide_features.read(path)[0].astype(np.float64)
+
+
+def fit_baselines(
+    inputs: Inputs, outcomes: Outcomes, params: EvaluateParams, progress: Progress | None = None
+) -> tuple[dict[str, Predicted], dict[str, str]]:
+    """Every baseline of the settings on every fold; and why some were left out, {name: reason}."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    made = {name: baselines.make(name) for name in params.baselines}
+    skipped = {name: "no slide features were given" for name, b in made.items() if b.needs_bags and inputs.bags is None}
+    wanted = [name for name in made if name not in skipped]
+    horizons = np.array(sorted(params.horizons_months))
+    fitted = {}
+    # One thread: sums in a fixed order, so that the last bit does not depend on the machine's load.
+    with threadpool_limits(1):
+        for done, name in enumerate(wanted):
+            if progress is not None:
+                progress(done, len(wanted), name)
+            fitted[name] = baselines.fit_predict(name, inputs, outcomes, horizons, params.seed)
+    return fitted, skipped
+
+
+def _write_tables(
+    draft: Path, outcomes: Outcomes, ours: Predicted, fitted: Mapping[str, Predicted], horizons: Floats
+) -> None:
+    predictions.write_csv(predictions.with_outcomes(outcomes, ours, horizons), draft / "predictions.csv")
+    parts = [predictions.table(outcomes, p, horizons).assign(model=name) for name, p in fitted.items()]
+    if parts:
+        frame = pd.concat(parts)
+        predictions.write_csv(frame[["model", *frame.columns.drop("model")]], draft / "baselines.csv")
+
+
+def _write_report(
+    draft: Path,
+    outcomes: Outcomes,
+    ours: Predicted,
+    found: Scores,
+    params: EvaluateParams,
+    facts: report.CohortFacts,
+    skipped: Mapping[str, str],
+) -> None:
+    """plots/*.csv, figures/*.{svg,png} and the page that shows them."""
+    grouped = groups.of(outcomes, ours.risk, params.risk_groups)
+    column = {float(t): i for i, t in enumerate(sorted(params.horizons_months))}
+    points = {
+        float(t): calibration.by_fifths(outcomes, ours.survival[:, column[float(t)]], float(t)) for t in found.horizons
+    }
+    (draft / "plots").mkdir()
+    for name, frame in {
+        "km": plots.kaplan_meier(grouped),
+        "c_index_by_fold": plots.c_index_by_fold(found),
+        "over_time": plots.over_time(found),
+        "calibration": plots.calibration(points),
+    }.items():
+        predictions.write_csv(frame, draft / "plots" / f"{name}.csv")
+    drawn = _draw(outcomes, found, grouped, points)
+    (draft / "figures").mkdir()
+    for figure, _ in drawn:
+        (draft / "figures" / f"{figure.name}.svg").write_text(figure.svg, encoding="utf-8")
+        (draft / "figures" / f"{figure.name}.png").write_bytes(figure.png)
+    (draft / "report.html").write_text(report.render(facts, found, drawn, params, skipped), encoding="utf-8")
+
+
+def _draw(
+    outcomes: Outcomes, found: Scores, grouped: groups.RiskGroups, points: Mapping[float, Mapping[str, Floats]]
+) -> list[tuple[Figure, str]]:
+    """Every figure with its caption."""
+    # Beyond the 90 % quantile of follow-up a curve rests on a handful of patients.
+    horizon = float(np.quantile(outcomes.time_months, 0.9))
+    c_by_model = {name: tuple(vars(found.c_index(name)).values()) for name in found.models}
+    by_fold = {
+        name: [np.nan if f["c_index"] is None else f["c_index"] for f in numbers["folds"]]
+        for name, numbers in found.models.items()
+    }
+    drawn = [
+        (figures.forest(c_by_model, by_fold), ""),
+        (figures.kaplan_meier(grouped, horizon), "MCTI, out of fold; limits from the training part of each fold."),
+    ]
+    if len(found.horizons):
+        errors = {
+            name: [numbers[f"brier_{t:g}"]["value"] for t in found.horizons] for name, numbers in found.models.items()
+        }
+        drawn.append((figures.calibration(points), "MCTI, out of fold. On the dotted line prediction and fate agree."))
+        drawn.append((figures.brier(errors, found.horizons), "Weighed for censoring with the training part's curve."))
+    return drawn
+
+
+def _facts(cohort: Location, outcomes: Outcomes) -> report.CohortFacts:
+    info = tables.read_info(cohort)
+    if not outcomes.folds:
+        raise DataError("no fold is there", "folds", "run mcti split")
+    follow_up = KaplanMeier.of(~outcomes.event, outcomes.time_months).quantile(0.5)
+    reasons = [leaver.reason for leaver in info.attrition]
+    patients, events = len(outcomes.patient_ids), int(outcomes.event.sum())
+    return report.CohortFacts(info.name, info.notice, info.endpoint, patients, events, follow_up, reasons)
+
+
+def _result(
+    outcomes: Outcomes, found: Scores, params: EvaluateParams, skipped: Mapping[str, str], notice: str
+) -> EvaluateResult:
+    ours = found.models[OURS]["c_index"]
+    difference = found.comparison.get(params.primary_baseline, {}).get("difference", {})
+    return EvaluateResult(
+        patients=len(outcomes.patient_ids),
+        events=int(outcomes.event.sum()),
+        folds=len(outcomes.folds),
+        c_index=ours["value"],
+        c_index_low=ours["low"],
+        c_index_high=ours["high"],
+        primary_baseline=params.primary_baseline,
+        difference=difference.get("value"),
+        difference_low=difference.get("low"),
+        difference_high=difference.get("high"),
+        models={name: dict(numbers["c_index"]) for name, numbers in found.models.items()},
+        skipped=dict(skipped),
+        notice=notice,
+    )
+
+
+def _summary(result: EvaluateResult) -> dict[str, object]:
+    """The few numbers of `dvc metrics diff`."""
+    return {
+        "c_index": {name: numbers["value"] for name, numbers in result.models.items()},
+        "mcti": {"low": result.c_index_low, "high": result.c_index_high},
+        "difference": {
+            "to": result.primary_baseline,
+            "value": result.difference,
+            "low": result.difference_low,
+            "high": result.difference_high,
+        },
+    }

@@ -1,0 +1,13 @@
+"""Fixtures of this folder."""
+
+import pytest
+
+from mcti.evaluation.outcomes import Outcomes
+from tests.evaluation.made import make_folds, make_patients
+
+
+@pytest.fixture
+def tied() -> Outcomes:
+    """150 patients with tied times, in five folds."""
+    patients = make_patients(150, months=1)
+    return Outcomes.of(patients, make_folds(patients))

@@ -1,0 +1,155 @@
+"""Oracles: scikit-survival 0.28 and lifelines 0.30 (second implementations), and cases worked by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sksurv.metrics import brier_score, concordance_index_censored, concordance_index_ipcw, cumulative_dynamic_auc
+from sksurv.util import Surv
+
+from mcti.evaluation import metrics
+from mcti.evaluation.comparison import point
+from mcti.evaluation.outcomes import Outcomes
+from tests.evaluation.made import make_folds, make_patients
+
+EXACT = 1e-12  # the same sums in another order, in float64
+
+
+def _risk(tested: Outcomes, seed: int = 3) -> np.ndarray:
+    """Noisy risks rounded to a tenth, so that many are tied."""
+    return np.round(np.random.default_rng(seed).normal(size=len(tested.patient)), 1)
+
+
+def _value(statistic, tested):
+    return point(statistic, len(tested.patient_ids))
+
+
+def test_c_by_hand():
+    """Events at 1 and 3, censored at 2 and 4: pairs (1,2) (1,3) (1,4) (3,4); the risks get two right and tie one."""
+    event, time = np.array([True, False, True, False]), np.array([1.0, 2.0, 3.0, 4.0])
+    assert metrics.harrell_c(event, time, np.array([2.0, 1.0, 2.0, 3.0])) == pytest.approx((1 + 0.5 + 0 + 0) / 4)
+
+
+def test_the_patient_who_dies_first_should_have_the_higher_risk():
+    event, time = np.ones(5, dtype=bool), np.arange(1.0, 6.0)
+    assert metrics.harrell_c(event, time, -time) == 1.0
+    assert metrics.harrell_c(event, time, time) == 0.0
+
+
+def test_c_without_an_orderable_pair_is_not_a_number():
+    assert np.isnan(metrics.harrell_c(np.zeros(4, dtype=bool), np.arange(4.0) + 1, np.arange(4.0)))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_c_agrees_with_scikit_survival_and_lifelines_ties_included(seed):
+    from lifelines.utils import concordance_index
+
+    patients = make_patients(120, seed, months=1)
+    event, time = patients["event"].to_numpy() == 1, patients["time_months"].to_numpy()
+    risk = np.round(patients["x"].to_numpy(), 1)
+    ours = metrics.harrell_c(event, time, risk)
+    assert ours == pytest.approx(concordance_index_censored(event, time, risk)[0], abs=EXACT)
+    assert ours == pytest.approx(concordance_index(time, -risk, event), abs=EXACT)  # lifelines wants -risk
+
+
+def test_c_of_folds_is_the_pair_weighted_mean_of_their_c(tied):
+    risk, right, pairs = _risk(tied), 0.0, 0
+    for fold, part in tied.parts():
+        c, agreeing, disagreeing, tied_risk, _ = concordance_index_censored(fold.event, fold.time_months, risk[part])
+        right, pairs = right + c * (total := agreeing + disagreeing + tied_risk), pairs + total
+    assert _value(metrics.c_index(tied, risk), tied) == pytest.approx(right / pairs, abs=EXACT)
+
+
+def test_shifting_the_risks_of_one_fold_changes_no_ranking_metric(tied):
+    risk = _risk(tied)
+    shifted = risk + 100.0 * tied.fold_number
+    for make in (
+        metrics.c_index,
+        lambda t, r: metrics.uno_c(t, r, 0.8),
+        lambda t, r: metrics.auc_at(t, r, 36),
+    ):
+        assert _value(make(tied, shifted), tied) == pytest.approx(_value(make(tied, risk), tied), abs=EXACT)
+
+
+def test_a_resample_scores_as_the_copied_patients_do(tied):
+    """Oracle: scikit-survival on a table in which the drawn patients stand as often as they were drawn."""
+    risk = _risk(tied)
+    draws = np.random.default_rng(0).multinomial(150, np.full(150, 1 / 150), size=4).astype(float)
+    ours = metrics.c_index(tied, risk)(draws)
+    for row, value in zip(draws, ours, strict=True):
+        right, pairs = 0.0, 0
+        for fold, part in tied.parts():
+            copies = np.repeat(np.arange(len(fold.patients)), row[fold.patients].astype(int))
+            c, *counts, _ = concordance_index_censored(fold.event[copies], fold.time_months[copies], risk[part][copies])
+            right, pairs = right + c * sum(counts), pairs + sum(counts)
+        assert value == pytest.approx(right / pairs, abs=EXACT)
+
+
+def _one_fold(count: int = 400, months: int = 1) -> tuple[Outcomes, np.ndarray, np.ndarray]:
+    """One fold, with the training and test tables as scikit-survival wants them."""
+    patients = make_patients(count, 1, months=months)
+    ids = list(patients["patient_id"])
+    # The longest-followed patients are trained on, or scikit-survival refuses test times beyond them.
+    longest = list(patients.sort_values("time_months")["patient_id"][-8:])
+    train = sorted({*ids[: count // 2], *longest})
+    tested = Outcomes.of(patients, {0: (train, [i for i in ids if i not in set(train)])})
+    fold = tested.folds[0]
+    train_table = Surv.from_arrays(fold.train_event, fold.train_time)
+    return tested, train_table, Surv.from_arrays(fold.event, fold.time_months)
+
+
+def test_uno_c_agrees_with_scikit_survival():
+    tested, train, test = _one_fold()
+    risk = _risk(tested)
+    tau = tested.folds[0].follow_up_quantile(0.8)
+    oracle = concordance_index_ipcw(train, test, risk, tau=tau)[0]
+    assert _value(metrics.uno_c(tested, risk, 0.8), tested) == pytest.approx(oracle, abs=EXACT)
+
+
+def test_auc_agrees_with_scikit_survival():
+    tested, train, test = _one_fold()
+    risk = _risk(tested)
+    for months in (12.0, 36.0, 60.0):
+        oracle = cumulative_dynamic_auc(train, test, risk, [months])[0][0]
+        assert _value(metrics.auc_at(tested, risk, months), tested) == pytest.approx(oracle, abs=EXACT)
+
+
+def test_brier_agrees_with_scikit_survival():
+    tested, train, test = _one_fold()
+    horizons = np.array([12.0, 36.0, 60.0])
+    survival = np.sort(np.random.default_rng(0).random((len(test), 3)), axis=1)[:, ::-1]
+    oracle = brier_score(train, test, survival, horizons)[1]
+    ours = [_value(metrics.brier_at(tested, survival[:, h], t), tested) for h, t in enumerate(horizons)]
+    np.testing.assert_allclose(ours, oracle, atol=EXACT)
+    integrated = np.trapezoid(oracle, horizons) / 48
+    assert _value(metrics.integrated_brier(tested, survival, horizons), tested) == pytest.approx(integrated, abs=EXACT)
+
+
+def test_the_kaplan_meier_forecast_has_no_skill_and_the_truth_has(tied):
+    horizons = np.array([12.0, 36.0])
+    everyone = metrics.kaplan_meier_forecast(tied, horizons)
+    assert _value(metrics.brier_skill(tied, everyone, horizons), tied) == 0
+    x = make_patients(150, months=1)["x"].to_numpy()[tied.patient]
+    truth = np.exp(-np.exp(x)[:, None] * horizons / 60)
+    assert _value(metrics.brier_skill(tied, truth, horizons), tied) > 0.1
+
+
+def test_a_fold_without_events_takes_no_part_and_breaks_nothing():
+    patients = make_patients(100)
+    folds = make_folds(patients, 4)
+    patients.loc[patients["patient_id"].isin(folds[2][1]), "event"] = 0
+    tested = Outcomes.of(patients, folds)
+    statistic = metrics.c_index(tested, _risk(tested))
+    assert np.isnan(_value(statistic.only(2), tested))
+    assert np.isfinite(_value(statistic, tested))
+
+
+def test_horizons_beyond_the_follow_up_are_not_usable(tied):
+    assert list(metrics.usable_horizons(tied, np.array([0.1, 12.0, 36.0, 1e4]))) == [False, True, True, False]
+
+
+def test_subtype_scores_by_hand():
+    truth = pd.Series(["A", "A", "B", "B"])
+    probability = pd.DataFrame({"A": [0.9, 0.4, 0.3, 0.6], "B": [0.1, 0.6, 0.7, 0.4]})
+    scores = metrics.subtype_scores(truth, probability)
+    assert scores["subtype_auroc"] == 0.75  # of the four A-B pairs (.9,.3) (.9,.6) (.4,.3) stand right, (.4,.6) not
+    assert scores["subtype_macro_f1"] == 0.5  # each class: one hit, one miss, one false alarm
