@@ -7,6 +7,7 @@ the file.
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -157,9 +158,12 @@ class _Rows:
 
     def __init__(self, stream: TextIO, where: str, delimiter: str, comment: str = "") -> None:
         self.where, self.delimiter, self.row = where, delimiter, 0
+        # The module's own limit would stop a long cell before its column is known; _refuse_long names both.
+        csv.field_size_limit(1 << 30)
         lines = stream if not comment else (line for line in stream if not self._skipped(line, comment))
         self._reader = csv.reader(lines, delimiter=delimiter, strict=True)
         self._comments = 0
+        self._names: list[str] = []
 
     def _skipped(self, line: str, comment: str) -> bool:
         self._comments += line.startswith(comment)
@@ -176,7 +180,7 @@ class _Rows:
             if name != name.strip():
                 raise DataError(f"the column name {name!r} has a blank at its end", self.where, "delete the blank")
         refuse_duplicates(names, self.where)
-        self._width = len(names)
+        self._names = names
         return names
 
     def _check_delimiter(self, names: list[str]) -> None:
@@ -190,8 +194,8 @@ class _Rows:
 
     def __iter__(self) -> Iterator[list[str]]:
         for cells in self._cells():
-            if len(cells) != self._width:
-                what = f"{len(cells)} cells where the header has {self._width}"
+            if len(cells) != len(self._names):
+                what = f"{len(cells)} cells where the header has {len(self._names)}"
                 raise DataError(what, f"{self.where}, row {self.row}", "quote the cell that holds the delimiter")
             yield cells
 
@@ -210,8 +214,14 @@ class _Rows:
                 raise DataError(what, place, "save the table as CSV UTF-8") from error
             self.row = self._reader.line_num + self._comments
             if any(cells):
-                _refuse_long(cells, f"{self.where}, row {self.row}")
+                self._refuse_long(cells)
                 yield cells
+
+    def _refuse_long(self, cells: list[str]) -> None:
+        long = next((i for i, cell in enumerate(cells) if len(cell) > LONGEST_CELL), None)
+        if long is not None:
+            column = f", column {self._names[long]}" if long < len(self._names) else ""
+            raise _too_long(cells[long], f"{self.where}, row {self.row}{column}")
 
 
 def refuse_duplicates(names: list[str], where: str) -> None:
@@ -225,10 +235,8 @@ def refuse_duplicates(names: list[str], where: str) -> None:
         seen.add(name)
 
 
-def _refuse_long(cells: list[str], where: str) -> None:
-    if max(map(len, cells)) > LONGEST_CELL:
-        long = next(cell for cell in cells if len(cell) > LONGEST_CELL)
-        raise DataError(f"the cell {shorten(long, 30)!r} is too long", where, "check the quotes of this row")
+def _too_long(cell: str, where: str) -> DataError:
+    return DataError(f"the cell {shorten(cell, 30)!r} is too long", where, "check the quotes of this row")
 
 
 def _key_position(header: list[str], key: str, where: str) -> int:
@@ -256,15 +264,19 @@ def _text(path: Path, where: str) -> Iterator[tuple[TextIO, list[str]]]:
         zipped = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
         binary = io.BufferedReader(gzip.GzipFile(fileobj=raw)) if zipped else raw
-        marked = binary.peek(3).startswith(b"\xef\xbb\xbf")
+        marked = not zipped and binary.peek(3).startswith(b"\xef\xbb\xbf")
         warnings = [f"{where} starts with a byte order mark, which was left out"] if marked else []
-        yield io.TextIOWrapper(binary, encoding="utf-8-sig", newline=""), warnings
+        try:
+            yield io.TextIOWrapper(binary, encoding="utf-8-sig", newline=""), warnings
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise DataError("a gzip file that cannot be unpacked", where, "copy or pack it again") from error
 
 
 def _parquet_table(path: Path, where: str) -> RawTable:
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path)
+    with _parquet(where):
+        table = pq.read_table(path)
     refuse_duplicates(table.column_names, where)
     if not table.num_rows:
         raise _no_rows(where)
@@ -273,8 +285,20 @@ def _parquet_table(path: Path, where: str) -> RawTable:
         _refuse_float_ids(name, column.type, where)
         # to_pylist keeps whole numbers whole where a column has gaps; pandas would write 1 as 1.0.
         cells[name] = ["" if value is None else str(value) for value in column.to_pylist()]
-        _refuse_long(cells[name], f"{where}, column {name}")
+        for position, cell in enumerate(cells[name], start=1):
+            if len(cell) > LONGEST_CELL:
+                raise _too_long(cell, f"{where}, row {position}, column {name}")
     return RawTable(pd.DataFrame(cells, dtype=str), where, list(range(1, table.num_rows + 1)))
+
+
+@contextmanager
+def _parquet(where: str) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError("a Parquet file that cannot be read", where, "write or copy it again") from error
 
 
 def _refuse_float_ids(name: str, kind: object, where: str) -> None:
@@ -285,7 +309,8 @@ def _refuse_float_ids(name: str, kind: object, where: str) -> None:
 def _parquet_matrix(path: Path, where: str, key: str) -> Matrix:
     import pyarrow.parquet as pq
 
-    file = pq.ParquetFile(path)
+    with _parquet(where):
+        file = pq.ParquetFile(path)
     names = list(file.schema_arrow.names)
     refuse_duplicates(names, where)
     position = _key_position(names, key, where)
