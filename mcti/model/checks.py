@@ -75,7 +75,8 @@ def _check_bags(patches: Tensor, mask: Tensor, present: Tensor, names: Sequence[
             f"patient {names[patient]}, patch row {row}",
             "extract that slide anew",
         )
-    raise DataError("NaN or infinity in the padding of the batch", "the batch", "pad with zeros")
+    if not bool(torch.isfinite(patches).all()):
+        raise DataError("NaN or infinity in the padding of the batch", "the batch", "pad with zeros")
 
 
 def _check_genes(config: ModelConfig, genes: Tensor, present: Tensor, names: Sequence[str]) -> None:

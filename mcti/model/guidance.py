@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from mcti.model.presets import ModelConfig
 from mcti.model.streams import StreamLinear, StreamMLP, StreamNorm
-from mcti.model.transport import Plan, couple
+from mcti.model.transport import CouplingHealth, Plan, couple, health
 
 
 @dataclass
@@ -19,16 +19,27 @@ class Coupling:
     """One coupling as it was used.
 
     plan    between the rows of guides and of values
-    cost    (S·b, n, n) standardised
     guides  (S·b, n, D) task tokens t;  values (S·b, n, D)
     mask    (S·b, n) True = present, or None where all are
+    coupler what made the plan
     """
 
     plan: Plan
-    cost: Tensor
     guides: Tensor
     values: Tensor
     mask: Tensor | None
+    coupler: "Coupler"
+
+    def health(self, *, seed: int = 0) -> CouplingHealth:
+        """Whether the coupling stands rounding noise, how sharp it is and how different its tokens are, each (S·b,)."""
+        return health(
+            self.guides,
+            self.values,
+            lambda guides, values: self.coupler(guides, values, self.mask).plan,
+            seed=seed,
+            mask_rows=self.mask,
+            mask_columns=self.mask,
+        )
 
 
 @dataclass(frozen=True)
@@ -62,7 +73,7 @@ class Coupler:
                 mask_columns=mask,
                 gradient=self.gradient,
             )
-        return Coupling(plan, cost.detach(), guides.detach(), values.detach(), mask)
+        return Coupling(plan, guides.detach(), values.detach(), mask, self)
 
     def carry(self, plan: Plan, guides: Tensor) -> Tensor:
         """The guides (b, n, D) as they meet the values: plan·t as the reference does, or its transpose."""

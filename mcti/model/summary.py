@@ -92,7 +92,7 @@ def _gene_flops(config: ModelConfig) -> int:
 def _unet_flops(config: ModelConfig) -> int:
     """All guided blocks of both streams and all self-attention layers (docs/model.md, sections 4 and 5)."""
     n, width = config.length, config.width
-    products = 1 if config.solver in ("assignment", "pot") else 2  # an assignment is gathered, a soft plan multiplied
+    products = 1 if config.solver == "assignment" else 2  # an assignment is gathered, any other plan multiplied
     guided = 20 * n * width**2 + 2 * products * n * n * width
     attention = 12 * n * width**2 + 4 * n * n * width
     depths = sum(config.encoder_depths) + config.bottleneck_depth + sum(config.decoder_depths)

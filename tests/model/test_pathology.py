@@ -126,8 +126,8 @@ def test_a_share_of_the_scores_keeps_the_fewest_patches_that_hold_it():
 
 def test_gradients_of_the_branch_are_those_of_finite_differences():
     # Without the gate, whose mean and deviation over the bag are constants for the gradient by design.
-    module = branch(block=3, gate=False).double()
-    patches, mask, _ = batch([7, 4])
+    module = branch(block=3, gate=False, features=4, width=4, critical=3).double()
+    patches, mask, _ = batch([5, 2], features=4)
     patches = patches.double().requires_grad_()
 
     def run(rows):

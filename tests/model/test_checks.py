@@ -1,0 +1,70 @@
+import pytest
+import torch
+
+from mcti.errors import DataError
+from mcti.model.network import check_inputs
+from tests.model.cases import batch, config
+
+NAMES = ("P-1", "P-2")
+
+
+def check(patches, mask, genes, **more):
+    check_inputs(config(), patches, mask, genes, patients=NAMES, **more)
+
+
+def test_a_good_batch_passes_whatever_finite_stands_in_the_padding():
+    check(*batch([5, 1]), subtypes=torch.tensor([0, 1]), bins=torch.tensor([0, 3]))
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf")])
+def test_a_feature_that_is_not_finite_is_named_by_patient_and_row(wrong):
+    patches, mask, genes = batch([5, 4])
+    patches[1, 2, 7] = wrong
+    with pytest.raises(DataError, match=r"patient P-2, patch row 2"):
+        check(patches, mask, genes)
+
+
+def test_finite_features_whose_sum_overflows_are_good():
+    patches, mask, genes = batch([5, 4])
+    patches[:] = torch.finfo(torch.float32).max
+    check(patches, mask, genes)
+    check_inputs(config(), torch.full((2, 5, 12), 1e308, dtype=torch.float64), mask, genes)
+
+
+def test_padding_that_is_not_finite_is_refused():
+    patches, mask, genes = batch([5, 4])
+    patches[1, 4] = float("nan")
+    with pytest.raises(DataError, match="padding"):
+        check(patches, mask, genes)
+
+
+def test_an_empty_bag_is_named_by_patient_unless_it_is_flagged_absent():
+    patches, mask, genes = batch([5, 4])
+    mask[1] = False
+    with pytest.raises(DataError, match=r"bag is empty.*P-2"):
+        check(patches, mask, genes)
+    check(patches, mask, genes, slides_present=torch.tensor([True, False]))
+
+
+def test_features_and_gene_vectors_of_another_width_are_refused():
+    patches, mask, genes = batch([5, 4])
+    with pytest.raises(DataError, match="12 wide"):
+        check(patches[..., :7], mask, genes)
+    with pytest.raises(DataError, match="9 genes"):
+        check(patches, mask, genes[:, :3])
+    with pytest.raises(DataError, match="mask"):
+        check(patches, mask.float(), genes)
+
+
+def test_a_gene_value_that_is_not_finite_is_named_by_gene_and_patient():
+    patches, mask, genes = batch([5, 4])
+    genes[0, 3] = float("nan")
+    with pytest.raises(DataError, match=r"G3 is nan.*P-1"):
+        check(patches, mask, genes)
+
+
+@pytest.mark.parametrize(("what", "values"), [("subtypes", [0, 2]), ("bins", [4, 0]), ("bins", [0, -1])])
+def test_a_label_out_of_range_is_named_by_patient(what, values):
+    with pytest.raises(DataError, match="out of range") as caught:
+        check(*batch([5, 4]), **{what: torch.tensor(values)})
+    assert f"P-{1 if values[0] == 4 else 2}" in str(caught.value)

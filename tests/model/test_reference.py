@@ -1,0 +1,153 @@
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mcti.errors import DataError
+from mcti.model import reference
+from mcti.model.network import MCTI
+from mcti.model.presets import ModelConfig
+from tests.model import double, literal
+from tests.model.cases import config, network
+
+PAGE = Path(__file__).parents[3] / "shared" / "docs" / "reference-keys.md"
+
+
+def patient(seed=1, patches=20, features=12, genes=7):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(1, patches, features, generator=generator), torch.randn(1, genes, generator=generator)
+
+
+def converted(state, **overrides):
+    found = reference.translate(state)
+    net = MCTI(found.config.__class__(**{**vars(found.config), **overrides})).eval()
+    net.load_state_dict(found.weights, strict=True)
+    return found, net
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="the project's shared key list is not on this machine")
+def test_the_double_has_the_keys_and_shapes_of_the_published_reference():
+    """Oracle: the key list, pattern by pattern; and its total of 1,745,587,532 distinct parameters."""
+    shapes = double.shapes(**double.LARGE, genes=1558)
+    first = {key: shape for key, shape in shapes.items() if not key.startswith(("WSI_encode.i_", "WSI_encode.b_"))}
+    assert len(shapes) == 723
+    assert sum(int(np.prod(shape)) for shape in first.values()) == 1_745_587_532
+    found = {}
+    for key, shape in first.items():
+        found.setdefault(reference._pattern(key), []).append(shape)
+    for pattern, times, allowed in double.documented_patterns(PAGE):
+        mine = found[pattern]
+        assert (len(mine), set(mine)) == (times, set(allowed)), pattern
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("measure", ["entropy", "kl"])
+def test_the_converted_network_gives_the_references_numbers(seed, measure):
+    """Oracle: tests/model/literal.py reading the very same state dict in float64; ours runs in float32."""
+    state = double.state(seed)
+    _, net = converted(state, gene_measure=measure)
+    patches, genes = patient(seed)
+    arrays = {key: value.double().numpy() for key, value in state.items() if "fcc" not in key}
+    expected = literal.forward(arrays, patches[0].numpy(), genes[0].numpy(), measure)
+    mask = torch.ones(1, patches.shape[1], dtype=torch.bool)
+    with torch.no_grad():
+        got = net(patches, mask, genes)
+        tokens = net.join(net.pathology(patches, mask), net.genomics(genes)[0])
+        x, _, _ = net.streams(tokens)
+    assert got.critical[0].tolist() == expected.critical
+    np.testing.assert_allclose(x[0, 0], expected.tokens, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(got.gene_plan[0], expected.plan, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(got.subtype_logits[0], expected.subtype_logits, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(got.hazard_logits[0], expected.hazard_logits, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(got.survival[0], expected.survival, rtol=1e-4, atol=1e-4)
+
+
+def test_every_key_is_used_or_a_second_name_or_dead_with_a_reason():
+    state = double.state()
+    found = reference.translate(state)
+    groups = [set(found.used), set(found.second), set(found.dead)]
+    assert set.union(*groups) == set(state)
+    assert sum(map(len, groups)) == len(state)
+    assert all(found.dead.values())
+    report = found.report(state)
+    assert report["live_parameters"] == sum(weight.numel() for weight in found.weights.values())
+
+
+def test_every_used_key_reaches_an_output_and_no_dead_one_does():
+    """Moving one number of a live tensor moves an output; the dead are not even looked at."""
+    state = double.state()
+    arrays = {key: value.double().numpy().copy() for key, value in state.items() if "fcc" not in key}
+    patches, genes = (part[0].numpy() for part in patient())
+    before = literal.forward(arrays, patches, genes)
+    found = reference.translate(state)
+    for key in found.dead:
+        if "fcc" not in key:
+            moved = literal.forward(arrays | {key: arrays[key] + 1}, patches, genes)
+            assert (moved.hazard_logits == before.hazard_logits).all(), key
+    for key in ("decoder_leyers.0.0.fusion_net.bias", "decoder_leyers.1.0.fusion_x_surv.weight", "multi_head.W_v.bias"):
+        moved = literal.forward(arrays | {key: arrays[key] + 1}, patches, genes)
+        assert (moved.hazard_logits != before.hazard_logits).any(), key
+
+
+def test_convert_writes_weights_configuration_and_report(tmp_path):
+    torch.save(double.state(), tmp_path / "reference.pt")
+    reference.convert(tmp_path / "reference.pt", tmp_path / "out", genes=[f"N{number}" for number in range(7)])
+    config = ModelConfig.from_json(json.dumps(json.loads((tmp_path / "out/model.json").read_text())["config"]))
+    assert config.genes[0] == "N0"
+    MCTI(config).load_state_dict(load_file(tmp_path / "out/weights.safetensors"), strict=True)
+    assert json.loads((tmp_path / "out/conversion.json").read_text())["dead"]["gene_bias"] == "never added"
+
+
+def test_a_checkpoint_written_before_zip_archives_is_read_too(tmp_path):
+    torch.save(double.state(), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    assert reference.read_state(tmp_path / "old.pt").keys() == double.state().keys()
+
+
+def test_foreign_missing_and_misshapen_keys_are_named(tmp_path):
+    state = double.state()
+    with pytest.raises(DataError, match=r"foreign key 'encoder_layers.0.0.wrong.weight'"):
+        reference.translate(state | {"encoder_layers.0.0.wrong.weight": torch.zeros(1)})
+    with pytest.raises(DataError, match=r"foreign key 'decoder_leyers.0.0.x_AB.layers.2"):
+        reference.translate(state | {"decoder_leyers.0.0.x_AB.layers.2.0.norm.weight": torch.zeros(8)})
+    key = "bottleneck.cls_TGAB.blocks.1.0.fn.to_k.weight"
+    with pytest.raises(DataError, match=f"{key} is missing"):
+        reference.translate({name: value for name, value in state.items() if name != key})
+    with pytest.raises(DataError, match=key):
+        reference.translate(state | {key: torch.zeros(8, 9)})
+    with pytest.raises(DataError, match="second name"):
+        reference.translate(state | {"WSI_encode.i_classifier.fc.0.bias": torch.full((2,), 9.0)})
+    with pytest.raises(DataError, match="7 inputs"):
+        reference.translate(state, genes=["A"])
+
+
+class Payload:
+    def __reduce__(self):
+        return (print, ("executed",))
+
+
+@pytest.mark.parametrize("content", [{"a": Payload()}, [1, 2], {"a": 3}, {}, {1: torch.zeros(1)}])
+def test_anything_but_a_state_dict_is_refused_and_never_executed(tmp_path, capsys, content):
+    torch.save(content, tmp_path / "bad.pt")
+    with pytest.raises(DataError, match=r"bad\.pt"):
+        reference.convert(tmp_path / "bad.pt", tmp_path / "out")
+    assert capsys.readouterr().out == ""
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("raw", [b"", b"not a checkpoint", b"PK\x03\x04 broken", pickle.dumps({"a": 1})])
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, raw):
+    (tmp_path / "bad.pt").write_bytes(raw)
+    with pytest.raises(DataError):
+        reference.convert(tmp_path / "bad.pt", tmp_path / "out")
+    with pytest.raises(DataError):
+        reference.convert(tmp_path / "missing.pt", tmp_path / "out")
+
+
+def test_a_checkpoint_of_another_preset_is_refused(tmp_path):
+    torch.save(network(config()).state_dict(), tmp_path / "ours.pt")
+    with pytest.raises(DataError, match="foreign key"):
+        reference.convert(tmp_path / "ours.pt", tmp_path / "out")

@@ -1,0 +1,58 @@
+"""Oracle: torch.utils.flop_counter counts the products as they run; parameters are counted by hand."""
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from mcti.model.summary import describe
+from tests.model.cases import batch, config, network, small_paper
+
+
+@pytest.mark.parametrize("made", [config(), small_paper(), config("compact"), config(solver="pot", skip=False)])
+def test_the_arithmetic_is_that_of_the_forward_pass(made):
+    patches, mask, genes = batch([50])
+    # The fused attention kernel of the CPU is not counted; its plain form is.
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        network(made).eval()(patches, mask, genes)
+    counted = {key.removeprefix("MCTI."): sum(value.values()) for key, value in counter.get_flop_counts().items()}
+    said = describe(made, 50).forward_flops
+    carried = 2 * made.critical * made.tokens * made.width  # counted under the network, not its genomic branch
+    assert said["pathology"] == counted["pathology"]
+    assert said["unet"] == counted["unet"]
+    assert said["genomics"] - carried == counted["genomics"]
+    assert said["heads"] == counted["survival_head"] + counted["subtype_head"]
+
+
+def test_the_papers_parameters_are_those_of_the_key_list_less_the_dead():
+    """470,231,369 live ones less two mixes of 3 parameters in each of two decoder stages (docs/model.md)."""
+    made = config("paper", features=1024, genes=tuple(str(number) for number in range(1558)))
+    found = describe(made)
+    assert sum(found.parameters.values()) == 470_231_369 - 12
+    assert found.parameters["unet.encoder"] == 151_162_898
+    assert found.parameters["genomics"] == 79_888_384 + 8192**2 + 8192
+
+
+def test_a_step_of_the_paper_costs_what_was_measured_on_the_reference():
+    """Known: 1,324 GFLOP a patient at N = 4,000, forward and backward; ours by formula within 3 %."""
+    made = config("paper", features=1024, genes=tuple(str(number) for number in range(1558)))
+    assert describe(made, 4000).training_flops == pytest.approx(1.324e12, rel=0.03)
+
+
+def test_the_memory_is_of_the_size_that_is_measured():
+    """Oracle: bytes that autograd saves in a real pass, each storage once; the estimate may be off by half."""
+    made = config("compact")
+    net = network(made)
+    weights = {p.untyped_storage().data_ptr() for p in net.parameters()}
+    kept = {}
+
+    def pack(tensor):
+        if tensor.untyped_storage().data_ptr() not in weights:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        prediction = net(*batch([500]))
+    assert prediction.risk.requires_grad
+    said = describe(made, 500).memory_bytes["activations"]
+    assert said / 2 < sum(kept.values()) < said * 2
