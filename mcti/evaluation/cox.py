@@ -39,10 +39,9 @@ def fit_ridge(design: Floats, event: Bools, time_months: Floats, penalty: float)
     beta = np.zeros(table.shape[1])
     value, gradient, curvature = _likelihood(table, events, times, beta, penalty)
     for _ in range(50):
-        step = np.linalg.solve(curvature, gradient)
-        share = 1.0
-        # Halve a step that overshoots: far from the maximum the partial likelihood is not quadratic.
-        while (trial := _likelihood(table, events, times, beta + share * step, penalty))[0] < value - 1e-12:
+        step, share = np.linalg.solve(curvature, gradient), 1.0
+        # Halve a step that overshoots: far from the maximum the partial likelihood is not quadratic, and may overflow.
+        while not _better(trial := _likelihood(table, events, times, beta + share * step, penalty), value):
             share /= 2
             if share < 1e-6:
                 return _finished(beta, design, event, time_months)
@@ -89,7 +88,12 @@ def breslow_hazard(risk: Floats, event: Bools, time_months: Floats) -> tuple[Flo
 def breslow_survival(risk: Floats, times: Floats, hazard: Floats, months: Floats) -> Floats:
     """(n,) log hazard ratios, steps of H0, (h,) months -> (n, h) survival."""
     baseline = Steps(times, np.exp(-hazard)).at(months)
-    return np.asarray(baseline[None, :] ** np.exp(risk)[:, None], dtype=np.float64)
+    ratio = np.exp(np.minimum(risk, 500.0))  # beyond, exp overflows and S is 0 or 1 all the same
+    return np.asarray(baseline[None, :] ** ratio[:, None], dtype=np.float64)
+
+
+def _better(trial: tuple[float, Floats, Floats], value: float) -> bool:
+    return trial[0] >= value - 1e-12 and bool(np.isfinite(trial[2]).all())
 
 
 def _finished(beta: Floats, design: Floats, event: Bools, time_months: Floats) -> CoxModel:
@@ -105,10 +109,11 @@ def _likelihood(
     first = np.searchsorted(times, times, side="left")
     weight = np.exp(score - score.max())
     total = np.cumsum(weight[::-1])[::-1][first][event]
-    means = np.cumsum((weight[:, None] * table)[::-1], axis=0)[::-1][first][event] / total[:, None]  # (events, p)
-    # The hazard each patient carried while at risk: the Hessian's first term is X' diag(carried) X.
-    running = np.concatenate([[0.0], np.cumsum(1 / total)])
-    carried = weight * running[np.searchsorted(times[event], times, side="right")]
+    with np.errstate(divide="ignore", invalid="ignore"):  # a risk set of weight 0: the caller takes a smaller step
+        means = np.cumsum((weight[:, None] * table)[::-1], axis=0)[::-1][first][event] / total[:, None]  # (events, p)
+        # The hazard each patient carried while at risk: the Hessian's first term is X' diag(carried) X.
+        running = np.concatenate([[0.0], np.cumsum(1 / total)])
+        carried = weight * running[np.searchsorted(times[event], times, side="right")]
     value = float((score - log_sets)[event].sum() - penalty / 2 * beta @ beta)
     gradient = (table[event] - means).sum(axis=0) - penalty * beta
     curvature = (table * carried[:, None]).T @ table - means.T @ means + penalty * np.eye(len(beta))
@@ -117,9 +122,8 @@ def _likelihood(
 
 def _log_risk_sets(score: Floats, times: Floats) -> Floats:
     """(n,) log of the summed exp(score) of everyone still at risk at each row's time; rows sorted by time."""
-    top = score.max()
-    running = np.cumsum(np.exp(score - top)[::-1])[::-1]
-    return np.asarray(top + np.log(running[np.searchsorted(times, times, side="left")]), dtype=np.float64)
+    running = np.logaddexp.accumulate(score[::-1])[::-1]
+    return np.asarray(running[np.searchsorted(times, times, side="left")], dtype=np.float64)
 
 
 def inner_folds(event: Bools, folds: int, seed: int) -> Ints:

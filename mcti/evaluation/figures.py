@@ -79,7 +79,7 @@ def _finish(name: str, title: str, alt: str, axes: Sequence[Any]) -> Figure:
 
 def kaplan_meier(groups: RiskGroups, horizon: float) -> Figure:
     """Survival by risk group with its pointwise interval, and the numbers at risk below."""
-    ticks = np.linspace(0, horizon, 7)
+    ticks = month_ticks(horizon)
     with _canvas("kaplan_meier", height=4.8, rows=(5, 0.32 * len(groups.names) + 0.3)) as (axes, table):
         for g, (curve, name) in enumerate(zip(groups.curves, groups.names, strict=True)):
             if curve is None:
@@ -98,6 +98,7 @@ def kaplan_meier(groups: RiskGroups, horizon: float) -> Figure:
         table.set_yticklabels(groups.names)
         table.set(xticks=[], xlabel="months   (numbers at risk)")
         _bare(table)
+        table.tick_params(axis="y", pad=16)  # clear of the first number
         sizes = ", ".join(f"{name} {size}" for name, size in zip(groups.names, groups.sizes(), strict=True))
         alt = f"Kaplan-Meier curves of the risk groups ({sizes} patients); log-rank p {p_text(groups.p)}."
         return _finish("kaplan_meier", "Survival by risk group", alt, [axes, table])
@@ -165,6 +166,14 @@ def p_text(p: float) -> str:
     if not math.isfinite(p):
         return "not defined"
     return "< 0.001" if p < 0.001 else f"= {p:.3f}"
+
+
+def month_ticks(horizon: float, most: int = 8) -> Floats:
+    """Round months from 0 up to `horizon`, at most `most` of them."""
+    for step in (1, 3, 6, 12, 24, 36, 60):
+        if horizon / step < most:
+            return np.arange(0, horizon + 1e-9, step, dtype=np.float64)
+    return np.arange(0, horizon + 1e-9, 120, dtype=np.float64)
 
 
 def _list(values: Floats) -> str:

@@ -1,0 +1,129 @@
+"""Every baseline: sees the training part alone, ranks the right way round, gives proper curves."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mcti.errors import UsageError
+from mcti.evaluation import baselines, metrics
+from mcti.evaluation.comparison import point
+from mcti.evaluation.design import Bags, Clinical, Genes, Inputs
+from mcti.evaluation.outcomes import Outcomes
+from tests.evaluation.made import make_folds, make_patients
+
+MONTHS = np.array([12.0, 36.0, 60.0])
+LEARNERS = [name for name in baselines.REGISTRY if name not in {"kaplan_meier", "subtype_only", "site_only"}]
+
+
+def make_inputs(count: int = 160, seed: int = 0) -> Inputs:
+    """The hazard is in age, in ten genes and in the bags; one age, one gene and one patient's bag are missing."""
+    patients = make_patients(count, seed)
+    generator = np.random.default_rng(seed + 1)
+    x = patients.pop("x").to_numpy()
+    patients["age"] += 6 * x
+    genes = pd.DataFrame(generator.normal(size=(count, 40)), index=patients["patient_id"]).add_prefix("G")
+    genes.iloc[:, :10] += x[:, None]
+    bags = generator.normal(size=(count, 30))
+    bags[:, :10] += x[:, None]
+    patients.loc[3, "age"] = np.nan
+    genes.iloc[4, 2] = np.nan
+    bags[5] = np.nan
+    return Inputs(patients, genes.astype(np.float32), bags)
+
+
+@pytest.fixture(scope="module")
+def inputs() -> Inputs:
+    return make_inputs()
+
+
+@pytest.mark.parametrize("name", baselines.REGISTRY)
+def test_curves_fall_from_one_and_the_same_seed_gives_the_same_bits(name, inputs):
+    train, test = inputs.rows(np.arange(120)), inputs.rows(np.arange(120, 160))
+    risk, survival = baselines.make(name).fit(train, 3).predict(test, MONTHS)
+    assert risk.shape == (40,)
+    assert survival.shape == (40, 3)
+    assert np.isfinite(risk).all()
+    assert (survival >= 0).all()
+    assert (survival <= 1).all()
+    assert (np.diff(survival, axis=1) <= 0).all()
+    again = baselines.make(name).fit(train, 3).predict(test, MONTHS)
+    np.testing.assert_array_equal(again[0], risk)
+    np.testing.assert_array_equal(again[1], survival)
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_higher_risk_means_an_earlier_event(name, inputs):
+    """The signal is strong (C of the truth .77), so a model the wrong way round would fall below .5 at once."""
+    test = inputs.rows(np.arange(110, 160))
+    risk, survival = baselines.make(name).fit(inputs.rows(np.arange(110)), 0).predict(test, MONTHS)
+    assert metrics.harrell_c(test.event, test.time_months, risk) > 0.6
+    assert np.corrcoef(risk, survival[:, 2])[0, 1] < -0.5
+
+
+@pytest.mark.parametrize("name", baselines.REGISTRY)
+def test_altering_the_test_rows_changes_nothing_that_was_fitted(name, inputs):
+    """A wild test patient must leave the word on another test patient bit for bit the same."""
+    patients = inputs.patients.copy()
+    patients.loc[patients.index[150:], ["age", "time_months"]] = [1e6, 1e6]
+    patients.loc[patients.index[150:], ["subtype", "site"]] = "never seen"
+    genes = inputs.genes.copy()
+    genes.iloc[150:] = 1e6
+    wild = Inputs(patients, genes, np.where(np.arange(160)[:, None] >= 150, 1e6, inputs.bags))
+    said = []
+    for table in (inputs, wild):
+        outcomes = Outcomes.of(table.patients, {0: (list(patients["patient_id"][:120]), ["P0130", "P0155"])})
+        said.append(baselines.fit_predict(name, table, outcomes, MONTHS, 0))
+    assert said[0].risk[0] == said[1].risk[0]
+    np.testing.assert_array_equal(said[0].survival[0], said[1].survival[0])
+    assert np.isfinite(said[1].risk).all()
+
+
+def test_an_unknown_baseline_is_refused_with_a_suggestion():
+    with pytest.raises(UsageError, match="did you mean cox_genes"):
+        baselines.make("cox_gene")
+
+
+def test_all_columns_together_beat_the_clinical_ones_over_folds(inputs):
+    outcomes = Outcomes.of(inputs.patients, make_folds(inputs.patients))
+    scores = {
+        name: point(
+            metrics.c_index(outcomes, baselines.fit_predict(name, inputs, outcomes, MONTHS, 0).risk),
+            len(outcomes.event),
+        )
+        for name in ("cox_clinical", "linear_all", "kaplan_meier")
+    }
+    assert scores["kaplan_meier"] == 0.5
+    assert 0.5 < scores["cox_clinical"] < scores["linear_all"]
+
+
+def test_missing_ages_become_the_training_median_and_are_flagged():
+    patients = pd.DataFrame({"age": [40.0, 60.0, np.nan], "subtype": ["A", "B", "B"]})
+    train = Inputs(patients, pd.DataFrame(index=range(3)))
+    block = Clinical().fit(train)
+    columns = block.columns(train)
+    assert columns.shape == (3, 3)  # age, its flag, one column for two subtypes
+    np.testing.assert_allclose(columns.mean(axis=0), 0, atol=1e-12)
+    assert columns[2, 0] == pytest.approx(columns[:2, 0].mean())  # the median of 40 and 60
+
+
+def test_a_category_unseen_in_training_is_no_category():
+    words = pd.DataFrame({"grade": ["1", "2", "3", "2"]})
+    block = Clinical(["grade"]).fit(Inputs(words, pd.DataFrame(index=range(4))))
+    unseen = block.columns(Inputs(pd.DataFrame({"grade": ["9"]}), pd.DataFrame(index=range(1))))
+    seen = block.columns(Inputs(words, pd.DataFrame(index=range(4))))
+    assert (unseen[0] == seen.min(axis=0)).all()
+
+
+def test_components_have_unit_variance_in_training(inputs):
+    train = inputs.rows(np.arange(100))
+    for block in (Genes(5), Bags(5)):
+        columns = block.fit(train).columns(train)
+        assert columns.shape == (100, 5)
+        np.testing.assert_allclose(columns.std(axis=0), 1, atol=1e-9)
+
+
+def test_a_constant_column_is_silent():
+    table = pd.DataFrame({"is_female": pd.array([1, 1, 1], dtype="Int8")})
+    block = Clinical(["is_female"]).fit(Inputs(table, pd.DataFrame(index=range(3))))
+    other = pd.DataFrame({"is_female": pd.array([0], dtype="Int8")})
+    assert (block.columns(Inputs(other, pd.DataFrame(index=range(1)))) == 0).all()
