@@ -39,27 +39,23 @@ class Overview:
 
 
 def overview(reader: Reader, mpp: tuple[float, float], resolution: float) -> Overview:
-    """The whole slide at `resolution` µm/px; what cannot be decoded is marked, never painted.
+    """The whole slide at `resolution` µm/px or a little finer; what cannot be decoded is marked, never painted.
 
     Memory holds one block of the level and the coarse picture, however large the slide is.
 
     Raises
         SlideError: the coarse picture would be larger than any slide's.
     """
-    import cv2
-
     first = reader.levels[0]
     wanted = [max(resolution / m, 1.0) for m in mpp]
-    size = [max(round(n / d), 1) for n, d in zip((first.width, first.height), wanted, strict=True)]
-    if size[0] * size[1] > _MAX_PICTURE:
+    if first.width / wanted[0] * first.height / wanted[1] > _MAX_PICTURE:
         raise SlideError(Status.READ_ERROR, f"{first.width}x{first.height} px are more than a slide holds", "check mpp")
     level = best_level(reader, min(wanted))
     here = reader.levels[level]
-    shrink = max(int(min(w / d for w, d in zip(wanted, here.downsample, strict=True))), 1)
+    # A whole number of the level's pixels in each of ours: no second resampling, no stretch at the rim.
+    shrink = max(int(min(w / d for w, d in zip(wanted, here.downsample, strict=True)) + 0.01), 1)
     picture, unreadable = _shrunk(reader, level, shrink)
-    picture = cv2.resize(picture, tuple(size), interpolation=cv2.INTER_AREA)
-    lost = cv2.resize(unreadable.astype(np.uint8), tuple(size), interpolation=cv2.INTER_AREA) > 0
-    return Overview(picture, np.asarray(lost), (first.width / size[0], first.height / size[1]))
+    return Overview(picture, unreadable, (shrink * here.downsample[0], shrink * here.downsample[1]))
 
 
 def best_level(reader: Reader, downsample: float) -> int:
@@ -123,8 +119,10 @@ def find(picture: Pixels, resolution: float, params: TissueParams, unreadable: M
     if np.median(smooth[known].max(axis=1)) < _DARK:
         raise SlideError(Status.NOT_HE, "the background is dark: not a brightfield picture")
     chroma = smooth.max(axis=2) - smooth.min(axis=2)
-    usable = known & ~ink(smooth)
+    marks = ink(smooth)
+    usable = known & ~marks
     mask = _cleaned(usable & (chroma > _threshold(chroma[usable])), resolution, params) & usable
+    mask = _without_halo(mask, marks)
     if not mask.any():
         raise SlideError(Status.NO_TISSUE, f"no tissue of {params.min_area_mm2:g} mm² on the glass")
     return mask
@@ -173,7 +171,7 @@ def ink(picture: Pixels) -> Mask:
     marks = {
         "green": (green > red + 12) & (green > blue - 14),
         "blue": (blue > red + 70) & (blue > green + 40) & (red < 110),
-        "red": (red > 150) & (green < 85) & (blue < 95) & (red > green + 90),
+        "red": (red > 150) & (green < 85) & (blue < green + 25) & (red > green + 90),
         "black": (bright < 95) & (bright - dark < 34),
         "brown": (red > blue + 34) & (green > blue + 12) & (bright < 190),
     }
@@ -183,6 +181,19 @@ def ink(picture: Pixels) -> Mask:
     # Single pixels are noise or pigment; a mark has a body. Its edge fades over a few pixels.
     body = cv2.morphologyEx(found, cv2.MORPH_OPEN, _disc(3))
     return np.asarray(cv2.dilate(body, _disc(7)) > 0)
+
+
+def _without_halo(mask: Mask, marks: Mask) -> Mask:
+    """The mask without islands that lie mostly along a mark: the soft edge of a stroke, not tissue beside it."""
+    import cv2
+
+    near = cv2.dilate(marks.astype(np.uint8), _disc(21))
+    count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    share = np.bincount(labels.ravel(), near.ravel(), count) / np.maximum(
+        np.bincount(labels.ravel(), minlength=count), 1
+    )
+    share[0] = 1.0
+    return np.asarray(share[labels] < 0.6)
 
 
 def _cleaned(mask: Mask, resolution: float, params: TissueParams) -> Mask:

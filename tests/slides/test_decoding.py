@@ -1,0 +1,84 @@
+"""Tile codecs: every one against OpenSlide or tifffile on the same file."""
+
+import numpy as np
+import openslide
+import pytest
+import tifffile
+
+from mcti.slides import opening
+from mcti.slides.status import RegionError, SlideError, Status
+
+from .conftest import texture, write_tiff
+
+
+def read_all(path):
+    facts = opening.examine(path)
+    with opening.open_reader(path, facts.reader) as reader:
+        return reader.read(0, 0, 0, facts.width, facts.height)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"compression": None},
+        {"compression": "lzw"},
+        {"compression": "lzw", "predictor": True},
+        {"compression": "zlib"},
+        {"compression": "zlib", "predictor": True},
+        {"compression": "jpeg"},
+        {"compression": "jpeg", "compressionargs": {"level": 90}, "photometric": "ycbcr", "subsampling": (1, 1)},
+    ],
+    ids=lambda options: "-".join(str(value) for value in options.values()),
+)
+def test_each_codec_gives_the_pixels_that_openslide_gives(tmp_path, options):
+    """Oracle: OpenSlide 4.0.1 (libtiff, libjpeg-turbo); no tolerance."""
+    path = write_tiff(tmp_path / "a.tif", texture(150, 200), **options)
+    with openslide.OpenSlide(path) as slide:
+        theirs = np.asarray(slide.read_region((0, 0), 0, (200, 150)))[:, :, :3]
+    np.testing.assert_array_equal(read_all(path), theirs)
+
+
+@pytest.mark.parametrize("compression", ["jpeg2000", "APERIO_JP2000_RGB"])
+def test_jpeg_2000_tiles_give_the_pixels_that_tifffile_gives(tmp_path, compression):
+    """Oracle: tifffile on the same file, lossless."""
+    picture = texture(128, 192)
+    try:
+        path = write_tiff(tmp_path / "a.tif", picture, compression=compression)
+    except (KeyError, ValueError) as error:
+        pytest.skip(f"tifffile does not write {compression}: {error}")
+    if opening_compression(path) not in (33003, 33005):
+        with pytest.raises(SlideError) as caught:
+            opening.examine(path)
+        assert caught.value.status is Status.UNSUPPORTED_COMPRESSION
+        return
+    np.testing.assert_array_equal(read_all(path), tifffile.imread(path))
+
+
+def opening_compression(path):
+    with tifffile.TiffFile(path) as file:
+        return int(file.pages[0].compression)
+
+
+def test_a_jpeg_tile_that_claims_another_size_is_refused_before_it_is_decoded(tmp_path):
+    path = write_tiff(tmp_path / "a.tif", texture(64, 64), compression="jpeg")
+    data = bytearray(path.read_bytes())
+    at = data.rfind(b"\xff\xc0")
+    data[at + 5 : at + 9] = b"\xff\xff\xff\xff"  # 65535 x 65535
+    path.write_bytes(data)
+    with pytest.raises(RegionError, match="does not decode"):
+        read_all(path)
+
+
+def test_grey_pictures_of_sixteen_bits_are_no_stained_slide(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((128, 128), np.uint16), tile=(64, 64))
+    with pytest.raises(SlideError) as caught:
+        opening.examine(path, mpp=0.5)
+    assert caught.value.status is Status.NOT_HE
+
+
+def test_a_codec_nobody_reads_is_named(tmp_path):
+    path = write_tiff(tmp_path / "a.tif", texture(64, 64), compression="zstd")
+    with pytest.raises(SlideError, match="compression 50000") as caught:
+        opening.examine(path)
+    assert caught.value.status is Status.UNSUPPORTED_COMPRESSION

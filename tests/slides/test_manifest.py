@@ -1,0 +1,73 @@
+"""Lists of slides: which are refused as a whole, and which keep their trouble in one row."""
+
+import pandas as pd
+import pytest
+
+from mcti.errors import DataError
+from mcti.slides import manifest
+
+
+def write(tmp_path, text):
+    path = tmp_path / "slides.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_csv_and_parquet_give_the_same_rows(tmp_path):
+    (tmp_path / "a b é.svs").touch()
+    csv = write(tmp_path, "patient_id,slide_id,path,mpp\nP1,S1,a b é.svs,0.25\nP1,S0,/abs/x.svs,\n")
+    rows = manifest.read(csv)
+    assert [(r.slide_id, r.mpp) for r in rows] == [("S0", None), ("S1", 0.25)]
+    assert rows[1].path == str(tmp_path / "a b é.svs")
+    pd.read_csv(csv).to_parquet(tmp_path / "slides.parquet")
+    assert manifest.read(tmp_path / "slides.parquet") == rows
+
+
+def test_a_path_is_sought_beside_the_manifest_and_then_below_the_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "b.svs").touch()
+    monkeypatch.chdir(tmp_path / "work")
+    csv = write(tmp_path, "patient_id,slide_id,path\nP,B,b.svs\nP,C,c.svs\n")
+    assert [r.path for r in manifest.read(csv)] == ["b.svs", str(tmp_path / "c.svs")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("patient_id,slide,path\n", "column 'slide_id' is missing"),
+        ("patient_id,slide_id,path\n", "there are no slides"),
+        ("patient_id,slide_id,path\nP,,x.svs\n", "slide_id is empty .*row 2"),
+        ("patient_id,slide_id,path,mpp\nP,S,x.svs,0.25um\n", "mpp is '0.25um', not a number .*row 2"),
+        ("", "not a slide manifest"),
+    ],
+)
+def test_a_wrong_manifest_is_refused_with_its_row(tmp_path, text, message):
+    with pytest.raises(DataError, match=message):
+        manifest.read(write(tmp_path, text))
+
+
+def test_names_that_would_collide_or_leave_the_folder_stay_with_their_rows(tmp_path):
+    csv = write(
+        tmp_path,
+        "patient_id,slide_id,path\nP,S,a.svs\nP,S,b.svs\nP,../../x,c.svs\nP,T,../d.svs\nP,U,e/../../f.svs\nP,OK,g.svs\n",
+    )
+    problems = {(r.slide_id, r.path): r.problem for r in manifest.read(csv)}
+    assert sum("2 slides are called S" in problem for problem in problems.values()) == 2
+    assert sum("cannot name a file" in problem for problem in problems.values()) == 1
+    assert sum("leaves the data folder" in problem for problem in problems.values()) == 2
+    assert sum(not problem for problem in problems.values()) == 1
+
+
+def test_a_folder_names_slides_by_their_stems_and_tells_two_of_one_stem(tmp_path):
+    for name in ("x.svs.svs", "y.tif", "sub/y.svs", ".hidden.svs", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    rows = manifest.read(tmp_path)
+    assert [r.slide_id for r in rows] == ["x.svs", "y", "y"]  # removesuffix, not rstrip
+    assert [bool(r.problem) for r in rows] == [False, True, True]
+
+
+def test_links_in_a_circle_do_not_trap_the_walk(tmp_path):
+    (tmp_path / "a.svs").touch()
+    (tmp_path / "round").symlink_to(tmp_path)
+    assert [r.slide_id for r in manifest.read(tmp_path)] == ["a"]

@@ -1,0 +1,113 @@
+"""Readers: the pixels of OpenSlide, and no neighbour harmed by a broken tile."""
+
+import numpy as np
+import openslide
+import pytest
+import tifffile
+
+from mcti.slides import opening
+from mcti.slides.reader import FlatReader, OpenSlideReader, on_white
+from mcti.slides.status import RegionError
+
+from .conftest import texture, write_tiff
+
+
+def compare(path, mpp, regions, seed):
+    facts = opening.examine(path, mpp=mpp)
+    rng = np.random.default_rng(seed)
+    with opening.open_reader(path, "tiff") as ours, openslide.OpenSlide(path) as theirs:
+        for _ in range(regions):
+            x, y = int(rng.integers(-40, facts.width)), int(rng.integers(-40, facts.height))
+            width, height = (int(n) for n in rng.integers(1, 400, 2))
+            expected = on_white(np.asarray(theirs.read_region((x, y), 0, (width, height))))
+            np.testing.assert_array_equal(ours.read(0, x, y, width, height), expected)
+        for level in range(1, len(ours.levels)):
+            size = ours.levels[level].width, ours.levels[level].height
+            expected = on_white(np.asarray(theirs.read_region((0, 0), level, size)))
+            np.testing.assert_array_equal(ours.read(level, 0, 0, *size), expected)
+
+
+def test_random_regions_of_real_slides_are_those_of_openslide(cmu, tcga):
+    compare(cmu, None, 150, 0)
+    compare(tcga, 0.5, 60, 1)
+
+
+@pytest.mark.slow
+def test_two_thousand_regions_of_each_real_slide_are_those_of_openslide(cmu, tcga):
+    compare(cmu, None, 2000, 2)
+    compare(tcga, 0.5, 2000, 3)
+
+
+def test_levels_of_a_painted_slide_are_those_of_openslide(painted):
+    compare(painted, None, 40, 4)
+
+
+def test_one_broken_tile_is_an_error_for_its_region_and_for_no_other(painted):
+    with tifffile.TiffFile(painted) as file:
+        offset, count = file.pages[0].dataoffsets[9], file.pages[0].databytecounts[9]
+    data = bytearray(painted.read_bytes())
+    data[offset + 2 : offset + count] = bytes(count - 2)
+    painted.write_bytes(data)
+    with opening.open_reader(painted, "tiff") as reader:
+        for _ in range(2):  # also when the failure is remembered
+            with pytest.raises(RegionError):
+                reader.read(0, 256, 256, 10, 10)
+        assert reader.read(0, 512, 256, 256, 256).std() > 1
+
+
+def test_a_hole_in_a_lower_level_is_filled_from_the_finer_one(tmp_path):
+    """Aperio leaves tiles of length 0 on lower levels."""
+    picture = texture(256, 256)
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(picture, tile=(64, 64), photometric="rgb", resolution=(20000, 20000), resolutionunit=3)
+        writer.write(picture[::2, ::2], tile=(64, 64), photometric="rgb", subfiletype=1)
+    with tifffile.TiffFile(path) as file:
+        tag = file.pages[1].tags["TileByteCounts"]
+        kind, where = tag.dtype, tag.valueoffset
+    data = bytearray(path.read_bytes())
+    size = {3: 2, 4: 4}[int(kind)]
+    data[where : where + size] = bytes(size)
+    path.write_bytes(data)
+    with opening.open_reader(path, "tiff") as reader:
+        hole = reader.read(1, 0, 0, 64, 64)
+    expected = picture[:128, :128].reshape(64, 2, 64, 2, 3).mean(axis=(1, 3))
+    np.testing.assert_allclose(hole, expected, atol=1)  # rounding of the area mean
+
+
+def test_labels_and_macros_are_no_levels(cmu):
+    with opening.open_reader(cmu, "tiff") as reader:
+        assert [(level.width, level.height) for level in reader.levels] == [(2220, 2967)]
+
+
+def test_the_reader_can_be_forced_and_all_readers_agree(tmp_path):
+    path = write_tiff(tmp_path / "a.tif", texture(150, 200), compression="zlib")
+    pictures = []
+    for name in ("tiff", "openslide", "flat"):
+        facts = opening.examine(path, mpp=0.5, choice=name)
+        assert facts.reader == name
+        with opening.open_reader(path, name) as reader:
+            pictures.append(reader.read(0, -5, -5, 100, 90))
+    np.testing.assert_array_equal(pictures[0], pictures[1])
+    np.testing.assert_array_equal(pictures[0], pictures[2])
+
+
+def test_openslide_goes_on_after_a_failed_read(painted):
+    with tifffile.TiffFile(painted) as file:
+        offset, count = file.pages[0].dataoffsets[0], file.pages[0].databytecounts[0]
+    data = bytearray(painted.read_bytes())
+    data[offset : offset + count] = bytes(count)
+    painted.write_bytes(data)
+    with OpenSlideReader(painted) as reader:
+        with pytest.raises(RegionError):
+            reader.read(0, 0, 0, 100, 100)
+        assert reader.read(0, 512, 512, 100, 100).shape == (100, 100, 3)
+
+
+def test_a_flat_picture_reads_white_outside(tmp_path):
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((20, 30, 3), 7, np.uint8))
+    region = FlatReader(tmp_path / "a.png").read(0, 25, 15, 10, 10)
+    assert region[0, 0].tolist() == [7, 7, 7]
+    assert region[-1, -1].tolist() == [255, 255, 255]

@@ -1,0 +1,200 @@
+"""The step: every slide accounted for, resumable, the same bytes however it is run."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import tifffile
+
+from mcti.errors import DataError, UsageError
+from mcti.params import ExtractParams
+from mcti.slides import painting
+from mcti.steps.extract import extract, merge
+
+LENIENT = ExtractParams(max_failed_slides_share=1.0)
+
+
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("some slides é")
+    for i in range(3):
+        painting.paint(folder / f"P{i}.tif", seed=i, grade=i + 1, er_positive=i == 0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(slides, tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole")
+    extract(slides, ExtractParams(workers=1), out)
+    return contents(out)
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
+
+
+def table(out: Path) -> pd.DataFrame:
+    return pd.read_csv(out / "slides.csv", index_col="slide_id", keep_default_na=False)
+
+
+@pytest.mark.parametrize("workers", [2, 5])
+def test_files_are_the_same_bytes_for_any_number_of_workers(slides, whole, tmp_path, workers):
+    extract(slides, ExtractParams(workers=workers), tmp_path)
+    assert contents(tmp_path) == whole
+
+
+def test_shards_together_write_what_one_run_writes(slides, whole, tmp_path):
+    for i in range(3):
+        extract(slides, ExtractParams(), tmp_path, shard=(i, 3))
+    result = merge(tmp_path, ExtractParams(), 3)
+    assert contents(tmp_path) == whole
+    assert result.ok == 3
+
+
+def test_a_merge_without_all_shards_names_the_missing_one(slides, tmp_path):
+    extract(slides, ExtractParams(), tmp_path, shard=(0, 2))
+    with pytest.raises(DataError, match="slides-1-of-2"):
+        merge(tmp_path, ExtractParams(), 2)
+
+
+def test_a_shard_that_does_not_exist_is_a_usage_error(slides, tmp_path):
+    with pytest.raises(UsageError, match="3/3 does not exist"):
+        extract(slides, ExtractParams(), tmp_path, shard=(3, 3))
+
+
+def test_a_second_run_works_on_nothing_and_a_changed_setting_on_everything(slides, whole, tmp_path):
+    assert extract(slides, ExtractParams(), tmp_path).extracted == 3
+    assert extract(slides, ExtractParams(), tmp_path).extracted == 0
+    assert contents(tmp_path) == whole
+    assert extract(slides, ExtractParams(tile=512), tmp_path).extracted == 3
+
+
+def test_slides_that_left_the_list_leave_the_store(slides, tmp_path):
+    folder = tmp_path / "slides"
+    shutil.copytree(slides, folder)
+    extract(folder, ExtractParams(), tmp_path / "out")
+    (folder / "P1.tif").unlink()
+    extract(folder, ExtractParams(), tmp_path / "out")
+    assert sorted(contents(tmp_path / "out")) == ["P0.h5", "P2.h5", "result.json", "slides.csv"]
+
+
+def test_each_bad_slide_has_its_status_and_its_neighbours_are_done(slides, tmp_path):
+    folder = tmp_path / "slides"
+    shutil.copytree(slides, folder)
+    whole = (folder / "P0.tif").read_bytes()
+    (folder / "cut.tif").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.svs").touch()
+    (folder / "page.svs").write_text("<html>")
+    (folder / "P1.svs").write_bytes(whole)  # a second P1
+    (folder / "loop.svs").symlink_to(folder / "loop.svs")
+    result = extract(folder, LENIENT, tmp_path / "out")
+    statuses = table(tmp_path / "out")["status"]
+    assert statuses.drop("P1").to_dict() == {
+        "P0": "OK",
+        "P2": "OK",
+        "cut": "TRUNCATED",
+        "empty": "TRUNCATED",
+        "page": "UNSUPPORTED_FORMAT",
+        "loop": "READ_ERROR",
+    }
+    assert statuses["P1"].tolist() == ["READ_ERROR", "READ_ERROR"]
+    assert result.statuses == {"OK": 2, "READ_ERROR": 3, "TRUNCATED": 2, "UNSUPPORTED_FORMAT": 1}
+    assert (table(tmp_path / "out").query("status != 'OK'")["reason"] != "").all()
+
+
+def test_too_many_failures_are_an_error_after_the_table_is_written(slides, tmp_path):
+    folder = tmp_path / "slides"
+    shutil.copytree(slides, folder)
+    (folder / "page.svs").write_text("<html>")
+    with pytest.raises(DataError, match="1 of 4 slides failed, the first page: UNSUPPORTED_FORMAT"):
+        extract(folder, ExtractParams(), tmp_path / "out")
+    assert len(table(tmp_path / "out")) == 4
+
+
+def test_a_slide_that_fails_now_loses_its_old_features(slides, tmp_path):
+    folder = tmp_path / "slides"
+    shutil.copytree(slides, folder)
+    extract(folder, ExtractParams(), tmp_path / "out")
+    (folder / "P1.tif").write_bytes(b"")
+    extract(folder, LENIENT, tmp_path / "out")
+    assert not (tmp_path / "out" / "P1.h5").exists()
+
+
+def broken(slides: Path, folder: Path, tiles: list[int]) -> Path:
+    folder.mkdir()
+    data = bytearray((slides / "P2.tif").read_bytes())
+    with tifffile.TiffFile(slides / "P2.tif") as file:
+        for tile in tiles:
+            offset, count = file.pages[0].dataoffsets[tile], file.pages[0].databytecounts[tile]
+            data[offset + 2 : offset + count] = bytes(count - 2)
+    (folder / "P2.tif").write_bytes(data)
+    return folder
+
+
+def test_a_tile_that_does_not_decode_is_dropped_counted_and_listed(slides, whole, tmp_path):
+    import h5py
+
+    folder = broken(slides, tmp_path / "slides", [27])
+    result = extract(folder, LENIENT, tmp_path / "out")
+    extract(slides, LENIENT, tmp_path / "sound")
+    with h5py.File(tmp_path / "out" / "P2.h5") as file, h5py.File(tmp_path / "sound" / "P2.h5") as sound:
+        assert file["failed_coords"][:].tolist() == [[768, 768]]
+        rest = [c != [768, 768] for c in sound["coords"][:].tolist()]
+        assert (file["features"][:] == sound["features"][:][rest]).all()  # neighbours untouched
+    assert result.failed_tiles == 1
+
+
+def test_a_slide_of_which_much_does_not_decode_fails(slides, tmp_path):
+    folder = broken(slides, tmp_path / "slides", list(range(20, 40)))
+    extract(folder, LENIENT, tmp_path / "out")
+    row = table(tmp_path / "out").loc["P2"]
+    assert row["status"] == "READ_ERROR"
+    assert "tiles do not decode" in row["reason"]
+    assert not (tmp_path / "out" / "P2.h5").exists()
+
+
+def test_real_slides_give_features_or_their_reason(cohort_of_real_slides, tmp_path):
+    folder = cohort_of_real_slides
+    extract(folder, LENIENT, tmp_path / "a")
+    statuses = table(tmp_path / "a")["status"]
+    assert statuses.to_dict() == {"CMU-1-Small-Region": "OK", "TCGA-CR-7395-01A-01-TS1": "MISSING_MPP"}
+    manifest = tmp_path / "slides.csv"
+    path = folder / "TCGA-CR-7395-01A-01-TS1.svs"
+    manifest.write_text(f"patient_id,slide_id,path,mpp\nTCGA-CR-7395,T,{path},0.5\n")
+    extract(manifest, ExtractParams(), tmp_path / "b")
+    row = table(tmp_path / "b").loc["T"]
+    assert (row["status"], row["mpp_source"], row["patient_id"]) == ("OK", "manifest", "TCGA-CR-7395")
+    assert row["tiles"] > 100
+
+
+@pytest.fixture
+def cohort_of_real_slides(tmp_path):
+    source = Path(__file__).parents[2] / ".." / "shared" / "data" / "slides"
+    if not source.exists():
+        pytest.skip(f"real slides are not on this machine ({source})")
+    folder = tmp_path / "real"
+    folder.mkdir()
+    for path in source.glob("*.svs"):
+        (folder / path.name).symlink_to(path.resolve())
+    return folder
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_any_moment_goes_on_and_ends_with_the_same_bytes(slides, whole, tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from mcti.steps.extract import extract; "
+        "from mcti.params import ExtractParams; extract(sys.argv[1], ExtractParams(workers=1), Path(sys.argv[2]))"
+    )
+    for seconds in (1.5, 2.0):
+        process = subprocess.Popen([sys.executable, "-c", code, str(slides), str(tmp_path)])
+        time.sleep(seconds)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    extract(slides, ExtractParams(), tmp_path)
+    assert contents(tmp_path) == whole

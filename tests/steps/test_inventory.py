@@ -1,0 +1,39 @@
+"""The inventory: statuses without decoding, duplicates of content, one row a slide."""
+
+import shutil
+
+import pandas as pd
+
+from mcti.slides import painting
+from mcti.steps.inventory import inventory
+
+
+def test_every_slide_has_a_row_with_status_and_content(tmp_path):
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    painting.paint(folder / "a.tif", seed=1, grade=1, er_positive=True)
+    shutil.copy(folder / "a.tif", folder / "b.tif")
+    data = (folder / "a.tif").read_bytes()
+    (folder / "cut.tif").write_bytes(data[:-5000])
+    (folder / "page.svs").write_text("<html>")
+    seen = []
+    result = inventory(folder, tmp_path / "out.csv", workers=2, progress=lambda *told: seen.append(told))
+    table = pd.read_csv(tmp_path / "out.csv", index_col="slide_id")
+    assert table["status"].to_dict() == {
+        "a": "OK",
+        "b": "OK",
+        "cut": "TRUNCATED",
+        "page": "UNSUPPORTED_FORMAT",
+    }
+    assert table["duplicates"].tolist() == [1, 1, 0, 0]
+    assert table.loc["a", "content_id"] == table.loc["b", "content_id"]
+    assert table.loc["a", ["width", "height", "levels"]].tolist() == [2048, 2048, 3]
+    assert (result.slides, result.ok, result.duplicates) == (4, 2, 2)
+    assert seen[-1][:2] == (4, 4)
+
+
+def test_the_inventory_is_the_same_bytes_twice(tmp_path):
+    painting.paint(tmp_path / "a.tif", seed=1, grade=1, er_positive=True)
+    for name in ("1.csv", "2.csv"):
+        inventory(tmp_path, tmp_path / name, workers=3)
+    assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "2.csv").read_bytes()
