@@ -138,6 +138,8 @@ def _show(name: str, result: object, as_json: bool) -> None:
     tree = _plain(result)
     if as_json:
         print(json.dumps(tree, ensure_ascii=False, allow_nan=False))  # noqa: T201
+    elif hasattr(result, "lines"):
+        print("\n".join(result.lines()))  # noqa: T201
     elif isinstance(tree, dict):
         for line in _lines(name, tree):
             print(line)  # noqa: T201

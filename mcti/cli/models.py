@@ -67,7 +67,10 @@ def predict(
 @command(model_group, "info")
 def info(
     caller: Caller,
-    model: Annotated[str, typer.Argument(metavar="PRESET|DIR|URI", help="A preset, a fold's folder, or models:/…")],
+    model: Annotated[str, typer.Argument(metavar="PRESET|DIR|URI", help="A preset, a model's folder, or models:/…")],
+    features: Annotated[int, typer.Option(metavar="N", min=1, help="Width of a patch feature, for a preset.")] = 1024,
+    genes: Annotated[int, typer.Option(metavar="N", min=1, help="Number of genes, for a preset.")] = 1558,
+    patches: Annotated[int, typer.Option(metavar="N", min=1, help="Patches of the patient.")] = 4000,
 ) -> object:
     """Print parameters by part, floating point operations a patient, and memory.
 
@@ -75,7 +78,7 @@ def info(
     """
     from mcti.steps.info import info as step
 
-    return step(model, caller.settings.train)
+    return step(model, caller.settings.train, features=features, genes=genes, patches=patches)
 
 
 @command(model_group, "convert-reference")
