@@ -1,6 +1,7 @@
 # One file, three targets: runtime (CPU), gpu (TORCH names a CUDA build), dev (tests and tools).
 # `make image` calls it; it needs no network: build/wheels holds every package, fetched and checked by hash before.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
+ARG BUILD_IMAGE=python:3.11-bookworm
 
 # hadolint ignore=DL3006  (the tag or digest is part of BASE_IMAGE)
 FROM ${BASE_IMAGE} AS base
@@ -14,15 +15,25 @@ ENV PATH=/opt/mcti/bin:$PATH \
     MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false \
     _KFP_RUNTIME=true
 
-FROM base AS packages
+# hadolint ignore=DL3006
+FROM ${BUILD_IMAGE} AS packages
+ENV PATH=/opt/mcti/bin:$PATH
 ARG TORCH=torch==2.13.0
 ARG LOCK=requirements-runtime.lock
 # --copies: the environment must not point at a Python that another base image keeps elsewhere.
 RUN python3 -m venv /opt/mcti
 COPY ${LOCK} /src/lock
+# Headers, test suites and debugging symbols are of no use in the image, and a third of its size. Only these libraries
+# are stripped: others were patched after they were linked, and strip breaks them.
+# hadolint ignore=DL3003
 RUN --mount=type=bind,source=build/wheels,target=/wheels \
     python3 -m pip install --no-cache-dir --no-index --find-links /wheels "${TORCH}" \
-    && python3 -m pip install --no-cache-dir --no-index --find-links /wheels --no-deps --require-hashes -r /src/lock
+    && python3 -m pip install --no-cache-dir --no-index --find-links /wheels --no-deps --require-hashes -r /src/lock \
+    && cd /opt/mcti/lib/python3*/site-packages \
+    && rm -rf torch/include torch/test torch/bin/test_* torch/bin/*Test pyarrow/include \
+    && find . -depth -type d -name tests -exec rm -rf {} + \
+    && find ot lap sksurv kiwisolver fontTools -name '*.so' -exec strip --strip-debug {} + \
+    && python3 -c 'import ot, lap, sksurv.linear_model, sksurv.ensemble, matplotlib.pyplot, pandas, pyarrow.parquet, torch'
 COPY pyproject.toml README.md LICENSE /src/
 COPY mcti /src/mcti
 RUN python3 -m pip install --no-cache-dir --no-index --no-deps --no-build-isolation /src \

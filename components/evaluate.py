@@ -1,0 +1,25 @@
+"""Out-of-fold risks against the baselines, with intervals and a report."""
+
+from kfp import dsl
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def evaluate(  # noqa: D103
+    params: str, cohort: dsl.Input[dsl.Dataset], features: dsl.Input[dsl.Dataset], folds: dsl.Input[dsl.Dataset],
+    models: dsl.Input[dsl.Model], report: dsl.Output[dsl.Artifact], page: dsl.Output[dsl.HTML],
+    metrics: dsl.Output[dsl.Metrics],
+):  # fmt: skip
+    import shutil
+    from pathlib import Path
+
+    from mcti.steps.evaluate import evaluate as step
+
+    from mcti.params import EvaluateParams, from_json
+
+    section, table = from_json(EvaluateParams, params, "parameter evaluate"), f"{folds.path}/folds.csv"
+    result = step(cohort.path, features.path, table, models.path, section, Path(report.path))
+    for name, value in result.headline().items():
+        metrics.log_metric(name, value)
+    shutil.copyfile(f"{report.path}/report.html", page.path)

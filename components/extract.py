@@ -1,0 +1,18 @@
+"""Slides to patch features: one shard of them."""
+
+from kfp import dsl
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def extract(params: str, shard: int, shards: int, cohort: dsl.Input[dsl.Dataset], features: dsl.Output[dsl.Dataset]):  # noqa: D103
+    from pathlib import Path
+
+    from mcti.steps.extract import extract as step
+
+    from mcti.params import ExtractParams, from_json
+
+    section = from_json(ExtractParams, params, "parameter extract")
+    result = step(f"{cohort.path}/slides.parquet", section, Path(features.path), shard=(shard, shards))
+    features.metadata.update(result.headline())

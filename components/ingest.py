@@ -1,0 +1,17 @@
+"""Source tables to the canonical cohort; `data`, the version of the sources, makes a cached result belong to it."""
+
+from kfp import dsl
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def ingest(params: str, data: str, cohort: dsl.Output[dsl.Dataset]):  # noqa: ARG001, D103
+    from pathlib import Path
+
+    from mcti.params import IngestParams, from_json
+    from mcti.steps.ingest import ingest as step
+
+    section = from_json(IngestParams, params, "parameter ingest")
+    result = step(section.clinical, section.expression, section.slides, section, Path(cohort.path))
+    cohort.metadata.update(result.headline())

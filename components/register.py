@@ -1,0 +1,19 @@
+"""The trained folds as one version of the registry, alias `challenger`."""
+
+from kfp import dsl
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def register(  # noqa: D103
+    params: str, models: dsl.Input[dsl.Model], evaluation: dsl.Input[dsl.Artifact], version: dsl.Output[dsl.Artifact]
+):
+    from pathlib import Path
+
+    from mcti.params import RegisterParams, from_json
+    from mcti.steps.register import register as step
+
+    section = from_json(RegisterParams, params, "parameter register")
+    result = step(models.path, evaluation.path, section, Path(version.path))
+    version.metadata.update(result.model_dump(mode="json"))

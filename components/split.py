@@ -1,0 +1,19 @@
+"""Patients to folds; the numbers of the folds are what training fans out over."""
+
+from kfp import dsl
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def split(  # noqa: D103
+    params: str, cohort: dsl.Input[dsl.Dataset], features: dsl.Input[dsl.Dataset], folds: dsl.Output[dsl.Dataset]
+) -> list:
+    from pathlib import Path
+
+    from mcti.params import SplitParams, from_json
+    from mcti.steps.split import split as step
+
+    section = from_json(SplitParams, params, "parameter split")
+    result = step(cohort.path, features.path, section, Path(folds.path, "folds.csv"))
+    return list(range(result.folds))

@@ -1,0 +1,18 @@
+"""Hold the cohort against its data contract."""
+
+from kfp import dsl
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def validate(params: str, cohort: dsl.Input[dsl.Dataset], report: dsl.Output[dsl.Artifact], page: dsl.Output[dsl.HTML]):  # noqa: D103
+    import shutil
+    from pathlib import Path
+
+    from mcti.steps.validate import validate as step
+
+    from mcti.params import ValidateParams, from_json
+
+    step(cohort.path, None, from_json(ValidateParams, params, "parameter validate"), Path(report.path))
+    shutil.copyfile(f"{report.path}/report.html", page.path)

@@ -1,0 +1,1 @@
+"""Tasks that are no step: they gather what parallel tasks wrote, or report how the run ended."""

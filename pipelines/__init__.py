@@ -1,0 +1,1 @@
+"""Pipelines of components: what runs after what, on which machines (docs/kubeflow.md)."""

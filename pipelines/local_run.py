@@ -1,0 +1,63 @@
+"""The compiled pipeline on this machine, without a cluster: tasks as processes, or as containers of the image."""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from kfp import components, local
+
+from mcti.errors import EnvironmentTrouble, UsageError
+from mcti.params import Settings
+from pipelines import resources
+from pipelines.submit import compile_to
+
+Runner = Literal["subprocess", "docker"]
+_HANDED_ON = ("AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION",
+              "AWS_SHARED_CREDENTIALS_FILE", "AWS_PROFILE", "MLFLOW_TRACKING_URI")  # fmt: skip
+
+
+def run_local(settings: Settings, data: str | None, runner: str, out: Path) -> dict[str, str]:
+    """Compile the pipeline, then execute exactly that file with kfp.local; results and the file lie below `out`.
+
+    Each run gets a folder of its own, named after the pipeline and the time; the error of a failed task stands in the
+    output above the end.
+
+    Raises
+        EnvironmentTrouble: a task failed after its retries, or no Docker engine answers.
+    """
+    if runner not in ("subprocess", "docker"):
+        raise UsageError(f"no runner {runner!r}", "--runner", "write subprocess or docker")
+    out = out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    package = out / "pipeline.yaml"
+    about = compile_to(settings, data, package)
+    chosen = _docker(out) if runner == "docker" else local.SubprocessRunner(use_venv=False)
+    before = set(out.iterdir())
+    local.init(chosen, pipeline_root=str(out))
+    try:
+        components.load_component_from_file(str(package))()
+    except RuntimeError as error:
+        raise EnvironmentTrouble(str(error), str(out), "see the message of the task above") from error
+    folder = next(path for path in sorted(set(out.iterdir()) - before) if path.is_dir())
+    return {**about, "folder": str(folder)}
+
+
+def _docker(out: Path) -> Any:
+    """As on a cluster: another user, a root file system that cannot be written, the sources read-only."""
+    import docker
+
+    here = Path.cwd()
+    out.chmod(0o777)  # the user of the image writes its results here
+    try:
+        docker.from_env().ping()
+    except docker.errors.DockerException as error:
+        raise EnvironmentTrouble("no Docker engine answers", str(error), "start one, or --runner subprocess") from error
+    return local.DockerRunner(
+        user=f"{resources.USER}:{resources.USER}",
+        read_only=True,
+        tmpfs={"/tmp": "rw,exec,mode=1777"},  # noqa: S108  (a mount point in the container)
+        network_mode="host",
+        working_dir=str(here),
+        mounts=[docker.types.Mount(str(here), str(here), type="bind", read_only=True)],
+        environment={name: os.environ[name] for name in _HANDED_ON if name in os.environ},
+    )

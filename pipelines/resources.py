@@ -1,0 +1,62 @@
+"""Where a task runs and with what: everything comes from the table `cluster` of params.yaml, nothing from code."""
+
+from kfp import dsl, kubernetes
+
+from mcti.params import ClusterParams, TaskParams
+
+USER = 10001  # the user of the image (Dockerfile)
+
+
+def place(task: dsl.PipelineTask, name: str, cluster: ClusterParams, *, cache: bool) -> dsl.PipelineTask:
+    """Give `task` its image, resources, retries, time-out, secrets and volumes: those of row `name`.
+
+    name    alias of a row of `cluster.steps`
+    cache   whether KFP may take the result of an equal task; true only where image, settings and inputs name it fully
+    """
+    row: TaskParams = next(
+        getattr(cluster.steps, attribute)
+        for attribute, field in type(cluster.steps).model_fields.items()
+        if name == (field.alias or attribute)
+    )
+    task.set_container_image(cluster.image)
+    task.set_caching_options(cache)
+    _size(task, row)
+    if row.retries:
+        task.set_retry(row.retries, backoff_duration=f"{row.backoff_seconds}s", backoff_factor=2.0)
+    kubernetes.set_timeout(task, seconds=row.timeout_minutes * 60)
+    kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
+    _nodes(task, row, cluster)
+    _environment(task, cluster)
+    _volumes(task, row, cluster)
+    return task
+
+
+def _size(task: dsl.PipelineTask, row: TaskParams) -> None:
+    task.set_cpu_request(row.cpu).set_cpu_limit(row.cpu)
+    task.set_memory_request(row.memory).set_memory_limit(row.memory)
+
+
+def _nodes(task: dsl.PipelineTask, row: TaskParams, cluster: ClusterParams) -> None:
+    for key, value in (cluster.gpu_node_labels if row.gpus else cluster.node_labels).items():
+        kubernetes.add_node_selector(task, key, value)
+    if not row.gpus:
+        return
+    task.set_accelerator_type(cluster.gpu_resource).set_accelerator_limit(row.gpus)
+    for taint in cluster.gpu_tolerations:
+        kubernetes.add_toleration(task, taint.key, taint.operator, taint.value, taint.effect)
+
+
+def _environment(task: dsl.PipelineTask, cluster: ClusterParams) -> None:
+    for name, keys in cluster.secrets.items():
+        kubernetes.use_secret_as_env(task, name, keys)
+    for name, keys in cluster.config_maps.items():
+        kubernetes.use_config_map_as_env(task, name, keys)
+
+
+def _volumes(task: dsl.PipelineTask, row: TaskParams, cluster: ClusterParams) -> None:
+    # The root file system of the container may be read-only: all temporary files go to this volume.
+    kubernetes.empty_dir_mount(task, "scratch", "/tmp")  # noqa: S108  (a mount point in the container)
+    if row.shared_memory:
+        kubernetes.empty_dir_mount(task, "shared-memory", "/dev/shm", "Memory", row.shared_memory)  # noqa: S108
+    for claim, folder in cluster.claims.items():
+        kubernetes.mount_pvc(task, claim, folder)

@@ -1,0 +1,159 @@
+"""Compile the training pipeline; send it to Kubeflow Pipelines, put it on a schedule, ask how a run is doing.
+
+Over the official SDK. Who we are comes from the environment alone, so that no secret stands on a command line:
+KFP_TOKEN (bearer token) or KFP_COOKIES (session of a login page such as Dex), KFP_CA_CERT (file, own authority),
+KFP_CLIENT_CERT and KFP_CLIENT_KEY (files, mutual TLS).
+"""
+
+import contextlib
+import hashlib
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kfp
+import kfp_server_api
+import urllib3
+import yaml
+from kfp import compiler
+
+from mcti import storage
+from mcti.errors import DataError, EnvironmentTrouble
+from mcti.params import Settings
+from pipelines.training import training
+
+
+def compile_to(settings: Settings, data: str | None, out: Path) -> dict[str, str]:
+    """Write the pipeline of these settings as YAML; the same settings give the same bytes.
+
+    data    version of the sources; None: the MD5 that DVC recorded beside their folder, or none at all
+    """
+    version = data_version(settings) if data is None else data
+    with storage.replacing(out) as draft:
+        package = draft.with_name(f"{draft.name}.yaml")  # the compiler wants to see the ending
+        try:
+            compiler.Compiler().compile(training(settings, version), str(package))
+            package.rename(draft)
+        finally:
+            package.unlink(missing_ok=True)
+    return {"pipeline": settings.cluster.pipeline, "file": str(out), "sha256": _sha256(out), "data": version}
+
+
+def data_version(settings: Settings) -> str:
+    """The MD5 in the `.dvc` file of the folder of the clinical table; empty when nobody versions it."""
+    source = settings.ingest.clinical
+    record = Path(source).parent.with_suffix(".dvc")
+    if storage.is_s3(source) or not record.is_file():
+        return ""
+    return str(yaml.safe_load(record.read_text(encoding="utf-8"))["outs"][0]["md5"])
+
+
+def submit(settings: Settings, data: str | None, host: str, namespace: str | None) -> dict[str, str]:
+    """Start one run now; its id and address."""
+    with _package(settings, data) as (package, about), _service(host) as service:
+        started = service.create_run_from_pipeline_package(
+            str(package),
+            run_name=f"{settings.cluster.pipeline} {about['sha256'][:8]}",
+            experiment_name=settings.cluster.experiment,
+            namespace=namespace,
+        )
+    return {"run": started.run_id, "experiment": settings.cluster.experiment, **_public(about)}
+
+
+def schedule(settings: Settings, data: str | None, host: str, namespace: str | None) -> dict[str, object]:
+    """Run the pipeline by `cluster.cron`: exactly one schedule of its name, replaced only when something changed."""
+    name, cron = settings.cluster.pipeline, settings.cluster.cron
+    with _package(settings, data) as (package, about), _service(host) as service:
+        mark = f"sha256 {about['sha256']}"
+        experiment = service.create_experiment(name=settings.cluster.experiment, namespace=namespace).experiment_id
+        ours = [found for found in _recurring(service, experiment) if found.display_name == name]
+        if len(ours) == 1 and ours[0].description == mark and ours[0].trigger.cron_schedule.cron == cron:
+            return {"schedule": ours[0].recurring_run_id, "changed": False, "cron": cron, **_public(about)}
+        for old in ours:  # a recurring run cannot be updated; first away, so that there are never two
+            service.delete_recurring_run(old.recurring_run_id)
+        made = service.create_recurring_run(
+            experiment,
+            name,
+            description=mark,
+            cron_expression=cron,
+            max_concurrency=1,
+            no_catchup=True,
+            pipeline_package_path=str(package),
+        )
+    return {"schedule": made.recurring_run_id, "changed": True, "cron": cron, **_public(about)}
+
+
+def status(run: str, host: str) -> dict[str, object]:
+    """State of a run, and of each of its tasks."""
+    with _service(host) as service:
+        found = service.get_run(run)
+    tasks = found.run_details.task_details if found.run_details else None
+    error = found.error.message if found.error else None
+    states = {task.display_name: str(task.state) for task in tasks or ()}
+    return {"run": run, "name": found.display_name, "state": str(found.state), "error": error, "tasks": states}
+
+
+class _Client(kfp.Client):
+    """The SDK's client with the one way of identification that it lacks: a client certificate."""
+
+    def _load_config(self, *arguments: Any, **named: Any) -> Any:
+        config = super()._load_config(*arguments, **named)
+        config.cert_file = os.environ.get("KFP_CLIENT_CERT")
+        config.key_file = os.environ.get("KFP_CLIENT_KEY")
+        return config
+
+
+@contextlib.contextmanager
+def _service(host: str) -> Iterator[_Client]:
+    """A client of the API server; what goes wrong with it becomes one clear error."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield _Client(
+                host=host,
+                existing_token=os.environ.get("KFP_TOKEN"),
+                cookies=os.environ.get("KFP_COOKIES"),
+                ssl_ca_cert=os.environ.get("KFP_CA_CERT"),
+            )
+    except kfp_server_api.ApiException as error:
+        raise _refusal(error, host) from error
+    except urllib3.exceptions.HTTPError as error:
+        what = f"Kubeflow Pipelines does not answer ({type(error).__name__})"
+        raise EnvironmentTrouble(what, host, "check --host, and the port-forward if you use one") from error
+
+
+def _refusal(error: kfp_server_api.ApiException, host: str) -> EnvironmentTrouble | DataError:
+    if error.status in {401, 403}:
+        mend = "set KFP_TOKEN, KFP_COOKIES or KFP_CLIENT_CERT for a user who may do this"
+        return EnvironmentTrouble(f"Kubeflow Pipelines refused us ({error.status})", host, mend)
+    if error.status == 404:
+        return DataError("no such run or experiment", host, "check the id: mcti pipeline submit printed it")
+    return EnvironmentTrouble(f"Kubeflow Pipelines answered {error.status}: {error.reason}", host, "see its log")
+
+
+@contextlib.contextmanager
+def _package(settings: Settings, data: str | None) -> Iterator[tuple[Path, dict[str, str]]]:
+    with tempfile.TemporaryDirectory(prefix="mcti-pipeline-") as folder:
+        package = Path(folder, "pipeline.yaml")
+        yield package, compile_to(settings, data, package)
+
+
+def _recurring(service: _Client, experiment: str) -> Iterator[Any]:
+    token = ""
+    while True:
+        page = service.list_recurring_runs(page_token=token, page_size=100, experiment_id=experiment)
+        yield from page.recurring_runs or ()
+        token = page.next_page_token or ""
+        if not token:
+            return
+
+
+def _public(about: dict[str, str]) -> dict[str, str]:
+    return {key: value for key, value in about.items() if key != "file"}
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,40 @@
+"""What the tests of the pipelines share: settings with every kind of resource, and the compiled file."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mcti import params
+from pipelines import submit
+
+DATA = "d41d8cd98f00b204e9800998ecf8427e"  # any version of the sources will do
+OVERRIDES = (
+    "cluster.image=registry.example/mcti-python@sha256:" + "0" * 64,
+    "cluster.steps.train.gpus=2",
+    "cluster.steps.train.shared_memory=8Gi",
+    "cluster.gpu_node_labels={accelerator: h200}",
+    "cluster.node_labels={pool: cpu}",
+    "cluster.claims={scratch-claim: /scratch}",
+    "cluster.extract_shards=3",
+    "train.epochs=3",
+)
+
+
+@pytest.fixture(scope="session")
+def settings():
+    return params.load(None, OVERRIDES)
+
+
+@pytest.fixture(scope="session")
+def package(settings, tmp_path_factory) -> Path:
+    """The compiled pipeline of a known data version."""
+    path = tmp_path_factory.mktemp("package") / "training.yaml"
+    submit.compile_to(settings, DATA, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def ir(package):
+    """The two documents of the file: the pipeline, and what Kubernetes is asked for."""
+    return list(yaml.safe_load_all(package.read_text(encoding="utf-8")))

@@ -1,0 +1,133 @@
+import itertools
+import json
+import subprocess
+import sys
+
+import pytest
+
+from mcti import params
+from mcti.errors import UsageError
+from mcti.params import from_json
+from pipelines.training import training
+from tests.pipelines.conftest import DATA, OVERRIDES
+
+
+def _executor(ir, name):
+    return ir[0]["deploymentSpec"]["executors"][f"exec-{name}"]["container"]
+
+
+def _kubernetes(ir, name):
+    return ir[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"][f"exec-{name}"]
+
+
+def _tasks(ir, component="exit-handler-1"):
+    return ir[0]["components"][f"comp-{component}"]["dag"]["tasks"]
+
+
+def test_the_same_settings_compile_to_the_same_bytes_in_another_process(package, tmp_path):
+    flags = [word for text in OVERRIDES for word in ("--set", text)]
+    (tmp_path / "params.yaml").write_text("{}\n", encoding="utf-8")
+    words = ["--out", str(tmp_path / "again.yaml"), "--params", str(tmp_path / "params.yaml"), "--json", *flags]
+    done = subprocess.run(
+        [sys.executable, "-c", "from mcti.cli import main; main()", "pipeline", "compile", "--data", DATA, *words],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONHASHSEED": "77", "PATH": "/usr/bin:/bin"},
+    )
+    assert (tmp_path / "again.yaml").read_bytes() == package.read_bytes()
+    assert json.loads(done.stdout)["pipeline"] == "mcti-training"
+
+
+def test_the_steps_run_in_their_order(ir):
+    tasks = _tasks(ir)
+    after = {name: set(task.get("dependentTasks", ())) for name, task in tasks.items()}
+    order = ["ingest", "validate", "for-loop-3", "merge-features", "split", "search", "for-loop-4", "merge-models"]
+    order += ["evaluate", "register", "promote"]
+    assert set(tasks) == set(order)
+    for before, name in itertools.pairwise(order):
+        assert before in after[name], f"{name} does not wait for {before}"
+    assert ir[0]["root"]["dag"]["tasks"]["outcome"]["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
+
+
+def test_extraction_fans_out_over_the_shards_and_training_over_the_folds(ir):
+    shards = json.loads(_tasks(ir)["for-loop-3"]["parameterIterator"]["items"]["raw"])
+    assert shards == [0, 1, 2]
+    assert _tasks(ir, "for-loop-3")["extract"]["inputs"]["parameters"]["shards"]["runtimeValue"]["constant"] == 3
+    folds = _tasks(ir)["for-loop-4"]
+    assert folds["inputs"]["parameters"]["pipelinechannel--split-Output"]["taskOutputParameter"] == {
+        "outputParameterKey": "Output",
+        "producerTask": "split",
+    }
+
+
+def test_the_resources_of_a_task_come_from_the_table(ir, settings):
+    asked = _executor(ir, "train")["resources"]
+    assert asked["resourceCpuLimit"] == asked["resourceCpuRequest"] == settings.cluster.steps.train.cpu
+    assert asked["resourceMemoryLimit"] == asked["resourceMemoryRequest"] == settings.cluster.steps.train.memory
+    wanted = asked["accelerator"]
+    assert (wanted["resourceCount"], wanted["resourceType"]) == ("2", "nvidia.com/gpu")
+    assert "accelerator" not in _executor(ir, "split")["resources"]
+    assert _tasks(ir, "for-loop-4")["train"]["retryPolicy"] == {
+        "backoffDuration": "30s", "backoffFactor": 2.0, "backoffMaxDuration": "3600s", "maxRetryCount": 3,
+    }  # fmt: skip
+    assert "retryPolicy" not in _tasks(ir)["promote"]
+
+
+def test_a_gpu_task_goes_to_gpu_nodes_and_the_others_stay_away(ir):
+    train, split = _kubernetes(ir, "train"), _kubernetes(ir, "split")
+    assert train["nodeSelector"]["labels"] == {"accelerator": "h200"}
+    assert train["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    assert split["nodeSelector"]["labels"] == {"pool": "cpu"}
+    assert "tolerations" not in split
+
+
+def test_every_task_has_image_secrets_limits_and_a_user_that_is_not_root(ir, settings):
+    executors = ir[0]["deploymentSpec"]["executors"]
+    assert set(executors) == set(ir[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"])
+    for name in (key.removeprefix("exec-") for key in executors):
+        asked, extra = _executor(ir, name), _kubernetes(ir, name)
+        assert asked["image"] == settings.cluster.image
+        assert asked["resources"]["resourceMemoryLimit"]
+        assert extra["securityContext"] == {"runAsUser": "10001", "runAsGroup": "10001", "runAsNonRoot": True}
+        assert int(extra["activeDeadlineSeconds"]) > 0
+        (secret,) = extra["secretAsEnv"]
+        assert secret["secretName"] == "mcti-s3"
+        assert {pair["envVar"] for pair in secret["keyToEnv"]} == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+        (services,) = extra["configMapAsEnv"]
+        assert {pair["envVar"] for pair in services["keyToEnv"]} == {"AWS_ENDPOINT_URL_S3", "MLFLOW_TRACKING_URI"}
+        assert {mount["mountPath"] for mount in extra["emptyDirMounts"]} >= {"/tmp"}
+        (claim,) = extra["pvcMount"]
+        assert (claim["constant"], claim["mountPath"]) == ("scratch-claim", "/scratch")
+    memory = [mount for mount in _kubernetes(ir, "train")["emptyDirMounts"] if mount["mountPath"] == "/dev/shm"]
+    assert memory == [{"volumeName": "shared-memory", "mountPath": "/dev/shm", "medium": "Memory", "sizeLimit": "8Gi"}]
+
+
+def test_results_are_reused_only_where_the_data_version_is_known(ir, settings):
+    cached = {name for name, task in _tasks(ir).items() if task.get("cachingOptions", {}).get("enableCache")}
+    assert cached >= {"ingest", "validate", "split", "search", "evaluate"}
+    assert not cached & {"register", "promote"}
+    assert not ir[0]["root"]["dag"]["tasks"]["outcome"]["cachingOptions"].get("enableCache")
+    unknown = training(settings, "").pipeline_spec
+    dag = unknown.components["comp-exit-handler-1"].dag
+    assert not any(task.caching_options.enable_cache for task in dag.tasks.values())
+
+
+def test_settings_arrive_as_they_were_written(ir, settings):
+    """KFP's own mappings turn 10 into 10.0, which strict settings refuse; JSON text does not."""
+    given = ir[0]["root"]["inputDefinitions"]["parameters"]
+    assert from_json(params.TrainParams, given["train"]["defaultValue"], "x") == settings.train
+    assert from_json(params.ExtractParams, given["extract"]["defaultValue"], "x") == settings.extract
+    assert given["data"]["defaultValue"] == DATA
+    with pytest.raises(UsageError, match="not JSON"):
+        from_json(params.TrainParams, "{", "parameter train")
+
+
+def test_a_cohort_without_slides_is_refused_before_anything_is_sent():
+    with pytest.raises(UsageError, match="without slides"):
+        training(params.load(None, ["ingest.slides=null"]), "")
+
+
+def test_a_changed_key_of_a_row_leaves_its_other_keys():
+    row = params.load(None, ["cluster.steps.train.gpus=1"]).cluster.steps.train
+    assert (row.gpus, row.memory, row.retries) == (1, "16Gi", 3)
