@@ -1,17 +1,19 @@
 """The demo cohort on disk: real tables, painted slides; made once, resumed slide by slide, found again unchanged."""
 
-import multiprocessing
+import json
 import os
 import shutil
+import subprocess
+import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from mcti import storage
 from mcti.cohort.demo import Patient, demo_patients, demo_tables
+from mcti.errors import EnvironmentTrouble
 from mcti.slides import brushes, painting
 
 Progress = Callable[[int, int, str], None]
@@ -78,34 +80,43 @@ def _paint_all(raw: Path, missing: Sequence[Patient], progress: Progress) -> Non
         return
     with storage.explained(raw):
         (raw / "slides").mkdir(parents=True, exist_ok=True)
-    # Spawned, not forked: a forked worker would hold the demo's lock beyond the demo's death.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(os.cpu_count(), context, initializer=_end_with, initargs=(os.getpid(),)) as pool:
-        jobs = [pool.submit(_paint, str(raw), patient) for patient in missing]
-        try:
-            for done, job in enumerate(as_completed(jobs), start=1):
-                job.result()
-                progress(done, len(jobs), "slides painted")
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    jobs, done = iter(missing), iter(range(1, len(missing) + 1))
+    lock = threading.Lock()
+
+    def next_job() -> Patient | None:
+        with lock:
+            return next(jobs, None)
+
+    def tell() -> None:
+        with lock:
+            progress(next(done), len(missing), "slides painted")
+
+    count = min(os.cpu_count() or 1, len(missing))
+    with ThreadPoolExecutor(count) as pool:
+        for ended in [pool.submit(_employ, raw, next_job, tell) for _ in range(count)]:
+            ended.result()
 
 
-def _paint(raw: str, patient: Patient) -> None:
+def _employ(raw: Path, next_job: Callable[[], Patient | None], tell: Callable[[], None]) -> None:
+    """Feed one painter process; it ends when we do, since its input ends then."""
+    command = [sys.executable, "-m", "mcti.local.painter"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as painter:
+        if painter.stdin is None or painter.stdout is None:
+            raise EnvironmentTrouble("no pipe to the painter", str(raw), "raise the limit of open files (ulimit -n)")
+        while (patient := next_job()) is not None:
+            painter.stdin.write(json.dumps(_job(raw, patient)) + "\n")
+            painter.stdin.flush()
+            answer = json.loads(painter.stdout.readline() or '{"what": "the painter ended"}')
+            if answer:
+                raise EnvironmentTrouble(answer["what"], answer.get("where", str(raw)), answer.get("mend", "try again"))
+            tell()
+
+
+def _job(raw: Path, patient: Patient) -> dict[str, Any]:
     number = int(patient.slide_id.rpartition("-")[2])
     grade = _MIDDLE if patient.grade is None else patient.grade
-    painting.paint(Path(raw, patient.path), seed=SEED * 100_000 + number, grade=grade, er_positive=patient.er_positive)
-
-
-def _end_with(parent: int) -> None:
-    """In a worker: end when the parent has died, however it died."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.2)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    out = str((raw / patient.path).resolve())
+    return {"out": out, "seed": SEED * 100_000 + number, "grade": grade, "er_positive": patient.er_positive}
 
 
 def _write_if_new(path: Path, text: str) -> bool:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 FOLDER = "evaluation"
 OURS = "mcti"
-_NEEDED = ("metrics.json", "predictions.csv")
-_KEPT = ("metrics.json", "predictions.csv", "summary.json", "report.html", "figures", "plots", "result.json")
+_NEEDED = ("metrics.json", "predictions.csv", "result.json")
+_KEPT = (*_NEEDED, "summary.json", "baselines.csv", "report.html", "figures", "plots")
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Evidence:
     metrics: Mapping[str, Any]
     spec: Mapping[str, Any]
     data: Mapping[str, str]
+    notice: str
     md5: str
 
     @classmethod
@@ -43,12 +44,8 @@ class Evidence:
         spec = storage.read_json(folders[0] / "model.json")
         metrics = storage.read_json(reports / "metrics.json")
         md5 = "".join(storage.md5(reports / name) for name in _NEEDED)
-        return cls(reports, metrics, spec, lineage.data_versions(folds), md5)
-
-    @property
-    def notice(self) -> str:
-        """The sentence that every report of the cohort shows."""
-        return str(self.metrics.get("notice", ""))
+        notice = str(storage.read_json(reports / "result.json")["notice"])
+        return cls(reports, metrics, spec, lineage.data_versions(folds), notice, md5)
 
     def score(self, model: str = OURS) -> Mapping[str, float]:
         """C-index of a model: value, low, high."""

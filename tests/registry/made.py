@@ -92,4 +92,5 @@ class Run:
         ours = scores | {"comparison": {"cox_clinical": numbers}, "folds": counts}
         metrics = {"mcti": ours, "cox_clinical": scores}
         (self.evaluation / "metrics.json").write_text(json.dumps(metrics, sort_keys=True))
+        (self.evaluation / "result.json").write_text(json.dumps({"notice": "made by hand"}))
         assert math.isfinite(table["risk"].sum())
