@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import multiprocessing
 
 import pytest
 import torch
@@ -144,6 +145,41 @@ def test_threads_do_not_change_the_permutation():
         assert torch.equal(transport.assignment(cost).permutation, alone)
     finally:
         torch.set_num_threads(before)
+
+
+def _in_child(cost: Tensor, answers: "multiprocessing.SimpleQueue[list[list[int]]]") -> None:
+    torch.set_num_threads(1)  # torch's own threads do not outlive a fork either
+    answers.put(transport.assignment(cost).permutation.tolist())
+
+
+def test_a_forked_process_solves_too():
+    """Data loaders fork; a pool of native threads left from the parent would wait there for ever."""
+    cost = torch.rand(4, 20, 20, generator=torch.Generator().manual_seed(5))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        expected = transport.assignment(cost).permutation.tolist()
+    finally:
+        torch.set_num_threads(before)
+    context = multiprocessing.get_context("fork")
+    answers = context.SimpleQueue()
+    child = context.Process(target=_in_child, args=(cost, answers))
+    child.start()
+    child.join(timeout=60)
+    alive = child.is_alive()
+    child.kill()
+    assert not alive
+    assert answers.get() == expected
+
+
+def test_compiled_code_gets_the_same_plan():
+    """One break of the graph a coupling: the solver itself is not traced."""
+    cost = torch.rand(2, 6, 6, generator=torch.Generator().manual_seed(6))
+
+    def carried(cost: Tensor) -> Tensor:
+        return transport.couple(cost + 1, "assignment").coupling @ cost
+
+    torch.testing.assert_close(torch.compile(carried, backend="eager")(cost), carried(cost))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

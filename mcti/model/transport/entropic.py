@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mcti.model.transport.gradient import through_plan
 from mcti.model.transport.newton import newton_step
-from mcti.model.transport.plan import FLOAT32_SPREAD, FLOAT32_TOLERANCE, Plan, Problem, positive
+from mcti.model.transport.plan import FLOAT32_SPREAD, FLOAT32_TOLERANCE, Plan, Problem, positive, untraced
 
 STRIDE = 5  # iterations between two looks at the error
 COARSER = 4.0  # entropy of a level over that of the next
@@ -17,6 +17,7 @@ WARM_UP = 10  # iterations on each coarser level
 FINEST = 1e-12  # least entropy over the spread of the costs: below, float64 cannot tell it from exact transport
 
 
+@untraced
 def sinkhorn(
     cost: Tensor,
     *,

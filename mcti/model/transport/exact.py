@@ -1,13 +1,16 @@
 """Exact couplings: assignment between equally many tokens of equal mass."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from mcti.errors import DataError
-from mcti.model.transport.plan import Plan, Problem
+from mcti.model.transport.plan import Plan, Problem, untraced
 
 
+@untraced
 @torch.no_grad()
 def assignment(cost: Tensor, mask_rows: Tensor | None = None, mask_columns: Tensor | None = None) -> Plan:
     """Couple present rows and columns one to one at the least total cost.
@@ -62,11 +65,20 @@ def _solve(problem: Problem) -> Tensor:
 
 
 def _columns(table: Tensor) -> Tensor:
-    """Column of each row (b, n) of square costs (b, n, n), all present, in parallel native threads."""
+    """Column of each row (b, n) of square costs (b, n, n), all present, solved in parallel threads."""
     from lap import lapjvr_batch
 
-    found = lapjvr_batch(table.contiguous().numpy(), return_cost=False, n_threads=torch.get_num_threads())[1]
-    return torch.from_numpy(np.stack(found)) if found else torch.empty(table.shape[:2], dtype=torch.int64)
+    def solved(part: Tensor) -> Tensor:
+        return torch.from_numpy(np.stack(lapjvr_batch(part.numpy(), return_cost=False, n_threads=1)[1]))
+
+    if not len(table):
+        return torch.empty(table.shape[:2], dtype=torch.int64)
+    parts = table.contiguous().chunk(torch.get_num_threads())
+    if len(parts) == 1:
+        return solved(table.contiguous())
+    # Threads of our own, gone with the call: lapx keeps its pool, and a forked data loader waits for it for ever.
+    with ThreadPoolExecutor(len(parts)) as pool:
+        return torch.cat(list(pool.map(solved, parts)))
 
 
 def _in_range(cost: Tensor) -> Tensor:

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from mcti.errors import UsageError, did_you_mean
-from mcti.model.transport.plan import Plan, Problem, positive
+from mcti.model.transport.plan import Plan, Problem, positive, untraced
 
 PROBLEMS = ("exact", "sinkhorn", "unbalanced")
 EXACT_ITERATIONS = 10**7  # of the network simplex: far above what n = 2,048 takes
 
 
+@untraced
 @torch.no_grad()
 def pot(
     cost: Tensor,

@@ -1,11 +1,15 @@
 """What every coupling solver takes and gives: the checked problem with its masks, and the plan."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ParamSpec, cast
 
 import torch
 from torch import Tensor
 
 from mcti.errors import DataError, UsageError
+
+Given = ParamSpec("Given")
 
 FLOAT32_TOLERANCE = 1e-5  # float32 sums of a few hundred entries are good to about 1e-6
 FLOAT32_SPREAD = 1e3  # costs this many entropies apart: float32 potentials keep four digits of the exponent
@@ -143,3 +147,8 @@ def positive(**settings: float) -> None:
             raise UsageError(
                 f"{name} is {value!r}, not a positive number", where="transport", mend=f"give {name} above 0"
             )
+
+
+def untraced(solver: "Callable[Given, Plan]") -> "Callable[Given, Plan]":
+    """Keep torch.compile out of a solver, whose loops run to a tolerance: one break of the graph, not dozens."""
+    return cast("Callable[Given, Plan]", torch.compiler.disable(solver))  # type: ignore[no-untyped-call]

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from mcti.errors import DataError, UsageError, did_you_mean
 from mcti.model.transport.gradient import through_plan
-from mcti.model.transport.plan import FLOAT32_TOLERANCE, Plan, Problem, positive
+from mcti.model.transport.plan import FLOAT32_TOLERANCE, Plan, Problem, positive, untraced
 
 STRIDE = 5  # iterations between two looks at the error
 LEAST = 1e-15  # softness entropy / marginal is kept in float64's reach of 1 on either side
@@ -15,6 +15,7 @@ MEASURES = ("entropy", "kl")
 SAFE = {torch.float32: 20.0, torch.float64: 150.0}
 
 
+@untraced
 def unbalanced(
     cost: Tensor,
     *,
