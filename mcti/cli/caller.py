@@ -41,8 +41,9 @@ class Caller:
 
     def __init__(self, params_file: str | None, overrides: Sequence[str] | None) -> None:
         from mcti import params
-        from mcti.local import settings
+        from mcti.local import orphans, settings
 
+        orphans.end_with_dvc()
         settings.activate(Path.cwd())
         found = params_file or (DEFAULT_PARAMS if Path(DEFAULT_PARAMS).exists() else None)
         self.settings = params.load(found, overrides or ())

@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -36,6 +37,17 @@ class Stack(BaseModel):
     mlflow: str
     folder: str
     servers: tuple[Server, ...] = ()
+
+    def lines(self) -> list[str]:
+        """For people."""
+        if not self.running:
+            return [f"the stack in {self.folder} does not run"]
+        state = "runs already" if self.already else "runs now"
+        pids = ", ".join(f"{server.name} {server.pid}" for server in self.servers)
+        return [
+            f"the stack {state}: S3 {self.s3}, MLflow {self.mlflow} (pids {pids})",
+            f"for a shell: . {shlex.quote(str(Path(self.folder) / settings.ENV))}    to stop: make stop",
+        ]
 
 
 class State(BaseModel):

@@ -31,13 +31,28 @@ class PromoteResult(StepResult):
     dry_run: bool
     mended: tuple[str, ...] = ()
 
+    def lines(self) -> list[str]:
+        """For people."""
+        mended = [f"mended: {sentence}" for sentence in self.mended]
+        tried = " (dry run: nothing was moved)" if self.dry_run else ""
+        return [*mended, f"{self.name} version {self.version}: {self.outcome}: {self.reason}{tried}"]
+
 
 class LedgerResult(StepResult):
     """The ledger of a model: `faults` is empty when every line and every alias is as it was written."""
 
     name: str
-    lines: tuple[Line, ...]
+    entries: tuple[Line, ...]
     faults: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """For people: a line a decision, then what is wrong."""
+        told = [
+            f"{line.number} {line.time} {line.who} {line.action} version {line.version} -> champion {line.champion}: "
+            f"{line.evidence.get('reason', '')}"
+            for line in self.entries
+        ]
+        return [*told, *(f"FAULT {fault}" for fault in self.faults), f"{len(told)} lines, {len(self.faults)} faults"]
 
 
 def promote(
@@ -107,7 +122,7 @@ def show_ledger(name: str) -> LedgerResult:
     with tracking.service() as client:
         lines = ledger.read(name)
         faults = promotion.findings(client, name, lines)
-    return LedgerResult(name=name, lines=tuple(lines), faults=tuple(faults))
+    return LedgerResult(name=name, entries=tuple(lines), faults=tuple(faults))
 
 
 def _challenger(client: Any, name: str, version: int | None) -> Any:
