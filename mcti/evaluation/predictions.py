@@ -71,16 +71,15 @@ def _read_fold(models: Location, outcomes: Outcomes, fold: Fold, horizons: Float
     _check_columns(frame, columns, where)
     _check_patients(frame, expected, where)
     rows = frame.set_index("patient_id").loc[expected]
-    numbers = rows[["risk", *columns]].to_numpy(dtype=np.float64)
-    _check_numbers(numbers, expected, ["risk", *columns], where)
+    numbers = np.column_stack([_numbers(rows[name], where) for name in ["risk", *columns]])
     return Predicted(numbers[:, 0], numbers[:, 1:])
 
 
 def _read_csv(where: str) -> pd.DataFrame:
     with storage.local(where) as path:
         try:
-            # Without round_trip pandas may miss the last bit, and the registered model would not reproduce the file.
-            return pd.read_csv(path, dtype={"patient_id": str}, float_precision="round_trip", keep_default_na=False)
+            # As text: pandas' own reading of numbers may miss the last bit, and with it the registered model's risk.
+            return pd.read_csv(path, dtype=str, keep_default_na=False)
         except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
             raise DataError(f"not a CSV table ({error})", where, "train this fold again (mcti train)") from error
 
@@ -104,13 +103,19 @@ def _check_patients(frame: pd.DataFrame, expected: list[str], where: str) -> Non
         raise DataError(f"patient {foreign[0]} is no test patient of this fold ({len(foreign)} such)", where, mend)
 
 
-def _check_numbers(numbers: np.ndarray, patients: list[str], columns: list[str], where: str) -> None:
-    sound = np.isfinite(numbers)
-    sound[:, 1:] &= (numbers[:, 1:] >= -1e-6) & (numbers[:, 1:] <= 1 + 1e-6)
-    if not sound.all():
-        row, column = np.argwhere(~sound)[0]
-        raise DataError(
-            f"{columns[column]} is {numbers[row, column]!r}, {'no finite number' if column == 0 else 'not in [0, 1]'}",
-            f"{where}, patient {patients[row]}",
-            "the training of this fold went wrong: train it again",
-        )
+def _numbers(column: pd.Series, where: str) -> Floats:
+    """A column of text as numbers: finite, and between 0 and 1 for a survival probability."""
+    found = np.empty(len(column))
+    is_risk = column.name == "risk"
+    for row, (patient, text) in enumerate(column.items()):
+        try:
+            found[row] = float(text)
+        except ValueError:
+            found[row] = np.nan
+        if not (np.isfinite(found[row]) if is_risk else -1e-6 <= found[row] <= 1 + 1e-6):
+            raise DataError(
+                f"{column.name} is {text!r}, {'no finite number' if is_risk else 'not in [0, 1]'}",
+                f"{where}, patient {patient}",
+                "the training of this fold went wrong: train it again",
+            )
+    return found
