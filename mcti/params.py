@@ -39,10 +39,18 @@ class IngestParams(Params):
         "canonical", description="layout of the tables"
     )
     time_unit: Literal["days", "months", "years"] = Field(
-        "months", description="unit of the follow-up times in the source"
+        "months", description="unit of the follow-up times (canonical, mcat); the other layouts fix it"
     )
     endpoint: Literal["OS", "DSS", "DFI", "PFI", "DMFS"] = Field(
         "OS", description="which end point event and time describe"
+    )
+    columns: dict[str, str] = Field(
+        {}, description="canonical column -> column of the source where it has another name, e.g. {subtype: histology}"
+    )
+    covariates: tuple[str, ...] | None = Field(
+        None,
+        strict=False,
+        description="source columns kept as covariates; null: every further column (canonical), none (other layouts)",
     )
     event_values: dict[str, int] = Field(
         {}, description="words of the event column and their meaning, e.g. {dead: 1, alive: 0}"

@@ -26,6 +26,9 @@ from mcti.training.loop import Keeper, Outcome, Progress, Task, train
 _IDLE = frozenset({"workers", "checkpoint_seconds"})
 """Settings that change no bit of the result."""
 
+_CURVES = ("loss", "survival", "subtype", "instance", "learning_rate")
+"""Columns of history.csv after the epoch."""
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -165,7 +168,8 @@ def write(
     lines = [{"patient_id": bag.patient_id, "fold": part.fold, **row} for bag, row in zip(tested, rows, strict=True)]
     tensors = {name: value.detach().cpu().contiguous() for name, value in outcome.model.net.state_dict().items()}
     record = {**outcome.model.spec(), **identity, "patients": sorted(part.train), "horizons_months": _plain(params)}
-    history = [{**row, "epoch": int(row["epoch"])} for row in outcome.history]
+    # Named one by one: a history that came through a checkpoint has its keys in another order.
+    history = [{"epoch": int(row["epoch"]), **{name: row[name] for name in _CURVES}} for row in outcome.history]
     with storage.replacing(folder) as draft:
         draft.mkdir()
         (draft / "weights.safetensors").write_bytes(safetensors.torch.save(_sorted(tensors)))

@@ -36,6 +36,10 @@ class Paused(MctiError):
     exit_code, code = 0, "paused"
 
 
+class Diverged(DataError):
+    """The loss or a gradient became NaN or infinite, or the loss ran away."""
+
+
 @dataclass(frozen=True)
 class Task:
     """One model to train.
@@ -77,8 +81,8 @@ def train(task: Task, *, keeper: Keeper | None = None, progress: Progress | None
     With a `keeper` the run saves itself now and then and starts from the newest checkpoint found there.
 
     Raises
-        DataError: the loss became NaN, infinite or ran away; the error names step, patients and last checkpoint.
-            Or the checkpoint found belongs to other data or settings.
+        Diverged: the loss became NaN, infinite or ran away; the error names step, patients and last checkpoint.
+        DataError: the checkpoint found belongs to other data or settings.
         Paused: `keeper.stop()` said so; the state is saved.
     """
     device = _device(task.params.device)
@@ -182,7 +186,7 @@ class Run:
         what = f"the loss is {loss:.4g}" if not math.isfinite(loss) or loss > limit else "a gradient is not finite"
         names = ", ".join(bag.patient_id for bag in chosen[:16]) + (", …" if len(chosen) > 16 else "")
         where = f"{self.task.where}, step {self.state.step}, patients {names}; last good checkpoint: {last_checkpoint}"
-        raise DataError(what, where, "lower train.learning_rate, or look at these patients' genes and features")
+        raise Diverged(what, where, "lower train.learning_rate, or look at these patients' genes and features")
 
     def _epoch_order(self, epoch: int) -> list[list[int]]:
         if self._order[0] != epoch:
@@ -224,16 +228,16 @@ def reproducible(threads: int) -> Iterator[None]:
     """Fixed threads, deterministic kernels and a private random state inside; everything as before afterwards."""
     # cuBLAS reads this when its first handle is made; without it no matrix product there is deterministic.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    warn = torch.is_deterministic_algorithms_warn_only_enabled()
+    before = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
+    # The same switch as use_deterministic_algorithms(True), which would import the compiler for three seconds.
+    torch.set_deterministic_debug_mode("error")
     try:
         with torch.random.fork_rng():
             yield
     finally:
         torch.set_num_threads(before[0])
-        torch.use_deterministic_algorithms(before[1], warn_only=warn)
+        torch.set_deterministic_debug_mode(before[1])
 
 
 def _seed_everything(key: tuple[int | str, ...]) -> None:

@@ -1,0 +1,263 @@
+"""Search of the training settings: Optuna over inner folds, resumable, the same trials whatever the number of workers.
+
+Trials come in generations of fixed size and inner folds in rounds: every score of a round is known before anything is
+decided. The sampler is seeded by the number of the trial, so neither a kill nor another machine changes a draw.
+"""
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from mcti.errors import DataError, UsageError
+from mcti.training.bags import generator
+
+Setting = float | int | str
+Space = Mapping[str, Sequence[Setting]]
+Evaluate = Callable[[Sequence[tuple[Mapping[str, Setting], int]]], Sequence[float]]
+"""Scores (higher = better, NaN: training diverged) of (settings, inner fold) pairs."""
+
+
+@dataclass
+class Trial:
+    """One choice of settings and its scores by inner fold, so far. state: running, complete, pruned or failed."""
+
+    number: int
+    settings: dict[str, Setting]
+    scores: dict[int, float] = field(default_factory=dict)
+    state: str = "running"
+
+    @property
+    def mean(self) -> float:
+        """Mean score over the inner folds seen."""
+        return sum(self.scores.values()) / len(self.scores) if self.scores else float("nan")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is searched, and how long.
+
+    space     setting -> [low, high] (log scale) or three and more choices
+    start     settings of the first trial, where they lie in the space
+    folds     inner folds
+    together  trials of a generation;  trials: all of them, pruned ones too;  minutes: no new ones after, 0: no limit
+    prune_p   a trial is given up when the Wilcoxon test over the folds seen calls it worse than the best at this level
+    """
+
+    space: Space
+    start: Mapping[str, Setting]
+    folds: int
+    together: int
+    trials: int
+    minutes: float
+    prune_p: float
+    seed: int
+
+
+def check_space(space: Space) -> None:
+    """Refuse a setting that cannot be drawn: fewer than two values, a range that is not 0 < low < high."""
+    for name, values in space.items():
+        if len(values) < 2 or len(set(values)) < len(values):
+            mend = "give [low, high] or three and more choices"
+            raise UsageError(f"{list(values)!r} is nothing to choose from", f"search.space, {name}", mend)
+        if _is_range(values) and not 0 < float(values[0]) < float(values[1]):
+            mend = "give 0 < low < high: ranges are searched on a log scale"
+            raise UsageError(f"{list(values)!r} is no range", f"search.space, {name}", mend)
+
+
+def optimise(
+    plan: Plan, storage: str, study_name: str, evaluate: Evaluate, progress: Callable[[list[Trial]], None]
+) -> list[Trial]:
+    """Run the trials that the study still lacks, and return all of them in order.
+
+    storage     Optuna storage URL; study_name: a study found there goes on, half-run trials included
+    evaluate    scores a whole round at once
+    progress    called with all trials after each round
+    Raises DataError when every trial failed; UsageError for a space that cannot be drawn from.
+    """
+    check_space(plan.space)
+    with _quiet():
+        study = _Study(plan, storage, study_name)
+        started = time.monotonic()
+        while generation := study.generation(
+            may_ask=not plan.minutes or time.monotonic() - started < plan.minutes * 60
+        ):
+            for inner in range(plan.folds):
+                _round(study, generation, inner, evaluate)
+                progress(study.trials())
+            for trial in generation:
+                study.finish(trial)
+        trials = study.trials()
+    if not any(trial.state == "complete" for trial in trials):
+        mend = "lower the learning rates of search.space, or look at the data"
+        raise DataError("no trial could be trained to its end", "the search", mend)
+    return trials
+
+
+def best(trials: Sequence[Trial]) -> Trial:
+    """The complete trial with the highest mean score, the first of equals; pruned ones never win."""
+    complete = [trial for trial in trials if trial.state == "complete"]
+    return max(complete, key=lambda trial: (trial.mean, -trial.number))
+
+
+def importance(trials: Sequence[Trial], space: Space, seed: int) -> dict[str, float]:
+    """Share of the score's variance that each setting explains, by fANOVA (Hutter et al. 2014, ICML); sums to 1.
+
+    Zeros where fewer than four trials are complete or all scored the same: nothing can be said then.
+    """
+    complete = [trial for trial in trials if trial.state == "complete"]
+    if len(complete) < 4 or len({trial.mean for trial in complete}) < 2:
+        return dict.fromkeys(space, 0.0)
+    import optuna
+
+    with _quiet():
+        study = optuna.create_study(direction="maximize")
+        for trial in complete:
+            frozen = optuna.trial.create_trial(
+                params=trial.settings, distributions=_distributions(space), value=trial.mean
+            )
+            study.add_trial(frozen)
+        evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
+        found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return {name: float(found.get(name, 0.0)) for name in space}
+
+
+def _round(study: "_Study", generation: Sequence[Trial], inner: int, evaluate: Evaluate) -> None:
+    """Score one inner fold of every trial still running; what an earlier process stored is not trained again."""
+    wanted = [trial for trial in generation if trial.state == "running" and inner not in trial.scores]
+    scores = evaluate([(trial.settings, inner) for trial in wanted])
+    for trial, score in zip(wanted, scores, strict=True):
+        study.report(trial, inner, score)
+    for trial in wanted:
+        study.decide(trial)
+
+
+class _Study:
+    """An Optuna study behind the few words that the search needs."""
+
+    def __init__(self, plan: Plan, storage: str, name: str) -> None:
+        import optuna
+
+        self.plan, self.optuna = plan, optuna
+        # A quarter of the trials at random, the rest by the model: with Optuna's ten a short search were all random.
+        self.startup = min(10, max(2, plan.trials // 4))
+        pruner = optuna.pruners.WilcoxonPruner(p_threshold=plan.prune_p)
+        self.study = optuna.create_study(
+            storage=storage, study_name=name, direction="maximize", pruner=pruner, load_if_exists=True
+        )
+        if not self.study.get_trials(deepcopy=False) and _within(plan.start, plan.space):
+            self.study.enqueue_trial(dict(plan.start), skip_if_exists=True)
+
+    def generation(self, *, may_ask: bool) -> list[Trial]:
+        """The trials to run next: half-run ones of a killed process, filled up with new ones; empty at the end."""
+        states = self.optuna.trial.TrialState
+        running = [t.number for t in self.study.get_trials(deepcopy=False) if t.state == states.RUNNING]
+        asked = len([t for t in self.study.get_trials(deepcopy=False) if t.state != states.WAITING])
+        # A generation ends at a multiple of `together`, so that a resumed search groups its trials as before.
+        while may_ask and asked < self.plan.trials and (not running or asked % self.plan.together):
+            self._seed(asked)
+            running.append(self.study.ask().number)
+            asked += 1
+            self._draw(running[-1])
+        for number in running:
+            self._draw(number)
+        return [trial for trial in self.trials() if trial.number in running]
+
+    def report(self, trial: Trial, inner: int, score: float) -> None:
+        """Store a score; a NaN ends the trial as failed."""
+        if score != score:
+            self.study.tell(trial.number, state=self.optuna.trial.TrialState.FAIL)
+            trial.state = "failed"
+            return
+        self._live(trial.number).report(score, inner)
+        trial.scores[inner] = score
+
+    def decide(self, trial: Trial) -> None:
+        """Give up a trial that is behind the best of the former generations; never at its last fold."""
+        behind = trial.state == "running" and len(trial.scores) < self.plan.folds
+        if behind and self._live(trial.number).should_prune():
+            self.study.tell(trial.number, state=self.optuna.trial.TrialState.PRUNED)
+            trial.state = "pruned"
+
+    def finish(self, trial: Trial) -> None:
+        """Close a trial that saw all its folds."""
+        if trial.state == "running":
+            self.study.tell(trial.number, trial.mean)
+            trial.state = "complete"
+
+    def trials(self) -> list[Trial]:
+        """All trials begun, by number."""
+        words = {"RUNNING": "running", "COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+        found = []
+        for frozen in self.study.get_trials(deepcopy=False):
+            if frozen.state.name in words:
+                scores = {int(k): float(v) for k, v in sorted(frozen.intermediate_values.items())}
+                found.append(Trial(frozen.number, dict(frozen.params), scores, words[frozen.state.name]))
+        return sorted(found, key=lambda trial: trial.number)
+
+    def _draw(self, number: int) -> None:
+        """Choose the settings of a trial; those that are stored already stay."""
+        self._seed(number)
+        trial = self._live(number)
+        for name, values in self.plan.space.items():
+            _suggest(trial, name, values)
+
+    def _seed(self, number: int) -> None:
+        seed = generator(self.plan.seed, "trial", number).initial_seed() % 2**32
+        self.study.sampler = self.optuna.samplers.TPESampler(seed=seed, n_startup_trials=self.startup)
+
+    def _live(self, number: int) -> Any:
+        frozen = next(t for t in self.study.get_trials(deepcopy=False) if t.number == number)
+        return self.optuna.trial.Trial(self.study, frozen._trial_id)
+
+
+def _is_range(values: Sequence[Setting]) -> bool:
+    return len(values) == 2 and not any(isinstance(value, str) for value in values)
+
+
+def _distributions(space: Space) -> dict[str, Any]:
+    from optuna import distributions as kinds
+
+    made: dict[str, Any] = {}
+    for name, values in space.items():
+        if not _is_range(values):
+            made[name] = kinds.CategoricalDistribution(list(values))
+        elif all(isinstance(value, int) for value in values):
+            made[name] = kinds.IntDistribution(int(values[0]), int(values[1]), log=True)
+        else:
+            made[name] = kinds.FloatDistribution(float(values[0]), float(values[1]), log=True)
+    return made
+
+
+def _suggest(trial: Any, name: str, values: Sequence[Setting]) -> None:
+    if not _is_range(values):
+        trial.suggest_categorical(name, list(values))
+    elif all(isinstance(value, int) for value in values):
+        trial.suggest_int(name, int(values[0]), int(values[1]), log=True)
+    else:
+        trial.suggest_float(name, float(values[0]), float(values[1]), log=True)
+
+
+def _within(start: Mapping[str, Setting], space: Space) -> bool:
+    """Whether every setting of the space has a start value inside it."""
+    return all(
+        name in start and (float(v[0]) <= float(start[name]) <= float(v[1]) if _is_range(v) else start[name] in v)
+        for name, v in space.items()
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Optuna's own log lines and its remarks that a part is experimental."""
+    import optuna
+
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(before)

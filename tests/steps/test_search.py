@@ -1,0 +1,130 @@
+import pandas as pd
+import pytest
+import yaml
+
+from mcti import storage
+from mcti.cohort.folds import read_folds
+from mcti.errors import UsageError
+from mcti.params import SearchParams
+from mcti.steps import search as step
+from mcti.training import folds as training
+from tests.training import made
+
+SPACE = {"learning_rate": [1e-4, 1e-2], "alpha": [0.1, 0.3, 0.6]}
+
+
+def asked(**changes) -> SearchParams:
+    return SearchParams.model_validate({"trials": 4, "epochs": 1, "space": SPACE, **changes})
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return made.folders(tmp_path_factory.mktemp("world"), patients=30)
+
+
+@pytest.fixture(scope="module")
+def searched(world, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out") / "search"
+    return step.search(*world, asked(), made.settings(workers=1), out), out
+
+
+def test_a_search_writes_its_files_and_leaves_no_work_behind(searched):
+    result, out = searched
+    assert sorted(path.name for path in out.iterdir()) == ["best.yaml", "importance.png", "result.json", "trials.csv"]
+    assert [path.name for path in out.parent.iterdir()] == ["search"]
+    assert result.trials == 4
+
+
+def test_the_first_trial_has_the_present_settings_of_training(searched):
+    rows = pd.read_csv(searched[1] / "trials.csv")
+    assert rows.loc[0, "learning_rate"] == made.settings().learning_rate
+    assert rows.loc[0, "alpha"] == made.settings().alpha
+
+
+def test_the_best_is_the_complete_trial_with_the_highest_mean(searched):
+    rows = pd.read_csv(searched[1] / "trials.csv", float_precision="round_trip")
+    complete = rows[rows["state"] == "complete"]
+    best = yaml.safe_load((searched[1] / "best.yaml").read_text())
+    assert best["inner"]["c_index"] == complete["c_index"].max() == searched[0].c_index
+    assert best["inner"]["c_index"] == pytest.approx(sum(best["inner"]["c_index_by_fold"]) / 2, abs=1e-15)
+
+
+def test_the_best_settings_train_again_to_the_very_score_recorded(world, searched):
+    best = yaml.safe_load((searched[1] / "best.yaml").read_text())
+    parts = step.inner_parts(read_folds(world[2]), 0)
+    base = made.settings(epochs=best["inner"]["epochs"])
+    scores = [step._score(step._job(str(world[0]), str(world[1]), p, base, best["settings"]), Silent()) for p in parts]
+    assert scores == best["inner"]["c_index_by_fold"]
+
+
+class Silent:
+    def progress(self, done, total, text):
+        pass
+
+    def stop(self):
+        return False
+
+
+def test_no_test_patient_of_the_outer_fold_is_in_an_inner_part(world):
+    split = read_folds(world[2])
+    for part in step.inner_parts(split, 0):
+        assert not {*part.train, *part.test} & set(split.test_patients(0))
+        assert sorted({*part.train, *part.test}) == split.train_patients(0)
+        assert not set(part.train) & set(part.test)
+
+
+class Cut(Exception):
+    pass
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [1, 4])
+def test_a_search_cut_off_goes_on_to_the_same_bytes(world, searched, tmp_path, after):
+    """The study survives in the work folder beside the result; rounds that it holds are not trained again."""
+    out, seen = tmp_path / "search", []
+
+    def cut(done, total, text):
+        seen.append(done)
+        if len(seen) == after:
+            raise Cut
+
+    with pytest.raises(Cut):
+        step.search(*world, asked(), made.settings(workers=1), out, progress=cut)
+    assert (tmp_path / ".search.work" / "study.db").exists()
+    assert not out.exists()
+    step.search(*world, asked(), made.settings(workers=1), out)
+    assert storage.tree_md5(out) == storage.tree_md5(searched[1])
+
+
+@pytest.mark.slow
+def test_the_bytes_do_not_depend_on_the_number_of_workers(world, searched, tmp_path):
+    step.search(*world, asked(), made.settings(workers=2), tmp_path / "search")
+    assert storage.tree_md5(tmp_path / "search") == storage.tree_md5(searched[1])
+
+
+def test_a_value_that_training_refuses_is_named_before_the_first_trial(world, tmp_path):
+    for space, words in (
+        ({"learning_rate": [-1.0, 1.0]}, "0 < low < high"),
+        ({"alpha": [0.1, 0.3, 7.0]}, "input should be less than or equal to 1"),
+        ({"alpha": [0.3, 0.1]}, "0 < low < high"),
+        ({"preset": ["tiny"]}, "nothing to choose from"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            step.search(*world, asked(space=space), made.settings(), tmp_path / "search")
+
+
+def test_a_setting_that_makes_training_diverge_fails_its_trial_alone(world, tmp_path):
+    space = {"learning_rate": [1e-3, 1e30, 1e31]}
+    result = step.search(*world, asked(space=space, trials=6, epochs=2), made.settings(workers=1), tmp_path / "search")
+    assert result.failed > 0
+    assert result.settings["learning_rate"] == 1e-3
+
+
+def test_a_study_of_other_data_is_another_study(world):
+    base = made.settings()
+    parts = [training.Part(0, ("P-000", "P-001"), ("P-002",))]
+    one = step._identity(made.dataset(), parts, asked(), base)
+    assert one == step._identity(made.dataset(), parts, asked(trials=99), base.model_copy(update={"workers": 5}))
+    assert one != step._identity(made.dataset(seed=1), parts, asked(), base)
+    assert one != step._identity(made.dataset(), parts, asked(seed=8), base)
+    assert one != step._identity(made.dataset(), parts, asked(), base.model_copy(update={"alpha": 0.5}))
