@@ -132,6 +132,8 @@ def fit_baselines(
             if progress is not None:
                 progress(done, len(wanted), name)
             fitted[name] = baselines.fit_predict(name, inputs, outcomes, horizons, params.seed)
+    if progress is not None:
+        progress(len(wanted), len(wanted), "baselines")
     return fitted, skipped
 
 

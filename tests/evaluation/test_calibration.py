@@ -1,8 +1,12 @@
 """Calibration on forecasts whose truth is known."""
 
 import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
 
 from mcti.evaluation import calibration
+from mcti.evaluation.comparison import point, resamples
 from mcti.evaluation.outcomes import Outcomes
 from tests.evaluation.made import make_folds, make_patients
 
@@ -28,3 +32,66 @@ def test_a_forecast_too_dark_lies_below_the_line():
     outcomes, survival = _made()
     found = calibration.by_fifths(outcomes, survival**3, 36.0)
     assert (found["observed"] < found["predicted"] - 0.02).all()
+
+
+def _value(statistic, outcomes):
+    return point(statistic, len(outcomes.patient_ids))
+
+
+def test_slope_and_intercept_agree_with_scikit_learn(tied):
+    """Oracle: LogisticRegression without penalty on the rows known at 36 months, with the same weights."""
+    survival = 1 / (1 + np.exp(np.random.default_rng(0).normal(size=len(tied.patient))))
+    known = calibration.known_at(tied, 36.0)
+    logit = np.log((1 - survival) / survival)
+    oracle = LogisticRegression(C=np.inf, tol=1e-10).fit(logit[:, None], known.had, sample_weight=known.weight)
+    assert _value(calibration.recalibration(tied, survival, 36.0, "slope"), tied) == pytest.approx(
+        oracle.coef_[0, 0], abs=1e-5
+    )
+
+
+def test_the_truth_has_slope_one_intercept_nought_and_a_small_index():
+    """3000 patients: standard errors of slope and intercept are about .05, three of them are allowed."""
+    outcomes, survival = _made()
+    assert _value(calibration.recalibration(outcomes, survival, 36.0, "slope"), outcomes) == pytest.approx(1, abs=0.15)
+    assert _value(calibration.recalibration(outcomes, survival, 36.0, "intercept"), outcomes) == pytest.approx(
+        0, abs=0.15
+    )
+    assert _value(calibration.ici(outcomes, survival, 36.0), outcomes) < 0.03
+    assert _value(calibration.ici(outcomes, survival**3, 36.0), outcomes) > 0.1
+
+
+def test_an_overconfident_model_has_a_slope_below_one():
+    outcomes, survival = _made()
+    logit = 2 * np.log((1 - survival) / survival)
+    assert _value(
+        calibration.recalibration(outcomes, 1 / (1 + np.exp(logit)), 36.0, "slope"), outcomes
+    ) == pytest.approx(0.5, abs=0.1)
+
+
+def test_resampled_slopes_are_those_of_the_copied_rows(tied):
+    survival = 1 / (1 + np.exp(np.random.default_rng(0).normal(size=len(tied.patient))))
+    statistic = calibration.recalibration(tied, survival, 36.0, "slope")
+    draws = resamples(tied.event, 3, 0)
+    alone = [float(statistic(row[None])[0]) for row in draws]
+    np.testing.assert_allclose(statistic(draws), alone, atol=1e-9)
+
+
+def test_d_calibration_accepts_the_truth_and_refuses_a_dark_forecast():
+    patients = make_patients(1500)
+    outcomes = Outcomes.of(patients, make_folds(patients))
+    horizons = np.array([12.0, 36.0, 60.0])
+    truth = np.exp(-np.exp(patients["x"].to_numpy()[outcomes.patient])[:, None] * horizons / 60)
+    found = calibration.d_calibration(outcomes, truth, horizons)
+    assert found.p > 0.01
+    np.testing.assert_allclose(found.share, 0.2, atol=0.04)
+    assert found.share.sum() == pytest.approx(1)
+    assert calibration.d_calibration(outcomes, truth**3, horizons).p < 1e-6
+
+
+def test_d_calibration_by_hand():
+    """Horizon 10, S(10) = .5 for both. The event at 10 has S = .5: third of five parts. The one censored there
+    spreads over [0, .5]: .4 .4 .2 0 0."""
+    patients = pd.DataFrame({"patient_id": ["A", "B", "C"], "event": [1, 0, 1], "time_months": [10.0, 10.0, 5.0]})
+    outcomes = Outcomes.of(patients, {0: (["C"], ["A", "B"])})
+    found = calibration.d_calibration(outcomes, np.array([[0.5], [0.5]]), np.array([10.0]))
+    np.testing.assert_allclose(found.share, np.array([0.4, 0.4, 1.2, 0, 0]) / 2, atol=1e-12)

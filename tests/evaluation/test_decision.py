@@ -1,0 +1,51 @@
+"""Net benefit by hand; restricted means against lifelines 0.30."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from lifelines import KaplanMeierFitter
+from lifelines.utils import restricted_mean_survival_time
+
+from mcti.evaluation import decision
+from mcti.evaluation.comparison import point
+from mcti.evaluation.outcomes import Outcomes
+
+
+def test_net_benefit_by_hand():
+    """Ten patients, nobody censored before 12 months, four events; the model treats five of whom three have it:
+    at threshold .25 the benefit is 3/10 - 2/10 * 1/3."""
+    patients = pd.DataFrame({"patient_id": [f"P{i}" for i in range(10)], "event": [1] * 4 + [0] * 6})
+    patients["time_months"] = [6.0] * 4 + [24.0] * 6
+    ids = list(patients["patient_id"])
+    outcomes = Outcomes.of(pd.concat([patients, patients.assign(patient_id=lambda f: "T" + f["patient_id"])]),
+                           {0: (["T" + i for i in ids], ids)})  # fmt: skip
+    survival = np.where(np.isin(np.arange(10), [0, 1, 2, 8, 9]), 0.5, 0.9)
+    found = point(decision.net_benefit(outcomes, survival, 12.0, 0.25), 20)
+    assert found == pytest.approx(3 / 10 - 2 / 10 / 3)
+    everybody = point(decision.net_benefit(outcomes, np.zeros(10), 12.0, 0.25), 20)
+    assert everybody == pytest.approx(4 / 10 - 6 / 10 / 3)
+    assert point(decision.net_benefit(outcomes, np.ones(10), 12.0, 0.25), 20) == 0
+
+
+def test_restricted_mean_difference_agrees_with_lifelines(tied):
+    group = np.random.default_rng(0).integers(0, 2, size=len(tied.patient))
+    statistic = decision.rmst_difference(tied, group, 48.0)
+    means = []
+    for g in (0, 1):
+        rows = tied.patient[group == g]
+        means.append(
+            restricted_mean_survival_time(KaplanMeierFitter().fit(tied.time_months[rows], tied.event[rows]), 48)
+        )
+    assert point(statistic, 150) == pytest.approx(means[0] - means[1], abs=1e-9)
+
+
+def test_a_resample_has_the_restricted_mean_of_the_copied_patients(tied):
+    group = np.random.default_rng(0).integers(0, 2, size=len(tied.patient))
+    draws = np.random.default_rng(1).multinomial(150, np.full(150, 1 / 150), size=3).astype(float)
+    for row, value in zip(draws, decision.rmst_difference(tied, group, 48.0)(draws), strict=True):
+        means = []
+        for g in (0, 1):
+            rows = np.repeat(tied.patient[group == g], row[tied.patient[group == g]].astype(int))
+            fitted = KaplanMeierFitter().fit(tied.time_months[rows], tied.event[rows])
+            means.append(restricted_mean_survival_time(fitted, 48))
+        assert value == pytest.approx(means[0] - means[1], abs=1e-9)
