@@ -3,7 +3,7 @@
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 ARG BUILD_IMAGE=python:3.11-bookworm
 
-# hadolint ignore=DL3006  (the tag or digest is part of BASE_IMAGE)
+# hadolint ignore=DL3006
 FROM ${BASE_IMAGE} AS base
 ENV PATH=/opt/mcti/bin:$PATH \
     PYTHONUNBUFFERED=1 \
@@ -25,7 +25,7 @@ RUN python3 -m venv /opt/mcti
 COPY ${LOCK} /src/lock
 # Headers, test suites and debugging symbols are of no use in the image, and a third of its size. Only these libraries
 # are stripped: others were patched after they were linked, and strip breaks them.
-# hadolint ignore=DL3003
+# hadolint ignore=DL3003,DL3013
 RUN --mount=type=bind,source=build/wheels,target=/wheels \
     python3 -m pip install --no-cache-dir --no-index --find-links /wheels "${TORCH}" \
     && python3 -m pip install --no-cache-dir --no-index --find-links /wheels --no-deps --require-hashes -r /src/lock \

@@ -1,6 +1,8 @@
 """The compiled pipeline on this machine, without a cluster: tasks as processes, or as containers of the image."""
 
+import contextlib
 import os
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,7 +37,8 @@ def run_local(settings: Settings, data: str | None, runner: str, out: Path) -> d
     before = set(out.iterdir())
     local.init(chosen, pipeline_root=str(out))
     try:
-        components.load_component_from_file(str(package))()
+        with contextlib.redirect_stdout(sys.stderr):  # what the tasks print; ours may be one JSON document
+            components.load_component_from_file(str(package))()
     except RuntimeError as error:
         raise EnvironmentTrouble(str(error), str(out), "see the message of the task above") from error
     folder = next(path for path in sorted(set(out.iterdir()) - before) if path.is_dir())

@@ -4,12 +4,14 @@ import json
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 
 from mcti.local import stack
+from mcti.storage import tree_md5
 from tests.stack.small_project import clone, dvc, environment, kill_after, make_raw_data, mcti, shrink_settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
@@ -120,6 +122,24 @@ def test_killed_again_and_again_it_ends_with_the_same_numbers(project, tmp_path)
     done = dvc(other, "repro", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert results(other) == results(project)
+
+
+def test_the_compiled_kubeflow_pipeline_gives_the_very_bytes_of_dvc(project, tmp_path):
+    """The compiled file under kfp.local: slides in two shards, a process of its own for every task and fold."""
+    words = ("--set", "cluster.extract_shards=2", "--set", "register.name=parity", "--json")
+    done = mcti(project, "pipeline", "run-local", "--out", str(tmp_path / "runs"), *words)
+    assert done.returncode == 0, done.stderr[-5000:]
+    run = Path(json.loads(done.stdout)["folder"])
+    made = {
+        "data/folds.csv": run / "split/folds/folds.csv",
+        "reports/evaluation/metrics.json": run / "evaluate/report/metrics.json",
+        "reports/evaluation/predictions.csv": run / "evaluate/report/predictions.csv",
+    }
+    assert {name: path.read_bytes() for name, path in made.items()} == results(project)
+    assert tree_md5(run / "merge-features/whole") == tree_md5(project / "data/features")
+    assert tree_md5(run / "ingest/cohort") == tree_md5(project / "data/cohort")
+    assert json.loads((run / "promote/verdict").read_text(encoding="utf-8"))["champion"] == 1
+    assert json.loads((run / "outcome/report").read_text(encoding="utf-8"))["state"] == "SUCCEEDED"
 
 
 def test_the_report_opens_offline_in_a_browser_with_every_figure(project):

@@ -1,0 +1,127 @@
+"""A double of the Kubeflow Pipelines API server: remembers what it was sent, and checks it as the real one would.
+
+Answers what the official SDK and the official `kfp` program ask: health, experiments, runs, recurring runs. What
+arrives in `pipeline_spec` must be a pipeline as kfp's own schema (protobuf) knows it, and a cron must have six fields.
+"""
+
+import json
+import re
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlparse
+
+from google.protobuf import json_format
+from kfp.pipeline_spec import pipeline_spec_pb2
+
+BASE = "/apis/v2beta1"
+
+
+class State:
+    """What the server knows; `refuse` makes it answer with that status."""
+
+    def __init__(self):
+        self.experiments, self.runs, self.recurring = {}, {}, {}
+        self.requests = []  # (method, path, authorization)
+        self.refuse = 0
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request."""
+
+    state: State
+
+    def do_GET(self):
+        path = self._seen("GET")
+        if path == f"{BASE}/healthz":
+            return self._answer({"multi_user": False})
+        kind, _, name = path.removeprefix(BASE + "/").partition("/")
+        table = {"experiments": self.state.experiments, "runs": self.state.runs, "recurringruns": self.state.recurring}
+        if kind not in table:
+            return self._answer({"error": f"no route {path}"}, 404)
+        if not name:
+            key = "recurringRuns" if kind == "recurringruns" else kind
+            return self._answer({key: list(table[kind].values()), "total_size": len(table[kind])})
+        return self._answer(*([table[kind][name]] if name in table[kind] else [{"error": "not found"}, 404]))
+
+    def do_POST(self):
+        path = self._seen("POST")
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        kind = path.removeprefix(BASE + "/")
+        try:
+            self._answer(getattr(self, f"_make_{kind}")(body))
+        except (AssertionError, json_format.ParseError) as error:
+            self._answer({"error": str(error)}, 400)
+
+    def do_DELETE(self):
+        path = self._seen("DELETE")
+        self.state.recurring.pop(path.rpartition("/")[2])
+        self._answer({})
+
+    def _make_experiments(self, body):
+        made = {**body, "experiment_id": f"experiment-{len(self.state.experiments)}"}
+        return self.state.experiments.setdefault(made["experiment_id"], made)
+
+    def _make_runs(self, body):
+        check(body["pipeline_spec"])
+        made = {**body, "run_id": f"run-{len(self.state.runs)}", "state": "RUNNING"}
+        return self.state.runs.setdefault(made["run_id"], made)
+
+    def _make_recurringruns(self, body):
+        check(body["pipeline_spec"])
+        assert re.fullmatch(r"\S+( \S+){5}", body["trigger"]["cron_schedule"]["cron"]), "six fields, seconds first"
+        count = sum(method == "POST" and path.endswith("recurringruns") for method, path, _ in self.state.requests)
+        made = {**body, "recurring_run_id": f"recurring-{count}", "status": "ENABLED"}
+        return self.state.recurring.setdefault(made["recurring_run_id"], made)
+
+    def _seen(self, method):
+        path = urlparse(self.path).path
+        self.state.requests.append((method, path, self.headers.get("Authorization")))
+        if self.state.refuse:
+            self._answer({"error": "refused"}, self.state.refuse)
+            raise ConnectionAbortedError
+        return path
+
+    def _answer(self, body, status=200):
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def handle_one_request(self):
+        try:
+            super().handle_one_request()
+        except ConnectionAbortedError:
+            self.close_connection = True
+
+    def log_message(self, *arguments):
+        """Say nothing."""
+
+
+def check(sent):
+    """The IR as the server's own schema sees it: unknown fields and wrong types are errors."""
+    pipeline = json_format.ParseDict(sent["pipeline_spec"], pipeline_spec_pb2.PipelineSpec())
+    platform = json_format.ParseDict(sent["platform_spec"], pipeline_spec_pb2.PlatformSpec())
+    executors = pipeline.deployment_spec["executors"]
+    for name in executors:
+        json_format.ParseDict(
+            json_format.MessageToDict(executors[name]), pipeline_spec_pb2.PipelineDeploymentConfig.ExecutorSpec()
+        )
+    assert set(platform.platforms["kubernetes"].deployment_spec.executors) == set(executors)
+
+
+@contextmanager
+def serving():
+    """(address, state) of a running double."""
+    state = State()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"state": state}))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", state
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

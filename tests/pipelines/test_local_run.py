@@ -1,0 +1,29 @@
+import json
+
+import pytest
+
+from mcti import params
+from mcti.errors import EnvironmentTrouble, UsageError
+from pipelines.local_run import run_local
+
+
+@pytest.mark.slow
+def test_a_failed_task_ends_the_run_and_the_exit_handler_says_so(tmp_path, monkeypatch, capfd):
+    """Retries included: the sources are missing, and stay missing."""
+    monkeypatch.chdir(tmp_path)
+    once_more = ["cluster.steps.ingest.retries=1", "cluster.steps.ingest.backoff_seconds=1"]
+    with pytest.raises(EnvironmentTrouble, match="ingest"):
+        run_local(params.load(None, once_more), None, "subprocess", tmp_path / "runs")
+    (report,) = (tmp_path / "runs").glob("*/outcome/report")
+    assert json.loads(report.read_text(encoding="utf-8"))["state"] == "FAILED"
+    told = capfd.readouterr()
+    assert told.out == "", "standard output is for our result alone"
+    assert told.err.count("no such file or folder in data/raw/clinical.csv: check the path") == 2
+
+
+def test_without_a_docker_engine_the_docker_runner_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
+    with pytest.raises(EnvironmentTrouble, match="no Docker engine"):
+        run_local(params.load(None), "", "docker", tmp_path / "runs")
+    with pytest.raises(UsageError, match="no runner 'podman'"):
+        run_local(params.load(None), "", "podman", tmp_path / "runs")

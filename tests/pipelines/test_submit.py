@@ -1,0 +1,125 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mcti import params
+from mcti.errors import DataError, EnvironmentTrouble
+from pipelines import submit
+from tests.pipelines import api_double
+from tests.pipelines.conftest import DATA
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))  # the SDK reads a context there
+    for name in ("KFP_TOKEN", "KFP_COOKIES", "KFP_CA_CERT", "KFP_CLIENT_CERT", "KFP_CLIENT_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    with api_double.serving() as (address, state):
+        yield address, state
+
+
+def kfp(address: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """The official program, as a user would call it."""
+    program = str(Path(sys.executable).with_name("kfp"))
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    return subprocess.run(
+        [program, "--endpoint", address, "--output", "json", *words], capture_output=True, text=True, env=environment
+    )
+
+
+def train_as_sent(run):
+    sent = run["pipeline_spec"]
+    executor = sent["pipeline_spec"]["deploymentSpec"]["executors"]["exec-train"]["container"]
+    kubernetes = sent["platform_spec"]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-train"]
+    return executor, kubernetes
+
+
+@pytest.mark.slow
+def test_the_official_program_submits_and_schedules_the_compiled_file(server, package, ir, settings):
+    address, state = server
+    words = ("-e", "mcti", "-r", "by hand", "-f", str(package), "data=of another day")
+    for submit_word in ("create", "submit"):
+        done = kfp(address, "run", submit_word, *words)
+        assert done.returncode == 0, done.stderr
+    words = ("--experiment-name", "mcti", "--job-name", "monthly", "--cron-expression", settings.cluster.cron)
+    done = kfp(address, "recurring-run", "create", *words, "--no-catchup", "--max-concurrency", "1",
+               "--pipeline-package-path", str(package))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for run in [*state.runs.values(), *state.recurring.values()]:
+        executor, kubernetes = train_as_sent(run)
+        assert executor["image"] == settings.cluster.image
+        assert executor["resources"]["accelerator"]["resourceCount"] == "2"
+        assert kubernetes["secretAsEnv"][0]["secretName"] == "mcti-s3"
+        assert run["pipeline_spec"]["pipeline_spec"]["root"] == ir[0]["root"]
+    assert len(state.runs) == 2
+    assert [run["runtime_config"]["parameters"] for run in state.runs.values()] == [{"data": "of another day"}] * 2
+    (monthly,) = state.recurring.values()
+    assert monthly["trigger"]["cron_schedule"]["cron"] == "0 0 3 1 * *"
+
+
+def test_a_submitted_run_carries_what_was_compiled(server, settings, ir, capsys):
+    address, state = server
+    told = submit.submit(settings, DATA, address, None)
+    assert capsys.readouterr().out == "", "standard output is for our result alone"
+    (run,) = state.runs.values()
+    assert told["run"] == "run-0"
+    assert run["pipeline_spec"]["pipeline_spec"]["root"] == ir[0]["root"]
+    assert run["pipeline_spec"]["pipeline_spec"]["deploymentSpec"] == ir[0]["deploymentSpec"]
+    assert run["pipeline_spec"]["platform_spec"] == ir[1]
+    assert state.experiments[run["experiment_id"]]["display_name"] == "mcti"
+    assert submit.status("run-0", address)["state"] == "RUNNING"
+    with pytest.raises(DataError, match="no such run"):
+        submit.status("run-9", address)
+
+
+def test_a_schedule_is_made_once_and_replaced_only_when_something_changed(server, settings):
+    address, state = server
+    first = submit.schedule(settings, DATA, address, None)
+    again = submit.schedule(settings, DATA, address, None)
+    assert (first["changed"], again["changed"]) == (True, False)
+    assert again["schedule"] == first["schedule"]
+    later = settings.model_copy(update={"cluster": settings.cluster.model_copy(update={"cron": "0 0 4 1 * *"})})
+    assert submit.schedule(later, DATA, address, None)["changed"]
+    assert submit.schedule(later, "another version of the sources", address, None)["changed"]
+    (only,) = state.recurring.values()
+    assert only["trigger"]["cron_schedule"]["cron"] == "0 0 4 1 * *"
+    assert (only["no_catchup"], only["max_concurrency"]) == (True, 1)
+
+
+def test_the_token_goes_along_and_a_refusal_is_named_without_it(server, settings, monkeypatch):
+    address, state = server
+    monkeypatch.setenv("KFP_TOKEN", "a-secret-token")
+    submit.submit(settings, DATA, address, None)
+    assert {header for _, _, header in state.requests} == {"Bearer a-secret-token"}
+    state.refuse = 403
+    with pytest.raises(EnvironmentTrouble, match="refused us") as caught:
+        submit.submit(settings, DATA, address, None)
+    assert "a-secret-token" not in str(caught.value)
+
+
+def test_a_client_certificate_goes_into_the_connection(server, monkeypatch):
+    monkeypatch.setenv("KFP_CLIENT_CERT", "client.pem")
+    monkeypatch.setenv("KFP_CLIENT_KEY", "client.key")
+    config = submit._Client._load_config(
+        object.__new__(submit._Client), server[0], None, "kubeflow", None, None, None, None, None, None, None, None
+    )
+    assert (config.cert_file, config.key_file) == ("client.pem", "client.key")
+
+
+def test_no_server_is_one_clear_error(settings, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(EnvironmentTrouble, match="does not answer"):
+        submit.submit(settings, DATA, "http://127.0.0.1:9", None)
+
+
+def test_the_version_of_the_sources_is_the_one_that_dvc_wrote_down(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = params.load(None)
+    assert submit.data_version(settings) == ""
+    Path("data").mkdir()
+    Path("data/raw.dvc").write_text(yaml.safe_dump({"outs": [{"md5": "abc.dir", "path": "raw"}]}), encoding="utf-8")
+    assert submit.data_version(settings) == "abc.dir"
