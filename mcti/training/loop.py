@@ -121,7 +121,10 @@ class Run:
         _seed_everything((self.params.seed, *self.task.seed_key, "step", self.state.step))
         self.state.net.train()
         self.state.optimizer.zero_grad(set_to_none=True)
-        parts = self._accumulate(chosen, epoch)
+        try:
+            parts = self._accumulate(chosen, epoch)
+        except DataError as error:  # the couplings refuse costs that are no numbers
+            raise self._diverged(error.what, chosen, last_checkpoint) from error
         self._guard(parts["loss"], chosen, last_checkpoint)
         nn.utils.clip_grad_norm_(self.state.net.parameters(), self.params.clip_norm)
         rate = learning_rate(self.state.step, self.steps, self.params)
@@ -184,9 +187,12 @@ class Run:
         if math.isfinite(loss) and loss <= limit and finite:
             return
         what = f"the loss is {loss:.4g}" if not math.isfinite(loss) or loss > limit else "a gradient is not finite"
+        raise self._diverged(what, chosen, last_checkpoint)
+
+    def _diverged(self, what: str, chosen: list[PatientBag], last_checkpoint: str) -> Diverged:
         names = ", ".join(bag.patient_id for bag in chosen[:16]) + (", …" if len(chosen) > 16 else "")
         where = f"{self.task.where}, step {self.state.step}, patients {names}; last good checkpoint: {last_checkpoint}"
-        raise Diverged(what, where, "lower train.learning_rate, or look at these patients' genes and features")
+        return Diverged(what, where, "lower train.learning_rate, or look at these patients' genes and features")
 
     def _epoch_order(self, epoch: int) -> list[list[int]]:
         if self._order[0] != epoch:

@@ -1,0 +1,169 @@
+import dataclasses
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from mcti.errors import DataError
+from mcti.params import TrainParams
+from mcti.training import checkpoints, folds, loop
+from tests.training import made
+
+
+def task(**changes):
+    data = made.dataset(16)
+    return folds.prepare(data, list(data.bags.values()), made.settings(**changes), ("fold", 0), "fold 0")
+
+
+def weights(outcome):
+    return outcome.model.net.state_dict()
+
+
+def same(one, two):
+    return all(torch.equal(value, weights(two)[name]) for name, value in weights(one).items())
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return loop.train(task())
+
+
+def test_two_runs_give_the_same_bits_whatever_the_global_random_state(plain):
+    torch.manual_seed(99)
+    before = torch.get_rng_state()
+    again = loop.train(task())
+    assert same(plain, again)
+    assert plain.history == again.history
+    assert torch.equal(torch.get_rng_state(), before)  # and the caller's state is left alone
+    assert torch.get_deterministic_debug_mode() == 0
+
+
+def test_another_seed_gives_other_weights(plain):
+    assert not same(plain, loop.train(task(seed=8)))
+
+
+def test_training_lowers_the_loss_on_data_that_hold_a_signal():
+    history = loop.train(task(epochs=30, learning_rate=1e-2)).history
+    assert history[-1]["loss"] < 0.8 * history[0]["loss"]
+
+
+def test_a_run_paused_after_any_step_goes_on_to_the_same_bits(plain, tmp_path):
+    """Every step of the run is a pause once; weights and learning curve equal the undisturbed run's."""
+    steps = 3 * 2
+    for cut in range(1, steps + 1):
+        folder, seen = tmp_path / str(cut), iter(range(1, steps + 1))
+        with pytest.raises(loop.Paused, match=f"paused after step {cut} in fold 0"):
+            loop.train(task(), keeper=loop.Keeper(folder, {"a": 1}, lambda: next(seen) == cut))  # noqa: B023
+        resumed = loop.train(task(), keeper=loop.Keeper(folder, {"a": 1}))
+        assert same(plain, resumed)
+        assert plain.history == resumed.history
+
+
+def test_checkpoints_on_the_way_change_nothing(plain, tmp_path):
+    kept = loop.train(task(checkpoint_seconds=0), keeper=loop.Keeper(tmp_path, {}))
+    assert same(plain, kept)
+    assert len(list(tmp_path.glob("*.checkpoint"))) == 2
+
+
+def test_averaged_weights_resume_to_the_same_bits_too(tmp_path):
+    undisturbed = loop.train(task(ema=0.9))
+    assert not same(undisturbed, loop.train(task()))
+    seen = iter(range(1, 9))
+    with pytest.raises(loop.Paused):
+        loop.train(task(ema=0.9), keeper=loop.Keeper(tmp_path, {}, lambda: next(seen) == 4))
+    assert same(undisturbed, loop.train(task(ema=0.9), keeper=loop.Keeper(tmp_path, {})))
+
+
+def test_a_corrupt_checkpoint_costs_steps_and_no_bit(plain, tmp_path):
+    seen = iter(range(1, 9))
+    with pytest.raises(loop.Paused):
+        loop.train(task(checkpoint_seconds=0), keeper=loop.Keeper(tmp_path, {}, lambda: next(seen) == 4))
+    newest = max(tmp_path.glob("*.checkpoint"))
+    newest.write_bytes(newest.read_bytes()[:-9])
+    with pytest.warns(checkpoints.CorruptCheckpoint, match=newest.name):
+        assert same(plain, loop.train(task(), keeper=loop.Keeper(tmp_path, {})))
+
+
+def test_patients_in_parts_give_the_same_loss_and_gradient_as_all_at_once():
+    """Float32 sums in another order: 1e-5 on gradients of order 1."""
+    runs = []
+    for micro in (0, 3):
+        run = loop.Run(task(micro_patients=micro), torch.device("cpu"))
+        with loop.reproducible(1):
+            parts = run._accumulate(list(run.task.bags[:8]), 0)
+        gradients = torch.cat([p.grad.flatten() for p in run.state.net.parameters() if p.grad is not None])
+        runs.append((parts["loss"], gradients))
+    assert runs[0][0] == pytest.approx(runs[1][0], rel=1e-5)
+    torch.testing.assert_close(runs[0][1], runs[1][1], rtol=1e-4, atol=1e-5)
+
+
+def test_a_loss_that_is_no_number_stops_with_step_patients_and_checkpoint(tmp_path):
+    broken = task(checkpoint_seconds=0)
+    silent = dataclasses.replace(broken.bags[5], genes=torch.full((len(made.GENES),), 3e38))
+    wrong = dataclasses.replace(broken, bags=[*broken.bags[:5], silent, *broken.bags[6:]])
+    with pytest.raises(loop.Diverged, match=r"fold 0, step \d.*P-005.*last good checkpoint: ") as caught:
+        loop.train(wrong, keeper=loop.Keeper(tmp_path, {}))
+    assert isinstance(caught.value, DataError)
+
+
+def test_the_learning_rate_rises_then_falls_to_nothing():
+    params = TrainParams(learning_rate=1.0, warmup_share=0.1)
+    rates = [loop.learning_rate(step, 100, params) for step in range(100)]
+    assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert rates[10] == 1.0
+    assert rates[55] == pytest.approx(0.5)
+    assert 0 < rates[-1] < 0.001
+    assert all(math.isfinite(rate) for rate in [loop.learning_rate(0, 1, params)])
+
+
+def test_modality_dropout_hides_one_modality_at_the_rate_asked_and_never_both():
+    given = task(modality_dropout=0.5)
+    run = loop.Run(given, torch.device("cpu"))
+    batch = loop.bagging.collate(list(given.bags), given.fitted, 99, (0, 0))
+    hidden = [run._hide(batch, epoch) for epoch in range(60)]
+    slides = torch.stack([seen.slides_present for seen in hidden]).float().mean()
+    genes = torch.stack([seen.genes_present for seen in hidden]).float().mean()
+    assert all(bool((seen.slides_present | seen.genes_present).all()) for seen in hidden)
+    for share in (slides, genes):  # 960 draws of chance 1/4: sd 0.014
+        assert share.item() == pytest.approx(0.75, abs=0.06)
+
+
+def test_a_model_trained_with_dropout_predicts_from_either_modality():
+    model = loop.train(task(modality_dropout=0.5)).model
+    bag = made.bags(16)[3]
+    risks = {
+        model.predict(*given, (12,))["risk"]
+        for given in ((bag.patches, bag.genes), (None, bag.genes), (bag.patches, None))
+    }
+    assert len(risks) == 3
+    with pytest.raises(DataError, match="no slides"):
+        model.predict(None, None, (12,))
+
+
+def test_a_model_trained_on_both_refuses_a_patient_with_one(plain):
+    bag = made.bags(16)[3]
+    with pytest.raises(DataError, match="no slides, and the model was trained on patients with both"):
+        plain.model.predict(None, bag.genes, (12,))
+
+
+@pytest.mark.parametrize("kind", ["cox", "ranking"])
+def test_the_other_survival_losses_train(kind):
+    history = loop.train(task(survival_loss=kind, epochs=20, learning_rate=1e-2)).history
+    assert history[-1]["survival"] < history[0]["survival"]
+
+
+def test_bf16_trains_to_nearly_the_same_loss():
+    """bfloat16 keeps 8 bits: the losses of a short run agree within a few percent."""
+    one, two = (loop.train(task(precision=kind)).history[-1]["loss"] for kind in ("float32", "bf16"))
+    assert two == pytest.approx(one, rel=0.05)
+
+
+def test_training_draws_nothing_from_numpy_or_random():
+    np.random.seed(3)
+    random.seed(3)
+    before = np.random.get_state()[1].copy(), random.getstate()
+    loop.train(task(epochs=1))
+    assert (np.random.get_state()[1] == before[0]).all()
+    assert random.getstate() == before[1]
