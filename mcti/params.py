@@ -116,6 +116,9 @@ class TissueParams(Params):
     min_sharpness: float = Field(
         10.0, ge=0, description="variance of a tile's Laplacian (grey levels²) below which it is out of focus; 0: keep"
     )
+    masks: str | None = Field(
+        None, description="folder of <slide_id>.geojson areas (QuPath) taken in place of the found tissue"
+    )
 
 
 class ExtractParams(Params):

@@ -34,6 +34,7 @@ class RawCohort:
     expression: Matrix
     slides: RawTable | None
     leavers: list[Leaver] = field(default_factory=list)
+    time_unit: str | None = None  # the unit that the layout fixes; None: as the settings say
 
 
 def assemble(raw: RawCohort, params: IngestParams) -> Cohort:
@@ -42,7 +43,7 @@ def assemble(raw: RawCohort, params: IngestParams) -> Cohort:
     Raises
         DataError: a cell, id or column that cannot be; tables that share no patient.
     """
-    clinical = _patients(raw.clinical, params)
+    clinical = _patients(raw.clinical, params, raw.time_unit or params.time_unit)
     expression = _expression(raw.expression)
     slides = _slides(raw.slides) if raw.slides else None
     _check_spelling(raw, clinical)
@@ -90,7 +91,7 @@ def _cohort(
     return Cohort(patients, genes, kept, info)
 
 
-def _patients(table: RawTable, params: IngestParams) -> pd.DataFrame:
+def _patients(table: RawTable, params: IngestParams, time_unit: str) -> pd.DataFrame:
     table.need(*(column.name for column in PATIENTS if column.required))
     ids = table.frame["patient_id"].tolist()
     labels.check_ids(ids, lambda i: table.at(i, "patient_id"))
@@ -103,7 +104,7 @@ def _patients(table: RawTable, params: IngestParams) -> pd.DataFrame:
         "age": labels.numbers(table, "age"),
         "is_female": labels.flags(table, "is_female", "write 1 (female), 0 (male) or nothing"),
         "subtype": labels.texts(table, "subtype"),
-        "time_months": labels.times(table, "time_months", params.time_unit),
+        "time_months": labels.times(table, "time_months", time_unit),
         "event": labels.events(table, "event", params.event_values),
     }
     known = {column.name for column in PATIENTS}

@@ -167,6 +167,7 @@ def _placed(patients: pd.DataFrame, params: SplitParams, repeat: int) -> Ints:
 
 
 def _by_site(patients: pd.DataFrame, folds: int, seed: list[int], starts: int) -> Ints:
+    _enough(patients, folds)
     event = patients["event"].to_numpy() == 1
     return sites.place(patients["site"].tolist(), event, patients["subtype"].tolist(), folds, seed, starts)
 

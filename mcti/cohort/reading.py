@@ -8,7 +8,7 @@ import csv
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,6 +74,18 @@ class Matrix:
     warnings: list[str] = field(default_factory=list)
 
 
+def as_matrix(table: RawTable, key: str) -> Matrix:
+    """A table of text as numbers; the column `key` holds the ids.
+
+    Raises
+        DataError: a cell that is no number: its row, column and value.
+    """
+    genes = [str(name) for name in table.frame.columns if name != key]
+    lines = zip(table.rows, table.frame[genes].to_numpy().tolist(), strict=True)
+    values = [_floats(cells, genes, f"{table.where}, row {row}") for row, cells in lines]
+    return Matrix(table.frame[key].tolist(), genes, np.stack(values), table.where, table.rows, table.warnings)
+
+
 def shorten(text: object, length: int = 60) -> str:
     """A value for an error message: long ones cut, so that one cell cannot fill the screen."""
     shown = str(text)
@@ -85,8 +97,10 @@ def is_missing(text: str) -> bool:
     return text.strip().casefold() in MISSING
 
 
-def read_table(location: Location, delimiter: str = ",", comment: str = "") -> RawTable:
-    """A CSV or Parquet table as text. `delimiter` and `comment` (lines that start with it are skipped) are for CSV.
+def read_table(location: Location, delimiter: str = ",", comment: str = "", unnamed: bool = False) -> RawTable:
+    """A CSV or Parquet table as text.
+
+    delimiter, comment (lines that start with it are skipped), unnamed (a column may lack a name) are for CSV.
 
     Raises
         DataError: not a table of that form, no rows, a cell that cannot be; with the row where it stands.
@@ -96,7 +110,7 @@ def read_table(location: Location, delimiter: str = ",", comment: str = "") -> R
         if _magic(path, where).startswith(b"PAR1"):
             return _parquet_table(path, where)
         with _text(path, where) as (stream, warnings):
-            rows = _Rows(stream, where, delimiter, comment)
+            rows = _Rows(stream, where, delimiter, comment, unnamed)
             header = rows.header()
             cells, numbers = [], []
             for row in rows:
@@ -107,8 +121,19 @@ def read_table(location: Location, delimiter: str = ",", comment: str = "") -> R
     return RawTable(pd.DataFrame(cells, columns=header, dtype=str), where, numbers, warnings)
 
 
-def read_matrix(location: Location, key: str, delimiter: str = ",") -> Matrix:
-    """A numeric table with one column of text, `key`; the others are float32.
+def read_columns(location: Location, wanted: Callable[[str], bool]) -> RawTable:
+    """The columns of a comma-separated table whose name is `wanted`; a column without a name (an index) is left out.
+
+    Raises
+        DataError: as `read_table`.
+    """
+    table = read_table(location, unnamed=True)
+    frame = table.frame[[name for name in table.frame.columns if name and wanted(name)]]
+    return RawTable(frame, table.where, table.rows, table.warnings)
+
+
+def read_matrix(location: Location, key: str, delimiter: str = ",", skip: tuple[str, ...] = ()) -> Matrix:
+    """A numeric table with one column of text, `key`; the others, but for those of `skip`, are float32.
 
     Raises
         DataError: as `read_table`, and for a cell that is no number: its row, column and value.
@@ -121,16 +146,17 @@ def read_matrix(location: Location, key: str, delimiter: str = ",") -> Matrix:
             rows = _Rows(stream, where, delimiter)
             header = rows.header()
             position = _key_position(header, key, where)
-            return _csv_matrix(rows, header, position, warnings)
+            return _csv_matrix(rows, header, position, skip, warnings)
 
 
-def _csv_matrix(rows: "_Rows", header: list[str], position: int, warnings: list[str]) -> Matrix:
-    genes = header[:position] + header[position + 1 :]
+def _csv_matrix(rows: "_Rows", header: list[str], position: int, skip: tuple[str, ...], warnings: list[str]) -> Matrix:
+    kept = [i for i, name in enumerate(header) if i != position and name not in skip]
+    genes = [header[i] for i in kept]
     ids, values, numbers = [], [], []
     for cells in rows:
         numbers.append(rows.row)
-        ids.append(cells.pop(position))
-        values.append(_floats(cells, genes, f"{rows.where}, row {rows.row}"))
+        ids.append(cells[position])
+        values.append(_floats([cells[i] for i in kept], genes, f"{rows.where}, row {rows.row}"))
     if not ids:
         raise _no_rows(rows.where)
     return Matrix(ids, genes, np.stack(values), rows.where, numbers, warnings)
@@ -156,8 +182,8 @@ def _float(cell: str, name: str, where: str) -> float:
 class _Rows:
     """The rows of a delimited text after its header, each with as many cells as the header."""
 
-    def __init__(self, stream: TextIO, where: str, delimiter: str, comment: str = "") -> None:
-        self.where, self.delimiter, self.row = where, delimiter, 0
+    def __init__(self, stream: TextIO, where: str, delimiter: str, comment: str = "", unnamed: bool = False) -> None:
+        self.where, self.delimiter, self.unnamed, self.row = where, delimiter, unnamed, 0
         # The module's own limit would stop a long cell before its column is known; _refuse_long names both.
         csv.field_size_limit(1 << 30)
         lines = stream if not comment else (line for line in stream if not self._skipped(line, comment))
@@ -175,7 +201,7 @@ class _Rows:
             raise DataError("the file is empty", self.where, "give a table with a header and rows")
         self._check_delimiter(names)
         for number, name in enumerate(names, start=1):
-            if not name.strip():
+            if not name.strip() and not self.unnamed:
                 raise DataError(f"column {number} has no name", f"{self.where}, row {self.row}", "name or delete it")
             if name != name.strip():
                 raise DataError(f"the column name {name!r} has a blank at its end", self.where, "delete the blank")

@@ -40,8 +40,9 @@ def place(
     """
     names, site = np.unique(np.array(sites, dtype=object), return_inverse=True)
     if len(names) < folds:
-        what = f"{len(names)} sites cannot fill {folds} folds"
-        raise DataError(what, "column site", f"set split.folds to {len(names)} or fewer, or split.scheme to stratified")
+        what = f"{len(names)} site{'s' * (len(names) > 1)} cannot fill {folds} folds"
+        fewer = f"split.folds to {len(names)}, or " if len(names) > 1 else ""
+        raise DataError(what, "column site", f"set {fewer}split.scheme to stratified")
     counts = _weighted_counts(site, event, subtype)
     rng = np.random.default_rng(seed)
     if float(folds) ** (len(names) - 1) <= EXACT_PLACEMENTS:

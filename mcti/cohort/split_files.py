@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mcti import storage
-from mcti.cohort.reading import RawTable, is_missing, read_table
+from mcti.cohort.reading import RawTable, is_missing, read_columns
 from mcti.errors import DataError, UsageError
 from mcti.storage import Location
 
@@ -45,7 +45,7 @@ def _number(path: Path) -> int | None:
 
 
 def _pair(file: Path, where: str, position: dict[str, int]) -> tuple[Ints, Ints]:
-    raw = read_table(file)
+    raw = read_columns(file, lambda name: name in {"train", "val", "test"})
     table = RawTable(raw.frame, where, raw.rows)
     table.need("train", "val")
     parts = [name for name in ("train", "val", "test") if name in table.frame.columns]

@@ -7,7 +7,7 @@ from mcti.params import ValidateParams
 
 Severity = Literal["critical", "warning"]
 
-ID = r"^\w([\w.+\- ]{0,126}[\w.+\-])?\Z"
+ID = r"^\w(?:[\w.+\- ]{0,126}[\w.+\-])?\Z"
 """Ids become file names and stand in reports: no path, markup or formula characters (docs/cohort.md)."""
 
 KEYS = {
@@ -102,6 +102,8 @@ def expression_clauses(p: ValidateParams) -> list[Clause]:
                mend="delete constant genes"),
         _null("genes_differ", "genes", "twin", "no two genes have the same values", "warning", "delete one of the two"),
         _null("gene_names_differ", "genes", "spelled_like", "no two genes differ only by case", "warning"),
+        _range("expression_of_patients", "cohort", "foreign_profiles", (None, 0),
+               "every expression profile belongs to a patient", mend="write the cohort with mcti ingest"),
         _range("expression_scale", "cohort", "negative_values", (None, 0), "counts and TPM are not negative",
                mend="state the scale in ingest.expression_scale"),
         _range("site_variance", "cohort", "site_variance", (None, p.max_site_variance),

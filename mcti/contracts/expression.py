@@ -32,6 +32,7 @@ class _Sums:
     """Running sums per gene (genes,) and per site and gene (sites, genes)."""
 
     rows: int
+    foreign: int
     finite: Floats
     infinite: Floats
     total: Floats
@@ -45,14 +46,14 @@ class _Sums:
     def empty(cls, genes: int, sites: int) -> "_Sums":
         finite, infinite, total, square, weighted = np.zeros((5, genes))
         low = np.full(genes, np.inf)
-        return cls(0, finite, infinite, total, square, low, weighted, np.zeros((sites, 1)), np.zeros((sites, genes)))
+        return cls(0, 0, finite, infinite, total, square, low, weighted, np.zeros((sites, 1)), np.zeros((sites, genes)))
 
 
 def gene_table(expression: Expression, site: dict[str, str]) -> pd.DataFrame:
     """One row a gene: missing_share, infinite, sd, mean, minimum, twin (a gene with the same values), site_variance.
 
     site_variance is the share of a gene's variance that the site explains, less what chance explains (adjusted eta²);
-    missing with fewer than two sites. `site` is the site of each patient.
+    missing with fewer than two sites. `site` is the site of each patient; foreign_profiles counts those of nobody.
     """
     sums = _sum(expression, site)
     known = np.maximum(sums.finite, 1)
@@ -72,7 +73,7 @@ def gene_table(expression: Expression, site: dict[str, str]) -> pd.DataFrame:
             "spelled_like": _spelled_like(expression.genes),
             "site_variance": _site_variance(sums, mean, variance),
         }
-    )
+    ).assign(foreign_profiles=sums.foreign)
 
 
 def _sum(expression: Expression, site: dict[str, str]) -> _Sums:
@@ -89,10 +90,12 @@ def _sum(expression: Expression, site: dict[str, str]) -> _Sums:
         sums.infinite += infinite.sum(axis=0)
         sums.total += values.sum(axis=0)
         sums.square += (values**2).sum(axis=0)
+        sums.foreign += sum(p not in site for p in ids)
         # Equal columns have equal dot products with one random vector; others meet by chance of about 1e-15.
         sums.weighted += rng.standard_normal(len(ids)) @ np.where(finite, values, np.pi)
-        rows = np.array([codes[site[p]] for p in ids])
-        np.add.at(sums.site_total, rows, values)
+        known = np.array([p in site for p in ids])
+        rows = np.array([codes[site[p]] for p in ids if p in site], dtype=np.int64)
+        np.add.at(sums.site_total, rows, values[known])
         np.add.at(sums.site_count, rows, 1.0)
     return sums
 
@@ -133,8 +136,8 @@ def site_predictability(expression: Expression, genes: pd.DataFrame, site: dict[
     accuracy under permuted sites, over what is left to 1. Not above the best permutation: 0.
     """
     ids, points = _project(expression, genes)
-    names = pd.Series([site[p] for p in ids])
-    large = names.map(names.value_counts()).to_numpy() >= MIN_SITE
+    names = pd.Series([site.get(p, "") for p in ids], dtype=object)
+    large = (names.map(names.value_counts()).to_numpy() >= MIN_SITE) & (names != "").to_numpy()
     rng = np.random.default_rng(0)
     chosen = rng.permutation(np.flatnonzero(large))[:TEST_PATIENTS]
     label = np.unique(names.to_numpy(dtype=object)[chosen], return_inverse=True)[1]

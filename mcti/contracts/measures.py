@@ -42,7 +42,7 @@ class Evidence:
 def measure(evidence: Evidence) -> dict[str, pd.DataFrame]:
     """The tables of the contract by name; `bags` and `slide_statuses` only where features were given."""
     patients = evidence.patients
-    site = dict(zip(patients["patient_id"], patients["site"], strict=True))
+    site = dict(zip(patients["patient_id"], patients["site"].fillna(""), strict=True))
     genes = gene_table(evidence.expression, site)
     slides = _slides(evidence.slides)
     found = {
@@ -171,6 +171,7 @@ def _cohort(evidence: Evidence, genes: pd.DataFrame, predictability: float) -> p
         "site_variance": float(genes["site_variance"].mean()),
         "site_predictability": predictability,
         "negative_values": _negative(evidence.scale, genes),
+        "foreign_profiles": int(genes["foreign_profiles"].max()) if len(genes) else 0,
         "genes": len(genes),
     }
     return pd.DataFrame([{**values, **_of_features(evidence)}])

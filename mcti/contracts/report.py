@@ -58,7 +58,9 @@ def html(results: Results, tables: dict[str, pd.DataFrame], came: int) -> str:
             critical=[finding for finding in failed if finding.severity == "critical"],
             warnings=[finding for finding in failed if finding.severity != "critical"],
             numbers=[
-                (label, f"{round(results.numbers[name], 3):.9g}") for name, label in HEADLINE.items() if name in results.numbers
+                (label, f"{round(results.numbers[name], 3):.9g}")
+                for name, label in HEADLINE.items()
+                if name in results.numbers
             ],
             figures=drawn,
             attrition=sorted(results.attrition.items()),

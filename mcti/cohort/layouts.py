@@ -1,0 +1,135 @@
+"""What the layouts share: canonical columns picked from a table, TCGA barcodes, one sample a patient."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from mcti.cohort.reading import Matrix, RawTable
+from mcti.cohort.tables import PATIENTS, Leaver
+from mcti.errors import DataError, UsageError, did_you_mean
+from mcti.params import IngestParams
+
+DUPLICATE_SAMPLE = "duplicate sample"
+NOT_TUMOUR = "sample of normal tissue"
+_BARCODE = re.compile(r"TCGA-(?P<site>[A-Za-z0-9]{2})-[A-Za-z0-9]{4}(-(?P<kind>\d{2})[A-Z]?.*)?")
+
+
+def pick(table: RawTable, defaults: Mapping[str, str], params: IngestParams) -> RawTable:
+    """The canonical columns of a table under their names, then the covariates that the settings keep.
+
+    `defaults`: canonical name -> the layout's name for it; `params.columns` goes before. A default that the table
+    lacks is left out, and the caller or the schema says what it makes of that.
+
+    Raises
+        UsageError: a column that the settings name is not there, or `params.columns` names no canonical column.
+    """
+    canonical = {column.name for column in PATIENTS}
+    for name, source in params.columns.items():
+        if name not in canonical:
+            raise UsageError(f"{name!r} is no canonical column", "ingest.columns", did_you_mean(name, canonical))
+        _named(table, source, f"ingest.columns.{name}")
+    for source in params.covariates or ():
+        _named(table, source, "ingest.covariates")
+    names = {name: source for name, source in defaults.items() if source in table.frame.columns} | params.columns
+    frame = pd.DataFrame({name: table.frame[source] for name, source in names.items()})
+    for source in params.covariates or ():
+        frame[source] = table.frame[source]
+    return RawTable(frame, table.where, table.rows, table.warnings, names)
+
+
+def _named(table: RawTable, source: str, key: str) -> None:
+    if source not in table.frame.columns:
+        mend = did_you_mean(source, table.frame.columns)
+        raise UsageError(f"there is no column {source!r} in {table.where}", key, mend)
+
+
+def patient_of(barcode: str) -> str:
+    """The patient of a TCGA sample barcode: its first twelve characters; another id stays as it is."""
+    return barcode[:12] if _BARCODE.fullmatch(barcode) else barcode
+
+
+def site_of(barcode: str) -> str:
+    """The tissue source site of a TCGA barcode, or nothing."""
+    match = _BARCODE.fullmatch(barcode)
+    return match["site"] if match else ""
+
+
+def is_tumour(barcode: str) -> bool:
+    """Whether a TCGA sample is of a tumour (types 01 to 09); ids of another form are taken for tumours."""
+    match = _BARCODE.fullmatch(barcode)
+    return not match or match["kind"] is None or int(match["kind"]) < 10
+
+
+def with_site(table: RawTable) -> RawTable:
+    """The table with a column site, from the TCGA barcodes of its patients where it has none."""
+    if "site" in table.frame.columns:
+        return table
+    table.need("patient_id")
+    return RawTable(
+        table.frame.assign(site=table.frame["patient_id"].map(site_of)),
+        table.where,
+        table.rows,
+        table.warnings,
+        {**table.originals, "site": "patient_id"},
+    )
+
+
+def one_sample_each(samples: Sequence[str], patients: Sequence[str]) -> tuple[list[int], list[Leaver]]:
+    """Positions of one tumour sample a patient, the first by its id; the others leave with their reason."""
+    kept: dict[str, int] = {}
+    left = []
+    for position in sorted(range(len(samples)), key=lambda i: samples[i]):
+        if not is_tumour(samples[position]):
+            left.append(Leaver(patient_id=samples[position], reason=NOT_TUMOUR))
+        elif patients[position] in kept:
+            left.append(Leaver(patient_id=samples[position], reason=DUPLICATE_SAMPLE))
+        else:
+            kept[patients[position]] = position
+    return sorted(kept.values()), left
+
+
+def turned(matrix: Matrix) -> tuple[Matrix, list[Leaver]]:
+    """A matrix of genes by TCGA samples as patients by genes, one tumour sample a patient.
+
+    Genes without a name and all but the first of a name are left out, and a warning counts them.
+    """
+    first: dict[str, int] = {}
+    for position, gene in enumerate(matrix.ids):
+        if gene.strip():
+            first.setdefault(gene.strip(), position)
+    warnings = list(matrix.warnings)
+    if len(first) < len(matrix.ids):
+        count = len(matrix.ids) - len(first)
+        warnings.append(f"{matrix.where}: {count} rows without a gene name, or of a gene that stands above, left out")
+    patients = [patient_of(sample) for sample in matrix.genes]
+    kept, left = one_sample_each(matrix.genes, patients)
+    values = np.ascontiguousarray(matrix.values[np.ix_(list(first.values()), kept)].T)
+    ids = [patients[i] for i in kept]
+    rows = [1] * len(ids)  # the samples stand in the header
+    return Matrix(ids, list(first), values, matrix.where, rows, warnings), left
+
+
+def words(table: RawTable, column: str, meanings: Mapping[str, str]) -> RawTable:
+    """A column with the layout's own words replaced, upper and lower case alike; other words stay for the reader."""
+    if column not in table.frame.columns:
+        return table
+    mapped = table.frame[column].map(lambda text: meanings.get(text.strip().casefold(), text))
+    return RawTable(table.frame.assign(**{column: mapped}), table.where, table.rows, table.warnings, table.originals)
+
+
+SEXES = {"female": "1", "male": "0"}
+
+
+def only(names: list[str], word: str, folder: str) -> str:
+    """The one name that contains `word`.
+
+    Raises
+        DataError: none or several do.
+    """
+    found = [name for name in names if word.casefold() in name.casefold()]
+    if len(found) != 1:
+        what = f"{len(found)} files with {word!r} in their name, where one is needed"
+        raise DataError(what, folder, f"files: {', '.join(names[:8]) or 'none'}")
+    return found[0]

@@ -1,0 +1,270 @@
+"""Each layout from a hand-made excerpt; the expected rows are worked out by hand beside it."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mcti.cohort import tables
+from mcti.errors import DataError, UsageError
+from mcti.params import IngestParams
+from mcti.steps.ingest import ingest
+
+
+def write(folder, files):
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def rows(patients):
+    """The canonical columns as plain tuples; times to six decimals."""
+    columns = ["patient_id", "site", "age", "is_female", "subtype", "time_months", "event"]
+    return [
+        tuple(round(v, 6) if isinstance(v, float) else v for v in row)
+        for row in patients[columns].astype({"is_female": float}).itertuples(index=False, name=None)
+    ]
+
+
+MCAT = """,case_id,slide_id,site,is_female,oncotree_code,age,survival_months,censorship,t,AAK1_rnaseq,TP53_mut,MYC_cnv
+0,TCGA-3C-AALI,TCGA-3C-AALI-01Z-00-DX1.F6.svs,3C,1,IDC,50,131.57,1,1.0,-0.25,0,1
+1,TCGA-3C-AALI,TCGA-3C-AALI-01Z-00-DX2.CF.svs,3C,1,IDC,50,131.57,1,1.0,-0.25,0,1
+2,TCGA-4H-AAAK,TCGA-4H-AAAK-01Z-00-DX1.AB.svs,4H,0,ILC,,11.5,0,0.0,2.5,1,-2
+"""
+
+
+def test_mcat_turns_censorship_round_and_keeps_one_row_a_patient(tmp_path):
+    write(tmp_path, {"all.csv": MCAT})
+    params = IngestParams(name="x", format="mcat", expression_scale="z-score")
+    result = ingest(tmp_path / "all.csv", tmp_path / "all.csv", None, params, tmp_path / "out")
+    assert (result.patients, result.events, result.genes, result.slides) == (2, 1, 3, 3)
+    found = tables.read_patients(tmp_path / "out")
+    assert rows(found.fillna({"age": -1.0})) == [
+        ("TCGA-3C-AALI", "3C", 50.0, 1.0, "IDC", 131.57, 0),  # censorship 1: censored
+        ("TCGA-4H-AAAK", "4H", -1.0, 0.0, "ILC", 11.5, 1),  # censorship 0: the event was seen
+    ]
+    expression = tables.read_expression(tmp_path / "out")
+    assert list(expression.columns) == ["AAK1", "TP53_mut", "MYC_cnv"]
+    np.testing.assert_array_equal(expression.to_numpy(), np.float32([[-0.25, 0, 1], [2.5, 1, -2]]))
+    slides = tables.read_slides(tmp_path / "out")
+    assert slides["slide_id"].tolist() == [
+        "TCGA-3C-AALI-01Z-00-DX1.F6",
+        "TCGA-3C-AALI-01Z-00-DX2.CF",
+        "TCGA-4H-AAAK-01Z-00-DX1.AB",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            "131.57,1,1.0,-0.25,0,1\n2",
+            "130.0,1,1.0,-0.25,0,1\n2",
+            ["survival_months is '130.0', and '131.57'", "row 3"],
+        ),
+        ("11.5,0,0.0", "11.5,2,0.0", ["censorship is '2'", "row 4", "1 (censored)"]),
+        ("censorship", "censored", ["'censorship' is missing", "did you mean censored?"]),
+        ("2.5,1,-2", "high,1,-2", ["'high' is not a number", "row 4", "AAK1_rnaseq"]),
+    ],
+)
+def test_mcat_that_cannot_be_is_refused(tmp_path, old, new, words):
+    assert old in MCAT
+    write(tmp_path, {"all.csv": MCAT.replace(old, new, 1)})
+    with pytest.raises(DataError) as caught:
+        ingest(tmp_path / "all.csv", tmp_path / "all.csv", None, IngestParams(format="mcat"), tmp_path / "out")
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+CBIOPORTAL = {
+    "data_clinical_patient.txt": (
+        "#Patient Identifier\tAge\tSex\tOverall Survival (Months)\tOverall Survival Status\n"
+        "#STRING\tNUMBER\tSTRING\tNUMBER\tSTRING\n"
+        "PATIENT_ID\tAGE\tSEX\tOS_MONTHS\tOS_STATUS\tDFS_MONTHS\tDFS_STATUS\n"
+        "TCGA-05-4244\t70\tMale\t0.0\t0:LIVING\t\t\n"
+        "TCGA-05-4249\t67\tMale\t50.03\t0:LIVING\t50.03\t0:DiseaseFree\n"
+        "TCGA-05-4250\t79\tFemale\t3.98\t1:DECEASED\t2.0\t1:Recurred/Progressed\n"
+        "TCGA-18-3406\t67\tMale\t12.19\t[Not Available]\t12.19\t0:DiseaseFree\n"
+    ),
+    "data_clinical_sample.txt": (
+        "#Patient Identifier\tSample Identifier\n"
+        "PATIENT_ID\tSAMPLE_ID\tONCOTREE_CODE\n"
+        "TCGA-05-4244\tTCGA-05-4244-01\tLUAD\n"
+        "TCGA-05-4249\tTCGA-05-4249-01\tLUAD\n"
+        "TCGA-05-4250\tTCGA-05-4250-01\tLUAD\n"
+        "TCGA-18-3406\tTCGA-18-3406-01\tLUSC\n"
+    ),
+    "data_mrna.txt": (
+        "Hugo_Symbol\tEntrez_Gene_Id\tTCGA-05-4249-01\tTCGA-05-4250-01\tTCGA-05-4250-11\tTCGA-05-4250-02\tTCGA-18-3406-01\n"
+        "TP53\t7157\t1.5\t2.5\t9\t8\t3.5\n"
+        "\t100133144\t0\t0\t0\t0\t0\n"
+        "EGFR\t1956\t-1\t\t9\t8\t0.25\n"
+        "TP53\t7157\t7\t7\t7\t7\t7\n"
+    ),
+}
+
+
+def cbioportal(tmp_path, **settings):
+    write(tmp_path, CBIOPORTAL)
+    params = IngestParams(name="study", format="tcga-cbioportal", expression_scale="z-score", **settings)
+    return ingest(tmp_path, tmp_path / "data_mrna.txt", None, params, tmp_path / "out")
+
+
+def test_cbioportal_reads_numbered_statuses_and_one_tumour_sample_a_patient(tmp_path):
+    result = cbioportal(tmp_path)
+    assert rows(tables.read_patients(tmp_path / "out")) == [
+        ("TCGA-05-4249", "05", 67.0, 0.0, "LUAD", 50.03, 0),
+        ("TCGA-05-4250", "05", 79.0, 1.0, "LUAD", 3.98, 1),
+    ]
+    expression = tables.read_expression(tmp_path / "out")
+    assert list(expression.columns) == ["TP53", "EGFR"]  # the second TP53 and the row without a name are left out
+    np.testing.assert_array_equal(expression.to_numpy(), np.float32([[1.5, -1], [2.5, np.nan]]))
+    left = {(leaver.patient_id, leaver.reason) for leaver in tables.read_info(tmp_path / "out").attrition}
+    assert left == {
+        ("TCGA-05-4244", "no follow-up"),  # zero months
+        ("TCGA-18-3406", "no follow-up"),  # status not available
+        ("TCGA-05-4250-02", "duplicate sample"),
+        ("TCGA-05-4250-11", "sample of normal tissue"),
+    }
+    assert any("2 rows without a gene name" in warning for warning in result.warnings)
+
+
+def test_another_endpoint_takes_its_own_columns(tmp_path):
+    cbioportal(tmp_path, endpoint="DFI")
+    assert [row[-2:] for row in rows(tables.read_patients(tmp_path / "out"))] == [(50.03, 0), (2.0, 1), (12.19, 0)]
+    with pytest.raises(DataError, match="'time_months' is missing"):
+        cbioportal(tmp_path, endpoint="DSS")
+
+
+def test_settings_that_name_a_column_that_is_not_there_get_its_near_miss(tmp_path):
+    with pytest.raises(UsageError, match="did you mean ONCOTREE_CODE"):
+        cbioportal(tmp_path, columns={"subtype": "ONCOTREE"})
+    with pytest.raises(UsageError, match="did you mean subtype"):
+        cbioportal(tmp_path, columns={"sub_type": "ONCOTREE_CODE"})
+    with pytest.raises(UsageError, match="did you mean DFS_MONTHS"):
+        cbioportal(tmp_path, covariates=("DFS_MONTH",))
+
+
+XENA = {
+    "clinical/BRCA_clinicalMatrix": (
+        "sampleID\tage_at_initial_pathologic_diagnosis\tgender\thistological_type\ttissue_source_site\n"
+        "TCGA-3C-AAAU-01\t55\tFEMALE\tInfiltrating Lobular Carcinoma\t3C\n"
+        "TCGA-3C-AALI-01\t50\tMALE\tInfiltrating Ductal Carcinoma\t3C\n"
+        "TCGA-3C-AALI-11\t50\tMALE\tInfiltrating Ductal Carcinoma\t3C\n"
+    ),
+    "clinical/BRCA_survival.txt": (
+        "sample\t_PATIENT\tOS\tOS.time\tPFI\tPFI.time\n"
+        "TCGA-3C-AAAU-01\tTCGA-3C-AAAU\t0\t4047\t1\t1808\n"
+        "TCGA-3C-AALI-01\tTCGA-3C-AALI\t1\t365.25\t0\t365.25\n"
+        "TCGA-3C-AALI-11\tTCGA-3C-AALI\t1\t365.25\t0\t365.25\n"
+    ),
+    "HiSeqV2": (
+        "sample\tTCGA-3C-AALI-11\tTCGA-3C-AALI-01\tTCGA-3C-AAAU-01\nARHGEF10L\t9.0\t9.25\t8.5\nHIF3A\t1.0\t2.5\t3.75\n"
+    ),
+}
+
+
+def test_xena_reads_days_and_leaves_normal_tissue_out(tmp_path):
+    write(tmp_path, XENA)
+    params = IngestParams(name="BRCA", format="xena", expression_scale="log2")
+    result = ingest(tmp_path / "clinical", tmp_path / "HiSeqV2", None, params, tmp_path / "out")
+    assert rows(tables.read_patients(tmp_path / "out")) == [
+        ("TCGA-3C-AAAU", "3C", 55.0, 1.0, "Infiltrating Lobular Carcinoma", round(4047 / 30.4375, 6), 0),
+        ("TCGA-3C-AALI", "3C", 50.0, 0.0, "Infiltrating Ductal Carcinoma", 12.0, 1),
+    ]
+    np.testing.assert_array_equal(
+        tables.read_expression(tmp_path / "out").to_numpy(), np.float32([[8.5, 3.75], [9.25, 2.5]])
+    )
+    assert result.left == {"sample of normal tissue": 1}
+
+
+def test_xena_without_its_survival_file_says_which_one(tmp_path):
+    write(tmp_path, {name: text for name, text in XENA.items() if "survival" not in name})
+    with pytest.raises(DataError, match="0 files with 'survival' in their name"):
+        ingest(tmp_path / "clinical", tmp_path / "HiSeqV2", None, IngestParams(format="xena"), tmp_path / "out")
+
+
+GDC_CASES = [
+    {
+        "submitter_id": "TCGA-BH-A0B3",
+        "project": {"project_id": "TCGA-BRCA"},
+        "tissue_source_site": {"code": "BH"},
+        "demographic": {"gender": "female", "vital_status": "Alive", "days_to_death": None},
+        "diagnoses": [
+            {
+                "age_at_diagnosis": 19358,
+                "days_to_last_follow_up": 1203,
+                "primary_diagnosis": "Infiltrating duct carcinoma, NOS",
+            }
+        ],
+    },
+    {
+        "submitter_id": "TCGA-D8-A1JG",
+        "project": {"project_id": "TCGA-BRCA"},
+        "tissue_source_site": {"code": "D8"},
+        "demographic": {"gender": "male", "vital_status": "Dead", "days_to_death": 1612},
+        "diagnoses": [
+            {"age_at_diagnosis": None, "days_to_last_follow_up": 1600, "primary_diagnosis": "Lobular carcinoma, NOS"}
+        ],
+    },
+]
+SHEET = (
+    "File ID\tFile Name\tData Category\tProject ID\tCase ID\tSample ID\tSample Type\n"
+    "id-1\ta.tsv\tTranscriptome Profiling\tTCGA-BRCA\tTCGA-BH-A0B3\tTCGA-BH-A0B3-01A\tPrimary Tumor\n"
+    "id-2\tb.tsv\tTranscriptome Profiling\tTCGA-BRCA\tTCGA-D8-A1JG\tTCGA-D8-A1JG-01B\tPrimary Tumor\n"
+    "id-3\tc.tsv\tTranscriptome Profiling\tTCGA-BRCA\tTCGA-BH-A0B3\tTCGA-BH-A0B3-11A\tSolid Tissue Normal\n"
+)
+
+
+def star(first, second):
+    return (
+        "# gene-model: GENCODE v36\n"
+        "gene_id\tgene_name\tgene_type\tunstranded\ttpm_unstranded\n"
+        "N_unmapped\t\t\t100\t\n"
+        f"ENSG00000000003.15\tTSPAN6\tprotein_coding\t{first}\t3.0\n"
+        f"ENSG00000000005.6\tTNMD\tprotein_coding\t{second}\t0.0\n"
+        "ENSG00000182378.15_PAR_Y\tTNMD\tprotein_coding\t7\t7\n"
+    )
+
+
+def gdc(tmp_path, **settings):
+    write(tmp_path, {"clinical.json": json.dumps(GDC_CASES), "star/gdc_sample_sheet.2026.tsv": SHEET})
+    write(tmp_path, {"star/id-1/a.tsv": star(2141, 5), "star/b.tsv": star(11, 0)})
+    params = IngestParams(format="gdc", **{"expression_scale": "counts", **settings})
+    return ingest(tmp_path / "clinical.json", tmp_path / "star", None, params, tmp_path / "out")
+
+
+def test_gdc_reads_cases_and_star_counts(tmp_path):
+    result = gdc(tmp_path)
+    assert rows(tables.read_patients(tmp_path / "out").fillna({"age": -1.0})) == [
+        ("TCGA-BH-A0B3", "BH", 52.999316, 1.0, "Infiltrating duct carcinoma, NOS", round(1203 / 30.4375, 6), 0),
+        ("TCGA-D8-A1JG", "D8", -1.0, 0.0, "Lobular carcinoma, NOS", round(1612 / 30.4375, 6), 1),
+    ]
+    found = tables.read_expression(tmp_path / "out")
+    assert list(found.columns) == ["TSPAN6", "TNMD"]
+    np.testing.assert_array_equal(found.to_numpy(), np.float32([[2141, 5], [11, 0]]))
+    assert result.left == {"sample of normal tissue": 1}
+
+
+def test_gdc_takes_the_column_of_the_scale(tmp_path):
+    gdc(tmp_path, expression_scale="log2")
+    found = tables.read_expression(tmp_path / "out").to_numpy()
+    np.testing.assert_allclose(found, [[2, 0], [2, 0]], rtol=1e-7)  # log2(3 + 1), log2(0 + 1)
+    with pytest.raises(UsageError, match="STAR counts are no z-score"):
+        gdc(tmp_path, expression_scale="z-score")
+    with pytest.raises(UsageError, match="the GDC has no PFI"):
+        gdc(tmp_path, endpoint="PFI")
+
+
+def test_canonical_columns_may_have_other_names(tmp_path):
+    clinical = pd.DataFrame(
+        {"id": ["a", "b"], "hospital": "x", "age": 50, "is_female": 1, "kind": "k", "months": [1, 2], "dead": [0, 1]}
+    )
+    clinical.to_csv(tmp_path / "clinical.csv", index=False)
+    pd.DataFrame({"patient_id": ["a", "b"], "G": [1.0, 2.0]}).to_csv(tmp_path / "genes.csv", index=False)
+    names = {"patient_id": "id", "site": "hospital", "subtype": "kind", "time_months": "months", "event": "dead"}
+    params = IngestParams(columns=names)
+    result = ingest(tmp_path / "clinical.csv", tmp_path / "genes.csv", None, params, tmp_path / "out")
+    assert (result.patients, result.events) == (2, 1)
+    assert tables.read_info(tmp_path / "out").covariates == ()

@@ -1,0 +1,176 @@
+"""The step on whole cohorts: report, results, the failure that stops, drift; and the public cohorts as they are."""
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+from mcti.cohort import demo, tables
+from mcti.errors import DataError
+from mcti.params import IngestParams, SplitParams, ValidateParams
+from mcti.steps.ingest import ingest
+from mcti.steps.split import split
+from mcti.steps.validate import validate
+from tests.cohort import cases
+
+TCGA = Path(__file__).parents[3] / "shared" / "data" / "tcga"
+SMALL = ValidateParams(min_events=5, min_events_per_fold=0)
+
+
+@pytest.fixture
+def made(tmp_path):
+    return cases.write_cohort(cases.sources(patients=60), tmp_path / "cohort")
+
+
+def test_a_good_cohort_passes_and_twice_with_the_same_bytes(made, tmp_path):
+    first = validate(made, None, SMALL, tmp_path / "one")
+    second = validate(made, None, SMALL, tmp_path / "two")
+    assert first.passed
+    assert first == second
+    for name in ("report.html", "results.json", "profile.json"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_a_broken_cohort_leaves_its_report_and_then_stops(tmp_path):
+    frames = cases.sources(patients=60)
+    frames["clinical"].loc[7, "age"] = 430.0
+    frames["clinical"].loc[9, "age"] = -2.0
+    made = cases.write_cohort(frames, tmp_path / "cohort")
+    with pytest.raises(DataError) as caught:
+        validate(made, None, SMALL, tmp_path / "report")
+    line = str(caught.value)
+    assert caught.value.exit_code == 3
+    assert "age_plausible" in line
+    assert "P-0007 (430)" in line
+    assert "report.html" in line
+    results = json.loads((tmp_path / "report" / "results.json").read_text())
+    (finding,) = [f for f in results["expectations"] if f["id"] == "age_plausible"]
+    assert results["passed"] is False
+    assert (finding["failing"], finding["rows"]) == (2, 60)
+    assert [row["key"] for row in finding["first"]] == ["P-0007", "P-0009"]
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "Stopped." in page
+    assert "P-0007 (430)" in page
+
+
+def test_markup_of_users_is_text_in_the_report(tmp_path):
+    frames = cases.sources(patients=60)
+    evil = "<script>alert(1)</script>"
+    frames["clinical"]["site"] = [f"{evil}{i % 4}" for i in range(60)]
+    frames["clinical"][f"{evil}&quot;"] = 1.0
+    frames["clinical"].loc[3, "age"] = 500
+    cohort = cases.write_cohort(frames, tmp_path / "cohort")
+    info = tables.read_info(cohort).model_dump(mode="json") | {"notice": f"painted {evil}", "warnings": [evil]}
+    (cohort / "cohort.json").write_text(json.dumps(info))
+    with pytest.raises(DataError):
+        validate(cohort, None, SMALL, tmp_path / "report")
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "<script" not in page
+    assert page.count("painted &lt;script&gt;alert(1)&lt;/script&gt;") == 1  # the notice is shown
+
+
+def test_the_report_needs_no_network(made, tmp_path):
+    validate(made, None, SMALL, tmp_path / "report")
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "http://" not in page
+    assert "https://" not in page
+    assert " src=" not in page
+
+
+def test_drift_is_measured_against_the_accepted_version(made, tmp_path):
+    validate(made, None, SMALL, tmp_path / "accepted")
+    frames = cases.sources(patients=60)
+    frames["clinical"]["age"] += 25
+    frames["expression"]["G3"] += 5
+    other = cases.write_cohort(frames, tmp_path / "other")
+    params = SMALL.model_copy(update={"accepted": str(tmp_path / "accepted" / "profile.json")})
+    validate(other, None, params, tmp_path / "report")
+    rows = json.loads((tmp_path / "report" / "results.json").read_text())["drift"]["rows"]
+    by_name = {row["what"]: row for row in rows}
+    assert by_name["age"]["psi"] > 0.25
+    assert by_name["subtype"]["psi"] == 0
+    assert by_name["genes whose mean moved by more than 0.5 sd"]["now"] == "1: G3"
+    validate(made, None, params, tmp_path / "same")
+    same = json.loads((tmp_path / "same" / "results.json").read_text())["drift"]["rows"]
+    assert all(row["psi"] in (0, None) for row in same)
+
+
+def test_an_accepted_version_that_is_none_is_refused(made, tmp_path):
+    params = SMALL.model_copy(update={"accepted": str(made / "cohort.json")})
+    with pytest.raises(DataError, match="no profile of a data version"):
+        validate(made, None, params, tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+
+
+def features(folder, ids, **broken):
+    """Feature files as extract writes them, four patches a slide."""
+    folder.mkdir()
+    for i, patient_id in enumerate(ids):
+        values = np.random.default_rng(i).standard_normal((4, 6)).astype(np.float32)
+        coords = np.array([[0, 0], [256, 0], [0, 256], [256, 256]])
+        with h5py.File(folder / f"{patient_id}-1.h5", "w") as file:
+            if i == 2 and broken.get("nan"):
+                values[1, 1] = np.nan
+            if i == 2 and broken.get("outside"):
+                coords[3] = [512, 0]
+            file["features"], file["coords"] = values, coords
+            encoder = "other" if i == 2 and broken.get("encoder") else "hed44"
+            file.attrs.update({"encoder": encoder, "encoder_weights_sha256": "", "target_mpp": 0.5})
+            file["coords"].attrs.update({"level0_width": 512, "level0_height": 512})
+    rows = [{"slide_id": f"{p}-1", "patient_id": p, "status": "OK"} for p in ids]
+    pd.DataFrame(rows).to_csv(folder / "slides.csv", index=False)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("broken", "expectation"),
+    [("nan", "features_finite"), ("outside", "coordinates_inside"), ("encoder", "features_one_encoder"), ("", "")],
+)
+def test_features_are_held_to_the_contract(made, tmp_path, broken, expectation):
+    ids = tables.read_patients(made)["patient_id"].tolist()
+    folder = features(tmp_path / "features", ids, **{broken: True})
+    if not expectation:
+        assert validate(made, folder, SMALL, tmp_path / "report").passed
+        return
+    with pytest.raises(DataError, match=f"expectation {expectation} fails"):
+        validate(made, folder, SMALL, tmp_path / "report")
+
+
+def test_the_demo_cohort_passes_and_shows_its_notice(tmp_path):
+    raw = dict(zip(("clinical", "expression", "slides"), demo.demo_tables(), strict=True))
+    paths = cases.write_sources(raw, tmp_path / "raw")
+    params = IngestParams(name="gse7390-painted", notice="painted slides: not a clinical result")
+    came = ingest(paths["clinical"], paths["expression"], paths["slides"], params, tmp_path / "cohort")
+    assert (came.patients, came.events, came.genes, came.slides) == (198, 51, 76, 198)
+    result = validate(tmp_path / "cohort", None, ValidateParams(), tmp_path / "report")
+    assert result.failed == ()
+    assert "painted slides: not a clinical result" in (tmp_path / "report" / "report.html").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not TCGA.exists(), reason="the public TCGA tables are not on this machine")
+@pytest.mark.parametrize(
+    ("name", "patients", "events", "genes", "missing_ages", "subtypes"),
+    [
+        ("brca", 859, 112, 1558, 0, [708, 151]),
+        ("nsclc", 903, 350, 1554, 15, [453, 450]),
+    ],
+)
+def test_public_cohorts_go_through_as_they_are(tmp_path, name, patients, events, genes, missing_ages, subtypes):
+    """The numbers are those of the data's own README."""
+    params = IngestParams(name=name, expression_scale="z-score")
+    paths = [str(TCGA / f"{name}_{table}") for table in ("clinical.csv", "expression.parquet", "slides.csv")]
+    ingest(*paths, params, tmp_path / "cohort")
+    result = validate(tmp_path / "cohort", None, ValidateParams(), tmp_path / "report")
+    numbers = json.loads((tmp_path / "report" / "results.json").read_text())["numbers"]
+    assert (result.patients, result.events, numbers["genes"]) == (patients, events, genes)
+    found = tables.read_patients(tmp_path / "cohort")
+    assert int(found["age"].isna().sum()) == missing_ages
+    assert found["subtype"].value_counts().tolist() == subtypes
+    for scheme in ("stratified", "site"):
+        dealt = split(tmp_path / "cohort", None, SplitParams(scheme=scheme), tmp_path / f"{scheme}.csv")
+        assert (sum(dealt.test_patients), sum(dealt.test_events)) == (patients, events)
+    assert max(dealt.test_events) <= 0.4 * events  # one BRCA site alone has 39 of the 112 events
