@@ -1,0 +1,232 @@
+"""Claims: the same mathematics costs less than the reference's way of computing it, and `compact` runs on a laptop.
+
+Peer: benchmarks/peer_mcti.py, one patient at a time, one ot.emd a coupling, in the same run and with the same weights.
+Times are medians of interleaved steps (forward and backward); memory is the peak of a process of its own.
+Run:   python -m benchmarks.model_throughput [--rounds 5] [--threads 2] [--patches 4000] [--only compact,batching]
+Small: python -m benchmarks.model_throughput --rounds 2 --width 64 --critical 32 --task 32 --patches 500
+"""
+
+import argparse
+import contextlib
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from benchmarks.peer_mcti import PeerMCTI
+from mcti.model import reference
+from mcti.model.network import MCTI
+from mcti.model.presets import preset
+
+Row = tuple[str, str, str, str]  # what, measured, goal, gap or note
+
+
+def peer(options: argparse.Namespace) -> PeerMCTI:
+    torch.manual_seed(0)
+    warnings.filterwarnings("ignore", message=".*reg_type.*")
+    sizes = {"features": options.features, "genes": options.genes, "classes": 2, "bins": 4, "width": options.width}
+    made = PeerMCTI(**sizes, query=128, critical=options.critical, tokens=8, task=options.task)
+    return made.eval()  # no dropout: both must give the same answer
+
+
+def paper(other: PeerMCTI) -> MCTI:
+    """Ours with the peer's weights."""
+    found = reference.translate(other.state_dict())
+    net = MCTI(found.config).eval()
+    net.load_state_dict(found.weights, assign=True)
+    return net.requires_grad_()
+
+
+def compact(options: argparse.Namespace) -> MCTI:
+    torch.manual_seed(0)
+    names = [f"G{number}" for number in range(options.genes)]
+    return MCTI(preset("compact", features=options.features, genes=names, classes=("a", "b"), bins=4))
+
+
+def bags(options: argparse.Namespace, count: int, patches: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    rows = torch.randn(count, patches or options.patches, options.features, generator=generator)
+    genes = torch.randn(count, options.genes, generator=generator)
+    return rows, torch.ones(rows.shape[:2], dtype=torch.bool), genes
+
+
+def step(net: MCTI, inputs: tuple[Tensor, Tensor, Tensor], *, half: bool = False) -> Tensor:
+    """Forward and backward; the logits."""
+    net.zero_grad(set_to_none=True)
+    with torch.autocast("cpu", torch.bfloat16) if half else contextlib.nullcontext():
+        found = net(*inputs)
+    (found.hazard_logits.sum() + found.subtype_logits.sum() + found.instance_logits.sum()).backward()
+    return torch.cat([found.subtype_logits, found.hazard_logits], 1).detach()
+
+
+def peer_step(net: PeerMCTI, inputs: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    net.zero_grad(set_to_none=True)
+    subtype, hazard = net(inputs[0][0], inputs[2][0])
+    (subtype.sum() + hazard.sum()).backward()
+    return torch.cat([subtype, hazard])[None].detach()
+
+
+def medians(works: dict[str, Callable[[], Tensor]], rounds: int) -> tuple[dict[str, float], dict[str, Tensor]]:
+    """Median seconds of each, A B C A B C …: all meet the same noise; and what each answered."""
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    answers = {name: work() for name, work in works.items()}
+    for _ in range(rounds):
+        for name, work in works.items():
+            start = time.perf_counter()
+            work()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(times) for name, times in seconds.items()}, answers
+
+
+def steps(options: argparse.Namespace) -> list[Row]:
+    """Paper preset in both precisions, and compact, against the peer's step."""
+    other = peer(options)
+    ours, small, inputs = paper(other), compact(options), bags(options, 1)
+    works = {
+        "peer": lambda: peer_step(other, inputs),
+        "paper, float32": lambda: step(ours, inputs),
+        "paper, bf16": lambda: step(ours, inputs, half=True),
+        "compact": lambda: step(small, inputs),
+    }
+    times, answers = medians(works, options.rounds)
+    rows = [("peer, step of one patient", f"{times['peer']:.2f} s", "-", f"N = {options.patches}")]
+    for name, goal in (("paper, float32", 1.4), ("paper, bf16", 2.5), ("compact", 40)):
+        gap = (
+            "another model" if name == "compact" else f"gap {float((answers[name] - answers['peer']).abs().max()):.1e}"
+        )
+        rows.append((f"{name}: faster than the peer", f"{times['peer'] / times[name]:.1f}x", f">= {goal}x", gap))
+    return rows
+
+
+def compact_training(options: argparse.Namespace) -> list[Row]:
+    """Patients a second with the optimizer, in training mode."""
+    net, inputs = compact(options).train(), bags(options, 4)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
+
+    def work() -> Tensor:
+        found = step(net, inputs)
+        optimizer.step()
+        return found
+
+    times, _ = medians({"train": work}, options.rounds)
+    return [("compact, training", f"{4 / times['train']:.1f} patients/s", ">= 4", f"N = {options.patches}")]
+
+
+def batching(options: argparse.Namespace) -> list[Row]:
+    """Eight patients at once against one after the other, compact."""
+    net, inputs = compact(options).eval(), bags(options, 8, 64)
+    single = [tuple(part[row : row + 1] for part in inputs) for row in range(8)]
+    works = {"together": lambda: step(net, inputs), "apart": lambda: torch.cat([step(net, one) for one in single])}
+    times, answers = medians(works, options.rounds)
+    gap = float((answers["together"] - answers["apart"]).abs().max())
+    return [("batch of 8 against 8 steps", f"{times['apart'] / times['together']:.1f}x", ">= 1.3x", f"gap {gap:.1e}")]
+
+
+def bag_branch(options: argparse.Namespace) -> list[Row]:
+    """Memory above the bag itself and time against N, compact and paper."""
+    rows = []
+    for name in ("compact", "paper"):
+        few, many = (_measured(options, f"bag-{name}", patches) for patches in (4000, 64000))
+        added = (many["peak_mb"] - few["peak_mb"]) - (many["bag_mb"] - few["bag_mb"])
+        per_patch = (many["seconds"] / 64000) / (few["seconds"] / 4000)
+        note = f"time per patch x{per_patch:.2f}"
+        rows.append((f"{name}: N = 64,000 over 4,000 adds, bag aside", f"{added:.0f} MB", "<= 120 MB", note))
+    return rows
+
+
+def memory(options: argparse.Namespace) -> list[Row]:
+    """Peak of one step in a process of its own."""
+    base = _measured(options, "idle", 1)["peak_mb"]
+    peaks = {
+        name: _measured(options, name, options.patches)["peak_mb"] - base
+        for name in ("peer", "paper-float32", "paper-bf16", "compact")
+    }
+    rows = [("peer: peak of a step", f"{peaks['peer']:.0f} MB", "-", "above an idle process; without the 4.3 GB dead")]
+    for name, goal in (("paper-float32", 0.5), ("paper-bf16", 0.3)):
+        rows.append((f"{name}: share of the peer's peak", f"{peaks[name] / peaks['peer']:.2f}", f"<= {goal}", ""))
+    rows.append(("compact: whole process, training", f"{peaks['compact'] + base:.0f} MB", "<= 700 MB", "optimizer too"))
+    return rows
+
+
+def _measured(options: argparse.Namespace, what: str, patches: int) -> dict[str, float]:
+    """One step in a fresh process: its peak, its time, the size of its bag."""
+    command = [sys.executable, "-m", "benchmarks.model_throughput", "--measure", what, "--patches", str(patches)]
+    for name in ("width", "critical", "task", "features", "genes", "threads"):
+        command += [f"--{name}", str(getattr(options, name))]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(options: argparse.Namespace) -> dict[str, float]:
+    """What the fresh process does."""
+    inputs = bags(options, 1)
+    seconds = _one(options, inputs)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # kilobytes on Linux
+    return {"peak_mb": peak, "seconds": seconds, "bag_mb": inputs[0].numel() * 4 / 2**20}
+
+
+def _one(options: argparse.Namespace, inputs: tuple[Tensor, Tensor, Tensor]) -> float:
+    what, work = options.measure, None
+    if what == "peer":
+        other = peer(options)
+        work = lambda: peer_step(other, inputs)  # noqa: E731
+    elif what.startswith("bag-"):
+        net = compact(options) if what == "bag-compact" else _bare(options)
+        branch = net.pathology
+        work = lambda: branch(*inputs[:2]).tokens.sum().backward()  # noqa: E731
+    elif what == "compact":
+        net = compact(options).train()
+        optimizer = torch.optim.AdamW(net.parameters())
+        work = lambda: (step(net, inputs), optimizer.step())  # noqa: E731
+    elif what.startswith("paper"):
+        net = _bare(options)
+        if what == "paper-bf16":
+            net, inputs = net.bfloat16(), (inputs[0].bfloat16(), inputs[1], inputs[2].bfloat16())
+        work = lambda: step(net, inputs)  # noqa: E731
+    start = time.perf_counter()
+    if work is not None:
+        work()
+    return time.perf_counter() - start
+
+
+def _bare(options: argparse.Namespace) -> MCTI:
+    """Preset paper with its own start: no peer beside it in memory."""
+    torch.manual_seed(0)
+    names = [f"G{number}" for number in range(options.genes)]
+    sizes = {"width": options.width, "critical": options.critical, "task_tokens": options.task}
+    sizes["gene_width"] = 8 * options.width
+    return MCTI(preset("paper", features=options.features, genes=names, classes=("a", "b"), bins=4, **sizes)).eval()
+
+
+PARTS = {"steps": steps, "compact": compact_training, "batching": batching, "bag": bag_branch, "memory": memory}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in (("rounds", 5), ("threads", 2), ("patches", 4000), ("features", 1024), ("genes", 1558)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    for name, default in (("width", 1024), ("critical", 256), ("task", 240)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--only", default=",".join(PARTS), help="parts, comma-separated")
+    parser.add_argument("--measure", default="", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.measure:
+        print(json.dumps(measure(options)))
+        return
+    print(f"torch {torch.__version__}, {options.threads} threads, CPU, width {options.width}, {options.rounds} rounds")
+    print(f"{'what':<52}{'measured':>16}{'goal':>12}  note")
+    for part in options.only.split(","):
+        for what, measured, goal, note in PARTS[part](options):
+            print(f"{what:<52}{measured:>16}{goal:>12}  {note}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
