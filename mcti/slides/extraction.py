@@ -1,5 +1,7 @@
 """One slide to one feature file: tissue, tiles, features, in batches that do not depend on the number of threads."""
 
+import hashlib
+import json
 import shutil
 import sys
 import time
@@ -15,13 +17,14 @@ from numpy.typing import NDArray
 from mcti import storage
 from mcti.errors import DataError
 from mcti.params import ExtractParams
-from mcti.slides import features, opening, tissue
+from mcti.slides import features, masks, opening, previews, tissue
 from mcti.slides.encoders import Encoder
 from mcti.slides.features import Block
 from mcti.slides.manifest import Row
 from mcti.slides.reader import Reader
 from mcti.slides.status import RegionError, SlideError, Status
 from mcti.slides.tiles import Grid, TileSource, sharpness
+from mcti.slides.tissue import Mask, Overview
 
 _BATCH = 64  # tiles encoded together: part of the result for encoders that are not bitwise batch-invariant
 _BLOCK = 4096  # candidate tiles between two states on disk
@@ -64,10 +67,11 @@ def extract_slide(row: Row, params: ExtractParams, encoder: Encoder, out: Path, 
 
 def _extract(row: Row, path: Path, params: ExtractParams, encoder: Encoder, out: Path, threads: int) -> Outcome:
     content = opening.content_id(path) + (f":{row.md5}" if row.md5 else "")
-    key = features.key(content, row.mpp, params, encoder.identity)
+    drawn = drawn_mask(row, params)
+    key = features.key(content, row.mpp, params, encoder.identity, _digest(drawn))
     target = out / f"{row.slide_id}.h5"
     known = features.stored(target)
-    if known is not None and known.key == key:
+    if known is not None and known.key == key and all(path.exists() for path in companions(out, row.slide_id)):
         return _outcome(row, known, fresh=False)
     facts = opening.examine(path, mpp=row.mpp, choice=params.reader)
     with opening.open_reader(path, facts.reader) as reader:
@@ -89,7 +93,11 @@ def _write(
     threads: int,
 ) -> None:
     grid = Grid.over(facts.width, facts.height, facts.mpp, params.resolution, params.tile, params.overlap)
-    corners, shares = candidates(reader, facts, grid, params)
+    view, mask = found_tissue(reader, facts, params, drawn_mask(row, params))
+    corners, shares = candidates(view, mask, grid, params)
+    preview, outlines = companions(target.parent, row.slide_id)
+    previews.write(preview, view.picture, mask)
+    storage.write_text(outlines, json.dumps(masks.to_geojson(mask, view), separators=(",", ":")) + "\n")
     scratch = target.parent / f".{row.slide_id}.{key[:16]}.blocks"
     source = TileSource(reader, grid)
     run = _Run(source, encoder, params, scratch, time.monotonic() + 60 * params.slide_minutes)
@@ -109,24 +117,50 @@ def _write(
             shutil.rmtree(scratch, ignore_errors=True)
 
 
+def companions(out: Path, slide_id: str) -> tuple[Path, Path]:
+    """Where the preview and the mask of a slide lie."""
+    return out / "previews" / f"{slide_id}.jpg", out / "masks" / f"{slide_id}.geojson"
+
+
+def drawn_mask(row: Row, params: ExtractParams) -> Path | None:
+    """The mask that a person drew for this slide, if there is one."""
+    if params.tissue.masks is None:
+        return None
+    path = Path(params.tissue.masks, f"{row.slide_id}.geojson")
+    return path if path.exists() else None
+
+
+def _digest(path: Path | None) -> str:
+    return "" if path is None else hashlib.sha256(storage.read_bytes(path)).hexdigest()
+
+
+def found_tissue(
+    reader: Reader, facts: opening.Facts, params: ExtractParams, drawn: Path | None
+) -> tuple[Overview, Mask]:
+    """The coarse picture and its tissue (h, w): as drawn by a person, else as found.
+
+    Raises
+        SlideError: no tissue, no brightfield picture, or a mask file that is none.
+    """
+    view = tissue.overview(reader, facts.mpp, params.tissue.resolution)
+    if drawn is not None:
+        return view, masks.from_geojson(drawn, view)
+    try:
+        return view, tissue.find(view.picture, facts.mpp[0] * view.scale[0], params.tissue, view.unreadable)
+    except SlideError as error:
+        lost = view.unreadable.mean()
+        if error.status is Status.NO_TISSUE and lost > params.max_failed_tiles_share:
+            raise SlideError(Status.READ_ERROR, f"{lost:.0%} of the slide does not decode", "copy it again") from error
+        raise
+
+
 def candidates(
-    reader: Reader, facts: opening.Facts, grid: Grid, params: ExtractParams
+    view: Overview, mask: Mask, grid: Grid, params: ExtractParams
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Corners (N, 2) of the tiles on tissue and the share of tissue in each (N,).
 
     What the coarse picture could not read counts as tissue: the tiles there are tried, and fail by name.
-
-    Raises
-        SlideError: no tissue, or no brightfield picture.
     """
-    view = tissue.overview(reader, facts.mpp, params.tissue.resolution)
-    coarse = facts.mpp[0] * view.scale[0]
-    try:
-        mask = tissue.find(view.picture, coarse, params.tissue, view.unreadable)
-    except SlideError as error:
-        if error.status is Status.NO_TISSUE and view.unreadable.mean() > params.max_failed_tiles_share:
-            raise SlideError(Status.READ_ERROR, f"{view.unreadable.mean():.0%} of the slide does not decode") from error
-        raise
     corners = grid.corners()
     shares = grid.tissue_fraction(corners, mask | view.unreadable, view)
     keep = shares >= params.tissue.min_tissue_fraction

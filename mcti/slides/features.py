@@ -56,10 +56,11 @@ class Stored:
     height: int
 
 
-def key(content: str, mpp: float | None, params: ExtractParams, encoder: Identity) -> str:
-    """SHA-256 over all that the features depend on: slide, manifest mpp, settings, encoder, schema."""
+def key(content: str, mpp: float | None, params: ExtractParams, encoder: Identity, drawn: str = "") -> str:
+    """SHA-256 over all that the features depend on: slide, manifest mpp, settings, encoder, drawn mask, schema."""
     settings = params.model_dump(mode="json", exclude=_NOT_IN_KEY)
-    parts = [SCHEMA_VERSION, content, mpp, settings, asdict(encoder), tissue.METHOD]
+    settings["tissue"].pop("masks")
+    parts = [SCHEMA_VERSION, content, mpp, settings, asdict(encoder), tissue.METHOD, drawn]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -209,4 +210,6 @@ def grid_attributes(slide_id: str, facts: Facts, params: ExtractParams, grid: Gr
 
 
 def _hash(params: TissueParams) -> str:
-    return hashlib.sha256(json.dumps(params.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(params.model_dump(mode="json", exclude={"masks"}), sort_keys=True).encode()
+    ).hexdigest()

@@ -42,8 +42,12 @@ def read(location: Location) -> list[Row]:
     Raises
         DataError: no such list, a missing column, an empty field, an mpp that is no number.
     """
-    listed = storage.is_s3(location) or not Path(location).is_dir()
-    rows = _table(location) if listed else _folder(Path(location))
+    if storage.is_s3(location) and not str(location).lower().endswith((".csv", ".parquet")):
+        rows = _prefix(location)
+    elif not storage.is_s3(location) and Path(location).is_dir():
+        rows = _folder(Path(location))
+    else:
+        rows = _table(location)
     if not rows:
         raise DataError("there are no slides", str(location), f"known endings: {', '.join(SUFFIXES)}")
     return sorted(_marked(rows), key=lambda row: (row.slide_id, row.path))
@@ -58,6 +62,11 @@ def _folder(folder: Path) -> list[Row]:
                 stem = Path(name).stem
                 found.append(Row(stem, stem, str(Path(base, name))))
     return found
+
+
+def _prefix(location: Location) -> list[Row]:
+    names = [name for name in storage.addresses(location) if name.lower().endswith(SUFFIXES)]
+    return [Row(Path(name).stem, Path(name).stem, name) for name in names]
 
 
 def _table(location: Location) -> list[Row]:

@@ -16,9 +16,9 @@ from pydantic import Field
 from mcti import storage
 from mcti.errors import DataError, UsageError
 from mcti.params import ExtractParams
-from mcti.slides import encoders, extraction, manifest
+from mcti.slides import encoders, extraction, manifest, previews
 from mcti.slides.encoders import Encoder
-from mcti.slides.extraction import Outcome
+from mcti.slides.extraction import Outcome, companions
 from mcti.slides.manifest import Row
 from mcti.slides.status import Status
 from mcti.steps.result import StepResult
@@ -53,7 +53,8 @@ def extract(
     """Features of every slide in a manifest (CSV, Parquet) or folder.
 
     Reads   slides, and the files they name
-    Writes  out/<slide_id>.h5, each renamed in by itself when whole; out/slides.csv, out/result.json at the end.
+    Writes  out/<slide_id>.h5, each renamed in by itself when whole; out/previews/<slide_id>.jpg and
+            out/masks/<slide_id>.geojson with it; out/slides.csv, contact sheets and result.json at the end.
             Files of slides that left the manifest, or fail now, are removed. With `shard` (i, n), 0 <= i < n: only
             the slides whose hash falls to i, and slides-<i>-of-<n>.csv in place of slides.csv (then `merge`)
     Raises  DataError when the manifest is wrong, or more slides fail than params.max_failed_slides_share allows
@@ -63,6 +64,8 @@ def extract(
     encoder = encoders.make(params.encoder, params.resolution, params.accept_licences)
     if shard is not None:
         rows = [row for row in rows if shard_of(row.slide_id, shard[1]) == _checked(shard)[0]]
+    if params.tissue.masks is not None and not Path(params.tissue.masks).is_dir():
+        raise DataError("no such folder of masks", params.tissue.masks, "mend extract.tissue.masks")
     with storage.explained(out):
         out.mkdir(parents=True, exist_ok=True)
     outcomes = _run(rows, params, encoder, out, progress)
@@ -125,6 +128,7 @@ def _run(
 def _finish(out: Path, outcomes: list[Outcome], params: ExtractParams, encoder: str) -> ExtractResult:
     _remove_stale(out, {outcome.slide_id for outcome in outcomes if outcome.status == Status.OK})
     _remove_leftovers(out)
+    _contact_sheets(out, outcomes)
     _write_table(out / "slides.csv", outcomes)
     result = _result(outcomes, encoder)
     storage.write_json(out / "result.json", result.model_dump(mode="json"))
@@ -141,9 +145,15 @@ def _finish(out: Path, outcomes: list[Outcome], params: ExtractParams, encoder: 
 
 def _remove_stale(out: Path, keep: set[str]) -> None:
     with storage.explained(out):
-        for file in out.glob("*.h5"):
-            if file.name.removesuffix(".h5") not in keep:
-                file.unlink()
+        for pattern in ("*.h5", "previews/*.jpg", "masks/*.geojson", "contact-sheet-*.jpg"):
+            for file in out.glob(pattern):
+                if file.stem not in keep:
+                    file.unlink()
+
+
+def _contact_sheets(out: Path, outcomes: list[Outcome]) -> None:
+    ordered = sorted(outcomes, key=lambda outcome: (outcome.slide_id, outcome.patient_id))
+    previews.contact_sheets(out, [(o.slide_id, o.status, companions(out, o.slide_id)[0]) for o in ordered])
 
 
 def _result(outcomes: list[Outcome], encoder: str) -> ExtractResult:

@@ -1,5 +1,6 @@
 """The step: every slide accounted for, resumable, the same bytes however it is run."""
 
+import json
 import os
 import shutil
 import signal
@@ -13,7 +14,7 @@ import pytest
 import tifffile
 
 from mcti.errors import DataError, UsageError
-from mcti.params import ExtractParams
+from mcti.params import ExtractParams, TissueParams
 from mcti.slides import painting
 from mcti.steps.extract import extract, merge
 
@@ -36,7 +37,7 @@ def whole(slides, tmp_path_factory):
 
 
 def contents(out: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
+    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
 
 
 def table(out: Path) -> pd.DataFrame:
@@ -81,7 +82,17 @@ def test_slides_that_left_the_list_leave_the_store(slides, tmp_path):
     extract(folder, ExtractParams(), tmp_path / "out")
     (folder / "P1.tif").unlink()
     extract(folder, ExtractParams(), tmp_path / "out")
-    assert sorted(contents(tmp_path / "out")) == ["P0.h5", "P2.h5", "result.json", "slides.csv"]
+    assert sorted(contents(tmp_path / "out")) == [
+        "P0.h5",
+        "P2.h5",
+        "contact-sheet-1.jpg",
+        "masks/P0.geojson",
+        "masks/P2.geojson",
+        "previews/P0.jpg",
+        "previews/P2.jpg",
+        "result.json",
+        "slides.csv",
+    ]
 
 
 def test_each_bad_slide_has_its_status_and_its_neighbours_are_done(slides, tmp_path):
@@ -124,6 +135,27 @@ def test_a_slide_that_fails_now_loses_its_old_features(slides, tmp_path):
     (folder / "P1.tif").write_bytes(b"")
     extract(folder, LENIENT, tmp_path / "out")
     assert not (tmp_path / "out" / "P1.h5").exists()
+
+
+def test_a_mask_drawn_by_a_person_decides_which_tiles_are_kept(slides, tmp_path):
+    drawn = tmp_path / "drawn"
+    drawn.mkdir()
+    square = [[0, 0], [512, 0], [512, 512], [0, 512], [0, 0]]
+    shape = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [square]}, "properties": {}}
+    (drawn / "P1.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [shape]}))
+    params = ExtractParams(tissue=TissueParams(masks=str(drawn), min_sharpness=0))
+    extract(slides, ExtractParams(), tmp_path / "out")
+    assert extract(slides, params, tmp_path / "out").extracted == 3  # min_sharpness touches all
+    tiles = table(tmp_path / "out")["tiles"]
+    assert tiles["P1"] == 4
+    assert tiles["P0"] > 20
+    (drawn / "P1.geojson").write_text(json.dumps(shape))  # a changed file, not a changed path
+    assert extract(slides, params, tmp_path / "out").extracted == 1
+
+
+def test_a_folder_of_masks_that_is_not_there_is_an_error(slides, tmp_path):
+    with pytest.raises(DataError, match="no such folder of masks"):
+        extract(slides, ExtractParams(tissue=TissueParams(masks="nowhere")), tmp_path)
 
 
 def broken(slides: Path, folder: Path, tiles: list[int]) -> Path:
