@@ -177,13 +177,13 @@ def draw(bag: Tensor, cap: int, key: tuple[int | str, ...]) -> Tensor:
 def order(lengths: Sequence[int], batch: int, key: tuple[int | str, ...]) -> list[list[int]]:
     """Positions of the patients in batches for one epoch; every patient once.
 
-    Shuffled, then sorted by class of length inside windows of eight batches, so that little is padded; inside a class
+    Shuffled, then sorted by class of length inside windows of four batches, so that little is padded; inside a class
     (a factor of 1.4) the shuffle stays, so that the company of a patient changes from epoch to epoch. Then the batches
     are shuffled. A last batch of one joins its neighbour: alone it would have no one to compare with.
     """
     random = generator("order", *key)
     shuffled = torch.randperm(len(lengths), generator=random).tolist()
-    window = 8 * batch
+    window = 4 * batch
     by_length: list[int] = []
     for start in range(0, len(shuffled), window):
         by_length += sorted(shuffled[start : start + window], key=lambda place: round(2 * math.log2(lengths[place])))
