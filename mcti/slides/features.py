@@ -138,7 +138,7 @@ def _fill(file: Any, blocks: Iterable[Block], width: int, dtype: str) -> dict[st
         _append(tables["tissue_fraction"], block.tissue_fraction)
         _append(tables["failed_coords"], block.failed)
         blurred += block.blurred
-    kept, failed = len(tables["coords"]), len(tables["failed_coords"])
+    kept, failed = len(tables["features"]), len(tables["failed_coords"])
     return {
         "tiles_candidate": kept + failed + blurred,
         "tiles_kept": kept,

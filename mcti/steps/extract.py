@@ -70,7 +70,7 @@ def extract(
         out.mkdir(parents=True, exist_ok=True)
     outcomes = _run(rows, params, encoder, out, progress)
     if shard is not None:
-        _write_table(out / f"slides-{shard[0]}-of-{shard[1]}.csv", outcomes)
+        write_table(out / f"slides-{shard[0]}-of-{shard[1]}.csv", outcomes)
         return _result(outcomes, encoder.identity.name)
     return _finish(out, outcomes, params, encoder.identity.name)
 
@@ -129,7 +129,7 @@ def _finish(out: Path, outcomes: list[Outcome], params: ExtractParams, encoder: 
     _remove_stale(out, {outcome.slide_id for outcome in outcomes if outcome.status == Status.OK})
     _remove_leftovers(out)
     _contact_sheets(out, outcomes)
-    _write_table(out / "slides.csv", outcomes)
+    write_table(out / "slides.csv", outcomes)
     result = _result(outcomes, encoder)
     storage.write_json(out / "result.json", result.model_dump(mode="json"))
     failed = result.slides - result.ok
@@ -169,7 +169,8 @@ def _result(outcomes: list[Outcome], encoder: str) -> ExtractResult:
     )
 
 
-def _write_table(path: Path, outcomes: list[Outcome]) -> None:
+def write_table(path: Path, outcomes: list[Outcome]) -> None:
+    """slides.csv: one row a slide, sorted by name."""
     import pandas as pd
 
     table = pd.DataFrame([{name: getattr(o, name) for name in _COLUMNS} for o in outcomes], columns=_COLUMNS)
