@@ -8,14 +8,17 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
 TORCH ?= torch==2.13.0
 BASE_IMAGE ?= python:3.11-slim-bookworm
-IMAGE ?= mcti-python:latest
+BUILD_IMAGE ?= python:3.11-bookworm
+IMAGE ?= mcti-python:0.1.0
+TARGET ?= runtime
+IMAGE_LOCK = $(if $(filter dev,$(TARGET)),requirements.lock,requirements-runtime.lock)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 export DVC_NO_ANALYTICS = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 export DO_NOT_TRACK = true
 
-.PHONY: help install check test test-fast demo stop stack lock image compile bench docs clean
+.PHONY: help install check test test-fast demo stop stack lock image image-test compile bench docs clean
 
 help:  ## list these words
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +62,29 @@ lock: $(INSTALLED)  ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UV_ARGS) --custom-compile-command "make lock" \
 		$$(sed -n 's/^# not locked, since torch brings its own: //p' pyproject.toml | tr ' ' '\n' | sed 's/^/--no-emit-package /') \
 		--extra local --extra pipelines --extra lite0 --extra dev pyproject.toml -o requirements.lock
+
+	printf 'kfp\n' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UV_ARGS) --custom-compile-command "make lock" \
+		$$(sed -n 's/^# not locked, since torch brings its own: //p; s/^# not in the image, since only the kfp client needs it: //p' pyproject.toml \
+			| tr ' ' '\n' | sed 's/^/--no-emit-package /') \
+		--constraints requirements.lock pyproject.toml - -o requirements-runtime.lock
+
+compile: $(INSTALLED)  ## the Kubeflow pipeline as YAML: build/training.yaml
+	$(BIN)/mcti pipeline compile --out build/training.yaml
+
+image: $(INSTALLED)  ## the container image IMAGE: TARGET=runtime|gpu|dev, TORCH, BASE_IMAGE, BUILD_IMAGE (docs/kubeflow.md)
+	@command -v docker >/dev/null || { echo "error: no docker: install an engine (Debian: apt-get install docker.io)" >&2; exit 4; }
+	@for_what="$(TARGET) $(TORCH) $$(sha256sum < $(IMAGE_LOCK))"; \
+	test "$$(cat build/wheels/.for 2>/dev/null)" = "$$for_what" || { \
+		rm -rf build/wheels && mkdir -p build/wheels && \
+		$(BIN)/python -m pip download --quiet --only-binary :all: --no-deps --require-hashes -r $(IMAGE_LOCK) -d build/wheels && \
+		$(BIN)/python -m pip download --quiet --only-binary :all: "$(TORCH)" -d build/wheels && \
+		echo "$$for_what" > build/wheels/.for; }
+	DOCKER_BUILDKIT=1 docker build --network none --target $(TARGET) --tag $(IMAGE) \
+		--build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg BUILD_IMAGE=$(BUILD_IMAGE) --build-arg TORCH="$(TORCH)" \
+		--build-arg LOCK=$(IMAGE_LOCK) --build-arg COMMIT=$$(git rev-parse HEAD 2>/dev/null || echo unknown) .
+
+image-test: $(INSTALLED)  ## build the image in an engine of its own and run the pipeline in containers
+	MCTI_IMAGE_TEST=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/containers
 
 clean:  ## remove caches and build leftovers; never touches data/, models/ or reports/
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info

@@ -4,18 +4,18 @@ import contextlib
 import os
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import boto3
 from kfp import components, local
 
 from mcti.errors import EnvironmentTrouble, UsageError
+from mcti.local import stack
 from mcti.params import Settings
 from pipelines import resources
 from pipelines.submit import compile_to
 
-Runner = Literal["subprocess", "docker"]
-_HANDED_ON = ("AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION",
-              "AWS_SHARED_CREDENTIALS_FILE", "AWS_PROFILE", "MLFLOW_TRACKING_URI")  # fmt: skip
+_SERVICES = ("AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION", "MLFLOW_TRACKING_URI")
 
 
 def run_local(settings: Settings, data: str | None, runner: str, out: Path) -> dict[str, str]:
@@ -33,9 +33,9 @@ def run_local(settings: Settings, data: str | None, runner: str, out: Path) -> d
     out.mkdir(parents=True, exist_ok=True)
     package = out / "pipeline.yaml"
     about = compile_to(settings, data, package)
-    chosen = _docker(out) if runner == "docker" else local.SubprocessRunner(use_venv=False)
+    engine = _docker(out) if runner == "docker" else local.SubprocessRunner(use_venv=False)
     before = set(out.iterdir())
-    local.init(chosen, pipeline_root=str(out))
+    local.init(engine, pipeline_root=str(out))
     try:
         with contextlib.redirect_stdout(sys.stderr):  # what the tasks print; ours may be one JSON document
             components.load_component_from_file(str(package))()
@@ -55,12 +55,21 @@ def _docker(out: Path) -> Any:
         docker.from_env().ping()
     except docker.errors.DockerException as error:
         raise EnvironmentTrouble("no Docker engine answers", str(error), "start one, or --runner subprocess") from error
+    # The stack's own folder holds files for its owner alone; what is needed of it comes in the environment.
+    hidden = {str(here / stack.FOLDER): "rw,mode=0755"} if (here / stack.FOLDER).is_dir() else {}
     return local.DockerRunner(
         user=f"{resources.USER}:{resources.USER}",
         read_only=True,
-        tmpfs={"/tmp": "rw,exec,mode=1777"},  # noqa: S108  (a mount point in the container)
+        tmpfs={"/tmp": "rw,exec,mode=1777"} | hidden,  # noqa: S108  (a mount point in the container)
         network_mode="host",
         working_dir=str(here),
         mounts=[docker.types.Mount(str(here), str(here), type="bind", read_only=True)],
-        environment={name: os.environ[name] for name in _HANDED_ON if name in os.environ},
+        environment=_services(),
     )
+
+
+def _services() -> dict[str, str]:
+    """Addresses and keys of the services that this process uses."""
+    found = boto3.Session().get_credentials()
+    keys = {"AWS_ACCESS_KEY_ID": found.access_key, "AWS_SECRET_ACCESS_KEY": found.secret_key} if found else {}
+    return {name: os.environ[name] for name in _SERVICES if name in os.environ} | keys

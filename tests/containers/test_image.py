@@ -1,0 +1,77 @@
+"""The image as a cluster uses it: another user, a root file system that cannot be written, no network of its own."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mcti.local import stack
+from tests.stack.small_project import clone, make_raw_data, mcti, shrink_settings
+
+pytestmark = [pytest.mark.slow, pytest.mark.container]
+LARGEST_GB = 2.0
+SLOWEST_HELP_SECONDS = 0.6  # a promise of docs/kubeflow.md, measured inside, so that the engine's own time is left out
+
+
+def run(engine, image, *words, mounts=()):
+    flags = [word for mount in mounts for word in ("--volume", mount)]
+    return subprocess.run(
+        ["docker", "run", "--rm", "--network", "none", "--read-only", "--user", "10001", *flags, image, *words],
+        env=engine, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_it_starts_as_a_stranger_who_can_write_nowhere_but_in_tmp(engine, image):
+    done = run(engine, image, "mcti", "--help")
+    assert done.returncode == 0, done.stderr
+    assert "train" in done.stdout
+    refused = run(engine, image, "touch", "/opt/mcti/x", "/x")
+    assert refused.stderr.count("Read-only file system") == 2
+    assert run(engine, image, "id", "-u").stdout.strip() == "10001"
+
+
+def test_compiler_servers_and_package_tools_are_not_in_it(engine, image):
+    absent = ["gcc", "cc", "dvc", "git"]
+    for name in absent:
+        assert run(engine, image, "which", name).returncode == 1, name
+    code = "import importlib.util as u; print([n for n in ('dvc', 'mlflow.server.handlers', 'pip') if u.find_spec(n)])"
+    assert run(engine, image, "python3", "-c", code).stdout.strip() in {"[]", "['mlflow.server.handlers']"}
+    assert run(engine, image, "python3", "-c", "import flask").returncode == 1  # what MLflow's server runs on
+
+
+def test_everything_that_the_steps_import_is_in_it(engine, image):
+    code = (
+        "import boto3, cv2, great_expectations, h5py, imagecodecs, kfp.dsl.executor_main, lap, mlflow, onnxruntime, "
+        "openslide, optuna, ot, psycopg, sksurv.ensemble, tifffile, torch; print(openslide.__library_version__)"
+    )
+    done = run(engine, image, "python3", "-c", code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("4.")
+
+
+def test_it_is_no_larger_than_we_say(engine, image):
+    words = ["docker", "image", "inspect", "--format", "{{.Size}}", image]
+    size = int(subprocess.run(words, env=engine, capture_output=True, text=True, check=True).stdout)
+    assert size / 1e9 <= LARGEST_GB
+
+
+def test_the_pipeline_in_containers_gives_the_bytes_of_the_pipeline_in_processes(engine, image, tmp_path, monkeypatch):
+    place = clone(tmp_path / "project")
+    shrink_settings(place)
+    make_raw_data(place)
+    monkeypatch.setenv("DOCKER_HOST", engine["DOCKER_HOST"])
+    words = ("--set", f"cluster.image={image}", "--set", "cluster.extract_shards=2", "--json")
+    runs = {}
+    stack.up(place)
+    try:
+        for runner in ("subprocess", "docker"):
+            out = tmp_path / runner
+            done = mcti(place, "pipeline", "run-local", "--runner", runner, "--out", str(out), *words)
+            assert done.returncode == 0, done.stderr[-5000:]
+            runs[runner] = Path(json.loads(done.stdout)["folder"])
+    finally:
+        stack.down(place)
+    for name in ("split/folds/folds.csv", "evaluate/report/predictions.csv", "evaluate/report/metrics.json"):
+        assert (runs["docker"] / name).read_bytes() == (runs["subprocess"] / name).read_bytes(), name
+    assert (runs["docker"] / "evaluate").stat().st_uid == 10001
