@@ -7,6 +7,8 @@ from pydantic import BaseModel
 from typer.main import get_command
 
 from mcti.cli.app import app
+from mcti.cohort import tables
+from mcti.contracts import clauses
 from mcti.params import Settings
 
 HERE = Path(__file__).parent
@@ -58,6 +60,17 @@ def cli_page() -> str:
     return "".join(parts)
 
 
+def cohort_page() -> str:
+    """docs/cohort.md: its own text, with the schema and the expectations between their marks."""
+    text = (HERE / "cohort.md").read_text(encoding="utf-8")
+    written = {"schema": tables.render_schema(), "expectations": clauses.render()}
+    for mark, part in written.items():
+        head, _, rest = text.partition(f"<!-- {mark} -->\n")
+        tail = rest.partition(f"<!-- end of {mark} -->\n")[2]
+        text = f"{head}<!-- {mark} -->\n{part}<!-- end of {mark} -->\n{tail}"
+    return text
+
+
 def _command(words: str, command: typing.Any) -> str:
     text = (command.help or "").replace("\b\n", "")
     what, _, example = text.partition("Example:")
@@ -102,3 +115,4 @@ def _limits(part: typing.Any) -> list[tuple[str, typing.Any]]:
 if __name__ == "__main__":
     (HERE / "params.md").write_text(params_page(), encoding="utf-8")
     (HERE / "cli.md").write_text(cli_page(), encoding="utf-8")
+    (HERE / "cohort.md").write_text(cohort_page(), encoding="utf-8")

@@ -3,7 +3,8 @@
 Three ways in: the patient, the contents of a slide (MD5), and an expression profile that is the same but for rounding.
 """
 
-from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +19,14 @@ NEAR = 0.99
 """Correlation of two profiles from which on they are one sample. Over genes standardised and clipped, two patients of
 BRCA or NSCLC reach at most 0.9 (docs/cohort.md), a profile and its rounded copy 0.9999."""
 
-TABLES = 16  # hash tables; a pair at NEAR shares two of them but once in a thousand, a rounded copy always
+TABLES = 16  # hash tables; at NEAR two profiles share none of them once in 10,000 times, a rounded copy never
 CLIP = 3.0  # one gene 200 sd out would else decide the correlation of two profiles by itself
 _MIN_GENES = 20  # fewer genes correlate by chance
 _NEXT = 8  # neighbours of one bucket compared with each other
-_BLOCK = 1024  # patients standardised at a time
+_FAR = 0.1  # share of signs that may differ: at NEAR it is 0.045 with an sd of 0.015 or less
 
 Floats = npt.NDArray[np.float32]
+Blocks = Callable[[], Iterable[tuple[list[str], Floats]]]
 
 
 def check(folds: Folds, cohort: Location) -> None:
@@ -33,7 +35,7 @@ def check(folds: Folds, cohort: Location) -> None:
         if both := set(folds.test_patients(number)) & set(folds.train_patients(number)):
             raise _leak(f"patient {min(both)!r}", number)
     roles = folds.frame.pivot(index="patient_id", columns="fold", values="role")
-    pairs = [*same_slides(tables.read_slides(cohort)), *same_profiles(tables.read_expression(cohort))]
+    pairs = [*same_slides(tables.read_slides(cohort)), *same_profiles(lambda: tables.expression_blocks(cohort))]
     for first, second, what in pairs:
         if first in roles.index and second in roles.index:
             apart = roles.loc[first] != roles.loc[second]
@@ -53,62 +55,87 @@ def same_slides(slides: pd.DataFrame) -> list[tuple[str, str, str]]:
     return pairs
 
 
-def same_profiles(expression: pd.DataFrame) -> list[tuple[str, str, str]]:
+def same_profiles(blocks: Blocks) -> list[tuple[str, str, str]]:
     """Pairs of patients whose profiles correlate above NEAR, at a cost linear in patients and genes.
 
     Genes are standardised over the cohort and clipped. Signs of random projections hash the profiles; near-equal ones
     share a bucket in some table (Charikar, STOC 2002, 380-388), and only pairs of a bucket are compared in full.
+    `blocks` gives ids (n,) and expression (n, genes) block by block and is called three times.
     """
-    if expression.shape[1] < _MIN_GENES or len(expression) < 2:
+    scale = _Scale.of(blocks)
+    if scale.genes < _MIN_GENES or scale.rows < 2:
         return []
-    profiles = _Profiles(expression)
-    ids = [str(p) for p in expression.index]
-    shared = Counter(pair for codes in _codes(profiles) for pair in _bucket_pairs(codes))
-    likely = sorted(pair for pair, tables_shared in shared.items() if tables_shared >= 2)
-    return [(ids[a], ids[b], "expression profile") for a, b in likely if profiles.correlation(a, b) >= NEAR]
+    ids, signs = _signs(blocks, scale)
+    found = {pair for codes in _codes(signs) for pair in _bucket_pairs(codes)}
+    far = _FAR * signs.shape[1]
+    likely = sorted((a, b) for a, b in found if np.count_nonzero(signs[a] != signs[b]) <= far)
+    profiles = _chosen(blocks, scale, {row for pair in likely for row in pair})
+    return [(ids[a], ids[b], "expression profile") for a, b in likely if profiles[a] @ profiles[b] >= NEAR]
 
 
-class _Profiles:
-    """Rows of an expression table as unit vectors over standardised, clipped genes; made in blocks, not all at once."""
+@dataclass(frozen=True)
+class _Scale:
+    """Mean and standard deviation of each gene (genes,) over the cohort's finite values."""
 
-    def __init__(self, expression: pd.DataFrame) -> None:
-        self.values = expression.to_numpy()
-        total, square, known = (np.zeros(self.values.shape[1]) for _ in range(3))
-        for start in range(0, len(self), _BLOCK):
-            block = self.values[start : start + _BLOCK].astype(np.float64)
+    rows: int
+    mean: npt.NDArray[np.float64]
+    sd: npt.NDArray[np.float64]
+
+    @property
+    def genes(self) -> int:
+        return len(self.mean)
+
+    @classmethod
+    def of(cls, blocks: Blocks) -> "_Scale":
+        rows, sums = 0, np.zeros((3, 0))
+        for ids, block in blocks():
             finite = np.isfinite(block)
-            block[~finite] = 0
-            total, square, known = total + block.sum(0), square + (block**2).sum(0), known + finite.sum(0)
-        self.mean = total / np.maximum(known, 1)
-        self.sd = np.sqrt(np.maximum(square / np.maximum(known, 1) - self.mean**2, 0))
+            values = np.where(finite, block, 0).astype(np.float64)
+            part = np.stack([finite.sum(axis=0), values.sum(axis=0), (values**2).sum(axis=0)])
+            rows, sums = rows + len(ids), part if rows == 0 else sums + part
+        known = np.maximum(sums[0], 1)
+        mean = sums[1] / known
+        return cls(rows, mean, np.sqrt(np.maximum(sums[2] / known - mean**2, 0)))
 
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def unit(self, rows: slice | list[int]) -> Floats:
-        """(rows, genes) float32; a value that is no number counts as its gene's mean."""
-        scaled = (self.values[rows] - self.mean) / np.where(self.sd > 0, self.sd, 1)
+    def unit(self, block: Floats) -> Floats:
+        """Expression (n, genes) as unit vectors; a value that is no number counts as its gene's mean."""
+        scaled = (block - self.mean) / np.where(self.sd > 0, self.sd, 1)
         scaled = np.clip(np.nan_to_num(scaled, nan=0.0, posinf=CLIP, neginf=-CLIP), -CLIP, CLIP)
         scaled -= scaled.mean(axis=1, keepdims=True)
         length = np.linalg.norm(scaled, axis=1, keepdims=True)
         return np.asarray(scaled / np.where(length > 0, length, 1), dtype=np.float32)
 
-    def correlation(self, a: int, b: int) -> float:
-        first, second = self.unit([a, b])
-        return float(first @ second)
+
+def _signs(blocks: Blocks, scale: _Scale) -> tuple[list[str], npt.NDArray[np.bool_]]:
+    """Ids (n,) and the signs (n, TABLES * bits) of the profiles along random directions; at least n buckets a table."""
+    bits = int(np.clip(np.ceil(np.log2(scale.rows)), 12, 20))
+    directions = np.random.default_rng(0).standard_normal((scale.genes, TABLES * bits), dtype=np.float32)
+    ids: list[str] = []
+    signs = []
+    for names, block in blocks():
+        ids += names
+        signs.append(scale.unit(block) @ directions > 0)
+    return ids, np.concatenate(signs)
 
 
-def _codes(profiles: _Profiles) -> npt.NDArray[np.int64]:
-    """(TABLES, patients) bucket of each profile in each table, about one bucket a patient."""
-    bits = int(np.clip(np.ceil(np.log2(len(profiles))), 4, 20))
-    rng = np.random.default_rng(0)
-    directions = rng.standard_normal((profiles.values.shape[1], TABLES * bits), dtype=np.float32)
-    powers = 2 ** np.arange(bits, dtype=np.int64)
-    blocks = []
-    for start in range(0, len(profiles), _BLOCK):
-        signs = (profiles.unit(slice(start, start + _BLOCK)) @ directions) > 0
-        blocks.append(signs.reshape(len(signs), TABLES, bits) @ powers)
-    return np.ascontiguousarray(np.concatenate(blocks).T)
+def _codes(signs: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """(TABLES, n) bucket of each profile in each table."""
+    bits = signs.shape[1] // TABLES
+    codes = signs.reshape(len(signs), TABLES, bits) @ (2 ** np.arange(bits, dtype=np.int64))
+    return np.ascontiguousarray(codes.T)
+
+
+def _chosen(blocks: Blocks, scale: _Scale, rows: set[int]) -> dict[int, Floats]:
+    """The unit profiles of some rows."""
+    found: dict[int, Floats] = {}
+    start = 0
+    if rows:
+        for ids, block in blocks():
+            here = sorted(row - start for row in rows if start <= row < start + len(ids))
+            if here:
+                found.update({start + row: unit for row, unit in zip(here, scale.unit(block[here]), strict=True)})
+            start += len(ids)
+    return found
 
 
 def _bucket_pairs(codes: npt.NDArray[np.int64]) -> set[tuple[int, int]]:

@@ -163,16 +163,17 @@ def read_expression(cohort: Location, genes: list[str] | None = None) -> pd.Data
     return frame.set_index("patient_id").astype(np.float32, copy=False)
 
 
-def expression_blocks(cohort: Location, rows: int = ROW_GROUP) -> Iterator[tuple[list[str], npt.NDArray[np.float32]]]:
-    """The expression of a cohort folder in blocks: patient ids (n,) and values (n, genes), n <= `rows`."""
+def expression_blocks(cohort: Location) -> Iterator[tuple[list[str], npt.NDArray[np.float32]]]:
+    """The expression of a cohort folder in blocks of a row group: patient ids (n,) and values (n, genes)."""
     import pyarrow.parquet as pq
 
     with storage.local(storage.join(cohort, "expression.parquet")) as path, pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=rows):
-            values = np.empty((batch.num_rows, batch.num_columns - 1), dtype=np.float32)
-            for j in range(1, batch.num_columns):
-                values[:, j - 1] = batch.column(j).to_numpy(zero_copy_only=False)
-            yield batch.column(0).to_pylist(), values
+        for number in range(file.num_row_groups):
+            group = file.read_row_group(number)
+            values = np.empty((group.num_rows, group.num_columns - 1), dtype=np.float32)
+            for j in range(1, group.num_columns):
+                values[:, j - 1] = group.column(j).to_numpy()
+            yield group.column(0).to_pylist(), values
 
 
 def gene_names(cohort: Location) -> list[str]:

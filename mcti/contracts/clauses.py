@@ -152,6 +152,16 @@ def feature_clauses(p: ValidateParams) -> list[Clause]:
     ]  # fmt: skip
 
 
+def render() -> str:
+    """All expectations under their default limits as Markdown: docs/cohort.md holds exactly this text."""
+    lines = ["| expectation | severity | what it says | how to mend it |", "|---|---|---|---|"]
+    parts = (cohort_clauses, balance_clauses, expression_clauses, slide_clauses, feature_clauses)
+    for clause in (clause for part in parts for clause in part(ValidateParams())):
+        says, mend = (text.replace("|", "\\|") for text in (clause.says, clause.mend))
+        lines.append(f"| `{clause.id}` | {clause.severity} | {says} | {mend} |")
+    return "\n".join(lines) + "\n"
+
+
 def _range(
     id: str,
     table: str,

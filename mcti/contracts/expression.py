@@ -95,8 +95,9 @@ def _sum(expression: Expression, site: dict[str, str]) -> _Sums:
         sums.weighted += rng.standard_normal(len(ids)) @ np.where(finite, values, np.pi)
         known = np.array([p in site for p in ids])
         rows = np.array([codes[site[p]] for p in ids if p in site], dtype=np.int64)
-        np.add.at(sums.site_total, rows, values[known])
-        np.add.at(sums.site_count, rows, 1.0)
+        member = (rows[:, None] == np.arange(len(codes))).astype(np.float64)  # (patients, sites)
+        sums.site_total += member.T @ values[known]
+        sums.site_count[:, 0] += member.sum(axis=0)
     return sums
 
 

@@ -57,7 +57,7 @@ def _evidence(folder: Path, info: tables.CohortInfo) -> measures.Evidence:
     genes = tables.gene_names(folder)
     markers = [gene for gene in measures.MARKERS if gene in set(genes)]
     slides = tables.read_slides(folder)
-    twins = [*leakage.same_slides(slides), *leakage.same_profiles(tables.read_expression(folder))]
+    twins = [*leakage.same_slides(slides), *leakage.same_profiles(lambda: tables.expression_blocks(folder))]
     return measures.Evidence(
         patients=tables.read_patients(folder),
         slides=slides,
