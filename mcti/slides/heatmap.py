@@ -1,0 +1,173 @@
+"""Scores of tiles over their slide: a PNG for people, GeoJSON for QuPath, a pyramidal OME-TIFF for any viewer.
+
+Scores may be anything a tile has: its part of the risk, attention, evidence for a subtype. With `centre` (risk parts)
+the colours run from blue over white to red around it; without, from pale to dark.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcti import storage
+from mcti.errors import DataError
+from mcti.slides.decoding import Pixels
+from mcti.slides.tissue import Overview
+
+_BAR = 64  # height of the strip under the picture
+_STEPS = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)  # µm that a scale bar may show
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A score (N,) for each tile (N, 2; level-0 px of its corner) of `footprint` level-0 px across and down."""
+
+    name: str
+    coords: NDArray[np.int64]
+    values: NDArray[np.float64]
+    footprint: tuple[int, int]
+    centre: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.coords.shape != (len(self.values), 2) or not len(self.values):
+            raise DataError(f"{len(self.values)} scores for coords of shape {self.coords.shape}", self.name, "one each")
+        if not np.isfinite(self.values).all():
+            raise DataError("scores that are not finite", self.name, "leave those tiles out")
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Values at the two ends of the colours: the 1st and 99th percentile, symmetric around the centre."""
+        low, high = (float(v) for v in np.percentile(self.values, [1, 99]))
+        if self.centre is not None:
+            reach = max(abs(low - self.centre), abs(high - self.centre))
+            low, high = self.centre - reach, self.centre + reach
+        return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+    def shares(self) -> NDArray[np.float64]:
+        """Where each value lies between the limits, (N,) in 0-1."""
+        low, high = self.limits
+        return np.clip((self.values - low) / (high - low), 0.0, 1.0)
+
+
+def png(out: Path, view: Overview, mpp: float, scores: Scores, opacity: float = 0.55) -> None:
+    """The coarse picture with the scores laid over it, a scale bar and the legend. `mpp`: µm/px of level 0."""
+    import cv2
+
+    picture = _blended(view.picture, *_planes(scores, view.picture.shape[:2], view.scale), scores, opacity)
+    canvas = np.full((picture.shape[0] + _BAR, max(picture.shape[1], 420), 3), 255, np.uint8)
+    canvas[: picture.shape[0], : picture.shape[1]] = picture
+    _scale_bar(canvas, picture.shape[0], mpp * view.scale[0])
+    _legend(canvas, picture.shape[0], scores)
+    whole, data = cv2.imencode(".png", cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR))
+    assert whole, "a picture of bytes encodes"
+    with storage.replacing(out) as draft:
+        draft.write_bytes(data.tobytes())
+
+
+def geojson(out: Path, scores: Scores) -> None:
+    """One detection a tile with its score as a QuPath measurement and its colour."""
+    across, down = scores.footprint
+    colours = _colours(scores)[np.rint(scores.shares() * 255).astype(int)]
+    features = []
+    for (x, y), value, colour in zip(scores.coords.tolist(), scores.values.tolist(), colours.tolist(), strict=True):
+        ring = [[x, y], [x + across, y], [x + across, y + down], [x, y + down], [x, y]]
+        features.append(
+            {
+                "type": "Feature",
+                "geometry": {"type": "Polygon", "coordinates": [ring]},
+                "properties": {"objectType": "detection", "color": colour, "measurements": {scores.name: value}},
+            }
+        )
+    document = {"type": "FeatureCollection", "features": features}
+    storage.write_text(out, json.dumps(document, separators=(",", ":")) + "\n")
+
+
+def ome_tiff(out: Path, size: tuple[int, int], mpp: float, scores: Scores, coarse: int = 16) -> None:
+    """The colours alone as a tiled pyramid, one pixel for `coarse` level-0 pixels of a slide of `size` (width, height).
+
+    Its resolution stands in the file, so a viewer lays it over the slide at the right place.
+    """
+    import cv2
+    import tifffile
+
+    shape = (-(-size[1] // coarse), -(-size[0] // coarse))
+    share, covered = _planes(scores, shape, (coarse, coarse))
+    picture = np.where(covered[..., None], _colours(scores)[np.rint(share * 255).astype(int)], 255).astype(np.uint8)
+    levels = [picture]
+    while max(levels[-1].shape[:2]) > 512:
+        height, width = levels[-1].shape[:2]
+        levels.append(np.asarray(cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA)))
+    metadata = {"axes": "YXS", "PhysicalSizeX": mpp * coarse, "PhysicalSizeY": mpp * coarse, "Name": scores.name}
+    metadata |= {
+        "UUID": "urn:uuid:00000000-0000-0000-0000-000000000000"
+    }  # tifffile would draw one: other bytes each time
+    options: dict[str, Any] = {"tile": (256, 256), "compression": "zlib", "photometric": "rgb", "software": False}
+    with storage.replacing(out) as draft, tifffile.TiffWriter(draft, ome=True) as writer:
+        writer.write(levels[0], subifds=len(levels) - 1, metadata=metadata, **options)
+        for level in levels[1:]:
+            writer.write(level, subfiletype=1, metadata=None, **options)
+
+
+def _planes(
+    scores: Scores, shape: tuple[int, int], scale: tuple[float, float]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Mean share (h, w) of the tiles over each coarse pixel, and where there is any."""
+    total, count = np.zeros(shape), np.zeros(shape)
+    for (x, y), share in zip(scores.coords.tolist(), scores.shares().tolist(), strict=True):
+        left, right = round(x / scale[0]), round((x + scores.footprint[0]) / scale[0])
+        top, bottom = round(y / scale[1]), round((y + scores.footprint[1]) / scale[1])
+        area = np.s_[max(top, 0) : max(bottom, top + 1), max(left, 0) : max(right, left + 1)]
+        total[area] += share
+        count[area] += 1
+    return total / np.maximum(count, 1), count > 0
+
+
+def _blended(
+    picture: Pixels, share: NDArray[np.float64], covered: NDArray[np.bool_], scores: Scores, opacity: float
+) -> Pixels:
+    colours = _colours(scores)[np.rint(share * 255).astype(int)]
+    mixed = (1 - opacity) * picture + opacity * colours
+    return np.where(covered[..., None], np.rint(mixed), picture).astype(np.uint8)
+
+
+def _colours(scores: Scores) -> Pixels:
+    """256 colours (256, 3): diverging around a centre, else one hue from pale to dark. Both read in grey and for the
+    colour-blind (blue-orange-red and yellow-violet ends differ in lightness)."""
+    ends = [(33, 102, 172), (247, 247, 247), (178, 24, 43)] if scores.centre is not None else _PALE_TO_DARK
+    at = np.linspace(0, 1, len(ends))
+    return np.stack([np.interp(np.linspace(0, 1, 256), at, [end[i] for end in ends]) for i in range(3)], 1).astype(
+        np.uint8
+    )
+
+
+_PALE_TO_DARK = [(255, 247, 188), (254, 153, 41), (140, 45, 4), (60, 10, 60)]
+
+
+def _scale_bar(canvas: Pixels, top: int, mpp: float) -> None:
+    import cv2
+
+    room = min(canvas.shape[1] // 3, 160)
+    fitting = [step for step in _STEPS if step / mpp <= room]
+    length = fitting[-1] if fitting else _STEPS[0]
+    y = top + 26
+    cv2.rectangle(canvas, (12, y), (12 + round(length / mpp), y + 5), (0, 0, 0), -1)
+    text = f"{length / 1000:g} mm" if length >= 1000 else f"{length} um"
+    cv2.putText(canvas, text, (12, y + 24), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
+
+
+def _legend(canvas: Pixels, top: int, scores: Scores) -> None:
+    import cv2
+
+    width, left = 180, canvas.shape[1] - 200
+    canvas[top + 20 : top + 34, left : left + width] = _colours(scores)[np.linspace(0, 255, width).astype(int)]
+    low, high = scores.limits
+    name = scores.name.encode("ascii", "replace").decode()
+    for text, x, y in (
+        (name, left, top + 14),
+        (f"{low:.3g}", left, top + 50),
+        (f"{high:.3g}", left + width - 45, top + 50),
+    ):
+        cv2.putText(canvas, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
