@@ -37,6 +37,10 @@ def by_fifths(outcomes: Outcomes, survival: Floats, months: float, groups: int =
     return {name: np.array(values) for name, values in found.items()}
 
 
+FLAT = 0.05
+"""Predicted log-odds that vary less than this (standard deviation) have no slope worth the name."""
+
+
 @dataclass(frozen=True)
 class Known:
     """Who had the event by a horizon, weighed for those whose fate is not known there.
@@ -74,7 +78,9 @@ class Recalibration:
     wanted: str
 
     def __call__(self, draws: Floats) -> Floats:
-        """draws (count, n) -> (count,); NaN where Newton's steps do not settle (all or none had the event)."""
+        """draws (count, n) -> (count,); NaN where all predictions are alike, or all or none had the event."""
+        if self.logit.std() < FLAT:
+            return np.full(len(draws), np.nan)
         weights = draws[:, self.known.patient] * self.known.weight
         if self.wanted == "intercept":
             return _newton(weights, self.known.had, np.ones((len(self.logit), 1)), self.logit)[:, 0]

@@ -139,6 +139,28 @@ def brier(scores: Mapping[str, Sequence[float]], horizons: Floats) -> Figure:
         return _finish("brier", "Prediction error over time", alt, [axes])
 
 
+def decision_curve(decision: Mapping[str, Any]) -> Figure:
+    """Net benefit over thresholds: ours with its interval, the rival model, treating all, treating nobody."""
+    rows, rival, months = decision["rows"], decision["rival"], decision["horizon_months"]
+    at = {key: np.array([math.nan if r[key] is None else r[key] for r in rows]) for key in rows[0] if key != "lead"}
+    with _canvas("decision") as (axes,):
+        axes.fill_between(at["threshold"], at["low"], at["high"], color=COLOURS[0], alpha=0.15, linewidth=0)
+        for i, (key, label) in enumerate((("ours", "mcti"), ("rival", rival), ("all", "treat everybody"))):
+            axes.plot(at["threshold"], at[key], color=COLOURS[i], linestyle=DASHES[i], label=label)
+        axes.axhline(0, color=INK, linewidth=0.8, linestyle=":", label="treat nobody")
+        top = float(np.nanmax(at["high"], initial=0.01))
+        axes.set(xlabel=f"threshold: risk of the event by {months:g} months from which to treat", ylabel="net benefit")
+        axes.set(ylim=(-0.25 * top, 1.05 * top))
+        axes.legend(loc="upper right")
+        middle = rows[len(rows) // 2]
+        alt = (
+            f"Decision curves at {months:g} months. At a threshold of {middle['threshold']:g}: net benefit of mcti "
+            f"{_or_dash(middle['ours'])}, of {rival} {_or_dash(middle['rival'])}, of treating everybody "
+            f"{_or_dash(middle['all'])}."
+        )
+        return _finish("decision", "Decision curves", alt, [axes])
+
+
 def calibration(points: Mapping[float, Mapping[str, Floats]]) -> Figure:
     """Predicted against observed event probability in groups; {months: {predicted, observed, low, high}}, (g,) each."""
     with _canvas("calibration", width=5.2, height=4.6) as (axes,):
@@ -174,6 +196,10 @@ def month_ticks(horizon: float, most: int = 8) -> Floats:
         if horizon / step < most:
             return np.arange(0, horizon + 1e-9, step, dtype=np.float64)
     return np.arange(0, horizon + 1e-9, 120, dtype=np.float64)
+
+
+def _or_dash(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
 
 
 def _list(values: Floats) -> str:

@@ -57,3 +57,13 @@ def calibration(points: Mapping[float, Mapping[str, Floats]]) -> pd.DataFrame:
     parts = [pd.DataFrame({"months": months, **values}) for months, values in points.items()]
     columns = ["months", "predicted", "observed", "low", "high"]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+
+def decision(scores: Scores) -> pd.DataFrame:
+    """threshold, ours, low, high, rival, all, lead, lead_low, lead_high: net benefits at the last horizon."""
+    columns = ["threshold", "ours", "low", "high", "rival", "all", "lead", "lead_low", "lead_high"]
+    rows = [
+        {**row, "lead": row["lead"]["value"], "lead_low": row["lead"]["low"], "lead_high": row["lead"]["high"]}
+        for row in scores.decision.get("rows", [])
+    ]
+    return pd.DataFrame(rows, columns=columns)

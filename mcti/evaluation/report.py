@@ -9,7 +9,7 @@ from typing import Any
 
 from mcti.evaluation.comparison import Interval
 from mcti.evaluation.figures import Figure, p_text
-from mcti.evaluation.scores import OURS, Scores
+from mcti.evaluation.scores import OURS, Scores, as_interval
 from mcti.params import EvaluateParams
 
 FEW_EVENTS = 10
@@ -53,8 +53,12 @@ def render(
             {"name": f.name, "title": f.title, "svg": Markup(f.inline()), "caption": f"{f.alt} {caption}".strip()}  # noqa: S704
             for f, caption in figures
         ],
+        calibration=_calibration(scores),
+        subgroups=_subgroups(scores),
+        groups=_groups(scores),
         folds=_folds(scores),
         attrition=sorted(Counter(cohort.attrition).items()),
+        last=f"{scores.horizons[-1]:g}" if len(scores.horizons) else "",
         level=f"{100 * params.confidence:g}",
         resamples=params.bootstrap,
         methods=_methods(scores, params),
@@ -70,16 +74,12 @@ def shown(interval: Interval) -> str:
     return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
 
 
-def _interval(numbers: Mapping[str, float | None]) -> Interval:
-    return Interval(*(math.nan if numbers[k] is None else float(numbers[k] or 0) for k in ("value", "low", "high")))
-
-
 def _lead(scores: Scores, params: EvaluateParams) -> str:
     """The result in one or two sentences, whichever way it went."""
     ours, rival = scores.c_index(OURS), params.primary_baseline
     if rival not in scores.comparison:
         return f"C-index of MCTI: {shown(ours)}."
-    difference = _interval(scores.comparison[rival]["difference"])
+    difference = as_interval(scores.comparison[rival]["difference"])
     if not math.isfinite(difference.low):
         verdict = "the difference cannot be judged"
     elif difference.low > 0:
@@ -101,8 +101,8 @@ def _warnings(scores: Scores, skipped: Mapping[str, str]) -> list[str]:
         said.append(f"{events.count(0)} test fold(s) have no event and take no part in C.")
     if sum(events) < FEW_EVENTS:
         said.append(f"Only {sum(events)} events: no claim can be made for this cohort.")
-    if len(scores.unusable_horizons):
-        months = ", ".join(f"{t:g}" for t in scores.unusable_horizons)
+    if len(scores.unusable):
+        months = ", ".join(f"{t:g}" for t in scores.unusable)
         said.append(f"Months {months} cannot be scored: no event before, or nobody followed beyond.")
     return said
 
@@ -110,14 +110,14 @@ def _warnings(scores: Scores, skipped: Mapping[str, str]) -> list[str]:
 def _columns(scores: Scores) -> list[str]:
     """Heads of the table of models."""
     areas = [f"AUC {months:g} months" for months in scores.horizons]
-    return ["C (Harrell)", "C (Uno)", *areas, *(["IBS", "skill"] if len(scores.horizons) else [])]
+    return ["C (Harrell)", "C within subtype", "C (Uno)", *areas, *(["IBS", "skill"] if len(scores.horizons) else [])]
 
 
 def _models(scores: Scores) -> list[dict[str, Any]]:
-    metrics = ["c_index", "uno_c", *(f"auc_{months:g}" for months in scores.horizons)]
+    metrics = ["c_index", "c_within_subtype", "uno_c", *(f"auc_{months:g}" for months in scores.horizons)]
     metrics += ["ibs", "ibs_skill"] if len(scores.horizons) else []
     return [
-        {"name": name, "ours": name == OURS, "cells": [shown(_interval(numbers[m])) for m in metrics]}
+        {"name": name, "ours": name == OURS, "cells": [shown(as_interval(numbers[m])) for m in metrics]}
         for name, numbers in scores.models.items()
     ]
 
@@ -127,13 +127,47 @@ def _comparison(scores: Scores) -> list[dict[str, Any]]:
         {
             "name": name,
             "primary": entry["primary"],
-            "difference": shown(_interval(entry["difference"])),
+            "difference": shown(as_interval(entry["difference"])),
             "p": p_text(_nan(entry["p"])),
             "holm": p_text(_nan(entry["p_holm"])),
-            "corrected": f"{shown(_interval(entry['fold_corrected']))}, p {p_text(_nan(entry['fold_corrected']['p']))}",
+            "corrected": f"{shown(as_interval(folds := entry['fold_corrected']))}, p {p_text(_nan(folds['p']))}",
         }
         for name, entry in scores.comparison.items()
     ]
+
+
+def _calibration(scores: Scores) -> list[dict[str, Any]]:
+    """One row a model: slope, intercept and ICI at the last horizon, p of D-calibration."""
+    if not len(scores.horizons):
+        return []
+    last = f"{scores.horizons[-1]:g}"
+    return [
+        {
+            "name": name,
+            "ours": name == OURS,
+            "cells": [shown(as_interval(numbers[f"{metric}_{last}"])) for metric in ("slope", "intercept", "ici")],
+            "p": p_text(_nan(numbers["d_calibration"]["p"])),
+        }
+        for name, numbers in scores.models.items()
+    ]
+
+
+def _subgroups(scores: Scores) -> list[dict[str, Any]]:
+    return [
+        {**row, "c": shown(as_interval(row["c_index"])) if row["c_index"]["value"] is not None else "too few events"}
+        for row in scores.subgroups
+    ]
+
+
+def _groups(scores: Scores) -> str:
+    """Months of life between the extreme risk groups, as a sentence."""
+    gain = scores.risk_groups.get("rmst_months")
+    if gain is None:
+        return ""
+    return (
+        f"Up to month {gain['horizon_months']:g} the low-risk group lives {shown(as_interval(gain))} months longer "
+        "without the event than the high-risk group (restricted mean)."
+    )
 
 
 def _folds(scores: Scores) -> list[dict[str, Any]]:
@@ -158,7 +192,9 @@ def _methods(scores: Scores, params: EvaluateParams) -> list[str]:
         "integrated Brier score is their mean over that span by trapezoids.",
         "Risk groups: limits for a fold are quantiles of the out-of-fold risks of its training patients, standardised "
         "within fold. The log-rank p describes these groups; it is not a test of the model against another.",
-        "The intervals speak of these fitted models on patients like these. The spread between training sets shows "
+        "Intervals are percentiles over resampled patients: stratified by event for rankings, not for absolute risks, "
+        "where the number of events is part of what is uncertain. They speak of these fitted models on patients like "
+        "these. The spread between training sets shows "
         "in the fold-corrected column.",
     ]
 

@@ -6,68 +6,122 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from mcti.evaluation import comparison, metrics
-from mcti.evaluation.comparison import Interval, finite
+from mcti.evaluation import calibration, comparison, decision, metrics, subgroups
+from mcti.evaluation.comparison import Draws, Interval, finite
 from mcti.evaluation.curves import Floats
+from mcti.evaluation.groups import RiskGroups
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.predictions import Predicted
 from mcti.evaluation.statistics import Statistic
 from mcti.params import EvaluateParams
 
-OURS = "mcti"
+OURS, CLINICAL = "mcti", "cox_clinical"
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What the report and the files show. `models` and `comparison` are ready for JSON (null: not defined)."""
+    """What the report and the files show; all but the horizons is ready for JSON (null: not defined).
+
+    models {name: {metric: {value, low, high}, d_calibration: {...}, folds: [...]}};  comparison: ours against each;
+    risk_groups, subgroups, decision: ours alone.  horizons (h,) scored, unusable (u,) asked for but not scored.
+    """
 
     models: dict[str, dict[str, Any]]
     comparison: dict[str, dict[str, Any]]
+    risk_groups: dict[str, Any]
+    subgroups: list[dict[str, Any]]
+    decision: dict[str, Any]
     horizons: Floats
-    unusable_horizons: Floats
+    unusable: Floats
 
     def c_index(self, model: str) -> Interval:
         """Value and interval of a model's C."""
-        numbers = {k: math.nan if v is None else v for k, v in self.models[model]["c_index"].items()}
-        return Interval(**numbers)
+        return as_interval(self.models[model]["c_index"])
 
     def metrics_json(self) -> dict[str, Any]:
-        """{model: {metric: {value, low, high}, folds: [...]}}, and below ours the comparison with each baseline."""
+        """{model: {metric: {value, low, high}, folds: [...]}}, and below ours what is told of ours alone."""
         document = {name: dict(numbers) for name, numbers in self.models.items()}
-        document[OURS]["comparison"] = self.comparison
+        document[OURS] |= {
+            "comparison": self.comparison,
+            "risk_groups": self.risk_groups,
+            "subgroups": self.subgroups,
+            "decision": self.decision,
+        }
         return document
 
 
-def score(outcomes: Outcomes, predicted: Mapping[str, Predicted], params: EvaluateParams) -> Scores:
-    """Score every model of `predicted` (ours is `mcti`) on the same resamples of patients."""
+def score(
+    outcomes: Outcomes,
+    predicted: Mapping[str, Predicted],
+    patients: pd.DataFrame,
+    grouped: RiskGroups,
+    params: EvaluateParams,
+) -> Scores:
+    """Score every model of `predicted` (ours is `mcti`) on the same resamples of patients.
+
+    patients: the cohort's table, rows as `outcomes` counts them;  grouped: our risk groups.
+    """
     asked = np.array(sorted(params.horizons_months))
     usable = metrics.usable_horizons(outcomes, asked)
-    draws = comparison.resamples(outcomes.event, params.bootstrap, params.seed)
-    models: dict[str, dict[str, Any]] = {}
-    for name, prediction in predicted.items():
-        chosen = Predicted(prediction.risk, prediction.survival[:, usable])
-        statistics = of_model(outcomes, chosen, asked[usable], params)
-        models[name] = {
-            metric: comparison.interval(statistic, draws, params.confidence).as_dict()
-            for metric, statistic in statistics.items()
-        }
-        models[name]["folds"] = by_fold(outcomes, prediction.risk)
-    compared = compare(outcomes, predicted, draws, params)
-    return Scores(models, compared, asked[usable], asked[~usable])
+    draws = Draws.of(outcomes.event, params.bootstrap, params.seed)
+    chosen = {name: Predicted(p.risk, p.survival[:, usable]) for name, p in predicted.items()}
+    subtype = patients["subtype"].astype(str).to_numpy()
+    models = {name: _model(outcomes, p, asked[usable], subtype, draws, params) for name, p in chosen.items()}
+    ours = metrics.c_index(outcomes, predicted[OURS].risk)
+    return Scores(
+        models=models,
+        comparison=compare(outcomes, predicted, draws, params),
+        risk_groups=of_groups(outcomes, grouped, draws, params),
+        subgroups=[g.as_dict() for g in subgroups.table(ours, patients, draws.stratified, params.confidence)],
+        decision=decisions(outcomes, chosen, asked[usable], draws, params),
+        horizons=asked[usable],
+        unusable=asked[~usable],
+    )
+
+
+def as_interval(numbers: Mapping[str, float | None]) -> Interval:
+    """What `Interval.as_dict` wrote, read back."""
+    return Interval(*(_number(numbers[name]) for name in ("value", "low", "high")))
+
+
+def _model(
+    outcomes: Outcomes,
+    predicted: Predicted,
+    horizons: Floats,
+    subtype: np.ndarray,
+    draws: Draws,
+    params: EvaluateParams,
+) -> dict[str, Any]:
+    """All of one model, for JSON; predicted.survival (m, h) at `horizons`."""
+    statistics = of_model(outcomes, predicted, horizons, subtype, params)
+    found: dict[str, Any] = {
+        name: comparison.interval(statistic, draws.for_(statistic), params.confidence).as_dict()
+        for name, statistic in statistics.items()
+    }
+    if len(horizons):
+        spread = calibration.d_calibration(outcomes, predicted.survival, horizons)
+        found["d_calibration"] = {"p": finite(spread.p), "shares": [float(share) for share in spread.share]}
+    return {**found, "folds": by_fold(outcomes, predicted.risk)}
 
 
 def of_model(
-    outcomes: Outcomes, predicted: Predicted, horizons: Floats, params: EvaluateParams
+    outcomes: Outcomes, predicted: Predicted, horizons: Floats, subtype: np.ndarray, params: EvaluateParams
 ) -> dict[str, Statistic]:
     """Every metric of one model by its name, as a statistic of the drawn patients. survival (m, h) at `horizons`."""
     found: dict[str, Statistic] = {
         "c_index": metrics.c_index(outcomes, predicted.risk),
+        "c_within_subtype": subgroups.within(metrics.c_index(outcomes, predicted.risk), subtype),
         "uno_c": metrics.uno_c(outcomes, predicted.risk, params.uno_tau_quantile),
     }
     for column, months in enumerate(horizons):
         found[f"auc_{months:g}"] = metrics.auc_at(outcomes, predicted.risk, float(months))
-        found[f"brier_{months:g}"] = metrics.brier_at(outcomes, predicted.survival[:, column], float(months))
+        alive, t = predicted.survival[:, column], float(months)
+        found[f"brier_{t:g}"] = metrics.brier_at(outcomes, alive, t)
+        found[f"slope_{t:g}"] = calibration.recalibration(outcomes, alive, t, "slope")
+        found[f"intercept_{t:g}"] = calibration.recalibration(outcomes, alive, t, "intercept")
+        found[f"ici_{t:g}"] = calibration.ici(outcomes, alive, t)
     if len(horizons):
         found["ibs"] = metrics.integrated_brier(outcomes, predicted.survival, horizons)
         found["ibs_skill"] = metrics.brier_skill(outcomes, predicted.survival, horizons)
@@ -89,7 +143,7 @@ def by_fold(outcomes: Outcomes, risk: Floats) -> list[dict[str, Any]]:
 
 
 def compare(
-    outcomes: Outcomes, predicted: Mapping[str, Predicted], draws: Floats, params: EvaluateParams
+    outcomes: Outcomes, predicted: Mapping[str, Predicted], draws: Draws, params: EvaluateParams
 ) -> dict[str, dict[str, Any]]:
     """Ours minus each baseline in C: paired interval, p, p after Holm, and the fold-corrected interval."""
     ours = metrics.c_index(outcomes, predicted[OURS].risk)
@@ -97,7 +151,7 @@ def compare(
     found: dict[str, dict[str, Any]] = {}
     for name in (n for n in predicted if n != OURS):
         theirs = metrics.c_index(outcomes, predicted[name].risk)
-        difference = comparison.paired(ours, theirs, draws, params.confidence)
+        difference = comparison.paired(ours, theirs, draws.stratified, params.confidence)
         everyone = np.ones((1, len(outcomes.patient_ids)))
         by_fold = [float((ours.only(k)(everyone) - theirs.only(k)(everyone))[0]) for k in range(len(outcomes.folds))]
         folds = comparison.nadeau_bengio(by_fold, share, params.confidence)
@@ -111,6 +165,48 @@ def compare(
         found[name]["p_holm"] = finite(p)
         found[name]["primary"] = name == params.primary_baseline
     return found
+
+
+def of_groups(outcomes: Outcomes, grouped: RiskGroups, draws: Draws, params: EvaluateParams) -> dict[str, Any]:
+    """Sizes, log-rank p, and the months of life between the lowest and the highest group up to the last horizon."""
+    horizon = float(max(params.horizons_months))
+    found: dict[str, Any] = {
+        "sizes": dict(zip(grouped.names, grouped.sizes(), strict=True)),
+        "log_rank_p": finite(grouped.p),
+    }
+    if len(np.unique(grouped.group)) > 1:
+        gain = decision.rmst_difference(outcomes, grouped.group, horizon)
+        found["rmst_months"] = {
+            "horizon_months": horizon,
+            **comparison.interval(gain, draws.free, params.confidence).as_dict(),
+        }
+    return found
+
+
+def decisions(
+    outcomes: Outcomes, predicted: Mapping[str, Predicted], horizons: Floats, draws: Draws, params: EvaluateParams
+) -> dict[str, Any]:
+    """Net benefit at the last horizon over thresholds: ours, the clinical model's, treating all; and our lead.
+
+    Thresholds go from 2 % in steps of 2 % up to the risk that one patient in twenty exceeds.
+    """
+    if not len(horizons):
+        return {}
+    months, rival = float(horizons[-1]), CLINICAL if CLINICAL in predicted else params.primary_baseline
+    ours, theirs = predicted[OURS].survival[:, -1], predicted[rival].survival[:, -1]
+    highest = max(float(np.quantile(1 - ours, 0.95)), 0.04)
+    rows = []
+    for threshold in np.arange(0.02, min(highest, 0.9) + 1e-9, 0.02):
+        benefit = {
+            name: decision.net_benefit(outcomes, alive, months, float(threshold))
+            for name, alive in (("ours", ours), ("rival", theirs), ("all", np.zeros(len(ours))))
+        }
+        lead = comparison.paired(benefit["ours"], benefit["rival"], draws.free, params.confidence).interval
+        points = {n: finite(comparison.point(b, len(outcomes.patient_ids))) for n, b in benefit.items()}
+        interval = comparison.interval(benefit["ours"], draws.free, params.confidence)
+        ends = {"low": finite(interval.low), "high": finite(interval.high)}
+        rows.append({"threshold": round(float(threshold), 2), **points, **ends, "lead": lead.as_dict()})
+    return {"horizon_months": months, "rival": rival, "rows": rows}
 
 
 def _number(value: float | None) -> float:

@@ -68,12 +68,13 @@ def evaluate(
     ours = predictions.read_models(models, outcomes, horizons)
     inputs = read_inputs(cohort, features, patients)
     fitted, skipped = fit_baselines(inputs, outcomes, params, progress)
-    found = scores.score(outcomes, {OURS: ours, **fitted}, params)
+    grouped = groups.of(outcomes, ours.risk, params.risk_groups)
+    found = scores.score(outcomes, {OURS: ours, **fitted}, patients, grouped, params)
     facts = _facts(cohort, outcomes)
     with storage.replacing(out) as draft:
         draft.mkdir()
         _write_tables(draft, outcomes, ours, fitted, horizons)
-        _write_report(draft, outcomes, ours, found, params, facts, skipped)
+        _write_report(draft, outcomes, ours, grouped, found, params, facts, skipped)
         storage.write_json(draft / "metrics.json", found.metrics_json())
         result = _result(outcomes, found, params, skipped, facts.notice)
         storage.write_json(draft / "summary.json", _summary(result))
@@ -151,13 +152,13 @@ def _write_report(
     draft: Path,
     outcomes: Outcomes,
     ours: Predicted,
+    grouped: groups.RiskGroups,
     found: Scores,
     params: EvaluateParams,
     facts: report.CohortFacts,
     skipped: Mapping[str, str],
 ) -> None:
     """plots/*.csv, figures/*.{svg,png} and the page that shows them."""
-    grouped = groups.of(outcomes, ours.risk, params.risk_groups)
     column = {float(t): i for i, t in enumerate(sorted(params.horizons_months))}
     points = {
         float(t): calibration.by_fifths(outcomes, ours.survival[:, column[float(t)]], float(t)) for t in found.horizons
@@ -168,6 +169,7 @@ def _write_report(
         "c_index_by_fold": plots.c_index_by_fold(found),
         "over_time": plots.over_time(found),
         "calibration": plots.calibration(points),
+        "decision": plots.decision(found),
     }.items():
         predictions.write_csv(frame, draft / "plots" / f"{name}.csv")
     drawn = _draw(outcomes, found, grouped, points)
@@ -198,6 +200,12 @@ def _draw(
             name: [numbers[f"brier_{t:g}"]["value"] for t in found.horizons] for name, numbers in found.models.items()
         }
         drawn.append((figures.calibration(points), "MCTI, out of fold. On the dotted line prediction and fate agree."))
+        drawn.append(
+            (
+                figures.decision_curve(found.decision),
+                "A model is of use where its line lies above treating everybody and nobody.",
+            )
+        )
         drawn.append((figures.brier(errors, found.horizons), "Weighed for censoring with the training part's curve."))
     return drawn
 

@@ -20,6 +20,16 @@ def test_every_resample_has_the_cohorts_events_and_size():
     assert (draws != comparison.resamples(event, 200, seed=2)).any()
 
 
+def test_free_resamples_vary_in_their_events_and_absolute_risks_are_judged_by_them(tied):
+    """Stratified draws fix the number of events, and with it most of what moves a Brier score."""
+    draws = comparison.Draws.of(tied.event, 200, seed=1)
+    assert len(set(draws.free[:, tied.event].sum(axis=1))) > 10
+    assert set(draws.free.sum(axis=1)) == {150}
+    survival = np.full(len(tied.patient), 0.7)
+    assert draws.for_(metrics.brier_at(tied, survival, 36)) is draws.free
+    assert draws.for_(metrics.c_index(tied, survival)) is draws.stratified
+
+
 def test_interval_of_a_mean_is_that_of_the_normal_theory():
     """1000 values: the percentile interval of a mean is mean ± 1.96 sd / sqrt(n), up to resampling noise of 10 %."""
     values = np.random.default_rng(0).normal(3, 2, size=1000)

@@ -76,6 +76,7 @@ def files(folder):
 
 
 def test_it_writes_what_the_formats_promise_and_the_same_bytes_again(project):
+    said: list[tuple[int, int, str]] = []
     first = files(project / "out")
     wanted = {"metrics.json", "summary.json", "result.json", "predictions.csv", "baselines.csv", "report.html"}
     assert wanted <= set(first)
@@ -83,7 +84,8 @@ def test_it_writes_what_the_formats_promise_and_the_same_bytes_again(project):
         first
     )
     (project / "out" / "left_over.txt").write_text("of an older version")
-    run(project)
+    run(project, progress=lambda *step: said.append(step))
+    assert said == [*((i, 4, name) for i, name in enumerate(PARAMS.baselines)), (4, 4, "baselines")]
     assert files(project / "out") == first
     assert not any(str(project).encode() in content for content in first.values())
 
@@ -101,6 +103,19 @@ def test_metrics_hold_every_model_with_intervals_and_our_comparison(project):
     assert entry["difference"]["value"] == pytest.approx(gap, abs=1e-12)
     assert entry["difference"]["low"] <= gap <= entry["difference"]["high"]
     assert found["mcti"]["comparison"]["cox_clinical_genes"]["primary"] is True
+
+
+def test_ours_has_risk_groups_subgroups_and_decision_curve(project):
+    ours = json.loads((project / "out" / "metrics.json").read_text())["mcti"]
+    assert sum(ours["risk_groups"]["sizes"].values()) == 80
+    gain = ours["risk_groups"]["rmst_months"]
+    assert gain["low"] <= gain["value"] <= gain["high"]
+    assert gain["value"] > 0  # the made risk is a good one
+    assert {"subtype A", "subtype B", "women", "men"} <= {group["name"] for group in ours["subgroups"]}
+    assert ours["decision"]["rival"] == "cox_clinical"
+    assert all(row["low"] <= row["ours"] <= row["high"] for row in ours["decision"]["rows"])
+    assert 0 <= ours["d_calibration"]["p"] <= 1
+    assert ours["c_within_subtype"]["value"] > 0.5
 
 
 def test_scoring_the_predictions_file_by_hand_gives_the_reported_c(project):
@@ -133,17 +148,11 @@ def test_the_report_stands_alone_and_shows_notice_figures_and_events(project):
     page.feed(source)
     assert page.loads == []
     assert "script" not in page.tags
-    assert page.tags.count("svg") == 4
+    assert page.tags.count("svg") == 5
     assert NOTICE in page.text
     assert "<not>" not in source
     assert "no follow-up" in page.text
     assert "events" in page.text
-
-
-def test_progress_names_each_baseline(project):
-    said = []
-    run(project, out="again", progress=lambda done, of, what: said.append((done, of, what)))
-    assert said == [*((i, 4, name) for i, name in enumerate(PARAMS.baselines)), (4, 4, "baselines")]
 
 
 def test_without_features_slide_baselines_are_left_out_aloud(project):

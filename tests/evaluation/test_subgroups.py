@@ -1,0 +1,61 @@
+"""C among some of the patients, against the plain C of the chosen rows."""
+
+import numpy as np
+import pytest
+
+from mcti.evaluation import metrics, subgroups
+from mcti.evaluation.comparison import point, resamples
+from mcti.evaluation.outcomes import Outcomes
+from tests.evaluation.made import make_folds, make_patients
+
+
+def _one_fold(count: int = 200):
+    """All but ten patients in one test part, so that a subgroup's C is that of its rows."""
+    patients = make_patients(count, months=1)
+    ids = list(patients["patient_id"])
+    return patients, Outcomes.of(patients, {0: (ids[:10], ids[10:])})
+
+
+def test_c_among_some_is_the_c_of_these_rows():
+    patients, outcomes = _one_fold()
+    risk = np.round(patients["x"].to_numpy(), 1)[outcomes.patient]
+    member = (patients["subtype"] == "A").to_numpy()
+    rows = outcomes.patient[member[outcomes.patient]]
+    alone = metrics.harrell_c(
+        outcomes.event[rows], outcomes.time_months[rows], np.round(patients["x"].to_numpy(), 1)[rows]
+    )
+    ours = point(subgroups.among(metrics.c_index(outcomes, risk), member), 200)
+    assert ours == pytest.approx(alone, abs=1e-12)
+
+
+def test_a_model_that_knows_only_the_subtype_ranks_nobody_within_it():
+    patients = make_patients(300)
+    patients["time_months"] *= np.where(patients["subtype"] == "A", 0.3, 1.0)
+    outcomes = Outcomes.of(patients, make_folds(patients))
+    risk = (patients["subtype"] == "A").to_numpy(dtype=float)[outcomes.patient]
+    pairs = metrics.c_index(outcomes, risk)
+    assert point(pairs, 300) > 0.55
+    assert point(subgroups.within(pairs, patients["subtype"].to_numpy()), 300) == 0.5
+
+
+def test_every_member_is_counted_with_events_and_small_groups_get_no_c():
+    patients = make_patients(120)
+    patients["site"] = np.where(np.arange(120) < 50, "big", [f"tiny{i}" for i in range(120)])
+    outcomes = Outcomes.of(patients, make_folds(patients, 4))
+    pairs = metrics.c_index(outcomes, patients["x"].to_numpy()[outcomes.patient])
+    found = {g.name: g for g in subgroups.table(pairs, patients, resamples(outcomes.event, 100, 0), 0.95)}
+    assert {"women", "men", "subtype A", "subtype B", "site big", "site the smaller ones"} <= set(found)
+    events = int(patients["event"].sum())
+    for one, other in (("women", "men"), ("subtype A", "subtype B"), ("site big", "site the smaller ones")):
+        assert found[one].patients + found[other].patients == 120
+        assert found[one].events + found[other].events == events
+    assert found["women"].c_index.low < found["women"].c_index.value < found["women"].c_index.high
+    patients["event"] = (np.arange(120) < 4).astype(int)
+    few = subgroups.table(pairs, patients, resamples(outcomes.event, 100, 0), 0.95)
+    assert all(np.isnan(group.c_index.value) for group in few)
+
+
+def test_what_does_not_divide_the_cohort_gives_no_subgroup():
+    patients = make_patients(20)
+    patients["is_female"], patients["subtype"], patients["site"], patients["age"] = 1, "A", "S", np.nan
+    assert list(subgroups.members(patients)) == []
