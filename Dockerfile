@@ -17,33 +17,35 @@ ENV PATH=/opt/mcti/bin:$PATH \
 
 # hadolint ignore=DL3006
 FROM ${BUILD_IMAGE} AS packages
-ENV PATH=/opt/mcti/bin:$PATH
 ARG TORCH=torch==2.13.0
 ARG LOCK=requirements-runtime.lock
-# --copies: the environment must not point at a Python that another base image keeps elsewhere.
-RUN python3 -m venv /opt/mcti
+RUN python3 -m venv --without-pip /opt/mcti
 COPY ${LOCK} /src/lock
 # Headers, test suites and debugging symbols are of no use in the image, and a third of its size. Only these libraries
 # are stripped: others were patched after they were linked, and strip breaks them.
 # hadolint ignore=DL3003,DL3013
 RUN --mount=type=bind,source=build/wheels,target=/wheels \
-    python3 -m pip install --no-cache-dir --no-index --find-links /wheels "${TORCH}" \
-    && python3 -m pip install --no-cache-dir --no-index --find-links /wheels --no-deps --require-hashes -r /src/lock \
+    python3 -m pip --python /opt/mcti/bin/python3 install --no-cache-dir --no-index --find-links /wheels "${TORCH}" \
+    && python3 -m pip --python /opt/mcti/bin/python3 install --no-cache-dir --no-index --find-links /wheels --no-deps --require-hashes -r /src/lock \
     && cd /opt/mcti/lib/python3*/site-packages \
     && rm -rf torch/include torch/test torch/bin/test_* torch/bin/*Test pyarrow/include \
     && find . -depth -type d -name tests -exec rm -rf {} + \
     && find ot lap sksurv kiwisolver fontTools -name '*.so' -exec strip --strip-debug {} + \
-    && python3 -c 'import ot, lap, sksurv.linear_model, sksurv.ensemble, matplotlib.pyplot, pandas, pyarrow.parquet, torch'
+    && /opt/mcti/bin/python3 -c 'import ot, lap, sksurv.linear_model, sksurv.ensemble, matplotlib.pyplot, pandas, pyarrow.parquet, torch'
+
+# A layer of its own: a change of our code does not send all packages again.
+FROM packages AS project
 COPY pyproject.toml README.md LICENSE /src/
 COPY mcti /src/mcti
-RUN python3 -m pip install --no-cache-dir --no-index --no-deps --no-build-isolation /src \
-    && python3 -m pip uninstall --yes --quiet pip
+RUN python3 -m pip --python /opt/mcti/bin/python3 install --no-cache-dir --no-index --no-deps --no-build-isolation \
+    --root /only /src
 
 FROM base AS runtime
 ARG COMMIT=unknown
 ENV MCTI_COMMIT=${COMMIT}
 LABEL org.opencontainers.image.revision=${COMMIT} org.opencontainers.image.licenses=Apache-2.0
 COPY --from=packages /opt/mcti /opt/mcti
+COPY --from=project /only/opt/mcti /opt/mcti
 # The root file system may be read-only: everything temporary goes here.
 VOLUME /tmp
 WORKDIR /tmp
