@@ -4,12 +4,13 @@ from pathlib import Path
 
 from mcti import storage
 from mcti.errors import DataError
-from mcti.params import TissueParams
 from mcti.slides import exchange, opening, tissue
 from mcti.slides import heatmap as drawing
 from mcti.slides.heatmap import Scores
 from mcti.steps.result import StepResult
 from mcti.storage import Location
+
+_PICTURE = 1500  # pixels of the longer edge, about
 
 
 class HeatmapResult(StepResult):
@@ -42,7 +43,8 @@ def heatmap(
         bag = exchange.from_store(store)
         found = _scores(scores, bag, column, centre)
         with opening.open_reader(path, facts.reader) as reader:
-            view = tissue.overview(reader, facts.mpp, TissueParams().resolution)
+            extent = max(facts.width * facts.mpp[0], facts.height * facts.mpp[1])  # µm
+            view = tissue.overview(reader, facts.mpp, extent / _PICTURE)
     with storage.replacing(out) as draft:
         draft.mkdir()
         drawing.png(draft / "heatmap.png", view, facts.mpp[0], found)
