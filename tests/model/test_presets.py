@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -90,3 +91,15 @@ def test_overrides_may_be_lists_as_yaml_gives_them():
     made = preset("tiny", features=3, genes=["A"], classes=["x"], bins=2, encoder_depths=[1, 2], decoder_depths=[2, 1])
     assert made.encoder_depths == (1, 2)
     assert dataclasses.replace(made, bins=3).bins == 3
+
+
+def test_the_page_shows_every_field_of_every_preset():
+    """docs/model.md, the table of presets: one row a field, as the code has it."""
+    page = (Path(__file__).parents[2] / "docs" / "model.md").read_text(encoding="utf-8")
+    made = [config(name) for name in ("paper", "compact", "tiny")]
+    inputs = ("preset", "features", "genes", "classes", "bins")
+    for field in dataclasses.fields(ModelConfig):
+        if field.name not in inputs:
+            values = [getattr(one, field.name) for one in made]
+            shown = [", ".join(map(str, value)) if isinstance(value, tuple) else str(value) for value in values]
+            assert f"| {field.name} | {' | '.join(shown)} |" in page
