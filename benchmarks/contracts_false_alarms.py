@@ -1,0 +1,32 @@
+"""Claim: a good cohort never fails an expectation, over 200 resamples of four fifths of its patients.
+
+Run: python benchmarks/contracts_false_alarms.py [--resamples 200]   (about a second each)
+"""
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the made cohort is that of the tests
+
+from mcti.contracts import measures, suites
+from tests.contracts import made
+from tests.contracts.test_clauses import CLAUSES
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--resamples", type=int, default=200)
+    count = parser.parse_args().resamples
+    base = made.good(1, patients=400)
+    alarms: Counter[str] = Counter()
+    for seed in range(count):
+        found = suites.run(measures.measure(made.resample(base, seed)), CLAUSES)
+        alarms.update(finding.id for finding in found if not finding.passed)
+    print(f"{sum(alarms.values())} false alarms of {len(CLAUSES)} expectations in {count} resamples {dict(alarms)}")
+    return int(bool(alarms))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
