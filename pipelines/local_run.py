@@ -33,7 +33,7 @@ def run_local(settings: Settings, data: str | None, runner: str, out: Path) -> d
     out.mkdir(parents=True, exist_ok=True)
     package = out / "pipeline.yaml"
     about = compile_to(settings, data, package)
-    engine = _docker(out) if runner == "docker" else local.SubprocessRunner(use_venv=False)
+    engine = _docker(out, settings.cluster.image) if runner == "docker" else local.SubprocessRunner(use_venv=False)
     before = set(out.iterdir())
     local.init(engine, pipeline_root=str(out))
     try:
@@ -45,14 +45,16 @@ def run_local(settings: Settings, data: str | None, runner: str, out: Path) -> d
     return {**about, "folder": str(folder)}
 
 
-def _docker(out: Path) -> Any:
+def _docker(out: Path, image: str) -> Any:
     """As on a cluster: another user, a root file system that cannot be written, the sources read-only."""
     import docker
 
     here = Path.cwd()
     out.chmod(0o777)  # the user of the image writes its results here
     try:
-        docker.from_env().ping()
+        docker.from_env().images.get(image)
+    except docker.errors.ImageNotFound as error:
+        raise EnvironmentTrouble(f"no image {image!r}", "the Docker engine", "make image, or docker pull") from error
     except docker.errors.DockerException as error:
         raise EnvironmentTrouble("no Docker engine answers", str(error), "start one, or --runner subprocess") from error
     # The stack's own folder holds files for its owner alone; what is needed of it comes in the environment.
