@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mcti import storage
+from mcti.cohort import demo
 from mcti.cohort.demo import Patient, demo_patients, demo_tables
 from mcti.errors import EnvironmentTrouble
 from mcti.slides import brushes, painting
@@ -30,40 +31,51 @@ def make(raw: Path, patients: int | None = None, progress: Progress = lambda *_:
     Raises
         EnvironmentTrouble: no room, or the folder cannot be written.
     """
+    if _unchanged(raw, patients):
+        return False
     wanted = demo_patients()[:patients]
-    record = _record(raw)
-    missing = [patient for patient in wanted if not _stands(raw, patient, record)]
-    _paint_all(raw, missing, progress)
+    known = _record(raw)["md5"]
+    _paint_all(raw, [patient for patient in wanted if not _stands(raw, patient, known)], progress)
     tables = demo_tables()
-    md5 = {patient.slide_id: storage.md5(raw / patient.path) for patient in wanted}
+    md5 = {patient.path: storage.md5(raw / patient.path) for patient in wanted}
     ids = {patient.patient_id for patient in wanted}
     slides = tables.slides[tables.slides["patient_id"].isin(ids)].copy()
-    slides["mpp"], slides["md5"] = painting.MPP, slides["slide_id"].map(md5)
-    changed = bool(missing)
+    slides["mpp"], slides["md5"] = painting.MPP, slides["path"].map(md5)
     for name, table in (("clinical", tables.clinical), ("expression", tables.expression), ("slides", slides)):
         text = table[table["patient_id"].isin(ids)].to_csv(index=False, lineterminator="\n")
-        changed |= _write_if_new(raw / f"{name}.csv", text)
-    return _write_if_new(raw / _RECORD, storage.to_json({"painter": _painter(), "md5": md5})) or changed
+        storage.write_text(raw / f"{name}.csv", text)
+        md5[f"{name}.csv"] = storage.md5(raw / f"{name}.csv")
+    storage.write_json(raw / _RECORD, {"painter": _painter(), "patients": patients, "md5": md5})
+    return True
 
 
-def _record(raw: Path) -> dict[str, str]:
-    """MD5 by slide of what was painted; slides of another painter are thrown away."""
+def _unchanged(raw: Path, patients: int | None) -> bool:
+    """Whether everything stands as an earlier run left it; known from the record alone, in a second."""
+    if not (raw / _RECORD).exists():
+        return False
+    record = storage.read_json(raw / _RECORD)
+    files: dict[str, str] = record["md5"]
+    asked = (record["painter"], record.get("patients"), "slides.csv" in files) == (_painter(), patients, True)
+    return asked and all((raw / name).exists() and storage.md5(raw / name) == md5 for name, md5 in files.items())
+
+
+def _record(raw: Path) -> dict[str, Any]:
+    """What was painted, MD5 by file; slides of another painter are thrown away."""
     path = raw / _RECORD
-    found: dict[str, Any] = storage.read_json(path) if path.exists() else {"painter": _painter(), "md5": {}}
+    fresh: dict[str, Any] = {"painter": _painter(), "md5": {}}
+    found: dict[str, Any] = storage.read_json(path) if path.exists() else fresh
     if found["painter"] != _painter():
         with storage.explained(raw):
             shutil.rmtree(raw / "slides", ignore_errors=True)
-            path.unlink()
-        return {}
-    if not path.exists():
-        # Written first: slides of a run cut short are then known to be this painter's.
-        storage.write_json(path, found)
-    return dict(found["md5"])
+        found = fresh
+    # Written first: slides of a run cut short are then known to be this painter's.
+    storage.write_json(path, found)
+    return found
 
 
 def _painter() -> str:
     """Identity of the painting code and seed: other code paints other slides."""
-    code = [storage.md5(module.__file__) for module in (painting, brushes) if module.__file__]
+    code = [storage.md5(module.__file__) for module in (painting, brushes, demo) if module.__file__]
     return f"seed {SEED}, code {'-'.join(code)}"
 
 
@@ -71,7 +83,7 @@ def _stands(raw: Path, patient: Patient, record: dict[str, str]) -> bool:
     path = raw / patient.path
     if not path.exists():
         return False
-    known = record.get(patient.slide_id)
+    known = record.get(patient.path)
     return known is None or storage.md5(path) == known  # a slide appears whole or not at all
 
 

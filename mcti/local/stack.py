@@ -23,7 +23,7 @@ from mcti.local.servers import Server
 
 FOLDER = ".stack"
 BUCKETS = ("mcti-data", "mcti-mlflow", "mcti-ledger")
-_READY_SECONDS = 120.0
+_READY_SECONDS = 240.0  # 8 s on two idle cores; a loaded machine may take ten times as long
 Say = Callable[[str], None]
 
 

@@ -117,7 +117,7 @@ def load(folder: Path) -> Ensemble:
     """
     if (folder / INDEX).exists():
         index = storage.read_json(folder / INDEX)
-        folders = [folder / _plain_name(name) for name in sorted(index["members"], key=_fold_number)]
+        folders = [folder / name for name in sorted(index["members"], key=_fold_number)]
         for path in folders:
             _unaltered(path, index["members"][path.name])
     else:
@@ -147,13 +147,10 @@ def fold_folders(models: Path) -> list[Path]:
 
 
 def _fold_number(name: str) -> int:
-    return int(name.removeprefix("fold_"))
-
-
-def _plain_name(name: str) -> str:
-    if not name.removeprefix("fold_").isdecimal():
+    number = name.removeprefix("fold_")
+    if number == name or not number.isdecimal():  # `../x` must not lead out of the folder
         raise DataError(f"member {name!r} is no fold", INDEX, "register the models anew")
-    return name
+    return int(number)
 
 
 def _hashes(folder: Path) -> dict[str, str]:

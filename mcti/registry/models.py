@@ -35,16 +35,10 @@ def log(folder: Path, digest: str) -> str:
     return str(logged.model_uri)
 
 
-def create_version(client: Any, name: str, address: str, tags: Mapping[str, str]) -> Any:
+def create_version(name: str, address: str, tags: Mapping[str, str]) -> Any:
     """One more version of `name`; it appears whole and tagged, or not at all."""
     import mlflow
-    from mlflow.exceptions import MlflowException
 
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
     return mlflow.register_model(address, name, tags=dict(tags))
 
 

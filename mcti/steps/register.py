@@ -48,7 +48,7 @@ def register(models_folder: Location, evaluation: Location, params: RegisterPara
             tracking.close_stale(client, params.experiment, models.DIGEST, digest)
             version = models.find(client, params.name, digest)
             if version is None:
-                version = _create(client, params, folder, digest, evidence)
+                version = _create(params, folder, digest, evidence)
             elif version.tags.get(_EVALUATION) != evidence.md5:
                 _renew(client, version, evidence)
             client.set_registered_model_alias(params.name, models.CHALLENGER, version.version)
@@ -57,12 +57,12 @@ def register(models_folder: Location, evaluation: Location, params: RegisterPara
     return result
 
 
-def _create(client: Any, params: RegisterParams, folder: Path, digest: str, evidence: Evidence) -> Any:
+def _create(params: RegisterParams, folder: Path, digest: str, evidence: Evidence) -> Any:
     tags = _tags(digest, evidence)
     with tracking.run(params.experiment, f"register-{digest[:8]}", tags) as run_id:
         evidence.log()
         address = models.log(folder, digest)
-        return models.create_version(client, params.name, address, {**tags, "mcti.run_id": run_id})
+        return models.create_version(params.name, address, {**tags, "mcti.run_id": run_id})
 
 
 def _renew(client: Any, version: Any, evidence: Evidence) -> None:

@@ -1,0 +1,111 @@
+"""The folds as one model: known patients by the fold that did not see them, others by the mean; files checked."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from mcti.errors import DataError
+from mcti.registry import ensemble
+from tests.registry.made import GENES, Run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return Run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture
+def assembled(run, tmp_path):
+    ensemble.assemble(run.models, tmp_path / "ensemble")
+    return tmp_path / "ensemble"
+
+
+def genes_of(run, number):
+    return dict(zip(GENES, map(float, run.genes[number]), strict=True))
+
+
+def test_a_known_patient_gets_the_bits_of_the_fold_that_did_not_see_them(run, assembled):
+    loaded = ensemble.load(assembled)
+    expected = pd.read_csv(run.evaluation / "predictions.csv", float_precision="round_trip").set_index("patient_id")
+    for number, patient in enumerate(run.ids):
+        row = loaded.predict(patient, torch.from_numpy(run.bags[number]), genes_of(run, number))
+        assert row["risk"] == expected.loc[patient, "risk"]
+        assert row["S_60"] == expected.loc[patient, "S_60"]
+        assert row["model"] == f"fold_{run.fold[number]}"
+
+
+def test_an_unknown_patient_gets_the_mean_of_all_members(run, assembled):
+    row = ensemble.load(assembled).predict("new", torch.from_numpy(run.bags[0]), genes_of(run, 0))
+    each = [run.model(fold).predict(*run.patient(0), (12.0, 60.0)) for fold in range(3)]
+    assert row["model"] == "ensemble"
+    # float64 sums of three numbers; only the order of addition may differ
+    assert row["risk"] == pytest.approx(np.mean([e["risk"] for e in each]), rel=1e-14)
+    assert row["S_12"] == pytest.approx(np.mean([e["S_12"] for e in each]), rel=1e-14)
+
+
+def test_a_folder_of_folds_and_its_ensemble_are_one_model(run, assembled):
+    assert ensemble.load(run.models).digest == ensemble.load(assembled).digest
+
+
+def test_the_ensemble_holds_no_patient_id_in_its_index(run, assembled):
+    text = (assembled / "ensemble.json").read_text()
+    assert not any(patient in text for patient in run.ids)
+
+
+def test_genes_are_found_by_name_whatever_their_order_and_company(run, assembled):
+    loaded, bag = ensemble.load(assembled), torch.from_numpy(run.bags[3])
+    ordered = genes_of(run, 3)
+    shuffled = {"ANOTHER": 9.0, **dict(reversed(ordered.items()))}
+    assert loaded.predict("x", bag, shuffled) == loaded.predict("x", bag, ordered)
+
+
+def test_a_missing_gene_is_named_and_an_unmeasured_one_is_null(run, assembled):
+    loaded, bag, genes = ensemble.load(assembled), torch.from_numpy(run.bags[0]), genes_of(run, 0)
+    with pytest.raises(DataError, match=r"'ESR1' is missing.*patient x.*null"):
+        loaded.predict("x", bag, {name: value for name, value in genes.items() if name != "ESR1"})
+    assert math.isfinite(loaded.predict("x", bag, genes | {"ESR1": None})["risk"])
+
+
+def test_an_altered_file_is_refused(assembled):
+    path = assembled / "fold_1" / "model.json"
+    path.write_text(path.read_text() + " ")
+    with pytest.raises(DataError, match=r"SHA-256 .*fold_1/model.json"):
+        ensemble.load(assembled)
+
+
+@pytest.mark.parametrize("name", ["../fold_9", "fold_x", "/etc"])
+def test_a_member_outside_the_folder_is_refused(assembled, name):
+    path = assembled / "ensemble.json"
+    index = json.loads(path.read_text())
+    index["members"][name] = index["members"]["fold_0"]
+    path.write_text(json.dumps(index))
+    with pytest.raises(DataError, match="no fold"):
+        ensemble.load(assembled)
+
+
+def test_weights_with_a_nan_are_refused(tmp_path):
+    run = Run(tmp_path)
+    path = run.models / "fold_2" / "weights.safetensors"
+    tensors = load_file(path)
+    name = next(name for name, tensor in tensors.items() if tensor.is_floating_point())
+    tensors[name].flatten()[0] = math.nan
+    save_file(tensors, path)
+    with pytest.raises(DataError, match=r"NaN.*fold_2"):
+        ensemble.load(run.models)
+
+
+def test_a_pickle_in_disguise_is_refused_unopened(tmp_path):
+    run = Run(tmp_path)
+    torch.save({"weight": torch.zeros(1)}, run.models / "fold_0" / "weights.safetensors")
+    with pytest.raises(DataError, match="no safetensors file"):
+        ensemble.load(run.models)
+
+
+def test_a_folder_without_folds_says_what_to_run(tmp_path):
+    with pytest.raises(DataError, match="mcti train"):
+        ensemble.load(tmp_path)

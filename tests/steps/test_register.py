@@ -1,0 +1,126 @@
+"""register on a real MLflow and S3: one version, whole, found again."""
+
+import json
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from mcti.errors import DataError, EnvironmentTrouble
+from mcti.params import RegisterParams
+from mcti.registry import models, tracking
+from mcti.steps import register as step
+from mcti.steps.register import register
+from tests.registry.made import Run
+
+pytestmark = [pytest.mark.slow, pytest.mark.stack]
+
+
+def versions(name):
+    with tracking.service() as client:
+        return client.search_model_versions(f"name = '{name}'")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return Run(tmp_path_factory.mktemp("a run"))
+
+
+def test_a_version_carries_alias_run_data_and_commit(run, servers_of, tmp_path):
+    params = RegisterParams(name="whole", experiment="tests")
+    result = register(run.models, run.evaluation, params, tmp_path / "registration.json")
+    assert json.loads((tmp_path / "registration.json").read_text()) == result.model_dump(mode="json")
+    assert result.notice == "made by hand"
+    with tracking.service() as client:
+        version = models.by_alias(client, "whole", "challenger")
+        logged = client.get_run(result.run_id)
+    assert int(version.version) == result.version == 1
+    assert version.run_id == result.run_id
+    assert version.tags["mcti.digest"] == result.digest
+    assert len(version.tags["mcti.data.bags"]) == 32
+    assert version.tags["mcti.commit"]
+    assert logged.info.status == "FINISHED"
+    assert logged.data.metrics["mcti.c_index.value"] == 0.5
+    assert [d.dataset.digest for d in logged.inputs.dataset_inputs] == [result.data["bags"]]
+
+
+def test_a_new_process_that_may_not_unpickle_gives_the_bits_of_the_evaluation(run, servers_of, tmp_path):
+    register(run.models, run.evaluation, RegisterParams(name="bits", experiment="tests"), tmp_path / "r.json")
+    run.frame().to_json(tmp_path / "frame.json", orient="records", double_precision=15)
+    (tmp_path / "frame.json").write_text(json.dumps(run.frame().to_dict("records")))
+    script = """
+import json, os, sys
+import pandas as pd
+assert os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
+import mlflow
+model = mlflow.pyfunc.load_model("models:/bits@challenger")
+out = model.predict(pd.DataFrame(json.load(open(sys.argv[1]))))
+out.to_csv(sys.argv[2], index=False)
+"""
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "frame.json"), str(tmp_path / "o.csv")], check=True)
+    ours = pd.read_csv(tmp_path / "o.csv", dtype=str).set_index("patient_id")
+    evaluated = pd.read_csv(run.evaluation / "predictions.csv", dtype=str).set_index("patient_id")
+    for column in ("risk", "S_12", "S_60"):
+        assert ours[column].loc[evaluated.index].to_dict() == evaluated[column].to_dict()
+
+
+def test_the_same_weights_are_one_version_and_new_evidence_renews_it(run, servers_of, tmp_path):
+    params = RegisterParams(name="once", experiment="tests")
+    first = register(run.models, run.evaluation, params, tmp_path / "r.json")
+    assert register(run.models, run.evaluation, params, tmp_path / "r.json") == first
+    path = run.evaluation / "metrics.json"
+    before = path.read_text()
+    try:
+        path.write_text(before.replace('"value": 0.5', '"value": 0.75'))
+        again = register(run.models, run.evaluation, params, tmp_path / "r.json")
+    finally:
+        path.write_text(before)
+    assert again.version == first.version
+    assert again.c_index == 0.75
+    with tracking.service() as client:
+        assert client.get_run(first.run_id).data.metrics["mcti.c_index.value"] == 0.75
+    assert len(versions("once")) == 1
+
+
+@pytest.mark.parametrize("crash_in", ["log", "create_version"])
+def test_a_crash_in_the_middle_and_a_retry_leave_one_whole_version(run, servers_of, tmp_path, monkeypatch, crash_in):
+    params = RegisterParams(name=f"crash-{crash_in}", experiment=f"crash-{crash_in}")
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(step.models, crash_in, die)
+        with pytest.raises(Killed):
+            register(run.models, run.evaluation, params, tmp_path / "r.json")
+    assert not (tmp_path / "r.json").exists()
+    result = register(run.models, run.evaluation, params, tmp_path / "r.json")
+    assert [int(v.version) for v in versions(params.name)] == [result.version] == [1]
+    with tracking.service() as client:
+        experiment = client.get_experiment_by_name(params.experiment).experiment_id
+        assert sorted(r.info.status for r in client.search_runs([experiment])) == ["FAILED", "FINISHED"]
+
+
+def test_predictions_of_other_models_are_refused(run, servers_of, tmp_path):
+    other = Run(tmp_path / "other", seed=9)
+    with pytest.raises(DataError, match="risk of patient 'P-000' is not that of the fold's model"):
+        register(run.models, other.evaluation, RegisterParams(name="no", experiment="tests"), tmp_path / "r.json")
+
+
+def test_without_an_evaluation_it_says_which_file_is_missing(run, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"metrics\.json is missing"):
+        register(run.models, tmp_path / "empty", RegisterParams(), tmp_path / "r.json")
+
+
+def test_a_server_that_does_not_answer_is_one_clear_error(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(EnvironmentTrouble, match=r"MLflow does not answer.*stack up"):
+        register(run.models, run.evaluation, RegisterParams(), tmp_path / "r.json")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    with pytest.raises(EnvironmentTrouble, match="no MLflow server is named"):
+        register(run.models, run.evaluation, RegisterParams(), tmp_path / "r.json")
