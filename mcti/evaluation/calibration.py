@@ -41,6 +41,10 @@ FLAT = 0.05
 """Predicted log-odds that vary less than this (standard deviation) have no slope worth the name."""
 
 
+SETTLED = 1e-8
+"""A Newton step smaller than this ends the iteration; the next would be its square."""
+
+
 @dataclass(frozen=True)
 class Known:
     """Who had the event by a horizon, weighed for those whose fate is not known there.
@@ -167,16 +171,25 @@ def _log_linear(survival: Floats, horizons: Floats, months: Floats) -> Floats:
 def _newton(weights: Floats, had: Floats, columns: Floats, offset: Floats) -> Floats:
     """Logistic regressions side by side: weights (r, m), had (m,), columns (m, k), offset (m,) -> beta (r, k).
 
-    A tiny ridge keeps a singular problem solvable; a beta beyond 50 (separated) becomes NaN.
+    NaN where Newton's steps do not settle: all or none had the event, or the two are separated.
     """
-    beta = np.zeros((len(weights), columns.shape[1]))
-    ridge = 1e-9 * np.eye(columns.shape[1])
-    for _ in range(30):
-        fitted = 1 / (1 + np.exp(-np.clip(beta @ columns.T + offset, -30, 30)))
-        gradient = (weights * (had - fitted)) @ columns
-        curvature = np.einsum("rm,mk,ml->rkl", weights * fitted * (1 - fitted), columns, columns, optimize=True) + ridge
-        step = np.linalg.solve(curvature, gradient[:, :, None])[:, :, 0]
-        beta = beta + np.clip(step, -2, 2)
-        if np.abs(step).max() < 1e-10:
-            break
-    return np.where(np.abs(beta).max(axis=1, keepdims=True) < 50, beta, np.nan)
+    size = columns.shape[1]
+    products = (columns[:, :, None] * columns[:, None, :]).reshape(len(columns), size * size)
+    ridge = 1e-9 * np.eye(size)  # a singular problem gets an answer, and never settles
+
+    def steps(weights: Floats, beta: Floats, most: int) -> tuple[Floats, Floats]:
+        step = np.zeros_like(beta)
+        for _ in range(most):
+            fitted = 1 / (1 + np.exp(-np.clip(beta @ columns.T + offset, -30, 30)))
+            gradient = (weights * (had - fitted)) @ columns
+            curvature = ((weights * (fitted * (1 - fitted))) @ products).reshape(-1, size, size) + ridge
+            step = np.clip(np.linalg.solve(curvature, gradient[:, :, None])[:, :, 0], -2, 2)
+            beta = beta + step
+            if np.abs(step).max() < SETTLED:
+                break
+        return beta, step
+
+    # From the answer for the mean weights a resample's is a few steps away.
+    start, _ = steps(weights.mean(axis=0, keepdims=True), np.zeros((1, size)), 30)
+    beta, last = steps(weights, np.repeat(start, len(weights), axis=0), 12)
+    return np.where(np.abs(last).max(axis=1, keepdims=True) < 1e-5, beta, np.nan)

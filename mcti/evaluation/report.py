@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+from mcti.evaluation import checklist
+from mcti.evaluation.checklist import Study
 from mcti.evaluation.comparison import Interval
 from mcti.evaluation.figures import Figure, p_text
 from mcti.evaluation.scores import OURS, Scores, as_interval
@@ -17,7 +19,8 @@ FEW_EVENTS = 10
 
 @dataclass(frozen=True)
 class CohortFacts:
-    """What the head of the page says of the cohort. follow_up: median in months (reverse Kaplan-Meier)."""
+    """What the head of the page says of the cohort. follow_up: median in months (reverse Kaplan-Meier);
+    predictors: in words; attrition: the reason of each patient left out."""
 
     name: str
     notice: str
@@ -25,7 +28,13 @@ class CohortFacts:
     patients: int
     events: int
     follow_up: float
+    predictors: str
     attrition: Sequence[str] = ()
+
+    @property
+    def study(self) -> Study:
+        """The same for the checklist."""
+        return Study(self.endpoint, self.patients, self.events, len(self.attrition), self.predictors, self.notice)
 
 
 def render(
@@ -62,6 +71,7 @@ def render(
         level=f"{100 * params.confidence:g}",
         resamples=params.bootstrap,
         methods=_methods(scores, params),
+        checklist=checklist.fill(cohort.study, scores, params),
     )
 
 

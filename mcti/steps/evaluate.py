@@ -217,7 +217,9 @@ def _facts(cohort: Location, outcomes: Outcomes) -> report.CohortFacts:
     follow_up = KaplanMeier.of(~outcomes.event, outcomes.time_months).quantile(0.5)
     reasons = [leaver.reason for leaver in info.attrition]
     patients, events = len(outcomes.patient_ids), int(outcomes.event.sum())
-    return report.CohortFacts(info.name, info.notice, info.endpoint, patients, events, follow_up, reasons)
+    genes = f"{len(tables.gene_names(cohort))} genes"
+    predictors = ", ".join([genes, "age", "sex", "subtype", *info.covariates])
+    return report.CohortFacts(info.name, info.notice, info.endpoint, patients, events, follow_up, predictors, reasons)
 
 
 def _result(
