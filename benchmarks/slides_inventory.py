@@ -33,9 +33,8 @@ def main() -> None:
         params = ExtractParams(tile=2048, tissue={"min_sharpness": 0})
         extract(slides, params, out)
         times = [wall(lambda: extract(slides, params, out)) for _ in range(options.rounds)]
-        print(
-            f"unchanged re-run of {options.slides}: {statistics.median(times):.2f} s ({min(times):.2f}-{max(times):.2f}), {load()}"
-        )
+        middle = statistics.median(times)
+        print(f"unchanged re-run of {options.slides}: {middle:.2f} s ({min(times):.2f}-{max(times):.2f}), {load()}")
 
 
 def wall(run) -> float:

@@ -61,6 +61,9 @@ def extract_slide(row: Row, params: ExtractParams, encoder: Encoder, out: Path, 
             return _extract(row, path, params, encoder, out, threads)
     except SlideError as error:
         return Outcome(row.slide_id, row.patient_id, error.status.value, error.reason)
+    except OSError as error:  # of reading: what is written turns its trouble into EnvironmentTrouble
+        why = storage.trouble(error).what
+        return Outcome(row.slide_id, row.patient_id, Status.READ_ERROR.value, f"{why}: check the disk it lies on")
     except DataError as error:  # staging: no such object
         return Outcome(row.slide_id, row.patient_id, Status.READ_ERROR.value, f"{error.what}: {error.mend}")
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, replace
 
+from mcti import storage
 from mcti.errors import DataError
 from mcti.slides import opening
 from mcti.slides.manifest import Row
@@ -43,6 +44,9 @@ def check(row: Row, choice: str = "auto") -> Entry:
             facts = opening.examine(path, mpp=row.mpp, choice=choice)
     except SlideError as error:
         return Entry(row.slide_id, row.patient_id, error.status.value, error.reason, bytes=size, content_id=content)
+    except OSError as error:
+        why = storage.trouble(error).what
+        return Entry(row.slide_id, row.patient_id, Status.READ_ERROR.value, f"{why}: check the disk it lies on")
     except DataError as error:  # staging: no such object
         return Entry(row.slide_id, row.patient_id, Status.READ_ERROR.value, f"{error.what}: {error.mend}")
     return Entry(

@@ -33,6 +33,8 @@ def write(out: Path, picture: Pixels, mask: Mask) -> None:
 def contact_sheets(folder: Path, slides: Sequence[tuple[str, str, Path]]) -> list[Path]:
     """All slides as (slide_id, status, preview) on sheets of 192, `contact-sheet-<n>.jpg` in `folder`."""
     page = _COLUMNS * _ROWS
+    for old in folder.glob("contact-sheet-*.jpg"):
+        old.unlink()
     sheets = []
     for number, start in enumerate(range(0, len(slides), page), start=1):
         sheets.append(folder / f"contact-sheet-{number}.jpg")

@@ -39,7 +39,10 @@ class Reader(Protocol):
     levels: list[Level]
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
-        """The region as RGB (height, width, 3), white outside of the picture; RegionError when it cannot be read."""
+        """The region as RGB (height, width, 3), white outside of the picture; RegionError when it cannot be read.
+
+        It may be read-only: a tile as it lies in the cache.
+        """
 
     def close(self) -> None:
         """Give the file back."""
@@ -68,6 +71,7 @@ class TiffReader(_Closing):
         self._pages = pyramid(directories)
         self._decoders = [decoding.decoder(page) for page in self._pages]
         self._tables = [(page.offsets, page.counts) for page in self._pages]
+        self._columns = [page.grid[0] for page in self._pages]
         first = self._pages[0]
         self.levels = [
             Level(p.width, p.height, (first.width / p.width, first.height / p.height), p.tile) for p in self._pages
@@ -88,6 +92,8 @@ class TiffReader(_Closing):
         across, down = page.tile
         left, top, right, bottom = max(x, 0), max(y, 0), min(x + width, page.width), min(y + height, page.height)
         whole = left == x and top == y and right == x + width and bottom == y + height
+        if whole and (width, height) == (across, down) and not (x % across or y % down):
+            return self._tile(level, x // across, y // down)  # as it lies in the cache, hence read-only
         region = np.empty((height, width, 3), np.uint8) if whole else np.full((height, width, 3), _WHITE, np.uint8)
         for row in range(top // down, -(-bottom // down)):
             y0, y1 = max(top, row * down), min(bottom, (row + 1) * down)
@@ -100,13 +106,15 @@ class TiffReader(_Closing):
         return region
 
     def _tile(self, level: int, column: int, row: int) -> Pixels:
-        index = row * self._pages[level].grid[0] + column
+        index = row * self._columns[level] + column
         with self._lock:
             known = self._tiles.get((level, index))
             if known is not None:
                 self._tiles.move_to_end((level, index))
         if known is None:
             known = self._decode(level, column, row, index)
+            if not isinstance(known, RegionError):
+                known.flags.writeable = False
             with self._lock:
                 self._tiles[level, index] = known
                 while len(self._tiles) > self._room:

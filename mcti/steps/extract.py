@@ -128,7 +128,8 @@ def _run(
 def _finish(out: Path, outcomes: list[Outcome], params: ExtractParams, encoder: str) -> ExtractResult:
     _remove_stale(out, {outcome.slide_id for outcome in outcomes if outcome.status == Status.OK})
     _remove_leftovers(out)
-    _contact_sheets(out, outcomes)
+    table = out / "slides.csv"
+    _contact_sheets(out, outcomes, table.read_text(encoding="utf-8") if table.exists() else "")
     write_table(out / "slides.csv", outcomes)
     result = _result(outcomes, encoder)
     storage.write_json(out / "result.json", result.model_dump(mode="json"))
@@ -145,13 +146,16 @@ def _finish(out: Path, outcomes: list[Outcome], params: ExtractParams, encoder: 
 
 def _remove_stale(out: Path, keep: set[str]) -> None:
     with storage.explained(out):
-        for pattern in ("*.h5", "previews/*.jpg", "masks/*.geojson", "contact-sheet-*.jpg"):
+        for pattern in ("*.h5", "previews/*.jpg", "masks/*.geojson"):
             for file in out.glob(pattern):
                 if file.stem not in keep:
                     file.unlink()
 
 
-def _contact_sheets(out: Path, outcomes: list[Outcome]) -> None:
+def _contact_sheets(out: Path, outcomes: list[Outcome], before: str) -> None:
+    """New sheets, unless this run changed nothing: a thousand pictures take longer than all the rest."""
+    if before == as_csv(outcomes) and not any(o.fresh for o in outcomes if o.status == Status.OK):
+        return
     ordered = sorted(outcomes, key=lambda outcome: (outcome.slide_id, outcome.patient_id))
     previews.contact_sheets(out, [(o.slide_id, o.status, companions(out, o.slide_id)[0]) for o in ordered])
 
@@ -171,12 +175,17 @@ def _result(outcomes: list[Outcome], encoder: str) -> ExtractResult:
 
 def write_table(path: Path, outcomes: list[Outcome]) -> None:
     """slides.csv: one row a slide, sorted by name."""
+    storage.write_text(path, as_csv(outcomes))
+
+
+def as_csv(outcomes: list[Outcome]) -> str:
+    """The table of slides as text, sorted by name."""
     import pandas as pd
 
     table = pd.DataFrame([{name: getattr(o, name) for name in _COLUMNS} for o in outcomes], columns=_COLUMNS)
     table = table.astype({"width": "Int64", "height": "Int64", "mpp": "float64"})
     table = table.sort_values(["slide_id", "patient_id"], kind="stable")
-    storage.write_text(path, table.to_csv(index=False, lineterminator="\n"))
+    return str(table.to_csv(index=False, lineterminator="\n"))
 
 
 def _read_table(path: Path) -> list[Outcome]:
