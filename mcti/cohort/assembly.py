@@ -75,7 +75,12 @@ def _cohort(
         "genes": genes.shape[1],
         "slides": len(kept),
     }
-    warnings = [*raw.clinical.warnings, *raw.expression.warnings, *(raw.slides.warnings if raw.slides else [])]
+    warnings = [
+        *_mixed(raw.clinical),
+        *raw.clinical.warnings,
+        *raw.expression.warnings,
+        *(raw.slides.warnings if raw.slides else []),
+    ]
     known = {column.name for column in PATIENTS}
     info = CohortInfo(
         name=params.name,
@@ -110,6 +115,16 @@ def _patients(table: RawTable, params: IngestParams, time_unit: str) -> pd.DataF
     known = {column.name for column in PATIENTS}
     extra = {name: labels.covariate(table, name) for name in table.frame.columns if name not in known}
     return pd.DataFrame({**columns, **extra})
+
+
+def _mixed(table: RawTable) -> list[str]:
+    """A warning where some ids are whole numbers and others are not: two sources may have been joined."""
+    numbers = table.frame["patient_id"].str.isdecimal()
+    if numbers.all() or not numbers.any():
+        return []
+    other, number = table.frame["patient_id"][~numbers].iloc[0], table.frame["patient_id"][numbers].iloc[0]
+    count = f"{int(numbers.sum())} of {len(numbers)} patient ids are whole numbers"
+    return [f"{table.where}: {count} ({number!r}), the others are not ({other!r})"]
 
 
 def _filled(table: RawTable, column: str) -> pd.Series:

@@ -19,10 +19,10 @@ _BARCODE = re.compile(r"TCGA-(?P<site>[A-Za-z0-9]{2})-[A-Za-z0-9]{4}(-(?P<kind>\
 def pick(table: RawTable, defaults: Mapping[str, str], params: IngestParams) -> RawTable:
     """The canonical columns of a table under their names, then the covariates that the settings keep.
 
-    `defaults`: canonical name -> the layout's name for it; `params.columns` goes before. A default that the table
-    lacks is left out, and the caller or the schema says what it makes of that.
+    `defaults`: canonical name -> the layout's name for it; `params.columns` goes before.
 
     Raises
+        DataError: a column that every patient needs is not there.
         UsageError: a column that the settings name is not there, or `params.columns` names no canonical column.
     """
     canonical = {column.name for column in PATIENTS}
@@ -33,10 +33,21 @@ def pick(table: RawTable, defaults: Mapping[str, str], params: IngestParams) -> 
     for source in params.covariates or ():
         _named(table, source, "ingest.covariates")
     names = {name: source for name, source in defaults.items() if source in table.frame.columns} | params.columns
+    _check_required(table, defaults, names)
     frame = pd.DataFrame({name: table.frame[source] for name, source in names.items()})
     for source in params.covariates or ():
         frame[source] = table.frame[source]
     return RawTable(frame, table.where, table.rows, table.warnings, names)
+
+
+def _check_required(table: RawTable, defaults: Mapping[str, str], names: Mapping[str, str]) -> None:
+    """A required column that the table lacks under the layout's name; barcodes may still tell the site."""
+    for column in PATIENTS:
+        source = defaults.get(column.name)
+        if column.required and column.name not in names and source is not None and column.name != "site":
+            near = did_you_mean(source, table.frame.columns)
+            mend = f"{near} (ingest.columns gives {column.name} another source)"
+            raise DataError(f"column {source!r} is missing", table.where, mend)
 
 
 def _named(table: RawTable, source: str, key: str) -> None:

@@ -222,7 +222,11 @@ class _Rows:
         for cells in self._cells():
             if len(cells) != len(self._names):
                 what = f"{len(cells)} cells where the header has {len(self._names)}"
-                raise DataError(what, f"{self.where}, row {self.row}", "quote the cell that holds the delimiter")
+                raise DataError(
+                    what,
+                    f"{self.where}, row {self.row}",
+                    "quote the cell that holds the delimiter, and write decimals with a point",
+                )
             yield cells
 
     def _cells(self) -> Iterator[list[str]]:

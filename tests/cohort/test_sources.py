@@ -133,7 +133,7 @@ def test_cbioportal_reads_numbered_statuses_and_one_tumour_sample_a_patient(tmp_
 def test_another_endpoint_takes_its_own_columns(tmp_path):
     cbioportal(tmp_path, endpoint="DFI")
     assert [row[-2:] for row in rows(tables.read_patients(tmp_path / "out"))] == [(50.03, 0), (2.0, 1), (12.19, 0)]
-    with pytest.raises(DataError, match="'time_months' is missing"):
+    with pytest.raises(DataError, match="'DSS_MONTHS' is missing"):
         cbioportal(tmp_path, endpoint="DSS")
 
 

@@ -267,3 +267,10 @@ def test_a_failed_ingest_leaves_the_old_cohort_alone(frames, tmp_path):
     with pytest.raises(DataError):
         run(paths, tmp_path / "cohort")
     assert (tmp_path / "cohort" / "patients.parquet").read_bytes() == before
+
+
+def test_ids_of_two_kinds_are_listed(frames, tmp_path):
+    for frame in frames.values():
+        frame["patient_id"] = frame["patient_id"].replace({"P-0003": "3"})
+    result = run(cases.write_sources(frames, tmp_path / "raw"), tmp_path / "cohort")
+    assert any("1 of 40 patient ids are whole numbers ('3')" in warning for warning in result.warnings)

@@ -1,0 +1,90 @@
+"""The report as a reader meets it: in a browser without network, light and dark, wide, narrow and printed."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from mcti.contracts import drift, figures, measures, report, suites
+from tests.contracts import made
+from tests.contracts.test_clauses import CLAUSES
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+LONG = "Breast Invasive Ductal Carcinoma with a name that goes on " * 3
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """A report with failures, long names, drift and people who left."""
+    evidence = made.good()
+    evidence.patients["subtype"] = np.where(evidence.patients["subtype"] == "ER+", LONG, "<b>ER-</b>")
+    evidence.patients.loc[3:20, "age"] = 400.0
+    tables = measures.measure(evidence)
+    profile = drift.profile(evidence.patients, tables["genes"], {"patients": 160.0}, "0" * 32)
+    results = report.Results(
+        name="made",
+        notice="painted slides: not a clinical result",
+        endpoint="OS",
+        expression_scale="log2",
+        md5="0" * 32,
+        sources={"clinical": "1" * 32},
+        passed=False,
+        numbers={"patients": 160.0, "events": 54.0},
+        expectations=tuple(suites.run(tables, CLAUSES)),
+        warnings=("a remark",),
+        attrition={
+            "no follow-up": tuple(f"Q-{i:04d}" for i in range(30)),
+            "a reason of more than thirty letters": ("R",),
+        },
+        drift=drift.compare(evidence.patients, profile, profile),
+    )
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    path.write_text(report.html(results, tables, came=191), encoding="utf-8")
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_nothing_is_cut_off_in_a_browser(page):
+    from playwright.sync_api import sync_playwright
+
+    beyond = """() => [document.documentElement.scrollWidth > innerWidth,
+        [...document.querySelectorAll('svg')].flatMap(s => { const r = s.getBoundingClientRect();
+          return [...s.querySelectorAll('text')].filter(t => { const q = t.getBoundingClientRect();
+            return q.left < r.left - 1 || q.right > r.right + 1 || q.bottom > r.bottom + 1 })
+            .map(t => t.textContent) })]"""
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        for scheme in ("light", "dark"):
+            for width in (1280, 390):
+                context = browser.new_context(
+                    viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
+                )
+                tab, said = context.new_page(), []
+                tab.on("console", lambda message, said=said: said.append(message.text))
+                tab.goto(page.as_uri())
+                assert tab.evaluate(beyond) == [False, []]
+                assert tab.locator("figure svg").count() == 7
+                assert said == []
+        assert tab.pdf(format="A4").startswith(b"%PDF")
+        browser.close()
+
+
+def test_the_report_shows_who_left_what_failed_and_the_notice(page):
+    text = page.read_text(encoding="utf-8")
+    for part in ("painted slides: not a clinical result", "Stopped.", "18 of 160 rows", "Q-0009", "a remark", "191"):
+        assert part in text
+    assert "Q-0010" not in text  # the first ten
+    assert "<b>ER-</b>" not in text
+
+
+def test_figures_escape_what_users_wrote():
+    drawn = figures.bars(["<i>&"], [3.0], [1.0], '"<t>', "")
+    drawn += figures.flow(("<a>", 1), [("<r>", 1)], ("<z>", 0), "t")
+    assert not {"<i>", "<t>", "<a>", "<r>", "<z>"} & {drawn[i : i + 3] for i in range(len(drawn))}
+
+
+def test_psi_by_hand():
+    """Shares 0.5, 0.5 against 0.8, 0.2: 0.3 ln(1.6) - 0.3 ln(0.4) = 0.4159."""
+    before, after = drift.Column(shares={"a": 0.5, "b": 0.5}), drift.Column(shares={"a": 0.8, "b": 0.2})
+    assert drift._index(before, after) == pytest.approx(0.3 * np.log(1.6) - 0.3 * np.log(0.4), abs=1e-4)
