@@ -35,8 +35,8 @@ class Mined:
 class PathologyBranch(nn.Module):
     """Bags of patches to K patch tokens.
 
-    patches (b, N, D_in) padded, mask (b, N) True = real -> Mined. The bag is read `block` rows at a time and the
-    gradient recomputed a block at a time: peak memory O(b·block·(K + D_in)) above the bag itself, never N·K.
+    patches (b, N, D_in) padded, mask (b, N) True = real -> Mined. The bags are read `block` rows at a time and the
+    gradient recomputed a block at a time: peak memory O(block·(K + D_in)) above the bags themselves, never N·K.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -120,11 +120,12 @@ class PathologyBranch(nn.Module):
     def _transport(self, patches: Tensor, mask: Tensor, keys: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         """Sums (b, K, D_in) of the normalised patches by mass, and the mass (b, K)."""
         keys = keys.masked_fill(~present[..., None], 0.0)
-        if patches.shape[1] <= self.block:
+        count = max(1, self.block // len(patches))  # the block is shared by the bags of the batch
+        if patches.shape[1] <= count:
             return self._transport_block(patches, mask, keys, present)
         sums, mass = None, None
-        for start in range(0, patches.shape[1], self.block):
-            end = start + self.block
+        for start in range(0, patches.shape[1], count):
+            end = start + count
             arguments = (patches[:, start:end], mask[:, start:end], keys, present)
             if torch.is_grad_enabled():
                 # Only views of the bag are kept; the (block, K) masses are computed again on the way back.

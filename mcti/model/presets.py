@@ -43,7 +43,7 @@ class ModelConfig:
     gene_entropy: float  # of the patch-gene coupling, costs being divided by their largest
     gene_marginal: float  # KL weight of its marginals
     gene_measure: str  # its entropy against the all-ones matrix ("entropy") or the marginals ("kl")
-    block: int = 8192  # rows of a bag computed at a time
+    block: int = 8192  # rows computed at a time, over all bags of a batch
     dropout: float = 0.0  # of every residual branch and before the heads
     gene_dropout: float = 0.0  # of the gene branch
     carry_to_values: bool = False  # hand each value token its matched task token: transposed plan
