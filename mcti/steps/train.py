@@ -15,6 +15,7 @@ from mcti.params import TrainParams, check
 from mcti.steps.gather import gather
 from mcti.steps.result import StepResult
 from mcti.storage import Location
+from mcti.training.distributed import ranks
 from mcti.training.folds import Dataset, FoldSummary, Part, train_fold
 from mcti.training.loop import Progress
 from mcti.training.pool import Channel, Pool
@@ -67,13 +68,19 @@ def train(
     split = read_folds(folds)
     numbers = split.numbers if fold is None else [fold]
     parts = [Part(k, tuple(split.train_patients(k)), tuple(split.test_patients(k))) for k in numbers]
-    place = None if features is None else str(features)
-    jobs = [Job(str(cohort), place, part, settings, Path(out)) for part in parts]
+    slides = None if features is None else str(features)
+    jobs = [Job(str(cohort), slides, part, settings, Path(out)) for part in parts]
     _data.cache_clear()  # a folder may have been written anew since the last call in this process
-    with Pool(_one, settings.workers, len(jobs)) as pool:
+    place = ranks()
+    # Under torchrun the processes share each fold; without it, each worker has folds of its own.
+    with Pool(_one, settings.workers if place.world == 1 else 1, len(jobs)) as pool:
         summaries = pool.map(jobs, progress)
-    _tidy(Path(out), keep=None if fold is not None else numbers)
-    return _result(summaries, settings).save(Path(out))
+    result = _result(summaries, settings)
+    if place.first:
+        _tidy(Path(out), keep=None if fold is not None else numbers)
+        result.save(Path(out))
+    place.wait()
+    return result
 
 
 def with_best(params: TrainParams, best: Location) -> TrainParams:

@@ -21,6 +21,7 @@ from mcti.model.trained import TrainedModel
 from mcti.params import TrainParams
 from mcti.training import bags as bagging
 from mcti.training.bags import PatientBag
+from mcti.training.distributed import ranks
 from mcti.training.loop import Keeper, Outcome, Progress, Task, train
 
 _IDLE = frozenset({"workers", "checkpoint_seconds"})
@@ -90,8 +91,11 @@ def train_fold(
     if not _is_current(folder, identity):
         task = prepare(data, chosen, params, ("fold", part.fold), where)
         outcome = train(task, keeper=Keeper(work, identity, stop), progress=progress)
-        write(folder, outcome, tested, params, part, identity)
-    shutil.rmtree(work, ignore_errors=True)
+        if ranks().first:
+            write(folder, outcome, tested, params, part, identity)
+    ranks().wait()  # the others read what the first has written
+    if ranks().first:
+        shutil.rmtree(work, ignore_errors=True)
     return _summary(folder, part)
 
 

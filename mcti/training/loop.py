@@ -24,7 +24,10 @@ from mcti.params import TrainParams
 from mcti.training import bags as bagging
 from mcti.training import checkpoints, losses
 from mcti.training.bags import Batch, PatientBag
+from mcti.training.distributed import Ranks, ranks
 from mcti.training.state import State
+
+_TERMS = ("loss", "survival", "subtype", "instance")
 
 Progress = Callable[[int, int, str], None]
 """Called with (steps done, steps in all, what is running)."""
@@ -90,11 +93,12 @@ def train(task: Task, *, keeper: Keeper | None = None, progress: Progress | None
         run = Run(task, device)
         if keeper is not None:
             run.state.load(checkpoints.latest(keeper.folder, keeper.identity))
-        saver = _Saver(run.state, keeper, task.params.checkpoint_seconds)
+        run.ranks.wait()  # none may save before all have read
+        saver = _Saver(run.state, keeper, task.params.checkpoint_seconds, run.ranks)
         while run.state.step < run.steps:
             run.advance(saver.last)
             if progress is not None:
-                progress(run.state.step, run.steps, f"{task.where}: loss {run.state.last_loss:.3f}, patients trained")
+                progress(run.state.step, run.steps, f"{task.where}, loss {run.state.last_loss:.3f}, steps")
             saver.after_step(task.where)
         return Outcome(TrainedModel(run.state.kept(), task.config, task.fitted), tuple(run.state.history))
 
@@ -103,7 +107,7 @@ class Run:
     """One optimizer step after the other; `advance` is a function of the state and the data alone."""
 
     def __init__(self, task: Task, device: torch.device) -> None:
-        self.task, self.params, self.device = task, task.params, device
+        self.task, self.params, self.device, self.ranks = task, task.params, device, ranks()
         _seed_everything((task.params.seed, *task.seed_key, "weights"))
         net = MCTI(task.config).to(device)
         self.state = State(net, _optimizer(net, task.params), task.params.ema)
@@ -118,7 +122,7 @@ class Run:
         """One step: forward, loss, backward, update; the sums of the epoch grow, and at its end become a row."""
         epoch, position = divmod(self.state.step, self.steps_an_epoch)
         chosen = [self.task.bags[i] for i in self._epoch_order(epoch)[position]]
-        _seed_everything((self.params.seed, *self.task.seed_key, "step", self.state.step))
+        _seed_everything((self.params.seed, *self.task.seed_key, "step", self.state.step, self.ranks.rank))
         self.state.net.train()
         self.state.optimizer.zero_grad(set_to_none=True)
         try:
@@ -137,17 +141,19 @@ class Run:
     def _accumulate(self, chosen: list[PatientBag], epoch: int) -> dict[str, float]:
         """Gradients of the mean loss over `chosen`, a few patients in memory at once; the losses as numbers."""
         size = self.params.micro_patients or len(chosen)
-        sums: dict[str, float] = {}
-        for start in range(0, len(chosen), size):
+        sums = dict.fromkeys(_TERMS, 0.0)
+        mine = self.ranks.mine(chosen)
+        for start in range(0, len(mine), size):
             batch = bagging.collate(
-                chosen[start : start + size], self.task.fitted, self.params.bag_cap, (self.params.seed, epoch)
+                mine[start : start + size], self.task.fitted, self.params.bag_cap, (self.params.seed, epoch)
             )
             terms = self._terms(self._hide(batch.to(self.device), epoch))
             total = terms["loss"].sum() / len(chosen)
             total.backward()  # type: ignore[no-untyped-call]
             for name, values in terms.items():
-                sums[name] = sums.get(name, 0.0) + float(values.detach().sum()) / len(chosen)
-        return sums
+                sums[name] += float(values.detach().sum()) / len(chosen)
+        self.ranks.add_gradients(self.state.net.parameters())
+        return self.ranks.add(sums)
 
     def _terms(self, batch: Batch) -> dict[str, Tensor]:
         """The losses of a batch, one term a patient; `loss` is their weighted sum."""
@@ -165,7 +171,7 @@ class Run:
         subtype = losses.subtype_terms(output.subtype_logits, batch.subtypes, self.weights)
         instance = losses.subtype_terms(output.instance_logits, batch.subtypes, self.weights) * batch.slides_present
         total = params.lambda_survival * survival + params.lambda_subtype * subtype + params.lambda_instance * instance
-        return {"loss": total, "survival": survival, "subtype": subtype, "instance": instance}
+        return dict(zip(_TERMS, (total, survival, subtype, instance), strict=True))
 
     def _hide(self, batch: Batch, epoch: int) -> Batch:
         """Modality dropout: of each patient with both, hide slides or genes with the chance set, never both."""
@@ -204,8 +210,8 @@ class Run:
 class _Saver:
     """Decides when the state is written."""
 
-    def __init__(self, state: State, keeper: Keeper | None, seconds: float) -> None:
-        self.state, self.keeper, self.seconds = state, keeper, seconds
+    def __init__(self, state: State, keeper: Keeper | None, seconds: float, place: Ranks) -> None:
+        self.state, self.keeper, self.seconds, self.ranks = state, keeper, seconds, place
         self.last = "none yet"
         self.at = time.monotonic()
 
@@ -213,8 +219,9 @@ class _Saver:
         """Save when it is time; save and raise Paused when asked to stop."""
         if self.keeper is None:
             return
-        asked = self.keeper.stop()
-        if asked or time.monotonic() - self.at >= self.seconds:
+        asked = self.ranks.any(self.keeper.stop())
+        due = asked or time.monotonic() - self.at >= self.seconds
+        if due and self.ranks.first:
             saved = checkpoints.save(self.keeper.folder, self.state.checkpoint(self.keeper.identity))
             self.last, self.at = saved.name, time.monotonic()
         if asked:

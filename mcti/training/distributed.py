@@ -1,0 +1,74 @@
+"""One run over several processes (torchrun): each takes its share of a step's patients, the gradients are added up.
+
+Losses are means over the patients of the whole step (losses.py), so the sum over processes is the gradient of the one
+process. Without torchrun there is one process, and everything here is the identity.
+"""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import distributed, nn
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process's place among `world` processes."""
+
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes the files."""
+        return self.rank == 0
+
+    def mine(self, patients: Sequence[T]) -> list[T]:
+        """The share of this process; all shares together are the whole, each patient once."""
+        return list(patients[self.rank :: self.world])
+
+    def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace every gradient by its sum over the processes; a parameter that nobody used keeps none."""
+        if self.world == 1:
+            return
+        every = list(parameters)
+        used = torch.tensor([float(p.grad is not None) for p in every], device=every[0].device)
+        distributed.all_reduce(used)
+        for parameter, count in zip(every, used.tolist(), strict=True):
+            if count:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                distributed.all_reduce(parameter.grad)
+
+    def add(self, values: Mapping[str, float]) -> dict[str, float]:
+        """The sums of named numbers over the processes."""
+        if self.world == 1:
+            return dict(values)
+        total = torch.tensor(list(values.values()), dtype=torch.float64, device=_device())
+        distributed.all_reduce(total)
+        return dict(zip(values, total.tolist(), strict=True))
+
+    def any(self, asked: bool) -> bool:
+        """Whether any process says so: all of them must stop at the same step."""
+        return bool(self.add({"asked": float(asked)})["asked"])
+
+    def wait(self) -> None:
+        """Return when all processes are here."""
+        self.add({"here": 1.0})
+
+
+def ranks() -> Ranks:
+    """The place of this process; joins the group that torchrun announced in the environment."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
+        return Ranks()
+    if not distributed.is_initialized():
+        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return Ranks(distributed.get_rank(), distributed.get_world_size())
+
+
+def _device() -> str:
+    return f"cuda:{torch.cuda.current_device()}" if distributed.get_backend() == "nccl" else "cpu"

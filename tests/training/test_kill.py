@@ -1,0 +1,52 @@
+"""SIGKILL at random moments: whoever kills a run, the result is the undisturbed run's to the last bit."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from mcti.training import loop
+from tests.training.test_loop import task, weights
+
+CHANGES = {"epochs": 40, "checkpoint_seconds": 0.0}
+BLOWS = 20
+
+# One process that forks a victim after the other: the imports are paid once for all the kills. The victims start from
+# whatever the one before left, and the last is let live.
+SCRIPT = f"""
+import json, os, random, signal, sys, time
+from pathlib import Path
+import torch
+from mcti.training import loop
+from tests.training.test_loop import task, weights
+torch.set_num_threads(1)
+folder = Path(sys.argv[1])
+chance, left = random.Random(0), []
+for blow in range({BLOWS} + 1):
+    child = os.fork()
+    if child == 0:
+        outcome = loop.train(task(**{CHANGES!r}), keeper=loop.Keeper(folder / "work", {{}}))
+        torch.save({{"weights": dict(weights(outcome)), "history": outcome.history}}, folder / "done.pt")
+        os._exit(0)
+    if blow < {BLOWS}:
+        time.sleep(chance.uniform(0.02, 0.5))
+        os.kill(child, signal.SIGKILL)
+        left.append(max((path.name for path in (folder / "work").glob("*")), default=""))
+    os.waitpid(child, 0)
+print(json.dumps(left))
+"""
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments_change_no_bit(tmp_path):
+    """Oracle: the same run in this process, never disturbed. A victim writes a checkpoint after every step."""
+    said = subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path)], capture_output=True, text=True, check=True)
+    left = json.loads(said.stdout)
+    assert len(set(left)) >= 5  # the kills met the run at different steps
+    undisturbed = loop.train(task(**CHANGES))
+    found = torch.load(tmp_path / "done.pt", weights_only=True)
+    assert list(found["history"]) == list(undisturbed.history)
+    for name, value in weights(undisturbed).items():
+        assert torch.equal(found["weights"][name], value), name
