@@ -82,12 +82,12 @@ class Recalibration:
     wanted: str
 
     def __call__(self, draws: Floats) -> Floats:
-        """draws (count, n) -> (count,); NaN where all predictions are alike, or all or none had the event."""
-        if self.logit.std() < FLAT:
-            return np.full(len(draws), np.nan)
+        """draws (count, n) -> (count,); NaN where all or none had the event, or (slope) all predictions are alike."""
         weights = draws[:, self.known.patient] * self.known.weight
         if self.wanted == "intercept":
             return _newton(weights, self.known.had, np.ones((len(self.logit), 1)), self.logit)[:, 0]
+        if self.logit.std() < FLAT:
+            return np.full(len(draws), np.nan)
         columns = np.stack([np.ones(len(self.logit)), self.logit], axis=1)
         return _newton(weights, self.known.had, columns, np.zeros(len(self.logit)))[:, 1]
 
@@ -141,7 +141,9 @@ def d_calibration(outcomes: Outcomes, survival: Floats, horizons: Floats, bins: 
     If the curves are right, S_i(time_i) is uniform: each of `bins` equal parts of [0, 1] holds an equal share of the
     patients. One censored at c spreads his mass evenly over [0, S_i(c)]; one followed beyond the last horizon counts
     as censored there, since no later S is known. Between horizons log S is a straight line (constant hazard).
-    Chi-square with bins - 1 degrees of freedom; p small: not calibrated. survival (m, h), horizons (h,) months.
+    Chi-square with bins - 1 degrees of freedom; p small: not calibrated. The censored are spread evenly by
+    construction, so with few events p is near 1 whatever the curves: it can accuse, it cannot acquit.
+    survival (m, h), horizons (h,) months.
     """
     from scipy import stats
 

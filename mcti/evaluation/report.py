@@ -59,12 +59,11 @@ def render(
         comparison=_comparison(scores),
         figures=[
             # Our own drawing: matplotlib escapes the text in it.
-            {"name": f.name, "title": f.title, "svg": Markup(f.inline()), "caption": f"{f.alt} {caption}".strip()}  # noqa: S704
+            {"name": f.name, "title": f.title, "svg": Markup(f.inline()), "caption": _caption(f, caption, scores)}  # noqa: S704
             for f, caption in figures
         ],
         calibration=_calibration(scores),
         subgroups=_subgroups(scores),
-        groups=_groups(scores),
         folds=_folds(scores),
         attrition=sorted(Counter(cohort.attrition).items()),
         last=f"{scores.horizons[-1]:g}" if len(scores.horizons) else "",
@@ -169,14 +168,15 @@ def _subgroups(scores: Scores) -> list[dict[str, Any]]:
     ]
 
 
-def _groups(scores: Scores) -> str:
-    """Months of life between the extreme risk groups, as a sentence."""
+def _caption(figure: Figure, caption: str, scores: Scores) -> str:
+    """The alt text, what the figure shows of whom, and for risk groups the months of life between the extremes."""
+    said = f"{figure.alt} {caption}".strip()
     gain = scores.risk_groups.get("rmst_months")
-    if gain is None:
-        return ""
+    if figure.name != "kaplan_meier" or gain is None or gain["low"] is None:
+        return said
     return (
-        f"Up to month {gain['horizon_months']:g} the low-risk group lives {shown(as_interval(gain))} months longer "
-        "without the event than the high-risk group (restricted mean)."
+        f"{said} Up to month {gain['horizon_months']:g} the lowest group lives {gain['value']:.1f} "
+        f"[{gain['low']:.1f}, {gain['high']:.1f}] months longer without the event than the highest (restricted mean)."
     )
 
 

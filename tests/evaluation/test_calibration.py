@@ -95,3 +95,10 @@ def test_d_calibration_by_hand():
     outcomes = Outcomes.of(patients, {0: (["C"], ["A", "B"])})
     found = calibration.d_calibration(outcomes, np.array([[0.5], [0.5]]), np.array([10.0]))
     np.testing.assert_allclose(found.share, np.array([0.4, 0.4, 1.2, 0, 0]) / 2, atol=1e-12)
+
+
+def test_one_prediction_for_all_has_an_intercept_and_no_slope():
+    outcomes, _ = _made(300)
+    alike = np.full(len(outcomes.patient), 0.5)
+    assert np.isnan(_value(calibration.recalibration(outcomes, alike, 36.0, "slope"), outcomes))
+    assert np.isfinite(_value(calibration.recalibration(outcomes, alike, 36.0, "intercept"), outcomes))
