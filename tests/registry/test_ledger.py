@@ -32,7 +32,8 @@ def test_a_whole_chain_has_no_faults():
 
 EDITS = {
     "who": "eve", "action": "reject", "version": 99, "champion": 99, "previous": 98,
-    "time": "2026-01-05T11:11:11+00:00", "evidence": {"lead": 0.9}, "model": "other", "id": "beef", "number": 7, "before": "f" * 64, "hash": "e" * 64,
+    "time": "2026-01-05T11:11:11+00:00", "evidence": {"lead": 0.9},
+    "model": "other", "id": "beef", "number": 7, "before": "f" * 64, "hash": "e" * 64,
 }  # fmt: skip
 
 

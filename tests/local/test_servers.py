@@ -1,0 +1,123 @@
+"""Processes that outlive their starter: found by mark, told apart by start time, stopped with their children."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from mcti.errors import EnvironmentTrouble
+from mcti.local import servers
+from mcti.local.servers import Server
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(300)"]
+FAMILY = [sys.executable, "-c", f"import subprocess; subprocess.run({SLEEP!r})"]
+
+
+def until(condition, seconds=30):
+    limit = time.monotonic() + seconds
+    while not condition() and time.monotonic() < limit:
+        time.sleep(0.05)
+    assert condition()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    yield tmp_path
+    servers.stop(servers.marked(tmp_path))
+
+
+def test_a_server_is_found_by_its_mark_and_stopped_with_its_children(folder):
+    server = servers.start("x", FAMILY, folder, dict(os.environ))
+    until(lambda: len(servers.marked(folder)) == 2)
+    servers.stop([psutil.Process(server.pid)])
+    assert servers.marked(folder) == []
+    assert server.process() is None
+
+
+def test_another_process_with_the_same_pid_is_not_ours(folder):
+    server = servers.start("x", SLEEP, folder, dict(os.environ))
+    assert server.process() is not None
+    assert server.model_copy(update={"created": server.created - 60}).process() is None
+
+
+def test_a_process_of_another_stack_is_left_alone(folder, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    server = servers.start("x", SLEEP, other, dict(os.environ))
+    try:
+        servers.stop(servers.marked(folder))
+        assert server.process() is not None
+    finally:
+        servers.stop(servers.marked(other))
+
+
+def test_a_server_that_ends_while_starting_says_its_last_words(folder):
+    command = [sys.executable, "-c", "print('starting'); print('Error: no such table'); raise SystemExit(3)"]
+    server = servers.start("x", command, folder, dict(os.environ))
+    with pytest.raises(EnvironmentTrouble, match=r"x server ended.*x\.log.*Error: no such table"):
+        servers.wait_until(lambda: False, server, 30, folder / "logs" / "x.log")
+
+
+def test_a_server_that_never_answers_is_given_up(folder):
+    server = servers.start("x", SLEEP, folder, dict(os.environ))
+    with pytest.raises(EnvironmentTrouble, match="not ready after"):
+        servers.wait_until(lambda: False, server, 0.3, folder / "logs" / "x.log")
+
+
+def test_a_taken_port_is_replaced_by_a_free_one():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        chosen: set[int] = set()
+        assert servers.free_port(port, chosen) != port
+        assert len(chosen) == 1
+    assert servers.free_port(port, set()) == port
+
+
+def test_two_servers_never_get_one_port():
+    chosen: set[int] = set()
+    assert len({servers.free_port(0, chosen) for _ in range(20)}) == 20
+
+
+def test_a_dead_process_is_no_server(folder):
+    server = servers.start("x", SLEEP, folder, dict(os.environ))
+    os.kill(server.pid, signal.SIGKILL)
+    until(lambda: server.process() is None)
+    assert Server(name="x", pid=2**22 - 1, created=0.0).process() is None
+
+
+def test_a_stage_ends_with_the_dvc_that_was_killed(tmp_path):
+    """DVC starts a stage through a shell: killing DVC alone leaves shell and stage alive."""
+    stage = tmp_path / "stage.py"
+    stage.write_text(
+        "import subprocess, sys, time\n"
+        "from mcti.local import orphans\n"
+        "orphans.end_with_dvc()\n"
+        f"child = subprocess.Popen({SLEEP!r})\n"
+        f"open({str(tmp_path / 'pids')!r}, 'w').write(f'{{child.pid}} ')\n"
+        "time.sleep(300)\n"
+    )
+    caller = f"import subprocess; subprocess.run(['/bin/sh', '-c', {f'X=1 {sys.executable} {stage}; true'!r}])"
+    environment = {**os.environ, "DVC_STAGE": "train", servers.MARK: str(tmp_path)}
+    dvc = subprocess.Popen([sys.executable, "-c", caller], env=environment)
+    try:
+        until(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text().endswith(" "))
+        time.sleep(0.5)
+        dvc.kill()
+        dvc.wait()
+        until(lambda: servers.marked(tmp_path) == [])
+    finally:
+        servers.stop(servers.marked(tmp_path))
+
+
+def test_outside_a_stage_nothing_is_watched(monkeypatch):
+    from mcti.local import orphans
+
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    monkeypatch.setattr(orphans, "_callers", lambda: pytest.fail("looked for callers"))
+    orphans.end_with_dvc()

@@ -1,0 +1,194 @@
+"""The stack from outside: real servers, started, found, joined, broken and mended."""
+
+import os
+import socket
+import stat
+import subprocess
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mcti import storage
+from mcti.errors import EnvironmentTrouble, UsageError
+from mcti.local import servers, settings, stack, versioning
+
+real = [pytest.mark.slow, pytest.mark.stack]
+
+
+def root_of(running):
+    return Path(running.folder).parent
+
+
+class TestRunning:
+    pytestmark = real
+
+    def test_both_servers_answer_and_the_buckets_are_there(self, servers_of):
+        with urllib.request.urlopen(f"{servers_of.mlflow}/health") as answer:
+            assert answer.status == 200
+        names = {bucket["Name"] for bucket in storage.client().list_buckets()["Buckets"]}
+        assert set(stack.BUCKETS) <= names
+
+    def test_every_port_is_bound_to_loopback_alone(self, servers_of):
+        processes = servers.marked(Path(servers_of.folder))
+        listening = [c for p in processes for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+        assert len(listening) >= 9  # eight of SeaweedFS, one of MLflow
+        assert {c.laddr.ip for c in listening} == {"127.0.0.1"}
+
+    def test_wrong_keys_are_refused_with_one_clear_error(self, servers_of, tmp_path, monkeypatch):
+        wrong = tmp_path / "credentials"
+        wrong.write_text("[default]\naws_access_key_id = wrong\naws_secret_access_key = wrong\n")
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(wrong))
+        with pytest.raises(EnvironmentTrouble, match="S3 refused the credentials"):
+            storage.read_bytes("s3://mcti-data/x")
+
+    def test_without_keys_nothing_is_given(self, servers_of):
+        with pytest.raises(OSError, match="403"):
+            urllib.request.urlopen(f"{servers_of.s3}/mcti-data")
+
+    def test_a_second_up_starts_nothing(self, servers_of):
+        again = stack.up(root_of(servers_of))
+        assert again.already
+        assert again.servers == servers_of.servers
+
+    def test_status_says_that_it_runs_and_the_state_holds_no_secret(self, servers_of):
+        assert stack.status(root_of(servers_of)).running
+        folder = Path(servers_of.folder)
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        secret = (folder / "credentials").read_text().split("aws_secret_access_key = ")[1].split()[0]
+        commands = " ".join(" ".join(p.cmdline()) for p in servers.marked(folder))
+        assert secret not in commands + (folder / "state.json").read_text() + (folder / "env").read_text()
+
+    def test_another_clone_joins_and_pushes_to_the_same_remote(self, servers_of, tmp_path):
+        clone = tmp_path / "a clone"
+        (clone / ".dvc").mkdir(parents=True)
+        (clone / ".dvc" / "config").write_text(
+            "[core]\n    remote = storage\n['remote \"storage\"']\n    url = s3://mcti-data/t\n"
+        )
+        assert stack.join(clone, root_of(servers_of)).running
+        assert stack.status(clone).s3 == servers_of.s3
+        (clone / "file").write_text("x")
+        versioning.run(clone, "add", "file", quiet=True)
+        versioning.run(clone, "push", quiet=True)
+        assert storage.addresses("s3://mcti-data/t/files/md5/")
+        stack.down(clone)
+        assert stack.status(root_of(servers_of)).running
+
+    def test_dvc_uses_the_stacks_keys_whatever_keys_the_shell_has(self, servers_of, tmp_path, monkeypatch):
+        (tmp_path / ".dvc").mkdir()
+        (tmp_path / ".dvc" / "config").write_text(
+            "[core]\n    remote = storage\n['remote \"storage\"']\n    url = s3://mcti-data/u\n"
+        )
+        stack.join(tmp_path, root_of(servers_of))
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "theirs")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "theirs")
+        (tmp_path / "file").write_text("y")
+        versioning.run(tmp_path, "add", "file", quiet=True)
+        versioning.run(tmp_path, "push", quiet=True)
+
+    def test_conditional_writes_have_one_winner(self, servers_of):
+        etag = storage.put("s3://mcti-data/conditional", b"1", only_if_absent=True)
+        with pytest.raises(storage.Conflict):
+            storage.put("s3://mcti-data/conditional", b"2", only_if_absent=True)
+        storage.put("s3://mcti-data/conditional", b"3", only_if_etag=etag)
+        with pytest.raises(storage.Conflict):
+            storage.put("s3://mcti-data/conditional", b"4", only_if_etag=etag)
+        assert storage.get("s3://mcti-data/conditional")[0] == b"3"
+
+
+class TestBroken:
+    pytestmark = real
+
+    def test_killed_servers_lost_records_and_taken_ports_end_in_a_whole_stack_with_its_data(self, tmp_path):
+        before = dict(os.environ)
+        try:
+            first = stack.up(tmp_path)
+            storage.put("s3://mcti-data/kept", b"kept")
+            family = servers.marked(tmp_path / ".stack")
+            for process in family:
+                process.kill()
+            psutil.wait_procs(family, timeout=30)
+            port = int(first.mlflow.rpartition(":")[2])
+            with socket.socket() as taken:
+                taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                taken.bind(("127.0.0.1", port))
+                taken.listen()
+                assert not stack.status(tmp_path).running
+                second = stack.up(tmp_path)
+            assert not second.already
+            assert second.mlflow != first.mlflow
+            assert storage.read_bytes("s3://mcti-data/kept") == b"kept"
+            # As if `up` had been killed before it could write the pids down.
+            (tmp_path / ".stack" / "state.json").unlink()
+            stack.down(tmp_path)
+            assert all(server.process() is None for server in second.servers)
+            assert servers.marked(tmp_path / ".stack") == []
+            assert stack.down(tmp_path).already
+        finally:
+            stack.down(tmp_path)
+            os.environ.clear()
+            os.environ.update(before)
+
+
+def test_a_missing_program_is_named_with_its_mend(tmp_path, monkeypatch):
+    monkeypatch.setattr(stack.sys, "executable", str(tmp_path / "bin" / "python"))
+    before = dict(os.environ)
+    with pytest.raises(EnvironmentTrouble, match=r"weed is missing.*make install"):
+        stack.up(tmp_path)
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def test_a_place_that_cannot_be_written_is_one_error(tmp_path):
+    (tmp_path / ".stack").write_text("a file where the folder should be")
+    with pytest.raises(Exception, match=r"\.stack") as caught:
+        stack.up(tmp_path)
+    assert caught.value.exit_code in (3, 4)
+
+
+def test_a_second_holder_of_a_lock_is_told_the_pid_of_the_first(tmp_path):
+    script = (
+        "import sys, time; from pathlib import Path; from mcti.local import stack\n"
+        "with stack.locked(Path(sys.argv[1]), 'mcti demo'):\n    print('held', flush=True); time.sleep(300)"
+    )
+    holder = subprocess.Popen(
+        [stack.sys.executable, "-c", script, str(tmp_path / "lock")], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with (
+            pytest.raises(EnvironmentTrouble, match=rf"another `mcti demo` is running \(pid {holder.pid}\)"),
+            stack.locked(tmp_path / "lock", "mcti demo"),
+        ):
+            pytest.fail("two hold one lock")
+        holder.kill()
+        holder.wait()
+        with stack.locked(tmp_path / "lock", "mcti demo"):  # the lock died with its holder
+            assert (tmp_path / "lock").read_text() == str(os.getpid())
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+def test_joining_a_folder_without_a_stack_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="no stack"):
+        stack.join(tmp_path, tmp_path / "nowhere")
+
+
+def test_joining_a_stack_that_does_not_run_is_refused(tmp_path):
+    (tmp_path / ".stack").mkdir()
+    with pytest.raises(EnvironmentTrouble, match="does not run"):
+        stack.join(tmp_path / "clone", tmp_path)
+
+
+def test_the_demo_outside_a_checkout_is_refused(tmp_path):
+    from mcti.local.demo import demo
+
+    with pytest.raises(UsageError, match=r"no dvc\.yaml"):
+        demo(tmp_path, say=lambda _: None)
+
+
+def test_settings_name_the_folder_they_were_written_for(tmp_path):
+    settings.write(tmp_path, {"s3": 1, "mlflow": 2}, credentials=tmp_path / "elsewhere" / "credentials")
+    assert "elsewhere/credentials" in (tmp_path / "env").read_text()

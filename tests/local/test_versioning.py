@@ -1,0 +1,85 @@
+"""DVC seen from outside: its remote, its stale locks, its failures."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from mcti.errors import EnvironmentTrouble
+from mcti.local import settings, versioning
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A DVC project without git, with one stage."""
+    (tmp_path / ".dvc" / "tmp").mkdir(parents=True)
+    (tmp_path / ".dvc" / "config").write_text("[core]\n    analytics = false\n    no_scm = true\n")
+    (tmp_path / "dvc.yaml").write_text("stages:\n  hello:\n    cmd: echo hi > out.txt\n    outs: [out.txt]\n")
+    return tmp_path
+
+
+def rwlock(project, pid, command="dvc repro"):
+    lock = {"write": {str(project / "out.txt"): {"pid": pid, "cmd": command}}, "read": {}}
+    (project / ".dvc" / "tmp" / "rwlock").write_text(json.dumps(lock))
+
+
+def test_a_lock_of_a_living_stranger_with_a_dead_dvcs_pid_is_dropped(project):
+    """Real DVC stops at such a lock; with it dropped, it runs."""
+    stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
+    try:
+        rwlock(project, stranger.pid)
+        blocked = subprocess.run(
+            [sys.executable, "-m", "dvc", "repro"], cwd=project, capture_output=True, text=True, check=False
+        )
+        assert blocked.returncode != 0
+        assert "busy" in blocked.stderr + blocked.stdout
+        versioning.run(project, "repro", quiet=True)
+        assert (project / "out.txt").read_text() == "hi\n"
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_a_lock_cut_short_by_a_kill_is_dropped(project):
+    (project / ".dvc" / "tmp" / "rwlock").write_text('{"write": {"/x"')
+    versioning.run(project, "repro", quiet=True)
+    assert (project / "out.txt").exists()
+
+
+def test_a_lock_of_a_living_dvc_is_kept(project):
+    program = [sys.executable, "-c", "import time; time.sleep(300)", "dvc", "repro"]
+    living = subprocess.Popen(program)
+    try:
+        rwlock(project, living.pid)
+        versioning.clear_stale_locks(project)
+        assert json.loads((project / ".dvc" / "tmp" / "rwlock").read_text())["write"]
+    finally:
+        living.kill()
+        living.wait()
+
+
+def test_a_failing_stage_is_one_error_with_dvcs_reason(project):
+    (project / "dvc.yaml").write_text("stages:\n  hello:\n    cmd: exit 3\n    outs: [out.txt]\n")
+    with pytest.raises(EnvironmentTrouble, match=r"dvc repro` failed.*exited with 3"):
+        versioning.run(project, "repro", quiet=True)
+
+
+def test_the_remote_is_written_for_plain_dvc_and_git_is_not_asked_where_there_is_none(project, tmp_path):
+    stack = tmp_path / "a stack"
+    stack.mkdir()
+    settings.write(stack, {"s3": 18333, "mlflow": 15000})
+    (project / ".dvc" / "config").write_text("['remote \"storage\"']\n    url = s3://mcti-data/dvc\n")
+    versioning.point_at(project, stack)
+    shown = versioning.run(project, "config", "--list", quiet=True)
+    assert "remote.storage.endpointurl=http://127.0.0.1:18333" in shown
+    assert f"remote.storage.credentialpath={stack / 'credentials'}" in shown
+    assert "core.no_scm=true" in shown
+
+
+def test_the_marks_reach_the_stages(project):
+    (project / "dvc.yaml").write_text("stages:\n  hello:\n    cmd: echo $MCTI_DEMO > out.txt\n    outs: [out.txt]\n")
+    versioning.run(project, "repro", quiet=True, marks={"MCTI_DEMO": "here"})
+    assert (project / "out.txt").read_text() == "here\n"
+    assert "MCTI_DEMO" not in os.environ
