@@ -11,9 +11,10 @@ from mcti.slides.tiff import Directory
 
 Pixels = NDArray[np.uint8]
 
-_JPEG, _JPEG2000_YCC, _JPEG2000_RGB = 7, 33003, 33005
+_JPEG, _JPEG2000_YCC = 7, 33003
+_JPEG2000 = (_JPEG2000_YCC, 33004, 33005, 34712)  # Aperio's two, Bio-Formats' and the registered one
 _RAW = {1: "none", 5: "lzw", 8: "deflate", 32946: "deflate"}
-NAMES = {**_RAW, _JPEG: "jpeg", _JPEG2000_YCC: "jpeg2000", _JPEG2000_RGB: "jpeg2000"}
+NAMES = {**_RAW, _JPEG: "jpeg", **dict.fromkeys(_JPEG2000, "jpeg2000")}
 """TIFF's compression numbers that the direct reader knows."""
 
 
@@ -55,7 +56,7 @@ def decoder(directory: Directory) -> Callable[[bytes], Pixels]:
 def _codec(directory: Directory) -> Callable[[bytes], Pixels]:
     if directory.compression == _JPEG:
         return _jpeg(directory)
-    if directory.compression in (_JPEG2000_YCC, _JPEG2000_RGB):
+    if directory.compression in _JPEG2000:
         return _jpeg2000(directory)
     return _raw(directory)
 
@@ -114,13 +115,22 @@ def _jpeg2000_size(data: bytes) -> tuple[int, int]:
 
 
 def _rgb_of_ycc(pixels: Pixels) -> Pixels:
-    """Full-range YCbCr to RGB (JFIF 1.02), in the 16-bit fixed point of libjpeg, so that readers agree to the bit."""
-    y, cb, cr = (pixels[:, :, i].astype(np.int32) - (128 if i else 0) for i in range(3))
-    half = 1 << 15
-    red = y + ((91881 * cr + half) >> 16)
-    green = y + ((-22554 * cb - 46802 * cr + half) >> 16)
-    blue = y + ((116130 * cb + half) >> 16)
-    return np.stack([red, green, blue], axis=2).clip(0, 255).astype(np.uint8)
+    """Full-range YCbCr to RGB (JFIF 1.02) with its coefficients to five digits in 16-bit fixed point.
+
+    The green of six-digit coefficients differs from OpenSlide's in one pixel of three thousand, that of these in none.
+    """
+    y, cb, cr = pixels[:, :, 0].astype(np.int32), pixels[:, :, 1], pixels[:, :, 2]
+    one, half = 1 << 16, 1 << 15
+    centred = np.arange(256) - 128
+    red, green_b, green_r, blue = (
+        np.rint(factor * one * centred).astype(np.int32) for factor in (1.402, -0.34414, -0.71414, 1.772)
+    )
+    planes = [
+        y + ((red[cr] + half) >> 16),
+        y + ((green_b[cb] + green_r[cr] + half) >> 16),
+        y + ((blue[cb] + half) >> 16),
+    ]
+    return np.stack(planes, axis=2).clip(0, 255).astype(np.uint8)
 
 
 def _raw(directory: Directory) -> Callable[[bytes], Pixels]:

@@ -1,0 +1,79 @@
+"""Claim: extraction's memory is flat in the slide's size: a slide of 98,304² px peaks within 1.3 of one of 24,576²,
+under 1.5 GiB with lite0. Run: python benchmarks/slides_memory.py [--encoder lite0] [--small 24576] [--large 98304]
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from mcti.slides import opening, painting
+
+_RUN = """
+import resource, sys
+from pathlib import Path
+from mcti.params import ExtractParams
+from mcti.steps.extract import extract
+result = extract(sys.argv[1], ExtractParams(encoder=sys.argv[3], workers=2), Path(sys.argv[2]))
+print(result.tiles, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--encoder", default="lite0")
+    parser.add_argument("--small", type=int, default=24_576)
+    parser.add_argument("--large", type=int, default=98_304)
+    options = parser.parse_args()
+    peaks = [peak(edge, options.encoder) for edge in (options.small, options.large)]
+    print(f"{options.encoder}: {options.large}² over {options.small}²: {peaks[1] / peaks[0]:.2f}x, {peaks[1]:.2f} GiB")
+
+
+def peak(edge: int, encoder: str) -> float:
+    """Peak resident memory of one extraction, GiB, in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        slides = Path(folder, "slides")
+        slides.mkdir()
+        made(slides / "S.tif", edge)
+        command = [sys.executable, "-c", _RUN, str(slides), str(Path(folder, "out")), encoder]
+        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+        print(f"{edge}²: {told[0]} tiles, {int(told[1]) / 2**20:.2f} GiB")
+        return int(told[1]) / 2**20
+
+
+def made(path: Path, edge: int) -> None:
+    """A slide of `edge`² px at 0.25 µm/px from the tiles of one painted slide, over and over; two levels, 4 apart."""
+    painted = path.with_name("painted.tmp")
+    painting.paint(painted, seed=0, grade=2, er_positive=True)
+    with opening.open_reader(painted, "tiff") as reader:
+        block = reader.read(0, 0, 0, 2048, 2048)
+    painted.unlink()
+    with tifffile.TiffWriter(path, bigtiff=True) as writer:
+        for level, size in enumerate((edge, edge // 4)):
+            writer.write(
+                tiles(block, size),
+                shape=(size, size, 3),
+                dtype=np.uint8,
+                tile=(256, 256),
+                photometric="rgb",
+                compression="jpeg",
+                resolution=(40_000 / 4**level, 40_000 / 4**level),
+                resolutionunit="CENTIMETER",
+                subfiletype=level,
+                metadata=None,
+                maxworkers=1,
+            )
+
+
+def tiles(block: np.ndarray, size: int):
+    for y in range(0, size, 256):
+        for x in range(0, size, 256):
+            yield block[y % 2048 : y % 2048 + 256, x % 2048 : x % 2048 + 256]
+
+
+if __name__ == "__main__":
+    main()
