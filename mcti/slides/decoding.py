@@ -122,9 +122,8 @@ def _rgb_of_ycc(pixels: Pixels) -> Pixels:
     y, cb, cr = pixels[:, :, 0].astype(np.int32), pixels[:, :, 1], pixels[:, :, 2]
     one, half = 1 << 16, 1 << 15
     centred = np.arange(256) - 128
-    red, green_b, green_r, blue = (
-        np.rint(factor * one * centred).astype(np.int32) for factor in (1.402, -0.34414, -0.71414, 1.772)
-    )
+    red, blue = 91881 * centred, 116130 * centred  # 1.402 and 1.772
+    green_b, green_r = (np.rint(factor * one * centred).astype(np.int64) for factor in (-0.34414, -0.71414))
     planes = [
         y + ((red[cr] + half) >> 16),
         y + ((green_b[cb] + green_r[cr] + half) >> 16),
