@@ -8,7 +8,7 @@ import pandas as pd
 
 from mcti.cohort.reading import RawTable, is_missing, shorten
 from mcti.cohort.tables import ID_PATTERN
-from mcti.errors import DataError, UsageError, did_you_mean
+from mcti.errors import DataError, UsageError
 
 MONTHS_PER = {"days": 1 / 30.4375, "months": 1.0, "years": 12.0}
 """Months in one unit of time. A month is 365.25 / 12 = 30.4375 days."""
@@ -165,8 +165,3 @@ def covariate(table: RawTable, column: str) -> pd.Series:
     if all(value is not None and np.isfinite(value) for value in values):
         return numbers(table, column)
     return texts(table, column)
-
-
-def nearest_column(table: RawTable, column: str) -> str:
-    """The mend for a column that a setting names and the table lacks."""
-    return did_you_mean(column, table.frame.columns)
