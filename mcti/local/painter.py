@@ -4,6 +4,7 @@ A process of its own, not a fork of the demo: it must hold none of the demo's lo
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -20,8 +21,11 @@ def main() -> None:
             paint(Path(job["out"]), seed=job["seed"], grade=job["grade"], er_positive=job["er_positive"])
         except MctiError as error:
             answer = {"what": error.what, "where": error.where, "mend": error.mend}
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(json.dumps(answer) + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os._exit(1)  # the demo is gone, and nobody is left to be told
 
 
 if __name__ == "__main__":

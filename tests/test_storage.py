@@ -1,0 +1,105 @@
+"""Whole files or nothing, errors with an address; the S3 half is tested on a real server in tests/local."""
+
+import errno
+import hashlib
+
+import pytest
+
+from mcti import storage
+from mcti.errors import DataError, EnvironmentTrouble
+
+
+def test_a_body_that_fails_leaves_the_old_file_and_no_draft(tmp_path):
+    target = tmp_path / "a file"
+    target.write_text("old")
+
+    def fail() -> None:
+        with storage.replacing(target) as draft:
+            draft.write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert target.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a file"]
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    target = tmp_path / "folder"
+    for names in (("a", "b"), ("c",)):
+        with storage.replacing(target) as draft:
+            draft.mkdir()
+            for name in names:
+                (draft / name).write_text(name)
+    assert [p.name for p in target.iterdir()] == ["c"]
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_draft_of_a_killed_process_is_thrown_away(tmp_path):
+    (tmp_path / ".x.draft").mkdir()
+    (tmp_path / ".x.draft" / "rest").write_text("half")
+    storage.write_text(tmp_path / "x", "whole")
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "words"),
+    [
+        (errno.ENOSPC, EnvironmentTrouble, "no room on the disk"),
+        (errno.EROFS, EnvironmentTrouble, "read-only"),
+        (errno.EACCES, EnvironmentTrouble, "permission denied"),
+        (errno.ENOENT, DataError, "no such file"),
+    ],
+)
+def test_what_the_system_says_becomes_an_error_with_place_and_mend(number, kind, words):
+    found = storage.trouble(OSError(number, "x", "/some/place"))
+    assert type(found) is kind
+    assert words in found.what
+    assert found.where == "/some/place"
+    assert found.mend
+
+
+def test_a_full_disk_in_the_middle_is_told_with_the_place(tmp_path):
+    with pytest.raises(EnvironmentTrouble, match=r"no room on the disk.*out"), storage.replacing(tmp_path / "out"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_the_md5_of_a_tree_knows_names_and_contents_and_no_order(tmp_path):
+    for folder, order in (("one", ("a", "b")), ("two", ("b", "a"))):
+        (tmp_path / folder / "inner").mkdir(parents=True)
+        for name in order:
+            (tmp_path / folder / "inner" / name).write_text(name)
+    assert storage.tree_md5(tmp_path / "one") == storage.tree_md5(tmp_path / "two")
+    (tmp_path / "two" / "inner" / "a").rename(tmp_path / "two" / "inner" / "c")
+    assert storage.tree_md5(tmp_path / "one") != storage.tree_md5(tmp_path / "two")
+
+
+def test_md5s_are_those_of_the_standard_library(tmp_path):
+    (tmp_path / "x").write_bytes(b"abc" * 10**6)
+    assert storage.md5(tmp_path / "x") == hashlib.md5(b"abc" * 10**6).hexdigest()
+    assert storage.text_md5("ä") == hashlib.md5("ä".encode()).hexdigest()
+
+
+@pytest.mark.parametrize("address", ["s3:/bucket/key", "bucket/key", "s3://"])
+def test_what_is_no_address_is_refused(address):
+    with pytest.raises(DataError, match="is not an S3 address"):
+        storage.split_address(address)
+
+
+def test_addresses_keep_their_slashes_when_joined():
+    assert storage.join("s3://b/k/", "x") == "s3://b/k/x"
+    assert storage.join("folder", "x") == "folder/x"
+
+
+def test_nan_is_refused_in_json():
+    with pytest.raises(ValueError, match="Out of range"):
+        storage.to_json({"x": float("nan")})
+
+
+def test_no_server_is_one_clear_error(monkeypatch, tmp_path):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with pytest.raises(EnvironmentTrouble, match=r"S3 does not answer.*stack up"):
+        storage.read_bytes("s3://bucket/key")
