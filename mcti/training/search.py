@@ -81,9 +81,12 @@ def optimise(
     with _quiet():
         study = _Study(plan, storage, study_name)
         started = time.monotonic()
-        while generation := study.generation(
-            may_ask=not plan.minutes or time.monotonic() - started < plan.minutes * 60
-        ):
+
+        def in_time() -> bool:
+            late = plan.minutes and time.monotonic() - started >= plan.minutes * 60
+            return not late or not study.trials()  # the first generation always runs
+
+        while generation := study.generation(may_ask=in_time()):
             for inner in range(plan.folds):
                 _round(study, generation, inner, evaluate)
                 progress(study.trials())
