@@ -11,7 +11,7 @@ import pandas as pd
 from mcti import storage
 from mcti.cohort import labels
 from mcti.cohort.reading import Matrix, RawTable, refuse_duplicates
-from mcti.cohort.tables import PATIENTS, SLIDES, Cohort, CohortInfo, Leaver
+from mcti.cohort.tables import PATIENTS, SLIDES, Cohort, CohortInfo, Leaver, covariates
 from mcti.errors import DataError
 from mcti.params import IngestParams
 from mcti.storage import Location
@@ -81,14 +81,13 @@ def _cohort(
         *raw.expression.warnings,
         *(raw.slides.warnings if raw.slides else []),
     ]
-    known = {column.name for column in PATIENTS}
     info = CohortInfo(
         name=params.name,
         notice=params.notice,
         endpoint=params.endpoint,
         expression_scale=params.expression_scale,
         counts=counts,
-        covariates=tuple(str(name) for name in patients.columns if name not in known),
+        covariates=tuple(covariates(patients)),
         sources={},
         attrition=tuple(sorted(leavers, key=lambda leaver: (leaver.patient_id, leaver.reason))),
         warnings=tuple(warnings),
