@@ -4,6 +4,7 @@ Tensors are (S, b, n, D) as in mcti/model/streams.py: all S·b couplings of a la
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 
 from mcti.model.presets import ModelConfig
 from mcti.model.streams import StreamLinear, StreamMLP, StreamNorm
-from mcti.model.transport import CouplingHealth, Plan, couple, health
+from mcti.model.transport import CouplingHealth, Plan, couple, health, low_rank_points
 
 
 @dataclass
@@ -52,27 +53,24 @@ class Coupler:
     tolerance: float
     to_values: bool
     gradient: bool
+    rank: int
 
     @classmethod
     def of(cls, config: ModelConfig) -> "Coupler":
         """The coupler of a configuration."""
         settings = (config.solver, config.entropy, config.iterations, config.tolerance)
-        return cls(*settings, config.carry_to_values, config.plan_gradient)
+        return cls(*settings, config.carry_to_values, config.plan_gradient, config.rank)
 
     def __call__(self, guides: Tensor, values: Tensor, mask: Tensor | None) -> Coupling:
         """Couple guides and values, both (b, n, D); the mask (b, n) holds for both."""
-        with torch.set_grad_enabled(self.gradient and torch.is_grad_enabled()):
-            cost = standard_cost(guides, values, mask)
-            plan = couple(
-                cost,
-                self.solver,
-                entropy=self.entropy,
-                max_iterations=self.iterations,
-                tolerance=self.tolerance,
-                mask_rows=mask,
-                mask_columns=mask,
-                gradient=self.gradient,
-            )
+        every: dict[str, Any] = {"max_iterations": self.iterations, "tolerance": self.tolerance}
+        every |= {"mask_rows": mask, "mask_columns": mask}
+        if self.solver == "low_rank":  # from the tokens themselves: it answers alike for a shifted and scaled cost
+            plan: Plan = low_rank_points(guides, values, rank=self.rank, **every)
+        else:
+            with torch.set_grad_enabled(self.gradient and torch.is_grad_enabled()):
+                cost = standard_cost(guides, values, mask)
+                plan = couple(cost, self.solver, entropy=self.entropy, gradient=self.gradient, **every)
         return Coupling(plan, guides.detach(), values.detach(), mask, self)
 
     def carry(self, plan: Plan, guides: Tensor) -> Tensor:

@@ -8,8 +8,10 @@ from torch.nn import functional as F
 
 from mcti.errors import DataError
 from mcti.model.checks import check_inputs
+from mcti.model.clinical import ClinicalToken, check_covariates
 from mcti.model.genomics import gene_branch
 from mcti.model.guidance import Coupling
+from mcti.model.hazards import survive
 from mcti.model.pathology import Mined, PathologyBranch
 from mcti.model.presets import ModelConfig
 from mcti.model.transport import Plan, unbalanced
@@ -22,7 +24,7 @@ __all__ = ["MCTI", "Prediction", "check_inputs"]
 class Prediction:
     """What the network says of a batch of b patients (B bins, C classes, K critical patches, T tokens, G genes).
 
-    hazard_logits    (b, B)     the loss wants these
+    hazard_logits    (b, B)     the loss wants these; mcti/model/hazards.py says what they mean
     hazard           (b, B)     chance of the event within the bin, given survival to its start
     survival         (b, B)     chance that the event comes after the bin
     risk             (b,)       -sum of survival: higher means earlier, no unit
@@ -30,6 +32,7 @@ class Prediction:
     instance_logits  (b, C)     largest over the bag's patches, for L_inst
     critical         (b, K)     rows of the critical patches, best first; -1 where the bag has fewer
     critical_scores  (b, K)     their instance logit; 0 where absent
+    critical_logits  (b, K, C)  their instance logit of each class; 0 where absent
     critical_mass    (b, K)     patches' worth of mass each received; sums to the bag's size
     gene_plan        (b, K, T)  coupling of patch tokens and gene tokens
     gene_groups      (b, T, G)  weight of each gene in each token; None for the dense gene branch
@@ -45,6 +48,7 @@ class Prediction:
     instance_logits: Tensor
     critical: Tensor
     critical_scores: Tensor
+    critical_logits: Tensor
     critical_mass: Tensor
     gene_plan: Tensor
     gene_groups: Tensor | None
@@ -54,7 +58,10 @@ class Prediction:
 
 @dataclass
 class Tokens:
-    """The joint tokens: values (b, K+2T, D), mask (b, K+2T) or None where all are present, gene plan (b, K, T)."""
+    """The joint tokens: values (b, K+2T, D), mask (b, K+2T) or None where all are present, gene plan (b, K, T).
+
+    With covariates one token more, at the end.
+    """
 
     values: Tensor
     mask: Tensor | None
@@ -74,6 +81,7 @@ class MCTI(nn.Module):
         self.subtype_head = Head(config, len(config.classes))
         self.survival_head = Head(config, config.bins)
         self.absent = AbsentTokens(config) if config.missing else None
+        self.clinical = ClinicalToken(config) if config.covariates else None
 
     def forward(
         self,
@@ -83,12 +91,14 @@ class MCTI(nn.Module):
         *,
         slides_present: Tensor | None = None,
         genes_present: Tensor | None = None,
+        covariates: Tensor | None = None,
         couplings: bool = False,
     ) -> Prediction:
         """Predict a batch.
 
         patches (b, N, D_in) padded with anything finite, mask (b, N) True = real patch, genes (b, G) standardised on
-        the training fold; slides_present, genes_present (b,) bool, only for a configuration with `missing`.
+        the training fold; slides_present, genes_present (b,) bool, only for a configuration with `missing`; covariates
+        (b, V) standardised likewise, NaN where missing, for a configuration that names V of them.
         """
         mined = self.pathology(patches, mask)
         gene_tokens, groups = self.genomics(genes)
@@ -96,22 +106,25 @@ class MCTI(nn.Module):
             mined, gene_tokens = self.absent(mined, gene_tokens, slides_present, genes_present)
         else:
             _refuse_absent(slides_present, genes_present)
-        tokens = self.join(mined, gene_tokens)
+        check_covariates(self.config, covariates, len(patches))
+        clinical, read = (None, None) if self.clinical is None else self.clinical(covariates)
+        tokens = self.join(mined, gene_tokens, clinical)
         trace: list[Coupling] | None = [] if couplings else None
         streams, norms = self.unet(*self.streams(tokens), trace)
         kind = torch.promote_types(genes.dtype, torch.float32)  # logits are never half
         means = mean_token(streams, self._mask(tokens))
-        logits = self.survival_head(means[SURV], mined.average, gene_tokens).to(kind)
-        survival = F.logsigmoid(-logits).cumsum(1).exp()  # prod of (1 - hazard), safe where a hazard nears one
+        logits = self.survival_head(means[SURV], mined.average, gene_tokens, read).to(kind)
+        hazard, survival = survive(logits, self.config.head)
         return Prediction(
             hazard_logits=logits,
-            hazard=logits.sigmoid(),
+            hazard=hazard,
             survival=survival,
             risk=-survival.sum(1),
-            subtype_logits=self.subtype_head(means[CLS], mined.average, gene_tokens).to(kind),
+            subtype_logits=self.subtype_head(means[CLS], mined.average, gene_tokens, read).to(kind),
             instance_logits=mined.instance_logits.to(kind),
             critical=mined.critical,
             critical_scores=mined.scores,
+            critical_logits=mined.critical_logits,
             critical_mass=mined.mass,
             gene_plan=tokens.gene_plan,
             gene_groups=groups,
@@ -119,8 +132,8 @@ class MCTI(nn.Module):
             couplings=trace,
         )
 
-    def join(self, mined: Mined, gene_tokens: Tensor) -> Tokens:
-        """Couple patch and gene tokens; the joint sequence [P; plan'P; genes] (docs/model.md, section 3)."""
+    def join(self, mined: Mined, gene_tokens: Tensor, clinical: Tensor | None = None) -> Tokens:
+        """Couple patch and gene tokens; the joint sequence [P; plan'P; genes; clinical] (docs/model.md, 3)."""
         full = bool(mined.present.all())
         present = None if full else mined.present
         config = self.config
@@ -135,8 +148,9 @@ class MCTI(nn.Module):
                 mask_rows=present,
             )
         carried = plan.transposed().carry(mined.tokens)  # (b, T, D)
-        mask = None if full else F.pad(mined.present, (0, 2 * config.tokens), value=True)
-        values = torch.cat((mined.tokens, carried, gene_tokens.to(mined.tokens.dtype)), 1)
+        mask = None if full else F.pad(mined.present, (0, 2 * config.tokens + (clinical is not None)), value=True)
+        parts = [mined.tokens, carried, gene_tokens] + ([] if clinical is None else [clinical])
+        values = torch.cat([part.to(mined.tokens.dtype) for part in parts], 1)
         return Tokens(values, mask, plan.coupling)
 
     def streams(self, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -161,14 +175,14 @@ class Head(nn.Module):
         self.out = nn.Linear(config.width, outputs)
         self.skip = Skip(config, outputs) if config.skip else None
 
-    def forward(self, mean: Tensor, average: Tensor, gene_tokens: Tensor) -> Tensor:
-        """mean (b, D), average patch (b, D_in), gene tokens (b, T, D) -> (b, outputs)."""
+    def forward(self, mean: Tensor, average: Tensor, gene_tokens: Tensor, covariates: Tensor | None) -> Tensor:
+        """mean (b, D), average patch (b, D_in), gene tokens (b, T, D), covariates (b, 2V) or None -> (b, outputs)."""
         logits: Tensor = self.out(self.drop(self.norm(mean)))
-        return logits if self.skip is None else logits + self.skip(average, gene_tokens)
+        return logits if self.skip is None else logits + self.skip(average, gene_tokens, covariates)
 
 
 class Skip(nn.Module):
-    """Linear in the mean patch feature and the gene tokens; starts at zero."""
+    """Linear in the mean patch feature, the gene tokens and the covariates; starts at zero."""
 
     def __init__(self, config: ModelConfig, outputs: int) -> None:
         super().__init__()
@@ -178,11 +192,16 @@ class Skip(nn.Module):
         self.genes = nn.Linear(config.tokens * config.width, outputs, bias=False)
         nn.init.zeros_(self.slides.weight)
         nn.init.zeros_(self.genes.weight)
+        self.clinical = nn.Linear(2 * len(config.covariates), outputs, bias=False) if config.covariates else None
+        if self.clinical is not None:
+            nn.init.zeros_(self.clinical.weight)
 
-    def forward(self, average: Tensor, gene_tokens: Tensor) -> Tensor:
-        """(b, D_in), (b, T, D) -> (b, outputs)."""
+    def forward(self, average: Tensor, gene_tokens: Tensor, covariates: Tensor | None) -> Tensor:
+        """(b, D_in), (b, T, D), (b, 2V) or None -> (b, outputs)."""
         slides: Tensor = self.slides(self.drop(self.norm(average)))
         genes: Tensor = self.genes(self.drop(gene_tokens.flatten(1)))
+        if self.clinical is not None:
+            slides = slides + self.clinical(covariates)
         return slides + genes
 
 
@@ -210,6 +229,7 @@ class AbsentTokens(nn.Module):
         mined.present = torch.where(here, mined.present, first)
         mined.critical = mined.critical.masked_fill(~here, -1)
         mined.scores, mined.mass = mined.scores.masked_fill(~here, 0), mined.mass.masked_fill(~here, 0)
+        mined.critical_logits = mined.critical_logits.masked_fill(~here[..., None], 0)
         mined.average = mined.average.masked_fill(~here, 0)
         return mined, gene_tokens
 

@@ -18,6 +18,7 @@ class Mined:
     present          (b, K) bool, False where a bag has fewer than K critical patches
     critical         (b, K) row of the patch in its bag, -1 where absent
     scores           (b, K) largest instance logit of the patch, 0 where absent
+    critical_logits  (b, K, C) instance logits of the patch, 0 where absent
     mass             (b, K) patches' worth of mass each critical patch received; a row sums to the bag's N
     instance_logits  (b, C) largest instance logit of each class over the bag
     average          (b, D_in) mean patch feature
@@ -27,6 +28,7 @@ class Mined:
     present: Tensor
     critical: Tensor
     scores: Tensor
+    critical_logits: Tensor
     mass: Tensor
     instance_logits: Tensor
     average: Tensor
@@ -64,7 +66,8 @@ class PathologyBranch(nn.Module):
         scores, best, average = self._scan(patches, mask)
         index, present = self._select(scores)
         rows = _rows(patches, index).to(self.instance.weight.dtype)  # (b, K, D_in)
-        critical_scores = _real(self.instance(rows)).amax(-1)
+        critical_logits = _real(self.instance(rows))
+        critical_scores = critical_logits.amax(-1)
         if self.gate:
             rows = rows * _gate(critical_scores, scores, mask).to(rows.dtype)[..., None]
         sums, mass = self._transport(patches, mask, self.query(rows), present)
@@ -77,6 +80,7 @@ class PathologyBranch(nn.Module):
             present,
             critical=torch.where(present, index, -1),
             scores=torch.where(present, critical_scores, 0.0),
+            critical_logits=torch.where(present[..., None], critical_logits, 0.0),
             mass=mass,
             instance_logits=self.instance_at(patches, best),
             average=average,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mcti.errors import DataError, UsageError, did_you_mean
+from mcti.model.hazards import HEADS
 from mcti.model.transport import SOLVERS
 
 
@@ -55,6 +56,10 @@ class ModelConfig:
     plan_gradient: bool = False  # gradients pass the entropic coupling
     missing: bool = False  # learned tokens stand in for absent slides or genes
     critical_share: float = 1.0  # keep the fewest critical patches that hold this share of the softmax of scores
+    rank: int = 16  # of the plans of solver `low_rank`
+    head: str = "discrete"  # a hazard for each bin, or "continuous": a constant hazard rate within each bin
+    covariates: tuple[str, ...] = ()  # clinical columns that become a token, e.g. age and is_female
+    hard_negatives: int = 0  # patches of other subtypes, for each class and step, that the instance classifier unlearns
 
     def __post_init__(self) -> None:
         """Refuse a shape that cannot be built."""
@@ -62,6 +67,7 @@ class ModelConfig:
             ("solver", SOLVERS),
             ("gene_branch", ("dense", "groups")),
             ("gene_measure", ("entropy", "kl")),
+            ("head", HEADS),
         ):
             _require(getattr(self, name) in words, name, getattr(self, name), did_you_mean(getattr(self, name), words))
         for name in _POSITIVE:
@@ -82,18 +88,21 @@ class ModelConfig:
             f"give one depth of at least 1 for each of the {len(self.encoder_depths)} encoder stages",
         )
         _require(0 < self.critical_share <= 1, "critical_share", self.critical_share, "give a share in (0, 1]")
-        exact = self.solver in ("assignment", "pot")
-        _require(not (self.plan_gradient and exact), "plan_gradient", True, f"an exact plan ({self.solver}) has none")
+        smooth = self.solver in ("sinkhorn", "unbalanced")
+        _require(not self.plan_gradient or smooth, "plan_gradient", True, f"the plan of {self.solver} has none")
+        _require(self.hard_negatives >= 0, "hard_negatives", self.hard_negatives, "give 0 or a number of patches")
         _require(self.sharpness >= 0, "sharpness", self.sharpness, "give 0 or a positive factor")
-        for name in ("genes", "classes"):
+        for name in ("genes", "classes", "covariates"):
             words = getattr(self, name)
             twice = sorted({word for word in words if words.count(word) > 1}) if len(set(words)) < len(words) else []
-            _require(bool(words) and not twice, name, twice[:3] or "empty", "give each name once")
+            _require(
+                (bool(words) or name == "covariates") and not twice, name, twice[:3] or "empty", "give each name once"
+            )
 
     @property
     def length(self) -> int:
-        """Tokens of the joint sequence: n = K + 2T + R."""
-        return self.critical + 2 * self.tokens + self.task_tokens
+        """Tokens of the joint sequence: n = K + 2T + R, and one of the covariates where there are any."""
+        return self.critical + 2 * self.tokens + self.task_tokens + bool(self.covariates)
 
     def to_json(self) -> str:
         """The configuration as JSON with sorted keys; `from_json` reads it back."""
@@ -119,7 +128,7 @@ class ModelConfig:
 
 _POSITIVE = (
     *("features", "bins", "width", "query", "critical", "tokens", "task_tokens", "gene_width"),
-    *("attention_depth", "bottleneck_depth", "heads", "iterations", "block"),
+    *("attention_depth", "bottleneck_depth", "heads", "iterations", "block", "rank"),
 )
 
 

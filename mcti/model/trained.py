@@ -5,14 +5,16 @@ Training writes it, the registry and the prediction read it; this module knows t
 
 import contextlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mcti.errors import DataError
+from mcti.errors import DataError, did_you_mean
+from mcti.model.hazards import survival_at
 from mcti.model.network import MCTI
 from mcti.model.presets import ModelConfig
 from mcti.storage import to_json
@@ -30,8 +32,12 @@ class Scale:
 
     def __call__(self, values: Tensor) -> Tensor:
         """(…, columns) -> standardised; a missing value (NaN) becomes 0, the training mean."""
-        standard = (values - self.mean) / self.sd
+        standard = self.keeping_gaps(values)
         return torch.where(standard.isnan(), torch.zeros((), dtype=standard.dtype), standard)
+
+    def keeping_gaps(self, values: Tensor) -> Tensor:
+        """(…, columns) -> standardised; a missing value stays NaN."""
+        return (values - self.mean) / self.sd
 
     def spec(self) -> dict[str, list[float]]:
         """As JSON values; float32 numbers survive the way there and back unchanged."""
@@ -51,21 +57,25 @@ class Fitted:
     features   scale of the patch features, D columns
     edges      B + 1 months, strictly rising: bin j is [edges[j], edges[j + 1]); edges[0] = 0; edges[B] is the longest
                follow-up of the training part, and the last bin takes all later times too
+    covariates scale of the clinical covariates that the model reads, in the order of its configuration
     """
 
     genes: Scale
     features: Scale
     edges: tuple[float, ...]
+    covariates: Scale = field(default_factory=lambda: Scale(torch.zeros(0), torch.zeros(0)))
 
     def spec(self) -> dict[str, Any]:
         """As JSON values."""
-        return {"genes": self.genes.spec(), "features": self.features.spec(), "edges_months": list(self.edges)}
+        scales = {name: getattr(self, name).spec() for name in ("genes", "features", "covariates")}
+        return {**scales, "edges_months": list(self.edges)}
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> "Fitted":
         """The inverse of `spec`."""
         edges = tuple(float(edge) for edge in spec["edges_months"])
-        return cls(Scale.from_spec(spec["genes"]), Scale.from_spec(spec["features"]), edges)
+        genes, features, covariates = (Scale.from_spec(spec[name]) for name in ("genes", "features", "covariates"))
+        return cls(genes, features, edges, covariates)
 
 
 class TrainedModel:
@@ -105,26 +115,31 @@ class TrainedModel:
         return {"config": json.loads(self.config.to_json()), "fitted": self.fitted.spec()}
 
     def predict(
-        self, patches: Tensor | None, genes: Tensor | None, horizons_months: Sequence[float]
+        self,
+        patches: Tensor | None,
+        genes: Tensor | None,
+        horizons_months: Sequence[float],
+        covariates: Mapping[str, float | None] | None = None,
     ) -> dict[str, float]:
         """Risk and survival of one patient: `{"risk": …, "S_12": …, "S_36": …}`.
 
         patches          (N, D) raw features of all slides; None: the patient has no slides
         genes            (G,) raw expression in the order of `config.genes`, NaN where not measured; None: none
         horizons_months  months at which S(t), the probability of being event-free until then, is wanted
+        covariates       {name: value}, None or NaN where missing; of `config.covariates` none may be left out
 
         Risk is -sum_j S_j over the bins (docs/model.md section 6): higher = earlier event, no unit, comparable
-        within one model only.  S(t) runs straight between the bin edges (constant density inside a bin: Kvamme and
-        Borgan 2021, Lifetime Data Anal. 27:710-736, section 4) and stays at its last value beyond the last edge.
+        within one model only.  How S(t) runs between the bin edges and beyond the last: mcti/model/hazards.py.
 
-        Raises DataError for a bag or a vector of the wrong width, a bag without a patch, a NaN feature, and for a
-        missing modality when the model was not trained for it.
+        Raises DataError for a bag or a vector of the wrong width, a bag without a patch, a NaN feature, for a missing
+        modality when the model was not trained for it, and for a covariate that the model reads and nobody named.
         """
         self._check(patches, genes)
         with single_thread(), torch.inference_mode():
-            output = self.net(**self._inputs(patches, genes))
+            output = self.net(**self._inputs(patches, genes), covariates=self._covariates(covariates or {}))
             risk, survival = float(output.risk[0]), output.survival[0].double()
-        values = [float(value) for value in interpolate(survival[None], self.fitted.edges, horizons_months)[0]]
+        curve = survival_at(survival[None], self.fitted.edges, horizons_months, self.config.head)[0]
+        values = [float(value) for value in curve]
         return {"risk": risk, **dict(zip(map(survival_column, horizons_months), values, strict=True))}
 
     def _inputs(self, patches: Tensor | None, genes: Tensor | None) -> dict[str, Tensor]:
@@ -135,6 +150,14 @@ class TrainedModel:
             inputs["slides_present"] = torch.tensor([patches is not None])
             inputs["genes_present"] = torch.tensor([genes is not None])
         return inputs
+
+    def _covariates(self, given: Mapping[str, float | None]) -> Tensor | None:
+        names = self.config.covariates
+        for name in names:
+            if name not in given:
+                what, mend = f"covariate {name!r} is not given", did_you_mean(name, given) + "; a missing value is null"
+                raise DataError(what, "the patient's covariates", mend)
+        return self.fitted.covariates.keeping_gaps(covariate_row(given, names))[None] if names else None
 
     def _check(self, patches: Tensor | None, genes: Tensor | None) -> None:
         if (patches is None or genes is None) and (patches is genes or not self.config.missing):
@@ -165,17 +188,10 @@ def survival_column(months: float) -> str:
     return f"S_{months:g}"
 
 
-def interpolate(survival: Tensor, edges: Sequence[float], months: Sequence[float]) -> Tensor:
-    """S at `months` from S at the bins' ends.
-
-    survival (b, B), S after each bin; edges (B + 1); months (h) -> (b, h), in float64.
-    """
-    knots = torch.tensor(list(edges), dtype=torch.float64)
-    at = torch.tensor(list(months), dtype=torch.float64).clamp(float(knots[0]), float(knots[-1]))
-    heights = torch.cat([torch.ones(len(survival), 1, dtype=torch.float64), survival.double()], dim=1)
-    right = torch.searchsorted(knots, at, right=True).clamp(1, len(knots) - 1)
-    share = (at - knots[right - 1]) / (knots[right] - knots[right - 1])
-    return heights[:, right - 1] * (1 - share) + heights[:, right] * share
+def covariate_row(given: Mapping[str, float | None], names: Sequence[str]) -> Tensor:
+    """(V,) float32 of these covariates in their order, NaN where missing; every name must be there."""
+    values = [given[name] for name in names]
+    return torch.tensor([math.nan if value is None else float(value) for value in values], dtype=torch.float32)
 
 
 @contextlib.contextmanager

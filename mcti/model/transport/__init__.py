@@ -8,6 +8,7 @@ from mcti.errors import UsageError, did_you_mean
 from mcti.model.transport.entropic import sinkhorn
 from mcti.model.transport.exact import assignment
 from mcti.model.transport.health import CouplingHealth, effective_rank, health, moved_share, plan_entropy
+from mcti.model.transport.low_rank import LowRankPlan, low_rank, low_rank_points
 from mcti.model.transport.oracle import pot
 from mcti.model.transport.plan import Plan
 from mcti.model.transport.unbalanced import unbalanced
@@ -15,11 +16,14 @@ from mcti.model.transport.unbalanced import unbalanced
 __all__ = [
     "SOLVERS",
     "CouplingHealth",
+    "LowRankPlan",
     "Plan",
     "assignment",
     "couple",
     "effective_rank",
     "health",
+    "low_rank",
+    "low_rank_points",
     "moved_share",
     "plan_entropy",
     "pot",
@@ -27,7 +31,7 @@ __all__ = [
     "unbalanced",
 ]
 
-SOLVERS = ("assignment", "sinkhorn", "unbalanced", "pot")
+SOLVERS = ("assignment", "sinkhorn", "unbalanced", "low_rank", "pot")
 
 
 def couple(
@@ -39,6 +43,7 @@ def couple(
     max_iterations: int = 1000,
     tolerance: float = 1e-6,
     measure: str = "entropy",
+    rank: int = 16,
     mask_rows: Tensor | None = None,
     mask_columns: Tensor | None = None,
     gradient: bool = False,
@@ -48,16 +53,17 @@ def couple(
     assignment  exact, one to one           (no setting)
     sinkhorn    entropic, fixed marginals   entropy, max_iterations, tolerance, gradient
     unbalanced  entropic, soft marginals    the same, marginal and measure
+    low_rank    thin factors, a descent     rank, max_iterations, tolerance; from points: `low_rank_points`
     pot         exact, by ot.emd            (no setting): oracle, and fallback for unequal numbers of tokens
 
     cost (b, n, m), masks (b, n), (b, m), True = present -> Plan.
-    Raises UsageError for an unknown solver, or a gradient through an exact plan, which has none; else as the solver.
+    Raises UsageError for an unknown solver, or a gradient through a plan that has none; else as the solver.
     """
     if solver not in SOLVERS:
         raise UsageError(f"there is no solver {solver!r}", where="transport", mend=did_you_mean(solver, SOLVERS))
-    if gradient and solver in ("assignment", "pot"):
+    if gradient and solver not in ("sinkhorn", "unbalanced"):
         raise UsageError(
-            f"no gradient passes the plan of solver {solver!r}: it is constant between jumps",
+            f"no gradient passes the plan of solver {solver!r}",
             where="transport",
             mend="take sinkhorn or unbalanced, or no gradient through the plan",
         )
@@ -66,7 +72,10 @@ def couple(
         return assignment(cost, **settings)
     if solver == "pot":
         return pot(cost, **settings)
-    settings |= {"entropy": entropy, "max_iterations": max_iterations, "tolerance": tolerance, "gradient": gradient}
+    settings |= {"max_iterations": max_iterations, "tolerance": tolerance}
+    if solver == "low_rank":
+        return low_rank(cost, rank=rank, **settings)
+    settings |= {"entropy": entropy, "gradient": gradient}
     if solver == "sinkhorn":
         return sinkhorn(cost, **settings)
     return unbalanced(cost, marginal=marginal, measure=measure, **settings)

@@ -1,0 +1,48 @@
+"""From the logits of a survival head to a curve: hazards by bin, or a rate that is constant within each bin.
+
+Both heads give B numbers a patient, and S after each bin; they differ in what a logit means, in how S runs between the
+bin edges and so in the likelihood (mcti/training/losses.py).
+
+discrete    h_j = sigmoid(logit_j), the chance of the event within bin j (docs/model.md, section 6). Inside a bin the
+            density is constant, so that S is straight; beyond the last edge S stays (Kvamme and Borgan 2021, Lifetime
+            Data Anal. 27:710-736, section 4, CDI).
+continuous  a_j = softplus(logit_j), what bin j adds to the cumulative hazard H. H is piecewise linear and rises, so
+            S = exp(-H) falls at every month: the piecewise exponential model (Friedman 1982, Ann. Statist. 10:101-113;
+            by networks: Bender et al. 2021, ECML PKDD). Beyond the last edge the last bin's rate goes on.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+HEADS = ("discrete", "continuous")
+
+
+def survive(logits: Tensor, head: str) -> tuple[Tensor, Tensor]:
+    """Chance of the event within each bin, given survival to its start, and S after it: (b, B) -> (b, B) twice."""
+    if head == "continuous":
+        added = functional.softplus(logits)
+        return -torch.expm1(-added), (-added.cumsum(1)).exp()
+    survival = functional.logsigmoid(-logits).cumsum(1).exp()  # prod of (1 - hazard), safe where a hazard nears one
+    return logits.sigmoid(), survival
+
+
+def survival_at(survival: Tensor, edges: Sequence[float], months: Sequence[float], head: str) -> Tensor:
+    """S at any months from S after each bin.
+
+    survival (b, B); edges (B + 1) in months, the first is 0; months (h), none below 0 -> (b, h) in float64.
+    """
+    knots = torch.tensor(list(edges), dtype=torch.float64)
+    at = torch.tensor(list(months), dtype=torch.float64).clamp_min(float(knots[0]))
+    if head == "discrete":
+        at = at.clamp_max(float(knots[-1]))
+    right = torch.searchsorted(knots, at, right=True).clamp(1, len(knots) - 1)
+    share = (at - knots[right - 1]) / (knots[right] - knots[right - 1])  # above 1 beyond the last edge
+    heights = torch.cat([torch.ones(len(survival), 1, dtype=torch.float64), survival.double()], dim=1)
+    if head == "discrete":
+        return heights[:, right - 1] * (1 - share) + heights[:, right] * share
+    # A float32 curve that reached 0 has no logarithm; the least number above 0 stands for it.
+    risen = -heights.clamp_min(torch.finfo(torch.float32).tiny).log()
+    return (-(risen[:, right - 1] * (1 - share) + risen[:, right] * share)).exp()
