@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from mcti.errors import UsageError, did_you_mean
+from mcti.errors import DataError, UsageError, did_you_mean
 from mcti.evaluation.cox import (
     CoxModel,
     breslow_hazard,
@@ -223,9 +223,15 @@ def fit_predict(name: str, inputs: Inputs, outcomes: Outcomes, horizons: Floats,
     """One baseline over all folds: a fresh model on each training part, its word on each test part.
 
     inputs: rows in the order of the cohort's table, as `outcomes` counts them.
+
+    Raises
+        DataError: a training part without an event.
     """
     risks, curves = [], []
     for fold in outcomes.folds:
+        if not fold.train_event.any():
+            mend = "choose fewer folds, or a split stratified by event"
+            raise DataError("the training part has no event", f"folds, fold {fold.number}", mend)
         model = make(name).fit(inputs.rows(fold.train_patients), seed)
         risk, survival = model.predict(inputs.rows(fold.patients), horizons)
         risks.append(risk)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mcti.errors import UsageError
+from mcti.errors import DataError, UsageError
 from mcti.evaluation import baselines, metrics
 from mcti.evaluation.comparison import point
 from mcti.evaluation.design import Bags, Clinical, Genes, Inputs
@@ -81,6 +81,14 @@ def test_altering_the_test_rows_changes_nothing_that_was_fitted(name, inputs):
 def test_an_unknown_baseline_is_refused_with_a_suggestion():
     with pytest.raises(UsageError, match="did you mean cox_genes"):
         baselines.make("cox_gene")
+
+
+def test_a_training_part_without_an_event_is_refused(inputs):
+    alive = inputs.patients.assign(event=(np.arange(160) < 20).astype(int))
+    ids = list(alive["patient_id"])
+    outcomes = Outcomes.of(alive, {0: (ids[20:], ids[:20])})
+    with pytest.raises(DataError, match="fold 0"):
+        baselines.fit_predict("forest", Inputs(alive, inputs.genes, inputs.bags), outcomes, MONTHS, 0)
 
 
 def test_all_columns_together_beat_the_clinical_ones_over_folds(inputs):
