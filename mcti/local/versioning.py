@@ -66,7 +66,7 @@ def run(root: Path, *arguments: str, quiet: bool = False, marks: Mapping[str, st
         check=False,
     )
     if done.returncode:
-        raise _failure(arguments, done.stdout or "")
+        raise _failure(arguments, done.returncode, done.stdout or "")
     return done.stdout or ""
 
 
@@ -100,14 +100,12 @@ def _is_dvc(pid: int) -> bool:
         return False
 
 
-def _failure(arguments: tuple[str, ...], output: str) -> EnvironmentTrouble:
+def _failure(arguments: tuple[str, ...], code: int, output: str) -> EnvironmentTrouble:
+    ended = f"was killed by signal {-code}" if code < 0 else "failed"
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    reason = next(
-        (line for line in reversed(lines) if "ERROR" in line), lines[-1] if lines else "its reason stands above"
-    )
-    return EnvironmentTrouble(
-        f"`dvc {' '.join(arguments)}` failed", reason, "mend that, and run the same command again"
-    )
+    reason = next((line for line in reversed(lines) if "ERROR" in line), lines[-1] if lines else "")
+    mend = "mend that and run the same command again: finished work is kept"
+    return EnvironmentTrouble(f"`dvc {' '.join(arguments)}` {ended}", reason, mend if reason else f"see above; {mend}")
 
 
 def _exported(env: Path, name: str) -> str:

@@ -83,3 +83,9 @@ def test_the_marks_reach_the_stages(project):
     versioning.run(project, "repro", quiet=True, marks={"MCTI_DEMO": "here"})
     assert (project / "out.txt").read_text() == "here\n"
     assert "MCTI_DEMO" not in os.environ
+
+
+def test_a_killed_dvc_is_told_apart_from_a_failed_one(project):
+    (project / "dvc.yaml").write_text("stages:\n  hello:\n    cmd: kill -9 $PPID\n    outs: [out.txt]\n")
+    with pytest.raises(EnvironmentTrouble, match=r"was killed by signal 9.*finished work is kept"):
+        versioning.run(project, "repro", quiet=True)
