@@ -5,9 +5,13 @@ ARG BUILD_IMAGE=python:3.11-bookworm
 
 # hadolint ignore=DL3006
 FROM ${BASE_IMAGE} AS base
+# USER and LOGNAME: the ledger names who promoted, and the number of the user stands in no passwd file.
 ENV PATH=/opt/mcti/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HOME=/tmp \
+    USER=mcti \
+    LOGNAME=mcti \
+    GIT_PYTHON_REFRESH=quiet \
     MPLCONFIGDIR=/tmp/matplotlib \
     DO_NOT_TRACK=true \
     GX_ANALYTICS_ENABLED=false \
