@@ -152,12 +152,9 @@ class TrainedModel:
         return inputs
 
     def _covariates(self, given: Mapping[str, float | None]) -> Tensor | None:
-        names = self.config.covariates
-        for name in names:
-            if name not in given:
-                what, mend = f"covariate {name!r} is not given", did_you_mean(name, given) + "; a missing value is null"
-                raise DataError(what, "the patient's covariates", mend)
-        return self.fitted.covariates.keeping_gaps(covariate_row(given, names))[None] if names else None
+        if not self.config.covariates:
+            return None
+        return self.fitted.covariates.keeping_gaps(covariate_row(given, self.config.covariates, "the patient"))[None]
 
     def _check(self, patches: Tensor | None, genes: Tensor | None) -> None:
         if (patches is None or genes is None) and (patches is genes or not self.config.missing):
@@ -188,8 +185,16 @@ def survival_column(months: float) -> str:
     return f"S_{months:g}"
 
 
-def covariate_row(given: Mapping[str, float | None], names: Sequence[str]) -> Tensor:
-    """(V,) float32 of these covariates in their order, NaN where missing; every name must be there."""
+def covariate_row(given: Mapping[str, float | None], names: Sequence[str], where: str) -> Tensor:
+    """(V,) float32 of these covariates in their order, NaN where missing.
+
+    Raises DataError for a covariate that is not named, or is infinite.
+    """
+    for name in names:
+        value = given.get(name, math.inf)
+        if value is not None and math.isinf(value):
+            what = f"covariate {name!r} is " + ("infinite" if name in given else "not there")
+            raise DataError(what, where, did_you_mean(name, given) + "; a missing value is null")
     values = [given[name] for name in names]
     return torch.tensor([math.nan if value is None else float(value) for value in values], dtype=torch.float32)
 

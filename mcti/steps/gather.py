@@ -16,6 +16,7 @@ def gather(cohort: Location, features: Location | None, genes: list[str] | None 
 
     Reads   cohort/{patients,expression,slides}.parquet, features/<slide_id>.h5 (None: nobody has slides)
     genes   only these, in this order; None: all of the table
+    Covariates are age, is_female and the cohort's own numeric ones, None where missing.
     A patient none of whose slides has features has no bag; one without a row in the expression has no genes.
     Raises  DataError when features are asked for and no patient has any, or a file is not a features file
     """
@@ -23,6 +24,7 @@ def gather(cohort: Location, features: Location | None, genes: list[str] | None 
     expression = tables.read_expression(cohort, genes)
     classes = tuple(sorted(str(name) for name in patients["subtype"].unique()))
     slides = _slides(cohort, features)
+    clinical = ["age", "is_female", *tables.covariates(patients)]
     bags = {}
     for row in patients.to_dict("records"):
         patient = str(row["patient_id"])
@@ -33,6 +35,7 @@ def gather(cohort: Location, features: Location | None, genes: list[str] | None 
             time_months=float(row["time_months"]),
             event=bool(row["event"]),
             subtype=classes.index(str(row["subtype"])),
+            covariates={name: _number(row[name]) for name in clinical},
         )
     if features is not None and all(bag.patches is None for bag in bags.values()):
         raise DataError("no slide of the cohort has features", str(features), "extract the slides of this cohort")
@@ -55,6 +58,10 @@ def _genes(expression: pd.DataFrame, patient: str) -> torch.Tensor | None:
     if patient not in expression.index:
         return None
     return torch.from_numpy(np.ascontiguousarray(expression.loc[patient].to_numpy(dtype=np.float32, copy=True)))
+
+
+def _number(value: object) -> float | None:
+    return None if pd.isna(value) else float(value)  # type: ignore[call-overload, arg-type]
 
 
 def _patches(features: Location | None, slides: list[str]) -> torch.Tensor | None:

@@ -7,8 +7,8 @@ Nothing here depends on the order of calls, on a worker or on a process: every r
 import dataclasses
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mcti.errors import DataError
-from mcti.model.trained import Fitted, Scale, check_bag
+from mcti.model.trained import Fitted, Scale, check_bag, covariate_row
 from mcti.params import BinParams
 
 
@@ -27,6 +27,7 @@ class PatientBag:
     patches  (N, D) float32 features of all slides, or None: no slides
     genes    (G,) float32 expression, NaN where not measured, or None: no expression at all
     subtype  position in the list of classes
+    covariates  numeric clinical covariates by name, NaN where missing
     """
 
     patient_id: str
@@ -35,6 +36,7 @@ class PatientBag:
     time_months: float
     event: bool
     subtype: int
+    covariates: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Batch:
 
     patches (b, N, D) standardised, 0 where padded; mask (b, N) True on real rows; genes (b, G) standardised;
     bins (b,) the time bin; times (b,) months; events (b,) bool; subtypes (b,);
-    slides_present, genes_present (b,) bool
+    slides_present, genes_present (b,) bool; covariates (b, V) standardised, NaN where missing, None: none are read
     """
 
     patient_ids: tuple[str, ...]
@@ -56,6 +58,7 @@ class Batch:
     subtypes: Tensor
     slides_present: Tensor
     genes_present: Tensor
+    covariates: Tensor | None
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""
@@ -105,6 +108,24 @@ def fit_scale(values: Tensor) -> Scale:
     known = values.double()
     mean = torch.nanmean(known, dim=0).nan_to_num()  # a column nobody has: 0
     return _scale(mean, torch.nanmean((known - mean) ** 2, dim=0).nan_to_num())
+
+
+def fit_covariates(bags: Sequence[PatientBag], names: Sequence[str]) -> Scale:
+    """Scale of these covariates over a training part, missing values left out.
+
+    Raises DataError for a covariate that the cohort does not have, that is infinite or that nobody has.
+    """
+    table = covariate_table(bags, names)
+    for name, column in zip(names, table.T, strict=True):
+        if bool(column.isnan().all()):
+            mend = "leave it out of train.architecture.covariates"
+            raise DataError(f"no patient has a value of covariate {name!r}", "the training part", mend)
+    return fit_scale(table)
+
+
+def covariate_table(bags: Sequence[PatientBag], names: Sequence[str]) -> Tensor:
+    """(b, V) raw covariates, NaN where missing."""
+    return torch.stack([covariate_row(bag.covariates, names, f"patient {bag.patient_id}") for bag in bags])
 
 
 def fit_patient_scale(bags: Sequence[Tensor]) -> Scale:
@@ -194,8 +215,17 @@ def order(lengths: Sequence[int], batch: int, key: tuple[int | str, ...]) -> lis
     return [batches[position] for position in torch.randperm(len(batches), generator=random).tolist()]
 
 
-def collate(bags: Sequence[PatientBag], fitted: Fitted, cap: int, key: tuple[int | str, ...]) -> Batch:
-    """One padded, standardised batch; `key` is (seed, epoch) and decides the draw of bags longer than `cap`."""
+def collate(
+    bags: Sequence[PatientBag],
+    fitted: Fitted,
+    cap: int,
+    key: tuple[int | str, ...],
+    covariates: Sequence[str] = (),
+) -> Batch:
+    """One padded, standardised batch; `key` is (seed, epoch) and decides the draw of bags longer than `cap`.
+
+    covariates: names of those that the model reads, in its order.
+    """
     rows = [_rows(bag, fitted, cap, key) for bag in bags]
     mask = torch.nn.utils.rnn.pad_sequence([torch.ones(len(r), dtype=torch.bool) for r in rows], batch_first=True)
     times = torch.tensor([bag.time_months for bag in bags], dtype=torch.float64)
@@ -211,6 +241,7 @@ def collate(bags: Sequence[PatientBag], fitted: Fitted, cap: int, key: tuple[int
         subtypes=torch.tensor([bag.subtype for bag in bags]),
         slides_present=torch.tensor([bag.patches is not None for bag in bags]),
         genes_present=torch.tensor([bag.genes is not None for bag in bags]),
+        covariates=fitted.covariates.keeping_gaps(covariate_table(bags, covariates)) if covariates else None,
     )
 
 
@@ -220,8 +251,11 @@ def _rows(bag: PatientBag, fitted: Fitted, cap: int, key: tuple[int | str, ...])
     return fitted.features(draw(bag.patches, cap, (*key, bag.patient_id)))
 
 
-def digest(bags: Sequence[PatientBag]) -> str:
-    """MD5 of everything in the bags, in their order: the identity of the data that a checkpoint belongs to."""
+def digest(bags: Sequence[PatientBag], covariates: Sequence[str] = ()) -> str:
+    """MD5 of everything in the bags, in their order: the identity of the data that a checkpoint belongs to.
+
+    covariates: those that training reads; the others have no say.
+    """
     total = hashlib.md5(usedforsecurity=False)
     for bag in bags:
         total.update(f"{bag.patient_id}\0{bag.time_months!r}\0{bag.event}\0{bag.subtype}\0".encode())
@@ -229,4 +263,6 @@ def digest(bags: Sequence[PatientBag]) -> str:
             if values is not None:
                 total.update(f"{tuple(values.shape)}".encode())
                 total.update(values.contiguous().numpy().tobytes())
+    if covariates:
+        total.update(covariate_table(bags, covariates).numpy().tobytes())
     return total.hexdigest()

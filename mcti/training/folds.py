@@ -1,6 +1,7 @@
 """One fold: fit on its training part, predict its test part, and write the folder of the fold, all or nothing."""
 
 import csv
+import dataclasses
 import hashlib
 import io
 import shutil
@@ -106,6 +107,8 @@ def prepare(
     bagging.check(chosen, data.classes, f"the training part of {where}")
     fitted = bagging.fit(chosen, params.bins)
     config = configure(data, chosen, params, features=len(fitted.features.mean))
+    if config.covariates:
+        fitted = dataclasses.replace(fitted, covariates=bagging.fit_covariates(chosen, config.covariates))
     return Task(chosen, fitted, config, params, seed_key, where)
 
 
@@ -128,9 +131,10 @@ def identify(
 ) -> dict[str, Any]:
     """What the bits of a fold's result depend on: data, settings and the code that trains."""
     names = hashlib.md5("\0".join([*data.genes, "", *data.classes]).encode(), usedforsecurity=False).hexdigest()
+    covariates = tuple(params.architecture.get("covariates", ()))
     digests = {
-        "train": bagging.digest(chosen),
-        "test": bagging.digest(tested),
+        "train": bagging.digest(chosen, covariates),
+        "test": bagging.digest(tested, covariates),
         "names": names,
         "code": code_digest(),
     }
@@ -153,7 +157,7 @@ def predict(model: TrainedModel, tested: Sequence[PatientBag], horizons: Sequenc
     rows = []
     for bag in tested:
         try:
-            rows.append(model.predict(bag.patches, bag.genes, horizons))
+            rows.append(model.predict(bag.patches, bag.genes, horizons, bag.covariates))
         except MctiError as error:
             raise type(error)(error.what, f"{error.where}, patient {bag.patient_id}", error.mend) from error
     return rows

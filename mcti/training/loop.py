@@ -145,7 +145,11 @@ class Run:
         mine = self.ranks.mine(chosen)
         for start in range(0, len(mine), size):
             batch = bagging.collate(
-                mine[start : start + size], self.task.fitted, self.params.bag_cap, (self.params.seed, epoch)
+                mine[start : start + size],
+                self.task.fitted,
+                self.params.bag_cap,
+                (self.params.seed, epoch),
+                self.task.config.covariates,
             )
             terms = self._terms(self._hide(batch.to(self.device), epoch))
             total = terms["loss"].sum() / len(chosen)
@@ -162,16 +166,26 @@ class Run:
         if self.task.config.missing:
             flags = {"slides_present": batch.slides_present, "genes_present": batch.genes_present}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=params.precision == "bf16"):
-            output = self.state.net(batch.patches, batch.mask, batch.genes, **flags)
-        survival = losses.discrete_nll(output.hazard_logits, batch.bins, batch.events, params.alpha)
+            output = self.state.net(batch.patches, batch.mask, batch.genes, covariates=batch.covariates, **flags)
+        survival = self._likelihood(output.hazard_logits, batch)
         if params.survival_loss == "cox":
             survival = survival + losses.cox_terms(output.risk, batch.times, batch.events)
         elif params.survival_loss == "ranking":
             survival = survival + losses.ranking_terms(output.risk, batch.times, batch.events)
         subtype = losses.subtype_terms(output.subtype_logits, batch.subtypes, self.weights)
         instance = losses.subtype_terms(output.instance_logits, batch.subtypes, self.weights) * batch.slides_present
+        if self.task.config.hard_negatives:
+            instance = instance + losses.hard_negative_terms(
+                output.critical_logits, output.critical >= 0, batch.subtypes, self.task.config.hard_negatives
+            )
         total = params.lambda_survival * survival + params.lambda_subtype * subtype + params.lambda_instance * instance
         return dict(zip(_TERMS, (total, survival, subtype, instance), strict=True))
+
+    def _likelihood(self, logits: Tensor, batch: Batch) -> Tensor:
+        """The censored negative log-likelihood that belongs to the head, (b,)."""
+        if self.task.config.head == "continuous":
+            return losses.piecewise_nll(logits, batch.times, batch.events, self.task.fitted.edges, self.params.alpha)
+        return losses.discrete_nll(logits, batch.bins, batch.events, self.params.alpha)
 
     def _hide(self, batch: Batch, epoch: int) -> Batch:
         """Modality dropout: of each patient with both, hide slides or genes with the chance set, never both."""

@@ -4,6 +4,8 @@ Every loss comes as one term a patient; the mean is taken over the patients of t
 into parts (accumulation) or spread over processes adds up to the very same loss.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -29,9 +31,56 @@ def discrete_nll(logits: Tensor, bins: Tensor, events: Tensor, alpha: float) -> 
     return torch.where(events, died, (1 - alpha) * lived)
 
 
+def piecewise_nll(logits: Tensor, times: Tensor, events: Tensor, edges: Sequence[float], alpha: float) -> Tensor:
+    """Censored negative log-likelihood of hazard rates constant within each bin, one term a patient; lower is better.
+
+    With a_j = softplus(logit_j), what bin j of width w_j adds to the cumulative hazard (mcti/model/hazards.py), and t
+    in bin k, H(t) = sum_{j<k} a_j + a_k (t - edge_k) / w_k and the rate is a_k / w_k per month:
+      event at t            -log(a_k / w_k) + H(t)
+      censored at t         (1 - alpha) H(t)
+    alpha as in `discrete_nll`. Unlike there, when in a bin something happens matters, and bins may be many.
+    (Friedman 1982, Ann. Statist. 10:101-113, section 2.) A time beyond the last edge meets the last bin's rate.
+
+    logits (b, B), times (b,) months, events (b,) bool, edges (B + 1) -> (b,)
+    """
+    knots = torch.tensor(list(edges), dtype=logits.dtype, device=logits.device)
+    at = torch.searchsorted(knots[1:-1].contiguous(), times.to(logits.dtype), right=True)
+    width = (knots[1:] - knots[:-1])[at]
+    added = functional.softplus(logits)
+    before = torch.cat([torch.zeros_like(added[:, :1]), added.cumsum(dim=1)], dim=1).gather(1, at[:, None])[:, 0]
+    here = added.gather(1, at[:, None])[:, 0]
+    cumulative = before + here * (times.to(logits.dtype) - knots[at]) / width
+    # log softplus(x) is x where x is far below 0; softplus itself rounds to 0 there.
+    chosen = logits.gather(1, at[:, None])[:, 0]
+    rate = torch.where(chosen < -20, chosen, functional.softplus(chosen.clamp_min(-20)).log()) - width.log()
+    return torch.where(events, cumulative - rate, (1 - alpha) * cumulative)
+
+
 def subtype_terms(logits: Tensor, subtypes: Tensor, weights: Tensor) -> Tensor:
     """Cross-entropy of the subtype, one weighted term a patient: logits (b, C), subtypes (b,), weights (C,) -> (b,)."""
     return functional.cross_entropy(logits, subtypes, weight=weights, reduction="none")
+
+
+def hard_negative_terms(logits: Tensor, present: Tensor, subtypes: Tensor, count: int) -> Tensor:
+    """What the instance classifier says of critical patches that it should not, one term a patient.
+
+    Online hard example mining (Shrivastava et al. 2016, CVPR) over the critical patches in memory: for each class the
+    `count` patches with the largest logit of that class among the patients of *other* subtypes (fewer where there are
+    fewer) are its hard negatives, and each costs softplus(logit), the logistic loss of a negative. A patch may be the
+    negative of several classes. The mean over patients is the mean over all C·count chosen ones, so that the weight
+    does not depend on how many patients a step has. Mined within the patients that are in memory at once
+    (train.micro_patients): cut into other parts, a step finds other negatives.
+
+    logits (b, K, C) of the critical patches, present (b, K), subtypes (b,) -> (b,)
+    """
+    batch, patches, classes = logits.shape
+    other = subtypes[:, None] != torch.arange(classes, device=logits.device)  # (b, C)
+    allowed = (present[..., None] & other[:, None]).flatten(0, 1)  # (b·K, C)
+    flat = logits.flatten(0, 1)
+    hardest = flat.masked_fill(~allowed, -torch.inf).topk(min(count, batch * patches), dim=0).indices
+    kept = torch.zeros_like(allowed).scatter_(0, hardest, True) & allowed
+    terms = (functional.softplus(flat) * kept).view(batch, -1).sum(dim=1)
+    return terms * batch / kept.sum().clamp_min(1)
 
 
 def class_weights(subtypes: Tensor, classes: int) -> Tensor:
