@@ -6,14 +6,19 @@ from typing import Annotated
 import typer
 
 from mcti.cli.caller import Caller, command
-from mcti.cli.options import OutFile
+from mcti.cli.options import OutFile, OutFolder
 
 group = typer.Typer()
+features_group = typer.Typer(help="Feature sets of other tools, in and out.")
+
+Form = Annotated[str, typer.Option("--format", metavar="NAME", help="trident | clam | stamp | pt")]
+Mpp = Annotated[float | None, typer.Option("--mpp", metavar="µm/px", help="Resolution where the files do not say.")]
 
 
 def add_to(app: typer.Typer) -> None:
     """Hang these commands into the tree."""
     app.add_typer(group)
+    app.add_typer(features_group, name="features")
 
 
 @command(group, "inventory")
@@ -30,3 +35,57 @@ def inventory(
     from mcti.steps.inventory import inventory as step
 
     return step(slides, Path(out), workers=workers, progress=caller.progress)
+
+
+@command(group, "heatmap")
+def heatmap(
+    caller: Caller,  # noqa: ARG001
+    slide: Annotated[str, typer.Argument(metavar="SLIDE", help="The slide.")],
+    features: Annotated[str, typer.Option(metavar="FILE", help="Its <slide_id>.h5.")],
+    scores: Annotated[str, typer.Option(metavar="FILE", help="CSV with x, y (level-0 pixels) and the score.")],
+    out: OutFolder,
+    column: Annotated[str, typer.Option(metavar="NAME", help="Column of the score.")] = "score",
+    centre: Annotated[float | None, typer.Option(metavar="X", help="Let the colours diverge around X.")] = None,
+    mpp: Mpp = None,
+) -> object:
+    """Draw a score of each tile over its slide: PNG, GeoJSON for QuPath, pyramidal OME-TIFF.
+
+    Example: mcti heatmap a.svs --features data/features/a.h5 --scores scores.csv --out heatmaps/a
+    """
+    from mcti.steps.heatmap import heatmap as step
+
+    return step(slide, features, scores, Path(out), column=column, centre=centre, mpp=mpp)
+
+
+@command(features_group, "import")
+def import_features(
+    caller: Caller,  # noqa: ARG001
+    source: Annotated[str, typer.Argument(metavar="SRC", help="Folder of the other tool.")],
+    form: Form,
+    out: OutFolder,
+    mpp: Mpp = None,
+    slides: Annotated[str | None, typer.Option("--slides", metavar="FILE", help="Manifest: whose slides.")] = None,
+) -> object:
+    """Take over features of TRIDENT, CLAM, STAMP or plain .pt, so that training needs no slide.
+
+    Example: mcti features import clam-features/ --format clam --slides slides.csv --out data/features
+    """
+    from mcti.steps.exchange import import_features as step
+
+    return step(source, form, Path(out), mpp=mpp, slides=slides)
+
+
+@command(features_group, "export")
+def export_features(
+    caller: Caller,  # noqa: ARG001
+    source: Annotated[str, typer.Argument(metavar="SRC", help="Folder that `mcti extract` wrote.")],
+    form: Form,
+    out: OutFolder,
+) -> object:
+    """Write our features as TRIDENT, CLAM, STAMP or plain .pt files.
+
+    Example: mcti features export data/features --format trident --out trident-features
+    """
+    from mcti.steps.exchange import export_features as step
+
+    return step(source, form, Path(out))
