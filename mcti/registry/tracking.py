@@ -35,7 +35,9 @@ def service() -> Iterator[Any]:
     except MlflowException as error:
         message = str(error.message).splitlines()[0]
         if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
-            raise DataError(message, f"the registry at {uri}", "check the name, or run `mcti register` first") from error
+            raise DataError(
+                message, f"the registry at {uri}", "check the name, or run `mcti register` first"
+            ) from error
         raise EnvironmentTrouble(
             f"MLflow failed ({message})", uri, "see the log of the server and try again"
         ) from error
