@@ -46,10 +46,12 @@ def test_every_command_line_of_the_readme_is_understood():
 
 
 def test_no_tracked_file_names_a_path_of_one_machine():
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split(
+        "\n"
+    )
     machine = re.compile(r"(?<![\w.])/(work|root|home/\w+)/")
     guilty = []
-    for name in filter(None, tracked):
+    for name in done.stdout.splitlines():
         path = ROOT / name
         if path.suffix in {".py", ".md", ".yaml", ".toml", ".sh", ".lock"} and path.is_file():
             guilty += [name for line in path.read_text(encoding="utf-8").splitlines() if machine.search(line)]

@@ -143,7 +143,9 @@ def _wait_for_a_checkpoint(out, process, seconds=60):
     """A new one: an earlier process may have left some."""
     deadline = time.monotonic() + seconds
     before = set(out.glob(".work/fold_*/*.checkpoint"))
-    while set(out.glob(".work/fold_*/*.checkpoint")) <= before and process.poll() is None and time.monotonic() < deadline:
+    while (
+        set(out.glob(".work/fold_*/*.checkpoint")) <= before and process.poll() is None and time.monotonic() < deadline
+    ):
         time.sleep(0.01)
 
 
