@@ -46,9 +46,7 @@ def test_every_command_line_of_the_readme_is_understood():
 
 
 def test_no_tracked_file_names_a_path_of_one_machine():
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split(
-        "\n"
-    )
+    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
     machine = re.compile(r"(?<![\w.])/(work|root|home/\w+)/")
     guilty = []
     for name in done.stdout.splitlines():
