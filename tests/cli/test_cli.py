@@ -54,10 +54,8 @@ print([name for name in {slow} if name in sys.modules], file=sys.stderr)
 
 def test_under_json_stdout_holds_one_document_and_nothing_else(tmp_path):
     (tmp_path / "c.csv").write_text("patient_id\n", encoding="utf-8")
-    done = run(
-        "ingest", "--clinical", "c.csv", "--expression", "c.csv", "--slides", "c.csv", "--out", "o", "--dry-run", "--json",
-        cwd=tmp_path,
-    )  # fmt: skip
+    tables = ["--clinical", "c.csv", "--expression", "c.csv", "--slides", "c.csv"]
+    done = run("ingest", *tables, "--out", "o", "--dry-run", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     plan = json.loads(done.stdout)
     assert plan["reads"] == {"clinical": "c.csv", "expression": "c.csv", "slides": "c.csv"}
