@@ -24,7 +24,8 @@ def gather(cohort: Location, features: Location | None, genes: list[str] | None 
     expression = tables.read_expression(cohort, genes)
     classes = tuple(sorted(str(name) for name in patients["subtype"].unique()))
     slides = _slides(cohort, features)
-    clinical = ["age", "is_female", *tables.covariates(patients)]
+    wanted = ["age", "is_female", *tables.covariates(patients)]
+    clinical = [name for name in wanted if pd.api.types.is_numeric_dtype(patients[name])]
     bags = {}
     for row in patients.to_dict("records"):
         patient = str(row["patient_id"])
