@@ -38,8 +38,8 @@ def test_every_command_line_of_the_readme_is_understood():
     from mcti.cli import caller
     from mcti.cli.app import app
 
-    blocks = re.findall(r"```(?:bash|sh)?\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
-    lines = [line.split("#")[0].split() for block in blocks for line in block.splitlines() if line.startswith("mcti ")]
+    fenced = re.split(r"^```.*$", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1::2]
+    lines = [line.split("#")[0].split() for block in fenced for line in block.splitlines() if line.startswith("mcti ")]
     assert lines
     for line in lines:
         assert caller.guarded(app, [*line[1:], "--help"]) == 0, line

@@ -4,6 +4,7 @@ import functools
 import inspect
 import json
 import math
+import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -105,7 +106,7 @@ def guarded(app: typer.Typer, arguments: Sequence[str]) -> int:
             {"code": "usage", "message": error.format_message().rstrip("."), "where": "", "mend": "see --help"},
         )
     except MctiError as error:
-        code, report = error.exit_code, error.as_dict()
+        code, report = _exit_code(error), error.as_dict()
     except OSError as error:
         known = storage.trouble(error)
         code, report = known.exit_code, known.as_dict()
@@ -121,6 +122,12 @@ def guarded(app: typer.Typer, arguments: Sequence[str]) -> int:
         traceback.print_exc()
     _complain(report, as_json="--json" in arguments)
     return code
+
+
+def _exit_code(error: MctiError) -> int:
+    # A pause is no failure for a person, but a stage of DVC that ends with 0 is recorded as whole.
+    paused_stage = error.exit_code == 0 and "DVC_STAGE" in os.environ
+    return INTERRUPTED if paused_stage else error.exit_code
 
 
 _AGAIN = "run the same command again: finished work is kept"

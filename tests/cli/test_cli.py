@@ -100,3 +100,18 @@ def test_a_defect_of_ours_exits_with_1_and_shows_its_traceback_only_on_demand(ca
     assert "Traceback" not in capsys.readouterr().err
     assert caller.guarded(app, ["stack", "status", "--debug"]) == 1
     assert "by design" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("environment", "code"), [({}, 0), ({"DVC_STAGE": "train"}, 130)])
+def test_a_pause_is_success_for_a_person_but_not_for_dvc(environment, code, capsys, monkeypatch):
+    """DVC records a stage that ends with 0 as whole."""
+    from mcti.training.loop import Paused
+
+    def paused(*_args, **_kwargs):
+        raise Paused("paused", "fold 0", "run the same command again")
+
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(caller.Caller, "__init__", paused)
+    assert caller.guarded(app, ["stack", "status"]) == code
+    assert "run the same command again" in capsys.readouterr().err
