@@ -35,14 +35,21 @@ class Ensemble:
     digest: str
 
     def __post_init__(self) -> None:
-        genes = {tuple(member.config.genes) for member in self.members.values()}
-        if len(genes) != 1:
-            raise DataError("the members expect different genes", "ensemble", "register folds of one training run")
+        inputs = {(member.config.genes, member.config.covariates) for member in self.members.values()}
+        if len(inputs) != 1:
+            raise DataError(
+                "the members expect different genes or covariates", "ensemble", "register folds of one training run"
+            )
 
     @property
     def genes(self) -> tuple[str, ...]:
         """The genes that a patient must bring, in order."""
         return tuple(next(iter(self.members.values())).config.genes)
+
+    @property
+    def covariates(self) -> tuple[str, ...]:
+        """The clinical covariates that a patient must bring; most models read none."""
+        return tuple(next(iter(self.members.values())).config.covariates)
 
     @property
     def features(self) -> int:
@@ -55,19 +62,21 @@ class Ensemble:
         patches: Tensor | None,
         genes: Mapping[str, float | None] | None,
         horizons_months: Sequence[float] | None = None,
+        covariates: Mapping[str, float | None] | None = None,
     ) -> dict[str, Any]:
         """One patient: `{patient_id, risk, S_<months>…, model}`.
 
         patches  (N, D) raw features of all slides, or None;  genes  {name: expression}, NaN or None: not measured
+        covariates  {name: value} of the clinical covariates that the model reads, NaN or None: missing
         model    the fold that predicted, or `ensemble`: the mean over all members of risk and S(t)
 
         Raises
-            DataError: a gene is missing, a bag has the wrong width, a modality is missing that the model needs.
+            DataError: a gene or covariate is missing, a bag has the wrong width, a modality is missing that is needed.
         """
         names = self.assigned.get(hashed(patient_id), tuple(self.members))
         horizons = self.horizons_months if horizons_months is None else tuple(horizons_months)
         vector = None if genes is None else self._vector(patient_id, genes)
-        rows = [self.members[name].predict(patches, vector, horizons) for name in names]
+        rows = [self.members[name].predict(patches, vector, horizons, covariates) for name in names]
         # A single row passes through untouched: the bits of the evaluation.
         mean = {
             key: math.fsum(row[key] for row in rows) / len(rows) if len(rows) > 1 else rows[0][key] for key in rows[0]

@@ -106,6 +106,8 @@ def _signature(loaded: ensemble.Ensemble) -> Any:
         ColSpec(Map(DataType.double), "genes", required=False),
         ColSpec(Array(Array(DataType.double)), "features", required=False),
     ]
+    if loaded.covariates:
+        columns.append(ColSpec(Map(DataType.double), "covariates"))
     horizons = [float(months) for months in loaded.horizons_months]
     outputs = [ColSpec(DataType.string, "patient_id"), ColSpec(DataType.double, "risk")]
     outputs += [ColSpec(DataType.double, f"S_{months:g}") for months in horizons]
@@ -119,4 +121,6 @@ def _example(loaded: ensemble.Ensemble) -> Any:
     import pandas as pd
 
     genes = dict.fromkeys(loaded.genes, 0.0)
-    return pd.DataFrame({"patient_id": ["example"], "genes": [genes], "features": [[[0.0] * loaded.features] * 2]})
+    row = {"patient_id": ["example"], "genes": [genes], "features": [[[0.0] * loaded.features] * 2]}
+    clinical = {"covariates": [dict.fromkeys(loaded.covariates, 0.0)]} if loaded.covariates else {}
+    return pd.DataFrame(row | clinical)

@@ -1,6 +1,7 @@
 """The model as MLflow loads and serves it: this file is logged as code, beside weights and JSON; nothing is pickled.
 
-Input, one row a patient: patient_id, genes ({name: value}), features ([[…], …], N patches of D values).
+Input, one row a patient: patient_id, genes ({name: value}), features ([[…], …], N patches of D values),
+covariates ({name: value}; only for a model that reads clinical covariates).
 Output: patient_id, risk (higher = earlier event), S_<months>, model (the fold that predicted, or `ensemble`).
 """
 
@@ -34,9 +35,10 @@ class ServedModel(PythonModel):  # type: ignore[misc]
         return pd.DataFrame(rows)
 
     def _row(self, row: Mapping[Any, Any], horizons: list[float] | None) -> dict[str, Any]:
-        genes, features = row.get("genes"), row.get("features")
+        features = row.get("features")
+        genes, covariates = (None if _absent(row.get(name)) else row[name] for name in ("genes", "covariates"))
         bag = None if _absent(features) else torch.as_tensor(_matrix(features), dtype=torch.float32)
-        return self.ensemble.predict(str(row["patient_id"]), bag, None if _absent(genes) else genes, horizons)
+        return self.ensemble.predict(str(row["patient_id"]), bag, genes, horizons, covariates)
 
 
 def _absent(value: Any) -> bool:

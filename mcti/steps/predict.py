@@ -1,5 +1,6 @@
 """predict: risk and survival of the patients of a cohort, by a registered model or by the folds of a folder."""
 
+import math
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -53,7 +54,8 @@ def predict(
 def frame(cohort: Location, features: Location | None) -> "pd.DataFrame":
     """The patients of a cohort as the input of the served model (`mlflow.pyfunc.load_model(uri).predict(frame)`).
 
-    Columns patient_id, genes ({name: value}) and features (N patches of D numbers, as lists).
+    Columns patient_id, genes ({name: value}), features (N patches of D numbers, as lists) and covariates
+    ({name: value}), which a model that reads none leaves aside.
     """
     import pandas as pd
 
@@ -63,6 +65,7 @@ def frame(cohort: Location, features: Location | None) -> "pd.DataFrame":
             "patient_id": patient,
             "genes": _by_name(bag, data.genes),
             "features": None if bag.patches is None else bag.patches.tolist(),
+            "covariates": {name: math.nan if value is None else value for name, value in bag.covariates.items()},
         }
         for patient, bag in sorted(data.bags.items())
     ]
@@ -75,7 +78,7 @@ def _by_name(bag: PatientBag, genes: tuple[str, ...]) -> dict[str, float] | None
 
 def _one(loaded: ensemble.Ensemble, bag: PatientBag, genes: tuple[str, ...]) -> dict[str, object]:
     try:
-        return loaded.predict(bag.patient_id, bag.patches, _by_name(bag, genes))
+        return loaded.predict(bag.patient_id, bag.patches, _by_name(bag, genes), covariates=bag.covariates)
     except MctiError as error:
         raise type(error)(error.what, f"{error.where}, patient {bag.patient_id}", error.mend) from error
 

@@ -5,6 +5,7 @@ import torch
 
 from mcti.errors import DataError, UsageError
 from mcti.model import transport
+from tests.model.cases import batch, config, network
 from tests.model.transport_costs import squares
 
 
@@ -125,3 +126,18 @@ def test_rank_nought_and_gradients_are_refused():
         transport.low_rank_points(*clouds(3, 3), rank=0)
     with pytest.raises(UsageError, match="no gradient passes"):
         transport.couple(torch.ones(1, 2, 2), "low_rank", gradient=True)
+
+
+def test_a_network_couples_by_it_and_its_padded_batch_gives_the_numbers_of_the_patients_one_by_one():
+    net = network(config(solver="low_rank", rank=3)).eval()
+    exact = network(config()).eval()
+    patches, mask, genes = batch([9, 3])
+    with torch.no_grad():
+        together = net(patches, mask, genes, couplings=True)
+        assert not torch.allclose(together.risk, exact(patches, mask, genes).risk)
+        for row, size in enumerate((9, 3)):
+            one = slice(row, row + 1)
+            alone = net(patches[one, :size], mask[one, :size], genes[one]).risk
+            torch.testing.assert_close(together.risk[one], alone, rtol=1e-5, atol=0)
+    assert all(isinstance(coupling.plan, transport.LowRankPlan) for coupling in together.couplings)
+    assert together.couplings[0].health().entropy.isfinite().all()

@@ -78,6 +78,6 @@ def test_a_place_without_a_model_is_refused(world, tmp_path):
 def test_the_frame_of_the_served_model_holds_every_patient_whole(world):
     _, cohort, features = world
     rows = frame(cohort, features)
-    assert list(rows.columns) == ["patient_id", "genes", "features"]
+    assert list(rows.columns) == ["patient_id", "genes", "features", "covariates"]
     assert rows["genes"].map(set).eq(set(GENES)).all()
     assert rows["features"].map(lambda bag: {len(patch) for patch in bag} == {WIDTH}).all()

@@ -1,0 +1,51 @@
+"""gather, and what becomes of clinical covariates on the way from the table to a prediction."""
+
+import math
+
+import pandas as pd
+import pytest
+import torch
+
+from mcti.cohort import tables
+from mcti.registry import ensemble
+from mcti.steps.gather import gather
+from mcti.steps.predict import frame, predict
+from mcti.steps.train import train
+from tests.training.made import folders, settings
+
+
+@pytest.fixture
+def world(tmp_path):
+    """A cohort whose ages differ, one of them missing, with a numeric and a written covariate of its own."""
+    cohort, features, folds = folders(tmp_path)
+    patients = tables.read_patients(cohort)
+    patients["age"] = [math.nan, *range(41, 41 + len(patients) - 1)]
+    patients["nodes"], patients["grade"] = 2.0, "G2"
+    parts = tables.read_expression(cohort), tables.read_slides(cohort), tables.read_info(cohort)
+    tables.write(tables.Cohort(patients, *parts), cohort)
+    return cohort, features, folds
+
+
+def test_numeric_covariates_come_by_name_and_missing_ones_as_none(world):
+    bags = gather(*world[:2]).bags
+    assert bags["P-000"].covariates == {"age": None, "is_female": 1.0, "nodes": 2.0}
+    assert bags["P-001"].covariates["age"] == 41.0
+
+
+def test_a_model_with_covariates_predicts_its_cohort_to_the_bit_and_reads_them(world, tmp_path):
+    cohort, features, folds = world
+    architecture = {"covariates": ["age", "is_female"]}
+    train(cohort, features, folds, settings(epochs=2, workers=1, architecture=architecture), tmp_path / "models")
+    predict(str(tmp_path / "models"), cohort, features, tmp_path / "out.csv")
+    parts = [pd.read_csv(path, dtype=str) for path in sorted((tmp_path / "models").glob("fold_*/predictions.csv"))]
+    trained = pd.concat(parts).set_index("patient_id")["risk"].to_dict()
+    assert pd.read_csv(tmp_path / "out.csv", dtype=str).set_index("patient_id")["risk"].to_dict() == trained
+    loaded, row = ensemble.load(tmp_path / "models"), frame(cohort, features).iloc[1]
+    assert loaded.covariates == ("age", "is_female")
+    patches = torch.tensor(row["features"])
+    risks = [
+        loaded.predict(row["patient_id"], patches, row["genes"], (12.0,), row["covariates"] | {"age": age})["risk"]
+        for age in (41.0, 90.0)
+    ]
+    assert repr(risks[0]) == trained["P-001"]
+    assert risks[0] != risks[1]
