@@ -9,9 +9,8 @@ from components import IMAGE
 def extract(params: str, shard: int, shards: int, cohort: dsl.Input[dsl.Dataset], features: dsl.Output[dsl.Dataset]):  # noqa: D103
     from pathlib import Path
 
-    from mcti.steps.extract import extract as step
-
     from mcti.params import ExtractParams, from_json
+    from mcti.steps.extract import extract as step
 
     section = from_json(ExtractParams, params, "parameter extract")
     result = step(f"{cohort.path}/slides.parquet", section, Path(features.path), shard=(shard, shards))

@@ -12,9 +12,8 @@ def search(  # noqa: D103
 ):  # fmt: skip
     from pathlib import Path
 
-    from mcti.steps.search import search as step
-
     from mcti.params import SearchParams, TrainParams, from_json
+    from mcti.steps.search import search as step
 
     search_params = from_json(SearchParams, params, "parameter search")
     train_params = from_json(TrainParams, train, "parameter train")

@@ -10,9 +10,8 @@ def validate(params: str, cohort: dsl.Input[dsl.Dataset], report: dsl.Output[dsl
     import shutil
     from pathlib import Path
 
-    from mcti.steps.validate import validate as step
-
     from mcti.params import ValidateParams, from_json
+    from mcti.steps.validate import validate as step
 
     step(cohort.path, None, from_json(ValidateParams, params, "parameter validate"), Path(report.path))
     shutil.copyfile(f"{report.path}/report.html", page.path)

@@ -41,7 +41,7 @@ class Stack(BaseModel):
     def lines(self) -> list[str]:
         """For people."""
         if not self.running:
-            return [f"the stack in {self.folder} does not run"]
+            return [f"stopped: no server of {self.folder} runs; its data stay"]
         state = "runs already" if self.already else "runs now"
         pids = ", ".join(f"{server.name} {server.pid}" for server in self.servers)
         return [
