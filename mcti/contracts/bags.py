@@ -43,12 +43,14 @@ def describe(path: Path, slide_id: str, patient_id: str) -> dict[str, Any]:
         with h5py.File(path, "r") as file:
             features, coords = file["features"], file["coords"]
             size = np.array([int(coords.attrs["level0_width"]), int(coords.attrs["level0_height"])])
+            # Features of other tools may know neither the slide's size, nor weights, nor the resolution.
+            known = bool((size > 0).all())
             row = {
                 "tiles": len(features),
                 "width": features.shape[1],
-                "encoder": f"{file.attrs['encoder']} {file.attrs['encoder_weights_sha256']}",
-                "resolution": float(file.attrs["target_mpp"]),
-                "outside": int(((coords[:] < 0) | (coords[:] >= size)).any(axis=1).sum()),
+                "encoder": f"{file.attrs['encoder']} {file.attrs.get('encoder_weights_sha256', '')}".strip(),
+                "resolution": float(file.attrs.get("target_mpp", np.nan)),
+                "outside": int(((coords[:] < 0) | (coords[:] >= size)).any(axis=1).sum()) if known else 0,
             }
             counts = {"nan_rows": 0, "constant_rows": 0}
             for start in range(0, len(features), _BLOCK):

@@ -53,6 +53,32 @@ def read(location: Location) -> list[Row]:
     return sorted(_marked(rows), key=lambda row: (row.slide_id, row.path))
 
 
+def owners(location: Location) -> dict[str, str]:
+    """Whose each slide is, by slide_id without a file's ending; where the slide lies need not be known.
+
+    Raises
+        DataError: no such list, a missing column, an empty field, a slide of two patients.
+    """
+    table = _frame(location)
+    _need(table, ("patient_id", "slide_id"), location)
+    found: dict[str, str] = {}
+    for i, record in enumerate(table.to_dict("records")):
+        patient, slide = (_text(record[name]) for name in ("patient_id", "slide_id"))
+        where = f"{location}, row {i + 2}"
+        if not patient or not slide:
+            raise DataError(f"{'slide_id' if patient else 'patient_id'} is empty", where, "fill it or delete the row")
+        slide = slide.removesuffix(Path(slide).suffix) if slide.lower().endswith(SUFFIXES) else slide
+        if found.setdefault(slide, patient) != patient:
+            raise DataError(f"slide {slide} is of {found[slide]} and of {patient}", where, "keep one of the two rows")
+    return found
+
+
+def _need(table: Any, columns: tuple[str, ...], location: Location) -> None:
+    for column in columns:
+        if column not in table.columns:
+            raise DataError(f"column {column!r} is missing", str(location), did_you_mean(column, table.columns))
+
+
 def _folder(folder: Path) -> list[Row]:
     found = []
     for base, folders, names in os.walk(folder, followlinks=False):
@@ -71,9 +97,7 @@ def _prefix(location: Location) -> list[Row]:
 
 def _table(location: Location) -> list[Row]:
     table = _frame(location)
-    for column in _COLUMNS[:3]:
-        if column not in table.columns:
-            raise DataError(f"column {column!r} is missing", str(location), did_you_mean(column, table.columns))
+    _need(table, _COLUMNS[:3], location)
     base = None if storage.is_s3(location) else Path(location).parent
     return [_row(dict(record), base, f"{location}, row {i + 2}") for i, record in enumerate(table.to_dict("records"))]
 

@@ -24,12 +24,12 @@ def import_features(
 ) -> ExchangeResult:
     """Features made by TRIDENT, CLAM, STAMP or as plain `.pt`, as a store that `train` reads.
 
-    Reads   source, a folder of `form` (trident | clam | stamp | pt); slides, a manifest that says whose they are
-            (without it each slide is its own patient)
+    Reads   source, a folder of `form` (trident | clam | stamp | pt); slides, a table that says whose they are
+            (patient_id, slide_id; without it each slide is its own patient)
     Writes  out/<slide_id>.h5 and out/slides.csv: all of it or nothing
     Raises  DataError for a broken file or a slide that the manifest lacks; UsageError for STAMP without `mpp`
     """
-    patients = {row.slide_id: row.patient_id for row in manifest.read(slides)} if slides is not None else None
+    patients = manifest.owners(slides) if slides is not None else None
     outcomes, width = [], 0
     with storage.replacing(out) as draft, storage.local(source) as folder:
         draft.mkdir()

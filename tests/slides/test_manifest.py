@@ -71,3 +71,24 @@ def test_links_in_a_circle_do_not_trap_the_walk(tmp_path):
     (tmp_path / "a.svs").touch()
     (tmp_path / "round").symlink_to(tmp_path)
     assert [r.slide_id for r in manifest.read(tmp_path)] == ["a"]
+
+
+def test_owners_need_no_path_and_drop_the_files_ending(tmp_path):
+    table = tmp_path / "slides.csv"
+    table.write_text("patient_id,slide_id\nP1,a.DX1.svs\nP1,b.DX1.AB.CD\nP2,c\n", encoding="utf-8")
+    assert manifest.owners(table) == {"a.DX1": "P1", "b.DX1.AB.CD": "P1", "c": "P2"}
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("patient_id,slide\nP,a\n", "column 'slide_id' is missing"),
+        ("patient_id,slide_id\n,a\n", "patient_id is empty"),
+        ("patient_id,slide_id\nP1,a\nP2,a.svs\n", "slide a is of P1 and of P2"),
+    ],
+)
+def test_a_list_that_names_no_owner_or_two_is_refused(tmp_path, text, what):
+    table = tmp_path / "slides.csv"
+    table.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=what):
+        manifest.owners(table)
