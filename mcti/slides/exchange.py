@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mcti import storage
 from mcti.errors import DataError, UsageError, did_you_mean
-from mcti.slides import features
+from mcti.slides import features, hdf5
 from mcti.slides.features import Block
 
 FORMATS = ("trident", "clam", "stamp", "pt")
@@ -219,9 +219,7 @@ def _coords(bag: Bag, name: str) -> NDArray[np.int64]:
 def _write_h5(
     out: Path, tables: dict[str, NDArray[Any]], attributes: dict[str, dict[str, Any]], root: dict[str, Any]
 ) -> None:
-    import h5py
-
-    with storage.replacing(out) as draft, h5py.File(draft, "w", libver="earliest", track_order=False) as file:
+    with storage.replacing(out) as draft, hdf5.create(draft) as (file, _):
         for name, values in tables.items():
             chunks = (min(256, len(values)), *values.shape[1:])
             table = file.create_dataset(name, data=values, chunks=chunks, track_times=False)

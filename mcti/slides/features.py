@@ -7,9 +7,7 @@ readers expect; the root's say where the numbers come from (docs/slides.md). No 
 
 import hashlib
 import json
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from numpy.typing import NDArray
 from mcti import storage
 from mcti.errors import DataError
 from mcti.params import ExtractParams, TissueParams
-from mcti.slides import tissue
+from mcti.slides import hdf5, tissue
 from mcti.slides.encoders import Identity
 from mcti.slides.opening import Facts
 from mcti.slides.tiles import Grid
@@ -112,16 +110,13 @@ def write(
     Raises
         EnvironmentTrouble: no room, no permission.
     """
-    import h5py
-
-    with _draft(out) as draft:
-        with h5py.File(draft, "w", libver="earliest", track_order=False) as file:
-            counts = _fill(file, blocks, width, dtype)
-            for name, value in sorted({**root, **counts}.items()):
-                file.attrs[name] = value
-            for name, value in grid.items():
-                file["coords"].attrs[name] = value
-        return int(counts["tiles_kept"])
+    with storage.replacing(out) as draft, hdf5.create(draft) as (file, check):
+        counts = _fill(file, _while_well(blocks, check), width, dtype)
+        for name, value in sorted({**root, **counts}.items()):
+            file.attrs[name] = value
+        for name, value in grid.items():
+            file["coords"].attrs[name] = value
+    return int(counts["tiles_kept"])
 
 
 def _fill(file: Any, blocks: Iterable[Block], width: int, dtype: str) -> dict[str, int]:
@@ -159,17 +154,11 @@ def _append(table: Any, rows: NDArray[Any]) -> None:
     table[start:] = rows
 
 
-@contextmanager
-def _draft(out: Path) -> Iterator[Path]:
-    # h5py reports a full disk as an OSError without its number: ask the disk itself.
-    with storage.replacing(out) as draft:
-        try:
-            yield draft
-        except (OSError, RuntimeError) as error:
-            room = os.statvfs(out.parent)
-            if room.f_bavail * room.f_frsize < 1 << 20:
-                raise OSError(28, "no room", str(out)) from error
-            raise
+def _while_well(blocks: Iterable[Block], check: Callable[[], None]) -> Iterator[Block]:
+    """The blocks, as long as the disk takes them: no slide is decoded for hours onto a full one."""
+    for block in blocks:
+        check()
+        yield block
 
 
 def attributes(
