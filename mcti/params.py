@@ -283,6 +283,15 @@ class PromoteParams(Params):
     min_events: int = Field(20, ge=1, description="fewer events: not enough evidence")
 
 
+class ExplainParams(Params):
+    """What the risk of a patient consists of (docs/explain.md)."""
+
+    seed: int = Field(7, ge=0, description="of the clusters of patches")
+    steps: int = Field(64, ge=8, le=4096, description="points of the integrated gradients; more, a smaller gap")
+    clusters: int = Field(6, ge=1, le=50, description="clusters of a patient's patches")
+    group_genes: int = Field(50, ge=3, description="genes of a group that are listed and tested for gene sets")
+
+
 class TaskParams(Params):
     """What one task of a cluster gets; requests equal limits, so that a node never takes it back."""
 
@@ -370,6 +379,7 @@ class Settings(Params):
     evaluate: EvaluateParams = EvaluateParams()
     register_: RegisterParams = Field(RegisterParams(), alias="register")
     promote: PromoteParams = PromoteParams()
+    explain: ExplainParams = ExplainParams()
     cluster: ClusterParams = ClusterParams()
 
     @model_validator(mode="after")

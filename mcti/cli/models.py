@@ -64,6 +64,40 @@ def predict(
     return step(model, cohort, features, Path(out), progress=caller.progress)
 
 
+@command(group, "explain")
+def explain(
+    caller: Caller,
+    model: Model,
+    cohort: Cohort,
+    out: OutFolder,
+    features: Features = None,
+    patient: Annotated[
+        list[str] | None, typer.Option("--patient", metavar="ID", help="Only this patient; repeatable.")
+    ] = None,
+    gene_sets: Annotated[str | None, typer.Option(metavar="FILE", help="Gene sets (GMT) to look for.")] = None,
+    dry_run: DryRun = False,
+) -> object:
+    """Explain the risk of patients: by modality, token, gene and tile, with gene groups and transport plans.
+
+    Example: mcti explain --model models/folds --cohort data/cohort --features data/features --patient P-1 --out why
+    """
+    section = caller.settings.explain
+    if dry_run:
+        return caller.plan({"cohort": cohort, "features": features, "gene-sets": gene_sets}, section, out)
+    from mcti.steps.explain import explain as step
+
+    return step(
+        model,
+        cohort,
+        features,
+        section,
+        Path(out),
+        patients=tuple(patient or ()),
+        sets=gene_sets,
+        progress=caller.progress,
+    )
+
+
 @command(model_group, "info")
 def info(
     caller: Caller,

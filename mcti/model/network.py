@@ -134,11 +134,17 @@ class MCTI(nn.Module):
 
     def join(self, mined: Mined, gene_tokens: Tensor, clinical: Tensor | None = None) -> Tokens:
         """Couple patch and gene tokens; the joint sequence [P; plan'P; genes; clinical] (docs/model.md, 3)."""
-        full = bool(mined.present.all())
-        present = None if full else mined.present
+        plan = self.gene_plan(mined, gene_tokens)
+        carried = plan.transposed().carry(mined.tokens)  # (b, T, D)
+        values = self.sequence(mined.tokens, carried, gene_tokens, clinical)
+        return Tokens(values, self.joint_mask(mined.present, clinical), plan.coupling)
+
+    def gene_plan(self, mined: Mined, gene_tokens: Tensor) -> Plan:
+        """The unbalanced plan (b, K, T) between patch and gene tokens; a constant for the gradient."""
+        present = None if bool(mined.present.all()) else mined.present
         config = self.config
         with torch.no_grad():
-            plan: Plan = unbalanced(
+            return unbalanced(
                 gene_cost(mined.tokens, gene_tokens, present),
                 entropy=config.gene_entropy,
                 marginal=config.gene_marginal,
@@ -147,11 +153,17 @@ class MCTI(nn.Module):
                 measure=config.gene_measure,
                 mask_rows=present,
             )
-        carried = plan.transposed().carry(mined.tokens)  # (b, T, D)
-        mask = None if full else F.pad(mined.present, (0, 2 * config.tokens + (clinical is not None)), value=True)
-        parts = [mined.tokens, carried, gene_tokens] + ([] if clinical is None else [clinical])
-        values = torch.cat([part.to(mined.tokens.dtype) for part in parts], 1)
-        return Tokens(values, mask, plan.coupling)
+
+    def sequence(self, tokens: Tensor, carried: Tensor, gene_tokens: Tensor, clinical: Tensor | None) -> Tensor:
+        """The joint tokens (b, K+2T, D), with covariates one more, in the dtype of the patch tokens."""
+        parts = [tokens, carried, gene_tokens] + ([] if clinical is None else [clinical])
+        return torch.cat([part.to(tokens.dtype) for part in parts], 1)
+
+    def joint_mask(self, present: Tensor, clinical: Tensor | None) -> Tensor | None:
+        """Which joint tokens are present, (b, K+2T) and one more; None where all are."""
+        if bool(present.all()):
+            return None
+        return F.pad(present, (0, 2 * self.config.tokens + (clinical is not None)), value=True)
 
     def streams(self, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor | None]:
         """x (1, b, n, D), streams (2, b, n, D), mask (b, n): the joint tokens, each stream with its task tokens."""
@@ -177,8 +189,13 @@ class Head(nn.Module):
 
     def forward(self, mean: Tensor, average: Tensor, gene_tokens: Tensor, covariates: Tensor | None) -> Tensor:
         """mean (b, D), average patch (b, D_in), gene tokens (b, T, D), covariates (b, 2V) or None -> (b, outputs)."""
+        seen = average if self.skip is None else self.skip.norm(average)
+        return self.decide(mean, seen, gene_tokens, covariates)
+
+    def decide(self, mean: Tensor, seen: Tensor, gene_tokens: Tensor, covariates: Tensor | None) -> Tensor:
+        """The same from the average patch as the skip sees it, normalised."""
         logits: Tensor = self.out(self.drop(self.norm(mean)))
-        return logits if self.skip is None else logits + self.skip(average, gene_tokens, covariates)
+        return logits if self.skip is None else logits + self.skip(seen, gene_tokens, covariates)
 
 
 class Skip(nn.Module):
@@ -196,9 +213,9 @@ class Skip(nn.Module):
         if self.clinical is not None:
             nn.init.zeros_(self.clinical.weight)
 
-    def forward(self, average: Tensor, gene_tokens: Tensor, covariates: Tensor | None) -> Tensor:
-        """(b, D_in), (b, T, D), (b, 2V) or None -> (b, outputs)."""
-        slides: Tensor = self.slides(self.drop(self.norm(average)))
+    def forward(self, seen: Tensor, gene_tokens: Tensor, covariates: Tensor | None) -> Tensor:
+        """Average patch through `norm` (b, D_in), (b, T, D), (b, 2V) or None -> (b, outputs)."""
+        slides: Tensor = self.slides(self.drop(seen))
         genes: Tensor = self.genes(self.drop(gene_tokens.flatten(1)))
         if self.clinical is not None:
             slides = slides + self.clinical(covariates)

@@ -22,6 +22,8 @@ class Mined:
     mass             (b, K) patches' worth of mass each critical patch received; a row sums to the bag's N
     instance_logits  (b, C) largest instance logit of each class over the bag
     average          (b, D_in) mean patch feature
+    sums             (b, K, D_in) what the patches handed to each token: the input of the layers that make tokens
+    keys             (b, K, query width) of the critical patches, by which the patches choose; zero where absent
     """
 
     tokens: Tensor
@@ -32,6 +34,8 @@ class Mined:
     mass: Tensor
     instance_logits: Tensor
     average: Tensor
+    sums: Tensor
+    keys: Tensor
 
 
 class PathologyBranch(nn.Module):
@@ -70,13 +74,11 @@ class PathologyBranch(nn.Module):
         critical_scores = critical_logits.amax(-1)
         if self.gate:
             rows = rows * _gate(critical_scores, scores, mask).to(rows.dtype)[..., None]
-        sums, mass = self._transport(patches, mask, self.query(rows), present)
-        if self.mean_mass:
-            tokens_per_patch = present.sum(1).clamp_min(1) / mask.sum(1).clamp_min(1)
-            sums = sums * tokens_per_patch[:, None, None].to(sums.dtype)
-        tokens = self.attention(self.refine(self.project(sums)), present)
+        keys = self.query(rows).masked_fill(~present[..., None], 0.0)
+        sums, mass = self._transport(patches, mask, keys, present)
+        sums = sums * self.patch_weight(present, mask)[:, None, None].to(sums.dtype)
         return Mined(
-            tokens,
+            self.tokens_of(sums, present),
             present,
             critical=torch.where(present, index, -1),
             scores=torch.where(present, critical_scores, 0.0),
@@ -84,7 +86,20 @@ class PathologyBranch(nn.Module):
             mass=mass,
             instance_logits=self.instance_at(patches, best),
             average=average,
+            sums=sums,
+            keys=keys,
         )
+
+    def tokens_of(self, sums: Tensor, present: Tensor) -> Tensor:
+        """Patch tokens (b, K, D) of what the patches handed over, (b, K, D_in)."""
+        tokens: Tensor = self.attention(self.refine(self.project(sums)), present)
+        return tokens
+
+    def patch_weight(self, present: Tensor, mask: Tensor) -> Tensor:
+        """What one patch's mass counts in the sums, (b,): with `mean_mass` tokens over patches, else 1."""
+        if not self.mean_mass:
+            return torch.ones(len(mask), device=mask.device)
+        return present.sum(1).clamp_min(1) / mask.sum(1).clamp_min(1)
 
     def instance_at(self, patches: Tensor, best: Tensor) -> Tensor:
         """Instance logits (b, C) of class c at the patch best[:, c]; the gradient meets these rows only."""
@@ -123,7 +138,6 @@ class PathologyBranch(nn.Module):
 
     def _transport(self, patches: Tensor, mask: Tensor, keys: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         """Sums (b, K, D_in) of the normalised patches by mass, and the mass (b, K)."""
-        keys = keys.masked_fill(~present[..., None], 0.0)
         count = max(1, self.block // len(patches))  # the block is shared by the bags of the batch
         if patches.shape[1] <= count:
             return self._transport_block(patches, mask, keys, present)

@@ -134,27 +134,29 @@ class TrainedModel:
         Raises DataError for a bag or a vector of the wrong width, a bag without a patch, a NaN feature, for a missing
         modality when the model was not trained for it, and for a covariate that the model reads and nobody named.
         """
-        self._check(patches, genes)
+        inputs = self.inputs(patches, genes, covariates)
         with single_thread(), torch.inference_mode():
-            output = self.net(**self._inputs(patches, genes), covariates=self._covariates(covariates or {}))
+            output = self.net(**inputs)
             risk, survival = float(output.risk[0]), output.survival[0].double()
         curve = survival_at(survival[None], self.fitted.edges, horizons_months, self.config.head)[0]
         values = [float(value) for value in curve]
         return {"risk": risk, **dict(zip(map(survival_column, horizons_months), values, strict=True))}
 
-    def _inputs(self, patches: Tensor | None, genes: Tensor | None) -> dict[str, Tensor]:
+    def inputs(
+        self, patches: Tensor | None, genes: Tensor | None, covariates: Mapping[str, float | None] | None = None
+    ) -> dict[str, Tensor]:
+        """What the network is given for one patient, standardised; arguments and errors as in `predict`."""
+        self._check(patches, genes)
         rows = torch.zeros(1, self.config.features) if patches is None else self.fitted.features(patches.float())
         vector = torch.zeros(len(self.config.genes)) if genes is None else self.fitted.genes(genes.float())
         inputs = {"patches": rows[None], "mask": torch.ones(1, len(rows), dtype=torch.bool), "genes": vector[None]}
         if self.config.missing:
             inputs["slides_present"] = torch.tensor([patches is not None])
             inputs["genes_present"] = torch.tensor([genes is not None])
+        if self.config.covariates:
+            row = covariate_row(covariates or {}, self.config.covariates, "the patient")
+            inputs["covariates"] = self.fitted.covariates.keeping_gaps(row)[None]
         return inputs
-
-    def _covariates(self, given: Mapping[str, float | None]) -> Tensor | None:
-        if not self.config.covariates:
-            return None
-        return self.fitted.covariates.keeping_gaps(covariate_row(given, self.config.covariates, "the patient"))[None]
 
     def _check(self, patches: Tensor | None, genes: Tensor | None) -> None:
         if (patches is None or genes is None) and (patches is genes or not self.config.missing):

@@ -73,9 +73,9 @@ class Ensemble:
         Raises
             DataError: a gene or covariate is missing, a bag has the wrong width, a modality is missing that is needed.
         """
-        names = self.assigned.get(hashed(patient_id), tuple(self.members))
+        names = self.speakers(patient_id)
         horizons = self.horizons_months if horizons_months is None else tuple(horizons_months)
-        vector = None if genes is None else self._vector(patient_id, genes)
+        vector = None if genes is None else self.vector(patient_id, genes)
         rows = [self.members[name].predict(patches, vector, horizons, covariates) for name in names]
         # A single row passes through untouched: the bits of the evaluation.
         mean = {
@@ -84,7 +84,12 @@ class Ensemble:
         known = hashed(patient_id) in self.assigned
         return {"patient_id": patient_id, **mean, "model": "+".join(names) if known else EVERYBODY}
 
-    def _vector(self, patient_id: str, genes: Mapping[str, float | None]) -> Tensor:
+    def speakers(self, patient_id: str) -> tuple[str, ...]:
+        """The members that predict this patient: those that did not see them in training, or all."""
+        return self.assigned.get(hashed(patient_id), tuple(self.members))
+
+    def vector(self, patient_id: str, genes: Mapping[str, float | None]) -> Tensor:
+        """(G,) expression in the order of the model, NaN where not measured; DataError names a gene that is missing."""
         missing = [name for name in self.genes if name not in genes]
         if missing:
             raise DataError(

@@ -1,32 +1,44 @@
 """Tables and features of a cohort into the bags that training and prediction read."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import torch
 
 from mcti.cohort import tables
-from mcti.errors import DataError
+from mcti.errors import DataError, did_you_mean
 from mcti.storage import Location, exists, explained, join, local
 from mcti.training.bags import PatientBag
 from mcti.training.folds import Dataset
 
 
-def gather(cohort: Location, features: Location | None, genes: list[str] | None = None) -> Dataset:
+def gather(
+    cohort: Location, features: Location | None, genes: list[str] | None = None, chosen: Sequence[str] = ()
+) -> Dataset:
     """All patients of a cohort with their genes and the features of all their slides.
 
     Reads   cohort/{patients,expression,slides}.parquet, features/<slide_id>.h5 (None: nobody has slides)
     genes   only these, in this order; None: all of the table
+    chosen  only these patients; none: all of the cohort
     Covariates are age, is_female and the cohort's own numeric ones, None where missing.
     A patient none of whose slides has features has no bag; one without a row in the expression has no genes.
-    Raises  DataError when features are asked for and no patient has any, or a file is not a features file
+    Raises  DataError when features are asked for and no patient has any, when a file is not a features file, and for a
+            chosen patient who is not in the cohort
     """
     patients = tables.read_patients(cohort).sort_values("patient_id")
     expression = tables.read_expression(cohort, genes)
     classes = tuple(sorted(str(name) for name in patients["subtype"].unique()))
-    slides = _slides(cohort, features)
+    slides = slides_of(cohort, features)
     wanted = ["age", "is_female", *tables.covariates(patients)]
     clinical = [name for name in wanted if pd.api.types.is_numeric_dtype(patients[name])]
+    known = {str(patient) for patient in patients["patient_id"]}
+    for patient in chosen:
+        if patient not in known:
+            raise DataError(f"there is no patient {patient!r}", str(cohort), did_you_mean(patient, sorted(known)))
     bags = {}
+    if chosen:
+        patients = patients[patients["patient_id"].isin(chosen)]
     for row in patients.to_dict("records"):
         patient = str(row["patient_id"])
         bags[patient] = PatientBag(
@@ -38,13 +50,13 @@ def gather(cohort: Location, features: Location | None, genes: list[str] | None 
             subtype=classes.index(str(row["subtype"])),
             covariates={name: _number(row[name]) for name in clinical},
         )
-    if features is not None and all(bag.patches is None for bag in bags.values()):
+    if features is not None and not chosen and all(bag.patches is None for bag in bags.values()):
         raise DataError("no slide of the cohort has features", str(features), "extract the slides of this cohort")
     return Dataset(bags, tuple(map(str, expression.columns)), classes)
 
 
-def _slides(cohort: Location, features: Location | None) -> dict[str, list[str]]:
-    """Slides with features of each patient, sorted by slide id."""
+def slides_of(cohort: Location, features: Location | None) -> dict[str, list[str]]:
+    """Slides with features of each patient, sorted by slide id: the order in which their tiles fill the bag."""
     if features is None:
         return {}
     table = tables.read_slides(cohort).sort_values(["patient_id", "slide_id"])
@@ -78,3 +90,17 @@ def _read(where: str) -> torch.Tensor:
         if "features" not in file or file["features"].ndim != 2:
             raise DataError("no table `features` of patches and their values", where, "extract the slide again")
         return torch.from_numpy(file["features"][:].astype(np.float32))
+
+
+def places(features: Location, slides: Sequence[str]) -> list[tuple[str, int, np.ndarray | None]]:
+    """(slide_id, tiles, coords (tiles, 2) level-0 px or None where the file has none) of each slide, in their order."""
+    import h5py
+
+    found: list[tuple[str, int, np.ndarray | None]] = []
+    for slide in slides:
+        where = join(features, f"{slide}.h5")
+        with local(where) as path, explained(where), h5py.File(path, "r") as file:
+            tiles = len(file["features"])
+            here = "coords" in file and file["coords"].shape == (tiles, 2)
+            found.append((slide, tiles, file["coords"][:].astype(np.int64) if here else None))
+    return found

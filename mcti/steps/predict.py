@@ -63,7 +63,7 @@ def frame(cohort: Location, features: Location | None) -> "pd.DataFrame":
     rows = [
         {
             "patient_id": patient,
-            "genes": _by_name(bag, data.genes),
+            "genes": by_name(bag, data.genes),
             "features": None if bag.patches is None else bag.patches.tolist(),
             "covariates": {name: math.nan if value is None else value for name, value in bag.covariates.items()},
         }
@@ -72,13 +72,14 @@ def frame(cohort: Location, features: Location | None) -> "pd.DataFrame":
     return pd.DataFrame(rows)
 
 
-def _by_name(bag: PatientBag, genes: tuple[str, ...]) -> dict[str, float] | None:
+def by_name(bag: PatientBag, genes: tuple[str, ...]) -> dict[str, float] | None:
+    """The expression of a patient as {gene: value}, NaN where not measured; None: no expression."""
     return None if bag.genes is None else dict(zip(genes, bag.genes.tolist(), strict=True))
 
 
 def _one(loaded: ensemble.Ensemble, bag: PatientBag, genes: tuple[str, ...]) -> dict[str, object]:
     try:
-        return loaded.predict(bag.patient_id, bag.patches, _by_name(bag, genes), covariates=bag.covariates)
+        return loaded.predict(bag.patient_id, bag.patches, by_name(bag, genes), covariates=bag.covariates)
     except MctiError as error:
         raise type(error)(error.what, f"{error.where}, patient {bag.patient_id}", error.mend) from error
 

@@ -39,6 +39,11 @@ class LowRankPlan(Plan):
         rank = self.rows.shape[2]
         return self.rows.to(tokens.dtype) @ (self.columns.mT.to(tokens.dtype) @ tokens * rank)
 
+    def repeated(self, times: int) -> "LowRankPlan":
+        """Each item of the batch `times` times, one after the other."""
+        rows, columns, error = (value.repeat_interleave(times, 0) for value in (self.rows, self.columns, self.error))
+        return LowRankPlan(rows, columns, self.iterations, error)
+
     def transposed(self) -> "LowRankPlan":
         """The same mass with rows and columns exchanged."""
         return LowRankPlan(self.columns, self.rows, self.iterations, self.error)

@@ -48,6 +48,12 @@ class Plan:
         permutation = None if self.permutation is None else _inverse(self.permutation, self.coupling.shape[2])
         return Plan(self.coupling.transpose(1, 2), self.iterations, self.error, permutation)
 
+    def repeated(self, times: int) -> "Plan":
+        """Each item of the batch `times` times, one after the other."""
+        permutation = None if self.permutation is None else self.permutation.repeat_interleave(times, 0)
+        coupling, error = (value.repeat_interleave(times, 0) for value in (self.coupling, self.error))
+        return Plan(coupling, self.iterations, error, permutation)
+
 
 def _inverse(permutation: Tensor, columns: int) -> Tensor:
     """Row of each column (b, m), -1 for an absent column."""

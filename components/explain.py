@@ -1,0 +1,20 @@
+"""What the risk of patients consists of: by modality, token, gene and tile."""
+
+from kfp import dsl
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def explain(  # noqa: D103
+    params: str, model: str, patients: list, cohort: dsl.Input[dsl.Dataset], features: dsl.Input[dsl.Dataset],
+    explanation: dsl.Output[dsl.Artifact],
+):  # fmt: skip
+    from pathlib import Path
+
+    from mcti.params import ExplainParams, from_json
+    from mcti.steps.explain import explain as step
+
+    section = from_json(ExplainParams, params, "parameter explain")
+    result = step(model, cohort.path, features.path, section, Path(explanation.path), patients=patients)
+    explanation.metadata.update(result.headline())

@@ -1,0 +1,271 @@
+"""What a patient's risk consists of: integrated gradients over tiles, genes, covariates and tokens (docs/explain.md).
+
+The network decides some things by choosing (critical patches, plans). A choice has no gradient and jumps, so that
+gradients along a path through it would explain nothing. Here the patient's own choices are held fixed: which patches
+are critical, how each patch spreads its mass, every plan and coupling. What is left is smooth, equals the network at
+the patient, and its integrated gradients add up to risk less baseline but for the error of the sum (`gap`).
+"""
+
+import copy
+import dataclasses
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mcti.model.genomics import DenseGenes
+from mcti.model.guidance import Coupler, Coupling, GuidedAttention
+from mcti.model.hazards import survive
+from mcti.model.network import MCTI, Prediction, Tokens
+from mcti.model.pathology import Mined
+from mcti.model.trained import TrainedModel, single_thread
+from mcti.model.unet import SURV, mean_token
+
+_POINTS = 8
+"""Points of the path that are computed together: bounds the memory of the large preset."""
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """Parts of one patient's risk under one model; each part is in units of risk, positive = earlier event.
+
+    risk, baseline  of the patient; and of one whose tiles hand nothing over and whose genes and covariates stand at
+                    the training mean, under the same choices of the network
+    tiles           (N,) one a tile, in the order of the bag; empty without slides
+    genes           (G,) one a gene, in the order of the model; covariates (V,)
+    tokens          token -> part, along the same path: patch_0 …, carried_0 …, gene_0 …, clinical, and the linear
+                    paths past the U-Net mean_patch and covariates
+    critical        (K',) row in the bag of patch token k
+    shares          (N, K') mass that tile i gave to patch token k; a row sums to 1
+    plan            (K', T) mass between patch and gene tokens
+    groups          (T, G) how much gene token t reads of gene i; a row sums to 1
+    """
+
+    risk: float
+    baseline: float
+    tiles: Tensor
+    genes: Tensor
+    covariates: Tensor
+    tokens: Mapping[str, float]
+    critical: Tensor
+    shares: Tensor
+    plan: Tensor
+    groups: Tensor
+
+    @property
+    def modalities(self) -> dict[str, float]:
+        """The part of each modality: sums of the parts of its inputs."""
+        return {
+            "slides": float(self.tiles.sum()),
+            "genes": float(self.genes.sum()),
+            "clinical": float(self.covariates.sum()),
+        }
+
+    @property
+    def gap(self) -> float:
+        """Completeness gap: risk - baseline - sum of the parts; 0 for an exact integral."""
+        return self.risk - self.baseline - sum(self.modalities.values())
+
+
+def attribute(
+    model: TrainedModel,
+    patches: Tensor | None,
+    genes: Tensor | None,
+    covariates: Mapping[str, float | None] | None = None,
+    *,
+    steps: int = 64,
+) -> Attribution:
+    """Integrated gradients of a patient's risk (Sundararajan et al. 2017, ICML, equation 1), midpoint rule.
+
+    patches, genes, covariates as `TrainedModel.predict` takes them, and refused as there; steps: points on the path.
+    The parts of tokens are conductances (Dhamdhere et al. 2019, ICLR): the gradient at the token times its own way
+    along the same path, so that they too add up to risk less baseline. Computed in float64, on one thread.
+    """
+    inputs = model.inputs(patches, genes, covariates)
+    with single_thread():
+        with torch.no_grad():
+            seen = model.net(**inputs, couplings=True)
+        path = _Path(model.net, inputs, seen)
+        gradients, tokens = path.integrate(steps)
+        shares, tiles = path.tiles(gradients)
+    parts = {name: (gradient * path.ends[name].nan_to_num(0.0))[0] for name, gradient in gradients.items()}
+    return Attribution(
+        risk=path.at(1.0),
+        baseline=path.at(0.0),
+        tiles=tiles,
+        genes=parts["genes"] if genes is not None else torch.zeros(len(model.config.genes)),
+        covariates=parts.get("covariates", torch.zeros(0)),
+        tokens=tokens,
+        critical=path.mined.critical[0][path.mined.critical[0] >= 0],
+        shares=shares,
+        plan=path.plan[0][path.mined.critical[0] >= 0],
+        groups=_groups(path.net, inputs["genes"].double(), seen.gene_groups),
+    )
+
+
+class _Path:
+    """The network on the straight line from the baseline to one patient, its choices fixed as they were for them."""
+
+    def __init__(self, net: MCTI, inputs: Mapping[str, Tensor], seen: Prediction) -> None:
+        self.present = {name: inputs.get(f"{name}_present") for name in ("slides", "genes")}
+        self.rows = inputs["patches"].double()
+        self.net = copy.deepcopy(net).double().requires_grad_(requires_grad=False)
+        with torch.no_grad():
+            self.mined = net.pathology(inputs["patches"], inputs["mask"])
+        self.mined = Mined(**{name: _double(value) for name, value in vars(self.mined).items()})
+        if self.net.absent is not None and self.present["slides"] is not None and not bool(self.present["slides"]):
+            self.mined.critical = torch.full_like(self.mined.critical, -1)
+        self.plan, self.couplings = seen.gene_plan.double(), seen.couplings or []
+        self.weight = float(self.net.pathology.patch_weight(self.mined.present, inputs["mask"])[0])
+        skip = self.net.survival_head.skip
+        average = self.mined.average
+        self.sd = 1.0
+        if skip is not None:  # its norm fixed, what the skip sees is linear in the tiles
+            self.sd = float((average.var(correction=0) + skip.norm.eps).sqrt())
+            average = skip.norm(average)
+        self.ends: dict[str, Tensor] = {"sums": self.mined.sums, "mean": average, "genes": inputs["genes"].double()}
+        if inputs.get("covariates") is not None:
+            self.ends["covariates"] = inputs["covariates"].double()
+
+    def at(self, share: float) -> float:
+        """Risk at a share of the way, 0 … 1."""
+        with torch.no_grad():
+            return float(self._risk(*self._tokens(self._inputs(torch.tensor([share]))))[0])
+
+    def integrate(self, steps: int) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """Mean gradient along the path for each input, {name: (1, …)}; the part of each token, {name: part}."""
+        gradients = {name: torch.zeros_like(end) for name, end in self.ends.items()}
+        tokens: dict[str, Tensor] = {}
+        edges = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+        for start in range(0, steps, _POINTS):
+            low, high = edges[start : start + _POINTS + 1][:-1], edges[start : start + _POINTS + 1][1:]
+            with torch.no_grad():
+                before, after = (self._tokens(self._inputs(shares))[1] for shares in (low, high))
+            given = {name: value.requires_grad_() for name, value in self._inputs((low + high) / 2).items()}
+            _, made = arguments = self._tokens(given)
+            wanted = [*given.values(), *made.values()]
+            found = torch.autograd.grad(self._risk(*arguments).sum(), wanted, allow_unused=True)
+            slopes = [torch.zeros_like(w) if g is None else g for w, g in zip(wanted, found, strict=True)]
+            for name, slope in zip(given, slopes, strict=False):
+                gradients[name] += slope.sum(0, keepdim=True) / steps
+            for name, slope in zip(made, slopes[len(given) :], strict=True):
+                part = (slope * (after[name] - before[name])).sum((0, -1))
+                tokens[name] = tokens.get(name, torch.zeros_like(part)) + part
+        return gradients, self._named(tokens)
+
+    def tiles(self, gradients: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Shares (N, K') of the mass, and the part (N,) of each tile; both empty without slides."""
+        here = self.mined.critical[0] >= 0
+        if not bool(here.any()):
+            return torch.zeros(0, 0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64)
+        branch, shares, found = self.net.pathology, [], []
+        to_sums, to_mean = gradients["sums"][0], gradients["mean"][0]
+        if self.net.survival_head.skip is not None:
+            to_mean = (to_mean - to_mean.mean()) / self.sd
+        with torch.no_grad():
+            for start in range(0, self.rows.shape[1], branch.block):
+                rows = self.rows[:, start : start + branch.block]
+                masses = branch.masses(rows, self.mined.keys, self.mined.present)[0]  # (block, K)
+                handed = (masses * (F.normalize(rows[0], dim=-1) @ to_sums.T)).sum(1) * self.weight
+                found.append(handed + rows[0] @ to_mean / self.rows.shape[1])
+                shares.append(masses[:, here])
+        return torch.cat(shares), torch.cat(found)
+
+    def _inputs(self, shares: Tensor) -> dict[str, Tensor]:
+        """Each input at these shares (p,) of its way: (p, …); a missing covariate stays missing."""
+        return {
+            name: shares.double().view(-1, *[1] * (end.ndim - 1)) * end.expand(len(shares), *end.shape[1:])
+            for name, end in self.ends.items()
+        }
+
+    def _tokens(self, given: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The patches' mean as given, and the tokens: each (p, tokens, D), the linear paths (p, 1, columns)."""
+        net, points = self.net, len(given["sums"])
+        mined = dataclasses.replace(self.mined, **{k: _copies(v, points) for k, v in vars(self.mined).items()})
+        mined.tokens, mined.average = net.pathology.tokens_of(given["sums"], mined.present), given["mean"]
+        gene_tokens, _ = net.genomics(given["genes"])
+        if net.absent is not None:
+            flags = [None if flag is None else _copies(flag, points) for flag in self.present.values()]
+            mined, gene_tokens = net.absent(mined, gene_tokens, *flags)
+        made = {"patch": mined.tokens, "carried": _copies(self.plan, points).transpose(1, 2) @ mined.tokens}
+        made |= {"gene": gene_tokens, "mean_patch": mined.average[:, None]}
+        if net.clinical is not None:
+            clinical, read = net.clinical(given["covariates"])
+            made |= {"clinical": clinical, "covariates": read[:, None]}
+        made["patch"] = made["patch"].clone()  # the plan carries the former one: this is its own part alone
+        return mined.present, made
+
+    def _risk(self, present: Tensor, made: Mapping[str, Tensor]) -> Tensor:
+        """Risk (p,) of the tokens."""
+        net, clinical = self.net, made.get("clinical")
+        values = net.sequence(made["patch"], made["carried"], made["gene"], clinical)
+        tokens = Tokens(values, net.joint_mask(present, clinical), self.plan)
+        x, streams, mask = net.streams(tokens)
+        with _held(net, self.couplings):
+            streams, _ = net.unet(x, streams, mask)
+        read = None if clinical is None else made["covariates"][:, 0]
+        mean = mean_token(streams, mask)[SURV]
+        logits = net.survival_head.decide(mean, made["mean_patch"][:, 0], made["gene"], read)
+        return -survive(logits, net.config.head)[1].sum(1)
+
+    def _named(self, tokens: Mapping[str, Tensor]) -> dict[str, float]:
+        """Parts by the name of the token; absent patch tokens are left out."""
+        here = int((self.mined.critical[0] >= 0).sum())
+        named: dict[str, float] = {}
+        for name, values in tokens.items():
+            if name in ("patch", "carried", "gene"):
+                count = here if name == "patch" else len(values)
+                named |= {f"{name}_{k}": float(values[k]) for k in range(count)}
+            else:
+                named[name] = float(values[0])
+        return named
+
+
+@dataclass(frozen=True)
+class _Held(Coupler):
+    """A coupler that answers with the coupling it was given, once for each point of a path."""
+
+    kept: Coupling | None = None
+
+    def __call__(self, guides: Tensor, values: Tensor, mask: Tensor | None) -> Coupling:
+        """The coupling as it was; the flat axis (S·b) runs over streams first."""
+        assert self.kept is not None
+        points = len(guides) // len(self.kept.guides)
+        return Coupling(self.kept.plan.repeated(points), guides, values, mask, self)
+
+
+@contextmanager
+def _held(net: MCTI, couplings: list[Coupling]) -> Iterator[None]:
+    """Inside, the guided attentions of `net` use these couplings, in order."""
+    layers = [module for module in net.unet.modules() if isinstance(module, GuidedAttention)]
+    before = [layer.coupler for layer in layers]
+    try:
+        for layer, coupling in zip(layers, couplings, strict=True):
+            layer.coupler = _Held(**vars(layer.coupler), kept=coupling)
+        yield
+    finally:
+        for layer, coupler in zip(layers, before, strict=True):
+            layer.coupler = coupler
+
+
+def _groups(net: MCTI, genes: Tensor, weights: Tensor | None) -> Tensor:
+    """(T, G): the weights of the grouping; for the dense branch, which has none, the pull of each gene on the token's
+    length, |d length / d gene|, brought to sum 1."""
+    if not isinstance(net.genomics, DenseGenes):
+        assert weights is not None
+        return weights[0].double()
+    given = genes.clone().requires_grad_()
+    lengths = net.genomics(given)[0][0].norm(dim=-1)  # (T,)
+    pulls = torch.stack([torch.autograd.grad(length, given, retain_graph=True)[0][0].abs() for length in lengths])
+    return pulls / pulls.sum(1, keepdim=True).clamp_min(1e-300)
+
+
+def _copies(value: Tensor, points: int) -> Tensor:
+    return value.expand(points, *value.shape[1:])
+
+
+def _double(value: Tensor) -> Tensor:
+    return value.double() if value.is_floating_point() else value

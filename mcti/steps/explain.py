@@ -1,0 +1,262 @@
+"""explain: what the risk of single patients consists of, by modality, token, gene and tile."""
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcti import storage
+from mcti.cohort import tables
+from mcti.errors import DataError, MctiError
+from mcti.explanation import clusters, drawing, gene_sets, page
+from mcti.model.attribution import Attribution, attribute
+from mcti.params import ExplainParams
+from mcti.registry import ensemble, models
+from mcti.steps.gather import gather, places, slides_of
+from mcti.steps.predict import by_name
+from mcti.steps.result import StepResult
+from mcti.storage import Location
+from mcti.training.bags import PatientBag
+
+Progress = Callable[[int, int, str], None]
+
+
+class ExplainResult(StepResult):
+    """How many patients; the largest completeness gap, and as a share of that patient's risk less baseline."""
+
+    patients: int
+    steps: int
+    largest_gap: float
+    largest_gap_share: float
+    gene_sets: int
+    slides_without_coordinates: int
+    model_digest: str
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One patient: the attribution by each model that speaks for them, clusters of their patches, their slides."""
+
+    bag: PatientBag
+    found: Mapping[str, Attribution]
+    members: NDArray[np.int64]
+    slides: Sequence[tuple[str, int, NDArray[np.int64] | None]]
+
+    def mean(self, name: str) -> NDArray[np.float64]:
+        """A part of the attributions averaged over the models, as the risk of the ensemble is."""
+        values = [np.asarray(getattr(one, name), dtype=np.float64) for one in self.found.values()]
+        return np.asarray(np.mean(values, axis=0))
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """risk, baseline, part of each modality, gap."""
+        modalities = [one.modalities for one in self.found.values()]
+        parts = {name: float(np.mean([part[name] for part in modalities])) for name in modalities[0]}
+        ends = {name: float(self.mean(name)) for name in ("risk", "baseline")}
+        return ends | parts | {"gap": float(self.mean("gap"))}
+
+
+def explain(
+    model: str,
+    cohort: Location,
+    features: Location | None,
+    params: ExplainParams,
+    out: Path,
+    *,
+    patients: Sequence[str] = (),
+    sets: Location | None = None,
+    progress: Progress = lambda *_: None,
+) -> ExplainResult:
+    """Explain the risk of patients (none named: of all) by the models that `predict` would ask.
+
+    Reads   the model (models:/NAME@ALIAS, or a folder of folds), cohort, features/<slide_id>.h5 (None: nobody has
+            slides), sets: gene sets as GMT
+    Writes  out/{contributions,tokens,gene_groups,gene_sets,plans}.csv, genes.parquet, tiles/<slide_id>.csv (x, y,
+            score, cluster, as `mcti heatmap` reads it), patients/<patient_id>.html, result.json: all or nothing
+    Raises  DataError naming the patient whose genes or slides do not fit the model, an unknown patient, a GMT file
+            without a usable set
+    """
+    with TemporaryDirectory(prefix="mcti-explain-") as scratch:
+        loaded = ensemble.load(models.fetch(model, Path(scratch)))
+    given = {} if sets is None else gene_sets.read_gmt(sets, loaded.genes)
+    data = gather(cohort, features, chosen=patients)
+    slides, info = slides_of(cohort, features), tables.read_info(cohort)
+    with storage.replacing(out) as draft:
+        for folder in ("", "tiles", "patients"):
+            (draft / folder).mkdir()
+        written = _Writer(draft, loaded, given, params, info)
+        for done, patient in enumerate(sorted(data.bags), start=1):
+            here = [] if features is None else places(features, slides.get(patient, []))
+            written.add(_case(loaded, data.bags[patient], data.genes, here, params))
+            progress(done, len(data.bags), "patients explained")
+        return written.close().save(draft)
+
+
+def _case(
+    loaded: ensemble.Ensemble,
+    bag: PatientBag,
+    genes: tuple[str, ...],
+    slides: Sequence[tuple[str, int, NDArray[np.int64] | None]],
+    params: ExplainParams,
+) -> _Case:
+    try:
+        vector = None if bag.genes is None else loaded.vector(bag.patient_id, by_name(bag, genes) or {})
+        found = {
+            name: attribute(loaded.members[name], bag.patches, vector, bag.covariates, steps=params.steps)
+            for name in loaded.speakers(bag.patient_id)
+        }
+    except MctiError as error:
+        raise type(error)(error.what, f"{error.where}, patient {bag.patient_id}", error.mend) from error
+    members = np.zeros(0, np.int64)
+    if bag.patches is not None:
+        first = next(iter(found))
+        standard = loaded.members[first].fitted.features(bag.patches.float()).numpy()
+        members = clusters.clusters(standard, params.clusters, params.seed)
+    return _Case(bag, found, members, slides)
+
+
+class _Writer:
+    """The tables, one row after the other, and a page a patient."""
+
+    _HEADS: Mapping[str, tuple[str, ...]] = {
+        "contributions": (
+            *("patient_id", "model", "risk", "baseline", "slides", "genes", "clinical", "gap", "gap_share"),
+        ),
+        "tokens": ("patient_id", "model", "token", "contribution", "slide_id", "x", "y"),
+        "gene_groups": ("patient_id", "model", "group", "rank", "gene", "weight"),
+        "gene_sets": (
+            *("patient_id", "model", "group", "gene_set", "overlap", "set_genes", "group_genes", "universe"),
+            *("expected", "p", "q", "genes"),
+        ),
+        "plans": ("patient_id", "model", "cluster", "patches", "group", "mass"),
+    }
+
+    def __init__(
+        self,
+        draft: Path,
+        loaded: ensemble.Ensemble,
+        sets: Mapping[str, frozenset[str]],
+        params: ExplainParams,
+        info: tables.CohortInfo,
+    ) -> None:
+        self.draft, self.loaded, self.sets, self.params, self.info = draft, loaded, sets, params, info
+        self.streams: dict[str, TextIO] = {}
+        self.rows: dict[str, Any] = {}
+        for name, head in self._HEADS.items():
+            self.streams[name] = (draft / f"{name}.csv").open("w", encoding="utf-8", newline="")
+            self.rows[name] = csv.writer(self.streams[name], lineterminator="\n")
+            self.rows[name].writerow(head)
+        self.genes: dict[str, NDArray[np.float32]] = {}
+        self.gaps: list[tuple[float, float]] = []
+        self.blind = 0
+
+    def add(self, case: _Case) -> None:
+        """One patient into all files."""
+        patient, numbers = case.bag.patient_id, case.numbers
+        way = abs(numbers["risk"] - numbers["baseline"])
+        self.gaps.append((abs(numbers["gap"]), abs(numbers["gap"]) / way if way else 0.0))
+        self.rows["contributions"].writerow([patient, "+".join(case.found), *numbers.values(), self.gaps[-1][1]])
+        if case.bag.genes is not None:
+            self.genes[patient] = case.mean("genes").astype(np.float32)
+        said = [self._member(case, name, found) for name, found in case.found.items()]
+        maps = self._tiles(case)
+        parts = list(zip(self.loaded.genes, self.genes[patient].tolist(), strict=True)) if patient in self.genes else []
+        text = page.render(patient, self.info.name, self.info.notice, numbers, parts, said, maps)
+        (self.draft / "patients" / f"{patient}.html").write_text(text, encoding="utf-8")
+
+    def close(self) -> ExplainResult:
+        """Finish the files; the result."""
+        import pandas as pd
+
+        for stream in self.streams.values():
+            stream.close()
+        table = pd.DataFrame.from_dict(self.genes, orient="index", columns=list(self.loaded.genes))
+        table.rename_axis("patient_id").to_parquet(self.draft / "genes.parquet")
+        return ExplainResult(
+            patients=len(self.gaps),
+            steps=self.params.steps,
+            largest_gap=max(gap for gap, _ in self.gaps),
+            largest_gap_share=max(share for _, share in self.gaps),
+            gene_sets=len(self.sets),
+            slides_without_coordinates=self.blind,
+            model_digest=self.loaded.digest,
+        )
+
+    def _member(self, case: _Case, name: str, found: Attribution) -> page.Member:
+        patient = case.bag.patient_id
+        ranked = sorted(found.tokens.items(), key=lambda token: -abs(token[1]))
+        for token, part in found.tokens.items():
+            self.rows["tokens"].writerow([patient, name, token, part, *_place(case, found, token)])
+        groups = self._groups(case, name, found) if case.bag.genes is not None else []
+        plan: list[list[float]] = []
+        counts = np.bincount(case.members).tolist() if len(case.members) else []
+        if counts and groups:
+            mass = clusters.cluster_plan(case.members, found.shares.numpy(), found.plan.numpy())
+            plan = mass.tolist()
+            for cluster, row in enumerate(plan):
+                for group, value in enumerate(row):
+                    self.rows["plans"].writerow([patient, name, cluster, counts[cluster], f"gene_{group}", value])
+        return page.Member(name, found.risk, found.baseline, found.gap, ranked, groups, plan, counts)
+
+    def _groups(self, case: _Case, name: str, found: Attribution) -> list[page.Group]:
+        """Each gene token with the genes it reads most, and the sets that those are rich in."""
+        patient, names = case.bag.patient_id, self.loaded.genes
+        count = min(self.params.group_genes, len(names))
+        weights, order = found.groups.sort(dim=1, descending=True, stable=True)
+        chosen = [
+            [(names[int(i)], float(w)) for i, w in zip(*pair, strict=True)]
+            for pair in zip(order[:, :count], weights[:, :count], strict=True)
+        ]
+        listed = [[gene for gene, _ in group] for group in chosen]
+        sets = gene_sets.over_represented(listed, self.sets, len(names)) if self.sets else [[] for _ in listed]
+        groups = []
+        for number, (genes, entries) in enumerate(zip(chosen, sets, strict=True)):
+            group = f"gene_{number}"
+            for rank, (gene, weight) in enumerate(genes, start=1):
+                self.rows["gene_groups"].writerow([patient, name, group, rank, gene, weight])
+            for entry in entries:
+                self.rows["gene_sets"].writerow(
+                    [patient, name, group, *list(vars(entry).values())[:-1], " ".join(entry.genes)]
+                )
+            groups.append(page.Group(group, found.tokens[group], genes, entries))
+        return groups
+
+    def _tiles(self, case: _Case) -> list[page.SlideMap]:
+        """tiles/<slide_id>.csv of each slide that has coordinates, and its map."""
+        maps, start = [], 0
+        scores = case.mean("tiles") if case.slides else np.zeros(0)
+        if len(scores) != sum(count for _, count, _ in case.slides):
+            raise DataError("the features changed while they were read", f"patient {case.bag.patient_id}", "run again")
+        for slide, count, coords in case.slides:
+            here = slice(start, start + count)
+            start += count
+            png = ""
+            if coords is None:
+                self.blind += 1
+            else:
+                rows = zip(coords.tolist(), scores[here].tolist(), case.members[here].tolist(), strict=True)
+                with (self.draft / "tiles" / f"{slide}.csv").open("w", encoding="utf-8", newline="") as stream:
+                    writer = csv.writer(stream, lineterminator="\n")
+                    writer.writerow(["x", "y", "score", "cluster"])
+                    writer.writerows([x, y, score, cluster] for (x, y), score, cluster in rows)
+                png = drawing.tile_map(coords, scores[here])
+            maps.append(page.SlideMap(slide, count, float(scores[here].sum()), png))
+        return maps
+
+
+def _place(case: _Case, found: Attribution, token: str) -> list[Any]:
+    """Slide and level-0 corner of a critical patch; blanks for any other token."""
+    kind, _, number = token.partition("_")
+    if kind != "patch" or not number.isdecimal():
+        return ["", "", ""]
+    row = int(found.critical[int(number)])
+    for slide, count, coords in case.slides:
+        if row < count:
+            return [slide, "", ""] if coords is None else [slide, *coords[row].tolist()]
+        row -= count
+    return ["", "", ""]

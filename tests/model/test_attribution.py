@@ -1,0 +1,103 @@
+"""What a risk consists of: completeness, planted inputs, and the network left as it was."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from mcti.model.attribution import attribute
+from mcti.model.guidance import Coupler, GuidedAttention
+from mcti.training import folds, loop
+from tests.training import made
+
+ARCHITECTURES = {
+    "plain": {},
+    "absent": {"missing": True},
+    "low rank": {"solver": "low_rank"},
+    "sinkhorn": {"solver": "sinkhorn"},
+    "rates": {"head": "continuous"},
+    "dense": {"gene_branch": "dense", "gene_width": 16},
+    "no skip": {"skip": False},
+    "clinical": {"covariates": ["age"]},
+}
+
+
+def trained(patients=16, **changes):
+    """A model and its patients with four patches or more; the age of one is missing."""
+    data = made.dataset(patients)
+    ages = (None if number == 3 else 50.0 + number for number in range(patients))
+    bags = [
+        dataclasses.replace(bag, covariates={"age": age}) for bag, age in zip(data.bags.values(), ages, strict=True)
+    ]
+    settings = made.settings(**{"epochs": 6, "learning_rate": 3e-3, **changes})
+    model = loop.train(folds.prepare(data, bags, settings, ("fold", 0), "fold 0")).model
+    return model, [bag for bag in bags if len(bag.patches) >= 4]
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def world(request):
+    return trained(architecture=ARCHITECTURES[request.param])
+
+
+def test_the_parts_add_up_to_the_risk_of_predict_less_the_baseline(world):
+    """Completeness (Sundararajan et al. 2017, proposition 1), for inputs and for tokens; the midpoint rule errs."""
+    model, bags = world
+    for bag in bags[:3]:
+        found = attribute(model, bag.patches, bag.genes, bag.covariates, steps=128)
+        way = found.risk - found.baseline
+        assert found.risk == pytest.approx(
+            model.predict(bag.patches, bag.genes, (12,), bag.covariates)["risk"], abs=2e-5
+        )
+        assert sum(found.modalities.values()) + found.gap == pytest.approx(way, abs=1e-12)
+        assert abs(found.gap) < 0.02 * abs(way) + 1e-4
+        assert sum(found.tokens.values()) == pytest.approx(way, abs=0.02 * abs(way) + 1e-4)
+
+
+def test_shapes_and_shares(world):
+    model, bags = world
+    bag = bags[0]
+    found = attribute(model, bag.patches, bag.genes, bag.covariates, steps=8)
+    kept, tokens = len(found.critical), model.config.tokens
+    assert found.tiles.shape == (len(bag.patches),)
+    assert found.genes.shape == (len(made.GENES),)
+    assert found.plan.shape == (kept, tokens)
+    torch.testing.assert_close(found.shares.sum(1), torch.ones(len(bag.patches)).double(), rtol=0, atol=1e-9)
+    torch.testing.assert_close(found.groups.sum(1), torch.ones(tokens).double(), rtol=0, atol=1e-5)
+
+
+def test_the_network_is_left_as_it_was(world):
+    model, bags = world
+    before = {name: value.clone() for name, value in model.net.state_dict().items()}
+    attribute(model, bags[0].patches, bags[0].genes, bags[0].covariates, steps=8)
+    assert all(torch.equal(value, before[name]) for name, value in model.net.state_dict().items())
+    assert all(p.requires_grad for p in model.net.parameters())
+    layers = [module for module in model.net.modules() if isinstance(module, GuidedAttention)]
+    assert all(type(layer.coupler) is Coupler for layer in layers)
+
+
+def test_the_gap_falls_as_the_steps_grow():
+    model, bags = trained()
+    gaps = [sum(abs(attribute(model, b.patches, b.genes, steps=n).gap) for b in bags[:2]) for n in (8, 256)]
+    assert gaps[1] < gaps[0]
+    assert gaps[1] < 1e-3
+
+
+def test_a_gene_and_a_patch_at_the_mean_have_no_part_and_what_is_absent_has_none():
+    model, bags = trained(architecture={"missing": True})
+    bag = bags[0]
+    genes = bag.genes.clone()
+    genes[2] = float("nan")  # not measured: the training mean
+    assert attribute(model, bag.patches, genes, steps=8).genes[2] == 0
+    without = attribute(model, None, bag.genes, steps=64)
+    assert without.modalities["slides"] == 0
+    assert len(without.tiles) == len(without.critical) == 0
+    alone = attribute(model, bag.patches, None, steps=64)
+    assert alone.modalities["genes"] == 0
+    assert alone.risk == pytest.approx(model.predict(bag.patches, None, (12,))["risk"], abs=2e-5)
+
+
+def test_the_gene_that_shortens_the_life_has_the_largest_part():
+    """The first gene of the made patients sets the time (tests/training/made.py), the others are noise."""
+    model, bags = trained(60, learning_rate=1e-2, lambda_subtype=0.0, lambda_instance=0.0)
+    total = sum(attribute(model, bag.patches, bag.genes, steps=16).genes.abs() for bag in bags)
+    assert int(total.argmax()) == 0

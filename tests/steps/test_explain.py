@@ -1,0 +1,127 @@
+"""explain: files that agree with predict and among themselves, heatmaps from them, bad input."""
+
+import re
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+from mcti import storage
+from mcti.cohort import tables
+from mcti.errors import DataError
+from mcti.params import ExplainParams
+from mcti.steps.explain import explain
+from mcti.steps.predict import predict
+from mcti.steps.train import train
+from tests.training.made import folders, settings
+
+PARAMS = ExplainParams(steps=32, clusters=3, group_genes=3)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    root = tmp_path_factory.mktemp("a world")
+    cohort, features, folds = folders(root)
+    for number, path in enumerate(sorted(features.glob("*.h5"))):
+        with h5py.File(path, "r+") as file:
+            tiles = len(file["features"])
+            file["coords"][:] = np.stack([np.arange(tiles) % 4, np.arange(tiles) // 4], 1) * 256
+            if number == 1:
+                del file["coords"]
+    train(cohort, features, folds, settings(epochs=3, workers=1), root / "models")
+    (root / "sets.gmt").write_text("FIRST\t<b>\tg0\tg1\tg2\nREST\t\tg2\tg3\tg4\n")
+    return root, cohort, features
+
+
+@pytest.fixture(scope="module")
+def explained(world, tmp_path_factory):
+    root, cohort, features = world
+    out = tmp_path_factory.mktemp("out") / "why"
+    return explain(str(root / "models"), cohort, features, PARAMS, out, sets=root / "sets.gmt"), out
+
+
+def test_risk_is_that_of_predict_and_the_parts_add_up_to_it(world, explained, tmp_path):
+    root, cohort, features = world
+    predict(str(root / "models"), cohort, features, tmp_path / "p.csv")
+    risks = pd.read_csv(tmp_path / "p.csv").set_index("patient_id")["risk"]
+    table = pd.read_csv(explained[1] / "contributions.csv").set_index("patient_id")
+    assert explained[0].patients == len(risks) == len(table)
+    pd.testing.assert_series_equal(table["risk"], risks, atol=2e-5, rtol=0)
+    whole = table["baseline"] + table["slides"] + table["genes"] + table["clinical"] + table["gap"]
+    pd.testing.assert_series_equal(whole, table["risk"], check_names=False, rtol=1e-9)
+    assert explained[0].largest_gap == pytest.approx(table["gap"].abs().max())
+
+
+def test_tiles_genes_and_tokens_are_the_parts_of_their_modality(explained):
+    table = pd.read_csv(explained[1] / "contributions.csv").set_index("patient_id")
+    genes = pd.read_parquet(explained[1] / "genes.parquet")
+    np.testing.assert_allclose(genes.sum(axis=1), table["genes"], rtol=0, atol=1e-6)  # stored in float32
+    tokens = pd.read_csv(explained[1] / "tokens.csv").groupby("patient_id")["contribution"].sum()
+    np.testing.assert_allclose(tokens, table["risk"] - table["baseline"], rtol=0, atol=5e-3)
+    for patient in ("P-000", "P-005"):
+        tiles = pd.read_csv(explained[1] / "tiles" / f"{patient}-S.csv")
+        assert tiles["score"].sum() == pytest.approx(table.loc[patient, "slides"], rel=1e-9)
+
+
+def test_each_slide_has_its_tiles_where_its_features_have_them(world, explained):
+    _, _, features = world
+    assert explained[0].slides_without_coordinates == 1
+    with h5py.File(features / "P-004-S.h5") as file:
+        tiles = pd.read_csv(explained[1] / "tiles" / "P-004-S.csv")
+        np.testing.assert_array_equal(tiles[["x", "y"]], file["coords"][:])
+    assert not (explained[1] / "tiles" / "P-001-S.csv").exists()
+    tokens = pd.read_csv(explained[1] / "tokens.csv")
+    patch = tokens[(tokens["patient_id"] == "P-004") & (tokens["token"] == "patch_0")].iloc[0]
+    assert patch["slide_id"] == "P-004-S"
+    assert (patch["x"], patch["y"]) in set(map(tuple, tiles[["x", "y"]].to_numpy().tolist()))
+
+
+def test_groups_sets_and_plans_have_a_row_each(explained):
+    groups = pd.read_csv(explained[1] / "gene_groups.csv")
+    one = groups[groups["patient_id"] == "P-000"]
+    assert one.groupby(["model", "group"]).size().tolist() == [3, 3]
+    assert (one.sort_values(["group", "rank"]).groupby("group")["weight"].diff().dropna() <= 0).all()
+    sets = pd.read_csv(explained[1] / "gene_sets.csv")
+    assert set(sets["gene_set"]) == {"FIRST", "REST"}
+    plans = pd.read_csv(explained[1] / "plans.csv")
+    assert (plans["mass"] >= 0).all()
+    assert plans[plans["patient_id"] == "P-000"].groupby("cluster")["patches"].first().is_monotonic_decreasing
+
+
+def test_the_page_is_self_contained_and_escapes_what_users_wrote(explained):
+    text = (explained[1] / "patients" / "P-000.html").read_text(encoding="utf-8")
+    assert not re.search(r'(?:src|href)="(?!data:)', text)
+    assert "<script" not in text
+    assert "completeness gap" in text
+    assert "P-000-S" in text
+
+
+def test_one_patient_alone_is_explained_as_in_company(world, explained, tmp_path):
+    root, cohort, features = world
+    out = tmp_path / "alone"
+    explain(str(root / "models"), cohort, features, PARAMS, out, patients=["P-005"], sets=root / "sets.gmt")
+    assert sorted(path.name for path in (out / "patients").iterdir()) == ["P-005.html"]
+    for name in ("patients/P-005.html", "tiles/P-005-S.csv"):
+        assert (out / name).read_bytes() == (explained[1] / name).read_bytes()
+
+
+def test_two_runs_write_the_same_bytes(world, explained, tmp_path):
+    root, cohort, features = world
+    explain(str(root / "models"), cohort, features, PARAMS, tmp_path / "why", sets=root / "sets.gmt")
+    assert storage.tree_md5(tmp_path / "why") == storage.tree_md5(explained[1])
+
+
+def test_an_unknown_patient_is_named_with_the_next_of_kin_and_nothing_is_written(world, tmp_path):
+    root, cohort, features = world
+    with pytest.raises(DataError, match=r"no patient 'p-007' in .*did you mean P-007"):
+        explain(str(root / "models"), cohort, features, PARAMS, tmp_path / "why", patients=["p-007"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_patient_without_slides_is_refused_by_name_where_the_model_knows_no_stand_in(world, tmp_path):
+    root, cohort, _ = world
+    with pytest.raises(DataError, match=r"no slides.*patient P-000"):
+        explain(str(root / "models"), cohort, None, PARAMS, tmp_path / "why")
+    assert not (tmp_path / "why").exists()
+    assert tables.read_patients(cohort).shape[0] == 24
