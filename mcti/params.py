@@ -399,9 +399,14 @@ def load(path: Location | None, overrides: Iterable[str] = ()) -> Settings:
         UsageError: an unknown key, a value of the wrong type or out of range, YAML that does not parse.
     """
     tree = _read(path) if path is not None else {}
-    for text in overrides:
-        _override(tree, text)
-    return check(Settings, tree, str(path or "the overrides"))
+    overridden = [_override(tree, text) for text in overrides]
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) + "."
+        from_flag = any(key.startswith(f"{name}.") or f"{name}.".startswith(key) for name in overridden)
+        raise _explain(Settings, first, "--set" if from_flag else str(path or "the overrides")) from None
 
 
 P = typing.TypeVar("P", bound=Params)
@@ -442,7 +447,8 @@ def _read(path: Location) -> dict[str, Any]:
     return tree or {}
 
 
-def _override(tree: dict[str, Any], text: str) -> None:
+def _override(tree: dict[str, Any], text: str) -> str:
+    """Set the value of `dotted.key=value` in `tree`; the dotted key."""
     name, equals, value = text.partition("=")
     if not equals:
         raise UsageError(f"{text!r} sets nothing", "--set", "write --set dotted.key=value, e.g. --set train.epochs=5")
@@ -455,6 +461,7 @@ def _override(tree: dict[str, Any], text: str) -> None:
         tree[key] = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise UsageError(f"{value!r} is not a YAML value", f"--set {name}", "quote it") from error
+    return name.strip()
 
 
 def _explain(kind: type[BaseModel], error: ErrorDetails, where: str) -> UsageError:

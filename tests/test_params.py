@@ -46,6 +46,16 @@ def test_a_wrong_setting_is_named_with_its_place_and_its_mend(override, what, pl
     assert mend in caught.value.mend
 
 
+def test_a_wrong_value_is_sought_where_it_was_written(tmp_path):
+    path = settings_file(tmp_path, {"train": {"epochs": -1}})
+    with pytest.raises(UsageError) as of_the_file:
+        params.load(path, ["train.seed=3"])
+    with pytest.raises(UsageError) as of_the_flag:
+        params.load(path, ["train.epochs=-2"])
+    assert of_the_file.value.where == f"{path}, key train.epochs"
+    assert of_the_flag.value.where == "--set, key train.epochs"
+
+
 @pytest.mark.parametrize("override", ["train.epochs", "train.epochs.deep=1", "train.epochs=[1"])
 def test_an_override_that_is_none_is_a_usage_error(override):
     with pytest.raises(UsageError):
