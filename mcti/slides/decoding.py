@@ -13,6 +13,7 @@ Pixels = NDArray[np.uint8]
 
 _JPEG, _JPEG2000_YCC = 7, 33003
 _JPEG2000 = (_JPEG2000_YCC, 33004, 33005, 34712)  # Aperio's two, Bio-Formats' and the registered one
+_HOLE = bytes(1024)
 _RAW = {1: "none", 5: "lzw", 8: "deflate", 32946: "deflate"}
 NAMES = {**_RAW, _JPEG: "jpeg", **dict.fromkeys(_JPEG2000, "jpeg2000")}
 """TIFF's compression numbers that the direct reader knows."""
@@ -20,37 +21,50 @@ NAMES = {**_RAW, _JPEG: "jpeg", **dict.fromkeys(_JPEG2000, "jpeg2000")}
 
 def check(directory: Directory) -> None:
     """Raise a SlideError when the direct reader has no way to read this picture."""
+    if directory.bits != 8 or directory.samples not in (3, 4) or directory.photometric not in (2, 6):
+        raise SlideError(
+            Status.NOT_HE,
+            f"{directory.samples} samples of {directory.bits or 'unlike'} bits: not an RGB picture of a stained slide",
+        )
     if directory.compression not in NAMES:
         raise SlideError(
             Status.UNSUPPORTED_COMPRESSION,
             f"compression {directory.compression}",
             "convert the slide to JPEG tiles, e.g. with vips tiffsave",
         )
-    if directory.bits != 8 or directory.samples not in (3, 4) or directory.photometric not in (2, 6):
-        raise SlideError(
-            Status.NOT_HE,
-            f"{directory.samples} samples of {directory.bits or 'unlike'} bits: not an RGB picture of a stained slide",
-        )
-    if directory.planar != 1 or (directory.photometric == 6 and directory.compression in _RAW):
-        raise SlideError(Status.UNSUPPORTED_FORMAT, "samples in planes, or YCbCr without JPEG")
+    if directory.photometric == 6 and directory.compression in _RAW:
+        raise SlideError(Status.UNSUPPORTED_FORMAT, "YCbCr samples without JPEG")
+    if directory.planar != 1 and (directory.photometric == 6 or directory.compression in _JPEG2000):
+        raise SlideError(Status.UNSUPPORTED_FORMAT, "planes of YCbCr or of JPEG 2000")
 
 
-def decoder(directory: Directory) -> Callable[[bytes], Pixels]:
-    """The function from a tile's bytes to (tile height, tile width, 3) uint8 RGB. It raises RegionError."""
+def planes(directory: Directory) -> int:
+    """How many pieces of the file make one tile: one, or one a sample."""
+    return directory.samples if directory.planar == 2 else 1
+
+
+def decoder(directory: Directory) -> Callable[[list[bytes]], Pixels]:
+    """The function from a tile's pieces to (tile height, tile width, 3) uint8 RGB. It raises RegionError."""
     check(directory)
     across, down = directory.tile
-    decode = _codec(directory)
+    decode, samples = _codec(directory), _together(directory)
 
-    def guarded(data: bytes) -> Pixels:
+    def guarded(pieces: list[bytes]) -> Pixels:
         try:
-            pixels = decode(data)
+            parts = [decode(piece) for piece in pieces[:3]]
         except (RuntimeError, ValueError, IndexError, TypeError, MemoryError) as error:
-            raise RegionError(f"a tile that does not decode ({type(error).__name__})") from error
-        if pixels.shape[:2] != (down, across) or pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] < 3:
-            raise RegionError(f"a tile of {pixels.shape[1::-1]} px where {across}x{down} is claimed")
-        return pixels[:, :, :3]
+            raise RegionError(f"a tile that does not decode ({error or type(error).__name__})") from error
+        for part in parts:
+            if part.shape[:2] != (down, across) or part.dtype != np.uint8 or part.shape[2:] != (samples,):
+                raise RegionError(f"a tile of {part.shape[1::-1]} px where {across}x{down} is claimed")
+        return parts[0][:, :, :3] if len(parts) == 1 else np.concatenate(parts, axis=2)
 
     return guarded
+
+
+def _together(directory: Directory) -> int:
+    """Samples in one piece of a tile."""
+    return directory.samples // planes(directory)
 
 
 def _codec(directory: Directory) -> Callable[[bytes], Pixels]:
@@ -62,56 +76,88 @@ def _codec(directory: Directory) -> Callable[[bytes], Pixels]:
 
 
 def _jpeg(directory: Directory) -> Callable[[bytes], Pixels]:
-    from imagecodecs import jpeg8_decode
+    """libjpeg-turbo, told to refuse what it would mend in silence: of a tile cut short it fills the rest with grey."""
+    from simplejpeg import decode_jpeg
 
-    tables, size = directory.jpeg_tables, directory.tile
+    size, components = directory.tile, _together(directory)
+    tables = directory.jpeg_tables or b""
+    shared = tables[2:-2] if tables[-2:] == b"\xff\xd9" else tables[2:]
     # Aperio writes RGB without a marker that says so: the directory decides, as in libtiff.
-    rgb, ycbcr = 2, 3  # libjpeg's J_COLOR_SPACE
-    space = ycbcr if directory.photometric == 6 else rgb
+    colours = _adobe(1 if directory.photometric == 6 else 0) if components == 3 else b""
 
     def decode(data: bytes) -> Pixels:
-        claimed = _jpeg_size(data)
-        if claimed != size:  # before decoding: a small tile may claim 65535 x 65535
-            raise ValueError(f"the tile's own header says {claimed}")
-        pixels: Pixels = jpeg8_decode(data, tables=tables, colorspace=space, outcolorspace=rgb)
+        own, scan = _jpeg_head(data, size, components)
+        whole = b"".join((b"\xff\xd8", shared, own, colours, scan))
+        pixels: Pixels = decode_jpeg(whole, "GRAY" if components == 1 else "RGB", strict=True)
         return pixels
 
     return decode
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """Width and height in the frame header (ISO 10918-1, B.2.2)."""
-    at = 2
-    while at + 9 < len(data) and data[at] == 0xFF:
+def _adobe(transform: int) -> bytes:
+    """The segment that tells libjpeg the colours: 0 RGB, 1 YCbCr."""
+    return b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + bytes([transform])
+
+
+def _jpeg_head(data: bytes, size: tuple[int, int], components: int) -> tuple[bytes, bytes]:
+    """The tables and the frame header of a stream, and all from its first scan on (ISO 10918-1, B.1 and B.2).
+
+    The frame is judged before anything is decoded: a small tile may claim 65535 x 65535. Application segments stay
+    behind: they could tell other colours than the directory.
+    """
+    at, kept = 2, []
+    while at + 4 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        if marker == 0xDA:
+            return b"".join(kept), data[at:]
+        end = at + 2 + (data[at + 2] << 8 | data[at + 3])
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return data[at + 7] << 8 | data[at + 8], data[at + 5] << 8 | data[at + 6]
-        at += 2 + (data[at + 2] << 8 | data[at + 3])
-    raise ValueError("no frame header")
+            claimed = (data[at + 7] << 8 | data[at + 8], data[at + 5] << 8 | data[at + 6])
+            if claimed != size or data[at + 9] != components:
+                raise ValueError(f"its own header says {claimed} px, {data[at + 9]} components")
+        if not (0xE0 <= marker <= 0xEF or marker == 0xFE):
+            kept.append(data[at:end])
+        at = end
+    raise ValueError("no scan")
 
 
 def _jpeg2000(directory: Directory) -> Callable[[bytes], Pixels]:
     from imagecodecs import jpeg2k_decode
 
-    size = directory.tile
+    size, components = directory.tile, directory.samples
 
     def decode(data: bytes) -> Pixels:
-        claimed = _jpeg2000_size(data)
-        if claimed != size:
-            raise ValueError(f"the tile's own header says {claimed}")
+        _check_code_stream(data, size, components)
         pixels: Pixels = jpeg2k_decode(data)
         return _rgb_of_ycc(pixels) if directory.compression == _JPEG2000_YCC else pixels
 
     return decode
 
 
-def _jpeg2000_size(data: bytes) -> tuple[int, int]:
-    """Width and height in the SIZ segment (ISO 15444-1, A.5.1) of a bare code stream."""
-    at = data.find(b"\xff\x4f\xff\x51")
-    if at < 0 or len(data) < at + 24:
+def _check_code_stream(data: bytes, size: tuple[int, int], components: int) -> None:
+    """Refuse a stream that claims another picture, is cut short or has a hole (ISO 15444-1, A.4.2, A.5.1).
+
+    JPEG 2000 carries no checksum and its decoders paint whatever the bytes give; what lost blocks of a disk leave,
+    a missing end or a run of zeros that no arithmetic coder writes, shows before decoding.
+    """
+    start = data.find(b"\xff\x4f\xff\x51")
+    if start < 0 or len(data) < start + 42:
         raise ValueError("no code stream")
-    right, bottom, left, top = (int.from_bytes(data[at + i : at + i + 4], "big") for i in (8, 12, 16, 20))
-    return right - left, bottom - top
+    right, bottom, left, top = (int.from_bytes(data[start + i : start + i + 4], "big") for i in (8, 12, 16, 20))
+    count = int.from_bytes(data[start + 40 : start + 42], "big")
+    if (right - left, bottom - top) != size or count != components:
+        raise ValueError(f"its own header says {(right - left, bottom - top)} px, {count} components")
+    at = data.find(b"\xff\x90\x00\x0a", start)
+    while at >= 0 and data[at : at + 2] == b"\xff\x90":  # tile-part after tile-part
+        length = int.from_bytes(data[at + 6 : at + 10], "big")
+        if at + length > len(data):
+            raise ValueError("its end is missing")
+        at = at + length if length else -1
+    if _HOLE in data:
+        raise ValueError("a hole in its bytes")
 
 
 def _rgb_of_ycc(pixels: Pixels) -> Pixels:
@@ -136,7 +182,8 @@ def _raw(directory: Directory) -> Callable[[bytes], Pixels]:
     import imagecodecs
 
     across, down = directory.tile
-    size = across * down * directory.samples
+    samples = _together(directory)
+    size = across * down * samples
     unpack: dict[str, Callable[[bytes], Any]] = {
         "none": lambda data: data,
         "lzw": lambda data: imagecodecs.lzw_decode(data, out=size),
@@ -148,7 +195,7 @@ def _raw(directory: Directory) -> Callable[[bytes], Pixels]:
         pixels = np.frombuffer(stream(data), np.uint8)
         if pixels.size < size:
             raise ValueError(f"{pixels.size} bytes where {size} are needed")
-        pixels = pixels[:size].reshape(down, across, directory.samples)
+        pixels = pixels[:size].reshape(down, across, samples)
         if directory.predictor == 2:
             pixels = np.cumsum(pixels, axis=1, dtype=np.uint8)
         return pixels

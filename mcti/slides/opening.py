@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mcti import storage
 from mcti.slides import decoding, tiff
-from mcti.slides.reader import FlatReader, OpenSlideReader, TiffReader, pyramid
+from mcti.slides.reader import FlatReader, OpenSlideReader, TiffReader, is_label, pyramid
 from mcti.slides.status import SlideError, Status
 
 MPP_RANGE = (0.05, 2.5)
@@ -65,17 +65,33 @@ def open_reader(path: Path, name: str) -> TiffReader | OpenSlideReader | FlatRea
 
 def choose(directories: list[tiff.Directory], head: bytes, path: Path) -> str:
     """The reader for a slide: `tiff` where the direct one can, else `openslide`, else `flat`."""
-    if directories:
-        if _vendor(directories[0]) in ("aperio", "ome", "generic"):
-            return "tiff" if directories[0].tiled or _vendor(directories[0]) == "aperio" else "flat"
-        return "openslide"
     import openslide
 
+    ours = bool(directories) and _vendor(directories[0]) in ("aperio", "ome", "generic")
+    if ours and not directories[0].tiled and _vendor(directories[0]) != "aperio":
+        return "flat"
+    if ours and _direct(directories):
+        return "tiff"
+    if directories and not ours:
+        return "openslide"
     if openslide.OpenSlide.detect_format(path) is not None:
         return "openslide"
+    if ours:
+        return "tiff"  # which says why not
     if head.startswith(_FLAT):
         return "flat"
     raise SlideError(Status.UNSUPPORTED_FORMAT, f"no reader knows this format (it begins with {head[:8]!r})")
+
+
+def _direct(directories: list[tiff.Directory]) -> bool:
+    """Whether the direct reader reads all levels; what no reader may read is its to refuse."""
+    try:
+        for level in pyramid(directories):
+            decoding.check(level)
+    except SlideError as error:
+        label = not directories[0].tiled or is_label(directories[0])
+        return label or error.status is Status.NOT_HE
+    return True
 
 
 def content_id(path: Path) -> str:

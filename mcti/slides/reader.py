@@ -124,15 +124,23 @@ class TiffReader(_Closing):
         return known
 
     def _decode(self, level: int, column: int, row: int, index: int) -> Pixels | RegionError:
-        offset, count = int(self._tables[level][0][index]), int(self._tables[level][1][index])
         try:
-            if count:
-                return self._decoders[level](os.pread(self._file, count, offset))
-            raise RegionError("a tile without data")
+            return self._decoders[level]([self._piece(level, at) for at in self._places(level, index)])
         except (RegionError, OSError) as error:
             if level:  # lower levels of some scanners have holes: OpenSlide, too, fills them from the finer level
                 return self._from_finer(level, column, row)
             return RegionError(str(error))
+
+    def _places(self, level: int, index: int) -> range:
+        """Where in the tables the pieces of a tile stand: one, or one a plane."""
+        tiles = self._pages[level].grid[0] * self._pages[level].grid[1]
+        return range(index, tiles * decoding.planes(self._pages[level]), tiles)
+
+    def _piece(self, level: int, at: int) -> bytes:
+        offset, count = int(self._tables[level][0][at]), int(self._tables[level][1][at])
+        if not count:
+            raise RegionError("a tile without data")
+        return os.pread(self._file, count, offset)
 
     def _from_finer(self, level: int, column: int, row: int) -> Pixels | RegionError:
         import cv2
@@ -179,7 +187,9 @@ class OpenSlideReader(_Closing):
         except openslide.OpenSlideUnsupportedFormatError as error:
             raise SlideError(Status.UNSUPPORTED_FORMAT, "no reader knows this format") from error
         except openslide.OpenSlideError as error:
-            raise SlideError(Status.READ_ERROR, f"OpenSlide: {error}") from error
+            unknown = str(error).startswith("Unsupported TIFF compression")
+            status = Status.UNSUPPORTED_COMPRESSION if unknown else Status.READ_ERROR
+            raise SlideError(status, f"OpenSlide: {error}") from error
 
     def close(self) -> None:
         """Give the file back."""

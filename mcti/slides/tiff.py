@@ -185,8 +185,11 @@ class _Parser:
         while offset:
             directory, offset = self._directory(self._once(offset, seen))
             yield directory
+            listed = set[int]()
             for child in directory.children:
-                while child:  # a chain of its own
+                # A chain of its own, which some writers lead through sub-directories that they list as well.
+                while child and child not in listed:
+                    listed.add(child)
                     below, child = self._directory(self._once(child, seen))
                     yield below
 

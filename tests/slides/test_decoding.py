@@ -26,13 +26,19 @@ def read_all(path):
         {"compression": "zlib"},
         {"compression": "zlib", "predictor": True},
         {"compression": "jpeg"},
+        {"compression": "zstd"},  # through OpenSlide
+        {"compression": "zlib", "planarconfig": "separate"},
+        {"compression": "jpeg", "planarconfig": "separate"},
         {"compression": "jpeg", "compressionargs": {"level": 90}, "photometric": "ycbcr", "subsampling": (1, 1)},
     ],
     ids=lambda options: "-".join(str(value) for value in options.values()),
 )
 def test_each_codec_gives_the_pixels_that_openslide_gives(tmp_path, options):
     """Oracle: OpenSlide 4.0.1 (libtiff, libjpeg-turbo); no tolerance."""
-    path = write_tiff(tmp_path / "a.tif", texture(150, 200), **options)
+    picture = texture(150, 200)
+    if "planarconfig" in options:
+        picture = picture.transpose(2, 0, 1)
+    path = write_tiff(tmp_path / "a.tif", picture, **options)
     with openslide.OpenSlide(path) as slide:
         theirs = np.asarray(slide.read_region((0, 0), 0, (200, 150)))[:, :, :3]
     np.testing.assert_array_equal(read_all(path), theirs)
@@ -83,7 +89,57 @@ def test_grey_pictures_of_sixteen_bits_are_no_stained_slide(tmp_path):
 
 
 def test_a_codec_nobody_reads_is_named(tmp_path):
-    path = write_tiff(tmp_path / "a.tif", texture(64, 64), compression="zstd")
-    with pytest.raises(SlideError, match="compression 50000") as caught:
+    path = write_tiff(tmp_path / "a.tif", texture(64, 64), compression="webp")
+    with pytest.raises(SlideError, match="compression: 50001") as caught:
         opening.examine(path)
     assert caught.value.status is Status.UNSUPPORTED_COMPRESSION
+
+
+def damaged(path, damage):
+    """The slide with the bytes of its one tile changed, in their place."""
+    data = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as file:
+        offset, count = file.pages[0].dataoffsets[0], file.pages[0].databytecounts[0]
+    data[offset : offset + count] = damage(bytes(data[offset : offset + count]))
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("lost", [0.3, 0.6])
+def test_a_jpeg_tile_that_lost_its_end_is_refused_and_not_filled_with_grey(tmp_path, lost):
+    """libjpeg alone fills the rest and only warns."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    path = write_tiff(tmp_path / "a.svs", noise, compression="jpeg")
+    damaged(path, lambda body: body[: int(len(body) * (1 - lost))].ljust(len(body), b"\0"))
+    with pytest.raises(RegionError, match="does not decode"):
+        read_all(path)
+
+
+def test_a_jpeg_tile_with_the_colours_of_another_is_read_as_the_directory_says(tmp_path):
+    """A JFIF marker says YCbCr; the directory's RGB wins, as in libtiff (oracle: OpenSlide)."""
+    path = write_tiff(tmp_path / "a.tif", texture(64, 64), compression="jpeg")
+    before = read_all(path)
+    data = path.read_bytes()
+    jfif = b"\xff\xe0\x00\x10JFIF\0\1\1\0\0\1\0\1\0\0"
+    with tifffile.TiffFile(path) as file:
+        offset, count = file.pages[0].dataoffsets[0], file.pages[0].databytecounts[0]
+        tags = file.pages[0].tags
+        places = tags["TileOffsets"].valueoffset, tags["TileByteCounts"].valueoffset
+    tile = data[offset : offset + 2] + jfif + data[offset + 2 : offset + count]
+    changed = bytearray(data + tile)
+    for place, value in zip(places, (len(data), len(tile)), strict=True):
+        changed[place : place + 4] = value.to_bytes(4, "little")
+    path.write_bytes(changed)
+    np.testing.assert_array_equal(read_all(path), before)
+
+
+def test_a_jpeg_2000_tile_with_a_hole_or_without_its_end_is_refused(tmp_path):
+    """OpenJPEG, and OpenSlide with it, would paint something."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    for damage in (
+        lambda body: body[: len(body) // 2] + bytes(2000) + body[len(body) // 2 + 2000 :],
+        lambda body: body.replace(b"\xff\x90\x00\x0a\x00\x00\x00\x00", b"\xff\x90\x00\x0a\x00\x00\xff\xff"),
+    ):
+        path = write_tiff(tmp_path / "a.tif", noise, compression="jpeg2000", compressionargs={"level": 0})
+        damaged(path, damage)
+        with pytest.raises(RegionError, match="does not decode"):
+            read_all(path)

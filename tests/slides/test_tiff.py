@@ -22,11 +22,12 @@ def test_directories_agree_with_tifffile(tmp_path, options):
     """Oracle: tifffile's own parser."""
     path = tmp_path / "a.tif"
     with tifffile.TiffWriter(path, **options) as writer:
-        writer.write(texture(150, 200), tile=(64, 64), subifds=1, resolution=(20000, 40000), resolutionunit=3)
+        writer.write(texture(150, 200), tile=(64, 64), subifds=2, resolution=(20000, 40000), resolutionunit=3)
         writer.write(texture(75, 100), tile=(64, 64), subfiletype=1)
+        writer.write(texture(37, 50), tile=(64, 64), subfiletype=1)
     ours = parse(path.read_bytes())
     with tifffile.TiffFile(path) as file:
-        theirs = [file.pages[0], file.pages[0].pages[0]]
+        theirs = [file.pages[0], *file.pages[0].pages]
         for mine, page in zip(ours, theirs, strict=True):
             assert (mine.width, mine.height, mine.tile) == (page.imagewidth, page.imagelength, (64, 64))
             assert mine.offsets.tolist() == list(page.dataoffsets)
