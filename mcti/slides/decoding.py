@@ -105,7 +105,8 @@ def _jpeg_head(data: bytes, size: tuple[int, int], components: int) -> tuple[byt
     The frame is judged before anything is decoded: a small tile may claim 65535 x 65535. Application segments stay
     behind: they could tell other colours than the directory.
     """
-    at, kept = 2, []
+    kept: list[bytes] = []
+    at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
         if marker == 0xFF:  # a fill byte
