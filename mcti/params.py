@@ -172,7 +172,11 @@ class TrainParams(Params):
     """One model a fold."""
 
     seed: int = Field(7, ge=0)
-    preset: Literal["paper", "compact", "tiny"] = Field("compact", description="architecture (docs/model.md)")
+    preset: Literal[
+        "paper", "compact", "tiny",
+        "snn", "mean_pool", "abmil", "transmil", "late_fusion", "mcat", "motcat",
+        "no_subtype_task", "no_gene_grouping", "uniform_plan", "shuffled_plan", "no_guidance",
+    ] = Field("compact", description="architecture (docs/model.md); a peer or an ablation for comparison")  # fmt: skip
     architecture: dict[str, Any] = Field({}, description="fields of the preset to change, e.g. {critical: 64}")
     bins: BinParams = BinParams()
     epochs: int = Field(10, ge=1, description="epochs; the last checkpoint is the model (docs/protocol.md)")

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mcti.errors import UsageError
 from mcti.model.genomics import DenseGenes
 from mcti.model.guidance import Coupler, Coupling, GuidedAttention
 from mcti.model.hazards import survive
@@ -84,11 +85,14 @@ def attribute(
     The parts of tokens are conductances (Dhamdhere et al. 2019, ICLR): the gradient at the token times its own way
     along the same path, so that they too add up to risk less baseline. Computed in float64, on one thread.
     """
-    inputs = model.inputs(patches, genes, covariates)
+    net, inputs = model.net, model.inputs(patches, genes, covariates)
+    if not isinstance(net, MCTI):
+        what = f"the network is {model.config.network}, whose choices this explanation does not know"
+        raise UsageError(what, "the model", "explain a model of the presets compact or paper")
     with single_thread():
         with torch.no_grad():
-            seen = model.net(**inputs, couplings=True)
-        path = _Path(model.net, inputs, seen)
+            seen = net(**inputs, couplings=True)
+        path = _Path(net, inputs, seen)
         gradients, tokens = path.integrate(steps)
         shares, tiles = path.tiles(gradients)
     parts = {name: (gradient * path.ends[name].nan_to_num(0.0))[0] for name, gradient in gradients.items()}
@@ -240,7 +244,8 @@ class _Held(Coupler):
 @contextmanager
 def _held(net: MCTI, couplings: list[Coupling]) -> Iterator[None]:
     """Inside, the guided attentions of `net` use these couplings, in order."""
-    layers = [module for module in net.unet.modules() if isinstance(module, GuidedAttention)]
+    guided = [module for module in net.unet.modules() if isinstance(module, GuidedAttention)]
+    layers = [module for module in guided if module.coupler is not None]
     before = [layer.coupler for layer in layers]
     try:
         for layer, coupling in zip(layers, couplings, strict=True):

@@ -24,9 +24,14 @@ class ClinicalToken(nn.Module):
 
     def forward(self, covariates: Tensor) -> tuple[Tensor, Tensor]:
         """(b, V) -> (b, 1, D), (b, 2V)."""
-        gone = covariates.isnan()
-        read = torch.cat((covariates.masked_fill(gone, 0.0), gone.to(covariates.dtype)), 1)
+        read = read_covariates(covariates)
         return self.embed(read)[:, None], read
+
+
+def read_covariates(covariates: Tensor) -> Tensor:
+    """(b, V), NaN where missing -> (b, 2V): the values, a missing one 0, then an indicator 1 of each missing value."""
+    gone = covariates.isnan()
+    return torch.cat((covariates.masked_fill(gone, 0.0), gone.to(covariates.dtype)), 1)
 
 
 def check_covariates(config: ModelConfig, covariates: Tensor | None, patients: int) -> None:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from mcti.model.presets import ModelConfig
 from mcti.model.streams import StreamLinear, StreamMLP, StreamNorm
 from mcti.model.transport import CouplingHealth, Plan, couple, health, low_rank_points
+from mcti.model.transport.controls import shuffled, uniform
 
 
 @dataclass
@@ -54,24 +55,33 @@ class Coupler:
     to_values: bool
     gradient: bool
     rank: int
+    form: str = "solved"
 
     @classmethod
     def of(cls, config: ModelConfig) -> "Coupler":
         """The coupler of a configuration."""
         settings = (config.solver, config.entropy, config.iterations, config.tolerance)
-        return cls(*settings, config.carry_to_values, config.plan_gradient, config.rank)
+        return cls(*settings, config.carry_to_values, config.plan_gradient, config.rank, config.plan)
 
     def __call__(self, guides: Tensor, values: Tensor, mask: Tensor | None) -> Coupling:
         """Couple guides and values, both (b, n, D); the mask (b, n) holds for both."""
+        here = guides.new_ones(guides.shape[:2], dtype=torch.bool) if mask is None else mask
+        if self.form == "uniform":
+            plan: Plan = uniform(here, here)
+        else:
+            plan = self._solve(guides, values, mask)
+        if self.form == "shuffled":
+            plan = shuffled(plan, here)
+        return Coupling(plan, guides.detach(), values.detach(), mask, self)
+
+    def _solve(self, guides: Tensor, values: Tensor, mask: Tensor | None) -> Plan:
         every: dict[str, Any] = {"max_iterations": self.iterations, "tolerance": self.tolerance}
         every |= {"mask_rows": mask, "mask_columns": mask}
         if self.solver == "low_rank":  # from the tokens themselves: it answers alike for a shifted and scaled cost
-            plan: Plan = low_rank_points(guides, values, rank=self.rank, **every)
-        else:
-            with torch.set_grad_enabled(self.gradient and torch.is_grad_enabled()):
-                cost = standard_cost(guides, values, mask)
-                plan = couple(cost, self.solver, entropy=self.entropy, gradient=self.gradient, **every)
-        return Coupling(plan, guides.detach(), values.detach(), mask, self)
+            return low_rank_points(guides, values, rank=self.rank, **every)
+        with torch.set_grad_enabled(self.gradient and torch.is_grad_enabled()):
+            cost = standard_cost(guides, values, mask)
+            return couple(cost, self.solver, entropy=self.entropy, gradient=self.gradient, **every)
 
     def carry(self, plan: Plan, guides: Tensor) -> Tensor:
         """The guides (b, n, D) as they meet the values: plan·t as the reference does, or its transpose."""
@@ -107,7 +117,7 @@ class GuidedAttention(nn.Module):
     def __init__(self, streams: int, config: ModelConfig) -> None:
         super().__init__()
         width = config.width
-        self.coupler = Coupler.of(config)
+        self.coupler = Coupler.of(config) if config.guidance else None
         self.to_qkv = StreamLinear(streams, width, 3 * width, bias=False)
         self.scale = nn.Parameter(torch.ones(streams))
         self.out = StreamLinear(streams, width, width)
@@ -127,7 +137,9 @@ class GuidedAttention(nn.Module):
         return out
 
     def _guide(self, guides: Tensor, values: Tensor, mask: Tensor | None, trace: list[Coupling] | None) -> Tensor:
-        """(plan·t) ⊙ v, (S, b, n, D)."""
+        """(plan·t) ⊙ v, (S, b, n, D); v alone where guidance is switched off."""
+        if self.coupler is None:
+            return values
         flat, every = guides.flatten(0, 1), None if mask is None else mask.repeat(len(guides), 1)
         coupling = self.coupler(flat, values.flatten(0, 1), every)
         if trace is not None:

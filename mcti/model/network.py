@@ -15,6 +15,7 @@ from mcti.model.hazards import survive
 from mcti.model.pathology import Mined, PathologyBranch
 from mcti.model.presets import ModelConfig
 from mcti.model.transport import Plan, unbalanced
+from mcti.model.transport.controls import shuffled, uniform
 from mcti.model.unet import CLS, SURV, TaskUNet, mean_token
 
 __all__ = ["MCTI", "Prediction", "check_inputs"]
@@ -105,7 +106,7 @@ class MCTI(nn.Module):
         if self.absent is not None:
             mined, gene_tokens = self.absent(mined, gene_tokens, slides_present, genes_present)
         else:
-            _refuse_absent(slides_present, genes_present)
+            refuse_absent(slides_present, genes_present)
         check_covariates(self.config, covariates, len(patches))
         clinical, read = (None, None) if self.clinical is None else self.clinical(covariates)
         tokens = self.join(mined, gene_tokens, clinical)
@@ -120,17 +121,25 @@ class MCTI(nn.Module):
             hazard=hazard,
             survival=survival,
             risk=-survival.sum(1),
-            subtype_logits=self.subtype_head(means[CLS], mined.average, gene_tokens, read).to(kind),
-            instance_logits=mined.instance_logits.to(kind),
+            subtype_logits=self._subtype(means[CLS], mined.average, gene_tokens, read).to(kind),
+            instance_logits=self._taught(mined.instance_logits).to(kind),
             critical=mined.critical,
             critical_scores=mined.scores,
-            critical_logits=mined.critical_logits,
+            critical_logits=self._taught(mined.critical_logits),
             critical_mass=mined.mass,
             gene_plan=tokens.gene_plan,
             gene_groups=groups,
             norms=norms,
             couplings=trace,
         )
+
+    def _subtype(self, mean: Tensor, average: Tensor, gene_tokens: Tensor, read: Tensor | None) -> Tensor:
+        out: Tensor = self.subtype_head(self._taught(mean), average, self._taught(gene_tokens), read)
+        return out
+
+    def _taught(self, values: Tensor) -> Tensor:
+        """What the subtype losses may shape: nothing behind their heads where that task is switched off."""
+        return values if self.config.subtype_task else values.detach()
 
     def join(self, mined: Mined, gene_tokens: Tensor, clinical: Tensor | None = None) -> Tokens:
         """Couple patch and gene tokens; the joint sequence [P; plan'P; genes; clinical] (docs/model.md, 3)."""
@@ -164,6 +173,23 @@ class MCTI(nn.Module):
         if bool(present.all()):
             return None
         return F.pad(present, (0, 2 * self.config.tokens + (clinical is not None)), value=True)
+
+    @torch.no_grad()
+    def _couple(self, mined: Mined, gene_tokens: Tensor, present: Tensor | None) -> Plan:
+        """The plan between patch tokens (b, K, D) and gene tokens (b, T, D), or its control."""
+        config = self.config
+        if config.plan == "uniform":
+            return uniform(mined.present, gene_tokens.new_ones(gene_tokens.shape[:2], dtype=torch.bool))
+        plan: Plan = unbalanced(
+            gene_cost(mined.tokens, gene_tokens, present),
+            entropy=config.gene_entropy,
+            marginal=config.gene_marginal,
+            max_iterations=config.iterations,
+            tolerance=config.tolerance,
+            measure=config.gene_measure,
+            mask_rows=present,
+        )
+        return shuffled(plan, mined.present) if config.plan == "shuffled" else plan
 
     def streams(self, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor | None]:
         """x (1, b, n, D), streams (2, b, n, D), mask (b, n): the joint tokens, each stream with its task tokens."""
@@ -266,7 +292,7 @@ def gene_cost(tokens: Tensor, gene_tokens: Tensor, present: Tensor | None = None
         return cost / torch.where(largest > 0, largest, 1.0)
 
 
-def _refuse_absent(slides_present: Tensor | None, genes_present: Tensor | None) -> None:
+def refuse_absent(slides_present: Tensor | None, genes_present: Tensor | None) -> None:
     """Without learned stand-ins an absent modality would be read as zeros."""
     for name, flags in (("slides", slides_present), ("genes", genes_present)):
         if flags is not None and not bool(flags.all()):

@@ -1,4 +1,5 @@
-"""Every width, depth and switch of the network, by preset: `paper`, `compact` (the default) and `tiny` (tests)."""
+"""Every width, depth and switch of the network, by preset: `paper`, `compact` (the default), `tiny` (tests), and the
+peers and ablations of mcti/model/variants.py."""
 
 import dataclasses
 import json
@@ -11,6 +12,8 @@ from typing import Any
 from mcti.errors import DataError, UsageError, did_you_mean
 from mcti.model.hazards import HEADS
 from mcti.model.transport import SOLVERS
+from mcti.model.transport.controls import FORMS
+from mcti.model.variants import ABLATIONS, NETWORKS, PEERS
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,10 @@ class ModelConfig:
     head: str = "discrete"  # a hazard for each bin, or "continuous": a constant hazard rate within each bin
     covariates: tuple[str, ...] = ()  # clinical columns that become a token, e.g. age and is_female
     hard_negatives: int = 0  # patches of other subtypes, for each class and step, that the instance classifier unlearns
+    network: str = "mcti"  # or a peer (mcti/model/peers), which takes of these fields what it knows
+    subtype_task: bool = True  # False: the subtype head reads what the network carries, and shapes nothing of it
+    plan: str = "solved"  # or a control (mcti/model/transport/controls.py): "uniform", "shuffled"
+    guidance: bool = True  # False: the guided attention takes its values as they are, without task tokens
 
     def __post_init__(self) -> None:
         """Refuse a shape that cannot be built."""
@@ -68,6 +75,8 @@ class ModelConfig:
             ("gene_branch", ("dense", "groups")),
             ("gene_measure", ("entropy", "kl")),
             ("head", HEADS),
+            ("network", NETWORKS),
+            ("plan", FORMS),
         ):
             _require(getattr(self, name) in words, name, getattr(self, name), did_you_mean(getattr(self, name), words))
         for name in _POSITIVE:
@@ -90,6 +99,8 @@ class ModelConfig:
         _require(0 < self.critical_share <= 1, "critical_share", self.critical_share, "give a share in (0, 1]")
         smooth = self.solver in ("sinkhorn", "unbalanced")
         _require(not self.plan_gradient or smooth, "plan_gradient", True, f"the plan of {self.solver} has none")
+        firm = self.plan != "shuffled" or self.solver != "low_rank"
+        _require(firm, "plan", self.plan, "shuffle the plan of a solver that writes it out, or take uniform")
         _require(self.hard_negatives >= 0, "hard_negatives", self.hard_negatives, "give 0 or a number of patches")
         _require(self.sharpness >= 0, "sharpness", self.sharpness, "give 0 or a positive factor")
         for name in ("genes", "classes", "covariates"):
@@ -221,7 +232,12 @@ _TINY = _COMPACT | {
     "dropout": 0.0,
     "gene_dropout": 0.0,
 }
-PRESETS: dict[str, dict[str, Any]] = {"paper": _PAPER, "compact": _COMPACT, "tiny": _TINY}
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": _PAPER,
+    "compact": _COMPACT,
+    "tiny": _TINY,
+    **{name: _COMPACT | changes for name, changes in (PEERS | ABLATIONS).items()},
+}
 
 
 def preset(

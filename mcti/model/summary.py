@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from mcti.model.network import MCTI
+from mcti.model.peers import build
 from mcti.model.presets import ModelConfig
 
 FLOAT32 = 4  # bytes
@@ -44,6 +44,8 @@ class Summary:
 def describe(config: ModelConfig, patches: int = 4000) -> Summary:
     """The cost of this configuration for one patient with so many patches (N)."""
     parameters = _parameters(config)
+    if config.network != "mcti":
+        return _peer(config, patches)
     flops = {
         "pathology": _bag_flops(config, patches) + _critical_flops(config),
         "genomics": _gene_flops(config),
@@ -56,9 +58,31 @@ def describe(config: ModelConfig, patches: int = 4000) -> Summary:
     return Summary(parameters, patches, flops, training, _memory(config, patches, sum(parameters.values())))
 
 
+def _peer(config: ModelConfig, patches: int) -> Summary:
+    """Of a peer, the products of a forward pass as they are counted while it runs on zeros.
+
+    Its activations are not known by formula: of the bag, one token a patch is counted.
+    """
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    net = build(config).eval()
+    bag, mask = torch.zeros(1, patches, config.features), torch.ones(1, patches, dtype=torch.bool)
+    flags = {name: torch.ones(1, dtype=torch.bool) for name in ("slides_present", "genes_present")}
+    covariates = torch.zeros(1, len(config.covariates)) if config.covariates else None
+    # The fused attention of the CPU is not counted; its plain form is.
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        net(bag, mask, torch.zeros(1, len(config.genes)), covariates=covariates, **flags)
+    count, parameters = counter.get_total_flops(), _parameters(config)
+    weights = FLOAT32 * sum(parameters.values())
+    memory = {"weights": weights, "gradients": weights, "adam": 2 * weights, "bag": FLOAT32 * patches * config.features}
+    memory["activations"] = FLOAT32 * patches * config.width
+    return Summary(parameters, patches, {config.network: count}, 3 * count, memory)
+
+
 def _parameters(config: ModelConfig) -> dict[str, int]:
     with torch.device("meta"):
-        network = MCTI(config)
+        network = build(config)
     parts: dict[str, int] = {}
     for name, tensor in network.named_parameters():
         part = name.split(".")[0]

@@ -16,6 +16,7 @@ from torch import Tensor
 from mcti.errors import DataError, did_you_mean
 from mcti.model.hazards import survival_at
 from mcti.model.network import MCTI
+from mcti.model.peers import Peer, build
 from mcti.model.presets import ModelConfig
 from mcti.storage import to_json
 
@@ -85,7 +86,7 @@ class TrainedModel:
     unpadded, one thread, float32 on the CPU, whatever the load of the machine or the size of the request.
     """
 
-    def __init__(self, net: MCTI, config: ModelConfig, fitted: Fitted) -> None:
+    def __init__(self, net: MCTI | Peer, config: ModelConfig, fitted: Fitted) -> None:
         self.net, self.config, self.fitted = net.to("cpu").eval(), config, fitted
 
     @classmethod
@@ -102,7 +103,7 @@ class TrainedModel:
         except (KeyError, TypeError, ValueError) as error:
             mend = "take the model.json that `mcti train` wrote"
             raise DataError(f"{error} is missing or malformed", where, mend) from error
-        net = MCTI(config)
+        net = build(config)
         try:
             net.load_state_dict(dict(tensors), strict=True)
         except RuntimeError as error:

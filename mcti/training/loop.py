@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from mcti.errors import DataError, MctiError
-from mcti.model.network import MCTI
+from mcti.model.peers import build
 from mcti.model.presets import ModelConfig
 from mcti.model.trained import Fitted, TrainedModel
 from mcti.params import TrainParams
@@ -109,7 +109,7 @@ class Run:
     def __init__(self, task: Task, device: torch.device) -> None:
         self.task, self.params, self.device, self.ranks = task, task.params, device, ranks()
         _seed_everything((task.params.seed, *task.seed_key, "weights"))
-        net = MCTI(task.config).to(device)
+        net = build(task.config).to(device)
         self.state = State(net, _optimizer(net, task.params), task.params.ema)
         self.lengths = [_length(bag, task.params.bag_cap) for bag in task.bags]
         self.steps_an_epoch = len(bagging.order(self.lengths, task.params.batch_patients, (0,)))

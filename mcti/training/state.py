@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from mcti.model.network import MCTI
+from mcti.model.peers import Peer
 from mcti.training.checkpoints import Checkpoint
 
 
 class State:
     """Weights, moments, averaged weights, step number, sums of the running epoch and rows of the finished ones."""
 
-    def __init__(self, net: MCTI, optimizer: torch.optim.AdamW, ema: float) -> None:
+    def __init__(self, net: MCTI | Peer, optimizer: torch.optim.AdamW, ema: float) -> None:
         self.net, self.optimizer, self.ema = net, optimizer, ema
         self.step = 0
         self.first_loss = self.last_loss = 0.0
@@ -38,7 +39,7 @@ class State:
         self.history.append({"epoch": float(epoch + 1), **means, "learning_rate": rate})
         self.sums, self.patients = {}, 0
 
-    def kept(self) -> MCTI:
+    def kept(self) -> MCTI | Peer:
         """The network with the weights that are the result: the last, or their running average."""
         if self.average:
             self.net.load_state_dict(self.average)

@@ -1,0 +1,36 @@
+"""Plans that know nothing: what a coupling must beat to show that it does something (ablations of the study)."""
+
+import torch
+from torch import Tensor
+
+from mcti.model.transport.plan import Plan
+
+FORMS = ("solved", "uniform", "shuffled")
+
+
+def uniform(rows: Tensor, columns: Tensor) -> Plan:
+    """Every present row coupled with every present column alike: rows (b, n), columns (b, m) bool -> Plan, mass 1."""
+    a, b = (mask / mask.sum(1, keepdim=True).clamp_min(1).double() for mask in (rows, columns))
+    coupling = (a[:, :, None] * b[:, None, :]).float()
+    return Plan(coupling, 0, torch.zeros(len(rows), device=rows.device))
+
+
+def shuffled(plan: Plan, rows: Tensor) -> Plan:
+    """The plan with its present rows dealt anew: the masses stay, who holds them does not.
+
+    The order is a fixed draw, a function of n alone: training and inference meet the same one, and a patient's plan
+    does not depend on the company. rows (b, n) bool; absent rows keep their place.
+    """
+    source = _deal(rows)
+    coupling = plan.coupling.gather(1, source[..., None].expand_as(plan.coupling))
+    permutation = None if plan.permutation is None else plan.permutation.gather(1, source)
+    return Plan(coupling, plan.iterations, plan.error, permutation)
+
+
+def _deal(rows: Tensor) -> Tensor:
+    """(b, n) which row's mass each row gets."""
+    lots = torch.rand(rows.shape[1], generator=torch.Generator().manual_seed(rows.shape[1])).to(rows.device)
+    drawn = (lots + (~rows).float()).argsort(1)  # present rows in the order of their lots, absent ones behind
+    places = (~rows).float().argsort(dim=1, stable=True)  # present rows as they stand
+    drawn[~rows.gather(1, places)] = places[~rows.gather(1, places)]
+    return torch.empty_like(drawn).scatter_(1, places, drawn)

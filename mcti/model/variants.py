@@ -1,0 +1,36 @@
+"""What `compact` is compared with: the field's networks, and MCTI with one part switched off. Changes to `compact`.
+
+None was tuned: the peers share one width and one dropout, an ablation differs from `compact` in its one part alone.
+"""
+
+from typing import Any
+
+_PEER: dict[str, Any] = {
+    "width": 64,
+    "gene_width": 64,
+    "dropout": 0.25,
+    "calm": False,
+    "skip": False,
+    "subtype_task": False,  # as published: survival is their one task
+}
+PEERS: dict[str, dict[str, Any]] = {
+    "snn": _PEER | {"network": "snn"},
+    "mean_pool": _PEER | {"network": "mean_pool"},
+    "abmil": _PEER | {"network": "abmil"},
+    "transmil": _PEER | {"network": "transmil", "heads": 4},
+    "late_fusion": _PEER | {"network": "late_fusion"},
+    "mcat": _PEER | {"network": "mcat"},
+    "motcat": _PEER | {"network": "motcat"},
+}
+"""Genes alone: snn. Slides alone: mean_pool, abmil, transmil. Both: late_fusion, mcat, motcat."""
+
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "no_subtype_task": {"subtype_task": False},
+    "no_gene_grouping": {"gene_branch": "dense"},
+    "uniform_plan": {"plan": "uniform"},
+    "shuffled_plan": {"plan": "shuffled"},
+    "no_guidance": {"guidance": False},
+}
+"""docs/protocol.md, item 14."""
+
+NETWORKS = ("mcti", *PEERS)
