@@ -1,4 +1,4 @@
-"""Where bytes live: local paths and `s3://` addresses, whole files or nothing.
+"""Where bytes live: local paths, `s3://` addresses and versions in DVC's remote (`pinned`); whole files or nothing.
 
 The only module that imports boto3. Credentials and endpoint come from the environment alone (AWS_ENDPOINT_URL_S3,
 AWS_SHARED_CREDENTIALS_FILE, AWS_PROFILE, a pod's service account, …), so no secret passes through our settings.
@@ -16,10 +16,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from mcti import pinned
 from mcti.errors import DataError, EnvironmentTrouble, MctiError
 
 Location = str | os.PathLike[str]
-"""A local path or an `s3://bucket/key` address. A string, since `Path("s3://b/k")` loses a slash."""
+"""A local path, an `s3://bucket/key` address or a `dvc+s3://` one. A string: `Path("s3://b/k")` loses a slash."""
 
 
 class Conflict(EnvironmentTrouble):
@@ -40,8 +41,8 @@ _OS_TROUBLE = {
 
 
 def is_s3(location: Location) -> bool:
-    """True for an `s3://` address."""
-    return os.fspath(location).startswith("s3://")
+    """True for an `s3://` address, pinned to a version (`dvc+s3://`) or not."""
+    return os.fspath(location).startswith(("s3://", pinned.SCHEME))
 
 
 def join(location: Location, *names: str) -> str:
@@ -125,7 +126,9 @@ def read_json(location: Location) -> Any:
 
 
 def read_bytes(location: Location) -> bytes:
-    """All bytes of a file or an object."""
+    """All bytes of a file or an object; those of a pinned one are held against its MD5."""
+    if pinned.is_pinned(location):
+        return pinned.read(os.fspath(location), read_bytes)
     if is_s3(location):
         bucket, key = split_address(location)
         with _service(location):
@@ -138,6 +141,11 @@ def exists(location: Location) -> bool:
     """Whether there is a file, folder, object or prefix at `location`."""
     if not is_s3(location):
         return Path(location).exists()
+    if pinned.is_pinned(location):
+        try:
+            return all(exists(file.object) for file in pinned.files(os.fspath(location), read_bytes).values())
+        except DataError:
+            return False
     bucket, key = split_address(location)
     with _service(location):
         found = client().list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
@@ -174,7 +182,7 @@ def put(location: Location, body: bytes, *, only_if_absent: bool = False, only_i
 def split_address(location: Location) -> tuple[str, str]:
     """Bucket and key of an `s3://bucket/key` address."""
     bucket, _, key = os.fspath(location).removeprefix("s3://").partition("/")
-    if not is_s3(location) or not bucket:
+    if not os.fspath(location).startswith("s3://") or not bucket:
         raise DataError(f"{os.fspath(location)!r} is not an S3 address", mend="write s3://bucket/key")
     return bucket, key
 
@@ -217,7 +225,10 @@ def get(location: Location) -> tuple[bytes, str]:
 
 
 def addresses(prefix: Location) -> list[str]:
-    """The `s3://` addresses of all objects below a prefix, sorted."""
+    """The addresses of all objects below a prefix, sorted."""
+    if pinned.is_pinned(prefix):
+        root = os.fspath(prefix).rstrip("/")
+        return sorted(join(root, name) if name else root for name in pinned.files(root, read_bytes))
     bucket, key = split_address(prefix)
     with _service(prefix):
         pages = client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
@@ -246,6 +257,7 @@ _CLIENT_ENVIRONMENT = (
     "AWS_PROFILE",
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
+    "AWS_MAX_ATTEMPTS",
 )
 
 
@@ -254,9 +266,10 @@ def _client(environment: tuple[str, ...]) -> Any:  # noqa: ARG001  (the key of t
     import boto3
     from botocore.config import Config
 
-    return boto3.Session().client(
-        "s3", config=Config(retries={"max_attempts": 4, "mode": "standard"}, connect_timeout=5, read_timeout=60)
-    )
+    # Waits double up to 20 s: 4 attempts last some seconds, enough for a person; a cluster's task asks for more.
+    attempts = int(os.environ.get("AWS_MAX_ATTEMPTS") or 4)
+    retries = {"total_max_attempts": attempts, "mode": "standard"}
+    return boto3.Session().client("s3", config=Config(retries=retries, connect_timeout=5, read_timeout=60))
 
 
 @contextlib.contextmanager
@@ -288,7 +301,16 @@ def _refusal(code: str, location: Location) -> MctiError:
     return EnvironmentTrouble(f"S3 answered {code}", str(location), "see the log of the service")
 
 
+def upload(path: Location, location: Location) -> None:
+    """Copy a local file of any size to an object; it appears whole or not at all."""
+    bucket, key = split_address(location)
+    with _service(location), explained(path):
+        client().upload_file(os.fspath(path), bucket, key)
+
+
 def _download(location: Location, folder: Path) -> Path:
+    if pinned.is_pinned(location):
+        return _download_version(os.fspath(location), folder)
     bucket, prefix = split_address(location)
     root = folder / (prefix.rstrip("/").rpartition("/")[2] or bucket)
     with _service(location):
@@ -304,6 +326,19 @@ def _download(location: Location, folder: Path) -> Path:
             client().download_file(bucket, key, str(target))
     if not wanted:
         raise DataError("no such object", str(location), "check the address")
+    return root
+
+
+def _download_version(address: str, folder: Path) -> Path:
+    """As `_download`; each file is held against its MD5 before anybody sees it."""
+    root = folder / address.rstrip("/").rpartition("/")[2]
+    for name, version in pinned.files(address, read_bytes).items():
+        target = root / name if name else root
+        target.parent.mkdir(parents=True, exist_ok=True)
+        bucket, key = split_address(version.object)
+        with _service(version.object):
+            client().download_file(bucket, key, str(target))
+        pinned.check(md5(target), version)
     return root
 
 

@@ -1,0 +1,129 @@
+"""Versions in DVC's remote, against the real dvc and a real S3: what one side pushes the other pulls, byte for byte."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mcti import pinned, storage, versions
+from mcti.errors import DataError, EnvironmentTrouble
+from mcti.local import versioning
+from mcti.slides import manifest
+from mcti.storage import tree_md5
+
+pytestmark = [pytest.mark.slow, pytest.mark.stack]
+REMOTE = "s3://mcti-data/versions-test"
+
+
+def dvc(project: Path, *words: str) -> str:
+    done = subprocess.run([sys.executable, "-m", "dvc", *words], cwd=project, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def project(servers_of, tmp_path):
+    """A DVC project without git, whose remote is that of the running stack, with a folder of data in it."""
+    place = tmp_path / "a project"
+    (place / ".dvc").mkdir(parents=True)
+    config = f"[core]\n    remote = storage\n    no_scm = true\n['remote \"storage\"']\n    url = {REMOTE}\n"
+    (place / ".dvc" / "config").write_text(config)
+    versioning.point_at(place, Path(servers_of.folder))
+    files = {"clinical.csv": "patient_id,é\n", "slides/a.tif": "A" * 3_000_000, "slides/b b.tif": "", "slides.csv": ""}
+    files["slides.csv"] = "patient_id,slide_id,path\np1,a,slides/a.tif\np2,b,slides/b b.tif\n"
+    for name, text in files.items():
+        path = place / "raw" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return place
+
+
+@pytest.fixture
+def version(project) -> str:
+    """The folder in the remote; its pinned address."""
+    return versions.publish(project / "raw", REMOTE).address
+
+
+def test_what_dvc_pushed_is_read_without_dvc_one_file_or_all(project):
+    dvc(project, "add", "raw")
+    dvc(project, "push")
+    (md5,) = [w for w in (project / "raw.dvc").read_text(encoding="utf-8").split() if w.endswith(".dir")]
+    version = f"dvc+{REMOTE}/{md5}"
+    assert storage.read_bytes(f"{version}/clinical.csv") == (project / "raw/clinical.csv").read_bytes()
+    assert versions.publish(project / "raw", REMOTE).uploaded == 0, "the same bytes are the same version"
+    with storage.local(version) as copy:
+        assert tree_md5(copy) == tree_md5(project / "raw")
+    with storage.local(f"{version}/slides/a.tif") as slide:
+        assert slide.name == "a.tif"  # the readers go by the ending
+        assert slide.stat().st_size == 3_000_000
+    assert storage.addresses(f"{version}/slides") == [f"{version}/slides/a.tif", f"{version}/slides/b b.tif"]
+    assert storage.exists(f"{version}/slides.csv")
+    assert not storage.exists(f"{version}/no.csv")
+    with pytest.raises(DataError, match=r"no file no\.csv in this version"):
+        storage.read_bytes(f"{version}/no.csv")
+
+
+def test_a_manifest_in_a_version_names_slides_of_that_version(project, version):
+    """So a shard fetches its own slides, one by one, each held against its MD5."""
+    from mcti.cohort.assembly import resolved
+
+    (row, _) = manifest.read(f"{version}/slides.csv")
+    assert resolved(row.path, f"{version}/slides.csv") == f"{version}/slides/a.tif"
+    (a, b) = manifest.read(f"{version}/slides")
+    assert (a.slide_id, a.path, b.slide_id) == ("a", f"{version}/slides/a.tif", "b b")
+
+
+def test_an_object_changed_under_its_name_is_refused(project, version):
+    target = pinned.the_file(f"{version}/slides/a.tif", storage.read_bytes).object
+    storage.put(target, b"A" * 2_999_999 + b"B")
+    with pytest.raises(DataError, match=r"the bytes have MD5 .* changed or cut short"), storage.local(version):
+        pass
+    with pytest.raises(DataError, match="the bytes have MD5"):
+        storage.read_bytes(f"{version}/slides/a.tif")
+    (fault,) = versions.verify(version)
+    assert fault.startswith("slides/a.tif: ")
+    storage.put(target, (project / "raw/slides/a.tif").read_bytes())  # the remote is shared with the other tests
+    assert versions.verify(version) == []
+
+
+def test_what_we_publish_dvc_pulls_and_knows_as_its_own(project, version, tmp_path):
+    again = versions.publish(project / "raw", REMOTE)
+    assert (again.address, again.uploaded) == (version, 0)
+    (project / "raw/more.csv").write_text("x")
+    more = versions.publish(project / "raw", REMOTE)
+    assert (more.uploaded, more.files) == (1, 5)
+    laptop = tmp_path / "laptop"
+    shutil.copytree(project / ".dvc", laptop / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
+    (laptop / "raw.dvc").write_text(more.pointer)
+    single = versions.publish(project / "raw/clinical.csv", REMOTE)
+    (laptop / "clinical.csv.dvc").write_text(single.pointer)
+    dvc(laptop, "pull")
+    assert tree_md5(laptop / "raw") == tree_md5(project / "raw")
+    assert (laptop / "clinical.csv").read_bytes() == (project / "raw/clinical.csv").read_bytes()
+    assert "up to date" in dvc(laptop, "status")
+
+
+def test_the_head_names_only_versions_that_are_there_whole(project, version):
+    md5 = version.rpartition("/")[2]
+    versions.set_head(REMOTE, "lung", md5)
+    assert versions.head(REMOTE, "lung").md5 == md5
+    with pytest.raises(DataError, match="no such object"):
+        versions.set_head(REMOTE, "lung", "0" * 32 + ".dir")
+    body = pinned.manifest({"x": "1" * 32})
+    absent = pinned.digest(body) + ".dir"
+    storage.put(pinned.object_of(REMOTE, absent), body)
+    with pytest.raises(DataError, match=r"1 files are missing, the first x.*dvc push"):
+        versions.set_head(REMOTE, "lung", absent)
+    with pytest.raises(DataError, match="no such object"):
+        versions.head(REMOTE, "breast")
+
+
+def test_wrong_keys_are_named_and_never_printed(project, version, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "A-WRONG-KEY")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-wrong-secret")
+    with pytest.raises(EnvironmentTrouble, match="S3 refused the credentials") as caught:
+        storage.read_bytes(f"{version}/clinical.csv")
+    assert "a-wrong-secret" not in str(caught.value)
+    assert "A-WRONG-KEY" not in str(caught.value)
