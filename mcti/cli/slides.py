@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mcti.cli.caller import Caller, command
+from mcti.cli.caller import Caller, command, say
 from mcti.cli.options import OutFile, OutFolder
 
 group = typer.Typer()
@@ -55,6 +55,37 @@ def heatmap(
     from mcti.steps.heatmap import heatmap as step
 
     return step(slide, features, scores, Path(out), column=column, centre=centre, mpp=mpp)
+
+
+@command(group, "view")
+def view(
+    caller: Caller,  # noqa: ARG001
+    slide: Annotated[str, typer.Argument(metavar="SLIDE", help="The slide.")],
+    features: Annotated[str | None, typer.Option(metavar="FILE", help="Its <slide_id>.h5: tiles and mask.")] = None,
+    scores: Annotated[str | None, typer.Option(metavar="FILE", help="CSV with x, y and the score, as heatmap.")] = None,
+    column: Annotated[str, typer.Option(metavar="NAME", help="Column of the score.")] = "score",
+    centre: Annotated[float | None, typer.Option(metavar="X", help="Let the colours diverge around X.")] = None,
+    mpp: Mpp = None,
+    port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="Port on 127.0.0.1; 0: a free one.")] = 0,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address.")] = False,
+) -> object:
+    """Pan and zoom a slide in the browser, with tissue, tiles and scores as layers; end it with Ctrl-C.
+
+    Example: mcti view a.svs --features data/features/a.h5 --scores scores.csv
+    """
+    from mcti.steps.view import view as step
+
+    return step(
+        slide,
+        features,
+        scores,
+        column=column,
+        centre=centre,
+        mpp=mpp,
+        port=port,
+        browser=not no_browser,
+        ready=lambda url: say(f"open {url}"),
+    )
 
 
 @command(features_group, "import")

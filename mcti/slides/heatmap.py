@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 from mcti import storage
 from mcti.errors import DataError
 from mcti.slides.decoding import Pixels
+from mcti.slides.exchange import Bag
+from mcti.slides.opening import Facts
 from mcti.slides.tissue import Overview
+from mcti.storage import Location
 
 _BAR = 64  # height of the strip under the picture
 _STEPS = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)  # µm that a scale bar may show
@@ -51,6 +54,74 @@ class Scores:
         low, high = self.limits
         return np.clip((self.values - low) / (high - low), 0.0, 1.0)
 
+    def palette(self) -> Pixels:
+        """The 256 colours (256, 3) from one limit to the other: diverging around a centre, else from pale to dark.
+
+        Both read in grey and for the colour-blind: their ends differ in lightness or in blue and red.
+        """
+        ends = _PALE_TO_DARK if self.centre is None else _BLUE_TO_RED
+        at, steps = np.linspace(0, 1, len(ends)), np.linspace(0, 1, 256)
+        return np.stack([np.interp(steps, at, [end[i] for end in ends]) for i in range(3)], 1).astype(np.uint8)
+
+    def colours(self) -> Pixels:
+        """The colour of each tile, RGB (N, 3)."""
+        return np.asarray(self.palette()[np.rint(self.shares() * 255).astype(int)], np.uint8)
+
+
+def read_scores(location: Location, bag: Bag, column: str = "score", centre: float | None = None) -> Scores:
+    """Scores of a slide's tiles from a CSV with x, y (level-0 px, as in the features' coords) and `column`.
+
+    Raises
+        DataError: a column is missing or holds something else than finite numbers, a tile is scored twice, or the
+        slide has no tile there.
+    """
+    import pandas as pd
+
+    with storage.local(location) as path, storage.explained(path):
+        try:
+            table = pd.read_csv(path)
+        except (ValueError, pd.errors.ParserError) as error:  # also: UnicodeDecodeError, EmptyDataError
+            raise DataError(f"not a CSV table ({error})", str(location), "write x, y and the score") from error
+    for name in ("x", "y", column):
+        if name not in table.columns or not pd.api.types.is_numeric_dtype(table[name]):
+            raise DataError(f"column {name!r} is missing or no number", str(location), "write x, y and the score")
+    numbers = table[["x", "y", column]].to_numpy("float64")
+    known = set() if bag.coords is None else set(map(tuple, bag.coords.tolist()))
+    rows = [None if not np.isfinite(row).all() else (int(row[0]), int(row[1])) for row in numbers]
+    if not rows:
+        raise DataError("there are no scores", str(location), "write a row a tile")
+    for i, corner in enumerate(rows):
+        if corner is None:
+            raise DataError("a number that is not finite", f"{location}, row {i + 2}", "leave that tile out")
+        if corner not in known or corner != (numbers[i, 0], numbers[i, 1]):
+            where = f"{location}, row {i + 2}"
+            raise DataError("no tile of the slide lies there", where, "take x and y from the slide's own feature file")
+    if len(set(rows)) < len(rows):
+        raise DataError("a tile has two scores", str(location), "keep one row a tile")
+    return Scores(column, numbers[:, :2].astype(np.int64), numbers[:, 2], footprint(bag), centre)
+
+
+def footprint(bag: Bag) -> tuple[int, int]:
+    """Level-0 px that a tile of a slide covers, across and down.
+
+    Raises
+        DataError: the features do not say.
+    """
+    across = bag.grid.get("patch_size_level0")
+    if across is None:
+        raise DataError("the features do not say how large a tile is", bag.slide_id, "extract the slide with mcti")
+    mpp = [float(bag.root.get(name, float("nan"))) for name in ("mpp_x", "mpp_y")]
+    square = not np.isfinite(mpp).all() or mpp[0] == mpp[1]
+    return int(across), int(across) if square else round(int(across) * mpp[0] / mpp[1])
+
+
+def check_same_slide(bag: Bag, facts: Facts, where: Location) -> None:
+    """Raise a DataError when features say that their slide has another size than this one."""
+    size = tuple(int(bag.grid.get(name, 0)) for name in ("level0_width", "level0_height"))
+    if all(size) and size != (facts.width, facts.height):
+        what = f"features of a slide of {size[0]}x{size[1]} px, this one has {facts.width}x{facts.height}"
+        raise DataError(what, str(where), "give the slide's own feature file")
+
 
 def png(out: Path, view: Overview, mpp: float, scores: Scores, opacity: float = 0.55) -> None:
     """The coarse picture with the scores laid over it, a scale bar and the legend. `mpp`: µm/px of level 0."""
@@ -70,7 +141,7 @@ def png(out: Path, view: Overview, mpp: float, scores: Scores, opacity: float = 
 def geojson(out: Path, scores: Scores) -> None:
     """One detection a tile with its score as a QuPath measurement and its colour."""
     across, down = scores.footprint
-    colours = _colours(scores)[np.rint(scores.shares() * 255).astype(int)]
+    colours = scores.colours()
     features = []
     for (x, y), value, colour in zip(scores.coords.tolist(), scores.values.tolist(), colours.tolist(), strict=True):
         ring = [[x, y], [x + across, y], [x + across, y + down], [x, y + down], [x, y]]
@@ -95,7 +166,7 @@ def ome_tiff(out: Path, size: tuple[int, int], mpp: float, scores: Scores, coars
 
     shape = (-(-size[1] // coarse), -(-size[0] // coarse))
     share, covered = _planes(scores, shape, (coarse, coarse))
-    picture = np.where(covered[..., None], _colours(scores)[np.rint(share * 255).astype(int)], 255).astype(np.uint8)
+    picture = np.where(covered[..., None], scores.palette()[np.rint(share * 255).astype(int)], 255).astype(np.uint8)
     levels = [picture]
     while max(levels[-1].shape[:2]) > 512:
         height, width = levels[-1].shape[:2]
@@ -128,21 +199,12 @@ def _planes(
 def _blended(
     picture: Pixels, share: NDArray[np.float64], covered: NDArray[np.bool_], scores: Scores, opacity: float
 ) -> Pixels:
-    colours = _colours(scores)[np.rint(share * 255).astype(int)]
+    colours = scores.palette()[np.rint(share * 255).astype(int)]
     mixed = (1 - opacity) * picture + opacity * colours
     return np.where(covered[..., None], np.rint(mixed), picture).astype(np.uint8)
 
 
-def _colours(scores: Scores) -> Pixels:
-    """256 colours (256, 3): diverging around a centre, else one hue from pale to dark. Both read in grey and for the
-    colour-blind (blue-orange-red and yellow-violet ends differ in lightness)."""
-    ends = [(33, 102, 172), (247, 247, 247), (178, 24, 43)] if scores.centre is not None else _PALE_TO_DARK
-    at = np.linspace(0, 1, len(ends))
-    return np.stack([np.interp(np.linspace(0, 1, 256), at, [end[i] for end in ends]) for i in range(3)], 1).astype(
-        np.uint8
-    )
-
-
+_BLUE_TO_RED = [(33, 102, 172), (247, 247, 247), (178, 24, 43)]
 _PALE_TO_DARK = [(255, 247, 188), (254, 153, 41), (140, 45, 4), (60, 10, 60)]
 
 
@@ -162,7 +224,7 @@ def _legend(canvas: Pixels, top: int, scores: Scores) -> None:
     import cv2
 
     width, left = 180, canvas.shape[1] - 200
-    canvas[top + 20 : top + 34, left : left + width] = _colours(scores)[np.linspace(0, 255, width).astype(int)]
+    canvas[top + 20 : top + 34, left : left + width] = scores.palette()[np.linspace(0, 255, width).astype(int)]
     low, high = scores.limits
     name = scores.name.encode("ascii", "replace").decode()
     for text, x, y in (

@@ -33,7 +33,8 @@ class Row:
 
 
 def read(location: Location) -> list[Row]:
-    """The slides of a manifest (columns patient_id, slide_id, path, and where known mpp in µm/px and md5) or a folder.
+    """The slides of a manifest (columns patient_id, slide_id, path, and where known mpp in µm/px and md5), a folder, or
+    one slide.
 
     A relative path is sought below the manifest's folder, then below the working directory; it may not climb out of
     them. In a folder the slide is named by its file without the last ending, and so is its patient. Rows are sorted
@@ -42,10 +43,12 @@ def read(location: Location) -> list[Row]:
     Raises
         DataError: no such list, a missing column, an empty field, an mpp that is no number.
     """
-    if storage.is_s3(location) and not str(location).lower().endswith((".csv", ".parquet")):
+    if storage.is_s3(location) and not str(location).lower().endswith((".csv", ".parquet", *SUFFIXES)):
         rows = _prefix(location)
     elif not storage.is_s3(location) and Path(location).is_dir():
         rows = _folder(Path(location))
+    elif str(location).lower().endswith(SUFFIXES):
+        rows = [Row(Path(location).stem, Path(location).stem, str(location))]
     else:
         rows = _table(location)
     if not rows:
@@ -81,13 +84,17 @@ def _need(table: Any, columns: tuple[str, ...], location: Location) -> None:
 
 def _folder(folder: Path) -> list[Row]:
     found = []
-    for base, folders, names in os.walk(folder, followlinks=False):
+    for base, folders, names in os.walk(folder, onerror=_unreadable, followlinks=False):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             if name.lower().endswith(SUFFIXES) and not name.startswith("."):
                 stem = Path(name).stem
                 found.append(Row(stem, stem, str(Path(base, name))))
     return found
+
+
+def _unreadable(error: OSError) -> None:
+    raise storage.trouble(error)  # a folder left out would be slides left out
 
 
 def _prefix(location: Location) -> list[Row]:

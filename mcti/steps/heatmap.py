@@ -3,10 +3,8 @@
 from pathlib import Path
 
 from mcti import storage
-from mcti.errors import DataError
 from mcti.slides import exchange, opening, tissue
 from mcti.slides import heatmap as drawing
-from mcti.slides.heatmap import Scores
 from mcti.steps.result import StepResult
 from mcti.storage import Location
 
@@ -41,7 +39,8 @@ def heatmap(
     with storage.local(slide) as path, storage.local(features) as store:
         facts = opening.examine(path, mpp=mpp)
         bag = exchange.from_store(store)
-        found = _scores(scores, bag, column, centre)
+        drawing.check_same_slide(bag, facts, features)
+        found = drawing.read_scores(scores, bag, column, centre)
         with opening.open_reader(path, facts.reader) as reader:
             extent = max(facts.width * facts.mpp[0], facts.height * facts.mpp[1])  # µm
             view = tissue.overview(reader, facts.mpp, extent / _PICTURE)
@@ -52,21 +51,3 @@ def heatmap(
         drawing.ome_tiff(draft / "heatmap.ome.tif", (facts.width, facts.height), facts.mpp[0], found)
     low, high = found.limits
     return HeatmapResult(tiles=len(found.values), low=low, high=high)
-
-
-def _scores(location: Location, bag: exchange.Bag, column: str, centre: float | None) -> Scores:
-    import pandas as pd
-
-    with storage.local(location) as path:
-        table = pd.read_csv(path)
-    for name in ("x", "y", column):
-        if name not in table.columns or not pd.api.types.is_numeric_dtype(table[name]):
-            raise DataError(f"column {name!r} is missing or no number", str(location), "write x, y and the score")
-    coords = table[["x", "y"]].to_numpy("int64")
-    known = set() if bag.coords is None else set(map(tuple, bag.coords.tolist()))
-    strangers = [i for i, corner in enumerate(map(tuple, coords.tolist())) if corner not in known]
-    if strangers or "patch_size_level0" not in bag.grid:
-        where = f"{location}, row {strangers[0] + 2}" if strangers else bag.slide_id
-        raise DataError("no tile of the slide lies there", where, "take x and y from the slide's own feature file")
-    side = int(bag.grid["patch_size_level0"])
-    return Scores(column, coords, table[column].to_numpy("float64"), (side, side), centre)
