@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from mcti.errors import UsageError, did_you_mean
@@ -53,7 +53,7 @@ class IngestParams(Params):
         description="source columns kept as covariates; null: every further column (canonical), none (other layouts)",
     )
     event_values: dict[str, int] = Field(
-        {}, description="words of the event column and their meaning, e.g. {dead: 1, alive: 0}"
+        {}, description="words of the event column and their meaning, e.g. {dead: 1, alive: 0} or {yes: 1, no: 0}"
     )
     expression_scale: Literal["counts", "tpm", "log2", "z-score"] = Field(
         "log2", description="scale of the expression values"
@@ -61,6 +61,19 @@ class IngestParams(Params):
     missing_modality: Literal["drop", "keep"] = Field(
         "drop", description="patients without slides or genes: left out, or kept"
     )
+
+    @field_validator("event_values", mode="before")
+    @classmethod
+    def _words_as_written(cls, words: Any) -> Any:
+        """YAML reads the words yes, true and on as one truth value and 2 as a number: here they are words again."""
+        if not isinstance(words, Mapping):
+            return words
+        spelled = {True: ("yes", "true", "on"), False: ("no", "false", "off")}
+        found: dict[Any, Any] = {}
+        for word, meaning in words.items():
+            same = spelled[word] if isinstance(word, bool) else (str(word),)
+            found.update(dict.fromkeys(same, meaning))
+        return found
 
 
 class ValidateParams(Params):
@@ -82,6 +95,7 @@ class ValidateParams(Params):
         (1.0, 250.0), description="reverse Kaplan-Meier median outside stops the run", strict=False
     )
     age_years: tuple[float, float] = Field((0.0, 120.0), description="an age outside stops the run", strict=False)
+    max_followup_months: float = Field(1200.0, gt=0, description="a longer follow-up of one patient stops the run")
     max_tied_share: float = Field(0.1, ge=0, le=1, description="more patients with one and the same time are a warning")
     max_early_censored_share: float = Field(
         0.2, ge=0, le=1, description="more patients censored within three months are a warning"
@@ -104,6 +118,9 @@ class ValidateParams(Params):
     max_failed_slides_share: float = Field(0.1, ge=0, le=1, description="more slides without features stop the run")
     min_tiles_per_patient: int = Field(1, ge=1, description="fewer tiles of a patient are a warning")
     accepted: str | None = Field(None, description="profile.json of the data version last accepted, for the drift")
+    experiment: str | None = Field(
+        "mcti", min_length=1, description="MLflow experiment to log to where a server is named; null: do not log"
+    )
 
 
 class TissueParams(Params):

@@ -98,3 +98,17 @@ def test_every_setting_has_a_unit_in_its_name_or_a_description():
                 yield path + name
 
     assert set(undescribed(params.Settings)) <= {"evaluate.baselines"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{yes: 1, no: 0}", {"yes": 1, "true": 1, "on": 1, "no": 0, "false": 0, "off": 0}),
+        ("{TRUE: 1, FALSE: 0}", {"yes": 1, "true": 1, "on": 1, "no": 0, "false": 0, "off": 0}),
+        ("{'yes': 1, 'no': 0}", {"yes": 1, "no": 0}),
+        ("{2: 1, 1: 0}", {"2": 1, "1": 0}),
+        ("{dead: 1, alive: 0}", {"dead": 1, "alive": 0}),
+    ],
+)
+def test_words_of_events_that_yaml_takes_for_truth_values_or_numbers_stay_words(text, words):
+    assert params.load(None, [f"ingest.event_values={text}"]).ingest.event_values == words

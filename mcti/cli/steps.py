@@ -55,7 +55,7 @@ def validate(
         return caller.plan({"cohort": cohort, "features": features}, section, out)
     from mcti.steps.validate import validate as step
 
-    return step(cohort, features, section, Path(out))
+    return step(cohort, features, section, Path(out), progress=caller.progress)
 
 
 @command(group, "extract")
@@ -93,7 +93,7 @@ def split(caller: Caller, cohort: Cohort, out: OutFile, features: Features = Non
         return caller.plan({"cohort": cohort, "features": features}, section, out)
     from mcti.steps.split import split as step
 
-    return step(cohort, features, section, Path(out))
+    return step(cohort, features, section, Path(out), progress=caller.progress)
 
 
 @command(group, "search")

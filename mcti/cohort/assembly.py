@@ -20,6 +20,10 @@ NO_FOLLOWUP = "no follow-up"
 NO_SUBTYPE = "no subtype"
 NO_GENES = "no genes"
 NO_SLIDES = "no slides"
+REDACTED = "redacted by the source"
+OF_PATIENTS = (NO_FOLLOWUP, NO_SUBTYPE, NO_GENES, NO_SLIDES, REDACTED)
+"""Reasons for which patients of the clinical table leave; the others are of samples and of rows of other tables."""
+
 NOT_CLINICAL = "in the expression table, not in the clinical table"
 NOT_CLINICAL_SLIDE = "in the slide manifest, not in the clinical table"
 
@@ -48,7 +52,9 @@ def assemble(raw: RawCohort, params: IngestParams) -> Cohort:
     slides = _slides(raw.slides) if raw.slides else None
     _check_spelling(raw, clinical)
     _check_overlap(raw, clinical, expression, slides)
-    leavers = [*raw.leavers, *_leavers(clinical, expression, slides, params)]
+    before = {leaver.patient_id for leaver in raw.leavers}
+    now = [x for x in _leavers(clinical, expression, slides, params) if x.patient_id not in before]
+    leavers = [*raw.leavers, *now]
     gone = {leaver.patient_id for leaver in leavers}
     patients = clinical[~clinical["patient_id"].isin(gone)].sort_values("patient_id", ignore_index=True)
     if patients.empty:
@@ -129,7 +135,7 @@ def _mixed(table: RawTable) -> list[str]:
 def _filled(table: RawTable, column: str) -> pd.Series:
     values = labels.texts(table, column)
     for position in np.flatnonzero(values.isna()):
-        mend = "write where the patient was treated; one word for all where it is not known"
+        mend = "write where the patient was treated (ingest.columns gives site another source), one word where unknown"
         raise DataError(f"no {column}", table.at(int(position), column), mend)
     return values
 

@@ -7,6 +7,7 @@ from mcti import storage
 from mcti.cohort import layouts
 from mcti.cohort.assembly import RawCohort
 from mcti.cohort.reading import RawTable, read_matrix, read_table
+from mcti.errors import UsageError, did_you_mean
 from mcti.params import IngestParams
 from mcti.storage import Location
 
@@ -21,13 +22,18 @@ def read(clinical: Location, expression: Location, slides: Location | None, para
     """`clinical` is the study's folder; `expression` its mRNA file (Hugo_Symbol, Entrez_Gene_Id, one column a sample).
 
     Raises
+        UsageError: an end point that these studies do not have.
         DataError: a file or a column is missing, a cell cannot be.
     """
+    if params.endpoint not in _ENDPOINTS:
+        what = f"cBioPortal studies have no {params.endpoint}"
+        raise UsageError(what, "ingest.endpoint", did_you_mean(params.endpoint, _ENDPOINTS))
     patients = read_table(storage.join(clinical, "data_clinical_patient.txt"), "\t", "#")
     samples = read_table(storage.join(clinical, "data_clinical_sample.txt"), "\t", "#")
-    matrix = read_matrix(expression, "Hugo_Symbol", "\t", skip=("Entrez_Gene_Id",))
-    genes, left = layouts.turned(matrix)
     table = layouts.pick(_joined(patients, samples), _columns(params), params)
+    matrix = read_matrix(expression, "Hugo_Symbol", "\t", skip=("Entrez_Gene_Id",))
+    owners = dict(zip(samples.frame["SAMPLE_ID"], samples.frame["PATIENT_ID"], strict=True))
+    genes, left = layouts.turned(matrix, owners)
     table = layouts.words(layouts.words(table, "is_female", layouts.SEXES), "event", _statuses())
     manifest = None if slides is None else read_table(slides)
     return RawCohort(layouts.with_site(table), genes, manifest, left, time_unit="months")

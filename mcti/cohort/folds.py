@@ -69,8 +69,8 @@ def deal(patients: pd.DataFrame, params: SplitParams) -> Folds:
     """The folds of a cohort's patients under `params.scheme`.
 
     Raises
-        DataError: too few patients, events or sites for the folds asked for.
-        UsageError: a setting that the scheme needs is missing, or names a column that is not there.
+        DataError: too few patients, events or sites for the folds asked for; no such time column.
+        UsageError: a setting that the scheme needs is missing.
     """
     outer = _outer(patients, params)
     by_site = params.scheme in {"site", "leave-one-site-out"}
@@ -193,7 +193,7 @@ def _forward(patients: pd.DataFrame, params: SplitParams) -> list[tuple[Ints, In
         raise UsageError("scheme time needs a column of calendar time", "split.time_column", mend)
     if column not in patients.columns:
         mend = did_you_mean(column, patients.columns)
-        raise UsageError(f"there is no column {column!r} in the patients", "split.time_column", mend)
+        raise DataError(f"column {column!r}, which split.time_column names, is missing", "patients.parquet", mend)
     values = patients[column]
     if not pd.api.types.is_numeric_dtype(values) or values.isna().any():
         mend = "give each patient a number that grows with calendar time"

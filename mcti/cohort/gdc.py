@@ -3,6 +3,7 @@
 Times and ages are days. The GDC has overall survival only.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pandas as pd
 from mcti import storage
 from mcti.cohort import labels, layouts
 from mcti.cohort.assembly import RawCohort
-from mcti.cohort.reading import Matrix, RawTable, read_table
+from mcti.cohort.reading import Matrix, RawTable, read_table, shorten
 from mcti.cohort.tables import Leaver
 from mcti.errors import DataError, UsageError
 from mcti.params import IngestParams
@@ -20,6 +21,8 @@ from mcti.storage import Location
 
 DAYS_PER_YEAR = 365.25
 _STAR_COLUMNS = {"counts": "unstranded", "tpm": "tpm_unstranded", "log2": "tpm_unstranded"}
+_UNSAID = {"not reported", "unknown", "unspecified", "not allowed to collect"}
+_DOWNLOAD = "download `Clinical` of the cart as JSON"
 _COLUMNS = ("patient_id", "cohort", "site", "age", "is_female", "subtype", "time_months", "event")
 
 
@@ -46,49 +49,95 @@ def read(clinical: Location, expression: Location, slides: Location | None, para
 
 
 def _cases(location: Location) -> RawTable:
-    cases = storage.read_json(location)
+    try:
+        cases = json.loads(storage.read_bytes(location))
+    except ValueError as error:  # also: UnicodeDecodeError
+        raise DataError(f"not a JSON document ({error})", str(location), _DOWNLOAD) from error
     if not isinstance(cases, list) or not cases or not all(isinstance(case, dict) for case in cases):
-        raise DataError("not a list of cases", str(location), "download `Clinical` of the cart as JSON")
+        raise DataError("not a list of cases", str(location), _DOWNLOAD)
     rows = [_case(case, f"{location}, case {number}") for number, case in enumerate(cases, start=1)]
-    frame = pd.DataFrame(rows, dtype=str)
-    if not frame["site"].any():
-        frame = frame.drop(columns="site")  # then the barcodes tell it
-    return RawTable(frame, str(location), list(range(1, len(rows) + 1)))
+    return RawTable(pd.DataFrame(rows, dtype=str), str(location), list(range(1, len(rows) + 1)))
 
 
 def _case(case: dict[str, Any], where: str) -> dict[str, str]:
     """One case as canonical text; what the GDC does not know is empty."""
     if "submitter_id" not in case:
-        raise DataError("key 'submitter_id' is missing", where, "download `Clinical` of the cart as JSON")
-    person, diagnosis = case.get("demographic") or {}, (case.get("diagnoses") or [{}])[0]
-    status = str(person.get("vital_status") or "")
-    days = person.get("days_to_death") if status == "Dead" else diagnosis.get("days_to_last_follow_up")
-    age = diagnosis.get("age_at_diagnosis")
+        raise DataError("key 'submitter_id' is missing", where, _DOWNLOAD)
+    person, diagnosis = _mapping(case, "demographic", where), _primary(_list(case, "diagnoses", where))
+    status = _text(person.get("vital_status"))
+    days = person.get("days_to_death") if status == "Dead" else _last_seen(case, diagnosis, where)
     return {
         "patient_id": str(case["submitter_id"]),
-        "cohort": _text((case.get("project") or {}).get("project_id")),
-        "site": _text((case.get("tissue_source_site") or {}).get("code")),
-        "age": "" if age is None else repr(float(age) / DAYS_PER_YEAR),
+        "cohort": _text(_mapping(case, "project", where).get("project_id")),
+        "site": _text(_mapping(case, "tissue_source_site", where).get("code")),
+        "age": _age(person, diagnosis, where),
         "is_female": _text(person.get("gender")),
         "subtype": _text(diagnosis.get("primary_diagnosis")),
         "time_months": _text(days),
-        "event": "" if status in {"Not Reported", "Unknown"} else status,
+        "event": status,
     }
 
 
+def _mapping(case: dict[str, Any], key: str, where: str) -> dict[str, Any]:
+    found = case.get(key) or {}
+    if not isinstance(found, dict):
+        raise DataError(f"{key} is {shorten(found)!r}, not a mapping", where, _DOWNLOAD)
+    return found
+
+
+def _list(case: dict[str, Any], key: str, where: str) -> list[dict[str, Any]]:
+    found = case.get(key) or []
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        raise DataError(f"{key} is {shorten(found)!r}, not a list of mappings", where, _DOWNLOAD)
+    return found
+
+
+def _primary(diagnoses: list[dict[str, Any]]) -> dict[str, Any]:
+    """The diagnosis of the primary disease; newer releases list those of metastases and recurrences beside it."""
+    for diagnosis in diagnoses:
+        said = str(diagnosis.get("diagnosis_is_primary_disease", "")).casefold()
+        if said == "true" or str(diagnosis.get("classification_of_tumor", "")).casefold() == "primary":
+            return diagnosis
+    return diagnoses[0] if diagnoses else {}
+
+
+def _last_seen(case: dict[str, Any], diagnosis: dict[str, Any], where: str) -> object:
+    """Days to the last follow-up: the largest that the diagnosis or a visit tells; older releases have no visits."""
+    told = [diagnosis.get("days_to_last_follow_up")]
+    told += [visit.get("days_to_follow_up") for visit in _list(case, "follow_ups", where)]
+    days = [_days(value, "days_to_follow_up", where) for value in told if value is not None]
+    return max(days, default=None)
+
+
+def _age(person: dict[str, Any], diagnosis: dict[str, Any], where: str) -> str:
+    """Age in years, from days at the diagnosis, else from the years at the index date."""
+    days, years = diagnosis.get("age_at_diagnosis"), person.get("age_at_index")
+    if days is not None:
+        return repr(_days(days, "age_at_diagnosis", where) / DAYS_PER_YEAR)
+    return _text(years)
+
+
+def _days(value: object, key: str, where: str) -> float:
+    try:
+        return float(str(value))
+    except ValueError:
+        mend = "the GDC writes days as numbers: mend the value, or write null"
+        raise DataError(f"{key} is {shorten(value)!r}, not a number", where, mend) from None
+
+
 def _text(value: object) -> str:
-    return "" if value is None else str(value)
+    text = "" if value is None else str(value)
+    return "" if text.casefold() in _UNSAID else text
 
 
 def _star(folder: Path, where: str, scale: str) -> tuple[Matrix, list[Leaver]]:
     if not folder.is_dir():
         raise DataError("not a folder", where, "name the folder of the sample sheet and the STAR files")
     sheet_name = layouts.only(sorted(p.name for p in folder.iterdir() if p.is_file()), "sample_sheet", where)
-    sheet = read_table(folder / sheet_name, "\t")
-    sheet.need("File ID", "File Name", "Case ID", "Sample ID")
+    sheet = _counts_only(read_table(folder / sheet_name, "\t", shown=storage.join(where, sheet_name)))
     samples, cases = sheet.frame["Sample ID"].tolist(), sheet.frame["Case ID"].tolist()
     kept, left = layouts.one_sample_each(samples, cases)
-    profiles = [_profile(folder, sheet.frame.iloc[i], scale) for i in kept]
+    profiles = [_profile(folder, where, sheet.frame.iloc[i], scale) for i in kept]
     genes = list(profiles[0].index)
     for i, profile in zip(kept, profiles, strict=True):
         if list(profile.index) != genes:
@@ -100,10 +149,22 @@ def _star(folder: Path, where: str, scale: str) -> tuple[Matrix, list[Leaver]]:
     return Matrix(ids, genes, values, where, rows, [warning]), left
 
 
-def _profile(folder: Path, row: "pd.Series[str]", scale: str) -> "pd.Series[Any]":
+def _counts_only(sheet: RawTable) -> RawTable:
+    """The rows of expression files: the sheet of a cart may list slides and other files, too."""
+    sheet.need("File ID", "File Name", "Case ID", "Sample ID")
+    if "Data Type" not in sheet.frame.columns:
+        return sheet
+    kept = np.flatnonzero(sheet.frame["Data Type"] == "Gene Expression Quantification")
+    if not len(kept):
+        mend = "add files of `Gene Expression Quantification` to the cart"
+        raise DataError("no row is of an expression file", f"{sheet.where}, column Data Type", mend)
+    return RawTable(sheet.frame.iloc[kept].reset_index(drop=True), sheet.where, [sheet.rows[i] for i in kept])
+
+
+def _profile(folder: Path, where: str, row: "pd.Series[str]", scale: str) -> "pd.Series[Any]":
     """One STAR file: gene name -> value; the first of each name."""
-    beside, below = folder / row["File Name"], folder / row["File ID"] / row["File Name"]
-    table = read_table(beside if beside.exists() else below, "\t", "#")
+    name = row["File Name"] if (folder / row["File Name"]).exists() else f"{row['File ID']}/{row['File Name']}"
+    table = read_table(_inside(folder, name, where), "\t", "#", shown=storage.join(where, name))
     table.need("gene_id", "gene_name", _STAR_COLUMNS[scale])
     genes = table.frame["gene_id"].str.startswith("ENSG") & ~table.frame["gene_name"].duplicated()
     chosen = np.flatnonzero(genes)
@@ -111,3 +172,13 @@ def _profile(folder: Path, row: "pd.Series[str]", scale: str) -> "pd.Series[Any]
     kept = RawTable(table.frame.iloc[chosen].reset_index(drop=True), table.where, rows)
     values = labels.numbers(kept, _STAR_COLUMNS[scale]).to_numpy()
     return pd.Series(np.log2(values + 1) if scale == "log2" else values, index=kept.frame["gene_name"])
+
+
+def _inside(folder: Path, name: str, where: str) -> Path:
+    """A file that the sheet names, below the folder of the sheet and nowhere else."""
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise DataError(f"the file {shorten(name)!r} is not below its folder", where, "mend the sample sheet")
+    if not path.exists():
+        raise DataError(f"the file {shorten(name)!r} of the sample sheet is missing", where, "download it again")
+    return path

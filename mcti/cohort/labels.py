@@ -13,8 +13,15 @@ from mcti.errors import DataError, UsageError
 MONTHS_PER = {"days": 1 / 30.4375, "months": 1.0, "years": 12.0}
 """Months in one unit of time. A month is 365.25 / 12 = 30.4375 days."""
 
-_DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}.*|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}.*")
-_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+_DATE = re.compile(
+    rf"\d{{4}}[-/.]\d{{1,2}}[-/.]\d{{1,2}}.*|\d{{1,2}}[-/.]\d{{1,2}}[-/.]\d{{2,4}}.*"
+    rf"|\d{{1,2}}[-/. ]+{_MONTH}[-/., ]+\d{{2,4}}.*|{_MONTH}[. ]+\d{{1,2}},? +\d{{2,4}}.*",
+    re.IGNORECASE,
+)
+_BARE_DATE = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:\.0+)?")
+"""20140506 is a number, but never a length of time."""
+_DECIMAL_COMMA = re.compile(r"[+-]?(?:\d+|\d{1,3}(?:\.\d{3})+),\d+")
 _LOST_TEXT = re.compile(r"\d+\.0+|\d(\.\d+)?[eE]\+?\d+")
 _KNOWN_EVENTS = "yes/no, alive/dead, living/deceased, true/false, 0:LIVING/1:DECEASED"
 
@@ -94,11 +101,14 @@ def _float(text: str) -> float | None:
         return None
 
 
+_A_DATE = "a date stands where a length of time or a number should: write the difference of the two dates"
+
+
 def _mend_number(column: str, text: str) -> str:
     if _DATE.fullmatch(text.strip()):
-        return "a date stands where a length of time or a number should: write the difference of the two dates"
+        return _A_DATE
     if _DECIMAL_COMMA.fullmatch(text.strip()):
-        return f"write a decimal point: {text.strip().replace(',', '.')}"
+        return f"write a decimal point: {text.strip().replace('.', '').replace(',', '.')}"
     if column == "time_months":
         return "write months (days / 30.4375), leave the cell empty, or delete the row"
     return "write a number, or leave the cell empty"
@@ -108,9 +118,13 @@ def times(table: RawTable, column: str, unit: str) -> pd.Series:
     """Follow-up in months from a column in `unit` (days, months, years); NaN where there is none.
 
     Raises
-        DataError: a cell that is no number, or a negative one.
+        DataError: a cell that is no number, a date, or a negative one.
     """
     values = numbers(table, column)
+    for row, text in enumerate(table.frame[column].tolist()):
+        if _BARE_DATE.fullmatch(text.strip()):
+            what = f"{table.originals.get(column, column)} is {text!r}, a date"
+            raise DataError(what, table.at(row, column), _A_DATE)
     for position in np.flatnonzero(values.to_numpy() < 0):
         text = table.frame[column].iloc[position]
         mend = "a follow-up counts from diagnosis forwards: mend the dates or delete the row"

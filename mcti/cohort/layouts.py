@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from mcti.cohort.reading import Matrix, RawTable
+from mcti.cohort.reading import Matrix, RawTable, is_missing
 from mcti.cohort.tables import PATIENTS, Leaver
 from mcti.errors import DataError, UsageError, did_you_mean
 from mcti.params import IngestParams
@@ -22,8 +22,8 @@ def pick(table: RawTable, defaults: Mapping[str, str], params: IngestParams) -> 
     `defaults`: canonical name -> the layout's name for it; `params.columns` goes before.
 
     Raises
-        DataError: a column that every patient needs is not there.
-        UsageError: a column that the settings name is not there, or `params.columns` names no canonical column.
+        DataError: a column that every patient needs, or that the settings name, is not there.
+        UsageError: `params.columns` names no canonical column.
     """
     canonical = {column.name for column in PATIENTS}
     for name, source in params.columns.items():
@@ -53,7 +53,7 @@ def _check_required(table: RawTable, defaults: Mapping[str, str], names: Mapping
 def _named(table: RawTable, source: str, key: str) -> None:
     if source not in table.frame.columns:
         mend = did_you_mean(source, table.frame.columns)
-        raise UsageError(f"there is no column {source!r} in {table.where}", key, mend)
+        raise DataError(f"column {source!r}, which {key} names, is missing", f"the header of {table.where}", mend)
 
 
 def patient_of(barcode: str) -> str:
@@ -74,17 +74,15 @@ def is_tumour(barcode: str) -> bool:
 
 
 def with_site(table: RawTable) -> RawTable:
-    """The table with a column site, from the TCGA barcodes of its patients where it has none."""
-    if "site" in table.frame.columns:
-        return table
+    """The table with a column site; where a patient has none, the TCGA barcode tells it."""
     table.need("patient_id")
-    return RawTable(
-        table.frame.assign(site=table.frame["patient_id"].map(site_of)),
-        table.where,
-        table.rows,
-        table.warnings,
-        {**table.originals, "site": "patient_id"},
-    )
+    told = table.frame["patient_id"].map(site_of)
+    if "site" not in table.frame.columns:
+        originals = {**table.originals, "site": "patient_id"}
+        return RawTable(table.frame.assign(site=told), table.where, table.rows, table.warnings, originals)
+    site = table.frame["site"]
+    filled = site.where(~site.map(is_missing), told)
+    return RawTable(table.frame.assign(site=filled), table.where, table.rows, table.warnings, table.originals)
 
 
 def one_sample_each(samples: Sequence[str], patients: Sequence[str]) -> tuple[list[int], list[Leaver]]:
@@ -101,10 +99,11 @@ def one_sample_each(samples: Sequence[str], patients: Sequence[str]) -> tuple[li
     return sorted(kept.values()), left
 
 
-def turned(matrix: Matrix) -> tuple[Matrix, list[Leaver]]:
-    """A matrix of genes by TCGA samples as patients by genes, one tumour sample a patient.
+def turned(matrix: Matrix, owners: Mapping[str, str]) -> tuple[Matrix, list[Leaver]]:
+    """A matrix of genes by samples as patients by genes, one tumour sample a patient.
 
-    Genes without a name and all but the first of a name are left out, and a warning counts them.
+    `owners`: sample -> patient; of a sample that is not in it, the TCGA barcode tells the patient. Genes without a name
+    and all but the first of a name are left out, and a warning counts them.
     """
     first: dict[str, int] = {}
     for position, gene in enumerate(matrix.ids):
@@ -114,7 +113,7 @@ def turned(matrix: Matrix) -> tuple[Matrix, list[Leaver]]:
     if len(first) < len(matrix.ids):
         count = len(matrix.ids) - len(first)
         warnings.append(f"{matrix.where}: {count} rows without a gene name, or of a gene that stands above, left out")
-    patients = [patient_of(sample) for sample in matrix.genes]
+    patients = [owners.get(sample) or patient_of(sample) for sample in matrix.genes]
     kept, left = one_sample_each(matrix.genes, patients)
     values = np.ascontiguousarray(matrix.values[np.ix_(list(first.values()), kept)].T)
     ids = [patients[i] for i in kept]

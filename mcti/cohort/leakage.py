@@ -27,15 +27,16 @@ _FAR = 0.1  # share of signs that may differ: at NEAR it is 0.045 with an sd of 
 
 Floats = npt.NDArray[np.float32]
 Blocks = Callable[[], Iterable[tuple[list[str], Floats]]]
+PASSES = 3  # of same_profiles over the expression table, at most
 
 
-def check(folds: Folds, cohort: Location) -> None:
-    """Raise a DataError for the first leak from a test part into its training part."""
+def check(folds: Folds, cohort: Location, blocks: Blocks) -> None:
+    """Raise a DataError for the first leak from a test part into its training part; `blocks` gives the expression."""
     for number in folds.numbers:
         if both := set(folds.test_patients(number)) & set(folds.train_patients(number)):
             raise _leak(f"patient {min(both)!r}", number)
     roles = folds.frame.pivot(index="patient_id", columns="fold", values="role")
-    pairs = [*same_slides(tables.read_slides(cohort)), *same_profiles(lambda: tables.expression_blocks(cohort))]
+    pairs = [*same_slides(tables.read_slides(cohort)), *same_profiles(blocks)]
     for first, second, what in pairs:
         if first in roles.index and second in roles.index:
             apart = roles.loc[first] != roles.loc[second]

@@ -1,6 +1,8 @@
 """The layout of MCAT, PORPOISE, MCTI and SurvPath: one CSV with labels, slides and genes, one row a slide.
 
-`censorship` is 1 where the patient was censored: the event is 1 - censorship.
+`censorship` is 1 where the patient was censored: the event is 1 - censorship. SurvPath adds an end point's name to both
+columns (`survival_months_dss`, `censorship_dss`); without such columns, `survival_months` is of the end point that the
+settings name.
 """
 
 from mcti.cohort import layouts
@@ -16,8 +18,6 @@ _COLUMNS = {
     "age": "age",
     "is_female": "is_female",
     "subtype": "oncotree_code",
-    "time_months": "survival_months",
-    "event": "censorship",
 }
 _GENE_ENDINGS = ("_rnaseq", "_mut", "_cnv")
 
@@ -29,22 +29,40 @@ def read(clinical: Location, expression: Location, slides: Location | None, para
         DataError: a column is missing; two rows of one patient disagree.
     """
     table = read_columns(clinical, lambda name: not name.endswith(_GENE_ENDINGS))
-    table.need("case_id", "survival_months", "censorship")
-    picked = layouts.with_site(layouts.pick(table, _COLUMNS, params))
-    patients = _one_row_each(layouts.words(picked, "event", _turned(table, params)))
+    table.need("case_id")
+    picked = layouts.with_site(layouts.pick(table, _COLUMNS | _outcome(table, params), params))
+    patients = _one_row_each(_turned(picked))
     manifest = _slides(table) if slides is None else read_table(slides)
     return RawCohort(patients, _genes(expression), manifest)
 
 
-def _turned(table: RawTable, params: IngestParams) -> dict[str, str]:
-    """Censorship to event; a column that the settings name instead is an event already."""
-    if "event" in params.columns:
-        return {}
-    for position, text in enumerate(table.frame["censorship"]):
+def _outcome(table: RawTable, params: IngestParams) -> dict[str, str]:
+    """The columns of time and event of the end point.
+
+    Raises
+        DataError: the table names the end points of its columns, and the one asked for is not among them.
+    """
+    ending = f"_{params.endpoint.lower()}"
+    named = [name for name in table.frame.columns if name.startswith("censorship_")]
+    if f"censorship{ending}" in named:
+        return {"time_months": f"survival_months{ending}", "event": f"censorship{ending}"}
+    given = {"time_months", "event"} <= set(params.columns)
+    if named and params.endpoint != "OS" and not given:
+        mend = f"end points of this table: OS, {', '.join(n.removeprefix('censorship_').upper() for n in named)}"
+        raise DataError(f"column 'censorship{ending}' is missing", table.where, mend)
+    return {"time_months": "survival_months", "event": "censorship"}
+
+
+def _turned(table: RawTable) -> RawTable:
+    """Censorship to event; a column under another name, which the settings gave, is an event already."""
+    column = table.originals["event"]
+    if not column.startswith("censorship"):
+        return table
+    for position, text in enumerate(table.frame["event"]):
         if text.strip() not in {"0", "1", "0.0", "1.0"} and not is_missing(text):
             mend = "write 1 (censored) or 0 (the event was seen)"
-            raise DataError(f"censorship is {text!r}, neither 0 nor 1", table.at(position, "censorship"), mend)
-    return {"0": "1", "1": "0", "0.0": "1", "1.0": "0"}
+            raise DataError(f"{column} is {text!r}, neither 0 nor 1", table.at(position, "event"), mend)
+    return layouts.words(table, "event", {"0": "1", "1": "0", "0.0": "1", "1.0": "0"})
 
 
 def _one_row_each(table: RawTable) -> RawTable:

@@ -5,9 +5,6 @@ the file.
 """
 
 import csv
-import gzip
-import io
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,22 +16,17 @@ import numpy.typing as npt
 import pandas as pd
 
 from mcti import storage
+from mcti.cohort import opening
 from mcti.errors import DataError, did_you_mean
 from mcti.storage import Location
 
-MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "[not available]", "[not applicable]", "[unknown]"})
+MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "not reported"}) | {
+    f"[{word}]" for word in ("not available", "not applicable", "not evaluated", "unknown", "discrepancy", "completed")
+}
 """What stands for no value, case folded; the bracketed words are those of TCGA's clinical files."""
 
 LONGEST_CELL = 10_000
 """Characters of the longest cell taken for data; a longer one is a table read with the wrong quotes."""
-
-_ENDINGS = {
-    b"\xff\xfe": "UTF-16",
-    b"\xfe\xff": "UTF-16",
-    b"PK\x03\x04": "an Excel file",
-    b"\xd0\xcf\x11\xe0": "an Excel file",
-}
-_MENDS = {"UTF-16": "save it as CSV UTF-8", "an Excel file": "save the sheet as CSV UTF-8 (File > Save as)"}
 
 
 @dataclass(frozen=True)
@@ -97,19 +89,22 @@ def is_missing(text: str) -> bool:
     return text.strip().casefold() in MISSING
 
 
-def read_table(location: Location, delimiter: str = ",", comment: str = "", unnamed: bool = False) -> RawTable:
+def read_table(
+    location: Location, delimiter: str = ",", comment: str = "", unnamed: bool = False, shown: str = ""
+) -> RawTable:
     """A CSV or Parquet table as text.
 
-    delimiter, comment (lines that start with it are skipped), unnamed (a column may lack a name) are for CSV.
+    delimiter, comment (lines that start with it are skipped), unnamed (a column may lack a name) are for CSV; shown is
+    the name under which the user knows a file that was fetched.
 
     Raises
         DataError: not a table of that form, no rows, a cell that cannot be; with the row where it stands.
     """
-    where = str(location)
+    where = shown or str(location)
     with storage.local(location) as path:
-        if _magic(path, where).startswith(b"PAR1"):
+        if opening.magic(path, where).startswith(b"PAR1"):
             return _parquet_table(path, where)
-        with _text(path, where) as (stream, warnings):
+        with opening.text(path, where) as (stream, warnings):
             rows = _Rows(stream, where, delimiter, comment, unnamed)
             header = rows.header()
             cells, numbers = [], []
@@ -140,9 +135,9 @@ def read_matrix(location: Location, key: str, delimiter: str = ",", skip: tuple[
     """
     where = str(location)
     with storage.local(location) as path:
-        if _magic(path, where).startswith(b"PAR1"):
+        if opening.magic(path, where).startswith(b"PAR1"):
             return _parquet_matrix(path, where, key)
-        with _text(path, where) as (stream, warnings):
+        with opening.text(path, where) as (stream, warnings):
             rows = _Rows(stream, where, delimiter)
             header = rows.header()
             position = _key_position(header, key, where)
@@ -238,10 +233,6 @@ class _Rows:
             except csv.Error as error:
                 place = f"{self.where}, row {self._reader.line_num + self._comments}"
                 raise DataError(f"no cell can be read ({error})", place, "check the quotes of this row") from error
-            except UnicodeDecodeError as error:
-                place = f"{self.where}, after row {self._reader.line_num + self._comments}"
-                what = f"byte 0x{error.object[error.start]:02x} is not UTF-8"
-                raise DataError(what, place, "save the table as CSV UTF-8") from error
             self.row = self._reader.line_num + self._comments
             if any(cells):
                 self._refuse_long(cells)
@@ -275,31 +266,6 @@ def _key_position(header: list[str], key: str, where: str) -> int:
     mend = f"one row a patient, one column a gene, first column {key}; turn the table round if its rows are genes"
     near = did_you_mean(key, header)
     raise DataError(f"column {key!r} is missing", where, near if near.startswith("did") else mend)
-
-
-def _magic(path: Path, where: str) -> bytes:
-    with storage.explained(where), path.open("rb") as stream:
-        start = stream.read(4)
-    for mark, name in _ENDINGS.items():
-        if start.startswith(mark):
-            raise DataError(f"the file is {name}, not CSV", where, _MENDS[name])
-    if not start:
-        raise DataError("the file is empty", where, "give a table with a header and rows")
-    return start
-
-
-@contextmanager
-def _text(path: Path, where: str) -> Iterator[tuple[TextIO, list[str]]]:
-    with storage.explained(where), path.open("rb") as raw:
-        zipped = raw.read(2) == b"\x1f\x8b"
-        raw.seek(0)
-        binary = io.BufferedReader(gzip.GzipFile(fileobj=raw)) if zipped else raw
-        marked = not zipped and binary.peek(3).startswith(b"\xef\xbb\xbf")
-        warnings = [f"{where} starts with a byte order mark, which was left out"] if marked else []
-        try:
-            yield io.TextIOWrapper(binary, encoding="utf-8-sig", newline=""), warnings
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise DataError("a gzip file that cannot be unpacked", where, "copy or pack it again") from error
 
 
 def _parquet_table(path: Path, where: str) -> RawTable:

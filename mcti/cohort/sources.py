@@ -16,8 +16,9 @@ def read(clinical: Location, expression: Location, slides: Location | None, para
     """The raw tables in the layout that `params.format` names.
 
     Raises
-        DataError: a file is not what its layout says, with row, column and value.
-        UsageError: the settings name a column that is not there, or an end point that the layout does not have.
+        DataError: a file is not what its layout says, with row, column and value; the settings name a column that is
+            not there.
+        UsageError: the settings name no canonical column, or an end point that the layout does not have.
     """
     return SOURCES[params.format](clinical, expression, slides, params)
 

@@ -176,6 +176,14 @@ def expression_blocks(cohort: Location) -> Iterator[tuple[list[str], npt.NDArray
             yield group.column(0).to_pylist(), values
 
 
+def expression_groups(cohort: Location) -> int:
+    """How many blocks `expression_blocks` gives."""
+    import pyarrow.parquet as pq
+
+    with storage.local(storage.join(cohort, "expression.parquet")) as path:
+        return int(pq.read_metadata(path).num_row_groups)
+
+
 def gene_names(cohort: Location) -> list[str]:
     """The genes of a cohort folder in the order of the table, without reading a value."""
     where = storage.join(cohort, "expression.parquet")

@@ -5,8 +5,9 @@ Times are days (`OS.time`), events 0 or 1 (`OS`), expression log2(x + 1).
 
 from mcti import storage
 from mcti.cohort import layouts
-from mcti.cohort.assembly import RawCohort
+from mcti.cohort.assembly import REDACTED, RawCohort
 from mcti.cohort.reading import RawTable, read_matrix, read_table
+from mcti.cohort.tables import Leaver
 from mcti.params import IngestParams
 from mcti.storage import Location
 
@@ -19,14 +20,15 @@ def read(clinical: Location, expression: Location, slides: Location | None, para
     """
     with storage.local(clinical) as folder:
         names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-        survival = read_table(folder / layouts.only(names, "survival", str(clinical)), "\t")
-        phenotype = read_table(folder / layouts.only(names, "clinicalMatrix", str(clinical)), "\t")
-    matrix = read_matrix(expression, "sample", "\t")
-    genes, left = layouts.turned(matrix)
-    table = layouts.pick(_joined(survival, phenotype), _columns(params), params)
+        files = [layouts.only(names, word, str(clinical)) for word in ("survival", "clinicalMatrix")]
+        survival, phenotype = (read_table(folder / f, "\t", shown=storage.join(clinical, f)) for f in files)
+    joined = _joined(survival, phenotype)
+    table = layouts.pick(joined, _columns(params), params)
     table = layouts.words(table, "is_female", layouts.SEXES)
+    owners = dict(zip(survival.frame["sample"], survival.frame["_PATIENT"], strict=True))
+    genes, left = layouts.turned(read_matrix(expression, "sample", "\t"), owners)
     manifest = None if slides is None else read_table(slides)
-    return RawCohort(layouts.with_site(table), genes, manifest, left, time_unit="days")
+    return RawCohort(layouts.with_site(table), genes, manifest, [*left, *_redacted(joined)], time_unit="days")
 
 
 def _columns(params: IngestParams) -> dict[str, str]:
@@ -39,6 +41,14 @@ def _columns(params: IngestParams) -> dict[str, str]:
         "time_months": f"{params.endpoint}.time",
         "event": params.endpoint,
     }
+
+
+def _redacted(table: RawTable) -> list[Leaver]:
+    """Patients whom TCGA took back: their consent or their diagnosis did not hold."""
+    if "Redaction" not in table.frame.columns:
+        return []
+    redacted = table.frame["Redaction"].str.strip().str.casefold() == "redacted"
+    return [Leaver(patient_id=patient, reason=REDACTED) for patient in table.frame["_PATIENT"][redacted]]
 
 
 def _joined(survival: RawTable, phenotype: RawTable) -> RawTable:

@@ -10,6 +10,13 @@ Severity = Literal["critical", "warning"]
 ID = r"^\w(?:[\w.+\- ]{0,126}[\w.+\-])?\Z"
 """Ids become file names and stand in reports: no path, markup or formula characters (docs/cohort.md)."""
 
+PLAIN = r"^(?![=@])(?!.*(?:<[A-Za-z/!?]|\.\./)).*\Z"
+"""Words end in tables and pages of others: no formula at the start, no markup, no way up a folder, one line."""
+
+_MONTHS = "(?:[Jj]an|[Ff]eb|[Mm]ar|[Aa]pr|[Mm]ay|[Jj]un|[Jj]ul|[Aa]ug|[Ss]ep|[Oo]ct|[Nn]ov|[Dd]ec)"
+NO_DATE = rf"^(?!\d{{1,2}}-{_MONTHS}\Z|{_MONTHS}-\d{{1,4}}\Z|\d{{4}}-\d\d-\d\d)"
+"""Spreadsheets turn MARCH1 and SEPT2 into dates. Ziemann et al., Genome Biology 17 (2016) 177."""
+
 KEYS = {
     "patients": "patient_id",
     "slides": "slide_id",
@@ -50,6 +57,9 @@ def cohort_clauses(p: ValidateParams) -> list[Clause]:
         _filled("subtype_filled", "patients", "subtype"),
         _range("time_positive", "patients", "time_months", (0, None), "follow-up is above 0 months", strict_min=True,
                mend="mend the dates, or delete the patients without follow-up"),
+        _range("time_plausible", "patients", "time_months", (None, p.max_followup_months),
+               "nobody was followed longer than people live",
+               mend="a date or days stand for months: mend the cell, or declare ingest.time_unit"),
         _range("age_plausible", "patients", "age", p.age_years, "ages are years", mend="check the unit and the typing"),
         _set("sex_is_flag", "patients", "is_female", [0, 1], "is_female is 1, 0 or missing"),
         _range("patients_enough", "cohort", "patients", (p.min_patients, None), "there are patients enough",
@@ -88,6 +98,8 @@ def balance_clauses(p: ValidateParams) -> list[Clause]:
                "few patients left for want of follow-up", "warning", mend="ask for the missing follow-up"),
         _range("columns_filled", "columns", "missing_share", (None, p.max_missing_share),
                "clinical columns are filled", "warning", mend="complete the column or leave it out"),
+        _null("texts_plain", "columns", "odd", "no name or cell of a column has formula, markup or path characters",
+              "warning", "write the word without them: it will stand in reports and tables of others"),
     ]  # fmt: skip
 
 
@@ -105,6 +117,10 @@ def expression_clauses(p: ValidateParams) -> list[Clause]:
                mend="delete constant genes"),
         _null("genes_differ", "genes", "twin", "no two genes have the same values", "warning", "delete one of the two"),
         _null("gene_names_differ", "genes", "spelled_like", "no two genes differ only by case", "warning"),
+        _match("gene_names_plain", "genes", "gene", PLAIN, "no gene has formula, markup or path characters", "warning",
+               "write gene symbols"),
+        _match("gene_names_not_dates", "genes", "gene", NO_DATE, "no gene was turned into a date", "warning",
+               "a spreadsheet turned MARCH1 into 1-Mar: take the table from its source again"),
         _range("expression_of_patients", "cohort", "foreign_profiles", (None, 0),
                "every expression profile belongs to a patient", mend="write the cohort with mcti ingest"),
         _range("expression_scale", "cohort", "negative_values", (None, 0), "counts and TPM are not negative",
@@ -203,10 +219,14 @@ def _unique(id: str, table: str, column: str, says: str, mend: str) -> Clause:
 
 
 def _shape(id: str, table: str, column: str) -> Clause:
-    arguments = {"column": column, "regex": ID}
     says = f"{column} has no path, markup or formula characters"
     mend = "use letters, digits and _ . + - only, a letter or digit first, at most 128 characters"
-    return Clause(id, table, "critical", "ExpectColumnValuesToMatchRegex", arguments, says, mend)
+    return _match(id, table, column, ID, says, "critical", mend)
+
+
+def _match(id: str, table: str, column: str, regex: str, says: str, severity: Severity, mend: str) -> Clause:
+    arguments = {"column": column, "regex": regex}
+    return Clause(id, table, severity, "ExpectColumnValuesToMatchRegex", arguments, says, mend)
 
 
 def _filled(id: str, table: str, column: str, mend: str = "write it anew with mcti ingest") -> Clause:

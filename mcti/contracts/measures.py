@@ -3,12 +3,14 @@
 The rows of a table are what an expectation lists when it fails: patients, genes, sites, slides.
 """
 
+import re
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
 from mcti.contracts import followup
+from mcti.contracts.clauses import PLAIN
 from mcti.contracts.expression import Expression, gene_table, site_predictability, two_groups
 
 FEMALE_GENE, MALE_GENE, RECEPTOR_GENE = "XIST", "RPS4Y1", "ESR1"
@@ -137,7 +139,18 @@ def _groups(patients: pd.DataFrame, column: str) -> pd.DataFrame:
 def _columns(patients: pd.DataFrame) -> pd.DataFrame:
     names = [str(name) for name in patients.columns]
     missing = [float(patients[name].isna().mean()) for name in patients.columns]
-    return pd.DataFrame({"column": names, "missing_share": missing})
+    odd = [_odd(str(name), patients[name]) for name in patients.columns]
+    return pd.DataFrame({"column": names, "missing_share": missing, "odd": odd})
+
+
+def _odd(name: str, values: pd.Series) -> str | None:
+    """The name of a column, or its first cell, that is not plain; ids have a rule of their own."""
+    if not re.match(PLAIN, name):
+        return f"the name {name!r}"
+    if name == "patient_id" or pd.api.types.is_numeric_dtype(values):
+        return None
+    words = [word for word in values.dropna().unique() if not re.match(PLAIN, str(word))]
+    return f"{words[0]!r} in {int((values == words[0]).sum())} rows" if words else None
 
 
 def _slides(slides: pd.DataFrame) -> pd.DataFrame:

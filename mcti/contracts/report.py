@@ -23,7 +23,11 @@ HEADLINE = {
 
 
 class Results(BaseModel):
-    """results.json: what was looked at, and what each expectation found."""
+    """results.json: what was looked at, and what each expectation found.
+
+    came       patients of the clinical table;  attrition  those who left, by reason
+    left_out   samples, slides and rows of nobody that were left out, by reason
+    """
 
     model_config = ConfigDict(frozen=True)
     name: str
@@ -36,19 +40,21 @@ class Results(BaseModel):
     numbers: dict[str, float]
     expectations: tuple[Finding, ...]
     warnings: tuple[str, ...]
+    came: int
     attrition: dict[str, tuple[str, ...]]
+    left_out: dict[str, tuple[str, ...]]
     drift: Drift | None
 
 
-def html(results: Results, tables: dict[str, pd.DataFrame], came: int) -> str:
-    """The report as one page; `came` is how many patients the clinical table had. User text is escaped."""
+def html(results: Results, tables: dict[str, pd.DataFrame]) -> str:
+    """The report as one page. User text is escaped."""
     from jinja2 import Environment
     from markupsafe import Markup
 
     failed = [finding for finding in results.expectations if not finding.passed]
     page = resources.files("mcti.contracts").joinpath("report.html").read_text(encoding="utf-8")
     # The drawings escape their own texts (mcti/contracts/figures.py).
-    drawn = [(caption, Markup(drawing)) for caption, drawing in _figures(results, tables, came)]  # noqa: S704
+    drawn = [(caption, Markup(drawing)) for caption, drawing in _figures(results, tables)]  # noqa: S704
     return (
         Environment(autoescape=True, trim_blocks=True)
         .from_string(page)
@@ -63,13 +69,13 @@ def html(results: Results, tables: dict[str, pd.DataFrame], came: int) -> str:
                 if name in results.numbers
             ],
             figures=drawn,
-            attrition=sorted(results.attrition.items()),
+            leaving=[("patients", results.attrition), ("samples, slides and rows", results.left_out)],
             drift=results.drift,
         )
     )
 
 
-def _figures(results: Results, tables: dict[str, pd.DataFrame], came: int) -> list[tuple[str, str]]:
+def _figures(results: Results, tables: dict[str, pd.DataFrame]) -> list[tuple[str, str]]:
     patients = tables["patients"]
     time = patients["time_months"].to_numpy(dtype=np.float64)
     event = patients["event"].to_numpy() == 1
@@ -79,7 +85,7 @@ def _figures(results: Results, tables: dict[str, pd.DataFrame], came: int) -> li
     ]
     missing = tables["columns"].sort_values(["missing_share", "column"], ascending=[False, True])
     drawn = [
-        ("The way into the cohort", _flow(results, came, len(patients))),
+        ("The way into the cohort", _flow(results)),
         ("Follow-up (reverse Kaplan-Meier) and survival", figures.curves(named, "months", "share", "Follow-up")),
         ("Events / patients by subtype", _events(tables["subtypes"], "subtype")),
         ("Events / patients by site", _events(tables["sites"], "site")),
@@ -91,16 +97,14 @@ def _figures(results: Results, tables: dict[str, pd.DataFrame], came: int) -> li
     return drawn
 
 
-def _flow(results: Results, came: int, stayed: int) -> str:
-    leaving = [(reason, len(ids)) for reason, ids in sorted(results.attrition.items()) if not _stranger(reason)]
+def _flow(results: Results) -> str:
+    leaving = [(reason, len(ids)) for reason, ids in results.attrition.items()]
+    stayed = results.came - sum(count for _, count in leaving)
+    # Patients of whom every slide failed are in the cohort, and leave it when folds are dealt.
+    last = "cohort" if stayed == results.numbers["patients"] else "cohort with features"
     return figures.flow(
-        ("clinical table", came), leaving, ("cohort", stayed), "The way of the patients into the cohort"
+        ("clinical table", results.came), leaving, (last, stayed), "The way of the patients into the cohort"
     )
-
-
-def _stranger(reason: str) -> bool:
-    """Rows of other tables that never stood in the clinical table: they did not come, so they cannot leave."""
-    return "not in the clinical table" in reason
 
 
 def _events(groups: pd.DataFrame, column: str) -> str:

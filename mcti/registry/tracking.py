@@ -93,14 +93,14 @@ def log_params(tree: Mapping[str, Any]) -> None:
     mlflow.log_params({key: str(value)[:6000] for key, value in _flat(tree)})
 
 
-def log_dataset(name: str, digest: str, rows: Mapping[str, int]) -> None:
-    """Tie the run to a version of the data by its MD5."""
+def log_dataset(name: str, digest: str, rows: Mapping[str, int], context: str = "training") -> None:
+    """Tie the run to a version of the data by its MD5; `context` says what the run did with it."""
     import mlflow
     import pandas as pd
 
     table = pd.DataFrame({"counted": list(rows), "number": list(rows.values())})
     # MLflow keeps 36 characters of a digest; an MD5 has 32.
-    mlflow.log_input(mlflow.data.from_pandas(table, name=name, digest=digest), context="training")
+    mlflow.log_input(mlflow.data.from_pandas(table, name=name, digest=digest), context=context)
 
 
 def log_files(paths: Mapping[Path, str]) -> None:

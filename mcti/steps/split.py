@@ -7,11 +7,12 @@ import pandas as pd
 
 from mcti.cohort import folds as dealing
 from mcti.cohort import leakage, tables
+from mcti.cohort.blocks import Blocks, Progress
 from mcti.cohort.reading import read_table
 from mcti.errors import DataError
 from mcti.params import SplitParams
 from mcti.steps.result import StepResult
-from mcti.storage import Location, join
+from mcti.storage import Location, join, local
 
 NO_FEATURES = "no features of a slide"
 
@@ -29,19 +30,24 @@ class SplitResult(StepResult):
     warnings: tuple[str, ...]
 
 
-def split(cohort: Location, features: Location | None, params: SplitParams, out: Path) -> SplitResult:
+def split(
+    cohort: Location, features: Location | None, params: SplitParams, out: Path, *, progress: Progress | None = None
+) -> SplitResult:
     """Deal the patients of a cohort to folds.
 
     Reads   cohort/{patients,slides,expression}.parquet; features/slides.csv (None: nobody leaves for want of features)
     Writes  out (folds.csv) and the description beside it (folds.json: hash, balance, who left)
     Raises  DataError when the cohort cannot fill the folds, or a test patient's data stand in a training part
-            UsageError when a setting that the scheme needs is missing or names no column
+            UsageError when a setting that the scheme needs is missing
     """
-    patients = tables.read_patients(cohort)
-    gone = _without_features(patients, features) if params.missing_modality == "drop" else []
-    kept = patients[~patients["patient_id"].isin(gone)].reset_index(drop=True)
-    folds = dealing.deal(kept, params)
-    leakage.check(folds, cohort)
+    with local(cohort) as folder:
+        patients = tables.read_patients(folder)
+        gone = _without_features(patients, features) if params.missing_modality == "drop" else []
+        kept = patients[~patients["patient_id"].isin(gone)].reset_index(drop=True)
+        folds = dealing.deal(kept, params)
+        blocks = Blocks(folder, leakage.PASSES, progress)
+        leakage.check(folds, folder, blocks)
+        blocks.close()
     result = _result(folds, kept, gone, params)
     description = {**result.model_dump(mode="json"), "left": dict.fromkeys(gone, NO_FEATURES)}
     dealing.write(folds, description, Path(out))

@@ -1,6 +1,7 @@
 """The cohort against its data contract."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,17 +9,22 @@ import pandas as pd
 
 from mcti import storage
 from mcti.cohort import leakage, tables
-from mcti.cohort.assembly import NO_FOLLOWUP, NOT_CLINICAL, NOT_CLINICAL_SLIDE
+from mcti.cohort.assembly import NO_FOLLOWUP, OF_PATIENTS
+from mcti.cohort.blocks import Blocks, Progress
 from mcti.contracts import bags, clauses, drift, measures, report, suites
 from mcti.contracts.expression import Expression
-from mcti.errors import DataError
+from mcti.errors import DataError, EnvironmentTrouble
 from mcti.params import ValidateParams
+from mcti.registry import validations
 from mcti.steps.result import StepResult
 from mcti.storage import Location
 
+ALL_FAILED = "all slides failed"
+PASSES = leakage.PASSES + 2  # over the expression: equal profiles, genes, site predictability
+
 
 class ValidateResult(StepResult):
-    """How the contract was kept; `failed` names the expectations that do not hold."""
+    """How the contract was kept; `failed` names the expectations that do not hold, `run_id` the run of MLflow."""
 
     name: str
     notice: str
@@ -28,40 +34,62 @@ class ValidateResult(StepResult):
     expectations: int
     failed: tuple[str, ...]
     md5: str
+    run_id: str | None
+    warnings: tuple[str, ...]
 
 
-def validate(cohort: Location, features: Location | None, params: ValidateParams, out: Path) -> ValidateResult:
+def validate(
+    cohort: Location,
+    features: Location | None,
+    params: ValidateParams,
+    out: Path,
+    *,
+    progress: Progress | None = None,
+) -> ValidateResult:
     """Hold a cohort against its data contract.
 
     Reads   cohort/*, features/slides.csv and the feature files (None: features are not looked at)
-    Writes  out/{report.html,results.json,profile.json}: all of it or nothing, and before a failure is raised
+    Writes  out/{report.html,results.json}, and profile.json where the contract is kept: all of it or nothing, and
+            before a failure is raised; a run of MLflow where a server is named (without an answer: a warning)
     Raises  DataError when a critical expectation does not hold: the first of them, its first rows, and the report
     """
     with storage.local(cohort) as folder:
-        info = tables.read_info(folder)
-        evidence = _with_features(_evidence(folder, info), features)
+        info, blocks = tables.read_info(folder), Blocks(folder, PASSES, progress)
+        evidence = _with_features(_evidence(folder, info, blocks), features)
         found = measures.measure(evidence)
+        blocks.close()
         findings = suites.run(found, _clauses(params, features))
         results, profile = _results(info, evidence, found, findings, storage.tree_md5(folder), params)
     with storage.replacing(out) as draft:
         draft.mkdir()
-        page = report.html(results, found, _came(info))
-        (draft / "report.html").write_text(page, encoding="utf-8")
+        (draft / "report.html").write_text(report.html(results, found), encoding="utf-8")
         storage.write_json(draft / "results.json", results.model_dump(mode="json"))
-        storage.write_json(draft / "profile.json", profile.model_dump(mode="json"))
+        if results.passed:  # what a broken cohort looks like is nothing to measure later versions by
+            storage.write_json(draft / "profile.json", profile.model_dump(mode="json"))
+    run_id, warnings = _logged(Path(out), params)
     _stop_if_broken(results, Path(out))
-    return _result(results)
+    return _result(results, run_id, warnings)
 
 
-def _evidence(folder: Path, info: tables.CohortInfo) -> measures.Evidence:
+def _logged(out: Path, params: ValidateParams) -> tuple[str | None, tuple[str, ...]]:
+    """The run of MLflow, or the reason why there is none: the contract holds or not, whoever keeps the log."""
+    if params.experiment is None or not validations.wanted():
+        return None, ()
+    try:
+        return validations.log(out, params.experiment), ()
+    except EnvironmentTrouble as error:
+        return None, (f"not logged to MLflow: {error}",)
+
+
+def _evidence(folder: Path, info: tables.CohortInfo, blocks: Blocks) -> measures.Evidence:
     genes = tables.gene_names(folder)
     markers = [gene for gene in measures.MARKERS if gene in set(genes)]
     slides = tables.read_slides(folder)
-    twins = [*leakage.same_slides(slides), *leakage.same_profiles(lambda: tables.expression_blocks(folder))]
+    twins = [*leakage.same_slides(slides), *leakage.same_profiles(blocks)]
     return measures.Evidence(
         patients=tables.read_patients(folder),
         slides=slides,
-        expression=Expression(genes, lambda: tables.expression_blocks(folder)),
+        expression=Expression(genes, blocks),
         markers=tables.read_expression(folder, markers),
         scale=info.expression_scale,
         no_followup=sum(leaver.reason == NO_FOLLOWUP for leaver in info.attrition),
@@ -110,23 +138,36 @@ def _results(
         numbers=numbers,
         expectations=tuple(findings),
         warnings=info.warnings,
-        attrition=_attrition(info),
+        came=info.counts["patients"] + sum(leaver.reason in OF_PATIENTS for leaver in info.attrition),
+        attrition=_attrition(info, evidence),
+        left_out=_by_reason((x.reason, x.patient_id) for x in info.attrition if x.reason not in OF_PATIENTS)
+        | _failed_slides(evidence),
         drift=None if accepted is None else drift.compare(evidence.patients, profile, accepted),
     )
     return results, profile
 
 
-def _attrition(info: tables.CohortInfo) -> dict[str, tuple[str, ...]]:
-    by_reason: dict[str, list[str]] = defaultdict(list)
-    for leaver in info.attrition:
-        by_reason[leaver.reason].append(leaver.patient_id)
-    return {reason: tuple(sorted(ids)) for reason, ids in sorted(by_reason.items())}
+def _attrition(info: tables.CohortInfo, evidence: measures.Evidence) -> dict[str, tuple[str, ...]]:
+    """Patients of the clinical table who left, by reason; with features, also those none of whose slides gave any."""
+    left = _by_reason((x.reason, x.patient_id) for x in info.attrition if x.reason in OF_PATIENTS)
+    if evidence.bags is None:
+        return left
+    gone = set(evidence.slides["patient_id"]) - set(evidence.bags["patient_id"])
+    return left | _by_reason((ALL_FAILED, p) for p in evidence.patients["patient_id"] if p in gone)
 
 
-def _came(info: tables.CohortInfo) -> int:
-    """Patients of the clinical table: those who stayed and those who left it."""
-    strangers = {NOT_CLINICAL, NOT_CLINICAL_SLIDE}
-    return info.counts["patients"] + sum(leaver.reason not in strangers for leaver in info.attrition)
+def _failed_slides(evidence: measures.Evidence) -> dict[str, tuple[str, ...]]:
+    if evidence.slide_statuses is None:
+        return {}
+    failed = evidence.slide_statuses[evidence.slide_statuses["status"] != "OK"]
+    return _by_reason((f"failed slide: {s}", i) for s, i in zip(failed["status"], failed["slide_id"], strict=True))
+
+
+def _by_reason(leaving: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, list[str]] = defaultdict(list)
+    for reason, name in leaving:
+        found[reason].append(name)
+    return {reason: tuple(sorted(names)) for reason, names in sorted(found.items())}
 
 
 def _stop_if_broken(results: report.Results, out: Path) -> None:
@@ -139,7 +180,7 @@ def _stop_if_broken(results: report.Results, out: Path) -> None:
         raise DataError(what, f"{results.name}, see {out / 'report.html'}", first.mend)
 
 
-def _result(results: report.Results) -> ValidateResult:
+def _result(results: report.Results, run_id: str | None, warnings: tuple[str, ...]) -> ValidateResult:
     return ValidateResult(
         name=results.name,
         notice=results.notice,
@@ -149,4 +190,6 @@ def _result(results: report.Results) -> ValidateResult:
         expectations=len(results.expectations),
         failed=tuple(finding.id for finding in results.expectations if not finding.passed),
         md5=results.md5,
+        run_id=run_id,
+        warnings=warnings,
     )

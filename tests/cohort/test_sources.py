@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mcti import storage
 from mcti.cohort import tables
 from mcti.errors import DataError, UsageError
 from mcti.params import IngestParams
@@ -77,6 +78,34 @@ def test_mcat_that_cannot_be_is_refused(tmp_path, old, new, words):
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
+SURVPATH = """,case_id,slide_id,is_female,oncotree_code,age,survival_months,censorship,survival_months_dss,censorship_dss,A_rnaseq
+0,TCGA-3C-AALI,TCGA-3C-AALI-01Z-00-DX1.svs,1,IDC,50,131.57,0,100.5,1,-0.25
+1,TCGA-4H-AAAK,TCGA-4H-AAAK-01Z-00-DX1.svs,0,ILC,60,11.5,1,9.5,0,2.5
+"""  # noqa: E501  (the header of the layout)
+
+
+@pytest.mark.parametrize(
+    ("settings", "outcome"),
+    [
+        ({}, [(131.57, 1), (11.5, 0)]),
+        ({"endpoint": "DSS"}, [(100.5, 0), (9.5, 1)]),
+        ({"columns": {"time_months": "survival_months_dss", "event": "censorship_dss"}}, [(100.5, 0), (9.5, 1)]),
+        ({"time_unit": "years"}, [(1578.84, 1), (138.0, 0)]),
+    ],
+)
+def test_mcat_takes_the_columns_of_the_endpoint_and_turns_any_censorship_round(tmp_path, settings, outcome):
+    write(tmp_path, {"all.csv": SURVPATH})
+    ingest(tmp_path / "all.csv", tmp_path / "all.csv", None, IngestParams(format="mcat", **settings), tmp_path / "out")
+    assert [row[-2:] for row in rows(tables.read_patients(tmp_path / "out"))] == outcome
+
+
+def test_mcat_that_names_its_endpoints_has_no_other(tmp_path):
+    write(tmp_path, {"all.csv": SURVPATH})
+    params = IngestParams(format="mcat", endpoint="PFI")
+    with pytest.raises(DataError, match=r"'censorship_pfi' is missing .*: end points of this table: OS, DSS"):
+        ingest(tmp_path / "all.csv", tmp_path / "all.csv", None, params, tmp_path / "out")
+
+
 CBIOPORTAL = {
     "data_clinical_patient.txt": (
         "#Patient Identifier\tAge\tSex\tOverall Survival (Months)\tOverall Survival Status\n"
@@ -130,6 +159,73 @@ def test_cbioportal_reads_numbered_statuses_and_one_tumour_sample_a_patient(tmp_
     assert any("2 rows without a gene name" in warning for warning in result.warnings)
 
 
+PAN_CANCER = {
+    "data_clinical_patient.txt": (
+        "#Patient Identifier\tSubtype\tSex\tOverall Survival Status\tAge\tOS\tDSS\tDSS status\tPFS\tPFS status\n"
+        '#"Identifier" of a patient\tSubtype\tSex\tstatus\tage\tmonths\tmonths\tstatus\tmonths\tstatus\n'
+        "#STRING\tSTRING\tSTRING\tSTRING\tNUMBER\tNUMBER\tNUMBER\tSTRING\tNUMBER\tSTRING\n"
+        "#1\t1\t1\t1\t1\t1\t1\t1\t1\t1\n"
+        "PATIENT_ID\tSUBTYPE\tSEX\tOS_STATUS\tAGE\tOS_MONTHS\tDSS_MONTHS\tDSS_STATUS\tPFS_MONTHS\tPFS_STATUS\n"
+        "TCGA-3C-AAAU\tLumA\tFemale\t0:LIVING\t55\t133.05\t133.05\t0:ALIVE OR DEAD TUMOR FREE\t59.44\t1:PROGRESSION\n"
+        "TCGA-A1-A0SB\tBRCA_Normal\tMALE\tDECEASED\t70\t8.5\t8.5\t1:DEAD WITH TUMOR\t8.5\t0:CENSORED\n"
+        "TCGA-A1-A0SE\t\t[Not Available]\tLIVING\t[Not Available]\t43.4\t\t\t43.4\t0:CENSORED\n"
+    ),
+    "data_clinical_sample.txt": (
+        "#Sample\tPatient\tTissue Source Site Code\tOncotree Code\n" * 4
+        + "SAMPLE_ID\tPATIENT_ID\tTISSUE_SOURCE_SITE_CODE\tONCOTREE_CODE\n"
+        "TCGA-3C-AAAU-01\tTCGA-3C-AAAU\t3C\tIDC\n"
+        "TCGA-A1-A0SB-06\tTCGA-A1-A0SB\tZZ\tILC\n"
+        "TCGA-A1-A0SB-01\tTCGA-A1-A0SB\tA1\tIDC\n"
+        "TCGA-A1-A0SE-01\tTCGA-A1-A0SE\t[Not Available]\tILC\n"
+    ),
+    "data_mrna.txt": "Hugo_Symbol\tTCGA-3C-AAAU-01\tTCGA-A1-A0SB-01\tTCGA-A1-A0SE-01\nTP53\t1\tNA\t-1e-2\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "expected"),
+    [
+        ("OS", [("3C", 55.0, 1.0, "IDC", 133.05, 0), ("A1", 70.0, 0.0, "IDC", 8.5, 1), ("A1", -1, -1, "ILC", 43.4, 0)]),
+        ("DSS", [("3C", 55.0, 1.0, "IDC", 133.05, 0), ("A1", 70.0, 0.0, "IDC", 8.5, 1)]),
+        ("PFI", [("3C", 55.0, 1.0, "IDC", 59.44, 1), ("A1", 70.0, 0.0, "IDC", 8.5, 0), ("A1", -1, -1, "ILC", 43.4, 0)]),
+    ],
+)
+def test_cbioportal_of_the_pan_cancer_atlas(tmp_path, endpoint, expected):
+    """Four lines of comment, statuses with and without numbers, a site that only the barcode tells."""
+    write(tmp_path, PAN_CANCER)
+    params = IngestParams(format="tcga-cbioportal", expression_scale="z-score", endpoint=endpoint)
+    ingest(tmp_path, tmp_path / "data_mrna.txt", None, params, tmp_path / "out")
+    found = tables.read_patients(tmp_path / "out").fillna({"age": -1.0, "is_female": -1})
+    assert [row[1:] for row in rows(found)] == expected
+
+
+def test_cbioportal_of_another_project_takes_the_patient_of_a_sample_from_its_sample_file(tmp_path):
+    head = "#x\n" * 4
+    write(
+        tmp_path,
+        {
+            "data_clinical_patient.txt": head + "PATIENT_ID\tSEX\tAGE\tOS_MONTHS\tOS_STATUS\tCENTER\n"
+            "P-04\tFemale\t39\t14.2\t1:DECEASED\tNY\nP-15\tMale\t44\t3\t0:LIVING\tNY\n",
+            "data_clinical_sample.txt": head + "SAMPLE_ID\tPATIENT_ID\tONCOTREE_CODE\n"
+            "P-04-T02-IM3\tP-04\tILC\nP-04-T01-IM3\tP-04\tIDC\nP-15-T01-IM3\tP-15\tILC\n",
+            "mrna.txt": "Hugo_Symbol\tP-15-T01-IM3\tP-04-T02-IM3\tP-04-T01-IM3\nTP53\t1.5\t9\t2.5\n",
+        },
+    )
+    params = IngestParams(format="tcga-cbioportal", columns={"site": "CENTER"})
+    result = ingest(tmp_path, tmp_path / "mrna.txt", None, params, tmp_path / "out")
+    assert rows(tables.read_patients(tmp_path / "out")) == [
+        ("P-04", "NY", 39.0, 1.0, "IDC", 14.2, 1),
+        ("P-15", "NY", 44.0, 0.0, "ILC", 3.0, 0),
+    ]
+    assert tables.read_expression(tmp_path / "out")["TP53"].tolist() == [2.5, 1.5]
+    assert result.left == {"duplicate sample": 1}
+    with pytest.raises(DataError, match=r"no site .*ingest\.columns gives site another source"):
+        ingest(tmp_path, tmp_path / "mrna.txt", None, IngestParams(format="tcga-cbioportal"), tmp_path / "none")
+    params = IngestParams(format="tcga-cbioportal", endpoint="DMFS")
+    with pytest.raises(UsageError, match=r"have no DMFS in ingest\.endpoint"):
+        ingest(tmp_path, tmp_path / "mrna.txt", None, params, tmp_path / "none")
+
+
 def test_another_endpoint_takes_its_own_columns(tmp_path):
     cbioportal(tmp_path, endpoint="DFI")
     assert [row[-2:] for row in rows(tables.read_patients(tmp_path / "out"))] == [(50.03, 0), (2.0, 1), (12.19, 0)]
@@ -138,11 +234,13 @@ def test_another_endpoint_takes_its_own_columns(tmp_path):
 
 
 def test_settings_that_name_a_column_that_is_not_there_get_its_near_miss(tmp_path):
-    with pytest.raises(UsageError, match="did you mean ONCOTREE_CODE"):
+    with pytest.raises(
+        DataError, match=r"ingest\.columns\.subtype.*data_clinical_patient.txt: did you mean ONCOTREE_CODE"
+    ):
         cbioportal(tmp_path, columns={"subtype": "ONCOTREE"})
     with pytest.raises(UsageError, match="did you mean subtype"):
         cbioportal(tmp_path, columns={"sub_type": "ONCOTREE_CODE"})
-    with pytest.raises(UsageError, match="did you mean DFS_MONTHS"):
+    with pytest.raises(DataError, match=r"ingest\.covariates.*did you mean DFS_MONTHS"):
         cbioportal(tmp_path, covariates=("DFS_MONTH",))
 
 
@@ -177,6 +275,23 @@ def test_xena_reads_days_and_leaves_normal_tissue_out(tmp_path):
         tables.read_expression(tmp_path / "out").to_numpy(), np.float32([[8.5, 3.75], [9.25, 2.5]])
     )
     assert result.left == {"sample of normal tissue": 1}
+
+
+def test_xena_without_a_site_takes_the_barcode_and_leaves_out_who_was_redacted(tmp_path):
+    phenotype, survival = XENA["clinical/BRCA_clinicalMatrix"], XENA["clinical/BRCA_survival.txt"]
+    redaction = dict(zip(survival.splitlines(), ("Redaction", "", "Redacted", "Redacted"), strict=True))
+    files = {
+        **XENA,
+        "clinical/BRCA_clinicalMatrix": phenotype.replace("Lobular Carcinoma\t3C", "Lobular Carcinoma\t"),
+        "clinical/BRCA_survival.txt": "".join(f"{line}\t{word}\n" for line, word in redaction.items()),
+    }
+    write(tmp_path, files)
+    params = IngestParams(name="BRCA", format="xena", endpoint="PFI")
+    result = ingest(tmp_path / "clinical", tmp_path / "HiSeqV2", None, params, tmp_path / "out")
+    assert rows(tables.read_patients(tmp_path / "out")) == [
+        ("TCGA-3C-AAAU", "3C", 55.0, 1.0, "Infiltrating Lobular Carcinoma", round(1808 / 30.4375, 6), 1)
+    ]
+    assert result.left == {"redacted by the source": 1, "sample of normal tissue": 1}
 
 
 def test_xena_without_its_survival_file_says_which_one(tmp_path):
@@ -255,6 +370,103 @@ def test_gdc_takes_the_column_of_the_scale(tmp_path):
         gdc(tmp_path, expression_scale="z-score")
     with pytest.raises(UsageError, match="the GDC has no PFI"):
         gdc(tmp_path, endpoint="PFI")
+
+
+def gdc_with(tmp_path, case, sheet=SHEET):
+    write(tmp_path, {"clinical.json": json.dumps([case, GDC_CASES[1]]), "star/gdc_sample_sheet.2026.tsv": sheet})
+    write(tmp_path, {"star/id-1/a.tsv": star(2141, 5), "star/b.tsv": star(11, 0)})
+    params = IngestParams(format="gdc", expression_scale="counts")
+    ingest(tmp_path / "clinical.json", tmp_path / "star", None, params, tmp_path / "out")
+    return rows(tables.read_patients(tmp_path / "out"))
+
+
+NEWER = {
+    "submitter_id": "TCGA-BH-A0B3",
+    "demographic": {"gender": "female", "vital_status": "Alive", "age_at_index": 45},
+    "diagnoses": [
+        {"primary_diagnosis": "Metastasis", "classification_of_tumor": "metastasis", "age_at_diagnosis": 17000},
+        {"primary_diagnosis": "Lobular carcinoma, NOS", "classification_of_tumor": "primary", "treatments": [{}]},
+    ],
+    "follow_ups": [{"days_to_follow_up": 2140}, {"days_to_follow_up": None}, {"days_to_follow_up": 1067}],
+    "exposures": [{"alcohol_history": "Not Reported"}],
+}
+
+
+def test_gdc_of_a_newer_release_takes_the_primary_diagnosis_and_the_last_visit(tmp_path):
+    """No site, no last follow-up, no age at diagnosis; a slide in the sample sheet."""
+    sheet = SHEET.replace("Project ID", "Data Type\tProject ID", 1)
+    sheet = sheet.replace("\tTCGA-BRCA", "\tGene Expression Quantification\tTCGA-BRCA")
+    sheet += "id-4\tx.svs\tBiospecimen\tSlide Image\tTCGA-BRCA\tTCGA-BH-A0B3\tTCGA-BH-A0B3-01A\tPrimary Tumor\n"
+    assert gdc_with(tmp_path, NEWER, sheet)[0] == (
+        "TCGA-BH-A0B3", "BH", 45.0, 1.0, "Lobular carcinoma, NOS", round(2140 / 30.4375, 6), 0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"diagnoses": "none"}, "diagnoses is 'none', not a list of mappings .*case 1"),
+        ({"demographic": ["x"]}, "demographic is .*, not a mapping"),
+        ({"follow_ups": [{"days_to_follow_up": "late"}]}, "days_to_follow_up is 'late', not a number .*case 1"),
+        ({"submitter_id": "../x"}, "patient_id '../x' is not well-formed"),
+    ],
+)
+def test_gdc_cases_that_cannot_be_are_refused(tmp_path, change, words):
+    with pytest.raises(DataError, match=words):
+        gdc_with(tmp_path, {**NEWER, **change})
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("../../secret.tsv", "is not below its folder"), ("lost.tsv", "of the sample sheet is missing")],
+)
+def test_gdc_reads_only_files_below_its_folder(tmp_path, name, words):
+    write(tmp_path, {"secret.tsv": star(1, 1)})
+    with pytest.raises(DataError, match=words):
+        gdc_with(tmp_path, NEWER, SHEET.replace("\ta.tsv", f"\t{name}"))
+
+
+def test_gdc_patients_of_whom_nothing_is_reported_leave_with_the_reason(tmp_path):
+    silent = {"submitter_id": "TCGA-BH-A0B3", "demographic": {"gender": "not reported", "vital_status": "Not Reported"}}
+    assert [row[0] for row in gdc_with(tmp_path, silent)] == ["TCGA-D8-A1JG"]
+    left = tables.read_info(tmp_path / "out").attrition
+    assert ("TCGA-BH-A0B3", "no follow-up") in {(leaver.patient_id, leaver.reason) for leaver in left}
+
+
+@pytest.mark.slow
+@pytest.mark.stack
+@pytest.mark.parametrize("layout", ["mcat", "tcga-cbioportal", "xena", "gdc", "canonical"])
+def test_every_layout_comes_from_s3_as_from_a_folder(tmp_path, servers_of, layout):
+    canonical = {
+        "c.csv": "patient_id,site,age,is_female,subtype,time_months,event\na,x,50,1,k,3,1\nb,x,50,1,k,4,0\n",
+        "g.csv": "patient_id,G\na,1\nb,2\n",
+    }
+    cases = {"gdc/clinical.json": json.dumps(GDC_CASES), "gdc/star/gdc_sample_sheet.2026.tsv": SHEET}
+    files, clinical, expression = {
+        "canonical": (canonical, "c.csv", "g.csv"),
+        "mcat": ({"all.csv": MCAT}, "all.csv", "all.csv"),
+        "tcga-cbioportal": ({f"study/{n}": t for n, t in CBIOPORTAL.items()}, "study", "study/data_mrna.txt"),
+        "xena": (XENA, "clinical", "HiSeqV2"),
+        "gdc": (
+            {**cases, "gdc/star/id-1/a.tsv": star(2141, 5), "gdc/star/b.tsv": star(11, 0)},
+            "gdc/clinical.json",
+            "gdc/star",
+        ),
+    }[layout]
+    write(tmp_path / "here", files)
+    for name, text in files.items():
+        storage.put(f"s3://mcti-data/{layout}/{name}", text.encode())
+    params = IngestParams(format=layout, expression_scale="counts" if layout == "gdc" else "log2")
+    for base, out in ((str(tmp_path / "here"), "local"), (f"s3://mcti-data/{layout}", "s3")):
+        ingest(storage.join(base, clinical), storage.join(base, expression), None, params, tmp_path / out)
+    for name in ("patients.parquet", "expression.parquet", "slides.parquet"):
+        assert (tmp_path / "local" / name).read_bytes() == (tmp_path / "s3" / name).read_bytes()
+    local, fetched = (tables.read_info(tmp_path / out) for out in ("local", "s3"))
+    assert local.sources == fetched.sources
+    # Remarks name the address that the user gave, not the copy that was read.
+    assert [w.replace(str(tmp_path / "here"), f"s3://mcti-data/{layout}") for w in local.warnings] == list(
+        fetched.warnings
+    )
 
 
 def test_canonical_columns_may_have_other_names(tmp_path):

@@ -142,6 +142,8 @@ MUTATIONS = [
     Mutation("subtype_filled", put("patients", "subtype", None), put("patients", "subtype", "rare")),
     Mutation("time_positive", put("patients", "time_months", 0.0), put("patients", "time_months", 0.001)),
     Mutation("time_positive", put("patients", "time_months", -3.0), put("patients", "time_months", 3.0)),
+    Mutation("time_plausible", put("patients", "time_months", 1200.1), put("patients", "time_months", 1200.0)),
+    Mutation("time_plausible", put("patients", "time_months", 20140506.0), same),
     Mutation("age_plausible", put("patients", "age", 120.5), put("patients", "age", 120.0)),
     Mutation("age_plausible", put("patients", "age", -1.0), put("patients", "age", 0.0)),
     Mutation("age_plausible", put("patients", "age", 18_250.0), put("patients", "age", float("nan"))),  # days
@@ -175,6 +177,21 @@ MUTATIONS = [
     Mutation("genes_vary", gene_cells(0.1, 1.0), gene_cells(0.1, 0.99)),
     Mutation("genes_differ", duplicate_gene(0.0), duplicate_gene(1e-3)),
     Mutation("gene_names_differ", renamed("xist"), renamed("XIST2")),
+    *[
+        Mutation("texts_plain", put("patients", column, bad), put("patients", column, fine))
+        for column, bad, fine in (
+            ("site", "=cmd()", "a=b"),
+            ("subtype", "<script>alert(1)</script>", "< 2 cm"),
+            ("site", "../../x", "NY / NJ"),
+            ("cohort", "a\nb", "a.b, c"),
+        )
+    ],
+    Mutation("texts_plain", whole("patients", **{"<b>": 1.0}), whole("patients", **{"ki67 <14%": 1.0})),
+    Mutation("gene_names_plain", renamed("<script>"), renamed("HLA-A")),
+    Mutation("gene_names_plain", renamed("=1+1"), renamed("MARCH1")),
+    Mutation("gene_names_not_dates", renamed("1-Mar"), renamed("MARCH1")),
+    Mutation("gene_names_not_dates", renamed("Sep-02"), renamed("SEPTIN2")),
+    Mutation("gene_names_not_dates", renamed("2001-03-01"), renamed("2001-A")),
     Mutation("expression_of_patients", rows_left(159), same),
     Mutation("expression_scale", scaled("tpm", -0.01), scaled("tpm", 0.0)),
     Mutation("expression_scale", scaled("counts", -1.0), scaled("log2", -1.0)),

@@ -32,14 +32,16 @@ def page(tmp_path_factory):
         numbers={"patients": 160.0, "events": 54.0},
         expectations=tuple(suites.run(tables, CLAUSES)),
         warnings=("a remark",),
+        came=191,
         attrition={
             "no follow-up": tuple(f"Q-{i:04d}" for i in range(30)),
             "a reason of more than thirty letters": ("R",),
         },
+        left_out={"duplicate sample": ("Q-0099-02",)},
         drift=drift.compare(evidence.patients, profile, profile),
     )
     path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(report.html(results, tables, came=191), encoding="utf-8")
+    path.write_text(report.html(results, tables), encoding="utf-8")
     return path
 
 
@@ -72,7 +74,15 @@ def test_nothing_is_cut_off_in_a_browser(page):
 
 def test_the_report_shows_who_left_what_failed_and_the_notice(page):
     text = page.read_text(encoding="utf-8")
-    for part in ("painted slides: not a clinical result", "Stopped.", "18 of 160 rows", "Q-0009", "a remark", "191"):
+    for part in (
+        "painted slides: not a clinical result",
+        "Stopped.",
+        "18 of 160 rows",
+        "Q-0009",
+        "a remark",
+        "191",
+        "Q-0099-02",
+    ):
         assert part in text
     assert "Q-0010" not in text  # the first ten
     assert "<b>ER-</b>" not in text

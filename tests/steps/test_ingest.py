@@ -1,5 +1,9 @@
 """Every bad input of the kinds that a data manager meets: one error with the file, the row, the value and the mend."""
 
+import gzip
+import io
+import zipfile
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -90,7 +94,11 @@ def test_times_become_months(frames, tmp_path, unit, value, months):
         ("clinical", "time_months", 3, "-4", ["-4, which is negative", "row 5", "P-0003", "time_months"]),
         ("clinical", "time_months", 3, "2012-03-04", ["2012-03-04", "a date stands"]),
         ("clinical", "time_months", 3, "04.03.2012", ["04.03.2012", "a date stands"]),
+        ("clinical", "time_months", 3, "06-May-2014", ["06-May-2014", "a date stands"]),
+        ("clinical", "time_months", 3, "May 6, 2014", ["May 6, 2014", "a date stands"]),
+        ("clinical", "time_months", 3, "20140506", ["'20140506', a date", "row 5", "a date stands"]),
         ("clinical", "time_months", 3, "12,5", ["'12,5'", "decimal point: 12.5"]),
+        ("clinical", "time_months", 3, "1.234,5", ["'1.234,5'", "decimal point: 1234.5"]),
         ("clinical", "time_months", 3, "1_000", ["'1_000', not a number"]),
         ("clinical", "time_months", 3, "inf", ["'inf', not a number"]),
         ("clinical", "age", 3, "abc", ["age is 'abc'", "row 5", "column age"]),
@@ -123,6 +131,37 @@ def test_a_bad_cell_is_named_with_its_row_value_and_mend(frames, tmp_path, table
     refused(put(frames, tmp_path, table, column, row, value), tmp_path, *words)
 
 
+def zipped(files):
+    """The bytes of a zip archive of these files."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as writer:
+        for name, text in files.items():
+            writer.writestr(name, text)
+    return archive.getvalue()
+
+
+@pytest.mark.parametrize("table", ["clinical", "expression", "slides"])
+def test_a_table_packed_with_zip_or_gzip_is_unpacked(frames, tmp_path, table):
+    paths = cases.write_sources(frames, tmp_path / "raw")
+    plain, name = tmp_path / "raw" / f"{table}.csv", tmp_path / "raw" / f"{table}.csv.packed"
+    for pack in (lambda text: zipped({"x/a.csv": text, "__MACOSX/._a.csv": ""}), lambda text: gzip.compress(text)):
+        name.write_bytes(pack(plain.read_bytes()))
+        assert run({**paths, table: str(name)}, tmp_path / "cohort").patients == 40
+
+
+def test_a_byte_that_is_not_utf8_is_named_with_its_row_in_a_long_table(frames, tmp_path):
+    """Text is decoded in blocks of kilobytes; the row is found again."""
+    rows = pd.concat(
+        [frames["expression"].assign(patient_id=lambda t, i=i: t["patient_id"] + f"-{i}") for i in range(40)]
+    )
+    paths = cases.write_sources({**frames, "expression": rows}, tmp_path / "raw")
+    path = tmp_path / "raw" / "expression.csv"
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[1200] = lines[1200].replace(b"P-", b"P\xfc", 1)
+    path.write_bytes(b"".join(lines))
+    refused(paths, tmp_path, "byte 0xfc", "row 1201")
+
+
 @pytest.mark.parametrize("table", ["clinical", "expression", "slides"])
 @pytest.mark.parametrize(
     ("change", "words"),
@@ -130,18 +169,23 @@ def test_a_bad_cell_is_named_with_its_row_value_and_mend(frames, tmp_path, table
         (lambda text: text.replace(",", ";").encode(), ["separated by semicolons", "row 1"]),
         (lambda text: text.replace(",", "\t").encode(), ["separated by tabs", "row 1"]),
         (lambda text: text.encode("utf-16"), ["UTF-16", "CSV UTF-8"]),
-        (lambda text: b"PK\x03\x04rest of a workbook", ["an Excel file", "save the sheet"]),
+        (lambda text: text.encode("utf-16-le"), ["UTF-16", "CSV UTF-8"]),
+        (lambda text: text.encode("utf-16-be"), ["UTF-16", "CSV UTF-8"]),
+        (lambda text: text.encode("utf-32"), ["UTF-32", "CSV UTF-8"]),
+        (lambda text: zipped({"[Content_Types].xml": "", "xl/workbook.xml": ""}), ["an Excel file", "save the sheet"]),
+        (lambda text: zipped({"a.csv": text, "b.csv": text}), ["a zip archive of 2 files", "unpack it"]),
+        (lambda text: zipped({"a.csv": text})[:-40], ["cannot be unpacked"]),
         (lambda text: b"\xd0\xcf\x11\xe0\xa1\xb1old workbook", ["an Excel file"]),
         (lambda text: text.splitlines()[0].encode() + b"\n", ["a header and no rows"]),
         (lambda text: b"", ["the file is empty"]),
         (lambda text: b"\n\n", ["the file is empty"]),
-        (lambda text: text.encode().replace(b"P-0003", b"P-\xe9", 1), ["0xe9 is not UTF-8"]),
+        (lambda text: text.encode().replace(b"P-0003", b"P-\xe9", 1), ["0xe9 near 'P-é", "is not UTF-8", "row 5"]),
         (lambda text: text.replace("P-0003", "P-0003,x", 1).encode(), ["row 5", "where the header has"]),
         (lambda text: text.replace("P-0003", '"P-0003', 1).encode(), ["quotes"]),
         (lambda text: text.replace("patient_id", "patient-id", 1).encode(), ["'patient_id' is missing"]),
         (lambda text: text.replace("patient_id", " patient_id", 1).encode(), ["blank at its end"]),
         (lambda text: b"PAR1broken", ["Parquet"]),
-        (lambda text: b"\x1f\x8bbroken", ["gzip"]),
+        (lambda text: b"\x1f\x8bbroken", ["cannot be unpacked"]),
     ],
     ids=lambda value: None if callable(value) else value[0][:24],
 )

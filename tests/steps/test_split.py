@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from mcti.cohort.folds import read_folds
-from mcti.errors import DataError, UsageError
+from mcti.errors import DataError
 from mcti.params import SplitParams
 from mcti.steps.split import split
 from tests.cohort import cases
@@ -76,7 +76,7 @@ def test_a_time_column_that_is_not_there_gets_its_near_miss(tmp_path):
     frames = cases.sources()
     frames["clinical"]["year_of_diagnosis"] = range(1980, 2020)
     made = cases.write_cohort(frames, tmp_path / "cohort")
-    with pytest.raises(UsageError, match="did you mean year_of_diagnosis"):
+    with pytest.raises(DataError, match="did you mean year_of_diagnosis"):
         split(made, None, SplitParams(scheme="time", time_column="year_diagnosis"), tmp_path / "folds.csv")
 
 

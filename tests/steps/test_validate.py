@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mcti import storage
 from mcti.cohort import demo, tables
 from mcti.errors import DataError
 from mcti.params import IngestParams, SplitParams, ValidateParams
+from mcti.registry import tracking
 from mcti.steps.ingest import ingest
 from mcti.steps.split import split
 from mcti.steps.validate import validate
@@ -54,6 +56,89 @@ def test_a_broken_cohort_leaves_its_report_and_then_stops(tmp_path):
     page = (tmp_path / "report" / "report.html").read_text()
     assert "Stopped." in page
     assert "P-0007 (430)" in page
+
+
+def test_only_a_cohort_that_kept_its_contract_can_be_accepted(made, tmp_path):
+    """The profile of a broken one would be a measure for later versions, and DVC takes it for the word to go on."""
+    validate(made, None, SMALL, tmp_path / "report")
+    assert (tmp_path / "report" / "profile.json").exists()
+    with pytest.raises(DataError, match="events_enough"):
+        validate(made, None, ValidateParams(min_events=59), tmp_path / "report")
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {"report.html", "results.json"}
+
+
+def test_progress_is_told_block_by_block_up_to_the_end(made, tmp_path):
+    heard = []
+    validate(made, None, SMALL, tmp_path / "report", progress=lambda *words: heard.append(words))
+    done = [word[0] for word in heard]
+    assert done == sorted(done)
+    assert heard[0][:2] == (1, 5)  # five passes over the one block of 60 patients, at most
+    assert heard[-1] == (5, 5, "blocks of expression")
+    heard.clear()
+    split(made, None, SplitParams(), tmp_path / "folds.csv", progress=lambda *words: heard.append(words))
+    assert heard[-1] == (3, 3, "blocks of expression")
+
+
+def test_the_flow_counts_patients_and_lists_samples_apart(tmp_path):
+    """Three patients left the table of 63; a second sample of one who stayed is no patient."""
+    cohort = cases.write_cohort(cases.sources(patients=60), tmp_path / "cohort")
+    info = tables.read_info(cohort).model_dump(mode="json")
+    reasons = {"A": "no follow-up", "B": "no genes", "C": "no slides", "P-0001-02": "duplicate sample"}
+    info["attrition"] = [{"patient_id": name, "reason": reason} for name, reason in reasons.items()]
+    (cohort / "cohort.json").write_text(json.dumps(info))
+    validate(cohort, None, SMALL, tmp_path / "report")
+    results = json.loads((tmp_path / "report" / "results.json").read_text())
+    assert results["came"] == 63
+    assert results["attrition"] == {"no follow-up": ["A"], "no genes": ["B"], "no slides": ["C"]}
+    assert results["left_out"] == {"duplicate sample": ["P-0001-02"]}
+
+
+def test_patients_all_of_whose_slides_failed_stand_in_the_flow(made, tmp_path):
+    ids = tables.read_patients(made)["patient_id"].tolist()
+    folder = features(tmp_path / "features", ids)
+    statuses = pd.read_csv(folder / "slides.csv")
+    statuses.loc[[3, 7], "status"] = ["NO_TISSUE", "CORRUPT"]
+    statuses.to_csv(folder / "slides.csv", index=False)
+    validate(made, folder, SMALL, tmp_path / "report")
+    results = json.loads((tmp_path / "report" / "results.json").read_text())
+    assert results["attrition"] == {"all slides failed": ["P-0003", "P-0007"]}
+    assert results["left_out"] == {"failed slide: CORRUPT": ["P-0007-1"], "failed slide: NO_TISSUE": ["P-0003-1"]}
+    assert "cohort with features" in (tmp_path / "report" / "report.html").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.stack
+def test_the_result_goes_to_mlflow_with_the_md5_of_the_data(made, tmp_path, servers_of):
+    """A real server: numbers, report and data set of a run that ends FINISHED, or FAILED where the contract broke."""
+    params = SMALL.model_copy(update={"experiment": "validations"})
+    kept = validate(made, None, params, tmp_path / "kept")
+    with pytest.raises(DataError, match="events_enough"):
+        validate(made, None, params.model_copy(update={"min_events": 59}), tmp_path / "broken")
+    with tracking.service() as client:
+        experiment = client.get_experiment_by_name("validations").experiment_id
+        broken, first = client.search_runs([experiment])  # the last one first
+        names = {item.path for item in client.list_artifacts(first.info.run_id, "validation")}
+    assert kept.run_id == first.info.run_id
+    assert (first.info.status, broken.info.status) == ("FINISHED", "FAILED")
+    assert (first.data.tags["mcti.contract"], broken.data.tags["mcti.contract"]) == ("kept", "broken")
+    assert "events_enough" in broken.data.tags["mcti.failed"]
+    assert first.data.tags["mcti.data.cohort"] == kept.md5 == storage.tree_md5(made)
+    (entry,) = first.inputs.dataset_inputs
+    assert (entry.dataset.digest, entry.dataset.name) == (kept.md5, "made")
+    assert first.data.metrics["validation.patients"] == 60
+    assert first.data.metrics["validation.failed_critical"] == 0
+    assert names == {"validation/report.html", "validation/results.json", "validation/profile.json"}
+
+
+def test_a_tracking_server_that_does_not_answer_is_a_warning_and_the_report_stands(made, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    result = validate(made, None, SMALL, tmp_path / "report")
+    assert result.passed
+    assert result.run_id is None
+    assert "not logged to MLflow: MLflow does not answer" in result.warnings[0]
+    assert (tmp_path / "report" / "report.html").exists()
+    silent = validate(made, None, SMALL.model_copy(update={"experiment": None}), tmp_path / "report")
+    assert silent.warnings == ()
 
 
 def test_markup_of_users_is_text_in_the_report(tmp_path):

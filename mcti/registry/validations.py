@@ -1,0 +1,47 @@
+"""The validation of a data version as a run of MLflow: its numbers and its report, tied to the data by their MD5."""
+
+import os
+from pathlib import Path
+
+from mcti import storage
+from mcti.registry import lineage, tracking
+
+
+def wanted() -> bool:
+    """Whether the environment names a server to log to."""
+    return bool(os.environ.get("MLFLOW_TRACKING_URI"))
+
+
+def log(report: Path, experiment: str) -> str:
+    """Log what `validate` wrote into the folder `report`; the id of the run.
+
+    The run of a cohort that broke its contract ends FAILED; a run that a pipeline opened is joined and left open.
+
+    Raises
+        EnvironmentTrouble: no server is named, it does not answer, or it fails.
+    """
+    import mlflow
+
+    results = storage.read_json(report / "results.json")
+    failed = [found for found in results["expectations"] if not found["passed"]]
+    critical = sum(found["severity"] == "critical" for found in failed)
+    numbers = {f"validation.{name}": value for name, value in results["numbers"].items()}
+    counts = {"validation.failed_critical": critical, "validation.failed_warnings": len(failed) - critical}
+    tags = {
+        "mcti.step": "validate",
+        "mcti.contract": "kept" if results["passed"] else "broken",
+        "mcti.failed": ", ".join(found["id"] for found in failed) or "none",
+        "mcti.commit": lineage.commit(),
+        "mcti.data.cohort": results["md5"],
+        **{f"mcti.data.{name}": md5 for name, md5 in results["sources"].items()},
+        **({"mcti.notice": results["notice"]} if results["notice"] else {}),
+    }
+    with tracking.service() as client:
+        with tracking.run(experiment, f"validate-{results['md5'][:8]}", tags) as run_id:
+            mlflow.log_metrics({**numbers, **counts})
+            rows = {name: int(results["numbers"][name]) for name in ("patients", "events", "genes", "slides")}
+            tracking.log_dataset(results["name"], results["md5"], rows, context="validation")
+            tracking.log_files({report: "validation"})
+        if not results["passed"] and "MLFLOW_RUN_ID" not in os.environ:
+            client.set_terminated(run_id, "FAILED")
+    return run_id
