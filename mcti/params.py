@@ -295,13 +295,38 @@ class RegisterParams(Params):
 
 
 class PromoteParams(Params):
-    """The gate between challenger and champion."""
+    """The gates between challenger and champion (docs/registry.md)."""
 
     seed: int = Field(7, ge=0)
     bootstrap: int = Field(2000, ge=100, description="paired resamples of patients")
-    margin: float = Field(0.0, description="C-index by which the challenger must lead (lower end of the interval)")
-    confidence: float = Field(0.95, gt=0.5, lt=1)
+    margin: float = Field(0.0, description="Uno's C by which the challenger must lead (lower end of the interval)")
+    alpha: float = Field(
+        0.05, gt=0, lt=0.5, description="chance of a false promotion over all looks at one set of test patients"
+    )
+    looks: int = Field(10, ge=1, le=1000, description="judgements among which `alpha` is spent; then new patients")
+    spending: Literal["pocock", "obrien-fleming"] = Field(
+        "pocock", description="pocock: nearly even; obrien-fleming: next to nothing at first (Lan and DeMets 1983)"
+    )
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="level of the non-inferiority intervals")
     min_events: int = Field(20, ge=1, description="fewer events: not enough evidence")
+    uno_tau_quantile: float = Field(0.8, gt=0, lt=1, description="Uno's C counts events before this follow-up quantile")
+    ibs_margin: float = Field(0.01, ge=0, description="integrated Brier score by which the challenger may be worse")
+    calibration_margin: float = Field(
+        0.05, ge=0, description="integrated calibration index (last horizon) by which it may be worse"
+    )
+    group_margin: float = Field(0.1, ge=0, description="Uno's C by which it may fall behind in a group or regime")
+    group_min_events: int = Field(
+        50, ge=10, description="from so many events on a group must show non-inferiority; below, only shown harm counts"
+    )
+    slowdown: float = Field(
+        2.0, gt=0, description="processor time of a prediction, at most so many times the champion's"
+    )
+    memory_growth: float = Field(2.0, gt=0, description="peak tensor memory, at most so many times the champion's")
+    cost_patches: int = Field(1000, ge=1, description="patches of the made-up patient that latency is measured on")
+    require_contract: bool = Field(True, description="a version without a result of `mcti validate` is left open")
+    approvals: int = Field(
+        0, ge=0, le=10, description="people who must have approved (`mcti approve`); 2: two-person rule"
+    )
 
 
 class ExplainParams(Params):

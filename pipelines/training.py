@@ -67,7 +67,8 @@ def training(settings: Settings, data: str) -> Any:
                 place(model, "train")
             models = place(merge_models(parts=dsl.Collected(model.outputs["model"])), "wiring").outputs["whole"]
             judged = place(evaluate_component(params=evaluate, models=models, **inputs), "evaluate")
-            version = register_component(params=register, models=models, evaluation=judged.outputs["report"])
+            reports = {"evaluation": judged.outputs["report"], "validation": valid.outputs["report"]}
+            version = register_component(params=register, models=models, **reports)
             registered = place(version, "register", cache=False).outputs["version"]
             place(promote_component(params=promote, version=registered), "promote", cache=False)
 

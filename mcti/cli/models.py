@@ -38,6 +38,21 @@ def promote(
     return step(chosen, caller.settings.promote, version=version, dry_run=dry_run, repair=repair)
 
 
+@command(group, "approve")
+def approve(
+    caller: Caller,
+    name: Name = None,
+    version: Annotated[int | None, typer.Option(metavar="N", help="Version; default: the challenger.")] = None,
+) -> object:
+    """Approve a version that somebody else registered: promote.approvals asks for so many (two-person rule).
+
+    Example: mcti approve --name lung-os --version 7
+    """
+    from mcti.steps.promote import approve as step
+
+    return step(name or caller.settings.register_.name, version)
+
+
 @command(group, "rollback")
 def rollback(caller: Caller, name: Name = None) -> object:
     """Give the alias `champion` back to the version before, and write it down.

@@ -169,6 +169,7 @@ def register(
     caller: Caller,
     models: Models,
     evaluation: Annotated[str, typer.Option(metavar="DIR", help="What `mcti evaluate` wrote.")],
+    validation: Annotated[str | None, typer.Option(metavar="DIR", help="What `mcti validate` wrote.")] = None,
     name: Name = None,
     out: OutFile = "reports/registration.json",
     dry_run: DryRun = False,
@@ -179,10 +180,11 @@ def register(
     """
     section = caller.merged(caller.settings.register_, name=name)
     if dry_run:
-        return caller.plan({"models": models, "evaluation": evaluation}, section, out)
+        reads = {"models": models, "evaluation": evaluation, "validation": validation}
+        return caller.plan(reads, section, out)
     from mcti.steps.register import register as step
 
-    return step(models, evaluation, section, Path(out))
+    return step(models, evaluation, section, Path(out), validation)
 
 
 def _shard(text: str | None) -> tuple[int, int] | None:

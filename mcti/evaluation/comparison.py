@@ -72,7 +72,7 @@ def interval(statistic: Statistic, draws: Floats, confidence: float) -> Interval
     benchmarks/evaluation_coverage.py. It speaks of these fitted models on patients like these; the spread between
     training sets is the business of `nadeau_bengio`.
     """
-    return _percentiles(point(statistic, draws.shape[1]), statistic(draws), confidence)
+    return percentiles(point(statistic, draws.shape[1]), statistic(draws), confidence)
 
 
 def point(statistic: Statistic, patients: int) -> float:
@@ -100,7 +100,7 @@ def paired(ours: Statistic, theirs: Statistic, draws: Floats, confidence: float)
     known = drawn[np.isfinite(drawn)]
     tail = min((known <= 0).sum(), (known >= 0).sum()) + 1
     p = min(1.0, 2 * float(tail) / (known.size + 1)) if known.size and math.isfinite(value) else float("nan")
-    return Difference(_percentiles(value, drawn, confidence), p)
+    return Difference(percentiles(value, drawn, confidence), p)
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,8 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return adjusted
 
 
-def _percentiles(value: float, drawn: Floats, confidence: float) -> Interval:
+def percentiles(value: float, drawn: Floats, confidence: float) -> Interval:
+    """The two-sided percentile interval of what was `drawn`; no ends where one resample in ten is undefined."""
     known = drawn[np.isfinite(drawn)]
     # A statistic undefined in one resample out of ten (a horizon with hardly an event) has no honest interval.
     if known.size < 0.9 * drawn.size or not math.isfinite(value):

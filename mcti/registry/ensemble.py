@@ -143,6 +143,21 @@ def load(folder: Path) -> Ensemble:
     return Ensemble(members, assigned, tuple(float(h) for h in horizons), digest_of(index))
 
 
+def trained_on(folder: Path) -> dict[str, frozenset[str]]:
+    """SHA-256 of the ids of everybody a member was trained on, by member; `folder` holds fold_*/model.json.
+
+    Raises
+        DataError: a model.json does not name its patients.
+    """
+    found = {}
+    for path in fold_folders(folder):
+        spec = storage.read_json(path / "model.json")
+        if "patients" not in spec:
+            raise DataError("the training patients are not named", str(path / "model.json"), "train this fold again")
+        found[path.name] = frozenset(hashed(str(patient)) for patient in spec["patients"])
+    return found
+
+
 def digest_of(index: Mapping[str, Any]) -> str:
     """One SHA-256 over the members' files and the assignment: the identity of the model."""
     return hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()

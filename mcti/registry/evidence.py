@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 FOLDER = "evaluation"
 OURS = "mcti"
-_NEEDED = ("metrics.json", "predictions.csv", "result.json")
+_NEEDED = ("metrics.json", "predictions.csv", "groups.csv", "result.json")
 _KEPT = (*_NEEDED, "summary.json", "baselines.csv", "report.html", "figures", "plots")
 
 
@@ -27,11 +27,14 @@ class Evidence:
     spec: Mapping[str, Any]
     data: Mapping[str, str]
     notice: str
+    contract: str
     md5: str
 
     @classmethod
-    def read(cls, folds: Path, reports: Path) -> "Evidence":
+    def read(cls, folds: Path, reports: Path, validation: Path | None = None) -> "Evidence":
         """Read and compare: the evaluated patients must be the folds' test patients.
+
+        validation  what `mcti validate` wrote of the same cohort; contract: passed | failed, `unknown` without it
 
         Raises
             DataError: a file is missing, or the evaluation is of other models.
@@ -43,9 +46,10 @@ class Evidence:
         _same_risks(folders, reports / "predictions.csv")
         spec = storage.read_json(folders[0] / "model.json")
         metrics = storage.read_json(reports / "metrics.json")
-        md5 = "".join(storage.md5(reports / name) for name in _NEEDED)
-        notice = str(storage.read_json(reports / "result.json")["notice"])
-        return cls(reports, metrics, spec, lineage.data_versions(folds), notice, md5)
+        result = storage.read_json(reports / "result.json")
+        contract = "unknown" if validation is None else _contract(validation, str(result.get("cohort_md5")))
+        md5 = storage.text_md5(contract + "".join(storage.md5(reports / name) for name in _NEEDED))
+        return cls(reports, metrics, spec, lineage.data_versions(folds), str(result["notice"]), contract, md5)
 
     def score(self, model: str = OURS) -> Mapping[str, float]:
         """C-index of a model: value, low, high."""
@@ -60,7 +64,8 @@ class Evidence:
         mlflow.log_metrics(dict(_numbers(self.metrics)))
         for name, md5 in self.data.items():
             tracking.log_dataset(name, md5, {"patients": len(self.spec.get("patients", []))})
-        kept = [self.reports / name for name in _KEPT if (self.reports / name).exists()]
+        regimes = sorted(path.name for path in self.reports.glob("predictions_*.csv"))
+        kept = [self.reports / name for name in (*_KEPT, *regimes) if (self.reports / name).exists()]
         tracking.log_files({path: f"{FOLDER}/{path.name}" if path.is_dir() else FOLDER for path in kept})
 
 
@@ -83,11 +88,26 @@ def fetch(run_id: str, name: str, scratch: Path) -> Path:
         ) from error
 
 
+def names(run_id: str) -> list[str]:
+    """The names of the evaluation's files and folders that are kept with a version's run."""
+    from mlflow import MlflowClient
+
+    return [Path(item.path).name for item in MlflowClient().list_artifacts(run_id, FOLDER)]
+
+
 def predictions(path: Path) -> "pd.DataFrame":
     """A predictions file with every number as it was written, to the last bit."""
     import pandas as pd
 
     return pd.read_csv(path, dtype={"patient_id": str}, keep_default_na=False, float_precision="round_trip")
+
+
+def _contract(validation: Path, cohort_md5: str) -> str:
+    results = storage.read_json(validation / "results.json")
+    if results["md5"] != cohort_md5:
+        what = f"the validation is of cohort {results['md5'][:8]}…, the evaluation of {cohort_md5[:8]}…"
+        raise DataError(what, str(validation), "run `mcti validate` on the cohort that was evaluated")
+    return "passed" if results["passed"] else "failed"
 
 
 def _same_risks(folders: list[Path], evaluated: Path) -> None:

@@ -5,7 +5,6 @@ line is written before the aliases move: what the last line says is what the ali
 The hash of the last line also stands as a tag of the registered model, so that a lost tail is noticed.
 """
 
-import getpass
 import hashlib
 import json
 import os
@@ -17,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mcti import storage
 from mcti.errors import DataError
+from mcti.registry import approvals
 
 DEFAULT = "s3://mcti-ledger"
 _FIRST = "0" * 64
@@ -31,7 +31,7 @@ class Line(BaseModel):
     before: str  # hash of the line before
     time: str
     who: str
-    action: str  # promote | reject | not-enough-evidence | rollback
+    action: str  # promote | reject | not-enough-evidence | rollback | repair
     model: str
     version: int  # the version judged, or rolled back to
     champion: int | None  # after the action
@@ -64,6 +64,11 @@ def read(model: str) -> list[Line]:
     return [_parse(address) for address in storage.addresses(folder(model))]
 
 
+def length(model: str) -> int:
+    """How many lines there are."""
+    return len(storage.addresses(folder(model)))
+
+
 def append(lines: list[Line], **fields: Any) -> Line:
     """Write the next line after `lines`, as they were read.
 
@@ -76,7 +81,7 @@ def append(lines: list[Line], **fields: Any) -> Line:
         before=last.hash if last else _FIRST,
         id=secrets.token_hex(8),
         time=datetime.now(UTC).isoformat(timespec="seconds"),
-        who=os.environ.get("MCTI_ACTOR") or getpass.getuser(),
+        who=approvals.actor(),
         **fields,
     ).sealed()
     address = _address(line)

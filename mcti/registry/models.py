@@ -8,7 +8,8 @@ from typing import Any
 from mcti.errors import DataError
 from mcti.registry import ensemble, tracking
 
-DIGEST = "mcti.digest"
+DIGEST, EVALUATION, RUN = "mcti.digest", "mcti.evaluation_md5", "mcti.run_id"
+CONTRACT = "mcti.contract"  # passed | failed | unknown: what `mcti validate` said of the cohort
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
 
 
@@ -69,6 +70,19 @@ def by_number(client: Any, name: str, number: int) -> Any:
             raise
         known = ", ".join(sorted((v.version for v in client.search_model_versions(f"name = '{name}'")), key=int))
         raise DataError(f"no version {number}", f"model {name}", f"known: {known or 'none'}") from None
+
+
+def exists(client: Any, name: str, number: int) -> bool:
+    """Whether version `number` of `name` is there (one deleted by hand is not)."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.get_model_version(name, str(number))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
+    return True
 
 
 def fetch(location: str, scratch: Path) -> Path:

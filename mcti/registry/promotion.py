@@ -1,87 +1,33 @@
-"""The gate between challenger and champion, and the one way aliases move (docs/registry.md)."""
+"""The one way aliases move: a line of the ledger first, then what it says; and how to find and mend what was cut.
+
+What the last line says is what the aliases must be. A promotion that dies before its line has not happened; one that
+dies after it is finished by `mend`.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from mcti.errors import DataError
-from mcti.params import PromoteParams
 from mcti.registry import ledger, models
+from mcti.registry.gates import PROMOTE, Judgement
 from mcti.registry.ledger import Line
 
-PROMOTE, REJECT, UNSURE, UNCHANGED = "promote", "reject", "not-enough-evidence", "unchanged"
+ROLLBACK, REPAIR = "rollback", "repair"
 _HEAD = "mcti.ledger_head"
 
 
-class Lead(BaseModel):
-    """By how much the challenger leads: a difference of C-indices on the same patients, with its interval."""
-
-    model_config = ConfigDict(frozen=True)
-    against: str
-    value: float
-    low: float | None
-    high: float | None
-    patients: int
-    events: int
-
-    def __str__(self) -> str:
-        ends = "no interval" if self.low is None or self.high is None else f"{self.low:+.3f} to {self.high:+.3f}"
-        return (
-            f"C-index {self.value:+.3f} ({ends}) against {self.against}, {self.patients} patients, {self.events} events"
-        )
-
-
-class Judgement(BaseModel):
-    """What the gate says and why."""
-
-    model_config = ConfigDict(frozen=True)
-    outcome: str
-    reason: str
-    lead: Lead
-
-
-def judge(lead: Lead, params: PromoteParams) -> Judgement:
-    """Challenger against champion: the interval of the lead must clear the margin on one side or the other."""
-    if lead.events < params.min_events:
-        reason = f"{lead.events} events on common patients, fewer than promote.min_events {params.min_events}"
-        return Judgement(outcome=UNSURE, reason=reason, lead=lead)
-    if lead.low is None or lead.high is None:
-        return Judgement(outcome=UNSURE, reason="the interval of the lead cannot be computed", lead=lead)
-    if lead.low > params.margin:
-        return Judgement(outcome=PROMOTE, reason=f"the lead is above {params.margin:g}: {lead}", lead=lead)
-    if lead.high < params.margin:
-        return Judgement(outcome=REJECT, reason=f"the lead is below {params.margin:g}: {lead}", lead=lead)
-    return Judgement(outcome=UNSURE, reason=f"the interval of the lead holds {params.margin:g}: {lead}", lead=lead)
-
-
-def judge_first(lead: Lead) -> Judgement:
-    """The first champion is promoted, and it is said whether it beats the clinical baseline."""
-    beats = lead.low is not None and lead.low > 0
-    verdict = "first champion; it beats" if beats else "first champion; it does NOT beat"
-    return Judgement(outcome=PROMOTE, reason=f"{verdict} the clinical Cox baseline: {lead}", lead=lead)
-
-
-def decide(client: Any, name: str, version: int, judgement: Judgement, evidence: Mapping[str, Any]) -> Line:
-    """Write the decision down, then move the aliases when it is to promote.
+def decide(
+    client: Any, lines: list[Line], name: str, version: int, judgement: Judgement, evidence: Mapping[str, Any]
+) -> Line:
+    """Write the decision down after `lines`, as `checked` gave them, then move the aliases when it is to promote.
 
     Raises
-        storage.Conflict: another decision came first; nothing was moved.
+        storage.Conflict: another decision was written since `lines` were read; nothing was moved.
     """
-    lines = checked(client, name)
-    champion, previous = _aliases(client, name)
+    champion, previous = _said(lines)
     after = (version, champion) if judgement.outcome == PROMOTE else (champion, previous)
-    line = ledger.append(
-        lines,
-        action=judgement.outcome,
-        model=name,
-        version=version,
-        champion=after[0],
-        previous=after[1],
-        evidence={**judgement.model_dump(mode="json"), **evidence},
-    )
-    _apply(client, line)
-    return line
+    told = {**judgement.model_dump(mode="json"), **evidence}
+    return _write(client, lines, judgement.outcome, name, version, after, told)
 
 
 def rollback(client: Any, name: str) -> Line:
@@ -90,22 +36,14 @@ def rollback(client: Any, name: str) -> Line:
     Raises
         DataError: there is no version before.
     """
-    lines = checked(client, name)
-    champion, previous = _aliases(client, name)
+    lines = ledger.read(name)
+    _refuse(name, [fault for fault in findings(client, name, lines) if not fault.startswith(_GONE)])
+    champion, previous = _said(lines)
     if previous is None:
         raise DataError("there is no previous champion", f"model {name}", "promote a version first")
     models.by_number(client, name, previous)
-    line = ledger.append(
-        lines,
-        action="rollback",
-        model=name,
-        version=previous,
-        champion=previous,
-        previous=_before(lines, previous),
-        evidence={"withdrawn": champion},
-    )
-    _apply(client, line)
-    return line
+    after = (previous, _before(lines, previous))
+    return _write(client, lines, ROLLBACK, name, previous, after, {"withdrawn": champion})
 
 
 def checked(client: Any, name: str) -> list[Line]:
@@ -115,27 +53,30 @@ def checked(client: Any, name: str) -> list[Line]:
         DataError: a line was edited, lost or reordered, or an alias moved without the ledger.
     """
     lines = ledger.read(name)
-    found = findings(client, name, lines)
-    if found:
-        mend = "see `mcti ledger verify`; `mcti promote --repair` sets the aliases to what the ledger says"
-        raise DataError(found[0], f"ledger of {name}", mend)
+    _refuse(name, findings(client, name, lines))
     return lines
 
 
 def findings(client: Any, name: str, lines: list[Line]) -> list[str]:
-    """All faults of the chain, and every alias that is not what the last line says."""
+    """All faults of the chain, every version deleted by hand, every alias that is not what the last line says."""
     found = ledger.faults(lines, _head(client, name))
-    said = (lines[-1].champion, lines[-1].previous) if lines else (None, None)
-    for alias, is_now, wanted in zip((models.CHAMPION, models.PREVIOUS), _aliases(client, name), said, strict=True):
-        if is_now != wanted:
+    gone = _gone(client, name, lines)
+    found += [f"{_GONE} {number}, {alias} by the ledger, was deleted by hand" for alias, number in gone.items()]
+    for alias, is_now, wanted in zip(
+        (models.CHAMPION, models.PREVIOUS), _aliases(client, name), _said(lines), strict=True
+    ):
+        if is_now != wanted and alias not in gone:
             found.append(
-                f"alias {alias} is version {is_now}, the ledger says {wanted}: moved by hand, or a promotion was cut"
+                f"alias {alias} is version {is_now}, the ledger says {wanted}: moved by hand, or a promotion was cut "
+                "or is under way"
             )
     return found
 
 
 def mend(client: Any, name: str) -> list[str]:
     """Set the aliases to what the last line says; what was wrong with them.
+
+    A champion that was deleted by hand cannot come back: the one before it takes its place, and a line says so.
 
     Raises
         DataError: the chain itself is broken; that no command can mend.
@@ -145,9 +86,45 @@ def mend(client: Any, name: str) -> list[str]:
     if broken:
         raise DataError(broken[0], f"ledger of {name}", "restore the ledger's objects from a backup of the bucket")
     found = findings(client, name, lines)
-    if lines:
+    gone = _gone(client, name, lines)
+    if gone:
+        champion, previous = (None if number in gone.values() else number for number in _said(lines))
+        after = (champion, previous) if champion is not None else (previous, None)
+        number = gone.get(models.CHAMPION, gone.get(models.PREVIOUS, 0))
+        _write(client, lines, REPAIR, name, number, after, {"deleted": gone, "reason": "; ".join(found)})
+    elif lines:
         _apply(client, lines[-1])
     return found
+
+
+_GONE = "version"
+"""How a finding of a deleted version begins."""
+
+
+def _write(
+    client: Any,
+    lines: list[Line],
+    action: str,
+    name: str,
+    version: int,
+    after: tuple[int | None, int | None],
+    evidence: Mapping[str, Any],
+) -> Line:
+    champion, previous = after
+    line = ledger.append(
+        lines,
+        action=action,
+        model=name,
+        version=version,
+        champion=champion,
+        previous=previous,
+        evidence=dict(evidence),
+    )
+    _apply(client, line)
+    # Where this process slept between line and aliases, a later line was mended in the meantime: it has the last word.
+    if ledger.length(name) > line.number:
+        _apply(client, ledger.read(name)[-1])
+    return line
 
 
 def _apply(client: Any, line: Line) -> None:
@@ -159,10 +136,27 @@ def _apply(client: Any, line: Line) -> None:
     client.set_registered_model_tag(line.model, _HEAD, f"{line.number}:{line.hash}")
 
 
+def _refuse(name: str, found: list[str]) -> None:
+    if found:
+        mend = "see `mcti ledger verify`; `mcti promote --repair` sets the aliases to what the ledger says"
+        raise DataError(found[0], f"ledger of {name}", mend)
+
+
+def _said(lines: list[Line]) -> tuple[int | None, int | None]:
+    """Champion and previous by the last line."""
+    return (lines[-1].champion, lines[-1].previous) if lines else (None, None)
+
+
 def _aliases(client: Any, name: str) -> tuple[int | None, int | None]:
     found = (models.by_alias(client, name, alias) for alias in (models.CHAMPION, models.PREVIOUS))
     champion, previous = (None if version is None else int(version.version) for version in found)
     return champion, previous
+
+
+def _gone(client: Any, name: str, lines: list[Line]) -> dict[str, int]:
+    """Versions that the ledger holds to be champion or previous and that are not there any more, by alias."""
+    said = zip((models.CHAMPION, models.PREVIOUS), _said(lines), strict=True)
+    return {alias: number for alias, number in said if number is not None and not models.exists(client, name, number)}
 
 
 def _before(lines: list[Line], champion: int) -> int | None:

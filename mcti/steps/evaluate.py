@@ -42,6 +42,7 @@ class EvaluateResult(StepResult):
     models: dict[str, dict[str, float | None]]
     skipped: dict[str, str]
     notice: str
+    cohort_md5: str
 
 
 def evaluate(
@@ -58,8 +59,8 @@ def evaluate(
 
     Reads   cohort/{patients,expression}.parquet and cohort.json, features (may be None), folds (patient_id, fold,
             role), models/fold_<k>/predictions.csv
-    Writes  out/{metrics.json, summary.json, predictions.csv, baselines.csv, report.html, result.json, figures/,
-            plots/}: all of it or nothing, the same bytes on every run
+    Writes  out/{metrics.json, summary.json, predictions.csv, groups.csv, baselines.csv, report.html, result.json,
+            figures/, plots/}: all of it or nothing, the same bytes on every run
     Raises  DataError when a test patient has no prediction, or more than one; UsageError for an unknown baseline
     """
     patients = tables.read_patients(cohort)
@@ -74,9 +75,10 @@ def evaluate(
     with storage.replacing(out) as draft:
         draft.mkdir()
         _write_tables(draft, outcomes, ours, fitted, horizons)
+        predictions.write_csv(patients[["patient_id", "subtype", "site"]], draft / "groups.csv")
         _write_report(draft, outcomes, ours, grouped, found, params, facts, skipped)
         storage.write_json(draft / "metrics.json", found.metrics_json())
-        result = _result(outcomes, found, params, skipped, facts.notice)
+        result = _result(outcomes, found, params, skipped, facts.notice, _md5(cohort))
         storage.write_json(draft / "summary.json", _summary(result))
         return result.save(draft)
 
@@ -223,7 +225,7 @@ def _facts(cohort: Location, outcomes: Outcomes) -> report.CohortFacts:
 
 
 def _result(
-    outcomes: Outcomes, found: Scores, params: EvaluateParams, skipped: Mapping[str, str], notice: str
+    outcomes: Outcomes, found: Scores, params: EvaluateParams, skipped: Mapping[str, str], notice: str, cohort_md5: str
 ) -> EvaluateResult:
     ours = found.models[OURS]["c_index"]
     difference = found.comparison.get(params.primary_baseline, {}).get("difference", {})
@@ -241,7 +243,14 @@ def _result(
         models={name: dict(numbers["c_index"]) for name, numbers in found.models.items()},
         skipped=dict(skipped),
         notice=notice,
+        cohort_md5=cohort_md5,
     )
+
+
+def _md5(cohort: Location) -> str:
+    """The cohort's identity as `mcti validate` writes it: which contract belongs to which evaluation."""
+    with storage.local(cohort) as folder:
+        return storage.tree_md5(folder)
 
 
 def _summary(result: EvaluateResult) -> dict[str, object]:

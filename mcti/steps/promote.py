@@ -1,21 +1,17 @@
-"""promote, rollback and the ledger: who may be champion, on what evidence, and how to go back."""
+"""promote, rollback, approve and the ledger: who may be champion, on what evidence, and how to go back."""
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mcti import storage
 from mcti.errors import DataError, NotEnoughEvidence, Rejected
 from mcti.params import PromoteParams
-from mcti.registry import evidence, ledger, lineage, models, promotion, tracking
+from mcti.registry import approvals, gates, ledger, lineage, models, promotion, tracking
+from mcti.registry.gates import Gate, Judgement, Lead
 from mcti.registry.ledger import Line
-from mcti.registry.promotion import Judgement, Lead
+from mcti.steps import judging
+from mcti.steps.judging import Candidate
 from mcti.steps.result import StepResult
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-BASELINE = "cox_clinical"
 
 
 class PromoteResult(StepResult):
@@ -27,6 +23,7 @@ class PromoteResult(StepResult):
     reason: str
     champion: int | None
     lead: Lead | None
+    gates: tuple[Gate, ...] = ()
     line: int | None
     dry_run: bool
     mended: tuple[str, ...] = ()
@@ -35,7 +32,17 @@ class PromoteResult(StepResult):
         """For people."""
         mended = [f"mended: {sentence}" for sentence in self.mended]
         tried = " (dry run: nothing was moved)" if self.dry_run else ""
-        return [*mended, f"{self.name} version {self.version}: {self.outcome}: {self.reason}{tried}"]
+        judged = [f"  {gate.name}: {gate.verdict}: {gate.reason}" for gate in self.gates]
+        return [*mended, f"{self.name} version {self.version}: {self.outcome}: {self.reason}{tried}", *judged]
+
+
+class ApproveResult(StepResult):
+    """Who approved, and everybody whose approval of the version stands now."""
+
+    name: str
+    version: int
+    who: str
+    approved: tuple[str, ...]
 
 
 class LedgerResult(StepResult):
@@ -68,17 +75,14 @@ def promote(
     with tracking.service() as client, tempfile.TemporaryDirectory(prefix="mcti-promote-") as scratch:
         mended = tuple(promotion.mend(client, name)) if repair else ()
         challenger = _challenger(client, name, version)
+        lines = promotion.checked(client, name)
         champion = models.by_alias(client, name, models.CHAMPION)
         number = int(challenger.version)
         if champion is not None and champion.version == challenger.version:
             reason = f"version {number} is the champion already"
-            return _result(name, number, promotion.UNCHANGED, reason, number, mended=mended, dry_run=dry_run)
-        judgement = _judge(challenger, champion, params, Path(scratch))
-        line = (
-            None if dry_run else promotion.decide(client, name, number, judgement, _circumstances(challenger, params))
-        )
-        if line is not None:
-            tracking.log_json(client, challenger.tags["mcti.run_id"], f"promotion/line_{line.number}.json", line)
+            return _result(name, number, gates.UNCHANGED, reason, number, mended=mended, dry_run=dry_run)
+        judgement = _judge(challenger, champion, lines, params, Path(scratch))
+        line = None if dry_run else _decide(client, lines, challenger, judgement, params)
     _refuse(judgement, name, number)
     after = number if line is not None else (int(champion.version) if champion is not None else None)
     return _result(
@@ -88,10 +92,25 @@ def promote(
         judgement.reason,
         after,
         lead=judgement.lead,
+        gates=judgement.gates,
         line=line.number if line else None,
         mended=mended,
         dry_run=dry_run,
     )
+
+
+def approve(name: str, version: int | None = None) -> ApproveResult:
+    """Approve a version (default: the challenger) as the second pair of eyes; promote.approvals asks for so many.
+
+    The approval is bound to the weights and the evidence as they are now: a renewed evaluation needs a new one.
+
+    Raises DataError when the actor registered the version.
+    """
+    with tracking.service() as client:
+        chosen = _challenger(client, name, version)
+        who = approvals.approve(client, chosen)
+        people = approvals.given(models.by_number(client, name, int(chosen.version)))
+    return ApproveResult(name=name, version=int(chosen.version), who=who, approved=tuple(people))
 
 
 def rollback(name: str) -> PromoteResult:
@@ -134,49 +153,17 @@ def _challenger(client: Any, name: str, version: int | None) -> Any:
     return found
 
 
-def _judge(challenger: Any, champion: Any | None, params: PromoteParams, scratch: Path) -> Judgement:
-    run_id = challenger.tags["mcti.run_id"]
-    if champion is None:
-        metrics = storage.read_json(evidence.fetch(run_id, "metrics.json", scratch))
-        return promotion.judge_first(_against_baseline(metrics))
-    ours = evidence.predictions(evidence.fetch(run_id, "predictions.csv", scratch / "ours"))
-    theirs = evidence.predictions(evidence.fetch(champion.tags["mcti.run_id"], "predictions.csv", scratch / "theirs"))
-    return promotion.judge(lead(ours, theirs, f"champion version {champion.version}", params), params)
+def _judge(challenger: Any, champion: Any | None, lines: list[Line], params: PromoteParams, scratch: Path) -> Judgement:
+    ours = Candidate(challenger, scratch / "ours")
+    theirs = None if champion is None else Candidate(champion, scratch / "theirs")
+    return judging.judge(ours, theirs, lines, params)
 
 
-def lead(ours: "pd.DataFrame", theirs: "pd.DataFrame", against: str, params: PromoteParams) -> Lead:
-    """C-index of one model minus that of another on the patients both have out-of-fold risks for.
-
-    Each predictions table has patient_id, fold, risk, time_months, event; follow-up is taken from `ours`, the newer
-    one. Each model's concordance is counted within its own folds; patients are resampled together (paired).
-    """
-    from mcti.evaluation import comparison, metrics
-    from mcti.evaluation.outcomes import Outcomes
-
-    common = set(ours["patient_id"]) & set(theirs["patient_id"])
-    patients = ours[ours["patient_id"].isin(common)].drop_duplicates("patient_id").sort_values("patient_id")
-    events = int(patients["event"].sum())
-    if events == 0:
-        return Lead(against=against, value=0.0, low=None, high=None, patients=len(patients), events=0)
-    scores = []
-    for table in (ours, theirs):
-        rows = table[table["patient_id"].isin(common)].sort_values(["fold", "patient_id"])
-        tested = {int(str(fold)): list(part["patient_id"]) for fold, part in rows.groupby("fold")}
-        everybody = list(patients["patient_id"])
-        folds = {fold: ([p for p in everybody if p not in set(test)], test) for fold, test in tested.items()}
-        scores.append(metrics.c_index(Outcomes.of(patients, folds), rows["risk"].to_numpy(dtype=float)))
-    draws = comparison.resamples(patients["event"].to_numpy() == 1, params.bootstrap, params.seed)
-    difference = comparison.paired(scores[0], scores[1], draws, params.confidence).interval.as_dict()
-    return Lead(against=against, patients=len(patients), events=events, **difference)
-
-
-def _against_baseline(metrics: dict[str, Any]) -> Lead:
-    ours = metrics[evidence.OURS]
-    if BASELINE not in ours["comparison"]:
-        mend = f"add {BASELINE} to evaluate.baselines and run `mcti evaluate` and `mcti register` again"
-        raise DataError(f"the evaluation has no baseline {BASELINE}", "metrics.json of the challenger", mend)
-    patients, events = (sum(fold[count] for fold in ours["folds"]) for count in ("patients", "events"))
-    return Lead(against=BASELINE, patients=patients, events=events, **ours["comparison"][BASELINE]["difference"])
+def _decide(client: Any, lines: list[Line], challenger: Any, judgement: Judgement, params: PromoteParams) -> Line:
+    told = _circumstances(challenger, params)
+    line = promotion.decide(client, lines, challenger.name, int(challenger.version), judgement, told)
+    tracking.log_json(client, challenger.tags[models.RUN], f"promotion/line_{line.number}.json", line)
+    return line
 
 
 def _circumstances(challenger: Any, params: PromoteParams) -> dict[str, Any]:
@@ -192,7 +179,7 @@ def _circumstances(challenger: Any, params: PromoteParams) -> dict[str, Any]:
 
 
 def _refuse(judgement: Judgement, name: str, version: int) -> None:
-    refusal = {promotion.REJECT: Rejected, promotion.UNSURE: NotEnoughEvidence}.get(judgement.outcome)
+    refusal = {gates.REJECT: Rejected, gates.UNSURE: NotEnoughEvidence}.get(judgement.outcome)
     if refusal is not None:
         raise refusal(
             judgement.reason, f"model {name}, version {version}", "the champion stays; train on more patients"

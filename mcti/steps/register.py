@@ -1,17 +1,16 @@
 """register: the trained folds become one version of the registry, the challenger."""
 
 import tempfile
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from mcti import storage
 from mcti.params import RegisterParams
-from mcti.registry import ensemble, lineage, models, tracking
+from mcti.registry import approvals, ensemble, lineage, models, tracking
 from mcti.registry.evidence import Evidence
 from mcti.steps.result import StepResult
 from mcti.storage import Location
-
-_EVALUATION = "mcti.evaluation_md5"
 
 
 class RegisterResult(StepResult):
@@ -28,10 +27,17 @@ class RegisterResult(StepResult):
     c_index: float
 
 
-def register(models_folder: Location, evaluation: Location, params: RegisterParams, out: Path) -> RegisterResult:
+def register(
+    models_folder: Location,
+    evaluation: Location,
+    params: RegisterParams,
+    out: Path,
+    validation: Location | None = None,
+) -> RegisterResult:
     """Register the ensemble of the folds with its evaluation, once, and call it the challenger.
 
-    Reads   models_folder/fold_*/, evaluation/{metrics.json, summary.json, predictions.csv, report.html, figures/}
+    Reads   models_folder/fold_*/, evaluation/{metrics.json, summary.json, predictions.csv, groups.csv, report.html,
+            figures/}, validation/results.json (None: whether the data contract was kept is unknown to the gates)
     Writes  out (a JSON file); a run, a model version and the alias `challenger` in MLflow
     Raises  DataError when a file is missing or the predictions are not those of the folds; EnvironmentTrouble when
             MLflow or S3 is in the way. Called again, also after a crash anywhere, it ends with the same one version.
@@ -39,17 +45,18 @@ def register(models_folder: Location, evaluation: Location, params: RegisterPara
     with (
         storage.local(models_folder) as folds,
         storage.local(evaluation) as reports,
+        _local(validation) as contract,
         tempfile.TemporaryDirectory(prefix="mcti-register-") as scratch,
     ):
         folder = Path(scratch) / "ensemble"
         digest = ensemble.assemble(folds, folder)
-        evidence = Evidence.read(folds, reports)
+        evidence = Evidence.read(folds, reports, contract)
         with tracking.service() as client:
             tracking.close_stale(client, params.experiment, models.DIGEST, digest)
             version = models.find(client, params.name, digest)
             if version is None:
                 version = _create(params, folder, digest, evidence)
-            elif version.tags.get(_EVALUATION) != evidence.md5:
+            elif version.tags.get(models.EVALUATION) != evidence.md5:
                 _renew(client, version, evidence)
             client.set_registered_model_alias(params.name, models.CHALLENGER, version.version)
     result = _result(version, digest, evidence)
@@ -57,24 +64,36 @@ def register(models_folder: Location, evaluation: Location, params: RegisterPara
     return result
 
 
+def _local(location: Location | None) -> AbstractContextManager[Path | None]:
+    return nullcontext() if location is None else storage.local(location)
+
+
 def _create(params: RegisterParams, folder: Path, digest: str, evidence: Evidence) -> Any:
     tags = _tags(digest, evidence)
     with tracking.run(params.experiment, f"register-{digest[:8]}", tags) as run_id:
         evidence.log()
         address = models.log(folder, digest)
-        return models.create_version(params.name, address, {**tags, "mcti.run_id": run_id})
+        return models.create_version(params.name, address, {**tags, models.RUN: run_id})
 
 
 def _renew(client: Any, version: Any, evidence: Evidence) -> None:
     """The same weights were evaluated anew: the version keeps its number and gets the new evidence."""
-    with tracking.again(version.tags["mcti.run_id"]):
+    with tracking.again(version.tags[models.RUN]):
         evidence.log()
-    client.set_model_version_tag(version.name, version.version, _EVALUATION, evidence.md5)
+    client.set_model_version_tag(version.name, version.version, models.CONTRACT, evidence.contract)
+    client.set_model_version_tag(version.name, version.version, models.EVALUATION, evidence.md5)
 
 
 def _tags(digest: str, evidence: Evidence) -> dict[str, str]:
     data = {f"mcti.data.{name}": md5 for name, md5 in evidence.data.items()}
-    named = {"mcti.step": "register", models.DIGEST: digest, _EVALUATION: evidence.md5, "mcti.commit": lineage.commit()}
+    named = {
+        "mcti.step": "register",
+        models.DIGEST: digest,
+        models.EVALUATION: evidence.md5,
+        models.CONTRACT: evidence.contract,
+        "mcti.commit": lineage.commit(),
+        approvals.REGISTERED_BY: approvals.actor(),
+    }
     return {**named, **data, **({"mcti.notice": evidence.notice} if evidence.notice else {})}
 
 
@@ -83,7 +102,7 @@ def _result(version: Any, digest: str, evidence: Evidence) -> RegisterResult:
         name=version.name,
         version=int(version.version),
         alias=models.CHALLENGER,
-        run_id=version.tags["mcti.run_id"],
+        run_id=version.tags[models.RUN],
         digest=digest,
         commit=version.tags["mcti.commit"],
         data=evidence.data,

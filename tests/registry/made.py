@@ -19,9 +19,17 @@ HORIZONS = (12.0, 60.0)
 
 
 class Run:
-    """Folders `cohort` (patients as arrays), `models`, `evaluation` below `root`; 12 patients, 3 folds."""
+    """Folders `models`, `evaluation`, `validation` below `root` (patients as arrays); 12 patients, 3 folds."""
 
-    def __init__(self, root: Path, seed: int = 0, patients: int = 12, folds: int = 3, skill: float = 0.0) -> None:
+    def __init__(
+        self,
+        root: Path,
+        seed: int = 0,
+        patients: int = 12,
+        folds: int = 3,
+        skill: float = 0.0,
+        contract: str = "passed",
+    ) -> None:
         self.models, self.evaluation = root / "models", root / "evaluation"
         draw = np.random.default_rng(5)  # the patients are the same whatever the seed of the networks
         self.ids = [f"P-{number:03d}" for number in range(patients)]
@@ -32,6 +40,10 @@ class Run:
         self.fold = np.arange(patients) % folds
         self._train(seed, folds)
         self._evaluate(skill, seed)
+        self.validation = root / "validation"
+        self.validation.mkdir()
+        results = {"md5": "a" * 32, "passed": contract == "passed"}
+        (self.validation / "results.json").write_text(json.dumps(results))
 
     def model(self, fold: int) -> TrainedModel:
         spec = json.loads((self.models / f"fold_{fold}" / "model.json").read_text())
@@ -86,11 +98,14 @@ class Run:
         table["time_months"], table["event"] = self.time, self.event.astype(int)
         self.evaluation.mkdir(parents=True)
         table.to_csv(self.evaluation / "predictions.csv", index=False)
+        subtypes, sites = np.where(self.fold == 0, "a", "b"), np.where(np.arange(len(self.ids)) % 2, "x", "y")
+        groups = pd.DataFrame({"patient_id": self.ids, "subtype": subtypes, "site": sites})
+        groups.to_csv(self.evaluation / "groups.csv", index=False)
         scores = {"c_index": {"value": 0.5 + skill, "low": 0.4 + skill, "high": 0.6 + skill}}
         numbers = {"difference": {"value": skill, "low": skill - 0.1, "high": skill + 0.1}}
         counts = [{"patients": len(table), "events": int(table["event"].sum())}]
         ours = scores | {"comparison": {"cox_clinical": numbers}, "folds": counts}
         metrics = {"mcti": ours, "cox_clinical": scores}
         (self.evaluation / "metrics.json").write_text(json.dumps(metrics, sort_keys=True))
-        (self.evaluation / "result.json").write_text(json.dumps({"notice": "made by hand"}))
+        (self.evaluation / "result.json").write_text(json.dumps({"notice": "made by hand", "cohort_md5": "a" * 32}))
         assert math.isfinite(table["risk"].sum())

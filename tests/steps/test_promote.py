@@ -1,79 +1,42 @@
 """promote, rollback and the ledger on a real MLflow and S3."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
-import pandas as pd
 import pytest
-from sksurv.metrics import concordance_index_censored
 
 from mcti import storage
 from mcti.errors import DataError, NotEnoughEvidence, Rejected
 from mcti.params import PromoteParams, RegisterParams
-from mcti.registry import ledger, models, promotion, tracking
-from mcti.steps.promote import lead, promote, rollback, show_ledger, verify_ledger
+from mcti.registry import ledger, models, tracking
+from mcti.steps.promote import approve, promote, rollback, show_ledger, verify_ledger
 from mcti.steps.register import register
 from tests.registry.made import Run
 
 stack = [pytest.mark.slow, pytest.mark.stack]
-LAX = PromoteParams(min_events=2, bootstrap=100, margin=-1.0)
+LAX = PromoteParams(
+    min_events=2, bootstrap=100, margin=-1.0, alpha=0.4, ibs_margin=1, calibration_margin=1, group_margin=1,
+    slowdown=100, cost_patches=20,
+)  # fmt: skip
+"""Everything that holds is promoted: the way of a promotion is tested here, its numbers in tests/registry."""
+STRICT = LAX.model_copy(update={"margin": 0.0, "alpha": 0.05})
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    return [Run(tmp_path_factory.mktemp("run"), seed=seed) for seed in (0, 1)]
+    return [Run(tmp_path_factory.mktemp("run"), seed=seed, patients=40) for seed in (0, 1)]
 
 
 def registered(runs, name, tmp_path):
     for run in runs:
-        yield register(run.models, run.evaluation, RegisterParams(name=name, experiment=name), tmp_path / "r.json")
+        params = RegisterParams(name=name, experiment=name)
+        yield register(run.models, run.evaluation, params, tmp_path / "r.json", run.validation)
 
 
 def aliases(name):
     with tracking.service() as client:
         found = (models.by_alias(client, name, alias) for alias in ("champion", "previous"))
         return tuple(None if version is None else int(version.version) for version in found)
-
-
-def table(risk, time, event, fold):
-    return pd.DataFrame(
-        {"patient_id": [f"P{i:03d}" for i in range(len(risk))], "fold": fold, "risk": risk, "time_months": time,
-         "event": event.astype(int)}
-    )  # fmt: skip
-
-
-def test_the_lead_is_the_difference_of_concordances_on_common_patients():
-    """Oracle: concordance_index_censored of scikit-survival 0.28.0; one fold, so no pooling question arises."""
-    draw = np.random.default_rng(2)
-    time, event = draw.exponential(30, 120), draw.random(120) < 0.6
-    good, bad = -time + draw.normal(0, 10, 120), draw.normal(size=120)
-    ours, theirs = table(good, time, event, 0), table(bad, time, event, 0).iloc[20:]
-    found = lead(ours, theirs, "x", PromoteParams(bootstrap=100))
-    kept = slice(20, None)
-    c = [concordance_index_censored(event[kept], time[kept], risk[kept])[0] for risk in (good, bad)]
-    assert found.patients == 100
-    assert found.events == event[kept].sum()
-    assert found.value == pytest.approx(c[0] - c[1], abs=1e-12)
-    assert found.low < found.value < found.high
-
-
-def test_a_better_model_is_promoted_a_worse_one_rejected_and_an_equal_one_left_open():
-    draw = np.random.default_rng(4)
-    time, event = draw.exponential(30, 300), draw.random(300) < 0.7
-    good, bad = -time + draw.normal(0, 5, 300), draw.normal(size=300)
-    params = PromoteParams(bootstrap=200)
-    outcomes = [
-        promotion.judge(lead(table(a, time, event, 0), table(b, time, event, 0), "x", params), params).outcome
-        for a, b in ((good, bad), (bad, good), (good, good))
-    ]
-    assert outcomes == ["promote", "reject", "not-enough-evidence"]
-
-
-def test_no_common_patient_is_not_enough_evidence():
-    draw = np.random.default_rng(1)
-    ours = table(draw.normal(size=9), draw.exponential(9, 9), np.ones(9, dtype=bool), 0)
-    theirs = ours.assign(patient_id=[f"Q{i}" for i in range(9)])
-    assert promotion.judge(lead(ours, theirs, "x", PromoteParams()), PromoteParams()).outcome == "not-enough-evidence"
 
 
 class TestOnServers:
@@ -87,10 +50,12 @@ class TestOnServers:
         assert promote("life", LAX).outcome == "unchanged"
         assert aliases("life") == (1, None)
         list(registered(runs[1:], "life", tmp_path))
-        with pytest.raises(NotEnoughEvidence, match=r"C-index .* against champion version 1, 12 patients"):
-            promote("life", PromoteParams(min_events=2, bootstrap=100))
+        with pytest.raises(
+            NotEnoughEvidence, match=r"Uno's C .* against champion version 1, 40 patients.*look 1 of 10"
+        ):
+            promote("life", STRICT)
         with pytest.raises(Rejected, match="below 1"):
-            promote("life", PromoteParams(min_events=2, bootstrap=100, margin=1.0))
+            promote("life", LAX.model_copy(update={"margin": 1.0}))
         assert aliases("life") == (1, None)
         assert promote("life", LAX).champion == 2
         assert aliases("life") == (2, 1)
@@ -103,6 +68,67 @@ class TestOnServers:
         assert [line.action for line in told] == actions
         assert told[0].evidence["digest"] == first.digest
         assert steps
+
+    def test_the_ledger_holds_every_gate_with_its_numbers_and_the_same_pair_is_one_look(
+        self, runs, servers_of, tmp_path
+    ):
+        list(registered(runs, "told", tmp_path))
+        promote("told", LAX, version=1)
+        for _ in range(2):
+            with pytest.raises(NotEnoughEvidence):
+                promote("told", STRICT, version=2)
+        first, *refused = show_ledger("told").entries
+        assert "look" not in first.evidence or first.evidence["look"] is None
+        assert [line.evidence["look"]["number"] for line in refused] == [1, 1]
+        gates = {gate["name"]: gate for gate in refused[0].evidence["gates"]}
+        wanted = {"superiority", "harrell", "brier score", "calibration", "subtype b", "latency", "memory"}
+        assert wanted | {"data contract", "unseen patients"} <= set(gates)
+        assert gates["superiority"]["numbers"]["events"] == int(runs[0].event.sum())
+        assert gates["latency"]["numbers"]["challenger"] > 0
+        assert gates["memory"]["numbers"]["ratio"] == 1  # the same network with other weights
+
+    def test_two_people_must_approve_what_a_third_registered(self, runs, servers_of, tmp_path, monkeypatch):
+        monkeypatch.setenv("MCTI_ACTOR", "rita")
+        list(registered(runs[:1], "four-eyes", tmp_path))
+        strict = LAX.model_copy(update={"approvals": 2})
+        with pytest.raises(NotEnoughEvidence, match=r"0 of 2 approvals \(none yet\)"):
+            promote("four-eyes", strict)
+        with pytest.raises(DataError, match="rita registered this version"):
+            approve("four-eyes")
+        for who in ("anna", "anna", "ben"):
+            with pytest.raises(NotEnoughEvidence, match="of 2 approvals"):
+                promote("four-eyes", strict)
+            monkeypatch.setenv("MCTI_ACTOR", who)
+            assert who in approve("four-eyes").approved
+        assert promote("four-eyes", strict).outcome == "promote"
+        assert show_ledger("four-eyes").entries[-1].evidence["gates"][-1]["numbers"]["approved"] == ["anna", "ben"]
+
+    def test_a_broken_contract_and_a_trained_on_test_patient_reject_even_a_first_champion(self, servers_of, tmp_path):
+        run = Run(tmp_path / "broken", patients=40, contract="failed")
+        list(registered([run], "broken", tmp_path))
+        with pytest.raises(Rejected, match="data contract: a critical expectation does not hold"):
+            promote("broken", LAX)
+        spec = run.models / "fold_1" / "model.json"
+        tree = json.loads(spec.read_text())
+        tested = next(name for name, fold in zip(run.ids, run.fold, strict=True) if fold == 1)
+        spec.write_text(json.dumps(tree | {"patients": [*tree["patients"], tested]}, sort_keys=True))
+        list(registered([run], "leaky", tmp_path))
+        with pytest.raises(Rejected, match="version 1: 1 of 40 test patients were trained on"):
+            promote("leaky", LAX)
+        assert aliases("leaky") == (None, None)
+
+    def test_a_champion_deleted_by_hand_is_found_and_the_one_before_takes_its_place(self, runs, servers_of, tmp_path):
+        list(registered(runs, "gone", tmp_path))
+        promote("gone", LAX, version=1)
+        promote("gone", LAX, version=2)
+        with tracking.service() as client:
+            client.delete_model_version("gone", "2")
+        with pytest.raises(DataError, match="version 2, champion by the ledger, was deleted by hand"):
+            verify_ledger("gone")
+        assert promote("gone", LAX, version=1, repair=True).outcome == "unchanged"
+        assert aliases("gone") == (1, None)
+        last = verify_ledger("gone").entries[-1]
+        assert (last.action, last.evidence["deleted"]) == ("repair", {"champion": 2})
 
     def test_an_alias_moved_by_hand_is_found_blocks_promotion_and_is_mended(self, runs, servers_of, tmp_path):
         list(registered(runs, "hand", tmp_path))
