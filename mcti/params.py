@@ -338,6 +338,43 @@ class ExplainParams(Params):
     group_genes: int = Field(50, ge=3, description="genes of a group that are listed and tested for gene sets")
 
 
+class MonitorParams(Params):
+    """When the model in use is to be trained again (docs/monitoring.md)."""
+
+    seed: int = Field(7, ge=0)
+    experiment: str = Field("mcti-monitor", min_length=1, description="MLflow experiment of the history")
+    rules: tuple[Literal["performance", "drift", "events", "age"], ...] = Field(
+        ("performance", "drift", "events", "age"),
+        strict=False,
+        description="rules in force; the first that fires is named",
+    )
+    alpha: float = Field(0.01, gt=0, lt=0.5, description="chance of a false drift alarm a run, over all columns")
+    min_patients: int = Field(30, ge=5, description="new patients below which nothing is tested for drift")
+    min_effect: float = Field(0.2, ge=0, le=1, description="smaller distances of distributions or shares are no drift")
+    new_events: int = Field(20, ge=1, description="events of new patients from which on the model is trained again")
+    max_age_days: float = Field(365, ge=0, description="days since registration after which it is; 0: never for age")
+    min_events: int = Field(20, ge=2, description="fewer events of new patients: performance is not judged")
+    bootstrap: int = Field(1000, ge=100, description="resamples for the intervals of the performance")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="level of the intervals of the performance")
+    c_margin: float = Field(0.02, ge=0, description="loss of Uno's C that is borne; the interval must lie beyond it")
+    calibration_margin: float = Field(
+        0.1, ge=0, description="gap of predicted and observed event probability that is borne; likewise"
+    )
+    horizon_months: float | None = Field(
+        None, gt=0, description="horizon of the calibration; null: the longest of the model that follow-up reaches"
+    )
+    entry_column: str | None = Field(
+        None, description="numeric covariate: calendar month of each patient's time zero, needed for `delay_months`"
+    )
+    delay_months: float = Field(0.0, ge=0, description="months until an event is in the table; later follow-up is cut")
+
+    @model_validator(mode="after")
+    def _delay_needs_entry(self) -> Self:
+        if self.delay_months and self.entry_column is None:
+            raise ValueError("delay_months without entry_column: name the covariate with the month of time zero")
+        return self
+
+
 class TaskParams(Params):
     """What one task of a cluster gets; requests equal limits, so that a node never takes it back."""
 
@@ -426,6 +463,7 @@ class Settings(Params):
     register_: RegisterParams = Field(RegisterParams(), alias="register")
     promote: PromoteParams = PromoteParams()
     explain: ExplainParams = ExplainParams()
+    monitor: MonitorParams = MonitorParams()
     cluster: ClusterParams = ClusterParams()
 
     @model_validator(mode="after")

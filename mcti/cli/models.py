@@ -113,6 +113,30 @@ def explain(
     )
 
 
+@command(group, "monitor")
+def monitor(
+    caller: Caller,
+    model: Model,
+    cohort: Cohort,
+    out: OutFolder,
+    features: Features = None,
+    evaluation: Annotated[
+        str | None, typer.Option(metavar="DIR", help="What `mcti evaluate` wrote; default: of the registered version.")
+    ] = None,
+    dry_run: DryRun = False,
+) -> object:
+    """Hold new patients against the model in use: drift, decay, age; say whether to train again, and which rule fired.
+
+    Example: mcti monitor --model models:/lung-os@champion --cohort data/cohort --features data/features --out watch
+    """
+    section = caller.settings.monitor
+    if dry_run:
+        return caller.plan({"cohort": cohort, "features": features, "evaluation": evaluation}, section, out)
+    from mcti.steps.monitor import monitor as step
+
+    return step(model, cohort, features, section, Path(out), evaluation=evaluation, progress=caller.progress)
+
+
 @command(model_group, "info")
 def info(
     caller: Caller,

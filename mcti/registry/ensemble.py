@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mcti import storage
 from mcti.errors import DataError, did_you_mean
+from mcti.model.sketch import Sketch
 from mcti.model.trained import TrainedModel
 
 INDEX = "ensemble.json"
@@ -27,12 +28,16 @@ EVERYBODY = "ensemble"
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Members by name, and for each known patient (by hash) the members that did not see them."""
+    """Members by name, and for each known patient (by hash) the members that did not see them.
+
+    sketches  what each member remembers of its training patients; a model of before mcti 0.2 has none
+    """
 
     members: Mapping[str, TrainedModel]
     assigned: Mapping[str, tuple[str, ...]]
     horizons_months: tuple[float, ...]
     digest: str
+    sketches: Mapping[str, Sketch] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         inputs = {(member.config.genes, member.config.covariates) for member in self.members.values()}
@@ -73,16 +78,31 @@ class Ensemble:
         Raises
             DataError: a gene or covariate is missing, a bag has the wrong width, a modality is missing that is needed.
         """
-        names = self.speakers(patient_id)
-        horizons = self.horizons_months if horizons_months is None else tuple(horizons_months)
-        vector = None if genes is None else self.vector(patient_id, genes)
-        rows = [self.members[name].predict(patches, vector, horizons, covariates) for name in names]
+        rows = list(self.by_member(patient_id, patches, genes, horizons_months, covariates).values())
         # A single row passes through untouched: the bits of the evaluation.
         mean = {
             key: math.fsum(row[key] for row in rows) / len(rows) if len(rows) > 1 else rows[0][key] for key in rows[0]
         }
-        known = hashed(patient_id) in self.assigned
-        return {"patient_id": patient_id, **mean, "model": "+".join(names) if known else EVERYBODY}
+        names = self.speakers(patient_id)
+        return {"patient_id": patient_id, **mean, "model": "+".join(names) if self.knows(patient_id) else EVERYBODY}
+
+    def by_member(
+        self,
+        patient_id: str,
+        patches: Tensor | None,
+        genes: Mapping[str, float | None] | None,
+        horizons_months: Sequence[float] | None = None,
+        covariates: Mapping[str, float | None] | None = None,
+    ) -> dict[str, dict[str, float]]:
+        """What each member that may predict this patient says, `{member: {risk, S_<months>…}}`; as `predict`."""
+        horizons = self.horizons_months if horizons_months is None else tuple(horizons_months)
+        vector = None if genes is None else self.vector(patient_id, genes)
+        names = self.speakers(patient_id)
+        return {name: self.members[name].predict(patches, vector, horizons, covariates) for name in names}
+
+    def knows(self, patient_id: str) -> bool:
+        """Whether the patient belongs to the development cohort."""
+        return hashed(patient_id) in self.assigned
 
     def speakers(self, patient_id: str) -> tuple[str, ...]:
         """The members that predict this patient: those that did not see them in training, or all."""
@@ -140,7 +160,7 @@ def load(folder: Path) -> Ensemble:
     members = {path.name: _member(path) for path in folders}
     horizons = storage.read_json(folders[0] / "model.json")["horizons_months"]
     assigned = {key: tuple(names) for key, names in index["assigned"].items()}
-    return Ensemble(members, assigned, tuple(float(h) for h in horizons), digest_of(index))
+    return Ensemble(members, assigned, tuple(float(h) for h in horizons), digest_of(index), _sketches(folders))
 
 
 def trained_on(folder: Path) -> dict[str, frozenset[str]]:
@@ -198,6 +218,15 @@ def _unaltered(folder: Path, expected: Mapping[str, str]) -> None:
                 str(folder / name),
                 "take the model from the registry anew; somebody altered the file",
             )
+
+
+def _sketches(folders: Sequence[Path]) -> dict[str, Sketch]:
+    found = {}
+    for folder in folders:
+        spec = storage.read_json(folder / "model.json")
+        if "reference" in spec:
+            found[folder.name] = Sketch.from_spec(spec["reference"], str(folder / "model.json"))
+    return found
 
 
 def _assigned(folders: Sequence[Path]) -> dict[str, list[str]]:

@@ -18,6 +18,7 @@ import mcti.model
 from mcti import storage
 from mcti.errors import DataError, MctiError
 from mcti.model.presets import ModelConfig, preset
+from mcti.model.sketch import Sketch
 from mcti.model.trained import TrainedModel
 from mcti.params import TrainParams
 from mcti.training import bags as bagging
@@ -93,7 +94,7 @@ def train_fold(
         task = prepare(data, chosen, params, ("fold", part.fold), where)
         outcome = train(task, keeper=Keeper(work, identity, stop), progress=progress)
         if ranks().first:
-            write(folder, outcome, tested, params, part, identity)
+            write(folder, outcome, chosen, tested, params, part, identity)
     ranks().wait()  # the others read what the first has written
     if ranks().first:
         shutil.rmtree(work, ignore_errors=True)
@@ -166,6 +167,7 @@ def predict(model: TrainedModel, tested: Sequence[PatientBag], horizons: Sequenc
 def write(
     folder: Path,
     outcome: Outcome,
+    chosen: Sequence[PatientBag],
     tested: Sequence[PatientBag],
     params: TrainParams,
     part: Part,
@@ -176,6 +178,8 @@ def write(
     lines = [{"patient_id": bag.patient_id, "fold": part.fold, **row} for bag, row in zip(tested, rows, strict=True)]
     tensors = {name: value.detach().cpu().contiguous() for name, value in outcome.model.net.state_dict().items()}
     record = {**outcome.model.spec(), **identity, "patients": sorted(part.train), "horizons_months": _plain(params)}
+    genes, risks = outcome.model.config.genes, [row["risk"] for row in rows]
+    record["reference"] = Sketch.of(chosen, genes, sum(bag.event for bag in chosen), risks).spec()
     # Named one by one: a history that came through a checkpoint has its keys in another order.
     history = [{"epoch": int(row["epoch"]), **{name: row[name] for name in _CURVES}} for row in outcome.history]
     with storage.replacing(folder) as draft:

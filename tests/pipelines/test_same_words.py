@@ -19,7 +19,12 @@ COMPONENTS = sorted(module.name for module in pkgutil.iter_modules(components.__
 
 
 def test_stages_components_commands_and_steps_are_the_same_words():
-    acting = {"promote", "predict", "explain"}  # they act on a registry, or on new patients: no stage of DVC's
+    acting = {
+        "promote",
+        "predict",
+        "explain",
+        "monitor",
+    }  # they act on a registry, or on new patients: no stage of DVC's
     assert set(COMPONENTS) == set(STAGES) | acting
     assert set(COMPONENTS) <= set(get_command(app).commands)
     for name in COMPONENTS:
@@ -29,7 +34,7 @@ def test_stages_components_commands_and_steps_are_the_same_words():
 
 def test_every_task_of_the_pipeline_has_a_row_of_resources():
     rows = set(ClusterParams().steps.model_dump(by_alias=True))
-    assert rows == (set(COMPONENTS) - {"predict", "explain"}) | {"wiring"}
+    assert rows == (set(COMPONENTS) - {"predict", "explain", "monitor"}) | {"wiring"}
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "components").rglob("[a-z]*.py")), ids=lambda file: file.stem)

@@ -1,0 +1,20 @@
+"""Drift, decay and age of the model in use: whether it is to be trained again, and which rule says so."""
+
+from kfp import dsl
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def monitor(  # noqa: D103
+    params: str, model: str, cohort: dsl.Input[dsl.Dataset], features: dsl.Input[dsl.Dataset],
+    monitoring: dsl.Output[dsl.Artifact],
+):  # fmt: skip
+    from pathlib import Path
+
+    from mcti.params import MonitorParams, from_json
+    from mcti.steps.monitor import monitor as step
+
+    section = from_json(MonitorParams, params, "parameter monitor")
+    result = step(model, cohort.path, features.path, section, Path(monitoring.path))
+    monitoring.metadata.update(result.model_dump(mode="json"))

@@ -1,0 +1,163 @@
+"""What a model remembers of its training patients: shares below a few knots of each column, no patient's own value.
+
+The sketch travels in model.json, so that any later patient can be held against the training part without its data:
+by `mcti monitor` (drift) and by `mcti predict` (out of distribution). It is fitted on the training part alone.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mcti.errors import DataError
+
+Floats = NDArray[np.float64]
+Table = dict[str, dict[str, Floats]]
+"""{family: {column: (n,) values, NaN where missing}}"""
+
+MOST_KNOTS = 15
+BETWEEN_KNOTS = 5
+"""At least so many patients lie between two knots."""
+
+
+class Patient(Protocol):
+    """What is read of a patient; `mcti.training.bags.PatientBag` is one."""
+
+    @property
+    def patches(self) -> Tensor | None:
+        """(N, D) raw features, or None."""
+
+    @property
+    def genes(self) -> Tensor | None:
+        """(G,) raw expression, NaN where not measured, or None."""
+
+    @property
+    def covariates(self) -> Mapping[str, float | None]:
+        """Numeric clinical covariates by name."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """The empirical distribution of one column at its knots.
+
+    rows  patients, those without a value included;  known  patients with a value
+    knots (k,) rising;  below (k,) how many of the known values are at or below each knot: exact, not interpolated
+    """
+
+    rows: int
+    known: int
+    knots: tuple[float, ...]
+    below: tuple[int, ...]
+
+    @classmethod
+    def of(cls, values: Floats, between: int = BETWEEN_KNOTS) -> "Column":
+        """The column of (n,) values, NaN where missing; at most 15 knots, `between` patients or more apart."""
+        known = np.sort(values[np.isfinite(values)])
+        count = min(MOST_KNOTS, max(len(known) // between - 1, 0))
+        places = np.round(np.arange(1, count + 1) * len(known) / (count + 1)).astype(int)
+        # Halfway between two patients: a value of one patient is never a knot (of two who are equal, it is).
+        halfway = (known[places - 1] + known[places]) / 2
+        knots = np.unique([float(f"{knot:.6g}") for knot in halfway])
+        below = np.searchsorted(known, knots, side="right")
+        return cls(len(values), len(known), tuple(map(float, knots)), tuple(map(int, below)))
+
+    @property
+    def missing(self) -> int:
+        """Patients without a value."""
+        return self.rows - self.known
+
+    def quantile(self, level: float) -> float:
+        """By straight lines between the knots; NaN where there is none."""
+        if not self.knots:
+            return float("nan")
+        return float(np.interp(level, np.array(self.below) / self.known, self.knots))
+
+    def spec(self) -> str:
+        """`rows known knot:below knot:below …`, one line in model.json."""
+        pairs = (f"{knot!r}:{below}" for knot, below in zip(self.knots, self.below, strict=True))
+        return " ".join([str(self.rows), str(self.known), *pairs])
+
+    @classmethod
+    def from_spec(cls, spec: str) -> "Column":
+        """The inverse of `spec`; ValueError when it is something else."""
+        rows, known, *pairs = spec.split()
+        split = [pair.split(":") for pair in pairs]
+        return cls(int(rows), int(known), tuple(float(k) for k, _ in split), tuple(int(b) for _, b in split))
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """Columns of the training patients by family: genes, features, slides, covariates; and the counts.
+
+    risk     of the patients that the model was tested on: their out-of-fold risks; no knots where it was tested on none
+    """
+
+    patients: int
+    events: int
+    families: Mapping[str, Mapping[str, Column]]
+    risk: Column
+
+    @classmethod
+    def of(cls, patients: Sequence[Patient], genes: Sequence[str], events: int, risks: Iterable[float]) -> "Sketch":
+        """The sketch of a training part; `genes` names the columns of the expression, `risks` are out of fold."""
+        columns = table(patients, genes)
+        families = {name: {c: Column.of(values) for c, values in part.items()} for name, part in columns.items()}
+        # Twos: the out-of-fold risks stand in predictions.csv one by one, and a fold may have few of them.
+        return cls(len(patients), events, families, Column.of(np.array(list(risks), dtype=np.float64), between=2))
+
+    def spec(self) -> dict[str, Any]:
+        """As JSON values for model.json."""
+        families = {name: {c: column.spec() for c, column in part.items()} for name, part in self.families.items()}
+        return {"patients": self.patients, "events": self.events, "families": families, "risk": self.risk.spec()}
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any], where: str) -> "Sketch":
+        """The inverse of `spec`; DataError when it is something else."""
+        try:
+            families = {
+                str(name): {str(c): Column.from_spec(column) for c, column in part.items()}
+                for name, part in spec["families"].items()
+            }
+            return cls(int(spec["patients"]), int(spec["events"]), families, Column.from_spec(spec["risk"]))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(f"the training reference is malformed ({error})", where, "train this fold again") from error
+
+
+def table(patients: Sequence[Patient], genes: Sequence[str]) -> Table:
+    """The columns that are compared, one value a patient (their patches are not independent of one another).
+
+    genes       expression by gene;  covariates  by name
+    features    mean of each feature over the patient's patches, by number
+    slides      quality as the features tell it: patches of the patient, spread of the patches (mean sd over features)
+    modalities  1 where the patient has slides, genes; NaN where not
+    """
+    bags = [patient.patches for patient in patients]
+    width = max((bag.shape[1] for bag in bags if bag is not None), default=0)
+    means, spread, count = np.full((len(bags), width), np.nan), np.full(len(bags), np.nan), np.full(len(bags), np.nan)
+    expression = np.full((len(bags), len(genes)), np.nan)
+    for row, (patient, bag) in enumerate(zip(patients, bags, strict=True)):
+        if patient.genes is not None:
+            expression[row] = patient.genes.double().numpy()
+        if bag is not None and len(bag) and bag.shape[1] == width:
+            rows = bag.numpy().astype(np.float64)  # numpy: sums in one order, whatever torch's threads
+            means[row], count[row] = rows.mean(axis=0), len(rows)
+            spread[row] = rows.std(axis=0).mean()
+    names = sorted({name for patient in patients for name in patient.covariates})
+    return {
+        "genes": dict(zip(map(str, genes), expression.T, strict=True)),
+        "features": {str(number): column for number, column in enumerate(means.T)},
+        "slides": {"patches": count, "spread": spread},
+        "covariates": {name: _numbers(patients, name) for name in names},
+        "modalities": {
+            "slides": np.where([bag is None for bag in bags], np.nan, 1.0),
+            "genes": np.where([patient.genes is None for patient in patients], np.nan, 1.0),
+        },
+    }
+
+
+def _numbers(patients: Sequence[Patient], name: str) -> Floats:
+    values = [patient.covariates.get(name) for patient in patients]
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)

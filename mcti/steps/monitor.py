@@ -1,0 +1,351 @@
+"""monitor: is the model in use still the one for the patients of today, and is it to be trained again?"""
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mcti import storage
+from mcti.cohort import tables
+from mcti.errors import DataError, MctiError
+from mcti.evaluation import decay
+from mcti.evaluation.comparison import Interval, finite
+from mcti.evaluation.decay import Decay
+from mcti.model import sketch as sketches
+from mcti.model.sketch import Floats, Sketch
+from mcti.model.trained import survival_column
+from mcti.monitoring import drift, gauges, page, rules
+from mcti.monitoring.drift import Family, Risks
+from mcti.monitoring.gauges import Gauge
+from mcti.monitoring.page import Trend
+from mcti.monitoring.rules import Verdict
+from mcti.params import MonitorParams
+from mcti.registry import ensemble, models, watch
+from mcti.registry.ensemble import Ensemble
+from mcti.registry.watch import Registered
+from mcti.steps.gather import gather
+from mcti.steps.predict import by_name
+from mcti.steps.result import StepResult
+from mcti.storage import Location
+from mcti.training.bags import PatientBag
+from mcti.training.folds import Dataset
+
+Progress = Callable[[int, int, str], None]
+
+
+class MonitorResult(StepResult):
+    """Whether to train again, and why: `rule` is performance, drift, events, age or none; `fired` are all that fired.
+
+    new_patients, new_events  of the patients that no member was trained or tested on
+    drifted                   families that moved;  effects the largest effect of each family tested
+    uno_c                     of the new patients, {value, low, high}; None: not judged
+    """
+
+    model: str
+    version: str
+    patients: int
+    new_patients: int
+    new_events: int
+    retrain: bool
+    rule: str
+    fired: tuple[str, ...]
+    reasons: dict[str, str]
+    drifted: tuple[str, ...]
+    effects: dict[str, float]
+    uno_c: dict[str, float | None] | None
+    c_loss: dict[str, float | None] | None
+    calibration_gap: dict[str, float | None] | None
+    age_days: float | None
+
+    def lines(self) -> list[str]:
+        """For people: the verdict, then why each rule fired or did not."""
+        words = f"train again (rule {self.rule})" if self.retrain else "nothing to do"
+        head = f"{self.model} version {self.version}: {words}; {self.new_patients} new patients of {self.patients}"
+        return [head, *(f"  {rule}: {reason}" for rule, reason in self.reasons.items())]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Of the new patients, in order: risk (n,), S(t) {months: (n,)}, and the risks by single members for the drift."""
+
+    risk: Floats
+    survival: Mapping[float, Floats]
+    members: Mapping[str, Floats]
+
+
+def monitor(
+    model: str,
+    cohort: Location,
+    features: Location | None,
+    params: MonitorParams,
+    out: Path,
+    *,
+    evaluation: Location | None = None,
+    progress: Progress = lambda *_: None,
+) -> MonitorResult:
+    """Hold the patients of a cohort that the model never saw against its training patients; say whether to train again.
+
+    Reads   the model (models:/NAME@ALIAS, or a folder of folds), cohort/{patients,expression,slides}.parquet,
+            features/<slide_id>.h5, evaluation/metrics.json (None: that of the registered version, if it is one)
+    Writes  out/{result.json, report.html, metrics.prom, findings.json}: all of it or nothing; and for a registered
+            model one run in the experiment `monitor.experiment` of MLflow
+    Raises  DataError for a model without a training reference, and for patients that do not fit it
+            EnvironmentTrouble when the registry does not answer
+    """
+    with tempfile.TemporaryDirectory(prefix="mcti-monitor-") as scratch:
+        loaded = ensemble.load(models.fetch(model, Path(scratch, "model")))
+        registered = watch.find(model, Path(scratch, "evidence"))
+    sketch = _reference(loaded, model)
+    data = gather(cohort, features)
+    new = [bag for name, bag in sorted(data.bags.items()) if not loaded.knows(name)]
+    predicted = _predict(loaded, new, data.genes, progress)
+    families = _drift(loaded, sketch, new, data, predicted, params)
+    decayed = _decay(new, predicted, _uno(evaluation, registered), params)
+    events = sum(bag.event for bag in new)
+    age = None if registered is None else registered.age_days
+    verdict = rules.decide(events, families, decayed.alarms, age, params)
+    named = (registered.name, registered.version) if registered else (Path(model).name, loaded.digest[:12])
+    result = _result(named, len(data.bags), len(new), events, verdict, families, decayed, age)
+    with storage.replacing(out) as draft:
+        draft.mkdir()
+        trends = _trends(result, registered, params)
+        facts = _facts(result, cohort, sketch, decayed)
+        (draft / "report.html").write_text(page.render(facts, verdict, families, trends, params), encoding="utf-8")
+        (draft / "metrics.prom").write_text(
+            gauges.text(_gauges(result, families), {"model": result.model, "version": result.version}), encoding="utf-8"
+        )
+        storage.write_json(draft / "findings.json", _findings(families))
+        result.save(draft)
+        if registered is not None:
+            watch.log(
+                params.experiment, registered, _numbers(result), {"mcti.rule": verdict.rule}, draft / "report.html"
+            )
+    return result
+
+
+def _reference(loaded: Ensemble, model: str) -> Sketch:
+    """The sketch of the member with the most training patients.
+
+    One member's, not their union: the training parts overlap, and the union's distribution cannot be had from
+    sketches without guessing between the knots.
+    """
+    if len(loaded.sketches) < len(loaded.members):
+        raise DataError("the model carries no reference of its training patients", model, "train and register it anew")
+    return max(loaded.sketches.values(), key=lambda sketch: sketch.patients)
+
+
+def _predict(loaded: Ensemble, new: Sequence[PatientBag], genes: tuple[str, ...], progress: Progress) -> Predictions:
+    names = sorted(loaded.members)
+    risks, members = [], {name: [] for name in names}  # type: tuple[list[float], dict[str, list[float]]]
+    survival: dict[float, list[float]] = {months: [] for months in loaded.horizons_months}
+    for done, bag in enumerate(new, start=1):
+        try:
+            rows = loaded.by_member(bag.patient_id, bag.patches, by_name(bag, genes), covariates=bag.covariates)
+        except MctiError as error:
+            raise type(error)(error.what, f"{error.where}, patient {bag.patient_id}", error.mend) from error
+        risks.append(float(np.mean([row["risk"] for row in rows.values()])))
+        for months, column in survival.items():
+            column.append(float(np.mean([row[survival_column(months)] for row in rows.values()])))
+        # One member by the hash of the id, whatever the order of the table: its risks are spread as out of fold.
+        asked = names[int(ensemble.hashed(bag.patient_id)[:8], 16) % len(names)]
+        members[asked].append(rows[asked]["risk"])
+        progress(done, len(new), "patients held against the model")
+    return Predictions(
+        np.array(risks), {m: np.array(c) for m, c in survival.items()}, {n: np.array(v) for n, v in members.items()}
+    )
+
+
+def _drift(
+    loaded: Ensemble,
+    sketch: Sketch,
+    new: Sequence[PatientBag],
+    data: Dataset,
+    predicted: Predictions,
+    params: MonitorParams,
+) -> tuple[Family, ...]:
+    columns = {name: member.risk for name, member in loaded.sketches.items()}
+    return drift.compare(sketch, sketches.table(new, data.genes), Risks(columns, predicted.members), params)
+
+
+def _uno(evaluation: Location | None, registered: Registered | None) -> Interval | None:
+    """Uno's C of the evaluation with its interval."""
+    metrics: Mapping[str, Any] = registered.metrics if registered else {}
+    if evaluation is not None:
+        metrics = storage.read_json(storage.join(evaluation, "metrics.json"))
+    numbers = metrics.get("mcti", {}).get("uno_c")
+    if numbers is None:
+        return None
+    value, low, high = (np.nan if numbers[end] is None else numbers[end] for end in ("value", "low", "high"))
+    return Interval(value, low, high)
+
+
+def _decay(
+    new: Sequence[PatientBag], predicted: Predictions, registered: Interval | None, params: MonitorParams
+) -> Decay:
+    event = np.array([bag.event for bag in new], dtype=np.bool_)
+    time = np.array([bag.time_months for bag in new], dtype=np.float64)
+    kept, event, time = decay.matured(event, time, _entries(new, params), params.delay_months)
+    survival = {months: column[kept] for months, column in predicted.survival.items()}
+    return decay.judge(event, time, predicted.risk[kept], survival, registered, params)
+
+
+def _entries(new: Sequence[PatientBag], params: MonitorParams) -> Floats | None:
+    if params.entry_column is None or not new:
+        return None
+    values = [bag.covariates.get(params.entry_column) for bag in new]
+    if all(value is None for value in values):
+        what = f"no new patient has a value of {params.entry_column!r}"
+        raise DataError(what, "the cohort's covariates", "name a numeric covariate in monitor.entry_column")
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def _result(
+    named: tuple[str, str],
+    patients: int,
+    new: int,
+    events: int,
+    verdict: Verdict,
+    families: Sequence[Family],
+    decayed: Decay,
+    age: float | None,
+) -> MonitorResult:
+    return MonitorResult(
+        model=named[0],
+        version=named[1],
+        patients=patients,
+        new_patients=new,
+        new_events=events,
+        retrain=verdict.retrain,
+        rule=verdict.rule,
+        fired=verdict.fired,
+        reasons=verdict.reasons,
+        drifted=tuple(family.name for family in families if family.drifted),
+        effects={family.name: family.largest for family in families if family.tested},
+        uno_c=_ends(decayed.uno_c),
+        c_loss=_ends(decayed.loss),
+        calibration_gap=_ends(decayed.gap),
+        age_days=age,
+    )
+
+
+def _ends(interval: Interval | None) -> dict[str, float | None] | None:
+    return None if interval is None else interval.as_dict()
+
+
+def _facts(result: MonitorResult, cohort: Location, sketch: Sketch, decayed: Decay) -> page.Facts:
+    info = tables.read_info(cohort)
+    shown = [
+        ("Uno's C of the new patients", decayed.uno_c),
+        ("Uno's C at registration", decayed.registered),
+        ("loss, with the interval that decides", decayed.loss),
+        ("event probability, observed minus predicted", decayed.gap),
+    ]
+    rows = [(what, f"{i.value:.3f} [{i.low:.3f}, {i.high:.3f}]") for what, i in shown if i is not None]
+    if decayed.horizon_months is not None:
+        rows.append(("horizon of the calibration", f"{decayed.horizon_months:g} months"))
+    return page.Facts(
+        model=f"{result.model} version {result.version}",
+        cohort=info.name,
+        notice=info.notice,
+        patients=result.patients,
+        new_patients=result.new_patients,
+        new_events=result.new_events,
+        reference_patients=sketch.patients,
+        performance=rows,
+        why_not=decayed.why_not,
+    )
+
+
+def _numbers(result: MonitorResult) -> dict[str, float]:
+    """What the history keeps of a run."""
+    numbers: dict[str, float | None] = {
+        "patients": result.patients,
+        "new_patients": result.new_patients,
+        "new_events": result.new_events,
+        "retrain": float(result.retrain),
+        "age_days": result.age_days,
+        **{f"effect.{name}": value for name, value in result.effects.items()},
+        **{f"uno_c.{end}": value for end, value in (result.uno_c or {}).items()},
+        "calibration_gap": (result.calibration_gap or {}).get("value"),
+    }
+    return {name: float(value) for name, value in numbers.items() if value is not None and finite(value) is not None}
+
+
+def _trends(result: MonitorResult, registered: Registered | None, params: MonitorParams) -> list[Trend]:
+    past = [] if registered is None else watch.history(params.experiment, registered.name)
+    now = _numbers(result)
+    dates = [datetime.fromtimestamp(p.seconds, UTC).strftime("%Y-%m-%d") for p in past] + ["now"]
+    limits = {f"effect.{name}": params.min_effect for name in result.effects} | {"new_events": float(params.new_events)}
+    if params.max_age_days:
+        limits["age_days"] = params.max_age_days
+    wanted = ["new_patients", "new_events", *(f"effect.{name}" for name in sorted(result.effects)), "uno_c.value"]
+    wanted += ["calibration_gap", "age_days"]
+    points = [*(point.numbers for point in past), now]
+    return [
+        Trend(
+            name.replace(".value", "").replace("effect.", "effect: ").replace("_", " "),
+            dates,
+            [point.get(name) for point in points],
+            limits.get(name),
+        )
+        for name in wanted
+        if name in now
+    ]
+
+
+def _gauges(result: MonitorResult, families: Sequence[Family]) -> list[Gauge]:
+    tested = [family for family in families if family.tested]
+    return [
+        Gauge("mcti_monitor_patients", "Patients of the cohort.", (({}, result.patients),)),
+        Gauge("mcti_monitor_new_patients", "Patients that the model never saw.", (({}, result.new_patients),)),
+        Gauge("mcti_monitor_new_events", "Events among the new patients.", (({}, result.new_events),)),
+        Gauge("mcti_monitor_age_days", "Days since the version was registered.", (({}, result.age_days),)),
+        Gauge(
+            "mcti_monitor_retrain",
+            "1 for each rule of retraining that fired.",
+            tuple(({"rule": rule}, float(rule in result.fired)) for rule in result.reasons),
+        ),
+        Gauge(
+            "mcti_monitor_drifted",
+            "1 for each family of columns that drifted.",
+            tuple(({"family": family.name}, float(family.drifted)) for family in tested),
+        ),
+        Gauge(
+            "mcti_monitor_drift_effect",
+            "Largest effect of a family of columns.",
+            tuple(({"family": family.name}, family.largest) for family in tested),
+        ),
+        Gauge(
+            "mcti_monitor_drift_p",
+            "Adjusted p-value of a family of columns.",
+            tuple(({"family": family.name}, family.p) for family in tested),
+        ),
+        Gauge(
+            "mcti_monitor_uno_c",
+            "Uno's C of the new patients.",
+            tuple(({"end": end}, value) for end, value in (result.uno_c or {}).items()),
+        ),
+        Gauge(
+            "mcti_monitor_calibration_gap",
+            "Observed minus predicted event probability.",
+            tuple(({"end": end}, value) for end, value in (result.calibration_gap or {}).items()),
+        ),
+    ]
+
+
+def _findings(families: Sequence[Family]) -> dict[str, Any]:
+    """Every column tested, for programs; what is not known is null."""
+    return {
+        family.name: {
+            "tested": family.tested,
+            "p": finite(family.p),
+            "drifted": family.drifted,
+            "why_not": family.why_not,
+            "columns": [{**vars(finding)} for finding in family.findings],
+        }
+        for family in families
+    }

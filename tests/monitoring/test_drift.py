@@ -1,0 +1,109 @@
+"""Drift against a sketch: how often it cries wolf, how often it sees the wolf, and what it says."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from mcti.model.sketch import Column, Sketch
+from mcti.monitoring import drift
+from mcti.params import MonitorParams
+
+GENES, FEATURES = 60, 10
+
+
+def columns(patients, random, shift=0.0, gap=0.02):
+    """Genes that move together in groups of ten, features, quality: as correlated as real ones are."""
+    common = np.repeat(random.normal(size=(patients, GENES // 10)), 10, axis=1)
+    genes = 0.7 * common + 0.7 * random.normal(size=(patients, GENES)) + shift
+    genes[:, :10][random.random((patients, 10)) < gap] = np.nan
+    features = random.normal(size=(patients, FEATURES)) ** 3
+    return {
+        "genes": {f"g{i}": column for i, column in enumerate(genes.T)},
+        "features": {str(i): column for i, column in enumerate(features.T)},
+        "slides": {"patches": random.poisson(40, patients).astype(float), "spread": random.gamma(5, size=patients)},
+        "covariates": {"age": random.normal(60, 9, patients)},
+        "modalities": {"slides": np.ones(patients), "genes": np.ones(patients)},
+    }
+
+
+def sketch_of(table, risk):
+    families = {name: {c: Column.of(v) for c, v in part.items()} for name, part in table.items()}
+    return Sketch(len(risk), len(risk) // 2, families, Column.of(risk, between=2))
+
+
+def run(random, *, later=60, shift=0.0, risk_shift=0.0, gap=0.02, params=None):
+    sketch = sketch_of(columns(150, random), random.normal(size=150))
+    risks = drift.Risks(
+        {f"fold_{k}": Column.of(random.normal(k, 1 + k, 30), between=2) for k in range(5)},
+        {f"fold_{k}": random.normal(k + risk_shift * (1 + k), 1 + k, later // 5) for k in range(5)},
+    )
+    found = drift.compare(sketch, columns(later, random, shift, gap), risks, params or MonitorParams())
+    return {family.name: family for family in found}
+
+
+def test_without_drift_a_run_raises_an_alarm_no_more_often_than_alpha():
+    """200 runs at alpha 0.05; the limit is the 99th percentile of Binomial(200, 0.05)."""
+    random = np.random.default_rng(1)
+    params = MonitorParams(alpha=0.05, min_effect=0.0)
+    alarms = sum(any(f.drifted for f in run(random, params=params).values()) for _ in range(200))
+    assert alarms <= stats.binom.ppf(0.99, 200, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("change", "family"),
+    [({"shift": 0.9}, "genes"), ({"risk_shift": 1.0}, "risk"), ({"gap": 0.4}, "missingness")],
+)
+def test_a_shift_is_seen_in_nine_of_ten_runs_and_named(change, family):
+    random = np.random.default_rng(2)
+    seen = [{name for name, f in run(random, **change).items() if f.drifted} for _ in range(30)]
+    assert sum(family in names for names in seen) >= 27
+    assert sum(bool(names - {family}) for names in seen) <= 2
+
+
+def test_the_distance_is_never_larger_than_that_of_scipy_and_its_p_never_smaller():
+    """Oracle: scipy.stats.ks_2samp(method="asymp") on the values that the sketch does not keep."""
+    random = np.random.default_rng(3)
+    before, later = random.normal(size=150), random.normal(0.5, size=60)
+    theirs = stats.ks_2samp(before, later, method="asymp")
+    sketch = sketch_of({"genes": {"g": before}}, before)
+    family = drift.compare(sketch, {"genes": {"g": later}}, drift.Risks({}, {}), MonitorParams())[0]
+    (finding,) = family.findings
+    assert 0.8 * theirs.statistic < finding.effect <= theirs.statistic + 1e-12
+    assert finding.p >= theirs.pvalue
+    assert finding.p == pytest.approx(stats.kstwo.sf(finding.effect, round(150 * 60 / 210)), rel=0.1)
+
+
+def test_adjusted_values_are_those_of_scipy():
+    """Oracle: scipy.stats.fisher_exact and false_discovery_control by hand."""
+    random = np.random.default_rng(4)
+    later, gap = columns(60, random, gap=0.0), np.r_[np.full(20, np.nan), np.ones(40)]
+    later["genes"]["g0"], later["modalities"]["slides"] = gap, gap
+    sketch = sketch_of(columns(150, random, gap=0.0), random.normal(size=150))
+    found = {f.name: f for f in drift.compare(sketch, later, drift.Risks({}, {}), MonitorParams())}["missingness"]
+    assert {f.column for f in found.findings} == {"genes g0", "modalities slides"}
+    p = stats.fisher_exact([[20, 40], [0, 150]]).pvalue
+    assert [f.p for f in found.findings] == pytest.approx([p, p])
+    assert [f.q for f in found.findings] == pytest.approx([p, p])  # two equal p: Benjamini-Hochberg leaves them
+    assert found.findings[0].effect == pytest.approx(1 / 3)
+    assert found.drifted
+
+
+def test_few_patients_are_not_tested_and_it_says_why():
+    found = run(np.random.default_rng(5), later=25, shift=5.0)
+    assert not any(family.drifted or family.tested for family in found.values())
+    assert found["genes"].why_not.startswith("fewer than 30 patients")
+
+
+def test_a_small_effect_is_no_drift_however_sure():
+    random = np.random.default_rng(6)
+    before, later = random.normal(size=20000), random.normal(0.1, size=20000)
+    sketch = sketch_of({"genes": {"g": before}}, before)
+    family = drift.compare(sketch, {"genes": {"g": later}}, drift.Risks({}, {}), MonitorParams())[0]
+    assert family.p < 1e-6
+    assert not family.drifted
+
+
+def test_holm_agrees_with_the_table_of_holm_by_hand():
+    assert drift.holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": float("nan")}) == pytest.approx(
+        {"a": 0.03, "b": 0.06, "c": 0.06, "d": float("nan")}, nan_ok=True
+    )

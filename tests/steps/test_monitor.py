@@ -1,0 +1,200 @@
+"""monitor: new patients against a trained model: the rule that fires, the page, the gauges."""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mcti import storage
+from mcti.cohort import tables
+from mcti.errors import DataError
+from mcti.params import MonitorParams
+from mcti.steps.monitor import monitor
+from mcti.steps.train import train
+from tests.training.made import GENES, folders, settings
+
+PARAMS = MonitorParams(min_patients=20, new_events=60, min_events=10, bootstrap=200)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A model of 60 patients, and 50 others drawn from the same population."""
+    root = tmp_path_factory.mktemp("a world")
+    cohort, features, folds = folders(root, patients=60, folds=3)
+    train(cohort, features, folds, settings(epochs=6, workers=1), root / "models")
+    later, later_features, _ = folders(root / "later", patients=50, seed=1)
+    renamed(later)
+    return root / "models", cohort, features, later, later_features
+
+
+def renamed(cohort):
+    """Other people: their ids are not those of the development cohort."""
+    whole = read(cohort)
+    for frame in (whole.patients, whole.slides):
+        frame["patient_id"] = "N-" + frame["patient_id"]
+    whole.expression.index = "N-" + whole.expression.index
+    write(cohort, whole)
+
+
+def read(cohort):
+    return tables.Cohort(
+        tables.read_patients(cohort),
+        tables.read_expression(cohort),
+        tables.read_slides(cohort),
+        tables.read_info(cohort),
+    )
+
+
+def write(cohort, whole):
+    for file in cohort.iterdir():
+        file.unlink()
+    tables.write(whole, cohort)
+
+
+def changed(world, tmp_path, change):
+    """The later cohort with something done to its expression and patients."""
+    *_, later, features = world
+    whole = read(later)
+    change(whole)
+    (tmp_path / "changed").mkdir()
+    write(tmp_path / "changed", whole)
+    return tmp_path / "changed", features
+
+
+def test_patients_of_the_same_population_fire_no_rule(world, tmp_path):
+    models, _, _, later, features = world
+    result = monitor(str(models), later, features, PARAMS, tmp_path / "out")
+    assert (result.retrain, result.rule, result.fired, result.drifted) == (False, "none", (), ())
+    assert result.patients == result.new_patients == 50
+    assert result.new_events == int(tables.read_patients(later)["event"].sum())
+    assert {"genes", "features", "slides", "risk"} <= set(result.effects)
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["rule"] == "none"
+
+
+def test_the_development_cohort_itself_has_no_new_patient(world, tmp_path):
+    models, cohort, features, *_ = world
+    result = monitor(str(models), cohort, features, PARAMS, tmp_path / "out")
+    assert (result.new_patients, result.new_events, result.rule) == (0, 0, "none")
+
+
+def test_enough_new_events_fire_the_rule_of_events(world, tmp_path):
+    models, _, _, later, features = world
+    result = monitor(str(models), later, features, PARAMS.model_copy(update={"new_events": 5}), tmp_path / "out")
+    assert (result.retrain, result.rule, result.fired) == (True, "events", ("events",))
+    assert "from 5 on" in result.reasons["events"]
+
+
+def test_shifted_genes_fire_the_rule_of_drift_and_are_named(world, tmp_path):
+    def shift(whole):
+        whole.expression["g1"] += 2
+
+    cohort, features = changed(world, tmp_path, shift)
+    result = monitor(str(world[0]), cohort, features, PARAMS, tmp_path / "out")
+    assert result.rule == "drift"
+    assert "genes" in result.drifted
+    found = json.loads((tmp_path / "out" / "findings.json").read_text())["genes"]["columns"]
+    assert found[0]["column"] == "g1"
+    assert found[0]["shift"] > 1
+
+
+def test_genes_that_are_no_longer_measured_fire_the_rule_of_drift(world, tmp_path):
+    def lose(whole):
+        whole.expression.iloc[:30, 2] = np.nan
+
+    cohort, features = changed(world, tmp_path, lose)
+    result = monitor(str(world[0]), cohort, features, PARAMS, tmp_path / "out")
+    assert result.drifted == ("missingness",)
+
+
+def test_outcomes_that_contradict_the_risks_fire_the_rule_of_performance(world, tmp_path):
+    """The order of fates is turned round: who was said to live long dies first."""
+    models, _, _, later, features = world
+    (tmp_path / "evaluation").mkdir()
+    storage.write_json(
+        tmp_path / "evaluation" / "metrics.json", {"mcti": {"uno_c": {"value": 0.8, "low": 0.72, "high": 0.88}}}
+    )
+    good = monitor(str(models), later, features, PARAMS, tmp_path / "good")
+    risks = read_risks(models, later, features, tmp_path)
+
+    def turn(whole):
+        order = risks.reindex(whole.patients["patient_id"]).rank().to_numpy()
+        whole.patients["time_months"] = 5.0 + order
+        whole.patients["event"] = np.ones(len(order), dtype=np.int8)
+
+    cohort, features = changed(world, tmp_path, turn)
+    params = PARAMS.model_copy(update={"rules": ("performance",)})
+    result = monitor(str(models), cohort, features, params, tmp_path / "bad", evaluation=tmp_path / "evaluation")
+    assert result.rule == "performance"
+    assert result.uno_c["value"] < 0.1
+    assert result.c_loss["low"] > 0.5
+    assert good.c_loss is None  # a folder carries no registered interval
+
+
+def read_risks(models, cohort, features, tmp_path):
+    from mcti.steps.predict import predict
+
+    predict(str(models), cohort, features, tmp_path / "risks.csv")
+    return pd.read_csv(tmp_path / "risks.csv").set_index("patient_id")["risk"]
+
+
+def test_the_gauges_follow_the_grammar_of_prometheus(world, tmp_path):
+    """The rules of the text format 0.0.4 by hand: one HELP and TYPE a metric, samples below, no metric twice."""
+    models, _, _, later, features = world
+    monitor(str(models), later, features, PARAMS, tmp_path / "out")
+    text = (tmp_path / "out" / "metrics.prom").read_text(encoding="utf-8")
+    sample = re.compile(r'([a-z_:][a-z0-9_:]*)\{((?:[a-z_]+="(?:[^"\\\n]|\\[\\"n])*",?)+)\} (-?[0-9.e+-]+|NaN)')
+    assert text.endswith("\n")
+    seen, current = [], None
+    for line in text.splitlines():
+        if line.startswith("# HELP "):
+            current = line.split()[2]
+            assert current not in seen
+            seen.append(current)
+        elif line.startswith("# TYPE "):
+            assert line == f"# TYPE {current} gauge"
+        else:
+            match = sample.fullmatch(line)
+            assert match, line
+            assert match[1] == current
+            float(match[3])
+    assert 'mcti_monitor_retrain{model="models",version="' in text
+    assert 'rule="drift"} 0.0' in text
+
+
+def test_the_page_is_self_contained_and_escapes_what_users_wrote(world, tmp_path):
+    def name(whole):
+        object.__setattr__(whole.info, "notice", "<script>alert(1)</script>")
+
+    cohort, features = changed(world, tmp_path, name)
+    monitor(str(world[0]), cohort, features, PARAMS, tmp_path / "out")
+    html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "&lt;script&gt;alert(1)" in html
+    assert "<script" not in html
+    assert not re.search(r"(src|href)=[\"']?http", html)
+    assert "No rule fired" in html
+
+
+def test_a_model_without_a_reference_is_refused(world, tmp_path):
+    import shutil
+
+    models, _, _, later, features = world
+    shutil.copytree(models, tmp_path / "old")
+    path = tmp_path / "old" / "fold_0" / "model.json"
+    spec = json.loads(path.read_text())
+    del spec["reference"]
+    path.write_text(json.dumps(spec))
+    with pytest.raises(DataError, match="no reference of its training patients"):
+        monitor(str(tmp_path / "old"), later, features, PARAMS, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_reference_holds_no_value_of_a_patient_and_only_the_training_part(world):
+    models, cohort, *_ = world
+    spec = json.loads((models / "fold_0" / "model.json").read_text())
+    assert spec["reference"]["patients"] == len(spec["patients"]) == 40
+    values = {f"{v:.6g}" for v in tables.read_expression(cohort).to_numpy().ravel()}
+    knots = {knot.split(":")[0] for g in GENES for knot in spec["reference"]["families"]["genes"][g].split()[2:]}
+    assert len(knots) == 5 * (40 // 5 - 1)
+    assert not {f"{float(k):.6g}" for k in knots} & values
