@@ -24,17 +24,12 @@ ARG TORCH=torch==2.13.0
 ARG LOCK=requirements-runtime.lock
 RUN python3 -m venv --without-pip /opt/mcti
 COPY ${LOCK} /src/lock
-# Headers, test suites and debugging symbols are of no use in the image, and a third of its size. Only these libraries
-# are stripped: others were patched after they were linked, and strip breaks them.
-# hadolint ignore=DL3003,DL3013
+COPY infra/images/trim.sh /src/trim.sh
+# hadolint ignore=DL3013
 RUN --mount=type=bind,source=build/wheels,target=/wheels \
-    python3 -m pip --python /opt/mcti/bin/python3 install --no-cache-dir --no-index --find-links /wheels "${TORCH}" \
-    && python3 -m pip --python /opt/mcti/bin/python3 install --no-cache-dir --no-index --find-links /wheels --no-deps --require-hashes -r /src/lock \
-    && cd /opt/mcti/lib/python3*/site-packages \
-    && rm -rf torch/include torch/test torch/bin/test_* torch/bin/*Test pyarrow/include \
-    && find . -depth -type d -name tests -exec rm -rf {} + \
-    && find ot lap sksurv kiwisolver fontTools -name '*.so' -exec strip --strip-debug {} + \
-    && /opt/mcti/bin/python3 -c 'import ot, lap, sksurv.linear_model, sksurv.ensemble, matplotlib.pyplot, pandas, pyarrow.parquet, torch'
+    python3 -m pip --python /opt/mcti/bin/python3 install --no-cache-dir --no-compile --no-index --find-links /wheels "${TORCH}" \
+    && python3 -m pip --python /opt/mcti/bin/python3 install --no-cache-dir --no-compile --no-index --find-links /wheels --no-deps --require-hashes -r /src/lock \
+    && /src/trim.sh /opt/mcti
 
 # A layer of its own: a change of our code does not send all packages again.
 FROM packages AS project

@@ -9,7 +9,7 @@ from components import IMAGE
 def monitor(  # noqa: D103
     params: str, model: str, cohort: dsl.Input[dsl.Dataset], features: dsl.Input[dsl.Dataset],
     monitoring: dsl.Output[dsl.Artifact],
-):  # fmt: skip
+) -> bool:  # fmt: skip
     from pathlib import Path
 
     from mcti.params import MonitorParams, from_json
@@ -18,3 +18,4 @@ def monitor(  # noqa: D103
     section = from_json(MonitorParams, params, "parameter monitor")
     result = step(model, cohort.path, features.path, section, Path(monitoring.path))
     monitoring.metadata.update(result.model_dump(mode="json"))
+    return result.retrain

@@ -399,6 +399,9 @@ class TaskTable(Params):
     evaluate: TaskParams = TaskParams(cpu="2", memory="8Gi", timeout_minutes=120)
     register_: TaskParams = Field(TaskParams(cpu="1", memory="4Gi", timeout_minutes=30), alias="register")
     promote: TaskParams = TaskParams(cpu="1", memory="4Gi", retries=0, timeout_minutes=30)
+    predict: TaskParams = TaskParams(cpu="2", memory="8Gi", timeout_minutes=120)
+    explain: TaskParams = TaskParams(cpu="2", memory="8Gi", timeout_minutes=240)
+    monitor: TaskParams = TaskParams(cpu="1", memory="8Gi", timeout_minutes=60)
     wiring: TaskParams = TaskParams(cpu="500m", memory="1Gi", timeout_minutes=60)
 
     @model_validator(mode="before")
@@ -427,10 +430,20 @@ class ClusterParams(Params):
     """Kubeflow: image, resources and secrets of the tasks (docs/kubeflow.md)."""
 
     image: str = Field("mcti-python:0.1.0", min_length=1, description="image of all tasks; pin it by digest")
-    pipeline: str = Field("mcti-training", pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", description="its name")
+    pipeline: str = Field(
+        "mcti",
+        pattern=r"^[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?$",
+        description="name of the pipelines; -training, -retraining or -inference follows",
+    )
     experiment: str = Field("mcti", min_length=1, description="KFP experiment of the runs")
     cron: str = Field("0 0 3 1 * *", description="schedule of the retraining; six fields, seconds first, UTC")
-    extract_shards: int = Field(4, ge=1, le=1024, description="parallel tasks of extract")
+    remote: str | None = Field(
+        None,
+        pattern=r"^s3://[^/]+(/.*[^/])?$",
+        description="DVC's remote, s3://bucket/prefix: sources are read from it by MD5, results go back; null: neither",
+    )
+    lease_hours: int = Field(48, ge=1, description="a retraining that was killed blocks the next one no longer")
+    extract_shards: int = Field(4, ge=1, le=1024, description="parallel tasks of extract and of the heatmaps")
     parallel_folds: int = Field(0, ge=0, description="folds trained at the same time; 0: all")
     steps: TaskTable = TaskTable()
     gpu_resource: str = Field("nvidia.com/gpu", description="resource name of the GPUs")
@@ -446,6 +459,10 @@ class ClusterParams(Params):
     config_maps: dict[str, dict[str, str]] = Field(
         {"mcti-services": {"s3": "AWS_ENDPOINT_URL_S3", "mlflow": "MLFLOW_TRACKING_URI"}},
         description="ConfigMap -> {key in it: environment variable}",
+    )
+    environment: dict[str, str] = Field(
+        {"AWS_MAX_ATTEMPTS": "12", "MCTI_PATIENCE_SECONDS": "90"},
+        description="environment variables of every task; these two outlast a service that is down for half a minute",
     )
     claims: dict[str, str] = Field({}, description="PersistentVolumeClaim -> folder where the tasks see it")
 

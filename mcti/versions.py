@@ -106,6 +106,26 @@ def head(remote: str, name: str) -> Head:
         raise DataError("not a head", address, "declare the version anew: mcti data head") from error
 
 
+def record(version: Version, remote: str, run: str, name: str) -> str:
+    """Keep the `.dvc` file of a result under the run that made it; its address."""
+    address = storage.join(remote, "runs", run, f"{name}.dvc")
+    storage.put(address, version.pointer.encode())
+    return address
+
+
+def recorded(remote: str, run: str) -> dict[str, str]:
+    """The `.dvc` files of a run: {name: text}.
+
+    Raises
+        DataError: the run published nothing.
+    """
+    folder = storage.join(remote, "runs", run, "")
+    found = {a.removeprefix(folder): storage.read_bytes(a).decode() for a in storage.addresses(folder)}
+    if not found:
+        raise DataError(f"run {run} published nothing", folder, "see its state: mcti pipeline status")
+    return found
+
+
 def _head_of(remote: str, name: str) -> str:
     return storage.join(remote, "heads", f"{name}.json")
 

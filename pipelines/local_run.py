@@ -18,7 +18,7 @@ from pipelines.submit import compile_to
 _SERVICES = ("AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION", "MLFLOW_TRACKING_URI")
 
 
-def run_local(settings: Settings, data: str | None, runner: str, out: Path) -> dict[str, str]:
+def run_local(settings: Settings, data: str | None, runner: str, out: Path, kind: str = "training") -> dict[str, str]:
     """Compile the pipeline, then execute exactly that file with kfp.local; results and the file lie below `out`.
 
     Each run gets a folder of its own, named after the pipeline and the time; the error of a failed task stands in the
@@ -32,7 +32,7 @@ def run_local(settings: Settings, data: str | None, runner: str, out: Path) -> d
     out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     package = out / "pipeline.yaml"
-    about = compile_to(settings, data, package)
+    about = compile_to(settings, data, package, kind)
     engine = _docker(out, settings.cluster.image) if runner == "docker" else local.SubprocessRunner(use_venv=False)
     before = set(out.iterdir())
     local.init(engine, pipeline_root=str(out))

@@ -47,6 +47,8 @@ def _nodes(task: dsl.PipelineTask, row: TaskParams, cluster: ClusterParams) -> N
 
 
 def _environment(task: dsl.PipelineTask, cluster: ClusterParams) -> None:
+    for name, value in cluster.environment.items():
+        task.set_env_variable(name, value)
     for name, keys in cluster.secrets.items():
         kubernetes.use_secret_as_env(task, name, keys)
     for name, keys in cluster.config_maps.items():

@@ -1,4 +1,4 @@
-"""Compile the training pipeline; send it to Kubeflow Pipelines, put it on a schedule, ask how a run is doing.
+"""Compile a pipeline; send it to Kubeflow Pipelines, put it on a schedule, ask how a run is doing.
 
 Over the official SDK. Who we are comes from the environment alone, so that no secret stands on a command line:
 KFP_TOKEN (bearer token) or KFP_COOKIES (session of a login page such as Dex), KFP_CA_CERT (file, own authority),
@@ -11,7 +11,7 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,25 +22,49 @@ import yaml
 from kfp import compiler
 
 from mcti import storage
-from mcti.errors import DataError, EnvironmentTrouble
+from mcti.errors import DataError, EnvironmentTrouble, UsageError, did_you_mean
 from mcti.params import Settings
+from mcti.steps.retraining import pinned_to
+from pipelines.inference import inference
+from pipelines.retraining import retraining
 from pipelines.training import training
 
+PIPELINES: dict[str, Callable[[Settings, str, str], Any]] = {
+    "training": training,
+    "retraining": retraining,
+    "inference": inference,
+}
 
-def compile_to(settings: Settings, data: str | None, out: Path) -> dict[str, str]:
-    """Write the pipeline of these settings as YAML; the same settings give the same bytes.
+
+def compile_to(settings: Settings, data: str | None, out: Path, kind: str = "training") -> dict[str, str]:
+    """Write a pipeline of these settings as YAML; the same settings give the same bytes.
 
     data    version of the sources; None: the MD5 that DVC recorded beside their folder, or none at all
+    kind    training | retraining | inference
     """
-    version = data_version(settings) if data is None else data
+    if kind not in PIPELINES:
+        raise UsageError(f"no pipeline {kind!r}", "--kind", did_you_mean(kind, PIPELINES))
+    found = data_version(settings) if data is None else data
+    settings, name = _pinned(settings, found, kind), f"{settings.cluster.pipeline}-{kind}"
+    # A definition cannot hold its own hash: the version is that of the same definition without one.
+    nameless = PIPELINES[kind](settings, found, "").pipeline_spec.SerializeToString(deterministic=True)
+    version = f"{name}@sha256:{hashlib.sha256(nameless).hexdigest()}"
     with storage.replacing(out) as draft:
         package = draft.with_name(f"{draft.name}.yaml")  # the compiler wants to see the ending
         try:
-            compiler.Compiler().compile(training(settings, version), str(package))
+            compiler.Compiler().compile(PIPELINES[kind](settings, found, version), str(package))
             package.rename(draft)
         finally:
             package.unlink(missing_ok=True)
-    return {"pipeline": settings.cluster.pipeline, "file": str(out), "sha256": _sha256(out), "data": version}
+    return {"pipeline": name, "version": version, "file": str(out), "sha256": _sha256(out), "data": found}
+
+
+def _pinned(settings: Settings, data: str, kind: str) -> Settings:
+    """With DVC's remote and a version of a folder: the sources are read from there; retraining finds its own."""
+    remote = settings.cluster.remote
+    if remote is None or not data.endswith(".dir") or kind == "retraining":
+        return settings
+    return settings.model_copy(update={"ingest": pinned_to(settings.ingest, remote, data)})
 
 
 def data_version(settings: Settings) -> str:
@@ -52,23 +76,27 @@ def data_version(settings: Settings) -> str:
     return str(yaml.safe_load(record.read_text(encoding="utf-8"))["outs"][0]["md5"])
 
 
-def submit(settings: Settings, data: str | None, host: str, namespace: str | None) -> dict[str, str]:
+def submit(
+    settings: Settings, data: str | None, host: str, namespace: str | None, kind: str = "training"
+) -> dict[str, str]:
     """Start one run now; its id and address."""
-    with _package(settings, data) as (package, about), _service(host) as service:
+    with _package(settings, data, kind) as (package, about), _service(host) as service:
         started = service.create_run_from_pipeline_package(
             str(package),
-            run_name=f"{settings.cluster.pipeline} {about['sha256'][:8]}",
+            run_name=f"{about['pipeline']} {about['sha256'][:8]}",
             experiment_name=settings.cluster.experiment,
             namespace=namespace,
         )
     return {"run": started.run_id, "experiment": settings.cluster.experiment, **_public(about)}
 
 
-def schedule(settings: Settings, data: str | None, host: str, namespace: str | None) -> dict[str, object]:
-    """Run the pipeline by `cluster.cron`: exactly one schedule of its name, replaced only when something changed."""
-    name, cron = settings.cluster.pipeline, settings.cluster.cron
-    with _package(settings, data) as (package, about), _service(host) as service:
-        mark = f"sha256 {about['sha256']}"
+def schedule(
+    settings: Settings, data: str | None, host: str, namespace: str | None, kind: str = "retraining"
+) -> dict[str, object]:
+    """Run a pipeline by `cluster.cron`: exactly one schedule of its name, replaced only when something changed."""
+    cron = settings.cluster.cron
+    with _package(settings, data, kind) as (package, about), _service(host) as service:
+        name, mark = about["pipeline"], f"sha256 {about['sha256']}"
         experiment = service.create_experiment(name=settings.cluster.experiment, namespace=namespace).experiment_id
         ours = [found for found in _recurring(service, experiment) if found.display_name == name]
         if len(ours) == 1 and ours[0].description == mark and ours[0].trigger.cron_schedule.cron == cron:
@@ -141,10 +169,10 @@ def _refusal(error: kfp_server_api.ApiException, host: str) -> EnvironmentTroubl
 
 
 @contextlib.contextmanager
-def _package(settings: Settings, data: str | None) -> Iterator[tuple[Path, dict[str, str]]]:
+def _package(settings: Settings, data: str | None, kind: str) -> Iterator[tuple[Path, dict[str, str]]]:
     with tempfile.TemporaryDirectory(prefix="mcti-pipeline-") as folder:
         package = Path(folder, "pipeline.yaml")
-        yield package, compile_to(settings, data, package)
+        yield package, compile_to(settings, data, package, kind)
 
 
 def _recurring(service: _Client, experiment: str) -> Iterator[Any]:

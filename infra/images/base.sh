@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Base images without a registry, from Debian's packages: NAME (Python, to run in) and NAME-build (and strip, to build in).
+# Base images without a registry, from Debian's packages: NAME (Python, to run in) and NAME-build (pip and strip, too).
 # Run as root: infra/images/base.sh NAME [DEBIAN_MIRROR]
 set -euo pipefail
 name=${1:?usage: base.sh NAME [DEBIAN_MIRROR]}
@@ -13,12 +13,12 @@ slim() {
 }
 import() { tar --numeric-owner -C "$folder" -c . | docker import - "$1" >/dev/null; }
 
-debootstrap --variant=minbase --include=python3,python3-venv,python3-pip,ca-certificates bookworm "$folder" "$mirror" >/dev/null
+debootstrap --variant=minbase --include=python3,ca-certificates bookworm "$folder" "$mirror" >/dev/null
 slim
 import "$name"
-# strip takes the debugging symbols out of some wheels: one library shrinks from 174 MB to 1 MB.
+# pip makes the environment; strip takes debugging symbols out of some wheels: one library shrinks from 174 MB to 1 MB.
 cp /etc/resolv.conf "$folder/etc/resolv.conf"
 chroot "$folder" apt-get -qq update
-chroot "$folder" apt-get -qq install -y --no-install-recommends binutils >/dev/null
+chroot "$folder" apt-get -qq install -y --no-install-recommends binutils python3-venv python3-pip >/dev/null
 slim
 import "$name-build"

@@ -2,7 +2,7 @@
 
 import typer
 
-from mcti.cli import models, pipeline, slides, stack, steps
+from mcti.cli import data, models, pipeline, slides, stack, steps
 
 app = typer.Typer(
     name="mcti",
@@ -11,5 +11,5 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-for group in (steps, models, slides, stack, pipeline):
+for group in (steps, models, slides, stack, pipeline, data):
     group.add_to(app)

@@ -1,4 +1,4 @@
-"""Commands on Kubeflow: compile, submit, schedule and watch the training pipeline, or run it on this machine."""
+"""Commands on Kubeflow: compile, submit, schedule and watch the pipelines, or run one on this machine."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +8,7 @@ import typer
 from mcti.cli.caller import Caller, command
 from mcti.cli.options import OutFile, OutFolder
 
-group = typer.Typer(help="The training pipeline on Kubeflow Pipelines, or on this machine.")
+group = typer.Typer(help="The pipelines on Kubeflow, or on this machine.")
 
 Data = Annotated[
     str | None, typer.Option("--data", metavar="MD5", help="Version of the sources; default: from their .dvc file.")
@@ -16,6 +16,7 @@ Data = Annotated[
 Host = Annotated[
     str, typer.Option("--host", metavar="URL", envvar="KF_PIPELINES_ENDPOINT", help="Address of the API server.")
 ]
+Kind = Annotated[str, typer.Option("--kind", metavar="NAME", help="training | retraining | inference")]
 Namespace = Annotated[str | None, typer.Option("--namespace", metavar="NAME", help="Profile of a shared cluster.")]
 
 
@@ -25,36 +26,40 @@ def add_to(app: typer.Typer) -> None:
 
 
 @command(group, "compile")
-def compile_(caller: Caller, out: OutFile, data: Data = None) -> object:
-    """Write the pipeline as YAML, ready for `kfp run create -f`; the same settings give the same bytes.
+def compile_(caller: Caller, out: OutFile, kind: Kind = "training", data: Data = None) -> object:
+    """Write a pipeline as YAML, ready for `kfp run create -f`; the same settings give the same bytes.
 
     Example: mcti pipeline compile --out training.yaml
     """
     from pipelines import submit
 
-    return submit.compile_to(caller.settings, data, Path(out))
+    return submit.compile_to(caller.settings, data, Path(out), kind)
 
 
 @command(group, "submit")
-def submit(caller: Caller, host: Host, namespace: Namespace = None, data: Data = None) -> object:
+def submit(
+    caller: Caller, host: Host, kind: Kind = "training", namespace: Namespace = None, data: Data = None
+) -> object:
     """Start one run on a cluster.
 
     Example: mcti pipeline submit --host http://localhost:8888
     """
     from pipelines import submit
 
-    return submit.submit(caller.settings, data, host, namespace)
+    return submit.submit(caller.settings, data, host, namespace, kind)
 
 
 @command(group, "schedule")
-def schedule(caller: Caller, host: Host, namespace: Namespace = None, data: Data = None) -> object:
-    """Run the pipeline by cluster.cron; called again it changes nothing, unless the pipeline or the time did.
+def schedule(
+    caller: Caller, host: Host, kind: Kind = "retraining", namespace: Namespace = None, data: Data = None
+) -> object:
+    """Run a pipeline by cluster.cron; called again it changes nothing, unless the pipeline or the time did.
 
     Example: mcti pipeline schedule --host http://localhost:8888
     """
     from pipelines import submit
 
-    return submit.schedule(caller.settings, data, host, namespace)
+    return submit.schedule(caller.settings, data, host, namespace, kind)
 
 
 @command(group, "status")
@@ -77,6 +82,7 @@ def run_local(
     caller: Caller,
     out: OutFolder,
     runner: Annotated[str, typer.Option(metavar="NAME", help="subprocess | docker")] = "subprocess",
+    kind: Kind = "training",
     data: Data = None,
 ) -> object:
     """Execute the compiled pipeline on this machine, each task as a process or as a container of cluster.image.
@@ -85,4 +91,4 @@ def run_local(
     """
     from pipelines import local_run
 
-    return local_run.run_local(caller.settings, data, runner, Path(out))
+    return local_run.run_local(caller.settings, data, runner, Path(out), kind)

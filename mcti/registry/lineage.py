@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,27 @@ from mcti import storage
 from mcti.errors import DataError
 
 UNKNOWN = "unknown"
+SOURCE = "mcti.data.source"
+"""Tag of a model version: the MD5 of the folder of source tables and slides, where a pipeline pinned one."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The pipeline run that a version comes from; "" where something is not known.
+
+    run     id of the run in Kubeflow Pipelines;  pipeline  its name and the SHA-256 of its definition
+    image   name of the tasks' image, by digest;  data  MD5 of the folder of sources
+    """
+
+    run: str = ""
+    pipeline: str = ""
+    image: str = ""
+    data: str = ""
+
+    def tags(self) -> dict[str, str]:
+        """The tags of the model version; what is not known has none."""
+        found = {"mcti.kfp_run": self.run, "mcti.pipeline": self.pipeline, "mcti.image": self.image, SOURCE: self.data}
+        return {name: value for name, value in found.items() if value}
 
 
 def commit() -> str:

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import sys
+import time
 import urllib.error
 import urllib.request
 import warnings
@@ -142,11 +143,24 @@ def _reachable() -> str:
         )
     if not uri.startswith(("http://", "https://")):
         return uri  # a database or a managed service that has no health page
+    patience = float(os.environ.get("MCTI_PATIENCE_SECONDS") or 0)
+    until = time.monotonic() + patience
+    while True:
+        try:
+            _ask(uri)
+        except EnvironmentTrouble:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(min(2.0, patience / 10))  # a server that is started anew is back within seconds
+        else:
+            return uri
+
+
+def _ask(uri: str) -> None:
     try:
         with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=10) as answer:  # noqa: S310  (checked above)
             answer.read()
-    except urllib.error.HTTPError:
-        return uri  # it answers; whether it lets us in shows with the first request
+    except urllib.error.HTTPError as error:
+        error.close()  # it answers; whether it lets us in shows with the first request
     except (urllib.error.URLError, OSError, ValueError) as error:
         raise EnvironmentTrouble(f"MLflow does not answer ({error})", uri, "start the stack (mcti stack up)") from error
-    return uri

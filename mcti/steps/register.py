@@ -9,6 +9,7 @@ from mcti import storage
 from mcti.params import RegisterParams
 from mcti.registry import approvals, ensemble, lineage, models, tracking
 from mcti.registry.evidence import Evidence
+from mcti.registry.lineage import Origin
 from mcti.steps.result import StepResult
 from mcti.storage import Location
 
@@ -33,8 +34,12 @@ def register(
     params: RegisterParams,
     out: Path,
     validation: Location | None = None,
+    *,
+    origin: Origin = Origin(),  # noqa: B008  (frozen)
 ) -> RegisterResult:
     """Register the ensemble of the folds with its evaluation, once, and call it the challenger.
+
+    `origin`: the pipeline run that made them, kept as tags of the version and its run.
 
     Reads   models_folder/fold_*/, evaluation/{metrics.json, summary.json, predictions.csv, groups.csv, report.html,
             figures/}, validation/results.json (None: whether the data contract was kept is unknown to the gates)
@@ -55,9 +60,12 @@ def register(
             tracking.close_stale(client, params.experiment, models.DIGEST, digest)
             version = models.find(client, params.name, digest)
             if version is None:
-                version = _create(params, folder, digest, evidence)
+                version = _create(params, folder, digest, evidence, origin)
             elif version.tags.get(models.EVALUATION) != evidence.md5:
                 _renew(client, version, evidence)
+            if version.tags.get(lineage.SOURCE, "") != origin.data:  # the same weights from sources of another version
+                for tag, value in origin.tags().items():
+                    client.set_model_version_tag(version.name, version.version, tag, value)
             client.set_registered_model_alias(params.name, models.CHALLENGER, version.version)
     result = _result(version, digest, evidence)
     storage.write_json(out, result.model_dump(mode="json"))
@@ -68,8 +76,8 @@ def _local(location: Location | None) -> AbstractContextManager[Path | None]:
     return nullcontext() if location is None else storage.local(location)
 
 
-def _create(params: RegisterParams, folder: Path, digest: str, evidence: Evidence) -> Any:
-    tags = _tags(digest, evidence)
+def _create(params: RegisterParams, folder: Path, digest: str, evidence: Evidence, origin: Origin) -> Any:
+    tags = _tags(digest, evidence) | origin.tags()
     with tracking.run(params.experiment, f"register-{digest[:8]}", tags) as run_id:
         evidence.log()
         address = models.log(folder, digest)

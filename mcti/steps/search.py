@@ -20,8 +20,8 @@ from mcti.steps.gather import gather
 from mcti.steps.result import StepResult
 from mcti.steps.train import override
 from mcti.storage import Location
+from mcti.training import devices, search_figure
 from mcti.training import search as searching
-from mcti.training import search_figure
 from mcti.training.folds import Dataset, Part, code_digest, predict, prepare
 from mcti.training.loop import Diverged, Paused, Progress, train
 from mcti.training.pool import Channel, Pool
@@ -71,6 +71,7 @@ def search(
             beside `out` (or in `params.storage`); killed and started again, it goes on with the trials it has
     Raises  DataError when no trial could be trained, UsageError for a space that names what training does not know
     """
+    devices.need(train.device)
     split = read_folds(folds)
     parts = inner_parts(split, params.outer_fold)
     base = train.model_copy(update={"epochs": params.epochs})

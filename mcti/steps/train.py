@@ -15,6 +15,7 @@ from mcti.params import TrainParams, check
 from mcti.steps.gather import gather
 from mcti.steps.result import StepResult
 from mcti.storage import Location
+from mcti.training import devices
 from mcti.training.distributed import ranks
 from mcti.training.folds import Dataset, FoldSummary, Part, train_fold
 from mcti.training.loop import Progress
@@ -64,6 +65,7 @@ def train(
             UsageError for settings in `best` that training does not know, or a fold that does not exist
             Paused after SIGTERM: saved, and the same command goes on
     """
+    devices.need(params.device)
     settings = params if best is None else with_best(params, best)
     split = read_folds(folds)
     numbers = split.numbers if fold is None else [fold]

@@ -8,7 +8,7 @@ import yaml
 from mcti import params
 from pipelines import submit
 
-DATA = "d41d8cd98f00b204e9800998ecf8427e"  # any version of the sources will do
+DATA = "d41d8cd98f00b204e9800998ecf8427e.dir"  # any version of the sources will do
 OVERRIDES = (
     "cluster.image=registry.example/mcti-python@sha256:" + "0" * 64,
     "cluster.steps.train.gpus=2",
@@ -17,6 +17,7 @@ OVERRIDES = (
     "cluster.node_labels={pool: cpu}",
     "cluster.claims={scratch-claim: /scratch}",
     "cluster.extract_shards=3",
+    "cluster.remote=s3://mcti-data/dvc",
     "train.epochs=3",
 )
 

@@ -34,7 +34,7 @@ def test_stages_components_commands_and_steps_are_the_same_words():
 
 def test_every_task_of_the_pipeline_has_a_row_of_resources():
     rows = set(ClusterParams().steps.model_dump(by_alias=True))
-    assert rows == (set(COMPONENTS) - {"predict", "explain", "monitor"}) | {"wiring"}
+    assert rows == set(COMPONENTS) | {"wiring"}
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "components").rglob("[a-z]*.py")), ids=lambda file: file.stem)

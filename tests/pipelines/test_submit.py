@@ -84,7 +84,9 @@ def test_a_schedule_is_made_once_and_replaced_only_when_something_changed(server
     assert again["schedule"] == first["schedule"]
     later = settings.model_copy(update={"cluster": settings.cluster.model_copy(update={"cron": "0 0 4 1 * *"})})
     assert submit.schedule(later, DATA, address, None)["changed"]
-    assert submit.schedule(later, "another version of the sources", address, None)["changed"]
+    assert not submit.schedule(later, "another version of the sources", address, None)["changed"], "it finds its own"
+    bigger = later.model_copy(update={"train": later.train.model_copy(update={"epochs": 9})})
+    assert submit.schedule(bigger, DATA, address, None)["changed"]
     (only,) = state.recurring.values()
     assert only["trigger"]["cron_schedule"]["cron"] == "0 0 4 1 * *"
     assert (only["no_catchup"], only["max_concurrency"]) == (True, 1)

@@ -1,5 +1,6 @@
 import itertools
 import json
+import re
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 from mcti import params
 from mcti.errors import UsageError
 from mcti.params import from_json
+from pipelines import submit
 from pipelines.training import training
 from tests.pipelines.conftest import DATA, OVERRIDES
 
@@ -44,7 +46,7 @@ def test_the_steps_run_in_their_order(ir):
     after = {name: set(task.get("dependentTasks", ())) for name, task in tasks.items()}
     order = ["ingest", "validate", "for-loop-3", "merge-features", "split", "search", "for-loop-4", "merge-models"]
     order += ["evaluate", "register", "promote"]
-    assert set(tasks) == set(order)
+    assert set(tasks) == {*order, "publish", "publish-2", "publish-3"}
     for before, name in itertools.pairwise(order):
         assert before in after[name], f"{name} does not wait for {before}"
     assert ir[0]["root"]["dag"]["tasks"]["outcome"]["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
@@ -82,6 +84,38 @@ def test_a_gpu_task_goes_to_gpu_nodes_and_the_others_stay_away(ir):
     assert "tolerations" not in split
 
 
+def test_every_task_has_the_environment_of_the_table(ir, settings):
+    for name in (key.removeprefix("exec-") for key in ir[0]["deploymentSpec"]["executors"]):
+        given = {pair["name"]: pair["value"] for pair in _executor(ir, name)["env"]}
+        assert given == dict(settings.cluster.environment), name
+
+
+def test_sources_come_from_the_remote_by_their_version(ir):
+    given = from_json(
+        params.IngestParams, ir[0]["root"]["inputDefinitions"]["parameters"]["ingest"]["defaultValue"], "x"
+    )
+    base = f"dvc+s3://mcti-data/dvc/{DATA}"
+    assert given.clinical == f"{base}/clinical.csv"
+    assert given.expression == f"{base}/expression.csv"
+    assert given.slides == f"{base}/slides.csv"
+
+
+def test_a_source_outside_the_versioned_folder_is_refused(tmp_path):
+    stray = params.load(None, ["cluster.remote=s3://b/p", "ingest.expression=elsewhere/expression.csv"])
+    with pytest.raises(UsageError, match=r"elsewhere/expression.csv lies outside data/raw.*ingest.expression"):
+        submit.compile_to(stray, DATA, tmp_path / "x.yaml")
+
+
+def test_a_version_of_the_registry_is_told_run_pipeline_image_and_data(ir, settings):
+    inputs = _tasks(ir)["register"]["inputs"]["parameters"]
+    assert inputs["run"]["runtimeValue"]["constant"] == "{{$.pipeline_job_uuid}}"
+    assert inputs["image"]["runtimeValue"]["constant"] == settings.cluster.image
+    assert inputs["data"]["componentInputParameter"] == "pipelinechannel--data"
+    assert inputs["pipeline"]["componentInputParameter"] == "pipelinechannel--version"
+    version = ir[0]["root"]["inputDefinitions"]["parameters"]["version"]["defaultValue"]
+    assert re.fullmatch(r"mcti-training@sha256:[0-9a-f]{64}", version)
+
+
 def test_every_task_has_image_secrets_limits_and_a_user_that_is_not_root(ir, settings):
     executors = ir[0]["deploymentSpec"]["executors"]
     assert set(executors) == set(ir[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"])
@@ -106,7 +140,7 @@ def test_every_task_has_image_secrets_limits_and_a_user_that_is_not_root(ir, set
 def test_results_are_reused_only_where_the_data_version_is_known(ir, settings):
     cached = {name for name, task in _tasks(ir).items() if task.get("cachingOptions", {}).get("enableCache")}
     assert cached >= {"ingest", "validate", "split", "search", "evaluate"}
-    assert not cached & {"register", "promote"}
+    assert not cached & {"register", "promote", "publish"}
     assert not ir[0]["root"]["dag"]["tasks"]["outcome"]["cachingOptions"].get("enableCache")
     unknown = training(settings, "").pipeline_spec
     dag = unknown.components["comp-exit-handler-1"].dag
@@ -116,7 +150,9 @@ def test_results_are_reused_only_where_the_data_version_is_known(ir, settings):
 def test_settings_arrive_as_they_were_written(ir, settings):
     """KFP's own mappings turn 10 into 10.0, which strict settings refuse; JSON text does not."""
     given = ir[0]["root"]["inputDefinitions"]["parameters"]
-    assert from_json(params.TrainParams, given["train"]["defaultValue"], "x") == settings.train
+    # The row of train has GPUs, so training demands one.
+    demanding = settings.train.model_copy(update={"device": "cuda"})
+    assert from_json(params.TrainParams, given["train"]["defaultValue"], "x") == demanding
     assert from_json(params.ExtractParams, given["extract"]["defaultValue"], "x") == settings.extract
     assert given["data"]["defaultValue"] == DATA
     with pytest.raises(UsageError, match="not JSON"):
@@ -124,8 +160,9 @@ def test_settings_arrive_as_they_were_written(ir, settings):
 
 
 def test_a_cohort_without_slides_is_refused_before_anything_is_sent():
-    with pytest.raises(UsageError, match="without slides"):
-        training(params.load(None, ["ingest.slides=null"]), "")
+    for kind in submit.PIPELINES.values():
+        with pytest.raises(UsageError, match="without slides"):
+            kind(params.load(None, ["ingest.slides=null"]), "", "")
 
 
 def test_a_changed_key_of_a_row_leaves_its_other_keys():

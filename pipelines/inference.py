@@ -1,0 +1,49 @@
+"""The inference pipeline: a batch of new patients to predictions, explanations and heatmaps."""
+
+from typing import Any
+
+from kfp import dsl
+
+from components.explain import explain as explain_component
+from components.predict import predict as predict_component
+from components.wiring.heatmaps import heatmaps
+from components.wiring.outcome import outcome
+from mcti.params import Settings
+from pipelines import stages
+from pipelines.stages import Stages
+
+
+def inference(settings: Settings, data: str, version: str = "") -> Any:  # noqa: ARG001  (as its siblings)
+    """The pipeline of these settings: `ingest` names the tables of the new patients, `model` who answers for them.
+
+    data        MD5 of the new patients' tables as DVC knows them; empty when they are under no version control
+    """
+    stages.need_slides(settings)
+    parts, text = Stages(settings.cluster, cache=bool(data)), stages.sections_of(settings)
+    champion = f"models:/{settings.register_.name}@champion"
+
+    @dsl.pipeline(
+        name=f"{settings.cluster.pipeline}-inference", description="New patients to predictions and heatmaps."
+    )
+    def run(
+        ingest: str = text["ingest"],
+        extract: str = text["extract"],
+        explain: str = text["explain"],
+        model: str = champion,
+        data: str = data,
+    ) -> None:
+        with dsl.ExitHandler(parts.place(outcome(), "wiring", cache=False), name="inference"):
+            cohort = parts.sources(ingest, data)
+            inputs = {"cohort": cohort, "features": parts.features(extract, cohort)}
+            # The alias may have moved since the last run: what the model says is never taken from the cache.
+            said = parts.place(predict_component(model=model, **inputs), "predict", cache=False)
+            why = parts.place(
+                explain_component(params=explain, model=model, patients=[], **inputs), "explain", cache=False
+            )
+            explanation = why.after(said).outputs["explanation"]
+            with dsl.ParallelFor(items=parts.shards, name="slides") as shard:
+                drawn = heatmaps(shard=shard, shards=len(parts.shards), explanation=explanation, **inputs)
+                parts.place(drawn, "explain", cache=False)
+            parts.publish(predictions=said.outputs["predictions"], explanation=explanation)
+
+    return run

@@ -1,0 +1,60 @@
+"""The retraining pipeline: a new version of the sources to a challenger that is judged, or the reason why not."""
+
+from typing import Any
+
+from kfp import dsl
+
+from components.wiring.detect import detect
+from components.wiring.outcome import make_room
+from mcti.params import Settings
+from pipelines import stages
+from pipelines.stages import RUN, Stages
+
+
+def retraining(settings: Settings, data: str = "", version: str = "") -> Any:  # noqa: ARG001  (as its siblings)
+    """The pipeline of these settings; which data it trains on it finds out when it runs.
+
+    Where no version of the model was trained on the newest version of the sources, and no other retraining runs, the
+    new version is validated and extracted; where the rules of `monitor` say so, a challenger is trained and judged on
+    the same patients as the champion. Else the run ends after its first task and says why.
+
+    data        unused: the newest version of the sources stands in the remote
+    version     of this pipeline, kept with the model
+    """
+    stages.need_slides(settings)
+    remote = stages.need_remote(settings)
+    # Every source is pinned when it is read, so a result of KFP's cache is always the right one.
+    parts, text = Stages(settings.cluster, cache=True), stages.sections_of(settings)
+
+    @dsl.pipeline(
+        name=f"{settings.cluster.pipeline}-retraining", description="A new version of the data to a judged challenger."
+    )
+    def run(
+        ingest: str = text["ingest"],
+        validate: str = text["validate"],
+        extract: str = text["extract"],
+        monitor: str = text["monitor"],
+        split: str = text["split"],
+        search: str = text["search"],
+        train: str = text["train"],
+        evaluate: str = text["evaluate"],
+        register: str = text["register"],
+        promote: str = text["promote"],
+        version: str = version,
+    ) -> None:
+        sections = {"split": split, "search": search, "train": train, "evaluate": evaluate}
+        sections |= {"register": register, "promote": promote}
+        last = make_room(register=register, remote=remote, run=RUN)
+        with dsl.ExitHandler(parts.place(last, "wiring", cache=False), name="retraining"):
+            hours = settings.cluster.lease_hours
+            look = detect(params=ingest, register=register, remote=remote, hours=hours, run=RUN)
+            found = parts.place(look, "wiring", cache=False).outputs
+            with dsl.If(found["go"] == True, name="new-data"):  # noqa: E712  (a condition of KFP's, not of Python)
+                cohort = parts.sources(found["ingest"], found["data"])
+                checked = parts.valid(validate, cohort)
+                inputs = {"cohort": cohort, "features": parts.features(extract, cohort, after=checked)}
+                verdict = parts.watched(monitor, found["model"], inputs)
+                with dsl.If(verdict.outputs["Output"] == True, name="train-again"):  # noqa: E712
+                    parts.judged(sections, inputs, checked, stages.origin_of(settings, found["data"], version))
+
+    return run

@@ -1,0 +1,133 @@
+"""The parts that the pipelines share: from sources to features, from features to a judged version."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from kfp import dsl
+
+from components.evaluate import evaluate as evaluate_component
+from components.extract import extract as extract_component
+from components.ingest import ingest as ingest_component
+from components.monitor import monitor as monitor_component
+from components.promote import promote as promote_component
+from components.register import register as register_component
+from components.search import search as search_component
+from components.split import split as split_component
+from components.train import train as train_component
+from components.validate import validate as validate_component
+from components.wiring.merge import merge_features, merge_models
+from components.wiring.publish import publish
+from mcti.errors import UsageError
+from mcti.params import ClusterParams, Settings
+from pipelines import resources
+
+RUN = dsl.PIPELINE_JOB_ID_PLACEHOLDER
+Artifacts = dict[str, Any]
+"""What tasks hand on, by the name of the input that takes it."""
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Tasks placed by the table `cluster`; `cache`: may KFP take the result of an equal task (the data are pinned)?"""
+
+    cluster: ClusterParams
+    cache: bool
+
+    def place(self, task: dsl.PipelineTask, name: str, *, cache: bool | None = None) -> dsl.PipelineTask:
+        """`task` with the resources of row `name`."""
+        return resources.place(task, name, self.cluster, cache=self.cache if cache is None else cache)
+
+    @property
+    def shards(self) -> list[int]:
+        """Numbers of the shards of slides."""
+        return list(range(self.cluster.extract_shards))
+
+    def sources(self, ingest: Any, data: Any) -> Any:
+        """Tables of the sources to the cohort."""
+        return self.place(ingest_component(params=ingest, data=data), "ingest").outputs["cohort"]
+
+    def features(self, extract: Any, cohort: Any, after: dsl.PipelineTask | None = None) -> Any:
+        """Slides of the cohort to features, one task a shard, put together."""
+        shards = len(self.shards)
+        with dsl.ParallelFor(items=self.shards, name="shards") as shard:
+            part = extract_component(params=extract, shard=shard, shards=shards, cohort=cohort)
+            self.place(part.after(after) if after is not None else part, "extract")
+        whole = merge_features(params=extract, parts=dsl.Collected(part.outputs["features"]))
+        return self.place(whole, "wiring").outputs["whole"]
+
+    def valid(self, validate: Any, cohort: Any) -> dsl.PipelineTask:
+        """The cohort held against its contract; the task that the others wait for."""
+        return self.place(validate_component(params=validate, cohort=cohort), "validate")
+
+    def watched(self, monitor: Any, model: Any, inputs: Artifacts) -> dsl.PipelineTask:
+        """The champion held against the new patients; its output says whether to train again."""
+        return self.place(monitor_component(params=monitor, model=model, **inputs), "monitor", cache=False)
+
+    def judged(self, sections: Artifacts, inputs: Artifacts, checked: dsl.PipelineTask, origin: Artifacts) -> None:
+        """Features to a version of the registry that the gate has judged.
+
+        sections    settings of split, search, train, evaluate, register and promote as JSON text
+        inputs      cohort, features
+        checked     the report of the data contract
+        origin      run, version of the pipeline, image and data, which the model version keeps
+        """
+        dealt = self.place(split_component(params=sections["split"], **inputs), "split")
+        inputs = {**inputs, "folds": dealt.outputs["folds"]}
+        found = search_component(params=sections["search"], train=sections["train"], **inputs)
+        best = self.place(found, "search").outputs["best"]
+        with dsl.ParallelFor(dealt.outputs["Output"], name="folds", parallelism=self.cluster.parallel_folds) as fold:
+            model = train_component(params=sections["train"], fold=fold, best=best, **inputs)
+            self.place(model, "train")
+        models = self.place(merge_models(parts=dsl.Collected(model.outputs["model"])), "wiring").outputs["whole"]
+        scored = self.place(evaluate_component(params=sections["evaluate"], models=models, **inputs), "evaluate")
+        report = scored.outputs["report"]
+        reports = {"evaluation": report, "validation": checked.outputs["report"]}
+        version = register_component(params=sections["register"], models=models, **reports, **origin)
+        registered = self.place(version, "register", cache=False).outputs["version"]
+        self.place(promote_component(params=sections["promote"], version=registered), "promote", cache=False)
+        self.publish(features=inputs["features"], models=models, evaluation=report)
+
+    def publish(self, **results: Any) -> None:
+        """Results as versions in DVC's remote, where the settings name one."""
+        for name, result in results.items() if self.cluster.remote else ():
+            task = publish(remote=self.cluster.remote, name=name, run=RUN, result=result)
+            self.place(task.set_display_name(f"publish-{name}"), "wiring", cache=False)
+
+
+def origin_of(settings: Settings, data: Any, version: Any) -> Artifacts:
+    """What a model version keeps of the run it came from."""
+    return {"run": RUN, "pipeline": version, "image": settings.cluster.image, "data": data}
+
+
+def sections_of(settings: Settings) -> dict[str, str]:
+    """Each section of a step as JSON text; the same settings give the same text. A task with GPUs demands one."""
+    if settings.cluster.steps.train.gpus:  # without it a task on a GPU's node would quietly train on the CPU
+        settings = settings.model_copy(update={"train": settings.train.model_copy(update={"device": "cuda"})})
+    fields = type(settings).model_fields.items()
+    return {
+        field.alias or name: getattr(settings, name).model_dump_json(by_alias=True)
+        for name, field in fields
+        if name != "cluster"
+    }
+
+
+def need_slides(settings: Settings) -> None:
+    """Refuse a cohort without slides.
+
+    Raises
+        UsageError: there is no slide manifest.
+    """
+    if settings.ingest.slides is None:
+        raise UsageError("a cohort without slides", "params.yaml, key ingest.slides", "name the slide manifest")
+
+
+def need_remote(settings: Settings) -> str:
+    """DVC's remote.
+
+    Raises
+        UsageError: the settings name none.
+    """
+    if settings.cluster.remote is None:
+        mend = "write the url of DVC's remote (.dvc/config), s3://bucket/prefix"
+        raise UsageError("no remote to find new data in", "params.yaml, key cluster.remote", mend)
+    return settings.cluster.remote
