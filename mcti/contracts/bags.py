@@ -1,5 +1,6 @@
 """What the contract asks of features: one row a slide, read from the feature files (docs/slides.md)."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,18 @@ import pandas as pd
 from mcti.errors import DataError, did_you_mean
 from mcti.storage import Location, join, local
 
-COLUMNS = ("slide_id", "patient_id", "tiles", "width", "encoder", "resolution", "nan_rows", "constant_rows", "outside")
+COLUMNS = (
+    "slide_id",
+    "patient_id",
+    "tiles",
+    "width",
+    "encoder",
+    "resolution",
+    "nan_rows",
+    "constant_rows",
+    "outside",
+    "contents",
+)
 _BLOCK = 8192  # patches read at a time
 
 
@@ -32,7 +44,8 @@ def read_statuses(features: Location) -> pd.DataFrame:
 
 
 def describe(path: Path, slide_id: str, patient_id: str) -> dict[str, Any]:
-    """One slide's row: patches, width, encoder, resolution (µm/px), rows with NaN, constant rows, patches outside.
+    """One slide's row: patches, width, encoder, resolution (µm/px), rows with NaN, constant rows, patches outside, and
+    the contents as a hash of the features: equal ones tell that one slide was read under two names.
 
     Raises
         DataError: no feature file, or one without features, coordinates or the size of its slide.
@@ -53,13 +66,15 @@ def describe(path: Path, slide_id: str, patient_id: str) -> dict[str, Any]:
                 "outside": int(((coords[:] < 0) | (coords[:] >= size)).any(axis=1).sum()) if known else 0,
             }
             counts = {"nan_rows": 0, "constant_rows": 0}
+            digest = hashlib.blake2b(digest_size=16)
             for start in range(0, len(features), _BLOCK):
                 block = features[start : start + _BLOCK]
                 counts["nan_rows"] += int((~np.isfinite(block).all(axis=1)).sum())
                 counts["constant_rows"] += int((np.ptp(block, axis=1) == 0).sum())
+                digest.update(np.ascontiguousarray(block).tobytes())
     except (OSError, KeyError, RuntimeError, IndexError) as error:
         raise DataError(f"not a feature file ({error})", str(path), "run mcti extract again") from error
-    return {"slide_id": slide_id, "patient_id": patient_id, **row, **counts}
+    return {"slide_id": slide_id, "patient_id": patient_id, **row, **counts, "contents": digest.hexdigest()}
 
 
 def table(rows: list[dict[str, Any]]) -> pd.DataFrame:

@@ -163,6 +163,8 @@ def feature_clauses(p: ValidateParams) -> list[Clause]:
                mend=anew),
         _range("features_differ", "bags", "constant_rows", (None, 0), "no patch has constant features", "warning",
                mend="look at the tiles: padding or glass was taken for tissue"),
+        _range("features_of_one_slide", "bags", "names_of_contents", (None, 1), "no two slides have the same features",
+               mend="one slide was read under two names: delete the copy"),
         _range("coordinates_inside", "bags", "outside", (None, 0), "patches lie inside their slide", mend=anew),
         _range("slides_failed_few", "cohort", "failed_slides_share", (None, p.max_failed_slides_share),
                "few slides failed", mend="see the reasons in slides.csv"),

@@ -79,8 +79,8 @@ def read(location: Location) -> Profile:
 def compare(patients: pd.DataFrame, now: Profile, accepted: Profile) -> Drift:
     """Numbers, shares and genes of both versions side by side."""
     rows = [
-        Row(what=name, accepted=f"{accepted.numbers.get(name, float('nan')):.6g}", now=f"{value:.6g}")
-        for name, value in now.numbers.items()
+        Row(what=name, accepted=_shown(accepted.numbers.get(name)), now=_shown(now.numbers.get(name)))
+        for name in dict.fromkeys([*now.numbers, *accepted.numbers])
     ]
     for name in sorted(set(now.columns) | set(accepted.columns)):
         if name not in now.columns or name not in accepted.columns:
@@ -89,7 +89,7 @@ def compare(patients: pd.DataFrame, now: Profile, accepted: Profile) -> Drift:
             continue
         before = accepted.columns[name]
         after = _column(patients[name], before.edges)
-        rows.append(Row(what=name, accepted=_words(before), now=_words(after), psi=_index(before, after)))
+        rows.append(Row(what=name, accepted=_words(before), now=_words(now.columns[name]), psi=_index(before, after)))
     return Drift(accepted_md5=accepted.md5, rows=(*rows, *_gene_rows(now, accepted)))
 
 
@@ -103,6 +103,10 @@ def _column(values: "pd.Series[Any]", edges: tuple[float, ...] = ()) -> Column:
     return Column(
         edges=edges, shares=_shares(["missing" if np.isnan(v) else str(p) for v, p in zip(numbers, part, strict=True)])
     )
+
+
+def _shown(value: float | None) -> str:
+    return "not measured" if value is None else f"{round(value, 4) + 0.0:.9g}"  # + 0.0: no -0
 
 
 def _word(value: object) -> str:
@@ -127,8 +131,8 @@ def _index(before: Column, after: Column) -> float:
 
 def _words(column: Column) -> str:
     if column.edges:
-        middle = column.edges[len(column.edges) // 2]
-        return f"tenths around {middle:.4g}" if "missing" not in column.shares else f"tenths around {middle:.4g}, gaps"
+        gaps = column.shares.get("missing", 0.0)
+        return f"median {column.edges[len(column.edges) // 2]:.4g}" + (f", {gaps:.0%} missing" if gaps else "")
     top = sorted(column.shares.items(), key=lambda pair: -pair[1])[:4]
     return ", ".join(f"{word} {share:.0%}" for word, share in top) + (" …" if len(column.shares) > 4 else "")
 

@@ -57,7 +57,9 @@ def measure(evidence: Evidence) -> dict[str, pd.DataFrame]:
         "cohort": _cohort(evidence, genes, site_predictability(evidence.expression, genes, site)),
     }
     if evidence.bags is not None:
-        found["bags"] = evidence.bags
+        bags = evidence.bags
+        filled = bags["contents"].where(bags["tiles"] > 0)  # slides without a patch are alike without being one
+        found["bags"] = bags.assign(names_of_contents=filled.map(bags.groupby(filled)["slide_id"].nunique()))
     return found
 
 

@@ -12,6 +12,7 @@ from mcti.contracts.drift import Drift
 from mcti.contracts.suites import Finding
 
 MOST_BARS = 15
+ANOTHER = 0.25  # population stability index of another population (mcti/contracts/drift.py)
 HEADLINE = {
     "patients": "patients",
     "events": "events",
@@ -71,6 +72,8 @@ def html(results: Results, tables: dict[str, pd.DataFrame]) -> str:
             figures=drawn,
             leaving=[("patients", results.attrition), ("samples, slides and rows", results.left_out)],
             drift=results.drift,
+            another=ANOTHER,
+            moved=[row.what for row in (results.drift.rows if results.drift else ()) if (row.psi or 0) > ANOTHER],
         )
     )
 

@@ -56,6 +56,7 @@ def good(seed: int = 0, patients: int = PATIENTS) -> Evidence:
             "nan_rows": 0,
             "constant_rows": 0,
             "outside": 0,
+            "contents": [f"{i:032x}" for i in range(patients)],
         }
     )
     statuses = slides[["slide_id", "patient_id"]].assign(status="OK")
@@ -181,8 +182,3 @@ def swap(marker: str, label: str, pairs: int) -> Change:
         return frame
 
     return genes(of)
-
-
-def same(evidence: Evidence, rng: np.random.Generator) -> Evidence:
-    """No change."""
-    return evidence

@@ -18,6 +18,7 @@ def test_features_taken_over_without_size_or_resolution_are_described_as_far_as_
     import_features(source, "pt", tmp_path / "store")
     row = bags.describe(tmp_path / "store" / "a.h5", "a", "P1")
     assert math.isnan(row.pop("resolution"))
+    assert len(row.pop("contents")) == 32
     assert row == {
         "slide_id": "a", "patient_id": "P1", "tiles": 4, "width": 3, "encoder": "unknown", "outside": 0,
         "nan_rows": 0, "constant_rows": 1,

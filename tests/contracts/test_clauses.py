@@ -5,11 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mcti.contracts import clauses, measures, suites
 from mcti.params import ValidateParams
 from tests.contracts import made
-from tests.contracts.made import Mutation, copy_cell, gene_cells, genes, put, same, shift_site, swap, whole
+from tests.contracts.made import Mutation, copy_cell, gene_cells, genes, put, shift_site, swap, whole
 
 PARAMS = ValidateParams(min_events_per_site=3)
 CLAUSES = [
@@ -43,6 +45,30 @@ def censored_early(share):
 def flipped(evidence, rng):
     """The censoring flag of MCAT's layout taken for an event flag."""
     return replace(evidence, patients=evidence.patients.assign(event=1 - evidence.patients["event"]))
+
+
+def flags_exchanged(pairs):
+    """As many events taken for censorings as the other way round: a few typing errors, no turned table."""
+
+    def change(evidence, rng):
+        event = evidence.patients["event"].to_numpy().copy()
+        seen = rng.choice(np.flatnonzero(event == 1), pairs, replace=False)
+        unseen = rng.choice(np.flatnonzero(event == 0), pairs, replace=False)
+        event[seen], event[unseen] = 0, 1
+        return replace(evidence, patients=evidence.patients.assign(event=event))
+
+    return change
+
+
+def no_patches(slides):
+    """Some slides without a patch: their empty features are equal."""
+
+    def change(evidence, rng):
+        bags = evidence.bags.copy()
+        bags.loc[rng.choice(len(bags), slides, replace=False), ["tiles", "contents"]] = [0, "empty"]
+        return replace(evidence, bags=bags)
+
+    return change
 
 
 def duplicate_gene(noise):
@@ -134,33 +160,34 @@ MUTATIONS = [
     ],
     Mutation("patient_id_one_spelling", copy_cell("patients", "patient_id", str.lower),
              put("patients", "patient_id", "p")),
-    Mutation("event_is_flag", put("patients", "event", 2), same),
-    Mutation("event_is_flag", put("patients", "event", -1), same),
-    Mutation("event_filled", put("patients", "event", float("nan")), same),
-    Mutation("time_filled", put("patients", "time_months", float("nan")), same),
+    Mutation("event_is_flag", put("patients", "event", 2), put("patients", "event", 1)),
+    Mutation("event_is_flag", put("patients", "event", -1), put("patients", "event", 0)),
+    Mutation("event_filled", put("patients", "event", float("nan")), put("patients", "event", 0)),
+    Mutation("time_filled", put("patients", "time_months", float("nan")), put("patients", "time_months", 0.5)),
     Mutation("site_filled", put("patients", "site", None), put("patients", "site", "elsewhere")),
     Mutation("subtype_filled", put("patients", "subtype", None), put("patients", "subtype", "rare")),
     Mutation("time_positive", put("patients", "time_months", 0.0), put("patients", "time_months", 0.001)),
     Mutation("time_positive", put("patients", "time_months", -3.0), put("patients", "time_months", 3.0)),
     Mutation("time_plausible", put("patients", "time_months", 1200.1), put("patients", "time_months", 1200.0)),
-    Mutation("time_plausible", put("patients", "time_months", 20140506.0), same),
+    Mutation("time_plausible", put("patients", "time_months", 20140506.0), put("patients", "time_months", 600.0)),
     Mutation("age_plausible", put("patients", "age", 120.5), put("patients", "age", 120.0)),
     Mutation("age_plausible", put("patients", "age", -1.0), put("patients", "age", 0.0)),
     Mutation("age_plausible", put("patients", "age", 18_250.0), put("patients", "age", float("nan"))),  # days
-    Mutation("sex_is_flag", put("patients", "is_female", 2), same),
+    Mutation("sex_is_flag", put("patients", "is_female", 2), put("patients", "is_female", pd.NA)),
     Mutation("patients_enough", rows_left(29), rows_left(30)),
     Mutation("events_enough", first_events(19), first_events(20)),
     Mutation("event_rate_plausible", first_events(3), first_events(4)),
     Mutation("event_rate_plausible", first_events(0), first_events(4)),
     Mutation("event_rate_plausible", first_events(157), first_events(156)),
     Mutation("event_rate_plausible", first_events(160), first_events(156)),
-    Mutation("event_not_turned", flipped, same),
-    Mutation("events_not_later", flipped, same),
+    Mutation("event_not_turned", flipped, flags_exchanged(16)),
+    Mutation("events_not_later", flipped, flags_exchanged(4)),
     Mutation("followup_plausible", whole("patients", time_months=lambda t: t["time_months"] * 30.4375),
              whole("patients", time_months=lambda t: t["time_months"] * 2)),
     Mutation("followup_plausible", whole("patients", time_months=lambda t: t["time_months"] / 144),
              whole("patients", time_months=lambda t: t["time_months"] / 12)),
-    Mutation("subtypes_two", whole("patients", subtype="one"), same),
+    Mutation("subtypes_two", whole("patients", subtype="one"),
+             whole("patients", subtype=lambda t: np.where(np.arange(len(t)) == 7, "two", "one"))),
     Mutation("events_per_fold", first_events(24), first_events(25)),
     Mutation("events_per_subtype", rare_subtype(2), rare_subtype(3)),
     Mutation("events_per_site", rare_site(2), rare_site(3)),
@@ -192,25 +219,27 @@ MUTATIONS = [
     Mutation("gene_names_not_dates", renamed("1-Mar"), renamed("MARCH1")),
     Mutation("gene_names_not_dates", renamed("Sep-02"), renamed("SEPTIN2")),
     Mutation("gene_names_not_dates", renamed("2001-03-01"), renamed("2001-A")),
-    Mutation("expression_of_patients", rows_left(159), same),
+    Mutation("expression_of_patients", rows_left(159), genes(lambda frame, rng, _: frame.iloc[1:])),
     Mutation("expression_scale", scaled("tpm", -0.01), scaled("tpm", 0.0)),
     Mutation("expression_scale", scaled("counts", -1.0), scaled("log2", -1.0)),
     Mutation("site_variance", shift_site(("S1",), 2.0), shift_site(("S1",), 0.2)),
     Mutation("site_predictability", shift_site(("S0", "S1", "S2"), 3.0), shift_site(("S1",), 0.1)),
     Mutation("sex_agrees_with_genes", swap("XIST", "is_female", 1), swap("XIST", "site", 1)),
-    Mutation("sex_agrees_with_genes", whole("patients", is_female=lambda t: 1 - t["is_female"]), same),
+    Mutation("sex_agrees_with_genes", whole("patients", is_female=lambda t: 1 - t["is_female"]),
+             put("patients", "is_female", pd.NA, rows=60)),
     Mutation("receptor_agrees_with_gene", swap("ESR1", "subtype", 16), swap("ESR1", "subtype", 8)),
     Mutation("patients_differ", shared("expression profile"), shared("")),
     Mutation("slide_id_well_formed", put("slides", "slide_id", "a/../b"), put("slides", "slide_id", "CMU 1-Small.x")),
     Mutation("slide_of_one_patient", copy_cell("slides", "slide_id"), put("slides", "slide_id", "other")),
     Mutation("slide_contents_differ", copy_cell("slides", "md5"), put("slides", "md5", None, rows=9)),
     Mutation("slides_per_patient", many_slides(21), many_slides(20)),
-    Mutation("features_one_width", put("bags", "width", 45), same),
-    Mutation("features_one_encoder", put("bags", "encoder", "lite0"), same),
-    Mutation("features_one_resolution", put("bags", "resolution", 0.25), same),
-    Mutation("features_finite", put("bags", "nan_rows", 1), same),
-    Mutation("features_differ", put("bags", "constant_rows", 1), same),
-    Mutation("coordinates_inside", put("bags", "outside", 1), same),
+    Mutation("features_one_width", put("bags", "width", 45), whole("bags", width=45)),
+    Mutation("features_one_encoder", put("bags", "encoder", "lite0"), whole("bags", encoder="lite0")),
+    Mutation("features_one_resolution", put("bags", "resolution", 0.25), put("bags", "resolution", float("nan"))),
+    Mutation("features_finite", put("bags", "nan_rows", 1), put("bags", "constant_rows", 1)),
+    Mutation("features_differ", put("bags", "constant_rows", 1), put("bags", "nan_rows", 1)),
+    Mutation("features_of_one_slide", copy_cell("bags", "contents"), no_patches(2)),
+    Mutation("coordinates_inside", put("bags", "outside", 1), put("bags", "tiles", 100_000)),
     Mutation("slides_failed_few", failed_slides(0.11), failed_slides(0.1)),
     Mutation("tiles_per_patient", put("bags", "tiles", 0), put("bags", "tiles", 1)),
 ]  # fmt: skip
@@ -232,6 +261,14 @@ def test_an_expectation_catches_its_mutation_and_lets_the_near_miss_pass(number)
     assert broken.failing >= 1
     assert 1 <= len(broken.first) <= 10
     assert near.passed, near
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(st.sampled_from(MUTATIONS), st.integers(100, 10**6))
+def test_a_mutation_of_any_cohort_is_caught_by_its_own_expectation(mutation, seed):
+    base = made.good(seed)
+    assert not holds(mutation.broken(base, np.random.default_rng(seed)), mutation.expectation).passed
+    assert holds(mutation.near(base, np.random.default_rng(seed)), mutation.expectation).passed
 
 
 def test_every_expectation_has_a_mutation_and_there_are_sixty():

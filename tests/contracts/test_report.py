@@ -21,6 +21,7 @@ def page(tmp_path_factory):
     evidence.patients.loc[3:20, "age"] = 400.0
     tables = measures.measure(evidence)
     profile = drift.profile(evidence.patients, tables["genes"], {"patients": 160.0}, "0" * 32)
+    before = drift.profile(made.good(5).patients, tables["genes"], {"patients": 150.0, "widths": 1.0}, "9" * 32)
     results = report.Results(
         name="made",
         notice="painted slides: not a clinical result",
@@ -38,7 +39,7 @@ def page(tmp_path_factory):
             "a reason of more than thirty letters": ("R",),
         },
         left_out={"duplicate sample": ("Q-0099-02",)},
-        drift=drift.compare(evidence.patients, profile, profile),
+        drift=drift.compare(evidence.patients, profile, before),
     )
     path = tmp_path_factory.mktemp("report") / "report.html"
     path.write_text(report.html(results, tables), encoding="utf-8")
@@ -55,6 +56,10 @@ def test_nothing_is_cut_off_in_a_browser(page):
           return [...s.querySelectorAll('text')].filter(t => { const q = t.getBoundingClientRect();
             return q.left < r.left - 1 || q.right > r.right + 1 || q.bottom > r.bottom + 1 })
             .map(t => t.textContent) })]"""
+    broken = """() => [...document.querySelectorAll('th, td.short')].filter(e => e.offsetParent).filter(e => {
+        const r = document.createRange(); r.selectNodeContents(e);
+        return r.getBoundingClientRect().height > 1.5 * parseFloat(getComputedStyle(e).lineHeight) })
+        .map(e => e.textContent)"""
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         for scheme in ("light", "dark"):
@@ -66,8 +71,13 @@ def test_nothing_is_cut_off_in_a_browser(page):
                 tab.on("console", lambda message, said=said: said.append(message.text))
                 tab.goto(page.as_uri())
                 assert tab.evaluate(beyond) == [False, []]
+                assert tab.evaluate(broken) == []
                 assert tab.locator("figure svg").count() == 7
                 assert said == []
+        tab.emulate_media(media="print")
+        tab.set_viewport_size({"width": 718, "height": 1000})  # A4 within its margins
+        assert tab.evaluate(beyond) == [False, []]
+        assert tab.evaluate(broken) == []
         assert tab.pdf(format="A4").startswith(b"%PDF")
         browser.close()
 
@@ -84,6 +94,8 @@ def test_the_report_shows_who_left_what_failed_and_the_notice(page):
         "Q-0099-02",
     ):
         assert part in text
+    assert "Another population by: subtype." in text
+    assert "not measured" in text
     assert "Q-0010" not in text  # the first ten
     assert "<b>ER-</b>" not in text
 
