@@ -1,4 +1,4 @@
-# One file, three targets: runtime (CPU), gpu (TORCH names a CUDA build), dev (tests and tools).
+# One file, four targets: runtime (CPU), gpu (TORCH names a CUDA build), services (MLflow's server), dev (tests and tools).
 # `make image` calls it; it needs no network: build/wheels holds every package, fetched and checked by hash before.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 ARG BUILD_IMAGE=python:3.11-bookworm
@@ -53,6 +53,9 @@ CMD ["mcti", "--help"]
 FROM runtime AS gpu
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
+
+# With LOCK=requirements.lock, which `make image TARGET=services` gives it: MLflow's server, the backup, the champion.
+FROM runtime AS services
 
 FROM runtime AS dev
 WORKDIR /src

@@ -11,14 +11,14 @@ BASE_IMAGE ?= python:3.11-slim-bookworm
 BUILD_IMAGE ?= python:3.11-bookworm
 IMAGE ?= mcti-python:0.1.0
 TARGET ?= runtime
-IMAGE_LOCK = $(if $(filter dev,$(TARGET)),requirements.lock,requirements-runtime.lock)
+IMAGE_LOCK = $(if $(filter dev services,$(TARGET)),requirements.lock,requirements-runtime.lock)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 export DVC_NO_ANALYTICS = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 export DO_NOT_TRACK = true
 
-.PHONY: help install check test test-fast demo stop stack lock image image-test compile bench docs clean
+.PHONY: help install check check-infra test test-fast demo stop stack lock image image-test compile bench docs clean
 
 help:  ## list these words
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,15 @@ check: $(INSTALLED)  ## lint, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check-infra: $(INSTALLED)  ## the Kubernetes manifests against Checkov's policies (fetches Checkov into build/)
+	@command -v kubectl >/dev/null || { echo "error: no kubectl: install 1.27 or later" >&2; exit 4; }
+	@test -x build/checkov/bin/checkov || { $(BIN)/uv venv --quiet build/checkov && \
+		$(BIN)/uv pip install --quiet --python build/checkov/bin/python checkov==3.3.30; }
+	@for overlay in infra/kubernetes/overlays/*; do \
+		kubectl kustomize $$overlay > build/$$(basename $$overlay).yaml && \
+		build/checkov/bin/checkov --config-file infra/kubernetes/.checkov.yaml --file build/$$(basename $$overlay).yaml || exit 1; done
+	@echo "every overlay keeps Checkov's policies"
 
 test: check  ## everything: lint, types, layers, unit tests, real servers, one whole small pipeline
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
@@ -71,7 +80,7 @@ lock: $(INSTALLED)  ## resolve requirements.lock anew from pyproject.toml
 compile: $(INSTALLED)  ## the Kubeflow pipeline as YAML: build/training.yaml
 	$(BIN)/mcti pipeline compile --out build/training.yaml
 
-image: $(INSTALLED)  ## the container image IMAGE: TARGET=runtime|gpu|dev, TORCH, BASE_IMAGE, BUILD_IMAGE (docs/kubeflow.md)
+image: $(INSTALLED)  ## the container image IMAGE: TARGET=runtime|gpu|services|dev, TORCH, BASE_IMAGE, BUILD_IMAGE (docs/kubeflow.md)
 	@command -v docker >/dev/null || { echo "error: no docker: install an engine (Debian: apt-get install docker.io)" >&2; exit 4; }
 	@for_what="$(TARGET) $(TORCH) $$(sha256sum < $(IMAGE_LOCK))"; \
 	test "$$(cat build/wheels/.for 2>/dev/null)" = "$$for_what" || { \

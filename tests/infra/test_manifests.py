@@ -1,0 +1,200 @@
+"""The manifests: rendered as `kubectl apply -k` would, valid by Kubernetes' schemas, of one mind with the pipelines."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from mcti import params
+
+INFRA = Path(__file__).parents[2] / "infra"
+OVERLAYS = sorted(path.name for path in (INFRA / "kubernetes/overlays").iterdir())
+# Kinds of operators, which Kubernetes' schemas do not know.
+CUSTOM = {"InferenceService", "PrometheusRule", "ExternalSecret", "SecretStore", "TrainJob"}
+# Made by hand or by an operator (infra/runbook.md), never written down here.
+SECRETS = {
+    "mcti-s3": {"access_key", "secret_key"},
+    "mcti-postgresql": {"user", "password", "mlflow_uri", "search_uri"},
+    "mcti-s3-identities": {"identities.json"},
+}
+
+
+def kubectl_is_new_enough():
+    if not shutil.which("kubectl"):
+        return False
+    said = subprocess.run(["kubectl", "kustomize", "--help"], capture_output=True, text=True, check=False)
+    return said.returncode == 0 and "--load-restrictor" in said.stdout
+
+
+pytestmark = pytest.mark.skipif(not kubectl_is_new_enough(), reason="needs kubectl 1.27 or later to render")
+
+
+@pytest.fixture(scope="module")
+def rendered():
+    def render(name):
+        done = subprocess.run(
+            ["kubectl", "kustomize", str(INFRA / "kubernetes/overlays" / name)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+    return {name: render(name) for name in OVERLAYS}
+
+
+def walk(tree):
+    """All mappings of a tree."""
+    if isinstance(tree, dict):
+        yield tree
+        for value in tree.values():
+            yield from walk(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from walk(value)
+
+
+def named(documents, kind):
+    return {document["metadata"]["name"]: document for document in documents if document["kind"] == kind}
+
+
+def containers(documents):
+    for document in documents:
+        for tree in walk(document):
+            for key in ("containers", "initContainers"):
+                for container in tree.get(key, ()):
+                    if "image" in container:
+                        yield document, tree, container
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_manifest_is_valid_by_the_schemas_of_kubernetes(rendered, overlay):
+    for document in rendered[overlay]:
+        if document["kind"] not in CUSTOM:
+            kubernetes_validate.validate(document, "1.32", strict=True)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_mistake_would_be_found(rendered, overlay):
+    broken = json.loads(json.dumps(named(rendered[overlay], "Deployment")["mlflow"]))
+    broken["spec"]["template"]["spec"]["containers"][0]["imagePullPolicies"] = "Always"
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(broken, "1.32", strict=True)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_no_container_is_root_boundless_or_of_an_unknown_version(rendered, overlay):
+    found = list(containers(rendered[overlay]))
+    assert len(found) >= 5
+    for document, pod, container in found:
+        where = f"{document['kind']} {document['metadata']['name']}, {container['name']}"
+        assert re.search(r":[\w.-]*\d[\w.-]*$|@sha256:", container["image"]), where
+        assert set(container["resources"]) == {"requests", "limits"}, where
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True, where
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False, where
+        assert pod["securityContext"]["runAsNonRoot"] is True, where
+        assert not any("hostPath" in volume for volume in pod.get("volumes", ())), where
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_name_that_a_manifest_mentions_exists(rendered, overlay):
+    documents = rendered[overlay]
+    maps = named(documents, "ConfigMap")
+    accounts = set(named(documents, "ServiceAccount")) | {"default"}
+    claims = set(named(documents, "PersistentVolumeClaim"))
+    classes = set(named(documents, "PriorityClass"))
+    for tree in (tree for document in documents for tree in walk(document)):
+        if isinstance(found := tree.get("secretKeyRef"), dict):
+            assert found["key"] in SECRETS[found["name"]]
+        if isinstance(found := tree.get("configMapKeyRef"), dict):
+            assert found["key"] in maps[found["name"]]["data"]
+        if isinstance(found := tree.get("secret"), dict):
+            assert {item["key"] for item in found["items"]} <= SECRETS[found["secretName"]]
+        if "serviceAccountName" in tree:
+            assert tree["serviceAccountName"] in accounts
+        if "claimName" in tree:
+            assert tree["claimName"] in claims
+        if "priorityClassName" in tree:
+            assert tree["priorityClassName"] in classes
+
+
+def test_what_the_pipelines_ask_of_the_cluster_is_there(rendered):
+    """`cluster` of the settings as shipped, against every overlay: secrets, config maps and their keys."""
+    cluster = params.load(None).cluster
+    for documents in rendered.values():
+        maps = named(documents, "ConfigMap")
+        for name, keys in cluster.config_maps.items():
+            assert set(keys) <= set(maps[name]["data"])
+        for name, keys in cluster.secrets.items():
+            assert set(keys) <= SECRETS[name]
+        assert set(cluster.claims) <= set(named(documents, "PersistentVolumeClaim"))
+        assert "pipeline-runner" in named(documents, "ServiceAccount")
+
+
+def test_what_is_there_for_the_pipelines_is_asked_for(rendered):
+    """The reverse: no config map or key for tasks that no task reads."""
+    cluster = params.load(None).cluster
+    for documents in rendered.values():
+        assert set(named(documents, "ConfigMap")["mcti-services"]["data"]) == set(cluster.config_maps["mcti-services"])
+    assert set(cluster.secrets["mcti-s3"]) == SECRETS["mcti-s3"]
+
+
+def test_gpus_are_allowed_and_named_as_the_pipelines_name_them(rendered):
+    cluster = params.load(None).cluster
+    quota = named(rendered["gpu"], "ResourceQuota")["mcti"]["spec"]["hard"]
+    assert int(quota[f"requests.{cluster.gpu_resource}"]) > 0
+    (train,) = named(rendered["gpu"], "TrainJob").values()
+    assert cluster.gpu_resource in train["spec"]["trainer"]["resourcesPerNode"]["limits"]
+    tolerated = {taint["key"] for tree in walk(train) for taint in tree.get("tolerations", ())}
+    assert tolerated == {taint.key for taint in cluster.gpu_tolerations}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_nobody_speaks_to_anybody_unless_a_policy_says_so(rendered, overlay):
+    policies = named(rendered[overlay], "NetworkPolicy")
+    assert policies["default-deny"]["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    # Whoever holds the keys of S3 may reach it, and nobody else.
+    with_keys = {
+        pod_labels(document).get("app.kubernetes.io/name")
+        for document, _, container in containers(rendered[overlay])
+        for tree in walk(container.get("env", []))
+        if tree.get("name") == "mcti-s3"
+    }
+    (expression,) = policies["to-s3"]["spec"]["podSelector"]["matchExpressions"]
+    assert with_keys <= set(expression["values"])
+
+
+def pod_labels(document):
+    templates = [tree["template"]["metadata"] for tree in walk(document) if "metadata" in tree.get("template", {})]
+    return templates[-1]["labels"]
+
+
+def test_every_alarm_has_its_part_in_the_runbook(rendered):
+    (rules,) = named(rendered["local"], "PrometheusRule").values()
+    alarms = {rule["alert"]: rule for group in rules["spec"]["groups"] for rule in group["rules"]}
+    parts = set(re.findall(r"^### (\w+)$", (INFRA / "runbook.md").read_text(encoding="utf-8"), re.MULTILINE))
+    assert set(alarms) == parts
+    for name, rule in alarms.items():
+        assert rule["annotations"]["runbook"] == f"infra/runbook.md#{name.lower()}"
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="needs promtool (Debian: prometheus)")
+def test_prometheus_itself_takes_the_alarms(rendered, tmp_path):
+    (rules,) = named(rendered["local"], "PrometheusRule").values()
+    path = tmp_path / "rules.yaml"
+    path.write_text(yaml.safe_dump(rules["spec"]), encoding="utf-8")
+    done = subprocess.run(["promtool", "check", "rules", str(path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_alarms_and_dashboard_read_gauges_that_the_monitor_writes(rendered):
+    source = "".join(path.read_text(encoding="utf-8") for path in (INFRA.parent / "mcti/steps").glob("monitor*.py"))
+    written = set(re.findall(r'"(mcti_monitor_\w+)"', source))
+    read = set(re.findall(r"mcti_monitor_\w+", json.dumps(rendered["local"])))
+    assert read
+    assert read <= written
