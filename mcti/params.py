@@ -208,14 +208,29 @@ class TrainParams(Params):
     survival_loss: Literal["nll", "cox", "ranking"] = Field(
         "nll", description="discrete-time likelihood; the others add their term to it on the risks of a step"
     )
+    cox_ties: Literal["efron", "breslow"] = Field("efron", description="tied event times in the Cox likelihood")
+    pair_memory: int = Field(
+        0, ge=0, description="patients of former steps that cox and ranking compare with, at their last risk"
+    )
     alpha: float = Field(0.3, ge=0, le=1, description="weight of the uncensored terms in the survival loss")
     lambda_survival: float = Field(1.0, ge=0)
     lambda_subtype: float = Field(0.3, ge=0)
     lambda_instance: float = Field(0.3, ge=0)
+    modalities: Literal["both", "slides", "genes"] = Field(
+        "both", description="what training and its models read; the other modality is left aside"
+    )
     modality_dropout: float = Field(
         0.0, ge=0, lt=1, description="chance of hiding slides or genes of a training patient"
     )
-    precision: Literal["float32", "bf16"] = Field("float32", description="arithmetic of the forward pass")
+    patience: int = Field(
+        0, ge=0, description="epochs without a better inner validation loss before training stops; 0: never, see epochs"
+    )
+    validation_share: float = Field(
+        0.2, gt=0, lt=0.5, description="share of the training part held out for `patience`; without it nobody is"
+    )
+    precision: Literal["float32", "bf16", "fp16"] = Field(
+        "float32", description="arithmetic of the forward pass; fp16 scales the loss"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto")
     threads: int = Field(
         1,
@@ -249,7 +264,23 @@ class SearchParams(Params):
         {"learning_rate": [3e-4, 1e-2], "weight_decay": [1e-4, 1e-1], "lambda_subtype": [0.05, 1.0]},
         description="name of a train setting -> [low, high] (log scale) or a list of three or more choices",
     )
-    storage: str | None = Field(None, description="Optuna storage URL; null: a SQLite file beside the result")
+    storage: str | None = Field(
+        None,
+        description="null: a SQLite file beside the result; postgresql://…: shared by all `mcti search` that run",
+    )
+    heartbeat_seconds: int = Field(
+        30,
+        ge=1,
+        description="PostgreSQL: a worker's trial tells that often that it lives; silent for two, it is retried",
+    )
+    wait_minutes: float = Field(30, ge=0, description="PostgreSQL: how long an unreachable server is waited for")
+    warm_start: str | None = Field(
+        None,
+        description="a model (models:/NAME@champion or a folder) whose settings are tried right after those of train",
+    )
+    experiment: str = Field(
+        "mcti", min_length=1, description="MLflow experiment of the trials, where a server is named"
+    )
 
 
 class EvaluateParams(Params):

@@ -103,7 +103,10 @@ def search(
     folds: Folds,
     out: OutFolder,
     features: Features = None,
-    storage: Annotated[str | None, typer.Option(metavar="URL", help="Optuna storage; default: SQLite.")] = None,
+    storage: Annotated[
+        str | None, typer.Option(metavar="URL", help="SQLite, or postgresql://… for many workers.")
+    ] = None,
+    init: Annotated[bool, typer.Option("--init", help="Only make the study in PostgreSQL.")] = False,
     dry_run: DryRun = False,
 ) -> object:
     """Search the training settings over inner folds; the test part is never read.
@@ -115,7 +118,7 @@ def search(
         return caller.plan({"cohort": cohort, "features": features, "folds": folds}, section, out)
     from mcti.steps.search import search as step
 
-    return step(cohort, features, folds, section, caller.settings.train, Path(out), progress=caller.progress)
+    return step(cohort, features, folds, section, caller.settings.train, Path(out), init=init, progress=caller.progress)
 
 
 @command(group, "train")
@@ -127,6 +130,7 @@ def train(
     features: Features = None,
     best: Annotated[str | None, typer.Option(metavar="FILE", help="best.yaml of `mcti search`.")] = None,
     fold: Annotated[int | None, typer.Option(metavar="N", help="Train this fold only.")] = None,
+    profile: Annotated[str | None, typer.Option(metavar="FILE", help="Trace a few steps of the first fold.")] = None,
     dry_run: DryRun = False,
 ) -> object:
     """Train one model a fold; killed and started again, it goes on where it was.
@@ -138,7 +142,10 @@ def train(
         return caller.plan({"cohort": cohort, "features": features, "folds": folds, "best": best}, section, out)
     from mcti.steps.train import train as step
 
-    return step(cohort, features, folds, section, Path(out), best=best, fold=fold, progress=caller.progress)
+    trace = None if profile is None else Path(profile)
+    return step(
+        cohort, features, folds, section, Path(out), best=best, fold=fold, profile=trace, progress=caller.progress
+    )
 
 
 @command(group, "evaluate")

@@ -5,6 +5,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
+from mcti.model.dropout import AlphaDropout, Dropout
 from mcti.model.presets import ModelConfig
 
 
@@ -20,7 +21,7 @@ class DenseGenes(nn.Module):
         widths = (len(config.genes), config.gene_width, config.gene_width)
         self.hidden = nn.Sequential(
             *(
-                nn.Sequential(nn.Linear(narrow, wide), nn.ELU(), nn.AlphaDropout(config.gene_dropout))
+                nn.Sequential(nn.Linear(narrow, wide), nn.ELU(), AlphaDropout(config.gene_dropout))
                 for narrow, wide in itertools.pairwise(widths)
             )
         )
@@ -53,10 +54,10 @@ class GroupedGenes(nn.Module):
         self.out = nn.Sequential(
             nn.Linear(inner, config.width),
             nn.ELU(),
-            nn.AlphaDropout(config.gene_dropout),
+            AlphaDropout(config.gene_dropout),
             nn.Linear(config.width, config.width),
         )
-        self.drop = nn.Dropout(config.gene_dropout)
+        self.drop = Dropout(config.gene_dropout)
 
     def forward(self, genes: Tensor) -> tuple[Tensor, Tensor | None]:
         """(b, G) -> (b, T, D), (b, T, G)."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mcti.model.dropout import Dropout
 from mcti.model.presets import ModelConfig
 from mcti.model.streams import StreamLinear, StreamMLP, StreamNorm
 from mcti.model.transport import CouplingHealth, Plan, couple, health, low_rank_points
@@ -156,7 +157,7 @@ class GuidedBlock(nn.Module):
         self.attention = GuidedAttention(streams, config)
         self.mlp_norm = StreamNorm(streams, config.width)
         self.mlp = StreamMLP(streams, config.width)
-        self.drop = nn.Dropout(config.dropout)
+        self.drop = Dropout(config.dropout, axis=1)
         if config.calm:
             self.attention.out.silence()
             self.attention.local.second.silence()

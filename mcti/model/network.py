@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from mcti.errors import DataError
 from mcti.model.checks import check_inputs
 from mcti.model.clinical import ClinicalToken, check_covariates
+from mcti.model.dropout import Dropout
 from mcti.model.genomics import gene_branch
 from mcti.model.guidance import Coupling
 from mcti.model.hazards import survive
@@ -148,36 +149,10 @@ class MCTI(nn.Module):
         values = self.sequence(mined.tokens, carried, gene_tokens, clinical)
         return Tokens(values, self.joint_mask(mined.present, clinical), plan.coupling)
 
-    def gene_plan(self, mined: Mined, gene_tokens: Tensor) -> Plan:
-        """The unbalanced plan (b, K, T) between patch and gene tokens; a constant for the gradient."""
-        present = None if bool(mined.present.all()) else mined.present
-        config = self.config
-        with torch.no_grad():
-            return unbalanced(
-                gene_cost(mined.tokens, gene_tokens, present),
-                entropy=config.gene_entropy,
-                marginal=config.gene_marginal,
-                max_iterations=config.iterations,
-                tolerance=config.tolerance,
-                measure=config.gene_measure,
-                mask_rows=present,
-            )
-
-    def sequence(self, tokens: Tensor, carried: Tensor, gene_tokens: Tensor, clinical: Tensor | None) -> Tensor:
-        """The joint tokens (b, K+2T, D), with covariates one more, in the dtype of the patch tokens."""
-        parts = [tokens, carried, gene_tokens] + ([] if clinical is None else [clinical])
-        return torch.cat([part.to(tokens.dtype) for part in parts], 1)
-
-    def joint_mask(self, present: Tensor, clinical: Tensor | None) -> Tensor | None:
-        """Which joint tokens are present, (b, K+2T) and one more; None where all are."""
-        if bool(present.all()):
-            return None
-        return F.pad(present, (0, 2 * self.config.tokens + (clinical is not None)), value=True)
-
     @torch.no_grad()
-    def _couple(self, mined: Mined, gene_tokens: Tensor, present: Tensor | None) -> Plan:
-        """The plan between patch tokens (b, K, D) and gene tokens (b, T, D), or its control."""
-        config = self.config
+    def gene_plan(self, mined: Mined, gene_tokens: Tensor) -> Plan:
+        """The plan between patch tokens (b, K, D) and gene tokens (b, T, D), or its control; a constant."""
+        config, present = self.config, None if bool(mined.present.all()) else mined.present
         if config.plan == "uniform":
             return uniform(mined.present, gene_tokens.new_ones(gene_tokens.shape[:2], dtype=torch.bool))
         plan: Plan = unbalanced(
@@ -190,6 +165,17 @@ class MCTI(nn.Module):
             mask_rows=present,
         )
         return shuffled(plan, mined.present) if config.plan == "shuffled" else plan
+
+    def sequence(self, tokens: Tensor, carried: Tensor, gene_tokens: Tensor, clinical: Tensor | None) -> Tensor:
+        """The joint tokens (b, K+2T, D), with covariates one more, in the dtype of the patch tokens."""
+        parts = [tokens, carried, gene_tokens] + ([] if clinical is None else [clinical])
+        return torch.cat([part.to(tokens.dtype) for part in parts], 1)
+
+    def joint_mask(self, present: Tensor, clinical: Tensor | None) -> Tensor | None:
+        """Which joint tokens are present, (b, K+2T) and one more; None where all are."""
+        if bool(present.all()):
+            return None
+        return F.pad(present, (0, 2 * self.config.tokens + (clinical is not None)), value=True)
 
     def streams(self, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor | None]:
         """x (1, b, n, D), streams (2, b, n, D), mask (b, n): the joint tokens, each stream with its task tokens."""
@@ -209,7 +195,7 @@ class Head(nn.Module):
     def __init__(self, config: ModelConfig, outputs: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(config.width)
-        self.drop = nn.Dropout(config.dropout)
+        self.drop = Dropout(config.dropout)
         self.out = nn.Linear(config.width, outputs)
         self.skip = Skip(config, outputs) if config.skip else None
 
@@ -230,7 +216,7 @@ class Skip(nn.Module):
     def __init__(self, config: ModelConfig, outputs: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(config.features, elementwise_affine=False)
-        self.drop = nn.Dropout(config.dropout)
+        self.drop = Dropout(config.dropout)
         self.slides = nn.Linear(config.features, outputs, bias=False)
         self.genes = nn.Linear(config.tokens * config.width, outputs, bias=False)
         nn.init.zeros_(self.slides.weight)

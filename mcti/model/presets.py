@@ -15,6 +15,8 @@ from mcti.model.transport import SOLVERS
 from mcti.model.transport.controls import FORMS
 from mcti.model.variants import ABLATIONS, NETWORKS, PEERS
 
+MODALITIES = ("slides", "genes")
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -62,6 +64,7 @@ class ModelConfig:
     rank: int = 16  # of the plans of solver `low_rank`
     head: str = "discrete"  # a hazard for each bin, or "continuous": a constant hazard rate within each bin
     covariates: tuple[str, ...] = ()  # clinical columns that become a token, e.g. age and is_female
+    modalities: tuple[str, ...] = ("slides", "genes")  # what the model reads; of a patient's others it knows nothing
     hard_negatives: int = 0  # patches of other subtypes, for each class and step, that the instance classifier unlearns
     network: str = "mcti"  # or a peer (mcti/model/peers), which takes of these fields what it knows
     subtype_task: bool = True  # False: the subtype head reads what the network carries, and shapes nothing of it
@@ -103,7 +106,9 @@ class ModelConfig:
         _require(firm, "plan", self.plan, "shuffle the plan of a solver that writes it out, or take uniform")
         _require(self.hard_negatives >= 0, "hard_negatives", self.hard_negatives, "give 0 or a number of patches")
         _require(self.sharpness >= 0, "sharpness", self.sharpness, "give 0 or a positive factor")
-        for name in ("genes", "classes", "covariates"):
+        for word in self.modalities:
+            _require(word in MODALITIES, "modalities", word, did_you_mean(word, MODALITIES))
+        for name in ("genes", "classes", "covariates", "modalities"):
             words = getattr(self, name)
             twice = sorted({word for word in words if words.count(word) > 1}) if len(set(words)) < len(words) else []
             _require(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mcti.model.dropout import Dropout
 from mcti.model.presets import ModelConfig
 
 
@@ -74,7 +75,7 @@ class AttentionLayer(nn.Module):
         self.out = StreamLinear(streams, width, width)
         self.mlp_norm = StreamNorm(streams, width)
         self.mlp = StreamMLP(streams, width)
-        self.drop = nn.Dropout(config.dropout)
+        self.drop = Dropout(config.dropout, axis=1)
         if config.calm:
             self.out.silence()
             self.mlp.second.silence()

@@ -147,6 +147,8 @@ class TrainedModel:
         self, patches: Tensor | None, genes: Tensor | None, covariates: Mapping[str, float | None] | None = None
     ) -> dict[str, Tensor]:
         """What the network is given for one patient, standardised; arguments and errors as in `predict`."""
+        patches = patches if "slides" in self.config.modalities else None
+        genes = genes if "genes" in self.config.modalities else None
         self._check(patches, genes)
         rows = torch.zeros(1, self.config.features) if patches is None else self.fitted.features(patches.float())
         vector = torch.zeros(len(self.config.genes)) if genes is None else self.fitted.genes(genes.float())
@@ -160,7 +162,10 @@ class TrainedModel:
         return inputs
 
     def _check(self, patches: Tensor | None, genes: Tensor | None) -> None:
-        if (patches is None or genes is None) and (patches is genes or not self.config.missing):
+        if patches is None and genes is None:
+            needed = " or ".join(self.config.modalities)
+            raise DataError(f"no {needed}, and the model reads nothing else", "the patient", "leave the patient out")
+        if (patches is None or genes is None) and not self.config.missing:
             lacking = "slides" if patches is None else "genes"
             mend = "train with train.modality_dropout above 0, or leave the patient out"
             raise DataError(f"no {lacking}, and the model was trained on patients with both", "the patient", mend)

@@ -19,6 +19,7 @@ from mcti.evaluation.predictions import Predicted
 from mcti.evaluation.scores import OURS, Scores
 from mcti.params import EvaluateParams
 from mcti.slides import features as slide_features
+from mcti.steps import regimes
 from mcti.steps.result import StepResult
 from mcti.storage import Location
 
@@ -70,6 +71,7 @@ def evaluate(
     inputs = read_inputs(cohort, features, patients)
     fitted, skipped = fit_baselines(inputs, outcomes, params, progress)
     grouped = groups.of(outcomes, ours.risk, params.risk_groups)
+    by_regime = regimes.compare(models, patients, outcomes, ours, params)
     found = scores.score(outcomes, {OURS: ours, **fitted}, patients, grouped, params)
     facts = _facts(cohort, outcomes)
     with storage.replacing(out) as draft:
@@ -77,7 +79,9 @@ def evaluate(
         _write_tables(draft, outcomes, ours, fitted, horizons)
         predictions.write_csv(patients[["patient_id", "subtype", "site"]], draft / "groups.csv")
         _write_report(draft, outcomes, ours, grouped, found, params, facts, skipped)
-        storage.write_json(draft / "metrics.json", found.metrics_json())
+        document = found.metrics_json()
+        document[OURS] |= {"regimes": by_regime} if by_regime else {}
+        storage.write_json(draft / "metrics.json", document)
         result = _result(outcomes, found, params, skipped, facts.notice, _md5(cohort))
         storage.write_json(draft / "summary.json", _summary(result))
         return result.save(draft)

@@ -7,15 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import yaml
 
 from mcti import storage
 from mcti.cohort.folds import Folds, read_folds
-from mcti.errors import DataError
+from mcti.errors import DataError, UsageError
 from mcti.evaluation.metrics import harrell_c
 from mcti.params import SearchParams, TrainParams
+from mcti.registry import ensemble, models
+from mcti.registry import trials as tracked
 from mcti.steps.gather import gather
 from mcti.steps.result import StepResult
 from mcti.steps.train import override
@@ -23,9 +27,11 @@ from mcti.storage import Location
 from mcti.training import devices, search_figure
 from mcti.training import search as searching
 from mcti.training.folds import Dataset, Part, code_digest, predict, prepare
-from mcti.training.loop import Diverged, Paused, Progress, train
-from mcti.training.pool import Channel, Pool
+from mcti.training.loop import Paused, Progress, train
+from mcti.training.pool import Channel, Pool, cores
+from mcti.training.run import Diverged
 from mcti.training.search import Setting, Trial
+from mcti.training.shared_study import SharedStudy, is_shared
 
 
 class SearchResult(StepResult):
@@ -42,6 +48,14 @@ class SearchResult(StepResult):
     epochs: int
 
 
+class InitResult(StepResult):
+    """The study that workers will find: its name, trials ended or begun in it, trials wanted."""
+
+    study: str
+    trials: int
+    wanted: int
+
+
 @dataclass(frozen=True)
 class Job:
     """One inner fold under one choice of settings, as plain values that travel to a worker."""
@@ -53,6 +67,23 @@ class Job:
     seed_key: tuple[int | str, ...]
 
 
+@dataclass(frozen=True)
+class Study:
+    """What the trials of a search are made of, as plain values that travel to a worker."""
+
+    cohort: str
+    features: str | None
+    parts: tuple[Part, ...]
+    base: TrainParams
+    plan: searching.Plan
+    params: SearchParams
+    name: str
+
+    def job(self, chosen: Mapping[str, Setting], inner: int) -> Job:
+        """One inner fold under these settings."""
+        return _job(self.cohort, self.features, self.parts[inner], self.base, chosen)
+
+
 def search(
     cohort: Location,
     features: Location | None,
@@ -61,15 +92,19 @@ def search(
     train: TrainParams,
     out: Path,
     *,
+    init: bool = False,
     progress: Progress | None = None,
-) -> SearchResult:
+) -> SearchResult | InitResult:
     """Search the settings of training over the inner folds of one outer training part.
 
     Reads   cohort, features/<slide_id>.h5 (None: genes alone), folds.csv; of no test patient of `params.outer_fold`
-            anything enters a model or a score
+            anything enters a model or a score. The settings of `params.warm_start`, where a model is named
     Writes  out/{best.yaml,trials.csv,importance.png,result.json}: all of it or nothing. While it runs, the study lies
-            beside `out` (or in `params.storage`); killed and started again, it goes on with the trials it has
-    Raises  DataError when no trial could be trained, UsageError for a space that names what training does not know
+            beside `out` (or in `params.storage`); killed and started again, it goes on with the trials it has. Each
+            trial is a run of the tracking server, where one is named
+    init    only make the study in PostgreSQL, for workers to come
+    Raises  DataError when no trial could be trained, UsageError for a space that names what training does not know,
+            EnvironmentTrouble when PostgreSQL or the tracking server stays away, Paused after SIGTERM
     """
     devices.need(train.device)
     split = read_folds(folds)
@@ -82,22 +117,139 @@ def search(
                 base, {name: value}, "search.space"
             )  # a value that training refuses is known before the first trial
     place = None if features is None else str(features)
-    work = Path(out).parent / f".{Path(out).name}.work"
-    url = params.storage or _embedded(work)
     plan = _plan(params, base, len(parts))
     name = f"search-{_identity(gather(cohort, features), parts, params, base)}"
     _data.cache_clear()
-    with Pool(_score, base.workers, params.together) as pool:
+    study = Study(str(cohort), place, tuple(parts), base, plan, params, name)
+    if init:
+        return _make(study)
+    trials = (_shared if is_shared(params.storage) else _embedded)(study, Path(out), _Reporter(plan, progress))
+    result = _write(Path(out), trials, params, plan)
+    close_log(study, result, Path(out))
+    shutil.rmtree(_work(Path(out)), ignore_errors=True)
+    return result
+
+
+def _make(study: Study) -> InitResult:
+    if not is_shared(study.params.storage):
+        mend = "give --storage postgresql://…; a study in SQLite is made by the search itself"
+        raise UsageError("no study to share", "search --init", mend)
+    with searching.quiet():
+        found = open_shared(study)
+        return InitResult(study=study.name, trials=len(found.trials()), wanted=study.plan.trials)
+
+
+def _embedded(study: Study, out: Path, report: "_Reporter") -> list[Trial]:
+    """The trials in rounds over the workers of this process; the study lies in SQLite, or where storage says."""
+    url, logged = study.params.storage or _sqlite(_work(out)), TrialLog(study)
+    with Pool(_score, study.base.workers, study.params.together) as pool:
 
         def evaluate(pairs: Sequence[tuple[Mapping[str, Setting], int]]) -> list[float]:
             if pool.event.is_set():
                 raise Paused("paused between two trials", "the search", "run the same command again to go on from here")
-            return pool.map([_job(str(cohort), place, parts[k], base, chosen) for chosen, k in pairs])
+            return pool.map([study.job(chosen, k) for chosen, k in pairs])
 
-        trials = searching.optimise(plan, url, name, evaluate, _Reporter(plan, progress))
-    result = _write(Path(out), trials, params, plan)
-    shutil.rmtree(work, ignore_errors=True)
-    return result
+        def told(trials: list[Trial]) -> None:
+            report(trials)
+            for trial in trials:
+                logged(trial)
+
+        trials = searching.optimise(study.plan, url, study.name, evaluate, told)
+    told(trials)
+    return trials
+
+
+def _shared(study: Study, out: Path, report: "_Reporter") -> list[Trial]:  # noqa: ARG001
+    """The trials by as many workers as this process may have, together with those of other processes."""
+    with searching.quiet():
+        shared = open_shared(study)
+        with shared.alone():  # one run of the study, whoever comes first
+            parent = TrialLog(study).parent
+        count = min(study.base.workers or cores(), study.plan.trials)
+        with Pool(_worker, count, count) as pool:
+            pool.map([Worker(study, parent, -(-study.plan.trials // count))] * count, report.counted)
+            if pool.event.is_set():
+                mend = "run the same command again, or leave the rest to the other workers"
+                raise Paused("paused: its trials wait for a worker", "the search", mend)
+        trials = shared.trials()
+    if not any(trial.state == "complete" for trial in trials):
+        mend = "lower the learning rates of search.space, or look at the data"
+        raise DataError("no trial could be trained to its end", "the search", mend)
+    return trials
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One worker of a shared study: the run to log below (empty: none), and its share of the trials, for the bar."""
+
+    study: Study
+    parent: str
+    share: int
+
+
+def _worker(job: Worker, channel: Channel) -> None:
+    study, done, logged = job.study, 0, TrialLog(job.study, job.parent)
+
+    def score(trial: Trial, inner: int) -> float:
+        return _score(study.job(trial.settings, inner), _Quietly(channel))
+
+    def told(trial: Trial) -> None:
+        nonlocal done
+        done += 1
+        logged(trial)
+        channel.progress(done, max(done, job.share), f"last C {trial.mean:.3f}, trials ended")
+
+    with searching.quiet():
+        open_shared(study).work(score, told, channel.stop)
+    channel.progress(done, done, "trials ended")
+
+
+class _Quietly:
+    """A channel that passes the wish to stop, and no steps: the bar counts trials."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+
+    def progress(self, done: int, total: int, text: str) -> None:
+        """Nothing."""
+
+    def stop(self) -> bool:
+        """Whether the job should end."""
+        return self.channel.stop()
+
+
+def open_shared(study: Study) -> SharedStudy:
+    """The study in PostgreSQL, made unless it is there."""
+    params = study.params
+    assert params.storage is not None
+    given = {"heartbeat_seconds": params.heartbeat_seconds, "wait_minutes": params.wait_minutes}
+    return SharedStudy(study.plan, params.storage, study.name, **given)  # type: ignore[arg-type]
+
+
+class TrialLog:
+    """Trials in the tracking server, each once it has ended, below the run of the study; without a server nothing."""
+
+    def __init__(self, study: Study, parent: str | None = None) -> None:
+        self.seen: set[int] = set()
+        if parent is None:
+            told = {"outer_fold": study.params.outer_fold, "epochs": study.params.epochs, "seed": study.params.seed}
+            logged = tracked.wanted()
+            parent = tracked.open_study(study.params.experiment, study.name, told) if logged else ""
+        self.parent = parent
+
+    def __call__(self, trial: Trial) -> None:
+        """Log a trial that has ended and is not there yet."""
+        if self.parent and trial.state != "running" and trial.number not in self.seen:
+            mean = trial.mean if trial.state == "complete" else None
+            tracked.log_trial(self.parent, trial.number, trial.state, trial.settings, trial.scores, mean)
+            self.seen.add(trial.number)
+
+
+def close_log(study: Study, result: SearchResult, out: Path) -> None:
+    """The result of the study into its run."""
+    if tracked.wanted():
+        files = [out / name for name in ("best.yaml", "trials.csv", "importance.png")]
+        tracked.close_study(TrialLog(study).parent, {"c_index": result.c_index, "trials": result.trials}, files)
 
 
 def inner_parts(split: Folds, outer_fold: int) -> list[Part]:
@@ -117,7 +269,7 @@ def _job(cohort: str, features: str | None, part: Part, base: TrainParams, chose
 
 def _score(job: Job, channel: Channel) -> float:
     """Harrell's C of an inner test part at the last epoch; NaN when training diverged."""
-    data = _data(job.cohort, job.features)
+    data = _data(job.cohort, job.features, job.params.modalities)
     where = f"inner fold {job.part.fold}"
     chosen, tested = data.choose(job.part.train, where), data.choose(job.part.test, where)
     try:
@@ -133,9 +285,9 @@ def _score(job: Job, channel: Channel) -> float:
 
 
 @lru_cache(maxsize=1)
-def _data(cohort: str, features: str | None) -> Dataset:
+def _data(cohort: str, features: str | None, modalities: str) -> Dataset:
     """The cohort, read once a process."""
-    return gather(cohort, features)
+    return gather(cohort, None if modalities == "genes" else features).reading(modalities)
 
 
 class _Reporter:
@@ -151,11 +303,17 @@ class _Reporter:
         leader = max((t.mean for t in trials if len(t.scores) == self.plan.folds), default=float("nan"))
         self.progress(scored, self.plan.trials * self.plan.folds, f"best C {leader:.3f}, inner folds scored")
 
+    def counted(self, done: int, total: int, text: str) -> None:
+        """Progress of workers that count trials themselves."""
+        if self.progress is not None:
+            self.progress(done, total, text)
+
 
 def _plan(params: SearchParams, base: TrainParams, folds: int) -> searching.Plan:
     return searching.Plan(
         space=params.space,
-        start=_start(params, base),
+        start=_settings(params, base.model_dump()),
+        also=_champion(params),
         folds=folds,
         together=params.together,
         trials=params.trials,
@@ -165,16 +323,38 @@ def _plan(params: SearchParams, base: TrainParams, folds: int) -> searching.Plan
     )
 
 
-def _start(params: SearchParams, base: TrainParams) -> dict[str, Setting]:
-    """The present settings of training under the names of the space; those that train leaves open are missing."""
+def _champion(params: SearchParams) -> list[dict[str, Setting]]:
+    """The settings with which the folds of `warm_start` were trained, each once."""
+    if params.warm_start is None:
+        return []
+    found: list[dict[str, Setting]] = []
+    with TemporaryDirectory(prefix="mcti-search-") as scratch:
+        folder = models.fetch(params.warm_start, Path(scratch))
+        for path in ensemble.fold_folders(folder):
+            settings = _settings(params, storage.read_json(path / "model.json").get("params", {}))
+            if settings not in found:
+                found.append(settings)
+    if not all(set(settings) == set(params.space) for settings in found):
+        missing = sorted(set(params.space) - set(found[0]))
+        mend = "leave it out of search.space, or name a model that `mcti train` made"
+        raise DataError(f"no setting {missing[0]!r} to start from", params.warm_start, mend)
+    return found
+
+
+def _settings(params: SearchParams, tree: Mapping[str, Any]) -> dict[str, Setting]:
+    """The settings of training in `tree` under the names of the space; those that it leaves open are missing."""
     found: dict[str, Setting] = {}
     for name in params.space:
-        value: object = base.model_dump()
+        value: object = tree
         for part in name.split("."):
             value = value.get(part) if isinstance(value, dict) else None
         if isinstance(value, int | float | str):
             found[name] = value
     return found
+
+
+_NOT_IN_STUDY = {"trials", "minutes", "storage", "heartbeat_seconds", "wait_minutes", "experiment", "warm_start"}
+"""Settings of the search that change no trial; the settings of a warm start are trials of their own."""
 
 
 def _identity(data: Dataset, parts: Sequence[Part], params: SearchParams, base: TrainParams) -> str:
@@ -184,12 +364,16 @@ def _identity(data: Dataset, parts: Sequence[Part], params: SearchParams, base: 
     patients = [digest(data.choose((*part.train, *part.test), "the folds")) for part in parts]
     idle = {"workers", "checkpoint_seconds"}
     settings = {k: v for k, v in base.model_dump(mode="json").items() if k not in idle}
-    asked = params.model_dump(mode="json", exclude={"trials", "minutes", "storage"})
+    asked = params.model_dump(mode="json", exclude=_NOT_IN_STUDY)
     text = storage.to_json([patients, data.genes, data.classes, settings, asked, code_digest()])
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
-def _embedded(work: Path) -> str:
+def _work(out: Path) -> Path:
+    return out.parent / f".{out.name}.work"
+
+
+def _sqlite(work: Path) -> str:
     with storage.explained(work):
         work.mkdir(parents=True, exist_ok=True)
     return f"sqlite:///{work / 'study.db'}"

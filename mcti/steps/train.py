@@ -43,6 +43,7 @@ class Job:
     part: Part
     params: TrainParams
     out: Path
+    trace: Path | None = None
 
 
 def train(
@@ -54,13 +55,15 @@ def train(
     *,
     best: Location | None = None,
     fold: int | None = None,
+    profile: Path | None = None,
     progress: Progress | None = None,
 ) -> TrainResult:
     """Train one model a fold; fold by fold what is finished is kept, and what was interrupted goes on.
 
     Reads   cohort, features/<slide_id>.h5 (None: genes alone), folds.csv, best.yaml of `search` (settings that won)
-    Writes  out/fold_<k>/{weights.safetensors,model.json,predictions.csv,history.csv}, out/result.json; folds that the
-            split no longer has are removed. `fold`: that one alone, the others stay as they are
+    Writes  out/fold_<k>/{weights.safetensors,model.json,predictions.csv,history.csv}, out/result.json; regimes.csv in a
+            fold whose model can do without a modality; folds that the split no longer has are removed. `fold`: that
+            one alone, the others stay as they are. `profile`: a trace of a few steps of the first fold trained
     Raises  DataError for a fold that cannot be learned from, a loss that is no number, checkpoints of another run
             UsageError for settings in `best` that training does not know, or a fold that does not exist
             Paused after SIGTERM: saved, and the same command goes on
@@ -71,7 +74,9 @@ def train(
     numbers = split.numbers if fold is None else [fold]
     parts = [Part(k, tuple(split.train_patients(k)), tuple(split.test_patients(k))) for k in numbers]
     slides = None if features is None else str(features)
-    jobs = [Job(str(cohort), slides, part, settings, Path(out)) for part in parts]
+    jobs = [
+        Job(str(cohort), slides, part, settings, Path(out), profile if k == 0 else None) for k, part in enumerate(parts)
+    ]
     _data.cache_clear()  # a folder may have been written anew since the last call in this process
     place = ranks()
     # Under torchrun the processes share each fold; without it, each worker has folds of its own.
@@ -110,14 +115,16 @@ def override(params: TrainParams, settings: dict[str, Any], where: str) -> Train
 
 
 def _one(job: Job, channel: Channel) -> FoldSummary:
-    data = _data(job.cohort, job.features)
-    return train_fold(data, job.part, job.params, job.out, stop=channel.stop, progress=channel.progress)
+    data = _data(job.cohort, job.features, job.params.modalities)
+    return train_fold(
+        data, job.part, job.params, job.out, stop=channel.stop, progress=channel.progress, trace=job.trace
+    )
 
 
 @lru_cache(maxsize=1)
-def _data(cohort: str, features: str | None) -> Dataset:
+def _data(cohort: str, features: str | None, modalities: str) -> Dataset:
     """The cohort, read once a process."""
-    return gather(cohort, features)
+    return gather(cohort, None if modalities == "genes" else features).reading(modalities)
 
 
 def _tidy(out: Path, keep: list[int] | None) -> None:

@@ -85,18 +85,21 @@ def check(bags: Sequence[PatientBag], classes: Sequence[str], where: str) -> Non
         raise DataError(f"no patient of subtype {absent[0]!r}", where, "stratify the split, or merge rare subtypes")
     widths = {bag.patches.shape[-1] for bag in bags if bag.patches is not None}
     for bag in bags:
+        if bag.patches is None and bag.genes is None:
+            mend = "split with missing_modality drop, or leave the patient out"
+            raise DataError("nothing that the model reads", f"{where}, patient {bag.patient_id}", mend)
         if bag.patches is not None:
             check_bag(bag.patches, min(widths), f"{where}, patient {bag.patient_id}")
         if bag.genes is not None and bool(bag.genes.isinf().any()):
             raise DataError("an infinite expression value", f"{where}, patient {bag.patient_id}", "leave it empty")
 
 
-def fit(bags: Sequence[PatientBag], params: BinParams) -> Fitted:
-    """Scales and bin edges of a training part; nobody outside `bags` has a say.
+def fit(bags: Sequence[PatientBag], params: BinParams, count: int) -> Fitted:
+    """Scales and bin edges of a training part; nobody outside `bags` has a say. count: genes of the expression table.
 
     Every patient weighs the same in the scale of the features, however many patches they have.
     """
-    genes = torch.stack([bag.genes for bag in bags if bag.genes is not None] or [torch.zeros(1)])
+    genes = torch.stack([bag.genes for bag in bags if bag.genes is not None] or [torch.zeros(count)])
     patches = [bag.patches for bag in bags if bag.patches is not None] or [torch.zeros(1, 1)]
     times = np.array([bag.time_months for bag in bags])
     edges = bin_edges(times, np.array([bag.event for bag in bags]), params)
@@ -213,6 +216,22 @@ def order(lengths: Sequence[int], batch: int, key: tuple[int | str, ...]) -> lis
         lone = batches.pop()
         batches[-1] += lone
     return [batches[position] for position in torch.randperm(len(batches), generator=random).tolist()]
+
+
+def hold_out(
+    bags: Sequence[PatientBag], share: float, key: tuple[int | str, ...]
+) -> tuple[list[PatientBag], list[PatientBag]]:
+    """`bags` less a random share of the patients with and of those without an event, and that share.
+
+    Each group gives at least one where it has two or more; both parts keep the order of `bags`.
+    """
+    random, held = generator("hold out", *key), set()
+    for event in (False, True):
+        group = [position for position, bag in enumerate(bags) if bag.event is event]
+        count = max(round(share * len(group)), min(1, len(group) // 2))
+        held |= {group[place] for place in torch.randperm(len(group), generator=random)[:count].tolist()}
+    kept = [bag for position, bag in enumerate(bags) if position not in held]
+    return kept, [bags[position] for position in sorted(held)]
 
 
 def collate(

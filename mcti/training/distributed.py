@@ -48,9 +48,14 @@ class Ranks:
         """The sums of named numbers over the processes."""
         if self.world == 1:
             return dict(values)
-        total = torch.tensor(list(values.values()), dtype=torch.float64, device=_device())
+        total = torch.tensor(list(values.values()), dtype=torch.float64)
         distributed.all_reduce(total)
         return dict(zip(values, total.tolist(), strict=True))
+
+    def gather(self, mine: Mapping[int, float], count: int) -> list[float]:
+        """The numbers of all positions 0 … count - 1, each of which one process has."""
+        total = self.add({str(position): mine.get(position, 0.0) for position in range(count)})
+        return list(total.values())
 
     def any(self, asked: bool) -> bool:
         """Whether any process says so: all of them must stop at the same step."""
@@ -66,9 +71,7 @@ def ranks() -> Ranks:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
         return Ranks()
     if not distributed.is_initialized():
-        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))  # or all processes would share the first GPU
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     return Ranks(distributed.get_rank(), distributed.get_world_size())
-
-
-def _device() -> str:
-    return f"cuda:{torch.cuda.current_device()}" if distributed.get_backend() == "nccl" else "cpu"

@@ -24,7 +24,8 @@ from mcti.params import TrainParams
 from mcti.training import bags as bagging
 from mcti.training.bags import PatientBag
 from mcti.training.distributed import ranks
-from mcti.training.loop import Keeper, Outcome, Progress, Task, train
+from mcti.training.loop import Keeper, Outcome, Progress, train
+from mcti.training.run import Task
 
 _IDLE = frozenset({"workers", "checkpoint_seconds"})
 """Settings that change no bit of the result."""
@@ -40,6 +41,12 @@ class Dataset:
     bags: Mapping[str, PatientBag]
     genes: tuple[str, ...]
     classes: tuple[str, ...]
+
+    def reading(self, modalities: str) -> "Dataset":
+        """The same patients with `slides` alone, with `genes` alone, or with `both` as they are."""
+        gone: dict[str, Any] = {"slides": {"genes": None}, "genes": {"patches": None}}.get(modalities, {})
+        bags = {patient: dataclasses.replace(bag, **gone) for patient, bag in self.bags.items()}
+        return dataclasses.replace(self, bags=bags)
 
     def choose(self, patients: Sequence[str], where: str) -> list[PatientBag]:
         """The bags of these patients, in their order; DataError names the first who is not in the cohort."""
@@ -78,8 +85,10 @@ def train_fold(
     *,
     stop: Callable[[], bool] = lambda: False,
     progress: Progress | None = None,
+    trace: Path | None = None,
 ) -> FoldSummary:
-    """Train the model of a fold and write out/fold_<k>/{weights.safetensors,model.json,predictions.csv,history.csv}.
+    """Train the model of a fold and write out/fold_<k>/{weights.safetensors,model.json,predictions.csv,history.csv},
+    for a model that can do without a modality also regimes.csv. `trace`: a file for the profile of a few steps.
 
     A folder there that was made from the same data, settings and code is kept. A run that was killed goes on from the
     checkpoints in out/.work/fold_<k>, which are gone when the fold is written.
@@ -92,7 +101,8 @@ def train_fold(
     identity = identify(data, chosen, tested, params, part.fold)
     if not _is_current(folder, identity):
         task = prepare(data, chosen, params, ("fold", part.fold), where)
-        outcome = train(task, keeper=Keeper(work, identity, stop), progress=progress)
+        keeper = Keeper(work, identity, stop)
+        outcome = train(task, keeper=keeper, progress=progress, trace=trace if ranks().first else None)
         if ranks().first:
             write(folder, outcome, chosen, tested, params, part, identity)
     ranks().wait()  # the others read what the first has written
@@ -104,19 +114,28 @@ def train_fold(
 def prepare(
     data: Dataset, chosen: Sequence[PatientBag], params: TrainParams, seed_key: tuple[int | str, ...], where: str
 ) -> Task:
-    """The task of training on `chosen`: checked bags, scales and bins fitted on them alone, the network's shape."""
+    """The task of training on `chosen`: checked bags, scales and bins fitted on them alone, the network's shape.
+
+    With `patience` a share of `chosen` is held out: nothing is fitted on it, and its loss decides when to stop.
+    """
+    watched: list[PatientBag] = []
+    if params.patience:
+        chosen, watched = bagging.hold_out(chosen, params.validation_share, (params.seed, *seed_key))
+        where = f"{where}, less its inner validation part"
     bagging.check(chosen, data.classes, f"the training part of {where}")
-    fitted = bagging.fit(chosen, params.bins)
+    fitted = bagging.fit(chosen, params.bins, len(data.genes))
     config = configure(data, chosen, params, features=len(fitted.features.mean))
     if config.covariates:
         fitted = dataclasses.replace(fitted, covariates=bagging.fit_covariates(chosen, config.covariates))
-    return Task(chosen, fitted, config, params, seed_key, where)
+    return Task(chosen, fitted, config, params, seed_key, where, watched)
 
 
 def configure(data: Dataset, chosen: Sequence[PatientBag], params: TrainParams, features: int) -> ModelConfig:
     """The network's shape; it learns stand-ins for an absent modality where training shows it one."""
     missing = params.modality_dropout > 0 or any(bag.patches is None or bag.genes is None for bag in chosen)
-    architecture = {"missing": missing, **params.architecture}
+    seen = {"slides": any(bag.patches is not None for bag in chosen), "genes": any(b.genes is not None for b in chosen)}
+    architecture = {"missing": missing, "modalities": [name for name, here in seen.items() if here]}
+    architecture |= params.architecture
     return preset(
         params.preset,
         features=features,
@@ -164,6 +183,25 @@ def predict(model: TrainedModel, tested: Sequence[PatientBag], horizons: Sequenc
     return rows
 
 
+def predict_regimes(
+    model: TrainedModel, tested: Sequence[PatientBag], horizons: Sequence[float]
+) -> list[dict[str, Any]]:
+    """Each patient who has both modalities once more by slides only and by genes only: rows with patient_id, regime.
+
+    Empty for a model that knows no stand-in for an absent modality.
+    """
+    if not model.config.missing or len(model.config.modalities) < 2:
+        return []
+    rows: list[dict[str, Any]] = []
+    for bag in tested:
+        if bag.patches is not None and bag.genes is not None:
+            alone = {"slides_only": (bag.patches, None), "genes_only": (None, bag.genes)}
+            for regime, (patches, genes) in alone.items():
+                found = model.predict(patches, genes, horizons, bag.covariates)
+                rows.append({"patient_id": bag.patient_id, "regime": regime, **found})
+    return rows
+
+
 def write(
     folder: Path,
     outcome: Outcome,
@@ -180,14 +218,20 @@ def write(
     record = {**outcome.model.spec(), **identity, "patients": sorted(part.train), "horizons_months": _plain(params)}
     genes, risks = outcome.model.config.genes, [row["risk"] for row in rows]
     record["reference"] = Sketch.of(chosen, genes, sum(bag.event for bag in chosen), risks).spec()
+    record["trained_bag_cap"] = outcome.bag_cap  # below train.bag_cap where a GPU was too small for it
     # Named one by one: a history that came through a checkpoint has its keys in another order.
-    history = [{"epoch": int(row["epoch"]), **{name: row[name] for name in _CURVES}} for row in outcome.history]
+    curves = [*_CURVES, *(["validation"] if params.patience else [])]
+    history = [{"epoch": int(row["epoch"]), **{name: row[name] for name in curves}} for row in outcome.history]
+    regimes = predict_regimes(outcome.model, tested, params.horizons_months)
     with storage.replacing(folder) as draft:
         draft.mkdir()
         (draft / "weights.safetensors").write_bytes(safetensors.torch.save(_sorted(tensors)))
         (draft / "model.json").write_text(storage.to_json(record), encoding="utf-8")
         (draft / "predictions.csv").write_text(_csv(sorted(lines, key=_by_id)), encoding="utf-8")
         (draft / "history.csv").write_text(_csv(history), encoding="utf-8")
+        if regimes:
+            rows = [{"patient_id": row.pop("patient_id"), "fold": part.fold, **row} for row in regimes]
+            (draft / "regimes.csv").write_text(_csv(sorted(rows, key=_by_id)), encoding="utf-8")
 
 
 def load(folder: storage.Location) -> TrainedModel:

@@ -5,29 +5,21 @@ state of a run is its weights, its moments and a step number, and a run that was
 """
 
 import contextlib
-import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-from mcti.errors import DataError, MctiError
-from mcti.model.peers import build
-from mcti.model.presets import ModelConfig
-from mcti.model.trained import Fitted, TrainedModel
-from mcti.params import TrainParams
-from mcti.training import bags as bagging
-from mcti.training import checkpoints, losses
-from mcti.training.bags import Batch, PatientBag
-from mcti.training.distributed import Ranks, ranks
+from mcti.errors import MctiError
+from mcti.model.trained import TrainedModel
+from mcti.training import checkpoints, profiling
+from mcti.training.distributed import Ranks
+from mcti.training.run import Run, Task
 from mcti.training.state import State
-
-_TERMS = ("loss", "survival", "subtype", "instance")
 
 Progress = Callable[[int, int, str], None]
 """Called with (steps done, steps in all, what is running)."""
@@ -39,34 +31,14 @@ class Paused(MctiError):
     exit_code, code = 0, "paused"
 
 
-class Diverged(DataError):
-    """The loss or a gradient became NaN or infinite, or the loss ran away."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """One model to train.
-
-    bags      the patients of the training part, and nobody else
-    fitted    scales and bin edges of the same patients
-    seed_key  separates the random choices of models trained with one seed, e.g. ("fold", 3)
-    where     the words for messages, e.g. "fold 3"
-    """
-
-    bags: Sequence[PatientBag]
-    fitted: Fitted
-    config: ModelConfig
-    params: TrainParams
-    seed_key: tuple[int | str, ...]
-    where: str
-
-
 @dataclass(frozen=True)
 class Outcome:
-    """A trained model and its learning curve: one row an epoch, means over the patients of the epoch."""
+    """A trained model, its learning curve (one row an epoch, means over the patients of the epoch), and the bag cap it
+    was trained with: that of the settings, or less where a GPU was too small."""
 
     model: TrainedModel
     history: tuple[Mapping[str, float], ...]
+    bag_cap: int
 
 
 @dataclass(frozen=True)
@@ -78,147 +50,50 @@ class Keeper:
     stop: Callable[[], bool] = lambda: False
 
 
-def train(task: Task, *, keeper: Keeper | None = None, progress: Progress | None = None) -> Outcome:
-    """Train one model for the fixed number of epochs; the last weights (or their average) are the model.
+def train(
+    task: Task, *, keeper: Keeper | None = None, progress: Progress | None = None, trace: Path | None = None
+) -> Outcome:
+    """Train one model; the last weights (or their average) are the model, with `patience` those of the best epoch.
 
-    With a `keeper` the run saves itself now and then and starts from the newest checkpoint found there.
+    With a `keeper` the run saves itself now and then and starts from the newest checkpoint found there. `trace`: a
+    file for the profile of a few steps.
 
     Raises
         Diverged: the loss became NaN, infinite or ran away; the error names step, patients and last checkpoint.
         DataError: the checkpoint found belongs to other data or settings.
+        EnvironmentTrouble: the GPU has too little memory, with half the patches of the longest bag, too.
         Paused: `keeper.stop()` said so; the state is saved.
     """
     device = _device(task.params.device)
-    with reproducible(task.params.threads):
+    with reproducible(task.params.threads), profiling.traced(trace) as after_step:
         run = Run(task, device)
         if keeper is not None:
             run.state.load(checkpoints.latest(keeper.folder, keeper.identity))
         run.ranks.wait()  # none may save before all have read
         saver = _Saver(run.state, keeper, task.params.checkpoint_seconds, run.ranks)
-        while run.state.step < run.steps:
-            run.advance(saver.last)
+        pace = _Pace()
+        while not run.over:
+            pace.patients += run.advance(saver.last)
+            after_step()
             if progress is not None:
-                progress(run.state.step, run.steps, f"{task.where}, loss {run.state.last_loss:.3f}, steps")
+                said = f"{task.where}, loss {run.state.last_loss:.3f}, {pace.rate:.0f} patients/s, steps"
+                progress(run.steps if run.over else run.state.step, run.steps, said)
             saver.after_step(task.where)
-        return Outcome(TrainedModel(run.state.kept(), task.config, task.fitted), tuple(run.state.history))
+        return Outcome(
+            TrainedModel(run.state.kept(), task.config, task.fitted), tuple(run.state.history), run.state.bag_cap
+        )
 
 
-class Run:
-    """One optimizer step after the other; `advance` is a function of the state and the data alone."""
+class _Pace:
+    """Patients trained on since the start, and how many a second."""
 
-    def __init__(self, task: Task, device: torch.device) -> None:
-        self.task, self.params, self.device, self.ranks = task, task.params, device, ranks()
-        _seed_everything((task.params.seed, *task.seed_key, "weights"))
-        net = build(task.config).to(device)
-        self.state = State(net, _optimizer(net, task.params), task.params.ema)
-        self.lengths = [_length(bag, task.params.bag_cap) for bag in task.bags]
-        self.steps_an_epoch = len(bagging.order(self.lengths, task.params.batch_patients, (0,)))
-        self.steps = task.params.epochs * self.steps_an_epoch
-        subtypes = torch.tensor([bag.subtype for bag in task.bags])
-        self.weights = losses.class_weights(subtypes, len(task.config.classes)).to(device)
-        self._order: tuple[int, list[list[int]]] = (-1, [])
+    def __init__(self) -> None:
+        self.patients, self.started = 0, time.monotonic()
 
-    def advance(self, last_checkpoint: str) -> None:
-        """One step: forward, loss, backward, update; the sums of the epoch grow, and at its end become a row."""
-        epoch, position = divmod(self.state.step, self.steps_an_epoch)
-        chosen = [self.task.bags[i] for i in self._epoch_order(epoch)[position]]
-        _seed_everything((self.params.seed, *self.task.seed_key, "step", self.state.step, self.ranks.rank))
-        self.state.net.train()
-        self.state.optimizer.zero_grad(set_to_none=True)
-        try:
-            parts = self._accumulate(chosen, epoch)
-        except DataError as error:  # the couplings refuse costs that are no numbers
-            raise self._diverged(error.what, chosen, last_checkpoint) from error
-        self._guard(parts["loss"], chosen, last_checkpoint)
-        nn.utils.clip_grad_norm_(self.state.net.parameters(), self.params.clip_norm)
-        rate = learning_rate(self.state.step, self.steps, self.params)
-        for group in self.state.optimizer.param_groups:
-            group["lr"] = rate
-        self.state.update(parts, len(chosen))
-        if position + 1 == self.steps_an_epoch:
-            self.state.close_epoch(epoch, rate)
-
-    def _accumulate(self, chosen: list[PatientBag], epoch: int) -> dict[str, float]:
-        """Gradients of the mean loss over `chosen`, a few patients in memory at once; the losses as numbers."""
-        size = self.params.micro_patients or len(chosen)
-        sums = dict.fromkeys(_TERMS, 0.0)
-        mine = self.ranks.mine(chosen)
-        for start in range(0, len(mine), size):
-            batch = bagging.collate(
-                mine[start : start + size],
-                self.task.fitted,
-                self.params.bag_cap,
-                (self.params.seed, epoch),
-                self.task.config.covariates,
-            )
-            terms = self._terms(self._hide(batch.to(self.device), epoch))
-            total = terms["loss"].sum() / len(chosen)
-            total.backward()  # type: ignore[no-untyped-call]
-            for name, values in terms.items():
-                sums[name] += float(values.detach().sum()) / len(chosen)
-        self.ranks.add_gradients(self.state.net.parameters())
-        return self.ranks.add(sums)
-
-    def _terms(self, batch: Batch) -> dict[str, Tensor]:
-        """The losses of a batch, one term a patient; `loss` is their weighted sum."""
-        params = self.params
-        flags: dict[str, Tensor] = {}
-        if self.task.config.missing:
-            flags = {"slides_present": batch.slides_present, "genes_present": batch.genes_present}
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=params.precision == "bf16"):
-            output = self.state.net(batch.patches, batch.mask, batch.genes, covariates=batch.covariates, **flags)
-        survival = self._likelihood(output.hazard_logits, batch)
-        if params.survival_loss == "cox":
-            survival = survival + losses.cox_terms(output.risk, batch.times, batch.events)
-        elif params.survival_loss == "ranking":
-            survival = survival + losses.ranking_terms(output.risk, batch.times, batch.events)
-        subtype = losses.subtype_terms(output.subtype_logits, batch.subtypes, self.weights)
-        instance = losses.subtype_terms(output.instance_logits, batch.subtypes, self.weights) * batch.slides_present
-        if self.task.config.hard_negatives:
-            instance = instance + losses.hard_negative_terms(
-                output.critical_logits, output.critical >= 0, batch.subtypes, self.task.config.hard_negatives
-            )
-        total = params.lambda_survival * survival + params.lambda_subtype * subtype + params.lambda_instance * instance
-        return dict(zip(_TERMS, (total, survival, subtype, instance), strict=True))
-
-    def _likelihood(self, logits: Tensor, batch: Batch) -> Tensor:
-        """The censored negative log-likelihood that belongs to the head, (b,)."""
-        if self.task.config.head == "continuous":
-            return losses.piecewise_nll(logits, batch.times, batch.events, self.task.fitted.edges, self.params.alpha)
-        return losses.discrete_nll(logits, batch.bins, batch.events, self.params.alpha)
-
-    def _hide(self, batch: Batch, epoch: int) -> Batch:
-        """Modality dropout: of each patient with both, hide slides or genes with the chance set, never both."""
-        chance = self.params.modality_dropout
-        if not chance:
-            return batch
-        slides, genes = batch.slides_present.clone(), batch.genes_present.clone()
-        for row, patient in enumerate(batch.patient_ids):
-            random = bagging.generator(self.params.seed, *self.task.seed_key, "hide", epoch, patient)
-            lot = float(torch.rand((), generator=random))
-            if lot < chance and bool(slides[row]) and bool(genes[row]):
-                (slides if lot < chance / 2 else genes)[row] = False
-        return batch.hiding(slides, genes)
-
-    def _guard(self, loss: float, chosen: list[PatientBag], last_checkpoint: str) -> None:
-        """Stop at a loss that is no number or ran away, before it reaches the weights or a checkpoint."""
-        limit = max(100.0, 20.0 * self.state.first_loss)
-        finite = all(bool(p.grad.isfinite().all()) for p in self.state.net.parameters() if p.grad is not None)
-        if math.isfinite(loss) and loss <= limit and finite:
-            return
-        what = f"the loss is {loss:.4g}" if not math.isfinite(loss) or loss > limit else "a gradient is not finite"
-        raise self._diverged(what, chosen, last_checkpoint)
-
-    def _diverged(self, what: str, chosen: list[PatientBag], last_checkpoint: str) -> Diverged:
-        names = ", ".join(bag.patient_id for bag in chosen[:16]) + (", …" if len(chosen) > 16 else "")
-        where = f"{self.task.where}, step {self.state.step}, patients {names}; last good checkpoint: {last_checkpoint}"
-        return Diverged(what, where, "lower train.learning_rate, or look at these patients' genes and features")
-
-    def _epoch_order(self, epoch: int) -> list[list[int]]:
-        if self._order[0] != epoch:
-            key = (self.params.seed, *self.task.seed_key, epoch)
-            self._order = epoch, bagging.order(self.lengths, self.params.batch_patients, key)
-        return self._order[1]
+    @property
+    def rate(self) -> float:
+        """Patients a second."""
+        return self.patients / max(time.monotonic() - self.started, 1e-6)
 
 
 class _Saver:
@@ -242,14 +117,6 @@ class _Saver:
             raise Paused(f"paused after step {self.state.step}", where, "run the same command again to go on from here")
 
 
-def learning_rate(step: int, steps: int, params: TrainParams) -> float:
-    """Linear warm-up over `warmup_share` of the steps, then a half cosine to zero; step counts from 0."""
-    warm = max(1, round(params.warmup_share * steps))
-    if step < warm:
-        return params.learning_rate * (step + 1) / warm
-    return params.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
-
-
 @contextlib.contextmanager
 def reproducible(threads: int) -> Iterator[None]:
     """Fixed threads, deterministic kernels and a private random state inside; everything as before afterwards."""
@@ -267,24 +134,7 @@ def reproducible(threads: int) -> Iterator[None]:
         torch.set_deterministic_debug_mode(before[1])
 
 
-def _seed_everything(key: tuple[int | str, ...]) -> None:
-    """Weights and dropout draw from torch's own generator; numpy and random are never used in training."""
-    torch.manual_seed(bagging.generator(*key).initial_seed())
-
-
 def _device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
-
-
-def _length(bag: PatientBag, cap: int) -> int:
-    return 1 if bag.patches is None else min(len(bag.patches), cap)
-
-
-def _optimizer(net: nn.Module, params: TrainParams) -> torch.optim.AdamW:
-    """AdamW; weight decay on matrices only: shrinking a bias or a norm's scale has no use."""
-    matrices = [p for p in net.parameters() if p.ndim >= 2]
-    rest = [p for p in net.parameters() if p.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": params.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=params.learning_rate)

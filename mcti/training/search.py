@@ -40,7 +40,7 @@ class Plan:
     """What is searched, and how long.
 
     space     setting -> [low, high] (log scale) or three and more choices
-    start     settings of the first trial, where they lie in the space
+    start     settings of the first trial, where they lie in the space; also: settings of the trials after it
     folds     inner folds
     together  trials of a generation;  trials: all of them, pruned ones too;  minutes: no new ones after, 0: no limit
     prune_p   a trial is given up when the Wilcoxon test over the folds seen calls it worse than the best at this level
@@ -54,6 +54,7 @@ class Plan:
     minutes: float
     prune_p: float
     seed: int
+    also: Sequence[Mapping[str, Setting]] = ()
 
 
 def check_space(space: Space) -> None:
@@ -78,7 +79,7 @@ def optimise(
     Raises DataError when every trial failed; UsageError for a space that cannot be drawn from.
     """
     check_space(plan.space)
-    with _quiet():
+    with quiet():
         study = _Study(plan, storage, study_name)
         started = time.monotonic()
 
@@ -115,7 +116,7 @@ def importance(trials: Sequence[Trial], space: Space, seed: int) -> dict[str, fl
         return dict.fromkeys(space, 0.0)
     import optuna
 
-    with _quiet():
+    with quiet():
         study = optuna.create_study(direction="maximize")
         for trial in complete:
             frozen = optuna.trial.create_trial(
@@ -144,14 +145,12 @@ class _Study:
         import optuna
 
         self.plan, self.optuna = plan, optuna
-        # A quarter of the trials at random, the rest by the model: with Optuna's ten a short search were all random.
-        self.startup = min(10, max(2, plan.trials // 4))
         pruner = optuna.pruners.WilcoxonPruner(p_threshold=plan.prune_p)
         self.study = optuna.create_study(
             storage=storage, study_name=name, direction="maximize", pruner=pruner, load_if_exists=True
         )
-        if not self.study.get_trials(deepcopy=False) and _within(plan.start, plan.space):
-            self.study.enqueue_trial(dict(plan.start), skip_if_exists=True)
+        if not self.study.get_trials(deepcopy=False):
+            enqueue_starts(self.study, plan)
 
     def generation(self, *, may_ask: bool) -> list[Trial]:
         """The trials to run next: half-run ones of a killed process, filled up with new ones; empty at the end."""
@@ -192,28 +191,53 @@ class _Study:
 
     def trials(self) -> list[Trial]:
         """All trials begun, by number."""
-        words = {"RUNNING": "running", "COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
-        found = []
-        for frozen in self.study.get_trials(deepcopy=False):
-            if frozen.state.name in words:
-                scores = {int(k): float(v) for k, v in sorted(frozen.intermediate_values.items())}
-                found.append(Trial(frozen.number, dict(frozen.params), scores, words[frozen.state.name]))
-        return sorted(found, key=lambda trial: trial.number)
+        return read_trials(self.study)
 
     def _draw(self, number: int) -> None:
         """Choose the settings of a trial; those that are stored already stay."""
         self._seed(number)
-        trial = self._live(number)
-        for name, values in self.plan.space.items():
-            _suggest(trial, name, values)
+        draw(self._live(number), self.plan.space)
 
     def _seed(self, number: int) -> None:
-        seed = generator(self.plan.seed, "trial", number).initial_seed() % 2**32
-        self.study.sampler = self.optuna.samplers.TPESampler(seed=seed, n_startup_trials=self.startup)
+        self.study.sampler = sampler(self.plan, number)
 
     def _live(self, number: int) -> Any:
         frozen = next(t for t in self.study.get_trials(deepcopy=False) if t.number == number)
         return self.optuna.trial.Trial(self.study, frozen._trial_id)
+
+
+def read_trials(study: Any) -> list[Trial]:
+    """All trials begun of an Optuna study, by number."""
+    words = {"RUNNING": "running", "COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+    found = []
+    for frozen in study.get_trials(deepcopy=False):
+        if frozen.state.name in words:
+            scores = {int(k): float(v) for k, v in sorted(frozen.intermediate_values.items())}
+            found.append(Trial(frozen.number, dict(frozen.params), scores, words[frozen.state.name]))
+    return sorted(found, key=lambda trial: trial.number)
+
+
+def enqueue_starts(study: Any, plan: Plan) -> None:
+    """Put the settings that are to be tried first into a new study, where they lie in the space."""
+    for settings in (plan.start, *plan.also):
+        if _within(settings, plan.space):
+            study.enqueue_trial({name: settings[name] for name in plan.space}, skip_if_exists=True)
+
+
+def sampler(plan: Plan, number: int) -> Any:
+    """TPE for the trial of this number; its random choices are a function of seed and number."""
+    import optuna
+
+    seed = generator(plan.seed, "trial", number).initial_seed() % 2**32
+    # A quarter of the trials at random, the rest by the model: with Optuna's ten a short search were all random.
+    startup = min(10, max(2, plan.trials // 4))
+    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup)
+
+
+def draw(trial: Any, space: Space) -> None:
+    """Choose a live trial's settings; those that it has already stay."""
+    for name, values in space.items():
+        _suggest(trial, name, values)
 
 
 def _is_range(values: Sequence[Setting]) -> bool:
@@ -252,7 +276,7 @@ def _within(start: Mapping[str, Setting], space: Space) -> bool:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without Optuna's own log lines and its remarks that a part is experimental."""
     import optuna
 

@@ -8,24 +8,41 @@ from torch import Tensor, nn
 
 from mcti.model.network import MCTI
 from mcti.model.peers import Peer
+from mcti.params import TrainParams
 from mcti.training.checkpoints import Checkpoint
+
+_FIRST_SCALE = 1024.0
+"""Of the loss in fp16. torch begins at 65536, and each overflow on the way down costs a step of a short training."""
 
 
 class State:
-    """Weights, moments, averaged weights, step number, sums of the running epoch and rows of the finished ones."""
+    """Weights, moments, averaged and best weights, the loss scale, step number, sums of the running epoch and rows of
+    the finished ones, the risks that a loss remembers.
 
-    def __init__(self, net: MCTI | Peer, optimizer: torch.optim.AdamW, ema: float) -> None:
-        self.net, self.optimizer, self.ema = net, optimizer, ema
-        self.step = 0
+    bag_cap  patches of a patient in training: the setting, or less once a GPU was too small for it
+    best     {loss, epoch, stale}: lowest inner validation loss so far, its epoch, epochs since; empty without one
+    memory   {patient_id: [risk, months]} of former steps, the latest last
+    """
+
+    def __init__(
+        self, net: MCTI | Peer, optimizer: torch.optim.AdamW, params: TrainParams, device: torch.device
+    ) -> None:
+        self.net, self.optimizer, self.ema = net, optimizer, params.ema
+        self.scaler = torch.amp.GradScaler(device.type, init_scale=_FIRST_SCALE, enabled=params.precision == "fp16")
+        self.step, self.bag_cap = 0, params.bag_cap
+        self.best: dict[str, float] = {}
+        self.best_weights: dict[str, Tensor] = {}
+        self.memory: dict[str, list[float]] = {}
         self.first_loss = self.last_loss = 0.0
         self.sums: dict[str, float] = {}
         self.patients = 0
         self.history: list[dict[str, float]] = []
-        self.average = {name: value.clone() for name, value in net.state_dict().items()} if ema else {}
+        self.average = {name: value.clone() for name, value in net.state_dict().items()} if params.ema else {}
 
     def update(self, parts: Mapping[str, float], patients: int) -> None:
         """Move the weights along the gradients and count the step; `parts` are means over `patients`."""
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self._follow()
         if self.step == 0:
             self.first_loss = parts["loss"]
@@ -39,19 +56,41 @@ class State:
         self.history.append({"epoch": float(epoch + 1), **means, "learning_rate": rate})
         self.sums, self.patients = {}, 0
 
+    def judge(self, loss: float) -> None:
+        """Note the inner validation loss of the epoch just closed; the weights are kept where it is the lowest."""
+        self.history[-1]["validation"] = loss
+        if not self.best or loss < self.best["loss"]:
+            self.best = {"loss": loss, "epoch": self.history[-1]["epoch"], "stale": 0.0}
+            self.best_weights = {name: value.clone() for name, value in self.current().items()}
+        else:
+            self.best["stale"] += 1
+
+    def remember(self, risks: Mapping[str, tuple[float, float]], most: int) -> None:
+        """Keep the last `most` patients with the risk they had when they were seen last."""
+        for patient, pair in risks.items():
+            self.memory.pop(patient, None)
+            self.memory[patient] = list(pair)
+        self.memory = dict(list(self.memory.items())[-most:]) if most else {}
+
+    def current(self) -> dict[str, Tensor]:
+        """The weights that would be the result now, were there no best ones: the last, or their running average."""
+        return self.average or self.net.state_dict()
+
     def kept(self) -> MCTI | Peer:
-        """The network with the weights that are the result: the last, or their running average."""
-        if self.average:
-            self.net.load_state_dict(self.average)
+        """The network with the weights that are the result: the best, the running average, or the last."""
+        self.net.load_state_dict(self.best_weights or self.current())
         return self.net
 
     def checkpoint(self, identity: Mapping[str, Any]) -> Checkpoint:
         """Everything of the run, as tensors and plain values."""
         tensors = {f"net.{name}": value for name, value in self.net.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.items()}
+        tensors |= {f"best.{name}": value for name, value in self.best_weights.items()}
         for name, moments in self._moments():
             tensors |= {f"optimizer.{name}.{kind}": value for kind, value in moments.items()}
-        values = {name: getattr(self, name) for name in _PLAIN}
+        # As pairs: JSON with sorted keys would lose the order of the memory.
+        memory = list(self.memory.items())
+        values = {name: getattr(self, name) for name in _PLAIN} | {"memory": memory, "scaler": self.scaler.state_dict()}
         return Checkpoint(self.step, tensors, values, identity)
 
     def load(self, checkpoint: Checkpoint | None) -> None:
@@ -60,8 +99,10 @@ class State:
             return
         tensors = checkpoint.tensors
         self.net.load_state_dict(_below("net.", tensors))
-        if self.ema:
-            self.average = {k: v.clone().to(self.average[k].device) for k, v in _below("average.", tensors).items()}
+        places = {name: value.device for name, value in self.net.state_dict().items()}
+        for kind in ("average", "best"):
+            found = {k: v.clone().to(places[k]) for k, v in _below(f"{kind}.", tensors).items()}
+            setattr(self, "average" if kind == "average" else "best_weights", found)
         for name, parameter in self.net.named_parameters():
             moments = _below(f"optimizer.{name}.", tensors)
             if moments:
@@ -73,6 +114,9 @@ class State:
         self.step = checkpoint.step
         for name in _PLAIN:
             setattr(self, name, checkpoint.values[name])
+        self.memory = dict(checkpoint.values["memory"])
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(dict(checkpoint.values["scaler"]))
 
     def _follow(self) -> None:
         with torch.no_grad():
@@ -87,7 +131,7 @@ class State:
         return [(name, self.optimizer.state[p]) for name, p in named if p in self.optimizer.state]
 
 
-_PLAIN = ("first_loss", "last_loss", "sums", "patients", "history")
+_PLAIN = ("first_loss", "last_loss", "sums", "patients", "history", "bag_cap", "best")
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -182,3 +182,35 @@ def test_workers_die_with_a_killed_parent(world, tmp_path):
     gone, alive = psutil.wait_procs(children, timeout=20)
     assert gone
     assert not alive
+
+
+def test_a_model_with_modality_dropout_is_predicted_in_each_regime(world, tmp_path):
+    train(*world, made.settings(workers=1, modality_dropout=0.4), tmp_path / "folds", fold=0)
+    rows = pd.read_csv(tmp_path / "folds" / "fold_0" / "regimes.csv", float_precision="round_trip")
+    both = pd.read_csv(tmp_path / "folds" / "fold_0" / "predictions.csv").set_index("patient_id")
+    model = training.load(tmp_path / "folds" / "fold_0")
+    bags = {bag.patient_id: bag for bag in made.bags()}
+    assert sorted(rows["patient_id"]) == sorted([*both.index] * 2)
+    for row in rows.itertuples():
+        bag = bags[row.patient_id]
+        given = (bag.patches, None) if row.regime == "slides_only" else (None, bag.genes)
+        assert row.risk == model.predict(*given, (12,))["risk"] != both.loc[row.patient_id, "risk"]
+
+
+@pytest.mark.parametrize("modality", ["slides", "genes"])
+def test_a_model_of_one_modality_leaves_the_other_aside(world, tmp_path, modality):
+    train(*world, made.settings(workers=1, modalities=modality), tmp_path / "folds", fold=0)
+    model = training.load(tmp_path / "folds" / "fold_0")
+    bag = made.bags()[3]
+    alone = (bag.patches, None) if modality == "slides" else (None, bag.genes)
+    assert model.config.modalities == (modality,)
+    assert model.predict(bag.patches, bag.genes, (12,)) == model.predict(*alone, (12,))
+    assert not (tmp_path / "folds" / "fold_0" / "regimes.csv").exists()
+    other = (None, bag.genes) if modality == "slides" else (bag.patches, None)
+    with pytest.raises(DataError, match=f"no {modality}, and the model reads nothing else"):
+        model.predict(*other, (12,))
+
+
+def test_a_profile_of_the_first_fold_is_written(world, tmp_path):
+    train(*world, made.settings(workers=1), tmp_path / "folds", fold=0, profile=tmp_path / "trace.json")
+    assert '"traceEvents"' in (tmp_path / "trace.json").read_text()

@@ -121,7 +121,7 @@ def test_batches_hold_bags_of_like_length():
 
 def test_a_batch_is_padded_with_zeros_and_does_not_depend_on_company():
     people = made.bags(6)
-    fitted = bagging.fit(people, BinParams(count=2))
+    fitted = bagging.fit(people, BinParams(count=2), len(people[0].genes))
     batch = bagging.collate(people, fitted, 5, (0, 0))
     alone = bagging.collate(people[2:3], fitted, 5, (0, 0))
     length = int(batch.mask[2].sum())

@@ -8,7 +8,9 @@ import torch
 
 from mcti.errors import DataError
 from mcti.params import TrainParams
+from mcti.training import bags as bagging
 from mcti.training import checkpoints, folds, loop
+from mcti.training import run as running
 from tests.training import made
 
 
@@ -90,9 +92,9 @@ def test_patients_in_parts_give_the_same_loss_and_gradient_as_all_at_once():
     """Float32 sums in another order: 1e-5 on gradients of order 1."""
     runs = []
     for micro in (0, 3):
-        run = loop.Run(task(micro_patients=micro), torch.device("cpu"))
+        run = running.Run(task(micro_patients=micro), torch.device("cpu"))
         with loop.reproducible(1):
-            parts = run._accumulate(list(run.task.bags[:8]), 0)
+            parts, _ = run._accumulate(list(run.task.bags[:8]), 0)
         gradients = torch.cat([p.grad.flatten() for p in run.state.net.parameters() if p.grad is not None])
         runs.append((parts["loss"], gradients))
     assert runs[0][0] == pytest.approx(runs[1][0], rel=1e-5)
@@ -103,25 +105,25 @@ def test_a_loss_that_is_no_number_stops_with_step_patients_and_checkpoint(tmp_pa
     broken = task(checkpoint_seconds=0)
     silent = dataclasses.replace(broken.bags[5], genes=torch.full((len(made.GENES),), 3e38))
     wrong = dataclasses.replace(broken, bags=[*broken.bags[:5], silent, *broken.bags[6:]])
-    with pytest.raises(loop.Diverged, match=r"fold 0, step \d.*P-005.*last good checkpoint: ") as caught:
+    with pytest.raises(running.Diverged, match=r"fold 0, step \d.*P-005.*last good checkpoint: ") as caught:
         loop.train(wrong, keeper=loop.Keeper(tmp_path, {}))
     assert isinstance(caught.value, DataError)
 
 
 def test_the_learning_rate_rises_then_falls_to_nothing():
     params = TrainParams(learning_rate=1.0, warmup_share=0.1)
-    rates = [loop.learning_rate(step, 100, params) for step in range(100)]
+    rates = [running.learning_rate(step, 100, params) for step in range(100)]
     assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
     assert rates[10] == 1.0
     assert rates[55] == pytest.approx(0.5)
     assert 0 < rates[-1] < 0.001
-    assert all(math.isfinite(rate) for rate in [loop.learning_rate(0, 1, params)])
+    assert all(math.isfinite(rate) for rate in [running.learning_rate(0, 1, params)])
 
 
 def test_modality_dropout_hides_one_modality_at_the_rate_asked_and_never_both():
     given = task(modality_dropout=0.5)
-    run = loop.Run(given, torch.device("cpu"))
-    batch = loop.bagging.collate(list(given.bags), given.fitted, 99, (0, 0))
+    run = running.Run(given, torch.device("cpu"))
+    batch = bagging.collate(list(given.bags), given.fitted, 99, (0, 0))
     hidden = [run._hide(batch, epoch) for epoch in range(60)]
     slides = torch.stack([seen.slides_present for seen in hidden]).float().mean()
     genes = torch.stack([seen.genes_present for seen in hidden]).float().mean()

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mcti.model.clinical import check_covariates, read_covariates
+from mcti.model.dropout import Dropout
 from mcti.model.hazards import survive
 from mcti.model.network import Prediction, refuse_absent
 from mcti.model.presets import ModelConfig
@@ -37,7 +38,7 @@ class Peer(nn.Module, ABC):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.drop = nn.Dropout(config.dropout)
+        self.drop = Dropout(config.dropout)
         self.survival_head = nn.Linear(config.width, config.bins)
         self.subtype_head = nn.Linear(config.width, len(config.classes))
         self.absent = AbsentInputs(config) if config.missing else None

@@ -5,6 +5,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
+from mcti.model.dropout import AlphaDropout
 from mcti.model.peers.base import Peer, Read
 from mcti.model.presets import ModelConfig
 
@@ -12,7 +13,7 @@ from mcti.model.presets import ModelConfig
 def self_normalising(widths: tuple[int, ...], dropout: float) -> nn.Sequential:
     """[Linear, ELU, AlphaDropout] from width to width (Klambauer et al. 2017, NeurIPS; with ELU as in MCAT)."""
     layers = [
-        nn.Sequential(nn.Linear(narrow, wide), nn.ELU(), nn.AlphaDropout(dropout))
+        nn.Sequential(nn.Linear(narrow, wide), nn.ELU(), AlphaDropout(dropout))
         for narrow, wide in itertools.pairwise(widths)
     ]
     return nn.Sequential(*layers)
@@ -50,7 +51,7 @@ class GeneSets(nn.Module):
         bound = longest**-0.5
         self.weight = nn.Parameter(torch.empty(sets, longest, config.width).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.zeros(sets, config.width))
-        self.after = nn.Sequential(nn.ELU(), nn.AlphaDropout(config.gene_dropout))
+        self.after = nn.Sequential(nn.ELU(), AlphaDropout(config.gene_dropout))
 
     def forward(self, genes: Tensor) -> Tensor:
         """(b, G) -> (b, T, D)."""

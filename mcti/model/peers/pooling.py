@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from mcti.model.dropout import Dropout
 from mcti.model.peers.base import Peer, Read
 from mcti.model.presets import ModelConfig
 
@@ -29,7 +30,7 @@ class GatedAttention(nn.Module):
 
 def embedding(config: ModelConfig) -> nn.Sequential:
     """A patch feature to a token: Linear, ReLU, dropout."""
-    return nn.Sequential(nn.Linear(config.features, config.width), nn.ReLU(), nn.Dropout(config.dropout))
+    return nn.Sequential(nn.Linear(config.features, config.width), nn.ReLU(), Dropout(config.dropout))
 
 
 class MeanPool(Peer):

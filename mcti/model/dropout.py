@@ -1,0 +1,86 @@
+"""Dropout whose mask belongs to the patients of a step, however the step is cut into parts or spread over processes.
+
+torch draws a mask for the rows at hand, so that half a batch meets other masks than the whole batch. Here a mask is
+drawn for all patients of the step, and each part takes the rows of its own: gradients added over parts (accumulation)
+or over processes are those of the whole step.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass
+class _Step:
+    """Patients of the running step, and which of them are at hand; none: the rows at hand are all."""
+
+    patients: int = 0
+    rows: tuple[int, ...] = ()
+
+
+_step = _Step()
+
+
+@contextmanager
+def part_of_step(patients: int, rows: Sequence[int]) -> Iterator[None]:
+    """Inside, a forward pass holds the patients `rows` (positions) of a step of so many `patients`.
+
+    The caller seeds torch's generator alike for every part of a step.
+    """
+    before = _step.patients, _step.rows
+    _step.patients, _step.rows = patients, () if len(rows) == patients else tuple(rows)
+    try:
+        yield
+    finally:
+        _step.patients, _step.rows = before
+
+
+class Dropout(nn.Module):
+    """nn.Dropout with the patients on axis `axis`, which may hold several copies of them one after the other."""
+
+    def __init__(self, share: float, axis: int = 0) -> None:
+        super().__init__()
+        self.share, self.axis = share, axis
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Zero a share of the values, scale the others up; in evaluation nothing."""
+        if not self.training or not self.share:
+            return x
+        out: Tensor = x * _mask(x, self.share, self.axis)
+        return out
+
+    def extra_repr(self) -> str:
+        """As nn.Dropout prints itself."""
+        return f"p={self.share}"
+
+
+class AlphaDropout(Dropout):
+    """nn.AlphaDropout likewise: mean and variance of self-normalising layers stay (Klambauer et al. 2017, NIPS 30)."""
+
+    _SATURATION = -1.7580993408473766  # minus lambda times alpha of SELU: what a dropped unit becomes
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Set a share of the values to the saturation, then bring mean 0 and variance 1 back."""
+        if not self.training or not self.share:
+            return x
+        kept = (_mask(x, self.share, self.axis) > 0).to(x.dtype)
+        scale = ((1 - self.share) * (1 + self.share * self._SATURATION**2)) ** -0.5
+        shift = -scale * self.share * self._SATURATION
+        out: Tensor = (x * kept + self._SATURATION * (1 - kept)) * scale + shift
+        return out
+
+
+def _mask(x: Tensor, share: float, axis: int) -> Tensor:
+    """1 / (1 - share) where a value stays, 0 where it goes: the rows at hand of the mask of the whole step."""
+    if not _step.rows:
+        every: Tensor = F.dropout(torch.ones_like(x), share)
+        return every
+    copies = x.shape[axis] // len(_step.rows)
+    shape = (*x.shape[:axis], copies * _step.patients, *x.shape[axis + 1 :])
+    rows = [copy * _step.patients + row for copy in range(copies) for row in _step.rows]
+    mask: Tensor = F.dropout(x.new_ones(shape), share)
+    return mask.index_select(axis, torch.tensor(rows, device=x.device))

@@ -1,0 +1,63 @@
+"""A search in the tracking server: one run for the study, below it one for each trial, however many workers log."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mcti.registry import tracking
+
+STUDY, TRIAL = "mcti.study", "mcti.trial"
+PARENT = "mlflow.parentRunId"
+
+
+def wanted() -> bool:
+    """Whether a tracking server is named; without one a search is not logged."""
+    return bool(os.environ.get("MLFLOW_TRACKING_URI"))
+
+
+def open_study(experiment: str, study: str, settings: Mapping[str, Any]) -> str:
+    """The run of a study, made unless it is there; its id.
+
+    Raises EnvironmentTrouble when the server does not answer.
+    """
+    with tracking.service() as client:
+        found = client.get_experiment_by_name(experiment)
+        number = found.experiment_id if found is not None else client.create_experiment(experiment)
+        runs = client.search_runs([number], f"tags.`{STUDY}` = '{study}' and tags.`{TRIAL}` = 'all'")
+        if runs:
+            return str(runs[0].info.run_id)
+        run = client.create_run(number, run_name="search", tags={STUDY: study, TRIAL: "all", "mcti.step": "search"})
+        for name, value in settings.items():
+            client.log_param(run.info.run_id, name, str(value)[:6000])
+        return str(run.info.run_id)
+
+
+def log_trial(
+    parent: str, number: int, state: str, settings: Mapping[str, Any], scores: Mapping[int, float], mean: float | None
+) -> None:
+    """One finished trial as a run below `parent`, once: settings, score of each inner fold, mean. state: a word."""
+    with tracking.service() as client:
+        above = client.get_run(parent)
+        experiment, study = above.info.experiment_id, above.data.tags[STUDY]
+        if client.search_runs([experiment], f"tags.`{PARENT}` = '{parent}' and tags.`{TRIAL}` = '{number}'"):
+            return
+        tags = {PARENT: parent, STUDY: study, TRIAL: str(number), "mcti.state": state, "mcti.step": "search"}
+        run = client.create_run(experiment, run_name=f"trial {number}", tags=tags).info.run_id
+        for name, value in settings.items():
+            client.log_param(run, name, value)
+        for inner, score in sorted(scores.items()):
+            client.log_metric(run, "c_index_inner", score, step=inner)
+        if mean is not None:
+            client.log_metric(run, "c_index", mean)
+        client.set_terminated(run, "FAILED" if state == "failed" else "FINISHED")
+
+
+def close_study(parent: str, metrics: Mapping[str, float], files: Sequence[Path]) -> None:
+    """The result of a study into its run: metrics, figures and tables."""
+    with tracking.service() as client:
+        for name, value in metrics.items():
+            client.log_metric(parent, name, value)
+        for path in files:
+            client.log_artifact(parent, str(path), "search")
+        client.set_terminated(parent, "FINISHED")

@@ -1,0 +1,45 @@
+"""A trace of a few training steps, for chrome://tracing or https://ui.perfetto.dev."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from mcti import storage
+
+_STEPS = 5
+"""Enough to see a pattern; a trace of a whole run would be gigabytes."""
+
+
+@contextmanager
+def traced(out: Path | None) -> Iterator[Callable[[], None]]:
+    """Trace the steps 2 to 6 of the body, which calls what it is given after each step; None: nothing.
+
+    The first step is left out, since it pays for allocations and kernel choices that come once. Writes `out` (JSON)
+    when the steps are over, or the body is.
+    """
+    if out is None:
+        yield lambda: None
+        return
+    kinds = [torch.profiler.ProfilerActivity.CPU]
+    if torch.cuda.is_available():
+        kinds.append(torch.profiler.ProfilerActivity.CUDA)
+    profiler, done = torch.profiler.profile(activities=kinds), 0
+
+    def finish() -> None:
+        profiler.stop()
+        with storage.replacing(out) as draft:
+            profiler.export_chrome_trace(str(draft))
+
+    def after_step() -> None:
+        nonlocal done
+        done += 1
+        if done == 1:
+            profiler.start()
+        elif done == 1 + _STEPS:
+            finish()
+
+    yield after_step
+    if 1 <= done < 1 + _STEPS:
+        finish()

@@ -1,0 +1,257 @@
+"""One training run step by step: a function of its state and the data alone, whatever the parts and processes."""
+
+import math
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mcti.errors import DataError, EnvironmentTrouble
+from mcti.model.dropout import part_of_step
+from mcti.model.peers import build
+from mcti.model.presets import ModelConfig
+from mcti.model.trained import Fitted
+from mcti.params import TrainParams
+from mcti.training import bags as bagging
+from mcti.training.bags import Batch, PatientBag
+from mcti.training.distributed import ranks
+from mcti.training.objective import TERMS, Objective, PairTerms
+from mcti.training.state import State
+
+_LEAST_SCALE = 2.0**-10
+"""Of the loss in fp16: gradients that overflow under it are not made by the scale."""
+
+
+class OutOfMemory(UserWarning):
+    """The GPU was too small for a step, which is taken again with fewer patches a patient."""
+
+
+class Diverged(DataError):
+    """The loss or a gradient became NaN or infinite, or the loss ran away."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One model to train.
+
+    bags      the patients of the training part, and nobody else
+    fitted    scales and bin edges of the same patients
+    seed_key  separates the random choices of models trained with one seed, e.g. ("fold", 3)
+    where     the words for messages, e.g. "fold 3"
+    watched   patients held out of the training part, whose loss decides when to stop; none: it is not asked
+    """
+
+    bags: Sequence[PatientBag]
+    fitted: Fitted
+    config: ModelConfig
+    params: TrainParams
+    seed_key: tuple[int | str, ...]
+    where: str
+    watched: Sequence[PatientBag] = ()
+
+
+class Run:
+    """One optimizer step after the other; `advance` is a function of the state and the data alone."""
+
+    def __init__(self, task: Task, device: torch.device) -> None:
+        self.task, self.params, self.device, self.ranks = task, task.params, device, ranks()
+        _seed_everything((task.params.seed, *task.seed_key, "weights"))
+        net = build(task.config).to(device)
+        self.state = State(net, _optimizer(net, task.params), task.params, device)
+        self.objective = Objective(task.bags, task.fitted, task.config, task.params, device)
+        self.lengths = [_length(bag, task.params.bag_cap) for bag in task.bags]
+        self.steps_an_epoch = len(bagging.order(self.lengths, task.params.batch_patients, (0,)))
+        self.steps = task.params.epochs * self.steps_an_epoch
+        self._order: tuple[int, list[list[int]]] = (-1, [])
+
+    @property
+    def over(self) -> bool:
+        """Whether all epochs are done, or the inner validation loss has not fallen for `patience` of them."""
+        tired = 0 < self.params.patience <= self.state.best.get("stale", 0)
+        return self.state.step >= self.steps or tired
+
+    def advance(self, last_checkpoint: str) -> int:
+        """One step: forward, loss, backward, update; the sums of the epoch grow, and at its end become a row.
+
+        Returns the number of patients of the step.
+        """
+        state, (epoch, position) = self.state, divmod(self.state.step, self.steps_an_epoch)
+        chosen = [self.task.bags[i] for i in self._epoch_order(epoch)[position]]
+        state.net.train()
+        try:
+            parts, risks = self._gradients(chosen, epoch)
+        except DataError as error:  # the couplings refuse costs that are no numbers
+            raise self._diverged(error.what, chosen, last_checkpoint) from error
+        state.scaler.unscale_(state.optimizer)
+        self._guard(parts["loss"], chosen, last_checkpoint)
+        nn.utils.clip_grad_norm_(state.net.parameters(), self.params.clip_norm)
+        rate = learning_rate(state.step, self.steps, self.params)
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        state.update(parts, len(chosen))
+        if self.objective.compares:
+            pairs = {bag.patient_id: (risk, bag.time_months) for bag, risk in zip(chosen, risks, strict=True)}
+            state.remember(pairs, self.params.pair_memory)
+        if position + 1 == self.steps_an_epoch:
+            state.close_epoch(epoch, rate)
+            if self.task.watched:
+                state.judge(self._validation_loss())
+        return len(chosen)
+
+    def _gradients(self, chosen: list[PatientBag], epoch: int) -> tuple[dict[str, float], list[float]]:
+        """As `_accumulate`; a GPU out of memory gets one more try with half the patches of the longest bag."""
+        try:
+            return self._accumulate(chosen, epoch)
+        except torch.OutOfMemoryError as error:
+            longest = max(_length(bag, self.state.bag_cap) for bag in chosen)
+            # The other processes wait for this one's gradients, which do not come: with several there is no retry.
+            if self.state.bag_cap < self.params.bag_cap or longest == 1 or self.ranks.world > 1:
+                raise self._no_room(longest) from error
+        self.state.bag_cap = max(1, longest // 2)
+        said = f"{self.task.where}, step {self.state.step}: the GPU is out of memory with {longest} patches a patient; "
+        warnings.warn(f"{said}going on with bag_cap {self.state.bag_cap}", OutOfMemory, stacklevel=2)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        try:
+            return self._accumulate(chosen, epoch)
+        except torch.OutOfMemoryError as error:
+            raise self._no_room(self.state.bag_cap) from error
+
+    def _no_room(self, patches: int) -> EnvironmentTrouble:
+        what = f"the GPU is out of memory with {patches} patches a patient"
+        mend = "set train.micro_patients to 1, train.bag_cap lower, or train.precision to bf16"
+        return EnvironmentTrouble(what, f"{self.task.where}, step {self.state.step}", mend)
+
+    def _accumulate(self, chosen: list[PatientBag], epoch: int) -> tuple[dict[str, float], list[float]]:
+        """Gradients of the mean loss over `chosen`, a few patients in memory at once; losses and risks as numbers."""
+        self.state.optimizer.zero_grad(set_to_none=True)
+        mine = self.ranks.mine(range(len(chosen)))
+        size = self.params.micro_patients or len(chosen)
+        parts = [mine[start : start + size] for start in range(0, len(mine), size)]
+        whole = len(mine) == len(chosen) and len(parts) == 1
+        pairs = None if whole or not self.objective.compares else self._pairs(chosen, parts, epoch)
+        sums = dict.fromkeys(TERMS, 0.0)
+        risks: dict[int, float] = {}
+        for rows in parts:
+            terms = self._terms(chosen, rows, epoch, pairs)
+            total = terms["loss"].sum() / len(chosen)
+            self.state.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
+            for name in TERMS:
+                sums[name] += float(terms[name].detach().sum()) / len(chosen)
+            risks |= dict(zip(rows, terms["risk"].tolist(), strict=True))
+        self.ranks.add_gradients(self.state.net.parameters())
+        return self.ranks.add(sums), self.ranks.gather(risks, len(chosen)) if self.objective.compares else []
+
+    def _terms(
+        self, chosen: list[PatientBag], rows: Sequence[int], epoch: int, pairs: tuple[Tensor, Tensor] | None
+    ) -> dict[str, Tensor]:
+        """The losses of the patients `rows` of a step, with the random choices that the whole step would make."""
+        bags = [chosen[row] for row in rows]
+        key, covariates = (self.params.seed, epoch), self.task.config.covariates
+        batch = bagging.collate(bags, self.task.fitted, self.state.bag_cap, key, covariates).to(self.device)
+        compare: PairTerms | None = None
+        if self.objective.compares and pairs is None:
+            memory = {name: (risk, months) for name, (risk, months) in self.state.memory.items()}
+            compare = lambda risk: self.objective.pair_terms(risk, bags, memory)  # noqa: E731
+        elif pairs is not None:
+            values, slopes = (pair[list(rows)] for pair in pairs)
+            compare = lambda risk: values + slopes * (risk - risk.detach())  # noqa: E731
+        _seed_everything((self.params.seed, *self.task.seed_key, "step", self.state.step, 0))
+        with part_of_step(len(chosen), rows):
+            return self.objective(self.state.net, self._hide(batch, epoch), compare)
+
+    def _pairs(self, chosen: list[PatientBag], parts: list[list[int]], epoch: int) -> tuple[Tensor, Tensor]:
+        """Terms and slopes of the comparing loss for all patients of a step that is never in memory as a whole.
+
+        One more forward pass, without gradient and with the same random choices, tells the risks.
+        """
+        mine: dict[int, float] = {}
+        with torch.no_grad():
+            for rows in parts:
+                # Any pairs will do: the risks do not depend on them.
+                nothing = torch.zeros(2, len(chosen), device=self.device)
+                terms = self._terms(chosen, rows, epoch, (nothing[0], nothing[1]))
+                mine |= dict(zip(rows, terms["risk"].tolist(), strict=True))
+        risks = torch.tensor(self.ranks.gather(mine, len(chosen)), device=self.device)
+        memory = {name: (risk, months) for name, (risk, months) in self.state.memory.items()}
+        return self.objective.pair_surrogate(risks, chosen, memory)
+
+    def _validation_loss(self) -> float:
+        """Mean likelihood term of the patients held out, whole bags, under the weights that would be kept now."""
+        net, total = self.state.net, 0.0
+        last = {name: value.clone() for name, value in net.state_dict().items()}
+        net.load_state_dict(self.state.current())
+        net.eval()
+        with torch.no_grad():
+            for bag in self.task.watched:
+                longest = _length(bag, sys.maxsize)
+                batch = bagging.collate([bag], self.task.fitted, longest, (0,), self.task.config.covariates)
+                batch = batch.to(self.device)
+                total += float(self.objective.likelihood(self.objective.forward(net, batch).hazard_logits, batch))
+        net.load_state_dict(last)
+        # One process's number for all: they must stop at the same epoch.
+        return self.ranks.add({"loss": total / len(self.task.watched) if self.ranks.first else 0.0})["loss"]
+
+    def _hide(self, batch: Batch, epoch: int) -> Batch:
+        """Modality dropout: of each patient with both, hide slides or genes with the chance set, never both."""
+        chance = self.params.modality_dropout
+        if not chance:
+            return batch
+        slides, genes = batch.slides_present.clone(), batch.genes_present.clone()
+        for row, patient in enumerate(batch.patient_ids):
+            random = bagging.generator(self.params.seed, *self.task.seed_key, "hide", epoch, patient)
+            lot = float(torch.rand((), generator=random))
+            if lot < chance and bool(slides[row]) and bool(genes[row]):
+                (slides if lot < chance / 2 else genes)[row] = False
+        return batch.hiding(slides, genes)
+
+    def _guard(self, loss: float, chosen: list[PatientBag], last_checkpoint: str) -> None:
+        """Stop at a loss that is no number or ran away, before it reaches the weights or a checkpoint."""
+        limit = max(100.0, 20.0 * self.state.first_loss)
+        grads = [p.grad for p in self.state.net.parameters() if p.grad is not None]
+        # In fp16 a gradient that overflowed costs a step and halves the loss scale; without end, it is no overflow.
+        fp16 = self.state.scaler.is_enabled() and self.state.scaler.get_scale() > _LEAST_SCALE
+        finite = fp16 or all(bool(grad.isfinite().all()) for grad in grads)
+        if math.isfinite(loss) and loss <= limit and finite:
+            return
+        what = f"the loss is {loss:.4g}" if not math.isfinite(loss) or loss > limit else "a gradient is not finite"
+        raise self._diverged(what, chosen, last_checkpoint)
+
+    def _diverged(self, what: str, chosen: list[PatientBag], last_checkpoint: str) -> Diverged:
+        names = ", ".join(bag.patient_id for bag in chosen[:16]) + (", …" if len(chosen) > 16 else "")
+        where = f"{self.task.where}, step {self.state.step}, patients {names}; last good checkpoint: {last_checkpoint}"
+        return Diverged(what, where, "lower train.learning_rate, or look at these patients' genes and features")
+
+    def _epoch_order(self, epoch: int) -> list[list[int]]:
+        if self._order[0] != epoch:
+            key = (self.params.seed, *self.task.seed_key, epoch)
+            self._order = epoch, bagging.order(self.lengths, self.params.batch_patients, key)
+        return self._order[1]
+
+
+def learning_rate(step: int, steps: int, params: TrainParams) -> float:
+    """Linear warm-up over `warmup_share` of the steps, then a half cosine to zero; step counts from 0."""
+    warm = max(1, round(params.warmup_share * steps))
+    if step < warm:
+        return params.learning_rate * (step + 1) / warm
+    return params.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def _seed_everything(key: tuple[int | str, ...]) -> None:
+    """Weights and dropout draw from torch's own generator; numpy and random are never used in training."""
+    torch.manual_seed(bagging.generator(*key).initial_seed())
+
+
+def _length(bag: PatientBag, cap: int) -> int:
+    return 1 if bag.patches is None else min(len(bag.patches), cap)
+
+
+def _optimizer(net: nn.Module, params: TrainParams) -> torch.optim.AdamW:
+    """AdamW; weight decay on matrices only: shrinking a bias or a norm's scale has no use."""
+    matrices = [p for p in net.parameters() if p.ndim >= 2]
+    rest = [p for p in net.parameters() if p.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": params.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=params.learning_rate)

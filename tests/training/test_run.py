@@ -1,0 +1,158 @@
+"""A step in parts, with a memory, on a GPU that is too small, in fp16, and stopped early."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from mcti.errors import DataError, EnvironmentTrouble
+from mcti.model.network import MCTI
+from mcti.training import bags as bagging
+from mcti.training import folds, loop, losses
+from mcti.training import run as running
+from tests.training import made
+from tests.training.test_loop import same, task
+
+
+def gradient(**changes):
+    run = running.Run(task(preset="compact", **changes), torch.device("cpu"))
+    with loop.reproducible(1):
+        parts, _ = run._accumulate(list(run.task.bags[:9]), 0)
+    found = torch.cat([p.grad.flatten() for p in run.state.net.parameters() if p.grad is not None])
+    return parts["loss"], found
+
+
+@pytest.mark.parametrize("kind", ["nll", "cox", "ranking"])
+def test_dropout_and_losses_over_pairs_do_not_see_how_a_step_is_cut(kind):
+    """Float32 sums in another order: 1e-5 of gradients of order 1. Preset compact, with its dropout."""
+    whole, parts = gradient(survival_loss=kind), gradient(survival_loss=kind, micro_patients=2)
+    assert parts[0] == pytest.approx(whole[0], rel=1e-5)
+    torch.testing.assert_close(parts[1], whole[1], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("ties", ["efron", "breslow"])
+def test_the_memory_puts_former_patients_at_risk_and_counts_their_events_once(ties):
+    """Oracle: the partial likelihood of all together with the former ones censored, less their terms (none)."""
+    run = running.Run(task(survival_loss="cox", cox_ties=ties, pair_memory=5), torch.device("cpu"))
+    bags = list(run.task.bags)
+    risk = torch.randn(len(bags), generator=torch.Generator().manual_seed(0))
+    memory = {bag.patient_id: (float(value), bag.time_months) for bag, value in zip(bags[8:], risk[8:], strict=True)}
+    found = run.objective.pair_terms(risk[:8], bags[:8], memory)
+    times = torch.tensor([bag.time_months for bag in bags])
+    events = torch.tensor([bag.event and number < 8 for number, bag in enumerate(bags)])
+    torch.testing.assert_close(found, losses.cox_terms(risk, times, events, ties)[:8])
+    again = {bags[0].patient_id: (99.0, 1e3), **memory}  # a patient who is here is not at risk twice
+    torch.testing.assert_close(run.objective.pair_terms(risk[:8], bags[:8], again), found)
+
+
+def test_the_memory_holds_the_latest_patients_and_survives_a_pause(tmp_path):
+    given = task(survival_loss="cox", pair_memory=6)
+    undisturbed = loop.train(given)
+    assert not same(undisturbed, loop.train(task(survival_loss="cox")))
+    seen = iter(range(1, 7))
+    with pytest.raises(loop.Paused):
+        loop.train(given, keeper=loop.Keeper(tmp_path, {}, lambda: next(seen) == 4))
+    assert same(undisturbed, loop.train(given, keeper=loop.Keeper(tmp_path, {})))
+    run = running.Run(given, torch.device("cpu"))
+    with loop.reproducible(1):
+        run.advance("")
+    assert len(run.state.memory) == 6
+
+
+def too_small(monkeypatch, most):
+    """A GPU that holds `most` patches of a patient."""
+    whole = MCTI.forward
+
+    def forward(net, patches, *rest, **options):
+        if patches.shape[1] > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return whole(net, patches, *rest, **options)
+
+    monkeypatch.setattr(MCTI, "forward", forward)
+
+
+def test_a_gpu_out_of_memory_goes_on_with_half_the_patches_aloud(monkeypatch, tmp_path):
+    too_small(monkeypatch, 8)
+    with pytest.warns(running.OutOfMemory, match=r"fold 0, step \d: the GPU is out of memory with 1\d patches"):
+        outcome = loop.train(task())
+    assert outcome.bag_cap in (5, 6)
+    seen = iter(range(1, 7))
+    with pytest.warns(running.OutOfMemory), pytest.raises(loop.Paused):
+        loop.train(task(), keeper=loop.Keeper(tmp_path, {}, lambda: next(seen) == 4))
+    assert same(outcome, loop.train(task(), keeper=loop.Keeper(tmp_path, {})))  # the smaller cap is in the checkpoint
+
+
+def test_a_gpu_that_is_still_too_small_is_a_clear_error(monkeypatch):
+    too_small(monkeypatch, 0)
+    with (
+        pytest.warns(running.OutOfMemory),
+        pytest.raises(EnvironmentTrouble, match=r"with \d patches a patient in fold 0, step \d: set train\.micro"),
+    ):
+        loop.train(task())
+
+
+def test_fp16_trains_to_nearly_the_same_loss_and_resumes_to_the_same_bits(tmp_path):
+    """float16 keeps 11 bits: the losses agree within a percent. The scale of the loss is part of the state."""
+    undisturbed = loop.train(task(precision="fp16", epochs=5))
+    plain = loop.train(task(epochs=5))
+    assert undisturbed.history[-1]["loss"] == pytest.approx(plain.history[-1]["loss"], rel=0.02)
+    seen = iter(range(1, 99))
+    with pytest.raises(loop.Paused):
+        loop.train(task(precision="fp16", epochs=5), keeper=loop.Keeper(tmp_path, {}, lambda: next(seen) == 3))
+    assert same(undisturbed, loop.train(task(precision="fp16", epochs=5), keeper=loop.Keeper(tmp_path, {})))
+
+
+def test_early_stopping_keeps_the_weights_of_the_lowest_inner_validation_loss(tmp_path):
+    given = task(patience=2, epochs=60, learning_rate=3e-2)
+    outcome = loop.train(given)
+    curve = [row["validation"] for row in outcome.history]
+    best = min(range(len(curve)), key=curve.__getitem__)
+    assert len(curve) == best + 3 < 60
+    net, total = outcome.model.net, 0.0
+    objective = running.Run(given, torch.device("cpu")).objective
+    with torch.no_grad():
+        for bag in given.watched:
+            batch = bagging.collate([bag], given.fitted, 99, (0,))
+            total += float(objective.likelihood(net(batch.patches, batch.mask, batch.genes).hazard_logits, batch))
+    assert total / len(given.watched) == pytest.approx(curve[best], rel=1e-5)
+    seen = iter(range(1, 999))
+    with pytest.raises(loop.Paused):
+        loop.train(given, keeper=loop.Keeper(tmp_path, {}, lambda: next(seen) == 7))
+    assert same(outcome, loop.train(given, keeper=loop.Keeper(tmp_path, {})))
+
+
+def test_whoever_is_held_out_has_no_say_in_what_is_fitted():
+    data = made.dataset(24)
+    bags = list(data.bags.values())
+    kept, held = bagging.hold_out(bags, 0.25, (7, "fold", 0))
+    assert {bag.patient_id for bag in kept}.isdisjoint(bag.patient_id for bag in held)
+    assert sum(bag.event for bag in held) == round(0.25 * sum(bag.event for bag in bags))
+    settings = made.settings(patience=2)
+    one = folds.prepare(data, bags, settings, ("fold", 0), "fold 0")
+    names = {bag.patient_id for bag in one.watched}
+    altered = [dataclasses.replace(b, genes=b.genes + 50) if b.patient_id in names else b for b in bags]
+    two = folds.prepare(data, altered, settings, ("fold", 0), "fold 0")
+    assert {bag.patient_id for bag in two.watched} == names
+    assert one.fitted.spec() == two.fitted.spec()
+
+
+def test_a_training_part_without_an_event_after_holding_out_is_refused_by_name():
+    data = made.dataset(8)
+    bags = [dataclasses.replace(bag, event=False) for bag in data.bags.values()]
+    with pytest.raises(DataError, match="0 events in the training part of fold 0, less its inner validation part"):
+        folds.prepare(data, bags, made.settings(patience=1), ("fold", 0), "fold 0")
+
+
+def test_a_trace_is_written_and_changes_no_bit(tmp_path):
+    traced = loop.train(task(), trace=tmp_path / "trace.json")
+    assert same(traced, loop.train(task()))
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    assert any("aten::" in event.get("name", "") for event in events)
+
+
+def test_progress_tells_patients_a_second(tmp_path):
+    said = []
+    loop.train(task(), progress=lambda done, total, text: said.append((done, total, text)))
+    assert said[-1][:2] == (6, 6)
+    assert "patients/s" in said[-1][2]

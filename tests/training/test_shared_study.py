@@ -1,0 +1,171 @@
+"""Workers on one study in PostgreSQL: no trial twice, a lost one once more, a server that goes and comes."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+
+import pytest
+
+from mcti.errors import EnvironmentTrouble
+from mcti.training import search, shared_study
+from mcti.training.shared_study import SharedStudy, StorageAway, driver_url, is_shared, without_password
+from tests.training.postgres import Server
+from tests.training.test_search import plan, score
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    found = Server(tmp_path_factory.mktemp("pg"))
+    yield found
+    found.stop()
+
+
+def study(server, name, heartbeat=1, wait=1.0, **changes):
+    with search.quiet():
+        return SharedStudy(plan(**changes), server.url, name, heartbeat_seconds=heartbeat, wait_minutes=wait)
+
+
+# A worker as a process of its own: each score is a line in a file, so that a trial scored twice shows.
+WORKER = """
+import os, sys, time, warnings
+from mcti.training import search, shared_study
+from tests.training.test_search import plan, score
+url, name, log, seconds = sys.argv[1], sys.argv[2], sys.argv[3], float(sys.argv[4])
+def scored(trial, inner):
+    time.sleep(seconds)
+    with open(log, "a") as stream:
+        stream.write(f"{trial.number} {inner} {os.getpid()}\\n")
+    return score(trial.settings, inner)
+with search.quiet():
+    found = shared_study.SharedStudy(plan(), url, name, heartbeat_seconds=1, wait_minutes=2)
+    found.work(scored, lambda trial: None, lambda: False)
+"""
+
+
+def worker(server, name, log, seconds=0.02):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", WORKER, server.url, name, str(log), str(seconds)]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def scored(log):
+    return [tuple(map(int, line.split()[:2])) for line in log.read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_three_processes_share_the_trials_and_none_is_run_twice(server, tmp_path):
+    log = tmp_path / "log"
+    workers = [worker(server, "study-0000001", log) for _ in range(3)]
+    assert [process.wait(240) for process in workers] == [0, 0, 0]
+    trials = study(server, "study-0000001").trials()
+    assert [trial.number for trial in trials] == list(range(10))
+    assert {trial.state for trial in trials} <= {"complete", "pruned"}
+    assert max(Counter(scored(log)).values()) == 1
+    assert len({line.split()[2] for line in log.read_text().splitlines()}) > 1
+    assert trials[0].settings == {"x": 0.1, "kind": "b"}
+
+
+@pytest.mark.slow
+def test_a_killed_worker_s_trial_is_retried_once_from_the_folds_it_had(server, tmp_path):
+    log = tmp_path / "log"
+    victim = worker(server, "study-0000002", log, seconds=0.5)
+    while not log.exists():
+        time.sleep(0.02)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    victim.stderr.close()
+    killed = len(scored(log))
+    found = study(server, "study-0000002")
+    found.work(lambda trial, inner: score(trial.settings, inner), lambda trial: None, lambda: False)
+    trials = found.trials()
+    assert len(trials) == 10
+    lost = [t for t in found.study.get_trials(deepcopy=False) if t.state.name == "FAIL"]
+    assert len(lost) == 1
+    again = [
+        t for t in found.study.get_trials(deepcopy=False) if lost[0].number in t.system_attrs.get("retry_history", [])
+    ]
+    assert len(again) == 1
+    assert again[0].params == lost[0].params
+    assert len(again[0].intermediate_values) >= killed
+    assert again[0].number in {trial.number for trial in trials}
+    assert lost[0].number not in {trial.number for trial in trials}
+
+
+def test_a_trial_lost_twice_stays_failed(server):
+    found = study(server, "study-0000003", trials=1)
+    for _ in range(2):
+        assert found._claim(may_ask=True) is not None
+        time.sleep(2.2)  # two heartbeats of one second, unheard
+    assert found._claim(may_ask=True) is None
+    assert [trial.state for trial in found.trials()] == ["failed"]
+
+
+def test_a_trial_that_never_beat_is_found(server):
+    """Its worker died, or lost the server, between asking for the trial and the first heartbeat."""
+    found = study(server, "study-0000004", trials=1)
+    found.study.ask()
+    assert found._claim(may_ask=True) is None
+    time.sleep(2.2)
+    number = found._claim(may_ask=True)
+    assert number is not None
+    found.work(lambda trial, inner: 0.5, lambda trial: None, lambda: True)
+
+
+def test_whoever_is_asked_to_stop_hands_the_trial_back_with_its_scores(server):
+    found, seen = study(server, "study-0000005", trials=2), []
+
+    def scoring(trial, inner):
+        seen.append((trial.number, inner))
+        return score(trial.settings, inner)
+
+    found.work(scoring, lambda trial: None, lambda: len(seen) == 2)
+    assert seen == [(0, 0), (0, 1)]
+    found.work(scoring, lambda trial: None, lambda: False)
+    assert [inner for _, inner in seen[2:3]] == [2]  # the fold that was missing, and no other
+    assert len(found.trials()) == 2
+
+
+def test_a_diverged_trial_fails_and_is_not_retried(server):
+    found = study(server, "study-0000006", trials=2)
+    found.work(lambda trial, inner: float("nan") if trial.number == 0 else 0.6, lambda trial: None, lambda: False)
+    assert [trial.state for trial in found.trials()] == ["failed", "complete"]
+
+
+@pytest.mark.slow
+def test_a_server_that_goes_away_is_waited_for_and_the_study_goes_on(server):
+    found, away = study(server, "study-0000007"), []
+
+    def scoring(trial, inner):
+        if (trial.number, inner) == (2, 1) and not away:
+            server.stop()
+            away.append(threading.Timer(3, server.start))
+            away[0].start()
+        return score(trial.settings, inner)
+
+    with pytest.warns(StorageAway, match=r"does not answer: waiting \d"):
+        found.work(scoring, lambda trial: None, lambda: False)
+    away[0].join()
+    trials = found.trials()
+    assert len(trials) == 10
+    assert {trial.state for trial in trials} <= {"complete", "pruned"}
+
+
+def test_a_server_that_stays_away_is_one_clear_error(monkeypatch):
+    monkeypatch.setattr(shared_study, "_FIRST_PAUSE", 0.01)
+    url = "postgresql://me:secret@127.0.0.1:1/none"
+    with pytest.warns(StorageAway), pytest.raises(EnvironmentTrouble, match="PostgreSQL does not answer") as caught:
+        SharedStudy(plan(), url, "study-0000008", heartbeat_seconds=1, wait_minutes=0.0005)
+    assert "secret" not in str(caught.value)
+    assert caught.value.where == "postgresql://me:…@127.0.0.1:1/none"
+
+
+def test_addresses():
+    assert is_shared("postgresql://a/b")
+    assert not is_shared("sqlite:///x.db")
+    assert not is_shared(None)
+    assert driver_url("postgres://u@h/d") == driver_url("postgresql://u@h/d") == "postgresql+psycopg://u@h/d"
+    assert without_password("postgresql://u@h/d") == "postgresql://u@h/d"
