@@ -64,6 +64,7 @@ def render(
         ],
         calibration=_calibration(scores),
         subgroups=_subgroups(scores),
+        regimes=_regimes(scores),
         folds=_folds(scores),
         attrition=sorted(Counter(cohort.attrition).items()),
         last=f"{scores.horizons[-1]:g}" if len(scores.horizons) else "",
@@ -165,6 +166,19 @@ def _subgroups(scores: Scores) -> list[dict[str, Any]]:
     return [
         {**row, "c": shown(as_interval(row["c_index"])) if row["c_index"]["value"] is not None else "too few events"}
         for row in scores.subgroups
+    ]
+
+
+def _regimes(scores: Scores) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name.replace("_", " "),
+            **{key: numbers[key] for key in ("patients", "events")},
+            "cells": [
+                shown(as_interval(numbers[key])) if key in numbers else "–" for key in ("c_index", "uno_c", "ibs")
+            ],
+        }
+        for name, numbers in scores.regimes.items()
     ]
 
 

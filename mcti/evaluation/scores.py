@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,8 @@ class Scores:
     """What the report and the files show; all but the horizons is ready for JSON (null: not defined).
 
     models {name: {metric: {value, low, high}, d_calibration: {...}, folds: [...]}};  comparison: ours against each;
-    risk_groups, subgroups, decision: ours alone.  horizons (h,) scored, unusable (u,) asked for but not scored.
+    risk_groups, subgroups, decision, regimes (of modalities): ours alone.
+    horizons (h,) scored, unusable (u,) asked for but not scored.
     """
 
     models: dict[str, dict[str, Any]]
@@ -35,6 +36,7 @@ class Scores:
     decision: dict[str, Any]
     horizons: Floats
     unusable: Floats
+    regimes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def c_index(self, model: str) -> Interval:
         """Value and interval of a model's C."""
@@ -49,6 +51,8 @@ class Scores:
             "subgroups": self.subgroups,
             "decision": self.decision,
         }
+        if self.regimes:
+            document[OURS]["regimes"] = self.regimes
         return document
 
 

@@ -1,6 +1,7 @@
 """Score the out-of-fold risks of the trained models against the baselines, on the same folds."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,17 +72,15 @@ def evaluate(
     inputs = read_inputs(cohort, features, patients)
     fitted, skipped = fit_baselines(inputs, outcomes, params, progress)
     grouped = groups.of(outcomes, ours.risk, params.risk_groups)
-    by_regime = regimes.compare(models, patients, outcomes, ours, params)
     found = scores.score(outcomes, {OURS: ours, **fitted}, patients, grouped, params)
+    found = replace(found, regimes=regimes.compare(models, patients, outcomes, ours, params))
     facts = _facts(cohort, outcomes)
     with storage.replacing(out) as draft:
         draft.mkdir()
         _write_tables(draft, outcomes, ours, fitted, horizons)
         predictions.write_csv(patients[["patient_id", "subtype", "site"]], draft / "groups.csv")
         _write_report(draft, outcomes, ours, grouped, found, params, facts, skipped)
-        document = found.metrics_json()
-        document[OURS] |= {"regimes": by_regime} if by_regime else {}
-        storage.write_json(draft / "metrics.json", document)
+        storage.write_json(draft / "metrics.json", found.metrics_json())
         result = _result(outcomes, found, params, skipped, facts.notice, _md5(cohort))
         storage.write_json(draft / "summary.json", _summary(result))
         return result.save(draft)

@@ -27,6 +27,10 @@ class StorageAway(UserWarning):
     """PostgreSQL does not answer; the worker waits."""
 
 
+class Overtaken(UserWarning):
+    """A slow worker's trial was taken for lost."""
+
+
 class SharedStudy:
     """One worker's view of a study.
 
@@ -57,7 +61,7 @@ class SharedStudy:
             number = self.patiently(lambda: self._claim(may_ask=not late))  # noqa: B023
             if number is not None:
                 with self._alive(number):
-                    ended = self._run(number, score, stop)
+                    ended = self._kept(number, score, stop)
                 if ended is not None:
                     told(ended)
             elif not self.patiently(self._others):
@@ -161,6 +165,15 @@ class SharedStudy:
             self.storage.record_heartbeat(trial._trial_id)
             search.draw(trial, self.plan.space)
             return int(trial.number)
+
+    def _kept(self, number: int, score: Callable[[Trial, int], float], stop: Callable[[], bool]) -> Trial | None:
+        """As `_run`; None for a trial that was taken away: this worker was silent too long, and another has it."""
+        try:
+            return self._run(number, score, stop)
+        except self.optuna.exceptions.UpdateFinishedTrialError:
+            said = f"trial {number} was given to another worker: this one was silent for two heartbeats"
+            warnings.warn(f"{said}; set search.heartbeat_seconds higher", Overtaken, stacklevel=2)
+            return None
 
     def _run(self, number: int, score: Callable[[Trial, int], float], stop: Callable[[], bool]) -> Trial | None:
         """Score the inner folds that are still missing; None when asked to stop before the last."""

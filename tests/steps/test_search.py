@@ -7,8 +7,10 @@ from mcti.cohort.folds import read_folds
 from mcti.errors import UsageError
 from mcti.params import SearchParams
 from mcti.steps import search as step
+from mcti.steps import train as training_step
 from mcti.training import folds as training
 from tests.training import made
+from tests.training.postgres import Server
 
 SPACE = {"learning_rate": [1e-4, 1e-2], "alpha": [0.1, 0.3, 0.6]}
 
@@ -128,3 +130,59 @@ def test_a_study_of_other_data_is_another_study(world):
     assert one != step._identity(made.dataset(seed=1), parts, asked(), base)
     assert one != step._identity(made.dataset(), parts, asked(seed=8), base)
     assert one != step._identity(made.dataset(), parts, asked(), base.model_copy(update={"alpha": 0.5}))
+
+
+def test_every_trial_is_one_run_below_the_run_of_the_study(world, tmp_path, monkeypatch):
+    """Oracle: MLflow's own client on a database, and trials.csv."""
+    from mlflow import MlflowClient
+
+    monkeypatch.chdir(tmp_path)
+    address = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    params = asked(experiment="looked for", trials=3)
+    for _ in range(2):  # the second time the study is searched anew, and logged once
+        result = step.search(*world, params, made.settings(workers=1), tmp_path / "search")
+    client = MlflowClient(address)
+    runs = client.search_runs([client.get_experiment_by_name("looked for").experiment_id])
+    parents = [run for run in runs if run.data.tags["mcti.trial"] == "all"]
+    assert len(parents) == 1
+    assert parents[0].data.metrics["c_index"] == result.c_index
+    assert {item.path for item in client.list_artifacts(parents[0].info.run_id, "search")} >= {"search/importance.png"}
+    rows = pd.read_csv(tmp_path / "search" / "trials.csv", float_precision="round_trip").set_index("trial")
+    children = {int(run.data.tags["mcti.trial"]): run for run in runs if run not in parents}
+    assert sorted(children) == rows.index.tolist()
+    assert len(runs) == 4
+    for number, run in children.items():
+        assert run.data.tags["mlflow.parentRunId"] == parents[0].info.run_id
+        assert float(run.data.params["learning_rate"]) == rows.loc[number, "learning_rate"]
+        assert run.data.tags["mcti.state"] == rows.loc[number, "state"]
+        scores = client.get_metric_history(run.info.run_id, "c_index_inner")
+        assert [score.value for score in scores] == rows.loc[number, ["inner_0", "inner_1"]].dropna().tolist()
+
+
+def test_a_warm_start_tries_the_settings_of_the_champion_right_after_those_of_train(world, tmp_path):
+    champion = made.settings(workers=1, epochs=1, learning_rate=5e-3, alpha=0.6)
+    training_step.train(*world, champion, tmp_path / "models")
+    params = asked(warm_start=str(tmp_path / "models"), trials=3)
+    step.search(*world, params, made.settings(workers=1), tmp_path / "search")
+    rows = pd.read_csv(tmp_path / "search" / "trials.csv")
+    assert rows.loc[0, ["learning_rate", "alpha"]].tolist() == [made.settings().learning_rate, made.settings().alpha]
+    assert rows.loc[1, ["learning_rate", "alpha"]].tolist() == [5e-3, 0.6]
+
+
+def test_init_without_a_shared_storage_is_refused(world, tmp_path):
+    with pytest.raises(UsageError, match="no study to share"):
+        step.search(*world, asked(), made.settings(workers=1), tmp_path / "search", init=True)
+
+
+@pytest.mark.slow
+def test_workers_in_postgresql_make_the_same_files(world, tmp_path):
+    with Server() as server:
+        params = asked(storage=server.url, trials=3)
+        made_first = step.search(*world, params, made.settings(workers=1), tmp_path / "search", init=True)
+        assert (made_first.trials, made_first.wanted) == (0, 3)
+        result = step.search(*world, params, made.settings(workers=2), tmp_path / "search")
+        again = step.search(*world, params, made.settings(workers=1), tmp_path / "again")
+    assert result.trials == 3
+    assert again.settings == result.settings
+    assert storage.tree_md5(tmp_path / "again") == storage.tree_md5(tmp_path / "search")

@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -20,24 +21,31 @@ def binaries() -> Path | None:
 
 
 class Server:
-    """One server; `url` for clients."""
+    """One server; `url` for clients. A context manager that stops it and takes its folder away."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self) -> None:
         home = binaries()
         if home is None:
             pytest.skip("no PostgreSQL here (Debian: apt-get install postgresql)")
-        self.home, self.data, self.port = home, folder / "data", _free_port()
+        # Not below pytest's folder: that is closed to the user whom the server runs as.
+        folder = Path(tempfile.mkdtemp(prefix="mcti-postgres-"))
+        self.home, self.folder, self.data, self.port = home, folder, folder / "data", _free_port()
         self.url = f"postgresql://mcti@127.0.0.1:{self.port}/postgres"
         # The server refuses to run as root; a runner's own user is used as it is.
         self.user = pwd.getpwnam("postgres" if _known("postgres") else "nobody") if os.geteuid() == 0 else None
         if self.user is not None:
             os.chown(folder, self.user.pw_uid, self.user.pw_gid)
-            for parent in (folder, *folder.parents[:3]):
-                parent.chmod(parent.stat().st_mode | 0o011)
         arguments = ["-D", str(self.data), "-U", "mcti", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C"]
         subprocess.run([home / "initdb", *arguments], check=True, capture_output=True, cwd=folder, **self._as())
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        shutil.rmtree(self.folder)
 
     def start(self) -> None:
         """Start it, and return when it answers."""
