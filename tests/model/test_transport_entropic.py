@@ -12,7 +12,7 @@ from mcti.errors import DataError, UsageError
 from mcti.model import transport
 from tests.model.transport_costs import SIZES, squares
 
-CASES = list(squares(seeds=2))
+CASES = list(squares(seeds=5))  # 18 families, 6 sizes, 5 seeds: 540
 
 
 def rectangle(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -27,11 +27,35 @@ def marginals_hold(coupling: torch.Tensor, tolerance: float) -> bool:
 
 
 @pytest.mark.parametrize("n", SIZES)
+def test_marginals_hold_on_every_cost_at_one_entropy(n):
+    """Entropy 0.1 and the default iterations, whatever the cost: in its units 1e200 is all but exact transport."""
+    names, costs = zip(*((name, cost) for name, cost in CASES if len(cost) == n), strict=True)
+    plan = transport.sinkhorn(torch.stack(costs), entropy=0.1)
+    for name, coupling, error in zip(names, plan.coupling, plan.error, strict=True):
+        assert marginals_hold(coupling[None], 1e-6), name
+        assert error.item() <= 1e-6
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_marginals_hold_however_far_the_costs_exceed_the_entropy(seed):
+    """From 1e4 to 1e308 entropies: within 1,000 iterations, by a path of coarser entropies."""
+    spread = 10.0 ** (4 + 60.8 * seed)
+    tokens = torch.randn(2, 2, 40, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    planar = torch.cdist(tokens[0], tokens[1]).square()
+    cost = torch.cat([rectangle(2, 40, 40, seed=seed), planar / planar.amax()]) * spread
+    plan = transport.sinkhorn(cost, entropy=1.0)
+    assert marginals_hold(plan.coupling, 1e-6)
+    exact = (cost / spread * transport.assignment(cost).coupling).sum((1, 2))
+    excess = (cost / spread * plan.coupling).sum((1, 2)) - exact
+    assert (excess <= math.log(40) * max(1 / spread, 1e-12) + 1e-8).all()  # bias at most entropy·log n
+
+
+@pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("sharpness", [0.3, 0.03])
 def test_marginals_hold_on_every_family(n, sharpness):
     """To 1e-6 of each token's mass, with an entropy of 30 % and of 3 % of the costs' largest difference."""
     for name, cost in CASES:
-        if len(cost) == n:
+        if len(cost) == n and name.endswith(("seed=0", "seed=1")):
             entropy = sharpness * (float(cost.max() - cost.min()) or 1.0)
             plan = transport.sinkhorn(cost[None], entropy=entropy, max_iterations=100_000, tolerance=1e-6)
             assert marginals_hold(plan.coupling, 1e-6), (name, plan)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mcti.errors import DataError, UsageError
 from mcti.model import transport
+from tests.model.transport_costs import SIZES, squares
 
 CONVERGED = {"tolerance": 1e-13, "max_iterations": 10**5}
 
@@ -25,6 +26,18 @@ def test_plan_agrees_with_pot(measure, patches, tokens, entropy, marginal):
     given = {"entropy": entropy, "marginal": marginal, "measure": measure, **CONVERGED}
     ours, theirs = transport.unbalanced(cost, **given), transport.pot(cost, problem="unbalanced", **given)
     torch.testing.assert_close(ours.coupling, theirs.coupling, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_plan_agrees_with_pot_on_every_family(n):
+    """540 random, degenerate and adversarial costs, divided by their largest as section 3 does, the paper's weights."""
+    names, costs = zip(*((name, cost) for name, cost in squares(seeds=5) if len(cost) == n), strict=True)
+    cost = torch.stack(costs)
+    cost = cost / cost.abs().amax((1, 2), keepdim=True).clamp_min(1e-300)
+    given = {"entropy": 0.1, "marginal": 0.5, "tolerance": 1e-12}
+    ours, theirs = transport.unbalanced(cost, **given), transport.pot(cost, problem="unbalanced", **given)
+    for name, our, their in zip(names, ours.coupling, theirs.coupling, strict=True):
+        torch.testing.assert_close(our, their, rtol=1e-6, atol=1e-12, msg=name)
 
 
 @pytest.mark.parametrize("measure", ["entropy", "kl"])

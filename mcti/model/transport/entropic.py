@@ -14,6 +14,7 @@ COARSER = 4.0  # entropy of a level over that of the next
 EASY = 64.0  # spread of the costs over the entropy up to which no coarser level pays
 PATIENCE = 50  # iterations before Newton steps come in between: one costs about as much as so many iterations
 WARM_UP = 10  # iterations on each coarser level
+FAR = 6  # coarser levels from which on each ends with a Newton step: so long a path, ten iterations a level lose it
 FINEST = 1e-12  # least entropy over the spread of the costs: below, float64 cannot tell it from exact transport
 
 
@@ -79,15 +80,17 @@ def _solve(
     """Coupling (b, n, m), error (b,) and iterations of the slowest item; items of as many levels go together."""
     coupling, error, slowest = torch.zeros_like(energy), energy.new_zeros(len(energy)), 0
     levels = (spread / EASY).clamp_min(1).log().div(math.log(COARSER)).ceil()
-    levels = levels.clamp_max(max_iterations // (2 * WARM_UP))  # half the iterations at most go to coarser levels
+    levels = levels.clamp_max(max_iterations // (2 * (WARM_UP + 1)))  # half the iterations at most go to coarser levels
     for count in sorted(set(levels.int().tolist())):
         state = _Scaling(energy, problem)
         state.keep(levels == count)
         for level in range(count, 0, -1):
             state.rebuild(COARSER**level)
             state.step(WARM_UP)
+            if count >= FAR:
+                state.newton()
         state.rebuild(1.0)
-        used = _to_tolerance(state, WARM_UP * count, max_iterations, tolerance, coupling, error)
+        used = _to_tolerance(state, (WARM_UP + (count >= FAR)) * count, max_iterations, tolerance, coupling, error)
         slowest = max(slowest, used)
     return coupling, error, slowest
 
@@ -145,10 +148,10 @@ class _Scaling:
         return torch.where(self.a > 0, (before / self.u - 1).abs(), 0.0).amax((1, 2))
 
     def newton(self) -> None:
-        """A Newton step in float64 on the potentials."""
-        double = [value.double() for value in (self.energy, self.a, self.b, self.y + self.v.log())]
+        """A Newton step in float64 on the potentials, at the entropy of the level."""
+        double = [value.double() for value in (self.energy / self.level, self.a, self.b, self.y + self.v.log())]
         self.y, self.v = newton_step(*double).to(self.y.dtype), torch.ones_like(self.v)
-        self.rebuild(1.0)
+        self.rebuild(self.level)
 
     def grown(self) -> bool:
         """Whether a scaling leaves the middle third of the number range."""

@@ -2,6 +2,7 @@
 
 import warnings
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -9,6 +10,7 @@ from mcti.errors import UsageError, did_you_mean
 from mcti.model.transport.plan import Plan, Problem, positive, untraced
 
 PROBLEMS = ("exact", "sinkhorn", "unbalanced")
+ORDINARY = 60  # binary orders of magnitude of the largest cost within which POT gets the costs as they are
 EXACT_ITERATIONS = 10**7  # of the network simplex: far above what n = 2,048 takes
 
 
@@ -66,9 +68,16 @@ def _one(
         if problem == "exact":
             masses = (torch.full((size,), 1 / size, dtype=torch.float64).numpy() for size in cost.shape)
             # From zero up: ot.emd 0.9.7 moves nothing where a lone cost is negative; a constant changes no plan.
+            table = _in_range(table)
             return torch.from_numpy(ot.emd(*masses, table - table.min(), numItermax=EXACT_ITERATIONS)), 0, None
         if problem == "sinkhorn":
             plan, log = ot.sinkhorn([], [], table, entropy, method="sinkhorn_log", **stop)
             return torch.from_numpy(plan), int(log["niter"]) + 1, None
         plan, log = ot.sinkhorn_unbalanced([], [], table, entropy, marginal, reg_type=measure, **stop)
         return torch.from_numpy(plan), len(log["err"]), float(log["err"][-1])
+
+
+def _in_range(table: np.ndarray) -> np.ndarray:
+    """The costs, near 1 where they were far from it: by its fixed thresholds ot.emd takes 1e-300 for a tie with 0."""
+    exponent = int(np.frexp(np.abs(table).max())[1])
+    return table if abs(exponent) <= ORDINARY else np.ldexp(table, -exponent)
