@@ -162,6 +162,12 @@ def convert_reference(
     ],
     out: OutFolder,
     genes: Annotated[str | None, typer.Option(metavar="FILE", help="Gene names, one a line, in its order.")] = None,
+    measure: Annotated[
+        str, typer.Option(metavar="entropy|kl", help="Of the patch-gene coupling: POT until 0.9.4, or since.")
+    ] = "entropy",
+    guides: Annotated[
+        str, typer.Option(metavar="fusion_x|fusion", help="Mixes that guide the decoder's streams: docs/model.md.")
+    ] = "fusion_x",
 ) -> object:
     """Turn a checkpoint of the published reference into a model of preset `paper`.
 
@@ -169,7 +175,7 @@ def convert_reference(
     """
     from mcti.steps.convert import convert_reference as step
 
-    return step(checkpoint, Path(out), genes)
+    return step(checkpoint, Path(out), genes, measure=measure, guides=guides)
 
 
 @command(ledger_group, "verify")

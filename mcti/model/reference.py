@@ -3,12 +3,12 @@
 Every width, depth and token count is taken from the shapes. Docs: docs/model.md, "Reference checkpoints".
 """
 
-import itertools
+import dataclasses
 import json
 import pickle
 import re
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,20 +16,13 @@ import torch
 from torch import Tensor
 
 from mcti import storage
-from mcti.errors import DataError, did_you_mean
+from mcti.errors import DataError, UsageError, did_you_mean
+from mcti.model import reference_keys
+from mcti.model.network import MCTI
 from mcti.model.presets import ModelConfig, preset
+from mcti.model.reference_keys import GUIDES
 from mcti.storage import Location
 
-Places = dict[str, tuple[str, ...]]  # our tensor -> reference keys, stacked along a first axis or along the rows
-
-DEAD = {
-    r"b_classifier\.fcc\.": "the 1-D convolution of the bag classifier is never part of an output",
-    r"multi_head\.W_[qk]\.": "softmax over a sequence of one is 1, whatever queries and keys are",
-    r"multi_head\.W_o\.": "the value projection is reshaped to tokens before the output projection",
-    r"gene_bias$": "never added",
-    r"decoder_leyers\.\d+\.0\.fusion_(cls|surv)\.": "mixes of a stage whose streams have no skip: never applied",
-}
-LAST_MIX = "x after the last decoder stage feeds nothing"
 _MEND = "give the state dict of the published reference model, saved by torch.save"
 
 
@@ -58,25 +51,36 @@ class Conversion:
             "dead": self.dead,
             "live_parameters": sum(state[key].numel() for key in self.used),
             "dead_parameters": sum(state[key].numel() for key in self.dead),
+            "dead_parameters_by_reason": {
+                reason: sum(state[key].numel() for key, why in self.dead.items() if why == reason)
+                for reason in sorted(set(self.dead.values()))
+            },
         }
 
 
 def convert(
-    checkpoint: Location, out: Location, *, genes: Sequence[str] | None = None, classes: Sequence[str] | None = None
+    checkpoint: Location,
+    out: Location,
+    *,
+    genes: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
+    measure: str = "entropy",
+    guides: str = "fusion_x",
 ) -> Conversion:
     """Write weights.safetensors, model.json and conversion.json into `out`, whole or not at all.
 
     checkpoint: path or s3:// address of the reference's state dict. It carries no names: genes and classes in its order
-    may be given, else they are numbered (gene_0001, class_1).
+    may be given, else they are numbered (gene_0001, class_1). measure: of the patch-gene coupling, "entropy" as POT had
+    it until 0.9.4, or "kl" as POT has it since. guides: which mixes guide the decoder's streams, a key of GUIDES.
 
-    Raises DataError on a file that is no plain state dict (nothing in it is executed), on foreign or missing keys, on a
-    shape that does not fit and on names that are too many or too few.
+    Raises UsageError on an unknown measure or guides; DataError on a file that is no plain state dict (nothing in it is
+    executed), on foreign or missing keys, on a shape that does not fit and on names that are too many or too few.
     """
     from safetensors.torch import save_file
 
     with storage.local(checkpoint) as path:
         state = read_state(path)
-        found = translate(state, genes=genes, classes=classes, where=str(checkpoint))
+        found = translate(state, genes=genes, classes=classes, measure=measure, guides=guides, where=str(checkpoint))
         with storage.replacing(out) as draft:
             draft.mkdir()
             save_file(
@@ -85,6 +89,27 @@ def convert(
             storage.write_json(draft / "model.json", {"config": json.loads(found.config.to_json())})
             storage.write_json(draft / "conversion.json", found.report(state))
     return found
+
+
+def load(folder: Location) -> MCTI:
+    """The converted network, ready for use: network(patches (b, N, D_in), mask (b, N), genes (b, G)).
+
+    Raises DataError when weights and configuration do not belong together.
+    """
+    from safetensors.torch import load_file
+
+    with storage.local(folder) as path:
+        config = ModelConfig.from_json(json.dumps(storage.read_json(path / "model.json")["config"]), str(folder))
+        weights = load_file(path / "weights.safetensors")
+    with torch.device("meta"):
+        network = MCTI(config)
+    try:
+        network.load_state_dict(weights, strict=True, assign=True)
+    except RuntimeError as error:
+        raise DataError(
+            "the weights do not fit the configuration", str(folder), "convert the checkpoint anew"
+        ) from error
+    return network.requires_grad_().eval()
 
 
 def read_state(path: Location) -> dict[str, Tensor]:
@@ -112,27 +137,30 @@ def translate(
     *,
     genes: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
+    measure: str = "entropy",
+    guides: str = "fusion_x",
     where: str = "the checkpoint",
 ) -> Conversion:
     """The state dict in our names; see `convert` for arguments and errors."""
-    from mcti.model.network import MCTI
-
+    if guides not in GUIDES:
+        raise UsageError(f"there are no guides {guides!r}", "convert-reference", did_you_mean(guides, GUIDES))
     keys = _ranked(state)
     _refuse_foreign(keys, where)
-    config = _config(state, keys, genes, classes, where)
+    config = dataclasses.replace(_config(state, keys, genes, classes, where), gene_measure=measure)
     with torch.device("meta"):
         wanted = {name: tensor.shape for name, tensor in MCTI(config).state_dict().items()}
-    places = _places(config)
+    places = reference_keys.places(config, guides)
     assert places.keys() == wanted.keys(), sorted(places.keys() ^ wanted.keys())
     weights = {name: _gather(state, keys, places[name], wanted[name], where) for name in wanted}
     used = {keys[part]: name for name, parts in places.items() for part in parts}
-    second = {keys[key]: keys[first] for key, first in _second_names(keys)}
+    _check_dead_shapes(state, keys, config, where)
+    second = {keys[key]: keys[first] for key, first in reference_keys.second_names(keys)}
     _check_second(state, second, where)
-    dead = {
-        full: _dead(short, full, config, where)
-        for short, full in keys.items()
-        if full not in used and full not in second
-    }
+    rest = [short for short, full in keys.items() if full not in used and full not in second]
+    dead = {keys[short]: reference_keys.dead(short, config, guides) for short in rest}
+    for full, reason in dead.items():
+        if not reason:
+            raise DataError(f"foreign key {full!r}", where, _MEND)
     return Conversion(config, weights, used, second, dead)
 
 
@@ -244,143 +272,27 @@ def _known(keys: Mapping[str, str], short: str, where: str) -> str:
     return keys[short]
 
 
-def _places(config: ModelConfig) -> Places:
-    """Our tensors and the reference keys (indices as ranks) that fill them, in order."""
-    return dict(itertools.chain(_fixed(), _genes(), _unet(config)))
-
-
-def _fixed() -> Iterator[tuple[str, tuple[str, ...]]]:
-    yield "task_tokens", tuple(f"task_token_{stream}" for stream in ("cls", "surv", "mix"))
-    attention, ours = "attention_net_wsi.1", "pathology.attention"
-    for name, key in (("to_q", "to_q"), ("to_k", "to_k"), ("to_v", "to_v"), ("mix", "proj_v")):
-        yield f"{ours}.{name}.weight", (f"{attention}.{key}.weight",)
-    yield f"{ours}.scale", (f"{attention}.rescale",)
-    yield f"{ours}.local.0.weight", (f"{attention}.pos_emb.0.weight",)
-    yield f"{ours}.local.2.weight", (f"{attention}.pos_emb.1.weight",)
-    for name, key in (
-        ("pathology.instance", "i_classifier.fc.0"),
-        ("pathology.query.first", "b_classifier.q.0"),
-        ("pathology.query.second", "b_classifier.q.1"),
-        ("pathology.project.0", "b_classifier.proj"),
-        *((f"pathology.project.{2 + 2 * layer}", f"WSI_encode.cls_proj.{layer}") for layer in range(3)),
-        ("pathology.refine.0", "attention_net_wsi.0"),
-        (f"{ours}.out", f"{attention}.proj"),
-        ("subtype_head.norm", "cls_head.0"),
-        ("subtype_head.out", "cls_head.1"),
-        ("survival_head.norm", "surv_head.0"),
-        ("survival_head.out", "surv_head.1"),
-    ):
-        yield from _affine(name, (key,))
-
-
-def _genes() -> Iterator[tuple[str, tuple[str, ...]]]:
-    yield from _affine("genomics.hidden.0.0", ("Gene_encode.0.0",))
-    yield from _affine("genomics.hidden.1.0", ("Gene_encode.1.0",))
-    yield from _affine("genomics.value", ("multi_head.W_v",))
-
-
-def _unet(config: ModelConfig) -> Iterator[tuple[str, tuple[str, ...]]]:
-    for stage, depth in enumerate(config.encoder_depths):
-        ours, theirs = f"unet.encoder.{stage}", f"encoder_layers.{stage}.0"
-        both = (f"{theirs}.cls_AB", f"{theirs}.surv_AB")
-        yield from _attention(f"{ours}.attention", both, config.attention_depth)
-        yield from _guided(f"{ours}.guided", theirs, depth)
-        yield from _affine(f"{ours}.mix", (f"{theirs}.fusion",))
-    yield from _guided("unet.bottleneck.guided", "bottleneck", config.bottleneck_depth)
-    yield from _affine("unet.bottleneck.mix", ("bottleneck.fusion",))
-    for stage, depth in enumerate(config.decoder_depths):
-        ours, theirs = f"unet.decoder.{stage}", f"decoder_leyers.{stage}.0"
-        yield from _attention(f"{ours}.attention", (f"{theirs}.x_AB",), config.attention_depth)
-        yield from _guided(f"{ours}.guided", theirs, depth)
-        yield from _affine(f"{ours}.guides", (f"{theirs}.fusion_x_cls", f"{theirs}.fusion_x_surv"))
-        if stage < len(config.decoder_depths) - 1:
-            yield from _affine(f"{ours}.mix", (f"{theirs}.fusion_net",))
-
-
-def _attention(ours: str, streams: Sequence[str], depth: int) -> Iterator[tuple[str, tuple[str, ...]]]:
-    for layer in range(depth):
-        name, heads = f"{ours}.layers.{layer}", [f"{stream}.layers.{layer}.0" for stream in streams]
-        yield from _affine(f"{name}.norm", [f"{head}.norm" for head in heads])
-        yield f"{name}.qkv.weight", tuple(f"{head}.fn.qkv.weight" for head in heads)
-        yield from _affine(f"{name}.out", [f"{head}.fn.proj" for head in heads])
-        yield from _mlp(name, [f"{stream}.layers.{layer}.1" for stream in streams])
-
-
-def _guided(ours: str, theirs: str, depth: int) -> Iterator[tuple[str, tuple[str, ...]]]:
-    for block in range(depth):
-        name = f"{ours}.blocks.{block}"
-        streams = [f"{theirs}.{stream}_TGAB.blocks.{block}" for stream in ("cls", "surv")]
-        heads = [f"{stream}.0" for stream in streams]
-        yield from _affine(f"{name}.norm", [f"{head}.norm" for head in heads])
-        joint = tuple(f"{head}.fn.{part}.weight" for head in heads for part in ("to_q", "to_k", "to_v"))
-        yield f"{name}.attention.to_qkv.weight", joint
-        yield f"{name}.attention.scale", tuple(f"{head}.fn.rescale" for head in heads)
-        yield from _affine(f"{name}.attention.out", [f"{head}.fn.proj" for head in heads])
-        yield from _affine(f"{name}.attention.local.first", [f"{head}.fn.pos_emb.0" for head in heads])
-        yield from _affine(f"{name}.attention.local.second", [f"{head}.fn.pos_emb.1" for head in heads])
-        yield from _mlp(name, [f"{stream}.1" for stream in streams])
-
-
-def _mlp(name: str, parts: Sequence[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    yield from _affine(f"{name}.mlp_norm", [f"{part}.norm" for part in parts])
-    yield from _affine(f"{name}.mlp.first", [f"{part}.fn.net.0" for part in parts])
-    yield from _affine(f"{name}.mlp.second", [f"{part}.fn.net.1" for part in parts])
-
-
-def _affine(name: str, keys: Sequence[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    for part in ("weight", "bias"):
-        yield f"{name}.{part}", tuple(f"{key}.{part}" for key in keys)
-
-
-def _second_names(keys: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    for key in keys:
-        first = key.removeprefix("WSI_encode.")
-        if key != first and re.match(r"[ib]_classifier\.", first) and first in keys:
-            yield key, first
-
-
 def _check_second(state: Mapping[str, Tensor], second: Mapping[str, str], where: str) -> None:
     """A second name must hold the tensor it repeats, else one of the two would be dropped unseen."""
     for key, first in second.items():
         one, other = state[key], state[first]
-        if "fcc" in first:
-            continue  # dead under either name, and 4 GB
-        if one.shape != other.shape or not torch.equal(one, other):
+        same = one.shape == other.shape and ("fcc" in first or torch.equal(one, other))  # fcc: dead, and 4 GB
+        if not same:
             raise DataError(f"{key} differs from {first}, whose second name it is", where, _MEND)
 
 
-def _dead(short: str, full: str, config: ModelConfig, where: str) -> str:
-    """Why a key that fills none of our tensors is dead; a key for which there is no reason is foreign."""
-    last = len(config.decoder_depths) - 1
-    if short.startswith(f"decoder_leyers.{last}.0.fusion_net."):
-        return LAST_MIX
-    for pattern, reason in DEAD.items():
-        if re.match(pattern, short):
-            return reason
-    raise DataError(f"foreign key {full!r}", where, _MEND)
+def _check_dead_shapes(state: Mapping[str, Tensor], keys: Mapping[str, str], config: ModelConfig, where: str) -> None:
+    """Of the dead, too, the shape must be that of the published reference, as far as they are there."""
+    for key, shape in reference_keys.dead_shapes(config).items():
+        found = tuple(state[keys[key]].shape) if key in keys else shape
+        if found != shape:
+            raise DataError(f"{keys[key]} has shape {found}", where, f"expected {shape}")
 
 
 def _refuse_foreign(keys: Mapping[str, str], where: str) -> None:
     """Every key must be of a pattern that the published reference has, at whatever depth."""
-    patterns = _patterns()
+    patterns = reference_keys.patterns()
     for short, full in keys.items():
-        pattern = _pattern(short)
+        pattern = reference_keys.pattern(short)
         if pattern not in patterns:
             raise DataError(f"foreign key {full!r}", where, f"{_MEND}; {did_you_mean(pattern, patterns)}")
-
-
-def _pattern(key: str) -> str:
-    """The key with # for each index."""
-    return re.sub(r"\.\d+(?=\.|$)", ".#", key)
-
-
-def _patterns() -> set[str]:
-    """All key patterns of the reference, indices as #."""
-    shallow = preset("paper", features=1, genes=["-"], classes=["-"], bins=1)
-    known = {key for parts in _places(shallow).values() for key in parts}
-    known |= {f"WSI_encode.{key}" for key in known if re.match(r"[ib]_classifier\.", key)}
-    pairs = ("weight", "bias")
-    known |= {f"{owner}b_classifier.fcc.{part}" for owner in ("", "WSI_encode.") for part in pairs}
-    known |= {f"multi_head.W_{name}.{part}" for name in "qko" for part in pairs} | {"gene_bias"}
-    known |= {f"decoder_leyers.0.0.fusion_{name}.{part}" for name in ("cls", "surv") for part in pairs}
-    return {_pattern(key) for key in known}

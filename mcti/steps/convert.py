@@ -21,8 +21,15 @@ class ConvertResult(StepResult):
     written: tuple[str, ...] = ("weights.safetensors", "model.json", "conversion.json")
 
 
-def convert_reference(checkpoint: Location, out: Path, genes: Location | None = None) -> ConvertResult:
-    """Translate a state dict of the published reference.
+def convert_reference(
+    checkpoint: Location,
+    out: Path,
+    genes: Location | None = None,
+    *,
+    measure: str = "entropy",
+    guides: str = "fusion_x",
+) -> ConvertResult:
+    """Translate a state dict of the published reference; measure and guides as mcti/model/reference.py has them.
 
     Reads   checkpoint (torch.save of a state dict; nothing in it is executed), genes (one name a line, in the order
             the reference was trained on; without it they are numbered)
@@ -32,7 +39,7 @@ def convert_reference(checkpoint: Location, out: Path, genes: Location | None = 
     from mcti.model.reference import convert
 
     names = read_names(genes) if genes is not None else None
-    found = convert(checkpoint, out, genes=names)
+    found = convert(checkpoint, out, genes=names, measure=measure, guides=guides)
     report = storage.read_json(out / "conversion.json")
     return ConvertResult(
         used_keys=len(found.used),

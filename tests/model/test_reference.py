@@ -1,14 +1,14 @@
 import json
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from mcti.errors import DataError
-from mcti.model import reference
+from mcti.errors import DataError, UsageError
+from mcti.model import reference, reference_keys
 from mcti.model.network import MCTI
 from mcti.model.presets import ModelConfig
 from tests.model import double, literal
@@ -38,7 +38,7 @@ def test_the_double_has_the_keys_and_shapes_of_the_published_reference():
     assert sum(int(np.prod(shape)) for shape in first.values()) == 1_745_587_532
     found = {}
     for key, shape in first.items():
-        found.setdefault(reference._pattern(key), []).append(shape)
+        found.setdefault(reference_keys.pattern(key), []).append(shape)
     for pattern, times, allowed in double.documented_patterns(PAGE):
         mine = found[pattern]
         assert (len(mine), set(mine)) == (times, set(allowed)), pattern
@@ -77,6 +77,34 @@ def test_every_key_is_used_or_a_second_name_or_dead_with_a_reason():
     assert report["live_parameters"] == sum(weight.numel() for weight in found.weights.values())
 
 
+@pytest.mark.parametrize("guides", reference_keys.GUIDES)
+def test_the_dead_are_those_of_the_published_count_and_two_mixes_a_decoder_stage(guides):
+    """1,275,356,163 by the key list: fcc, W_q, W_k, W_o, gene_bias, last fusion_net; the maths page adds the mixes."""
+    shapes = double.shapes(**double.LARGE, genes=1558)
+    dead = reference.translate(double.state(), guides=guides).dead
+    counted = sum(int(np.prod(shapes[key])) for key in dead)
+    mixes = [key for key, reason in dead.items() if reason == reference_keys.IDLE_MIX]
+    assert len(mixes) == 2 * 2 * 2  # two mixes of a weight and a bias, in two stages
+    assert sum(int(np.prod(shapes[key])) for key in mixes) == 12
+    assert counted == 1_275_356_163 + 12
+    assert "decoder_leyers.1.0.fusion_net.weight" in dead
+    assert "decoder_leyers.0.0.fusion_net.weight" not in dead
+
+
+def test_the_other_reading_of_the_mixes_takes_the_other_two():
+    state = double.state()
+    swapped = {key.replace("fusion_x_", "fusion_") if "fusion_x_" in key else
+               re.sub(r"fusion_(cls|surv)\.", r"fusion_x_\1.", key): value for key, value in state.items()}  # fmt: skip
+    one, other = reference.translate(state).weights, reference.translate(swapped, guides="fusion").weights
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    plain = reference.translate(state, guides="fusion").weights
+    assert {name for name in one if not torch.equal(one[name], plain[name])} == {
+        f"unet.decoder.{stage}.guides.{part}" for stage in (0, 1) for part in ("weight", "bias")
+    }
+    with pytest.raises(UsageError, match="did you mean fusion_x"):
+        reference.translate(state, guides="fusion_y")
+
+
 def test_every_used_key_reaches_an_output_and_no_dead_one_does():
     """Moving one number of a live tensor moves an output; the dead are not even looked at."""
     state = double.state()
@@ -98,7 +126,9 @@ def test_convert_writes_weights_configuration_and_report(tmp_path):
     reference.convert(tmp_path / "reference.pt", tmp_path / "out", genes=[f"N{number}" for number in range(7)])
     config = ModelConfig.from_json(json.dumps(json.loads((tmp_path / "out/model.json").read_text())["config"]))
     assert config.genes[0] == "N0"
-    MCTI(config).load_state_dict(load_file(tmp_path / "out/weights.safetensors"), strict=True)
+    net, inputs = reference.load(tmp_path / "out"), (*patient()[:1], torch.ones(1, 20, dtype=torch.bool), patient()[1])
+    expected = converted(double.state())[1](*inputs)
+    assert torch.equal(net(*inputs).hazard_logits, expected.hazard_logits)
     assert json.loads((tmp_path / "out/conversion.json").read_text())["dead"]["gene_bias"] == "never added"
 
 
@@ -118,6 +148,9 @@ def test_foreign_missing_and_misshapen_keys_are_named(tmp_path):
         reference.translate({name: value for name, value in state.items() if name != key})
     with pytest.raises(DataError, match=key):
         reference.translate(state | {key: torch.zeros(8, 9)})
+    for dead in ("gene_bias", "multi_head.W_o.weight", "decoder_leyers.0.0.fusion_cls.weight"):
+        with pytest.raises(DataError, match=dead):
+            reference.translate(state | {dead: torch.zeros(3, 3)})
     with pytest.raises(DataError, match="second name"):
         reference.translate(state | {"WSI_encode.i_classifier.fc.0.bias": torch.full((2,), 9.0)})
     with pytest.raises(DataError, match="7 inputs"):
