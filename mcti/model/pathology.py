@@ -114,13 +114,13 @@ class PathologyBranch(nn.Module):
         with torch.autocast(patches.device.type, enabled=False):
             for start in range(0, patches.shape[1], self.block):
                 rows = patches[:, start : start + self.block].to(self.instance.weight.dtype)
-                here = mask[:, start : start + self.block, None]
-                logits = self.instance(rows).masked_fill(~here, -torch.inf)  # (b, block, C)
+                here = mask[:, start : start + self.block, None].to(rows.dtype)
+                logits = self.instance(rows).masked_fill(here == 0, -torch.inf)  # (b, block, C)
                 top, best = logits.max(1)
                 scores.append(logits.amax(-1))
                 tops.append(top)
                 bests.append(best + start)
-                total = total + (rows * here).sum(1)
+                total = total + (here.mT @ rows)[:, 0]
         winner = torch.stack(tops).argmax(0, keepdim=True)
         best = torch.stack(bests).gather(0, winner)[0]
         return torch.cat(scores, 1), best, total / mask.sum(1, keepdim=True).clamp_min(1)
@@ -159,8 +159,9 @@ class PathologyBranch(nn.Module):
     def _transport_block(self, rows: Tensor, mask: Tensor, keys: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         rows = rows.to(self.instance.weight.dtype)
         shares = self.masses(rows, keys, present) * mask[..., None]  # (b, block, K)
-        values = F.normalize(rows, dim=-1).to(shares.dtype)
-        return shares.transpose(1, 2) @ values, shares.sum(1)
+        # The lengths divide the shares, not the rows: no second copy of the block.
+        lengths = torch.linalg.vector_norm(rows, dim=-1, keepdim=True).clamp_min(1e-12)
+        return (shares / lengths).transpose(1, 2) @ rows, shares.sum(1)
 
     def masses(self, rows: Tensor, keys: Tensor, present: Tensor) -> Tensor:
         """How each patch spreads one unit of mass over the critical patches: (b, N, D_in) -> (b, N, K)."""
