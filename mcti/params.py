@@ -154,6 +154,10 @@ class ExtractParams(Params):
         (), description="restricted encoders whose licence you hold, e.g. [uni]", strict=False
     )
     workers: int = Field(0, ge=0, description="threads that decode and encode; 0: one per core")
+    cache: str | None = Field(
+        None, description="folder for copies of slides on S3 while they are in work; default: the temporary folder"
+    )
+    cache_gib: float = Field(50.0, gt=0, description="GiB that such copies may take at once; deleted after use")
     slide_minutes: float = Field(0, ge=0, description="a slide that takes longer fails as TIMED_OUT; 0: no limit")
     max_failed_tiles_share: float = Field(0.05, ge=0, le=1, description="a slide with more unreadable tiles fails")
     max_failed_slides_share: float = Field(0.1, ge=0, le=1, description="a cohort with more failed slides exits with 3")

@@ -7,11 +7,12 @@ AWS_SHARED_CREDENTIALS_FILE, AWS_PROFILE, a pod's service account, …), so no s
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,9 @@ def replacing(out: Location) -> Iterator[Path]:
 
 def write_text(out: Location, text: str) -> None:
     """`text` as UTF-8 to `out`, whole or not at all."""
+    if is_s3(out):
+        put(out, text.encode())
+        return
     with replacing(out) as draft:
         draft.write_text(text, encoding="utf-8")
 
@@ -299,6 +303,96 @@ def _refusal(code: str, location: Location) -> MctiError:
             f"S3 refused the credentials ({code})", str(location), "check the keys of this profile and their rights"
         )
     return EnvironmentTrouble(f"S3 answered {code}", str(location), "see the log of the service")
+
+
+def size(location: Location) -> int:
+    """Bytes of a file, or of all objects at an address.
+
+    Raises
+        DataError: nothing is there.
+    """
+    if not is_s3(location):
+        with explained(location):
+            return Path(location).stat().st_size
+    total = 0
+    for address in addresses(location):
+        bucket, key = split_address(address)
+        with _service(address):
+            total += int(client().head_object(Bucket=bucket, Key=key)["ContentLength"])
+    if not total and not exists(location):
+        raise DataError("no such object", str(location), "check the address")
+    return total
+
+
+def ranged(location: Location) -> tuple[Callable[[int, int], bytes], int]:
+    """A function from (offset, size) to bytes of one object, and the object's size: a header without the rest.
+
+    Raises
+        DataError: there is no such object.
+    """
+    bucket, key = split_address(location)
+    with _service(location):
+        head = client().head_object(Bucket=bucket, Key=key)
+    length, etag = int(head["ContentLength"]), head["ETag"]
+
+    def pread(offset: int, count: int) -> bytes:
+        end = min(offset + count, length)
+        if end <= offset:
+            return b""
+        # IfMatch: an object that changes between two reads would give a mixture.
+        span = {"Range": f"bytes={offset}-{end - 1}", "IfMatch": etag}
+        with _service(location):
+            return bytes(client().get_object(Bucket=bucket, Key=key, **span)["Body"].read())
+
+    return pread, length
+
+
+def stream(location: Location) -> io.BufferedReader:
+    """An object as a file that can be read and sought: only the parts that are read are fetched."""
+    return io.BufferedReader(_Ranged(location), 64 << 10)
+
+
+class _Ranged(io.RawIOBase):
+    def __init__(self, location: Location) -> None:
+        self._pread, self._length = ranged(location)
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._length}[whence]
+        self._at = max(base + offset, 0)
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._pread(self._at, len(buffer))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+
+def download(location: Location, folder: Location) -> Path:
+    """Copy what is at an address into `folder`, under its own name; the copy's path.
+
+    Raises
+        DataError: nothing is there.
+    """
+    return _download(location, Path(folder))
+
+
+def remove(location: Location) -> None:
+    """Delete a file or an object; nothing there is fine, too."""
+    if not is_s3(location):
+        with explained(location):
+            Path(location).unlink(missing_ok=True)
+        return
+    bucket, key = split_address(location)
+    with _service(location):
+        client().delete_object(Bucket=bucket, Key=key)
 
 
 def upload(path: Location, location: Location) -> None:

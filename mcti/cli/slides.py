@@ -120,3 +120,19 @@ def export_features(
     from mcti.steps.exchange import export_features as step
 
     return step(source, form, Path(out))
+
+
+@command(features_group, "merge")
+def merge_shards(
+    caller: Caller,
+    folder: Annotated[
+        str, typer.Argument(metavar="DIR", help="Where `mcti extract --shard I/N` wrote; local or s3://.")
+    ],
+) -> object:
+    """Join the tables of all shards: then DIR holds what one run would have written.
+
+    Example: mcti features merge data/features
+    """
+    from mcti.steps.extract import merge as step
+
+    return step(folder, caller.settings.extract)

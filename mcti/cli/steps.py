@@ -79,7 +79,7 @@ def extract(
         return caller.plan({"slides": slides}, section, out)
     from mcti.steps.extract import extract as step
 
-    return step(slides, section, Path(out), shard=_shard(shard), progress=caller.progress)
+    return step(slides, section, out, shard=_shard(shard), progress=caller.progress)
 
 
 @command(group, "split")

@@ -4,11 +4,11 @@ import hashlib
 import json
 import shutil
 import sys
-import time
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from mcti.slides.reader import Reader
 from mcti.slides.status import RegionError, SlideError, Status
 from mcti.slides.tiles import Grid, TileSource, sharpness
 from mcti.slides.tissue import Mask, Overview
+from mcti.slides.watch import Watch, Watched
 
 _BATCH = 64  # tiles encoded together: part of the result for encoders that are not bitwise batch-invariant
 _BLOCK = 4096  # candidate tiles between two states on disk
@@ -49,7 +50,19 @@ class Outcome:
     fresh: bool = True
 
 
-def extract_slide(row: Row, params: ExtractParams, encoder: Encoder, out: Path, threads: int = 1) -> Outcome:
+@dataclass(frozen=True)
+class Around:
+    """What a run lends its slides: a way to call it off, a counter of tiles, and where finished features lie."""
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    tick: Callable[[int], None] = lambda _: None
+    known: Callable[[Path], features.Stored | None] = features.stored
+    there: Callable[[Path], bool] = Path.exists
+
+
+def extract_slide(
+    row: Row, params: ExtractParams, encoder: Encoder, out: Path, threads: int = 1, around: Around | None = None
+) -> Outcome:
     """Features of one slide to `out/<slide_id>.h5`, unless they lie there already; what became of it.
 
     A slide that fails leaves no file. Trouble with the machine (no room, S3 down) is raised: it is not the slide's.
@@ -57,8 +70,7 @@ def extract_slide(row: Row, params: ExtractParams, encoder: Encoder, out: Path, 
     try:
         if row.problem:
             raise SlideError(Status.READ_ERROR, row.problem)
-        with opening.at_hand(row.path) as path:
-            return _extract(row, path, params, encoder, out, threads)
+        return _extract(row, params, encoder, out, threads, around or Around())
     except SlideError as error:
         return Outcome(row.slide_id, row.patient_id, error.status.value, error.reason)
     except OSError as error:  # of reading: what is written turns its trouble into EnvironmentTrouble
@@ -68,55 +80,69 @@ def extract_slide(row: Row, params: ExtractParams, encoder: Encoder, out: Path, 
         return Outcome(row.slide_id, row.patient_id, Status.READ_ERROR.value, f"{error.what}: {error.mend}")
 
 
-def _extract(row: Row, path: Path, params: ExtractParams, encoder: Encoder, out: Path, threads: int) -> Outcome:
-    content = opening.content_id(path) + (f":{row.md5}" if row.md5 else "")
+def _extract(row: Row, params: ExtractParams, encoder: Encoder, out: Path, threads: int, around: Around) -> Outcome:
+    content = opening.content_id(row.path) + (f":{row.md5}" if row.md5 else "")
     drawn = drawn_mask(row, params)
     key = features.key(content, row.mpp, params, encoder.identity, _digest(drawn))
     target = out / f"{row.slide_id}.h5"
-    known = features.stored(target)
-    if known is not None and known.key == key and all(path.exists() for path in companions(out, row.slide_id)):
+    known = around.known(target)
+    fresh = known is None or known.key != key
+    if known is not None and not fresh and all(around.there(path) for path in companions(out, row.slide_id)):
         return _outcome(row, known, fresh=False)
-    facts = opening.examine(path, mpp=row.mpp, choice=params.reader)
-    with opening.open_reader(path, facts.reader) as reader:
-        _write(reader, row, facts, content, key, params, encoder, target, threads)
+    with opening.at_hand(row.path, params.cache, params.cache_gib) as path:
+        facts = opening.examine(path, mpp=row.mpp, choice=params.reader)
+        with opening.open_reader(path, facts.reader) as opened:
+            watch = Watch(params.slide_minutes, around.stop, around.tick)
+            work = _Slide(row, params, facts, Watched(opened, watch), out)
+            view, mask = work.tissue()
+            if known is not None and not fresh:  # only the pictures for people were missing
+                return _outcome(row, known, fresh=True)
+            _write(work, view, mask, content, key, encoder, threads, watch)
     written = features.stored(target)
     assert written is not None, "a file just written reads back"
     return _outcome(row, written, fresh=True)
 
 
+@dataclass(frozen=True)
+class _Slide:
+    """One slide in work."""
+
+    row: Row
+    params: ExtractParams
+    facts: opening.Facts
+    reader: Reader
+    out: Path
+
+    def tissue(self) -> tuple[Overview, Mask]:
+        """The coarse picture and its tissue; preview and mask are written beside the features."""
+        view, mask = found_tissue(self.reader, self.facts, self.params, drawn_mask(self.row, self.params))
+        preview, outlines = companions(self.out, self.row.slide_id)
+        previews.write(preview, view.picture, mask)
+        storage.write_text(outlines, json.dumps(masks.to_geojson(mask, view), separators=(",", ":")) + "\n")
+        return view, mask
+
+
 def _write(
-    reader: Reader,
-    row: Row,
-    facts: opening.Facts,
-    content: str,
-    key: str,
-    params: ExtractParams,
-    encoder: Encoder,
-    target: Path,
-    threads: int,
+    work: _Slide, view: Overview, mask: Mask, content: str, key: str, encoder: Encoder, threads: int, watch: Watch
 ) -> None:
+    row, params, facts = work.row, work.params, work.facts
     grid = Grid.over(facts.width, facts.height, facts.mpp, params.resolution, params.tile, params.overlap)
-    view, mask = found_tissue(reader, facts, params, drawn_mask(row, params))
     corners, shares = candidates(view, mask, grid, params)
-    preview, outlines = companions(target.parent, row.slide_id)
-    previews.write(preview, view.picture, mask)
-    storage.write_text(outlines, json.dumps(masks.to_geojson(mask, view), separators=(",", ":")) + "\n")
-    scratch = target.parent / f".{row.slide_id}.{key[:16]}.blocks"
-    source = TileSource(reader, grid)
-    run = _Run(source, encoder, params, scratch, time.monotonic() + 60 * params.slide_minutes)
+    scratch = work.out / f".{row.slide_id}.{key[:16]}.blocks"
+    run = _Run(TileSource(work.reader, grid), encoder, params, scratch, watch)
     try:
         loaders = run.blocks(corners, shares, threads)
         _refuse_too_many_failures(sum(loader.failed for loader in loaders), len(corners), params)
         features.write(
-            target,
+            work.out / f"{row.slide_id}.h5",
             (loader.load() for loader in loaders),
             encoder.width,
             params.dtype,
             features.attributes(content, facts, params, encoder.identity, key),
             features.grid_attributes(row.slide_id, facts, params, grid),
         )
-    finally:
-        if not isinstance(sys.exception(), KeyboardInterrupt | MemoryError):
+    finally:  # the blocks of a run that was stopped, or found the disk full, are finished work
+        if sys.exception() is None or isinstance(sys.exception(), SlideError):
             shutil.rmtree(scratch, ignore_errors=True)
 
 
@@ -183,8 +209,10 @@ class _Part:
 class _Run:
     """The tiles of one slide, block after block; a finished block survives a kill."""
 
-    def __init__(self, source: TileSource, encoder: Encoder, params: ExtractParams, scratch: Path, end: float) -> None:
-        self._source, self._encoder, self._params, self._scratch, self._end = source, encoder, params, scratch, end
+    def __init__(
+        self, source: TileSource, encoder: Encoder, params: ExtractParams, scratch: Path, watch: Watch
+    ) -> None:
+        self._source, self._encoder, self._params, self._scratch, self._watch = source, encoder, params, scratch, watch
 
     def blocks(self, corners: NDArray[np.int64], shares: NDArray[np.float32], threads: int) -> list[_Part]:
         """All blocks in order."""
@@ -213,10 +241,6 @@ class _Run:
 
     def _batch(self, corners: NDArray[np.int64], shares: NDArray[np.float32]) -> Block:
         """Read, judge and encode some tiles."""
-        if self._params.slide_minutes and time.monotonic() > self._end:
-            raise SlideError(
-                Status.TIMED_OUT, f"not done after {self._params.slide_minutes:g} min", "raise slide_minutes"
-            )
         tiles, kept, failed = [], [], []
         for i, (x, y) in enumerate(corners.tolist()):
             try:
@@ -229,6 +253,7 @@ class _Run:
                 kept.append(i)
         numbers = self._encoder.encode(tiles) if tiles else np.zeros((0, self._encoder.width), np.float32)
         blurred = len(corners) - len(kept) - len(failed)
+        self._watch.tick(len(corners))
         return Block(numbers, corners[kept], shares[kept], corners[failed], blurred)
 
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,8 @@ from mcti.slides.tiles import Grid
 
 SCHEMA_VERSION = 1
 # The encoder enters by its identity, not by the path of its file.
-_NOT_IN_KEY = {"slides", "encoder", "workers", "accept_licences", "slide_minutes", "max_failed_slides_share"}
+_NOT_IN_KEY = {"slides", "encoder", "workers", "accept_licences", "cache", "cache_gib"}
+_NOT_IN_KEY |= {"slide_minutes", "max_failed_slides_share"}
 _CHUNK_ROWS = 256  # chunks of one row, as some tools write, read 7-20 times slower
 
 
@@ -62,7 +63,7 @@ def key(content: str, mpp: float | None, params: ExtractParams, encoder: Identit
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def stored(path: Path) -> Stored | None:
+def stored(path: Path | BinaryIO) -> Stored | None:
     """What a feature file says of itself; None when there is none, or it is broken or of another schema."""
     import h5py
 

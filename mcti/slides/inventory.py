@@ -38,10 +38,9 @@ def check(row: Row, choice: str = "auto") -> Entry:
     try:
         if row.problem:
             raise SlideError(Status.READ_ERROR, row.problem)
-        with opening.at_hand(row.path) as path:
-            content = opening.content_id(path)
-            size = path.stat().st_size
-            facts = opening.examine(path, mpp=row.mpp, choice=choice)
+        content = opening.content_id(row.path)
+        size = storage.size(row.path)
+        facts = opening.examine(row.path, mpp=row.mpp, choice=choice)
     except SlideError as error:
         return Entry(row.slide_id, row.patient_id, error.status.value, error.reason, bytes=size, content_id=content)
     except OSError as error:

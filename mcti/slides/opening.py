@@ -8,10 +8,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from mcti import storage
-from mcti.slides import decoding, tiff
+from mcti import pinned, storage
+from mcti.slides import decoding, staging, tiff
 from mcti.slides.reader import FlatReader, OpenSlideReader, TiffReader, is_label, pyramid
 from mcti.slides.status import SlideError, Status
+from mcti.storage import Location
 
 MPP_RANGE = (0.05, 2.5)
 """Accepted µm/px: outside are typing errors, and print resolutions such as 72 dpi."""
@@ -36,21 +37,31 @@ class Facts:
     mpp_source: str
 
 
-def examine(path: Path, *, mpp: float | None = None, choice: str = "auto") -> Facts:
-    """Facts of the slide at `path`; `mpp` is the manifest's and wins over the file's; `choice` forces a reader.
+def examine(location: Location, *, mpp: float | None = None, choice: str = "auto") -> Facts:
+    """Facts of the slide at `location`; `mpp` is the manifest's and wins over the file's; `choice` forces a reader.
+
+    Of a slide on S3 that the direct reader can read, only the header is fetched; any other is staged as a whole.
 
     Raises
         SlideError: with the status and the reason why the slide cannot be used.
     """
-    with _file(path) as (pread, length):
+    if pinned.is_pinned(location):  # held against its MD5, which needs every byte
+        with at_hand(str(location)) as copy:
+            return examine(copy, mpp=mpp, choice=choice)
+    with _file(location) as (pread, length):
         if not length:
             raise SlideError(Status.TRUNCATED, "the file is empty", "copy it again")
         head = pread(0, 16)
         # A classic TIFF beyond 4 GiB is Hamamatsu's: its offsets wrap around, and only OpenSlide knows how.
         wrapped = head[2:4] in (b"*\0", b"\0*") and length >= 1 << 32
         directories = tiff.directories(pread, length) if tiff.looks_like_tiff(head) and not wrapped else []
-    reader = choose(directories, head, path) if choice == "auto" else choice
-    facts = {"tiff": _tiff_facts, "openslide": _openslide_facts, "flat": _flat_facts}[reader](path, directories, mpp)
+    if storage.is_s3(location) and not (choice in ("auto", "tiff") and _ours(directories) and _direct(directories)):
+        with at_hand(str(location)) as copy:
+            return examine(copy, mpp=mpp, choice=choice)
+    path = Path(location) if not storage.is_s3(location) else Path(str(location).rpartition("/")[2])
+    if choice == "auto":
+        choice = "tiff" if storage.is_s3(location) else choose(directories, head, path)
+    facts = {"tiff": _tiff_facts, "openslide": _openslide_facts, "flat": _flat_facts}[choice](path, directories, mpp)
     _check_mpp(facts)
     return facts
 
@@ -67,7 +78,7 @@ def choose(directories: list[tiff.Directory], head: bytes, path: Path) -> str:
     """The reader for a slide: `tiff` where the direct one can, else `openslide`, else `flat`."""
     import openslide
 
-    ours = bool(directories) and _vendor(directories[0]) in ("aperio", "ome", "generic")
+    ours = _ours(directories)
     if ours and not directories[0].tiled and _vendor(directories[0]) != "aperio":
         return "flat"
     if ours and _direct(directories):
@@ -83,6 +94,10 @@ def choose(directories: list[tiff.Directory], head: bytes, path: Path) -> str:
     raise SlideError(Status.UNSUPPORTED_FORMAT, f"no reader knows this format (it begins with {head[:8]!r})")
 
 
+def _ours(directories: list[tiff.Directory]) -> bool:
+    return bool(directories) and _vendor(directories[0]) in ("aperio", "ome", "generic")
+
+
 def _direct(directories: list[tiff.Directory]) -> bool:
     """Whether the direct reader reads all levels; what no reader may read is its to refuse."""
     try:
@@ -94,46 +109,69 @@ def _direct(directories: list[tiff.Directory]) -> bool:
     return True
 
 
-def content_id(path: Path) -> str:
+def content_id(location: Location) -> str:
     """SHA-256 over the length and the bytes of a file; beyond 16 MiB over 256 blocks of 16 KiB spread evenly.
+
+    Slides of many files (MIRAX, Hamamatsu's VMS, DICOM) enter with the names and lengths of their neighbours. A
+    version pinned by its MD5 is its MD5.
 
     Two slides differ in almost every byte, so the sample tells them apart; a flipped byte between the blocks of a
     large file escapes it, and the manifest's md5 column is there for whoever needs that.
     """
-    with _file(path) as (pread, length):
+    if pinned.is_pinned(location):
+        return "md5:" + "".join(v.md5 for v in pinned.files(os.fspath(location), storage.read_bytes).values())
+    with _file(location) as (pread, length):
         digest = hashlib.sha256(f"{length}\n".encode())
         if length <= _HASHED_WHOLE:
             digest.update(pread(0, length))
         else:
             for i in range(_SAMPLES):
                 digest.update(pread((length - _SAMPLE) * i // (_SAMPLES - 1), _SAMPLE))
+    for name, size in _neighbours(location):
+        digest.update(f"{name}\n{size}\n".encode())
     return digest.hexdigest()
 
 
-def at_hand(location: str) -> AbstractContextManager[Path]:
-    """A local path for a slide: itself, or a copy of an `s3://` object that is deleted after use."""
-    return storage.local(location) if storage.is_s3(location) else nullcontext(Path(location))
+def _neighbours(location: Location) -> list[tuple[str, int]]:
+    """Names and lengths of the other files of a slide that has many."""
+    ending = Path(location).suffix.lower()
+    if ending not in (".mrxs", ".vms", ".vmu", ".dcm") or storage.is_s3(location):
+        return []
+    path = Path(location)
+    folder = path.with_suffix("") if ending == ".mrxs" else path.parent
+    found = [file for file in folder.iterdir() if file.is_file()] if folder.is_dir() else []
+    return sorted((file.name, file.stat().st_size) for file in found)
+
+
+def at_hand(location: str, cache: str | None = None, cache_gib: float = 50.0) -> AbstractContextManager[Path]:
+    """A local path for a slide: itself, or a copy of an `s3://` object that is deleted after use (staging.py)."""
+    return staging.staged(location, cache, cache_gib) if storage.is_s3(location) else nullcontext(Path(location))
 
 
 class _file:  # noqa: N801 (used as a function)
-    """The bytes of a regular file, as (pread, length); a SlideError for what cannot be read."""
+    """The bytes of a regular file or an object, as (pread, length); a SlideError for what cannot be read."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    _descriptor: int | None = None
+
+    def __init__(self, location: Location) -> None:
+        self._location, self._path = location, Path(location)
 
     def __enter__(self) -> tuple[tiff.Pread, int]:
+        if storage.is_s3(self._location):
+            return storage.ranged(self._location)
         try:
             if not self._path.is_file():
                 found = "a folder or device stands" if self._path.exists() else "there is no file"
                 raise SlideError(Status.READ_ERROR, f"{found} at this path", "check the path in the manifest")
-            self._descriptor = os.open(self._path, os.O_RDONLY)
-            return lambda offset, size: os.pread(self._descriptor, size, offset), os.fstat(self._descriptor).st_size
+            opened = self._descriptor = os.open(self._path, os.O_RDONLY)
+            return lambda offset, size: os.pread(opened, size, offset), os.fstat(opened).st_size
         except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a circle of links; ValueError: a NUL byte
             why = storage.trouble(error).what if isinstance(error, OSError) else str(error)
             raise SlideError(Status.READ_ERROR, why, "check the file, its links and its mode") from error
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._descriptor)
+        if self._descriptor is not None:
+            os.close(self._descriptor)
 
 
 def _vendor(first: tiff.Directory) -> str:

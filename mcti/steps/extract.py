@@ -5,7 +5,7 @@ import hashlib
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import fields
 from pathlib import Path
@@ -16,16 +16,15 @@ from pydantic import Field
 from mcti import storage
 from mcti.errors import DataError, UsageError
 from mcti.params import ExtractParams
-from mcti.slides import encoders, extraction, manifest, previews
+from mcti.slides import encoders, extraction, manifest, previews, store
 from mcti.slides.encoders import Encoder
-from mcti.slides.extraction import Outcome, companions
+from mcti.slides.extraction import Around, Outcome, companions
 from mcti.slides.manifest import Row
 from mcti.slides.status import Status
+from mcti.slides.store import Store
+from mcti.steps.pulse import Progress, Pulse
 from mcti.steps.result import StepResult
 from mcti.storage import Location
-
-Progress = Callable[[int, int, str], None]
-"""Called with (slides done, slides in all, what was done last)."""
 
 _COLUMNS = [field.name for field in fields(Outcome) if field.name != "fresh"]
 
@@ -45,7 +44,7 @@ class ExtractResult(StepResult):
 def extract(
     slides: Location,
     params: ExtractParams,
-    out: Path,
+    out: Location,
     *,
     shard: tuple[int, int] | None = None,
     progress: Progress | None = None,
@@ -56,7 +55,9 @@ def extract(
     Writes  out/<slide_id>.h5, each renamed in by itself when whole; out/previews/<slide_id>.jpg and
             out/masks/<slide_id>.geojson with it; out/slides.csv, contact sheets and result.json at the end.
             Files of slides that left the manifest, or fail now, are removed. With `shard` (i, n), 0 <= i < n: only
-            the slides whose hash falls to i, and slides-<i>-of-<n>.csv in place of slides.csv (then `merge`)
+            the slides whose hash falls to i, and slides-<i>-of-<n>.csv in place of slides.csv (then `merge`).
+            While it runs, heartbeat.json (of a shard: heartbeat-<i>-of-<n>.json) is renewed every 15 s.
+            `out` may be an s3:// address: each slide goes up when it is whole
     Raises  DataError when the manifest is wrong, or more slides fail than params.max_failed_slides_share allows
             (the table is written all the same); UsageError for an encoder that does not fit
     """
@@ -66,31 +67,46 @@ def extract(
         rows = [row for row in rows if shard_of(row.slide_id, shard[1]) == _checked(shard)[0]]
     if params.tissue.masks is not None and not Path(params.tissue.masks).is_dir():
         raise DataError("no such folder of masks", params.tissue.masks, "mend extract.tissue.masks")
-    with storage.explained(out):
-        out.mkdir(parents=True, exist_ok=True)
-    outcomes = _run(rows, params, encoder, out, progress)
-    if shard is not None:
-        write_table(out / f"slides-{shard[0]}-of-{shard[1]}.csv", outcomes)
-        return _result(outcomes, encoder.identity.name)
-    return _finish(out, outcomes, params, encoder.identity.name)
+    part = "" if shard is None else f"-{shard[0]}-of-{shard[1]}"
+    place = store.at(out, part, params.cache)
+    with Pulse(place.beside(f"heartbeat{part}.json"), len(rows), progress) as pulse:
+        outcomes = _run(rows, params, encoder, place, pulse)
+        if shard is None:
+            return _finish(place, outcomes, params, encoder.identity.name)
+        write_table(place.folder / f"slides{part}.csv", outcomes)
+        place.mirror()
+    place.close()
+    return _result(outcomes, encoder.identity.name)
 
 
-def merge(out: Path, params: ExtractParams, shards: int) -> ExtractResult:
+def merge(out: Location, params: ExtractParams, shards: int | None = None) -> ExtractResult:
     """Join the tables of `shards` shards in `out` into slides.csv; then `out` holds what one run would have written.
+
+    Without `shards`, their number stands in the names of the tables.
 
     Raises  DataError when a shard's table is missing, or too many slides failed
     """
-    parts = [out / f"slides-{i}-of-{shards}.csv" for i in range(shards)]
-    for part in parts:
+    place = store.at(out, "", params.cache)
+    place.fetch("slides-*-of-*.csv")
+    count = shards or _shards_in(place.folder, out)
+    parts = [place.folder / f"slides-{i}-of-{count}.csv" for i in range(count)]
+    for i, part in enumerate(parts):
         if not part.exists():
-            raise DataError("the table of a shard is missing", str(part), f"run mcti extract --shard {part.stem[7:]}")
+            where = storage.join(out, part.name)
+            raise DataError("the table of a shard is missing", where, f"run mcti extract --shard {i}/{count}")
     outcomes = [outcome for part in parts for outcome in _read_table(part)]
-    try:
-        encoder = encoders.make(params.encoder, params.resolution, params.accept_licences)
-        return _finish(out, outcomes, params, encoder.identity.name)
-    finally:
-        for part in parts:
-            part.unlink()
+    encoder = encoders.make(params.encoder, params.resolution, params.accept_licences)
+    for part in parts:
+        part.unlink()
+    return _finish(place, outcomes, params, encoder.identity.name, parts=True)
+
+
+def _shards_in(folder: Path, out: Location) -> int:
+    counts = sorted({int(path.stem.rpartition("-of-")[2]) for path in folder.glob("slides-*-of-*.csv")})
+    if len(counts) != 1:
+        what = f"tables of {', '.join(map(str, counts))} shards" if counts else "no tables of shards"
+        raise DataError(what, str(out), "run mcti extract --shard I/N for each I, with one N")
+    return counts[0]
 
 
 def shard_of(slide_id: str, shards: int) -> int:
@@ -104,44 +120,61 @@ def _checked(shard: tuple[int, int]) -> tuple[int, int]:
     return shard
 
 
-def _run(
-    rows: Sequence[Row], params: ExtractParams, encoder: Encoder, out: Path, progress: Progress | None
-) -> list[Outcome]:
+def _run(rows: Sequence[Row], params: ExtractParams, encoder: Encoder, place: Store, pulse: Pulse) -> list[Outcome]:
     """Slides side by side; when there are fewer slides than threads, the rest of the threads go into the slides."""
     workers = params.workers or os.cpu_count() or 1
     side_by_side = max(1, min(workers, len(rows)))
     inside = max(1, workers // side_by_side)
-    outcomes = []
+    around = Around(tick=pulse.tick, known=place.known, there=place.there)
+
+    def one(row: Row) -> Outcome:
+        pulse.start(row.slide_id)
+        outcome = extraction.extract_slide(row, params, encoder, place.folder, inside, around)
+        if outcome.fresh and outcome.status == Status.OK:
+            place.publish(row.slide_id)
+        pulse.finish(row.slide_id, outcome.status)
+        return outcome
+
     with ThreadPoolExecutor(side_by_side) as pool, extraction.single_threaded_libraries():
-        futures = [pool.submit(extraction.extract_slide, row, params, encoder, out, inside) for row in rows]
+        futures = [pool.submit(one, row) for row in rows]
         try:
-            for done, future in enumerate(as_completed(futures), start=1):
-                outcomes.append(future.result())
-                if progress is not None:
-                    progress(done, len(rows), f"slides, last {outcomes[-1].slide_id} {outcomes[-1].status}")
+            return [future.result() for future in as_completed(futures)]
         except BaseException:
+            around.stop.set()
             pool.shutdown(cancel_futures=True)
             raise
-    return outcomes
 
 
-def _finish(out: Path, outcomes: list[Outcome], params: ExtractParams, encoder: str) -> ExtractResult:
-    _remove_stale(out, {outcome.slide_id for outcome in outcomes if outcome.status == Status.OK})
+def _finish(
+    place: Store, outcomes: list[Outcome], params: ExtractParams, encoder: str, *, parts: bool = False
+) -> ExtractResult:
+    keep = {outcome.slide_id for outcome in outcomes if outcome.status == Status.OK}
+    out = place.folder
+    _remove_stale(out, keep)
     _remove_leftovers(out)
+    place.fetch("slides.csv")
     table = out / "slides.csv"
-    _contact_sheets(out, outcomes, table.read_text(encoding="utf-8") if table.exists() else "")
-    write_table(out / "slides.csv", outcomes)
+    _contact_sheets(place, outcomes, table.read_text(encoding="utf-8") if table.exists() else "")
+    write_table(table, outcomes)
     result = _result(outcomes, encoder)
     storage.write_json(out / "result.json", result.model_dump(mode="json"))
+    place.mirror(keep, parts=parts)
+    place.close()
+    _refuse_too_many_failures(result, outcomes, params, place.beside("slides.csv"))
+    return result
+
+
+def _refuse_too_many_failures(
+    result: ExtractResult, outcomes: list[Outcome], params: ExtractParams, where: str
+) -> None:
     failed = result.slides - result.ok
     if failed > params.max_failed_slides_share * result.slides:
         first = next(o for o in sorted(outcomes, key=lambda o: o.slide_id) if o.status != Status.OK)
         raise DataError(
             f"{failed} of {result.slides} slides failed, the first {first.slide_id}: {first.status}, {first.reason}",
-            str(out / "slides.csv"),
+            where,
             "mend them or raise extract.max_failed_slides_share",
         )
-    return result
 
 
 def _remove_stale(out: Path, keep: set[str]) -> None:
@@ -152,12 +185,15 @@ def _remove_stale(out: Path, keep: set[str]) -> None:
                     file.unlink()
 
 
-def _contact_sheets(out: Path, outcomes: list[Outcome], before: str) -> None:
+def _contact_sheets(place: Store, outcomes: list[Outcome], before: str) -> None:
     """New sheets, unless this run changed nothing: a thousand pictures take longer than all the rest."""
     if before == as_csv(outcomes) and not any(o.fresh for o in outcomes if o.status == Status.OK):
         return
+    place.fetch("previews/*.jpg")
     ordered = sorted(outcomes, key=lambda outcome: (outcome.slide_id, outcome.patient_id))
-    previews.contact_sheets(out, [(o.slide_id, o.status, companions(out, o.slide_id)[0]) for o in ordered])
+    previews.contact_sheets(
+        place.folder, [(o.slide_id, o.status, companions(place.folder, o.slide_id)[0]) for o in ordered]
+    )
 
 
 def _result(outcomes: list[Outcome], encoder: str) -> ExtractResult:

@@ -13,9 +13,13 @@ import pandas as pd
 import pytest
 import tifffile
 
+from mcti.cli import caller
+from mcti.cli.app import app
 from mcti.errors import DataError, UsageError
 from mcti.params import ExtractParams, TissueParams
-from mcti.slides import painting
+from mcti.slides import extraction, painting
+from mcti.slides.tiles import TileSource
+from mcti.steps import pulse
 from mcti.steps.extract import extract, merge
 
 LENIENT = ExtractParams(max_failed_slides_share=1.0)
@@ -230,3 +234,69 @@ def test_a_run_killed_at_any_moment_goes_on_and_ends_with_the_same_bytes(slides,
         process.wait()
     extract(slides, ExtractParams(), tmp_path)
     assert contents(tmp_path) == whole
+
+
+def test_a_slide_past_its_time_fails_alone_wherever_its_time_goes(slides, tmp_path):
+    """The limit is looked at before each region, so it holds for the coarse picture as for the tiles."""
+    params = ExtractParams(slide_minutes=1e-9, max_failed_slides_share=1.0)
+    result = extract(slides, params, tmp_path)
+    assert result.statuses == {"TIMED_OUT": 3}
+    assert sorted(contents(tmp_path)) == ["contact-sheet-1.jpg", "result.json", "slides.csv"]
+
+
+def test_while_it_runs_a_heartbeat_says_how_far_it_is(slides, tmp_path, monkeypatch):
+    seen, told = [], []
+
+    def look(done, total, text):
+        seen.append(json.loads((tmp_path / "heartbeat-0-of-1.json").read_text()))
+        told.append((done, total, text))
+
+    monkeypatch.setattr(pulse, "EVERY_SECONDS", 0.05)
+    extract(slides, ExtractParams(workers=1), tmp_path, shard=(0, 1), progress=look)
+    assert seen[-1]["slides"] == 3
+    assert any(state["working"] for state in seen)
+    assert told[-1][:2] == (3, 3)
+    assert not (tmp_path / "heartbeat-0-of-1.json").exists()
+
+
+def test_finished_blocks_of_a_huge_slide_survive_a_stop_and_are_not_done_again(slides, whole, tmp_path, monkeypatch):
+    """Blocks of 20 tiles stand for blocks of 4,096; the stop falls into the third."""
+    monkeypatch.setattr(extraction, "_BLOCK", 20)
+    read, count = TileSource.read, []
+
+    def stopping(self, x, y):
+        count.append((x, y))
+        if len(count) == 45:
+            raise KeyboardInterrupt
+        return read(self, x, y)
+
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    shutil.copy(slides / "P2.tif", folder)
+    monkeypatch.setattr(TileSource, "read", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        extract(folder, ExtractParams(workers=1), tmp_path / "out")
+    assert len(list((tmp_path / "out").glob(".P2.*.blocks/*.npz"))) == 2
+    before = len(count)
+    extract(folder, ExtractParams(workers=1), tmp_path / "out")
+    assert len(set(count[before:]) & set(count[:40])) == 0
+    assert (tmp_path / "out" / "P2.h5").read_bytes() == whole["P2.h5"]
+    assert not list((tmp_path / "out").glob(".P2*"))
+
+
+def test_a_preview_that_was_lost_is_drawn_anew_without_the_features(slides, whole, tmp_path, monkeypatch):
+    extract(slides, ExtractParams(), tmp_path)
+    (tmp_path / "previews" / "P1.jpg").unlink()
+    monkeypatch.setattr(TileSource, "read", lambda *_: pytest.fail("a tile was read"))
+    extract(slides, ExtractParams(), tmp_path)
+    assert contents(tmp_path) == whole
+
+
+def test_shards_are_merged_from_the_command_line(slides, whole, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for i in range(2):
+        assert caller.guarded(app, ["extract", "--slides", str(slides), "--out", "out", "--shard", f"{i}/2"]) == 0
+    assert caller.guarded(app, ["features", "merge", "out"]) == 0
+    assert contents(tmp_path / "out") == whole
+    assert caller.guarded(app, ["features", "merge", "out"]) == 3
+    assert "no tables of shards" in capsys.readouterr().err

@@ -1,0 +1,124 @@
+"""Where the features of a cohort lie: a local folder, or S3.
+
+On S3, slides are worked on in a local folder, and each one goes up when it is whole.
+"""
+
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path, PurePosixPath
+
+from mcti import storage
+from mcti.slides import features
+from mcti.slides.extraction import companions
+from mcti.storage import Location
+
+
+def at(out: Location, part: str, cache: str | None) -> "Store":
+    """The store at a path or an address; `part` tells the shards of one address apart."""
+    return RemoteStore(str(out), part, cache) if storage.is_s3(out) else Store(Path(out))
+
+
+class Store:
+    """A local folder: what is written there is there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with storage.explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def beside(self, name: str) -> str:
+        """Where a file that is no result lies, for others to see."""
+        return str(self.folder / name)
+
+    def known(self, path: Path) -> features.Stored | None:
+        """What the feature file at a path in `folder` says of itself."""
+        return features.stored(path)
+
+    def there(self, path: Path) -> bool:
+        """Whether the file at a path in `folder` is there."""
+        return path.exists()
+
+    def publish(self, slide_id: str) -> None:
+        """A slide is whole."""
+
+    def fetch(self, pattern: str) -> None:
+        """Bring small files of a pattern into `folder`."""
+
+    def mirror(self, keep: set[str] | None = None, *, parts: bool = False) -> None:
+        """The tables are written; take away what belongs to no slide of `keep`, and the tables of shards (`parts`)."""
+
+    def close(self) -> None:
+        """All is done."""
+
+
+class RemoteStore(Store):
+    """The objects below an `s3://` address, and the local folder that work is done in.
+
+    The folder's name follows from the address, so a run that was killed goes on with the blocks it left there.
+    """
+
+    def __init__(self, address: str, part: str, cache: str | None) -> None:
+        self.address = address.rstrip("/")
+        word = hashlib.sha256(f"{self.address}\n{part}".encode()).hexdigest()[:16]
+        super().__init__(Path(cache or tempfile.gettempdir(), f"mcti-extract-{word}"))
+        found = storage.addresses(self.address + "/")
+        self._names = {name.removeprefix(self.address + "/") for name in found}
+
+    def beside(self, name: str) -> str:
+        """See Store."""
+        return storage.join(self.address, name)
+
+    def known(self, path: Path) -> features.Stored | None:
+        """See Store; only the header is fetched."""
+        name = self._name(path)
+        if name not in self._names:
+            return None
+        with storage.stream(storage.join(self.address, name)) as stream:
+            return features.stored(stream)
+
+    def there(self, path: Path) -> bool:
+        """See Store."""
+        return self._name(path) in self._names
+
+    def publish(self, slide_id: str) -> None:
+        """See Store: previews go up first, so who sees the features sees the rest; the local copy goes."""
+        for path in (*companions(self.folder, slide_id), self.folder / f"{slide_id}.h5"):
+            if path.exists():
+                self._send(path)
+        storage.remove(self.folder / f"{slide_id}.h5")
+
+    def fetch(self, pattern: str) -> None:
+        """See Store."""
+        for name in sorted(self._names):
+            path = self.folder / name
+            if PurePosixPath(name).match(pattern) and not path.exists():
+                with storage.explained(path):
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                storage.download(storage.join(self.address, name), path.parent)
+
+    def mirror(self, keep: set[str] | None = None, *, parts: bool = False) -> None:
+        """See Store."""
+        written = [path for path in self.folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+        for path in written:
+            self._send(path)
+        sheets = {path.name for path in written if path.name.startswith("contact-sheet-")}
+        for name in sorted(self._names):
+            if name.startswith("contact-sheet-"):
+                stale = bool(sheets) and name not in sheets
+            else:
+                stale = keep is not None and name.endswith((".h5", ".jpg", ".geojson")) and Path(name).stem not in keep
+            if stale or (parts and name.startswith("slides-")):
+                storage.remove(storage.join(self.address, name))
+
+    def close(self) -> None:
+        """See Store."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _send(self, path: Path) -> None:
+        name = self._name(path)
+        storage.upload(path, storage.join(self.address, name))
+        self._names.add(name)
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()

@@ -1,0 +1,167 @@
+"""Slides and features on a real S3 (SeaweedFS, which the tests start): the same bytes, bounded copies, nothing left."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mcti import storage
+from mcti.errors import EnvironmentTrouble
+from mcti.params import ExtractParams
+from mcti.slides import opening, painting, staging
+from mcti.slides.status import SlideError, Status
+from mcti.steps.extract import extract, merge
+from mcti.steps.inventory import inventory
+
+pytestmark = [pytest.mark.slow, pytest.mark.stack]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("slides")
+    for i in range(3):
+        painting.paint(folder / f"P {i}.tif", seed=i, grade=2, er_positive=True)
+    (folder / "page.svs").write_text("<html>")
+    return folder
+
+
+@pytest.fixture
+def bucket(servers_of, folder, request):
+    """An address of this test's own with the slides below it."""
+    address = f"s3://mcti-data/{request.node.name}"
+    for path in folder.iterdir():
+        storage.upload(path, storage.join(address, "slides", path.name))
+    return address
+
+
+@pytest.fixture
+def params(tmp_path):
+    (tmp_path / "cache").mkdir()
+    return ExtractParams(cache=str(tmp_path / "cache"), max_failed_slides_share=0.5)
+
+
+def objects(address):
+    return {name.removeprefix(address + "/"): storage.read_bytes(name) for name in storage.addresses(address + "/")}
+
+
+def files(out):
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+def left_in(params):
+    return [path for path in Path(params.cache).rglob("*") if path.is_file()]
+
+
+def test_a_store_on_s3_holds_the_bytes_of_a_local_one_and_leaves_no_copy(bucket, folder, params, tmp_path):
+    out, local = bucket + "/features", tmp_path / "local"
+    assert extract(bucket + "/slides", params, out).extracted == 4
+    extract(folder, ExtractParams(max_failed_slides_share=0.5), local)
+    assert objects(out) == files(local)
+    assert left_in(params) == []
+    again = extract(bucket + "/slides", params, out)
+    assert (again.ok, again.extracted) == (3, 1)  # the page, which fails each time
+    assert objects(out) == files(local)
+
+
+def test_shards_on_s3_merge_to_the_same(bucket, folder, params, tmp_path):
+    out, local = bucket + "/features", tmp_path / "local"
+    for i in range(2):
+        extract(bucket + "/slides", params, out, shard=(i, 2))
+    assert merge(out, params).ok == 3
+    extract(folder, ExtractParams(max_failed_slides_share=0.5), local)
+    assert objects(out) == files(local)
+
+
+def test_a_slide_that_left_the_list_leaves_the_store_on_s3(bucket, params):
+    out = bucket + "/features"
+    extract(bucket + "/slides", params, out)
+    storage.remove(bucket + "/slides/P 1.tif")
+    extract(bucket + "/slides", params, out)
+    assert not any("P 1" in name for name in objects(out))
+    assert "P 0.h5" in objects(out)
+
+
+def test_an_inventory_fetches_headers_and_no_slide(bucket, folder, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("a TIFF slide was staged for its header")
+
+    storage.remove(bucket + "/slides/page.svs")  # what is no TIFF is staged to ask OpenSlide
+    monkeypatch.setattr(storage, "download", refuse)
+    inventory(bucket + "/slides", tmp_path / "s3.csv")
+    inventory(folder, tmp_path / "local.csv")
+    here, there = (pd.read_csv(tmp_path / name, keep_default_na=False) for name in ("s3.csv", "local.csv"))
+    wanted = there[there["slide_id"] != "page"].astype(str).reset_index(drop=True)
+    pd.testing.assert_frame_equal(here.astype(str), wanted.replace({r"\.0$": ""}, regex=True), check_dtype=False)
+
+
+def test_a_slide_larger_than_the_cache_or_missing_fails_alone(bucket, params, tmp_path):
+    manifest = tmp_path / "slides.csv"
+    rows = [f"P,{name},{bucket}/slides/{name}.tif" for name in ("P 0", "nothing")]
+    manifest.write_text("\n".join(["patient_id,slide_id,path", *rows]))
+    small = params.model_copy(update={"cache_gib": 1e-5, "max_failed_slides_share": 1.0})
+    extract(manifest, small, tmp_path / "a")
+    reasons = pd.read_csv(tmp_path / "a" / "slides.csv", index_col="slide_id")["reason"]
+    assert "raise extract.cache_gib" in reasons["P 0"]
+    assert "no such object" in reasons["nothing"]
+
+
+def test_no_room_on_the_disk_is_said_before_the_download(bucket, params, monkeypatch):
+    monkeypatch.setattr(
+        staging.shutil, "disk_usage", lambda _: staging.shutil._ntuple_diskusage(1 << 40, 1 << 40, 1000)
+    )
+    with pytest.raises(EnvironmentTrouble, match=r"no room for .*P .\.tif"):
+        extract(bucket + "/slides", params, bucket + "/features")
+
+
+def test_a_killed_run_goes_on_and_its_copies_are_swept(bucket, folder, params, tmp_path):
+    out, local = bucket + "/features", tmp_path / "local"
+    code = (
+        "import sys; from mcti.steps.extract import extract; from mcti.params import ExtractParams; "
+        "extract(sys.argv[1], ExtractParams(workers=1, cache=sys.argv[3], max_failed_slides_share=0.5), sys.argv[2])"
+    )
+    command = [sys.executable, "-c", code, bucket + "/slides", out, params.cache]
+    process = subprocess.Popen(command, env=dict(os.environ))
+    limit = time.monotonic() + 60
+    while not any(path.suffix == ".tif" for path in left_in(params)) and time.monotonic() < limit:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert left_in(params)  # the copy that it had in work
+    assert storage.exists(out + "/heartbeat.json")
+    extract(bucket + "/slides", params, out)
+    extract(folder, ExtractParams(max_failed_slides_share=0.5), local)
+    assert objects(out) == files(local)
+    assert left_in(params) == []
+
+
+def test_copies_together_stay_within_the_cache(tmp_path):
+    """No server: who does not fit waits until the others are done with."""
+    room, seen, held = staging.Room(tmp_path), [], []
+
+    def work(size):
+        with room.taken(size, 100, "a slide"):
+            held.append(size)
+            seen.append(sum(held))
+            time.sleep(0.05)
+            held.remove(size)
+
+    threads = [threading.Thread(target=work, args=(size,)) for size in (60, 50, 40, 30, 100)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(seen) == 5
+    assert max(seen) <= 100
+    with pytest.raises(SlideError) as caught, room.taken(101, 100, "a slide"):
+        pass
+    assert caught.value.status is Status.READ_ERROR
+
+
+def test_content_ids_do_not_depend_on_where_a_slide_lies(bucket, folder):
+    assert opening.content_id(bucket + "/slides/P 0.tif") == opening.content_id(folder / "P 0.tif")
