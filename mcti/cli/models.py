@@ -53,6 +53,25 @@ def approve(
     return step(name or caller.settings.register_.name, version)
 
 
+@command(group, "lineage")
+def lineage(
+    caller: Caller,
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="models:/NAME@ALIAS, or kfp-run:ID, data:MD5, …")],
+    remote: Annotated[
+        str | None, typer.Option(metavar="URL", help="DVC's remote: verify the sources, too; cluster.remote.")
+    ] = None,
+) -> object:
+    """Print where a version comes from and verify every hash; or list the versions that came from a run or data.
+
+    Example: mcti lineage models:/lung-os@champion --remote s3://mcti-data/dvc
+    """
+    from mcti.steps import lineage as step
+
+    if not address.startswith("models:/"):
+        return step.descendants(address)
+    return step.lineage(address, remote or caller.settings.cluster.remote)
+
+
 @command(group, "rollback")
 def rollback(caller: Caller, name: Name = None) -> object:
     """Give the alias `champion` back to the version before, and write it down.

@@ -48,7 +48,7 @@ class Evidence:
         metrics = storage.read_json(reports / "metrics.json")
         result = storage.read_json(reports / "result.json")
         contract = "unknown" if validation is None else _contract(validation, str(result.get("cohort_md5")))
-        md5 = storage.text_md5(contract + "".join(storage.md5(reports / name) for name in _NEEDED))
+        md5 = _md5(contract, [reports / name for name in _NEEDED])
         return cls(reports, metrics, spec, lineage.data_versions(folds), str(result["notice"]), contract, md5)
 
     def score(self, model: str = OURS) -> Mapping[str, float]:
@@ -86,6 +86,19 @@ def fetch(run_id: str, name: str, scratch: Path) -> Path:
         raise DataError(
             f"evaluation/{name} is missing ({error})", f"run {run_id}", "register the model anew"
         ) from error
+
+
+def md5_of(run_id: str, contract: str, scratch: Path) -> str:
+    """The MD5 of the evidence that is kept with a version's run, from its files as they are now.
+
+    Raises
+        DataError: the run lacks one of them.
+    """
+    return _md5(contract, [fetch(run_id, name, scratch) for name in _NEEDED])
+
+
+def _md5(contract: str, files: list[Path]) -> str:
+    return storage.text_md5(contract + "".join(map(storage.md5, files)))
 
 
 def names(run_id: str) -> list[str]:

@@ -52,6 +52,11 @@ def commit() -> str:
     return head + ("-dirty" if _git(package, "status", "--porcelain", "--untracked-files=no", ".") else "")
 
 
+def has_commit(sha: str) -> bool:
+    """Whether the checkout that runs knows this commit."""
+    return _git(Path(mcti.__file__).resolve().parent, "cat-file", "-e", f"{sha}^{{commit}}") is not None
+
+
 def data_versions(models: Path) -> dict[str, str]:
     """MD5s of what the models were made from, by path, as the dvc.lock of their project names them.
 

@@ -1,0 +1,100 @@
+"""The chain from a version to its sources on a real MLflow and S3, and every way to break it."""
+
+import contextlib
+from pathlib import Path
+
+import pytest
+
+from mcti import pinned, storage, versions
+from mcti.errors import DataError, NotEnoughEvidence, Rejected, UsageError
+from mcti.params import PromoteParams, RegisterParams
+from mcti.registry import tracking
+from mcti.registry.lineage import Origin
+from mcti.steps.lineage import descendants, lineage
+from mcti.steps.promote import promote
+from mcti.steps.register import register
+from tests.registry.made import Run
+
+pytestmark = [pytest.mark.slow, pytest.mark.stack]
+REMOTE = "s3://mcti-data/lineage-test"
+IMAGE = "registry.example/mcti-python@sha256:" + "0" * 64
+
+
+@pytest.fixture
+def version(servers_of, tmp_path):
+    """A version registered by a pipeline run on sources that lie in the remote; (address, md5 of the sources)."""
+    sources = tmp_path / "raw"
+    sources.mkdir()
+    (sources / "clinical.csv").write_text("patient_id\n", encoding="utf-8")
+    md5 = versions.publish(sources, REMOTE).md5
+    run = Run(tmp_path / "a run", seed=11)
+    origin = Origin(run="run-7", pipeline="mcti-training@sha256:" + "1" * 64, image=IMAGE, data=md5)
+    params = RegisterParams(name="chained", experiment="tests")
+    made = register(run.models, run.evaluation, params, tmp_path / "x.json", run.validation, origin=origin)
+    return f"models:/chained/{made.version}", md5
+
+
+def test_the_chain_of_a_version_is_walked_and_every_hash_verified(version):
+    address, md5 = version
+    found = {link.what: link for link in lineage(address, REMOTE).links}
+    assert {name for name, link in found.items() if link.state == "verified"} >= {
+        "weights", "evaluation", "data source", "MLflow run", "ledger",
+    }  # fmt: skip
+    assert found["data source"].value == md5
+    assert found["KFP run"].value == "run-7"
+    assert found["image"].value == IMAGE
+    assert found["pipeline"].value.startswith("mcti-training@sha256:1")
+    assert lineage(address).links[2].state == "recorded", "without a remote nobody read the sources"
+
+
+def test_one_walks_back_from_a_run_and_from_data_to_the_version(version):
+    address, md5 = version
+    for source in ("kfp-run:run-7", f"data:{md5}", f"image:{IMAGE}"):
+        assert address in descendants(source).versions
+    assert descendants("kfp-run:run-8").versions == ()
+    with pytest.raises(UsageError, match="names no source"):
+        descendants("weather:rain")
+
+
+def test_a_source_altered_in_the_remote_breaks_the_chain(version):
+    address, _ = version
+    target = pinned.object_of(REMOTE, pinned.digest(b"patient_id\n"))
+    storage.put(target, b"patient_id\nP-1\n")
+    try:
+        with pytest.raises(DataError, match=r"data source: clinical\.csv: the bytes have MD5"):
+            lineage(address, REMOTE)
+    finally:
+        storage.put(target, b"patient_id\n")
+
+
+def test_an_evaluation_altered_in_the_store_breaks_the_chain(version, tmp_path):
+    address, _ = version
+    with tracking.service() as client:
+        run_id = client.get_model_version("chained", address.rpartition("/")[2]).tags["mcti.run_id"]
+        path = Path(client.download_artifacts(run_id, "evaluation/metrics.json", str(tmp_path)))
+        whole = path.read_text(encoding="utf-8")
+        path.write_text(whole.replace("0", "9", 1), encoding="utf-8")
+        client.log_artifact(run_id, str(path), "evaluation")
+    try:
+        with pytest.raises(DataError, match="evaluation: the MD5 of its files is"):
+            lineage(address)
+    finally:
+        path.write_text(whole, encoding="utf-8")
+        with tracking.service() as client:
+            client.log_artifact(run_id, str(path), "evaluation")
+
+
+def test_an_alias_moved_by_hand_breaks_the_chain(version):
+    address, _ = version
+    with contextlib.suppress(Rejected, NotEnoughEvidence):
+        promote("chained", PromoteParams(min_events=1, bootstrap=100))
+    with tracking.service() as client:
+        client.set_registered_model_alias("chained", "previous", address.rpartition("/")[2])
+    with pytest.raises(DataError, match="ledger: alias previous"):
+        lineage(address)
+
+
+@pytest.mark.parametrize("address", ["models:/x", "models:/x@a@b", "x"])
+def test_what_names_no_version_is_refused(address):
+    with pytest.raises(UsageError, match="names no version"):
+        lineage(address)
