@@ -373,6 +373,22 @@ class ExplainParams(Params):
     group_genes: int = Field(50, ge=3, description="genes of a group that are listed and tested for gene sets")
 
 
+class PredictParams(Params):
+    """How patients are predicted (docs/serving.md)."""
+
+    risk_groups: int = Field(2, ge=2, le=4, description="groups by quantiles of the out-of-fold risks of training")
+    workers: int = Field(0, ge=0, description="processes; 0: one a core. The bits do not depend on it")
+
+
+class ServeParams(Params):
+    """The server of a model (docs/serving.md)."""
+
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
+    port: int = Field(8080, ge=0, le=65535, description="port to listen on; 0: a free one")
+    max_request_mb: int = Field(256, ge=1, description="a larger request gets 400 before it is parsed")
+    request_seconds: int = Field(60, ge=1, description="a request that takes longer gets 504")
+
+
 class MonitorParams(Params):
     """When the model in use is to be trained again (docs/monitoring.md)."""
 
@@ -515,6 +531,8 @@ class Settings(Params):
     register_: RegisterParams = Field(RegisterParams(), alias="register")
     promote: PromoteParams = PromoteParams()
     explain: ExplainParams = ExplainParams()
+    predict: PredictParams = PredictParams()
+    serve: ServeParams = ServeParams()
     monitor: MonitorParams = MonitorParams()
     cluster: ClusterParams = ClusterParams()
 

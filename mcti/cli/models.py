@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mcti.cli.caller import Caller, command
+from mcti.cli.caller import Caller, command, say
 from mcti.cli.options import Cohort, DryRun, Features, Model, Name, OutFile, OutFolder
 
 group = typer.Typer()
@@ -85,17 +85,59 @@ def rollback(caller: Caller, name: Name = None) -> object:
 
 @command(group, "predict")
 def predict(
-    caller: Caller, model: Model, cohort: Cohort, out: OutFile, features: Features = None, dry_run: DryRun = False
+    caller: Caller,
+    model: Model,
+    out: OutFile,
+    cohort: Annotated[str | None, typer.Option(metavar="DIR", help="What `mcti ingest` wrote.")] = None,
+    features: Features = None,
+    patients: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="New patients: expression.csv, clinical.csv, slides.csv or slides/."),
+    ] = None,
+    pages: Annotated[str | None, typer.Option(metavar="DIR", help="Also a page a patient.")] = None,
+    explanation: Annotated[
+        str | None, typer.Option(metavar="DIR", help="What `mcti explain` wrote, for the pages.")
+    ] = None,
+    dry_run: DryRun = False,
 ) -> object:
     """Predict risk and S(t) of patients with a registered model or a folder of trained ones.
 
-    Example: mcti predict --model models:/lung-os@champion --cohort data/new --features data/new-features --out new.csv
+    Example: mcti predict --model models:/lung-os@champion --patients new/ --out new.csv --pages pages/
     """
+    section = caller.settings.predict
     if dry_run:
-        return caller.plan({"cohort": cohort, "features": features}, caller.settings.register_, out)
+        reads = {"cohort": cohort, "features": features, "patients": patients, "explanation": explanation}
+        return caller.plan(reads, section, out)
     from mcti.steps.predict import predict as step
 
-    return step(model, cohort, features, Path(out), progress=caller.progress)
+    return step(
+        model,
+        cohort,
+        features,
+        Path(out),
+        section,
+        patients=patients,
+        extraction=caller.settings.extract,
+        pages=Path(pages) if pages else None,
+        explanation=explanation,
+        progress=caller.progress,
+    )
+
+
+@command(group, "serve")
+def serve(
+    caller: Caller,
+    model: Model,
+    port: Annotated[int | None, typer.Option(metavar="N", help="Port; 0: a free one.")] = None,
+) -> object:
+    """Serve a model over HTTP until Ctrl-C: MLflow's endpoints and KServe's V2 protocol, sizes and times limited.
+
+    Example: mcti serve --model models:/lung-os@champion --port 8080
+    """
+    from mcti.steps.serve import serve as step
+
+    step(model, caller.merged(caller.settings.serve, port=port), say=say)
+    return None
 
 
 @command(group, "explain")

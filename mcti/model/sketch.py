@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mcti.errors import DataError
+from mcti.model.trained import Fitted
 
 Floats = NDArray[np.float64]
 Table = dict[str, dict[str, Floats]]
@@ -21,6 +22,8 @@ Table = dict[str, dict[str, Floats]]
 MOST_KNOTS = 15
 BETWEEN_KNOTS = 5
 """At least so many patients lie between two knots."""
+WITHIN = 0.99
+"""Share of the training patients within a cut."""
 
 
 class Patient(Protocol):
@@ -92,26 +95,39 @@ class Column:
 class Sketch:
     """Columns of the training patients by family: genes, features, slides, covariates; and the counts.
 
+    cuts     by modality, the distance (see `distances`) within which 99 of 100 training patients lie
     risk     of the patients that the model was tested on: their out-of-fold risks; no knots where it was tested on none
     """
 
     patients: int
     events: int
     families: Mapping[str, Mapping[str, Column]]
+    cuts: Mapping[str, float]
     risk: Column
 
     @classmethod
-    def of(cls, patients: Sequence[Patient], genes: Sequence[str], events: int, risks: Iterable[float]) -> "Sketch":
+    def of(
+        cls, patients: Sequence[Patient], genes: Sequence[str], events: int, fitted: Fitted, risks: Iterable[float]
+    ) -> "Sketch":
         """The sketch of a training part; `genes` names the columns of the expression, `risks` are out of fold."""
         columns = table(patients, genes)
         families = {name: {c: Column.of(values) for c, values in part.items()} for name, part in columns.items()}
         # Twos: the out-of-fold risks stand in predictions.csv one by one, and a fold may have few of them.
-        return cls(len(patients), events, families, Column.of(np.array(list(risks), dtype=np.float64), between=2))
+        out_of_fold = Column.of(np.array(list(risks), dtype=np.float64), between=2)
+        return cls(len(patients), events, families, _cuts(patients, fitted), out_of_fold)
+
+    def strangeness(self, patches: Tensor | None, genes: Tensor | None, fitted: Fitted) -> float | None:
+        """How far a patient lies from the training patients, as a share of the cut, the worse modality; above 1: out
+        of distribution, as 1 in 100 training patients is. None where nothing can be measured."""
+        found = distances(patches, genes, fitted)
+        shares = [found[name] / self.cuts[name] for name in found if self.cuts.get(name, 0) > 0]
+        return max(shares) if shares else None
 
     def spec(self) -> dict[str, Any]:
         """As JSON values for model.json."""
         families = {name: {c: column.spec() for c, column in part.items()} for name, part in self.families.items()}
-        return {"patients": self.patients, "events": self.events, "families": families, "risk": self.risk.spec()}
+        counts = {"patients": self.patients, "events": self.events}
+        return {**counts, "families": families, "cuts": dict(self.cuts), "risk": self.risk.spec()}
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any], where: str) -> "Sketch":
@@ -121,9 +137,40 @@ class Sketch:
                 str(name): {str(c): Column.from_spec(column) for c, column in part.items()}
                 for name, part in spec["families"].items()
             }
-            return cls(int(spec["patients"]), int(spec["events"]), families, Column.from_spec(spec["risk"]))
+            cuts = {str(name): float(cut) for name, cut in spec["cuts"].items()}
+            return cls(int(spec["patients"]), int(spec["events"]), families, cuts, Column.from_spec(spec["risk"]))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"the training reference is malformed ({error})", where, "train this fold again") from error
+
+
+def distances(patches: Tensor | None, genes: Tensor | None, fitted: Fitted) -> dict[str, float]:
+    """Root mean square of a patient's standardised values, by modality: 1 for the genes of an average patient.
+
+    genes  over those measured;  slides  over the patient's mean features. A distance without correlations: with more
+    columns than patients there is no covariance to invert, and it sees a wrong scale, platform or stain all the same.
+    """
+    found = {}
+    if genes is not None:
+        found["genes"] = _size(((genes.float() - fitted.genes.mean) / fitted.genes.sd).numpy())
+    if patches is not None and len(patches):
+        found["slides"] = _size(
+            (patches.float().numpy().mean(axis=0) - fitted.features.mean.numpy()) / fitted.features.sd.numpy()
+        )
+    return {name: size for name, size in found.items() if np.isfinite(size)}
+
+
+def _size(values: NDArray[np.float32]) -> float:
+    known = values.astype(np.float64)
+    known = known[np.isfinite(known)]
+    return float(np.sqrt(np.mean(known**2))) if known.size else float("nan")
+
+
+def _cuts(patients: Sequence[Patient], fitted: Fitted) -> dict[str, float]:
+    found: dict[str, list[float]] = {}
+    for patient in patients:
+        for name, size in distances(patient.patches, patient.genes, fitted).items():
+            found.setdefault(name, []).append(size)
+    return {name: float(f"{np.quantile(sizes, WITHIN):.9g}") for name, sizes in sorted(found.items())}
 
 
 def table(patients: Sequence[Patient], genes: Sequence[str]) -> Table:

@@ -24,6 +24,12 @@ from mcti.model.trained import TrainedModel
 INDEX = "ensemble.json"
 _FILES = ("weights.safetensors", "model.json")
 EVERYBODY = "ensemble"
+GROUPS = {
+    2: ("low", "high"),
+    3: ("low", "intermediate", "high"),
+    4: ("lowest", "low", "high", "highest"),
+}
+"""Names of the risk groups, lowest first."""
 
 
 @dataclass(frozen=True)
@@ -68,23 +74,72 @@ class Ensemble:
         genes: Mapping[str, float | None] | None,
         horizons_months: Sequence[float] | None = None,
         covariates: Mapping[str, float | None] | None = None,
+        risk_groups: int = 2,
     ) -> dict[str, Any]:
-        """One patient: `{patient_id, risk, S_<months>…, model}`.
+        """One patient, one row of what `mcti predict` and the server answer (docs/serving.md).
 
         patches  (N, D) raw features of all slides, or None;  genes  {name: expression}, NaN or None: not measured
         covariates  {name: value} of the clinical covariates that the model reads, NaN or None: missing
-        model    the fold that predicted, or `ensemble`: the mean over all members of risk and S(t)
+
+        risk, S_<months>           mean over the members that speak for the patient: all, or for one of the development
+                                   cohort those that did not see them
+        S_<months>_low, _high      lowest and highest member; None where one speaks alone
+        risk_group                 1st of `risk_groups` groups: low …, by quantiles of the out-of-fold risks
+        ood_score, out_of_distribution   distance from the training patients as a share of the cut; above 1: True
+        missing                    slides | genes | empty;  model  the fold that predicted, or `ensemble`
+        digest                     first 12 characters of the model's SHA-256
 
         Raises
             DataError: a gene or covariate is missing, a bag has the wrong width, a modality is missing that is needed.
         """
-        rows = list(self.by_member(patient_id, patches, genes, horizons_months, covariates).values())
-        # A single row passes through untouched: the bits of the evaluation.
-        mean = {
-            key: math.fsum(row[key] for row in rows) / len(rows) if len(rows) > 1 else rows[0][key] for key in rows[0]
+        by_member = self.by_member(patient_id, patches, genes, horizons_months, covariates)
+        rows = list(by_member.values())
+        spans: dict[str, Any] = {}
+        for key in rows[0]:
+            values = [row[key] for row in rows]
+            # A single row passes through untouched: the bits of the evaluation.
+            spans[key] = math.fsum(values) / len(values) if len(values) > 1 else values[0]
+            if key != "risk":
+                alone = len(values) == 1
+                spans |= {f"{key}_low": None if alone else min(values), f"{key}_high": None if alone else max(values)}
+        score = self._strangeness(by_member, patches, genes)
+        return {
+            "patient_id": patient_id,
+            "risk": spans.pop("risk"),
+            "risk_group": self._group(by_member, risk_groups),
+            **spans,
+            "ood_score": score,
+            "out_of_distribution": None if score is None else score > 1,
+            "missing": "slides" if patches is None else "genes" if genes is None else "",
+            "model": "+".join(by_member) if self.knows(patient_id) else EVERYBODY,
+            "digest": self.digest[:12],
         }
-        names = self.speakers(patient_id)
-        return {"patient_id": patient_id, **mean, "model": "+".join(names) if self.knows(patient_id) else EVERYBODY}
+
+    def _group(self, by_member: Mapping[str, Mapping[str, float]], groups: int) -> str | None:
+        """Each member's risk against quantiles of its own out-of-fold risks, averaged: their scales differ."""
+        words = GROUPS.get(groups)
+        if words is None:
+            raise DataError(f"{groups} risk groups", "risk_groups", f"one of {', '.join(map(str, GROUPS))}")
+        if any(name not in self.sketches or not self.sketches[name].risk.knots for name in by_member):
+            return None
+        mean = math.fsum(row["risk"] for row in by_member.values()) / len(by_member)
+        limits = [
+            math.fsum(self.sketches[name].risk.quantile(k / groups) for name in by_member) / len(by_member)
+            for k in range(1, groups)
+        ]
+        return words[sum(mean > limit for limit in limits)]
+
+    def _strangeness(
+        self, by_member: Mapping[str, object], patches: Tensor | None, genes: Mapping[str, float | None] | None
+    ) -> float | None:
+        vector = None if genes is None else self.vector("", genes)
+        found = [
+            self.sketches[name].strangeness(patches, vector, self.members[name].fitted)
+            for name in by_member
+            if name in self.sketches
+        ]
+        known = [score for score in found if score is not None]
+        return math.fsum(known) / len(known) if known else None
 
     def by_member(
         self,

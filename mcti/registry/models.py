@@ -23,17 +23,26 @@ def log(folder: Path, digest: str) -> str:
     """Log the ensemble in `folder` (of `ensemble.assemble`) into the active run; its `models:/m-…` address."""
     import mlflow
 
-    loaded = ensemble.load(folder)
-    logged = mlflow.pyfunc.log_model(
-        name="model",
-        python_model=str(Path(__file__).with_name("served.py")),
-        artifacts={"ensemble": str(folder)},
-        signature=_signature(loaded),
-        input_example=_example(loaded),
-        pip_requirements=requirements(),
-        metadata={DIGEST: digest},
-    )
+    logged = mlflow.pyfunc.log_model(name="model", **_as_mlflow(folder), metadata={DIGEST: digest})
     return str(logged.model_uri)
+
+
+def save(folder: Path, out: Path) -> None:
+    """The ensemble in `folder` as an MLflow model folder that needs no registry: for a server that has none."""
+    import mlflow
+
+    mlflow.pyfunc.save_model(path=str(out), **_as_mlflow(folder))
+
+
+def _as_mlflow(folder: Path) -> dict[str, Any]:
+    loaded = ensemble.load(folder)
+    return {
+        "python_model": str(Path(__file__).with_name("served.py")),
+        "artifacts": {"ensemble": str(folder)},
+        "signature": _signature(loaded),
+        "input_example": _example(loaded),
+        "pip_requirements": requirements(),
+    }
 
 
 def create_version(name: str, address: str, tags: Mapping[str, str]) -> Any:
@@ -124,9 +133,16 @@ def _signature(loaded: ensemble.Ensemble) -> Any:
         columns.append(ColSpec(Map(DataType.double), "covariates"))
     horizons = [float(months) for months in loaded.horizons_months]
     outputs = [ColSpec(DataType.string, "patient_id"), ColSpec(DataType.double, "risk")]
-    outputs += [ColSpec(DataType.double, f"S_{months:g}") for months in horizons]
-    outputs += [ColSpec(DataType.string, "model")]
-    parameters = ParamSchema([ParamSpec("horizons_months", DataType.double, horizons, shape=(-1,))])
+    outputs += [ColSpec(DataType.string, "risk_group")]
+    for months in horizons:
+        outputs += [ColSpec(DataType.double, f"S_{months:g}{end}") for end in ("", "_low", "_high")]
+    outputs += [ColSpec(DataType.double, "ood_score"), ColSpec(DataType.boolean, "out_of_distribution")]
+    outputs += [ColSpec(DataType.string, name) for name in ("missing", "model", "digest")]
+    wanted = [
+        ParamSpec("horizons_months", DataType.double, horizons, shape=(-1,)),
+        ParamSpec("risk_groups", DataType.long, 2),
+    ]
+    parameters = ParamSchema(wanted)
     return ModelSignature(inputs=Schema(columns), outputs=Schema(outputs), params=parameters)
 
 

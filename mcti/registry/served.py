@@ -2,7 +2,8 @@
 
 Input, one row a patient: patient_id, genes ({name: value}), features ([[…], …], N patches of D values),
 covariates ({name: value}; only for a model that reads clinical covariates).
-Output: patient_id, risk (higher = earlier event), S_<months>, model (the fold that predicted, or `ensemble`).
+Output: the columns of `mcti predict` (docs/serving.md), to the bit.
+A request that cannot be answered gets 400 and one line of what, where and how to mend it.
 """
 
 from collections.abc import Mapping
@@ -12,10 +13,17 @@ from typing import Any
 import mlflow
 import pandas as pd
 import torch
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel
 
-from mcti.errors import DataError
+from mcti.errors import DataError, MctiError
 from mcti.registry import ensemble
+
+MOST_PATIENTS = 1000
+"""Patients of a request."""
+MOST_PATCHES = 200_000
+"""Patches of a patient: some ten slides at 20x; a request beyond is a mistake or an attack."""
 
 
 class ServedModel(PythonModel):  # type: ignore[misc]
@@ -27,18 +35,30 @@ class ServedModel(PythonModel):  # type: ignore[misc]
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002
         """One row out for each row in; `params["horizons_months"]` chooses the months of S(t)."""
+        try:
+            return pd.DataFrame(self._rows(model_input, params or {}))
+        except MctiError as error:
+            raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
+
+    def _rows(self, model_input: pd.DataFrame, params: Mapping[str, Any]) -> list[dict[str, Any]]:
         if "patient_id" not in model_input.columns:
             raise DataError("column patient_id is missing", "the request", "send patient_id, genes, features")
-        chosen = (params or {}).get("horizons_months")
+        if len(model_input) > MOST_PATIENTS:
+            mend = f"send at most {MOST_PATIENTS} at a time, or use mcti predict"
+            raise DataError(f"{len(model_input)} patients", "the request", mend)
+        chosen = params.get("horizons_months")
         horizons = [float(months) for months in chosen] if chosen is not None and len(chosen) else None
-        rows = [self._row(row, horizons) for row in model_input.to_dict("records")]
-        return pd.DataFrame(rows)
+        groups = int(params.get("risk_groups", 2))
+        return [self._row(row, horizons, groups) for row in model_input.to_dict("records")]
 
-    def _row(self, row: Mapping[Any, Any], horizons: list[float] | None) -> dict[str, Any]:
+    def _row(self, row: Mapping[Any, Any], horizons: list[float] | None, groups: int) -> dict[str, Any]:
         features = row.get("features")
         genes, covariates = (None if _absent(row.get(name)) else row[name] for name in ("genes", "covariates"))
         bag = None if _absent(features) else torch.as_tensor(_matrix(features), dtype=torch.float32)
-        return self.ensemble.predict(str(row["patient_id"]), bag, genes, horizons, covariates)
+        try:
+            return self.ensemble.predict(str(row["patient_id"]), bag, genes, horizons, covariates, groups)
+        except MctiError as error:
+            raise type(error)(error.what, f"{error.where}, patient {row['patient_id']}", error.mend) from error
 
 
 def _absent(value: Any) -> bool:
@@ -50,6 +70,9 @@ def _absent(value: Any) -> bool:
 def _matrix(value: Any) -> Any:
     import numpy as np
 
+    if len(value) > MOST_PATCHES:
+        mend = f"send at most {MOST_PATCHES}, or use mcti predict"
+        raise DataError(f"{len(value)} patches of one patient", "the request", mend)
     try:
         return np.array([np.asarray(row, dtype=np.float32) for row in value])
     except (TypeError, ValueError) as error:

@@ -43,7 +43,7 @@ def gather(
         patient = str(row["patient_id"])
         bags[patient] = PatientBag(
             patient_id=patient,
-            patches=_patches(features, slides.get(patient, [])),
+            patches=bag_of(features, slides.get(patient, [])),
             genes=_genes(expression, patient),
             time_months=float(row["time_months"]),
             event=bool(row["event"]),
@@ -77,7 +77,8 @@ def _number(value: object) -> float | None:
     return None if pd.isna(value) else float(value)  # type: ignore[call-overload, arg-type]
 
 
-def _patches(features: Location | None, slides: list[str]) -> torch.Tensor | None:
+def bag_of(features: Location | None, slides: list[str]) -> torch.Tensor | None:
+    """(N, D) the features of all patches of these slides, in their order; None without a slide."""
     if features is None or not slides:
         return None
     return torch.cat([_read(join(features, f"{slide}.h5")) for slide in slides])

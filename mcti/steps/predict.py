@@ -1,54 +1,127 @@
-"""predict: risk and survival of the patients of a cohort, by a registered model or by the folds of a folder."""
+"""predict: risk and survival of patients, by a registered model or by the folds of a folder."""
 
 import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mcti import storage
-from mcti.errors import MctiError
+from mcti.cohort import tables
+from mcti.errors import MctiError, UsageError
+from mcti.params import ExtractParams, PredictParams
 from mcti.registry import ensemble, models
-from mcti.steps.gather import gather
+from mcti.steps import newcomers
+from mcti.steps.gather import gather, slides_of
 from mcti.steps.result import StepResult
 from mcti.storage import Location
 from mcti.training.bags import PatientBag
+from mcti.training.folds import Dataset
+from mcti.training.pool import Channel, Pool, cores
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Progress = Callable[[int, int, str], None]
+CHUNK = 32
+"""Patients of a job: enough to pay for its start, few enough that their bags fit into memory."""
 
 
 class PredictResult(StepResult):
-    """How many patients; `known` of them belong to the development cohort and got their out-of-fold risk."""
+    """How many patients; `known` of them belong to the development cohort and got their out-of-fold risk.
+
+    out_of_distribution  flagged as unlike the training patients;  incomplete  without slides or without genes
+    """
 
     patients: int
     known: int
+    out_of_distribution: int
+    incomplete: int
     model_digest: str
 
 
-def predict(
-    model: str, cohort: Location, features: Location | None, out: Path, *, progress: Progress = lambda *_: None
-) -> PredictResult:
-    """Predict every patient of a cohort, one at a time: the same bits in a batch and alone.
+@dataclass(frozen=True)
+class Job:
+    """Some patients, as plain values that travel to a worker. source: a cohort, or a folder of new patients."""
 
-    Reads   the model (models:/NAME@ALIAS, or a folder of folds), cohort/{patients,expression,slides}.parquet,
-            features/<slide_id>.h5 (None: nobody has slides)
-    Writes  out (.csv, or .json for any other reader): patient_id, risk, S_<months>, model; sorted by patient
+    model: str
+    source: str
+    features: str | None
+    new: bool
+    chosen: tuple[str, ...]
+    risk_groups: int
+
+
+def predict(
+    model: str,
+    cohort: Location | None,
+    features: Location | None,
+    out: Path,
+    params: PredictParams = PredictParams(),  # noqa: B008  (frozen)
+    *,
+    patients: Location | None = None,
+    extraction: ExtractParams = ExtractParams(),  # noqa: B008  (frozen)
+    pages: Path | None = None,
+    explanation: Location | None = None,
+    progress: Progress = lambda *_: None,
+) -> PredictResult:
+    """Predict every patient, one at a time on one thread, on several processes: the same bits in a batch and alone.
+
+    Reads   the model (models:/NAME@ALIAS, or a folder of folds); either cohort/{patients,expression,slides}.parquet
+            with features/<slide_id>.h5 (None: nobody has slides), or the folder `patients` of people without an outcome
+            (mcti/steps/newcomers.py), whose slides are extracted as `extraction` says where it has no features;
+            explanation: what `mcti explain` wrote, for the pages
+    Writes  out (.csv, or .json for any other reader), sorted by patient: the columns of docs/serving.md;
+            pages/<patient_id>.html, one a patient
     Raises  DataError naming the patient whose genes or slides do not fit the model
             EnvironmentTrouble when the registry does not answer
     """
+    if (cohort is None) == (patients is None):
+        raise UsageError("one source of patients is needed", "--cohort, --patients", "give the one or the other")
     with tempfile.TemporaryDirectory(prefix="mcti-predict-") as scratch:
-        loaded = ensemble.load(models.fetch(model, Path(scratch)))
-    data = gather(cohort, features)
+        folder = models.fetch(model, Path(scratch, "model"))
+        digest = ensemble.load(folder).digest
+        if patients is not None:
+            features = newcomers.extracted(Path(patients), extraction, Path(scratch, "features"), progress)
+            names = newcomers.patients(Path(patients))
+        else:
+            names = sorted(map(str, tables.read_patients(str(cohort))["patient_id"]))
+        slides = None if features is None else str(features)
+        chunks = [tuple(names[start : start + CHUNK]) for start in range(0, len(names), CHUNK)]
+        source, new = str(cohort if patients is None else patients), patients is not None
+        jobs = [Job(str(folder), source, slides, new, chunk, params.risk_groups) for chunk in chunks]
+        _loaded.cache_clear()  # a folder may have been written anew since the last call in this process
+        with Pool(_predict_some, params.workers or min(cores(), len(jobs)), len(jobs)) as pool:
+            rows = [row for part in pool.map(jobs, progress) for row in part]
+        _write(rows, out)
+        if pages is not None:
+            notice = "" if new else tables.read_info(source).notice
+            _pages(
+                rows, pages, explanation, notice, newcomers.slides(Path(source)) if new else slides_of(source, features)
+            )
+    return _result(rows, digest)
+
+
+def _predict_some(job: Job, channel: Channel) -> list[dict[str, Any]]:
+    loaded = _loaded(job.model)
+    data: Dataset = (
+        newcomers.read(Path(job.source), job.features, job.chosen)
+        if job.new
+        else gather(job.source, job.features, chosen=job.chosen)
+    )
     rows = []
-    for done, patient in enumerate(sorted(data.bags), start=1):
-        rows.append(_one(loaded, data.bags[patient], data.genes))
-        progress(done, len(data.bags), "patients predicted")
-    _write(rows, out)
-    known = sum(row["model"] != ensemble.EVERYBODY for row in rows)
-    return PredictResult(patients=len(rows), known=known, model_digest=loaded.digest)
+    for done, patient in enumerate(job.chosen, start=1):
+        rows.append(_one(loaded, data.bags[patient], data.genes, job.risk_groups))
+        channel.progress(done, len(job.chosen), "patients predicted")
+    return rows
+
+
+@lru_cache(maxsize=1)
+def _loaded(folder: str) -> ensemble.Ensemble:
+    """The model, read once a process."""
+    return ensemble.load(Path(folder))
 
 
 def frame(cohort: Location, features: Location | None) -> "pd.DataFrame":
@@ -77,17 +150,48 @@ def by_name(bag: PatientBag, genes: tuple[str, ...]) -> dict[str, float] | None:
     return None if bag.genes is None else dict(zip(genes, bag.genes.tolist(), strict=True))
 
 
-def _one(loaded: ensemble.Ensemble, bag: PatientBag, genes: tuple[str, ...]) -> dict[str, object]:
+def _one(loaded: ensemble.Ensemble, bag: PatientBag, genes: tuple[str, ...], groups: int) -> dict[str, Any]:
     try:
-        return loaded.predict(bag.patient_id, bag.patches, by_name(bag, genes), covariates=bag.covariates)
+        expression = by_name(bag, genes)
+        return loaded.predict(bag.patient_id, bag.patches, expression, covariates=bag.covariates, risk_groups=groups)
     except MctiError as error:
         raise type(error)(error.what, f"{error.where}, patient {bag.patient_id}", error.mend) from error
 
 
-def _write(rows: list[dict[str, object]], out: Path) -> None:
+def _result(rows: Sequence[Mapping[str, Any]], digest: str) -> PredictResult:
+    return PredictResult(
+        patients=len(rows),
+        known=sum(row["model"] != ensemble.EVERYBODY for row in rows),
+        out_of_distribution=sum(bool(row["out_of_distribution"]) for row in rows),
+        incomplete=sum(bool(row["missing"]) for row in rows),
+        model_digest=digest,
+    )
+
+
+def _write(rows: list[dict[str, Any]], out: Path) -> None:
     if out.suffix == ".json":
         storage.write_json(out, rows)
         return
     import pandas as pd
 
     storage.write_text(out, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+
+
+def _pages(
+    rows: Sequence[Mapping[str, Any]],
+    pages: Path,
+    explanation: Location | None,
+    notice: str,
+    slides: Mapping[str, Sequence[str]],
+) -> None:
+    """A page a patient, all of them or none."""
+    from mcti.explanation import patient
+
+    told = patient.read(explanation) if explanation is not None else {}
+    with storage.replacing(pages) as draft:
+        draft.mkdir()
+        for row in rows:
+            name = str(row["patient_id"])
+            if explanation is not None and name in told:
+                patient.add_maps(told[name], explanation, slides.get(name, ()))
+            (draft / f"{name}.html").write_text(patient.render(row, notice, told.get(name)), encoding="utf-8")

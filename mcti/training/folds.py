@@ -216,8 +216,8 @@ def write(
     lines = [{"patient_id": bag.patient_id, "fold": part.fold, **row} for bag, row in zip(tested, rows, strict=True)]
     tensors = {name: value.detach().cpu().contiguous() for name, value in outcome.model.net.state_dict().items()}
     record = {**outcome.model.spec(), **identity, "patients": sorted(part.train), "horizons_months": _plain(params)}
-    genes, risks = outcome.model.config.genes, [row["risk"] for row in rows]
-    record["reference"] = Sketch.of(chosen, genes, sum(bag.event for bag in chosen), risks).spec()
+    genes, events, risks = outcome.model.config.genes, sum(bag.event for bag in chosen), [row["risk"] for row in rows]
+    record["reference"] = Sketch.of(chosen, genes, events, outcome.model.fitted, risks).spec()
     record["trained_bag_cap"] = outcome.bag_cap  # below train.bag_cap where a GPU was too small for it
     # Named one by one: a history that came through a checkpoint has its keys in another order.
     curves = [*_CURVES, *(["validation"] if params.patience else [])]

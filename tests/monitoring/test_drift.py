@@ -28,7 +28,7 @@ def columns(patients, random, shift=0.0, gap=0.02):
 
 def sketch_of(table, risk):
     families = {name: {c: Column.of(v) for c, v in part.items()} for name, part in table.items()}
-    return Sketch(len(risk), len(risk) // 2, families, Column.of(risk, between=2))
+    return Sketch(len(risk), len(risk) // 2, families, {}, Column.of(risk, between=2))
 
 
 def run(random, *, later=60, shift=0.0, risk_shift=0.0, gap=0.02, params=None):

@@ -1,12 +1,16 @@
 """predict: a folder of folds on a cohort, in batch and alone."""
 
 import json
+import re
+import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from mcti.cohort import tables
-from mcti.errors import DataError
+from mcti.errors import DataError, UsageError
+from mcti.params import PredictParams
 from mcti.steps.predict import frame, predict
 from mcti.steps.train import train
 from tests.training.made import GENES, WIDTH, folders, settings
@@ -38,8 +42,9 @@ def test_json_holds_the_same_rows_as_csv(world, tmp_path):
     predict(str(root / "models"), cohort, features, tmp_path / "out.csv")
     predict(str(root / "models"), cohort, features, tmp_path / "out.json")
     rows = json.loads((tmp_path / "out.json").read_text())
-    table = pd.read_csv(tmp_path / "out.csv", float_precision="round_trip")
-    assert rows == table.to_dict("records")
+    table = pd.read_csv(tmp_path / "out.csv", float_precision="round_trip", dtype={"missing": str})
+    known = table.astype(object).where(table.notna(), None).assign(missing=table["missing"].fillna(""))
+    assert rows == known.to_dict("records")
 
 
 def test_progress_counts_every_patient(world, tmp_path):
@@ -81,3 +86,114 @@ def test_the_frame_of_the_served_model_holds_every_patient_whole(world):
     assert list(rows.columns) == ["patient_id", "genes", "features", "covariates"]
     assert rows["genes"].map(set).eq(set(GENES)).all()
     assert rows["features"].map(lambda bag: {len(patch) for patch in bag} == {WIDTH}).all()
+
+
+def newcomers(world, tmp_path, change=lambda expression: None):
+    """The cohort's patients as strangers: a folder of tables, with features and no outcome."""
+    _, cohort, features = world
+    place = tmp_path / "new"
+    place.mkdir()
+    expression = tables.read_expression(cohort)
+    expression.index = [f"N-{name}" for name in expression.index]
+    change(expression)
+    expression.to_csv(place / "expression.csv", index_label="patient_id")
+    slides = tables.read_slides(cohort)[["patient_id", "slide_id"]]
+    slides.assign(patient_id="N-" + slides["patient_id"]).to_csv(place / "slides.csv", index=False)
+    shutil.copytree(features, place / "features")
+    return place
+
+
+def predicted(path):
+    return pd.read_csv(path, dtype={"patient_id": str}, float_precision="round_trip").set_index("patient_id")
+
+
+def test_a_folder_of_new_patients_needs_no_outcome_and_gets_group_span_and_flags(world, tmp_path):
+    root, *_ = world
+    result = predict(str(root / "models"), None, None, tmp_path / "o.csv", patients=newcomers(world, tmp_path))
+    table = predicted(tmp_path / "o.csv")
+    assert (result.patients, result.known, result.incomplete) == (24, 0, 0)
+    assert (table["model"] == "ensemble").all()
+    assert set(table["risk_group"]) == {"low", "high"}
+    assert (table["S_36_low"] < table["S_36"]).all()
+    assert (table["S_36"] < table["S_36_high"]).all()
+    assert table["digest"].eq(result.model_digest[:12]).all()
+
+
+def test_risk_groups_are_cut_at_quantiles_of_the_out_of_fold_risks(world, tmp_path):
+    """By hand: the median of each fold's own predictions, averaged over both folds."""
+    root, *_ = world
+    predict(str(root / "models"), None, None, tmp_path / "o.csv", patients=newcomers(world, tmp_path))
+    table = predicted(tmp_path / "o.csv")
+    medians = [pd.read_csv(p)["risk"].median() for p in sorted((root / "models").glob("fold_*/predictions.csv"))]
+    limit = float(np.mean(medians))
+    clear = (table["risk"] - limit).abs() > 0.02 * table["risk"].std() + 1e-3
+    assert (table.loc[clear, "risk"] > limit).eq(table.loc[clear, "risk_group"] == "high").all()
+
+
+@pytest.mark.slow
+def test_one_process_or_several_one_patient_or_many_give_the_same_bits(world, tmp_path, monkeypatch):
+    from mcti.steps import predict as step
+
+    root, cohort, features = world
+    monkeypatch.setattr(step, "CHUNK", 7)
+    for workers in (1, 2):
+        params = PredictParams(workers=workers)
+        predict(str(root / "models"), cohort, features, tmp_path / f"{workers}.csv", params)
+    assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "2.csv").read_bytes()
+
+
+def test_patients_of_another_scale_are_flagged_and_ordinary_ones_are_not(world, tmp_path):
+    def counts_in_place_of_logs(expression):
+        expression.iloc[:6] = 2 ** (expression.iloc[:6] + 4)
+
+    root, *_ = world
+    place = newcomers(world, tmp_path, counts_in_place_of_logs)
+    result = predict(str(root / "models"), None, None, tmp_path / "o.csv", patients=place)
+    table = predicted(tmp_path / "o.csv").sort_index()
+    assert table["out_of_distribution"].iloc[:6].all()
+    assert (table["ood_score"].iloc[:6] > 3).all()
+    assert table["out_of_distribution"].iloc[6:].mean() <= 0.2
+    assert result.out_of_distribution == int(table["out_of_distribution"].sum())
+
+
+def test_a_page_a_patient_shows_curve_and_flags_and_escapes_names(world, tmp_path):
+    def name(expression):
+        expression.rename(index={"N-P-000": "N-P-000 <b>"}, inplace=True)
+
+    root, *_ = world
+    place = newcomers(world, tmp_path, name)
+    with pytest.raises(DataError, match="no genes"):  # the slide's old owner
+        predict(str(root / "models"), None, None, tmp_path / "o.csv", patients=place, pages=tmp_path / "pages")
+    assert not (tmp_path / "pages").exists()
+    slides = pd.read_csv(place / "slides.csv")
+    slides.replace({"N-P-000": "N-P-000 <b>"}).to_csv(place / "slides.csv", index=False)
+    predict(str(root / "models"), None, None, tmp_path / "o.csv", patients=place, pages=tmp_path / "pages")
+    pages = sorted(path.name for path in (tmp_path / "pages").iterdir())
+    assert len(pages) == 24
+    html = (tmp_path / "pages" / "N-P-000 <b>.html").read_text(encoding="utf-8")
+    assert "N-P-000 &lt;b&gt;" in html
+    assert "<b>.html" not in html
+    assert "<polyline" in html
+    assert not re.search(r"(src|href)=[\"']?http", html)
+
+
+def test_both_or_no_source_of_patients_is_a_wrong_call(world, tmp_path):
+    root, cohort, features = world
+    for sources in ((None, None), (cohort, tmp_path)):
+        with pytest.raises(UsageError, match="one source of patients"):
+            predict(str(root / "models"), sources[0], features, tmp_path / "o.csv", patients=sources[1])
+
+
+def test_a_folder_without_patients_and_a_patient_twice_are_refused(world, tmp_path):
+    root, *_ = world
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="there is no patient"):
+        predict(str(root / "models"), None, None, tmp_path / "o.csv", patients=tmp_path / "empty")
+    place = newcomers(world, tmp_path)
+    lines = (place / "expression.csv").read_text().splitlines()
+    (place / "expression.csv").write_text("\n".join(lines).replace("N-P-001,", "../N-P-001,") + "\n")
+    with pytest.raises(DataError, match=r"'\.\./N-P-001' cannot name a patient"):
+        predict(str(root / "models"), None, None, tmp_path / "o.csv", patients=place)
+    (place / "expression.csv").write_text("\n".join([*lines, lines[1]]) + "\n")
+    with pytest.raises(DataError, match=r"N-P-000.*two rows"):
+        predict(str(root / "models"), None, None, tmp_path / "o.csv", patients=place)

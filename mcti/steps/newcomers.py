@@ -1,0 +1,132 @@
+"""New patients as they come, before any outcome: a folder of tables and slides into the bags that prediction reads."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mcti.cohort import reading
+from mcti.errors import DataError, did_you_mean
+from mcti.params import ExtractParams
+from mcti.slides import manifest
+from mcti.steps.extract import extract
+from mcti.steps.gather import bag_of
+from mcti.storage import Location, exists, join
+from mcti.training.bags import PatientBag
+from mcti.training.folds import Dataset
+
+Progress = Callable[[int, int, str], None]
+
+
+def listed(folder: Path) -> Path | None:
+    """The list of slides of a folder: slides.csv, slides.parquet or the folder slides; None: there is none."""
+    return _first(folder, "slides.csv", "slides.parquet", "slides")
+
+
+def extracted(folder: Path, params: ExtractParams, scratch: Path, progress: Progress) -> Path | None:
+    """Where the features of the folder's slides lie: its own folder `features`, or freshly extracted in `scratch`."""
+    if (folder / "features").is_dir():
+        return folder / "features"
+    found = listed(folder)
+    if found is None:
+        return None
+    extract(found, params, scratch, progress=progress)
+    return scratch
+
+
+def slides(folder: Path) -> dict[str, list[str]]:
+    """The slides of each patient, sorted."""
+    found: dict[str, list[str]] = {}
+    for slide, owner in sorted(_owners(folder).items()):
+        found.setdefault(owner, []).append(slide)
+    return found
+
+
+def patients(folder: Path) -> list[str]:
+    """Everybody who has genes, a slide or a row of covariates, sorted.
+
+    Raises
+        DataError: there is nobody, or an id that cannot name a file.
+    """
+    found = set(_owners(folder).values())
+    for table in (_expression(folder), _clinical(folder)):
+        found |= set() if table is None else set(table.ids)
+    if not found:
+        mend = "put expression.csv (patient_id and genes), slides.csv or a folder slides there"
+        raise DataError("there is no patient", str(folder), mend)
+    for name in sorted(found):
+        if not name.strip(".") or {"/", "\\", "\0"} & set(name):  # it becomes the name of a page
+            raise DataError(f"{name!r} cannot name a patient", str(folder), "leave slashes out of patient_id")
+    return sorted(found)
+
+
+def read(folder: Path, features: Location | None, chosen: Sequence[str]) -> Dataset:
+    """The chosen patients of a folder, none of whom has an outcome yet.
+
+    Reads   folder/expression.csv|parquet (patient_id, one column a gene), clinical.csv|parquet (patient_id, numeric
+            covariates), slides.csv|parquet (patient_id, slide_id, path) or slides/ (a slide is its patient's name),
+            features/<slide_id>.h5; each of them may be missing
+    Raises  DataError naming file and row of what is wrong
+    """
+    expression, clinical, owned = _expression(folder), _clinical(folder), slides(folder)
+    genes, covariates = ({} if t is None else dict(zip(t.ids, t.values, strict=True)) for t in (expression, clinical))
+    names = [] if clinical is None else clinical.genes
+    bags = {}
+    for patient in chosen:
+        here = [] if features is None else [s for s in owned.get(patient, []) if exists(join(features, f"{s}.h5"))]
+        row, values = genes.get(patient), covariates.get(patient, np.full(len(names), np.nan))
+        bags[patient] = PatientBag(
+            patient_id=patient,
+            patches=bag_of(features, here),
+            genes=None if row is None else torch.from_numpy(np.ascontiguousarray(row, dtype=np.float32)),
+            time_months=0.0,
+            event=False,
+            subtype=0,
+            covariates={n: None if np.isnan(v) else float(v) for n, v in zip(names, values, strict=True)},
+        )
+    return Dataset(bags, () if expression is None else tuple(expression.genes), ())
+
+
+def _expression(folder: Path) -> reading.Matrix | None:
+    return _matrix(_first(folder, "expression.csv", "expression.parquet"))
+
+
+def _clinical(folder: Path) -> reading.Matrix | None:
+    return _matrix(_first(folder, "clinical.csv", "clinical.parquet"))
+
+
+def _matrix(path: Path | None) -> reading.Matrix | None:
+    if path is None:
+        return None
+    table = reading.read_matrix(path, "patient_id")
+    twice = (
+        sorted({name for name in table.ids if table.ids.count(name) > 1})
+        if len(set(table.ids)) < len(table.ids)
+        else []
+    )
+    if twice:
+        raise DataError(f"patient {twice[0]!r} has two rows", str(path), "keep one row a patient")
+    return table
+
+
+def _owners(folder: Path) -> dict[str, str]:
+    found = listed(folder)
+    if found is None:
+        return {}
+    if found.is_dir():
+        return {row.slide_id: row.patient_id for row in manifest.read(found)}
+    return manifest.owners(found)
+
+
+def _first(folder: Path, *names: str) -> Path | None:
+    if not folder.is_dir():
+        raise DataError("no such folder", str(folder), "name the folder of the new patients")
+    known = {path.name for path in folder.iterdir()}
+    for name in names:
+        if name in known:
+            return folder / name
+    strange = [n for n in known if n.split(".")[0].casefold() == names[0].split(".")[0] and n not in names]
+    if strange:
+        raise DataError(f"{strange[0]!r} is not read", str(folder), did_you_mean(strange[0], names))
+    return None
