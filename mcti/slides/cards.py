@@ -139,6 +139,16 @@ KNOWN = {
 """Encoders known by name: `timm:uni@weights.bin`."""
 
 
+def known_name(name: str) -> str:
+    """The name in KNOWN of an encoder that is called by it or by its address on the hub; any other as it is.
+
+    The address is no way around the licence.
+    """
+    plain = name.removeprefix("hf-hub:").removeprefix("hf_hub:").casefold()
+    by_address = {card.hub.removeprefix("hf-hub:").casefold(): known for known, card in KNOWN.items() if card.hub}
+    return by_address.get(plain, plain if plain in KNOWN else name)
+
+
 def check(name: str, card: Card, resolution: float, accepted: tuple[str, ...]) -> None:
     """Refuse a resolution that the encoder never saw, and a licence that nobody accepted.
 

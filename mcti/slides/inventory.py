@@ -7,6 +7,7 @@ from mcti import storage
 from mcti.errors import DataError
 from mcti.slides import opening
 from mcti.slides.manifest import Row
+from mcti.slides.opening import Facts
 from mcti.slides.status import SlideError, Status
 
 
@@ -34,35 +35,37 @@ class Entry:
 
 def check(row: Row, choice: str = "auto") -> Entry:
     """What the header of one slide says; never raises for what is wrong with the slide itself."""
-    size, content = None, ""
+    entry = Entry(row.slide_id, row.patient_id, Status.OK.value)
     try:
         if row.problem:
             raise SlideError(Status.READ_ERROR, row.problem)
-        content = opening.content_id(row.path)
-        size = storage.size(row.path)
+        entry = replace(entry, content_id=opening.content_id(row.path), bytes=storage.size(row.path))
         facts = opening.examine(row.path, mpp=row.mpp, choice=choice)
     except SlideError as error:
-        return Entry(row.slide_id, row.patient_id, error.status.value, error.reason, bytes=size, content_id=content)
+        entry = replace(entry, status=error.status.value, reason=error.reason)
+        if error.status not in (Status.MISSING_MPP, Status.MPP_OUT_OF_RANGE):
+            return entry
+        # All but the resolution is known, and whoever fills it wants to see the rest.
+        facts = opening.examine(row.path, mpp=1.0, choice=choice)
+        return _with(entry, replace(facts, mpp_source=""))
     except OSError as error:
         why = storage.trouble(error).what
-        return Entry(row.slide_id, row.patient_id, Status.READ_ERROR.value, f"{why}: check the disk it lies on")
+        return replace(entry, status=Status.READ_ERROR.value, reason=f"{why}: check the disk it lies on")
     except DataError as error:  # staging: no such object
-        return Entry(row.slide_id, row.patient_id, Status.READ_ERROR.value, f"{error.what}: {error.mend}")
-    return Entry(
-        row.slide_id,
-        row.patient_id,
-        Status.OK.value,
+        return replace(entry, status=Status.READ_ERROR.value, reason=f"{error.what}: {error.mend}")
+    return replace(_with(entry, facts), mpp_x=facts.mpp[0], mpp_y=facts.mpp[1])
+
+
+def _with(entry: Entry, facts: Facts) -> Entry:
+    return replace(
+        entry,
         reader=facts.reader,
         vendor=facts.vendor,
         compression=facts.compression,
         width=facts.width,
         height=facts.height,
         levels=facts.levels,
-        mpp_x=facts.mpp[0],
-        mpp_y=facts.mpp[1],
         mpp_source=facts.mpp_source,
-        bytes=size,
-        content_id=content,
     )
 
 

@@ -1,5 +1,6 @@
 """Encoders through timm: any of its networks, and the known pathology encoders with a local weights file."""
 
+import hashlib
 import threading
 from collections.abc import Sequence
 from functools import cached_property
@@ -8,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mcti.errors import DataError, EnvironmentTrouble, UsageError
+from mcti.errors import DataError, EnvironmentTrouble, UsageError, did_you_mean
 from mcti.slides import cards
 from mcti.slides.cards import Card
 from mcti.slides.decoding import Pixels
@@ -23,8 +24,9 @@ class TimmEncoder:
     def __init__(self, spec: str, resolution: float, accepted: tuple[str, ...]) -> None:
         from mcti.slides.encoders import Identity, sha256
 
-        self._name, _, file = spec.partition("@")
+        name, _, file = spec.partition("@")
         self._file = Path(file) if file else None
+        self._name = cards.known_name(name)
         self._card = cards.KNOWN.get(self._name)
         if self._card is not None:
             cards.check(self._name, self._card, resolution, accepted)
@@ -32,7 +34,7 @@ class TimmEncoder:
                 mend = "export its picture tower to ONNX and take onnx:FILE"
                 raise UsageError(f"{self._name} is no network of timm", "extract.encoder", mend)
         self._timm = _timm()
-        digest = sha256(self._file) if self._file else "cache"
+        digest = sha256(self._file) if self._file else _digest(self._network)
         self.identity = Identity(f"timm:{self._name}", digest, self._preprocessing)
         self._lock = threading.Lock()
         if self._card is not None:
@@ -42,11 +44,13 @@ class TimmEncoder:
     def _settings(self) -> Card:
         if self._card is not None:
             return self._card
+        if not self._name.startswith(("hf-hub:", "hf_hub:")) and not self._timm.is_model(self._name):
+            mend = did_you_mean(self._name.partition(".")[0], self._timm.list_models())
+            raise UsageError(f"timm knows no network {self._name!r}", "extract.encoder", mend)
         try:
-            data = self._timm.get_pretrained_cfg(self._name.removeprefix("hf-hub:"))
-        except RuntimeError as error:
-            what = f"timm knows no network {self._name!r}"
-            raise UsageError(what, "extract.encoder", "see timm.list_models()") from error
+            data = self._timm.get_pretrained_cfg(self._name)
+        except RuntimeError:  # a network of the hub, or a tag that timm does not list
+            data = None
         size = data.input_size[-1] if data else 224
         scaling = (tuple(data.mean), tuple(data.std)) if data else Card("", 0).scaling
         return Card(self._name, 0, size=size, scaling=scaling)
@@ -94,22 +98,31 @@ class TimmEncoder:
         return int(self.encode([np.zeros((32, 32, 3), np.uint8)]).shape[1])
 
     def encode(self, tiles: Sequence[Pixels]) -> Any:
-        """Features (n, width) float32; one call at a time, in the card's precision on a GPU."""
+        """Features (n, width) float32, in the card's precision on a GPU.
+
+        The callers' threads decode and resize; bytes go to the device from pinned memory while another batch is
+        computed, a quarter of what floats would be, and are scaled there.
+        """
         import torch
 
         from mcti.slides.encoders import to_batch
 
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        batch = torch.from_numpy(to_batch(tiles, self._settings.size).astype(np.uint8))
+        if device == "cuda":
+            batch = batch.pin_memory().to(device, non_blocking=True)
+        with self._lock, torch.inference_mode():  # one batch computes at a time: more would only share the device
+            return self._computed(batch, device).cpu().numpy()
+
+    def _computed(self, batch: Any, device: str) -> Any:
+        """Features (n, width) float32 on the device, of bytes (n, 3, size, size) on it."""
+        import torch
+
         card = self._settings
-        mean, std = (np.asarray(v, np.float32)[:, None, None] for v in card.scaling)
-        batch = torch.from_numpy((to_batch(tiles, card.size) / np.float32(255.0) - mean) / std)
-        with self._lock, torch.inference_mode():
-            network = self._network
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-            if device == "cuda":
-                batch = batch.pin_memory().to(device, non_blocking=True)
-            half = device == "cuda" and card.precision != "float32"
-            with torch.autocast(device, dtype=getattr(torch, card.precision), enabled=half):
-                return self._pooled(network, batch, card).float().cpu().numpy()
+        half = card.precision != "float32" and device == "cuda"
+        mean, std = (torch.tensor(v, device=device)[:, None, None] for v in card.scaling)
+        with torch.autocast(device, dtype=getattr(torch, card.precision), enabled=half):
+            return self._pooled(self._network, (batch / 255.0 - mean) / std, card).float()
 
     def _pooled(self, network: Any, batch: Any, card: Card) -> Any:
         import torch
@@ -169,10 +182,54 @@ def _load(network: Any, file: Path) -> None:
         what = f"not a weights file ({type(error).__name__})"
         raise DataError(what, str(file), "take safetensors or a state dict") from error
     state = state.get("state_dict", state.get("model", state))
+    state = _as_timm(state) if "embeddings.cls_token" in state else state
     target = getattr(network, "_network", network)
     state = {name: value for name, value in state.items() if not name.startswith(("head.", "fc."))}
-    missing, unexpected = target.load_state_dict(state, strict=False)
+    try:
+        missing, unexpected = target.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # tensors of another shape
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise DataError(f"the weights do not fit: {first}", str(file), "check the encoder's name") from error
     if missing or unexpected:
         names = [*missing, *unexpected]
         what = f"the weights do not fit: {len(names)} tensors, first {names[0]}"
         raise DataError(what, str(file), "check the encoder's name")
+
+
+def _digest(network: Any) -> str:
+    """SHA-256 over the names and values of a network's tensors: a cache may be filled anew under the same name."""
+    digest = hashlib.sha256()
+    for name, value in sorted(getattr(network, "_network", network).state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+_DINOV2 = {
+    "embeddings.cls_token": "cls_token",
+    "embeddings.position_embeddings": "pos_embed",
+    "embeddings.patch_embeddings.projection": "patch_embed.proj",
+    "encoder.layer": "blocks",
+    "attention.output.dense": "attn.proj",
+    "layer_scale1.lambda1": "ls1.gamma",
+    "layer_scale2.lambda1": "ls2.gamma",
+    "layernorm": "norm",
+}
+
+
+def _as_timm(state: dict[str, Any]) -> dict[str, Any]:
+    """A DINOv2 state dict as transformers names it (Phikon-v2 comes so) under timm's names."""
+    import torch
+
+    renamed: dict[str, Any] = {}
+    for name, value in state.items():
+        if name == "embeddings.mask_token":  # of the pretraining alone
+            continue
+        known = name
+        for theirs, ours in _DINOV2.items():
+            known = known.replace(theirs, ours)
+        renamed[known] = value
+    for name in [n for n in renamed if ".attention.attention.query." in n]:
+        parts = [renamed.pop(name.replace("query", part)) for part in ("query", "key", "value")]
+        renamed[name.replace("attention.attention.query", "attn.qkv")] = torch.cat(parts)
+    return renamed

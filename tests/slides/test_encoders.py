@@ -1,6 +1,9 @@
 """Encoders: independent implementations as oracles, clear refusals, no network."""
 
 import json
+import sys
+import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from mcti.errors import DataError, EnvironmentTrouble, UsageError
-from mcti.slides import cards, encoders, hed44, lite0
+from mcti.slides import cards, encoders, hed44, lite0, timm_encoder
 
 from .conftest import texture
 
@@ -156,3 +159,80 @@ def test_every_known_encoder_states_what_it_needs():
         assert card.width > 0
         assert card.licence
         assert all(0.2 < value < 0.8 for value in card.scaling[0])
+
+
+def test_the_hubs_address_of_an_encoder_is_no_way_around_its_licence():
+    for name in ("hf-hub:MahmoodLab/UNI", "MahmoodLab/uni", "UNI"):
+        with pytest.raises(UsageError, match="uni is licensed under CC-BY-NC-ND"):
+            encoders.make(f"timm:{name}", 0.5)
+
+
+@pytest.fixture
+def timm(monkeypatch):
+    """A timm of one small network: the real one needs a torchvision that this torch has none for."""
+
+    def create_model(name, pretrained, num_classes, **options):
+        if pretrained:
+            raise RuntimeError("no file in the cache")
+        return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 4))
+
+    fake = types.SimpleNamespace(
+        create_model=create_model,
+        is_model=lambda name: name == "toy",
+        list_models=lambda: ["toy"],
+        get_pretrained_cfg=lambda name: types.SimpleNamespace(input_size=(3, 64, 64), mean=(0.5,) * 3, std=(0.25,) * 3),
+    )
+    monkeypatch.setitem(sys.modules, "timm", fake)
+
+
+def test_timm_networks_get_scaled_tiles_and_their_weights_from_a_file(timm, tmp_path):
+    weights = {"2.weight": torch.arange(12.0).reshape(4, 3), "2.bias": torch.ones(4)}
+    torch.save(weights, tmp_path / "w.pt")
+    encoder = encoders.make(f"timm:toy@{tmp_path}/w.pt", 0.5)
+    grey = np.full((80, 80, 3), 102, np.uint8)  # 0.4: scaled (0.4 - 0.5) / 0.25 = -0.4
+    np.testing.assert_allclose(encoder.encode([grey])[0], 1 - 0.4 * np.arange(12).reshape(4, 3).sum(1), rtol=1e-5)
+    assert encoder.width == 4
+    again = encoders.make(f"timm:toy@{tmp_path}/w.pt", 0.5)
+    assert again.identity == encoder.identity
+    torch.save({**weights, "2.bias": torch.zeros(4)}, tmp_path / "w.pt")
+    assert encoders.make(f"timm:toy@{tmp_path}/w.pt", 0.5).identity != encoder.identity
+    for broken, match in (
+        ({"2.weight": torch.zeros(4, 5), "2.bias": torch.ones(4)}, "size mismatch"),
+        ({}, "2 tensors"),
+    ):
+        torch.save(broken, tmp_path / "w.pt")
+        with pytest.raises(DataError, match=match):
+            encoders.make(f"timm:toy@{tmp_path}/w.pt", 0.5).encode([grey])
+
+
+def test_timm_names_and_caches_that_are_not_there_are_told(timm):
+    with pytest.raises(UsageError, match="did you mean toy"):
+        encoders.make("timm:toi", 0.5)
+    with pytest.raises(EnvironmentTrouble, match="could not build toy offline"):
+        encoders.make("timm:toy", 0.5)
+
+
+def test_a_pickle_that_runs_code_is_refused_as_weights(timm, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save(Evil(), tmp_path / "w.pt")
+    with pytest.raises(DataError, match="not a weights file"):
+        encoders.make(f"timm:toy@{tmp_path}/w.pt", 0.5).encode([np.zeros((64, 64, 3), np.uint8)])
+    assert not (tmp_path / "ran").exists()
+
+
+def test_weights_under_the_names_of_transformers_find_their_places():
+    """Phikon-v2 ships so; the three projections lie one under another in timm."""
+    part = [torch.full((2, 2), float(i)) for i in range(3)]
+    state = {
+        f"encoder.layer.0.attention.attention.{n}.weight": p
+        for n, p in zip(("query", "key", "value"), part, strict=True)
+    }
+    state |= {"embeddings.cls_token": part[0], "embeddings.mask_token": part[0], "layernorm.weight": part[0]}
+    state |= {"encoder.layer.0.layer_scale1.lambda1": part[0], "encoder.layer.0.attention.output.dense.bias": part[0]}
+    found = timm_encoder._as_timm(state)
+    names = {"blocks.0.attn.qkv.weight", "cls_token", "norm.weight", "blocks.0.ls1.gamma", "blocks.0.attn.proj.bias"}
+    assert set(found) == names
+    assert torch.equal(found["blocks.0.attn.qkv.weight"], torch.cat(part))

@@ -37,3 +37,14 @@ def test_the_inventory_is_the_same_bytes_twice(tmp_path):
     for name in ("1.csv", "2.csv"):
         inventory(tmp_path, tmp_path / name, workers=3)
     assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "2.csv").read_bytes()
+
+
+def test_a_slide_without_resolution_shows_all_else_that_its_header_says(tmp_path):
+    painting.paint(tmp_path / "a.tif", seed=1, grade=1, er_positive=True)
+    data = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "a.tif").write_bytes(data.replace(b"|MPP = 0.5", b"|XXX = 0.5"))
+    inventory(tmp_path, tmp_path / "out.csv")
+    row = pd.read_csv(tmp_path / "out.csv").iloc[0]
+    assert (row["status"], row["vendor"], row["compression"]) == ("MISSING_MPP", "aperio", "jpeg")
+    assert (row["width"], row["levels"]) == (2048, 3)
+    assert pd.isna(row["mpp_x"])
