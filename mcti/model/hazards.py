@@ -29,6 +29,14 @@ def survive(logits: Tensor, head: str) -> tuple[Tensor, Tensor]:
     return logits.sigmoid(), survival
 
 
+def logits_of(hazard: Tensor, head: str) -> Tensor:
+    """The logits whose hazards these are, the inverse of `survive`: hazards in (0, 1) of any shape."""
+    if head == "continuous":
+        added = -torch.log1p(-hazard)
+        return added + torch.log(-torch.expm1(-added))  # the inverse of softplus
+    return torch.logit(hazard)
+
+
 def survival_at(survival: Tensor, edges: Sequence[float], months: Sequence[float], head: str) -> Tensor:
     """S at any months from S after each bin.
 

@@ -12,7 +12,7 @@ from mcti.model.clinical import ClinicalToken, check_covariates
 from mcti.model.dropout import Dropout
 from mcti.model.genomics import gene_branch
 from mcti.model.guidance import Coupling
-from mcti.model.hazards import survive
+from mcti.model.hazards import logits_of, survive
 from mcti.model.pathology import Mined, PathologyBranch
 from mcti.model.presets import ModelConfig
 from mcti.model.transport import Plan, unbalanced
@@ -141,6 +141,11 @@ class MCTI(nn.Module):
     def _taught(self, values: Tensor) -> Tensor:
         """What the subtype losses may shape: nothing behind their heads where that task is switched off."""
         return values if self.config.subtype_task else values.detach()
+
+    @torch.no_grad()
+    def start_at(self, hazard: Tensor) -> None:
+        """Begin near these hazards (B,) for everybody, before any training; see `bags.base_hazard`."""
+        self.survival_head.out.bias.copy_(logits_of(hazard, self.config.head))
 
     def join(self, mined: Mined, gene_tokens: Tensor, clinical: Tensor | None = None) -> Tokens:
         """Couple patch and gene tokens; the joint sequence [P; plan'P; genes; clinical] (docs/model.md, 3)."""

@@ -115,3 +115,9 @@ def test_a_continuous_model_predicts_any_month_with_the_risk_of_its_bins():
     row = model.predict(patches[0], genes[0], (6, 8.5, 10, 40, 80))
     assert row["risk"] == pytest.approx(-(row["S_6"] + row["S_10"] + row["S_40"]), rel=1e-6)
     assert 1 > row["S_6"] > row["S_8.5"] > row["S_10"] > row["S_40"] > row["S_80"] > 0
+
+
+@pytest.mark.parametrize("head", hazards.HEADS)
+def test_the_logits_of_hazards_give_them_back(head):
+    hazard = torch.tensor([[0.001, 0.2, 0.5, 0.97]], dtype=torch.float64)
+    torch.testing.assert_close(hazards.survive(hazards.logits_of(hazard, head), head)[0], hazard)

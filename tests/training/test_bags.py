@@ -163,3 +163,10 @@ def test_the_digest_sees_every_part_of_a_patient():
     )
     for change in changes:
         assert bagging.digest([people[0], bagging.dataclasses.replace(people[1], **change), people[2]]) != plain
+
+
+def test_the_base_hazard_by_hand():
+    """Edges 0, 10, 20, 30. Reached: 4, 3, 1; events 1, 1, 0 -> (1.5 / 5, 1.5 / 4, 0.5 / 2)."""
+    fates = [(5.0, True), (12.0, True), (15.0, False), (25.0, False)]
+    patients = [bagging.PatientBag(str(i), None, None, time, event, 0) for i, (time, event) in enumerate(fates)]
+    assert bagging.base_hazard(patients, (0.0, 10.0, 20.0, 30.0)).tolist() == pytest.approx([0.3, 0.375, 0.25])

@@ -169,3 +169,11 @@ def test_training_draws_nothing_from_numpy_or_random():
     loop.train(task(epochs=1))
     assert (np.random.get_state()[1] == before[0]).all()
     assert random.getstate() == before[1]
+
+
+def test_training_starts_at_the_base_hazard_of_its_part():
+    """Before the first step every patient stands near the share of the training part that has the event in a bin."""
+    given = task()
+    run = running.Run(given, torch.device("cpu"))
+    expected = bagging.base_hazard(given.bags, given.fitted.edges)
+    torch.testing.assert_close(run.state.net.survival_head.out.bias.detach(), torch.logit(expected))

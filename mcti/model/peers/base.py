@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from mcti.model.clinical import check_covariates, read_covariates
 from mcti.model.dropout import Dropout
-from mcti.model.hazards import survive
+from mcti.model.hazards import logits_of, survive
 from mcti.model.network import Prediction, refuse_absent
 from mcti.model.presets import ModelConfig
 
@@ -85,6 +85,11 @@ class Peer(nn.Module, ABC):
             norms={},
             couplings=None,
         )
+
+    @torch.no_grad()
+    def start_at(self, hazard: Tensor) -> None:
+        """Begin near these hazards (B,) for everybody, as MCTI does."""
+        self.survival_head.bias.copy_(logits_of(hazard, self.config.head))
 
     def _critical(self, found: Read, mask: Tensor, slides_present: Tensor | None) -> dict[str, Tensor]:
         """The patches with the largest attention in the place of MCTI's critical ones; none without attention."""

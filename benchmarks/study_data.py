@@ -1,0 +1,113 @@
+"""A cohort of the real study as tables, bags and folds (benchmarks/tcga_study.py)."""
+
+import hashlib
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+from mcti.errors import DataError
+from mcti.evaluation.design import Inputs
+from mcti.evaluation.outcomes import Outcomes
+from mcti.steps.contenders import Part, Patients
+from mcti.training import bags as bagging
+from mcti.training.bags import PatientBag
+from mcti.training.folds import Dataset
+
+SCHEMES = ("site", "random")
+CLINICAL = ("age", "is_female")
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """patients: tables and bags;  folds {scheme: parts};  digest: MD5 of everything that is learned from."""
+
+    name: str
+    patients: Patients
+    folds: dict[str, list[Part]]
+    covariates: tuple[str, ...]
+    digest: str
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The cohort's table, one row a patient."""
+        return self.patients.inputs.patients
+
+    def outcomes(self, scheme: str) -> Outcomes:
+        """Who was tested in which fold, and how it ended."""
+        ids = self.table["patient_id"].to_numpy()
+        return Outcomes.of(self.table, {p.fold: (list(ids[p.train]), list(ids[p.test])) for p in self.folds[scheme]})
+
+
+def names(folder: Path) -> list[str]:
+    """The cohorts of a folder: NAME_clinical.csv, NAME_expression.parquet, NAME_slides.csv and bags/NAME.zip."""
+    found = sorted(file.name.removesuffix("_clinical.csv") for file in folder.glob("*_clinical.csv"))
+    if not found:
+        raise DataError("no NAME_clinical.csv", str(folder), "give the folder of the cohorts (--data)")
+    return found
+
+
+def read(folder: Path, name: str, folds: int, repeats: int, most: int | None = None) -> Cohort:
+    """One cohort: the patients with slides and genes, sorted; `most`: the first of a fixed shuffle (for trials)."""
+    table = pd.read_csv(folder / f"{name}_clinical.csv", dtype={"patient_id": str, "site": str})
+    genes = pd.read_parquet(folder / f"{name}_expression.parquet").set_index("patient_id")
+    bags = read_bags(folder, name)
+    table = table[table["patient_id"].isin(bags) & table["patient_id"].isin(genes.index)]
+    if most is not None:
+        table = table.sample(n=min(most, len(table)), random_state=0)
+    table = table.sort_values("patient_id").drop(columns="cohort", errors="ignore").reset_index(drop=True)
+    inputs = Inputs(table, genes.loc[table["patient_id"]], np.stack([moments(bags[p]) for p in table["patient_id"]]))
+    classes = tuple(sorted(table["subtype"].unique()))
+    values = inputs.genes.to_numpy(dtype=np.float32)
+    made = [_bag(row, bags[row["patient_id"]], values[i], classes) for i, row in enumerate(table.to_dict("records"))]
+    data = Dataset({bag.patient_id: bag for bag in made}, tuple(map(str, inputs.genes.columns)), classes)
+    known = tuple(c for c in CLINICAL if c in table and table[c].nunique(dropna=True) > 1)
+    digest = hashlib.md5((bagging.digest(made, known) + ",".join(table["site"])).encode()).hexdigest()
+    parts = {scheme: deal(table, scheme, folds, repeats) for scheme in SCHEMES}
+    return Cohort(name, Patients(inputs, data), parts, known, digest)
+
+
+def moments(bag: np.ndarray) -> np.ndarray:
+    """(2 D,) mean and sd of a patient's patch features (N, D)."""
+    return np.concatenate([bag.mean(axis=0), bag.std(axis=0)]).astype(np.float64)
+
+
+def read_bags(folder: Path, name: str) -> dict[str, np.ndarray]:
+    """All regions of each patient's slides, (N, D) float32, slides in the order of their names."""
+    slides = pd.read_csv(folder / f"{name}_slides.csv").sort_values(["patient_id", "slide_id"])
+    found: dict[str, list[np.ndarray]] = {}
+    with zipfile.ZipFile(folder / "bags" / f"{name}.zip") as archive:
+        place = {Path(n).stem: n for n in archive.namelist() if n.endswith(".pt")}
+        for patient, slide in zip(slides["patient_id"].astype(str), slides["slide_id"], strict=True):
+            if (stem := str(slide).removesuffix(".svs")) in place:
+                tensor = torch.load(io.BytesIO(archive.read(place[stem])), weights_only=True)
+                found.setdefault(patient, []).append(tensor.float().numpy())
+    return {patient: np.concatenate(parts) for patient, parts in found.items()}
+
+
+def deal(table: pd.DataFrame, scheme: str, folds: int, repeats: int) -> list[Part]:
+    """Folds stratified by event and subtype; scheme "site": no site on both sides. Those of evaluation_linear.py."""
+    strata, made = table["event"].astype(str) + table["subtype"], []
+    for repeat in range(repeats):
+        dealer = StratifiedKFold if scheme == "random" else StratifiedGroupKFold
+        grouping = {} if scheme == "random" else {"groups": table["site"]}
+        parts = dealer(folds, shuffle=True, random_state=repeat).split(table, strata, **grouping)
+        made += [Part(folds * repeat + k, train, test) for k, (train, test) in enumerate(parts)]
+    return made
+
+
+def _bag(row: dict, patches: np.ndarray, genes: np.ndarray, classes: tuple[str, ...]) -> PatientBag:
+    return PatientBag(
+        patient_id=row["patient_id"],
+        patches=torch.from_numpy(patches),
+        genes=torch.from_numpy(genes),
+        time_months=float(row["time_months"]),
+        event=bool(row["event"]),
+        subtype=classes.index(row["subtype"]),
+        covariates={name: None if pd.isna(row[name]) else float(row[name]) for name in CLINICAL if name in row},
+    )

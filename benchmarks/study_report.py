@@ -1,0 +1,390 @@
+"""Tables and figures of the real study from its out-of-fold predictions (benchmarks/tcga_study.py)."""
+
+import argparse
+import math
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from benchmarks import study_data
+from mcti import storage
+from mcti.evaluation import calibration, comparison, figures, groups, metrics, subgroups
+from mcti.evaluation.comparison import Difference, FoldTest, Interval
+from mcti.evaluation.outcomes import Outcomes
+from mcti.evaluation.predictions import Predicted
+from mcti.evaluation.statistics import PairMean
+from mcti.model.variants import ABLATIONS
+
+BAR, OURS = "linear_all", ("mcti", "stack")
+CONFIDENCE = 0.95
+PRIMARY = "site"
+BARS = {("brca", "random"): 0.645, ("brca", "site"): 0.626, ("nsclc", "random"): 0.606, ("nsclc", "site"): 0.585}
+"""Mean of folds of the untuned all-linear model by the recipe of the data's own page, for the cohorts it names."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One model on one cohort and scheme. seeds: complete ones;  single: C of each;  table: of seed 0, all columns."""
+
+    seeds: tuple[int, ...]
+    risk: np.ndarray
+    survival: np.ndarray
+    single: tuple[float, ...]
+    table: pd.DataFrame
+
+
+@dataclass
+class Arm:
+    """One cohort under one scheme of folds: its outcomes, its resamples and its scored models."""
+
+    cohort: study_data.Cohort
+    scheme: str
+    outcomes: Outcomes
+    draws: comparison.Draws
+    models: dict[str, Scored]
+    missing: list[str]
+
+    @property
+    def label(self) -> str:
+        """As a heading."""
+        return f"{self.cohort.name.upper()}, {'folds by site' if self.scheme == 'site' else 'random folds'}"
+
+    def pairs(self, name: str, seeds: tuple[int, ...] | None = None) -> PairMean:
+        """C within folds of a model, over some of its seeds or all."""
+        risk = self.models[name].risk if seeds is None else self.models[name].risk[:, list(seeds)]
+        return metrics.c_index(self.outcomes, risk.mean(axis=1))
+
+
+def write(cohorts: Mapping[str, study_data.Cohort], args: argparse.Namespace, units: Iterable[Any]) -> None:
+    """docs/results.md, results.json and the figures, from whatever is there."""
+    by_arm: dict[tuple[str, str], dict[str, dict[int, list[Any]]]] = {}
+    for unit in units:
+        models = by_arm.setdefault((unit.cohort, unit.scheme), {})
+        models.setdefault(unit.model, {}).setdefault(unit.seed, []).append(unit)
+    arms = [_arm(cohorts[name], scheme, models, args) for (name, scheme), models in by_arm.items()]
+    arms = [arm for arm in arms if BAR in arm.models]
+    primary = contrasts(arms)
+    document = {"arms": [numbers(arm) for arm in arms], "primary": primary, "settings": _settings(args, arms)}
+    figure = forest(arms)
+    args.docs.joinpath("figures").mkdir(parents=True, exist_ok=True)
+    args.docs.joinpath("figures", "results_forest.svg").write_text(figure.svg, encoding="utf-8")
+    storage.write_json(args.docs / "results.json", document)
+    args.docs.joinpath("results.md").write_text(page(arms, document, figure), encoding="utf-8")
+
+
+def _arm(cohort: study_data.Cohort, scheme: str, models: Mapping[str, Any], args: argparse.Namespace) -> Arm:
+    outcomes = cohort.outcomes(scheme)
+    draws = comparison.Draws.of(outcomes.event, args.bootstrap, 7)
+    found, missing = {}, []
+    for name, seeds in models.items():
+        whole = [s for s, all_units in sorted(seeds.items()) if all(u.file(args.out).exists() for u in all_units)]
+        if whole:
+            found[name] = _scored(outcomes, {s: [u.file(args.out) for u in seeds[s]] for s in whole})
+        if len(whole) < len(seeds):
+            missing.append(f"{name} ({len(whole)} of {len(seeds)} seeds)")
+    return Arm(cohort, scheme, outcomes, draws, found, missing)
+
+
+def _scored(outcomes: Outcomes, files: Mapping[int, list[Path]]) -> Scored:
+    """Risks of each seed standardised within fold, so that none weighs more; S averaged over the seeds."""
+    tables = {seed: _rows(outcomes, paths) for seed, paths in files.items()}
+    risk = np.column_stack([groups.within_fold(outcomes, t["risk"].to_numpy()) for t in tables.values()])
+    columns = [c for c in tables[min(tables)] if c.startswith("S_")]
+    survival = np.mean([t[columns].to_numpy() for t in tables.values()], axis=0)
+    everyone = len(outcomes.patient_ids)
+    single = tuple(comparison.point(metrics.c_index(outcomes, r), everyone) for r in risk.T)
+    return Scored(tuple(tables), risk, survival, single, tables[min(tables)])
+
+
+def _rows(outcomes: Outcomes, paths: list[Path]) -> pd.DataFrame:
+    """All test rows in the order of `outcomes`."""
+    parts = []
+    for fold, path in zip(outcomes.folds, sorted(paths, key=lambda p: int(p.stem)), strict=True):
+        table = pd.read_csv(path, dtype={"patient_id": str}).set_index("patient_id")
+        parts.append(table.loc[[outcomes.patient_ids[i] for i in fold.patients]].reset_index())
+    return pd.concat(parts, ignore_index=True)
+
+
+def numbers(arm: Arm) -> dict[str, Any]:
+    """Every number of an arm, for JSON and for the page."""
+    events = [int(fold.event.sum()) for fold in arm.outcomes.folds]
+    found = {"cohort": arm.cohort.name, "scheme": arm.scheme, "patients": len(arm.outcomes.patient_ids)}
+    models = {name: _model(arm, name) for name in arm.models}
+    ablations = {n: _against(arm, n, "mcti") for n in ABLATIONS if n in arm.models and "mcti" in arm.models}
+    return {
+        **found,
+        "events": int(arm.outcomes.event.sum()),
+        "events_by_fold": events,
+        "models": models,
+        "ablations_minus_mcti": ablations,
+        "controls_minus_mcti": _controls(arm),
+        "subtype": _subtype(arm),
+        "missing": arm.missing,
+    }
+
+
+def _model(arm: Arm, name: str) -> dict[str, Any]:
+    outcomes, scored, draws = arm.outcomes, arm.models[name], arm.draws
+    pairs = arm.pairs(name)
+    months = np.array([float(c.removeprefix("S_")) for c in scored.table if c.startswith("S_")])
+    usable = metrics.usable_horizons(outcomes, months)
+    predicted = Predicted(scored.risk.mean(axis=1), scored.survival[:, usable])
+    middle = int(np.argmin(np.abs(months[usable] - 36)))
+    label = arm.cohort.table["subtype"].astype(str).to_numpy()
+    statistics = {
+        "c_index": pairs,
+        "c_within_subtype": subgroups.within(pairs, label),
+        "uno_c": metrics.uno_c(outcomes, predicted.risk, 0.8),
+        "auc_36": metrics.auc_at(outcomes, predicted.risk, float(months[usable][middle])),
+        "ibs": metrics.integrated_brier(outcomes, predicted.survival, months[usable]),
+        "ibs_skill": metrics.brier_skill(outcomes, predicted.survival, months[usable]),
+        "slope_36": calibration.recalibration(outcomes, predicted.survival[:, middle], 36.0, "slope"),
+        "ici_36": calibration.ici(outcomes, predicted.survival[:, middle], 36.0),
+    }
+    found: dict[str, Any] = {
+        key: comparison.interval(statistic, draws.for_(statistic), CONFIDENCE).as_dict()
+        for key, statistic in statistics.items()
+    }
+    found["d_calibration_p"] = comparison.finite(
+        calibration.d_calibration(outcomes, predicted.survival, months[usable]).p
+    )
+    everyone = len(outcomes.patient_ids)
+    by_fold = [comparison.point(pairs.only(k), everyone) for k in range(len(outcomes.folds))]
+    found |= {"mean_of_folds": float(np.nanmean(by_fold)), "by_fold": by_fold}
+    found |= {"seeds": list(scored.seeds), "c_by_seed": list(scored.single)}
+    if name != BAR:
+        found["minus_linear_all"] = _against(arm, name, BAR)
+    return found
+
+
+def _against(arm: Arm, name: str, rival: str) -> dict[str, Any]:
+    """A model minus another on the same patients, and on the same seeds where both have several."""
+    both = [s for s in arm.models[name].seeds if s in arm.models[rival].seeds]
+    chosen = {
+        n: tuple(arm.models[n].seeds.index(s) for s in both) if len(arm.models[n].seeds) > 1 and both else None
+        for n in (name, rival)
+    }
+    chosen = chosen if rival != BAR else dict.fromkeys(chosen)  # the bar has no seed
+    ours, theirs = arm.pairs(name, chosen[name]), arm.pairs(rival, chosen[rival])
+    difference: Difference = comparison.paired(ours, theirs, arm.draws.stratified, CONFIDENCE)
+    one = np.ones((1, len(arm.outcomes.patient_ids)))
+    by_fold = [float((ours.only(k)(one) - theirs.only(k)(one))[0]) for k in range(len(arm.outcomes.folds))]
+    share = float(np.mean([len(f.patients) / len(f.train_event) for f in arm.outcomes.folds]))
+    folds: FoldTest = comparison.nadeau_bengio(by_fold, share, CONFIDENCE)
+    return {
+        **difference.interval.as_dict(),
+        "p": comparison.finite(difference.p),
+        "fold_corrected": folds.interval.as_dict(),
+        "seeds": both,
+    }
+
+
+def _controls(arm: Arm) -> dict[str, Any]:
+    """MCTI of seed 0 with a modality replaced, minus itself."""
+    if "mcti" not in arm.models:
+        return {}
+    table = arm.models["mcti"].table
+    plain = metrics.c_index(arm.outcomes, table["risk"].to_numpy())
+    return {
+        column.removeprefix("risk "): comparison.paired(
+            metrics.c_index(arm.outcomes, table[column].to_numpy()), plain, arm.draws.stratified, CONFIDENCE
+        ).interval.as_dict()
+        for column in table
+        if column.startswith("risk ")
+    }
+
+
+def _subtype(arm: Arm) -> dict[str, float]:
+    """AUROC and macro-F1 of MCTI's subtype head, seed 0."""
+    table = arm.models["mcti"].table if "mcti" in arm.models else pd.DataFrame()
+    columns = [c for c in table if c.startswith("P ")]
+    if not columns:
+        return {}
+    truth = arm.cohort.table["subtype"].iloc[arm.outcomes.patient].reset_index(drop=True)
+    return metrics.subtype_scores(truth, table[columns].rename(columns=lambda c: c.removeprefix("P ")))
+
+
+def contrasts(arms: list[Arm]) -> list[dict[str, Any]]:
+    """The primary contrasts with Holm over models and cohorts, for each scheme of its own; PRIMARY is the one named."""
+    rows = []
+    for scheme in study_data.SCHEMES:
+        family = {
+            (arm.cohort.name, name): _against(arm, name, BAR)
+            for arm in arms
+            if arm.scheme == scheme
+            for name in OURS
+            if name in arm.models
+        }
+        p_values = {" ".join(key): math.nan if v["p"] is None else v["p"] for key, v in family.items()}
+        adjusted = comparison.holm(p_values)
+        rows += [
+            {"scheme": scheme, "cohort": c, "model": n, **v, "p_holm": comparison.finite(adjusted[f"{c} {n}"])}
+            for (c, n), v in family.items()
+        ]
+    return rows
+
+
+def forest(arms: list[Arm]) -> figures.Figure:
+    """C minus that of linear_all, with paired intervals, one panel an arm."""
+    names = [n for n in dict.fromkeys(n for arm in arms for n in arm.models) if n != BAR]
+    with figures._canvas("results_forest", width=11.0, height=1.4 + 0.27 * len(names)) as (axes,):
+        drawing = axes.figure
+        axes.remove()
+        panels = drawing.subplots(1, len(arms), sharey=True, squeeze=False)[0]
+        for panel, arm in zip(panels, arms, strict=True):
+            for row, name in enumerate(names):
+                if name not in arm.models:
+                    continue
+                d = _against(arm, name, BAR)
+                colour = figures.COLOURS[1] if name in OURS else figures.COLOURS[0]
+                panel.plot([d["low"], d["high"]], [row, row], color=colour)
+                panel.plot([d["value"]], [row], "D" if name in OURS else "o", color=colour, markersize=5)
+            panel.axvline(0, color=figures.INK, linewidth=0.8, linestyle=":")
+            panel.set(title=arm.label, ylim=(len(names) - 0.5, -0.5), yticks=range(len(names)))
+            panel.set_yticklabels(names)
+            panel.set_xlabel("C minus linear_all")
+        alt = "; ".join(f"{arm.label}: {_best(arm)}" for arm in arms)
+        return figures._finish("results_forest", "C minus that of the all-linear model", alt, [panels[0]])
+
+
+def _best(arm: Arm) -> str:
+    ours = {n: _against(arm, n, BAR)["value"] for n in OURS if n in arm.models}
+    return ", ".join(f"{n} {v:+.3f}" for n, v in ours.items())
+
+
+def _settings(args: argparse.Namespace, arms: list[Arm]) -> dict[str, Any]:
+    return {
+        "seeds": args.seeds, "folds": args.folds, "repeats": args.repeats, "bootstrap": args.bootstrap,
+        "data": {arm.cohort.name: arm.cohort.digest for arm in arms},
+        "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}",
+    }  # fmt: skip
+
+
+def page(arms: list[Arm], document: dict[str, Any], figure: figures.Figure) -> str:
+    """docs/results.md."""
+    partial = [f"{a['cohort']}/{a['scheme']}: {', '.join(a['missing'])}" for a in document["arms"] if a["missing"]]
+    parts = [HEAD]
+    if partial:
+        parts += ["**Partial.** Not run yet; the command below goes on from what is there:\n"]
+        parts += ["\n".join(f"* {line}" for line in partial), ""]
+    parts += ["```", "python -m benchmarks.tcga_study", "```", ""]
+    parts += [_primary_table(document["primary"]), ""]
+    parts += [f"![{figure.alt}](figures/results_forest.svg)", ""]
+    for arm, found in zip(arms, document["arms"], strict=True):
+        parts += [_arm_section(arm, found), ""]
+    return "\n".join([*parts, NOTES])
+
+
+def _arm_section(arm: Arm, found: dict[str, Any]) -> str:
+    bar = BARS.get((arm.cohort.name, arm.scheme))
+    lines = [f"## {arm.label}", ""]
+    lines += [
+        f"{found['patients']} patients, {found['events']} events; events in the test folds: "
+        + ", ".join(map(str, found["events_by_fold"]))
+        + (f". The bar, as the mean of folds of an untuned all-linear model: {bar:.3f}." if bar else "."),
+        "",
+        "| model | C | mean of folds | single seeds | minus linear_all | corrected for folds "
+        "| within subtype | Uno's C |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, m in sorted(found["models"].items(), key=lambda item: -(item[1]["c_index"]["value"] or 0)):
+        less = m.get("minus_linear_all")
+        seeds = " ".join(f"{c:.3f}" for c in m["c_by_seed"]) if len(m["c_by_seed"]) > 1 else ""
+        lines.append(
+            f"| {_bold(name)} | {_interval(m['c_index'])} | {m['mean_of_folds']:.3f} | {seeds} "
+            f"| {_signed(less) if less else ''} | {_signed(less['fold_corrected']) if less else ''} "
+            f"| {_interval(m['c_within_subtype'])} | {_interval(m['uno_c'])} |"
+        )
+    lines += [
+        "",
+        "| model | AUC 36 months | integrated Brier | skill | slope 36 months | ICI 36 months | D-calibration p |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, m in found["models"].items():
+        p = m["d_calibration_p"]
+        lines.append(
+            f"| {_bold(name)} | {_interval(m['auc_36'])} | {_interval(m['ibs'])} | {_interval(m['ibs_skill'])} "
+            f"| {_interval(m['slope_36'], 2)} | {_interval(m['ici_36'])} | {'–' if p is None else f'{p:.3f}'} |"
+        )
+    lines += _difference_table("Ablations: C minus MCTI's, same seeds", found["ablations_minus_mcti"])
+    lines += _difference_table(
+        "Negative controls: MCTI (seed 0) with a modality replaced at inference, C minus MCTI's",
+        found["controls_minus_mcti"],
+    )
+    if found["subtype"]:
+        s = found["subtype"]
+        lines += ["", f"Subtype by MCTI: AUROC {s['subtype_auroc']:.3f}, macro-F1 {s['subtype_macro_f1']:.3f}."]
+    return "\n".join(lines)
+
+
+def _difference_table(title: str, rows: Mapping[str, Any]) -> list[str]:
+    if not rows:
+        return []
+    body = [f"| {name} | {_signed(row)} |" for name, row in rows.items()]
+    return ["", f"| {title} | difference |", "|---|---|", *body]
+
+
+def _primary_table(rows: list[dict[str, Any]]) -> str:
+    lines = ["| cohort | folds | contrast | difference in C | p | p (Holm) |", "|---|---|---|---|---|---|"]
+    lines += [
+        f"| {r['cohort'].upper()} | {r['scheme']}{' (primary)' if r['scheme'] == PRIMARY else ''} "
+        f"| {r['model']} − {BAR} | {_signed(r)} | {_p(r['p'])} | {_p(r['p_holm'])} |"
+        for r in rows
+    ]
+    return "\n".join(lines)
+
+
+def _p(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _bold(name: str) -> str:
+    return f"**{name}**" if name in OURS else name
+
+
+def _interval(n: Mapping[str, Any], digits: int = 3) -> str:
+    value = Interval(*(math.nan if n[k] is None else n[k] for k in ("value", "low", "high")))
+    if not math.isfinite(value.value):
+        return "–"
+    if not math.isfinite(value.low):
+        return f"{value.value:.{digits}f}"
+    return f"{value.value:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
+
+
+def _signed(n: Mapping[str, Any]) -> str:
+    if n["value"] is None:
+        return "–"
+    ends = "" if n["low"] is None else f" [{n['low']:+.3f}, {n['high']:+.3f}]"
+    return f"{n['value']:+.3f}{ends}"
+
+
+HEAD = """# The real study: MCTI among linear, tree and neural models
+
+Written by `benchmarks/tcga_study.py` (its head states the protocol); for machines: [results.json](results.json).
+Overall survival, folds of the same patients for every model. C is Harrell's within folds; of a network, the C of the
+mean over its seeds of the risks standardised within fold. Brackets are 95 % percentile intervals over resampled
+patients (stratified by event for C); a difference is resampled as a difference. The slide features of TCGA come from an
+encoder that was pretrained on TCGA itself, without labels: those results are transductive.
+"""
+NOTES = """## How to read it
+
+* *corrected for folds*: interval of the mean difference over folds by Nadeau and Bengio (2003). The bootstrap over
+  patients holds the fitted models fixed.
+* *within subtype*: only pairs of one subtype. `subtype_only` and `site_only` are controls: what a label of the sample
+  alone tells.
+* `permuted …`: the same model learned from patients whose follow-up was dealt among each other; its C belongs at 0.5.
+* A control near 0 says that the model does not use that modality.
+* No network was tuned on a test fold: one setting, one number of epochs, the last weights. The linear models choose
+  their penalty inside the training part.
+* `stack`: ridge Cox on the inner out-of-fold risks of MCTI and of `linear_all`, without negative weights
+  (`mcti/steps/contenders.py`).
+* The setting of the networks (`SETTINGS` in the script) was chosen on inner folds of the training part of random fold 0
+  alone: with 10 epochs MCTI had an inner C of .569 and .569 (BRCA, NSCLC), with 4 epochs .589 and .572.
+"""

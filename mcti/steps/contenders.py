@@ -1,0 +1,159 @@
+"""Every model of a comparison by one name, fitted on one training part: tables, trees, networks, MCTI, the stack.
+
+`evaluate` scores one trained model against the baselines of tables; a study asks for all of these on the same folds.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mcti.errors import UsageError, did_you_mean
+from mcti.evaluation import baselines
+from mcti.evaluation.cox import CoxModel, choose_penalty, fit_ridge, inner_folds
+from mcti.evaluation.curves import Bools, Floats, Ints
+from mcti.evaluation.design import Inputs
+from mcti.evaluation.predictions import Predicted
+from mcti.model.trained import TrainedModel, survival_column
+from mcti.model.variants import ABLATIONS, PEERS
+from mcti.params import TrainParams
+from mcti.training import folds as folding
+from mcti.training.bags import PatientBag
+from mcti.training.folds import Dataset
+from mcti.training.loop import train
+
+NETWORKS: Mapping[str, str] = {"mcti": "compact", **{name: name for name in (*PEERS, *ABLATIONS)}}
+"""Name -> `train.preset`. All else is the same for all of them: settings, folds, covariates."""
+STACK = "stack"
+NAMES = (*baselines.REGISTRY, *NETWORKS, STACK)
+STACK_FOLDS = 3
+PENALTIES = np.array([0.1, 1.0, 10.0, 100.0])
+"""Of the stack's two coefficients, in units of events."""
+
+
+@dataclass(frozen=True)
+class Patients:
+    """A cohort as tables and as bags; rows of `inputs` are the patients of `data` in the order of the table."""
+
+    inputs: Inputs
+    data: Dataset
+
+    def bags(self, rows: Ints) -> list[PatientBag]:
+        """The bags of these rows."""
+        return self.data.choose([str(name) for name in self.inputs.patients["patient_id"].iloc[rows]], "the study")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One fold by rows of the cohort's table: who is learned from, who is predicted, and its number."""
+
+    fold: int
+    train: Ints
+    test: Ints
+
+
+Forecast = Callable[[Ints], Predicted]
+"""Rows of the cohort's table -> risk and S at the horizons asked for."""
+
+
+def fit(name: str, patients: Patients, part: Part, params: TrainParams) -> Forecast:
+    """Fit one model on a training part; `params.seed` decides what is drawn, `params.horizons_months` where S stands.
+
+    Raises
+        UsageError: there is no model of that name.
+        DataError: the training part cannot be learned from.
+    """
+    if name in NETWORKS:
+        return network_forecast(fit_network(name, patients, part, params), patients, params.horizons_months)
+    if name == STACK:
+        return Stack.fit(patients, part, params).forecast(patients, params.horizons_months)
+    if name not in baselines.REGISTRY:
+        raise UsageError(f"no model {name!r}", "the study", did_you_mean(name, NAMES))
+    months, model = np.array(params.horizons_months), baselines.make(name)
+    model.fit(patients.inputs.rows(part.train), params.seed)
+    return lambda rows: Predicted(*model.predict(patients.inputs.rows(rows), months))
+
+
+def fit_network(name: str, patients: Patients, part: Part, params: TrainParams) -> TrainedModel:
+    """One network, trained by the loop of `mcti train` for its fixed number of epochs."""
+    settings = params.model_copy(update={"preset": NETWORKS[name]})
+    where = f"{name}, fold {part.fold}"
+    task = folding.prepare(patients.data, patients.bags(part.train), settings, ("fold", part.fold), where)
+    return train(task).model
+
+
+def network_forecast(model: TrainedModel, patients: Patients, months: Sequence[float]) -> Forecast:
+    """The forecast of a trained network."""
+    return lambda rows: predict_bags(model, patients.bags(rows), months)
+
+
+def predict_bags(model: TrainedModel, bags: Sequence[PatientBag], months: Sequence[float]) -> Predicted:
+    """Risk and S(t) of these patients, one at a time."""
+    rows: list[dict[str, Any]] = folding.predict(model, bags, months)
+    columns = [survival_column(t) for t in months]
+    return Predicted(np.array([r["risk"] for r in rows]), np.array([[r[c] for c in columns] for r in rows]))
+
+
+@dataclass(frozen=True)
+class Stack:
+    """MCTI and the all-linear Cox model, weighed by what each says of patients that it has not seen.
+
+    Inside the training part, three inner folds: MCTI and the linear model are fitted on two of them and predict the
+    third; the out-of-fold risks, standardised, are the two columns of a ridge Cox regression whose penalty is chosen
+    by cross-validated likelihood. A coefficient below 0 is dropped (Breiman 1996, Mach. Learn. 24:49-64). A new
+    patient's MCTI column is the mean over the three inner networks, his linear column comes from the linear model of
+    the whole training part. Where MCTI knows nothing beyond the linear model, its coefficient shrinks to nothing.
+    """
+
+    networks: tuple[TrainedModel, ...]
+    scales: Floats  # (3, 2) mean and sd of each inner network's out-of-fold risks
+    linear: baselines.Baseline
+    linear_scale: tuple[float, float]
+    cox: CoxModel
+
+    @classmethod
+    def fit(cls, patients: Patients, part: Part, params: TrainParams) -> "Stack":
+        """Inner models, then the two coefficients; nobody outside the training part has a say."""
+        inputs = patients.inputs.rows(part.train)
+        place = inner_folds(inputs.event, STACK_FOLDS, params.seed)
+        columns, networks, scales = np.zeros((len(part.train), 2)), [], []
+        for k in range(STACK_FOLDS):
+            kept, left = np.flatnonzero(place != k), np.flatnonzero(place == k)
+            inner = Part(part.fold, part.train[kept], part.train[left])
+            settings = params.model_copy(update={"seed": params.seed * STACK_FOLDS + k})
+            networks.append(fit_network("mcti", patients, inner, settings))
+            risk = network_forecast(networks[-1], patients, params.horizons_months)(inner.test).risk
+            scales.append((risk.mean(), max(float(risk.std()), 1e-12)))
+            columns[left, 0] = (risk - scales[-1][0]) / scales[-1][1]
+            linear = baselines.make("linear_all").fit(inputs.rows(kept), params.seed)
+            columns[left, 1] = linear.predict(inputs.rows(left), np.array(params.horizons_months))[0]
+        mean, sd = float(columns[:, 1].mean()), max(float(columns[:, 1].std()), 1e-12)
+        columns[:, 1] = (columns[:, 1] - mean) / sd
+        cox = non_negative(columns, inputs.event, inputs.time_months, params.seed)
+        whole = baselines.make("linear_all").fit(inputs, params.seed)
+        return cls(tuple(networks), np.array(scales), whole, (mean, sd), cox)
+
+    def forecast(self, patients: Patients, months: Sequence[float]) -> Forecast:
+        """The forecast of the stack."""
+        return lambda rows: self._predict(patients, rows, np.array(months))
+
+    def _predict(self, patients: Patients, rows: Ints, months: Floats) -> Predicted:
+        bags = patients.bags(rows)
+        risks = [predict_bags(net, bags, list(months)).risk for net in self.networks]
+        scaled = [(risk - mean) / sd for risk, (mean, sd) in zip(risks, self.scales, strict=True)]
+        linear = self.linear.predict(patients.inputs.rows(rows), months)[0]
+        table = np.column_stack([np.mean(scaled, axis=0), (linear - self.linear_scale[0]) / self.linear_scale[1]])
+        return Predicted(self.cox.risk(table), self.cox.survival(table, months))
+
+
+def non_negative(columns: Floats, event: Bools, time_months: Floats, seed: int) -> CoxModel:
+    """Ridge Cox on a few columns without coefficients below 0: such a column is set to 0 and the rest fitted anew."""
+    kept = np.ones(columns.shape[1])
+    while True:
+        table = columns * kept
+        penalty = choose_penalty(table, event, time_months, PENALTIES, baselines.INNER_FOLDS, seed)
+        found = fit_ridge(table, event, time_months, penalty)
+        if (found.coefficients >= 0).all():
+            return found
+        kept[found.coefficients < 0] = 0
