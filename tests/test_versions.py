@@ -49,6 +49,7 @@ def version(project) -> str:
 def test_what_dvc_pushed_is_read_without_dvc_one_file_or_all(project):
     dvc(project, "add", "raw")
     dvc(project, "push")
+    assert storage.addresses(f"{REMOTE}/files"), "DVC must not take another stack's remote for ours"
     (md5,) = [w for w in (project / "raw.dvc").read_text(encoding="utf-8").split() if w.endswith(".dir")]
     version = f"dvc+{REMOTE}/{md5}"
     assert storage.read_bytes(f"{version}/clinical.csv") == (project / "raw/clinical.csv").read_bytes()

@@ -34,8 +34,11 @@ def point_at(root: Path, stack: Path) -> None:
         "profile": settings.PROFILE,
         "region": settings.REGION,
     }
+    # DVC remembers by a remote's URL alone which versions lie in it, in a folder that all projects of a machine share:
+    # of two stacks, the second would be told that everything is there already, and get nothing.
+    config["core"] = {"site_cache_dir": str(dvc / "tmp" / "site")}
     if not (root / ".git").exists():
-        config["core"] = {"no_scm": "true"}
+        config["core"]["no_scm"] = "true"
     path = dvc / "config.local"
     with storage.replacing(path) as draft, draft.open("w", encoding="utf-8") as stream:
         config.write(stream)

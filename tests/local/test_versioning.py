@@ -76,6 +76,7 @@ def test_the_remote_is_written_for_plain_dvc_and_git_is_not_asked_where_there_is
     assert "remote.storage.endpointurl=http://127.0.0.1:18333" in shown
     assert f"remote.storage.credentialpath={stack / 'credentials'}" in shown
     assert "core.no_scm=true" in shown
+    assert f"core.site_cache_dir={project / '.dvc' / 'tmp' / 'site'}" in shown, "or another stack's remote is ours"
 
 
 def test_the_marks_reach_the_stages(project):
