@@ -34,6 +34,10 @@ _OS_TROUBLE = {
         "the disk quota is used up",
         "free some space and run the same command again: finished work is kept",
     ),
+    errno.EFBIG: (
+        "the file may not grow that large",
+        "raise the limit (ulimit -f) and run the same command again: finished work is kept",
+    ),
     errno.EROFS: ("the file system is read-only", "choose an output folder that can be written"),
     errno.EACCES: ("permission denied", "check the owner and the mode of the file or folder"),
     errno.EPERM: ("permission denied", "check the owner and the mode of the file or folder"),

@@ -8,6 +8,7 @@ knows the development patients by the SHA-256 of their id only.
 import hashlib
 import json
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,12 @@ GROUPS = {
     4: ("lowest", "low", "high", "highest"),
 }
 """Names of the risk groups, lowest first."""
+MISSING_GENES = 0.05
+"""Share of the model's genes that a patient's table may lack."""
+
+
+class GenesMissing(UserWarning):
+    """A table of expression lacks some genes of the model, which are taken as not measured."""
 
 
 @dataclass(frozen=True)
@@ -164,15 +171,21 @@ class Ensemble:
         return self.assigned.get(hashed(patient_id), tuple(self.members))
 
     def vector(self, patient_id: str, genes: Mapping[str, float | None]) -> Tensor:
-        """(G,) expression in the order of the model, NaN where not measured; DataError names a gene that is missing."""
+        """(G,) expression in the order of the model, NaN where not measured.
+
+        A table made elsewhere may lack a few genes: up to `MISSING_GENES` of the model's count as not measured (the
+        training mean), with a GenesMissing warning that names them. Raises DataError above.
+        """
         missing = [name for name in self.genes if name not in genes]
+        said = f"gene {missing[0]!r} is missing ({len(missing)} of {len(self.genes)})" if missing else ""
+        if len(missing) > MISSING_GENES * len(self.genes):
+            mend = did_you_mean(missing[0], genes) + f"; at most {MISSING_GENES:.0%} may be missing"
+            raise DataError(said, f"patient {patient_id}", mend + "; an unmeasured gene is null")
         if missing:
-            raise DataError(
-                f"gene {missing[0]!r} is missing ({len(missing)} of {len(self.genes)})",
-                f"patient {patient_id}",
-                did_you_mean(missing[0], genes) + "; an unmeasured gene is null",
-            )
-        values = [genes[name] for name in self.genes]
+            shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
+            said = f"{len(missing)} genes of the model are missing and count as not measured: {shown}"
+            warnings.warn(said, GenesMissing, stacklevel=2)
+        values = [genes.get(name) for name in self.genes]
         return torch.tensor([math.nan if value is None else float(value) for value in values], dtype=torch.float32)
 
 

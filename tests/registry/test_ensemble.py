@@ -71,6 +71,18 @@ def test_a_missing_gene_is_named_and_an_unmeasured_one_is_null(run, assembled):
     assert math.isfinite(loaded.predict("x", bag, genes | {"ESR1": None})["risk"])
 
 
+def test_a_few_missing_genes_count_as_not_measured_aloud(run, assembled, monkeypatch):
+    loaded, bag, genes = ensemble.load(assembled), torch.from_numpy(run.bags[0]), genes_of(run, 0)
+    monkeypatch.setattr(ensemble, "MISSING_GENES", 0.34)
+    short = {name: value for name, value in genes.items() if name != "ESR1"}
+    with pytest.warns(ensemble.GenesMissing, match="1 genes of the model are missing .*: ESR1"):
+        found = loaded.predict("x", bag, short)
+    assert found == loaded.predict("x", bag, genes | {"ESR1": None})
+    del short["ERBB2"]
+    with pytest.raises(DataError, match=r"\(2 of 3\).*at most 34% may be missing"):
+        loaded.predict("x", bag, short)
+
+
 def test_an_altered_file_is_refused(assembled):
     path = assembled / "fold_1" / "model.json"
     path.write_text(path.read_text() + " ")

@@ -1,4 +1,5 @@
 import errno
+import resource
 from pathlib import Path
 
 import pytest
@@ -79,5 +80,19 @@ def test_a_full_disk_leaves_the_older_checkpoint_as_it_was(tmp_path, monkeypatch
     with pytest.raises(EnvironmentTrouble, match="no room on the disk"):
         checkpoints.save(tmp_path, made(2))
     monkeypatch.undo()
+    assert [path.name for path in tmp_path.iterdir()] == ["step_000000001.checkpoint"]
+    assert checkpoints.latest(tmp_path, IDENTITY).step == 1
+
+
+def test_a_file_that_may_not_grow_is_one_clear_error_and_leaves_no_part_behind(tmp_path):
+    """The limit is the system's own: the write itself fails half way, as on a disk that fills up."""
+    checkpoints.save(tmp_path, made(1))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, before[1]))
+    try:
+        with pytest.raises(EnvironmentTrouble, match="may not grow that large"):
+            checkpoints.save(tmp_path, made(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert [path.name for path in tmp_path.iterdir()] == ["step_000000001.checkpoint"]
     assert checkpoints.latest(tmp_path, IDENTITY).step == 1
