@@ -495,6 +495,9 @@ class ClusterParams(Params):
     )
     lease_hours: int = Field(48, ge=1, description="a retraining that was killed blocks the next one no longer")
     extract_shards: int = Field(4, ge=1, le=1024, description="parallel tasks of extract and of the heatmaps")
+    search_workers: int = Field(
+        1, ge=1, le=256, description="parallel tasks of search; more than one need search.storage in PostgreSQL"
+    )
     parallel_folds: int = Field(0, ge=0, description="folds trained at the same time; 0: all")
     steps: TaskTable = TaskTable()
     gpu_resource: str = Field("nvidia.com/gpu", description="resource name of the GPUs")

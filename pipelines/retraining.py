@@ -22,6 +22,7 @@ def retraining(settings: Settings, data: str = "", version: str = "") -> Any:  #
     version     of this pipeline, kept with the model
     """
     stages.need_slides(settings)
+    stages.need_study(settings)
     remote = stages.need_remote(settings)
     # Every source is pinned when it is read, so a result of KFP's cache is always the right one.
     parts, text = Stages(settings.cluster, cache=True), stages.sections_of(settings)

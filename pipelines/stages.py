@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from kfp import dsl
 
@@ -17,6 +18,7 @@ from components.train import train as train_component
 from components.validate import validate as validate_component
 from components.wiring.merge import merge_features, merge_models
 from components.wiring.publish import publish
+from components.wiring.study import open_study
 from mcti.errors import UsageError
 from mcti.params import ClusterParams, Settings
 from pipelines import resources
@@ -63,6 +65,19 @@ class Stages:
         """The champion held against the new patients; its output says whether to train again."""
         return self.place(monitor_component(params=monitor, model=model, **inputs), "monitor", cache=False)
 
+    def searched(self, sections: Artifacts, inputs: Artifacts) -> Any:
+        """The settings that won: by one task, or by `cluster.search_workers` tasks on one study in PostgreSQL."""
+        asked = {"params": sections["search"], "train": sections["train"], **inputs}
+        if self.cluster.search_workers == 1:
+            return self.place(search_component(**asked), "search").outputs["best"]
+        study = self.place(open_study(**asked), "wiring", cache=False)
+        with dsl.ParallelFor(items=list(range(self.cluster.search_workers)), name="workers"):
+            worker = search_component(**asked).after(study)
+            self.place(worker, "search", cache=False)
+        # All trials are there now: one more search makes none, and writes the result of all of them.
+        collected = search_component(**asked).after(worker).set_display_name("collect")
+        return self.place(collected, "search", cache=False).outputs["best"]
+
     def judged(self, sections: Artifacts, inputs: Artifacts, checked: dsl.PipelineTask, origin: Artifacts) -> None:
         """Features to a version of the registry that the gate has judged.
 
@@ -73,8 +88,7 @@ class Stages:
         """
         dealt = self.place(split_component(params=sections["split"], **inputs), "split")
         inputs = {**inputs, "folds": dealt.outputs["folds"]}
-        found = search_component(params=sections["search"], train=sections["train"], **inputs)
-        best = self.place(found, "search").outputs["best"]
+        best = self.searched(sections, inputs)
         with dsl.ParallelFor(dealt.outputs["Output"], name="folds", parallelism=self.cluster.parallel_folds) as fold:
             model = train_component(params=sections["train"], fold=fold, best=best, **inputs)
             self.place(model, "train")
@@ -119,6 +133,21 @@ def need_slides(settings: Settings) -> None:
     """
     if settings.ingest.slides is None:
         raise UsageError("a cohort without slides", "params.yaml, key ingest.slides", "name the slide manifest")
+
+
+def need_study(settings: Settings) -> None:
+    """Refuse parallel workers without a study that they could share, and a password that the pipeline would show.
+
+    Raises
+        UsageError: search.storage is not PostgreSQL, or holds a password.
+    """
+    storage = settings.search.storage or ""
+    if settings.cluster.search_workers > 1 and not storage.startswith("postgresql"):
+        mend = "write postgresql://USER@HOST/DATABASE, or take one worker"
+        raise UsageError("parallel workers of the search share a study in PostgreSQL", "search.storage", mend)
+    if urlsplit(storage).password:
+        mend = "leave it out of the address and hand it on as PGPASSWORD (cluster.secrets)"
+        raise UsageError("the pipeline would show the password of the database", "search.storage", mend)
 
 
 def need_remote(settings: Settings) -> str:

@@ -21,6 +21,7 @@ def training(settings: Settings, data: str, version: str = "") -> Any:
     version     of this pipeline, kept with the model
     """
     stages.need_slides(settings)
+    stages.need_study(settings)
     parts, text = Stages(settings.cluster, cache=bool(data)), stages.sections_of(settings)
 
     @dsl.pipeline(

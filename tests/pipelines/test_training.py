@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from google.protobuf import json_format
 
 from mcti import params
 from mcti.errors import UsageError
@@ -145,6 +146,40 @@ def test_results_are_reused_only_where_the_data_version_is_known(ir, settings):
     unknown = training(settings, "").pipeline_spec
     dag = unknown.components["comp-exit-handler-1"].dag
     assert not any(task.caching_options.enable_cache for task in dag.tasks.values())
+
+
+def test_workers_of_the_search_share_one_study_and_one_task_collects(settings):
+    url = "postgresql://mcti@postgres.mcti/optuna"
+    many = params.load(None, [*OVERRIDES, "cluster.search_workers=3", f"search.storage={url}"])
+    spec = json_format.MessageToDict(training(many, DATA).pipeline_spec)
+    tasks = spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    (loop,) = [name for name, task in tasks.items() if "for-loop" in name and "open-study" in str(task)]
+    assert json.loads(tasks[loop]["parameterIterator"]["items"]["raw"]) == [0, 1, 2]
+    workers = spec["components"][f"comp-{loop}"]["dag"]["tasks"]
+    assert [task["componentRef"]["name"] for task in workers.values()] == ["comp-search"]
+    collect = next(task for task in tasks.values() if task["taskInfo"]["name"] == "collect")
+    assert loop in collect["dependentTasks"]
+    (best,) = {i["taskOutputArtifact"]["producerTask"] for i in _best_of(tasks)}
+    assert tasks[best] is collect, "folds are trained with the settings of all workers"
+
+
+def _best_of(tasks):
+    return [
+        given
+        for task in tasks.values()
+        for given in task.get("inputs", {}).get("artifacts", {}).values()
+        if given.get("taskOutputArtifact", {}).get("outputArtifactKey") == "best"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("storage", "words"), [("null", "share a study in PostgreSQL"), ("postgresql://u:hush@h/d", "show the password")]
+)
+def test_workers_need_a_study_that_they_can_share_and_no_password_goes_into_a_pipeline(storage, words):
+    asked = params.load(None, ["cluster.search_workers=2", f"search.storage={storage}"])
+    with pytest.raises(UsageError, match=words) as caught:
+        training(asked, "")
+    assert "hush" not in str(caught.value)
 
 
 def test_settings_arrive_as_they_were_written(ir, settings):
