@@ -5,7 +5,7 @@ level-0 pixels need the slide's mpp. Tensors are read with weights_only=True onl
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ _GRID = (
     *("name", "patch_size", "patch_size_level0", "level0_magnification", "target_magnification", "overlap"),
     *("level0_width", "level0_height"),
 )
+
+_CLAM = ("patch_size", "patch_level", "downsample", "downsampled_level_dim", "level_dim", "name")
+_STAMP = ("extractor", "feat_type", "code_hash", "stamp_version", "tile_size_um", "tile_size_px")
 
 
 @dataclass(frozen=True)
@@ -103,15 +106,28 @@ def _readers(form: str, mpp: float | None) -> Callable[[Path], Bag]:
             mend = "give the slides' mpp (µm/px of level 0): --mpp 0.25"
             raise UsageError("STAMP keeps coordinates in µm", "--format stamp", mend)
         return lambda file: _from_stamp(file, mpp)
-    return {"trident": _from_trident, "clam": _from_trident, "pt": _from_pt}[form]
+    return {"trident": _from_trident, "clam": _from_clam, "pt": _from_pt}[form]
 
 
 def _from_trident(file: Path) -> Bag:
-    """`features` (N, D) or (1, N, D), `coords` (N, 2) with attributes. CLAM's files have the same two tables."""
+    """`features` (N, D) or (1, N, D), `coords` (N, 2) with attributes."""
     with _opened(file) as h5:
         numbers, coords = h5["features"][:], h5["coords"][:]
         grid, root = _plain(h5["coords"].attrs), _plain(h5.attrs)
     return _bag(file, numbers, coords.astype(np.int64), grid, root)
+
+
+def _from_clam(file: Path) -> Bag:
+    """TRIDENT's two tables; sizes count pixels of patch_level, `downsample` of them one at level 0."""
+    bag = _from_trident(file)
+    grid = dict(bag.grid)
+    scale = [float(v) for v in np.ravel(grid.get("downsample", (1.0, 1.0)))]
+    if "patch_size" in grid:
+        grid["patch_size_level0"] = round(int(grid["patch_size"]) * scale[0])
+    if "level_dim" in grid and len(np.ravel(grid["level_dim"])) == 2:
+        sides = zip(("level0_width", "level0_height"), np.ravel(grid["level_dim"]), (scale[0], scale[-1]), strict=True)
+        grid |= {name: round(int(side) * by) for name, side, by in sides}
+    return replace(bag, grid=grid)
 
 
 def _from_stamp(file: Path, mpp: float) -> Bag:
@@ -121,7 +137,12 @@ def _from_stamp(file: Path, mpp: float) -> Bag:
         if str(root.get("unit", "")) != "um":
             raise DataError(f"coordinates in {root.get('unit')!r}, not um", str(file), "extract again with STAMP 2")
         numbers, coords = h5["feats"][:], h5["coords"][:].astype(np.float64)
-    return _bag(file, numbers, np.rint(coords / mpp).astype(np.int64), {}, {**root, "mpp_x": mpp, "mpp_y": mpp})
+    grid: dict[str, Any] = {}
+    if "tile_size_um" in root:
+        grid = {"patch_size_level0": round(float(root["tile_size_um"]) / mpp)}
+    if root.get("tile_size_px"):
+        grid["patch_size"] = int(root["tile_size_px"])
+    return _bag(file, numbers, np.rint(coords / mpp).astype(np.int64), grid, {**root, "mpp_x": mpp, "mpp_y": mpp})
 
 
 def _from_pt(file: Path) -> Bag:
@@ -134,6 +155,9 @@ def _from_pt(file: Path) -> Bag:
         raise DataError(what, str(file), "save the bag with torch.save(tensor, path)") from error
     if not isinstance(numbers, torch.Tensor):
         raise DataError(f"a {type(numbers).__name__}, not a tensor", str(file), "save the bag as one (N, D) tensor")
+    if numbers.layout is not torch.strided:
+        raise DataError("a sparse tensor", str(file), "save the bag as one dense (N, D) tensor")
+    numbers = numbers.detach().float() if numbers.dtype is torch.bfloat16 else numbers.detach()  # numpy has no bfloat16
     return _bag(file, numbers.numpy() if numbers.dtype.is_floating_point else None, None, {}, {})
 
 
@@ -178,12 +202,14 @@ def _to_trident(bag: Bag, folder: Path) -> None:
 
 
 def _to_clam(bag: Bag, folder: Path) -> None:
-    """CLAM's patch_size counts pixels of patch_level; level 0 here, so it is the footprint."""
+    """CLAM's own attributes where the features came from it; else those of level 0, where a tile is its footprint."""
     coords = _coords(bag, "CLAM")
     grid: dict[str, Any] = {"patch_level": 0, "downsample": np.array([1.0, 1.0]), "name": bag.slide_id}
-    if "patch_size_level0" in bag.grid:
+    if "patch_level" in bag.grid:
+        grid |= {name: bag.grid[name] for name in _CLAM if name in bag.grid}
+    elif "patch_size_level0" in bag.grid:
         grid["patch_size"] = bag.grid["patch_size_level0"]
-    if bag.grid.get("level0_width"):
+    if "level_dim" not in grid and bag.grid.get("level0_width"):
         grid["level_dim"] = np.array([bag.grid["level0_width"], bag.grid["level0_height"]])
     tables = {"features": bag.numbers, "coords": coords}
     _write_h5(folder / "h5_files" / f"{bag.slide_id}.h5", tables, {"coords": grid}, {})
@@ -196,7 +222,8 @@ def _to_stamp(bag: Bag, folder: Path) -> None:
         raise DataError("STAMP wants µm, and this slide's mpp is unknown", bag.slide_id, "import it with --mpp")
     coords = (_coords(bag, "STAMP") * mpp).astype(np.float32)
     root: dict[str, Any] = {"unit": "um", "extractor": bag.root.get("encoder", "unknown"), "feat_type": "tile"}
-    if "patch_size_level0" in bag.grid:
+    root |= {name: bag.root[name] for name in _STAMP if name in bag.root}
+    if "patch_size_level0" in bag.grid and "tile_size_um" not in root:
         root["tile_size_um"] = float(bag.grid["patch_size_level0"]) * mpp
         root["tile_size_px"] = int(bag.grid.get("patch_size", 0))
     _write_h5(folder / f"{bag.slide_id}.h5", {"feats": bag.numbers.astype(np.float16), "coords": coords}, {}, root)

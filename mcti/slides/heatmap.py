@@ -128,10 +128,11 @@ def png(out: Path, view: Overview, mpp: float, scores: Scores, opacity: float = 
     import cv2
 
     picture = _blended(view.picture, *_planes(scores, view.picture.shape[:2], view.scale), scores, opacity)
-    canvas = np.full((picture.shape[0] + _BAR, max(picture.shape[1], 420), 3), 255, np.uint8)
+    size = max(1.0, picture.shape[1] / 900)  # of bar and letters: readable when the whole picture is on a screen
+    canvas = np.full((picture.shape[0] + round(_BAR * size), max(picture.shape[1], 420), 3), 255, np.uint8)
     canvas[: picture.shape[0], : picture.shape[1]] = picture
-    _scale_bar(canvas, picture.shape[0], mpp * view.scale[0])
-    _legend(canvas, picture.shape[0], scores)
+    _scale_bar(canvas, picture.shape[0], mpp * view.scale[0], size)
+    _legend(canvas, picture.shape[0], scores, size)
     whole, data = cv2.imencode(".png", cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR))
     assert whole, "a picture of bytes encodes"
     with storage.replacing(out) as draft:
@@ -156,14 +157,16 @@ def geojson(out: Path, scores: Scores) -> None:
     storage.write_text(out, json.dumps(document, separators=(",", ":")) + "\n")
 
 
-def ome_tiff(out: Path, size: tuple[int, int], mpp: float, scores: Scores, coarse: int = 16) -> None:
+def ome_tiff(out: Path, size: tuple[int, int], mpp: float, scores: Scores, coarse: int | None = None) -> None:
     """The colours alone as a tiled pyramid, one pixel for `coarse` level-0 pixels of a slide of `size` (width, height).
 
-    Its resolution stands in the file, so a viewer lays it over the slide at the right place.
+    Its resolution stands in the file, so a viewer lays it over the slide at the right place. coarse: at most 16, less
+    for a small slide, so that there is a pyramid at all.
     """
     import cv2
     import tifffile
 
+    coarse = coarse or min(max(max(size) // 2048, 1), 16)
     shape = (-(-size[1] // coarse), -(-size[0] // coarse))
     share, covered = _planes(scores, shape, (coarse, coarse))
     picture = np.where(covered[..., None], scores.palette()[np.rint(share * 255).astype(int)], 255).astype(np.uint8)
@@ -177,9 +180,11 @@ def ome_tiff(out: Path, size: tuple[int, int], mpp: float, scores: Scores, coars
     }  # tifffile would draw one: other bytes each time
     options: dict[str, Any] = {"tile": (256, 256), "compression": "zlib", "photometric": "rgb", "software": False}
     with storage.replacing(out) as draft, tifffile.TiffWriter(draft, ome=True) as writer:
-        writer.write(levels[0], subifds=len(levels) - 1, metadata=metadata, **options)
-        for level in levels[1:]:
-            writer.write(level, subfiletype=1, metadata=None, **options)
+        for i, level in enumerate(levels):
+            per_cm = 1e4 / (mpp * coarse * 2**i)  # for viewers that read no OME-XML
+            place: dict[str, Any] = {"resolution": (per_cm, per_cm), "resolutionunit": "CENTIMETER"}
+            place |= {"subfiletype": 1, "metadata": None} if i else {"subifds": len(levels) - 1, "metadata": metadata}
+            writer.write(level, **place, **options)
 
 
 def _planes(
@@ -204,32 +209,34 @@ def _blended(
     return np.where(covered[..., None], np.rint(mixed), picture).astype(np.uint8)
 
 
-_BLUE_TO_RED = [(33, 102, 172), (247, 247, 247), (178, 24, 43)]
-_PALE_TO_DARK = [(255, 247, 188), (254, 153, 41), (140, 45, 4), (60, 10, 60)]
-
-
-def _scale_bar(canvas: Pixels, top: int, mpp: float) -> None:
+def _scale_bar(canvas: Pixels, top: int, mpp: float, size: float) -> None:
     import cv2
 
-    room = min(canvas.shape[1] // 3, 160)
+    room = min(canvas.shape[1] // 3, round(160 * size))
     fitting = [step for step in _STEPS if step / mpp <= room]
     length = fitting[-1] if fitting else _STEPS[0]
-    y = top + 26
-    cv2.rectangle(canvas, (12, y), (12 + round(length / mpp), y + 5), (0, 0, 0), -1)
+    left, y = round(12 * size), top + round(26 * size)
+    cv2.rectangle(canvas, (left, y), (left + round(length / mpp), y + round(5 * size)), (0, 0, 0), -1)
     text = f"{length / 1000:g} mm" if length >= 1000 else f"{length} um"
-    cv2.putText(canvas, text, (12, y + 24), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
+    _write(canvas, text, left, y + round(24 * size), size)
 
 
-def _legend(canvas: Pixels, top: int, scores: Scores) -> None:
+def _legend(canvas: Pixels, top: int, scores: Scores, size: float) -> None:
+    width, left = round(180 * size), canvas.shape[1] - round(200 * size)
+    ramp = scores.palette()[np.linspace(0, 255, width).astype(int)]
+    canvas[top + round(20 * size) : top + round(34 * size), left : left + width] = ramp
+    low, high = scores.limits
+    _write(canvas, scores.name.encode("ascii", "replace").decode(), left, top + round(14 * size), size)
+    _write(canvas, f"{low:.3g}", left, top + round(50 * size), size)
+    _write(canvas, f"{high:.3g}", left + width - round(45 * size), top + round(50 * size), size)
+
+
+def _write(canvas: Pixels, text: str, x: int, y: int, size: float) -> None:
     import cv2
 
-    width, left = 180, canvas.shape[1] - 200
-    canvas[top + 20 : top + 34, left : left + width] = scores.palette()[np.linspace(0, 255, width).astype(int)]
-    low, high = scores.limits
-    name = scores.name.encode("ascii", "replace").decode()
-    for text, x, y in (
-        (name, left, top + 14),
-        (f"{low:.3g}", left, top + 50),
-        (f"{high:.3g}", left + width - 45, top + 50),
-    ):
-        cv2.putText(canvas, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
+    font, thick = cv2.FONT_HERSHEY_SIMPLEX, max(1, round(size))
+    cv2.putText(canvas, text, (x, y), font, 0.43 * size, (0, 0, 0), thick, cv2.LINE_AA)
+
+
+_BLUE_TO_RED = [(33, 102, 172), (247, 247, 247), (178, 24, 43)]
+_PALE_TO_DARK = [(255, 247, 188), (254, 153, 41), (140, 45, 4), (60, 10, 60)]

@@ -146,3 +146,56 @@ def test_wrong_formats_and_empty_folders_are_named(tmp_path):
     (folder / "S2.h5").write_bytes(b"short")
     with pytest.raises(DataError, match=r"S2\.h5"):
         import_features(folder, "trident", tmp_path / "store")
+
+
+def everything(folder):
+    def read(path):
+        if path.suffix == ".pt":
+            return torch.load(path, weights_only=True).numpy().tolist()
+        with h5py.File(path) as file:
+            tables = {name: (file[name][:].tolist(), str(file[name].dtype), plain(file[name].attrs)) for name in file}
+            return tables, plain(file.attrs)
+
+    return {path.relative_to(folder).as_posix(): read(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def plain(attributes):
+    return {name: np.ravel(value).tolist() for name, value in attributes.items()}
+
+
+def test_what_clam_says_of_its_tiles_survives_and_is_understood(tmp_path):
+    """Written as CLAM 2 writes: 256 px of level 1, of which each is 4 px of level 0."""
+    theirs = {"patch_size": 256, "patch_level": 1, "downsample": [4.0, 4.0], "downsampled_level_dim": [2560, 1920]}
+    theirs |= {"level_dim": [2560, 1920], "name": "S1"}
+    for folder in ("h5_files", "pt_files"):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+    with h5py.File(tmp_path / "in" / "h5_files" / "S1.h5", "w") as file:
+        file["features"], file["coords"] = NUMBERS, COORDS
+        file["coords"].attrs.update({name: np.array(v) if isinstance(v, list) else v for name, v in theirs.items()})
+    torch.save(torch.from_numpy(NUMBERS), tmp_path / "in" / "pt_files" / "S1.pt")
+    import_features(tmp_path / "in", "clam", tmp_path / "store")
+    _, grid, _ = table(tmp_path / "store" / "S1.h5", "coords")
+    assert (grid["patch_size_level0"], grid["level0_width"], grid["level0_height"]) == (1024, 10240, 7680)
+    export_features(tmp_path / "store", "clam", tmp_path / "out")
+    assert everything(tmp_path / "out") == everything(tmp_path / "in")
+
+
+def test_what_stamp_says_of_its_tiles_survives_and_is_understood(tmp_path):
+    (tmp_path / "in").mkdir()
+    with h5py.File(tmp_path / "in" / "S1.h5", "w") as file:
+        file["feats"], file["coords"] = NUMBERS.astype(np.float16), (COORDS * 0.25).astype(np.float32)
+        file.attrs.update({"unit": "um", "extractor": "virchow2", "feat_type": "tile", "stamp_version": "2.5.0"})
+        file.attrs.update({"tile_size_um": 128.0, "tile_size_px": 224})
+    import_features(tmp_path / "in", "stamp", tmp_path / "store", mpp=0.25)
+    _, grid, _ = table(tmp_path / "store" / "S1.h5", "coords")
+    assert (grid["patch_size_level0"], grid["patch_size"]) == (512, 224)
+    export_features(tmp_path / "store", "stamp", tmp_path / "out")
+    assert everything(tmp_path / "out") == everything(tmp_path / "in")
+
+
+def test_tensors_that_numpy_has_no_word_for_are_taken_or_named(tmp_path):
+    torch.save(torch.ones(3, 4, dtype=torch.bfloat16, requires_grad=True), tmp_path / "S1.pt")
+    assert next(exchange.read_set(tmp_path, "pt")).numbers.dtype == np.float32
+    torch.save(torch.eye(4).to_sparse(), tmp_path / "S1.pt")
+    with pytest.raises(DataError, match="sparse"):
+        list(exchange.read_set(tmp_path, "pt"))

@@ -48,7 +48,7 @@ def test_qupaths_measurements_are_the_scores(tmp_path):
 
 def test_the_overlay_opens_in_openslide_with_its_resolution_and_is_the_same_bytes_twice(tmp_path):
     for name in ("a.ome.tif", "b.ome.tif"):
-        heatmap.ome_tiff(tmp_path / name, (20000, 10000), 0.5, SCORES)
+        heatmap.ome_tiff(tmp_path / name, (20000, 10000), 0.5, SCORES, coarse=16)
     assert (tmp_path / "a.ome.tif").read_bytes() == (tmp_path / "b.ome.tif").read_bytes()
     with tifffile.TiffFile(tmp_path / "a.ome.tif") as file:
         assert file.is_ome
@@ -57,6 +57,18 @@ def test_the_overlay_opens_in_openslide_with_its_resolution_and_is_the_same_byte
         assert file.asarray()[4, 20, 0] > 150  # red over the second tile
     with openslide.OpenSlide(tmp_path / "a.ome.tif") as slide:
         assert slide.dimensions == (1250, 625)
+        assert float(slide.properties["openslide.mpp-x"]) == pytest.approx(8.0)
+
+
+def test_the_overlay_of_a_small_slide_is_a_pyramid_too(tmp_path):
+    heatmap.ome_tiff(tmp_path / "a.ome.tif", (2220, 2967), 0.5, SCORES)
+    with tifffile.TiffFile(tmp_path / "a.ome.tif") as file:
+        assert [level.shape[:2] for level in file.series[0].levels] == [
+            (2967, 2220),
+            (1483, 1110),
+            (741, 555),
+            (370, 277),
+        ]
 
 
 def test_scores_that_do_not_fit_are_refused():
