@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -90,3 +92,21 @@ def test_a_killed_dvc_is_told_apart_from_a_failed_one(project):
     (project / "dvc.yaml").write_text("stages:\n  hello:\n    cmd: kill -9 $PPID\n    outs: [out.txt]\n")
     with pytest.raises(EnvironmentTrouble, match=r"was killed by signal 9.*finished work is kept"):
         versioning.run(project, "repro", quiet=True)
+
+
+def test_dvc_sees_the_record_of_the_sources_through_our_gitignore(tmp_path):
+    """Else a plain `dvc push` would leave the sources behind without a word."""
+    from dvc.repo import Repo
+
+    root = Path(__file__).parents[2]
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    shutil.copy(root / ".gitignore", tmp_path)
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc" / "config").write_text("[core]\n    analytics = false\n")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "raw.dvc").write_text(f"outs:\n- md5: {'0' * 32}.dir\n  hash: md5\n  path: raw\n")
+    with Repo(str(tmp_path)) as repo:
+        assert [stage.addressing for stage in repo.index.stages] == [str(Path("data", "raw.dvc"))]
+    ignored = ["git", "check-ignore", "-q", "data/raw", "data/cohort", "data/folds.csv"]
+    assert subprocess.run(ignored, cwd=tmp_path).returncode == 0
+    assert subprocess.run(["git", "check-ignore", "-q", "data/raw.dvc"], cwd=tmp_path).returncode == 1
