@@ -72,6 +72,8 @@ class TiffReader(_Closing):
         self._decoders = [decoding.decoder(page) for page in self._pages]
         self._tables = [(page.offsets, page.counts) for page in self._pages]
         self._columns = [page.grid[0] for page in self._pages]
+        # Where the pieces of a tile stand in the tables: one, or one a plane, a whole grid apart.
+        self._strides = [(page.grid[0] * page.grid[1], decoding.planes(page)) for page in self._pages]
         first = self._pages[0]
         self.levels = [
             Level(p.width, p.height, (first.width / p.width, first.height / p.height), p.tile) for p in self._pages
@@ -125,16 +127,12 @@ class TiffReader(_Closing):
 
     def _decode(self, level: int, column: int, row: int, index: int) -> Pixels | RegionError:
         try:
-            return self._decoders[level]([self._piece(level, at) for at in self._places(level, index)])
+            apart, planes = self._strides[level]
+            return self._decoders[level]([self._piece(level, index + i * apart) for i in range(planes)])
         except (RegionError, OSError) as error:
             if level:  # lower levels of some scanners have holes: OpenSlide, too, fills them from the finer level
                 return self._from_finer(level, column, row)
             return RegionError(str(error))
-
-    def _places(self, level: int, index: int) -> range:
-        """Where in the tables the pieces of a tile stand: one, or one a plane."""
-        tiles = self._pages[level].grid[0] * self._pages[level].grid[1]
-        return range(index, tiles * decoding.planes(self._pages[level]), tiles)
 
     def _piece(self, level: int, at: int) -> bytes:
         offset, count = int(self._tables[level][0][at]), int(self._tables[level][1][at])
