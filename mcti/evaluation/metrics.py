@@ -6,12 +6,14 @@ fold and added up. Survival probabilities are on one scale and are averaged over
 Every function returns a `Statistic` (statistics.py), so that its interval and its value come from one formula.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from mcti.evaluation.curves import Bools, Floats
 from mcti.evaluation.outcomes import Fold, Outcomes
-from mcti.evaluation.statistics import PairBlock, PairMean, RowMean, Skill
+from mcti.evaluation.statistics import MacroF1, MeanOf, PairBlock, PairMean, RowMean, Skill, Statistic
 
 TIED = 1e-8
 """Two risks closer than this count as tied, as in scikit-survival (`tied_tol`)."""
@@ -146,13 +148,24 @@ def subtype_scores(truth: pd.Series, probability: pd.DataFrame) -> dict[str, flo
 
     Classes without a patient on both sides have no AUROC and are left out of its mean. 1 best; AUROC 0.5 chance.
     """
-    from sklearn.metrics import f1_score, roc_auc_score
+    everyone, patient = np.ones((1, len(truth))), np.arange(len(truth))
+    found = subtype_statistics(patient, truth.to_numpy(), list(probability.columns), probability.to_numpy())
+    return {name: float(statistic(everyone)[0]) for name, statistic in found.items()}
 
-    classes = [name for name in probability.columns if 0 < (truth == name).sum() < len(truth)]
-    areas = [float(roc_auc_score(truth == name, probability[name])) for name in classes]
-    guessed = probability.columns.to_numpy()[probability.to_numpy().argmax(axis=1)]
-    macro = float(f1_score(truth, guessed, average="macro", zero_division=0))
-    return {"subtype_auroc": float(np.mean(areas)) if areas else float("nan"), "subtype_macro_f1": macro}
+
+def subtype_statistics(
+    patient: np.ndarray, truth: np.ndarray, classes: Sequence[str], probability: Floats
+) -> dict[str, Statistic]:
+    """The same two of rows (m,) of patients, as statistics of the drawn patients; probability (m, C)."""
+    blocks = []
+    for column, name in enumerate(classes):
+        here = truth == name
+        if 0 < here.sum() < len(here):
+            p = probability[:, column]
+            score = (p[here, None] > p[~here]) + 0.5 * (p[here, None] == p[~here])
+            blocks.append(PairMean((PairBlock(patient[here], patient[~here], np.ones(score.shape), score),)))
+    guessed = np.asarray(classes)[probability.argmax(axis=1)]
+    return {"subtype_auroc": MeanOf(tuple(blocks)), "subtype_macro_f1": MacroF1(patient, truth, guessed)}
 
 
 def _orderable(first: Bools, time_months: Floats, event: Bools | None = None) -> Floats:

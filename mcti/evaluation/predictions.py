@@ -19,6 +19,7 @@ class Predicted:
 
     risk: Floats
     survival: Floats
+    subtypes: pd.DataFrame | None = None  # (m, classes) probability of each, where the model tells
 
 
 def survival_column(months: float) -> str:
@@ -33,7 +34,10 @@ def read_models(models: Location, outcomes: Outcomes, horizons: Floats) -> Predi
         DataError: a file, a column, a test patient or a number is missing, or a patient stands in it twice.
     """
     parts = [_read_fold(models, outcomes, fold, horizons) for fold in outcomes.folds]
-    return Predicted(np.concatenate([p.risk for p in parts]), np.concatenate([p.survival for p in parts]))
+    told = [p.subtypes for p in parts if p.subtypes is not None]
+    subtypes = pd.concat(told, ignore_index=True) if len(told) == len(parts) and told else None
+    risk, survival = np.concatenate([p.risk for p in parts]), np.concatenate([p.survival for p in parts])
+    return Predicted(risk, survival, subtypes)
 
 
 def table(outcomes: Outcomes, predicted: Predicted, horizons: Floats) -> pd.DataFrame:
@@ -72,7 +76,10 @@ def _read_fold(models: Location, outcomes: Outcomes, fold: Fold, horizons: Float
     _check_patients(frame, expected, where)
     rows = frame.set_index("patient_id").loc[expected]
     numbers = np.column_stack([_numbers(rows[name], where) for name in ["risk", *columns]])
-    return Predicted(numbers[:, 0], numbers[:, 1:])
+    told = [str(name) for name in rows if str(name).startswith("P_")]
+    # Written by versions before this one: no subtypes, and then no score of them.
+    subtypes = pd.DataFrame({name.removeprefix("P_"): _numbers(rows[name], where) for name in told}) if told else None
+    return Predicted(numbers[:, 0], numbers[:, 1:], subtypes)
 
 
 def _read_csv(where: str) -> pd.DataFrame:

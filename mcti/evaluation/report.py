@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
@@ -37,12 +37,37 @@ class CohortFacts:
         return Study(self.endpoint, self.patients, self.events, len(self.attrition), self.predictors, self.notice)
 
 
+@dataclass(frozen=True)
+class GeneGroups:
+    """The gene groups of the model of one fold; rows {group, genes: [(name, weight against an even share)]}."""
+
+    fold: int
+    rows: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class AboutModels:
+    """What the trained models show of themselves; empty where their files are not there.
+
+    history {fold: {column of history.csv: values}};  patients: the best- and worst-predicted with their critical
+    patches {patient_id, kind, agreement, months, rank, patches: [{slide_id, x, y, score}]}.
+    """
+
+    history: Mapping[int, Mapping[str, Sequence[float]]] = field(default_factory=dict)
+    groups: GeneGroups | None = None
+    patients: Sequence[Mapping[str, Any]] = ()
+
+
+NOTHING = AboutModels()
+
+
 def render(
     cohort: CohortFacts,
     scores: Scores,
     figures: Sequence[tuple[Figure, str]],
     params: EvaluateParams,
     skipped: Mapping[str, str],
+    about: AboutModels = NOTHING,
 ) -> str:
     """The page. figures: each with its caption; skipped: {baseline: why it was left out}."""
     from jinja2 import Environment, select_autoescape
@@ -65,6 +90,9 @@ def render(
         calibration=_calibration(scores),
         subgroups=_subgroups(scores),
         regimes=_regimes(scores),
+        subtype=_subtype(scores),
+        groups=about.groups,
+        patients=about.patients,
         folds=_folds(scores),
         attrition=sorted(Counter(cohort.attrition).items()),
         last=f"{scores.horizons[-1]:g}" if len(scores.horizons) else "",
@@ -180,6 +208,15 @@ def _regimes(scores: Scores) -> list[dict[str, Any]]:
         }
         for name, numbers in scores.regimes.items()
     ]
+
+
+def _subtype(scores: Scores) -> str:
+    """How well MCTI tells the subtype, in one sentence; empty where its predictions do not say."""
+    ours = scores.models[OURS]
+    if "subtype_auroc" not in ours:
+        return ""
+    area, f1 = (shown(as_interval(ours[name])) for name in ("subtype_auroc", "subtype_macro_f1"))
+    return f"Subtype told by MCTI: AUROC {area} (one against the rest, mean over classes), macro-F1 {f1}."
 
 
 def _caption(figure: Figure, caption: str, scores: Scores) -> str:

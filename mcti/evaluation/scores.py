@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mcti.evaluation import calibration, comparison, decision, metrics, subgroups
+from mcti.evaluation import calibration, comparison, decision, metrics, story, subgroups
 from mcti.evaluation.comparison import Draws, Interval, finite
 from mcti.evaluation.curves import Floats
 from mcti.evaluation.groups import RiskGroups
@@ -37,6 +37,7 @@ class Scores:
     horizons: Floats
     unusable: Floats
     regimes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    forest: list[story.Row] = field(default_factory=list)
 
     def c_index(self, model: str) -> Interval:
         """Value and interval of a model's C."""
@@ -70,18 +71,20 @@ def score(
     asked = np.array(sorted(params.horizons_months))
     usable = metrics.usable_horizons(outcomes, asked)
     draws = Draws.of(outcomes.event, params.bootstrap, params.seed)
-    chosen = {name: Predicted(p.risk, p.survival[:, usable]) for name, p in predicted.items()}
+    chosen = {name: Predicted(p.risk, p.survival[:, usable], p.subtypes) for name, p in predicted.items()}
     subtype = patients["subtype"].astype(str).to_numpy()
     models = {name: _model(outcomes, p, asked[usable], subtype, draws, params) for name, p in chosen.items()}
     ours = metrics.c_index(outcomes, predicted[OURS].risk)
+    within = [g.as_dict() for g in subgroups.table(ours, patients, draws.stratified, params.confidence)]
     return Scores(
         models=models,
         comparison=compare(outcomes, predicted, draws, params),
         risk_groups=of_groups(outcomes, grouped, draws, params),
-        subgroups=[g.as_dict() for g in subgroups.table(ours, patients, draws.stratified, params.confidence)],
+        subgroups=within,
         decision=decisions(outcomes, chosen, asked[usable], draws, params),
         horizons=asked[usable],
         unusable=asked[~usable],
+        forest=story.forest_rows(outcomes, ours, within, draws.stratified, params.confidence),
     )
 
 
@@ -126,6 +129,10 @@ def of_model(
         found[f"slope_{t:g}"] = calibration.recalibration(outcomes, alive, t, "slope")
         found[f"intercept_{t:g}"] = calibration.recalibration(outcomes, alive, t, "intercept")
         found[f"ici_{t:g}"] = calibration.ici(outcomes, alive, t)
+    if predicted.subtypes is not None:
+        told = predicted.subtypes
+        truth = subtype[outcomes.patient]
+        found |= metrics.subtype_statistics(outcomes.patient, truth, list(told.columns), told.to_numpy())
     if len(horizons):
         found["ibs"] = metrics.integrated_brier(outcomes, predicted.survival, horizons)
         found["ibs_skill"] = metrics.brier_skill(outcomes, predicted.survival, horizons)

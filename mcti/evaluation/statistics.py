@@ -76,6 +76,41 @@ class Skill:
         return 1 - divided(self.loss(draws), self.reference(draws))
 
 
+@dataclass(frozen=True)
+class MeanOf:
+    """The plain mean of several statistics, e.g. over classes; NaN of none, or where one of them is."""
+
+    parts: tuple[Statistic, ...]
+
+    def __call__(self, draws: Floats) -> Floats:
+        """draws (count, n) -> (count,)."""
+        if not self.parts:
+            return np.full(len(draws), np.nan)
+        return np.asarray(np.mean([part(draws) for part in self.parts], axis=0), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class MacroF1:
+    """Mean over classes of 2 TP / (2 TP + FP + FN), classes of the truth and of the guesses; 0 for one never right.
+
+    patient (m,) the cohort's row of each test row;  truth, guessed (m,) words.
+    """
+
+    patient: Ints
+    truth: np.ndarray
+    guessed: np.ndarray
+
+    def __call__(self, draws: Floats) -> Floats:
+        """draws (count, n) -> (count,)."""
+        weights, scores = draws[:, self.patient], []
+        for name in np.unique(np.concatenate([self.truth, self.guessed])):
+            real, said = self.truth == name, self.guessed == name
+            both = weights @ (real & said)
+            f1 = divided(2 * both, weights @ real.astype(np.float64) + weights @ said.astype(np.float64))
+            scores.append(np.nan_to_num(f1))
+        return np.asarray(np.mean(scores, axis=0), dtype=np.float64)
+
+
 def divided(above: Floats, below: Floats) -> Floats:
     """above / below, NaN where below is 0."""
     quotient = np.full(np.shape(below), np.nan)

@@ -121,8 +121,10 @@ class TrainedModel:
         genes: Tensor | None,
         horizons_months: Sequence[float],
         covariates: Mapping[str, float | None] | None = None,
+        *,
+        subtypes: bool = False,
     ) -> dict[str, float]:
-        """Risk and survival of one patient: `{"risk": …, "S_12": …, "S_36": …}`.
+        """Risk and survival of one patient: `{"risk": …, "S_12": …, "S_36": …}`, with `subtypes` also `P_<class>`.
 
         patches          (N, D) raw features of all slides; None: the patient has no slides
         genes            (G,) raw expression in the order of `config.genes`, NaN where not measured; None: none
@@ -141,7 +143,11 @@ class TrainedModel:
             risk, survival = float(output.risk[0]), output.survival[0].double()
         curve = survival_at(survival[None], self.fitted.edges, horizons_months, self.config.head)[0]
         values = [float(value) for value in curve]
-        return {"risk": risk, **dict(zip(map(survival_column, horizons_months), values, strict=True))}
+        found = {"risk": risk, **dict(zip(map(survival_column, horizons_months), values, strict=True))}
+        if subtypes:
+            shares = output.subtype_logits[0].double().softmax(0).tolist()
+            found |= {subtype_column(name): share for name, share in zip(self.config.classes, shares, strict=True)}
+        return found
 
     def inputs(
         self, patches: Tensor | None, genes: Tensor | None, covariates: Mapping[str, float | None] | None = None
@@ -191,6 +197,11 @@ def check_bag(patches: Tensor, width: int, where: str) -> None:
 def survival_column(months: float) -> str:
     """The column of S(months) in a predictions file: S_12, S_36, S_0.5."""
     return f"S_{months:g}"
+
+
+def subtype_column(name: str) -> str:
+    """The column of the probability of a subtype in a predictions file."""
+    return f"P_{name}"
 
 
 def covariate_row(given: Mapping[str, float | None], names: Sequence[str], where: str) -> Tensor:

@@ -11,7 +11,7 @@ from mcti import storage
 from mcti.cohort import folds as cohort_folds
 from mcti.cohort import tables
 from mcti.errors import DataError
-from mcti.evaluation import baselines, calibration, figures, groups, plots, predictions, report, scores
+from mcti.evaluation import baselines, calibration, figures, groups, metrics, plots, predictions, report, scores, story
 from mcti.evaluation.curves import Floats, KaplanMeier
 from mcti.evaluation.design import Inputs
 from mcti.evaluation.figures import Figure
@@ -20,7 +20,7 @@ from mcti.evaluation.predictions import Predicted
 from mcti.evaluation.scores import OURS, Scores
 from mcti.params import EvaluateParams
 from mcti.slides import features as slide_features
-from mcti.steps import regimes
+from mcti.steps import regimes, shown
 from mcti.steps.result import StepResult
 from mcti.storage import Location
 
@@ -79,7 +79,8 @@ def evaluate(
         draft.mkdir()
         _write_tables(draft, outcomes, ours, fitted, horizons)
         predictions.write_csv(patients[["patient_id", "subtype", "site"]], draft / "groups.csv")
-        _write_report(draft, outcomes, ours, grouped, found, params, facts, skipped)
+        about = about_models(cohort, features, models, outcomes, ours)
+        _write_report(draft, outcomes, ours, grouped, found, params, facts, skipped, about)
         storage.write_json(draft / "metrics.json", found.metrics_json())
         result = _result(outcomes, found, params, skipped, facts.notice, _md5(cohort))
         storage.write_json(draft / "summary.json", _summary(result))
@@ -162,6 +163,7 @@ def _write_report(
     params: EvaluateParams,
     facts: report.CohortFacts,
     skipped: Mapping[str, str],
+    about: report.AboutModels,
 ) -> None:
     """plots/*.csv, figures/*.{svg,png} and the page that shows them."""
     column = {float(t): i for i, t in enumerate(sorted(params.horizons_months))}
@@ -178,11 +180,23 @@ def _write_report(
     }.items():
         predictions.write_csv(frame, draft / "plots" / f"{name}.csv")
     drawn = _draw(outcomes, found, grouped, points)
+    drawn += [(story.flow(facts.attrition, facts.patients, facts.events), "")]
+    if about.history:
+        drawn.append((story.learning(about.history), "Of the training parts; no epoch was chosen on them."))
     (draft / "figures").mkdir()
     for figure, _ in drawn:
         (draft / "figures" / f"{figure.name}.svg").write_text(figure.svg, encoding="utf-8")
         (draft / "figures" / f"{figure.name}.png").write_bytes(figure.png)
-    (draft / "report.html").write_text(report.render(facts, found, drawn, params, skipped), encoding="utf-8")
+    (draft / "report.html").write_text(report.render(facts, found, drawn, params, skipped, about), encoding="utf-8")
+
+
+def about_models(
+    cohort: Location, features: Location | None, models: Location, outcomes: Outcomes, ours: Predicted
+) -> report.AboutModels:
+    """What the trained models themselves show, as far as their files are there."""
+    pairs = metrics.c_index(outcomes, ours.risk)
+    patches = shown.critical_patches(cohort, features, models, outcomes, ours.risk, pairs)
+    return report.AboutModels(shown.history(models, outcomes), shown.gene_groups(models, outcomes), patches)
 
 
 def _draw(
@@ -198,6 +212,7 @@ def _draw(
     }
     drawn = [
         (figures.forest(c_by_model, by_fold), ""),
+        (story.forest(found.forest), "A fold with fewer than ten events has no interval."),
         (figures.kaplan_meier(grouped, horizon), "MCTI, out of fold; limits from the training part of each fold."),
     ]
     if len(found.horizons):

@@ -172,12 +172,14 @@ def code_digest() -> str:
     return total.hexdigest()
 
 
-def predict(model: TrainedModel, tested: Sequence[PatientBag], horizons: Sequence[float]) -> list[dict[str, float]]:
+def predict(
+    model: TrainedModel, tested: Sequence[PatientBag], horizons: Sequence[float], *, subtypes: bool = False
+) -> list[dict[str, float]]:
     """Risk and S(t) of each patient, one at a time (model/trained.py); DataError names the patient."""
     rows = []
     for bag in tested:
         try:
-            rows.append(model.predict(bag.patches, bag.genes, horizons, bag.covariates))
+            rows.append(model.predict(bag.patches, bag.genes, horizons, bag.covariates, subtypes=subtypes))
         except MctiError as error:
             raise type(error)(error.what, f"{error.where}, patient {bag.patient_id}", error.mend) from error
     return rows
@@ -212,7 +214,7 @@ def write(
     identity: Mapping[str, Any],
 ) -> None:
     """The folder of a fold, whole or not at all; the same outcome gives the same bytes."""
-    rows = predict(outcome.model, tested, params.horizons_months)
+    rows = predict(outcome.model, tested, params.horizons_months, subtypes=True)
     lines = [{"patient_id": bag.patient_id, "fold": part.fold, **row} for bag, row in zip(tested, rows, strict=True)]
     tensors = {name: value.detach().cpu().contiguous() for name, value in outcome.model.net.state_dict().items()}
     record = {**outcome.model.spec(), **identity, "patients": sorted(part.train), "horizons_months": _plain(params)}

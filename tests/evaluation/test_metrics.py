@@ -153,3 +153,19 @@ def test_subtype_scores_by_hand():
     scores = metrics.subtype_scores(truth, probability)
     assert scores["subtype_auroc"] == 0.75  # of the four A-B pairs (.9,.3) (.9,.6) (.4,.3) stand right, (.4,.6) not
     assert scores["subtype_macro_f1"] == 0.5  # each class: one hit, one miss, one false alarm
+
+
+def test_subtype_scores_agree_with_scikit_learn_also_under_resampling():
+    """Oracle: roc_auc_score and f1_score of scikit-learn with the counts of the draws as weights."""
+    from sklearn.metrics import f1_score, roc_auc_score
+
+    generator = np.random.default_rng(0)
+    truth, classes = generator.choice(["a", "b", "c"], 60), ["a", "b", "c"]
+    probability = generator.dirichlet(np.ones(3), 60).round(1)
+    draws = generator.multinomial(60, np.full(60, 1 / 60), size=4).astype(np.float64)
+    found = metrics.subtype_statistics(np.arange(60), truth, classes, probability)
+    guessed = np.array(classes)[probability.argmax(axis=1)]
+    for weights, area, f1 in zip(draws, found["subtype_auroc"](draws), found["subtype_macro_f1"](draws), strict=True):
+        areas = [roc_auc_score(truth == c, probability[:, i], sample_weight=weights) for i, c in enumerate(classes)]
+        assert area == pytest.approx(np.mean(areas), abs=1e-12)
+        assert f1 == pytest.approx(f1_score(truth, guessed, average="macro", sample_weight=weights), abs=1e-12)

@@ -148,7 +148,7 @@ def test_the_report_stands_alone_and_shows_notice_figures_and_events(project):
     page.feed(source)
     assert page.loads == []
     assert "script" not in page.tags
-    assert page.tags.count("svg") == 5
+    assert page.tags.count("svg") == 7  # the forest by fold and site, and the flow of the patients, are two of them
     assert NOTICE in page.text
     assert "<not>" not in source
     assert "no follow-up" in page.text

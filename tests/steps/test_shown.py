@@ -1,0 +1,70 @@
+"""The report of really trained models shows their groups, curves and critical patches."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mcti.evaluation import metrics
+from mcti.params import EvaluateParams
+from mcti.steps import shown
+from mcti.steps.evaluate import evaluate, read_outcomes
+from mcti.steps.train import train
+from tests.training import made
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    root = tmp_path_factory.mktemp("shown")
+    cohort, features, folds = made.folders(root, patients=40)
+    train(cohort, features, folds, made.settings(workers=1, epochs=2), root / "models")
+    params = EvaluateParams(bootstrap=100, baselines=("cox_clinical_genes",))
+    evaluate(cohort, features, folds, root / "models", params, root / "out")
+    return root
+
+
+def test_the_page_shows_groups_curves_and_critical_patches(project):
+    page = (project / "out" / "report.html").read_text(encoding="utf-8")
+    for title in ("Gene groups", "Learning curves", "Critical patches of the best- and the worst-predicted", "Flow of"):
+        assert title in page
+    assert (project / "out" / "figures" / "learning.svg").exists()
+    assert (project / "out" / "figures" / "forest.png").exists()
+
+
+def test_the_subtype_is_scored_from_the_predictions(project):
+    """By hand from predictions.csv of the folds: macro-F1 of the likeliest class."""
+    found = json.loads((project / "out" / "metrics.json").read_text())["mcti"]
+    rows = pd.concat([pd.read_csv(f) for f in sorted((project / "models").glob("fold_*/predictions.csv"))])
+    truth = pd.read_parquet(project / "cohort" / "patients.parquet").set_index("patient_id")["subtype"]
+    scores = metrics.subtype_scores(
+        truth.loc[rows["patient_id"]].reset_index(drop=True),
+        rows[["P_IDC", "P_ILC"]].rename(columns=lambda c: c.removeprefix("P_")),
+    )
+    assert np.allclose(rows[["P_IDC", "P_ILC"]].sum(axis=1), 1)
+    for name, value in scores.items():
+        assert found[name]["value"] == pytest.approx(value, abs=1e-12)
+        assert found[name]["low"] <= value <= found[name]["high"]
+
+
+def test_the_critical_patches_lie_in_the_patients_own_slides(project):
+    cohort = project / "cohort"
+    outcomes = read_outcomes(pd.read_parquet(cohort / "patients.parquet"), project / "folds.csv")
+    risk = np.arange(len(outcomes.patient), dtype=np.float64)
+    pairs = metrics.c_index(outcomes, risk)
+    rows = shown.critical_patches(cohort, project / "features", project / "models", outcomes, risk, pairs)
+    assert [row["kind"] for row in rows] == ["best"] * 3 + ["worst"] * 3
+    assert rows[0]["agreement"] >= rows[-1]["agreement"]
+    for row in rows:
+        assert {patch["slide_id"] for patch in row["patches"]} == {f"{row['patient_id']}-S"}
+        scores = [patch["score"] for patch in row["patches"]]
+        assert scores == sorted(scores, reverse=True)
+
+
+def test_without_weights_and_without_slides_nothing_is_shown_and_nothing_breaks(project, tmp_path):
+    outcomes = read_outcomes(pd.read_parquet(project / "cohort" / "patients.parquet"), project / "folds.csv")
+    risk = np.zeros(len(outcomes.patient))
+    pairs = metrics.c_index(outcomes, risk)
+    assert shown.gene_groups(tmp_path, outcomes) is None
+    assert shown.history(tmp_path, outcomes) == {}
+    assert shown.critical_patches(project / "cohort", None, project / "models", outcomes, risk, pairs) == []
