@@ -9,6 +9,7 @@ from mcti.errors import DataError
 from mcti.model.presets import ModelConfig
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # it looks at values: one break of a compiled graph
 def check_inputs(
     config: ModelConfig,
     patches: Tensor,

@@ -101,7 +101,10 @@ class MCTI(nn.Module):
         patches (b, N, D_in) padded with anything finite, mask (b, N) True = real patch, genes (b, G) standardised on
         the training fold; slides_present, genes_present (b,) bool, only for a configuration with `missing`; covariates
         (b, V) standardised likewise, NaN where missing, for a configuration that names V of them.
+
+        Raises DataError, before any arithmetic, as `check_inputs` and for covariates or absences the model cannot read.
         """
+        check_inputs(self.config, patches, mask, genes, slides_present=slides_present, genes_present=genes_present)
         mined = self.pathology(patches, mask)
         gene_tokens, groups = self.genomics(genes)
         if self.absent is not None:

@@ -92,9 +92,9 @@ def _parameters(config: ModelConfig) -> dict[str, int]:
 
 
 def _bag_flops(config: ModelConfig, patches: int) -> int:
-    """What grows with the bag: scores, query net, masses, sums."""
+    """What grows with the bag: mean patch, scores, query net, masses, sums."""
     features, query = config.features, config.query
-    row = features * len(config.classes) + features * query + query**2 + config.critical * (query + features)
+    row = features * (1 + len(config.classes) + query) + query**2 + config.critical * (query + features)
     return 2 * patches * row
 
 

@@ -56,6 +56,21 @@ def test_the_curve_follows_from_the_hazards():
     torch.testing.assert_close(prediction.hazard, prediction.hazard_logits.sigmoid())
 
 
+@pytest.mark.parametrize("what", ["empty bag", "NaN", "width", "genes", "mask"])
+def test_a_batch_that_cannot_be_read_is_refused_before_any_arithmetic(what, monkeypatch):
+    patches, mask, genes = batch([5, 4])
+    if what == "empty bag":
+        mask[1] = False
+    elif what == "NaN":
+        patches[1, 2, 7] = torch.nan
+    net = network(config()).eval()
+    monkeypatch.setattr(net.pathology, "forward", lambda *_: pytest.fail("arithmetic"))
+    wrong = {"width": (patches[..., :7], mask, genes), "genes": (patches, mask, genes[:, 1:])}
+    wrong["mask"] = (patches, mask.float(), genes)
+    with pytest.raises(DataError):
+        net(*wrong.get(what, (patches, mask, genes)))
+
+
 def test_the_order_of_the_patches_changes_nothing():
     net = network(config()).eval()
     patches, mask, genes = batch([30])
