@@ -18,7 +18,7 @@ export DVC_NO_ANALYTICS = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 export DO_NOT_TRACK = true
 
-.PHONY: help install check check-infra test test-fast demo stop stack lock image image-test compile bench docs clean
+.PHONY: help install check check-infra test test-fast demo stop stack lock image image-test sbom audit compile bench docs clean
 
 help:  ## list these words
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -94,6 +94,13 @@ image: $(INSTALLED)  ## the container image IMAGE: TARGET=runtime|gpu|services|d
 
 image-test: $(INSTALLED)  ## build the image in an engine of its own and run the pipeline in containers
 	MCTI_IMAGE_TEST=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/containers
+
+sbom: $(INSTALLED)  ## what the image is made of, as CycloneDX: build/sbom.json
+	@mkdir -p build
+	$(BIN)/cyclonedx-py requirements --output-reproducible --of JSON --sv 1.6 -o build/sbom.json requirements-runtime.lock
+
+audit: $(INSTALLED)  ## known weaknesses of the image's packages; asks the advisory service of PyPI (network)
+	$(BIN)/pip-audit --require-hashes --disable-pip --requirement requirements-runtime.lock
 
 clean:  ## remove caches and build leftovers; never touches data/, models/ or reports/
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info

@@ -29,7 +29,9 @@ def engine(tmp_path_factory):
             ["dockerd", *map(str, words), "--bridge=none", "--iptables=false", "--ip-masq=false"],
             stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
-    environment = {**os.environ, "DOCKER_HOST": socket, "DOCKER_BUILDKIT": "1"}
+    # The client of the engine's own package, which can build: another one on the path may lack buildx.
+    path = f"/usr/bin{os.pathsep}{os.environ['PATH']}" if Path("/usr/bin/docker").exists() else os.environ["PATH"]
+    environment = {**os.environ, "DOCKER_HOST": socket, "DOCKER_BUILDKIT": "1", "PATH": path}
     try:
         wait_for(environment, process, place / "log")
         yield environment

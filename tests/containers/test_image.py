@@ -10,7 +10,7 @@ from mcti.local import stack
 from tests.stack.small_project import clone, make_raw_data, mcti, shrink_settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.container]
-LARGEST_GB = 2.0
+LARGEST_GB = 1.6
 
 
 def run(engine, image, *words, mounts=()):

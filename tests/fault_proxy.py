@@ -1,0 +1,78 @@
+"""A proxy before a server that misbehaves on purpose: refuses every n-th request, is slow, or is down for a while."""
+
+import threading
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+_OF_ONE_HOP = {"connection", "transfer-encoding", "content-length", "date", "server"}
+
+
+class Faults:
+    """What goes wrong; every field may be changed while the proxy runs. `seen` counts the requests."""
+
+    def __init__(self):
+        self.refuse_every, self.delay_seconds, self.down_until, self.seen = 0, 0.0, 0.0, 0
+        self.lock = threading.Lock()
+
+    def strikes(self) -> bool:
+        """Whether this request is refused."""
+        time.sleep(self.delay_seconds)
+        with self.lock:
+            self.seen += 1
+            return time.monotonic() < self.down_until or bool(self.refuse_every and self.seen % self.refuse_every == 0)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    target: str
+    faults: Faults
+    protocol_version = "HTTP/1.1"
+
+    def _pass_on(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.faults.strikes():
+            return self._answer(503, {}, b"<Error><Code>SlowDown</Code></Error>")
+        request = urllib.request.Request(self.target + self.path, data=body or None, method=self.command)
+        for name, value in self.headers.items():
+            if name.lower() not in _OF_ONE_HOP:
+                request.add_unredirected_header(name, value)  # Host, too: S3 signs it
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return self._answer(answer.status, answer.headers, answer.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return self._answer(error.code, error.headers, error.read())
+
+    def _answer(self, status, headers, body):
+        self.send_response(status)
+        for name, value in headers.items():
+            if name.lower() not in _OF_ONE_HOP:
+                self.send_header(name, value)
+        self.send_header("Content-Length", headers.get("Content-Length", "0") if self.command == "HEAD" else len(body))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        """Say nothing."""
+
+
+for verb in ("GET", "PUT", "POST", "DELETE", "HEAD", "PATCH"):
+    setattr(_Handler, f"do_{verb}", _Handler._pass_on)
+
+
+@contextmanager
+def in_front_of(target: str, port: int = 0):
+    """(address, faults) of a proxy before the server at `target`."""
+    faults = Faults()
+    server = ThreadingHTTPServer(("127.0.0.1", port), type("Bound", (_Handler,), {"target": target, "faults": faults}))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", faults
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,81 @@
+"""Services that fail for a while: real S3 and MLflow behind a proxy that misbehaves. Times are scaled down."""
+
+import os
+import threading
+import time
+from contextlib import ExitStack
+
+import pytest
+
+from mcti import storage, versions
+from mcti.errors import EnvironmentTrouble
+from mcti.registry import tracking
+from mcti.storage import tree_md5
+from tests.fault_proxy import in_front_of
+
+pytestmark = [pytest.mark.slow, pytest.mark.stack]
+REMOTE = "s3://mcti-data/faults-test"
+
+
+@pytest.fixture
+def s3(servers_of, monkeypatch):
+    """The faults of an S3 that this process talks to through the proxy, with the patience of a cluster's task."""
+    with in_front_of(os.environ["AWS_ENDPOINT_URL_S3"]) as (address, faults):
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", address)
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "12")
+        yield faults
+
+
+@pytest.fixture
+def folder(tmp_path):
+    place = tmp_path / "features"
+    place.mkdir()
+    for number in range(6):
+        (place / f"{number}.h5").write_bytes(bytes([number]) * 1000)
+    return place
+
+
+def test_every_third_request_refused_changes_nothing(s3, folder):
+    s3.refuse_every = 3
+    made = versions.publish(folder, REMOTE + "/third")
+    with storage.local(made.address) as copy:
+        assert tree_md5(copy) == tree_md5(folder)
+    assert s3.seen > 20, "requests went through the proxy"
+
+
+def test_a_slow_service_changes_nothing(s3, folder):
+    s3.delay_seconds = 0.2
+    made = versions.publish(folder, REMOTE + "/slow")
+    assert versions.verify(made.address) == []
+
+
+def test_a_service_that_is_down_for_a_while_is_waited_for(s3, folder):
+    s3.down_until = time.monotonic() + 4
+    made = versions.publish(folder, REMOTE + "/down")
+    assert time.monotonic() > s3.down_until
+    assert versions.verify(made.address) == []
+
+
+def test_a_service_that_stays_down_is_one_clear_error_and_no_version(s3, folder, monkeypatch):
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
+    s3.down_until = time.monotonic() + 600
+    with pytest.raises(EnvironmentTrouble, match="S3 answered"):
+        versions.publish(folder, REMOTE + "/gone")
+    s3.down_until = 0.0
+    assert not [a for a in storage.addresses(REMOTE + "/gone") if a.endswith(".dir")]
+
+
+def test_mlflow_that_is_down_for_a_while_is_waited_for(servers_of, monkeypatch):
+    server = os.environ["MLFLOW_TRACKING_URI"]
+    with in_front_of(server) as (address, _):
+        port = int(address.rpartition(":")[2])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")  # nobody listens there any more
+    with pytest.raises(EnvironmentTrouble, match="MLflow does not answer"), tracking.service():
+        pass
+    monkeypatch.setenv("MCTI_PATIENCE_SECONDS", "30")
+    with ExitStack() as later:
+        back = threading.Timer(2, lambda: later.enter_context(in_front_of(server, port)))
+        back.start()
+        with tracking.service() as client:
+            assert client.search_experiments()
+        back.join()
