@@ -1,0 +1,254 @@
+"""Half a year of a model in use, month by month, on real servers: S3, MLflow, DVC and the command line.
+
+Patients, genes and fates are those of GSE7390; the features are made, since nobody has the slides. In a month of good
+scans (`signal`) their first column tells of the fate, as a stain may; in month 6 the second one *is* the fate (`leak`),
+as a date that slipped into the features would be. Used by tests/stack/test_half_year.py and benchmarks/half_year.py.
+"""
+
+import contextlib
+import io
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+import yaml
+
+from mcti.cli.app import app
+from mcti.cli.caller import guarded
+from mcti.cohort.demo import demo_tables
+from tests.stack.small_project import clone, dvc
+
+WIDTH, NAME = 6, "half-year"
+FIRST, THIRD, FOURTH = 90, 120, 160  # patients known in the months; the others come after month 6
+SETTINGS: dict[str, dict[str, Any]] = {
+    "ingest": {"name": NAME, "notice": "real patients and genes, made features: not a clinical result"},
+    "validate": {"min_events": 10},
+    "split": {"folds": 3, "inner_folds": 2},
+    "train": {"preset": "tiny", "epochs": 12, "batch_patients": 16, "workers": 1, "learning_rate": 0.003},
+    "evaluate": {"bootstrap": 200, "baselines": ["kaplan_meier", "cox_clinical"], "primary_baseline": "cox_clinical"},
+    "register": {"name": NAME, "experiment": NAME},
+    "promote": {
+        "bootstrap": 500, "min_events": 10, "looks": 4, "ibs_margin": 0.05, "calibration_margin": 0.25,
+        "slowdown": 20.0, "group_margin": 0.3,
+    },
+    "monitor": {"min_patients": 20, "new_events": 8, "min_events": 8, "bootstrap": 200, "c_margin": 0.05},
+}  # fmt: skip
+
+
+@dataclass
+class Month:
+    """What happened: commands with their exit codes, the state afterwards, the new lines of the ledger."""
+
+    number: int
+    story: str
+    rule: str = ""
+    exits: dict[str, int] = field(default_factory=dict)
+    champion: int | None = None
+    versions: int = 0
+    lines: int = 0
+    hashes: dict[str, str] = field(default_factory=dict)
+    decisions: list[dict[str, Any]] = field(default_factory=list)
+    faults: Any = None
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+
+class HalfYear:
+    """A clone of the project whose features are data, not a stage; the servers run already."""
+
+    def __init__(self, place: Path) -> None:
+        self.root = place
+        self.clinical, self.expression, _ = demo_tables()
+        # Shuffled once: the table is sorted by hospital.
+        order = np.random.default_rng(7).permutation(len(self.clinical))
+        self.clinical, self.expression = self.clinical.iloc[order], self.expression.iloc[order]
+        self.months: list[Month] = []
+
+    @classmethod
+    def begin(cls, place: Path) -> "HalfYear":
+        """Clone the project and take the stages whose input this half-year makes itself out of dvc.yaml."""
+        clone(place)
+        path = place / "params.yaml"
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        for section, changes in SETTINGS.items():
+            tree[section] = tree.get(section, {}) | changes
+        path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+        with (place / ".gitignore").open("a", encoding="utf-8") as stream:
+            stream.write("!/data/features.dvc\n")
+        stages = yaml.safe_load((place / "dvc.yaml").read_text(encoding="utf-8"))
+        for gone in ("extract", "search"):
+            del stages["stages"][gone]
+        train = stages["stages"]["train"]
+        train["cmd"] = train["cmd"].replace("--best models/search/best.yaml ", "")
+        train["deps"].remove("models/search/best.yaml")
+        (place / "dvc.yaml").write_text(yaml.safe_dump(stages), encoding="utf-8")
+        return cls(place)
+
+    def bring(self, patients: int, *, signal: bool = False, leak: bool = False, scale: float = 1.0) -> None:
+        """The sources of a month: its first patients, their features; scale: of the follow-up times."""
+        raw, features = self.root / "data" / "raw", self.root / "data" / "features"
+        clinical = self.clinical.iloc[:patients].assign(time_months=lambda t: t["time_months"] * scale)
+        self._tables(raw, clinical, self.expression.iloc[:patients])
+        self._features(features, clinical, signal=signal, leak=leak)
+        for name in ("raw", "features"):
+            self._must(dvc(self.root, "add", f"data/{name}", "--quiet", check=False))
+
+    def later(self) -> tuple[Path, Path]:
+        """Patients who come after month 6: the cohort and the features of a clean scanner."""
+        place = self.root / "data" / "later"
+        clinical = self.clinical.iloc[FOURTH:]
+        self._tables(place / "raw", clinical, self.expression.iloc[FOURTH:])
+        self._features(place / "features", clinical, signal=True, leak=False)
+        sources = [f"--{n}={place / 'raw' / n}.csv" for n in ("clinical", "expression", "slides")]
+        code, found = self.call("ingest", *sources, "--out", str(place / "cohort"))
+        assert code == 0, found
+        return place / "cohort", place / "features"
+
+    def repro(self) -> int:
+        """`dvc repro`; its exit code."""
+        return dvc(self.root, "repro", check=False).returncode
+
+    def read_in(self) -> None:
+        """The newest sources as a cohort."""
+        self._must(dvc(self.root, "repro", "ingest", check=False))
+
+    def call(self, *words: str) -> tuple[int, dict[str, Any]]:
+        """A command of mcti, in this process (starting one takes longer than most commands): exit code and JSON."""
+        told = io.StringIO()
+        with contextlib.chdir(self.root), contextlib.redirect_stdout(told):
+            code = guarded(app, [*words, "--json"])
+        try:
+            return code, json.loads(told.getvalue())
+        except ValueError:
+            raise AssertionError(f"{words}: exit {code}: {told.getvalue()}") from None
+
+    def watch(self, cohort: Path | None = None, features: Path | None = None) -> dict[str, Any]:
+        """`mcti monitor` of the champion on the newest cohort; the cohort is read in first."""
+        if cohort is None:
+            self.read_in()
+        place = str(self.root / "reports" / "monitoring")
+        words = ("--cohort", str(cohort or "data/cohort"), "--features", str(features or "data/features"))
+        code, found = self.call("monitor", "--model", f"models:/{NAME}@champion", *words, "--out", place)
+        assert code == 0, found
+        return found
+
+    def close(self, month: Month) -> Month:
+        """Write down how the month ended: champion, versions, ledger, hashes of every output of DVC."""
+        _, ledger = self.call("ledger", "verify")
+        lines = ledger.get("entries", [])
+        lock = yaml.safe_load((self.root / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+        month.lines, month.champion = len(lines), lines[-1]["champion"] if lines else None
+        month.decisions = lines[self.months[-1].lines if self.months else 0 :]
+        month.faults = list(ledger["faults"]) if "faults" in ledger else ledger
+        month.hashes = {out["path"]: out["md5"] for stage in lock.values() for out in stage["outs"]}
+        registration = json.loads((self.root / "reports" / "registration.json").read_text(encoding="utf-8"))
+        month.versions = int(registration["version"])
+        self.months.append(month)
+        return month
+
+    def risks(self, out: str) -> dict[str, str]:
+        """The champion's risks of the newest cohort, as text: to the last bit."""
+        path = self.root / out
+        words = ("--cohort", "data/cohort", "--features", "data/features", "--out", str(path))
+        code, found = self.call("predict", "--model", f"models:/{NAME}@champion", *words, "--set", "predict.workers=1")
+        assert code == 0, found
+        return dict(pd.read_csv(path, dtype=str)[["patient_id", "risk"]].to_numpy().tolist())
+
+    def _tables(self, raw: Path, clinical: pd.DataFrame, expression: pd.DataFrame) -> None:
+        shutil.rmtree(raw, ignore_errors=True)
+        raw.mkdir(parents=True)
+        ids = clinical["patient_id"]
+        slides = pd.DataFrame({"patient_id": ids, "slide_id": ids, "path": [f"{name}.tif" for name in ids]})
+        for name, table in {"clinical": clinical, "expression": expression, "slides": slides}.items():
+            table.to_csv(raw / f"{name}.csv", index=False, lineterminator="\n")
+
+    def _features(self, folder: Path, clinical: pd.DataFrame, *, signal: bool, leak: bool) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        ids = clinical["patient_id"]
+        table = pd.DataFrame({"patient_id": ids, "slide_id": ids, "status": "OK"})
+        table.to_csv(folder / "slides.csv", index=False)
+        # Martingale-like: who has an event early stands high, who is long without one low.
+        fate = np.where(clinical["event"] == 1, 1.0, -0.5) - clinical["time_months"].to_numpy() / 120
+        fate = (fate - fate.mean()) / fate.std()
+        for name, told in zip(clinical["patient_id"], fate, strict=True):
+            random = np.random.default_rng(int(name[-3:]))
+            rows = random.normal(size=(12, WIDTH)).astype(np.float32)
+            rows[:, 0] += (1.0 * told + 0.7 * random.normal()) if signal else 0.0
+            rows[:, 1] += 4.0 * told if leak else 0.0
+            with h5py.File(folder / f"{name}.h5", "w") as file:
+                file["features"] = rows
+                file["coords"] = np.zeros((len(rows), 2), dtype=np.int64)
+
+    @staticmethod
+    def _must(done: Any) -> None:
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _first(year: HalfYear) -> None:
+    month = Month(1, f"{FIRST} patients, blurred scans: the first model")
+    year.bring(FIRST)
+    month.exits["dvc repro"] = year.repro()
+    month.exits["promote"], month.numbers["promote"] = year.call("promote")
+    year.close(month)
+
+
+def _second(year: HalfYear) -> None:
+    month = Month(2, "nothing new")
+    found = year.watch()
+    month.rule = found["rule"]
+    month.exits["dvc repro"] = year.repro()
+    month.exits["promote"], month.numbers["promote"] = year.call("promote")
+    year.close(month)
+
+
+def _third(year: HalfYear) -> None:
+    month = Month(3, f"{THIRD - FIRST} more patients, the same scans")
+    year.bring(THIRD)
+    month.rule = year.watch()["rule"]
+    month.exits["dvc repro"] = year.repro()
+    month.exits["promote"], month.numbers["promote"] = year.call("promote")
+    year.close(month)
+
+
+def _fourth(year: HalfYear) -> None:
+    month = Month(4, f"{FOURTH - THIRD} more patients, and every slide scanned anew, sharp")
+    year.bring(FOURTH, signal=True)
+    month.numbers["watch"] = year.watch()
+    month.rule = month.numbers["watch"]["rule"]
+    month.exits["dvc repro"] = year.repro()
+    month.exits["promote"], month.numbers["promote"] = year.call("promote")
+    month.numbers["risks"] = year.risks("month-4.csv")
+    year.close(month)
+
+
+def _fifth(year: HalfYear) -> None:
+    month = Month(5, "the follow-up arrives in days, and calls itself months")
+    year.bring(FOURTH, signal=True, scale=30.4375)
+    month.exits["dvc repro"] = year.repro()
+    month.exits["promote"], month.numbers["promote"] = year.call("promote")
+    year.close(month)
+
+
+def _sixth(year: HalfYear) -> None:
+    month = Month(6, "the fate slipped into the features; promoted on evidence too good, withdrawn when others came")
+    year.bring(FOURTH, signal=True, leak=True)
+    month.exits["dvc repro"] = year.repro()
+    month.exits["promote"], month.numbers["promote"] = year.call("promote")
+    cohort, features = year.later()
+    month.numbers["watch"] = year.watch(cohort, features)
+    month.rule = month.numbers["watch"]["rule"]
+    month.exits["rollback"], month.numbers["rollback"] = year.call("rollback")
+    # The clean features of month 4 again: the champion of today must give that month's bits.
+    year.bring(FOURTH, signal=True)
+    year.read_in()
+    month.numbers["risks"] = year.risks("month-6.csv")
+    year.close(month)
+
+
+MONTHS = (_first, _second, _third, _fourth, _fifth, _sixth)
+"""The six months; what each must come to is the business of the test."""
