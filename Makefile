@@ -18,7 +18,7 @@ export DVC_NO_ANALYTICS = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 export DO_NOT_TRACK = true
 
-.PHONY: help install check check-infra test test-fast demo stop stack lock image image-test sbom audit compile bench docs clean
+.PHONY: help install check bandit check-infra test test-fast demo stop stack lock image image-test sbom audit compile bench docs clean
 
 help:  ## list these words
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ check: $(INSTALLED)  ## lint, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bandit: $(INSTALLED)  ## bandit over the code (fetched by uv; what is left out, and why: pyproject.toml)
+	$(BIN)/uv tool run --from bandit==1.9.4 --with tomli bandit -q -c pyproject.toml -r mcti components pipelines
 
 check-infra: $(INSTALLED)  ## the Kubernetes manifests against Checkov's policies (fetches Checkov into build/)
 	@command -v kubectl >/dev/null || { echo "error: no kubectl: install 1.27 or later" >&2; exit 4; }

@@ -327,6 +327,12 @@ class RegisterParams(Params):
 
     name: str = Field("mcti", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", description="registered model")
     experiment: str = Field("mcti", min_length=1, description="MLflow experiment")
+    member: Literal["folds", "refit"] = Field(
+        "folds", description="who predicts new patients: the mean of the folds, or `mcti train --refit` on everybody"
+    )
+    intended_use: str = Field("", description="for the model card: who may use it for what; empty: a gap")
+    data_licence: str = Field("", description="licence of the data, for the model card; empty: a gap")
+    contact: str = Field("", description="who answers for the model, for the model card; empty: a gap")
 
 
 class PromoteParams(Params):
@@ -507,7 +513,7 @@ class ClusterParams(Params):
         (TolerationParams(key="nvidia.com/gpu"),), description="taints that tasks with GPUs bear", strict=False
     )
     secrets: dict[str, dict[str, str]] = Field(
-        {"mcti-s3": {"access_key": "AWS_ACCESS_KEY_ID", "secret_key": "AWS_SECRET_ACCESS_KEY"}},
+        {"mcti-s3": {"access_key": "AWS_ACCESS_KEY_ID", "secret_key": "AWS_SECRET_ACCESS_KEY"}},  # nosec B105
         description="Secret -> {key in it: environment variable}",
     )
     config_maps: dict[str, dict[str, str]] = Field(

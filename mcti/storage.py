@@ -243,8 +243,8 @@ def addresses(prefix: Location) -> list[str]:
         return sorted(f"s3://{bucket}/{item['Key']}" for page in pages for item in page.get("Contents", ()))
 
 
-def ensure_bucket(name: str) -> None:
-    """Make the bucket unless it is there.
+def ensure_bucket(name: str, *, versioned: bool = False) -> None:
+    """Make the bucket unless it is there; versioned: it keeps what an overwrite or a deletion hides.
 
     Raises
         EnvironmentTrouble: S3 does not answer, or refuses the credentials.
@@ -252,6 +252,8 @@ def ensure_bucket(name: str) -> None:
     with _service(f"s3://{name}"):
         if name not in {bucket["Name"] for bucket in client().list_buckets()["Buckets"]}:
             client().create_bucket(Bucket=name)
+        if versioned and client().get_bucket_versioning(Bucket=name).get("Status") != "Enabled":
+            client().put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
 
 
 def client() -> Any:

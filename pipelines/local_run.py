@@ -62,7 +62,7 @@ def _docker(out: Path, image: str) -> Any:
     return local.DockerRunner(
         user=f"{resources.USER}:{resources.USER}",
         read_only=True,
-        tmpfs={"/tmp": "rw,exec,mode=1777"} | hidden,  # noqa: S108  (a mount point in the container)
+        tmpfs={"/tmp": "rw,exec,mode=1777"} | hidden,  # noqa: S108  (a mount point in the container)  # nosec B108
         network_mode="host",
         working_dir=str(here),
         mounts=[docker.types.Mount(str(here), str(here), type="bind", read_only=True)],

@@ -57,8 +57,8 @@ def _environment(task: dsl.PipelineTask, cluster: ClusterParams) -> None:
 
 def _volumes(task: dsl.PipelineTask, row: TaskParams, cluster: ClusterParams) -> None:
     # The root file system of the container may be read-only: all temporary files go to this volume.
-    kubernetes.empty_dir_mount(task, "scratch", "/tmp")  # noqa: S108  (a mount point in the container)
+    kubernetes.empty_dir_mount(task, "scratch", "/tmp")  # noqa: S108  (a mount point in the container)  # nosec B108
     if row.shared_memory:
-        kubernetes.empty_dir_mount(task, "shared-memory", "/dev/shm", "Memory", row.shared_memory)  # noqa: S108
+        kubernetes.empty_dir_mount(task, "shared-memory", "/dev/shm", "Memory", row.shared_memory)  # noqa: S108  # nosec B108
     for claim, folder in cluster.claims.items():
         kubernetes.mount_pvc(task, claim, folder)

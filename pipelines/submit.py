@@ -176,7 +176,7 @@ def _package(settings: Settings, data: str | None, kind: str) -> Iterator[tuple[
 
 
 def _recurring(service: _Client, experiment: str) -> Iterator[Any]:
-    token = ""
+    token = ""  # nosec B105
     while True:
         page = service.list_recurring_runs(page_token=token, page_size=100, experiment_id=experiment)
         yield from page.recurring_runs or ()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from typer.exceptions import TyperException
 
-from mcti import storage
+from mcti import redaction, storage
 from mcti.cli.progress import Progress
 from mcti.errors import DataError, MctiError
 
@@ -31,6 +31,10 @@ _COMMON: dict[str, tuple[Any, object]] = {
         None,
     ),
     "as_json": (Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")], False),
+    "redact": (
+        Annotated[bool, typer.Option("--redact", help="Patient ids leave as SHA-256: in lines, logs and tables.")],
+        False,
+    ),
     "debug": (Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")], False),
 }
 
@@ -78,6 +82,8 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[..., object]], 
         def run(**options: Any) -> None:
             as_json = options.pop("as_json")
             options.pop("debug")  # read by `guarded`, which stands around the parser too
+            if options.pop("redact"):
+                redaction.switch_on()
             caller = Caller(options.pop("params_file"), options.pop("overrides"))
             try:
                 result = function(caller, **options)
@@ -145,14 +151,18 @@ def _signature(function: Callable[..., object]) -> inspect.Signature:
 def _show(name: str, result: object, as_json: bool) -> None:
     tree = _plain(result)
     if as_json:
-        print(json.dumps(tree, ensure_ascii=False, allow_nan=False))  # noqa: T201
+        _print(json.dumps(tree, ensure_ascii=False, allow_nan=False))
     elif hasattr(result, "lines"):
-        print("\n".join(result.lines()))  # noqa: T201
+        _print("\n".join(result.lines()))
     elif isinstance(tree, dict):
         for line in _lines(name, tree):
-            print(line)  # noqa: T201
+            _print(line)
     elif tree is not None:
-        print(tree)  # noqa: T201
+        _print(str(tree))
+
+
+def _print(line: str) -> None:
+    print(redaction.text(line))  # noqa: T201
 
 
 def _lines(name: str, tree: Mapping[str, Any]) -> list[str]:
@@ -189,10 +199,11 @@ def _plain(result: object) -> Any:
 
 def say(line: str) -> None:
     """A line for people, on stderr: stdout is the result's alone."""
-    print(line, file=sys.stderr, flush=True)  # noqa: T201
+    print(redaction.text(line), file=sys.stderr, flush=True)  # noqa: T201
 
 
-def _complain(report: Mapping[str, str], as_json: bool) -> None:
+def _complain(found: Mapping[str, str], as_json: bool) -> None:
+    report = {key: redaction.text(value) for key, value in found.items()}
     if as_json:
         print(json.dumps({"error": report}, ensure_ascii=False))  # noqa: T201
     place = f" in {report['where']}" if report["where"] else ""

@@ -72,6 +72,22 @@ def lineage(
     return step.lineage(address, remote or caller.settings.cluster.remote)
 
 
+@command(group, "dossier")
+def dossier(
+    caller: Caller,  # noqa: ARG001
+    uri: Annotated[str, typer.Argument(metavar="URI", help="models:/NAME@ALIAS or models:/NAME/VERSION.")],
+    out: OutFile,
+    explanations: Annotated[str | None, typer.Option(metavar="DIR", help="What `mcti explain` wrote.")] = None,
+) -> object:
+    """Write the release dossier of a version: one HTML page that prints, and the same as JSON with the SBOM.
+
+    Example: mcti dossier models:/lung-os@champion --out dossier.html
+    """
+    from mcti.steps.dossier import dossier as step
+
+    return step(uri, Path(out), explanations=explanations)
+
+
 @command(group, "rollback")
 def rollback(caller: Caller, name: Name = None) -> object:
     """Give the alias `champion` back to the version before, and write it down.

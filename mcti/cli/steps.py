@@ -1,5 +1,6 @@
 """The eight steps of the pipeline, as commands."""
 
+import functools
 from pathlib import Path
 from typing import Annotated
 
@@ -131,6 +132,7 @@ def train(
     best: Annotated[str | None, typer.Option(metavar="FILE", help="best.yaml of `mcti search`.")] = None,
     fold: Annotated[int | None, typer.Option(metavar="N", help="Train this fold only.")] = None,
     profile: Annotated[str | None, typer.Option(metavar="FILE", help="Trace a few steps of the first fold.")] = None,
+    refit: Annotated[bool, typer.Option("--refit", help="Instead one model on all patients: OUT/refit.")] = False,
     dry_run: DryRun = False,
 ) -> object:
     """Train one model a fold; killed and started again, it goes on where it was.
@@ -143,9 +145,8 @@ def train(
     from mcti.steps.train import train as step
 
     trace = None if profile is None else Path(profile)
-    return step(
-        cohort, features, folds, section, Path(out), best=best, fold=fold, profile=trace, progress=caller.progress
-    )
+    chosen, into = functools.partial(step, best=best, fold=fold, refit=refit, profile=trace), Path(out)
+    return chosen(cohort, features, folds, section, into, progress=caller.progress)
 
 
 @command(group, "evaluate")

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mcti import storage
+from mcti import redaction, storage
 from mcti.errors import DataError, did_you_mean
 from mcti.storage import Location
 
@@ -133,6 +133,7 @@ def read_patients(cohort: Location) -> pd.DataFrame:
         if patients[column].isna().any():
             place = f"{storage.join(cohort, 'patients.parquet')}, row {int(patients[column].isna().argmax()) + 1}"
             raise DataError(f"no {column}", place, "write the table with mcti ingest")
+    redaction.learn(patients["patient_id"])
     patients["is_female"] = patients["is_female"].astype("Int8")
     patients["event"] = patients["event"].astype("int8")
     return patients

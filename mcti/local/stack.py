@@ -22,7 +22,8 @@ from mcti.local import servers, settings, versioning
 from mcti.local.servers import Server
 
 FOLDER = ".stack"
-BUCKETS = ("mcti-data", "mcti-mlflow", "mcti-ledger")
+LEDGER = "mcti-ledger"
+BUCKETS = ("mcti-data", "mcti-mlflow", LEDGER)
 _READY_SECONDS = 240.0  # 8 s on two idle cores; a loaded machine may take ten times as long
 Say = Callable[[str], None]
 
@@ -77,7 +78,7 @@ def up(root: Path, say: Say = lambda _: None) -> Stack:
         settings.write(folder, state.ports)
         settings.activate(root, force=True)
         for bucket in BUCKETS:
-            storage.ensure_bucket(bucket)
+            storage.ensure_bucket(bucket, versioned=bucket == LEDGER)
         versioning.point_at(root, folder)
         return _stack(folder, state, running=True, already=already)
 

@@ -1,13 +1,15 @@
 """The models of all folds as one: who is predicted by which, from files that are checked and never unpickled.
 
 A patient of the development cohort is predicted by the model of the fold that did not see them: the numbers are those
-of the evaluation, bit for bit. Anybody else is predicted by the mean over all members (docs/registry.md). The folder
-knows the development patients by the SHA-256 of their id only.
+of the evaluation, bit for bit. Anybody else is predicted by the mean over all members, or, where the version has one,
+by the refit, trained on everybody (docs/registry.md). The folder knows the development patients by the SHA-256 of their
+id only.
 """
 
 import hashlib
 import json
 import math
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,8 +23,10 @@ from mcti import storage
 from mcti.errors import DataError, did_you_mean
 from mcti.model.sketch import Sketch
 from mcti.model.trained import TrainedModel
+from mcti.redaction import hashed
 
 INDEX = "ensemble.json"
+REFIT = "refit"
 _FILES = ("weights.safetensors", "model.json")
 EVERYBODY = "ensemble"
 GROUPS = {
@@ -51,6 +55,7 @@ class Ensemble:
     horizons_months: tuple[float, ...]
     digest: str
     sketches: Mapping[str, Sketch] = field(default_factory=dict)
+    everybody: tuple[str, ...] = ()  # who predicts those whom nobody knows; none named: all members
 
     def __post_init__(self) -> None:
         inputs = {(member.config.genes, member.config.covariates) for member in self.members.values()}
@@ -93,7 +98,7 @@ class Ensemble:
         S_<months>_low, _high      lowest and highest member; None where one speaks alone
         risk_group                 1st of `risk_groups` groups: low …, by quantiles of the out-of-fold risks
         ood_score, out_of_distribution   distance from the training patients as a share of the cut; above 1: True
-        missing                    slides | genes | empty;  model  the fold that predicted, or `ensemble`
+        missing                    slides | genes | empty;  model  the fold that predicted, `refit`, or `ensemble`
         digest                     first 12 characters of the model's SHA-256
 
         Raises
@@ -118,7 +123,7 @@ class Ensemble:
             "ood_score": score,
             "out_of_distribution": None if score is None else score > 1,
             "missing": "slides" if patches is None else "genes" if genes is None else "",
-            "model": "+".join(by_member) if self.knows(patient_id) else EVERYBODY,
+            "model": "+".join(by_member) if self.everybody or self.knows(patient_id) else EVERYBODY,
             "digest": self.digest[:12],
         }
 
@@ -167,8 +172,8 @@ class Ensemble:
         return hashed(patient_id) in self.assigned
 
     def speakers(self, patient_id: str) -> tuple[str, ...]:
-        """The members that predict this patient: those that did not see them in training, or all."""
-        return self.assigned.get(hashed(patient_id), tuple(self.members))
+        """The members that predict this patient: those that did not see them in training; else the refit, or all."""
+        return self.assigned.get(hashed(patient_id), self.everybody or tuple(self.members))
 
     def vector(self, patient_id: str, genes: Mapping[str, float | None]) -> Tensor:
         """(G,) expression in the order of the model, NaN where not measured.
@@ -189,19 +194,21 @@ class Ensemble:
         return torch.tensor([math.nan if value is None else float(value) for value in values], dtype=torch.float32)
 
 
-def hashed(patient_id: str) -> str:
-    """SHA-256 of a patient's id, by which the ensemble knows them."""
-    return hashlib.sha256(patient_id.encode()).hexdigest()
-
-
-def assemble(models: Path, out: Path) -> str:
+def assemble(models: Path, out: Path, *, refit: bool = False) -> str:
     """Copy the folds below `models` (fold_*/…) into the new folder `out` with an index; the digest of the contents.
 
+    refit  also models/refit, which then predicts everybody whom no fold was tested on
+
     Raises
-        DataError: there is no fold, a fold lacks a file, or two folds claim the same patient within one repeat.
+        DataError: there is no fold, a fold lacks a file, or two folds claim the same patient within one repeat; the
+            refit is missing, or was trained with other settings, code or patients than the folds.
     """
-    folders = fold_folders(models)
-    index = {"members": {folder.name: _hashes(folder) for folder in folders}, "assigned": _assigned(folders)}
+    tested = fold_folders(models)
+    folders = [*tested, _refit(models, tested)] if refit else tested
+    index: dict[str, Any] = {"members": {folder.name: _hashes(folder) for folder in folders}}
+    index["assigned"] = _assigned(tested)
+    if refit:
+        index["everybody"] = [REFIT]
     out.mkdir(parents=True)
     for folder in folders:
         (out / folder.name).mkdir()
@@ -228,7 +235,9 @@ def load(folder: Path) -> Ensemble:
     members = {path.name: _member(path) for path in folders}
     horizons = storage.read_json(folders[0] / "model.json")["horizons_months"]
     assigned = {key: tuple(names) for key, names in index["assigned"].items()}
-    return Ensemble(members, assigned, tuple(float(h) for h in horizons), digest_of(index), _sketches(folders))
+    everybody = tuple(index.get("everybody", ()))
+    months = tuple(float(h) for h in horizons)
+    return Ensemble(members, assigned, months, digest_of(index), _sketches(folders), everybody)
 
 
 def trained_on(folder: Path) -> dict[str, frozenset[str]]:
@@ -242,8 +251,13 @@ def trained_on(folder: Path) -> dict[str, frozenset[str]]:
         spec = storage.read_json(path / "model.json")
         if "patients" not in spec:
             raise DataError("the training patients are not named", str(path / "model.json"), "train this fold again")
-        found[path.name] = frozenset(hashed(str(patient)) for patient in spec["patients"])
+        found[path.name] = frozenset(_as_hash(str(patient)) for patient in spec["patients"])
     return found
+
+
+def _as_hash(patient: str) -> str:
+    """`mcti train` writes hashes; a model.json of other hands may name its patients."""
+    return patient if re.fullmatch("[0-9a-f]{64}", patient) else hashed(patient)
 
 
 def digest_of(index: Mapping[str, Any]) -> str:
@@ -263,7 +277,28 @@ def fold_folders(models: Path) -> list[Path]:
     return sorted(found, key=lambda path: _fold_number(path.name))
 
 
+def _refit(models: Path, folds: Sequence[Path]) -> Path:
+    """The folder of the refit, which must be the folds' own: same settings and code, all of their patients."""
+    folder = models / REFIT
+    if not (folder / "model.json").exists():
+        raise DataError("no refit", str(folder), "run `mcti train --refit`, or set register.member to folds")
+    ours, theirs = (storage.read_json(path / "model.json") for path in (folder, folds[0]))
+    code = [spec.get("digests", {}).get("code") for spec in (ours, theirs)]
+    everybody = {patient for path in folds for patient in storage.read_json(path / "model.json")["patients"]}
+    wrong = {
+        "settings": ours["params"] != theirs["params"],
+        "code": code[0] != code[1],
+        "patients": set(ours["patients"]) != everybody,
+    }
+    if any(wrong.values()):
+        named = ", ".join(name for name, differs in wrong.items() if differs)
+        raise DataError(f"the refit has other {named} than the folds", str(folder), "run `mcti train --refit` again")
+    return folder
+
+
 def _fold_number(name: str) -> int:
+    if name == REFIT:
+        return -1
     number = name.removeprefix("fold_")
     if number == name or not number.isdecimal():  # `../x` must not lead out of the folder
         raise DataError(f"member {name!r} is no fold", INDEX, "register the models anew")

@@ -1,18 +1,19 @@
 """What a version is judged by: the evaluation's numbers and files, kept with the version."""
 
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mcti import storage
-from mcti.errors import DataError
+from mcti import redaction, storage
+from mcti.errors import DataError, EnvironmentTrouble
 from mcti.registry import ensemble, lineage, tracking
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FOLDER = "evaluation"
+FOLDER, REGIMES = "evaluation", "regimes.csv"
 OURS = "mcti"
 _NEEDED = ("metrics.json", "predictions.csv", "groups.csv", "result.json")
 _KEPT = (*_NEEDED, "summary.json", "baselines.csv", "report.html", "figures", "plots")
@@ -26,15 +27,20 @@ class Evidence:
     metrics: Mapping[str, Any]
     spec: Mapping[str, Any]
     data: Mapping[str, str]
+    folds_sha256: str
     notice: str
     contract: str
+    cohort: Mapping[str, Any]
+    regimes: "pd.DataFrame | None"
     md5: str
 
     @classmethod
     def read(cls, folds: Path, reports: Path, validation: Path | None = None) -> "Evidence":
         """Read and compare: the evaluated patients must be the folds' test patients.
 
-        validation  what `mcti validate` wrote of the same cohort; contract: passed | failed, `unknown` without it
+        validation  what `mcti validate` wrote of the same cohort; contract: passed | failed, `unknown` without it;
+                    cohort: its numbers and who left it for which reason, as counts
+        regimes     out-of-fold predictions with a modality taken away, and what happened; None where no fold has any
 
         Raises
             DataError: a file is missing, or the evaluation is of other models.
@@ -47,9 +53,21 @@ class Evidence:
         spec = storage.read_json(folders[0] / "model.json")
         metrics = storage.read_json(reports / "metrics.json")
         result = storage.read_json(reports / "result.json")
-        contract = "unknown" if validation is None else _contract(validation, str(result.get("cohort_md5")))
-        md5 = _md5(contract, [reports / name for name in _NEEDED])
-        return cls(reports, metrics, spec, lineage.data_versions(folds), str(result["notice"]), contract, md5)
+        contract, cohort = ("unknown", {}) if validation is None else _contract(validation, str(result["cohort_md5"]))
+        with tempfile.TemporaryDirectory(prefix="mcti-redacted-") as scratch:
+            md5 = _md5(contract, [_shown(reports / name, Path(scratch)) for name in _NEEDED])
+        return cls(
+            reports,
+            metrics,
+            spec,
+            lineage.data_versions(folds),
+            lineage.folds_sha256(folds),
+            str(result["notice"]),
+            contract,
+            cohort,
+            _regimes(folders, reports),
+            md5,
+        )
 
     def score(self, model: str = OURS) -> Mapping[str, float]:
         """C-index of a model: value, low, high."""
@@ -64,28 +82,35 @@ class Evidence:
         mlflow.log_metrics(dict(_numbers(self.metrics)))
         for name, md5 in self.data.items():
             tracking.log_dataset(name, md5, {"patients": len(self.spec.get("patients", []))})
-        regimes = sorted(path.name for path in self.reports.glob("predictions_*.csv"))
-        kept = [self.reports / name for name in (*_KEPT, *regimes) if (self.reports / name).exists()]
-        tracking.log_files({path: f"{FOLDER}/{path.name}" if path.is_dir() else FOLDER for path in kept})
+        kept = [self.reports / name for name in _KEPT if (self.reports / name).exists()]
+        with tempfile.TemporaryDirectory(prefix="mcti-redacted-") as scratch:
+            if self.regimes is not None:
+                self.regimes.to_csv(Path(scratch) / REGIMES, index=False, lineterminator="\n")
+                kept.append(Path(scratch) / REGIMES)
+            shown = [_shown(path, Path(scratch)) for path in kept]
+            tracking.log_files({path: f"{FOLDER}/{path.name}" if path.is_dir() else FOLDER for path in shown})
 
 
-def fetch(run_id: str, name: str, scratch: Path) -> Path:
-    """One file of the evaluation that is kept with a version's run.
+def fetch(run_id: str, name: str, scratch: Path, folder: str = FOLDER) -> Path:
+    """One file or folder of the evaluation (or of `folder`) that is kept with a version's run.
 
     Raises
         DataError: the run has no such file.
+        EnvironmentTrouble: it has, and it cannot be fetched.
     """
     import mlflow
     from mlflow.exceptions import MlflowException
 
     try:
         return Path(
-            mlflow.artifacts.download_artifacts(artifact_uri=f"runs:/{run_id}/{FOLDER}/{name}", dst_path=str(scratch))
+            mlflow.artifacts.download_artifacts(artifact_uri=f"runs:/{run_id}/{folder}/{name}", dst_path=str(scratch))
         )
     except (MlflowException, OSError) as error:
-        raise DataError(
-            f"evaluation/{name} is missing ({error})", f"run {run_id}", "register the model anew"
-        ) from error
+        if name in names(run_id, folder):
+            said = str(error).splitlines()[0]
+            mend = "see the log of MLflow and of S3 and try again"
+            raise EnvironmentTrouble(f"{folder}/{name} cannot be fetched ({said})", f"run {run_id}", mend) from error
+        raise DataError(f"{folder}/{name} is missing", f"run {run_id}", "register the model anew") from error
 
 
 def md5_of(run_id: str, contract: str, scratch: Path) -> str:
@@ -101,11 +126,11 @@ def _md5(contract: str, files: list[Path]) -> str:
     return storage.text_md5(contract + "".join(map(storage.md5, files)))
 
 
-def names(run_id: str) -> list[str]:
-    """The names of the evaluation's files and folders that are kept with a version's run."""
+def names(run_id: str, folder: str = FOLDER) -> list[str]:
+    """The names of the evaluation's files and folders (or of `folder`'s) that are kept with a version's run."""
     from mlflow import MlflowClient
 
-    return [Path(item.path).name for item in MlflowClient().list_artifacts(run_id, FOLDER)]
+    return [Path(item.path).name for item in MlflowClient().list_artifacts(run_id, folder)]
 
 
 def predictions(path: Path) -> "pd.DataFrame":
@@ -115,12 +140,40 @@ def predictions(path: Path) -> "pd.DataFrame":
     return pd.read_csv(path, dtype={"patient_id": str}, keep_default_na=False, float_precision="round_trip")
 
 
-def _contract(validation: Path, cohort_md5: str) -> str:
+def _regimes(folders: list[Path], reports: Path) -> "pd.DataFrame | None":
+    files = [folder / REGIMES for folder in folders]
+    if not all(file.exists() for file in files):
+        return None
+    import pandas as pd
+
+    outcome = predictions(reports / "predictions.csv")[["patient_id", "fold", "time_months", "event"]]
+    return pd.concat([predictions(file) for file in files]).merge(outcome, on=["patient_id", "fold"])
+
+
+def _contract(validation: Path, cohort_md5: str) -> tuple[str, dict[str, Any]]:
     results = storage.read_json(validation / "results.json")
     if results["md5"] != cohort_md5:
         what = f"the validation is of cohort {results['md5'][:8]}…, the evaluation of {cohort_md5[:8]}…"
         raise DataError(what, str(validation), "run `mcti validate` on the cohort that was evaluated")
-    return "passed" if results["passed"] else "failed"
+    told = {name: results.get(name) for name in ("name", "endpoint", "expression_scale", "md5", "numbers", "warnings")}
+    told["attrition"] = {reason: len(ids) for reason, ids in results.get("attrition", {}).items()}
+    told["expectations"] = [
+        {name: finding[name] for name in ("id", "says", "severity", "passed", "failing", "rows")}
+        for finding in results.get("expectations", ())
+    ]
+    return "passed" if results["passed"] else "failed", told
+
+
+def _shown(path: Path, scratch: Path) -> Path:
+    """The file as it may leave: with `--redact` tables get the hashes of their patients."""
+    if not redaction.active() or path.suffix != ".csv":
+        return path
+    import pandas as pd
+
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)  # as text: not a bit of a number may change
+    table["patient_id"] = table["patient_id"].map(redaction.shown)
+    table.to_csv(scratch / path.name, index=False, lineterminator="\n")
+    return scratch / path.name
 
 
 def _same_risks(folders: list[Path], evaluated: Path) -> None:

@@ -2,24 +2,27 @@
 
 A line is written with a conditional put under its number, so of two writers at once exactly one gets the number. The
 line is written before the aliases move: what the last line says is what the aliases must be (`promotion.mend`).
-The hash of the last line also stands as a tag of the registered model, so that a lost tail is noticed.
+The hash of the last line also stands as a tag of the registered model, so that a lost tail is noticed. The stack's
+bucket keeps versions: what an edit or a deletion hid is still there.
 """
 
 import hashlib
 import json
 import os
 import secrets
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mcti import storage
-from mcti.errors import DataError
+from mcti.errors import DataError, EnvironmentTrouble
 from mcti.registry import approvals
 
 DEFAULT = "s3://mcti-ledger"
 _FIRST = "0" * 64
+SKEW = timedelta(minutes=5)
+"""By so much the clocks of two machines may differ."""
 
 
 class Line(BaseModel):
@@ -61,7 +64,7 @@ def read(model: str) -> list[Line]:
         DataError: an object is no line of a ledger.
         EnvironmentTrouble: S3 is in the way.
     """
-    return [_parse(address) for address in storage.addresses(folder(model))]
+    return [parse(storage.read_bytes(address), address) for address in storage.addresses(folder(model))]
 
 
 def length(model: str) -> int:
@@ -74,22 +77,27 @@ def append(lines: list[Line], **fields: Any) -> Line:
 
     Raises
         storage.Conflict: somebody else wrote a line since they were read.
+        EnvironmentTrouble: the clock stands before the last line's time, or S3 is in the way; nothing was written.
     """
     last = lines[-1] if lines else None
+    now = datetime.now(UTC)
+    if last is not None and now + SKEW < datetime.fromisoformat(last.time):
+        what = f"the clock says {now:%Y-%m-%d %H:%M} UTC, line {last.number} was written {last.time}"
+        raise EnvironmentTrouble(what, f"ledger of {last.model}", "set the clock of this machine right")
     line = Line(
         number=last.number + 1 if last else 1,
         before=last.hash if last else _FIRST,
         id=secrets.token_hex(8),
-        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        time=now.isoformat(timespec="seconds"),
         who=approvals.actor(),
         **fields,
     ).sealed()
     address = _address(line)
     try:
-        storage.put(address, storage.to_json(line.model_dump(mode="json")).encode(), only_if_absent=True)
+        storage.put(address, written(line), only_if_absent=True)
     except storage.Conflict:
         # The put may have arrived although its answer got lost and the client tried again.
-        if _parse(address).id != line.id:
+        if parse(storage.read_bytes(address), address).id != line.id:
             raise
     return line
 
@@ -105,7 +113,7 @@ def faults(lines: list[Line], head: str | None) -> list[str]:
             found.append(f"{name} was edited: its hash does not fit its contents")
         if line.before != before:
             found.append(f"{name} does not follow the line before it")
-        if line.time < time:
+        if time and datetime.fromisoformat(line.time) + SKEW < datetime.fromisoformat(time):
             found.append(f"{name} is dated {line.time}, before the line before it ({time}): a clock was set back")
         before, time = line.hash, line.time
     last = f"{lines[-1].number}:{lines[-1].hash}" if lines else None
@@ -126,11 +134,25 @@ def _address(line: Line) -> str:
     return f"{folder(line.model)}{line.number:08d}.json"
 
 
-def _parse(address: str) -> Line:
+def parse(body: bytes, address: str) -> Line:
+    """A line from the bytes of its object, which must be the very ones that `append` writes.
+
+    Raises
+        DataError: they are not; another spelling of the same values counts as an edit, too.
+    """
+    mend = "restore the object from its former version or from the bucket's backup"
     try:
-        return Line.model_validate(storage.read_json(address))
+        line = Line.model_validate_json(body)
+        datetime.fromisoformat(line.time)
     except ValidationError as error:
-        reason = error.errors()[0]["msg"]
-        raise DataError(
-            f"no line of a ledger ({reason})", address, "restore the object from the bucket's backup"
-        ) from None
+        raise DataError(f"no line of a ledger ({error.errors()[0]['msg']})", address, mend) from None
+    except ValueError as error:
+        raise DataError(f"no line of a ledger ({error})", address, mend) from None
+    if written(line) != body:
+        raise DataError("the line was edited: its bytes are not as they were written", address, mend)
+    return line
+
+
+def written(line: Line) -> bytes:
+    """The bytes of a line's object."""
+    return storage.to_json(line.model_dump(mode="json")).encode()

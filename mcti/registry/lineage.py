@@ -1,5 +1,6 @@
 """Where a model comes from: the commit of the code and the MD5s of the data."""
 
+import hashlib
 import os
 import subprocess
 from collections.abc import Mapping
@@ -55,6 +56,23 @@ def commit() -> str:
 def has_commit(sha: str) -> bool:
     """Whether the checkout that runs knows this commit."""
     return _git(Path(mcti.__file__).resolve().parent, "cat-file", "-e", f"{sha}^{{commit}}") is not None
+
+
+def image() -> str:
+    """The container image that runs, as MCTI_IMAGE names it (pin it by digest); `none` outside a container."""
+    return os.environ.get("MCTI_IMAGE") or "none"
+
+
+def folds_sha256(models: Path) -> str:
+    """SHA-256 over who was trained on and who was tested in which fold."""
+    import pandas as pd
+
+    rows = []
+    for folder in sorted(models.glob("fold_*")):
+        trained = storage.read_json(folder / "model.json").get("patients", [])
+        tested = pd.read_csv(folder / "predictions.csv", usecols=["patient_id"], dtype=str, keep_default_na=False)
+        rows.append([folder.name, sorted(trained), sorted(tested["patient_id"])])
+    return hashlib.sha256(storage.to_json(rows).encode()).hexdigest()
 
 
 def data_versions(models: Path) -> dict[str, str]:

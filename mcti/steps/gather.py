@@ -1,6 +1,7 @@
 """Tables and features of a cohort into the bags that training and prediction read."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,14 +37,15 @@ def gather(
     for patient in chosen:
         if patient not in known:
             raise DataError(f"there is no patient {patient!r}", str(cohort), did_you_mean(patient, sorted(known)))
-    bags = {}
+    bags: dict[str, PatientBag] = {}
+    made: dict[str, set[Any]] = {}
     if chosen:
         patients = patients[patients["patient_id"].isin(chosen)]
     for row in patients.to_dict("records"):
         patient = str(row["patient_id"])
         bags[patient] = PatientBag(
             patient_id=patient,
-            patches=bag_of(features, slides.get(patient, [])),
+            patches=bag_of(features, slides.get(patient, []), made),
             genes=_genes(expression, patient),
             time_months=float(row["time_months"]),
             event=bool(row["event"]),
@@ -52,7 +54,7 @@ def gather(
         )
     if features is not None and not chosen and all(bag.patches is None for bag in bags.values()):
         raise DataError("no slide of the cohort has features", str(features), "extract the slides of this cohort")
-    return Dataset(bags, tuple(map(str, expression.columns)), classes)
+    return Dataset(bags, tuple(map(str, expression.columns)), classes, _one_way(made, features))
 
 
 def slides_of(cohort: Location, features: Location | None) -> dict[str, list[str]]:
@@ -77,19 +79,44 @@ def _number(value: object) -> float | None:
     return None if pd.isna(value) else float(value)  # type: ignore[call-overload, arg-type]
 
 
-def bag_of(features: Location | None, slides: list[str]) -> torch.Tensor | None:
-    """(N, D) the features of all patches of these slides, in their order; None without a slide."""
+def bag_of(
+    features: Location | None, slides: list[str], made: dict[str, set[Any]] | None = None
+) -> torch.Tensor | None:
+    """(N, D) the features of all patches of these slides, in their order; None without a slide.
+
+    made  gets how the files say that they were made, {attribute: values}
+    """
     if features is None or not slides:
         return None
-    return torch.cat([_read(join(features, f"{slide}.h5")) for slide in slides])
+    return torch.cat([_read(join(features, f"{slide}.h5"), {} if made is None else made) for slide in slides])
 
 
-def _read(where: str) -> torch.Tensor:
+_MADE = ("encoder", "encoder_weights_sha256", "encoder_preprocessing", "target_mpp", "tissue_method")
+"""Attributes of a features file that tell how it was made; files of other tools may lack some."""
+
+
+def _one_way(made: dict[str, set[Any]], features: Location | None) -> dict[str, Any]:
+    """How all features were made.
+
+    Raises
+        DataError: two encoders: their numbers mean different things, even where the widths agree.
+    """
+    for name in ("encoder", "encoder_weights_sha256"):
+        if len(values := sorted(map(str, made.get(name, ())))) > 1:
+            raise DataError(f"features of two encoders ({name} {values[0]} and {values[1]})", str(features),
+                            "extract all slides with one encoder")  # fmt: skip
+    return {name: min(values) if len(values) == 1 else sorted(values) for name, values in sorted(made.items())}
+
+
+def _read(where: str, made: dict[str, set[Any]]) -> torch.Tensor:
     import h5py
 
     with local(where) as path, explained(where), h5py.File(path, "r") as file:
         if "features" not in file or file["features"].ndim != 2:
             raise DataError("no table `features` of patches and their values", where, "extract the slide again")
+        for name in (name for name in _MADE if name in file.attrs):
+            value = file.attrs[name]
+            made.setdefault(name, set()).add(value.item() if isinstance(value, np.generic) else str(value))
         return torch.from_numpy(file["features"][:].astype(np.float32))
 
 

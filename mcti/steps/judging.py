@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mcti import storage
 from mcti.errors import DataError
 from mcti.params import PromoteParams
+from mcti.redaction import hashed
 from mcti.registry import approvals, cost, ensemble, evidence, gates, models, spending
 from mcti.registry.gates import Gate, Judgement, Lead
 from mcti.registry.ledger import Line
@@ -54,13 +55,11 @@ class Candidate:
 
     @cached_property
     def regimes(self) -> dict[str, "pd.DataFrame"]:
-        """Out-of-fold predictions with a modality taken away, by the name of the regime: predictions_<regime>.csv."""
-        names = evidence.names(self.version.tags[models.RUN])
-        wanted = [name for name in names if name.startswith("predictions_") and name.endswith(".csv")]
-        return {
-            name.removeprefix("predictions_").removesuffix(".csv"): evidence.predictions(self._file(name))
-            for name in sorted(wanted)
-        }
+        """Out-of-fold predictions with a modality taken away, by the name of the regime; none: it cannot do without."""
+        if evidence.REGIMES not in evidence.names(self.version.tags[models.RUN]):
+            return {}
+        table = evidence.predictions(self._file(evidence.REGIMES))
+        return {str(regime): rows for regime, rows in table.groupby("regime")}
 
     def metrics(self) -> Mapping[str, Any]:
         """metrics.json of the evaluation."""
@@ -71,7 +70,8 @@ class Candidate:
         """How many rows (patient_id, fold) were in the training part of the very model that predicted them."""
         trained = ensemble.trained_on(self.folder)
         pairs = zip(tested["patient_id"], tested["fold"], strict=True)
-        return sum(ensemble.hashed(patient) in trained[f"fold_{fold}"] for patient, fold in pairs)
+        # A version registered with --redact names its patients by the very hash.
+        return sum(not {patient, hashed(patient)}.isdisjoint(trained[f"fold_{fold}"]) for patient, fold in pairs)
 
     def _file(self, name: str) -> Path:
         return evidence.fetch(self.version.tags[models.RUN], name, self.scratch)

@@ -24,6 +24,7 @@ from mcti.monitoring.gauges import Gauge
 from mcti.monitoring.page import Trend
 from mcti.monitoring.rules import Verdict
 from mcti.params import MonitorParams
+from mcti.redaction import hashed
 from mcti.registry import ensemble, models, watch
 from mcti.registry.ensemble import Ensemble
 from mcti.registry.watch import Registered
@@ -151,7 +152,7 @@ def _predict(loaded: Ensemble, new: Sequence[PatientBag], genes: tuple[str, ...]
         for months, column in survival.items():
             column.append(float(np.mean([row[survival_column(months)] for row in rows.values()])))
         # One member by the hash of the id, whatever the order of the table: its risks are spread as out of fold.
-        asked = names[int(ensemble.hashed(bag.patient_id)[:8], 16) % len(names)]
+        asked = names[int(hashed(bag.patient_id)[:8], 16) % len(names)]
         members[asked].append(rows[asked]["risk"])
         progress(done, len(new), "patients held against the model")
     return Predictions(

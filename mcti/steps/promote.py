@@ -72,7 +72,10 @@ def promote(
         DataError: no such model or version; ledger and aliases disagree.
         storage.Conflict: another promotion was faster.
     """
-    with tracking.service() as client, tempfile.TemporaryDirectory(prefix="mcti-promote-") as scratch:
+    with (
+        tracking.service() as client,
+        tempfile.TemporaryDirectory(prefix="mcti-promote-", ignore_cleanup_errors=True) as scratch,
+    ):
         mended = tuple(promotion.mend(client, name)) if repair else ()
         challenger = _challenger(client, name, version)
         lines = promotion.checked(client, name)

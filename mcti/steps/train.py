@@ -17,7 +17,7 @@ from mcti.steps.result import StepResult
 from mcti.storage import Location
 from mcti.training import devices
 from mcti.training.distributed import ranks
-from mcti.training.folds import Dataset, FoldSummary, Part, train_fold
+from mcti.training.folds import REFIT, Dataset, FoldSummary, Part, train_fold
 from mcti.training.loop import Progress
 from mcti.training.pool import Channel, Pool
 
@@ -56,9 +56,13 @@ def train(
     best: Location | None = None,
     fold: int | None = None,
     profile: Path | None = None,
+    refit: bool = False,
     progress: Progress | None = None,
 ) -> TrainResult:
     """Train one model a fold; fold by fold what is finished is kept, and what was interrupted goes on.
+
+    refit: instead one model on all patients of the split, out/refit, with the settings of the folds. Nobody is left
+    to test it on: its evidence is that of the folds (docs/registry.md).
 
     Reads   cohort, features/<slide_id>.h5 (None: genes alone), folds.csv, best.yaml of `search` (settings that won)
     Writes  out/fold_<k>/{weights.safetensors,model.json,predictions.csv,history.csv}, out/result.json; regimes.csv in a
@@ -73,6 +77,8 @@ def train(
     split = read_folds(folds)
     numbers = split.numbers if fold is None else [fold]
     parts = [Part(k, tuple(split.train_patients(k)), tuple(split.test_patients(k))) for k in numbers]
+    if refit:
+        parts = [Part(REFIT, tuple(sorted({*parts[0].train, *parts[0].test})), ())]
     slides = None if features is None else str(features)
     jobs = [
         Job(str(cohort), slides, part, settings, Path(out), profile if k == 0 else None) for k, part in enumerate(parts)
@@ -84,8 +90,8 @@ def train(
         summaries = pool.map(jobs, progress)
     result = _result(summaries, settings)
     if place.first:
-        _tidy(Path(out), keep=None if fold is not None else numbers)
-        result.save(Path(out))
+        _tidy(Path(out), keep=None if fold is not None or refit else numbers)
+        result.save(Path(out), "refit.json" if refit else "result.json")
     place.wait()
     return result
 

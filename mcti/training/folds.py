@@ -21,6 +21,7 @@ from mcti.model.presets import ModelConfig, preset
 from mcti.model.sketch import Sketch
 from mcti.model.trained import TrainedModel
 from mcti.params import TrainParams
+from mcti.redaction import hashed
 from mcti.training import bags as bagging
 from mcti.training.bags import PatientBag
 from mcti.training.distributed import ranks
@@ -30,17 +31,24 @@ from mcti.training.run import Task
 _IDLE = frozenset({"workers", "checkpoint_seconds"})
 """Settings that change no bit of the result."""
 
+REFIT = -1
+"""The fold number of a model trained on everybody: there is no patient left to test it on."""
+
 _CURVES = ("loss", "survival", "subtype", "instance", "learning_rate")
 """Columns of history.csv after the epoch."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The patients of a cohort in memory: bags by patient_id, names of the genes, names of the subtypes."""
+    """The patients of a cohort in memory: bags by patient_id, names of the genes, names of the subtypes.
+
+    made  how the features were made: encoder, SHA-256 of its weights, µm/px, tissue method; as far as the files say
+    """
 
     bags: Mapping[str, PatientBag]
     genes: tuple[str, ...]
     classes: tuple[str, ...]
+    made: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def reading(self, modalities: str) -> "Dataset":
         """The same patients with `slides` alone, with `genes` alone, or with `both` as they are."""
@@ -59,11 +67,16 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Part:
-    """Who is trained on and who is tested: ids, and the number of the fold."""
+    """Who is trained on and who is tested: ids, and the number of the fold (REFIT: all are trained on, none tested)."""
 
     fold: int
     train: tuple[str, ...]
     test: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The folder: fold_<k>, or refit."""
+        return "refit" if self.fold == REFIT else f"fold_{self.fold}"
 
 
 @dataclass(frozen=True)
@@ -96,7 +109,7 @@ def train_fold(
     Raises DataError for a training part without events or without a patient of some subtype, for a wrong bag, for a
     loss that is no number, and for checkpoints of other data or settings. Paused when `stop()` said so.
     """
-    where, folder, work = f"fold {part.fold}", out / f"fold_{part.fold}", out / ".work" / f"fold_{part.fold}"
+    where, folder, work = part.name.replace("_", " "), out / part.name, out / ".work" / part.name
     chosen, tested = data.choose(part.train, where), data.choose(part.test, where)
     identity = identify(data, chosen, tested, params, part.fold)
     if not _is_current(folder, identity):
@@ -104,7 +117,7 @@ def train_fold(
         keeper = Keeper(work, identity, stop)
         outcome = train(task, keeper=keeper, progress=progress, trace=trace if ranks().first else None)
         if ranks().first:
-            write(folder, outcome, chosen, tested, params, part, identity)
+            write(folder, outcome, chosen, tested, params, part, identity, data.made)
     ranks().wait()  # the others read what the first has written
     if ranks().first:
         shutil.rmtree(work, ignore_errors=True)
@@ -212,12 +225,19 @@ def write(
     params: TrainParams,
     part: Part,
     identity: Mapping[str, Any],
+    made: Mapping[str, Any],
 ) -> None:
     """The folder of a fold, whole or not at all; the same outcome gives the same bytes."""
     rows = predict(outcome.model, tested, params.horizons_months, subtypes=True)
     lines = [{"patient_id": bag.patient_id, "fold": part.fold, **row} for bag, row in zip(tested, rows, strict=True)]
     tensors = {name: value.detach().cpu().contiguous() for name, value in outcome.model.net.state_dict().items()}
-    record = {**outcome.model.spec(), **identity, "patients": sorted(part.train), "horizons_months": _plain(params)}
+    record = {
+        **outcome.model.spec(),
+        **identity,
+        "patients": sorted(hashed(patient) for patient in part.train),
+        "horizons_months": _plain(params),
+        "features": dict(made),
+    }
     genes, events, risks = outcome.model.config.genes, sum(bag.event for bag in chosen), [row["risk"] for row in rows]
     record["reference"] = Sketch.of(chosen, genes, events, outcome.model.fitted, risks).spec()
     record["trained_bag_cap"] = outcome.bag_cap  # below train.bag_cap where a GPU was too small for it
@@ -287,9 +307,9 @@ def _by_id(row: Mapping[str, Any]) -> str:
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as CSV; floats in their shortest form that reads back to the same bits."""
+    """Rows as CSV; floats in their shortest form that reads back to the same bits. A refit has no tested patient."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, list(rows[0]) if rows else ["patient_id", "fold", "risk"], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from mcti.model.network import MCTI
 from mcti.model.presets import preset
 from mcti.model.trained import Fitted, Scale, TrainedModel
+from mcti.redaction import hashed
 
 GENES = ("ESR1", "ERBB2", "MKI67")
 FEATURES = 5
@@ -29,6 +30,7 @@ class Run:
         folds: int = 3,
         skill: float = 0.0,
         contract: str = "passed",
+        regimes: bool = False,
     ) -> None:
         self.models, self.evaluation = root / "models", root / "evaluation"
         draw = np.random.default_rng(5)  # the patients are the same whatever the seed of the networks
@@ -38,11 +40,18 @@ class Run:
         self.time = draw.exponential(40, size=patients) + 1
         self.event = draw.random(patients) < 0.6
         self.fold = np.arange(patients) % folds
-        self._train(seed, folds)
+        self._train(seed, folds, regimes)
         self._evaluate(skill, seed)
         self.validation = root / "validation"
         self.validation.mkdir()
-        results = {"md5": "a" * 32, "passed": contract == "passed"}
+        results = {
+            "name": "made", "endpoint": "OS", "expression_scale": "log2", "md5": "a" * 32,
+            "passed": contract == "passed",
+            "numbers": {"patients": patients, "events": int(self.event.sum())}, "warnings": [],
+            "attrition": {"no follow-up": ["X-1", "X-2"]},
+            "expectations": [{"id": "e1", "says": "ages are <b>numbers</b>", "severity": "critical",
+                              "passed": contract == "passed", "failing": 0, "rows": patients}],
+        }  # fmt: skip
         (self.validation / "results.json").write_text(json.dumps(results))
 
     def model(self, fold: int) -> TrainedModel:
@@ -64,7 +73,7 @@ class Run:
             }
         )
 
-    def _train(self, seed: int, folds: int) -> None:
+    def _train(self, seed: int, folds: int, regimes: bool) -> None:
         for fold in range(folds):
             torch.manual_seed(100 * seed + fold)
             config = preset("tiny", features=FEATURES, genes=GENES, classes=("a", "b"), bins=3)
@@ -75,8 +84,10 @@ class Run:
             folder = self.models / f"fold_{fold}"
             folder.mkdir(parents=True)
             save_file({k: v.contiguous() for k, v in net.state_dict().items()}, folder / "weights.safetensors")
-            trained = [p for p, f in zip(self.ids, self.fold, strict=True) if f != fold]
+            trained = [hashed(p) for p, f in zip(self.ids, self.fold, strict=True) if f != fold]
+            made = {"encoder": "hed44", "encoder_weights_sha256": "9" * 64, "target_mpp": 0.5, "tissue_method": "hed"}
             extra = {
+                "features": made,
                 "params": {"epochs": 3},
                 "horizons_months": list(HORIZONS),
                 "patients": trained,
@@ -87,7 +98,10 @@ class Run:
                 {"patient_id": self.ids[i], "fold": fold} | model.predict(*self.patient(i), HORIZONS)
                 for i in np.flatnonzero(self.fold == fold)
             ]
-            pd.DataFrame(rows).to_csv(folder / "predictions.csv", index=False)
+            table = pd.DataFrame(rows)
+            table.to_csv(folder / "predictions.csv", index=False)
+            if regimes:
+                table.assign(regime="genes", risk=-table["risk"]).to_csv(folder / "regimes.csv", index=False)
 
     def _evaluate(self, skill: float, seed: int) -> None:
         parts = [
@@ -109,3 +123,13 @@ class Run:
         (self.evaluation / "metrics.json").write_text(json.dumps(metrics, sort_keys=True))
         (self.evaluation / "result.json").write_text(json.dumps({"notice": "made by hand", "cohort_md5": "a" * 32}))
         assert math.isfinite(table["risk"].sum())
+
+    def refit(self, **changes: object) -> None:
+        """Another random network as `models/refit`, as if trained on everybody; `changes` to its model.json."""
+        source, folder = self.models / "fold_0", self.models / "refit"
+        folder.mkdir()
+        spec = json.loads((source / "model.json").read_text()) | {"patients": [hashed(p) for p in self.ids]} | changes
+        (folder / "model.json").write_text(json.dumps(spec, sort_keys=True))
+        torch.manual_seed(99)
+        net = MCTI(preset("tiny", features=FEATURES, genes=GENES, classes=("a", "b"), bins=3))
+        save_file({k: v.contiguous() for k, v in net.state_dict().items()}, folder / "weights.safetensors")

@@ -52,8 +52,8 @@ def test_a_folder_of_folds_and_its_ensemble_are_one_model(run, assembled):
     assert ensemble.load(run.models).digest == ensemble.load(assembled).digest
 
 
-def test_the_ensemble_holds_no_patient_id_in_its_index(run, assembled):
-    text = (assembled / "ensemble.json").read_text()
+def test_the_ensemble_names_no_patient_in_any_of_its_files(run, assembled):
+    text = "".join(path.read_text() for path in assembled.rglob("*.json"))
     assert not any(patient in text for patient in run.ids)
 
 
@@ -121,3 +121,37 @@ def test_a_pickle_in_disguise_is_refused_unopened(tmp_path):
 def test_a_folder_without_folds_says_what_to_run(tmp_path):
     with pytest.raises(DataError, match="mcti train"):
         ensemble.load(tmp_path)
+
+
+def test_a_refit_predicts_new_patients_and_known_ones_keep_the_bits_of_the_evaluation(tmp_path):
+    run = Run(tmp_path)
+    run.refit()
+    ensemble.assemble(run.models, tmp_path / "ensemble", refit=True)
+    loaded, folds = ensemble.load(tmp_path / "ensemble"), ensemble.load(run.models)
+    bag, genes = torch.from_numpy(run.bags[0]), genes_of(run, 0)
+    assert loaded.predict(run.ids[0], bag, genes) == folds.predict(run.ids[0], bag, genes)
+    new = loaded.predict("new", bag, genes)
+    assert new["model"] == "refit"
+    assert new["risk"] == loaded.members["refit"].predict(*run.patient(0), (12.0, 60.0))["risk"]
+    assert new["risk"] != folds.predict("new", bag, genes)["risk"]
+    assert loaded.digest != folds.digest
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"params": {"epochs": 4}}, "other settings than the folds"),
+        ({"patients": ["0" * 64]}, "other patients than the folds"),
+        ({"digests": {"code": "f" * 32}}, "other code than the folds"),
+    ],
+)
+def test_a_refit_of_another_run_is_refused(tmp_path, changes, words):
+    run = Run(tmp_path)
+    run.refit(**changes)
+    with pytest.raises(DataError, match=words):
+        ensemble.assemble(run.models, tmp_path / "ensemble", refit=True)
+
+
+def test_without_a_refit_it_says_what_to_run(run, tmp_path):
+    with pytest.raises(DataError, match="mcti train --refit"):
+        ensemble.assemble(run.models, tmp_path / "ensemble", refit=True)

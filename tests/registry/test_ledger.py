@@ -5,6 +5,8 @@ import random
 
 import pytest
 
+from mcti import storage
+from mcti.errors import DataError, EnvironmentTrouble
 from mcti.registry import ledger
 from mcti.registry.ledger import Line
 
@@ -65,24 +67,28 @@ def test_every_exchange_of_two_lines_is_found():
         assert ledger.faults(lines, head(chain(6)))
 
 
-def test_a_single_changed_character_anywhere_is_found():
-    draw = random.Random(1)
-    text = chain(3)[1].model_dump_json()
-    found = 0
-    for _ in range(300):
-        at = draw.randrange(len(text))
-        changed = text[:at] + draw.choice("abcdef0123456789") + text[at + 1 :]
-        if changed == text:
-            continue
+@pytest.mark.parametrize("position", range(3))
+@pytest.mark.parametrize("how", ["a bit", "another character", "lost", "doubled", "a space", "cut here"])
+def test_every_corruption_of_every_byte_of_every_line_is_found(position, how):
+    lines = chain(3)
+    body = ledger.written(lines[position])
+    draw = random.Random(position)
+    silent = []
+    for at in range(len(body)):
+        replaced = {
+            "a bit": bytes([body[at] ^ (1 << draw.randrange(8))]),
+            "another character": draw.choice([c for c in b"abcdef0123456789" if c != body[at]]).to_bytes(1, "big"),
+            "lost": b"", "doubled": body[at : at + 1] * 2, "a space": body[at : at + 1] + b" ",
+        }  # fmt: skip
+        changed = body[:at] + (b"" if how == "cut here" else replaced[how] + body[at + 1 :])
         try:
-            line = Line.model_validate_json(changed)
-        except ValueError:
+            line = ledger.parse(changed, "s3://b/line")
+        except DataError:
             continue
-        if line == chain(3)[1]:
-            continue  # the same value written another way
-        found += 1
-        assert ledger.faults([chain(3)[0], line, chain(3)[2]], head(chain(3)))
-    assert found > 50
+        if not ledger.faults([*lines[:position], line, *lines[position + 1 :]], head(lines)):
+            silent.append((at, changed))
+    assert silent == []
+    assert ledger.parse(body, "s3://b/line") == lines[position]
 
 
 def test_a_clock_set_back_is_told():
@@ -93,3 +99,16 @@ def test_a_clock_set_back_is_told():
 
 def test_a_head_one_line_behind_is_a_writer_cut_off_and_no_fault():
     assert ledger.faults(chain(4), head(chain(3))) == []
+
+
+def test_with_a_clock_set_back_nothing_is_written(monkeypatch):
+    put = []
+    monkeypatch.setattr(storage, "put", lambda *a, **k: put.append(a))
+    ahead = chain(2)
+    ahead[1] = ahead[1].model_copy(update={"time": "2999-01-01T00:00:00+00:00"}).sealed()
+    fields = {"action": "promote", "model": "m", "version": 1, "champion": 1, "previous": None, "evidence": {}}
+    with pytest.raises(EnvironmentTrouble, match=r"the clock says .* line 2 was written 2999.*set the clock"):
+        ledger.append(ahead, **fields)
+    assert put == []
+    ledger.append(chain(2), **fields)  # 2026: in order
+    assert len(put) == 1

@@ -24,7 +24,7 @@ STRICT = LAX.model_copy(update={"margin": 0.0, "alpha": 0.05})
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    return [Run(tmp_path_factory.mktemp("run"), seed=seed, patients=40) for seed in (0, 1)]
+    return [Run(tmp_path_factory.mktemp("run"), seed=seed, patients=40, regimes=True) for seed in (0, 1)]
 
 
 def registered(runs, name, tmp_path):
@@ -82,6 +82,7 @@ class TestOnServers:
         assert [line.evidence["look"]["number"] for line in refused] == [1, 1]
         gates = {gate["name"]: gate for gate in refused[0].evidence["gates"]}
         wanted = {"superiority", "harrell", "brier score", "calibration", "subtype b", "latency", "memory"}
+        assert gates["regime genes"]["numbers"]["events"] == int(runs[0].event.sum())
         assert wanted | {"data contract", "unseen patients"} <= set(gates)
         assert gates["superiority"]["numbers"]["events"] == int(runs[0].event.sum())
         assert gates["latency"]["numbers"]["challenger"] > 0

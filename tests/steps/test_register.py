@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from importlib import metadata
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -43,6 +45,52 @@ def test_a_version_carries_alias_run_data_and_commit(run, servers_of, tmp_path):
     assert logged.info.status == "FINISHED"
     assert logged.data.metrics["mcti.c_index.value"] == 0.5
     assert [d.dataset.digest for d in logged.inputs.dataset_inputs] == [result.data["bags"]]
+
+
+def test_a_version_carries_all_that_a_reader_of_it_must_know(run, servers_of, tmp_path):
+    import mlflow
+
+    params = RegisterParams(name="card", experiment="tests", intended_use="research", data_licence="CC-BY-4.0")
+    result = register(run.models, run.evaluation, params, tmp_path / "registration.json", run.validation)
+    with tracking.service() as client:
+        version = models.by_alias(client, "card", "challenger")
+        folder = mlflow.artifacts.download_artifacts(artifact_uri=f"runs:/{result.run_id}/card", dst_path=str(tmp_path))
+        info = mlflow.models.get_model_info("models:/card@challenger")
+    tags = version.tags
+    assert (tags["mcti.encoder"], tags["mcti.encoder_sha256"], tags["mcti.target_mpp"]) == ("hed44", "9" * 64, "0.5")
+    assert (tags["mcti.contract"], tags["mcti.licence.encoder"]) == ("passed", "Apache-2.0")
+    assert (tags["mcti.licence.data"], len(tags["mcti.folds"]), tags["mcti.image"]) == ("CC-BY-4.0", 64, "none")
+    card = json.loads((Path(folder) / "card.json").read_text())
+    assert card["lineage"] == {"digest": result.digest, "commit": result.commit, "image": "none",
+                               "folds": tags["mcti.folds"], "data": result.data}  # fmt: skip
+    assert card["evaluation"]["metrics"]["c_index"] == {"value": 0.5, "low": 0.4, "high": 0.6}
+    assert card["data"]["attrition"] == {"no follow-up": 2}
+    assert "X-1" not in (Path(folder) / "card.json").read_text()
+    assert card["contact"] == "GAP"
+    assert "**Intended use:** research" in version.description
+    sbom = json.loads((Path(folder) / "sbom.json").read_text())
+    torch = next(part for part in sbom["components"] if part["name"] == "torch")
+    assert torch["purl"] == f"pkg:pypi/torch@{metadata.version('torch')}"
+    assert torch["licenses"]
+    assert info.signature.inputs.input_names()[:2] == ["patient_id", "genes"]
+    assert info.saved_input_example_info is not None
+
+
+def test_a_validation_of_another_cohort_is_refused(run, tmp_path):
+    (tmp_path / "results.json").write_text(json.dumps({"md5": "b" * 32, "passed": True}))
+    with pytest.raises(DataError, match="validation is of cohort bbbbbbbb…, the evaluation of aaaaaaaa…"):
+        register(run.models, run.evaluation, RegisterParams(), tmp_path / "r.json", tmp_path)
+
+
+def test_nothing_pickled_lies_in_a_version(run, servers_of, tmp_path):
+    import mlflow
+
+    register(run.models, run.evaluation, RegisterParams(name="files", experiment="tests"), tmp_path / "r.json")
+    with tracking.service():
+        folder = mlflow.artifacts.download_artifacts(artifact_uri="models:/files@challenger", dst_path=str(tmp_path))
+    files = [path for path in Path(folder).rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} <= {".safetensors", ".json", ".py", ".yaml", ".yml", ".txt", ""}
+    assert not [path for path in files if path.read_bytes()[:2] in (b"\x80\x02", b"\x80\x04", b"\x80\x05", b"PK")]
 
 
 def test_a_new_process_that_may_not_unpickle_gives_the_bits_of_the_evaluation(run, servers_of, tmp_path):

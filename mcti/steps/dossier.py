@@ -1,0 +1,99 @@
+"""dossier: one page and one JSON document that say all the registry knows of a version."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mcti import storage
+from mcti.errors import DataError, UsageError
+from mcti.redaction import hashed
+from mcti.registry import dossier as page
+from mcti.registry import evidence, ledger, models, tracking
+from mcti.registry.dossier import Dossier, Facts
+from mcti.steps.result import StepResult
+from mcti.storage import Location
+
+_EXAMPLES = 3
+
+
+class DossierResult(StepResult):
+    """The two files; `gaps` counts what only people can fill in."""
+
+    name: str
+    version: int
+    gaps: int
+    answered: int
+    partly: int
+    open: int
+
+
+def dossier(uri: str, out: Path, *, explanations: Location | None = None) -> DossierResult:
+    """Write the release dossier of a registered version.
+
+    Reads   uri (models:/NAME@ALIAS or models:/NAME/VERSION), its run's card, evaluation and figures, the ledger;
+            explanations/contributions.csv of `mcti explain` (None: a gap)
+    Writes  out (one self-contained HTML page) and, beside it, the same as JSON with the SBOM
+    Raises  UsageError for another kind of address; DataError when there is no such version, or it was registered
+            before versions had cards
+    """
+    with tracking.service() as client, tempfile.TemporaryDirectory(prefix="mcti-dossier-") as scratch:
+        version, alias = _version(client, uri)
+        run_id, folder = version.tags[models.RUN], Path(scratch)
+        pictures = {path.stem: path.read_bytes() for path in _figures(run_id, folder)}
+        card, sbom = (
+            storage.read_json(evidence.fetch(run_id, name, folder, "card")) for name in ("card.json", "sbom.json")
+        )
+        facts = Facts(
+            version=int(version.version),
+            alias=alias,
+            card=card,
+            metrics=storage.read_json(evidence.fetch(run_id, "metrics.json", folder)),
+            sbom=sbom,
+            lines=tuple(ledger.read(version.name)),
+            figures=tuple(sorted(pictures)),
+            explained=() if explanations is None else _examples(explanations),
+        )
+    made = Dossier.of(facts)
+    storage.write_text(out, page.html(made, pictures))
+    storage.write_json(out.with_suffix(".json"), made.model_dump(mode="json"))
+    states = [answer.state for answer in made.answers]
+    return DossierResult(
+        name=made.name,
+        version=made.version,
+        gaps=sum(len(section.gaps) for section in made.sections),
+        answered=states.count("answered"),
+        partly=states.count("partly"),
+        open=states.count("gap"),
+    )
+
+
+def _version(client: Any, uri: str) -> tuple[Any, str]:
+    """The version of an address and the alias it was asked for by."""
+    kind, _, rest = uri.partition("models:/")
+    name, at, alias = rest.partition("@")
+    if kind or not rest:
+        raise UsageError(f"{uri!r} is no registered model", "URI", "write models:/NAME@champion or models:/NAME/7")
+    if at:
+        found = models.by_alias(client, name, alias)
+        if found is None:
+            raise DataError(f"no version carries the alias {alias}", f"model {name}", "run `mcti promote` first")
+        return models.by_number(client, name, int(found.version)), alias
+    name, _, number = rest.rpartition("/")
+    if not name or not number.isdecimal():
+        raise UsageError(f"{uri!r} names no version", "URI", "write models:/NAME@champion or models:/NAME/7")
+    return models.by_number(client, name, int(number)), ""
+
+
+def _figures(run_id: str, scratch: Path) -> list[Path]:
+    if "figures" not in evidence.names(run_id):
+        return []
+    return sorted(evidence.fetch(run_id, "figures", scratch).glob("*.svg"))
+
+
+def _examples(explanations: Location) -> tuple[dict[str, str], ...]:
+    with storage.local(storage.join(explanations, "contributions.csv")) as path:
+        rows = pd.read_csv(path, dtype=str, keep_default_na=False).head(_EXAMPLES)
+    rows["patient_id"] = [hashed(patient)[:12] for patient in rows["patient_id"]]
+    return tuple({str(name): str(value) for name, value in row.items()} for row in rows.to_dict("records"))

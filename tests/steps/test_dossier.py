@@ -1,0 +1,117 @@
+"""The release dossier on a real registry: everything the run knows, every gap named, nothing that can run."""
+
+import json
+import re
+from importlib import metadata
+
+import pandas as pd
+import pytest
+
+from mcti.errors import DataError, UsageError
+from mcti.params import PromoteParams, RegisterParams
+from mcti.registry.sbom import licence as sbom_licence
+from mcti.steps.dossier import dossier
+from mcti.steps.promote import promote, show_ledger
+from mcti.steps.register import register
+from tests.registry.made import Run
+
+pytestmark = [pytest.mark.slow, pytest.mark.stack]
+LAX = PromoteParams(
+    min_events=2, bootstrap=100, margin=-1.0, alpha=0.4, ibs_margin=1, calibration_margin=1, group_margin=1,
+    slowdown=100, cost_patches=5,
+)  # fmt: skip
+HOSTILE = "<script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, running):
+    """Two versions, the second promoted over the first; its dossier with explanations, as text and as a tree."""
+    from pathlib import Path
+
+    from mcti.local import settings
+
+    settings.activate(Path(running.folder).parent, force=True)
+    out = tmp_path_factory.mktemp("dossier")
+    for seed in (0, 1):
+        run = Run(out / f"run {seed}", seed=seed, patients=40)
+        (run.evaluation / "figures").mkdir()
+        drawn = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><circle r="4"/></svg>'
+        (run.evaluation / "figures" / "forest.svg").write_text(drawn)
+        params = RegisterParams(name="told", experiment="told", intended_use=HOSTILE)
+        register(run.models, run.evaluation, params, out / "r.json", run.validation)
+        promote("told", LAX)
+    pd.DataFrame({"patient_id": ["P-001"], "genes": [0.25]}).to_csv(out / "contributions.csv", index=False)
+    result = dossier("models:/told@champion", out / "told.html", explanations=out)
+    return result, (out / "told.html").read_text("utf-8"), json.loads((out / "told.json").read_text("utf-8"))
+
+
+def section(tree, key):
+    return next(part for part in tree["sections"] if part["key"] == key)
+
+
+def test_the_page_is_self_contained_and_what_users_wrote_cannot_run(made):
+    _, page, _ = made
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert "ages are &lt;b&gt;numbers" in page
+    assert re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', page) == []
+    assert "data:image/svg+xml;base64," in page
+
+
+def test_the_change_against_the_last_champion_is_that_of_the_ledger(made):
+    _, _, tree = made
+    line = show_ledger("told").entries[-1]
+    gates, history = section(tree, "changes")["tables"]
+    assert [row[:2] for row in gates["rows"]] == [[g["name"], g["verdict"]] for g in line.evidence["gates"]]
+    assert [row[0] for row in history["rows"]] == ["1", "2"]
+    assert any(line.hash in row for row in section(tree, "lineage")["tables"][0]["rows"])
+
+
+def test_what_the_run_does_not_know_is_a_gap_and_counted(made):
+    result, page, tree = made
+    gaps = section(tree, "use")["gaps"]
+    assert any("register.contact" in gap for gap in gaps)
+    assert not any("register.intended_use" in gap for gap in gaps)
+    assert result.gaps == sum(len(part["gaps"]) for part in tree["sections"])
+    assert page.count('class="gap"') == sum(bool(part["gaps"]) for part in tree["sections"])
+    asked = {(a["regime"], a["point"]): a["state"] for a in tree["answers"]}
+    assert asked["EU AI Act, Annex IV", "8"] == "gap"
+    assert asked["EU AI Act, Annex IV", "6"] == "answered"
+    assert asked["TRIPOD+AI", "20"] == "partly"
+    assert (result.answered, result.partly, result.open) == tuple(
+        list(asked.values()).count(state) for state in ("answered", "partly", "gap")
+    )
+
+
+def test_patients_of_the_examples_and_of_the_attrition_are_not_named(made):
+    _, page, tree = made
+    assert section(tree, "explanations")["tables"][0]["rows"][0][1] == "0.25"
+    assert ["no follow-up", "2"] in section(tree, "data")["tables"][1]["rows"]
+    for name in ("P-001", "X-1"):
+        assert name not in page
+        assert name not in json.dumps(tree)
+
+
+def test_the_bill_of_materials_is_cyclonedx_with_versions_and_licences(made):
+    _, _, tree = made
+    sbom = tree["sbom"]
+    assert (sbom["bomFormat"], sbom["specVersion"]) == ("CycloneDX", "1.5")
+    parts = {part["name"]: part for part in sbom["components"]}
+    assert parts["numpy"]["version"] == metadata.version("numpy")
+    assert sbom_licence(parts["scikit-survival"]).startswith("GPL")
+    assert len({part["bom-ref"] for part in sbom["components"]}) == len(sbom["components"])
+
+
+@pytest.mark.parametrize(
+    ("uri", "kind", "words"),
+    [
+        ("told", UsageError, "no registered model"),
+        ("models:/told", UsageError, "names no version"),
+        ("models:/told@nobody", DataError, "no version carries the alias nobody"),
+        ("models:/told/99", DataError, "no version 99.*known: 1, 2"),
+    ],
+)
+def test_a_wrong_address_is_one_clear_line_and_writes_nothing(made, tmp_path, uri, kind, words):
+    with pytest.raises(kind, match=words):
+        dossier(uri, tmp_path / "d.html")
+    assert list(tmp_path.iterdir()) == []

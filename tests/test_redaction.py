@@ -1,0 +1,67 @@
+"""Ids that must not leave: in sentences, in JSON, in tables; and nothing changed where nobody asked for it."""
+
+import hashlib
+import json
+
+import pytest
+
+from mcti import redaction
+from mcti.cli import caller
+from mcti.cli.app import app
+
+
+@pytest.fixture
+def redacting(monkeypatch):
+    monkeypatch.setenv("MCTI_REDACT", "1")
+    monkeypatch.setattr(redaction, "_learned", set())
+
+
+def sha(text):
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    ["patient {}: no slides", "in clinical.csv, row 17, patient {}", "the risk of patient '{}' is not that", "{} left"],
+)
+def test_a_known_id_leaves_as_its_hash_wherever_it_stands(redacting, sentence):
+    redaction.learn(["TCGA-A1-A0SB", "Anna"])
+    for name in ("TCGA-A1-A0SB", "Anna"):
+        assert redaction.text(sentence.format(name)) == sentence.format(sha(name))
+    document = json.dumps({"first": ["Anna"], "n": 3})
+    assert json.loads(redaction.text(document)) == {"first": [sha("Anna")], "n": 3}
+
+
+def test_an_id_named_as_a_patients_is_hidden_before_any_table_was_read_and_hidden_once(redacting):
+    once = redaction.text("gene 'X' is missing in patient P-0041.")
+    assert once == f"gene 'X' is missing in patient {sha('P-0041')}."
+    assert redaction.text(once) == once
+    assert redaction.text("the patient has no slides") == "the patient has no slides"
+
+
+def test_without_the_flag_nothing_changes(monkeypatch):
+    monkeypatch.delenv("MCTI_REDACT", raising=False)
+    redaction.learn(["P-1"])
+    assert redaction.text("patient P-1") == "patient P-1"
+    assert redaction.shown("P-1") == "P-1"
+
+
+def test_an_error_on_the_command_line_names_no_patient(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(redaction, "_learned", set())
+    monkeypatch.chdir(tmp_path)  # no params.yaml
+    monkeypatch.setenv("MCTI_REDACT", "")  # put back after the test: the flag sets it
+    clinical = tmp_path / "clinical.csv"
+    clinical.write_text("patient_id,time_months,event,age,is_female,subtype,site\nP-0041,12y,1,50,1,a,x\n")
+    (tmp_path / "expression.csv").write_text("patient_id,A\nP-0041,1\n")
+    files = [
+        "--clinical",
+        str(clinical),
+        "--expression",
+        str(tmp_path / "expression.csv"),
+        "--out",
+        str(tmp_path / "c"),
+    ]
+    assert caller.guarded(app, ["ingest", *files, "--json", "--redact", "--set", "ingest.slides=null"]) == 3
+    told = capsys.readouterr()
+    assert "P-0041" not in told.out + told.err
+    assert sha("P-0041") in told.err
