@@ -23,6 +23,10 @@ _MD5 = re.compile(r"[0-9a-f]{32}")
 _VERSION = re.compile(rf"{_MD5.pattern}(\.dir)?")
 
 
+class Altered(DataError):
+    """The bytes of an object are not those of its address: never a matter of one slide."""
+
+
 @dataclass(frozen=True)
 class Pinned:
     """A parsed address: `remote` (s3://bucket/prefix), `md5` (`.dir` at its end: a folder), `path` below the folder."""
@@ -81,11 +85,11 @@ def check(found: str, pinned: Pinned) -> None:
     """Refuse bytes whose MD5 is not the one of the address.
 
     Raises
-        DataError: the object was changed under its name, or came in part.
+        Altered: the object was changed under its name, or came in part.
     """
     if found != pinned.md5.removesuffix(".dir"):
         mend = "the object was changed or cut short: push the version again from a machine that has it (`dvc push`)"
-        raise DataError(f"the bytes have MD5 {found}, the version is {pinned.md5}", pinned.object, mend)
+        raise Altered(f"the bytes have MD5 {found}, the version is {pinned.md5}", pinned.object, mend)
 
 
 def read(address: str, fetch: Fetch) -> bytes:

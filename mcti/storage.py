@@ -321,13 +321,20 @@ def size(location: Location) -> int:
         with explained(location):
             return Path(location).stat().st_size
     total = 0
-    for address in addresses(location):
+    for address in _objects(location):
         bucket, key = split_address(address)
         with _service(address):
             total += int(client().head_object(Bucket=bucket, Key=key)["ContentLength"])
     if not total and not exists(location):
         raise DataError("no such object", str(location), "check the address")
     return total
+
+
+def _objects(location: Location) -> list[str]:
+    """The `s3://` addresses of the objects that hold what lies at an address."""
+    if not pinned.is_pinned(location):
+        return addresses(location)
+    return [version.object for version in pinned.files(os.fspath(location), read_bytes).values()]
 
 
 def ranged(location: Location) -> tuple[Callable[[int, int], bytes], int]:

@@ -59,6 +59,7 @@ def test_what_dvc_pushed_is_read_without_dvc_one_file_or_all(project):
     with storage.local(f"{version}/slides/a.tif") as slide:
         assert slide.name == "a.tif"  # the readers go by the ending
         assert slide.stat().st_size == 3_000_000
+    assert storage.size(f"{version}/slides/a.tif") == 3_000_000
     assert storage.addresses(f"{version}/slides") == [f"{version}/slides/a.tif", f"{version}/slides/b b.tif"]
     assert storage.exists(f"{version}/slides.csv")
     assert not storage.exists(f"{version}/no.csv")
@@ -128,3 +129,25 @@ def test_wrong_keys_are_named_and_never_printed(project, version, monkeypatch):
         storage.read_bytes(f"{version}/clinical.csv")
     assert "a-wrong-secret" not in str(caught.value)
     assert "A-WRONG-KEY" not in str(caught.value)
+
+
+def test_a_shard_extracts_slides_of_a_version_and_refuses_an_altered_one(project, tmp_path):
+    from mcti.params import ExtractParams
+    from mcti.slides.painting import paint
+    from mcti.steps.extract import extract
+
+    raw = project / "raw"
+    for name in ("a", "b b"):
+        paint(raw / f"slides/{name}.tif", seed=1, grade=2, er_positive=True)
+    address = versions.publish(raw, REMOTE).address
+    made = extract(f"{address}/slides.csv", ExtractParams(workers=1), tmp_path / "features", shard=(0, 1))
+    assert (made.slides, made.ok) == (2, 2)
+    (raw / "slides/a.tif").write_bytes(b"another slide")
+    version = pinned.the_file(f"{address}/slides/a.tif", storage.read_bytes)
+    before = storage.read_bytes(version.object)
+    storage.put(version.object, b"II*\0" + before[4:-1] + b"?")
+    try:
+        with pytest.raises(pinned.Altered, match="the bytes have MD5"):
+            extract(f"{address}/slides.csv", ExtractParams(workers=1), tmp_path / "again", shard=(0, 1))
+    finally:
+        storage.put(version.object, before)

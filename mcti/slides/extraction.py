@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mcti import storage
+from mcti import pinned, storage
 from mcti.errors import DataError
 from mcti.params import ExtractParams
 from mcti.slides import features, masks, opening, previews, tissue
@@ -76,6 +76,8 @@ def extract_slide(
     except OSError as error:  # of reading: what is written turns its trouble into EnvironmentTrouble
         why = storage.trouble(error).what
         return Outcome(row.slide_id, row.patient_id, Status.READ_ERROR.value, f"{why}: check the disk it lies on")
+    except pinned.Altered:  # nobody knows what else was changed: no slide of this version is taken
+        raise
     except DataError as error:  # staging: no such object
         return Outcome(row.slide_id, row.patient_id, Status.READ_ERROR.value, f"{error.what}: {error.mend}")
 

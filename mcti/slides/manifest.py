@@ -105,7 +105,7 @@ def _prefix(location: Location) -> list[Row]:
 def _table(location: Location) -> list[Row]:
     table = _frame(location)
     _need(table, _COLUMNS[:3], location)
-    base = None if storage.is_s3(location) else Path(location).parent
+    base = str(location).rpartition("/")[0] if storage.is_s3(location) else Path(location).parent
     return [_row(dict(record), base, f"{location}, row {i + 2}") for i, record in enumerate(table.to_dict("records"))]
 
 
@@ -123,7 +123,7 @@ def _frame(location: Location) -> Any:
             ) from error
 
 
-def _row(record: dict[str, Any], base: Path | None, where: str) -> Row:
+def _row(record: dict[str, Any], base: Path | str, where: str) -> Row:
     words = {name: _text(record.get(name)) for name in _COLUMNS}
     for name in _COLUMNS[:3]:
         if not words[name]:
@@ -146,11 +146,13 @@ def _mpp(text: str, where: str) -> float | None:
         raise DataError(f"mpp is {text!r}, not a number", where, "write µm/px, e.g. 0.25, or leave it empty") from None
 
 
-def _resolved(text: str, base: Path | None) -> tuple[str, str]:
-    if storage.is_s3(text) or Path(text).is_absolute() or base is None:
+def _resolved(text: str, base: Path | str) -> tuple[str, str]:
+    if storage.is_s3(text) or Path(text).is_absolute():
         return text, ""
     if os.path.normpath(text).startswith(".."):
         return text, "the path leaves the data folder: write it without .., or as an absolute path"
+    if isinstance(base, str):  # a manifest on S3: its slides lie beside it
+        return storage.join(base, os.path.normpath(text)), ""
     beside = base / text
     return str(beside if beside.exists() or not Path(text).exists() else Path(text)), ""
 
