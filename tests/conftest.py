@@ -7,17 +7,29 @@ import pytest
 from mcti.local import stack
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_servers_unless_asked_for():
+    """No test meets the services of whoever runs the tests, nor those that the module before it started."""
+    before = dict(os.environ)
+    for name in [name for name in before if name.startswith(("AWS_", "MLFLOW_TRACKING_", "MLFLOW_RUN_"))]:
+        del os.environ[name]
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.fixture(scope="session")
 def running(tmp_path_factory):
     """A stack of its own in a folder with a space in its name, on free ports; stopped by pid at the end."""
     root = tmp_path_factory.mktemp("a stack")
     before = dict(os.environ)
     try:
-        yield stack.up(root)
+        started = stack.up(root)
+        os.environ.clear()  # it points this process at itself; `servers_of` does so for the tests that want it
+        os.environ.update(before)
+        yield started
     finally:
         stack.down(root)
-        os.environ.clear()
-        os.environ.update(before)
 
 
 @pytest.fixture

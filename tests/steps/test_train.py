@@ -36,7 +36,7 @@ def test_every_fold_gets_its_four_files_and_nothing_is_left_over(trained):
 
 def test_each_patient_is_predicted_once_and_survival_falls_with_time(trained):
     rows = pd.concat(pd.read_csv(path) for path in sorted(trained[1].glob("fold_*/predictions.csv")))
-    assert list(rows.columns) == ["patient_id", "fold", "risk", "S_12", "S_36", "S_60"]
+    assert list(rows.columns) == ["patient_id", "fold", "risk", "S_12", "S_36", "S_60", "P_IDC", "P_ILC"]
     assert sorted(rows["patient_id"]) == [bag.patient_id for bag in made.bags()]
     assert ((rows["S_12"] >= rows["S_36"]) & (rows["S_36"] >= rows["S_60"])).all()
     assert rows[["S_12", "S_60"]].to_numpy().min() >= 0
