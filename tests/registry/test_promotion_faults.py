@@ -88,6 +88,7 @@ def wire(runs, servers_of, tmp_path, monkeypatch):
         register(run.models, run.evaluation, params, tmp_path / "r.json", run.validation)
     if not show_ledger(NAME).entries:
         promote(NAME, LAX, version=1)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")  # MLflow sleeps for minutes between its own retries
     return Wire(monkeypatch)
 
 
