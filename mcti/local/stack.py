@@ -74,7 +74,9 @@ def up(root: Path, say: Say = lambda _: None) -> Stack:
         already = bool(state.servers) and all(server.process() for server in state.servers)
         if not already:
             servers.stop(servers.marked(folder))  # a half-started or half-killed stack
-            state = _start_all(root, folder, say)
+            # One stack of this user after the other: a port stays free until its server has bound it.
+            with locked(_cache() / "stack.lock", "mcti stack up", patience_seconds=_READY_SECONDS):
+                state = _start_all(root, folder, say)
         settings.write(folder, state.ports)
         settings.activate(root, force=True)
         for bucket in BUCKETS:
@@ -267,6 +269,10 @@ def _program(name: str) -> Path:
             f"the program {name} is missing", str(found.parent), "install mcti[local] (make install)"
         )
     return found
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mcti"
 
 
 def _folder(root: Path) -> Path:

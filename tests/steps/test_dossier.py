@@ -37,12 +37,12 @@ def made(tmp_path_factory, running):
         (run.evaluation / "figures").mkdir()
         drawn = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><circle r="4"/></svg>'
         (run.evaluation / "figures" / "forest.svg").write_text(drawn)
-        params = RegisterParams(name="told", experiment="told", intended_use=HOSTILE)
+        params = RegisterParams(name="dossier", experiment="dossier", intended_use=HOSTILE)
         register(run.models, run.evaluation, params, out / "r.json", run.validation)
-        promote("told", LAX)
+        promote("dossier", LAX)
     pd.DataFrame({"patient_id": ["P-001"], "genes": [0.25]}).to_csv(out / "contributions.csv", index=False)
-    result = dossier("models:/told@champion", out / "told.html", explanations=out)
-    return result, (out / "told.html").read_text("utf-8"), json.loads((out / "told.json").read_text("utf-8"))
+    result = dossier("models:/dossier@champion", out / "dossier.html", explanations=out)
+    return result, (out / "dossier.html").read_text("utf-8"), json.loads((out / "dossier.json").read_text("utf-8"))
 
 
 def section(tree, key):
@@ -60,7 +60,7 @@ def test_the_page_is_self_contained_and_what_users_wrote_cannot_run(made):
 
 def test_the_change_against_the_last_champion_is_that_of_the_ledger(made):
     _, _, tree = made
-    line = show_ledger("told").entries[-1]
+    line = show_ledger("dossier").entries[-1]
     gates, history = section(tree, "changes")["tables"]
     assert [row[:2] for row in gates["rows"]] == [[g["name"], g["verdict"]] for g in line.evidence["gates"]]
     assert [row[0] for row in history["rows"]] == ["1", "2"]
@@ -105,10 +105,10 @@ def test_the_bill_of_materials_is_cyclonedx_with_versions_and_licences(made):
 @pytest.mark.parametrize(
     ("uri", "kind", "words"),
     [
-        ("told", UsageError, "no registered model"),
-        ("models:/told", UsageError, "names no version"),
-        ("models:/told@nobody", DataError, "no version carries the alias nobody"),
-        ("models:/told/99", DataError, "no version 99.*known: 1, 2"),
+        ("dossier", UsageError, "no registered model"),
+        ("models:/dossier", UsageError, "names no version"),
+        ("models:/dossier@nobody", DataError, "no version carries the alias nobody"),
+        ("models:/dossier/99", DataError, "no version 99.*known: 1, 2"),
     ],
 )
 def test_a_wrong_address_is_one_clear_line_and_writes_nothing(made, tmp_path, uri, kind, words):
