@@ -22,6 +22,10 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 _JSON_COLUMNS = ("genes", "features", "covariates")
 _KINDS = {"BYTES": str, "FP64": float, "FP32": float, "INT64": int, "INT32": int}
 
+# Most clients read no answer before they have sent their whole body: closed earlier, the connection breaks under them
+# and the reason is lost. So this many times the limit is read and thrown away; a still larger body is cut off.
+_THROWN_AWAY = 16
+
 
 class BodyLimit:
     """ASGI middleware: a request of more than `most` bytes gets 400 before anybody parses it."""
@@ -30,24 +34,28 @@ class BodyLimit:
         self.app, self.most = app, most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Read at most the limit, then hand on what was read."""
+        """Keep at most the limit, then hand on what was read."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > self.most:
-            await self._refuse(send)
-            return
+        # A chunked body declares no length, so what arrives is counted as well.
+        arrived, too_large = 0, declared.isdigit() and int(declared) > self.most
         body, more = bytearray(), True
-        while more:  # a chunked body declares no length
+        while more:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > self.most:
-                await self._refuse(send)
-                return
+            part, more = message.get("body", b""), message.get("more_body", False)
+            arrived += len(part)
+            too_large = too_large or arrived > self.most
+            if not too_large:
+                body += part
+            elif arrived > _THROWN_AWAY * self.most:
+                break
+        if too_large:
+            await self._refuse(send)
+            return
         whole = [{"type": "http.request", "body": bytes(body), "more_body": False}]
 
         async def replay() -> dict[str, Any]:
