@@ -7,13 +7,18 @@ still join with each other and with the registry. An id that can be guessed can 
 import hashlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 VARIABLE = "MCTI_REDACT"
 _NAMED = re.compile(r"(patients? ['\"]?)([^\s'\"(),:;]*\d[^\s'\"(),:;]*)")
 """`patient P-0041` in a sentence of ours; an id without a digit is found only when its table was read before."""
 
-_learned: set[str] = set()
+_PIECES = re.compile(r"[^\W_]+|[\W_]")
+"""Letters and digits together, everything else one by one."""
+
+_learned: dict[str, int] = {}
+"""Ids with the number of their pieces; none that is a bare number."""
 
 
 def active() -> bool:
@@ -39,16 +44,46 @@ def shown(patient_id: str) -> str:
 def learn(patient_ids: Iterable[str]) -> None:
     """Ids that a table brought in, so that `text` finds them anywhere."""
     if active():
-        _learned.update(str(patient) for patient in patient_ids)
+        _learned.update(_counted(patient_ids))
 
 
-def text(sentence: str) -> str:
-    """A line for people, a log or a JSON document, as it may leave: every id that is known or named as a patient's."""
+def text(sentence: str, also: Iterable[str] = ()) -> str:
+    """A line for people, a log, a page or a name of a file as it may leave: every id that is known, or named as a
+    patient's, also within a longer word (`P-0041.h5`, a slide's `P-0041-DX1`).
+
+    An id that is a bare number is found only where it is named as a patient's: 17 may be a count.
+    also  ids that need not be remembered
+    """
     if not active():
         return sentence
-    words = re.split(r"([^\s'\"(),:;\[\]{}<>|=]+)", sentence)  # every second one is a word
-    known = [hashed(word) if number % 2 and word in _learned else word for number, word in enumerate(words)]
-    return _NAMED.sub(_hide, "".join(known))
+    known = _learned | _counted(also)
+    pieces, longest = _PIECES.findall(sentence), max(known.values(), default=0)
+    told: list[str] = []
+    place = 0
+    while place < len(pieces):
+        # Of two ids the longer one: P-1 must not hide half of P-1-A.
+        ends = range(min(place + longest, len(pieces)), place, -1)
+        end = next((end for end in ends if "".join(pieces[place:end]) in known), None)
+        told.append(pieces[place] if end is None else hashed("".join(pieces[place:end])))
+        place = place + 1 if end is None else end
+    return _NAMED.sub(_hide, "".join(told))
+
+
+def tree(value: Any, *, named: bool = False) -> Any:
+    """A JSON value as it may leave; named: it stands under a key of patients, so that a text in it is an id."""
+    if not active():
+        return value
+    if isinstance(value, Mapping):
+        return {text(str(key)): tree(part, named=str(key).startswith("patient")) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [tree(part, named=named) for part in value]
+    if not isinstance(value, str):
+        return value
+    return hashed(value) if named and value.isdecimal() else text(value)
+
+
+def _counted(patient_ids: Iterable[str]) -> dict[str, int]:
+    return {name: len(_PIECES.findall(name)) for name in map(str, patient_ids) if not name.isdecimal()}
 
 
 def _hide(match: re.Match[str]) -> str:

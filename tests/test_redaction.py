@@ -13,7 +13,7 @@ from mcti.cli.app import app
 @pytest.fixture
 def redacting(monkeypatch):
     monkeypatch.setenv("MCTI_REDACT", "1")
-    monkeypatch.setattr(redaction, "_learned", set())
+    monkeypatch.setattr(redaction, "_learned", {})
 
 
 def sha(text):
@@ -30,6 +30,7 @@ def test_a_known_id_leaves_as_its_hash_wherever_it_stands(redacting, sentence):
         assert redaction.text(sentence.format(name)) == sentence.format(sha(name))
     document = json.dumps({"first": ["Anna"], "n": 3})
     assert json.loads(redaction.text(document)) == {"first": [sha("Anna")], "n": 3}
+    assert redaction.tree(json.loads(document)) == {"first": [sha("Anna")], "n": 3}
 
 
 def test_an_id_named_as_a_patients_is_hidden_before_any_table_was_read_and_hidden_once(redacting):
@@ -37,6 +38,24 @@ def test_an_id_named_as_a_patients_is_hidden_before_any_table_was_read_and_hidde
     assert once == f"gene 'X' is missing in patient {sha('P-0041')}."
     assert redaction.text(once) == once
     assert redaction.text("the patient has no slides") == "the patient has no slides"
+
+
+def test_an_id_within_a_longer_word_is_hidden_and_a_longer_id_whole(redacting):
+    redaction.learn(["P-1", "P-1-A", "_x", "B_7"])
+    assert redaction.text("no such file in /data/P-1.h5") == f"no such file in /data/{sha('P-1')}.h5"
+    assert redaction.text("slide P-1-A-DX1") == f"slide {sha('P-1-A')}-DX1"
+    assert redaction.text("P-10, XP-1, B_70 and P-1") == f"P-10, XP-1, B_70 and {sha('P-1')}"
+    assert redaction.text("<td>_x</td>") == f"<td>{sha('_x')}</td>"
+
+
+def test_an_id_that_is_a_number_is_hidden_where_it_is_named_and_a_count_stays_one(redacting):
+    """Ids 1 to 20: `20 patients` counts, `patient 17` names."""
+    redaction.learn(map(str, range(1, 21)))
+    assert redaction.text("20 patients, 3 folds") == "20 patients, 3 folds"
+    assert redaction.text("patient 17: no slides") == f"patient {sha('17')}: no slides"
+    told = {"version": "4", "patients": 20, "patient_id": "4", "refused": {"patients": ["5", "6"]}}
+    wanted = {"version": "4", "patients": 20, "patient_id": sha("4"), "refused": {"patients": [sha("5"), sha("6")]}}
+    assert redaction.tree(told) == wanted
 
 
 def test_without_the_flag_nothing_changes(monkeypatch):
@@ -47,7 +66,7 @@ def test_without_the_flag_nothing_changes(monkeypatch):
 
 
 def test_an_error_on_the_command_line_names_no_patient(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(redaction, "_learned", set())
+    monkeypatch.setattr(redaction, "_learned", {})
     monkeypatch.chdir(tmp_path)  # no params.yaml
     monkeypatch.setenv("MCTI_REDACT", "")  # put back after the test: the flag sets it
     clinical = tmp_path / "clinical.csv"

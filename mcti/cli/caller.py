@@ -32,7 +32,10 @@ _COMMON: dict[str, tuple[Any, object]] = {
     ),
     "as_json": (Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")], False),
     "redact": (
-        Annotated[bool, typer.Option("--redact", help="Patient ids leave as SHA-256: in lines, logs and tables.")],
+        Annotated[
+            bool,
+            typer.Option("--redact", help="Patient ids leave as SHA-256: in lines, logs, reports and predictions."),
+        ],
         False,
     ),
     "debug": (Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")], False),
@@ -151,7 +154,7 @@ def _signature(function: Callable[..., object]) -> inspect.Signature:
 def _show(name: str, result: object, as_json: bool) -> None:
     tree = _plain(result)
     if as_json:
-        _print(json.dumps(tree, ensure_ascii=False, allow_nan=False))
+        print(json.dumps(redaction.tree(tree), ensure_ascii=False, allow_nan=False))  # noqa: T201
     elif hasattr(result, "lines"):
         _print("\n".join(result.lines()))
     elif isinstance(tree, dict):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
-from mcti import storage
+from mcti import redaction, storage
 from mcti.explanation import drawing
 from mcti.storage import Location
 
@@ -57,11 +57,13 @@ def add_maps(told: Told, explanation: Location, slides: Sequence[str]) -> None:
     import numpy as np
 
     for slide in slides:
-        where = storage.join(explanation, "tiles", f"{slide}.csv")
-        if storage.exists(where):
-            rows = list(_rows(explanation, f"tiles/{slide}.csv"))
+        names = dict.fromkeys((slide, redaction.text(slide)))  # explained without --redact, or with
+        there = [name for name in names if storage.exists(storage.join(explanation, "tiles", f"{name}.csv"))]
+        if there:
+            rows = list(_rows(explanation, f"tiles/{there[0]}.csv"))
             coords = np.array([[int(row["x"]), int(row["y"])] for row in rows])
-            told.maps.append((slide, drawing.tile_map(coords, np.array([float(row["score"]) for row in rows]))))
+            picture = drawing.tile_map(coords, np.array([float(row["score"]) for row in rows]))
+            told.maps.append((redaction.text(slide), picture))
 
 
 def render(row: Mapping[str, Any], notice: str, told: Told | None) -> str:

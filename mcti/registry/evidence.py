@@ -165,9 +165,13 @@ def _contract(validation: Path, cohort_md5: str) -> tuple[str, dict[str, Any]]:
 
 
 def _shown(path: Path, scratch: Path) -> Path:
-    """The file as it may leave: with `--redact` tables get the hashes of their patients."""
-    if not redaction.active() or path.suffix != ".csv":
+    """The file as it may leave: with `--redact` tables and the report get the hashes of their patients."""
+    if not redaction.active() or path.suffix not in (".csv", ".html"):
         return path
+    if path.suffix == ".html":
+        redaction.learn(predictions(path.with_name("predictions.csv"))["patient_id"])
+        (scratch / path.name).write_text(redaction.text(path.read_text(encoding="utf-8")), encoding="utf-8")
+        return scratch / path.name
     import pandas as pd
 
     table = pd.read_csv(path, dtype=str, keep_default_na=False)  # as text: not a bit of a number may change

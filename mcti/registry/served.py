@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel
 
+from mcti import redaction
 from mcti.errors import DataError, MctiError
 from mcti.registry import ensemble
 
@@ -38,7 +39,8 @@ class ServedModel(PythonModel):  # type: ignore[misc]
         try:
             return pd.DataFrame(self._rows(model_input, params or {}))
         except MctiError as error:
-            raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
+            told = redaction.text(str(error), model_input.get("patient_id", ()))
+            raise MlflowException(told, error_code=INVALID_PARAMETER_VALUE) from error
 
     def _rows(self, model_input: pd.DataFrame, params: Mapping[str, Any]) -> list[dict[str, Any]]:
         if "patient_id" not in model_input.columns:
@@ -49,7 +51,8 @@ class ServedModel(PythonModel):  # type: ignore[misc]
         chosen = params.get("horizons_months")
         horizons = [float(months) for months in chosen] if chosen is not None and len(chosen) else None
         groups = int(params.get("risk_groups", 2))
-        return [self._row(row, horizons, groups) for row in model_input.to_dict("records")]
+        rows = [self._row(row, horizons, groups) for row in model_input.to_dict("records")]
+        return [row | {"patient_id": redaction.shown(row["patient_id"])} for row in rows]
 
     def _row(self, row: Mapping[Any, Any], horizons: list[float] | None, groups: int) -> dict[str, Any]:
         features = row.get("features")

@@ -72,7 +72,11 @@ def owners(location: Location) -> dict[str, str]:
             raise DataError(f"{'slide_id' if patient else 'patient_id'} is empty", where, "fill it or delete the row")
         slide = slide.removesuffix(Path(slide).suffix) if slide.lower().endswith(SUFFIXES) else slide
         if found.setdefault(slide, patient) != patient:
-            raise DataError(f"slide {slide} is of {found[slide]} and of {patient}", where, "keep one of the two rows")
+            raise DataError(
+                f"slide {slide} is of patient {found[slide]} and of patient {patient}",
+                where,
+                "keep one of the two rows",
+            )
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from mcti import storage
+from mcti import redaction, storage
 from mcti.cohort import tables
 from mcti.errors import DataError, MctiError
 from mcti.explanation import clusters, drawing, gene_sets, page
@@ -77,7 +77,8 @@ def explain(
     Reads   the model (models:/NAME@ALIAS, or a folder of folds), cohort, features/<slide_id>.h5 (None: nobody has
             slides), sets: gene sets as GMT
     Writes  out/{contributions,tokens,gene_groups,gene_sets,plans}.csv, genes.parquet, tiles/<slide_id>.csv (x, y,
-            score, cluster, as `mcti heatmap` reads it), patients/<patient_id>.html, result.json: all or nothing
+            score, cluster, as `mcti heatmap` reads it), patients/<patient_id>.html, result.json: all or nothing; with
+            `--redact` hashes in place of the ids, in slides' names too
     Raises  DataError naming the patient whose genes or slides do not fit the model, an unknown patient, a GMT file
             without a usable set
     """
@@ -157,7 +158,7 @@ class _Writer:
 
     def add(self, case: _Case) -> None:
         """One patient into all files."""
-        patient, numbers = case.bag.patient_id, case.numbers
+        patient, numbers = redaction.shown(case.bag.patient_id), case.numbers
         way = abs(numbers["risk"] - numbers["baseline"])
         self.gaps.append((abs(numbers["gap"]), abs(numbers["gap"]) / way if way else 0.0))
         self.rows["contributions"].writerow([patient, "+".join(case.found), *numbers.values(), self.gaps[-1][1]])
@@ -188,7 +189,7 @@ class _Writer:
         )
 
     def _member(self, case: _Case, name: str, found: Attribution) -> page.Member:
-        patient = case.bag.patient_id
+        patient = redaction.shown(case.bag.patient_id)
         ranked = sorted(found.tokens.items(), key=lambda token: -abs(token[1]))
         for token, part in found.tokens.items():
             self.rows["tokens"].writerow([patient, name, token, part, *_place(case, found, token)])
@@ -205,7 +206,7 @@ class _Writer:
 
     def _groups(self, case: _Case, name: str, found: Attribution) -> list[page.Group]:
         """Each gene token with the genes it reads most, and the sets that those are rich in."""
-        patient, names = case.bag.patient_id, self.loaded.genes
+        patient, names = redaction.shown(case.bag.patient_id), self.loaded.genes
         count = min(self.params.group_genes, len(names))
         weights, order = found.groups.sort(dim=1, descending=True, stable=True)
         chosen = [
@@ -233,6 +234,7 @@ class _Writer:
         if len(scores) != sum(count for _, count, _ in case.slides):
             raise DataError("the features changed while they were read", f"patient {case.bag.patient_id}", "run again")
         for slide, count, coords in case.slides:
+            shown = redaction.text(slide)
             here = slice(start, start + count)
             start += count
             png = ""
@@ -240,12 +242,12 @@ class _Writer:
                 self.blind += 1
             else:
                 rows = zip(coords.tolist(), scores[here].tolist(), case.members[here].tolist(), strict=True)
-                with (self.draft / "tiles" / f"{slide}.csv").open("w", encoding="utf-8", newline="") as stream:
+                with (self.draft / "tiles" / f"{shown}.csv").open("w", encoding="utf-8", newline="") as stream:
                     writer = csv.writer(stream, lineterminator="\n")
                     writer.writerow(["x", "y", "score", "cluster"])
                     writer.writerows([x, y, score, cluster] for (x, y), score, cluster in rows)
                 png = drawing.tile_map(coords, scores[here])
-            maps.append(page.SlideMap(slide, count, float(scores[here].sum()), png))
+            maps.append(page.SlideMap(shown, count, float(scores[here].sum()), png))
         return maps
 
 
@@ -257,6 +259,7 @@ def _place(case: _Case, found: Attribution, token: str) -> list[Any]:
     row = int(found.critical[int(number)])
     for slide, count, coords in case.slides:
         if row < count:
-            return [slide, "", ""] if coords is None else [slide, *coords[row].tolist()]
+            shown = redaction.text(slide)
+            return [shown, "", ""] if coords is None else [shown, *coords[row].tolist()]
         row -= count
     return ["", "", ""]

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mcti import redaction
 from mcti.cohort import reading
 from mcti.errors import DataError, did_you_mean
 from mcti.params import ExtractParams
@@ -55,6 +56,7 @@ def patients(folder: Path) -> list[str]:
     if not found:
         mend = "put expression.csv (patient_id and genes), slides.csv or a folder slides there"
         raise DataError("there is no patient", str(folder), mend)
+    redaction.learn(found)
     for name in sorted(found):
         if not name.strip(".") or {"/", "\\", "\0"} & set(name):  # it becomes the name of a page
             raise DataError(f"{name!r} cannot name a patient", str(folder), "leave slashes out of patient_id")

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mcti import storage
+from mcti import redaction, storage
 from mcti.cohort import tables
 from mcti.errors import MctiError, UsageError
 from mcti.params import ExtractParams, PredictParams
@@ -74,7 +74,7 @@ def predict(
             (mcti/steps/newcomers.py), whose slides are extracted as `extraction` says where it has no features;
             explanation: what `mcti explain` wrote, for the pages
     Writes  out (.csv, or .json for any other reader), sorted by patient: the columns of docs/serving.md;
-            pages/<patient_id>.html, one a patient
+            pages/<patient_id>.html, one a patient; with `--redact` the hash in place of the id, in names of files too
     Raises  DataError naming the patient whose genes or slides do not fit the model
             EnvironmentTrouble when the registry does not answer
     """
@@ -84,8 +84,8 @@ def predict(
         folder = models.fetch(model, Path(scratch, "model"))
         digest = ensemble.load(folder).digest
         if patients is not None:
-            features = newcomers.extracted(Path(patients), extraction, Path(scratch, "features"), progress)
             names = newcomers.patients(Path(patients))
+            features = newcomers.extracted(Path(patients), extraction, Path(scratch, "features"), progress)
         else:
             names = sorted(map(str, tables.read_patients(str(cohort))["patient_id"]))
         slides = None if features is None else str(features)
@@ -95,7 +95,7 @@ def predict(
         _loaded.cache_clear()  # a folder may have been written anew since the last call in this process
         with Pool(_predict_some, params.workers or min(cores(), len(jobs)), len(jobs)) as pool:
             rows = [row for part in pool.map(jobs, progress) for row in part]
-        _write(rows, out)
+        _write([row | {"patient_id": redaction.shown(row["patient_id"])} for row in rows], out)
         if pages is not None:
             notice = "" if new else tables.read_info(source).notice
             _pages(
@@ -187,11 +187,14 @@ def _pages(
     """A page a patient, all of them or none."""
     from mcti.explanation import patient
 
-    told = patient.read(explanation) if explanation is not None else {}
+    found = patient.read(explanation) if explanation is not None else {}
     with storage.replacing(pages) as draft:
         draft.mkdir()
         for row in rows:
             name = str(row["patient_id"])
-            if explanation is not None and name in told:
-                patient.add_maps(told[name], explanation, slides.get(name, ()))
-            (draft / f"{name}.html").write_text(patient.render(row, notice, told.get(name)), encoding="utf-8")
+            shown = redaction.shown(name)
+            told = found.get(name, found.get(redaction.hashed(name)))  # explained with --redact, or without
+            if explanation is not None and told is not None:
+                patient.add_maps(told, explanation, slides.get(name, ()))
+            text = patient.render({**row, "patient_id": shown}, notice, told)
+            (draft / f"{shown}.html").write_text(text, encoding="utf-8")

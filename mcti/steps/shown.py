@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mcti import storage
+from mcti import redaction, storage
 from mcti.evaluation import story
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.report import GeneGroups
@@ -87,7 +87,7 @@ def critical_patches(
         part = outcomes.fold_number == outcomes.fold_number[at]
         rank = float((risk[part] <= risk[at]).mean())
         months = float(outcomes.time_months[row])
-        said = {"patient_id": outcomes.patient_ids[row], "kind": kind, "agreement": float(share[row])}
+        said = {"patient_id": redaction.shown(outcomes.patient_ids[row]), "kind": kind, "agreement": float(share[row])}
         rows.append({**said, "months": months, "rank": rank, "patches": found})
     return rows
 
@@ -115,5 +115,5 @@ def _places(cohort: Location, features: Location, patient: str) -> list[dict[str
     for slide, tiles, coords in places(features, slides_of(cohort, features)[patient]):
         for row in range(tiles):
             x, y = (None, None) if coords is None else (int(coords[row, 0]), int(coords[row, 1]))
-            found.append({"slide_id": slide, "x": x, "y": y})
+            found.append({"slide_id": redaction.text(slide), "x": x, "y": y})
     return found

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mcti import storage
+from mcti import redaction, storage
 from mcti.cohort import leakage, tables
 from mcti.cohort.assembly import NO_FOLLOWUP, OF_PATIENTS
 from mcti.cohort.blocks import Blocks, Progress
@@ -62,8 +62,8 @@ def validate(
         results, profile = _results(info, evidence, found, findings, storage.tree_md5(folder), params)
     with storage.replacing(out) as draft:
         draft.mkdir()
-        (draft / "report.html").write_text(report.html(results, found), encoding="utf-8")
-        storage.write_json(draft / "results.json", results.model_dump(mode="json"))
+        (draft / "report.html").write_text(redaction.text(report.html(results, found)), encoding="utf-8")
+        storage.write_json(draft / "results.json", redaction.tree(results.model_dump(mode="json")))
         if results.passed:  # what a broken cohort looks like is nothing to measure later versions by
             storage.write_json(draft / "profile.json", profile.model_dump(mode="json"))
     run_id, warnings = _logged(Path(out), params)
@@ -149,11 +149,12 @@ def _results(
 
 def _attrition(info: tables.CohortInfo, evidence: measures.Evidence) -> dict[str, tuple[str, ...]]:
     """Patients of the clinical table who left, by reason; with features, also those none of whose slides gave any."""
-    left = _by_reason((x.reason, x.patient_id) for x in info.attrition if x.reason in OF_PATIENTS)
-    if evidence.bags is None:
-        return left
-    gone = set(evidence.slides["patient_id"]) - set(evidence.bags["patient_id"])
-    return left | _by_reason((ALL_FAILED, p) for p in evidence.patients["patient_id"] if p in gone)
+    left = [(x.reason, x.patient_id) for x in info.attrition if x.reason in OF_PATIENTS]
+    if evidence.bags is not None:
+        gone = set(evidence.slides["patient_id"]) - set(evidence.bags["patient_id"])
+        left += [(ALL_FAILED, p) for p in evidence.patients["patient_id"] if p in gone]
+    redaction.learn(patient for _, patient in left)
+    return _by_reason((reason, redaction.shown(patient)) for reason, patient in left)
 
 
 def _failed_slides(evidence: measures.Evidence) -> dict[str, tuple[str, ...]]:

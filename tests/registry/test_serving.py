@@ -234,6 +234,25 @@ def test_mlflow_models_serve_gives_the_same_bits_and_the_same_400(saved, tmp_pat
         assert "gene 'ESR1' is missing" in json.dumps(answer)
 
 
+def test_with_redact_an_answer_and_a_refusal_name_nobody(saved, monkeypatch):
+    import mlflow
+
+    from mcti.redaction import hashed
+
+    run, _, folder = saved
+    loaded = mlflow.pyfunc.load_model(str(folder)).unwrap_python_model()
+    plain = loaded.predict(None, run.frame())
+    monkeypatch.setenv("MCTI_REDACT", "1")
+    answer = loaded.predict(None, run.frame())
+    assert list(answer["patient_id"]) == [hashed(name) for name in run.ids]
+    assert list(answer["risk"]) == list(plain["risk"]), "the patient is still known by the id that came"
+    assert list(answer["model"]) == list(plain["model"])
+    bad = run.frame().assign(patient_id="Anna", genes=[{"NOPE": 1.0}] * len(run.ids))
+    with pytest.raises(mlflow.exceptions.MlflowException, match=rf"patient {hashed('Anna')}") as caught:
+        loaded.predict(None, bad)
+    assert "Anna" not in str(caught.value)
+
+
 @pytest.mark.parametrize("harm", ["pickle", "nan", "byte"])
 def test_altered_weights_are_never_served(saved, tmp_path, harm):
     """A pickle that would run code, a NaN, one changed byte: the server does not start and runs nothing."""

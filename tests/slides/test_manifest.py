@@ -84,7 +84,7 @@ def test_owners_need_no_path_and_drop_the_files_ending(tmp_path):
     [
         ("patient_id,slide\nP,a\n", "column 'slide_id' is missing"),
         ("patient_id,slide_id\n,a\n", "patient_id is empty"),
-        ("patient_id,slide_id\nP1,a\nP2,a.svs\n", "slide a is of P1 and of P2"),
+        ("patient_id,slide_id\nP1,a\nP2,a.svs\n", "slide a is of patient P1 and of patient P2"),
     ],
 )
 def test_a_list_that_names_no_owner_or_two_is_refused(tmp_path, text, what):
