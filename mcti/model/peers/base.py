@@ -68,7 +68,8 @@ class Peer(nn.Module, ABC):
             refuse_absent(slides_present, genes_present)
         check_covariates(self.config, covariates, len(patches))
         found = self.read(patches.masked_fill(~mask[..., None], 0.0), mask, genes)
-        logits = self.survival_head(self.drop(found.vector)).float()
+        kind = torch.promote_types(found.vector.dtype, torch.float32)  # logits are never half
+        logits = self.survival_head(self.drop(found.vector)).to(kind)
         if self.clinical is not None and covariates is not None:
             logits = logits + self.clinical(read_covariates(covariates))
         hazard, survival = survive(logits, self.config.head)
@@ -78,7 +79,7 @@ class Peer(nn.Module, ABC):
             hazard=hazard,
             survival=survival,
             risk=-survival.sum(1),
-            subtype_logits=self.subtype_head(self.drop(probed)).float(),
+            subtype_logits=self.subtype_head(self.drop(probed)).to(kind),
             instance_logits=logits.new_zeros(len(logits), len(self.config.classes)),
             **self._critical(found, mask, slides_present),
             gene_groups=None,

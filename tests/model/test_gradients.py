@@ -1,0 +1,169 @@
+"""Gradients of every module of the room against finite differences, in float64: by its inputs and by its weights.
+
+Oracle: torch.autograd.gradcheck. The couplings of the guided attention are exact assignments, which are constant around
+almost every point.
+"""
+
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+import torch
+from torch import nn
+from torch.autograd import gradcheck
+from torch.func import functional_call
+
+import mcti.model
+from mcti.model import network
+from mcti.model.clinical import ClinicalToken
+from mcti.model.dropout import AlphaDropout, Dropout
+from mcti.model.genomics import DenseGenes, GroupedGenes
+from mcti.model.guidance import GuidedAttention, GuidedBlock, GuidedStack
+from mcti.model.pathology import Mined, PatchAttention, PathologyBranch, QueryNet
+from mcti.model.peers import ABMIL, MCAT, SNN, LateFusion, MeanPool, MOTCat, Peer, TransMIL
+from mcti.model.peers.base import AbsentInputs
+from mcti.model.peers.genes import GeneSets
+from mcti.model.peers.pooling import GatedAttention
+from mcti.model.peers.transmil import Pyramid
+from mcti.model.streams import AttentionLayer, Mix, SelfAttention, StreamLinear, StreamMLP, StreamNorm
+from mcti.model.unet import Bottleneck, DecoderStage, EncoderStage, TaskUNet
+from tests.model.cases import config
+
+FEATURES, WIDTH, GENES = 4, 4, ("A", "B", "C")
+# By design constants for the gradient: mean and deviation of a bag's scores (so no gate here), the patch-gene plan
+# (under a huge entropy it does not move) and the mean patch (the whole network is checked without the linear path).
+# The whole network has one gene token: the even plan would make several alike, and which of equals an assignment takes
+# is a matter of rounding.
+SIZES = {"features": FEATURES, "genes": GENES, "width": WIDTH, "query": 3, "critical": 3, "tokens": 2, "task_tokens": 2,
+         "gene_width": 3, "block": 3, "gate": False, "gene_entropy": 1e9, "covariates": ("age",)}  # fmt: skip
+TINY = config(**SIZES)
+HERE = torch.tensor([[True] * 3, [True, True, False]])  # (b, n): the second patient lacks a token
+BAG = torch.tensor([[True] * 4, [True] * 2 + [False] * 2])
+FLAGS = {"slides_present": torch.tensor([True, False]), "genes_present": torch.tensor([False, True])}
+
+
+def draw(*shape, seed=0):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def streams(count, seed=0):
+    return draw(count, 2, 3, WIDTH, seed=seed)
+
+
+def mined():
+    tokens, rows = draw(2, 3, WIDTH), draw(2, 3, FEATURES)
+    return Mined(tokens, HERE, HERE.long(), draw(2, 3), draw(2, 3, 2), draw(2, 3), draw(2, 2), draw(2, 4), rows, tokens)
+
+
+def stand_in(module, tokens, genes):
+    """AbsentTokens fills a Mined in place: give it a new one each time."""
+    found = mined()
+    found.tokens = tokens
+    changed, gene_tokens = module(found, genes, FLAGS["slides_present"], FLAGS["genes_present"])
+    return changed.tokens, gene_tokens
+
+
+def branch(module, rows):
+    found = module(rows, BAG)
+    return found.tokens, found.instance_logits
+
+
+def whole(module, rows, genes, covariates):
+    """Both modalities absent once: every part of the network has its share."""
+    found = module(rows, BAG, genes, covariates=covariates, **FLAGS)
+    return found.hazard_logits, found.subtype_logits, found.survival
+
+
+def masked(module, *inputs):
+    return module(*inputs, HERE)
+
+
+def guided(module, x, guides):
+    return module(x, guides, HERE, None)
+
+
+def staged(module, *inputs):
+    return module(*inputs, HERE, None)
+
+
+def straight(module, *inputs):
+    return module(*inputs)
+
+
+def first(module, *inputs):
+    return module(*inputs)[0]
+
+
+def absent_inputs(module, rows, genes):
+    filled, _, genes = module(rows, BAG, genes, **FLAGS)
+    return filled, genes
+
+
+WHOLE = (draw(2, 4, FEATURES), draw(2, 3, seed=1), draw(2, 1, seed=2))
+PEER = config("mcat", features=FEATURES, genes=GENES, width=WIDTH, critical=3, tokens=2, gene_width=3, missing=True,
+              heads=2, covariates=("age",), dropout=0.0, gene_dropout=0.0, gene_entropy=1e9,
+              subtype_task=True)  # fmt: skip
+CASES = {
+    StreamLinear: (lambda: StreamLinear(2, WIDTH, 3), straight, (streams(2),)),
+    StreamNorm: (lambda: StreamNorm(2, WIDTH), straight, (streams(2),)),
+    StreamMLP: (lambda: StreamMLP(2, WIDTH), straight, (streams(2),)),
+    AttentionLayer: (lambda: AttentionLayer(2, TINY), masked, (streams(2),)),
+    SelfAttention: (lambda: SelfAttention(1, 1, TINY), masked, (streams(1),)),
+    Mix: (lambda: Mix(2, calm=False), straight, (streams(2),)),
+    GuidedAttention: (lambda: GuidedAttention(2, TINY), guided, (streams(2), streams(2, 1))),
+    GuidedBlock: (lambda: GuidedBlock(2, TINY), guided, (streams(2), streams(2, 1))),
+    GuidedStack: (lambda: GuidedStack(1, 2, TINY), guided, (streams(1), streams(1, 1))),
+    EncoderStage: (lambda: EncoderStage(1, TINY), staged, (streams(1), streams(2, 1))),
+    Bottleneck: (lambda: Bottleneck(1, TINY), staged, (streams(1), streams(2, 1))),
+    DecoderStage: (lambda: DecoderStage(1, TINY, last=False), staged, (streams(1), streams(1, 1), streams(2, 2))),
+    TaskUNet: (lambda: TaskUNet(TINY), lambda net, *given: net(*given, HERE)[0], (streams(1), streams(2, 1))),
+    PathologyBranch: (lambda: PathologyBranch(TINY), branch, (draw(2, 4, FEATURES),)),
+    QueryNet: (lambda: QueryNet(FEATURES, 3), straight, (draw(2, FEATURES),)),
+    PatchAttention: (lambda: PatchAttention(WIDTH, 3), masked, (draw(2, 3, WIDTH),)),
+    DenseGenes: (lambda: DenseGenes(TINY), first, (draw(2, 3),)),
+    GroupedGenes: (lambda: GroupedGenes(TINY), straight, (draw(2, 3),)),
+    ClinicalToken: (lambda: ClinicalToken(TINY), straight, (draw(2, 1),)),
+    network.Head: (lambda: network.Head(TINY, 3), straight,
+                   (draw(2, WIDTH), draw(2, FEATURES, seed=1), draw(2, 2, WIDTH, seed=2), draw(2, 2, seed=3))),
+    network.Skip: (lambda: network.Skip(TINY, 3), straight,
+                   (draw(2, FEATURES), draw(2, 2, WIDTH, seed=1), draw(2, 2, seed=2))),
+    network.AbsentTokens: (lambda: network.AbsentTokens(TINY), stand_in, (draw(2, 3, WIDTH), draw(2, 2, WIDTH))),
+    network.MCTI: (lambda: network.MCTI(config(**SIZES | {"tokens": 1, "skip": False}, missing=True)), whole, WHOLE),
+    Dropout: (lambda: Dropout(0.4), straight, (draw(3, 4),)),
+    AlphaDropout: (lambda: AlphaDropout(0.4), straight, (draw(3, 4),)),
+    GatedAttention: (lambda: GatedAttention(WIDTH), lambda net, x: net(x, HERE), (draw(2, 3, WIDTH),)),
+    GeneSets: (lambda: GeneSets(PEER), straight, (draw(2, 3),)),
+    Pyramid: (lambda: Pyramid(WIDTH), lambda net, x: net(x, BAG), (draw(2, 4, WIDTH),)),
+    AbsentInputs: (lambda: AbsentInputs(PEER), absent_inputs, (draw(2, 4, FEATURES), draw(2, 3))),
+    **{peer: (lambda peer=peer: peer(PEER), whole, WHOLE)
+       for peer in (ABMIL, LateFusion, MCAT, MeanPool, MOTCat, SNN, TransMIL)},
+}  # fmt: skip
+
+
+def test_no_module_of_the_room_is_left_out():
+    found = set()
+    for info in pkgutil.walk_packages(mcti.model.__path__, "mcti.model."):
+        module = importlib.import_module(info.name)
+        classes = inspect.getmembers(module, inspect.isclass)
+        found |= {kind for _, kind in classes if issubclass(kind, nn.Module) and kind.__module__ == info.name}
+    assert found - {Peer} == set(CASES)
+
+
+@pytest.mark.parametrize("kind", CASES, ids=lambda kind: kind.__name__)
+def test_gradients_by_inputs_and_weights_are_those_of_finite_differences(kind):
+    make, run, inputs = CASES[kind]
+    torch.manual_seed(0)
+    module = make().double().train(kind in (Dropout, AlphaDropout))
+    weights = dict(module.named_parameters())
+    for weight in weights.values():
+        nn.init.normal_(weight, std=0.5)
+    names = list(weights)
+
+    def answer(*given):
+        torch.manual_seed(1)  # the same mask at every call, for the modules that draw one
+        values = dict(zip(names, given[len(inputs) :], strict=True))
+        return run(lambda *args, **named: functional_call(module, values, args, named), *given[: len(inputs)])
+
+    leaves = [value.clone().requires_grad_() for value in (*inputs, *weights.values())]
+    assert gradcheck(answer, leaves, atol=1e-6, rtol=1e-4, fast_mode=True)  # along random directions
