@@ -10,6 +10,8 @@ from mcti.slides.status import RegionError, SlideError, Status
 from mcti.slides.tiff import Directory
 
 Pixels = NDArray[np.uint8]
+Decode = Callable[[list[bytes]], Pixels]
+"""From a tile's pieces to (tile height, tile width, 3) uint8 RGB; it raises RegionError."""
 
 _JPEG, _JPEG2000_YCC = 7, 33003
 _JPEG2000 = (_JPEG2000_YCC, 33004, 33005, 34712)  # Aperio's two, Bio-Formats' and the registered one
@@ -43,11 +45,21 @@ def planes(directory: Directory) -> int:
     return directory.samples if directory.planar == 2 else 1
 
 
-def decoder(directory: Directory) -> Callable[[list[bytes]], Pixels]:
-    """The function from a tile's pieces to (tile height, tile width, 3) uint8 RGB. It raises RegionError."""
+def shrinks(directory: Directory, shrink: int) -> bool:
+    """Whether tiles can be decoded `shrink` times smaller (2, 4, 8).
+
+    JPEG's blocks of 8 x 8 pixels can: of their frequencies only the low ones are turned back. On a real slide half
+    the size lies 0.1 grey levels from the mean over 2 x 2 pixels, in the mean (tests/slides/test_reader.py).
+    """
+    return directory.compression == _JPEG and not any(edge % shrink for edge in directory.tile)
+
+
+def decoder(directory: Directory, shrink: int = 1) -> Decode:
+    """The function that decodes a picture's tiles, `shrink` times smaller where `shrinks` says so."""
     check(directory)
-    across, down = directory.tile
-    decode, samples = _codec(directory), _together(directory)
+    across, down = (edge // shrink for edge in directory.tile)
+    decode = _jpeg(directory, shrink) if directory.compression == _JPEG else _codec(directory)
+    samples = _together(directory)
 
     def guarded(pieces: list[bytes]) -> Pixels:
         try:
@@ -68,18 +80,18 @@ def _together(directory: Directory) -> int:
 
 
 def _codec(directory: Directory) -> Callable[[bytes], Pixels]:
-    if directory.compression == _JPEG:
-        return _jpeg(directory)
     if directory.compression in _JPEG2000:
         return _jpeg2000(directory)
     return _raw(directory)
 
 
-def _jpeg(directory: Directory) -> Callable[[bytes], Pixels]:
+def _jpeg(directory: Directory, shrink: int) -> Callable[[bytes], Pixels]:
     """libjpeg-turbo, told to refuse what it would mend in silence: of a tile cut short it fills the rest with grey."""
     from simplejpeg import decode_jpeg
 
     size, components = directory.tile, _together(directory)
+    # Of libjpeg's scales simplejpeg takes the smallest that gives this size: the tile's own, or exactly its share.
+    across, down = (edge // shrink for edge in size)
     tables = directory.jpeg_tables or b""
     shared = tables[2:-2] if tables[-2:] == b"\xff\xd9" else tables[2:]
     # Aperio writes RGB without a marker that says so: the directory decides, as in libtiff.
@@ -88,7 +100,8 @@ def _jpeg(directory: Directory) -> Callable[[bytes], Pixels]:
     def decode(data: bytes) -> Pixels:
         own, scan = _jpeg_head(data, size, components)
         whole = b"".join((b"\xff\xd8", shared, own, colours, scan))
-        pixels: Pixels = decode_jpeg(whole, "GRAY" if components == 1 else "RGB", strict=True)
+        colour = "GRAY" if components == 1 else "RGB"
+        pixels: Pixels = decode_jpeg(whole, colour, min_height=down, min_width=across, min_factor=1, strict=True)
         return pixels
 
     return decode

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mcti import storage
 from mcti.errors import DataError
 from mcti.params import ExtractParams, TissueParams
-from mcti.slides import hdf5, tissue
+from mcti.slides import hdf5, tiles, tissue
 from mcti.slides.encoders import Identity
 from mcti.slides.opening import Facts
 from mcti.slides.tiles import Grid
@@ -59,7 +59,7 @@ def key(content: str, mpp: float | None, params: ExtractParams, encoder: Identit
     """SHA-256 over all that the features depend on: slide, manifest mpp, settings, encoder, drawn mask, schema."""
     settings = params.model_dump(mode="json", exclude=_NOT_IN_KEY)
     settings["tissue"].pop("masks")
-    parts = [SCHEMA_VERSION, content, mpp, settings, asdict(encoder), tissue.METHOD, drawn]
+    parts = [SCHEMA_VERSION, content, mpp, settings, asdict(encoder), tissue.METHOD, tiles.METHOD, drawn]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

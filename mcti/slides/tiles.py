@@ -13,6 +13,9 @@ from mcti.slides.decoding import Pixels
 from mcti.slides.reader import Reader
 from mcti.slides.tissue import Mask, Overview, best_level
 
+METHOD = "area-2"
+"""How tiles are resampled; part of the key of the features. The number rises with each change of what comes out."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -73,6 +76,19 @@ class TileSource:
         self._reader, self._grid = reader, grid
         self._level = best_level(reader, min(f / grid.tile for f in grid.footprint))
         self._down = reader.levels[self._level].downsample
+        self._shrink = self._whole()
+
+    def _whole(self) -> int:
+        """How many times finer than the target the level is, where that is exactly 2, 4 or 8 everywhere; else 1.
+
+        Then the reader may decode small; any other factor is resampled from the level's own pixels.
+        """
+        grid = self._grid
+        for shrink in (2, 4, 8):
+            exact = grid.footprint == (shrink * grid.tile, shrink * grid.tile)
+            if self._down == (1.0, 1.0) and exact and not any(step % shrink for step in grid.step):
+                return shrink
+        return 1
 
     def read(self, x: int, y: int) -> Pixels:
         """The tile whose corner is x, y: RGB uint8 (tile, tile, 3). RegionError when it cannot be read."""
@@ -81,7 +97,8 @@ class TileSource:
         grid = self._grid
         left, top = round(x / self._down[0]), round(y / self._down[1])
         right, bottom = round((x + grid.footprint[0]) / self._down[0]), round((y + grid.footprint[1]) / self._down[1])
-        picture = self._reader.read(self._level, left, top, max(right - left, 1), max(bottom - top, 1))
+        size = max(right - left, 1), max(bottom - top, 1)
+        picture = self._reader.read(self._level, left, top, *size, self._shrink)
         height, width = picture.shape[:2]
         if (width, height) == (grid.tile, grid.tile):
             return picture

@@ -41,10 +41,10 @@ class Watched:
     name: str
     levels: list[Level]
 
-    def read(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
+    def read(self, level: int, x: int, y: int, width: int, height: int, shrink: int = 1) -> Pixels:
         """See Reader."""
         self._watch.look()
-        return self._reader.read(level, x, y, width, height)
+        return self._reader.read(level, x, y, width, height, shrink)
 
     def close(self) -> None:
         """Give the file back."""

@@ -52,27 +52,70 @@ def test_one_broken_tile_is_an_error_for_its_region_and_for_no_other(painted):
         for _ in range(2):  # also when the failure is remembered
             with pytest.raises(RegionError):
                 reader.read(0, 256, 256, 10, 10)
+            with pytest.raises(RegionError):
+                reader.read(0, 256, 256, 256, 256, shrink=2)
         assert reader.read(0, 512, 256, 256, 256).std() > 1
 
 
-def test_a_hole_in_a_lower_level_is_filled_from_the_finer_one(tmp_path):
-    """Aperio leaves tiles of length 0 on lower levels."""
-    picture = texture(256, 256)
-    path = tmp_path / "a.tif"
+def without_first_tile(path, picture, level):
+    """A pyramid of two levels, the first tile of one of which has length 0."""
     with tifffile.TiffWriter(path) as writer:
         writer.write(picture, tile=(64, 64), photometric="rgb", resolution=(20000, 20000), resolutionunit=3)
         writer.write(picture[::2, ::2], tile=(64, 64), photometric="rgb", subfiletype=1)
     with tifffile.TiffFile(path) as file:
-        tag = file.pages[1].tags["TileByteCounts"]
+        tag = file.pages[level].tags["TileByteCounts"]
         kind, where = tag.dtype, tag.valueoffset
     data = bytearray(path.read_bytes())
     size = {3: 2, 4: 4}[int(kind)]
     data[where : where + size] = bytes(size)
     path.write_bytes(data)
+    return path
+
+
+def test_a_tile_that_the_scanner_left_out_is_glass_as_for_openslide(tmp_path):
+    path = without_first_tile(tmp_path / "a.tif", texture(256, 256), level=0)
+    with opening.open_reader(path, "tiff") as ours, openslide.OpenSlide(path) as theirs:
+        region = ours.read(0, 10, 10, 100, 100)
+        np.testing.assert_array_equal(region, on_white(np.asarray(theirs.read_region((10, 10), 0, (100, 100)))))
+    assert (region[:54, :54] == 255).all()
+    assert (region[60:, 60:] < 255).any()
+
+
+def test_a_hole_in_a_lower_level_is_filled_from_the_finer_one(tmp_path):
+    """Aperio leaves tiles of length 0 on lower levels."""
+    picture = texture(256, 256)
+    path = without_first_tile(tmp_path / "a.tif", picture, level=1)
     with opening.open_reader(path, "tiff") as reader:
         hole = reader.read(1, 0, 0, 64, 64)
     expected = picture[:128, :128].reshape(64, 2, 64, 2, 3).mean(axis=(1, 3))
     np.testing.assert_allclose(hole, expected, atol=1)  # rounding of the area mean
+
+
+def test_a_slide_decoded_at_half_its_size_is_the_mean_over_two_by_two_pixels(cmu):
+    """Oracle: the mean of OpenSlide's pixels, with numpy. What differs is the rounding of single frequencies."""
+    box = (100, 400, 1200, 1600)
+    with opening.open_reader(cmu, "tiff") as ours, openslide.OpenSlide(cmu) as theirs:
+        small = ours.read(0, *box, shrink=2).astype(float)
+        full = on_white(np.asarray(theirs.read_region(box[:2], 0, box[2:]))).astype(float)
+    gap = np.abs(small - full.reshape(800, 2, 600, 2, 3).mean(axis=(1, 3)))
+    assert gap.mean() < 0.4  # half a grey level of rounding at most gives 0.25 by itself
+    assert np.percentile(gap, 99) < 3
+
+
+@pytest.mark.parametrize("compression", ["jpeg", "zlib"])
+def test_any_reader_and_codec_gives_the_same_smaller_region_also_beyond_the_rim(tmp_path, compression):
+    path = write_tiff(tmp_path / "a.tif", texture(150, 203), compression=compression)
+    for shrink in (2, 4, 8):
+        regions = []
+        for name in ("tiff", "openslide", "flat"):
+            with opening.open_reader(path, name) as reader:
+                regions.append(reader.read(0, -16, 64, 240, 96, shrink=shrink).astype(int))
+        assert regions[0].shape == (96 // shrink, 240 // shrink, 3)
+        inside = np.s_[: 80 // shrink, 24 // shrink : 208 // shrink]  # at the rim half a pixel is white, or is not
+        # JPEG's colours have half the resolution: small, they are not blown up first.
+        assert np.abs(regions[0] - regions[1])[inside].max() <= (6 if compression == "jpeg" else 1)
+        np.testing.assert_array_equal(regions[1], regions[2])
+        assert (regions[0][:, -16 // shrink :] == 255).all()
 
 
 def test_labels_and_macros_are_no_levels(cmu):
