@@ -23,6 +23,8 @@ from mcti.slides.decoding import Pixels
 
 Features = NDArray[np.float32]
 
+_AT_ONCE = 4  # tiles a call of ONNX Runtime: the activations of 64 leave the cache, and each tile takes 15 % longer
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -110,6 +112,15 @@ class _Onnx:
         features = session.run(None, {session.get_inputs()[0].name: batch})[0]
         return np.asarray(features, np.float32)
 
+    def _scaled(self, tiles: Sequence[Pixels]) -> NDArray[np.float32]:
+        """Tiles as the graph wants them, (n, 3, size, size)."""
+        raise NotImplementedError
+
+    def encode(self, tiles: Sequence[Pixels]) -> Features:
+        """See Encoder."""
+        parts = [tiles[i : i + _AT_ONCE] for i in range(0, len(tiles), _AT_ONCE)]
+        return np.concatenate([self._run(self._scaled(part)) for part in parts])
+
 
 class Lite0(_Onnx):
     """EfficientNet-Lite0, ImageNet weights, 1,280 numbers (mcti/slides/lite0.py)."""
@@ -124,12 +135,11 @@ class Lite0(_Onnx):
     def _graph(self) -> bytes:
         return lite0.graph()
 
-    def encode(self, tiles: Sequence[Pixels]) -> Features:
-        """See Encoder."""
+    def _scaled(self, tiles: Sequence[Pixels]) -> NDArray[np.float32]:
         batch = to_batch(tiles, lite0.SIZE)
         batch -= lite0.MEAN
         batch /= lite0.SCALE
-        return self._run(batch)
+        return batch
 
 
 class OnnxFile(_Onnx):
@@ -173,10 +183,8 @@ class OnnxFile(_Onnx):
             raise DataError(f"the first output has shape {shape}, not (n, width)", str(self._path), "pool it first")
         return int(features.shape[1])
 
-    def encode(self, tiles: Sequence[Pixels]) -> Features:
-        """See Encoder."""
-        batch = (to_batch(tiles, self.size) / np.float32(255.0) - self._mean) / self._std
-        return self._run(batch)
+    def _scaled(self, tiles: Sequence[Pixels]) -> NDArray[np.float32]:
+        return np.asarray((to_batch(tiles, self.size) / np.float32(255.0) - self._mean) / self._std, np.float32)
 
 
 def to_batch(tiles: Sequence[Pixels], size: int) -> NDArray[np.float32]:
