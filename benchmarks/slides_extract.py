@@ -1,12 +1,11 @@
 """Claim: hed44 encodes at least 250 tiles/s a core; the whole extraction with lite0 (tissue, tiles, features, preview,
 files) of a slide of 1,024 tiles runs at 0.9 or more of the encoder alone and at least 4 times as fast as a plain loop
-of OpenSlide and torch in eager mode, with the same features. Run: python benchmarks/slides_extract.py [--rounds 5]
+of OpenSlide and torch in eager mode, with the same features. Run: python -m benchmarks.slides_extract
 """
 
 import argparse
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,12 +16,10 @@ import numpy as np
 import openslide
 import torch
 
+from benchmarks.slides_memory import made
 from mcti.params import ExtractParams
 from mcti.slides import encoders, features, opening
 from mcti.steps.extract import extract
-
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-from slides_memory import made
 from tests.slides.test_encoders import torch_lite0  # the network in plain torch: the tests' oracle, and the peer here
 
 _TILE, _BATCH = 256, 64
@@ -31,7 +28,9 @@ _MPP = 0.25  # of the slide that slides_memory makes
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--edge", type=int, default=8192, help="edge of the slide in px; a real one has five times that")
+    parser.add_argument(
+        "--edge", type=int, default=8192, help="edge of the slide in px; a real one has five times that"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
