@@ -6,12 +6,14 @@ from components import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def ingest(params: str, data: str, cohort: dsl.Output[dsl.Dataset]):  # noqa: ARG001, D103
+def ingest(params: str, data: str, cohort: dsl.Output[dsl.Dataset]):  # noqa: D103
     from pathlib import Path
 
     from mcti.params import IngestParams, from_json
+    from mcti.registry import pipeline_run
     from mcti.steps.ingest import ingest as step
 
     section = from_json(IngestParams, params, "parameter ingest")
+    pipeline_run.tell_data(data)
     result = step(section.clinical, section.expression, section.slides, section, Path(cohort.path))
     cohort.metadata.update(result.headline())

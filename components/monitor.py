@@ -8,8 +8,9 @@ from components import IMAGE
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def monitor(  # noqa: D103
     params: str, model: str, cohort: dsl.Input[dsl.Dataset], features: dsl.Input[dsl.Dataset],
-    monitoring: dsl.Output[dsl.Artifact],
+    monitoring: dsl.Output[dsl.Artifact], page: dsl.Output[dsl.HTML],
 ) -> bool:  # fmt: skip
+    import shutil
     from pathlib import Path
 
     from mcti.params import MonitorParams, from_json
@@ -18,4 +19,5 @@ def monitor(  # noqa: D103
     section = from_json(MonitorParams, params, "parameter monitor")
     result = step(model, cohort.path, features.path, section, Path(monitoring.path))
     monitoring.metadata.update(result.model_dump(mode="json"))
+    shutil.copyfile(f"{monitoring.path}/report.html", page.path)
     return result.retrain

@@ -13,13 +13,13 @@ from pipelines import stages
 from pipelines.stages import Stages
 
 
-def inference(settings: Settings, data: str, version: str = "") -> Any:  # noqa: ARG001  (as its siblings)
+def inference(settings: Settings, data: str, version: str = "") -> Any:
     """The pipeline of these settings: `ingest` names the tables of the new patients, `model` who answers for them.
 
     data        MD5 of the new patients' tables as DVC knows them; empty when they are under no version control
     """
     stages.need_slides(settings)
-    parts, text = Stages(settings.cluster, cache=bool(data)), stages.sections_of(settings)
+    parts, text = Stages(settings.cluster, cache=bool(data), version=version), stages.sections_of(settings)
     champion = f"models:/{settings.register_.name}@champion"
 
     @dsl.pipeline(

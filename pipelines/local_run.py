@@ -3,6 +3,8 @@
 import contextlib
 import os
 import sys
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,26 +35,40 @@ def run_local(settings: Settings, data: str | None, runner: str, out: Path, kind
     out.mkdir(parents=True, exist_ok=True)
     package = out / "pipeline.yaml"
     about = compile_to(settings, data, package, kind)
-    engine = _docker(out, settings.cluster.image) if runner == "docker" else local.SubprocessRunner(use_venv=False)
+    run = str(uuid.uuid4())  # as the label of the pods on a cluster
+    engine = _docker(out, settings.cluster.image, run) if runner == "docker" else local.SubprocessRunner(use_venv=False)
     before = set(out.iterdir())
     local.init(engine, pipeline_root=str(out))
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # what the tasks print; ours may be one JSON document
+        with _told(run), contextlib.redirect_stdout(sys.stderr):  # what the tasks print; ours may be one JSON document
             components.load_component_from_file(str(package))()
     except RuntimeError as error:
         raise EnvironmentTrouble(str(error), str(out), "see the message of the task above") from error
     folder = next(path for path in sorted(set(out.iterdir()) - before) if path.is_dir())
-    return {**about, "folder": str(folder)}
+    return {**about, "run": run, "folder": str(folder)}
 
 
-def _docker(out: Path, image: str) -> Any:
+@contextlib.contextmanager
+def _told(run: str) -> Iterator[None]:
+    """Tasks that are processes find the id of the run in the environment."""
+    before = os.environ.get("MCTI_RUN")
+    os.environ["MCTI_RUN"] = run
+    try:
+        yield
+    finally:
+        del os.environ["MCTI_RUN"]
+        if before is not None:
+            os.environ["MCTI_RUN"] = before
+
+
+def _docker(out: Path, image: str, run: str) -> Any:
     """As on a cluster: another user, a root file system that cannot be written, the sources read-only."""
     import docker
 
     here = Path.cwd()
     out.chmod(0o777)  # the user of the image writes its results here
     try:
-        docker.from_env().images.get(image)
+        found = docker.from_env().images.get(image)
     except docker.errors.ImageNotFound as error:
         raise EnvironmentTrouble(f"no image {image!r}", "the Docker engine", "make image, or docker pull") from error
     except docker.errors.DockerException as error:
@@ -66,7 +82,9 @@ def _docker(out: Path, image: str) -> Any:
         network_mode="host",
         working_dir=str(here),
         mounts=[docker.types.Mount(str(here), str(here), type="bind", read_only=True)],
-        environment=_services(),
+        # A name may mean another image tomorrow; its digest says which one it is today.
+        environment=_services()
+        | {"MCTI_RUN": run, "MCTI_IMAGE": image if "@" in image else f"{image.partition(':')[0]}@{found.id}"},
     )
 
 

@@ -7,11 +7,12 @@ from mcti.params import ClusterParams, TaskParams
 USER = 10001  # the user of the image (Dockerfile)
 
 
-def place(task: dsl.PipelineTask, name: str, cluster: ClusterParams, *, cache: bool) -> dsl.PipelineTask:
+def place(task: dsl.PipelineTask, name: str, cluster: ClusterParams, *, cache: bool, version: str) -> dsl.PipelineTask:
     """Give `task` its image, resources, retries, time-out, secrets and volumes: those of row `name`.
 
     name    alias of a row of `cluster.steps`
     cache   whether KFP may take the result of an equal task; true only where image, settings and inputs name it fully
+    version of the pipeline
     """
     row: TaskParams = next(
         getattr(cluster.steps, attribute)
@@ -26,6 +27,7 @@ def place(task: dsl.PipelineTask, name: str, cluster: ClusterParams, *, cache: b
     kubernetes.set_timeout(task, seconds=row.timeout_minutes * 60)
     kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
     _nodes(task, row, cluster)
+    _identity(task, cluster, version)
     _environment(task, cluster)
     _volumes(task, row, cluster)
     return task
@@ -44,6 +46,18 @@ def _nodes(task: dsl.PipelineTask, row: TaskParams, cluster: ClusterParams) -> N
     task.set_accelerator_type(cluster.gpu_resource).set_accelerator_limit(row.gpus)
     for taint in cluster.gpu_tolerations:
         kubernetes.add_toleration(task, taint.key, taint.operator, taint.value, taint.effect)
+
+
+def _identity(task: dsl.PipelineTask, cluster: ClusterParams, version: str) -> None:
+    """Who the task is (mcti/registry/pipeline_run.py). In its environment, which is no part of the key of the cache."""
+    for name, value in (
+        ("MCTI_IMAGE", cluster.image),
+        ("MCTI_PIPELINE", version),
+        ("MCTI_EXPERIMENT", cluster.experiment),
+    ):
+        task.set_env_variable(name, value)
+    # KFP's API server labels every pod with the id of its run.
+    kubernetes.use_field_path_as_env(task, "MCTI_RUN", "metadata.labels['pipeline/runid']")
 
 
 def _environment(task: dsl.PipelineTask, cluster: ClusterParams) -> None:

@@ -8,7 +8,7 @@ from components.wiring.detect import detect
 from components.wiring.outcome import make_room
 from mcti.params import Settings
 from pipelines import stages
-from pipelines.stages import RUN, Stages
+from pipelines.stages import Stages
 
 
 def retraining(settings: Settings, data: str = "", version: str = "") -> Any:  # noqa: ARG001  (as its siblings)
@@ -25,7 +25,7 @@ def retraining(settings: Settings, data: str = "", version: str = "") -> Any:  #
     stages.need_study(settings)
     remote = stages.need_remote(settings)
     # Every source is pinned when it is read, so a result of KFP's cache is always the right one.
-    parts, text = Stages(settings.cluster, cache=True), stages.sections_of(settings)
+    parts, text = Stages(settings.cluster, cache=True, version=version), stages.sections_of(settings)
 
     @dsl.pipeline(
         name=f"{settings.cluster.pipeline}-retraining", description="A new version of the data to a judged challenger."
@@ -41,14 +41,13 @@ def retraining(settings: Settings, data: str = "", version: str = "") -> Any:  #
         evaluate: str = text["evaluate"],
         register: str = text["register"],
         promote: str = text["promote"],
-        version: str = version,
     ) -> None:
         sections = {"split": split, "search": search, "train": train, "evaluate": evaluate}
         sections |= {"register": register, "promote": promote}
-        last = make_room(register=register, remote=remote, run=RUN)
+        last = make_room(register=register, remote=remote)
         with dsl.ExitHandler(parts.place(last, "wiring", cache=False), name="retraining"):
             hours = settings.cluster.lease_hours
-            look = detect(params=ingest, register=register, remote=remote, hours=hours, run=RUN)
+            look = detect(params=ingest, register=register, remote=remote, hours=hours)
             found = parts.place(look, "wiring", cache=False).outputs
             with dsl.If(found["go"] == True, name="new-data"):  # noqa: E712  (a condition of KFP's, not of Python)
                 cohort = parts.sources(found["ingest"], found["data"])
@@ -56,6 +55,6 @@ def retraining(settings: Settings, data: str = "", version: str = "") -> Any:  #
                 inputs = {"cohort": cohort, "features": parts.features(extract, cohort, after=checked)}
                 verdict = parts.watched(monitor, found["model"], inputs)
                 with dsl.If(verdict.outputs["Output"] == True, name="train-again"):  # noqa: E712
-                    parts.judged(sections, inputs, checked, stages.origin_of(settings, found["data"], version))
+                    parts.judged(sections, inputs, checked, found["data"])
 
     return run

@@ -18,26 +18,32 @@ from components.train import train as train_component
 from components.validate import validate as validate_component
 from components.wiring.merge import merge_features, merge_models
 from components.wiring.publish import publish
+from components.wiring.show import show
 from components.wiring.study import open_study
 from mcti.errors import UsageError
 from mcti.params import ClusterParams, Settings
 from pipelines import resources
 
-RUN = dsl.PIPELINE_JOB_ID_PLACEHOLDER
 Artifacts = dict[str, Any]
 """What tasks hand on, by the name of the input that takes it."""
 
 
 @dataclass(frozen=True)
 class Stages:
-    """Tasks placed by the table `cluster`; `cache`: may KFP take the result of an equal task (the data are pinned)?"""
+    """Tasks placed by the table `cluster`.
+
+    cache       may KFP take the result of an equal task (the data are pinned)?
+    version     of the pipeline, which every task is told
+    """
 
     cluster: ClusterParams
     cache: bool
+    version: str
 
     def place(self, task: dsl.PipelineTask, name: str, *, cache: bool | None = None) -> dsl.PipelineTask:
         """`task` with the resources of row `name`."""
-        return resources.place(task, name, self.cluster, cache=self.cache if cache is None else cache)
+        cache = self.cache if cache is None else cache
+        return resources.place(task, name, self.cluster, cache=cache, version=self.version)
 
     @property
     def shards(self) -> list[int]:
@@ -78,13 +84,13 @@ class Stages:
         collected = search_component(**asked).after(worker).set_display_name("collect")
         return self.place(collected, "search", cache=False).outputs["best"]
 
-    def judged(self, sections: Artifacts, inputs: Artifacts, checked: dsl.PipelineTask, origin: Artifacts) -> None:
+    def judged(self, sections: Artifacts, inputs: Artifacts, checked: dsl.PipelineTask, data: Any) -> None:
         """Features to a version of the registry that the gate has judged.
 
         sections    settings of split, search, train, evaluate, register and promote as JSON text
         inputs      cohort, features
         checked     the report of the data contract
-        origin      run, version of the pipeline, image and data, which the model version keeps
+        data        MD5 of the sources, which the model version keeps
         """
         dealt = self.place(split_component(params=sections["split"], **inputs), "split")
         inputs = {**inputs, "folds": dealt.outputs["folds"]}
@@ -96,7 +102,8 @@ class Stages:
         scored = self.place(evaluate_component(params=sections["evaluate"], models=models, **inputs), "evaluate")
         report = scored.outputs["report"]
         reports = {"evaluation": report, "validation": checked.outputs["report"]}
-        version = register_component(params=sections["register"], models=models, **reports, **origin)
+        self.place(show(evaluation=report), "wiring")
+        version = register_component(params=sections["register"], data=data, models=models, **reports)
         registered = self.place(version, "register", cache=False).outputs["version"]
         self.place(promote_component(params=sections["promote"], version=registered), "promote", cache=False)
         self.publish(features=inputs["features"], models=models, evaluation=report)
@@ -104,13 +111,8 @@ class Stages:
     def publish(self, **results: Any) -> None:
         """Results as versions in DVC's remote, where the settings name one."""
         for name, result in results.items() if self.cluster.remote else ():
-            task = publish(remote=self.cluster.remote, name=name, run=RUN, result=result)
+            task = publish(remote=self.cluster.remote, name=name, result=result)
             self.place(task.set_display_name(f"publish-{name}"), "wiring", cache=False)
-
-
-def origin_of(settings: Settings, data: Any, version: Any) -> Artifacts:
-    """What a model version keeps of the run it came from."""
-    return {"run": RUN, "pipeline": version, "image": settings.cluster.image, "data": data}
 
 
 def sections_of(settings: Settings) -> dict[str, str]:

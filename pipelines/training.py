@@ -22,7 +22,7 @@ def training(settings: Settings, data: str, version: str = "") -> Any:
     """
     stages.need_slides(settings)
     stages.need_study(settings)
-    parts, text = Stages(settings.cluster, cache=bool(data)), stages.sections_of(settings)
+    parts, text = Stages(settings.cluster, cache=bool(data), version=version), stages.sections_of(settings)
 
     @dsl.pipeline(
         name=f"{settings.cluster.pipeline}-training", description="From source tables to a promoted champion."
@@ -38,7 +38,6 @@ def training(settings: Settings, data: str, version: str = "") -> Any:
         register: str = text["register"],
         promote: str = text["promote"],
         data: str = data,
-        version: str = version,
     ) -> None:
         sections = {"split": split, "search": search, "train": train, "evaluate": evaluate}
         sections |= {"register": register, "promote": promote}
@@ -46,6 +45,6 @@ def training(settings: Settings, data: str, version: str = "") -> Any:
             cohort = parts.sources(ingest, data)
             checked = parts.valid(validate, cohort)
             inputs = {"cohort": cohort, "features": parts.features(extract, cohort, after=checked)}
-            parts.judged(sections, inputs, checked, stages.origin_of(settings, data, version))
+            parts.judged(sections, inputs, checked, data)
 
     return run

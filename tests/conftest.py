@@ -11,7 +11,7 @@ from mcti.local import stack
 def no_servers_unless_asked_for():
     """No test meets the services of whoever runs the tests, nor those that the module before it started."""
     before = dict(os.environ)
-    for name in [name for name in before if name.startswith(("AWS_", "MLFLOW_TRACKING_", "MLFLOW_RUN_"))]:
+    for name in [name for name in before if name.startswith(("AWS_", "MLFLOW_TRACKING_", "MLFLOW_RUN_", "MCTI_RUN"))]:
         del os.environ[name]
     yield
     os.environ.clear()

@@ -9,14 +9,15 @@ from components import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def detect(  # noqa: D103
-    params: str, register: str, remote: str, hours: int, run: str, report: dsl.Output[dsl.Artifact]
+    params: str, register: str, remote: str, hours: int, report: dsl.Output[dsl.Artifact]
 ) -> NamedTuple("Found", go=bool, data=str, model=str, ingest=str):
     from pathlib import Path
 
     from mcti.params import IngestParams, RegisterParams, from_json
+    from mcti.registry import pipeline_run
     from mcti.steps.retraining import detect as look
 
     ingest = from_json(IngestParams, params, "parameter ingest")
     name = from_json(RegisterParams, register, "parameter register").name
-    found = look(name, ingest, remote, run, hours, Path(report.path))
+    found = look(name, ingest, remote, pipeline_run.needed(), hours, Path(report.path))
     return (found.go, found.data, found.model, found.ingest.model_dump_json(by_alias=True))

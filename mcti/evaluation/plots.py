@@ -5,8 +5,10 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from mcti.evaluation import roc as receiver
 from mcti.evaluation.curves import Floats
 from mcti.evaluation.groups import RiskGroups
+from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.scores import Scores
 
 
@@ -50,6 +52,17 @@ def over_time(scores: Scores) -> pd.DataFrame:
         ],
         columns=["model", "months", "brier", "auc"],
     )
+
+
+def roc(tested: Outcomes, risk: Floats, horizons: Floats) -> pd.DataFrame:
+    """months, threshold, false_positive_rate, true_positive_rate: the ROC curve at each horizon."""
+    columns = ["months", "threshold", "false_positive_rate", "true_positive_rate"]
+    parts = []
+    for months in horizons:
+        false, true, threshold = receiver.curve_at(tested, risk, float(months))
+        rows = {"threshold": threshold, "false_positive_rate": false, "true_positive_rate": true}
+        parts.append(pd.DataFrame({"months": float(months), **rows}))
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
 
 def calibration(points: Mapping[float, Mapping[str, Floats]]) -> pd.DataFrame:

@@ -17,6 +17,8 @@ from mcti.errors import DataError
 UNKNOWN = "unknown"
 SOURCE = "mcti.data.source"
 """Tag of a model version: the MD5 of the folder of source tables and slides, where a pipeline pinned one."""
+KFP_RUN = "mcti.kfp_run"
+"""Tag of everything that came of a pipeline run: its id in Kubeflow Pipelines."""
 
 
 @dataclass(frozen=True)
@@ -24,17 +26,16 @@ class Origin:
     """The pipeline run that a version comes from; "" where something is not known.
 
     run     id of the run in Kubeflow Pipelines;  pipeline  its name and the SHA-256 of its definition
-    image   name of the tasks' image, by digest;  data  MD5 of the folder of sources
+    data    MD5 of the folder of sources
     """
 
     run: str = ""
     pipeline: str = ""
-    image: str = ""
     data: str = ""
 
     def tags(self) -> dict[str, str]:
         """The tags of the model version; what is not known has none."""
-        found = {"mcti.kfp_run": self.run, "mcti.pipeline": self.pipeline, "mcti.image": self.image, SOURCE: self.data}
+        found = {KFP_RUN: self.run, "mcti.pipeline": self.pipeline, SOURCE: self.data}
         return {name: value for name, value in found.items() if value}
 
 
@@ -59,8 +60,18 @@ def has_commit(sha: str) -> bool:
 
 
 def image() -> str:
-    """The container image that runs, as MCTI_IMAGE names it (pin it by digest); `none` outside a container."""
+    """The image of this task, as MCTI_IMAGE names it (pin it by digest); `none` outside a pipeline."""
     return os.environ.get("MCTI_IMAGE") or "none"
+
+
+def code() -> dict[str, str]:
+    """Tags of a run: which code it is, and in which image."""
+    return {"mcti.commit": commit(), "mcti.image": image()}
+
+
+def pipeline_run() -> str:
+    """The id of the pipeline run that this process is a task of, as MCTI_RUN names it; "" elsewhere."""
+    return os.environ.get("MCTI_RUN", "")
 
 
 def folds_sha256(models: Path) -> str:

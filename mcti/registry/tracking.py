@@ -15,6 +15,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from mcti.errors import DataError, EnvironmentTrouble
+from mcti.registry import lineage
+
+PARENT = "mlflow.parentRunId"
 
 
 @contextlib.contextmanager
@@ -61,9 +64,10 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def run(experiment: str, name: str, tags: Mapping[str, str]) -> Iterator[str]:
-    """A run to log into, its id: the one of MLFLOW_RUN_ID where a pipeline opened it, else a new one.
+    """A run to log into, its id: the one of MLFLOW_RUN_ID where Kubeflow opened it, else a new one.
 
-    A new run ends FINISHED, or FAILED when the body raises; a joined one is left open for its owner.
+    A new run ends FINISHED, or FAILED when the body raises; a joined one is left open for its owner. In a task of a
+    pipeline a new run lies below the one of its pipeline run.
     """
     import mlflow
 
@@ -73,9 +77,50 @@ def run(experiment: str, name: str, tags: Mapping[str, str]) -> Iterator[str]:
             mlflow.set_tags(dict(tags))
             yield joined
         return
+    above = below(parent(mlflow.MlflowClient())) if lineage.pipeline_run() else {}
     mlflow.set_experiment(experiment)
-    with mlflow.start_run(run_name=name, tags=dict(tags)) as active:
+    with mlflow.start_run(run_name=name, tags={**tags, **above}) as active:
         yield str(active.info.run_id)
+
+
+def parent(client: Any) -> str:
+    """The run of MLflow that stands for this task's pipeline run, made unless it is there; its id."""
+    number = experiment_id(client, os.environ.get("MCTI_EXPERIMENT") or "mcti")
+    made = _pipeline_runs(client, number)
+    if not made:
+        origin = lineage.Origin(lineage.pipeline_run(), os.environ.get("MCTI_PIPELINE", ""))
+        tags = {**origin.tags(), "mcti.step": "pipeline", **lineage.code()}
+        ours = client.create_run(number, run_name=f"{origin.pipeline.partition('@')[0]} {origin.run}", tags=tags)
+        made = _pipeline_runs(client, number)
+        if made[0] != ours.info.run_id:  # a task beside us was first
+            client.delete_run(ours.info.run_id)
+    return made[0]
+
+
+def below(above: str) -> dict[str, str]:
+    """Tags of a run below `above`, the run of this task's pipeline run."""
+    return {PARENT: above, lineage.KFP_RUN: lineage.pipeline_run()}
+
+
+def experiment_id(client: Any, name: str) -> str:
+    """The number of an experiment, made unless it is there."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            found = client.get_experiment_by_name(name)  # somebody beside us was first
+    return str(found.experiment_id)
+
+
+def _pipeline_runs(client: Any, number: str) -> list[str]:
+    query = f"tags.`{lineage.KFP_RUN}` = '{lineage.pipeline_run()}' and tags.`mcti.step` = 'pipeline'"
+    found = client.search_runs([number], query, order_by=["start_time ASC"])
+    return [str(run.info.run_id) for run in found]
 
 
 @contextlib.contextmanager

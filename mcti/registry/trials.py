@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mcti.registry import tracking
+from mcti.registry import lineage, tracking
+from mcti.registry.tracking import PARENT
 
 STUDY, TRIAL = "mcti.study", "mcti.trial"
-PARENT = "mlflow.parentRunId"
 
 
 def wanted() -> bool:
@@ -22,12 +22,13 @@ def open_study(experiment: str, study: str, settings: Mapping[str, Any]) -> str:
     Raises EnvironmentTrouble when the server does not answer.
     """
     with tracking.service() as client:
-        found = client.get_experiment_by_name(experiment)
-        number = found.experiment_id if found is not None else client.create_experiment(experiment)
+        number = tracking.experiment_id(client, experiment)
         runs = client.search_runs([number], f"tags.`{STUDY}` = '{study}' and tags.`{TRIAL}` = 'all'")
         if runs:
             return str(runs[0].info.run_id)
-        run = client.create_run(number, run_name="search", tags={STUDY: study, TRIAL: "all", "mcti.step": "search"})
+        above = tracking.below(tracking.parent(client)) if lineage.pipeline_run() else {}
+        tags = {STUDY: study, TRIAL: "all", "mcti.step": "search", **above}
+        run = client.create_run(number, run_name="search", tags=tags)
         for name, value in settings.items():
             client.log_param(run.info.run_id, name, str(value)[:6000])
         return str(run.info.run_id)

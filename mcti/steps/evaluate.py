@@ -19,6 +19,7 @@ from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.predictions import Predicted
 from mcti.evaluation.scores import OURS, Scores
 from mcti.params import EvaluateParams
+from mcti.registry.pipeline_run import noted
 from mcti.slides import features as slide_features
 from mcti.steps import regimes, shown
 from mcti.steps.result import StepResult
@@ -47,6 +48,7 @@ class EvaluateResult(StepResult):
     cohort_md5: str
 
 
+@noted
 def evaluate(
     cohort: Location,
     features: Location | None,
@@ -175,6 +177,7 @@ def _write_report(
         "km": plots.kaplan_meier(grouped),
         "c_index_by_fold": plots.c_index_by_fold(found),
         "over_time": plots.over_time(found),
+        "roc": plots.roc(outcomes, ours.risk, found.horizons),
         "calibration": plots.calibration(points),
         "decision": plots.decision(found),
     }.items():

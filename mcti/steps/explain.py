@@ -17,6 +17,7 @@ from mcti.explanation import clusters, drawing, gene_sets, page
 from mcti.model.attribution import Attribution, attribute
 from mcti.params import ExplainParams
 from mcti.registry import ensemble, models
+from mcti.registry.pipeline_run import noted
 from mcti.steps.gather import gather, places, slides_of
 from mcti.steps.predict import by_name
 from mcti.steps.result import StepResult
@@ -61,6 +62,7 @@ class _Case:
         return ends | parts | {"gap": float(self.mean("gap"))}
 
 
+@noted
 def explain(
     model: str,
     cohort: Location,

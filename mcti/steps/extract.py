@@ -16,6 +16,7 @@ from pydantic import Field
 from mcti import storage
 from mcti.errors import DataError, UsageError
 from mcti.params import ExtractParams
+from mcti.registry.pipeline_run import noted
 from mcti.slides import encoders, extraction, manifest, previews, store
 from mcti.slides.encoders import Encoder
 from mcti.slides.extraction import Around, Outcome, companions
@@ -41,6 +42,7 @@ class ExtractResult(StepResult):
     extracted: int = Field(0, exclude=True)
 
 
+@noted
 def extract(
     slides: Location,
     params: ExtractParams,

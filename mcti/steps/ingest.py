@@ -7,6 +7,7 @@ from mcti import storage
 from mcti.cohort import sources, tables
 from mcti.cohort.assembly import assemble
 from mcti.params import IngestParams
+from mcti.registry.pipeline_run import noted
 from mcti.steps.result import StepResult
 from mcti.storage import Location
 
@@ -24,6 +25,7 @@ class IngestResult(StepResult):
     warnings: tuple[str, ...]
 
 
+@noted
 def ingest(
     clinical: Location, expression: Location, slides: Location | None, params: IngestParams, out: Path
 ) -> IngestResult:

@@ -13,6 +13,7 @@ from mcti.cohort import tables
 from mcti.errors import MctiError, UsageError
 from mcti.params import ExtractParams, PredictParams
 from mcti.registry import ensemble, models
+from mcti.registry.pipeline_run import noted
 from mcti.steps import newcomers
 from mcti.steps.gather import gather, slides_of
 from mcti.steps.result import StepResult
@@ -54,6 +55,7 @@ class Job:
     risk_groups: int
 
 
+@noted
 def predict(
     model: str,
     cohort: Location | None,

@@ -9,6 +9,7 @@ from mcti.params import PromoteParams
 from mcti.registry import approvals, gates, ledger, lineage, models, promotion, tracking
 from mcti.registry.gates import Gate, Judgement, Lead
 from mcti.registry.ledger import Line
+from mcti.registry.pipeline_run import noted
 from mcti.steps import judging
 from mcti.steps.judging import Candidate
 from mcti.steps.result import StepResult
@@ -62,6 +63,7 @@ class LedgerResult(StepResult):
         return [*told, *(f"FAULT {fault}" for fault in self.faults), f"{len(told)} lines, {len(self.faults)} faults"]
 
 
+@noted
 def promote(
     name: str, params: PromoteParams, *, version: int | None = None, dry_run: bool = False, repair: bool = False
 ) -> PromoteResult:

@@ -11,6 +11,7 @@ from mcti.cohort.blocks import Blocks, Progress
 from mcti.cohort.reading import read_table
 from mcti.errors import DataError
 from mcti.params import SplitParams
+from mcti.registry.pipeline_run import noted
 from mcti.steps.result import StepResult
 from mcti.storage import Location, join, local
 
@@ -30,6 +31,7 @@ class SplitResult(StepResult):
     warnings: tuple[str, ...]
 
 
+@noted
 def split(
     cohort: Location, features: Location | None, params: SplitParams, out: Path, *, progress: Progress | None = None
 ) -> SplitResult:

@@ -12,6 +12,7 @@ from mcti import storage
 from mcti.cohort.folds import read_folds
 from mcti.errors import DataError, UsageError
 from mcti.params import TrainParams, check
+from mcti.registry.pipeline_run import noted
 from mcti.steps.gather import gather
 from mcti.steps.result import StepResult
 from mcti.storage import Location
@@ -46,6 +47,7 @@ class Job:
     trace: Path | None = None
 
 
+@noted
 def train(
     cohort: Location,
     features: Location | None,

@@ -10,6 +10,7 @@ import yaml
 from typer.main import get_command
 
 import components
+from components.wiring.show import show
 from mcti.cli.app import app
 from mcti.params import ClusterParams
 
@@ -54,6 +55,11 @@ def test_components_have_the_artifacts_that_the_kubeflow_page_shows():
         for name in COMPONENTS
         for output, spec in getattr(importlib.import_module(f"components.{name}"), name).component_spec.outputs.items()
     }
+    kinds |= {("show", output): spec.type for output, spec in show.component_spec.outputs.items()}
+    assert kinds["show", "roc"] == "system.ClassificationMetrics@0.0.1"
+    assert kinds["show", "curves"] == "system.HTML@0.0.1"
+    assert kinds["show", "scores"] == "system.Markdown@0.0.1"
+    assert kinds["monitor", "page"] == "system.HTML@0.0.1"
     assert kinds["evaluate", "page"] == "system.HTML@0.0.1"
     assert kinds["evaluate", "metrics"] == "system.Metrics@0.0.1"
     assert kinds["validate", "page"] == "system.HTML@0.0.1"

@@ -47,7 +47,7 @@ def test_the_steps_run_in_their_order(ir):
     after = {name: set(task.get("dependentTasks", ())) for name, task in tasks.items()}
     order = ["ingest", "validate", "for-loop-3", "merge-features", "split", "search", "for-loop-4", "merge-models"]
     order += ["evaluate", "register", "promote"]
-    assert set(tasks) == {*order, "publish", "publish-2", "publish-3"}
+    assert set(tasks) == {*order, "show", "publish", "publish-2", "publish-3"}
     for before, name in itertools.pairwise(order):
         assert before in after[name], f"{name} does not wait for {before}"
     assert ir[0]["root"]["dag"]["tasks"]["outcome"]["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
@@ -88,7 +88,13 @@ def test_a_gpu_task_goes_to_gpu_nodes_and_the_others_stay_away(ir):
 def test_every_task_has_the_environment_of_the_table(ir, settings):
     for name in (key.removeprefix("exec-") for key in ir[0]["deploymentSpec"]["executors"]):
         given = {pair["name"]: pair["value"] for pair in _executor(ir, name)["env"]}
-        assert given == dict(settings.cluster.environment), name
+        assert given.pop("MCTI_PIPELINE").startswith("mcti-training@sha256:"), name
+        identity = {"MCTI_IMAGE": settings.cluster.image, "MCTI_EXPERIMENT": settings.cluster.experiment}
+        assert given == {**settings.cluster.environment, **identity}, name
+        # The id of the run is known only when the pod is: Kubeflow's label says it.
+        assert _kubernetes(ir, name)["fieldPathAsEnv"] == [
+            {"name": "MCTI_RUN", "fieldPath": "metadata.labels['pipeline/runid']"}
+        ], name
 
 
 def test_sources_come_from_the_remote_by_their_version(ir):
@@ -109,12 +115,10 @@ def test_a_source_outside_the_versioned_folder_is_refused(tmp_path):
 
 def test_a_version_of_the_registry_is_told_run_pipeline_image_and_data(ir, settings):
     inputs = _tasks(ir)["register"]["inputs"]["parameters"]
-    assert inputs["run"]["runtimeValue"]["constant"] == "{{$.pipeline_job_uuid}}"
-    assert inputs["image"]["runtimeValue"]["constant"] == settings.cluster.image
     assert inputs["data"]["componentInputParameter"] == "pipelinechannel--data"
-    assert inputs["pipeline"]["componentInputParameter"] == "pipelinechannel--version"
-    version = ir[0]["root"]["inputDefinitions"]["parameters"]["version"]["defaultValue"]
-    assert re.fullmatch(r"mcti-training@sha256:[0-9a-f]{64}", version)
+    given = {pair["name"]: pair["value"] for pair in _executor(ir, "register")["env"]}
+    assert given["MCTI_IMAGE"] == settings.cluster.image
+    assert re.fullmatch(r"mcti-training@sha256:[0-9a-f]{64}", given["MCTI_PIPELINE"])
 
 
 def test_every_task_has_image_secrets_limits_and_a_user_that_is_not_root(ir, settings):

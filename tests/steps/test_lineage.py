@@ -21,14 +21,15 @@ IMAGE = "registry.example/mcti-python@sha256:" + "0" * 64
 
 
 @pytest.fixture
-def version(servers_of, tmp_path):
+def version(servers_of, tmp_path, monkeypatch):
     """A version registered by a pipeline run on sources that lie in the remote; (address, md5 of the sources)."""
     sources = tmp_path / "raw"
     sources.mkdir()
     (sources / "clinical.csv").write_text("patient_id\n", encoding="utf-8")
     md5 = versions.publish(sources, REMOTE).md5
     run = Run(tmp_path / "a run", seed=11)
-    origin = Origin(run="run-7", pipeline="mcti-training@sha256:" + "1" * 64, image=IMAGE, data=md5)
+    origin = Origin(run="run-7", pipeline="mcti-training@sha256:" + "1" * 64, data=md5)
+    monkeypatch.setenv("MCTI_IMAGE", IMAGE)
     params = RegisterParams(name="chained", experiment="tests")
     made = register(run.models, run.evaluation, params, tmp_path / "x.json", run.validation, origin=origin)
     return f"models:/chained/{made.version}", md5

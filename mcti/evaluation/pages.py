@@ -1,0 +1,54 @@
+"""Parts of an evaluation as Kubeflow's page draws them: a ROC curve, a page of one figure, a table in Markdown."""
+
+import html
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mcti import storage
+
+_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
+<body style="font-family: sans-serif; margin: 1rem"><h1 style="font-size: 1.1rem">{title}</h1>{figure}
+<p>{notice}</p></body></html>
+"""
+
+
+def roc(evaluation: Path) -> tuple[list[float], list[float], list[float]]:
+    """False positive rate, true positive rate and threshold of MCTI at the middle one of the horizons.
+
+    evaluation  what `evaluate` wrote; no horizon that could be scored: three empty lists
+    """
+    table = pd.read_csv(evaluation / "plots" / "roc.csv")
+    months = np.unique(table["months"])
+    rows = table[table["months"] == months[len(months) // 2]] if len(months) else table
+    return tuple(rows[name].tolist() for name in ("false_positive_rate", "true_positive_rate", "threshold"))  # type: ignore[return-value]
+
+
+def curves(evaluation: Path) -> str:
+    """The survival of the risk groups as a page of its own, which needs nothing from elsewhere."""
+    figure = (evaluation / "figures" / "kaplan_meier.svg").read_text(encoding="utf-8")
+    notice = html.escape(str(storage.read_json(evaluation / "result.json")["notice"]))
+    title = "Survival by predicted risk, out of fold"
+    return _PAGE.format(title=title, figure=figure[figure.index("<svg") :], notice=notice)
+
+
+def scores(evaluation: Path) -> str:
+    """The C-index of every model with its 95 % interval, the best first, as Markdown."""
+    found = storage.read_json(evaluation / "result.json")
+    lines = [f"**{_cell(found['notice'])}**", ""] if found["notice"] else []
+    lines += [f"{found['patients']} patients, {found['events']} events, {found['folds']} folds; out of fold.", ""]
+    lines += ["| model | C-index | 95 % interval |", "|---|---|---|"]
+    for name, c in sorted(found["models"].items(), key=lambda pair: -(pair[1]["value"] or 0)):
+        value, low, high = (_number(c[key]) for key in ("value", "low", "high"))
+        lines.append(f"| {_cell(name)} | {value} | {low} to {high} |")
+    return "\n".join(lines) + "\n"
+
+
+def _number(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.3f}"
+
+
+def _cell(text: object) -> str:
+    """Text of a user: no mark-up, no end of a cell."""
+    return html.escape(str(text)).replace("|", "&#124;").replace("\n", " ")
