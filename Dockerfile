@@ -54,7 +54,7 @@ FROM runtime AS gpu
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 
-# With LOCK=requirements.lock, which `make image TARGET=services` gives it: MLflow's server, the backup, the champion.
+# With LOCK=requirements.lock, which `make image TARGET=services` gives it: MLflow's server, the backup.
 FROM runtime AS services
 
 FROM runtime AS dev

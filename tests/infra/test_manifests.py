@@ -9,8 +9,11 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 import yaml
+from typer.main import get_command
 
 from mcti import params
+from mcti.cli.app import app
+from mcti.registry import serving
 
 INFRA = Path(__file__).parents[2] / "infra"
 OVERLAYS = sorted(path.name for path in (INFRA / "kubernetes/overlays").iterdir())
@@ -172,6 +175,27 @@ def test_nobody_speaks_to_anybody_unless_a_policy_says_so(rendered, overlay):
 def pod_labels(document):
     templates = [tree["template"]["metadata"] for tree in walk(document) if "metadata" in tree.get("template", {})]
     return templates[-1]["labels"]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_champion_is_served_by_our_own_command_where_its_probes_ask(rendered, overlay):
+    (service,) = named(rendered[overlay], "InferenceService").values()
+    (container,) = service["spec"]["predictor"]["containers"]
+    program, command, *words = [*container["command"], *container["args"]]
+    assert (program, command) == ("mcti", "serve")
+    given = {word.partition("=")[0]: word.partition("=")[2] for word in words if not word.startswith("--set")}
+    known = {name for option in get_command(app).commands["serve"].params for name in option.opts}
+    assert set(given) <= known
+    changed = params.load(None, [word.partition("=")[2] for word in words if word.startswith("--set")])
+    assert changed.serve.host == "0.0.0.0", "a probe of Kubernetes does not come from the pod's loopback"
+    (port,) = container["ports"]
+    assert int(given["--port"]) == port["containerPort"]
+    for probe in ("readinessProbe", "livenessProbe"):
+        asked = container[probe]["httpGet"]
+        assert asked["port"] == port["name"]
+        assert f'"{asked["path"]}"' in Path(serving.__file__).read_text(encoding="utf-8")
+    allowed = named(rendered[overlay], "NetworkPolicy")["champion"]["spec"]["ingress"]
+    assert [rule["ports"] for rule in allowed] == [[{"protocol": "TCP", "port": port["containerPort"]}]]
 
 
 def test_every_alarm_has_its_part_in_the_runbook(rendered):
