@@ -1,0 +1,117 @@
+"""One run of MLflow a pipeline run, its steps below it: on a real server."""
+
+import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from mcti.errors import DataError, EnvironmentTrouble
+from mcti.registry import pipeline_run, tracking
+from mcti.registry.pipeline_run import noted
+from mcti.steps.result import StepResult
+
+pytestmark = [pytest.mark.slow, pytest.mark.stack]
+IMAGE = "registry.example/mcti-python@sha256:" + "0" * 64
+VERSION = "mcti-training@sha256:" + "1" * 64
+
+
+class Counted(StepResult):
+    """A step's result."""
+
+    patients: int
+
+
+@noted
+def count(patients: int) -> Counted:
+    """A step."""
+    if patients < 0:
+        raise DataError("less than nobody", "the cohort", "count again")
+    return Counted(patients=patients)
+
+
+@pytest.fixture
+def task(servers_of, request, monkeypatch):
+    """The environment of a task of a pipeline run of its own; the id of that run."""
+    name = f"kfp-{request.node.name}"[:60]
+    for key, value in {"RUN": name, "PIPELINE": VERSION, "IMAGE": IMAGE, "EXPERIMENT": "noted"}.items():
+        monkeypatch.setenv(f"MCTI_{key}", value)
+    return name
+
+
+def runs(task):
+    """Its run, and those below."""
+    with tracking.service() as client:
+        number = client.get_experiment_by_name("noted").experiment_id
+        found = client.search_runs([number], f"tags.`mcti.kfp_run` = '{task}'")
+        parents = [run for run in found if run.data.tags["mcti.step"] == "pipeline"]
+        return parents, [run for run in found if run.data.tags.get("mlflow.parentRunId")]
+
+
+def test_a_step_is_a_run_below_that_of_the_pipeline_run_with_all_that_it_came_from(task):
+    count(3)
+    with tracking.service(), tracking.run("noted", "by itself", {"mcti.step": "validate"}):
+        pass
+    pipeline_run.tell_data("abc.dir")
+    pipeline_run.close("SUCCEEDED", "")
+    (parent,), below = runs(task)
+    told = {
+        name: parent.data.tags[name] for name in ("mcti.kfp_run", "mcti.pipeline", "mcti.image", "mcti.data.source")
+    }
+    assert told == {
+        "mcti.kfp_run": task, "mcti.pipeline": VERSION, "mcti.image": IMAGE, "mcti.data.source": "abc.dir",
+    }  # fmt: skip
+    assert len(parent.data.tags["mcti.commit"].removesuffix("-dirty")) == 40
+    assert parent.info.status == "FINISHED"
+    assert {run.data.tags["mcti.step"] for run in below} == {"count", "validate"}
+    assert {run.data.tags["mlflow.parentRunId"] for run in below} == {parent.info.run_id}
+    (counted,) = [run for run in below if run.data.tags["mcti.step"] == "count"]
+    assert (counted.data.metrics, counted.info.status) == ({"patients": 3.0}, "FINISHED")
+    assert counted.data.tags["mcti.image"] == IMAGE
+
+
+def test_a_step_that_fails_and_a_run_that_was_cancelled_say_so(task):
+    with pytest.raises(DataError):
+        count(-1)
+    pipeline_run.close("CANCELED", "stopped by hand")
+    (parent,), (below,) = runs(task)
+    assert (parent.info.status, parent.data.tags["mcti.error"]) == ("KILLED", "stopped by hand")
+    assert below.info.status == "FAILED"
+
+
+def test_tasks_that_start_together_find_one_run(task):
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(count, range(4)))
+    parents, below = runs(task)
+    assert len(parents) == 1
+    assert {run.data.tags["mlflow.parentRunId"] for run in below} == {parents[0].info.run_id}
+
+
+def test_a_run_that_kubeflow_opened_is_joined_and_left_open(task, monkeypatch):
+    with tracking.service() as client:
+        opened = client.create_run(tracking.experiment_id(client, "noted")).info.run_id
+        monkeypatch.setenv("MLFLOW_RUN_ID", opened)
+        count(5)
+        pipeline_run.tell_data("def.dir")
+        pipeline_run.close("SUCCEEDED", "")
+        found = client.get_run(opened)
+    assert (found.data.metrics, found.info.status) == ({"patients": 5.0}, "RUNNING")
+    assert found.data.tags["mcti.data.source"] == "def.dir"
+    assert runs(task) == ([], [])
+
+
+def test_without_mlflow_the_step_works_on_and_says_so(task, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.warns(pipeline_run.NotNoted, match="count is not noted in MLflow: MLflow does not answer"):
+        assert count(3).patients == 3
+    with pytest.warns(pipeline_run.NotNoted, match="the end of the run"):
+        pipeline_run.close("SUCCEEDED", "")
+
+
+def test_outside_a_pipeline_nothing_is_noted(servers_of):
+    assert "MCTI_RUN" not in os.environ
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert count(3).patients == 3
+    with pytest.raises(EnvironmentTrouble, match="no pipeline run is named"):
+        pipeline_run.needed()
