@@ -41,6 +41,10 @@ class Patient(Protocol):
     def covariates(self) -> Mapping[str, float | None]:
         """Numeric clinical covariates by name."""
 
+    @property
+    def quality(self) -> Mapping[str, float]:
+        """Quality of the slides by name, where their extraction counted it."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -178,7 +182,8 @@ def table(patients: Sequence[Patient], genes: Sequence[str]) -> Table:
 
     genes       expression by gene;  covariates  by name
     features    mean of each feature over the patient's patches, by number
-    slides      quality as the features tell it: patches of the patient, spread of the patches (mean sd over features)
+    slides      quality: patches of the patient, spread of the patches (mean sd over features), and what the extraction
+                counted: tissue in a tile, shares of tiles that were blurred or failed
     modalities  1 where the patient has slides, genes; NaN where not
     """
     bags = [patient.patches for patient in patients]
@@ -193,10 +198,12 @@ def table(patients: Sequence[Patient], genes: Sequence[str]) -> Table:
             means[row], count[row] = rows.mean(axis=0), len(rows)
             spread[row] = rows.std(axis=0).mean()
     names = sorted({name for patient in patients for name in patient.covariates})
+    counted = sorted({name for patient in patients for name in patient.quality})
+    quality = {name: np.array([patient.quality.get(name, np.nan) for patient in patients]) for name in counted}
     return {
         "genes": dict(zip(map(str, genes), expression.T, strict=True)),
         "features": {str(number): column for number, column in enumerate(means.T)},
-        "slides": {"patches": count, "spread": spread},
+        "slides": {"patches": count, "spread": spread, **quality},
         "covariates": {name: _numbers(patients, name) for name in names},
         "modalities": {
             "slides": np.where([bag is None for bag in bags], np.nan, 1.0),

@@ -12,6 +12,7 @@ Many       Columns of a family: Benjamini and Hochberg (1995, JRSS B 57:289-300)
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -197,3 +198,17 @@ def _family(name: str, findings: list[Finding], why_not: str, p: float, params: 
     ordered = tuple(sorted(findings, key=lambda f: (f.q, -abs(f.effect), f.column)))
     stands_out = any(f.q <= params.alpha and abs(f.effect) >= params.min_effect for f in ordered)
     return Family(name, len(ordered), p, bool(p <= params.alpha and stands_out), ordered, why_not)
+
+
+def as_json(families: Sequence[Family]) -> dict[str, Any]:
+    """Every column tested, for programs; what is not known is null."""
+    return {
+        family.name: {
+            "tested": family.tested,
+            "p": family.p if np.isfinite(family.p) else None,
+            "drifted": family.drifted,
+            "why_not": family.why_not,
+            "columns": [{**vars(finding)} for finding in family.findings],
+        }
+        for family in families
+    }

@@ -4,8 +4,11 @@ Format: https://prometheus.io/docs/instrumenting/exposition_formats/ (text, vers
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+from mcti.monitoring.drift import Family
+from mcti.monitoring.rules import Verdict
 
 
 @dataclass(frozen=True)
@@ -34,3 +37,41 @@ def _labels(labels: Mapping[str, str]) -> str:
 
 def _help(words: str) -> str:
     return words.replace("\\", "\\\\").replace("\n", "\\n")
+
+
+def of(numbers: Mapping[str, float], verdict: Verdict, families: Sequence[Family]) -> list[Gauge]:
+    """Every gauge of a run of the monitoring; numbers: what the history keeps of it."""
+    tested = [family for family in families if family.tested]
+    plain = [Gauge(f"mcti_monitor_{name}", says, (({}, numbers.get(name)),)) for name, says in _PLAIN.items()]
+    families_by = [
+        Gauge(f"mcti_monitor_{name}", says, tuple(({"family": family.name}, of_family(family)) for family in tested))
+        for name, (says, of_family) in _BY_FAMILY.items()
+    ]
+    intervals = [
+        Gauge(
+            f"mcti_monitor_{name}",
+            says,
+            tuple(({"end": end}, numbers.get(f"{name}.{end}")) for end in ("value", "low", "high")),
+        )
+        for name, says in _INTERVALS.items()
+    ]
+    rules = tuple(({"rule": rule}, float(rule in verdict.fired)) for rule in verdict.reasons)
+    fired = Gauge("mcti_monitor_retrain", "1 for each rule of retraining that fired.", rules)
+    return [*plain, fired, *families_by, *intervals]
+
+
+_PLAIN = {
+    "patients": "Patients of the cohort.",
+    "new_patients": "Patients that the model never saw.",
+    "new_events": "Events among the new patients.",
+    "age_days": "Days since the version was registered.",
+}
+_BY_FAMILY: Mapping[str, tuple[str, Callable[[Family], float]]] = {
+    "drifted": ("1 for each family of columns that drifted.", lambda family: float(family.drifted)),
+    "drift_effect": ("Largest effect of a family of columns.", lambda family: family.largest),
+    "drift_p": ("Adjusted p-value of a family of columns.", lambda family: family.p),
+}
+_INTERVALS = {
+    "uno_c": "Uno's C of the new patients.",
+    "calibration_gap": "Observed minus predicted event probability.",
+}

@@ -43,14 +43,16 @@ def gather(
         patients = patients[patients["patient_id"].isin(chosen)]
     for row in patients.to_dict("records"):
         patient = str(row["patient_id"])
+        patches, quality = bag_of(features, slides.get(patient, []), made)
         bags[patient] = PatientBag(
             patient_id=patient,
-            patches=bag_of(features, slides.get(patient, []), made),
+            patches=patches,
             genes=_genes(expression, patient),
             time_months=float(row["time_months"]),
             event=bool(row["event"]),
             subtype=classes.index(str(row["subtype"])),
             covariates={name: _number(row[name]) for name in clinical},
+            quality=quality,
         )
     if features is not None and not chosen and all(bag.patches is None for bag in bags.values()):
         raise DataError("no slide of the cohort has features", str(features), "extract the slides of this cohort")
@@ -81,14 +83,26 @@ def _number(value: object) -> float | None:
 
 def bag_of(
     features: Location | None, slides: list[str], made: dict[str, set[Any]] | None = None
-) -> torch.Tensor | None:
-    """(N, D) the features of all patches of these slides, in their order; None without a slide.
+) -> tuple[torch.Tensor | None, dict[str, float]]:
+    """(N, D) the features of all patches of these slides, in their order (None without a slide), and their quality.
 
-    made  gets how the files say that they were made, {attribute: values}
+    made     gets how the files say that they were made, {attribute: values}
+    quality  tissue: mean share of tissue in a tile; blurred, failed: share of the tiles left out as out of focus, as
+             unreadable. Empty for files of other tools, which do not count them.
     """
     if features is None or not slides:
-        return None
-    return torch.cat([_read(join(features, f"{slide}.h5"), {} if made is None else made) for slide in slides])
+        return None, {}
+    found = [_read(join(features, f"{slide}.h5"), {} if made is None else made) for slide in slides]
+    return torch.cat([patches for patches, _ in found]), _quality([counts for _, counts in found])
+
+
+def _quality(slides: list[dict[str, float]]) -> dict[str, float]:
+    """Of all slides of a patient together; nothing where one of them was not counted."""
+    if not all(slides):
+        return {}
+    kept, tiles = (sum(counts[name] for counts in slides) for name in ("kept", "candidate"))
+    quality = {name: sum(counts[name] for counts in slides) / tiles for name in ("blurred", "failed")}
+    return {"tissue": sum(counts["tissue"] for counts in slides) / kept, **quality}
 
 
 _MADE = ("encoder", "encoder_weights_sha256", "encoder_preprocessing", "target_mpp", "tissue_method")
@@ -108,7 +122,7 @@ def _one_way(made: dict[str, set[Any]], features: Location | None) -> dict[str, 
     return {name: min(values) if len(values) == 1 else sorted(values) for name, values in sorted(made.items())}
 
 
-def _read(where: str, made: dict[str, set[Any]]) -> torch.Tensor:
+def _read(where: str, made: dict[str, set[Any]]) -> tuple[torch.Tensor, dict[str, float]]:
     import h5py
 
     with local(where) as path, explained(where), h5py.File(path, "r") as file:
@@ -117,7 +131,17 @@ def _read(where: str, made: dict[str, set[Any]]) -> torch.Tensor:
         for name in (name for name in _MADE if name in file.attrs):
             value = file.attrs[name]
             made.setdefault(name, set()).add(value.item() if isinstance(value, np.generic) else str(value))
-        return torch.from_numpy(file["features"][:].astype(np.float32))
+        return torch.from_numpy(file["features"][:].astype(np.float32)), _counts(file)
+
+
+def _counts(file: Any) -> dict[str, float]:
+    """Tiles that were candidates, kept, blurred and failed, and the summed tissue of those kept; empty: not counted."""
+    tissue, names = file.get("tissue_fraction"), ("candidate", "kept", "blurred", "failed")
+    if tissue is None or not len(tissue) or len(tissue) != len(file["features"]):
+        return {}
+    if not all(f"tiles_{name}" in file.attrs for name in names):
+        return {}
+    return {name: float(file.attrs[f"tiles_{name}"]) for name in names} | {"tissue": float(tissue[:].sum(dtype=float))}
 
 
 def places(features: Location, slides: Sequence[str]) -> list[tuple[str, int, np.ndarray | None]]:

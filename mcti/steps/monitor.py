@@ -18,9 +18,8 @@ from mcti.evaluation.decay import Decay
 from mcti.model import sketch as sketches
 from mcti.model.sketch import Floats, Sketch
 from mcti.model.trained import survival_column
-from mcti.monitoring import drift, gauges, page, rules
+from mcti.monitoring import drift, gauges, history, page, rules
 from mcti.monitoring.drift import Family, Risks
-from mcti.monitoring.gauges import Gauge
 from mcti.monitoring.page import Trend
 from mcti.monitoring.rules import Verdict
 from mcti.params import MonitorParams
@@ -113,18 +112,18 @@ def monitor(
     result = _result(named, len(data.bags), len(new), events, verdict, families, decayed, age)
     with storage.replacing(out) as draft:
         draft.mkdir()
-        trends = _trends(result, registered, params)
+        numbers = _numbers(result)
+        trends = _trends(numbers, registered, params)
         facts = _facts(result, cohort, sketch, decayed)
         (draft / "report.html").write_text(page.render(facts, verdict, families, trends, params), encoding="utf-8")
+        labels = {"model": result.model, "version": result.version}
         (draft / "metrics.prom").write_text(
-            gauges.text(_gauges(result, families), {"model": result.model, "version": result.version}), encoding="utf-8"
+            gauges.text(gauges.of(numbers, verdict, families), labels), encoding="utf-8"
         )
-        storage.write_json(draft / "findings.json", _findings(families))
+        storage.write_json(draft / "findings.json", drift.as_json(families))
         result.save(draft)
         if registered is not None:
-            watch.log(
-                params.experiment, registered, _numbers(result), {"mcti.rule": verdict.rule}, draft / "report.html"
-            )
+            watch.log(params.experiment, registered, numbers, {"mcti.rule": verdict.rule}, draft / "report.html")
     return result
 
 
@@ -271,82 +270,12 @@ def _numbers(result: MonitorResult) -> dict[str, float]:
         "age_days": result.age_days,
         **{f"effect.{name}": value for name, value in result.effects.items()},
         **{f"uno_c.{end}": value for end, value in (result.uno_c or {}).items()},
-        "calibration_gap": (result.calibration_gap or {}).get("value"),
+        **{f"calibration_gap.{end}": value for end, value in (result.calibration_gap or {}).items()},
     }
     return {name: float(value) for name, value in numbers.items() if value is not None and finite(value) is not None}
 
 
-def _trends(result: MonitorResult, registered: Registered | None, params: MonitorParams) -> list[Trend]:
+def _trends(numbers: Mapping[str, float], registered: Registered | None, params: MonitorParams) -> list[Trend]:
     past = [] if registered is None else watch.history(params.experiment, registered.name)
-    now = _numbers(result)
-    dates = [datetime.fromtimestamp(p.seconds, UTC).strftime("%Y-%m-%d") for p in past] + ["now"]
-    limits = {f"effect.{name}": params.min_effect for name in result.effects} | {"new_events": float(params.new_events)}
-    if params.max_age_days:
-        limits["age_days"] = params.max_age_days
-    wanted = ["new_patients", "new_events", *(f"effect.{name}" for name in sorted(result.effects)), "uno_c.value"]
-    wanted += ["calibration_gap", "age_days"]
-    points = [*(point.numbers for point in past), now]
-    return [
-        Trend(
-            name.replace(".value", "").replace("effect.", "effect: ").replace("_", " "),
-            dates,
-            [point.get(name) for point in points],
-            limits.get(name),
-        )
-        for name in wanted
-        if name in now
-    ]
-
-
-def _gauges(result: MonitorResult, families: Sequence[Family]) -> list[Gauge]:
-    tested = [family for family in families if family.tested]
-    return [
-        Gauge("mcti_monitor_patients", "Patients of the cohort.", (({}, result.patients),)),
-        Gauge("mcti_monitor_new_patients", "Patients that the model never saw.", (({}, result.new_patients),)),
-        Gauge("mcti_monitor_new_events", "Events among the new patients.", (({}, result.new_events),)),
-        Gauge("mcti_monitor_age_days", "Days since the version was registered.", (({}, result.age_days),)),
-        Gauge(
-            "mcti_monitor_retrain",
-            "1 for each rule of retraining that fired.",
-            tuple(({"rule": rule}, float(rule in result.fired)) for rule in result.reasons),
-        ),
-        Gauge(
-            "mcti_monitor_drifted",
-            "1 for each family of columns that drifted.",
-            tuple(({"family": family.name}, float(family.drifted)) for family in tested),
-        ),
-        Gauge(
-            "mcti_monitor_drift_effect",
-            "Largest effect of a family of columns.",
-            tuple(({"family": family.name}, family.largest) for family in tested),
-        ),
-        Gauge(
-            "mcti_monitor_drift_p",
-            "Adjusted p-value of a family of columns.",
-            tuple(({"family": family.name}, family.p) for family in tested),
-        ),
-        Gauge(
-            "mcti_monitor_uno_c",
-            "Uno's C of the new patients.",
-            tuple(({"end": end}, value) for end, value in (result.uno_c or {}).items()),
-        ),
-        Gauge(
-            "mcti_monitor_calibration_gap",
-            "Observed minus predicted event probability.",
-            tuple(({"end": end}, value) for end, value in (result.calibration_gap or {}).items()),
-        ),
-    ]
-
-
-def _findings(families: Sequence[Family]) -> dict[str, Any]:
-    """Every column tested, for programs; what is not known is null."""
-    return {
-        family.name: {
-            "tested": family.tested,
-            "p": finite(family.p),
-            "drifted": family.drifted,
-            "why_not": family.why_not,
-            "columns": [{**vars(finding)} for finding in family.findings],
-        }
-        for family in families
-    }
+    dates = [datetime.fromtimestamp(point.seconds, UTC).strftime("%Y-%m-%d") for point in past] + ["now"]
+    return history.trends(dates, [*(point.numbers for point in past), numbers], params)

@@ -78,14 +78,16 @@ def read(folder: Path, features: Location | None, chosen: Sequence[str]) -> Data
     for patient in chosen:
         here = [] if features is None else [s for s in owned.get(patient, []) if exists(join(features, f"{s}.h5"))]
         row, values = genes.get(patient), covariates.get(patient, np.full(len(names), np.nan))
+        patches, quality = bag_of(features, here)
         bags[patient] = PatientBag(
             patient_id=patient,
-            patches=bag_of(features, here),
+            patches=patches,
             genes=None if row is None else torch.from_numpy(np.ascontiguousarray(row, dtype=np.float32)),
             time_months=0.0,
             event=False,
             subtype=0,
             covariates={n: None if np.isnan(v) else float(v) for n, v in zip(names, values, strict=True)},
+            quality=quality,
         )
     return Dataset(bags, () if expression is None else tuple(expression.genes), ())
 

@@ -28,6 +28,7 @@ class PatientBag:
     genes    (G,) float32 expression, NaN where not measured, or None: no expression at all
     subtype  position in the list of classes
     covariates  numeric clinical covariates by name, NaN where missing
+    quality     of the slides by name, as their extraction counted it (mcti/steps/gather.py); no network reads it
     """
 
     patient_id: str
@@ -37,6 +38,7 @@ class PatientBag:
     event: bool
     subtype: int
     covariates: Mapping[str, float | None] = field(default_factory=dict)
+    quality: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
+from mcti.model import sketch as sketches
 from mcti.model.sketch import Column, Sketch
+from mcti.model.trained import Fitted, Scale
 from mcti.monitoring import drift
 from mcti.params import MonitorParams
+from mcti.training.bags import PatientBag
 
 GENES, FEATURES = 60, 10
 
@@ -47,6 +51,35 @@ def test_without_drift_a_run_raises_an_alarm_no_more_often_than_alpha():
     params = MonitorParams(alpha=0.05, min_effect=0.0)
     alarms = sum(any(f.drifted for f in run(random, params=params).values()) for _ in range(200))
     assert alarms <= stats.binom.ppf(0.99, 200, 0.05)
+
+
+def scanned(patients, random, blurred):
+    """Bags of an extraction that counts: the share of blurred tiles is Beta distributed around `blurred`."""
+    return [
+        PatientBag(
+            str(number), torch.from_numpy(random.normal(size=(20, 3)).astype(np.float32)), None, 1.0, True, 0, {},
+            {"tissue": random.beta(80, 20), "blurred": random.beta(20 * blurred, 20 * (1 - blurred)), "failed": 0.0},
+        )
+        for number in range(patients)
+    ]  # fmt: skip
+
+
+def test_a_scanner_out_of_focus_is_seen_in_the_quality_of_the_slides():
+    """The features do not tell: blurred tiles are left out of the bag. Beta(2, 18) against Beta(5, 15)."""
+    random = np.random.default_rng(3)
+    fitted = Fitted(*(Scale(torch.zeros(n), torch.ones(n)) for n in (0, 3)), (0.0, 1.0))
+    sketch = Sketch.of(scanned(150, random, 0.1), (), 75, fitted, random.normal(size=50))
+    for blurred, drifted in ((0.1, []), (0.25, ["slides"])):
+        later = sketches.table(scanned(60, random, blurred), ())
+        families = {
+            family.name: family for family in drift.compare(sketch, later, drift.Risks({}, {}), MonitorParams())
+        }
+        assert [name for name, family in families.items() if family.drifted] == drifted
+        assert {finding.column for finding in families["slides"].findings} == {
+            "patches", "spread", "tissue", "blurred", "failed",
+        }  # fmt: skip
+    assert families["slides"].findings[0].column == "blurred"
+    assert families["slides"].findings[0].shift > 0
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,15 @@
 
 import math
 
+import h5py
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from mcti.cohort import tables
 from mcti.registry import ensemble
-from mcti.steps.gather import gather
+from mcti.steps.gather import bag_of, gather
 from mcti.steps.predict import frame, predict
 from mcti.steps.train import train
 from tests.training.made import folders, settings
@@ -30,6 +32,23 @@ def test_numeric_covariates_come_by_name_and_missing_ones_as_none(world):
     bags = gather(*world[:2]).bags
     assert bags["P-000"].covariates == {"age": None, "is_female": 1.0, "nodes": 2.0}
     assert bags["P-001"].covariates["age"] == 41.0
+
+
+def test_the_quality_of_a_patients_slides_is_counted_over_all_of_them(tmp_path):
+    """By hand: 3 and 1 tiles kept of 8 and 2, 4 and 1 blurred, 1 unreadable; tissue 0.6, 0.9, 0.9 and 1.0."""
+    for name, tissue, candidate, blurred, failed in (("a", [0.6, 0.9, 0.9], 8, 4, 1), ("b", [1.0], 2, 1, 0)):
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            file["features"] = np.ones((len(tissue), 2), dtype=np.float32)
+            file["tissue_fraction"] = np.array(tissue, dtype=np.float32)
+            counts = {"candidate": candidate, "kept": len(tissue), "blurred": blurred, "failed": failed}
+            file.attrs.update({f"tiles_{key}": value for key, value in counts.items()})
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["features"] = np.ones((2, 2), dtype=np.float32)
+    patches, quality = bag_of(tmp_path, ["a", "b"])
+    assert len(patches) == 4
+    assert quality == pytest.approx({"tissue": 3.4 / 4, "blurred": 5 / 10, "failed": 1 / 10})
+    assert bag_of(tmp_path, ["a", "other"])[1] == {}, "a file of another tool counts nothing"
+    assert bag_of(tmp_path, []) == (None, {})
 
 
 def test_a_model_with_covariates_predicts_its_cohort_to_the_bit_and_reads_them(world, tmp_path):
