@@ -88,7 +88,7 @@ def to_store(bag: Bag, out: Path, form: str) -> None:
     nothing = np.zeros(0, np.float32)
     root = {
         "schema_version": features.SCHEMA_VERSION,
-        "key": f"imported from {form}",
+        "key": features.IMPORTED + form,
         "reader": form,
         "encoder": "unknown",
         "mpp_x": float("nan"),

@@ -52,12 +52,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Around:
-    """What a run lends its slides: a way to call it off, a counter of tiles, and where finished features lie."""
+    """What a run lends its slides: a way to call it off, a counter of tiles, where finished features lie, and how to
+    take away those of a slide that gives none any more."""
 
     stop: threading.Event = field(default_factory=threading.Event)
     tick: Callable[[int], None] = lambda _: None
     known: Callable[[Path], features.Stored | None] = features.stored
     there: Callable[[Path], bool] = Path.exists
+    forget: Callable[[str], None] = lambda _: None
 
 
 def extract_slide(
@@ -65,7 +67,9 @@ def extract_slide(
 ) -> Outcome:
     """Features of one slide to `out/<slide_id>.h5`, unless they lie there already; what became of it.
 
-    A slide that fails leaves no file. Trouble with the machine (no room, S3 down) is raised: it is not the slide's.
+    A slide that was read and fails leaves no file. One that cannot be reached keeps the features that were made of it
+    with these settings: a drive that is not mounted, or slides deleted to save space, are no reason to lose hours.
+    Trouble with the machine (no room, S3 down) is raised: it is not the slide's.
     """
     try:
         if row.problem:
@@ -83,24 +87,53 @@ def extract_slide(
 
 
 def _extract(row: Row, params: ExtractParams, encoder: Encoder, out: Path, threads: int, around: Around) -> Outcome:
-    content = opening.content_id(row.path) + (f":{row.md5}" if row.md5 else "")
-    drawn = drawn_mask(row, params)
-    key = features.key(content, row.mpp, params, encoder.identity, _digest(drawn))
-    target = out / f"{row.slide_id}.h5"
-    known = around.known(target)
+    drawn = _digest(drawn_mask(row, params))
+    known = around.known(out / f"{row.slide_id}.h5")
+    try:
+        content = opening.content_id(row.path) + (f":{row.md5}" if row.md5 else "")
+    except SlideError as error:
+        if known is None or known.key != features.key(known.content, row.mpp, params, encoder.identity, drawn):
+            around.forget(row.slide_id)
+            raise
+        raise SlideError(error.status, f"{error.reason}; its features of an earlier run are kept") from error
+    key = features.key(content, row.mpp, params, encoder.identity, drawn)
+    if known is not None and known.imported:
+        mend = "take another folder, or move them away"
+        raise SlideError(Status.READ_ERROR, f"features {known.key} lie in {row.slide_id}.h5", mend)
     fresh = known is None or known.key != key
     if known is not None and not fresh and all(around.there(path) for path in companions(out, row.slide_id)):
         return _outcome(row, known, fresh=False)
+    try:
+        return _extracted(row, params, encoder, out, threads, around, content, key, known=None if fresh else known)
+    except SlideError:
+        if fresh:  # what lies there is of another content or other settings, and nobody may take it for this slide's
+            around.forget(row.slide_id)
+        raise
+
+
+def _extracted(
+    row: Row,
+    params: ExtractParams,
+    encoder: Encoder,
+    out: Path,
+    threads: int,
+    around: Around,
+    content: str,
+    key: str,
+    *,
+    known: features.Stored | None,
+) -> Outcome:
+    """The slide, read and written; of one whose features are `known` only the pictures for people were missing."""
     with opening.at_hand(row.path, params.cache, params.cache_gib) as path:
         facts = opening.examine(path, mpp=row.mpp, choice=params.reader)
         with opening.open_reader(path, facts.reader) as opened:
             watch = Watch(params.slide_minutes, around.stop, around.tick)
             work = _Slide(row, params, facts, Watched(opened, watch), out)
             view, mask = work.tissue()
-            if known is not None and not fresh:  # only the pictures for people were missing
+            if known is not None:
                 return _outcome(row, known, fresh=True)
             _write(work, view, mask, content, key, encoder, threads, watch)
-    written = features.stored(target)
+    written = features.stored(out / f"{row.slide_id}.h5")
     assert written is not None, "a file just written reads back"
     return _outcome(row, written, fresh=True)
 

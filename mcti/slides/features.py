@@ -24,6 +24,8 @@ from mcti.slides.opening import Facts
 from mcti.slides.tiles import Grid
 
 SCHEMA_VERSION = 1
+IMPORTED = "imported from "
+"""How the key of features begins that another tool made."""
 # The encoder enters by its identity, not by the path of its file.
 _NOT_IN_KEY = {"slides", "encoder", "workers", "accept_licences", "cache", "cache_gib"}
 _NOT_IN_KEY |= {"slide_minutes", "max_failed_slides_share"}
@@ -43,9 +45,10 @@ class Block:
 
 @dataclass(frozen=True)
 class Stored:
-    """A feature file as the table of slides needs it."""
+    """A feature file as the table of slides needs it. `content`: the id of the slide's content."""
 
     key: str
+    content: str
     tiles: int
     failed_tiles: int
     mpp: float
@@ -53,6 +56,11 @@ class Stored:
     reader: str
     width: int
     height: int
+
+    @property
+    def imported(self) -> bool:
+        """Whether another tool made them (exchange.py): no slide of ours gives them again."""
+        return self.key.startswith(IMPORTED)
 
 
 def key(content: str, mpp: float | None, params: ExtractParams, encoder: Identity, drawn: str = "") -> str:
@@ -76,6 +84,7 @@ def stored(path: Path | BinaryIO) -> Stored | None:
         return None
     return Stored(
         key=str(root["key"]),
+        content=str(root.get("slide_content_id", "")),
         tiles=int(root["tiles_kept"]),
         failed_tiles=int(root["tiles_failed"]),
         mpp=float(root["mpp_x"]),

@@ -6,6 +6,7 @@ On S3, slides are worked on in a local folder, and each one goes up when it is w
 import hashlib
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from mcti import storage
@@ -42,11 +43,16 @@ class Store:
     def publish(self, slide_id: str) -> None:
         """A slide is whole."""
 
+    def forget(self, slide_id: str) -> None:
+        """Take away what extraction wrote for a slide; what others put there under its name stays."""
+        for path in _ours(self.folder, slide_id, self.known):
+            storage.remove(path)
+
     def fetch(self, pattern: str) -> None:
         """Bring small files of a pattern into `folder`."""
 
-    def mirror(self, keep: set[str] | None = None, *, parts: bool = False) -> None:
-        """The tables are written; take away what belongs to no slide of `keep`, and the tables of shards (`parts`)."""
+    def mirror(self, *, parts: bool = False) -> None:
+        """The tables are written; take away old contact sheets, and the tables of shards (`parts`)."""
 
     def close(self) -> None:
         """All is done."""
@@ -88,6 +94,14 @@ class RemoteStore(Store):
                 self._send(path)
         storage.remove(self.folder / f"{slide_id}.h5")
 
+    def forget(self, slide_id: str) -> None:
+        """See Store."""
+        for path in _ours(self.folder, slide_id, self.known):
+            storage.remove(path)
+            if (name := self._name(path)) in self._names:
+                storage.remove(storage.join(self.address, name))
+                self._names.remove(name)
+
     def fetch(self, pattern: str) -> None:
         """See Store."""
         for name in sorted(self._names):
@@ -97,18 +111,15 @@ class RemoteStore(Store):
                     path.parent.mkdir(parents=True, exist_ok=True)
                 storage.download(storage.join(self.address, name), path.parent)
 
-    def mirror(self, keep: set[str] | None = None, *, parts: bool = False) -> None:
+    def mirror(self, *, parts: bool = False) -> None:
         """See Store."""
         written = [path for path in self.folder.iterdir() if path.is_file() and not path.name.startswith(".")]
         for path in written:
             self._send(path)
         sheets = {path.name for path in written if path.name.startswith("contact-sheet-")}
         for name in sorted(self._names):
-            if name.startswith("contact-sheet-"):
-                stale = bool(sheets) and name not in sheets
-            else:
-                stale = keep is not None and name.endswith((".h5", ".jpg", ".geojson")) and Path(name).stem not in keep
-            if stale or (parts and name.startswith("slides-")):
+            old_sheet = bool(sheets) and name.startswith("contact-sheet-") and name not in sheets
+            if old_sheet or (parts and name.startswith("slides-")):
                 storage.remove(storage.join(self.address, name))
 
     def close(self) -> None:
@@ -122,3 +133,11 @@ class RemoteStore(Store):
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
+
+
+def _ours(folder: Path, slide_id: str, known: Callable[[Path], features.Stored | None]) -> list[Path]:
+    """Where extraction writes for a slide; without the features when another tool made them."""
+    target = folder / f"{slide_id}.h5"
+    stored = known(target)
+    made_here = stored is not None and not stored.imported
+    return [*companions(folder, slide_id), *([target] if made_here else [])]

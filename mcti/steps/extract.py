@@ -56,7 +56,8 @@ def extract(
     Reads   slides, and the files they name
     Writes  out/<slide_id>.h5, each renamed in by itself when whole; out/previews/<slide_id>.jpg and
             out/masks/<slide_id>.geojson with it; out/slides.csv, contact sheets and result.json at the end.
-            Files of slides that left the manifest, or fail now, are removed. With `shard` (i, n), 0 <= i < n: only
+            Files of a slide that was read and fails now are removed; of slides that are not on the list, or cannot be
+            reached, nothing is. With `shard` (i, n), 0 <= i < n: only
             the slides whose hash falls to i, and slides-<i>-of-<n>.csv in place of slides.csv (then `merge`).
             While it runs, heartbeat.json (of a shard: heartbeat-<i>-of-<n>.json) is renewed every 15 s.
             `out` may be an s3:// address: each slide goes up when it is whole
@@ -127,7 +128,7 @@ def _run(rows: Sequence[Row], params: ExtractParams, encoder: Encoder, place: St
     workers = params.workers or os.cpu_count() or 1
     side_by_side = max(1, min(workers, len(rows)))
     inside = max(1, workers // side_by_side)
-    around = Around(tick=pulse.tick, known=place.known, there=place.there)
+    around = Around(tick=pulse.tick, known=place.known, there=place.there, forget=place.forget)
 
     def one(row: Row) -> Outcome:
         pulse.start(row.slide_id)
@@ -150,9 +151,7 @@ def _run(rows: Sequence[Row], params: ExtractParams, encoder: Encoder, place: St
 def _finish(
     place: Store, outcomes: list[Outcome], params: ExtractParams, encoder: str, *, parts: bool = False
 ) -> ExtractResult:
-    keep = {outcome.slide_id for outcome in outcomes if outcome.status == Status.OK}
     out = place.folder
-    _remove_stale(out, keep)
     _remove_leftovers(out)
     place.fetch("slides.csv")
     table = out / "slides.csv"
@@ -160,7 +159,7 @@ def _finish(
     write_table(table, outcomes)
     result = _result(outcomes, encoder)
     storage.write_json(out / "result.json", result.model_dump(mode="json"))
-    place.mirror(keep, parts=parts)
+    place.mirror(parts=parts)
     place.close()
     _refuse_too_many_failures(result, outcomes, params, place.beside("slides.csv"))
     return result
@@ -177,14 +176,6 @@ def _refuse_too_many_failures(
             where,
             "mend them or raise extract.max_failed_slides_share",
         )
-
-
-def _remove_stale(out: Path, keep: set[str]) -> None:
-    with storage.explained(out):
-        for pattern in ("*.h5", "previews/*.jpg", "masks/*.geojson"):
-            for file in out.glob(pattern):
-                if file.stem not in keep:
-                    file.unlink()
 
 
 def _contact_sheets(place: Store, outcomes: list[Outcome], before: str) -> None:

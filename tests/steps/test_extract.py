@@ -80,23 +80,53 @@ def test_a_second_run_works_on_nothing_and_a_changed_setting_on_everything(slide
     assert extract(slides, ExtractParams(tile=512), tmp_path).extracted == 3
 
 
-def test_slides_that_left_the_list_leave_the_store(slides, tmp_path):
+def test_slides_that_left_the_list_leave_the_table_and_lose_nothing(slides, whole, tmp_path):
+    """Two lists may share a folder, and features are hours of work."""
     folder = tmp_path / "slides"
     shutil.copytree(slides, folder)
     extract(folder, ExtractParams(), tmp_path / "out")
     (folder / "P1.tif").unlink()
     extract(folder, ExtractParams(), tmp_path / "out")
-    assert sorted(contents(tmp_path / "out")) == [
-        "P0.h5",
-        "P2.h5",
-        "contact-sheet-1.jpg",
-        "masks/P0.geojson",
-        "masks/P2.geojson",
-        "previews/P0.jpg",
-        "previews/P2.jpg",
-        "result.json",
-        "slides.csv",
-    ]
+    assert list(table(tmp_path / "out").index) == ["P0", "P2"]
+    assert (tmp_path / "out" / "P1.h5").read_bytes() == whole["P1.h5"]
+
+
+def test_a_slide_out_of_reach_keeps_the_features_of_the_same_settings_and_no_others(slides, whole, tmp_path):
+    rows = "".join(f"P{i},P{i},P{i}.tif\n" for i in range(3))
+    folder = tmp_path / "slides"
+    shutil.copytree(slides, folder)
+    (folder / "list.csv").write_text("patient_id,slide_id,path\n" + rows)
+    extract(folder / "list.csv", ExtractParams(), tmp_path / "out")
+    (folder / "P1.tif").unlink()
+    extract(folder / "list.csv", LENIENT, tmp_path / "out")
+    row = table(tmp_path / "out").loc["P1"]
+    assert (row["status"], "features of an earlier run are kept" in row["reason"]) == ("READ_ERROR", True)
+    assert (tmp_path / "out" / "P1.h5").read_bytes() == whole["P1.h5"]
+    extract(folder / "list.csv", LENIENT.model_copy(update={"tile": 512}), tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("P1.*"))
+    shutil.copy(slides / "P1.tif", folder)
+    assert extract(folder / "list.csv", LENIENT, tmp_path / "out").ok == 3
+    assert (tmp_path / "out" / "P1.h5").read_bytes() == whole["P1.h5"]
+
+
+def test_features_that_another_tool_made_are_neither_written_over_nor_removed(slides, whole, tmp_path):
+    import torch
+
+    from mcti.steps.exchange import import_features
+
+    (tmp_path / "pt").mkdir()
+    for name in ("P0", "P1"):
+        torch.save(torch.ones(5, 7), tmp_path / "pt" / f"{name}.pt")
+    import_features(tmp_path / "pt", "pt", tmp_path / "out")
+    before = contents(tmp_path / "out")
+    folder = tmp_path / "slides"
+    shutil.copytree(slides, folder)
+    (folder / "P1.tif").write_bytes(b"")
+    extract(folder, LENIENT, tmp_path / "out")
+    after = contents(tmp_path / "out")
+    assert [after[name] for name in ("P0.h5", "P1.h5")] == [before[name] for name in ("P0.h5", "P1.h5")]
+    assert after["P2.h5"] == whole["P2.h5"]
+    assert "imported from pt" in table(tmp_path / "out").loc["P0", "reason"]
 
 
 def test_each_bad_slide_has_its_status_and_its_neighbours_are_done(slides, tmp_path):

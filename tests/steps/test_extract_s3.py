@@ -78,13 +78,14 @@ def test_shards_on_s3_merge_to_the_same(bucket, folder, params, tmp_path):
     assert objects(out) == files(local)
 
 
-def test_a_slide_that_left_the_list_leaves_the_store_on_s3(bucket, params):
+def test_on_s3_a_slide_that_fails_now_loses_its_objects_and_one_that_left_the_list_nothing(bucket, params):
     out = bucket + "/features"
     extract(bucket + "/slides", params, out)
     storage.remove(bucket + "/slides/P 1.tif")
-    extract(bucket + "/slides", params, out)
-    assert not any("P 1" in name for name in objects(out))
-    assert "P 0.h5" in objects(out)
+    storage.put(bucket + "/slides/P 0.tif", b"II*\0")
+    extract(bucket + "/slides", params.model_copy(update={"max_failed_slides_share": 1.0}), out)
+    assert "P 1.h5" in objects(out)
+    assert not any("P 0" in name for name in objects(out))
 
 
 def test_an_inventory_fetches_headers_and_no_slide(bucket, folder, tmp_path, monkeypatch):
