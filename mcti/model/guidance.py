@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from mcti.model.dropout import Dropout
 from mcti.model.presets import ModelConfig
-from mcti.model.streams import StreamLinear, StreamMLP, StreamNorm
+from mcti.model.streams import StreamLinear, StreamMLP, StreamNorm, product
 from mcti.model.transport import CouplingHealth, Plan, couple, health, low_rank_points
 from mcti.model.transport.controls import shuffled, uniform
 
@@ -134,7 +134,8 @@ class GuidedAttention(nn.Module):
         queries, keys = F.normalize(queries, dim=2), F.normalize(keys, dim=2)  # each channel over the tokens
         scale = self.scale[:, None, None, None]
         channels = (scale * (keys.transpose(2, 3) @ queries)).softmax(-1)  # (S, b, D, D)
-        out: Tensor = self.out(guided @ channels.transpose(2, 3).to(guided.dtype)) + self.local(values)
+        seen = product(guided.flatten(0, 1), channels.flatten(0, 1).to(guided.dtype)).view(guided.shape)
+        out: Tensor = self.out(seen) + self.local(values)
         return out
 
     def _guide(self, guides: Tensor, values: Tensor, mask: Tensor | None, trace: list[Coupling] | None) -> Tensor:
