@@ -137,7 +137,9 @@ def _row(record: dict[str, Any], base: Path | str, where: str) -> Row:
 
 
 def _text(value: Any) -> str:
-    missing = value is None or (isinstance(value, float) and math.isnan(value)) or str(value) in ("<NA>", "nan")
+    if isinstance(value, str):  # a slide may be called nan
+        return value.strip()
+    missing = value is None or (isinstance(value, float) and math.isnan(value)) or str(value) == "<NA>"
     return "" if missing else str(value).strip()
 
 

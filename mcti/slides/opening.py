@@ -161,8 +161,7 @@ class _file:  # noqa: N801 (used as a function)
             return storage.ranged(self._location)
         try:
             if not self._path.is_file():
-                found = "a folder or device stands" if self._path.exists() else "there is no file"
-                raise SlideError(Status.READ_ERROR, f"{found} at this path", "check the path in the manifest")
+                raise SlideError(Status.READ_ERROR, self._found(), "check the path in the manifest")
             opened = self._descriptor = os.open(self._path, os.O_RDONLY)
             return lambda offset, size: os.pread(opened, size, offset), os.fstat(opened).st_size
         except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a circle of links; ValueError: a NUL byte
@@ -172,6 +171,13 @@ class _file:  # noqa: N801 (used as a function)
     def __exit__(self, *_: object) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
+
+    def _found(self) -> str:
+        if self._path.exists():
+            return "a folder or device stands at this path"
+        if self._path.is_symlink():
+            return "the link at this path leads nowhere or in a circle"
+        return "there is no file at this path"
 
 
 def _vendor(first: tiff.Directory) -> str:

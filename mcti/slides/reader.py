@@ -261,7 +261,8 @@ class FlatReader(_Closing):
                     )
                 if picture.mode not in ("RGB", "RGBA", "P"):
                     raise SlideError(Status.NOT_HE, f"a picture of mode {picture.mode}, not RGB")
-                return on_white(np.asarray(picture.convert("RGBA")))
+                # By way of RGBA a large picture would take twice the memory.
+                return np.asarray(picture) if picture.mode == "RGB" else on_white(np.asarray(picture.convert("RGBA")))
         except UnidentifiedImageError as error:
             raise SlideError(Status.UNSUPPORTED_FORMAT, "no reader knows this format") from error
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -329,4 +330,4 @@ def on_white(picture: Pixels) -> Pixels:
 def _cache_size(page: tiff.Directory) -> int:
     """Four rows of tiles, within 192 MiB: a walk along rows of up to three tiles' height decodes each tile once."""
     across, down = page.tile
-    return max(8, min(4 * (page.grid[0] + 2), _CACHE_BYTES // (across * down * 3)))
+    return max(4, min(4 * (page.grid[0] + 2), _CACHE_BYTES // (across * down * 3)))

@@ -68,8 +68,7 @@ def extract(
     encoder = encoders.make(params.encoder, params.resolution, params.accept_licences)
     if shard is not None:
         rows = [row for row in rows if shard_of(row.slide_id, shard[1]) == _checked(shard)[0]]
-    if params.tissue.masks is not None and not Path(params.tissue.masks).is_dir():
-        raise DataError("no such folder of masks", params.tissue.masks, "mend extract.tissue.masks")
+    _check_masks(params.tissue.masks, out)
     part = "" if shard is None else f"-{shard[0]}-of-{shard[1]}"
     place = store.at(out, part, params.cache)
     with Pulse(place.beside(f"heartbeat{part}.json"), len(rows), progress) as pulse:
@@ -80,6 +79,17 @@ def extract(
         place.mirror()
     place.close()
     return _result(outcomes, encoder.identity.name)
+
+
+def _check_masks(masks: str | None, out: Location) -> None:
+    """Drawn masks have a folder of their own: in out/masks, what was found is written over what was drawn."""
+    if masks is None:
+        return
+    if not Path(masks).is_dir():
+        raise DataError("no such folder of masks", masks, "mend extract.tissue.masks")
+    if not storage.is_s3(out) and Path(masks).resolve() == Path(out, "masks").resolve():
+        what = "drawn masks lie where the found ones are written"
+        raise UsageError(what, "extract.tissue.masks", "copy the edited files to another folder")
 
 
 def merge(out: Location, params: ExtractParams, shards: int | None = None) -> ExtractResult:

@@ -1,5 +1,7 @@
 """Lists of slides: which are refused as a whole, and which keep their trouble in one row."""
 
+import math
+
 import pandas as pd
 import pytest
 
@@ -65,6 +67,13 @@ def test_a_folder_names_slides_by_their_stems_and_tells_two_of_one_stem(tmp_path
     rows = manifest.read(tmp_path)
     assert [r.slide_id for r in rows] == ["x.svs", "y", "y"]  # removesuffix, not rstrip
     assert [bool(r.problem) for r in rows] == [False, True, True]
+
+
+def test_a_slide_may_be_called_nan_and_an_mpp_may_not(tmp_path):
+    (tmp_path / "list.csv").write_text("patient_id,slide_id,path,mpp\nnan,nan,a.tif,\nP,S,b.tif,nan\n")
+    rows = {row.slide_id: row for row in manifest.read(tmp_path / "list.csv")}
+    assert rows["nan"].mpp is None
+    assert math.isnan(rows["S"].mpp)  # refused as MPP_OUT_OF_RANGE, in its own row
 
 
 def test_links_in_a_circle_do_not_trap_the_walk(tmp_path):

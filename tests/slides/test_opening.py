@@ -55,6 +55,12 @@ def test_paths_that_cannot_be_read(tmp_path):
         assert status_of(tmp_path / name) is Status.READ_ERROR
 
 
+def test_a_link_in_a_circle_is_called_so(tmp_path):
+    (tmp_path / "loop.svs").symlink_to(tmp_path / "loop.svs")
+    with pytest.raises(SlideError, match="in a circle"):
+        opening.examine(tmp_path / "loop.svs")
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_a_file_without_permission_is_a_read_error(tmp_path):
     path = write_tiff(tmp_path / "a.tif", texture(64, 64))

@@ -192,6 +192,12 @@ def test_a_folder_of_masks_that_is_not_there_is_an_error(slides, tmp_path):
         extract(slides, ExtractParams(tissue=TissueParams(masks="nowhere")), tmp_path)
 
 
+def test_drawn_masks_may_not_lie_where_the_found_ones_are_written(slides, tmp_path):
+    (tmp_path / "masks").mkdir()
+    with pytest.raises(UsageError, match="another folder"):
+        extract(slides, ExtractParams(tissue=TissueParams(masks=str(tmp_path / "masks"))), tmp_path)
+
+
 def broken(slides: Path, folder: Path, tiles: list[int]) -> Path:
     folder.mkdir()
     data = bytearray((slides / "P2.tif").read_bytes())
