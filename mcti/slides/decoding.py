@@ -49,7 +49,7 @@ def shrinks(directory: Directory, shrink: int) -> bool:
     """Whether tiles can be decoded `shrink` times smaller (2, 4, 8).
 
     JPEG's blocks of 8 x 8 pixels can: of their frequencies only the low ones are turned back. On a real slide half
-    the size lies 0.1 grey levels from the mean over 2 x 2 pixels, in the mean (tests/slides/test_reader.py).
+    the size lies within 0.4 grey levels of the mean over 2 x 2 pixels, in the mean (tests/slides/test_reader.py).
     """
     return directory.compression == _JPEG and not any(edge % shrink for edge in directory.tile)
 

@@ -23,7 +23,7 @@ from mcti.slides.decoding import Pixels
 
 Features = NDArray[np.float32]
 
-_AT_ONCE = 4  # tiles a call of ONNX Runtime: the activations of 64 leave the cache, and each tile takes 15 % longer
+_AT_ONCE = 4  # tiles a call of ONNX Runtime: the activations of 64 leave the processor's cache, and each takes longer
 
 
 @dataclass(frozen=True)

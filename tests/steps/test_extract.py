@@ -320,6 +320,31 @@ def test_finished_blocks_of_a_huge_slide_survive_a_stop_and_are_not_done_again(s
     assert not list((tmp_path / "out").glob(".P2*"))
 
 
+@pytest.mark.slow
+def test_finished_blocks_survive_a_sigkill(slides, whole, tmp_path, monkeypatch):
+    code = (
+        "import sys, time; from pathlib import Path; from mcti.slides import extraction; "
+        "from mcti.slides.tiles import TileSource; from mcti.steps.extract import extract; "
+        "from mcti.params import ExtractParams; extraction._BLOCK = 20; read = TileSource.read; "
+        "TileSource.read = lambda self, x, y: (time.sleep(0.05), read(self, x, y))[1]; "
+        "extract(sys.argv[1], ExtractParams(workers=1), Path(sys.argv[2]))"
+    )
+    out = tmp_path / "out"
+    process = subprocess.Popen([sys.executable, "-c", code, str(slides / "P2.tif"), str(out)])
+    while len(list(out.glob(".P2.*.blocks/*.npz"))) < 2:
+        assert process.poll() is None, "it ended before it was killed"
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    read, count = TileSource.read, []
+    monkeypatch.setattr(extraction, "_BLOCK", 20)
+    monkeypatch.setattr(TileSource, "read", lambda self, x, y: (count.append((x, y)), read(self, x, y))[1])
+    extract(slides / "P2.tif", ExtractParams(workers=1), out)
+    candidates = pd.read_csv(out / "slides.csv")["tiles"].item()
+    assert len(count) <= candidates - 20  # at the very least the second block was not read again
+    assert (out / "P2.h5").read_bytes() == whole["P2.h5"]
+
+
 def test_a_preview_that_was_lost_is_drawn_anew_without_the_features(slides, whole, tmp_path, monkeypatch):
     extract(slides, ExtractParams(), tmp_path)
     (tmp_path / "previews" / "P1.jpg").unlink()
