@@ -144,7 +144,7 @@ def planted(model: object, tested: list[PatientBag], tumour: np.ndarray) -> floa
     areas = []
     with torch.inference_mode():
         for bag, truth in zip(tested, tumour, strict=True):
-            rows = model.fitted.features(bag.patches)
+            rows, _ = model.net.axes(model.fitted.features(bag.patches), bag.genes)
             areas.append(roc_auc_score(truth, model.net.pathology.instance(rows).amax(-1).numpy()))
     return float(np.mean(areas))
 

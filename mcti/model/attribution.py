@@ -96,6 +96,8 @@ def attribute(
         gradients, tokens = path.integrate(steps)
         shares, tiles = path.tiles(gradients)
     parts = {name: (gradient * path.ends[name].nan_to_num(0.0))[0] for name, gradient in gradients.items()}
+    if path.net.axes.genes is not None:  # the axes are linear: what an axis adds is the sum over its genes
+        parts["genes"] = (gradients["genes"] @ path.net.axes.genes * inputs["genes"].double())[0]
     return Attribution(
         risk=path.at(1.0),
         baseline=path.at(0.0),
@@ -106,7 +108,7 @@ def attribute(
         critical=path.mined.critical[0][path.mined.critical[0] >= 0],
         shares=shares,
         plan=path.plan[0][path.mined.critical[0] >= 0],
-        groups=_groups(path.net, inputs["genes"].double(), seen.gene_groups),
+        groups=_groups(path.net, path.ends["genes"], seen.gene_groups),
     )
 
 
@@ -115,10 +117,10 @@ class _Path:
 
     def __init__(self, net: MCTI, inputs: Mapping[str, Tensor], seen: Prediction) -> None:
         self.present = {name: inputs.get(f"{name}_present") for name in ("slides", "genes")}
-        self.rows = inputs["patches"].double()
         self.net = copy.deepcopy(net).double().requires_grad_(requires_grad=False)
+        self.rows, genes = self.net.axes(inputs["patches"].double(), inputs["genes"].double())
         with torch.no_grad():
-            self.mined = net.pathology(inputs["patches"], inputs["mask"])
+            self.mined = net.pathology(net.axes(inputs["patches"], inputs["genes"])[0], inputs["mask"])
         self.mined = Mined(**{name: _double(value) for name, value in vars(self.mined).items()})
         if self.net.absent is not None and self.present["slides"] is not None and not bool(self.present["slides"]):
             self.mined.critical = torch.full_like(self.mined.critical, -1)
@@ -130,7 +132,7 @@ class _Path:
         if skip is not None:  # its norm fixed, what the skip sees is linear in the tiles
             self.sd = float((average.var(correction=0) + skip.norm.eps).sqrt())
             average = skip.norm(average)
-        self.ends: dict[str, Tensor] = {"sums": self.mined.sums, "mean": average, "genes": inputs["genes"].double()}
+        self.ends: dict[str, Tensor] = {"sums": self.mined.sums, "mean": average, "genes": genes}
         if inputs.get("covariates") is not None:
             self.ends["covariates"] = inputs["covariates"].double()
 
@@ -265,7 +267,7 @@ def _groups(net: MCTI, genes: Tensor, weights: Tensor | None) -> Tensor:
     given = genes.clone().requires_grad_()
     lengths = net.genomics(given)[0][0].norm(dim=-1)  # (T,)
     pulls = torch.stack([torch.autograd.grad(length, given, retain_graph=True)[0][0].abs() for length in lengths])
-    return pulls / pulls.sum(1, keepdim=True).clamp_min(1e-300)
+    return net.axes.by_gene(pulls / pulls.sum(1, keepdim=True).clamp_min(1e-300))
 
 
 def _copies(value: Tensor, points: int) -> Tensor:

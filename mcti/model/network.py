@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mcti.errors import DataError
+from mcti.model.axes import Axes, behind
 from mcti.model.checks import check_inputs
 from mcti.model.clinical import ClinicalToken, check_covariates
 from mcti.model.dropout import Dropout
@@ -75,13 +76,14 @@ class MCTI(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.config = config
-        self.pathology = PathologyBranch(config)
-        self.genomics = gene_branch(config)
+        self.config, seen = config, behind(config)
+        self.axes = Axes(config)
+        self.pathology = PathologyBranch(seen)
+        self.genomics = gene_branch(seen)
         self.task_tokens = nn.Parameter(torch.randn(3, config.task_tokens, config.width) * config.width**-0.5)
         self.unet = TaskUNet(config)
-        self.subtype_head = Head(config, len(config.classes))
-        self.survival_head = Head(config, config.bins)
+        self.subtype_head = Head(seen, len(config.classes))
+        self.survival_head = Head(seen, config.bins)
         self.absent = AbsentTokens(config) if config.missing else None
         self.clinical = ClinicalToken(config) if config.covariates else None
 
@@ -105,6 +107,7 @@ class MCTI(nn.Module):
         Raises DataError, before any arithmetic, as `check_inputs` and for covariates or absences the model cannot read.
         """
         check_inputs(self.config, patches, mask, genes, slides_present=slides_present, genes_present=genes_present)
+        patches, genes = self.axes(patches, genes)
         mined = self.pathology(patches, mask)
         gene_tokens, groups = self.genomics(genes)
         if self.absent is not None:
@@ -132,7 +135,7 @@ class MCTI(nn.Module):
             critical_logits=self._taught(mined.critical_logits),
             critical_mass=mined.mass,
             gene_plan=tokens.gene_plan,
-            gene_groups=groups,
+            gene_groups=None if groups is None else self.axes.by_gene(groups),
             norms=norms,
             couplings=trace,
         )

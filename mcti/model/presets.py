@@ -65,6 +65,8 @@ class ModelConfig:
     head: str = "discrete"  # a hazard for each bin, or "continuous": a constant hazard rate within each bin
     covariates: tuple[str, ...] = ()  # clinical columns that become a token, e.g. age and is_female
     modalities: tuple[str, ...] = ("slides", "genes")  # what the model reads; of a patient's others it knows nothing
+    gene_axes: int = 0  # principal axes of the genes that the network reads in their place, whitened; 0: the genes
+    feature_axes: int = 0  # the same of the patch features
     hard_negatives: int = 0  # patches of other subtypes, for each class and step, that the instance classifier unlearns
     network: str = "mcti"  # or a peer (mcti/model/peers), which takes of these fields what it knows
     subtype_task: bool = True  # False: the subtype head reads what the network carries, and shapes nothing of it
@@ -104,6 +106,8 @@ class ModelConfig:
         _require(not self.plan_gradient or smooth, "plan_gradient", True, f"the plan of {self.solver} has none")
         firm = self.plan != "shuffled" or self.solver != "low_rank"
         _require(firm, "plan", self.plan, "shuffle the plan of a solver that writes it out, or take uniform")
+        for name in ("gene_axes", "feature_axes"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "give 0 or a number of axes")
         _require(self.hard_negatives >= 0, "hard_negatives", self.hard_negatives, "give 0 or a number of patches")
         _require(self.sharpness >= 0, "sharpness", self.sharpness, "give 0 or a positive factor")
         for word in self.modalities:
@@ -225,6 +229,8 @@ _COMPACT = _PAPER | {
     "mean_mass": True,
     "calm": True,
     "skip": True,
+    "gene_axes": 30,
+    "feature_axes": 32,
 }
 _TINY = _COMPACT | {
     "width": 16,
@@ -236,6 +242,8 @@ _TINY = _COMPACT | {
     "block": 64,
     "dropout": 0.0,
     "gene_dropout": 0.0,
+    "gene_axes": 0,
+    "feature_axes": 0,
 }
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": _PAPER,

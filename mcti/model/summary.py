@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from mcti.model.axes import behind
 from mcti.model.peers import build
 from mcti.model.presets import ModelConfig
 
@@ -46,11 +47,13 @@ def describe(config: ModelConfig, patches: int = 4000) -> Summary:
     parameters = _parameters(config)
     if config.network != "mcti":
         return _peer(config, patches)
+    seen = behind(config)
     flops = {
-        "pathology": _bag_flops(config, patches) + _critical_flops(config),
-        "genomics": _gene_flops(config),
-        "unet": _unet_flops(config),
-        "heads": _head_flops(config),
+        "axes": _axes_flops(config, patches),
+        "pathology": _bag_flops(seen, patches) + _critical_flops(seen),
+        "genomics": _gene_flops(seen),
+        "unet": _unet_flops(seen),
+        "heads": _head_flops(seen),
     }
     # Backward: twice the forward pass, once for the inputs and once for the weights; the bag itself wants no gradient
     # but its blocks are computed again, which comes to the same.
@@ -89,6 +92,12 @@ def _parameters(config: ModelConfig) -> dict[str, int]:
         part = ".".join(name.split(".")[:2]) if part == "unet" else part
         parts[part] = parts.get(part, 0) + tensor.numel()
     return parts
+
+
+def _axes_flops(config: ModelConfig, patches: int) -> int:
+    seen = behind(config)
+    features = patches * config.features * seen.features if config.feature_axes else 0
+    return 2 * (features + (len(config.genes) * len(seen.genes) if config.gene_axes else 0))
 
 
 def _bag_flops(config: ModelConfig, patches: int) -> int:
@@ -134,7 +143,7 @@ def _memory(config: ModelConfig, patches: int, parameters: int) -> dict[str, int
     depths = sum(config.encoder_depths) + config.bottleneck_depth + sum(config.decoder_depths)
     layers = 2 * (len(config.encoder_depths) + len(config.decoder_depths)) * config.attention_depth
     kept = 2 * depths * (KEPT_GUIDED * n * width + 3 * width**2) + layers * (KEPT_ATTENTION * n * width + 2 * n * n)
-    block = min(config.block, patches) * (2 * config.features + 3 * config.query + 4 * config.critical)
+    block = min(config.block, patches) * (2 * behind(config).features + 3 * config.query + 4 * config.critical)
     return {
         "weights": FLOAT32 * parameters,
         "gradients": FLOAT32 * parameters,

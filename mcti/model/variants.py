@@ -30,6 +30,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "uniform_plan": {"plan": "uniform"},
     "shuffled_plan": {"plan": "shuffled"},
     "no_guidance": {"guidance": False},
+    "no_axes": {"gene_axes": 0, "feature_axes": 0},
 }
 """docs/protocol.md, item 14."""
 

@@ -54,9 +54,11 @@ def gene_groups(models: Location, outcomes: Outcomes) -> GeneGroups | None:
     net, genes = model.net, model.config.genes
     assert isinstance(net, MCTI)
     with single_thread(), torch.inference_mode():
-        weights = net.genomics(torch.zeros(1, len(genes)))[1]
+        _, average = net.axes(torch.zeros(1, 1, model.config.features), torch.zeros(1, len(genes)))
+        weights = net.genomics(average)[1]
     if weights is None:
         return None
+    weights = net.axes.by_gene(weights)
     rows = []
     for group, row in enumerate(weights[0].numpy()):
         order = np.argsort(-row, kind="stable")[:TOP_GENES]

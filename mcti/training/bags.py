@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from mcti.errors import DataError
+from mcti.model.axes import Axes
 from mcti.model.trained import Fitted, Scale, check_bag, covariate_row
 from mcti.params import BinParams
 
@@ -277,6 +278,20 @@ def collate(
         genes_present=torch.tensor([bag.genes is not None for bag in bags]),
         covariates=fitted.covariates.keeping_gaps(covariate_table(bags, covariates)) if covariates else None,
     )
+
+
+_AXES_CAP = 256
+"""Patches of a patient that the axes are fitted on: their moments settle long before a whole slide is read."""
+
+
+def fit_axes(axes: Axes, bags: Sequence[PatientBag], fitted: Fitted) -> None:
+    """Principal axes of a training part's standardised genes and patch features, where the network asks for them."""
+    if axes.genes is not None:
+        known = [fitted.genes(bag.genes) for bag in bags if bag.genes is not None]
+        axes.fit_genes(torch.stack(known or [torch.zeros_like(fitted.genes.mean)]))
+    if axes.features is not None:
+        drawn = [draw(bag.patches, _AXES_CAP, ("axes", bag.patient_id)) for bag in bags if bag.patches is not None]
+        axes.fit_features([fitted.features(rows) for rows in drawn or [torch.zeros(1, len(fitted.features.mean))]])
 
 
 def _rows(bag: PatientBag, fitted: Fitted, cap: int, key: tuple[int | str, ...]) -> Tensor:

@@ -60,6 +60,7 @@ class Run:
         self.task, self.params, self.device, self.ranks = task, task.params, device, ranks()
         _seed_everything((task.params.seed, *task.seed_key, "weights"))
         net = build(task.config).to(device)
+        bagging.fit_axes(net.axes, task.bags, task.fitted)
         net.start_at(bagging.base_hazard(task.bags, task.fitted.edges).to(device))
         self.state = State(net, _optimizer(net, task.params), task.params, device)
         self.objective = Objective(task.bags, task.fitted, task.config, task.params, device)

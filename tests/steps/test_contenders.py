@@ -84,9 +84,24 @@ def test_a_column_that_points_the_wrong_way_is_dropped():
     random = np.random.default_rng(0)
     good = random.normal(size=300)
     time, event = random.exponential(np.exp(-good)), np.ones(300, dtype=bool)
-    found = contenders.non_negative(np.column_stack([good, -good + 0.1 * random.normal(size=300)]), event, time, 0)
+    found = contenders.weigh(np.column_stack([good, -good + 0.1 * random.normal(size=300)]), event, time, 0)
     assert found.coefficients[1] == 0
     assert found.coefficients[0] == pytest.approx(1, abs=0.2)
+
+
+def test_two_columns_that_tell_alike_much_get_nearly_equal_weights():
+    """Nearer than free fitting gives them: the reference is scikit-survival's ridge on the columns themselves."""
+    from sksurv.linear_model import CoxPHSurvivalAnalysis
+    from sksurv.util import Surv
+
+    random = np.random.default_rng(3)
+    truth = random.normal(size=120)
+    columns = np.column_stack([truth + random.normal(size=120), truth + random.normal(size=120)])
+    time, event = random.exponential(np.exp(-truth)), random.random(120) < 0.6
+    ours = contenders.weigh(columns, event, time, 0).coefficients
+    free = CoxPHSurvivalAnalysis(alpha=1.0).fit(columns, Surv.from_arrays(event, time)).coef_
+    assert (ours > 0).all()
+    assert abs(ours[0] - ours[1]) / ours.sum() < 0.6 * abs(free[0] - free[1]) / free.sum()
 
 
 def test_another_seed_is_another_draw_and_the_same_seed_the_same_bits():

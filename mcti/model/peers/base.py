@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mcti.model.axes import Axes, behind
 from mcti.model.clinical import check_covariates, read_covariates
 from mcti.model.dropout import Dropout
 from mcti.model.hazards import logits_of, survive
@@ -37,7 +38,8 @@ class Peer(nn.Module, ABC):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.config = config
+        self.axes = Axes(config)
+        self.config = config = behind(config)
         self.drop = Dropout(config.dropout)
         self.survival_head = nn.Linear(config.width, config.bins)
         self.subtype_head = nn.Linear(config.width, len(config.classes))
@@ -62,6 +64,7 @@ class Peer(nn.Module, ABC):
         couplings: bool = False,  # noqa: ARG002 - MCTI's signature; a peer has no guided attention to trace
     ) -> Prediction:
         """Predict a batch; the arguments are MCTI's (mcti/model/network.py)."""
+        patches, genes = self.axes(patches, genes)
         if self.absent is not None:
             patches, mask, genes = self.absent(patches, mask, genes, slides_present, genes_present)
         else:

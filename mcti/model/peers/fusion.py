@@ -17,9 +17,9 @@ class LateFusion(Peer):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        self.embed = embedding(config)
+        self.embed = embedding(self.config)
         self.pool = GatedAttention(config.width)
-        self.hidden = self_normalising((len(config.genes), config.gene_width, config.width), config.gene_dropout)
+        self.hidden = self_normalising((len(self.config.genes), config.gene_width, config.width), config.gene_dropout)
         self.join = nn.Sequential(nn.Linear(2 * config.width, config.width), nn.ReLU())
 
     def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Read:
@@ -36,8 +36,8 @@ class MCAT(Peer):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        self.embed = embedding(config)
-        self.sets = GeneSets(config)
+        self.embed = embedding(self.config)
+        self.sets = GeneSets(self.config)
         self.transformers = nn.ModuleList(SelfAttention(1, config.attention_depth, config) for _ in range(2))
         self.pools = nn.ModuleList(GatedAttention(config.width) for _ in range(2))
         self.join = nn.Sequential(nn.Linear(2 * config.width, config.width), nn.ReLU())

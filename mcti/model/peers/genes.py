@@ -24,7 +24,7 @@ class SNN(Peer):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        self.hidden = self_normalising((len(config.genes), config.gene_width, config.width), config.gene_dropout)
+        self.hidden = self_normalising((len(self.config.genes), config.gene_width, config.width), config.gene_dropout)
 
     def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Read:  # noqa: ARG002 - genes alone
         """See Peer."""

@@ -38,7 +38,7 @@ class MeanPool(Peer):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        self.hidden = nn.Sequential(embedding(config), nn.Linear(config.width, config.width), nn.ReLU())
+        self.hidden = nn.Sequential(embedding(self.config), nn.Linear(config.width, config.width), nn.ReLU())
 
     def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Read:  # noqa: ARG002 - slides alone
         """See Peer; every patch has the same weight."""
@@ -51,7 +51,7 @@ class ABMIL(Peer):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        self.embed = embedding(config)
+        self.embed = embedding(self.config)
         self.pool = GatedAttention(config.width)
 
     def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Read:  # noqa: ARG002 - slides alone

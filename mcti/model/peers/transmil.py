@@ -19,7 +19,7 @@ class TransMIL(Peer):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        self.embed = embedding(config)
+        self.embed = embedding(self.config)
         self.token = nn.Parameter(torch.randn(config.width) * config.width**-0.5)
         self.first, self.second = AttentionLayer(1, config), AttentionLayer(1, config)
         self.places = Pyramid(config.width)

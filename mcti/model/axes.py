@@ -1,0 +1,96 @@
+"""Inputs along the principal axes of the training part, each brought to unit variance, before any learned layer.
+
+Gene expression and patch features vary along few directions, and by orders of magnitude more along the first than along
+the tenth. Gradient descent learns the strong directions first; on a few hundred patients it is stopped long before it
+comes to the others. Along whitened axes all of them are learned at one pace, as a ridge penalty on whitened components
+treats them alike (mcti/evaluation/design.py).
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mcti.model.presets import ModelConfig
+
+
+class Axes(nn.Module):
+    """Standardised genes (b, G) and patches (b, N, D_in) -> along A_g axes and A_f axes; a count of 0 changes nothing.
+
+    directions: genes (A_g, G), features (A_f, D_in), a row the unit vector of an axis over its standard deviation in
+    the training part; before the fit, of the first columns. They are fitted, not learned, and stored with the weights. Standardised inputs have mean
+    0 there, and so have the axes.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        seen = behind(config)
+        genes, features = (len(seen.genes), len(config.genes)), (seen.features, config.features)
+        self.register_buffer("genes", torch.eye(*genes) if config.gene_axes else None)
+        self.register_buffer("features", torch.eye(*features) if config.feature_axes else None)
+        self.genes: Tensor | None
+        self.features: Tensor | None
+
+    def forward(self, patches: Tensor, genes: Tensor) -> tuple[Tensor, Tensor]:
+        """(b, N, D_in), (b, G) -> (b, N, A_f), (b, A_g)."""
+        return along(patches, self.features), along(genes, self.genes)
+
+    def by_gene(self, groups: Tensor) -> Tensor:
+        """Weights of the axes in each group (b, T, A_g) as weights of the genes (b, T, G); a row still sums to 1.
+
+        An axis is shared among the genes by their squared loadings, which sum to 1.
+        """
+        if self.genes is None:
+            return groups
+        squares = self.genes.square()
+        shares = squares / squares.sum(1, keepdim=True).clamp_min(torch.finfo(squares.dtype).tiny)
+        return groups @ shares.to(groups.dtype)
+
+    @torch.no_grad()
+    def fit_genes(self, genes: Tensor) -> None:
+        """From standardised genes (n, G), a missing value 0. An axis along which nothing varies is 0, stays silent."""
+        assert self.genes is not None
+        rows = genes.double()
+        self.genes.copy_(principal(rows.T @ rows / len(rows), len(self.genes)))
+
+    @torch.no_grad()
+    def fit_features(self, bags: Sequence[Tensor]) -> None:
+        """From standardised patches of each patient (N, D_in), every patient weighing the same."""
+        assert self.features is not None
+        moments = torch.zeros(self.features.shape[1], self.features.shape[1], dtype=torch.float64)
+        for bag in bags:
+            rows = bag.double()
+            moments += rows.T @ rows / (len(rows) * len(bags))
+        self.features.copy_(principal(moments, len(self.features)))
+
+
+def principal(moments: Tensor, count: int) -> Tensor:
+    """(count, p) leading eigenvectors of second moments (p, p), each over its standard deviation; float64.
+
+    The sign of an eigenvector is free: its largest entry is made positive. Beyond the rank, rows are 0.
+    """
+    variances, vectors = torch.linalg.eigh(moments)
+    variances, vectors = variances.flip(0)[:count], vectors.flip(1)[:, :count]
+    kept = variances > 1e-9 * variances[0].clamp_min(1e-300)
+    largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
+    scaled: Tensor = vectors * largest.sign() * torch.where(kept, variances, torch.ones_like(variances)).rsqrt() * kept
+    return scaled.T.contiguous()
+
+
+def along(values: Tensor, directions: Tensor | None) -> Tensor:
+    """(…, p) along the axes (A, p): (…, A); the values themselves where there is none."""
+    return values if directions is None else values @ directions.to(values.dtype).T
+
+
+def behind(config: ModelConfig) -> ModelConfig:
+    """The configuration as the layers behind the axes see it: axes in the place of features and genes.
+
+    There cannot be more axes than columns.
+    """
+    genes, features = config.genes, config.features
+    if config.gene_axes:
+        genes = tuple(f"axis {k}" for k in range(min(config.gene_axes, len(genes))))
+    if config.feature_axes:
+        features = min(config.feature_axes, features)
+    return dataclasses.replace(config, genes=genes, features=features)

@@ -1,0 +1,109 @@
+"""Principal axes before the first layer, against scikit-learn's whitened principal components."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import PCA
+
+from mcti.model.attribution import attribute
+from mcti.model.axes import Axes, behind
+from mcti.model.network import MCTI
+from mcti.model.peers import build
+from mcti.model.presets import preset
+from mcti.model.trained import Fitted, Scale, TrainedModel
+
+
+def config(name="tiny", **changes):
+    inputs = {"features": 7, "genes": [f"g{i}" for i in range(9)], "classes": ["a", "b"], "bins": 4}
+    return preset(name, **inputs, **({"gene_axes": 4, "feature_axes": 3} | changes))
+
+
+def standard(rows, columns, seed):
+    random = np.random.default_rng(seed)
+    values = random.normal(size=(rows, 3)) @ random.normal(size=(3, columns)) + random.normal(size=(rows, columns))
+    return torch.from_numpy((values - values.mean(0)) / values.std(0))
+
+
+def test_axes_are_the_whitened_principal_components_of_another_library():
+    axes, genes, bag = Axes(config()).double(), standard(50, 9, 0), standard(40, 7, 1)
+    axes.fit_genes(genes)
+    axes.fit_features([bag])
+    found = axes(bag[None], genes)
+    for ours, table, count in ((found[1], genes, 4), (found[0][0], bag, 3)):
+        other = PCA(count, svd_solver="full").fit_transform(table.numpy())
+        other /= other.std(0)
+        agree = np.abs((ours.numpy() * other).mean(0))  # the sign is free
+        assert agree == pytest.approx(np.ones(count), abs=1e-9)
+        assert ours.var(0, correction=0).numpy() == pytest.approx(np.ones(count))
+
+
+def test_a_patient_of_many_patches_weighs_as_one_of_few():
+    axes, one, other = Axes(config()).double(), standard(40, 7, 1), standard(30, 7, 2)
+    axes.fit_features([one, other])
+    before = axes.features.clone()
+    axes.fit_features([one.repeat(5, 1), other])
+    assert torch.allclose(axes.features, before)
+
+
+def test_what_does_not_vary_has_no_axis():
+    axes = Axes(config()).double()
+    axes.fit_genes(torch.cat([standard(20, 2, 3), torch.zeros(20, 7)], 1).double())
+    assert axes.genes[2:].abs().max() == 0
+    assert bool(axes.genes.isfinite().all())
+    axes.fit_features([torch.zeros(1, 7)])
+    assert axes.features.abs().max() == 0
+
+
+def test_weights_of_axes_are_shared_among_the_genes():
+    axes = Axes(config()).double()
+    axes.fit_genes(standard(50, 9, 0))
+    groups = torch.rand(2, 3, 4, dtype=torch.float64).softmax(-1)
+    by_gene = axes.by_gene(groups)
+    assert by_gene.shape == (2, 3, 9)
+    assert torch.allclose(by_gene.sum(-1), torch.ones(2, 3, dtype=torch.float64))
+    pure = axes.by_gene(torch.eye(4, dtype=torch.float64)[None])[0, 1]  # a group that is one axis
+    assert torch.allclose(pure, (axes.genes[1] / axes.genes[1].norm()).square())
+
+
+def test_without_axes_nothing_changes_and_nothing_is_stored():
+    net = MCTI(config(gene_axes=0, feature_axes=0))
+    assert not [name for name in net.state_dict() if name.startswith("axes")]
+    patches, genes = torch.randn(1, 5, 7), torch.randn(1, 9)
+    assert net.axes(patches, genes) == (patches, genes)
+
+
+def test_more_axes_than_columns_are_all_the_columns():
+    seen = behind(config(gene_axes=100, feature_axes=100))
+    assert (len(seen.genes), seen.features) == (9, 7)
+
+
+@pytest.mark.parametrize("name", ["tiny", "snn", "abmil", "transmil", "late_fusion", "mcat", "motcat", "mean_pool"])
+def test_every_network_reads_along_the_axes(name):
+    """What lies across all axes is not seen; what lies along one is."""
+    torch.manual_seed(0)
+    made = config(name)
+    net = build(made).eval()
+    net.axes.fit_genes(standard(50, 9, 0))
+    net.axes.fit_features([standard(40, 7, 1)])
+    patches, mask, genes = torch.randn(1, 6, 7), torch.ones(1, 6, dtype=torch.bool), torch.randn(1, 9)
+    across = torch.linalg.svd(net.axes.genes)[2][-1] * 5
+    with torch.no_grad():
+        before = net(patches, mask, genes).risk
+        assert torch.allclose(net(patches, mask, genes + across).risk, before, atol=1e-5)
+        if name not in ("abmil", "transmil", "mean_pool"):
+            assert not torch.allclose(net(patches, mask, genes + 5 * net.axes.genes[0]).risk, before, atol=1e-5)
+
+
+def test_the_parts_of_the_genes_are_told_gene_by_gene_and_add_up():
+    torch.manual_seed(0)
+    made = config()
+    net = MCTI(made)
+    net.axes.fit_genes(standard(50, 9, 0))
+    net.axes.fit_features([standard(40, 7, 1)])
+    plain = {"genes": Scale(torch.zeros(9), torch.ones(9)), "features": Scale(torch.zeros(7), torch.ones(7))}
+    model = TrainedModel(net, made, Fitted(**plain, edges=(0.0, 1.0, 2.0, 3.0, 4.0)))
+    found = attribute(model, torch.randn(5, 7), torch.randn(9), steps=128)
+    assert found.genes.shape == (9,)
+    assert found.groups.shape == (2, 9)
+    assert float(found.genes.abs().sum()) > 0
+    assert abs(found.gap) < 1e-3 * abs(found.risk - found.baseline) + 1e-6
