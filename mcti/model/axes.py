@@ -19,8 +19,8 @@ class Axes(nn.Module):
     """Standardised genes (b, G) and patches (b, N, D_in) -> along A_g axes and A_f axes; a count of 0 changes nothing.
 
     directions: genes (A_g, G), features (A_f, D_in), a row the unit vector of an axis over its standard deviation in
-    the training part; before the fit, of the first columns. They are fitted, not learned, and stored with the weights. Standardised inputs have mean
-    0 there, and so have the axes.
+    the training part; before the fit, the first columns. They are fitted, not learned, and stored with the weights.
+    Standardised inputs have mean 0 there, and so have the axes.
     """
 
     def __init__(self, config: ModelConfig) -> None:

@@ -16,6 +16,7 @@ from torch.func import functional_call
 
 import mcti.model
 from mcti.model import network
+from mcti.model.axes import Axes
 from mcti.model.clinical import ClinicalToken
 from mcti.model.dropout import AlphaDropout, Dropout
 from mcti.model.genomics import DenseGenes, GroupedGenes
@@ -123,6 +124,8 @@ CASES = {
     PatchAttention: (lambda: PatchAttention(WIDTH, 3), masked, (draw(2, 3, WIDTH),)),
     DenseGenes: (lambda: DenseGenes(TINY), first, (draw(2, 3),)),
     GroupedGenes: (lambda: GroupedGenes(TINY), straight, (draw(2, 3),)),
+    Axes: (lambda: Axes(config(**SIZES, gene_axes=2, feature_axes=2)), lambda net, *given: net(*given),
+           (draw(2, 4, FEATURES), draw(2, 3))),
     ClinicalToken: (lambda: ClinicalToken(TINY), straight, (draw(2, 1),)),
     network.Head: (lambda: network.Head(TINY, 3), straight,
                    (draw(2, WIDTH), draw(2, FEATURES, seed=1), draw(2, 2, WIDTH, seed=2), draw(2, 2, seed=3))),

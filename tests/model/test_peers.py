@@ -197,6 +197,7 @@ def test_an_ablation_differs_from_compact_in_its_part_alone():
 
 def test_the_cost_of_a_peer_is_counted():
     """snn: two products and two heads; 2 flops a weight."""
-    made = preset("snn", features=FEATURES, genes=GENES, classes=("a", "b"), bins=4)
+    without = {"gene_axes": 0, "feature_axes": 0}
+    made = preset("snn", features=FEATURES, genes=GENES, classes=("a", "b"), bins=4, **without)
     assert describe(made, 50).forward_flops == {"snn": 2 * (9 * 64 + 64 * 64 + 64 * 4 + 64 * 2)}
     assert isinstance(build(config("compact")), MCTI)
