@@ -1,9 +1,9 @@
 """Inputs along the principal axes of the training part, each brought to unit variance, before any learned layer.
 
-Gene expression and patch features vary along few directions, and by orders of magnitude more along the first than along
-the tenth. Gradient descent learns the strong directions first; on a few hundred patients it is stopped long before it
-comes to the others. Along whitened axes all of them are learned at one pace, as a ridge penalty on whitened components
-treats them alike (mcti/evaluation/design.py).
+Gene expression and patch features vary ten to twenty times as much along their first principal axis as along the
+thirtieth (TCGA-BRCA and NSCLC, 1,558 genes, 192 features). Gradient descent learns the strong directions first; on a few
+hundred patients it is stopped long before it comes to the others. Along whitened axes all of them are learned at one
+pace, as a ridge penalty on whitened components treats them alike (mcti/evaluation/design.py).
 """
 
 import dataclasses
@@ -13,6 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from mcti.model.presets import ModelConfig
+
+
+LEAST_VARIANCE = 1e-3
+"""Of the mean variance of a column: what varies less is rounding and noise, which whitening would blow up."""
 
 
 class Axes(nn.Module):
@@ -68,11 +72,11 @@ class Axes(nn.Module):
 def principal(moments: Tensor, count: int) -> Tensor:
     """(count, p) leading eigenvectors of second moments (p, p), each over its standard deviation; float64.
 
-    The sign of an eigenvector is free: its largest entry is made positive. Beyond the rank, rows are 0.
+    The sign of an eigenvector is free: its largest entry is made positive. An axis with hardly any variance is 0.
     """
     variances, vectors = torch.linalg.eigh(moments)
     variances, vectors = variances.flip(0)[:count], vectors.flip(1)[:, :count]
-    kept = variances > 1e-9 * variances[0].clamp_min(1e-300)
+    kept = variances > LEAST_VARIANCE * moments.diagonal().mean().clamp_min(1e-300)
     largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
     scaled: Tensor = vectors * largest.sign() * torch.where(kept, variances, torch.ones_like(variances)).rsqrt() * kept
     return scaled.T.contiguous()

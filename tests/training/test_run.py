@@ -25,10 +25,10 @@ def gradient(**changes):
 
 @pytest.mark.parametrize("kind", ["nll", "cox", "ranking"])
 def test_dropout_and_losses_over_pairs_do_not_see_how_a_step_is_cut(kind):
-    """Float32 sums in another order: 1e-5 of gradients of order 1. Preset compact, with its dropout."""
+    """Float32 sums in another order: 1e-4 of the largest gradient. Preset compact, with its dropout."""
     whole, parts = gradient(survival_loss=kind), gradient(survival_loss=kind, micro_patients=2)
     assert parts[0] == pytest.approx(whole[0], rel=1e-5)
-    torch.testing.assert_close(parts[1], whole[1], rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(parts[1], whole[1], rtol=1e-3, atol=1e-4 * float(whole[1].abs().max()))
 
 
 @pytest.mark.parametrize("ties", ["efron", "breslow"])
