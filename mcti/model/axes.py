@@ -1,8 +1,8 @@
 """Inputs along the principal axes of the training part, each brought to unit variance, before any learned layer.
 
 Gene expression and patch features vary ten to twenty times as much along their first principal axis as along the
-thirtieth (TCGA-BRCA and NSCLC, 1,558 genes, 192 features). Gradient descent learns the strong directions first; on a few
-hundred patients it is stopped long before it comes to the others. Along whitened axes all of them are learned at one
+thirtieth (TCGA-BRCA and NSCLC, 1,558 genes, 192 features). Gradient descent learns the strong directions first; on a
+few hundred patients it is stopped long before it comes to the others. Along whitened axes all of them are learned at one
 pace, as a ridge penalty on whitened components treats them alike (mcti/evaluation/design.py).
 """
 
@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from mcti.model.presets import ModelConfig
-
 
 LEAST_VARIANCE = 1e-3
 """Of the mean variance of a column: what varies less is rounding and noise, which whitening would blow up."""
