@@ -2,7 +2,7 @@
 
 Peer: benchmarks/peer_mcti.py, one patient at a time, one ot.emd a coupling, in the same run and with the same weights.
 Times are medians of interleaved steps (forward and backward); memory is the peak of a process of its own.
-Run:   python -m benchmarks.model_throughput [--rounds 5] [--threads 2] [--patches 4000] [--only compact,batching]
+Run:   python -m benchmarks.model_throughput [--rounds 5] [--threads 2] [--patches 4000] [--only float32,batching]
 Small: python -m benchmarks.model_throughput --rounds 2 --width 64 --critical 32 --task 32 --patches 500
 """
 
@@ -24,6 +24,7 @@ from benchmarks.peer_mcti import PeerMCTI
 from mcti.model import reference
 from mcti.model.network import MCTI
 from mcti.model.presets import preset
+from mcti.training import lean
 
 Row = tuple[str, str, str, str]  # what, measured, goal, gap or note
 
@@ -85,24 +86,15 @@ def medians(works: dict[str, Callable[[], Tensor]], rounds: int) -> tuple[dict[s
     return {name: statistics.median(times) for name, times in seconds.items()}, answers
 
 
-def steps(options: argparse.Namespace) -> list[Row]:
-    """Paper preset in both precisions, and compact, against the peer's step."""
-    other = peer(options)
-    ours, small, inputs = paper(other), compact(options), bags(options, 1)
-    works = {
-        "peer": lambda: peer_step(other, inputs),
-        "paper, float32": lambda: step(ours, inputs),
-        "paper, bf16": lambda: step(ours, inputs, half=True),
-        "compact": lambda: step(small, inputs),
-    }
+def against(options: argparse.Namespace, name: str, goal: float) -> list[Row]:
+    """One of ours against the peer's step, both of one patient."""
+    other, inputs = peer(options), bags(options, 1)
+    ours = compact(options) if name == "compact" else paper(other)
+    works = {"peer": lambda: peer_step(other, inputs), name: lambda: step(ours, inputs, half=name == "paper, bf16")}
     times, answers = medians(works, options.rounds)
-    rows = [("peer, step of one patient", f"{times['peer']:.2f} s", "-", f"N = {options.patches}")]
-    for name, goal in (("paper, float32", 1.4), ("paper, bf16", 2.5), ("compact", 40)):
-        gap = (
-            "another model" if name == "compact" else f"gap {float((answers[name] - answers['peer']).abs().max()):.1e}"
-        )
-        rows.append((f"{name}: faster than the peer", f"{times['peer'] / times[name]:.1f}x", f">= {goal}x", gap))
-    return rows
+    gap = "another model" if name == "compact" else f"gap {float((answers[name] - answers['peer']).abs().max()):.1e}"
+    note = f"peer {times['peer']:.2f} s, ours {times[name]:.2f} s, {gap}"
+    return [(f"{name}: faster than the peer", f"{times['peer'] / times[name]:.1f}x", f">= {goal}x", note)]
 
 
 def compact_training(options: argparse.Namespace) -> list[Row]:
@@ -155,6 +147,16 @@ def memory(options: argparse.Namespace) -> list[Row]:
     return rows
 
 
+def optimizer(options: argparse.Namespace) -> list[Row]:
+    """Peak of two steps with the optimizer: the peer with AdamW, ours in bf16 with `lean`."""
+    base = _measured(options, "idle", 1)["peak_mb"]
+    theirs, ours = (
+        _measured(options, name, options.patches)["peak_mb"] - base for name in ("peer-adamw", "paper-lean")
+    )
+    note = f"{ours:.0f} of {theirs:.0f} MB"
+    return [("paper with optimizer lean: share of the peer's with AdamW", f"{ours / theirs:.2f}", "<= 0.3", note)]
+
+
 def _measured(options: argparse.Namespace, what: str, patches: int) -> dict[str, float]:
     """One step in a fresh process: its peak, its time, the size of its bag."""
     command = [sys.executable, "-m", "benchmarks.model_throughput", "--measure", what, "--patches", str(patches)]
@@ -182,6 +184,15 @@ def _one(options: argparse.Namespace, inputs: tuple[Tensor, Tensor, Tensor]) -> 
     if what == "peer":
         other = peer(options)
         work = lambda: peer_step(other, inputs)  # noqa: E731
+    elif what == "peer-adamw":
+        other = peer(options)
+        adam = torch.optim.AdamW(other.parameters())
+        work = lambda: [(peer_step(other, inputs), adam.step()) for _ in range(2)]  # noqa: E731
+    elif what == "paper-lean":
+        net = _bare(options)
+        lean.slim(net)
+        thin = lean.Lean(net.parameters(), lr=1e-4, seed=0)
+        work = lambda: [(step(net, inputs, half=True), thin.step()) for _ in range(2)]  # noqa: E731
     elif what.startswith("bag-"):
         net = compact(options) if what == "bag-compact" else _bare(options)
         branch = net.pathology
@@ -210,7 +221,16 @@ def _bare(options: argparse.Namespace) -> MCTI:
     return MCTI(preset("paper", features=options.features, genes=names, classes=("a", "b"), bins=4, **sizes)).eval()
 
 
-PARTS = {"steps": steps, "compact": compact_training, "batching": batching, "bag": bag_branch, "memory": memory}
+PARTS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
+    "float32": lambda options: against(options, "paper, float32", 1.4),
+    "bf16": lambda options: against(options, "paper, bf16", 2.5),
+    "small": lambda options: against(options, "compact", 40),
+    "compact": compact_training,
+    "batching": batching,
+    "bag": bag_branch,
+    "memory": memory,
+    "optimizer": optimizer,
+}
 
 
 def main() -> None:

@@ -205,6 +205,10 @@ class TrainParams(Params):
     bag_cap: int = Field(4096, ge=1, description="patches of a patient drawn in training; evaluation takes all")
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(1e-2, ge=0)
+    optimizer: Literal["adamw", "lean"] = Field(
+        "adamw",
+        description="lean: bf16 matrices, factored moments, 4 bytes a weight and its gradient; needs precision bf16",
+    )
     warmup_share: float = Field(0.1, ge=0, lt=1, description="share of the steps with a rising learning rate")
     clip_norm: float = Field(1.0, gt=0, description="gradients longer than this are shortened to it")
     micro_patients: int = Field(0, ge=0, description="patients of a step in memory at once; 0: all of them")
@@ -246,6 +250,12 @@ class TrainParams(Params):
     horizons_months: tuple[float, ...] = Field(
         (12.0, 36.0, 60.0), min_length=1, description="months at which S(t) is written", strict=False
     )
+
+    @model_validator(mode="after")
+    def _lean_is_bf16(self) -> Self:
+        if self.optimizer == "lean" and self.precision != "bf16":
+            raise ValueError(f"optimizer lean trains in bf16, and precision is {self.precision}: set it to bf16")
+        return self
 
 
 class SearchParams(Params):

@@ -16,6 +16,7 @@ from mcti.model.presets import ModelConfig
 from mcti.model.trained import Fitted
 from mcti.params import TrainParams
 from mcti.training import bags as bagging
+from mcti.training import lean
 from mcti.training.bags import Batch, PatientBag
 from mcti.training.distributed import ranks
 from mcti.training.objective import TERMS, Objective, PairTerms
@@ -62,7 +63,9 @@ class Run:
         net = build(task.config).to(device)
         bagging.fit_axes(net.axes, task.bags, task.fitted)
         net.start_at(bagging.base_hazard(task.bags, task.fitted.edges).to(device))
-        self.state = State(net, _optimizer(net, task.params), task.params, device)
+        if task.params.optimizer == "lean":
+            lean.slim(net)
+        self.state = State(net, _optimizer(net, task.params, task.seed_key), task.params, device)
         self.objective = Objective(task.bags, task.fitted, task.config, task.params, device)
         self.lengths = [_length(bag, task.params.bag_cap) for bag in task.bags]
         self.steps_an_epoch = len(bagging.order(self.lengths, task.params.batch_patients, (0,)))
@@ -251,9 +254,13 @@ def _length(bag: PatientBag, cap: int) -> int:
     return 1 if bag.patches is None else min(len(bag.patches), cap)
 
 
-def _optimizer(net: nn.Module, params: TrainParams) -> torch.optim.AdamW:
-    """AdamW; weight decay on matrices only: shrinking a bias or a norm's scale has no use."""
+def _optimizer(net: nn.Module, params: TrainParams, seed_key: tuple[int | str, ...]) -> torch.optim.Optimizer:
+    """AdamW, or `lean`; weight decay on matrices only: shrinking a bias or a norm's scale has no use."""
     matrices = [p for p in net.parameters() if p.ndim >= 2]
     rest = [p for p in net.parameters() if p.ndim < 2]
     groups = [{"params": matrices, "weight_decay": params.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=params.learning_rate)
+    groups = [group for group in groups if group["params"]]
+    if params.optimizer == "lean":
+        seed = bagging.generator(params.seed, *seed_key, "rounding").initial_seed()
+        return lean.Lean(groups, params.learning_rate, seed)
+    return torch.optim.AdamW(groups, lr=params.learning_rate)

@@ -25,7 +25,7 @@ class State:
     """
 
     def __init__(
-        self, net: MCTI | Peer, optimizer: torch.optim.AdamW, params: TrainParams, device: torch.device
+        self, net: MCTI | Peer, optimizer: torch.optim.Optimizer, params: TrainParams, device: torch.device
     ) -> None:
         self.net, self.optimizer, self.ema = net, optimizer, params.ema
         self.scaler = torch.amp.GradScaler(device.type, init_scale=_FIRST_SCALE, enabled=params.precision == "fp16")
@@ -37,7 +37,9 @@ class State:
         self.sums: dict[str, float] = {}
         self.patients = 0
         self.history: list[dict[str, float]] = []
-        self.average = {name: value.clone() for name, value in net.state_dict().items()} if params.ema else {}
+        self.average = {}
+        if params.ema:  # in float32, also of bf16 weights, whose digits a small step does not reach
+            self.average = {name: _single(value).clone() for name, value in net.state_dict().items()}
 
     def update(self, parts: Mapping[str, float], patients: int) -> None:
         """Move the weights along the gradients and count the step; `parts` are means over `patients`."""
@@ -78,7 +80,8 @@ class State:
 
     def kept(self) -> MCTI | Peer:
         """The network with the weights that are the result: the best, the running average, or the last."""
-        self.net.load_state_dict(self.best_weights or self.current())
+        kept = self.best_weights or self.current()
+        self.net.float().load_state_dict(kept)
         return self.net
 
     def checkpoint(self, identity: Mapping[str, Any]) -> Checkpoint:
@@ -106,7 +109,7 @@ class State:
         for name, parameter in self.net.named_parameters():
             moments = _below(f"optimizer.{name}.", tensors)
             if moments:
-                # The count of steps stays on the CPU, where AdamW keeps it.
+                # The count of steps stays on the CPU, where the optimizers keep it.
                 self.optimizer.state[parameter] = {
                     kind: value.clone() if kind == "step" else value.to(parameter.device).clone()
                     for kind, value in moments.items()
@@ -122,7 +125,7 @@ class State:
         with torch.no_grad():
             for name, value in self.net.state_dict().items() if self.average else ():
                 if value.is_floating_point():
-                    self.average[name].lerp_(value, 1 - self.ema)
+                    self.average[name].lerp_(_single(value), 1 - self.ema)
                 else:
                     self.average[name].copy_(value)
 
@@ -132,6 +135,11 @@ class State:
 
 
 _PLAIN = ("first_loss", "last_loss", "sums", "patients", "history", "bag_cap", "best")
+
+
+def _single(value: Tensor) -> Tensor:
+    """bf16 as float32; anything else as it is."""
+    return value.float() if value.dtype == torch.bfloat16 else value
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -56,3 +56,26 @@ def test_the_memory_is_of_the_size_that_is_measured():
     assert prediction.risk.requires_grad
     said = describe(made, 500).memory_bytes["activations"]
     assert said / 2 < sum(kept.values()) < said * 2
+
+
+def test_the_parameters_of_compact_are_those_counted_by_hand():
+    """D = 32, K = 16, T = R = 8, query 32, gene width 32; D_in = 12, G = 9, C = 2, B = 4.
+
+    A Linear of width 32 has 1,056 (1,024 without bias), one of two streams twice as many.
+    """
+    square, plain, two = 1056, 1024, 2 * 1056
+    instance, query, project = 12 * 2 + 2, (12 * 32 + 32) + square, (12 * 32 + 32) + 3 * square
+    channels = 3 * plain + 16 * 16 + 1 + square + 2 * plain
+    guided = 128 + 6 * plain + 2 + two + 2 * two + 128 + 2 * two  # norm, q k v, scale, out, local, norm, MLP
+    attended = 64 + 3 * plain + square + 64 + 2 * square  # of one stream
+    skip = 12 + 8 * 32  # mean patch and gene tokens, for each logit
+    assert describe(config("compact")).parameters == {
+        "task_tokens": 3 * 8 * 32,
+        "pathology": instance + query + 1 + project + square + channels,  # 1: the sharpness
+        "genomics": 8 * 32 + 3 * 9 * 32 + 8 * 32 + 2 * square,
+        "unet.encoder": 2 * attended + guided + 3,
+        "unet.bottleneck": guided + 3,
+        "unet.decoder": attended + guided + 6,
+        "subtype_head": 64 + (32 * 2 + 2) + 2 * skip,
+        "survival_head": 64 + (32 * 4 + 4) + 4 * skip,
+    }
