@@ -77,6 +77,8 @@ def drawn(months: list[Month]) -> str:
         words = [
             f"month {month.number}",
             month.rule and f"rule: {month.rule}",
+            month.exits.get("retraining") == 0 and "nothing new",
+            month.exits["dvc repro"] != 0 and "stopped: contract",
             *(line["action"] for line in month.decisions),
         ]
         words = [word for word in (*words, f"champion {month.champion}") if word]

@@ -75,6 +75,16 @@ def verify(address: str) -> list[str]:
         return [fault for fault in pool.map(lambda item: _fault(*item), found) if fault]
 
 
+def of_source(source: Location) -> str:
+    """The MD5 in the `.dvc` file beside the folder of a source table; empty when nobody versions that folder."""
+    record = Path(source).parent.with_suffix(".dvc")
+    if storage.is_s3(source) or not record.is_file():
+        return ""
+    import yaml
+
+    return str(yaml.safe_load(record.read_text(encoding="utf-8"))["outs"][0]["md5"])
+
+
 def set_head(remote: str, name: str, md5: str) -> Head:
     """Declare the version of the sources that a retraining takes next.
 

@@ -98,9 +98,9 @@ def _remote(caller: Caller, given: str | None) -> str:
 
 
 def _recorded(caller: Caller) -> str:
-    from pipelines import submit
+    from mcti import versions
 
-    md5 = str(submit.data_version(caller.settings))
+    md5 = versions.of_source(caller.settings.ingest.clinical)
     if not md5:
         where = caller.settings.ingest.clinical
         raise UsageError("no .dvc file beside the folder of the sources", where, "run `dvc add`, or write the MD5")

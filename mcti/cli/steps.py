@@ -190,9 +190,13 @@ def register(
     if dry_run:
         reads = {"models": models, "evaluation": evaluation, "validation": validation}
         return caller.plan(reads, section, out)
+    from mcti import versions
+    from mcti.registry.lineage import Origin
     from mcti.steps.register import register as step
 
-    return step(models, evaluation, section, Path(out), validation)
+    # As a pipeline's version it says which sources it knows, or a retraining would train on them again.
+    origin = Origin(data=versions.of_source(caller.settings.ingest.clinical))
+    return step(models, evaluation, section, Path(out), validation, origin=origin)
 
 
 def _shard(text: str | None) -> tuple[int, int] | None:

@@ -23,7 +23,7 @@ from mcti.cli.caller import guarded
 from mcti.cohort.demo import demo_tables
 from tests.stack.small_project import clone, dvc
 
-WIDTH, NAME = 6, "half-year"
+WIDTH, NAME, REMOTE = 6, "half-year", "s3://mcti-data/dvc"
 FIRST, THIRD, FOURTH = 90, 120, 160  # patients known in the months; the others come after month 6
 SETTINGS: dict[str, dict[str, Any]] = {
     "ingest": {"name": NAME, "notice": "real patients and genes, made features: not a clinical result"},
@@ -36,6 +36,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "bootstrap": 500, "min_events": 10, "looks": 4, "ibs_margin": 0.05, "calibration_margin": 0.25,
         "slowdown": 20.0, "group_margin": 0.3,
     },
+    "cluster": {"remote": REMOTE},
     "monitor": {"min_patients": 20, "new_events": 8, "min_events": 8, "bootstrap": 200, "c_margin": 0.05},
 }  # fmt: skip
 
@@ -48,6 +49,7 @@ class Month:
     story: str
     rule: str = ""
     exits: dict[str, int] = field(default_factory=dict)
+    tasks: list[str] = field(default_factory=list)
     champion: int | None = None
     versions: int = 0
     lines: int = 0
@@ -94,8 +96,22 @@ class HalfYear:
         clinical = self.clinical.iloc[:patients].assign(time_months=lambda t: t["time_months"] * scale)
         self._tables(raw, clinical, self.expression.iloc[:patients])
         self._features(features, clinical, signal=signal, leak=leak)
-        for name in ("raw", "features"):
-            self._must(dvc(self.root, "add", f"data/{name}", "--quiet", check=False))
+        self._must(dvc(self.root, "add", "data/raw", "data/features", "--quiet", check=False))
+
+    def declare(self) -> None:
+        """Send the sources to the remote and tell the next retraining that they are the newest."""
+        for words in (("publish", "data/raw"), ("head",)):
+            code, found = self.call("data", *words)
+            assert code == 0, found
+
+    def retraining(self) -> tuple[int, list[str], dict[str, Any]]:
+        """The cluster's retraining pipeline, by kfp.local: exit code, the tasks that began, what `detect` found."""
+        runs = self.root / "runs"
+        before = set(runs.glob("*"))
+        code, _ = self.call("pipeline", "run-local", "--kind", "retraining", "--out", str(runs))
+        (run,) = (path for path in set(runs.glob("*")) - before if path.is_dir())
+        found = json.loads((run / "detect" / "report").read_text(encoding="utf-8"))
+        return code, sorted(path.name for path in run.iterdir()), found
 
     def later(self) -> tuple[Path, Path]:
         """Patients who come after month 6: the cohort and the features of a clean scanner."""
@@ -103,8 +119,7 @@ class HalfYear:
         clinical = self.clinical.iloc[FOURTH:]
         self._tables(place / "raw", clinical, self.expression.iloc[FOURTH:])
         self._features(place / "features", clinical, signal=True, leak=False)
-        sources = [f"--{n}={place / 'raw' / n}.csv" for n in ("clinical", "expression", "slides")]
-        code, found = self.call("ingest", *sources, "--out", str(place / "cohort"))
+        code, found = self.call("ingest", *self._sources(place / "raw"), "--out", str(place / "cohort"))
         assert code == 0, found
         return place / "cohort", place / "features"
 
@@ -112,9 +127,12 @@ class HalfYear:
         """`dvc repro`; its exit code."""
         return dvc(self.root, "repro", check=False).returncode
 
-    def read_in(self) -> None:
-        """The newest sources as a cohort."""
-        self._must(dvc(self.root, "repro", "ingest", check=False))
+    def read_in(self) -> str:
+        """The newest sources as a cohort of their own: looked at before anybody trains on them."""
+        raw, place = self.root / "data" / "raw", str(self.root / "data" / "incoming")
+        code, found = self.call("ingest", *self._sources(raw), "--out", place)
+        assert code == 0, found
+        return place
 
     def call(self, *words: str) -> tuple[int, dict[str, Any]]:
         """A command of mcti, in this process (starting one takes longer than most commands): exit code and JSON."""
@@ -127,11 +145,9 @@ class HalfYear:
             raise AssertionError(f"{words}: exit {code}: {told.getvalue()}") from None
 
     def watch(self, cohort: Path | None = None, features: Path | None = None) -> dict[str, Any]:
-        """`mcti monitor` of the champion on the newest cohort; the cohort is read in first."""
-        if cohort is None:
-            self.read_in()
+        """`mcti monitor` of the champion on a cohort; without one on the newest sources."""
         place = str(self.root / "reports" / "monitoring")
-        words = ("--cohort", str(cohort or "data/cohort"), "--features", str(features or "data/features"))
+        words = ("--cohort", str(cohort or self.read_in()), "--features", str(features or "data/features"))
         code, found = self.call("monitor", "--model", f"models:/{NAME}@champion", *words, "--out", place)
         assert code == 0, found
         return found
@@ -153,10 +169,14 @@ class HalfYear:
     def risks(self, out: str) -> dict[str, str]:
         """The champion's risks of the newest cohort, as text: to the last bit."""
         path = self.root / out
-        words = ("--cohort", "data/cohort", "--features", "data/features", "--out", str(path))
+        words = ("--cohort", self.read_in(), "--features", "data/features", "--out", str(path))
         code, found = self.call("predict", "--model", f"models:/{NAME}@champion", *words, "--set", "predict.workers=1")
         assert code == 0, found
         return dict(pd.read_csv(path, dtype=str)[["patient_id", "risk"]].to_numpy().tolist())
+
+    @staticmethod
+    def _sources(raw: Path) -> list[str]:
+        return [f"--{name}={raw / name}.csv" for name in ("clinical", "expression", "slides")]
 
     def _tables(self, raw: Path, clinical: pd.DataFrame, expression: pd.DataFrame) -> None:
         shutil.rmtree(raw, ignore_errors=True)
@@ -194,15 +214,15 @@ def _first(year: HalfYear) -> None:
     year.bring(FIRST)
     month.exits["dvc repro"] = year.repro()
     month.exits["promote"], month.numbers["promote"] = year.call("promote")
+    year.declare()
     year.close(month)
 
 
 def _second(year: HalfYear) -> None:
     month = Month(2, "nothing new")
-    found = year.watch()
-    month.rule = found["rule"]
+    month.rule = year.watch()["rule"]
     month.exits["dvc repro"] = year.repro()
-    month.exits["promote"], month.numbers["promote"] = year.call("promote")
+    month.exits["retraining"], month.tasks, month.numbers["detect"] = year.retraining()
     year.close(month)
 
 
@@ -245,7 +265,6 @@ def _sixth(year: HalfYear) -> None:
     month.exits["rollback"], month.numbers["rollback"] = year.call("rollback")
     # The clean features of month 4 again: the champion of today must give that month's bits.
     year.bring(FOURTH, signal=True)
-    year.read_in()
     month.numbers["risks"] = year.risks("month-6.csv")
     year.close(month)
 

@@ -1,11 +1,11 @@
-"""The first months of the half-year on real servers (docs/half-year.md): each comes to what it must."""
+"""Half a year of a model in use on real servers: each month comes to what it must, and the ledger tells it."""
 
 import os
 
 import pytest
 
 from mcti.local import settings, stack
-from tests.stack.half_year import MONTHS, HalfYear
+from tests.stack.half_year import MONTHS, NAME, HalfYear
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
 
@@ -17,7 +17,7 @@ def months(tmp_path_factory):
     stack.up(place)
     try:
         settings.activate(place, force=True)
-        for live in MONTHS[:2]:
+        for live in MONTHS:
             live(year)
         return {month.number: month for month in year.months}
     finally:
@@ -33,11 +33,52 @@ def test_month_1_makes_the_first_champion(months):
 
 def test_month_2_without_new_data_changes_no_hash_and_no_line(months):
     assert months[2].rule == "none"
-    assert months[2].exits == {"dvc repro": 0, "promote": 0}
-    assert months[2].numbers["promote"]["outcome"] == "unchanged"
+    assert months[2].exits == {"dvc repro": 0, "retraining": 0}
     assert months[2].hashes == months[1].hashes
     assert len(months[2].hashes) >= 10
     assert (months[2].champion, months[2].versions, months[2].lines) == (1, 1, 1)
+
+
+def test_month_2_the_retraining_pipeline_ends_after_its_first_task_and_says_why(months):
+    found = months[2].numbers["detect"]
+    assert months[2].tasks == ["detect", "make-room"]
+    assert found["reason"] == f"nothing new: version 1 of {NAME} was trained on {found['data']}"
+
+
+def test_month_3_has_new_events_but_not_enough_evidence(months):
+    assert months[3].rule == "events"
+    assert months[3].exits == {"dvc repro": 0, "promote": 11}
+    assert (months[3].champion, months[3].versions) == (1, 2)
+    assert months[3].hashes["models/folds"] != months[2].hashes["models/folds"]
+
+
+def test_month_4_is_better_and_promoted(months):
+    assert months[4].rule == "performance"  # a reader of blurred scans is no reader of sharp ones
+    assert "events" in months[4].numbers["watch"]["fired"]
+    assert months[4].exits == {"dvc repro": 0, "promote": 0}
+    assert months[4].numbers["promote"]["lead"]["low"] > 0
+    assert (months[4].champion, months[4].versions) == (3, 3)
+
+
+def test_month_5_is_stopped_by_the_contract_and_the_champion_stays(months):
+    assert months[5].exits["dvc repro"] != 0
+    assert months[5].numbers["promote"]["outcome"] == "unchanged"
+    assert (months[5].champion, months[5].versions, months[5].lines) == (3, 3, months[4].lines)
+    assert months[5].hashes["reports/validation"] == months[4].hashes["reports/validation"], "it was not recorded"
+    assert months[5].hashes["models/folds"] == months[4].hashes["models/folds"]
+
+
+def test_month_6_a_poisoned_champion_is_found_out_and_withdrawn(months):
+    assert months[6].exits == {"dvc repro": 0, "promote": 0, "rollback": 0}
+    assert months[6].numbers["promote"]["champion"] == 4
+    assert months[6].rule == "drift"
+    assert "features" in months[6].numbers["watch"]["drifted"]
+    assert months[6].numbers["rollback"]["champion"] == months[6].champion == 3
+
+
+def test_after_the_rollback_the_champion_gives_the_very_bits_of_month_4(months):
+    assert len(months[6].numbers["risks"]) == 160
+    assert months[6].numbers["risks"] == months[4].numbers["risks"]
 
 
 def test_the_ledger_is_whole_after_every_month(months):
