@@ -7,6 +7,7 @@ import typer
 
 from mcti.cli.caller import Caller, command, say
 from mcti.cli.options import Cohort, DryRun, Features, Model, Name, OutFile, OutFolder
+from mcti.errors import UsageError
 
 group = typer.Typer()
 model_group = typer.Typer(help="Look into a model, or convert one of the published reference.")
@@ -114,6 +115,7 @@ def predict(
     explanation: Annotated[
         str | None, typer.Option(metavar="DIR", help="What `mcti explain` wrote, for the pages.")
     ] = None,
+    pdf: Annotated[bool, typer.Option("--pdf", help="The pages as PDF, too.")] = False,
     dry_run: DryRun = False,
 ) -> object:
     """Predict risk and S(t) of patients with a registered model or a folder of trained ones.
@@ -121,6 +123,8 @@ def predict(
     Example: mcti predict --model models:/lung-os@champion --patients new/ --out new.csv --pages pages/
     """
     section = caller.settings.predict
+    if (pdf or explanation) and not pages:
+        raise UsageError("no --pages", "--pdf" if pdf else "--explanation", "write --pages DIR, where they are to go")
     if dry_run:
         reads = {"cohort": cohort, "features": features, "patients": patients, "explanation": explanation}
         return caller.plan(reads, section, out)
@@ -136,6 +140,7 @@ def predict(
         extraction=caller.settings.extract,
         pages=Path(pages) if pages else None,
         explanation=explanation,
+        pdf=pdf,
         progress=caller.progress,
     )
 
@@ -160,9 +165,12 @@ def serve(
 def explain(
     caller: Caller,
     model: Model,
-    cohort: Cohort,
     out: OutFolder,
+    cohort: Annotated[str | None, typer.Option(metavar="DIR", help="What `mcti ingest` wrote.")] = None,
     features: Features = None,
+    patients: Annotated[
+        str | None, typer.Option(metavar="DIR", help="New patients, as `mcti predict` reads them.")
+    ] = None,
     patient: Annotated[
         list[str] | None, typer.Option("--patient", metavar="ID", help="Only this patient; repeatable.")
     ] = None,
@@ -175,7 +183,8 @@ def explain(
     """
     section = caller.settings.explain
     if dry_run:
-        return caller.plan({"cohort": cohort, "features": features, "gene-sets": gene_sets}, section, out)
+        reads = {"cohort": cohort, "features": features, "patients": patients, "gene-sets": gene_sets}
+        return caller.plan(reads, section, out)
     from mcti.steps.explain import explain as step
 
     return step(
@@ -185,6 +194,8 @@ def explain(
         section,
         Path(out),
         patients=tuple(patient or ()),
+        folder=patients,
+        extraction=caller.settings.extract,
         sets=gene_sets,
         progress=caller.progress,
     )

@@ -76,7 +76,7 @@ def render(row: Mapping[str, Any], notice: str, told: Told | None) -> str:
     return page.render(
         row=row,
         notice=notice,
-        points=_points(row),
+        points=points(row),
         curve=Markup(curve(row)),  # noqa: S704  (numbers of ours alone)
         parts=Markup(drawing.parts(told.parts, "Part of each modality")) if told else "",  # noqa: S704
         told=told,
@@ -85,17 +85,17 @@ def render(row: Mapping[str, Any], notice: str, told: Told | None) -> str:
 
 def curve(row: Mapping[str, Any]) -> str:
     """S(t) at the horizons with the span of the members, as SVG."""
-    points = [(0.0, 1.0, 1.0, 1.0), *_points(row)]
-    last = points[-1][0] or 1.0
+    known = [(0.0, 1.0, 1.0, 1.0), *points(row)]
+    last = known[-1][0] or 1.0
 
     def place(months: float, survival: float) -> str:
         x = _LEFT + months / last * (_WIDTH - _LEFT - 8)
         return f"{x:.1f},{_HEIGHT - _BASE - survival * (_HEIGHT - _BASE - 8):.1f}"
 
-    line = " ".join(place(m, s) for m, s, _, _ in points)
-    band = " ".join([*(place(m, h) for m, _, _, h in points), *(place(m, low) for m, _, low, _ in reversed(points))])
+    line = " ".join(place(m, s) for m, s, _, _ in known)
+    band = " ".join([*(place(m, h) for m, _, _, h in known), *(place(m, low) for m, _, low, _ in reversed(known))])
     marks = []
-    for months, survival, _, _ in points:
+    for months, survival, _, _ in known:
         x, y = place(months, survival).split(",")
         marks.append(f'<circle cx="{x}" cy="{y}" r="3"/><text x="{x}" y="{_HEIGHT - 8}" class="mid">{months:g}</text>')
     for share in (0.0, 0.5, 1.0):
@@ -109,7 +109,7 @@ def curve(row: Mapping[str, Any]) -> str:
     )
 
 
-def _points(row: Mapping[str, Any]) -> list[tuple[float, float, float, float]]:
+def points(row: Mapping[str, Any]) -> list[tuple[float, float, float, float]]:
     """(months, S, lowest, highest member) by month; one member alone has no span."""
     found = []
     for name, value in row.items():

@@ -206,7 +206,7 @@ def _digest(network: Any) -> str:
 
 
 _DINOV2 = {
-    "embeddings.cls_token": "cls_token",
+    "embeddings.cls_token": "cls_token",  # nosec B105  (a tensor of the network)
     "embeddings.position_embeddings": "pos_embed",
     "embeddings.patch_embeddings.projection": "patch_embed.proj",
     "encoder.layer": "blocks",

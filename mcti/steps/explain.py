@@ -12,17 +12,19 @@ from numpy.typing import NDArray
 
 from mcti import redaction, storage
 from mcti.cohort import tables
-from mcti.errors import DataError, MctiError
+from mcti.errors import DataError, MctiError, UsageError, did_you_mean
 from mcti.explanation import clusters, drawing, gene_sets, page
 from mcti.model.attribution import Attribution, attribute
-from mcti.params import ExplainParams
+from mcti.params import ExplainParams, ExtractParams
 from mcti.registry import ensemble, models
 from mcti.registry.pipeline_run import noted
+from mcti.steps import newcomers
 from mcti.steps.gather import gather, places, slides_of
 from mcti.steps.predict import by_name
 from mcti.steps.result import StepResult
 from mcti.storage import Location
 from mcti.training.bags import PatientBag
+from mcti.training.folds import Dataset
 
 Progress = Callable[[int, int, str], None]
 
@@ -63,41 +65,73 @@ class _Case:
 
 
 @noted
+@dataclass(frozen=True)
+class _Source:
+    """Patients, the slides of each that have features, and what the pages say of where they come from."""
+
+    data: Dataset
+    slides: Mapping[str, Sequence[str]]
+    name: str
+    notice: str
+
+
 def explain(
     model: str,
-    cohort: Location,
+    cohort: Location | None,
     features: Location | None,
     params: ExplainParams,
     out: Path,
     *,
     patients: Sequence[str] = (),
+    folder: Location | None = None,
+    extraction: ExtractParams = ExtractParams(),  # noqa: B008  (frozen)
     sets: Location | None = None,
     progress: Progress = lambda *_: None,
 ) -> ExplainResult:
     """Explain the risk of patients (none named: of all) by the models that `predict` would ask.
 
-    Reads   the model (models:/NAME@ALIAS, or a folder of folds), cohort, features/<slide_id>.h5 (None: nobody has
-            slides), sets: gene sets as GMT
+    Reads   the model (models:/NAME@ALIAS, or a folder of folds); either cohort with features/<slide_id>.h5 (None:
+            nobody has slides), or the folder of new patients without an outcome, as `predict` reads it; sets: a GMT
     Writes  out/{contributions,tokens,gene_groups,gene_sets,plans}.csv, genes.parquet, tiles/<slide_id>.csv (x, y,
             score, cluster, as `mcti heatmap` reads it), patients/<patient_id>.html, result.json: all or nothing; with
             `--redact` hashes in place of the ids, in slides' names too
     Raises  DataError naming the patient whose genes or slides do not fit the model, an unknown patient, a GMT file
             without a usable set
     """
+    if (cohort is None) == (folder is None):
+        raise UsageError("one source of patients is needed", "--cohort, --patients", "give the one or the other")
     with TemporaryDirectory(prefix="mcti-explain-") as scratch:
-        loaded = ensemble.load(models.fetch(model, Path(scratch)))
-    given = {} if sets is None else gene_sets.read_gmt(sets, loaded.genes)
-    data = gather(cohort, features, chosen=patients)
-    slides, info = slides_of(cohort, features), tables.read_info(cohort)
-    with storage.replacing(out) as draft:
-        for folder in ("", "tiles", "patients"):
-            (draft / folder).mkdir()
-        written = _Writer(draft, loaded, given, params, info)
-        for done, patient in enumerate(sorted(data.bags), start=1):
-            here = [] if features is None else places(features, slides.get(patient, []))
-            written.add(_case(loaded, data.bags[patient], data.genes, here, params))
-            progress(done, len(data.bags), "patients explained")
-        return written.close().save(draft)
+        loaded = ensemble.load(models.fetch(model, Path(scratch, "model")))
+        given = {} if sets is None else gene_sets.read_gmt(sets, loaded.genes)
+        if folder is not None:
+            features = newcomers.extracted(Path(folder), extraction, Path(scratch, "features"), progress)
+            source = _newcomers(Path(folder), features, patients)
+        else:
+            source = _cohort(str(cohort), features, patients)
+        bags = source.data.bags
+        with storage.replacing(out) as draft:
+            for name in ("", "tiles", "patients"):
+                (draft / name).mkdir()
+            written = _Writer(draft, loaded, given, params, source)
+            for done, patient in enumerate(sorted(bags), start=1):
+                here = [] if features is None else places(features, source.slides.get(patient, []))
+                written.add(_case(loaded, bags[patient], source.data.genes, here, params))
+                progress(done, len(bags), "patients explained")
+            return written.close().save(draft)
+
+
+def _cohort(cohort: Location, features: Location | None, chosen: Sequence[str]) -> _Source:
+    info = tables.read_info(cohort)
+    return _Source(gather(cohort, features, chosen=chosen), slides_of(cohort, features), info.name, info.notice)
+
+
+def _newcomers(folder: Path, features: Location | None, chosen: Sequence[str]) -> _Source:
+    known = newcomers.patients(folder)
+    for patient in chosen:
+        if patient not in known:
+            raise DataError(f"there is no patient {patient!r}", str(folder), did_you_mean(patient, known))
+    names = sorted(chosen) or known
+    return _Source(newcomers.read(folder, features, names), newcomers.slides_in(folder, features), folder.name, "")
 
 
 def _case(
@@ -145,9 +179,9 @@ class _Writer:
         loaded: ensemble.Ensemble,
         sets: Mapping[str, frozenset[str]],
         params: ExplainParams,
-        info: tables.CohortInfo,
+        source: _Source,
     ) -> None:
-        self.draft, self.loaded, self.sets, self.params, self.info = draft, loaded, sets, params, info
+        self.draft, self.loaded, self.sets, self.params, self.source = draft, loaded, sets, params, source
         self.streams: dict[str, TextIO] = {}
         self.rows: dict[str, Any] = {}
         for name, head in self._HEADS.items():
@@ -169,7 +203,7 @@ class _Writer:
         said = [self._member(case, name, found) for name, found in case.found.items()]
         maps = self._tiles(case)
         parts = list(zip(self.loaded.genes, self.genes[patient].tolist(), strict=True)) if patient in self.genes else []
-        text = page.render(patient, self.info.name, self.info.notice, numbers, parts, said, maps)
+        text = page.render(patient, self.source.name, self.source.notice, numbers, parts, said, maps)
         (self.draft / "patients" / f"{patient}.html").write_text(text, encoding="utf-8")
 
     def close(self) -> ExplainResult:

@@ -44,6 +44,16 @@ def slides(folder: Path) -> dict[str, list[str]]:
     return found
 
 
+def slides_in(folder: Path, features: Location | None) -> dict[str, list[str]]:
+    """Those of them that have features; who has none is left out."""
+    there = {patient: _there(features, owned) for patient, owned in slides(folder).items()}
+    return {patient: found for patient, found in there.items() if found}
+
+
+def _there(features: Location | None, slides: Sequence[str]) -> list[str]:
+    return [] if features is None else [slide for slide in slides if exists(join(features, f"{slide}.h5"))]
+
+
 def patients(folder: Path) -> list[str]:
     """Everybody who has genes, a slide or a row of covariates, sorted.
 
@@ -76,9 +86,8 @@ def read(folder: Path, features: Location | None, chosen: Sequence[str]) -> Data
     names = [] if clinical is None else clinical.genes
     bags = {}
     for patient in chosen:
-        here = [] if features is None else [s for s in owned.get(patient, []) if exists(join(features, f"{s}.h5"))]
         row, values = genes.get(patient), covariates.get(patient, np.full(len(names), np.nan))
-        patches, quality = bag_of(features, here)
+        patches, quality = bag_of(features, _there(features, owned.get(patient, [])))
         bags[patient] = PatientBag(
             patient_id=patient,
             patches=patches,

@@ -67,6 +67,7 @@ def predict(
     extraction: ExtractParams = ExtractParams(),  # noqa: B008  (frozen)
     pages: Path | None = None,
     explanation: Location | None = None,
+    pdf: bool = False,
     progress: Progress = lambda *_: None,
 ) -> PredictResult:
     """Predict every patient, one at a time on one thread, on several processes: the same bits in a batch and alone.
@@ -76,7 +77,8 @@ def predict(
             (mcti/steps/newcomers.py), whose slides are extracted as `extraction` says where it has no features;
             explanation: what `mcti explain` wrote, for the pages
     Writes  out (.csv, or .json for any other reader), sorted by patient: the columns of docs/serving.md;
-            pages/<patient_id>.html, one a patient; with `--redact` the hash in place of the id, in names of files too
+            pages/<patient_id>.html, one a patient, with `pdf` also .pdf; with `--redact` the hash in place of the id,
+            in names of files too
     Raises  DataError naming the patient whose genes or slides do not fit the model
             EnvironmentTrouble when the registry does not answer
     """
@@ -100,9 +102,8 @@ def predict(
         _write([row | {"patient_id": redaction.shown(row["patient_id"])} for row in rows], out)
         if pages is not None:
             notice = "" if new else tables.read_info(source).notice
-            _pages(
-                rows, pages, explanation, notice, newcomers.slides(Path(source)) if new else slides_of(source, features)
-            )
+            owned = newcomers.slides(Path(source)) if new else slides_of(source, features)
+            _pages(rows, pages, explanation, notice, owned, pdf=pdf)
     return _result(rows, digest)
 
 
@@ -185,9 +186,11 @@ def _pages(
     explanation: Location | None,
     notice: str,
     slides: Mapping[str, Sequence[str]],
+    *,
+    pdf: bool,
 ) -> None:
     """A page a patient, all of them or none."""
-    from mcti.explanation import patient
+    from mcti.explanation import patient, sheet
 
     found = patient.read(explanation) if explanation is not None else {}
     with storage.replacing(pages) as draft:
@@ -198,5 +201,7 @@ def _pages(
             told = found.get(name, found.get(redaction.hashed(name)))  # explained with --redact, or without
             if explanation is not None and told is not None:
                 patient.add_maps(told, explanation, slides.get(name, ()))
-            text = patient.render({**row, "patient_id": shown}, notice, told)
-            (draft / f"{shown}.html").write_text(text, encoding="utf-8")
+            named = {**row, "patient_id": shown}
+            (draft / f"{shown}.html").write_text(patient.render(named, notice, told), encoding="utf-8")
+            if pdf:
+                (draft / f"{shown}.pdf").write_bytes(sheet.pdf(named, notice, told))

@@ -1,6 +1,7 @@
 """explain: files that agree with predict and among themselves, heatmaps from them, bad input."""
 
 import re
+import shutil
 
 import h5py
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from mcti import storage
 from mcti.cohort import tables
-from mcti.errors import DataError
+from mcti.errors import DataError, UsageError
 from mcti.params import ExplainParams
 from mcti.steps.explain import explain
 from mcti.steps.predict import predict
@@ -51,6 +52,41 @@ def test_risk_is_that_of_predict_and_the_parts_add_up_to_it(world, explained, tm
     whole = table["baseline"] + table["slides"] + table["genes"] + table["clinical"] + table["gap"]
     pd.testing.assert_series_equal(whole, table["risk"], check_names=False, rtol=1e-9)
     assert explained[0].largest_gap == pytest.approx(table["gap"].abs().max())
+
+
+def strangers(world, place):
+    """Two patients of the cohort as people without an outcome, under other ids."""
+    _, cohort, features = world
+    place.mkdir()
+    genes = tables.read_expression(cohort).iloc[2:4]
+    genes.rename(index=lambda name: f"N-{name}").to_csv(place / "expression.csv", index_label="patient_id")
+    slides = tables.read_slides(cohort)[["patient_id", "slide_id"]].iloc[2:4]
+    slides.assign(patient_id="N-" + slides["patient_id"]).to_csv(place / "slides.csv", index=False)
+    shutil.copytree(features, place / "features")
+    return place
+
+
+def test_new_patients_are_explained_as_predict_sees_them_and_their_page_shows_it(world, tmp_path):
+    models, new = str(world[0] / "models"), strangers(world, tmp_path / "new")
+    result = explain(models, None, None, PARAMS, tmp_path / "why", folder=new)
+    assert result.patients == 2
+    where = {"patients": new, "pages": tmp_path / "pages", "explanation": tmp_path / "why", "pdf": True}
+    predict(models, None, None, tmp_path / "p.csv", **where)
+    risks = pd.read_csv(tmp_path / "p.csv").set_index("patient_id")["risk"]
+    table = pd.read_csv(tmp_path / "why" / "contributions.csv").set_index("patient_id")
+    pd.testing.assert_series_equal(table["risk"], risks, atol=2e-5, rtol=0)
+    html = (tmp_path / "pages" / "N-P-002.html").read_text(encoding="utf-8")
+    for words in ("<polyline", "What the risk consists of", "genes it reads most", "data:image/png"):
+        assert words in html
+    told = (tmp_path / "pages" / "N-P-002.pdf").read_bytes()
+    assert told.startswith(b"%PDF-")
+    assert told.count(b"/Type /Page\n") + told.count(b"/Type /Page ") == 1
+    predict(models, None, None, tmp_path / "again.csv", **where)
+    assert (tmp_path / "pages" / "N-P-002.pdf").read_bytes() == told, "neither date nor version"
+    with pytest.raises(DataError, match=r"no patient 'N-P-02'.*N-P-002"):
+        explain(models, None, None, PARAMS, tmp_path / "w", folder=new, patients=["N-P-02"])
+    with pytest.raises(UsageError, match="one source of patients"):
+        explain(models, world[1], None, PARAMS, tmp_path / "w", folder=new)
 
 
 def test_tiles_genes_and_tokens_are_the_parts_of_their_modality(explained):

@@ -169,7 +169,7 @@ def test_a_page_a_patient_shows_curve_and_flags_and_escapes_names(world, tmp_pat
     slides.replace({"N-P-000": "N-P-000 <b>"}).to_csv(place / "slides.csv", index=False)
     predict(str(root / "models"), None, None, tmp_path / "o.csv", patients=place, pages=tmp_path / "pages")
     pages = sorted(path.name for path in (tmp_path / "pages").iterdir())
-    assert len(pages) == 24
+    assert len(pages) == 24, "and none as PDF, which nobody asked for"
     html = (tmp_path / "pages" / "N-P-000 <b>.html").read_text(encoding="utf-8")
     assert "N-P-000 &lt;b&gt;" in html
     assert "<b>.html" not in html
