@@ -131,7 +131,8 @@ def _newcomers(folder: Path, features: Location | None, chosen: Sequence[str]) -
         if patient not in known:
             raise DataError(f"there is no patient {patient!r}", str(folder), did_you_mean(patient, known))
     names = sorted(chosen) or known
-    return _Source(newcomers.read(folder, features, names), newcomers.slides_in(folder, features), folder.name, "")
+    table = newcomers.Tables.read(folder, features)
+    return _Source(table.bags(names), table.slides, folder.name, "")
 
 
 def _case(

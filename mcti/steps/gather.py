@@ -1,6 +1,7 @@
 """Tables and features of a cohort into the bags that training and prediction read."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,60 @@ from mcti.errors import DataError, did_you_mean
 from mcti.storage import Location, exists, explained, join, local
 from mcti.training.bags import PatientBag
 from mcti.training.folds import Dataset
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables of a cohort, read once; `bags` takes some of its patients at a time, whose features it then reads.
+
+    patients    sorted by patient_id;  slides  with features, of each patient;  clinical  names of numeric covariates
+    """
+
+    cohort: Location
+    features: Location | None
+    patients: pd.DataFrame
+    expression: pd.DataFrame
+    slides: dict[str, list[str]]
+    clinical: tuple[str, ...]
+
+    @classmethod
+    def read(cls, cohort: Location, features: Location | None, genes: list[str] | None = None) -> "Tables":
+        """As `gather`."""
+        patients = tables.read_patients(cohort).sort_values("patient_id")
+        wanted = ["age", "is_female", *tables.covariates(patients)]
+        clinical = tuple(name for name in wanted if pd.api.types.is_numeric_dtype(patients[name]))
+        expression = tables.read_expression(cohort, genes)
+        return cls(cohort, features, patients, expression, slides_of(cohort, features), clinical)
+
+    def bags(self, chosen: Sequence[str] = ()) -> Dataset:
+        """As `gather`."""
+        patients, made = self._rows(chosen), dict[str, set[Any]]()
+        classes = tuple(sorted(str(name) for name in self.patients["subtype"].unique()))
+        bags = {}
+        for row in patients.to_dict("records"):
+            patient = str(row["patient_id"])
+            patches, quality = bag_of(self.features, self.slides.get(patient, []), made)
+            bags[patient] = PatientBag(
+                patient_id=patient,
+                patches=patches,
+                genes=_genes(self.expression, patient),
+                time_months=float(row["time_months"]),
+                event=bool(row["event"]),
+                subtype=classes.index(str(row["subtype"])),
+                covariates={name: _number(row[name]) for name in self.clinical},
+                quality=quality,
+            )
+        return Dataset(bags, tuple(map(str, self.expression.columns)), classes, _one_way(made, self.features))
+
+    def _rows(self, chosen: Sequence[str]) -> pd.DataFrame:
+        if not chosen:
+            return self.patients
+        known = set(self.patients["patient_id"].astype(str))
+        for patient in chosen:
+            if patient not in known:
+                mend = did_you_mean(patient, sorted(known))
+                raise DataError(f"there is no patient {patient!r}", str(self.cohort), mend)
+        return self.patients[self.patients["patient_id"].isin(chosen)]
 
 
 def gather(
@@ -27,36 +82,10 @@ def gather(
     Raises  DataError when features are asked for and no patient has any, when a file is not a features file, and for a
             chosen patient who is not in the cohort
     """
-    patients = tables.read_patients(cohort).sort_values("patient_id")
-    expression = tables.read_expression(cohort, genes)
-    classes = tuple(sorted(str(name) for name in patients["subtype"].unique()))
-    slides = slides_of(cohort, features)
-    wanted = ["age", "is_female", *tables.covariates(patients)]
-    clinical = [name for name in wanted if pd.api.types.is_numeric_dtype(patients[name])]
-    known = {str(patient) for patient in patients["patient_id"]}
-    for patient in chosen:
-        if patient not in known:
-            raise DataError(f"there is no patient {patient!r}", str(cohort), did_you_mean(patient, sorted(known)))
-    bags: dict[str, PatientBag] = {}
-    made: dict[str, set[Any]] = {}
-    if chosen:
-        patients = patients[patients["patient_id"].isin(chosen)]
-    for row in patients.to_dict("records"):
-        patient = str(row["patient_id"])
-        patches, quality = bag_of(features, slides.get(patient, []), made)
-        bags[patient] = PatientBag(
-            patient_id=patient,
-            patches=patches,
-            genes=_genes(expression, patient),
-            time_months=float(row["time_months"]),
-            event=bool(row["event"]),
-            subtype=classes.index(str(row["subtype"])),
-            covariates={name: _number(row[name]) for name in clinical},
-            quality=quality,
-        )
-    if features is not None and not chosen and all(bag.patches is None for bag in bags.values()):
+    data = Tables.read(cohort, features, genes).bags(chosen)
+    if features is not None and not chosen and all(bag.patches is None for bag in data.bags.values()):
         raise DataError("no slide of the cohort has features", str(features), "extract the slides of this cohort")
-    return Dataset(bags, tuple(map(str, expression.columns)), classes, _one_way(made, features))
+    return data
 
 
 def slides_of(cohort: Location, features: Location | None) -> dict[str, list[str]]:

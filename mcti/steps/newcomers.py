@@ -1,10 +1,12 @@
 """New patients as they come, before any outcome: a folder of tables and slides into the bags that prediction reads."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from mcti import redaction
 from mcti.cohort import reading
@@ -18,6 +20,7 @@ from mcti.training.bags import PatientBag
 from mcti.training.folds import Dataset
 
 Progress = Callable[[int, int, str], None]
+Floats = NDArray[np.float32]
 
 
 def listed(folder: Path) -> Path | None:
@@ -46,12 +49,10 @@ def slides(folder: Path) -> dict[str, list[str]]:
 
 def slides_in(folder: Path, features: Location | None) -> dict[str, list[str]]:
     """Those of them that have features; who has none is left out."""
-    there = {patient: _there(features, owned) for patient, owned in slides(folder).items()}
+    if features is None:
+        return {}
+    there = {p: [s for s in owned if exists(join(features, f"{s}.h5"))] for p, owned in slides(folder).items()}
     return {patient: found for patient, found in there.items() if found}
-
-
-def _there(features: Location | None, slides: Sequence[str]) -> list[str]:
-    return [] if features is None else [slide for slide in slides if exists(join(features, f"{slide}.h5"))]
 
 
 def patients(folder: Path) -> list[str]:
@@ -73,32 +74,57 @@ def patients(folder: Path) -> list[str]:
     return sorted(found)
 
 
-def read(folder: Path, features: Location | None, chosen: Sequence[str]) -> Dataset:
-    """The chosen patients of a folder, none of whom has an outcome yet.
+@dataclass(frozen=True)
+class Tables:
+    """The tables of a folder, read once; `bags` takes some of its patients at a time, whose features it then reads.
 
-    Reads   folder/expression.csv|parquet (patient_id, one column a gene), clinical.csv|parquet (patient_id, numeric
-            covariates), slides.csv|parquet (patient_id, slide_id, path) or slides/ (a slide is its patient's name),
-            features/<slide_id>.h5; each of them may be missing
-    Raises  DataError naming file and row of what is wrong
+    genes, covariates   rows by patient, their columns named by `names`;  slides  with features, of each patient
     """
-    expression, clinical, owned = _expression(folder), _clinical(folder), slides(folder)
-    genes, covariates = ({} if t is None else dict(zip(t.ids, t.values, strict=True)) for t in (expression, clinical))
-    names = [] if clinical is None else clinical.genes
-    bags = {}
-    for patient in chosen:
-        row, values = genes.get(patient), covariates.get(patient, np.full(len(names), np.nan))
-        patches, quality = bag_of(features, _there(features, owned.get(patient, [])))
-        bags[patient] = PatientBag(
-            patient_id=patient,
-            patches=patches,
-            genes=None if row is None else torch.from_numpy(np.ascontiguousarray(row, dtype=np.float32)),
-            time_months=0.0,
-            event=False,
-            subtype=0,
-            covariates={n: None if np.isnan(v) else float(v) for n, v in zip(names, values, strict=True)},
-            quality=quality,
-        )
-    return Dataset(bags, () if expression is None else tuple(expression.genes), ())
+
+    features: Location | None
+    genes: Mapping[str, Floats]
+    gene_names: tuple[str, ...]
+    covariates: Mapping[str, Floats]
+    covariate_names: tuple[str, ...]
+    slides: Mapping[str, Sequence[str]]
+
+    @classmethod
+    def read(cls, folder: Path, features: Location | None) -> "Tables":
+        """None of the patients has an outcome yet.
+
+        Reads   folder/expression.csv|parquet (patient_id, one column a gene), clinical.csv|parquet (patient_id, numeric
+                covariates), slides.csv|parquet (patient_id, slide_id, path) or slides/ (a slide is its patient's name);
+                each of them may be missing
+        Raises  DataError naming file and row of what is wrong
+        """
+        genes, covariates = _by_patient(_expression(folder)), _by_patient(_clinical(folder))
+        return cls(features, *genes, *covariates, slides_in(folder, features))
+
+    def bags(self, chosen: Sequence[str]) -> Dataset:
+        """The chosen patients, with features/<slide_id>.h5 of their slides."""
+        bags, none = {}, np.full(len(self.covariate_names), np.nan)
+        for patient in chosen:
+            row, values = self.genes.get(patient), self.covariates.get(patient, none)
+            patches, quality = bag_of(self.features, list(self.slides.get(patient, ())))
+            bags[patient] = PatientBag(
+                patient_id=patient,
+                patches=patches,
+                genes=None if row is None else torch.from_numpy(np.ascontiguousarray(row, dtype=np.float32)),
+                time_months=0.0,
+                event=False,
+                subtype=0,
+                covariates={
+                    name: None if np.isnan(value) else float(value)
+                    for name, value in zip(self.covariate_names, values, strict=True)
+                },
+                quality=quality,
+            )
+        return Dataset(bags, self.gene_names, ())
+
+
+def _by_patient(table: reading.Matrix | None) -> tuple[dict[str, Floats], tuple[str, ...]]:
+    """The rows of a table by patient, and the names of its columns."""
+    return ({}, ()) if table is None else (dict(zip(table.ids, table.values, strict=True)), tuple(table.genes))
 
 
 def _expression(folder: Path) -> reading.Matrix | None:

@@ -15,7 +15,7 @@ from mcti.params import ExtractParams, PredictParams
 from mcti.registry import ensemble, models
 from mcti.registry.pipeline_run import noted
 from mcti.steps import newcomers
-from mcti.steps.gather import gather, slides_of
+from mcti.steps.gather import Tables, gather, slides_of
 from mcti.steps.result import StepResult
 from mcti.storage import Location
 from mcti.training.bags import PatientBag
@@ -96,7 +96,8 @@ def predict(
         chunks = [tuple(names[start : start + CHUNK]) for start in range(0, len(names), CHUNK)]
         source, new = str(cohort if patients is None else patients), patients is not None
         jobs = [Job(str(folder), source, slides, new, chunk, params.risk_groups) for chunk in chunks]
-        _loaded.cache_clear()  # a folder may have been written anew since the last call in this process
+        for kept in (_loaded, _tables):  # a folder may have been written anew since the last call in this process
+            kept.cache_clear()
         with Pool(_predict_some, params.workers or min(cores(), len(jobs)), len(jobs)) as pool:
             rows = [row for part in pool.map(jobs, progress) for row in part]
         _write([row | {"patient_id": redaction.shown(row["patient_id"])} for row in rows], out)
@@ -109,11 +110,7 @@ def predict(
 
 def _predict_some(job: Job, channel: Channel) -> list[dict[str, Any]]:
     loaded = _loaded(job.model)
-    data: Dataset = (
-        newcomers.read(Path(job.source), job.features, job.chosen)
-        if job.new
-        else gather(job.source, job.features, chosen=job.chosen)
-    )
+    data: Dataset = _tables(job.source, job.features, new=job.new).bags(job.chosen)
     rows = []
     for done, patient in enumerate(job.chosen, start=1):
         rows.append(_one(loaded, data.bags[patient], data.genes, job.risk_groups))
@@ -125,6 +122,12 @@ def _predict_some(job: Job, channel: Channel) -> list[dict[str, Any]]:
 def _loaded(folder: str) -> ensemble.Ensemble:
     """The model, read once a process."""
     return ensemble.load(Path(folder))
+
+
+@lru_cache(maxsize=1)
+def _tables(source: str, features: str | None, *, new: bool) -> Tables | newcomers.Tables:
+    """The tables of the patients, read once a process: a large expression takes longer than a patient."""
+    return newcomers.Tables.read(Path(source), features) if new else Tables.read(source, features)
 
 
 def frame(cohort: Location, features: Location | None) -> "pd.DataFrame":

@@ -142,6 +142,17 @@ def test_one_process_or_several_one_patient_or_many_give_the_same_bits(world, tm
     assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "2.csv").read_bytes()
 
 
+def test_the_tables_are_read_once_however_many_jobs_there_are(world, tmp_path, monkeypatch):
+    from mcti.steps import newcomers as steps
+
+    read = []
+    monkeypatch.setattr("mcti.steps.predict.CHUNK", 4)
+    monkeypatch.setattr(steps, "_expression", lambda folder, before=steps._expression: read.append(1) or before(folder))
+    one = PredictParams(workers=1)
+    predict(str(world[0] / "models"), None, None, tmp_path / "o.csv", one, patients=newcomers(world, tmp_path))
+    assert len(read) == 2, "who they are, then their genes: not once for each of the six jobs"
+
+
 def test_patients_of_another_scale_are_flagged_and_ordinary_ones_are_not(world, tmp_path):
     def counts_in_place_of_logs(expression):
         expression.iloc[:6] = 2 ** (expression.iloc[:6] + 4)
