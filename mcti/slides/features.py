@@ -77,22 +77,35 @@ def stored(path: Path | BinaryIO) -> Stored | None:
 
     try:
         with h5py.File(path, "r") as file:
-            root, coords = dict(file.attrs), dict(file["coords"].attrs)
-            if root["schema_version"] != SCHEMA_VERSION or len(file["features"]) != root["tiles_kept"]:
+            root, (coords, table) = file.id, (h5py.h5d.open(file.id, name) for name in (b"coords", b"features"))
+            if hdf5.attribute(root, "schema_version") != SCHEMA_VERSION:
                 return None
+            found = Stored(
+                key=str(hdf5.attribute(root, "key")),
+                content=str(hdf5.attribute(root, "slide_content_id", "")),
+                tiles=int(hdf5.attribute(root, "tiles_kept")),
+                failed_tiles=int(hdf5.attribute(root, "tiles_failed")),
+                mpp=float(hdf5.attribute(root, "mpp_x")),
+                mpp_source=str(hdf5.attribute(root, "mpp_source")),
+                reader=str(hdf5.attribute(root, "reader")),
+                width=int(hdf5.attribute(coords, "level0_width")),
+                height=int(hdf5.attribute(coords, "level0_height")),
+            )
+            rows = table.shape[0]
     except (OSError, KeyError, RuntimeError):
         return None
-    return Stored(
-        key=str(root["key"]),
-        content=str(root.get("slide_content_id", "")),
-        tiles=int(root["tiles_kept"]),
-        failed_tiles=int(root["tiles_failed"]),
-        mpp=float(root["mpp_x"]),
-        mpp_source=str(root["mpp_source"]),
-        reader=str(root["reader"]),
-        width=int(coords["level0_width"]),
-        height=int(coords["level0_height"]),
-    )
+    return found if found.tiles == rows else None
+
+
+def stored_key(path: Path) -> str:
+    """The key that a feature file states; empty when there is none, or it is broken."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            return str(hdf5.attribute(file.id, "key"))
+    except (OSError, KeyError, RuntimeError):
+        return ""
 
 
 def read(path: Path) -> tuple[NDArray[Any], NDArray[np.int64]]:

@@ -77,11 +77,13 @@ def _feature(polygon: list[list[list[float]]]) -> dict[str, Any]:
 
 def _polygons(path: Path) -> list[Any]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
         features = document["features"] if isinstance(document, dict) and "features" in document else document
         shapes = [f.get("geometry", f) for f in (features if isinstance(features, list) else [features])]
         polygons: list[Any] = []
         for shape in shapes:
+            if shape is None:
+                raise ValueError("an object without a geometry")
             if shape["type"] not in ("Polygon", "MultiPolygon"):
                 raise ValueError(f"a {shape['type']} has no area")
             polygons += shape["coordinates"] if shape["type"] == "MultiPolygon" else [shape["coordinates"]]

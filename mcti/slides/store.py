@@ -36,6 +36,10 @@ class Store:
         """What the feature file at a path in `folder` says of itself."""
         return features.stored(path)
 
+    def key(self, path: Path) -> str:
+        """The key that the feature file at a path in `folder` states; empty when there is none."""
+        return features.stored_key(path)
+
     def there(self, path: Path) -> bool:
         """Whether the file at a path in `folder` is there."""
         return path.exists()
@@ -82,6 +86,11 @@ class RemoteStore(Store):
             return None
         with storage.stream(storage.join(self.address, name)) as stream:
             return features.stored(stream)
+
+    def key(self, path: Path) -> str:
+        """See Store."""
+        known = self.known(path)
+        return "" if known is None else known.key
 
     def there(self, path: Path) -> bool:
         """See Store."""

@@ -138,7 +138,14 @@ def _run(rows: Sequence[Row], params: ExtractParams, encoder: Encoder, place: St
     workers = params.workers or os.cpu_count() or 1
     side_by_side = max(1, min(workers, len(rows)))
     inside = max(1, workers // side_by_side)
-    around = Around(tick=pulse.tick, known=place.known, there=place.there, forget=place.forget)
+    around = Around(
+        tick=pulse.tick,
+        known=place.known,
+        there=place.there,
+        forget=place.forget,
+        before=_before(place.folder / "slides.csv"),
+        key=place.key,
+    )
 
     def one(row: Row) -> Outcome:
         pulse.start(row.slide_id)
@@ -230,6 +237,16 @@ def as_csv(outcomes: list[Outcome]) -> str:
 def _read_table(path: Path) -> list[Outcome]:
     with storage.explained(path), path.open(encoding="utf-8", newline="") as stream:
         return [_outcome(row) for row in csv.DictReader(stream)]
+
+
+def _before(path: Path) -> dict[str, Outcome]:
+    """The slides that the table of the last run holds as done; none when it cannot be read."""
+    if not path.exists():
+        return {}
+    try:
+        return {outcome.slide_id: outcome for outcome in _read_table(path) if outcome.status == Status.OK}
+    except (KeyError, TypeError, ValueError):  # somebody edited it, or another version wrote it
+        return {}
 
 
 def _outcome(row: dict[str, str]) -> Outcome:

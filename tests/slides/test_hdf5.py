@@ -49,3 +49,13 @@ def test_what_was_written_reads_back(tmp_path):
         check()
     with h5py.File(tmp_path / "x.h5") as file:
         np.testing.assert_array_equal(file["x"], values)
+
+
+def test_an_attribute_is_what_h5py_says(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.attrs.update({"text": "µm é", "number": 0.25, "count": 7, "bytes": np.bytes_(b"abc")})
+        assert [hdf5.attribute(file.id, name) for name in ("text", "number", "count")] == ["µm é", 0.25, 7]
+        assert hdf5.attribute(file.id, "bytes") == "abc"
+        assert hdf5.attribute(file.id, "nothing", "default") == "default"
+        with pytest.raises(KeyError):
+            hdf5.attribute(file.id, "nothing")

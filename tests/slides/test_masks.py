@@ -60,6 +60,7 @@ def test_a_multipolygon_drawn_by_hand_covers_its_areas(tmp_path):
         '{"type": "Polygon", "coordinates": [[["a", "b"], ["c", "d"]]]}',
         '{"type": "Polygon", "coordinates": [[[NaN, 1], [2, 3], [4, 5]]]}',
         "[[1]]",
+        '{"type": "Feature", "geometry": null}',
         '{"type": "FeatureCollection", "features": []}',
         '{"type": "Polygon", "coordinates": [[[1e300, 1e300], [1e300, 2e300], [2e300, 1e300]]]}',
     ],
@@ -69,3 +70,9 @@ def test_what_is_no_area_is_refused_by_name(tmp_path, text):
     path.write_text(text)
     with pytest.raises(SlideError, match=r"a\.geojson"):
         masks.from_geojson(path, VIEW)
+
+
+def test_a_byte_order_mark_is_no_obstacle(tmp_path):
+    path = tmp_path / "a.geojson"
+    path.write_text(json.dumps({"type": "Polygon", "coordinates": [[[0, 0], [99, 0], [99, 99], [0, 99]]]}), "utf-8-sig")
+    assert masks.from_geojson(path, VIEW).any()

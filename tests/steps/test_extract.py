@@ -80,6 +80,22 @@ def test_a_second_run_works_on_nothing_and_a_changed_setting_on_everything(slide
     assert extract(slides, ExtractParams(tile=512), tmp_path).extracted == 3
 
 
+@pytest.mark.parametrize("table", ["", "slide_id,colour\nP0,red\n", "no table at all"])
+def test_a_table_that_somebody_edited_does_not_get_in_the_way(slides, whole, tmp_path, table):
+    extract(slides, ExtractParams(), tmp_path)
+    (tmp_path / "slides.csv").write_text(table)
+    assert extract(slides, ExtractParams(), tmp_path).extracted == 0
+    assert contents(tmp_path) == whole
+
+
+def test_features_that_were_exchanged_behind_the_table_are_made_anew(slides, whole, tmp_path):
+    extract(slides, ExtractParams(), tmp_path)
+    shutil.copy(tmp_path / "P0.h5", tmp_path / "P1.h5")
+    (tmp_path / "P2.h5").write_bytes((tmp_path / "P2.h5").read_bytes()[:-1000])
+    assert extract(slides, ExtractParams(), tmp_path).extracted == 2
+    assert contents(tmp_path) == whole
+
+
 def test_slides_that_left_the_list_leave_the_table_and_lose_nothing(slides, whole, tmp_path):
     """Two lists may share a folder, and features are hours of work."""
     folder = tmp_path / "slides"
