@@ -6,7 +6,9 @@ import argparse
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -47,32 +49,44 @@ def peak(edge: int, encoder: str) -> float:
 
 def made(path: Path, edge: int) -> None:
     """A slide of `edge`² px at 0.25 µm/px from the tiles of one painted slide, over and over; two levels, 4 apart."""
-    painted = path.with_name("painted.tmp")
-    painting.paint(painted, seed=0, grade=2, er_positive=True)
-    with opening.open_reader(painted, "tiff") as reader:
-        block = reader.read(0, 0, 0, 2048, 2048)
-    painted.unlink()
+    encoded = painted_tiles(path.with_name("painted.tmp"))
     with tifffile.TiffWriter(path, bigtiff=True) as writer:
         for level, size in enumerate((edge, edge // 4)):
             writer.write(
-                tiles(block, size),
-                shape=(size, size, 3),
-                dtype=np.uint8,
-                tile=(256, 256),
-                photometric="rgb",
-                compression="jpeg",
-                resolution=(40_000 / 4**level, 40_000 / 4**level),
-                resolutionunit="CENTIMETER",
-                subfiletype=level,
-                metadata=None,
-                maxworkers=1,
+                repeated(encoded, size), shape=(size, size, 3), dtype=np.uint8, subfiletype=level, **options(level)
             )
 
 
-def tiles(block: np.ndarray, size: int):
-    for y in range(0, size, 256):
-        for x in range(0, size, 256):
-            yield block[y % 2048 : y % 2048 + 256, x % 2048 : x % 2048 + 256]
+def options(level: int) -> dict[str, Any]:
+    return {
+        "tile": (256, 256),
+        "photometric": "rgb",
+        "compression": "jpeg",
+        "resolution": (40_000 / 4**level, 40_000 / 4**level),
+        "resolutionunit": "CENTIMETER",
+        "metadata": None,
+        "maxworkers": 1,
+    }
+
+
+def painted_tiles(draft: Path) -> list[list[bytes]]:
+    """Rows of 8 x 8 tiles as a file holds them: encoded once, however large the slide."""
+    painting.paint(draft, seed=0, grade=2, er_positive=True)
+    with opening.open_reader(draft, "tiff") as reader:
+        block = reader.read(0, 0, 0, 2048, 2048)
+    tifffile.imwrite(draft, block, **options(0))
+    data = draft.read_bytes()
+    with tifffile.TiffFile(draft) as file:
+        page = file.pages[0]
+        parts = [data[o : o + c] for o, c in zip(page.dataoffsets, page.databytecounts, strict=True)]
+    draft.unlink()
+    return [parts[i : i + 8] for i in range(0, 64, 8)]
+
+
+def repeated(encoded: list[list[bytes]], size: int) -> Iterator[bytes]:
+    for row in range(size // 256):
+        for column in range(size // 256):
+            yield encoded[row % 8][column % 8]
 
 
 if __name__ == "__main__":

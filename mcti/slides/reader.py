@@ -84,7 +84,7 @@ class TiffReader(_Closing):
         self._file = os.open(path, os.O_RDONLY)
         self._lock = threading.Lock()
         self._tiles: OrderedDict[tuple[int, int, int], Pixels | RegionError] = OrderedDict()
-        self._room = _cache_size(first)
+        self._held = 0  # bytes of the tiles in it
 
     def close(self) -> None:
         """Give the file back."""
@@ -130,13 +130,22 @@ class TiffReader(_Closing):
             known = self._decode(level, column, row, shrink)
             if not isinstance(known, RegionError):
                 known.flags.writeable = False
-            with self._lock:
-                self._tiles[key] = known
-                while len(self._tiles) > self._room:
-                    self._tiles.popitem(last=False)
+            self._keep(key, known)
         if isinstance(known, RegionError):
             raise RegionError(str(known))
         return known
+
+    def _keep(self, key: tuple[int, int, int], tile: Pixels | RegionError) -> None:
+        """Tiles for four rows of the level that is read, within 192 MiB: a walk along rows decodes each tile once."""
+        level, _, shrink = key
+        across, down = self.levels[level].tile
+        row = (self._columns[level] + 2) * (across // shrink) * (down // shrink) * 3
+        with self._lock:
+            if key not in self._tiles:  # another thread may have decoded it meanwhile
+                self._held += _bytes(tile)
+            self._tiles[key] = tile
+            while self._held > min(4 * row, _CACHE_BYTES) and len(self._tiles) > 4:
+                self._held -= _bytes(self._tiles.popitem(last=False)[1])
 
     def _decode(self, level: int, column: int, row: int, shrink: int) -> Pixels | RegionError:
         apart, planes = self._strides[level]
@@ -327,7 +336,5 @@ def on_white(picture: Pixels) -> Pixels:
     return ((blend + 127) // _WHITE).astype(np.uint8)
 
 
-def _cache_size(page: tiff.Directory) -> int:
-    """Four rows of tiles, within 192 MiB: a walk along rows of up to three tiles' height decodes each tile once."""
-    across, down = page.tile
-    return max(4, min(4 * (page.grid[0] + 2), _CACHE_BYTES // (across * down * 3)))
+def _bytes(tile: Pixels | RegionError) -> int:
+    return 0 if isinstance(tile, RegionError) else tile.nbytes

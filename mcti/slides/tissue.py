@@ -27,6 +27,7 @@ _MIN_CONTRAST = 14.0  # between the means of the two classes; a blank slide has 
 _MIN_SEPARABILITY = 0.35  # share of the variance that lies between the classes; a single hump has less
 _DARK = 45  # a brightfield picture whose median is darker is none
 _MAX_PICTURE = 120_000_000
+_BAND = 512  # rows worked on at once
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,15 @@ def ink(picture: Pixels) -> Mask:
     """Felt pen and tissue ink: green, blue, red, black and brown marks with their soft edges."""
     import cv2
 
+    # Band by band: the sums need sixteen bits, and a large slide's picture has ten million pixels.
+    found = np.concatenate([_inked(picture[y : y + _BAND]) for y in range(0, len(picture), _BAND)])
+    # Single pixels are noise or pigment; a mark has a body. Its edge fades over a few pixels.
+    body = cv2.morphologyEx(found, cv2.MORPH_OPEN, _disc(3))
+    return np.asarray(cv2.dilate(body, _disc(7)) > 0)
+
+
+def _inked(picture: Pixels) -> Pixels:
+    """1 where a pixel has the colour of a mark."""
     red, green, blue = (picture[:, :, i].astype(np.int16) for i in range(3))
     bright, dark = picture.max(axis=2).astype(np.int16), picture.min(axis=2).astype(np.int16)
     marks = {
@@ -178,9 +188,7 @@ def ink(picture: Pixels) -> Mask:
     found = np.zeros(picture.shape[:2], np.uint8)
     for mark in marks.values():
         found |= mark.astype(np.uint8)
-    # Single pixels are noise or pigment; a mark has a body. Its edge fades over a few pixels.
-    body = cv2.morphologyEx(found, cv2.MORPH_OPEN, _disc(3))
-    return np.asarray(cv2.dilate(body, _disc(7)) > 0)
+    return found
 
 
 def _without_halo(mask: Mask, marks: Mask) -> Mask:
@@ -189,11 +197,10 @@ def _without_halo(mask: Mask, marks: Mask) -> Mask:
 
     near = cv2.dilate(marks.astype(np.uint8), _disc(21))
     count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-    share = np.bincount(labels.ravel(), near.ravel(), count) / np.maximum(
-        np.bincount(labels.ravel(), minlength=count), 1
-    )
+    along = np.bincount(labels[near > 0], minlength=count)
+    share = along / np.maximum(np.bincount(labels.ravel(), minlength=count), 1)
     share[0] = 1.0
-    return np.asarray(share[labels] < 0.6)
+    return np.asarray((share < 0.6)[labels])
 
 
 def _cleaned(mask: Mask, resolution: float, params: TissueParams) -> Mask:

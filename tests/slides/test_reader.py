@@ -118,6 +118,17 @@ def test_any_reader_and_codec_gives_the_same_smaller_region_also_beyond_the_rim(
         assert (regions[0][:, -16 // shrink :] == 255).all()
 
 
+def test_the_tiles_that_are_kept_are_four_rows_of_the_level_that_is_read(tmp_path):
+    path = write_tiff(tmp_path / "a.tif", texture(64 * 16, 64 * 8), compression="jpeg")
+    with opening.open_reader(path, "tiff") as reader:
+        for shrink in (1, 2):
+            for y in range(0, 64 * 16, 64):
+                reader.read(0, 0, y, 64 * 8, 64, shrink=shrink)
+            held = sum(tile.nbytes for tile in reader._tiles.values())
+            assert held == reader._held
+            assert 3 * 8 * (64 // shrink) ** 2 * 3 < held <= 4 * 10 * (64 // shrink) ** 2 * 3
+
+
 def test_labels_and_macros_are_no_levels(cmu):
     with opening.open_reader(cmu, "tiff") as reader:
         assert [(level.width, level.height) for level in reader.levels] == [(2220, 2967)]

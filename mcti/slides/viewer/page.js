@@ -83,6 +83,7 @@ async function start() {
   viewer.addOnceHandler("open", () => {
     scene.layers.forEach((name) => addLayer(viewer, name));
     scaleBar(viewer, scene.mpp);
+    viewer.canvas.focus(); // +, -, 0 and the arrows work before the first click
   });
   viewer.addHandler("animation", () => scaleBar(viewer, scene.mpp));
   viewer.addHandler("resize", () => scaleBar(viewer, scene.mpp));

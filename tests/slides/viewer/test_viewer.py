@@ -230,6 +230,9 @@ def test_a_browser_pans_and_zooms_a_slide_with_its_layers(painted, tmp_path):
             whole = "every(i => viewer.world.getItemAt(i).getFullyLoaded())"
             loaded = f"() => window.viewer && viewer.world.getItemCount() === 4 && %s.{whole}"
             tab.wait_for_function(loaded % "[0, 1, 3]")
+            before = tab.evaluate("() => viewer.viewport.getZoom(true)")
+            tab.keyboard.press("+")  # before any click
+            tab.wait_for_function("before => viewer.viewport.getZoom(true) > 1.05 * before", arg=before)
             tab.locator("#show-tiles").check()
             tab.mouse.move(700, 400)
             before = tab.evaluate("() => viewer.viewport.getZoom(true)")
