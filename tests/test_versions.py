@@ -107,6 +107,14 @@ def test_what_we_publish_dvc_pulls_and_knows_as_its_own(project, version, tmp_pa
     assert "up to date" in dvc(laptop, "status")
 
 
+def test_the_version_of_a_source_stands_beside_its_folder(tmp_path):
+    """What `dvc add data/raw` writes; a folder that nobody versions has none, nor has one in S3."""
+    (tmp_path / "raw.dvc").write_text(f"outs:\n- md5: {'a' * 32}.dir\n  size: 3\n  hash: md5\n  path: raw\n")
+    assert versions.of_source(str(tmp_path / "raw" / "clinical.csv")) == "a" * 32 + ".dir"
+    assert versions.of_source(str(tmp_path / "other" / "clinical.csv")) == ""
+    assert versions.of_source("s3://bucket/raw/clinical.csv") == ""
+
+
 def test_the_head_names_only_versions_that_are_there_whole(project, version):
     md5 = version.rpartition("/")[2]
     versions.set_head(REMOTE, "lung", md5)
