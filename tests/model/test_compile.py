@@ -1,0 +1,22 @@
+"""The network under torch.compile: traced with stated breaks (docs/model.md), the same numbers and gradients.
+
+Backend aot_eager traces forward and backward passes and runs them with torch's own kernels, so no compiler is needed.
+"""
+
+import torch
+
+from tests.model.cases import batch, config, network
+
+
+def test_the_compiled_network_gives_the_numbers_and_gradients_of_the_plain_one():
+    net, inputs = network(config()).eval(), batch([9, 3])
+    answers = []
+    for run in (net, torch.compile(net, backend="aot_eager")):
+        net.zero_grad()
+        found = run(*inputs)
+        (found.risk.sum() + found.subtype_logits.sum() + found.instance_logits.sum()).backward()
+        answers.append((found.hazard_logits.detach(), {name: p.grad.clone() for name, p in net.named_parameters()}))
+    (plain, slopes), (compiled, others) = answers
+    torch.testing.assert_close(compiled, plain, rtol=1e-5, atol=1e-6)
+    for name, slope in slopes.items():
+        torch.testing.assert_close(others[name], slope, rtol=1e-4, atol=1e-6, msg=name)
