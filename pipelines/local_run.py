@@ -2,21 +2,26 @@
 
 import contextlib
 import os
+import signal
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
+import psutil
 from kfp import components, local
 
 from mcti.errors import EnvironmentTrouble, UsageError
 from mcti.local import stack
-from mcti.params import Settings
+from mcti.params import ClusterParams, Settings
+from mcti.registry import pipeline_run
+from mcti.steps.retraining import finish
 from pipelines import resources
 from pipelines.submit import compile_to
 
+_LABEL = "mcti.run"
 _SERVICES = ("AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION", "MLFLOW_TRACKING_URI")
 
 
@@ -24,7 +29,7 @@ def run_local(settings: Settings, data: str | None, runner: str, out: Path, kind
     """Compile the pipeline, then execute exactly that file with kfp.local; results and the file lie below `out`.
 
     Each run gets a folder of its own, named after the pipeline and the time; the error of a failed task stands in the
-    output above the end.
+    output above the end. SIGINT and SIGTERM cancel it: its tasks are killed, nothing more is started.
 
     Raises
         EnvironmentTrouble: a task failed after its retries, or no Docker engine answers.
@@ -36,11 +41,16 @@ def run_local(settings: Settings, data: str | None, runner: str, out: Path, kind
     package = out / "pipeline.yaml"
     about = compile_to(settings, data, package, kind)
     run = str(uuid.uuid4())  # as the label of the pods on a cluster
-    engine = _docker(out, settings.cluster.image, run) if runner == "docker" else local.SubprocessRunner(use_venv=False)
+    engine = _docker(out, settings.cluster, run) if runner == "docker" else local.SubprocessRunner(use_venv=False)
     before = set(out.iterdir())
     local.init(engine, pipeline_root=str(out))
     try:
-        with _told(run), contextlib.redirect_stdout(sys.stderr):  # what the tasks print; ours may be one JSON document
+        # What the tasks print goes to stderr: our stdout may be one JSON document.
+        with (
+            _told(settings, about["version"], run),
+            contextlib.redirect_stdout(sys.stderr),
+            _cancellable(lambda: _cancel(settings, kind, runner, run)),
+        ):
             components.load_component_from_file(str(package))()
     except RuntimeError as error:
         raise EnvironmentTrouble(str(error), str(out), "see the message of the task above") from error
@@ -49,23 +59,58 @@ def run_local(settings: Settings, data: str | None, runner: str, out: Path, kind
 
 
 @contextlib.contextmanager
-def _told(run: str) -> Iterator[None]:
-    """Tasks that are processes find the id of the run in the environment."""
-    before = os.environ.get("MCTI_RUN")
-    os.environ["MCTI_RUN"] = run
+def _told(settings: Settings, version: str, run: str) -> Iterator[None]:
+    """This process, and so its tasks, are told who they are (resources.identity)."""
+    before = dict(os.environ)
+    os.environ.update(resources.identity(settings.cluster, version), MCTI_RUN=run)
     try:
         yield
     finally:
-        del os.environ["MCTI_RUN"]
-        if before is not None:
-            os.environ["MCTI_RUN"] = before
+        os.environ.clear()
+        os.environ.update(before)
 
 
-def _docker(out: Path, image: str, run: str) -> Any:
+@contextlib.contextmanager
+def _cancellable(cancel: Callable[[], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM call `cancel` and end this process with exit code 130.
+
+    At once: kfp.local's threads would wait for the tasks beside the one that was interrupted, and try each again.
+    """
+
+    def stop(*_: object) -> None:
+        cancel()
+        print("cancelled: its tasks are stopped", file=sys.stderr, flush=True)  # noqa: T201
+        os._exit(130)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _cancel(settings: Settings, kind: str, runner: str, run: str) -> None:
+    """As on a cluster, where the pods of a cancelled run go and its exit task gives the lease back."""
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has ended by itself
+            if child.environ().get("MCTI_RUN") == run:
+                child.kill()
+    if runner == "docker":
+        import docker
+
+        for container in docker.from_env().containers.list(filters={"label": f"{_LABEL}={run}"}):
+            container.kill()
+    if kind == "retraining" and settings.cluster.remote is not None:
+        finish(settings.register_.name, settings.cluster.remote, run)
+    pipeline_run.close("CANCELED", "cancelled")
+
+
+def _docker(out: Path, cluster: ClusterParams, run: str) -> Any:
     """As on a cluster: another user, a root file system that cannot be written, the sources read-only."""
     import docker
 
-    here = Path.cwd()
+    here, image = Path.cwd(), cluster.image
     out.chmod(0o777)  # the user of the image writes its results here
     try:
         found = docker.from_env().images.get(image)
@@ -80,16 +125,18 @@ def _docker(out: Path, image: str, run: str) -> Any:
         read_only=True,
         tmpfs={"/tmp": "rw,exec,mode=1777"} | hidden,  # noqa: S108  (a mount point in the container)  # nosec B108
         network_mode="host",
+        labels={_LABEL: run},
         working_dir=str(here),
         mounts=[docker.types.Mount(str(here), str(here), type="bind", read_only=True)],
         # A name may mean another image tomorrow; its digest says which one it is today.
-        environment=_services()
+        environment=_services(cluster)
         | {"MCTI_RUN": run, "MCTI_IMAGE": image if "@" in image else f"{image.partition(':')[0]}@{found.id}"},
     )
 
 
-def _services() -> dict[str, str]:
-    """Addresses and keys of the services that this process uses."""
+def _services(cluster: ClusterParams) -> dict[str, str]:
+    """Addresses and keys of the services that this process uses; on a cluster they are in secrets and config maps."""
+    given = {name for keys in (*cluster.secrets.values(), *cluster.config_maps.values()) for name in keys.values()}
     found = boto3.Session().get_credentials()
     keys = {"AWS_ACCESS_KEY_ID": found.access_key, "AWS_SECRET_ACCESS_KEY": found.secret_key} if found else {}
-    return {name: os.environ[name] for name in _SERVICES if name in os.environ} | keys
+    return {name: os.environ[name] for name in sorted({*_SERVICES, *given}) if name in os.environ} | keys

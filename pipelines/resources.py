@@ -27,8 +27,7 @@ def place(task: dsl.PipelineTask, name: str, cluster: ClusterParams, *, cache: b
     kubernetes.set_timeout(task, seconds=row.timeout_minutes * 60)
     kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
     _nodes(task, row, cluster)
-    _identity(task, cluster, version)
-    _environment(task, cluster)
+    _environment(task, cluster, version)
     _volumes(task, row, cluster)
     return task
 
@@ -48,21 +47,19 @@ def _nodes(task: dsl.PipelineTask, row: TaskParams, cluster: ClusterParams) -> N
         kubernetes.add_toleration(task, taint.key, taint.operator, taint.value, taint.effect)
 
 
-def _identity(task: dsl.PipelineTask, cluster: ClusterParams, version: str) -> None:
-    """Who the task is (mcti/registry/pipeline_run.py). In its environment, which is no part of the key of the cache."""
-    for name, value in (
-        ("MCTI_IMAGE", cluster.image),
-        ("MCTI_PIPELINE", version),
-        ("MCTI_EXPERIMENT", cluster.experiment),
-    ):
+def identity(cluster: ClusterParams, version: str) -> dict[str, str]:
+    """Environment that tells a task who it is, but for the run (mcti/registry/pipeline_run.py).
+
+    In the environment, since that is no part of the key of KFP's cache.
+    """
+    return {"MCTI_IMAGE": cluster.image, "MCTI_PIPELINE": version, "MCTI_EXPERIMENT": cluster.experiment}
+
+
+def _environment(task: dsl.PipelineTask, cluster: ClusterParams, version: str) -> None:
+    for name, value in {**cluster.environment, **identity(cluster, version)}.items():
         task.set_env_variable(name, value)
     # KFP's API server labels every pod with the id of its run.
     kubernetes.use_field_path_as_env(task, "MCTI_RUN", "metadata.labels['pipeline/runid']")
-
-
-def _environment(task: dsl.PipelineTask, cluster: ClusterParams) -> None:
-    for name, value in cluster.environment.items():
-        task.set_env_variable(name, value)
     for name, keys in cluster.secrets.items():
         kubernetes.use_secret_as_env(task, name, keys)
     for name, keys in cluster.config_maps.items():

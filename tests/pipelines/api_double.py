@@ -23,6 +23,7 @@ class State:
     def __init__(self):
         self.experiments, self.runs, self.recurring = {}, {}, {}
         self.requests = []  # (method, path, authorization)
+        self.cookies = []
         self.refuse = 0
 
 
@@ -77,6 +78,7 @@ class Handler(BaseHTTPRequestHandler):
     def _seen(self, method):
         path = urlparse(self.path).path
         self.state.requests.append((method, path, self.headers.get("Authorization")))
+        self.state.cookies.append(self.headers.get("Cookie"))
         if self.state.refuse:
             self._answer({"error": "refused"}, self.state.refuse)
             raise ConnectionAbortedError
@@ -113,14 +115,16 @@ def check(sent):
 
 
 @contextmanager
-def serving():
-    """(address, state) of a running double."""
+def serving(tls=None):
+    """(address, state) of a running double; `tls`: the server's side of HTTPS."""
     state = State()
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"state": state}))
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}", state
+        yield f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_port}", state
     finally:
         server.shutdown()
         server.server_close()

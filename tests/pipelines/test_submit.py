@@ -1,4 +1,5 @@
 import os
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import yaml
 from mcti import params
 from mcti.errors import DataError, EnvironmentTrouble
 from pipelines import submit
-from tests.pipelines import api_double
+from tests.pipelines import api_double, certificates
 from tests.pipelines.conftest import DATA
 
 
@@ -103,13 +104,41 @@ def test_the_token_goes_along_and_a_refusal_is_named_without_it(server, settings
     assert "a-secret-token" not in str(caught.value)
 
 
-def test_a_client_certificate_goes_into_the_connection(server, monkeypatch):
-    monkeypatch.setenv("KFP_CLIENT_CERT", "client.pem")
-    monkeypatch.setenv("KFP_CLIENT_KEY", "client.key")
-    config = submit._Client._load_config(
-        object.__new__(submit._Client), server[0], None, "kubeflow", None, None, None, None, None, None, None, None
-    )
-    assert (config.cert_file, config.key_file) == ("client.pem", "client.key")
+def test_the_session_of_a_login_page_goes_along(server, settings, monkeypatch):
+    address, state = server
+    monkeypatch.setenv("KFP_COOKIES", "authservice_session=of-dex")
+    submit.submit(settings, DATA, address, None)
+    submit.schedule(settings, DATA, address, None)
+    assert set(state.cookies) == {"authservice_session=of-dex"}
+    assert {header for _, _, header in state.requests} == {None}
+    state.refuse = 401
+    with pytest.raises(EnvironmentTrouble, match="KFP_COOKIES") as caught:
+        submit.submit(settings, DATA, address, None)
+    assert "of-dex" not in str(caught.value)
+
+
+def test_a_server_that_asks_for_a_certificate_gets_ours_and_is_held_against_our_authority(
+    settings, monkeypatch, tmp_path
+):
+    """A real handshake: the server refuses who has none, and we refuse a server that nobody vouches for."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = tmp_path / "certificates"
+    certificates.make(folder)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(folder / "server.pem", folder / "server.key")
+    tls.load_verify_locations(folder / "authority.pem")
+    tls.verify_mode = ssl.CERT_REQUIRED
+    with api_double.serving(tls) as (address, state):
+        with pytest.raises(EnvironmentTrouble, match="does not answer"):
+            submit.submit(settings, DATA, address, None)
+        monkeypatch.setenv("KFP_CA_CERT", str(folder / "authority.pem"))
+        with pytest.raises(EnvironmentTrouble, match="does not answer"):
+            submit.submit(settings, DATA, address, None)
+        assert state.runs == {}
+        monkeypatch.setenv("KFP_CLIENT_CERT", str(folder / "client.pem"))
+        monkeypatch.setenv("KFP_CLIENT_KEY", str(folder / "client.key"))
+        submit.submit(settings, DATA, address, None)
+        assert len(state.runs) == 1
 
 
 def test_no_server_is_one_clear_error(settings, monkeypatch, tmp_path):

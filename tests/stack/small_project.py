@@ -40,17 +40,17 @@ def shrink_settings(project: Path) -> None:
     path.write_text(yaml.safe_dump(tree), encoding="utf-8")
 
 
-def make_raw_data(project: Path) -> None:
-    """The tables of the first patients of the demo cohort, and their painted slides."""
+def make_raw_data(project: Path, events: int = EVENTS, censored: int = CENSORED) -> None:
+    """The tables of the first patients of the demo cohort, and their painted slides; those that lie there stay."""
     from mcti.cohort.demo import demo_patients, demo_tables
 
     clinical, expression, slides = demo_tables()
     kept = clinical.groupby("event", group_keys=False).apply(
-        lambda rows: rows.head(EVENTS if rows["event"].iloc[0] else CENSORED)
+        lambda rows: rows.head(events if rows["event"].iloc[0] else censored)
     )
     names = set(kept["patient_id"])
     raw = project / "data" / "raw"
-    (raw / "slides").mkdir(parents=True)
+    (raw / "slides").mkdir(parents=True, exist_ok=True)
     for name, table in {"clinical": clinical, "expression": expression, "slides": slides}.items():
         table[table["patient_id"].isin(names)].to_csv(raw / f"{name}.csv", index=False, lineterminator="\n")
     chosen = [patient for patient in demo_patients() if patient.patient_id in names]
@@ -62,6 +62,8 @@ def _paint(job: tuple[Path, int, int, bool]) -> None:
     from mcti.slides.painting import paint
 
     path, seed, grade, er_positive = job
+    if path.exists():
+        return
     paint(path, seed=seed, grade=grade, er_positive=er_positive)
 
 
