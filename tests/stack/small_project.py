@@ -1,13 +1,16 @@
 """A clone of this project with a small demo cohort: the same stages, servers and files as `make demo`, in a minute."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import psutil
 import yaml
 
 ROOT = Path(__file__).parents[2]
@@ -79,6 +82,37 @@ def mcti(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(BIN / "mcti"), *arguments], cwd=project, capture_output=True, text=True, check=False, env=environment()
     )
+
+
+def struck(project: Path, out: Path, kill: Callable[[str], bool], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`mcti pipeline run-local` in the clone; the first training task that has saved a checkpoint is killed.
+
+    kill    SIGKILLs the task whose command names this folder; whether there was one
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    words = ["pipeline", "run-local", "--out", str(out), *arguments]
+    words += ["--set", "train.checkpoint_seconds=0", "--set", "cluster.steps.train.backoff_seconds=1"]
+    with (out / "log").open("w+") as log:
+        process = subprocess.Popen(
+            [str(BIN / "mcti"), *words], cwd=project, stdout=subprocess.PIPE, stderr=log, text=True, env=environment()
+        )
+        while process.poll() is None:
+            saved = next(out.glob("*/*/train/model/.work/*/step_*"), None)
+            if saved is not None and kill(str(saved.parents[2])):
+                break
+            time.sleep(0.02)
+        stdout, _ = process.communicate()
+        log.seek(0)
+        return subprocess.CompletedProcess(words, process.returncode, stdout, log.read())
+
+
+def kill_process(folder: str) -> bool:
+    """SIGKILL the task, which is a process, and the processes that it started."""
+    found = [one for one in psutil.process_iter(["cmdline"]) if folder in " ".join(one.info["cmdline"] or ())]
+    for one in [child for task in found for child in (task, *task.children(recursive=True))]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+    return bool(found)
 
 
 def environment() -> dict[str, str]:

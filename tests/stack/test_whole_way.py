@@ -12,7 +12,17 @@ import yaml
 
 from mcti.local import stack
 from mcti.storage import tree_md5
-from tests.stack.small_project import clone, dvc, environment, kill_after, make_raw_data, mcti, shrink_settings
+from tests.stack.small_project import (
+    clone,
+    dvc,
+    environment,
+    kill_after,
+    kill_process,
+    make_raw_data,
+    mcti,
+    shrink_settings,
+    struck,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
 
@@ -125,10 +135,14 @@ def test_killed_again_and_again_it_ends_with_the_same_numbers(project, tmp_path)
 
 
 def test_the_compiled_kubeflow_pipeline_gives_the_very_bytes_of_dvc(project, tmp_path):
-    """The compiled file under kfp.local: slides in two shards, a process of its own for every task and fold."""
+    """The compiled file under kfp.local: slides in two shards, a process of its own for every task and fold.
+
+    One training task is killed after its first checkpoint: it is tried again, goes on, and no bit tells.
+    """
     words = ("--set", "cluster.extract_shards=2", "--set", "register.name=parity", "--json")
-    done = mcti(project, "pipeline", "run-local", "--out", str(tmp_path / "runs"), *words)
+    done = struck(project, tmp_path / "runs", kill_process, *words)
     assert done.returncode == 0, done.stderr[-5000:]
+    assert "Task train failed (attempt 1/4). Retrying" in done.stderr
     run = Path(json.loads(done.stdout)["folder"])
     made = {
         "data/folds.csv": run / "split/folds/folds.csv",
