@@ -306,9 +306,17 @@ def _refusal(code: str, location: Location) -> MctiError:
         return Conflict("somebody else wrote first", str(location), "read again and retry")
     if code in {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "403"}:
         return EnvironmentTrouble(
-            f"S3 refused the credentials ({code})", str(location), "check the keys of this profile and their rights"
+            f"S3 refused the credentials ({code})", str(location), f"check {_whose_keys()} and their rights"
         )
     return EnvironmentTrouble(f"S3 answered {code}", str(location), "see the log of the service")
+
+
+def _whose_keys() -> str:
+    """Where the keys come from, for people; never the keys."""
+    if os.environ.get("AWS_ACCESS_KEY_ID"):
+        return "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    file = os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials"
+    return f"the keys of profile {os.environ.get('AWS_PROFILE') or 'default'} in {file}"
 
 
 def size(location: Location) -> int:

@@ -20,7 +20,8 @@ from mcti.params import ExtractParams, TissueParams
 from mcti.slides import extraction, painting
 from mcti.slides.tiles import TileSource
 from mcti.steps import pulse
-from mcti.steps.extract import extract, merge
+from mcti.steps.extract import extract, merge, shard_of
+from mcti.steps.merge import merge as put_together
 
 LENIENT = ExtractParams(max_failed_slides_share=1.0)
 
@@ -176,6 +177,27 @@ def test_too_many_failures_are_an_error_after_the_table_is_written(slides, tmp_p
     with pytest.raises(DataError, match="1 of 4 slides failed, the first page: UNSUPPORTED_FORMAT"):
         extract(folder, ExtractParams(), tmp_path / "out")
     assert len(table(tmp_path / "out")) == 4
+
+
+def test_a_shard_of_broken_slides_alone_ends_and_the_whole_is_judged(slides, tmp_path):
+    """As the tasks of a pipeline do it: one folder a shard, put together, then joined."""
+    folder = tmp_path / "slides"
+    shutil.copytree(slides, folder)
+    healthy = {shard_of(path.stem, 4) for path in folder.iterdir()}
+    other = next(shard for shard in range(4) if shard not in healthy)
+    names = [name for name in (f"B{i}" for i in range(100)) if shard_of(name, 4) == other][:2]
+    for name in names:
+        (folder / f"{name}.svs").write_text("<html>")
+    parts = [tmp_path / f"part-{shard}" for shard in range(4)]
+    made = [extract(folder, ExtractParams(), part, shard=(shard, 4)) for shard, part in enumerate(parts)]
+    assert (made[other].slides, made[other].ok) == (2, 0)
+    put_together(parts, tmp_path / "strict")
+    with pytest.raises(DataError, match=f"2 of 5 slides failed, the first {min(names)}: UNSUPPORTED_FORMAT"):
+        merge(tmp_path / "strict", ExtractParams(), 4)
+    put_together(parts, tmp_path / "whole")
+    assert merge(tmp_path / "whole", LENIENT, 4).ok == 3
+    extract(folder, LENIENT, tmp_path / "at once")
+    assert contents(tmp_path / "whole") == contents(tmp_path / "at once")
 
 
 def test_a_slide_that_fails_now_loses_its_old_features(slides, tmp_path):

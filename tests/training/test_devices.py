@@ -1,0 +1,35 @@
+"""A task that asks for a GPU on an image or a node without one: an error before any work."""
+
+import pytest
+import torch
+
+from mcti.errors import EnvironmentTrouble
+from mcti.params import SearchParams, TrainParams
+from mcti.steps.search import search
+from mcti.steps.train import train
+from mcti.training import devices
+
+
+@pytest.fixture(params=[(None, "is a CPU build"), ("13.0", "no GPU is visible")])
+def said(request, monkeypatch):
+    """What is said of an image for CPUs, and of one for GPUs on a node that has none."""
+    built, words = request.param
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", built)
+    return words
+
+
+def test_training_and_search_refuse_before_they_read_anything(said, tmp_path):
+    """No input exists, and yet the error is the GPU's."""
+    nowhere, asked = tmp_path / "nowhere", TrainParams(device="cuda")
+    with pytest.raises(EnvironmentTrouble, match=said) as caught:
+        train(nowhere, nowhere, nowhere, asked, tmp_path / "out")
+    assert "take the image of target gpu on a node with a GPU" in str(caught.value)
+    with pytest.raises(EnvironmentTrouble, match=said):
+        search(nowhere, nowhere, nowhere, SearchParams(), asked, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_whoever_asks_for_no_gpu_needs_none(said):
+    devices.need("auto")
+    devices.need("cpu")
