@@ -535,6 +535,18 @@ class ClusterParams(Params):
         description="environment variables of every task; these two outlast a service that is down for half a minute",
     )
     claims: dict[str, str] = Field({}, description="PersistentVolumeClaim -> folder where the tasks see it")
+    checkpoints: str | None = Field(
+        None,
+        description="folder below one of `claims` that keeps the checkpoints of training between tries; "
+        "null: a task that is tried in another pod begins anew",
+    )
+
+    @model_validator(mode="after")
+    def _checkpoints_outlive_the_pod(self) -> Self:
+        folders = [folder.rstrip("/") for folder in self.claims.values()]
+        if self.checkpoints and not any(f"{self.checkpoints}/".startswith(f"{folder}/") for folder in folders):
+            raise ValueError(f"checkpoints {self.checkpoints!r} lie in no folder of claims: name a claim's folder")
+        return self
 
 
 class Settings(Params):

@@ -56,7 +56,8 @@ def identity(cluster: ClusterParams, version: str) -> dict[str, str]:
 
 
 def _environment(task: dsl.PipelineTask, cluster: ClusterParams, version: str) -> None:
-    for name, value in {**cluster.environment, **identity(cluster, version)}.items():
+    lasting = {"MCTI_CHECKPOINTS": cluster.checkpoints} if cluster.checkpoints else {}
+    for name, value in {**cluster.environment, **identity(cluster, version), **lasting}.items():
         task.set_env_variable(name, value)
     # KFP's API server labels every pod with the id of its run.
     kubernetes.use_field_path_as_env(task, "MCTI_RUN", "metadata.labels['pipeline/runid']")

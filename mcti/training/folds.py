@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import hashlib
 import io
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -104,14 +105,15 @@ def train_fold(
     for a model that can do without a modality also regimes.csv. `trace`: a file for the profile of a few steps.
 
     A folder there that was made from the same data, settings and code is kept. A run that was killed goes on from the
-    checkpoints in out/.work/fold_<k>, which are gone when the fold is written.
+    checkpoints in out/.work/fold_<k>, or below MCTI_CHECKPOINTS, which are gone when the fold is written.
 
     Raises DataError for a training part without events or without a patient of some subtype, for a wrong bag, for a
     loss that is no number, and for checkpoints of other data or settings. Paused when `stop()` said so.
     """
-    where, folder, work = part.name.replace("_", " "), out / part.name, out / ".work" / part.name
+    where, folder = part.name.replace("_", " "), out / part.name
     chosen, tested = data.choose(part.train, where), data.choose(part.test, where)
     identity = identify(data, chosen, tested, params, part.fold)
+    work = _work(out, part, identity)
     if not _is_current(folder, identity):
         task = prepare(data, chosen, params, ("fold", part.fold), where)
         keeper = Keeper(work, identity, stop)
@@ -122,6 +124,18 @@ def train_fold(
     if ranks().first:
         shutil.rmtree(work, ignore_errors=True)
     return _summary(folder, part)
+
+
+def _work(out: Path, part: Part, identity: Mapping[str, Any]) -> Path:
+    """Where the checkpoints of a fold lie.
+
+    A task that Kubernetes tries again starts in an empty folder: MCTI_CHECKPOINTS names one that outlives the pod.
+    Below it each run of a pipeline (MCTI_RUN) and each identity has its own, so that no two tasks share one.
+    """
+    lasting = os.environ.get("MCTI_CHECKPOINTS")
+    if not lasting:
+        return out / ".work" / part.name
+    return Path(lasting) / (os.environ.get("MCTI_RUN") or "by hand") / storage.text_md5(storage.to_json(identity))
 
 
 def prepare(

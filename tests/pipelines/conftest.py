@@ -16,6 +16,7 @@ OVERRIDES = (
     "cluster.gpu_node_labels={accelerator: h200}",
     "cluster.node_labels={pool: cpu}",
     "cluster.claims={scratch-claim: /scratch}",
+    "cluster.checkpoints=/scratch/checkpoints",
     "cluster.extract_shards=3",
     "cluster.remote=s3://mcti-data/dvc",
     "train.epochs=3",

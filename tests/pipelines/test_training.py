@@ -90,6 +90,7 @@ def test_every_task_has_the_environment_of_the_table(ir, settings):
         given = {pair["name"]: pair["value"] for pair in _executor(ir, name)["env"]}
         assert given.pop("MCTI_PIPELINE").startswith("mcti-training@sha256:"), name
         identity = {"MCTI_IMAGE": settings.cluster.image, "MCTI_EXPERIMENT": settings.cluster.experiment}
+        identity["MCTI_CHECKPOINTS"] = "/scratch/checkpoints"
         assert given == {**settings.cluster.environment, **identity}, name
         # The id of the run is known only when the pod is: Kubeflow's label says it.
         assert _kubernetes(ir, name)["fieldPathAsEnv"] == [
@@ -202,6 +203,11 @@ def test_a_cohort_without_slides_is_refused_before_anything_is_sent():
     for kind in submit.PIPELINES.values():
         with pytest.raises(UsageError, match="without slides"):
             kind(params.load(None, ["ingest.slides=null"]), "", "")
+
+
+def test_checkpoints_in_a_folder_that_ends_with_the_pod_are_refused():
+    with pytest.raises(UsageError, match=r"/tmp/checkpoints' lie in no folder of claims"):
+        params.load(None, ["cluster.checkpoints=/tmp/checkpoints", "cluster.claims={a: /scratch}"])
 
 
 def test_a_changed_key_of_a_row_leaves_its_other_keys():

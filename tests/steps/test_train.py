@@ -171,6 +171,28 @@ def test_sigterm_saves_and_sigkill_loses_nothing(world, tmp_path, workers):
 
 
 @pytest.mark.slow
+def test_a_task_tried_again_in_an_empty_folder_goes_on_where_the_killed_one_was(world, tmp_path, monkeypatch):
+    """As in another pod, with a volume that outlives both. Oracle: the bytes of an undisturbed run."""
+    lasting, settings = tmp_path / "claim", made.settings(workers=1, epochs=60)
+    train(*world, settings, tmp_path / "plain")
+    monkeypatch.setenv("MCTI_CHECKPOINTS", str(lasting))
+    monkeypatch.setenv("MCTI_RUN", "run-7")
+    process = _start(world, tmp_path / "first pod", 1)
+    deadline = time.monotonic() + 60
+    while not list(lasting.glob("run-7/*/*.checkpoint")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    left = sorted(lasting.glob("run-7/*/*.checkpoint"))
+    assert left
+    seen = []
+    train(*world, settings, tmp_path / "second pod", progress=lambda done, *_: seen.append(done))
+    assert min(seen) > int(left[-1].stem.removeprefix("step_")), "it did not begin anew"
+    assert storage.tree_md5(tmp_path / "second pod") == storage.tree_md5(tmp_path / "plain")
+    assert not list(lasting.rglob("*.checkpoint"))
+
+
+@pytest.mark.slow
 def test_workers_die_with_a_killed_parent(world, tmp_path):
     import psutil
 
