@@ -96,7 +96,7 @@ image: $(INSTALLED)  ## the container image IMAGE: TARGET=runtime|gpu|services|d
 		--build-arg LOCK=$(IMAGE_LOCK) --build-arg COMMIT=$$(git rev-parse HEAD 2>/dev/null || echo unknown) .
 
 image-test: $(INSTALLED)  ## build the image in an engine of its own and run the pipeline in containers
-	MCTI_IMAGE_TEST=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/containers
+	MCTI_IMAGE_TEST=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs --durations=5 tests/containers
 
 sbom: $(INSTALLED)  ## what the image is made of, as CycloneDX: build/sbom.json
 	@mkdir -p build

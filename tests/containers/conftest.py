@@ -27,6 +27,8 @@ def engine(tmp_path_factory):
     missing = [name for name in ("dockerd", "docker", "debootstrap", "make") if shutil.which(name) is None]
     if missing or os.geteuid() != 0:
         pytest.skip(f"no Docker engine can be started here: {', '.join(missing) or 'not root'}")
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
+        pytest.skip("no Docker engine can be started here: this machine may not mount")
     place = tmp_path_factory.mktemp("engine")
     socket = f"unix://{place}/docker.sock"
     words = ["--data-root", place / "data", "--exec-root", place / "exec", "--pidfile", place / "pid", "--host", socket]
@@ -64,6 +66,10 @@ def image(engine):
     if os.environ["MCTI_IMAGE_TEST"] != "1":
         return os.environ["MCTI_IMAGE_TEST"]
     subprocess.run([str(ROOT / "infra/images/base.sh"), BASE], env=engine, check=True, cwd=ROOT)
+    words = ["docker", "run", "--rm", "--network", "none", BASE, "true"]
+    tried = subprocess.run(words, env=engine, capture_output=True, text=True)
+    if tried.returncode:
+        pytest.skip(f"the Docker engine cannot run a container here: {tried.stderr.strip().splitlines()[-1]}")
     words = [f"IMAGE={IMAGE}", f"BASE_IMAGE={BASE}", f"BUILD_IMAGE={BASE}-build"]
     subprocess.run(["make", "image", *words], env=engine, check=True, cwd=ROOT)
     return IMAGE

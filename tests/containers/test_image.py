@@ -91,7 +91,7 @@ def test_it_is_no_larger_than_we_say(engine, image):
 def test_the_pipeline_in_containers_gives_the_bytes_of_the_pipeline_in_processes(engine, image, tmp_path, monkeypatch):
     place = clone(tmp_path / "project")
     shrink_settings(place)
-    make_raw_data(place)
+    make_raw_data(place, events=12, censored=18)
     monkeypatch.setenv("DOCKER_HOST", engine["DOCKER_HOST"])
     words = ("--set", f"cluster.image={image}", "--set", "cluster.extract_shards=2", "--json")
     runs = {}
@@ -124,3 +124,18 @@ def test_the_pipeline_in_containers_gives_the_bytes_of_the_pipeline_in_processes
     for name in ("split/folds/folds.csv", "evaluate/report/predictions.csv", "evaluate/report/metrics.json"):
         assert (runs["docker"] / name).read_bytes() == (runs["subprocess"] / name).read_bytes(), name
     assert (runs["docker"] / "evaluate").stat().st_uid == 10001
+    assert trained_by_hand(engine, image, place, runs["subprocess"], tmp_path / "by hand")
+
+
+def trained_by_hand(engine, image, place, made, out):
+    """`docker run IMAGE mcti train …` on what the pipeline made: whether fold 1 gets the bytes of the pipeline."""
+    out.mkdir()
+    out.chmod(0o777)
+    words = ["mcti", "train", "--params", "/project/params.yaml", "--cohort", "/made/ingest/cohort", "--fold", "1"]
+    words += ["--features", "/made/merge-features/whole", "--folds", "/made/split/folds/folds.csv"]
+    words += ["--best", "/made/search/best/best.yaml", "--out", "/out/folds"]
+    mounts = (f"{place}:/project:ro", f"{made}:/made:ro", f"{out}:/out")
+    done = run(engine, image, *words, mounts=mounts)
+    assert done.returncode == 0, done.stderr
+    name = "fold_1/predictions.csv"
+    return (out / "folds" / name).read_bytes() == (made / "merge-models" / "whole" / name).read_bytes()
