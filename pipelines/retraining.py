@@ -49,7 +49,7 @@ def retraining(settings: Settings, data: str = "", version: str = "") -> Any:  #
             hours = settings.cluster.lease_hours
             look = detect(params=ingest, register=register, remote=remote, hours=hours)
             found = parts.place(look, "wiring", cache=False).outputs
-            with dsl.If(found["go"] == True, name="new-data"):  # noqa: E712  (a condition of KFP's, not of Python)
+            with dsl.If(found["Output"] == True, name="new-data"):  # noqa: E712  (a condition of KFP's, not of Python)
                 cohort = parts.sources(found["ingest"], found["data"])
                 checked = parts.valid(validate, cohort)
                 inputs = {"cohort": cohort, "features": parts.features(extract, cohort, after=checked)}

@@ -10,7 +10,8 @@ from components import IMAGE
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def detect(  # noqa: D103
     params: str, register: str, remote: str, hours: int, report: dsl.Output[dsl.Artifact]
-) -> NamedTuple("Found", go=bool, data=str, model=str, ingest=str):
+) -> NamedTuple("Found", Output=bool, data=str, model=str, ingest=str):
+    # Named Output, since a condition on any other name of an output is false in kfp.local (2.17), whatever it holds.
     from pathlib import Path
 
     from mcti.params import IngestParams, RegisterParams, from_json

@@ -38,14 +38,13 @@ class TestRunning:
 
     def test_wrong_keys_are_refused_with_one_clear_error(self, servers_of, tmp_path, monkeypatch):
         wrong = tmp_path / "credentials"
-        wrong.write_text("[mcti]\naws_access_key_id = AKIDTYPO\naws_secret_access_key = hush-hush\n")
+        wrong.write_text("[default]\naws_access_key_id = AKIDTYPO\naws_secret_access_key = hush-hush\n")
         monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(wrong))
         with pytest.raises(EnvironmentTrouble, match="S3 refused the credentials") as caught:
             storage.read_bytes("s3://mcti-data/x")
-        assert f"the keys of profile mcti in {wrong}" in str(caught.value), "named"
+        assert f"the keys of profile default in {wrong}" in str(caught.value), "named"
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDTYPO")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush-hush")
-        monkeypatch.delenv("AWS_PROFILE")
         with pytest.raises(EnvironmentTrouble, match="check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") as again:
             storage.read_bytes("s3://mcti-data/x")
         for word in ("AKIDTYPO", "hush-hush"):
