@@ -33,9 +33,16 @@ def run_local(settings: Settings, data: str | None, runner: str, out: Path, kind
 
     Raises
         EnvironmentTrouble: a task failed after its retries, or no Docker engine answers.
+        UsageError: no such runner, or processes from an environment whose path kfp.local cannot write.
     """
     if runner not in ("subprocess", "docker"):
         raise UsageError(f"no runner {runner!r}", "--runner", "write subprocess or docker")
+    if runner == "subprocess" and any(letter.isspace() for letter in sys.executable):
+        # kfp.local 2.17 puts the interpreter into a shell's line without quotes.
+        what = "a blank in the path of the Python environment, at which kfp.local cuts it"
+        raise UsageError(
+            what, sys.executable, "make the environment in a folder without blanks, or take --runner docker"
+        )
     out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     package = out / "pipeline.yaml"

@@ -21,6 +21,13 @@ def test_a_failed_task_ends_the_run_and_the_exit_handler_says_so(tmp_path, monke
     assert told.err.count("no such file or folder in data/raw/clinical.csv: check the path") == 2
 
 
+def test_an_environment_whose_path_has_a_blank_is_refused_before_any_task(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.executable", "/home/a user/.venv/bin/python")
+    with pytest.raises(UsageError, match="a blank in the path"):
+        run_local(params.load(None), None, "subprocess", tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
 def test_without_a_docker_engine_the_docker_runner_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
     with pytest.raises(EnvironmentTrouble, match="no Docker engine"):
