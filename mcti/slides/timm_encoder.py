@@ -167,6 +167,10 @@ def _timm() -> Any:
         raise EnvironmentTrouble(
             "encoders named timm:… need the package timm", "extract.encoder", "pip install 'mcti[timm]'"
         ) from error
+    except RuntimeError as error:  # its torchvision was built for another torch
+        what = f"timm cannot be used: {str(error).splitlines()[0]}"
+        mend = "install the torchvision that was built for this torch: the same index, the release of the same time"
+        raise EnvironmentTrouble(what, "extract.encoder", mend) from error
     return timm
 
 

@@ -236,3 +236,11 @@ def test_weights_under_the_names_of_transformers_find_their_places():
     names = {"blocks.0.attn.qkv.weight", "cls_token", "norm.weight", "blocks.0.ls1.gamma", "blocks.0.attn.proj.bias"}
     assert set(found) == names
     assert torch.equal(found["blocks.0.attn.qkv.weight"], torch.cat(part))
+
+
+def test_a_torchvision_of_another_torch_is_one_clear_error(tmp_path, monkeypatch):
+    (tmp_path / "timm.py").write_text('raise RuntimeError("operator torchvision::nms does not exist")\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "timm", raising=False)
+    with pytest.raises(EnvironmentTrouble, match=r"torchvision::nms does not exist.*built for this torch"):
+        timm_encoder._timm()
