@@ -64,7 +64,6 @@ class _Case:
         return ends | parts | {"gap": float(self.mean("gap"))}
 
 
-@noted
 @dataclass(frozen=True)
 class _Source:
     """Patients, the slides of each that have features, and what the pages say of where they come from."""
@@ -75,6 +74,7 @@ class _Source:
     notice: str
 
 
+@noted
 def explain(
     model: str,
     cohort: Location | None,
