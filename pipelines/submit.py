@@ -18,10 +18,9 @@ from typing import Any
 import kfp
 import kfp_server_api
 import urllib3
-import yaml
 from kfp import compiler
 
-from mcti import storage
+from mcti import storage, versions
 from mcti.errors import DataError, EnvironmentTrouble, UsageError, did_you_mean
 from mcti.params import Settings
 from mcti.steps.retraining import pinned_to
@@ -44,7 +43,7 @@ def compile_to(settings: Settings, data: str | None, out: Path, kind: str = "tra
     """
     if kind not in PIPELINES:
         raise UsageError(f"no pipeline {kind!r}", "--kind", did_you_mean(kind, PIPELINES))
-    found = data_version(settings) if data is None else data
+    found = versions.of_source(settings.ingest.clinical) if data is None else data
     settings, name = _pinned(settings, found, kind), f"{settings.cluster.pipeline}-{kind}"
     # A definition cannot hold its own hash: the version is that of the same definition without one.
     nameless = PIPELINES[kind](settings, found, "").pipeline_spec.SerializeToString(deterministic=True)
@@ -65,15 +64,6 @@ def _pinned(settings: Settings, data: str, kind: str) -> Settings:
     if remote is None or not data.endswith(".dir") or kind == "retraining":
         return settings
     return settings.model_copy(update={"ingest": pinned_to(settings.ingest, remote, data)})
-
-
-def data_version(settings: Settings) -> str:
-    """The MD5 in the `.dvc` file of the folder of the clinical table; empty when nobody versions it."""
-    source = settings.ingest.clinical
-    record = Path(source).parent.with_suffix(".dvc")
-    if storage.is_s3(source) or not record.is_file():
-        return ""
-    return str(yaml.safe_load(record.read_text(encoding="utf-8"))["outs"][0]["md5"])
 
 
 def submit(

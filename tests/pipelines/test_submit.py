@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mcti import params
+from mcti import params, versions
 from mcti.errors import DataError, EnvironmentTrouble
 from pipelines import submit
 from tests.pipelines import api_double, certificates
@@ -150,7 +150,7 @@ def test_no_server_is_one_clear_error(settings, monkeypatch, tmp_path):
 def test_the_version_of_the_sources_is_the_one_that_dvc_wrote_down(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = params.load(None)
-    assert submit.data_version(settings) == ""
+    assert versions.of_source(settings.ingest.clinical) == ""
     Path("data").mkdir()
     Path("data/raw.dvc").write_text(yaml.safe_dump({"outs": [{"md5": "abc.dir", "path": "raw"}]}), encoding="utf-8")
-    assert submit.data_version(settings) == "abc.dir"
+    assert versions.of_source(settings.ingest.clinical) == "abc.dir"
