@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+import shlex
 import signal
 import sys
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,16 +35,10 @@ def run_local(settings: Settings, data: str | None, runner: str, out: Path, kind
 
     Raises
         EnvironmentTrouble: a task failed after its retries, or no Docker engine answers.
-        UsageError: no such runner, or processes from an environment whose path kfp.local cannot write.
+        UsageError: no such runner.
     """
     if runner not in ("subprocess", "docker"):
         raise UsageError(f"no runner {runner!r}", "--runner", "write subprocess or docker")
-    if runner == "subprocess" and any(letter.isspace() for letter in sys.executable):
-        # kfp.local 2.17 puts the interpreter into a shell's line without quotes.
-        what = "a blank in the path of the Python environment, at which kfp.local cuts it"
-        raise UsageError(
-            what, sys.executable, "make the environment in a folder without blanks, or take --runner docker"
-        )
     out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     package = out / "pipeline.yaml"
@@ -56,6 +52,7 @@ def run_local(settings: Settings, data: str | None, runner: str, out: Path, kind
         with (
             _told(settings, about["version"], run),
             contextlib.redirect_stdout(sys.stderr),
+            interpreter(),
             _cancellable(lambda: _cancel(settings, kind, runner, run)),
         ):
             components.load_component_from_file(str(package))()
@@ -75,6 +72,24 @@ def _told(settings: Settings, version: str, run: str) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+@contextlib.contextmanager
+def interpreter() -> Iterator[None]:
+    """kfp.local 2.17 puts `sys.executable` into a shell's line without quotes: inside, it has a path without blanks."""
+    before = sys.executable
+    if not any(letter.isspace() for letter in before):
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="mcti-python-") as folder:
+        script = Path(folder, "python")
+        script.write_text(f'#!/bin/sh\nexec {shlex.quote(before)} "$@"\n', encoding="utf-8")
+        script.chmod(0o700)
+        sys.executable = str(script)
+        try:
+            yield
+        finally:
+            sys.executable = before
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """Processes that outlive their starter: found by mark, told apart by start time, stopped with their children."""
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -102,7 +103,8 @@ def test_a_stage_ends_with_the_dvc_that_was_killed(tmp_path):
         f"open({str(tmp_path / 'pids')!r}, 'w').write(f'{{child.pid}} ')\n"
         "time.sleep(300)\n"
     )
-    caller = f"import subprocess; subprocess.run(['/bin/sh', '-c', {f'X=1 {sys.executable} {stage}; true'!r}])"
+    line = f"X=1 {shlex.quote(sys.executable)} {shlex.quote(str(stage))}; true"
+    caller = f"import subprocess; subprocess.run(['/bin/sh', '-c', {line!r}])"
     environment = {**os.environ, "DVC_STAGE": "train", servers.MARK: str(tmp_path)}
     dvc = subprocess.Popen([sys.executable, "-c", caller], env=environment)
     try:

@@ -1,10 +1,13 @@
 import json
+import shlex
+import subprocess
+import sys
 
 import pytest
 
 from mcti import params
 from mcti.errors import EnvironmentTrouble, UsageError
-from pipelines.local_run import run_local
+from pipelines.local_run import interpreter, run_local
 
 
 @pytest.mark.slow
@@ -21,11 +24,17 @@ def test_a_failed_task_ends_the_run_and_the_exit_handler_says_so(tmp_path, monke
     assert told.err.count("no such file or folder in data/raw/clinical.csv: check the path") == 2
 
 
-def test_an_environment_whose_path_has_a_blank_is_refused_before_any_task(tmp_path, monkeypatch):
-    monkeypatch.setattr("sys.executable", "/home/a user/.venv/bin/python")
-    with pytest.raises(UsageError, match="a blank in the path"):
-        run_local(params.load(None), None, "subprocess", tmp_path / "runs")
-    assert not (tmp_path / "runs").exists()
+def test_a_blank_in_the_path_of_the_environment_does_not_cut_the_line_of_a_shell(tmp_path, monkeypatch):
+    """As kfp.local writes it: without quotes."""
+    python = tmp_path / "a user's" / "python"
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n', encoding="utf-8")
+    python.chmod(0o700)
+    monkeypatch.setattr("sys.executable", str(python))
+    with interpreter():
+        said = subprocess.run(f"{sys.executable} -c 'print(6 * 7)'", shell=True, check=True, capture_output=True)
+    assert said.stdout == b"42\n"
+    assert sys.executable == str(python)
 
 
 def test_without_a_docker_engine_the_docker_runner_says_so(tmp_path, monkeypatch):
