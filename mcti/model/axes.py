@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mcti.model.presets import ModelConfig
 
@@ -55,7 +56,12 @@ class Axes(nn.Module):
         """From standardised genes (n, G), a missing value 0. An axis along which nothing varies is 0, stays silent."""
         assert self.genes is not None
         rows = genes.double()
-        self.genes.copy_(principal(rows.T @ rows / len(rows), len(self.genes)))
+        if len(rows) >= rows.shape[1]:
+            self.genes.copy_(principal(rows.T @ rows / len(rows), len(self.genes)))
+            return
+        # Of 20,000 genes in a few hundred patients: the table of their moments would be 3 GiB, and cost an hour.
+        _, spread, vectors = torch.linalg.svd(rows, full_matrices=False)
+        self.genes.copy_(_whitening(spread.square() / len(rows), vectors.T, rows.square().mean(), len(self.genes)))
 
     @torch.no_grad()
     def fit_features(self, bags: Sequence[Tensor]) -> None:
@@ -69,16 +75,22 @@ class Axes(nn.Module):
 
 
 def principal(moments: Tensor, count: int) -> Tensor:
-    """(count, p) leading eigenvectors of second moments (p, p), each over its standard deviation; float64.
-
-    The sign of an eigenvector is free: its largest entry is made positive. An axis with hardly any variance is 0.
-    """
+    """(count, p) leading eigenvectors of second moments (p, p), each over its standard deviation; float64."""
     variances, vectors = torch.linalg.eigh(moments)
-    variances, vectors = variances.flip(0)[:count], vectors.flip(1)[:, :count]
-    kept = variances > LEAST_VARIANCE * moments.diagonal().mean().clamp_min(1e-300)
+    return _whitening(variances.flip(0), vectors.flip(1), moments.diagonal().mean(), count)
+
+
+def _whitening(variances: Tensor, vectors: Tensor, mean: Tensor, count: int) -> Tensor:
+    """The first `count` of axes (p, k) with falling variances (k,), each over its standard deviation: (count, p).
+
+    The sign of an axis is free: its largest entry is made positive. An axis with hardly any variance, measured by the
+    mean variance of a column, is 0; so are those beyond k.
+    """
+    variances, vectors = variances[:count], vectors[:, :count]
+    kept = variances > LEAST_VARIANCE * mean.clamp_min(1e-300)
     largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
     scaled: Tensor = vectors * largest.sign() * torch.where(kept, variances, torch.ones_like(variances)).rsqrt() * kept
-    return scaled.T.contiguous()
+    return F.pad(scaled.T, (0, 0, 0, count - scaled.shape[1]))
 
 
 def along(values: Tensor, directions: Tensor | None) -> Tensor:

@@ -24,8 +24,9 @@ def standard(rows, columns, seed):
     return torch.from_numpy((values - values.mean(0)) / values.std(0))
 
 
-def test_axes_are_the_whitened_principal_components_of_another_library():
-    axes, genes, bag = Axes(config()).double(), standard(50, 9, 0), standard(40, 7, 1)
+@pytest.mark.parametrize("patients", [50, 8])  # more than genes, and fewer
+def test_axes_are_the_whitened_principal_components_of_another_library(patients):
+    axes, genes, bag = Axes(config()).double(), standard(patients, 9, 0), standard(40, 7, 1)
     axes.fit_genes(genes)
     axes.fit_features([bag])
     found = axes(bag[None], genes)
@@ -52,6 +53,15 @@ def test_what_does_not_vary_has_no_axis():
     assert bool(axes.genes.isfinite().all())
     axes.fit_features([torch.zeros(1, 7)])
     assert axes.features.abs().max() == 0
+
+
+def test_fewer_patients_than_axes_leave_the_last_axes_silent():
+    axes, genes = Axes(config()).double(), standard(3, 9, 5)
+    axes.fit_genes(genes)
+    assert axes(torch.zeros(1, 1, 7, dtype=torch.float64), genes)[1].var(0, correction=0).tolist() == pytest.approx(
+        [1, 1, 0, 0]
+    )
+    assert axes.genes[2:].abs().max() == 0
 
 
 def test_weights_of_axes_are_shared_among_the_genes():
