@@ -9,22 +9,16 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import boto3
 import psutil
 from kfp import components, local
 
 from mcti.errors import EnvironmentTrouble, UsageError
-from mcti.local import stack
-from mcti.params import ClusterParams, Settings
+from mcti.params import Settings
 from mcti.registry import pipeline_run
 from mcti.steps.retraining import finish
-from pipelines import resources
+from pipelines import containers, resources
 from pipelines.submit import compile_to
-
-_LABEL = "mcti.run"
-_SERVICES = ("AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION", "MLFLOW_TRACKING_URI")
 
 
 def run_local(settings: Settings, data: str | None, runner: str, out: Path, kind: str = "training") -> dict[str, str]:
@@ -44,7 +38,9 @@ def run_local(settings: Settings, data: str | None, runner: str, out: Path, kind
     package = out / "pipeline.yaml"
     about = compile_to(settings, data, package, kind)
     run = str(uuid.uuid4())  # as the label of the pods on a cluster
-    engine = _docker(out, settings.cluster, run) if runner == "docker" else local.SubprocessRunner(use_venv=False)
+    engine = (
+        containers.runner(out, settings.cluster, run) if runner == "docker" else local.SubprocessRunner(use_venv=False)
+    )
     before = set(out.iterdir())
     local.init(engine, pipeline_root=str(out))
     try:
@@ -53,6 +49,7 @@ def run_local(settings: Settings, data: str | None, runner: str, out: Path, kind
             _told(settings, about["version"], run),
             contextlib.redirect_stdout(sys.stderr),
             interpreter(),
+            containers.told_how_they_end(),
             _cancellable(lambda: _cancel(settings, kind, runner, run)),
         ):
             components.load_component_from_file(str(package))()
@@ -114,51 +111,18 @@ def _cancellable(cancel: Callable[[], None]) -> Iterator[None]:
 
 def _cancel(settings: Settings, kind: str, runner: str, run: str) -> None:
     """As on a cluster, where the pods of a cancelled run go and its exit task gives the lease back."""
+    _kill(runner, run)
+    if kind == "retraining" and settings.cluster.remote is not None:
+        finish(settings.register_.name, settings.cluster.remote, run)
+    pipeline_run.close("CANCELED", "cancelled")
+    _kill(runner, run)  # what another thread of kfp.local has tried again meanwhile
+
+
+def _kill(runner: str, run: str) -> None:
+    """Stop every task of this run, at once."""
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):  # it has ended by itself
             if child.environ().get("MCTI_RUN") == run:
                 child.kill()
     if runner == "docker":
-        import docker
-
-        for container in docker.from_env().containers.list(filters={"label": f"{_LABEL}={run}"}):
-            container.kill()
-    if kind == "retraining" and settings.cluster.remote is not None:
-        finish(settings.register_.name, settings.cluster.remote, run)
-    pipeline_run.close("CANCELED", "cancelled")
-
-
-def _docker(out: Path, cluster: ClusterParams, run: str) -> Any:
-    """As on a cluster: another user, a root file system that cannot be written, the sources read-only."""
-    import docker
-
-    here, image = Path.cwd(), cluster.image
-    out.chmod(0o777)  # the user of the image writes its results here
-    try:
-        found = docker.from_env().images.get(image)
-    except docker.errors.ImageNotFound as error:
-        raise EnvironmentTrouble(f"no image {image!r}", "the Docker engine", "make image, or docker pull") from error
-    except docker.errors.DockerException as error:
-        raise EnvironmentTrouble("no Docker engine answers", str(error), "start one, or --runner subprocess") from error
-    # The stack's own folder holds files for its owner alone; what is needed of it comes in the environment.
-    hidden = {str(here / stack.FOLDER): "rw,mode=0755"} if (here / stack.FOLDER).is_dir() else {}
-    return local.DockerRunner(
-        user=f"{resources.USER}:{resources.USER}",
-        read_only=True,
-        tmpfs={"/tmp": "rw,exec,mode=1777"} | hidden,  # noqa: S108  (a mount point in the container)  # nosec B108
-        network_mode="host",
-        labels={_LABEL: run},
-        working_dir=str(here),
-        mounts=[docker.types.Mount(str(here), str(here), type="bind", read_only=True)],
-        # A name may mean another image tomorrow; its digest says which one it is today.
-        environment=_services(cluster)
-        | {"MCTI_RUN": run, "MCTI_IMAGE": image if "@" in image else f"{image.partition(':')[0]}@{found.id}"},
-    )
-
-
-def _services(cluster: ClusterParams) -> dict[str, str]:
-    """Addresses and keys of the services that this process uses; on a cluster they are in secrets and config maps."""
-    given = {name for keys in (*cluster.secrets.values(), *cluster.config_maps.values()) for name in keys.values()}
-    found = boto3.Session().get_credentials()
-    keys = {"AWS_ACCESS_KEY_ID": found.access_key, "AWS_SECRET_ACCESS_KEY": found.secret_key} if found else {}
-    return {name: os.environ[name] for name in sorted({*_SERVICES, *given}) if name in os.environ} | keys
+        containers.kill(run)

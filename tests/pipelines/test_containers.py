@@ -1,0 +1,70 @@
+"""How a container ended, as kfp.local hears it. The engine is a double here; tests/containers have a real one."""
+
+from types import SimpleNamespace
+
+import docker
+import pytest
+from kfp import local
+from kfp.local.docker_task_handler import DockerTaskHandler
+from kfp.local.status import Status
+
+from pipelines.containers import told_how_they_end
+
+
+class Container:
+    """One that ends with this exit code, or is gone when asked for it."""
+
+    def __init__(self, exit_code: int | None) -> None:
+        self.exit_code, self.removed = exit_code, False
+
+    def logs(self, stream: bool) -> list[bytes]:
+        return [b"half a letter: \xc3", b"\xa4\n"]
+
+    def wait(self) -> dict[str, int]:
+        if self.exit_code is None:
+            raise docker.errors.NotFound("No such container")
+        return {"StatusCode": self.exit_code}
+
+    def remove(self, force: bool) -> None:
+        self.removed = True
+        if self.exit_code is None:
+            raise docker.errors.NotFound("No such container")
+
+
+@pytest.fixture
+def ended(monkeypatch, tmp_path):
+    """Run a task of kfp.local in such a container: what kfp.local makes of it."""
+
+    def run(container):
+        engine = SimpleNamespace(
+            close=lambda: None,
+            info=dict,
+            images=SimpleNamespace(
+                list=lambda: [SimpleNamespace(tags=["mcti-python:test"], attrs={"RepoDigests": []})]
+            ),
+            containers=SimpleNamespace(run=lambda **words: container),
+        )
+        monkeypatch.setattr("docker.from_env", lambda: engine)
+        return DockerTaskHandler("mcti-python:test", ["true"], str(tmp_path), local.DockerRunner()).run()
+
+    return run
+
+
+@pytest.mark.parametrize(("exit_code", "status"), [(0, Status.SUCCESS), (3, Status.FAILURE), (137, Status.FAILURE)])
+def test_the_exit_code_of_a_container_decides(ended, exit_code, status):
+    container = Container(exit_code)
+    with told_how_they_end():
+        assert ended(container) == status
+    assert container.removed
+
+
+def test_a_container_that_vanished_has_failed(ended):
+    with told_how_they_end():
+        assert ended(Container(None)) == Status.FAILURE
+
+
+def test_kfp_itself_would_call_it_a_success(ended):
+    """When this fails, KFP has mended it, and pipelines/containers.py may leave it to KFP."""
+    container = Container(None)
+    container.logs = lambda stream: []
+    assert ended(container) == Status.SUCCESS
