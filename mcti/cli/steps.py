@@ -157,19 +157,23 @@ def evaluate(
     models: Models,
     out: OutFolder,
     features: Features = None,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option("--peer", metavar="DIR", help="Another model trained on these folds, for the table; repeatable."),
+    ] = None,
     dry_run: DryRun = False,
 ) -> object:
     """Score the out-of-fold risks against the baselines, with intervals, and write the report.
 
     Example: mcti evaluate --cohort data/cohort --folds data/folds.csv --models models/folds --out reports/evaluation
     """
-    section = caller.settings.evaluate
+    section, peers = caller.settings.evaluate, tuple(peer or ())
     if dry_run:
         reads = {"cohort": cohort, "features": features, "folds": folds, "models": models}
-        return caller.plan(reads, section, out)
+        return caller.plan(reads | {f"peer {folder}": folder for folder in peers}, section, out)
     from mcti.steps.evaluate import evaluate as step
 
-    return step(cohort, features, folds, models, section, Path(out), progress=caller.progress)
+    return step(cohort, features, folds, models, section, Path(out), peers=peers, progress=caller.progress)
 
 
 @command(group, "register")

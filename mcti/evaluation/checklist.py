@@ -55,7 +55,7 @@ def fill(study: Study, scores: Scores, params: EvaluateParams) -> list[Item]:
         "20a": f"{study.patients} patients evaluated, {study.left_out} left out, by reason below",
         "21": f"{study.patients} patients and {study.events} events in training and, each once a round, in test",
         "22": "weights and settings of every fold are registered with this report",
-        "23a": "Models, MCTI against each baseline, Calibration, Decision curves, each with intervals",
+        "23a": "Models, MCTI against each other model, Calibration, Decision curves, each with intervals",
         "23b": "Folds; by site in Subgroups",
         "24": "none: no recalibration after the fact",
     }

@@ -242,9 +242,11 @@ def _folds(scores: Scores) -> list[dict[str, Any]]:
 
 def _methods(scores: Scores, params: EvaluateParams) -> list[str]:
     horizons = ", ".join(f"{months:g}" for months in scores.horizons)
+    networks = [name for name in scores.models if name != OURS and name not in params.baselines]
+    beside = f" {', '.join(networks)}: trained beforehand on the same training parts." if networks else ""
     return [
         "Every baseline was fitted on the training part of each fold: imputation, scaling, components, penalties "
-        "chosen by inner cross-validation there. Higher risk means an earlier event.",
+        f"chosen by inner cross-validation there.{beside} Higher risk means an earlier event.",
         "C counts only pairs of patients of one test fold, since risks of different models are on different scales; "
         "it is the pair-weighted mean of the folds' C. A tied risk counts half; an event and a censoring at one time "
         f"are ordered, two events are not. Uno's C counts events before the {100 * params.uno_tau_quantile:g} % "

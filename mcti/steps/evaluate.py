@@ -1,6 +1,6 @@
 """Score the out-of-fold risks of the trained models against the baselines, on the same folds."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from mcti.evaluation.scores import OURS, Scores
 from mcti.params import EvaluateParams
 from mcti.registry.pipeline_run import noted
 from mcti.slides import features as slide_features
+from mcti.steps import peers as other_models
 from mcti.steps import regimes, shown
 from mcti.steps.result import StepResult
 from mcti.storage import Location
@@ -57,22 +58,27 @@ def evaluate(
     params: EvaluateParams,
     out: Path,
     *,
+    peers: Sequence[Location] = (),
     progress: Progress | None = None,
 ) -> EvaluateResult:
-    """Score the out-of-fold risks of MCTI and of the baselines.
+    """Score the out-of-fold risks of MCTI, of the baselines and of further trained models.
 
     Reads   cohort/{patients,expression}.parquet and cohort.json, features (may be None), folds (patient_id, fold,
-            role), models/fold_<k>/predictions.csv
+            role), models/fold_<k>/predictions.csv and the same of each folder in `peers`
     Writes  out/{metrics.json, summary.json, predictions.csv, groups.csv, baselines.csv, report.html, result.json,
             figures/, plots/}: all of it or nothing, the same bytes on every run
-    Raises  DataError when a test patient has no prediction, or more than one; UsageError for an unknown baseline
+    Raises  DataError when a test patient has no prediction, or more than one, or a model saw its test patients in
+            training; UsageError for an unknown baseline, or two models of one name
     """
     patients = tables.read_patients(cohort)
     outcomes = read_outcomes(patients, folds)
     horizons = np.array(sorted(params.horizons_months))
+    other_models.check_training(models, outcomes)
     ours = predictions.read_models(models, outcomes, horizons)
+    others = other_models.read(peers, outcomes, horizons, taken=(OURS, *params.baselines))
     inputs = read_inputs(cohort, features, patients)
     fitted, skipped = fit_baselines(inputs, outcomes, params, progress)
+    fitted = {**others, **fitted}
     grouped = groups.of(outcomes, ours.risk, params.risk_groups)
     found = scores.score(outcomes, {OURS: ours, **fitted}, patients, grouped, params)
     found = replace(found, regimes=regimes.compare(models, patients, outcomes, ours, params))
