@@ -7,9 +7,9 @@ from components import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def evaluate(  # noqa: D103
-    params: str, cohort: dsl.Input[dsl.Dataset], features: dsl.Input[dsl.Dataset], folds: dsl.Input[dsl.Dataset],
-    models: dsl.Input[dsl.Model], report: dsl.Output[dsl.Artifact], page: dsl.Output[dsl.HTML],
-    metrics: dsl.Output[dsl.Metrics],
+    params: str, key: str, cohort: dsl.Input[dsl.Dataset], features: dsl.Input[dsl.Dataset],
+    folds: dsl.Input[dsl.Dataset], models: dsl.Input[dsl.Model], report: dsl.Output[dsl.Artifact],
+    page: dsl.Output[dsl.HTML], metrics: dsl.Output[dsl.Metrics],
 ):  # fmt: skip
     import shutil
     from pathlib import Path

@@ -6,7 +6,9 @@ from components import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def extract(params: str, shard: int, shards: int, cohort: dsl.Input[dsl.Dataset], features: dsl.Output[dsl.Dataset]):  # noqa: D103
+def extract(  # noqa: D103
+    params: str, key: str, shard: int, shards: int, cohort: dsl.Input[dsl.Dataset], features: dsl.Output[dsl.Dataset]
+):
     from pathlib import Path
 
     from mcti.params import ExtractParams, from_json

@@ -7,7 +7,7 @@ from components import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def search(  # noqa: D103
-    params: str, train: str, cohort: dsl.Input[dsl.Dataset], features: dsl.Input[dsl.Dataset],
+    params: str, train: str, key: str, cohort: dsl.Input[dsl.Dataset], features: dsl.Input[dsl.Dataset],
     folds: dsl.Input[dsl.Dataset], best: dsl.Output[dsl.Artifact], metrics: dsl.Output[dsl.Metrics],
 ):  # fmt: skip
     from pathlib import Path

@@ -7,8 +7,9 @@ from components import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def split(  # noqa: D103
-    params: str, cohort: dsl.Input[dsl.Dataset], features: dsl.Input[dsl.Dataset], folds: dsl.Output[dsl.Dataset]
-) -> list:
+    params: str, key: str, cohort: dsl.Input[dsl.Dataset], features: dsl.Input[dsl.Dataset],
+    folds: dsl.Output[dsl.Dataset],
+) -> list:  # fmt: skip
     from pathlib import Path
 
     from mcti.params import SplitParams, from_json

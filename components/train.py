@@ -7,7 +7,7 @@ from components import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def train(  # noqa: D103
-    params: str, fold: int, cohort: dsl.Input[dsl.Dataset], features: dsl.Input[dsl.Dataset],
+    params: str, key: str, fold: int, cohort: dsl.Input[dsl.Dataset], features: dsl.Input[dsl.Dataset],
     folds: dsl.Input[dsl.Dataset], best: dsl.Input[dsl.Artifact], model: dsl.Output[dsl.Model],
 ):  # fmt: skip
     from pathlib import Path

@@ -6,7 +6,9 @@ from components import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def validate(params: str, cohort: dsl.Input[dsl.Dataset], report: dsl.Output[dsl.Artifact], page: dsl.Output[dsl.HTML]):  # noqa: D103
+def validate(  # noqa: D103
+    params: str, key: str, cohort: dsl.Input[dsl.Dataset], report: dsl.Output[dsl.Artifact], page: dsl.Output[dsl.HTML]
+):
     import shutil
     from pathlib import Path
 

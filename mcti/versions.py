@@ -5,6 +5,7 @@ What `publish` writes is what `dvc push` would have written, byte for byte, and 
 knows it too, but a cluster has no git.
 """
 
+import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
@@ -29,6 +30,19 @@ class Version(BaseModel):
     bytes: int
     uploaded: int
     pointer: str = Field(repr=False)
+
+
+def keys(data: str, *sections: str) -> list[str]:
+    """For each step of a row one SHA-256 of all that its result follows from.
+
+    data        MD5 of the sources
+    sections    settings of the steps, in their order, as text
+    """
+    hashed, found = hashlib.sha256(data.encode()), []
+    for section in sections:
+        hashed.update(b"\0" + section.encode())
+        found.append(hashed.hexdigest())
+    return found
 
 
 class Head(BaseModel):

@@ -33,8 +33,8 @@ def inference(settings: Settings, data: str, version: str = "") -> Any:
         data: str = data,
     ) -> None:
         with dsl.ExitHandler(parts.place(outcome(), "wiring", cache=False), name="inference"):
-            cohort = parts.sources(ingest, data)
-            inputs = {"cohort": cohort, "features": parts.features(extract, cohort)}
+            keys, cohort = parts.keys({"ingest": ingest, "extract": extract}, data), parts.sources(ingest, data)
+            inputs = {"cohort": cohort, "features": parts.features(extract, cohort, keys)}
             # The alias may have moved since the last run: what the model says is never taken from the cache.
             said = parts.place(predict_component(model=model, **inputs), "predict", cache=False)
             why = parts.place(

@@ -42,7 +42,7 @@ def retraining(settings: Settings, data: str = "", version: str = "") -> Any:  #
         register: str = text["register"],
         promote: str = text["promote"],
     ) -> None:
-        sections = {"split": split, "search": search, "train": train, "evaluate": evaluate}
+        sections = {"extract": extract, "split": split, "search": search, "train": train, "evaluate": evaluate}
         sections |= {"register": register, "promote": promote}
         last = make_room(register=register, remote=remote)
         with dsl.ExitHandler(parts.place(last, "wiring", cache=False), name="retraining"):
@@ -50,11 +50,12 @@ def retraining(settings: Settings, data: str = "", version: str = "") -> Any:  #
             look = detect(params=ingest, register=register, remote=remote, hours=hours)
             found = parts.place(look, "wiring", cache=False).outputs
             with dsl.If(found["Output"] == True, name="new-data"):  # noqa: E712  (a condition of KFP's, not of Python)
+                keys = parts.keys(sections | {"ingest": found["ingest"]}, found["data"])
                 cohort = parts.sources(found["ingest"], found["data"])
-                checked = parts.valid(validate, cohort)
-                inputs = {"cohort": cohort, "features": parts.features(extract, cohort, after=checked)}
+                checked = parts.valid(validate, cohort, keys)
+                inputs = {"cohort": cohort, "features": parts.features(extract, cohort, keys, after=checked)}
                 verdict = parts.watched(monitor, found["model"], inputs)
                 with dsl.If(verdict.outputs["Output"] == True, name="train-again"):  # noqa: E712
-                    parts.judged(sections, inputs, checked, found["data"])
+                    parts.judged(sections, inputs, keys, checked, found["data"])
 
     return run

@@ -16,6 +16,7 @@ from components.search import search as search_component
 from components.split import split as split_component
 from components.train import train as train_component
 from components.validate import validate as validate_component
+from components.wiring.keys import keys as keys_component
 from components.wiring.merge import merge_features, merge_models
 from components.wiring.publish import publish
 from components.wiring.show import show
@@ -32,7 +33,7 @@ Artifacts = dict[str, Any]
 class Stages:
     """Tasks placed by the table `cluster`.
 
-    cache       may KFP take the result of an equal task (the data are pinned)?
+    cache       may KFP take the result of an equal task (the data are pinned)? It never does of an image without digest
     version     of the pipeline, which every task is told
     """
 
@@ -42,7 +43,8 @@ class Stages:
 
     def place(self, task: dsl.PipelineTask, name: str, *, cache: bool | None = None) -> dsl.PipelineTask:
         """`task` with the resources of row `name`."""
-        cache = self.cache if cache is None else cache
+        # By any other name than its digest an image may have changed, and KFP compares the name.
+        cache = (self.cache if cache is None else cache) and "@sha256:" in self.cluster.image
         return resources.place(task, name, self.cluster, cache=cache, version=self.version)
 
     @property
@@ -50,30 +52,37 @@ class Stages:
         """Numbers of the shards of slides."""
         return list(range(self.cluster.extract_shards))
 
+    def keys(self, sections: Artifacts, data: Any) -> Artifacts:
+        """What cohort, features, folds, best settings and evaluation follow from: `key` of the tasks that read them."""
+        steps = ("ingest", "extract", "split", "search", "train", "evaluate")
+        texts = {name: sections.get(name, "") for name in steps}
+        return dict(self.place(keys_component(data=data, **texts), "wiring").outputs)
+
     def sources(self, ingest: Any, data: Any) -> Any:
         """Tables of the sources to the cohort."""
         return self.place(ingest_component(params=ingest, data=data), "ingest").outputs["cohort"]
 
-    def features(self, extract: Any, cohort: Any, after: dsl.PipelineTask | None = None) -> Any:
+    def features(self, extract: Any, cohort: Any, keys: Artifacts, after: dsl.PipelineTask | None = None) -> Any:
         """Slides of the cohort to features, one task a shard, put together."""
         shards = len(self.shards)
         with dsl.ParallelFor(items=self.shards, name="shards") as shard:
-            part = extract_component(params=extract, shard=shard, shards=shards, cohort=cohort)
+            part = extract_component(params=extract, key=keys["cohort"], shard=shard, shards=shards, cohort=cohort)
             self.place(part.after(after) if after is not None else part, "extract")
-        whole = merge_features(params=extract, parts=dsl.Collected(part.outputs["features"]))
+        parts = dsl.Collected(part.outputs["features"])
+        whole = merge_features(params=extract, key=keys["features"], parts=parts)
         return self.place(whole, "wiring").outputs["whole"]
 
-    def valid(self, validate: Any, cohort: Any) -> dsl.PipelineTask:
+    def valid(self, validate: Any, cohort: Any, keys: Artifacts) -> dsl.PipelineTask:
         """The cohort held against its contract; the task that the others wait for."""
-        return self.place(validate_component(params=validate, cohort=cohort), "validate")
+        return self.place(validate_component(params=validate, key=keys["cohort"], cohort=cohort), "validate")
 
     def watched(self, monitor: Any, model: Any, inputs: Artifacts) -> dsl.PipelineTask:
         """The champion held against the new patients; its output says whether to train again."""
         return self.place(monitor_component(params=monitor, model=model, **inputs), "monitor", cache=False)
 
-    def searched(self, sections: Artifacts, inputs: Artifacts) -> Any:
+    def searched(self, sections: Artifacts, inputs: Artifacts, keys: Artifacts) -> Any:
         """The settings that won: by one task, or by `cluster.search_workers` tasks on one study in PostgreSQL."""
-        asked = {"params": sections["search"], "train": sections["train"], **inputs}
+        asked = {"params": sections["search"], "train": sections["train"], "key": keys["folds"], **inputs}
         if self.cluster.search_workers == 1:
             return self.place(search_component(**asked), "search").outputs["best"]
         study = self.place(open_study(**asked), "wiring", cache=False)
@@ -84,25 +93,29 @@ class Stages:
         collected = search_component(**asked).after(worker).set_display_name("collect")
         return self.place(collected, "search", cache=False).outputs["best"]
 
-    def judged(self, sections: Artifacts, inputs: Artifacts, checked: dsl.PipelineTask, data: Any) -> None:
+    def judged(
+        self, sections: Artifacts, inputs: Artifacts, keys: Artifacts, checked: dsl.PipelineTask, data: Any
+    ) -> None:
         """Features to a version of the registry that the gate has judged.
 
         sections    settings of split, search, train, evaluate, register and promote as JSON text
         inputs      cohort, features
+        keys        what these and what is made of them follow from
         checked     the report of the data contract
         data        MD5 of the sources, which the model version keeps
         """
-        dealt = self.place(split_component(params=sections["split"], **inputs), "split")
+        dealt = self.place(split_component(params=sections["split"], key=keys["features"], **inputs), "split")
         inputs = {**inputs, "folds": dealt.outputs["folds"]}
-        best = self.searched(sections, inputs)
+        best, key = self.searched(sections, inputs, keys), keys["best"]
         with dsl.ParallelFor(dealt.outputs["Output"], name="folds", parallelism=self.cluster.parallel_folds) as fold:
-            model = train_component(params=sections["train"], fold=fold, best=best, **inputs)
+            model = train_component(params=sections["train"], key=key, fold=fold, best=best, **inputs)
             self.place(model, "train")
-        models = self.place(merge_models(parts=dsl.Collected(model.outputs["model"])), "wiring").outputs["whole"]
-        scored = self.place(evaluate_component(params=sections["evaluate"], models=models, **inputs), "evaluate")
-        report = scored.outputs["report"]
+        merged = merge_models(key=key, parts=dsl.Collected(model.outputs["model"]))
+        models = self.place(merged, "wiring").outputs["whole"]
+        scored = evaluate_component(params=sections["evaluate"], key=key, models=models, **inputs)
+        report = self.place(scored, "evaluate").outputs["report"]
         reports = {"evaluation": report, "validation": checked.outputs["report"]}
-        self.place(show(evaluation=report), "wiring")
+        self.place(show(key=keys["evaluation"], evaluation=report), "wiring")
         version = register_component(params=sections["register"], data=data, models=models, **reports)
         registered = self.place(version, "register", cache=False).outputs["version"]
         self.place(promote_component(params=sections["promote"], version=registered), "promote", cache=False)

@@ -39,12 +39,12 @@ def training(settings: Settings, data: str, version: str = "") -> Any:
         promote: str = text["promote"],
         data: str = data,
     ) -> None:
-        sections = {"split": split, "search": search, "train": train, "evaluate": evaluate}
-        sections |= {"register": register, "promote": promote}
+        sections = {"ingest": ingest, "extract": extract, "split": split, "search": search, "train": train}
+        sections |= {"evaluate": evaluate, "register": register, "promote": promote}
         with dsl.ExitHandler(parts.place(outcome(), "wiring", cache=False), name="training"):
-            cohort = parts.sources(ingest, data)
-            checked = parts.valid(validate, cohort)
-            inputs = {"cohort": cohort, "features": parts.features(extract, cohort, after=checked)}
-            parts.judged(sections, inputs, checked, data)
+            keys, cohort = parts.keys(sections, data), parts.sources(ingest, data)
+            checked = parts.valid(validate, cohort, keys)
+            inputs = {"cohort": cohort, "features": parts.features(extract, cohort, keys, after=checked)}
+            parts.judged(sections, inputs, keys, checked, data)
 
     return run

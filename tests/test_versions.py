@@ -159,3 +159,11 @@ def test_a_shard_extracts_slides_of_a_version_and_refuses_an_altered_one(project
             extract(f"{address}/slides.csv", ExtractParams(workers=1), tmp_path / "again", shard=(0, 1))
     finally:
         storage.put(version.object, before)
+
+
+def test_a_key_tells_everything_before_it_apart_and_nothing_after_it():
+    keys = versions.keys("md5", "ingest", "extract", "split")
+    assert versions.keys("md5", "ingest", "extract", "other")[:2] == keys[:2]
+    assert not set(versions.keys("md5", "other", "extract", "split")) & set(keys)
+    assert not set(versions.keys("newer", "ingest", "extract", "split")) & set(keys)
+    assert versions.keys("md5", "ingeste", "xtract")[1] != keys[1], "where one text ends matters"

@@ -6,7 +6,9 @@ from components import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def merge_features(params: str, parts: dsl.Input[list[dsl.Dataset]], whole: dsl.Output[dsl.Dataset]):  # noqa: D103
+def merge_features(  # noqa: D103
+    params: str, key: str, parts: dsl.Input[list[dsl.Dataset]], whole: dsl.Output[dsl.Dataset]
+):
     from pathlib import Path
 
     from mcti.params import ExtractParams, from_json
@@ -18,7 +20,7 @@ def merge_features(params: str, parts: dsl.Input[list[dsl.Dataset]], whole: dsl.
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def merge_models(parts: dsl.Input[list[dsl.Model]], whole: dsl.Output[dsl.Model]):  # noqa: D103
+def merge_models(key: str, parts: dsl.Input[list[dsl.Model]], whole: dsl.Output[dsl.Model]):  # noqa: D103
     from pathlib import Path
 
     from mcti.steps.merge import merge

@@ -7,8 +7,8 @@ from components import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def show(  # noqa: D103
-    evaluation: dsl.Input[dsl.Artifact], roc: dsl.Output[dsl.ClassificationMetrics], curves: dsl.Output[dsl.HTML],
-    scores: dsl.Output[dsl.Markdown],
+    key: str, evaluation: dsl.Input[dsl.Artifact], roc: dsl.Output[dsl.ClassificationMetrics],
+    curves: dsl.Output[dsl.HTML], scores: dsl.Output[dsl.Markdown],
 ):  # fmt: skip
     from pathlib import Path
 

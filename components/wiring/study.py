@@ -7,7 +7,7 @@ from components import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def open_study(  # noqa: D103
-    params: str, train: str, cohort: dsl.Input[dsl.Dataset], features: dsl.Input[dsl.Dataset],
+    params: str, train: str, key: str, cohort: dsl.Input[dsl.Dataset], features: dsl.Input[dsl.Dataset],
     folds: dsl.Input[dsl.Dataset], study: dsl.Output[dsl.Artifact],
 ):  # fmt: skip
     from pathlib import Path

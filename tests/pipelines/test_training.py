@@ -47,7 +47,7 @@ def test_the_steps_run_in_their_order(ir):
     after = {name: set(task.get("dependentTasks", ())) for name, task in tasks.items()}
     order = ["ingest", "validate", "for-loop-3", "merge-features", "split", "search", "for-loop-4", "merge-models"]
     order += ["evaluate", "register", "promote"]
-    assert set(tasks) == {*order, "show", "publish", "publish-2", "publish-3"}
+    assert set(tasks) == {*order, "keys", "show", "publish", "publish-2", "publish-3"}
     for before, name in itertools.pairwise(order):
         assert before in after[name], f"{name} does not wait for {before}"
     assert ir[0]["root"]["dag"]["tasks"]["outcome"]["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
@@ -151,6 +151,36 @@ def test_results_are_reused_only_where_the_data_version_is_known(ir, settings):
     unknown = training(settings, "").pipeline_spec
     dag = unknown.components["comp-exit-handler-1"].dag
     assert not any(task.caching_options.enable_cache for task in dag.tasks.values())
+
+
+KEYS = {
+    "validate": "cohort", "extract": "cohort", "merge-features": "features", "split": "features", "search": "folds",
+    "train": "best", "merge-models": "best", "evaluate": "best", "show": "evaluation",
+}  # fmt: skip
+
+
+def test_a_reused_result_follows_from_the_same_data_and_settings(ir):
+    """KFP's cache compares parameters and the name of the image, not what lies in the artifacts that a task reads."""
+    given = {
+        name: task for dag in ("exit-handler-1", "for-loop-3", "for-loop-4") for name, task in _tasks(ir, dag).items()
+    }
+    for name, key in KEYS.items():
+        parameter = given[name]["inputs"]["parameters"]["key"]
+        told = parameter.get("taskOutputParameter", {}).get(
+            "outputParameterKey", parameter.get("componentInputParameter")
+        )
+        assert told in (key, f"pipelinechannel--keys-{key}"), name
+    cached = {name for name, task in given.items() if task.get("cachingOptions", {}).get("enableCache")}
+    assert {name for name in cached if "loop" not in name} == {*KEYS, "ingest", "keys"}
+    hashed = given["keys"]["inputs"]["parameters"]
+    assert set(hashed) == {"data", "ingest", "extract", "split", "search", "train", "evaluate"}
+
+
+def test_nothing_is_reused_of_an_image_that_is_not_named_by_its_digest():
+    spec = training(params.load(None, [word for word in OVERRIDES if "cluster.image" not in word]), DATA).pipeline_spec
+    tasks = [task for component in spec.components.values() for task in component.dag.tasks.values()]
+    assert len(tasks) > 10
+    assert not any(task.caching_options.enable_cache for task in tasks)
 
 
 def test_workers_of_the_search_share_one_study_and_one_task_collects(settings):
