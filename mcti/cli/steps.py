@@ -161,6 +161,9 @@ def evaluate(
         list[str] | None,
         typer.Option("--peer", metavar="DIR", help="Another model trained on these folds, for the table; repeatable."),
     ] = None,
+    slides: Annotated[
+        str | None, typer.Option(metavar="MANIFEST|FOLDER", help="Show critical patches from these slides, too.")
+    ] = None,
     dry_run: DryRun = False,
 ) -> object:
     """Score the out-of-fold risks against the baselines, with intervals, and write the report.
@@ -169,11 +172,12 @@ def evaluate(
     """
     section, peers = caller.settings.evaluate, tuple(peer or ())
     if dry_run:
-        reads = {"cohort": cohort, "features": features, "folds": folds, "models": models}
+        reads = {"cohort": cohort, "features": features, "folds": folds, "models": models, "slides": slides}
         return caller.plan(reads | {f"peer {folder}": folder for folder in peers}, section, out)
     from mcti.steps.evaluate import evaluate as step
 
-    return step(cohort, features, folds, models, section, Path(out), peers=peers, progress=caller.progress)
+    beside = functools.partial(step, peers=peers, slides=slides, progress=caller.progress)
+    return beside(cohort, features, folds, models, section, Path(out))
 
 
 @command(group, "register")

@@ -50,7 +50,7 @@ class AboutModels:
     """What the trained models show of themselves; empty where their files are not there.
 
     history {fold: {column of history.csv: values}};  patients: the best- and worst-predicted with their critical
-    patches {patient_id, kind, agreement, months, rank, patches: [{slide_id, x, y, score}]}.
+    patches {patient_id, kind, agreement, months, rank, patches: [{slide_id, x, y, score, crop: {address, missing}}]}.
     """
 
     history: Mapping[int, Mapping[str, Sequence[float]]] = field(default_factory=dict)

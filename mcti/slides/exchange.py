@@ -71,12 +71,17 @@ def write_bag(bag: Bag, folder: Path, form: str) -> None:
 
 def from_store(path: Path) -> Bag:
     """A bag of our own store."""
+    numbers, coords = features.read(path)
+    return replace(head(path), numbers=numbers, coords=coords if len(coords) == len(numbers) else None)
+
+
+def head(path: Path) -> Bag:
+    """What a file of our own store says of its slide and grid, without the numbers."""
     import h5py
 
-    numbers, coords = features.read(path)
     with h5py.File(path, "r") as file:
-        root, grid = _plain(file.attrs), _plain(file["coords"].attrs)
-    return Bag(path.name.removesuffix(".h5"), numbers, coords if len(coords) == len(numbers) else None, grid, root)
+        root, grid = _plain(file.attrs), _plain(file["coords"].attrs) if "coords" in file else {}
+    return Bag(path.name.removesuffix(".h5"), np.empty((0, 0)), None, grid, root)
 
 
 def to_store(bag: Bag, out: Path, form: str) -> None:

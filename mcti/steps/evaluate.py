@@ -59,12 +59,14 @@ def evaluate(
     out: Path,
     *,
     peers: Sequence[Location] = (),
+    slides: Location | None = None,
     progress: Progress | None = None,
 ) -> EvaluateResult:
     """Score the out-of-fold risks of MCTI, of the baselines and of further trained models.
 
     Reads   cohort/{patients,expression}.parquet and cohort.json, features (may be None), folds (patient_id, fold,
-            role), models/fold_<k>/predictions.csv and the same of each folder in `peers`
+            role), models/fold_<k>/predictions.csv and the same of each folder in `peers`; slides, a manifest or
+            folder (None: the report names the places of critical patches and does not show them)
     Writes  out/{metrics.json, summary.json, predictions.csv, groups.csv, baselines.csv, report.html, result.json,
             figures/, plots/}: all of it or nothing, the same bytes on every run
     Raises  DataError when a test patient has no prediction, or more than one, or a model saw its test patients in
@@ -87,7 +89,7 @@ def evaluate(
         draft.mkdir()
         _write_tables(draft, outcomes, ours, fitted, horizons)
         predictions.write_csv(patients[["patient_id", "subtype", "site"]], draft / "groups.csv")
-        about = about_models(cohort, features, models, outcomes, ours)
+        about = about_models(cohort, features, models, outcomes, ours, slides)
         _write_report(draft, outcomes, ours, grouped, found, params, facts, skipped, about)
         storage.write_json(draft / "metrics.json", found.metrics_json())
         result = _result(outcomes, found, params, skipped, facts.notice, _md5(cohort))
@@ -200,11 +202,16 @@ def _write_report(
 
 
 def about_models(
-    cohort: Location, features: Location | None, models: Location, outcomes: Outcomes, ours: Predicted
+    cohort: Location,
+    features: Location | None,
+    models: Location,
+    outcomes: Outcomes,
+    ours: Predicted,
+    slides: Location | None = None,
 ) -> report.AboutModels:
     """What the trained models themselves show, as far as their files are there."""
     pairs = metrics.c_index(outcomes, ours.risk)
-    patches = shown.critical_patches(cohort, features, models, outcomes, ours.risk, pairs)
+    patches = shown.critical_patches(cohort, features, models, outcomes, ours.risk, pairs, slides)
     return report.AboutModels(shown.history(models, outcomes), shown.gene_groups(models, outcomes), patches)
 
 

@@ -14,6 +14,7 @@ from mcti.evaluation.report import GeneGroups
 from mcti.evaluation.statistics import PairMean
 from mcti.model.network import MCTI
 from mcti.model.trained import TrainedModel, single_thread
+from mcti.slides.crops import Slides
 from mcti.steps.gather import gather, places, slides_of
 from mcti.storage import Location
 from mcti.training import folds as folding
@@ -67,14 +68,22 @@ def gene_groups(models: Location, outcomes: Outcomes) -> GeneGroups | None:
 
 
 def critical_patches(
-    cohort: Location, features: Location | None, models: Location, outcomes: Outcomes, risk: np.ndarray, pairs: PairMean
+    cohort: Location,
+    features: Location | None,
+    models: Location,
+    outcomes: Outcomes,
+    risk: np.ndarray,
+    pairs: PairMean,
+    slides: Location | None = None,
 ) -> list[dict[str, Any]]:
     """The best- and the worst-predicted patients with the event, and where their critical patches lie.
 
     Best: the largest share of pairs in the right order; among those with the event, since only they order many.
+    slides: a manifest or folder; the patches are then shown as well.
     """
     if features is None:
         return []
+    pictures = None if slides is None else Slides(slides, features)
     share, _ = story.agreement(outcomes, pairs)
     known = np.flatnonzero(outcomes.event & np.isfinite(share))
     order = known[np.argsort(-share[known], kind="stable")]
@@ -83,7 +92,7 @@ def critical_patches(
     rows = []
     for row, kind in chosen:
         at = int(np.flatnonzero(outcomes.patient == row)[0])
-        found = _patches(cohort, features, models, int(outcomes.fold_number[at]), outcomes.patient_ids[row])
+        found = _patches(cohort, features, models, int(outcomes.fold_number[at]), outcomes.patient_ids[row], pictures)
         if found is None:
             continue
         part = outcomes.fold_number == outcomes.fold_number[at]
@@ -95,9 +104,9 @@ def critical_patches(
 
 
 def _patches(
-    cohort: Location, features: Location, models: Location, fold: int, patient: str
+    cohort: Location, features: Location, models: Location, fold: int, patient: str, pictures: Slides | None
 ) -> list[dict[str, Any]] | None:
-    """slide, x, y (level-0 pixels) and score of the most critical patches; None without a model or without slides."""
+    """slide_id, x, y (level-0 pixels), score and crop of the most critical patches; None without model or slides."""
     model = trained(models, fold)
     if model is None:
         return None
@@ -106,9 +115,23 @@ def _patches(
         return None
     with single_thread(), torch.inference_mode():
         seen = model.net(**model.inputs(bag.patches, bag.genes, bag.covariates))
-    where = _places(cohort, features, patient)
     kept = [(int(i), float(s)) for i, s in zip(seen.critical[0], seen.critical_scores[0], strict=True) if i >= 0]
-    return [{**where[i], "score": score} for i, score in kept[:SHOWN_PATCHES]]
+    where = _places(cohort, features, patient)
+    patches = [{**where[i], "score": score} for i, score in kept[:SHOWN_PATCHES]]
+    _illustrate(patches, pictures)
+    return [{**patch, "slide_id": redaction.text(patch["slide_id"])} for patch in patches]
+
+
+def _illustrate(patches: list[dict[str, Any]], pictures: Slides | None) -> None:
+    """Give each patch its crop, slide by slide; none where no slides were given or nobody knows where it lies."""
+    for patch in patches:
+        patch["crop"] = None
+    if pictures is None:
+        return
+    for slide in sorted({patch["slide_id"] for patch in patches}):
+        placed = [patch for patch in patches if patch["slide_id"] == slide and patch["x"] is not None]
+        for patch, crop in zip(placed, pictures.crops(slide, [(p["x"], p["y"]) for p in placed]), strict=True):
+            patch["crop"] = crop
 
 
 def _places(cohort: Location, features: Location, patient: str) -> list[dict[str, Any]]:
@@ -117,5 +140,5 @@ def _places(cohort: Location, features: Location, patient: str) -> list[dict[str
     for slide, tiles, coords in places(features, slides_of(cohort, features)[patient]):
         for row in range(tiles):
             x, y = (None, None) if coords is None else (int(coords[row, 0]), int(coords[row, 1]))
-            found.append({"slide_id": redaction.text(slide), "x": x, "y": y})
+            found.append({"slide_id": slide, "x": x, "y": y})
     return found

@@ -1,16 +1,23 @@
 """The report of really trained models shows their groups, curves and critical patches."""
 
+import base64
+import io
 import json
+import re
+import shutil
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from mcti.evaluation import metrics
 from mcti.params import EvaluateParams
 from mcti.steps import shown
 from mcti.steps.evaluate import evaluate, read_outcomes
 from mcti.steps.train import train
+from tests.slides.conftest import write_tiff
 from tests.training import made
 
 
@@ -59,6 +66,31 @@ def test_the_critical_patches_lie_in_the_patients_own_slides(project):
         assert {patch["slide_id"] for patch in row["patches"]} == {f"{row['patient_id']}-S"}
         scores = [patch["score"] for patch in row["patches"]]
         assert scores == sorted(scores, reverse=True)
+
+
+def test_where_slides_are_given_the_page_shows_the_patches_and_says_why_one_is_missing(project, tmp_path):
+    """Slides of every other patient, each of one colour: what is shown has the colour of its patient's slide."""
+    shutil.copytree(project / "features", tmp_path / "features")
+    (tmp_path / "slides").mkdir()
+    for number, file in enumerate(sorted((tmp_path / "features").glob("*.h5"))):
+        with h5py.File(file, "r+") as store:
+            store["coords"].attrs["patch_size_level0"] = 64
+        if number % 2 == 0:
+            picture = np.full((64, 128, 3), 60 + 4 * number, np.uint8)
+            write_tiff(tmp_path / "slides" / f"{file.stem}.tif", picture)
+    params = EvaluateParams(bootstrap=100, baselines=("cox_clinical_genes",))
+    places = project / "cohort", tmp_path / "features", project / "folds.csv", project / "models"
+    evaluate(*places, params, tmp_path / "out", slides=tmp_path / "slides")
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    shown_ones = re.findall(r'src="data:image/jpeg;base64,([^"]+)"[^>]*alt="Tile of slide P-(\d+)-S 0, 0 ', page)
+    assert shown_ones
+    for data, number in shown_ones:
+        tile = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
+        assert tile.shape == (128, 128, 3)
+        assert abs(tile.mean() - (60 + 4 * int(number))) < 3  # JPEG
+    missing = re.findall(r"P-(\d+)-S 0, 0 \(-?[\d.]+\) \[no picture: not among the slides given\]", page)
+    assert missing
+    assert all(int(number) % 2 for number in missing)
 
 
 def test_without_weights_and_without_slides_nothing_is_shown_and_nothing_breaks(project, tmp_path):
