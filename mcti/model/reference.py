@@ -120,15 +120,22 @@ def read_state(path: Location) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        first = str(error).strip().splitlines()[0][:120]
-        raise DataError(f"more than tensors, or no checkpoint at all ({first})", str(path), _MEND) from error
+        calls = re.search(r"GLOBAL (\S+)", str(error))
+        what = f"a pickle that calls {calls[1]}, which tensors need not" if calls else "no checkpoint"
+        raise DataError(what, str(path), _MEND) from error
     except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         raise DataError(f"not a readable checkpoint ({type(error).__name__})", str(path), _MEND) from error
     if not isinstance(state, Mapping) or not state:
         raise DataError(f"a {type(state).__name__}, not a state dict", str(path), _MEND)
     for key, value in state.items():
+        if isinstance(value, Mapping):
+            raise DataError(
+                f"entry {key!r} is a mapping", str(path), f"{_MEND}; if that entry is it, save it by itself"
+            )
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise DataError(f"entry {key!r} is a {type(value).__name__}, not a tensor", str(path), _MEND)
+        if value.layout != torch.strided:
+            raise DataError(f"entry {key!r} is a sparse tensor", str(path), "save it dense")
     return dict(state)
 
 
@@ -146,7 +153,11 @@ def translate(
         raise UsageError(f"there are no guides {guides!r}", "convert-reference", did_you_mean(guides, GUIDES))
     keys = _ranked(state)
     _refuse_foreign(keys, where)
-    config = dataclasses.replace(_config(state, keys, genes, classes, where), gene_measure=measure)
+    try:
+        config = _config(state, keys, genes, classes, where)
+    except UsageError as error:  # a part without a key, or of no length: the file's fault, not the caller's
+        raise DataError(f"by its keys and shapes {error.what}", where, _MEND) from error
+    config = dataclasses.replace(config, gene_measure=measure)
     with torch.device("meta"):
         wanted = {name: tensor.shape for name, tensor in MCTI(config).state_dict().items()}
     places = reference_keys.places(config, guides)
@@ -238,6 +249,9 @@ def _names(what: str, count: int, given: Sequence[str] | None, where: str) -> li
         raise DataError(
             f"{count} inputs or outputs of kind {what}, but {len(given)} names", where, "give them all, in order"
         )
+    if len(set(given)) < count:
+        twice = next(name for name in given if list(given).count(name) > 1)
+        raise DataError(f"the {what} {twice!r} is named twice", where, "give each name once")
     return list(given)
 
 
@@ -253,6 +267,8 @@ def _gather(
             raise DataError(f"{keys[part]} has shape {tuple(tensor.shape)}", where, f"expected {tuple(expected)}")
         if tensor.is_meta or not tensor.is_floating_point():
             raise DataError(f"{keys[part]} holds no real numbers", where, _MEND)
+        if not bool(tensor.isfinite().all()):
+            raise DataError(f"{keys[part]} holds NaN or infinity", where, "take a checkpoint of before it diverged")
     return torch.stack([tensor.float().reshape(expected) for tensor in tensors]).reshape(shape)
 
 
@@ -295,4 +311,7 @@ def _refuse_foreign(keys: Mapping[str, str], where: str) -> None:
     for short, full in keys.items():
         pattern = reference_keys.pattern(short)
         if pattern not in patterns:
-            raise DataError(f"foreign key {full!r}", where, f"{_MEND}; {did_you_mean(pattern, patterns)}")
+            near = did_you_mean(pattern, patterns)
+            if full.startswith("module."):
+                near = "take the prefix `module.` of DataParallel off its keys"
+            raise DataError(f"foreign key {full!r}", where, f"{_MEND}; {near}")

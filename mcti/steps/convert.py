@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from mcti import storage
+from mcti.errors import DataError
 from mcti.steps.result import StepResult
 from mcti.storage import Location
 
@@ -54,5 +55,9 @@ def convert_reference(
 
 
 def read_names(location: Location) -> list[str]:
-    """Names, one a line; blank lines are left out."""
-    return [line.strip() for line in storage.read_bytes(location).decode("utf-8").splitlines() if line.strip()]
+    """Names, one a line; blank lines are left out. Raises DataError where the file is no UTF-8 text."""
+    try:
+        text = storage.read_bytes(location).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError("not UTF-8 text", str(location), "give one name a line") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]

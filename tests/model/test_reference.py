@@ -180,6 +180,46 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, raw):
         reference.convert(tmp_path / "missing.pt", tmp_path / "out")
 
 
+def test_a_payload_is_named_by_what_it_would_call(tmp_path):
+    torch.save({"a": Payload()}, tmp_path / "bad.pt")
+    with pytest.raises(DataError, match=r"a pickle that calls \S*print, which tensors need not"):
+        reference.read_state(tmp_path / "bad.pt")
+
+
+def test_wrapped_checkpoints_are_told_how_to_unwrap_them(tmp_path):
+    torch.save({"state_dict": double.state(), "epoch": 3}, tmp_path / "nested.pt")
+    with pytest.raises(DataError, match=r"entry 'state_dict' is a mapping.*save it by itself"):
+        reference.read_state(tmp_path / "nested.pt")
+    with pytest.raises(DataError, match=r"prefix `module.` of DataParallel"):
+        reference.translate({f"module.{key}": value for key, value in double.state().items()})
+
+
+def test_sparse_tensors_and_numbers_that_are_none_are_refused(tmp_path):
+    key = "cls_head.1.weight"
+    torch.save(double.state() | {key: torch.zeros(2, 8).to_sparse()}, tmp_path / "sparse.pt")
+    with pytest.raises(DataError, match=rf"{key}' is a sparse tensor"):
+        reference.read_state(tmp_path / "sparse.pt")
+    with pytest.raises(DataError, match=rf"{key} holds NaN or infinity"):
+        reference.translate(double.state() | {key: torch.full((2, 8), torch.nan)})
+
+
+def test_a_part_without_keys_is_the_files_fault():
+    """Exit code 3, not 2: the caller's command is right."""
+    shallow = {key: value for key, value in double.state().items() if not key.startswith("decoder_leyers")}
+    with pytest.raises(DataError, match="decoder_depths"):
+        reference.translate(shallow)
+    with pytest.raises(DataError, match="'A' is named twice"):
+        reference.translate(double.state(), genes=["A"] * 7)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_precision_become_float32(kind):
+    state = {key: value.to(kind) for key, value in double.state().items()}
+    weights = reference.translate(state).weights
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+    assert torch.equal(weights["subtype_head.out.bias"], state["cls_head.1.bias"].float())
+
+
 def test_a_checkpoint_of_another_preset_is_refused(tmp_path):
     torch.save(network(config()).state_dict(), tmp_path / "ours.pt")
     with pytest.raises(DataError, match="foreign key"):
