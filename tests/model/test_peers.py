@@ -189,6 +189,18 @@ def test_without_guidance_there_is_no_coupling_and_task_tokens_act_by_attention_
     assert len(peer("compact")(*batch(SIZES), couplings=True).couplings) == 3
 
 
+@pytest.mark.parametrize("name", PEERS)
+def test_a_peer_refuses_what_mcti_refuses(name):
+    net = peer(name)
+    patches, mask, genes = batch([5, 4])
+    for wrong in ((patches[..., :7], mask, genes), (patches, mask, genes[:, 1:]), (patches, mask.float(), genes)):
+        with pytest.raises(DataError, match="the batch"):
+            net(*wrong)
+    patches[1, 2, 7] = torch.nan
+    with pytest.raises(DataError, match=r"row 1 of the batch, patch row 2"):
+        net(patches, mask, genes)
+
+
 def test_an_ablation_differs_from_compact_in_its_part_alone():
     compact = vars(config("compact"))
     for name, change in ABLATIONS.items():

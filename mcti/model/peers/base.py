@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mcti.model.axes import Axes, behind
+from mcti.model.checks import check_inputs
 from mcti.model.clinical import check_covariates, read_covariates
 from mcti.model.dropout import Dropout
 from mcti.model.hazards import logits_of, survive
@@ -38,12 +39,12 @@ class Peer(nn.Module, ABC):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.config = config
         self.axes = Axes(config)
-        self.config = config = behind(config)
         self.drop = Dropout(config.dropout)
         self.survival_head = nn.Linear(config.width, config.bins)
         self.subtype_head = nn.Linear(config.width, len(config.classes))
-        self.absent = AbsentInputs(config) if config.missing else None
+        self.absent = AbsentInputs(behind(config)) if config.missing else None
         self.clinical = nn.Linear(2 * len(config.covariates), config.bins, bias=False) if config.covariates else None
         if self.clinical is not None:
             nn.init.zeros_(self.clinical.weight)
@@ -63,7 +64,8 @@ class Peer(nn.Module, ABC):
         covariates: Tensor | None = None,
         couplings: bool = False,  # noqa: ARG002 - MCTI's signature; a peer has no guided attention to trace
     ) -> Prediction:
-        """Predict a batch; the arguments are MCTI's (mcti/model/network.py)."""
+        """Predict a batch; arguments and errors are MCTI's (mcti/model/network.py)."""
+        check_inputs(self.config, patches, mask, genes, slides_present=slides_present, genes_present=genes_present)
         patches, genes = self.axes(patches, genes)
         if self.absent is not None:
             patches, mask, genes = self.absent(patches, mask, genes, slides_present, genes_present)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from mcti.model.axes import behind
 from mcti.model.network import gene_cost
 from mcti.model.peers.base import Peer, Read
 from mcti.model.peers.genes import GeneSets, self_normalising
@@ -17,9 +18,10 @@ class LateFusion(Peer):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        self.embed = embedding(self.config)
+        seen = behind(config)
+        self.embed = embedding(seen)
         self.pool = GatedAttention(config.width)
-        self.hidden = self_normalising((len(self.config.genes), config.gene_width, config.width), config.gene_dropout)
+        self.hidden = self_normalising((len(seen.genes), config.gene_width, config.width), config.gene_dropout)
         self.join = nn.Sequential(nn.Linear(2 * config.width, config.width), nn.ReLU())
 
     def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Read:
@@ -36,8 +38,9 @@ class MCAT(Peer):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        self.embed = embedding(self.config)
-        self.sets = GeneSets(self.config)
+        seen = behind(config)
+        self.embed = embedding(seen)
+        self.sets = GeneSets(seen)
         self.transformers = nn.ModuleList(SelfAttention(1, config.attention_depth, config) for _ in range(2))
         self.pools = nn.ModuleList(GatedAttention(config.width) for _ in range(2))
         self.join = nn.Sequential(nn.Linear(2 * config.width, config.width), nn.ReLU())

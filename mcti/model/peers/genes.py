@@ -5,6 +5,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
+from mcti.model.axes import behind
 from mcti.model.dropout import AlphaDropout
 from mcti.model.peers.base import Peer, Read
 from mcti.model.presets import ModelConfig
@@ -24,7 +25,8 @@ class SNN(Peer):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        self.hidden = self_normalising((len(self.config.genes), config.gene_width, config.width), config.gene_dropout)
+        genes = len(behind(config).genes)
+        self.hidden = self_normalising((genes, config.gene_width, config.width), config.gene_dropout)
 
     def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Read:  # noqa: ARG002 - genes alone
         """See Peer."""

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from mcti.model.axes import behind
 from mcti.model.dropout import Dropout
 from mcti.model.peers.base import Peer, Read
 from mcti.model.presets import ModelConfig
@@ -38,7 +39,7 @@ class MeanPool(Peer):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        self.hidden = nn.Sequential(embedding(self.config), nn.Linear(config.width, config.width), nn.ReLU())
+        self.hidden = nn.Sequential(embedding(behind(config)), nn.Linear(config.width, config.width), nn.ReLU())
 
     def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Read:  # noqa: ARG002 - slides alone
         """See Peer; every patch has the same weight."""
@@ -51,7 +52,7 @@ class ABMIL(Peer):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        self.embed = embedding(self.config)
+        self.embed = embedding(behind(config))
         self.pool = GatedAttention(config.width)
 
     def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Read:  # noqa: ARG002 - slides alone

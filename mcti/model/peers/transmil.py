@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from mcti.model.axes import behind
 from mcti.model.peers.base import Peer, Read
 from mcti.model.peers.pooling import embedding
 from mcti.model.presets import ModelConfig
@@ -19,7 +20,7 @@ class TransMIL(Peer):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        self.embed = embedding(self.config)
+        self.embed = embedding(behind(config))
         self.token = nn.Parameter(torch.randn(config.width) * config.width**-0.5)
         self.first, self.second = AttentionLayer(1, config), AttentionLayer(1, config)
         self.places = Pyramid(config.width)
