@@ -56,8 +56,8 @@ def describe(config: ModelConfig, patches: int = 4000) -> Summary:
         "heads": _head_flops(seen),
     }
     # Backward: twice the forward pass, once for the inputs and once for the weights; the bag itself wants no gradient
-    # but its blocks are computed again, which comes to the same.
-    training = 3 * sum(flops.values())
+    # but its blocks are computed again, which comes to the same. Nothing before the axes is learned: they run once.
+    training = 3 * sum(flops.values()) - 2 * flops["axes"]
     return Summary(parameters, patches, flops, training, _memory(config, patches, sum(parameters.values())))
 
 
@@ -126,6 +126,7 @@ def _unet_flops(config: ModelConfig) -> int:
     """All guided blocks of both streams and all self-attention layers (docs/model.md, sections 4 and 5)."""
     n, width = config.length, config.width
     products = 1 if config.solver == "assignment" else 2  # an assignment is gathered, any other plan multiplied
+    products = products if config.guidance else 0
     guided = 20 * n * width**2 + 2 * products * n * n * width
     attention = 12 * n * width**2 + 4 * n * n * width
     depths = sum(config.encoder_depths) + config.bottleneck_depth + sum(config.decoder_depths)
@@ -143,11 +144,13 @@ def _memory(config: ModelConfig, patches: int, parameters: int) -> dict[str, int
     depths = sum(config.encoder_depths) + config.bottleneck_depth + sum(config.decoder_depths)
     layers = 2 * (len(config.encoder_depths) + len(config.decoder_depths)) * config.attention_depth
     kept = 2 * depths * (KEPT_GUIDED * n * width + 3 * width**2) + layers * (KEPT_ATTENTION * n * width + 2 * n * n)
-    block = min(config.block, patches) * (2 * behind(config).features + 3 * config.query + 4 * config.critical)
+    seen = behind(config).features
+    block = min(config.block, patches) * (2 * seen + 3 * config.query + 4 * config.critical)
+    along_axes = patches * seen if config.feature_axes else 0
     return {
         "weights": FLOAT32 * parameters,
         "gradients": FLOAT32 * parameters,
         "adam": 2 * FLOAT32 * parameters,
         "bag": FLOAT32 * patches * config.features,
-        "activations": FLOAT32 * (kept + block),
+        "activations": FLOAT32 * (kept + block + along_axes),
     }

@@ -9,7 +9,16 @@ from mcti.model.summary import describe
 from tests.model.cases import batch, config, network, small_paper
 
 
-@pytest.mark.parametrize("made", [config(), small_paper(), config("compact"), config(solver="pot", skip=False)])
+@pytest.mark.parametrize(
+    "made",
+    [
+        config(),
+        small_paper(),
+        config("compact", gene_axes=5, feature_axes=4),
+        config(solver="pot", skip=False),
+        config("no_guidance"),
+    ],
+)
 def test_the_arithmetic_is_that_of_the_forward_pass(made):
     patches, mask, genes = batch([50])
     # The fused attention kernel of the CPU is not counted; its plain form is.
@@ -22,6 +31,19 @@ def test_the_arithmetic_is_that_of_the_forward_pass(made):
     assert said["unet"] == counted["unet"]
     assert said["genomics"] - carried == counted["genomics"]
     assert said["heads"] == counted["survival_head"] + counted["subtype_head"]
+
+
+def test_the_axes_cost_no_backward_pass():
+    """They are fitted, not learned, and stand before all that is: of a long bag they are most of a forward pass."""
+    made = config("compact", gene_axes=5, feature_axes=4)
+    patches, mask, genes = batch([200])
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        found = network(made)(patches, mask, genes)
+        (found.risk.sum() + found.subtype_logits.sum() + found.instance_logits.sum()).backward()
+    along, said = 2 * (200 * 12 * 4 + 9 * 5), describe(made, 200)
+    assert said.forward_flops["axes"] == along
+    assert said.training_flops == 3 * (sum(said.forward_flops.values()) - along) + along
+    assert said.training_flops == pytest.approx(counter.get_total_flops(), rel=0.06)  # the bag wants no gradient
 
 
 def test_the_papers_parameters_are_those_of_the_key_list_less_the_dead():
