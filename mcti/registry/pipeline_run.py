@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
-from mcti.errors import EnvironmentTrouble, MctiError
+from mcti.errors import EnvironmentTrouble, MctiError, NotEnoughEvidence, Rejected
 from mcti.registry import lineage, tracking
 from mcti.registry.lineage import Origin
 
@@ -51,9 +51,11 @@ def noted(step: Callable[P, R]) -> Callable[P, R]:
         note = _quietly(lambda: _open(name), name) if _watched() else None
         try:
             result = step(*arguments, **named)
-        except BaseException:
+        except BaseException as error:
+            # A "no" of the gate is a result.
+            state = "FINISHED" if isinstance(error, Rejected | NotEnoughEvidence) else "FAILED"
             if note is not None:
-                _quietly(lambda: _close(note, "FAILED", {}), name)
+                _quietly(lambda: _close(note, state, {}), name)
             raise
         if note is not None:
             headline = getattr(result, "headline", dict)

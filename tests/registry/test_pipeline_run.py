@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mcti.errors import DataError, EnvironmentTrouble
+from mcti.errors import DataError, EnvironmentTrouble, Rejected
 from mcti.registry import pipeline_run, tracking
 from mcti.registry.pipeline_run import noted
 from mcti.steps.result import StepResult
@@ -27,6 +27,8 @@ def count(patients: int) -> Counted:
     """A step."""
     if patients < 0:
         raise DataError("less than nobody", "the cohort", "count again")
+    if patients == 0:
+        raise Rejected("nobody is not enough", "the gate", "find somebody")
     return Counted(patients=patients)
 
 
@@ -79,9 +81,16 @@ def test_a_step_that_fails_and_a_run_that_was_cancelled_say_so(task):
     assert below.info.status == "FAILED"
 
 
+def test_a_no_of_the_gate_is_a_result(task):
+    with pytest.raises(Rejected):
+        count(0)
+    _, (below,) = runs(task)
+    assert below.info.status == "FINISHED"
+
+
 def test_tasks_that_start_together_find_one_run(task):
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(count, range(4)))
+        list(pool.map(count, range(1, 5)))
     parents, below = runs(task)
     assert len(parents) == 1
     assert {run.data.tags["mlflow.parentRunId"] for run in below} == {parents[0].info.run_id}
