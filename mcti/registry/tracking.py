@@ -18,6 +18,7 @@ from mcti.errors import DataError, EnvironmentTrouble
 from mcti.registry import lineage
 
 PARENT = "mlflow.parentRunId"
+_SETTLE_SECONDS = 1.0  # a run made beside ours may be the earlier one, and be seen later
 
 
 @contextlib.contextmanager
@@ -91,6 +92,7 @@ def parent(client: Any) -> str:
         origin = lineage.Origin(lineage.pipeline_run(), os.environ.get("MCTI_PIPELINE", ""))
         tags = {**origin.tags(), "mcti.step": "pipeline", **lineage.code()}
         ours = client.create_run(number, run_name=f"{origin.pipeline.partition('@')[0]} {origin.run}", tags=tags)
+        time.sleep(_SETTLE_SECONDS)  # MLflow has no lock: the earliest wins, and all must have seen it
         made = _pipeline_runs(client, number)
         if made[0] != ours.info.run_id:  # a task beside us was first
             client.delete_run(ours.info.run_id)
