@@ -236,6 +236,12 @@ class TrainParams(Params):
     validation_share: float = Field(
         0.2, gt=0, lt=0.5, description="share of the training part held out for `patience`; without it nobody is"
     )
+    recalibration_folds: int = Field(
+        0,
+        ge=0,
+        le=10,
+        description="inner folds whose models put the survival curves right (3: thrice the time); 0: none",
+    )
     precision: Literal["float32", "bf16", "fp16"] = Field(
         "float32", description="arithmetic of the forward pass; fp16 scales the loss"
     )
@@ -255,6 +261,12 @@ class TrainParams(Params):
     def _lean_is_bf16(self) -> Self:
         if self.optimizer == "lean" and self.precision != "bf16":
             raise ValueError(f"optimizer lean trains in bf16, and precision is {self.precision}: set it to bf16")
+        return self
+
+    @model_validator(mode="after")
+    def _two_inner_folds(self) -> Self:
+        if self.recalibration_folds == 1:
+            raise ValueError("recalibration_folds 1 leaves nobody to train on: set it to 0 (none) or 2 and more")
         return self
 
 

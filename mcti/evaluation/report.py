@@ -88,6 +88,7 @@ def render(
             for f, caption in figures
         ],
         calibration=_calibration(scores),
+        recalibration=_recalibration(scores),
         subgroups=_subgroups(scores),
         regimes=_regimes(scores),
         subtype=_subtype(scores),
@@ -187,6 +188,22 @@ def _calibration(scores: Scores) -> list[dict[str, Any]]:
             "p": p_text(_nan(numbers["d_calibration"]["p"])),
         }
         for name, numbers in scores.models.items()
+    ]
+
+
+def _recalibration(scores: Scores) -> list[dict[str, Any]]:
+    """Two rows, before and after; empty where the curves are as the networks gave them."""
+    if not scores.recalibration:
+        return []
+    last = f"{scores.horizons[-1]:g}"
+    names = [f"slope_{last}", f"intercept_{last}", f"ici_{last}", "ibs"]
+    return [
+        {
+            "name": side,
+            "cells": [shown(as_interval(numbers[name])) for name in names],
+            "p": p_text(_nan(numbers["d_calibration"]["p"])),
+        }
+        for side, numbers in scores.recalibration.items()
     ]
 
 

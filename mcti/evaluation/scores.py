@@ -25,7 +25,7 @@ class Scores:
     """What the report and the files show; all but the horizons is ready for JSON (null: not defined).
 
     models {name: {metric: {value, low, high}, d_calibration: {...}, folds: [...]}};  comparison: ours against each;
-    risk_groups, subgroups, decision, regimes (of modalities): ours alone.
+    risk_groups, subgroups, decision, regimes (of modalities), recalibration (before, after): ours alone.
     horizons (h,) scored, unusable (u,) asked for but not scored.
     """
 
@@ -37,6 +37,7 @@ class Scores:
     horizons: Floats
     unusable: Floats
     regimes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    recalibration: dict[str, dict[str, Any]] = field(default_factory=dict)
     forest: list[story.Row] = field(default_factory=list)
 
     def c_index(self, model: str) -> Interval:
@@ -52,8 +53,9 @@ class Scores:
             "subgroups": self.subgroups,
             "decision": self.decision,
         }
-        if self.regimes:
-            document[OURS]["regimes"] = self.regimes
+        document[OURS] |= {
+            name: told for name, told in (("regimes", self.regimes), ("recalibration", self.recalibration)) if told
+        }
         return document
 
 

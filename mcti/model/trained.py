@@ -7,7 +7,7 @@ import contextlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mcti.errors import DataError, did_you_mean
 from mcti.model.hazards import survival_at
-from mcti.model.network import MCTI
+from mcti.model.network import MCTI, Prediction
 from mcti.model.peers import Peer, build
 from mcti.model.presets import ModelConfig
 from mcti.storage import to_json
@@ -51,6 +51,32 @@ class Scale:
 
 
 @dataclass(frozen=True)
+class Recalibration:
+    """Curves put right: what bin j adds to the cumulative hazard becomes exp(intercept + centre_j + slope (log h_j -
+    centre_j)); fitted in mcti/training/recalibration.py. intercept 0 and slope 1 change nothing.
+
+    centre  (B) mean log of what each bin adds, over the patients that it was fitted on
+    """
+
+    intercept: float
+    slope: float
+    centre: tuple[float, ...]
+
+    def __call__(self, survival: Tensor) -> Tensor:
+        """S after each bin (b, B) -> the same put right, float64."""
+        centre = torch.tensor(self.centre, dtype=torch.float64)
+        logs = self.intercept + centre + self.slope * (cumulative_steps(survival).log() - centre)
+        return (-logs.exp().cumsum(1)).exp()
+
+
+def cumulative_steps(survival: Tensor) -> Tensor:
+    """What each bin adds to the cumulative hazard -log S: S after each bin (b, B) -> (b, B) float64, above 0."""
+    logs = survival.double().clamp_min(torch.finfo(torch.float32).tiny).log()
+    before = torch.cat([torch.zeros(len(logs), 1, dtype=torch.float64), logs[:, :-1]], dim=1)
+    return (before - logs).clamp_min(1e-6)  # less than this is no hazard that anybody could measure
+
+
+@dataclass(frozen=True)
 class Fitted:
     """Everything beside the weights that was learned, from the patients of the training part alone.
 
@@ -59,24 +85,32 @@ class Fitted:
     edges      B + 1 months, strictly rising: bin j is [edges[j], edges[j + 1]); edges[0] = 0; edges[B] is the longest
                follow-up of the training part, and the last bin takes all later times too
     covariates scale of the clinical covariates that the model reads, in the order of its configuration
+    recalibration of the survival curves; None: they are as the network gives them
     """
 
     genes: Scale
     features: Scale
     edges: tuple[float, ...]
     covariates: Scale = field(default_factory=lambda: Scale(torch.zeros(0), torch.zeros(0)))
+    recalibration: Recalibration | None = None
 
     def spec(self) -> dict[str, Any]:
         """As JSON values."""
         scales = {name: getattr(self, name).spec() for name in ("genes", "features", "covariates")}
-        return {**scales, "edges_months": list(self.edges)}
+        curves = {} if self.recalibration is None else {"recalibration": asdict(self.recalibration)}
+        return {**scales, "edges_months": list(self.edges), **curves}
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> "Fitted":
         """The inverse of `spec`."""
         edges = tuple(float(edge) for edge in spec["edges_months"])
         genes, features, covariates = (Scale.from_spec(spec[name]) for name in ("genes", "features", "covariates"))
-        return cls(genes, features, edges, covariates)
+        curves = spec.get("recalibration")
+        recalibration = None
+        if curves is not None:
+            centre = tuple(float(value) for value in curves["centre"])
+            recalibration = Recalibration(float(curves["intercept"]), float(curves["slope"]), centre)
+        return cls(genes, features, edges, covariates, recalibration)
 
 
 class TrainedModel:
@@ -132,22 +166,32 @@ class TrainedModel:
         covariates       {name: value}, None or NaN where missing; of `config.covariates` none may be left out
 
         Risk is -sum_j S_j over the bins (docs/model.md section 6): higher = earlier event, no unit, comparable
-        within one model only.  How S(t) runs between the bin edges and beyond the last: mcti/model/hazards.py.
+        within one model only; it is never recalibrated, S(t) is where `fitted` says so.  How S(t) runs between the bin
+        edges and beyond the last: mcti/model/hazards.py.
 
         Raises DataError for a bag or a vector of the wrong width, a bag without a patch, a NaN feature, for a missing
         modality when the model was not trained for it, and for a covariate that the model reads and nobody named.
         """
-        inputs = self.inputs(patches, genes, covariates)
-        with single_thread(), torch.inference_mode():
-            output = self.net(**inputs)
-            risk, survival = float(output.risk[0]), output.survival[0].double()
-        curve = survival_at(survival[None], self.fitted.edges, horizons_months, self.config.head)[0]
+        output = self.output(patches, genes, covariates)
+        risk, survival = float(output.risk[0]), output.survival.double()
+        if self.fitted.recalibration is not None:
+            survival = self.fitted.recalibration(survival)
+        curve = survival_at(survival, self.fitted.edges, horizons_months, self.config.head)[0]
         values = [float(value) for value in curve]
         found = {"risk": risk, **dict(zip(map(survival_column, horizons_months), values, strict=True))}
         if subtypes:
             shares = output.subtype_logits[0].double().softmax(0).tolist()
             found |= {subtype_column(name): share for name, share in zip(self.config.classes, shares, strict=True)}
         return found
+
+    def output(
+        self, patches: Tensor | None, genes: Tensor | None, covariates: Mapping[str, float | None] | None = None
+    ) -> Prediction:
+        """What the network says of one patient, as it says it; arguments and errors as in `predict`."""
+        inputs = self.inputs(patches, genes, covariates)
+        with single_thread(), torch.inference_mode():
+            output: Prediction = self.net(**inputs)
+        return output
 
     def inputs(
         self, patches: Tensor | None, genes: Tensor | None, covariates: Mapping[str, float | None] | None = None

@@ -22,7 +22,7 @@ from mcti.params import EvaluateParams
 from mcti.registry.pipeline_run import noted
 from mcti.slides import features as slide_features
 from mcti.steps import peers as other_models
-from mcti.steps import regimes, shown
+from mcti.steps import recalibrated, regimes, shown
 from mcti.steps.result import StepResult
 from mcti.storage import Location
 
@@ -83,7 +83,11 @@ def evaluate(
     fitted = {**others, **fitted}
     grouped = groups.of(outcomes, ours.risk, params.risk_groups)
     found = scores.score(outcomes, {OURS: ours, **fitted}, patients, grouped, params)
-    found = replace(found, regimes=regimes.compare(models, patients, outcomes, ours, params))
+    found = replace(
+        found,
+        regimes=regimes.compare(models, patients, outcomes, ours, params),
+        recalibration=recalibrated.compare(models, outcomes, ours, found.horizons, params),
+    )
     facts = _facts(cohort, outcomes)
     with storage.replacing(out) as draft:
         draft.mkdir()

@@ -68,8 +68,9 @@ def train(
 
     Reads   cohort, features/<slide_id>.h5 (None: genes alone), folds.csv, best.yaml of `search` (settings that won)
     Writes  out/fold_<k>/{weights.safetensors,model.json,predictions.csv,history.csv}, out/result.json; regimes.csv in a
-            fold whose model can do without a modality; folds that the split no longer has are removed. `fold`: that
-            one alone, the others stay as they are. `profile`: a trace of a few steps of the first fold trained
+            fold whose model can do without a modality, uncalibrated.csv in one with recalibrated curves; folds that
+            the split no longer has are removed. `fold`: that one alone, the others stay as they are. `profile`: a
+            trace of a few steps of the first fold trained
     Raises  DataError for a fold that cannot be learned from, a loss that is no number, checkpoints of another run
             UsageError for settings in `best` that training does not know, or a fold that does not exist
             Paused after SIGTERM: saved, and the same command goes on

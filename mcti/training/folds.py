@@ -24,6 +24,7 @@ from mcti.model.trained import TrainedModel
 from mcti.params import TrainParams
 from mcti.redaction import hashed
 from mcti.training import bags as bagging
+from mcti.training import recalibration
 from mcti.training.bags import PatientBag
 from mcti.training.distributed import ranks
 from mcti.training.loop import Keeper, Outcome, Progress, train
@@ -102,7 +103,8 @@ def train_fold(
     trace: Path | None = None,
 ) -> FoldSummary:
     """Train the model of a fold and write out/fold_<k>/{weights.safetensors,model.json,predictions.csv,history.csv},
-    for a model that can do without a modality also regimes.csv. `trace`: a file for the profile of a few steps.
+    for a model that can do without a modality also regimes.csv, for one whose curves were recalibrated also
+    uncalibrated.csv. `trace`: a file for the profile of a few steps.
 
     A folder there that was made from the same data, settings and code is kept. A run that was killed goes on from the
     checkpoints in out/.work/fold_<k>, or below MCTI_CHECKPOINTS, which are gone when the fold is written.
@@ -117,7 +119,10 @@ def train_fold(
     if not _is_current(folder, identity):
         task = prepare(data, chosen, params, ("fold", part.fold), where)
         keeper = Keeper(work, identity, stop)
-        outcome = train(task, keeper=keeper, progress=progress, trace=trace if ranks().first else None)
+        runs = _Runs(progress, 1 + params.recalibration_folds)
+        outcome = train(task, keeper=keeper, progress=runs.progress, trace=trace if ranks().first else None)
+        if params.recalibration_folds:
+            outcome = recalibrated(outcome, data, chosen, params, part, keeper, runs)
         if ranks().first:
             write(folder, outcome, chosen, tested, params, part, identity, data.made)
     ranks().wait()  # the others read what the first has written
@@ -155,6 +160,46 @@ def prepare(
     if config.covariates:
         fitted = dataclasses.replace(fitted, covariates=bagging.fit_covariates(chosen, config.covariates))
     return Task(chosen, fitted, config, params, seed_key, where, watched)
+
+
+class _Runs:
+    """The progress of several runs one after the other as one bar."""
+
+    def __init__(self, progress: Progress | None, runs: int) -> None:
+        self._tell, self._runs, self.done = progress, runs, 0
+
+    def progress(self, done: int, total: int, text: str) -> None:
+        """Progress of the run at hand, all of them taken for equally long."""
+        if self._tell is not None:
+            self._tell(self.done * total + done, self._runs * total, text)
+
+
+def recalibrated(
+    outcome: Outcome,
+    data: Dataset,
+    chosen: Sequence[PatientBag],
+    params: TrainParams,
+    part: Part,
+    keeper: Keeper,
+    runs: _Runs,
+) -> Outcome:
+    """The outcome with its curves put right by inner models of the same training part (recalibration.py)."""
+    config, fitted = outcome.model.config, outcome.model.fitted
+    # An inner part may lack nobody's slides, and its model must still predict one who has none.
+    shape = {"missing": config.missing, "modalities": list(config.modalities)}
+    settings = params.model_copy(update={"architecture": {**params.architecture, **shape}})
+
+    def inner(kept: list[PatientBag], number: int) -> TrainedModel:
+        runs.done = 1 + number
+        where = f"{part.name.replace('_', ' ')}, inner model {number + 1} of the recalibration"
+        task = prepare(data, kept, settings, ("fold", part.fold, "inner", number), where)
+        own = Keeper(keeper.folder / f"inner_{number}", {**keeper.identity, "inner": number}, keeper.stop)
+        return train(task, keeper=own, progress=runs.progress).model
+
+    key = (params.seed, "fold", part.fold)
+    found = recalibration.of(fitted.edges, chosen, params.recalibration_folds, key, inner)
+    model = TrainedModel(outcome.model.net, config, dataclasses.replace(fitted, recalibration=found))
+    return dataclasses.replace(outcome, model=model)
 
 
 def configure(data: Dataset, chosen: Sequence[PatientBag], params: TrainParams, features: int) -> ModelConfig:
@@ -231,6 +276,17 @@ def predict_regimes(
     return rows
 
 
+def predict_uncalibrated(
+    model: TrainedModel, tested: Sequence[PatientBag], horizons: Sequence[float]
+) -> list[dict[str, Any]]:
+    """What each patient's prediction would be without the recalibration; empty for a model without one."""
+    if model.fitted.recalibration is None:
+        return []
+    plain = TrainedModel(model.net, model.config, dataclasses.replace(model.fitted, recalibration=None))
+    rows = predict(plain, tested, horizons)
+    return [{"patient_id": bag.patient_id, **row} for bag, row in zip(tested, rows, strict=True)]
+
+
 def write(
     folder: Path,
     outcome: Outcome,
@@ -259,6 +315,7 @@ def write(
     curves = [*_CURVES, *(["validation"] if params.patience else [])]
     history = [{"epoch": int(row["epoch"]), **{name: row[name] for name in curves}} for row in outcome.history]
     regimes = predict_regimes(outcome.model, tested, params.horizons_months)
+    before = predict_uncalibrated(outcome.model, tested, params.horizons_months)
     with storage.replacing(folder) as draft:
         draft.mkdir()
         (draft / "weights.safetensors").write_bytes(safetensors.torch.save(_sorted(tensors)))
@@ -268,6 +325,9 @@ def write(
         if regimes:
             rows = [{"patient_id": row.pop("patient_id"), "fold": part.fold, **row} for row in regimes]
             (draft / "regimes.csv").write_text(_csv(sorted(rows, key=_by_id)), encoding="utf-8")
+        if before:
+            rows = [{"patient_id": row.pop("patient_id"), "fold": part.fold, **row} for row in before]
+            (draft / "uncalibrated.csv").write_text(_csv(sorted(rows, key=_by_id)), encoding="utf-8")
 
 
 def load(folder: storage.Location) -> TrainedModel:
