@@ -197,9 +197,7 @@ class TrainedModel:
         self, patches: Tensor | None, genes: Tensor | None, covariates: Mapping[str, float | None] | None = None
     ) -> dict[str, Tensor]:
         """What the network is given for one patient, standardised; arguments and errors as in `predict`."""
-        patches = patches if "slides" in self.config.modalities else None
-        genes = genes if "genes" in self.config.modalities else None
-        self._check(patches, genes)
+        patches, genes = readable(self.config, patches, genes)
         rows = torch.zeros(1, self.config.features) if patches is None else self.fitted.features(patches.float())
         vector = torch.zeros(len(self.config.genes)) if genes is None else self.fitted.genes(genes.float())
         inputs = {"patches": rows[None], "mask": torch.ones(1, len(rows), dtype=torch.bool), "genes": vector[None]}
@@ -211,19 +209,27 @@ class TrainedModel:
             inputs["covariates"] = self.fitted.covariates.keeping_gaps(row)[None]
         return inputs
 
-    def _check(self, patches: Tensor | None, genes: Tensor | None) -> None:
-        if patches is None and genes is None:
-            needed = " or ".join(self.config.modalities)
-            raise DataError(f"no {needed}, and the model reads nothing else", "the patient", "leave the patient out")
-        if (patches is None or genes is None) and not self.config.missing:
-            lacking = "slides" if patches is None else "genes"
-            mend = "train with train.modality_dropout above 0, or leave the patient out"
-            raise DataError(f"no {lacking}, and the model was trained on patients with both", "the patient", mend)
-        if patches is not None:
-            check_bag(patches, self.config.features, "the patient's bag")
-        if genes is not None and tuple(genes.shape) != (len(self.config.genes),):
-            what = f"{tuple(genes.shape)} expression values, not ({len(self.config.genes)},)"
-            raise DataError(what, "the patient's genes", "give the genes of the model's config, in its order")
+
+def readable(config: ModelConfig, patches: Tensor | None, genes: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """What of a patient a model of this configuration reads; shapes as in `TrainedModel.predict`.
+
+    Raises DataError when it reads nothing of them, lacks a modality that it must have, or cannot use what is there.
+    """
+    patches = patches if "slides" in config.modalities else None
+    genes = genes if "genes" in config.modalities else None
+    if patches is None and genes is None:
+        needed = " or ".join(config.modalities)
+        raise DataError(f"no {needed}, and the model reads nothing else", "the patient", "leave the patient out")
+    if (patches is None or genes is None) and not config.missing:
+        lacking = "slides" if patches is None else "genes"
+        mend = "train with train.modality_dropout above 0, or leave the patient out"
+        raise DataError(f"no {lacking}, and the model was trained on patients with both", "the patient", mend)
+    if patches is not None:
+        check_bag(patches, config.features, "the patient's bag")
+    if genes is not None and tuple(genes.shape) != (len(config.genes),):
+        what = f"{tuple(genes.shape)} expression values, not ({len(config.genes)},)"
+        raise DataError(what, "the patient's genes", "give the genes of the model's config, in its order")
+    return patches, genes
 
 
 def check_bag(patches: Tensor, width: int, where: str) -> None:

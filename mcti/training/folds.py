@@ -20,7 +20,7 @@ from mcti import storage
 from mcti.errors import DataError, MctiError
 from mcti.model.presets import ModelConfig, preset
 from mcti.model.sketch import Sketch
-from mcti.model.trained import TrainedModel
+from mcti.model.trained import TrainedModel, readable
 from mcti.params import TrainParams
 from mcti.redaction import hashed
 from mcti.training import bags as bagging
@@ -118,6 +118,7 @@ def train_fold(
     work = _work(out, part, identity)
     if not _is_current(folder, identity):
         task = prepare(data, chosen, params, ("fold", part.fold), where)
+        check_tested(task.config, tested, where)
         keeper = Keeper(work, identity, stop)
         runs = _Runs(progress, 1 + params.recalibration_folds)
         outcome = train(task, keeper=keeper, progress=runs.progress, trace=trace if ranks().first else None)
@@ -200,6 +201,18 @@ def recalibrated(
     found = recalibration.of(fitted.edges, chosen, params.recalibration_folds, key, inner)
     model = TrainedModel(outcome.model.net, config, dataclasses.replace(fitted, recalibration=found))
     return dataclasses.replace(outcome, model=model)
+
+
+def check_tested(config: ModelConfig, tested: Sequence[PatientBag], where: str) -> None:
+    """Refuse a test patient whom the model will not be able to predict, before hours are spent on training it.
+
+    Raises DataError as `TrainedModel.predict`, naming the patient.
+    """
+    for bag in tested:
+        try:
+            readable(config, bag.patches, bag.genes)
+        except DataError as error:
+            raise DataError(error.what, f"{error.where}, {where}, patient {bag.patient_id}", error.mend) from error
 
 
 def configure(data: Dataset, chosen: Sequence[PatientBag], params: TrainParams, features: int) -> ModelConfig:

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import signal
 import subprocess
@@ -6,6 +7,7 @@ import time
 
 import pandas as pd
 import pytest
+import torch
 
 from mcti import storage
 from mcti.errors import DataError, UsageError
@@ -236,3 +238,23 @@ def test_a_model_of_one_modality_leaves_the_other_aside(world, tmp_path, modalit
 def test_a_profile_of_the_first_fold_is_written(world, tmp_path):
     train(*world, made.settings(workers=1), tmp_path / "folds", fold=0, profile=tmp_path / "trace.json")
     assert '"traceEvents"' in (tmp_path / "trace.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"patches": torch.zeros(0, made.WIDTH)}, r"a bag without a patch .*fold 0, patient P-020"),
+        ({"patches": torch.full((3, made.WIDTH), torch.nan)}, r"row 0 of the features is NaN .*patient P-020"),
+        ({"patches": torch.zeros(3, made.WIDTH + 1)}, r"features of shape \(3, 7\), not \(N, 6\).*patient P-020"),
+        ({"genes": None}, r"no genes, and the model was trained on patients with both.*patient P-020"),
+    ],
+)
+def test_a_test_patient_who_cannot_be_predicted_is_refused_before_a_step_is_trained(tmp_path, changes, message):
+    data, steps = made.dataset(24), []
+    names = sorted(data.bags)
+    broken = dataclasses.replace(data, bags={**data.bags, "P-020": dataclasses.replace(data.bags["P-020"], **changes)})
+    part = training.Part(0, tuple(names[:16]), tuple(names[16:]))
+    with pytest.raises(DataError, match=message):
+        training.train_fold(broken, part, made.settings(), tmp_path, progress=lambda *step: steps.append(step))
+    assert steps == []
+    assert not (tmp_path / "fold_0").exists()
