@@ -21,7 +21,7 @@ from mcti.model.genomics import DenseGenes
 from mcti.model.guidance import Coupler, Coupling, GuidedAttention
 from mcti.model.hazards import survive
 from mcti.model.network import MCTI, Prediction, Tokens
-from mcti.model.pathology import Mined
+from mcti.model.pathology import Mined, focus_weights
 from mcti.model.trained import TrainedModel, single_thread
 from mcti.model.unet import SURV, mean_token
 
@@ -37,8 +37,8 @@ class Attribution:
                     the training mean, under the same choices of the network
     tiles           (N,) one a tile, in the order of the bag; empty without slides
     genes           (G,) one a gene, in the order of the model; covariates (V,)
-    tokens          token -> part, along the same path: patch_0 …, carried_0 …, gene_0 …, clinical, and the linear
-                    paths past the U-Net mean_patch and covariates
+    tokens          token -> part, along the same path: patch_0 …, carried_0 …, gene_0 …, clinical, and the
+                    paths past the U-Net mean_patch, focus (the mean critical patch) and covariates
     critical        (K',) row in the bag of patch token k
     shares          (N, K') mass that tile i gave to patch token k; a row sums to 1
     plan            (K', T) mass between patch and gene tokens
@@ -133,6 +133,7 @@ class _Path:
             self.sd = float((average.var(correction=0) + skip.norm.eps).sqrt())
             average = skip.norm(average)
         self.ends: dict[str, Tensor] = {"sums": self.mined.sums, "mean": average, "genes": genes}
+        self.ends["focus"] = self.mined.focus
         if inputs.get("covariates") is not None:
             self.ends["covariates"] = inputs["covariates"].double()
 
@@ -168,7 +169,7 @@ class _Path:
         if not bool(here.any()):
             return torch.zeros(0, 0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64)
         branch, shares, found = self.net.pathology, [], []
-        to_sums, to_mean = gradients["sums"][0], gradients["mean"][0]
+        to_sums, to_mean, to_focus = (gradients[name][0] for name in ("sums", "mean", "focus"))
         if self.net.survival_head.skip is not None:
             to_mean = (to_mean - to_mean.mean()) / self.sd
         with torch.no_grad():
@@ -178,7 +179,10 @@ class _Path:
                 handed = (masses * (F.normalize(rows[0], dim=-1) @ to_sums.T)).sum(1) * self.weight
                 found.append(handed + rows[0] @ to_mean / self.rows.shape[1])
                 shares.append(masses[:, here])
-        return torch.cat(shares), torch.cat(found)
+            parts, critical = torch.cat(found), self.mined.critical[0, here]
+            weights = focus_weights(self.mined.scores, self.mined.critical >= 0)[0, here]
+            parts[critical] += weights * (self.rows[0, critical] @ to_focus)
+        return torch.cat(shares), parts
 
     def _inputs(self, shares: Tensor) -> dict[str, Tensor]:
         """Each input at these shares (p,) of its way: (p, …); a missing covariate stays missing."""
@@ -191,13 +195,14 @@ class _Path:
         """The patches' mean as given, and the tokens: each (p, tokens, D), the linear paths (p, 1, columns)."""
         net, points = self.net, len(given["sums"])
         mined = dataclasses.replace(self.mined, **{k: _copies(v, points) for k, v in vars(self.mined).items()})
-        mined.tokens, mined.average = net.pathology.tokens_of(given["sums"], mined.present), given["mean"]
+        mined.tokens = net.pathology.tokens_of(given["sums"], mined.present)
+        mined.average, mined.focus = given["mean"], given["focus"]
         gene_tokens, _ = net.genomics(given["genes"])
         if net.absent is not None:
             flags = [None if flag is None else _copies(flag, points) for flag in self.present.values()]
             mined, gene_tokens = net.absent(mined, gene_tokens, *flags)
         made = {"patch": mined.tokens, "carried": _copies(self.plan, points).transpose(1, 2) @ mined.tokens}
-        made |= {"gene": gene_tokens, "mean_patch": mined.average[:, None]}
+        made |= {"gene": gene_tokens, "mean_patch": mined.average[:, None], "focus": mined.focus[:, None]}
         if net.clinical is not None:
             clinical, read = net.clinical(given["covariates"])
             made |= {"clinical": clinical, "covariates": read[:, None]}
@@ -214,7 +219,7 @@ class _Path:
             streams, _ = net.unet(x, streams, mask)
         read = None if clinical is None else made["covariates"][:, 0]
         mean = mean_token(streams, mask)[SURV]
-        logits = net.survival_head.decide(mean, made["mean_patch"][:, 0], made["gene"], read)
+        logits = net.survival_head.decide(mean, made["mean_patch"][:, 0], made["focus"][:, 0], made["gene"], read)
         return -survive(logits, net.config.head)[1].sum(1)
 
     def _named(self, tokens: Mapping[str, Tensor]) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """MCTI assembled: bags and genes in, survival, subtype and what they rest on out (docs/model.md)."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -121,14 +122,14 @@ class MCTI(nn.Module):
         streams, norms = self.unet(*self.streams(tokens), trace)
         kind = torch.promote_types(genes.dtype, torch.float32)  # logits are never half
         means = mean_token(streams, self._mask(tokens))
-        logits = self.survival_head(means[SURV], mined.average, gene_tokens, read).to(kind)
+        logits = self.survival_head(means[SURV], mined, gene_tokens, read).to(kind)
         hazard, survival = survive(logits, self.config.head)
         return Prediction(
             hazard_logits=logits,
             hazard=hazard,
             survival=survival,
             risk=-survival.sum(1),
-            subtype_logits=self._subtype(means[CLS], mined.average, gene_tokens, read).to(kind),
+            subtype_logits=self._subtype(means[CLS], mined, gene_tokens, read).to(kind),
             instance_logits=self._taught(mined.instance_logits).to(kind),
             critical=mined.critical,
             critical_scores=mined.scores,
@@ -140,8 +141,9 @@ class MCTI(nn.Module):
             couplings=trace,
         )
 
-    def _subtype(self, mean: Tensor, average: Tensor, gene_tokens: Tensor, read: Tensor | None) -> Tensor:
-        out: Tensor = self.subtype_head(self._taught(mean), average, self._taught(gene_tokens), read)
+    def _subtype(self, mean: Tensor, mined: Mined, gene_tokens: Tensor, read: Tensor | None) -> Tensor:
+        seen = dataclasses.replace(mined, focus=self._taught(mined.focus))
+        out: Tensor = self.subtype_head(self._taught(mean), seen, self._taught(gene_tokens), read)
         return out
 
     def _taught(self, values: Tensor) -> Tensor:
@@ -201,7 +203,7 @@ class MCTI(nn.Module):
 
 
 class Head(nn.Module):
-    """Mean token of a stream to logits (docs/model.md, section 6), with a linear path past the U-Net where asked."""
+    """Mean token of a stream to logits (docs/model.md, section 6), with paths past the U-Net where asked."""
 
     def __init__(self, config: ModelConfig, outputs: int) -> None:
         super().__init__()
@@ -210,39 +212,66 @@ class Head(nn.Module):
         self.out = nn.Linear(config.width, outputs)
         self.skip = Skip(config, outputs) if config.skip else None
 
-    def forward(self, mean: Tensor, average: Tensor, gene_tokens: Tensor, covariates: Tensor | None) -> Tensor:
-        """mean (b, D), average patch (b, D_in), gene tokens (b, T, D), covariates (b, 2V) or None -> (b, outputs)."""
-        seen = average if self.skip is None else self.skip.norm(average)
-        return self.decide(mean, seen, gene_tokens, covariates)
+    def forward(self, mean: Tensor, mined: Mined, gene_tokens: Tensor, covariates: Tensor | None) -> Tensor:
+        """mean (b, D), what the slides gave, gene tokens (b, T, D), covariates (b, 2V) or None -> (b, outputs)."""
+        seen = mined.average if self.skip is None else self.skip.norm(mined.average)
+        return self.decide(mean, seen, mined.focus, gene_tokens, covariates)
 
-    def decide(self, mean: Tensor, seen: Tensor, gene_tokens: Tensor, covariates: Tensor | None) -> Tensor:
-        """The same from the average patch as the skip sees it, normalised."""
+    def decide(
+        self, mean: Tensor, seen: Tensor, focus: Tensor, gene_tokens: Tensor, covariates: Tensor | None
+    ) -> Tensor:
+        """The same from the average patch as the skip sees it, normalised (b, D_in), and the focus (b, D_in)."""
         logits: Tensor = self.out(self.drop(self.norm(mean)))
-        return logits if self.skip is None else logits + self.skip(seen, gene_tokens, covariates)
+        return logits if self.skip is None else logits + self.skip(seen, focus, gene_tokens, covariates)
 
 
 class Skip(nn.Module):
-    """Linear in the mean patch feature, the gene tokens and the covariates; starts at zero."""
+    """Past the U-Net: linear in the mean patch feature, the gene tokens and the covariates; starts at zero.
+
+    With `pairs`, also in so many products of a direction of the focus (the mean critical patch) and one of the gene
+    tokens: what only the two together tell is a product, which layers that add learn slowly (docs/model.md, section 6).
+    """
 
     def __init__(self, config: ModelConfig, outputs: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(config.features, elementwise_affine=False)
         self.drop = Dropout(config.dropout)
-        self.slides = nn.Linear(config.features, outputs, bias=False)
-        self.genes = nn.Linear(config.tokens * config.width, outputs, bias=False)
-        nn.init.zeros_(self.slides.weight)
-        nn.init.zeros_(self.genes.weight)
-        self.clinical = nn.Linear(2 * len(config.covariates), outputs, bias=False) if config.covariates else None
-        if self.clinical is not None:
-            nn.init.zeros_(self.clinical.weight)
+        genes = config.tokens * config.width
+        self.slides = _silent(config.features, outputs)
+        self.genes = _silent(genes, outputs)
+        self.clinical = _silent(2 * len(config.covariates), outputs) if config.covariates else None
+        self.pairing = Pairing(config.features, genes, config.pairs, outputs) if config.pairs else None
 
-    def forward(self, seen: Tensor, gene_tokens: Tensor, covariates: Tensor | None) -> Tensor:
-        """Average patch through `norm` (b, D_in), (b, T, D), (b, 2V) or None -> (b, outputs)."""
-        slides: Tensor = self.slides(self.drop(seen))
-        genes: Tensor = self.genes(self.drop(gene_tokens.flatten(1)))
+    def forward(self, seen: Tensor, focus: Tensor, gene_tokens: Tensor, covariates: Tensor | None) -> Tensor:
+        """Average patch through `norm` (b, D_in), focus (b, D_in), (b, T, D), (b, 2V) or None -> (b, outputs)."""
+        genes = self.drop(gene_tokens.flatten(1))
+        logits: Tensor = self.slides(self.drop(seen)) + self.genes(genes)
         if self.clinical is not None:
-            slides = slides + self.clinical(covariates)
-        return slides + genes
+            logits = logits + self.clinical(covariates)
+        return logits if self.pairing is None else logits + self.pairing(self.drop(focus), genes)
+
+
+class Pairing(nn.Module):
+    """Low-rank bilinear form of two vectors, (b, p), (b, q) -> (b, outputs); starts at zero."""
+
+    def __init__(self, left: int, right: int, rank: int, outputs: int) -> None:
+        super().__init__()
+        self.left, self.right = nn.Linear(left, rank, bias=False), nn.Linear(right, rank, bias=False)
+        for side in (self.left, self.right):
+            nn.init.normal_(side.weight, std=side.in_features**-0.5)
+        self.out = _silent(rank, outputs)
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        """The weighted products of the two sides' directions."""
+        out: Tensor = self.out(self.left(left) * self.right(right))
+        return out
+
+
+def _silent(inputs: int, outputs: int) -> nn.Linear:
+    """A linear map that starts at zero."""
+    made = nn.Linear(inputs, outputs, bias=False)
+    nn.init.zeros_(made.weight)
+    return made
 
 
 class AbsentTokens(nn.Module):
@@ -270,7 +299,7 @@ class AbsentTokens(nn.Module):
         mined.critical = mined.critical.masked_fill(~here, -1)
         mined.scores, mined.mass = mined.scores.masked_fill(~here, 0), mined.mass.masked_fill(~here, 0)
         mined.critical_logits = mined.critical_logits.masked_fill(~here[..., None], 0)
-        mined.average = mined.average.masked_fill(~here, 0)
+        mined.average, mined.focus = mined.average.masked_fill(~here, 0), mined.focus.masked_fill(~here, 0)
         return mined, gene_tokens
 
 

@@ -22,6 +22,7 @@ class Mined:
     mass             (b, K) patches' worth of mass each critical patch received; a row sums to the bag's N
     instance_logits  (b, C) largest instance logit of each class over the bag
     average          (b, D_in) mean patch feature
+    focus            (b, D_in) mean critical patch feature, each weighing by the softmax of its score
     sums             (b, K, D_in) what the patches handed to each token: the input of the layers that make tokens
     keys             (b, K, query width) of the critical patches, by which the patches choose; zero where absent
     """
@@ -34,6 +35,7 @@ class Mined:
     mass: Tensor
     instance_logits: Tensor
     average: Tensor
+    focus: Tensor
     sums: Tensor
     keys: Tensor
 
@@ -72,6 +74,7 @@ class PathologyBranch(nn.Module):
         rows = _rows(patches, index).to(self.instance.weight.dtype)  # (b, K, D_in)
         critical_logits = _real(self.instance(rows))
         critical_scores = critical_logits.amax(-1)
+        focus = torch.einsum("bk,bkd->bd", focus_weights(critical_scores, present).to(rows.dtype), rows)
         if self.gate:
             rows = rows * _gate(critical_scores, scores, mask).to(rows.dtype)[..., None]
         keys = self.query(rows).masked_fill(~present[..., None], 0.0)
@@ -86,6 +89,7 @@ class PathologyBranch(nn.Module):
             mass=mass,
             instance_logits=self.instance_at(patches, best),
             average=average,
+            focus=focus,
             sums=sums,
             keys=keys,
         )
@@ -172,6 +176,14 @@ class PathologyBranch(nn.Module):
         # A bag without a single critical patch (absent slides) spreads its mass evenly instead of dividing by nought.
         hidden = ~present & present.any(1, keepdim=True)
         return likeness.masked_fill(hidden[:, None], -torch.inf).softmax(-1)
+
+
+def focus_weights(scores: Tensor, present: Tensor) -> Tensor:
+    """Softmax (b, K) of the scores of the critical patches that are present; 0 where a bag has none.
+
+    The survival loss trains the instance classifier through it: what tells the fate shall be looked at.
+    """
+    return scores.masked_fill(~present, -torch.inf).softmax(1).nan_to_num(0.0)
 
 
 class QueryNet(nn.Module):

@@ -58,6 +58,7 @@ class ModelConfig:
     mean_mass: bool = False  # divide the mass sums by patches a token: a bag's size is then no signal
     calm: bool = False  # residual branches start at zero
     skip: bool = False  # linear path from mean patch feature and gene tokens to the logits
+    pairs: int = 0  # of that path: products of a direction of the mean critical patch and one of the gene tokens
     plan_gradient: bool = False  # gradients pass the entropic coupling
     missing: bool = False  # learned tokens stand in for absent slides or genes
     critical_share: float = 1.0  # keep the fewest critical patches that hold this share of the softmax of scores
@@ -108,6 +109,7 @@ class ModelConfig:
         _require(firm, "plan", self.plan, "shuffle the plan of a solver that writes it out, or take uniform")
         for name in ("gene_axes", "feature_axes"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "give 0 or a number of axes")
+        _require(self.pairs >= 0, "pairs", self.pairs, "give 0 or a number of products")
         _require(self.hard_negatives >= 0, "hard_negatives", self.hard_negatives, "give 0 or a number of patches")
         _require(self.sharpness >= 0, "sharpness", self.sharpness, "give 0 or a positive factor")
         for word in self.modalities:
@@ -229,6 +231,7 @@ _COMPACT = _PAPER | {
     "mean_mass": True,
     "calm": True,
     "skip": True,
+    "pairs": 16,
     "gene_axes": 30,
     "feature_axes": 32,
 }
@@ -239,6 +242,7 @@ _TINY = _COMPACT | {
     "tokens": 2,
     "task_tokens": 4,
     "gene_width": 4,
+    "pairs": 2,
     "block": 64,
     "dropout": 0.0,
     "gene_dropout": 0.0,

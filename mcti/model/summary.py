@@ -108,9 +108,9 @@ def _bag_flops(config: ModelConfig, patches: int) -> int:
 
 
 def _critical_flops(config: ModelConfig) -> int:
-    """What the K critical patches pass: instance logits, query net, projection and channel attention."""
+    """What the K critical patches pass: instance logits, focus, query net, projection and channel attention."""
     features, width, classes, query = config.features, config.width, len(config.classes), config.query
-    row = features * classes + features * query + query**2 + features * width + (3 + 1 + 3 + 2 + 1 + 2) * width**2
+    row = features * (classes + 1 + query + width) + query**2 + (3 + 1 + 3 + 2 + 1 + 2) * width**2
     return 2 * config.critical * (row + config.critical * width) + 2 * classes * features
 
 
@@ -135,8 +135,11 @@ def _unet_flops(config: ModelConfig) -> int:
 
 
 def _head_flops(config: ModelConfig) -> int:
-    read = config.width + ((config.features + config.tokens * config.width) if config.skip else 0)
-    return 2 * read * (len(config.classes) + config.bins)
+    outputs, genes = len(config.classes) + config.bins, config.tokens * config.width
+    if not config.skip:
+        return 2 * config.width * outputs
+    read = config.width + config.features + genes + config.pairs
+    return 2 * (read * outputs + 2 * config.pairs * (config.features + genes))
 
 
 def _memory(config: ModelConfig, patches: int, parameters: int) -> dict[str, int]:

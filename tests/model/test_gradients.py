@@ -4,6 +4,7 @@ Oracle: torch.autograd.gradcheck. The couplings of the guided attention are exac
 almost every point.
 """
 
+import dataclasses
 import importlib
 import inspect
 import pkgutil
@@ -54,7 +55,13 @@ def streams(count, seed=0):
 
 def mined():
     tokens, rows = draw(2, 3, WIDTH), draw(2, 3, FEATURES)
-    return Mined(tokens, HERE, HERE.long(), draw(2, 3), draw(2, 3, 2), draw(2, 3), draw(2, 2), draw(2, 4), rows, tokens)
+    scores, logits, mass, best = draw(2, 3), draw(2, 3, 2), draw(2, 3), draw(2, 2)
+    means = draw(2, FEATURES), draw(2, FEATURES, seed=1)
+    return Mined(tokens, HERE, HERE.long(), scores, logits, mass, best, *means, rows, tokens)
+
+
+def headed(module, mean, average, focus, genes, covariates):
+    return module(mean, dataclasses.replace(mined(), average=average, focus=focus), genes, covariates)
 
 
 def stand_in(module, tokens, genes):
@@ -101,6 +108,8 @@ def absent_inputs(module, rows, genes):
     return filled, genes
 
 
+PAST = (draw(2, FEATURES, seed=1), draw(2, FEATURES, seed=4), draw(2, 2, WIDTH, seed=2), draw(2, 2, seed=3))
+"""What goes past the U-Net: mean patch, focus, gene tokens, covariates."""
 WHOLE = (draw(2, 4, FEATURES), draw(2, 3, seed=1), draw(2, 1, seed=2))
 PEER = config("mcat", features=FEATURES, genes=GENES, width=WIDTH, critical=3, tokens=2, gene_width=3, missing=True,
               heads=2, covariates=("age",), dropout=0.0, gene_dropout=0.0, gene_entropy=1e9,
@@ -127,10 +136,9 @@ CASES = {
     Axes: (lambda: Axes(config(**SIZES, gene_axes=2, feature_axes=2)), lambda net, *given: net(*given),
            (draw(2, 4, FEATURES), draw(2, 3))),
     ClinicalToken: (lambda: ClinicalToken(TINY), straight, (draw(2, 1),)),
-    network.Head: (lambda: network.Head(TINY, 3), straight,
-                   (draw(2, WIDTH), draw(2, FEATURES, seed=1), draw(2, 2, WIDTH, seed=2), draw(2, 2, seed=3))),
-    network.Skip: (lambda: network.Skip(TINY, 3), straight,
-                   (draw(2, FEATURES), draw(2, 2, WIDTH, seed=1), draw(2, 2, seed=2))),
+    network.Head: (lambda: network.Head(TINY, 3), headed, (draw(2, WIDTH), *PAST)),
+    network.Skip: (lambda: network.Skip(TINY, 3), straight, PAST),
+    network.Pairing: (lambda: network.Pairing(FEATURES, WIDTH, 2, 3), straight, (draw(2, FEATURES), draw(2, WIDTH))),
     network.AbsentTokens: (lambda: network.AbsentTokens(TINY), stand_in, (draw(2, 3, WIDTH), draw(2, 2, WIDTH))),
     network.MCTI: (lambda: network.MCTI(config(**SIZES | {"tokens": 1, "skip": False}, missing=True)), whole, WHOLE),
     Dropout: (lambda: Dropout(0.4), straight, (draw(3, 4),)),

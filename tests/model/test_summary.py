@@ -90,7 +90,8 @@ def test_the_parameters_of_compact_are_those_counted_by_hand():
     channels = 3 * plain + 16 * 16 + 1 + square + 2 * plain
     guided = 128 + 6 * plain + 2 + two + 2 * two + 128 + 2 * two  # norm, q k v, scale, out, local, norm, MLP
     attended = 64 + 3 * plain + square + 64 + 2 * square  # of one stream
-    skip = 12 + 8 * 32  # mean patch and gene tokens, for each logit
+    skip = 12 + 8 * 32 + 16  # mean patch, gene tokens and 16 products, for each logit
+    pairs = 16 * (12 + 8 * 32)  # the directions whose products they are
     assert describe(config("compact")).parameters == {
         "task_tokens": 3 * 8 * 32,
         "pathology": instance + query + 1 + project + square + channels,  # 1: the sharpness
@@ -98,6 +99,6 @@ def test_the_parameters_of_compact_are_those_counted_by_hand():
         "unet.encoder": 2 * attended + guided + 3,
         "unet.bottleneck": guided + 3,
         "unet.decoder": attended + guided + 6,
-        "subtype_head": 64 + (32 * 2 + 2) + 2 * skip,
-        "survival_head": 64 + (32 * 4 + 4) + 4 * skip,
+        "subtype_head": 64 + (32 * 2 + 2) + 2 * skip + pairs,
+        "survival_head": 64 + (32 * 4 + 4) + 4 * skip + pairs,
     }
