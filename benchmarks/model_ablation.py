@@ -1,5 +1,7 @@
 """Does what reaches beyond the paper help? `compact` with each flag on against off: the paired difference in C.
 
+The last two switch off what `compact` has by default: the linear path past the U-Net and the axes of its inputs.
+
 Reads  ../shared/data/tcga (TCGA-BRCA: slide features, expression, overall survival, subtype, age and sex)
 Prints a line for each flag as soon as it is known: C within folds with the flag, its difference to `compact` as it is,
        the bootstrap interval of the difference over patients, and the time. Same patients, folds, seeds and budget;
@@ -40,6 +42,8 @@ FLAGS: dict[str, dict[str, Any]] = {
     "missing": {"architecture": {"missing": True}, "modality_dropout": 0.2},
     "critical_share": {"architecture": {"critical_share": 0.9}},
     "plan_gradient": {"architecture": {"solver": "sinkhorn", "entropy": 0.1, "plan_gradient": True}},
+    "no_skip": {"architecture": {"skip": False}},
+    "no_axes": {"architecture": {"gene_axes": 0, "feature_axes": 0}},
 }
 Parts = Mapping[int, tuple[list[str], list[str]]]
 

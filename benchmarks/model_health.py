@@ -52,6 +52,7 @@ class Cohort:
         self.subtype = torch.tensor(pd.Categorical(clinical.subtype).codes.astype(int))
 
     def batch(self, rows: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Padded bags (b, N, D_in), mask (b, N) and genes (b, G) of the patients in these rows."""
         bags = [self.bags[row] for row in rows]
         padded = torch.nn.utils.rnn.pad_sequence(bags, batch_first=True)
         mask = torch.arange(padded.shape[1]) < torch.tensor([len(bag) for bag in bags])[:, None]
@@ -59,6 +60,7 @@ class Cohort:
 
 
 def loss(net: MCTI, cohort: Cohort, rows: list[int]) -> Tensor:
+    """Mean likelihood of the discrete hazards, and the subtype losses at 0.3."""
     found = net(*cohort.batch(rows))
     bins, event = cohort.bins[rows][:, None], cohort.event[rows]
     stays = F.logsigmoid(-found.hazard_logits)
@@ -87,6 +89,7 @@ def look(net: MCTI, cohort: Cohort, rows: list[int], epoch: int) -> list[dict[st
 
 
 def draw(table: list[dict[str, float | str]], solver: str) -> None:
+    """One panel a measure, one line a coupling layer, over the epochs."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -108,6 +111,7 @@ def draw(table: list[dict[str, float | str]], solver: str) -> None:
 
 
 def main() -> None:
+    """Train, look at the held-out couplings after each epoch, write the table and draw it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--patients", type=int, default=640, help="patients trained on")
@@ -118,6 +122,8 @@ def main() -> None:
     cohort = Cohort(options.patients)
     made = preset("compact", features=192, genes=cohort.names, classes=("IDC", "ILC"), bins=4, solver=options.solver)
     net, held_out = MCTI(made), list(range(options.patients, min(options.patients + 32, len(cohort.bags))))
+    net.axes.fit_genes(cohort.genes[: options.patients])
+    net.axes.fit_features(cohort.bags[: options.patients])
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=1e-2)
     table = look(net, cohort, held_out, 0)
     for epoch in range(1, options.epochs + 1):

@@ -53,6 +53,7 @@ def tokens_cost(batch: int, count: int, spread: float, width: int = 256) -> Tens
     generator = torch.Generator().manual_seed(0)
 
     def some() -> Tensor:
+        """(batch, count, width) tokens around a mean of their own."""
         mean = torch.randn(batch, 1, width, generator=generator, dtype=torch.float64)
         return mean + spread * torch.randn(batch, count, width, generator=generator, dtype=torch.float64)
 
@@ -87,14 +88,17 @@ def unbalanced_one_by_one(cost: Tensor) -> Tensor:
 
 
 def exact(cost: Tensor) -> Tensor:
+    """Ours, one to one."""
     return transport.assignment(cost).coupling
 
 
 def soft(cost: Tensor) -> Tensor:
+    """Ours, with soft marginals, at the reference's settings."""
     return transport.unbalanced(cost, entropy=0.1, marginal=0.5).coupling
 
 
 def entropic(cost: Tensor) -> Tensor:
+    """Ours, with fixed marginals, as far as preset `compact` would iterate."""
     return transport.sinkhorn(cost, entropy=0.1, tolerance=1e-3).coupling
 
 
@@ -141,6 +145,7 @@ def measured(claim: Claim, rounds: int) -> str:
 
 
 def main() -> None:
+    """Print the table, a line at a time."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9, help="of each pair, at least 5")
     parser.add_argument("--threads", type=int, default=1, help="of torch and of the exact solver")

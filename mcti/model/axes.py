@@ -38,7 +38,9 @@ class Axes(nn.Module):
 
     def forward(self, patches: Tensor, genes: Tensor) -> tuple[Tensor, Tensor]:
         """(b, N, D_in), (b, G) -> (b, N, A_f), (b, A_g)."""
-        return along(patches, self.features), along(genes, self.genes)
+        # Never in half precision: the order of the scores behind it decides which patches the network sees.
+        with torch.autocast(patches.device.type, enabled=False):
+            return along(patches, self.features), along(genes, self.genes)
 
     def by_gene(self, groups: Tensor) -> Tensor:
         """Weights of the axes in each group (b, T, A_g) as weights of the genes (b, T, G); a row still sums to 1.
@@ -95,7 +97,10 @@ def _whitening(variances: Tensor, vectors: Tensor, mean: Tensor, count: int) -> 
 
 def along(values: Tensor, directions: Tensor | None) -> Tensor:
     """(…, p) along the axes (A, p): (…, A); the values themselves where there is none."""
-    return values if directions is None else values @ directions.to(values.dtype).T
+    if directions is None:
+        return values
+    kind = torch.promote_types(values.dtype, directions.dtype)
+    return values.to(kind) @ directions.to(kind).T
 
 
 def behind(config: ModelConfig) -> ModelConfig:

@@ -32,8 +32,8 @@ def check_inputs(
     """
     names = patients if patients is not None else [f"row {row} of the batch" for row in range(len(patches))]
     _check_shapes(config, patches, mask, genes)
-    slides_here = torch.ones_like(mask[:, 0]) if slides_present is None else slides_present
-    genes_here = torch.ones_like(mask[:, 0]) if genes_present is None else genes_present
+    slides_here = _flags("slides_present", slides_present, mask)
+    genes_here = _flags("genes_present", genes_present, mask)
     _check_bags(patches, mask, slides_here, names)
     _check_genes(config, genes, genes_here, names)
     _check_range("subtype", subtypes, len(config.classes), "one of the classes " + ", ".join(config.classes), names)
@@ -41,6 +41,8 @@ def check_inputs(
 
 
 def _check_shapes(config: ModelConfig, patches: Tensor, mask: Tensor, genes: Tensor) -> None:
+    if patches.dim() == 3 and len(patches) == 0:
+        raise DataError("no patient", "the batch", "give at least one")
     if patches.dim() != 3 or patches.shape[-1] != config.features:
         raise DataError(
             f"patch features of shape {tuple(patches.shape)}",
@@ -59,6 +61,16 @@ def _check_shapes(config: ModelConfig, patches: Tensor, mask: Tensor, genes: Ten
             "the batch",
             f"the model reads {len(config.genes)} genes of each of the {len(patches)} patients, in its own order",
         )
+
+
+def _flags(name: str, flags: Tensor | None, mask: Tensor) -> Tensor:
+    """(b,) bool, as given or all True."""
+    if flags is None:
+        return torch.ones_like(mask[:, 0])
+    if flags.dtype != torch.bool or flags.shape != mask.shape[:1]:
+        what = f"{name} of shape {tuple(flags.shape)} and type {flags.dtype}"
+        raise DataError(what, "the batch", f"give bool of shape {tuple(mask.shape[:1])}")
+    return flags
 
 
 def _check_bags(patches: Tensor, mask: Tensor, present: Tensor, names: Sequence[str]) -> None:
@@ -97,6 +109,9 @@ def _check_genes(config: ModelConfig, genes: Tensor, present: Tensor, names: Seq
 def _check_range(what: str, values: Tensor | None, count: int, mend: str, names: Sequence[str]) -> None:
     if values is None:
         return
+    if values.is_floating_point() or values.shape != (len(names),):
+        what = f"{what} numbers of shape {tuple(values.shape)} and type {values.dtype}"
+        raise DataError(what, "the batch", f"give {len(names)} whole numbers, each {mend}")
     wrong = ((values < 0) | (values >= count)).nonzero()
     if len(wrong):
         row = int(wrong[0])

@@ -108,15 +108,18 @@ class MCTI(nn.Module):
         Raises DataError, before any arithmetic, as `check_inputs` and for covariates or absences the model cannot read.
         """
         check_inputs(self.config, patches, mask, genes, slides_present=slides_present, genes_present=genes_present)
-        patches, genes = self.axes(patches, genes)
+        check_covariates(self.config, covariates, len(patches))
+        own = self.task_tokens.dtype
+        patches, genes = self.axes(patches, inward(genes, own))
         mined = self.pathology(patches, mask)
         gene_tokens, groups = self.genomics(genes)
         if self.absent is not None:
             mined, gene_tokens = self.absent(mined, gene_tokens, slides_present, genes_present)
         else:
             refuse_absent(slides_present, genes_present)
-        check_covariates(self.config, covariates, len(patches))
-        clinical, read = (None, None) if self.clinical is None else self.clinical(covariates)
+        clinical, read = None, None
+        if self.clinical is not None and covariates is not None:
+            clinical, read = self.clinical(inward(covariates, own))
         tokens = self.join(mined, gene_tokens, clinical)
         trace: list[Coupling] | None = [] if couplings else None
         streams, norms = self.unet(*self.streams(tokens), trace)
@@ -316,6 +319,11 @@ def gene_cost(tokens: Tensor, gene_tokens: Tensor, present: Tensor | None = None
             cost = cost * present[..., None]
         largest = cost.amax((1, 2), keepdim=True)
         return cost / torch.where(largest > 0, largest, 1.0)
+
+
+def inward(values: Tensor, own: torch.dtype) -> Tensor:
+    """Inputs in the number type of the weights, or in float32 where these are half."""
+    return values.to(torch.promote_types(own, torch.float32))
 
 
 def refuse_absent(slides_present: Tensor | None, genes_present: Tensor | None) -> None:

@@ -3,6 +3,7 @@ peers and ablations of mcti/model/variants.py."""
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from collections.abc import Sequence
@@ -90,7 +91,7 @@ class ModelConfig:
         for name in ("dropout", "gene_dropout"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "give a share below 1")
         for name in ("entropy", "tolerance", "gene_entropy", "gene_marginal"):
-            _require(getattr(self, name) > 0, name, getattr(self, name), "give a positive number")
+            _require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "give a positive number")
         self._check_shape()
 
     def _check_shape(self) -> None:

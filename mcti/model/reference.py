@@ -189,6 +189,7 @@ def _ranked(state: Mapping[str, Tensor]) -> dict[str, str]:
     ranks = {parent: {index: rank for rank, index in enumerate(sorted(found))} for parent, found in siblings.items()}
 
     def short(key: str) -> str:
+        """The key with ranks for indices."""
         parts = key.split(".")
         return ".".join(
             str(ranks[tuple(parts[:place])][int(part)]) if part.isdecimal() else part
@@ -208,12 +209,14 @@ def _config(
     """Preset `paper` with every size read off the shapes."""
 
     def size(short: str, axis: int) -> int:
+        """Length of this axis of a tensor."""
         tensor = state[_known(keys, short, where)]
         if tensor.dim() <= axis:
             raise DataError(f"{keys[short]} has shape {tuple(tensor.shape)}", where, _MEND)
         return tensor.shape[axis]
 
     def count(pattern: str) -> int:
+        """Number of different indices where the pattern has its group."""
         return len({found[1] for key in keys if (found := re.match(pattern, key))})
 
     width = size("b_classifier.proj.weight", 0)

@@ -100,6 +100,14 @@ class Fitted:
         curves = {} if self.recalibration is None else {"recalibration": asdict(self.recalibration)}
         return {**scales, "edges_months": list(self.edges), **curves}
 
+    def check(self, config: ModelConfig, where: str) -> None:
+        """Raise DataError where the scales and edges are not those of this configuration's columns and bins."""
+        found = (len(self.genes.mean), len(self.features.mean), len(self.edges) - 1, len(self.covariates.mean))
+        wanted = (len(config.genes), config.features, config.bins, len(config.covariates))
+        if found != wanted:
+            what = f"fitted to {found} genes, features, bins and covariates, but configured for {wanted}"
+            raise DataError(what, where, "take the model.json that `mcti train` wrote")
+
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> "Fitted":
         """The inverse of `spec`."""
@@ -137,12 +145,14 @@ class TrainedModel:
         except (KeyError, TypeError, ValueError) as error:
             mend = "take the model.json that `mcti train` wrote"
             raise DataError(f"{error} is missing or malformed", where, mend) from error
+        fitted.check(config, where)
         net = build(config)
         try:
             net.load_state_dict(dict(tensors), strict=True)
         except RuntimeError as error:
+            first = str(error).splitlines()[1].strip()  # of a list as long as the network, below its title
             mend = "take both files from the same fold folder"
-            raise DataError(f"the weights do not fit the configuration ({error})", where, mend) from error
+            raise DataError(f"the weights do not fit the configuration ({first})", where, mend) from error
         return cls(net, config, fitted)
 
     def spec(self) -> dict[str, Any]:

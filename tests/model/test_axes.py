@@ -104,6 +104,34 @@ def test_every_network_reads_along_the_axes(name):
             assert not torch.allclose(net(patches, mask, genes + 5 * net.axes.genes[0]).risk, before, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["tiny", "snn", "late_fusion"])
+def test_inputs_of_another_number_type_are_read_as_the_network_computes(name):
+    """Whole numbers, halves and doubles: what NumPy and files hand over; never axes rounded to whole numbers."""
+    torch.manual_seed(0)
+    net = build(config(name, covariates=["age"])).eval()
+    net.axes.fit_genes(standard(50, 9, 0))
+    net.axes.fit_features([standard(40, 7, 1)])
+    patches, genes, age = (torch.randint(-3, 4, shape).float() for shape in ((1, 6, 7), (1, 9), (1, 1)))
+    mask = torch.ones(1, 6, dtype=torch.bool)
+    with torch.no_grad():
+        plain = net(patches, mask, genes, covariates=age)
+        for kind in (torch.int64, torch.float16, torch.float64):
+            found = net(patches.to(kind), mask, genes.to(kind), covariates=age.to(kind))
+            assert found.hazard_logits.dtype == torch.float32
+            torch.testing.assert_close(found.hazard_logits, plain.hazard_logits)
+
+
+def test_under_autocast_the_axes_keep_their_digits():
+    """bf16 would round them to eight bits, and the order of the scores behind them decides which patches are seen."""
+    axes = Axes(config())
+    axes.fit_genes(standard(50, 9, 0))
+    axes.fit_features([standard(40, 7, 1)])
+    patches, genes = torch.randn(1, 6, 7), torch.randn(1, 9)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = axes(patches, genes)
+    assert all(torch.equal(one, other) for one, other in zip(half, axes(patches, genes), strict=True))
+
+
 def test_the_parts_of_the_genes_are_told_gene_by_gene_and_add_up():
     torch.manual_seed(0)
     made = config()

@@ -63,6 +63,21 @@ def test_a_gene_value_that_is_not_finite_is_named_by_gene_and_patient():
         check(patches, mask, genes)
 
 
+def test_a_batch_without_a_patient_and_flags_that_are_none_are_refused():
+    patches, mask, genes = batch([5, 4])
+    with pytest.raises(DataError, match="no patient"):
+        check(patches[:0], mask[:0], genes[:0])
+    for flags in (torch.tensor([True]), torch.tensor([1, 0])):
+        with pytest.raises(DataError, match="slides_present of shape"):
+            check(patches, mask, genes, slides_present=flags)
+
+
+@pytest.mark.parametrize("labels", [[0.0, 1.0], [float("nan"), 0.0], [0], [[0, 1]]])
+def test_labels_that_are_no_whole_number_for_each_patient_are_refused(labels):
+    with pytest.raises(DataError, match="2 whole numbers"):
+        check(*batch([5, 4]), bins=torch.tensor(labels))
+
+
 @pytest.mark.parametrize(("what", "values"), [("subtypes", [0, 2]), ("bins", [4, 0]), ("bins", [0, -1])])
 def test_a_label_out_of_range_is_named_by_patient(what, values):
     with pytest.raises(DataError, match="out of range") as caught:

@@ -12,7 +12,7 @@ from mcti.model.checks import check_inputs
 from mcti.model.clinical import check_covariates, read_covariates
 from mcti.model.dropout import Dropout
 from mcti.model.hazards import logits_of, survive
-from mcti.model.network import Prediction, refuse_absent
+from mcti.model.network import Prediction, inward, refuse_absent
 from mcti.model.presets import ModelConfig
 
 
@@ -66,17 +66,18 @@ class Peer(nn.Module, ABC):
     ) -> Prediction:
         """Predict a batch; arguments and errors are MCTI's (mcti/model/network.py)."""
         check_inputs(self.config, patches, mask, genes, slides_present=slides_present, genes_present=genes_present)
-        patches, genes = self.axes(patches, genes)
+        check_covariates(self.config, covariates, len(patches))
+        own = self.survival_head.weight.dtype
+        patches, genes = self.axes(inward(patches, own), inward(genes, own))
         if self.absent is not None:
             patches, mask, genes = self.absent(patches, mask, genes, slides_present, genes_present)
         else:
             refuse_absent(slides_present, genes_present)
-        check_covariates(self.config, covariates, len(patches))
         found = self.read(patches.masked_fill(~mask[..., None], 0.0), mask, genes)
         kind = torch.promote_types(found.vector.dtype, torch.float32)  # logits are never half
         logits = self.survival_head(self.drop(found.vector)).to(kind)
         if self.clinical is not None and covariates is not None:
-            logits = logits + self.clinical(read_covariates(covariates))
+            logits = logits + self.clinical(read_covariates(inward(covariates, own)))
         hazard, survival = survive(logits, self.config.head)
         probed = found.vector if self.config.subtype_task else found.vector.detach()
         return Prediction(

@@ -69,6 +69,7 @@ def _columns(table: Tensor) -> Tensor:
     from lap import lapjvr_batch
 
     def solved(part: Tensor) -> Tensor:
+        """The columns of some items, in the calling thread."""
         return torch.from_numpy(np.stack(lapjvr_batch(part.numpy(), return_cost=False, n_threads=1)[1]))
 
     if not len(table):

@@ -33,6 +33,7 @@ class _ImplicitPlan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, cost: Tensor, coupling: Tensor, entropy: float, softness: float) -> Tensor:
+        """The coupling that was solved for already."""
         ctx.save_for_backward(coupling)
         ctx.entropy, ctx.softness, ctx.dtype = entropy, softness, cost.dtype
         return coupling.clone()
@@ -40,6 +41,7 @@ class _ImplicitPlan(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
+        """Gradient of the cost, by the adjoint system."""
         (coupling,) = ctx.saved_tensors
         plan = coupling.double()
         weighted = plan * upstream.double()

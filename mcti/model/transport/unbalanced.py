@@ -166,6 +166,7 @@ class _Scalings(_Potentials):
         self.kernel = (-energy).exp()
 
     def iterate(self, count: int) -> Tensor:
+        """See _Potentials."""
         a, b, v = self.a**self.power, self.b**self.power, self.y.exp()
         tiny, before, u = torch.finfo(v.dtype).tiny, v, v
         for _ in range(count):
