@@ -7,6 +7,7 @@ from mcti.cohort.folds import read_folds
 from mcti.errors import UsageError
 from mcti.params import SearchParams
 from mcti.steps import search as step
+from mcti.steps import studies
 from mcti.steps import train as training_step
 from mcti.training import folds as training
 from tests.training import made
@@ -53,9 +54,11 @@ def test_the_best_is_the_complete_trial_with_the_highest_mean(searched):
 
 def test_the_best_settings_train_again_to_the_very_score_recorded(world, searched):
     best = yaml.safe_load((searched[1] / "best.yaml").read_text())
-    parts = step.inner_parts(read_folds(world[2]), 0)
+    parts = studies.inner_parts(read_folds(world[2]), 0)
     base = made.settings(epochs=best["inner"]["epochs"])
-    scores = [step._score(step._job(str(world[0]), str(world[1]), p, base, best["settings"]), Silent()) for p in parts]
+    scores = [
+        studies.score(studies.job_of(str(world[0]), str(world[1]), p, base, best["settings"]), Silent()) for p in parts
+    ]
     assert scores == best["inner"]["c_index_by_fold"]
 
 
@@ -69,7 +72,7 @@ class Silent:
 
 def test_no_test_patient_of_the_outer_fold_is_in_an_inner_part(world):
     split = read_folds(world[2])
-    for part in step.inner_parts(split, 0):
+    for part in studies.inner_parts(split, 0):
         assert not {*part.train, *part.test} & set(split.test_patients(0))
         assert sorted({*part.train, *part.test}) == split.train_patients(0)
         assert not set(part.train) & set(part.test)
@@ -125,11 +128,11 @@ def test_a_setting_that_makes_training_diverge_fails_its_trial_alone(world, tmp_
 def test_a_study_of_other_data_is_another_study(world):
     base = made.settings()
     parts = [training.Part(0, ("P-000", "P-001"), ("P-002",))]
-    one = step._identity(made.dataset(), parts, asked(), base)
-    assert one == step._identity(made.dataset(), parts, asked(trials=99), base.model_copy(update={"workers": 5}))
-    assert one != step._identity(made.dataset(seed=1), parts, asked(), base)
-    assert one != step._identity(made.dataset(), parts, asked(seed=8), base)
-    assert one != step._identity(made.dataset(), parts, asked(), base.model_copy(update={"alpha": 0.5}))
+    one = studies.identity(made.dataset(), parts, asked(), base)
+    assert one == studies.identity(made.dataset(), parts, asked(trials=99), base.model_copy(update={"workers": 5}))
+    assert one != studies.identity(made.dataset(seed=1), parts, asked(), base)
+    assert one != studies.identity(made.dataset(), parts, asked(seed=8), base)
+    assert one != studies.identity(made.dataset(), parts, asked(), base.model_copy(update={"alpha": 0.5}))
 
 
 def test_every_trial_is_one_run_below_the_run_of_the_study(world, tmp_path, monkeypatch):
