@@ -7,9 +7,10 @@ from torch import Tensor
 
 from mcti.errors import DataError
 from mcti.model.presets import ModelConfig
+from mcti.model.transport.plan import finite, untraced
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # it looks at values: one break of a compiled graph
+@untraced
 def check_inputs(
     config: ModelConfig,
     patches: Tensor,
@@ -77,8 +78,7 @@ def _check_bags(patches: Tensor, mask: Tensor, present: Tensor, names: Sequence[
     empty = (present & ~mask.any(1)).nonzero()
     if len(empty):
         raise DataError("the bag is empty", f"patient {names[int(empty[0])]}", "extract features or drop the patient")
-    # The sum is finite whenever all are, and costs no mask as large as the bag; it may overflow, hence the second look.
-    if bool(torch.isfinite(patches.sum(dtype=torch.float64))):
+    if finite(patches):
         return
     wrong = (~torch.isfinite(patches).all(-1) & mask & present[:, None]).nonzero()
     if len(wrong):
@@ -88,11 +88,12 @@ def _check_bags(patches: Tensor, mask: Tensor, present: Tensor, names: Sequence[
             f"patient {names[patient]}, patch row {row}",
             "extract that slide anew",
         )
-    if not bool(torch.isfinite(patches).all()):
-        raise DataError("NaN or infinity in the padding of the batch", "the batch", "pad with zeros")
+    raise DataError("NaN or infinity in the padding of the batch", "the batch", "pad with zeros")
 
 
 def _check_genes(config: ModelConfig, genes: Tensor, present: Tensor, names: Sequence[str]) -> None:
+    if finite(genes):
+        return
     wrong = (~torch.isfinite(genes) & present[:, None]).nonzero()
     if len(wrong):
         patient, gene = wrong[0].tolist()
@@ -102,8 +103,7 @@ def _check_genes(config: ModelConfig, genes: Tensor, present: Tensor, names: Seq
             "impute it on the training fold, or drop the patient",
         )
     # An absent vector is replaced after the branch, where NaN times zero would still be NaN in the gradient.
-    if not bool(torch.isfinite(genes).all()):
-        raise DataError("NaN in the gene vector of a patient without genes", "the batch", "fill absent vectors with 0")
+    raise DataError("NaN in the gene vector of a patient without genes", "the batch", "fill absent vectors with 0")
 
 
 def _check_range(what: str, values: Tensor | None, count: int, mend: str, names: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ from mcti.errors import DataError
 from mcti.model.trained import Fitted
 
 Floats = NDArray[np.float64]
+Patch = NDArray[np.float32]
 Table = dict[str, dict[str, Floats]]
 """{family: {column: (n,) values, NaN where missing}}"""
 
@@ -120,10 +121,11 @@ class Sketch:
         out_of_fold = Column.of(np.array(list(risks), dtype=np.float64), between=2)
         return cls(len(patients), events, families, _cuts(patients, fitted), out_of_fold)
 
-    def strangeness(self, patches: Tensor | None, genes: Tensor | None, fitted: Fitted) -> float | None:
+    def strangeness(self, patch: Patch | None, genes: Tensor | None, fitted: Fitted) -> float | None:
         """How far a patient lies from the training patients, as a share of the cut, the worse modality; above 1: out
-        of distribution, as 1 in 100 training patients is. None where nothing can be measured."""
-        found = distances(patches, genes, fitted)
+        of distribution, as 1 in 100 training patients is. None where nothing can be measured. Arguments: `distances`.
+        """
+        found = distances(patch, genes, fitted)
         shares = [found[name] / self.cuts[name] for name in found if self.cuts.get(name, 0) > 0]
         return max(shares) if shares else None
 
@@ -147,23 +149,26 @@ class Sketch:
             raise DataError(f"the training reference is malformed ({error})", where, "train this fold again") from error
 
 
-def distances(patches: Tensor | None, genes: Tensor | None, fitted: Fitted) -> dict[str, float]:
+def mean_patch(patches: Tensor | None) -> Patch | None:
+    """(D,) mean over a patient's patches (N, D); None where there is none."""
+    return patches.float().numpy().mean(axis=0) if patches is not None and len(patches) else None
+
+
+def distances(patch: Patch | None, genes: Tensor | None, fitted: Fitted) -> dict[str, float]:
     """Root mean square of a patient's standardised values, by modality: 1 for the genes of an average patient.
 
-    genes  over those measured;  slides  over the patient's mean features. A distance without correlations: with more
+    genes  over those measured;  slides  over `patch`, the patient's mean. A distance without correlations: with more
     columns than patients there is no covariance to invert, and it sees a wrong scale, platform or stain all the same.
     """
     found = {}
     if genes is not None:
         found["genes"] = _size(((genes.float() - fitted.genes.mean) / fitted.genes.sd).numpy())
-    if patches is not None and len(patches):
-        found["slides"] = _size(
-            (patches.float().numpy().mean(axis=0) - fitted.features.mean.numpy()) / fitted.features.sd.numpy()
-        )
+    if patch is not None:
+        found["slides"] = _size((patch - fitted.features.mean.numpy()) / fitted.features.sd.numpy())
     return {name: size for name, size in found.items() if np.isfinite(size)}
 
 
-def _size(values: NDArray[np.float32]) -> float:
+def _size(values: Patch) -> float:
     known = values.astype(np.float64)
     known = known[np.isfinite(known)]
     return float(np.sqrt(np.mean(known**2))) if known.size else float("nan")
@@ -172,7 +177,7 @@ def _size(values: NDArray[np.float32]) -> float:
 def _cuts(patients: Sequence[Patient], fitted: Fitted) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     for patient in patients:
-        for name, size in distances(patient.patches, patient.genes, fitted).items():
+        for name, size in distances(mean_patch(patient.patches), patient.genes, fitted).items():
             found.setdefault(name, []).append(size)
     return {name: float(f"{np.quantile(sizes, WITHIN):.9g}") for name, sizes in sorted(found.items())}
 

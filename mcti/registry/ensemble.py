@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mcti import storage
 from mcti.errors import DataError, did_you_mean
-from mcti.model.sketch import Sketch
+from mcti.model.sketch import Sketch, mean_patch
 from mcti.model.trained import TrainedModel
 from mcti.redaction import hashed
 
@@ -104,7 +104,8 @@ class Ensemble:
         Raises
             DataError: a gene or covariate is missing, a bag has the wrong width, a modality is missing that is needed.
         """
-        by_member = self.by_member(patient_id, patches, genes, horizons_months, covariates)
+        vector = None if genes is None else self.vector(patient_id, genes)
+        by_member = self._ask(patient_id, patches, vector, horizons_months, covariates)
         rows = list(by_member.values())
         spans: dict[str, Any] = {}
         for key in rows[0]:
@@ -114,7 +115,7 @@ class Ensemble:
             if key != "risk":
                 alone = len(values) == 1
                 spans |= {f"{key}_low": None if alone else min(values), f"{key}_high": None if alone else max(values)}
-        score = self._strangeness(by_member, patches, genes)
+        score = self._strangeness(by_member, patches, vector)
         return {
             "patient_id": patient_id,
             "risk": spans.pop("risk"),
@@ -142,11 +143,11 @@ class Ensemble:
         return words[sum(mean > limit for limit in limits)]
 
     def _strangeness(
-        self, by_member: Mapping[str, object], patches: Tensor | None, genes: Mapping[str, float | None] | None
+        self, by_member: Mapping[str, object], patches: Tensor | None, vector: Tensor | None
     ) -> float | None:
-        vector = None if genes is None else self.vector("", genes)
+        patch = mean_patch(patches)
         found = [
-            self.sketches[name].strangeness(patches, vector, self.members[name].fitted)
+            self.sketches[name].strangeness(patch, vector, self.members[name].fitted)
             for name in by_member
             if name in self.sketches
         ]
@@ -162,8 +163,18 @@ class Ensemble:
         covariates: Mapping[str, float | None] | None = None,
     ) -> dict[str, dict[str, float]]:
         """What each member that may predict this patient says, `{member: {risk, S_<months>…}}`; as `predict`."""
-        horizons = self.horizons_months if horizons_months is None else tuple(horizons_months)
         vector = None if genes is None else self.vector(patient_id, genes)
+        return self._ask(patient_id, patches, vector, horizons_months, covariates)
+
+    def _ask(
+        self,
+        patient_id: str,
+        patches: Tensor | None,
+        vector: Tensor | None,
+        horizons_months: Sequence[float] | None,
+        covariates: Mapping[str, float | None] | None,
+    ) -> dict[str, dict[str, float]]:
+        horizons = self.horizons_months if horizons_months is None else tuple(horizons_months)
         names = self.speakers(patient_id)
         return {name: self.members[name].predict(patches, vector, horizons, covariates) for name in names}
 

@@ -122,7 +122,8 @@ def bag_of(
     if features is None or not slides:
         return None, {}
     found = [_read(join(features, f"{slide}.h5"), {} if made is None else made) for slide in slides]
-    return torch.cat([patches for patches, _ in found]), _quality([counts for _, counts in found])
+    bags = [patches for patches, _ in found]
+    return bags[0] if len(bags) == 1 else torch.cat(bags), _quality([counts for _, counts in found])
 
 
 def _quality(slides: list[dict[str, float]]) -> dict[str, float]:
@@ -160,7 +161,7 @@ def _read(where: str, made: dict[str, set[Any]]) -> tuple[torch.Tensor, dict[str
         for name in (name for name in _MADE if name in file.attrs):
             value = file.attrs[name]
             made.setdefault(name, set()).add(value.item() if isinstance(value, np.generic) else str(value))
-        return torch.from_numpy(file["features"][:].astype(np.float32)), _counts(file)
+        return torch.from_numpy(file["features"][:].astype(np.float32, copy=False)), _counts(file)
 
 
 def _counts(file: Any) -> dict[str, float]:

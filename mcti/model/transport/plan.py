@@ -1,8 +1,10 @@
 """What every coupling solver takes and gives: the checked problem with its masks, and the plan."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ParamSpec, cast
+from functools import wraps
+from typing import ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -10,6 +12,7 @@ from torch import Tensor
 from mcti.errors import DataError, UsageError
 
 Given = ParamSpec("Given")
+Result = TypeVar("Result")
 
 FLOAT32_TOLERANCE = 1e-5  # float32 sums of a few hundred entries are good to about 1e-6
 FLOAT32_SPREAD = 1e3  # costs this many entropies apart: float32 potentials keep four digits of the exponent
@@ -136,8 +139,14 @@ def _mask(name: str, mask: Tensor | None, cost: Tensor, size: int) -> Tensor:
     return mask
 
 
+def finite(values: Tensor) -> bool:
+    """Whether none is NaN or infinite; in one reading, where `isfinite` makes a mask and takes ten times as long."""
+    # NaN and infinity pass to an end.
+    return not values.numel() or all(math.isfinite(end) for end in map(float, values.aminmax()))
+
+
 def _finite(cost: Tensor) -> None:
-    if cost.numel() and not all(bool(end.isfinite()) for end in cost.aminmax()):  # NaN and infinity pass to an end
+    if not finite(cost):
         item, row, column = (~torch.isfinite(cost)).nonzero()[0].tolist()
         raise DataError(
             f"the cost is {cost[item, row, column].item()}, not a finite number",
@@ -155,6 +164,16 @@ def positive(**settings: float) -> None:
             )
 
 
-def untraced(solver: "Callable[Given, Plan]") -> "Callable[Given, Plan]":
-    """Keep torch.compile out of a solver, whose loops run to a tolerance: one break of the graph, not dozens."""
-    return cast("Callable[Given, Plan]", torch.compiler.disable(solver))  # type: ignore[no-untyped-call]
+def untraced(function: Callable[Given, Result]) -> Callable[Given, Result]:
+    """Keep torch.compile out of a function that looks at values, or loops to a tolerance: one break of the graph, not
+    dozens."""
+
+    @wraps(function)
+    def run(*args: Given.args, **settings: Given.kwargs) -> Result:
+        # Not `disable` at import: it loads the compiler, two seconds for every process that never compiles.
+        if torch.compiler.is_compiling():
+            kept_out = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
+            return cast("Callable[Given, Result]", kept_out)(*args, **settings)
+        return function(*args, **settings)
+
+    return run
