@@ -243,6 +243,23 @@ def addresses(prefix: Location) -> list[str]:
         return sorted(f"s3://{bucket}/{item['Key']}" for page in pages for item in page.get("Contents", ()))
 
 
+def keeps_versions(location: Location) -> bool | None:
+    """Whether the bucket of an s3:// address keeps what is overwritten or deleted; None where we may not ask.
+
+    Raises EnvironmentTrouble when S3 is in the way.
+    """
+    from botocore.exceptions import ClientError
+
+    bucket, _ = split_address(location)
+    with _service(location):
+        try:
+            return bool(client().get_bucket_versioning(Bucket=bucket).get("Status") == "Enabled")
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") in {"AccessDenied", "403", "NotImplemented"}:
+                return None
+            raise
+
+
 def ensure_bucket(name: str, *, versioned: bool = False) -> None:
     """Make the bucket unless it is there; versioned: it keeps what an overwrite or a deletion hides.
 

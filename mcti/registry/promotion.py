@@ -23,7 +23,11 @@ def decide(
 
     Raises
         storage.Conflict: another decision was written since `lines` were read; nothing was moved.
+        DataError: an alias was moved by hand, or a version deleted, while this one was judged; nothing was moved.
     """
+    found = findings(client, name, lines)
+    if found and ledger.length(name) == len(lines):  # else a rival's line is what they speak of: the put will tell
+        _refuse(name, found)
     champion, previous = _said(lines)
     after = (version, champion) if judgement.outcome == PROMOTE else (champion, previous)
     told = {**judgement.model_dump(mode="json"), **evidence}
@@ -31,19 +35,19 @@ def decide(
 
 
 def rollback(client: Any, name: str) -> Line:
-    """Give the alias `champion` back to the version before it.
+    """Give the alias `champion` back to the version before it; one that was deleted by hand is passed over.
 
     Raises
         DataError: there is no version before.
     """
     lines = ledger.read(name)
     _refuse(name, [fault for fault in findings(client, name, lines) if not fault.startswith(_GONE)])
-    champion, previous = _said(lines)
-    if previous is None:
+    champion = _said(lines)[0]
+    former = _former(client, lines, champion)
+    if former is None:
         raise DataError("there is no previous champion", f"model {name}", "promote a version first")
-    models.by_number(client, name, previous)
-    after = (previous, _before(lines, previous))
-    return _write(client, lines, ROLLBACK, name, previous, after, {"withdrawn": champion})
+    after = (former, _former(client, lines, former))
+    return _write(client, lines, ROLLBACK, name, former, after, {"withdrawn": champion})
 
 
 def checked(client: Any, name: str) -> list[Line]:
@@ -88,8 +92,9 @@ def mend(client: Any, name: str) -> list[str]:
     found = findings(client, name, lines)
     gone = _gone(client, name, lines)
     if gone:
-        champion, previous = (None if number in gone.values() else number for number in _said(lines))
-        after = (champion, previous) if champion is not None else (previous, None)
+        champion = _said(lines)[0]
+        champion = _former(client, lines, champion) if models.CHAMPION in gone else champion
+        after = (champion, _former(client, lines, champion))
         number = gone.get(models.CHAMPION, gone.get(models.PREVIOUS, 0))
         _write(client, lines, REPAIR, name, number, after, {"deleted": gone, "reason": "; ".join(found)})
     elif lines:
@@ -159,7 +164,18 @@ def _gone(client: Any, name: str, lines: list[Line]) -> dict[str, int]:
     return {alias: number for alias, number in said if number is not None and not models.exists(client, name, number)}
 
 
-def _before(lines: list[Line], champion: int) -> int | None:
+def _former(client: Any, lines: list[Line], champion: int | None) -> int | None:
+    """The last champion before this one that is still there: whoever was deleted by hand cannot come back."""
+    former, passed = _before(lines, champion), {champion}
+    while former is not None and former not in passed:
+        if models.exists(client, lines[-1].model, former):
+            return former
+        passed.add(former)
+        former = _before(lines, former)
+    return None
+
+
+def _before(lines: list[Line], champion: int | None) -> int | None:
     """Who was champion before `champion` became it."""
     promoted = [line for line in lines if line.action == PROMOTE and line.champion == champion]
     return promoted[-1].previous if promoted else None

@@ -37,7 +37,7 @@ class ServedModel(PythonModel):  # type: ignore[misc]
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002
         """One row out for each row in; `params["horizons_months"]` chooses the months of S(t)."""
         try:
-            return pd.DataFrame(self._rows(model_input, params or {}))
+            return _frame(self._rows(model_input, params or {}))
         except MctiError as error:
             told = redaction.text(str(error), model_input.get("patient_id", ()))
             raise MlflowException(told, error_code=INVALID_PARAMETER_VALUE) from error
@@ -62,6 +62,12 @@ class ServedModel(PythonModel):  # type: ignore[misc]
             return self.ensemble.predict(str(row["patient_id"]), bag, genes, horizons, covariates, groups)
         except MctiError as error:
             raise type(error)(error.what, f"{error.where}, patient {row['patient_id']}", error.mend) from error
+
+
+def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """None stays None among numbers: the NaN that pandas makes of it is no JSON, and strict clients refuse it."""
+    gaps = {name for row in rows for name, value in row.items() if value is None}
+    return pd.DataFrame(rows).assign(**{name: pd.Series([row[name] for row in rows], dtype=object) for name in gaps})
 
 
 def _absent(value: Any) -> bool:

@@ -86,7 +86,7 @@ def predict(
         raise UsageError("one source of patients is needed", "--cohort, --patients", "give the one or the other")
     with tempfile.TemporaryDirectory(prefix="mcti-predict-") as scratch:
         folder = models.fetch(model, Path(scratch, "model"))
-        digest = ensemble.load(folder).digest
+        loaded = ensemble.load(folder)
         if patients is not None:
             names = newcomers.patients(Path(patients))
             features = newcomers.extracted(Path(patients), extraction, Path(scratch, "features"), progress)
@@ -105,7 +105,7 @@ def predict(
             notice = "" if new else tables.read_info(source).notice
             owned = newcomers.slides(Path(source)) if new else slides_of(source, features)
             _pages(rows, pages, explanation, notice, owned, pdf=pdf)
-    return _result(rows, digest)
+    return _result(rows, loaded)
 
 
 def _predict_some(job: Job, channel: Channel) -> list[dict[str, Any]]:
@@ -164,13 +164,13 @@ def _one(loaded: ensemble.Ensemble, bag: PatientBag, genes: tuple[str, ...], gro
         raise type(error)(error.what, f"{error.where}, patient {bag.patient_id}", error.mend) from error
 
 
-def _result(rows: Sequence[Mapping[str, Any]], digest: str) -> PredictResult:
+def _result(rows: Sequence[Mapping[str, Any]], loaded: ensemble.Ensemble) -> PredictResult:
     return PredictResult(
         patients=len(rows),
-        known=sum(row["model"] != ensemble.EVERYBODY for row in rows),
+        known=sum(loaded.knows(str(row["patient_id"])) for row in rows),
         out_of_distribution=sum(bool(row["out_of_distribution"]) for row in rows),
         incomplete=sum(bool(row["missing"]) for row in rows),
-        model_digest=digest,
+        model_digest=loaded.digest,
     )
 
 

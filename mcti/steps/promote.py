@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from mcti import storage
 from mcti.errors import DataError, NotEnoughEvidence, Rejected
 from mcti.params import PromoteParams
 from mcti.registry import approvals, gates, ledger, lineage, models, promotion, tracking
@@ -47,11 +48,15 @@ class ApproveResult(StepResult):
 
 
 class LedgerResult(StepResult):
-    """The ledger of a model: `faults` is empty when every line and every alias is as it was written."""
+    """The ledger of a model: `faults` is empty when every line and every alias is as it was written.
+
+    versioned  whether its bucket keeps what an edit or a deletion hides; None: it does not say
+    """
 
     name: str
     entries: tuple[Line, ...]
     faults: tuple[str, ...]
+    versioned: bool | None
 
     def lines(self) -> list[str]:
         """For people: a line a decision, then what is wrong."""
@@ -60,7 +65,9 @@ class LedgerResult(StepResult):
             f"{line.evidence.get('reason', '')}"
             for line in self.entries
         ]
-        return [*told, *(f"FAULT {fault}" for fault in self.faults), f"{len(told)} lines, {len(self.faults)} faults"]
+        faults = [f"FAULT {fault}" for fault in self.faults]
+        bare = "; the bucket keeps no versions: an edited line could not be restored from it"
+        return [*told, *faults, f"{len(told)} lines, {len(faults)} faults{bare if self.versioned is False else ''}"]
 
 
 @noted
@@ -146,7 +153,8 @@ def show_ledger(name: str) -> LedgerResult:
     with tracking.service() as client:
         lines = ledger.read(name)
         faults = promotion.findings(client, name, lines)
-    return LedgerResult(name=name, entries=tuple(lines), faults=tuple(faults))
+    versioned = storage.keeps_versions(ledger.folder(name))
+    return LedgerResult(name=name, entries=tuple(lines), faults=tuple(faults), versioned=versioned)
 
 
 def _challenger(client: Any, name: str, version: int | None) -> Any:

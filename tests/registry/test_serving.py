@@ -103,6 +103,25 @@ def test_invocations_answer_the_very_bits_of_the_batch(saved, ours):
     assert answer["predictions"] == expected(run, folder)
 
 
+def test_a_known_patient_beside_a_new_one_is_answered_in_strict_json(saved, ours):
+    """Who is known has no span, the other has one: a column of numbers with gaps, which pandas would fill with NaN."""
+    run, folder, _ = saved
+    known, new = records(run)[0], records(run)[1] | {"patient_id": "new"}
+    request = urllib.request.Request(
+        f"{ours}/invocations",
+        json.dumps({"dataframe_records": [known, new]}).encode(),
+        {"content-type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        text = answer.read().decode()
+    assert "NaN" not in text
+    first, second = json.loads(text)["predictions"]
+    assert (first["model"], first["S_12_low"]) == ("fold_0", None)
+    assert second["model"] == "ensemble"
+    assert second["S_12_low"] < second["S_12"] < second["S_12_high"]
+    assert [first] == expected(run, folder)[:1]
+
+
 def test_one_by_one_is_as_all_together(saved, ours):
     run, folder, _ = saved
     alone = [post(ours, {"dataframe_records": [row]})[1]["predictions"][0] for row in records(run)[:3]]

@@ -11,6 +11,7 @@ import pytest
 from mcti.cohort import tables
 from mcti.errors import DataError, UsageError
 from mcti.params import PredictParams
+from mcti.registry import ensemble
 from mcti.steps.predict import frame, predict
 from mcti.steps.train import train
 from tests.training.made import GENES, WIDTH, folders, settings
@@ -117,6 +118,20 @@ def test_a_folder_of_new_patients_needs_no_outcome_and_gets_group_span_and_flags
     assert (table["S_36_low"] < table["S_36"]).all()
     assert (table["S_36"] < table["S_36_high"]).all()
     assert table["digest"].eq(result.model_digest[:12]).all()
+
+
+def test_new_patients_whom_a_refit_predicts_are_not_counted_as_known(world, tmp_path):
+    root, *_ = world
+    shutil.copytree(root / "models", tmp_path / "models")
+    shutil.copytree(tmp_path / "models" / "fold_0", tmp_path / "models" / "refit")
+    specs = [json.loads(path.read_text()) for path in sorted((tmp_path / "models").glob("fold_*/model.json"))]
+    everybody = sorted({patient for spec in specs for patient in spec["patients"]})
+    (tmp_path / "models" / "refit" / "model.json").write_text(json.dumps(specs[0] | {"patients": everybody}))
+    ensemble.assemble(tmp_path / "models", tmp_path / "ensemble", refit=True)
+    new = newcomers(world, tmp_path)
+    result = predict(str(tmp_path / "ensemble"), None, None, tmp_path / "o.csv", patients=new)
+    assert (result.patients, result.known) == (24, 0)
+    assert (predicted(tmp_path / "o.csv")["model"] == "refit").all()
 
 
 def test_risk_groups_are_cut_at_quantiles_of_the_out_of_fold_risks(world, tmp_path):

@@ -8,7 +8,8 @@ import pytest
 from mcti import storage
 from mcti.errors import DataError, NotEnoughEvidence, Rejected
 from mcti.params import PromoteParams, RegisterParams
-from mcti.registry import ledger, models, tracking
+from mcti.registry import ledger, models, promotion, tracking
+from mcti.registry.gates import Judgement
 from mcti.steps.promote import approve, promote, rollback, show_ledger, verify_ledger
 from mcti.steps.register import register
 from tests.registry.made import Run
@@ -31,6 +32,17 @@ def registered(runs, name, tmp_path):
     for run in runs:
         params = RegisterParams(name=name, experiment=name)
         yield register(run.models, run.evaluation, params, tmp_path / "r.json", run.validation)
+
+
+PROMOTED = Judgement(outcome="promote", reason="in a test", lead=None, gates=())
+
+
+def made_up(client, name, versions):
+    """A model of versions without a file, each promoted in turn."""
+    client.create_registered_model(name)
+    for number in range(1, versions + 1):
+        client.create_model_version(name, source="s3://mcti-mlflow/nothing")
+        promotion.decide(client, promotion.checked(client, name), name, number, PROMOTED, {})
 
 
 def aliases(name):
@@ -180,6 +192,44 @@ class TestOnServers:
         assert aliases(name) == (2, 1)
         assert verify_ledger(name).faults == ()
         assert len(show_ledger(name).entries) == 2
+
+    def test_a_rollback_passes_over_versions_that_were_deleted_by_hand(self, servers_of):
+        with tracking.service() as client:
+            made_up(client, "passed", 4)
+            client.delete_model_version("passed", "3")
+            with pytest.raises(DataError, match="version 3, previous by the ledger, was deleted by hand"):
+                verify_ledger("passed")
+            client.delete_model_version("passed", "1")
+            assert rollback("passed").champion == 2
+            assert aliases("passed") == (2, None)
+            assert verify_ledger("passed").faults == ()
+            with pytest.raises(DataError, match="no previous champion"):
+                rollback("passed")
+
+    def test_of_a_deleted_champion_and_the_one_before_repair_goes_back_to_the_last_that_is_there(self, servers_of):
+        with tracking.service() as client:
+            made_up(client, "both", 4)
+            for number in ("3", "4"):
+                client.delete_model_version("both", number)
+            assert len(promotion.mend(client, "both")) == 2
+            assert aliases("both") == (2, 1)
+            assert verify_ledger("both").faults == ()
+
+    def test_an_alias_moved_by_hand_while_a_version_is_judged_stops_the_promotion(self, servers_of):
+        with tracking.service() as client:
+            made_up(client, "meanwhile", 2)
+            lines = promotion.checked(client, "meanwhile")
+            client.set_registered_model_alias("meanwhile", "champion", "1")
+            with pytest.raises(DataError, match="alias champion is version 1, the ledger says 2"):
+                promotion.decide(client, lines, "meanwhile", 1, PROMOTED, {})
+            assert ledger.read("meanwhile") == lines
+
+    def test_a_bucket_that_keeps_no_versions_is_told(self, servers_of, monkeypatch):
+        storage.ensure_bucket("plain-ledger")
+        monkeypatch.setenv("MCTI_LEDGER", "s3://plain-ledger")
+        with tracking.service() as client:
+            made_up(client, "plain", 1)
+        assert verify_ledger("plain").lines()[-1].startswith("1 lines, 0 faults; the bucket keeps no versions")
 
     def test_an_edited_and_a_deleted_line_are_found(self, runs, servers_of, tmp_path):
         list(registered(runs, "edited", tmp_path))
