@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,6 +15,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BASE, IMAGE = "mcti-base-python:test", "mcti-python:test"
+NEEDED = ("dockerd", "docker", "debootstrap", "make")
+NEEDED_GB = 12  # the base, the packages, every layer twice while it is built
+PYTHON = (3, 11)  # of the base: the wheels are fetched by this interpreter
+# First the client of the engine's own package, which can build: another one may lack buildx.
+PATH = os.pathsep.join([*(["/usr/bin"] if Path("/usr/bin/docker").exists() else []), os.environ["PATH"], "/usr/sbin"])
 
 
 @pytest.fixture(scope="session")
@@ -24,22 +30,17 @@ def engine(tmp_path_factory):
     if os.environ["MCTI_IMAGE_TEST"] != "1":
         yield dict(os.environ)
         return
-    missing = [name for name in ("dockerd", "docker", "debootstrap", "make") if shutil.which(name) is None]
-    if missing or os.geteuid() != 0:
-        pytest.skip(f"no Docker engine can be started here: {', '.join(missing) or 'not root'}")
-    if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
-        pytest.skip("no Docker engine can be started here: this machine may not mount")
     place = tmp_path_factory.mktemp("engine")
+    if reason := obstacle(place):
+        pytest.skip(f"no Docker engine can be started here: {reason}")
     socket = f"unix://{place}/docker.sock"
     words = ["--data-root", place / "data", "--exec-root", place / "exec", "--pidfile", place / "pid", "--host", socket]
+    # Another storage driver than overlay2 copies every layer whole: gigabytes, and minutes.
+    words += ["--storage-driver=overlay2", "--bridge=none", "--iptables=false", "--ip-masq=false"]
+    program = shutil.which("dockerd", path=PATH)
     with (place / "log").open("w") as log:
-        process = subprocess.Popen(
-            ["dockerd", *map(str, words), "--bridge=none", "--iptables=false", "--ip-masq=false"],
-            stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
-    # The client of the engine's own package, which can build: another one on the path may lack buildx.
-    path = f"/usr/bin{os.pathsep}{os.environ['PATH']}" if Path("/usr/bin/docker").exists() else os.environ["PATH"]
-    environment = {**os.environ, "DOCKER_HOST": socket, "DOCKER_BUILDKIT": "1", "PATH": path}
+        process = subprocess.Popen([program, *map(str, words)], stdout=log, stderr=log, start_new_session=True)
+    environment = {**os.environ, "DOCKER_HOST": socket, "DOCKER_BUILDKIT": "1", "PATH": PATH}
     try:
         wait_for(environment, process, place / "log")
         yield environment
@@ -47,6 +48,23 @@ def engine(tmp_path_factory):
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)
         shutil.rmtree(place, ignore_errors=True)
+
+
+def obstacle(place: Path) -> str:
+    """Why no engine can be started on this machine, or the image not be built; empty when nothing is in the way."""
+    missing = [name for name in NEEDED if shutil.which(name, path=PATH) is None]
+    if missing:
+        return f"{', '.join(missing)} not installed (Debian: apt-get install docker.io debootstrap make)"
+    if os.geteuid() != 0:
+        return "not root"
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
+        return "this machine may not mount"
+    if sys.version_info[:2] != PYTHON:
+        return (
+            f"the base has Python {PYTHON[0]}.{PYTHON[1]}, this environment {sys.version_info[0]}.{sys.version_info[1]}"
+        )
+    free = shutil.disk_usage(place).free / 1e9
+    return f"{free:.0f} GB free in {place}, {NEEDED_GB} needed" if free < NEEDED_GB else ""
 
 
 def wait_for(environment, process, log):
@@ -65,11 +83,19 @@ def image(engine):
     """Name of the runtime image, built the way the documentation says."""
     if os.environ["MCTI_IMAGE_TEST"] != "1":
         return os.environ["MCTI_IMAGE_TEST"]
-    subprocess.run([str(ROOT / "infra/images/base.sh"), BASE], env=engine, check=True, cwd=ROOT)
+    done = subprocess.run(
+        [str(ROOT / "infra/images/base.sh"), BASE], env=engine, cwd=ROOT, capture_output=True, text=True
+    )
+    if done.returncode:
+        pytest.skip(f"no base image can be made here: {last_line(done)}")
     words = ["docker", "run", "--rm", "--network", "none", BASE, "true"]
     tried = subprocess.run(words, env=engine, capture_output=True, text=True)
     if tried.returncode:
-        pytest.skip(f"the Docker engine cannot run a container here: {tried.stderr.strip().splitlines()[-1]}")
+        pytest.skip(f"the Docker engine cannot run a container here: {last_line(tried)}")
     words = [f"IMAGE={IMAGE}", f"BASE_IMAGE={BASE}", f"BUILD_IMAGE={BASE}-build"]
     subprocess.run(["make", "image", *words], env=engine, check=True, cwd=ROOT)
     return IMAGE
+
+
+def last_line(done: subprocess.CompletedProcess[str]) -> str:
+    return next(reversed((done.stderr + done.stdout).strip().splitlines()), f"exit code {done.returncode}")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psutil
 import yaml
@@ -17,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 EVENTS, CENSORED = 24, 36
 
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "validate": {"min_events": 10},
     "split": {"folds": 3, "inner_folds": 2},
     "search": {"epochs": 1},
@@ -34,11 +35,11 @@ def clone(place: Path, origin: Path = ROOT) -> Path:
     return place
 
 
-def shrink_settings(project: Path) -> None:
+def shrink_settings(project: Path, changed: dict[str, dict[str, Any]] = SETTINGS) -> None:
     """Fewer folds, epochs and resamples."""
     path = project / "params.yaml"
     tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    for section, changes in SETTINGS.items():
+    for section, changes in changed.items():
         tree[section] = tree.get(section, {}) | changes
     path.write_text(yaml.safe_dump(tree), encoding="utf-8")
 
