@@ -102,7 +102,7 @@ def _member(member: Member) -> dict[str, Any]:
             {
                 "name": group.name,
                 "part": group.part,
-                "genes": ", ".join(f"{gene} {100 * weight:.2g} %" for gene, weight in group.genes[:_BARS]),
+                "genes": ", ".join(f"{gene} {100 * weight:.2g}\u00a0%" for gene, weight in group.genes[:_BARS]),
                 "sets": [entry for entry in group.sets if entry.q < _LEVEL][:5],
                 "tested": len(group.sets),
             }
