@@ -15,7 +15,7 @@ import typer
 from typer.exceptions import TyperException
 
 from mcti import redaction, storage
-from mcti.cli.progress import Progress
+from mcti.cli.progress import Progress, speaks
 from mcti.errors import DataError, MctiError
 
 if TYPE_CHECKING:  # pydantic takes a third of the time that `mcti --help` may take
@@ -92,7 +92,8 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[..., object]], 
                 result = function(caller, **options)
             finally:
                 caller.progress.close()
-            _show(name, result, as_json)
+            if speaks():
+                _show(name, result, as_json)
 
         run.__signature__ = _signature(function)  # type: ignore[attr-defined]
         del run.__wrapped__

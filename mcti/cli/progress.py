@@ -1,10 +1,16 @@
 """Progress for people: a bar with rate and time left on a terminal, a line now and then elsewhere, always on stderr."""
 
+import os
 import sys
 import time
 from typing import Any
 
 _LINE_EVERY_SECONDS = 10.0
+
+
+def speaks() -> bool:
+    """Whether this process tells progress and result: of those that torchrun starts, the first alone."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
 
 class Progress:
@@ -17,6 +23,8 @@ class Progress:
 
     def __call__(self, done: int, total: int, text: str = "") -> None:
         """Show that `done` of `total` are finished; `text` says of what."""
+        if not speaks():
+            return
         if sys.stderr.isatty():
             self._on_terminal(done, total, text)
         else:

@@ -63,6 +63,17 @@ def test_under_json_stdout_holds_one_document_and_nothing_else(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["c.csv"]
 
 
+def test_of_the_processes_of_torchrun_the_first_alone_tells_the_result(tmp_path, capsys, monkeypatch):
+    """Else stdout would hold a document for each of them."""
+    words = ["model", "info", "tiny", "--json"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, documents in (("0", 1), ("1", 0)):
+        monkeypatch.setenv("RANK", rank)
+        assert caller.guarded(app, words) == 0
+        assert len(capsys.readouterr().out.splitlines()) == documents
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "word"),
     [
