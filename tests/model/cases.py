@@ -20,9 +20,14 @@ def small_paper(**overrides: object) -> ModelConfig:
 
 
 def network(of: ModelConfig, seed: int = 0, *, loud: bool = True) -> MCTI:
-    """A network with seeded weights; `loud` also draws those that a calm start leaves at zero."""
+    """A network with seeded weights, its axes fitted; `loud` also draws those that a calm start leaves at zero."""
     torch.manual_seed(seed)
     made = MCTI(of)
+    generator = torch.Generator().manual_seed(seed)
+    if made.axes.genes is not None:
+        made.axes.fit_genes(torch.randn(200, len(of.genes), generator=generator))
+    if made.axes.features is not None:
+        made.axes.fit_features([torch.randn(200, of.features, generator=generator)])
     if loud:
         for parameter in made.parameters():
             if not bool(parameter.any()):

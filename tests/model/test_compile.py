@@ -9,7 +9,7 @@ from tests.model.cases import batch, config, network
 
 
 def test_the_compiled_network_gives_the_numbers_and_gradients_of_the_plain_one():
-    net, inputs = network(config()).eval(), batch([9, 3])
+    net, inputs = network(config(gene_axes=4, feature_axes=5)).eval(), batch([9, 3])
     answers = []
     for run in (net, torch.compile(net, backend="aot_eager")):
         net.zero_grad()

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcti.errors import DataError
-from mcti.model.network import MCTI, gene_cost
+from mcti.model.network import gene_cost
 from tests.model.cases import GENES, batch, config, network, small_paper, survival_loss
 
 CONFIGS = {
@@ -90,14 +90,15 @@ def test_the_order_of_the_patches_changes_nothing():
     width=st.sampled_from([2, 6]),
     stages=st.integers(1, 2),
     solver=st.sampled_from(["assignment", "sinkhorn"]),
+    axes=st.integers(0, 14),
     seed=st.integers(0, 99),
 )
 def test_any_shape_gives_finite_outputs_of_the_promised_shape(
-    sizes, critical, tokens, task_tokens, width, stages, solver, seed
+    sizes, critical, tokens, task_tokens, width, stages, solver, axes, seed
 ):
     depths = (1,) * stages
     made = config(critical=critical, tokens=tokens, task_tokens=task_tokens, width=width, solver=solver, heads=2,
-                  encoder_depths=depths, decoder_depths=depths)  # fmt: skip
+                  encoder_depths=depths, decoder_depths=depths, gene_axes=axes, feature_axes=axes)  # fmt: skip
     prediction = network(made, seed).eval()(*batch(sizes, seed), couplings=True)
     count = len(sizes)
     assert prediction.hazard_logits.shape == prediction.survival.shape == (count, 4)
@@ -133,8 +134,7 @@ def test_every_parameter_learns_from_the_three_losses():
 
 
 def train(seed, steps, made, count=8):
-    torch.manual_seed(seed)
-    net = MCTI(made)
+    net = network(made, seed, loud=False)
     patches, mask, genes = batch([5 + row for row in range(count)], seed=5)
     bins = torch.arange(count) % 4
     event = torch.ones(count, dtype=torch.bool)
@@ -150,9 +150,10 @@ def train(seed, steps, made, count=8):
 
 
 @pytest.mark.slow
-def test_the_whole_network_overfits_eight_patients():
+@pytest.mark.parametrize("made", [config(), config("compact", dropout=0.0, gene_dropout=0.0)], ids=["tiny", "compact"])
+def test_the_whole_network_overfits_eight_patients(made):
     """NLL below 0.05 and every pair of patients in different bins in the right order (C = 1)."""
-    _, prediction, loss, bins = train(0, 150, config())
+    _, prediction, loss, bins = train(0, 150, made)
     assert loss < 0.05
     pairs = [(i, j) for i in range(8) for j in range(8) if bins[i] < bins[j]]
     assert all(prediction.risk[i] > prediction.risk[j] for i, j in pairs)
