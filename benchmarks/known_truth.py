@@ -26,6 +26,7 @@ from sklearn.metrics import roc_auc_score
 
 from mcti.evaluation.metrics import harrell_c
 from mcti.params import TrainParams
+from mcti.training import fold_files
 from mcti.training import folds as folding
 from mcti.training.bags import PatientBag
 from mcti.training.folds import Dataset
@@ -130,7 +131,7 @@ def measure(truth: Truth, signal: str, name: str, epochs: int, seed: int) -> tup
     task = folding.prepare(data, data.choose(ids[:cut], "train"), params, ("truth", signal), name)
     model = train(task).model
     tested = data.choose(ids[cut:], "test")
-    risk = np.array([row["risk"] for row in folding.predict(model, tested, [12.0])])
+    risk = np.array([row["risk"] for row in fold_files.predict(model, tested, [12.0])])
     event, time = (truth.table[c].to_numpy()[cut:] for c in ("event", "time_months"))
     return harrell_c(event == 1, time, risk), planted(model, tested, truth.tumour[cut:])
 

@@ -28,6 +28,7 @@ from mcti.evaluation.metrics import c_index
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.statistics import PairMean
 from mcti.params import TrainParams
+from mcti.training import fold_files
 from mcti.training import folds as folding
 from mcti.training.bags import PatientBag
 from mcti.training.folds import Dataset
@@ -95,7 +96,7 @@ def risks(data: Dataset, parts: Parts, tested: Outcomes, params: TrainParams) ->
         name = ("fold", fold.number)
         task = folding.prepare(data, data.choose(parts[fold.number][0], "fold"), params, name, f"fold {fold.number}")
         chosen = data.choose([tested.patient_ids[row] for row in fold.patients], "fold")
-        rows = folding.predict(train(task).model, chosen, [12.0])
+        rows = fold_files.predict(train(task).model, chosen, [12.0])
         found[part] = [row["risk"] for row in rows]
     return found
 

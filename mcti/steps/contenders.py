@@ -18,6 +18,7 @@ from mcti.evaluation.predictions import Predicted
 from mcti.model.trained import TrainedModel, survival_column
 from mcti.model.variants import ABLATIONS, PEERS
 from mcti.params import TrainParams
+from mcti.training import fold_files
 from mcti.training import folds as folding
 from mcti.training.bags import PatientBag
 from mcti.training.folds import Dataset
@@ -92,7 +93,7 @@ def network_forecast(model: TrainedModel, patients: Patients, months: Sequence[f
 
 def predict_bags(model: TrainedModel, bags: Sequence[PatientBag], months: Sequence[float]) -> Predicted:
     """Risk and S(t) of these patients, one at a time."""
-    rows: list[dict[str, Any]] = folding.predict(model, bags, months)
+    rows: list[dict[str, Any]] = fold_files.predict(model, bags, months)
     columns = [survival_column(t) for t in months]
     return Predicted(np.array([r["risk"] for r in rows]), np.array([[r[c] for c in columns] for r in rows]))
 

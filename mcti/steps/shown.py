@@ -17,7 +17,7 @@ from mcti.model.trained import TrainedModel, single_thread
 from mcti.slides.crops import Slides
 from mcti.steps.gather import gather, places, slides_of
 from mcti.storage import Location
-from mcti.training import folds as folding
+from mcti.training import fold_files
 
 TOP_GENES, SHOWN_PATIENTS, SHOWN_PATCHES = 8, 3, 5
 
@@ -39,7 +39,7 @@ def trained(models: Location, fold: int) -> TrainedModel | None:
     folder = storage.join(models, f"fold_{fold}")
     if not storage.exists(storage.join(folder, "weights.safetensors")):
         return None
-    model = folding.load(folder)
+    model = fold_files.load(folder)
     return model if isinstance(model.net, MCTI) else None
 
 

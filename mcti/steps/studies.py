@@ -19,7 +19,8 @@ from mcti.registry import ensemble, models
 from mcti.steps.gather import gather
 from mcti.steps.train import override
 from mcti.training import search as searching
-from mcti.training.folds import Dataset, Part, code_digest, predict, prepare
+from mcti.training.fold_files import predict
+from mcti.training.folds import Dataset, Part, code_digest, prepare
 from mcti.training.loop import train
 from mcti.training.pool import Channel
 from mcti.training.run import Diverged

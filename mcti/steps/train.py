@@ -18,7 +18,8 @@ from mcti.steps.result import StepResult
 from mcti.storage import Location
 from mcti.training import devices
 from mcti.training.distributed import ranks
-from mcti.training.folds import REFIT, Dataset, FoldSummary, Part, train_fold
+from mcti.training.fold_files import FoldSummary
+from mcti.training.folds import REFIT, Dataset, Part, train_fold
 from mcti.training.loop import Progress
 from mcti.training.pool import Channel, Pool
 

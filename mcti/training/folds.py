@@ -1,9 +1,7 @@
-"""One fold: fit on its training part, predict its test part, and write the folder of the fold, all or nothing."""
+"""One fold: who is in it, what is fitted on its training part, its run from the first step to its folder."""
 
-import csv
 import dataclasses
 import hashlib
-import io
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -12,19 +10,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-from torch import Tensor
-
 import mcti.model
 from mcti import storage
-from mcti.errors import DataError, MctiError
+from mcti.errors import DataError
 from mcti.model.presets import ModelConfig, preset
-from mcti.model.sketch import Sketch
 from mcti.model.trained import TrainedModel, readable
 from mcti.params import TrainParams
-from mcti.redaction import hashed
 from mcti.training import bags as bagging
-from mcti.training import recalibration
+from mcti.training import fold_files, recalibration
 from mcti.training.bags import PatientBag
 from mcti.training.distributed import ranks
 from mcti.training.loop import Keeper, Outcome, Progress, train
@@ -35,9 +28,6 @@ _IDLE = frozenset({"workers", "checkpoint_seconds"})
 
 REFIT = -1
 """The fold number of a model trained on everybody: there is no patient left to test it on."""
-
-_CURVES = ("loss", "survival", "subtype", "instance", "learning_rate")
-"""Columns of history.csv after the epoch."""
 
 
 @dataclass(frozen=True)
@@ -81,17 +71,6 @@ class Part:
         return "refit" if self.fold == REFIT else f"fold_{self.fold}"
 
 
-@dataclass(frozen=True)
-class FoldSummary:
-    """The few numbers of a trained fold."""
-
-    fold: int
-    train_patients: int
-    test_patients: int
-    parameters: int
-    loss: float
-
-
 def train_fold(
     data: Dataset,
     part: Part,
@@ -101,7 +80,7 @@ def train_fold(
     stop: Callable[[], bool] = lambda: False,
     progress: Progress | None = None,
     trace: Path | None = None,
-) -> FoldSummary:
+) -> fold_files.FoldSummary:
     """Train the model of a fold and write out/fold_<k>/{weights.safetensors,model.json,predictions.csv,history.csv},
     for a model that can do without a modality also regimes.csv, for one whose curves were recalibrated also
     uncalibrated.csv. `trace`: a file for the profile of a few steps.
@@ -116,7 +95,7 @@ def train_fold(
     chosen, tested = data.choose(part.train, where), data.choose(part.test, where)
     identity = identify(data, chosen, tested, params, part.fold)
     work = _work(out, part, identity)
-    if not _is_current(folder, identity):
+    if not fold_files.is_current(folder, identity):
         task = prepare(data, chosen, params, ("fold", part.fold), where)
         check_tested(task.config, tested, where)
         keeper = Keeper(work, identity, stop)
@@ -125,11 +104,11 @@ def train_fold(
         if params.recalibration_folds:
             outcome = recalibrated(outcome, data, chosen, params, part, keeper, runs)
         if ranks().first:
-            write(folder, outcome, chosen, tested, params, part, identity, data.made)
+            fold_files.write(folder, outcome, chosen, tested, params, part.fold, identity, data.made)
     ranks().wait()  # the others read what the first has written
     if ranks().first:
         shutil.rmtree(work, ignore_errors=True)
-    return _summary(folder, part)
+    return fold_files.summary(folder, part.fold, len(part.train), len(part.test))
 
 
 def _work(out: Path, part: Part, identity: Mapping[str, Any]) -> Path:
@@ -255,148 +234,3 @@ def code_digest() -> str:
         for file in sorted(room.rglob("*.py")):
             total.update(f"{file.relative_to(room.parent).as_posix()}\0{storage.md5(file)}\n".encode())
     return total.hexdigest()
-
-
-def predict(
-    model: TrainedModel, tested: Sequence[PatientBag], horizons: Sequence[float], *, subtypes: bool = False
-) -> list[dict[str, float]]:
-    """Risk and S(t) of each patient, one at a time (model/trained.py); DataError names the patient."""
-    rows = []
-    for bag in tested:
-        try:
-            rows.append(model.predict(bag.patches, bag.genes, horizons, bag.covariates, subtypes=subtypes))
-        except MctiError as error:
-            raise type(error)(error.what, f"{error.where}, patient {bag.patient_id}", error.mend) from error
-    return rows
-
-
-def predict_regimes(
-    model: TrainedModel, tested: Sequence[PatientBag], horizons: Sequence[float]
-) -> list[dict[str, Any]]:
-    """Each patient who has both modalities once more by slides only and by genes only: rows with patient_id, regime.
-
-    Empty for a model that knows no stand-in for an absent modality.
-    """
-    if not model.config.missing or len(model.config.modalities) < 2:
-        return []
-    rows: list[dict[str, Any]] = []
-    for bag in tested:
-        if bag.patches is not None and bag.genes is not None:
-            alone = {"slides_only": (bag.patches, None), "genes_only": (None, bag.genes)}
-            for regime, (patches, genes) in alone.items():
-                found = model.predict(patches, genes, horizons, bag.covariates)
-                rows.append({"patient_id": bag.patient_id, "regime": regime, **found})
-    return rows
-
-
-def predict_uncalibrated(
-    model: TrainedModel, tested: Sequence[PatientBag], horizons: Sequence[float]
-) -> list[dict[str, Any]]:
-    """What each patient's prediction would be without the recalibration; empty for a model without one."""
-    if model.fitted.recalibration is None:
-        return []
-    plain = TrainedModel(model.net, model.config, dataclasses.replace(model.fitted, recalibration=None))
-    rows = predict(plain, tested, horizons)
-    return [{"patient_id": bag.patient_id, **row} for bag, row in zip(tested, rows, strict=True)]
-
-
-def write(
-    folder: Path,
-    outcome: Outcome,
-    chosen: Sequence[PatientBag],
-    tested: Sequence[PatientBag],
-    params: TrainParams,
-    part: Part,
-    identity: Mapping[str, Any],
-    made: Mapping[str, Any],
-) -> None:
-    """The folder of a fold, whole or not at all; the same outcome gives the same bytes."""
-    rows = predict(outcome.model, tested, params.horizons_months, subtypes=True)
-    lines = [{"patient_id": bag.patient_id, "fold": part.fold, **row} for bag, row in zip(tested, rows, strict=True)]
-    tensors = {name: value.detach().cpu().contiguous() for name, value in outcome.model.net.state_dict().items()}
-    record = {
-        **outcome.model.spec(),
-        **identity,
-        "patients": sorted(hashed(patient) for patient in part.train),
-        "horizons_months": _plain(params),
-        "features": dict(made),
-    }
-    genes, events, risks = outcome.model.config.genes, sum(bag.event for bag in chosen), [row["risk"] for row in rows]
-    record["reference"] = Sketch.of(chosen, genes, events, outcome.model.fitted, risks).spec()
-    record["trained_bag_cap"] = outcome.bag_cap  # below train.bag_cap where a GPU was too small for it
-    # Named one by one: a history that came through a checkpoint has its keys in another order.
-    curves = [*_CURVES, *(["validation"] if params.patience else [])]
-    history = [{"epoch": int(row["epoch"]), **{name: row[name] for name in curves}} for row in outcome.history]
-    regimes = predict_regimes(outcome.model, tested, params.horizons_months)
-    before = predict_uncalibrated(outcome.model, tested, params.horizons_months)
-    with storage.replacing(folder) as draft:
-        draft.mkdir()
-        (draft / "weights.safetensors").write_bytes(safetensors.torch.save(_sorted(tensors)))
-        (draft / "model.json").write_text(storage.to_json(record), encoding="utf-8")
-        (draft / "predictions.csv").write_text(_csv(sorted(lines, key=_by_id)), encoding="utf-8")
-        (draft / "history.csv").write_text(_csv(history), encoding="utf-8")
-        if regimes:
-            rows = [{"patient_id": row.pop("patient_id"), "fold": part.fold, **row} for row in regimes]
-            (draft / "regimes.csv").write_text(_csv(sorted(rows, key=_by_id)), encoding="utf-8")
-        if before:
-            rows = [{"patient_id": row.pop("patient_id"), "fold": part.fold, **row} for row in before]
-            (draft / "uncalibrated.csv").write_text(_csv(sorted(rows, key=_by_id)), encoding="utf-8")
-
-
-def load(folder: storage.Location) -> TrainedModel:
-    """The model of a fold folder that `write` wrote, local or in S3.
-
-    Raises DataError when a file is missing, torn or does not belong to the other.
-    """
-    where = storage.join(folder, "weights.safetensors")
-    try:
-        tensors = safetensors.torch.load(storage.read_bytes(where))
-    except safetensors.SafetensorError as error:
-        raise DataError(f"not a safetensors file ({error})", where, "train the fold again") from error
-    spec = storage.read_json(storage.join(folder, "model.json"))
-    return TrainedModel.from_state(tensors, spec, storage.join(folder, "model.json"))
-
-
-def _is_current(folder: Path, identity: Mapping[str, Any]) -> bool:
-    names = ("weights.safetensors", "model.json", "predictions.csv", "history.csv")
-    if not all((folder / name).is_file() for name in names):
-        return False
-    try:
-        record = storage.read_json(folder / "model.json")
-    except DataError:
-        return False  # torn from outside: train it again
-    return all(record.get(name) == value for name, value in identity.items())
-
-
-def _summary(folder: Path, part: Part) -> FoldSummary:
-    tensors = safetensors.torch.load_file(folder / "weights.safetensors")
-    with (folder / "history.csv").open(encoding="utf-8", newline="") as stream:
-        last = list(csv.DictReader(stream))[-1]
-    return FoldSummary(
-        fold=part.fold,
-        train_patients=len(part.train),
-        test_patients=len(part.test),
-        parameters=sum(value.numel() for value in tensors.values()),
-        loss=float(last["loss"]),
-    )
-
-
-def _plain(params: TrainParams) -> list[float]:
-    return list(params.horizons_months)
-
-
-def _sorted(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensors[name] for name in sorted(tensors)}
-
-
-def _by_id(row: Mapping[str, Any]) -> str:
-    return str(row["patient_id"])
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as CSV; floats in their shortest form that reads back to the same bits. A refit has no tested patient."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else ["patient_id", "fold", "risk"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

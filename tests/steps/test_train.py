@@ -12,6 +12,7 @@ import torch
 from mcti import storage
 from mcti.errors import DataError, UsageError
 from mcti.steps.train import override, train
+from mcti.training import fold_files
 from mcti.training import folds as training
 from tests.training import made
 
@@ -52,7 +53,7 @@ def test_the_bytes_do_not_depend_on_the_number_of_workers(world, trained, tmp_pa
 
 
 def test_a_loaded_fold_predicts_the_very_bits_of_its_file(world, trained):
-    model = training.load(trained[1] / "fold_0")
+    model = fold_files.load(trained[1] / "fold_0")
     rows = pd.read_csv(trained[1] / "fold_0" / "predictions.csv", float_precision="round_trip").set_index("patient_id")
     for bag in made.bags():
         if bag.patient_id in rows.index:
@@ -212,7 +213,7 @@ def test_a_model_with_modality_dropout_is_predicted_in_each_regime(world, tmp_pa
     train(*world, made.settings(workers=1, modality_dropout=0.4), tmp_path / "folds", fold=0)
     rows = pd.read_csv(tmp_path / "folds" / "fold_0" / "regimes.csv", float_precision="round_trip")
     both = pd.read_csv(tmp_path / "folds" / "fold_0" / "predictions.csv").set_index("patient_id")
-    model = training.load(tmp_path / "folds" / "fold_0")
+    model = fold_files.load(tmp_path / "folds" / "fold_0")
     bags = {bag.patient_id: bag for bag in made.bags()}
     assert sorted(rows["patient_id"]) == sorted([*both.index] * 2)
     for row in rows.itertuples():
@@ -224,7 +225,7 @@ def test_a_model_with_modality_dropout_is_predicted_in_each_regime(world, tmp_pa
 @pytest.mark.parametrize("modality", ["slides", "genes"])
 def test_a_model_of_one_modality_leaves_the_other_aside(world, tmp_path, modality):
     train(*world, made.settings(workers=1, modalities=modality), tmp_path / "folds", fold=0)
-    model = training.load(tmp_path / "folds" / "fold_0")
+    model = fold_files.load(tmp_path / "folds" / "fold_0")
     bag = made.bags()[3]
     alone = (bag.patches, None) if modality == "slides" else (None, bag.genes)
     assert model.config.modalities == (modality,)

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from mcti.errors import DataError
 from mcti.training import bags as bagging
-from mcti.training import folds, loop, losses
+from mcti.training import fold_files, folds, loop, losses
 from tests.training import made
 
 
@@ -99,10 +99,10 @@ def test_a_fold_is_trained_written_read_and_predicts_the_same(architecture, tmp_
     names = tuple(data.bags)
     part = folds.Part(0, names[4:], names[:4])
     folds.train_fold(data, part, made.settings(architecture=architecture), tmp_path)
-    model = folds.load(tmp_path / "fold_0")
+    model = fold_files.load(tmp_path / "fold_0")
     for key, value in architecture.items():
         assert getattr(model.config, key) == (tuple(value) if isinstance(value, list) else value)
-    rows = folds.predict(model, data.choose(names[:4], "test"), (12.0, 36.0, 60.0))
+    rows = fold_files.predict(model, data.choose(names[:4], "test"), (12.0, 36.0, 60.0))
     written = (tmp_path / "fold_0" / "predictions.csv").read_text().splitlines()[1:]
     assert [line.split(",")[2] for line in written] == [repr(row["risk"]) for row in rows]
 

@@ -15,7 +15,8 @@ from mcti.params import EvaluateParams, TrainParams, check
 from mcti.steps.evaluate import evaluate
 from mcti.steps.train import train
 from mcti.training import recalibration
-from mcti.training.folds import Part, load, train_fold
+from mcti.training.fold_files import load
+from mcti.training.folds import Part, train_fold
 from mcti.training.loop import Paused
 from mcti.training.recalibration import Unseen
 from tests.training import made
