@@ -22,6 +22,7 @@ from mcti.model.clinical import ClinicalToken
 from mcti.model.dropout import AlphaDropout, Dropout
 from mcti.model.genomics import DenseGenes, GroupedGenes
 from mcti.model.guidance import GuidedAttention, GuidedBlock, GuidedStack
+from mcti.model.heads import Head, Pairing, Skip
 from mcti.model.pathology import Mined, PatchAttention, PathologyBranch, QueryNet
 from mcti.model.peers import ABMIL, MCAT, SNN, LateFusion, MeanPool, MOTCat, Peer, TransMIL
 from mcti.model.peers.base import AbsentInputs
@@ -136,9 +137,9 @@ CASES = {
     Axes: (lambda: Axes(config(**SIZES, gene_axes=2, feature_axes=2)), lambda net, *given: net(*given),
            (draw(2, 4, FEATURES), draw(2, 3))),
     ClinicalToken: (lambda: ClinicalToken(TINY), straight, (draw(2, 1),)),
-    network.Head: (lambda: network.Head(TINY, 3), headed, (draw(2, WIDTH), *PAST)),
-    network.Skip: (lambda: network.Skip(TINY, 3), straight, PAST),
-    network.Pairing: (lambda: network.Pairing(FEATURES, WIDTH, 2, 3), straight, (draw(2, FEATURES), draw(2, WIDTH))),
+    Head: (lambda: Head(TINY, 3), headed, (draw(2, WIDTH), *PAST)),
+    Skip: (lambda: Skip(TINY, 3), straight, PAST),
+    Pairing: (lambda: Pairing(FEATURES, WIDTH, 2, 3), straight, (draw(2, FEATURES), draw(2, WIDTH))),
     network.AbsentTokens: (lambda: network.AbsentTokens(TINY), stand_in, (draw(2, 3, WIDTH), draw(2, 2, WIDTH))),
     network.MCTI: (lambda: network.MCTI(config(**SIZES | {"tokens": 1, "skip": False}, missing=True)), whole, WHOLE),
     Dropout: (lambda: Dropout(0.4), straight, (draw(3, 4),)),

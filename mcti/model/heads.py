@@ -1,0 +1,79 @@
+"""From the mean token of a stream to logits, and the paths past the U-Net (docs/model.md, section 6)."""
+
+from torch import Tensor, nn
+
+from mcti.model.dropout import Dropout
+from mcti.model.pathology import Mined
+from mcti.model.presets import ModelConfig
+
+
+class Head(nn.Module):
+    """Mean token of a stream to logits (docs/model.md, section 6), with paths past the U-Net where asked."""
+
+    def __init__(self, config: ModelConfig, outputs: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(config.width)
+        self.drop = Dropout(config.dropout)
+        self.out = nn.Linear(config.width, outputs)
+        self.skip = Skip(config, outputs) if config.skip else None
+
+    def forward(self, mean: Tensor, mined: Mined, gene_tokens: Tensor, covariates: Tensor | None) -> Tensor:
+        """mean (b, D), what the slides gave, gene tokens (b, T, D), covariates (b, 2V) or None -> (b, outputs)."""
+        seen = mined.average if self.skip is None else self.skip.norm(mined.average)
+        return self.decide(mean, seen, mined.focus, gene_tokens, covariates)
+
+    def decide(
+        self, mean: Tensor, seen: Tensor, focus: Tensor, gene_tokens: Tensor, covariates: Tensor | None
+    ) -> Tensor:
+        """The same from the average patch as the skip sees it, normalised (b, D_in), and the focus (b, D_in)."""
+        logits: Tensor = self.out(self.drop(self.norm(mean)))
+        return logits if self.skip is None else logits + self.skip(seen, focus, gene_tokens, covariates)
+
+
+class Skip(nn.Module):
+    """Past the U-Net: linear in the mean patch feature, the gene tokens and the covariates; starts at zero.
+
+    With `pairs`, also in so many products of a direction of the focus (the mean critical patch) and one of the gene
+    tokens: what only the two together tell is a product, which layers that add learn slowly (docs/model.md, section 6).
+    """
+
+    def __init__(self, config: ModelConfig, outputs: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(config.features, elementwise_affine=False)
+        self.drop = Dropout(config.dropout)
+        genes = config.tokens * config.width
+        self.slides = _silent(config.features, outputs)
+        self.genes = _silent(genes, outputs)
+        self.clinical = _silent(2 * len(config.covariates), outputs) if config.covariates else None
+        self.pairing = Pairing(config.features, genes, config.pairs, outputs) if config.pairs else None
+
+    def forward(self, seen: Tensor, focus: Tensor, gene_tokens: Tensor, covariates: Tensor | None) -> Tensor:
+        """Average patch through `norm` (b, D_in), focus (b, D_in), (b, T, D), (b, 2V) or None -> (b, outputs)."""
+        genes = self.drop(gene_tokens.flatten(1))
+        logits: Tensor = self.slides(self.drop(seen)) + self.genes(genes)
+        if self.clinical is not None:
+            logits = logits + self.clinical(covariates)
+        return logits if self.pairing is None else logits + self.pairing(self.drop(focus), genes)
+
+
+class Pairing(nn.Module):
+    """Low-rank bilinear form of two vectors, (b, p), (b, q) -> (b, outputs); starts at zero."""
+
+    def __init__(self, left: int, right: int, rank: int, outputs: int) -> None:
+        super().__init__()
+        self.left, self.right = nn.Linear(left, rank, bias=False), nn.Linear(right, rank, bias=False)
+        for side in (self.left, self.right):
+            nn.init.normal_(side.weight, std=side.in_features**-0.5)
+        self.out = _silent(rank, outputs)
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        """The weighted products of the two sides' directions."""
+        out: Tensor = self.out(self.left(left) * self.right(right))
+        return out
+
+
+def _silent(inputs: int, outputs: int) -> nn.Linear:
+    """A linear map that starts at zero."""
+    made = nn.Linear(inputs, outputs, bias=False)
+    nn.init.zeros_(made.weight)
+    return made
