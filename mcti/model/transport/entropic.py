@@ -65,7 +65,7 @@ def _energy(problem: Problem, entropy: float, tolerance: float) -> tuple[Tensor,
     least, most = low.amin((1, 2)).double(), high.amax((1, 2)).double()
     # Halves, lest the difference of the largest finite numbers overflow; an item without tokens is -inf here.
     half = (most / 2 - least / 2).clamp_min(0)
-    scale = 2 / (2 * FINEST * half).clamp_min(entropy)
+    scale = 2 / (2 * FINEST * half).clamp_min(max(entropy, torch.finfo(torch.float64).tiny))
     spread = half * scale
     fine = cost.dtype == torch.float64 or tolerance < FLOAT32_TOLERANCE or bool((spread > FLOAT32_SPREAD).any())
     work = torch.float64 if fine else torch.float32
