@@ -15,6 +15,19 @@ CONFIGS = {
     "compact": config("compact"),
     "paper, small": small_paper(),
 }
+AXES = {"gene_axes": 5, "feature_axes": 6}
+FLAGS = {
+    "absent modalities": config("compact", missing=True, **AXES),
+    "covariates": config("compact", covariates=("age", "is_female"), **AXES),
+    "all of both, paper": small_paper(missing=True, covariates=("age",), critical_share=0.6),
+    "few critical patches": config("compact", critical_share=0.7, **AXES),
+    "continuous": config("compact", head="continuous", **AXES),
+    "hard negatives": config("compact", hard_negatives=4, **AXES),
+    "dense genes, kl": config("compact", gene_branch="dense", gene_measure="kl", **AXES),
+    "low rank": config("compact", solver="low_rank", rank=4, iterations=10, **AXES),
+    "unbalanced": config("compact", solver="unbalanced", entropy=0.2, **AXES),
+    "blocks of seven": config("compact", block=7, **AXES),
+}
 
 
 def fields(prediction):
@@ -32,6 +45,30 @@ def test_a_padded_batch_gives_the_numbers_of_the_patients_one_by_one(name):
         together = fields(net(patches, mask, genes))
         for row, size in enumerate(sizes):
             alone = fields(net(patches[row : row + 1, :size], mask[row : row + 1, :size], genes[row : row + 1]))
+            for key, value in alone.items():
+                torch.testing.assert_close(together[key][row], value[0], rtol=1e-5, atol=2e-6, msg=f"{key} of {size}")
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_under_every_flag_a_padded_batch_gives_the_numbers_of_the_patients_one_by_one(name):
+    """As above, at the sizes about K; the second patient has no slides, the first no genes and an unknown covariate."""
+    made = FLAGS[name]
+    net = network(made).eval()
+    sizes = [made.critical, 1, 2, made.critical - 1, made.critical + 1, 60]
+    patches, mask, genes = batch(sizes)
+    given = {}
+    if made.covariates:
+        given["covariates"] = torch.randn(len(sizes), len(made.covariates), generator=torch.Generator().manual_seed(2))
+        given["covariates"][0, 0] = torch.nan
+    if made.missing:
+        there = torch.arange(len(sizes))
+        given |= {"slides_present": there != 1, "genes_present": there != 0}
+    with torch.no_grad():
+        together = fields(net(patches, mask, genes, **given))
+        for row, size in enumerate(sizes):
+            here = slice(row, row + 1)
+            own = {key: value[here] for key, value in given.items()}
+            alone = fields(net(patches[here, :size], mask[here, :size], genes[here], **own))
             for key, value in alone.items():
                 torch.testing.assert_close(together[key][row], value[0], rtol=1e-5, atol=2e-6, msg=f"{key} of {size}")
 
