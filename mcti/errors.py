@@ -5,6 +5,7 @@ is shown for our own defects only.
 """
 
 import difflib
+import warnings
 from collections.abc import Iterable
 
 
@@ -57,6 +58,20 @@ class NotEnoughEvidence(MctiError):
     """A promotion gate could not tell."""
 
     exit_code, code = 11, "not-enough-evidence"
+
+
+def say_warnings_plainly() -> None:
+    """From here on in this process a warning of ours is one line for people; those of libraries keep file and line."""
+    usual = warnings.formatwarning
+
+    def plain(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+    ) -> str:
+        if category.__module__.partition(".")[0] == "mcti":
+            return f"warning: {message}\n"
+        return usual(message, category, filename, lineno, line)
+
+    warnings.formatwarning = plain
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

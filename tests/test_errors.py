@@ -1,5 +1,8 @@
 """Errors: one line a person can act on, one object a program can read."""
 
+import subprocess
+import sys
+
 import pytest
 
 from mcti.errors import DataError, EnvironmentTrouble, NotEnoughEvidence, Rejected, UsageError, did_you_mean
@@ -35,3 +38,16 @@ def test_a_near_miss_is_suggested_whatever_its_case():
 def test_a_far_miss_lists_what_is_known():
     assert did_you_mean("zzz", ["age", "event"]) == "known: age, event"
     assert did_you_mean("zzz", []) == "none is known"
+
+
+def test_a_warning_of_ours_is_one_line_and_one_of_a_library_keeps_its_place():
+    code = """
+import warnings
+from mcti.errors import say_warnings_plainly
+from mcti.training.checkpoints import CorruptCheckpoint
+say_warnings_plainly()
+warnings.warn("step 3 is corrupt", CorruptCheckpoint)
+warnings.warn("old", FutureWarning)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[:2] == ["warning: step 3 is corrupt", "<string>:7: FutureWarning: old"]

@@ -8,8 +8,10 @@ import sys
 
 from mcti.cli.app import app
 from mcti.cli.caller import guarded
+from mcti.errors import say_warnings_plainly
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and leave with its exit code."""
+    say_warnings_plainly()
     sys.exit(guarded(app, sys.argv[1:] if arguments is None else arguments))

@@ -1,7 +1,7 @@
 """Several trained models in one evaluation: each by the name of its folder, all of them trained on the same folds."""
 
 from collections.abc import Collection, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from mcti import storage
 from mcti.errors import DataError, UsageError
@@ -26,7 +26,7 @@ def read(
     """
     found: dict[str, Predicted] = {}
     for folder in peers:
-        name = PurePosixPath(str(folder)).name
+        name = PurePosixPath(folder).name if storage.is_s3(folder) else Path(folder).resolve().name
         if name in found or name in taken:
             raise UsageError(f"two models of the table are called {name!r}", f"--peer {folder}", "rename the folder")
         check_training(folder, outcomes)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
-from mcti.errors import EnvironmentTrouble
+from mcti.errors import EnvironmentTrouble, say_warnings_plainly
 from mcti.training.loop import Paused
 
 J = TypeVar("J")
@@ -176,8 +176,9 @@ def _on_sigterm(handler: Callable[..., None]) -> Any:
 
 
 def _begin(inbox: Any, event: Any) -> None:
-    """A worker's first act: remember the channel, leave signals to the parent, and end when the parent does."""
+    """A worker's first act: remember the channel, warn as the parent does, leave signals to it, and end with it."""
     _Remote.inbox, _Remote.event = inbox, event
+    say_warnings_plainly()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
