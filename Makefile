@@ -53,7 +53,7 @@ check-infra: $(INSTALLED)  ## the Kubernetes manifests against Checkov's policie
 	@echo "every overlay keeps Checkov's policies"
 
 test: check  ## everything: lint, types, layers, unit tests, real servers, one whole small pipeline
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(INSTALLED)  ## only the fast unit tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not stack and not container"

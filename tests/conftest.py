@@ -1,10 +1,22 @@
 """What the tests of all rooms share: one real stack a test process, started by the first test that asks for it."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from mcti.local import stack
+
+LONGEST_FIRST = ("container", "stack", "slow")
+
+
+def pytest_collection_modifyitems(items):
+    """Files with containers, then with servers, then with other slow tests: parallel workers end at about one time."""
+    ranks: dict[Path, int] = {}
+    for item in items:
+        rank = next((n for n, mark in enumerate(LONGEST_FIRST) if item.get_closest_marker(mark)), len(LONGEST_FIRST))
+        ranks[item.path] = min(rank, ranks.get(item.path, rank))
+    items.sort(key=lambda item: ranks[item.path])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -35,8 +47,6 @@ def running(tmp_path_factory):
 @pytest.fixture
 def servers_of(running):
     """The environment of this process points at the running stack while the test lasts."""
-    from pathlib import Path
-
     from mcti.local import settings
 
     before = dict(os.environ)

@@ -45,9 +45,18 @@ def engine(tmp_path_factory):
         wait_for(environment, process, place / "log")
         yield environment
     finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=60)
-        shutil.rmtree(place, ignore_errors=True)
+        stop(process)
+        shutil.rmtree(place, ignore_errors=True)  # gigabytes, which pytest would keep
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End the engine, which takes its containerd and its mounts along."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(timeout=120)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def obstacle(place: Path) -> str:
