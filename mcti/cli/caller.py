@@ -212,4 +212,5 @@ def _complain(found: Mapping[str, str], as_json: bool) -> None:
         print(json.dumps({"error": report}, ensure_ascii=False))  # noqa: T201
     place = f" in {report['where']}" if report["where"] else ""
     mend = f": {report['mend']}" if report["mend"] else ""
-    print(f"error: {' '.join(report['message'].split())}{place}{mend}", file=sys.stderr)  # noqa: T201
+    word = "" if report["code"] == "paused" else "error: "  # whoever asked for a pause did not fail
+    print(f"{word}{' '.join(report['message'].split())}{place}{mend}", file=sys.stderr)  # noqa: T201

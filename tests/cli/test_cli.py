@@ -125,4 +125,4 @@ def test_a_pause_is_success_for_a_person_but_not_for_dvc(environment, code, caps
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(caller.Caller, "__init__", paused)
     assert caller.guarded(app, ["stack", "status"]) == code
-    assert "run the same command again" in capsys.readouterr().err
+    assert capsys.readouterr().err.splitlines()[-1] == "paused in fold 0: run the same command again"
