@@ -118,13 +118,27 @@ def _use(facts: Facts) -> Section:
     return Section(key="use", title="Intended use", tables=(table,), gaps=(*gaps, *open_points))
 
 
+_COHORT = {
+    "patients": "patients",
+    "events": "events",
+    "event_rate": "share of events",
+    "median_followup": "median follow-up, months",
+    "slides": "slides",
+    "genes": "genes",
+    "subtypes": "subtypes",
+}
+"""What the contract counts of the cohort itself, in words; the rest are its measures."""
+
+
 def _data(facts: Facts) -> Section:
     data, licences = facts.card["data"], facts.card["licences"]
     gaps = [] if licences["data"] != GAP else ["licence of the data (register.data_licence)"]
     gaps += ["setting, dates and eligibility of the cohort", "ethical approval"]
     if data == GAP:
         return Section(key="data", title="Data and attrition", gaps=("mcti register --validation", *gaps))
-    numbers = {**(data["numbers"] or {}), "endpoint": data["endpoint"], "licence": licences["data"]}
+    counted = dict(data["numbers"] or {})
+    cohort = {words: counted.pop(name) for name, words in _COHORT.items() if name in counted}
+    cohort |= {"endpoint": data["endpoint"], "licence": licences["data"]}
     left = tuple((reason, str(count)) for reason, count in data["attrition"].items()) or (("nobody", "0"),)
     contract = tuple(
         (
@@ -139,9 +153,10 @@ def _data(facts: Facts) -> Section:
         title="Data and attrition",
         said=(f"Cohort {data['name']}, MD5 {data['md5']}.", *(data["warnings"] or ())),
         tables=(
-            _pairs(numbers),
+            _pairs(cohort),
             Table(heads=("left out because", "patients"), rows=left),
             Table(heads=("data contract", "severity", "held"), rows=contract),
+            _pairs(counted, "what the contract measured"),
         ),
         gaps=tuple(gaps),
     )
@@ -358,7 +373,7 @@ def _pairs(tree: Mapping[str, Any], title: str = "") -> Table:
 
 def _text(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_text(inner)}" for name, inner in value.items())
+        return ", ".join(f"{name} {_text(inner)}" for name, inner in value.items()) or "none"
     if isinstance(value, list | tuple):
         return ", ".join(_text(inner) for inner in value) or "none"
     return f"{value:.6g}" if isinstance(value, float) else str(value)

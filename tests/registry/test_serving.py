@@ -49,7 +49,7 @@ def running(log, *command):
         )
     try:
         address = f"http://127.0.0.1:{port}"
-        for _ in range(600):
+        for _ in range(1500):  # five minutes: the start of `mlflow models serve` on a busy machine
             assert process.poll() is None, log.read_text()
             with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/ping", timeout=5) as answer:
                 assert answer.status == 200
