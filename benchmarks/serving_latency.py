@@ -6,6 +6,7 @@ Run: python -m benchmarks.serving_latency [--patches 1000] [--features 44] [--ge
 """
 
 import argparse
+import base64
 import contextlib
 import json
 import os
@@ -71,6 +72,7 @@ def main() -> int:
         draw = np.random.default_rng(0)
         bag = draw.normal(size=(options.patches, options.features)).astype(np.float32)
         genes = dict(zip(loaded.genes, draw.normal(size=options.genes).astype(np.float32).tolist(), strict=True))
+        packed = {"shape": list(bag.shape), "float32": base64.b64encode(bag.tobytes()).decode()}
         row = {"patient_id": "P", "genes": genes, "features": bag.tolist()}
         tensors = [
             {"name": "patient_id", "shape": [1], "datatype": "BYTES", "data": ["P"]},
@@ -79,6 +81,7 @@ def main() -> int:
         ]
         bodies = {
             "mlflow models serve": json.dumps({"dataframe_records": [row]}).encode(),
+            "the same, base64": json.dumps({"dataframe_records": [row | {"features": packed}]}).encode(),
             "mcti serve, V2": json.dumps({"inputs": tensors}).encode(),
         }
         words = ("models", "serve", "--model-uri", str(root / "saved"), "--env-manager", "local")
@@ -86,7 +89,7 @@ def main() -> int:
             running(str(BIN / "mlflow"), *words) as theirs,
             running(str(BIN / "mcti"), "serve", "--model", str(root / "saved")) as ours,
         ):
-            places = {"mlflow models serve": f"{theirs}/invocations", "mcti serve, V2": f"{ours}/v2/models/mcti/infer"}
+            places = dict.fromkeys(bodies, f"{theirs}/invocations") | {"mcti serve, V2": f"{ours}/v2/models/mcti/infer"}
             return measure(loaded, torch.from_numpy(bag), genes, places, bodies, options)
 
 

@@ -122,15 +122,17 @@ def requirements() -> list[str]:
 def _signature(loaded: ensemble.Ensemble) -> Any:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-    from mlflow.types.schema import Array, Map
+    from mlflow.types.schema import AnyType, Map
 
+    # Numbers, but not declared so: MLflow would take every row and every gene through pandas and back, twice, which
+    # costs ten times the forward pass. The served model looks at each value itself (mcti/registry/served.py).
     columns = [
         ColSpec(DataType.string, "patient_id"),
-        ColSpec(Map(DataType.double), "genes", required=False),
-        ColSpec(Array(Array(DataType.double)), "features", required=False),
+        ColSpec(Map(AnyType()), "genes", required=False),
+        ColSpec(AnyType(), "features", required=False),
     ]
     if loaded.covariates:
-        columns.append(ColSpec(Map(DataType.double), "covariates"))
+        columns.append(ColSpec(Map(AnyType()), "covariates"))
     horizons = [float(months) for months in loaded.horizons_months]
     outputs = [ColSpec(DataType.string, "patient_id"), ColSpec(DataType.double, "risk")]
     outputs += [ColSpec(DataType.string, "risk_group")]

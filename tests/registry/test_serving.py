@@ -1,5 +1,6 @@
 """The model over HTTP, by real servers: batch and online give the same bits, and every bad request its 400."""
 
+import base64
 import contextlib
 import json
 import os
@@ -103,6 +104,18 @@ def test_invocations_answer_the_very_bits_of_the_batch(saved, ours):
     assert answer["predictions"] == expected(run, folder)
 
 
+def test_features_in_base64_answer_the_same_bits(saved, ours):
+    run, folder, _ = saved
+    packed = [
+        {"shape": list(bag.shape), "float32": base64.b64encode(bag.astype("<f4").tobytes()).decode()}
+        for bag in run.bags
+    ]
+    rows = [row | {"features": bag} for row, bag in zip(records(run), packed, strict=True)]
+    status, answer = post(ours, {"dataframe_records": rows})
+    assert status == 200
+    assert answer["predictions"] == expected(run, folder)
+
+
 def test_a_known_patient_beside_a_new_one_is_answered_in_strict_json(saved, ours):
     """Who is known has no span, the other has one: a column of numbers with gaps, which pandas would fill with NaN."""
     run, folder, _ = saved
@@ -188,7 +201,15 @@ def bad_rows(row):
         "a NaN feature": (row | {"features": [[float("nan")] * FEATURES]}, "NaN or infinite"),
         "a wrong width": (row | {"features": [[1.0] * (FEATURES + 1)]}, f"not (N, {FEATURES})"),
         "a ragged table": (row | {"features": [[1.0] * FEATURES, [1.0]]}, "no table of numbers"),
-        "text for numbers": (row | {"genes": dict.fromkeys(GENES, "high")}, "genes"),
+        "text for numbers": (row | {"genes": dict.fromkeys(GENES, "high")}, "genes: 'ESR1' is 'high', no number"),
+        "a number as text": (row | {"genes": row["genes"] | {"MKI67": "2.5"}}, "genes: 'MKI67' is '2.5', no number"),
+        "genes without names": (row | {"genes": [1.0, 2.0]}, "genes"),
+        "a feature as text": (row | {"features": [["0.5"] * FEATURES]}, "no table of numbers"),
+        "a null feature": (row | {"features": [[None] * FEATURES]}, "no table of numbers"),
+        "no base64": (row | {"features": {"shape": [1, FEATURES], "float32": "%%%"}}, "no base64"),
+        "too few bytes": (row | {"features": {"shape": [9, FEATURES], "float32": "AAAA"}}, "3 bytes of features"),
+        "an object without a shape": (row | {"features": {"float32": "AAAA"}}, "without shape [N, D]"),
+        "a truth value": (row | {"features": [[True] * FEATURES]}, "no table of numbers"),
         "a word for features": (row | {"features": "many"}, "features"),
         "no patient_id": (without(wrong, "patient_id"), "patient_id"),
     }
