@@ -197,6 +197,7 @@ class TrainParams(Params):
         "paper", "compact", "tiny",
         "snn", "mean_pool", "abmil", "transmil", "late_fusion", "mcat", "motcat",
         "no_subtype_task", "no_gene_grouping", "uniform_plan", "shuffled_plan", "no_guidance", "no_axes",
+        "no_pairs",
     ] = Field("compact", description="architecture (docs/model.md); a peer or an ablation for comparison")  # fmt: skip
     architecture: dict[str, Any] = Field({}, description="fields of the preset to change, e.g. {critical: 64}")
     bins: BinParams = BinParams()

@@ -1,11 +1,13 @@
 import dataclasses
 import json
+import typing
 from pathlib import Path
 
 import pytest
 
 from mcti.errors import DataError, UsageError
 from mcti.model.presets import PRESETS, ModelConfig, preset
+from mcti.params import TrainParams
 from tests.model.cases import config
 
 
@@ -103,3 +105,7 @@ def test_the_page_shows_every_field_of_every_preset():
             values = [getattr(one, field.name) for one in made]
             shown = [", ".join(map(str, value)) if isinstance(value, tuple) else str(value) for value in values]
             assert f"| {field.name} | {' | '.join(shown)} |" in page
+
+
+def test_every_preset_can_be_named_in_the_settings():
+    assert set(typing.get_args(TrainParams.model_fields["preset"].annotation)) == set(PRESETS)
