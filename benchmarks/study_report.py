@@ -15,6 +15,7 @@ import torch
 
 from benchmarks import study_data
 from mcti import storage
+from mcti.errors import MctiError
 from mcti.evaluation import calibration, comparison, figures, groups, metrics, subgroups
 from mcti.evaluation.comparison import Difference, FoldTest, Interval
 from mcti.evaluation.outcomes import Outcomes
@@ -70,6 +71,8 @@ def write(cohorts: Mapping[str, study_data.Cohort], args: argparse.Namespace, un
         models.setdefault(unit.model, {}).setdefault(unit.seed, []).append(unit)
     arms = [_arm(cohorts[name], scheme, models, args) for (name, scheme), models in by_arm.items()]
     arms = [arm for arm in arms if BAR in arm.models]
+    if not arms:
+        raise MctiError(f"no tables: {BAR} is not whole in any arm", str(args.out), f"add {BAR} to --models")
     primary = contrasts(arms)
     document = {"arms": [numbers(arm) for arm in arms], "primary": primary, "settings": _settings(args, arms)}
     figure = forest(arms)
