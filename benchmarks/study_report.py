@@ -394,7 +394,7 @@ NOTES = """## How to read it
   site; along the axes .630 and .593 at learning rate 3e-3, .656 and .584 at 1e-2 with weight decay 0.1 (four folds);
   5e-3 was taken between them. With few sites two deals by site are nearly the same deal, so that the figures here are
   optimistic by that choice; on other cohorts nothing has been chosen.
-* The products of slide and genes (`pairs`) came for the planted truth of `benchmarks/known_truth.py`. A linear path from
-  the mean critical patch was tried beside them and dropped, having cost .02 on these very folds of BRCA (two seeds);
-  the products themselves changed nothing there (.639 and .636, one seed).
+* The products of slide and genes (`pairs`) came for the planted truth of `benchmarks/known_truth.py`. A linear path
+  from the mean critical patch was tried beside them and dropped, having cost .02 on these very folds of BRCA (two
+  seeds); the products themselves changed nothing there (.639 and .636, one seed).
 """
