@@ -223,6 +223,7 @@ def test_a_browser_pans_and_zooms_a_slide_with_its_layers(painted, tmp_path):
         with sync_playwright() as play:
             browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
             tab, said, hosts = browser.new_page(viewport={"width": 1200, "height": 800}), [], set()
+            tab.set_default_timeout(120_000)  # of a machine that does much else
             tab.on("console", lambda message: said.append(message.text))
             tab.on("pageerror", lambda error: said.append(str(error)))
             tab.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
@@ -250,7 +251,7 @@ def test_a_browser_pans_and_zooms_a_slide_with_its_layers(painted, tmp_path):
             texts = [tab.locator(f"#{name}").inner_text() for name in ("name", "bar-text", "low")]
             browser.close()
         running.send_signal(signal.SIGINT)
-        told, _ = running.communicate(timeout=20)
+        told, _ = running.communicate(timeout=60)
     finally:
         running.kill()
     assert said == []
