@@ -11,7 +11,7 @@ from mcti.model.peers import Peer
 from mcti.params import TrainParams
 from mcti.training.checkpoints import Checkpoint
 
-_FIRST_SCALE = 1024.0
+_FIRST_SCALE = 256.0
 """Of the loss in fp16. torch begins at 65536, and each overflow on the way down costs a step of a short training."""
 
 
