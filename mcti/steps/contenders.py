@@ -104,49 +104,51 @@ class Stack:
 
     Inside the training part, three inner folds: MCTI and the linear model are fitted on two of them and predict the
     third; the out-of-fold risks, standardised, are the two columns of a Cox regression (`weigh`; Breiman 1996, Mach.
-    Learn. 24:49-64). A new patient's MCTI column is the mean over the three inner networks, his linear column comes
-    from the linear model of the whole training part.
+    Learn. 24:49-64). A new patient's columns come from the two models fitted on the whole training part.
     """
 
-    networks: tuple[TrainedModel, ...]
-    scales: Floats  # (3, 2) mean and sd of each inner network's out-of-fold risks
+    network: TrainedModel
     linear: baselines.Baseline
-    linear_scale: tuple[float, float]
+    scales: Floats  # (2, 2) mean and sd of MCTI's out-of-fold risks (mean over the inner folds), of the linear ones
     cox: CoxModel
 
     @classmethod
     def fit(cls, patients: Patients, part: Part, params: TrainParams) -> "Stack":
         """Inner models, then the two coefficients; nobody outside the training part has a say."""
-        inputs = patients.inputs.rows(part.train)
+        inputs, months = patients.inputs.rows(part.train), np.array(params.horizons_months)
         place = inner_folds(inputs.event, STACK_FOLDS, params.seed)
-        columns, networks, scales = np.zeros((len(part.train), 2)), [], []
+        columns, scales = np.zeros((len(part.train), 2)), []
         for k in range(STACK_FOLDS):
             kept, left = np.flatnonzero(place != k), np.flatnonzero(place == k)
             inner = Part(part.fold, part.train[kept], part.train[left])
             settings = params.model_copy(update={"seed": params.seed * STACK_FOLDS + k})
-            networks.append(fit_network("mcti", patients, inner, settings))
-            risk = network_forecast(networks[-1], patients, params.horizons_months)(inner.test).risk
-            scales.append((risk.mean(), max(float(risk.std()), 1e-12)))
+            network = fit_network("mcti", patients, inner, settings)
+            risk = network_forecast(network, patients, params.horizons_months)(inner.test).risk
+            scales.append(_scale(risk))
             columns[left, 0] = (risk - scales[-1][0]) / scales[-1][1]
             linear = baselines.make("linear_all").fit(inputs.rows(kept), params.seed)
-            columns[left, 1] = linear.predict(inputs.rows(left), np.array(params.horizons_months))[0]
-        mean, sd = float(columns[:, 1].mean()), max(float(columns[:, 1].std()), 1e-12)
+            columns[left, 1] = linear.predict(inputs.rows(left), months)[0]
+        mean, sd = _scale(columns[:, 1])
         columns[:, 1] = (columns[:, 1] - mean) / sd
         cox = weigh(columns, inputs.event, inputs.time_months, params.seed)
         whole = baselines.make("linear_all").fit(inputs, params.seed)
-        return cls(tuple(networks), np.array(scales), whole, (mean, sd), cox)
+        network = fit_network("mcti", patients, part, params)
+        return cls(network, whole, np.array([np.mean(scales, axis=0), (mean, sd)]), cox)
 
     def forecast(self, patients: Patients, months: Sequence[float]) -> Forecast:
         """The forecast of the stack."""
         return lambda rows: self._predict(patients, rows, np.array(months))
 
     def _predict(self, patients: Patients, rows: Ints, months: Floats) -> Predicted:
-        bags = patients.bags(rows)
-        risks = [predict_bags(net, bags, list(months)).risk for net in self.networks]
-        scaled = [(risk - mean) / sd for risk, (mean, sd) in zip(risks, self.scales, strict=True)]
+        network = predict_bags(self.network, patients.bags(rows), list(months)).risk
         linear = self.linear.predict(patients.inputs.rows(rows), months)[0]
-        table = np.column_stack([np.mean(scaled, axis=0), (linear - self.linear_scale[0]) / self.linear_scale[1]])
+        table = (np.column_stack([network, linear]) - self.scales[:, 0]) / self.scales[:, 1]
         return Predicted(self.cox.risk(table), self.cox.survival(table, months))
+
+
+def _scale(risk: Floats) -> tuple[float, float]:
+    """Mean and sd; an sd of 0 would divide by nothing."""
+    return float(risk.mean()), max(float(risk.std()), 1e-12)
 
 
 def weigh(columns: Floats, event: Bools, time_months: Floats, seed: int) -> CoxModel:

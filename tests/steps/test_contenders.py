@@ -80,6 +80,17 @@ def test_the_stack_leans_on_the_model_that_knows():
     assert stack.cox.coefficients[1] > 2 * stack.cox.coefficients[0] >= 0
 
 
+def test_the_stack_asks_the_models_of_the_whole_training_part():
+    """Its risk is the weighted sum of what `mcti` and `linear_all` say, each fitted alone on that part."""
+    patients = made()
+    stack = contenders.Stack.fit(patients, PART, PARAMS)
+    alone = [contenders.fit(name, patients, PART, PARAMS)(PART.test).risk for name in ("mcti", "linear_all")]
+    scaled = [(risk - mean) / sd for risk, (mean, sd) in zip(alone, stack.scales, strict=True)]
+    wanted = stack.cox.coefficients @ np.array(scaled)
+    found = stack.forecast(patients, PARAMS.horizons_months)(PART.test).risk
+    np.testing.assert_allclose(found - found.mean(), wanted - wanted.mean(), atol=1e-9)
+
+
 def test_a_column_that_points_the_wrong_way_is_dropped():
     random = np.random.default_rng(0)
     good = random.normal(size=300)
