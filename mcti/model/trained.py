@@ -122,6 +122,21 @@ class Fitted:
         return cls(genes, features, edges, covariates, recalibration)
 
 
+@contextlib.contextmanager
+def single_thread() -> Iterator[None]:
+    """One torch thread inside, the former number afterwards; a context, or `@single_thread()` over a function.
+
+    Sums are then added in one order, whoever runs them; and several processes side by side do not wait for each
+    other's threads, which costs more than the arithmetic of a patient.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 class TrainedModel:
     """Network and fitted scales; `predict` gives one patient's risk and survival curve.
 
@@ -160,6 +175,7 @@ class TrainedModel:
         """`config` and `fitted` as JSON values for model.json."""
         return {"config": json.loads(self.config.to_json()), "fitted": self.fitted.spec()}
 
+    @single_thread()
     def predict(
         self,
         patches: Tensor | None,
@@ -277,14 +293,3 @@ def covariate_row(given: Mapping[str, float | None], names: Sequence[str], where
             raise DataError(what, where, did_you_mean(name, given) + "; a missing value is null")
     values = [given[name] for name in names]
     return torch.tensor([math.nan if value is None else float(value) for value in values], dtype=torch.float32)
-
-
-@contextlib.contextmanager
-def single_thread() -> Iterator[None]:
-    """One torch thread inside, the former number afterwards: sums are then added in one order, whoever runs them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

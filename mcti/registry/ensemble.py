@@ -22,7 +22,7 @@ from torch import Tensor
 from mcti import storage
 from mcti.errors import DataError, did_you_mean
 from mcti.model.sketch import Sketch, mean_patch
-from mcti.model.trained import TrainedModel
+from mcti.model.trained import TrainedModel, single_thread
 from mcti.redaction import hashed
 
 INDEX = "ensemble.json"
@@ -79,6 +79,7 @@ class Ensemble:
         """D, the width of a patch's features."""
         return int(next(iter(self.members.values())).config.features)
 
+    @single_thread()
     def predict(
         self,
         patient_id: str,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mcti import redaction, storage
 from mcti.cohort import tables
 from mcti.errors import MctiError, UsageError
+from mcti.model.trained import single_thread
 from mcti.params import ExtractParams, PredictParams
 from mcti.registry import ensemble, models
 from mcti.registry.pipeline_run import noted
@@ -108,6 +109,7 @@ def predict(
     return _result(rows, loaded)
 
 
+@single_thread()
 def _predict_some(job: Job, channel: Channel) -> list[dict[str, Any]]:
     loaded = _loaded(job.model)
     data: Dataset = _tables(job.source, job.features, new=job.new).bags(job.chosen)
