@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mcti import pinned, storage
+from mcti import pinned, s3, storage
 from mcti.errors import DataError
 from mcti.storage import Location
 
@@ -113,7 +113,7 @@ def set_head(remote: str, name: str, md5: str) -> Head:
         missing = [name for name, found in zip(known, there, strict=True) if not found]
     if missing:
         raise DataError(f"{len(missing)} files are missing, the first {missing[0]}", address, "run `dvc push` first")
-    storage.put(_head_of(remote, name), storage.to_json(head.model_dump()).encode())
+    s3.put(_head_of(remote, name), storage.to_json(head.model_dump()).encode())
     return head
 
 
@@ -133,7 +133,7 @@ def head(remote: str, name: str) -> Head:
 def record(version: Version, remote: str, run: str, name: str) -> str:
     """Keep the `.dvc` file of a result under the run that made it; its address."""
     address = storage.join(remote, "runs", run, f"{name}.dvc")
-    storage.put(address, version.pointer.encode())
+    s3.put(address, version.pointer.encode())
     return address
 
 
@@ -157,7 +157,7 @@ def _head_of(remote: str, name: str) -> str:
 def _seal(root: Path, md5s: dict[Path, str], remote: str) -> str:
     body = pinned.manifest({file.relative_to(root).as_posix(): md5 for file, md5 in md5s.items()})
     md5 = f"{pinned.digest(body)}.dir"
-    storage.put(pinned.object_of(remote, md5), body)
+    s3.put(pinned.object_of(remote, md5), body)
     return md5
 
 

@@ -5,7 +5,7 @@ import hashlib
 
 import pytest
 
-from mcti import storage
+from mcti import s3, storage
 from mcti.errors import DataError, EnvironmentTrouble
 
 
@@ -83,7 +83,7 @@ def test_md5s_are_those_of_the_standard_library(tmp_path):
 @pytest.mark.parametrize("address", ["s3:/bucket/key", "bucket/key", "s3://"])
 def test_what_is_no_address_is_refused(address):
     with pytest.raises(DataError, match="is not an S3 address"):
-        storage.split_address(address)
+        s3.split_address(address)
 
 
 def test_addresses_keep_their_slashes_when_joined():

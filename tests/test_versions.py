@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mcti import pinned, storage, versions
+from mcti import pinned, s3, storage, versions
 from mcti.errors import DataError, EnvironmentTrouble
 from mcti.local import versioning
 from mcti.slides import manifest
@@ -79,14 +79,14 @@ def test_a_manifest_in_a_version_names_slides_of_that_version(project, version):
 
 def test_an_object_changed_under_its_name_is_refused(project, version):
     target = pinned.the_file(f"{version}/slides/a.tif", storage.read_bytes).object
-    storage.put(target, b"A" * 2_999_999 + b"B")
+    s3.put(target, b"A" * 2_999_999 + b"B")
     with pytest.raises(DataError, match=r"the bytes have MD5 .* changed or cut short"), storage.local(version):
         pass
     with pytest.raises(DataError, match="the bytes have MD5"):
         storage.read_bytes(f"{version}/slides/a.tif")
     (fault,) = versions.verify(version)
     assert fault.startswith("slides/a.tif: ")
-    storage.put(target, (project / "raw/slides/a.tif").read_bytes())  # the remote is shared with the other tests
+    s3.put(target, (project / "raw/slides/a.tif").read_bytes())  # the remote is shared with the other tests
     assert versions.verify(version) == []
 
 
@@ -123,7 +123,7 @@ def test_the_head_names_only_versions_that_are_there_whole(project, version):
         versions.set_head(REMOTE, "lung", "0" * 32 + ".dir")
     body = pinned.manifest({"x": "1" * 32})
     absent = pinned.digest(body) + ".dir"
-    storage.put(pinned.object_of(REMOTE, absent), body)
+    s3.put(pinned.object_of(REMOTE, absent), body)
     with pytest.raises(DataError, match=r"1 files are missing, the first x.*dvc push"):
         versions.set_head(REMOTE, "lung", absent)
     with pytest.raises(DataError, match="no such object"):
@@ -153,12 +153,12 @@ def test_a_shard_extracts_slides_of_a_version_and_refuses_an_altered_one(project
     (raw / "slides/a.tif").write_bytes(b"another slide")
     version = pinned.the_file(f"{address}/slides/a.tif", storage.read_bytes)
     before = storage.read_bytes(version.object)
-    storage.put(version.object, b"II*\0" + before[4:-1] + b"?")
+    s3.put(version.object, b"II*\0" + before[4:-1] + b"?")
     try:
         with pytest.raises(pinned.Altered, match="the bytes have MD5"):
             extract(f"{address}/slides.csv", ExtractParams(workers=1), tmp_path / "again", shard=(0, 1))
     finally:
-        storage.put(version.object, before)
+        s3.put(version.object, before)
 
 
 def test_a_key_tells_everything_before_it_apart_and_nothing_after_it():

@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from mcti import storage
+from mcti import s3, storage
 from mcti.errors import EnvironmentTrouble
 from mcti.local import servers
 
@@ -99,7 +99,7 @@ def s3_ready(ports: dict[str, int]) -> bool:
     if not servers.answers(ports["s3"]):
         return False
     try:
-        storage.ensure_bucket("mcti-data")
+        s3.ensure_bucket("mcti-data")
     except EnvironmentTrouble:
         return False
     return True

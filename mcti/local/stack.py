@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from mcti import storage
+from mcti import s3, storage
 from mcti.errors import EnvironmentTrouble, UsageError
 from mcti.local import servers, settings, versioning
 from mcti.local.servers import Server
@@ -80,7 +80,7 @@ def up(root: Path, say: Say = lambda _: None) -> Stack:
         settings.write(folder, state.ports)
         settings.activate(root, force=True)
         for bucket in BUCKETS:
-            storage.ensure_bucket(bucket, versioned=bucket == LEDGER)
+            s3.ensure_bucket(bucket, versioned=bucket == LEDGER)
         versioning.point_at(root, folder)
         return _stack(folder, state, running=True, already=already)
 

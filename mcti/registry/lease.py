@@ -4,7 +4,7 @@ import time
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mcti import storage
+from mcti import s3, storage
 from mcti.errors import DataError
 
 
@@ -28,13 +28,13 @@ def take(address: str, holder: str, hours: float) -> Lease:
     mine = Lease(holder=holder, since=time.time())
     try:
         _put(address, mine, only_if_absent=True)
-    except storage.Conflict:
+    except s3.Conflict:
         found, etag = _read(address)
         if not found.is_free_for(holder, hours):
             return found
         try:
             _put(address, mine, only_if_etag=etag)
-        except storage.Conflict:  # somebody else was faster at the same moment, or our own put arrived twice
+        except s3.Conflict:  # somebody else was faster at the same moment, or our own put arrived twice
             return _read(address)[0]
     return mine
 
@@ -49,18 +49,18 @@ def give_back(address: str, holder: str) -> bool:
         return False
     try:
         _put(address, Lease(holder="", since=time.time()), only_if_etag=etag)
-    except storage.Conflict:
+    except s3.Conflict:
         return False
     return True
 
 
 def _put(address: str, lease: Lease, *, only_if_absent: bool = False, only_if_etag: str = "") -> None:
     body = storage.to_json(lease.model_dump()).encode()
-    storage.put(address, body, only_if_absent=only_if_absent, only_if_etag=only_if_etag)
+    s3.put(address, body, only_if_absent=only_if_absent, only_if_etag=only_if_etag)
 
 
 def _read(address: str) -> tuple[Lease, str]:
-    body, etag = storage.get(address)
+    body, etag = s3.get(address)
     try:
         return Lease.model_validate_json(body), etag
     except ValidationError as error:

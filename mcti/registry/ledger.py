@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mcti import storage
+from mcti import s3, storage
 from mcti.errors import DataError, EnvironmentTrouble
 from mcti.registry import approvals
 
@@ -76,7 +76,7 @@ def append(lines: list[Line], **fields: Any) -> Line:
     """Write the next line after `lines`, as they were read.
 
     Raises
-        storage.Conflict: somebody else wrote a line since they were read.
+        s3.Conflict: somebody else wrote a line since they were read.
         EnvironmentTrouble: the clock stands before the last line's time, or S3 is in the way; nothing was written.
     """
     last = lines[-1] if lines else None
@@ -94,8 +94,8 @@ def append(lines: list[Line], **fields: Any) -> Line:
     ).sealed()
     address = _address(line)
     try:
-        storage.put(address, written(line), only_if_absent=True)
-    except storage.Conflict:
+        s3.put(address, written(line), only_if_absent=True)
+    except s3.Conflict:
         # The put may have arrived although its answer got lost and the client tried again.
         if parse(storage.read_bytes(address), address).id != line.id:
             raise

@@ -22,7 +22,7 @@ def decide(
     """Write the decision down after `lines`, as `checked` gave them, then move the aliases when it is to promote.
 
     Raises
-        storage.Conflict: another decision was written since `lines` were read; nothing was moved.
+        s3.Conflict: another decision was written since `lines` were read; nothing was moved.
         DataError: an alias was moved by hand, or a version deleted, while this one was judged; nothing was moved.
     """
     found = findings(client, name, lines)

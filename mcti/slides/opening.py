@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from mcti import pinned, storage
+from mcti import pinned, s3, storage
 from mcti.slides import decoding, staging, tiff
 from mcti.slides.reader import FlatReader, OpenSlideReader, TiffReader, is_label, pyramid
 from mcti.slides.status import SlideError, Status
@@ -158,7 +158,7 @@ class _file:  # noqa: N801 (used as a function)
 
     def __enter__(self) -> tuple[tiff.Pread, int]:
         if storage.is_s3(self._location):
-            return storage.ranged(self._location)
+            return s3.ranged(os.fspath(self._location))
         try:
             if not self._path.is_file():
                 raise SlideError(Status.READ_ERROR, self._found(), "check the path in the manifest")

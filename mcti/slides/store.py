@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from mcti import storage
+from mcti import s3, storage
 from mcti.slides import features
 from mcti.slides.extraction import companions
 from mcti.storage import Location
@@ -84,7 +84,7 @@ class RemoteStore(Store):
         name = self._name(path)
         if name not in self._names:
             return None
-        with storage.stream(storage.join(self.address, name)) as stream:
+        with s3.stream(storage.join(self.address, name)) as stream:
             return features.stored(stream)
 
     def key(self, path: Path) -> str:

@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from mcti import storage
+from mcti import s3
 from mcti.errors import DataError, NotEnoughEvidence, Rejected
 from mcti.params import PromoteParams
 from mcti.registry import approvals, gates, ledger, lineage, models, promotion, tracking
@@ -79,7 +79,7 @@ def promote(
     Raises
         Rejected, NotEnoughEvidence: the gate said no, or cannot tell; the numbers are in the message.
         DataError: no such model or version; ledger and aliases disagree.
-        storage.Conflict: another promotion was faster.
+        s3.Conflict: another promotion was faster.
     """
     with (
         tracking.service() as client,
@@ -153,7 +153,7 @@ def show_ledger(name: str) -> LedgerResult:
     with tracking.service() as client:
         lines = ledger.read(name)
         faults = promotion.findings(client, name, lines)
-    versioned = storage.keeps_versions(ledger.folder(name))
+    versioned = s3.keeps_versions(ledger.folder(name))
     return LedgerResult(name=name, entries=tuple(lines), faults=tuple(faults), versioned=versioned)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mcti import storage
+from mcti import s3, storage
 from mcti.cohort import tables
 from mcti.errors import DataError, UsageError
 from mcti.params import IngestParams
@@ -455,7 +455,7 @@ def test_every_layout_comes_from_s3_as_from_a_folder(tmp_path, servers_of, layou
     }[layout]
     write(tmp_path / "here", files)
     for name, text in files.items():
-        storage.put(f"s3://mcti-data/{layout}/{name}", text.encode())
+        s3.put(f"s3://mcti-data/{layout}/{name}", text.encode())
     params = IngestParams(format=layout, expression_scale="counts" if layout == "gdc" else "log2")
     for base, out in ((str(tmp_path / "here"), "local"), (f"s3://mcti-data/{layout}", "s3")):
         ingest(storage.join(base, clinical), storage.join(base, expression), None, params, tmp_path / out)

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from mcti import params
+from mcti import params, s3
 from mcti.cli.app import app
 from mcti.monitoring import gauges
 from mcti.monitoring.rules import Verdict
@@ -198,6 +198,16 @@ def test_the_champion_is_served_by_our_own_command_where_its_probes_ask(rendered
         assert f'"{asked["path"]}"' in Path(serving.__file__).read_text(encoding="utf-8")
     allowed = named(rendered[overlay], "NetworkPolicy")["champion"]["spec"]["ingress"]
     assert [rule["ports"] for rule in allowed] == [[{"protocol": "TCP", "port": port["containerPort"]}]]
+
+
+def test_the_buckets_are_made_and_the_ledger_keeps_what_is_overwritten(rendered, monkeypatch):
+    """The job's own words, run here against a client that writes down what it is asked."""
+    made = {}
+    monkeypatch.setattr(s3, "ensure_bucket", lambda name, *, versioned=False: made.update({name: versioned}))
+    commands = [container.get("command", []) for *_, container in containers(rendered["minio-or-seaweedfs"])]
+    for script in (command[2] for command in commands if command[1:2] == ["-c"] and "ensure_bucket" in command[2]):
+        exec(script, {})
+    assert made == {"mcti-data": False, "mcti-mlflow": False, "mcti-ledger": True, "mcti-backup": False}
 
 
 def test_every_alarm_has_its_part_in_the_runbook(rendered):

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mcti import storage
+from mcti import s3, storage
 from mcti.errors import EnvironmentTrouble, UsageError
 from mcti.local import servers, settings, stack, versioning
 
@@ -27,7 +27,7 @@ class TestRunning:
     def test_both_servers_answer_and_the_buckets_are_there(self, servers_of):
         with urllib.request.urlopen(f"{servers_of.mlflow}/health") as answer:
             assert answer.status == 200
-        names = {bucket["Name"] for bucket in storage.client().list_buckets()["Buckets"]}
+        names = {bucket["Name"] for bucket in s3.client().list_buckets()["Buckets"]}
         assert set(stack.BUCKETS) <= names
 
     def test_every_port_is_bound_to_loopback_alone(self, servers_of):
@@ -95,13 +95,13 @@ class TestRunning:
         versioning.run(tmp_path, "push", quiet=True)
 
     def test_conditional_writes_have_one_winner(self, servers_of):
-        etag = storage.put("s3://mcti-data/conditional", b"1", only_if_absent=True)
-        with pytest.raises(storage.Conflict):
-            storage.put("s3://mcti-data/conditional", b"2", only_if_absent=True)
-        storage.put("s3://mcti-data/conditional", b"3", only_if_etag=etag)
-        with pytest.raises(storage.Conflict):
-            storage.put("s3://mcti-data/conditional", b"4", only_if_etag=etag)
-        assert storage.get("s3://mcti-data/conditional")[0] == b"3"
+        etag = s3.put("s3://mcti-data/conditional", b"1", only_if_absent=True)
+        with pytest.raises(s3.Conflict):
+            s3.put("s3://mcti-data/conditional", b"2", only_if_absent=True)
+        s3.put("s3://mcti-data/conditional", b"3", only_if_etag=etag)
+        with pytest.raises(s3.Conflict):
+            s3.put("s3://mcti-data/conditional", b"4", only_if_etag=etag)
+        assert s3.get("s3://mcti-data/conditional")[0] == b"3"
 
 
 class TestBroken:
@@ -111,7 +111,7 @@ class TestBroken:
         before = dict(os.environ)
         try:
             first = stack.up(tmp_path)
-            storage.put("s3://mcti-data/kept", b"kept")
+            s3.put("s3://mcti-data/kept", b"kept")
             family = servers.marked(tmp_path / ".stack")
             for process in family:
                 process.kill()

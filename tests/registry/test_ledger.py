@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from mcti import storage
+from mcti import s3
 from mcti.errors import DataError, EnvironmentTrouble
 from mcti.registry import ledger
 from mcti.registry.ledger import Line
@@ -103,7 +103,7 @@ def test_a_head_one_line_behind_is_a_writer_cut_off_and_no_fault():
 
 def test_with_a_clock_set_back_nothing_is_written(monkeypatch):
     put = []
-    monkeypatch.setattr(storage, "put", lambda *a, **k: put.append(a))
+    monkeypatch.setattr(s3, "put", lambda *a, **k: put.append(a))
     ahead = chain(2)
     ahead[1] = ahead[1].model_copy(update={"time": "2999-01-01T00:00:00+00:00"}).sealed()
     fields = {"action": "promote", "model": "m", "version": 1, "champion": 1, "previous": None, "evidence": {}}

@@ -7,7 +7,7 @@ import pytest
 import requests
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from mcti import storage
+from mcti import s3, storage
 from mcti.errors import EnvironmentTrouble
 from mcti.params import PromoteParams, RegisterParams
 from mcti.registry import ledger, models, promotion, tracking
@@ -150,7 +150,7 @@ def test_a_ledger_that_may_only_be_read_stops_the_promotion_before_anything_move
         def refused(**_):
             raise ClientError({"Error": {"Code": "AccessDenied"}}, "PutObject")
 
-        patch.setattr(storage.client(), "put_object", refused)
+        patch.setattr(s3.client(), "put_object", refused)
         with pytest.raises(EnvironmentTrouble, match=r"S3 refused the credentials \(AccessDenied\).*ledger"):
             second()
     assert state() == (1, None)
@@ -170,7 +170,7 @@ def test_of_24_promotions_at_once_exactly_one_wins_each_round_and_none_is_lost(w
             def one(who, client=client, lines=lines, version=version):
                 try:
                     return promotion.decide(client, lines, NAME, version, judgement, {"who": who})
-                except storage.Conflict:
+                except s3.Conflict:
                     return None
 
             with ThreadPoolExecutor(24) as pool:
@@ -184,12 +184,12 @@ def test_of_24_promotions_at_once_exactly_one_wins_each_round_and_none_is_lost(w
 
 def test_the_ledger_keeps_what_an_edit_hides(wire):
     address = storage.addresses(ledger.folder(NAME))[0]
-    bucket, key = storage.split_address(address)
+    bucket, key = s3.split_address(address)
     body = storage.read_bytes(address)
-    storage.put(address, body + b" ")
-    kept = storage.client().list_object_versions(Bucket=bucket, Prefix=key)["Versions"]
+    s3.put(address, body + b" ")
+    kept = s3.client().list_object_versions(Bucket=bucket, Prefix=key)["Versions"]
     old = next(version for version in kept if not version["IsLatest"])
-    found = storage.client().get_object(Bucket=bucket, Key=key, VersionId=old["VersionId"])["Body"].read()
-    storage.put(address, body)
+    found = s3.client().get_object(Bucket=bucket, Key=key, VersionId=old["VersionId"])["Body"].read()
+    s3.put(address, body)
     assert found == body
     assert verify_ledger(NAME).faults == ()

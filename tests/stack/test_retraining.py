@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from mcti import storage, versions
+from mcti import s3, storage, versions
 from mcti.errors import DataError
 from mcti.params import IngestParams, RegisterParams
 from mcti.registry import lease, models, tracking
@@ -75,7 +75,7 @@ def test_a_model_without_a_champion_is_an_error(champion, tmp_path):
 def test_a_lease_left_by_a_killed_run_ends_by_itself(servers_of):
     address = f"{REMOTE}/leases/old.json"
     left = lease.Lease(holder="killed", since=time.time() - 3 * 3600)
-    storage.put(address, storage.to_json(left.model_dump()).encode())
+    s3.put(address, storage.to_json(left.model_dump()).encode())
     assert lease.take(address, "run-5", 4).holder == "killed"
     assert lease.take(address, "run-5", 2).holder == "run-5"
     assert lease.take(address, "run-6", 2).holder == "run-5"

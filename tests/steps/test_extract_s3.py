@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mcti import storage
+from mcti import s3, storage
 from mcti.errors import EnvironmentTrouble
 from mcti.params import ExtractParams
 from mcti.slides import opening, painting, staging
@@ -82,7 +82,7 @@ def test_on_s3_a_slide_that_fails_now_loses_its_objects_and_one_that_left_the_li
     out = bucket + "/features"
     extract(bucket + "/slides", params, out)
     storage.remove(bucket + "/slides/P 1.tif")
-    storage.put(bucket + "/slides/P 0.tif", b"II*\0")
+    s3.put(bucket + "/slides/P 0.tif", b"II*\0")
     extract(bucket + "/slides", params.model_copy(update={"max_failed_slides_share": 1.0}), out)
     assert "P 1.h5" in objects(out)
     assert not any("P 0" in name for name in objects(out))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mcti import pinned, storage, versions
+from mcti import pinned, s3, versions
 from mcti.errors import DataError, NotEnoughEvidence, Rejected, UsageError
 from mcti.params import PromoteParams, RegisterParams
 from mcti.registry import tracking
@@ -60,12 +60,12 @@ def test_one_walks_back_from_a_run_and_from_data_to_the_version(version):
 def test_a_source_altered_in_the_remote_breaks_the_chain(version):
     address, _ = version
     target = pinned.object_of(REMOTE, pinned.digest(b"patient_id\n"))
-    storage.put(target, b"patient_id\nP-1\n")
+    s3.put(target, b"patient_id\nP-1\n")
     try:
         with pytest.raises(DataError, match=r"data source: clinical\.csv: the bytes have MD5"):
             lineage(address, REMOTE)
     finally:
-        storage.put(target, b"patient_id\n")
+        s3.put(target, b"patient_id\n")
 
 
 def test_an_evaluation_altered_in_the_store_breaks_the_chain(version, tmp_path):

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mcti import storage
+from mcti import s3, storage
 from mcti.errors import DataError, NotEnoughEvidence, Rejected
 from mcti.params import PromoteParams, RegisterParams
 from mcti.registry import ledger, models, promotion, tracking
@@ -225,7 +225,7 @@ class TestOnServers:
             assert ledger.read("meanwhile") == lines
 
     def test_a_bucket_that_keeps_no_versions_is_told(self, servers_of, monkeypatch):
-        storage.ensure_bucket("plain-ledger")
+        s3.ensure_bucket("plain-ledger")
         monkeypatch.setenv("MCTI_LEDGER", "s3://plain-ledger")
         with tracking.service() as client:
             made_up(client, "plain", 1)
@@ -237,13 +237,13 @@ class TestOnServers:
         promote("edited", LAX, version=2)
         first = storage.addresses(ledger.folder("edited"))[0]
         body = storage.read_bytes(first)
-        storage.put(first, body.replace(b'"promote"', b'"reject"', 1))
+        s3.put(first, body.replace(b'"promote"', b'"reject"', 1))
         with pytest.raises(DataError, match="line 1 was edited"):
             verify_ledger("edited")
-        storage.put(first, body)
+        s3.put(first, body)
         verify_ledger("edited")
-        bucket, key = storage.split_address(first)
-        storage.client().delete_object(Bucket=bucket, Key=key)
+        bucket, key = s3.split_address(first)
+        s3.client().delete_object(Bucket=bucket, Key=key)
         with pytest.raises(DataError, match="line 1 is missing"):
             verify_ledger("edited")
 
@@ -255,7 +255,7 @@ class TestOnServers:
             def write(_, lines=lines):
                 try:
                     return ledger.append(lines, **fields)
-                except storage.Conflict:
+                except s3.Conflict:
                     return None
 
             with ThreadPoolExecutor(24) as pool:

@@ -1,0 +1,235 @@
+"""Objects behind `s3://bucket/key` addresses: read, write on a condition, list, read in parts; refusals in plain words.
+
+The only module that makes a client of boto3. Credentials and endpoint come from the environment alone
+(AWS_ENDPOINT_URL_S3, AWS_SHARED_CREDENTIALS_FILE, AWS_PROFILE, a pod's service account, …), so no secret passes through
+our settings.
+"""
+
+import contextlib
+import io
+import os
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+from mcti.errors import DataError, EnvironmentTrouble, MctiError
+
+
+class Conflict(EnvironmentTrouble):
+    """A conditional write came second: somebody else wrote the object first."""
+
+
+def split_address(location: str) -> tuple[str, str]:
+    """Bucket and key of an `s3://bucket/key` address."""
+    bucket, _, key = location.removeprefix("s3://").partition("/")
+    if not location.startswith("s3://") or not bucket:
+        raise DataError(f"{location!r} is not an S3 address", mend="write s3://bucket/key")
+    return bucket, key
+
+
+def get(location: str) -> tuple[bytes, str]:
+    """Bytes and etag of one object; the etag is what `put(only_if_etag=…)` wants.
+
+    Raises
+        DataError: there is no such object.
+    """
+    bucket, key = split_address(location)
+    with service(location):
+        found = client().get_object(Bucket=bucket, Key=key)
+        return bytes(found["Body"].read()), str(found["ETag"])
+
+
+def put(location: str, body: bytes, *, only_if_absent: bool = False, only_if_etag: str = "") -> str:
+    """Write one object; the new etag. With a condition, `Conflict` when somebody else was first."""
+    bucket, key = split_address(location)
+    condition = {"IfNoneMatch": "*"} if only_if_absent else {"IfMatch": only_if_etag} if only_if_etag else {}
+    with service(location):
+        return str(client().put_object(Bucket=bucket, Key=key, Body=body, **condition)["ETag"])
+
+
+def addresses(prefix: str) -> list[str]:
+    """The addresses of all objects below a prefix, sorted."""
+    bucket, key = split_address(prefix)
+    with service(prefix):
+        pages = client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
+        return sorted(f"s3://{bucket}/{item['Key']}" for page in pages for item in page.get("Contents", ()))
+
+
+def exists(prefix: str) -> bool:
+    """Whether there is an object at an address or below it."""
+    bucket, key = split_address(prefix)
+    with service(prefix):
+        return bool(client().list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("KeyCount"))
+
+
+def size(location: str) -> int:
+    """Bytes of one object."""
+    bucket, key = split_address(location)
+    with service(location):
+        return int(client().head_object(Bucket=bucket, Key=key)["ContentLength"])
+
+
+def remove(location: str) -> None:
+    """Delete an object; nothing there is fine, too."""
+    bucket, key = split_address(location)
+    with service(location):
+        client().delete_object(Bucket=bucket, Key=key)
+
+
+def upload(path: str, location: str) -> None:
+    """Copy a local file of any size to an object; it appears whole or not at all."""
+    bucket, key = split_address(location)
+    with service(location):
+        client().upload_file(path, bucket, key)
+
+
+def download(location: str, path: str) -> None:
+    """Copy an object of any size to a local file."""
+    bucket, key = split_address(location)
+    with service(location):
+        client().download_file(bucket, key, path)
+
+
+def keeps_versions(location: str) -> bool | None:
+    """Whether the bucket of an s3:// address keeps what is overwritten or deleted; None where we may not ask.
+
+    Raises EnvironmentTrouble when S3 is in the way.
+    """
+    from botocore.exceptions import ClientError
+
+    bucket, _ = split_address(location)
+    with service(location):
+        try:
+            return bool(client().get_bucket_versioning(Bucket=bucket).get("Status") == "Enabled")
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") in {"AccessDenied", "403", "NotImplemented"}:
+                return None
+            raise
+
+
+def ensure_bucket(name: str, *, versioned: bool = False) -> None:
+    """Make the bucket unless it is there; versioned: it keeps what an overwrite or a deletion hides.
+
+    Raises
+        EnvironmentTrouble: S3 does not answer, or refuses the credentials.
+    """
+    with service(f"s3://{name}"):
+        if name not in {bucket["Name"] for bucket in client().list_buckets()["Buckets"]}:
+            client().create_bucket(Bucket=name)
+        if versioned and client().get_bucket_versioning(Bucket=name).get("Status") != "Enabled":
+            client().put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+
+
+def client() -> Any:
+    """The S3 client that the environment describes now; one per description, since making one takes 0.3 s."""
+    return _client(tuple(os.environ.get(name, "") for name in _CLIENT_ENVIRONMENT))
+
+
+_CLIENT_ENVIRONMENT = (
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_PROFILE",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_MAX_ATTEMPTS",
+)
+
+
+@cache
+def _client(environment: tuple[str, ...]) -> Any:  # noqa: ARG001  (the key of the cache)
+    import boto3
+    from botocore.config import Config
+
+    # Waits double up to 20 s: 4 attempts last some seconds, enough for a person; a cluster's task asks for more.
+    attempts = int(os.environ.get("AWS_MAX_ATTEMPTS") or 4)
+    retries = {"total_max_attempts": attempts, "mode": "standard"}
+    return boto3.Session().client("s3", config=Config(retries=retries, connect_timeout=5, read_timeout=60))
+
+
+@contextlib.contextmanager
+def service(location: str) -> Iterator[None]:
+    """Turn what S3 or its client refuses into an MctiError that names the address and the mend."""
+    from botocore import exceptions
+
+    try:
+        yield
+    except exceptions.ClientError as error:
+        raise _refusal(error.response.get("Error", {}).get("Code", ""), location) from error
+    except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError, exceptions.ProfileNotFound) as error:
+        raise EnvironmentTrouble(
+            "no S3 credentials", location, "start the stack (mcti stack up) or set AWS_PROFILE"
+        ) from error
+    except exceptions.BotoCoreError as error:
+        mend = "start the stack (mcti stack up) or check AWS_ENDPOINT_URL_S3"
+        raise EnvironmentTrouble(f"S3 does not answer ({type(error).__name__})", location, mend) from error
+
+
+def _refusal(code: str, location: str) -> MctiError:
+    if code in {"NoSuchKey", "404", "NoSuchBucket"}:
+        return DataError("no such object", location, "check the address")
+    if code in {"PreconditionFailed", "412", "ConditionalRequestConflict"}:
+        return Conflict("somebody else wrote first", location, "read again and retry")
+    if code in {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "403"}:
+        return EnvironmentTrouble(
+            f"S3 refused the credentials ({code})", location, f"check {_whose_keys()} and their rights"
+        )
+    return EnvironmentTrouble(f"S3 answered {code}", location, "see the log of the service")
+
+
+def _whose_keys() -> str:
+    """Where the keys come from, for people; never the keys."""
+    if os.environ.get("AWS_ACCESS_KEY_ID"):
+        return "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    file = os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials"
+    return f"the keys of profile {os.environ.get('AWS_PROFILE') or 'default'} in {file}"
+
+
+def ranged(location: str) -> tuple[Callable[[int, int], bytes], int]:
+    """A function from (offset, size) to bytes of one object, and the object's size: a header without the rest.
+
+    Raises
+        DataError: there is no such object.
+    """
+    bucket, key = split_address(location)
+    with service(location):
+        head = client().head_object(Bucket=bucket, Key=key)
+    length, etag = int(head["ContentLength"]), head["ETag"]
+
+    def pread(offset: int, count: int) -> bytes:
+        end = min(offset + count, length)
+        if end <= offset:
+            return b""
+        # IfMatch: an object that changes between two reads would give a mixture.
+        span = {"Range": f"bytes={offset}-{end - 1}", "IfMatch": etag}
+        with service(location):
+            return bytes(client().get_object(Bucket=bucket, Key=key, **span)["Body"].read())
+
+    return pread, length
+
+
+def stream(location: str) -> io.BufferedReader:
+    """An object as a file that can be read and sought: only the parts that are read are fetched."""
+    return io.BufferedReader(_Ranged(location), 64 << 10)
+
+
+class _Ranged(io.RawIOBase):
+    def __init__(self, location: str) -> None:
+        self._pread, self._length = ranged(location)
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._length}[whence]
+        self._at = max(base + offset, 0)
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._pread(self._at, len(buffer))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
