@@ -29,7 +29,11 @@ Say = Callable[[str], None]
 
 
 class Stack(BaseModel):
-    """What runs where; `already` is true when `up` had nothing to start."""
+    """What runs where; `already` is true when `up` had nothing to start.
+
+    servers  those that run
+    stopped  "name pid" of each process that `down` ended
+    """
 
     model_config = ConfigDict(frozen=True)
     running: bool
@@ -38,13 +42,18 @@ class Stack(BaseModel):
     mlflow: str
     folder: str
     servers: tuple[Server, ...] = ()
+    stopped: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """For people."""
-        if not self.running:
-            return [f"stopped: no server of {self.folder} runs; its data stay"]
-        state = "runs already" if self.already else "runs now"
         pids = ", ".join(f"{server.name} {server.pid}" for server in self.servers)
+        if self.stopped:
+            return [f"stopped {', '.join(self.stopped)} of {self.folder}; its data stay"]
+        if not self.running and self.servers:
+            return [f"only {pids} of {self.folder} runs, or does not answer: `mcti stack up` makes it whole"]
+        if not self.running:
+            return [f"no server of {self.folder} runs"]
+        state = "runs already" if self.already else "runs now"
         return [
             f"the stack {state}: S3 {self.s3}, MLflow {self.mlflow} (pids {pids})",
             f"for a shell: . {shlex.quote(str(Path(self.folder) / settings.ENV))}    to stop: make stop",
@@ -89,13 +98,15 @@ def down(root: Path) -> Stack:
     """Stop the servers of `root` and their children, and nothing else; the data stay."""
     folder = _folder(root)
     state = _load(folder)
-    recorded = [process for server in state.servers if (process := server.process())]
-    alive = {process.pid: process for process in [*recorded, *servers.marked(folder)]}
-    servers.stop(list(alive.values()))
+    found = [(server.name, process) for server in state.servers if (process := server.process())]
+    found += [("process", process) for process in servers.marked(folder)]
+    alive = {process.pid: (name, process) for name, process in reversed(found)}  # reversed: a recorded name wins
+    servers.stop([process for _, process in alive.values()])
     servers.sweep_sockets(state.ports.values())
     if folder.is_dir():
         _save(folder, State(ports=state.ports))
-    return _stack(folder, state, running=False, already=not alive)
+    stopped = tuple(f"{name} {pid}" for pid, (name, _) in sorted(alive.items()))
+    return _stack(folder, State(ports=state.ports), running=False, already=not alive, stopped=stopped)
 
 
 def status(root: Path) -> Stack:
@@ -275,6 +286,12 @@ def _cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mcti"
 
 
+def at_or_above(place: Path) -> Path:
+    """The nearest folder that has a stack, as `mcti` finds its addresses from any folder below; else `place`."""
+    place = Path(place).resolve()
+    return next((folder for folder in (place, *place.parents) if (folder / FOLDER).is_dir()), place)
+
+
 def _folder(root: Path) -> Path:
     return Path(root).resolve() / FOLDER
 
@@ -289,7 +306,8 @@ def _save(folder: Path, state: State) -> State:
     return state
 
 
-def _stack(folder: Path, state: State, *, running: bool, already: bool) -> Stack:
+def _stack(folder: Path, state: State, *, running: bool, already: bool, stopped: tuple[str, ...] = ()) -> Stack:
     ports = state.ports
     address = {name: f"http://127.0.0.1:{ports[name]}" if name in ports else "" for name in ("s3", "mlflow")}
-    return Stack(running=running, already=already, folder=str(folder), servers=state.servers, **address)
+    about = {"folder": str(folder), "servers": state.servers, "stopped": stopped}
+    return Stack(running=running, already=already, **about, **address)

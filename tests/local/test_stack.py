@@ -128,10 +128,12 @@ class TestBroken:
             assert storage.read_bytes("s3://mcti-data/kept") == b"kept"
             # As if `up` had been killed before it could write the pids down.
             (tmp_path / ".stack" / "state.json").unlink()
-            stack.down(tmp_path)
+            (told,) = stack.down(tmp_path).lines()
+            assert all(f"process {server.pid}" in told for server in second.servers)
             assert all(server.process() is None for server in second.servers)
             assert servers.marked(tmp_path / ".stack") == []
             assert stack.down(tmp_path).already
+            assert stack.down(tmp_path).lines() == [f"no server of {tmp_path / '.stack'} runs"]
         finally:
             stack.down(tmp_path)
             os.environ.clear()
@@ -176,6 +178,13 @@ def test_a_second_holder_of_a_lock_is_told_the_pid_of_the_first(tmp_path):
     finally:
         holder.kill()
         holder.wait()
+
+
+def test_the_stack_meant_is_the_nearest_one_at_or_above(tmp_path):
+    (below := tmp_path / "data" / "raw").mkdir(parents=True)
+    assert stack.at_or_above(below) == below, "there is none"
+    (tmp_path / ".stack").mkdir()
+    assert stack.at_or_above(below) == stack.at_or_above(tmp_path) == tmp_path
 
 
 def test_joining_a_folder_without_a_stack_is_refused(tmp_path):
