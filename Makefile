@@ -9,8 +9,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 TORCH ?= torch==2.13.0
 BASE_IMAGE ?= python:3.11-slim-bookworm
 BUILD_IMAGE ?= python:3.11-bookworm
-IMAGE ?= mcti-python:0.1.0
 TARGET ?= runtime
+IMAGE ?= mcti-python:0.1.0$(patsubst %,-%,$(filter-out runtime,$(TARGET)))
 IMAGE_LOCK = $(if $(filter dev services,$(TARGET)),requirements.lock,requirements-runtime.lock)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -85,12 +85,9 @@ compile: $(INSTALLED)  ## the Kubeflow pipeline as YAML: build/training.yaml
 
 image: $(INSTALLED)  ## the container image IMAGE: TARGET=runtime|gpu|services|dev, TORCH, BASE_IMAGE, BUILD_IMAGE (docs/kubeflow.md)
 	@command -v docker >/dev/null || { echo "error: no docker: install an engine (Debian: apt-get install docker.io)" >&2; exit 4; }
-	@for_what="$(TARGET) $(TORCH) $$(sha256sum < $(IMAGE_LOCK))"; \
-	test "$$(cat build/wheels/.for 2>/dev/null)" = "$$for_what" || { \
-		rm -rf build/wheels && mkdir -p build/wheels && \
-		$(BIN)/python -m pip download --quiet --only-binary :all: --no-deps --require-hashes -r $(IMAGE_LOCK) -d build/wheels && \
-		$(BIN)/python -m pip download --quiet --only-binary :all: "$(TORCH)" -d build/wheels && \
-		echo "$$for_what" > build/wheels/.for; }
+	@fetch() { test "$$(cat build/wheels/$$1/.for 2>/dev/null)" = "$$2" || { rm -rf build/wheels/$$1 && mkdir -p build/wheels/$$1 && \
+		$(BIN)/python -m pip download --quiet --only-binary :all: -d build/wheels/$$1 "$${@:3}" && echo "$$2" > build/wheels/$$1/.for; }; }; \
+	fetch locked "$$(sha256sum < $(IMAGE_LOCK))" --no-deps --require-hashes -r $(IMAGE_LOCK) && fetch torch "$(TORCH)" "$(TORCH)"
 	DOCKER_BUILDKIT=1 docker build --network none --target $(TARGET) --tag $(IMAGE) \
 		--build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg BUILD_IMAGE=$(BUILD_IMAGE) --build-arg TORCH="$(TORCH)" \
 		--build-arg LOCK=$(IMAGE_LOCK) --build-arg COMMIT=$$(git rev-parse HEAD 2>/dev/null || echo unknown) .

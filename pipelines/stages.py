@@ -173,5 +173,5 @@ def need_remote(settings: Settings) -> str:
     """
     if settings.cluster.remote is None:
         mend = "write the url of DVC's remote (.dvc/config), s3://bucket/prefix"
-        raise UsageError("no remote to find new data in", "params.yaml, key cluster.remote", mend)
+        raise UsageError("no remote where new data would be found", "cluster.remote", mend)
     return settings.cluster.remote

@@ -93,15 +93,21 @@ def schedule(
             return {"schedule": ours[0].recurring_run_id, "changed": False, "cron": cron, **_public(about)}
         for old in ours:  # a recurring run cannot be updated; first away, so that there are never two
             service.delete_recurring_run(old.recurring_run_id)
-        made = service.create_recurring_run(
-            experiment,
-            name,
-            description=mark,
-            cron_expression=cron,
-            max_concurrency=1,
-            no_catchup=True,
-            pipeline_package_path=str(package),
-        )
+        try:
+            made = service.create_recurring_run(
+                experiment,
+                name,
+                description=mark,
+                cron_expression=cron,
+                max_concurrency=1,
+                no_catchup=True,
+                pipeline_package_path=str(package),
+            )
+        except kfp_server_api.ApiException as error:
+            if not ours:
+                raise
+            what = f"Kubeflow Pipelines answered {error.status}: {error.reason}"
+            raise EnvironmentTrouble(what, host, f"{name} has no schedule now: call again, see its log") from error
     return {"schedule": made.recurring_run_id, "changed": True, "cron": cron, **_public(about)}
 
 

@@ -15,6 +15,7 @@ from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 BASE = "/apis/v2beta1"
+NOW = "2026-11-24T12:00:00Z"  # the tables that the official program prints need a time
 
 
 class State:
@@ -60,19 +61,19 @@ class Handler(BaseHTTPRequestHandler):
         self._answer({})
 
     def _make_experiments(self, body):
-        made = {**body, "experiment_id": f"experiment-{len(self.state.experiments)}"}
+        made = {**body, "created_at": NOW, "experiment_id": f"experiment-{len(self.state.experiments)}"}
         return self.state.experiments.setdefault(made["experiment_id"], made)
 
     def _make_runs(self, body):
         check(body["pipeline_spec"])
-        made = {**body, "run_id": f"run-{len(self.state.runs)}", "state": "RUNNING"}
+        made = {**body, "created_at": NOW, "run_id": f"run-{len(self.state.runs)}", "state": "RUNNING"}
         return self.state.runs.setdefault(made["run_id"], made)
 
     def _make_recurringruns(self, body):
         check(body["pipeline_spec"])
         assert re.fullmatch(r"\S+( \S+){5}", body["trigger"]["cron_schedule"]["cron"]), "six fields, seconds first"
         count = sum(method == "POST" and path.endswith("recurringruns") for method, path, _ in self.state.requests)
-        made = {**body, "recurring_run_id": f"recurring-{count}", "status": "ENABLED"}
+        made = {**body, "created_at": NOW, "recurring_run_id": f"recurring-{count}", "status": "ENABLED"}
         return self.state.recurring.setdefault(made["recurring_run_id"], made)
 
     def _seen(self, method):

@@ -27,9 +27,11 @@ def kfp(address: str, *words: str) -> subprocess.CompletedProcess[str]:
     """The official program, as a user would call it."""
     program = str(Path(sys.executable).with_name("kfp"))
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
-    return subprocess.run(
-        [program, "--endpoint", address, "--output", "json", *words], capture_output=True, text=True, env=environment
-    )
+    return subprocess.run([program, "--endpoint", address, *words], capture_output=True, text=True, env=environment)
+
+
+def refuse(sent):
+    raise AssertionError("the server is out of order")
 
 
 def train_as_sent(run):
@@ -91,6 +93,17 @@ def test_a_schedule_is_made_once_and_replaced_only_when_something_changed(server
     (only,) = state.recurring.values()
     assert only["trigger"]["cron_schedule"]["cron"] == "0 0 4 1 * *"
     assert (only["no_catchup"], only["max_concurrency"]) == (True, 1)
+
+
+def test_a_schedule_that_the_server_refuses_is_said_to_be_gone(server, settings, monkeypatch):
+    """It was deleted before, so that there are never two: the user must know that there is none now."""
+    address, state = server
+    submit.schedule(settings, DATA, address, None)
+    monkeypatch.setattr(api_double, "check", refuse)
+    later = settings.model_copy(update={"cluster": settings.cluster.model_copy(update={"cron": "0 0 4 1 * *"})})
+    with pytest.raises(EnvironmentTrouble, match="mcti-retraining has no schedule now"):
+        submit.schedule(later, DATA, address, None)
+    assert state.recurring == {}
 
 
 def test_the_token_goes_along_and_a_refusal_is_named_without_it(server, settings, monkeypatch):
