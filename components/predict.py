@@ -7,11 +7,14 @@ from components import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def predict(  # noqa: D103
-    model: str, cohort: dsl.Input[dsl.Dataset], features: dsl.Input[dsl.Dataset], predictions: dsl.Output[dsl.Dataset]
-):
+    params: str, model: str, cohort: dsl.Input[dsl.Dataset], features: dsl.Input[dsl.Dataset],
+    predictions: dsl.Output[dsl.Dataset],
+):  # fmt: skip
     from pathlib import Path
 
+    from mcti.params import PredictParams, from_json
     from mcti.steps.predict import predict as step
 
-    result = step(model, cohort.path, features.path, Path(predictions.path, "predictions.csv"))
+    section = from_json(PredictParams, params, "parameter predict")
+    result = step(model, cohort.path, features.path, Path(predictions.path, "predictions.csv"), section)
     predictions.metadata.update(result.headline())

@@ -407,6 +407,9 @@ class PredictParams(Params):
 
     risk_groups: int = Field(2, ge=2, le=4, description="groups by quantiles of the out-of-fold risks of training")
     workers: int = Field(0, ge=0, description="processes; 0: one a core. The bits do not depend on it")
+    max_refused_share: float = Field(
+        0.0, ge=0, le=1, description="more patients who cannot be predicted exit with 3; the others are written anyway"
+    )
 
 
 class ServeParams(Params):

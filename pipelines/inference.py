@@ -28,6 +28,7 @@ def inference(settings: Settings, data: str, version: str = "") -> Any:
     def run(
         ingest: str = text["ingest"],
         extract: str = text["extract"],
+        predict: str = text["predict"],
         explain: str = text["explain"],
         model: str = champion,
         data: str = data,
@@ -36,7 +37,7 @@ def inference(settings: Settings, data: str, version: str = "") -> Any:
             keys, cohort = parts.keys({"ingest": ingest, "extract": extract}, data), parts.sources(ingest, data)
             inputs = {"cohort": cohort, "features": parts.features(extract, cohort, keys)}
             # The alias may have moved since the last run: what the model says is never taken from the cache.
-            said = parts.place(predict_component(model=model, **inputs), "predict", cache=False)
+            said = parts.place(predict_component(params=predict, model=model, **inputs), "predict", cache=False)
             why = parts.place(
                 explain_component(params=explain, model=model, patients=[], **inputs), "explain", cache=False
             )

@@ -48,6 +48,7 @@ class Ensemble:
     """Members by name, and for each known patient (by hash) the members that did not see them.
 
     sketches  what each member remembers of its training patients; a model of before mcti 0.2 has none
+    made      how the features were made that it learned from, as far as their files said
     """
 
     members: Mapping[str, TrainedModel]
@@ -56,6 +57,7 @@ class Ensemble:
     digest: str
     sketches: Mapping[str, Sketch] = field(default_factory=dict)
     everybody: tuple[str, ...] = ()  # who predicts those whom nobody knows; none named: all members
+    made: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         inputs = {(member.config.genes, member.config.covariates) for member in self.members.values()}
@@ -78,6 +80,22 @@ class Ensemble:
     def features(self) -> int:
         """D, the width of a patch's features."""
         return int(next(iter(self.members.values())).config.features)
+
+    def check_features(self, made: Mapping[str, Any], where: str) -> None:
+        """Refuse features of another kind than the model learned from, even where they are as wide.
+
+        made  attributes of the files, `{name: value}`; what either side does not say is not compared, and of
+              encoders with known weights the weights count, not the name
+
+        Raises
+            DataError: another encoder, other weights, another way to prepare the tile, other µm/px.
+        """
+        weights = [side.get("encoder_weights_sha256") for side in (made, self.made)]
+        for name in ("encoder_weights_sha256" if all(weights) else "encoder", "encoder_preprocessing", "target_mpp"):
+            theirs, ours = made.get(name), self.made.get(name)
+            if theirs and ours and theirs != ours and not (isinstance(ours, list) and theirs in ours):
+                what = f"features with {name} {theirs}, and the model learned from {ours}"
+                raise DataError(what, where, "extract the slides as those of the training were")
 
     @single_thread()
     def predict(
@@ -245,11 +263,12 @@ def load(folder: Path) -> Ensemble:
         folders = fold_folders(folder)
         index = {"members": {path.name: _hashes(path) for path in folders}, "assigned": _assigned(folders)}
     members = {path.name: _member(path) for path in folders}
-    horizons = storage.read_json(folders[0] / "model.json")["horizons_months"]
+    spec = storage.read_json(folders[0] / "model.json")
     assigned = {key: tuple(names) for key, names in index["assigned"].items()}
     everybody = tuple(index.get("everybody", ()))
-    months = tuple(float(h) for h in horizons)
-    return Ensemble(members, assigned, months, digest_of(index), _sketches(folders), everybody)
+    months = tuple(float(h) for h in spec["horizons_months"])
+    made = spec.get("features", {})
+    return Ensemble(members, assigned, months, digest_of(index), _sketches(folders), everybody, made)
 
 
 def trained_on(folder: Path) -> dict[str, frozenset[str]]:

@@ -108,6 +108,7 @@ def explain(
             source = _newcomers(Path(folder), features, patients)
         else:
             source = _cohort(str(cohort), features, patients)
+        loaded.check_features(source.data.made, str(features))
         bags = source.data.bags
         with storage.replacing(out) as draft:
             for name in ("", "tiles", "patients"):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -40,10 +41,9 @@ class Tables:
 
     def bags(self, chosen: Sequence[str] = ()) -> Dataset:
         """As `gather`."""
-        patients, made = self._rows(chosen), dict[str, set[Any]]()
-        classes = tuple(sorted(str(name) for name in self.patients["subtype"].unique()))
+        made: dict[str, set[Any]] = {}
         bags = {}
-        for row in patients.to_dict("records"):
+        for row in self._rows(chosen):
             patient = str(row["patient_id"])
             patches, quality = bag_of(self.features, self.slides.get(patient, []), made)
             bags[patient] = PatientBag(
@@ -52,21 +52,31 @@ class Tables:
                 genes=_genes(self.expression, patient),
                 time_months=float(row["time_months"]),
                 event=bool(row["event"]),
-                subtype=classes.index(str(row["subtype"])),
+                subtype=self.classes.index(str(row["subtype"])),
                 covariates={name: _number(row[name]) for name in self.clinical},
                 quality=quality,
             )
-        return Dataset(bags, tuple(map(str, self.expression.columns)), classes, _one_way(made, self.features))
+        return Dataset(bags, tuple(map(str, self.expression.columns)), self.classes, one_way(made, self.features))
 
-    def _rows(self, chosen: Sequence[str]) -> pd.DataFrame:
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """The subtypes of the cohort, sorted."""
+        return tuple(sorted(str(name) for name in self.patients["subtype"].unique()))
+
+    @cached_property
+    def _by_id(self) -> dict[str, dict[str, Any]]:
+        rows: list[dict[str, Any]] = self.patients.to_dict("records")  # type: ignore[assignment]
+        return {str(row["patient_id"]): row for row in rows}
+
+    def _rows(self, chosen: Sequence[str]) -> list[dict[str, Any]]:
+        """The rows of these patients, in the order of the table."""
         if not chosen:
-            return self.patients
-        known = set(self.patients["patient_id"].astype(str))
+            return list(self._by_id.values())
         for patient in chosen:
-            if patient not in known:
-                mend = did_you_mean(patient, sorted(known))
+            if patient not in self._by_id:
+                mend = did_you_mean(patient, sorted(self._by_id))
                 raise DataError(f"there is no patient {patient!r}", str(self.cohort), mend)
-        return self.patients[self.patients["patient_id"].isin(chosen)]
+        return [self._by_id[patient] for patient in sorted(set(chosen))]
 
 
 def gather(
@@ -139,7 +149,7 @@ _MADE = ("encoder", "encoder_weights_sha256", "encoder_preprocessing", "target_m
 """Attributes of a features file that tell how it was made; files of other tools may lack some."""
 
 
-def _one_way(made: dict[str, set[Any]], features: Location | None) -> dict[str, Any]:
+def one_way(made: dict[str, set[Any]], features: Location | None) -> dict[str, Any]:
     """How all features were made.
 
     Raises

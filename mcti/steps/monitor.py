@@ -101,6 +101,7 @@ def monitor(
         registered = watch.find(model, Path(scratch, "evidence"))
     sketch = _reference(loaded, model)
     data = gather(cohort, features)
+    loaded.check_features(data.made, str(features))
     new = [bag for name, bag in sorted(data.bags.items()) if not loaded.knows(name)]
     predicted = _predict(loaded, new, data.genes, progress)
     families = _drift(loaded, sketch, new, data, predicted, params)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from mcti.errors import DataError, did_you_mean
 from mcti.params import ExtractParams
 from mcti.slides import manifest
 from mcti.steps.extract import extract
-from mcti.steps.gather import bag_of
+from mcti.steps.gather import bag_of, one_way
 from mcti.storage import Location, exists, join
 from mcti.training.bags import PatientBag
 from mcti.training.folds import Dataset
@@ -103,9 +104,10 @@ class Tables:
     def bags(self, chosen: Sequence[str]) -> Dataset:
         """The chosen patients, with features/<slide_id>.h5 of their slides."""
         bags, none = {}, np.full(len(self.covariate_names), np.nan)
+        made: dict[str, set[Any]] = {}
         for patient in chosen:
             row, values = self.genes.get(patient), self.covariates.get(patient, none)
-            patches, quality = bag_of(self.features, list(self.slides.get(patient, ())))
+            patches, quality = bag_of(self.features, list(self.slides.get(patient, ())), made)
             bags[patient] = PatientBag(
                 patient_id=patient,
                 patches=patches,
@@ -119,7 +121,7 @@ class Tables:
                 },
                 quality=quality,
             )
-        return Dataset(bags, self.gene_names, ())
+        return Dataset(bags, self.gene_names, (), one_way(made, self.features))
 
 
 def _by_patient(table: reading.Matrix | None) -> tuple[dict[str, Floats], tuple[str, ...]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcti import redaction, storage
 from mcti.cohort import tables
-from mcti.errors import MctiError, UsageError
+from mcti.errors import DataError, MctiError, UsageError
 from mcti.model.trained import single_thread
 from mcti.params import ExtractParams, PredictParams
 from mcti.registry import ensemble, models
@@ -35,12 +35,14 @@ class PredictResult(StepResult):
     """How many patients; `known` of them belong to the development cohort and got their out-of-fold risk.
 
     out_of_distribution  flagged as unlike the training patients;  incomplete  without slides or without genes
+    refused              not predicted, since the model cannot read what there is of them
     """
 
     patients: int
     known: int
     out_of_distribution: int
     incomplete: int
+    refused: int
     model_digest: str
 
 
@@ -54,6 +56,14 @@ class Job:
     new: bool
     chosen: tuple[str, ...]
     risk_groups: int
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A patient who cannot be predicted, and why."""
+
+    patient_id: str
+    error: MctiError
 
 
 @noted
@@ -78,9 +88,11 @@ def predict(
             (mcti/steps/newcomers.py), whose slides are extracted as `extraction` says where it has no features;
             explanation: what `mcti explain` wrote, for the pages
     Writes  out (.csv, or .json for any other reader), sorted by patient: the columns of docs/serving.md;
+            <out>.refused.csv (.json) where somebody cannot be predicted: patient_id, reason; the others are;
             pages/<patient_id>.html, one a patient, with `pdf` also .pdf; with `--redact` the hash in place of the id,
             in names of files too
-    Raises  DataError naming the patient whose genes or slides do not fit the model
+    Raises  DataError naming a patient whose genes or slides do not fit the model, when nobody's do (nothing is written)
+            or more do not than params.max_refused_share allows (all is written)
             EnvironmentTrouble when the registry does not answer
     """
     if (cohort is None) == (patients is None):
@@ -100,22 +112,30 @@ def predict(
         for kept in (_loaded, _tables):  # a folder may have been written anew since the last call in this process
             kept.cache_clear()
         with Pool(_predict_some, params.workers or min(cores(), len(jobs)), len(jobs)) as pool:
-            rows = [row for part in pool.map(jobs, progress) for row in part]
+            told = [row for part in pool.map(jobs, progress) for row in part]
+        refused = [row for row in told if isinstance(row, Refused)]
+        rows = [row for row in told if not isinstance(row, Refused)]
+        if not rows:
+            raise refused[0].error
         _write([row | {"patient_id": redaction.shown(row["patient_id"])} for row in rows], out)
+        _list_refused(refused, out)
         if pages is not None:
             notice = "" if new else tables.read_info(source).notice
             owned = newcomers.slides(Path(source)) if new else slides_of(source, features)
             _pages(rows, pages, explanation, notice, owned, pdf=pdf)
-    return _result(rows, loaded)
+    _refuse_too_many(refused, len(names), params, out)
+    return _result(rows, len(refused), loaded)
 
 
 @single_thread()
-def _predict_some(job: Job, channel: Channel) -> list[dict[str, Any]]:
-    loaded = _loaded(job.model)
-    data: Dataset = _tables(job.source, job.features, new=job.new).bags(job.chosen)
-    rows = []
+def _predict_some(job: Job, channel: Channel) -> list[dict[str, Any] | Refused]:
+    loaded, source = _loaded(job.model), _tables(job.source, job.features, new=job.new)
+    rows: list[dict[str, Any] | Refused] = []
     for done, patient in enumerate(job.chosen, start=1):
-        rows.append(_one(loaded, data.bags[patient], data.genes, job.risk_groups))
+        try:
+            rows.append(_one(loaded, source.bags((patient,)), patient, job.risk_groups))
+        except DataError as error:
+            rows.append(Refused(patient, error))
         channel.progress(done, len(job.chosen), "patients predicted")
     return rows
 
@@ -158,20 +178,40 @@ def by_name(bag: PatientBag, genes: tuple[str, ...]) -> dict[str, float] | None:
     return None if bag.genes is None else dict(zip(genes, bag.genes.tolist(), strict=True))
 
 
-def _one(loaded: ensemble.Ensemble, bag: PatientBag, genes: tuple[str, ...], groups: int) -> dict[str, Any]:
+def _one(loaded: ensemble.Ensemble, data: Dataset, patient: str, groups: int) -> dict[str, Any]:
+    bag = data.bags[patient]
     try:
-        expression = by_name(bag, genes)
+        loaded.check_features(data.made, "the patient's bag")
+        expression = by_name(bag, data.genes)
         return loaded.predict(bag.patient_id, bag.patches, expression, covariates=bag.covariates, risk_groups=groups)
     except MctiError as error:
-        raise type(error)(error.what, f"{error.where}, patient {bag.patient_id}", error.mend) from error
+        raise type(error)(error.what, f"{error.where}, patient {patient}", error.mend) from error
 
 
-def _result(rows: Sequence[Mapping[str, Any]], loaded: ensemble.Ensemble) -> PredictResult:
+def _list_refused(refused: Sequence[Refused], out: Path) -> None:
+    """Beside `out`, or nothing there: a list of an earlier run would be taken for one of this."""
+    where = out.with_name(f"{out.stem}.refused{out.suffix}")
+    storage.remove(where)
+    if refused:
+        said = ({"patient_id": redaction.shown(r.patient_id), "reason": redaction.text(str(r.error))} for r in refused)
+        _write(list(said), where)
+
+
+def _refuse_too_many(refused: Sequence[Refused], asked: int, params: PredictParams, out: Path) -> None:
+    if len(refused) > params.max_refused_share * asked:
+        first = refused[0].error
+        what = f"{len(refused)} of {asked} patients cannot be predicted, the first: {first.what}"
+        mend = f"{first.mend}; {out.stem}.refused{out.suffix} lists them, the others are in {out.name}"
+        raise DataError(what, first.where, mend)
+
+
+def _result(rows: Sequence[Mapping[str, Any]], refused: int, loaded: ensemble.Ensemble) -> PredictResult:
     return PredictResult(
         patients=len(rows),
         known=sum(loaded.knows(str(row["patient_id"])) for row in rows),
         out_of_distribution=sum(bool(row["out_of_distribution"]) for row in rows),
         incomplete=sum(bool(row["missing"]) for row in rows),
+        refused=refused,
         model_digest=loaded.digest,
     )
 

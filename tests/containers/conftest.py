@@ -46,6 +46,8 @@ def engine(tmp_path_factory):
         yield environment
     finally:
         stop(process)
+        # The engine leaves its network's mount, which would keep pytest from ever removing the folder.
+        subprocess.run(["umount", place / "exec/netns/default"], capture_output=True)
         shutil.rmtree(place, ignore_errors=True)  # gigabytes, which pytest would keep
 
 

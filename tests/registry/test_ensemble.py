@@ -1,5 +1,6 @@
 """The folds as one model: known patients by the fold that did not see them, others by the mean; files checked."""
 
+import dataclasses
 import json
 import math
 
@@ -27,6 +28,28 @@ def assembled(run, tmp_path):
 
 def genes_of(run, number):
     return dict(zip(GENES, map(float, run.genes[number]), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("told", "refused"),
+    [
+        ({}, ""),  # a file of another tool, which says nothing
+        ({"encoder": "uni", "encoder_weights_sha256": "", "target_mpp": 0.5}, ""),
+        ({"encoder": "timm:uni", "encoder_weights_sha256": "ab"}, ""),  # the same weights by another name
+        ({"encoder": "uni", "encoder_weights_sha256": "cd"}, "encoder_weights_sha256 cd, .* ab"),
+        ({"encoder": "conch"}, "encoder conch, .* uni"),
+        ({"encoder": "uni", "target_mpp": 1.0}, "target_mpp 1.0, .* 0.5"),
+        ({"encoder": "uni", "target_mpp": [0.5, 1.0]}, "target_mpp"),
+    ],
+)
+def test_features_of_another_kind_are_refused_as_far_as_their_files_say(assembled, told, refused):
+    known = {"encoder": "uni", "encoder_weights_sha256": "ab", "target_mpp": 0.5}
+    loaded = dataclasses.replace(ensemble.load(assembled), made=known)
+    if not refused:
+        loaded.check_features(told, "features")
+        return
+    with pytest.raises(DataError, match=refused):
+        loaded.check_features(told, "features")
 
 
 def test_a_known_patient_gets_the_bits_of_the_fold_that_did_not_see_them(run, assembled):

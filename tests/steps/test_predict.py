@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -188,9 +189,9 @@ def test_a_page_a_patient_shows_curve_and_flags_and_escapes_names(world, tmp_pat
 
     root, *_ = world
     place = newcomers(world, tmp_path, name)
-    with pytest.raises(DataError, match="no genes"):  # the slide's old owner
+    with pytest.raises(DataError, match=r"2 of 25 patients.* no genes"):  # the slide's old owner; the new one has none
         predict(str(root / "models"), None, None, tmp_path / "o.csv", patients=place, pages=tmp_path / "pages")
-    assert not (tmp_path / "pages").exists()
+    assert len(list((tmp_path / "pages").iterdir())) == 23
     slides = pd.read_csv(place / "slides.csv")
     slides.replace({"N-P-000": "N-P-000 <b>"}).to_csv(place / "slides.csv", index=False)
     predict(str(root / "models"), None, None, tmp_path / "o.csv", patients=place, pages=tmp_path / "pages")
@@ -223,3 +224,46 @@ def test_a_folder_without_patients_and_a_patient_twice_are_refused(world, tmp_pa
     (place / "expression.csv").write_text("\n".join([*lines, lines[1]]) + "\n")
     with pytest.raises(DataError, match=r"N-P-000.*two rows"):
         predict(str(root / "models"), None, None, tmp_path / "o.csv", patients=place)
+
+
+def with_features(place, slide, change):
+    """Alter the features file of a slide of these new patients."""
+    with h5py.File(place / "features" / f"{slide}.h5", "a") as file:
+        change(file)
+
+
+def emptied(file):
+    """No patch is left of the slide."""
+    kept = file["features"][:0]
+    del file["features"]
+    file["features"] = kept
+
+
+def test_who_cannot_be_predicted_is_listed_and_costs_nobody_else_the_prediction(world, tmp_path):
+    root, *_ = world
+    place, out = newcomers(world, tmp_path), tmp_path / "o.csv"
+    predict(str(root / "models"), None, None, out, patients=place)
+    whole, owner = predicted(out), pd.read_csv(place / "slides.csv", dtype=str).set_index("slide_id")["patient_id"]
+    slide = owner.drop_duplicates(keep=False).index[0]
+    with_features(place, slide, emptied)
+    with pytest.raises(DataError, match=r"1 of 24 patients.*bag without a patch.*o\.refused\.csv lists them"):
+        predict(str(root / "models"), None, None, out, patients=place)
+    pd.testing.assert_frame_equal(predicted(out), whole.drop(owner[slide]))
+    assert list(predicted(tmp_path / "o.refused.csv").index) == [owner[slide]]
+    allowed = PredictParams(max_refused_share=0.05)
+    assert predict(str(root / "models"), None, None, out, allowed, patients=place).refused == 1
+    shutil.rmtree(place)
+    predict(str(root / "models"), None, None, out, patients=newcomers(world, tmp_path))
+    assert not (tmp_path / "o.refused.csv").exists()
+
+
+def test_features_of_another_encoder_are_refused_though_they_are_as_wide(world, tmp_path):
+    root, *_ = world
+    models, place = shutil.copytree(root / "models", tmp_path / "models"), newcomers(world, tmp_path)
+    for path in models.glob("fold_*/model.json"):
+        spec = json.loads(path.read_text()) | {"features": {"encoder": "ours", "target_mpp": 0.5}}
+        path.write_text(json.dumps(spec))
+    for slide in pd.read_csv(place / "slides.csv", dtype=str)["slide_id"]:
+        with_features(place, slide, lambda file: file.attrs.update(encoder="another"))
+    with pytest.raises(DataError, match="features with encoder another, and the model learned from ours"):
+        predict(str(models), None, None, tmp_path / "o.csv", patients=place)
