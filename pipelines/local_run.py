@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 from kfp import components, local
 
+from mcti import storage
 from mcti.errors import EnvironmentTrouble, UsageError
 from mcti.params import Settings
 from mcti.registry import pipeline_run
@@ -56,7 +57,15 @@ def run_local(settings: Settings, data: str | None, runner: str, out: Path, kind
     except RuntimeError as error:
         raise EnvironmentTrouble(str(error), str(out), "see the message of the task above") from error
     folder = next(path for path in sorted(set(out.iterdir()) - before) if path.is_dir())
-    return {**about, "run": run, "folder": str(folder)}
+    return {**about, "run": run, "folder": str(folder), **_reason(folder)}
+
+
+def _reason(folder: Path) -> dict[str, str]:
+    """What the gate said of the new version; else, of a retraining, why it ended before there was one."""
+    reports = ("promote/verdict", "monitor/monitoring/result.json", "detect/report")
+    for found in (path for name in reports for path in folder.glob(f"**/{name}")):
+        return {"reason": storage.read_json(found).get("reason", "no rule of monitor fired: the champion stays")}
+    return {}
 
 
 @contextlib.contextmanager

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from mcti import params
+from mcti import params, storage
 from mcti.errors import EnvironmentTrouble, UsageError
-from pipelines.local_run import interpreter, run_local
+from pipelines.local_run import _reason, interpreter, run_local
 
 
 @pytest.mark.slow
@@ -35,6 +35,24 @@ def test_a_blank_in_the_path_of_the_environment_does_not_cut_the_line_of_a_shell
         said = subprocess.run(f"{sys.executable} -c 'print(6 * 7)'", shell=True, check=True, capture_output=True)
     assert said.stdout == b"42\n"
     assert sys.executable == str(python)
+
+
+@pytest.mark.parametrize(
+    ("reports", "reason"),
+    [
+        ({}, {}),
+        ({"detect/report": {"reason": "nothing new"}}, {"reason": "nothing new"}),
+        (
+            {"detect/report": {"reason": "new"}, "monitor/monitoring/result.json": {"retrain": False}},
+            {"reason": "no rule of monitor fired: the champion stays"},
+        ),
+        ({"detect/report": {"reason": "new"}, "loop/promote/verdict": {"reason": "worse"}}, {"reason": "worse"}),
+    ],
+)
+def test_the_last_task_that_decided_gives_the_reason(tmp_path, reports, reason):
+    for name, content in reports.items():
+        storage.write_json(tmp_path / name, content)
+    assert _reason(tmp_path) == reason
 
 
 def test_without_a_docker_engine_the_docker_runner_says_so(tmp_path, monkeypatch):

@@ -157,10 +157,11 @@ def tasks_of(run):
 def test_a_cancelled_retraining_registers_nothing_and_makes_room_and_one_beside_it_yields(project):
     process, out = started(project, "retraining")
     wait_for(lambda: list(out.glob("*/**/detect/report")), process, out)
-    _, folder = run_local(project, "retraining")
+    said, folder = run_local(project, "retraining")
     verdict = json.loads((folder / "detect" / "report").read_text(encoding="utf-8"))
     assert not verdict["go"]
     assert verdict["reason"].endswith(f"is retraining {NAME}: this one yields")
+    assert said["reason"] == verdict["reason"]
     holder = verdict["reason"].split()[1]
     wait_for(lambda: tasks_of(holder) and list(out.glob("*/**/extract")), process, out)
     process.send_signal(signal.SIGTERM)
@@ -185,6 +186,7 @@ def test_new_data_are_found_trained_on_and_judged_against_the_champion(retrained
     assert second.tags["mcti.kfp_run"] == said["run"]
     (verdict,) = folder.glob("**/promote/verdict")
     judged = json.loads(verdict.read_text(encoding="utf-8"))
+    assert said["reason"] == judged["reason"]
     assert judged["outcome"] in (PROMOTE, REJECT, UNSURE), judged
     again = detect(NAME, IngestParams(**PARAMS["ingest"]), REMOTE, "the next run", 48, tmp_path / "report.json")
     assert again.reason == f"nothing new: version 2 of {NAME} was trained on {newest}"
