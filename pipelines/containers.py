@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,7 @@ def runner(out: Path, cluster: ClusterParams, run: str) -> local.DockerRunner:
 def kill(run: str) -> None:
     """Stop the containers of this run, at once, and remove them."""
     for container in docker.from_env().containers.list(filters={"label": f"{LABEL}={run}"}):
-        with contextlib.suppress(docker.errors.NotFound):  # it has ended by itself
-            container.remove(force=True)
+        _remove(container)
 
 
 @contextlib.contextmanager
@@ -82,8 +82,18 @@ def run_to_the_end(client: Any, image: str, command: list[str], volumes: dict[st
     except docker.errors.NotFound:
         return VANISHED
     finally:
-        with contextlib.suppress(docker.errors.NotFound):
-            container.remove(force=True)
+        _remove(container)
+
+
+def _remove(container: Any) -> None:
+    """Remove it, unless it has gone, or somebody is removing it at this moment (409): then it need not be done."""
+    try:
+        container.remove(force=True)
+    except docker.errors.NotFound:
+        return
+    except docker.errors.APIError as error:
+        if error.status_code != HTTPStatus.CONFLICT:
+            raise
 
 
 def _services(cluster: ClusterParams) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shlex
 import signal
 import sys
@@ -55,7 +56,8 @@ def run_local(settings: Settings, data: str | None, runner: str, out: Path, kind
         ):
             components.load_component_from_file(str(package))()
     except RuntimeError as error:
-        raise EnvironmentTrouble(str(error), str(out), "see the message of the task above") from error
+        what = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).rstrip(".")  # kfp.local writes names in colours
+        raise EnvironmentTrouble(what, str(out), "see the message of the task above") from error
     folder = next(path for path in sorted(set(out.iterdir()) - before) if path.is_dir())
     return {**about, "run": run, "folder": str(folder), **_reason(folder)}
 

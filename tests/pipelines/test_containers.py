@@ -63,6 +63,18 @@ def test_a_container_that_vanished_has_failed(ended):
         assert ended(Container(None)) == Status.FAILURE
 
 
+def test_a_container_that_somebody_else_is_removing_has_failed(ended):
+    """As `docker rm -f` of a running task: it was killed (137), and the engine refuses a second removal (409)."""
+    container = Container(137)
+
+    def remove(force):
+        raise docker.errors.APIError("removal is already in progress", SimpleNamespace(status_code=409))
+
+    container.remove = remove
+    with told_how_they_end():
+        assert ended(container) == Status.FAILURE
+
+
 def test_kfp_itself_would_call_it_a_success(ended):
     """When this fails, KFP has mended it, and pipelines/containers.py may leave it to KFP."""
     container = Container(None)

@@ -15,7 +15,7 @@ def test_a_failed_task_ends_the_run_and_the_exit_handler_says_so(tmp_path, monke
     """Retries included: the sources are missing, and stay missing."""
     monkeypatch.chdir(tmp_path)
     once_more = ["cluster.steps.ingest.retries=1", "cluster.steps.ingest.backoff_seconds=1"]
-    with pytest.raises(EnvironmentTrouble, match="ingest"):
+    with pytest.raises(EnvironmentTrouble, match="Inner task failed: 'ingest' inside 'exit-handler-1'"):
         run_local(params.load(None, once_more), None, "subprocess", tmp_path / "runs")
     (report,) = (tmp_path / "runs").glob("*/outcome/report")
     assert json.loads(report.read_text(encoding="utf-8"))["state"] == "FAILED"
