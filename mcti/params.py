@@ -5,6 +5,7 @@ flag or a pipeline parameter only overrides a key by its dotted path (`--set tra
 """
 
 import json
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -556,6 +557,18 @@ class ClusterParams(Params):
         description="folder below one of `claims` that keeps the checkpoints of training between tries; "
         "null: a task that is tried in another pod begins anew",
     )
+
+    @field_validator("cron")
+    @classmethod
+    def _as_the_server_reads_it(cls, cron: str) -> str:
+        """Refused here, since the server would refuse it only after the schedule before it was deleted."""
+        clock = ("[0-5]?[0-9]", "[0-5]?[0-9]", "([01]?[0-9]|2[0-3])")
+        calendar = ("(0?[1-9]|[12][0-9]|3[01])", "(0?[1-9]|1[0-2]|[A-Za-z]{3})", "([0-6]|[A-Za-z]{3})")
+        parts = [rf"([*?]|{unit}(-{unit})?)(/[1-9][0-9]*)?" for unit in clock + calendar]
+        if not re.fullmatch(" ".join(f"{part}(,{part})*" for part in parts), cron):
+            mend = "write second, minute, hour, day, month, weekday (0-6 or SUN-SAT), such as 0 0 3 1 * *"
+            raise ValueError(f"{cron!r} is no schedule of six fields: {mend}")
+        return cron
 
     @model_validator(mode="after")
     def _checkpoints_outlive_the_pod(self) -> Self:

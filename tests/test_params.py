@@ -35,6 +35,8 @@ def test_without_a_file_the_defaults_hold():
         ("train.alpha=1.5", "1.5 does not fit", "train.alpha", "less than or equal to 1"),
         ("extract.resolution=500", "500 does not fit", "extract.resolution", "µm/px"),
         ("ingest.time_unit=weeks", "'weeks' does not fit", "ingest.time_unit", "'days', 'months' or 'years'"),
+        ("cluster.cron=30 2 * * *", "no schedule of six fields", "cluster.cron", "second, minute, hour"),
+        ("cluster.cron=0 99 2 * * *", "no schedule of six fields", "cluster.cron", "second, minute, hour"),
         ("search.space={epoch: [1, 9]}", "search.space names 'epoch'", "params.yaml", "did you mean epochs?"),
     ],
 )
