@@ -6,7 +6,7 @@ Reads  ../shared/data/tcga (TCGA-BRCA: slide features, expression, overall survi
 Prints a line for each flag as soon as it is known: C within folds with the flag, its difference to `compact` as it is,
        the bootstrap interval of the difference over patients, and the time. Same patients, folds, seeds and budget;
        no setting was tuned for either side. A flag stays off unless the interval of a gain excludes 0.
-Run    python -m benchmarks.model_ablation [--patients 240] [--folds 3] [--epochs 5] [--seeds 1] [--flags a,b]
+Run    python -m benchmarks.model_ablation [--patients 240] [--folds 3] [--epochs 5] [--seeds 1] [--flags NAME ...]
 Trap   A few hundred patients hold a few dozen events: most intervals are wider than any gain to be hoped for.
 """
 
@@ -45,6 +45,7 @@ FLAGS: dict[str, dict[str, Any]] = {
     "plan_gradient": {"architecture": {"solver": "sinkhorn", "entropy": 0.1, "plan_gradient": True}},
     "no_skip": {"architecture": {"skip": False}},
     "no_axes": {"architecture": {"gene_axes": 0, "feature_axes": 0}},
+    "no_pairs": {"architecture": {"pairs": 0}},
 }
 Parts = Mapping[int, tuple[list[str], list[str]]]
 
@@ -117,7 +118,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("patients", 240), ("folds", 3), ("epochs", 5), ("seeds", 1), ("bootstrap", 1000)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--flags", default=",".join(FLAGS), help="comma-separated")
+    parser.add_argument("--flags", nargs="+", default=list(FLAGS), choices=FLAGS, metavar="NAME")
     args = parser.parse_args()
     data, table = read(args.patients)
     parts = deal(table, args.folds)
@@ -130,7 +131,7 @@ def main() -> None:
     print("| flag | C | difference [95 % interval] | seconds |\n|---|---|---|---|")
     seconds = time.perf_counter() - start
     print(f"| none | {own.value:.3f} [{own.low:.3f}, {own.high:.3f}] | | {seconds:.0f} |", flush=True)
-    for flag in args.flags.split(","):
+    for flag in args.flags:
         start = time.perf_counter()
         ours = score(data, parts, tested, FLAGS[flag], args)
         difference, value = paired(ours, base, draws, 0.95).interval, interval(ours, draws, 0.95).value
