@@ -83,6 +83,10 @@ class Column:
             return float("nan")
         return float(np.interp(level, np.array(self.below) / self.known, self.knots))
 
+    def level(self, value: float) -> float:
+        """The inverse of `quantile`, between the first knot's share and the last one's."""
+        return float(np.interp(value, self.knots, np.array(self.below) / self.known)) if self.knots else float("nan")
+
     def spec(self) -> str:
         """`rows known knot:below knot:below …`, one line in model.json."""
         pairs = (f"{knot!r}:{below}" for knot, below in zip(self.knots, self.below, strict=True))
@@ -102,6 +106,8 @@ class Sketch:
 
     cuts     by modality, the distance (see `distances`) within which 99 of 100 training patients lie
     risk     of the patients that the model was tested on: their out-of-fold risks; no knots where it was tested on none
+    seen     of training patients: their risks by this very model. Told apart from `risk` since they spread wider; they
+             carry a level from one model's scale to another's (`level_out_of_fold`)
     """
 
     patients: int
@@ -109,17 +115,28 @@ class Sketch:
     families: Mapping[str, Mapping[str, Column]]
     cuts: Mapping[str, float]
     risk: Column
+    seen: Column = Column(0, 0, (), ())
 
     @classmethod
     def of(
-        cls, patients: Sequence[Patient], genes: Sequence[str], events: int, fitted: Fitted, risks: Iterable[float]
+        cls,
+        patients: Sequence[Patient],
+        genes: Sequence[str],
+        events: int,
+        fitted: Fitted,
+        risks: Iterable[float],
+        seen: Iterable[float] = (),
     ) -> "Sketch":
         """The sketch of a training part; `genes` names the columns of the expression, `risks` are out of fold."""
         columns = table(patients, genes)
         families = {name: {c: Column.of(values) for c, values in part.items()} for name, part in columns.items()}
         # Twos: the out-of-fold risks stand in predictions.csv one by one, and a fold may have few of them.
-        out_of_fold = Column.of(np.array(list(risks), dtype=np.float64), between=2)
-        return cls(len(patients), events, families, _cuts(patients, fitted), out_of_fold)
+        out_of_fold, learned = (Column.of(np.array(list(r), dtype=np.float64), between=2) for r in (risks, seen))
+        return cls(len(patients), events, families, _cuts(patients, fitted), out_of_fold, learned)
+
+    def level_out_of_fold(self, level: float) -> float:
+        """The share of the training patients below that risk below which a share `level` of unseen patients lies."""
+        return self.seen.level(self.risk.quantile(level))
 
     def strangeness(self, patch: Patch | None, genes: Tensor | None, fitted: Fitted) -> float | None:
         """How far a patient lies from the training patients, as a share of the cut, the worse modality; above 1: out
@@ -133,7 +150,13 @@ class Sketch:
         """As JSON values for model.json."""
         families = {name: {c: column.spec() for c, column in part.items()} for name, part in self.families.items()}
         counts = {"patients": self.patients, "events": self.events}
-        return {**counts, "families": families, "cuts": dict(self.cuts), "risk": self.risk.spec()}
+        return {
+            **counts,
+            "families": families,
+            "cuts": dict(self.cuts),
+            "risk": self.risk.spec(),
+            "seen": self.seen.spec(),
+        }
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any], where: str) -> "Sketch":
@@ -144,7 +167,11 @@ class Sketch:
                 for name, part in spec["families"].items()
             }
             cuts = {str(name): float(cut) for name, cut in spec["cuts"].items()}
-            return cls(int(spec["patients"]), int(spec["events"]), families, cuts, Column.from_spec(spec["risk"]))
+            risk, seen = (
+                Column.from_spec(spec["risk"]),
+                Column.from_spec(spec.get("seen", "0 0")),
+            )  # before 2026-11: none
+            return cls(int(spec["patients"]), int(spec["events"]), families, cuts, risk, seen)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"the training reference is malformed ({error})", where, "train this fold again") from error
 

@@ -148,18 +148,33 @@ class Ensemble:
         }
 
     def _group(self, by_member: Mapping[str, Mapping[str, float]], groups: int) -> str | None:
-        """Each member's risk against quantiles of its own out-of-fold risks, averaged: their scales differ."""
+        """The speakers' mean risk against cuts on their own scales: those of two members differ.
+
+        None for a model without such a record.
+        """
         words = GROUPS.get(groups)
         if words is None:
             raise DataError(f"{groups} risk groups", "risk_groups", f"one of {', '.join(map(str, GROUPS))}")
-        if any(name not in self.sketches or not self.sketches[name].risk.knots for name in by_member):
-            return None
         mean = math.fsum(row["risk"] for row in by_member.values()) / len(by_member)
-        limits = [
-            math.fsum(self.sketches[name].risk.quantile(k / groups) for name in by_member) / len(by_member)
-            for k in range(1, groups)
-        ]
+        limits = [self._limit(tuple(by_member), k / groups) for k in range(1, groups)]
+        if any(math.isnan(limit) for limit in limits):
+            return None
         return words[sum(mean > limit for limit in limits)]
+
+    def _limit(self, speakers: tuple[str, ...], level: float) -> float:
+        """The risk below which a share `level` of unseen patients is expected, mean over the speakers; NaN: not known.
+
+        A fold: the quantile of its out-of-fold risks. A refit was tested on nobody, its risks of those it learned from
+        spread too wide, and the folds' cuts lie on another scale. So the folds tell at which share of their *training*
+        patients the out-of-fold quantile falls, and the refit is cut at that share of its own.
+        """
+        if not set(speakers) <= self.sketches.keys():
+            return math.nan
+        if set(speakers) <= set(self.everybody):
+            folds = [sketch for name, sketch in self.sketches.items() if name not in self.everybody]
+            level = math.fsum(sketch.level_out_of_fold(level) for sketch in folds) / len(folds)
+            return math.fsum(self.sketches[name].seen.quantile(level) for name in speakers) / len(speakers)
+        return math.fsum(self.sketches[name].risk.quantile(level) for name in speakers) / len(speakers)
 
     def _strangeness(
         self, by_member: Mapping[str, object], patches: Tensor | None, vector: Tensor | None

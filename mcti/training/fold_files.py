@@ -22,6 +22,8 @@ from mcti.training.loop import Outcome
 
 _CURVES = ("loss", "survival", "subtype", "instance", "learning_rate")
 """Columns of history.csv after the epoch."""
+SEEN = 200
+"""So many training patients are predicted once more, for the scale of the risks (model/sketch.py)."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,9 @@ def write(
         "features": dict(made),
     }
     genes, events, risks = outcome.model.config.genes, sum(bag.event for bag in chosen), [row["risk"] for row in rows]
-    record["reference"] = Sketch.of(chosen, genes, events, outcome.model.fitted, risks).spec()
+    some = sorted(chosen, key=lambda bag: hashed(bag.patient_id))[:SEEN]
+    seen = [row["risk"] for row in predict(outcome.model, some, params.horizons_months)]
+    record["reference"] = Sketch.of(chosen, genes, events, outcome.model.fitted, risks, seen).spec()
     record["trained_bag_cap"] = outcome.bag_cap  # below train.bag_cap where a GPU was too small for it
     # Named one by one: a history that came through a checkpoint has its keys in another order.
     curves = [*_CURVES, *(["validation"] if params.patience else [])]

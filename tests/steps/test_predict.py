@@ -13,6 +13,7 @@ from mcti.cohort import tables
 from mcti.errors import DataError, UsageError
 from mcti.params import PredictParams
 from mcti.registry import ensemble
+from mcti.steps.gather import gather
 from mcti.steps.predict import frame, predict
 from mcti.steps.train import train
 from tests.training.made import GENES, WIDTH, folders, settings
@@ -121,16 +122,18 @@ def test_a_folder_of_new_patients_needs_no_outcome_and_gets_group_span_and_flags
     assert table["digest"].eq(result.model_digest[:12]).all()
 
 
-def test_new_patients_whom_a_refit_predicts_are_not_counted_as_known(world, tmp_path):
-    root, *_ = world
-    shutil.copytree(root / "models", tmp_path / "models")
-    shutil.copytree(tmp_path / "models" / "fold_0", tmp_path / "models" / "refit")
-    specs = [json.loads(path.read_text()) for path in sorted((tmp_path / "models").glob("fold_*/model.json"))]
-    everybody = sorted({patient for spec in specs for patient in spec["patients"]})
-    (tmp_path / "models" / "refit" / "model.json").write_text(json.dumps(specs[0] | {"patients": everybody}))
-    ensemble.assemble(tmp_path / "models", tmp_path / "ensemble", refit=True)
-    new = newcomers(world, tmp_path)
-    result = predict(str(tmp_path / "ensemble"), None, None, tmp_path / "o.csv", patients=new)
+@pytest.fixture(scope="module")
+def refitted(world, tmp_path_factory):
+    """The ensemble of the folds with a refit on everybody."""
+    root, cohort, features = world
+    train(cohort, features, root / "folds.csv", settings(epochs=1, workers=1), root / "models", refit=True)
+    folder = tmp_path_factory.mktemp("refitted") / "ensemble"
+    ensemble.assemble(root / "models", folder, refit=True)
+    return folder
+
+
+def test_new_patients_whom_a_refit_predicts_are_not_counted_as_known(world, refitted, tmp_path):
+    result = predict(str(refitted), None, None, tmp_path / "o.csv", patients=newcomers(world, tmp_path))
     assert (result.patients, result.known) == (24, 0)
     assert (predicted(tmp_path / "o.csv")["model"] == "refit").all()
 
@@ -141,8 +144,31 @@ def test_risk_groups_are_cut_at_quantiles_of_the_out_of_fold_risks(world, tmp_pa
     predict(str(root / "models"), None, None, tmp_path / "o.csv", patients=newcomers(world, tmp_path))
     table = predicted(tmp_path / "o.csv")
     medians = [pd.read_csv(p)["risk"].median() for p in sorted((root / "models").glob("fold_*/predictions.csv"))]
-    limit = float(np.mean(medians))
-    clear = (table["risk"] - limit).abs() > 0.02 * table["risk"].std() + 1e-3
+    assert_cut(table, float(np.mean(medians)))
+
+
+def test_risk_groups_of_a_refit_are_cut_where_the_folds_were_wrong_about_those_they_learned_from(
+    world, refitted, tmp_path
+):
+    """By hand: the share of a fold's training patients below its out-of-fold median, as a quantile of the refit's."""
+    root, cohort, features = world
+    predict(str(refitted), None, None, tmp_path / "o.csv", patients=newcomers(world, tmp_path))
+    data, loaded, shares = gather(cohort, features), ensemble.load(refitted), []
+
+    def learned(name):
+        bags = [b for b in data.bags.values() if name == "refit" or name not in loaded.speakers(b.patient_id)]
+        return np.array([loaded.members[name].predict(b.patches, b.genes, (36.0,))["risk"] for b in bags])
+
+    for name in ("fold_0", "fold_1"):
+        middle = pd.read_csv(root / "models" / name / "predictions.csv")["risk"].median()
+        shares.append(float((learned(name) <= middle).mean()))
+    assert_cut(predicted(tmp_path / "o.csv"), float(np.quantile(learned("refit"), np.mean(shares))), 0.15)
+
+
+def assert_cut(table, limit, near=0.02):
+    """Below the limit low, above it high; how near to it is left open, since a sketch has few knots."""
+    clear = (table["risk"] - limit).abs() > near * table["risk"].std() + 1e-3
+    assert clear.sum() > 12
     assert (table.loc[clear, "risk"] > limit).eq(table.loc[clear, "risk_group"] == "high").all()
 
 
