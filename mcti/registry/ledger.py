@@ -143,7 +143,8 @@ def parse(body: bytes, address: str) -> Line:
     mend = "restore the object from its former version or from the bucket's backup"
     try:
         line = Line.model_validate_json(body)
-        datetime.fromisoformat(line.time)
+        if datetime.fromisoformat(line.time).tzinfo is None:
+            raise ValueError(f"time {line.time} names no time zone")
     except ValidationError as error:
         raise DataError(f"no line of a ledger ({error.errors()[0]['msg']})", address, mend) from None
     except ValueError as error:

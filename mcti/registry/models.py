@@ -94,6 +94,18 @@ def exists(client: Any, name: str, number: int) -> bool:
     return True
 
 
+def run_of(version: Any) -> str:
+    """The run that holds the evidence of a version.
+
+    Raises
+        DataError: the version was not made by `mcti register`, so there is none.
+    """
+    if not {RUN, DIGEST} <= version.tags.keys():
+        mend = "register its folds with `mcti register`; what was made by other hands has no evidence to judge"
+        raise DataError("the version carries no evidence", f"model {version.name}, version {version.version}", mend)
+    return str(version.tags[RUN])
+
+
 def fetch(location: str, scratch: Path) -> Path:
     """The folder of an ensemble: of an address `models:/NAME@ALIAS`, of an MLflow model folder, or the folder itself.
 

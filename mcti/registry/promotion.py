@@ -71,8 +71,8 @@ def findings(client: Any, name: str, lines: list[Line]) -> list[str]:
     ):
         if is_now != wanted and alias not in gone:
             found.append(
-                f"alias {alias} is version {is_now}, the ledger says {wanted}: moved by hand, or a promotion was cut "
-                "or is under way"
+                f"alias {alias} is {_told(is_now)}, the ledger says {_told(wanted)}: moved by hand, or a promotion was "
+                "cut or is under way"
             )
     return found
 
@@ -145,6 +145,10 @@ def _refuse(name: str, found: list[str]) -> None:
     if found:
         mend = "see `mcti ledger verify`; `mcti promote --repair` sets the aliases to what the ledger says"
         raise DataError(found[0], f"ledger of {name}", mend)
+
+
+def _told(version: int | None) -> str:
+    return "not set" if version is None else f"version {version}"
 
 
 def _said(lines: list[Line]) -> tuple[int | None, int | None]:

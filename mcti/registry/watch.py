@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mcti import storage
-from mcti.registry import evidence, tracking
+from mcti.registry import evidence, models, tracking
 
 STEP, MODEL, VERSION = "mcti.step", "mcti.model", "mcti.version"
 _PREFIX = "monitor."
@@ -47,7 +47,7 @@ def find(location: str, scratch: Path) -> Registered | None:
         else:
             name, _, number = name.partition("/")
             found = client.get_model_version(name, number)
-        metrics = storage.read_json(evidence.fetch(found.tags["mcti.run_id"], "metrics.json", scratch))
+        metrics = storage.read_json(evidence.fetch(models.run_of(found), "metrics.json", scratch))
     # A clock that was set back makes no model younger than new.
     age = max(time.time() - found.creation_timestamp / 1000, 0.0) / 86400
     return Registered(name, str(found.version), age, metrics)

@@ -40,7 +40,7 @@ def dossier(uri: str, out: Path, *, explanations: Location | None = None) -> Dos
     """
     with tracking.service() as client, tempfile.TemporaryDirectory(prefix="mcti-dossier-") as scratch:
         version, alias = _version(client, uri)
-        run_id, folder = version.tags[models.RUN], Path(scratch)
+        run_id, folder = models.run_of(version), Path(scratch)
         pictures = {path.stem: path.read_bytes() for path in _figures(run_id, folder)}
         card, sbom = (
             storage.read_json(evidence.fetch(run_id, name, folder, "card")) for name in ("card.json", "sbom.json")

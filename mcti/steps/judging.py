@@ -56,7 +56,7 @@ class Candidate:
     @cached_property
     def regimes(self) -> dict[str, "pd.DataFrame"]:
         """Out-of-fold predictions with a modality taken away, by the name of the regime; none: it cannot do without."""
-        if evidence.REGIMES not in evidence.names(self.version.tags[models.RUN]):
+        if evidence.REGIMES not in evidence.names(models.run_of(self.version)):
             return {}
         table = evidence.predictions(self._file(evidence.REGIMES))
         return {str(regime): rows for regime, rows in table.groupby("regime")}
@@ -74,7 +74,7 @@ class Candidate:
         return sum(not {patient, hashed(patient)}.isdisjoint(trained[f"fold_{fold}"]) for patient, fold in pairs)
 
     def _file(self, name: str) -> Path:
-        return evidence.fetch(self.version.tags[models.RUN], name, self.scratch)
+        return evidence.fetch(models.run_of(self.version), name, self.scratch)
 
 
 def judge(challenger: Candidate, champion: Candidate | None, lines: Sequence[Line], params: PromoteParams) -> Judgement:

@@ -115,7 +115,7 @@ def _weights(version: Any, scratch: Path) -> Link:
 def _evaluation(version: Any, scratch: Path) -> Link:
     known = version.tags.get(models.EVALUATION, "")
     try:
-        found = evidence.md5_of(version.tags[models.RUN], version.tags.get(models.CONTRACT, "unknown"), scratch)
+        found = evidence.md5_of(models.run_of(version), version.tags.get(models.CONTRACT, "unknown"), scratch)
     except DataError as error:
         return Link(what="evaluation", value=known, state="FAULT", note=str(error))
     if found != known:
@@ -152,10 +152,10 @@ def _commit(version: Any) -> Link:
 def _run(client: Any, version: Any) -> list[Link]:
     """The MLflow run, looked up; run, pipeline and image of the cluster, where one was at work."""
     try:
-        run = client.get_run(version.tags[models.RUN])
+        run = client.get_run(models.run_of(version))
         links = [Link(what="MLflow run", value=run.info.run_id, state="verified", note=str(run.info.status))]
     except MctiError as error:
-        links = [Link(what="MLflow run", value=version.tags[models.RUN], state="FAULT", note=str(error))]
+        links = [Link(what="MLflow run", value=version.tags.get(models.RUN, "none"), state="FAULT", note=str(error))]
     for what, tag in (("KFP run", "mcti.kfp_run"), ("pipeline", "mcti.pipeline"), ("image", "mcti.image")):
         value = version.tags.get(tag, "")
         loose = what == "image" and value and "@sha256:" not in value

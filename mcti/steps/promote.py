@@ -175,7 +175,7 @@ def _judge(challenger: Any, champion: Any | None, lines: list[Line], params: Pro
 def _decide(client: Any, lines: list[Line], challenger: Any, judgement: Judgement, params: PromoteParams) -> Line:
     told = _circumstances(challenger, params)
     line = promotion.decide(client, lines, challenger.name, int(challenger.version), judgement, told)
-    tracking.log_json(client, challenger.tags[models.RUN], f"promotion/line_{line.number}.json", line)
+    tracking.log_json(client, models.run_of(challenger), f"promotion/line_{line.number}.json", line)
     return line
 
 

@@ -97,6 +97,13 @@ def test_a_clock_set_back_is_told():
     assert any("clock" in fault for fault in ledger.faults(lines, head(lines)))
 
 
+@pytest.mark.parametrize("time", ["2026-11-25T03:00:00", "yesterday"])
+def test_a_line_whose_time_cannot_be_placed_is_no_line(time):
+    line = chain(1)[0].model_copy(update={"time": time}).sealed()
+    with pytest.raises(DataError, match="no line of a ledger"):
+        ledger.parse(ledger.written(line), "s3://b/line")
+
+
 def test_a_head_one_line_behind_is_a_writer_cut_off_and_no_fault():
     assert ledger.faults(chain(4), head(chain(3))) == []
 

@@ -130,6 +130,14 @@ class TestOnServers:
             promote("leaky", LAX)
         assert aliases("leaky") == (None, None)
 
+    def test_a_version_that_register_did_not_make_has_no_evidence_and_is_refused(self, servers_of):
+        with tracking.service() as client:
+            client.create_registered_model("foreign")
+            client.create_model_version("foreign", source="s3://mcti-mlflow/nothing")
+        with pytest.raises(DataError, match="the version carries no evidence in model foreign, version 1"):
+            promote("foreign", LAX, version=1)
+        assert show_ledger("foreign").entries == ()
+
     def test_a_champion_deleted_by_hand_is_found_and_the_one_before_takes_its_place(self, runs, servers_of, tmp_path):
         list(registered(runs, "gone", tmp_path))
         promote("gone", LAX, version=1)
