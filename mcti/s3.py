@@ -173,7 +173,8 @@ def _refusal(code: str, location: str) -> MctiError:
         return EnvironmentTrouble(
             f"S3 refused the credentials ({code})", location, f"check {_whose_keys()} and their rights"
         )
-    return EnvironmentTrouble(f"S3 answered {code}", location, "see the log of the service")
+    mend = "set the clock of this machine right" if code == "RequestTimeTooSkewed" else "see the log of the service"
+    return EnvironmentTrouble(f"S3 answered {code}", location, mend)
 
 
 def _whose_keys() -> str:

@@ -77,6 +77,7 @@ def render(row: Mapping[str, Any], notice: str, told: Told | None) -> str:
         row=row,
         notice=notice,
         points=points(row),
+        alone=is_alone(row),
         curve=Markup(curve(row)),  # noqa: S704  (numbers of ours alone)
         parts=Markup(drawing.parts(told.parts, "Part of each modality")) if told else "",  # noqa: S704
         told=told,
@@ -97,7 +98,9 @@ def curve(row: Mapping[str, Any]) -> str:
     marks = []
     for months, survival, _, _ in known:
         x, y = place(months, survival).split(",")
-        marks.append(f'<circle cx="{x}" cy="{y}" r="3"/><text x="{x}" y="{_HEIGHT - 8}" class="mid">{months:g}</text>')
+        words, place_of = (f"{months:g} months", "end") if months == last else (f"{months:g}", "mid")
+        marks.append(f'<circle cx="{x}" cy="{y}" r="3"/>')
+        marks.append(f'<text x="{x}" y="{_HEIGHT - 8}" class="{place_of}">{words}</text>')
     for share in (0.0, 0.5, 1.0):
         x, y = place(0, share).split(",")
         marks.append(f'<text x="{float(x) - 8:.1f}" y="{float(y) + 4:.1f}" class="end">{share:g}</text>')
@@ -107,6 +110,11 @@ def curve(row: Mapping[str, Any]) -> str:
         f'{"".join(m for m in marks if m.startswith("<line"))}<polygon class="band" points="{band}"/>'
         f'<polyline points="{line}"/>{"".join(marks)}</svg>'
     )
+
+
+def is_alone(row: Mapping[str, Any]) -> bool:
+    """Whether one member speaks for the patient: there is no span to show."""
+    return all(low == high for _, _, low, high in points(row))
 
 
 def points(row: Mapping[str, Any]) -> list[tuple[float, float, float, float]]:

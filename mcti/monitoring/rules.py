@@ -27,9 +27,15 @@ class Verdict:
 
 
 def decide(
-    new_events: int, families: Sequence[Family], decay: Sequence[str], age_days: float | None, params: MonitorParams
+    new_events: int,
+    families: Sequence[Family],
+    decay: Sequence[str],
+    age_days: float | None,
+    params: MonitorParams,
+    not_judged: str = "",
 ) -> Verdict:
-    """new_events: of patients that the model never saw; decay: alarms of the performance; age None: not known."""
+    """new_events: of patients that the model never saw; decay: alarms of the performance, not_judged: why there are
+    none; age None: not known."""
     drifted = [family.name for family in families if family.drifted]
     old = age_days is not None and 0 < params.max_age_days <= age_days
     fires = {
@@ -39,10 +45,20 @@ def decide(
         "age": old,
     }
     reasons = {
-        "performance": "; ".join(decay) or "no loss shown",
-        "drift": f"drift of {', '.join(drifted)}" if drifted else "no drift shown",
+        "performance": "; ".join(decay) or (f"not judged: {not_judged}" if not_judged else "no loss shown"),
+        "drift": f"drift of {', '.join(drifted)}" if drifted else _no_drift(families),
         "events": f"{new_events} new events; from {params.new_events} on the model is trained again",
         "age": "age not known: the model is in no registry" if age_days is None else f"{age_days:.1f} days old",
     }
     fired = tuple(rule for rule in params.rules if fires[rule])
     return Verdict(fired[0] if fired else NONE, fired, reasons)
+
+
+def _no_drift(families: Sequence[Family]) -> str:
+    """Nothing found is told apart from nothing looked at."""
+    tested = [family.name for family in families if family.tested]
+    untested = [family for family in families if not family.tested]
+    if not tested:
+        return f"not tested: {untested[0].why_not}" if untested else "not tested"
+    left = f"; not tested: {', '.join(family.name for family in untested)}" if untested else ""
+    return f"no drift shown in {', '.join(tested)}{left}"

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from mcti.registry import sbom
+from mcti.registry import measures, sbom
 from mcti.registry.card import GAP
 from mcti.registry.ledger import Line
 
@@ -189,7 +189,7 @@ def _methods(facts: Facts) -> Section:
 def _results(facts: Facts) -> Section:
     ours = facts.metrics["mcti"]
     rows = tuple(
-        (name, *_interval(numbers)) for name, numbers in sorted(ours.items())
+        (measures.worded(name), *_interval(numbers)) for name, numbers in sorted(ours.items())
         if name not in _HELD_BACK and isinstance(numbers, Mapping) and "value" in numbers
     )  # fmt: skip
     against = tuple(
@@ -225,11 +225,11 @@ def _groups(facts: Facts) -> Section:
 def _calibration(facts: Facts) -> Section:
     ours = facts.metrics["mcti"]
     kinds = ("slope_", "intercept_", "ici_", "brier_")
-    rows = tuple((name, *_interval(ours[name])) for name in sorted(ours) if name.startswith(kinds))
+    rows = tuple((measures.worded(name), *_interval(ours[name])) for name in sorted(ours) if name.startswith(kinds))
     spread = ours.get("d_calibration", {}).get("p")
     said = () if spread is None else (f"D-calibration: p = {spread:.3f}; small accuses, large does not acquit.",)
     gaps = () if rows else ("no horizon could be scored",)
-    heads = ("measure_months", "value", "from", "to")
+    heads = ("measure", "value", "from", "to")
     figures = tuple(name for name in facts.figures if name == "calibration")
     return Section(
         key="calibration",
@@ -255,6 +255,10 @@ def _explanations(facts: Facts) -> Section:
 
 def _limits(facts: Facts) -> Section:
     said = [facts.card["notice"]] if facts.card["notice"] else []
+    clinical = facts.metrics["mcti"].get("comparison", {}).get("cox_clinical", {}).get("difference", {})
+    if clinical and not (clinical["low"] or 0) > 0:
+        value, low, high = _interval(clinical)
+        said.append(f"It was not shown to beat the clinical Cox model: C-index {value} ({low} to {high}) above it.")
     said += [
         "Out-of-fold results on the development cohort are not results in another hospital.",
         "Risks have no unit and compare within this model only.",
@@ -297,8 +301,10 @@ def _lineage(facts: Facts) -> Section:
     named = {name: lineage[name] for name in ("digest", "commit", "image", "folds")}
     ledger = {f"ledger line {line.number}": line.hash for line in facts.lines[-1:]}
     dirty = str(lineage["commit"]).endswith("-dirty") or lineage["commit"] == "unknown"
-    gaps = ("the code was not that of a commit",) if dirty else ()
-    return Section(key="lineage", title="Lineage", tables=(_pairs({**named, **data, **ledger}),), gaps=gaps)
+    gaps = ["the code was not that of a commit"] if dirty else []
+    if "@sha256:" not in str(lineage["image"]):
+        gaps.append("no image named by its digest: train and register in one (MCTI_IMAGE)")
+    return Section(key="lineage", title="Lineage", tables=(_pairs({**named, **data, **ledger}),), gaps=tuple(gaps))
 
 
 def _software(facts: Facts) -> Section:

@@ -96,4 +96,12 @@ def _examples(explanations: Location) -> tuple[dict[str, str], ...]:
     with storage.local(storage.join(explanations, "contributions.csv")) as path:
         rows = pd.read_csv(path, dtype=str, keep_default_na=False).head(_EXAMPLES)
     rows["patient_id"] = [hashed(patient)[:12] for patient in rows["patient_id"]]
-    return tuple({str(name): str(value) for name, value in row.items()} for row in rows.to_dict("records"))
+    return tuple({str(name): _short(str(value)) for name, value in row.items()} for row in rows.to_dict("records"))
+
+
+def _short(text: str) -> str:
+    """A number with four digits, as many as a reader compares; any other text as it is."""
+    try:
+        return f"{float(text):.4f}"
+    except ValueError:
+        return text

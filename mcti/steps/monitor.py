@@ -108,7 +108,7 @@ def monitor(
     decayed = _decay(new, predicted, _uno(evaluation, registered), params)
     events = sum(bag.event for bag in new)
     age = None if registered is None else registered.age_days
-    verdict = rules.decide(events, families, decayed.alarms, age, params)
+    verdict = rules.decide(events, families, decayed.alarms, age, params, decayed.why_not)
     named = (registered.name, registered.version) if registered else (Path(model).name, loaded.digest[:12])
     result = _result(named, len(data.bags), len(new), events, verdict, families, decayed, age)
     with storage.replacing(out) as draft:

@@ -156,7 +156,7 @@ class TestOnServers:
         promote("hand", LAX, version=1)
         with tracking.service() as client:
             client.set_registered_model_alias("hand", "champion", "2")
-        with pytest.raises(DataError, match="alias champion is version 2, the ledger says 1"):
+        with pytest.raises(DataError, match="alias champion is version 2, the ledger says version 1"):
             verify_ledger("hand")
         with pytest.raises(DataError, match="--repair"):
             promote("hand", LAX, version=1) if aliases("hand")[0] != 2 else rollback("hand")
@@ -228,7 +228,7 @@ class TestOnServers:
             made_up(client, "meanwhile", 2)
             lines = promotion.checked(client, "meanwhile")
             client.set_registered_model_alias("meanwhile", "champion", "1")
-            with pytest.raises(DataError, match="alias champion is version 1, the ledger says 2"):
+            with pytest.raises(DataError, match="alias champion is version 1, the ledger says version 2"):
                 promotion.decide(client, lines, "meanwhile", 1, PROMOTED, {})
             assert ledger.read("meanwhile") == lines
 
