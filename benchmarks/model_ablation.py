@@ -1,6 +1,6 @@
 """Does what reaches beyond the paper help? `compact` with each flag on against off: the paired difference in C.
 
-The last three switch off what `compact` has by default: the linear path past the U-Net, the axes of its inputs, products.
+The last three switch off what `compact` has by default: the linear path past the U-Net, axes of its inputs, products.
 
 Reads  ../shared/data/tcga (TCGA-BRCA: slide features, expression, overall survival, subtype, age and sex)
 Prints a line for each flag as soon as it is known: C within folds with the flag, its difference to `compact` as it is,
