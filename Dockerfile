@@ -27,8 +27,8 @@ COPY ${LOCK} /src/lock
 COPY infra/images/trim.sh /src/trim.sh
 # hadolint ignore=DL3013
 RUN --mount=type=bind,source=build/wheels,target=/wheels \
-    python3 -m pip --python /opt/mcti/bin/python3 install --no-cache-dir --no-compile --no-index --find-links /wheels/torch "${TORCH}" \
-    && python3 -m pip --python /opt/mcti/bin/python3 install --no-cache-dir --no-compile --no-index --find-links /wheels/locked --no-deps --require-hashes -r /src/lock \
+    python3 -m pip --python /opt/mcti/bin/python3 install --no-cache-dir --no-compile --no-index --find-links /wheels/torch --find-links /wheels/locked "${TORCH}" setuptools \
+    && python3 -m pip --python /opt/mcti/bin/python3 install --no-cache-dir --no-compile --no-index --find-links /wheels/locked --no-deps --no-build-isolation --require-hashes -r /src/lock \
     && /src/trim.sh /opt/mcti
 
 # A layer of its own: a change of our code does not send all packages again.

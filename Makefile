@@ -12,6 +12,8 @@ BUILD_IMAGE ?= python:3.11-bookworm
 TARGET ?= runtime
 IMAGE ?= mcti-python:0.1.0$(patsubst %,-%,$(filter-out runtime,$(TARGET)))
 IMAGE_LOCK = $(if $(filter dev services,$(TARGET)),requirements.lock,requirements-runtime.lock)
+# Published without a wheel; dvc, lifelines and kfp bring them.
+SOURCE_ONLY := antlr4-python3-runtime,autograd-gamma,kfp-server-api
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 export DVC_NO_ANALYTICS = 1
@@ -86,7 +88,7 @@ compile: $(INSTALLED)  ## the Kubeflow pipeline as YAML: build/training.yaml
 image: $(INSTALLED)  ## the container image IMAGE: TARGET=runtime|gpu|services|dev, TORCH, BASE_IMAGE, BUILD_IMAGE (docs/kubeflow.md)
 	@command -v docker >/dev/null || { echo "error: no docker: install an engine (Debian: apt-get install docker.io)" >&2; exit 4; }
 	@fetch() { test "$$(cat build/wheels/$$1/.for 2>/dev/null)" = "$$2" || { rm -rf build/wheels/$$1 && mkdir -p build/wheels/$$1 && \
-		$(BIN)/python -m pip download --quiet --only-binary :all: -d build/wheels/$$1 "$${@:3}" && echo "$$2" > build/wheels/$$1/.for; }; }; \
+		$(BIN)/python -m pip download --quiet --only-binary :all: --no-binary $(SOURCE_ONLY) -d build/wheels/$$1 "$${@:3}" && echo "$$2" > build/wheels/$$1/.for; }; }; \
 	fetch locked "$$(sha256sum < $(IMAGE_LOCK))" --no-deps --require-hashes -r $(IMAGE_LOCK) && fetch torch "$(TORCH)" "$(TORCH)"
 	DOCKER_BUILDKIT=1 docker build --network none --target $(TARGET) --tag $(IMAGE) \
 		--build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg BUILD_IMAGE=$(BUILD_IMAGE) --build-arg TORCH="$(TORCH)" \
