@@ -102,6 +102,6 @@ def _examples(explanations: Location) -> tuple[dict[str, str], ...]:
 def _short(text: str) -> str:
     """A number with four digits, as many as a reader compares; any other text as it is."""
     try:
-        return f"{float(text):.4f}"
+        return f"{float(text):.4g}"
     except ValueError:
         return text
