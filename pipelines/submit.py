@@ -106,8 +106,8 @@ def schedule(
         except kfp_server_api.ApiException as error:
             if not ours:
                 raise
-            what = f"Kubeflow Pipelines answered {error.status}: {error.reason}"
-            raise EnvironmentTrouble(what, host, f"{name} has no schedule now: call again, see its log") from error
+            told = _refusal(error, host)
+            raise type(told)(told.what, told.where, f"{name} has no schedule now: call again; {told.mend}") from error
     return {"schedule": made.recurring_run_id, "changed": True, "cron": cron, **_public(about)}
 
 

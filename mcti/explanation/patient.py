@@ -12,6 +12,7 @@ from mcti import redaction, storage
 from mcti.explanation import drawing
 from mcti.storage import Location
 
+ALONE = "One model speaks alone for this patient: how sure it is cannot be told from others."
 _GROUPS, _GENES = 3, 8
 _WIDTH, _HEIGHT, _LEFT, _BASE = 420.0, 220.0, 44.0, 28.0
 
@@ -77,7 +78,7 @@ def render(row: Mapping[str, Any], notice: str, told: Told | None) -> str:
         row=row,
         notice=notice,
         points=points(row),
-        alone=is_alone(row),
+        alone=ALONE if is_alone(row) else "",
         curve=Markup(curve(row)),  # noqa: S704  (numbers of ours alone)
         parts=Markup(drawing.parts(told.parts, "Part of each modality")) if told else "",  # noqa: S704
         told=told,

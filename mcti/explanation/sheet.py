@@ -82,7 +82,7 @@ def _curve(sheet: Any, row: Mapping[str, Any], top: float) -> float:
         sheet.text(0.66, top - 0.03 - line * _LINE, f"{month:g} months: {value:.3f} ({span})", fontsize=9)
     words = "Band: lowest to highest member of the ensemble; their disagreement, not a confidence interval."
     if patient.is_alone(row):
-        words = "One model speaks alone for this patient: how sure it is cannot be told from others."
+        words = patient.ALONE
     return _say(sheet, words, top - 0.245, size=8.5, color=_GREY)
 
 

@@ -33,9 +33,10 @@ def activate(start: Path, *, force: bool = False) -> Path | None:
     An S3 or MLflow address already in the environment stays (unless `force`): it was chosen on purpose. Where the
     stack's S3 is taken, keys of another service are dropped from the environment, since they would be refused.
     """
-    found = next((p for folder in [start, *start.parents] if (p := folder / ".stack" / ENV).is_file()), None)
-    if found is None:
+    place = nearest(start, f".stack/{ENV}")
+    if place is None:
         return None
+    found = place / ".stack" / ENV
     values = dict(_parse(line) for line in found.read_text(encoding="utf-8").splitlines() if line.startswith("export"))
     keep_s3 = not force and "AWS_ENDPOINT_URL_S3" in os.environ
     if not keep_s3:
@@ -50,6 +51,11 @@ def activate(start: Path, *, force: bool = False) -> Path | None:
         else:
             os.environ.setdefault(name, value)
     return found
+
+
+def nearest(start: Path, name: str) -> Path | None:
+    """The nearest folder at or above `start` that holds `name`."""
+    return next((folder for folder in (start, *start.parents) if (folder / name).exists()), None)
 
 
 def write(folder: Path, ports: dict[str, int], credentials: Path | None = None) -> Path:

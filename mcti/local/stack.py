@@ -288,8 +288,8 @@ def _cache() -> Path:
 
 def at_or_above(place: Path) -> Path:
     """The nearest folder that has a stack, as `mcti` finds its addresses from any folder below; else `place`."""
-    place = Path(place).resolve()
-    return next((folder for folder in (place, *place.parents) if (folder / FOLDER).is_dir()), place)
+    place = place.resolve()
+    return settings.nearest(place, FOLDER) or place
 
 
 def _folder(root: Path) -> Path:

@@ -150,13 +150,8 @@ class Sketch:
         """As JSON values for model.json."""
         families = {name: {c: column.spec() for c, column in part.items()} for name, part in self.families.items()}
         counts = {"patients": self.patients, "events": self.events}
-        return {
-            **counts,
-            "families": families,
-            "cuts": dict(self.cuts),
-            "risk": self.risk.spec(),
-            "seen": self.seen.spec(),
-        }
+        risks = {"risk": self.risk.spec(), "seen": self.seen.spec()}
+        return {**counts, "families": families, "cuts": dict(self.cuts), **risks}
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any], where: str) -> "Sketch":
@@ -167,10 +162,8 @@ class Sketch:
                 for name, part in spec["families"].items()
             }
             cuts = {str(name): float(cut) for name, cut in spec["cuts"].items()}
-            risk, seen = (
-                Column.from_spec(spec["risk"]),
-                Column.from_spec(spec.get("seen", "0 0")),
-            )  # before 2026-11: none
+            risk = Column.from_spec(spec["risk"])
+            seen = Column.from_spec(spec.get("seen", "0 0"))  # models of before 2026-11-25 have none
             return cls(int(spec["patients"]), int(spec["events"]), families, cuts, risk, seen)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"the training reference is malformed ({error})", where, "train this fold again") from error

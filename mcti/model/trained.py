@@ -175,7 +175,6 @@ class TrainedModel:
         """`config` and `fitted` as JSON values for model.json."""
         return {"config": json.loads(self.config.to_json()), "fitted": self.fitted.spec()}
 
-    @single_thread()
     def predict(
         self,
         patches: Tensor | None,
@@ -211,12 +210,13 @@ class TrainedModel:
             found |= {subtype_column(name): share for name, share in zip(self.config.classes, shares, strict=True)}
         return found
 
+    @single_thread()
     def output(
         self, patches: Tensor | None, genes: Tensor | None, covariates: Mapping[str, float | None] | None = None
     ) -> Prediction:
         """What the network says of one patient, as it says it; arguments and errors as in `predict`."""
         inputs = self.inputs(patches, genes, covariates)
-        with single_thread(), torch.inference_mode():
+        with torch.inference_mode():
             output: Prediction = self.net(**inputs)
         return output
 

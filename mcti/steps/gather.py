@@ -56,7 +56,12 @@ class Tables:
                 covariates={name: _number(row[name]) for name in self.clinical},
                 quality=quality,
             )
-        return Dataset(bags, tuple(map(str, self.expression.columns)), self.classes, one_way(made, self.features))
+        return Dataset(bags, self.genes, self.classes, one_way(made, self.features))
+
+    @cached_property
+    def genes(self) -> tuple[str, ...]:
+        """The columns of the expression, in their order; read once, since a prediction asks patient by patient."""
+        return tuple(map(str, self.expression.columns))
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
@@ -121,7 +126,7 @@ def _number(value: object) -> float | None:
 
 
 def bag_of(
-    features: Location | None, slides: list[str], made: dict[str, set[Any]] | None = None
+    features: Location | None, slides: list[str], made: dict[str, set[Any]]
 ) -> tuple[torch.Tensor | None, dict[str, float]]:
     """(N, D) the features of all patches of these slides, in their order (None without a slide), and their quality.
 
@@ -131,7 +136,7 @@ def bag_of(
     """
     if features is None or not slides:
         return None, {}
-    found = [_read(join(features, f"{slide}.h5"), {} if made is None else made) for slide in slides]
+    found = [_read(join(features, f"{slide}.h5"), made) for slide in slides]
     bags = [patches for patches, _ in found]
     return bags[0] if len(bags) == 1 else torch.cat(bags), _quality([counts for _, counts in found])
 

@@ -188,9 +188,13 @@ def _one(loaded: ensemble.Ensemble, data: Dataset, patient: str, groups: int) ->
         raise type(error)(error.what, f"{error.where}, patient {patient}", error.mend) from error
 
 
+def _refused_list(out: Path) -> Path:
+    return out.with_name(f"{out.stem}.refused{out.suffix}")
+
+
 def _list_refused(refused: Sequence[Refused], out: Path) -> None:
     """Beside `out`, or nothing there: a list of an earlier run would be taken for one of this."""
-    where = out.with_name(f"{out.stem}.refused{out.suffix}")
+    where = _refused_list(out)
     storage.remove(where)
     if refused:
         said = ({"patient_id": redaction.shown(r.patient_id), "reason": redaction.text(str(r.error))} for r in refused)
@@ -201,7 +205,7 @@ def _refuse_too_many(refused: Sequence[Refused], asked: int, params: PredictPara
     if len(refused) > params.max_refused_share * asked:
         first = refused[0].error
         what = f"{len(refused)} of {asked} patients cannot be predicted, the first: {first.what}"
-        mend = f"{first.mend}; {out.stem}.refused{out.suffix} lists them, the others are in {out.name}"
+        mend = f"{first.mend}; {_refused_list(out).name} lists them, the others are in {out.name}"
         raise DataError(what, first.where, mend)
 
 

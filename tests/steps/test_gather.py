@@ -44,11 +44,11 @@ def test_the_quality_of_a_patients_slides_is_counted_over_all_of_them(tmp_path):
             file.attrs.update({f"tiles_{key}": value for key, value in counts.items()})
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["features"] = np.ones((2, 2), dtype=np.float32)
-    patches, quality = bag_of(tmp_path, ["a", "b"])
+    patches, quality = bag_of(tmp_path, ["a", "b"], {})
     assert len(patches) == 4
     assert quality == pytest.approx({"tissue": 3.4 / 4, "blurred": 5 / 10, "failed": 1 / 10})
-    assert bag_of(tmp_path, ["a", "other"])[1] == {}, "a file of another tool counts nothing"
-    assert bag_of(tmp_path, []) == (None, {})
+    assert bag_of(tmp_path, ["a", "other"], {})[1] == {}, "a file of another tool counts nothing"
+    assert bag_of(tmp_path, [], {}) == (None, {})
 
 
 def test_a_model_with_covariates_predicts_its_cohort_to_the_bit_and_reads_them(world, tmp_path):
