@@ -217,7 +217,9 @@ def test_a_browser_pans_and_zooms_a_slide_with_its_layers(painted, tmp_path):
     table.to_csv(tmp_path / "scores.csv", index=False)
     command = [str(Path(sys.executable).with_name("mcti")), "view", str(painted), "--features", str(tmp_path / "P1.h5")]
     command += ["--scores", str(tmp_path / "scores.csv"), "--centre", "0", "--no-browser", "--json"]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A shell that runs the tests in its background has them ignore Ctrl-C, and what they start inherits that.
+    heeds = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **heeds)
     try:
         url = running.stderr.readline().split()[1]
         with sync_playwright() as play:
