@@ -173,8 +173,11 @@ def _refusal(code: str, location: str) -> MctiError:
         return EnvironmentTrouble(
             f"S3 refused the credentials ({code})", location, f"check {_whose_keys()} and their rights"
         )
-    mend = "set the clock of this machine right" if code == "RequestTimeTooSkewed" else "see the log of the service"
-    return EnvironmentTrouble(f"S3 answered {code}", location, mend)
+    mends = {
+        "RequestTimeTooSkewed": "set the clock of this machine right",
+        "InternalError": "see the log of the service (of mcti stack: .stack/logs); its disk may be full",
+    }
+    return EnvironmentTrouble(f"S3 answered {code}", location, mends.get(code, "see the log of the service"))
 
 
 def _whose_keys() -> str:

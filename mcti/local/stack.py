@@ -248,7 +248,8 @@ def _weed_command(folder: Path, ports: dict[str, int], identities: Path) -> list
         "-s3.port.lance=0",
         "-master.telemetry=false",
         "-master.volumeSizeLimitMB=1024",
-        "-volume.max=0",
+        # Not 0 (as many as fit on the disk now): every bucket takes volumes of its own, and a small disk had too few.
+        "-volume.max=10000",
         "-volume.preStopSeconds=0",
     ]
 
@@ -256,7 +257,8 @@ def _weed_command(folder: Path, ports: dict[str, int], identities: Path) -> list
 def _weed_environment(folder: Path) -> dict[str, str]:
     """The parts of SeaweedFS believe each other by these keys; nobody else can write to a volume directly."""
     keys = json.loads((folder / settings.SECRETS).read_text(encoding="utf-8"))
-    return {"PATH": os.environ.get("PATH", ""), "HOME": str(folder), **keys}
+    growth = {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}  # one volume a bucket at a time, not seven
+    return {"PATH": os.environ.get("PATH", ""), "HOME": str(folder), **growth, **keys}
 
 
 def _mlflow_command(folder: Path, ports: dict[str, int]) -> list[str]:

@@ -94,6 +94,13 @@ class TestRunning:
         versioning.run(tmp_path, "add", "file", quiet=True)
         versioning.run(tmp_path, "push", quiet=True)
 
+    def test_a_bucket_takes_one_volume_so_that_a_small_disk_has_room_for_many(self, servers_of):
+        for number in range(40):
+            s3.ensure_bucket(f"many-{number}")
+            s3.put(f"s3://many-{number}/object", b"x")
+        volumes = [path.name for path in Path(servers_of.folder, "s3").glob("many-*.dat")]
+        assert len(volumes) == 40, volumes
+
     def test_conditional_writes_have_one_winner(self, servers_of):
         etag = s3.put("s3://mcti-data/conditional", b"1", only_if_absent=True)
         with pytest.raises(s3.Conflict):
