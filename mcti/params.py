@@ -649,11 +649,20 @@ def from_json(kind: type[P], text: str, where: str) -> P:
     return check(kind, tree, where)
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which 5e-3 is a number, as in YAML 1.2 and for dvc; PyYAML follows 1.1, which wants 5.0e-3."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
 def _read(path: Location) -> dict[str, Any]:
     with explained(path):
         text = Path(path).read_text(encoding="utf-8")
     try:
-        tree = yaml.safe_load(text)
+        tree = yaml.load(text, _Loader)  # noqa: S506 - a safe loader
     except yaml.YAMLError as error:
         raise UsageError("not YAML", f"{path}: {error}", "mend the line named") from error
     if not isinstance(tree or {}, dict):
@@ -672,7 +681,7 @@ def _override(tree: dict[str, Any], text: str) -> str:
         if not isinstance(tree, dict):
             raise UsageError(f"{section!r} of {name!r} holds a value, not a section", "--set", "shorten the path")
     try:
-        tree[key] = yaml.safe_load(value)
+        tree[key] = yaml.load(value, _Loader)  # noqa: S506 - a safe loader
     except yaml.YAMLError as error:
         raise UsageError(f"{value!r} is not a YAML value", f"--set {name}", "quote it") from error
     return name.strip()

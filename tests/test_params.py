@@ -114,3 +114,15 @@ def test_every_setting_has_a_unit_in_its_name_or_a_description():
 )
 def test_words_of_events_that_yaml_takes_for_truth_values_or_numbers_stay_words(text, words):
     assert params.load(None, [f"ingest.event_values={text}"]).ingest.event_values == words
+
+
+@pytest.mark.parametrize("text", ["5e-3", "5E-3", "+5e-3", "5.e-3", ".5e-2", "0.5e-02", "5.0e-3"])
+def test_a_power_of_ten_is_a_number_as_in_yaml_1_2(text, tmp_path):
+    assert params.load(None, [f"train.learning_rate={text}"]).train.learning_rate == 0.005
+    path = tmp_path / "params.yaml"
+    path.write_text(f"train: {{learning_rate: {text}}}\n", encoding="utf-8")
+    assert params.load(path).train.learning_rate == 0.005
+
+
+def test_a_name_that_begins_like_a_power_of_ten_stays_a_name():
+    assert params.load(None, ["ingest.name=5e-3x"]).ingest.name == "5e-3x"
