@@ -22,7 +22,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "validate": {"min_events": 10},
     "split": {"folds": 3, "inner_folds": 2},
     "search": {"epochs": 1},
-    "train": {"epochs": 2},
+    "train": {"epochs": 2, "batch_patients": 16},
     "evaluate": {"bootstrap": 100},
     "promote": {"min_events": 5, "bootstrap": 200},
 }
