@@ -185,7 +185,7 @@ def _against(arm: Arm, name: str, rival: str) -> dict[str, Any]:
         **difference.interval.as_dict(),
         "p": comparison.finite(difference.p),
         "fold_corrected": folds.interval.as_dict(),
-        "seeds": both,
+        "seeds": both if rival != BAR else list(arm.models[name].seeds),
     }
 
 

@@ -1,0 +1,130 @@
+"""The real study, small: its one command on a cohort of its own layout, its numbers against scikit-survival."""
+
+import io
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sksurv.metrics import concordance_index_censored
+
+from benchmarks import tcga_study
+from mcti import params
+from mcti.cohort.demo import demo_tables
+
+ROOT = Path(__file__).parents[2]
+PATIENTS, FOLDS, SEEDS = 80, 2, 2
+MODELS = ("linear_all", "mcti", "no_pairs", "permuted linear_all")
+
+pytestmark = pytest.mark.slow
+
+
+def a_cohort(place):
+    """Real patients and genes of GSE7390 with made patches, at eight made sites, as the study reads a cohort."""
+    clinical, expression, _ = demo_tables()
+    clinical = clinical.drop(columns=["grade", "size_cm"]).head(PATIENTS)
+    clinical["site"] = [f"S{i % 8}" for i in range(PATIENTS)]
+    clinical.to_csv(place / "small_clinical.csv", index=False)
+    expression.iloc[:PATIENTS, :21].to_parquet(place / "small_expression.parquet")
+    names = clinical["patient_id"]
+    pd.DataFrame({"patient_id": names, "slide_id": [f"{n}-slide" for n in names]}).to_csv(
+        place / "small_slides.csv", index=False
+    )
+    random = np.random.default_rng(5)
+    (place / "bags").mkdir()
+    with zipfile.ZipFile(place / "bags" / "small.zip", "w") as archive:
+        for name in names:
+            told = io.BytesIO()
+            torch.save(torch.from_numpy(random.normal(size=(5, 8)).astype(np.float32)), told)
+            archive.writestr(f"{name}-slide.pt", told.getvalue())
+    return clinical.set_index("patient_id")
+
+
+def study(place, *flags):
+    words = ["--data", str(place), "--out", str(place / "study"), "--docs", str(place / "docs"), "--workers", "1"]
+    words += ["--folds", str(FOLDS), "--seeds", str(SEEDS), "--bootstrap", "60", "--models", *MODELS, *flags]
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks.tcga_study", *words], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The folder of a study that was stopped before its first fit and started again; its cohort's table."""
+    place = tmp_path_factory.mktemp("study")
+    table = a_cohort(place)
+    stopped = study(place, "--minutes", "1e-9")
+    assert stopped.returncode != 0
+    assert "linear_all is not whole" in stopped.stderr, "no table without the model that all are held against"
+    done = study(place)
+    assert done.returncode == 0, done.stderr
+    return place, table
+
+
+def c_within_folds(table, folder):
+    """Pairs inside the folds, by scikit-survival."""
+    pairs = right = 0.0
+    for path in sorted(folder.glob("*.csv")):
+        rows = pd.read_csv(path, dtype={"patient_id": str})
+        truth = table.loc[rows["patient_id"]]
+        found = concordance_index_censored(truth["event"].astype(bool), truth["time_months"], rows["risk"])
+        right, pairs = right + found[1] + found[3] / 2, pairs + sum(found[1:4])
+    return right / pairs
+
+
+def test_every_c_of_the_tables_is_that_of_its_predictions(made):
+    place, table = made
+    arms = json.loads((place / "docs" / "results.json").read_text(encoding="utf-8"))["arms"]
+    assert [arm["scheme"] for arm in arms] == ["site", "random"]
+    for arm in arms:
+        assert arm["missing"] == []
+        for name in ("mcti", "no_pairs"):
+            folder = place / "study" / "small" / arm["scheme"] / name
+            own = [c_within_folds(table, folder / f"seed_{seed}") for seed in range(SEEDS)]
+            assert arm["models"][name]["c_by_seed"] == pytest.approx(own, abs=1e-12)
+        linear = place / "study" / "small" / arm["scheme"] / "linear_all" / "seed_0"
+        bar = arm["models"]["linear_all"]["c_index"]["value"]
+        assert bar == pytest.approx(c_within_folds(table, linear), abs=1e-12)
+        difference = arm["models"]["mcti"]["minus_linear_all"]
+        assert difference["value"] == pytest.approx(arm["models"]["mcti"]["c_index"]["value"] - bar, abs=1e-12)
+        assert difference["seeds"] == list(range(SEEDS))
+        assert difference["low"] < difference["value"] < difference["high"]
+
+
+def test_no_site_is_on_both_sides_and_every_patient_is_tested_once(made):
+    place, table = made
+    folds = json.loads((place / "study" / "small" / "protocol.json").read_text(encoding="utf-8"))["folds"]
+    for scheme in ("site", "random"):
+        tested = [set(patients) for patients in folds[scheme].values()]
+        assert sorted(p for part in tested for p in part) == sorted(table.index)
+    for part in folds["site"].values():
+        rest = table.index.difference(part)
+        assert set(table.loc[part, "site"]).isdisjoint(table.loc[rest, "site"])
+
+
+def test_it_goes_on_where_it_was_and_refuses_another_protocol(made):
+    place, _ = made
+    pages = {name: (place / "docs" / name).read_bytes() for name in ("results.md", "results.json")}
+    gone = next((place / "study" / "small" / "site" / "mcti").glob("*/*.csv"))
+    before = {path: path.stat().st_mtime_ns for path in (place / "study").rglob("*.csv") if path != gone}
+    kept = gone.read_bytes()
+    gone.unlink()
+    assert study(place).returncode == 0
+    assert gone.read_bytes() == kept, "the same seed gives the same bytes"
+    assert {path: path.stat().st_mtime_ns for path in before} == before, "what was there is not fitted again"
+    assert {name: (place / "docs" / name).read_bytes() for name in pages} == pages
+    other = study(place, "--folds", str(FOLDS + 1))
+    assert other.returncode != 0
+    assert "another protocol or other data" in other.stderr
+
+
+def test_the_shipped_settings_train_as_the_study_did():
+    shipped = params.load(ROOT / "params.yaml").train
+    assert {name: getattr(shipped, name) for name in tcga_study.SETTINGS if name not in ("device", "threads")} == {
+        name: value for name, value in tcga_study.SETTINGS.items() if name not in ("device", "threads")
+    }
