@@ -21,9 +21,12 @@ from mcti.storage import Location, explained
 
 
 class Params(BaseModel):
-    """Base of all settings: frozen, unknown keys refused, no silent conversion of text to numbers."""
+    """Base of all settings: frozen, unknown keys refused, no silent conversion of text to numbers.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    YAML's `.inf` and `.nan` are no settings: a gate would never fire or never hold, and JSON cannot write them down.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class IngestParams(Params):
@@ -315,7 +318,7 @@ class EvaluateParams(Params):
     """Metrics, baselines, intervals."""
 
     seed: int = Field(7, ge=0)
-    bootstrap: int = Field(1000, ge=100, description="resamples of patients behind each interval")
+    bootstrap: int = Field(1000, ge=100, le=100_000, description="resamples of patients behind each interval")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="level of the intervals")
     horizons_months: tuple[float, ...] = Field(
         (12.0, 36.0, 60.0),
@@ -363,7 +366,7 @@ class PromoteParams(Params):
     """The gates between challenger and champion (docs/registry.md)."""
 
     seed: int = Field(7, ge=0)
-    bootstrap: int = Field(2000, ge=100, description="paired resamples of patients")
+    bootstrap: int = Field(2000, ge=100, le=100_000, description="paired resamples of patients")
     margin: float = Field(0.0, description="Uno's C by which the challenger must lead (lower end of the interval)")
     alpha: float = Field(
         0.05, gt=0, lt=0.5, description="chance of a false promotion over all looks at one set of test patients"
@@ -387,7 +390,9 @@ class PromoteParams(Params):
         2.0, gt=0, description="processor time of a prediction, at most so many times the champion's"
     )
     memory_growth: float = Field(2.0, gt=0, description="peak tensor memory, at most so many times the champion's")
-    cost_patches: int = Field(1000, ge=1, description="patches of the made-up patient that latency is measured on")
+    cost_patches: int = Field(
+        1000, ge=1, le=200_000, description="patches of the made-up patient that latency is measured on"
+    )
     require_contract: bool = Field(True, description="a version without a result of `mcti validate` is left open")
     approvals: int = Field(
         0, ge=0, le=10, description="people who must have approved (`mcti approve`); 2: two-person rule"
@@ -438,7 +443,7 @@ class MonitorParams(Params):
     new_events: int = Field(20, ge=1, description="events of new patients from which on the model is trained again")
     max_age_days: float = Field(365, ge=0, description="days since registration after which it is; 0: never for age")
     min_events: int = Field(20, ge=2, description="fewer events of new patients: performance is not judged")
-    bootstrap: int = Field(1000, ge=100, description="resamples for the intervals of the performance")
+    bootstrap: int = Field(1000, ge=100, le=100_000, description="resamples for the intervals of the performance")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="level of the intervals of the performance")
     c_margin: float = Field(0.02, ge=0, description="loss of Uno's C that is borne; the interval must lie beyond it")
     calibration_margin: float = Field(
