@@ -41,15 +41,16 @@ def shown(patient_id: str) -> str:
     return hashed(patient_id) if active() else patient_id
 
 
-def learn(patient_ids: Iterable[str]) -> None:
-    """Ids that a table brought in, so that `text` finds them anywhere."""
+def learn(ids: Iterable[str]) -> None:
+    """Ids that a table brought in, so that `text` finds them anywhere: of patients, and of slides, which may be called
+    after a person without holding the patient's id."""
     if active():
-        _learned.update(_counted(patient_ids))
+        _learned.update(_counted(ids))
 
 
 def text(sentence: str, also: Iterable[str] = ()) -> str:
     """A line for people, a log, a page or a name of a file as it may leave: every id that is known, or named as a
-    patient's, also within a longer word (`P-0041.h5`, a slide's `P-0041-DX1`).
+    patient's, also within a longer word (`P-0041.h5`; `P-0041-DX1` of a slide whose table was not read).
 
     An id that is a bare number is found only where it is named as a patient's: 17 may be a count.
     also  ids that need not be remembered
@@ -82,8 +83,8 @@ def tree(value: Any, *, named: bool = False) -> Any:
     return hashed(value) if named and value.isdecimal() else text(value)
 
 
-def _counted(patient_ids: Iterable[str]) -> dict[str, int]:
-    return {name: len(_PIECES.findall(name)) for name in map(str, patient_ids) if not name.isdecimal()}
+def _counted(ids: Iterable[str]) -> dict[str, int]:
+    return {name: len(_PIECES.findall(name)) for name in map(str, ids) if not name.isdecimal()}
 
 
 def _hide(match: re.Match[str]) -> str:

@@ -141,7 +141,9 @@ def read_patients(cohort: Location) -> pd.DataFrame:
 
 def read_slides(cohort: Location) -> pd.DataFrame:
     """The slides of a cohort folder, columns of SLIDES; no row where the cohort has no slides."""
-    return _read_parquet(storage.join(cohort, "slides.parquet"), SLIDES)
+    slides = _read_parquet(storage.join(cohort, "slides.parquet"), SLIDES)
+    redaction.learn(slides["slide_id"])
+    return slides
 
 
 def read_expression(cohort: Location, genes: list[str] | None = None) -> pd.DataFrame:

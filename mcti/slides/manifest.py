@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mcti import storage
+from mcti import redaction, storage
 from mcti.errors import DataError, did_you_mean
 from mcti.storage import Location
 
@@ -53,6 +53,7 @@ def read(location: Location) -> list[Row]:
         rows = _table(location)
     if not rows:
         raise DataError("there are no slides", str(location), f"known endings: {', '.join(SUFFIXES)}")
+    redaction.learn(name for row in rows for name in (row.patient_id, row.slide_id))
     return sorted(_marked(rows), key=lambda row: (row.slide_id, row.path))
 
 
@@ -77,6 +78,7 @@ def owners(location: Location) -> dict[str, str]:
                 where,
                 "keep one of the two rows",
             )
+    redaction.learn([*found, *found.values()])
     return found
 
 

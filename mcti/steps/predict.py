@@ -135,7 +135,9 @@ def _predict_some(job: Job, channel: Channel) -> list[dict[str, Any] | Refused]:
         try:
             rows.append(_one(loaded, source.bags((patient,)), patient, job.risk_groups))
         except DataError as error:
-            rows.append(Refused(patient, error))
+            # Told here: a worker read the tables, so it alone may know which ids to hide.
+            told = DataError(*map(redaction.text, (error.what, error.where, error.mend)))
+            rows.append(Refused(patient, told))
         channel.progress(done, len(job.chosen), "patients predicted")
     return rows
 
@@ -197,7 +199,7 @@ def _list_refused(refused: Sequence[Refused], out: Path) -> None:
     where = _refused_list(out)
     storage.remove(where)
     if refused:
-        said = ({"patient_id": redaction.shown(r.patient_id), "reason": redaction.text(str(r.error))} for r in refused)
+        said = ({"patient_id": redaction.shown(r.patient_id), "reason": str(r.error)} for r in refused)
         _write(list(said), where)
 
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
-from mcti.errors import EnvironmentTrouble, say_warnings_plainly
+from mcti import redaction
+from mcti.errors import EnvironmentTrouble, MctiError, say_warnings_plainly
 from mcti.training.loop import Paused
 
 J = TypeVar("J")
@@ -192,4 +193,7 @@ def _die_with_parent() -> None:
 
 
 def _work(function: Callable[[J, Channel], R], job: J, number: int) -> R:
-    return function(job, _Remote(number))
+    try:
+        return function(job, _Remote(number))
+    except MctiError as error:  # told here: the parent did not read the tables, so it does not know whom to hide
+        raise type(error)(*map(redaction.text, (error.what, error.where, error.mend))) from error

@@ -2,13 +2,17 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pandas as pd
 import pytest
 
 from mcti import redaction
 from mcti.cohort import tables
+from mcti.errors import DataError
 from mcti.params import EvaluateParams, ExplainParams, MonitorParams, PredictParams, ValidateParams
 from mcti.steps.evaluate import evaluate
 from mcti.steps.explain import explain
@@ -16,6 +20,7 @@ from mcti.steps.monitor import monitor
 from mcti.steps.predict import predict
 from mcti.steps.train import train
 from mcti.steps.validate import validate
+from mcti.training.pool import Channel, Pool
 from tests.training.made import folders, settings
 
 ONE = PredictParams(workers=1)
@@ -85,3 +90,41 @@ def test_reports_of_the_watch_the_contract_and_the_evaluation_name_nobody(world,
     kept = {"evaluation/predictions.csv", "evaluation/groups.csv", "evaluation/baselines.csv"}
     assert set(naming(tmp_path, ids)) == kept
     assert json.loads((tmp_path / "contract" / "results.json").read_text())["passed"]
+
+
+def test_a_slide_called_after_a_person_is_hidden_as_well(world, tmp_path, redacting):
+    """`Schulze_Berta-3` holds no patient's id: in names of files, captions, refusals and lists of reasons alike."""
+    models, cohort, features, _ = world
+    ids = list(tables.read_patients(cohort)["patient_id"])
+    named, away = tmp_path / "cohort", tmp_path / "features"
+    shutil.copytree(cohort, named)
+    shutil.copytree(features, away)
+    slides = pd.read_parquet(named / "slides.parquet")
+    for number, slide in enumerate(slides["slide_id"]):
+        (away / f"{slide}.h5").rename(away / f"Schulze_Berta-{number}.h5")
+    slides["slide_id"] = [f"Schulze_Berta-{number}" for number in range(len(slides))]
+    slides.to_parquet(named / "slides.parquet", index=False)
+    with h5py.File(away / "Schulze_Berta-0.h5", "a") as file:
+        file["features"][0] = np.nan
+    out, lax = tmp_path / "out", PredictParams(workers=1, max_refused_share=0.5)
+    explain(models, named, away, ExplainParams(steps=8), out / "why", patients=ids[1:3])
+    predict(models, named, away, out / "risks.csv", lax, pages=out / "pages", explanation=out / "why")
+    validate(named, None, ValidateParams(min_patients=5, min_events=2), out / "contract")
+    monitor(models, named, away, MonitorParams(), out / "watch")
+    assert naming(out, ["Schulze", "Berta"]) == []
+    (refused,) = pd.read_csv(out / "risks.refused.csv")["reason"]
+    assert f"patient {sha(ids[0])}" in refused
+    page = (out / "pages" / f"{sha(ids[1])}.html").read_text(encoding="utf-8")
+    assert sha("Schulze_Berta-1") in page
+    assert "data:image/png" in page
+
+
+def _reads_then_fails(name: str, channel: Channel) -> None:
+    redaction.learn([name])
+    raise DataError("a bag without a patch", f"/data/{name}.h5", "extract it again")
+
+
+def test_what_a_worker_complains_of_is_hidden_where_the_table_was_read(redacting):
+    with pytest.raises(DataError) as caught, Pool(_reads_then_fails, 2, 2) as pool:
+        pool.map(["Schulze_Berta", "Schulze_Berta"])
+    assert str(caught.value) == f"a bag without a patch in /data/{sha('Schulze_Berta')}.h5: extract it again"
