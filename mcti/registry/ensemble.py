@@ -123,6 +123,7 @@ class Ensemble:
         Raises
             DataError: a gene or covariate is missing, a bag has the wrong width, a modality is missing that is needed.
         """
+        genes = _measured(genes)
         vector = None if genes is None else self.vector(patient_id, genes)
         by_member = self._ask(patient_id, patches, vector, horizons_months, covariates)
         rows = list(by_member.values())
@@ -197,6 +198,7 @@ class Ensemble:
         covariates: Mapping[str, float | None] | None = None,
     ) -> dict[str, dict[str, float]]:
         """What each member that may predict this patient says, `{member: {risk, S_<months>…}}`; as `predict`."""
+        genes = _measured(genes)
         vector = None if genes is None else self.vector(patient_id, genes)
         return self._ask(patient_id, patches, vector, horizons_months, covariates)
 
@@ -237,6 +239,12 @@ class Ensemble:
             warnings.warn(said, GenesMissing, stacklevel=2)
         values = [genes.get(name) for name in self.genes]
         return torch.tensor([math.nan if value is None else float(value) for value in values], dtype=torch.float32)
+
+
+def _measured(genes: Mapping[str, float | None] | None) -> Mapping[str, float | None] | None:
+    """The expression of a patient; None where not one gene was measured: that is no expression, and says so."""
+    known = genes is not None and (not genes or any(v is not None and v == v for v in genes.values()))
+    return genes if known else None
 
 
 def assemble(models: Path, out: Path, *, refit: bool = False) -> str:

@@ -7,7 +7,9 @@ A request that cannot be answered gets 400 and one line of what, where and how t
 """
 
 import base64
-from collections.abc import Mapping
+import math
+import reprlib
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,16 @@ MOST_PATIENTS = 1000
 """Patients of a request."""
 MOST_PATCHES = 200_000
 """Patches of a patient: some ten slides at 20x; a request beyond is a mistake or an attack."""
+MOST_HORIZONS = 100
+"""Months at which S(t) is asked."""
+
+
+class Refusal(MlflowException):  # type: ignore[misc]
+    """400 with our one line. MLflow's server would write the whole table before it, ids and genes with it."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name != "message" or not hasattr(self, name):
+            super().__setattr__(name, value)
 
 
 class ServedModel(PythonModel):  # type: ignore[misc]
@@ -41,8 +53,8 @@ class ServedModel(PythonModel):  # type: ignore[misc]
         try:
             return _frame(self._rows(model_input, params or {}))
         except MctiError as error:
-            told = redaction.text(str(error), model_input.get("patient_id", ()))
-            raise MlflowException(told, error_code=INVALID_PARAMETER_VALUE) from error
+            told = redaction.text(str(error), map(str, model_input.get("patient_id", ())))
+            raise Refusal(told, error_code=INVALID_PARAMETER_VALUE) from error
 
     def _rows(self, model_input: pd.DataFrame, params: Mapping[str, Any]) -> list[dict[str, Any]]:
         if "patient_id" not in model_input.columns:
@@ -50,20 +62,39 @@ class ServedModel(PythonModel):  # type: ignore[misc]
         if len(model_input) > MOST_PATIENTS:
             mend = f"send at most {MOST_PATIENTS} at a time, or use mcti predict"
             raise DataError(f"{len(model_input)} patients", "the request", mend)
-        chosen = params.get("horizons_months")
-        horizons = [float(months) for months in chosen] if chosen is not None and len(chosen) else None
-        groups = int(params.get("risk_groups", 2))
-        rows = [self._row(row, horizons, groups) for row in model_input.to_dict("records")]
+        horizons, groups = _horizons(params.get("horizons_months")), params.get("risk_groups")
+        rows = [
+            self._row(row, horizons, 2 if groups is None else int(groups)) for row in model_input.to_dict("records")
+        ]
         return [row | {"patient_id": redaction.shown(row["patient_id"])} for row in rows]
 
     def _row(self, row: Mapping[Any, Any], horizons: list[float] | None, groups: int) -> dict[str, Any]:
-        features = row.get("features")
+        features, patient = row.get("features"), str(row["patient_id"])
+        if patient in _NOBODY:
+            raise DataError("patient_id is empty", "the request", "name each patient, by any word")
         genes, covariates = (_named(row.get(name), name) for name in ("genes", "covariates"))
         bag = None if _absent(features) else torch.as_tensor(_matrix(features), dtype=torch.float32)
         try:
-            return self.ensemble.predict(str(row["patient_id"]), bag, genes, horizons, covariates, groups)
+            return self.ensemble.predict(patient, bag, genes, horizons, covariates, groups)
         except MctiError as error:
-            raise type(error)(error.what, f"{error.where}, patient {row['patient_id']}", error.mend) from error
+            raise type(error)(error.what, f"{error.where}, patient {patient}", error.mend) from error
+
+
+_NOBODY = frozenset({"", "None", "nan"})  # MLflow makes a text of a null before we see it
+
+
+def _horizons(chosen: Sequence[float] | None) -> list[float] | None:
+    """Months at which S(t) is wanted; None: those of the model."""
+    if chosen is None or not len(chosen):
+        return None
+    mend = f"send at most {MOST_HORIZONS} months, none below 0"
+    if len(chosen) > MOST_HORIZONS:
+        raise DataError(f"{len(chosen)} horizons_months", "the request", mend)
+    months = [float(value) for value in chosen]
+    wrong = next((value for value in months if not 0 <= value < math.inf), None)
+    if wrong is not None:
+        raise DataError(f"horizons_months {wrong:g}", "the request", mend)
+    return months
 
 
 def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -86,9 +117,19 @@ def _named(value: Any, what: str) -> dict[str, float | None] | None:
     if not isinstance(value, Mapping):
         raise DataError(f"{what} are a {type(value).__name__}, no numbers by name", "the request", mend)
     for name, number in value.items():
-        if number is not None and (isinstance(number, bool) or not isinstance(number, Real)):
-            raise DataError(f"{what}: {name!r} is {number!r}, no number", "the request", mend)
+        if number is not None and not _is_number(number):
+            raise DataError(f"{what}: {name!r} is {reprlib.repr(number)}, no number", "the request", mend)
     return dict(value)
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    try:
+        float(value)
+    except OverflowError:  # an integer of JSON has no end
+        return False
+    return True
 
 
 def _matrix(value: Any) -> Any:
@@ -129,7 +170,7 @@ def _packed(value: Mapping[str, Any]) -> Any:
 
 
 def _is_shape(shape: list[Any]) -> bool:
-    return len(shape) == 2 and all(isinstance(n, int) and n >= 0 for n in shape)
+    return len(shape) == 2 and all(type(n) is int and n >= 0 for n in shape)  # True is an int, too
 
 
 def _few_enough(patches: int) -> None:

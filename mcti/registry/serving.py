@@ -3,11 +3,14 @@
 `POST /invocations`, `GET /ping`, `/health`, `/version`   MLflow's scoring server, the very application that
                                                          `mlflow models serve` starts
 `/v2/…`                                                  the Open Inference Protocol: health, metadata, infer
-A body above the limit is refused before a byte of it is parsed; `mlflow models serve` alone reads it first.
+A body above the limits is refused before a byte of it is parsed; `mlflow models serve` alone reads it first.
 """
 
+import asyncio
 import json
 import math
+import re
+import reprlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,53 +29,95 @@ _KINDS = {"BYTES": str, "FP64": float, "FP32": float, "INT64": int, "INT32": int
 # and the reason is lost. So this many times the limit is read and thrown away; a still larger body is cut off.
 _THROWN_AWAY = 16
 
+# A parsed number takes 32 bytes, a list 64 and more: a body of `[],[],` grows to thirty times its size. One of digits
+# has a comma every ten bytes and a row every few hundred; what is denser than this at the limit of size is refused.
+_BYTES_A_NUMBER, _BYTES_A_LIST = 8, 64
+
 
 class BodyLimit:
-    """ASGI middleware: a request of more than `most` bytes gets 400 before anybody parses it."""
+    """ASGI middleware: refuses a body before anybody parses it.
 
-    def __init__(self, app: Any, most: int) -> None:
-        self.app, self.most = app, most
+    400  more than `most` bytes, or more numbers or lists than so many bytes of features have;  415  no JSON
+    408  the body does not arrive within `seconds`;  503  the bodies of all requests at work are more than `most` bytes
+    """
+
+    def __init__(self, app: Any, most: int, seconds: float) -> None:
+        self.app, self.most, self.seconds = app, most, seconds
+        self.held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Keep at most the limit, then hand on what was read."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
-        # A chunked body declares no length, so what arrives is counted as well.
-        arrived, too_large = 0, declared.isdigit() and int(declared) > self.most
-        body, more = bytearray(), True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            part, more = message.get("body", b""), message.get("more_body", False)
-            arrived += len(part)
-            too_large = too_large or arrived > self.most
-            if not too_large:
-                body += part
-            elif arrived > _THROWN_AWAY * self.most:
-                break
-        if too_large:
-            await self._refuse(send)
-            return
-        whole = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self.seconds):
+                status, text = await self._read(scope, receive, body)
+        except TimeoutError:
+            status, text = 408, f"the request did not arrive within {self.seconds:g} seconds"
+        size, whole = len(body), [{"type": "http.request", "body": bytes(body), "more_body": False}]
+        body.clear()  # or the request lies in memory twice while it is at work
 
         async def replay() -> dict[str, Any]:
             return whole.pop() if whole else await receive()
 
-        await self.app(scope, replay, send)
+        try:
+            await (_refuse(send, status, text) if status else self.app(scope, replay, send))
+        finally:
+            self.held -= size
 
-    async def _refuse(self, send: Send) -> None:
+    async def _read(self, scope: Scope, receive: Receive, body: bytearray) -> tuple[int, str]:
+        """Fill `body`; the status and reason of a refusal, or 0."""
+        headers = dict(scope["headers"])
+        declared = headers.get(b"content-length", b"0")
+        # A chunked body declares no length, so what arrives is counted as well.
+        arrived, more, refusal = 0, True, self._too_large(int(declared) if declared.isdigit() else 0)
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return 400, "the client hung up"
+            part, more = message.get("body", b""), message.get("more_body", False)
+            arrived += len(part)
+            refusal = refusal if refusal[0] else self._too_large(arrived) if arrived > self.most else self._busy(part)
+            if not refusal[0]:
+                body += part
+                self.held += len(part)
+                continue
+            self.held -= len(body)
+            body.clear()  # at once: of many that come together the last one finds room
+            if arrived > _THROWN_AWAY * self.most:
+                break
+        return refusal if refusal[0] else self._unreadable(scope, headers, body)
+
+    def _too_large(self, size: int) -> tuple[int, str]:
         text = f"the request is larger than {self.most} bytes: send fewer patients or patches at a time"
-        body = json.dumps({"error": text, "error_code": "BAD_REQUEST", "message": text}).encode()
-        headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
-        await send({"type": "http.response.start", "status": 400, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        return (400, text) if size > self.most else (0, "")
+
+    def _busy(self, part: bytes) -> tuple[int, str]:
+        # One request may always come, whatever its size; only beside others it may have to wait.
+        return (503, "other requests fill the memory: try again") if self.held + len(part) > self.most else (0, "")
+
+    def _unreadable(self, scope: Scope, headers: Mapping[bytes, bytes], body: bytearray) -> tuple[int, str]:
+        kind = headers.get(b"content-type", b"").partition(b";")[0].strip().decode("latin-1")
+        # A table in Parquet unpacks to any size; one in CSV has no place for genes and features.
+        if scope["path"] == "/invocations" and scope["method"] == "POST" and kind != "application/json":
+            return 415, f"content-type is {kind or 'missing'}: send application/json"
+        numbers, lists = body.count(b","), body.count(b"[") + body.count(b"{")
+        if numbers > self.most // _BYTES_A_NUMBER or lists > self.most // _BYTES_A_LIST:
+            return 400, f"{numbers} numbers in {lists} lists: send fewer patches at a time, or features as base64"
+        return 0, ""
 
 
-def app(model: str, scratch: Path, most_bytes: int) -> Any:
-    """The ASGI application for a model of the registry, or for a folder that MLflow saved.
+async def _refuse(send: Send, status: int, text: str) -> None:
+    body = json.dumps(_told(text)).encode()
+    headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def app(model: str, scratch: Path, most_bytes: int, seconds: float) -> Any:
+    """The ASGI application for a model of the registry, or for a folder that MLflow saved; limits as in `BodyLimit`.
 
     Raises
         DataError: there is no model, or it is not one of ours.
@@ -87,8 +132,53 @@ def app(model: str, scratch: Path, most_bytes: int) -> Any:
         raise DataError("no MLmodel file", model, "serve models:/NAME@ALIAS; folds become one by `mcti register`")
     loaded = mlflow.pyfunc.load_model(str(root))
     made = scoring_server.init(loaded)
+    _put_invocations(made, loaded)
     _add_v2(made, loaded, model)
-    return BodyLimit(made, most_bytes)
+    made.add_exception_handler(RecursionError, _too_deep)
+    return BodyLimit(made, most_bytes, seconds)
+
+
+async def _too_deep(*_: object) -> Any:
+    from fastapi.responses import JSONResponse
+
+    text = "lists within lists within lists, too deep to be read: send rows of numbers"
+    return JSONResponse(_told(text), status_code=400)
+
+
+def _put_invocations(made: Any, loaded: Any) -> None:
+    """MLflow's own scoring, to which we hand the parsed body: its parser repeats a broken one in the answer, whole."""
+    from fastapi.responses import JSONResponse
+    from mlflow.exceptions import MlflowException
+    from mlflow.pyfunc.scoring_server import invocations as score
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    schema = loaded.metadata.get_input_schema()
+
+    async def invocations(request: Request) -> Any:
+        def answer(body: bytes) -> Any:
+            found = score(_parsed(body), request.headers["content-type"], loaded, schema)
+            return Response(found.response, found.status, media_type=found.mimetype)
+
+        try:
+            return await asyncio.to_thread(answer, await request.body())
+        except MctiError as error:
+            return JSONResponse(_told(str(error)), status_code=400)
+        except MlflowException as error:
+            return JSONResponse(_told(_reason(error), error.error_code), error.get_http_status_code())
+
+    made.router.routes[:] = [route for route in made.router.routes if route.path != "/invocations"]
+    made.add_route("/invocations", invocations, methods=["POST"])
+
+
+def _reason(error: Any) -> str:
+    """MLflow's word alone: where it refuses the table itself, it writes the table before the reason, ids and all."""
+    return re.sub(r"(?s)Failed to (predict|enforce schema of) data '.*'\. \n?Error: ", "", str(error.message))
+
+
+def _told(text: str, code: str = "BAD_REQUEST") -> dict[str, str]:
+    """The body of a refusal, with the words of MLflow's and of V2's clients."""
+    return {"error": text, "error_code": code, "message": text}
 
 
 def _add_v2(made: Any, loaded: Any, address: str) -> None:
@@ -114,18 +204,17 @@ def _add_v2(made: Any, loaded: Any, address: str) -> None:
         return _metadata(name, version, served)
 
     async def infer(request: Request) -> Any:
-        import asyncio
+        def answer(body: bytes) -> dict[str, Any]:
+            query = _object(body)
+            return _answer(query, name, version, loaded.predict(_frame(_rows(query, served.genes))))
 
         try:
-            query = _object(await request.body())
-            rows = _rows(query, served.genes)
-            # A thread: the event loop goes on answering whether the server is alive.
-            frame = await asyncio.to_thread(loaded.predict, _frame(rows))
+            # A thread, parsing included: the event loop goes on answering whether the server is alive.
+            return JSONResponse(await asyncio.to_thread(answer, await request.body()))
         except MctiError as error:
             return JSONResponse({"error": str(error)}, status_code=400)
         except MlflowException as error:
-            return JSONResponse({"error": str(error.message)}, status_code=error.get_http_status_code())
-        return JSONResponse(_answer(query, name, version, frame))
+            return JSONResponse({"error": _reason(error)}, status_code=error.get_http_status_code())
 
     for path, function in {
         "/v2": server,
@@ -158,12 +247,22 @@ def _column(months: float) -> str:
     return f"S_{months:g}"
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def _parsed(body: bytes) -> dict[str, Any]:
+    mend = "send an object as docs/serving.md has it"
     try:
         query = json.loads(body)
+    except UnicodeDecodeError as error:  # its own words repeat the body
+        raise DataError(f"byte {error.start} of the body is not UTF-8", "the request", mend) from None
     except ValueError as error:
-        raise DataError(f"the body is not JSON ({error})", "the request", "send an inference request of V2") from None
-    if not isinstance(query, dict) or not isinstance(query.get("inputs"), list):
+        raise DataError(f"the body is not JSON ({error})", "the request", mend) from None
+    if not isinstance(query, dict):
+        raise DataError("the body is no JSON object", "the request", mend)
+    return query
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    query = _parsed(body)
+    if not isinstance(query.get("inputs"), list):
         raise DataError("no list `inputs`", "the request", "send an inference request of V2")
     return query
 
@@ -198,7 +297,7 @@ def _values(tensor: Mapping[str, Any], name: str, genes: Sequence[str]) -> list[
         raise DataError(f"datatype {kind!r}", where, did_you_mean(kind, _KINDS))
     if (
         not isinstance(shape, list)
-        or not all(isinstance(n, int) and n >= 0 for n in shape)
+        or not all(type(n) is int and n >= 0 for n in shape)  # True is an int, too
         or not isinstance(data, list)
     ):
         raise DataError("shape or data is no list", where, "send shape [n] and data as a list")
@@ -211,14 +310,24 @@ def _values(tensor: Mapping[str, Any], name: str, genes: Sequence[str]) -> list[
         rows = [flat[start : start + shape[1]] for start in range(0, len(flat), shape[1])]
         return [{gene: math.nan if v is None else v for gene, v in zip(genes, row, strict=True)} for row in rows]
     if name == "features" and len(shape) == 3 and shape[0] == 1:
-        return [[flat[start : start + shape[2]] for start in range(0, len(flat), max(shape[2], 1))]]
+        return [_table(flat, shape[1:], where)]
     mend = "see GET /v2/models/NAME, or send JSON texts as BYTES"
     raise DataError(f"shape {shape} of {kind}", where, mend)
 
 
+def _table(flat: list[Any], shape: list[int], where: str) -> Any:
+    """(N, D): as an array, since ten million rows as lists would take half a minute and a gigabyte."""
+    import numpy as np
+
+    try:
+        return np.array(flat).reshape(shape)
+    except ValueError:
+        raise DataError("features are no table of numbers", where, "send N times D numbers") from None
+
+
 def _text(value: Any, name: str, where: str) -> Any:
     if not isinstance(value, str):
-        raise DataError(f"{value!r} is no text", where, "BYTES are texts")
+        raise DataError(f"{reprlib.repr(value)} is no text", where, "BYTES are texts")
     if name not in _JSON_COLUMNS:
         return value
     try:

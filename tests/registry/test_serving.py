@@ -212,6 +212,14 @@ def bad_rows(row):
         "a truth value": (row | {"features": [[True] * FEATURES]}, "no table of numbers"),
         "a word for features": (row | {"features": "many"}, "features"),
         "no patient_id": (without(wrong, "patient_id"), "patient_id"),
+        "a null for patient_id": (row | {"patient_id": None}, "patient_id is empty"),
+        "not one gene measured": (row | {"genes": dict.fromkeys(GENES)}, "no genes"),
+        "an endless integer": (row | {"genes": row["genes"] | {"MKI67": 10**400}}, "genes: 'MKI67' is 1000"),
+        "a truth value for a count": (
+            row | {"features": {"shape": [True, FEATURES], "float32": base64.b64encode(bytes(4 * FEATURES)).decode()}},
+            "without shape [N, D]",
+        ),
+        "lists in lists": (row | {"features": json.loads("[" * 500 + "]" * 500)}, "no table of numbers"),
     }
 
 
@@ -224,7 +232,8 @@ def test_a_bad_patient_gets_400_and_is_told_what_is_wrong(saved, ours, case):
     row, words = bad_rows(records(run)[0])[case]
     status, answer = post(ours, {"dataframe_records": [row]})
     assert status == 400
-    assert words in json.dumps(answer)
+    assert words in answer["message"]
+    assert "\n" not in answer["message"], "one line, without the table that MLflow would write before it"
 
 
 def test_a_body_that_is_no_json_or_too_large_gets_400_before_it_is_parsed(ours):
@@ -239,10 +248,135 @@ def test_a_body_that_is_no_json_or_too_large_gets_400_before_it_is_parsed(ours):
         {"inputs": 3},
         {"inputs": [{"name": "genes"}]},
         {"inputs": [{"name": "gnes", "shape": [1], "datatype": "BYTES", "data": ["x"]}]},
+        {"inputs": [{"name": "features", "shape": [1, 2, 1], "datatype": "FP32", "data": [[1], [[2]]]}]},
+        b'{"inputs": [{"name": "genes", "shape": [1], "datatype": "BYTES", "data": ' + b"[" * 10**5,
     ):
         status, answer = post(ours, query, "/v2/models/mcti/infer")
         assert status == 400
         assert answer["error"]
+
+
+@pytest.mark.parametrize(
+    ("months", "words"),
+    [
+        ([12.0] * 101, "101 horizons_months"),
+        ([-5.0], "horizons_months -5"),
+        ([float("nan")], "horizons_months nan"),
+        ([float("inf")], "horizons_months inf"),
+        (["soon"], "horizons_months"),
+    ],
+)
+def test_months_that_are_none_or_too_many_are_refused(saved, ours, months, words):
+    status, answer = post(ours, {"dataframe_records": records(saved[0])[:1], "params": {"horizons_months": months}})
+    assert status == 400
+    assert words in answer["message"]
+
+
+def test_ten_million_patches_are_refused_by_each_way_at_once(saved, ours, tmp_path):
+    """As text they would grow to two gigabytes of lists: what is denser than features is counted and not parsed."""
+    row = records(saved[0])[0]
+    claimed = row | {"features": {"shape": [10**7, FEATURES], "float32": "AAAA"}}
+    start = time.monotonic()
+    status, answer = post(ours, {"dataframe_records": [claimed]})
+    assert (status, "10000000 patches of one patient" in answer["message"]) == (400, True)
+    empty = json.dumps({"dataframe_records": [row | {"features": "here"}]}).replace(
+        '"here"', "[" + "[]," * 10**5 + "[]]"
+    )
+    status, answer = post(ours, empty.encode())
+    assert status == 400
+    assert "lists: send fewer patches" in answer["message"]
+    features = {"name": "features", "shape": [1, 10**7, 0], "datatype": "FP32", "data": []}
+    status, answer = post(ours, {"inputs": [*_texts(row), features]}, "/v2/models/mcti/infer")
+    assert status == 400
+    assert "10000000 patches of one patient" in answer["error"]
+    assert time.monotonic() - start < 20
+
+
+def _texts(row):
+    values = {"patient_id": row["patient_id"], "genes": json.dumps(row["genes"])}
+    return [{"name": n, "shape": [1], "datatype": "BYTES", "data": [v]} for n, v in values.items()]
+
+
+@pytest.mark.parametrize("body", [b"\xff" * 10**6, b"{" * 10**3, b"[" * 10**4, b"9" * 5000, b"", b"null"])
+def test_a_broken_body_is_not_sent_back(ours, body):
+    """MLflow's own parser repeats it, four letters a byte."""
+    status, answer = post(ours, body)
+    assert status == 400
+    assert len(answer["message"]) < 300
+
+
+@pytest.mark.parametrize("kind", ["text/csv", "application/vnd.apache.parquet", "application/x-www-form-urlencoded"])
+def test_anything_but_json_is_refused_unread(ours, kind):
+    """A megabyte of Parquet unpacks to any size."""
+    request = urllib.request.Request(f"{ours}/invocations", b"PAR1", {"content-type": kind})
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, timeout=60)
+    assert caught.value.code == 415
+    assert f"content-type is {kind}: send application/json" in json.loads(caught.value.read())["error"]
+
+
+def _through(limit, *parts, path="/invocations"):
+    """(status, body) of a request that arrives in parts through the limit; a part may be a function to wait for."""
+    import asyncio
+
+    async def receive():
+        part = coming.pop(0)
+        part = await part() if callable(part) else part
+        return {"type": "http.request", "body": part, "more_body": bool(coming)}
+
+    async def send(message):
+        sent.append(message)
+
+    coming, sent = list(parts), []
+    headers = [(b"content-type", b"application/json")]
+    scope = {"type": "http", "path": path, "method": "POST", "headers": headers}
+
+    async def told():
+        await limit(scope, receive, send)
+        return sent[0]["status"], sent[1]["body"]
+
+    return told() if any(callable(part) for part in parts) else asyncio.run(told())
+
+
+async def _echo(scope, receive, send):
+    message = await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": message["body"]})
+
+
+def test_bodies_at_work_together_keep_within_the_limit_and_one_always_gets_through():
+    """Memory is bounded whoever comes at once; and no number of them locks all the others out."""
+    import asyncio
+
+    limit = serving.BodyLimit(_echo, 1000, 60)
+
+    async def many():
+        async def pause():
+            await asyncio.sleep(0.01)
+            return b"x" * 300
+
+        return await asyncio.gather(*(_through(limit, b"x" * 300, pause, pause) for _ in range(5)))
+
+    answers = asyncio.run(many())
+    assert sorted(status for status, _ in answers) == [200, 503, 503, 503, 503]
+    assert limit.held == 0
+    assert _through(limit, b"x" * 600, b"x" * 400) == (200, b"x" * 1000)
+    assert _through(limit, b"x" * 600, b"x" * 401)[0] == 400
+    assert limit.held == 0
+
+
+def test_a_body_that_does_not_come_is_given_up():
+    import asyncio
+
+    limit = serving.BodyLimit(_echo, 1000, 0.05)
+
+    async def slow():
+        return await _through(limit, b"x", lambda: asyncio.sleep(600))
+
+    status, body = asyncio.run(slow())
+    assert status == 408
+    assert b"did not arrive within 0.05 seconds" in body
+    assert limit.held == 0
 
 
 def test_a_patient_of_too_many_patches_is_refused_by_the_model_itself(saved, monkeypatch):
@@ -271,7 +405,7 @@ def test_mlflow_models_serve_gives_the_same_bits_and_the_same_400(saved, tmp_pat
         assert answer["predictions"] == expected(run, folder)
         status, answer = post(address, {"dataframe_records": [records(run)[0] | {"genes": {"NOPE": 1.0}}]})
         assert status == 400
-        assert "gene 'ESR1' is missing" in json.dumps(answer)
+        assert answer["message"].startswith("gene 'ESR1' is missing"), "our line alone: no table, no id of it"
 
 
 def test_with_redact_an_answer_and_a_refusal_name_nobody(saved, monkeypatch):
@@ -317,5 +451,5 @@ def test_altered_weights_are_never_served(saved, tmp_path, harm):
     else:
         weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     with pytest.raises(DataError, match=r"is not the registered .*weights.safetensors"):
-        serving.app(str(tmp_path / "saved"), tmp_path / "scratch", 10**6)
+        serving.app(str(tmp_path / "saved"), tmp_path / "scratch", 10**6, 60)
     assert not (tmp_path / "ran").exists()
