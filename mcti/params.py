@@ -10,10 +10,10 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from mcti.errors import UsageError, did_you_mean
@@ -464,16 +464,29 @@ class MonitorParams(Params):
         return self
 
 
+# Names as Kubernetes takes them: it would refuse another one only when the task starts.
+_Object = Annotated[str, Field(pattern=r"^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$")]
+_Key = Annotated[str, Field(pattern=r"^[-._A-Za-z0-9]+$")]
+_Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+_Label = Annotated[str, Field(pattern=r"^([a-z0-9][-.a-z0-9]*/)?[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?$")]
+_Value = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?)?$")]
+_Cores = Annotated[str, BeforeValidator(lambda cores: str(cores) if type(cores) in (int, float) else cores)]
+
+
 class TaskParams(Params):
     """What one task of a cluster gets; requests equal limits, so that a node never takes it back."""
 
-    cpu: str = Field("2", pattern=r"^\d+(\.\d+)?m?$", description="cores, e.g. 4 or 500m")
-    memory: str = Field("4Gi", pattern=r"^\d+(Mi|Gi|M|G)$", description="memory, e.g. 16Gi")
+    cpu: _Cores = Field(
+        "2", pattern=r"^([1-9]\d*(\.\d+)?|0\.\d*[1-9]\d*|[1-9]\d*m)$", description="cores, e.g. 4 or 500m"
+    )
+    memory: str = Field("4Gi", pattern=r"^[1-9]\d*(Mi|Gi|M|G)$", description="memory, e.g. 16Gi")
     gpus: int = Field(0, ge=0, description="GPUs of the type cluster.gpu_resource")
     retries: int = Field(2, ge=0, le=10, description="further attempts after a failed one")
     backoff_seconds: int = Field(30, ge=1, description="wait before the first retry; doubles with each")
     timeout_minutes: int = Field(120, ge=1, description="a task that runs longer is stopped")
-    shared_memory: str | None = Field(None, pattern=r"^\d+(Mi|Gi)$", description="size of /dev/shm; null: none mounted")
+    shared_memory: str | None = Field(
+        None, pattern=r"^[1-9]\d*(Mi|Gi)$", description="size of /dev/shm; null: none mounted"
+    )
 
 
 class TaskTable(Params):
@@ -515,10 +528,21 @@ class TolerationParams(Params):
     effect: Literal["NoSchedule", "NoExecute", "PreferNoSchedule"] = "NoSchedule"
 
 
+_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+_WEEKDAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
+
+
+def _number(word: str) -> int:
+    """What a word of a schedule counts as."""
+    return next(
+        (names.index(word) for names in (_MONTHS, _WEEKDAYS) if word in names), int(word) if word.isdigit() else 0
+    )
+
+
 class ClusterParams(Params):
     """Kubeflow: image, resources and secrets of the tasks (docs/kubeflow.md)."""
 
-    image: str = Field("mcti-python:0.1.0", min_length=1, description="image of all tasks; pin it by digest")
+    image: str = Field("mcti-python:0.1.0", pattern=r"^\S+$", description="image of all tasks; pin it by digest")
     pipeline: str = Field(
         "mcti",
         pattern=r"^[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?$",
@@ -538,25 +562,25 @@ class ClusterParams(Params):
     )
     parallel_folds: int = Field(0, ge=0, description="folds trained at the same time; 0: all")
     steps: TaskTable = TaskTable()
-    gpu_resource: str = Field("nvidia.com/gpu", description="resource name of the GPUs")
-    gpu_node_labels: dict[str, str] = Field({}, description="labels of the nodes for tasks with GPUs")
-    node_labels: dict[str, str] = Field({}, description="labels of the nodes for all other tasks")
+    gpu_resource: _Label = Field("nvidia.com/gpu", description="resource name of the GPUs")
+    gpu_node_labels: dict[_Label, _Value] = Field({}, description="labels of the nodes for tasks with GPUs")
+    node_labels: dict[_Label, _Value] = Field({}, description="labels of the nodes for all other tasks")
     gpu_tolerations: tuple[TolerationParams, ...] = Field(
         (TolerationParams(key="nvidia.com/gpu"),), description="taints that tasks with GPUs bear", strict=False
     )
-    secrets: dict[str, dict[str, str]] = Field(
+    secrets: dict[_Object, dict[_Key, _Variable]] = Field(
         {"mcti-s3": {"access_key": "AWS_ACCESS_KEY_ID", "secret_key": "AWS_SECRET_ACCESS_KEY"}},  # nosec B105
         description="Secret -> {key in it: environment variable}",
     )
-    config_maps: dict[str, dict[str, str]] = Field(
+    config_maps: dict[_Object, dict[_Key, _Variable]] = Field(
         {"mcti-services": {"s3": "AWS_ENDPOINT_URL_S3", "mlflow": "MLFLOW_TRACKING_URI"}},
         description="ConfigMap -> {key in it: environment variable}",
     )
-    environment: dict[str, str] = Field(
+    environment: dict[_Variable, str] = Field(
         {"AWS_MAX_ATTEMPTS": "12", "MCTI_PATIENCE_SECONDS": "90"},
         description="environment variables of every task; these two outlast a service that is down for half a minute",
     )
-    claims: dict[str, str] = Field({}, description="PersistentVolumeClaim -> folder where the tasks see it")
+    claims: dict[_Object, str] = Field({}, description="PersistentVolumeClaim -> folder where the tasks see it")
     checkpoints: str | None = Field(
         None,
         description="folder below one of `claims` that keeps the checkpoints of training between tries; "
@@ -568,12 +592,28 @@ class ClusterParams(Params):
     def _as_the_server_reads_it(cls, cron: str) -> str:
         """Refused here, since the server would refuse it only after the schedule before it was deleted."""
         clock = ("[0-5]?[0-9]", "[0-5]?[0-9]", "([01]?[0-9]|2[0-3])")
-        calendar = ("(0?[1-9]|[12][0-9]|3[01])", "(0?[1-9]|1[0-2]|[A-Za-z]{3})", "([0-6]|[A-Za-z]{3})")
+        calendar = (
+            "(0?[1-9]|[12][0-9]|3[01])",
+            f"(0?[1-9]|1[0-2]|{'|'.join(_MONTHS)})",
+            f"([0-6]|{'|'.join(_WEEKDAYS)})",
+        )
         parts = [rf"([*?]|{unit}(-{unit})?)(/[1-9][0-9]*)?" for unit in clock + calendar]
-        if not re.fullmatch(" ".join(f"{part}(,{part})*" for part in parts), cron):
+        spans = re.findall(r"(\w+)-(\w+)", cron.upper())
+        backwards = any(_number(first) > _number(last) for first, last in spans)
+        if backwards or not re.fullmatch(" ".join(f"{part}(,{part})*" for part in parts), cron.upper()):
             mend = "write second, minute, hour, day, month, weekday (0-6 or SUN-SAT), such as 0 0 3 1 * *"
             raise ValueError(f"{cron!r} is no schedule of six fields: {mend}")
         return cron
+
+    @field_validator("claims")
+    @classmethod
+    def _each_in_a_folder_of_its_own(cls, claims: dict[str, str]) -> dict[str, str]:
+        folders = [folder.rstrip("/") for folder in claims.values()]
+        for folder in folders:
+            if not folder.startswith("/") or folder in ("/tmp", "/dev/shm") or folders.count(folder) > 1:  # noqa: S108
+                mend = "name an absolute folder of its own; /tmp and /dev/shm are mounted already"
+                raise ValueError(f"a claim in {folder or '/'!r}: {mend}")
+        return claims
 
     @model_validator(mode="after")
     def _checkpoints_outlive_the_pod(self) -> Self:

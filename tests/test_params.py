@@ -40,6 +40,21 @@ def test_without_a_file_the_defaults_hold():
         ("ingest.time_unit=weeks", "'weeks' does not fit", "ingest.time_unit", "'days', 'months' or 'years'"),
         ("cluster.cron=30 2 * * *", "no schedule of six fields", "cluster.cron", "second, minute, hour"),
         ("cluster.cron=0 99 2 * * *", "no schedule of six fields", "cluster.cron", "second, minute, hour"),
+        ("cluster.cron=0 0 3 1 FOO *", "no schedule of six fields", "cluster.cron", "SUN-SAT"),
+        ("cluster.cron=0 0 5-3 1 * *", "no schedule of six fields", "cluster.cron", "SUN-SAT"),
+        ("cluster.cron=0 0 3 * * fri-mon", "no schedule of six fields", "cluster.cron", "SUN-SAT"),
+        ("cluster.steps.train.cpu=0", "'0' does not fit", "cluster.steps.train.cpu", "cores"),
+        ("cluster.steps.train.cpu=0m", "'0m' does not fit", "cluster.steps.train.cpu", "cores"),
+        ("cluster.steps.train.cpu=-1", "'-1' does not fit", "cluster.steps.train.cpu", "cores"),
+        ("cluster.steps.train.memory=0Gi", "'0Gi' does not fit", "cluster.steps.train.memory", "16Gi"),
+        ("cluster.steps.train.shared_memory=0Gi", "'0Gi' does not fit", "shared_memory", "/dev/shm"),
+        ("cluster.gpu_resource=a gpu", "'a gpu' does not fit", "cluster.gpu_resource", "resource name"),
+        ("cluster.secrets={Bad_Name: {a: B}}", "'Bad_Name' does not fit", "cluster.secrets", "pattern"),
+        ("cluster.secrets={s: {a: no variable}}", "'no variable' does not fit", "cluster.secrets", "pattern"),
+        ("cluster.node_labels={a: b c}", "'b c' does not fit", "cluster.node_labels", "pattern"),
+        ("cluster.claims={c: /tmp}", "a claim in '/tmp'", "cluster.claims", "mounted already"),
+        ("cluster.claims={c: scratch}", "a claim in 'scratch'", "cluster.claims", "an absolute folder"),
+        ("cluster.claims={c: /a, d: /a/}", "a claim in '/a'", "cluster.claims", "of its own"),
         ("search.space={epoch: [1, 9]}", "search.space names 'epoch'", "params.yaml", "did you mean epochs?"),
     ],
 )
@@ -49,6 +64,16 @@ def test_a_wrong_setting_is_named_with_its_place_and_its_mend(override, what, pl
     assert what in caught.value.what
     assert place in caught.value.where
     assert mend in caught.value.mend
+
+
+@pytest.mark.parametrize("cron", ["0 0 3 1 * *", "0 */5 0-6,22 ? JAN-mar,9 Mon-FRI", "59 59 23 31 12 6"])
+def test_a_schedule_may_be_written_as_the_server_reads_it(cron):
+    assert params.load(None, [f"cluster.cron={cron}"]).cluster.cron == cron
+
+
+@pytest.mark.parametrize(("written", "meant"), [("4", "4"), ("1.5", "1.5"), ("0.25", "0.25"), ("'500m'", "500m")])
+def test_cores_may_be_written_as_a_number(written, meant):
+    assert params.load(None, [f"cluster.steps.train.cpu={written}"]).cluster.steps.train.cpu == meant
 
 
 def test_a_wrong_value_is_sought_where_it_was_written(tmp_path):

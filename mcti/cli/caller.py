@@ -174,7 +174,7 @@ def _lines(name: str, tree: Mapping[str, Any]) -> list[str]:
     plain = [
         f"{key} {_number(value)}"
         for key, value in tree.items()
-        if not isinstance(value, dict | list) and value is not None
+        if not isinstance(value, dict | list) and value not in (None, "")
     ]
     nested = [
         f"  {key}: {json.dumps(value, ensure_ascii=False)}"

@@ -54,8 +54,8 @@ def activate(start: Path, *, force: bool = False) -> Path | None:
 
 
 def nearest(start: Path, name: str) -> Path | None:
-    """The nearest folder at or above `start` that holds `name`."""
-    return next((folder for folder in (start, *start.parents) if (folder / name).exists()), None)
+    """The nearest folder at or above `start` with a `name` that we may read: the stack of another user is not ours."""
+    return next((folder for folder in (start, *start.parents) if os.access(folder / name, os.R_OK)), None)
 
 
 def write(folder: Path, ports: dict[str, int], credentials: Path | None = None) -> Path:

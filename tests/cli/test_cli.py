@@ -102,6 +102,12 @@ def test_a_wrong_call_is_one_line_on_stderr_and_one_object_under_json(
     assert word in " ".join(report.values())
 
 
+def test_a_value_that_is_not_there_has_no_name_before_nothing(capsys):
+    """Such as the version of sources that nobody versions."""
+    caller._show("compile", {"file": "x.yaml", "data": "", "shards": 0, "cached": False}, as_json=False)
+    assert capsys.readouterr().out == "compile: file x.yaml · shards 0 · cached False\n"
+
+
 def test_a_defect_of_ours_exits_with_1_and_shows_its_traceback_only_on_demand(capsys, monkeypatch):
     def broken(*_args, **_kwargs):
         raise ZeroDivisionError("by design")

@@ -45,6 +45,20 @@ def test_without_a_stack_nothing_is_touched(tmp_path):
     assert dict(os.environ) == before
 
 
+def test_the_stack_of_another_user_who_keeps_it_shut_is_not_ours(root):
+    (root / ".stack").chmod(0)
+    child = os.fork()
+    if not child:
+        ours = True
+        try:
+            if os.geteuid() == 0:
+                os.setuid(65534)  # root may read everything; this is nobody
+            ours = settings.activate(root) is not None
+        finally:
+            os._exit(ours)
+    assert os.waitpid(child, 0)[1] == 0
+
+
 def test_an_address_chosen_on_purpose_stays(root):
     os.environ["AWS_ENDPOINT_URL_S3"] = "https://s3.example"
     os.environ["AWS_PROFILE"] = "theirs"
