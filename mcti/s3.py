@@ -8,6 +8,7 @@ our settings.
 import contextlib
 import io
 import os
+import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
@@ -143,7 +144,12 @@ def _client(environment: tuple[str, ...]) -> Any:  # noqa: ARG001  (the key of t
     # Waits double up to 20 s: 4 attempts last some seconds, enough for a person; a cluster's task asks for more.
     attempts = int(os.environ.get("AWS_MAX_ATTEMPTS") or 4)
     retries = {"total_max_attempts": attempts, "mode": "standard"}
-    return boto3.Session().client("s3", config=Config(retries=retries, connect_timeout=5, read_timeout=60))
+    session = boto3.Session()
+    keys = session.get_credentials()
+    # As of a Secret made from a file that ends with a line break; boto3 says then that S3 does not answer.
+    if keys and re.search(r"\s", f"{keys.access_key}{keys.secret_key}"):
+        raise EnvironmentTrouble("a key of S3 holds a line break or blank", _whose_keys(), "write the key alone")
+    return session.client("s3", config=Config(retries=retries, connect_timeout=5, read_timeout=60))
 
 
 @contextlib.contextmanager

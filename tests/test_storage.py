@@ -103,3 +103,16 @@ def test_no_server_is_one_clear_error(monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     with pytest.raises(EnvironmentTrouble, match=r"S3 does not answer.*stack up"):
         storage.read_bytes("s3://bucket/key")
+
+
+@pytest.mark.parametrize(("identity", "secret"), [("AKIDEXAMPLE\n", "hush"), ("AKIDEXAMPLE", "hush hush\n")])
+def test_a_key_with_a_line_break_is_named_and_not_shown(monkeypatch, identity, secret):
+    """A Secret of Kubernetes keeps the line break at the end of the file that it was made from."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", identity)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+    with pytest.raises(EnvironmentTrouble, match="holds a line break") as caught:
+        storage.exists("s3://bucket/key")
+    assert caught.value.where == "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    assert "AKID" not in str(caught.value)
+    assert "hush" not in str(caught.value)

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
@@ -188,6 +189,9 @@ def _reachable() -> str:
         raise EnvironmentTrouble(
             "no MLflow server is named", "MLFLOW_TRACKING_URI", "start the stack (mcti stack up) or set it"
         )
+    if urlsplit(uri).password is not None:
+        mend = "leave it out; a server asks for MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        raise EnvironmentTrouble("logs would show the password in MLflow's address", "MLFLOW_TRACKING_URI", mend)
     if not uri.startswith(("http://", "https://")):
         return uri  # a database or a managed service that has no health page
     patience = float(os.environ.get("MCTI_PATIENCE_SECONDS") or 0)
