@@ -89,7 +89,7 @@ def schedule(
         name, mark = about["pipeline"], f"sha256 {about['sha256']}"
         experiment = service.create_experiment(name=settings.cluster.experiment, namespace=namespace).experiment_id
         ours = [found for found in _recurring(service, experiment) if found.display_name == name]
-        if len(ours) == 1 and ours[0].description == mark and ours[0].trigger.cron_schedule.cron == cron:
+        if len(ours) == 1 and _runs(ours[0], mark, cron):
             return {"schedule": ours[0].recurring_run_id, "changed": False, "cron": cron, **_public(about)}
         for old in ours:  # a recurring run cannot be updated; first away, so that there are never two
             service.delete_recurring_run(old.recurring_run_id)
@@ -179,6 +179,12 @@ def _recurring(service: _Client, experiment: str) -> Iterator[Any]:
         token = page.next_page_token or ""
         if not token:
             return
+
+
+def _runs(found: Any, mark: str, cron: str) -> bool:
+    """Whether a recurring run is this pipeline at these times, and nobody has put it to rest."""
+    clock = found.trigger.cron_schedule  # none: every so many seconds, as a hand may have chosen on KFP's page
+    return bool(found.status != "DISABLED" and found.description == mark and clock and clock.cron == cron)
 
 
 def _public(about: dict[str, str]) -> dict[str, str]:

@@ -95,6 +95,22 @@ def test_a_schedule_is_made_once_and_replaced_only_when_something_changed(server
     assert (only["no_catchup"], only["max_concurrency"]) == (True, 1)
 
 
+@pytest.mark.parametrize(
+    "by_hand", [{"status": "DISABLED"}, {"trigger": {"periodic_schedule": {"interval_second": "60"}}}]
+)
+def test_a_schedule_that_a_hand_has_changed_is_made_anew_and_one_of_another_name_stays(server, settings, by_hand):
+    address, state = server
+    submit.schedule(settings, DATA, address, None)
+    (made,) = state.recurring.values()
+    state.recurring["theirs"] = {**made, "recurring_run_id": "theirs", "display_name": "theirs"}
+    made.update(by_hand)
+    assert submit.schedule(settings, DATA, address, None)["changed"]
+    assert not submit.schedule(settings, DATA, address, None)["changed"]
+    theirs, ours = sorted(state.recurring.values(), key=lambda run: run["display_name"] != "theirs")
+    assert theirs["recurring_run_id"] == "theirs"
+    assert (ours["status"], ours["trigger"]["cron_schedule"]["cron"]) == ("ENABLED", settings.cluster.cron)
+
+
 def test_a_schedule_that_the_server_refuses_is_said_to_be_gone(server, settings, monkeypatch):
     """It was deleted before, so that there are never two: the user must know that there is none now."""
     address, state = server
