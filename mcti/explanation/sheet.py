@@ -61,7 +61,7 @@ def _head(sheet: Any, row: Mapping[str, Any], notice: str) -> float:
         said = f"Unlike the training patients (distance {row['ood_score']:.2f} of the limit of 1): extrapolation."
         top = _say(sheet, said, top - 0.004, color=_AMBER)
     if row["missing"]:
-        said = f"Without {row['missing']}: the model used what it learned in place of them."
+        said = f"Without {row['missing'].replace('+', ' and ')}: the model used what it learned in place of them."
         top = _say(sheet, said, top - 0.004, color=_AMBER)
     by = "by the out-of-fold risks of the training patients"
     group = f", group {row['risk_group']} {by}" if row["risk_group"] else ""

@@ -290,6 +290,7 @@ def covariate_row(given: Mapping[str, float | None], names: Sequence[str], where
         value = given.get(name, math.inf)
         if value is not None and math.isinf(value):
             what = f"covariate {name!r} is " + ("infinite" if name in given else "not there")
-            raise DataError(what, where, did_you_mean(name, given) + "; a missing value is null")
+            mend = did_you_mean(name, given) if given else f"give {', '.join(names)} (new patients: in clinical.csv)"
+            raise DataError(what, where, f"{mend}; a missing value is null")
     values = [given[name] for name in names]
     return torch.tensor([math.nan if value is None else float(value) for value in values], dtype=torch.float32)

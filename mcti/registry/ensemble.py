@@ -117,7 +117,8 @@ class Ensemble:
         S_<months>_low, _high      lowest and highest member; None where one speaks alone
         risk_group                 1st of `risk_groups` groups: low …, by quantiles of the out-of-fold risks
         ood_score, out_of_distribution   distance from the training patients as a share of the cut; above 1: True
-        missing                    slides | genes | empty;  model  the fold that predicted, `refit`, or `ensemble`
+        missing                    of slides, genes, clinical (none of the covariates is known) what lacks, joined by +
+        model                      the fold that predicted, `refit`, or `ensemble`
         digest                     first 12 characters of the model's SHA-256
 
         Raises
@@ -136,6 +137,9 @@ class Ensemble:
                 alone = len(values) == 1
                 spans |= {f"{key}_low": None if alone else min(values), f"{key}_high": None if alone else max(values)}
         score = self._strangeness(by_member, patches, vector)
+        known = [value for name, value in (covariates or {}).items() if name in self.covariates]
+        lacking = {"slides": patches is None, "genes": genes is None}
+        lacking["clinical"] = bool(known) and all(value is None or math.isnan(value) for value in known)
         return {
             "patient_id": patient_id,
             "risk": spans.pop("risk"),
@@ -143,7 +147,7 @@ class Ensemble:
             **spans,
             "ood_score": score,
             "out_of_distribution": None if score is None else score > 1,
-            "missing": "slides" if patches is None else "genes" if genes is None else "",
+            "missing": "+".join(name for name, gone in lacking.items() if gone),
             "model": "+".join(by_member) if self.everybody or self.knows(patient_id) else EVERYBODY,
             "digest": self.digest[:12],
         }

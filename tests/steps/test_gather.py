@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mcti.cohort import tables
+from mcti.errors import DataError
 from mcti.registry import ensemble
 from mcti.steps.gather import bag_of, gather
 from mcti.steps.predict import frame, predict
@@ -68,3 +69,8 @@ def test_a_model_with_covariates_predicts_its_cohort_to_the_bit_and_reads_them(w
     ]
     assert repr(risks[0]) == trained["P-001"]
     assert risks[0] != risks[1]
+    nobody = loaded.predict("new", patches, row["genes"], (12.0,), {"age": None, "is_female": None})
+    half = loaded.predict("new", patches, row["genes"], (12.0,), {"age": None, "is_female": 1.0})
+    assert (nobody["missing"], half["missing"]) == ("clinical", "")
+    with pytest.raises(DataError, match=r"'age' is not there.*give age, is_female"):
+        loaded.predict("new", patches, row["genes"], (12.0,), {})
