@@ -102,6 +102,7 @@ def learning(history: Mapping[int, Mapping[str, Sequence[float]]]) -> Figure:
                 style = {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i % len(DASHES)]}
                 panel.plot(curves["epoch"], curves[name], marker="o", markersize=3, label=f"fold {fold}", **style)
             panel.set(ylabel=CURVES[name])
+            panel.xaxis.get_major_locator().set_params(integer=True)  # there is no half epoch
         panels[-1].set_xlabel("epoch")
         panels[0].legend(loc="upper right", fontsize=8, ncols=2)
         first, last = ([curves["survival"][at] for curves in history.values()] for at in (0, -1))
