@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -19,7 +19,7 @@ from mcti.errors import EnvironmentTrouble, UsageError
 from mcti.params import Settings
 from mcti.registry import pipeline_run
 from mcti.steps.retraining import finish
-from pipelines import containers, resources
+from pipelines import containers, guard, resources
 from pipelines.submit import compile_to
 
 
@@ -27,7 +27,8 @@ def run_local(settings: Settings, data: str | None, runner: str, out: Path, kind
     """Compile the pipeline, then execute exactly that file with kfp.local; results and the file lie below `out`.
 
     Each run gets a folder of its own, named after the pipeline and the time; the error of a failed task stands in the
-    output above the end. SIGINT and SIGTERM cancel it: its tasks are killed, nothing more is started.
+    output above the end. SIGINT and SIGTERM cancel it: its tasks are killed, nothing more is started. After SIGKILL the
+    guard does so.
 
     Raises
         EnvironmentTrouble: a task failed after its retries, or no Docker engine answers.
@@ -43,16 +44,17 @@ def run_local(settings: Settings, data: str | None, runner: str, out: Path, kind
     engine = (
         containers.runner(out, settings.cluster, run) if runner == "docker" else local.SubprocessRunner(use_venv=False)
     )
-    before = set(out.iterdir())
+    before, identity = set(out.iterdir()), resources.identity(settings.cluster, about["version"]) | {"MCTI_RUN": run}
     local.init(engine, pipeline_root=str(out))
     try:
         # What the tasks print goes to stderr: our stdout may be one JSON document.
         with (
-            _told(settings, about["version"], run),
+            guard.over(settings, identity, kind, runner, run),
+            _told(identity),
             contextlib.redirect_stdout(sys.stderr),
             interpreter(),
             containers.told_how_they_end(),
-            _cancellable(lambda: _cancel(settings, kind, runner, run)),
+            _cancellable(lambda: cancel(settings, kind, runner, run)),
         ):
             components.load_component_from_file(str(package))()
     except RuntimeError as error:
@@ -71,10 +73,10 @@ def _reason(folder: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _told(settings: Settings, version: str, run: str) -> Iterator[None]:
+def _told(identity: Mapping[str, str]) -> Iterator[None]:
     """This process, and so its tasks, are told who they are (resources.identity)."""
     before = dict(os.environ)
-    os.environ.update(resources.identity(settings.cluster, version), MCTI_RUN=run)
+    os.environ.update(identity)
     try:
         yield
     finally:
@@ -120,7 +122,7 @@ def _cancellable(cancel: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _cancel(settings: Settings, kind: str, runner: str, run: str) -> None:
+def cancel(settings: Settings, kind: str, runner: str, run: str) -> None:
     """As on a cluster, where the pods of a cancelled run go and its exit task gives the lease back."""
     _kill(runner, run)
     if kind == "retraining" and settings.cluster.remote is not None:
@@ -130,10 +132,10 @@ def _cancel(settings: Settings, kind: str, runner: str, run: str) -> None:
 
 
 def _kill(runner: str, run: str) -> None:
-    """Stop every task of this run, at once."""
-    for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):  # it has ended by itself
-            if child.environ().get("MCTI_RUN") == run:
-                child.kill()
+    """Stop every task of this run, at once; whoever was born with its id is one."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):  # it has ended by itself, or is not ours
+            if process.environ().get("MCTI_RUN") == run:
+                process.kill()
     if runner == "docker":
         containers.kill(run)

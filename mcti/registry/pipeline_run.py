@@ -123,4 +123,6 @@ def _end(state: str, error: str) -> None:
         run = tracking.parent(client)
         if error:
             client.set_tag(run, "mcti.error", error[:5000])
+        for left in tracking.left_running(client, run):
+            client.set_terminated(left, "KILLED")
         client.set_terminated(run, _STATES.get(state, "FAILED"))

@@ -100,6 +100,14 @@ def parent(client: Any) -> str:
     return made[0]
 
 
+def left_running(client: Any, above: str) -> list[str]:
+    """Runs of this task's pipeline run, but for its own `above`, whose process was killed before it could end them."""
+    experiments = [found.experiment_id for found in client.search_experiments()]
+    query = f"tags.`{lineage.KFP_RUN}` = '{lineage.pipeline_run()}' and attributes.status = 'RUNNING'"
+    found = (str(run.info.run_id) for run in client.search_runs(experiments, query))
+    return [run for run in found if run != above]
+
+
 def below(above: str) -> dict[str, str]:
     """Tags of a run below `above`, the run of this task's pipeline run."""
     return {PARENT: above, lineage.KFP_RUN: lineage.pipeline_run()}

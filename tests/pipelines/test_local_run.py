@@ -1,8 +1,11 @@
 import json
+import os
 import shlex
+import signal
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 from mcti import params, storage
@@ -22,6 +25,40 @@ def test_a_failed_task_ends_the_run_and_the_exit_handler_says_so(tmp_path, monke
     told = capfd.readouterr()
     assert told.out == "", "standard output is for our result alone"
     assert told.err.count("no such file or folder in data/raw/clinical.csv: check the path") == 2
+
+
+GUARDED = """
+import subprocess, sys, time
+from mcti import params
+from pipelines import guard
+with guard.over(params.load(None), {"MCTI_RUN": sys.argv[1]}, "training", "subprocess", sys.argv[1]):
+    task = subprocess.Popen(["sleep", "600"], env={"MCTI_RUN": sys.argv[1], "PATH": "/usr/bin:/bin"})
+    print(task.pid, flush=True)
+    if sys.argv[2] == "killed":
+        time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("end", ["killed", "well"])
+def test_the_tasks_of_a_run_that_was_killed_end_and_those_of_another_go_on(tmp_path, end):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MLFLOW_"))}
+    command = [sys.executable, "-c", GUARDED, f"the run {os.getpid()}", end]
+    runner = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
+    task = psutil.Process(int(runner.stdout.readline()))
+    other = psutil.Popen(["sleep", "600"], env={"MCTI_RUN": f"another run {os.getpid()}", "PATH": "/usr/bin:/bin"})
+    try:
+        if end == "killed":
+            runner.send_signal(signal.SIGKILL)
+        runner.wait(timeout=120)
+        if end == "killed":
+            task.wait(timeout=120)
+        assert task.is_running() is (end == "well")
+        assert other.is_running()
+    finally:
+        for process in (task, other):
+            if process.is_running():
+                process.kill()
+        runner.stdout.close()
 
 
 def test_a_blank_in_the_path_of_the_environment_does_not_cut_the_line_of_a_shell(tmp_path, monkeypatch):

@@ -81,6 +81,20 @@ def test_a_step_that_fails_and_a_run_that_was_cancelled_say_so(task):
     assert below.info.status == "FAILED"
 
 
+def test_a_step_whose_process_was_killed_does_not_run_for_ever(task, monkeypatch):
+    count(2)
+    pipeline_run._open("count")  # and no more is heard of it
+    pipeline_run.close("FAILED", "a node was lost")
+    (parent,), below = runs(task)
+    assert parent.info.status == "FAILED"
+    assert sorted(run.info.status for run in below) == ["FINISHED", "KILLED"]
+    monkeypatch.setenv("MCTI_RUN", f"{task}-beside")
+    pipeline_run._open("count")
+    monkeypatch.setenv("MCTI_RUN", task)
+    pipeline_run.close("FAILED", "a node was lost")
+    assert [run.info.status for run in runs(f"{task}-beside")[1]] == ["RUNNING"]
+
+
 def test_a_no_of_the_gate_is_a_result(task):
     with pytest.raises(Rejected):
         count(0)
