@@ -26,17 +26,23 @@ def promote(
     caller: Caller,
     name: Name = None,
     version: Annotated[int | None, typer.Option(metavar="N", help="Version; default: the challenger.")] = None,
-    repair: Annotated[bool, typer.Option("--repair", help="Finish or undo a promotion that was cut short.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Judge, but move nothing.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Judge nothing: set the aliases to what the ledger says.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Move nothing: say what would be done.")] = False,
 ) -> object:
     """Judge the challenger against the champion and move the alias, or not: exit 0, 10 (rejected), 11 (cannot tell).
 
     Example: mcti promote --name lung-os --dry-run
     """
-    from mcti.steps.promote import promote as step
+    from mcti.steps import promote as steps
 
     chosen = name or caller.settings.register_.name
-    return step(chosen, caller.settings.promote, version=version, dry_run=dry_run, repair=repair)
+    if repair and version is not None:
+        raise UsageError("--repair judges no version", "--version", "leave one of the two out")
+    if repair:
+        return steps.repair(chosen, dry_run=dry_run)
+    return steps.promote(chosen, caller.settings.promote, version=version, dry_run=dry_run)
 
 
 @command(group, "approve")

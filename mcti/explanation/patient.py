@@ -13,6 +13,10 @@ from mcti.explanation import drawing
 from mcti.storage import Location
 
 ALONE = "One model speaks alone for this patient: how sure it is cannot be told from others."
+PARTS = (
+    "The parts add up to this risk less that of the baseline, every gene at its training mean and no tile heard. "
+    "Positive ones stand for an earlier event. They describe the model, not the biology."
+)
 _GROUPS, _GENES = 3, 8
 _WIDTH, _HEIGHT, _LEFT, _BASE = 420.0, 220.0, 44.0, 28.0
 
@@ -79,10 +83,32 @@ def render(row: Mapping[str, Any], notice: str, told: Told | None) -> str:
         notice=notice,
         points=points(row),
         alone=ALONE if is_alone(row) else "",
+        speaker=speaker(row),
+        likeness=likeness(row),
+        about_parts=PARTS,
         curve=Markup(curve(row)),  # noqa: S704  (numbers of ours alone)
         parts=Markup(drawing.parts(told.parts, "Part of each modality")) if told else "",  # noqa: S704
         told=told,
     )
+
+
+def speaker(row: Mapping[str, Any]) -> str:
+    """Who predicts the patient, in words."""
+    name = str(row["model"])
+    if name.startswith("fold_"):
+        return f"{name}, which did not see this patient of the development cohort in training"
+    return {"ensemble": "the mean of all fold models", "refit": "the refit on all patients"}.get(name, name)
+
+
+def likeness(row: Mapping[str, Any]) -> str:
+    """How far the patient is from the training patients; empty where the model does not know."""
+    score = row["ood_score"]
+    if score is None or math.isnan(score):
+        return ""
+    far = (
+        "unlike the training patients, the prediction rests on extrapolation" if score > 1 else "no further than usual"
+    )
+    return f"Distance from the training patients {score:.2f} of the limit of 1: {far}."
 
 
 def curve(row: Mapping[str, Any]) -> str:

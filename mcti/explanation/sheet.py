@@ -53,13 +53,14 @@ def _say(sheet: Any, text: str, top: float, *, size: float = 10, color: str = "b
 
 def _head(sheet: Any, row: Mapping[str, Any], notice: str) -> float:
     top = _say(sheet, f"Patient {row['patient_id']}", 0.95, size=17, weight="bold") - 0.004
-    model = f"Model {row['digest']}, predicted by {row['model']}. For research; no device, no advice for treatment."
+    model = (
+        f"Model {row['digest']}, predicted by {patient.speaker(row)}. For research; no device, no advice for treatment."
+    )
     top = _say(sheet, model, top, size=9, color=_GREY)
     if notice:
         top = _say(sheet, notice, top - 0.004, color=_AMBER, weight="bold")
-    if row["out_of_distribution"]:
-        said = f"Unlike the training patients (distance {row['ood_score']:.2f} of the limit of 1): extrapolation."
-        top = _say(sheet, said, top - 0.004, color=_AMBER)
+    if likeness := patient.likeness(row):
+        top = _say(sheet, likeness, top - 0.004, color=_AMBER if row["out_of_distribution"] else _GREY)
     if row["missing"]:
         said = f"Without {row['missing'].replace('+', ' and ')}: the model used what it learned in place of them."
         top = _say(sheet, said, top - 0.004, color=_AMBER)
@@ -100,8 +101,7 @@ def _parts(sheet: Any, told: Told, top: float) -> float:
     top -= 0.1
     for name, part, genes in told.groups:
         top = _say(sheet, f"{name} ({part:+.4f}): {genes}", top, size=9)
-    words = "Positive parts stand for an earlier event. They describe the model, not the biology."
-    return _say(sheet, words, top - 0.002, size=8.5, color=_GREY)
+    return _say(sheet, patient.PARTS, top - 0.002, size=8.5, color=_GREY)
 
 
 def _pictures(sheet: Any, maps: list[tuple[str, str]], top: float) -> None:

@@ -22,5 +22,12 @@ def trends(dates: Sequence[str], runs: Sequence[Mapping[str, float]], params: Mo
     ]
 
 
+_WORDS = {
+    "uno_c.value": "Uno's C of the new patients",
+    "calibration_gap.value": "event probability, observed minus predicted",
+    "age_days": "age of the model, days",
+}
+
+
 def _words(name: str) -> str:
-    return name.removesuffix(".value").replace(_EFFECT, "effect: ").replace("_", " ")
+    return _WORDS.get(name, name.replace(_EFFECT, "largest effect: ").replace("_", " "))

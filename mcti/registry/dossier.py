@@ -179,7 +179,11 @@ def _methods(facts: Facts) -> Section:
             _pairs(card["architecture"], "architecture"),
             _pairs(card["training"]["settings"], "settings of the training"),
             _pairs(
-                {**card["outputs"], "bins": card["bins_months"], "licence of the encoder": card["licences"]["encoder"]}
+                {
+                    **card["outputs"],
+                    "edges of the bins, months": card["bins_months"],
+                    "licence of the encoder": card["licences"]["encoder"],
+                }
             ),
         ),
         gaps=gaps,
@@ -199,7 +203,7 @@ def _results(facts: Facts) -> Section:
     return Section(
         key="results",
         title="Results",
-        said=(facts.card["evaluation"]["method"] + ".",),
+        said=(f"Method: {facts.card['evaluation']['method']}.",),
         tables=(
             Table(heads=("metric", "value", "from", "to"), rows=rows),
             Table(heads=("C-index minus that of", "value", "from", "to", "p (Holm)"), rows=against),

@@ -1,11 +1,13 @@
 """Versions of a registered model and their aliases: challenger, champion, previous (docs/registry.md)."""
 
+import re
 from collections.abc import Mapping
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
-from mcti.errors import DataError
+from mcti import storage
+from mcti.errors import DataError, UsageError
 from mcti.registry import ensemble, tracking
 
 DIGEST, EVALUATION, RUN = "mcti.digest", "mcti.evaluation_md5", "mcti.run_id"
@@ -81,6 +83,36 @@ def by_number(client: Any, name: str, number: int) -> Any:
         raise DataError(f"no version {number}", f"model {name}", f"known: {known or 'none'}") from None
 
 
+_ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<number>\d+))")
+
+
+def parts(address: str) -> tuple[str, str, str]:
+    """Name, alias and number of models:/NAME@ALIAS (no number) or models:/NAME/NUMBER (no alias).
+
+    Raises UsageError when it is no such address.
+    """
+    found = _ADDRESS.fullmatch(address)
+    if found is None:
+        raise UsageError(f"{address!r} names no version", "the address", "write models:/NAME@ALIAS or models:/NAME/3")
+    return found["name"], found["alias"] or "", found["number"] or ""
+
+
+def named(client: Any, address: str) -> Any:
+    """The version that an address names, models:/NAME@ALIAS or models:/NAME/NUMBER.
+
+    Raises
+        UsageError: it is no such address.
+        DataError: there is no such version.
+    """
+    name, alias, number = parts(address)
+    if alias:
+        version = by_alias(client, name, alias)
+        if version is None:
+            raise DataError(f"no version carries the alias {alias}", f"model {name}", "run `mcti promote` first")
+        number = version.version  # asked for again: a version by its alias does not say which aliases it has
+    return by_number(client, name, int(number))
+
+
 def exists(client: Any, name: str, number: int) -> bool:
     """Whether version `number` of `name` is there (one deleted by hand is not)."""
     from mlflow.exceptions import MlflowException
@@ -110,20 +142,46 @@ def fetch(location: str, scratch: Path) -> Path:
     """The folder of an ensemble: of an address `models:/NAME@ALIAS`, of an MLflow model folder, or the folder itself.
 
     Raises
-        DataError: there is no model.
+        DataError: there is no model, or its files are not those that were registered.
         EnvironmentTrouble: the registry does not answer.
     """
-    if location.startswith(("models:/", "runs:/", "mlflow-artifacts:/")):
+    if location.startswith("models:/"):
+        with tracking.service() as client:
+            version = named(client, location)
+            # By number: the alias may move while the files come.
+            folder = _downloaded(f"models:/{version.name}/{version.version}", scratch)
+        _check_digest(folder, version)
+    elif location.startswith(("runs:/", "mlflow-artifacts:/")):
         with tracking.service():
-            import mlflow
-
-            folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=location, dst_path=str(scratch)))
+            folder = _downloaded(location, scratch)
     else:
         folder = Path(location)
         if not folder.is_dir():
             raise DataError("no such folder", location, "name models:/NAME@ALIAS or a folder of trained folds")
+    return _inner(folder)
+
+
+def _downloaded(location: str, scratch: Path) -> Path:
+    import mlflow
+
+    return Path(mlflow.artifacts.download_artifacts(artifact_uri=location, dst_path=str(scratch)))
+
+
+def _inner(folder: Path) -> Path:
     inner = folder / "artifacts" / "ensemble"
     return inner if inner.is_dir() else folder
+
+
+def _check_digest(folder: Path, version: Any) -> None:
+    """The index against the version's tag, which lies in another service: one who may write S3 alone fools nobody."""
+    known, index = version.tags.get(DIGEST), _inner(folder) / ensemble.INDEX
+    if known is None or not index.exists():
+        return  # made by other hands
+    found = ensemble.digest_of(storage.read_json(index))
+    if found != known:
+        what = f"the weights are not those that were registered: SHA-256 {found[:12]}…, not {known[:12]}…"
+        where = f"model {version.name}, version {version.version}"
+        raise DataError(what, where, "restore its files from a backup of the bucket, or register the model anew")
 
 
 def requirements() -> list[str]:

@@ -47,7 +47,8 @@ def rollback(client: Any, name: str) -> Line:
     if former is None:
         raise DataError("there is no previous champion", f"model {name}", "promote a version first")
     after = (former, _former(client, lines, former))
-    return _write(client, lines, ROLLBACK, name, former, after, {"withdrawn": champion})
+    told = {"withdrawn": champion, "reason": f"version {champion} was withdrawn"}
+    return _write(client, lines, ROLLBACK, name, former, after, told)
 
 
 def checked(client: Any, name: str) -> list[Line]:

@@ -40,17 +40,12 @@ def find(location: str, scratch: Path) -> Registered | None:
     """
     if not location.startswith("models:/"):
         return None
-    name, at, alias = location.removeprefix("models:/").partition("@")
     with tracking.service() as client:
-        if at:
-            found = client.get_model_version_by_alias(name, alias)
-        else:
-            name, _, number = name.partition("/")
-            found = client.get_model_version(name, number)
+        found = models.named(client, location)
         metrics = storage.read_json(evidence.fetch(models.run_of(found), "metrics.json", scratch))
     # A clock that was set back makes no model younger than new.
     age = max(time.time() - found.creation_timestamp / 1000, 0.0) / 86400
-    return Registered(name, str(found.version), age, metrics)
+    return Registered(str(found.name), str(found.version), age, metrics)
 
 
 def log(experiment: str, of: Registered, numbers: Mapping[str, float], tags: Mapping[str, str], page: Path) -> None:

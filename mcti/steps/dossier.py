@@ -2,12 +2,10 @@
 
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from mcti import storage
-from mcti.errors import DataError, UsageError
 from mcti.redaction import hashed
 from mcti.registry import dossier as page
 from mcti.registry import evidence, ledger, models, tracking
@@ -38,8 +36,9 @@ def dossier(uri: str, out: Path, *, explanations: Location | None = None) -> Dos
     Raises  UsageError for another kind of address; DataError when there is no such version, or it was registered
             before versions had cards
     """
+    _, alias, _ = models.parts(uri)
     with tracking.service() as client, tempfile.TemporaryDirectory(prefix="mcti-dossier-") as scratch:
-        version, alias = _version(client, uri)
+        version = models.named(client, uri)
         run_id, folder = models.run_of(version), Path(scratch)
         pictures = {path.stem: path.read_bytes() for path in _figures(run_id, folder)}
         card, sbom = (
@@ -67,23 +66,6 @@ def dossier(uri: str, out: Path, *, explanations: Location | None = None) -> Dos
         partly=states.count("partly"),
         open=states.count("gap"),
     )
-
-
-def _version(client: Any, uri: str) -> tuple[Any, str]:
-    """The version of an address and the alias it was asked for by."""
-    kind, _, rest = uri.partition("models:/")
-    name, at, alias = rest.partition("@")
-    if kind or not rest:
-        raise UsageError(f"{uri!r} is no registered model", "URI", "write models:/NAME@champion or models:/NAME/7")
-    if at:
-        found = models.by_alias(client, name, alias)
-        if found is None:
-            raise DataError(f"no version carries the alias {alias}", f"model {name}", "run `mcti promote` first")
-        return models.by_number(client, name, int(found.version)), alias
-    name, _, number = rest.rpartition("/")
-    if not name or not number.isdecimal():
-        raise UsageError(f"{uri!r} names no version", "URI", "write models:/NAME@champion or models:/NAME/7")
-    return models.by_number(client, name, int(number)), ""
 
 
 def _figures(run_id: str, scratch: Path) -> list[Path]:

@@ -28,14 +28,27 @@ class PromoteResult(StepResult):
     gates: tuple[Gate, ...] = ()
     line: int | None
     dry_run: bool
-    mended: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """For people."""
-        mended = [f"mended: {sentence}" for sentence in self.mended]
         tried = " (dry run: nothing was moved)" if self.dry_run else ""
         judged = [f"  {gate.name}: {gate.verdict}: {gate.reason}" for gate in self.gates]
-        return [*mended, f"{self.name} version {self.version}: {self.outcome}: {self.reason}{tried}", *judged]
+        return [f"{self.name} version {self.version}: {self.outcome}: {self.reason}{tried}", *judged]
+
+
+class RepairResult(StepResult):
+    """What was wrong and is mended (with `dry_run`: would be), and the champion afterwards."""
+
+    name: str
+    champion: int | None
+    mended: tuple[str, ...]
+    dry_run: bool
+
+    def lines(self) -> list[str]:
+        """For people."""
+        word = "to mend" if self.dry_run else "mended"
+        told = [f"{word}: {sentence}" for sentence in self.mended] or ["nothing to mend"]
+        return [*told, f"{self.name}: champion {'none' if self.champion is None else f'version {self.champion}'}"]
 
 
 class ApproveResult(StepResult):
@@ -71,9 +84,7 @@ class LedgerResult(StepResult):
 
 
 @noted
-def promote(
-    name: str, params: PromoteParams, *, version: int | None = None, dry_run: bool = False, repair: bool = False
-) -> PromoteResult:
+def promote(name: str, params: PromoteParams, *, version: int | None = None, dry_run: bool = False) -> PromoteResult:
     """Judge a version (default: the challenger) against the champion on the same patients; move the alias, or not.
 
     Raises
@@ -85,14 +96,13 @@ def promote(
         tracking.service() as client,
         tempfile.TemporaryDirectory(prefix="mcti-promote-", ignore_cleanup_errors=True) as scratch,
     ):
-        mended = tuple(promotion.mend(client, name)) if repair else ()
         challenger = _challenger(client, name, version)
         lines = promotion.checked(client, name)
         champion = models.by_alias(client, name, models.CHAMPION)
         number = int(challenger.version)
         if champion is not None and champion.version == challenger.version:
             reason = f"version {number} is the champion already"
-            return _result(name, number, gates.UNCHANGED, reason, number, mended=mended, dry_run=dry_run)
+            return _result(name, number, gates.UNCHANGED, reason, number, dry_run=dry_run)
         judgement = _judge(challenger, champion, lines, params, Path(scratch))
         line = None if dry_run else _decide(client, lines, challenger, judgement, params)
     _refuse(judgement, name, number)
@@ -106,9 +116,20 @@ def promote(
         lead=judgement.lead,
         gates=judgement.gates,
         line=line.number if line else None,
-        mended=mended,
         dry_run=dry_run,
     )
+
+
+def repair(name: str, *, dry_run: bool = False) -> RepairResult:
+    """Set the aliases to what the ledger says, and write down when a version was deleted by hand; judges nothing.
+
+    Raises DataError when the ledger itself is broken: that no command can mend.
+    """
+    with tracking.service() as client:
+        found = promotion.findings(client, name, ledger.read(name)) if dry_run else promotion.mend(client, name)
+        champion = models.by_alias(client, name, models.CHAMPION)
+    number = None if champion is None else int(champion.version)
+    return RepairResult(name=name, champion=number, mended=tuple(found), dry_run=dry_run)
 
 
 def approve(name: str, version: int | None = None) -> ApproveResult:
@@ -132,8 +153,9 @@ def rollback(name: str) -> PromoteResult:
     """
     with tracking.service() as client:
         line = promotion.rollback(client, name)
-    reason = f"version {line.evidence['withdrawn']} was withdrawn"
-    return _result(name, line.version, line.action, reason, line.champion, line=line.number, dry_run=False)
+    return _result(
+        name, line.version, line.action, line.evidence["reason"], line.champion, line=line.number, dry_run=False
+    )
 
 
 def verify_ledger(name: str) -> LedgerResult:
@@ -194,9 +216,9 @@ def _circumstances(challenger: Any, params: PromoteParams) -> dict[str, Any]:
 def _refuse(judgement: Judgement, name: str, version: int) -> None:
     refusal = {gates.REJECT: Rejected, gates.UNSURE: NotEnoughEvidence}.get(judgement.outcome)
     if refusal is not None:
-        raise refusal(
-            judgement.reason, f"model {name}, version {version}", "the champion stays; train on more patients"
-        )
+        open_ones = {gate.name for gate in judgement.gates if gate.verdict == judgement.outcome}
+        more = "" if open_ones <= {"approval", "data contract"} else "; train on more patients"
+        raise refusal(judgement.reason, f"model {name}, version {version}", f"the champion stays{more}")
 
 
 def _result(name: str, version: int, outcome: str, reason: str, champion: int | None, **more: Any) -> PromoteResult:

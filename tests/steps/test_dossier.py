@@ -105,7 +105,7 @@ def test_the_bill_of_materials_is_cyclonedx_with_versions_and_licences(made):
 @pytest.mark.parametrize(
     ("uri", "kind", "words"),
     [
-        ("dossier", UsageError, "no registered model"),
+        ("dossier", UsageError, "names no version"),
         ("models:/dossier", UsageError, "names no version"),
         ("models:/dossier@nobody", DataError, "no version carries the alias nobody"),
         ("models:/dossier/99", DataError, "no version 99.*known: 1, 2"),

@@ -227,7 +227,16 @@ def test_a_page_a_patient_shows_curve_and_flags_and_escapes_names(world, tmp_pat
     assert "N-P-000 &lt;b&gt;" in html
     assert "<b>.html" not in html
     assert "<polyline" in html
+    assert "predicted by the mean of all fold models" in html
+    assert re.search(r"Distance from the training patients \d\.\d\d of the limit of 1", html)
     assert not re.search(r"(src|href)=[\"']?http", html)
+
+
+def test_the_page_of_a_patient_of_the_development_cohort_says_who_speaks(world, tmp_path):
+    root, cohort, features = world
+    predict(str(root / "models"), cohort, features, tmp_path / "o.csv", pages=tmp_path / "pages")
+    html = next((tmp_path / "pages").glob("*.html")).read_text(encoding="utf-8")
+    assert re.search(r"predicted by fold_\d, which did not see this patient of the development cohort", html)
 
 
 def test_both_or_no_source_of_patients_is_a_wrong_call(world, tmp_path):

@@ -10,7 +10,7 @@ from mcti.errors import DataError, NotEnoughEvidence, Rejected
 from mcti.params import PromoteParams, RegisterParams
 from mcti.registry import ledger, models, promotion, tracking
 from mcti.registry.gates import Judgement
-from mcti.steps.promote import approve, promote, rollback, show_ledger, verify_ledger
+from mcti.steps.promote import approve, promote, repair, rollback, show_ledger, verify_ledger
 from mcti.steps.register import register
 from tests.registry.made import Run
 
@@ -146,7 +146,9 @@ class TestOnServers:
             client.delete_model_version("gone", "2")
         with pytest.raises(DataError, match="version 2, champion by the ledger, was deleted by hand"):
             verify_ledger("gone")
-        assert promote("gone", LAX, version=1, repair=True).outcome == "unchanged"
+        assert len(repair("gone", dry_run=True).mended) == 1
+        assert aliases("gone")[0] is None, "a dry run moves nothing"
+        assert repair("gone").champion == 1
         assert aliases("gone") == (1, None)
         last = verify_ledger("gone").entries[-1]
         assert (last.action, last.evidence["deleted"]) == ("repair", {"champion": 2})
@@ -160,7 +162,8 @@ class TestOnServers:
             verify_ledger("hand")
         with pytest.raises(DataError, match="--repair"):
             promote("hand", LAX, version=1) if aliases("hand")[0] != 2 else rollback("hand")
-        assert promote("hand", LAX, version=1, repair=True).outcome == "unchanged"
+        assert repair("hand").champion == 1
+        assert repair("hand").mended == ()
         assert aliases("hand") == (1, None)
         assert verify_ledger("hand").faults == ()
 
@@ -196,7 +199,7 @@ class TestOnServers:
                 pass
             else:
                 assert call == 3  # previous, champion, head: three calls, all survived
-        promote(name, LAX, version=2, repair=True)
+        repair(name)
         assert aliases(name) == (2, 1)
         assert verify_ledger(name).faults == ()
         assert len(show_ledger(name).entries) == 2

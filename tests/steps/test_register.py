@@ -9,9 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from mcti import s3, storage
 from mcti.errors import DataError, EnvironmentTrouble
 from mcti.params import RegisterParams
-from mcti.registry import models, tracking
+from mcti.registry import ensemble, models, tracking
 from mcti.steps import register as step
 from mcti.steps.register import register
 from tests.registry.made import Run
@@ -111,6 +112,23 @@ out.to_csv(sys.argv[2], index=False)
     evaluated = pd.read_csv(run.evaluation / "predictions.csv", dtype=str).set_index("patient_id")
     for column in ("risk", "S_12", "S_60"):
         assert ours[column].loc[evaluated.index].to_dict() == evaluated[column].to_dict()
+
+
+def test_weights_exchanged_together_with_their_index_are_refused(run, servers_of, tmp_path):
+    """Who may write the bucket alone can make files and index agree, but not with the version's tag in MLflow."""
+    params = RegisterParams(name="exchanged", experiment="tests")
+    made = register(run.models, run.evaluation, params, tmp_path / "r.json")
+    other = Run(tmp_path / "another run", seed=5)
+    ensemble.assemble(other.models, tmp_path / "other")
+    with tracking.service() as client:
+        source = client.get_model_version("exchanged", str(made.version)).source
+        stored = client.get_logged_model(source.rpartition("/")[2]).artifact_location
+    place = f"s3://mcti-mlflow/artifacts/{stored.removeprefix('mlflow-artifacts:/')}/artifacts/ensemble"
+    assert storage.exists(f"{place}/ensemble.json")
+    for path in (path for path in (tmp_path / "other").rglob("*") if path.is_file()):
+        s3.put(f"{place}/{path.relative_to(tmp_path / 'other')}", path.read_bytes())
+    with pytest.raises(DataError, match=r"the weights are not those that were registered.*exchanged, version 1"):
+        models.fetch("models:/exchanged@challenger", tmp_path)
 
 
 def test_the_same_weights_are_one_version_and_new_evidence_renews_it(run, servers_of, tmp_path):
