@@ -53,8 +53,9 @@ def runner(out: Path, cluster: ClusterParams, run: str) -> local.DockerRunner:
 
 
 def kill(run: str) -> None:
-    """Stop the containers of this run, at once, and remove them."""
-    for container in docker.from_env().containers.list(filters={"label": f"{LABEL}={run}"}):
+    """Stop the containers of this run, at once, and remove them, with those that ended when nobody watched."""
+    label = {"label": f"{LABEL}={run}"}
+    for container in docker.from_env().containers.list(all=True, filters=label, ignore_removed=True):
         _remove(container)
 
 

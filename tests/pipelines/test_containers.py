@@ -8,7 +8,7 @@ from kfp import local
 from kfp.local.docker_task_handler import DockerTaskHandler
 from kfp.local.status import Status
 
-from pipelines.containers import told_how_they_end
+from pipelines.containers import kill, told_how_they_end
 
 
 class Container:
@@ -73,6 +73,19 @@ def test_a_container_that_somebody_else_is_removing_has_failed(ended):
     container.remove = remove
     with told_how_they_end():
         assert ended(container) == Status.FAILURE
+
+
+def test_a_cancelled_run_leaves_no_container_not_even_one_that_has_ended(monkeypatch):
+    """As the engine answers: without `all` it tells of those that run."""
+    running, exited = Container(137), Container(0)
+
+    def found(all=False, filters=None, ignore_removed=False):
+        assert filters == {"label": "mcti.run=a run"}
+        return [running, exited] if all else [running]
+
+    monkeypatch.setattr("docker.from_env", lambda: SimpleNamespace(containers=SimpleNamespace(list=found)))
+    kill("a run")
+    assert (running.removed, exited.removed) == (True, True)
 
 
 def test_kfp_itself_would_call_it_a_success(ended):
