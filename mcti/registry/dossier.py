@@ -262,7 +262,9 @@ def _limits(facts: Facts) -> Section:
     clinical = facts.metrics["mcti"].get("comparison", {}).get("cox_clinical", {}).get("difference", {})
     if clinical and not (clinical["low"] or 0) > 0:
         value, low, high = _interval(clinical)
-        said.append(f"It was not shown to beat the clinical Cox model: C-index {value} ({low} to {high}) above it.")
+        said.append(
+            f"It was not shown to beat the clinical Cox model: difference of the C-index {value} ({low} to {high})."
+        )
     said += [
         "Out-of-fold results on the development cohort are not results in another hospital.",
         "Risks have no unit and compare within this model only.",

@@ -77,7 +77,8 @@ class ServedModel(PythonModel):  # type: ignore[misc]
         try:
             return self.ensemble.predict(patient, bag, genes, horizons, covariates, groups)
         except MctiError as error:
-            raise type(error)(error.what, f"{error.where}, patient {patient}", error.mend) from error
+            named = "" if f"patient {patient}" in error.where else f", patient {patient}"
+            raise type(error)(error.what, f"{error.where}{named}", error.mend) from error
 
 
 _NOBODY = frozenset({"", "None", "nan"})  # MLflow makes a text of a null before we see it

@@ -216,8 +216,8 @@ def _circumstances(challenger: Any, params: PromoteParams) -> dict[str, Any]:
 def _refuse(judgement: Judgement, name: str, version: int) -> None:
     refusal = {gates.REJECT: Rejected, gates.UNSURE: NotEnoughEvidence}.get(judgement.outcome)
     if refusal is not None:
-        open_ones = {gate.name for gate in judgement.gates if gate.verdict == judgement.outcome}
-        more = "" if open_ones <= {"approval", "data contract"} else "; train on more patients"
+        statistics = [g for g in judgement.gates if g.verdict == judgement.outcome and "events" in g.numbers]
+        more = "; train on more patients" if statistics else ""  # which cures no leak, no cost, no missing approval
         raise refusal(judgement.reason, f"model {name}, version {version}", f"the champion stays{more}")
 
 
