@@ -130,7 +130,10 @@ def app(model: str, scratch: Path, most_bytes: int, seconds: float) -> Any:
     root = folder.parents[1] if folder.name == "ensemble" and folder.parent.name == "artifacts" else folder
     if not (root / "MLmodel").exists():
         raise DataError("no MLmodel file", model, "serve models:/NAME@ALIAS; folds become one by `mcti register`")
-    loaded = mlflow.pyfunc.load_model(str(root))
+    # What lies in the registry besides the weights is code: whoever may write the bucket could have it run here. So the
+    # weights, held against their digest, are served by the code of this installation.
+    models.save(folder, scratch / "own")
+    loaded = mlflow.pyfunc.load_model(str(scratch / "own"))
     made = scoring_server.init(loaded)
     _put_invocations(made, loaded)
     _add_v2(made, loaded, model)

@@ -453,3 +453,18 @@ def test_altered_weights_are_never_served(saved, tmp_path, harm):
     with pytest.raises(DataError, match=r"is not the registered .*weights.safetensors"):
         serving.app(str(tmp_path / "saved"), tmp_path / "scratch", 10**6, 60)
     assert not (tmp_path / "ran").exists()
+
+
+def test_code_that_lies_beside_the_weights_is_not_run(saved, tmp_path):
+    """Whoever may write the bucket can put code there, which MLflow's own loading runs."""
+    import shutil
+
+    import mlflow
+
+    shutil.copytree(saved[2], tmp_path / "saved")
+    code, ran = tmp_path / "saved" / "served.py", tmp_path / "ran"
+    code.write_text(f"open({str(ran)!r}, 'w').close()\n" + code.read_text(encoding="utf-8"), encoding="utf-8")
+    serving.app(str(tmp_path / "saved"), tmp_path / "scratch", 10**6, 60)
+    assert not ran.exists()
+    mlflow.pyfunc.load_model(str(tmp_path / "saved"))
+    assert ran.exists()
