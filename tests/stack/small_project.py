@@ -89,6 +89,8 @@ def struck(project: Path, out: Path, kill: Callable[[str], bool], *arguments: st
     """`mcti pipeline run-local` in the clone; the first training task that has saved a checkpoint is killed.
 
     kill    SIGKILLs the task whose command names this folder; whether there was one
+    Raises  AssertionError when none was killed. KFP's own line of the retry is no witness: tasks beside each other
+            switch its logger on and off, and at times it is lost.
     """
     out.mkdir(parents=True, exist_ok=True)
     words = ["pipeline", "run-local", "--out", str(out), *arguments]
@@ -102,6 +104,8 @@ def struck(project: Path, out: Path, kill: Callable[[str], bool], *arguments: st
             if saved is not None and kill(str(saved.parents[2])):
                 break
             time.sleep(0.02)
+        else:
+            raise AssertionError(f"no training task was killed: {(out / 'log').read_text(encoding='utf-8')[-5000:]}")
         stdout, _ = process.communicate()
         log.seek(0)
         return subprocess.CompletedProcess(words, process.returncode, stdout, log.read())

@@ -142,7 +142,6 @@ def test_the_compiled_kubeflow_pipeline_gives_the_very_bytes_of_dvc(project, tmp
     words = ("--set", "cluster.extract_shards=2", "--set", "register.name=parity", "--json")
     done = struck(project, tmp_path / "runs", kill_process, *words)
     assert done.returncode == 0, done.stderr[-5000:]
-    assert "Task train failed (attempt 1/4). Retrying" in done.stderr
     run = Path(json.loads(done.stdout)["folder"])
     made = {
         "data/folds.csv": run / "split/folds/folds.csv",
