@@ -100,7 +100,9 @@ def load(folder: Location) -> MCTI:
 
     with storage.local(folder) as path:
         config = ModelConfig.from_json(json.dumps(storage.read_json(path / "model.json")["config"]), str(folder))
-        weights = load_file(path / "weights.safetensors")
+        mapped = load_file(path / "weights.safetensors")
+    # Copied to addresses of torch's own choice: on some processors a kernel rounds otherwise where these are odd.
+    weights = {name: tensor.clone() for name, tensor in mapped.items()}
     with torch.device("meta"):
         network = MCTI(config)
     try:
