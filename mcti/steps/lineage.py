@@ -93,6 +93,8 @@ def _weights(version: Any, scratch: Path) -> Link:
         loaded = ensemble.load(models.fetch(f"models:/{version.name}/{version.version}", scratch / "model"))
     except DataError as error:
         return Link(what="weights", value=known, state="FAULT", note=str(error))
+    if loaded.digest != known:  # `fetch` lets a version without the tag pass: other hands may have made it
+        return Link(what="weights", value=known, state="FAULT", note=f"their SHA-256 is {loaded.digest}")
     return Link(what="weights", value=known, state="verified", note=f"{len(loaded.members)} folds")
 
 

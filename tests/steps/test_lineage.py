@@ -8,7 +8,7 @@ import pytest
 from mcti import pinned, s3, versions
 from mcti.errors import DataError, NotEnoughEvidence, Rejected, UsageError
 from mcti.params import PromoteParams, RegisterParams
-from mcti.registry import tracking
+from mcti.registry import models, tracking
 from mcti.registry.lineage import Origin
 from mcti.steps.lineage import descendants, lineage
 from mcti.steps.promote import promote
@@ -83,6 +83,15 @@ def test_an_evaluation_altered_in_the_store_breaks_the_chain(version, tmp_path):
         path.write_text(whole, encoding="utf-8")
         with tracking.service() as client:
             client.log_artifact(run_id, str(path), "evaluation")
+
+
+def test_weights_whose_digest_nobody_wrote_down_are_not_verified(version):
+    """Without the tag of the version anybody who may write the bucket could exchange them."""
+    address, _ = version
+    with tracking.service() as client:
+        client.delete_model_version_tag("chained", address.rpartition("/")[2], models.DIGEST)
+    with pytest.raises(DataError, match="weights"):
+        lineage(address)
 
 
 def test_an_alias_moved_by_hand_breaks_the_chain(version):
