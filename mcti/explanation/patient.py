@@ -85,6 +85,7 @@ def render(row: Mapping[str, Any], notice: str, told: Told | None) -> str:
         alone=ALONE if is_alone(row) else "",
         speaker=speaker(row),
         likeness=likeness(row),
+        lacking=lacking(row),
         about_parts=PARTS,
         curve=Markup(curve(row)),  # noqa: S704  (numbers of ours alone)
         parts=Markup(drawing.parts(told.parts, "Part of each modality")) if told else "",  # noqa: S704
@@ -109,6 +110,12 @@ def likeness(row: Mapping[str, Any]) -> str:
         "unlike the training patients, the prediction rests on extrapolation" if score > 1 else "no further than usual"
     )
     return f"Distance from the training patients {score:.2f} of the limit of 1: {far}."
+
+
+def lacking(row: Mapping[str, Any]) -> str:
+    """What there is nothing of; empty where all is there."""
+    gone = row["missing"].replace("+", " and ") if row["missing"] else ""
+    return f"Without {gone}: the model used what it learned in place of them." if gone else ""
 
 
 def curve(row: Mapping[str, Any]) -> str:

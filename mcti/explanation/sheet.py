@@ -61,9 +61,8 @@ def _head(sheet: Any, row: Mapping[str, Any], notice: str) -> float:
         top = _say(sheet, notice, top - 0.004, color=_AMBER, weight="bold")
     if likeness := patient.likeness(row):
         top = _say(sheet, likeness, top - 0.004, color=_AMBER if row["out_of_distribution"] else _GREY)
-    if row["missing"]:
-        said = f"Without {row['missing'].replace('+', ' and ')}: the model used what it learned in place of them."
-        top = _say(sheet, said, top - 0.004, color=_AMBER)
+    if lacking := patient.lacking(row):
+        top = _say(sheet, lacking, top - 0.004, color=_AMBER)
     by = "by the out-of-fold risks of the training patients"
     group = f", group {row['risk_group']} {by}" if row["risk_group"] else ""
     return _say(sheet, f"Risk {row['risk']:.4f} (higher: earlier event; within this model only){group}.", top - 0.006)

@@ -124,8 +124,7 @@ class Ensemble:
         Raises
             DataError: a gene or covariate is missing, a bag has the wrong width, a modality is missing that is needed.
         """
-        genes = _measured(genes)
-        vector = None if genes is None else self.vector(patient_id, genes)
+        vector = self._measured(patient_id, genes)
         by_member = self._ask(patient_id, patches, vector, horizons_months, covariates)
         rows = list(by_member.values())
         spans: dict[str, Any] = {}
@@ -138,7 +137,7 @@ class Ensemble:
                 spans |= {f"{key}_low": None if alone else min(values), f"{key}_high": None if alone else max(values)}
         score = self._strangeness(by_member, patches, vector)
         known = [value for name, value in (covariates or {}).items() if name in self.covariates]
-        lacking = {"slides": patches is None, "genes": genes is None}
+        lacking = {"slides": patches is None, "genes": vector is None}
         lacking["clinical"] = bool(known) and all(value is None or math.isnan(value) for value in known)
         return {
             "patient_id": patient_id,
@@ -202,8 +201,7 @@ class Ensemble:
         covariates: Mapping[str, float | None] | None = None,
     ) -> dict[str, dict[str, float]]:
         """What each member that may predict this patient says, `{member: {risk, S_<months>…}}`; as `predict`."""
-        genes = _measured(genes)
-        vector = None if genes is None else self.vector(patient_id, genes)
+        vector = self._measured(patient_id, genes)
         return self._ask(patient_id, patches, vector, horizons_months, covariates)
 
     def _ask(
@@ -226,6 +224,12 @@ class Ensemble:
         """The members that predict this patient: those that did not see them in training; else the refit, or all."""
         return self.assigned.get(hashed(patient_id), self.everybody or tuple(self.members))
 
+    def _measured(self, patient_id: str, genes: Mapping[str, float | None] | None) -> Tensor | None:
+        """`vector`; None where not one gene was measured: that is no expression, and says so."""
+        if genes is None or (genes and all(v is None or v != v for v in genes.values())):
+            return None
+        return self.vector(patient_id, genes)
+
     def vector(self, patient_id: str, genes: Mapping[str, float | None]) -> Tensor:
         """(G,) expression in the order of the model, NaN where not measured.
 
@@ -243,12 +247,6 @@ class Ensemble:
             warnings.warn(said, GenesMissing, stacklevel=2)
         values = [genes.get(name) for name in self.genes]
         return torch.tensor([math.nan if value is None else float(value) for value in values], dtype=torch.float32)
-
-
-def _measured(genes: Mapping[str, float | None] | None) -> Mapping[str, float | None] | None:
-    """The expression of a patient; None where not one gene was measured: that is no expression, and says so."""
-    known = genes is not None and (not genes or any(v is not None and v == v for v in genes.values()))
-    return genes if known else None
 
 
 def assemble(models: Path, out: Path, *, refit: bool = False) -> str:
