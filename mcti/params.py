@@ -247,6 +247,12 @@ class TrainParams(Params):
         le=10,
         description="inner folds whose models put the survival curves right (3: thrice the time); 0: none",
     )
+    linear_share: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="weight of a ridge Cox model on the same inputs in the hazard logits; 0: the network alone",
+    )
     precision: Literal["float32", "bf16", "fp16"] = Field(
         "float32", description="arithmetic of the forward pass; fp16 scales the loss"
     )

@@ -10,19 +10,12 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from mcti.errors import DataError, UsageError, did_you_mean
-from mcti.evaluation.cox import (
-    CoxModel,
-    breslow_hazard,
-    breslow_survival,
-    choose_penalty,
-    fit_ridge,
-    inner_folds,
-    log_partial_likelihood,
-)
+from mcti.evaluation.cox import CoxModel, breslow_hazard, breslow_survival, fit_ridge
 from mcti.evaluation.curves import Floats, KaplanMeier, Steps
 from mcti.evaluation.design import Bags, Block, Clinical, Genes, Inputs, design
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.predictions import Predicted
+from mcti.model.cox import choose_penalty, inner_folds, log_partial_likelihood
 
 PENALTIES = np.array([1.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0])
 """Ridge penalties tried inside the training part; in units of events, since the columns have unit variance."""

@@ -38,7 +38,8 @@ class Attribution:
     tiles           (N,) one a tile, in the order of the bag; empty without slides
     genes           (G,) one a gene, in the order of the model; covariates (V,)
     tokens          token -> part, along the same path: patch_0 …, carried_0 …, gene_0 …, clinical, and the
-                    paths past the U-Net mean_patch, focus (the mean critical patch) and covariates
+                    paths past the U-Net mean_patch, focus (the mean critical patch) and covariates, and linear_slides
+                    and linear_genes of the Cox model beside the network (mcti/model/linear.py)
     critical        (K',) row in the bag of patch token k
     shares          (N, K') mass that tile i gave to patch token k; a row sums to 1
     plan            (K', T) mass between patch and gene tokens
@@ -98,6 +99,8 @@ def attribute(
     parts = {name: (gradient * path.ends[name].nan_to_num(0.0))[0] for name, gradient in gradients.items()}
     if path.net.axes.genes is not None:  # the axes are linear: what an axis adds is the sum over its genes
         parts["genes"] = (gradients["genes"] @ path.net.axes.genes * inputs["genes"].double())[0]
+    if path.beside:
+        parts["genes"] = parts["genes"] + gradients["linear_genes"][0] * path.beside["genes"]
     return Attribution(
         risk=path.at(1.0),
         baseline=path.at(0.0),
@@ -136,6 +139,8 @@ class _Path:
         self.ends["focus"] = self.mined.focus
         if inputs.get("covariates") is not None:
             self.ends["covariates"] = inputs["covariates"].double()
+        self.beside = _beside(self.net, inputs)
+        self.ends |= {f"linear_{name}": values.sum().view(1, 1) for name, values in self.beside.items()}
 
     def at(self, share: float) -> float:
         """Risk at a share of the way, 0 … 1."""
@@ -182,6 +187,8 @@ class _Path:
             parts, critical = torch.cat(found), self.mined.critical[0, here]
             weights = focus_weights(self.mined.scores, self.mined.critical >= 0)[0, here]
             parts[critical] += weights * (self.rows[0, critical] @ to_focus)
+            if self.beside:
+                parts += gradients["linear_slides"][0] * self.beside["slides"]
         return torch.cat(shares), parts
 
     def _inputs(self, shares: Tensor) -> dict[str, Tensor]:
@@ -206,6 +213,7 @@ class _Path:
         if net.clinical is not None:
             clinical, read = net.clinical(given["covariates"])
             made |= {"clinical": clinical, "covariates": read[:, None]}
+        made |= {name: values[:, None] for name, values in given.items() if name.startswith("linear_")}
         made["patch"] = made["patch"].clone()  # the plan carries the former one: this is its own part alone
         return mined.present, made
 
@@ -220,6 +228,9 @@ class _Path:
         read = None if clinical is None else made["covariates"][:, 0]
         mean = mean_token(streams, mask)[SURV]
         logits = net.survival_head.decide(mean, made["mean_patch"][:, 0], made["focus"][:, 0], made["gene"], read)
+        if net.linear is not None:
+            scores = made["linear_slides"][:, 0, 0] + made["linear_genes"][:, 0, 0]
+            logits = net.linear(logits, scores if read is None else scores + net.linear.clinical(read))
         return -survive(logits, net.config.head)[1].sum(1)
 
     def _named(self, tokens: Mapping[str, Tensor]) -> dict[str, float]:
@@ -261,6 +272,14 @@ def _held(net: MCTI, couplings: list[Coupling]) -> Iterator[None]:
     finally:
         for layer, coupler in zip(layers, before, strict=True):
             layer.coupler = coupler
+
+
+def _beside(net: MCTI, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What the Cox model beside the network has of each tile (N,) and each gene (G,); nothing where there is none."""
+    if net.linear is None:
+        return {}
+    rows, genes = inputs["patches"][0].double(), inputs["genes"][0].double()
+    return {"slides": net.linear.tiles(rows) / len(rows), "genes": genes * net.linear.genes}
 
 
 def _groups(net: MCTI, genes: Tensor, weights: Tensor | None) -> Tensor:

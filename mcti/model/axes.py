@@ -57,13 +57,7 @@ class Axes(nn.Module):
     def fit_genes(self, genes: Tensor) -> None:
         """From standardised genes (n, G), a missing value 0. An axis along which nothing varies is 0, stays silent."""
         assert self.genes is not None
-        rows = genes.double()
-        if len(rows) >= rows.shape[1]:
-            self.genes.copy_(principal(rows.T @ rows / len(rows), len(self.genes)))
-            return
-        # Of 20,000 genes in a few hundred patients: the table of their moments would be 3 GiB, and cost an hour.
-        _, spread, vectors = torch.linalg.svd(rows, full_matrices=False)
-        self.genes.copy_(_whitening(spread.square() / len(rows), vectors.T, rows.square().mean(), len(self.genes)))
+        self.genes.copy_(directions(genes, len(self.genes)))
 
     @torch.no_grad()
     def fit_features(self, bags: Sequence[Tensor]) -> None:
@@ -74,6 +68,16 @@ class Axes(nn.Module):
             rows = bag.double()
             moments += rows.T @ rows / (len(rows) * len(bags))
         self.features.copy_(principal(moments, len(self.features)))
+
+
+def directions(rows: Tensor, count: int) -> Tensor:
+    """Whitened principal axes (count, p) of centred rows (n, p), as `principal` gives them; float64."""
+    rows = rows.double()
+    if len(rows) >= rows.shape[1]:
+        return principal(rows.T @ rows / len(rows), count)
+    # Of 20,000 genes in a few hundred patients: the table of their moments would be 3 GiB, and cost an hour.
+    _, spread, vectors = torch.linalg.svd(rows, full_matrices=False)
+    return _whitening(spread.square() / len(rows), vectors.T, rows.square().mean(), count)
 
 
 def principal(moments: Tensor, count: int) -> Tensor:

@@ -15,6 +15,7 @@ from mcti.model.genomics import gene_branch
 from mcti.model.guidance import Coupling
 from mcti.model.hazards import logits_of, survive
 from mcti.model.heads import Head
+from mcti.model.linear import LinearPath
 from mcti.model.pathology import Mined, PathologyBranch
 from mcti.model.presets import ModelConfig
 from mcti.model.transport import Plan, unbalanced
@@ -87,6 +88,7 @@ class MCTI(nn.Module):
         self.survival_head = Head(seen, config.bins)
         self.absent = AbsentTokens(config) if config.missing else None
         self.clinical = ClinicalToken(config) if config.covariates else None
+        self.linear = LinearPath(config) if config.linear else None
 
     def forward(
         self,
@@ -110,6 +112,9 @@ class MCTI(nn.Module):
         check_inputs(self.config, patches, mask, genes, slides_present=slides_present, genes_present=genes_present)
         check_covariates(self.config, covariates, len(patches))
         own = self.task_tokens.dtype
+        beside = None
+        if self.linear is not None:
+            beside = self.linear.scores(patches, mask, genes, covariates, slides_present, genes_present)
         patches, genes = self.axes(patches, inward(genes, own))
         mined = self.pathology(patches, mask)
         gene_tokens, groups = self.genomics(genes)
@@ -126,6 +131,8 @@ class MCTI(nn.Module):
         kind = torch.promote_types(genes.dtype, torch.float32)  # logits are never half
         means = mean_token(streams, self._mask(tokens))
         logits = self.survival_head(means[SURV], mined, gene_tokens, read).to(kind)
+        if self.linear is not None:
+            logits = self.linear(logits, beside)
         hazard, survival = survive(logits, self.config.head)
         return Prediction(
             hazard_logits=logits,

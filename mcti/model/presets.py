@@ -69,6 +69,7 @@ class ModelConfig:
     modalities: tuple[str, ...] = ("slides", "genes")  # what the model reads; of a patient's others it knows nothing
     gene_axes: int = 0  # principal axes of the genes that the network reads in their place, whitened; 0: the genes
     feature_axes: int = 0  # the same of the patch features
+    linear: bool = False  # a Cox model beside the network, fitted after it; the hazard logits are a mean of both
     hard_negatives: int = 0  # patches of other subtypes, for each class and step, that the instance classifier unlearns
     network: str = "mcti"  # or a peer (mcti/model/peers), which takes of these fields what it knows
     subtype_task: bool = True  # False: the subtype head reads what the network carries, and shapes nothing of it

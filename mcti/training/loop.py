@@ -16,7 +16,7 @@ import torch
 
 from mcti.errors import MctiError
 from mcti.model.trained import TrainedModel
-from mcti.training import checkpoints, profiling
+from mcti.training import checkpoints, linear, profiling
 from mcti.training.distributed import Ranks
 from mcti.training.run import Run, Task
 from mcti.training.state import State
@@ -55,6 +55,8 @@ def train(
 ) -> Outcome:
     """Train one model; the last weights (or their average) are the model, with `patience` those of the best epoch.
 
+    With `linear_share` a Cox model of the same patients is fitted beside it.
+
     With a `keeper` the run saves itself now and then and starts from the newest checkpoint found there. `trace`: a
     file for the profile of a few steps.
 
@@ -79,9 +81,10 @@ def train(
                 said = f"{task.where}, loss {run.state.last_loss:.3f}, {pace.rate:.0f} patients/s, steps"
                 progress(run.steps if run.over else run.state.step, run.steps, said)
             saver.after_step(task.where)
-        return Outcome(
-            TrainedModel(run.state.kept(), task.config, task.fitted), tuple(run.state.history), run.state.bag_cap
-        )
+        model = TrainedModel(run.state.kept(), task.config, task.fitted)
+        if task.params.linear_share:
+            model = linear.joined(model, task.bags, task.params.linear_share, task.params.seed)
+        return Outcome(model, tuple(run.state.history), run.state.bag_cap)
 
 
 class _Pace:

@@ -74,45 +74,15 @@ def test_what_is_fitted_never_sees_the_test_part(name):
     np.testing.assert_array_equal(one(PART.train[:5]).risk, two(PART.train[:5]).risk)
 
 
-def test_the_stack_leans_on_the_model_that_knows():
-    """One epoch leaves MCTI near chance while one gene tells all: the linear column carries the stack."""
-    stack = contenders.Stack.fit(made(), PART, PARAMS)
-    assert stack.cox.coefficients[1] > 2 * stack.cox.coefficients[0] >= 0
-
-
-def test_the_stack_asks_the_models_of_the_whole_training_part():
-    """Its risk is the weighted sum of what `mcti` and `linear_all` say, each fitted alone on that part."""
+def test_the_stack_is_what_train_makes_and_the_networks_stand_alone():
+    """`stack` has the Cox model beside it by the share of `train`; `mcti` does not, and has the same weights."""
     patients = made()
-    stack = contenders.Stack.fit(patients, PART, PARAMS)
-    alone = [contenders.fit(name, patients, PART, PARAMS)(PART.test).risk for name in ("mcti", "linear_all")]
-    scaled = [(risk - mean) / sd for risk, (mean, sd) in zip(alone, stack.scales, strict=True)]
-    wanted = stack.cox.coefficients @ np.array(scaled)
-    found = stack.forecast(patients, PARAMS.horizons_months)(PART.test).risk
-    np.testing.assert_allclose(found - found.mean(), wanted - wanted.mean(), atol=1e-9)
-
-
-def test_a_column_that_points_the_wrong_way_is_dropped():
-    random = np.random.default_rng(0)
-    good = random.normal(size=300)
-    time, event = random.exponential(np.exp(-good)), np.ones(300, dtype=bool)
-    found = contenders.weigh(np.column_stack([good, -good + 0.1 * random.normal(size=300)]), event, time, 0)
-    assert found.coefficients[1] == 0
-    assert found.coefficients[0] == pytest.approx(1, abs=0.2)
-
-
-def test_two_columns_that_tell_alike_much_get_nearly_equal_weights():
-    """Nearer than free fitting gives them: the reference is scikit-survival's ridge on the columns themselves."""
-    from sksurv.linear_model import CoxPHSurvivalAnalysis
-    from sksurv.util import Surv
-
-    random = np.random.default_rng(3)
-    truth = random.normal(size=120)
-    columns = np.column_stack([truth + random.normal(size=120), truth + random.normal(size=120)])
-    time, event = random.exponential(np.exp(-truth)), random.random(120) < 0.6
-    ours = contenders.weigh(columns, event, time, 0).coefficients
-    free = CoxPHSurvivalAnalysis(alpha=1.0).fit(columns, Surv.from_arrays(event, time)).coef_
-    assert (ours > 0).all()
-    assert abs(ours[0] - ours[1]) / ours.sum() < 0.6 * abs(free[0] - free[1]) / free.sum()
+    alone, both = (contenders.fit_network(name, patients, PART, PARAMS) for name in ("mcti", "stack"))
+    assert not alone.config.linear
+    assert both.config.linear
+    assert float(both.net.linear.share) == TrainParams().linear_share == 0.5
+    weights = both.net.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in alone.net.state_dict().items())
 
 
 def test_another_seed_is_another_draw_and_the_same_seed_the_same_bits():

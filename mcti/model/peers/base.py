@@ -12,6 +12,7 @@ from mcti.model.checks import check_inputs
 from mcti.model.clinical import check_covariates, read_covariates
 from mcti.model.dropout import Dropout
 from mcti.model.hazards import logits_of, survive
+from mcti.model.linear import LinearPath
 from mcti.model.network import Prediction, inward, refuse_absent
 from mcti.model.presets import ModelConfig
 
@@ -48,6 +49,7 @@ class Peer(nn.Module, ABC):
         self.clinical = nn.Linear(2 * len(config.covariates), config.bins, bias=False) if config.covariates else None
         if self.clinical is not None:
             nn.init.zeros_(self.clinical.weight)
+        self.linear = LinearPath(config) if config.linear else None
 
     @abstractmethod
     def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Read:
@@ -68,6 +70,9 @@ class Peer(nn.Module, ABC):
         check_inputs(self.config, patches, mask, genes, slides_present=slides_present, genes_present=genes_present)
         check_covariates(self.config, covariates, len(patches))
         own = self.survival_head.weight.dtype
+        beside = None
+        if self.linear is not None:
+            beside = self.linear.scores(patches, mask, genes, covariates, slides_present, genes_present)
         patches, genes = self.axes(inward(patches, own), inward(genes, own))
         if self.absent is not None:
             patches, mask, genes = self.absent(patches, mask, genes, slides_present, genes_present)
@@ -78,6 +83,8 @@ class Peer(nn.Module, ABC):
         logits = self.survival_head(self.drop(found.vector)).to(kind)
         if self.clinical is not None and covariates is not None:
             logits = logits + self.clinical(read_covariates(inward(covariates, own)))
+        if self.linear is not None:
+            logits = self.linear(logits, beside)
         hazard, survival = survive(logits, self.config.head)
         probed = found.vector if self.config.subtype_task else found.vector.detach()
         return Prediction(

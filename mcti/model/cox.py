@@ -1,0 +1,98 @@
+"""Ridge-penalised Cox regression for dense designs, by Newton's method in a few matrix products.
+
+scikit-survival's estimator loops over patients in Python (0.6 s for 650 patients and 55 columns; this: milliseconds),
+which makes choosing the penalty inside each training fold too dear. The tests hold the two together.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+
+
+def coefficients(design: Floats, event: Bools, time_months: Floats, penalty: float) -> Floats:
+    """(p,) that maximise log partial likelihood - penalty/2 |coefficients|² (Breslow's handling of ties).
+
+    Cox 1972, JRSS B 34:187-220; the penalty as in Verweij and van Houwelingen 1994, Stat. Med. 13:2427-2436, and as
+    `alpha` of scikit-survival's CoxPHSurvivalAnalysis. design (n, p), columns of about unit variance.
+    """
+    order = np.argsort(time_months, kind="stable")
+    table, events, times = design[order], event[order], time_months[order]
+    beta = np.zeros(table.shape[1])
+    value, gradient, curvature = _likelihood(table, events, times, beta, penalty)
+    for _ in range(50):
+        step, share = np.linalg.solve(curvature, gradient), 1.0
+        # Halve a step that overshoots: far from the maximum the partial likelihood is not quadratic, and may overflow.
+        while not _better(trial := _likelihood(table, events, times, beta + share * step, penalty), value):
+            share /= 2
+            if share < 1e-6:
+                return beta
+        beta, gained = beta + share * step, trial[0] - value
+        value, gradient, curvature = trial
+        if gained < 1e-10 * max(1.0, abs(value)) and np.abs(share * step).max(initial=0) < 1e-7:
+            break
+    return beta
+
+
+def log_partial_likelihood(design: Floats, event: Bools, time_months: Floats, beta: Floats) -> float:
+    """Unpenalised log partial likelihood (Breslow) of coefficients (p,)."""
+    order = np.argsort(time_months, kind="stable")
+    score = (design @ beta)[order]
+    return float((score - _log_risk_sets(score, time_months[order]))[event[order]].sum())
+
+
+def choose_penalty(design: Floats, event: Bools, time_months: Floats, grid: Floats, folds: int, seed: int) -> float:
+    """The penalty of `grid` with the best cross-validated partial likelihood inside the training part.
+
+    sum over inner folds of l(beta_-k) - l_-k(beta_-k): what the left-out patients add to the likelihood (Verweij and
+    van Houwelingen 1993, Stat. Med. 12:2305-2314). It uses far more of the data than an inner C-index would.
+    """
+    inner = inner_folds(event, folds, seed)
+    gains = np.zeros(len(grid))
+    for k in range(folds):
+        kept = inner != k
+        for g, penalty in enumerate(grid):
+            beta = coefficients(design[kept], event[kept], time_months[kept], float(penalty))
+            whole = log_partial_likelihood(design, event, time_months, beta)
+            gains[g] += whole - log_partial_likelihood(design[kept], event[kept], time_months[kept], beta)
+    return float(grid[int(np.argmax(gains))])
+
+
+def inner_folds(event: Bools, folds: int, seed: int) -> Ints:
+    """(n,) inner fold of each patient, events dealt evenly."""
+    generator, place = np.random.default_rng(seed), np.zeros(len(event), dtype=np.int64)
+    for stratum in (np.flatnonzero(event), np.flatnonzero(~event)):
+        place[generator.permutation(stratum)] = np.arange(len(stratum)) % folds
+    return place
+
+
+def _better(trial: tuple[float, Floats, Floats], value: float) -> bool:
+    return trial[0] >= value - 1e-12 and bool(np.isfinite(trial[2]).all())
+
+
+def _likelihood(
+    table: Floats, event: Bools, times: Floats, beta: Floats, penalty: float
+) -> tuple[float, Floats, Floats]:
+    """Penalised log likelihood, its gradient (p,) and its negative Hessian (p, p); rows sorted by time."""
+    score = table @ beta
+    log_sets = _log_risk_sets(score, times)
+    first = np.searchsorted(times, times, side="left")
+    weight = np.exp(score - score.max())
+    total = np.cumsum(weight[::-1])[::-1][first][event]
+    with np.errstate(divide="ignore", invalid="ignore"):  # a risk set of weight 0: the caller takes a smaller step
+        means = np.cumsum((weight[:, None] * table)[::-1], axis=0)[::-1][first][event] / total[:, None]  # (events, p)
+        # The hazard each patient carried while at risk: the Hessian's first term is X' diag(carried) X.
+        running = np.concatenate([[0.0], np.cumsum(1 / total)])
+        carried = weight * running[np.searchsorted(times[event], times, side="right")]
+    value = float((score - log_sets)[event].sum() - penalty / 2 * beta @ beta)
+    gradient = (table[event] - means).sum(axis=0) - penalty * beta
+    curvature = (table * carried[:, None]).T @ table - means.T @ means + penalty * np.eye(len(beta))
+    return value, gradient, curvature
+
+
+def _log_risk_sets(score: Floats, times: Floats) -> Floats:
+    """(n,) log of the summed exp(score) of everyone still at risk at each row's time; rows sorted by time."""
+    running = np.logaddexp.accumulate(score[::-1])[::-1]
+    return np.asarray(running[np.searchsorted(times, times, side="left")], dtype=np.float64)

@@ -1,0 +1,61 @@
+"""The Cox model beside the network: what it reads, and how the two are joined."""
+
+import torch
+
+from mcti.model.linear import LinearPath
+from mcti.model.peers import build
+from tests.model.cases import batch, config, network
+
+OF = config(linear=True, covariates=("age", "sex"))
+
+
+def filled(share: float) -> LinearPath:
+    path = LinearPath(OF)
+    for seed, (name, buffer) in enumerate(path.named_buffers()):
+        if name != "share":
+            buffer.copy_(torch.randn(buffer.shape, generator=torch.Generator().manual_seed(seed)))
+    path.share.fill_(share)
+    return path
+
+
+def test_the_score_is_the_sum_of_its_parts_for_each_patient_alone():
+    path, (patches, mask, genes) = filled(0.5), batch([3, 1, 5])
+    covariates = torch.tensor([[0.5, -1.0], [torch.nan, 2.0], [0.0, torch.nan]])
+    found = path.scores(patches, mask, genes, covariates, None, None)
+    for row, size in enumerate([3, 1, 5]):
+        known = [0.0 if value != value else float(value) for value in covariates[row]]
+        gone = [float(value != value) for value in covariates[row]]
+        wanted = sum(float(patches[row, k] @ path.features) for k in range(size)) / size
+        wanted += float(genes[row] @ path.genes)
+        wanted += sum(v * float(c) for v, c in zip([*known, *gone], path.covariates, strict=True))
+        assert abs(float(found[row]) - wanted) < 1e-5
+
+
+def test_what_a_patient_lacks_adds_nothing():
+    path, (patches, mask, genes) = filled(0.5), batch([3, 2])
+    absent = torch.tensor([True, False])
+    found = path.scores(patches, mask, genes, None, absent, ~absent)
+    only_slides = (patches[0, :3] @ path.features).mean()
+    torch.testing.assert_close(found, torch.stack([only_slides, genes[1] @ path.genes]))
+
+
+def test_the_logits_are_the_weighted_mean_of_both():
+    logits, scores = torch.randn(2, 4), torch.tensor([0.3, -0.7])
+    for share in (0.0, 0.25, 1.0):
+        path = filled(share)
+        cox = path.base + scores[:, None]
+        torch.testing.assert_close(path(logits, scores), (1 - share) * logits + share * cox)
+
+
+def test_before_the_fit_nothing_changes():
+    inputs = batch([3, 2])
+    for name in ("tiny", "abmil"):
+        of = config(name)
+        alone = build(of).eval() if name == "abmil" else network(of).eval()
+        beside = build(config(name, linear=True)).eval()
+        beside.load_state_dict(beside.state_dict() | alone.state_dict())
+        assert torch.equal(beside(*inputs).hazard_logits, alone(*inputs).hazard_logits)
+
+
+def test_it_is_no_weight_that_training_would_move():
+    assert not list(LinearPath(OF).parameters())
