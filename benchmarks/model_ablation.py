@@ -106,7 +106,9 @@ def score(data: Dataset, parts: Parts, tested: Outcomes, change: dict[str, Any],
     """C within folds of the risks, each standardised within its fold and then averaged over the seeds."""
     total = np.zeros(len(tested.patient_ids))
     for seed in range(args.seeds):
-        params = TrainParams.model_validate({"epochs": args.epochs, "seed": seed, "threads": 1, **change})
+        params = TrainParams.model_validate(
+            {"epochs": args.epochs, "seed": seed, "threads": 1, "linear_share": 0.0, **change}
+        )
         found = risks(data, parts, tested, params)
         for _, part in tested.parts():
             total[part] += (found[part] - found[part].mean()) / max(float(found[part].std()), 1e-12)

@@ -386,17 +386,21 @@ NOTES = """## How to read it
 * A control near 0 says that the model does not use that modality.
 * No network was tuned on a test fold: one setting, one number of epochs, the last weights. The linear models choose
   their penalty inside the training part.
-* `stack`: Cox on the inner out-of-fold risks of MCTI and of `linear_all`, drawn towards equal weights, none below 0
-  (`mcti/steps/contenders.py`).
-* The setting of the networks (`SETTINGS` in the script), the axes of `compact` and the pull of the stack towards equal
-  weights came about before this study, by looking at two other deals of the same two cohorts into folds by site and at
-  random (one seed, not all folds): on the standardised inputs themselves MCTI had C .546 on BRCA and .596 on NSCLC by
-  site; along the axes .630 and .593 at learning rate 3e-3, .656 and .584 at 1e-2 with weight decay 0.1 (four folds);
-  5e-3 was taken between them. With few sites two deals by site are nearly the same deal, so that the figures here are
-  optimistic by that choice; on other cohorts nothing has been chosen.
-* The stack was mended once after a first look at its figures: the networks of its inner folds used to speak for it
-  (one seed by site: -.003 on BRCA, -.006 on NSCLC against `linear_all`), now the two models of the whole training part
-  do, as Breiman's stack has it. Before that the plain mean of the two models' risks was known: +.010 and -.001.
+* `stack`: what `mcti train` makes by default, the mean of the hazard logits of MCTI and of a ridge Cox model on the
+  same inputs (`train.linear_share`; docs/model.md, section 7). All other networks stand alone. `linear_all` also reads
+  the spread of the patch features and the subtype.
+* The setting of the networks (`SETTINGS` in the script) and the axes of `compact` came about before this study, by
+  looking at two other deals of the same two cohorts into folds by site and at random (one seed, not all folds): on
+  the standardised inputs themselves MCTI had C .546 on BRCA and .596 on NSCLC by site; along the axes .630 and .593
+  at learning rate 3e-3, .656 and .584 at 1e-2 with weight decay 0.1 (four folds); 5e-3 was taken between them. With
+  few sites two deals by site are nearly the same deal, so that the figures here are optimistic by that choice; on
+  other cohorts nothing has been chosen.
+* The form of the stack was chosen with knowledge of these cohorts. Before it, a Cox regression on inner out-of-fold
+  risks weighed MCTI and `linear_all` (by site +.004 and -.003 against `linear_all`), at four times the training. On one
+  more deal by site (two seeds) the mean of log hazards, each on its own scale, was at .681 (BRCA) and .601 (NSCLC), of
+  standardised ones at .678 and .599, a network learned on top of the Cox model's out-of-fold scores at .663 and .598,
+  MCTI alone at .652 and .588, the Cox model alone at .672 and .604. The size of the bag as one more column of MCTI was
+  tried and dropped: no gain.
 * The products of slide and genes (`pairs`) came for the planted truth of `benchmarks/known_truth.py`. A linear path
   from the mean critical patch was tried beside them and dropped, having cost .02 on these very folds of BRCA (two
   seeds); the products themselves changed nothing there (.639 and .636, one seed).

@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 PARAMS_HEAD = """# Settings
 
 All of `params.yaml`, section by section; a key that stands in no table below is an error.
-`--set section.key=value` overrides one key of one command. This page is written by `make docs` from `mcti/params.py`.
+`--set section.key=value` overrides one key of one command. This page is written by `make docs` from `mcti/params/`.
 """
 
 CLI_HEAD = """# The command line

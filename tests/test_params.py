@@ -5,6 +5,7 @@ import yaml
 
 from mcti import params
 from mcti.errors import DataError, UsageError
+from mcti.params import reading
 
 
 def settings_file(tmp_path, tree):
@@ -121,7 +122,7 @@ def test_every_setting_has_a_unit_in_its_name_or_a_description():
 
     def undescribed(kind, path=""):
         for name, field in kind.model_fields.items():
-            inner = params._settings_class(field.annotation)
+            inner = reading._settings_class(field.annotation)
             if inner:
                 yield from undescribed(inner, f"{path}{name}.")
             elif not field.description and name not in bare and not name.startswith(("lambda_", "confidence")):

@@ -1,0 +1,166 @@
+"""The settings of Kubeflow: resources, secrets and schedule of the tasks; the section `cluster`."""
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from mcti.params.base import Params
+
+# Names as Kubernetes takes them: it would refuse another one only when the task starts.
+_Object = Annotated[str, Field(pattern=r"^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$")]
+_Key = Annotated[str, Field(pattern=r"^[-._A-Za-z0-9]+$")]
+_Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+_Label = Annotated[str, Field(pattern=r"^([a-z0-9][-.a-z0-9]*/)?[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?$")]
+_Value = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?)?$")]
+_Cores = Annotated[str, BeforeValidator(lambda cores: str(cores) if type(cores) in (int, float) else cores)]
+
+
+class TaskParams(Params):
+    """What one task of a cluster gets; requests equal limits, so that a node never takes it back."""
+
+    cpu: _Cores = Field(
+        "2", pattern=r"^([1-9]\d*(\.\d+)?|0\.\d*[1-9]\d*|[1-9]\d*m)$", description="cores, e.g. 4 or 500m"
+    )
+    memory: str = Field("4Gi", pattern=r"^[1-9]\d*(Mi|Gi|M|G)$", description="memory, e.g. 16Gi")
+    gpus: int = Field(0, ge=0, description="GPUs of the type cluster.gpu_resource")
+    retries: int = Field(2, ge=0, le=10, description="further attempts after a failed one")
+    backoff_seconds: int = Field(30, ge=1, description="wait before the first retry; doubles with each")
+    timeout_minutes: int = Field(120, ge=1, description="a task that runs longer is stopped")
+    shared_memory: str | None = Field(
+        None, pattern=r"^[1-9]\d*(Mi|Gi)$", description="size of /dev/shm; null: none mounted"
+    )
+
+
+class TaskTable(Params):
+    """One row a step; `wiring` are the tasks that only gather files or report."""
+
+    ingest: TaskParams = TaskParams(cpu="1", memory="4Gi", timeout_minutes=30)
+    validation: TaskParams = Field(TaskParams(cpu="1", memory="4Gi", retries=0, timeout_minutes=30), alias="validate")
+    extract: TaskParams = TaskParams(cpu="4", memory="8Gi", retries=3, timeout_minutes=720)
+    split: TaskParams = TaskParams(cpu="1", memory="2Gi", timeout_minutes=15)
+    search: TaskParams = TaskParams(cpu="4", memory="16Gi", timeout_minutes=720, shared_memory="2Gi")
+    train: TaskParams = TaskParams(cpu="4", memory="16Gi", retries=3, timeout_minutes=720, shared_memory="2Gi")
+    evaluate: TaskParams = TaskParams(cpu="2", memory="8Gi", timeout_minutes=120)
+    register_: TaskParams = Field(TaskParams(cpu="1", memory="4Gi", timeout_minutes=30), alias="register")
+    promote: TaskParams = TaskParams(cpu="1", memory="4Gi", retries=0, timeout_minutes=30)
+    predict: TaskParams = TaskParams(cpu="2", memory="8Gi", timeout_minutes=120)
+    explain: TaskParams = TaskParams(cpu="2", memory="8Gi", timeout_minutes=240)
+    monitor: TaskParams = TaskParams(cpu="1", memory="8Gi", timeout_minutes=60)
+    wiring: TaskParams = TaskParams(cpu="500m", memory="1Gi", timeout_minutes=60)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_the_row(cls, tree: Any) -> Any:
+        """A key that is not given keeps the value of its own row, not the one of an average task."""
+        if not isinstance(tree, dict):
+            return tree
+        rows = {field.alias or name: field.default for name, field in cls.model_fields.items()}
+        return {
+            name: rows[name].model_dump() | row if name in rows and isinstance(row, dict) else row
+            for name, row in tree.items()
+        }
+
+
+class TolerationParams(Params):
+    """A taint that the tasks bear."""
+
+    key: str
+    operator: Literal["Equal", "Exists"] = "Exists"
+    value: str | None = None
+    effect: Literal["NoSchedule", "NoExecute", "PreferNoSchedule"] = "NoSchedule"
+
+
+_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+_WEEKDAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
+
+
+def _number(word: str) -> int:
+    """What a word of a schedule counts as."""
+    return next(
+        (names.index(word) for names in (_MONTHS, _WEEKDAYS) if word in names), int(word) if word.isdigit() else 0
+    )
+
+
+class ClusterParams(Params):
+    """Kubeflow: image, resources and secrets of the tasks (docs/kubeflow.md)."""
+
+    image: str = Field("mcti-python:0.1.0", pattern=r"^\S+$", description="image of all tasks; pin it by digest")
+    pipeline: str = Field(
+        "mcti",
+        pattern=r"^[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?$",
+        description="name of the pipelines; -training, -retraining or -inference follows",
+    )
+    experiment: str = Field("mcti", min_length=1, description="KFP experiment of the runs")
+    cron: str = Field("0 0 3 1 * *", description="schedule of the retraining; six fields, seconds first, UTC")
+    remote: str | None = Field(
+        None,
+        pattern=r"^s3://[^/]+(/.*[^/])?$",
+        description="DVC's remote, s3://bucket/prefix: sources are read from it by MD5, results go back; null: neither",
+    )
+    lease_hours: int = Field(48, ge=1, description="a retraining that was killed blocks the next one no longer")
+    extract_shards: int = Field(4, ge=1, le=1024, description="parallel tasks of extract and of the heatmaps")
+    search_workers: int = Field(
+        1, ge=1, le=256, description="parallel tasks of search; more than one need search.storage in PostgreSQL"
+    )
+    parallel_folds: int = Field(0, ge=0, description="folds trained at the same time; 0: all")
+    steps: TaskTable = TaskTable()
+    gpu_resource: _Label = Field("nvidia.com/gpu", description="resource name of the GPUs")
+    gpu_node_labels: dict[_Label, _Value] = Field({}, description="labels of the nodes for tasks with GPUs")
+    node_labels: dict[_Label, _Value] = Field({}, description="labels of the nodes for all other tasks")
+    gpu_tolerations: tuple[TolerationParams, ...] = Field(
+        (TolerationParams(key="nvidia.com/gpu"),), description="taints that tasks with GPUs bear", strict=False
+    )
+    secrets: dict[_Object, dict[_Key, _Variable]] = Field(
+        {"mcti-s3": {"access_key": "AWS_ACCESS_KEY_ID", "secret_key": "AWS_SECRET_ACCESS_KEY"}},  # nosec B105
+        description="Secret -> {key in it: environment variable}",
+    )
+    config_maps: dict[_Object, dict[_Key, _Variable]] = Field(
+        {"mcti-services": {"s3": "AWS_ENDPOINT_URL_S3", "mlflow": "MLFLOW_TRACKING_URI"}},
+        description="ConfigMap -> {key in it: environment variable}",
+    )
+    environment: dict[_Variable, str] = Field(
+        {"AWS_MAX_ATTEMPTS": "12", "MCTI_PATIENCE_SECONDS": "90"},
+        description="environment variables of every task; these two outlast a service that is down for half a minute",
+    )
+    claims: dict[_Object, str] = Field({}, description="PersistentVolumeClaim -> folder where the tasks see it")
+    checkpoints: str | None = Field(
+        None,
+        description="folder below one of `claims` that keeps the checkpoints of training between tries; "
+        "null: a task that is tried in another pod begins anew",
+    )
+
+    @field_validator("cron")
+    @classmethod
+    def _as_the_server_reads_it(cls, cron: str) -> str:
+        """Refused here, since the server would refuse it only after the schedule before it was deleted."""
+        clock = ("[0-5]?[0-9]", "[0-5]?[0-9]", "([01]?[0-9]|2[0-3])")
+        calendar = (
+            "(0?[1-9]|[12][0-9]|3[01])",
+            f"(0?[1-9]|1[0-2]|{'|'.join(_MONTHS)})",
+            f"([0-6]|{'|'.join(_WEEKDAYS)})",
+        )
+        parts = [rf"([*?]|{unit}(-{unit})?)(/[1-9][0-9]*)?" for unit in clock + calendar]
+        spans = re.findall(r"(\w+)-(\w+)", cron.upper())
+        backwards = any(_number(first) > _number(last) for first, last in spans)
+        if backwards or not re.fullmatch(" ".join(f"{part}(,{part})*" for part in parts), cron.upper()):
+            mend = "write second, minute, hour, day, month, weekday (0-6 or SUN-SAT), such as 0 0 3 1 * *"
+            raise ValueError(f"{cron!r} is no schedule of six fields: {mend}")
+        return cron
+
+    @field_validator("claims")
+    @classmethod
+    def _each_in_a_folder_of_its_own(cls, claims: dict[str, str]) -> dict[str, str]:
+        folders = [folder.rstrip("/") for folder in claims.values()]
+        for folder in folders:
+            if not folder.startswith("/") or folder in ("/tmp", "/dev/shm") or folders.count(folder) > 1:  # noqa: S108
+                mend = "name an absolute folder of its own; /tmp and /dev/shm are mounted already"
+                raise ValueError(f"a claim in {folder or '/'!r}: {mend}")
+        return claims
+
+    @model_validator(mode="after")
+    def _checkpoints_outlive_the_pod(self) -> Self:
+        folders = [folder.rstrip("/") for folder in self.claims.values()]
+        if self.checkpoints and not any(f"{self.checkpoints}/".startswith(f"{folder}/") for folder in folders):
+            raise ValueError(f"checkpoints {self.checkpoints!r} lie in no folder of claims: name a claim's folder")
+        return self

@@ -1,0 +1,184 @@
+"""`params.yaml` and overrides to checked settings; every refusal names the key, its value and the mend."""
+
+import json
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from mcti.errors import UsageError, did_you_mean
+from mcti.params.base import Params
+from mcti.params.cluster import ClusterParams
+from mcti.params.steps import (
+    EvaluateParams,
+    ExplainParams,
+    ExtractParams,
+    IngestParams,
+    MonitorParams,
+    PredictParams,
+    PromoteParams,
+    RegisterParams,
+    SearchParams,
+    ServeParams,
+    SplitParams,
+    TrainParams,
+    ValidateParams,
+)
+from mcti.storage import Location, explained
+
+
+class Settings(Params):
+    """All of params.yaml."""
+
+    ingest: IngestParams = IngestParams()
+    validation: ValidateParams = Field(ValidateParams(), alias="validate")
+    extract: ExtractParams = ExtractParams()
+    split: SplitParams = SplitParams()
+    search: SearchParams = SearchParams()
+    train: TrainParams = TrainParams()
+    evaluate: EvaluateParams = EvaluateParams()
+    register_: RegisterParams = Field(RegisterParams(), alias="register")
+    promote: PromoteParams = PromoteParams()
+    explain: ExplainParams = ExplainParams()
+    predict: PredictParams = PredictParams()
+    serve: ServeParams = ServeParams()
+    monitor: MonitorParams = MonitorParams()
+    cluster: ClusterParams = ClusterParams()
+
+    @model_validator(mode="after")
+    def _search_knows_train(self) -> Self:
+        for name in self.search.space:
+            if name not in TrainParams.model_fields and name.partition(".")[0] not in ("architecture", "bins"):
+                raise ValueError(
+                    f"search.space names {name!r}, no setting of train: {did_you_mean(name, TrainParams.model_fields)}"
+                )
+        return self
+
+
+def load(path: Location | None, overrides: Iterable[str] = ()) -> Settings:
+    """Settings from a YAML file (None: the defaults), each override (`dotted.key=value`, the value as YAML) on top.
+
+    Raises
+        UsageError: an unknown key, a value of the wrong type or out of range, YAML that does not parse.
+    """
+    tree = _read(path) if path is not None else {}
+    overridden = [_override(tree, text) for text in overrides]
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) + "."
+        from_flag = any(key.startswith(f"{name}.") or f"{name}.".startswith(key) for name in overridden)
+        raise _explain(Settings, first, "--set" if from_flag else str(path or "the overrides")) from None
+
+
+P = typing.TypeVar("P", bound=Params)
+
+
+def check(kind: type[P], tree: Mapping[str, Any], where: str) -> P:
+    """`tree` as a `kind` of settings, or a UsageError that names the first wrong key, its value and the mend."""
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        raise _explain(kind, error.errors()[0], where) from None
+
+
+def from_json(kind: type[P], text: str, where: str) -> P:
+    """A section as JSON text, the form in which pipelines hand it on: KFP's own mappings turn 10 into 10.0.
+
+    Raises
+        UsageError: not JSON, or not such a section.
+    """
+    try:
+        tree = json.loads(text)
+    except ValueError as error:
+        raise UsageError(
+            f"not JSON ({error})", where, "hand on the section as `mcti pipeline compile` wrote it"
+        ) from error
+    return check(kind, tree, where)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which 5e-3 is a number, as in YAML 1.2 and for dvc; PyYAML follows 1.1, which wants 5.0e-3."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def _read(path: Location) -> dict[str, Any]:
+    with explained(path):
+        text = Path(path).read_text(encoding="utf-8")
+    try:
+        tree = yaml.load(text, _Loader)  # noqa: S506 - a safe loader
+    except yaml.YAMLError as error:
+        raise UsageError("not YAML", f"{path}: {error}", "mend the line named") from error
+    if not isinstance(tree or {}, dict):
+        raise UsageError("not a mapping of settings", str(path), "write `section:` and its keys below")
+    return tree or {}
+
+
+def _override(tree: dict[str, Any], text: str) -> str:
+    """Set the value of `dotted.key=value` in `tree`; the dotted key."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"{text!r} sets nothing", "--set", "write --set dotted.key=value, e.g. --set train.epochs=5")
+    *sections, key = name.strip().split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise UsageError(f"{section!r} of {name!r} holds a value, not a section", "--set", "shorten the path")
+    try:
+        tree[key] = yaml.load(value, _Loader)  # noqa: S506 - a safe loader
+    except yaml.YAMLError as error:
+        raise UsageError(f"{value!r} is not a YAML value", f"--set {name}", "quote it") from error
+    return name.strip()
+
+
+def _explain(kind: type[BaseModel], error: ErrorDetails, where: str) -> UsageError:
+    path = [str(part) for part in error["loc"]]
+    place = f"{where}, key {'.'.join(path)}" if path else where
+    if error["type"] == "extra_forbidden":
+        return UsageError(f"unknown key {path[-1]!r}", place, did_you_mean(path[-1], _keys(kind, path[:-1])))
+    if error["type"] == "value_error":
+        what, _, mend = str(error.get("ctx", {}).get("error", error["msg"])).partition(": ")
+        return UsageError(what, place, mend)
+    return UsageError(f"{error['input']!r} does not fit", place, _mend(kind, path, error["msg"]))
+
+
+def _mend(kind: type[BaseModel], path: list[str], message: str) -> str:
+    described = [field.description for field in _fields(kind, path) if field.description]
+    return message[0].lower() + message[1:] + (f" ({described[-1]})" if described else "")
+
+
+def _fields(kind: type[BaseModel], path: list[str]) -> list[Any]:
+    """The fields along a path, as far as it leads through settings."""
+    found = []
+    for part in path:
+        by_name = {field.alias or name: field for name, field in kind.model_fields.items()}
+        if part not in by_name:
+            break
+        found.append(by_name[part])
+        inner = _settings_class(by_name[part].annotation)
+        if inner is None:
+            break
+        kind = inner
+    return found
+
+
+def _keys(kind: type[BaseModel], path: list[str]) -> list[str]:
+    fields = _fields(kind, path)
+    inner = _settings_class(fields[-1].annotation) if fields else kind
+    return [field.alias or name for name, field in (inner or kind).model_fields.items()]
+
+
+def _settings_class(annotation: Any) -> type[BaseModel] | None:
+    options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    return next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
