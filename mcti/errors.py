@@ -7,6 +7,7 @@ is shown for our own defects only.
 import difflib
 import warnings
 from collections.abc import Iterable
+from typing import Self
 
 
 class MctiError(Exception):
@@ -24,6 +25,12 @@ class MctiError(Exception):
 
     def __str__(self) -> str:
         return self.what + (f" in {self.where}" if self.where else "") + (f": {self.mend}" if self.mend else "")
+
+    def of_patient(self, patient_id: str) -> Self:
+        """The same error that also says whose it is; one that does already stays as it was."""
+        named = f"patient {patient_id}"
+        where = self.where if named in self.where else ", ".join(part for part in (self.where, named) if part)
+        return type(self)(self.what, where, self.mend)
 
     def as_dict(self) -> dict[str, str]:
         """The error as the command line prints it under `--json`."""

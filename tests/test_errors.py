@@ -51,3 +51,12 @@ warnings.warn("old", FutureWarning)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.splitlines()[:2] == ["warning: step 3 is corrupt", "<string>:7: FutureWarning: old"]
+
+
+def test_an_error_of_a_patient_names_them_once_and_stays_of_its_kind():
+    error = DataError("a bag without a patch", "the bag", "drop the slide")
+    named = error.of_patient("P-7")
+    assert str(named) == "a bag without a patch in the bag, patient P-7: drop the slide"
+    assert type(named) is DataError
+    assert str(named.of_patient("P-7")) == str(named)
+    assert str(DataError("none").of_patient("P-7")) == "none in patient P-7"

@@ -77,8 +77,7 @@ class ServedModel(PythonModel):  # type: ignore[misc]
         try:
             return self.ensemble.predict(patient, bag, genes, horizons, covariates, groups)
         except MctiError as error:
-            named = "" if f"patient {patient}" in error.where else f", patient {patient}"
-            raise type(error)(error.what, f"{error.where}{named}", error.mend) from error
+            raise error.of_patient(patient) from error
 
 
 _NOBODY = frozenset({"", "None", "nan"})  # MLflow makes a text of a null before we see it

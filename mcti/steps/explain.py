@@ -150,7 +150,7 @@ def _case(
             for name in loaded.speakers(bag.patient_id)
         }
     except MctiError as error:
-        raise type(error)(error.what, f"{error.where}, patient {bag.patient_id}", error.mend) from error
+        raise error.of_patient(bag.patient_id) from error
     members = np.zeros(0, np.int64)
     if bag.patches is not None:
         first = next(iter(found))

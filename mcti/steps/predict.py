@@ -187,8 +187,7 @@ def _one(loaded: ensemble.Ensemble, data: Dataset, patient: str, groups: int) ->
         expression = by_name(bag, data.genes)
         return loaded.predict(bag.patient_id, bag.patches, expression, covariates=bag.covariates, risk_groups=groups)
     except MctiError as error:
-        named = "" if f"patient {patient}" in error.where else f", patient {patient}"
-        raise type(error)(error.what, f"{error.where}{named}", error.mend) from error
+        raise error.of_patient(patient) from error
 
 
 def _refused_list(out: Path) -> Path:

@@ -193,12 +193,12 @@ class TestOnServers:
         with monkeypatch.context() as patch:
             for method, function in kept.items():
                 patch.setattr(MlflowClient, method, counted(function))
+            killed = False
             try:
                 promote(name, LAX, version=2)
             except Killed:
-                pass
-            else:
-                assert call == 3  # previous, champion, head: three calls, all survived
+                killed = True
+            assert killed is (call < 3)  # previous, champion, head: three calls
         repair(name)
         assert aliases(name) == (2, 1)
         assert verify_ledger(name).faults == ()
