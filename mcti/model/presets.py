@@ -17,6 +17,8 @@ from mcti.model.transport.controls import FORMS
 from mcti.model.variants import ABLATIONS, NETWORKS, PEERS
 
 MODALITIES = ("slides", "genes")
+GIVEN = ("preset", "features", "genes", "classes", "bins", "linear")
+"""Fields that data and training decide; all others are a preset's."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class ModelConfig:
     modalities: tuple[str, ...] = ("slides", "genes")  # what the model reads; of a patient's others it knows nothing
     gene_axes: int = 0  # principal axes of the genes that the network reads in their place, whitened; 0: the genes
     feature_axes: int = 0  # the same of the patch features
-    linear: bool = False  # a Cox model beside the network, fitted after it; the hazard logits are a mean of both
+    linear: bool = False  # a Cox model stands beside the network: `train.linear_share`
     hard_negatives: int = 0  # patches of other subtypes, for each class and step, that the instance classifier unlearns
     network: str = "mcti"  # or a peer (mcti/model/peers), which takes of these fields what it knows
     subtype_task: bool = True  # False: the subtype head reads what the network carries, and shapes nothing of it
@@ -270,7 +272,7 @@ def preset(
     if name not in PRESETS:
         raise UsageError(f"there is no preset {name!r}", "train.preset", did_you_mean(name, PRESETS))
     open_fields = [field.name for field in dataclasses.fields(ModelConfig)]
-    open_fields = [field for field in open_fields if field not in ("preset", "features", "genes", "classes", "bins")]
+    open_fields = [field for field in open_fields if field not in GIVEN]
     for key in overrides:
         if key not in open_fields:
             raise UsageError(f"unknown field {key!r}", "train.architecture", did_you_mean(key, open_fields))

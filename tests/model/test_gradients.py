@@ -23,6 +23,7 @@ from mcti.model.dropout import AlphaDropout, Dropout
 from mcti.model.genomics import DenseGenes, GroupedGenes
 from mcti.model.guidance import GuidedAttention, GuidedBlock, GuidedStack
 from mcti.model.heads import Head, Pairing, Skip
+from mcti.model.linear import LinearPath
 from mcti.model.pathology import Mined, PatchAttention, PathologyBranch, QueryNet
 from mcti.model.peers import ABMIL, MCAT, SNN, LateFusion, MeanPool, MOTCat, Peer, TransMIL
 from mcti.model.peers.base import AbsentInputs
@@ -109,6 +110,12 @@ def absent_inputs(module, rows, genes):
     return filled, genes
 
 
+def beside():
+    made = LinearPath(TINY)
+    made.share.fill_(0.3)
+    return made
+
+
 PAST = (draw(2, FEATURES, seed=1), draw(2, FEATURES, seed=4), draw(2, 2, WIDTH, seed=2), draw(2, 2, seed=3))
 """What goes past the U-Net: mean patch, focus, gene tokens, covariates."""
 WHOLE = (draw(2, 4, FEATURES), draw(2, 3, seed=1), draw(2, 1, seed=2))
@@ -134,6 +141,7 @@ CASES = {
     PatchAttention: (lambda: PatchAttention(WIDTH, 3), masked, (draw(2, 3, WIDTH),)),
     DenseGenes: (lambda: DenseGenes(TINY), first, (draw(2, 3),)),
     GroupedGenes: (lambda: GroupedGenes(TINY), straight, (draw(2, 3),)),
+    LinearPath: (beside, lambda net, x: net(x, x[:, 0]), (draw(2, 4),)),
     Axes: (lambda: Axes(config(**SIZES, gene_axes=2, feature_axes=2)), lambda net, *given: net(*given),
            (draw(2, 4, FEATURES), draw(2, 3))),
     ClinicalToken: (lambda: ClinicalToken(TINY), straight, (draw(2, 1),)),

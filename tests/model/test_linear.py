@@ -1,12 +1,14 @@
 """The Cox model beside the network: what it reads, and how the two are joined."""
 
+import dataclasses
+
 import torch
 
 from mcti.model.linear import LinearPath
 from mcti.model.peers import build
 from tests.model.cases import batch, config, network
 
-OF = config(linear=True, covariates=("age", "sex"))
+OF = dataclasses.replace(config(covariates=("age", "sex")), linear=True)
 
 
 def filled(share: float) -> LinearPath:
@@ -52,7 +54,7 @@ def test_before_the_fit_nothing_changes():
     for name in ("tiny", "abmil"):
         of = config(name)
         alone = build(of).eval() if name == "abmil" else network(of).eval()
-        beside = build(config(name, linear=True)).eval()
+        beside = build(dataclasses.replace(of, linear=True)).eval()
         beside.load_state_dict(beside.state_dict() | alone.state_dict())
         assert torch.equal(beside(*inputs).hazard_logits, alone(*inputs).hazard_logits)
 
