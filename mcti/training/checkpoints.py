@@ -67,14 +67,15 @@ def latest(folder: Path, identity: Mapping[str, Any]) -> Checkpoint | None:
 
     Raises DataError when the checkpoint belongs to other data or settings than `identity`, naming the difference.
     """
-    for path in reversed(_files(folder)):
+    paths = _files(folder)
+    while paths:
+        path = paths.pop()
         found = _read(path)
         if found is not None:
             _same(found.identity, identity, path)
             return found
-        warnings.warn(
-            f"{path.name} is corrupt: going on from the checkpoint before it", CorruptCheckpoint, stacklevel=2
-        )
+        instead = f"trying {paths[-1].name} before it" if paths else "there is none before it, starting anew"
+        warnings.warn(f"{path.name} is corrupt: {instead}", CorruptCheckpoint, stacklevel=2)
     return None
 
 

@@ -55,6 +55,18 @@ def test_a_cut_file_is_noticed(tmp_path, length):
         assert checkpoints.latest(tmp_path, IDENTITY) is None
 
 
+def test_when_no_checkpoint_can_be_read_the_last_warning_says_that_the_run_starts_anew(tmp_path):
+    for step in (1, 2):
+        checkpoints.save(tmp_path, made(step)).write_bytes(b"")
+    with pytest.warns(CorruptCheckpoint) as caught:
+        assert checkpoints.latest(tmp_path, IDENTITY) is None
+    said = [str(warning.message) for warning in caught]
+    assert said == [
+        "step_000000002.checkpoint is corrupt: trying step_000000001.checkpoint before it",
+        "step_000000001.checkpoint is corrupt: there is none before it, starting anew",
+    ]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
