@@ -21,6 +21,9 @@ T = TypeVar("T")
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds between two tries to reach the server
 _POLL = 1.0  # seconds between two looks at trials that others are running
 _DIVERGED = "diverged"
+_REFUSED = re.compile(
+    r"authentication failed|no password supplied|no pg_hba\.conf entry|FATAL: +(role|database) .* does not exist"
+)
 
 
 class StorageAway(UserWarning):
@@ -90,7 +93,7 @@ class SharedStudy:
     def patiently(self, call: Callable[[], T]) -> T:
         """The result of `call`, said again with growing pauses while the server is away.
 
-        Raises EnvironmentTrouble after `wait_minutes`.
+        Raises EnvironmentTrouble after `wait_minutes`, and at once when the server lets this user in nowhere.
         """
         from sqlalchemy.exc import DBAPIError
 
@@ -102,6 +105,8 @@ class SharedStudy:
                 cause = error if isinstance(error, DBAPIError) else error.__cause__
                 if not isinstance(cause, DBAPIError) or not _is_away(cause):
                     raise
+                if _is_refused(cause):
+                    raise self._refused(cause) from error
                 if time.monotonic() - began > self.wait_minutes * 60:
                     raise self._unreachable(cause) from error
             said = f"{without_password(self.url)} does not answer: waiting {pause:.0f} s, the trial goes on afterwards"
@@ -113,6 +118,11 @@ class SharedStudy:
         what = f"PostgreSQL does not answer ({str(cause).splitlines()[0]})"
         mend = "start it, or check search.storage, and run the same command again: the study goes on"
         return EnvironmentTrouble(what, without_password(self.url), mend)
+
+    def _refused(self, cause: Exception) -> EnvironmentTrouble:
+        said = str(cause).splitlines()[0].rpartition("FATAL:")[2].strip()
+        mend = "check user and database of search.storage, and the password in PGPASSWORD or ~/.pgpass"
+        return EnvironmentTrouble(f"PostgreSQL refuses the connection ({said})", without_password(self.url), mend)
 
     def _connect(self) -> Any:
         """Optuna's storage; its tables are made by one worker at a time, since two at once would collide."""
@@ -292,3 +302,8 @@ def _is_away(error: Any) -> bool:
     from sqlalchemy.exc import InterfaceError, OperationalError
 
     return bool(error.connection_invalidated) or isinstance(error, OperationalError | InterfaceError)
+
+
+def _is_refused(error: Any) -> bool:
+    """Whether the server is there and does not know the user, the database or the password: waiting mends nothing."""
+    return _REFUSED.search(str(error)) is not None

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections import Counter
 
 import pytest
@@ -180,6 +181,17 @@ def test_a_server_that_stays_away_is_one_clear_error():
         SharedStudy(plan(), url, "study-0000008", heartbeat_seconds=1, wait_minutes=0.01)
     assert "secret" not in str(caught.value)
     assert caught.value.where == "postgresql://me:…@127.0.0.1:1/none"
+
+
+@pytest.mark.parametrize(
+    ("there", "wrong"), [("/postgres", "/nowhere"), ("mcti@", "nobody-here@")], ids=["database", "user"]
+)
+def test_a_server_that_refuses_is_one_clear_error_at_once_and_not_waited_for(server, there, wrong):
+    url = server.url.replace(there, wrong)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", StorageAway)
+        with pytest.raises(EnvironmentTrouble, match=r"refuses the connection .*does not exist"):
+            SharedStudy(plan(), url, "study-0000012", heartbeat_seconds=1, wait_minutes=0.05)
 
 
 def test_addresses():
