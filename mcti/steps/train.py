@@ -1,5 +1,6 @@
 """Cohort, features and folds to one trained model a fold."""
 
+import contextlib
 import shutil
 from dataclasses import dataclass
 from functools import lru_cache
@@ -138,14 +139,20 @@ def _data(cohort: str, features: str | None, modalities: str) -> Dataset:
 
 
 def _tidy(out: Path, keep: list[int] | None) -> None:
-    """Take away the work folder, and the folds that the split no longer has."""
+    """Take away the work folder, and the folds that the split no longer has.
+
+    keep: the folds of a run of all; None: one fold was trained, and the checkpoints of the others stay.
+    """
     with storage.explained(out):
+        if keep is None:
+            with contextlib.suppress(OSError):  # not there, or not empty
+                (out / ".work").rmdir()
+            return
         shutil.rmtree(out / ".work", ignore_errors=True)
-        if keep is not None:
-            names = {f"fold_{number}" for number in keep}
-            for folder in out.glob("fold_*"):
-                if folder.name not in names:
-                    shutil.rmtree(folder)
+        names = {f"fold_{number}" for number in keep}
+        for folder in out.glob("fold_*"):
+            if folder.name not in names:
+                shutil.rmtree(folder)
 
 
 def _result(summaries: list[FoldSummary], params: TrainParams) -> TrainResult:

@@ -79,6 +79,17 @@ def test_one_fold_alone_leaves_the_others_as_they_are(world, trained, tmp_path):
         train(*world, made.settings(workers=1), out, fold=9)
 
 
+def test_one_fold_alone_leaves_the_checkpoints_of_the_others(world, tmp_path):
+    """Folds trained by separate processes into one folder, as on several machines; the first to end tidies up."""
+    out = tmp_path / "folds"
+    kept = out / ".work" / "fold_1" / "step_000000001.checkpoint"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"of a run that was paused")
+    train(*world, made.settings(workers=1, epochs=1), out, fold=0)
+    assert kept.is_file()
+    assert not (out / ".work" / "fold_0").exists()
+
+
 def test_folds_that_the_split_no_longer_has_are_taken_away(world, tmp_path):
     out = tmp_path / "folds"
     (out / "fold_7").mkdir(parents=True)
