@@ -14,6 +14,27 @@ def settings_file(tmp_path, tree):
     return path
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"train: {epochs: 3}\nsplit: {folds: 4}\ntrain: {seed: 1}\n", "key 'train' stands twice in .*, line 3: join"),
+        (b"train:\n  epochs: 3\n  seed: 1\n  epochs: 4\n", "key 'epochs' stands twice in .*, line 4"),
+        (b"\xff\xfe", r"not UTF-8 text \(invalid start byte at byte 0\) in .*params.yaml"),
+    ],
+)
+def test_a_file_that_would_lose_a_setting_or_is_no_text_is_refused(tmp_path, text, words):
+    path = tmp_path / "params.yaml"
+    path.write_bytes(text)
+    with pytest.raises(UsageError, match=words):
+        params.load(path)
+
+
+def test_a_section_may_be_merged_into_others(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("train: &t {seed: 3}\nsplit: {<<: *t, folds: 4}\n")
+    assert params.load(path).split.seed == 3
+
+
 def test_the_shipped_file_loads_and_an_override_wins():
     loaded = params.load("params.yaml", ["train.epochs=3", "extract.tissue.min_area_mm2=0.1"])
     assert loaded.train.epochs == 3
@@ -56,6 +77,10 @@ def test_without_a_file_the_defaults_hold():
         ("cluster.claims={c: /tmp}", "a claim in '/tmp'", "cluster.claims", "mounted already"),
         ("cluster.claims={c: scratch}", "a claim in 'scratch'", "cluster.claims", "an absolute folder"),
         ("cluster.claims={c: /a, d: /a/}", "a claim in '/a'", "cluster.claims", "of its own"),
+        ("train.horizons_months=[-5]", "-5 months", "train.horizons_months", "above 0"),
+        ("evaluate.horizons_months=[0, 12]", "0 months", "evaluate.horizons_months", "above 0"),
+        ("train.horizons_months=[36, 12, 36.0]", "36 months are named twice", "train.horizons_months", "once"),
+        ("train.lambda_survival=0", "0 does not fit", "train.lambda_survival", "greater than 0"),
         ("search.space={epoch: [1, 9]}", "search.space names 'epoch'", "params.yaml", "did you mean epochs?"),
     ],
 )

@@ -12,6 +12,9 @@ from mcti.evaluation.curves import Floats
 from mcti.evaluation.outcomes import Fold, Outcomes
 from mcti.storage import Location
 
+_ROUNDING = 1e-6
+"""So far beyond 0, 1 or its former height a survival probability in single precision may come to lie."""
+
 
 @dataclass(frozen=True)
 class Predicted:
@@ -70,19 +73,48 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
 def _read_fold(models: Location, outcomes: Outcomes, fold: Fold, horizons: Floats) -> Predicted:
     where = storage.join(models, f"fold_{fold.number}", "predictions.csv")
     expected = [outcomes.patient_ids[i] for i in fold.patients]
-    frame = _read_csv(where)
-    columns = [survival_column(float(months)) for months in horizons]
-    _check_columns(frame, columns, where)
-    _check_patients(frame, expected, where)
+    frame = read_csv(where)
+    numbers = checked(frame, expected, ["risk", *columns_of(horizons)], where)
+    if "fold" in frame and (other := frame.loc[frame["fold"] != str(fold.number), "fold"]).size:
+        mend = "put back the folder of this fold, or train it again (mcti train)"
+        raise DataError(f"a row says fold {other.iloc[0]}, not {fold.number}", where, mend)
     rows = frame.set_index("patient_id").loc[expected]
-    numbers = np.column_stack([_numbers(rows[name], where) for name in ["risk", *columns]])
     told = [str(name) for name in rows if str(name).startswith("P_")]
     # Written by versions before this one: no subtypes, and then no score of them.
     subtypes = pd.DataFrame({name.removeprefix("P_"): _numbers(rows[name], where) for name in told}) if told else None
     return Predicted(numbers[:, 0], numbers[:, 1:], subtypes)
 
 
-def _read_csv(where: str) -> pd.DataFrame:
+def columns_of(horizons: Floats) -> list[str]:
+    """The survival columns of these months (h,), in their order."""
+    return [survival_column(float(months)) for months in horizons]
+
+
+def checked(frame: pd.DataFrame, expected: list[str], names: list[str], where: str) -> Floats:
+    """(m, len(names)) numbers of the expected patients, in their order, from a table that `read_csv` read.
+
+    names  `risk` and survival columns, these by rising months
+
+    Raises
+        DataError: a column or a patient is missing, a patient is there twice or is none of the expected, a number is
+            none, or a survival curve leaves [0, 1] or rises.
+    """
+    _check_columns(frame, names, where)
+    _check_patients(frame, expected, where)
+    rows = frame.set_index("patient_id").loc[expected]
+    numbers = np.column_stack([_numbers(rows[name], where) for name in names])
+    curves = [k for k, name in enumerate(names) if name != "risk"]
+    rises = np.diff(numbers[:, curves], axis=1) > _ROUNDING
+    if rises.any():
+        row, k = (int(at[0]) for at in np.nonzero(rises))
+        what = f"{names[curves[k + 1]]} is above {names[curves[k]]}: a survival curve never rises"
+        mend = "the training of this fold went wrong: train it again"
+        raise DataError(what, f"{where}, patient {expected[row]}", mend)
+    return numbers
+
+
+def read_csv(where: str) -> pd.DataFrame:
+    """A table of text; DataError where it is none."""
     with storage.local(where) as path:
         try:
             # As text: pandas' own reading of numbers may miss the last bit, and with it the registered model's risk.
@@ -92,7 +124,9 @@ def _read_csv(where: str) -> pd.DataFrame:
 
 
 def _check_columns(frame: pd.DataFrame, columns: list[str], where: str) -> None:
-    missing = [name for name in ["patient_id", "risk", *columns] if name not in frame]
+    missing = [name for name in ["patient_id", *columns] if name not in frame]
+    if missing and len(frame.columns) == 1:
+        raise DataError("there is one column only", where, "separate the columns by commas, as mcti train wrote it")
     if missing:
         known = ", ".join(str(c) for c in frame if str(c).startswith("S_")) or "none"
         mend = f"survival columns there: {known}; set evaluate.horizons_months to those of train, or train again"
@@ -119,7 +153,7 @@ def _numbers(column: pd.Series, where: str) -> Floats:
             found[row] = float(text)
         except ValueError:
             found[row] = np.nan
-        if not (np.isfinite(found[row]) if is_risk else -1e-6 <= found[row] <= 1 + 1e-6):
+        if not (np.isfinite(found[row]) if is_risk else -_ROUNDING <= found[row] <= 1 + _ROUNDING):
             raise DataError(
                 f"{column.name} is {text!r}, {'no finite number' if is_risk else 'not in [0, 1]'}",
                 f"{where}, patient {patient}",

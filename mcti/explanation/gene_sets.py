@@ -36,7 +36,8 @@ def read_gmt(location: Location, universe: Sequence[str]) -> dict[str, frozenset
     """The sets of a GMT file (name, description, genes; tabs between), cut to the genes of the model.
 
     Raises
-        DataError: no text, a line of fewer than three fields, a name twice, or no set with three genes of the model.
+        DataError: no text, no line, a line of fewer than three fields, a name twice, or no set with three genes of the
+            model.
     """
     known, sets = set(universe), {}
     for number, line in enumerate(_lines(location), start=1):
@@ -50,6 +51,8 @@ def read_gmt(location: Location, universe: Sequence[str]) -> dict[str, frozenset
         if name in sets:
             raise DataError(f"gene set {name!r} comes twice", where, "give each set a name of its own")
         sets[name] = frozenset(genes) & known
+    if not sets:
+        raise DataError("the file is empty", str(location), "give gene sets: name, description, genes, tabs between")
     usable = {name: genes for name, genes in sets.items() if len(genes) >= SMALLEST}
     if not usable:
         what = f"none of {len(sets)} gene sets has {SMALLEST} of the model's {len(known)} genes"

@@ -104,8 +104,27 @@ def from_json(kind: type[P], text: str, where: str) -> P:
     return check(kind, tree, where)
 
 
+class _Twice(yaml.YAMLError):
+    def __init__(self, key: str, line: int) -> None:
+        super().__init__(f"key {key!r} stands twice, line {line}")
+        self.key, self.line = key, line
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML in which 5e-3 is a number, as in YAML 1.2 and for dvc; PyYAML follows 1.1, which wants 5.0e-3."""
+    """YAML in which 5e-3 is a number, as in YAML 1.2 and for dvc; PyYAML follows 1.1, which wants 5.0e-3.
+
+    A key that stands twice is refused: PyYAML would drop the former, a whole section of settings, without a word.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping of a node; raises _Twice."""
+        seen = set[str]()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise _Twice(key.value, key.start_mark.line + 1)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
 
 
 _Loader.add_implicit_resolver(
@@ -114,10 +133,14 @@ _Loader.add_implicit_resolver(
 
 
 def _read(path: Location) -> dict[str, Any]:
-    with explained(path):
-        text = Path(path).read_text(encoding="utf-8")
     try:
+        with explained(path):
+            text = Path(path).read_text(encoding="utf-8")
         tree = yaml.load(text, _Loader)  # noqa: S506 - a safe loader
+    except UnicodeDecodeError as error:
+        raise UsageError(f"not UTF-8 text ({error.reason} at byte {error.start})", str(path), "save it so") from error
+    except _Twice as error:
+        raise UsageError(f"key {error.key!r} stands twice", f"{path}, line {error.line}", "join the two") from error
     except yaml.YAMLError as error:
         raise UsageError("not YAML", f"{path}: {error}", "mend the line named") from error
     if not isinstance(tree or {}, dict):

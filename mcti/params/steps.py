@@ -8,6 +8,16 @@ from pydantic import Field, field_validator, model_validator
 from mcti.params.base import Params
 
 
+def _each_month_once(months: tuple[float, ...]) -> tuple[float, ...]:
+    """Months above 0 whose columns (`S_36`) have different names."""
+    names = [f"{month:g}" for month in months]
+    if wrong := [name for month, name in zip(months, names, strict=True) if month <= 0]:
+        raise ValueError(f"{wrong[0]} months: give months after the start of the follow-up, above 0")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{twice[0]} months are named twice: name each once")
+    return months
+
+
 class IngestParams(Params):
     """Which tables come in, and how their words are to be read."""
 
@@ -205,7 +215,7 @@ class TrainParams(Params):
         0, ge=0, description="patients of former steps that cox and ranking compare with, at their last risk"
     )
     alpha: float = Field(0.3, ge=0, le=1, description="weight of the uncensored terms in the survival loss")
-    lambda_survival: float = Field(1.0, ge=0)
+    lambda_survival: float = Field(1.0, gt=0)
     lambda_subtype: float = Field(0.3, ge=0)
     lambda_instance: float = Field(0.3, ge=0)
     modalities: Literal["both", "slides", "genes"] = Field(
@@ -246,6 +256,8 @@ class TrainParams(Params):
     horizons_months: tuple[float, ...] = Field(
         (12.0, 36.0, 60.0), min_length=1, description="months at which S(t) is written", strict=False
     )
+
+    _horizons = field_validator("horizons_months")(_each_month_once)
 
     @model_validator(mode="after")
     def _lean_is_bf16(self) -> Self:
@@ -323,6 +335,8 @@ class EvaluateParams(Params):
     risk_groups: int = Field(
         2, ge=2, le=4, description="groups of the Kaplan-Meier figure; cuts come from the training fold"
     )
+
+    _horizons = field_validator("horizons_months")(_each_month_once)
 
     @model_validator(mode="after")
     def _primary_is_fitted(self) -> Self:

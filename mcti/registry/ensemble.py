@@ -21,6 +21,7 @@ from torch import Tensor
 
 from mcti import storage
 from mcti.errors import DataError, did_you_mean
+from mcti.model import alike
 from mcti.model.sketch import Sketch, mean_patch
 from mcti.model.trained import TrainedModel, single_thread
 from mcti.redaction import hashed
@@ -255,10 +256,12 @@ def assemble(models: Path, out: Path, *, refit: bool = False) -> str:
     refit  also models/refit, which then predicts everybody whom no fold was tested on
 
     Raises
-        DataError: there is no fold, a fold lacks a file, or two folds claim the same patient within one repeat; the
-            refit is missing, or was trained with other settings, code or patients than the folds.
+        DataError: there is no fold, a fold lacks a file, two folds were trained with other settings or code, or claim
+            the same patient within one repeat; the refit is missing, or was trained with other settings, code or
+            patients than the folds.
     """
     tested = fold_folders(models)
+    _check_alike(tested)
     folders = [*tested, _refit(models, tested)] if refit else tested
     index: dict[str, Any] = {"members": {folder.name: _hashes(folder) for folder in folders}}
     index["assigned"] = _assigned(tested)
@@ -287,6 +290,7 @@ def load(folder: Path) -> Ensemble:
     else:
         folders = fold_folders(folder)
         index = {"members": {path.name: _hashes(path) for path in folders}, "assigned": _assigned(folders)}
+        _check_alike(folders)
     members = {path.name: _member(path) for path in folders}
     spec = storage.read_json(folders[0] / "model.json")
     assigned = {key: tuple(names) for key, names in index["assigned"].items()}
@@ -331,6 +335,11 @@ def fold_folders(models: Path) -> list[Path]:
     if not found:
         raise DataError("no trained fold (fold_0, fold_1, …)", str(models), "run `mcti train` first")
     return sorted(found, key=lambda path: _fold_number(path.name))
+
+
+def _check_alike(folders: Sequence[Path]) -> None:
+    files = [path / "model.json" for path in folders]
+    alike.check_folds({str(file): storage.read_json(file) for file in files if file.exists()})
 
 
 def _refit(models: Path, folds: Sequence[Path]) -> Path:

@@ -265,11 +265,11 @@ def _facts(cohort: Location, outcomes: Outcomes) -> report.CohortFacts:
 def _result(
     outcomes: Outcomes, found: Scores, params: EvaluateParams, skipped: Mapping[str, str], notice: str, cohort_md5: str
 ) -> EvaluateResult:
-    ours = found.models[OURS]["c_index"]
+    ours, tested = found.models[OURS]["c_index"], np.unique(outcomes.patient)
     difference = found.comparison.get(params.primary_baseline, {}).get("difference", {})
     return EvaluateResult(
-        patients=len(outcomes.patient_ids),
-        events=int(outcomes.event.sum()),
+        patients=len(tested),
+        events=int(outcomes.event[tested].sum()),
         folds=len(outcomes.folds),
         c_index=ours["value"],
         c_index_low=ours["low"],

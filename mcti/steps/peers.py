@@ -9,6 +9,7 @@ from mcti.evaluation import predictions
 from mcti.evaluation.curves import Floats
 from mcti.evaluation.outcomes import Fold, Outcomes
 from mcti.evaluation.predictions import Predicted
+from mcti.model import alike
 from mcti.redaction import hashed
 from mcti.storage import Location
 
@@ -35,19 +36,22 @@ def read(
 
 
 def check_training(models: Location, outcomes: Outcomes) -> None:
-    """Hold the patients that each fold's model.json says it was trained on against the folds.
+    """Hold what each fold's model.json says of its training against the folds: the patients; and one another.
 
     Predictions alone do not show a model that had seen its test patients. A folder without model.json, as another
     program's predictions come in, is taken at its word.
 
     Raises
-        DataError: naming the fold, and how many patients were trained on that should not have been, or were not.
+        DataError: naming the fold, and how many patients were trained on that should not have been, or were not; or
+            in what its settings or code differ from those of the first fold.
     """
+    files = {fold.number: storage.join(models, f"fold_{fold.number}", "model.json") for fold in outcomes.folds}
+    specs = {where: storage.read_json(where) for where in files.values() if storage.exists(where)}
     for fold in outcomes.folds:
-        where = storage.join(models, f"fold_{fold.number}", "model.json")
-        trained = storage.read_json(where).get("patients") if storage.exists(where) else None
+        trained = specs.get(files[fold.number], {}).get("patients")
         if trained is not None:
-            _compare(set(trained), fold, outcomes, where)
+            _compare(set(trained), fold, outcomes, files[fold.number])
+    alike.check_folds(specs)
 
 
 def _compare(trained: set[str], fold: Fold, outcomes: Outcomes, where: str) -> None:

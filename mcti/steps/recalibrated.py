@@ -3,15 +3,14 @@
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from mcti import storage
 from mcti.errors import DataError
-from mcti.evaluation import calibration, scores
+from mcti.evaluation import calibration, predictions, scores
 from mcti.evaluation.comparison import Draws, finite, interval
 from mcti.evaluation.curves import Floats
 from mcti.evaluation.outcomes import Outcomes
-from mcti.evaluation.predictions import Predicted, survival_column
+from mcti.evaluation.predictions import Predicted
 from mcti.params import EvaluateParams
 from mcti.storage import Location
 
@@ -23,7 +22,7 @@ def compare(
     usable horizon; empty where no fold's curves were recalibrated.
 
     models  with fold_<k>/uncalibrated.csv;  usable  (h,) horizons that can be scored
-    Raises  DataError when one fold has the file and another has not, or when it lacks a column or a patient
+    Raises  DataError when one fold has the file and another has not, or for a row as `predictions.checked`
     """
     horizons = np.array(sorted(params.horizons_months))
     before = _read(models, outcomes, horizons)
@@ -54,13 +53,11 @@ def _read(models: Location, outcomes: Outcomes, horizons: Floats) -> Floats | No
     if not all(there):
         mend = "train all folds with one train.recalibration_folds (mcti train)"
         raise DataError("uncalibrated.csv is missing", files[there.index(False)], mend)
-    columns, parts = [survival_column(float(months)) for months in horizons], []
-    for file, fold in zip(files, outcomes.folds, strict=True):
-        with storage.local(file) as path:
-            rows = pd.read_csv(path, dtype={"patient_id": str}, float_precision="round_trip").set_index("patient_id")
-        names = [outcomes.patient_ids[row] for row in fold.patients]
-        if (missing := [name for name in columns if name not in rows]) or not set(names) <= set(rows.index):
-            what = f"column {missing[0]!r} is missing" if missing else "a test patient is missing"
-            raise DataError(what, file, "set evaluate.horizons_months to those of train, or train again")
-        parts.append(rows.loc[names, columns].to_numpy(dtype=np.float64))
-    return np.concatenate(parts)
+    tested = ([outcomes.patient_ids[row] for row in fold.patients] for fold in outcomes.folds)
+    columns = predictions.columns_of(horizons)
+    return np.concatenate(
+        [
+            predictions.checked(predictions.read_csv(file), names, columns, file)
+            for file, names in zip(files, tested, strict=True)
+        ]
+    )

@@ -7,15 +7,15 @@ import pandas as pd
 
 from mcti import storage
 from mcti.errors import DataError
-from mcti.evaluation import metrics, scores
+from mcti.evaluation import metrics, predictions, scores
 from mcti.evaluation.comparison import Draws, interval
 from mcti.evaluation.curves import Floats
-from mcti.evaluation.outcomes import Outcomes
-from mcti.evaluation.predictions import Predicted, survival_column
+from mcti.evaluation.outcomes import Fold, Outcomes
+from mcti.evaluation.predictions import Predicted
 from mcti.params import EvaluateParams
 from mcti.storage import Location
 
-BOTH = "both"
+BOTH, ALONE = "both", ("genes_only", "slides_only")
 
 
 def compare(
@@ -25,36 +25,51 @@ def compare(
 
     models  with fold_<k>/regimes.csv where they can do without a modality; empty where they cannot
     ours    the predictions of all test rows, S at the horizons of `params`
-    Raises  DataError when one fold has the file and another has not, or when it lacks a column
+    Raises  DataError when one fold has the file and another has not, when a regime of a fold lacks a patient that the
+            other has, or for a row as `predictions.checked`
     """
     horizons = np.array(sorted(params.horizons_months))
-    alone = _read(models, outcomes)
+    columns = ["risk", *predictions.columns_of(horizons)]
+    alone = _read(models, outcomes, columns)
     if alone is None:
         return {}
-    columns = ["risk", *(survival_column(float(months)) for months in horizons)]
     index = [outcomes.fold_number, np.array(outcomes.patient_ids)[outcomes.patient]]
     frames = {BOTH: pd.DataFrame(np.column_stack([ours.risk, ours.survival]), index=index, columns=columns)}
-    for regime, rows in alone.groupby("regime"):
-        if missing := [name for name in columns if name not in rows]:
-            mend = "set evaluate.horizons_months to those of train, or train again"
-            raise DataError(f"column {missing[0]!r} is missing", f"regimes.csv below {models}", mend)
-        frames[str(regime)] = rows.set_index(["fold", "patient_id"])[columns].astype(float)
+    frames |= {str(regime): rows.set_index(["fold", "patient_id"])[columns] for regime, rows in alone.groupby("regime")}
     shared = _those_with_both(patients, outcomes, frames)
     return {regime: _metrics(shared, frame, horizons, params) for regime, frame in frames.items()}
 
 
-def _read(models: Location, outcomes: Outcomes) -> pd.DataFrame | None:
-    """All folds' regimes.csv; None where no fold has one."""
+def _read(models: Location, outcomes: Outcomes, columns: list[str]) -> pd.DataFrame | None:
+    """All folds' regimes.csv: fold, patient_id, regime and `columns` as numbers; None where no fold has one."""
     files = [storage.join(models, f"fold_{fold.number}", "regimes.csv") for fold in outcomes.folds]
     there = [storage.exists(file) for file in files]
     if not any(there):
         return None
     if not all(there):
         raise DataError("regimes.csv is missing", files[there.index(False)], "train this fold again (mcti train)")
+    return pd.concat(
+        [_fold(file, fold, outcomes, columns) for file, fold in zip(files, outcomes.folds, strict=True)],
+        ignore_index=True,
+    )
+
+
+def _fold(file: str, fold: Fold, outcomes: Outcomes, columns: list[str]) -> pd.DataFrame:
+    """One regimes.csv, each regime of the same test patients and checked as predictions are."""
+    table, mend = predictions.read_csv(file), "train this fold again (mcti train)"
+    tested = [outcomes.patient_ids[row] for row in fold.patients]
+    if missing := {"patient_id", "regime"} - set(table):
+        raise DataError(f"column {min(missing)!r} is missing", file, mend)
+    if odd := sorted(set(table["regime"]) ^ set(ALONE)):
+        raise DataError(f"regime {odd[0]!r} is " + ("missing" if odd[0] in ALONE else "unknown"), file, mend)
+    there = set(table["patient_id"])
+    if foreign := sorted(there - set(tested)):
+        raise DataError(f"patient {foreign[0]} is no test patient of this fold", file, mend)
+    both = [patient for patient in tested if patient in there]
     parts = []
-    for file in files:
-        with storage.local(file) as path:
-            parts.append(pd.read_csv(path, dtype={"patient_id": str}, float_precision="round_trip"))
+    for regime, rows in table.groupby("regime"):
+        numbers = predictions.checked(rows, both, columns, f"{file}, regime {regime}")
+        parts.append(pd.DataFrame(numbers, columns=columns).assign(patient_id=both, regime=regime, fold=fold.number))
     return pd.concat(parts)
 
 

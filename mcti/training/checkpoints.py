@@ -19,6 +19,7 @@ from torch import Tensor
 
 from mcti import storage
 from mcti.errors import DataError
+from mcti.model import alike
 
 _SUFFIX = ".checkpoint"
 _KEPT = 2
@@ -103,20 +104,7 @@ def _read(path: Path) -> Checkpoint | None:
 
 def _same(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
     """Compare identities key by key, sections by dotted path."""
-    before, now = _flat(found), _flat(wanted)
-    changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
-    if changed:
-        shown = "; ".join(f"{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in changed[:3])
-        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+    if changed := alike.differences(found, wanted):
+        shown = alike.told(changed, "{key} was {one} and is {other}")
         mend = f"run with the former data and settings again, or delete {path.parent} to start anew"
-        raise DataError(f"the checkpoint belongs to another run: {shown}{more}", str(path), mend)
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
-    return flat
+        raise DataError(f"the checkpoint belongs to another run: {shown}", str(path), mend)

@@ -65,6 +65,9 @@ def _foreign(frame):
         (lambda f: f.drop(columns="S_36"), "column 'S_36' is missing.*survival columns there: S_12;"),
         (lambda f: f.assign(risk=np.nan), "no finite number.*patient P"),
         (lambda f: f.assign(S_12=1.2), r"S_12 is .*1.2.*not in \[0, 1\]"),
+        (lambda f: f.assign(S_12=0.4), r"S_36 is above S_12: a survival curve never rises.*patient P"),
+        (lambda f: f.assign(fold=0), "a row says fold 0, not 1"),
+        (lambda f: f.set_axis([*"abcde"], axis=1)[["a"]], "one column only.*separate the columns by commas"),
     ],
 )
 def test_what_is_wrong_is_named_with_file_and_patient(models, change, said):

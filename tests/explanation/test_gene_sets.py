@@ -54,6 +54,7 @@ def test_sets_are_cut_to_the_genes_of_the_model_and_tiny_ones_left_out(tmp_path)
         (b"A\tx\tg1\tg2\tg3\nA\tx\tg1\n", "'A' comes twice in .*line 2"),
         (b"A\tx\tTP53\tMYC\tKRAS\n", r"none of 1 gene sets has 3 of the model's 40 genes.*e\.g\. g0"),
         (b"\xff\xfe\tA\n", "no text"),
+        (b"\n\n", "the file is empty in .*give gene sets"),
     ],
 )
 def test_a_file_that_is_no_gmt_is_refused_by_line(tmp_path, text, words):

@@ -179,3 +179,19 @@ def test_a_refit_of_another_run_is_refused(tmp_path, changes, words):
 def test_without_a_refit_it_says_what_to_run(run, tmp_path):
     with pytest.raises(DataError, match="mcti train --refit"):
         ensemble.assemble(run.models, tmp_path / "ensemble", refit=True)
+
+
+@pytest.mark.parametrize("key", ["params", "digests"])
+def test_folds_of_other_settings_or_code_are_no_ensemble(tmp_path, key):
+    """Neither registered nor asked for a prediction as `mcti train` left them."""
+    run = Run(tmp_path)
+    file = run.models / "fold_1" / "model.json"
+    said = json.loads(file.read_text())
+    change = {"params": {"epochs": 4}, "digests": said["digests"] | {"code": "0" * 32}}
+    file.write_text(json.dumps(said | {key: change[key]}))
+    words = {"params": "train.epochs is 4 here and 3 in the first", "digests": "code is '0000"}[key]
+    with pytest.raises(DataError, match=rf"not one model's: {words}.*fold_1"):
+        ensemble.assemble(run.models, tmp_path / "ensemble")
+    assert not (tmp_path / "ensemble").exists()
+    with pytest.raises(DataError, match="not one model's"):
+        ensemble.load(run.models)

@@ -93,3 +93,16 @@ def test_a_model_that_some_training_patients_were_kept_from_is_refused(project, 
     file.write_text(json.dumps(said | {"patients": said["patients"][2:]}))
     with pytest.raises(DataError, match="other patients than the fold's: 0 more, 2 missing"):
         run(project, str(tmp_path / "abmil"))
+
+
+def test_folds_that_are_not_one_models_are_refused(project, tmp_path):
+    """As a fold trained alone with other settings leaves them, or a run that failed half-way."""
+    shutil.copytree(project / "models" / "abmil", tmp_path / "abmil")
+    file = tmp_path / "abmil" / "fold_1" / "model.json"
+    said = json.loads(file.read_text())
+    file.write_text(json.dumps(said | {"params": said["params"] | {"epochs": 99}}))
+    words = r"the folds are not one model's: train\.epochs is 99 here and \d+ in the first in .*fold_1"
+    with pytest.raises(DataError, match=words):
+        run(project, str(tmp_path / "abmil"))
+    with pytest.raises(DataError, match=words):
+        run(project, models=str(tmp_path / "abmil"))

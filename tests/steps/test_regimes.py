@@ -61,3 +61,28 @@ def test_a_fold_without_its_regimes_is_named(world, tmp_path):
             evaluate(cohort, features, folds, root / "models", PARAMS, tmp_path / "out")
     finally:
         file.write_bytes(text)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda f: f[f.index != f[f["regime"] == "genes_only"].index[0]], "has no prediction .*regime genes_only"),
+        (lambda f: f[f["regime"] == "slides_only"], "regime 'genes_only' is missing"),
+        (lambda f: f.assign(regime="blood"), "regime 'blood' is unknown"),
+        (lambda f: f.assign(risk="high"), "risk is 'high'"),
+        (lambda f: f.assign(S_12=0.1, S_36=0.9), "never rises"),
+        (lambda f: f.drop(columns="S_36"), "column 'S_36' is missing"),
+        (lambda f: f.assign(patient_id="X-" + f["patient_id"]), "patient X-.* is no test patient"),
+    ],
+)
+def test_a_wrong_row_of_a_regime_is_named(world, tmp_path, change, words):
+    root, cohort, features, folds = world
+    file = root / "models" / "fold_1" / "regimes.csv"
+    text = file.read_bytes()
+    change(pd.read_csv(file)).to_csv(file, index=False)
+    try:
+        with pytest.raises(DataError, match=words) as caught:
+            evaluate(cohort, features, folds, root / "models", PARAMS, tmp_path / "out")
+        assert "fold_1/regimes.csv" in str(caught.value)
+    finally:
+        file.write_bytes(text)

@@ -250,6 +250,8 @@ def test_a_model_of_one_modality_leaves_the_other_aside(world, tmp_path, modalit
 def test_a_profile_of_the_first_fold_is_written(world, tmp_path):
     train(*world, made.settings(workers=1), tmp_path / "folds", fold=0, profile=tmp_path / "trace.json")
     assert '"traceEvents"' in (tmp_path / "trace.json").read_text()
+    with pytest.warns(training.NothingToProfile, match="fold 0 is finished"):
+        train(*world, made.settings(workers=1), tmp_path / "folds", fold=0, profile=tmp_path / "again.json")
 
 
 @pytest.mark.parametrize(
