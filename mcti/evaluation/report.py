@@ -167,8 +167,8 @@ def _comparison(scores: Scores) -> list[dict[str, Any]]:
             "name": name,
             "primary": entry["primary"],
             "difference": shown(as_interval(entry["difference"])),
-            "p": p_text(_nan(entry["p"])),
-            "holm": p_text(_nan(entry["p_holm"])),
+            "p": _p_cell(entry["p"]),
+            "holm": _p_cell(entry["p_holm"]),
             "corrected": f"{shown(as_interval(folds := entry['fold_corrected']))}, p {p_text(_nan(folds['p']))}",
         }
         for name, entry in scores.comparison.items()
@@ -185,7 +185,7 @@ def _calibration(scores: Scores) -> list[dict[str, Any]]:
             "name": name,
             "ours": name == OURS,
             "cells": [shown(as_interval(numbers[f"{metric}_{last}"])) for metric in ("slope", "intercept", "ici")],
-            "p": p_text(_nan(numbers["d_calibration"]["p"])),
+            "p": _p_cell(numbers["d_calibration"]["p"]),
         }
         for name, numbers in scores.models.items()
     ]
@@ -201,7 +201,7 @@ def _recalibration(scores: Scores) -> list[dict[str, Any]]:
         {
             "name": side,
             "cells": [shown(as_interval(numbers[name])) for name in names],
-            "p": p_text(_nan(numbers["d_calibration"]["p"])),
+            "p": _p_cell(numbers["d_calibration"]["p"]),
         }
         for side, numbers in scores.recalibration.items()
     ]
@@ -277,6 +277,11 @@ def _methods(scores: Scores, params: EvaluateParams) -> list[str]:
         "these. The spread between training sets shows "
         "in the fold-corrected column.",
     ]
+
+
+def _p_cell(p: float | None) -> str:
+    """`0.013`, `< 0.001`, or `not defined`: in a column whose head says p."""
+    return p_text(_nan(p)).removeprefix("= ")
 
 
 def _nan(value: float | None) -> float:
