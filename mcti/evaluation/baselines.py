@@ -15,11 +15,8 @@ from mcti.evaluation.curves import Floats, KaplanMeier, Steps
 from mcti.evaluation.design import Bags, Block, Clinical, Genes, Inputs, design
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.predictions import Predicted
-from mcti.model.cox import choose_penalty, inner_folds, log_partial_likelihood
+from mcti.model.cox import INNER_FOLDS, PENALTIES, choose_penalty, inner_folds, log_partial_likelihood
 
-PENALTIES = np.array([1.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0])
-"""Ridge penalties tried inside the training part; in units of events, since the columns have unit variance."""
-INNER_FOLDS = 5
 GENE_COMPONENTS, BAG_COMPONENTS = 30, 20
 
 

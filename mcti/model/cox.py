@@ -11,6 +11,11 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
+PENALTIES = np.array([1.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0])
+"""Ridge penalties to try inside a training part; in units of events, for columns of unit variance."""
+INNER_FOLDS = 5
+"""Inner folds that choose among them."""
+
 
 def coefficients(design: Floats, event: Bools, time_months: Floats, penalty: float) -> Floats:
     """(p,) that maximise log partial likelihood - penalty/2 |coefficients|² (Breslow's handling of ties).

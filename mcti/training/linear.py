@@ -17,9 +17,6 @@ from mcti.model.trained import TrainedModel
 from mcti.training import bags as bagging
 from mcti.training.bags import PatientBag
 
-PENALTIES = np.array([1.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0])
-"""Ridge penalties tried inside the training part; in units of events, since the columns have unit variance."""
-INNER_FOLDS = 5
 AXES = {"genes": 30, "features": 20}
 """Principal axes that stand for the genes and for the patients' mean patches; of the covariates every column stands."""
 
@@ -50,7 +47,7 @@ def fill(path: LinearPath, model: TrainedModel, bags: Sequence[PatientBag], seed
     event = np.array([bag.event for bag in bags])
     months = np.array([bag.time_months for bag in bags])
     with threadpool_limits(1):  # sums of several threads would add in another order
-        penalty = cox.choose_penalty(design, event, months, PENALTIES, INNER_FOLDS, seed)
+        penalty = cox.choose_penalty(design, event, months, cox.PENALTIES, cox.INNER_FOLDS, seed)
         found = torch.from_numpy(cox.coefficients(design, event, months, penalty))
     parts = torch.split(found, [len(rows) for rows in maps.values()])
     for (name, rows), part in zip(maps.items(), parts, strict=True):
@@ -79,17 +76,20 @@ def base_logits(scores: Tensor, bags: Sequence[PatientBag], edges: Sequence[floa
 def _inputs(model: TrainedModel, bags: Sequence[PatientBag]) -> dict[str, Tensor]:
     """genes (n, G), features (n, D_in) of the mean patch, covariates (n, 2V), as the network is given them; float64."""
     fitted, reads = model.fitted, model.config.modalities
-    nothing = torch.zeros(len(fitted.genes.mean)), torch.zeros(len(fitted.features.mean))
-    genes = [b.genes if "genes" in reads else None for b in bags]
-    slides = [b.patches if "slides" in reads else None for b in bags]
-    tables = {
-        "genes": torch.stack([nothing[0] if g is None else fitted.genes(g.float()) for g in genes]),
-        "features": torch.stack([nothing[1] if s is None else fitted.features(s.float()).mean(0) for s in slides]),
-    }
+    genes = [b.genes.double() if b.genes is not None and "genes" in reads else fitted.genes.mean for b in bags]
+    slides = [
+        b.patches.mean(0, dtype=torch.float64) if b.patches is not None and "slides" in reads else fitted.features.mean
+        for b in bags
+    ]
+    tables = {"genes": fitted.genes(_table(genes)), "features": fitted.features(_table(slides))}
     if model.config.covariates:
-        raw = bagging.covariate_table(bags, model.config.covariates)
+        raw = bagging.covariate_table(bags, model.config.covariates).double()
         tables["covariates"] = read_covariates(fitted.covariates.keeping_gaps(raw))
-    return {name: table.double() for name, table in tables.items()}
+    return tables
+
+
+def _table(rows: Sequence[Tensor]) -> Tensor:
+    return torch.stack([row.double() for row in rows])
 
 
 def _columns(table: Tensor, axes: int | None) -> Tensor:

@@ -41,7 +41,7 @@ def scores(model, bags):
 @pytest.mark.parametrize("penalty", [1.0, 100.0])
 def test_scores_are_those_of_a_ridge_cox_model_on_whitened_components(monkeypatch, penalty):
     """scikit-learn's components of means and genes, scaled covariates, and scikit-survival's ridge on them."""
-    monkeypatch.setattr(linear, "PENALTIES", np.array([penalty]))
+    monkeypatch.setattr(cox, "PENALTIES", np.array([penalty]))
     bags = people()
     model = train(bags, architecture={"covariates": ["age"]})
     ages = np.array([[np.nan if bag.covariates["age"] is None else bag.covariates["age"]] for bag in bags])
@@ -121,7 +121,7 @@ def test_a_modality_that_nobody_has_has_no_say(lacking):
 def test_two_events_are_enough_to_fit():
     design = np.random.default_rng(0).normal(size=(20, 3))
     event, months = np.arange(20) < 2, np.arange(1.0, 21.0)
-    chosen = cox.choose_penalty(design, event, months, linear.PENALTIES, linear.INNER_FOLDS, 0)
+    chosen = cox.choose_penalty(design, event, months, cox.PENALTIES, cox.INNER_FOLDS, 0)
     assert np.isfinite(cox.coefficients(design, event, months, chosen)).all()
 
 
