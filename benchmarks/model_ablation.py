@@ -102,13 +102,15 @@ def risks(data: Dataset, parts: Parts, tested: Outcomes, params: TrainParams) ->
     return found
 
 
+SETTINGS = {"batch_patients": 16, "learning_rate": 1e-3, "weight_decay": 1e-2, "linear_share": 0.0, "threads": 1}
+"""Of the network with and without the flag."""
+
+
 def score(data: Dataset, parts: Parts, tested: Outcomes, change: dict[str, Any], args: argparse.Namespace) -> PairMean:
     """C within folds of the risks, each standardised within its fold and then averaged over the seeds."""
     total = np.zeros(len(tested.patient_ids))
     for seed in range(args.seeds):
-        params = TrainParams.model_validate(
-            {"epochs": args.epochs, "seed": seed, "threads": 1, "linear_share": 0.0, **change}
-        )
+        params = TrainParams.model_validate({**SETTINGS, "epochs": args.epochs, "seed": seed, **change})
         found = risks(data, parts, tested, params)
         for _, part in tested.parts():
             total[part] += (found[part] - found[part].mean()) / max(float(found[part].std()), 1e-12)

@@ -43,10 +43,8 @@ from mcti.storage import replacing
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data" / "tcga"
 HORIZONS = (12.0, 24.0, 36.0, 48.0, 60.0)
-SETTINGS = {
-    "epochs": 4, "batch_patients": 64, "learning_rate": 5e-3, "weight_decay": 0.1, "device": "cpu", "threads": 1
-}  # fmt: skip
-"""Of every network; all else is the default of `train`. How it came about: docs/results.md."""
+SETTINGS = {"device": "cpu", "threads": 1}
+"""Of every network; all else is the default of `train`. How that came about: docs/results.md."""
 PERMUTED = ("permuted linear_all", "permuted mcti")
 FIRST = ("mcti", contenders.STACK, "snn", "mean_pool", "abmil", "late_fusion", "mcat", "motcat", "transmil")
 MODELS = (*baselines.REGISTRY, *FIRST, *PERMUTED, *(n for n in contenders.NETWORKS if n not in FIRST))

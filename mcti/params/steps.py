@@ -194,11 +194,11 @@ class TrainParams(Params):
     ] = Field("compact", description="architecture (docs/model.md); a peer or an ablation for comparison")  # fmt: skip
     architecture: dict[str, Any] = Field({}, description="fields of the preset to change, e.g. {critical: 64}")
     bins: BinParams = BinParams()
-    epochs: int = Field(10, ge=1, description="epochs; the last checkpoint is the model (docs/protocol.md)")
-    batch_patients: int = Field(16, ge=1, description="patients a step")
+    epochs: int = Field(4, ge=1, description="epochs; the last weights are the model")
+    batch_patients: int = Field(64, ge=1, description="patients a step")
     bag_cap: int = Field(4096, ge=1, description="patches of a patient drawn in training; evaluation takes all")
-    learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(1e-2, ge=0)
+    learning_rate: float = Field(5e-3, gt=0)
+    weight_decay: float = Field(0.1, ge=0)
     optimizer: Literal["adamw", "lean"] = Field(
         "adamw",
         description="lean: bf16 matrices, factored moments, 4 bytes a weight and its gradient; needs precision bf16",

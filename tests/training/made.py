@@ -20,7 +20,8 @@ WIDTH = 6
 
 def settings(**changes) -> TrainParams:
     """A run of seconds: preset tiny, three epochs."""
-    return TrainParams.model_validate({"preset": "tiny", "epochs": 3, "batch_patients": 8, **changes})
+    usual = {"preset": "tiny", "epochs": 3, "batch_patients": 8, "learning_rate": 1e-3, "weight_decay": 1e-2}
+    return TrainParams.model_validate(usual | changes)
 
 
 def bags(patients: int = 24, seed: int = 0) -> list[PatientBag]:
