@@ -388,7 +388,7 @@ NOTES = """## How to read it
   their penalty inside the training part.
 * `stack`: what `mcti train` makes by default, the mean of the hazard logits of MCTI and of a ridge Cox model on the
   same inputs (`train.linear_share`; docs/model.md, section 7). All other networks stand alone. `linear_all` also reads
-  the spread of the patch features and the subtype.
+  the subtype.
 * The setting of the networks (`SETTINGS` in the script) and the axes of `compact` came about before this study, by
   looking at two other deals of the same two cohorts into folds by site and at random (one seed, not all folds): on
   the standardised inputs themselves MCTI had C .546 on BRCA and .596 on NSCLC by site; along the axes .630 and .593

@@ -279,7 +279,7 @@ def _beside(net: MCTI, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if net.linear is None:
         return {}
     rows, genes = inputs["patches"][0].double(), inputs["genes"][0].double()
-    return {"slides": net.linear.tiles(rows) / len(rows), "genes": genes * net.linear.genes}
+    return {"slides": net.linear.tiles(rows), "genes": genes * net.linear.genes}
 
 
 def _groups(net: MCTI, genes: Tensor, weights: Tensor | None) -> Tensor:

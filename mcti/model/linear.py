@@ -1,4 +1,4 @@
-"""A Cox model beside the network: linear in the mean patch, the genes and the covariates (docs/model.md, section 6).
+"""A Cox model beside the network: linear in mean and spread of the patches, genes, covariates (docs/model.md, 7).
 
 With some hundred patients a penalised linear model is as good as any network, and errs on other patients: the mean of
 the two log hazards is better than the network alone (docs/results.md, `stack`). Its numbers are fitted in closed form
@@ -15,20 +15,26 @@ from mcti.model.presets import ModelConfig
 class LinearPath(nn.Module):
     """Hazard logits (b, B) of a network -> (1 - share) times these + share times those of the Cox model.
 
-    share () from 0 to 1; base (B,) hazard logits of a patient whose score is 0; genes (G,), features (D_in,),
-    covariates (2V,) log hazard ratios of one unit of the standardised input. All 0, and nothing changed, before the
-    fit. What a patient lacks stands at its training mean, which is 0, and adds nothing.
+    share () from 0 to 1; base (B,) hazard logits of a patient whose score is 0; genes (G,), features (D_in,), spreads
+    (D_in,), covariates (2V,) log hazard ratios of one unit of the standardised input, of a feature's mean over the
+    patient's patches and of its standard deviation there; usual () what the spreads of the mean training patient add.
+    All 0, and nothing changed, before the fit. What a patient lacks stands at its training mean and adds nothing.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        sizes = {"genes": len(config.genes), "features": config.features, "covariates": 2 * len(config.covariates)}
-        for name, size in {"share": None, "base": config.bins, **sizes}.items():
-            self.register_buffer(name, torch.zeros([] if size is None else size))
+        self.block = config.block
+        wide = {"features": config.features, "spreads": config.features, "covariates": 2 * len(config.covariates)}
+        for name, size in {"base": config.bins, "genes": len(config.genes), **wide}.items():
+            self.register_buffer(name, torch.zeros(size))
+        for name in ("share", "usual"):
+            self.register_buffer(name, torch.zeros([]))
         self.share: Tensor
+        self.usual: Tensor
         self.base: Tensor
         self.genes: Tensor
         self.features: Tensor
+        self.spreads: Tensor
         self.covariates: Tensor
 
     def scores(
@@ -41,14 +47,22 @@ class LinearPath(nn.Module):
         genes_present: Tensor | None,
     ) -> Tensor:
         """Inputs as `MCTI.forward` takes them -> log hazard ratio of each patient (b,)."""
-        tiles = (self.tiles(patches) * mask).sum(1) / mask.sum(1)  # a padded row is finite, and counts 0
+        mean, spread = moments(patches.to(self.features.dtype), mask, self.block)
+        slides = mean @ self.features + spread @ self.spreads - self.usual
         told = genes.to(self.genes.dtype) @ self.genes
-        total = self._here(tiles, slides_present) + self._here(told, genes_present)
+        total = self._here(slides, slides_present) + self._here(told, genes_present)
         return total if covariates is None else total + self.clinical(read_covariates(covariates))
 
     def tiles(self, patches: Tensor) -> Tensor:
-        """(b, N, D_in) -> (b, N): the mean over a patient's tiles is what the slides say of them."""
-        return patches.to(self.features.dtype) @ self.features
+        """Patches of one patient (N, D_in) -> (N,) what each adds to what the slides say.
+
+        A standard deviation is the sum of its rows' shares (x - mean)² / (N sd).
+        """
+        rows = patches.to(self.features.dtype)
+        deviations = rows - rows.mean(0)
+        spread = deviations.square().mean(0).sqrt()
+        shares = deviations.square() @ torch.where(spread > 0, self.spreads / spread, 0.0)
+        return (rows @ self.features + shares - self.usual) / len(rows)
 
     def clinical(self, read: Tensor) -> Tensor:
         """What `read_covariates` gave, (b, 2V) -> (b,)."""
@@ -61,3 +75,17 @@ class LinearPath(nn.Module):
     @staticmethod
     def _here(values: Tensor, present: Tensor | None) -> Tensor:
         return values if present is None else values * present
+
+
+def moments(patches: Tensor, mask: Tensor, block: int) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (b, D_in) of the real rows of bags (b, N, D_in), mask (b, N), `block` rows at a time.
+
+    A padded row is finite, and counts nothing.
+    """
+    weight = mask.to(patches.dtype)[:, None] / mask.sum(1)[:, None, None]  # (b, 1, N)
+    mean = weight @ patches
+    square = sum(
+        weight[..., start : start + block] @ (patches[:, start : start + block] - mean).square()
+        for start in range(0, patches.shape[1], block)
+    )
+    return mean[:, 0], torch.as_tensor(square)[:, 0].sqrt()

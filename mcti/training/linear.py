@@ -11,14 +11,15 @@ from mcti.model import cox
 from mcti.model.axes import directions
 from mcti.model.clinical import read_covariates
 from mcti.model.hazards import survive
-from mcti.model.linear import LinearPath
+from mcti.model.linear import LinearPath, moments
 from mcti.model.peers import build
 from mcti.model.trained import TrainedModel
 from mcti.training import bags as bagging
 from mcti.training.bags import PatientBag
 
-AXES = {"genes": 30, "features": 20}
-"""Principal axes that stand for the genes and for the patients' mean patches; of the covariates every column stands."""
+AXES = {"genes": 30, "slides": 20}
+"""Principal axes that stand for the genes, and for mean and spread of a patient's patches; covariates stand as they
+are."""
 
 
 def joined(model: TrainedModel, bags: Sequence[PatientBag], share: float, seed: int) -> TrainedModel:
@@ -50,9 +51,15 @@ def fill(path: LinearPath, model: TrainedModel, bags: Sequence[PatientBag], seed
         penalty = cox.choose_penalty(design, event, months, cox.PENALTIES, cox.INNER_FOLDS, seed)
         found = torch.from_numpy(cox.coefficients(design, event, months, penalty))
     parts = torch.split(found, [len(rows) for rows in maps.values()])
-    for (name, rows), part in zip(maps.items(), parts, strict=True):
-        getattr(path, name).copy_(part @ rows)
-    scores = torch.stack([tables[name] @ getattr(path, name).double() for name in tables]).sum(0)
+    ratios = {name: part @ rows for (name, rows), part in zip(maps.items(), parts, strict=True)}
+    path.genes.copy_(ratios["genes"])
+    if "covariates" in ratios:
+        path.covariates.copy_(ratios["covariates"])
+    features, spreads = ratios["slides"].chunk(2)
+    path.features.copy_(features)
+    path.spreads.copy_(spreads)
+    path.usual.copy_(tables["slides"].mean(0)[len(features) :] @ spreads)
+    scores = torch.stack([tables[name] @ ratios[name] for name in tables]).sum(0) - path.usual
     path.base.copy_(base_logits(scores, bags, model.fitted.edges, model.config.head))
 
 
@@ -74,22 +81,31 @@ def base_logits(scores: Tensor, bags: Sequence[PatientBag], edges: Sequence[floa
 
 
 def _inputs(model: TrainedModel, bags: Sequence[PatientBag]) -> dict[str, Tensor]:
-    """genes (n, G), features (n, D_in) of the mean patch, covariates (n, 2V), as the network is given them; float64."""
-    fitted, reads = model.fitted, model.config.modalities
-    genes = [b.genes.double() if b.genes is not None and "genes" in reads else fitted.genes.mean for b in bags]
-    slides = [
-        b.patches.mean(0, dtype=torch.float64) if b.patches is not None and "slides" in reads else fitted.features.mean
-        for b in bags
-    ]
-    tables = {"genes": fitted.genes(_table(genes)), "features": fitted.features(_table(slides))}
-    if model.config.covariates:
-        raw = bagging.covariate_table(bags, model.config.covariates).double()
-        tables["covariates"] = read_covariates(fitted.covariates.keeping_gaps(raw))
+    """genes (n, G), slides (n, 2 D_in) mean and spread of the patches, covariates (n, 2V), as `LinearPath` reads them.
+
+    float64. Who lacks a modality stands at the mean of those who have it.
+    """
+    fitted, config = model.fitted, model.config
+    genes, slides = (name in config.modalities for name in ("genes", "slides"))
+    told = [fitted.genes(b.genes.float()) if genes and b.genes is not None else None for b in bags]
+    seen = [_moments(model, b.patches) if slides and b.patches is not None else None for b in bags]
+    tables = {"genes": _filled(told, len(config.genes)), "slides": _filled(seen, 2 * config.features)}
+    if config.covariates:
+        raw = bagging.covariate_table(bags, config.covariates)
+        tables["covariates"] = read_covariates(fitted.covariates.keeping_gaps(raw)).double()
     return tables
 
 
-def _table(rows: Sequence[Tensor]) -> Tensor:
-    return torch.stack([row.double() for row in rows])
+def _moments(model: TrainedModel, patches: Tensor) -> Tensor:
+    rows = model.fitted.features(patches.float())
+    return torch.cat(moments(rows[None], torch.ones(1, len(rows), dtype=torch.bool), model.config.block), 1)[0]
+
+
+def _filled(rows: Sequence[Tensor | None], width: int) -> Tensor:
+    """(n, width) float64, who has no row with the mean of the others, or zeros."""
+    known = [row.double() for row in rows if row is not None]
+    mean = torch.stack(known).mean(0) if known else torch.zeros(width, dtype=torch.float64)
+    return torch.stack([mean if row is None else row.double() for row in rows])
 
 
 def _columns(table: Tensor, axes: int | None) -> Tensor:

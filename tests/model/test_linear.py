@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import pytest
 import torch
 
 from mcti.model.linear import LinearPath
@@ -27,7 +28,8 @@ def test_the_score_is_the_sum_of_its_parts_for_each_patient_alone():
     for row, size in enumerate([3, 1, 5]):
         known = [0.0 if value != value else float(value) for value in covariates[row]]
         gone = [float(value != value) for value in covariates[row]]
-        wanted = sum(float(patches[row, k] @ path.features) for k in range(size)) / size
+        rows = patches[row, :size].numpy()
+        wanted = float(rows.mean(0) @ path.features.numpy() + rows.std(0) @ path.spreads.numpy() - path.usual)
         wanted += float(genes[row] @ path.genes)
         wanted += sum(v * float(c) for v, c in zip([*known, *gone], path.covariates, strict=True))
         assert abs(float(found[row]) - wanted) < 1e-5
@@ -37,8 +39,24 @@ def test_what_a_patient_lacks_adds_nothing():
     path, (patches, mask, genes) = filled(0.5), batch([3, 2])
     absent = torch.tensor([True, False])
     found = path.scores(patches, mask, genes, None, absent, ~absent)
-    only_slides = (patches[0, :3] @ path.features).mean()
+    only_slides = path.tiles(patches[0, :3]).sum()
     torch.testing.assert_close(found, torch.stack([only_slides, genes[1] @ path.genes]))
+
+
+@pytest.mark.parametrize("block", [2, 100])
+def test_the_parts_of_the_tiles_add_up_to_what_the_slides_say(block):
+    path, (patches, mask, genes) = filled(0.5), batch([7])
+    path.block = block
+    parts = path.tiles(patches[0])
+    assert parts.shape == (7,)
+    torch.testing.assert_close(parts.sum(), (path.scores(patches, mask, 0 * genes, None, None, None))[0])
+
+
+def test_a_single_tile_has_no_spread():
+    path, (patches, mask, genes) = filled(0.5), batch([1])
+    wanted = patches[0, 0] @ path.features - path.usual
+    torch.testing.assert_close(path.scores(patches, mask, 0 * genes, None, None, None)[0], wanted)
+    torch.testing.assert_close(path.tiles(patches[0])[0], wanted)
 
 
 def test_the_logits_are_the_weighted_mean_of_both():
