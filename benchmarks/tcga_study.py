@@ -1,6 +1,6 @@
 """Claim: on real cohorts MCTI, or its stack with the linear model, ranks patients better than the all-linear Cox model.
 
-Run    python -m benchmarks.tcga_study [--data FOLDER] [--workers 2]        at most two hours on two idle cores
+Run    python -m benchmarks.tcga_study [--data FOLDER] [--workers 2]     98 minutes of two cores
 Reads  FOLDER (default ../shared/data/tcga): NAME_clinical.csv, NAME_expression.parquet, NAME_slides.csv, bags/NAME.zip
        for each cohort NAME
 Writes study/ (out-of-fold predictions by cohort, scheme, model, seed and fold; protocol.json), docs/results.md,
