@@ -84,8 +84,7 @@ def moments(patches: Tensor, mask: Tensor, block: int) -> tuple[Tensor, Tensor]:
     """
     weight = mask.to(patches.dtype)[:, None] / mask.sum(1)[:, None, None]  # (b, 1, N)
     mean = weight @ patches
-    square = sum(
-        weight[..., start : start + block] @ (patches[:, start : start + block] - mean).square()
-        for start in range(0, patches.shape[1], block)
-    )
-    return mean[:, 0], torch.as_tensor(square)[:, 0].sqrt()
+    variance = torch.zeros_like(mean)
+    for start in range(0, patches.shape[1], block):
+        variance = variance + weight[..., start : start + block] @ (patches[:, start : start + block] - mean).square()
+    return mean[:, 0], variance[:, 0].sqrt()

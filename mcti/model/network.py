@@ -112,12 +112,9 @@ class MCTI(nn.Module):
         check_inputs(self.config, patches, mask, genes, slides_present=slides_present, genes_present=genes_present)
         check_covariates(self.config, covariates, len(patches))
         own = self.task_tokens.dtype
-        beside = None
-        if self.linear is not None:
-            beside = self.linear.scores(patches, mask, genes, covariates, slides_present, genes_present)
-        patches, genes = self.axes(patches, inward(genes, own))
-        mined = self.pathology(patches, mask)
-        gene_tokens, groups = self.genomics(genes)
+        rows, values = self.axes(patches, inward(genes, own))
+        mined = self.pathology(rows, mask)
+        gene_tokens, groups = self.genomics(values)
         if self.absent is not None:
             mined, gene_tokens = self.absent(mined, gene_tokens, slides_present, genes_present)
         else:
@@ -128,11 +125,12 @@ class MCTI(nn.Module):
         tokens = self.join(mined, gene_tokens, clinical)
         trace: list[Coupling] | None = [] if couplings else None
         streams, norms = self.unet(*self.streams(tokens), trace)
-        kind = torch.promote_types(genes.dtype, torch.float32)  # logits are never half
+        kind = torch.promote_types(values.dtype, torch.float32)  # logits are never half
         means = mean_token(streams, self._mask(tokens))
         logits = self.survival_head(means[SURV], mined, gene_tokens, read).to(kind)
         if self.linear is not None:
-            logits = self.linear(logits, beside)
+            scores = self.linear.scores(patches, mask, genes, covariates, slides_present, genes_present)
+            logits = self.linear(logits, scores)
         hazard, survival = survive(logits, self.config.head)
         return Prediction(
             hazard_logits=logits,

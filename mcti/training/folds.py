@@ -27,13 +27,12 @@ from mcti.training.run import Task
 _IDLE = frozenset({"workers", "checkpoint_seconds"})
 """Settings that change no bit of the result."""
 
+REFIT = -1
+"""The fold number of a model trained on everybody: there is no patient left to test it on."""
+
 
 class NothingToProfile(UserWarning):
     """A trace was asked of a fold that is trained already."""
-
-
-REFIT = -1
-"""The fold number of a model trained on everybody: there is no patient left to test it on."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +100,10 @@ def train_fold(
     chosen, tested = data.choose(part.train, where), data.choose(part.test, where)
     identity = identify(data, chosen, tested, params, part.fold)
     work = _work(out, part, identity)
-    if trace is not None and fold_files.is_current(folder, identity):
-        warnings.warn(f"{where} is finished: there is no step to profile", NothingToProfile, stacklevel=2)
-    if not fold_files.is_current(folder, identity):
+    if fold_files.is_current(folder, identity):
+        if trace is not None:
+            warnings.warn(f"{where} is finished: there is no step to profile", NothingToProfile, stacklevel=2)
+    else:
         task = prepare(data, chosen, params, ("fold", part.fold), where)
         check_tested(task.config, tested, where)
         keeper = Keeper(work, identity, stop)

@@ -29,11 +29,13 @@ def joined(model: TrainedModel, bags: Sequence[PatientBag], share: float, seed: 
     seed   deals the inner folds that choose the penalty
     """
     config = dataclasses.replace(model.config, linear=True)
-    net = build(config)
-    net.load_state_dict(net.state_dict() | model.net.state_dict())
-    assert net.linear is not None
-    fill(net.linear, model, bags, seed)
-    net.linear.share.fill_(share)
+    path = LinearPath(config)
+    fill(path, model, bags, seed)
+    path.share.fill_(share)
+    with torch.device("meta"):  # weights of its own would only be written over
+        net = build(config)
+    beside = {f"linear.{name}": value for name, value in path.state_dict().items()}
+    net.load_state_dict(model.net.state_dict() | beside, assign=True)
     return TrainedModel(net, config, model.fitted)
 
 

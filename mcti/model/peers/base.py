@@ -70,21 +70,19 @@ class Peer(nn.Module, ABC):
         check_inputs(self.config, patches, mask, genes, slides_present=slides_present, genes_present=genes_present)
         check_covariates(self.config, covariates, len(patches))
         own = self.survival_head.weight.dtype
-        beside = None
-        if self.linear is not None:
-            beside = self.linear.scores(patches, mask, genes, covariates, slides_present, genes_present)
-        patches, genes = self.axes(inward(patches, own), inward(genes, own))
+        (rows, values), real = self.axes(inward(patches, own), inward(genes, own)), mask
         if self.absent is not None:
-            patches, mask, genes = self.absent(patches, mask, genes, slides_present, genes_present)
+            rows, real, values = self.absent(rows, mask, values, slides_present, genes_present)
         else:
             refuse_absent(slides_present, genes_present)
-        found = self.read(patches.masked_fill(~mask[..., None], 0.0), mask, genes)
+        found = self.read(rows.masked_fill(~real[..., None], 0.0), real, values)
         kind = torch.promote_types(found.vector.dtype, torch.float32)  # logits are never half
         logits = self.survival_head(self.drop(found.vector)).to(kind)
         if self.clinical is not None and covariates is not None:
             logits = logits + self.clinical(read_covariates(inward(covariates, own)))
         if self.linear is not None:
-            logits = self.linear(logits, beside)
+            scores = self.linear.scores(patches, mask, genes, covariates, slides_present, genes_present)
+            logits = self.linear(logits, scores)
         hazard, survival = survive(logits, self.config.head)
         probed = found.vector if self.config.subtype_task else found.vector.detach()
         return Prediction(
@@ -94,7 +92,7 @@ class Peer(nn.Module, ABC):
             risk=-survival.sum(1),
             subtype_logits=self.subtype_head(self.drop(probed)).to(kind),
             instance_logits=logits.new_zeros(len(logits), len(self.config.classes)),
-            **self._critical(found, mask, slides_present),
+            **self._critical(found, real, slides_present),
             gene_groups=None,
             norms={},
             couplings=None,
