@@ -15,9 +15,15 @@ from mcti.evaluation.curves import Floats, KaplanMeier, Steps
 from mcti.evaluation.design import Bags, Block, Clinical, Genes, Inputs, design
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.predictions import Predicted
-from mcti.model.cox import INNER_FOLDS, PENALTIES, choose_penalty, inner_folds, log_partial_likelihood
-
-GENE_COMPONENTS, BAG_COMPONENTS = 30, 20
+from mcti.model.cox import (
+    GENE_AXES,
+    INNER_FOLDS,
+    PENALTIES,
+    SLIDE_AXES,
+    choose_penalty,
+    inner_folds,
+    log_partial_likelihood,
+)
 
 
 class Baseline(Protocol):
@@ -149,11 +155,11 @@ def _boosting(seed: int) -> Any:
 
 
 def _genes() -> Block:
-    return Genes(GENE_COMPONENTS)
+    return Genes(GENE_AXES)
 
 
 def _bags() -> Block:
-    return Bags(BAG_COMPONENTS)
+    return Bags(SLIDE_AXES)
 
 
 REGISTRY: Mapping[str, Callable[[], Baseline]] = {

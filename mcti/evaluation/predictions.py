@@ -74,15 +74,15 @@ def _read_fold(models: Location, outcomes: Outcomes, fold: Fold, horizons: Float
     where = storage.join(models, f"fold_{fold.number}", "predictions.csv")
     expected = [outcomes.patient_ids[i] for i in fold.patients]
     frame = read_csv(where)
-    numbers = checked(frame, expected, ["risk", *columns_of(horizons)], where)
+    # Written by versions before this one: no subtypes, and then no score of them.
+    told, curve = [str(name) for name in frame if str(name).startswith("P_")], columns_of(horizons)
+    numbers = checked(frame, expected, ["risk", *curve, *told], where)
     if "fold" in frame and (other := frame.loc[frame["fold"] != str(fold.number), "fold"]).size:
         mend = "put back the folder of this fold, or train it again (mcti train)"
         raise DataError(f"a row says fold {other.iloc[0]}, not {fold.number}", where, mend)
-    rows = frame.set_index("patient_id").loc[expected]
-    told = [str(name) for name in rows if str(name).startswith("P_")]
-    # Written by versions before this one: no subtypes, and then no score of them.
-    subtypes = pd.DataFrame({name.removeprefix("P_"): _numbers(rows[name], where) for name in told}) if told else None
-    return Predicted(numbers[:, 0], numbers[:, 1:], subtypes)
+    risk, survival, shares = np.split(numbers, [1, 1 + len(curve)], axis=1)
+    subtypes = pd.DataFrame(shares, columns=[name.removeprefix("P_") for name in told]) if told else None
+    return Predicted(risk[:, 0], survival, subtypes)
 
 
 def columns_of(horizons: Floats) -> list[str]:
@@ -93,7 +93,7 @@ def columns_of(horizons: Floats) -> list[str]:
 def checked(frame: pd.DataFrame, expected: list[str], names: list[str], where: str) -> Floats:
     """(m, len(names)) numbers of the expected patients, in their order, from a table that `read_csv` read.
 
-    names  `risk` and survival columns, these by rising months
+    names  `risk`, survival columns by rising months, probabilities of subtypes
 
     Raises
         DataError: a column or a patient is missing, a patient is there twice or is none of the expected, a number is
@@ -103,7 +103,7 @@ def checked(frame: pd.DataFrame, expected: list[str], names: list[str], where: s
     _check_patients(frame, expected, where)
     rows = frame.set_index("patient_id").loc[expected]
     numbers = np.column_stack([_numbers(rows[name], where) for name in names])
-    curves = [k for k, name in enumerate(names) if name != "risk"]
+    curves = [k for k, name in enumerate(names) if name.startswith("S_")]
     rises = np.diff(numbers[:, curves], axis=1) > _ROUNDING
     if rises.any():
         row, k = (int(at[0]) for at in np.nonzero(rises))

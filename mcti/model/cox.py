@@ -15,6 +15,8 @@ PENALTIES = np.array([1.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0])
 """Ridge penalties to try inside a training part; in units of events, for columns of unit variance."""
 INNER_FOLDS = 5
 """Inner folds that choose among them."""
+GENE_AXES, SLIDE_AXES = 30, 20
+"""Whitened principal axes that stand for the genes, and for mean and spread of a patient's patch features."""
 
 
 def coefficients(design: Floats, event: Bools, time_months: Floats, penalty: float) -> Floats:

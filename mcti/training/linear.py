@@ -17,9 +17,8 @@ from mcti.model.trained import TrainedModel
 from mcti.training import bags as bagging
 from mcti.training.bags import PatientBag
 
-AXES = {"genes": 30, "slides": 20}
-"""Principal axes that stand for the genes, and for mean and spread of a patient's patches; covariates stand as they
-are."""
+AXES = {"genes": cox.GENE_AXES, "slides": cox.SLIDE_AXES}
+"""Principal axes that stand for a table of inputs; covariates stand as they are."""
 
 
 def joined(model: TrainedModel, bags: Sequence[PatientBag], share: float, seed: int) -> TrainedModel:
