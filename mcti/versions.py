@@ -144,7 +144,8 @@ def recorded(remote: str, run: str) -> dict[str, str]:
         DataError: the run published nothing.
     """
     folder = storage.join(remote, "runs", run, "")
-    found = {a.removeprefix(folder): storage.read_bytes(a).decode() for a in storage.addresses(folder)}
+    pointers = [address for address in storage.addresses(folder) if address.endswith(".dvc")]
+    found = {a.removeprefix(folder): storage.read_bytes(a).decode() for a in pointers}
     if not found:
         raise DataError(f"run {run} published nothing", folder, "see its state: mcti pipeline status")
     return found

@@ -45,7 +45,7 @@ class TaskParams(Params):
 
         attempts x time-out + sum of the waits, which double: (retries + 1) x timeout + backoff x (2^retries - 1)
         """
-        waits = self.backoff_seconds * (2**self.retries - 1)
+        waits = self.backoff_seconds * ((1 << self.retries) - 1)
         return (self.retries + 1) * self.timeout_minutes * 60 + waits
 
     @model_validator(mode="after")
@@ -149,7 +149,8 @@ class ClusterParams(Params):
     parallel_folds: int = Field(0, ge=0, description="folds trained at the same time; 0: all")
     steps: TaskTable = TaskTable()
     largest_node: NodeParams | None = Field(
-        None, description="what the largest node offers; `mcti pipeline check` refuses tasks above it; null: not checked"
+        None,
+        description="what the largest node offers; `mcti pipeline check` refuses tasks above it; null: not checked",
     )
     quota: QuotaParams | None = Field(
         QuotaParams(cpu="64", memory="512Gi", cpu_limit="128", memory_limit="512Gi"),
