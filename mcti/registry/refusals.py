@@ -20,7 +20,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mcti import storage
+from mcti import redaction, storage
 from mcti.errors import DataError, EnvironmentTrouble, MctiError, UsageError
 from mcti.registry import lineage, tracking
 
@@ -47,10 +47,10 @@ class Refusal(BaseModel):
     @classmethod
     def of(cls, error: MctiError, step: str, digest: str, seconds: float) -> Self:
         """The record of `error`, valid for `seconds` from now."""
-        now = time.time()
+        now, (message, where, mend) = time.time(), map(redaction.text, (error.what, error.where, error.mend))
         return cls(
-            step=step, digest=digest, exit_code=error.exit_code, message=error.what, where=error.where,
-            mend=error.mend, time=now, valid_until=now + seconds,
+            step=step, digest=digest, exit_code=error.exit_code, message=message, where=where, mend=mend,
+            time=now, valid_until=now + seconds,
         )  # fmt: skip
 
     def error(self) -> MctiError:
