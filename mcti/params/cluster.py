@@ -142,6 +142,13 @@ class ClusterParams(Params):
         description="DVC's remote, s3://bucket/prefix: sources are read from it by MD5, results go back; null: neither",
     )
     lease_hours: int = Field(48, ge=1, description="a retraining that was killed blocks the next one no longer")
+    run_ttl_hours: int | None = Field(
+        None,
+        ge=1,
+        le=24 * 365,
+        description="hours that pods and logs of a run that ended stay in the cluster; null: as the server sets it, "
+        "one hour as shipped",
+    )
     extract_shards: int = Field(4, ge=1, le=1024, description="parallel tasks of extract and of the heatmaps")
     search_workers: int = Field(
         1, ge=1, le=256, description="parallel tasks of search; more than one need search.storage in PostgreSQL"
