@@ -9,6 +9,10 @@ from components import IMAGE
 def outcome(status: dsl.PipelineTaskFinalStatus, report: dsl.Output[dsl.Artifact]):  # noqa: D103
     import sys
 
+    from mcti.registry.refusals import clear
+
+    clear()
+
     from mcti import storage
     from mcti.registry import pipeline_run
 
@@ -23,6 +27,10 @@ def make_room(  # noqa: D103
     status: dsl.PipelineTaskFinalStatus, register: str, remote: str, report: dsl.Output[dsl.Artifact]
 ):
     import sys
+
+    from mcti.registry.refusals import clear
+
+    clear()
 
     from mcti import storage
     from mcti.params import RegisterParams, from_json
