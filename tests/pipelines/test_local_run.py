@@ -10,6 +10,7 @@ import pytest
 
 from mcti import params, storage
 from mcti.errors import EnvironmentTrouble, UsageError
+from mcti.registry import tracking
 from pipelines.local_run import _reason, interpreter, run_local
 
 
@@ -25,6 +26,26 @@ def test_a_failed_task_ends_the_run_and_the_exit_handler_says_so(tmp_path, monke
     told = capfd.readouterr()
     assert told.out == "", "standard output is for our result alone"
     assert told.err.count("no such file or folder in data/raw/clinical.csv: check the path") == 2
+
+
+@pytest.mark.slow
+@pytest.mark.stack
+def test_a_task_that_is_refused_for_its_data_is_computed_once_and_leaves_no_record(
+    servers_of, tmp_path, monkeypatch, capfd
+):
+    """The engine tries it again; the second attempt finds the refusal of the first one in the remote."""
+    monkeypatch.chdir(tmp_path)
+    words = ["cluster.remote=s3://mcti-data/refused-test", "cluster.experiment=refused-test"]
+    words += ["cluster.steps.ingest.retries=1", "cluster.steps.ingest.backoff_seconds=1"]
+    with pytest.raises(EnvironmentTrouble, match="Inner task failed: 'ingest' inside 'exit-handler-1'"):
+        run_local(params.load(None, words), None, "subprocess", tmp_path / "runs")
+    told = capfd.readouterr().err
+    assert told.count("no such file or folder in data/raw/clinical.csv: check the path") >= 2, "the same line twice"
+    with tracking.service() as client:
+        number = client.get_experiment_by_name("refused-test").experiment_id
+        computed = client.search_runs([number], "tags.`mcti.step` = 'ingest'")
+    assert [run.info.status for run in computed] == ["FAILED"]
+    assert not [name for name in storage.addresses("s3://mcti-data/refused-test/runs/") if "/refused/" in name]
 
 
 GUARDED = """
