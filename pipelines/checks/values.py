@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mcti.params import ClusterParams
-from pipelines.checks.document import Document, Task, json_value
+from pipelines.checks.document import Document, Task, Tree, json_value
 from pipelines.checks.rule import Rule
 
 _REWRITTEN = re.compile(r"\$\$|\{\{|\}\}|\$\([^)]*\)")
@@ -33,13 +33,19 @@ def _texts(document: Document, cluster: ClusterParams) -> Iterator[tuple[str, st
         yield from _leaves(name, parameter.get("defaultValue"))
     for task in document.tasks():
         yield from _of_task(task)
-    seen = set[tuple[str, str]]()
-    for task, container, _pod in document.containers():
-        for pair in container.get("env", ()):
-            name, value = str(pair.get("name")), str(pair.get("value", ""))
-            if (name, value) not in seen:
-                seen.add((name, value))
-                yield _of_variable(name, task, cluster), value
+    seen = set[tuple[str, str]]()  # the same variables and settings stand with every task
+    for task, container, pod in document.containers():
+        for where, text in _of_pod(task, container, pod, cluster):
+            place = where.removeprefix(f"task {task.name}, ")
+            if (place, text) not in seen:
+                seen.add((place, text))
+                yield where, text
+
+
+def _of_pod(task: Task, container: Tree, pod: Tree, cluster: ClusterParams) -> Iterator[tuple[str, str]]:
+    for pair in container.get("env", ()):
+        yield _of_variable(str(pair.get("name")), task, cluster), str(pair.get("value", ""))
+    yield from _leaves(f"task {task.name}, Kubernetes", pod)
 
 
 def _of_variable(name: str, task: Task, cluster: ClusterParams) -> str:
