@@ -15,8 +15,12 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "LIST": (list,),
     "STRUCT": (dict,),
 }
-# How long a step of ours may take or wait by its own settings: section -> settings in minutes.
-_MINUTES = {"search": ("minutes", "wait_minutes"), "extract": ("slide_minutes",)}
+# How long a step of ours may take or wait by its own settings: section -> {setting: seconds of its unit}.
+_LASTING = {
+    "search": {"minutes": 60, "wait_minutes": 60},
+    "extract": {"slide_minutes": 60},
+    "train": {"checkpoint_seconds": 1},
+}
 
 
 def mistyped(document: Document, _: ClusterParams) -> Iterator[str]:
@@ -119,9 +123,9 @@ def _longest(document: Document, task: Task, container: Tree) -> Iterator[tuple[
     """Settings that say how long a task may take or wait, in seconds."""
     section = str(container_step(task))
     tree = json_value(document.value(task, "params"))
-    for setting in _MINUTES.get(section, ()) if isinstance(tree, dict) else ():
+    for setting, unit in _LASTING.get(section, {}).items() if isinstance(tree, dict) else ():
         if setting != "wait_minutes" or str(tree.get("storage") or "").startswith("postgresql"):
-            yield f"{section}.{setting}", 60 * float(tree.get(setting) or 0)
+            yield f"{section}.{setting}", unit * float(tree.get(setting) or 0)
     for pair in container.get("env", ()):
         patience = seconds(pair.get("value")) if pair.get("name") == "MCTI_PATIENCE_SECONDS" else None
         if patience is not None:
