@@ -60,8 +60,8 @@ def identity(cluster: ClusterParams, version: str) -> dict[str, str]:
 
 def _environment(task: dsl.PipelineTask, row: TaskParams, cluster: ClusterParams, version: str) -> None:
     lasting = {"MCTI_CHECKPOINTS": cluster.checkpoints} if cluster.checkpoints else {}
-    # How long another attempt may follow, and so how long a refusal is kept (mcti/registry/refusals.py).
-    lasting |= {"MCTI_RETRY_SECONDS": str(row.retry_seconds)} if row.retries else {}
+    # How long a refusal is of use to the next attempt (mcti/registry/refusals.py).
+    lasting |= {"MCTI_RETRY_SECONDS": str(row.refusal_seconds)} if row.retries else {}
     for name, value in {**cluster.environment, **identity(cluster, version), **lasting}.items():
         task.set_env_variable(name, value)
     # KFP's API server labels every pod with the id of its run.

@@ -40,13 +40,25 @@ class TaskParams(Params):
     )
 
     @property
+    def wait_seconds(self) -> int:
+        """Sum of the waits between the attempts, which double: backoff x (2^retries - 1)."""
+        return self.backoff_seconds * ((1 << self.retries) - 1)
+
+    @property
     def retry_seconds(self) -> int:
         """Maximum duration of all attempts, in seconds, counted from the start of the first one.
 
-        attempts x time-out + sum of the waits, which double: (retries + 1) x timeout + backoff x (2^retries - 1)
+        attempts x time-out + waits: (retries + 1) x timeout + backoff x (2^retries - 1)
         """
-        waits = self.backoff_seconds * ((1 << self.retries) - 1)
-        return (self.retries + 1) * self.timeout_minutes * 60 + waits
+        return (self.retries + 1) * self.timeout_minutes * 60 + self.wait_seconds
+
+    @property
+    def refusal_seconds(self) -> int:
+        """How long an attempt may find the refusal of the one before: the waits, and ten minutes for each pod to start.
+
+        No longer, since a run that is repeated after its data were repaired must not find it.
+        """
+        return self.wait_seconds + 600 * self.retries
 
     @model_validator(mode="after")
     def _limits_hold_the_requests(self) -> Self:

@@ -5,8 +5,9 @@ attempt therefore writes a small record; the next attempt of the same task in th
 with the same error. Records lie below the folder of the run in DVC's remote (MCTI_REMOTE), without a remote as tags
 of the run in MLflow. Where neither can be reached, the task is computed again.
 
-A record is valid as long as the task may be retried (MCTI_RETRY_SECONDS, from the row of the resource table), and the
-exit task of the run deletes those of its run: a run that is repeated after its data were repaired is computed.
+A record is valid for the waits between the attempts and ten minutes for each pod to start (MCTI_RETRY_SECONDS, from the
+row of the resource table), and the exit task deletes those of its run: a run that is repeated after its data were
+repaired is computed. KFP does not repeat the exit task with a run, so the time limit is what counts there.
 """
 
 import contextlib

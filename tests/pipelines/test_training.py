@@ -111,6 +111,7 @@ def test_the_maximum_duration_of_retries_is_attempts_and_waits(retries, backoff,
     """(retries + 1) x time-out + backoff x (1 + 2 + 4 ...), by hand."""
     row = params.TaskParams(retries=retries, backoff_seconds=backoff, timeout_minutes=minutes)
     assert row.retry_seconds == seconds
+    assert row.refusal_seconds == backoff * (2**retries - 1) + 600 * retries
 
 
 def test_nothing_of_ours_names_ml_metadata(ir):
@@ -138,7 +139,7 @@ def test_every_task_has_the_environment_of_the_table(ir, settings):
         identity = {"MCTI_IMAGE": settings.cluster.image, "MCTI_EXPERIMENT": settings.cluster.experiment}
         identity |= {"MCTI_CHECKPOINTS": "/scratch/checkpoints", "MCTI_REMOTE": settings.cluster.remote}
         window = given.pop("MCTI_RETRY_SECONDS", None)
-        assert (window is None) == (name in ("validate", "promote")), "a task without retries keeps no refusal"
+        assert window == {"validate": None, "promote": None, "train": "2010", "extract": "2010"}.get(name, "1290"), name
         assert given == {**settings.cluster.environment, **identity}, name
         # The id of the run is known only when the pod is: Kubeflow's label says it.
         assert _kubernetes(ir, name)["fieldPathAsEnv"] == [
