@@ -9,10 +9,10 @@ from pydantic import BaseModel, ConfigDict
 
 from mcti.errors import DataError, UsageError
 from mcti.params import ClusterParams
-from pipelines.checks import document, flow, pods, size, values
+from pipelines.checks import document, flow, pods, resources, size, values
 from pipelines.checks.rule import Rule
 
-RULES: tuple[Rule, ...] = (*flow.RULES, *values.RULES, *pods.RULES, *size.RULES)
+RULES: tuple[Rule, ...] = (*flow.RULES, *values.RULES, *resources.RULES, *pods.RULES, *size.RULES)
 NOTES = (
     "retries of failed tasks need COMPILED_PIPELINE_SPEC_PATCH at the API server, else KFP 2.17 retries lost pods only "
     "(docs/kubeflow.md, Retries)",

@@ -29,11 +29,14 @@ def mistyped(document: Document, _: ClusterParams) -> Iterator[str]:
         for name in task.spec.get("inputs", {}).get("parameters", {}):
             wanted, given = document.input_type(task.component, name), _given(document, task, name)
             if wanted and given and given != wanted and wanted != "TASK_FINAL_STATUS":
-                source = "a loop item" if "loop-item" in str(task.spec["inputs"]["parameters"][name]) else "its source"
-                yield (
-                    f"task {task.name}, parameter {name}: {source} has type {given}, the component declares {wanted}: "
-                    "declare the item type of the output that is looped over, such as List[int]"
+                looped = "loop-item" in str(task.spec["inputs"]["parameters"][name])
+                fix = (
+                    "declare the item type of the list, such as List[int]"
+                    if looped
+                    else "declare one type at both ends"
                 )
+                source = "a loop item" if looped else "its source"
+                yield f"task {task.name}, parameter {name}: {source} has type {given}, the parameter {wanted}: {fix}"
         yield from _mistyped_items(document, task)
 
 

@@ -1,11 +1,10 @@
-"""Rules on the pods of the tasks: resources, what they name, who they run as, mounts, names."""
+"""Rules on the pods of the tasks: what they name, who they run as, mounts, names."""
 
 import re
 from collections.abc import Iterator
 from itertools import groupby
 
 from mcti.params import ClusterParams
-from mcti.params.quantities import amount
 from pipelines.checks import objects
 from pipelines.checks.document import Document, Task, Tree
 from pipelines.checks.rule import Rule
@@ -18,67 +17,6 @@ _TAKEN = (
     "/kfp-launcher", "/gcs", "/s3", "/minio", "/.local", "/.cache", "/.config", "/var/run/argo", "/argo",
     "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/root", "/run", "/sbin", "/sys", "/usr", "/opt/mcti",
 )  # fmt: skip
-
-
-def oversized(document: Document, cluster: ClusterParams) -> Iterator[str]:
-    """Requests above the largest node or the quota, limits below requests, /dev/shm above the memory."""
-    for task, container, pod in document.containers():
-        asked = container.get("resources", {})
-        try:
-            yield from (f"task {task.name}: {fault}" for fault in _against(asked, pod, cluster))
-        except ValueError as error:
-            yield f"task {task.name}: {error}"
-
-
-def _against(asked: Tree, pod: Tree, cluster: ClusterParams) -> Iterator[str]:
-    cpu, cpu_limit = _pair(asked, "Cpu")
-    memory, memory_limit = _pair(asked, "Memory")
-    gpus = _gpus(asked)
-    node, quota = cluster.largest_node, cluster.quota
-    bounds: list[tuple[str, float | None, object, str]] = []
-    if node is not None:
-        bounds += [
-            ("cpu", cpu, node.cpu, "cluster.largest_node"),
-            ("memory", memory, node.memory, "cluster.largest_node"),
-        ]
-        bounds += [("GPUs", gpus, node.gpus, "cluster.largest_node")]
-    if quota is not None:
-        bounds += [("cpu", cpu, quota.cpu, "cluster.quota"), ("memory", memory, quota.memory, "cluster.quota")]
-        bounds += [
-            ("cpu_limit", cpu_limit, quota.cpu_limit, "cluster.quota"),
-            ("GPUs", gpus, quota.gpus, "cluster.quota"),
-        ]
-        bounds += [("memory_limit", memory_limit, quota.memory_limit, "cluster.quota")]
-    for name, value, bound, where in bounds:
-        if value is not None and bound is not None and value > amount(str(bound)):
-            yield f"{name} {value:g} is above the {bound} of {where}: lower it in its row of cluster.steps"
-    yield from _beyond_limits(cpu, cpu_limit, memory, memory_limit, pod)
-
-
-def _beyond_limits(
-    cpu: float | None, cpu_limit: float | None, memory: float | None, memory_limit: float | None, pod: Tree
-) -> Iterator[str]:
-    for name, request, limit in (("cpu", cpu, cpu_limit), ("memory", memory, memory_limit)):
-        if request is not None and limit is not None and request > limit:
-            yield f"{name} {request:g} is above its limit {limit:g}: raise the limit, or request less"
-    for mount in pod.get("emptyDirMounts", ()):
-        shared = amount(mount["sizeLimit"]) if mount.get("medium") == "Memory" and "sizeLimit" in mount else 0.0
-        if memory_limit is not None and shared > memory_limit:
-            yield f"{mount.get('mountPath')} of {shared:g} bytes is above the memory limit {memory_limit:g}: lower it"
-
-
-def _pair(asked: Tree, kind: str) -> tuple[float | None, float | None]:
-    """Request and limit of `Cpu` or `Memory`; None where there is none, or only the run knows it."""
-    request, limit = (asked.get(f"resource{kind}{word}") for word in ("Request", "Limit"))
-    return _known(request), _known(limit)
-
-
-def _known(text: object) -> float | None:
-    return amount(str(text)) if text and "{{" not in str(text) else None
-
-
-def _gpus(asked: Tree) -> float | None:
-    return _known(asked.get("accelerator", {}).get("resourceCount"))
 
 
 def unknown_objects(document: Document, cluster: ClusterParams) -> Iterator[str]:
@@ -185,12 +123,6 @@ def _bad_volumes(task: Task, pod: Tree) -> Iterator[str]:
 
 
 RULES = (
-    Rule(
-        "resources",
-        "the pod stays Pending for ever, or the quota refuses it",
-        "Kubernetes 1.35: scheduler, ResourceQuota; a Memory emptyDir counts as memory of its container",
-        oversized,
-    ),
     Rule(
         "objects",
         "the pod waits in CreateContainerConfigError until somebody makes the Secret or ConfigMap",
