@@ -28,10 +28,6 @@ def make_room(  # noqa: D103
 ):
     import sys
 
-    from mcti.registry.refusals import clear
-
-    clear()
-
     from mcti import storage
     from mcti.params import RegisterParams, from_json
     from mcti.registry import pipeline_run

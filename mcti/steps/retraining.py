@@ -7,7 +7,7 @@ from mcti import pinned, storage, versions
 from mcti.errors import DataError, UsageError
 from mcti.params import IngestParams
 from mcti.registry import lease, lineage, models, tracking
-from mcti.registry.refusals import kept
+from mcti.registry.refusals import clear, kept
 from mcti.steps.result import StepResult
 
 
@@ -54,8 +54,10 @@ def detect(name: str, ingest: IngestParams, remote: str, run: str, hours: float,
 
 
 def finish(name: str, remote: str, run: str) -> bool:
-    """Make room for the next retraining; whether this run had the lease."""
-    return lease.give_back(_lease_of(remote, name), run)
+    """End the lease and delete the refusals of this run; whether it had the lease."""
+    was_ours = lease.give_back(_lease_of(remote, name), run)
+    clear()
+    return was_ours
 
 
 def pinned_to(ingest: IngestParams, remote: str, md5: str) -> IngestParams:
