@@ -5,7 +5,7 @@ flag or a pipeline parameter only overrides a key by its dotted path (`--set tra
 """
 
 from mcti.params.base import Params
-from mcti.params.cluster import ClusterParams, TaskParams, TaskTable, TolerationParams
+from mcti.params.cluster import ClusterParams, NodeParams, QuotaParams, TaskParams, TaskTable, TolerationParams
 from mcti.params.reading import Settings, check, from_json, load
 from mcti.params.steps import (
     BinParams,
@@ -33,9 +33,11 @@ __all__ = [
     "ExtractParams",
     "IngestParams",
     "MonitorParams",
+    "NodeParams",
     "Params",
     "PredictParams",
     "PromoteParams",
+    "QuotaParams",
     "RegisterParams",
     "SearchParams",
     "ServeParams",

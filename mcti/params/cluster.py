@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from mcti.params.base import Params
+from mcti.params.quantities import amount
 
 # Names as Kubernetes takes them: it would refuse another one only when the task starts.
 _Object = Annotated[str, Field(pattern=r"^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$")]
@@ -13,23 +14,47 @@ _Key = Annotated[str, Field(pattern=r"^[-._A-Za-z0-9]+$")]
 _Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 _Label = Annotated[str, Field(pattern=r"^([a-z0-9][-.a-z0-9]*/)?[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?$")]
 _Value = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?)?$")]
-_Cores = Annotated[str, BeforeValidator(lambda cores: str(cores) if type(cores) in (int, float) else cores)]
+_Cores = Annotated[
+    str,
+    BeforeValidator(lambda cores: str(cores) if type(cores) in (int, float) else cores),
+    Field(pattern=r"^([1-9]\d*(\.\d+)?|0\.\d*[1-9]\d*|[1-9]\d*m)$"),
+]
+_Memory = Annotated[str, Field(pattern=r"^[1-9]\d*(Mi|Gi|M|G)$")]
 
 
 class TaskParams(Params):
-    """What one task of a cluster gets; requests equal limits, so that a node never takes it back."""
+    """What one task of a cluster gets: requests reserve, limits bound. A null limit equals its request."""
 
-    cpu: _Cores = Field(
-        "2", pattern=r"^([1-9]\d*(\.\d+)?|0\.\d*[1-9]\d*|[1-9]\d*m)$", description="cores, e.g. 4 or 500m"
+    cpu: _Cores = Field("2", description="cores requested, e.g. 4 or 500m")
+    cpu_limit: _Cores | None = Field(None, description="cores at most; null: those requested")
+    memory: _Memory = Field("4Gi", description="memory requested, e.g. 16Gi")
+    memory_limit: _Memory | None = Field(
+        None, description="memory at most, above it the task is killed; null: the memory requested"
     )
-    memory: str = Field("4Gi", pattern=r"^[1-9]\d*(Mi|Gi|M|G)$", description="memory, e.g. 16Gi")
     gpus: int = Field(0, ge=0, description="GPUs of the type cluster.gpu_resource")
     retries: int = Field(2, ge=0, le=10, description="further attempts after a failed one")
     backoff_seconds: int = Field(30, ge=1, description="wait before the first retry; doubles with each")
-    timeout_minutes: int = Field(120, ge=1, description="a task that runs longer is stopped")
+    timeout_minutes: int = Field(120, ge=1, description="an attempt that runs longer is stopped")
     shared_memory: str | None = Field(
         None, pattern=r"^[1-9]\d*(Mi|Gi)$", description="size of /dev/shm; null: none mounted"
     )
+
+    @property
+    def retry_seconds(self) -> int:
+        """Maximum duration of all attempts, in seconds, counted from the start of the first one.
+
+        attempts x time-out + sum of the waits, which double: (retries + 1) x timeout + backoff x (2^retries - 1)
+        """
+        waits = self.backoff_seconds * (2**self.retries - 1)
+        return (self.retries + 1) * self.timeout_minutes * 60 + waits
+
+    @model_validator(mode="after")
+    def _limits_hold_the_requests(self) -> Self:
+        pairs = {"cpu": (self.cpu, self.cpu_limit), "memory": (self.memory, self.memory_limit)}
+        for name, (request, limit) in pairs.items():
+            if limit is not None and amount(limit) < amount(request):
+                raise ValueError(f"{name}_limit {limit} is below {name} {request}: raise the limit or request less")
+        return self
 
 
 class TaskTable(Params):
@@ -60,6 +85,24 @@ class TaskTable(Params):
             name: rows[name].model_dump() | row if name in rows and isinstance(row, dict) else row
             for name, row in tree.items()
         }
+
+
+class NodeParams(Params):
+    """What the largest node of the cluster offers to pods (`allocatable` of `kubectl describe node`)."""
+
+    cpu: _Cores = Field(description="cores")
+    memory: _Memory = Field(description="memory, e.g. 60Gi")
+    gpus: int = Field(0, ge=0, description="GPUs of the type cluster.gpu_resource")
+
+
+class QuotaParams(Params):
+    """ResourceQuota of the namespace in which the tasks run; null: no bound."""
+
+    cpu: _Cores | None = Field(None, description="cores requested (requests.cpu)")
+    memory: _Memory | None = Field(None, description="memory requested (requests.memory)")
+    cpu_limit: _Cores | None = Field(None, description="sum of the limits of cores (limits.cpu)")
+    memory_limit: _Memory | None = Field(None, description="sum of the limits of memory (limits.memory)")
+    gpus: int | None = Field(None, ge=0, description="GPUs (requests.nvidia.com/gpu)")
 
 
 class TolerationParams(Params):
@@ -105,6 +148,14 @@ class ClusterParams(Params):
     )
     parallel_folds: int = Field(0, ge=0, description="folds trained at the same time; 0: all")
     steps: TaskTable = TaskTable()
+    largest_node: NodeParams | None = Field(
+        None, description="what the largest node offers; `mcti pipeline check` refuses tasks above it; null: not checked"
+    )
+    quota: QuotaParams | None = Field(
+        QuotaParams(cpu="64", memory="512Gi", cpu_limit="128", memory_limit="512Gi"),
+        description="quota of the namespace, as shipped that of infra/kubernetes/base; "
+        "`mcti pipeline check` refuses tasks above it; null: not checked",
+    )
     gpu_resource: _Label = Field("nvidia.com/gpu", description="resource name of the GPUs")
     gpu_node_labels: dict[_Label, _Value] = Field({}, description="labels of the nodes for tasks with GPUs")
     node_labels: dict[_Label, _Value] = Field({}, description="labels of the nodes for all other tasks")
@@ -118,6 +169,12 @@ class ClusterParams(Params):
     config_maps: dict[_Object, dict[_Key, _Variable]] = Field(
         {"mcti-services": {"s3": "AWS_ENDPOINT_URL_S3", "mlflow": "MLFLOW_TRACKING_URI"}},
         description="ConfigMap -> {key in it: environment variable}",
+    )
+    other_objects: tuple[_Object, ...] = Field(
+        (),
+        strict=False,
+        description="Secrets and ConfigMaps of the namespace that infra/ and its runbook do not name; "
+        "`mcti pipeline check` refuses unknown ones",
     )
     environment: dict[_Variable, str] = Field(
         {"AWS_MAX_ATTEMPTS": "12", "MCTI_PATIENCE_SECONDS": "90"},
