@@ -1,5 +1,7 @@
 """Patients to folds; the numbers of the folds are what training fans out over."""
 
+from typing import List  # noqa: UP035  (a bare `list` gives loop items of type STRING, which the back end refuses)
+
 from kfp import dsl
 
 from components import IMAGE
@@ -9,7 +11,7 @@ from components import IMAGE
 def split(  # noqa: D103
     params: str, key: str, cohort: dsl.Input[dsl.Dataset], features: dsl.Input[dsl.Dataset],
     folds: dsl.Output[dsl.Dataset],
-) -> list:  # fmt: skip
+) -> List[int]:  # noqa: UP006  # fmt: skip
     from pathlib import Path
 
     from mcti.params import SplitParams, from_json

@@ -23,7 +23,9 @@ def inference(settings: Settings, data: str, version: str = "") -> Any:
     champion = f"models:/{settings.register_.name}@champion"
 
     @dsl.pipeline(
-        name=f"{settings.cluster.pipeline}-inference", description="New patients to predictions and heatmaps."
+        name=f"{settings.cluster.pipeline}-inference",
+        description="New patients to predictions and heatmaps.",
+        pipeline_config=parts.config,
     )
     def run(
         ingest: str = text["ingest"],

@@ -23,18 +23,20 @@ def place(task: dsl.PipelineTask, name: str, cluster: ClusterParams, *, cache: b
     task.set_caching_options(cache)
     _size(task, row)
     if row.retries:
-        task.set_retry(row.retries, backoff_duration=f"{row.backoff_seconds}s", backoff_factor=2.0)
+        # Without a maximum the SDK writes one hour, counted from the first attempt's start.
+        longest = f"{row.retry_seconds}s"
+        task.set_retry(row.retries, f"{row.backoff_seconds}s", backoff_factor=2.0, backoff_max_duration=longest)
     kubernetes.set_timeout(task, seconds=row.timeout_minutes * 60)
     kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
     _nodes(task, row, cluster)
-    _environment(task, cluster, version)
+    _environment(task, row, cluster, version)
     _volumes(task, row, cluster)
     return task
 
 
 def _size(task: dsl.PipelineTask, row: TaskParams) -> None:
-    task.set_cpu_request(row.cpu).set_cpu_limit(row.cpu)
-    task.set_memory_request(row.memory).set_memory_limit(row.memory)
+    task.set_cpu_request(row.cpu).set_cpu_limit(row.cpu_limit or row.cpu)
+    task.set_memory_request(row.memory).set_memory_limit(row.memory_limit or row.memory)
 
 
 def _nodes(task: dsl.PipelineTask, row: TaskParams, cluster: ClusterParams) -> None:
@@ -52,11 +54,14 @@ def identity(cluster: ClusterParams, version: str) -> dict[str, str]:
 
     In the environment, since that is no part of the key of KFP's cache.
     """
-    return {"MCTI_IMAGE": cluster.image, "MCTI_PIPELINE": version, "MCTI_EXPERIMENT": cluster.experiment}
+    told = {"MCTI_IMAGE": cluster.image, "MCTI_PIPELINE": version, "MCTI_EXPERIMENT": cluster.experiment}
+    return told | ({"MCTI_REMOTE": cluster.remote} if cluster.remote else {})
 
 
-def _environment(task: dsl.PipelineTask, cluster: ClusterParams, version: str) -> None:
+def _environment(task: dsl.PipelineTask, row: TaskParams, cluster: ClusterParams, version: str) -> None:
     lasting = {"MCTI_CHECKPOINTS": cluster.checkpoints} if cluster.checkpoints else {}
+    # How long another attempt may follow, and so how long a refusal is kept (mcti/registry/refusals.py).
+    lasting |= {"MCTI_RETRY_SECONDS": str(row.retry_seconds)} if row.retries else {}
     for name, value in {**cluster.environment, **identity(cluster, version), **lasting}.items():
         task.set_env_variable(name, value)
     # KFP's API server labels every pod with the id of its run.

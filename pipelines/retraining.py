@@ -28,7 +28,9 @@ def retraining(settings: Settings, data: str = "", version: str = "") -> Any:  #
     parts, text = Stages(settings.cluster, cache=True, version=version), stages.sections_of(settings)
 
     @dsl.pipeline(
-        name=f"{settings.cluster.pipeline}-retraining", description="A new version of the data to a judged challenger."
+        name=f"{settings.cluster.pipeline}-retraining",
+        description="A new version of the data to a judged challenger.",
+        pipeline_config=parts.config,
     )
     def run(
         ingest: str = text["ingest"],

@@ -48,6 +48,12 @@ class Stages:
         return resources.place(task, name, self.cluster, cache=cache, version=self.version)
 
     @property
+    def config(self) -> dsl.PipelineConfig | None:
+        """How long the pods of a run that ended stay; None: as the server sets it."""
+        hours = self.cluster.run_ttl_hours
+        return dsl.PipelineConfig(ttl_seconds_after_finished=hours * 3600) if hours else None
+
+    @property
     def shards(self) -> list[int]:
         """Numbers of the shards of slides."""
         return list(range(self.cluster.extract_shards))

@@ -24,6 +24,7 @@ from mcti import storage, versions
 from mcti.errors import DataError, EnvironmentTrouble, UsageError, did_you_mean
 from mcti.params import Settings
 from mcti.steps.retraining import pinned_to
+from pipelines import checks
 from pipelines.inference import inference
 from pipelines.retraining import retraining
 from pipelines.training import training
@@ -52,6 +53,7 @@ def compile_to(settings: Settings, data: str | None, out: Path, kind: str = "tra
         package = draft.with_name(f"{draft.name}.yaml")  # the compiler wants to see the ending
         try:
             compiler.Compiler().compile(PIPELINES[kind](settings, found, version), str(package))
+            checks.refuse(package, settings.cluster)
             package.rename(draft)
         finally:
             package.unlink(missing_ok=True)

@@ -25,7 +25,9 @@ def training(settings: Settings, data: str, version: str = "") -> Any:
     parts, text = Stages(settings.cluster, cache=bool(data), version=version), stages.sections_of(settings)
 
     @dsl.pipeline(
-        name=f"{settings.cluster.pipeline}-training", description="From source tables to a promoted champion."
+        name=f"{settings.cluster.pipeline}-training",
+        description="From source tables to a promoted champion.",
+        pipeline_config=parts.config,
     )
     def run(
         ingest: str = text["ingest"],

@@ -94,6 +94,8 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[..., object]], 
                 caller.progress.close()
             if speaks():
                 _show(name, result, as_json)
+            if getattr(result, "exit_code", 0):  # a report that is complete, of something that is not right
+                raise typer.Exit(result.exit_code)  # type: ignore[attr-defined]
 
         run.__signature__ = _signature(function)  # type: ignore[attr-defined]
         del run.__wrapped__

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mcti.cli.caller import Caller, command
+from mcti.cli.caller import Caller, command, say
 from mcti.cli.options import OutFile, OutFolder
 
 group = typer.Typer(help="The pipelines on Kubeflow, or on this machine.")
@@ -34,6 +34,23 @@ def compile_(caller: Caller, out: OutFile, kind: Kind = "training", data: Data =
     from pipelines import submit
 
     return submit.compile_to(caller.settings, data, Path(out), kind)
+
+
+@command(group, "check")
+def check(
+    caller: Caller,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Compiled pipeline of Kubeflow Pipelines.")],
+) -> object:
+    """Check a compiled pipeline against what a cluster refuses; one line per rule, exit code 3 if one is broken.
+
+    Example: mcti pipeline check training.yaml
+    """
+    from pipelines import checks
+
+    report = checks.check(file, caller.settings.cluster)
+    for line in report.complaints():
+        say(f"error: {line}")
+    return report
 
 
 @command(group, "submit")

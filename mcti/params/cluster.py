@@ -45,7 +45,7 @@ class TaskParams(Params):
 
         attempts x time-out + sum of the waits, which double: (retries + 1) x timeout + backoff x (2^retries - 1)
         """
-        waits = self.backoff_seconds * (2**self.retries - 1)
+        waits = self.backoff_seconds * ((1 << self.retries) - 1)
         return (self.retries + 1) * self.timeout_minutes * 60 + waits
 
     @model_validator(mode="after")
@@ -142,6 +142,13 @@ class ClusterParams(Params):
         description="DVC's remote, s3://bucket/prefix: sources are read from it by MD5, results go back; null: neither",
     )
     lease_hours: int = Field(48, ge=1, description="a retraining that was killed blocks the next one no longer")
+    run_ttl_hours: int | None = Field(
+        None,
+        ge=1,
+        le=24 * 365,
+        description="hours that pods and logs of a run that ended stay in the cluster; null: as the server sets it, "
+        "one hour as shipped",
+    )
     extract_shards: int = Field(4, ge=1, le=1024, description="parallel tasks of extract and of the heatmaps")
     search_workers: int = Field(
         1, ge=1, le=256, description="parallel tasks of search; more than one need search.storage in PostgreSQL"
@@ -149,7 +156,8 @@ class ClusterParams(Params):
     parallel_folds: int = Field(0, ge=0, description="folds trained at the same time; 0: all")
     steps: TaskTable = TaskTable()
     largest_node: NodeParams | None = Field(
-        None, description="what the largest node offers; `mcti pipeline check` refuses tasks above it; null: not checked"
+        None,
+        description="what the largest node offers; `mcti pipeline check` refuses tasks above it; null: not checked",
     )
     quota: QuotaParams | None = Field(
         QuotaParams(cpu="64", memory="512Gi", cpu_limit="128", memory_limit="512Gi"),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from mcti.errors import EnvironmentTrouble, MctiError, NotEnoughEvidence, Rejected
-from mcti.registry import lineage, tracking
+from mcti.registry import lineage, refusals, tracking
 from mcti.registry.lineage import Origin
 
 P = ParamSpec("P")
@@ -43,7 +43,10 @@ def origin(data: str = "") -> Origin:
 
 
 def noted(step: Callable[P, R]) -> Callable[P, R]:
-    """A step that is a run of MLflow below that of its pipeline run: how it ended, and its headline as metrics."""
+    """A step that is a run of MLflow below that of its pipeline run: how it ended, and its headline as metrics.
+
+    Its errors in settings and data are computed once in a run (refusals.kept).
+    """
 
     @functools.wraps(step)
     def wrapped(*arguments: P.args, **named: P.kwargs) -> R:
@@ -62,7 +65,12 @@ def noted(step: Callable[P, R]) -> Callable[P, R]:
             _quietly(lambda: _close(note, "FINISHED", headline()), name)
         return result
 
-    return wrapped
+    return refusals.kept(wrapped)
+
+
+def clear_refusals() -> None:
+    """Delete the refusals of this run, so that a repeated run is computed; for the exit task."""
+    refusals.clear()
 
 
 def tell_data(md5: str) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from mcti import storage
 from mcti.cohort import tables
 from mcti.errors import MctiError
+from mcti.registry.refusals import kept
 from mcti.steps.extract import shard_of
 from mcti.steps.heatmap import heatmap
 from mcti.steps.result import StepResult
@@ -18,6 +19,7 @@ class HeatmapsResult(StepResult):
     failed: dict[str, str]
 
 
+@kept
 def heatmaps(
     cohort: Location, features: Location, explanation: Location, out: Path, *, shard: tuple[int, int] = (0, 1)
 ) -> HeatmapsResult:

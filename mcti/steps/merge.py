@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mcti import storage
 from mcti.errors import DataError
+from mcti.registry.refusals import kept
 from mcti.steps.result import StepResult
 from mcti.storage import Location
 
@@ -19,6 +20,7 @@ class MergeResult(StepResult):
     files: int
 
 
+@kept
 def merge(parts: Sequence[Location], out: Path) -> MergeResult:
     """Put the files below `parts` into one folder, as if one task had written them all.
 

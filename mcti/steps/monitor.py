@@ -26,6 +26,7 @@ from mcti.params import MonitorParams
 from mcti.redaction import hashed
 from mcti.registry import ensemble, models, watch
 from mcti.registry.ensemble import Ensemble
+from mcti.registry.refusals import kept
 from mcti.registry.watch import Registered
 from mcti.steps.gather import gather
 from mcti.steps.predict import by_name
@@ -77,6 +78,7 @@ class Predictions:
     members: Mapping[str, Floats]
 
 
+@kept
 def monitor(
     model: str,
     cohort: Location,

@@ -11,6 +11,7 @@ from mcti.params import RegisterParams
 from mcti.registry import approvals, card, ensemble, lineage, models, sbom, tracking
 from mcti.registry.evidence import Evidence
 from mcti.registry.lineage import Origin
+from mcti.registry.refusals import kept
 from mcti.steps.result import StepResult
 from mcti.storage import Location
 
@@ -29,6 +30,7 @@ class RegisterResult(StepResult):
     c_index: float
 
 
+@kept
 def register(
     models_folder: Location,
     evaluation: Location,

@@ -7,6 +7,7 @@ from mcti import pinned, storage, versions
 from mcti.errors import DataError, UsageError
 from mcti.params import IngestParams
 from mcti.registry import lease, lineage, models, tracking
+from mcti.registry.refusals import kept
 from mcti.steps.result import StepResult
 
 
@@ -21,6 +22,7 @@ class Detected(StepResult):
     ingest: IngestParams
 
 
+@kept
 def detect(name: str, ingest: IngestParams, remote: str, run: str, hours: float, out: Path) -> Detected:
     """Compare the newest version of the sources with those that versions of the model were trained on.
 

@@ -9,6 +9,7 @@ from mcti import storage
 from mcti.cohort.folds import read_folds
 from mcti.errors import DataError, UsageError
 from mcti.params import SearchParams, TrainParams
+from mcti.registry.refusals import kept
 from mcti.steps import search_record, studies
 from mcti.steps.gather import gather
 from mcti.steps.result import StepResult
@@ -32,6 +33,7 @@ class InitResult(StepResult):
     wanted: int
 
 
+@kept
 def search(
     cohort: Location,
     features: Location | None,

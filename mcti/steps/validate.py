@@ -16,6 +16,7 @@ from mcti.contracts.expression import Expression
 from mcti.errors import DataError, EnvironmentTrouble
 from mcti.params import ValidateParams
 from mcti.registry import validations
+from mcti.registry.refusals import kept
 from mcti.steps.result import StepResult
 from mcti.storage import Location
 
@@ -38,6 +39,7 @@ class ValidateResult(StepResult):
     warnings: tuple[str, ...]
 
 
+@kept
 def validate(
     cohort: Location,
     features: Location | None,

@@ -3,6 +3,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from google.protobuf import json_format
@@ -72,9 +73,54 @@ def test_the_resources_of_a_task_come_from_the_table(ir, settings):
     assert (wanted["resourceCount"], wanted["resourceType"]) == ("2", "nvidia.com/gpu")
     assert "accelerator" not in _executor(ir, "split")["resources"]
     assert _tasks(ir, "for-loop-4")["train"]["retryPolicy"] == {
-        "backoffDuration": "30s", "backoffFactor": 2.0, "backoffMaxDuration": "3600s", "maxRetryCount": 3,
+        # Four attempts of 12 hours, and waits of 30, 60 and 120 s: counted from the first attempt's start.
+        "backoffDuration": "30s", "backoffFactor": 2.0, "backoffMaxDuration": "173010s", "maxRetryCount": 3,
     }  # fmt: skip
     assert "retryPolicy" not in _tasks(ir)["promote"]
+
+
+def test_limits_may_be_above_requests():
+    words = ["cluster.steps.train.cpu_limit=8", "cluster.steps.train.memory_limit=20Gi"]
+    spec = json_format.MessageToDict(training(params.load(None, [*OVERRIDES, *words]), DATA).pipeline_spec)
+    asked = spec["deploymentSpec"]["executors"]["exec-train"]["container"]["resources"]
+    assert (asked["resourceCpuRequest"], asked["resourceCpuLimit"]) == ("4", "8")
+    assert (asked["resourceMemoryRequest"], asked["resourceMemoryLimit"]) == ("16Gi", "20Gi")
+    with pytest.raises(UsageError, match=r"cpu_limit 2 is below cpu 4 .*cluster.steps.train"):
+        params.load(None, ["cluster.steps.train.cpu_limit=2"])
+
+
+def test_loop_items_have_the_type_of_the_parameter_that_they_feed(ir, settings):
+    """The back end refuses a STRING item for an integer parameter; kfp.local converts it."""
+    url = "postgresql://mcti@postgres.mcti/optuna"
+    many = params.load(None, [*OVERRIDES, "cluster.search_workers=3", f"search.storage={url}"])
+    loops = 0
+    for kind in submit.PIPELINES.values():
+        spec = json_format.MessageToDict(kind(many, DATA, "").pipeline_spec)
+        tasks = [task for c in spec["components"].values() for task in c.get("dag", {}).get("tasks", {}).values()]
+        for task in (task for task in tasks if "parameterIterator" in task):
+            declared = spec["components"][task["componentRef"]["name"]]["inputDefinitions"]["parameters"]
+            assert declared[task["parameterIterator"]["itemInput"]]["parameterType"] == "NUMBER_INTEGER"
+            loops += 1
+    assert loops == 3 + 3 + 2  # shards, workers, folds; inference: shards and slides
+
+
+@pytest.mark.parametrize(
+    ("retries", "backoff", "minutes", "seconds"), [(0, 30, 30, 1800), (1, 5, 10, 1205), (3, 30, 720, 173010)]
+)
+def test_the_maximum_duration_of_retries_is_attempts_and_waits(retries, backoff, minutes, seconds):
+    """(retries + 1) x time-out + backoff x (1 + 2 + 4 ...), by hand."""
+    row = params.TaskParams(retries=retries, backoff_seconds=backoff, timeout_minutes=minutes)
+    assert row.retry_seconds == seconds
+
+
+def test_nothing_of_ours_names_ml_metadata(ir):
+    """The release of Kubeflow Pipelines without it finds artifacts by their address."""
+    root = Path(__file__).parents[2]
+    sources = [path for name in ("mcti", "pipelines", "components") for path in (root / name).rglob("*.py")]
+    texts = [path.read_text(encoding="utf-8") for path in sources] + [json.dumps(ir)]
+    assert len(texts) > 200
+    for text in texts:
+        assert not re.search(r"mlmd|ml[-_ ]?metadata|metadata[-_](grpc|store)", text, re.IGNORECASE)
 
 
 def test_a_gpu_task_goes_to_gpu_nodes_and_the_others_stay_away(ir):
@@ -90,7 +136,9 @@ def test_every_task_has_the_environment_of_the_table(ir, settings):
         given = {pair["name"]: pair["value"] for pair in _executor(ir, name)["env"]}
         assert given.pop("MCTI_PIPELINE").startswith("mcti-training@sha256:"), name
         identity = {"MCTI_IMAGE": settings.cluster.image, "MCTI_EXPERIMENT": settings.cluster.experiment}
-        identity["MCTI_CHECKPOINTS"] = "/scratch/checkpoints"
+        identity |= {"MCTI_CHECKPOINTS": "/scratch/checkpoints", "MCTI_REMOTE": settings.cluster.remote}
+        window = given.pop("MCTI_RETRY_SECONDS", None)
+        assert (window is None) == (name in ("validate", "promote")), "a task without retries keeps no refusal"
         assert given == {**settings.cluster.environment, **identity}, name
         # The id of the run is known only when the pod is: Kubeflow's label says it.
         assert _kubernetes(ir, name)["fieldPathAsEnv"] == [
