@@ -20,7 +20,7 @@ export DVC_NO_ANALYTICS = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 export DO_NOT_TRACK = true
 
-.PHONY: help install check bandit check-infra test test-fast demo stop stack lock image image-test sbom audit compile bench docs clean
+.PHONY: help install check bandit check-infra test test-fast demo stop stack lock image image-test sbom audit compile rehearse bench docs clean
 
 help:  ## list these words
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,6 +84,12 @@ lock: $(INSTALLED)  ## resolve requirements.lock anew from pyproject.toml
 
 compile: $(INSTALLED)  ## the Kubeflow pipeline as YAML: build/training.yaml
 	$(BIN)/mcti pipeline compile --out build/training.yaml
+
+rehearse: $(INSTALLED)  ## take a cluster through everything, step by step: HOST, CONTEXT, IMAGE, YES=1, ARGS (docs/rehearsal.md)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m infra.rehearse $(if $(HOST),--host "$(HOST)") $(if $(CONTEXT),--context "$(CONTEXT)") \
+		$(if $(filter command line environment,$(origin IMAGE)),--image "$(IMAGE)") $(if $(RUNS_NAMESPACE),--runs-namespace "$(RUNS_NAMESPACE)") \
+		$(foreach name,SERVICES POSTGRES SEAWEEDFS,$(if $($(name)_IMAGE),--$(shell echo $(name) | tr A-Z a-z)-image "$($(name)_IMAGE)")) \
+		$(if $(FROM),--from "$(FROM)") $(if $(ONLY),--only "$(ONLY)") $(if $(PATIENCE),--patience "$(PATIENCE)") $(if $(YES),--yes) $(ARGS)
 
 image: $(INSTALLED)  ## the container image IMAGE: TARGET=runtime|gpu|services|dev, TORCH, BASE_IMAGE, BUILD_IMAGE (docs/kubeflow.md)
 	@command -v docker >/dev/null || { echo "error: no docker: install an engine (Debian: apt-get install docker.io)" >&2; exit 4; }

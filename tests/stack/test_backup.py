@@ -3,6 +3,7 @@
 import gzip
 import re
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ INFRA = Path(__file__).parents[2] / "infra"
 
 def psql(server, database, words, **more):
     command = [server.home / "psql", "-h", "127.0.0.1", "-p", str(server.port), "-U", "mcti", "-d", database, *words]
-    return subprocess.run(command, check=True, capture_output=True, text=True, **more).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True, **more)
 
 
 def test_what_the_job_has_stored_is_there_again_after_the_restore_of_the_runbook(servers_of, tmp_path, monkeypatch):
@@ -43,15 +44,24 @@ def test_what_the_job_has_stored_is_there_again_after_the_restore_of_the_runbook
         reach = {"PGUSER": "mcti", "PGPORT": str(before.port), "PATH": "/usr/bin:/bin"}
         subprocess.run([before.home / program, *words], check=True, env=reach)
     _, _, script = store["command"]
-    exec(script.replace("/dump/", f"{tmp_path}/dump/").replace("/tmp/all", f"{tmp_path}/tmp/all"), {})
-    (address,) = storage.addresses("s3://mcti-backup/postgresql/")
-    assert re.fullmatch(r"s3://mcti-backup/postgresql/\d{4}-\d\d-\d\d\.sql\.gz", address)
+    for _ in range(2):  # two backups of one day
+        exec(script.replace("/dump/", f"{tmp_path}/dump/").replace("/tmp/all", f"{tmp_path}/tmp/all"), {})
+        time.sleep(1.1)
+    address, second = storage.addresses("s3://mcti-backup/postgresql/")
+    assert address < second, "the newest comes last in a listing"
+    assert re.fullmatch(r"s3://mcti-backup/postgresql/\d{4}-\d\d-\d\dT\d{6}Z\.sql\.gz", address)
     (restore,) = re.findall(r"-- psql (.*) < all\.sql", (INFRA / "runbook.md").read_text(encoding="utf-8"))
     with Server() as after:
         for database in ("mlflow", "search"):  # as the init script of an empty cluster has made them
             psql(after, "postgres", ["-c", f"CREATE DATABASE {database}"])
-        words = restore.replace("USER", "mcti").split()
+        words = restore.replace("$user", "mcti").replace('"', "").split()
         assert words[:4] == ["-U", "mcti", "-d", "postgres"]
-        psql(after, "postgres", words[4:], input=gzip.decompress(storage.read_bytes(address)).decode())
+        refusals = psql(
+            after, "postgres", words[4:], input=gzip.decompress(storage.read_bytes(address)).decode()
+        ).stderr
+        expected = re.findall(r"grep -Ev '(.*)'", (INFRA / "runbook.md").read_text(encoding="utf-8"))
+        assert len(expected) == 1
+        assert [line for line in refusals.splitlines() if not re.search(expected[0], line)] == []
+        assert "ERROR" in refusals, "psql says what it cannot do with its own role"
         for database in ("mlflow", "search"):
-            assert psql(after, database, ["-tAc", "SELECT note FROM kept"]) == f"{database} ø\n"
+            assert psql(after, database, ["-tAc", "SELECT note FROM kept"]).stdout == f"{database} ø\n"

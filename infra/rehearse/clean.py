@@ -1,0 +1,22 @@
+"""Take away what the rehearsal made; the namespace only where the rehearsal made that, too."""
+
+from infra.rehearse.runs import unschedule
+from infra.rehearse.session import Session
+
+KINDS = (
+    "deployment,statefulset,cronjob,job,service,configmap,poddisruptionbudget,networkpolicy,resourcequota,limitrange,"
+    "role,rolebinding"
+)
+
+
+def cleaned(session: Session) -> str:
+    """The schedule, the objects of the overlay, their claims, the Secrets that the rehearsal made."""
+    cluster = session.cluster
+    unschedule(session)
+    if session.facts.get("made_namespace"):
+        cluster.call("delete", "namespace", session.options.namespace, "--wait=true", limit=600)
+        return f"namespace {session.options.namespace} deleted"
+    cluster.call("delete", KINDS, "-l", "app.kubernetes.io/part-of=mcti", "--ignore-not-found", limit=600)
+    cluster.call("delete", "pvc", "data-s3-0", "data-postgresql-0", "--ignore-not-found", limit=600)
+    cluster.call("delete", "secret", "-l", "mcti/made-by=mcti-rehearsal", "--ignore-not-found")
+    return f"the overlay's objects in {session.options.namespace} deleted, the namespace kept"

@@ -1,0 +1,75 @@
+"""Run the steps in order, write down what each saw, print the table."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from infra.rehearse.session import Session, save
+from infra.rehearse.shell import Differs
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step.
+
+    does        what it does to the cluster, for the announcement
+    expected    what the action sees when all is well
+    action      returns what it saw; raises Differs (something else) or Missing (it cannot be done here)
+    needs       steps whose success it builds on
+    """
+
+    name: str
+    does: str
+    expected: str
+    action: Callable[[Session], str]
+    needs: tuple[str, ...] = ()
+
+
+def chosen(steps: Iterable[Step], first: str | None, only: Iterable[str]) -> list[Step]:
+    """The steps from `first` on, or those named in `only`."""
+    found, names = list(steps), set(only)
+    if names:
+        return [step for step in found if step.name in names]
+    start = next((i for i, step in enumerate(found) if step.name == first), 0)
+    return found[start:]
+
+
+def rehearse(session: Session, steps: list[Step], say: Callable[[str], None]) -> bool:
+    """Run the steps; whether each saw what it expected. Facts and results are saved after each step.
+
+    Raises
+        Missing: a step cannot be done here; earlier results are kept, and `--from` resumes.
+    """
+    results = session.facts.setdefault("results", {})
+    for number, step in enumerate(steps, 1):
+        say(f"[{number}/{len(steps)}] {step.name}: {step.does}")
+        begun = time.monotonic()
+        seen, good = _seen(session, step)
+        results[step.name] = {"seen": seen, "good": good, "seconds": round(time.monotonic() - begun)}
+        save(session)
+        say(f"      {'as expected' if good else 'DIFFERS'} after {results[step.name]['seconds']} s: {seen}")
+    return all(results[step.name]["good"] for step in steps)
+
+
+def _seen(session: Session, step: Step) -> tuple[str, bool]:
+    results = session.facts["results"]
+    if lacking := [name for name in step.needs if not results.get(name, {}).get("good")]:
+        return f"not done: needs {', '.join(lacking)}", False
+    try:
+        return step.action(session), True
+    except Differs as error:
+        return str(error), False
+
+
+def table(session: Session, steps: Iterable[Step]) -> str:
+    """Step, expected, seen: one row for each step that was ever run in this folder."""
+    results = session.facts.get("results", {})
+    rows = [
+        (step.name, step.expected, f"{'' if found['good'] else 'DIFFERS: '}{found['seen']} ({found['seconds']} s)")
+        for step in steps
+        if (found := results.get(step.name))
+    ]
+    head = ("step", "expected", "seen")
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in (0, 1)]
+    lines = [f"{a:<{widths[0]}} | {b:<{widths[1]}} | {c}" for a, b, c in [head, *rows]]
+    return "\n".join([lines[0], "-" * min(len(lines[0]) + 40, 160), *lines[1:]])

@@ -1,0 +1,156 @@
+"""What the steps share: the options, the folder of this rehearsal, what earlier steps made, and our own commands."""
+
+import base64
+import contextlib
+import json
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from infra.rehearse.shell import Cluster, Differs, run, wait_until
+
+MODEL = "mcti-rehearsal"  # model, cohort, pipelines and experiment of the rehearsal; nothing else has this name
+REMOTE = f"s3://mcti-data/{MODEL}"
+SERVICES = ("statefulset/s3", "statefulset/postgresql", "deployment/mlflow")
+ENDED = {"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line (docs/rehearsal.md)."""
+
+    host: str
+    context: str
+    namespace: str
+    runs_namespace: str
+    multi_user: bool
+    image: str
+    services_image: str
+    postgres_image: str
+    seaweedfs_image: str
+    patience: float
+
+
+@dataclass
+class Session:
+    """One rehearsal; `facts` outlive the process, so that it can be resumed."""
+
+    options: Options
+    root: Path
+    folder: Path
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def cluster(self) -> Cluster:
+        """kubectl for the namespace of our services."""
+        return Cluster(self.options.context, self.options.namespace, self.options.patience)
+
+    @property
+    def work(self) -> Path:
+        """Where our own commands run: settings, data."""
+        return self.folder / "work"
+
+    @property
+    def site(self) -> Path:
+        """The overlay that is applied."""
+        return self.folder / "site"
+
+    def mcti(self, *words: str, limit: float = 300, **environment: str) -> Any:
+        """What one of our own commands prints under --json.
+
+        Raises
+            Differs: it ended with an error.
+        """
+        text = run(["mcti", *words, "--json"], limit * self.options.patience, folder=self.work, environment=environment)
+        return json.loads(text)
+
+    def pipeline(self, *words: str, namespaced: bool = True, limit: float = 120) -> Any:
+        """A command of the group `mcti pipeline` against the API server."""
+        where = ["--namespace", self.options.runs_namespace] if namespaced else []
+        return self.mcti("pipeline", *words, "--host", self.options.host, *where, limit=limit)
+
+    def submit(self, kind: str, *words: str) -> str:
+        """Start a run; its id."""
+        found = self.pipeline("submit", "--kind", kind, *words, namespaced=self.options.multi_user)
+        return str(found["run"])
+
+    def ended(self, run_id: str, limit: float) -> dict[str, Any]:
+        """The status of a run that has ended.
+
+        Raises
+            Differs: it did not end in time, or pods cannot start.
+        """
+
+        def status() -> Any:
+            found = self.pipeline("status", run_id)
+            return found if found["state"] in ENDED else None
+
+        return dict(wait_until(f"the end of run {run_id}", status, limit * self.options.patience, every=20))
+
+    def succeeded(self, run_id: str, limit: float) -> dict[str, Any]:
+        """The same; Differs when it did not succeed, with the tasks that failed and why."""
+        found = self.ended(run_id, limit)
+        if found["state"] != "SUCCEEDED":
+            failed = [f"{task['name']} ({task['reason']})" for task in found["tasks"] if task["state"] == "FAILED"]
+            raise Differs(f"run {run_id} ended {found['state']}: {'; '.join(failed) or found.get('error') or ''}")
+        return found
+
+    def secret(self, name: str) -> dict[str, str]:
+        """The values of a Secret."""
+        data = self.cluster.read("secret", name).get("data", {})
+        return {key: base64.b64decode(value).decode() for key, value in data.items()}
+
+    @contextlib.contextmanager
+    def outside(self, *services: str) -> Iterator[dict[str, str]]:
+        """The environment in which our commands reach S3 and MLflow from here, by port-forwards."""
+        keys = self.secret("mcti-s3")
+        with contextlib.ExitStack() as stack:
+            ports = {name: stack.enter_context(self._forward(name)) for name in services or ("s3", "mlflow")}
+            yield {
+                "AWS_ENDPOINT_URL_S3": f"http://localhost:{ports.get('s3', 1)}",
+                "MLFLOW_TRACKING_URI": f"http://localhost:{ports.get('mlflow', 1)}",
+                "AWS_ACCESS_KEY_ID": keys["access_key"],
+                "AWS_SECRET_ACCESS_KEY": keys["secret_key"],
+                "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
+                "MCTI_PATIENCE_SECONDS": "60",
+            }
+
+    @contextlib.contextmanager
+    def _forward(self, service: str) -> Iterator[int]:
+        target = {"s3": 8333, "mlflow": 5000}[service]
+        port = _free_port()
+        words = [*self.cluster.words(), "port-forward", f"service/{service}", f"{port}:{target}"]
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            wait_until(f"a port-forward to {service}", lambda: _answers(port), 60 * self.options.patience, every=0.5)
+            yield port
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def saved(session: Session) -> Path:
+    """Where the facts of a rehearsal lie."""
+    return session.folder / "facts.json"
+
+
+def save(session: Session) -> None:
+    """Write the facts, whole or not at all."""
+    draft = saved(session).with_suffix(".draft")
+    draft.write_text(json.dumps(session.facts, indent=2), encoding="utf-8")
+    draft.replace(saved(session))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(2)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
