@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mcti import pinned, s3, storage
-from mcti.slides import decoding, staging, tiff
+from mcti.slides import decoding, dicom, members, staging, tiff
 from mcti.slides.reader import FlatReader, OpenSlideReader, TiffReader, is_label, pyramid
 from mcti.slides.status import SlideError, Status
 from mcti.storage import Location
@@ -25,7 +25,10 @@ _FLAT = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM")
 
 @dataclass(frozen=True)
 class Facts:
-    """What the header of a slide says. mpp in µm/px, mpp_source: manifest, aperio, ome, tiff-tags or openslide."""
+    """What the header of a slide says. mpp in µm/px, mpp_source: manifest, aperio, ome, tiff-tags or openslide.
+
+    quickhash: OpenSlide's identity of what it opened (quickhash-1), empty for the other readers.
+    """
 
     reader: str
     vendor: str
@@ -35,6 +38,7 @@ class Facts:
     levels: int
     mpp: tuple[float, float]
     mpp_source: str
+    quickhash: str = ""
 
 
 def examine(location: Location, *, mpp: float | None = None, choice: str = "auto") -> Facts:
@@ -45,16 +49,21 @@ def examine(location: Location, *, mpp: float | None = None, choice: str = "auto
     Raises
         SlideError: with the status and the reason why the slide cannot be used.
     """
+    location = _checked(location)
     if pinned.is_pinned(location):  # held against its MD5, which needs every byte
         with at_hand(str(location)) as copy:
             return examine(copy, mpp=mpp, choice=choice)
     with _file(location) as (pread, length):
         if not length:
             raise SlideError(Status.TRUNCATED, "the file is empty", "copy it again")
-        head = pread(0, 16)
+        head = pread(0, 132)
         # A classic TIFF beyond 4 GiB is Hamamatsu's: its offsets wrap around, and only OpenSlide knows how.
         wrapped = head[2:4] in (b"*\0", b"\0*") and length >= 1 << 32
-        directories = tiff.directories(pread, length) if tiff.looks_like_tiff(head) and not wrapped else []
+        of_dicom = dicom.has_preamble(head)  # whose first 128 bytes may be a TIFF header for other readers
+        ours = tiff.looks_like_tiff(head) and not wrapped and not of_dicom
+        directories = tiff.directories(pread, length) if ours else []
+    if of_dicom:
+        dicom.check(dicom.series(location))
     if storage.is_s3(location) and not (choice in ("auto", "tiff") and _ours(directories) and _direct(directories)):
         with at_hand(str(location)) as copy:
             return examine(copy, mpp=mpp, choice=choice)
@@ -112,14 +121,30 @@ def _direct(directories: list[tiff.Directory]) -> bool:
 def content_id(location: Location) -> str:
     """SHA-256 over the length and the bytes of a file; beyond 16 MiB over 256 blocks of 16 KiB spread evenly.
 
-    Slides of many files (MIRAX, Hamamatsu's VMS, DICOM) enter with the names and lengths of their neighbours. A
-    version pinned by its MD5 is its MD5.
+    Of DICOM the levels of the series enter, each with its UID and its bytes, whichever file is named; of MIRAX and of
+    Hamamatsu's VMS and VMU the names and lengths of the other files of the slide. No other file of the folder does.
+    A version pinned by its MD5 is its MD5.
 
     Two slides differ in almost every byte, so the sample tells them apart; a flipped byte between the blocks of a
     large file escapes it, and the manifest's md5 column is there for whoever needs that.
     """
+    location = _checked(location)
+    levels = dicom.levels(dicom.series(location)) if members.is_dicom(location) else []
     if pinned.is_pinned(location):
-        return "md5:" + "".join(v.md5 for v in pinned.files(os.fspath(location), storage.read_bytes).values())
+        return "md5:" + "".join(map(_pinned_md5, [level.location for level in levels] or members.members(location)))
+    if levels:
+        parts = sorted(f"{level.sop_instance}\n{_bytes_id(level.location)}\n" for level in levels)
+        return hashlib.sha256("".join(parts).encode()).hexdigest()
+    others = sorted((name.rpartition("/")[2], storage.size(name)) for name in members.members(location)[1:])
+    return _bytes_id(location, "".join(f"{name}\n{size}\n" for name, size in others))
+
+
+def _pinned_md5(location: str) -> str:
+    return "".join(version.md5 for version in pinned.files(location, storage.read_bytes).values())
+
+
+def _bytes_id(location: Location, suffix: str = "") -> str:
+    """SHA-256 over the length, the bytes or a sample of them, and `suffix`."""
     with _file(location) as (pread, length):
         digest = hashlib.sha256(f"{length}\n".encode())
         if length <= _HASHED_WHOLE:
@@ -127,24 +152,22 @@ def content_id(location: Location) -> str:
         else:
             for i in range(_SAMPLES):
                 digest.update(pread((length - _SAMPLE) * i // (_SAMPLES - 1), _SAMPLE))
-    for name, size in _neighbours(location):
-        digest.update(f"{name}\n{size}\n".encode())
+    digest.update(suffix.encode())
     return digest.hexdigest()
 
 
-def _neighbours(location: Location) -> list[tuple[str, int]]:
-    """Names and lengths of the other files of a slide that has many."""
-    ending = Path(location).suffix.lower()
-    if ending not in (".mrxs", ".vms", ".vmu", ".dcm") or storage.is_s3(location):
-        return []
-    path = Path(location)
-    folder = path.with_suffix("") if ending == ".mrxs" else path.parent
-    found = [file for file in folder.iterdir() if file.is_file()] if folder.is_dir() else []
-    return sorted((file.name, file.stat().st_size) for file in found)
+def _checked(location: Location) -> str:
+    """The file that stands for the slide at a location; a SlideError when there is none."""
+    resolved = members.resolve(location)
+    if not storage.is_s3(resolved):
+        with _file(resolved):
+            pass
+    return resolved
 
 
 def at_hand(location: str, cache: str | None = None, cache_gib: float = 50.0) -> AbstractContextManager[Path]:
     """A local path for a slide: itself, or a copy of an `s3://` object that is deleted after use (staging.py)."""
+    location = members.resolve(location)
     return staging.staged(location, cache, cache_gib) if storage.is_s3(location) else nullcontext(Path(location))
 
 
@@ -251,9 +274,16 @@ def _openslide_facts(path: Path, directories: list[tiff.Directory], given: float
         mpp, source = _manifest_or(
             given, lambda: (None if across is None or down is None else (across, down), "openslide"), path
         )
-        codec = decoding.NAMES.get(directories[0].compression, "other") if directories else "other"
         vendor = words.get("openslide.vendor", "")
-        return Facts("openslide", vendor, codec, first.width, first.height, len(slide.levels), mpp, source)
+        codec = _codec(path, vendor, directories)
+        quickhash = words.get("openslide.quickhash-1", "")
+        return Facts("openslide", vendor, codec, first.width, first.height, len(slide.levels), mpp, source, quickhash)
+
+
+def _codec(path: Path, vendor: str, directories: list[tiff.Directory]) -> str:
+    if vendor == "dicom":
+        return dicom.levels(dicom.series(path))[0].codec
+    return decoding.NAMES.get(directories[0].compression, "other") if directories else "other"
 
 
 def _flat_facts(path: Path, _: list[tiff.Directory], given: float | None) -> Facts:
