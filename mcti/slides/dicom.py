@@ -183,6 +183,7 @@ def _instance(location: str, size: int, changed: int) -> Instance | None:  # noq
         if not has_preamble(stream.read(132)):
             return None
         stream.seek(0)
+        pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # else it warns of each odd value
         try:
             header = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=list(_HEADER))
             found = _parsed(location, header)

@@ -74,7 +74,7 @@ class TileSource:
 
     def __init__(self, reader: Reader, grid: Grid) -> None:
         self._reader, self._grid = reader, grid
-        self._level = best_level(reader, min(f / grid.tile for f in grid.footprint))
+        self._level = best_level(reader, min(f / grid.tile for f in grid.footprint), exact=True)
         self._down = reader.levels[self._level].downsample
         self._shrink = self._whole()
 

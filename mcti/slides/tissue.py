@@ -59,9 +59,13 @@ def overview(reader: Reader, mpp: tuple[float, float], resolution: float) -> Ove
     return Overview(picture, unreadable, (shrink * here.downsample[0], shrink * here.downsample[1]))
 
 
-def best_level(reader: Reader, downsample: float) -> int:
-    """The coarsest level that is no coarser than `downsample` (1 % of grace for levels of odd sizes)."""
-    fitting = [i for i, level in enumerate(reader.levels) if max(level.downsample) <= downsample * 1.01]
+def best_level(reader: Reader, downsample: float, *, exact: bool = False) -> int:
+    """The coarsest level that is no coarser than `downsample` (1 % of grace for levels of odd sizes).
+
+    exact: only of those whose own pixels every reader gives at every position (Level.exact), as tiles need them.
+    """
+    levels = [(i, level) for i, level in enumerate(reader.levels) if level.exact or not exact]
+    fitting = [i for i, level in levels if max(level.downsample) <= downsample * 1.01]
     return max(fitting, key=lambda i: reader.levels[i].downsample[0], default=0)
 
 

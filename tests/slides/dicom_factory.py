@@ -46,7 +46,11 @@ def write_instance(path: Path, picture: np.ndarray, kind, mpp: float, seed: str,
     header.BitsAllocated = header.BitsStored = 8
     header.HighBit, header.PixelRepresentation = 7, 0
     header.Rows = header.Columns = TILE
-    header.DimensionOrganizationType, header.NumberOfOpticalPaths, header.TotalPixelMatrixFocalPlanes = "TILED_FULL", 1, 1
+    header.DimensionOrganizationType, header.NumberOfOpticalPaths, header.TotalPixelMatrixFocalPlanes = (
+        "TILED_FULL",
+        1,
+        1,
+    )
     header.LossyImageCompression, header.BurnedInAnnotation, header.InstanceNumber = "01", "NO", 1
     measures, shared = Dataset(), Dataset()
     measures.PixelSpacing, measures.SliceThickness = [mpp / 1000, mpp / 1000], 0.001
