@@ -2,15 +2,14 @@
 
 import hashlib
 import os
-import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from mcti import pinned, s3, storage
-from mcti.slides import decoding, dicom, members, staging, tiff
-from mcti.slides.reader import FlatReader, OpenSlideReader, TiffReader, is_label, pyramid
+from mcti.slides import decoding, dicom, members, pyramid, staging, tiff
+from mcti.slides.reader import FlatReader, OpenSlideReader, TiffReader
 from mcti.slides.status import SlideError, Status
 from mcti.storage import Location
 
@@ -19,7 +18,6 @@ MPP_RANGE = (0.05, 2.5)
 
 _HASHED_WHOLE = 16 << 20
 _SAMPLES, _SAMPLE = 256, 16 << 10
-_UNITS = {"nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
 _FLAT = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM")
 
 
@@ -64,6 +62,8 @@ def examine(location: Location, *, mpp: float | None = None, choice: str = "auto
         directories = tiff.directories(pread, length) if ours else []
     if of_dicom:
         dicom.check(dicom.series(location))
+    for page in directories[:1]:
+        pyramid.refuse_orientation(page.orientation)
     if storage.is_s3(location) and not (choice in ("auto", "tiff") and _ours(directories) and _direct(directories)):
         with at_hand(str(location)) as copy:
             return examine(copy, mpp=mpp, choice=choice)
@@ -88,7 +88,7 @@ def choose(directories: list[tiff.Directory], head: bytes, path: Path) -> str:
     import openslide
 
     ours = _ours(directories)
-    if ours and not directories[0].tiled and _vendor(directories[0]) != "aperio":
+    if ours and pyramid.finest(directories) is None and pyramid.vendor(directories) != "aperio":
         return "flat"
     if ours and _direct(directories):
         return "tiff"
@@ -104,17 +104,16 @@ def choose(directories: list[tiff.Directory], head: bytes, path: Path) -> str:
 
 
 def _ours(directories: list[tiff.Directory]) -> bool:
-    return bool(directories) and _vendor(directories[0]) in ("aperio", "ome", "generic")
+    return bool(directories) and pyramid.vendor(directories) in ("aperio", "ome", "generic")
 
 
 def _direct(directories: list[tiff.Directory]) -> bool:
     """Whether the direct reader reads all levels; what no reader may read is its to refuse."""
     try:
-        for level in pyramid(directories):
+        for level in pyramid.levels(directories):
             decoding.check(level)
     except SlideError as error:
-        label = not directories[0].tiled or is_label(directories[0])
-        return label or error.status is Status.NOT_HE
+        return pyramid.finest(directories) is None or error.status is Status.NOT_HE
     return True
 
 
@@ -203,32 +202,17 @@ class _file:  # noqa: N801 (used as a function)
         return "there is no file at this path"
 
 
-def _vendor(first: tiff.Directory) -> str:
-    text = first.description
-    if text.startswith("Aperio"):
-        return "aperio"
-    marks: dict[str, Callable[[], bool]] = {
-        "hamamatsu": lambda: first.ndpi,
-        "leica": lambda: "http://www.leica-microsystems.com/scn" in text,
-        "ventana": lambda: b"iScan" in bytes(first.tags.get(700, b"")),
-        "philips": lambda: first.software.startswith("Philips") or 'ObjectType="DPUfsImport"' in text,
-        "trestle": lambda: first.software.startswith("MedScan"),
-        "ome": lambda: "<OME " in text[:4096],
-    }
-    return next((name for name, found in marks.items() if found()), "generic")
-
-
 def _tiff_facts(path: Path, directories: list[tiff.Directory], given: float | None) -> Facts:
     if not directories:
         raise SlideError(Status.UNSUPPORTED_FORMAT, "the direct reader was asked for, and this is no TIFF file")
-    levels = pyramid(directories)
+    levels = pyramid.levels(directories)
     for level in levels:
         decoding.check(level)
     first = levels[0]
-    mpp, source = _manifest_or(given, lambda: _declared(first), path)
+    mpp, source = _manifest_or(given, lambda: pyramid.declared(directories), path)
     return Facts(
         "tiff",
-        _vendor(first),
+        pyramid.vendor(directories),
         decoding.NAMES[first.compression],
         first.width,
         first.height,
@@ -238,46 +222,27 @@ def _tiff_facts(path: Path, directories: list[tiff.Directory], given: float | No
     )
 
 
-def _declared(first: tiff.Directory) -> tuple[tuple[float, float] | None, str]:
-    """µm/px that the file states for itself, and where."""
-    vendor = _vendor(first)
-    if vendor == "aperio":
-        found = re.search(r"\|\s*MPP\s*=\s*([0-9.,eE+-]+)", first.description)
-        value = _number(found.group(1)) if found else None
-        return (None if value is None else (value, value)), "aperio"
-    if vendor == "ome":
-        across, down = (_ome_size(first.description, axis) for axis in "XY")
-        return (None if across is None or down is None else (across, down)), "ome"
-    return first.resolution, "tiff-tags"
-
-
-def _ome_size(text: str, axis: str) -> float | None:
-    size = re.search(rf'\bPhysicalSize{axis}="([^"]+)"', text)
-    unit = re.search(rf'\bPhysicalSize{axis}Unit="([^"]+)"', text)
-    value = _number(size.group(1)) if size else None
-    factor = _UNITS.get(unit.group(1)) if unit else 1.0
-    return None if value is None or factor is None else value * factor
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text.replace(",", "."))
-    except ValueError:
-        return None
-
-
 def _openslide_facts(path: Path, directories: list[tiff.Directory], given: float | None) -> Facts:
     with OpenSlideReader(path) as slide:
         words = slide.properties
         first = slide.levels[0]
-        across, down = (_number(words.get(f"openslide.mpp-{axis}", "")) for axis in "xy")
-        mpp, source = _manifest_or(
-            given, lambda: (None if across is None or down is None else (across, down), "openslide"), path
-        )
+        mpp, source = _manifest_or(given, lambda: _openslide_mpp(slide, directories), path)
         vendor = words.get("openslide.vendor", "")
         codec = _codec(path, vendor, directories)
         quickhash = words.get("openslide.quickhash-1", "")
         return Facts("openslide", vendor, codec, first.width, first.height, len(slide.levels), mpp, source, quickhash)
+
+
+def _openslide_mpp(slide: OpenSlideReader, directories: list[tiff.Directory]) -> pyramid.Declared:
+    """What OpenSlide states; of OME-TIFF in a codec that only OpenSlide knows, what the OME-XML states.
+
+    OpenSlide takes it for generic TIFF and reads the resolution tags, which OME-TIFF need not fill.
+    """
+    if directories and pyramid.vendor(directories) == "ome":
+        pyramid.levels(directories)
+        return pyramid.declared(directories)
+    across, down = (pyramid.number(slide.properties.get(f"openslide.mpp-{axis}", "")) for axis in "xy")
+    return (None if across is None or down is None else (across, down)), "openslide", ""
 
 
 def _codec(path: Path, vendor: str, directories: list[tiff.Directory]) -> str:
@@ -295,19 +260,22 @@ def _flat_facts(path: Path, _: list[tiff.Directory], given: float | None) -> Fac
         )
     try:
         with Image.open(path) as picture:
+            pyramid.refuse_orientation(int(picture.getexif().get(274, 1)))
             return Facts("flat", "none", str(picture.format).lower(), *picture.size, 1, (given, given), "manifest")
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise SlideError(Status.READ_ERROR, f"the picture's header does not parse ({type(error).__name__})") from error
 
 
 def _manifest_or(
-    given: float | None, declared: Callable[[], tuple[tuple[float, float] | None, str]], path: Path
+    given: float | None, declared: Callable[[], pyramid.Declared], path: Path
 ) -> tuple[tuple[float, float], str]:
     if given is not None:
         return (given, given), "manifest"
-    mpp, source = declared()
+    mpp, source, why = declared()
     if mpp is None:
-        raise SlideError(Status.MISSING_MPP, "the file states no resolution", f"fill mpp (µm/px) for {path.name}")
+        raise SlideError(
+            Status.MISSING_MPP, why or "the file states no resolution", f"fill mpp (µm/px) for {path.name}"
+        )
     return mpp, source
 
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from mcti.slides import decoding, tiff
+from mcti.slides import decoding, pyramid, tiff
 from mcti.slides.decoding import Pixels
 from mcti.slides.status import RegionError, SlideError, Status
 
@@ -93,7 +93,7 @@ class TiffReader(_Closing):
     name = "tiff"
 
     def __init__(self, path: Path, directories: list[tiff.Directory]) -> None:
-        self._pages = pyramid(directories)
+        self._pages = pyramid.levels(directories)
         self._decoders = [decoding.decoder(page) for page in self._pages]
         self._tables = [(page.offsets, page.counts) for page in self._pages]
         self._columns = [page.grid[0] for page in self._pages]
@@ -305,6 +305,7 @@ class FlatReader(_Closing):
                         f"a flat picture of {picture.width}x{picture.height} px",
                         "convert it to a pyramidal TIFF, e.g. with vips tiffsave",
                     )
+                pyramid.refuse_orientation(int(picture.getexif().get(274, 1)))
                 if picture.mode not in ("RGB", "RGBA", "P"):
                     raise SlideError(Status.NOT_HE, f"a picture of mode {picture.mode}, not RGB")
                 # By way of RGBA a large picture would take twice the memory.
@@ -322,31 +323,6 @@ class FlatReader(_Closing):
         if level:
             raise RegionError(f"a flat picture has no level {level}")
         return smaller(cut(self._picture, x, y, width, height), shrink)
-
-
-def pyramid(directories: list[tiff.Directory]) -> list[tiff.Directory]:
-    """The levels among the pictures of a file: the first, and every smaller tiled one of its shape.
-
-    Labels and macro pictures lie in strips, have another shape or say what they are, and stay where they are: they
-    carry names.
-
-    Raises
-        SlideError: the first picture is no level.
-    """
-    first = directories[0]
-    if not first.tiled or is_label(first):
-        raise SlideError(Status.UNSUPPORTED_FORMAT, "the file holds a label or thumbnail and no tiled picture")
-    levels = [first]
-    for page in directories[1:]:
-        smaller = page.tiled and page.width < levels[-1].width and not is_label(page)
-        if smaller and page.height and abs(page.width * first.height / first.width - page.height) <= 2.0:
-            levels.append(page)
-    return levels
-
-
-def is_label(page: tiff.Directory) -> bool:
-    """Whether a picture says that it is the slide's label or macro photograph."""
-    return any(line.strip().lower().startswith(("label ", "macro ")) for line in page.description.splitlines()[1:2])
 
 
 def from_finer(reader: Reader, level: int, x: int, y: int, width: int, height: int, shrink: int = 1) -> Pixels:

@@ -103,4 +103,4 @@ def test_a_small_level_with_a_broken_tile_is_read_from_the_finer_one(odd, tmp_pa
     with opening.open_reader(path, "openslide") as reader, opening.open_reader(odd, "openslide") as whole:
         region = reader.read(1, 300, 300, 200, 200).astype(int)
         np.testing.assert_allclose(region, whole.read(1, 300, 300, 200, 200), atol=60)
-        assert np.abs(region - whole.read(1, 300, 300, 200, 200)).mean() < 6
+        assert np.abs(region - whole.read(1, 300, 300, 200, 200)).mean() < 10  # half a pixel off: above 20
