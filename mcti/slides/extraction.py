@@ -103,13 +103,13 @@ def _extract(row: Row, params: ExtractParams, encoder: Encoder, out: Path, threa
     key = features.key(content, row.mpp, params, encoder.identity, drawn)
     complete = all(around.there(path) for path in companions(out, row.slide_id))
     before = around.before.get(row.slide_id)
-    if before is not None and complete and before.key == key == around.key(target):
+    if before is not None and before.tiles and complete and before.key == key == around.key(target):
         return replace(before, patient_id=row.patient_id, fresh=False)
     known = around.known(target)
     if known is not None and known.imported:
         mend = "take another folder, or move them away"
         raise SlideError(Status.READ_ERROR, f"features {known.key} lie in {row.slide_id}.h5", mend)
-    fresh = known is None or known.key != key
+    fresh = known is None or known.key != key or not known.tiles  # an earlier version wrote files without a tile
     if known is not None and not fresh and complete:
         return _outcome(row, known, fresh=False)
     try:
@@ -177,6 +177,7 @@ def _write(
     try:
         loaders = run.blocks(corners, shares, threads)
         _refuse_too_many_failures(sum(loader.failed for loader in loaders), len(corners), params)
+        _refuse_no_tiles(loaders, len(corners), params)
         features.write(
             work.out / f"{row.slide_id}.h5",
             (loader.load() for loader in loaders),
@@ -247,6 +248,7 @@ class _Part:
     """One finished block: in memory when the slide has only one, on disk when it has many."""
 
     failed: int
+    blurred: int
     load: Callable[[], Block]
 
 
@@ -273,10 +275,10 @@ class _Run:
         file = self._scratch / f"{start}.npz"
         block = _load(file) if many and file.exists() else self._block(corners, shares, pool)
         if not many:
-            return _Part(len(block.failed), lambda: block)
+            return _Part(len(block.failed), block.blurred, lambda: block)
         if not file.exists():
             _save(block, file)
-        return _Part(len(block.failed), lambda: _load(file))
+        return _Part(len(block.failed), block.blurred, lambda: _load(file))
 
     def _block(self, corners: NDArray[np.int64], shares: NDArray[np.float32], pool: ThreadPoolExecutor) -> Block:
         starts = range(0, len(corners), _BATCH)
@@ -336,6 +338,21 @@ def _refuse_too_many_failures(failed: int, total: int, params: ExtractParams) ->
             f"{failed} of {total} tiles do not decode, more than extract.max_failed_tiles_share allows",
             "copy the slide again",
         )
+
+
+def _refuse_no_tiles(parts: list[_Part], total: int, params: ExtractParams) -> None:
+    """A slide without a single tile has no features: never OK, whatever became of its tiles."""
+    failed, blurred = sum(part.failed for part in parts), sum(part.blurred for part in parts)
+    if failed + blurred < total:
+        return
+    if not blurred:
+        raise SlideError(Status.READ_ERROR, f"none of {total} tiles decodes", "copy the slide again")
+    unreadable = f", {failed} do not decode" if failed else ""
+    raise SlideError(
+        Status.OUT_OF_FOCUS,
+        f"{blurred} of {total} tiles are out of focus{unreadable}",
+        f"scan it again, or lower extract.tissue.min_sharpness ({params.tissue.min_sharpness:g})",
+    )
 
 
 def _outcome(row: Row, known: features.Stored, *, fresh: bool) -> Outcome:
