@@ -21,6 +21,7 @@ from mcti.slides import features, masks, opening, previews, tissue
 from mcti.slides.encoders import Encoder
 from mcti.slides.features import Block
 from mcti.slides.manifest import Row
+from mcti.slides.polygons import Coverage
 from mcti.slides.reader import Reader
 from mcti.slides.status import RegionError, SlideError, Status
 from mcti.slides.tiles import Grid, TileSource, sharpness
@@ -28,6 +29,7 @@ from mcti.slides.tissue import Mask, Overview
 from mcti.slides.watch import Watch, Watched
 
 _BATCH = 64  # tiles encoded together: part of the result for encoders that are not bitwise batch-invariant
+_DRAWN = "coverage:"  # how drawn masks are rasterised; part of the key of their slides
 _BLOCK = 4096  # candidate tiles between two states on disk
 
 
@@ -157,17 +159,25 @@ class _Slide:
     reader: Reader
     out: Path
 
-    def tissue(self) -> tuple[Overview, Mask]:
+    def tissue(self) -> tuple[Overview, Mask | Coverage]:
         """The coarse picture and its tissue; preview and mask are written beside the features."""
         view, mask = found_tissue(self.reader, self.facts, self.params, drawn_mask(self.row, self.params))
         preview, outlines = companions(self.out, self.row.slide_id)
-        previews.write(preview, view.picture, mask)
-        storage.write_text(outlines, json.dumps(masks.to_geojson(mask, view), separators=(",", ":")) + "\n")
+        shown = masks.mostly(mask)
+        previews.write(preview, view.picture, shown)
+        storage.write_text(outlines, json.dumps(masks.to_geojson(shown, view), separators=(",", ":")) + "\n")
         return view, mask
 
 
 def _write(
-    work: _Slide, view: Overview, mask: Mask, content: str, key: str, encoder: Encoder, threads: int, watch: Watch
+    work: _Slide,
+    view: Overview,
+    mask: Mask | Coverage,
+    content: str,
+    key: str,
+    encoder: Encoder,
+    threads: int,
+    watch: Watch,
 ) -> None:
     row, params, facts = work.row, work.params, work.facts
     grid = Grid.over(facts.width, facts.height, facts.mpp, params.resolution, params.tile, params.overlap)
@@ -205,13 +215,13 @@ def drawn_mask(row: Row, params: ExtractParams) -> Path | None:
 
 
 def _digest(path: Path | None) -> str:
-    return "" if path is None else hashlib.sha256(storage.read_bytes(path)).hexdigest()
+    return "" if path is None else _DRAWN + hashlib.sha256(storage.read_bytes(path)).hexdigest()
 
 
 def found_tissue(
     reader: Reader, facts: opening.Facts, params: ExtractParams, drawn: Path | None
-) -> tuple[Overview, Mask]:
-    """The coarse picture and its tissue (h, w): as drawn by a person, else as found.
+) -> tuple[Overview, Mask | Coverage]:
+    """The coarse picture and its tissue (h, w): as drawn by a person, then as shares of pixels, else as found.
 
     Raises
         SlideError: no tissue, no brightfield picture, or a mask file that is none.
@@ -229,14 +239,14 @@ def found_tissue(
 
 
 def candidates(
-    view: Overview, mask: Mask, grid: Grid, params: ExtractParams
+    view: Overview, mask: Mask | Coverage, grid: Grid, params: ExtractParams
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Corners (N, 2) of the tiles on tissue and the share of tissue in each (N,).
 
     What the coarse picture could not read counts as tissue: the tiles there are tried, and fail by name.
     """
     corners = grid.corners()
-    shares = grid.tissue_fraction(corners, mask | view.unreadable, view)
+    shares = grid.tissue_fraction(corners, np.maximum(mask, view.unreadable), view)
     keep = shares >= params.tissue.min_tissue_fraction
     if not keep.any():
         raise SlideError(Status.NO_TISSUE, f"no tile is tissue to {params.tissue.min_tissue_fraction:.0%} or more")
