@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mcti import pinned, storage
 from mcti.errors import DataError
 from mcti.params import ExtractParams
-from mcti.slides import features, masks, opening, previews, tissue
+from mcti.slides import features, masks, opening, previews, reading, tissue
 from mcti.slides.encoders import Encoder
 from mcti.slides.features import Block
 from mcti.slides.manifest import Row
@@ -95,7 +95,7 @@ def _extract(row: Row, params: ExtractParams, encoder: Encoder, out: Path, threa
     target = out / f"{row.slide_id}.h5"
     drawn = _digest(drawn_mask(row, params))
     try:
-        content = opening.content_id(row.path) + (f":{row.md5}" if row.md5 else "")
+        content = ":".join(filter(None, [opening.content_id(row.path), row.md5, reading.revision(row, params)]))
     except SlideError as error:
         known = around.known(target)
         if known is None or known.key != features.key(known.content, row.mpp, params, encoder.identity, drawn):

@@ -51,20 +51,16 @@ def examine(location: Location, *, mpp: float | None = None, choice: str = "auto
     if pinned.is_pinned(location):  # held against its MD5, which needs every byte
         with at_hand(str(location)) as copy:
             return examine(copy, mpp=mpp, choice=choice)
-    with _file(location) as (pread, length):
+    with open_bytes(location) as (pread, length):
         if not length:
             raise SlideError(Status.TRUNCATED, "the file is empty", "copy it again")
         head = pread(0, 132)
-        # A classic TIFF beyond 4 GiB is Hamamatsu's: its offsets wrap around, and only OpenSlide knows how.
-        wrapped = head[2:4] in (b"*\0", b"\0*") and length >= 1 << 32
-        of_dicom = dicom.has_preamble(head)  # whose first 128 bytes may be a TIFF header for other readers
-        ours = tiff.looks_like_tiff(head) and not wrapped and not of_dicom
-        directories = tiff.directories(pread, length) if ours else []
-    if of_dicom:
+        directories = tiff.directories(pread, length) if is_tiff(head, length) else []
+    if dicom.has_preamble(head):
         dicom.check(dicom.series(location))
     for page in directories[:1]:
         pyramid.refuse_orientation(page.orientation)
-    if storage.is_s3(location) and not (choice in ("auto", "tiff") and _ours(directories) and _direct(directories)):
+    if storage.is_s3(location) and not (choice in ("auto", "tiff") and is_ours(directories) and _direct(directories)):
         with at_hand(str(location)) as copy:
             return examine(copy, mpp=mpp, choice=choice)
     path = Path(location) if not storage.is_s3(location) else Path(str(location).rpartition("/")[2])
@@ -78,7 +74,7 @@ def examine(location: Location, *, mpp: float | None = None, choice: str = "auto
 def open_reader(path: Path, name: str) -> TiffReader | OpenSlideReader | FlatReader:
     """The slide at `path`, opened with the reader that `examine` chose."""
     if name == "tiff":
-        with _file(path) as (pread, length):
+        with open_bytes(path) as (pread, length):
             return TiffReader(path, tiff.directories(pread, length))
     return OpenSlideReader(path) if name == "openslide" else FlatReader(path)
 
@@ -87,7 +83,7 @@ def choose(directories: list[tiff.Directory], head: bytes, path: Path) -> str:
     """The reader for a slide: `tiff` where the direct one can, else `openslide`, else `flat`."""
     import openslide
 
-    ours = _ours(directories)
+    ours = is_ours(directories)
     if ours and pyramid.finest(directories) is None and pyramid.vendor(directories) != "aperio":
         return "flat"
     if ours and _direct(directories):
@@ -98,12 +94,28 @@ def choose(directories: list[tiff.Directory], head: bytes, path: Path) -> str:
         return "openslide"
     if ours:
         return "tiff"  # which says why not
-    if head.startswith(_FLAT):
+    if is_flat(head):
         return "flat"
     raise SlideError(Status.UNSUPPORTED_FORMAT, f"no reader knows this format (it begins with {head[:8]!r})")
 
 
-def _ours(directories: list[tiff.Directory]) -> bool:
+def is_tiff(head: bytes, length: int) -> bool:
+    """Whether the directories of a file can be parsed here, by its first 132 bytes and its length.
+
+    A classic TIFF beyond 4 GiB is Hamamatsu's: its offsets wrap around, and only OpenSlide knows how. The preamble of a
+    DICOM file may be a TIFF header for other readers.
+    """
+    wrapped = head[2:4] in (b"*\0", b"\0*") and length >= 1 << 32
+    return tiff.looks_like_tiff(head) and not wrapped and not dicom.has_preamble(head)
+
+
+def is_flat(head: bytes) -> bool:
+    """Whether a file is a plain picture that is no TIFF."""
+    return head.startswith(_FLAT)
+
+
+def is_ours(directories: list[tiff.Directory]) -> bool:
+    """Whether the direct reader knows the format of these directories."""
     return bool(directories) and pyramid.vendor(directories) in ("aperio", "ome", "generic")
 
 
@@ -144,7 +156,7 @@ def _pinned_md5(location: str) -> str:
 
 def _bytes_id(location: Location, suffix: str = "") -> str:
     """SHA-256 over the length, the bytes or a sample of them, and `suffix`."""
-    with _file(location) as (pread, length):
+    with open_bytes(location) as (pread, length):
         digest = hashlib.sha256(f"{length}\n".encode())
         if length <= _HASHED_WHOLE:
             digest.update(pread(0, length))
@@ -159,7 +171,7 @@ def _checked(location: Location) -> str:
     """The file that stands for the slide at a location; a SlideError when there is none."""
     resolved = members.resolve(location)
     if not storage.is_s3(resolved):
-        with _file(resolved):
+        with open_bytes(resolved):
             pass
     return resolved
 
@@ -170,7 +182,7 @@ def at_hand(location: str, cache: str | None = None, cache_gib: float = 50.0) ->
     return staging.staged(location, cache, cache_gib) if storage.is_s3(location) else nullcontext(Path(location))
 
 
-class _file:  # noqa: N801 (used as a function)
+class open_bytes:  # noqa: N801 (used as a function)
     """The bytes of a regular file or an object, as (pread, length); a SlideError for what cannot be read."""
 
     _descriptor: int | None = None

@@ -8,10 +8,23 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import JPEGBaseline8Bit, generate_uid
+from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, generate_uid
 
 WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 TILE = 256
+
+
+def write_levels(folder: Path, pictures: list[np.ndarray], *, mpp: float = 0.5, seed: str = "1") -> list[Path]:
+    """A series of these levels, uncompressed, so that their pixels stay."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for i, picture in enumerate(pictures):
+        kind = ("ORIGINAL", "PRIMARY", "VOLUME", "NONE") if not i else ("DERIVED", "PRIMARY", "VOLUME", "RESAMPLED")
+        scale = pictures[0].shape[1] / picture.shape[1]
+        extent = pictures[0].shape[1] * mpp
+        path = folder / f"level{i}.dcm"
+        written.append(write_instance(path, picture, kind, mpp * scale, seed, extent=extent, lossless=True))
+    return written
 
 
 def write_slide(folder: Path, picture: np.ndarray, *, mpp: float = 0.5, levels: int = 3, seed: str = "1", **changes):
@@ -32,7 +45,9 @@ def write_slide(folder: Path, picture: np.ndarray, *, mpp: float = 0.5, levels: 
     return written
 
 
-def write_instance(path: Path, picture: np.ndarray, kind, mpp: float, seed: str, *, extent: float, **changes) -> Path:
+def write_instance(
+    path: Path, picture: np.ndarray, kind, mpp: float, seed: str, *, extent: float, lossless: bool = False, **changes
+) -> Path:
     """One instance: JPEG frames of 256 px, TILED_FULL. `extent`: µm across the whole slide."""
     height, width = picture.shape[:2]
     header = Dataset()
@@ -58,20 +73,25 @@ def write_instance(path: Path, picture: np.ndarray, kind, mpp: float, seed: str,
     header.SharedFunctionalGroupsSequence = [shared]
     frames = [_frame(picture, x, y) for y in range(0, height, TILE) for x in range(0, width, TILE)]
     header.NumberOfFrames = len(frames)
-    header.PixelData = encapsulate(frames)
-    header["PixelData"].is_undefined_length = True
+    if lossless:
+        header.PhotometricInterpretation = "RGB"
+        header.PixelData = b"".join(frame.tobytes() for frame in frames)
+    else:
+        header.PixelData = encapsulate([imagecodecs.jpeg8_encode(frame, level=92) for frame in frames])
+    header["PixelData"].VR = "OB"
+    header["PixelData"].is_undefined_length = not lossless
     for name, value in changes.items():
         setattr(header, name, value)
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = header.SOPClassUID, header.SOPInstanceUID
-    meta.TransferSyntaxUID = JPEGBaseline8Bit
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian if lossless else JPEGBaseline8Bit
     header.file_meta = meta
     pydicom.dcmwrite(path, header, enforce_file_format=True)
     return path
 
 
-def _frame(picture: np.ndarray, x: int, y: int) -> bytes:
+def _frame(picture: np.ndarray, x: int, y: int) -> np.ndarray:
     frame = np.full((TILE, TILE, 3), 255, np.uint8)
     part = picture[y : y + TILE, x : x + TILE]
     frame[: part.shape[0], : part.shape[1]] = part
-    return imagecodecs.jpeg8_encode(frame, level=92)
+    return frame
