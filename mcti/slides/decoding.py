@@ -129,6 +129,24 @@ def _adobe(transform: int) -> bytes:
     return b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + bytes([transform])
 
 
+def jpeg_colours(data: bytes, stated: int) -> int:
+    """The colours of a JPEG stream as libjpeg finds them, 2 RGB or 6 YCbCr; `stated` where the stream does not say.
+
+    A JFIF segment means YCbCr, an Adobe segment states the transform. DICOM's PhotometricInterpretation must say the
+    same, but some converters write RGB above streams of YCbCr.
+    """
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
+        size = data[at + 2] << 8 | data[at + 3]
+        segment = data[at + 4 : at + 2 + size]
+        if data[at + 1] == 0xE0 and segment.startswith(b"JFIF"):
+            return 6
+        if data[at + 1] == 0xEE and segment.startswith(b"Adobe") and len(segment) >= 12:
+            return 6 if segment[11] else 2
+        at += 2 + size
+    return stated
+
+
 def _jpeg_head(data: bytes, size: tuple[int, int], components: int) -> tuple[bytes, bytes]:
     """The tables and the frame header of a stream, and all from its first scan on (ISO 10918-1, B.1 and B.2).
 

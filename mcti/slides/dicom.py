@@ -4,6 +4,7 @@ An instance is one file: a level (flavour VOLUME), or the thumbnail, the label o
 are read here. Standard: DICOM PS3.3, A.32.8 and C.8.12.4 (VL Whole Slide Microscopy Image).
 """
 
+import hashlib
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -166,9 +167,14 @@ def check(found: list[Instance]) -> list[Instance]:
     return chosen
 
 
+def quickhash(series: str) -> str:
+    """OpenSlide's quickhash-1 of a series: it hashes the SeriesInstanceUID (openslide-vendor-dicom.c, 4.0.1)."""
+    return hashlib.sha256(series.encode() + b"\0").hexdigest()
+
+
 def _no_level(found: list[Instance]) -> str:
     if not found:
-        return "an index of DICOM files, no whole slide image"
+        return "no DICOM file, or an index of others (DICOMDIR)"
     if all(one.sop_class != WHOLE_SLIDE for one in found):
         return f"DICOM of modality {found[0].modality or 'unknown'}, no whole slide image"
     flavours = ", ".join(sorted({one.flavour.lower() or "unknown" for one in found}))

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mcti import pinned, s3, storage
-from mcti.slides import decoding, dicom, members, pyramid, staging, tiff
-from mcti.slides.reader import FlatReader, OpenSlideReader, TiffReader
+from mcti.slides import decoding, dicom, frames, members, pyramid, staging, tiff
+from mcti.slides.reader import DicomReader, FlatReader, OpenSlideReader, TiffReader
 from mcti.slides.status import SlideError, Status
 from mcti.storage import Location
 
@@ -25,7 +25,7 @@ _FLAT = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM")
 class Facts:
     """What the header of a slide says. mpp in µm/px, mpp_source: manifest, aperio, ome, tiff-tags or openslide.
 
-    quickhash: OpenSlide's identity of what it opened (quickhash-1), empty for the other readers.
+    quickhash: OpenSlide's identity of what it opens (quickhash-1), of DICOM too; empty for the other readers.
     """
 
     reader: str
@@ -56,23 +56,26 @@ def examine(location: Location, *, mpp: float | None = None, choice: str = "auto
             raise SlideError(Status.TRUNCATED, "the file is empty", "copy it again")
         head = pread(0, 132)
         directories = tiff.directories(pread, length) if is_tiff(head, length) else []
-    if dicom.has_preamble(head):
-        dicom.check(dicom.series(location))
+    levels = dicom.check(dicom.series(location)) if dicom.has_preamble(head) else []
     for page in directories[:1]:
         pyramid.refuse_orientation(page.orientation)
     if storage.is_s3(location) and not (choice in ("auto", "tiff") and is_ours(directories) and _direct(directories)):
         with at_hand(str(location)) as copy:
             return examine(copy, mpp=mpp, choice=choice)
     path = Path(location) if not storage.is_s3(location) else Path(str(location).rpartition("/")[2])
+    if choice == "auto" and levels:
+        choice = "openslide" if frames.levels(levels) is None else "dicom"
     if choice == "auto":
         choice = "tiff" if storage.is_s3(location) else choose(directories, head, path)
-    facts = {"tiff": _tiff_facts, "openslide": _openslide_facts, "flat": _flat_facts}[choice](path, directories, mpp)
+    facts = _FACTS[choice](path, directories, mpp)
     _check_mpp(facts)
     return facts
 
 
 def open_reader(path: Path, name: str) -> TiffReader | OpenSlideReader | FlatReader:
     """The slide at `path`, opened with the reader that `examine` chose."""
+    if name == "dicom":
+        return DicomReader(_frames(path))
     if name == "tiff":
         with open_bytes(path) as (pread, length):
             return TiffReader(path, tiff.directories(pread, length))
@@ -234,6 +237,25 @@ def _tiff_facts(path: Path, directories: list[tiff.Directory], given: float | No
     )
 
 
+def _dicom_facts(path: Path, _: list[tiff.Directory], given: float | None) -> Facts:
+    levels = _frames(path)
+    first, instance = levels[0].directory, dicom.levels(dicom.series(path))[0]
+    mpp, source = _manifest_or(given, lambda: (frames.pixel_size(levels[0].path), "dicom", ""), path)
+    quickhash = dicom.quickhash(instance.series)
+    size = (first.width, first.height)
+    return Facts("dicom", "dicom", instance.codec, *size, len(levels), mpp, source, quickhash)
+
+
+def _frames(path: Path) -> list[frames.FrameLevel]:
+    levels = frames.levels(dicom.check(dicom.series(path)))
+    if levels is None:
+        what = (
+            "the direct reader was asked for, and this DICOM has another form than one fragment per tile (TILED_FULL)"
+        )
+        raise SlideError(Status.UNSUPPORTED_FORMAT, what, "take extract.reader openslide")
+    return levels
+
+
 def _openslide_facts(path: Path, directories: list[tiff.Directory], given: float | None) -> Facts:
     with OpenSlideReader(path) as slide:
         words = slide.properties
@@ -276,6 +298,9 @@ def _flat_facts(path: Path, _: list[tiff.Directory], given: float | None) -> Fac
             return Facts("flat", "none", str(picture.format).lower(), *picture.size, 1, (given, given), "manifest")
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise SlideError(Status.READ_ERROR, f"the picture's header does not parse ({type(error).__name__})") from error
+
+
+_FACTS = {"tiff": _tiff_facts, "dicom": _dicom_facts, "openslide": _openslide_facts, "flat": _flat_facts}
 
 
 def _manifest_or(

@@ -17,6 +17,7 @@ import numpy as np
 
 from mcti.slides import decoding, pyramid, tiff
 from mcti.slides.decoding import Pixels
+from mcti.slides.frames import FrameLevel
 from mcti.slides.status import RegionError, SlideError, Status
 
 _CACHE_BYTES = 192 << 20
@@ -93,7 +94,7 @@ class TiffReader(_Closing):
     name = "tiff"
 
     def __init__(self, path: Path, directories: list[tiff.Directory]) -> None:
-        self._pages = pyramid.levels(directories)
+        self._pages = self._chosen(directories)
         self._decoders = [decoding.decoder(page) for page in self._pages]
         self._tables = [(page.offsets, page.counts) for page in self._pages]
         self._columns = [page.grid[0] for page in self._pages]
@@ -102,7 +103,7 @@ class TiffReader(_Closing):
         first = self._pages[0]
         self.levels = [Level.of((p.width, p.height), (first.width, first.height), p.tile) for p in self._pages]
         self._small: dict[tuple[int, int], decoding.Decode] = {}
-        self._file = os.open(path, os.O_RDONLY)
+        self._files = self._opened(path)
         self._lock = threading.Lock()
         self._tiles: OrderedDict[tuple[int, int, int], Pixels | RegionError] = OrderedDict()
         self._held = 0  # bytes of the tiles in it
@@ -110,7 +111,16 @@ class TiffReader(_Closing):
     def close(self) -> None:
         """Give the file back."""
         self._tiles.clear()
-        os.close(self._file)
+        for descriptor in set(self._files):
+            os.close(descriptor)
+
+    def _chosen(self, directories: list[tiff.Directory]) -> list[tiff.Directory]:
+        """The levels among the directories of the file."""
+        return pyramid.levels(directories)
+
+    def _opened(self, path: Path) -> list[int]:
+        """The open file of each level."""
+        return [os.open(path, os.O_RDONLY)] * len(self._pages)
 
     def read(self, level: int, x: int, y: int, width: int, height: int, shrink: int = 1) -> Pixels:
         """See Reader. Where the codec can, a smaller region is decoded small: half the work, and less memory."""
@@ -196,7 +206,7 @@ class TiffReader(_Closing):
         offset, count = int(self._tables[level][0][at]), int(self._tables[level][1][at])
         if not count:
             raise RegionError("a tile without data")
-        return os.pread(self._file, count, offset)
+        return os.pread(self._files[level], count, offset)
 
     def _from_finer(self, level: int, column: int, row: int, shrink: int) -> Pixels | RegionError:
         across, down = self.levels[level].tile
@@ -204,6 +214,22 @@ class TiffReader(_Closing):
             return from_finer(self, level, column * across, row * down, across, down, shrink)
         except RegionError as error:
             return error
+
+
+class DicomReader(TiffReader):
+    """Frames straight from the files of a DICOM series, one file per level."""
+
+    name = "dicom"
+
+    def __init__(self, levels: list[FrameLevel]) -> None:
+        self._paths = [level.path for level in levels]
+        super().__init__(self._paths[0], [level.directory for level in levels])
+
+    def _chosen(self, directories: list[tiff.Directory]) -> list[tiff.Directory]:
+        return directories
+
+    def _opened(self, path: Path) -> list[int]:  # noqa: ARG002 (the finest level's)
+        return [os.open(each, os.O_RDONLY) for each in self._paths]
 
 
 class OpenSlideReader(_Closing):

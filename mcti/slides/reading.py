@@ -6,7 +6,7 @@ levels were used at any downsample. A key that stayed would keep the features ma
 
 from mcti import pinned, storage
 from mcti.params import ExtractParams
-from mcti.slides import opening, pyramid, tiff
+from mcti.slides import dicom, opening, pyramid, tiff
 from mcti.slides.manifest import Row
 from mcti.slides.members import resolve
 from mcti.slides.reader import Level
@@ -32,12 +32,12 @@ def revision(row: Row, params: ExtractParams) -> str:
 
 
 def _directories(location: str) -> tuple[list[tiff.Directory], bool]:
-    """The directories of a TIFF, and whether the slide is a plain picture."""
+    """The directories of a TIFF, and whether the slide is of a format that keeps its key."""
     if pinned.is_pinned(location):
         location = pinned.the_file(location, storage.read_bytes).object
     with opening.open_bytes(location) as (pread, length):
         head = pread(0, 132)
-        if opening.is_flat(head):
+        if opening.is_flat(head) or dicom.has_preamble(head):  # the content id of DICOM has changed as a whole
             return [], True
         return (tiff.directories(pread, length) if opening.is_tiff(head, length) else []), False
 

@@ -193,7 +193,7 @@ def directories(pread: Pread, length: int) -> list[Directory]:
     parser = _Parser(pread, length)
     found = list(parser.chain())
     for directory in found:
-        _check_tables(directory, length)
+        check_tables(directory, length)
     return found
 
 
@@ -287,7 +287,7 @@ def _text(data: bytes) -> str:
         return data.decode("latin-1")
 
 
-def _check_tables(directory: Directory, length: int) -> None:
+def check_tables(directory: Directory, length: int) -> None:
     """The tables fit the picture, and all they name lies within the file."""
     offsets, counts = directory.offsets, directory.counts
     if directory.tiled:
