@@ -225,6 +225,7 @@ def stream(location: str) -> io.BufferedReader:
 class _Ranged(io.RawIOBase):
     def __init__(self, location: str) -> None:
         self._pread, self._length = ranged(location)
+        self.name = location  # as of a file: pydicom asks for it
         self._at = 0
 
     def readable(self) -> bool:

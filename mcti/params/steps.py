@@ -140,8 +140,8 @@ class ExtractParams(Params):
     tile: int = Field(256, ge=32, le=2048, description="tile edge in pixels at the target resolution")
     overlap: int = Field(0, ge=0, description="pixels by which neighbouring tiles overlap, at the target resolution")
     dtype: Literal["float32", "float16"] = Field("float32", description="type of the stored features")
-    reader: Literal["auto", "tiff", "openslide", "flat"] = Field(
-        "auto", description="auto: the direct reader where it can, else OpenSlide"
+    reader: Literal["auto", "tiff", "dicom", "openslide", "flat"] = Field(
+        "auto", description="auto: the direct reader (tiff, dicom) where it can, else OpenSlide"
     )
     accept_licences: tuple[str, ...] = Field(
         (), description="restricted encoders whose licence you hold, e.g. [uni]", strict=False

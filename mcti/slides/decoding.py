@@ -16,7 +16,7 @@ Decode = Callable[[list[bytes]], Pixels]
 _JPEG, _JPEG2000_YCC = 7, 33003
 _JPEG2000 = (_JPEG2000_YCC, 33004, 33005, 34712)  # Aperio's two, Bio-Formats' and the registered one
 _HOLE = bytes(1024)
-_RAW = {1: "none", 5: "lzw", 8: "deflate", 32946: "deflate"}
+_RAW = {1: "none", 5: "lzw", 8: "deflate", 32946: "deflate", 32773: "packbits", 50000: "zstandard"}
 NAMES = {**_RAW, _JPEG: "jpeg", **dict.fromkeys(_JPEG2000, "jpeg2000")}
 """TIFF's compression numbers that the direct reader knows."""
 
@@ -63,15 +63,32 @@ def decoder(directory: Directory, shrink: int = 1) -> Decode:
 
     def guarded(pieces: list[bytes]) -> Pixels:
         try:
-            parts = [decode(piece) for piece in pieces[:3]]
+            parts = [decode(piece) for piece in pieces]
         except (RuntimeError, ValueError, IndexError, TypeError, MemoryError) as error:
             raise RegionError(f"a tile that does not decode ({error or type(error).__name__})") from error
         for part in parts:
             if part.shape[:2] != (down, across) or part.dtype != np.uint8 or part.shape[2:] != (samples,):
                 raise RegionError(f"a tile of {part.shape[1::-1]} px where {across}x{down} is claimed")
-        return parts[0][:, :, :3] if len(parts) == 1 else np.concatenate(parts, axis=2)
+        return _on_white(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2), directory.extra_sample)
 
     return guarded
+
+
+def _on_white(pixels: Pixels, extra_sample: int) -> Pixels:
+    """RGB as it is; RGBA laid over white, as the other readers lay it (TIFF 6.0, ExtraSamples).
+
+    A fourth sample of no stated meaning is alpha for libtiff, and so here; but where it is zero all over a tile that
+    has colours, it is padding.
+    """
+    if pixels.shape[2] == 3:
+        return pixels
+    colours, alpha = pixels[:, :, :3], pixels[:, :, 3:]
+    if alpha.min() == 255 or (not extra_sample and not alpha.any() and colours.any()):
+        return np.ascontiguousarray(colours)
+    if extra_sample != 2:  # the colours are multiplied with it
+        return (colours.astype(np.uint16) + (255 - alpha)).clip(0, 255).astype(np.uint8)
+    blend = colours.astype(np.uint16) * alpha + np.uint16(255) * (255 - alpha.astype(np.uint16))
+    return ((blend + 127) // 255).astype(np.uint8)
 
 
 def _together(directory: Directory) -> int:
@@ -110,6 +127,24 @@ def _jpeg(directory: Directory, shrink: int) -> Callable[[bytes], Pixels]:
 def _adobe(transform: int) -> bytes:
     """The segment that tells libjpeg the colours: 0 RGB, 1 YCbCr."""
     return b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + bytes([transform])
+
+
+def jpeg_colours(data: bytes, stated: int) -> int:
+    """The colours of a JPEG stream as libjpeg finds them, 2 RGB or 6 YCbCr; `stated` where the stream does not say.
+
+    A JFIF segment means YCbCr, an Adobe segment states the transform. DICOM's PhotometricInterpretation must say the
+    same, but some converters write RGB above streams of YCbCr.
+    """
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
+        size = data[at + 2] << 8 | data[at + 3]
+        segment = data[at + 4 : at + 2 + size]
+        if data[at + 1] == 0xE0 and segment.startswith(b"JFIF"):
+            return 6
+        if data[at + 1] == 0xEE and segment.startswith(b"Adobe") and len(segment) >= 12:
+            return 6 if segment[11] else 2
+        at += 2 + size
+    return stated
 
 
 def _jpeg_head(data: bytes, size: tuple[int, int], components: int) -> tuple[bytes, bytes]:
@@ -202,6 +237,8 @@ def _raw(directory: Directory) -> Callable[[bytes], Pixels]:
         "none": lambda data: data,
         "lzw": lambda data: imagecodecs.lzw_decode(data, out=size),
         "deflate": lambda data: imagecodecs.zlib_decode(data, out=size),
+        "packbits": lambda data: imagecodecs.packbits_decode(data, out=size),
+        "zstandard": lambda data: imagecodecs.zstd_decode(data, out=size),
     }
     stream = unpack[_RAW[directory.compression]]
 

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from mcti import pinned, storage
 from mcti.errors import DataError
 from mcti.params import ExtractParams
-from mcti.slides import features, masks, opening, previews, tissue
+from mcti.slides import features, masks, opening, previews, reading, tissue
 from mcti.slides.encoders import Encoder
 from mcti.slides.features import Block
 from mcti.slides.manifest import Row
+from mcti.slides.polygons import Coverage
 from mcti.slides.reader import Reader
 from mcti.slides.status import RegionError, SlideError, Status
 from mcti.slides.tiles import Grid, TileSource, sharpness
@@ -28,6 +29,7 @@ from mcti.slides.tissue import Mask, Overview
 from mcti.slides.watch import Watch, Watched
 
 _BATCH = 64  # tiles encoded together: part of the result for encoders that are not bitwise batch-invariant
+_DRAWN = "coverage:"  # how drawn masks are rasterised; part of the key of their slides
 _BLOCK = 4096  # candidate tiles between two states on disk
 
 
@@ -93,7 +95,7 @@ def _extract(row: Row, params: ExtractParams, encoder: Encoder, out: Path, threa
     target = out / f"{row.slide_id}.h5"
     drawn = _digest(drawn_mask(row, params))
     try:
-        content = opening.content_id(row.path) + (f":{row.md5}" if row.md5 else "")
+        content = ":".join(filter(None, [opening.content_id(row.path), row.md5, reading.revision(row, params)]))
     except SlideError as error:
         known = around.known(target)
         if known is None or known.key != features.key(known.content, row.mpp, params, encoder.identity, drawn):
@@ -103,13 +105,13 @@ def _extract(row: Row, params: ExtractParams, encoder: Encoder, out: Path, threa
     key = features.key(content, row.mpp, params, encoder.identity, drawn)
     complete = all(around.there(path) for path in companions(out, row.slide_id))
     before = around.before.get(row.slide_id)
-    if before is not None and complete and before.key == key == around.key(target):
+    if before is not None and before.tiles and complete and before.key == key == around.key(target):
         return replace(before, patient_id=row.patient_id, fresh=False)
     known = around.known(target)
     if known is not None and known.imported:
         mend = "take another folder, or move them away"
         raise SlideError(Status.READ_ERROR, f"features {known.key} lie in {row.slide_id}.h5", mend)
-    fresh = known is None or known.key != key
+    fresh = known is None or known.key != key or not known.tiles  # an earlier version wrote files without a tile
     if known is not None and not fresh and complete:
         return _outcome(row, known, fresh=False)
     try:
@@ -157,17 +159,25 @@ class _Slide:
     reader: Reader
     out: Path
 
-    def tissue(self) -> tuple[Overview, Mask]:
+    def tissue(self) -> tuple[Overview, Mask | Coverage]:
         """The coarse picture and its tissue; preview and mask are written beside the features."""
         view, mask = found_tissue(self.reader, self.facts, self.params, drawn_mask(self.row, self.params))
         preview, outlines = companions(self.out, self.row.slide_id)
-        previews.write(preview, view.picture, mask)
-        storage.write_text(outlines, json.dumps(masks.to_geojson(mask, view), separators=(",", ":")) + "\n")
+        shown = masks.mostly(mask)
+        previews.write(preview, view.picture, shown)
+        storage.write_text(outlines, json.dumps(masks.to_geojson(shown, view), separators=(",", ":")) + "\n")
         return view, mask
 
 
 def _write(
-    work: _Slide, view: Overview, mask: Mask, content: str, key: str, encoder: Encoder, threads: int, watch: Watch
+    work: _Slide,
+    view: Overview,
+    mask: Mask | Coverage,
+    content: str,
+    key: str,
+    encoder: Encoder,
+    threads: int,
+    watch: Watch,
 ) -> None:
     row, params, facts = work.row, work.params, work.facts
     grid = Grid.over(facts.width, facts.height, facts.mpp, params.resolution, params.tile, params.overlap)
@@ -177,6 +187,7 @@ def _write(
     try:
         loaders = run.blocks(corners, shares, threads)
         _refuse_too_many_failures(sum(loader.failed for loader in loaders), len(corners), params)
+        _refuse_no_tiles(loaders, len(corners), params)
         features.write(
             work.out / f"{row.slide_id}.h5",
             (loader.load() for loader in loaders),
@@ -204,13 +215,13 @@ def drawn_mask(row: Row, params: ExtractParams) -> Path | None:
 
 
 def _digest(path: Path | None) -> str:
-    return "" if path is None else hashlib.sha256(storage.read_bytes(path)).hexdigest()
+    return "" if path is None else _DRAWN + hashlib.sha256(storage.read_bytes(path)).hexdigest()
 
 
 def found_tissue(
     reader: Reader, facts: opening.Facts, params: ExtractParams, drawn: Path | None
-) -> tuple[Overview, Mask]:
-    """The coarse picture and its tissue (h, w): as drawn by a person, else as found.
+) -> tuple[Overview, Mask | Coverage]:
+    """The coarse picture and its tissue (h, w): as drawn by a person, then as shares of pixels, else as found.
 
     Raises
         SlideError: no tissue, no brightfield picture, or a mask file that is none.
@@ -228,14 +239,14 @@ def found_tissue(
 
 
 def candidates(
-    view: Overview, mask: Mask, grid: Grid, params: ExtractParams
+    view: Overview, mask: Mask | Coverage, grid: Grid, params: ExtractParams
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Corners (N, 2) of the tiles on tissue and the share of tissue in each (N,).
 
     What the coarse picture could not read counts as tissue: the tiles there are tried, and fail by name.
     """
     corners = grid.corners()
-    shares = grid.tissue_fraction(corners, mask | view.unreadable, view)
+    shares = grid.tissue_fraction(corners, np.maximum(mask, view.unreadable), view)
     keep = shares >= params.tissue.min_tissue_fraction
     if not keep.any():
         raise SlideError(Status.NO_TISSUE, f"no tile is tissue to {params.tissue.min_tissue_fraction:.0%} or more")
@@ -247,6 +258,7 @@ class _Part:
     """One finished block: in memory when the slide has only one, on disk when it has many."""
 
     failed: int
+    blurred: int
     load: Callable[[], Block]
 
 
@@ -273,10 +285,10 @@ class _Run:
         file = self._scratch / f"{start}.npz"
         block = _load(file) if many and file.exists() else self._block(corners, shares, pool)
         if not many:
-            return _Part(len(block.failed), lambda: block)
+            return _Part(len(block.failed), block.blurred, lambda: block)
         if not file.exists():
             _save(block, file)
-        return _Part(len(block.failed), lambda: _load(file))
+        return _Part(len(block.failed), block.blurred, lambda: _load(file))
 
     def _block(self, corners: NDArray[np.int64], shares: NDArray[np.float32], pool: ThreadPoolExecutor) -> Block:
         starts = range(0, len(corners), _BATCH)
@@ -336,6 +348,21 @@ def _refuse_too_many_failures(failed: int, total: int, params: ExtractParams) ->
             f"{failed} of {total} tiles do not decode, more than extract.max_failed_tiles_share allows",
             "copy the slide again",
         )
+
+
+def _refuse_no_tiles(parts: list[_Part], total: int, params: ExtractParams) -> None:
+    """A slide without a single tile has no features: never OK, whatever became of its tiles."""
+    failed, blurred = sum(part.failed for part in parts), sum(part.blurred for part in parts)
+    if failed + blurred < total:
+        return
+    if not blurred:
+        raise SlideError(Status.READ_ERROR, f"none of {total} tiles decodes", "copy the slide again")
+    unreadable = f", {failed} do not decode" if failed else ""
+    raise SlideError(
+        Status.OUT_OF_FOCUS,
+        f"{blurred} of {total} tiles are out of focus{unreadable}",
+        f"scan it again, or lower extract.tissue.min_sharpness ({params.tissue.min_sharpness:g})",
+    )
 
 
 def _outcome(row: Row, known: features.Stored, *, fresh: bool) -> Outcome:

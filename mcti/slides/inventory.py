@@ -1,11 +1,11 @@
 """Every slide checked without decoding it: header, levels, resolution, completeness, duplicates of content."""
 
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass, replace
 
 from mcti import storage
 from mcti.errors import DataError
-from mcti.slides import opening
+from mcti.slides import members, opening
 from mcti.slides.manifest import Row
 from mcti.slides.opening import Facts
 from mcti.slides.status import SlideError, Status
@@ -13,7 +13,10 @@ from mcti.slides.status import SlideError, Status
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the inventory. mpp in µm/px; content_id as in the feature files; duplicates: slides of equal content."""
+    """A row of the inventory. mpp in µm/px; content_id as in the feature files; quickhash: of OpenSlide.
+
+    duplicates: other rows of equal content, or of equal quickhash.
+    """
 
     slide_id: str
     patient_id: str
@@ -30,6 +33,7 @@ class Entry:
     mpp_source: str = ""
     bytes: int | None = None
     content_id: str = ""
+    quickhash: str = ""
     duplicates: int = 0
 
 
@@ -39,7 +43,7 @@ def check(row: Row, choice: str = "auto") -> Entry:
     try:
         if row.problem:
             raise SlideError(Status.READ_ERROR, row.problem)
-        entry = replace(entry, content_id=opening.content_id(row.path), bytes=storage.size(row.path))
+        entry = replace(entry, content_id=opening.content_id(row.path), bytes=members.size(members.resolve(row.path)))
         facts = opening.examine(row.path, mpp=row.mpp, choice=choice)
     except SlideError as error:
         entry = replace(entry, status=error.status.value, reason=error.reason)
@@ -66,10 +70,16 @@ def _with(entry: Entry, facts: Facts) -> Entry:
         height=facts.height,
         levels=facts.levels,
         mpp_source=facts.mpp_source,
+        quickhash=facts.quickhash,
     )
 
 
 def with_duplicates(entries: list[Entry]) -> list[Entry]:
-    """The entries, each with the number of other slides that hold the same content."""
-    times = Counter(entry.content_id for entry in entries if entry.content_id)
-    return [replace(entry, duplicates=max(times[entry.content_id] - 1, 0)) for entry in entries]
+    """The entries, each with the number of other rows whose content, or what OpenSlide opened, is the same."""
+    same: defaultdict[str, set[int]] = defaultdict(set)
+    for i, entry in enumerate(entries):
+        for identity in (entry.content_id, entry.quickhash):
+            if identity:
+                same[identity].add(i)
+    others = [(same[e.content_id] | same[e.quickhash]) - {i} for i, e in enumerate(entries)]
+    return [replace(entry, duplicates=len(rows)) for entry, rows in zip(entries, others, strict=True)]

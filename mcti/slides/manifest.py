@@ -9,13 +9,15 @@ from typing import Any
 
 from mcti import redaction, storage
 from mcti.errors import DataError, did_you_mean
+from mcti.slides import dicom
 from mcti.storage import Location
 
 SUFFIXES = (
-    *(".svs", ".tif", ".tiff", ".btf", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".dcm"),
+    *(".svs", ".tif", ".tiff", ".btf", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide"),
     *(".png", ".jpg", ".jpeg"),
+    *dicom.SUFFIXES,
 )
-"""Files of a folder that are taken for slides."""
+"""Files of a folder that are taken for slides; DICOM files without an ending are found by their content."""
 
 _COLUMNS = ("patient_id", "slide_id", "path", "mpp", "md5")
 
@@ -37,8 +39,9 @@ def read(location: Location) -> list[Row]:
     one slide.
 
     A relative path is sought below the manifest's folder, then below the working directory; it may not climb out of
-    them. In a folder the slide is named by its file without the last ending, and so is its patient. Rows are sorted
-    by slide_id.
+    them. In a folder the slide is named by its file without the last ending, and so is its patient; a DICOM series
+    is one slide, named by its folder when it is the only slide there, by its file when it has one, else by its
+    SeriesInstanceUID. Rows are sorted by slide_id.
 
     Raises
         DataError: no such list, a missing column, an empty field, an mpp that is no number.
@@ -48,7 +51,7 @@ def read(location: Location) -> list[Row]:
     elif not storage.is_s3(location) and Path(location).is_dir():
         rows = _folder(Path(location))
     elif str(location).lower().endswith(SUFFIXES):
-        rows = [Row(Path(location).stem, Path(location).stem, str(location))]
+        rows = [_single(str(location))]
     else:
         rows = _table(location)
     if not rows:
@@ -92,11 +95,53 @@ def _folder(folder: Path) -> list[Row]:
     found = []
     for base, folders, names in os.walk(folder, onerror=_unreadable, followlinks=False):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                stem = Path(name).stem
-                found.append(Row(stem, stem, str(Path(base, name))))
+        found += _rows_in(base, sorted(names))
     return found
+
+
+def _rows_in(folder: str, names: list[str]) -> list[Row]:
+    """The slides among the files directly in a folder or below a prefix."""
+    names = [name for name in names if not name.startswith(".")]
+    plain = [name for name in names if name.lower().endswith(SUFFIXES) and not dicom.may_be_dicom(name)]
+    rows = [Row(Path(name).stem, Path(name).stem, storage.join(folder, name)) for name in plain]
+    unparsed: list[str] = []
+    by_series: dict[str, list[dicom.Instance]] = {}
+    for name in filter(dicom.may_be_dicom, names):
+        where = storage.join(folder, name)
+        one = next(dicom.instances([where]), None)
+        if one is not None:
+            by_series.setdefault(one.series or where, []).append(one)
+        elif name.lower().endswith(SUFFIXES):
+            unparsed.append(where)  # its row will say why
+    rows += [Row(Path(where).stem, Path(where).stem, where) for where in unparsed]
+    slides = [found for found in by_series.values() if dicom.levels(found)]
+    alone = len(slides) == 1 and not rows
+    return [*rows, *(_series_row(folder, found, alone=alone) for found in by_series.values())]
+
+
+def _series_row(folder: str, found: list[dicom.Instance], *, alone: bool) -> Row:
+    """The row of a DICOM series: its finest level stands for it."""
+    levels = dicom.levels(found)
+    first = (levels or found)[0]
+    if alone and levels:
+        name = folder.rstrip("/").rpartition("/")[2] if storage.is_s3(folder) else Path(folder).resolve().name
+    else:
+        name = Path(first.location).stem if len(found) == 1 else first.series
+    return Row(name, name, first.location)
+
+
+def _single(location: str) -> Row:
+    """The row of one file; of a DICOM instance, that of its series."""
+    rows = [Row(Path(location).stem, Path(location).stem, location)]
+    if not dicom.may_be_dicom(location.rpartition("/")[2]) or not storage.exists(location):
+        return rows[0]
+    own = next(dicom.instances([location]), None)
+    if own is None:
+        return rows[0]
+    of_series = {one.location for one in dicom.series(location)}
+    base = dicom.folder_of(location)
+    found = _rows_in(base, [where.rpartition("/")[2] for where in dicom.files_in(base, every=True)])
+    return next((row for row in found if row.path in of_series), rows[0])
 
 
 def _unreadable(error: OSError) -> None:
@@ -104,8 +149,11 @@ def _unreadable(error: OSError) -> None:
 
 
 def _prefix(location: Location) -> list[Row]:
-    names = [name for name in storage.addresses(location) if name.lower().endswith(SUFFIXES)]
-    return [Row(Path(name).stem, Path(name).stem, name) for name in names]
+    folders: dict[str, list[str]] = {}
+    for address in storage.addresses(location):
+        folder, _, name = address.rpartition("/")
+        folders.setdefault(folder, []).append(name)
+    return [row for folder, names in folders.items() for row in _rows_in(folder, names)]
 
 
 def _table(location: Location) -> list[Row]:

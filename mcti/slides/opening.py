@@ -2,15 +2,14 @@
 
 import hashlib
 import os
-import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from mcti import pinned, s3, storage
-from mcti.slides import decoding, staging, tiff
-from mcti.slides.reader import FlatReader, OpenSlideReader, TiffReader, is_label, pyramid
+from mcti.slides import decoding, dicom, frames, members, pyramid, staging, tiff
+from mcti.slides.reader import DicomReader, FlatReader, OpenSlideReader, TiffReader
 from mcti.slides.status import SlideError, Status
 from mcti.storage import Location
 
@@ -19,13 +18,15 @@ MPP_RANGE = (0.05, 2.5)
 
 _HASHED_WHOLE = 16 << 20
 _SAMPLES, _SAMPLE = 256, 16 << 10
-_UNITS = {"nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
 _FLAT = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM")
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the header of a slide says. mpp in µm/px, mpp_source: manifest, aperio, ome, tiff-tags or openslide."""
+    """What the header of a slide says. mpp in µm/px, mpp_source: manifest, aperio, ome, tiff-tags or openslide.
+
+    quickhash: OpenSlide's identity of what it opens (quickhash-1), of DICOM too; empty for the other readers.
+    """
 
     reader: str
     vendor: str
@@ -35,6 +36,7 @@ class Facts:
     levels: int
     mpp: tuple[float, float]
     mpp_source: str
+    quickhash: str = ""
 
 
 def examine(location: Location, *, mpp: float | None = None, choice: str = "auto") -> Facts:
@@ -45,31 +47,37 @@ def examine(location: Location, *, mpp: float | None = None, choice: str = "auto
     Raises
         SlideError: with the status and the reason why the slide cannot be used.
     """
+    location = _checked(location)
     if pinned.is_pinned(location):  # held against its MD5, which needs every byte
         with at_hand(str(location)) as copy:
             return examine(copy, mpp=mpp, choice=choice)
-    with _file(location) as (pread, length):
+    with open_bytes(location) as (pread, length):
         if not length:
             raise SlideError(Status.TRUNCATED, "the file is empty", "copy it again")
-        head = pread(0, 16)
-        # A classic TIFF beyond 4 GiB is Hamamatsu's: its offsets wrap around, and only OpenSlide knows how.
-        wrapped = head[2:4] in (b"*\0", b"\0*") and length >= 1 << 32
-        directories = tiff.directories(pread, length) if tiff.looks_like_tiff(head) and not wrapped else []
-    if storage.is_s3(location) and not (choice in ("auto", "tiff") and _ours(directories) and _direct(directories)):
+        head = pread(0, 132)
+        directories = tiff.directories(pread, length) if is_tiff(head, length) else []
+    levels = dicom.check(dicom.series(location)) if dicom.has_preamble(head) else []
+    for page in directories[:1]:
+        pyramid.refuse_orientation(page.orientation)
+    if storage.is_s3(location) and not (choice in ("auto", "tiff") and is_ours(directories) and _direct(directories)):
         with at_hand(str(location)) as copy:
             return examine(copy, mpp=mpp, choice=choice)
     path = Path(location) if not storage.is_s3(location) else Path(str(location).rpartition("/")[2])
+    if choice == "auto" and levels:
+        choice = "openslide" if frames.levels(levels) is None else "dicom"
     if choice == "auto":
         choice = "tiff" if storage.is_s3(location) else choose(directories, head, path)
-    facts = {"tiff": _tiff_facts, "openslide": _openslide_facts, "flat": _flat_facts}[choice](path, directories, mpp)
+    facts = _FACTS[choice](path, directories, mpp)
     _check_mpp(facts)
     return facts
 
 
 def open_reader(path: Path, name: str) -> TiffReader | OpenSlideReader | FlatReader:
     """The slide at `path`, opened with the reader that `examine` chose."""
+    if name == "dicom":
+        return DicomReader(_frames(path))
     if name == "tiff":
-        with _file(path) as (pread, length):
+        with open_bytes(path) as (pread, length):
             return TiffReader(path, tiff.directories(pread, length))
     return OpenSlideReader(path) if name == "openslide" else FlatReader(path)
 
@@ -78,8 +86,8 @@ def choose(directories: list[tiff.Directory], head: bytes, path: Path) -> str:
     """The reader for a slide: `tiff` where the direct one can, else `openslide`, else `flat`."""
     import openslide
 
-    ours = _ours(directories)
-    if ours and not directories[0].tiled and _vendor(directories[0]) != "aperio":
+    ours = is_ours(directories)
+    if ours and pyramid.finest(directories) is None and pyramid.vendor(directories) != "aperio":
         return "flat"
     if ours and _direct(directories):
         return "tiff"
@@ -89,66 +97,95 @@ def choose(directories: list[tiff.Directory], head: bytes, path: Path) -> str:
         return "openslide"
     if ours:
         return "tiff"  # which says why not
-    if head.startswith(_FLAT):
+    if is_flat(head):
         return "flat"
     raise SlideError(Status.UNSUPPORTED_FORMAT, f"no reader knows this format (it begins with {head[:8]!r})")
 
 
-def _ours(directories: list[tiff.Directory]) -> bool:
-    return bool(directories) and _vendor(directories[0]) in ("aperio", "ome", "generic")
+def is_tiff(head: bytes, length: int) -> bool:
+    """Whether the directories of a file can be parsed here, by its first 132 bytes and its length.
+
+    A classic TIFF beyond 4 GiB is Hamamatsu's: its offsets wrap around, and only OpenSlide knows how. The preamble of a
+    DICOM file may be a TIFF header for other readers.
+    """
+    wrapped = head[2:4] in (b"*\0", b"\0*") and length >= 1 << 32
+    return tiff.looks_like_tiff(head) and not wrapped and not dicom.has_preamble(head)
+
+
+def is_flat(head: bytes) -> bool:
+    """Whether a file is a plain picture that is no TIFF."""
+    return head.startswith(_FLAT)
+
+
+def is_ours(directories: list[tiff.Directory]) -> bool:
+    """Whether the direct reader knows the format of these directories."""
+    return bool(directories) and pyramid.vendor(directories) in ("aperio", "ome", "generic")
 
 
 def _direct(directories: list[tiff.Directory]) -> bool:
     """Whether the direct reader reads all levels; what no reader may read is its to refuse."""
     try:
-        for level in pyramid(directories):
+        for level in pyramid.levels(directories):
             decoding.check(level)
     except SlideError as error:
-        label = not directories[0].tiled or is_label(directories[0])
-        return label or error.status is Status.NOT_HE
+        return pyramid.finest(directories) is None or error.status is Status.NOT_HE
     return True
 
 
 def content_id(location: Location) -> str:
     """SHA-256 over the length and the bytes of a file; beyond 16 MiB over 256 blocks of 16 KiB spread evenly.
 
-    Slides of many files (MIRAX, Hamamatsu's VMS, DICOM) enter with the names and lengths of their neighbours. A
-    version pinned by its MD5 is its MD5.
+    Of DICOM the levels of the series enter, each with its UID and its bytes, whichever file is named; of MIRAX and of
+    Hamamatsu's VMS and VMU the names and lengths of the other files of the slide. No other file of the folder does.
+    A version pinned by its MD5 is its MD5.
 
     Two slides differ in almost every byte, so the sample tells them apart; a flipped byte between the blocks of a
     large file escapes it, and the manifest's md5 column is there for whoever needs that.
     """
+    location = _checked(location)
+    levels = dicom.levels(dicom.series(location)) if members.is_dicom(location) else []
     if pinned.is_pinned(location):
-        return "md5:" + "".join(v.md5 for v in pinned.files(os.fspath(location), storage.read_bytes).values())
-    with _file(location) as (pread, length):
+        return "md5:" + "".join(map(_pinned_md5, [level.location for level in levels] or members.members(location)))
+    if levels:
+        parts = sorted(f"{level.sop_instance}\n{_bytes_id(level.location)}\n" for level in levels)
+        return hashlib.sha256("".join(parts).encode()).hexdigest()
+    others = sorted((name.rpartition("/")[2], storage.size(name)) for name in members.members(location)[1:])
+    return _bytes_id(location, "".join(f"{name}\n{size}\n" for name, size in others))
+
+
+def _pinned_md5(location: str) -> str:
+    return "".join(version.md5 for version in pinned.files(location, storage.read_bytes).values())
+
+
+def _bytes_id(location: Location, suffix: str = "") -> str:
+    """SHA-256 over the length, the bytes or a sample of them, and `suffix`."""
+    with open_bytes(location) as (pread, length):
         digest = hashlib.sha256(f"{length}\n".encode())
         if length <= _HASHED_WHOLE:
             digest.update(pread(0, length))
         else:
             for i in range(_SAMPLES):
                 digest.update(pread((length - _SAMPLE) * i // (_SAMPLES - 1), _SAMPLE))
-    for name, size in _neighbours(location):
-        digest.update(f"{name}\n{size}\n".encode())
+    digest.update(suffix.encode())
     return digest.hexdigest()
 
 
-def _neighbours(location: Location) -> list[tuple[str, int]]:
-    """Names and lengths of the other files of a slide that has many."""
-    ending = Path(location).suffix.lower()
-    if ending not in (".mrxs", ".vms", ".vmu", ".dcm") or storage.is_s3(location):
-        return []
-    path = Path(location)
-    folder = path.with_suffix("") if ending == ".mrxs" else path.parent
-    found = [file for file in folder.iterdir() if file.is_file()] if folder.is_dir() else []
-    return sorted((file.name, file.stat().st_size) for file in found)
+def _checked(location: Location) -> str:
+    """The file that stands for the slide at a location; a SlideError when there is none."""
+    resolved = members.resolve(location)
+    if not storage.is_s3(resolved):
+        with open_bytes(resolved):
+            pass
+    return resolved
 
 
 def at_hand(location: str, cache: str | None = None, cache_gib: float = 50.0) -> AbstractContextManager[Path]:
     """A local path for a slide: itself, or a copy of an `s3://` object that is deleted after use (staging.py)."""
+    location = members.resolve(location)
     return staging.staged(location, cache, cache_gib) if storage.is_s3(location) else nullcontext(Path(location))
 
 
-class _file:  # noqa: N801 (used as a function)
+class open_bytes:  # noqa: N801 (used as a function)
     """The bytes of a regular file or an object, as (pread, length); a SlideError for what cannot be read."""
 
     _descriptor: int | None = None
@@ -180,32 +217,17 @@ class _file:  # noqa: N801 (used as a function)
         return "there is no file at this path"
 
 
-def _vendor(first: tiff.Directory) -> str:
-    text = first.description
-    if text.startswith("Aperio"):
-        return "aperio"
-    marks: dict[str, Callable[[], bool]] = {
-        "hamamatsu": lambda: first.ndpi,
-        "leica": lambda: "http://www.leica-microsystems.com/scn" in text,
-        "ventana": lambda: b"iScan" in bytes(first.tags.get(700, b"")),
-        "philips": lambda: first.software.startswith("Philips") or 'ObjectType="DPUfsImport"' in text,
-        "trestle": lambda: first.software.startswith("MedScan"),
-        "ome": lambda: "<OME " in text[:4096],
-    }
-    return next((name for name, found in marks.items() if found()), "generic")
-
-
 def _tiff_facts(path: Path, directories: list[tiff.Directory], given: float | None) -> Facts:
     if not directories:
         raise SlideError(Status.UNSUPPORTED_FORMAT, "the direct reader was asked for, and this is no TIFF file")
-    levels = pyramid(directories)
+    levels = pyramid.levels(directories)
     for level in levels:
         decoding.check(level)
     first = levels[0]
-    mpp, source = _manifest_or(given, lambda: _declared(first), path)
+    mpp, source = _manifest_or(given, lambda: pyramid.declared(directories), path)
     return Facts(
         "tiff",
-        _vendor(first),
+        pyramid.vendor(directories),
         decoding.NAMES[first.compression],
         first.width,
         first.height,
@@ -215,45 +237,52 @@ def _tiff_facts(path: Path, directories: list[tiff.Directory], given: float | No
     )
 
 
-def _declared(first: tiff.Directory) -> tuple[tuple[float, float] | None, str]:
-    """µm/px that the file states for itself, and where."""
-    vendor = _vendor(first)
-    if vendor == "aperio":
-        found = re.search(r"\|\s*MPP\s*=\s*([0-9.,eE+-]+)", first.description)
-        value = _number(found.group(1)) if found else None
-        return (None if value is None else (value, value)), "aperio"
-    if vendor == "ome":
-        across, down = (_ome_size(first.description, axis) for axis in "XY")
-        return (None if across is None or down is None else (across, down)), "ome"
-    return first.resolution, "tiff-tags"
+def _dicom_facts(path: Path, _: list[tiff.Directory], given: float | None) -> Facts:
+    levels = _frames(path)
+    first, instance = levels[0].directory, dicom.levels(dicom.series(path))[0]
+    mpp, source = _manifest_or(given, lambda: (frames.pixel_size(levels[0].path), "dicom", ""), path)
+    quickhash = dicom.quickhash(instance.series)
+    size = (first.width, first.height)
+    return Facts("dicom", "dicom", instance.codec, *size, len(levels), mpp, source, quickhash)
 
 
-def _ome_size(text: str, axis: str) -> float | None:
-    size = re.search(rf'\bPhysicalSize{axis}="([^"]+)"', text)
-    unit = re.search(rf'\bPhysicalSize{axis}Unit="([^"]+)"', text)
-    value = _number(size.group(1)) if size else None
-    factor = _UNITS.get(unit.group(1)) if unit else 1.0
-    return None if value is None or factor is None else value * factor
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text.replace(",", "."))
-    except ValueError:
-        return None
+def _frames(path: Path) -> list[frames.FrameLevel]:
+    levels = frames.levels(dicom.check(dicom.series(path)))
+    if levels is None:
+        what = (
+            "the direct reader was asked for, and this DICOM has another form than one fragment per tile (TILED_FULL)"
+        )
+        raise SlideError(Status.UNSUPPORTED_FORMAT, what, "take extract.reader openslide")
+    return levels
 
 
 def _openslide_facts(path: Path, directories: list[tiff.Directory], given: float | None) -> Facts:
     with OpenSlideReader(path) as slide:
         words = slide.properties
         first = slide.levels[0]
-        across, down = (_number(words.get(f"openslide.mpp-{axis}", "")) for axis in "xy")
-        mpp, source = _manifest_or(
-            given, lambda: (None if across is None or down is None else (across, down), "openslide"), path
-        )
-        codec = decoding.NAMES.get(directories[0].compression, "other") if directories else "other"
+        mpp, source = _manifest_or(given, lambda: _openslide_mpp(slide, directories), path)
         vendor = words.get("openslide.vendor", "")
-        return Facts("openslide", vendor, codec, first.width, first.height, len(slide.levels), mpp, source)
+        codec = _codec(path, vendor, directories)
+        quickhash = words.get("openslide.quickhash-1", "")
+        return Facts("openslide", vendor, codec, first.width, first.height, len(slide.levels), mpp, source, quickhash)
+
+
+def _openslide_mpp(slide: OpenSlideReader, directories: list[tiff.Directory]) -> pyramid.Declared:
+    """What OpenSlide states; of OME-TIFF in a codec that only OpenSlide knows, what the OME-XML states.
+
+    OpenSlide takes it for generic TIFF and reads the resolution tags, which OME-TIFF need not fill.
+    """
+    if directories and pyramid.vendor(directories) == "ome":
+        pyramid.levels(directories)
+        return pyramid.declared(directories)
+    across, down = (pyramid.number(slide.properties.get(f"openslide.mpp-{axis}", "")) for axis in "xy")
+    return (None if across is None or down is None else (across, down)), "openslide", ""
+
+
+def _codec(path: Path, vendor: str, directories: list[tiff.Directory]) -> str:
+    if vendor == "dicom":
+        return dicom.levels(dicom.series(path))[0].codec
+    return decoding.NAMES.get(directories[0].compression, "other") if directories else "other"
 
 
 def _flat_facts(path: Path, _: list[tiff.Directory], given: float | None) -> Facts:
@@ -265,19 +294,25 @@ def _flat_facts(path: Path, _: list[tiff.Directory], given: float | None) -> Fac
         )
     try:
         with Image.open(path) as picture:
+            pyramid.refuse_orientation(int(picture.getexif().get(274, 1)))
             return Facts("flat", "none", str(picture.format).lower(), *picture.size, 1, (given, given), "manifest")
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise SlideError(Status.READ_ERROR, f"the picture's header does not parse ({type(error).__name__})") from error
 
 
+_FACTS = {"tiff": _tiff_facts, "dicom": _dicom_facts, "openslide": _openslide_facts, "flat": _flat_facts}
+
+
 def _manifest_or(
-    given: float | None, declared: Callable[[], tuple[tuple[float, float] | None, str]], path: Path
+    given: float | None, declared: Callable[[], pyramid.Declared], path: Path
 ) -> tuple[tuple[float, float], str]:
     if given is not None:
         return (given, given), "manifest"
-    mpp, source = declared()
+    mpp, source, why = declared()
     if mpp is None:
-        raise SlideError(Status.MISSING_MPP, "the file states no resolution", f"fill mpp (µm/px) for {path.name}")
+        raise SlideError(
+            Status.MISSING_MPP, why or "the file states no resolution", f"fill mpp (µm/px) for {path.name}"
+        )
     return mpp, source
 
 

@@ -8,15 +8,16 @@ smaller. Readers are safe to use from many threads.
 import os
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 import numpy as np
 
-from mcti.slides import decoding, tiff
+from mcti.slides import decoding, pyramid, tiff
 from mcti.slides.decoding import Pixels
+from mcti.slides.frames import FrameLevel
 from mcti.slides.status import RegionError, SlideError, Status
 
 _CACHE_BYTES = 192 << 20
@@ -25,12 +26,35 @@ _WHITE = 255
 
 @dataclass(frozen=True)
 class Level:
-    """One resolution of a slide. `downsample`: level-0 pixels in one of its pixels, across and down."""
+    """One resolution of a slide. `downsample`: level-0 pixels in one of its pixels, across and down.
+
+    `exact`: every reader gives the level's own pixels at every position, so that tiles may come from it. OpenSlide
+    addresses a level in level-0 pixels: where its downsample is no whole number (odd sizes, 2.0005) it blends
+    neighbours, more at one position than at another. A level of at most 4096 px is exact all the same, since OpenSlide
+    paints it from its origin in one piece.
+    """
 
     width: int
     height: int
     downsample: tuple[float, float]
     tile: tuple[int, int]
+    exact: bool = True
+
+    @classmethod
+    def of(cls, size: tuple[int, int], finest: tuple[int, int], tile: tuple[int, int]) -> "Level":
+        """The level of `size` pixels of a slide whose finest level has `finest`."""
+        downsample = (finest[0] / size[0], finest[1] / size[1])
+        exact = is_whole(sum(downsample) / 2, max(size)) or max(size) <= ONE_PIECE
+        return cls(*size, downsample, tile, exact)
+
+
+ONE_PIECE = 4096
+"""Pixels along an edge that OpenSlide 4 paints in one piece; the next piece begins between two pixels."""
+
+
+def is_whole(downsample: float, edge: int) -> bool:
+    """Whether pixel after pixel of a level of `edge` px lies on whole level-0 pixels, within 1/512 of its own."""
+    return abs(downsample - round(downsample)) * edge < downsample / 512
 
 
 class Reader(Protocol):
@@ -70,18 +94,16 @@ class TiffReader(_Closing):
     name = "tiff"
 
     def __init__(self, path: Path, directories: list[tiff.Directory]) -> None:
-        self._pages = pyramid(directories)
+        self._pages = self._chosen(directories)
         self._decoders = [decoding.decoder(page) for page in self._pages]
         self._tables = [(page.offsets, page.counts) for page in self._pages]
         self._columns = [page.grid[0] for page in self._pages]
         # Where the pieces of a tile stand in the tables: one, or one a plane, a whole grid apart.
         self._strides = [(page.grid[0] * page.grid[1], decoding.planes(page)) for page in self._pages]
         first = self._pages[0]
-        self.levels = [
-            Level(p.width, p.height, (first.width / p.width, first.height / p.height), p.tile) for p in self._pages
-        ]
+        self.levels = [Level.of((p.width, p.height), (first.width, first.height), p.tile) for p in self._pages]
         self._small: dict[tuple[int, int], decoding.Decode] = {}
-        self._file = os.open(path, os.O_RDONLY)
+        self._files = self._opened(path)
         self._lock = threading.Lock()
         self._tiles: OrderedDict[tuple[int, int, int], Pixels | RegionError] = OrderedDict()
         self._held = 0  # bytes of the tiles in it
@@ -89,7 +111,16 @@ class TiffReader(_Closing):
     def close(self) -> None:
         """Give the file back."""
         self._tiles.clear()
-        os.close(self._file)
+        for descriptor in set(self._files):
+            os.close(descriptor)
+
+    def _chosen(self, directories: list[tiff.Directory]) -> list[tiff.Directory]:
+        """The levels among the directories of the file."""
+        return pyramid.levels(directories)
+
+    def _opened(self, path: Path) -> list[int]:
+        """The open file of each level."""
+        return [os.open(path, os.O_RDONLY)] * len(self._pages)
 
     def read(self, level: int, x: int, y: int, width: int, height: int, shrink: int = 1) -> Pixels:
         """See Reader. Where the codec can, a smaller region is decoded small: half the work, and less memory."""
@@ -175,21 +206,30 @@ class TiffReader(_Closing):
         offset, count = int(self._tables[level][0][at]), int(self._tables[level][1][at])
         if not count:
             raise RegionError("a tile without data")
-        return os.pread(self._file, count, offset)
+        return os.pread(self._files[level], count, offset)
 
     def _from_finer(self, level: int, column: int, row: int, shrink: int) -> Pixels | RegionError:
-        import cv2
-
-        here, finer = self.levels[level], self.levels[level - 1]
-        across, down = here.tile
-        fx, fy = (h / f for h, f in zip(here.downsample, finer.downsample, strict=True))
-        box = [round(v) for v in (column * across * fx, row * down * fy, across * fx, down * fy)]
+        across, down = self.levels[level].tile
         try:
-            picture = self.read(level - 1, *box)
+            return from_finer(self, level, column * across, row * down, across, down, shrink)
         except RegionError as error:
             return error
-        size = (across // shrink, down // shrink)
-        return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+class DicomReader(TiffReader):
+    """Frames straight from the files of a DICOM series, one file per level."""
+
+    name = "dicom"
+
+    def __init__(self, levels: list[FrameLevel]) -> None:
+        self._paths = [level.path for level in levels]
+        super().__init__(self._paths[0], [level.directory for level in levels])
+
+    def _chosen(self, directories: list[tiff.Directory]) -> list[tiff.Directory]:
+        return directories
+
+    def _opened(self, path: Path) -> list[int]:  # noqa: ARG002 (the finest level's)
+        return [os.open(each, os.O_RDONLY) for each in self._paths]
 
 
 class OpenSlideReader(_Closing):
@@ -198,22 +238,23 @@ class OpenSlideReader(_Closing):
     name = "openslide"
 
     def __init__(self, path: Path) -> None:
-        self._path, self._lock = path, threading.Lock()
+        self._path, self._lock, self._picture_lock = path, threading.Lock(), threading.Lock()
         self._slide = self._open()
         properties = dict(self._slide.properties)
         self.properties = properties
-        self.levels = [
-            Level(
-                size[0],
-                size[1],
-                (self._slide.dimensions[0] / size[0], self._slide.dimensions[1] / size[1]),
-                (
-                    int(properties.get(f"openslide.level[{i}].tile-width", 256)),
-                    int(properties.get(f"openslide.level[{i}].tile-height", 256)),
-                ),
-            )
-            for i, size in enumerate(self._slide.level_dimensions)
-        ]
+        self._own = tuple(float(downsample) for downsample in self._slide.level_downsamples)
+        self._pictures: dict[int, Pixels | None] = {}
+        self.levels = [self._level(i) for i in range(self._slide.level_count)]
+
+    def _level(self, i: int) -> Level:
+        size, word = self._slide.level_dimensions[i], f"openslide.level[{i}].tile-"
+        tile = [int(self.properties.get(word + name, 256)) for name in ("width", "height")]
+        level = Level.of(size, self._slide.dimensions, (tile[0], tile[1]))
+        return replace(level, exact=True) if self._whole(i, level) else level
+
+    def _whole(self, level: int, here: Level) -> bool:
+        """Whether the downsample that OpenSlide itself calculates with is a whole number."""
+        return is_whole(self._own[level], max(here.width, here.height))
 
     def _open(self) -> Any:
         import openslide
@@ -233,17 +274,39 @@ class OpenSlideReader(_Closing):
 
     def read(self, level: int, x: int, y: int, width: int, height: int, shrink: int = 1) -> Pixels:
         """See Reader."""
+        here = self.levels[level]
+        if not level or self._whole(level, here):
+            factor = round(self._own[level])
+            return smaller(self._region(level, x * factor, y * factor, width, height), shrink)
+        if here.exact:
+            return smaller(self._from_picture(level, x, y, width, height), shrink)
+        corner = (round(x * here.downsample[0]), round(y * here.downsample[1]))
+        return smaller(self._region(level, *corner, width, height), shrink)
+
+    def _region(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
+        """A region of a level; x, y in level-0 pixels."""
         import openslide
 
-        here = self.levels[level]
-        corner = (round(x * here.downsample[0]), round(y * here.downsample[1]))
         try:
-            picture = np.asarray(self._slide.read_region(corner, level, (width, height)))
+            return on_white(np.asarray(self._slide.read_region((x, y), level, (width, height))))
         except openslide.OpenSlideError as error:
             with self._lock:
                 self._slide = self._open()
             raise RegionError(f"OpenSlide: {error}") from error
-        return smaller(on_white(picture), shrink)
+
+    def _from_picture(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
+        """A region of a small level, cut from the whole of it; where that does not decode, from the finer level."""
+        with self._picture_lock:
+            if level not in self._pictures:
+                self._pictures[level] = self._picture(level)
+            picture = self._pictures[level]
+        return from_finer(self, level, x, y, width, height) if picture is None else cut(picture, x, y, width, height)
+
+    def _picture(self, level: int) -> Pixels | None:
+        try:
+            return self._region(level, 0, 0, self.levels[level].width, self.levels[level].height)
+        except RegionError:
+            return None
 
 
 class FlatReader(_Closing):
@@ -268,6 +331,7 @@ class FlatReader(_Closing):
                         f"a flat picture of {picture.width}x{picture.height} px",
                         "convert it to a pyramidal TIFF, e.g. with vips tiffsave",
                     )
+                pyramid.refuse_orientation(int(picture.getexif().get(274, 1)))
                 if picture.mode not in ("RGB", "RGBA", "P"):
                     raise SlideError(Status.NOT_HE, f"a picture of mode {picture.mode}, not RGB")
                 # By way of RGBA a large picture would take twice the memory.
@@ -284,37 +348,27 @@ class FlatReader(_Closing):
         """See Reader."""
         if level:
             raise RegionError(f"a flat picture has no level {level}")
-        here = self.levels[0]
-        region = np.full((height, width, 3), _WHITE, np.uint8)
-        left, top, right, bottom = max(x, 0), max(y, 0), min(x + width, here.width), min(y + height, here.height)
-        if right > left and bottom > top:
-            region[top - y : bottom - y, left - x : right - x] = self._picture[top:bottom, left:right]
-        return smaller(region, shrink)
+        return smaller(cut(self._picture, x, y, width, height), shrink)
 
 
-def pyramid(directories: list[tiff.Directory]) -> list[tiff.Directory]:
-    """The levels among the pictures of a file: the first, and every smaller tiled one of its shape.
+def from_finer(reader: Reader, level: int, x: int, y: int, width: int, height: int, shrink: int = 1) -> Pixels:
+    """A region of a level made from the next finer one, by area."""
+    import cv2
 
-    Labels and macro pictures lie in strips, have another shape or say what they are, and stay where they are: they
-    carry names.
-
-    Raises
-        SlideError: the first picture is no level.
-    """
-    first = directories[0]
-    if not first.tiled or is_label(first):
-        raise SlideError(Status.UNSUPPORTED_FORMAT, "the file holds a label or thumbnail and no tiled picture")
-    levels = [first]
-    for page in directories[1:]:
-        smaller = page.tiled and page.width < levels[-1].width and not is_label(page)
-        if smaller and page.height and abs(page.width * first.height / first.width - page.height) <= 2.0:
-            levels.append(page)
-    return levels
+    here, finer = reader.levels[level], reader.levels[level - 1]
+    fx, fy = (h / f for h, f in zip(here.downsample, finer.downsample, strict=True))
+    box = [round(v) for v in (x * fx, y * fy, width * fx, height * fy)]
+    picture = reader.read(level - 1, box[0], box[1], max(box[2], 1), max(box[3], 1))
+    return np.asarray(cv2.resize(picture, (width // shrink, height // shrink), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def is_label(page: tiff.Directory) -> bool:
-    """Whether a picture says that it is the slide's label or macro photograph."""
-    return any(line.strip().lower().startswith(("label ", "macro ")) for line in page.description.splitlines()[1:2])
+def cut(picture: Pixels, x: int, y: int, width: int, height: int) -> Pixels:
+    """A region (height, width, 3) of a whole picture (h, w, 3), white outside of it."""
+    region = np.full((height, width, 3), _WHITE, np.uint8)
+    left, top, right, bottom = max(x, 0), max(y, 0), min(x + width, picture.shape[1]), min(y + height, picture.shape[0])
+    if right > left and bottom > top:
+        region[top - y : bottom - y, left - x : right - x] = picture[top:bottom, left:right]
+    return region
 
 
 def smaller(picture: Pixels, shrink: int) -> Pixels:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from mcti import storage
 from mcti.errors import EnvironmentTrouble
+from mcti.slides import members
 from mcti.slides.status import SlideError, Status
 
 _PREFIX = "mcti-slides-"
@@ -83,10 +84,10 @@ def staged(location: str, folder: str | None, limit_gib: float) -> Iterator[Path
 
 
 def _parts(location: str) -> list[str]:
-    """The addresses that make up a slide: its file, and the folder that MIRAX keeps beside it."""
+    """The addresses that make up a slide: its files, and the folder that MIRAX keeps beside its own."""
     stem, dot, ending = location.rpartition(".")
     if f".{ending.lower()}" != ".mrxs" or not dot:
-        return [location]
+        return members.members(location)
     return [location, stem + "/"] if storage.exists(stem + "/") else [location]
 
 

@@ -7,7 +7,7 @@ allocated that the file is too short to hold, and a short file is told from a st
 
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -22,15 +22,44 @@ _KINDS = {1: "B", 2: "c", 3: "H", 4: "I", 5: "II", 6: "b", 7: "B", 8: "h", 9: "i
 _KINDS |= {13: "I", 16: "Q", 17: "q", 18: "Q"}
 _MAX_DIRECTORIES = 512
 _MAX_ENTRIES = 4096
-_NEEDED = {254, 256, 257, 258, 259, 262, 270, 271, 273, 277, 278, 279, 282, 283, 284, 296, 305, 317, 322, 323, 324, 325}
+_NEEDED = {
+    254,
+    256,
+    257,
+    258,
+    259,
+    262,
+    270,
+    271,
+    273,
+    274,
+    277,
+    278,
+    279,
+    282,
+    283,
+    284,
+    296,
+    305,
+    317,
+    322,
+    323,
+    324,
+    325,
+}
 _NEEDED |= {330, 338, 339, 347, 530, 700, 65420}
 
 
 @dataclass(frozen=True)
 class Directory:
-    """One picture of the file: a level, a thumbnail, a label, a macro."""
+    """One picture of the file: a level, a thumbnail, a label, a macro.
+
+    ifd: its number in the main chain, of a sub-directory (`sub`) that of the directory it belongs to.
+    """
 
     tags: dict[int, Any] = field(repr=False)
+    ifd: int = 0
+    sub: bool = False
 
     def _number(self, tag: int, default: int) -> int:
         value = self.tags.get(tag)
@@ -99,6 +128,16 @@ class Directory:
         return self._number(254, 0)
 
     @property
+    def extra_sample(self) -> int:
+        """What the fourth sample is: 1 alpha that the colours are multiplied with, 2 alpha, 0 not stated."""
+        return self._number(338, 0)
+
+    @property
+    def orientation(self) -> int:
+        """Where the first pixel lies: 1 upper left; 2 to 8 mirrored or rotated."""
+        return self._number(274, 1)
+
+    @property
     def description(self) -> str:
         """ImageDescription."""
         return str(self.tags.get(270, ""))
@@ -154,7 +193,7 @@ def directories(pread: Pread, length: int) -> list[Directory]:
     parser = _Parser(pread, length)
     found = list(parser.chain())
     for directory in found:
-        _check_tables(directory, length)
+        check_tables(directory, length)
     return found
 
 
@@ -179,19 +218,20 @@ class _Parser:
         self._first = self._unpack("Q", head[8:16]) if self._big else self._unpack("I", head[4:8])
 
     def chain(self) -> Iterator[Directory]:
-        offset, seen = self._first, set[int]()
+        offset, seen, number = self._first, set[int](), 0
         if not offset:
             raise SlideError(Status.READ_ERROR, "the file holds no picture")
         while offset:
             directory, offset = self._directory(self._once(offset, seen))
-            yield directory
+            yield replace(directory, ifd=number)
             listed = set[int]()
             for child in directory.children:
                 # A chain of its own, which some writers lead through sub-directories that they list as well.
                 while child and child not in listed:
                     listed.add(child)
                     below, child = self._directory(self._once(child, seen))
-                    yield below
+                    yield replace(below, ifd=number, sub=True)
+            number += 1
 
     def _once(self, offset: int, seen: set[int]) -> int:
         if offset in seen or len(seen) >= _MAX_DIRECTORIES:
@@ -223,7 +263,7 @@ class _Parser:
         else:
             data = rest[half : half + size]
         if kind == 2:
-            return data.split(b"\0")[0].decode("utf-8", "replace")
+            return _text(data.split(b"\0")[0])
         return np.frombuffer(data, np.dtype(letter[0]).newbyteorder(self._order))
 
     def _bytes(self, offset: int, size: int, what: str) -> bytes:
@@ -239,7 +279,15 @@ class _Parser:
         return int(struct.unpack(self._order + letter, data)[0])
 
 
-def _check_tables(directory: Directory, length: int) -> None:
+def _text(data: bytes) -> str:
+    """UTF-8, as OME-XML has it, else Latin-1, whose µ is one byte."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def check_tables(directory: Directory, length: int) -> None:
     """The tables fit the picture, and all they name lies within the file."""
     offsets, counts = directory.offsets, directory.counts
     if directory.tiled:

@@ -5,11 +5,13 @@ within half a pixel, and the same for every tile, so that the grid covers the sl
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mcti.slides.decoding import Pixels
+from mcti.slides.polygons import Coverage
 from mcti.slides.reader import Reader
 from mcti.slides.tissue import Mask, Overview, best_level
 
@@ -45,11 +47,17 @@ class Grid:
         y, x = np.meshgrid(rows, columns, indexing="ij")
         return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.int64)
 
-    def tissue_fraction(self, corners: NDArray[np.int64], mask: Mask, view: Overview) -> NDArray[np.float32]:
-        """Share of each tile (N,) that is tissue; what lies beyond the slide's rim is none."""
+    def tissue_fraction(self, corners: NDArray[np.int64], mask: Mask | Coverage, view: Overview) -> NDArray[np.float32]:
+        """Share of each tile (N,) that is tissue; what lies beyond the slide's rim is none.
+
+        mask: which pixels of the view are tissue, or the share of each that is.
+        """
         import cv2
 
-        sums = cv2.integral(mask.astype(np.uint8), sdepth=cv2.CV_32S)  # half the memory of floats
+        if mask.dtype == bool:
+            sums = cv2.integral(mask.astype(np.uint8), sdepth=cv2.CV_32S)  # half the memory of floats
+        else:
+            sums = cv2.integral(mask.astype(np.float32), sdepth=cv2.CV_64F)
         edges = [
             np.clip((corners[:, i] + shift * self.footprint[i]) / view.scale[i], 0, mask.shape[1 - i])
             for shift in (0, 1)
@@ -61,7 +69,7 @@ class Grid:
         return np.clip(area / whole, 0.0, 1.0).astype(np.float32)
 
 
-def _at(sums: NDArray[np.int32], x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+def _at(sums: NDArray[Any], x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
     """The integral image between its grid points: linear in both, so areas are exact for the pixel mask."""
     i, j = np.minimum(x.astype(int), sums.shape[1] - 2), np.minimum(y.astype(int), sums.shape[0] - 2)
     u, v = x - i, y - j
@@ -74,7 +82,7 @@ class TileSource:
 
     def __init__(self, reader: Reader, grid: Grid) -> None:
         self._reader, self._grid = reader, grid
-        self._level = best_level(reader, min(f / grid.tile for f in grid.footprint))
+        self._level = best_level(reader, min(f / grid.tile for f in grid.footprint), exact=True)
         self._down = reader.levels[self._level].downsample
         self._shrink = self._whole()
 

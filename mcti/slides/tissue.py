@@ -5,6 +5,7 @@ held within limits learned from stained tissue, a picture without two separable 
 by its colour first. Picture: RGB uint8 (h, w, 3) at about 8 µm/px; masks: bool (h, w).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from mcti.params import TissueParams
 from mcti.slides.decoding import Pixels
-from mcti.slides.reader import Reader
+from mcti.slides.reader import Level, Reader
 from mcti.slides.status import RegionError, SlideError, Status
 
 Mask = NDArray[np.bool_]
@@ -59,10 +60,19 @@ def overview(reader: Reader, mpp: tuple[float, float], resolution: float) -> Ove
     return Overview(picture, unreadable, (shrink * here.downsample[0], shrink * here.downsample[1]))
 
 
-def best_level(reader: Reader, downsample: float) -> int:
-    """The coarsest level that is no coarser than `downsample` (1 % of grace for levels of odd sizes)."""
-    fitting = [i for i, level in enumerate(reader.levels) if max(level.downsample) <= downsample * 1.01]
-    return max(fitting, key=lambda i: reader.levels[i].downsample[0], default=0)
+def best_level(reader: Reader, downsample: float, *, exact: bool = False) -> int:
+    """The coarsest level that is no coarser than `downsample` (1 % of grace for levels of odd sizes).
+
+    exact: only of those whose own pixels every reader gives at every position (Level.exact), as tiles need them.
+    """
+    return coarsest_fitting(reader.levels, downsample, exact=exact)
+
+
+def coarsest_fitting(levels: Sequence[Level], downsample: float, *, exact: bool = False) -> int:
+    """As `best_level`, of a list of levels."""
+    usable = [(i, level) for i, level in enumerate(levels) if level.exact or not exact]
+    fitting = [i for i, level in usable if max(level.downsample) <= downsample * 1.01]
+    return max(fitting, key=lambda i: levels[i].downsample[0], default=0)
 
 
 def _shrunk(reader: Reader, level: int, shrink: int) -> tuple[Pixels, Mask]:

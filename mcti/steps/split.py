@@ -62,11 +62,19 @@ def _without_features(patients: pd.DataFrame, features: Location | None) -> list
         return []
     table = read_table(join(features, "slides.csv"))
     table.need("patient_id", "status")
-    with_features = set(table.frame["patient_id"][table.frame["status"] == "OK"])
+    with_features = set(table.frame["patient_id"][_with_tiles(table.frame)])
     gone = sorted(set(patients["patient_id"]) - with_features)
     if len(gone) == len(patients):
         raise DataError("no patient of the cohort has features", table.where, "extract the slides of this cohort")
     return gone
+
+
+def _with_tiles(table: pd.DataFrame) -> "pd.Series[bool]":
+    """Which slides have features: status OK, and at least one tile where the table counts them."""
+    usable = table["status"] == "OK"
+    if "tiles" in table:
+        usable &= pd.to_numeric(table["tiles"], errors="coerce") != 0
+    return usable
 
 
 def _result(folds: dealing.Folds, patients: pd.DataFrame, gone: list[str], params: SplitParams) -> SplitResult:

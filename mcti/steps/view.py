@@ -99,7 +99,7 @@ def _stored(reader: Reader, facts: Facts, store: Path, bag: Bag) -> tuple[Mask, 
     if not file.exists():
         return None
     seen = tissue.overview(reader, facts.mpp, TissueParams().resolution)
-    return masks.from_geojson(file, seen), seen
+    return masks.mostly(masks.from_geojson(file, seen)), seen
 
 
 def _server(scene: Scene, port: int) -> Server:

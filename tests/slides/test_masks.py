@@ -35,7 +35,7 @@ def test_the_geojson_is_closed_rings_in_level_0_pixels_with_qupaths_properties()
         for ring in feature["geometry"]["coordinates"]:
             assert ring[0] == ring[-1]
     corners = [f["geometry"]["coordinates"][0] for f in document["features"]]
-    assert [10.5 * 16, 10.5 * 16] in [point for ring in corners for point in ring]
+    assert [10 * 16, 10 * 16] in [point for ring in corners for point in ring]
     assert sorted(len(f["geometry"]["coordinates"]) for f in document["features"]) == [1, 1, 2]
 
 
@@ -49,7 +49,7 @@ def test_a_multipolygon_drawn_by_hand_covers_its_areas(tmp_path):
     mask = masks.from_geojson(path, VIEW)
     assert mask[:19, :19].all()
     assert mask[:9, 51:59].all()
-    assert mask.sum() < 1.15 * (20 * 20 + 10 * 10)  # outlines are part of the area
+    assert mask.sum() == pytest.approx(20 * 20 + 10 * 10, rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -76,3 +76,31 @@ def test_a_byte_order_mark_is_no_obstacle(tmp_path):
     path = tmp_path / "a.geojson"
     path.write_text(json.dumps({"type": "Polygon", "coordinates": [[[0, 0], [99, 0], [99, 99], [0, 99]]]}), "utf-8-sig")
     assert masks.from_geojson(path, VIEW).any()
+
+
+@pytest.mark.parametrize("scale", [16.0, 31.37])
+def test_the_area_of_drawn_tissue_is_right_on_any_grid(tmp_path, scale):
+    """Circles of 10 to 300 level-0 px with holes, off the grid; oracle: the areas of the polygons that are drawn."""
+    view = Overview(np.zeros((80, 100, 3), np.uint8), np.zeros((80, 100), bool), (scale, scale))
+    angle = np.linspace(0, 2 * np.pi, 90, endpoint=False)[::-1]
+    circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    unit = 45 * np.sin(2 * np.pi / 90)  # area of the polygon of 90 corners
+    for radius in (10.0, 37.0, 120.0, 300.0):
+        rings = [(circle * r + 511.3).tolist() for r in (radius, radius / 2)]
+        boxes = [[rings[0], rings[1]], [[[700.1, 900.2], [800.6, 900.2], [800.6, 950.7], [700.1, 950.7]]]]
+        path = tmp_path / "a.geojson"
+        path.write_text(json.dumps({"type": "MultiPolygon", "coordinates": boxes}))
+        area = masks.from_geojson(path, view).sum() * scale**2
+        assert area == pytest.approx(unit * radius**2 * 0.75 + 100.5 * 50.5, rel=1e-4)
+
+
+def test_two_areas_side_by_side_add_up_and_one_over_the_other_does_not(tmp_path):
+    path = tmp_path / "a.geojson"
+
+    def area(*edges):
+        boxes = [[[[x0, 3.0], [x1, 3.0], [x1, 67.0], [x0, 67.0], [x0, 3.0]]] for x0, x1 in edges]
+        path.write_text(json.dumps({"type": "MultiPolygon", "coordinates": boxes}))
+        return masks.from_geojson(path, VIEW).sum() * 256
+
+    assert area((10, 50), (50, 90)) == pytest.approx(area((10, 90)), rel=1e-6)
+    assert area((16, 96), (32, 64)) == pytest.approx(area((16, 96)), rel=0.12)  # shared pixels at the upper rim

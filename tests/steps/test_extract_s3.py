@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -18,6 +19,7 @@ from mcti.slides import opening, painting, staging
 from mcti.slides.status import SlideError, Status
 from mcti.steps.extract import extract, merge
 from mcti.steps.inventory import inventory
+from tests.slides import dicom_factory
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
 
@@ -166,3 +168,61 @@ def test_copies_together_stay_within_the_cache(tmp_path):
 
 def test_content_ids_do_not_depend_on_where_a_slide_lies(bucket, folder):
     assert opening.content_id(bucket + "/slides/P 0.tif") == opening.content_id(folder / "P 0.tif")
+
+
+@pytest.fixture
+def series(servers_of, tmp_path, request):
+    """A DICOM slide of six instances below an address, another series and a report beside it; and the local folder."""
+    address = f"s3://mcti-data/{request.node.name}/slide A"
+    folder = tmp_path / "slide A"
+    painting.paint(tmp_path / "a.tif", seed=5, grade=2, er_positive=True)
+    with opening.open_reader(tmp_path / "a.tif", "tiff") as reader:
+        dicom_factory.write_slide(folder, reader.read(0, 0, 0, 2048, 2048).copy())
+    for path in folder.iterdir():
+        storage.upload(path, storage.join(address, path.name))
+    return address, folder
+
+
+def test_every_instance_of_a_dicom_series_is_staged_whichever_is_named(series, params):
+    address, folder = series
+    names = {path.name for path in folder.iterdir()}
+    dicom_factory.write_slide(folder / "other", np.zeros((300, 300, 3), np.uint8), levels=1, seed="2")
+    storage.upload(folder / "other" / "level0.dcm", storage.join(address, "other.dcm"))
+    (folder / "other" / "report.txt").write_text("x")
+    storage.upload(folder / "other" / "report.txt", storage.join(address, "report.txt"))
+    for location in (f"{address}/level2.dcm", f"{address}/label.dcm", f"{address}/level0.dcm"):
+        with opening.at_hand(location, params.cache) as path:
+            assert {file.name for file in path.parent.iterdir()} == names
+            assert opening.examine(path).mpp == (0.5, 0.5)
+        facts = opening.examine(location)
+        assert (facts.width, facts.mpp, facts.levels) == (2048, (0.5, 0.5), 3)
+        assert opening.content_id(location) == opening.content_id(folder)
+    assert left_in(params) == []
+
+
+def test_features_of_a_dicom_slide_on_s3_are_those_of_the_local_one(series, params, tmp_path):
+    address, folder = series
+    assert extract(address, params, tmp_path / "remote").ok == 1
+    assert extract(folder, ExtractParams(), tmp_path / "local").ok == 1
+    assert files(tmp_path / "remote") == files(tmp_path / "local")
+    assert extract(address, params, tmp_path / "remote").extracted == 0
+    table = pd.read_csv(tmp_path / "remote" / "slides.csv")
+    assert table["slide_id"].tolist() == ["slide A"]
+
+
+def test_the_files_that_a_vms_names_are_staged_with_it_and_no_others(servers_of, params, tmp_path, request):
+    address = f"s3://mcti-data/{request.node.name}"
+    text = "[Virtual Microscope Specimen]\r\nNoLayers=1\r\nImageFile=a.jpg\r\nImageFile(1,0)=a(1,0).jpg\r\n"
+    text += "MapFile=a_map.jpg\r\nOptimisationFile=a.opt\r\nMacroImage=a_macro.jpg\r\nAuthCode=x.jpg\r\n"
+    wanted = {"a.vms", "a.jpg", "a(1,0).jpg", "a_map.jpg", "a.opt", "a_macro.jpg"}
+    for name in (*wanted, "b.jpg", "x.jpg"):
+        (tmp_path / name).write_text(text if name == "a.vms" else name)
+        storage.upload(tmp_path / name, storage.join(address, name))
+    with opening.at_hand(f"{address}/a.vms", params.cache) as path:
+        assert {file.name for file in path.parent.iterdir()} == wanted
+    before = opening.content_id(f"{address}/a.vms")
+    assert before == opening.content_id(tmp_path / "a.vms")
+    (tmp_path / "c.jpg").touch()
+    assert opening.content_id(tmp_path / "a.vms") == before
+    (tmp_path / "a.opt").write_text("longer than before")
+    assert opening.content_id(tmp_path / "a.vms") != before

@@ -1,0 +1,152 @@
+"""Polygons to pixels and back, with the right area: exact coverage of pixels, and outlines along their edges.
+
+Coordinates are pixels of the mask with the origin at the upper left corner of the first pixel, y downwards.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Coverage = NDArray[np.float32]
+"""(h, w) share of each pixel that lies inside, 0 to 1."""
+
+_RIGHT, _DOWN, _LEFT, _UP = (1, 0), (0, 1), (-1, 0), (0, -1)
+
+
+def coverage(ring: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.float64]:
+    """Share (h, w) of each pixel inside a closed ring (n, 2) of x, y, exact up to rounding.
+
+    Green's theorem: each edge, cut at the borders of pixels, adds its height to all pixels right of it and a part to
+    its own. What lies outside of the mask is cut off.
+    """
+    height, width = shape
+    start, end = ring, np.roll(ring, -1, axis=0)
+    x0, y0, x1, y1, sign = _pieces_in_rows(start, end, height)
+    row, column, share, inside = _pieces_in_columns(x0, y0, x1, y1, width)
+    weight = sign[row] * share
+    line = np.floor(np.minimum(y0, y1)[row]).astype(np.int64)
+    sums = np.zeros((height, width + 2))
+    np.add.at(sums, (line, column), weight * (1 - inside))
+    np.add.at(sums, (line, column + 1), weight * inside)
+    return np.clip(np.abs(np.cumsum(sums, axis=1)[:, :width]), 0.0, 1.0)
+
+
+def _pieces_in_rows(start: Any, end: Any, height: int) -> tuple[Any, ...]:
+    """Edges cut at whole y, as (x0, y0, x1, y1, sign) with y0 < y1; horizontal ones and those outside are left out."""
+    down = start[:, 1] < end[:, 1]
+    upper, lower = np.where(down[:, None], start, end), np.where(down[:, None], end, start)
+    sign = np.where(down, 1.0, -1.0)
+    first = np.clip(np.floor(upper[:, 1]), 0, height).astype(np.int64)
+    last = np.clip(np.ceil(lower[:, 1]), 0, height).astype(np.int64)
+    edge, row = _ranges(first, last)
+    y0 = np.maximum(upper[edge, 1], row)
+    y1 = np.minimum(lower[edge, 1], row + 1)
+    slope = (lower[edge, 0] - upper[edge, 0]) / np.where(lower[edge, 1] == upper[edge, 1], 1, (lower - upper)[edge, 1])
+    x0, x1 = (upper[edge, 0] + (y - upper[edge, 1]) * slope for y in (y0, y1))
+    keep = y1 > y0
+    return x0[keep], y0[keep], x1[keep], y1[keep], sign[edge][keep]
+
+
+def _pieces_in_columns(x0: Any, y0: Any, x1: Any, y1: Any, width: int) -> tuple[Any, ...]:
+    """Pieces cut at whole x: which piece, its column (0 to width), its height, and how far right in its pixel it lies.
+
+    What lies left of the mask counts in full from the first column on, what lies right of it not at all.
+    """
+    left, right = np.minimum(x0, x1), np.maximum(x0, x1)
+    first = np.clip(np.floor(left), -1, width).astype(np.int64)
+    last = np.clip(np.ceil(right), 0, width + 1).astype(np.int64)
+    piece, column = _ranges(first, np.maximum(last, first + 1))
+    a = np.where(column < 0, left[piece], np.maximum(left[piece], column))
+    b = np.where(column >= width, right[piece], np.minimum(right[piece], column + 1))
+    long = (right - left)[piece]
+    share = np.where(long > 0, (b - a) / np.where(long > 0, long, 1), 1.0) * (y1 - y0)[piece]
+    middle = np.where(column < 0, 0.0, np.where(column >= width, 0.0, (a + b) / 2 - column))
+    return piece, np.clip(column, 0, width), share, middle
+
+
+def _ranges(first: NDArray[np.int64], last: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For each i the numbers first[i] to last[i] - 1: (i, number), one after the other."""
+    counts = np.maximum(last - first, 0)
+    index = np.repeat(np.arange(len(first)), counts)
+    steps = np.arange(len(index)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return index, first[index] + steps
+
+
+def outlines(mask: NDArray[np.bool_]) -> list[list[NDArray[np.int64]]]:
+    """The islands of a mask (h, w), each as its outer ring and the rings of its holes, (n, 2) of x, y, not closed.
+
+    Rings run along the borders of pixels, so that their area is that of the pixels. Pixels that touch at a corner only
+    are two islands.
+    """
+    import cv2
+
+    _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
+    islands: dict[int, list[NDArray[np.int64]]] = {}
+    for ring, inside in _rings(mask):
+        island = islands.setdefault(int(labels[inside[1], inside[0]]), [])
+        island.insert(0, ring) if _area(ring) > 0 else island.append(ring)
+    return list(islands.values())
+
+
+def _rings(mask: NDArray[np.bool_]) -> list[tuple[NDArray[np.int64], tuple[int, int]]]:
+    """Closed walks along the borders with the mask on the right, and a pixel of the mask at the first step."""
+    steps = _steps(mask)
+    rings = []
+    while steps:
+        corner = next(iter(steps))
+        heading = next(iter(steps[corner]))
+        inside = _right_of(corner, heading)
+        rings.append((_walk(steps, corner, heading), inside))
+    return rings
+
+
+def _steps(mask: NDArray[np.bool_]) -> dict[tuple[int, int], list[tuple[int, int]]]:
+    """{corner: directions} of all unit steps along a border; two directions where two pixels touch at the corner."""
+    padded = np.pad(mask, 1)
+    inner = padded[1:-1, 1:-1]
+    borders = (
+        (_RIGHT, inner & ~padded[:-2, 1:-1], (0, 0)),
+        (_DOWN, inner & ~padded[1:-1, 2:], (1, 0)),
+        (_LEFT, inner & ~padded[2:, 1:-1], (1, 1)),
+        (_UP, inner & ~padded[1:-1, :-2], (0, 1)),
+    )
+    steps: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for heading, border, (right, down) in borders:
+        y, x = np.nonzero(border)
+        for corner in zip((x + right).tolist(), (y + down).tolist(), strict=True):
+            steps.setdefault(corner, []).append(heading)
+    return steps
+
+
+def _walk(
+    steps: dict[tuple[int, int], list[tuple[int, int]]], start: tuple[int, int], heading: tuple[int, int]
+) -> NDArray[np.int64]:
+    """The corners at which a walk turns; its steps are taken out of `steps`."""
+    corner, before, turns = start, (0, 0), []
+    while corner in steps:
+        directions = steps[corner]
+        right = (-before[1], before[0])  # where two ways lead on, round the same pixel
+        if before != (0, 0):
+            heading = right if right in directions else directions[0]
+        directions.remove(heading)
+        if not directions:
+            del steps[corner]
+        if heading != before:
+            turns.append(corner)
+        corner, before = (corner[0] + heading[0], corner[1] + heading[1]), heading
+        if corner == start and (corner not in steps or (-before[1], before[0]) not in steps[corner]):
+            break
+    return np.asarray(turns, np.int64)
+
+
+def _right_of(corner: tuple[int, int], heading: tuple[int, int]) -> tuple[int, int]:
+    """The pixel right of a step."""
+    shift = {_RIGHT: (0, 0), _DOWN: (-1, 0), _LEFT: (-1, -1), _UP: (0, -1)}[heading]
+    return corner[0] + shift[0], corner[1] + shift[1]
+
+
+def _area(ring: NDArray[np.int64]) -> float:
+    """Signed area (shoelace): positive with the inside on the right, as y points down."""
+    x, y = ring[:, 0].astype(np.float64), ring[:, 1].astype(np.float64)
+    return float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum() / 2)

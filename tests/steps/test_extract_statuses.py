@@ -1,0 +1,109 @@
+"""A slide without a single tile is never OK, and its patient leaves the folds instead of stopping the training."""
+
+import json
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mcti.errors import DataError
+from mcti.params import ExtractParams, SplitParams, TissueParams
+from mcti.slides import features, painting
+from mcti.steps.exchange import import_features
+from mcti.steps.extract import extract
+from mcti.steps.gather import bag_of
+from mcti.steps.split import split
+
+from ..cohort import cases
+
+LENIENT = ExtractParams(max_failed_slides_share=1.0)
+
+
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory):
+    """A sharp slide, and the same one out of focus."""
+    folder = tmp_path_factory.mktemp("slides")
+    painting.paint(folder / "sharp.tif", seed=4, grade=2, er_positive=True)
+    picture = cv2.imread(str(folder / "sharp.tif"))[:, :, ::-1]
+    painting.write_pyramid(folder / "blurred.tif", cv2.GaussianBlur(np.ascontiguousarray(picture), (0, 0), 12))
+    return folder
+
+
+def table(out):
+    return pd.read_csv(out / "slides.csv", index_col="slide_id", keep_default_na=False)
+
+
+def test_a_slide_out_of_focus_has_a_status_of_its_own_and_no_features(slides, tmp_path):
+    result = extract(slides, LENIENT, tmp_path)
+    assert result.statuses == {"OK": 1, "OUT_OF_FOCUS": 1}
+    row = table(tmp_path).loc["blurred"]
+    assert row["tiles"] == 0
+    counted, of, total = row["reason"].split()[:3]
+    assert (counted, of) == (total, "of")
+    assert "tiles are out of focus" in row["reason"]
+    assert "min_sharpness" in row["reason"]
+    assert not (tmp_path / "blurred.h5").exists()
+    assert table(tmp_path).loc["sharp", "tiles"] > 0
+
+
+def test_features_of_a_slide_that_is_now_out_of_focus_are_taken_away(slides, tmp_path):
+    without = TissueParams(min_sharpness=0)
+    extract(slides, LENIENT.model_copy(update={"tissue": without}), tmp_path)
+    assert (tmp_path / "blurred.h5").exists()
+    extract(slides, LENIENT, tmp_path)
+    assert not (tmp_path / "blurred.h5").exists()
+
+
+def test_a_file_without_a_tile_of_an_earlier_version_is_not_ok(slides, tmp_path):
+    """Before, such a slide was OK with 0 tiles; its file and its row lie there under the same key."""
+    extract(slides, LENIENT, tmp_path)
+    good = features.stored(tmp_path / "sharp.h5")
+    empty = features.Block(
+        np.zeros((0, 44), np.float32), np.zeros((0, 2), np.int64), np.zeros(0, np.float32), np.zeros((0, 2), int), 32
+    )
+    import h5py
+
+    with h5py.File(tmp_path / "sharp.h5") as file:
+        root, grid = dict(file.attrs), dict(file["coords"].attrs)
+    features.write(tmp_path / "sharp.h5", [empty], 44, "float32", root, grid)
+    rows = table(tmp_path)
+    rows.loc["sharp", "tiles"] = 0
+    rows.to_csv(tmp_path / "slides.csv")
+    extract(slides, LENIENT, tmp_path)
+    assert table(tmp_path).loc["sharp", "tiles"] == good.tiles
+
+
+def test_an_imported_file_without_a_row_is_refused(tmp_path):
+    (tmp_path / "in").mkdir()
+    torch.save(torch.zeros(0, 8), tmp_path / "in" / "a.pt")
+    with pytest.raises(DataError, match=r"a\.pt"):
+        import_features(tmp_path / "in", "pt", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("row", [{"status": "OUT_OF_FOCUS", "tiles": 0}, {"status": "OK", "tiles": 0}])
+def test_a_patient_whose_slides_gave_no_tile_leaves_the_folds_and_is_listed(tmp_path, row):
+    cohort = cases.write_cohort(cases.sources(), tmp_path / "cohort")
+    names = [f"P-{i:04d}" for i in range(40)]
+    rows = [{"slide_id": f"{name}-1", "patient_id": name, "status": "OK", "tiles": 5} for name in names]
+    rows[3] |= row
+    (tmp_path / "features").mkdir()
+    pd.DataFrame(rows).to_csv(tmp_path / "features" / "slides.csv", index=False)
+    result = split(cohort, tmp_path / "features", SplitParams(), tmp_path / "folds.csv")
+    assert result.left == {"no features of a slide": 1}
+    listed = json.loads((tmp_path / "folds.json").read_text())["left"]
+    assert listed == {"P-0003": "no features of a slide"}
+    assert "P-0003" not in (tmp_path / "folds.csv").read_text()
+
+
+def test_a_file_without_a_row_gives_a_patient_no_patches(tmp_path):
+    import h5py
+
+    for name, rows in {"a": 0, "b": 3}.items():
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            file["features"] = np.ones((rows, 4), np.float32)
+    assert bag_of(tmp_path, ["a"], {})[0] is None
+    patches, _ = bag_of(tmp_path, ["a", "b"], {})
+    assert patches.shape == (3, 4)
