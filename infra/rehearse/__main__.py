@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     if given.list:
         print("\n".join(f"{step.name:<16} {step.does}" for step in (*STEPS, CLEAN)))  # noqa: T201
         return 0
-    steps = _steps(given)
+    steps, session, good = _steps(given), None, False
     try:
         session = _session(given, steps)
         print(announcement(session, steps), flush=True)  # noqa: T201
@@ -63,7 +63,9 @@ def main(arguments: list[str] | None = None) -> int:
     except Missing as missing:
         print(f"error: {missing}", file=sys.stderr)  # noqa: T201
         return 4
-    print("\n" + table(session, (*STEPS, CLEAN)))  # noqa: T201
+    finally:
+        if session is not None and session.facts.get("results"):
+            print("\n" + table(session, (*STEPS, CLEAN)))  # noqa: T201
     return 0 if good else 1
 
 

@@ -9,6 +9,7 @@ from infra.rehearse.shell import Differs, Missing, wait_until
 from infra.rehearse.store import fetch, listed
 
 PREFIX = "s3://mcti-backup/postgresql/"
+OTHERS = "SELECT count(*) FROM registered_models WHERE name <> 'mcti-rehearsal'"
 # What psql cannot do with the role that it runs as.
 EXPECTED = re.compile(r'current user cannot be dropped|role ".*" already exists')
 
@@ -49,7 +50,7 @@ def restored(session: Session) -> str:
 
 def _only_ours(session: Session) -> None:
     """A restore replaces every database: not where somebody else's models are registered."""
-    others = _psql(session, "mlflow", f"SELECT count(*) FROM registered_models WHERE name <> '{MODEL}'")  # noqa: S608.strip()
+    others = _psql(session, "mlflow", OTHERS).strip()
     if others != "0":
         raise Missing(f"{others} other models are registered here, and a restore replaces them: rehearse elsewhere")
 

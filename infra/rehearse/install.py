@@ -147,8 +147,9 @@ def _for_runs_elsewhere(session: Session) -> None:
 def diagnosed(session: Session) -> str:
     """`mcti pipeline doctor`: everything that the pipelines need is there."""
     write_settings(session)
-    try:
-        found = session.pipeline("doctor")
-    except Differs as error:
-        raise Missing(f"`mcti pipeline doctor` names what is missing ({error}): infra/runbook.md") from error
+    found = session.pipeline("doctor")
+    lacking = [check for check in found["checks"] if check["state"] == "missing"]
+    if lacking:
+        told = "; ".join(f"{check['name']} ({check['detail']}: {check['hint']})" for check in lacking)
+        raise Missing(f"`mcti pipeline doctor` finds missing: {told}")
     return f"{len(found['checks'])} checks, nothing missing"

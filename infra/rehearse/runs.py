@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from infra.rehearse.session import MODEL, Session
+from infra.rehearse.session import ENDED, MODEL, Session
 from infra.rehearse.shell import Differs, Missing, wait_until
 from infra.rehearse.tracking import run_status
 from infra.rehearse.work import FIRST, SECOND, publish, write_settings
@@ -21,7 +21,7 @@ def submitted(session: Session) -> str:
         found = session.pipeline("status", run)
         if found["problems"]:
             raise Missing(f"pods of run {run} cannot start: {found['problems'][0]}")
-        return any(task["state"] in {"RUNNING", "SUCCEEDED"} for task in found["tasks"])
+        return found["state"] in ENDED or any(task["state"] in {"RUNNING", "SUCCEEDED"} for task in found["tasks"])
 
     wait_until(f"a task of run {run}", started, 900 * session.options.patience, every=15)
     return f"run {run} on {sum(FIRST)} patients, version {session.facts['data']}"

@@ -62,10 +62,18 @@ class Session:
         """What one of our own commands prints under --json.
 
         Raises
-            Differs: it ended with an error.
+            Differs: it ended with an error. Exit code 4 with a result is none: status and doctor name what is missing.
         """
-        text = run(["mcti", *words, "--json"], limit * self.options.patience, folder=self.work, environment=environment)
-        return json.loads(text)
+        command, seconds = ["mcti", *words, "--json"], limit * self.options.patience
+        text = run(command, seconds, folder=self.work, environment=environment, codes=(0, 4))
+        try:
+            found = json.loads(text)
+        except ValueError as error:
+            raise Differs(f"`mcti {' '.join(words[:2])}` printed no JSON document") from error
+        error = found.get("error") if isinstance(found, dict) else None
+        if isinstance(error, dict):
+            raise Differs(f"`mcti {' '.join(words[:2])}`: {error.get('message')} in {error.get('where')}")
+        return found
 
     def pipeline(self, *words: str, namespaced: bool = True, limit: float = 120) -> Any:
         """A command of the group `mcti pipeline` against the API server."""

@@ -32,8 +32,9 @@ def run(
     stdin: str | None = None,
     folder: Path | None = None,
     environment: Mapping[str, str] | None = None,
+    codes: tuple[int, ...] = (0,),
 ) -> str:
-    """Standard output of a program that ends within `limit` seconds with exit code 0.
+    """Standard output of a program that ends within `limit` seconds with one of the exit codes `codes`.
 
     Raises
         Differs: another exit code, or it did not end; the text holds the last line that it wrote.
@@ -52,7 +53,7 @@ def run(
         )
     except subprocess.TimeoutExpired as error:
         raise Differs(f"`{_short(words)}` did not end within {limit:.0f} s") from error
-    if done.returncode:
+    if done.returncode not in codes:
         raise Differs(f"`{_short(words)}` ended with {done.returncode}: {_last_line(done.stderr or done.stdout)}")
     return done.stdout
 
