@@ -52,7 +52,8 @@ def identity(cluster: ClusterParams, version: str) -> dict[str, str]:
 
     In the environment, since that is no part of the key of KFP's cache.
     """
-    return {"MCTI_IMAGE": cluster.image, "MCTI_PIPELINE": version, "MCTI_EXPERIMENT": cluster.experiment}
+    names = {"MCTI_IMAGE": cluster.image, "MCTI_PIPELINE": version, "MCTI_EXPERIMENT": cluster.experiment}
+    return names | {"MCTI_LOG_LEVEL": cluster.log_level}
 
 
 def _environment(task: dsl.PipelineTask, cluster: ClusterParams, version: str) -> None:

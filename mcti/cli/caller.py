@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from typer.exceptions import TyperException
 
-from mcti import redaction, storage
-from mcti.cli.progress import Progress, speaks
+from mcti import logs, redaction, storage
+from mcti.cli.progress import Progress
 from mcti.errors import DataError, MctiError
+from mcti.task import INTERRUPTED, as_error
 
 if TYPE_CHECKING:  # pydantic takes a third of the time that `mcti --help` may take
     from mcti.params import Params
 
 DEFAULT_PARAMS = "params.yaml"
-INTERRUPTED = 130
 
 _COMMON: dict[str, tuple[Any, object]] = {
     "params_file": (Annotated[str | None, typer.Option("--params", metavar="FILE", help="Settings.")], None),
@@ -87,12 +87,14 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[..., object]], 
             options.pop("debug")  # read by `guarded`, which stands around the parser too
             if options.pop("redact"):
                 redaction.switch_on()
+            if not sys.stderr.isatty():
+                logs.begin()
             caller = Caller(options.pop("params_file"), options.pop("overrides"))
             try:
                 result = function(caller, **options)
             finally:
                 caller.progress.close()
-            if speaks():
+            if logs.first_process():
                 _show(name, result, as_json)
 
         run.__signature__ = _signature(function)  # type: ignore[attr-defined]
@@ -115,19 +117,9 @@ def guarded(app: typer.Typer, arguments: Sequence[str]) -> int:
             2,
             {"code": "usage", "message": error.format_message().rstrip("."), "where": "", "mend": "see --help"},
         )
-    except MctiError as error:
-        code, report = _exit_code(error), error.as_dict()
-    except OSError as error:
-        known = storage.trouble(error)
-        code, report = known.exit_code, known.as_dict()
-    except (KeyboardInterrupt, typer.Abort):
-        code, report = INTERRUPTED, {"code": "interrupted", "message": "interrupted", "where": "", "mend": _AGAIN}
-    except Exception as error:  # a defect of ours: say so, keep the traceback for --debug
-        what = f"{type(error).__name__}: {error}"
-        code, report = (
-            1,
-            {"code": "defect", "message": what, "where": "", "mend": "run again with --debug and report it"},
-        )
+    except (Exception, KeyboardInterrupt) as error:  # a defect of ours, too: the traceback is for --debug
+        known = as_error(KeyboardInterrupt() if isinstance(error, typer.Abort) else error)
+        code, report = _exit_code(known), known.as_dict()
     if "--debug" in arguments:
         traceback.print_exc()
     _complain(report, as_json="--json" in arguments)
@@ -138,9 +130,6 @@ def _exit_code(error: MctiError) -> int:
     # A pause is no failure for a person, but a stage of DVC that ends with 0 is recorded as whole.
     paused_stage = error.exit_code == 0 and "DVC_STAGE" in os.environ
     return INTERRUPTED if paused_stage else error.exit_code
-
-
-_AGAIN = "run the same command again: finished work is kept"
 
 
 def _signature(function: Callable[..., object]) -> inspect.Signature:

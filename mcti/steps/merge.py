@@ -7,6 +7,7 @@ from pathlib import Path
 from mcti import storage
 from mcti.errors import DataError
 from mcti.steps.result import StepResult
+from mcti.steps.task_log import logged
 from mcti.storage import Location
 
 _OF_ONE_PART = "result.json"
@@ -19,6 +20,7 @@ class MergeResult(StepResult):
     files: int
 
 
+@logged
 def merge(parts: Sequence[Location], out: Path) -> MergeResult:
     """Put the files below `parts` into one folder, as if one task had written them all.
 

@@ -12,6 +12,7 @@ from mcti.registry import approvals, card, ensemble, lineage, models, sbom, trac
 from mcti.registry.evidence import Evidence
 from mcti.registry.lineage import Origin
 from mcti.steps.result import StepResult
+from mcti.steps.task_log import logged
 from mcti.storage import Location
 
 
@@ -29,6 +30,7 @@ class RegisterResult(StepResult):
     c_index: float
 
 
+@logged
 def register(
     models_folder: Location,
     evaluation: Location,
