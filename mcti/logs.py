@@ -47,15 +47,18 @@ def level() -> str:
     return name
 
 
-def begin() -> None:
-    """Show the lines of this process from here on, at MCTI_LOG_LEVEL; of several equal processes the first alone."""
+def begin(lowest: str | None = None) -> None:
+    """Show the lines of this process from here on; of several equal processes the first alone.
+
+    lowest  the level; None: that of MCTI_LOG_LEVEL
+    """
     if active() or not first_process():
         return
+    _logger.setLevel(lowest or level())
     handler = _Stderr()
     handler.setFormatter(_Line())
     _logger.addHandler(handler)
     _logger.propagate = False
-    _logger.setLevel(level())
 
 
 def active() -> bool:

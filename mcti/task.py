@@ -68,11 +68,11 @@ def report_end(message: str) -> None:
 
 def as_error(error: BaseException) -> MctiError:
     """Any exception as one line with an exit code: an MctiError as it is, trouble of the system explained."""
-    from mcti import storage
-
     if isinstance(error, MctiError):
         return error
     if isinstance(error, OSError):
+        from mcti import storage
+
         return storage.trouble(error)
     if isinstance(error, KeyboardInterrupt):
         return Interrupted("interrupted", "", AGAIN)
@@ -82,6 +82,7 @@ def as_error(error: BaseException) -> MctiError:
 def _fail(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """The hook of a process that ends by an exception."""
     shown = as_error(error)
+    logs.begin("ERROR")  # does nothing, unless MCTI_LOG_LEVEL itself is what is wrong
     if shown.code == "defect" or logging.getLogger("mcti").isEnabledFor(logging.DEBUG):
         sys.__excepthook__(kind, error, trace)
     # A pause is no success of a task: its outputs are not there.

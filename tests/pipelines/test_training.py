@@ -90,7 +90,7 @@ def test_every_task_has_the_environment_of_the_table(ir, settings):
         given = {pair["name"]: pair["value"] for pair in _executor(ir, name)["env"]}
         assert given.pop("MCTI_PIPELINE").startswith("mcti-training@sha256:"), name
         identity = {"MCTI_IMAGE": settings.cluster.image, "MCTI_EXPERIMENT": settings.cluster.experiment}
-        identity["MCTI_CHECKPOINTS"] = "/scratch/checkpoints"
+        identity |= {"MCTI_CHECKPOINTS": "/scratch/checkpoints", "MCTI_LOG_LEVEL": "DEBUG"}
         assert given == {**settings.cluster.environment, **identity}, name
         # The id of the run is known only when the pod is: Kubeflow's label says it.
         assert _kubernetes(ir, name)["fieldPathAsEnv"] == [
