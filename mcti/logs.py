@@ -74,6 +74,19 @@ def end() -> None:
     _logger.setLevel(logging.NOTSET)
 
 
+@contextmanager
+def shown(*, unless: bool) -> Iterator[None]:
+    """Show the lines inside, as `begin` does; on a terminal (`unless`) a bar takes their place."""
+    if unless or active():
+        yield
+        return
+    begin()
+    try:
+        yield
+    finally:
+        end()
+
+
 def quiet_libraries() -> None:
     """Other packages log from WARNING on, and a warning of any package is one line of the log."""
     logging.getLogger().setLevel(logging.WARNING)

@@ -87,8 +87,6 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[..., object]], 
             options.pop("debug")  # read by `guarded`, which stands around the parser too
             if options.pop("redact"):
                 redaction.switch_on()
-            if not sys.stderr.isatty():
-                logs.begin()
             caller = Caller(options.pop("params_file"), options.pop("overrides"))
             try:
                 result = function(caller, **options)
@@ -111,7 +109,8 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[..., object]], 
 def guarded(app: typer.Typer, arguments: Sequence[str]) -> int:
     """Run the app; its exit code. Every error becomes one line on stderr, or one JSON object under `--json`."""
     try:
-        return int(app(list(arguments) or ["--help"], standalone_mode=False) or 0)
+        with logs.shown(unless=sys.stderr.isatty()):
+            return int(app(list(arguments) or ["--help"], standalone_mode=False) or 0)
     except TyperException as error:
         code, report = (
             2,
