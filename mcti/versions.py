@@ -6,6 +6,7 @@ knows it too, but a cluster has no git.
 """
 
 import hashlib
+import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
@@ -16,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from mcti import pinned, s3, storage
 from mcti.errors import DataError
 from mcti.storage import Location
+
+_log = logging.getLogger(__name__)
 
 _THREADS = 8  # S3 answers one request after the other slowly, and many at once quickly
 
@@ -69,6 +72,7 @@ def publish(path: Location, remote: str, name: str | None = None) -> Version:
         sent = sum(pool.map(_send, parts, md5s, repeat(remote)))
     md5 = md5s[0] if root.is_file() else _seal(root, dict(zip(parts, md5s, strict=True)), remote)
     sizes = [part.stat().st_size for part in parts]
+    _log.info("published %s as %s: %d files, %d bytes, %d files sent", path, md5, len(parts), sum(sizes), sent)
     return Version(
         md5=md5,
         address=str(pinned.Pinned(remote.rstrip("/"), md5)),

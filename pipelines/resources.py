@@ -54,8 +54,9 @@ def identity(cluster: ClusterParams, version: str) -> dict[str, str]:
 
     In the environment, since that is no part of the key of KFP's cache.
     """
-    told = {"MCTI_IMAGE": cluster.image, "MCTI_PIPELINE": version, "MCTI_EXPERIMENT": cluster.experiment}
-    return told | ({"MCTI_REMOTE": cluster.remote} if cluster.remote else {})
+    names = {"MCTI_IMAGE": cluster.image, "MCTI_PIPELINE": version, "MCTI_EXPERIMENT": cluster.experiment}
+    names |= {"MCTI_LOG_LEVEL": cluster.log_level}
+    return names | ({"MCTI_REMOTE": cluster.remote} if cluster.remote else {})
 
 
 def _environment(task: dsl.PipelineTask, row: TaskParams, cluster: ClusterParams, version: str) -> None:

@@ -12,7 +12,6 @@ def detect(  # noqa: D103
     params: str, register: str, remote: str, hours: int, report: dsl.Output[dsl.Artifact]
 ) -> NamedTuple("Found", Output=bool, data=str, model=str, ingest=str):
     # Named Output, since a condition on any other name of an output is false in kfp.local (2.17), whatever it holds.
-    import sys
     from pathlib import Path
 
     from mcti.params import IngestParams, RegisterParams, from_json
@@ -22,5 +21,4 @@ def detect(  # noqa: D103
     ingest = from_json(IngestParams, params, "parameter ingest")
     name = from_json(RegisterParams, register, "parameter register").name
     found = look(name, ingest, remote, pipeline_run.needed(), hours, Path(report.path))
-    print(found.reason, file=sys.stderr)  # noqa: T201
     return (found.go, found.data, found.model, found.ingest.model_dump_json(by_alias=True))

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from typer.exceptions import TyperException
 
-from mcti import redaction, storage
-from mcti.cli.progress import Progress, speaks
+from mcti import logs, redaction, storage
+from mcti.cli.progress import Progress
 from mcti.errors import DataError, MctiError
+from mcti.task import INTERRUPTED, as_error
 
 if TYPE_CHECKING:  # pydantic takes a third of the time that `mcti --help` may take
     from mcti.params import Params
 
 DEFAULT_PARAMS = "params.yaml"
-INTERRUPTED = 130
 
 _COMMON: dict[str, tuple[Any, object]] = {
     "params_file": (Annotated[str | None, typer.Option("--params", metavar="FILE", help="Settings.")], None),
@@ -92,7 +92,7 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[..., object]], 
                 result = function(caller, **options)
             finally:
                 caller.progress.close()
-            if speaks():
+            if logs.first_process():
                 _show(name, result, as_json)
             if getattr(result, "exit_code", 0):  # a report that is complete, of something that is not right
                 raise typer.Exit(result.exit_code)  # type: ignore[attr-defined]
@@ -111,25 +111,16 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[..., object]], 
 def guarded(app: typer.Typer, arguments: Sequence[str]) -> int:
     """Run the app; its exit code. Every error becomes one line on stderr, or one JSON object under `--json`."""
     try:
-        return int(app(list(arguments) or ["--help"], standalone_mode=False) or 0)
+        with logs.shown(unless=sys.stderr.isatty()):
+            return int(app(list(arguments) or ["--help"], standalone_mode=False) or 0)
     except TyperException as error:
         code, report = (
             2,
             {"code": "usage", "message": error.format_message().rstrip("."), "where": "", "mend": "see --help"},
         )
-    except MctiError as error:
-        code, report = _exit_code(error), error.as_dict()
-    except OSError as error:
-        known = storage.trouble(error)
-        code, report = known.exit_code, known.as_dict()
-    except (KeyboardInterrupt, typer.Abort):
-        code, report = INTERRUPTED, {"code": "interrupted", "message": "interrupted", "where": "", "mend": _AGAIN}
-    except Exception as error:  # a defect of ours: say so, keep the traceback for --debug
-        what = f"{type(error).__name__}: {error}"
-        code, report = (
-            1,
-            {"code": "defect", "message": what, "where": "", "mend": "run again with --debug and report it"},
-        )
+    except (Exception, KeyboardInterrupt) as error:  # a defect of ours, too: the traceback is for --debug
+        known = as_error(KeyboardInterrupt() if isinstance(error, typer.Abort) else error)
+        code, report = _exit_code(known), known.as_dict()
     if "--debug" in arguments:
         traceback.print_exc()
     _complain(report, as_json="--json" in arguments)
@@ -140,9 +131,6 @@ def _exit_code(error: MctiError) -> int:
     # A pause is no failure for a person, but a stage of DVC that ends with 0 is recorded as whole.
     paused_stage = error.exit_code == 0 and "DVC_STAGE" in os.environ
     return INTERRUPTED if paused_stage else error.exit_code
-
-
-_AGAIN = "run the same command again: finished work is kept"
 
 
 def _signature(function: Callable[..., object]) -> inspect.Signature:

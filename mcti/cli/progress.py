@@ -1,34 +1,26 @@
-"""Progress for people: a bar with rate and time left on a terminal, a line now and then elsewhere, always on stderr."""
+"""Progress on stderr: a bar with rate and remaining time on a terminal, log lines elsewhere."""
 
-import os
 import sys
-import time
 from typing import Any
 
-_LINE_EVERY_SECONDS = 10.0
-
-
-def speaks() -> bool:
-    """Whether this process tells progress and result: of those that torchrun starts, the first alone."""
-    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
+from mcti.progress import Pace, ProgressLog, duration, rate_text
 
 
 class Progress:
-    """Callable with (done, total, text); steps call it, and know nothing of terminals."""
+    """Callable as mcti.progress.Progress; steps call it, and do not know about terminals."""
 
     def __init__(self) -> None:
         self._bar: Any = None
         self._task: Any = None
-        self._started = self._last_line = time.monotonic()
+        self._pace, self._unit = Pace(), ""
+        self._lines = ProgressLog()
 
-    def __call__(self, done: int, total: int, text: str = "") -> None:
-        """Show that `done` of `total` are finished; `text` says of what."""
-        if not speaks():
-            return
+    def __call__(self, done: float, total: float, unit: str, detail: str = "", restored: float = 0, /) -> None:
+        """Show that `done` of `total` are finished."""
         if sys.stderr.isatty():
-            self._on_terminal(done, total, text)
+            self._on_terminal(done, total, unit, detail, restored)
         else:
-            self._as_line(done, total, text)
+            self._lines(done, total, unit, detail, restored)
 
     def close(self) -> None:
         """Take the bar away; a later call opens a new one."""
@@ -36,27 +28,28 @@ class Progress:
             self._bar.stop()
         self._bar = self._task = None
 
-    def _on_terminal(self, done: int, total: int, text: str) -> None:
+    def _on_terminal(self, done: float, total: float, unit: str, detail: str, restored: float) -> None:
         if self._bar is None:
             self._bar = _bar()
             self._bar.start()
-            self._task = self._bar.add_task(text, total=total)
-        self._bar.update(self._task, completed=done, total=total, description=text, rate=self._rate(done))
-
-    def _as_line(self, done: int, total: int, text: str) -> None:
-        now = time.monotonic()
-        if done >= total or now - self._last_line >= _LINE_EVERY_SECONDS:
-            self._last_line = now
-            left = (total - done) / max(done, 1) * (now - self._started)
-            print(f"{text} {done}/{total}  {self._rate(done)}  {left:.0f} s left", file=sys.stderr, flush=True)  # noqa: T201
-
-    def _rate(self, done: int) -> str:
-        return f"{done / max(time.monotonic() - self._started, 1e-3):.1f}/s"
+            self._task = self._bar.add_task("", total=total, rate="", left="")
+        if unit != self._unit:
+            self._pace, self._unit = Pace(), unit
+        self._pace.update(done, restored)
+        left = self._pace.seconds_left(done, total)
+        self._bar.update(
+            self._task,
+            completed=int(done),
+            total=int(total),
+            description=f"{detail}, {unit}" if detail else unit,
+            rate=rate_text(self._pace.rate, unit),
+            left="" if left is None else f"{duration(left)} left",
+        )
 
 
 def _bar() -> Any:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as RichProgress
 
     return RichProgress(
@@ -64,7 +57,7 @@ def _bar() -> Any:
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),
         console=Console(stderr=True),
         transient=True,
     )

@@ -1,15 +1,14 @@
 """The expression of a cohort folder, read block by block as often as the checks ask, with a word to whoever waits."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from mcti.cohort import tables
+from mcti.progress import Progress
 from mcti.storage import Location
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass

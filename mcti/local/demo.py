@@ -10,11 +10,11 @@ from mcti import params, storage
 from mcti.errors import NotEnoughEvidence, Rejected, UsageError
 from mcti.local import demo_data, servers, stack, versioning
 from mcti.params import Settings
+from mcti.progress import Progress
 from mcti.registry import models, tracking
 from mcti.steps.promote import promote
 
 Say = Callable[[str], None]
-Progress = Callable[[int, int, str], None]
 MARK = "MCTI_DEMO"
 _RAW = Path("data/raw")
 _EVALUATION = Path("reports/evaluation")

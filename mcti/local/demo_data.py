@@ -15,9 +15,9 @@ from mcti import storage
 from mcti.cohort import demo
 from mcti.cohort.demo import Patient, demo_patients, demo_tables
 from mcti.errors import EnvironmentTrouble
+from mcti.progress import Progress
 from mcti.slides import brushes, painting
 
-Progress = Callable[[int, int, str], None]
 SEED = 7
 _MIDDLE = 2  # the grade two patients of the source have not is painted as the middle one
 _RECORD = "painted.json"

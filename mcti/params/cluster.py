@@ -200,6 +200,9 @@ class ClusterParams(Params):
         {"AWS_MAX_ATTEMPTS": "12", "MCTI_PATIENCE_SECONDS": "90"},
         description="environment variables of every task; these two outlast a service that is down for half a minute",
     )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="lowest level of the lines in the logs of the tasks (docs/kubeflow.md)"
+    )
     claims: dict[_Object, str] = Field({}, description="PersistentVolumeClaim -> folder where the tasks see it")
     checkpoints: str | None = Field(
         None,

@@ -1,6 +1,6 @@
 """Score the out-of-fold risks of the trained models against the baselines, on the same folds."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,15 +19,14 @@ from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.predictions import Predicted
 from mcti.evaluation.scores import OURS, Scores
 from mcti.params import EvaluateParams
+from mcti.progress import Progress
 from mcti.registry.pipeline_run import noted
 from mcti.slides import features as slide_features
 from mcti.steps import peers as other_models
 from mcti.steps import recalibrated, regimes, shown
 from mcti.steps.result import StepResult
+from mcti.steps.task_log import logged
 from mcti.storage import Location
-
-Progress = Callable[[int, int, str], None]
-"""Called with (done, of, what): models scored so far."""
 
 
 class EvaluateResult(StepResult):
@@ -49,6 +48,7 @@ class EvaluateResult(StepResult):
     cohort_md5: str
 
 
+@logged
 @noted
 def evaluate(
     cohort: Location,
@@ -151,7 +151,7 @@ def fit_baselines(
     with threadpool_limits(1):
         for done, name in enumerate(wanted):
             if progress is not None:
-                progress(done, len(wanted), name)
+                progress(done, len(wanted), "baselines", name)
             fitted[name] = baselines.fit_predict(name, inputs, outcomes, horizons, params.seed)
     if progress is not None:
         progress(len(wanted), len(wanted), "baselines")

@@ -1,7 +1,7 @@
 """explain: what the risk of single patients consists of, by modality, token, gene and tile."""
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,17 +16,17 @@ from mcti.errors import DataError, MctiError, UsageError, did_you_mean
 from mcti.explanation import clusters, drawing, gene_sets, page
 from mcti.model.attribution import Attribution, attribute
 from mcti.params import ExplainParams, ExtractParams
+from mcti.progress import Progress
 from mcti.registry import ensemble, models
 from mcti.registry.pipeline_run import noted
 from mcti.steps import newcomers
 from mcti.steps.gather import gather, places, slides_of
 from mcti.steps.predict import by_name
 from mcti.steps.result import StepResult
+from mcti.steps.task_log import logged
 from mcti.storage import Location
 from mcti.training.bags import PatientBag
 from mcti.training.folds import Dataset
-
-Progress = Callable[[int, int, str], None]
 
 
 class ExplainResult(StepResult):
@@ -74,6 +74,7 @@ class _Source:
     notice: str
 
 
+@logged
 @noted
 def explain(
     model: str,
@@ -117,7 +118,7 @@ def explain(
             for done, patient in enumerate(sorted(bags), start=1):
                 here = [] if features is None else places(features, source.slides.get(patient, []))
                 written.add(_case(loaded, bags[patient], source.data.genes, here, params))
-                progress(done, len(bags), "patients explained")
+                progress(done, len(bags), "patients")
             return written.close().save(draft)
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import logging
 import os
 import shutil
 from collections import Counter
@@ -16,6 +17,7 @@ from pydantic import Field
 from mcti import storage
 from mcti.errors import DataError, UsageError
 from mcti.params import ExtractParams
+from mcti.progress import Progress
 from mcti.registry.pipeline_run import noted
 from mcti.slides import encoders, extraction, manifest, previews, store
 from mcti.slides.encoders import Encoder
@@ -23,9 +25,12 @@ from mcti.slides.extraction import Around, Outcome, companions
 from mcti.slides.manifest import Row
 from mcti.slides.status import Status
 from mcti.slides.store import Store
-from mcti.steps.pulse import Progress, Pulse
+from mcti.steps.pulse import Pulse
 from mcti.steps.result import StepResult
+from mcti.steps.task_log import logged
 from mcti.storage import Location
+
+_log = logging.getLogger(__name__)
 
 _COLUMNS = [field.name for field in fields(Outcome) if field.name != "fresh"]
 
@@ -42,6 +47,7 @@ class ExtractResult(StepResult):
     extracted: int = Field(0, exclude=True)
 
 
+@logged
 @noted
 def extract(
     slides: Location,
@@ -72,7 +78,11 @@ def extract(
     part = "" if shard is None else f"-{shard[0]}-of-{shard[1]}"
     place = store.at(out, part, params.cache)
     with Pulse(place.beside(f"heartbeat{part}.json"), len(rows), progress) as pulse:
+        there = sum(place.there(place.folder / f"{row.slide_id}.h5") for row in rows)
+        _log.info("found features of %d of %d slides, kept where slide and settings are the same", there, len(rows))
         outcomes = _run(rows, params, encoder, place, pulse)
+        fresh = sum(outcome.fresh for outcome in outcomes)
+        _log.info("%d of %d slides already extracted, %d worked on", len(rows) - fresh, len(rows), fresh)
         if shard is None:
             return _finish(place, outcomes, params, encoder.identity.name)
         write_table(place.folder / f"slides{part}.csv", outcomes)
@@ -152,7 +162,7 @@ def _run(rows: Sequence[Row], params: ExtractParams, encoder: Encoder, place: St
         outcome = extraction.extract_slide(row, params, encoder, place.folder, inside, around)
         if outcome.fresh and outcome.status == Status.OK:
             place.publish(row.slide_id)
-        pulse.finish(row.slide_id, outcome.status)
+        pulse.finish(row.slide_id, outcome.status, fresh=outcome.fresh)
         return outcome
 
     with ThreadPoolExecutor(side_by_side) as pool, extraction.single_threaded_libraries():

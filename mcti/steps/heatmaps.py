@@ -5,10 +5,12 @@ from pathlib import Path
 from mcti import storage
 from mcti.cohort import tables
 from mcti.errors import MctiError
+from mcti.progress import Progress
 from mcti.registry.refusals import kept
 from mcti.steps.extract import shard_of
 from mcti.steps.heatmap import heatmap
 from mcti.steps.result import StepResult
+from mcti.steps.task_log import logged
 from mcti.storage import Location
 
 
@@ -19,9 +21,16 @@ class HeatmapsResult(StepResult):
     failed: dict[str, str]
 
 
+@logged
 @kept
 def heatmaps(
-    cohort: Location, features: Location, explanation: Location, out: Path, *, shard: tuple[int, int] = (0, 1)
+    cohort: Location,
+    features: Location,
+    explanation: Location,
+    out: Path,
+    *,
+    shard: tuple[int, int] = (0, 1),
+    progress: Progress | None = None,
 ) -> HeatmapsResult:
     """Draw the parts of the risk that `explain` gave to tiles, over each slide that falls to shard (i, n).
 
@@ -33,10 +42,14 @@ def heatmaps(
     failed, drawn = {}, 0
     with storage.replacing(out) as draft:
         draft.mkdir()
-        for row in tables.read_slides(cohort).sort_values("slide_id").to_dict("records"):
+        rows = tables.read_slides(cohort).sort_values("slide_id").to_dict("records")
+        mine = [row for row in rows if shard_of(str(row["slide_id"]), shard[1]) == shard[0]]
+        for done, row in enumerate(mine):
             slide = str(row["slide_id"])
             scores = storage.join(explanation, "tiles", f"{slide}.csv")
-            if shard_of(slide, shard[1]) != shard[0] or not storage.exists(scores):
+            if progress is not None:
+                progress(done, len(mine), "slides", slide)
+            if not storage.exists(scores):
                 continue
             mpp = float(row["mpp"]) if row["mpp"] == row["mpp"] and row["mpp"] is not None else None
             store = storage.join(features, f"{slide}.h5")
@@ -45,4 +58,6 @@ def heatmaps(
                 drawn += 1
             except MctiError as error:
                 failed[slide] = str(error)
+        if progress is not None:
+            progress(len(mine), len(mine), "slides")
         return HeatmapsResult(drawn=drawn, failed=failed).save(draft)

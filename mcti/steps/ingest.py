@@ -9,6 +9,7 @@ from mcti.cohort.assembly import assemble
 from mcti.params import IngestParams
 from mcti.registry.pipeline_run import noted
 from mcti.steps.result import StepResult
+from mcti.steps.task_log import logged
 from mcti.storage import Location
 
 
@@ -25,6 +26,7 @@ class IngestResult(StepResult):
     warnings: tuple[str, ...]
 
 
+@logged
 @noted
 def ingest(
     clinical: Location, expression: Location, slides: Location | None, params: IngestParams, out: Path

@@ -2,19 +2,18 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, fields
 from pathlib import Path
 
 from mcti import storage
+from mcti.progress import Progress
 from mcti.slides import inventory as checks
 from mcti.slides import manifest
 from mcti.slides.inventory import Entry
 from mcti.steps.result import StepResult
+from mcti.steps.task_log import logged
 from mcti.storage import Location
-
-Progress = Callable[[int, int, str], None]
 
 
 class InventoryResult(StepResult):
@@ -26,6 +25,7 @@ class InventoryResult(StepResult):
     statuses: dict[str, int]
 
 
+@logged
 def inventory(
     slides: Location, out: Path, *, workers: int = 0, reader: str = "auto", progress: Progress | None = None
 ) -> InventoryResult:
@@ -41,7 +41,7 @@ def inventory(
         for done, future in enumerate(as_completed([pool.submit(checks.check, row, reader) for row in rows]), start=1):
             entries.append(future.result())
             if progress is not None:
-                progress(done, len(rows), "slides checked")
+                progress(done, len(rows), "slides")
     entries = checks.with_duplicates(sorted(entries, key=lambda entry: (entry.slide_id, entry.patient_id)))
     _write(out, entries)
     statuses = Counter(entry.status for entry in entries)

@@ -8,6 +8,7 @@ from mcti import storage
 from mcti.errors import DataError
 from mcti.registry.refusals import kept
 from mcti.steps.result import StepResult
+from mcti.steps.task_log import logged
 from mcti.storage import Location
 
 _OF_ONE_PART = "result.json"
@@ -20,6 +21,7 @@ class MergeResult(StepResult):
     files: int
 
 
+@logged
 @kept
 def merge(parts: Sequence[Location], out: Path) -> MergeResult:
     """Put the files below `parts` into one folder, as if one task had written them all.

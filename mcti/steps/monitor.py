@@ -1,7 +1,7 @@
 """monitor: is the model in use still the one for the patients of today, and is it to be trained again?"""
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from mcti.monitoring.drift import Family, Risks
 from mcti.monitoring.page import Trend
 from mcti.monitoring.rules import Verdict
 from mcti.params import MonitorParams
+from mcti.progress import Progress
 from mcti.redaction import hashed
 from mcti.registry import ensemble, models, watch
 from mcti.registry.ensemble import Ensemble
@@ -31,11 +32,10 @@ from mcti.registry.watch import Registered
 from mcti.steps.gather import gather
 from mcti.steps.predict import by_name
 from mcti.steps.result import StepResult
+from mcti.steps.task_log import logged
 from mcti.storage import Location
 from mcti.training.bags import PatientBag
 from mcti.training.folds import Dataset
-
-Progress = Callable[[int, int, str], None]
 
 
 class MonitorResult(StepResult):
@@ -78,6 +78,7 @@ class Predictions:
     members: Mapping[str, Floats]
 
 
+@logged
 @kept
 def monitor(
     model: str,
@@ -156,7 +157,7 @@ def _predict(loaded: Ensemble, new: Sequence[PatientBag], genes: tuple[str, ...]
         # One member by the hash of the id, whatever the order of the table: its risks are spread as out of fold.
         asked = names[int(hashed(bag.patient_id)[:8], 16) % len(names)]
         members[asked].append(rows[asked]["risk"])
-        progress(done, len(new), "patients held against the model")
+        progress(done, len(new), "patients")
     return Predictions(
         np.array(risks), {m: np.array(c) for m, c in survival.items()}, {n: np.array(v) for n, v in members.items()}
     )

@@ -1,6 +1,6 @@
 """New patients as they come, before any outcome: a folder of tables and slides into the bags that prediction reads."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from mcti import redaction
 from mcti.cohort import reading
 from mcti.errors import DataError, did_you_mean
 from mcti.params import ExtractParams
+from mcti.progress import Progress
 from mcti.slides import manifest
 from mcti.steps.extract import extract
 from mcti.steps.gather import bag_of, one_way
@@ -20,7 +21,6 @@ from mcti.storage import Location, exists, join
 from mcti.training.bags import PatientBag
 from mcti.training.folds import Dataset
 
-Progress = Callable[[int, int, str], None]
 Floats = NDArray[np.float32]
 
 

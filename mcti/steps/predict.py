@@ -2,7 +2,7 @@
 
 import math
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,11 +13,13 @@ from mcti.cohort import tables
 from mcti.errors import DataError, MctiError, UsageError
 from mcti.model.trained import single_thread
 from mcti.params import ExtractParams, PredictParams
+from mcti.progress import Progress
 from mcti.registry import ensemble, models
 from mcti.registry.pipeline_run import noted
 from mcti.steps import newcomers
 from mcti.steps.gather import Tables, gather, slides_of
 from mcti.steps.result import StepResult
+from mcti.steps.task_log import logged
 from mcti.storage import Location
 from mcti.training.bags import PatientBag
 from mcti.training.folds import Dataset
@@ -26,7 +28,6 @@ from mcti.training.pool import Channel, Pool, cores
 if TYPE_CHECKING:
     import pandas as pd
 
-Progress = Callable[[int, int, str], None]
 CHUNK = 32
 """Patients of a job: enough to pay for its start, few enough that their bags fit into memory."""
 
@@ -66,6 +67,7 @@ class Refused:
     error: MctiError
 
 
+@logged
 @noted
 def predict(
     model: str,
@@ -138,7 +140,7 @@ def _predict_some(job: Job, channel: Channel) -> list[dict[str, Any] | Refused]:
             # Told here: a worker read the tables, so it alone may know which ids to hide.
             told = DataError(*map(redaction.text, (error.what, error.where, error.mend)))
             rows.append(Refused(patient, told))
-        channel.progress(done, len(job.chosen), "patients predicted")
+        channel.progress(done, len(job.chosen), "patients")
     return rows
 
 

@@ -14,6 +14,7 @@ from mcti.registry.pipeline_run import noted
 from mcti.steps import judging
 from mcti.steps.judging import Candidate
 from mcti.steps.result import StepResult
+from mcti.steps.task_log import logged
 
 
 class PromoteResult(StepResult):
@@ -83,6 +84,7 @@ class LedgerResult(StepResult):
         return [*told, *faults, f"{len(told)} lines, {len(faults)} faults{bare if self.versioned is False else ''}"]
 
 
+@logged
 @noted
 def promote(name: str, params: PromoteParams, *, version: int | None = None, dry_run: bool = False) -> PromoteResult:
     """Judge a version (default: the challenger) against the champion on the same patients; move the alias, or not.

@@ -2,15 +2,12 @@
 
 import threading
 import time
-from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 from mcti import storage
+from mcti.progress import Progress
 from mcti.storage import Location
-
-Progress = Callable[[int, int, str], None]
-"""Called with (slides done, slides in all, what was done last)."""
 
 EVERY_SECONDS = 15.0
 
@@ -25,13 +22,15 @@ class Pulse:
     def __init__(self, file: Location, total: int, progress: Progress | None = None) -> None:
         self._file, self._total, self._progress = file, total, progress
         self._lock, self._ended = threading.Lock(), threading.Event()
-        self._done = self._tiles = 0
+        self._done = self._restored = self._tiles = 0
         self._working: list[str] = []
         self._started = time.monotonic()
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def __enter__(self) -> Self:
         self._write()
+        if self._progress is not None:
+            self._progress(0, self._total, "slides")  # from here on the rate is measured
         self._thread.start()
         return self
 
@@ -52,17 +51,19 @@ class Pulse:
         with self._lock:
             self._tiles += tiles
 
-    def finish(self, slide_id: str, status: str) -> None:
-        """A slide is done with."""
+    def finish(self, slide_id: str, status: str, *, fresh: bool = True) -> None:
+        """A slide is done with; `fresh`: this run worked on it, its features did not lie there already."""
         with self._lock:
             self._done += 1
+            self._restored += not fresh
             self._working.remove(slide_id)
         self._tell(f"last {slide_id} {status}")
 
     def _tell(self, last: str) -> None:
         if self._progress is not None:
             rate = self._tiles / max(time.monotonic() - self._started, 1e-3)
-            self._progress(self._done, self._total, f"{self._tiles} tiles ({rate:.0f}/s), {last}: slides")
+            detail = f"{self._tiles} tiles ({rate:.0f}/s), {last}"
+            self._progress(self._done, self._total, "slides", detail, self._restored)
 
     def _beat(self) -> None:
         while not self._ended.wait(EVERY_SECONDS):

@@ -13,6 +13,7 @@ from mcti.registry.evidence import Evidence
 from mcti.registry.lineage import Origin
 from mcti.registry.refusals import kept
 from mcti.steps.result import StepResult
+from mcti.steps.task_log import logged
 from mcti.storage import Location
 
 
@@ -30,6 +31,7 @@ class RegisterResult(StepResult):
     c_index: float
 
 
+@logged
 @kept
 def register(
     models_folder: Location,

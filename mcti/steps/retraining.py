@@ -9,6 +9,7 @@ from mcti.params import IngestParams
 from mcti.registry import lease, lineage, models, tracking
 from mcti.registry.refusals import clear, kept
 from mcti.steps.result import StepResult
+from mcti.steps.task_log import logged
 
 
 class Detected(StepResult):
@@ -22,6 +23,7 @@ class Detected(StepResult):
     ingest: IngestParams
 
 
+@logged
 @kept
 def detect(name: str, ingest: IngestParams, remote: str, run: str, hours: float, out: Path) -> Detected:
     """Compare the newest version of the sources with those that versions of the model were trained on.

@@ -9,17 +9,19 @@ from mcti import storage
 from mcti.cohort.folds import read_folds
 from mcti.errors import DataError, UsageError
 from mcti.params import SearchParams, TrainParams
+from mcti.progress import Progress
 from mcti.registry.refusals import kept
 from mcti.steps import search_record, studies
 from mcti.steps.gather import gather
 from mcti.steps.result import StepResult
 from mcti.steps.search_record import SearchResult, TrialLog, close_log
 from mcti.steps.studies import Study
+from mcti.steps.task_log import logged
 from mcti.steps.train import override
 from mcti.storage import Location
 from mcti.training import devices
 from mcti.training import search as searching
-from mcti.training.loop import Paused, Progress
+from mcti.training.loop import Paused
 from mcti.training.pool import Channel, Pool, cores
 from mcti.training.search import Setting, Trial
 from mcti.training.shared_study import SharedStudy, is_shared
@@ -33,6 +35,7 @@ class InitResult(StepResult):
     wanted: int
 
 
+@logged
 @kept
 def search(
     cohort: Location,
@@ -97,7 +100,7 @@ def _embedded(study: Study, out: Path, report: "_Reporter") -> list[Trial]:
         def evaluate(pairs: Sequence[tuple[Mapping[str, Setting], int]]) -> list[float]:
             if pool.event.is_set():
                 raise Paused("paused between two trials", "the search", "run the same command again to go on from here")
-            return pool.map([study.job(chosen, k) for chosen, k in pairs])
+            return pool.map([study.job(chosen, k) for chosen, k in pairs], report.of_round(len(pairs)))
 
         def told(trials: list[Trial]) -> None:
             report(trials)
@@ -115,6 +118,7 @@ def _shared(study: Study, out: Path, report: "_Reporter") -> list[Trial]:  # noq
         shared = open_shared(study)
         with shared.alone():  # one run of the study, whoever comes first
             parent = TrialLog(study).parent
+        searching.log_found(shared.trials(), study.plan)
         count = min(study.base.workers or cores(), study.plan.trials)
         with Pool(_worker, count, count) as pool:
             pool.map([Worker(study, parent, -(-study.plan.trials // count))] * count, report.counted)
@@ -141,27 +145,33 @@ def _worker(job: Worker, channel: Channel) -> None:
     study, done, logged = job.study, 0, TrialLog(job.study, job.parent)
 
     def score(trial: Trial, inner: int) -> float:
-        return studies.score(study.job(trial.settings, inner), _Quietly(channel))
+        steps = _Steps(channel, done, max(done, job.share), f"trial {trial.number}, inner fold {inner}")
+        return studies.score(study.job(trial.settings, inner), steps)
 
     def told(trial: Trial) -> None:
         nonlocal done
         done += 1
         logged(trial)
-        channel.progress(done, max(done, job.share), f"last C {trial.mean:.3f}, trials ended")
+        score = f"last C {trial.mean:.3f}" if trial.state == "complete" else f"last trial {trial.state}"
+        channel.progress(done, max(done, job.share), "trials", score)
 
     with searching.quiet():
         open_shared(study).work(score, told, channel.stop)
-    channel.progress(done, done, "trials ended")
+    channel.progress(done, done, "trials")
 
 
-class _Quietly:
-    """A channel that passes the wish to stop, and no steps: the bar counts trials."""
+@dataclass(frozen=True)
+class _Steps:
+    """The channel of one training of a trial: `done` of `share` trials have ended, and its steps are the detail."""
 
-    def __init__(self, channel: Channel) -> None:
-        self.channel = channel
+    channel: Channel
+    done: int
+    share: int
+    name: str
 
-    def progress(self, done: int, total: int, text: str) -> None:
-        """Nothing."""
+    def progress(self, done: float, total: float, unit: str, detail: str = "", restored: float = 0, /) -> None:  # noqa: ARG002
+        """The steps of the training."""
+        self.channel.progress(self.done, self.share, "trials", f"{self.name}: {int(done)} of {int(total)} {unit}")
 
     def stop(self) -> bool:
         """Whether the job should end."""
@@ -177,22 +187,44 @@ def open_shared(study: Study) -> SharedStudy:
 
 
 class _Reporter:
-    """Turns finished rounds into progress: inner folds trained, of at most trials x folds."""
+    """Turns finished rounds into progress: inner folds trained, of at most trials x folds.
+
+    scored, restored    inner folds with a score; those that the study held before this process began
+    best                the highest mean C so far, as text; empty before a trial is complete
+    """
 
     def __init__(self, plan: searching.Plan, progress: Progress | None) -> None:
         self.plan, self.progress = plan, progress
+        self.scored, self.best = 0, ""
+        self.restored: int | None = None
 
     def __call__(self, trials: list[Trial]) -> None:
-        if self.progress is None:
-            return
-        scored = sum(len(t.scores) if t.state == "running" else self.plan.folds for t in trials)
-        leader = max((t.mean for t in trials if len(t.scores) == self.plan.folds), default=float("nan"))
-        self.progress(scored, self.plan.trials * self.plan.folds, f"best C {leader:.3f}, inner folds scored")
+        self.scored = sum(len(t.scores) if t.state == "running" else self.plan.folds for t in trials)
+        means = [trial.mean for trial in trials if len(trial.scores) == self.plan.folds]
+        self.best = f"best C {max(means):.3f}" if means else ""
+        if self.restored is None:
+            self.restored = self.scored  # no report: the rate is measured from the first step of training on
+        else:
+            self._report(self.scored, self.best)
 
-    def counted(self, done: int, total: int, text: str) -> None:
+    def of_round(self, jobs: int) -> Progress:
+        """Progress of the `jobs` inner folds that are trained side by side now, by their steps."""
+
+        def report(done: float, total: float, unit: str, detail: str = "", restored: float = 0, /) -> None:  # noqa: ARG001
+            steps = f"this round {int(done)} of {int(total)} {unit}"
+            share = min(done / total, 0.999) if total else 0.0  # whole when its scores are stored
+            self._report(self.scored + jobs * share, ", ".join(filter(None, (self.best, steps))))
+
+        return report
+
+    def counted(self, done: float, total: float, unit: str, detail: str = "", restored: float = 0, /) -> None:
         """Progress of workers that count trials themselves."""
         if self.progress is not None:
-            self.progress(done, total, text)
+            self.progress(done, total, unit, detail, restored)
+
+    def _report(self, scored: float, detail: str) -> None:
+        if self.progress is not None:
+            self.progress(scored, self.plan.trials * self.plan.folds, "inner folds", detail, self.restored or 0)
 
 
 def _work(out: Path) -> Path:

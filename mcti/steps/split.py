@@ -7,12 +7,14 @@ import pandas as pd
 
 from mcti.cohort import folds as dealing
 from mcti.cohort import leakage, tables
-from mcti.cohort.blocks import Blocks, Progress
+from mcti.cohort.blocks import Blocks
 from mcti.cohort.reading import read_table
 from mcti.errors import DataError
 from mcti.params import SplitParams
+from mcti.progress import Progress
 from mcti.registry.pipeline_run import noted
 from mcti.steps.result import StepResult
+from mcti.steps.task_log import logged
 from mcti.storage import Location, join, local
 
 NO_FEATURES = "no features of a slide"
@@ -31,6 +33,7 @@ class SplitResult(StepResult):
     warnings: tuple[str, ...]
 
 
+@logged
 @noted
 def split(
     cohort: Location, features: Location | None, params: SplitParams, out: Path, *, progress: Progress | None = None

@@ -13,15 +13,16 @@ from mcti import storage
 from mcti.cohort.folds import read_folds
 from mcti.errors import DataError, UsageError
 from mcti.params import TrainParams, check
+from mcti.progress import Progress
 from mcti.registry.pipeline_run import noted
 from mcti.steps.gather import gather
 from mcti.steps.result import StepResult
+from mcti.steps.task_log import logged
 from mcti.storage import Location
 from mcti.training import devices
 from mcti.training.distributed import ranks
 from mcti.training.fold_files import FoldSummary
 from mcti.training.folds import REFIT, Dataset, Part, train_fold
-from mcti.training.loop import Progress
 from mcti.training.pool import Channel, Pool
 
 
@@ -49,6 +50,7 @@ class Job:
     trace: Path | None = None
 
 
+@logged
 @noted
 def train(
     cohort: Location,

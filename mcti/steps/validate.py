@@ -10,14 +10,16 @@ import pandas as pd
 from mcti import redaction, storage
 from mcti.cohort import leakage, tables
 from mcti.cohort.assembly import NO_FOLLOWUP, OF_PATIENTS
-from mcti.cohort.blocks import Blocks, Progress
+from mcti.cohort.blocks import Blocks
 from mcti.contracts import bags, clauses, drift, measures, report, suites
 from mcti.contracts.expression import Expression
 from mcti.errors import DataError, EnvironmentTrouble
 from mcti.params import ValidateParams
+from mcti.progress import Progress
 from mcti.registry import validations
 from mcti.registry.refusals import kept
 from mcti.steps.result import StepResult
+from mcti.steps.task_log import logged
 from mcti.storage import Location
 
 ALL_FAILED = "all slides failed"
@@ -39,6 +41,7 @@ class ValidateResult(StepResult):
     warnings: tuple[str, ...]
 
 
+@logged
 @kept
 def validate(
     cohort: Location,

@@ -37,12 +37,14 @@ class Checkpoint:
     tensors  weights, averages and moments by name
     values   plain JSON values: history, running sums
     identity what the run belongs to: digests and settings; a resume compares them
+    path     the file that it was read from
     """
 
     step: int
     tensors: Mapping[str, Tensor]
     values: Mapping[str, Any]
     identity: Mapping[str, Any]
+    path: Path | None = None
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
@@ -97,7 +99,7 @@ def _read(path: Path) -> Checkpoint | None:
         tensors = safetensors.torch.load(image)
         header = json.loads(image[8 : 8 + int.from_bytes(image[:8], "little")])
         state = json.loads(header["__metadata__"]["state"])
-        return Checkpoint(state["step"], tensors, state["values"], state["identity"])
+        return Checkpoint(state["step"], tensors, state["values"], state["identity"], path)
     except (SafetensorError, ValueError, KeyError):
         return None
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import logging
 import os
 import shutil
 import warnings
@@ -17,15 +18,18 @@ from mcti.errors import DataError
 from mcti.model.presets import ModelConfig, preset
 from mcti.model.trained import TrainedModel, readable
 from mcti.params import TrainParams
+from mcti.progress import Progress
 from mcti.training import bags as bagging
 from mcti.training import fold_files, recalibration
 from mcti.training.bags import PatientBag
 from mcti.training.distributed import ranks
-from mcti.training.loop import Keeper, Outcome, Progress, train
+from mcti.training.loop import Keeper, Outcome, train
 from mcti.training.run import Task
 
 _IDLE = frozenset({"workers", "checkpoint_seconds"})
 """Settings that change no bit of the result."""
+
+_log = logging.getLogger(__name__)
 
 REFIT = -1
 """The fold number of a model trained on everybody: there is no patient left to test it on."""
@@ -101,6 +105,7 @@ def train_fold(
     identity = identify(data, chosen, tested, params, part.fold)
     work = _work(out, part, identity)
     if fold_files.is_current(folder, identity):
+        _log.info("%s: already trained from the same data, settings and code, kept: %s", where, folder)
         if trace is not None:
             warnings.warn(f"{where} is finished: there is no step to profile", NothingToProfile, stacklevel=2)
     else:
@@ -155,11 +160,13 @@ class _Runs:
 
     def __init__(self, progress: Progress | None, runs: int) -> None:
         self._tell, self._runs, self.done = progress, runs, 0
+        self._restored: dict[int, float] = {}  # by run
 
-    def progress(self, done: int, total: int, text: str) -> None:
+    def progress(self, done: float, total: float, unit: str, detail: str = "", restored: float = 0, /) -> None:
         """Progress of the run at hand, all of them taken for equally long."""
         if self._tell is not None:
-            self._tell(self.done * total + done, self._runs * total, text)
+            self._restored[self.done] = restored
+            self._tell(self.done * total + done, self._runs * total, unit, detail, sum(self._restored.values()))
 
 
 def recalibrated(

@@ -5,6 +5,7 @@ state of a run is its weights, its moments and a step number, and a run that was
 """
 
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,13 +17,13 @@ import torch
 
 from mcti.errors import MctiError
 from mcti.model.trained import TrainedModel
+from mcti.progress import Progress
 from mcti.training import checkpoints, linear, profiling
 from mcti.training.distributed import Ranks
 from mcti.training.run import Run, Task
 from mcti.training.state import State
 
-Progress = Callable[[int, int, str], None]
-"""Called with (steps done, steps in all, what is running)."""
+_log = logging.getLogger(__name__)
 
 
 class Paused(MctiError):
@@ -70,7 +71,8 @@ def train(
     with reproducible(task.params.threads), profiling.traced(trace) as after_step:
         run = Run(task, device)
         if keeper is not None:
-            run.state.load(checkpoints.latest(keeper.folder, keeper.identity))
+            _resume(run, keeper, progress)
+        restored = run.state.step
         run.ranks.wait()  # none may save before all have read
         saver = _Saver(run.state, keeper, task.params.checkpoint_seconds, run.ranks)
         pace = _Pace()
@@ -78,13 +80,27 @@ def train(
             pace.patients += run.advance(saver.last)
             after_step()
             if progress is not None:
-                said = f"{task.where}, loss {run.state.last_loss:.3f}, {pace.rate:.0f} patients/s, steps"
-                progress(run.steps if run.over else run.state.step, run.steps, said)
+                said = f"{task.where}, loss {run.state.last_loss:.3f}, {pace.rate:.0f} patients/s"
+                progress(run.steps if run.over else run.state.step, run.steps, "steps", said, restored)
             saver.after_step(task.where)
         model = TrainedModel(run.state.kept(), task.config, task.fitted)
         if task.params.linear_share:
             model = linear.joined(model, task.bags, task.params.linear_share, task.params.seed)
         return Outcome(model, tuple(run.state.history), run.state.bag_cap)
+
+
+def _resume(run: Run, keeper: Keeper, progress: Progress | None) -> None:
+    """Take over the newest checkpoint, if there is one, and log which."""
+    found, where = checkpoints.latest(keeper.folder, keeper.identity), run.task.where
+    run.state.load(found)
+    if found is None:
+        _log.info("%s: no checkpoint in %s, starting at step 0 of %d", where, keeper.folder, run.steps)
+        return
+    epoch, epochs = found.step // run.steps_an_epoch, run.params.epochs
+    place = f"step {found.step} of {run.steps} (epoch {epoch} of {epochs})"
+    _log.info("%s: resumed from %s, checkpoint %s", where, place, found.path)
+    if run.over and progress is not None:  # no step follows that would report
+        progress(run.steps, run.steps, "steps", where, run.steps)
 
 
 class _Pace:
@@ -116,6 +132,7 @@ class _Saver:
         if due and self.ranks.first:
             saved = checkpoints.save(self.keeper.folder, self.state.checkpoint(self.keeper.identity))
             self.last, self.at = saved.name, time.monotonic()
+            _log.debug("%s: checkpoint %s written", where, saved)
         if asked:
             raise Paused(f"paused after step {self.state.step}", where, "run the same command again to go on from here")
 

@@ -17,21 +17,21 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
-from mcti import redaction
+from mcti import logs, redaction
 from mcti.errors import EnvironmentTrouble, MctiError, say_warnings_plainly
+from mcti.progress import Progress
 from mcti.training.loop import Paused
 
 J = TypeVar("J")
 R = TypeVar("R")
-Progress = Callable[[int, int, str], None]
 _REPORT_SECONDS = 0.2
 
 
 class Channel(Protocol):
     """What a job sees of the one who runs it."""
 
-    def progress(self, done: int, total: int, text: str) -> None:
-        """Report that `done` of `total` steps of this job are finished."""
+    def progress(self, done: float, total: float, unit: str, detail: str = "", restored: float = 0, /) -> None:
+        """Report that `done` of `total` items of this job are finished; see Progress."""
 
     def stop(self) -> bool:
         """Whether the job should save itself and raise Paused."""
@@ -44,18 +44,24 @@ def cores() -> int:
 
 @dataclass
 class _Tally:
-    """Adds the jobs' progress up for one bar."""
+    """Adds the jobs' progress up for one bar; a job that did not begin yet is taken for as long as the longest."""
 
     progress: Progress | None
     jobs: int
-    done: dict[int, int] = field(default_factory=dict)
-    totals: dict[int, int] = field(default_factory=dict)
+    done: dict[int, float] = field(default_factory=dict)
+    totals: dict[int, float] = field(default_factory=dict)
+    restored: dict[int, float] = field(default_factory=dict)
 
-    def __call__(self, job: int, done: int, total: int, text: str) -> None:
-        self.done[job], self.totals[job] = done, total
+    def __call__(self, job: int, done: float, total: float, unit: str, detail: str = "", restored: float = 0) -> None:
+        self.done[job], self.totals[job], self.restored[job] = done, total, restored
         if self.progress is not None:
             whole = max(self.totals.values()) * (self.jobs - len(self.totals)) + sum(self.totals.values())
-            self.progress(sum(self.done.values()), whole, text)
+            self.progress(sum(self.done.values()), whole, unit, detail, sum(self.restored.values()))
+
+    def finish(self, job: int) -> None:
+        """The job has ended; one that never reported found its result there, and is no work that is left."""
+        if job not in self.totals:
+            self.done[job] = self.totals[job] = self.restored[job] = 0
 
 
 @dataclass
@@ -66,8 +72,8 @@ class _Here:
     job: int
     asked: Callable[[], bool]
 
-    def progress(self, done: int, total: int, text: str) -> None:
-        self.tally(self.job, done, total, text)
+    def progress(self, done: float, total: float, unit: str, detail: str = "", restored: float = 0, /) -> None:
+        self.tally(self.job, done, total, unit, detail, restored)
 
     def stop(self) -> bool:
         return self.asked()
@@ -82,11 +88,11 @@ class _Remote:
     def __init__(self, job: int) -> None:
         self.job, self.at = job, 0.0
 
-    def progress(self, done: int, total: int, text: str) -> None:
+    def progress(self, done: float, total: float, unit: str, detail: str = "", restored: float = 0, /) -> None:
         now = time.monotonic()
         if done >= total or now - self.at >= _REPORT_SECONDS:
             self.at = now
-            _Remote.inbox.put((self.job, done, total, text))
+            _Remote.inbox.put((self.job, done, total, unit, detail, restored))
 
     def stop(self) -> bool:
         return bool(_Remote.event.is_set())
@@ -110,7 +116,7 @@ class Pool(Generic[J, R]):
         if self.workers > 1:
             self.inbox = context.Queue()
             self.executor = futures.ProcessPoolExecutor(
-                self.workers, context, initializer=_begin, initargs=(self.inbox, self.event)
+                self.workers, context, initializer=_begin, initargs=(self.inbox, self.event, logs.state())
             )
         return self
 
@@ -133,7 +139,7 @@ class Pool(Generic[J, R]):
         """
         tally = _Tally(progress, len(jobs))
         if self.executor is None:
-            return [self.function(job, _Here(tally, number, self.event.is_set)) for number, job in enumerate(jobs)]
+            return [self._here(job, number, tally) for number, job in enumerate(jobs)]
         submitted = [self.executor.submit(_work, self.function, job, number) for number, job in enumerate(jobs)]
         try:
             self._wait(submitted, tally)
@@ -142,12 +148,19 @@ class Pool(Generic[J, R]):
             mend = "run the same command again to go on; with too little memory set train.workers to 1"
             raise EnvironmentTrouble("a training process died", "the pool of workers", mend) from error
 
+    def _here(self, job: J, number: int, tally: _Tally) -> R:
+        result = self.function(job, _Here(tally, number, self.event.is_set))
+        tally.finish(number)
+        return result
+
     def _wait(self, submitted: Sequence["futures.Future[R]"], tally: _Tally) -> None:
         open_ones = set(submitted)
         while open_ones:
             finished, open_ones = futures.wait(open_ones, timeout=_REPORT_SECONDS)
             for report in _waiting(self.inbox):
                 tally(*report)
+            for future in finished:
+                tally.finish(submitted.index(future))
             failures = [e for f in finished if (e := f.exception()) is not None and not isinstance(e, Paused)]
             if failures:
                 self.event.set()
@@ -158,7 +171,7 @@ class Pool(Generic[J, R]):
         self.event.set()
 
 
-def _waiting(inbox: Any) -> Iterator[tuple[int, int, int, str]]:
+def _waiting(inbox: Any) -> Iterator[tuple[int, float, float, str, str, float]]:
     """The reports that lie in the queue now."""
     while True:
         try:
@@ -176,10 +189,12 @@ def _on_sigterm(handler: Callable[..., None]) -> Any:
     return former
 
 
-def _begin(inbox: Any, event: Any) -> None:
-    """A worker's first act: remember the channel, warn as the parent does, leave signals to it, and end with it."""
+def _begin(inbox: Any, event: Any, log: Any) -> None:
+    """A worker's first act: remember the channel, warn and log as the parent does, leave signals to it, and end with
+    it."""
     _Remote.inbox, _Remote.event = inbox, event
     say_warnings_plainly()
+    logs.join(log)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()

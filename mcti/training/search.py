@@ -4,6 +4,7 @@ Trials come in generations of fixed size and inner folds in rounds: every score 
 decided. The sampler is seeded by the number of the trial, so neither a kill nor another machine changes a draw.
 """
 
+import logging
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +14,8 @@ from typing import Any
 
 from mcti.errors import DataError, UsageError
 from mcti.training.bags import generator
+
+_log = logging.getLogger(__name__)
 
 Setting = float | int | str
 Space = Mapping[str, Sequence[Setting]]
@@ -75,12 +78,14 @@ def optimise(
 
     storage     Optuna storage URL; study_name: a study found there goes on, half-run trials included
     evaluate    scores a whole round at once
-    progress    called with all trials after each round
+    progress    called with all trials before the first round and after each
     Raises DataError when every trial failed; UsageError for a space that cannot be drawn from.
     """
     check_space(plan.space)
     with quiet():
         study = _Study(plan, storage, study_name)
+        log_found(study.trials(), plan)
+        progress(study.trials())
         started = time.monotonic()
 
         def in_time() -> bool:
@@ -98,6 +103,14 @@ def optimise(
         mend = "lower the learning rates of search.space, or look at the data"
         raise DataError("no trial could be trained to its end", "the search", mend)
     return trials
+
+
+def log_found(trials: Sequence[Trial], plan: Plan) -> None:
+    """Log what an earlier process left in the study."""
+    finished = sum(trial.state != "running" for trial in trials)
+    if trials:
+        begun = f", {len(trials) - finished} begun" if len(trials) > finished else ""
+        _log.info("found %d finished trials of %d%s: they are not run again", finished, plan.trials, begun)
 
 
 def best(trials: Sequence[Trial]) -> Trial:

@@ -18,6 +18,7 @@ OVERRIDES = (
     "cluster.claims={scratch-claim: /scratch}",
     "cluster.checkpoints=/scratch/checkpoints",
     "cluster.extract_shards=3",
+    "cluster.log_level=DEBUG",
     "cluster.remote=s3://mcti-data/dvc",
     "train.epochs=3",
 )

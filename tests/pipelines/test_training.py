@@ -138,6 +138,7 @@ def test_every_task_has_the_environment_of_the_table(ir, settings):
         assert given.pop("MCTI_PIPELINE").startswith("mcti-training@sha256:"), name
         identity = {"MCTI_IMAGE": settings.cluster.image, "MCTI_EXPERIMENT": settings.cluster.experiment}
         identity |= {"MCTI_CHECKPOINTS": "/scratch/checkpoints", "MCTI_REMOTE": settings.cluster.remote}
+        identity |= {"MCTI_LOG_LEVEL": "DEBUG"}
         window = given.pop("MCTI_RETRY_SECONDS", None)
         assert window == {"validate": None, "promote": None, "train": "2010", "extract": "2010"}.get(name, "1290"), name
         assert given == {**settings.cluster.environment, **identity}, name

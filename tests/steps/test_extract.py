@@ -321,15 +321,15 @@ def test_a_slide_past_its_time_fails_alone_wherever_its_time_goes(slides, tmp_pa
 def test_while_it_runs_a_heartbeat_says_how_far_it_is(slides, tmp_path, monkeypatch):
     seen, told = [], []
 
-    def look(done, total, text):
+    def look(*words):
         seen.append(json.loads((tmp_path / "heartbeat-0-of-1.json").read_text()))
-        told.append((done, total, text))
+        told.append(words)
 
     monkeypatch.setattr(pulse, "EVERY_SECONDS", 0.05)
     extract(slides, ExtractParams(workers=1), tmp_path, shard=(0, 1), progress=look)
     assert seen[-1]["slides"] == 3
     assert any(state["working"] for state in seen)
-    assert told[-1][:2] == (3, 3)
+    assert (told[0][:3], told[-1][:3]) == ((0, 3, "slides"), (3, 3, "slides"))
     assert not (tmp_path / "heartbeat-0-of-1.json").exists()
 
 

@@ -63,7 +63,7 @@ def test_the_best_settings_train_again_to_the_very_score_recorded(world, searche
 
 
 class Silent:
-    def progress(self, done, total, text):
+    def progress(self, *words):
         pass
 
     def stop(self):
@@ -88,7 +88,7 @@ def test_a_search_cut_off_goes_on_to_the_same_bytes(world, searched, tmp_path, a
     """The study survives in the work folder beside the result; rounds that it holds are not trained again."""
     out, seen = tmp_path / "search", []
 
-    def cut(done, total, text):
+    def cut(done, *_):
         seen.append(done)
         if len(seen) == after:
             raise Cut

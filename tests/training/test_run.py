@@ -153,6 +153,8 @@ def test_a_trace_is_written_and_changes_no_bit(tmp_path):
 
 def test_progress_tells_patients_a_second(tmp_path):
     said = []
-    loop.train(task(), progress=lambda done, total, text: said.append((done, total, text)))
-    assert said[-1][:2] == (6, 6)
-    assert "patients/s" in said[-1][2]
+    loop.train(task(), progress=lambda *words: said.append(words))
+    assert [words[:2] for words in said] == [(step, 6) for step in range(1, 7)]
+    unit, detail, restored = said[-1][2:]
+    assert (unit, restored) == ("steps", 0)
+    assert "patients/s" in detail

@@ -1,0 +1,125 @@
+"""How far a long step is: rate and remaining time, and a log line now and then."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+EVERY_SECONDS = 30.0
+FIRST_SECONDS = 5.0
+_WINDOW_SECONDS = 60.0
+_WINDOW_ITEMS = 16
+_SAMPLE_SECONDS = 0.5
+_LEAST_SECONDS = 2.0
+"""A rate over a shorter span says nothing: workers that start together report their first items at about one time."""
+
+_log = logging.getLogger(__name__)
+
+
+class Progress(Protocol):
+    """What a step reports to."""
+
+    def __call__(self, done: float, total: float, unit: str, detail: str = "", restored: float = 0, /) -> None:
+        """`done` of `total` items are finished.
+
+        unit        what is counted, e.g. "steps"
+        detail      what else there is to say, e.g. "loss 0.52"
+        restored    how many of `done` were not made by this process: they lay in a checkpoint, a study or a folder
+        """
+
+
+class Pace:
+    """Rate (items a second) over the last minute, and the remaining time that follows from it.
+
+    The first update is where the measurement starts, so work before it (imports, compilation, loading) does not count;
+    nor do restored items. There is no rate before two seconds have passed and an item was finished since. Where items
+    take long, the minute is extended to the last 16 of them: workers that finish side by side come in bursts.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._samples: deque[tuple[float, float]] = deque()  # (time, items made by this process by then)
+        self._now = self._made = 0.0
+
+    def update(self, done: float, restored: float = 0) -> None:
+        """`done` items are finished, `restored` of them not by this process."""
+        self._now, self._made = self._clock(), done - restored
+        if self._samples and self._made < self._samples[-1][1]:
+            self._samples.clear()  # another sequence has begun
+        if self._samples:
+            at, made = self._samples[-1]
+            if self._made == made or self._now - at < _SAMPLE_SECONDS:
+                return
+        self._samples.append((self._now, self._made))
+        while len(self._samples) > 2 and self._is_spare(*self._samples[1]):
+            self._samples.popleft()
+
+    @property
+    def rate(self) -> float | None:
+        """Items a second; None: not known yet."""
+        if not self._samples:
+            return None
+        span, made = self._now - self._samples[0][0], self._made - self._samples[0][1]
+        return made / span if span >= _LEAST_SECONDS and made > 0 else None
+
+    def seconds_left(self, done: float, total: float) -> float | None:
+        """Remaining time; None: not known yet."""
+        return None if self.rate is None else max(0.0, total - done) / self.rate
+
+    def _is_spare(self, at: float, made: float) -> bool:
+        """Whether the window may start at this sample."""
+        return at <= self._now - _WINDOW_SECONDS and made <= self._made - _WINDOW_ITEMS
+
+
+class ProgressLog:
+    """A Progress that logs a line every half minute, the first after five seconds, and one at the end."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._pace = clock, Pace(clock)
+        self._unit: str | None = None
+        self._next, self._ended = 0.0, False
+
+    def __call__(self, done: float, total: float, unit: str, detail: str = "", restored: float = 0) -> None:
+        """See Progress."""
+        if unit != self._unit or (self._ended and done < total):
+            self._start(unit)
+        self._pace.update(done, restored)
+        now = self._clock()
+        if done >= total:
+            if not self._ended:
+                self._ended = True
+                _log.info("%s", described(self._pace, done, total, unit, detail))
+        elif now >= self._next:
+            self._next = now + EVERY_SECONDS
+            _log.info("%s", described(self._pace, done, total, unit, detail))
+
+    def _start(self, unit: str) -> None:
+        self._unit, self._pace, self._ended = unit, Pace(self._clock), False
+        self._next = self._clock() + FIRST_SECONDS
+
+
+def described(pace: Pace, done: float, total: float, unit: str, detail: str = "") -> str:
+    """`120 of 400 steps, 3.1 steps/s, 1 min 30 s left, loss 0.52`; what is not known is left out."""
+    left = pace.seconds_left(done, total) if done < total else None
+    parts = [f"{int(done)} of {int(total)} {unit}", rate_text(pace.rate, unit)]
+    parts += [f"{duration(left)} left" if left is not None else "", detail]
+    return ", ".join(part for part in parts if part)
+
+
+def rate_text(rate: float | None, unit: str) -> str:
+    """`3.1 steps/s`; a slow one by the minute or the hour; empty where it is not known."""
+    if rate is None:
+        return ""
+    seconds, per = next((s, p) for s, p in ((1, "s"), (60, "min"), (3600, "h")) if rate * s >= 1 or p == "h")
+    noun = "" if " " in unit else f" {unit}"
+    return f"{rate * seconds:.3g}{noun}/{per}" if rate * seconds < 1000 else f"{rate * seconds:.0f}{noun}/{per}"
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `1 min 30 s`, `2 h 5 min`, `3 d 4 h`."""
+    whole = round(seconds)
+    for large, small, size, part in (("d", "h", 86400, 3600), ("h", "min", 3600, 60), ("min", "s", 60, 1)):
+        if whole >= size:
+            return f"{whole // size} {large} {whole % size // part} {small}"
+    return f"{whole} s"

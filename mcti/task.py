@@ -1,0 +1,97 @@
+"""A task of a pipeline, seen as a process: its first and last line in the log, and how an error ends it.
+
+`mcti/__init__.py` calls `begin` when this process executes a component, before anything heavy is imported.
+"""
+
+import atexit
+import itertools
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+import mcti
+from mcti import logs
+from mcti.errors import MctiError
+from mcti.progress import duration
+
+INTERRUPTED = 130
+"""Exit code of a command or task that was stopped; as of a shell's child that ended by SIGINT."""
+
+AGAIN = "run the same command again: finished work is kept"
+_FUNCTION = "--function_to_execute"
+_log = logging.getLogger(__name__)
+_reported: list[str] = []
+"""What was logged as an end already: a step's last line or an error. Without one, the end of the process is logged."""
+
+
+class Interrupted(MctiError):
+    """The user or the system stopped the process."""
+
+    exit_code, code = INTERRUPTED, "interrupted"
+
+
+def component(arguments: Sequence[str]) -> str:
+    """The component that a process with these arguments executes; empty for every other process.
+
+    Kubeflow Pipelines starts `python -m kfp.dsl.executor_main … --function_to_execute NAME`, on a cluster and locally.
+    """
+    return dict(itertools.pairwise(arguments)).get(_FUNCTION, "")
+
+
+def begin(name: str) -> None:
+    """Log this process as task `name`: start, end, and each error as one line, then the exit code of the command."""
+    sys.excepthook = _fail
+    started = time.monotonic()
+    logs.name_process(name)
+    logs.begin()
+    logs.quiet_libraries()
+    atexit.register(_end, started)
+    run = os.environ.get("MCTI_RUN")
+    _log.info("task started%s, %s", f", pipeline run {run}" if run else "", version())
+
+
+def version() -> str:
+    """`mcti 0.1.0, commit 1a2b…, image NAME@sha256:…`; what is not known is left out."""
+    commit, image = os.environ.get("MCTI_COMMIT"), os.environ.get("MCTI_IMAGE")
+    parts = [f"mcti {mcti.__version__}", commit and f"commit {commit}", image and f"image {image}"]
+    return ", ".join(part for part in parts if part)
+
+
+def report_end(message: str) -> None:
+    """Log the last line of a step."""
+    _reported.append(message)
+    _log.info("%s", message)
+
+
+def as_error(error: BaseException) -> MctiError:
+    """Any exception as one line with an exit code: an MctiError as it is, trouble of the system explained."""
+    if isinstance(error, MctiError):
+        return error
+    if isinstance(error, OSError):
+        from mcti import storage
+
+        return storage.trouble(error)
+    if isinstance(error, KeyboardInterrupt):
+        return Interrupted("interrupted", "", AGAIN)
+    return MctiError(f"{type(error).__name__}: {error}", "", "run again with --debug and report it")
+
+
+def _fail(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The hook of a process that ends by an exception."""
+    shown = as_error(error)
+    logs.begin("ERROR")  # does nothing, unless MCTI_LOG_LEVEL itself is what is wrong
+    if shown.code == "defect" or logging.getLogger("mcti").isEnabledFor(logging.DEBUG):
+        sys.__excepthook__(kind, error, trace)
+    # A pause is no success of a task: its outputs are not there.
+    code = shown.exit_code or INTERRUPTED
+    _reported.append(str(shown))
+    _log.error("%s (exit code %d)", shown, code)
+    sys.exit(code)
+
+
+def _end(started: float) -> None:
+    if not _reported:
+        _log.info("task finished in %s", duration(time.monotonic() - started))

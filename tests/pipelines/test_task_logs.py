@@ -1,0 +1,121 @@
+"""The log of a task as kfp.local shows it: what the component's process writes, line by line."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+from kfp import dsl, local
+
+from components.train import train
+from mcti import storage
+from tests.test_logs import LINE
+from tests.training import made
+
+pytestmark = pytest.mark.slow
+SOURCES = {"clinical": "0" * 32, "expression": "1" * 32}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Cohort, features, a folder with folds.csv, and one with the best settings of a search: none."""
+    root = tmp_path_factory.mktemp("world")
+    cohort, features, folds = made.folders(root)
+    storage.write_json(cohort / "cohort.json", storage.read_json(cohort / "cohort.json") | {"sources": SOURCES})
+    (root / "folds").mkdir()
+    folds.rename(root / "folds" / "folds.csv")
+    (root / "best").mkdir()
+    (root / "best" / "best.yaml").write_text("settings: {}\n", encoding="utf-8")
+    return {"cohort": cohort, "features": features, "folds": root / "folds", "best": root / "best"}
+
+
+def shown(world, root, params, capfd):
+    """The component `train` of fold 1 in a process of its own: its log lines."""
+    kinds = {"best": dsl.Artifact}
+
+    @dsl.pipeline(name="one")
+    def one():
+        given = {
+            name: dsl.importer(artifact_uri=str(path), artifact_class=kinds.get(name, dsl.Dataset)).output
+            for name, path in world.items()
+        }
+        train(params=params, key="", fold=1, **given)
+
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root), raise_on_error=False)
+    capfd.readouterr()
+    one()
+    both = "\n".join(capfd.readouterr())
+    assert "\r" not in both
+    lines = [raw.strip() + "\n" for raw in both.splitlines()]
+    return [line for line in lines if LINE.fullmatch(line)]
+
+
+def test_the_log_of_train_holds_start_progress_and_end_with_the_numbers_of_the_result(
+    world, tmp_path, monkeypatch, capfd
+):
+    for name, value in {"RUN": "run-7", "COMMIT": "abc", "IMAGE": "x@sha256:1", "LOG_LEVEL": "INFO"}.items():
+        monkeypatch.setenv(f"MCTI_{name}", value)
+    params = made.settings(workers=1)
+    lines = shown(world, tmp_path, params.model_dump_json(by_alias=True), capfd)
+    assert all(" INFO train: " in line for line in lines)
+    first, start, checkpoint, progress, end = (line.partition("train: ")[2].rstrip("\n") for line in lines)
+    about = "mcti 0.1.0, commit abc, image x@sha256:1"
+    assert first == f"task started, pipeline run run-7, {about}"
+    head, _, settings = start.partition(", settings ")
+    assert head == f"started: {about}, data clinical={'0' * 32} expression={'1' * 32}"
+    assert json.loads(settings) == params.model_dump(mode="json", by_alias=True) | {"fold": 1}
+    assert re.fullmatch(r"fold 1: no checkpoint in \S+/fold_1, starting at step 0 of 6", checkpoint)
+    (folder,) = tmp_path.glob("one-*/train/model")
+    history = pd.read_csv(folder / "fold_1" / "history.csv")
+    # Batches of 8 of the 12 training patients: two steps in each of three epochs.
+    assert re.fullmatch(r"6 of 6 steps, (\S+ steps/(s|min), )?fold 1, loss \d\.\d{3}, \d+ patients/s", progress)
+    result = storage.read_json(folder / "result.json")
+    numbers = f"train_patients {result['train_patients']}, test_patients {result['test_patients']}"
+    loss = float(f"{history['loss'].iloc[-1]:.4g}")
+    rest = f"loss [{loss}], parameters {result['parameters']}, epochs 3, preset tiny; results in {folder}"
+    assert re.sub(r"in [^:]+:", "in TIME:", end, count=1) == f"finished in TIME: folds [1], {numbers}, {rest}"
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from mcti.params import TrainParams, from_json
+from mcti.steps.train import train
+cohort, features, folds, params, out = sys.argv[1:]
+train(cohort, features, f"{folds}/folds.csv", from_json(TrainParams, params, "x"), Path(out), fold=1)
+"""
+
+
+def test_a_task_that_was_killed_logs_from_which_checkpoint_it_resumes(world, tmp_path, monkeypatch, capfd):
+    """As in another pod, with a volume that outlives both."""
+    monkeypatch.setenv("MCTI_CHECKPOINTS", str(tmp_path / "claim"))
+    monkeypatch.setenv("MCTI_RUN", "run-8")
+    params = made.settings(workers=1, epochs=60, checkpoint_seconds=0.0).model_dump_json(by_alias=True)
+    folders = [str(world[name]) for name in ("cohort", "features", "folds")]
+    victim = subprocess.Popen([sys.executable, "-c", KILLED, *folders, params, str(tmp_path / "first pod")])
+    deadline = time.monotonic() + 300
+    while not list((tmp_path / "claim").glob("run-8/*/*.checkpoint")):
+        assert victim.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    victim.kill()
+    victim.wait()
+    newest = sorted((tmp_path / "claim").glob("run-8/*/*.checkpoint"))[-1]
+    step = int(newest.stem.removeprefix("step_"))
+    lines = shown(world, tmp_path / "second pod", params, capfd)
+    about = [line.partition("train: ")[2] for line in lines if "train: fold 1: " in line]
+    assert about == [f"fold 1: resumed from step {step} of 120 (epoch {step // 2} of 60), checkpoint {newest}\n"]
+    assert "finished in " in lines[-1]
+
+
+def test_wrong_data_are_the_last_line_of_the_log(world, tmp_path, capfd):
+    """With the exit code of the command; the traceback is for the level DEBUG."""
+    (tmp_path / "empty").mkdir()
+    broken = world | {"folds": tmp_path / "empty"}
+    lines = shown(broken, tmp_path / "runs", made.settings(workers=1).model_dump_json(by_alias=True), capfd)
+    last = lines[-1].partition("Z ")[2]
+    assert last.startswith(f"ERROR train: no such file or folder in {tmp_path}/empty/folds.csv: check the path")
+    assert last.endswith(" (exit code 3)\n")
