@@ -144,7 +144,8 @@ def recorded(remote: str, run: str) -> dict[str, str]:
         DataError: the run published nothing.
     """
     folder = storage.join(remote, "runs", run, "")
-    found = {a.removeprefix(folder): storage.read_bytes(a).decode() for a in storage.addresses(folder)}
+    ours = [address for address in storage.addresses(folder) if address.endswith(".dvc")]  # its outcome lies there too
+    found = {address.removeprefix(folder): storage.read_bytes(address).decode() for address in ours}
     if not found:
         raise DataError(f"run {run} published nothing", folder, "see its state: mcti pipeline status")
     return found

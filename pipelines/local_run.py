@@ -127,7 +127,7 @@ def cancel(settings: Settings, kind: str, runner: str, run: str) -> None:
     _kill(runner, run)
     if kind == "retraining" and settings.cluster.remote is not None:
         finish(settings.register_.name, settings.cluster.remote, run)
-    pipeline_run.close("CANCELED", "cancelled")
+    pipeline_run.close("KILLED", "cancelled")
     _kill(runner, run)  # what another thread of kfp.local has tried again meanwhile
 
 

@@ -10,7 +10,7 @@ from components import IMAGE
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def detect(  # noqa: D103
     params: str, register: str, remote: str, hours: int, report: dsl.Output[dsl.Artifact]
-) -> NamedTuple("Found", Output=bool, data=str, model=str, ingest=str):
+) -> NamedTuple("Found", Output=bool, data=str, model=str, ingest=str, reason=str, lease=str):
     # Named Output, since a condition on any other name of an output is false in kfp.local (2.17), whatever it holds.
     import sys
     from pathlib import Path
@@ -23,4 +23,5 @@ def detect(  # noqa: D103
     name = from_json(RegisterParams, register, "parameter register").name
     found = look(name, ingest, remote, pipeline_run.needed(), hours, Path(report.path))
     print(found.reason, file=sys.stderr)  # noqa: T201
-    return (found.go, found.data, found.model, found.ingest.model_dump_json(by_alias=True))
+    settings = found.ingest.model_dump_json(by_alias=True)
+    return (found.go, found.data, found.model, settings, found.reason, found.lease)
