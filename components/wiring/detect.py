@@ -6,12 +6,13 @@ from kfp import dsl
 
 from components import IMAGE
 
+# Its first output is named Output, since a condition on any other name is false in kfp.local (2.17), whatever it holds.
+
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def detect(  # noqa: D103
     params: str, register: str, remote: str, hours: int, report: dsl.Output[dsl.Artifact]
 ) -> NamedTuple("Found", Output=bool, data=str, model=str, ingest=str, reason=str, lease=str):
-    # Named Output, since a condition on any other name of an output is false in kfp.local (2.17), whatever it holds.
     import sys
     from pathlib import Path
 

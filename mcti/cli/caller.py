@@ -94,6 +94,8 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[..., object]], 
                 caller.progress.close()
             if speaks():
                 _show(name, result, as_json)
+            if code := getattr(result, "exit_code", 0):  # a report that names a trouble: `mcti pipeline doctor`
+                raise typer.Exit(code)
 
         run.__signature__ = _signature(function)  # type: ignore[attr-defined]
         del run.__wrapped__

@@ -1,7 +1,7 @@
-"""How a run ends in MLflow: the last task and the exit task as components, over the words that a cluster was seen to use.
+"""How a run ends in MLflow: the last task and the exit task, over the words that a cluster was seen to use.
 
-The states are those of Kubeflow Pipelines 2.17.0 (observed): the final status is COMPLETE, FAILED or RUNNING, its message
-empty; kfp.local says SUCCEEDED or FAILED. MLflow and S3 are real servers, KFP's API is a double.
+The states are those of Kubeflow Pipelines 2.17.0 (observed): the final status is COMPLETE, FAILED or RUNNING, its
+message empty; kfp.local says SUCCEEDED or FAILED. MLflow and S3 are real servers, KFP's API is a double.
 """
 
 import json
