@@ -136,22 +136,27 @@ def service(host: str) -> Iterator[Client]:
         # The SDK prints addresses for people; our standard output may be one JSON document.
         with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
             warnings.simplefilter("ignore")
-            with _is_kubeflow(host):
-                client = Client(
-                    host=host,
-                    existing_token=os.environ.get("KFP_TOKEN"),
-                    cookies=os.environ.get("KFP_COOKIES"),
-                    ssl_ca_cert=os.environ.get("KFP_CA_CERT"),
-                )
-                client.about()
-            yield client
+            yield _connected(host)
     except ApiException as error:
         raise refusal(error, host) from error
     except urllib3.exceptions.HTTPError as error:
         raise _no_answer(error, host) from error
-    except OSError as error:  # a file of KFP_CA_CERT, KFP_CLIENT_CERT or KFP_CLIENT_KEY
-        hint = "check KFP_CA_CERT, KFP_CLIENT_CERT and KFP_CLIENT_KEY"
-        raise EnvironmentTrouble(f"a certificate cannot be used ({error})", host, hint) from error
+
+
+def _connected(host: str) -> Client:
+    with _is_kubeflow(host):
+        try:
+            client = Client(
+                host=host,
+                existing_token=os.environ.get("KFP_TOKEN"),
+                cookies=os.environ.get("KFP_COOKIES"),
+                ssl_ca_cert=os.environ.get("KFP_CA_CERT"),
+            )
+            client.about()
+        except OSError as error:
+            hint = "check KFP_CA_CERT, KFP_CLIENT_CERT and KFP_CLIENT_KEY"
+            raise EnvironmentTrouble(f"a certificate cannot be used ({error})", host, hint) from error
+        return client
 
 
 @contextlib.contextmanager

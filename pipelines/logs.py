@@ -86,7 +86,7 @@ def last_line(text: str) -> str:
 
 def exit_code(text: str) -> str:
     """The exit code that KFP's launcher saw, as it logs it: Argo sees 1 for every failure."""
-    found = _EXIT.findall(text)
+    found = [match for line in text.splitlines() if "argo=" not in line for match in _EXIT.findall(line)]
     return found[-1] if found else ""
 
 

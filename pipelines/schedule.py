@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import kfp_server_api
@@ -22,33 +23,41 @@ def schedule(
     Raises
         EnvironmentTrouble: the server does not have it enabled afterwards.
     """
-    clock = settings.cluster.cron
-    with package(settings, data, kind) as (file, about), client.service(host) as service:
+    with client.service(host) as service:
         client.need_version(service.about(), settings.cluster.kfp_version, host)
         client.need_namespace(service.about(), namespace or service.get_user_namespace(), host)
-        name, mark = about["pipeline"], f"sha256 {about['sha256']}"
-        experiment = service.create_experiment(name=settings.cluster.experiment, namespace=namespace).experiment_id
-        ours = [found for found in _recurring(service, experiment) if found.display_name == name]
-        if len(ours) == 1 and _runs(ours[0], mark, clock):
-            return _read_back(service, ours[0].recurring_run_id, host) | {"changed": False, **public(about)}
-        for old in ours:  # a recurring run cannot be updated; first away, so that there are never two
-            service.delete_recurring_run(old.recurring_run_id)
-        try:
-            made = service.create_recurring_run(
-                experiment,
-                name,
-                description=mark,
-                cron_expression=clock,
-                max_concurrency=1,
-                no_catchup=True,
-                pipeline_package_path=str(file),
-            )
-        except kfp_server_api.ApiException as error:
-            if not ours:
-                raise
-            told = client.refusal(error, host)
-            raise type(told)(told.what, told.where, f"{name} has no schedule now: call again; {told.mend}") from error
-        return _read_back(service, made.recurring_run_id, host) | {"changed": True, **public(about)}
+        with package(settings, data, kind) as (file, about):
+            experiment = service.create_experiment(name=settings.cluster.experiment, namespace=namespace).experiment_id
+            made, changed = _replace(service, experiment, file, about, settings.cluster.cron, host)
+            return _read_back(service, made, host) | {"changed": changed, **public(about)}
+
+
+def _replace(
+    service: client.Client, experiment: str, file: Path, about: dict[str, str], clock: str, host: str
+) -> tuple[str, bool]:
+    """The id of the one schedule of this pipeline, and whether it had to be made."""
+    name, mark = about["pipeline"], f"sha256 {about['sha256']}"
+    ours = [found for found in _recurring(service, experiment) if found.display_name == name]
+    if len(ours) == 1 and _runs(ours[0], mark, clock):
+        return str(ours[0].recurring_run_id), False
+    for old in ours:  # a recurring run cannot be updated; first away, so that there are never two
+        service.delete_recurring_run(old.recurring_run_id)
+    try:
+        made = service.create_recurring_run(
+            experiment,
+            name,
+            description=mark,
+            cron_expression=clock,
+            max_concurrency=1,
+            no_catchup=True,
+            pipeline_package_path=str(file),
+        )
+    except kfp_server_api.ApiException as error:
+        if not ours:
+            raise
+        told = client.refusal(error, host)
+        raise type(told)(told.what, told.where, f"{name} has no schedule now: call again; {told.mend}") from error
+    return str(made.recurring_run_id), True
 
 
 def _read_back(service: client.Client, recurring_run: str, host: str) -> dict[str, object]:

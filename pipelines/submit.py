@@ -60,15 +60,16 @@ def submit(
     settings: Settings, data: str | None, host: str, namespace: str | None, kind: str = "training"
 ) -> dict[str, str]:
     """Start one run now; its id and address."""
-    with package(settings, data, kind) as (file, about), client.service(host) as service:
+    with client.service(host) as service:
         client.need_version(service.about(), settings.cluster.kfp_version, host)
         client.need_namespace(service.about(), namespace or service.get_user_namespace(), host)
-        started = service.create_run_from_pipeline_package(
-            str(file),
-            run_name=f"{about['pipeline']} {about['sha256'][:8]}",
-            experiment_name=settings.cluster.experiment,
-            namespace=namespace,
-        )
+        with package(settings, data, kind) as (file, about):
+            started = service.create_run_from_pipeline_package(
+                str(file),
+                run_name=f"{about['pipeline']} {about['sha256'][:8]}",
+                experiment_name=settings.cluster.experiment,
+                namespace=namespace,
+            )
     return {"run": started.run_id, "experiment": settings.cluster.experiment, **public(about)}
 
 

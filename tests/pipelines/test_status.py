@@ -33,9 +33,9 @@ def compiled(kind, tmp_path_factory):
     return next(yaml.safe_load_all(path.read_text(encoding="utf-8")))
 
 
-@pytest.fixture(scope="module")
-def training(tmp_path_factory):
-    return compiled("training", tmp_path_factory)
+@pytest.fixture
+def training(ir):
+    return ir[0]
 
 
 def by_name(told):
@@ -146,6 +146,7 @@ def test_the_log_of_a_task_that_is_gone_is_one_clear_error(server, training):
         logs.logs("run-0", "ingest", address)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["retraining", "inference"])
 def test_the_other_pipelines_too(server, kind, tmp_path_factory):
     address, state = server
