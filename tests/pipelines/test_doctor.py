@@ -24,46 +24,31 @@ elif key in answers:
 else:
     sys.exit(f'Error from server (NotFound): {{key}} not found')
 """
+PATCH = '{"templateDefaults":{"retryStrategy":{"limit":"0","retryPolicy":"Always"}}}'
+API = "get deployments -A --field-selector metadata.name=ml-pipeline"
+
+
+def deployment(*environment):
+    """The API server's deployment, as kubectl lists it."""
+    containers = [{"env": [{"name": name, "value": value} for name, value in environment]}]
+    spec = {"template": {"spec": {"containers": containers}}}
+    return {"items": [{"metadata": {"namespace": "kubeflow"}, "spec": spec}]}
+
+
+def quota(hard, used):
+    return {"items": [{"metadata": {"name": "all"}, "status": {"hard": hard, "used": used}}]}
+
+
 GIVEN = {
-    "get deployments -A --field-selector metadata.name=ml-pipeline": {
-        "items": [
-            {
-                "metadata": {"namespace": "kubeflow"},
-                "spec": {
-                    "template": {
-                        "spec": {
-                            "containers": [
-                                {
-                                    "env": [
-                                        {
-                                            "name": "COMPILED_PIPELINE_SPEC_PATCH",
-                                            "value": '{"templateDefaults":{"retryStrategy":{"limit":"0","retryPolicy":"Always"}}}',
-                                        }
-                                    ]
-                                }
-                            ]
-                        }
-                    }
-                },
-            }
-        ]
-    },
+    API: deployment(("COMPILED_PIPELINE_SPEC_PATCH", PATCH)),
     "get namespace kubeflow": {},
     "get secret mcti-s3 -n kubeflow": {"data": {"access_key": "czM=", "secret_key": "aHVzaA=="}},
     "get configmap mcti-services -n kubeflow": {"data": {"s3": "http://s3", "mlflow": "http://mlflow"}},
     "get serviceaccount pipeline-runner -n kubeflow": {},
     "get pvc scratch -n kubeflow": {"status": {"phase": "Bound"}},
-    "get resourcequotas -n kubeflow": {
-        "items": [
-            {
-                "metadata": {"name": "all"},
-                "status": {
-                    "hard": {"requests.cpu": "16", "limits.memory": "64Gi", "pods": "50"},
-                    "used": {"requests.cpu": "2"},
-                },
-            }
-        ]
-    },
+    "get resourcequotas -n kubeflow": quota(
+        {"requests.cpu": "16", "limits.memory": "64Gi", "pods": "50"}, {"requests.cpu": "2"}
+    ),
     "get nodes": {"items": [{"status": {"images": [{"names": ["docker.io/library/mcti-python:0.1.0"]}]}}]},
 }
 
@@ -107,21 +92,45 @@ def test_a_cluster_that_has_everything_is_fine(server, cluster, settings):
     assert "aHVzaA==" not in str(told)
 
 
-LACKS = [
-    ("namespace", {"get namespace kubeflow": None}, "kubectl create namespace kubeflow"),
-    ("secret mcti-s3", {"get secret mcti-s3 -n kubeflow": None}, "kubectl create secret generic -n kubeflow mcti-s3 --from-literal=access_key="),
-    ("secret mcti-s3", {"get secret mcti-s3 -n kubeflow": {"data": {"access_key": ""}}}, "no key secret_key"),
-    ("configmap mcti-services", {"get configmap mcti-services -n kubeflow": None}, "kubectl create configmap -n kubeflow mcti-services"),
-    ("account pipeline-runner", {"get serviceaccount pipeline-runner -n kubeflow": None}, "apply the overlay"),
-    ("account pipeline-runner", {"get serviceaccount pipeline-runner -n kubeflow": {"automountServiceAccountToken": False}}, "mounts no token"),
-    ("claim scratch", {"get pvc scratch -n kubeflow": None}, "create it: cluster.claims"),
-    ("quota", {"get resourcequotas -n kubeflow": {"items": [{"metadata": {"name": "all"}, "status": {"hard": {"requests.cpu": "4", "limits.memory": "20Gi"}, "used": {"requests.cpu": "500m", "limits.memory": "8Gi"}}}]}}, "all has 3.5 requests.cpu left, a task asks 4; all has 12884901888 limits.memory left"),
-    ("image mcti-python:0.1.0", {"get nodes": {"items": [{"status": {"images": []}}]}}, "load it into every node"),
-    ("COMPILED_PIPELINE_SPEC_PATCH", {"get deployments -A --field-selector metadata.name=ml-pipeline": {"items": [{"metadata": {"namespace": "kubeflow"}}]}}, "kubectl set env -n kubeflow deployment/ml-pipeline COMPILED_PIPELINE_SPEC_PATCH="),
-]  # fmt: skip
+SECRET, CONFIG = "get secret mcti-s3 -n kubeflow", "get configmap mcti-services -n kubeflow"
+ACCOUNT, QUOTAS = "get serviceaccount pipeline-runner -n kubeflow", "get resourcequotas -n kubeflow"
+FULL = quota({"requests.cpu": "4", "limits.memory": "20Gi"}, {"requests.cpu": "500m", "limits.memory": "8Gi"})
+LACKS = {
+    "no namespace": ("namespace", {"get namespace kubeflow": None}, "kubectl create namespace kubeflow"),
+    "no secret": (
+        "secret mcti-s3",
+        {SECRET: None},
+        "kubectl create secret generic -n kubeflow mcti-s3 --from-literal=access_key=",
+    ),
+    "no key": ("secret mcti-s3", {SECRET: {"data": {"access_key": ""}}}, "no key secret_key"),
+    "no map": ("configmap mcti-services", {CONFIG: None}, "kubectl create configmap -n kubeflow mcti-services"),
+    "no account": ("account pipeline-runner", {ACCOUNT: None}, "apply the overlay"),
+    "no token": ("account pipeline-runner", {ACCOUNT: {"automountServiceAccountToken": False}}, "mounts no token"),
+    "no claim": ("claim scratch", {"get pvc scratch -n kubeflow": None}, "create it: cluster.claims"),
+    "no quota": (
+        "quota",
+        {QUOTAS: FULL},
+        "all has 3.5 requests.cpu left, a task asks 4; all has 12884901888 limits.memory left",
+    ),
+    "no image": (
+        "image mcti-python:0.1.0",
+        {"get nodes": {"items": [{"status": {"images": []}}]}},
+        "load it into every node",
+    ),
+    "no patch": (
+        "COMPILED_PIPELINE_SPEC_PATCH",
+        {API: deployment()},
+        "kubectl set env -n kubeflow deployment/ml-pipeline COMPILED_PIPELINE_SPEC_PATCH=",
+    ),
+    "another patch": (
+        "COMPILED_PIPELINE_SPEC_PATCH",
+        {API: deployment(("COMPILED_PIPELINE_SPEC_PATCH", PATCH.replace("Always", "OnError")))},
+        "retryPolicy is OnError",
+    ),
+}
 
 
-@pytest.mark.parametrize(("name", "changed", "words"), LACKS, ids=[f"{n} {i}" for i, (n, _, _) in enumerate(LACKS)])
+@pytest.mark.parametrize(("name", "changed", "words"), LACKS.values(), ids=LACKS)
 def test_what_is_missing_is_one_line_with_its_fix(server, cluster, settings, name, changed, words):
     cluster(changed)
     told = doctor.doctor(settings, server[0], None)
@@ -186,7 +195,7 @@ def test_the_command_prints_a_line_a_check_and_ends_with_4(server, cluster, caps
     cluster({"get secret mcti-s3 -n kubeflow": None})
     assert guarded(app, ["pipeline", "doctor", "--host", server[0]]) == 4
     lines = capsys.readouterr().out.splitlines()
-    assert [line for line in lines if line.startswith("missing")][0].startswith("missing  secret mcti-s3: ")
+    assert next(line for line in lines if line.startswith("missing")).startswith("missing  secret mcti-s3: ")
     assert guarded(app, ["pipeline", "doctor", "--host", server[0], "--json"]) == 4
     assert json.loads(capsys.readouterr().out)["checks"][0] == {
         "name": "server", "state": "OK", "detail": server[0], "hint": "",
@@ -195,31 +204,20 @@ def test_the_command_prints_a_line_a_check_and_ends_with_4(server, cluster, caps
 
 def waiting(reason="", message="", condition=""):
     """A pod of a run that cannot start."""
-    container = {
-        "name": "main",
-        "image": "registry.example/mcti@sha256:0",
-        "state": {"waiting": {"reason": reason, "message": message}},
-    }
+    state = {"waiting": {"reason": reason, "message": message}}
+    container = {"name": "main", "image": "registry.example/mcti@sha256:0", "state": state}
     unschedulable = [{"type": "PodScheduled", "reason": "Unschedulable", "message": condition}] if condition else []
     status = {"phase": "Pending", "conditions": unschedulable, "containerStatuses": [container] if reason else []}
     return {"metadata": {"name": "pod-a", "namespace": "kubeflow"}, "status": status}
 
 
+ABSENT = 'secret "mcti-s3" not found'
 TROUBLES = {
-    "image": (
-        waiting("ImagePullBackOff", "Back-off pulling image"),
-        "image registry.example/mcti@sha256:0 cannot be pulled",
-    ),
-    "secret": (
-        waiting("CreateContainerConfigError", 'secret "mcti-s3" not found'),
-        'secret "mcti-s3" not found): create it',
-    ),
+    "image": (waiting("ImagePullBackOff", "Back-off"), "image registry.example/mcti@sha256:0 cannot be pulled"),
+    "secret": (waiting("CreateContainerConfigError", ABSENT), f"{ABSENT}): create it"),
     "claim": (waiting(condition='persistentvolumeclaim "scratch" not found'), "a claim does not bind"),
     "unbound": (waiting(condition="pod has unbound immediate PersistentVolumeClaims"), "a claim does not bind"),
-    "room": (
-        waiting(condition="0/1 nodes are available: 1 Insufficient cpu."),
-        "no node takes a pod (0/1 nodes are available",
-    ),
+    "room": (waiting(condition="0/1 nodes are available: 1 Insufficient cpu."), "no node takes a pod (0/1 nodes"),
 }
 
 
