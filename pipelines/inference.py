@@ -35,7 +35,8 @@ def inference(settings: Settings, data: str, version: str = "") -> Any:
         model: str = champion,
         data: str = data,
     ) -> None:
-        with dsl.ExitHandler(parts.place(outcome(), "wiring", cache=False), name="inference"):
+        last = outcome(remote=settings.cluster.remote or "")
+        with dsl.ExitHandler(parts.place(last, "wiring", cache=False), name="inference"):
             keys, cohort = parts.keys({"ingest": ingest, "extract": extract}, data), parts.sources(ingest, data)
             inputs = {"cohort": cohort, "features": parts.features(extract, cohort, keys)}
             # The alias may have moved since the last run: what the model says is never taken from the cache.
@@ -47,6 +48,7 @@ def inference(settings: Settings, data: str, version: str = "") -> Any:
             with dsl.ParallelFor(items=parts.shards, name="slides") as shard:
                 drawn = heatmaps(shard=shard, shards=len(parts.shards), explanation=explanation, **inputs)
                 parts.place(drawn, "explain", cache=False)
-            parts.publish(predictions=said.outputs["predictions"], explanation=explanation)
+            published = parts.publish(predictions=said.outputs["predictions"], explanation=explanation)
+            parts.concluded("new patients predicted", after=[drawn, *published])
 
     return run

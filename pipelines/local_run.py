@@ -17,7 +17,7 @@ from kfp import components, local
 from mcti import storage
 from mcti.errors import EnvironmentTrouble, UsageError
 from mcti.params import Settings
-from mcti.registry import pipeline_run
+from mcti.registry import pipeline_run, refusals
 from mcti.steps.retraining import finish
 from pipelines import containers, guard, resources
 from pipelines.submit import compile_to
@@ -127,7 +127,8 @@ def cancel(settings: Settings, kind: str, runner: str, run: str) -> None:
     _kill(runner, run)
     if kind == "retraining" and settings.cluster.remote is not None:
         finish(settings.register_.name, settings.cluster.remote, run)
-    pipeline_run.close("CANCELED", "cancelled")
+    pipeline_run.close("KILLED", "cancelled")
+    refusals.clear()
     _kill(runner, run)  # what another thread of kfp.local has tried again meanwhile
 
 

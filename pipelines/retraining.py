@@ -58,6 +58,10 @@ def retraining(settings: Settings, data: str = "", version: str = "") -> Any:  #
                 inputs = {"cohort": cohort, "features": parts.features(extract, cohort, keys, after=checked)}
                 verdict = parts.watched(monitor, found["model"], inputs)
                 with dsl.If(verdict.outputs["Output"] == True, name="train-again"):  # noqa: E712
-                    parts.judged(sections, inputs, keys, checked, found["data"])
+                    parts.judged(sections, inputs, keys, checked, found["data"], found["lease"])
+                with dsl.If(verdict.outputs["Output"] == False, name="champion-stays"):  # noqa: E712
+                    parts.concluded("no rule of monitor fired: the champion stays", [], found["lease"])
+            with dsl.If(found["Output"] == False, name="nothing-new"):  # noqa: E712
+                parts.concluded(found["reason"], [], found["lease"])
 
     return run

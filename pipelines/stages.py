@@ -16,6 +16,7 @@ from components.search import search as search_component
 from components.split import split as split_component
 from components.train import train as train_component
 from components.validate import validate as validate_component
+from components.wiring.conclude import conclude, conclude_verdict
 from components.wiring.keys import keys as keys_component
 from components.wiring.merge import merge_features, merge_models
 from components.wiring.publish import publish
@@ -100,7 +101,13 @@ class Stages:
         return self.place(collected, "search", cache=False).outputs["best"]
 
     def judged(
-        self, sections: Artifacts, inputs: Artifacts, keys: Artifacts, checked: dsl.PipelineTask, data: Any
+        self,
+        sections: Artifacts,
+        inputs: Artifacts,
+        keys: Artifacts,
+        checked: dsl.PipelineTask,
+        data: Any,
+        lease: Any = "",
     ) -> None:
         """Features to a version of the registry that the gate has judged.
 
@@ -109,6 +116,7 @@ class Stages:
         keys        what these and what is made of them follow from
         checked     the report of the data contract
         data        MD5 of the sources, which the model version keeps
+        lease       address of the lease of a retraining
         """
         dealt = self.place(split_component(params=sections["split"], key=keys["features"], **inputs), "split")
         inputs = {**inputs, "folds": dealt.outputs["folds"]}
@@ -121,17 +129,33 @@ class Stages:
         scored = evaluate_component(params=sections["evaluate"], key=key, models=models, **inputs)
         report = self.place(scored, "evaluate").outputs["report"]
         reports = {"evaluation": report, "validation": checked.outputs["report"]}
-        self.place(show(key=keys["evaluation"], evaluation=report), "wiring")
+        shown = self.place(show(key=keys["evaluation"], evaluation=report), "wiring")
         version = register_component(params=sections["register"], data=data, models=models, **reports)
         registered = self.place(version, "register", cache=False).outputs["version"]
-        self.place(promote_component(params=sections["promote"], version=registered), "promote", cache=False)
-        self.publish(features=inputs["features"], models=models, evaluation=report)
+        judged = promote_component(params=sections["promote"], version=registered)
+        verdict = self.place(judged, "promote", cache=False).outputs["verdict"]
+        published = self.publish(features=inputs["features"], models=models, evaluation=report)
+        last = conclude_verdict(verdict=verdict, remote=self.cluster.remote or "", lease=lease)
+        self.last(last, after=[shown, *published])
 
-    def publish(self, **results: Any) -> None:
-        """Results as versions in DVC's remote, where the settings name one."""
+    def publish(self, **results: Any) -> list[dsl.PipelineTask]:
+        """Results as versions in DVC's remote, where the settings name one; the tasks."""
+        tasks = []
         for name, result in results.items() if self.cluster.remote else ():
             task = publish(remote=self.cluster.remote, name=name, result=result)
-            self.place(task.set_display_name(f"publish-{name}"), "wiring", cache=False)
+            tasks.append(self.place(task.set_display_name(f"publish-{name}"), "wiring", cache=False))
+        return tasks
+
+    def concluded(self, reason: Any, after: list[dsl.PipelineTask], lease: Any = "") -> None:
+        """The last task of a branch that ends for `reason`."""
+        self.last(conclude(reason=reason, remote=self.cluster.remote or "", lease=lease), after)
+
+    def last(self, task: dsl.PipelineTask, after: list[dsl.PipelineTask]) -> None:
+        """Place the task that marks the run as successful: after every task of its branch that nothing else reads.
+
+        In the same branch: what waits for a branch that KFP skips is skipped too. Never from the cache.
+        """
+        self.place(task.after(*after), "wiring", cache=False).set_display_name("conclude")
 
 
 def sections_of(settings: Settings) -> dict[str, str]:

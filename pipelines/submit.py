@@ -1,30 +1,19 @@
-"""Compile a pipeline; send it to Kubeflow Pipelines, put it on a schedule, ask how a run is doing.
-
-Over the official SDK. Who we are comes from the environment alone, so that no secret stands on a command line:
-KFP_TOKEN (bearer token) or KFP_COOKIES (session of a login page such as Dex), KFP_CA_CERT (file, own authority),
-KFP_CLIENT_CERT and KFP_CLIENT_KEY (files, mutual TLS).
-"""
+"""Compile a pipeline, and send it to Kubeflow Pipelines as one run."""
 
 import contextlib
 import hashlib
-import os
-import sys
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import kfp
-import kfp_server_api
-import urllib3
 from kfp import compiler
 
 from mcti import storage, versions
-from mcti.errors import DataError, EnvironmentTrouble, UsageError, did_you_mean
+from mcti.errors import UsageError, did_you_mean
 from mcti.params import Settings
 from mcti.steps.retraining import pinned_to
-from pipelines import checks
+from pipelines import checks, client
 from pipelines.inference import inference
 from pipelines.retraining import retraining
 from pipelines.training import training
@@ -72,124 +61,29 @@ def submit(
     settings: Settings, data: str | None, host: str, namespace: str | None, kind: str = "training"
 ) -> dict[str, str]:
     """Start one run now; its id and address."""
-    with _package(settings, data, kind) as (package, about), _service(host) as service:
-        started = service.create_run_from_pipeline_package(
-            str(package),
-            run_name=f"{about['pipeline']} {about['sha256'][:8]}",
-            experiment_name=settings.cluster.experiment,
-            namespace=namespace,
-        )
-    return {"run": started.run_id, "experiment": settings.cluster.experiment, **_public(about)}
-
-
-def schedule(
-    settings: Settings, data: str | None, host: str, namespace: str | None, kind: str = "retraining"
-) -> dict[str, object]:
-    """Run a pipeline by `cluster.cron`: exactly one schedule of its name, replaced only when something changed."""
-    cron = settings.cluster.cron
-    with _package(settings, data, kind) as (package, about), _service(host) as service:
-        name, mark = about["pipeline"], f"sha256 {about['sha256']}"
-        experiment = service.create_experiment(name=settings.cluster.experiment, namespace=namespace).experiment_id
-        ours = [found for found in _recurring(service, experiment) if found.display_name == name]
-        if len(ours) == 1 and _runs(ours[0], mark, cron):
-            return {"schedule": ours[0].recurring_run_id, "changed": False, "cron": cron, **_public(about)}
-        for old in ours:  # a recurring run cannot be updated; first away, so that there are never two
-            service.delete_recurring_run(old.recurring_run_id)
-        try:
-            made = service.create_recurring_run(
-                experiment,
-                name,
-                description=mark,
-                cron_expression=cron,
-                max_concurrency=1,
-                no_catchup=True,
-                pipeline_package_path=str(package),
+    with client.service(host) as service:
+        client.need_version(service.about(), settings.cluster.kfp_version, host)
+        client.need_namespace(service.about(), namespace or service.get_user_namespace(), host)
+        with package(settings, data, kind) as (file, about):
+            started = service.create_run_from_pipeline_package(
+                str(file),
+                run_name=f"{about['pipeline']} {about['sha256'][:8]}",
+                experiment_name=settings.cluster.experiment,
+                namespace=namespace,
             )
-        except kfp_server_api.ApiException as error:
-            if not ours:
-                raise
-            told = _refusal(error, host)
-            raise type(told)(told.what, told.where, f"{name} has no schedule now: call again; {told.mend}") from error
-    return {"schedule": made.recurring_run_id, "changed": True, "cron": cron, **_public(about)}
-
-
-def status(run: str, host: str) -> dict[str, object]:
-    """State of a run, and of each of its tasks."""
-    with _service(host) as service:
-        found = service.get_run(run)
-    tasks = found.run_details.task_details if found.run_details else None
-    error = found.error.message if found.error else None
-    states = {task.display_name: str(task.state) for task in tasks or ()}
-    return {"run": run, "name": found.display_name, "state": str(found.state), "error": error, "tasks": states}
-
-
-class _Client(kfp.Client):
-    """The SDK's client, with client certificates, and without its patience."""
-
-    def _load_config(self, *arguments: Any, **named: Any) -> Any:
-        config = super()._load_config(*arguments, **named)
-        config.cert_file = os.environ.get("KFP_CLIENT_CERT")
-        config.key_file = os.environ.get("KFP_CLIENT_KEY")
-        return config
-
-    def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:  # noqa: ARG002  (the SDK's signature)
-        """One question, one answer: the SDK asks five times in half a minute, also who has no right to ask."""
-        return self._healthz_api.healthz_service_get_healthz()
+    return {"run": started.run_id, "experiment": settings.cluster.experiment, **public(about)}
 
 
 @contextlib.contextmanager
-def _service(host: str) -> Iterator[_Client]:
-    """A client of the API server; what goes wrong with it becomes one clear error."""
-    try:
-        # The SDK prints addresses for people; our standard output may be one JSON document.
-        with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
-            warnings.simplefilter("ignore", FutureWarning)
-            yield _Client(
-                host=host,
-                existing_token=os.environ.get("KFP_TOKEN"),
-                cookies=os.environ.get("KFP_COOKIES"),
-                ssl_ca_cert=os.environ.get("KFP_CA_CERT"),
-            )
-    except kfp_server_api.ApiException as error:
-        raise _refusal(error, host) from error
-    except urllib3.exceptions.HTTPError as error:
-        what = f"Kubeflow Pipelines does not answer ({type(error).__name__})"
-        raise EnvironmentTrouble(what, host, "check --host, and the port-forward if you use one") from error
-
-
-def _refusal(error: kfp_server_api.ApiException, host: str) -> EnvironmentTrouble | DataError:
-    if error.status in {401, 403}:
-        mend = "set KFP_TOKEN, KFP_COOKIES or KFP_CLIENT_CERT for a user who may do this"
-        return EnvironmentTrouble(f"Kubeflow Pipelines refused us ({error.status})", host, mend)
-    if error.status == 404:
-        return DataError("no such run or experiment", host, "check the id: mcti pipeline submit printed it")
-    return EnvironmentTrouble(f"Kubeflow Pipelines answered {error.status}: {error.reason}", host, "see its log")
-
-
-@contextlib.contextmanager
-def _package(settings: Settings, data: str | None, kind: str) -> Iterator[tuple[Path, dict[str, str]]]:
+def package(settings: Settings, data: str | None, kind: str) -> Iterator[tuple[Path, dict[str, str]]]:
+    """The compiled file, as long as it is needed, and what `compile_to` says of it."""
     with tempfile.TemporaryDirectory(prefix="mcti-pipeline-") as folder:
         package = Path(folder, "pipeline.yaml")
         yield package, compile_to(settings, data, package, kind)
 
 
-def _recurring(service: _Client, experiment: str) -> Iterator[Any]:
-    token = ""  # nosec B105
-    while True:
-        page = service.list_recurring_runs(page_token=token, page_size=100, experiment_id=experiment)
-        yield from page.recurring_runs or ()
-        token = page.next_page_token or ""
-        if not token:
-            return
-
-
-def _runs(found: Any, mark: str, cron: str) -> bool:
-    """Whether a recurring run is this pipeline at these times, and nobody has put it to rest."""
-    clock = found.trigger.cron_schedule  # none: every so many seconds, as a hand may have chosen on KFP's page
-    return bool(found.status != "DISABLED" and found.description == mark and clock and clock.cron == cron)
-
-
-def _public(about: dict[str, str]) -> dict[str, str]:
+def public(about: dict[str, str]) -> dict[str, str]:
+    """What of it outlasts the file."""
     return {key: value for key, value in about.items() if key != "file"}
 
 

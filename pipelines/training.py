@@ -43,7 +43,8 @@ def training(settings: Settings, data: str, version: str = "") -> Any:
     ) -> None:
         sections = {"ingest": ingest, "extract": extract, "split": split, "search": search, "train": train}
         sections |= {"evaluate": evaluate, "register": register, "promote": promote}
-        with dsl.ExitHandler(parts.place(outcome(), "wiring", cache=False), name="training"):
+        last = outcome(remote=settings.cluster.remote or "")
+        with dsl.ExitHandler(parts.place(last, "wiring", cache=False), name="training"):
             keys, cohort = parts.keys(sections, data), parts.sources(ingest, data)
             checked = parts.valid(validate, cohort, keys)
             inputs = {"cohort": cohort, "features": parts.features(extract, cohort, keys, after=checked)}

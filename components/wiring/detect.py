@@ -6,12 +6,13 @@ from kfp import dsl
 
 from components import IMAGE
 
+# Its first output is named Output, since a condition on any other name is false in kfp.local (2.17), whatever it holds.
+
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def detect(  # noqa: D103
     params: str, register: str, remote: str, hours: int, report: dsl.Output[dsl.Artifact]
-) -> NamedTuple("Found", Output=bool, data=str, model=str, ingest=str):
-    # Named Output, since a condition on any other name of an output is false in kfp.local (2.17), whatever it holds.
+) -> NamedTuple("Found", Output=bool, data=str, model=str, ingest=str, reason=str, lease=str):
     from pathlib import Path
 
     from mcti.params import IngestParams, RegisterParams, from_json
@@ -21,4 +22,5 @@ def detect(  # noqa: D103
     ingest = from_json(IngestParams, params, "parameter ingest")
     name = from_json(RegisterParams, register, "parameter register").name
     found = look(name, ingest, remote, pipeline_run.needed(), hours, Path(report.path))
-    return (found.go, found.data, found.model, found.ingest.model_dump_json(by_alias=True))
+    settings = found.ingest.model_dump_json(by_alias=True)
+    return (found.go, found.data, found.model, settings, found.reason, found.lease)

@@ -1,4 +1,4 @@
-"""How the run ended, whether it did well or not."""
+"""The exit tasks: how the run ended, whether it succeeded or not (mcti/registry/run_outcome.py)."""
 
 from kfp import dsl
 
@@ -6,35 +6,24 @@ from components import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def outcome(status: dsl.PipelineTaskFinalStatus, report: dsl.Output[dsl.Artifact]):  # noqa: D103
-    import sys
+def outcome(status: dsl.PipelineTaskFinalStatus, remote: str, report: dsl.Output[dsl.Artifact]):  # noqa: D103
+    from pathlib import Path
 
-    from mcti.registry.refusals import clear
+    from mcti.registry import pipeline_run, run_outcome
 
-    clear()
-
-    from mcti import storage
-    from mcti.registry import pipeline_run
-
-    found = {"run": pipeline_run.needed(), "state": status.state, "error": status.error_message}
-    storage.write_json(report.path, found)
-    pipeline_run.close(status.state, status.error_message)
-    print(f"run {found['run']}: {found['state']} {found['error']}", file=sys.stderr)  # noqa: T201
+    run_outcome.end(pipeline_run.needed(), remote, status.state, Path(report.path))
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def make_room(  # noqa: D103
     status: dsl.PipelineTaskFinalStatus, register: str, remote: str, report: dsl.Output[dsl.Artifact]
 ):
-    import sys
+    from pathlib import Path
 
-    from mcti import storage
     from mcti.params import RegisterParams, from_json
-    from mcti.registry import pipeline_run
+    from mcti.registry import pipeline_run, run_outcome
     from mcti.steps.retraining import finish
 
-    found = {"run": pipeline_run.needed(), "state": status.state, "error": status.error_message}
-    finish(from_json(RegisterParams, register, "parameter register").name, remote, found["run"])
-    storage.write_json(report.path, found)
-    pipeline_run.close(status.state, status.error_message)
-    print(f"run {found['run']}: {found['state']} {found['error']}", file=sys.stderr)  # noqa: T201
+    run = pipeline_run.needed()
+    finish(from_json(RegisterParams, register, "parameter register").name, remote, run)
+    run_outcome.end(run, remote, status.state, Path(report.path))

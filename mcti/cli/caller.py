@@ -94,8 +94,8 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[..., object]], 
                 caller.progress.close()
             if logs.first_process():
                 _show(name, result, as_json)
-            if getattr(result, "exit_code", 0):  # a report that is complete, of something that is not right
-                raise typer.Exit(result.exit_code)  # type: ignore[attr-defined]
+            if code := getattr(result, "exit_code", 0):  # a complete report of something that is wrong
+                raise typer.Exit(code)
 
         run.__signature__ = _signature(function)  # type: ignore[attr-defined]
         del run.__wrapped__

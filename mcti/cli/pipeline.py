@@ -1,4 +1,4 @@
-"""Commands on Kubeflow: compile, submit, schedule and watch the pipelines, or run one on this machine."""
+"""Commands on Kubeflow: compile, submit, schedule and inspect the pipelines, or run one on this machine."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,8 +16,12 @@ Data = Annotated[
 Host = Annotated[
     str, typer.Option("--host", metavar="URL", envvar="KF_PIPELINES_ENDPOINT", help="Address of the API server.")
 ]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="Id that `mcti pipeline submit` printed.")]
 Kind = Annotated[str, typer.Option("--kind", metavar="NAME", help="training | retraining | inference")]
-Namespace = Annotated[str | None, typer.Option("--namespace", metavar="NAME", help="Profile of a shared cluster.")]
+Namespace = Annotated[
+    str | None,
+    typer.Option("--namespace", metavar="NAME", help="Namespace of the runs: yours (Profile) on a shared cluster."),
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -70,28 +74,52 @@ def submit(
 def schedule(
     caller: Caller, host: Host, kind: Kind = "retraining", namespace: Namespace = None, data: Data = None
 ) -> object:
-    """Run a pipeline by cluster.cron; called again it changes nothing, unless the pipeline or the time did.
+    """Run a pipeline by cluster.cron and print its next time; called again it changes nothing, unless they did.
 
     Example: mcti pipeline schedule --host http://localhost:8888
     """
-    from pipelines import submit
+    from pipelines import schedule
 
-    return submit.schedule(caller.settings, data, host, namespace, kind)
+    return schedule.schedule(caller.settings, data, host, namespace, kind)
 
 
 @command(group, "status")
-def status(
-    caller: Caller,  # noqa: ARG001
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Id that `mcti pipeline submit` printed.")],
-    host: Host,
-) -> object:
-    """Say how a run and its tasks are doing.
+def status(caller: Caller, run: Run, host: Host, namespace: Namespace = None) -> object:  # noqa: ARG001
+    """Print one line a task: state, attempts, duration, and the last log line and exit code of one that failed.
 
     Example: mcti pipeline status 3f0c… --host http://localhost:8888
     """
-    from pipelines import submit
+    from pipelines import status
 
-    return submit.status(run, host)
+    return status.status(run, host, namespace)
+
+
+@command(group, "logs")
+def logs(
+    caller: Caller,  # noqa: ARG001
+    run: Run,
+    task: Annotated[str, typer.Argument(metavar="TASK", help="As `mcti pipeline status` names it: train:0.")],
+    host: Host,
+    namespace: Namespace = None,
+) -> object:
+    """Print the log of a task's last attempt.
+
+    Example: mcti pipeline logs 3f0c… train:0 --host http://localhost:8888
+    """
+    from pipelines import logs
+
+    return logs.logs(run, task, host, namespace)
+
+
+@command(group, "doctor")
+def doctor(caller: Caller, host: Host, namespace: Namespace = None) -> object:
+    """Read what a cluster has for these settings, and name what is missing; nothing is changed.
+
+    Example: mcti pipeline doctor --host http://localhost:8888
+    """
+    from pipelines import doctor
+
+    return doctor.doctor(caller.settings, host, namespace)
 
 
 @command(group, "run-local")

@@ -147,6 +147,11 @@ class ClusterParams(Params):
         description="name of the pipelines; -training, -retraining or -inference follows",
     )
     experiment: str = Field("mcti", min_length=1, description="KFP experiment of the runs")
+    kfp_version: str = Field(
+        "2.17",
+        pattern=r"^\d+\.\d+$",
+        description="minor version of Kubeflow Pipelines that runs are sent to; a server of another one is refused",
+    )
     cron: str = Field("0 0 3 1 * *", description="schedule of the retraining; six fields, seconds first, UTC")
     remote: str | None = Field(
         None,

@@ -11,13 +11,16 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
+from mcti import redaction
 from mcti.errors import EnvironmentTrouble, MctiError, NotEnoughEvidence, Rejected
 from mcti.registry import lineage, refusals, tracking
 from mcti.registry.lineage import Origin
+from mcti.registry.resumption import LEASE, LEASE_HOURS, LeaseTaken, end_again
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_STATES = {"SUCCEEDED": "FINISHED", "CANCELED": "KILLED"}
+RESULT, REASON = "mcti.result", "mcti.reason"
+"""Tags of the run of MLflow that stands for the pipeline run: how it ended (as its status), and why."""
 
 
 class NotNoted(UserWarning):
@@ -51,14 +54,15 @@ def noted(step: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(step)
     def wrapped(*arguments: P.args, **named: P.kwargs) -> R:
         name = step.__name__
-        note = _quietly(lambda: _open(name), name) if _watched() else None
+        note = _quietly(lambda: _open(name), name) if watched() else None
         try:
             result = step(*arguments, **named)
         except BaseException as error:
             # A "no" of the gate is a result.
             state = "FINISHED" if isinstance(error, Rejected | NotEnoughEvidence) else "FAILED"
+            reason = redaction.text(f"{name}: {error}") if state == "FAILED" else ""
             if note is not None:
-                _quietly(lambda: _close(note, state, {}), name)
+                _quietly(lambda: _close(note, state, {}, reason), name)
             raise
         if note is not None:
             headline = getattr(result, "headline", dict)
@@ -68,30 +72,50 @@ def noted(step: Callable[P, R]) -> Callable[P, R]:
     return refusals.kept(wrapped)
 
 
-def clear_refusals() -> None:
-    """Delete the refusals of this run, so that a repeated run is computed; for the exit task."""
-    refusals.clear()
-
-
 def tell_data(md5: str) -> None:
     """Tag the run of MLflow with the version of the sources, as soon as a task knows it."""
-    if _watched() and md5:
+    if watched() and md5:
         _quietly(lambda: _tag({lineage.SOURCE: md5}), "the version of the sources")
 
 
-def close(state: str, error: str) -> None:
-    """End the run of MLflow as the pipeline ended: `state` in Kubeflow's words, `error` empty where there was none."""
-    if _watched():
-        _quietly(lambda: _end(state, error), "the end of the run")
+def tag_lease(address: str, hours: float) -> None:
+    """Tag the run of MLflow with its lease: a step that starts again after the run's end takes it again."""
+    if watched():
+        _quietly(lambda: _tag({LEASE: address, LEASE_HOURS: str(hours)}), "the lease")
 
 
-def _watched() -> bool:
+def close(state: str, reason: str, *, required: bool = False) -> None:
+    """End the run of MLflow as the pipeline ended.
+
+    state       FINISHED | FAILED | KILLED;  reason  one line, "" for none
+    required    an error of MLflow is raised: no other marker says how the run ended
+    """
+    if watched() and required:
+        _end(state, reason)
+    elif watched():
+        _quietly(lambda: _end(state, reason), "the end of the run")
+
+
+def tags() -> dict[str, str]:
+    """The tags of the run of MLflow that stands for this task's pipeline run.
+
+    Raises
+        EnvironmentTrouble: MLflow does not answer.
+    """
+    with tracking.service() as client:
+        return dict(client.get_run(tracking.parent(client)).data.tags)
+
+
+def watched() -> bool:
+    """Whether this is a task of a pipeline run, and MLflow is named."""
     return bool(lineage.pipeline_run() and os.environ.get("MLFLOW_TRACKING_URI"))
 
 
 def _quietly(do: Callable[[], Any], what: str) -> Any:
     try:
         return do()
+    except LeaseTaken:
+        raise
     except MctiError as error:
         warnings.warn(f"{what} is not noted in MLflow: {error}", NotNoted, stacklevel=3)
         return None
@@ -99,38 +123,47 @@ def _quietly(do: Callable[[], Any], what: str) -> Any:
 
 def _open(step: str) -> str:
     with tracking.service() as client:
-        joined = os.environ.get("MLFLOW_RUN_ID")
+        joined = tracking.joined_run(client)
         if joined:  # Kubeflow has opened a run for this task
-            client.set_tag(joined, "mcti.step", step)
+            for name, value in {**tracking.origin_tags(), "mcti.step": step}.items():
+                client.set_tag(joined, name, value)
             return joined
-        above = tracking.parent(client)
+        above = tracking.resumed_parent(client)
         number = client.get_run(above).info.experiment_id
         tags = {**tracking.below(above), "mcti.step": step, **lineage.code()}
         return str(client.create_run(number, run_name=step, tags=tags).info.run_id)
 
 
-def _close(note: str, state: str, numbers: Mapping[str, float]) -> None:
+def _close(note: str, state: str, numbers: Mapping[str, float], reason: str = "") -> None:
     with tracking.service() as client:
         for name, value in numbers.items():
             client.log_metric(note, name, value)
-        if "MLFLOW_RUN_ID" not in os.environ:  # a run of Kubeflow's is ended by Kubeflow
-            client.set_terminated(note, state)
+        if reason:
+            client.set_tag(note, "mcti.error", reason[:5000])
+        if os.environ.get("MLFLOW_RUN_ID"):  # a run of Kubeflow's is ended by Kubeflow
+            return
+        client.set_terminated(note, state)
+        if reason:
+            end_again(client, tracking.parent(client), reason)
 
 
 def _tag(tags: Mapping[str, str]) -> None:
     with tracking.service() as client:
-        run = os.environ.get("MLFLOW_RUN_ID") or tracking.parent(client)
+        run = tracking.joined_run(client) or tracking.parent(client)
         for name, value in tags.items():
             client.set_tag(run, name, value)
 
 
-def _end(state: str, error: str) -> None:
-    if "MLFLOW_RUN_ID" in os.environ:
-        return
+def _end(state: str, reason: str) -> None:
     with tracking.service() as client:
         run = tracking.parent(client)
-        if error:
-            client.set_tag(run, "mcti.error", error[:5000])
+        told = {RESULT: state, REASON: reason[:5000], "mcti.error": reason[:5000] if state != "FINISHED" else ""}
+        known = client.get_run(run).data.tags
+        for name, value in told.items():
+            if value or known.get(name):  # no empty tag, unless it hides what an earlier attempt left
+                client.set_tag(run, name, value)
+        if os.environ.get("MLFLOW_RUN_ID"):
+            return
         for left in tracking.left_running(client, run):
             client.set_terminated(left, "KILLED")
-        client.set_terminated(run, _STATES.get(state, "FAILED"))
+        client.set_terminated(run, state)

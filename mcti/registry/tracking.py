@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel
 
 from mcti.errors import DataError, EnvironmentTrouble
-from mcti.registry import lineage
+from mcti.registry import lineage, resumption
 
 PARENT = "mlflow.parentRunId"
 _SETTLE_SECONDS = 1.0  # a run made beside ours may be the earlier one, and be seen later
@@ -73,20 +73,65 @@ def run(experiment: str, name: str, tags: Mapping[str, str]) -> Iterator[str]:
     """
     import mlflow
 
-    joined = os.environ.get("MLFLOW_RUN_ID")
+    client = mlflow.MlflowClient()
+    joined = joined_run(client)
     if joined:
         with mlflow.start_run(run_id=joined, nested=True):
-            mlflow.set_tags(dict(tags))
+            mlflow.set_tags({**tags, **origin_tags()})
             yield joined
         return
-    above = below(parent(mlflow.MlflowClient())) if lineage.pipeline_run() else {}
+    above = resumed_parent(client) if lineage.pipeline_run() else ""
     mlflow.set_experiment(experiment)
-    with mlflow.start_run(run_name=name, tags={**tags, **above}) as active:
-        yield str(active.info.run_id)
+    try:
+        with mlflow.start_run(run_name=name, tags={**tags, **(below(above) if above else {})}) as active:
+            yield str(active.info.run_id)
+    except Exception as error:
+        if above:
+            resumption.end_again(client, above, f"{name}: {error}")
+        raise
+
+
+def joined_run(client: Any) -> str:
+    """The run that Kubeflow's MLflow plugin opened for this task (MLFLOW_RUN_ID), if our server has it; else "".
+
+    The plugin may point at another server than MLFLOW_TRACKING_URI: a run of that one cannot be joined here, and
+    MLflow's own functions must not try to.
+    """
+    from mlflow.exceptions import MlflowException
+
+    named = os.environ.get("MLFLOW_RUN_ID", "")
+    try:
+        if named:
+            client.get_run(named)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        warnings.warn(f"MLFLOW_RUN_ID {named} is no run of this MLflow: a run of our own is opened", stacklevel=2)
+        del os.environ["MLFLOW_RUN_ID"]
+        return ""
+    return named
+
+
+def resumed_parent(client: Any) -> str:
+    """As `parent`; a run that had ended is open again, with the lease of its retraining.
+
+    Raises
+        LeaseTaken: another run is retraining the model by now.
+    """
+    above = parent(client)
+    if not os.environ.get("MLFLOW_RUN_ID"):  # a run of Kubeflow's is opened and ended by Kubeflow
+        resumption.resume(client, above)
+    return above
 
 
 def parent(client: Any) -> str:
-    """The run of MLflow that stands for this task's pipeline run, made unless it is there; its id."""
+    """The run of MLflow that stands for this task's pipeline run, made unless it is there; its id.
+
+    Where Kubeflow's MLflow plugin has opened a run for this task, it is the one above that: nothing is doubled.
+    """
+    joined = joined_run(client)
+    if joined:
+        return str(client.get_run(joined).data.tags.get(PARENT) or joined)
     number = experiment_id(client, os.environ.get("MCTI_EXPERIMENT") or "mcti")
     made = _pipeline_runs(client, number)
     if not made:
@@ -106,6 +151,12 @@ def left_running(client: Any, above: str) -> list[str]:
     query = f"tags.`{lineage.KFP_RUN}` = '{lineage.pipeline_run()}' and attributes.status = 'RUNNING'"
     found = (str(run.info.run_id) for run in client.search_runs(experiments, query))
     return [run for run in found if run != above]
+
+
+def origin_tags() -> dict[str, str]:
+    """Tags by which a run that Kubeflow opened is found as one of ours is; none outside a pipeline run."""
+    run = lineage.pipeline_run()
+    return {**lineage.Origin(run, os.environ.get("MCTI_PIPELINE", "")).tags(), **lineage.code()} if run else {}
 
 
 def below(above: str) -> dict[str, str]:

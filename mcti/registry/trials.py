@@ -26,7 +26,7 @@ def open_study(experiment: str, study: str, settings: Mapping[str, Any]) -> str:
         runs = client.search_runs([number], f"tags.`{STUDY}` = '{study}' and tags.`{TRIAL}` = 'all'")
         if runs:
             return str(runs[0].info.run_id)
-        above = tracking.below(tracking.parent(client)) if lineage.pipeline_run() else {}
+        above = tracking.below(tracking.resumed_parent(client)) if lineage.pipeline_run() else {}
         tags = {STUDY: study, TRIAL: "all", "mcti.step": "search", **above}
         run = client.create_run(number, run_name="search", tags=tags)
         for name, value in settings.items():

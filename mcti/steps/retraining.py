@@ -6,20 +6,24 @@ from typing import Any
 from mcti import pinned, storage, versions
 from mcti.errors import DataError, UsageError
 from mcti.params import IngestParams
-from mcti.registry import lease, lineage, models, tracking
-from mcti.registry.refusals import clear, kept
+from mcti.registry import lease, lineage, models, pipeline_run, run_outcome, tracking
+from mcti.registry.refusals import kept
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 
 
 class Detected(StepResult):
-    """Whether to go on, and why (not); `ingest` are the settings with every source pinned to version `data`."""
+    """Whether to go on, and why (not); `ingest` are the settings with every source pinned to version `data`.
+
+    lease   address of the object that lets one retraining of this model run at a time
+    """
 
     go: bool
     reason: str
     data: str
     model: str
     champion: int
+    lease: str
     ingest: IngestParams
 
 
@@ -43,12 +47,15 @@ def detect(name: str, ingest: IngestParams, remote: str, run: str, hours: float,
         reason, go = f"nothing new: version {found} of {name} was trained on {newest}", False
     elif (holder := lease.take(_lease_of(remote, name), run, hours).holder) != run:
         reason, go = f"run {holder} is retraining {name}: this one yields", False
+    else:
+        pipeline_run.tag_lease(_lease_of(remote, name), hours)
     result = Detected(
         go=go,
         reason=reason,
         data=newest,
         model=f"models:/{name}@{models.CHAMPION}",
         champion=int(champion.version),
+        lease=_lease_of(remote, name),
         ingest=pinned_to(ingest, remote, newest),
     )
     storage.write_json(out, result.model_dump(mode="json", by_alias=True))
@@ -56,10 +63,18 @@ def detect(name: str, ingest: IngestParams, remote: str, run: str, hours: float,
 
 
 def finish(name: str, remote: str, run: str) -> bool:
-    """End the lease and delete the refusals of this run; whether it had the lease."""
-    was_ours = lease.give_back(_lease_of(remote, name), run)
-    clear()
-    return was_ours
+    """End the lease of this run, so that the next retraining may start; whether it had the lease."""
+    return lease.give_back(_lease_of(remote, name), run)
+
+
+def conclude(run: str, remote: str, held: str, reason: str) -> None:
+    """Record that every task of a run has succeeded, and end its lease: the last task of every branch.
+
+    remote  DVC's remote, "" for none;  held  address of the lease, "" where the pipeline takes none
+    """
+    run_outcome.record_success(run, remote, reason)
+    if held:
+        lease.give_back(held, run)
 
 
 def pinned_to(ingest: IngestParams, remote: str, md5: str) -> IngestParams:

@@ -7,6 +7,7 @@ arrives in `pipeline_spec` must be a pipeline as kfp's own schema (protobuf) kno
 import json
 import re
 import threading
+import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlparse
@@ -19,10 +20,14 @@ NOW = "2026-11-24T12:00:00Z"  # the tables that the official program prints need
 
 
 class State:
-    """What the server knows; `refuse` makes it answer with that status."""
+    """What the server knows; `refuse` makes it answer with that status, `instead` with that body and content type.
+
+    logs    {name of a pod: its log};  sleep  seconds before each answer
+    """
 
     def __init__(self):
-        self.experiments, self.runs, self.recurring = {}, {}, {}
+        self.experiments, self.runs, self.recurring, self.logs = {}, {}, {}, {}
+        self.version, self.multi_user, self.instead, self.sleep = "2.17.0", False, None, 0
         self.requests = []  # (method, path, authorization)
         self.cookies = []
         self.refuse = 0
@@ -36,7 +41,13 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         path = self._seen("GET")
         if path == f"{BASE}/healthz":
-            return self._answer({"multi_user": False})
+            known = {"commit_sha": "unknown", "tag_name": self.state.version, "multi_user": self.state.multi_user}
+            return self._answer(known | {"pipeline_store": "database"})
+        log = re.fullmatch(r"/apis/v1alpha1/runs/[^/]+/nodes/([^/]+)/log", path)
+        if log:
+            if log[1] not in self.state.logs:
+                return self._answer({"error_message": f"Failed to read logs for run: pods {log[1]} not found"}, 500)
+            return self._send(self.state.logs[log[1]].encode(), "text/plain", 200)
         kind, _, name = path.removeprefix(BASE + "/").partition("/")
         table = {"experiments": self.state.experiments, "runs": self.state.runs, "recurringruns": self.state.recurring}
         if kind not in table:
@@ -73,22 +84,30 @@ class Handler(BaseHTTPRequestHandler):
         check(body["pipeline_spec"])
         assert re.fullmatch(r"\S+( \S+){5}", body["trigger"]["cron_schedule"]["cron"]), "six fields, seconds first"
         count = sum(method == "POST" and path.endswith("recurringruns") for method, path, _ in self.state.requests)
-        made = {**body, "created_at": NOW, "recurring_run_id": f"recurring-{count}", "status": "ENABLED"}
+        # As the server: without a mode a recurring run is disabled.
+        status = "ENABLED" if body.get("mode") == "ENABLE" else "DISABLED"
+        made = {**body, "created_at": NOW, "recurring_run_id": f"recurring-{count}", "status": status}
         return self.state.recurring.setdefault(made["recurring_run_id"], made)
 
     def _seen(self, method):
         path = urlparse(self.path).path
         self.state.requests.append((method, path, self.headers.get("Authorization")))
         self.state.cookies.append(self.headers.get("Cookie"))
+        time.sleep(self.state.sleep)
+        if self.state.instead is not None:
+            self._send(*self.state.instead)
+            raise ConnectionAbortedError
         if self.state.refuse:
             self._answer({"error": "refused"}, self.state.refuse)
             raise ConnectionAbortedError
         return path
 
     def _answer(self, body, status=200):
-        data = json.dumps(body).encode()
+        self._send(json.dumps(body).encode(), "application/json", status)
+
+    def _send(self, data, kind, status):
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)

@@ -7,6 +7,7 @@ import yaml
 
 from mcti import params
 from pipelines import submit
+from tests.pipelines import api_double
 
 DATA = "d41d8cd98f00b204e9800998ecf8427e.dir"  # any version of the sources will do
 OVERRIDES = (
@@ -22,6 +23,16 @@ OVERRIDES = (
     "cluster.remote=s3://mcti-data/dvc",
     "train.epochs=3",
 )
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))  # the SDK and kubectl read a context there
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    for name in ("KFP_TOKEN", "KFP_COOKIES", "KFP_CA_CERT", "KFP_CLIENT_CERT", "KFP_CLIENT_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    with api_double.serving() as (address, state):
+        yield address, state
 
 
 @pytest.fixture(scope="session")

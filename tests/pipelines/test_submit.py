@@ -1,4 +1,5 @@
 import os
+import shlex
 import ssl
 import subprocess
 import sys
@@ -6,21 +7,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from kfp.cli.cli import cli as kfp_cli
 
 from mcti import params, versions
 from mcti.errors import DataError, EnvironmentTrouble
-from pipelines import submit
+from mcti.params import ClusterParams
+from pipelines import schedule, status, submit
 from tests.pipelines import api_double, certificates
 from tests.pipelines.conftest import DATA
 
-
-@pytest.fixture
-def server(monkeypatch, tmp_path):
-    monkeypatch.setenv("HOME", str(tmp_path))  # the SDK reads a context there
-    for name in ("KFP_TOKEN", "KFP_COOKIES", "KFP_CA_CERT", "KFP_CLIENT_CERT", "KFP_CLIENT_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    with api_double.serving() as (address, state):
-        yield address, state
+ROOT = Path(__file__).parents[2]
 
 
 def kfp(address: str, *words: str) -> subprocess.CompletedProcess[str]:
@@ -45,11 +41,10 @@ def train_as_sent(run):
 def test_the_official_program_submits_and_schedules_the_compiled_file(server, package, ir, settings):
     address, state = server
     words = ("-e", "mcti", "-r", "by hand", "-f", str(package), "data=of another day")
-    for submit_word in ("create", "submit"):
-        done = kfp(address, "run", submit_word, *words)
-        assert done.returncode == 0, done.stderr
+    done = kfp(address, "run", "create", *words)
+    assert done.returncode == 0, done.stderr
     words = ("--experiment-name", "mcti", "--job-name", "monthly", "--cron-expression", settings.cluster.cron)
-    done = kfp(address, "recurring-run", "create", *words, "--no-catchup", "--max-concurrency", "1",
+    done = kfp(address, "recurring-run", "create", *words, "--enabled", "--no-catchup", "--max-concurrency", "1",
                "--pipeline-package-path", str(package))  # fmt: skip
     assert done.returncode == 0, done.stderr
     for run in [*state.runs.values(), *state.recurring.values()]:
@@ -58,10 +53,10 @@ def test_the_official_program_submits_and_schedules_the_compiled_file(server, pa
         assert executor["resources"]["accelerator"]["resourceCount"] == "2"
         assert kubernetes["secretAsEnv"][0]["secretName"] == "mcti-s3"
         assert run["pipeline_spec"]["pipeline_spec"]["root"] == ir[0]["root"]
-    assert len(state.runs) == 2
-    assert [run["runtime_config"]["parameters"] for run in state.runs.values()] == [{"data": "of another day"}] * 2
+    assert [run["runtime_config"]["parameters"] for run in state.runs.values()] == [{"data": "of another day"}]
     (monthly,) = state.recurring.values()
     assert monthly["trigger"]["cron_schedule"]["cron"] == "0 0 3 1 * *"
+    assert monthly["status"] == "ENABLED"
 
 
 def test_a_submitted_run_carries_what_was_compiled(server, settings, ir, capsys):
@@ -74,22 +69,24 @@ def test_a_submitted_run_carries_what_was_compiled(server, settings, ir, capsys)
     assert run["pipeline_spec"]["pipeline_spec"]["deploymentSpec"] == ir[0]["deploymentSpec"]
     assert run["pipeline_spec"]["platform_spec"] == ir[1]
     assert state.experiments[run["experiment_id"]]["display_name"] == "mcti"
-    assert submit.status("run-0", address)["state"] == "RUNNING"
+    assert status.status("run-0", address).state == "RUNNING"
     with pytest.raises(DataError, match="no such run"):
-        submit.status("run-9", address)
+        status.status("run-9", address)
 
 
 def test_a_schedule_is_made_once_and_replaced_only_when_something_changed(server, settings):
     address, state = server
-    first = submit.schedule(settings, DATA, address, None)
-    again = submit.schedule(settings, DATA, address, None)
+    first = schedule.schedule(settings, DATA, address, None)
+    again = schedule.schedule(settings, DATA, address, None)
     assert (first["changed"], again["changed"]) == (True, False)
     assert again["schedule"] == first["schedule"]
+    assert first["status"] == again["status"] == "ENABLED"
+    assert first["next"].endswith("-01 03:00:00 UTC"), "the first of a month"
     later = settings.model_copy(update={"cluster": settings.cluster.model_copy(update={"cron": "0 0 4 1 * *"})})
-    assert submit.schedule(later, DATA, address, None)["changed"]
-    assert not submit.schedule(later, "another version of the sources", address, None)["changed"], "it finds its own"
+    assert schedule.schedule(later, DATA, address, None)["changed"]
+    assert not schedule.schedule(later, "another version of the sources", address, None)["changed"], "it finds its own"
     bigger = later.model_copy(update={"train": later.train.model_copy(update={"epochs": 9})})
-    assert submit.schedule(bigger, DATA, address, None)["changed"]
+    assert schedule.schedule(bigger, DATA, address, None)["changed"]
     (only,) = state.recurring.values()
     assert only["trigger"]["cron_schedule"]["cron"] == "0 0 4 1 * *"
     assert (only["no_catchup"], only["max_concurrency"]) == (True, 1)
@@ -100,25 +97,60 @@ def test_a_schedule_is_made_once_and_replaced_only_when_something_changed(server
 )
 def test_a_schedule_that_a_hand_has_changed_is_made_anew_and_one_of_another_name_stays(server, settings, by_hand):
     address, state = server
-    submit.schedule(settings, DATA, address, None)
+    schedule.schedule(settings, DATA, address, None)
     (made,) = state.recurring.values()
     state.recurring["theirs"] = {**made, "recurring_run_id": "theirs", "display_name": "theirs"}
     made.update(by_hand)
-    assert submit.schedule(settings, DATA, address, None)["changed"]
-    assert not submit.schedule(settings, DATA, address, None)["changed"]
+    assert schedule.schedule(settings, DATA, address, None)["changed"]
+    assert not schedule.schedule(settings, DATA, address, None)["changed"]
     theirs, ours = sorted(state.recurring.values(), key=lambda run: run["display_name"] != "theirs")
     assert theirs["recurring_run_id"] == "theirs"
     assert (ours["status"], ours["trigger"]["cron_schedule"]["cron"]) == ("ENABLED", settings.cluster.cron)
 
 
+def test_a_schedule_that_is_not_enabled_afterwards_is_an_error(server, settings, monkeypatch):
+    address, _state = server
+    made = schedule.client.Client.create_recurring_run
+    monkeypatch.setattr(
+        schedule.client.Client, "create_recurring_run", lambda *words, **named: made(*words, **named, enabled=False)
+    )
+    with pytest.raises(EnvironmentTrouble, match=r"is DISABLED, not ENABLED.*recurring-run enable recurring-1"):
+        schedule.schedule(settings, DATA, address, None)
+
+
+def documented(first_words):
+    """The command line of docs/kubeflow.md that begins with these words, as a shell would split it."""
+    text = (ROOT / "docs/kubeflow.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    (line,) = [line for line in text.splitlines() if line.startswith("kfp ") and first_words in line]
+    return shlex.split(line)[1:]
+
+
+@pytest.mark.parametrize("words", ["run create", "recurring-run create"])
+def test_the_documented_command_is_one_that_the_official_program_takes(words, package, monkeypatch, tmp_path):
+    """Parsed by the program's own command: an option that it has not is an error, and a schedule must be enabled."""
+    monkeypatch.chdir(tmp_path)
+    Path("training.yaml").write_bytes(package.read_bytes())
+    line = documented(words)
+    group, name = words.split()
+    command = kfp_cli.commands[group].commands[name]
+    context = command.make_context(name, line[line.index(name) + 1 :])
+    if group == "recurring-run":
+        asked = context.params
+        assert (asked["enabled"], asked["catchup"], asked["max_concurrency"]) == (True, False, 1)
+        ClusterParams(cron=asked["cron_expression"])
+    help_text = command.get_help(context)
+    for option in [word for word in line if word.startswith("--") and word != "--endpoint"]:
+        assert option in help_text
+
+
 def test_a_schedule_that_the_server_refuses_is_said_to_be_gone(server, settings, monkeypatch):
     """It was deleted before, so that there are never two: the user must know that there is none now."""
     address, state = server
-    submit.schedule(settings, DATA, address, None)
+    schedule.schedule(settings, DATA, address, None)
     monkeypatch.setattr(api_double, "check", refuse)
     later = settings.model_copy(update={"cluster": settings.cluster.model_copy(update={"cron": "0 0 4 1 * *"})})
     with pytest.raises(EnvironmentTrouble, match="mcti-retraining has no schedule now"):
-        submit.schedule(later, DATA, address, None)
+        schedule.schedule(later, DATA, address, None)
     assert state.recurring == {}
 
 
@@ -137,7 +169,7 @@ def test_the_session_of_a_login_page_goes_along(server, settings, monkeypatch):
     address, state = server
     monkeypatch.setenv("KFP_COOKIES", "authservice_session=of-dex")
     submit.submit(settings, DATA, address, None)
-    submit.schedule(settings, DATA, address, None)
+    schedule.schedule(settings, DATA, address, None)
     assert set(state.cookies) == {"authservice_session=of-dex"}
     assert {header for _, _, header in state.requests} == {None}
     state.refuse = 401

@@ -48,10 +48,41 @@ def test_the_steps_run_in_their_order(ir):
     after = {name: set(task.get("dependentTasks", ())) for name, task in tasks.items()}
     order = ["ingest", "validate", "for-loop-3", "merge-features", "split", "search", "for-loop-4", "merge-models"]
     order += ["evaluate", "register", "promote"]
-    assert set(tasks) == {*order, "keys", "show", "publish", "publish-2", "publish-3"}
+    assert set(tasks) == {*order, "keys", "show", "publish", "publish-2", "publish-3", "conclude-verdict"}
     for before, name in itertools.pairwise(order):
         assert before in after[name], f"{name} does not wait for {before}"
     assert ir[0]["root"]["dag"]["tasks"]["outcome"]["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
+
+
+def _upstream(tasks, name):
+    before = set(tasks[name].get("dependentTasks", ()))
+    return before.union(*(_upstream(tasks, other) for other in before))
+
+
+@pytest.mark.parametrize(
+    ("kind", "branches"),
+    [("training", 1), ("retraining", 3), ("inference", 1)],
+    ids=["training", "retraining", "inference"],
+)
+@pytest.mark.parametrize("remote", ["s3://mcti-data/dvc", "null"])
+def test_every_branch_ends_with_a_task_that_runs_only_if_all_before_it_succeeded(kind, branches, remote):
+    """What waits for a branch that KFP skips is skipped too, so each branch has its own; none comes from the cache."""
+    if kind == "retraining" and remote == "null":
+        pytest.skip("retraining needs a remote")
+    asked = params.load(None, [*OVERRIDES, f"cluster.remote={remote}"])
+    spec = json_format.MessageToDict(submit.PIPELINES[kind](asked, DATA, "").pipeline_spec)
+    dags = [part["dag"]["tasks"] for part in spec["components"].values() if "dag" in part]
+    ends = [(tasks, name) for tasks in dags for name in tasks if name.startswith("conclude")]
+    assert len(ends) == branches
+    for tasks, name in ends:
+        assert _upstream(tasks, name) == set(tasks) - {name}
+        assert not tasks[name]["cachingOptions"].get("enableCache")
+        assert tasks[name]["taskInfo"]["name"] == "conclude"
+    conditions = [
+        task["triggerPolicy"]["condition"] for tasks in dags for task in tasks.values() if "triggerPolicy" in task
+    ]
+    for channel in {condition.partition(" == ")[0] for condition in conditions}:
+        assert {f"{channel} == true", f"{channel} == false"} <= set(conditions), "a branch without an end"
 
 
 def test_extraction_fans_out_over_the_shards_and_training_over_the_folds(ir):
@@ -196,7 +227,7 @@ def test_every_task_has_image_secrets_limits_and_a_user_that_is_not_root(ir, set
 def test_results_are_reused_only_where_the_data_version_is_known(ir, settings):
     cached = {name for name, task in _tasks(ir).items() if task.get("cachingOptions", {}).get("enableCache")}
     assert cached >= {"ingest", "validate", "split", "search", "evaluate"}
-    assert not cached & {"register", "promote", "publish"}
+    assert not cached & {"register", "promote", "publish", "conclude-verdict"}
     assert not ir[0]["root"]["dag"]["tasks"]["outcome"]["cachingOptions"].get("enableCache")
     unknown = training(settings, "").pipeline_spec
     dag = unknown.components["comp-exit-handler-1"].dag

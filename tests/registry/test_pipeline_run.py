@@ -55,7 +55,7 @@ def test_a_step_is_a_run_below_that_of_the_pipeline_run_with_all_that_it_came_fr
     with tracking.service(), tracking.run("noted", "by itself", {"mcti.step": "validate"}):
         pass
     pipeline_run.tell_data("abc.dir")
-    pipeline_run.close("SUCCEEDED", "")
+    pipeline_run.close("FINISHED", "")
     (parent,), below = runs(task)
     told = {
         name: parent.data.tags[name] for name in ("mcti.kfp_run", "mcti.pipeline", "mcti.image", "mcti.data.source")
@@ -75,7 +75,7 @@ def test_a_step_is_a_run_below_that_of_the_pipeline_run_with_all_that_it_came_fr
 def test_a_step_that_fails_and_a_run_that_was_cancelled_say_so(task):
     with pytest.raises(DataError):
         count(-1)
-    pipeline_run.close("CANCELED", "stopped by hand")
+    pipeline_run.close("KILLED", "stopped by hand")
     (parent,), (below,) = runs(task)
     assert (parent.info.status, parent.data.tags["mcti.error"]) == ("KILLED", "stopped by hand")
     assert below.info.status == "FAILED"
@@ -116,7 +116,7 @@ def test_a_run_that_kubeflow_opened_is_joined_and_left_open(task, monkeypatch):
         monkeypatch.setenv("MLFLOW_RUN_ID", opened)
         count(5)
         pipeline_run.tell_data("def.dir")
-        pipeline_run.close("SUCCEEDED", "")
+        pipeline_run.close("FINISHED", "")
         found = client.get_run(opened)
     assert (found.data.metrics, found.info.status) == ({"patients": 5.0}, "RUNNING")
     assert found.data.tags["mcti.data.source"] == "def.dir"
@@ -128,7 +128,7 @@ def test_without_mlflow_the_step_works_on_and_says_so(task, monkeypatch):
     with pytest.warns(pipeline_run.NotNoted, match="count is not noted in MLflow: MLflow does not answer"):
         assert count(3).patients == 3
     with pytest.warns(pipeline_run.NotNoted, match="the end of the run"):
-        pipeline_run.close("SUCCEEDED", "")
+        pipeline_run.close("FINISHED", "")
 
 
 def test_outside_a_pipeline_nothing_is_noted(servers_of):

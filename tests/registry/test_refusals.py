@@ -109,7 +109,7 @@ def test_where_no_place_can_be_reached_the_task_fails_as_before(task, monkeypatc
     for _ in range(2):
         assert str(_fails()) == "no patient in cohort/patients.parquet, row 3: write one"
     assert len(CALLS) == 2
-    pipeline_run.clear_refusals()
+    refusals.clear()
 
 
 @pytest.mark.slow
@@ -128,7 +128,7 @@ def test_on_real_servers_records_are_found_and_the_exit_task_deletes_those_of_it
             monkeypatch.delenv("MCTI_REMOTE", raising=False)
         assert str(_fails()) == str(_fails())
     assert len(CALLS) == 2, "once in each run"
-    pipeline_run.clear_refusals()
+    refusals.clear()
     _fails()
     monkeypatch.setenv("MCTI_RUN", "run-a")
     _fails()

@@ -1,0 +1,23 @@
+"""The last task of a branch: everything before it has succeeded, which the exit task cannot know by itself."""
+
+from kfp import dsl
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def conclude(reason: str, remote: str, lease: str):  # noqa: D103
+    from mcti.registry import pipeline_run
+    from mcti.steps import retraining
+
+    retraining.conclude(pipeline_run.needed(), remote, lease, reason)
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def conclude_verdict(verdict: dsl.Input[dsl.Artifact], remote: str, lease: str):  # noqa: D103
+    from mcti import storage
+    from mcti.registry import pipeline_run
+    from mcti.steps import retraining
+
+    found = storage.read_json(verdict.path)
+    retraining.conclude(pipeline_run.needed(), remote, lease, f"{found['outcome']}: {found['reason']}")

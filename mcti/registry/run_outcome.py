@@ -1,0 +1,132 @@
+"""How a pipeline run ended: the marker of its last task, and what the exit task concludes from it.
+
+The exit task is told a final status by KFP, but on a cluster that is ML-Metadata's word and not reliable: COMPLETE,
+FAILED or RUNNING (RUNNING also after full success, after a driver failed, and after termination), the message always
+empty. So the last task of each branch of a pipeline, which runs only if everything before it succeeded and which is
+never taken from the cache, writes a marker:
+
+* `<remote>/runs/<run>/outcome.json`, where `cluster.remote` is set. This one is primary: an object store keeps what was
+  written, and the pipelines cannot run without theirs, whereas MLflow may be away at that moment.
+* the tags `mcti.result` and `mcti.reason` of the run of MLflow that stands for the pipeline run, which ends FINISHED at
+  once: the "retry" of a run repeats its failed tasks, but never the exit task.
+"""
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mcti import storage
+from mcti.errors import DataError, EnvironmentTrouble, MctiError
+from mcti.registry import kfp_api, pipeline_run, refusals
+
+LAST_TASK = "conclude"  # and conclude-verdict, conclude-2, … in the compiled file
+_log = logging.getLogger(__name__)
+_NO_MARKER = "the last task did not run: a task or a driver failed, or the run was terminated"
+
+
+class RunOutcome(BaseModel):
+    """How a run ended.
+
+    state       FINISHED | FAILED | KILLED as MLflow calls it; UNKNOWN where nothing could be read
+    reason      why, in one line: what a successful run came to, or what failed
+    source      where that is known from;  reported  the final status that KFP handed to the exit task
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    run: str
+    state: Literal["FINISHED", "FAILED", "KILLED", "UNKNOWN"]
+    reason: str = ""
+    source: str = ""
+    reported: str = ""
+
+
+def record_success(run: str, remote: str, reason: str) -> None:
+    """Write the marker of a successful run, and end its run of MLflow.
+
+    Raises
+        EnvironmentTrouble: the marker could not be written: the task is to be tried again.
+    """
+    if remote:
+        outcome = RunOutcome(run=run, state="FINISHED", reason=reason, source=LAST_TASK)
+        storage.write_json(_marker(remote, run), outcome.model_dump(mode="json"))
+    pipeline_run.close("FINISHED", reason, required=not remote)
+
+
+def determine(run: str, remote: str, reported: str | None) -> RunOutcome:
+    """How `run` ended, from the marker, then from KFP's API; `reported` decides only where neither can be read.
+
+    remote      DVC's remote, "" for none;  reported  `PipelineTaskFinalStatus.state`
+    """
+    marker, read = _read_marker(run, remote)
+    if marker is not None:
+        return marker.model_copy(update={"reported": reported or ""})
+    api = kfp_api.reported(run)
+    if api is not None and api.terminated:
+        state, reason, source = "KILLED", "the run was terminated", "Kubeflow's API"
+    elif api is not None and not read and any(name.startswith(LAST_TASK) for name in api.succeeded):
+        state, reason, source = "FINISHED", "", "Kubeflow's API"
+    elif api is not None and api.failed:
+        state, reason, source = "FAILED", f"failed: {', '.join(api.failed)}", "Kubeflow's API"
+    elif read:
+        state, reason, source = "FAILED", _NO_MARKER, "no marker of the last task"
+    else:
+        state, reason, source = _from_word(reported), "", "the final status"
+    return RunOutcome(run=run, state=state, reason=reason, source=source, reported=reported or "")
+
+
+def end(run: str, remote: str, reported: str | None, out: Path) -> RunOutcome:
+    """What the exit task does: determine the outcome, write it to `out`, end the run of MLflow, delete the refusals.
+
+    A state that is not known counts as failed in MLflow.
+    """
+    outcome = determine(run, remote, reported)
+    storage.write_json(out, outcome.model_dump(mode="json"))
+    pipeline_run.close("FAILED" if outcome.state == "UNKNOWN" else outcome.state, outcome.reason)
+    refusals.clear()
+    _log.info("run %s: %s %s", run, outcome.state, outcome.reason)
+    return outcome
+
+
+def _marker(remote: str, run: str) -> str:
+    return storage.join(remote, "runs", run, "outcome.json")
+
+
+def _read_marker(run: str, remote: str) -> tuple[RunOutcome | None, bool]:
+    """The marker, and whether any place of it could be read."""
+    found, read = None, False
+    if remote:
+        found, read = _read_object(_marker(remote, run))
+    if found is None and pipeline_run.watched():
+        found, known = _read_tags(run)
+        read = read or known
+    return found, read
+
+
+def _read_object(address: str) -> tuple[RunOutcome | None, bool]:
+    try:
+        return RunOutcome.model_validate(storage.read_json(address)), True
+    except DataError:  # no such object
+        return None, True
+    except (EnvironmentTrouble, ValidationError) as error:
+        warnings.warn(f"the marker of the last task cannot be read: {error}", stacklevel=2)
+        return None, False
+
+
+def _read_tags(run: str) -> tuple[RunOutcome | None, bool]:
+    try:
+        tags = pipeline_run.tags()
+    except MctiError as error:
+        warnings.warn(f"the tags of the run cannot be read: {error}", stacklevel=2)
+        return None, False
+    if tags.get(pipeline_run.RESULT) != "FINISHED":
+        return None, True
+    reason = tags.get(pipeline_run.REASON, "")
+    return RunOutcome(run=run, state="FINISHED", reason=reason, source="MLflow"), True
+
+
+def _from_word(reported: str | None) -> Literal["FINISHED", "FAILED", "UNKNOWN"]:
+    """kfp.local's words are right; of a cluster's only FAILED says something."""
+    return {"SUCCEEDED": "FINISHED", "FAILED": "FAILED"}.get(reported or "", "UNKNOWN")  # type: ignore[return-value]

@@ -1,0 +1,100 @@
+"""The log of a task: from the API server (its pod, or Argo's archive), else from kubectl."""
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import urllib3
+from kfp_server_api.exceptions import ApiException
+
+from mcti.errors import DataError, EnvironmentTrouble, did_you_mean
+from pipelines import client, kubectl
+
+if TYPE_CHECKING:
+    from pipelines.status import TaskStatus
+
+SECONDS = 10
+_LAUNCHER = re.compile(r"^([IWEF]\d{4} |time=|\d{4}/\d\d/\d\d )|^(Using|\[KFP Executor)|argoexec|level=(info|error)")
+_EXIT = re.compile(r"exit (?:status|code) (\d+)")
+
+
+def logs(run: str, task: str, host: str, namespace: str | None = None) -> str:
+    """The log of a task's last attempt, whole.
+
+    task        as `mcti pipeline status` names it: train:0
+
+    Raises
+        DataError: the run has no such task, or it has not started.
+        EnvironmentTrouble: its pod is gone, and no archive has its log.
+    """
+    from pipelines.status import task_rows
+
+    with client.service(host) as service:
+        rows = {row.name: row for row in task_rows(service.get_run(run))}
+        if task not in rows:
+            raise DataError(f"no task {task!r}", f"run {run}", did_you_mean(task, rows))
+        found = rows[task]
+        if not found.pods:
+            why = found.reason or found.state.lower()
+            raise DataError(f"task {task} has no log: {why}", f"run {run}", "see mcti pipeline status")
+        text = read(service, run, found, kubectl.pods_of(run, namespace))
+    if text:
+        return text
+    hint = (
+        "pods go an hour after the end (Argo's time to live): see the artifact executor-logs of the task on Kubeflow's "
+        "page, or the tag mcti.error of the step in MLflow; archiveLogs: true keeps the next ones"
+    )
+    raise EnvironmentTrouble(f"the log of {task} cannot be read any more", host, hint)
+
+
+def read(service: client.Client, run: str, task: "TaskStatus", pods: list[dict[str, Any]]) -> str:
+    """The log of the last attempt; "" where nobody has it."""
+    seen = {pod["metadata"]["name"]: pod for pod in pods}
+    candidates = [name for name in task.pods if name in seen] or list(task.pods)
+    for name in candidates:
+        try:
+            return service.read(f"/apis/v1alpha1/runs/{run}/nodes/{name}/log", SECONDS)
+        except ApiException:  # the pod is gone, or not ours to read: the next source
+            continue
+        except urllib3.exceptions.HTTPError:  # the server does not answer: it has none of them
+            break
+    for name in candidates:
+        if name in seen:
+            text = kubectl.call("logs", name, "-c", "main", "-n", seen[name]["metadata"]["namespace"]).text
+            if text:
+                return text
+    return ""
+
+
+def reason(service: client.Client, run: str, task: "TaskStatus", pods: list[dict[str, Any]]) -> str:
+    """Why a task failed: the last line of its log that is ours, and its exit code; "" where neither is known."""
+    text = read(service, run, task, pods)
+    line = last_line(text)
+    code = exit_code(text) or _exit_of_pod(task, pods)
+    if task.reason and task.reason not in line:
+        line = f"{task.reason}: {line}" if line else task.reason
+    return f"{line} (exit code {code})" if line and code else line or (f"exit code {code}" if code else "")
+
+
+def last_line(text: str) -> str:
+    """The last error line of a log, else the last line that no launcher wrote."""
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in text.splitlines()]
+    lines = [line for line in lines if line]
+    ours = [line for line in lines if not _LAUNCHER.search(line)]
+    errors = [line for line in ours if re.match(r"(error: |\S*(Error|Exception|Trouble)\b.*: )", line)]
+    return (errors or ours or lines or [""])[-1][:300]
+
+
+def exit_code(text: str) -> str:
+    """The exit code that KFP's launcher saw, as it logs it: Argo sees 1 for every failure."""
+    found = [match for line in text.splitlines() if "argo=" not in line for match in _EXIT.findall(line)]
+    return found[-1] if found else ""
+
+
+def _exit_of_pod(task: "TaskStatus", pods: list[dict[str, Any]]) -> str:
+    for pod in pods:
+        if pod["metadata"]["name"] in task.pods:
+            for container in pod.get("status", {}).get("containerStatuses") or ():
+                ended = (container.get("state") or {}).get("terminated") or {}
+                if container.get("name") == "main" and ended:
+                    return f"{ended.get('exitCode')}, {ended.get('reason')}".rstrip(", ")
+    return ""

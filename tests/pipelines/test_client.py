@@ -1,0 +1,138 @@
+"""Hosts that are no Kubeflow Pipelines, expired tokens, servers of another kind: one line each, with the fix."""
+
+import base64
+import json
+import socket
+import time
+
+import pytest
+
+from mcti.cli.app import app
+from mcti.cli.caller import guarded
+from mcti.errors import EnvironmentTrouble
+from pipelines import client, schedule, status, submit
+from tests.pipelines import api_double
+from tests.pipelines.conftest import DATA
+
+PAGE = (b"<!doctype html><HTML><body>Sign in</body></HTML>", "text/html", 200)
+OTHERS = {
+    "page": (PAGE, "it answers with a web page"),
+    "missing": ((b"<html>404</html>", "text/html", 404), r"no /apis/v2beta1/healthz \(404\)"),
+    "other": ((b'{"status": "UP"}', "application/json", 200), "it answers with JSON of another service"),
+    "list": ((b"[1, 2]", "application/json", 200), "it answers with JSON of another service"),
+    "text": ((b"OK", "text/plain", 200), "it answers with no JSON"),
+}
+
+
+def commands(settings, address):
+    return {
+        "submit": lambda: submit.submit(settings, DATA, address, None),
+        "schedule": lambda: schedule.schedule(settings, DATA, address, None),
+        "status": lambda: status.status("run-0", address),
+    }
+
+
+@pytest.mark.parametrize("name", ["submit", "schedule", "status"])
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_host_that_is_no_kubeflow_pipelines_is_named(server, settings, name, other):
+    address, state = server
+    state.instead, words = OTHERS[other]
+    with pytest.raises(EnvironmentTrouble, match=f"not Kubeflow Pipelines.*{words}.*{address}.*ml-pipeline.*KFP_TOKEN"):
+        commands(settings, address)[name]()
+
+
+@pytest.mark.parametrize("name", ["submit", "schedule", "status"])
+def test_a_server_that_never_answers_ends_the_command(settings, monkeypatch, name, tmp_path):
+    """It takes the connection, and says nothing."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(client, "PROBE_SECONDS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(EnvironmentTrouble, match=r"does not answer \(ReadTimeoutError\).*port-forward"):
+            commands(settings, address)[name]()
+
+
+def test_a_server_that_stops_answering_after_the_first_question_ends_the_command(server, settings, monkeypatch):
+    address, state = server
+    monkeypatch.setattr(client, "PROBE_SECONDS", 1)
+
+    def ask():
+        with client.service(address) as service:
+            state.sleep = 3
+            service.get_run("run-0")
+
+    with pytest.raises(EnvironmentTrouble, match="does not answer"):
+        ask()
+
+
+@pytest.mark.parametrize("name", ["submit", "schedule"])
+@pytest.mark.parametrize("version", ["2.16.1", "3.0.0-rc.1"])
+def test_another_minor_version_is_refused_with_the_setting_that_allows_it(server, settings, name, version):
+    address, state = server
+    state.version = version
+    minor = ".".join(version.split(".")[:2])
+    with pytest.raises(EnvironmentTrouble, match=f"is {version}, not 2.17.*set cluster.kfp_version: '{minor}'"):
+        commands(settings, address)[name]()
+    assert (state.runs, state.recurring) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("version", "wanted"),
+    [("2.17.0", "2.17"), ("v2.17.3", "2.17"), ("unknown", "2.17"), ("", "2.17"), ("2.18.1", "2.18")],
+)
+def test_the_wanted_version_and_one_that_is_not_said_pass(server, version, wanted):
+    address, state = server
+    state.version = version
+    with client.service(address) as service:
+        client.need_version(service.about(), wanted, address)
+
+
+@pytest.mark.parametrize("name", ["submit", "schedule"])
+def test_a_namespace_is_named_where_there_is_one_to_choose(server, settings, name):
+    address, state = server
+    call = {"submit": submit.submit, "schedule": schedule.schedule}[name]
+    with pytest.raises(EnvironmentTrouble, match=r"no namespace nowhere to choose.*leave --namespace out"):
+        call(settings, DATA, address, "nowhere")
+    state.multi_user = True
+    with pytest.raises(EnvironmentTrouble, match="name yours: --namespace NAME"):
+        call(settings, DATA, address, None)
+    with client.service(address) as service:
+        client.need_namespace(service.about(), "alice", address)
+
+
+def test_a_refusal_tells_what_the_server_said_and_whether_the_token_is_too_old(server, settings, monkeypatch):
+    address, state = server
+
+    def token(ends):
+        parts = [json.dumps(part).encode() for part in ({"alg": "none"}, {"exp": ends})]
+        return ".".join([*(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts), "signature"])
+
+    body = json.dumps({"message": "User alice is not authorized to list experiments in namespace bob"}).encode()
+    monkeypatch.setenv("KFP_TOKEN", token(time.time() - 3600))
+    state.instead = (body, "application/json", 403)
+    with pytest.raises(EnvironmentTrouble, match=r"User alice is not authorized.*KFP_TOKEN expired on 2.*KFP_COOKIES"):
+        submit.submit(settings, DATA, address, None)
+    monkeypatch.setenv("KFP_TOKEN", token(time.time() + 3600))
+    with pytest.raises(EnvironmentTrouble, match="refused us") as caught:
+        submit.submit(settings, DATA, address, None)
+    assert "expired" not in str(caught.value)
+
+
+@pytest.mark.parametrize("words", [("status", "run-0"), ("logs", "run-0", "train"), ("doctor",)])
+def test_each_is_one_line_and_exit_code_4(server, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    address, state = server
+    state.instead = PAGE
+    assert guarded(app, ["pipeline", *words, "--host", address]) == 4
+    told = capsys.readouterr()
+    lines = [line for line in (told.out + told.err).splitlines() if "not Kubeflow Pipelines" in line]
+    assert len(lines) == 1
+    assert "Traceback" not in told.err
+
+
+def test_a_scheme_that_the_server_does_not_speak_is_named(settings, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with api_double.serving() as (address, _):
+        for host in (address.replace("http:", "https:"), address.removeprefix("http://")):
+            with pytest.raises(EnvironmentTrouble, match="check http:// or https://"):
+                submit.submit(settings, DATA, host, None)

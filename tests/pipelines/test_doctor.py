@@ -1,0 +1,242 @@
+"""What a cluster lacks, one line a check: over a double of the server, and a kubectl that answers from a folder."""
+
+import json
+import stat
+import sys
+
+import pytest
+
+from mcti import params
+from mcti.cli.app import app
+from mcti.cli.caller import guarded
+from pipelines import doctor, kubectl
+
+FAKE = """#!{python}
+import json, pathlib, sys, time
+answers = json.loads(pathlib.Path({answers!r}).read_text())
+words = [word for word in sys.argv[1:] if not word.startswith("--request-timeout")]
+key = " ".join(words).removesuffix(" -o json")
+time.sleep(answers.get("sleep", 0))
+if key == "config current-context":
+    print("test")
+elif key in answers:
+    print(json.dumps(answers[key]))
+else:
+    sys.exit(f'Error from server (NotFound): {{key}} not found')
+"""
+PATCH = '{"templateDefaults":{"retryStrategy":{"limit":"0","retryPolicy":"Always"}}}'
+API = "get deployments -A --field-selector metadata.name=ml-pipeline"
+
+
+def deployment(*environment):
+    """The API server's deployment, as kubectl lists it."""
+    containers = [{"env": [{"name": name, "value": value} for name, value in environment]}]
+    spec = {"template": {"spec": {"containers": containers}}}
+    return {"items": [{"metadata": {"namespace": "kubeflow"}, "spec": spec}]}
+
+
+def quota(hard, used):
+    return {"items": [{"metadata": {"name": "all"}, "status": {"hard": hard, "used": used}}]}
+
+
+GIVEN = {
+    API: deployment(("COMPILED_PIPELINE_SPEC_PATCH", PATCH)),
+    "get namespace kubeflow": {},
+    "get secret mcti-s3 -n kubeflow": {"data": {"access_key": "czM=", "secret_key": "aHVzaA=="}},
+    "get configmap mcti-services -n kubeflow": {"data": {"s3": "http://s3", "mlflow": "http://mlflow"}},
+    "get serviceaccount pipeline-runner -n kubeflow": {},
+    "get pvc scratch -n kubeflow": {"status": {"phase": "Bound"}},
+    "get resourcequotas -n kubeflow": quota(
+        {"requests.cpu": "16", "limits.memory": "64Gi", "pods": "50"}, {"requests.cpu": "2"}
+    ),
+    "get nodes": {"items": [{"status": {"images": [{"names": ["docker.io/library/mcti-python:0.1.0"]}]}}]},
+}
+
+
+@pytest.fixture
+def settings():
+    return params.load(None, ["cluster.claims={scratch: /scratch}"])
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """A function that changes what kubectl answers: {question: answer}; None takes the object away."""
+    program, answers = tmp_path / "bin" / "kubectl", tmp_path / "answers.json"
+    program.parent.mkdir()
+    program.write_text(FAKE.format(python=sys.executable, answers=str(answers)), encoding="utf-8")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", str(program.parent))
+
+    def has(changed):
+        tree = {key: value for key, value in {**GIVEN, **changed}.items() if value is not None}
+        answers.write_text(json.dumps(tree), encoding="utf-8")
+
+    has({})
+    return has
+
+
+def checks(settings, address, namespace=None):
+    return {check.name: check for check in doctor.doctor(settings, address, namespace).checks}
+
+
+def test_a_cluster_that_has_everything_is_fine(server, cluster, settings):
+    told = doctor.doctor(settings, server[0], None)
+    assert {check.state for check in told.checks} == {"OK"}, told.lines()
+    assert told.exit_code == 0
+    names = [check.name for check in told.checks]
+    assert names == [
+        "server", "version", "mode", "access", "experiment", "kubectl", "secret mcti-s3", "configmap mcti-services",
+        "account pipeline-runner", "claim scratch", "quota", "image mcti-python:0.1.0", "COMPILED_PIPELINE_SPEC_PATCH",
+    ]  # fmt: skip
+    assert "hush" not in str(told)
+    assert "aHVzaA==" not in str(told)
+
+
+SECRET, CONFIG = "get secret mcti-s3 -n kubeflow", "get configmap mcti-services -n kubeflow"
+ACCOUNT, QUOTAS = "get serviceaccount pipeline-runner -n kubeflow", "get resourcequotas -n kubeflow"
+FULL = quota({"requests.cpu": "4", "limits.memory": "20Gi"}, {"requests.cpu": "500m", "limits.memory": "8Gi"})
+LACKS = {
+    "no namespace": ("namespace", {"get namespace kubeflow": None}, "kubectl create namespace kubeflow"),
+    "no secret": (
+        "secret mcti-s3",
+        {SECRET: None},
+        "kubectl create secret generic -n kubeflow mcti-s3 --from-literal=access_key=",
+    ),
+    "no key": ("secret mcti-s3", {SECRET: {"data": {"access_key": ""}}}, "no key secret_key"),
+    "no map": ("configmap mcti-services", {CONFIG: None}, "kubectl create configmap -n kubeflow mcti-services"),
+    "no account": ("account pipeline-runner", {ACCOUNT: None}, "apply the overlay"),
+    "no token": ("account pipeline-runner", {ACCOUNT: {"automountServiceAccountToken": False}}, "mounts no token"),
+    "no claim": ("claim scratch", {"get pvc scratch -n kubeflow": None}, "create it: cluster.claims"),
+    "no quota": (
+        "quota",
+        {QUOTAS: FULL},
+        "all has 3.5 requests.cpu left, a task asks 4; all has 12884901888 limits.memory left",
+    ),
+    "no image": (
+        "image mcti-python:0.1.0",
+        {"get nodes": {"items": [{"status": {"images": []}}]}},
+        "load it into every node",
+    ),
+    "no patch": (
+        "COMPILED_PIPELINE_SPEC_PATCH",
+        {API: deployment()},
+        "kubectl set env -n kubeflow deployment/ml-pipeline COMPILED_PIPELINE_SPEC_PATCH=",
+    ),
+    "another patch": (
+        "COMPILED_PIPELINE_SPEC_PATCH",
+        {API: deployment(("COMPILED_PIPELINE_SPEC_PATCH", PATCH.replace("Always", "OnError")))},
+        "retryPolicy is OnError",
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "changed", "words"), LACKS.values(), ids=LACKS)
+def test_what_is_missing_is_one_line_with_its_fix(server, cluster, settings, name, changed, words):
+    cluster(changed)
+    told = doctor.doctor(settings, server[0], None)
+    (lacking,) = [check for check in told.checks if check.state == "missing"]
+    assert lacking.name == name
+    assert words in lacking.line()
+    assert told.exit_code == 4
+
+
+def test_a_claim_that_is_not_bound_yet_and_an_image_of_a_registry_are_unknown(server, cluster):
+    asked = params.load(None, ["cluster.claims={scratch: /scratch}", "cluster.image=registry.example/mcti-python:1"])
+    cluster({"get pvc scratch -n kubeflow": {"status": {"phase": "Pending"}}})
+    told = doctor.doctor(asked, server[0], None)
+    unknown = [check.name for check in told.checks if check.state == "unknown"]
+    assert unknown == ["claim scratch", "image registry.example/mcti-python:1"]
+    assert told.exit_code == 0
+
+
+def test_a_namespace_of_ones_own_is_where_everything_is_looked_for(server, cluster, settings):
+    address, state = server
+    state.multi_user = True
+    found = {
+        key.replace("kubeflow", "alice").replace("pipeline-runner", "default-editor"): v for key, v in GIVEN.items()
+    }
+    cluster(found)
+    told = checks(settings, address, "alice")
+    assert {check.state for check in told.values()} == {"OK"}
+    assert "account default-editor" in told
+
+
+def test_what_the_server_lacks_is_named_and_kubectl_is_still_asked(server, cluster, settings):
+    address, state = server
+    state.version, state.multi_user = "2.16.0", True
+    told = checks(settings, address)
+    assert told["version"].state == told["mode"].state == "missing"
+    state.refuse = 401
+    told = checks(settings, address)
+    assert told["server"].state == "missing"
+    assert "refused us (401)" in told["server"].detail
+    assert told["secret mcti-s3"].state == "OK"
+
+
+def test_without_kubectl_the_server_alone_is_asked(server, settings, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    told = checks(settings, server[0])
+    assert told["kubectl"].state == "unknown"
+    assert told["server"].state == "OK"
+
+
+def test_a_cluster_that_does_not_answer_ends_the_questions(server, cluster, settings, monkeypatch):
+    monkeypatch.setattr(doctor, "CALL_SECONDS", 1)
+    monkeypatch.setattr(doctor, "SECONDS", 3)
+    monkeypatch.setattr(kubectl, "SECONDS", 10)
+    cluster({"sleep": 2})
+    told = checks(settings, server[0])
+    assert told["deployment ml-pipeline"].state == "unknown"
+    assert "did not answer within 1 s" in told["deployment ml-pipeline"].detail
+
+
+def test_the_command_prints_a_line_a_check_and_ends_with_4(server, cluster, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    cluster({"get secret mcti-s3 -n kubeflow": None})
+    assert guarded(app, ["pipeline", "doctor", "--host", server[0]]) == 4
+    lines = capsys.readouterr().out.splitlines()
+    assert next(line for line in lines if line.startswith("missing")).startswith("missing  secret mcti-s3: ")
+    assert guarded(app, ["pipeline", "doctor", "--host", server[0], "--json"]) == 4
+    assert json.loads(capsys.readouterr().out)["checks"][0] == {
+        "name": "server", "state": "OK", "detail": server[0], "hint": "",
+    }  # fmt: skip
+
+
+def waiting(reason="", message="", condition=""):
+    """A pod of a run that cannot start."""
+    state = {"waiting": {"reason": reason, "message": message}}
+    container = {"name": "main", "image": "registry.example/mcti@sha256:0", "state": state}
+    unschedulable = [{"type": "PodScheduled", "reason": "Unschedulable", "message": condition}] if condition else []
+    status = {"phase": "Pending", "conditions": unschedulable, "containerStatuses": [container] if reason else []}
+    return {"metadata": {"name": "pod-a", "namespace": "kubeflow"}, "status": status}
+
+
+ABSENT = 'secret "mcti-s3" not found'
+TROUBLES = {
+    "image": (waiting("ImagePullBackOff", "Back-off"), "image registry.example/mcti@sha256:0 cannot be pulled"),
+    "secret": (waiting("CreateContainerConfigError", ABSENT), f"{ABSENT}): create it"),
+    "claim": (waiting(condition='persistentvolumeclaim "scratch" not found'), "a claim does not bind"),
+    "unbound": (waiting(condition="pod has unbound immediate PersistentVolumeClaims"), "a claim does not bind"),
+    "room": (waiting(condition="0/1 nodes are available: 1 Insufficient cpu."), "no node takes a pod (0/1 nodes"),
+}
+
+
+@pytest.mark.parametrize("trouble", [*TROUBLES, "quota"])
+def test_status_names_why_pods_cannot_start_and_ends_with_4(server, cluster, capsys, trouble, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    address, state = server
+    state.runs["run-0"] = {"run_id": "run-0", "display_name": "mcti-training", "state": "RUNNING"}
+    pod, words = TROUBLES.get(trouble, (waiting(), "the quota is used up"))
+    message = 'pods "mcti-x" is forbidden: exceeded quota: all, requested: requests.cpu=4'
+    node = {"phase": "Pending", "message": message if trouble == "quota" else "ContainerCreating"}
+    cluster(
+        {
+            "get pods -A -l pipeline/runid=run-0": {"items": [pod, pod]},
+            "get workflows.argoproj.io -A -l pipeline/runid=run-0": {"items": [{"status": {"nodes": {"a": node}}}]},
+        }
+    )
+    assert guarded(app, ["pipeline", "status", "run-0", "--host", address]) == 4
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("error: ")]
+    assert words in line
+    state.runs["run-0"]["state"] = "SUCCEEDED"
+    assert guarded(app, ["pipeline", "status", "run-0", "--host", address]) == 0

@@ -1,0 +1,168 @@
+"""One line a task of ours, out of all the nodes that KFP reports; logs by the name of the pod."""
+
+import json
+
+import pytest
+import yaml
+
+from mcti.cli.app import app
+from mcti.cli.caller import guarded
+from mcti.errors import DataError, EnvironmentTrouble
+from mcti.params import load
+from pipelines import logs, nodes, status, submit
+from tests.pipelines.conftest import DATA, OVERRIDES
+from tests.pipelines.recorded import Recording
+
+LOOPS = {"shards": 3, "folds": 2}
+OURS = [
+    "ingest", "keys", "validate", "extract:0", "extract:1", "extract:2", "merge-features", "split", "search", "train:0",
+    "train:1", "merge-models", "evaluate", "show", "register", "promote", "publish-features", "publish-models",
+    "publish-evaluation", "conclude", "outcome",
+]  # fmt: skip
+LOG = """I1124 12:00:00.000000      17 launcher.go:100] input ComponentSpec
+mcti train 0.1.0: fold 1
+error: no such file or folder in s3://mcti-data/cohort: check the path
+F1124 12:00:05.000000      17 main.go:57] failed to execute component: exit status 3
+time="2026-11-24T12:00:05Z" level=info msg="sub-process exited" argo=true error="exit status 1"
+"""
+
+
+def compiled(kind, tmp_path_factory):
+    path = tmp_path_factory.mktemp("package") / f"{kind}.yaml"
+    submit.compile_to(load(None, list(OVERRIDES)), DATA, path, kind)
+    return next(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+
+
+@pytest.fixture
+def training(ir):
+    return ir[0]
+
+
+def by_name(told):
+    return {task.name: task for task in told.tasks}
+
+
+def test_an_id_is_the_hash_of_a_name():
+    """FNV-1a's published vectors, and a node of a real run of KFP 2.16."""
+    assert [nodes.fnv1a(text) for text in ("", "a", "foobar")] == [0x811C9DC5, 0xE40C292C, 0xBF9CF968]
+    assert nodes.fnv1a("general-cpu-rnggt.root.workspace-name.executor(0)") == 1467617326
+
+
+@pytest.mark.parametrize("shipped", [True, False], ids=["every template retried", "plain"])
+def test_a_run_is_one_line_a_task(server, training, shipped):
+    address, state = server
+    run = Recording(training, LOOPS, cached=("ingest",), shipped=shipped)
+    state.runs["run-0"] = run.build()
+    assert len(run.details) > 90, "as many nodes as a real run has"
+    told = status.status("run-0", address)
+    tasks = by_name(told)
+    assert sorted(tasks) == sorted(OURS)
+    assert {task.state for task in told.tasks} == {"SUCCEEDED"}
+    assert (tasks["ingest"].attempts, tasks["ingest"].reason) == (0, "from the cache")
+    assert (tasks["train:1"].attempts, tasks["train:1"].seconds) == (1, 125.0)
+    assert told.exit_code == 0
+    lines = told.lines()
+    assert len(lines) == 1 + len(OURS)
+    (line,) = [line for line in lines if line.split()[0] == "train:1"]
+    assert line.split() == ["train:1", "SUCCEEDED", "1", "attempt", "2", "min", "05", "s"]
+    assert lines[0] == "run run-0 · mcti-training 0123 · SUCCEEDED"
+
+
+@pytest.mark.parametrize("shipped", [True, False], ids=["every template retried", "plain"])
+def test_a_failed_task_tells_its_attempts_last_line_and_exit_code(server, training, shipped):
+    address, state = server
+    run = Recording(training, LOOPS, fail={"train:1": 3}, shipped=shipped)
+    state.runs["run-0"] = run.build()
+    last = max((pod for pod, text in run.logs.items() if text == "attempt 2 of train:1\n"), default="")
+    state.logs = {last: LOG}
+    tasks = by_name(status.status("run-0", address))
+    expected = "error: no such file or folder in s3://mcti-data/cohort: check the path (exit code 3)"
+    assert (tasks["train:1"].state, tasks["train:1"].attempts, tasks["train:1"].reason) == ("FAILED", 3, expected)
+    assert (tasks["train:0"].state, tasks["train:0"].reason) == ("SUCCEEDED", "")
+    assert logs.logs("run-0", "train:1", address) == LOG
+
+
+def test_a_failed_driver_is_named_and_what_follows_was_skipped(server, training):
+    address, state = server
+    run = Recording(training, LOOPS, stop=("split",))
+    state.runs["run-0"] = run.build()
+    tasks = by_name(status.status("run-0", address))
+    assert (tasks["split"].state, tasks["split"].attempts, tasks["split"].reason) == ("FAILED", 0, "its driver failed")
+
+
+def test_tasks_that_have_not_begun_are_pending(server, training):
+    address, state = server
+    run = Recording(training, LOOPS, waiting=("split",))
+    known = run.build()
+    state.runs["run-0"] = known
+    assert by_name(status.status("run-0", address))["split"].state == "PENDING"
+    known["run_details"] = {"task_details": []}
+    assert {task.state for task in status.status("run-0", address).tasks} == {"PENDING"}
+
+
+def test_a_terminated_run_says_so(server, training):
+    address, state = server
+    known = Recording(training, LOOPS, fail={"train:0": 1}).build()
+    known["state_history"].append({"state": "CANCELING"})
+    state.runs["run-0"] = known
+    assert status.status("run-0", address).lines()[0].endswith("FAILED (terminated)")
+
+
+def test_names_alone_do_where_no_hash_fits(server, training):
+    """Another engine, or a later version: parents are named, ids are not those of Argo."""
+    address, state = server
+
+    def task(number, name, parent, **more):
+        times = {"start_time": "2026-11-24T12:00:00Z", "end_time": "2026-11-24T12:00:30Z"}
+        known = {"task_id": f"t{number}", "display_name": name, "parent_task_id": parent, "state": "SUCCEEDED"}
+        return known | times | more
+
+    details = [
+        task(1, "root", None), task(2, "root-driver", "t1"), task(3, "for-loop-4", "t1"), task(4, "iteration-0", "t3"),
+        task(5, "train-driver", "t4"), task(6, "train", "t4", state="FAILED", child_tasks=[{"pod_name": "pod-a"}]),
+        task(7, "train(0)", "t6", state="FAILED"), task(8, "train(1)", "t6", child_tasks=[{"pod_name": "pod-b"}]),
+        task(9, "evaluate", "t1", error={"code": 1, "message": "out of memory"}),
+    ]  # fmt: skip
+    state.logs = {"pod-b": LOG}
+    known = Recording(training, LOOPS).build() | {"run_details": {"task_details": details}}
+    for run in (known, {name: value for name, value in known.items() if name != "pipeline_spec"}):
+        state.runs["run-0"] = run
+        tasks = by_name(status.status("run-0", address))
+        assert {"train:0", "evaluate"} <= set(tasks)
+        assert not [name for name in tasks if "driver" in name or "root" in name or "loop" in name]
+        assert (tasks["train:0"].attempts, tasks["train:0"].state) == (2, "FAILED")
+        assert tasks["train:0"].reason.endswith("check the path (exit code 3)")
+        assert tasks["evaluate"].reason == "out of memory"
+
+
+def test_the_log_of_a_task_that_is_gone_is_one_clear_error(server, training):
+    address, state = server
+    state.runs["run-0"] = Recording(training, LOOPS, cached=("ingest",)).build()
+    with pytest.raises(EnvironmentTrouble, match=r"log of split cannot be read any more.*executor-logs.*archiveLogs"):
+        logs.logs("run-0", "split", address)
+    with pytest.raises(DataError, match=r"no task 'train:7'.*did you mean train:"):
+        logs.logs("run-0", "train:7", address)
+    with pytest.raises(DataError, match="task ingest has no log: from the cache"):
+        logs.logs("run-0", "ingest", address)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["retraining", "inference"])
+def test_the_other_pipelines_too(server, kind, tmp_path_factory):
+    address, state = server
+    loops = {"shards": 3, "folds": 2, "slides": 3}
+    state.runs["run-0"] = Recording(compiled(kind, tmp_path_factory), loops).build()
+    tasks = by_name(status.status("run-0", address))
+    exit_task, many = {"retraining": ("make-room", "train:1"), "inference": ("outcome", "heatmaps:2")}[kind]
+    assert {exit_task, many, "conclude"} <= set(tasks)
+    assert {task.state for task in tasks.values()} == {"SUCCEEDED"}
+
+
+def test_the_command_prints_the_lines_or_one_json_document(server, training, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    address, state = server
+    state.runs["run-0"] = Recording(training, LOOPS).build()
+    assert guarded(app, ["pipeline", "status", "run-0", "--host", address]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + len(OURS)
+    assert guarded(app, ["pipeline", "status", "run-0", "--host", address, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["tasks"][0]["name"] == "ingest"
