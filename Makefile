@@ -11,9 +11,8 @@ TORCH ?= torch==2.13.0
 # https://download.pytorch.org/whl/cpu does not (docs/kubeflow.md, "The image").
 TORCH_INDEX ?=
 TORCH_FROM = $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
-# Names the CUDA packages that TORCH would bring and fails if there are any; fetches descriptions only.
-TORCH_CHECK = { $(BIN)/python -m pip install --quiet --disable-pip-version-check --dry-run --ignore-installed --no-cache-dir \
-	--only-binary :all: --report - $(TORCH_FROM) "$(TORCH)" || echo '{"install": []}'; } | $(BIN)/python infra/images/cuda.py
+# Names the CUDA packages that TORCH would bring and ends with 1 if there are any; fetches descriptions only.
+TORCH_CHECK = $(BIN)/python infra/images/cuda.py $(TORCH_FROM) "$(TORCH)"
 BASE_IMAGE ?= python:3.11-slim-bookworm
 BUILD_IMAGE ?= python:3.11-bookworm
 TARGET ?= runtime
@@ -39,7 +38,7 @@ $(INSTALLED): requirements.lock requirements-uv.lock pyproject.toml
 	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv || { rm -rf .venv; echo "error: $(PYTHON) cannot make environments: install its venv package (Debian: apt-get install python3-venv)" >&2; exit 4; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
 	@$(BIN)/python -c 'import torch' 2>/dev/null || { \
-		cuda=$$($(TORCH_CHECK)) || echo "note: PyTorch brings CUDA, several GB ($$cuda). Without a GPU: make install TORCH_INDEX=https://download.pytorch.org/whl/cpu" >&2; \
+		cuda=$$($(TORCH_CHECK)) || test $$? = 2 || echo "note: PyTorch brings CUDA, several GB ($$cuda). Without a GPU: make install TORCH_INDEX=https://download.pytorch.org/whl/cpu" >&2; \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH_FROM) "$(TORCH)"; }
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
@@ -101,8 +100,9 @@ image: $(INSTALLED)  ## the container image IMAGE: TARGET=runtime|gpu|services|d
 		{ echo "error: $$(docker --version | sed 's/,.*//') has no buildx, which builds images: install the plug-in (docker-buildx or docker-buildx-plugin; not podman or nerdctl)" >&2; exit 4; }
 	@docker version --format '{{.Server.Version}}' >/dev/null 2>&1 || \
 		{ echo "error: no Docker engine answers at $${DOCKER_HOST:-the default socket}: start it, or see whether you may use it (docker version)" >&2; exit 4; }
-	@test "$(TARGET)" = gpu || cuda=$$($(TORCH_CHECK)) || \
-		{ echo "error: the CPU image ($(TARGET)) would get CUDA, several GB ($$cuda): make image TORCH_INDEX=https://download.pytorch.org/whl/cpu, or TARGET=gpu" >&2; exit 4; }
+	@test "$(TARGET)" = gpu || cuda=$$($(TORCH_CHECK)) || { test $$? = 1 || \
+		{ echo "error: pip finds no $(TORCH)$(if $(TORCH_INDEX), at $(TORCH_INDEX)): check TORCH and TORCH_INDEX" >&2; exit 4; }; \
+		echo "error: the CPU image ($(TARGET)) would get CUDA, several GB ($$cuda): make image TORCH_INDEX=https://download.pytorch.org/whl/cpu, or TARGET=gpu" >&2; exit 4; }
 	@fetch() { test "$$(cat build/wheels/$$1/.for 2>/dev/null)" = "$$2" || { rm -rf build/wheels/$$1 && mkdir -p build/wheels/$$1 && \
 		$(BIN)/python -m pip download --quiet --only-binary :all: --no-binary $(SOURCE_ONLY) -d build/wheels/$$1 "$${@:3}" && echo "$$2" > build/wheels/$$1/.for; }; }; \
 	fetch locked "$$(sha256sum < $(IMAGE_LOCK))" --no-deps --require-hashes -r $(IMAGE_LOCK) && fetch torch "$(strip $(TORCH) $(TORCH_INDEX))" $(TORCH_FROM) "$(TORCH)"

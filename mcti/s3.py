@@ -164,7 +164,9 @@ def _attempts() -> int:
     """
     text = os.environ.get("AWS_MAX_ATTEMPTS") or "4"
     if not re.fullmatch(r"[1-9]\d{0,3}", text):
-        raise EnvironmentTrouble(f"{text!r} is not a number of tries", "AWS_MAX_ATTEMPTS", "write a whole number from 1")
+        raise EnvironmentTrouble(
+            f"{text!r} is not a number of tries", "AWS_MAX_ATTEMPTS", "write a whole number from 1"
+        )
     return int(text)
 
 
@@ -187,7 +189,9 @@ def service(location: str, *, many: bool = False) -> Iterator[None]:
     # Without the key, which may hold a patient's id.
     place = urlsplit(os.environ.get("AWS_ENDPOINT_URL_S3", "")).netloc.rpartition("@")[2] or "AWS"
     try:
-        with announced(f"S3 ({place}), bucket {split_address(location)[0]}", _MANY_REQUESTS.format(longest) if many else longest):
+        with announced(
+            f"S3 ({place}), bucket {split_address(location)[0]}", _MANY_REQUESTS.format(longest) if many else longest
+        ):
             yield
     except exceptions.ClientError as error:
         raise _refusal(error.response.get("Error", {}).get("Code", ""), location) from error

@@ -111,7 +111,10 @@ def test_mlflow_that_never_answers_the_first_question(monkeypatch, caplog):
 def test_a_patience_that_is_no_number_is_one_clear_error(monkeypatch, text):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     monkeypatch.setenv("MCTI_PATIENCE_SECONDS", text)
-    with pytest.raises(EnvironmentTrouble, match="not a number of seconds in MCTI_PATIENCE_SECONDS"), tracking.service():
+    with (
+        pytest.raises(EnvironmentTrouble, match="not a number of seconds in MCTI_PATIENCE_SECONDS"),
+        tracking.service(),
+    ):
         pass
 
 

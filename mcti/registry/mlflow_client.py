@@ -41,7 +41,7 @@ def download(location: str, scratch: Path) -> Path:
 
 
 def _announcing(adapter: Any) -> Any:
-    """The class of MLflow's adapter, with a line in the log about each request that takes long, its retries included."""
+    """MLflow's adapter with a line in the log about each request that takes long, its retries included."""
 
     def send(self: Any, request: Any, stream: bool = False, timeout: Any = None, **words: Any) -> Any:
         limit = timeout or _SILENT_SECONDS
