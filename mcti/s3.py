@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
-from mcti.errors import DataError, EnvironmentTrouble, MctiError
+from mcti.errors import DataError, EnvironmentTrouble, MctiError, service_hint
 from mcti.waiting import announced
 
 _CONNECT_SECONDS, _SILENT_SECONDS, _LONGEST_PAUSE_SECONDS = 5, 60, 20
@@ -196,12 +196,10 @@ def service(location: str, *, many: bool = False) -> Iterator[None]:
     except exceptions.ClientError as error:
         raise _refusal(error.response.get("Error", {}).get("Code", ""), location) from error
     except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError, exceptions.ProfileNotFound) as error:
-        raise EnvironmentTrouble(
-            "no S3 credentials", location, "start the stack (mcti stack up) or set AWS_PROFILE"
-        ) from error
+        raise EnvironmentTrouble("no S3 credentials", location, _keys_hint()) from error
     except exceptions.BotoCoreError as error:
-        mend = "start the stack (mcti stack up) or check AWS_ENDPOINT_URL_S3"
-        raise EnvironmentTrouble(f"S3 does not answer ({type(error).__name__})", location, mend) from error
+        what = f"S3 does not answer ({type(error).__name__})"
+        raise EnvironmentTrouble(what, location, service_hint("AWS_ENDPOINT_URL_S3")) from error
 
 
 def _refusal(code: str, location: str) -> MctiError:
@@ -218,6 +216,12 @@ def _refusal(code: str, location: str) -> MctiError:
         "InternalError": "see the log of the service (of mcti stack: .stack/logs); its disk may be full",
     }
     return EnvironmentTrouble(f"S3 answered {code}", location, mends.get(code, "see the log of the service"))
+
+
+def _keys_hint() -> str:
+    if os.environ.get("KUBERNETES_SERVICE_HOST"):
+        return "check the Secret mcti-s3 of this namespace and cluster.secrets"
+    return "start the stack (mcti stack up) or set AWS_PROFILE"
 
 
 def _whose_keys() -> str:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
-from mcti.errors import DataError, EnvironmentTrouble
+from mcti.errors import DataError, EnvironmentTrouble, service_hint
 from mcti.registry import lineage, mlflow_client
 from mcti.waiting import announced
 
@@ -198,7 +198,7 @@ def _reachable() -> str:
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     if not uri:
         raise EnvironmentTrouble(
-            "no MLflow server is named", "MLFLOW_TRACKING_URI", "start the stack (mcti stack up) or set it"
+            "no MLflow server is named", "MLFLOW_TRACKING_URI", service_hint("MLFLOW_TRACKING_URI")
         )
     if urlsplit(uri).password is not None:
         mend = "leave it out; a server asks for MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
@@ -238,4 +238,5 @@ def _ask(uri: str) -> None:
     except urllib.error.HTTPError as error:
         error.close()  # it answers; whether it lets us in shows with the first request
     except (urllib.error.URLError, OSError, ValueError) as error:
-        raise EnvironmentTrouble(f"MLflow does not answer ({error})", uri, "start the stack (mcti stack up)") from error
+        what = f"MLflow does not answer ({error})"
+        raise EnvironmentTrouble(what, uri, service_hint("MLFLOW_TRACKING_URI")) from error

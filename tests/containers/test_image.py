@@ -84,8 +84,9 @@ def test_compiler_servers_and_package_tools_are_not_in_it(engine, image):
 
 def test_everything_that_the_steps_import_is_in_it(engine, image):
     code = (
-        "import boto3, cv2, great_expectations, h5py, imagecodecs, kfp.dsl.executor_main, lap, mlflow, onnx, onnxruntime, "
-        "openslide, optuna, ot, psycopg, sksurv.ensemble, tifffile, torch; print(openslide.__library_version__)"
+        "import boto3, cv2, great_expectations, h5py, imagecodecs, kfp.dsl.executor_main, lap, mlflow, onnx, "
+        "onnxruntime, openslide, optuna, ot, psycopg, sksurv.ensemble, tifffile, torch\n"
+        "print(openslide.__library_version__)"
     )
     # As KFP's own command does: only the executor of kfp is in the image, not its client.
     done = run(engine, image, "env", "_KFP_RUNTIME=true", "python3", "-c", code)
