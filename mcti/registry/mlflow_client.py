@@ -63,4 +63,4 @@ def longest_wait(retries: Any, timeout: float | tuple[float, float]) -> float:
     again = int(retries.total or 0)
     # urllib3 does not pause before the first repetition.
     pauses = (min(retries.backoff_factor * 2**number, retries.backoff_max) for number in range(1, again))
-    return (again + 1) * each + sum(pauses)
+    return float((again + 1) * each + sum(pauses))
