@@ -16,6 +16,8 @@ ENV PATH=/opt/mcti/bin:$PATH \
     DO_NOT_TRACK=true \
     GX_ANALYTICS_ENABLED=false \
     MLFLOW_DISABLE_TELEMETRY=true \
+    MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD=false \
+    MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD=false \
     MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false
 
 # hadolint ignore=DL3006
@@ -24,12 +26,13 @@ ARG TORCH=torch==2.13.0
 ARG LOCK=requirements-runtime.lock
 RUN python3 -m venv --without-pip /opt/mcti
 COPY ${LOCK} /src/lock
-COPY infra/images/trim.sh /src/trim.sh
 # hadolint ignore=DL3013
 RUN --mount=type=bind,source=build/wheels,target=/wheels \
     python3 -m pip --python /opt/mcti/bin/python3 install --no-cache-dir --no-compile --no-index --find-links /wheels/torch --find-links /wheels/locked "${TORCH}" setuptools \
-    && python3 -m pip --python /opt/mcti/bin/python3 install --no-cache-dir --no-compile --no-index --find-links /wheels/locked --no-deps --no-build-isolation --require-hashes -r /src/lock \
-    && /src/trim.sh /opt/mcti
+    && python3 -m pip --python /opt/mcti/bin/python3 install --no-cache-dir --no-compile --no-index --find-links /wheels/locked --no-deps --no-build-isolation --require-hashes -r /src/lock
+# Only the result of this stage is copied: what is taken out here is in no layer of the image.
+COPY infra/images/trim.sh /src/trim.sh
+RUN /src/trim.sh /opt/mcti
 
 # A layer of its own: a change of our code does not send all packages again.
 FROM packages AS project

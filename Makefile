@@ -7,6 +7,12 @@ SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
 TORCH ?= torch==2.13.0
+# The index to take PyTorch from; empty: pip's own. PyPI's build for x86-64 brings CUDA, the one of
+# https://download.pytorch.org/whl/cpu does not (docs/kubeflow.md, "The image").
+TORCH_INDEX ?=
+TORCH_FROM = $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+# Names the CUDA packages that TORCH would bring and ends with 1 if there are any; fetches descriptions only.
+TORCH_CHECK = $(BIN)/python infra/images/cuda.py $(TORCH_FROM) "$(TORCH)"
 BASE_IMAGE ?= python:3.11-slim-bookworm
 BUILD_IMAGE ?= python:3.11-bookworm
 TARGET ?= runtime
@@ -31,7 +37,9 @@ $(INSTALLED): requirements.lock requirements-uv.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11-3.13 found: install one, or name it (make PYTHON=…)" >&2; exit 4; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv || { rm -rf .venv; echo "error: $(PYTHON) cannot make environments: install its venv package (Debian: apt-get install python3-venv)" >&2; exit 4; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
-	@$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
+	@$(BIN)/python -c 'import torch' 2>/dev/null || { \
+		cuda=$$($(TORCH_CHECK)) || test $$? = 2 || echo "note: PyTorch brings CUDA, several GB ($$cuda). Without a GPU: make install TORCH_INDEX=https://download.pytorch.org/whl/cpu" >&2; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH_FROM) "$(TORCH)"; }
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
@@ -91,11 +99,19 @@ rehearse: $(INSTALLED)  ## take a cluster through everything, step by step: HOST
 		$(foreach name,SERVICES POSTGRES SEAWEEDFS,$(if $($(name)_IMAGE),--$(shell echo $(name) | tr A-Z a-z)-image "$($(name)_IMAGE)")) \
 		$(if $(FROM),--from "$(FROM)") $(if $(ONLY),--only "$(ONLY)") $(if $(PATIENCE),--patience "$(PATIENCE)") $(if $(YES),--yes) $(ARGS)
 
-image: $(INSTALLED)  ## the container image IMAGE: TARGET=runtime|gpu|services|dev, TORCH, BASE_IMAGE, BUILD_IMAGE (docs/kubeflow.md)
+image: $(INSTALLED)  ## the container image IMAGE: TARGET=runtime|gpu|services|dev, TORCH, TORCH_INDEX, BASE_IMAGE, BUILD_IMAGE (docs/kubeflow.md)
 	@command -v docker >/dev/null || { echo "error: no docker: install an engine (Debian: apt-get install docker.io)" >&2; exit 4; }
+	@# From version 23 on the client builds by a plug-in, which Debian and static downloads leave out.
+	@docker buildx version >/dev/null 2>&1 || test "$$(docker --version | sed -n 's/^Docker version \([0-9]*\)\..*/\1/p')" -lt 23 2>/dev/null || \
+		{ echo "error: $$(docker --version | sed 's/,.*//') has no buildx, which builds images: install the plug-in (docker-buildx or docker-buildx-plugin; not podman or nerdctl)" >&2; exit 4; }
+	@docker version --format '{{.Server.Version}}' >/dev/null 2>&1 || \
+		{ echo "error: no Docker engine answers at $${DOCKER_HOST:-the default socket}: start it, or see whether you may use it (docker version)" >&2; exit 4; }
+	@test "$(TARGET)" = gpu || cuda=$$($(TORCH_CHECK)) || { test $$? = 1 || \
+		{ echo "error: pip finds no $(TORCH)$(if $(TORCH_INDEX), at $(TORCH_INDEX)): check TORCH and TORCH_INDEX" >&2; exit 4; }; \
+		echo "error: the CPU image ($(TARGET)) would get CUDA, several GB ($$cuda): make image TORCH_INDEX=https://download.pytorch.org/whl/cpu, or TARGET=gpu" >&2; exit 4; }
 	@fetch() { test "$$(cat build/wheels/$$1/.for 2>/dev/null)" = "$$2" || { rm -rf build/wheels/$$1 && mkdir -p build/wheels/$$1 && \
 		$(BIN)/python -m pip download --quiet --only-binary :all: --no-binary $(SOURCE_ONLY) -d build/wheels/$$1 "$${@:3}" && echo "$$2" > build/wheels/$$1/.for; }; }; \
-	fetch locked "$$(sha256sum < $(IMAGE_LOCK))" --no-deps --require-hashes -r $(IMAGE_LOCK) && fetch torch "$(TORCH)" "$(TORCH)"
+	fetch locked "$$(sha256sum < $(IMAGE_LOCK))" --no-deps --require-hashes -r $(IMAGE_LOCK) && fetch torch "$(strip $(TORCH) $(TORCH_INDEX))" $(TORCH_FROM) "$(TORCH)"
 	DOCKER_BUILDKIT=1 docker build --network none --target $(TARGET) --tag $(IMAGE) \
 		--build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg BUILD_IMAGE=$(BUILD_IMAGE) --build-arg TORCH="$(TORCH)" \
 		--build-arg LOCK=$(IMAGE_LOCK) --build-arg COMMIT=$$(git rev-parse HEAD 2>/dev/null || echo unknown) .

@@ -5,9 +5,11 @@ is shown for our own defects only.
 """
 
 import difflib
+import os
 import warnings
 from collections.abc import Iterable
 from typing import Self
+from urllib.parse import urlsplit
 
 
 class MctiError(Exception):
@@ -53,6 +55,16 @@ class EnvironmentTrouble(MctiError):
     """The machine or a service is in the way: no server, no room, no permission, no GPU."""
 
     exit_code, code = 4, "environment"
+
+
+def service_hint(variable: str) -> str:
+    """What to do about a service that does not answer at the address in `variable`; on a cluster there is no stack."""
+    if os.environ.get("KUBERNETES_SERVICE_HOST"):  # Kubernetes sets it in every pod
+        return f"check that its pod runs, that {variable} names its Service, and the NetworkPolicies"
+    host = urlsplit(os.environ.get(variable, "")).hostname
+    if host and host not in ("localhost", "127.0.0.1", "::1"):
+        return f"start it, or check {variable}"
+    return f"start the stack (mcti stack up), or its port-forward, or check {variable}"
 
 
 class Rejected(MctiError):

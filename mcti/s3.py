@@ -12,8 +12,13 @@ import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
+from urllib.parse import urlsplit
 
-from mcti.errors import DataError, EnvironmentTrouble, MctiError
+from mcti.errors import DataError, EnvironmentTrouble, MctiError, service_hint
+from mcti.waiting import announced
+
+_CONNECT_SECONDS, _SILENT_SECONDS, _LONGEST_PAUSE_SECONDS = 5, 60, 20
+_MANY_REQUESTS = "each request ends after {:.0f} s without an answer"
 
 
 class Conflict(EnvironmentTrouble):
@@ -51,7 +56,7 @@ def put(location: str, body: bytes, *, only_if_absent: bool = False, only_if_eta
 def addresses(prefix: str) -> list[str]:
     """The addresses of all objects below a prefix, sorted."""
     bucket, key = split_address(prefix)
-    with service(prefix):
+    with service(prefix, many=True):
         pages = client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
         return sorted(f"s3://{bucket}/{item['Key']}" for page in pages for item in page.get("Contents", ()))
 
@@ -80,14 +85,14 @@ def remove(location: str) -> None:
 def upload(path: str, location: str) -> None:
     """Copy a local file of any size to an object; it appears whole or not at all."""
     bucket, key = split_address(location)
-    with service(location):
+    with service(location, many=True):
         client().upload_file(path, bucket, key)
 
 
 def download(location: str, path: str) -> None:
     """Copy an object of any size to a local file."""
     bucket, key = split_address(location)
-    with service(location):
+    with service(location, many=True):
         client().download_file(bucket, key, path)
 
 
@@ -114,7 +119,7 @@ def ensure_bucket(name: str, *, versioned: bool = False) -> None:
     Raises
         EnvironmentTrouble: S3 does not answer, or refuses the credentials.
     """
-    with service(f"s3://{name}"):
+    with service(f"s3://{name}", many=True):
         if name not in {bucket["Name"] for bucket in client().list_buckets()["Buckets"]}:
             client().create_bucket(Bucket=name)
         if versioned and client().get_bucket_versioning(Bucket=name).get("Status") != "Enabled":
@@ -141,33 +146,60 @@ def _client(environment: tuple[str, ...]) -> Any:  # noqa: ARG001  (the key of t
     import boto3
     from botocore.config import Config
 
-    # Waits double up to 20 s: 4 attempts last some seconds, enough for a person; a cluster's task asks for more.
-    attempts = int(os.environ.get("AWS_MAX_ATTEMPTS") or 4)
-    retries = {"total_max_attempts": attempts, "mode": "standard"}
+    retries = {"total_max_attempts": _attempts(), "mode": "standard"}
     session = boto3.Session()
     keys = session.get_credentials()
     # As of a Secret made from a file that ends with a line break; boto3 says then that S3 does not answer.
     if keys and re.search(r"\s", f"{keys.access_key}{keys.secret_key}"):
         raise EnvironmentTrouble("a key of S3 holds a line break or blank", _whose_keys(), "write the key alone")
-    return session.client("s3", config=Config(retries=retries, connect_timeout=5, read_timeout=60))
+    config = Config(retries=retries, connect_timeout=_CONNECT_SECONDS, read_timeout=_SILENT_SECONDS)
+    return session.client("s3", config=config)
+
+
+def _attempts() -> int:
+    """Tries of one request: 4 last some seconds, enough for a person; a task of a cluster sets AWS_MAX_ATTEMPTS higher.
+
+    Raises
+        EnvironmentTrouble: the variable holds no whole number above 0.
+    """
+    text = os.environ.get("AWS_MAX_ATTEMPTS") or "4"
+    if not re.fullmatch(r"[1-9]\d{0,3}", text):
+        raise EnvironmentTrouble(
+            f"{text!r} is not a number of tries", "AWS_MAX_ATTEMPTS", "write a whole number from 1"
+        )
+    return int(text)
+
+
+def longest_wait() -> float:
+    """Seconds after which a request that gets no answer is given up: every try, and the pauses that double between."""
+    tries = _attempts()
+    pauses = sum(min(2.0**number, _LONGEST_PAUSE_SECONDS) for number in range(tries - 1))
+    return tries * (_CONNECT_SECONDS + _SILENT_SECONDS) + pauses
 
 
 @contextlib.contextmanager
-def service(location: str) -> Iterator[None]:
-    """Turn what S3 or its client refuses into an MctiError that names the address and the mend."""
+def service(location: str, *, many: bool = False) -> Iterator[None]:
+    """Turn what S3 or its client refuses into an MctiError that names the address and the mend; log a long wait.
+
+    many    the body makes several requests, or moves an object of any size: it may last longer than one request
+    """
     from botocore import exceptions
 
+    longest = longest_wait()
+    # Without the key, which may hold a patient's id.
+    place = urlsplit(os.environ.get("AWS_ENDPOINT_URL_S3", "")).netloc.rpartition("@")[2] or "AWS"
     try:
-        yield
+        with announced(
+            f"S3 ({place}), bucket {split_address(location)[0]}", _MANY_REQUESTS.format(longest) if many else longest
+        ):
+            yield
     except exceptions.ClientError as error:
         raise _refusal(error.response.get("Error", {}).get("Code", ""), location) from error
     except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError, exceptions.ProfileNotFound) as error:
-        raise EnvironmentTrouble(
-            "no S3 credentials", location, "start the stack (mcti stack up) or set AWS_PROFILE"
-        ) from error
+        raise EnvironmentTrouble("no S3 credentials", location, _keys_hint()) from error
     except exceptions.BotoCoreError as error:
-        mend = "start the stack (mcti stack up) or check AWS_ENDPOINT_URL_S3"
-        raise EnvironmentTrouble(f"S3 does not answer ({type(error).__name__})", location, mend) from error
+        what = f"S3 does not answer ({type(error).__name__})"
+        raise EnvironmentTrouble(what, location, service_hint("AWS_ENDPOINT_URL_S3")) from error
 
 
 def _refusal(code: str, location: str) -> MctiError:
@@ -184,6 +216,12 @@ def _refusal(code: str, location: str) -> MctiError:
         "InternalError": "see the log of the service (of mcti stack: .stack/logs); its disk may be full",
     }
     return EnvironmentTrouble(f"S3 answered {code}", location, mends.get(code, "see the log of the service"))
+
+
+def _keys_hint() -> str:
+    if os.environ.get("KUBERNETES_SERVICE_HOST"):
+        return "check the Secret mcti-s3 of this namespace and cluster.secrets"
+    return "start the stack (mcti stack up) or set AWS_PROFILE"
 
 
 def _whose_keys() -> str:

@@ -15,11 +15,12 @@ from kfp.local import docker_task_handler
 from mcti.errors import EnvironmentTrouble
 from mcti.local import stack
 from mcti.params import ClusterParams
+from mcti.registry import mlflow_client
 from pipelines import resources
 
 LABEL = "mcti.run"
 VANISHED = 137  # as of a container that was killed
-_SERVICES = ("AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION", "MLFLOW_TRACKING_URI")
+_SERVICES = ("AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION", "MLFLOW_TRACKING_URI", *mlflow_client.ENVIRONMENT)
 
 
 def runner(out: Path, cluster: ClusterParams, run: str) -> local.DockerRunner:
@@ -47,7 +48,8 @@ def runner(out: Path, cluster: ClusterParams, run: str) -> local.DockerRunner:
         working_dir=str(here),
         mounts=[docker.types.Mount(str(here), str(here), type="bind", read_only=True)],
         # A name may mean another image tomorrow; its digest says which one it is today.
-        environment=_services(cluster)
+        environment=mlflow_client.ENVIRONMENT
+        | _services(cluster)
         | {"MCTI_RUN": run, "MCTI_IMAGE": image if "@" in image else f"{image.partition(':')[0]}@{found.id}"},
     )
 

@@ -1,5 +1,6 @@
 """A proxy before a server that misbehaves on purpose: refuses every n-th request, is slow, or is down for a while."""
 
+import socket
 import threading
 import time
 import urllib.error
@@ -76,3 +77,12 @@ def in_front_of(target: str, port: int = 0):
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def never_answering():
+    """Address of a server that accepts connections, as the kernel does for it, and sends nothing."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(64)
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"

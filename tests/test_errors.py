@@ -5,7 +5,15 @@ import sys
 
 import pytest
 
-from mcti.errors import DataError, EnvironmentTrouble, NotEnoughEvidence, Rejected, UsageError, did_you_mean
+from mcti.errors import (
+    DataError,
+    EnvironmentTrouble,
+    NotEnoughEvidence,
+    Rejected,
+    UsageError,
+    did_you_mean,
+    service_hint,
+)
 
 
 def test_an_error_is_one_line_with_what_where_and_mend():
@@ -60,3 +68,22 @@ def test_an_error_of_a_patient_names_them_once_and_stays_of_its_kind():
     assert type(named) is DataError
     assert str(named.of_patient("P-7")) == str(named)
     assert str(DataError("none").of_patient("P-7")) == "none in patient P-7"
+
+
+@pytest.mark.parametrize(
+    ("address", "in_pod", "stack"),
+    [
+        ("", False, True),
+        ("http://127.0.0.1:5000", False, True),
+        ("http://localhost:5000", False, True),
+        ("https://mlflow.example", False, False),
+        ("http://mlflow.mcti:5000", True, False),
+        ("", True, False),
+    ],
+)
+def test_the_stack_is_advised_on_its_own_machine_alone(monkeypatch, address, in_pod, stack):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1" if in_pod else "")
+    hint = service_hint("MLFLOW_TRACKING_URI")
+    assert ("mcti stack up" in hint) is stack
+    assert "MLFLOW_TRACKING_URI" in hint

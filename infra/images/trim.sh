@@ -1,36 +1,131 @@
 #!/usr/bin/env bash
 # Take out of an environment what no task of ours needs, and compile what they import: infra/images/trim.sh ENVIRONMENT
-# Run while the image is built. What is missing afterwards shows in the imports at the end, and in tests/containers.
+# Run while the image is built. What is missing afterwards shows in the checks at the end, and in tests/containers.
 set -euo pipefail
 bin=$1/bin
 cd "$1"/lib/python3*/site-packages
 
-# Headers, test suites, compilers of formats, conversion tools, an RPC server.
-rm -rf torch/include torch/test torch/bin/test_* torch/bin/*Test torch/bin/protoc* pyarrow/include \
-    pyarrow/libarrow_flight* pyarrow/_flight* pyarrow/*.pxd \
-    onnxruntime/transformers onnxruntime/tools onnxruntime/quantization
+# Tests, model test data (onnx), conversion tools, an RPC server (pyarrow), the C library of onnxruntime: its Python
+# module has the code inside and does not load that file.
+rm -rf torch/test torch/bin/test_* torch/bin/*Test torch/bin/protoc* torch/lib/lib*test.so \
+    pyarrow/*flight* pyarrow/_pyarrow_cpp_tests* pyarrow/src \
+    onnx/backend/test onnxruntime/transformers onnxruntime/tools onnxruntime/quantization onnxruntime/capi/libonnxruntime.so*
 find . -depth -type d -name tests -exec rm -rf {} +
+
+# What only a compiler or a type checker reads; web pages and forms of Great Expectations, of which we take the results.
+find . -depth -type d -name include -not -path '*.dist-info/*' -exec rm -rf {} +
+find . -type f -not -path '*.dist-info/*' \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.[cha]' -o -name '*.hpp' -o -name '*.cpp' \) -delete
+rm -rf great_expectations/render/view/static great_expectations/datasource/fluent/schemas matplotlib/mpl-data/sample_data
+
+# Compilers of torch.compile, which we do not use: the optimizers import torch._dynamo, and stop before these.
+rm -rf torch/_inductor/{codegen,kernel,fx_passes}
+
+# A wheel keeps three copies where the library has two links.
+for copy in pyarrow/libarrow_python*.so.*.*.*; do
+    ln -sf "$(basename "$copy")" "${copy%.*.*}"
+    ln -sf "$(basename "$copy")" "${copy%.*.*.*}"
+done
 
 # Of the two hundred services that boto3 knows we talk to one, and to those that give credentials.
 find botocore/data -mindepth 1 -maxdepth 1 -type d ! -name s3 ! -name sts ! -name 'sso*' -exec rm -rf {} +
 
-# Debugging symbols, of these libraries alone: others were patched after they were linked, and strip breaks them.
-find ot lap sksurv kiwisolver fontTools -name '*.so' -exec strip --strip-debug {} +
-strip --strip-unneeded torch/lib/libtorch_cpu.so
+# Of fifty image codecs we call those of slides and heatmaps: LZW, deflate, JPEG, JPEG 2000. Pillow reads no AVIF.
+find imagecodecs -name '_*.abi3.so' | grep -vE '/_(shared|shared_cython|imcd|zlib|deflate|jpeg8|jpeg2k)\.abi3\.so$' | xargs rm
+rm PIL/_avif.*
+
+unused_libraries() {  # $1: folder of libraries; the rest: what loads them
+    "$bin/python3" - "$@" <<'PYTHON'
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+folder, users = Path(sys.argv[1]), [Path(name) for name in sys.argv[2:]]
+wanted, files = set(), [file for user in users for file in user.rglob("*.so*")]
+while files:
+    said = subprocess.run(["readelf", "-d", files.pop()], capture_output=True, text=True, check=True).stdout
+    new = set(re.findall(r"NEEDED.*\[(.*)\]", said)) - wanted
+    wanted |= new
+    files += [folder / name for name in new if (folder / name).exists()]
+for library in folder.iterdir():
+    if library.name not in wanted:
+        library.unlink()
+PYTHON
+}
+unused_libraries imagecodecs.libs imagecodecs
+unused_libraries pillow.libs PIL
+
+# Symbols that only a debugger or a linker reads. In some libraries a tool moved parts after they were linked: strip
+# leaves them off a page boundary, where the loader refuses them. These stay as they are.
+export LC_ALL=C
+strip_one() {
+    strip --strip-unneeded -o "$1.stripped" "$1"
+    if readelf -lW "$1.stripped" | awk '$1 == "LOAD" && substr($2, length($2) - 2) != substr($3, length($3) - 2) {exit 1}'; then
+        chmod --reference="$1" "$1.stripped" && mv "$1.stripped" "$1"
+    else
+        rm "$1.stripped"
+    fi
+}
+export -f strip_one
+# CUDA's own libraries come without symbols.
+find . -name '*.so*' -type f -size +100k -not -path './nvidia/*' -not -path './triton/*' -print0 | xargs -0 -P 2 -n 40 bash -euc 'for file; do strip_one "$file"; done' -
 
 # Bytecode of what is imported, and of nothing else: the root file system is read-only, so tasks cannot make their own.
 find . -depth -type d -name __pycache__ -exec rm -rf {} +
 cd /
 _KFP_RUNTIME=true "$bin/python3" - <<'PYTHON'
 import importlib
+import io
 import boto3
 for name in (
-    "cv2", "great_expectations", "h5py", "imagecodecs", "jinja2", "kfp.dsl.executor_main", "lap", "matplotlib.pyplot",
-    "mlflow.pyfunc", "mlflow.artifacts", "mlflow.tracking", "onnxruntime", "openslide", "optuna.importance", "ot", "ot.batch",
-    "pandas", "pyarrow.parquet", "psutil", "psycopg", "rich.progress", "safetensors.torch", "sklearn.cluster",
-    "sklearn.decomposition", "sklearn.linear_model", "sksurv.ensemble", "sksurv.linear_model", "sksurv.metrics",
-    "sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql", "tifffile", "torch.distributed", "torch.optim", "typer.main", "yaml",
+    "cv2", "great_expectations", "h5py", "imagecodecs", "jinja2", "kfp.dsl.executor_main", "lap", "matplotlib.backends.backend_pdf",
+    "matplotlib.backends.backend_svg", "matplotlib.pyplot", "mlflow.pyfunc", "mlflow.pyfunc.scoring_server", "mlflow.artifacts",
+    "mlflow.tracking", "onnx.helper", "onnx.numpy_helper", "onnxruntime", "openslide", "optuna.importance", "ot", "ot.batch", "pandas",
+    "pyarrow.dataset", "pyarrow.parquet", "PIL.ImageDraw", "PIL.JpegImagePlugin", "PIL.PngImagePlugin", "PIL.TiffImagePlugin", "psutil",
+    "psycopg", "rich.progress", "safetensors.torch", "scipy.stats", "simplejpeg", "sklearn.cluster", "sklearn.decomposition",
+    "sklearn.linear_model", "sksurv.compare", "sksurv.datasets", "sksurv.ensemble", "sksurv.linear_model", "sksurv.metrics",
+    "sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql", "tifffile", "torch.distributed", "torch.optim",
+    "torch.utils.checkpoint", "torch.utils.flop_counter", "typer.main", "uvicorn", "uvicorn.loops.auto", "uvicorn.protocols.http.auto", "yaml",
 ):
     importlib.import_module(name)
 boto3.Session().client("s3", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
+
+# Libraries that import the rest when they are first used: an optimizer (a thousand modules), a study, a figure, a codec.
+import imagecodecs, optuna, torch
+from matplotlib.figure import Figure
+weight = torch.nn.Linear(2, 1)
+optimizer = torch.optim.AdamW(weight.parameters())
+weight(torch.ones(1, 2)).sum().backward()
+optimizer.step()
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+study = optuna.create_study(storage="sqlite://", sampler=optuna.samplers.TPESampler(n_startup_trials=1), pruner=optuna.pruners.WilcoxonPruner())
+study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
+figure = Figure()
+figure.add_subplot().plot([1, 2], label="x")
+for form in ("png", "svg", "pdf"):
+    figure.savefig(io.BytesIO(), format=form)
+for codec in ("lzw", "zlib", "deflate", "jpeg8", "jpeg2k"):
+    getattr(imagecodecs, f"{codec}_decode")
+    assert getattr(imagecodecs, codec.upper()).available, codec
+
+# Every library that was stripped can be loaded, and has what it needs. Those in folders *.libs come with their modules.
+import ctypes, os, sys, sysconfig
+from pathlib import Path
+site, broken = Path(sysconfig.get_path("purelib")), 0
+for library in sorted(site.rglob("*.so*")):
+    if library.parent.suffix == ".libs" or library.is_symlink() or library.stat().st_size < 50_000:
+        continue
+    if library.relative_to(site).parts[0] in ("nvidia", "triton"):
+        continue  # not stripped
+    child = os.fork()
+    if child == 0:
+        try:
+            ctypes.CDLL(str(library))
+        except OSError as error:
+            if "libcuda.so" not in str(error):  # the driver: of the machine, not of the image
+                print(error, file=sys.stderr, flush=True)
+                os._exit(1)
+        os._exit(0)
+    broken += os.waitpid(child, 0)[1] != 0
+sys.exit(f"{broken} libraries cannot be loaded" if broken else 0)
 PYTHON

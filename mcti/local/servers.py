@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mcti.errors import EnvironmentTrouble
 from mcti.storage import explained
+from mcti.waiting import announced
 
 MARK = "MCTI_STACK"
 _PATIENCE_SECONDS = 8.0  # SeaweedFS lingers 15 s after SIGTERM; its writes are with the kernel long before
@@ -101,12 +102,14 @@ def wait_until(ready: Callable[[], bool], server: Server, seconds: float, log: P
         EnvironmentTrouble: the server ended, or is not ready in time; the last line of its log is in the message.
     """
     limit = time.monotonic() + seconds
-    while not ready():
-        if server.process() is None:
-            raise EnvironmentTrouble(f"the {server.name} server ended while starting", str(log), last_words(log))
-        if time.monotonic() > limit:
-            raise EnvironmentTrouble(f"the {server.name} server is not ready after {seconds:.0f} s", str(log), "see it")
-        time.sleep(0.1)
+    with announced(f"the {server.name} server to start ({log})", seconds):
+        while not ready():
+            if server.process() is None:
+                raise EnvironmentTrouble(f"the {server.name} server ended while starting", str(log), last_words(log))
+            if time.monotonic() > limit:
+                what = f"the {server.name} server is not ready after {seconds:.0f} s"
+                raise EnvironmentTrouble(what, str(log), "see it")
+            time.sleep(0.1)
 
 
 def last_words(log: Path) -> str:

@@ -20,6 +20,7 @@ from mcti import s3, storage
 from mcti.errors import EnvironmentTrouble, UsageError
 from mcti.local import servers, settings, versioning
 from mcti.local.servers import Server
+from mcti.waiting import announced
 
 FOLDER = ".stack"
 LEDGER = "mcti-ledger"
@@ -158,7 +159,8 @@ def locked(path: Path, name: str, patience_seconds: float = 0.0) -> Iterator[Non
         path.parent.mkdir(parents=True, exist_ok=True)
         stream = path.open("a+", encoding="utf-8")
     with stream:
-        _acquire(stream.fileno(), path, name, patience_seconds)
+        with announced(f"another `{name}`, which holds {path}", patience_seconds):
+            _acquire(stream.fileno(), path, name, patience_seconds)
         stream.truncate(0)
         stream.write(str(os.getpid()))
         stream.flush()

@@ -202,8 +202,13 @@ class ClusterParams(Params):
         "`mcti pipeline check` refuses unknown ones",
     )
     environment: dict[_Variable, str] = Field(
-        {"AWS_MAX_ATTEMPTS": "12", "MCTI_PATIENCE_SECONDS": "90"},
-        description="environment variables of every task; these two outlast a service that is down for half a minute",
+        {
+            "AWS_MAX_ATTEMPTS": "12",
+            "MCTI_PATIENCE_SECONDS": "90",
+            "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
+        },
+        description="environment variables of every task; the first two outlast a service that is down for half a "
+        "minute, the third lets MLflow's server fetch files from S3, which a task may not reach",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="lowest level of the lines in the logs of the tasks (docs/kubeflow.md)"

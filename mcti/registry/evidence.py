@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcti import redaction, storage
 from mcti.errors import DataError, EnvironmentTrouble
-from mcti.registry import ensemble, lineage, tracking
+from mcti.registry import ensemble, lineage, mlflow_client, tracking
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,13 +98,10 @@ def fetch(run_id: str, name: str, scratch: Path, folder: str = FOLDER) -> Path:
         DataError: the run has no such file.
         EnvironmentTrouble: it has, and it cannot be fetched.
     """
-    import mlflow
     from mlflow.exceptions import MlflowException
 
     try:
-        return Path(
-            mlflow.artifacts.download_artifacts(artifact_uri=f"runs:/{run_id}/{folder}/{name}", dst_path=str(scratch))
-        )
+        return mlflow_client.download(f"runs:/{run_id}/{folder}/{name}", scratch)
     except (MlflowException, OSError) as error:
         if name in names(run_id, folder):
             said = str(error).splitlines()[0]

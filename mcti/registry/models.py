@@ -8,7 +8,7 @@ from typing import Any
 
 from mcti import storage
 from mcti.errors import DataError, UsageError
-from mcti.registry import ensemble, tracking
+from mcti.registry import ensemble, mlflow_client, tracking
 
 DIGEST, EVALUATION, RUN = "mcti.digest", "mcti.evaluation_md5", "mcti.run_id"
 CONTRACT = "mcti.contract"  # passed | failed | unknown: what `mcti validate` said of the cohort
@@ -162,9 +162,7 @@ def fetch(location: str, scratch: Path) -> Path:
 
 
 def _downloaded(location: str, scratch: Path) -> Path:
-    import mlflow
-
-    return Path(mlflow.artifacts.download_artifacts(artifact_uri=location, dst_path=str(scratch)))
+    return mlflow_client.download(location, scratch)
 
 
 def _inner(folder: Path) -> Path:

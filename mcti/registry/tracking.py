@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import os
 import sys
 import time
@@ -15,10 +16,12 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
-from mcti.errors import DataError, EnvironmentTrouble
-from mcti.registry import lineage, resumption
+from mcti.errors import DataError, EnvironmentTrouble, service_hint
+from mcti.registry import lineage, mlflow_client, resumption
+from mcti.waiting import announced
 
 PARENT = "mlflow.parentRunId"
+_ASK_SECONDS = 10.0  # for an answer to the question whether the server is there
 _SETTLE_SECONDS = 1.0  # a run made beside ours may be the earlier one, and be seen later
 
 
@@ -31,6 +34,7 @@ def service() -> Iterator[Any]:
         DataError: the body asks for something that it does not have.
     """
     uri = _reachable()
+    mlflow_client.prepare()
     from mlflow import MlflowClient, set_tracking_uri
     from mlflow.exceptions import MlflowException
 
@@ -52,7 +56,6 @@ def service() -> Iterator[Any]:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """MLflow prints addresses on stdout, where a program expects our one JSON document, and hints on stderr."""
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     logger = logging.getLogger("mlflow")
     before = logger.level
     logger.setLevel(logging.WARNING)
@@ -246,31 +249,45 @@ def _reachable() -> str:
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     if not uri:
         raise EnvironmentTrouble(
-            "no MLflow server is named", "MLFLOW_TRACKING_URI", "start the stack (mcti stack up) or set it"
+            "no MLflow server is named", "MLFLOW_TRACKING_URI", service_hint("MLFLOW_TRACKING_URI")
         )
     if urlsplit(uri).password is not None:
         mend = "leave it out; a server asks for MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         raise EnvironmentTrouble("logs would show the password in MLflow's address", "MLFLOW_TRACKING_URI", mend)
     if not uri.startswith(("http://", "https://")):
         return uri  # a database or a managed service that has no health page
-    patience = float(os.environ.get("MCTI_PATIENCE_SECONDS") or 0)
-    until = time.monotonic() + patience
-    while True:
-        try:
-            _ask(uri)
-        except EnvironmentTrouble:
-            if time.monotonic() >= until:
-                raise
-            time.sleep(min(2.0, patience / 10))  # a server that is started anew is back within seconds
-        else:
-            return uri
+    patience = _patience()
+    with announced(f"MLflow at {uri}", patience + _ASK_SECONDS):
+        until = time.monotonic() + patience
+        while True:
+            try:
+                _ask(uri)
+            except EnvironmentTrouble:
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(min(2.0, patience / 10))  # a server that is started anew is back within seconds
+            else:
+                return uri
+
+
+def _patience() -> float:
+    """Seconds for which a server that does not answer is asked again: MCTI_PATIENCE_SECONDS, else none."""
+    text = os.environ.get("MCTI_PATIENCE_SECONDS") or "0"
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:  # also of "nan" and "inf": such a wait would have no end
+        raise EnvironmentTrouble(f"{text!r} is not a number of seconds", "MCTI_PATIENCE_SECONDS", "write 0 or more")
+    return seconds
 
 
 def _ask(uri: str) -> None:
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=10) as answer:  # noqa: S310  (checked above)  # nosec B310
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_ASK_SECONDS) as answer:  # noqa: S310  (checked above)  # nosec B310
             answer.read()
     except urllib.error.HTTPError as error:
         error.close()  # it answers; whether it lets us in shows with the first request
     except (urllib.error.URLError, OSError, ValueError) as error:
-        raise EnvironmentTrouble(f"MLflow does not answer ({error})", uri, "start the stack (mcti stack up)") from error
+        what = f"MLflow does not answer ({error})"
+        raise EnvironmentTrouble(what, uri, service_hint("MLFLOW_TRACKING_URI")) from error

@@ -16,10 +16,20 @@ from typing import Any, TypeVar
 from mcti.errors import EnvironmentTrouble
 from mcti.training import search
 from mcti.training.search import Plan, Trial
+from mcti.waiting import announced
 
 T = TypeVar("T")
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds between two tries to reach the server
 _POLL = 1.0  # seconds between two looks at trials that others are running
+_LOCK_LIMIT = "SET lock_timeout = '60s'"  # a worker that stands still keeps its lock: that is an error, not a long wait
+_CONNECTION = {
+    "connect_timeout": 10,
+    # A network that drops packets says nothing: without these an answer is waited for for two hours.
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,  # milliseconds
+}
 _DIVERGED = "diverged"
 _REFUSED = re.compile(
     r"authentication failed|no password supplied|no pg_hba\.conf entry|FATAL: +(role|database) .* does not exist"
@@ -60,17 +70,25 @@ class SharedStudy:
         """
         started = time.monotonic()
         while not stop():
-            late = self.plan.minutes and time.monotonic() - started >= self.plan.minutes * 60
-            number = self.patiently(lambda: self._claim(may_ask=not late))  # noqa: B023
-            if number is not None:
-                with self._alive(number):
-                    ended = self._kept(number, score, stop)
-                if ended is not None:
-                    told(ended)
-            elif not self.patiently(self._others):
+            number = self._next(started, stop)
+            if number is None:
                 return
-            else:
+            with self._alive(number):
+                ended = self._kept(number, score, stop)
+            if ended is not None:
+                told(ended)
+
+    def _next(self, started: float, stop: Callable[[], bool]) -> int | None:
+        """The number of this worker's next trial; None when all have ended. Waits for the trials of the others."""
+        lost = f"a worker that is silent for {2 * self.heartbeat_seconds} s loses its trial"
+        with announced(f"trials of other workers in study {self.name}", lost):
+            while not stop():
+                late = bool(self.plan.minutes) and time.monotonic() - started >= self.plan.minutes * 60
+                number = self.patiently(lambda: self._claim(may_ask=not late))  # noqa: B023
+                if number is not None or not self.patiently(self._others):
+                    return number
                 time.sleep(_POLL)
+        return None
 
     def trials(self) -> list[Trial]:
         """All trials by number; those that were lost and tried again are left out."""
@@ -83,6 +101,7 @@ class SharedStudy:
 
         key = int.from_bytes(self.name.encode()[-7:], "big")
         with self.storage.engine.connect() as connection:
+            connection.execute(text(_LOCK_LIMIT))
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": key})
             try:
                 yield
@@ -95,6 +114,10 @@ class SharedStudy:
 
         Raises EnvironmentTrouble after `wait_minutes`, and at once when the server lets this user in nowhere.
         """
+        with announced(f"PostgreSQL at {without_password(self.url)}", self.wait_minutes * 60):
+            return self._repeated(call)
+
+    def _repeated(self, call: Callable[[], T]) -> T:
         from sqlalchemy.exc import DBAPIError
 
         began, pause = time.monotonic(), _FIRST_PAUSE
@@ -129,10 +152,11 @@ class SharedStudy:
         from sqlalchemy import create_engine, text
 
         storages, address = self.optuna.storages, driver_url(self.url)
-        engine = {"pool_pre_ping": True, "connect_args": {"connect_timeout": 10}}
+        engine = {"pool_pre_ping": True, "connect_args": _CONNECTION}
         lock = create_engine(address, **engine)
         try:
             with lock.connect() as connection:
+                connection.execute(text(_LOCK_LIMIT))
                 connection.execute(text("SELECT pg_advisory_lock(7151)"))
                 return storages.RDBStorage(
                     address,
