@@ -97,6 +97,7 @@ def _cohort(
         sources={},
         attrition=tuple(sorted(leavers, key=lambda leaver: (leaver.patient_id, leaver.reason))),
         warnings=tuple(warnings),
+        event_confirmed=params.event_confirmed,
     )
     return Cohort(patients, genes, kept, info)
 

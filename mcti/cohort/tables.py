@@ -91,6 +91,7 @@ class CohortInfo(BaseModel):
     sources: dict[str, str]
     attrition: tuple[Leaver, ...]
     warnings: tuple[str, ...] = ()
+    event_confirmed: bool = False
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,11 @@ class IngestParams(Params):
     event_values: dict[str, int] = Field(
         {}, description="words of the event column and their meaning, e.g. {dead: 1, alive: 0} or {yes: 1, no: 0}"
     )
+    event_confirmed: bool = Field(
+        False,
+        description="true: the provider of the table confirmed that event 1 means observed; answers the question of "
+        "`mcti validate` where event rate and times leave it open",
+    )
     expression_scale: Literal["counts", "tpm", "log2", "z-score"] = Field(
         "log2", description="scale of the expression values"
     )
@@ -80,9 +85,6 @@ class ValidateParams(Params):
     min_events_per_site: int = Field(0, ge=0, description="fewer events at a site are a warning")
     event_rate: tuple[float, float] = Field(
         (0.02, 0.98), description="share of events outside this range stops the run", strict=False
-    )
-    event_orientation_checked: bool = Field(
-        False, description="true: somebody made sure that event 1 means seen, though the times look turned round"
     )
     median_followup_months: tuple[float, float] = Field(
         (1.0, 250.0), description="reverse Kaplan-Meier median outside stops the run", strict=False

@@ -180,7 +180,7 @@ MUTATIONS = [
     Mutation("event_rate_plausible", first_events(0), first_events(4)),
     Mutation("event_rate_plausible", first_events(157), first_events(156)),
     Mutation("event_rate_plausible", first_events(160), first_events(156)),
-    Mutation("event_not_turned", flipped, flags_exchanged(16)),
+    Mutation("event_not_inverted", flipped, flags_exchanged(12)),
     Mutation("events_not_later", flipped, flags_exchanged(4)),
     Mutation("followup_plausible", whole("patients", time_months=lambda t: t["time_months"] * 30.4375),
              whole("patients", time_months=lambda t: t["time_months"] * 2)),
@@ -293,10 +293,7 @@ def test_first_ten_failing_rows_are_named_in_order():
     assert {row.value for row in finding.first} == {"150"}
 
 
-def test_an_orientation_that_somebody_checked_is_taken():
+def test_an_orientation_that_the_user_confirmed_is_accepted():
     evidence = flipped(made.good(), None)
-    (clause,) = [
-        c for c in clauses.cohort_clauses(ValidateParams(event_orientation_checked=True)) if c.id == "event_not_turned"
-    ]
-    (finding,) = suites.run(measures.measure(evidence), [clause])
-    assert finding.passed
+    assert "looks inverted" in holds(evidence, "event_not_inverted").first[0].value
+    assert holds(replace(evidence, event_confirmed=True), "event_not_inverted").passed
