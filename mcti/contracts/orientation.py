@@ -1,4 +1,4 @@
-"""Whether event 1 means that the event was observed: a log likelihood ratio of the flags as given against inverted ones.
+"""Whether event 1 means that the event was observed: a log likelihood ratio, flags as given against inverted flags.
 
 Three parts are summed (docs/cohort.md, "Orientation of the event flag"). Each changes its sign when the flags are
 inverted, so a table and its inverted version never pass both.
