@@ -107,31 +107,36 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[..., object]], 
 
 
 def guarded(app: typer.Typer, arguments: Sequence[str]) -> int:
-    """Run the app; its exit code. Every error becomes one line on stderr, or one JSON object under `--json`."""
+    """Run the app; its exit code. Every error becomes one line on stderr, or one JSON object under `--json`.
+
+    With `--debug` the traceback stands before it on stderr.
+    """
     try:
         return int(app(list(arguments) or ["--help"], standalone_mode=False) or 0)
-    except TyperException as error:
-        code, report = (
-            2,
-            {"code": "usage", "message": error.format_message().rstrip("."), "where": "", "mend": "see --help"},
-        )
-    except MctiError as error:
-        code, report = _exit_code(error), error.as_dict()
-    except OSError as error:
-        known = storage.trouble(error)
-        code, report = known.exit_code, known.as_dict()
-    except (KeyboardInterrupt, typer.Abort):
-        code, report = INTERRUPTED, {"code": "interrupted", "message": "interrupted", "where": "", "mend": _AGAIN}
-    except Exception as error:  # a defect of ours: say so, keep the traceback for --debug
-        what = f"{type(error).__name__}: {error}"
-        code, report = (
-            1,
-            {"code": "defect", "message": what, "where": "", "mend": "run again with --debug and report it"},
-        )
-    if "--debug" in arguments:
-        traceback.print_exc()
+    except (Exception, KeyboardInterrupt) as error:
+        code, report = _reported(error)
+        if "--debug" in arguments:  # inside the handler: outside of it there is no traceback any more
+            print(redaction.text(traceback.format_exc()), file=sys.stderr, end="")  # noqa: T201
     _complain(report, as_json="--json" in arguments)
     return code
+
+
+def _reported(error: BaseException) -> tuple[int, dict[str, str]]:
+    """Exit code and report of an error."""
+    if isinstance(error, TyperException):
+        return 2, _report("usage", error.format_message().rstrip("."), "see --help")
+    if isinstance(error, MctiError):
+        return _exit_code(error), error.as_dict()
+    if isinstance(error, OSError):
+        known = storage.trouble(error)
+        return known.exit_code, known.as_dict()
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return INTERRUPTED, _report("interrupted", "interrupted", _AGAIN)
+    return 1, _report("defect", f"{type(error).__name__}: {error}", "run again with --debug and report it")
+
+
+def _report(code: str, message: str, mend: str) -> dict[str, str]:
+    return {"code": code, "message": message, "where": "", "mend": mend}
 
 
 def _exit_code(error: MctiError) -> int:
