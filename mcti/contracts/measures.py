@@ -143,9 +143,11 @@ def _groups(patients: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def _columns(patients: pd.DataFrame) -> pd.DataFrame:
-    names = [str(name) for name in patients.columns]
-    missing = [float(patients[name].isna().mean()) for name in patients.columns]
-    odd = [_odd(str(name), patients[name]) for name in patients.columns]
+    # A cohort without age was said to be one when it was read; the column stands in the table all the same.
+    known = patients if patients["age"].notna().any() else patients.drop(columns="age")
+    names = [str(name) for name in known.columns]
+    missing = [float(known[name].isna().mean()) for name in known.columns]
+    odd = [_odd(str(name), known[name]) for name in known.columns]
     return pd.DataFrame({"column": names, "missing_share": missing, "odd": odd})
 
 

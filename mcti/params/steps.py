@@ -48,6 +48,9 @@ class IngestParams(Params):
     event_values: dict[str, int] = Field(
         {}, description="words of the event column and their meaning, e.g. {dead: 1, alive: 0} or {yes: 1, no: 0}"
     )
+    age_values: dict[str, float] = Field(
+        {}, description='masked ages and the years that stand for them, e.g. {">89": 90, "<18": 17}'
+    )
     event_confirmed: bool = Field(
         False,
         description="true: the provider of the table confirmed that event 1 means observed; answers the question of "
