@@ -126,6 +126,8 @@ def expression_clauses(p: ValidateParams) -> list[Clause]:
                "every expression profile belongs to a patient", mend="write the cohort with mcti ingest"),
         _range("expression_scale", "cohort", "negative_values", (None, 0), "counts and TPM are not negative",
                mend="state the scale in ingest.expression_scale"),
+        _range("z_scores_plausible", "genes", "largest_z", (None, p.max_abs_z), "declared z-scores are not extreme",
+               "warning", mend="look at these genes in the source, or set train.gene_transform: winsor or rank"),
         _range("site_variance", "cohort", "site_variance", (None, p.max_site_variance),
                "sites shift genes but little", "warning", mend=batch),
         _range("site_predictability", "cohort", "site_predictability", (None, p.max_site_predictability),

@@ -50,6 +50,8 @@ def measure(evidence: Evidence) -> dict[str, pd.DataFrame]:
     patients = evidence.patients
     site = dict(zip(patients["patient_id"], patients["site"].fillna(""), strict=True))
     genes = gene_table(evidence.expression, site)
+    largest = np.maximum(genes["minimum"].abs(), genes["maximum"].abs())
+    genes["largest_z"] = largest if evidence.scale == "z-score" else np.nan
     slides = _slides(evidence.slides)
     found = {
         "patients": _patients(evidence, slides),

@@ -7,6 +7,9 @@ from pydantic import Field, field_validator, model_validator
 
 from mcti.params.base import Params
 
+AGE_YEARS = (0.0, 120.0)
+"""Ages that can be: the default of the contract, and what a prediction accepts."""
+
 
 def _each_month_once(months: tuple[float, ...]) -> tuple[float, ...]:
     """Months above 0 whose columns (`S_36`) have different names."""
@@ -92,7 +95,7 @@ class ValidateParams(Params):
     median_followup_months: tuple[float, float] = Field(
         (1.0, 250.0), description="reverse Kaplan-Meier median outside stops the run", strict=False
     )
-    age_years: tuple[float, float] = Field((0.0, 120.0), description="an age outside stops the run", strict=False)
+    age_years: tuple[float, float] = Field(AGE_YEARS, description="an age outside stops the run", strict=False)
     max_followup_months: float = Field(1200.0, gt=0, description="a longer follow-up of one patient stops the run")
     max_tied_share: float = Field(0.1, ge=0, le=1, description="more patients with one and the same time are a warning")
     max_early_censored_share: float = Field(
@@ -111,6 +114,9 @@ class ValidateParams(Params):
     )
     max_er_mismatch_share: float = Field(
         0.15, ge=0, le=1, description="more patients whose ESR1 contradicts the receptor status are a warning"
+    )
+    max_abs_z: float = Field(
+        20.0, gt=0, description="a gene with a larger absolute value, where z-scores are declared, is a warning"
     )
     max_slides_per_patient: int = Field(20, ge=1, description="more slides of a patient are a warning")
     max_failed_slides_share: float = Field(0.1, ge=0, le=1, description="more slides without features stop the run")
@@ -204,6 +210,11 @@ class TrainParams(Params):
     bag_cap: int = Field(4096, ge=1, description="patches of a patient drawn in training; evaluation takes all")
     learning_rate: float = Field(5e-3, gt=0)
     weight_decay: float = Field(0.1, ge=0)
+    gene_transform: Literal["none", "winsor", "rank"] = Field(
+        "none",
+        description="before genes are standardised, fitted on the training part: winsor: cut at its 1 % and 99 % "
+        "quantiles; rank: normal scores of its quantiles; for declared z-scores with extreme values",
+    )
     optimizer: Literal["adamw", "lean"] = Field(
         "adamw",
         description="lean: bf16 matrices, factored moments, 4 bytes a weight and its gradient; needs precision bf16",

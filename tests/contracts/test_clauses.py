@@ -92,6 +92,16 @@ def scaled(scale, low):
     return change
 
 
+def extreme(value, scale):
+    """One cell of one gene."""
+
+    def of(frame, rng, _):
+        frame.iloc[int(rng.integers(len(frame))), int(rng.integers(made.GENES))] = value
+        return frame
+
+    return lambda evidence, rng: replace(genes(of)(evidence, rng), scale=scale)
+
+
 def many_slides(count):
     def change(evidence, rng):
         chosen = evidence.patients["patient_id"].sample(1, random_state=int(rng.integers(1000))).iloc[0]
@@ -222,6 +232,8 @@ MUTATIONS = [
     Mutation("expression_of_patients", rows_left(159), genes(lambda frame, rng, _: frame.iloc[1:])),
     Mutation("expression_scale", scaled("tpm", -0.01), scaled("tpm", 0.0)),
     Mutation("expression_scale", scaled("counts", -1.0), scaled("log2", -1.0)),
+    Mutation("z_scores_plausible", extreme(20.5, "z-score"), extreme(19.5, "z-score")),
+    Mutation("z_scores_plausible", extreme(-17036.0, "z-score"), extreme(-17036.0, "log2")),
     Mutation("site_variance", shift_site(("S1",), 2.0), shift_site(("S1",), 0.2)),
     Mutation("site_predictability", shift_site(("S0", "S1", "S2"), 3.0), shift_site(("S1",), 0.1)),
     Mutation("sex_agrees_with_genes", swap("XIST", "is_female", 1), swap("XIST", "site", 1)),
