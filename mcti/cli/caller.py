@@ -19,7 +19,7 @@ from mcti.cli.progress import Progress, speaks
 from mcti.errors import DataError, MctiError
 
 if TYPE_CHECKING:  # pydantic takes a third of the time that `mcti --help` may take
-    from mcti.params import Params
+    from mcti.params import Params, Settings
 
 DEFAULT_PARAMS = "params.yaml"
 INTERRUPTED = 130
@@ -56,6 +56,12 @@ class Caller:
         found = params_file or (DEFAULT_PARAMS if Path(DEFAULT_PARAMS).exists() else None)
         self.settings = params.load(found, overrides or ())
         self.progress = Progress()
+
+    def agreed(self) -> "Settings":
+        """The settings of params.yaml in the working directory without `--set` and `--params`; defaults without it."""
+        from mcti import params
+
+        return params.load(DEFAULT_PARAMS if Path(DEFAULT_PARAMS).exists() else None, ())
 
     def merged(self, section: P, **flags: object) -> P:
         """`section` with the flags that were given; checked like the file itself."""
