@@ -144,8 +144,8 @@ def _last_seen(case: dict[str, Any], diagnosis: dict[str, Any], where: str) -> o
 def _age(person: dict[str, Any], diagnosis: dict[str, Any], where: str) -> str:
     """Age in years, from days at the diagnosis, else from the years at the index date; a masked age (>89) as it is."""
     days, years = diagnosis.get("age_at_diagnosis"), person.get("age_at_index")
-    if isinstance(days, str) and days[:1] in {"<", ">"}:
-        return days
+    if str(days)[:1] in {"<", ">"}:
+        return str(days)
     if days is not None:
         return repr(_days(days, "age_at_diagnosis", where) / DAYS_PER_YEAR)
     return _text(years)

@@ -300,7 +300,7 @@ def _left_out(name: str, z: Floats, count: Floats) -> Floats:
     others = np.maximum(count - 1, 1)
     moved = z * count / others
     if name == "slides":
-        return moved
+        return np.asarray(moved)
     left = np.maximum(count / others * (1 - z**2 / others), 1e-12)
     return np.asarray(moved / np.sqrt(left))
 

@@ -8,8 +8,8 @@ import pytest
 from mcti import pinned, s3, storage, versions
 from mcti.errors import DataError, NotEnoughEvidence, Rejected, UsageError
 from mcti.params import PromoteParams, RegisterParams
-from mcti.registry import models, tracking
 from mcti.registry import lineage as origins
+from mcti.registry import models, tracking
 from mcti.registry.lineage import Origin
 from mcti.steps.lineage import descendants, lineage
 from mcti.steps.promote import promote
