@@ -21,6 +21,10 @@ _CONNECT_SECONDS, _SILENT_SECONDS, _LONGEST_PAUSE_SECONDS = 5, 60, 20
 _MANY_REQUESTS = "each request ends after {:.0f} s without an answer"
 
 
+class NotFound(DataError):
+    """There is no such object."""
+
+
 class Conflict(EnvironmentTrouble):
     """A conditional write came second: somebody else wrote the object first."""
 
@@ -46,11 +50,24 @@ def get(location: str) -> tuple[bytes, str]:
 
 
 def put(location: str, body: bytes, *, only_if_absent: bool = False, only_if_etag: str = "") -> str:
-    """Write one object; the new etag. With a condition, `Conflict` when somebody else was first."""
+    """Write one object; the new etag. With a condition, `Conflict` when somebody else wrote or deleted it first."""
     bucket, key = split_address(location)
     condition = {"IfNoneMatch": "*"} if only_if_absent else {"IfMatch": only_if_etag} if only_if_etag else {}
-    with service(location):
+    with service(location), _deleted_is_conflict(location, bool(only_if_etag)):
         return str(client().put_object(Bucket=bucket, Key=key, Body=body, **condition)["ETag"])
+
+
+@contextlib.contextmanager
+def _deleted_is_conflict(location: str, conditional: bool) -> Iterator[None]:
+    """An object that was deleted after it was read: S3 answers If-Match with 404, other servers with 412."""
+    from botocore.exceptions import ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        if conditional and error.response.get("Error", {}).get("Code") in {"NoSuchKey", "404"}:
+            raise Conflict("the object was deleted since it was read", location, "read again and retry") from error
+        raise
 
 
 def addresses(prefix: str) -> list[str]:
@@ -204,7 +221,7 @@ def service(location: str, *, many: bool = False) -> Iterator[None]:
 
 def _refusal(code: str, location: str) -> MctiError:
     if code in {"NoSuchKey", "404", "NoSuchBucket"}:
-        return DataError("no such object", location, "check the address")
+        return NotFound("no such object", location, "check the address")
     if code in {"PreconditionFailed", "412", "ConditionalRequestConflict"}:
         return Conflict("somebody else wrote first", location, "read again and retry")
     if code in {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "403"}:

@@ -94,9 +94,15 @@ def verify(address: str) -> list[str]:
 
 
 def of_source(source: Location) -> str:
-    """The MD5 in the `.dvc` file beside the folder of a source table; empty when nobody versions that folder."""
-    record = Path(source).parent.with_suffix(".dvc")
-    if storage.is_s3(source) or not record.is_file():
+    """The MD5 in the `.dvc` file beside the folder of a source table; empty when nobody versions that folder.
+
+    A table beside params.yaml lies in the project itself, which is no folder of sources that DVC could version.
+    """
+    folder = Path(os.path.normpath(Path(source).parent))
+    if storage.is_s3(source) or folder.name in ("", ".."):
+        return ""
+    record = folder.with_name(f"{folder.name}.dvc")
+    if not record.is_file():
         return ""
     import yaml
 

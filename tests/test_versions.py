@@ -115,6 +115,18 @@ def test_the_version_of_a_source_stands_beside_its_folder(tmp_path):
     assert versions.of_source("s3://bucket/raw/clinical.csv") == ""
 
 
+@pytest.mark.parametrize("source", ["clinical.csv", "./clinical.csv", "../clinical.csv", "/clinical.csv"])
+def test_a_source_beside_the_settings_has_no_version(tmp_path, monkeypatch, source):
+    monkeypatch.chdir(tmp_path)
+    assert versions.of_source(source) == ""
+
+
+def test_a_folder_with_a_dot_in_its_name_keeps_it(tmp_path):
+    """`dvc add raw.v2` writes raw.v2.dvc."""
+    (tmp_path / "raw.v2.dvc").write_text(f"outs:\n- md5: {'b' * 32}.dir\n  path: raw.v2\n")
+    assert versions.of_source(str(tmp_path / "raw.v2" / "clinical.csv")) == "b" * 32 + ".dir"
+
+
 def test_the_head_names_only_versions_that_are_there_whole(project, version):
     md5 = version.rpartition("/")[2]
     versions.set_head(REMOTE, "lung", md5)

@@ -20,7 +20,7 @@ from mcti.errors import DataError, MctiError
 from mcti.task import INTERRUPTED, as_error
 
 if TYPE_CHECKING:  # pydantic takes a third of the time that `mcti --help` may take
-    from mcti.params import Params
+    from mcti.params import Params, Settings
 
 DEFAULT_PARAMS = "params.yaml"
 
@@ -56,6 +56,12 @@ class Caller:
         found = params_file or (DEFAULT_PARAMS if Path(DEFAULT_PARAMS).exists() else None)
         self.settings = params.load(found, overrides or ())
         self.progress = Progress()
+
+    def agreed(self) -> "Settings":
+        """The settings of params.yaml in the working directory without `--set` and `--params`; defaults without it."""
+        from mcti import params
+
+        return params.load(DEFAULT_PARAMS if Path(DEFAULT_PARAMS).exists() else None, ())
 
     def merged(self, section: P, **flags: object) -> P:
         """`section` with the flags that were given; checked like the file itself."""
@@ -109,22 +115,28 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[..., object]], 
 
 
 def guarded(app: typer.Typer, arguments: Sequence[str]) -> int:
-    """Run the app; its exit code. Every error becomes one line on stderr, or one JSON object under `--json`."""
+    """Run the app; its exit code. Every error becomes one line on stderr, or one JSON object under `--json`.
+
+    With `--debug` the traceback stands before it on stderr.
+    """
     try:
         with logs.shown(unless=sys.stderr.isatty()):
             return int(app(list(arguments) or ["--help"], standalone_mode=False) or 0)
-    except TyperException as error:
-        code, report = (
-            2,
-            {"code": "usage", "message": error.format_message().rstrip("."), "where": "", "mend": "see --help"},
-        )
     except (Exception, KeyboardInterrupt) as error:  # a defect of ours, too: the traceback is for --debug
-        known = as_error(KeyboardInterrupt() if isinstance(error, typer.Abort) else error)
-        code, report = _exit_code(known), known.as_dict()
-    if "--debug" in arguments:
-        traceback.print_exc()
+        code, report = _reported(error)
+        if "--debug" in arguments:  # inside the handler: outside of it there is no traceback any more
+            print(redaction.text(traceback.format_exc()), file=sys.stderr, end="")  # noqa: T201
     _complain(report, as_json="--json" in arguments)
     return code
+
+
+def _reported(error: BaseException) -> tuple[int, dict[str, str]]:
+    """Exit code and report of an error."""
+    if isinstance(error, TyperException):
+        message = error.format_message().rstrip(".")
+        return 2, {"code": "usage", "message": message, "where": "", "mend": "see --help"}
+    known = as_error(KeyboardInterrupt() if isinstance(error, typer.Abort) else error)
+    return _exit_code(known), known.as_dict()
 
 
 def _exit_code(error: MctiError) -> int:

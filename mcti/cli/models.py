@@ -29,6 +29,9 @@ def promote(
     repair: Annotated[
         bool, typer.Option("--repair", help="Judge nothing: set the aliases to what the ledger says.")
     ] = False,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Why margins looser than params.yaml; the ledger keeps it.")
+    ] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Move nothing: say what would be done.")] = False,
 ) -> object:
     """Judge the challenger against the champion and move the alias, or not: exit 0, 10 (rejected), 11 (cannot tell).
@@ -42,7 +45,8 @@ def promote(
         raise UsageError("--repair judges no version", "--version", "leave one of the two out")
     if repair:
         return steps.repair(chosen, dry_run=dry_run)
-    return steps.promote(chosen, caller.settings.promote, version=version, dry_run=dry_run)
+    given, agreed = caller.settings.promote, caller.agreed().promote
+    return steps.promote(chosen, given, version=version, dry_run=dry_run, agreed=agreed, reason=reason)
 
 
 @command(group, "approve")

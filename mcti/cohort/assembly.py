@@ -21,7 +21,8 @@ NO_SUBTYPE = "no subtype"
 NO_GENES = "no genes"
 NO_SLIDES = "no slides"
 REDACTED = "redacted by the source"
-OF_PATIENTS = (NO_FOLLOWUP, NO_SUBTYPE, NO_GENES, NO_SLIDES, REDACTED)
+CONTRADICTORY = "contradictory status and dates"
+OF_PATIENTS = (NO_FOLLOWUP, NO_SUBTYPE, NO_GENES, NO_SLIDES, REDACTED, CONTRADICTORY)
 """Reasons for which patients of the clinical table leave; the others are of samples and of rows of other tables."""
 
 NOT_CLINICAL = "in the expression table, not in the clinical table"
@@ -83,6 +84,7 @@ def _cohort(
     }
     warnings = [
         *_mixed(raw.clinical),
+        *_ageless(patients, raw.clinical.where),
         *raw.clinical.warnings,
         *raw.expression.warnings,
         *(raw.slides.warnings if raw.slides else []),
@@ -97,6 +99,7 @@ def _cohort(
         sources={},
         attrition=tuple(sorted(leavers, key=lambda leaver: (leaver.patient_id, leaver.reason))),
         warnings=tuple(warnings),
+        event_confirmed=params.event_confirmed,
     )
     return Cohort(patients, genes, kept, info)
 
@@ -111,7 +114,7 @@ def _patients(table: RawTable, params: IngestParams, time_unit: str) -> pd.DataF
         "patient_id": pd.Series(ids, dtype=object),
         "cohort": labels.texts(table, "cohort").fillna(params.name) if named else params.name,
         "site": _filled(table, "site"),
-        "age": labels.numbers(table, "age"),
+        "age": _age(table, params),
         "is_female": labels.flags(table, "is_female", "write 1 (female), 0 (male) or nothing"),
         "subtype": labels.texts(table, "subtype"),
         "time_months": labels.times(table, "time_months", time_unit),
@@ -120,6 +123,20 @@ def _patients(table: RawTable, params: IngestParams, time_unit: str) -> pd.DataF
     known = {column.name for column in PATIENTS}
     extra = {name: labels.covariate(table, name) for name in table.frame.columns if name not in known}
     return pd.DataFrame({**columns, **extra})
+
+
+def _age(table: RawTable, params: IngestParams) -> pd.Series:
+    """Ages; all missing where the table has no such column."""
+    if "age" in table.frame.columns:
+        return labels.ages(table, "age", params.age_values)
+    for name in table.frame.columns:  # a typing error must not make a cohort without age
+        if str(name).casefold() == "age":
+            raise DataError("column 'age' is missing", table.where, f"did you mean {name}?")
+    return pd.Series(np.nan, index=range(len(table.frame)), dtype=np.float64)
+
+
+def _ageless(patients: pd.DataFrame, where: str) -> list[str]:
+    return [] if patients["age"].notna().any() else [f"{where}: no age of any patient: a cohort without age"]
 
 
 def _mixed(table: RawTable) -> list[str]:

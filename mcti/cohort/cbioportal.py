@@ -33,7 +33,8 @@ def read(clinical: Location, expression: Location, slides: Location | None, para
     table = layouts.pick(_joined(patients, samples), _columns(params), params)
     matrix = read_matrix(expression, "Hugo_Symbol", "\t", skip=("Entrez_Gene_Id",))
     owners = dict(zip(samples.frame["SAMPLE_ID"], samples.frame["PATIENT_ID"], strict=True))
-    genes, left = layouts.turned(matrix, owners)
+    tissues = dict(zip(samples.frame["SAMPLE_ID"], layouts.stated_tissues(samples.frame), strict=True))
+    genes, left = layouts.turned(matrix, owners, tissues)
     table = layouts.words(layouts.words(table, "is_female", layouts.SEXES), "event", _statuses())
     manifest = None if slides is None else read_table(slides)
     return RawCohort(layouts.with_site(table), genes, manifest, left, time_unit="months")
@@ -62,7 +63,8 @@ def _joined(patients: RawTable, samples: RawTable) -> RawTable:
     """The patients with the columns of their first tumour sample."""
     patients.need("PATIENT_ID")
     samples.need("PATIENT_ID", "SAMPLE_ID")
-    kept, _ = layouts.one_sample_each(samples.frame["SAMPLE_ID"].tolist(), samples.frame["PATIENT_ID"].tolist())
+    ids, owners = samples.frame["SAMPLE_ID"].tolist(), samples.frame["PATIENT_ID"].tolist()
+    kept, _ = layouts.one_sample_each(ids, owners, layouts.stated_tissues(samples.frame))
     of_patient = samples.frame.iloc[kept].set_index("PATIENT_ID")
     frame = patients.frame.copy()
     for column in (c for c in of_patient.columns if c not in frame.columns):

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mcti import storage
+from mcti import redaction, storage
 from mcti.cohort import labels, layouts
-from mcti.cohort.assembly import RawCohort
+from mcti.cohort.assembly import CONTRADICTORY, RawCohort
 from mcti.cohort.reading import Matrix, RawTable, read_table, shorten
 from mcti.cohort.tables import Leaver
 from mcti.errors import DataError, UsageError
@@ -40,15 +40,44 @@ def read(clinical: Location, expression: Location, slides: Location | None, para
     if params.expression_scale not in _STAR_COLUMNS:
         mend = "set it to counts, tpm or log2 (of TPM + 1)"
         raise UsageError(f"STAR counts are no {params.expression_scale}", "ingest.expression_scale", mend)
-    table = layouts.pick(_cases(clinical), {name: name for name in _COLUMNS}, params)
+    cases, contradictions = _cases(clinical)
+    table = layouts.pick(cases, {name: name for name in _COLUMNS}, params)
     table = layouts.words(layouts.words(table, "is_female", layouts.SEXES), "event", {"alive": "0", "dead": "1"})
     with storage.local(expression) as folder:
         genes, left = _star(folder, str(expression), params.expression_scale)
     manifest = None if slides is None else read_table(slides)
+    gone = {name for name, status in contradictions.items() if status != _AFTER_DEATH}
+    left += [Leaver(patient_id=name, reason=CONTRADICTORY) for name in sorted(gone)]
     return RawCohort(layouts.with_site(table), genes, manifest, left, time_unit="days")
 
 
-def _cases(location: Location) -> RawTable:
+_AFTER_DEATH = "followed up after death (days_to_death is taken)"
+
+
+def _contradiction(case: dict[str, Any], where: str) -> str:
+    """What of status and dates cannot both be; empty where they agree."""
+    person, diagnosis = _mapping(case, "demographic", where), _primary(_list(case, "diagnoses", where))
+    status, death = _text(person.get("vital_status")), person.get("days_to_death")
+    seen = _last_seen(case, diagnosis, where)
+    if status != "Dead":
+        return "" if death is None else f"vital_status {status or 'missing'} with days_to_death {shorten(death)}"
+    if death is None:
+        return "" if seen is None else "vital_status Dead without days_to_death"
+    return _AFTER_DEATH if seen is not None and float(str(seen)) > _days(death, "days_to_death", where) else ""
+
+
+def _remarks(found: dict[str, str], where: str) -> list[str]:
+    """A warning for each kind of contradiction, with its patients."""
+    texts = []
+    for text in sorted(set(found.values())):
+        names = sorted(name for name, said in found.items() if said == text)
+        redaction.learn(names)
+        texts.append(f"{where}: {len(names)} patients {text}: {', '.join(names)}")
+    return texts
+
+
+def _cases(location: Location) -> tuple[RawTable, dict[str, str]]:
+    """The cases as canonical text, and the contradictions of status and dates by patient."""
     try:
         cases = json.loads(storage.read_bytes(location))
     except ValueError as error:  # also: UnicodeDecodeError
@@ -56,7 +85,10 @@ def _cases(location: Location) -> RawTable:
     if not isinstance(cases, list) or not cases or not all(isinstance(case, dict) for case in cases):
         raise DataError("not a list of cases", str(location), _DOWNLOAD)
     rows = [_case(case, f"{location}, case {number}") for number, case in enumerate(cases, start=1)]
-    return RawTable(pd.DataFrame(rows, dtype=str), str(location), list(range(1, len(rows) + 1)))
+    said = [_contradiction(case, f"{location}, case {number}") for number, case in enumerate(cases, start=1)]
+    found = {row["patient_id"]: text for row, text in zip(rows, said, strict=True) if text}
+    numbers, remarks = list(range(1, len(rows) + 1)), _remarks(found, str(location))
+    return RawTable(pd.DataFrame(rows, dtype=str), str(location), numbers, remarks), found
 
 
 def _case(case: dict[str, Any], where: str) -> dict[str, str]:
@@ -110,8 +142,10 @@ def _last_seen(case: dict[str, Any], diagnosis: dict[str, Any], where: str) -> o
 
 
 def _age(person: dict[str, Any], diagnosis: dict[str, Any], where: str) -> str:
-    """Age in years, from days at the diagnosis, else from the years at the index date."""
+    """Age in years, from days at the diagnosis, else from the years at the index date; a masked age (>89) as it is."""
     days, years = diagnosis.get("age_at_diagnosis"), person.get("age_at_index")
+    if str(days)[:1] in {"<", ">"}:
+        return str(days)
     if days is not None:
         return repr(_days(days, "age_at_diagnosis", where) / DAYS_PER_YEAR)
     return _text(years)
@@ -135,8 +169,12 @@ def _star(folder: Path, where: str, scale: str) -> tuple[Matrix, list[Leaver]]:
         raise DataError("not a folder", where, "name the folder of the sample sheet and the STAR files")
     sheet_name = layouts.only(sorted(p.name for p in folder.iterdir() if p.is_file()), "sample_sheet", where)
     sheet = _counts_only(read_table(folder / sheet_name, "\t", shown=storage.join(where, sheet_name)))
-    samples, cases = sheet.frame["Sample ID"].tolist(), sheet.frame["Case ID"].tolist()
-    kept, left = layouts.one_sample_each(samples, cases)
+    samples = sheet.frame["Sample ID"].tolist()
+    cases = [_one_case(sheet, i) for i in range(len(samples))]
+    kept, left = layouts.one_sample_each(samples, cases, layouts.stated_tissues(sheet.frame))
+    if not kept:
+        mend = "add files of tumour samples to the cart, or mend column Tissue Type"
+        raise DataError("every sample is of normal tissue", sheet.where, mend)
     profiles = [_profile(folder, where, sheet.frame.iloc[i], scale) for i in kept]
     genes = list(profiles[0].index)
     for i, profile in zip(kept, profiles, strict=True):
@@ -147,6 +185,15 @@ def _star(folder: Path, where: str, scale: str) -> tuple[Matrix, list[Leaver]]:
     ids, rows = [cases[i] for i in kept], [sheet.rows[i] for i in kept]
     warning = f"{where}: of genes with one name, only the first is kept"
     return Matrix(ids, genes, values, where, rows, [warning]), left
+
+
+def _one_case(sheet: RawTable, position: int) -> str:
+    """The case of a row; a file of several samples of one case names it once for each sample."""
+    names = sorted({name.strip() for name in sheet.frame["Case ID"].iloc[position].split(",")})
+    if len(names) > 1:
+        mend = "take a file of one case out of the cart, or split the row"
+        raise DataError(f"a file of {len(names)} cases ({', '.join(names[:3])})", sheet.at(position, "Case ID"), mend)
+    return names[0]
 
 
 def _counts_only(sheet: RawTable) -> RawTable:

@@ -1,7 +1,7 @@
 """Text to ids, numbers, flags, times and events: one meaning a column, or an error that shows the cell."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,8 @@ _DATE = re.compile(
 )
 _BARE_DATE = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:\.0+)?")
 """20140506 is a number, but never a length of time."""
+_MASKED = re.compile(r"(?:[<>≤≥]=?\s*\d+|\d+\s*(?:\+|or (?:older|more|younger)))", re.IGNORECASE)
+"""Ages of the oldest and youngest, masked for data protection (HIPAA: all above 89)."""
 _DECIMAL_COMMA = re.compile(r"[+-]?(?:\d+|\d{1,3}(?:\.\d{3})+),\d+")
 _LOST_TEXT = re.compile(r"\d+\.0+|\d(\.\d+)?[eE]\+?\d+")
 _KNOWN_EVENTS = "yes/no, alive/dead, living/deceased, true/false, 0:LIVING/1:DECEASED"
@@ -109,6 +111,8 @@ def _mend_number(column: str, text: str) -> str:
         return _A_DATE
     if _DECIMAL_COMMA.fullmatch(text.strip()):
         return f"write a decimal point: {text.strip().replace('.', '').replace(',', '.')}"
+    if column == "age" and _MASKED.fullmatch(text.strip()):
+        return f"give masked ages a number: ingest.age_values: {{{text.strip()!r}: YEARS}}"
     if column == "time_months":
         return "write months (days / 30.4375), leave the cell empty, or delete the row"
     return "write a number, or leave the cell empty"
@@ -130,6 +134,18 @@ def times(table: RawTable, column: str, unit: str) -> pd.Series:
         mend = "a follow-up counts from diagnosis forwards: mend the dates or delete the row"
         raise DataError(f"time is {text}, which is negative", table.at(int(position), column), mend)
     return values * MONTHS_PER[unit]
+
+
+def ages(table: RawTable, column: str, masked: Mapping[str, float]) -> pd.Series:
+    """Ages in years as float64, NaN where missing; `masked` (ingest.age_values) gives cells such as `>89` a number.
+
+    Raises
+        DataError: a cell that is neither a number nor in `masked`.
+    """
+    known = {"".join(word.split()): repr(float(years)) for word, years in masked.items()}
+    cells = table.frame[column].map(lambda text: known.get("".join(text.split()), text))
+    frame = table.frame.assign(**{column: cells})
+    return numbers(RawTable(frame, table.where, table.rows, table.warnings, table.originals), column)
 
 
 def flags(table: RawTable, column: str, mend: str = "write 1, 0 or nothing") -> pd.Series:

@@ -13,6 +13,12 @@ from mcti.params import IngestParams
 
 DUPLICATE_SAMPLE = "duplicate sample"
 NOT_TUMOUR = "sample of normal tissue"
+TISSUE_COLUMNS = ("Tissue Type", "TISSUE_TYPE", "tissue_type", "tissue_type.samples", "SAMPLE_CLASS",
+                  "Sample Type", "SAMPLE_TYPE", "sample_type", "sample_type.samples")  # fmt: skip
+"""Columns of sample tables that state the tissue, the more specific first: GDC, cBioPortal, Xena."""
+_NORMAL = re.compile(r"\bnormals?\b|peritumou?ral|\bcontrol\b", re.IGNORECASE)
+_TUMOUR = re.compile(r"tumou?r|cancer|carcinoma|neoplas|metasta|recurren|primary|leuk", re.IGNORECASE)
+_LATER = re.compile(r"metasta|recurren|relapse|post", re.IGNORECASE)
 _BARCODE = re.compile(r"TCGA-(?P<site>[A-Za-z0-9]{2})-[A-Za-z0-9]{4}(-(?P<kind>\d{2})[A-Z]?.*)?")
 
 
@@ -67,10 +73,24 @@ def site_of(barcode: str) -> str:
     return match["site"] if match else ""
 
 
-def is_tumour(barcode: str) -> bool:
-    """Whether a TCGA sample is of a tumour (types 01 to 09); ids of another form are taken for tumours."""
+def is_tumour(barcode: str, stated: Sequence[str] = ()) -> bool:
+    """Whether a sample is of a tumour: as its table states it, else by its TCGA barcode (types 01 to 09).
+
+    stated  cells of TISSUE_COLUMNS, the more specific first; ids of another form without a statement: a tumour
+    """
+    for cell in stated:
+        if _NORMAL.search(cell):
+            return False
+        if _TUMOUR.search(cell):
+            return True
     match = _BARCODE.fullmatch(barcode)
     return not match or match["kind"] is None or int(match["kind"]) < 10
+
+
+def stated_tissues(frame: pd.DataFrame) -> list[tuple[str, ...]]:
+    """For each row of a sample table the cells of the columns that state the tissue."""
+    columns = [name for name in TISSUE_COLUMNS if name in frame.columns]
+    return list(frame[columns].itertuples(index=False, name=None)) if columns else [()] * len(frame)
 
 
 def with_site(table: RawTable) -> RawTable:
@@ -85,12 +105,19 @@ def with_site(table: RawTable) -> RawTable:
     return RawTable(table.frame.assign(site=filled), table.where, table.rows, table.warnings, table.originals)
 
 
-def one_sample_each(samples: Sequence[str], patients: Sequence[str]) -> tuple[list[int], list[Leaver]]:
-    """Positions of one tumour sample a patient, the first by its id; the others leave with their reason."""
+def one_sample_each(
+    samples: Sequence[str], patients: Sequence[str], stated: Sequence[Sequence[str]] = ()
+) -> tuple[list[int], list[Leaver]]:
+    """Positions of one tumour sample a patient; the others leave with their reason.
+
+    The first by its id, of those that are stated to be metastases or recurrences only where there is no other.
+    stated  for each sample the cells that state its tissue (`stated_tissues`); empty: barcodes alone
+    """
+    cells = stated or [()] * len(samples)
     kept: dict[str, int] = {}
     left = []
-    for position in sorted(range(len(samples)), key=lambda i: samples[i]):
-        if not is_tumour(samples[position]):
+    for position in sorted(range(len(samples)), key=lambda i: (_is_later(cells[i]), samples[i])):
+        if not is_tumour(samples[position], cells[position]):
             left.append(Leaver(patient_id=samples[position], reason=NOT_TUMOUR))
         elif patients[position] in kept:
             left.append(Leaver(patient_id=samples[position], reason=DUPLICATE_SAMPLE))
@@ -99,10 +126,17 @@ def one_sample_each(samples: Sequence[str], patients: Sequence[str]) -> tuple[li
     return sorted(kept.values()), left
 
 
-def turned(matrix: Matrix, owners: Mapping[str, str]) -> tuple[Matrix, list[Leaver]]:
+def _is_later(stated: Sequence[str]) -> bool:
+    return any(_LATER.search(cell) for cell in stated)
+
+
+def turned(
+    matrix: Matrix, owners: Mapping[str, str], tissues: Mapping[str, Sequence[str]] | None = None
+) -> tuple[Matrix, list[Leaver]]:
     """A matrix of genes by samples as patients by genes, one tumour sample a patient.
 
-    `owners`: sample -> patient; of a sample that is not in it, the TCGA barcode tells the patient. Genes without a name
+    `owners`: sample -> patient; of a sample that is not in it, the TCGA barcode tells the patient. `tissues`: sample ->
+    the cells that state its tissue. Genes without a name
     and all but the first of a name are left out, and a warning counts them.
     """
     first: dict[str, int] = {}
@@ -114,7 +148,8 @@ def turned(matrix: Matrix, owners: Mapping[str, str]) -> tuple[Matrix, list[Leav
         count = len(matrix.ids) - len(first)
         warnings.append(f"{matrix.where}: {count} rows without a gene name, or of a gene that stands above, left out")
     patients = [owners.get(sample) or patient_of(sample) for sample in matrix.genes]
-    kept, left = one_sample_each(matrix.genes, patients)
+    stated = [(tissues or {}).get(sample, ()) for sample in matrix.genes]
+    kept, left = one_sample_each(matrix.genes, patients, stated)
     values = np.ascontiguousarray(matrix.values[np.ix_(list(first.values()), kept)].T)
     ids = [patients[i] for i in kept]
     rows = [1] * len(ids)  # the samples stand in the header

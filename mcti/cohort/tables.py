@@ -37,7 +37,7 @@ PATIENTS = (
     Column("patient_id", "id", True, True, "one row a patient"),
     Column("cohort", "text", False, True, "study or cancer type; the name of the cohort where the column is missing"),
     Column("site", "text", True, True, "where the patient was treated; folds by site never share one"),
-    Column("age", "age", True, False, "years at diagnosis"),
+    Column("age", "age", False, False, "years at diagnosis; a table without the column is a cohort without age"),
     Column("is_female", "flag", True, False, "1 female, 0 male"),
     Column("subtype", "text", True, True, "class of the second task; a patient without one leaves the cohort"),
     Column("time_months", "positive", True, True, "follow-up in months (days / 30.4375); 0 or none leaves the cohort"),
@@ -91,6 +91,7 @@ class CohortInfo(BaseModel):
     sources: dict[str, str]
     attrition: tuple[Leaver, ...]
     warnings: tuple[str, ...] = ()
+    event_confirmed: bool = False
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def read(clinical: Location, expression: Location, slides: Location | None, para
     table = layouts.pick(joined, _columns(params), params)
     table = layouts.words(table, "is_female", layouts.SEXES)
     owners = dict(zip(survival.frame["sample"], survival.frame["_PATIENT"], strict=True))
-    genes, left = layouts.turned(read_matrix(expression, "sample", "\t"), owners)
+    genes, left = layouts.turned(read_matrix(expression, "sample", "\t"), owners, _tissues(phenotype))
     manifest = None if slides is None else read_table(slides)
     return RawCohort(layouts.with_site(table), genes, manifest, [*left, *_redacted(joined)], time_unit="days")
 
@@ -51,12 +51,20 @@ def _redacted(table: RawTable) -> list[Leaver]:
     return [Leaver(patient_id=patient, reason=REDACTED) for patient in table.frame["_PATIENT"][redacted]]
 
 
+def _tissues(phenotype: RawTable) -> dict[str, tuple[str, ...]]:
+    """Sample -> the cells that state its tissue."""
+    phenotype.need("sampleID")
+    return dict(zip(phenotype.frame["sampleID"], layouts.stated_tissues(phenotype.frame), strict=True))
+
+
 def _joined(survival: RawTable, phenotype: RawTable) -> RawTable:
     """One row a patient: that of the first tumour sample, with the phenotype of the same sample."""
     survival.need("sample", "_PATIENT")
     phenotype.need("sampleID")
     samples = survival.frame["sample"].tolist()
-    kept, _ = layouts.one_sample_each(samples, survival.frame["_PATIENT"].tolist())
+    tissues = _tissues(phenotype)
+    stated = [tissues.get(sample, ()) for sample in samples]
+    kept, _ = layouts.one_sample_each(samples, survival.frame["_PATIENT"].tolist(), stated)
     frame = survival.frame.iloc[kept].reset_index(drop=True)
     of_sample = phenotype.frame.drop_duplicates("sampleID").set_index("sampleID")
     for column in (c for c in of_sample.columns if c not in frame.columns):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mcti.contracts.orientation import ACCEPTED
 from mcti.params import ValidateParams
 
 Severity = Literal["critical", "warning"]
@@ -45,7 +46,7 @@ class Clause:
 
 def cohort_clauses(p: ValidateParams) -> list[Clause]:
     """Who is in the cohort, and whether events and times can be what they say."""
-    turned = "ask whoever made the table whether event 1 means seen; then mend it, or set event_orientation_checked"
+    asked = "does event 1 mean that the event was observed? If so, set ingest.event_confirmed: true; if not, invert it"
     return [
         _unique("patient_id_unique", "patients", "patient_id", "every patient stands once", "keep one row a patient"),
         _shape("patient_id_well_formed", "patients", "patient_id"),
@@ -67,11 +68,11 @@ def cohort_clauses(p: ValidateParams) -> list[Clause]:
         _range("events_enough", "cohort", "events", (p.min_events, None), "there are events enough",
                mend="add patients or follow-up, or lower validate.min_events knowingly"),
         _range("event_rate_plausible", "cohort", "event_rate", p.event_rate, "the event rate is plausible",
-               mend=turned),
-        _set("event_not_turned", "cohort", "looks_turned", [0] + [1] * p.event_orientation_checked,
-             "event flags are not turned round (late events, or late and frequent ones)", mend=turned),
+               mend=asked),
+        _null("event_not_inverted", "cohort", "orientation_question",
+              f"event 1 means observed: log likelihood ratio of orientation at least {ACCEPTED:g}", mend=asked),
         _range("events_not_later", "cohort", "events_later", (None, 0.5), "events do not come later than censorings",
-               "warning", mend=turned),
+               "warning", mend=asked),
         _range("followup_plausible", "cohort", "median_followup", p.median_followup_months,
                "the median follow-up is plausible in months", mend="declare the unit in ingest.time_unit"),
     ]  # fmt: skip
@@ -125,6 +126,8 @@ def expression_clauses(p: ValidateParams) -> list[Clause]:
                "every expression profile belongs to a patient", mend="write the cohort with mcti ingest"),
         _range("expression_scale", "cohort", "negative_values", (None, 0), "counts and TPM are not negative",
                mend="state the scale in ingest.expression_scale"),
+        _range("z_scores_plausible", "genes", "largest_z", (None, p.max_abs_z), "declared z-scores are not extreme",
+               "warning", mend="look at these genes in the source, or set train.gene_transform: winsor or rank"),
         _range("site_variance", "cohort", "site_variance", (None, p.max_site_variance),
                "sites shift genes but little", "warning", mend=batch),
         _range("site_predictability", "cohort", "site_predictability", (None, p.max_site_predictability),

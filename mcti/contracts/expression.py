@@ -38,6 +38,7 @@ class _Sums:
     total: Floats
     square: Floats
     low: Floats
+    high: Floats
     weighted: Floats
     site_count: Floats
     site_total: Floats
@@ -45,15 +46,18 @@ class _Sums:
     @classmethod
     def empty(cls, genes: int, sites: int) -> "_Sums":
         finite, infinite, total, square, weighted = np.zeros((5, genes))
-        low = np.full(genes, np.inf)
-        return cls(0, 0, finite, infinite, total, square, low, weighted, np.zeros((sites, 1)), np.zeros((sites, genes)))
+        low, high = np.full(genes, np.inf), np.full(genes, -np.inf)
+        return cls(
+            0, 0, finite, infinite, total, square, low, high, weighted, np.zeros((sites, 1)), np.zeros((sites, genes))
+        )
 
 
 def gene_table(expression: Expression, site: dict[str, str]) -> pd.DataFrame:
-    """One row a gene: missing_share, infinite, sd, mean, minimum, twin (a gene with the same values), site_variance.
+    """One row a gene: missing_share, infinite, sd, mean, minimum, maximum, twin, site_variance.
 
-    site_variance is the share of a gene's variance that the site explains, less what chance explains (adjusted eta²);
-    missing with fewer than two sites. `site` is the site of each patient; foreign_profiles counts those of nobody.
+    twin is a gene with the same values; site_variance is the share of a gene's variance that the site explains, less
+    what chance explains (adjusted eta²); missing with fewer than two sites. `site` is the site of each patient;
+    foreign_profiles counts those of nobody.
     """
     sums = _sum(expression, site)
     known = np.maximum(sums.finite, 1)
@@ -69,6 +73,7 @@ def gene_table(expression: Expression, site: dict[str, str]) -> pd.DataFrame:
             "mean": np.where(sums.finite > 0, mean, np.nan),
             "sd": np.where(sums.finite > 0, np.sqrt(variance), np.nan),
             "minimum": np.where(sums.finite > 0, sums.low, np.nan),
+            "maximum": np.where(sums.finite > 0, sums.high, np.nan),
             "twin": _twins(expression.genes, sums, variance > 0),
             "spelled_like": _spelled_like(expression.genes),
             "site_variance": _site_variance(sums, mean, variance),
@@ -84,6 +89,7 @@ def _sum(expression: Expression, site: dict[str, str]) -> _Sums:
         values = block.astype(np.float64)
         infinite, finite = np.isinf(values), np.isfinite(values)
         sums.low = np.minimum(sums.low, np.where(finite, values, np.inf).min(axis=0))
+        sums.high = np.maximum(sums.high, np.where(finite, values, -np.inf).max(axis=0))
         values[~finite] = 0
         sums.rows += len(ids)
         sums.finite += finite.sum(axis=0)

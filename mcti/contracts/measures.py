@@ -12,6 +12,7 @@ import pandas as pd
 from mcti.contracts import followup
 from mcti.contracts.clauses import PLAIN
 from mcti.contracts.expression import Expression, gene_table, site_predictability, two_groups
+from mcti.contracts.orientation import orientation
 
 FEMALE_GENE, MALE_GENE, RECEPTOR_GENE = "XIST", "RPS4Y1", "ESR1"
 MARKERS = (FEMALE_GENE, MALE_GENE, RECEPTOR_GENE)
@@ -27,6 +28,7 @@ class Evidence:
 
     patients, slides  the canonical tables;  markers  expression (patients, genes) of those of MARKERS the cohort has
     twins  pairs of patients that share a slide or a profile, with what they share
+    event_confirmed  the user answered that event 1 means observed
     no_followup  how many patients left for want of follow-up;  bags  one row a slide with features (None: not asked)
     """
 
@@ -35,6 +37,8 @@ class Evidence:
     expression: Expression
     markers: pd.DataFrame
     scale: str
+    endpoint: str = "OS"
+    event_confirmed: bool = False
     no_followup: int = 0
     twins: list[tuple[str, str, str]] = field(default_factory=list)
     bags: pd.DataFrame | None = None
@@ -46,6 +50,8 @@ def measure(evidence: Evidence) -> dict[str, pd.DataFrame]:
     patients = evidence.patients
     site = dict(zip(patients["patient_id"], patients["site"].fillna(""), strict=True))
     genes = gene_table(evidence.expression, site)
+    largest = np.maximum(genes["minimum"].abs(), genes["maximum"].abs())
+    genes["largest_z"] = largest if evidence.scale == "z-score" else np.nan
     slides = _slides(evidence.slides)
     found = {
         "patients": _patients(evidence, slides),
@@ -139,9 +145,11 @@ def _groups(patients: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def _columns(patients: pd.DataFrame) -> pd.DataFrame:
-    names = [str(name) for name in patients.columns]
-    missing = [float(patients[name].isna().mean()) for name in patients.columns]
-    odd = [_odd(str(name), patients[name]) for name in patients.columns]
+    # A cohort without age was said to be one when it was read; the column stands in the table all the same.
+    known = patients if patients["age"].notna().any() else patients.drop(columns="age")
+    names = [str(name) for name in known.columns]
+    missing = [float(known[name].isna().mean()) for name in known.columns]
+    odd = [_odd(str(name), known[name]) for name in known.columns]
     return pd.DataFrame({"column": names, "missing_share": missing, "odd": odd})
 
 
@@ -171,6 +179,7 @@ def _cohort(evidence: Evidence, genes: pd.DataFrame, predictability: float) -> p
     event = patients["event"].to_numpy() == 1
     late, chance = followup.lateness(time, event)
     known = np.isfinite(time)
+    oriented = orientation(time[known], event[known], evidence.endpoint, patients["cohort"].tolist())
     values = {
         "cohort": "all patients",
         "patients": len(patients),
@@ -178,7 +187,8 @@ def _cohort(evidence: Evidence, genes: pd.DataFrame, predictability: float) -> p
         "event_rate": float(event.mean()) if len(event) else np.nan,
         "median_followup": followup.median_followup(time[known], event[known]) if known.any() else np.nan,
         "events_later": late if chance < 0.01 else min(late, 0.5) if np.isfinite(late) else np.nan,
-        "looks_turned": _looks_turned(late, chance, float(event.mean()) if len(event) else np.nan),
+        "orientation": oriented.total,
+        "orientation_question": None if evidence.event_confirmed else oriented.question(),
         "subtypes": int(patients["subtype"].nunique()),
         "tied_share": float(patients["time_months"].value_counts(normalize=True).max()) if known.any() else np.nan,
         "early_censored_share": float((~event & (time < EARLY_MONTHS)).mean()) if len(event) else np.nan,
@@ -190,11 +200,6 @@ def _cohort(evidence: Evidence, genes: pd.DataFrame, predictability: float) -> p
         "genes": len(genes),
     }
     return pd.DataFrame([{**values, **_of_features(evidence)}])
-
-
-def _looks_turned(late: float, chance: float, rate: float) -> int:
-    """1 where the flags look turned round: events far later than censorings, or later and more than half of all."""
-    return int(chance < 0.001 and (late > 0.7 or (late > 0.5 and rate > 0.5)))
 
 
 def _negative(scale: str, genes: pd.DataFrame) -> int:

@@ -21,6 +21,8 @@ TAU_QUANTILE = 0.8
 """Uno's C counts events before this quantile of follow-up, as `mcti evaluate` does by default."""
 STANDING = 10
 """A horizon counts as reached while so many patients are still under observation."""
+SHOWN_EVENTS = 5
+"""From so many events on Uno's C is reported with its interval; alarms need `min_events`."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,9 @@ def judge(
     1 - confidence of runs: each interval stands at half of that (Bonferroni).
     """
     events = int(event.sum())
-    if events < params.min_events:
-        return Decay(len(event), events, why_not=f"{events} events of new patients; {params.min_events} are needed")
+    few = f"{events} events of new patients; {params.min_events} are needed" if events < params.min_events else ""
+    if events < min(SHOWN_EVENTS, params.min_events):
+        return Decay(len(event), events, why_not=few)
     rows = np.arange(len(event))
     ids = tuple(map(str, rows))
     # Censoring weights from these patients themselves: the training part's follow-up does not travel with a model.
@@ -82,6 +85,8 @@ def judge(
     statistic = metrics.uno_c(tested, risk, TAU_QUANTILE)
     draws = comparison.resamples(event, params.bootstrap, params.seed)
     uno = comparison.interval(statistic, draws, params.confidence)
+    if few:
+        return Decay(len(event), events, uno, registered, why_not=few)
     loss = _loss(uno.value, float(np.nanstd(statistic(draws))), registered, level)
     months, predicted, observed, gap = _calibration(event, time_months, survival, params.horizon_months, level)
     alarms = []
@@ -89,7 +94,8 @@ def judge(
         alarms.append(f"Uno's C fell by {loss.value:.3f} [{loss.low:.3f}, {loss.high:.3f}]")
     if gap is not None and max(gap.low, -gap.high) > params.calibration_margin:
         alarms.append(f"event probability at {months:g} months: {observed:.2f} observed, {predicted:.2f} predicted")
-    return Decay(len(event), events, uno, registered, loss, months, predicted, observed, gap, tuple(alarms))
+    bare = "" if loss or gap else "neither a registered Uno's C nor a horizon that follow-up reaches"
+    return Decay(len(event), events, uno, registered, loss, months, predicted, observed, gap, tuple(alarms), bare)
 
 
 def _loss(now: float, error: float, registered: Interval | None, level: float) -> Interval | None:

@@ -1,10 +1,14 @@
 """Clinical covariates as one more token of the joint sequence."""
 
+import math
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor, nn
 
 from mcti.errors import DataError
 from mcti.model.presets import ModelConfig
+from mcti.params.steps import AGE_YEARS
 
 
 class ClinicalToken(nn.Module):
@@ -32,6 +36,20 @@ def read_covariates(covariates: Tensor) -> Tensor:
     """(b, V), NaN where missing -> (b, 2V): the values, a missing one 0, then an indicator 1 of each missing value."""
     gone = covariates.isnan()
     return torch.cat((covariates.masked_fill(gone, 0.0), gone.to(covariates.dtype)), 1)
+
+
+RANGES: dict[str, tuple[float, float]] = {"age": AGE_YEARS, "is_female": (0.0, 1.0)}
+"""What the contract of the cohort demands of a covariate of this name; others have the units of their source."""
+
+
+def check_ranges(covariates: Mapping[str, float | None], names: Sequence[str]) -> None:
+    """Raise a DataError for the first covariate of `names` outside its range in RANGES; missing values pass."""
+    for name in names:
+        low, high = RANGES.get(name, (-math.inf, math.inf))
+        value = covariates.get(name)
+        if value is not None and not math.isnan(value) and not low <= value <= high:
+            mend = "give age in years" if name == "age" else "write 1 (female), 0 (male) or nothing"
+            raise DataError(f"covariate {name!r} is {value:g}, not {low:g} to {high:g}", "the patient", mend)
 
 
 def check_covariates(config: ModelConfig, covariates: Tensor | None, patients: int) -> None:

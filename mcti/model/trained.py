@@ -26,11 +26,19 @@ from mcti.storage import to_json
 class Scale:
     """Mean and standard deviation of each column over the training part; (columns,) float32 each.
 
-    A column that does not vary has sd 1: it becomes 0 and stays silent.
+    A column that does not vary has sd 1: it becomes 0 and stays silent. Before it is standardised a value may pass
+
+    limits  (2, columns): values beyond them become the limit (winsorised)
+    knots   (K, columns) quantiles at even levels of 1 / (K + 1): values become normal scores of their level, linear
+            between the knots and constant beyond; of tied knots the middle level counts
+
+    Mean and sd are those of the values after it.
     """
 
     mean: Tensor
     sd: Tensor
+    limits: Tensor | None = None
+    knots: Tensor | None = None
 
     def __call__(self, values: Tensor) -> Tensor:
         """(…, columns) -> standardised; a missing value (NaN) becomes 0, the training mean."""
@@ -39,16 +47,46 @@ class Scale:
 
     def keeping_gaps(self, values: Tensor) -> Tensor:
         """(…, columns) -> standardised; a missing value stays NaN."""
-        return (values - self.mean).div_(self.sd)
+        return (self.transformed(values) - self.mean).div_(self.sd)
 
-    def spec(self) -> dict[str, list[float]]:
+    def transformed(self, values: Tensor) -> Tensor:
+        """(…, columns) winsorised or ranked as the scale says; a missing value stays NaN."""
+        if self.limits is not None:
+            return values.clamp(self.limits[0], self.limits[1])
+        return values if self.knots is None else _normal_scores(values, self.knots)
+
+    def spec(self) -> dict[str, Any]:
         """As JSON values; float32 numbers survive the way there and back unchanged."""
-        return {"mean": self.mean.tolist(), "sd": self.sd.tolist()}
+        beside = {"limits": self.limits, "knots": self.knots}
+        known = {name: table.tolist() for name, table in beside.items() if table is not None}
+        return {"mean": self.mean.tolist(), "sd": self.sd.tolist(), **known}
 
     @classmethod
-    def from_spec(cls, spec: Mapping[str, Sequence[float]]) -> "Scale":
-        """The inverse of `spec`."""
-        return cls(torch.tensor(spec["mean"], dtype=torch.float32), torch.tensor(spec["sd"], dtype=torch.float32))
+    def from_spec(cls, spec: Mapping[str, Any]) -> "Scale":
+        """The inverse of `spec`; a table of another width than the mean is a ValueError."""
+        found = {name: torch.tensor(spec[name], dtype=torch.float32) for name in _TABLES if name in spec}
+        if any(table.shape[-1:] != found["mean"].shape for table in found.values()):
+            raise ValueError("a scale whose tables differ in width")
+        return cls(**found)
+
+
+_TABLES = ("mean", "sd", "limits", "knots")
+
+
+def _normal_scores(values: Tensor, knots: Tensor) -> Tensor:
+    """Van der Waerden scores (…, columns): the normal quantile of the level at which a value lies among the knots."""
+    columns, rows = knots.T.double().contiguous(), values.reshape(-1, values.shape[-1]).T.double().contiguous()
+    count = columns.shape[1]
+    above = torch.searchsorted(columns, rows, right=True)
+    below = torch.searchsorted(columns, rows, right=False)
+    low, high = (above - 1).clamp(0, count - 1), above.clamp(0, count - 1)
+    left, right = columns.gather(1, low), columns.gather(1, high)
+    share = torch.where(right > left, (rows - left) / (right - left), torch.zeros_like(rows))
+    # At a knot, and at several equal ones, the middle of their levels; between knots the straight line.
+    tied = above > below
+    position = torch.where(tied, (below + above - 1) / 2, low + share)
+    scores = torch.special.ndtri((position + 1) / (count + 1))
+    return torch.where(rows.isnan(), rows, scores).T.reshape(values.shape).to(values.dtype)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from mcti.model.sketch import Column, Floats, Sketch, Table
 from mcti.params import MonitorParams
 
 GAPS = "missingness"
+NOTHING_MISSING = "nothing is missing"
 RISK = "risk"
 
 
@@ -54,6 +55,11 @@ class Family:
     drifted: bool
     findings: tuple[Finding, ...]
     why_not: str = ""
+
+    @property
+    def known(self) -> bool:
+        """Whether the question was answered: columns were tested, or no value was missing that could be."""
+        return self.tested > 0 or self.why_not == NOTHING_MISSING
 
     @property
     def largest(self) -> float:
@@ -190,7 +196,7 @@ def _gaps(sketch: Sketch, later: Table, params: MonitorParams) -> Found:
             p_values.append(fisher(gaps, len(values), reference.missing, reference.rows))
     if not names:
         enough = max((len(v) for part in later.values() for v in part.values()), default=0) >= params.min_patients
-        return [], "nothing is missing" if enough else f"fewer than {params.min_patients} patients"
+        return [], NOTHING_MISSING if enough else f"fewer than {params.min_patients} patients"
     return _adjusted(names, sizes, effects, list(effects), np.array(p_values)), ""
 
 

@@ -55,8 +55,14 @@ def of(numbers: Mapping[str, float], verdict: Verdict, families: Sequence[Family
         )
         for name, says in _INTERVALS.items()
     ]
-    rules = tuple(({"rule": rule}, float(rule in verdict.fired)) for rule in verdict.reasons)
-    fired = Gauge("mcti_monitor_retrain", "1 for each rule of retraining that fired.", rules)
+    # A rule that could not be tested has no sample: 0 would read as quiet.
+    known = [rule for rule in verdict.reasons if rule not in verdict.not_tested]
+    rules = tuple(({"rule": rule}, float(rule in verdict.fired)) for rule in known)
+    fired = Gauge(
+        "mcti_monitor_retrain",
+        "1 for each rule of retraining that fired; a rule that could not be tested has no sample.",
+        rules,
+    )
     return [*plain, fired, *families_by, *intervals]
 
 

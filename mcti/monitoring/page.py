@@ -106,6 +106,7 @@ def _family(family: Family) -> Mapping[str, Any]:
         "name": family.name,
         "drifted": family.drifted,
         "tested": family.tested,
+        "known": family.known,
         "p": f"{family.p:.2g}" if family.p == family.p else "",
         "largest": f"{family.largest:.2f}",
         "why_not": family.why_not,

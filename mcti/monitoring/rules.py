@@ -14,11 +14,13 @@ class Verdict:
     """rule: the first rule in force that fired, in the order of `monitor.rules`, or `none`; fired: all that did.
 
     reasons  {rule: sentence} of every rule, in force or not
+    not_tested  rules in force of which at least a part could not be tested, and that did not fire
     """
 
     rule: str
     fired: tuple[str, ...]
     reasons: dict[str, str]
+    not_tested: tuple[str, ...] = ()
 
     @property
     def retrain(self) -> bool:
@@ -50,14 +52,21 @@ def decide(
         "events": f"{new_events} new events; from {params.new_events} on the model is trained again",
         "age": "age not known: the model is in no registry" if age_days is None else f"{age_days:.1f} days old",
     }
+    unknown = {
+        "performance": bool(not_judged),
+        "drift": not families or not all(family.known for family in families),
+        "events": False,
+        "age": age_days is None and params.max_age_days > 0,
+    }
     fired = tuple(rule for rule in params.rules if fires[rule])
-    return Verdict(fired[0] if fired else NONE, fired, reasons)
+    untested = tuple(rule for rule in params.rules if unknown[rule] and not fires[rule])
+    return Verdict(fired[0] if fired else NONE, fired, reasons, untested)
 
 
 def _no_drift(families: Sequence[Family]) -> str:
     """Nothing found is told apart from nothing looked at."""
     tested = [family.name for family in families if family.tested]
-    untested = [family for family in families if not family.tested]
+    untested = [family for family in families if not family.known]
     if not tested:
         return f"not tested: {untested[0].why_not}" if untested else "not tested"
     left = f"; not tested: {', '.join(family.name for family in untested)}" if untested else ""

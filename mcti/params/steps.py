@@ -7,6 +7,9 @@ from pydantic import Field, field_validator, model_validator
 
 from mcti.params.base import Params
 
+AGE_YEARS = (0.0, 120.0)
+"""Ages that can be: the default of the contract, and what a prediction accepts."""
+
 
 def _each_month_once(months: tuple[float, ...]) -> tuple[float, ...]:
     """Months above 0 whose columns (`S_36`) have different names."""
@@ -48,6 +51,14 @@ class IngestParams(Params):
     event_values: dict[str, int] = Field(
         {}, description="words of the event column and their meaning, e.g. {dead: 1, alive: 0} or {yes: 1, no: 0}"
     )
+    age_values: dict[str, float] = Field(
+        {}, description='masked ages and the years that stand for them, e.g. {">89": 90, "<18": 17}'
+    )
+    event_confirmed: bool = Field(
+        False,
+        description="true: the provider of the table confirmed that event 1 means observed; answers the question of "
+        "`mcti validate` where event rate and times leave it open",
+    )
     expression_scale: Literal["counts", "tpm", "log2", "z-score"] = Field(
         "log2", description="scale of the expression values"
     )
@@ -81,13 +92,10 @@ class ValidateParams(Params):
     event_rate: tuple[float, float] = Field(
         (0.02, 0.98), description="share of events outside this range stops the run", strict=False
     )
-    event_orientation_checked: bool = Field(
-        False, description="true: somebody made sure that event 1 means seen, though the times look turned round"
-    )
     median_followup_months: tuple[float, float] = Field(
         (1.0, 250.0), description="reverse Kaplan-Meier median outside stops the run", strict=False
     )
-    age_years: tuple[float, float] = Field((0.0, 120.0), description="an age outside stops the run", strict=False)
+    age_years: tuple[float, float] = Field(AGE_YEARS, description="an age outside stops the run", strict=False)
     max_followup_months: float = Field(1200.0, gt=0, description="a longer follow-up of one patient stops the run")
     max_tied_share: float = Field(0.1, ge=0, le=1, description="more patients with one and the same time are a warning")
     max_early_censored_share: float = Field(
@@ -106,6 +114,9 @@ class ValidateParams(Params):
     )
     max_er_mismatch_share: float = Field(
         0.15, ge=0, le=1, description="more patients whose ESR1 contradicts the receptor status are a warning"
+    )
+    max_abs_z: float = Field(
+        20.0, gt=0, description="a gene with a larger absolute value, where z-scores are declared, is a warning"
     )
     max_slides_per_patient: int = Field(20, ge=1, description="more slides of a patient are a warning")
     max_failed_slides_share: float = Field(0.1, ge=0, le=1, description="more slides without features stop the run")
@@ -199,6 +210,11 @@ class TrainParams(Params):
     bag_cap: int = Field(4096, ge=1, description="patches of a patient drawn in training; evaluation takes all")
     learning_rate: float = Field(5e-3, gt=0)
     weight_decay: float = Field(0.1, ge=0)
+    gene_transform: Literal["none", "winsor", "rank"] = Field(
+        "none",
+        description="before genes are standardised, fitted on the training part: winsor: cut at its 1 % and 99 % "
+        "quantiles; rank: normal scores of its quantiles; for declared z-scores with extreme values",
+    )
     optimizer: Literal["adamw", "lean"] = Field(
         "adamw",
         description="lean: bf16 matrices, factored moments, 4 bytes a weight and its gradient; needs precision bf16",

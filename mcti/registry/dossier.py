@@ -307,7 +307,7 @@ def _lineage(facts: Facts) -> Section:
     named = {name: lineage[name] for name in ("digest", "commit", "image", "folds")}
     ledger = {f"ledger line {line.number}": line.hash for line in facts.lines[-1:]}
     dirty = str(lineage["commit"]).endswith("-dirty") or lineage["commit"] == "unknown"
-    gaps = ["the code was not that of a commit"] if dirty else []
+    gaps = ["dirty: code or settings were not those of a commit"] if dirty else []
     if "@sha256:" not in str(lineage["image"]):
         gaps.append("no image named by its digest: train and register in one (MCTI_IMAGE)")
     return Section(key="lineage", title="Lineage", tables=(_pairs({**named, **data, **ledger}),), gaps=tuple(gaps))

@@ -13,6 +13,7 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,29 @@ from torch import Tensor
 from mcti import storage
 from mcti.errors import DataError, did_you_mean
 from mcti.model import alike
+from mcti.model.clinical import check_ranges
 from mcti.model.sketch import Sketch, mean_patch
-from mcti.model.trained import TrainedModel, single_thread
+from mcti.model.trained import TrainedModel, single_thread, survival_column
 from mcti.redaction import hashed
 
 INDEX = "ensemble.json"
 REFIT = "refit"
 _FILES = ("weights.safetensors", "model.json")
 EVERYBODY = "ensemble"
+OUTPUTS = {
+    "patient_id": "text",
+    "risk": "number",
+    "risk_group": "text",
+    "S_": "number",
+    "ood_score": "number",
+    "out_of_distribution": "flag",
+    "missing": "text",
+    "unknown_genes": "count",
+    "beyond_followup": "text",
+    "model": "text",
+    "digest": "text",
+}
+"""Columns of a prediction in their order, and what stands in them; `S_` for those of each horizon (`outputs`)."""
 GROUPS = {
     2: ("low", "high"),
     3: ("low", "intermediate", "high"),
@@ -38,6 +54,17 @@ GROUPS = {
 """Names of the risk groups, lowest first."""
 MISSING_GENES = 0.05
 """Share of the model's genes that a patient's table may lack."""
+
+
+def outputs(horizons_months: Sequence[float]) -> dict[str, str]:
+    """The columns of a prediction at these months, with text, number, count or flag."""
+    found: dict[str, str] = {}
+    for name, kind in OUTPUTS.items():
+        columns = [name] if name != "S_" else [
+            f"{survival_column(months)}{end}" for months in horizons_months for end in ("", "_low", "_high")
+        ]  # fmt: skip
+        found |= dict.fromkeys(columns, kind)
+    return found
 
 
 class GenesMissing(UserWarning):
@@ -119,11 +146,14 @@ class Ensemble:
         risk_group                 1st of `risk_groups` groups: low …, by quantiles of the out-of-fold risks
         ood_score, out_of_distribution   distance from the training patients as a share of the cut; above 1: True
         missing                    of slides, genes, clinical (none of the covariates is known) what lacks, joined by +
+        unknown_genes              how many genes were given that the model does not know
+        beyond_followup            the S_<months> later than the longest follow-up in training, joined by +
         model                      the fold that predicted, `refit`, or `ensemble`
         digest                     first 12 characters of the model's SHA-256
 
         Raises
-            DataError: a gene or covariate is missing, a bag has the wrong width, a modality is missing that is needed.
+            DataError: a gene or covariate is missing, a bag has the wrong width, a modality is missing that is needed,
+                a covariate lies outside the range of the contract (age 0 to 120).
         """
         vector = self._measured(patient_id, genes)
         by_member = self._ask(patient_id, patches, vector, horizons_months, covariates)
@@ -136,7 +166,7 @@ class Ensemble:
             if key != "risk":
                 alone = len(values) == 1
                 spans |= {f"{key}_low": None if alone else min(values), f"{key}_high": None if alone else max(values)}
-        score = self._strangeness(by_member, patches, vector)
+        score = self._strangeness(by_member, patches, vector, covariates)
         known = [value for name, value in (covariates or {}).items() if name in self.covariates]
         lacking = {"slides": patches is None, "genes": vector is None}
         lacking["clinical"] = bool(known) and all(value is None or math.isnan(value) for value in known)
@@ -148,6 +178,8 @@ class Ensemble:
             "ood_score": score,
             "out_of_distribution": None if score is None else score > 1,
             "missing": "+".join(name for name, gone in lacking.items() if gone),
+            "unknown_genes": len((genes or {}).keys() - self._known_genes),
+            "beyond_followup": "+".join(self._beyond(by_member, rows[0])),
             "model": "+".join(by_member) if self.everybody or self.knows(patient_id) else EVERYBODY,
             "digest": self.digest[:12],
         }
@@ -181,12 +213,25 @@ class Ensemble:
             return math.fsum(self.sketches[name].seen.quantile(level) for name in speakers) / len(speakers)
         return math.fsum(self.sketches[name].risk.quantile(level) for name in speakers) / len(speakers)
 
+    @cached_property
+    def _known_genes(self) -> frozenset[str]:
+        return frozenset(self.genes)
+
+    def _beyond(self, by_member: Mapping[str, object], row: Mapping[str, float]) -> list[str]:
+        """Columns of S(t) at months that no training patient of one of the members was followed to."""
+        followed = min(self.members[name].fitted.edges[-1] for name in by_member)
+        return [name for name in row if name.startswith("S_") and float(name.removeprefix("S_")) > followed]
+
     def _strangeness(
-        self, by_member: Mapping[str, object], patches: Tensor | None, vector: Tensor | None
+        self,
+        by_member: Mapping[str, object],
+        patches: Tensor | None,
+        vector: Tensor | None,
+        covariates: Mapping[str, float | None] | None,
     ) -> float | None:
         patch = mean_patch(patches)
         found = [
-            self.sketches[name].strangeness(patch, vector, self.members[name].fitted)
+            self.sketches[name].strangeness(patch, vector, self.members[name].fitted, covariates, self.covariates)
             for name in by_member
             if name in self.sketches
         ]
@@ -213,6 +258,7 @@ class Ensemble:
         horizons_months: Sequence[float] | None,
         covariates: Mapping[str, float | None] | None,
     ) -> dict[str, dict[str, float]]:
+        check_ranges(covariates or {}, self.covariates)
         horizons = self.horizons_months if horizons_months is None else tuple(horizons_months)
         names = self.speakers(patient_id)
         return {name: self.members[name].predict(patches, vector, horizons, covariates) for name in names}

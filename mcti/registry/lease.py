@@ -1,11 +1,15 @@
 """One retraining at a time: a lease on a model, an object in S3 that only one writer can make."""
 
+import contextlib
 import time
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mcti import s3, storage
 from mcti.errors import DataError
+
+ATTEMPTS = 5
+"""Runs that start at the same moment, or a hand that deletes the object, may come between a read and a write."""
 
 
 class Lease(BaseModel):
@@ -24,28 +28,36 @@ def take(address: str, holder: str, hours: float) -> Lease:
     """Take the lease at `address`, or see who has it: the lease as it stands afterwards.
 
     A task that is tried again gets its own lease back; one that is older than `hours` was left by a killed run.
+
+    Raises
+        s3.Conflict: the object was written or deleted by others at each of a few attempts.
     """
+    for _ in range(ATTEMPTS - 1):
+        with contextlib.suppress(s3.Conflict):
+            return _attempt(address, holder, hours)
+    return _attempt(address, holder, hours)
+
+
+def _attempt(address: str, holder: str, hours: float) -> Lease:
+    """One attempt; `s3.Conflict` where the object changed or vanished meanwhile."""
     mine = Lease(holder=holder, since=time.time())
-    try:
+    found, etag = _find(address)
+    if found is None:
         _put(address, mine, only_if_absent=True)
-    except s3.Conflict:
-        found, etag = _read(address)
-        if not found.is_free_for(holder, hours):
-            return found
-        try:
-            _put(address, mine, only_if_etag=etag)
-        except s3.Conflict:  # somebody else was faster at the same moment, or our own put arrived twice
-            return _read(address)[0]
+    elif found.is_free_for(holder, hours):
+        _put(address, mine, only_if_etag=etag)
+    else:
+        return found
     return mine
 
 
 def give_back(address: str, holder: str) -> bool:
     """End our own lease; False when somebody else has it, or nobody."""
     try:
-        found, etag = _read(address)
+        found, etag = _find(address)
     except DataError:
         return False
-    if found.holder != holder:
+    if found is None or found.holder != holder:
         return False
     try:
         _put(address, Lease(holder="", since=time.time()), only_if_etag=etag)
@@ -59,8 +71,12 @@ def _put(address: str, lease: Lease, *, only_if_absent: bool = False, only_if_et
     s3.put(address, body, only_if_absent=only_if_absent, only_if_etag=only_if_etag)
 
 
-def _read(address: str) -> tuple[Lease, str]:
-    body, etag = s3.get(address)
+def _find(address: str) -> tuple[Lease | None, str]:
+    """The lease and its etag; None where there is no object."""
+    try:
+        body, etag = s3.get(address)
+    except s3.NotFound:
+        return None, ""
     try:
         return Lease.model_validate_json(body), etag
     except ValidationError as error:

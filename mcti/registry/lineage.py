@@ -15,6 +15,10 @@ from mcti import storage
 from mcti.errors import DataError
 
 UNKNOWN = "unknown"
+DIRTY = "-dirty"
+CHANGED = "mcti.changed"
+"""Tag of a version of a dirty working tree: the files that differed from the commit."""
+SETTINGS = ("params.yaml", "dvc.yaml")
 SOURCE = "mcti.data.source"
 """Tag of a model version: the MD5 of the folder of source tables and slides, where a pipeline pinned one."""
 KFP_RUN = "mcti.kfp_run"
@@ -40,18 +44,30 @@ class Origin:
 
 
 def commit() -> str:
-    """The commit of the code that runs, `…-dirty` when files of the package differ from it.
+    """The commit of the code that runs, `…-dirty` when files of the package or the settings differ (`changed`).
 
     MCTI_COMMIT says it where there is no checkout (an image); without either it is `unknown`.
     """
     named = os.environ.get("MCTI_COMMIT")
     if named:
         return named
-    package = Path(mcti.__file__).resolve().parent
-    head = _git(package, "rev-parse", "HEAD")
+    head = _git(Path(mcti.__file__).resolve().parent, "rev-parse", "HEAD")
     if head is None:
         return UNKNOWN
-    return head + ("-dirty" if _git(package, "status", "--porcelain", "--untracked-files=no", ".") else "")
+    return head + (DIRTY if changed() else "")
+
+
+def changed() -> list[str]:
+    """What differs from the last commit: tracked files of the package; params.yaml and dvc.yaml of the working
+    directory, also where git does not know them. Results that DVC writes (dvc.lock, metrics) do not count.
+    """
+    package = Path(mcti.__file__).resolve().parent
+    found = _git(package, "status", "--porcelain", "--untracked-files=no", ".") or ""
+    project = Path.cwd()
+    settings = [name for name in SETTINGS if (project / name).is_file()]
+    # Of no argument git would report everything.
+    found += "\n" + ((_git(project, "status", "--porcelain", "--", *settings) or "") if settings else "")
+    return sorted({line.split(maxsplit=1)[1] for line in found.splitlines() if line.strip()})
 
 
 def has_commit(sha: str) -> bool:

@@ -202,12 +202,8 @@ def _signature(loaded: ensemble.Ensemble) -> Any:
     if loaded.covariates:
         columns.append(ColSpec(Map(AnyType()), "covariates"))
     horizons = [float(months) for months in loaded.horizons_months]
-    outputs = [ColSpec(DataType.string, "patient_id"), ColSpec(DataType.double, "risk")]
-    outputs += [ColSpec(DataType.string, "risk_group")]
-    for months in horizons:
-        outputs += [ColSpec(DataType.double, f"S_{months:g}{end}") for end in ("", "_low", "_high")]
-    outputs += [ColSpec(DataType.double, "ood_score"), ColSpec(DataType.boolean, "out_of_distribution")]
-    outputs += [ColSpec(DataType.string, name) for name in ("missing", "model", "digest")]
+    kinds = {"text": DataType.string, "number": DataType.double, "count": DataType.long, "flag": DataType.boolean}
+    outputs = [ColSpec(kinds[kind], name) for name, kind in ensemble.outputs(horizons).items()]
     wanted = [
         ParamSpec("horizons_months", DataType.double, horizons, shape=(-1,)),
         ParamSpec("risk_groups", DataType.long, 2),

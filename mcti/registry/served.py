@@ -62,6 +62,7 @@ class ServedModel(PythonModel):  # type: ignore[misc]
         if len(model_input) > MOST_PATIENTS:
             mend = f"send at most {MOST_PATIENTS} at a time, or use mcti predict"
             raise DataError(f"{len(model_input)} patients", "the request", mend)
+        _refuse_duplicates(model_input["patient_id"].astype(str).tolist())
         horizons, groups = _horizons(params.get("horizons_months")), params.get("risk_groups")
         rows = [
             self._row(row, horizons, 2 if groups is None else int(groups)) for row in model_input.to_dict("records")
@@ -78,6 +79,14 @@ class ServedModel(PythonModel):  # type: ignore[misc]
             return self.ensemble.predict(patient, bag, genes, horizons, covariates, groups)
         except MctiError as error:
             raise error.of_patient(patient) from error
+
+
+def _refuse_duplicates(patients: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for patient in patients:
+        if patient in seen and patient not in _NOBODY:
+            raise DataError("two rows of one patient_id", f"the request, patient {patient}", "send each patient once")
+        seen.add(patient)
 
 
 _NOBODY = frozenset({"", "None", "nan"})  # MLflow makes a text of a null before we see it

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mcti.errors import DataError, MctiError, did_you_mean
-from mcti.registry import models
+from mcti.registry import ensemble, models
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -157,10 +157,11 @@ def _put_invocations(made: Any, loaded: Any) -> None:
     from starlette.responses import Response
 
     schema = loaded.metadata.get_input_schema()
+    known = [param.name for param in loaded.metadata.get_params_schema().params]
 
     async def invocations(request: Request) -> Any:
         def answer(body: bytes) -> Any:
-            found = score(_parsed(body), request.headers["content-type"], loaded, schema)
+            found = score(_checked(_parsed(body), known), request.headers["content-type"], loaded, schema)
             return Response(found.response, found.status, media_type=found.mimetype)
 
         try:
@@ -209,7 +210,8 @@ def _add_v2(made: Any, loaded: Any, address: str) -> None:
     async def infer(request: Request) -> Any:
         def answer(body: bytes) -> dict[str, Any]:
             query = _object(body)
-            return _answer(query, name, version, loaded.predict(_frame(_rows(query, served.genes))))
+            kinds = ensemble.outputs(served.horizons_months)
+            return _answer(query, name, version, loaded.predict(_frame(_rows(query, served.genes))), kinds)
 
         try:
             # A thread, parsing included: the event loop goes on answering whether the server is alive.
@@ -241,13 +243,12 @@ def _metadata(name: str, version: str, served: Any) -> dict[str, Any]:
     ]
     if served.covariates:
         inputs.append({"name": "covariates", "datatype": "BYTES", "shape": [-1]})
-    outputs = [{"name": "patient_id", "datatype": "BYTES", "shape": [-1]}]
-    outputs += [{"name": n, "datatype": "FP64", "shape": [-1]} for n in ("risk", *map(_column, served.horizons_months))]
+    kinds = ensemble.outputs(served.horizons_months)
+    outputs = [{"name": name, "datatype": _DATATYPES[kind], "shape": [-1]} for name, kind in kinds.items()]
     return {"name": name, "versions": [version], "platform": "mcti", "inputs": inputs, "outputs": outputs}
 
 
-def _column(months: float) -> str:
-    return f"S_{months:g}"
+_DATATYPES = {"text": "BYTES", "number": "FP64", "count": "INT64", "flag": "BOOL"}
 
 
 def _parsed(body: bytes) -> dict[str, Any]:
@@ -260,6 +261,35 @@ def _parsed(body: bytes) -> dict[str, Any]:
         raise DataError(f"the body is not JSON ({error})", "the request", mend) from None
     if not isinstance(query, dict):
         raise DataError("the body is no JSON object", "the request", mend)
+    return query
+
+
+_TABLES = ("dataframe_records", "dataframe_split", "instances", "inputs")
+"""The keys under which MLflow's scoring server takes a table."""
+
+
+def _checked(query: dict[str, Any], params: Sequence[str]) -> dict[str, Any]:
+    """The query of /invocations, when its top level is what the server reads: in our words, not in MLflow's.
+
+    Raises
+        DataError: an unknown key or parameter, no table or two, a table that is no list of objects.
+    """
+    for key in query:
+        if key not in (*_TABLES, "params"):
+            raise DataError(f"unknown key {reprlib.repr(key)}", "the request", did_you_mean(key, (*_TABLES, "params")))
+    tables = [key for key in _TABLES if key in query]
+    if len(tables) != 1:
+        mend = 'send {"dataframe_records": [{"patient_id": …, "genes": …, "features": …}]}'
+        raise DataError(f"{len(tables)} tables ({', '.join(tables) or 'none'})", "the request", mend)
+    records = query.get("dataframe_records", [])
+    if not isinstance(records, list) or not all(isinstance(row, dict) for row in records):
+        raise DataError("dataframe_records is no list of objects", "the request", "send one object a patient")
+    given = query.get("params") or {}
+    if not isinstance(given, dict):
+        raise DataError("params is no object", "the request", f"send {{name: value}} of {', '.join(params)}")
+    for key in given:
+        if key not in params:
+            raise DataError(f"unknown parameter {reprlib.repr(key)}", "the request", did_you_mean(key, params))
     return query
 
 
@@ -352,13 +382,12 @@ def _frame(rows: Sequence[Mapping[str, Any]]) -> Any:
     return pd.DataFrame(list(rows))
 
 
-def _answer(query: Mapping[str, Any], name: str, version: str, frame: Any) -> dict[str, Any]:
-    """Each column as a tensor; a value that is not known is null."""
+def _answer(query: Mapping[str, Any], name: str, version: str, frame: Any, kinds: Mapping[str, str]) -> dict[str, Any]:
+    """Each column as a tensor of the type that the metadata state; a value that is not known is null."""
     outputs = []
     for column in frame.columns:
         values = [None if isinstance(v, float) and math.isnan(v) else v for v in frame[column].tolist()]
-        kinds = {type(value) for value in values if value is not None}
-        kind = "FP64" if kinds <= {float, int} else "BOOL" if kinds == {bool} else "BYTES"
+        kind = _DATATYPES[kinds[str(column)]]
         outputs.append({"name": str(column), "shape": [len(values)], "datatype": kind, "data": values})
     answer = {"model_name": name, "model_version": version, "outputs": outputs}
     return answer | ({"id": str(query["id"])} if "id" in query else {})

@@ -1,25 +1,26 @@
 """lineage: from a model version to the run, pipeline, image, commit and data it came from, and back."""
 
+import re
 import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from mcti import pinned, versions
+from mcti import pinned, storage, versions
 from mcti.errors import DataError, MctiError, UsageError
 from mcti.registry import ensemble, evidence, ledger, models, promotion, tracking
 from mcti.registry import lineage as origins
 from mcti.steps.result import StepResult
 
-State = Literal["verified", "recorded", "unknown", "FAULT"]
+State = Literal["verified", "recorded", "dirty", "unknown", "FAULT"]
 _BACK = {"kfp-run": "mcti.kfp_run", "pipeline": "mcti.pipeline", "image": "mcti.image", "commit": "mcti.commit"} | {
     "data": origins.SOURCE
 }
 
 
 class Link(BaseModel):
-    """One link of the chain: `verified` was recomputed or looked up now, `recorded` can only be read."""
+    """One link of the chain: `verified` was recomputed now, `recorded` was only read, `dirty` is no commit's code."""
 
     model_config = ConfigDict(frozen=True)
     what: str
@@ -53,7 +54,8 @@ def lineage(address: str, remote: str | None = None) -> LineageResult:
     """The chain of a model version; every hash in it that can be recomputed is.
 
     address models:/NAME@ALIAS or models:/NAME/NUMBER
-    remote  DVC's remote, s3://bucket/prefix: the sources are read whole and held against their MD5s; None: they are not
+    remote  DVC's remote, s3://bucket/prefix: sources, cohort and features are read whole and compared with their MD5s;
+            None: they are not
     Raises  DataError naming every link that is broken; EnvironmentTrouble when the registry or S3 is in the way
     """
     models.parts(address)  # before anything is asked for
@@ -110,36 +112,48 @@ def _evaluation(version: Any, scratch: Path) -> Link:
 
 
 def _data(version: Any, remote: str | None) -> list[Link]:
-    """The sources, byte by byte where a remote is given; the MD5s that DVC or training recorded of the rest."""
-    links = []
-    for tag, md5 in sorted(version.tags.items()):
-        if not tag.startswith("mcti.data."):
-            continue
-        what = f"data {tag.removeprefix('mcti.data.')}"
-        if tag != origins.SOURCE or remote is None:
-            links.append(Link(what=what, value=md5, state="recorded"))
-            continue
-        faults = versions.verify(str(pinned.Pinned(remote.rstrip("/"), md5)))
-        state: State = "FAULT" if faults else "verified"
-        links.append(Link(what=what, value=md5, state=state, note="; ".join(faults[:3])))
-    return links
+    """Everything that DVC recorded, byte by byte where a remote is given and has it."""
+    tags = sorted((tag, md5) for tag, md5 in version.tags.items() if tag.startswith("mcti.data."))
+    return [
+        _one_data(f"data {tag.removeprefix('mcti.data.')}", md5, tag == origins.SOURCE, remote) for tag, md5 in tags
+    ]
+
+
+def _one_data(what: str, md5: str, source: bool, remote: str | None) -> Link:
+    if what == "data bags":
+        note = "a digest of the bags that training read, no file of the remote"
+        return Link(what=what, value=md5, state="recorded", note=note)
+    if remote is None or not _DVC_MD5.fullmatch(md5):
+        return Link(what=what, value=md5, state="recorded", note="" if remote else "not read: no --remote")
+    address = pinned.Pinned(remote.rstrip("/"), md5)
+    # Sources must be there; results of the steps only where somebody pushed them.
+    if not source and not storage.exists(pinned.object_of(remote.rstrip("/"), md5)):
+        return Link(what=what, value=md5, state="recorded", note="not in the remote: `dvc push` sends it")
+    faults = versions.verify(str(address))
+    state: State = "FAULT" if faults else "verified"
+    return Link(what=what, value=md5, state=state, note="; ".join(faults[:3]))
+
+
+_DVC_MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 
 
 def _commit(version: Any) -> Link:
+    """A commit is read, never recomputed: whether its code gives these weights, only a new training could tell."""
     known = version.tags.get("mcti.commit", origins.UNKNOWN)
     if known == origins.UNKNOWN:
         return Link(what="commit", value=known, state="unknown")
-    if known.endswith("-dirty"):
-        return Link(what="commit", value=known, state="recorded", note="files of the package differed from it")
-    state: State = "verified" if origins.has_commit(known) else "recorded"
-    return Link(what="commit", value=known, state=state)
+    if known.endswith(origins.DIRTY):
+        files = version.tags.get(origins.CHANGED, "files of the package")
+        return Link(what="commit", value=known, state="dirty", note=f"differed from it: {files}")
+    here = "known to this checkout" if origins.has_commit(known) else "not known to this checkout"
+    return Link(what="commit", value=known, state="recorded", note=here)
 
 
 def _run(client: Any, version: Any) -> list[Link]:
-    """The MLflow run, looked up; run, pipeline and image of the cluster, where one was at work."""
+    """The MLflow run, which must be there; run, pipeline and image of the cluster, where one was at work."""
     try:
         run = client.get_run(models.run_of(version))
-        links = [Link(what="MLflow run", value=run.info.run_id, state="verified", note=str(run.info.status))]
+        links = [Link(what="MLflow run", value=run.info.run_id, state="recorded", note=str(run.info.status))]
     except MctiError as error:
         links = [Link(what="MLflow run", value=version.tags.get(models.RUN, "none"), state="FAULT", note=str(error))]
     for what, tag in (("KFP run", "mcti.kfp_run"), ("pipeline", "mcti.pipeline"), ("image", "mcti.image")):
@@ -155,5 +169,5 @@ def _ledger(client: Any, version: Any) -> Link:
     faults = promotion.findings(client, version.name, lines)
     ours = [line for line in lines if line.version == int(version.version)]
     value = ", ".join(f"line {line.number} {line.action}" for line in ours) or "no line"
-    state: State = "FAULT" if faults else "verified"
+    state: State = "FAULT" if faults else "verified" if lines else "unknown"  # no line: nothing was recomputed
     return Link(what="ledger", value=value, state=state, note="; ".join(faults))

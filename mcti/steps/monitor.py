@@ -43,7 +43,8 @@ class MonitorResult(StepResult):
 
     new_patients, new_events  of the patients that no member was trained or tested on
     drifted                   families that moved;  effects the largest effect of each family tested
-    uno_c                     of the new patients, {value, low, high}; None: not judged
+    not_tested                rules in force that could not be tested, or not in all families
+    uno_c                     of the new patients, {value, low, high}, from 5 events on; None: fewer
     """
 
     model: str
@@ -54,6 +55,7 @@ class MonitorResult(StepResult):
     retrain: bool
     rule: str
     fired: tuple[str, ...]
+    not_tested: tuple[str, ...]
     reasons: dict[str, str]
     drifted: tuple[str, ...]
     effects: dict[str, float]
@@ -64,7 +66,8 @@ class MonitorResult(StepResult):
 
     def lines(self) -> list[str]:
         """For people: the verdict, then why each rule fired or did not."""
-        words = f"train again (rule {self.rule})" if self.retrain else "nothing to do"
+        words = f"train again (rule {self.rule})" if self.retrain else "no rule fired"
+        words += f" (not fully tested: {', '.join(self.not_tested)})" if self.not_tested else ""
         head = f"{self.model} version {self.version}: {words}; {self.new_patients} new patients of {self.patients}"
         return [head, *(f"  {rule}: {reason}" for rule, reason in self.reasons.items())]
 
@@ -226,6 +229,7 @@ def _result(
         retrain=verdict.retrain,
         rule=verdict.rule,
         fired=verdict.fired,
+        not_tested=verdict.not_tested,
         reasons=verdict.reasons,
         drifted=tuple(family.name for family in families if family.drifted),
         effects={family.name: family.largest for family in families if family.tested},

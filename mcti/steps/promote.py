@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from mcti import s3
-from mcti.errors import DataError, NotEnoughEvidence, Rejected
+from mcti.errors import DataError, NotEnoughEvidence, Rejected, UsageError
 from mcti.params import PromoteParams
-from mcti.registry import approvals, gates, ledger, lineage, models, promotion, tracking
+from mcti.registry import approvals, gates, ledger, lineage, models, promotion, strictness, tracking
 from mcti.registry.gates import Gate, Judgement, Lead
 from mcti.registry.ledger import Line
 from mcti.registry.pipeline_run import noted
@@ -76,7 +76,7 @@ class LedgerResult(StepResult):
         """For people: a line a decision, then what is wrong."""
         told = [
             f"{line.number} {line.time} {line.who} {line.action} version {line.version} -> champion {line.champion}: "
-            f"{line.evidence.get('reason', '')}"
+            f"{line.evidence.get('reason', '')}{_override(line)}"
             for line in self.entries
         ]
         faults = [f"FAULT {fault}" for fault in self.faults]
@@ -84,16 +84,39 @@ class LedgerResult(StepResult):
         return [*told, *faults, f"{len(told)} lines, {len(faults)} faults{bare if self.versioned is False else ''}"]
 
 
+def _override(line: Line) -> str:
+    """What stands behind a decision with looser margins than params.yaml."""
+    looser = line.evidence.get("looser")
+    if not looser:
+        return ""
+    return f" [LOOSER than params.yaml: {'; '.join(looser)}; reason: {line.evidence.get('override_reason', '')}]"
+
+
 @logged
 @noted
-def promote(name: str, params: PromoteParams, *, version: int | None = None, dry_run: bool = False) -> PromoteResult:
+def promote(
+    name: str,
+    params: PromoteParams,
+    *,
+    version: int | None = None,
+    dry_run: bool = False,
+    agreed: PromoteParams | None = None,
+    reason: str = "",
+) -> PromoteResult:
     """Judge a version (default: the challenger) against the champion on the same patients; move the alias, or not.
 
+    agreed  the settings of params.yaml: where `params` are looser, a reason must be given, and the ledger names both
+
     Raises
+        UsageError: looser margins without a reason.
         Rejected, NotEnoughEvidence: the gate said no, or cannot tell; the numbers are in the message.
         DataError: no such model or version; ledger and aliases disagree.
         s3.Conflict: another promotion was faster.
     """
+    looser = [] if agreed is None else strictness.looser(params, agreed)
+    if looser and not reason.strip() and not dry_run:
+        mend = "give --reason TEXT, which the ledger keeps, or promote with params.yaml as it is"
+        raise UsageError(f"looser than params.yaml: {'; '.join(looser)}", "the promotion", mend)
     with (
         tracking.service() as client,
         tempfile.TemporaryDirectory(prefix="mcti-promote-", ignore_cleanup_errors=True) as scratch,
@@ -106,7 +129,8 @@ def promote(name: str, params: PromoteParams, *, version: int | None = None, dry
             reason = f"version {number} is the champion already"
             return _result(name, number, gates.UNCHANGED, reason, number, dry_run=dry_run)
         judgement = _judge(challenger, champion, lines, params, Path(scratch))
-        line = None if dry_run else _decide(client, lines, challenger, judgement, params)
+        told = _circumstances(challenger, params) | ({"looser": looser, "override_reason": reason} if looser else {})
+        line = None if dry_run else _decide(client, lines, challenger, judgement, told)
     _refuse(judgement, name, number)
     after = number if line is not None else (int(champion.version) if champion is not None else None)
     return _result(
@@ -196,8 +220,7 @@ def _judge(challenger: Any, champion: Any | None, lines: list[Line], params: Pro
     return judging.judge(ours, theirs, lines, params)
 
 
-def _decide(client: Any, lines: list[Line], challenger: Any, judgement: Judgement, params: PromoteParams) -> Line:
-    told = _circumstances(challenger, params)
+def _decide(client: Any, lines: list[Line], challenger: Any, judgement: Judgement, told: dict[str, Any]) -> Line:
     line = promotion.decide(client, lines, challenger.name, int(challenger.version), judgement, told)
     tracking.log_json(client, models.run_of(challenger), f"promotion/line_{line.number}.json", line)
     return line

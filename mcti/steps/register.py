@@ -139,6 +139,7 @@ def _tags(digest: str, evidence: Evidence, told: Mapping[str, Any]) -> dict[str,
         models.EVALUATION: evidence.md5,
         models.CONTRACT: evidence.contract,
         "mcti.commit": told["lineage"]["commit"],
+        **_changed(told["lineage"]["commit"]),
         "mcti.image": told["lineage"]["image"],
         "mcti.folds": evidence.folds_sha256,
         "mcti.encoder": str(made.get("encoder", card.GAP)),
@@ -149,6 +150,14 @@ def _tags(digest: str, evidence: Evidence, told: Mapping[str, Any]) -> dict[str,
         approvals.REGISTERED_BY: approvals.actor(),
     }
     return {**named, **data, **({"mcti.notice": evidence.notice} if evidence.notice else {})}
+
+
+def _changed(commit: str) -> dict[str, str]:
+    """The tag that names what differed from the commit; MLflow takes 5,000 characters."""
+    if not commit.endswith(lineage.DIRTY):
+        return {}
+    files = lineage.changed()
+    return {lineage.CHANGED: ", ".join(files[:20]) + (f" and {len(files) - 20} more" if len(files) > 20 else "")}
 
 
 def _result(version: Any, digest: str, evidence: Evidence) -> RegisterResult:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mcti import storage
 from mcti.cohort.folds import read_folds
-from mcti.errors import DataError, UsageError
+from mcti.errors import UsageError
 from mcti.params import SearchParams, TrainParams
 from mcti.progress import Progress
 from mcti.registry.refusals import kept
@@ -126,9 +126,7 @@ def _shared(study: Study, out: Path, report: "_Reporter") -> list[Trial]:  # noq
                 mend = "run the same command again, or leave the rest to the other workers"
                 raise Paused("paused: its trials wait for a worker", "the search", mend)
         trials = shared.trials()
-    if not any(trial.state == "complete" for trial in trials):
-        mend = "lower the learning rates of search.space, or look at the data"
-        raise DataError("no trial could be trained to its end", "the search", mend)
+    searching.check_complete(trials)
     return trials
 
 

@@ -80,7 +80,14 @@ def score(job: Job, channel: Channel) -> float:
         model = train(prepare(data, chosen, job.params, job.seed_key, where), progress=channel.progress).model
     except Diverged:
         return float("nan")
-    risks = [row["risk"] for row in predict(model, tested, (12.0,))]
+    for bag in tested:  # what is wrong with a patient ends the search; what the weights make of them, the trial
+        model.inputs(bag.patches, bag.genes, bag.covariates)
+    try:
+        risks = [row["risk"] for row in predict(model, tested, (12.0,))]
+    except DataError:  # weights so large that the forward pass overflows
+        return float("nan")
+    if not np.isfinite(risks).all():
+        return float("nan")
     events = np.array([bag.event for bag in tested])
     found = harrell_c(events, np.array([bag.time_months for bag in tested]), np.array(risks))
     if found != found:

@@ -97,6 +97,8 @@ def _evidence(folder: Path, info: tables.CohortInfo, blocks: Blocks) -> measures
         expression=Expression(genes, blocks),
         markers=tables.read_expression(folder, markers),
         scale=info.expression_scale,
+        endpoint=info.endpoint,
+        event_confirmed=info.event_confirmed,
         no_followup=sum(leaver.reason == NO_FOLLOWUP for leaver in info.attrition),
         twins=twins,
     )
@@ -127,7 +129,7 @@ def _results(
     md5: str,
     params: ValidateParams,
 ) -> tuple[report.Results, drift.Profile]:
-    measured = found["cohort"].iloc[0].drop("cohort").astype(float)
+    measured = found["cohort"].iloc[0].drop(["cohort", "orientation_question"]).astype(float)
     numbers = {str(name): float(f"{value:.9g}") for name, value in measured.items() if value == value}
     numbers["slides"] = float(len(evidence.slides))
     profile = drift.profile(evidence.patients, found["genes"], numbers, md5)

@@ -7,8 +7,9 @@ Nothing here depends on the order of calls, on a worker or on a process: every r
 import dataclasses
 import hashlib
 import math
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -97,8 +98,16 @@ def check(bags: Sequence[PatientBag], classes: Sequence[str], where: str) -> Non
             raise DataError("an infinite expression value", f"{where}, patient {bag.patient_id}", "leave it empty")
 
 
-def fit(bags: Sequence[PatientBag], params: BinParams, count: int) -> Fitted:
+WINSOR = (0.01, 0.99)
+"""Quantiles of the training part at which `train.gene_transform: winsor` cuts."""
+KNOTS = 49
+"""Quantiles of the training part that `train.gene_transform: rank` keeps: levels of 2 %, 4 % … 98 %."""
+
+
+def fit(bags: Sequence[PatientBag], params: BinParams, count: int, transform: str = "none") -> Fitted:
     """Scales and bin edges of a training part; nobody outside `bags` has a say. count: genes of the expression table.
+
+    transform  none | winsor | rank, of the genes
 
     Every patient weighs the same in the scale of the features, however many patches they have.
     """
@@ -106,14 +115,26 @@ def fit(bags: Sequence[PatientBag], params: BinParams, count: int) -> Fitted:
     patches = [bag.patches for bag in bags if bag.patches is not None] or [torch.zeros(1, 1)]
     times = np.array([bag.time_months for bag in bags])
     edges = bin_edges(times, np.array([bag.event for bag in bags]), params)
-    return Fitted(genes=fit_scale(genes), features=fit_patient_scale(patches), edges=edges)
+    return Fitted(genes=fit_scale(genes, transform), features=fit_patient_scale(patches), edges=edges)
 
 
-def fit_scale(values: Tensor) -> Scale:
-    """Mean and sd of the columns of (n, columns), NaN left out; computed in float64."""
-    known = values.double()
+def fit_scale(values: Tensor, transform: str = "none") -> Scale:
+    """Mean and sd of the columns of (n, columns) after the transform, NaN left out; computed in float64."""
+    beside = _transform(values, transform)
+    known = Scale(torch.zeros(0), torch.ones(0), **beside).transformed(values).double()
     mean = torch.nanmean(known, dim=0).nan_to_num()  # a column nobody has: 0
-    return _scale(mean, torch.nanmean((known - mean) ** 2, dim=0).nan_to_num())
+    return replace(_scale(mean, torch.nanmean((known - mean) ** 2, dim=0).nan_to_num()), **beside)
+
+
+def _transform(values: Tensor, transform: str) -> dict[str, Tensor]:
+    """What a Scale keeps of the transform: quantiles of the columns of (n, columns), 0 for a column nobody has."""
+    if transform == "none":
+        return {}
+    levels = WINSOR if transform == "winsor" else [(k + 1) / (KNOTS + 1) for k in range(KNOTS)]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice encountered", RuntimeWarning)
+        found = np.nanquantile(values.double().numpy(), levels, axis=0)
+    return {"limits" if transform == "winsor" else "knots": torch.from_numpy(np.nan_to_num(found)).float()}
 
 
 def fit_covariates(bags: Sequence[PatientBag], names: Sequence[str]) -> Scale:

@@ -104,7 +104,9 @@ def write(
     genes, events, risks = outcome.model.config.genes, sum(bag.event for bag in chosen), [row["risk"] for row in rows]
     some = sorted(chosen, key=lambda bag: hashed(bag.patient_id))[:SEEN]
     seen = [row["risk"] for row in predict(outcome.model, some, params.horizons_months)]
-    record["reference"] = Sketch.of(chosen, genes, events, outcome.model.fitted, risks, seen).spec()
+    record["reference"] = Sketch.of(
+        chosen, genes, events, outcome.model.fitted, risks, seen, outcome.model.config.covariates
+    ).spec()
     record["trained_bag_cap"] = outcome.bag_cap  # below train.bag_cap where a GPU was too small for it
     # Named one by one: a history that came through a checkpoint has its keys in another order.
     curves = [*_CURVES, *(["validation"] if params.patience else [])]

@@ -148,7 +148,7 @@ def prepare(
         chosen, watched = bagging.hold_out(chosen, params.validation_share, (params.seed, *seed_key))
         where = f"{where}, less its inner validation part"
     bagging.check(chosen, data.classes, f"the training part of {where}")
-    fitted = bagging.fit(chosen, params.bins, len(data.genes))
+    fitted = bagging.fit(chosen, params.bins, len(data.genes), params.gene_transform)
     config = configure(data, chosen, params, features=len(fitted.features.mean))
     if config.covariates:
         fitted = dataclasses.replace(fitted, covariates=bagging.fit_covariates(chosen, config.covariates))

@@ -83,6 +83,7 @@ def train(
                 said = f"{task.where}, loss {run.state.last_loss:.3f}, {pace.rate:.0f} patients/s"
                 progress(run.steps if run.over else run.state.step, run.steps, "steps", said, restored)
             saver.after_step(task.where)
+        run.check_weights(saver.last)
         model = TrainedModel(run.state.kept(), task.config, task.fitted)
         if task.params.linear_share:
             model = linear.joined(model, task.bags, task.params.linear_share, task.params.seed)

@@ -103,8 +103,16 @@ class Run:
         if position + 1 == self.steps_an_epoch:
             state.close_epoch(epoch, rate)
             if self.task.watched:
-                state.judge(self._validation_loss())
+                try:
+                    state.judge(self._validation_loss())
+                except DataError as error:
+                    raise self._diverged(error.what, chosen, last_checkpoint) from error
         return len(chosen)
+
+    def check_weights(self, last_checkpoint: str) -> None:
+        """Raise Diverged where the last update made a weight that is not finite: no later loss would notice."""
+        if not all(bool(weight.isfinite().all()) for weight in self.state.kept().parameters()):
+            raise self._diverged("a weight is not finite after the last step", [], last_checkpoint)
 
     def _gradients(self, chosen: list[PatientBag], epoch: int) -> tuple[dict[str, float], list[float]]:
         """As `_accumulate`; a GPU out of memory gets one more try with half the patches of the longest bag."""
@@ -227,7 +235,8 @@ class Run:
 
     def _diverged(self, what: str, chosen: list[PatientBag], last_checkpoint: str) -> Diverged:
         names = ", ".join(bag.patient_id for bag in chosen[:16]) + (", …" if len(chosen) > 16 else "")
-        where = f"{self.task.where}, step {self.state.step}, patients {names}; last good checkpoint: {last_checkpoint}"
+        patients = f", patients {names}" if names else ""
+        where = f"{self.task.where}, step {self.state.step}{patients}; last good checkpoint: {last_checkpoint}"
         return Diverged(what, where, "lower train.learning_rate, or look at these patients' genes and features")
 
     def _epoch_order(self, epoch: int) -> list[list[int]]:

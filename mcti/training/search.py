@@ -99,9 +99,7 @@ def optimise(
             for trial in generation:
                 study.finish(trial)
         trials = study.trials()
-    if not any(trial.state == "complete" for trial in trials):
-        mend = "lower the learning rates of search.space, or look at the data"
-        raise DataError("no trial could be trained to its end", "the search", mend)
+    check_complete(trials)
     return trials
 
 
@@ -111,6 +109,18 @@ def log_found(trials: Sequence[Trial], plan: Plan) -> None:
     if trials:
         begun = f", {len(trials) - finished} begun" if len(trials) > finished else ""
         _log.info("found %d finished trials of %d%s: they are not run again", finished, plan.trials, begun)
+
+
+def check_complete(trials: Sequence[Trial]) -> None:
+    """Raise a DataError that names the learning rates where no trial could be trained to its end."""
+    if any(trial.state == "complete" for trial in trials):
+        return
+    rates = sorted({float(t.settings["learning_rate"]) for t in trials if "learning_rate" in t.settings})
+    failed = sum(trial.state == "failed" for trial in trials)
+    tried = f", learning_rate {', '.join(f'{rate:.3g}' for rate in rates)}" if rates else ""
+    key = "the learning_rate of search.space" if rates else "train.learning_rate"
+    what = f"no trial could be trained to its end ({failed} of {len(trials)} diverged{tried})"
+    raise DataError(what, "the search", f"lower {key}, or look at the data")
 
 
 def best(trials: Sequence[Trial]) -> Trial:

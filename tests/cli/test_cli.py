@@ -115,8 +115,29 @@ def test_a_defect_of_ours_exits_with_1_and_shows_its_traceback_only_on_demand(ca
     monkeypatch.setattr(caller.Caller, "__init__", broken)
     assert caller.guarded(app, ["stack", "status"]) == 1
     assert "Traceback" not in capsys.readouterr().err
-    assert caller.guarded(app, ["stack", "status", "--debug"]) == 1
-    assert "by design" in capsys.readouterr().err
+    for arguments in (["--debug"], ["--debug", "--json"]):
+        assert caller.guarded(app, ["stack", "status", *arguments]) == 1
+        shown = capsys.readouterr().err
+        assert shown.startswith("Traceback (most recent call last):")
+        assert ", in broken\n" in shown  # the line that raised it
+        assert "NoneType: None" not in shown
+
+
+def test_the_traceback_of_bad_data_is_shown_on_demand(capsys):
+    assert caller.guarded(app, ["validate", "--cohort", "nowhere", "--out", "x", "--debug"]) == 3
+    assert "mcti.errors.DataError" in capsys.readouterr().err
+
+
+def test_sources_beside_the_settings_compile_and_register_without_a_version(capsys, monkeypatch, tmp_path):
+    """ValueError before: PosixPath('.') has an empty name."""
+    monkeypatch.chdir(tmp_path)
+    sources = [f"--set=ingest.{name}={name}.csv" for name in ("clinical", "expression", "slides")]
+    assert caller.guarded(app, ["pipeline", "compile", "--out", "pipeline.yaml", *sources]) == 0
+    assert (tmp_path / "pipeline.yaml").stat().st_size > 1000
+    (tmp_path / "models").mkdir()
+    (tmp_path / "evaluation").mkdir()
+    assert caller.guarded(app, ["register", "--models", "models", "--evaluation", "evaluation", *sources]) == 3
+    assert "fold" in capsys.readouterr().err  # there is none: the sources were no obstacle
 
 
 @pytest.mark.parametrize(("environment", "code"), [({}, 0), ({"DVC_STAGE": "train"}, 130)])

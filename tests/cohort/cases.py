@@ -58,6 +58,7 @@ def cohort(frames: dict[str, pd.DataFrame]) -> Cohort:
         covariates=(),
         sources={},
         attrition=(),
+        event_confirmed=True,  # times do not depend on the event
     )
     return Cohort(patients, expression, slides, info)
 

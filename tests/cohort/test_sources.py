@@ -433,6 +433,157 @@ def test_gdc_patients_of_whom_nothing_is_reported_leave_with_the_reason(tmp_path
     assert ("TCGA-BH-A0B3", "no follow-up") in {(leaver.patient_id, leaver.reason) for leaver in left}
 
 
+CPTAC = [
+    {
+        "submitter_id": name,
+        "tissue_source_site": {"code": "S"},
+        "demographic": {"gender": "female", "vital_status": "Alive", "age_at_index": 60},
+        "diagnoses": [{"primary_diagnosis": "Adenocarcinoma, NOS", "days_to_last_follow_up": 600}],
+    }
+    for name in ("C3L-00001", "C3L-00002", "C3L-00003")
+]
+"""Names that say nothing of the tissue; ids of normal samples come before those of tumours."""
+
+
+def cptac(tmp_path, kinds, cases=CPTAC, **settings):
+    """kinds: header and cells that state the tissue, of (case, sample) in order; each sample counts its row."""
+    header, *cells = kinds
+    places = [
+        ("C3L-00001", "-01"),
+        ("C3L-00001", "-02"),
+        ("C3L-00002", "-03"),
+        ("C3L-00002", "-01"),
+        ("C3L-00003", "-01"),
+    ]
+    lines = [f"File ID\tFile Name\tCase ID\tSample ID\t{header}"]
+    for row, ((case, end), words) in enumerate(zip(places, cells, strict=True), start=1):
+        lines.append(f"id-{row}\t{row}.tsv\t{case}\t{case}{end}\t{words}")
+        write(tmp_path, {f"star/{row}.tsv": star(row, 0)})
+    write(tmp_path, {"clinical.json": json.dumps(cases), "star/gdc_sample_sheet.tsv": "\n".join(lines) + "\n"})
+    params = IngestParams(format="gdc", expression_scale="counts", **settings)
+    return ingest(tmp_path / "clinical.json", tmp_path / "star", None, params, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        ("Tissue Type", "Normal", "Tumor", "Tumor", "Normal", "Normal"),
+        ("Sample Type", "Solid Tissue Normal", "Primary Tumor", "Primary Tumor", "Blood Derived Normal",
+         "Buccal Cell Normal"),
+        ("Tissue Type\tTumor Descriptor\tSample Type", "Normal\tNot Applicable\tx", "Tumor\tPrimary\tx",
+         "Tumor\tPrimary\tx", "Peritumoral\tNot Applicable\tx", "Normal\tNot Applicable\tPrimary Tumor"),
+    ],
+)  # fmt: skip
+def test_gdc_takes_the_tissue_from_the_sample_sheet(tmp_path, kinds):
+    result = cptac(tmp_path, kinds)
+    found = tables.read_expression(tmp_path / "out")
+    assert found["TSPAN6"].to_dict() == {"C3L-00001": 2.0, "C3L-00002": 3.0}
+    assert result.left == {"no genes": 1, "sample of normal tissue": 3}
+    listed = {leaver.patient_id for leaver in tables.read_info(tmp_path / "out").attrition if "normal" in leaver.reason}
+    assert listed == {"C3L-00001-01", "C3L-00002-01", "C3L-00003-01"}
+
+
+def test_gdc_takes_a_metastasis_only_where_there_is_no_primary_tumour(tmp_path):
+    kinds = ("Sample Type", "Metastatic", "Primary Tumor", "Primary Tumor", "Recurrent Tumor", "Metastatic")
+    result = cptac(tmp_path, kinds)
+    assert tables.read_expression(tmp_path / "out")["TSPAN6"].tolist() == [2.0, 3.0, 5.0]
+    assert result.left == {"duplicate sample": 2}
+
+
+def test_gdc_lists_contradictions_of_status_and_dates(tmp_path):
+    """By hand: alive with a date of death, dead without one, dead and followed up after it."""
+    alive, dateless, followed = (json.loads(json.dumps(case)) for case in CPTAC)
+    alive["demographic"] |= {"days_to_death": 500}
+    dateless["demographic"] |= {"vital_status": "Dead"}
+    followed["demographic"] |= {"vital_status": "Dead", "days_to_death": 365.25}
+    result = cptac(tmp_path, ("Tissue Type", *["Tumor"] * 5), [alive, dateless, followed])
+    assert rows(tables.read_patients(tmp_path / "out"))[0][5:] == (12.0, 1)
+    assert result.left == {"contradictory status and dates": 2, "duplicate sample": 2}
+    for words in ("Alive with days_to_death 500: C3L-00001", "Dead without days_to_death: C3L-00002",
+                  "followed up after death (days_to_death is taken): C3L-00003"):  # fmt: skip
+        assert any(warning.endswith(words) for warning in result.warnings), words
+
+
+def test_gdc_without_a_tumour_or_with_a_file_of_two_cases_is_refused(tmp_path):
+    with pytest.raises(DataError, match="every sample is of normal tissue"):
+        cptac(tmp_path, ("Tissue Type", *["Normal"] * 5))
+    sheet = (tmp_path / "star/gdc_sample_sheet.tsv").read_text()
+    two = sheet.replace("C3L-00001\tC3L-00001-01", "C3L-00001, C3L-00002\tC3L-00001-01, C3L-00002-01")
+    write(tmp_path, {"star/gdc_sample_sheet.tsv": two})
+    with pytest.raises(DataError, match=r"a file of 2 cases .*row 2"):
+        ingest(tmp_path / "clinical.json", tmp_path / "star", None,
+               IngestParams(format="gdc", expression_scale="counts"), tmp_path / "out")  # fmt: skip
+
+
+def test_cbioportal_takes_the_tissue_from_its_sample_file(tmp_path):
+    files = {
+        "data_clinical_patient.txt": (
+            "PATIENT_ID\tTISSUE_SOURCE_SITE_CODE\tAGE\tSEX\tOS_MONTHS\tOS_STATUS\n"
+            "P1\tX\t50\tMale\t10\t0:LIVING\nP2\tX\t60\tFemale\t20\t1:DECEASED\n"
+        ),
+        "data_clinical_sample.txt": (
+            "PATIENT_ID\tSAMPLE_ID\tSAMPLE_TYPE\tONCOTREE_CODE\n"
+            "P1\tP1-A\tNormal\tNONE\nP1\tP1-B\tPrimary\tLUAD\nP2\tP2-A\tMetastasis\tMET\nP2\tP2-B\tPrimary\tLUSC\n"
+        ),
+        "data_mrna.txt": "Hugo_Symbol\tP1-A\tP1-B\tP2-A\tP2-B\nTP53\t1\t2\t3\t4\n",
+    }
+    write(tmp_path, files)
+    params = IngestParams(format="tcga-cbioportal", expression_scale="z-score")
+    result = ingest(tmp_path, tmp_path / "data_mrna.txt", None, params, tmp_path / "out")
+    assert tables.read_expression(tmp_path / "out")["TP53"].tolist() == [2.0, 4.0]
+    assert tables.read_patients(tmp_path / "out")["subtype"].tolist() == ["LUAD", "LUSC"]
+    assert result.left == {"duplicate sample": 1, "sample of normal tissue": 1}
+
+
+def test_xena_takes_the_tissue_from_its_phenotype(tmp_path):
+    files = {
+        "clinical/clinicalMatrix": (
+            "sampleID\tsample_type\tage_at_initial_pathologic_diagnosis\tgender\thistological_type\ttissue_source_site\n"
+            "P1-A\tSolid Tissue Normal\t50\tMALE\tnone\tX\nP1-B\tPrimary Tumor\t50\tMALE\tIDC\tX\n"
+        ),
+        "clinical/survival": "sample\t_PATIENT\tOS\tOS.time\nP1-A\tP1\t0\t365.25\nP1-B\tP1\t0\t365.25\n",
+        "HiSeqV2": "sample\tP1-A\tP1-B\nTP53\t1\t2\n",
+    }
+    write(tmp_path, files)
+    result = ingest(tmp_path / "clinical", tmp_path / "HiSeqV2", None, IngestParams(format="xena"), tmp_path / "out")
+    assert tables.read_expression(tmp_path / "out")["TP53"].tolist() == [2.0]
+    assert tables.read_patients(tmp_path / "out")["subtype"].tolist() == ["IDC"]
+    assert result.left == {"sample of normal tissue": 1}
+
+
+@pytest.mark.parametrize("cell", [">89", "> 89", ">=90", "90+", "<18"])
+def test_masked_ages_are_mapped_by_one_setting(tmp_path, cell):
+    clinical = f"patient_id,site,age,is_female,subtype,time_months,event\na,x,{cell},1,k,3,1\nb,x,50,1,k,4,0\n"
+    write(tmp_path, {"c.csv": clinical, "g.csv": "patient_id,G\na,1\nb,2\n"})
+
+    def read(**settings):
+        ingest(tmp_path / "c.csv", tmp_path / "g.csv", None, IngestParams(**settings), tmp_path / "out")
+        return tables.read_patients(tmp_path / "out")["age"].tolist()
+
+    with pytest.raises(DataError, match=r"ingest\.age_values: \{.*YEARS"):
+        read()
+    assert read(age_values={cell.replace(" ", ""): 90}) == [90.0, 50.0]
+
+
+def test_gdc_masks_ages_the_same_way(tmp_path):
+    cases = json.loads(json.dumps(CPTAC))
+    cases[0]["demographic"]["age_at_index"] = ">89"
+    cases[1]["diagnoses"][0]["age_at_diagnosis"] = "<18"
+    cptac(tmp_path, ("Tissue Type", *["Tumor"] * 5), cases, age_values={">89": 90, "<18": 17})
+    assert tables.read_patients(tmp_path / "out")["age"].tolist() == [90.0, 17.0, 60.0]
+
+
+def test_a_table_without_age_is_a_cohort_without_age(tmp_path):
+    clinical = "patient_id,site,is_female,subtype,time_months,event\na,x,1,k,3,1\nb,x,1,k,4,0\n"
+    write(tmp_path, {"c.csv": clinical, "g.csv": "patient_id,G\na,1\nb,2\n"})
+    result = ingest(tmp_path / "c.csv", tmp_path / "g.csv", None, IngestParams(), tmp_path / "out")
+    assert tables.read_patients(tmp_path / "out")["age"].isna().all()
+    assert any("a cohort without age" in warning for warning in result.warnings)
+    write(tmp_path, {"c.csv": clinical.replace("site", "Age,site").replace("a,x", "a,50,x").replace("b,x", "b,5,x")})
+    with pytest.raises(DataError, match=r"column 'age' is missing .*did you mean Age"):
+        ingest(tmp_path / "c.csv", tmp_path / "g.csv", None, IngestParams(), tmp_path / "out")
+
+
 @pytest.mark.slow
 @pytest.mark.stack
 @pytest.mark.parametrize("layout", ["mcat", "tcga-cbioportal", "xena", "gdc", "canonical"])

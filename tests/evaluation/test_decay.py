@@ -76,8 +76,21 @@ def test_risks_that_say_nothing_and_survival_that_is_far_too_high_are_both_accus
     assert "event probability at 36 months" in rosy.alarms[0]
 
 
-def test_few_events_are_not_judged_and_it_says_so():
-    event, time, x, survival = patients(np.random.default_rng(3), count=10)
-    found = decay.judge(event, time, x, survival, Interval(0.7, 0.6, 0.8), PARAMS)
-    assert found.uno_c is None
-    assert found.why_not.endswith("10 are needed")
+def test_few_events_are_not_judged_and_from_five_on_c_stands_there_with_its_interval():
+    event, time, x, survival = patients(np.random.default_rng(3), count=40)
+    for events in (0, 4, 5, 9):
+        shown = event & (np.cumsum(event) <= events)
+        found = decay.judge(shown, time, x, survival, Interval(0.99, 0.98, 1.0), PARAMS)
+        assert found.why_not == f"{events} events of new patients; 10 are needed"
+        assert found.alarms == ()
+        assert (found.uno_c is not None) == (events >= 5)
+    outcome = np.array(list(zip(shown, time, strict=True)), dtype=[("e", bool), ("t", float)])
+    theirs = concordance_index_ipcw(outcome, outcome, x, tau=float(np.quantile(time, decay.TAU_QUANTILE)))[0]
+    assert found.uno_c.value == pytest.approx(theirs, abs=1e-9)
+    assert found.uno_c.low < found.uno_c.value < found.uno_c.high
+
+
+def test_without_anything_to_compare_with_the_performance_is_not_judged():
+    event, time, x, survival = patients(np.random.default_rng(4))
+    found = decay.judge(event, time, x, {1000.0: survival[36.0]}, None, PARAMS)
+    assert found.why_not.startswith("neither a registered Uno's C")

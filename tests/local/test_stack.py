@@ -109,6 +109,10 @@ class TestRunning:
         with pytest.raises(s3.Conflict):
             s3.put("s3://mcti-data/conditional", b"4", only_if_etag=etag)
         assert s3.get("s3://mcti-data/conditional")[0] == b"3"
+        etag = s3.put("s3://mcti-data/deleted", b"1")
+        s3.remove("s3://mcti-data/deleted")
+        with pytest.raises(s3.Conflict):
+            s3.put("s3://mcti-data/deleted", b"2", only_if_etag=etag)
 
 
 class TestBroken:

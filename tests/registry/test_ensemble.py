@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mcti.errors import DataError
+from mcti.model.clinical import check_ranges
 from mcti.registry import ensemble
 from tests.registry.made import GENES, Run
 
@@ -84,7 +85,7 @@ def test_genes_are_found_by_name_whatever_their_order_and_company(run, assembled
     loaded, bag = ensemble.load(assembled), torch.from_numpy(run.bags[3])
     ordered = genes_of(run, 3)
     shuffled = {"ANOTHER": 9.0, **dict(reversed(ordered.items()))}
-    assert loaded.predict("x", bag, shuffled) == loaded.predict("x", bag, ordered)
+    assert loaded.predict("x", bag, shuffled) == loaded.predict("x", bag, ordered) | {"unknown_genes": 1}
 
 
 def test_a_missing_gene_is_named_and_an_unmeasured_one_is_null(run, assembled):
@@ -195,3 +196,38 @@ def test_folds_of_other_settings_or_code_are_no_ensemble(tmp_path, key):
     assert not (tmp_path / "ensemble").exists()
     with pytest.raises(DataError, match="not one model's"):
         ensemble.load(run.models)
+
+
+def test_unknown_genes_are_counted(run, assembled):
+    patches, genes = run.patient(0)
+    named = dict(zip(GENES, genes.tolist(), strict=True))
+    loaded = ensemble.load(assembled)
+    assert loaded.predict("new", patches, named)["unknown_genes"] == 0
+    assert loaded.predict("new", patches, named | {"ESR": 1.0, "TP53": None})["unknown_genes"] == 2
+
+
+def test_survival_beyond_the_longest_follow_up_in_training_is_flagged(run, assembled):
+    """The made models' last edge lies at 200 months."""
+    patches, genes = run.patient(0)
+    named = dict(zip(GENES, genes.tolist(), strict=True))
+    loaded = ensemble.load(assembled)
+    assert loaded.predict("new", patches, named)["beyond_followup"] == ""
+    row = loaded.predict("new", patches, named, horizons_months=(12, 200, 200.5, 240))
+    assert row["beyond_followup"] == "S_200.5+S_240"
+    assert list(row) == list(ensemble.outputs((12, 200, 200.5, 240)))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [({"age": 22000.0}, "'age' is 22000, not 0 to 120 .*years"), ({"age": -1.0}, "'age' is -1"),
+     ({"is_female": 2.0}, "'is_female' is 2, not 0 to 1"), ({"age": None, "is_female": 1.0}, ""),
+     ({"age": 120.0, "size_cm": 900.0}, ""), ({"age": math.nan}, "")],
+)  # fmt: skip
+def test_covariates_outside_the_range_of_the_contract_are_refused(values, words):
+    names = tuple(values)
+    if not words:
+        check_ranges(values, names)
+        check_ranges({"age": 22000.0}, ("size_cm",))  # a covariate that the model does not read
+        return
+    with pytest.raises(DataError, match=words):
+        check_ranges(values, names)

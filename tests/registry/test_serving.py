@@ -236,6 +236,53 @@ def test_a_bad_patient_gets_400_and_is_told_what_is_wrong(saved, ours, case):
     assert "\n" not in answer["message"], "one line, without the table that MLflow would write before it"
 
 
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"dataframe_recrods": []}, "unknown key 'dataframe_recrods' in the request: did you mean dataframe_records?"),
+        ({}, "0 tables (none)"),
+        ({"inputs": [], "instances": []}, "2 tables (instances, inputs)"),
+        ({"dataframe_records": {"patient_id": "x"}}, "dataframe_records is no list of objects"),
+        ({"dataframe_records": [], "params": [1]}, "params is no object"),
+        ({"dataframe_records": [], "params": {"horizon_months": [1.0]}}, "did you mean horizons_months?"),
+    ],
+)
+def test_a_wrong_top_level_is_refused_in_our_words(ours, body, words):
+    status, answer = post(ours, body)
+    assert status == 400
+    assert words in answer["message"]
+    assert "MLflow" not in answer["message"]
+
+
+def test_a_patient_twice_in_one_request_is_refused(saved, ours):
+    row, other = records(saved[0])[:2]
+    status, answer = post(ours, {"dataframe_records": [row, other, row]})
+    assert status == 400
+    assert f"two rows of one patient_id in the request, patient {row['patient_id']}" in answer["message"]
+    texts = [
+        {"name": name, "shape": [2], "datatype": "BYTES", "data": [json.dumps(row[name])] * 2}
+        for name in ("genes", "features")
+    ]
+    ids = {"name": "patient_id", "shape": [2], "datatype": "BYTES", "data": [row["patient_id"]] * 2}
+    status, answer = post(ours, {"inputs": [ids, *texts]}, "/v2/models/mcti/infer")
+    assert (status, "two rows of one patient_id" in answer["error"]) == (400, True)
+
+
+def test_the_metadata_of_v2_list_what_infer_returns(saved, ours):
+    with urllib.request.urlopen(f"{ours}/v2/models/mcti", timeout=10) as answer:
+        listed = json.loads(answer.read())["outputs"]
+    row = records(saved[0])[0]
+    tensors = [
+        {"name": "patient_id", "shape": [1], "datatype": "BYTES", "data": [row["patient_id"]]},
+        *(
+            {"name": name, "shape": [1], "datatype": "BYTES", "data": [json.dumps(row[name])]}
+            for name in ("genes", "features")
+        ),
+    ]
+    _, answer = post(ours, {"inputs": tensors}, "/v2/models/mcti/infer")
+    assert [(o["name"], o["datatype"]) for o in listed] == [(o["name"], o["datatype"]) for o in answer["outputs"]]
+
+
 def test_a_body_that_is_no_json_or_too_large_gets_400_before_it_is_parsed(ours):
     assert post(ours, b"{not json")[0] == 400
     # 2 and 12 MiB that are no JSON: the answer speaks of the size, so nobody parsed them; and it arrives, though the

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from mcti import pinned, s3, versions
+from mcti import pinned, s3, storage, versions
 from mcti.errors import DataError, NotEnoughEvidence, Rejected, UsageError
 from mcti.params import PromoteParams, RegisterParams
+from mcti.registry import lineage as origins
 from mcti.registry import models, tracking
 from mcti.registry.lineage import Origin
 from mcti.steps.lineage import descendants, lineage
@@ -39,13 +40,47 @@ def test_the_chain_of_a_version_is_walked_and_every_hash_verified(version):
     address, md5 = version
     found = {link.what: link for link in lineage(address, REMOTE).links}
     assert {name for name, link in found.items() if link.state == "verified"} >= {
-        "weights", "evaluation", "data source", "MLflow run", "ledger",
+        "weights", "evaluation", "data source",
     }  # fmt: skip
+    # Looked up or read, and not recomputed: no ledger line was written yet.
+    assert {found[name].state for name in ("MLflow run", "KFP run", "image", "pipeline", "data bags")} == {"recorded"}
+    assert found["ledger"].state == "unknown"
+    assert found["commit"].state in {"recorded", "dirty", "unknown"}
     assert found["data source"].value == md5
     assert found["KFP run"].value == "run-7"
     assert found["image"].value == IMAGE
     assert found["pipeline"].value.startswith("mcti-training@sha256:1")
     assert lineage(address).links[2].state == "recorded", "without a remote nobody read the sources"
+
+
+def test_features_are_verified_where_the_remote_has_them(version, tmp_path):
+    address, _ = version
+    features = tmp_path / "features"
+    features.mkdir()
+    (features / "s.h5").write_bytes(b"features")
+    md5 = versions.publish(features, REMOTE).md5
+    with tracking.service() as client:
+        number = address.rpartition("/")[2]
+        client.set_model_version_tag("chained", number, "mcti.data.data/features", md5)
+        client.set_model_version_tag("chained", number, "mcti.data.data/cohort", "0" * 32 + ".dir")
+    found = {link.what: link for link in lineage(address, REMOTE).links}
+    assert found["data data/features"].state == "verified"
+    assert (found["data data/cohort"].state, "dvc push" in found["data data/cohort"].note) == ("recorded", True)
+    assert {link.state for link in lineage(address).links if link.what.startswith("data ")} == {"recorded"}
+    (entry,) = pinned.entries(pinned.parse(f"dvc+{REMOTE}/{md5}"), storage.read_bytes).values()
+    s3.put(pinned.object_of(REMOTE, entry), b"altered")
+    with pytest.raises(DataError, match=r"data data/features: .*s\.h5"):
+        lineage(address, REMOTE)
+
+
+def test_a_model_of_a_dirty_tree_says_so(servers_of, tmp_path, monkeypatch):
+    run = Run(tmp_path / "a run", seed=12)
+    monkeypatch.setattr(origins, "commit", lambda: "a" * 40 + "-dirty")
+    monkeypatch.setattr(origins, "changed", lambda: ["params.yaml"])
+    params = RegisterParams(name="dirty", experiment="tests")
+    made = register(run.models, run.evaluation, params, tmp_path / "x.json", run.validation)
+    (link,) = [link for link in lineage(f"models:/dirty/{made.version}").links if link.what == "commit"]
+    assert (link.state, link.value, link.note) == ("dirty", "a" * 40 + "-dirty", "differed from it: params.yaml")
 
 
 def test_one_walks_back_from_a_run_and_from_data_to_the_version(version):

@@ -46,7 +46,8 @@ def test_json_holds_the_same_rows_as_csv(world, tmp_path):
     predict(str(root / "models"), cohort, features, tmp_path / "out.json")
     rows = json.loads((tmp_path / "out.json").read_text())
     table = pd.read_csv(tmp_path / "out.csv", float_precision="round_trip", dtype={"missing": str, "digest": str})
-    known = table.astype(object).where(table.notna(), None).assign(missing=table["missing"].fillna(""))
+    words = {name: table[name].fillna("") for name in ("missing", "beyond_followup")}
+    known = table.astype(object).where(table.notna(), None).assign(**words)
     assert rows == known.to_dict("records")
 
 

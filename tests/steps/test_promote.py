@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from mcti import s3, storage
-from mcti.errors import DataError, NotEnoughEvidence, Rejected
+from mcti.errors import DataError, NotEnoughEvidence, Rejected, UsageError
 from mcti.params import PromoteParams, RegisterParams
 from mcti.registry import ledger, models, promotion, tracking
 from mcti.registry.gates import Judgement
@@ -53,6 +53,26 @@ def aliases(name):
 
 class TestOnServers:
     pytestmark = stack
+
+    def test_looser_margins_need_a_reason_that_the_ledger_keeps(self, runs, servers_of, tmp_path):
+        list(registered(runs[:1], "loose", tmp_path))
+        agreed = LAX.model_copy(update={"margin": 0.05})
+        with pytest.raises(UsageError, match=r"promote.margin .* \(params.yaml: 0.05\).*--reason"):
+            promote("loose", LAX, agreed=agreed)
+        assert show_ledger("loose").entries == ()
+        assert promote("loose", LAX, agreed=agreed, dry_run=True).line is None
+        promote("loose", LAX, agreed=agreed, reason="rare subtype, agreed by the board")
+        (line,) = show_ledger("loose").entries
+        assert line.evidence["override_reason"] == "rare subtype, agreed by the board"
+        assert line.evidence["looser"][0].startswith("promote.margin")
+        assert "[LOOSER than params.yaml: promote.margin" in show_ledger("loose").lines()[0]
+
+    def test_the_same_margins_need_no_reason(self, runs, servers_of, tmp_path):
+        list(registered(runs[:1], "agreed", tmp_path))
+        promote("agreed", LAX, agreed=LAX)
+        (line,) = show_ledger("agreed").entries
+        assert "looser" not in line.evidence
+        assert "LOOSER" not in show_ledger("agreed").lines()[0]
 
     def test_the_whole_life_of_two_versions(self, runs, servers_of, tmp_path):
         first, *_ = steps = registered(runs[:1], "life", tmp_path)

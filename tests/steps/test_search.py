@@ -4,7 +4,7 @@ import yaml
 
 from mcti import storage
 from mcti.cohort.folds import read_folds
-from mcti.errors import UsageError
+from mcti.errors import DataError, UsageError
 from mcti.params import SearchParams
 from mcti.steps import search as step
 from mcti.steps import studies
@@ -123,6 +123,28 @@ def test_a_setting_that_makes_training_diverge_fails_its_trial_alone(world, tmp_
     result = step.search(*world, asked(space=space, trials=6, epochs=2), made.settings(workers=1), tmp_path / "search")
     assert result.failed > 0
     assert result.settings["learning_rate"] == 1e-3
+
+
+@pytest.mark.parametrize("linear_share", [0.5, 0.0])
+def test_a_trial_that_is_found_diverged_at_scoring_fails_alone(world, tmp_path, linear_share):
+    """One step an inner fold: the loss is finite, the weights after it are not, or overflow in the forward pass."""
+    base = made.settings(workers=1, batch_patients=64, linear_share=linear_share)
+    params = asked(space={"learning_rate": [1e-3, 1e15, 1e30]}, trials=6, prune_p=0.0)
+    result = step.search(*world, params, base, tmp_path / "search")
+    assert result.settings["learning_rate"] == 1e-3
+    table = pd.read_csv(tmp_path / "search" / "trials.csv")
+    assert set(table["state"][table["learning_rate"] == 1e30]) == {"failed"}
+    assert set(table["state"][table["learning_rate"] == 1e-3]) == {"complete"}
+
+
+def test_a_search_whose_trials_all_diverge_names_the_learning_rates(world, tmp_path):
+    base = made.settings(workers=1, batch_patients=64)
+    with pytest.raises(DataError, match=r"2 of 2 diverged, learning_rate 1e\+3.*lower the learning_rate"):
+        step.search(*world, asked(space={"learning_rate": [1e30, 1e31, 1e32]}, trials=2), base, tmp_path / "search")
+    assert not (tmp_path / "search").exists()
+    fixed = base.model_copy(update={"learning_rate": 1e30})
+    with pytest.raises(DataError, match=r"lower train.learning_rate"):
+        step.search(*world, asked(space={"alpha": [0.1, 0.3, 0.6]}, trials=2), fixed, tmp_path / "search")
 
 
 def test_a_study_of_other_data_is_another_study(world):
