@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mcti.evaluation.curves import Floats, Ints, KaplanMeier
-from mcti.evaluation.metrics import inverse_censoring
+from mcti.evaluation.metrics import status_weights
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.statistics import divided
 
@@ -58,13 +58,10 @@ class Known:
 
 
 def known_at(outcomes: Outcomes, months: float) -> Known:
-    """Status of every test row at `months` with inverse-censoring weights of the fold's training part."""
+    """Status of every test row at `months` with the weights of `metrics.status_weights`."""
     had, weight = np.zeros(len(outcomes.patient)), np.zeros(len(outcomes.patient))
     for fold, part in outcomes.parts():
-        case, alive = fold.event & (fold.time_months <= months), fold.time_months > months
-        had[part] = case
-        weight[part] = inverse_censoring(fold, fold.time_months, case)
-        weight[part] += inverse_censoring(fold, np.full(len(alive), months), alive)
+        had[part], weight[part] = status_weights(fold, months)
     return Known(outcomes.patient, had, weight)
 
 

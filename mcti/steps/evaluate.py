@@ -12,7 +12,7 @@ from mcti.cohort import folds as cohort_folds
 from mcti.cohort import tables
 from mcti.errors import DataError
 from mcti.evaluation import baselines, calibration, figures, groups, metrics, plots, predictions, report, scores, story
-from mcti.evaluation.curves import Floats, KaplanMeier
+from mcti.evaluation.curves import Floats, median_follow_up
 from mcti.evaluation.design import Inputs
 from mcti.evaluation.figures import Figure
 from mcti.evaluation.outcomes import Outcomes
@@ -254,7 +254,7 @@ def _facts(cohort: Location, outcomes: Outcomes) -> report.CohortFacts:
     info = tables.read_info(cohort)
     if not outcomes.folds:
         raise DataError("no fold is there", "folds", "run mcti split")
-    follow_up = KaplanMeier.of(~outcomes.event, outcomes.time_months).quantile(0.5)
+    follow_up = median_follow_up(outcomes.event, outcomes.time_months)
     reasons = [leaver.reason for leaver in info.attrition]
     patients, events = len(outcomes.patient_ids), int(outcomes.event.sum())
     genes = f"{len(tables.gene_names(cohort))} genes"
