@@ -19,8 +19,8 @@ def by_fifths(outcomes: Outcomes, survival: Floats, months: float, groups: int =
     """Predicted and observed event probability by `months` in groups of equal size by predicted risk.
 
     survival (m,) is S(months). predicted: the group's mean of 1 - S; observed: 1 - Kaplan-Meier of the group at
-    `months`, with its 95 % interval on the log-minus-log scale. Each array (g,), g <= groups. Groups hide what
-    happens inside them: `Recalibration`, `Ici` and the Brier score do not.
+    `months`, with its 95 % interval on the log-minus-log scale; NaN for a group that was not followed so long. Each
+    array (g,), g <= groups. Groups hide what happens inside them: `Recalibration`, `Ici` and the Brier score do not.
     """
     order = np.argsort(-survival, kind="stable")
     rows = [part for part in np.array_split(order, groups) if part.size]
@@ -30,10 +30,11 @@ def by_fifths(outcomes: Outcomes, survival: Floats, months: float, groups: int =
         curve = KaplanMeier.of(outcomes.event[patients], outcomes.time_months[patients])
         low, high = curve.band()
         here = int(np.searchsorted(curve.times, months, side="right")) - 1
+        followed = curve.reaches(months)
         found["predicted"].append(float(1 - survival[part].mean()))
-        found["observed"].append(1 - float(curve.at(months)))
-        found["low"].append(1 - float(high[here]) if here >= 0 else 0.0)
-        found["high"].append(1 - float(low[here]) if here >= 0 else math.nan)
+        found["observed"].append(1 - float(curve.at(months)) if followed else math.nan)
+        found["low"].append((1 - float(high[here]) if here >= 0 else 0.0) if followed else math.nan)
+        found["high"].append(1 - float(low[here]) if here >= 0 and followed else math.nan)
     return {name: np.array(values) for name, values in found.items()}
 
 

@@ -75,6 +75,10 @@ class KaplanMeier(Steps):
         low, high = values ** np.exp(width), values ** np.exp(-width)
         return np.where(inside, low, self.values), np.where(inside, high, self.values)
 
+    def reaches(self, months: float) -> bool:
+        """Whether the curve is known at `months`: somebody was followed so long, or nobody is left to follow."""
+        return bool(months <= self.times[-1] or self.values[-1] == 0)
+
     def standing(self, months: Floats) -> Ints:
         """Patients still under observation just before each of `months`."""
         padded = np.concatenate([self.at_risk, [0]])

@@ -125,11 +125,12 @@ def kaplan_meier_forecast(tested: Outcomes, horizons: Floats) -> Floats:
 def usable_horizons(tested: Outcomes, horizons: Floats) -> Bools:
     """(h,) where a horizon can be scored: events before it, patients followed beyond it, in test and in training.
 
-    Beyond the follow-up G is 0 and every weight infinite.
+    Beyond the follow-up of a training part G is 0, or, where its last patient had the event, a constant that nobody
+    was observed under: weights and forecasts there would be extrapolated.
     """
     case = np.array([any((f.event & (f.time_months <= t)).any() for f in tested.folds) for t in horizons])
     beyond = np.array([any((f.time_months > t).any() for f in tested.folds) for t in horizons])
-    weighed = np.array([all(f.censoring.at(t) > 0 for f in tested.folds) for t in horizons])
+    weighed = np.array([all(f.censoring.at(t) > 0 and t <= f.train_time.max() for f in tested.folds) for t in horizons])
     return np.asarray(case & beyond & weighed, dtype=np.bool_)
 
 

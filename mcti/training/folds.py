@@ -85,10 +85,12 @@ def train_fold(
     stop: Callable[[], bool] = lambda: False,
     progress: Progress | None = None,
     trace: Path | None = None,
+    search: Mapping[str, Any] | None = None,
 ) -> fold_files.FoldSummary:
     """Train the model of a fold and write out/fold_<k>/{weights.safetensors,model.json,predictions.csv,history.csv},
     for a model that can do without a modality also regimes.csv, for one whose curves were recalibrated also
-    uncalibrated.csv. `trace`: a file for the profile of a few steps.
+    uncalibrated.csv. `trace`: a file for the profile of a few steps. `search`: what model.json keeps of the search
+    that chose the settings (None: nobody searched).
 
     A folder there that was made from the same data, settings and code is kept. A run that was killed goes on from the
     checkpoints in out/.work/fold_<k>, or below MCTI_CHECKPOINTS, which are gone when the fold is written.
@@ -98,7 +100,7 @@ def train_fold(
     """
     where, folder = part.name.replace("_", " "), out / part.name
     chosen, tested = data.choose(part.train, where), data.choose(part.test, where)
-    identity = identify(data, chosen, tested, params, part.fold)
+    identity = identify(data, chosen, tested, params, part.fold) | ({} if search is None else {"search": dict(search)})
     work = _work(out, part, identity)
     if fold_files.is_current(folder, identity):
         if trace is not None:

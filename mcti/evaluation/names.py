@@ -1,0 +1,25 @@
+"""How reports call the models of an evaluation; files keep the keys."""
+
+from mcti.evaluation.parts import COX, NETWORK
+
+DISPLAY = {
+    "mcti": "MCTI",
+    NETWORK: "MCTI: network alone",
+    COX: "MCTI: Cox part alone",
+    "kaplan_meier": "Kaplan-Meier",
+    "cox_clinical": "Cox: clinical",
+    "cox_genes": "Cox: genes",
+    "cox_clinical_genes": "Cox: clinical + genes",
+    "cox_slides": "Cox: slides",
+    "linear_all": "Cox: clinical + genes + slides",
+    "forest": "Random survival forest",
+    "boosting": "Gradient boosting",
+    "subtype_only": "Cox: subtype alone",
+    "site_only": "Cox: site alone",
+}
+"""Key of metrics.json -> name in a report."""
+
+
+def display(model: str) -> str:
+    """The name of a model in a report; a network of `--peer` keeps the name of its folder."""
+    return DISPLAY.get(model, model)
