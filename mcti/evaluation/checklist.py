@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mcti.evaluation import headline
-from mcti.evaluation.names import display
 from mcti.evaluation.scores import OURS, Scores
+from mcti.model.names import display
 from mcti.params import EvaluateParams
 
 AUTHORS = "to be written by the authors"

@@ -1,13 +1,13 @@
-"""The first lines of a report: ranking and calibration of MCTI, the primary contrast, the parts of the model, warnings."""
+"""The first lines of a report: ranking and calibration of MCTI, its parts, the search, warnings."""
 
 import math
 from collections.abc import Mapping
 from typing import Any
 
 from mcti.evaluation.comparison import Interval
-from mcti.evaluation.names import display
-from mcti.evaluation.parts import COX, NETWORK, SMALL_SHARE
+from mcti.evaluation.parts import SMALL_SHARE
 from mcti.evaluation.scores import OURS, Scores, as_interval
+from mcti.model.names import COX, NETWORK, display
 from mcti.params import EvaluateParams
 
 FEW_EVENTS = 10
@@ -48,8 +48,8 @@ def calibrated(scores: Scores) -> str:
     numbers, last = scores.models[OURS], f"{scores.horizons[-1]:g}"
     cells = [shown(as_interval(numbers[f"{name}_{last}"])) for name in ("slope", "intercept", "ici")]
     return (
-        f"Calibration at month {last}: slope {cells[0]} (1 is right), intercept {cells[1]} (0 is right), ICI {cells[2]} "
-        f"(0 is best). Integrated Brier score {shown(as_interval(numbers['ibs']))} (lower is better)."
+        f"Calibration at month {last}: slope {cells[0]} (1 is right), intercept {cells[1]} (0 is right), "
+        f"ICI {cells[2]} (0 is best). Integrated Brier score {shown(as_interval(numbers['ibs']))} (lower is better)."
     )
 
 
@@ -91,8 +91,8 @@ def percent(share: float) -> str:
 
 def searched(search: Mapping[str, Any]) -> list[str]:
     """What the search of the settings saw and gained, in sentences."""
-    if not search:
-        return ["The settings of training were not searched on this cohort by `mcti search`."]
+    if "outer_folds" not in search:
+        return ["The models record no search of their settings (`mcti train --best`)."]
     return [_seen(search), *_gained(search)]
 
 

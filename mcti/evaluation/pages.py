@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from mcti import storage
-from mcti.evaluation.names import display
+from mcti.model.names import display
 
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
 <body style="font-family: sans-serif; margin: 1rem"><h1 style="font-size: 1.1rem">{title}</h1>{figure}

@@ -3,10 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-NETWORK, COX = "network_alone", "cox_part"
-PARTS = (NETWORK, COX)
-"""Keys of the two parts among the models: the same weights with the Cox model's weight set to 0, and to 1."""
-
 SMALL_SHARE = 0.01
 """Below this share of the attribution a part gets a sentence in reports, no figure and no table."""
 
@@ -16,7 +12,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Cox": ("linear_slides", "linear_genes"),
     "clinical": ("clinical", "covariates"),
 }
-"""Part of the model -> kinds of tokens of `mcti.model.attribution`. `clinical` is read by network and Cox model alike."""
+"""Part of the model -> kinds of tokens of `mcti.model.attribution`; `clinical` is read by network and Cox model."""
 
 DETAILS: Mapping[str, tuple[str, ...]] = {
     "critical patches": ("patch", "focus"),

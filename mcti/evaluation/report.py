@@ -12,10 +12,9 @@ from mcti.evaluation import characteristics, checklist, headline
 from mcti.evaluation.checklist import Study
 from mcti.evaluation.figures import Figure, p_text
 from mcti.evaluation.headline import shown, warnings
-from mcti.evaluation.names import display
-from mcti.evaluation.parts import PARTS
 from mcti.evaluation.scores import OURS, Scores, as_interval
 from mcti.evaluation.subgroups import FEWEST_EVENTS
+from mcti.model.names import PARTS, display
 from mcti.params import EvaluateParams
 
 
@@ -189,11 +188,11 @@ def _comparison(scores: Scores) -> list[dict[str, Any]]:
             "primary": entry["primary"],
             "difference": shown(as_interval(entry["difference"])),
             "p": _p_cell(entry["p"]),
-            "holm": _p_cell(entry["p_holm"]),
+            "holm": "–" if name in PARTS else _p_cell(entry["p_holm"]),
             "corrected": f"{shown(as_interval(folds := entry['fold_corrected']))}, p {p_text(_nan(folds['p']))}",
             "ibs": shown(as_interval(entry["ibs_difference"])),
             "ibs_p": _p_cell(entry["ibs_p"]),
-            "ibs_holm": _p_cell(entry["ibs_p_holm"]),
+            "ibs_holm": "–" if name in PARTS else _p_cell(entry["ibs_p_holm"]),
         }
         for name, entry in scores.comparison.items()
     ]
@@ -254,9 +253,9 @@ def _regimes(scores: Scores) -> list[dict[str, Any]]:
 
 
 def _subtype(scores: Scores) -> str:
-    """How well MCTI tells the subtype, in one sentence; empty where its predictions do not say."""
+    """How well MCTI tells the subtype, in one sentence; empty for one class, or where its predictions do not say."""
     ours = scores.models[OURS]
-    if "subtype_auroc" not in ours:
+    if ours.get("subtype_auroc", {}).get("value") is None:
         return ""
     area, f1 = (shown(as_interval(ours[name])) for name in ("subtype_auroc", "subtype_macro_f1"))
     return f"Subtype told by MCTI: AUROC {area} (one against the rest, mean over classes), macro-F1 {f1}."

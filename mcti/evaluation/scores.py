@@ -13,9 +13,9 @@ from mcti.evaluation.comparison import Draws, Interval, finite
 from mcti.evaluation.curves import Floats
 from mcti.evaluation.groups import RiskGroups
 from mcti.evaluation.outcomes import Outcomes
-from mcti.evaluation.parts import PARTS
 from mcti.evaluation.predictions import Predicted
 from mcti.evaluation.statistics import Statistic
+from mcti.model.names import PARTS
 from mcti.params import EvaluateParams
 
 OURS = "mcti"

@@ -31,9 +31,10 @@ from mcti.evaluation.curves import Floats, median_follow_up
 from mcti.evaluation.design import Inputs
 from mcti.evaluation.figures import Figure
 from mcti.evaluation.outcomes import Outcomes
-from mcti.evaluation.parts import PARTS, SMALL_SHARE, Shares
+from mcti.evaluation.parts import SMALL_SHARE, Shares
 from mcti.evaluation.predictions import Predicted
 from mcti.evaluation.scores import OURS, Scores
+from mcti.model.names import PARTS
 from mcti.params import EvaluateParams
 from mcti.registry.pipeline_run import noted
 from mcti.slides import features as slide_features
@@ -111,7 +112,7 @@ def evaluate(
         regimes=regimes.compare(models, patients, outcomes, ours, params),
         recalibration=recalibrated.compare(models, outcomes, ours, found.horizons, params),
         attribution={} if shares is None else shares.as_dict(),
-        search=searched.read(models, split),
+        search=_search(models, split),
     )
     gone = excluded.read(tables.read_info(cohort), list(everyone["patient_id"]), folds, split)
     facts = _facts(cohort, outcomes, gone)
@@ -128,6 +129,12 @@ def evaluate(
         result = _result(outcomes, found, params, skipped, facts, _md5(cohort))
         storage.write_json(draft / "summary.json", _summary(result, found))
         return result.save(draft)
+
+
+def _search(models: Location, split: cohort_folds.Folds) -> dict[str, object]:
+    """What the search saw and gained, with the sentences that reports and dossier show."""
+    found = searched.read(models, split)
+    return {**found, "sentences": headline.searched(found)}
 
 
 def in_folds(patients: pd.DataFrame, split: cohort_folds.Folds) -> pd.DataFrame:

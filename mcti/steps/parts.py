@@ -12,6 +12,7 @@ from mcti.evaluation.curves import Floats
 from mcti.evaluation.outcomes import Fold, Outcomes
 from mcti.evaluation.parts import Shares
 from mcti.evaluation.predictions import Predicted, survival_column
+from mcti.model.names import COX, NETWORK
 from mcti.model.trained import TrainedModel
 from mcti.steps.gather import Tables
 from mcti.storage import Location
@@ -54,7 +55,7 @@ class Models:
         """
         if not self.mixed():
             return {}
-        weights = {naming.NETWORK: 0.0, naming.COX: 1.0}
+        weights = {NETWORK: 0.0, COX: 1.0}
         rows: dict[str, list[list[float]]] = {name: [] for name in weights}
         total, done = len(self._outcomes.patient), 0
         for fold in self._outcomes.folds:

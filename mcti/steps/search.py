@@ -66,11 +66,7 @@ def search(
     planned = [_study(cohort, features, split, one, base) for one in asked]
     if init:
         return _make(planned)
-    result: SearchResult | NestedResult
-    if params.nested:
-        result = _nested(planned, Path(out), progress)
-    else:
-        result = _searched(planned[0], Path(out), progress)
+    result = _nested(planned, Path(out), progress) if params.nested else _searched(planned[0], Path(out), progress)
     for folder in (_work(Path(out)), _nested_work(Path(out))):
         shutil.rmtree(folder, ignore_errors=True)
     return result

@@ -135,7 +135,7 @@ def _illustrate(patches: list[dict[str, Any]], pictures: Slides | None) -> None:
 
 
 def _places(cohort: Location, features: Location, patient: str) -> list[dict[str, Any]]:
-    """Slide, corner and number in its file of every tile of the bag, in its order; x and y None where there are none."""
+    """Slide, corner and number in its file of every tile of the bag; x and y None where the file has none."""
     found: list[dict[str, Any]] = []
     for slide, tiles, coords in places(features, slides_of(cohort, features)[patient]):
         for row in range(tiles):

@@ -1,6 +1,8 @@
-"""How reports call the models of an evaluation; files keep the keys."""
+"""How reports call the models of a comparison; files keep the keys."""
 
-from mcti.evaluation.parts import COX, NETWORK
+NETWORK, COX = "network_alone", "cox_part"
+PARTS = (NETWORK, COX)
+"""Keys of the two parts of MCTI: the same weights with the Cox model's weight set to 0, and to 1."""
 
 DISPLAY = {
     "mcti": "MCTI",
