@@ -173,7 +173,8 @@ def _evaluated(facts: Facts, more: Mapping[str, Any], attrition: Mapping[str, in
     attrition  of the validation, for versions whose evaluation did not record the steps yet
     """
     told = facts.evaluated
-    counts = {"patients evaluated": told["patients"], "events among them": told["events"]} if told else {}
+    names = {"patients": "patients evaluated", "events": "events among them"}
+    counts = {words: told[name] for name, words in names.items() if name in told}
     if "median_follow_up" in told:
         months = told["median_follow_up"]
         counts["median follow-up, months (reverse Kaplan-Meier)"] = "not reached" if months is None else months

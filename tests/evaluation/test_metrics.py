@@ -222,6 +222,17 @@ def test_horizons_beyond_the_follow_up_are_not_usable(tied):
     assert list(metrics.usable_horizons(tied, np.array([0.1, 12.0, 36.0, 1e4]))) == [False, True, True, False]
 
 
+def test_a_horizon_beyond_the_last_training_event_is_not_usable_though_g_is_positive():
+    """The longest followed training patient has the event at 50: G stays above 0, but nobody was observed at 60."""
+    patients = make_patients(60, 2)
+    patients.loc[:29, ["time_months", "event"]] = [30.0, 1]
+    patients.loc[0, "time_months"] = 50.0
+    ids = list(patients["patient_id"])
+    tested = Outcomes.of(patients, {0: (ids[:30], ids[30:])})
+    assert tested.folds[0].censoring.at(60.0) > 0
+    assert list(metrics.usable_horizons(tested, np.array([45.0, 60.0]))) == [True, False]
+
+
 def test_subtype_scores_by_hand():
     truth = pd.Series(["A", "A", "B", "B"])
     probability = pd.DataFrame({"A": [0.9, 0.4, 0.3, 0.6], "B": [0.1, 0.6, 0.7, 0.4]})
