@@ -109,7 +109,8 @@ def flow(excluded: Mapping[str, Mapping[str, int]], patients: int, events: int) 
 
 def learning(history: Mapping[int, Mapping[str, Sequence[float]]]) -> Figure:
     """Training losses by epoch, a line a fold. history {fold: {column of history.csv: values}}."""
-    names = [name for name in CURVES if all(name in curves for curves in history.values())]
+    # A loss that is 0 throughout is that of a task that is switched off, such as the subtype of a one-class cohort.
+    names = [n for n in CURVES if all(n in c for c in history.values()) and any(any(c[n]) for c in history.values())]
     with figures._canvas("learning", height=1.2 + 1.9 * len(names), rows=[1.0] * len(names)) as panels:
         for panel, name in zip(panels, names, strict=True):
             for i, (fold, curves) in enumerate(sorted(history.items())):

@@ -60,7 +60,7 @@ def test_words_of_the_cohort_are_escaped():
 
 def test_excluded_patients_are_counted_by_step_and_reason():
     text = page(make_scores(-0.1, 0.1))
-    assert '<td>ingest</td><td data-head="reason">no slide</td><td data-head="patients">2</td>' in text
+    assert '<td>ingest</td><td class="long" data-head="reason">no slide</td><td data-head="patients">2</td>' in text
     assert (
         "82 patients in the clinical table; excluded: 2 at ingest (no slide); 80 evaluated, 27 with the event" in text
     )
