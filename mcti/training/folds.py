@@ -40,12 +40,14 @@ class Dataset:
     """The patients of a cohort in memory: bags by patient_id, names of the genes, names of the subtypes.
 
     made  how the features were made: encoder, SHA-256 of its weights, µm/px, tissue method; as far as the files say
+    cohort  {name, endpoint} of the cohort, for the pages of patients; empty for new patients
     """
 
     bags: Mapping[str, PatientBag]
     genes: tuple[str, ...]
     classes: tuple[str, ...]
     made: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    cohort: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def reading(self, modalities: str) -> "Dataset":
         """The same patients with `slides` alone, with `genes` alone, or with `both` as they are."""
@@ -114,7 +116,8 @@ def train_fold(
         if params.recalibration_folds:
             outcome = recalibrated(outcome, data, chosen, params, part, keeper, runs)
         if ranks().first:
-            fold_files.write(folder, outcome, chosen, tested, params, part.fold, identity, data.made)
+            told = {"features": dict(data.made), "cohort": fold_files.cohort_record(data.cohort, chosen, params)}
+            fold_files.write(folder, outcome, chosen, tested, params, part.fold, identity, told)
     ranks().wait()  # the others read what the first has written
     if ranks().first:
         shutil.rmtree(work, ignore_errors=True)
