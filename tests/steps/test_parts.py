@@ -96,7 +96,7 @@ def test_a_network_without_a_cox_model_has_no_parts(project, tmp_path):
 
 
 def test_shares_by_hand():
-    """Two patients: |1| + |-3| of the Cox model, 2 of genes, 2 of a critical patch, 4 of the plan, 8 clinical; 20 in all."""
+    """Two patients: |1| + |-3| of the Cox model, 2 of genes, 2 of a critical patch, 4 of the plan, 8 clinical."""
     tokens = [
         {"linear_slides": 1.0, "linear_genes": -3.0, "gene_0": 2.0, "patch_11": -2.0},
         {"carried_0": 4.0, "clinical": 5.0, "covariates": -3.0, "focus": 0.0, "mean_patch": 0.0},
