@@ -137,7 +137,7 @@ def d_calibration(outcomes: Outcomes, survival: Floats, horizons: Floats, bins: 
     """D-calibration up to the last horizon (Haider et al. 2020, JMLR 21(85)).
 
     If the curves are right, S_i(time_i) is uniform: each of `bins` equal parts of [0, 1] holds an equal share of the
-    patients. One censored at c spreads his mass evenly over [0, S_i(c)]; one followed beyond the last horizon counts
+    patients. One censored at c spreads their mass evenly over [0, S_i(c)]; one followed beyond the last horizon counts
     as censored there, since no later S is known. Between horizons log S is a straight line (constant hazard).
     Chi-square with bins - 1 degrees of freedom; p small: not calibrated. The censored are spread evenly by
     construction, so with few events p is near 1 whatever the curves: it can accuse, it cannot acquit.

@@ -129,8 +129,8 @@ def learning(history: Mapping[int, Mapping[str, Sequence[float]]]) -> Figure:
 
 
 def agreement(outcomes: Outcomes, pairs: PairMean) -> tuple[Floats, Floats]:
-    """How well each patient's risk stands among the others of his folds: share of his pairs in the right order (n,),
-    and the number of those pairs; NaN where he orders none. Both sides of a pair count."""
+    """How well each patient's risk stands among the others of their folds: share of their pairs in the right order
+    (n,), and the number of those pairs; NaN where a patient orders none. Both sides of a pair count."""
     good, all_pairs = np.zeros(len(outcomes.patient_ids)), np.zeros(len(outcomes.patient_ids))
     for block in pairs.blocks:
         right = block.weight * block.score

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mcti import redaction, storage
 from mcti.cohort import tables
 from mcti.errors import DataError, MctiError, UsageError, did_you_mean
+from mcti.evaluation.parts import shares as attribution_shares
 from mcti.explanation import clusters, drawing, gene_sets, page
 from mcti.model.attribution import Attribution, attribute
 from mcti.params import ExplainParams, ExtractParams
@@ -240,7 +241,9 @@ class _Writer:
             for cluster, row in enumerate(plan):
                 for group, value in enumerate(row):
                     self.rows["plans"].writerow([patient, name, cluster, counts[cluster], f"gene_{group}", value])
-        return page.Member(name, found.risk, found.baseline, found.gap, ranked, groups, plan, counts)
+        told = attribution_shares([found.tokens])
+        shares = {} if told is None else {key: told.details[key] for key in ("critical patches", "transport plan")}
+        return page.Member(name, found.risk, found.baseline, found.gap, ranked, groups, plan, counts, shares)
 
     def _groups(self, case: _Case, name: str, found: Attribution) -> list[page.Group]:
         """Each gene token with the genes it reads most, and the sets that those are rich in."""
