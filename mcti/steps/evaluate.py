@@ -346,7 +346,7 @@ def _result(
         difference_high=difference.get("high"),
         models={name: dict(numbers["c_index"]) for name, numbers in found.models.items()},
         skipped=dict(skipped),
-        warnings=tuple(report.warnings(found, skipped)),
+        warnings=tuple(headline.warnings(found, skipped)),
         notice=facts.notice,
         cohort_md5=cohort_md5,
     )
