@@ -7,7 +7,7 @@ from typing import Any
 from mcti.evaluation.comparison import Interval
 from mcti.evaluation.parts import SMALL_SHARE
 from mcti.evaluation.scores import OURS, Scores, as_interval
-from mcti.model.names import COX, NETWORK, display
+from mcti.model.names import COX, NETWORK, PART_NAMES, display
 from mcti.params import EvaluateParams
 
 FEW_EVENTS = 10
@@ -72,14 +72,14 @@ def composition(scores: Scores) -> str:
             f"{shown(scores.c_index(OURS))}."
         )
     if scores.attribution:
-        shares = ", ".join(f"{name} {percent(share)}" for name, share in scores.attribution["shares"].items())
+        shares = ", ".join(
+            f"{PART_NAMES[name]} {percent(share)}" for name, share in scores.attribution["shares"].items()
+        )
         said.append(f"Shares of the attribution ({scores.attribution['patients']} test patients): {shares}.")
         said += [
-            f"The {name} carries {percent(share)} of it: too little to be shown."
-            if name == "transport plan"
-            else f"The {name} carry {percent(share)} of it: too little to be shown."
+            f"Share of the {PART_NAMES[name]}: {percent(share)}, too little to be shown."
             for name, share in scores.attribution["details"].items()
-            if share < SMALL_SHARE and name != "mean patch"
+            if share < SMALL_SHARE and name != "mean_patch"
         ]
     return " ".join(said)
 

@@ -7,17 +7,17 @@ SMALL_SHARE = 0.01
 """Below this share of the attribution a part gets a sentence in reports, no figure and no table."""
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "network, slides": ("patch", "focus", "carried", "mean_patch"),
-    "network, genes": ("gene",),
-    "Cox": ("linear_slides", "linear_genes"),
+    "network_slides": ("patch", "focus", "carried", "mean_patch"),
+    "network_genes": ("gene",),
+    "cox": ("linear_slides", "linear_genes"),
     "clinical": ("clinical", "covariates"),
 }
 """Part of the model -> kinds of tokens of `mcti.model.attribution`; `clinical` is read by network and Cox model."""
 
 DETAILS: Mapping[str, tuple[str, ...]] = {
-    "critical patches": ("patch", "focus"),
-    "transport plan": ("carried",),
-    "mean patch": ("mean_patch",),
+    "critical_patches": ("patch", "focus"),
+    "transport_plan": ("carried",),
+    "mean_patch": ("mean_patch",),
 }
 """The same of the network's slides: what comes through critical patches, transport plan and mean patch."""
 

@@ -14,7 +14,7 @@ from mcti.evaluation.figures import Figure, p_text
 from mcti.evaluation.headline import shown, warnings
 from mcti.evaluation.scores import OURS, Scores, as_interval
 from mcti.evaluation.subgroups import FEWEST_EVENTS
-from mcti.model.names import PARTS, display
+from mcti.model.names import PART_NAMES, PARTS, display
 from mcti.params import EvaluateParams
 
 
@@ -160,16 +160,16 @@ def _parts(scores: Scores) -> list[dict[str, str]]:
         return []
     rows = []
     for name, share in found["shares"].items():
-        rows.append({"name": name, "share": headline.percent(share)})
-        if name == "network, slides":
-            rows += [{"name": f"– {n}", "share": headline.percent(s)} for n, s in found["details"].items()]
+        rows.append({"name": PART_NAMES[name], "share": headline.percent(share)})
+        if name == "network_slides":
+            rows += [{"name": f"– {PART_NAMES[n]}", "share": headline.percent(s)} for n, s in found["details"].items()]
     return rows
 
 
 def _critical(scores: Scores) -> str:
     """The share of the critical patches, empty where nobody attributed."""
     details = scores.attribution.get("details", {})
-    return headline.percent(details["critical patches"]) if details else ""
+    return headline.percent(details["critical_patches"]) if details else ""
 
 
 def _models(scores: Scores) -> list[dict[str, Any]]:

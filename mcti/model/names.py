@@ -22,6 +22,18 @@ DISPLAY = {
 """Key of metrics.json -> name in a report."""
 
 
+PART_NAMES = {
+    "network_slides": "network, slides",
+    "network_genes": "network, genes",
+    "cox": "Cox part",
+    "clinical": "clinical covariates",
+    "critical_patches": "critical patches",
+    "transport_plan": "transport plan",
+    "mean_patch": "mean patch",
+}
+"""Key of the attribution's shares in metrics.json -> name in a report."""
+
+
 def display(model: str) -> str:
     """The name of a model in a report; a network of `--peer` keeps the name of its folder."""
     return DISPLAY.get(model, model)

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from mcti.model.names import PARTS, display
+from mcti.model.names import PART_NAMES, PARTS, display
 from mcti.registry import measures, sbom
 from mcti.registry.card import GAP
 from mcti.registry.dossier_points import ASKED
@@ -235,7 +235,7 @@ def _results(facts: Facts) -> Section:
         if name in facts.metrics
     )
     attribution = ours.get("attribution", {})
-    shares = tuple((name, f"{100 * share:.2g} %") for name, share in attribution.get("shares", {}).items())
+    shares = tuple((PART_NAMES[name], f"{100 * share:.2g} %") for name, share in attribution.get("shares", {}).items())
     return Section(
         key="results",
         title="Results",

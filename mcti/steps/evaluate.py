@@ -266,7 +266,7 @@ def about_models(
     Critical patches only where they carry a share of the attribution that is worth showing.
     """
     pairs = metrics.c_index(outcomes, ours.risk)
-    small = shares is not None and shares.details["critical patches"] < SMALL_SHARE
+    small = shares is not None and shares.details["critical_patches"] < SMALL_SHARE
     patches = [] if small else shown.critical_patches(cohort, features, models, outcomes, ours.risk, pairs, slides)
     return report.AboutModels(shown.history(models, outcomes), shown.gene_groups(models, outcomes), patches)
 

@@ -1,6 +1,7 @@
 """Network alone and Cox part alone of really trained models, and the shares of the attribution."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -73,8 +74,8 @@ def test_the_report_has_both_rows_and_the_shares(project):
     told = json.loads((project / "out" / "metrics.json").read_text())["mcti"]["attribution"]
     assert told["patients"] == 7
     assert sum(told["shares"].values()) == pytest.approx(1)
-    assert sum(told["details"].values()) == pytest.approx(told["shares"]["network, slides"])
-    assert told["shares"]["Cox"] > 0
+    assert sum(told["details"].values()) == pytest.approx(told["shares"]["network_slides"])
+    assert told["shares"]["cox"] > 0
 
 
 def test_paired_differences_of_the_brier_score_are_those_of_the_scores(project):
@@ -102,7 +103,15 @@ def test_shares_by_hand():
         {"carried_0": 4.0, "clinical": 5.0, "covariates": -3.0, "focus": 0.0, "mean_patch": 0.0},
     ]
     found = parts.shares(tokens)
-    assert found.shares == {"network, slides": 0.3, "network, genes": 0.1, "Cox": 0.2, "clinical": 0.4}
-    assert found.details == {"critical patches": 0.1, "transport plan": 0.2, "mean patch": 0.0}
+    assert found.shares == {"network_slides": 0.3, "network_genes": 0.1, "cox": 0.2, "clinical": 0.4}
+    assert found.details == {"critical_patches": 0.1, "transport_plan": 0.2, "mean_patch": 0.0}
     assert parts.shares([]) is None
     assert parts.shares([{"gene_0": 0.0}]) is None
+
+
+def test_every_number_of_metrics_json_has_a_name_that_mlflow_takes(project):
+    """MLflow 3: letters, digits and `_ - . / :` and blanks; a comma ends the registration of a model."""
+    from mcti.registry.evidence import _numbers
+
+    found = json.loads((project / "out" / "metrics.json").read_text())
+    assert [name for name, _ in _numbers(found) if not re.fullmatch(r"[\w\-./: ]+", name)] == []
