@@ -216,9 +216,10 @@ def _one(options: argparse.Namespace, inputs: tuple[Tensor, Tensor, Tensor]) -> 
         work = lambda: (step(net, inputs), optimizer.step())  # noqa: E731
     elif what.startswith("paper"):
         net = _bare(options)
-        if what == "paper-bf16":
-            net, inputs = net.bfloat16(), (inputs[0].bfloat16(), inputs[1], inputs[2].bfloat16())
-        work = lambda: step(net, inputs)  # noqa: E731
+        half = what == "paper-bf16"
+        # As `train.optimizer: lean` runs it: bf16 weights under autocast, which casts what the model keeps in float32.
+        net = net.bfloat16() if half else net
+        work = lambda: step(net, inputs, half=half)  # noqa: E731
     start = time.perf_counter()
     if work is not None:
         work()

@@ -74,7 +74,7 @@ def write(cohorts: Mapping[str, study_data.Cohort], args: argparse.Namespace, un
     if not arms:
         raise MctiError(f"no tables: {BAR} is not whole in any arm", str(args.out), f"add {BAR} to --models")
     primary = contrasts(arms)
-    document = {"arms": [numbers(arm) for arm in arms], "primary": primary, "settings": _settings(args, arms)}
+    document = plain({"arms": [numbers(arm) for arm in arms], "primary": primary, "settings": _settings(args, arms)})
     figure = forest(arms)
     args.docs.joinpath("figures").mkdir(parents=True, exist_ok=True)
     args.docs.joinpath("figures", "results_forest.svg").write_text(figure.svg, encoding="utf-8")
@@ -131,6 +131,15 @@ def numbers(arm: Arm) -> dict[str, Any]:
         "subtype": _subtype(arm),
         "missing": arm.missing,
     }
+
+
+def plain(value: Any) -> Any:
+    """A tree of plain values for JSON: what is not defined (NaN), such as the AUROC of one subtype, becomes null."""
+    if isinstance(value, Mapping):
+        return {name: plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    return comparison.finite(float(value)) if isinstance(value, float) else value
 
 
 def _model(arm: Arm, name: str) -> dict[str, Any]:
@@ -259,7 +268,7 @@ def forest(arms: list[Arm]) -> figures.Figure:
 
 def _best(arm: Arm) -> str:
     ours = {n: _against(arm, n, BAR)["value"] for n in OURS if n in arm.models}
-    return ", ".join(f"{n} {v:+.3f}" for n, v in ours.items())
+    return ", ".join(f"{n} {'–' if v is None else f'{v:+.3f}'}" for n, v in ours.items())
 
 
 def _settings(args: argparse.Namespace, arms: list[Arm]) -> dict[str, Any]:
@@ -299,9 +308,9 @@ def _arm_section(arm: Arm, found: dict[str, Any]) -> str:
     ]
     for name, m in sorted(found["models"].items(), key=lambda item: -(item[1]["c_index"]["value"] or 0)):
         less = m.get("minus_linear_all")
-        seeds = " ".join(f"{c:.3f}" for c in m["c_by_seed"]) if len(m["c_by_seed"]) > 1 else ""
+        seeds = " ".join(_p(c) for c in m["c_by_seed"]) if len(m["c_by_seed"]) > 1 else ""
         lines.append(
-            f"| {_bold(name)} | {_interval(m['c_index'])} | {m['mean_of_folds']:.3f} | {seeds} "
+            f"| {_bold(name)} | {_interval(m['c_index'])} | {_p(m['mean_of_folds'])} | {seeds} "
             f"| {_signed(less) if less else ''} | {_signed(less['fold_corrected']) if less else ''} "
             f"| {_interval(m['c_within_subtype'])} | {_interval(m['uno_c'])} |"
         )
@@ -323,7 +332,7 @@ def _arm_section(arm: Arm, found: dict[str, Any]) -> str:
     )
     if found["subtype"]:
         s = found["subtype"]
-        lines += ["", f"Subtype by MCTI: AUROC {s['subtype_auroc']:.3f}, macro-F1 {s['subtype_macro_f1']:.3f}."]
+        lines += ["", f"Subtype by MCTI: AUROC {_p(s['subtype_auroc'])}, macro-F1 {_p(s['subtype_macro_f1'])}."]
     return "\n".join(lines)
 
 

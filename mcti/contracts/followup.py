@@ -9,6 +9,8 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
+ROUNDING = 1e-9  # a running product of k ratios is off by about k machine epsilons
+
 
 @dataclass(frozen=True)
 class EventTable:
@@ -50,12 +52,11 @@ def reverse_kaplan_meier(time_months: Floats, event: Bools) -> tuple[Floats, Flo
 def median_followup(time_months: Floats, event: Bools) -> float:
     """Reverse Kaplan-Meier median in months: the first time at which at most half are still followed.
 
-    With more than half of the patients followed to an event at the end, the curve never falls to a half: then the
-    longest time stands in, a lower bound.
+    NaN where it is not reached: more than half of the patients were followed to an event at the end of observation.
     """
     months, share = reverse_kaplan_meier(time_months, event)
-    below = np.flatnonzero(share <= 0.5)
-    return float(months[below[0]] if len(below) else months[-1])
+    below = np.flatnonzero(share <= 0.5 + ROUNDING)
+    return float(months[below[0]]) if len(below) else float("nan")
 
 
 def lateness(time_months: Floats, event: Bools) -> tuple[float, float]:

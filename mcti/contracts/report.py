@@ -65,9 +65,9 @@ def html(results: Results, tables: dict[str, pd.DataFrame]) -> str:
             critical=[finding for finding in failed if finding.severity == "critical"],
             warnings=[finding for finding in failed if finding.severity != "critical"],
             numbers=[
-                (label, f"{round(results.numbers[name], 3):.9g}")
+                (label, f"{round(results.numbers[name], 3):.9g}" if name in results.numbers else "not reached")
                 for name, label in HEADLINE.items()
-                if name in results.numbers
+                if name in results.numbers or name == "median_followup"
             ],
             figures=drawn,
             leaving=[("patients", results.attrition), ("samples, slides and rows", results.left_out)],

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mcti.evaluation.curves import Floats, Ints, KaplanMeier
-from mcti.evaluation.metrics import inverse_censoring
+from mcti.evaluation.metrics import status_weights
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.statistics import divided
 
@@ -19,8 +19,8 @@ def by_fifths(outcomes: Outcomes, survival: Floats, months: float, groups: int =
     """Predicted and observed event probability by `months` in groups of equal size by predicted risk.
 
     survival (m,) is S(months). predicted: the group's mean of 1 - S; observed: 1 - Kaplan-Meier of the group at
-    `months`, with its 95 % interval on the log-minus-log scale. Each array (g,), g <= groups. Groups hide what
-    happens inside them: `Recalibration`, `Ici` and the Brier score do not.
+    `months`, with its 95 % interval on the log-minus-log scale; NaN for a group that was not followed so long. Each
+    array (g,), g <= groups. Groups hide what happens inside them: `Recalibration`, `Ici` and the Brier score do not.
     """
     order = np.argsort(-survival, kind="stable")
     rows = [part for part in np.array_split(order, groups) if part.size]
@@ -30,10 +30,11 @@ def by_fifths(outcomes: Outcomes, survival: Floats, months: float, groups: int =
         curve = KaplanMeier.of(outcomes.event[patients], outcomes.time_months[patients])
         low, high = curve.band()
         here = int(np.searchsorted(curve.times, months, side="right")) - 1
+        followed = curve.reaches(months)
         found["predicted"].append(float(1 - survival[part].mean()))
-        found["observed"].append(1 - float(curve.at(months)))
-        found["low"].append(1 - float(high[here]) if here >= 0 else 0.0)
-        found["high"].append(1 - float(low[here]) if here >= 0 else math.nan)
+        found["observed"].append(1 - float(curve.at(months)) if followed else math.nan)
+        found["low"].append((1 - float(high[here]) if here >= 0 else 0.0) if followed else math.nan)
+        found["high"].append(1 - float(low[here]) if here >= 0 and followed else math.nan)
     return {name: np.array(values) for name, values in found.items()}
 
 
@@ -58,13 +59,10 @@ class Known:
 
 
 def known_at(outcomes: Outcomes, months: float) -> Known:
-    """Status of every test row at `months` with inverse-censoring weights of the fold's training part."""
+    """Status of every test row at `months` with the weights of `metrics.status_weights`."""
     had, weight = np.zeros(len(outcomes.patient)), np.zeros(len(outcomes.patient))
     for fold, part in outcomes.parts():
-        case, alive = fold.event & (fold.time_months <= months), fold.time_months > months
-        had[part] = case
-        weight[part] = inverse_censoring(fold, fold.time_months, case)
-        weight[part] += inverse_censoring(fold, np.full(len(alive), months), alive)
+        had[part], weight[part] = status_weights(fold, months)
     return Known(outcomes.patient, had, weight)
 
 
@@ -139,7 +137,7 @@ def d_calibration(outcomes: Outcomes, survival: Floats, horizons: Floats, bins: 
     """D-calibration up to the last horizon (Haider et al. 2020, JMLR 21(85)).
 
     If the curves are right, S_i(time_i) is uniform: each of `bins` equal parts of [0, 1] holds an equal share of the
-    patients. One censored at c spreads his mass evenly over [0, S_i(c)]; one followed beyond the last horizon counts
+    patients. One censored at c spreads their mass evenly over [0, S_i(c)]; one followed beyond the last horizon counts
     as censored there, since no later S is known. Between horizons log S is a straight line (constant hazard).
     Chi-square with bins - 1 degrees of freedom; p small: not calibrated. The censored are spread evenly by
     construction, so with few events p is near 1 whatever the curves: it can accuse, it cannot acquit.

@@ -1,8 +1,11 @@
 """TRIPOD+AI items of a prediction study (Collins et al. 2024, BMJ 385:e078378), filled from the run where it knows."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mcti.evaluation import headline
 from mcti.evaluation.scores import OURS, Scores
+from mcti.model.names import display
 from mcti.params import EvaluateParams
 
 AUTHORS = "to be written by the authors"
@@ -24,14 +27,44 @@ class Item:
 
 @dataclass(frozen=True)
 class Study:
-    """What the run knows of the study beside its scores. predictors: e.g. '76 genes, age, grade'."""
+    """What the run knows of the study beside its scores; patients and events are those evaluated.
+
+    excluded: {step: {reason: patients}};  predictors: e.g. '76 genes, age, grade';  train_patients, train_events: of
+    each fold's training part.
+    """
 
     endpoint: str
     patients: int
     events: int
-    left_out: int
+    excluded: Mapping[str, Mapping[str, int]]
     predictors: str
     notice: str
+    train_patients: tuple[int, ...] = ()
+    train_events: tuple[int, ...] = ()
+
+    @property
+    def flow(self) -> str:
+        """The flow of the patients in one sentence."""
+        gone = [f"{n} at {step} ({why})" for step, reasons in self.excluded.items() for why, n in reasons.items()]
+        total = self.patients + sum(sum(reasons.values()) for reasons in self.excluded.values())
+        told = f"excluded: {', '.join(gone)}" if gone else "nobody excluded"
+        return (
+            f"{total} patients in the clinical table; {told}; {self.patients} evaluated, {self.events} with the event"
+        )
+
+    @property
+    def analyses(self) -> str:
+        """Patients and events in test and in training."""
+        tested = f"test: {self.patients} patients, {self.events} events, each patient once a round"
+        if not self.train_patients:
+            return tested
+        counts, events = (_range(values) for values in (self.train_patients, self.train_events))
+        return f"{tested}; training part of a fold: {counts} patients, {events} events"
+
+
+def _range(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def fill(study: Study, scores: Scores, params: EvaluateParams) -> list[Item]:
@@ -47,17 +80,21 @@ def fill(study: Study, scores: Scores, params: EvaluateParams) -> list[Item]:
         "intervals show what that allows",
         "11": "a missing covariate or gene takes the training median, with a column that says so for covariates",
         "12": f"{len(folds)} folds; Harrell's C within folds first, then Uno's C, AUC, Brier score and calibration at "
-        f"{horizons} months; paired comparison with {params.primary_baseline} named beforehand",
+        f"{horizons} months; paired comparison with {display(params.primary_baseline)} named beforehand",
         "13": "events are not resampled; censoring is weighed",
         "14": "C by sex, age, subtype and site, with event counts (Subgroups)",
         "15": f"a risk score without unit, higher is worse, and the probability of no event by {horizons} months",
-        "16": "every patient is scored by a model that saw neither him nor anything fitted on him",
-        "20a": f"{study.patients} patients evaluated, {study.left_out} left out, by reason below",
-        "21": f"{study.patients} patients and {study.events} events in training and, each once a round, in test",
+        "16": "every patient is scored by a model whose weights, scales and cut-offs were fitted without them. "
+        + " ".join(headline.searched(scores.search)),
+        "20a": study.flow,
+        "20b": "Table 1 (Patients), by risk group and by fold",
+        "21": study.analyses,
         "22": "weights and settings of every fold are registered with this report",
         "23a": "Models, MCTI against each other model, Calibration, Decision curves, each with intervals",
         "23b": "Folds; by site in Subgroups",
-        "24": "none: no recalibration after the fact",
+        "24": "survival curves recalibrated inside the training parts (Before and after recalibration)"
+        if scores.recalibration
+        else "none: no recalibration after the fact",
     }
     if study.notice:
         known["26"] = study.notice

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcti.evaluation.curves import Bools, Floats
+from mcti.evaluation.curves import Bools, Floats, Ints
 from mcti.evaluation.statistics import PairMean, Statistic
 
 
@@ -56,9 +56,13 @@ class Draws:
     free: Floats
 
     @classmethod
-    def of(cls, event: Bools, count: int, seed: int) -> "Draws":
-        """Both kinds from one seed."""
-        return cls(resamples(event, count, seed), resamples(event, count, seed, stratified=False))
+    def of(cls, event: Bools, count: int, seed: int, tested: Ints | None = None) -> "Draws":
+        """Both kinds from one seed; tested (t,): the rows that are drawn from (None: all), the others stay at 0."""
+        rows = np.arange(len(event)) if tested is None else tested
+        kinds = [np.zeros((count, len(event))), np.zeros((count, len(event)))]
+        for kind, stratified in zip(kinds, (True, False), strict=True):
+            kind[:, rows] = resamples(event[rows], count, seed, stratified=stratified)
+        return cls(*kinds)
 
     def for_(self, statistic: Statistic) -> Floats:
         """The kind that a statistic wants: stratified for means over pairs."""

@@ -10,6 +10,9 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
+ROUNDING = 1e-9
+"""A running product of k ratios is off by about k machine epsilons: a height this close to a share has reached it."""
+
 
 @dataclass(frozen=True)
 class Steps:
@@ -26,9 +29,14 @@ class Steps:
         heights = np.concatenate([[1.0], self.values])
         return np.asarray(heights[np.searchsorted(self.times, months, side="right")], dtype=np.float64)
 
+    def before(self, months: Floats | float) -> Floats:
+        """Left limit at each of `months` (any shape): the height just before; 1 up to and at the first step."""
+        heights = np.concatenate([[1.0], self.values])
+        return np.asarray(heights[np.searchsorted(self.times, months, side="left")], dtype=np.float64)
+
     def quantile(self, share: float) -> float:
-        """First time at which the curve is at or below `share`; infinity when it never falls so far."""
-        below = np.flatnonzero(self.values <= share)
+        """First time at which the curve is at or below `share` (within rounding); infinity when it never is."""
+        below = np.flatnonzero(self.values <= share + ROUNDING)
         return float(self.times[below[0]]) if below.size else float("inf")
 
 
@@ -67,10 +75,23 @@ class KaplanMeier(Steps):
         low, high = values ** np.exp(width), values ** np.exp(-width)
         return np.where(inside, low, self.values), np.where(inside, high, self.values)
 
+    def reaches(self, months: float) -> bool:
+        """Whether the curve is known at `months`: somebody was followed so long, or nobody is left to follow."""
+        return bool(months <= self.times[-1] or self.values[-1] == 0)
+
     def standing(self, months: Floats) -> Ints:
         """Patients still under observation just before each of `months`."""
         padded = np.concatenate([self.at_risk, [0]])
         return np.asarray(padded[np.searchsorted(self.times, months, side="left")], dtype=np.int64)
+
+
+def median_follow_up(event: Bools, time_months: Floats) -> float:
+    """Median follow-up in months by reverse Kaplan-Meier; infinity when it is not reached, never the longest time.
+
+    Kaplan-Meier with the roles of event and censoring exchanged: an event ends the observation, not the follow-up
+    (Schemper and Smith 1996, Controlled Clin. Trials 17:343-346). event, time_months (n,).
+    """
+    return KaplanMeier.of(~event, time_months).quantile(0.5)
 
 
 def censoring_curve(event: Bools, time_months: Floats) -> Steps:

@@ -42,6 +42,7 @@ class RmstDifference:
 
     RMST = integral of the Kaplan-Meier curve from 0 to the horizon (Royston and Parmar 2013, BMC Med. Res. Methodol.
     13:152). Unlike a hazard ratio it needs no proportional hazards and has a unit. rows of each group are patients.
+    The horizon must not lie beyond the follow-up of either group (`common_follow_up`): the curve would be extrapolated.
     """
 
     first: Ints
@@ -66,6 +67,16 @@ class RmstDifference:
         widths = np.diff(np.concatenate([[0.0], time, [self.horizon]]))
         mean = curve @ widths
         return np.where(weights.sum(axis=1) > 0, mean, np.nan)
+
+
+def common_follow_up(outcomes: Outcomes, group: Ints) -> float:
+    """Months up to which both extreme groups were followed: the earlier of their last follow-up times.
+
+    A Kaplan-Meier curve is not defined beyond its last time unless it is 0 there; a restricted mean up to a later
+    month would take its last height for granted. group (m,) of every test row.
+    """
+    time = outcomes.time_months[outcomes.patient]
+    return float(min(time[group == group.min()].max(), time[group == group.max()].max()))
 
 
 def rmst_difference(outcomes: Outcomes, group: Ints, horizon: float) -> RmstDifference:

@@ -15,6 +15,7 @@ import numpy as np
 
 from mcti.evaluation.curves import Floats
 from mcti.evaluation.groups import RiskGroups
+from mcti.model.names import display
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b8639a", "#8a7000", "#3a8fb7", "#7a7a7a", "#a04000")
 DASHES = ("-", "--", "-.", ":")
@@ -118,10 +119,10 @@ def forest(c_by_model: Mapping[str, tuple[float, float, float]], folds: Mapping[
             axes.annotate(shown, (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=9)
         axes.axvline(0.5, color=INK, linewidth=0.8, linestyle=":")
         axes.set(ylim=(len(c_by_model) - 0.5, -0.6), yticks=range(len(c_by_model)))
-        axes.set_yticklabels(list(c_by_model))
+        axes.set_yticklabels([display(name) for name in c_by_model])
         axes.set_xlabel("Harrell's C within folds with its interval; small strokes: single folds")
         alt = "C-index by model: " + "; ".join(
-            f"{n} {v[0]:.3f} [{v[1]:.3f}, {v[2]:.3f}]" for n, v in c_by_model.items()
+            f"{display(n)} {v[0]:.3f} [{v[1]:.3f}, {v[2]:.3f}]" for n, v in c_by_model.items()
         )
         return _finish("c_index", "Ranking: C-index by model and fold", alt + ".", [axes])
 
@@ -131,22 +132,25 @@ def brier(scores: Mapping[str, Sequence[float]], horizons: Floats) -> Figure:
     with _canvas("brier") as (axes,):
         for i, (name, values) in enumerate(scores.items()):
             style = {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i % len(DASHES)]}
-            axes.plot(horizons, values, marker="o", markersize=4, label=name, linewidth=2.6 if i == 0 else 1.3, **style)
+            width = 2.6 if i == 0 else 1.3
+            axes.plot(horizons, values, marker="o", markersize=4, label=display(name), linewidth=width, **style)
         axes.set(xlabel="months", ylabel="Brier score (lower is better)", xticks=list(horizons), ylim=(0, None))
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
-        last = "; ".join(f"{name} {values[-1]:.3f}" for name, values in scores.items())
+        last = "; ".join(f"{display(name)} {values[-1]:.3f}" for name, values in scores.items())
         alt = f"Brier score over time. At {horizons[-1]:g} months: {last}."
         return _finish("brier", "Prediction error over time", alt, [axes])
 
 
 def decision_curve(decision: Mapping[str, Any]) -> Figure:
     """Net benefit over thresholds: ours with its interval, the rival model, treating all, treating nobody."""
-    rows, rival, months = decision["rows"], decision["rival"], decision["horizon_months"]
+    rows, months = decision["rows"], decision["horizon_months"]
+    rival = None if decision["rival"] is None else display(decision["rival"])
     at = {key: np.array([math.nan if r[key] is None else r[key] for r in rows]) for key in rows[0] if key != "lead"}
     with _canvas("decision") as (axes,):
         axes.fill_between(at["threshold"], at["low"], at["high"], color=COLOURS[0], alpha=0.15, linewidth=0)
-        for i, (key, label) in enumerate((("ours", "mcti"), ("rival", rival), ("all", "treat everybody"))):
-            axes.plot(at["threshold"], at[key], color=COLOURS[i], linestyle=DASHES[i], label=label)
+        for i, (key, label) in enumerate((("ours", "MCTI"), ("rival", rival), ("all", "treat everybody"))):
+            if label is not None:
+                axes.plot(at["threshold"], at[key], color=COLOURS[i], linestyle=DASHES[i], label=label)
         axes.axhline(0, color=INK, linewidth=0.8, linestyle=":", label="treat nobody")
         top = float(np.nanmax(at["high"], initial=0.01))
         axes.set(xlabel=f"threshold: risk of the event by {months:g} months from which to treat", ylabel="net benefit")
@@ -154,9 +158,10 @@ def decision_curve(decision: Mapping[str, Any]) -> Figure:
         axes.legend(loc="upper right")
         middle = rows[len(rows) // 2]
         alt = (
-            f"Decision curves at {months:g} months. At a threshold of {middle['threshold']:g}: net benefit of mcti "
-            f"{_or_dash(middle['ours'])}, of {rival} {_or_dash(middle['rival'])}, of treating everybody "
-            f"{_or_dash(middle['all'])}."
+            f"Decision curves at {months:g} months. At a threshold of {middle['threshold']:g}: net benefit of MCTI "
+            f"{_or_dash(middle['ours'])}, "
+            + (f"of {rival} {_or_dash(middle['rival'])}, " if rival else "")
+            + f"of treating everybody {_or_dash(middle['all'])}."
         )
         return _finish("decision", "Decision curves", alt, [axes])
 
@@ -203,7 +208,7 @@ def _or_dash(value: float | None) -> str:
 
 
 def _list(values: Floats) -> str:
-    return ", ".join(f"{value:.2f}" for value in values)
+    return ", ".join(f"{value:.2f}" if math.isfinite(value) else "–" for value in values)
 
 
 def _from_one(times: Floats, values: Floats) -> tuple[Floats, Floats]:

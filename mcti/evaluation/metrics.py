@@ -52,13 +52,13 @@ def uno_c(tested: Outcomes, risk: Floats, tau_quantile: float) -> PairMean:
     """Uno's C within folds, truncated; as Harrell's, but free of the censoring pattern (Uno et al. 2011, Stat. Med.
     30:1105-1117).
 
-    Each orderable pair whose event lies before tau weighs G(time_i)^-2; G is the censoring curve and tau the
+    Each orderable pair whose event lies before tau weighs G(time_i-)^-2; G is the censoring curve and tau the
     `tau_quantile` of the follow-up times of the fold's *training* part. risk (m,).
     """
     blocks = []
     for fold, part in tested.parts():
         counted = fold.event & (fold.time_months < fold.follow_up_quantile(tau_quantile))
-        weight = inverse_censoring(fold, fold.time_months, counted) ** 2
+        weight = event_weights(fold, counted) ** 2
         orderable = _orderable(counted, fold.time_months, fold.event) * weight[counted, None]
         blocks.append(_block(fold.patients, counted, risk[part], orderable))
     return PairMean(tuple(blocks))
@@ -67,13 +67,13 @@ def uno_c(tested: Outcomes, risk: Floats, tau_quantile: float) -> PairMean:
 def auc_at(tested: Outcomes, risk: Floats, months: float) -> PairMean:
     """Time-dependent AUC within folds: P(risk of one who had the event by `months` > risk of one still without it).
 
-    Cumulative cases, dynamic controls, cases weighed 1/G(time) with the training part's G (Uno et al. 2007, JASA
+    Cumulative cases, dynamic controls, cases weighed 1/G(time-) with the training part's G (Uno et al. 2007, JASA
     102:527-537; Hung and Chiang 2010). Ties count half. 1 best, 0.5 chance. NaN without a case or without a control.
     """
     blocks = []
     for fold, part in tested.parts():
         case = fold.event & (fold.time_months <= months)
-        weight = inverse_censoring(fold, fold.time_months, case)[case, None] * (fold.time_months > months)[None]
+        weight = event_weights(fold, case)[case, None] * (fold.time_months > months)[None]
         blocks.append(_block(fold.patients, case, risk[part], weight))
     return PairMean(tuple(blocks))
 
@@ -81,17 +81,16 @@ def auc_at(tested: Outcomes, risk: Floats, months: float) -> PairMean:
 def brier_rows(tested: Outcomes, survival: Floats, horizons: Floats) -> Floats:
     """Squared errors of S(t) by patient, weighed for censoring; (m, h), their mean over rows is the Brier score.
 
-    (Graf et al. 1999, Stat. Med. 18:2529-2545) Event by t: S(t)² / G(time). Alive after t: (1 - S(t))² / G(t).
-    Censored before t: 0, its share is carried by the weights. 0 best; a constant 0.5 gives 0.25.
+    (Graf et al. 1999, Stat. Med. 18:2529-2545) Event by t: S(t)² / G(time-). Alive after t: (1 - S(t))² / G(t).
+    Censored up to t: 0, its share is carried by the weights (`status_weights`). 0 best; a constant 0.5 gives 0.25.
     survival (m, h), horizons (h,) months.
     """
     rows = np.zeros(survival.shape)
     for fold, part in tested.parts():
-        time = fold.time_months[:, None]
-        case = fold.event[:, None] & (time <= horizons)
-        weight_case = np.stack([inverse_censoring(fold, fold.time_months, c) for c in case.T], axis=1)
-        weight_alive = inverse_censoring(fold, horizons, np.ones(len(horizons), dtype=bool))
-        rows[part] = survival[part] ** 2 * weight_case + (1 - survival[part]) ** 2 * (time > horizons) * weight_alive
+        for column, months in enumerate(horizons):
+            had, weight = status_weights(fold, float(months))
+            alive = survival[part, column]
+            rows[part, column] = weight * np.where(had, alive**2, (1 - alive) ** 2)
     return rows
 
 
@@ -126,20 +125,49 @@ def kaplan_meier_forecast(tested: Outcomes, horizons: Floats) -> Floats:
 def usable_horizons(tested: Outcomes, horizons: Floats) -> Bools:
     """(h,) where a horizon can be scored: events before it, patients followed beyond it, in test and in training.
 
-    Beyond the follow-up G is 0 and every weight infinite.
+    Beyond the follow-up of a training part G is 0, or, where its last patient had the event, a constant that nobody
+    was observed under: weights and forecasts there would be extrapolated.
     """
     case = np.array([any((f.event & (f.time_months <= t)).any() for f in tested.folds) for t in horizons])
     beyond = np.array([any((f.time_months > t).any() for f in tested.folds) for t in horizons])
-    weighed = np.array([all(f.censoring.at(t) > 0 for f in tested.folds) for t in horizons])
+    weighed = np.array([all(f.censoring.at(t) > 0 and t <= f.train_time.max() for f in tested.folds) for t in horizons])
     return np.asarray(case & beyond & weighed, dtype=np.bool_)
 
 
-def inverse_censoring(fold: Fold, months: Floats, wanted: Bools) -> Floats:
-    """1/G(months) of the training part where `wanted`, else 0; also 0 where G is 0 (nobody was followed so long)."""
-    uncensored = fold.censoring.at(months)
-    possible = np.asarray(wanted & (uncensored > 0))
-    weight = np.zeros(len(wanted))
-    weight[possible] = 1 / uncensored[possible]
+def event_weights(fold: Fold, counted: Bools) -> Floats:
+    """(m,) 1 / G(T-) of the test rows of a fold whose event is `counted`, else 0; G of the training part.
+
+    A patient whose event was seen at T had not been censored *before* T: a censoring at T itself would have come after
+    the event, by the tie rule of the censoring curve. So the weight takes the left limit of G (Graf et al. 1999, Stat.
+    Med. 18:2529-2545; Gerds and Schumacher 2006, Biom. J. 48:1029-1040). scikit-survival 0.28 takes G(T), which at
+    tied times gives events too much weight: with G of the scored rows themselves the weights then no longer sum to n.
+    0 also where G(T-) is 0: nobody of the training part was followed so long.
+    """
+    return _inverse(fold.censoring.before(fold.time_months), counted)
+
+
+def survivor_weight(fold: Fold, months: Floats) -> Floats:
+    """1 / G(t) at each of `months` (h,): the weight of a test row still under observation after t; 0 where G is 0.
+
+    Such a patient was censored neither before t nor at t, so this weight takes G itself.
+    """
+    return _inverse(fold.censoring.at(months), np.ones(np.shape(months), dtype=np.bool_))
+
+
+def status_weights(fold: Fold, months: float) -> tuple[Bools, Floats]:
+    """Who of a fold had the event by `months` (m,), and the inverse-censoring weight of each row (m,).
+
+    Event by t: 1 / G(T-); under observation after t: 1 / G(t); censored up to t: 0, the weights of the others carry
+    that row. With G of the same rows the weights sum to m at every t, so that a forecast of 0.5 has Brier score 0.25.
+    """
+    had = np.asarray(fold.event & (fold.time_months <= months), dtype=np.bool_)
+    after = fold.time_months > months
+    return had, event_weights(fold, had) + after * survivor_weight(fold, np.array([months]))[0]
+
+
+def _inverse(uncensored: Floats, counted: Bools) -> Floats:
+    weight = np.zeros(np.shape(counted))
+    np.divide(1.0, uncensored, out=weight, where=counted & (uncensored > 0))
     return weight
 
 

@@ -79,6 +79,21 @@ class Outcomes:
         return np.concatenate([fold.patients for fold in self.folds])
 
     @cached_property
+    def tested(self) -> Ints:
+        """(t,) the cohort's rows of the patients who are in some test part, ascending, each once."""
+        return np.unique(self.patient)
+
+    @property
+    def tested_event(self) -> Bools:
+        """(t,) whether the event of each evaluated patient was seen."""
+        return self.event[self.tested]
+
+    @property
+    def tested_time(self) -> Floats:
+        """(t,) follow-up in months of each evaluated patient."""
+        return self.time_months[self.tested]
+
+    @cached_property
     def fold_number(self) -> Ints:
         """(m,) the fold of every test row."""
         return np.concatenate([np.full(len(fold.patients), fold.number, dtype=np.int64) for fold in self.folds])

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from mcti import storage
+from mcti.model.names import display
 
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
 <body style="font-family: sans-serif; margin: 1rem"><h1 style="font-size: 1.1rem">{title}</h1>{figure}
@@ -41,7 +42,7 @@ def scores(evaluation: Path) -> str:
     lines += ["| model | C-index | 95 % interval |", "|---|---|---|"]
     for name, c in sorted(found["models"].items(), key=lambda pair: -(pair[1]["value"] or 0)):
         value, low, high = (_number(c[key]) for key in ("value", "low", "high"))
-        lines.append(f"| {_cell(name)} | {value} | {low} to {high} |")
+        lines.append(f"| {_cell(display(name))} | {value} | {low} to {high} |")
     return "\n".join(lines) + "\n"
 
 

@@ -1,26 +1,30 @@
 """One self-contained page for people: tables, figures, how it was done; no network, light and dark, prints."""
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
-from mcti.evaluation import checklist
-from mcti.evaluation.checklist import Study
-from mcti.evaluation.comparison import Interval
-from mcti.evaluation.figures import Figure, p_text
-from mcti.evaluation.scores import OURS, Scores, as_interval
-from mcti.params import EvaluateParams
+import pandas as pd
 
-FEW_EVENTS = 10
+from mcti.evaluation import characteristics, checklist, headline
+from mcti.evaluation.checklist import Study
+from mcti.evaluation.figures import Figure, p_text
+from mcti.evaluation.headline import shown, warnings
+from mcti.evaluation.scores import OURS, Scores, as_interval
+from mcti.evaluation.subgroups import FEWEST_EVENTS
+from mcti.model.names import PART_NAMES, PARTS, display
+from mcti.params import EvaluateParams
 
 
 @dataclass(frozen=True)
 class CohortFacts:
-    """What the head of the page says of the cohort. follow_up: median in months (reverse Kaplan-Meier);
-    predictors: in words; attrition: the reason of each patient left out."""
+    """What the page says of the cohort; every count is of the evaluated patients.
+
+    follow_up: median in months (reverse Kaplan-Meier), infinite where it is not reached;  predictors: in words;
+    excluded: {step: {reason: patients}} (`flow.counts`);  train_patients, train_events: of each fold's training part.
+    """
 
     name: str
     notice: str
@@ -29,12 +33,23 @@ class CohortFacts:
     events: int
     follow_up: float
     predictors: str
-    attrition: Sequence[str] = ()
+    excluded: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    train_patients: tuple[int, ...] = ()
+    train_events: tuple[int, ...] = ()
 
     @property
     def study(self) -> Study:
         """The same for the checklist."""
-        return Study(self.endpoint, self.patients, self.events, len(self.attrition), self.predictors, self.notice)
+        return Study(
+            endpoint=self.endpoint,
+            patients=self.patients,
+            events=self.events,
+            excluded=self.excluded,
+            predictors=self.predictors,
+            notice=self.notice,
+            train_patients=self.train_patients,
+            train_events=self.train_events,
+        )
 
 
 @dataclass(frozen=True)
@@ -50,15 +65,29 @@ class AboutModels:
     """What the trained models show of themselves; empty where their files are not there.
 
     history {fold: {column of history.csv: values}};  patients: the best- and worst-predicted with their critical
-    patches {patient_id, kind, agreement, months, rank, patches: [{slide_id, x, y, score, crop: {address, missing}}]}.
+    patches {patient_id, kind, agreement, months, rank, patches: [{slide_id, x, y, index, score, crop: {address,
+    missing}}]};  table_1: the characteristics of the patients (`characteristics.table`).
     """
 
     history: Mapping[int, Mapping[str, Sequence[float]]] = field(default_factory=dict)
     groups: GeneGroups | None = None
     patients: Sequence[Mapping[str, Any]] = ()
+    table_1: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 NOTHING = AboutModels()
+
+VERSUS = (
+    "model",
+    "C, MCTI minus it",
+    "p",
+    "p (Holm)",
+    "C over folds, corrected for overlap",
+    "IBS, MCTI minus it",
+    "p of IBS",
+    "p of IBS (Holm)",
+)
+"""Heads of the table of comparisons."""
 
 
 def render(
@@ -77,8 +106,17 @@ def render(
     page = Environment(autoescape=select_autoescape(default_for_string=True, default=True)).from_string(source)
     return page.render(
         cohort=cohort,
-        lead=_lead(scores, params),
-        warnings=_warnings(scores, skipped),
+        follow_up=characteristics.months(cohort.follow_up),
+        lead=headline.lead(scores, params),
+        calibrated=headline.calibrated(scores),
+        composition=headline.composition(scores),
+        warnings=warnings(scores, skipped),
+        table_1=_table_1(about.table_1),
+        versus=VERSUS,
+        parts=_parts(scores),
+        attributed=scores.attribution.get("patients", 0),
+        critical_share=_critical(scores),
+        search=headline.searched(scores.search),
         columns=_columns(scores),
         models=_models(scores),
         comparison=_comparison(scores),
@@ -95,7 +133,7 @@ def render(
         groups=about.groups,
         patients=about.patients,
         folds=_folds(scores),
-        attrition=sorted(Counter(cohort.attrition).items()),
+        excluded=[(step, reason, n) for step, reasons in cohort.excluded.items() for reason, n in reasons.items()],
         last=f"{scores.horizons[-1]:g}" if len(scores.horizons) else "",
         level=f"{100 * params.confidence:g}",
         resamples=params.bootstrap,
@@ -104,59 +142,41 @@ def render(
     )
 
 
-def shown(interval: Interval) -> str:
-    """`0.612 [0.541, 0.690]`, or `not defined`."""
-    if not math.isfinite(interval.value):
-        return "not defined"
-    if not math.isfinite(interval.low):
-        return f"{interval.value:.3f}"
-    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
-
-
-def _lead(scores: Scores, params: EvaluateParams) -> str:
-    """The result in one or two sentences, whichever way it went."""
-    ours, rival = scores.c_index(OURS), params.primary_baseline
-    if rival not in scores.comparison:
-        return f"C-index of MCTI: {shown(ours)}."
-    difference = as_interval(scores.comparison[rival]["difference"])
-    if not math.isfinite(difference.low):
-        verdict = "the difference cannot be judged"
-    elif difference.low > 0:
-        verdict = "MCTI ranks better"
-    elif difference.high < 0:
-        verdict = "MCTI ranks worse"
-    else:
-        verdict = "no difference is shown"
-    return (
-        f"C-index of MCTI: {shown(ours)}; of {rival}: {shown(scores.c_index(rival))}. "
-        f"Difference {shown(difference)}: {verdict}."
-    )
-
-
-def _warnings(scores: Scores, skipped: Mapping[str, str]) -> list[str]:
-    events = [fold["events"] for fold in scores.models[OURS]["folds"]]
-    said = [f"Baseline {name} was left out: {why}." for name, why in skipped.items()]
-    if 0 in events:
-        said.append(f"{events.count(0)} test fold(s) have no event and take no part in C.")
-    if sum(events) < FEW_EVENTS:
-        said.append(f"Only {sum(events)} events: no claim can be made for this cohort.")
-    if len(scores.unusable):
-        months = ", ".join(f"{t:g}" for t in scores.unusable)
-        said.append(f"Months {months} cannot be scored: no event before, or nobody followed beyond.")
-    return said
-
-
 def _columns(scores: Scores) -> list[str]:
     """Heads of the table of models."""
     areas = [f"AUC {months:g} months" for months in scores.horizons]
     return ["C (Harrell)", "C within subtype", "C (Uno)", *areas, *(["IBS", "skill"] if len(scores.horizons) else [])]
 
 
+def _table_1(table: pd.DataFrame) -> dict[str, Any]:
+    """Heads and rows; empty without a table."""
+    return {"heads": list(table.columns), "rows": table.to_numpy().tolist()} if len(table) else {}
+
+
+def _parts(scores: Scores) -> list[dict[str, str]]:
+    """Share of the attribution of each part of the model; what lies within a part is indented."""
+    found = scores.attribution
+    if not found:
+        return []
+    rows = []
+    for name, share in found["shares"].items():
+        rows.append({"name": PART_NAMES[name], "share": headline.percent(share)})
+        if name == "network_slides":
+            rows += [{"name": f"– {PART_NAMES[n]}", "share": headline.percent(s)} for n, s in found["details"].items()]
+    return rows
+
+
+def _critical(scores: Scores) -> str:
+    """The share of the critical patches, empty where nobody attributed."""
+    details = scores.attribution.get("details", {})
+    return headline.percent(details["critical_patches"]) if details else ""
+
+
 def _models(scores: Scores) -> list[dict[str, Any]]:
     metrics = ["c_index", "c_within_subtype", "uno_c", *(f"auc_{months:g}" for months in scores.horizons)]
     metrics += ["ibs", "ibs_skill"] if len(scores.horizons) else []
     return [
-        {"name": name, "ours": name == OURS, "cells": [shown(as_interval(numbers[m])) for m in metrics]}
+        {"name": display(name), "ours": name == OURS, "cells": [shown(as_interval(numbers[m])) for m in metrics]}
         for name, numbers in scores.models.items()
     ]
 
@@ -164,12 +184,15 @@ def _models(scores: Scores) -> list[dict[str, Any]]:
 def _comparison(scores: Scores) -> list[dict[str, Any]]:
     return [
         {
-            "name": name,
+            "name": display(name),
             "primary": entry["primary"],
             "difference": shown(as_interval(entry["difference"])),
             "p": _p_cell(entry["p"]),
-            "holm": _p_cell(entry["p_holm"]),
+            "holm": "–" if name in PARTS else _p_cell(entry["p_holm"]),
             "corrected": f"{shown(as_interval(folds := entry['fold_corrected']))}, p {p_text(_nan(folds['p']))}",
+            "ibs": shown(as_interval(entry["ibs_difference"])),
+            "ibs_p": _p_cell(entry["ibs_p"]),
+            "ibs_holm": "–" if name in PARTS else _p_cell(entry["ibs_p_holm"]),
         }
         for name, entry in scores.comparison.items()
     ]
@@ -182,7 +205,7 @@ def _calibration(scores: Scores) -> list[dict[str, Any]]:
     last = f"{scores.horizons[-1]:g}"
     return [
         {
-            "name": name,
+            "name": display(name),
             "ours": name == OURS,
             "cells": [shown(as_interval(numbers[f"{metric}_{last}"])) for metric in ("slope", "intercept", "ici")],
             "p": _p_cell(numbers["d_calibration"]["p"]),
@@ -208,10 +231,12 @@ def _recalibration(scores: Scores) -> list[dict[str, Any]]:
 
 
 def _subgroups(scores: Scores) -> list[dict[str, Any]]:
-    return [
-        {**row, "c": shown(as_interval(row["c_index"])) if row["c_index"]["value"] is not None else "too few events"}
-        for row in scores.subgroups
-    ]
+    """One row a subgroup; a C of few events is marked, and has no interval."""
+    rows = []
+    for row in scores.subgroups:
+        few = row["events"] < FEWEST_EVENTS and row["c_index"]["value"] is not None
+        rows.append({**row, "c": shown(as_interval(row["c_index"])) + (" (few events)" if few else "")})
+    return rows
 
 
 def _regimes(scores: Scores) -> list[dict[str, Any]]:
@@ -228,9 +253,9 @@ def _regimes(scores: Scores) -> list[dict[str, Any]]:
 
 
 def _subtype(scores: Scores) -> str:
-    """How well MCTI tells the subtype, in one sentence; empty where its predictions do not say."""
+    """How well MCTI tells the subtype, in one sentence; empty for one class, or where its predictions do not say."""
     ours = scores.models[OURS]
-    if "subtype_auroc" not in ours:
+    if ours.get("subtype_auroc", {}).get("value") is None:
         return ""
     area, f1 = (shown(as_interval(ours[name])) for name in ("subtype_auroc", "subtype_macro_f1"))
     return f"Subtype told by MCTI: AUROC {area} (one against the rest, mean over classes), macro-F1 {f1}."
@@ -242,8 +267,10 @@ def _caption(figure: Figure, caption: str, scores: Scores) -> str:
     gain = scores.risk_groups.get("rmst_months")
     if figure.name != "kaplan_meier" or gain is None or gain["low"] is None:
         return said
+    asked, horizon = gain["asked_months"], gain["horizon_months"]
+    cut = f", the last follow-up of the shorter group (asked: {asked:g})" if horizon < asked else ""
     return (
-        f"{said} Up to month {gain['horizon_months']:g} the lowest group lives {gain['value']:.1f} "
+        f"{said} Up to month {horizon:.4g}{cut} the lowest group lives {gain['value']:.1f} "
         f"[{gain['low']:.1f}, {gain['high']:.1f}] months longer without the event than the highest (restricted mean)."
     )
 
@@ -259,7 +286,7 @@ def _folds(scores: Scores) -> list[dict[str, Any]]:
 
 def _methods(scores: Scores, params: EvaluateParams) -> list[str]:
     horizons = ", ".join(f"{months:g}" for months in scores.horizons)
-    networks = [name for name in scores.models if name != OURS and name not in params.baselines]
+    networks = [name for name in scores.models if name not in (OURS, *PARTS, *params.baselines)]
     beside = f" {', '.join(networks)}: trained beforehand on the same training parts." if networks else ""
     return [
         "Every baseline was fitted on the training part of each fold: imputation, scaling, components, penalties "
@@ -268,8 +295,9 @@ def _methods(scores: Scores, params: EvaluateParams) -> list[str]:
         "it is the pair-weighted mean of the folds' C. A tied risk counts half; an event and a censoring at one time "
         f"are ordered, two events are not. Uno's C counts events before the {100 * params.uno_tau_quantile:g} % "
         "quantile of the training follow-up, weighed by the training part's censoring.",
-        f"Brier score and AUC stand at {horizons} months, weighed by the inverse probability of censoring; the "
-        "integrated Brier score is their mean over that span by trapezoids.",
+        f"Brier score, calibration, decision curves and AUC stand at {horizons} months, weighed by the inverse "
+        "probability of censoring of the training part: an event at T by 1/G just before T, a patient still under "
+        "observation at t by 1/G(t). The integrated Brier score is the mean over that span by trapezoids.",
         "Risk groups: limits for a fold are quantiles of the out-of-fold risks of its training patients, standardised "
         "within fold. The log-rank p describes these groups; it is not a test of the model against another.",
         "Intervals are percentiles over resampled patients: stratified by event for rankings, not for absolute risks, "

@@ -15,9 +15,10 @@ from mcti.evaluation.groups import RiskGroups
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.predictions import Predicted
 from mcti.evaluation.statistics import Statistic
+from mcti.model.names import PARTS
 from mcti.params import EvaluateParams
 
-OURS, CLINICAL = "mcti", "cox_clinical"
+OURS = "mcti"
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Scores:
     """What the report and the files show; all but the horizons is ready for JSON (null: not defined).
 
     models {name: {metric: {value, low, high}, d_calibration: {...}, folds: [...]}};  comparison: ours against each;
-    risk_groups, subgroups, decision, regimes (of modalities), recalibration (before, after): ours alone.
+    risk_groups, subgroups, decision, regimes (of modalities), recalibration (before, after), attribution (shares by
+    part), search (of the settings, and the evaluated patients that it saw): ours alone.
     horizons (h,) scored, unusable (u,) asked for but not scored.
     """
 
@@ -38,6 +40,8 @@ class Scores:
     unusable: Floats
     regimes: dict[str, dict[str, Any]] = field(default_factory=dict)
     recalibration: dict[str, dict[str, Any]] = field(default_factory=dict)
+    attribution: dict[str, Any] = field(default_factory=dict)
+    search: dict[str, Any] = field(default_factory=dict)
     forest: list[story.Row] = field(default_factory=list)
 
     def c_index(self, model: str) -> Interval:
@@ -54,7 +58,9 @@ class Scores:
             "decision": self.decision,
         }
         document[OURS] |= {
-            name: told for name, told in (("regimes", self.regimes), ("recalibration", self.recalibration)) if told
+            name: told
+            for name in ("regimes", "recalibration", "attribution", "search")
+            if (told := getattr(self, name))
         }
         return document
 
@@ -72,15 +78,16 @@ def score(
     """
     asked = np.array(sorted(params.horizons_months))
     usable = metrics.usable_horizons(outcomes, asked)
-    draws = Draws.of(outcomes.event, params.bootstrap, params.seed)
+    draws = Draws.of(outcomes.event, params.bootstrap, params.seed, outcomes.tested)
     chosen = {name: Predicted(p.risk, p.survival[:, usable], p.subtypes) for name, p in predicted.items()}
     subtype = patients["subtype"].astype(str).to_numpy()
     models = {name: _model(outcomes, p, asked[usable], subtype, draws, params) for name, p in chosen.items()}
     ours = metrics.c_index(outcomes, predicted[OURS].risk)
-    within = [g.as_dict() for g in subgroups.table(ours, patients, draws.stratified, params.confidence)]
+    member = outcomes.tested
+    within = [g.as_dict() for g in subgroups.table(ours, patients, member, draws.stratified, params.confidence)]
     return Scores(
         models=models,
-        comparison=compare(outcomes, predicted, draws, params),
+        comparison=compare(outcomes, chosen, asked[usable], draws, params),
         risk_groups=of_groups(outcomes, grouped, draws, params),
         subgroups=within,
         decision=decisions(outcomes, chosen, asked[usable], draws, params),
@@ -156,40 +163,63 @@ def by_fold(outcomes: Outcomes, risk: Floats) -> list[dict[str, Any]]:
 
 
 def compare(
-    outcomes: Outcomes, predicted: Mapping[str, Predicted], draws: Draws, params: EvaluateParams
+    outcomes: Outcomes, predicted: Mapping[str, Predicted], horizons: Floats, draws: Draws, params: EvaluateParams
 ) -> dict[str, dict[str, Any]]:
-    """Ours minus each baseline in C: paired interval, p, p after Holm, and the fold-corrected interval."""
-    ours = metrics.c_index(outcomes, predicted[OURS].risk)
-    share = float(np.mean([len(fold.patients) / max(len(fold.train_event), 1) for fold in outcomes.folds]))
-    found: dict[str, dict[str, Any]] = {}
-    for name in (n for n in predicted if n != OURS):
-        theirs = metrics.c_index(outcomes, predicted[name].risk)
-        difference = comparison.paired(ours, theirs, draws.stratified, params.confidence)
-        everyone = np.ones((1, len(outcomes.patient_ids)))
-        by_fold = [float((ours.only(k)(everyone) - theirs.only(k)(everyone))[0]) for k in range(len(outcomes.folds))]
-        folds = comparison.nadeau_bengio(by_fold, share, params.confidence)
-        found[name] = {
-            "difference": difference.interval.as_dict(),
-            "p": finite(difference.p),
-            "fold_corrected": {**folds.interval.as_dict(), "p": finite(folds.p), "folds": folds.folds},
-        }
-    adjusted = comparison.holm({name: _number(entry["p"]) for name, entry in found.items()})
-    for name, p in adjusted.items():
-        found[name]["p_holm"] = finite(p)
+    """Ours minus each other model: in C (paired interval, p, p after Holm, fold-corrected), and in the Brier score.
+
+    `ibs_difference` is of the integrated Brier score, lower is better: below 0 ours errs less; null without a horizon.
+    The parts of ours are compared, too, but are no rivals: they take no part in Holm's adjustment.
+    """
+    others = [name for name in predicted if name != OURS]
+    found = {name: _against(outcomes, predicted[OURS], predicted[name], horizons, draws, params) for name in others}
+    rivals = [name for name in others if name not in PARTS]
+    for key in ("p", "ibs_p"):
+        adjusted = comparison.holm({name: _number(found[name][key]) for name in rivals})
+        for name in others:
+            found[name][f"{key}_holm"] = finite(adjusted.get(name, math.nan))
+    for name in others:
         found[name]["primary"] = name == params.primary_baseline
     return found
 
 
+def _against(
+    outcomes: Outcomes, mine: Predicted, other: Predicted, horizons: Floats, draws: Draws, params: EvaluateParams
+) -> dict[str, Any]:
+    ours, theirs = metrics.c_index(outcomes, mine.risk), metrics.c_index(outcomes, other.risk)
+    difference = comparison.paired(ours, theirs, draws.stratified, params.confidence)
+    everyone = np.ones((1, len(outcomes.patient_ids)))
+    by_fold = [float((ours.only(k)(everyone) - theirs.only(k)(everyone))[0]) for k in range(len(outcomes.folds))]
+    share = float(np.mean([len(fold.patients) / max(len(fold.train_event), 1) for fold in outcomes.folds]))
+    folds = comparison.nadeau_bengio(by_fold, share, params.confidence)
+    found = {
+        "difference": difference.interval.as_dict(),
+        "p": finite(difference.p),
+        "fold_corrected": {**folds.interval.as_dict(), "p": finite(folds.p), "folds": folds.folds},
+        "ibs_difference": Interval(math.nan, math.nan, math.nan).as_dict(),
+        "ibs_p": None,
+    }
+    if len(horizons):
+        pair = [metrics.integrated_brier(outcomes, one.survival, horizons) for one in (mine, other)]
+        errors = comparison.paired(pair[0], pair[1], draws.free, params.confidence)
+        found |= {"ibs_difference": errors.interval.as_dict(), "ibs_p": finite(errors.p)}
+    return found
+
+
 def of_groups(outcomes: Outcomes, grouped: RiskGroups, draws: Draws, params: EvaluateParams) -> dict[str, Any]:
-    """Sizes, log-rank p, and the months of life between the lowest and the highest group up to the last horizon."""
-    horizon = float(max(params.horizons_months))
+    """Sizes, log-rank p, and the months of life between the lowest and the highest group.
+
+    Up to the last horizon, or up to the last follow-up of the shorter group where that is earlier.
+    """
+    asked = float(max(params.horizons_months))
     found: dict[str, Any] = {
         "sizes": dict(zip(grouped.names, grouped.sizes(), strict=True)),
         "log_rank_p": finite(grouped.p),
     }
     if len(np.unique(grouped.group)) > 1:
+        horizon = min(asked, decision.common_follow_up(outcomes, grouped.group))
         gain = decision.rmst_difference(outcomes, grouped.group, horizon)
         found["rmst_months"] = {
+            "asked_months": asked,
             "horizon_months": horizon,
             **comparison.interval(gain, draws.free, params.confidence).as_dict(),
         }
@@ -199,26 +229,30 @@ def of_groups(outcomes: Outcomes, grouped: RiskGroups, draws: Draws, params: Eva
 def decisions(
     outcomes: Outcomes, predicted: Mapping[str, Predicted], horizons: Floats, draws: Draws, params: EvaluateParams
 ) -> dict[str, Any]:
-    """Net benefit at the last horizon over thresholds: ours, the clinical model's, treating all; and our lead.
+    """Net benefit at the last horizon over thresholds: ours, the primary baseline's, treating all; and our lead.
 
-    Thresholds go from 2 % in steps of 2 % up to the risk that one patient in twenty exceeds.
+    Thresholds go from 2 % in steps of 2 % up to the risk that one patient in twenty exceeds. Where the primary
+    baseline was left out there is no rival (null), and no lead.
     """
     if not len(horizons):
         return {}
-    months, rival = float(horizons[-1]), CLINICAL if CLINICAL in predicted else params.primary_baseline
-    ours, theirs = predicted[OURS].survival[:, -1], predicted[rival].survival[:, -1]
+    months, rival = float(horizons[-1]), params.primary_baseline if params.primary_baseline in predicted else None
+    ours = predicted[OURS].survival[:, -1]
+    others = {} if rival is None else {"rival": predicted[rival].survival[:, -1]}
     highest = max(float(np.quantile(1 - ours, 0.95)), 0.04)
     rows = []
     for threshold in np.arange(0.02, min(highest, 0.9) + 1e-9, 0.02):
         benefit = {
             name: decision.net_benefit(outcomes, alive, months, float(threshold))
-            for name, alive in (("ours", ours), ("rival", theirs), ("all", np.zeros(len(ours))))
+            for name, alive in {"ours": ours, **others, "all": np.zeros(len(ours))}.items()
         }
-        lead = comparison.paired(benefit["ours"], benefit["rival"], draws.free, params.confidence).interval
+        lead = Interval(math.nan, math.nan, math.nan)
+        if rival is not None:
+            lead = comparison.paired(benefit["ours"], benefit["rival"], draws.free, params.confidence).interval
         points = {n: finite(comparison.point(b, len(outcomes.patient_ids))) for n, b in benefit.items()}
         interval = comparison.interval(benefit["ours"], draws.free, params.confidence)
         ends = {"low": finite(interval.low), "high": finite(interval.high)}
-        rows.append({"threshold": round(float(threshold), 2), **points, **ends, "lead": lead.as_dict()})
+        rows.append({"threshold": round(float(threshold), 2), "rival": None, **points, **ends, "lead": lead.as_dict()})
     return {"horizon_months": months, "rival": rival, "rows": rows}
 
 

@@ -1,6 +1,5 @@
 """Figures of a run's story: who came in, how training went, how C differs between folds, sites and subtypes."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,7 +39,8 @@ def forest_rows(
     A fold with fewer than ten events gets its C without an interval: the resamples hold too few pairs.
     """
     everyone = len(outcomes.patient_ids)
-    rows = [Row("all", everyone, int(outcomes.event.sum()), interval(pairs, draws, confidence))]
+    tested = outcomes.tested_event
+    rows = [Row("all", len(tested), int(tested.sum()), interval(pairs, draws, confidence))]
     for k, fold in enumerate(outcomes.folds):
         events = int(fold.event.sum())
         alone = Interval(point(pairs.only(k), everyone), np.nan, np.nan)
@@ -64,38 +64,53 @@ def forest(rows: Sequence[Row]) -> Figure:
             axes.plot([value], [place], "s", color=colour, markersize=3 + min(7.0, row.events**0.5 / 2))
             said = f"{value:.3f}" if finite(low) is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
             where = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 9}
-            axes.annotate(f"{said}   {row.events} events", (1.01, place), **where)
+            axes.annotate(f"{said}   n={row.patients}, {row.events} events", (1.01, place), **where)
         axes.axvline(0.5, color=INK, linewidth=0.8, linestyle=":")
         axes.axvline(shown[0].c_index.value if shown else 0.5, color=COLOURS[0], linewidth=0.8, linestyle="--")
         axes.set(ylim=(len(shown) - 0.5, -0.5), yticks=range(len(shown)), xlabel="Harrell's C of MCTI")
         axes.set_yticklabels([row.name for row in shown])
-        alt = "C of MCTI: " + "; ".join(f"{row.name} {row.c_index.value:.3f} ({row.events} events)" for row in shown)
+        alt = "C of MCTI: " + "; ".join(
+            f"{row.name} {row.c_index.value:.3f} ({row.patients} patients, {row.events} events)" for row in shown
+        )
         return figures._finish("forest", "C by fold, subtype and site", alt + ".", [axes])
 
 
-def flow(reasons: Sequence[str], patients: int, events: int) -> Figure:
-    """Who came in, who left and why, who was evaluated."""
-    left = Counter(reasons)
-    with figures._canvas("flow", height=1.9 + 0.34 * max(1, len(left))) as (axes,):
-        axes.set(xlim=(0, 10), ylim=(0, 10))
+def flow(excluded: Mapping[str, Mapping[str, int]], patients: int, events: int) -> Figure:
+    """Who is in the clinical table, who was excluded at which step and why, who was evaluated.
+
+    excluded {step: {reason: patients}} in the order of the steps (`flow.counts`); patients, events: evaluated.
+    """
+    gone = [
+        f"excluded at {step}:\n" + "\n".join(f"{count}: {reason}" for reason, count in reasons.items())
+        for step, reasons in excluded.items()
+    ] or ["nobody excluded"]
+    lines = [text.count("\n") + 1 for text in gone]
+    height = 2.6 + 0.22 * sum(lines) + 0.35 * len(lines)
+    came = f"{patients + sum(sum(reasons.values()) for reasons in excluded.values())} patients in the clinical table"
+    stayed = f"{patients} patients evaluated\n{events} with the event, {patients - events} without"
+    with figures._canvas("flow", height=height) as (axes,):
+        axes.set(xlim=(0, 10), ylim=(height, 0))
         axes.axis("off")
         box = {"boxstyle": "round,pad=0.5", "facecolor": "none", "edgecolor": INK}
         arrow = {"arrowstyle": "->", "color": INK}
-        came = f"{patients + sum(left.values())} patients in the tables"
-        stayed = f"{patients} patients evaluated\n{events} with the event, {patients - events} without"
-        gone = "\n".join(f"{count}: {reason}" for reason, count in sorted(left.items())) or "nobody left"
-        axes.annotate(stayed, (2.6, 1.4), ha="center", va="center", bbox=box)
-        axes.annotate(came, (2.6, 8.7), ha="center", va="center", bbox=box)
-        axes.annotate("", xy=(2.6, 2.9), xytext=(2.6, 7.7), arrowprops=arrow)
-        axes.annotate("", xy=(4.6, 5.2), xytext=(2.6, 5.2), arrowprops=arrow)
-        axes.annotate(gone, (4.8, 5.2), ha="left", va="center", bbox=box, fontsize=9)
-        alt = f"{came}. Left out: {gone.replace(chr(10), '; ')}. {stayed.replace(chr(10), ', ')}."
+        axes.annotate(came, (2.6, 0.45), ha="center", va="center", bbox=box)
+        axes.annotate(stayed, (2.6, height - 0.55), ha="center", va="center", bbox=box)
+        axes.annotate("", xy=(2.6, height - 0.95), xytext=(2.6, 0.7), arrowprops=arrow)
+        top = 1.05
+        for text, count in zip(gone, lines, strict=True):
+            middle = top + 0.11 * count
+            axes.annotate("", xy=(4.6, middle), xytext=(2.6, middle), arrowprops=arrow)
+            axes.annotate(text, (4.85, middle), ha="left", va="center", bbox=box, fontsize=9)
+            top += 0.22 * count + 0.35
+        told = "; ".join(text.replace(":\n", ": ").replace("\n", ", ") for text in gone)
+        alt = f"{came}. {told[0].upper()}{told[1:]}. {stayed.replace(chr(10), ', ')}."
         return figures._finish("flow", "Flow of the patients", alt, [axes])
 
 
 def learning(history: Mapping[int, Mapping[str, Sequence[float]]]) -> Figure:
     """Training losses by epoch, a line a fold. history {fold: {column of history.csv: values}}."""
-    names = [name for name in CURVES if all(name in curves for curves in history.values())]
+    # A loss that is 0 throughout is that of a task that is switched off, such as the subtype of a one-class cohort.
+    names = [n for n in CURVES if all(n in c for c in history.values()) and any(any(c[n]) for c in history.values())]
     with figures._canvas("learning", height=1.2 + 1.9 * len(names), rows=[1.0] * len(names)) as panels:
         for panel, name in zip(panels, names, strict=True):
             for i, (fold, curves) in enumerate(sorted(history.items())):
@@ -114,8 +129,8 @@ def learning(history: Mapping[int, Mapping[str, Sequence[float]]]) -> Figure:
 
 
 def agreement(outcomes: Outcomes, pairs: PairMean) -> tuple[Floats, Floats]:
-    """How well each patient's risk stands among the others of his folds: share of his pairs in the right order (n,),
-    and the number of those pairs; NaN where he orders none. Both sides of a pair count."""
+    """How well each patient's risk stands among the others of their folds: share of their pairs in the right order
+    (n,), and the number of those pairs; NaN where a patient orders none. Both sides of a pair count."""
     good, all_pairs = np.zeros(len(outcomes.patient_ids)), np.zeros(len(outcomes.patient_ids))
     for block in pairs.blocks:
         right = block.weight * block.score

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mcti.evaluation.comparison import Interval, interval
-from mcti.evaluation.curves import Bools, Floats
+from mcti.evaluation.comparison import Interval, interval, point
+from mcti.evaluation.curves import Bools, Floats, Ints
 from mcti.evaluation.statistics import PairMean
 
 FEWEST_EVENTS = 10
-"""Below about ten events a C says nothing (docs/protocol.md 12); such a subgroup is listed without one."""
+"""Below about ten events a C says little (docs/protocol.md 12): it is shown without an interval, and marked."""
 
 
 def within(pairs: PairMean, label: np.ndarray) -> PairMean:
@@ -31,7 +31,7 @@ def among(pairs: PairMean, member: Bools) -> PairMean:
 
 @dataclass(frozen=True)
 class Subgroup:
-    """C among the members of a subgroup; NaN with fewer than ten events."""
+    """C among the members of a subgroup with their numbers; without an interval with fewer than ten events."""
 
     name: str
     patients: int
@@ -43,15 +43,20 @@ class Subgroup:
         return {"name": self.name, "patients": self.patients, "events": self.events, "c_index": self.c_index.as_dict()}
 
 
-def table(pairs: PairMean, patients: pd.DataFrame, draws: Floats, confidence: float) -> list[Subgroup]:
-    """Every subgroup that the cohort's table defines, with interval; smaller sites are put together."""
+def table(pairs: PairMean, patients: pd.DataFrame, tested: Ints, draws: Floats, confidence: float) -> list[Subgroup]:
+    """Every subgroup of the evaluated patients, with interval; smaller sites are put together.
+
+    patients: the cohort's table;  tested (t,): its evaluated rows, of which alone the subgroups are made. With fewer
+    than ten events C stands without an interval, beside its patients and events: it says little by itself.
+    """
     event = patients["event"].to_numpy(dtype=np.int64) == 1
     found = []
-    for name, member in members(patients):
-        events = int(event[member].sum())
-        nothing = Interval(np.nan, np.nan, np.nan)
-        enough = events >= FEWEST_EVENTS
-        c = interval(among(pairs, member), draws, confidence) if enough else nothing
+    for name, some in members(patients.iloc[tested]):
+        member = np.zeros(len(patients), dtype=np.bool_)
+        member[tested] = some
+        events, statistic = int(event[member].sum()), among(pairs, member)
+        alone = Interval(point(statistic, len(patients)), np.nan, np.nan)
+        c = interval(statistic, draws, confidence) if events >= FEWEST_EVENTS else alone
         found.append(Subgroup(name, int(member.sum()), events, c))
     return found
 

@@ -1,7 +1,7 @@
 """The explanation of one patient as a self-contained page: no network, no script, light and dark, prints."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
@@ -10,6 +10,8 @@ from mcti.explanation.gene_sets import Enrichment
 
 _BARS = 10
 _LEVEL = 0.05
+_SMALL = 0.01
+"""Share of the attribution below which a transport plan gets a sentence and no table."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class Group:
 
 @dataclass(frozen=True)
 class Member:
-    """What one model of the ensemble says. plan: (clusters, groups) of mass; tokens: (name, part), largest first."""
+    """What one model of the ensemble says. plan: (clusters, groups) of mass; tokens: (name, part), largest first;
+    shares: of the attribution of this patient, by name: `critical patches`, `transport plan`."""
 
     name: str
     risk: float
@@ -34,6 +37,7 @@ class Member:
     groups: Sequence[Group]
     plan: Sequence[Sequence[float]]
     cluster_patches: Sequence[int]
+    shares: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,10 @@ def _member(member: Member) -> dict[str, Any]:
             }
             for group in member.groups
         ],
-        "plan": [
+        "shares": [(name, f"{100 * share:.2g} %", share < _SMALL) for name, share in member.shares.items()],
+        "plan": []
+        if member.shares.get("transport plan", 1.0) < _SMALL
+        else [
             {"patches": patches, "cells": [(mass, round(100 * mass / largest)) for mass in row]}
             for patches, row in zip(member.cluster_patches, member.plan, strict=True)
         ],

@@ -10,6 +10,7 @@ from typing import Any
 
 from mcti import redaction, storage
 from mcti.explanation import drawing
+from mcti.explanation.about import UNKNOWN, About
 from mcti.storage import Location
 
 ALONE = "One model speaks alone for this patient: how sure it is cannot be told from others."
@@ -71,8 +72,8 @@ def add_maps(told: Told, explanation: Location, slides: Sequence[str]) -> None:
             told.maps.append((redaction.text(slide), picture))
 
 
-def render(row: Mapping[str, Any], notice: str, told: Told | None) -> str:
-    """The page of one row of `mcti predict`; told None: nothing explains it."""
+def render(row: Mapping[str, Any], notice: str, told: Told | None, about: About = UNKNOWN) -> str:
+    """The page of one row of `mcti predict`; told None: nothing explains it; about: cohort, endpoint, date, place."""
     from jinja2 import Environment
     from markupsafe import Markup
 
@@ -81,13 +82,14 @@ def render(row: Mapping[str, Any], notice: str, told: Told | None) -> str:
     return page.render(
         row=row,
         notice=notice,
+        about=about,
         points=points(row),
         alone=ALONE if is_alone(row) else "",
         speaker=speaker(row),
         likeness=likeness(row),
         lacking=lacking(row),
         about_parts=PARTS,
-        curve=Markup(curve(row)),  # noqa: S704  (numbers of ours alone)
+        curve=Markup(curve(row, about.curve)),  # noqa: S704  (numbers of ours alone)
         parts=Markup(drawing.parts(told.parts, "Part of each modality")) if told else "",  # noqa: S704
         told=told,
     )
@@ -118,8 +120,8 @@ def lacking(row: Mapping[str, Any]) -> str:
     return f"Without {gone}: the model used what it learned in place of them." if gone else ""
 
 
-def curve(row: Mapping[str, Any]) -> str:
-    """S(t) at the horizons with the span of the members, as SVG."""
+def curve(row: Mapping[str, Any], cohort: Mapping[float, float] | None = None) -> str:
+    """S(t) at the horizons with the span of the members, as SVG; cohort {months: share}: the cohort's curve, dashed."""
     known = [(0.0, 1.0, 1.0, 1.0), *points(row)]
     last = known[-1][0] or 1.0
 
@@ -128,6 +130,8 @@ def curve(row: Mapping[str, Any]) -> str:
         return f"{x:.1f},{_HEIGHT - _BASE - survival * (_HEIGHT - _BASE - 8):.1f}"
 
     line = " ".join(place(m, s) for m, s, _, _ in known)
+    of_all = [(0.0, 1.0), *((m, s) for m, s in sorted((cohort or {}).items()) if m <= last)]
+    dashed = "" if len(of_all) < 2 else f'<polyline class="cohort" points="{" ".join(place(*at) for at in of_all)}"/>'
     band = " ".join([*(place(m, h) for m, _, _, h in known), *(place(m, low) for m, _, low, _ in reversed(known))])
     marks = []
     for months, survival, _, _ in known:
@@ -142,7 +146,7 @@ def curve(row: Mapping[str, Any]) -> str:
     return (
         f'<svg viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" role="img" aria-label="Predicted survival over months">'
         f'{"".join(m for m in marks if m.startswith("<line"))}<polygon class="band" points="{band}"/>'
-        f'<polyline points="{line}"/>{"".join(marks)}</svg>'
+        f'{dashed}<polyline points="{line}"/>{"".join(marks)}</svg>'
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mcti.explanation import patient
+from mcti.explanation.about import UNKNOWN, About
 from mcti.explanation.patient import Told
 
 _A4 = (8.27, 11.69)
@@ -16,18 +17,18 @@ _MAPS = 2
 """Maps of slides on the first sheet; the others follow, six a sheet."""
 
 
-def pdf(row: Mapping[str, Any], notice: str, told: Told | None) -> bytes:
+def pdf(row: Mapping[str, Any], notice: str, told: Told | None, about: About = UNKNOWN) -> bytes:
     """The sheets of one row of `mcti predict`; told None: nothing explains it. The same row gives the same bytes."""
     from matplotlib.backends.backend_pdf import PdfPages
     from matplotlib.figure import Figure
 
     stream = io.BytesIO()
     # Neither date nor version: the file is a function of what it shows.
-    about = {"Creator": None, "Producer": None, "CreationDate": None, "Title": f"Prediction for {row['patient_id']}"}
-    with PdfPages(stream, metadata=about) as file:
+    facts = {"Creator": None, "Producer": None, "CreationDate": None, "Title": f"Prediction for {row['patient_id']}"}
+    with PdfPages(stream, metadata=facts) as file:
         sheet = Figure(figsize=_A4)
-        foot = _head(sheet, row, notice)
-        foot = _curve(sheet, row, foot)
+        foot = _head(sheet, row, notice, about)
+        foot = _curve(sheet, row, foot, about)
         maps = told.maps if told else []
         if told:
             foot = _parts(sheet, told, foot)
@@ -51,12 +52,14 @@ def _say(sheet: Any, text: str, top: float, *, size: float = 10, color: str = "b
     return top - _LINE * size / 10 * len(lines)
 
 
-def _head(sheet: Any, row: Mapping[str, Any], notice: str) -> float:
+def _head(sheet: Any, row: Mapping[str, Any], notice: str, about: About) -> float:
     top = _say(sheet, f"Patient {row['patient_id']}", 0.95, size=17, weight="bold") - 0.004
     model = (
         f"Model {row['digest']}, predicted by {patient.speaker(row)}. For research; no device, no advice for treatment."
     )
     top = _say(sheet, model, top, size=9, color=_GREY)
+    if about != UNKNOWN:
+        top = _say(sheet, about.headline(), top, size=9, color=_GREY)
     if notice:
         top = _say(sheet, notice, top - 0.004, color=_AMBER, weight="bold")
     if likeness := patient.likeness(row):
@@ -65,24 +68,30 @@ def _head(sheet: Any, row: Mapping[str, Any], notice: str) -> float:
         top = _say(sheet, lacking, top - 0.004, color=_AMBER)
     by = "by the out-of-fold risks of the training patients"
     group = f", group {row['risk_group']} {by}" if row["risk_group"] else ""
-    return _say(sheet, f"Risk {row['risk']:.4f} (higher: earlier event; within this model only){group}.", top - 0.006)
+    risk = f"Risk {row['risk']:.4f} (higher: earlier event; within this model only){group}. {about.place()}".strip()
+    return _say(sheet, risk, top - 0.006)
 
 
-def _curve(sheet: Any, row: Mapping[str, Any], top: float) -> float:
+def _curve(sheet: Any, row: Mapping[str, Any], top: float, about: About) -> float:
     points = [(0.0, 1.0, 1.0, 1.0), *patient.points(row)]
     months, survival, low, high = zip(*points, strict=True)
     top = _say(sheet, "Predicted survival", top - 0.014, size=12, weight="bold")
     axes = sheet.add_axes((_LEFT + 0.03, top - 0.205, 0.5, 0.19))
     axes.fill_between(months, low, high, color=_BLUE, alpha=0.18, linewidth=0)
+    if about.curve:
+        of_all = [(0.0, 1.0), *((m, s) for m, s in sorted(about.curve.items()) if m <= months[-1])]
+        axes.plot(*zip(*of_all, strict=True), color=_GREY, linestyle="--", linewidth=1.2)
     axes.plot(months, survival, color=_BLUE, marker="o", markersize=4)
     axes.set(ylim=(0, 1.03), xlim=(0, months[-1] or 1), xlabel="months", xticks=months)
     axes.spines[["top", "right"]].set_visible(False)
     for line, (month, value, least, most) in enumerate(points[1:]):
         span = "one member" if least == most else f"{least:.3f} to {most:.3f}"
-        sheet.text(0.66, top - 0.03 - line * _LINE, f"{month:g} months: {value:.3f} ({span})", fontsize=9)
+        far = ", extrapolated" if about.beyond(month) else ""
+        sheet.text(0.66, top - 0.03 - line * _LINE, f"{month:g} months: {value:.3f} ({span}{far})", fontsize=9)
     words = "Band: lowest to highest member of the ensemble; their disagreement, not a confidence interval."
     if patient.is_alone(row):
         words = patient.ALONE
+    words += " Dashed: the development cohort (Kaplan-Meier)." if about.curve else ""
     return _say(sheet, words, top - 0.245, size=8.5, color=_GREY)
 
 

@@ -35,10 +35,17 @@ def check_folds(specs: Mapping[str, Mapping[str, Any]]) -> None:
         return
     first, *others = known
     for where in others:
-        one, other = ({"train": known[at]["params"], "code": _code(known[at])} for at in (first, where))
+        one, other = ({"train": _settings(known[at]), "code": _code(known[at])} for at in (first, where))
         if found := differences(one, other):
             what = f"the folds are not one model's: {told(found, '{key} is {other} here and {one} in the first')}"
             raise DataError(what, where, "train all folds with the same settings (mcti train)")
+
+
+def _settings(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a fold that all folds must share: without those that a nested search chose for each."""
+    search = spec.get("search") or {}
+    own = set(search.get("settings", ())) if search.get("nested") else set()
+    return {name: value for name, value in _flat(spec["params"]).items() if name not in own}
 
 
 def _code(spec: Mapping[str, Any]) -> Any:

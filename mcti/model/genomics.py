@@ -37,7 +37,7 @@ class GroupedGenes(nn.Module):
     """T learned group queries attend over gene tokens; which gene a group reads is an output.
 
     Gene i of a patient, value x_i, is the token x_i·e_i under the key a_i + x_i·c_i (e, a, c learned, width w), so
-    group t reads it with weight softmax_i(q_t·(a_i + x_i·c_i)/√w): every patient groups his genes anew. The tokens
+    group t reads it with weight softmax_i(q_t·(a_i + x_i·c_i)/√w): each patient is grouped anew. The tokens
     (G, w) are never built: the products are taken factor by factor, O(b·T·G).
 
     genes (b, G) -> tokens (b, T, D), weights (b, T, G) that sum to 1 over the genes.

@@ -325,6 +325,11 @@ class SearchParams(Params):
     experiment: str = Field(
         "mcti", min_length=1, description="MLflow experiment of the trials, where a server is named"
     )
+    nested: bool = Field(
+        False,
+        description="true: a search for each outer fold inside its own training part; false: one search on "
+        "`outer_fold`, whose settings all folds take, so that it sees test patients of the others",
+    )
 
 
 class EvaluateParams(Params):
@@ -350,6 +355,9 @@ class EvaluateParams(Params):
     )
     risk_groups: int = Field(
         2, ge=2, le=4, description="groups of the Kaplan-Meier figure; cuts come from the training fold"
+    )
+    attribution_patients: int = Field(
+        40, ge=0, description="test patients whose attribution gives the share of each part of the model; 0: none"
     )
 
     _horizons = field_validator("horizons_months")(_each_month_once)

@@ -44,6 +44,7 @@ def build(
         "training": {"patients_a_fold": len(spec.get("patients", ())), "settings": dict(spec.get("params", {}))},
         "evaluation": {
             "method": "out of fold: every patient by a model that had not seen them; 95 % bootstrap intervals",
+            **dict(evidence.evaluated),
             "metrics": {name: metrics[name] for name in _SHOWN if name in metrics},
             "folds": metrics.get("folds", []),
             "subgroups": metrics.get("subgroups", []),
@@ -73,6 +74,7 @@ def markdown(card: Mapping[str, Any]) -> str:
             *notice,
             *(f"**{title}:** {card[key]}  " for title, key in used),
             f"**New patients:** {card['new_patients']}  ",
+            f"**Evaluated:** {evaluated(card)}  ",
             f"**Data contract:** {card['evaluation']['data_contract']}  ",
             f"**Licences:** {licences}",
             "",
@@ -83,6 +85,17 @@ def markdown(card: Mapping[str, Any]) -> str:
             ", ".join(f"{what} {lineage[what]}" for what in ("digest", "commit", "image", "folds")),
         ]
     )
+
+
+def evaluated(card: Mapping[str, Any]) -> str:
+    """Patients and events that were evaluated, and who was excluded at which step, in one line."""
+    told = card["evaluation"]
+    if "patients" not in told:
+        return "not recorded"
+    excluded = told.get("excluded", {})
+    gone = [f"{n} at {step} ({why})" for step, reasons in excluded.items() for why, n in reasons.items()]
+    counts = f"{told['patients']} patients, {told['events']} events"
+    return f"{counts}; excluded: {', '.join(gone) or 'nobody'}"
 
 
 def gaps(tree: Any, place: str = "") -> list[str]:

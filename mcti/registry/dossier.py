@@ -12,11 +12,13 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from mcti.model.names import PART_NAMES, PARTS, display
 from mcti.registry import measures, sbom
 from mcti.registry.card import GAP
+from mcti.registry.dossier_points import ASKED
 from mcti.registry.ledger import Line
 
-_HELD_BACK = ("subgroups", "folds", "comparison", "decision", "risk_groups")
+_HELD_BACK = ("subgroups", "folds", "comparison", "decision", "risk_groups", "attribution", "search")
 
 
 class Table(BaseModel):
@@ -81,7 +83,8 @@ class Dossier(BaseModel):
 
 
 class Facts(BaseModel):
-    """What the registry holds of a version. explained: contributions of example patients, {column: value} each."""
+    """What the registry holds of a version. explained: contributions of example patients, {column: value} each;
+    evaluated: result.json of the evaluation, whose counts are those of the evaluated patients."""
 
     model_config = ConfigDict(frozen=True)
     version: int
@@ -92,6 +95,7 @@ class Facts(BaseModel):
     lines: tuple[Line, ...]
     figures: tuple[str, ...] = ()
     explained: tuple[dict[str, str], ...] = ()
+    evaluated: dict[str, Any] = {}
 
 
 def html(dossier: Dossier, pictures: Mapping[str, bytes]) -> str:
@@ -119,10 +123,10 @@ def _use(facts: Facts) -> Section:
 
 
 _COHORT = {
-    "patients": "patients",
-    "events": "events",
-    "event_rate": "share of events",
-    "median_followup": "median follow-up, months",
+    "patients": "patients in the cohort, before the split",
+    "events": "events in the cohort, before the split",
+    "event_rate": "share of events in the cohort",
+    "median_followup": "median follow-up of the cohort, months",
     "slides": "slides",
     "genes": "genes",
     "subtypes": "subtypes",
@@ -135,11 +139,12 @@ def _data(facts: Facts) -> Section:
     gaps = [] if licences["data"] != GAP else ["licence of the data (register.data_licence)"]
     gaps += ["setting, dates and eligibility of the cohort", "ethical approval"]
     if data == GAP:
-        return Section(key="data", title="Data and attrition", gaps=("mcti register --validation", *gaps))
+        tables = tuple(_evaluated(facts, {}))
+        return Section(
+            key="data", title="Data and attrition", tables=tables, gaps=("mcti register --validation", *gaps)
+        )
     counted = dict(data["numbers"] or {})
     cohort = {words: counted.pop(name) for name, words in _COHORT.items() if name in counted}
-    cohort |= {"endpoint": data["endpoint"], "licence": licences["data"]}
-    left = tuple((reason, str(count)) for reason, count in data["attrition"].items()) or (("nobody", "0"),)
     contract = tuple(
         (
             found["says"],
@@ -153,13 +158,30 @@ def _data(facts: Facts) -> Section:
         title="Data and attrition",
         said=(f"Cohort {data['name']}, MD5 {data['md5']}.", *(data["warnings"] or ())),
         tables=(
-            _pairs(cohort),
-            Table(heads=("left out because", "patients"), rows=left),
+            *_evaluated(facts, {"endpoint": data["endpoint"], "licence": licences["data"]}, data["attrition"]),
+            _pairs(cohort, "the cohort as it was validated"),
             Table(heads=("data contract", "severity", "held"), rows=contract),
             _pairs(counted, "what the contract measured"),
         ),
         gaps=tuple(gaps),
     )
+
+
+def _evaluated(facts: Facts, more: Mapping[str, Any], attrition: Mapping[str, int] | None = None) -> Iterator[Table]:
+    """The counts of the evaluated patients, and who was excluded at which step.
+
+    attrition  of the validation, for versions whose evaluation did not record the steps yet
+    """
+    told = facts.evaluated
+    names = {"patients": "patients evaluated", "events": "events among them"}
+    counts = {words: told[name] for name, words in names.items() if name in told}
+    if "median_follow_up" in told:
+        months = told["median_follow_up"]
+        counts["median follow-up, months (reverse Kaplan-Meier)"] = "not reached" if months is None else months
+    yield _pairs(counts | dict(more))
+    steps: Mapping[str, Mapping[str, int]] = told.get("excluded", {"before the split": dict(attrition or {})})
+    rows = tuple((step, reason, str(count)) for step, reasons in steps.items() for reason, count in reasons.items())
+    yield Table(heads=("excluded at", "reason", "patients"), rows=rows or (("no step", "nobody", "0"),))
 
 
 def _methods(facts: Facts) -> Section:
@@ -171,8 +193,9 @@ def _methods(facts: Facts) -> Section:
         key="methods",
         title="Methods",
         said=(
-            "Scales, bins and imputation are fitted on the training part of each fold alone; settings are searched on "
-            "inner folds. One patient at a time, one thread: the same input gives the same bits.",
+            "Scales, bins and imputation are fitted on the training part of each fold alone. One patient at a time, "
+            "one thread: the same input gives the same bits.",
+            *facts.metrics["mcti"].get("search", {}).get("sentences", ("No search of the settings is recorded.",)),
         ),
         tables=(
             _pairs({name: value for name, value in inputs.items() if value != ""}, "inputs"),
@@ -196,10 +219,23 @@ def _results(facts: Facts) -> Section:
         (measures.worded(name), *_interval(numbers)) for name, numbers in sorted(ours.items())
         if name not in _HELD_BACK and isinstance(numbers, Mapping) and "value" in numbers
     )  # fmt: skip
+    compared = ours.get("comparison", {})
     against = tuple(
-        (name, *_interval(found["difference"]), _number(found.get("p_holm")))
-        for name, found in ours.get("comparison", {}).items()
+        (_against(name, found), *_interval(found["difference"]), _number(found.get("p_holm")))
+        for name, found in compared.items()
     )
+    errors = tuple(
+        (_against(name, found), *_interval(found["ibs_difference"]), _number(found.get("ibs_p_holm")))
+        for name, found in compared.items()
+        if "ibs_difference" in found
+    )
+    alone = tuple(
+        (display(name), *_interval(facts.metrics[name]["c_index"]))
+        for name in ("mcti", *PARTS)
+        if name in facts.metrics
+    )
+    attribution = ours.get("attribution", {})
+    shares = tuple((PART_NAMES[name], f"{100 * share:.2g} %") for name, share in attribution.get("shares", {}).items())
     return Section(
         key="results",
         title="Results",
@@ -207,10 +243,17 @@ def _results(facts: Facts) -> Section:
         tables=(
             Table(heads=("metric", "value", "from", "to"), rows=rows),
             Table(heads=("C-index minus that of", "value", "from", "to", "p (Holm)"), rows=against),
+            Table(heads=("integrated Brier score minus that of", "value", "from", "to", "p (Holm)"), rows=errors),
+            *([Table(heads=("C-index of", "value", "from", "to"), rows=alone)] if len(alone) > 1 else []),
+            *([Table(heads=("part of the model", "share of the attribution"), rows=shares)] if shares else []),
         ),
         figures=tuple(name for name in facts.figures if name in ("forest", "kaplan_meier", "brier", "decision_curve")),
         gaps=("external validation in another hospital",),
     )
+
+
+def _against(name: str, found: Mapping[str, Any]) -> str:
+    return display(name) + (" (primary contrast)" if found.get("primary") else "")
 
 
 def _groups(facts: Facts) -> Section:
@@ -219,7 +262,7 @@ def _groups(facts: Facts) -> Section:
         (group["name"], str(group["patients"]), str(group["events"]), *_interval(group["c_index"])) for group in found
     )
     gaps = () if rows else ("no group of the cohort has enough events",)
-    told = "A group of fewer than ten events has no C-index."
+    told = "The C-index of a group of fewer than ten events has no interval and says little."
     heads = ("group", "patients", "events", "C-index", "from", "to")
     return Section(
         key="groups", title="Results by group", said=(told,), tables=(Table(heads=heads, rows=rows),), gaps=gaps
@@ -229,7 +272,8 @@ def _groups(facts: Facts) -> Section:
 def _calibration(facts: Facts) -> Section:
     ours = facts.metrics["mcti"]
     kinds = ("slope_", "intercept_", "ici_", "brier_")
-    rows = tuple((measures.worded(name), *_interval(ours[name])) for name in sorted(ours) if name.startswith(kinds))
+    names = [*(name for name in sorted(ours) if name.startswith(kinds)), *(["ibs"] if "ibs" in ours else [])]
+    rows = tuple((measures.worded(name), *_interval(ours[name])) for name in names)
     spread = ours.get("d_calibration", {}).get("p")
     said = () if spread is None else (f"D-calibration: p = {spread:.3f}; small accuses, large does not acquit.",)
     gaps = () if rows else ("no horizon could be scored",)
@@ -259,12 +303,11 @@ def _explanations(facts: Facts) -> Section:
 
 def _limits(facts: Facts) -> Section:
     said = [facts.card["notice"]] if facts.card["notice"] else []
-    clinical = facts.metrics["mcti"].get("comparison", {}).get("cox_clinical", {}).get("difference", {})
-    if clinical and not (clinical["low"] or 0) > 0:
-        value, low, high = _interval(clinical)
-        said.append(
-            f"It was not shown to beat the clinical Cox model: difference of the C-index {value} ({low} to {high})."
-        )
+    said += facts.evaluated.get("warnings", [])
+    for name, found in facts.metrics["mcti"].get("comparison", {}).items():
+        if (name == "cox_clinical" or found.get("primary")) and not (found["difference"]["low"] or 0) > 0:
+            value, low, high = _interval(found["difference"])
+            said.append(f"It was not shown to beat {_against(name, found)}: difference of C {value} ({low} to {high}).")
     said += [
         "Out-of-fold results on the development cohort are not results in another hospital.",
         "Risks have no unit and compare within this model only.",
@@ -329,50 +372,10 @@ _SECTIONS = (
     _use, _data, _methods, _results, _groups, _calibration, _explanations, _limits, _changes, _lineage, _software,
 )  # fmt: skip
 
-_AI_ACT, _TRIPOD, _CARD = "EU AI Act, Annex IV", "TRIPOD+AI", "model card"
-_ASKED: Sequence[tuple[str, str, str, str]] = (
-    (_AI_ACT, "1(a)", "intended purpose, provider, version", "use"),
-    (_AI_ACT, "1(b)", "interaction with other hardware and software", ""),
-    (_AI_ACT, "1(c)", "versions of software and firmware", "software"),
-    (_AI_ACT, "1(d)-(g)", "forms of supply, hardware, product pictures, user interface", ""),
-    (_AI_ACT, "1(h)", "instructions for use", ""),
-    (_AI_ACT, "2(a)-(c)", "development, design choices, architecture, resources", "methods"),
-    (_AI_ACT, "2(d)", "data: provenance, selection, labelling, cleaning", "data"),
-    (_AI_ACT, "2(e)", "human oversight", ""),
-    (_AI_ACT, "2(f)", "changes foreseen beforehand", "changes"),
-    (_AI_ACT, "2(g)", "validation and testing, metrics, discriminatory impact", "results"),
-    (_AI_ACT, "2(h)", "cybersecurity (docs/security.md)", "lineage"),
-    (_AI_ACT, "3", "capabilities and limits, accuracy by group, specification of input", "groups"),
-    (_AI_ACT, "4", "whether the metrics are appropriate", "calibration"),
-    (_AI_ACT, "5", "risk management system (Article 9)", ""),
-    (_AI_ACT, "6", "changes through the lifecycle", "changes"),
-    (_AI_ACT, "7", "harmonised standards", ""),
-    (_AI_ACT, "8", "EU declaration of conformity", ""),
-    (_AI_ACT, "9", "post-market monitoring plan (Article 72)", ""),
-    (_TRIPOD, "3-4", "background and objectives", "use"),
-    (_TRIPOD, "5-7", "sources, participants, preparation of the data", "data"),
-    (_TRIPOD, "8-9", "outcome and predictors", "methods"),
-    (_TRIPOD, "10-13", "size, missing data, analysis, imbalance", "methods"),
-    (_TRIPOD, "14", "fairness", "groups"),
-    (_TRIPOD, "15-16", "output; training against evaluation", "methods"),
-    (_TRIPOD, "17-19", "ethics, open science, patients and public", ""),
-    (_TRIPOD, "20", "flow and characteristics of the participants", "data"),
-    (_TRIPOD, "22", "the full model", "lineage"),
-    (_TRIPOD, "23", "performance with intervals, heterogeneity", "results"),
-    (_TRIPOD, "24", "updating of the model", "changes"),
-    (_TRIPOD, "25-27", "interpretation, limits, use in care", "limits"),
-    (_CARD, "details", "model, version, licence, contact", "use"),
-    (_CARD, "factors", "groups", "groups"),
-    (_CARD, "metrics", "performance and its spread", "results"),
-    (_CARD, "data", "evaluation and training data", "data"),
-    (_CARD, "analyses", "explanations", "explanations"),
-    (_CARD, "ethics", "risks and mitigations, caveats", "limits"),
-)  # fmt: skip
-
 
 def _answers(sections: Sequence[Section]) -> Iterator[Answer]:
     by_key = {section.key: section for section in sections}
-    for regime, point, asks, key in _ASKED:
+    for regime, point, asks, key in ASKED:
         section = by_key.get(key)
         empty = section is None or not (section.said or section.tables)
         state = "gap" if empty or section is None else "partly" if section.gaps else "answered"

@@ -222,6 +222,17 @@ class Ensemble:
         followed = min(self.members[name].fitted.edges[-1] for name in by_member)
         return [name for name in row if name.startswith("S_") and float(name.removeprefix("S_")) > followed]
 
+    def percentile(self, patient_id: str, risk: float, levels: int = 100) -> float | None:
+        """Share in % of unseen development patients with a lower risk than `risk`, as `predict` gave it.
+
+        On the scale of the members that speak for the patient, from the same record as the risk groups, in steps of
+        100 / levels; None for a model without such a record.
+        """
+        limits = [self._limit(self.speakers(patient_id), k / levels) for k in range(1, levels)]
+        if any(math.isnan(limit) for limit in limits):
+            return None
+        return 100.0 * sum(risk > limit for limit in limits) / levels
+
     def _strangeness(
         self,
         by_member: Mapping[str, object],

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 FOLDER, REGIMES = "evaluation", "regimes.csv"
 OURS = "mcti"
 _NEEDED = ("metrics.json", "predictions.csv", "groups.csv", "result.json")
-_KEPT = (*_NEEDED, "summary.json", "baselines.csv", "report.html", "figures", "plots")
+_KEPT = (*_NEEDED, "summary.json", "baselines.csv", "excluded.csv", "report.html", "figures", "plots")
+_COUNTS = ("patients", "events", "median_follow_up", "excluded", "warnings")
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Evidence:
     notice: str
     contract: str
     cohort: Mapping[str, Any]
+    evaluated: Mapping[str, Any]
     regimes: "pd.DataFrame | None"
     md5: str
 
@@ -40,6 +42,8 @@ class Evidence:
 
         validation  what `mcti validate` wrote of the same cohort; contract: passed | failed, `unknown` without it;
                     cohort: its numbers and who left it for which reason, as counts
+        evaluated   counts of the evaluated patients: patients, events, excluded {step: {reason: patients}}, median
+                    follow-up (None: not reached), warnings
         regimes     out-of-fold predictions with a modality taken away, and what happened; None where no fold has any
 
         Raises
@@ -65,6 +69,7 @@ class Evidence:
             str(result["notice"]),
             contract,
             cohort,
+            {name: result[name] for name in _COUNTS if name in result},
             _regimes(folders, reports),
             md5,
         )

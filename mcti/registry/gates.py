@@ -13,7 +13,7 @@ from mcti.registry.spending import Look
 
 PROMOTE, REJECT, UNSURE, UNCHANGED = "promote", "reject", "not-enough-evidence", "unchanged"
 PASS, NOTED = "pass", "noted"
-"""Verdicts of a gate beside REJECT and UNSURE; `noted`: measured and told, too few events to rule on."""
+"""Verdicts of a gate beside REJECT and UNSURE; `noted`: measured and told, it does not rule."""
 
 
 class Lead(BaseModel):
@@ -138,6 +138,20 @@ def approval(people: Iterable[str], params: PromoteParams) -> Gate:
     enough = len(named) >= params.approvals
     reason = said if enough else f"{said}: `mcti approve`"
     return Gate(name="approval", verdict=PASS if enough else UNSURE, reason=reason, numbers={"approved": named})
+
+
+def primary(lead: Lead, error: Lead | None) -> Gate:
+    """The challenger against the primary baseline of its own evaluation: told of every promotion, it rules on none.
+
+    lead: difference in C;  error: of the integrated Brier score as a lead (positive: the challenger errs less).
+    """
+    beats = lead.low is not None and lead.low > 0
+    verdict = "it beats" if beats else "it was NOT shown to beat"
+    told = f"{verdict} the primary baseline: {lead}" + ("" if error is None else f"; {error}")
+    numbers = {**lead.model_dump(mode="json"), "beats": beats}
+    if error is not None:
+        numbers["brier"] = error.model_dump(mode="json")
+    return Gate(name="primary baseline", verdict=NOTED, reason=told, numbers=numbers)
 
 
 def first(lead: Lead) -> Gate:

@@ -49,6 +49,7 @@ def dossier(uri: str, out: Path, *, explanations: Location | None = None) -> Dos
             alias=alias,
             card=card,
             metrics=storage.read_json(evidence.fetch(run_id, "metrics.json", folder)),
+            evaluated=storage.read_json(evidence.fetch(run_id, "result.json", folder)),
             sbom=sbom,
             lines=tuple(ledger.read(version.name)),
             figures=tuple(sorted(pictures)),

@@ -11,19 +11,37 @@ from mcti import storage
 from mcti.cohort import folds as cohort_folds
 from mcti.cohort import tables
 from mcti.errors import DataError
-from mcti.evaluation import baselines, calibration, figures, groups, metrics, plots, predictions, report, scores, story
-from mcti.evaluation.curves import Floats, KaplanMeier
+from mcti.evaluation import (
+    baselines,
+    calibration,
+    characteristics,
+    figures,
+    flow,
+    groups,
+    headline,
+    metrics,
+    plots,
+    predictions,
+    report,
+    scores,
+    story,
+)
+from mcti.evaluation.comparison import finite
+from mcti.evaluation.curves import Floats, median_follow_up
 from mcti.evaluation.design import Inputs
 from mcti.evaluation.figures import Figure
 from mcti.evaluation.outcomes import Outcomes
+from mcti.evaluation.parts import SMALL_SHARE, Shares
 from mcti.evaluation.predictions import Predicted
 from mcti.evaluation.scores import OURS, Scores
+from mcti.model.names import PARTS
 from mcti.params import EvaluateParams
 from mcti.progress import Progress
 from mcti.registry.pipeline_run import noted
 from mcti.slides import features as slide_features
+from mcti.steps import excluded, recalibrated, regimes, searched, shown
 from mcti.steps import peers as other_models
-from mcti.steps import recalibrated, regimes, shown
+from mcti.steps.parts import Models
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 from mcti.storage import Location
@@ -44,6 +62,9 @@ class EvaluateResult(StepResult):
     difference_high: float | None
     models: dict[str, dict[str, float | None]]
     skipped: dict[str, str]
+    excluded: dict[str, dict[str, int]]
+    median_follow_up: float | None
+    warnings: tuple[str, ...]
     notice: str
     cohort_md5: str
 
@@ -68,43 +89,68 @@ def evaluate(
             role), models/fold_<k>/predictions.csv and the same of each folder in `peers`; slides, a manifest or
             folder (None: the report names the places of critical patches and does not show them)
     Writes  out/{metrics.json, summary.json, predictions.csv, groups.csv, baselines.csv, report.html, result.json,
-            figures/, plots/}: all of it or nothing, the same bytes on every run
+            excluded.csv, figures/, plots/}: all of it or nothing, the same bytes on every run
     Raises  DataError when a test patient has no prediction, or more than one, or a model saw its test patients in
             training; UsageError for an unknown baseline, or two models of one name
     """
-    patients = tables.read_patients(cohort)
-    outcomes = read_outcomes(patients, folds)
+    everyone, split = tables.read_patients(cohort), cohort_folds.read_folds(folds)
+    patients = in_folds(everyone, split)
+    outcomes = _outcomes(patients, split)
     horizons = np.array(sorted(params.horizons_months))
     other_models.check_training(models, outcomes)
     ours = predictions.read_models(models, outcomes, horizons)
-    others = other_models.read(peers, outcomes, horizons, taken=(OURS, *params.baselines))
+    others = other_models.read(peers, outcomes, horizons, taken=(OURS, *PARTS, *params.baselines))
     inputs = read_inputs(cohort, features, patients)
     fitted, skipped = fit_baselines(inputs, outcomes, params, progress)
-    fitted = {**others, **fitted}
+    of_parts = Models(models, cohort, features, outcomes)
+    fitted = {**of_parts.predict(horizons, progress), **others, **fitted}
     grouped = groups.of(outcomes, ours.risk, params.risk_groups)
     found = scores.score(outcomes, {OURS: ours, **fitted}, patients, grouped, params)
+    shares = of_parts.shares(params.attribution_patients)
     found = replace(
         found,
         regimes=regimes.compare(models, patients, outcomes, ours, params),
         recalibration=recalibrated.compare(models, outcomes, ours, found.horizons, params),
+        attribution={} if shares is None else shares.as_dict(),
+        search=_search(models, split),
     )
-    facts = _facts(cohort, outcomes)
+    gone = excluded.read(tables.read_info(cohort), list(everyone["patient_id"]), folds, split)
+    facts = _facts(cohort, outcomes, gone)
     with storage.replacing(out) as draft:
         draft.mkdir()
         _write_tables(draft, outcomes, ours, fitted, horizons)
-        predictions.write_csv(patients[["patient_id", "subtype", "site"]], draft / "groups.csv")
-        about = about_models(cohort, features, models, outcomes, ours, slides)
-        _write_report(draft, outcomes, ours, grouped, found, params, facts, skipped, about)
+        predictions.write_csv(flow.table(gone), draft / "excluded.csv")
+        tested = patients.iloc[outcomes.tested]
+        predictions.write_csv(tested[["patient_id", "subtype", "site"]], draft / "groups.csv")
+        about = about_models(cohort, features, models, outcomes, ours, shares, slides)
+        table_1 = characteristics.table(patients, outcomes, grouped)
+        _write_report(draft, outcomes, ours, grouped, found, params, facts, skipped, replace(about, table_1=table_1))
         storage.write_json(draft / "metrics.json", found.metrics_json())
-        result = _result(outcomes, found, params, skipped, facts.notice, _md5(cohort))
-        storage.write_json(draft / "summary.json", _summary(result))
+        result = _result(outcomes, found, params, skipped, facts, _md5(cohort))
+        storage.write_json(draft / "summary.json", _summary(result, found))
         return result.save(draft)
+
+
+def _search(models: Location, split: cohort_folds.Folds) -> dict[str, object]:
+    """What the search saw and gained, with the sentences that reports and dossier show."""
+    found = searched.read(models, split)
+    return {**found, "sentences": headline.searched(found)}
+
+
+def in_folds(patients: pd.DataFrame, split: cohort_folds.Folds) -> pd.DataFrame:
+    """The patients of the folds, in the order of the table: `split` may have left out others of the cohort."""
+    return patients[patients["patient_id"].isin(set(split.frame["patient_id"]))].reset_index(drop=True)
+
+
+def _outcomes(patients: pd.DataFrame, split: cohort_folds.Folds) -> Outcomes:
+    if not split.numbers:
+        raise DataError("no fold is there", "folds", "run mcti split")
+    return Outcomes.of(patients, {k: (split.train_patients(k), split.test_patients(k)) for k in split.numbers})
 
 
 def read_outcomes(patients: pd.DataFrame, folds: Location) -> Outcomes:
     """The test parts of all folds with what happened to their patients."""
-    dealt = cohort_folds.read_folds(folds)
-    return Outcomes.of(patients, {k: (dealt.train_patients(k), dealt.test_patients(k)) for k in dealt.numbers})
+    return _outcomes(patients, cohort_folds.read_folds(folds))
 
 
 def read_inputs(cohort: Location, features: Location | None, patients: pd.DataFrame) -> Inputs:
@@ -192,10 +238,11 @@ def _write_report(
         "roc": plots.roc(outcomes, ours.risk, found.horizons),
         "calibration": plots.calibration(points),
         "decision": plots.decision(found),
+        "table_1": about.table_1,
     }.items():
         predictions.write_csv(frame, draft / "plots" / f"{name}.csv")
     drawn = _draw(outcomes, found, grouped, points)
-    drawn += [(story.flow(facts.attrition, facts.patients, facts.events), "")]
+    drawn += [(story.flow(facts.excluded, facts.patients, facts.events), "")]
     if about.history:
         drawn.append((story.learning(about.history), "Of the training parts; no epoch was chosen on them."))
     (draft / "figures").mkdir()
@@ -211,11 +258,16 @@ def about_models(
     models: Location,
     outcomes: Outcomes,
     ours: Predicted,
+    shares: Shares | None,
     slides: Location | None = None,
 ) -> report.AboutModels:
-    """What the trained models themselves show, as far as their files are there."""
+    """What the trained models themselves show, as far as their files are there.
+
+    Critical patches only where they carry a share of the attribution that is worth showing.
+    """
     pairs = metrics.c_index(outcomes, ours.risk)
-    patches = shown.critical_patches(cohort, features, models, outcomes, ours.risk, pairs, slides)
+    small = shares is not None and shares.details["critical_patches"] < SMALL_SHARE
+    patches = [] if small else shown.critical_patches(cohort, features, models, outcomes, ours.risk, pairs, slides)
     return report.AboutModels(shown.history(models, outcomes), shown.gene_groups(models, outcomes), patches)
 
 
@@ -224,7 +276,7 @@ def _draw(
 ) -> list[tuple[Figure, str]]:
     """Every figure with its caption."""
     # Beyond the 90 % quantile of follow-up a curve rests on a handful of patients.
-    horizon = float(np.quantile(outcomes.time_months, 0.9))
+    horizon = float(np.quantile(outcomes.tested_time, 0.9))
     c_by_model = {name: tuple(vars(found.c_index(name)).values()) for name in found.models}
     by_fold = {
         name: [np.nan if f["c_index"] is None else f["c_index"] for f in numbers["folds"]]
@@ -250,26 +302,40 @@ def _draw(
     return drawn
 
 
-def _facts(cohort: Location, outcomes: Outcomes) -> report.CohortFacts:
+def _facts(cohort: Location, outcomes: Outcomes, gone: Sequence[flow.ExcludedPatient]) -> report.CohortFacts:
+    """Of the evaluated patients alone."""
     info = tables.read_info(cohort)
-    if not outcomes.folds:
-        raise DataError("no fold is there", "folds", "run mcti split")
-    follow_up = KaplanMeier.of(~outcomes.event, outcomes.time_months).quantile(0.5)
-    reasons = [leaver.reason for leaver in info.attrition]
-    patients, events = len(outcomes.patient_ids), int(outcomes.event.sum())
+    event, time = outcomes.tested_event, outcomes.tested_time
     genes = f"{len(tables.gene_names(cohort))} genes"
-    predictors = ", ".join([genes, "age", "sex", "subtype", *info.covariates])
-    return report.CohortFacts(info.name, info.notice, info.endpoint, patients, events, follow_up, predictors, reasons)
+    return report.CohortFacts(
+        name=info.name,
+        notice=info.notice,
+        endpoint=info.endpoint,
+        patients=len(event),
+        events=int(event.sum()),
+        follow_up=median_follow_up(event, time),
+        predictors=", ".join([genes, "age", "sex", "subtype", *info.covariates]),
+        excluded=flow.counts(gone),
+        train_patients=tuple(len(fold.train_event) for fold in outcomes.folds),
+        train_events=tuple(int(fold.train_event.sum()) for fold in outcomes.folds),
+    )
 
 
 def _result(
-    outcomes: Outcomes, found: Scores, params: EvaluateParams, skipped: Mapping[str, str], notice: str, cohort_md5: str
+    outcomes: Outcomes,
+    found: Scores,
+    params: EvaluateParams,
+    skipped: Mapping[str, str],
+    facts: report.CohortFacts,
+    cohort_md5: str,
 ) -> EvaluateResult:
-    ours, tested = found.models[OURS]["c_index"], np.unique(outcomes.patient)
+    ours = found.models[OURS]["c_index"]
     difference = found.comparison.get(params.primary_baseline, {}).get("difference", {})
     return EvaluateResult(
-        patients=len(tested),
-        events=int(outcomes.event[tested].sum()),
+        patients=facts.patients,
+        events=facts.events,
+        excluded=facts.excluded,
+        median_follow_up=finite(facts.follow_up),
         folds=len(outcomes.folds),
         c_index=ours["value"],
         c_index_low=ours["low"],
@@ -280,7 +346,8 @@ def _result(
         difference_high=difference.get("high"),
         models={name: dict(numbers["c_index"]) for name, numbers in found.models.items()},
         skipped=dict(skipped),
-        notice=notice,
+        warnings=tuple(headline.warnings(found, skipped)),
+        notice=facts.notice,
         cohort_md5=cohort_md5,
     )
 
@@ -291,11 +358,11 @@ def _md5(cohort: Location) -> str:
         return storage.tree_md5(folder)
 
 
-def _summary(result: EvaluateResult) -> dict[str, object]:
-    """The few numbers of `dvc metrics diff`."""
+def _summary(result: EvaluateResult, found: Scores) -> dict[str, object]:
+    """The few numbers of `dvc metrics diff`: C of every model, our difference, our calibration and Brier score."""
     return {
         "c_index": {name: numbers["value"] for name, numbers in result.models.items()},
-        "mcti": {"low": result.c_index_low, "high": result.c_index_high},
+        "mcti": {"low": result.c_index_low, "high": result.c_index_high} | headline.calibration(found),
         "difference": {
             "to": result.primary_baseline,
             "value": result.difference,

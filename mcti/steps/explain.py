@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from mcti import redaction, storage
 from mcti.cohort import tables
 from mcti.errors import DataError, MctiError, UsageError, did_you_mean
+from mcti.evaluation.parts import shares as attribution_shares
 from mcti.explanation import clusters, drawing, gene_sets, page
 from mcti.model.attribution import Attribution, attribute
+from mcti.model.names import PART_NAMES
 from mcti.params import ExplainParams, ExtractParams
 from mcti.progress import Progress
 from mcti.registry import ensemble, models
@@ -160,6 +162,10 @@ def _case(
     return _Case(bag, found, members, slides)
 
 
+_SHOWN = ("critical_patches", "transport_plan")
+"""Parts whose share of the attribution a page states."""
+
+
 class _Writer:
     """The tables, one row after the other, and a page a patient."""
 
@@ -241,7 +247,9 @@ class _Writer:
             for cluster, row in enumerate(plan):
                 for group, value in enumerate(row):
                     self.rows["plans"].writerow([patient, name, cluster, counts[cluster], f"gene_{group}", value])
-        return page.Member(name, found.risk, found.baseline, found.gap, ranked, groups, plan, counts)
+        told = attribution_shares([found.tokens])
+        shares = {} if told is None else {PART_NAMES[key]: told.details[key] for key in _SHOWN}
+        return page.Member(name, found.risk, found.baseline, found.gap, ranked, groups, plan, counts, shares)
 
     def _groups(self, case: _Case, name: str, found: Attribution) -> list[page.Group]:
         """Each gene token with the genes it reads most, and the sets that those are rich in."""

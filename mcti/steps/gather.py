@@ -56,7 +56,13 @@ class Tables:
                 covariates={name: _number(row[name]) for name in self.clinical},
                 quality=quality,
             )
-        return Dataset(bags, self.genes, self.classes, one_way(made, self.features))
+        return Dataset(bags, self.genes, self.classes, one_way(made, self.features), self.cohort_facts)
+
+    @cached_property
+    def cohort_facts(self) -> dict[str, str]:
+        """Name and endpoint of the cohort, as model.json keeps them."""
+        info = tables.read_info(self.cohort)
+        return {"name": info.name, "endpoint": info.endpoint}
 
     @cached_property
     def genes(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcti import storage
 from mcti.errors import DataError
+from mcti.model.names import display
 from mcti.params import PromoteParams
 from mcti.redaction import hashed
 from mcti.registry import approvals, cost, ensemble, evidence, gates, models, spending
@@ -80,8 +81,8 @@ class Candidate:
 def judge(challenger: Candidate, champion: Candidate | None, lines: Sequence[Line], params: PromoteParams) -> Judgement:
     """All gates; `lines` of the ledger tell how often these test patients were looked at."""
     if champion is None:
-        lead = against_baseline(challenger.metrics())
-        return gates.conclude([gates.first(lead), *_rules(challenger, None, params)], lead)
+        lead = against_baseline(challenger)
+        return gates.conclude([gates.first(lead), *_primary(challenger), *_rules(challenger, None, params)], lead)
     from mcti.evaluation.rivals import Rivals
 
     rivals = Rivals.of(challenger.predictions, champion.predictions, params.uno_tau_quantile)
@@ -91,7 +92,8 @@ def judge(challenger: Candidate, champion: Candidate | None, lines: Sequence[Lin
     enough = rivals.events >= params.min_events
     rest = [*_regimes(challenger, champion, against, params), *_costs(challenger, champion, params)] if enough else []
     rules = _rules(challenger, champion, params)
-    return gates.conclude([*found, *rest, *rules], lead, look if enough and look.alpha > 0 else None)
+    told = _primary(challenger)
+    return gates.conclude([*found, *told, *rest, *rules], lead, look if enough and look.alpha > 0 else None)
 
 
 def compare(
@@ -112,17 +114,42 @@ def compare(
     return lead, [*found, *_groups(rivals, drawn, labels, against, params)]
 
 
-def against_baseline(metrics: Mapping[str, Any]) -> Lead:
+def against_baseline(challenger: Candidate) -> Lead:
     """The lead over the clinical Cox model as the evaluation found it.
 
     Raises DataError when the evaluation did not fit it.
     """
-    ours = metrics[evidence.OURS]
+    ours = challenger.metrics()[evidence.OURS]
     if BASELINE not in ours["comparison"]:
         mend = f"add {BASELINE} to evaluate.baselines and run `mcti evaluate` and `mcti register` again"
         raise DataError(f"the evaluation has no baseline {BASELINE}", "metrics.json of the challenger", mend)
-    patients, events = (sum(fold[count] for fold in ours["folds"]) for count in ("patients", "events"))
-    return Lead(against=BASELINE, patients=patients, events=events, **ours["comparison"][BASELINE]["difference"])
+    return Lead(against=BASELINE, **_counts(challenger), **ours["comparison"][BASELINE]["difference"])
+
+
+def _counts(candidate: Candidate) -> dict[str, int]:
+    """Evaluated patients and events, each patient once, however many folds tested them."""
+    patients = candidate.predictions.drop_duplicates("patient_id")
+    return {"patients": len(patients), "events": int(patients["event"].sum())}
+
+
+def _primary(challenger: Candidate) -> list[Gate]:
+    """The gate of the primary baseline; none where the evaluation left it out."""
+    compared = challenger.metrics()[evidence.OURS]["comparison"]
+    name = next((name for name, found in compared.items() if found.get("primary")), None)
+    if name is None:
+        return []
+    counts, found = _counts(challenger), compared[name]
+    lead = Lead(against=display(name), **counts, **found["difference"])
+    errors = found.get("ibs_difference")
+    if errors is None or errors["value"] is None:
+        return [gates.primary(lead, None)]
+    turned = {"value": -errors["value"], "low": _minus(errors["high"]), "high": _minus(errors["low"])}
+    error = Lead(metric="integrated Brier score", against=display(name), **counts, **turned)
+    return [gates.primary(lead, error)]
+
+
+def _minus(value: float | None) -> float | None:
+    return None if value is None else -value
 
 
 @dataclass(frozen=True)

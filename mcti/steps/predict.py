@@ -16,7 +16,7 @@ from mcti.params import ExtractParams, PredictParams
 from mcti.progress import Progress
 from mcti.registry import ensemble, models
 from mcti.registry.pipeline_run import noted
-from mcti.steps import newcomers
+from mcti.steps import newcomers, patient_pages
 from mcti.steps.gather import Tables, gather, slides_of
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
@@ -124,7 +124,8 @@ def predict(
         if pages is not None:
             notice = "" if new else tables.read_info(source).notice
             owned = newcomers.slides(Path(source)) if new else slides_of(source, features)
-            _pages(rows, pages, explanation, notice, owned, pdf=pdf)
+            development = patient_pages.development_of(folder, model)
+            patient_pages.write(rows, pages, development, loaded, explanation, notice, owned, pdf=pdf)
     _refuse_too_many(refused, len(names), params, out)
     return _result(rows, len(refused), loaded)
 
@@ -231,30 +232,3 @@ def _write(rows: list[dict[str, Any]], out: Path) -> None:
     import pandas as pd
 
     storage.write_text(out, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
-
-
-def _pages(
-    rows: Sequence[Mapping[str, Any]],
-    pages: Path,
-    explanation: Location | None,
-    notice: str,
-    slides: Mapping[str, Sequence[str]],
-    *,
-    pdf: bool,
-) -> None:
-    """A page a patient, all of them or none."""
-    from mcti.explanation import patient, sheet
-
-    found = patient.read(explanation) if explanation is not None else {}
-    with storage.replacing(pages) as draft:
-        draft.mkdir()
-        for row in rows:
-            name = str(row["patient_id"])
-            shown = redaction.shown(name)
-            told = found.get(name, found.get(redaction.hashed(name)))  # explained with --redact, or without
-            if explanation is not None and told is not None:
-                patient.add_maps(told, explanation, slides.get(name, ()))
-            named = {**row, "patient_id": shown}
-            (draft / f"{shown}.html").write_text(patient.render(named, notice, told), encoding="utf-8")
-            if pdf:
-                (draft / f"{shown}.pdf").write_bytes(sheet.pdf(named, notice, told))

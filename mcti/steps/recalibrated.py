@@ -28,7 +28,7 @@ def compare(
     before = _read(models, outcomes, horizons)
     if before is None or not len(usable):
         return {}
-    draws = Draws.of(outcomes.event, params.bootstrap, params.seed)
+    draws = Draws.of(outcomes.event, params.bootstrap, params.seed, outcomes.tested)
     chosen = np.isin(horizons, usable)
     sides = {"before": before[:, chosen], "after": ours.survival[:, chosen]}
     return {name: _metrics(outcomes, ours.risk, survival, usable, draws, params) for name, survival in sides.items()}

@@ -92,7 +92,7 @@ def _metrics(shared: Outcomes, frame: pd.DataFrame, horizons: Floats, params: Ev
     predicted = Predicted(numbers[:, 0], numbers[:, 1:][:, usable])
     subtype = np.full(len(shared.patient_ids), "")  # C within subtype is told of the whole test part alone
     found = scores.of_model(shared, predicted, horizons[usable], subtype, params)
-    draws = Draws.of(shared.event, params.bootstrap, params.seed)
+    draws = Draws.of(shared.event, params.bootstrap, params.seed, shared.tested)
     wanted = {name: found[name] for name in ("c_index", "uno_c", "ibs") if name in found}
     rows = shared.patient
     return {

@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mcti import storage
-from mcti.cohort.folds import read_folds
+from mcti.cohort.folds import Folds, read_folds
 from mcti.errors import UsageError
 from mcti.params import SearchParams, TrainParams
 from mcti.progress import Progress
 from mcti.registry.refusals import kept
 from mcti.steps import search_record, studies
+from mcti.steps.best import override
 from mcti.steps.gather import gather
 from mcti.steps.result import StepResult
-from mcti.steps.search_record import SearchResult, TrialLog, close_log
+from mcti.steps.search_record import NestedResult, SearchResult, TrialLog, close_log
 from mcti.steps.studies import Study
 from mcti.steps.task_log import logged
-from mcti.steps.train import override
 from mcti.storage import Location
 from mcti.training import devices
 from mcti.training import search as searching
@@ -47,12 +47,15 @@ def search(
     *,
     init: bool = False,
     progress: Progress | None = None,
-) -> SearchResult | InitResult:
-    """Search the settings of training over the inner folds of one outer training part.
+) -> SearchResult | NestedResult | InitResult:
+    """Search the settings of training over the inner folds of one outer training part, or of each (`nested`).
+
+    One search for all folds sees the test patients of every fold but its own: the evaluation reports how many.
 
     Reads   cohort, features/<slide_id>.h5 (None: genes alone), folds.csv; of no test patient of `params.outer_fold`
             anything enters a model or a score. The settings of `params.warm_start`, where a model is named
-    Writes  out/{best.yaml,trials.csv,importance.png,result.json}: all of it or nothing. While it runs, the study lies
+    Writes  out/{best.yaml,trials.csv,importance.png,result.json}: all of it or nothing; nested: best.yaml with the
+            settings of every fold, the rest in out/fold_<k>. While it runs, the study lies
             beside `out` (or in `params.storage`); killed and started again, it goes on with the trials it has. Each
             trial is a run of the tracking server, where one is named
     init    only make the study in PostgreSQL, for workers to come
@@ -61,35 +64,69 @@ def search(
     """
     devices.need(train.device)
     split = read_folds(folds)
-    parts = studies.inner_parts(split, params.outer_fold)
     base = train.model_copy(update={"epochs": params.epochs})
-    searching.check_space(params.space)
-    for name, values in params.space.items():
-        for value in values:
-            override(
-                base, {name: value}, "search.space"
-            )  # a value that training refuses is known before the first trial
-    place = None if features is None else str(features)
-    plan = studies.plan_of(params, base, len(parts))
-    name = f"search-{studies.identity(gather(cohort, features), parts, params, base)}"
-    studies.data_of.cache_clear()
-    study = Study(str(cohort), place, tuple(parts), base, plan, params, name)
+    _check_space(params, base)
+    numbers = split.numbers if params.nested else [params.outer_fold]
+    asked = [params.model_copy(update={"outer_fold": number, "nested": False}) for number in numbers]
+    planned = [_study(cohort, features, split, one, base) for one in asked]
     if init:
-        return _make(study)
-    trials = (_shared if is_shared(params.storage) else _embedded)(study, Path(out), _Reporter(plan, progress))
-    result = search_record.write(Path(out), trials, params, plan)
-    close_log(study, result, Path(out))
-    shutil.rmtree(_work(Path(out)), ignore_errors=True)
+        return _make(planned)
+    result = _nested(planned, Path(out), progress) if params.nested else _searched(planned[0], Path(out), progress)
+    for folder in (_work(Path(out)), _nested_work(Path(out))):
+        shutil.rmtree(folder, ignore_errors=True)
     return result
 
 
-def _make(study: Study) -> InitResult:
-    if not is_shared(study.params.storage):
+def _check_space(params: SearchParams, base: TrainParams) -> None:
+    """A value that training refuses is known before the first trial."""
+    searching.check_space(params.space)
+    for name, values in params.space.items():
+        for value in values:
+            override(base, {name: value}, "search.space")
+
+
+def _study(cohort: Location, features: Location | None, split: Folds, params: SearchParams, base: TrainParams) -> Study:
+    """The study of one outer training part."""
+    parts = studies.inner_parts(split, params.outer_fold)
+    plan = studies.plan_of(params, base, len(parts))
+    name = f"search-{studies.identity(gather(cohort, features), parts, params, base)}"
+    studies.data_of.cache_clear()
+    return Study(str(cohort), None if features is None else str(features), tuple(parts), base, plan, params, name)
+
+
+def _searched(study: Study, out: Path, progress: Progress | None) -> SearchResult:
+    """Run one study and write its result; the study itself stays where it lies."""
+    trials = (_shared if is_shared(study.params.storage) else _embedded)(study, out, _Reporter(study.plan, progress))
+    result = search_record.write(out, trials, study.params, study.plan)
+    close_log(study, result, out)
+    return result
+
+
+def _nested(planned: Sequence[Study], out: Path, progress: Progress | None) -> NestedResult:
+    """One search after the other, each inside the training part of its own outer fold.
+
+    Every study is kept until the last one has ended: a search started again asks for no trial twice.
+    """
+    results = {}
+    for done, study in enumerate(planned):
+        number = study.params.outer_fold
+
+        def counted(part: int, total: int, text: str, done: int = done, number: int = number) -> None:
+            if progress is not None:
+                progress(done * total + part, len(planned) * total, f"outer fold {number}: {text}")
+
+        results[number] = _searched(study, _nested_work(out) / f"fold_{number}", counted)
+    return search_record.write_nested(out, results, _nested_work(out))
+
+
+def _make(planned: Sequence[Study]) -> InitResult:
+    if not is_shared(planned[0].params.storage):
         mend = "give --storage postgresql://…; a study in SQLite is made by the search itself"
         raise UsageError("no study to share", "search --init", mend)
     with searching.quiet():
-        found = open_shared(study)
-        return InitResult(study=study.name, trials=len(found.trials()), wanted=study.plan.trials)
+        trials = sum(len(open_shared(study).trials()) for study in planned)
+    wanted = sum(study.plan.trials for study in planned)
+    return InitResult(study=" ".join(study.name for study in planned), trials=trials, wanted=wanted)
 
 
 def _embedded(study: Study, out: Path, report: "_Reporter") -> list[Trial]:
@@ -227,6 +264,11 @@ class _Reporter:
 
 def _work(out: Path) -> Path:
     return out.parent / f".{out.name}.work"
+
+
+def _nested_work(out: Path) -> Path:
+    """Where the searches of the outer folds lie until all have ended."""
+    return out.parent / f".{out.name}.nested"
 
 
 def _sqlite(work: Path) -> str:

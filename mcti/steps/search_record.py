@@ -1,12 +1,14 @@
 """What a search leaves behind: its result as files, its trials in the tracking server."""
 
 import csv
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
 
 from mcti import storage
+from mcti.evaluation.comparison import Interval, finite, nadeau_bengio
 from mcti.params import SearchParams
 from mcti.registry import trials as tracked
 from mcti.steps.result import StepResult
@@ -17,16 +19,35 @@ from mcti.training.search import Setting, Trial
 
 
 class SearchResult(StepResult):
-    """What won, and on how many trials that rests; `c_index` is the mean over the inner folds."""
+    """What won, and on how many trials that rests; `c_index` is the mean over the inner folds.
+
+    gain  mean difference of the winner and the starting settings over the inner folds, with the ends of its 95 %
+          interval (folds overlap: Nadeau and Bengio 2003). The winner was chosen by the same numbers: too high by that.
+    """
 
     c_index: float
     start_c_index: float | None
+    gain: float | None
+    gain_low: float | None
+    gain_high: float | None
     settings: dict[str, Setting]
     trial: int
     trials: int
     pruned: int
     failed: int
     outer_fold: int
+    epochs: int
+
+
+class NestedResult(StepResult):
+    """A search for each outer fold, inside its own training part; tuples in the order of `folds`."""
+
+    folds: tuple[int, ...]
+    c_index: tuple[float, ...]
+    gain: tuple[float | None, ...]
+    trials: int
+    failed: int
+    settings: dict[str, dict[str, Setting]]
     epochs: int
 
 
@@ -60,9 +81,13 @@ def write(out: Path, trials: Sequence[Trial], params: SearchParams, plan: search
     """best.yaml, trials.csv, importance.png and result.json: all of it or nothing."""
     winner = searching.best(trials)
     first = trials[0] if trials[0].state == "complete" and trials[0].settings == dict(plan.start) else None
+    gained = gain(winner, first)
     result = SearchResult(
         c_index=winner.mean,
         start_c_index=first.mean if first else None,
+        gain=finite(gained.value),
+        gain_low=finite(gained.low),
+        gain_high=finite(gained.high),
         settings=winner.settings,
         trial=winner.number,
         trials=len(trials),
@@ -80,6 +105,41 @@ def write(out: Path, trials: Sequence[Trial], params: SearchParams, plan: search
         return result.save(draft)
 
 
+def gain(winner: Trial, first: Trial | None) -> Interval:
+    """The winner's score minus that of the starting settings, over the inner folds; NaN where these were not scored."""
+    shared = [] if first is None else sorted(winner.scores.keys() & first.scores.keys())
+    differences = [winner.scores[k] - first.scores[k] for k in shared] if first is not None else []
+    if len(differences) < 2:
+        return Interval(float("nan"), float("nan"), float("nan"))
+    return nadeau_bengio(differences, 1 / (len(differences) - 1), 0.95).interval
+
+
+def write_nested(out: Path, results: Mapping[int, SearchResult], parts: Path) -> NestedResult:
+    """best.yaml with the settings of every outer fold, fold_<k>/ as `write` made them, result.json; all or nothing.
+
+    parts  the folder in which `write` left fold_<k>
+    """
+    found = NestedResult(
+        folds=tuple(results),
+        c_index=tuple(one.c_index for one in results.values()),
+        gain=tuple(one.gain for one in results.values()),
+        trials=sum(one.trials for one in results.values()),
+        failed=sum(one.failed for one in results.values()),
+        settings={str(number): one.settings for number, one in results.items()},
+        epochs=next(iter(results.values())).epochs,
+    )
+    trees = {k: yaml.safe_load((parts / f"fold_{k}" / "best.yaml").read_text(encoding="utf-8")) for k in results}
+    head = "# Settings of train that won for each outer fold inside its own training part.\n"
+    with storage.replacing(out) as draft:
+        draft.mkdir()
+        for number in results:
+            shutil.copytree(parts / f"fold_{number}", draft / f"fold_{number}")
+        (draft / "best.yaml").write_text(
+            head + yaml.safe_dump({"nested": trees}, sort_keys=True, allow_unicode=True), encoding="utf-8"
+        )
+        return found.save(draft)
+
+
 def _best_yaml(winner: Trial, result: SearchResult) -> str:
     tree = {
         "settings": winner.settings,
@@ -87,8 +147,11 @@ def _best_yaml(winner: Trial, result: SearchResult) -> str:
             "c_index": winner.mean,
             "c_index_by_fold": [winner.scores[k] for k in sorted(winner.scores)],
             "epochs": result.epochs,
+            "gain": {"value": result.gain, "low": result.gain_low, "high": result.gain_high},
             "outer_fold": result.outer_fold,
+            "start_c_index": result.start_c_index,
             "trial": winner.number,
+            "trials": result.trials,
         },
     }
     head = "# Settings of train that won on the inner folds, by dotted path, and the score they won with.\n"

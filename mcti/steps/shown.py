@@ -135,10 +135,10 @@ def _illustrate(patches: list[dict[str, Any]], pictures: Slides | None) -> None:
 
 
 def _places(cohort: Location, features: Location, patient: str) -> list[dict[str, Any]]:
-    """Slide and corner of every tile of the bag, in its order; x and y None where the file has none."""
+    """Slide, corner and number in its file of every tile of the bag; x and y None where the file has none."""
     found: list[dict[str, Any]] = []
     for slide, tiles, coords in places(features, slides_of(cohort, features)[patient]):
         for row in range(tiles):
             x, y = (None, None) if coords is None else (int(coords[row, 0]), int(coords[row, 1]))
-            found.append({"slide_id": slide, "x": x, "y": y})
+            found.append({"slide_id": slide, "x": x, "y": y, "index": row + 1, "tiles": tiles})
     return found

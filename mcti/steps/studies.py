@@ -16,8 +16,8 @@ from mcti.errors import DataError
 from mcti.evaluation.metrics import harrell_c
 from mcti.params import SearchParams, TrainParams
 from mcti.registry import ensemble, models
+from mcti.steps.best import override
 from mcti.steps.gather import gather
-from mcti.steps.train import override
 from mcti.training import search as searching
 from mcti.training.fold_files import predict
 from mcti.training.folds import Dataset, Part, code_digest, prepare
@@ -146,7 +146,16 @@ def _settings(params: SearchParams, tree: Mapping[str, Any]) -> dict[str, Settin
     return found
 
 
-_NOT_IN_STUDY = {"trials", "minutes", "storage", "heartbeat_seconds", "wait_minutes", "experiment", "warm_start"}
+_NOT_IN_STUDY = {
+    "trials",
+    "minutes",
+    "storage",
+    "heartbeat_seconds",
+    "wait_minutes",
+    "experiment",
+    "warm_start",
+    "nested",
+}
 """Settings of the search that change no trial; the settings of a warm start are trials of their own."""
 
 

@@ -2,19 +2,18 @@
 
 import contextlib
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mcti import storage
 from mcti.cohort.folds import read_folds
-from mcti.errors import DataError, UsageError
-from mcti.params import TrainParams, check
+from mcti.params import TrainParams
 from mcti.progress import Progress
 from mcti.registry.pipeline_run import noted
+from mcti.steps.best import Best
 from mcti.steps.gather import gather
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
@@ -48,6 +47,7 @@ class Job:
     params: TrainParams
     out: Path
     trace: Path | None = None
+    search: Mapping[str, Any] | None = None
 
 
 @logged
@@ -80,15 +80,20 @@ def train(
             Paused after SIGTERM: saved, and the same command goes on
     """
     devices.need(params.device)
-    settings = params if best is None else with_best(params, best)
+    chosen = None if best is None else Best.read(best)
     split = read_folds(folds)
     numbers = split.numbers if fold is None else [fold]
     parts = [Part(k, tuple(split.train_patients(k)), tuple(split.test_patients(k))) for k in numbers]
     if refit:
         parts = [Part(REFIT, tuple(sorted({*parts[0].train, *parts[0].test})), ())]
     slides = None if features is None else str(features)
+    told = [
+        (params, None) if chosen is None else (chosen.settings(params, p.fold), chosen.record(p.fold)) for p in parts
+    ]
+    settings = told[0][0]
     jobs = [
-        Job(str(cohort), slides, part, settings, Path(out), profile if k == 0 else None) for k, part in enumerate(parts)
+        Job(str(cohort), slides, part, own, Path(out), profile if k == 0 else None, record)
+        for k, (part, (own, record)) in enumerate(zip(parts, told, strict=True))
     ]
     _data.cache_clear()  # a folder may have been written anew since the last call in this process
     place = ranks()
@@ -103,34 +108,17 @@ def train(
     return result
 
 
-def with_best(params: TrainParams, best: Location) -> TrainParams:
-    """`params` with the settings of a best.yaml on top, each by its dotted path."""
-    try:
-        tree = yaml.safe_load(storage.read_bytes(best))
-        chosen = dict(tree["settings"])
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise DataError("no `settings` to read", str(best), "give the best.yaml that `mcti search` wrote") from error
-    return override(params, chosen, str(best))
-
-
-def override(params: TrainParams, settings: dict[str, Any], where: str) -> TrainParams:
-    """`params` with some settings replaced; `architecture.width` and the like reach into a section."""
-    tree = params.model_dump()
-    for name, value in settings.items():
-        *sections, key = name.split(".")
-        place = tree
-        for section in sections:
-            if not isinstance(place.get(section), dict):
-                raise UsageError(f"{name!r} is no setting of train", where, f"train has no section {section!r}")
-            place = place[section]
-        place[key] = value
-    return check(TrainParams, tree, where)
-
-
 def _one(job: Job, channel: Channel) -> FoldSummary:
     data = _data(job.cohort, job.features, job.params.modalities)
     return train_fold(
-        data, job.part, job.params, job.out, stop=channel.stop, progress=channel.progress, trace=job.trace
+        data,
+        job.part,
+        job.params,
+        job.out,
+        stop=channel.stop,
+        progress=channel.progress,
+        trace=job.trace,
+        search=job.search,
     )
 
 

@@ -88,9 +88,12 @@ def write(
     params: TrainParams,
     fold: int,
     identity: Mapping[str, Any],
-    made: Mapping[str, Any],
+    told: Mapping[str, Any],
 ) -> None:
-    """The folder of a fold, whole or not at all; the same outcome gives the same bytes."""
+    """The folder of a fold, whole or not at all; the same outcome gives the same bytes.
+
+    told  what model.json says of the data beside identity and model: features (how they were made), cohort
+    """
     rows = predict(outcome.model, tested, params.horizons_months, subtypes=True)
     lines = [{"patient_id": bag.patient_id, "fold": fold, **row} for bag, row in zip(tested, rows, strict=True)]
     tensors = {name: value.detach().cpu().contiguous() for name, value in outcome.model.net.state_dict().items()}
@@ -99,7 +102,7 @@ def write(
         **identity,
         "patients": sorted(hashed(bag.patient_id) for bag in chosen),
         "horizons_months": _plain(params),
-        "features": dict(made),
+        **told,
     }
     genes, events, risks = outcome.model.config.genes, sum(bag.event for bag in chosen), [row["risk"] for row in rows]
     some = sorted(chosen, key=lambda bag: hashed(bag.patient_id))[:SEEN]
@@ -125,6 +128,27 @@ def write(
         if before:
             rows = [{"patient_id": row.pop("patient_id"), "fold": fold, **row} for row in before]
             (draft / "uncalibrated.csv").write_text(_csv(sorted(rows, key=_by_id)), encoding="utf-8")
+
+
+def cohort_record(cohort: Mapping[str, str], chosen: Sequence[PatientBag], params: TrainParams) -> dict[str, Any]:
+    """Name and endpoint of the cohort, and the Kaplan-Meier curve of the training part {months: share} at the horizons.
+
+    Null beyond the longest follow-up: nothing is extrapolated. Empty for patients of no cohort.
+    """
+    if not cohort:
+        return {}
+    longest = max(bag.time_months for bag in chosen)
+    curve = {f"{t:g}": _kaplan_meier(chosen, t) if t <= longest else None for t in params.horizons_months}
+    return {**cohort, "patients": len(chosen), "events": sum(bag.event for bag in chosen), "survival": curve}
+
+
+def _kaplan_meier(chosen: Sequence[PatientBag], months: float) -> float:
+    """Share without the event after `months`: the product over event times of 1 - events / patients at risk."""
+    share = 1.0
+    for time in sorted({bag.time_months for bag in chosen if bag.event and bag.time_months <= months}):
+        events = sum(bag.event and bag.time_months == time for bag in chosen)
+        share *= 1 - events / sum(bag.time_months >= time for bag in chosen)
+    return share
 
 
 def load(folder: storage.Location) -> TrainedModel:

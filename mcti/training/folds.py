@@ -44,12 +44,14 @@ class Dataset:
     """The patients of a cohort in memory: bags by patient_id, names of the genes, names of the subtypes.
 
     made  how the features were made: encoder, SHA-256 of its weights, µm/px, tissue method; as far as the files say
+    cohort  {name, endpoint} of the cohort, for the pages of patients; empty for new patients
     """
 
     bags: Mapping[str, PatientBag]
     genes: tuple[str, ...]
     classes: tuple[str, ...]
     made: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    cohort: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def reading(self, modalities: str) -> "Dataset":
         """The same patients with `slides` alone, with `genes` alone, or with `both` as they are."""
@@ -89,10 +91,12 @@ def train_fold(
     stop: Callable[[], bool] = lambda: False,
     progress: Progress | None = None,
     trace: Path | None = None,
+    search: Mapping[str, Any] | None = None,
 ) -> fold_files.FoldSummary:
     """Train the model of a fold and write out/fold_<k>/{weights.safetensors,model.json,predictions.csv,history.csv},
     for a model that can do without a modality also regimes.csv, for one whose curves were recalibrated also
-    uncalibrated.csv. `trace`: a file for the profile of a few steps.
+    uncalibrated.csv. `trace`: a file for the profile of a few steps. `search`: what model.json keeps of the search
+    that chose the settings (None: nobody searched).
 
     A folder there that was made from the same data, settings and code is kept. A run that was killed goes on from the
     checkpoints in out/.work/fold_<k>, or below MCTI_CHECKPOINTS, which are gone when the fold is written.
@@ -102,7 +106,7 @@ def train_fold(
     """
     where, folder = part.name.replace("_", " "), out / part.name
     chosen, tested = data.choose(part.train, where), data.choose(part.test, where)
-    identity = identify(data, chosen, tested, params, part.fold)
+    identity = identify(data, chosen, tested, params, part.fold) | ({} if search is None else {"search": dict(search)})
     work = _work(out, part, identity)
     if fold_files.is_current(folder, identity):
         _log.info("%s: already trained from the same data, settings and code, kept: %s", where, folder)
@@ -117,7 +121,8 @@ def train_fold(
         if params.recalibration_folds:
             outcome = recalibrated(outcome, data, chosen, params, part, keeper, runs)
         if ranks().first:
-            fold_files.write(folder, outcome, chosen, tested, params, part.fold, identity, data.made)
+            told = {"features": dict(data.made), "cohort": fold_files.cohort_record(data.cohort, chosen, params)}
+            fold_files.write(folder, outcome, chosen, tested, params, part.fold, identity, told)
     ranks().wait()  # the others read what the first has written
     if ranks().first:
         shutil.rmtree(work, ignore_errors=True)

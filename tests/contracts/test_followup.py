@@ -48,8 +48,13 @@ def test_reverse_kaplan_meier_by_hand():
     assert followup.median_followup(np.array([1.0, 2, 3, 4]), np.array([True, False, False, True])) == 3
 
 
-def test_a_cohort_of_events_alone_has_its_longest_time_as_lower_bound():
-    assert followup.median_followup(np.array([5.0, 9.0]), np.array([True, True])) == 9
+def test_half_is_half_whatever_the_rounding_of_the_product():
+    """24 patients censored at months 1..24: half are followed beyond month 12."""
+    assert followup.median_followup(np.arange(1.0, 25), np.zeros(24, dtype=bool)) == 12
+
+
+def test_a_median_that_is_not_reached_is_no_number_of_months():
+    assert np.isnan(followup.median_followup(np.array([5.0, 9.0]), np.array([True, True])))
 
 
 def test_lateness_is_mirrored_when_the_flags_are_turned_round():

@@ -102,3 +102,14 @@ def test_one_prediction_for_all_has_an_intercept_and_no_slope():
     alike = np.full(len(outcomes.patient), 0.5)
     assert np.isnan(_value(calibration.recalibration(outcomes, alike, 36.0, "slope"), outcomes))
     assert np.isfinite(_value(calibration.recalibration(outcomes, alike, 36.0, "intercept"), outcomes))
+
+
+def test_a_group_that_was_not_followed_so_long_has_no_observed_share():
+    """Five patients of low risk leave at 10 months, five of high risk are seen up to 40: at 36 only these are known."""
+    table = pd.DataFrame({"patient_id": [f"P{i}" for i in range(10)], "event": [0] * 5 + [1, 1, 0, 0, 0]})
+    table["time_months"] = [10.0] * 5 + [5.0, 20.0, 40.0, 40.0, 40.0]
+    more = table.assign(patient_id="T" + table["patient_id"])
+    outcomes = Outcomes.of(pd.concat([table, more]), {0: (list(more["patient_id"]), list(table["patient_id"]))})
+    found = calibration.by_fifths(outcomes, np.repeat([0.9, 0.2], 5), 36.0, groups=2)
+    assert np.isnan(found["observed"][0])
+    assert found["observed"][1] == pytest.approx(0.4)

@@ -6,9 +6,11 @@ import pytest
 from lifelines import KaplanMeierFitter
 from lifelines.utils import restricted_mean_survival_time
 
-from mcti.evaluation import decision
-from mcti.evaluation.comparison import point
+from mcti.evaluation import decision, scores
+from mcti.evaluation.comparison import Draws, point
+from mcti.evaluation.groups import RiskGroups
 from mcti.evaluation.outcomes import Outcomes
+from mcti.params import EvaluateParams
 
 
 def test_net_benefit_by_hand():
@@ -49,3 +51,26 @@ def test_a_resample_has_the_restricted_mean_of_the_copied_patients(tied):
             fitted = KaplanMeierFitter().fit(tied.time_months[rows], tied.event[rows])
             means.append(restricted_mean_survival_time(fitted, 48))
         assert value == pytest.approx(means[0] - means[1], abs=1e-9)
+
+
+def test_the_restricted_mean_ends_with_the_shorter_follow_up():
+    """Low group: all alive, followed up to 60 or 29. High group: events at 2 and 10 of four, the others followed up to
+    29. Up to 29 months the low group loses nothing (29), the high group has (2 + 10 + 29 + 29) / 4 = 17.5: 11.5 more.
+    Up to 60 it would take the high group's last height for granted, and give 27."""
+    table = pd.DataFrame(
+        {
+            "patient_id": list("ABCDEFGH"),
+            "time_months": [60.0, 60, 60, 29, 2, 10, 29, 29],
+            "event": [0, 0, 0, 0, 1, 1, 0, 0],
+        }
+    )
+    more = table.assign(patient_id="T" + table["patient_id"])
+    outcomes = Outcomes.of(pd.concat([table, more]), {0: (list(more["patient_id"]), list(table["patient_id"]))})
+    group = np.repeat([0, 1], 4)
+    assert decision.common_follow_up(outcomes, group) == 29
+    grouped = RiskGroups(group, ("low", "high"), (None, None), np.nan)
+    params = EvaluateParams(bootstrap=100, horizons_months=(12.0, 60.0))
+    found = scores.of_groups(outcomes, grouped, Draws.of(outcomes.event, 100, 7, outcomes.tested), params)
+    assert found["rmst_months"]["asked_months"] == 60
+    assert found["rmst_months"]["horizon_months"] == 29
+    assert found["rmst_months"]["value"] == pytest.approx(11.5)

@@ -44,7 +44,7 @@ def test_every_figure_is_sound_xml_with_its_own_ids_and_no_address_to_load(tied)
 def test_alt_texts_tell_the_numbers(tied):
     alts = [figure.alt for figure in _drawn(tied)]
     assert "log-rank p" in alts[0]
-    assert "mcti 0.600 [0.500, 0.700]" in alts[1]
+    assert "MCTI 0.600 [0.500, 0.700]" in alts[1]
     assert "forest 0.300" in alts[2]
     assert "predicted" in alts[3]
 

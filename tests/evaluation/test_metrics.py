@@ -8,7 +8,7 @@ from sksurv.util import Surv
 
 from mcti.evaluation import metrics
 from mcti.evaluation.comparison import point
-from mcti.evaluation.outcomes import Outcomes
+from mcti.evaluation.outcomes import Fold, Outcomes
 from tests.evaluation.made import make_folds, make_patients
 
 EXACT = 1e-12  # the same sums in another order, in float64
@@ -84,8 +84,11 @@ def test_a_resample_scores_as_the_copied_patients_do(tied):
         assert value == pytest.approx(right / pairs, abs=EXACT)
 
 
-def _one_fold(count: int = 400, months: int = 1) -> tuple[Outcomes, np.ndarray, np.ndarray]:
-    """One fold, with the training and test tables as scikit-survival wants them."""
+def _one_fold(count: int = 400, months: int = 0) -> tuple[Outcomes, np.ndarray, np.ndarray]:
+    """One fold without tied times, with the training and test tables as scikit-survival wants them.
+
+    At tied times scikit-survival 0.28 weighs an event by 1/G(T) in place of 1/G(T-) and the two differ by intent.
+    """
     patients = make_patients(count, 1, months=months)
     ids = list(patients["patient_id"])
     # The longest-followed patients are trained on, or scikit-survival refuses test times beyond them.
@@ -124,6 +127,78 @@ def test_brier_agrees_with_scikit_survival():
     assert _value(metrics.integrated_brier(tested, survival, horizons), tested) == pytest.approx(integrated, abs=EXACT)
 
 
+WHOLE_MONTHS = ([1, 2, 2, 3, 4, 5, 6], [1, 1, 0, 1, 0, 1, 0])
+
+
+def _scored_on_itself(time, event) -> Outcomes:
+    """All patients as one test part whose censoring curve is that of the same patients."""
+    event, time = np.array(event) == 1, np.array(time, dtype=np.float64)
+    rows, ids = np.arange(len(time)), tuple(f"P{i}" for i in range(len(time)))
+    return Outcomes(ids, event, time, (Fold(0, rows, rows, event, time, event, time),))
+
+
+def _whole_months(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    patients = make_patients(90, seed, months=1)
+    return np.minimum(patients["time_months"].to_numpy(), 40), patients["event"].to_numpy()
+
+
+@pytest.mark.parametrize("times", [WHOLE_MONTHS, *(_whole_months(seed) for seed in range(4))])
+def test_a_forecast_of_one_half_scores_a_quarter_at_every_month_ties_included(times):
+    """(1/2)² whatever happened: the weights sum to n at every t (Graf et al. 1999)."""
+    tested = _scored_on_itself(*times)
+    for months in np.unique(times[0])[:-1]:
+        half = np.full(len(times[0]), 0.5)
+        assert _value(metrics.brier_at(tested, half, float(months)), tested) == pytest.approx(0.25, abs=EXACT)
+
+
+def test_weights_at_ties_by_hand():
+    """Months 1, 2, 2, 3, 4, 5, 6. The censoring at 2 leaves 4 of the 5 who stand after the event at 2: G(2) = 4/5,
+    G(2-) = 1. By month 2 the two events weigh 1, the four who stand 5/4, the one censored at 2 nothing."""
+    (fold,) = _scored_on_itself(*WHOLE_MONTHS).folds
+    had, weight = metrics.status_weights(fold, 2.0)
+    assert had.tolist() == [True, True, False, False, False, False, False]
+    np.testing.assert_allclose(weight, [1, 1, 0, 1.25, 1.25, 1.25, 1.25], rtol=EXACT)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_weights_of_the_events_add_up_to_one_minus_kaplan_meier(seed):
+    """Oracle: KaplanMeierFitter of lifelines 0.30. Satten and Datta 2001 (Am. Stat. 55:207-210): the mean of event
+    weights 1/G(T-) up to t is 1 - S(t), ties included."""
+    from lifelines import KaplanMeierFitter
+
+    time, event = _whole_months(seed)
+    (fold,) = _scored_on_itself(time, event).folds
+    fitted = KaplanMeierFitter().fit(time, event)
+    for months in np.unique(time)[:-1]:
+        had, weight = metrics.status_weights(fold, float(months))
+        assert weight[had].sum() / len(time) == pytest.approx(1 - fitted.predict(months), abs=1e-9)
+
+
+def test_all_weighed_figures_take_the_weights_of_the_tie_rule():
+    """Uno's C, AUC, ROC curve, calibration and decision curve on whole months, from the weights worked out above.
+
+    By month 2.5 the events at 1 and 2 weigh 1 each. Risks put the event at 2 below all others: AUC and ROC area are
+    the share of the other event's weight, 1/2. Uno's C with tau beyond 6: events at 1, 2, 3, 5 have G(T-) = 1, 1, 4/5
+    and 8/15 (4 of 5 remain at 2, 2 of 3 at 4) and order 6, 5 - the tie at 2 leaves the censored one behind -, 3, 1.
+    """
+    from mcti.evaluation import calibration, decision, roc
+
+    tested = _scored_on_itself(*WHOLE_MONTHS)
+    risk = np.array([9.0, 0, 1, 1, 1, 1, 1])
+    assert _value(metrics.auc_at(tested, risk, 2.5), tested) == pytest.approx(0.5)
+    false, true, _ = roc.curve_at(tested, risk, 2.5)
+    assert np.trapezoid(true, false) == pytest.approx(0.5)
+    known = calibration.known_at(tested, 2.0)
+    np.testing.assert_allclose(known.weight, [1, 1, 0, 1.25, 1.25, 1.25, 1.25], rtol=EXACT)
+    benefit = decision.net_benefit(tested, np.zeros(7), 2.0, 0.5)  # all treated: 2/7 events, 5/7 without
+    assert _value(benefit, tested) == pytest.approx(2 / 7 - 5 / 7)
+    squared = 1 / np.array([1, 1, 4 / 5, 8 / 15]) ** 2
+    pairs = squared * np.array([6, 5, 3, 1])
+    right = squared * np.array([6, 0, 3 / 2, 1 / 2])  # the event at 1 above all, that at 2 below all, the rest tied
+    oracle = right[:3].sum() / pairs[:3].sum()  # tau, the 80 % quantile of the times, is 4.8: before the event at 5
+    assert _value(metrics.uno_c(tested, risk, 0.8), tested) == pytest.approx(oracle, abs=EXACT)
+
+
 def test_the_kaplan_meier_forecast_has_no_skill_and_the_truth_has(tied):
     horizons = np.array([12.0, 36.0])
     everyone = metrics.kaplan_meier_forecast(tied, horizons)
@@ -145,6 +220,17 @@ def test_a_fold_without_events_takes_no_part_and_breaks_nothing():
 
 def test_horizons_beyond_the_follow_up_are_not_usable(tied):
     assert list(metrics.usable_horizons(tied, np.array([0.1, 12.0, 36.0, 1e4]))) == [False, True, True, False]
+
+
+def test_a_horizon_beyond_the_last_training_event_is_not_usable_though_g_is_positive():
+    """The longest followed training patient has the event at 50: G stays above 0, but nobody was observed at 60."""
+    patients = make_patients(60, 2)
+    patients.loc[:29, ["time_months", "event"]] = [30.0, 1]
+    patients.loc[0, "time_months"] = 50.0
+    ids = list(patients["patient_id"])
+    tested = Outcomes.of(patients, {0: (ids[:30], ids[30:])})
+    assert tested.folds[0].censoring.at(60.0) > 0
+    assert list(metrics.usable_horizons(tested, np.array([45.0, 60.0]))) == [True, False]
 
 
 def test_subtype_scores_by_hand():

@@ -49,6 +49,6 @@ def test_the_table_has_the_best_first_and_no_cell_can_break_it(evaluation):
     assert lines[0] == "**&lt;b&gt;painted&lt;/b&gt;**"
     assert lines[-3:] == [
         "| a&#124;b | 0.700 | 0.500 to 0.700 |",
-        "| mcti | 0.610 | 0.500 to 0.700 |",
+        "| MCTI | 0.610 | 0.500 to 0.700 |",
         "| short | not defined | not defined to not defined |",
     ]

@@ -1,9 +1,11 @@
 """What the page says, from scores made by hand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from mcti.evaluation import checklist, report
+from mcti.evaluation import checklist, headline, report
 from mcti.evaluation.comparison import Interval
 from mcti.evaluation.scores import Scores
 from mcti.params import EvaluateParams
@@ -23,12 +25,13 @@ def make_scores(low: float, high: float, events: tuple[int, ...] = (12, 15)) -> 
         "difference": {"value": (low + high) / 2, "low": low, "high": high},
         "p": 0.2, "p_holm": None, "primary": True,
         "fold_corrected": {"value": 0.1, "low": -0.1, "high": 0.3, "p": 0.4, "folds": 2},
+        "ibs_difference": {"value": None, "low": None, "high": None}, "ibs_p": None, "ibs_p_holm": None,
     }  # fmt: skip
     return Scores(models, {"cox_clinical": compared}, {}, [], {}, np.array([]), np.array([600.0]))
 
 
 def page(scores: Scores, name: str = "c", notice: str = "") -> str:
-    facts = report.CohortFacts(name, notice, "OS", 80, 27, 50.0, "12 genes", ["no slide", "no slide"])
+    facts = report.CohortFacts(name, notice, "OS", 80, 27, 50.0, "12 genes", {"ingest": {"no slide": 2}})
     return report.render(facts, scores, [], PARAMS, {"linear_all": "no slide features were given"})
 
 
@@ -45,7 +48,7 @@ def test_folds_without_events_few_events_and_horizons_out_of_reach_are_said():
     assert "1 test fold(s) have no event" in text
     assert "Only 4 events: no claim can be made" in text
     assert "Months 600 cannot be scored" in text
-    assert "linear_all was left out: no slide features were given" in text
+    assert "Cox: clinical + genes + slides was left out: no slide features were given" in text
 
 
 def test_words_of_the_cohort_are_escaped():
@@ -55,20 +58,74 @@ def test_words_of_the_cohort_are_escaped():
     assert "&lt;b&gt;" in text
 
 
-def test_attrition_is_counted_by_reason():
-    assert '<td class="words">no slide</td><td>2</td>' in page(make_scores(-0.1, 0.1))
+def test_excluded_patients_are_counted_by_step_and_reason():
+    text = page(make_scores(-0.1, 0.1))
+    assert '<td>ingest</td><td class="long" data-head="reason">no slide</td><td data-head="patients">2</td>' in text
+    assert (
+        "82 patients in the clinical table; excluded: 2 at ingest (no slide); 80 evaluated, 27 with the event" in text
+    )
+
+
+def test_a_median_follow_up_that_is_not_reached_is_said():
+    facts = report.CohortFacts("c", "", "OS", 80, 27, np.inf, "12 genes")
+    text = report.render(facts, make_scores(-0.1, 0.1), [], PARAMS, {})
+    assert "median follow-up not reached (reverse Kaplan-Meier)" in text
 
 
 def test_undefined_numbers_are_called_so():
-    assert report.shown(Interval(np.nan, np.nan, np.nan)) == "not defined"
-    assert report.shown(Interval(0.5, np.nan, np.nan)) == "0.500"
+    assert headline.shown(Interval(np.nan, np.nan, np.nan)) == "not defined"
+    assert headline.shown(Interval(0.5, np.nan, np.nan)) == "0.500"
 
 
 def test_the_checklist_fills_what_the_run_knows_and_leaves_the_rest_to_people():
-    study = checklist.Study("OS", 80, 27, 2, "12 genes", "painted")
+    study = checklist.Study("OS", 80, 27, {"split": {"no features": 2}}, "12 genes", "painted", (40, 42), (13, 14))
     items = {item.number: item for item in checklist.fill(study, make_scores(-0.1, 0.1), PARAMS)}
     assert len(items) == len(checklist.TOPICS)
     assert "80 patients, 27 events, at least 12 events in a test fold" in items["10"].said
     assert items["26"].said == "painted"
+    assert items["20a"].said.startswith("82 patients in the clinical table; excluded: 2 at split (no features); 80")
+    assert items["21"].said.endswith("training part of a fold: 40 to 42 patients, 13 to 14 events")
     assert items["17"].open
     assert not items["8a"].open
+
+
+def with_search(**more) -> Scores:
+    gain = {"value": 0.02, "low": -0.03, "high": 0.07}
+    found = {"nested": False, "outer_folds": [0], "trials": 8, "gain": gain, "seen": 60, "patients": 80}
+    return dataclasses.replace(make_scores(-0.1, 0.1), search=found | more)
+
+
+def test_a_search_that_saw_test_patients_is_said_as_a_warning_in_tripod_16_and_in_its_own_section():
+    text = page(with_search())
+    told = "60 of the 80 evaluated patients took part in the choice of the settings"
+    assert text.count(told) == 3
+    assert "0.020 [-0.030, 0.070]" in text
+    assert "best of 8 trials" in text
+
+
+def test_a_nested_search_says_that_no_test_patient_was_seen():
+    gains = {"0": {"value": 0.01, "low": None, "high": None}, "1": {"value": -0.02, "low": None, "high": None}}
+    text = page(with_search(nested=True, seen=0, outer_folds=[0, 1], gains=gains))
+    assert "no test patient was seen" in text
+    assert "+0.010, -0.020" in text
+    assert "took part in the choice" not in text
+
+
+def with_slopes(*slopes: float) -> Scores:
+    """Scores with one horizon a slope, at months 12, 24 …"""
+    scores, horizons = make_scores(-0.1, 0.1), np.arange(1, len(slopes) + 1) * 12.0
+    number = {"value": 0.2, "low": 0.1, "high": 0.3}
+    for model in scores.models.values():
+        model |= {"ibs": number, "ibs_skill": number, "d_calibration": {"p": 0.5}}
+        for months, slope in zip(horizons, slopes, strict=True):
+            model |= {f"{name}_{months:g}": number for name in ("auc", "intercept", "ici", "brier")}
+            model[f"slope_{months:g}"] = {"value": slope, "low": slope, "high": slope}
+    return dataclasses.replace(scores, horizons=horizons)
+
+
+@pytest.mark.parametrize(("slope", "warned"), [(0.69, True), (0.7, False), (1.0, False), (1.4, False), (1.41, True)])
+def test_a_slope_outside_seven_tenths_and_one_point_four_is_a_warning_that_names_the_setting(slope, warned):
+    text = page(with_slopes(1.0, slope))
+    assert ("train.recalibration_folds" in text) is warned
+    assert f"Calibration at month 24: slope {slope:.3f}" in text
+    assert "Integrated Brier score 0.200 [0.100, 0.300]" in text

@@ -15,7 +15,7 @@ PAIRS = metrics.c_index(OUTCOMES, RISK)
 
 def rows():
     draws = comparison.resamples(OUTCOMES.event, 100, 0)
-    groups = [g.as_dict() for g in subgroups.table(PAIRS, PATIENTS, draws, 0.95)]
+    groups = [g.as_dict() for g in subgroups.table(PAIRS, PATIENTS, OUTCOMES.tested, draws, 0.95)]
     return story.forest_rows(OUTCOMES, PAIRS, groups, draws, 0.95)
 
 
@@ -31,11 +31,12 @@ def test_the_forest_holds_all_each_fold_each_subtype_and_site():
     assert "fold 2" in drawn.svg
 
 
-def test_the_flow_counts_who_came_left_and_stayed():
-    drawn = story.flow(["no slide", "no slide", "no follow-up"], 40, 12)
-    assert "43 patients in the tables" in drawn.alt
-    assert "2: no slide" in drawn.alt
+def test_the_flow_counts_who_was_excluded_at_which_step_and_who_was_evaluated():
+    drawn = story.flow({"ingest": {"no follow-up": 1}, "split": {"no features of a slide": 2}}, 40, 12)
+    assert "43 patients in the clinical table" in drawn.alt
+    assert "xcluded at ingest: 1: no follow-up; excluded at split: 2: no features of a slide" in drawn.alt
     assert "40 patients evaluated, 12 with the event, 28 without" in drawn.alt
+    assert "nobody excluded" in story.flow({}, 40, 12).svg
 
 
 def test_the_learning_curves_tell_start_and_end():

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import subprocess
 import sys
 import zipfile
@@ -13,7 +14,7 @@ import pytest
 import torch
 from sksurv.metrics import concordance_index_censored
 
-from benchmarks import tcga_study
+from benchmarks import study_report, tcga_study
 from mcti import params
 from mcti.cohort.demo import demo_tables
 
@@ -24,11 +25,13 @@ MODELS = ("linear_all", "mcti", "no_pairs", "permuted linear_all")
 pytestmark = pytest.mark.slow
 
 
-def a_cohort(place):
+def a_cohort(place, classes=None):
     """Real patients and genes of GSE7390 with made patches, at eight made sites, as the study reads a cohort."""
     clinical, expression, _ = demo_tables()
     clinical = clinical.drop(columns=["grade", "size_cm"]).head(PATIENTS)
     clinical["site"] = [f"S{i % 8}" for i in range(PATIENTS)]
+    if classes is not None:
+        clinical["subtype"] = classes
     clinical.to_csv(place / "small_clinical.csv", index=False)
     expression.iloc[:PATIENTS, :21].to_parquet(place / "small_expression.parquet")
     names = clinical["patient_id"]
@@ -94,6 +97,21 @@ def test_every_c_of_the_tables_is_that_of_its_predictions(made):
         assert difference["value"] == pytest.approx(arm["models"]["mcti"]["c_index"]["value"] - bar, abs=1e-12)
         assert difference["seeds"] == list(range(SEEDS))
         assert difference["low"] < difference["value"] < difference["high"]
+
+
+def test_a_cohort_of_one_class_gets_its_tables(tmp_path):
+    """The AUROC of one subtype is not defined: null in the JSON, a dash in the table, and every fit was not in vain."""
+    a_cohort(tmp_path, classes="the only one")
+    done = study(tmp_path, "--seeds", "1", "--models", "linear_all", "mcti")
+    assert done.returncode == 0, done.stderr
+    arms = json.loads((tmp_path / "docs" / "results.json").read_text(encoding="utf-8"))["arms"]
+    assert [arm["subtype"]["subtype_auroc"] for arm in arms] == [None, None]
+    assert "AUROC –, macro-F1 1.000" in (tmp_path / "docs" / "results.md").read_text(encoding="utf-8")
+
+
+def test_what_is_not_defined_is_null_in_json_wherever_it_stands():
+    tree = {"a": [1.0, math.nan, {"b": (math.inf, 2)}], "c": "nan"}
+    assert study_report.plain(tree) == {"a": [1.0, None, {"b": [None, 2]}], "c": "nan"}
 
 
 def test_no_site_is_on_both_sides_and_every_patient_is_tested_once(made):

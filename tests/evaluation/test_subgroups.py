@@ -8,6 +8,8 @@ from mcti.evaluation.comparison import point, resamples
 from mcti.evaluation.outcomes import Outcomes
 from tests.evaluation.made import make_folds, make_patients
 
+DRAWS = resamples(make_patients(120)["event"].to_numpy() == 1, 100, 0)
+
 
 def _one_fold(count: int = 200):
     """All but ten patients in one test part, so that a subgroup's C is that of its rows."""
@@ -38,12 +40,12 @@ def test_a_model_that_knows_only_the_subtype_ranks_nobody_within_it():
     assert point(subgroups.within(pairs, patients["subtype"].to_numpy()), 300) == 0.5
 
 
-def test_every_member_is_counted_with_events_and_small_groups_get_no_c():
+def test_every_member_is_counted_with_events_and_small_groups_get_no_interval():
     patients = make_patients(120)
     patients["site"] = np.where(np.arange(120) < 50, "big", [f"tiny{i}" for i in range(120)])
     outcomes = Outcomes.of(patients, make_folds(patients, 4))
     pairs = metrics.c_index(outcomes, patients["x"].to_numpy()[outcomes.patient])
-    found = {g.name: g for g in subgroups.table(pairs, patients, resamples(outcomes.event, 100, 0), 0.95)}
+    found = {g.name: g for g in subgroups.table(pairs, patients, outcomes.tested, DRAWS, 0.95)}
     assert {"women", "men", "subtype A", "subtype B", "site big", "site the smaller ones"} <= set(found)
     events = int(patients["event"].sum())
     for one, other in (("women", "men"), ("subtype A", "subtype B"), ("site big", "site the smaller ones")):
@@ -51,8 +53,26 @@ def test_every_member_is_counted_with_events_and_small_groups_get_no_c():
         assert found[one].events + found[other].events == events
     assert found["women"].c_index.low < found["women"].c_index.value < found["women"].c_index.high
     patients["event"] = (np.arange(120) < 4).astype(int)
-    few = subgroups.table(pairs, patients, resamples(outcomes.event, 100, 0), 0.95)
-    assert all(np.isnan(group.c_index.value) for group in few)
+    few = subgroups.table(pairs, patients, outcomes.tested, DRAWS, 0.95)
+    assert [group.events for group in few if group.name in ("women", "men")] != [0, 0]
+    for group in few:
+        assert np.isfinite(group.c_index.value), "a C of few events is shown beside its numbers"
+        assert np.isnan(group.c_index.low), "and has no interval"
+
+
+def test_subgroups_count_the_evaluated_patients_alone():
+    """30 of 120 patients are in no test part: neither counts, nor the median age, nor small sites know of them."""
+    patients = make_patients(120)
+    patients.loc[90:, "age"] = 200.0
+    ids = list(patients["patient_id"])
+    outcomes = Outcomes.of(patients, {0: (ids[90:], ids[:90])})
+    pairs = metrics.c_index(outcomes, patients["x"].to_numpy()[outcomes.patient])
+    found = {g.name: g for g in subgroups.table(pairs, patients, outcomes.tested, DRAWS, 0.95)}
+    kept = patients.iloc[:90]
+    middle = kept["age"].median()
+    assert found[f"age up to {middle:g}"].patients == (kept["age"] <= middle).sum()
+    assert found["women"].patients + found["men"].patients == 90
+    assert found["women"].events + found["men"].events == kept["event"].sum()
 
 
 def test_what_does_not_divide_the_cohort_gives_no_subgroup():

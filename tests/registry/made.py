@@ -118,10 +118,20 @@ class Run:
         scores = {"c_index": {"value": 0.5 + skill, "low": 0.4 + skill, "high": 0.6 + skill}}
         numbers = {"difference": {"value": skill, "low": skill - 0.1, "high": skill + 0.1}}
         counts = [{"patients": len(table), "events": int(table["event"].sum())}]
-        ours = scores | {"comparison": {"cox_clinical": numbers}, "folds": counts}
+        search = {"nested": False, "seen": 4, "sentences": ["The search saw 4 evaluated patients."]}
+        ours = scores | {"comparison": {"cox_clinical": numbers}, "folds": counts, "search": search}
         metrics = {"mcti": ours, "cox_clinical": scores}
         (self.evaluation / "metrics.json").write_text(json.dumps(metrics, sort_keys=True))
-        (self.evaluation / "result.json").write_text(json.dumps({"notice": "made by hand", "cohort_md5": "a" * 32}))
+        result = {
+            "notice": "made by hand",
+            "cohort_md5": "a" * 32,
+            "patients": len(table),
+            "events": int(table["event"].sum()),
+            "median_follow_up": None,
+            "excluded": {"ingest": {"no follow-up": 2}, "split": {"no features of a slide": 3}},
+            "warnings": ["Poor calibration: made by hand."],
+        }
+        (self.evaluation / "result.json").write_text(json.dumps(result))
         assert math.isfinite(table["risk"].sum())
 
     def refit(self, **changes: object) -> None:

@@ -100,6 +100,16 @@ def test_the_first_champion_says_plainly_whether_it_beats_the_baseline(low, word
     assert words in judged.reason
 
 
+@pytest.mark.parametrize(("low", "words"), [(0.01, "it beats"), (-0.01, "NOT shown to beat"), (None, "NOT shown")])
+def test_the_primary_baseline_is_told_of_and_never_rules(low, words):
+    error = lead(-0.02, 0.01)
+    judged = gates.primary(lead(low, None if low is None else 0.1), error)
+    assert judged.verdict == "noted"
+    assert words in judged.reason
+    assert judged.numbers["brier"]["low"] == -0.02
+    assert gates.conclude([judged], None).outcome == "promote"
+
+
 @pytest.mark.parametrize(
     ("verdicts", "outcome"),
     [

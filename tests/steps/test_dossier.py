@@ -86,10 +86,24 @@ def test_what_the_run_does_not_know_is_a_gap_and_counted(made):
 def test_patients_of_the_examples_and_of_the_attrition_are_not_named(made):
     _, page, tree = made
     assert section(tree, "explanations")["tables"][0]["rows"][0][1] == "0.25"
-    assert ["no follow-up", "2"] in section(tree, "data")["tables"][1]["rows"]
+    assert section(tree, "data")["tables"][1]["rows"] == [
+        ["ingest", "no follow-up", "2"],
+        ["split", "no features of a slide", "3"],
+    ]
     for name in ("P-001", "X-1"):
         assert name not in page
         assert name not in json.dumps(tree)
+
+
+def test_the_counts_are_those_of_the_evaluated_patients_and_the_search_is_stated(made):
+    """The run of tests/registry/made.py: 40 patients evaluated; what the contract counted is called the cohort."""
+    _, page, tree = made
+    counts = dict(section(tree, "data")["tables"][0]["rows"])
+    assert counts["patients evaluated"] == "40"
+    assert counts["median follow-up, months (reverse Kaplan-Meier)"] == "not reached"
+    assert "The search saw 4 evaluated patients." in section(tree, "methods")["said"]
+    assert "Poor calibration: made by hand." in section(tree, "limits")["said"]
+    assert "settings are searched on inner folds" not in page
 
 
 def test_the_bill_of_materials_is_cyclonedx_with_versions_and_licences(made):

@@ -112,7 +112,7 @@ def test_ours_has_risk_groups_subgroups_and_decision_curve(project):
     assert gain["low"] <= gain["value"] <= gain["high"]
     assert gain["value"] > 0  # the made risk is a good one
     assert {"subtype A", "subtype B", "women", "men"} <= {group["name"] for group in ours["subgroups"]}
-    assert ours["decision"]["rival"] == "cox_clinical"
+    assert ours["decision"]["rival"] == PARAMS.primary_baseline
     assert all(row["low"] <= row["ours"] <= row["high"] for row in ours["decision"]["rows"])
     assert 0 <= ours["d_calibration"]["p"] <= 1
     assert ours["c_within_subtype"]["value"] > 0.5
@@ -158,7 +158,7 @@ def test_the_report_stands_alone_and_shows_notice_figures_and_events(project):
 def test_without_features_slide_baselines_are_left_out_aloud(project):
     result = run(project, out="genes alone", features=None)
     assert result.skipped == {"linear_all": "no slide features were given"}
-    assert "linear_all was left out" in (project / "genes alone" / "report.html").read_text()
+    assert "Cox: clinical + genes + slides was left out" in (project / "genes alone" / "report.html").read_text()
 
 
 def test_repeats_are_scored_together(tmp_path):

@@ -113,6 +113,20 @@ def test_each_slide_has_its_tiles_where_its_features_have_them(world, explained)
     assert (patch["x"], patch["y"]) in set(map(tuple, tiles[["x", "y"]].to_numpy().tolist()))
 
 
+def test_a_page_shows_the_plan_with_its_share_and_below_one_percent_a_sentence_alone(explained):
+    """By hand from tokens.csv: the carried tokens' share of the sum of absolute parts, for each patient and model."""
+    tokens = pd.read_csv(explained[1] / "tokens.csv")
+    tokens["part"] = tokens["contribution"].abs()
+    seen = set()
+    for (patient, _), rows in tokens.groupby(["patient_id", "model"]):
+        share = rows.loc[rows["token"].str.startswith("carried"), "part"].sum() / rows["part"].sum()
+        page = (explained[1] / "patients" / f"{patient}.html").read_text(encoding="utf-8")
+        assert f"Share of the transport plan in the attribution of this patient: {100 * share:.2g} %" in page
+        assert ("From patches to gene groups" in page) is (share >= 0.01)
+        seen.add(share >= 0.01)
+    assert seen, "somebody was explained"
+
+
 def test_groups_sets_and_plans_have_a_row_each(explained):
     groups = pd.read_csv(explained[1] / "gene_groups.csv")
     one = groups[groups["patient_id"] == "P-000"]

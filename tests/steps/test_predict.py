@@ -240,6 +240,22 @@ def test_the_page_of_a_patient_of_the_development_cohort_says_who_speaks(world, 
     assert re.search(r"predicted by fold_\d, which did not see this patient of the development cohort", html)
 
 
+def test_the_page_places_the_risk_in_the_development_cohort(world, tmp_path):
+    """Percentile: the share of the fold's test patients with a lower risk. The model keeps knots of at least two
+    patients, no risk itself, so that a fold of twelve tells it within two knots."""
+    root, cohort, features = world
+    predict(str(root / "models"), cohort, features, tmp_path / "o.csv", pages=tmp_path / "pages")
+    rows = pd.read_csv(tmp_path / "o.csv").set_index("patient_id")
+    for fold in (0, 1):
+        table = pd.read_csv(root / "models" / f"fold_{fold}" / "predictions.csv").set_index("patient_id")
+        for patient in table.index[:4]:
+            page = (tmp_path / "pages" / f"{patient}.html").read_text(encoding="utf-8")
+            told = float(re.search(r"higher than that of (\d+) % of the patients", page).group(1))
+            assert told == pytest.approx(100 * (table["risk"] < rows.loc[patient, "risk"]).mean(), abs=34)
+            assert "Developed on cohort made, endpoint OS; model models; predicted on 20" in page
+            assert "Dashed: the development cohort (Kaplan-Meier)" in page
+
+
 def test_both_or_no_source_of_patients_is_a_wrong_call(world, tmp_path):
     root, cohort, features = world
     for sources in ((None, None), (cohort, tmp_path)):

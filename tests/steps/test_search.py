@@ -1,3 +1,4 @@
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -211,3 +212,38 @@ def test_workers_in_postgresql_make_the_same_files(world, tmp_path):
     assert result.trials == 3
     assert again.settings == result.settings
     assert storage.tree_md5(tmp_path / "again") == storage.tree_md5(tmp_path / "search")
+
+
+@pytest.fixture(scope="module")
+def nested(world, tmp_path_factory):
+    out = tmp_path_factory.mktemp("nested") / "search"
+    return step.search(*world, asked(nested=True, trials=2), made.settings(workers=1), out), out
+
+
+def test_a_nested_search_finds_settings_for_each_fold_inside_its_own_training_part(world, nested, tmp_path):
+    """Oracle: the search of fold 1 alone, asked for by `outer_fold`."""
+    result, out = nested
+    numbers = read_folds(world[2]).numbers
+    assert sorted(path.name for path in out.iterdir()) == ["best.yaml", *(f"fold_{k}" for k in numbers), "result.json"]
+    assert [path.name for path in out.parent.iterdir()] == ["search"]
+    assert list(result.folds) == numbers
+    tree = yaml.safe_load((out / "best.yaml").read_text())["nested"]
+    assert [tree[number]["inner"]["outer_fold"] for number in numbers] == numbers
+    alone = step.search(*world, asked(outer_fold=1, trials=2), made.settings(workers=1), tmp_path / "search")
+    assert tree[1]["settings"] == alone.settings
+    assert tree[1]["inner"]["c_index"] == alone.c_index
+
+
+def test_the_gain_is_the_paired_difference_over_the_inner_folds(searched):
+    """Nadeau and Bengio 2003 by hand: variance of the mean (1 / J + 1 / (J - 1)) s², t with J - 1 degrees."""
+    from scipy import stats
+
+    result, out = searched
+    rows = pd.read_csv(out / "trials.csv", float_precision="round_trip").set_index("trial")
+    inner = [name for name in rows if name.startswith("inner_")]
+    differences = (rows.loc[result.trial, inner] - rows.loc[0, inner]).to_numpy(dtype=float)
+    assert result.gain == pytest.approx(differences.mean(), abs=1e-12)
+    count = len(differences)
+    half = stats.t.ppf(0.975, count - 1) * np.sqrt((1 / count + 1 / (count - 1)) * differences.var(ddof=1))
+    assert result.gain_low == pytest.approx(result.gain - half, abs=1e-9)
+    assert result.gain_high == pytest.approx(result.gain + half, abs=1e-9)

@@ -11,7 +11,8 @@ import torch
 
 from mcti import storage
 from mcti.errors import DataError, UsageError
-from mcti.steps.train import override, train
+from mcti.steps.best import override
+from mcti.steps.train import train
 from mcti.training import fold_files
 from mcti.training import folds as training
 from tests.training import made
