@@ -50,7 +50,7 @@ def view(
     if scores is not None and features is None:
         raise UsageError("scores need the tiles they belong to", "--scores", "give --features FILE, too")
     with ExitStack() as stack:
-        path = stack.enter_context(storage.local(slide))
+        path = stack.enter_context(opening.at_hand(str(slide)))
         facts = opening.examine(path, mpp=mpp)
         reader = opening.open_reader(path, facts.reader)
         stack.callback(reader.close)

@@ -5,6 +5,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.encaps import encapsulate
+from pydicom.uid import JPEG2000Lossless
 
 from mcti.slides import dicom, frames, opening
 from mcti.slides.status import RegionError, SlideError, Status
@@ -15,14 +16,23 @@ from .conftest import texture
 PICTURE = texture(777, 1001)
 
 
-@pytest.fixture(scope="module", params=["jpeg", "uncompressed"])
+@pytest.fixture(scope="module", params=["jpeg", "uncompressed", "jpeg2000"])
 def series(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("dicom") / request.param
     if request.param == "jpeg":
         dicom_factory.write_slide(folder, PICTURE)
     else:
         dicom_factory.write_levels(folder, [PICTURE, PICTURE[::2, ::2]])
+    if request.param == "jpeg2000":
+        changed(folder, as_jpeg2000)
     return folder
+
+
+def as_jpeg2000(header):
+    frames = np.frombuffer(header.PixelData, np.uint8)[: header.NumberOfFrames * 256 * 256 * 3].reshape(-1, 256, 256, 3)
+    header.PixelData = encapsulate([imagecodecs.jpeg2k_encode(f, codecformat="j2k", reversible=True) for f in frames])
+    header["PixelData"].is_undefined_length = True
+    header.PhotometricInterpretation, header.file_meta.TransferSyntaxUID = "YBR_RCT", JPEG2000Lossless
 
 
 def changed(folder, change):
