@@ -110,13 +110,23 @@ def _nested(planned: Sequence[Study], out: Path, progress: Progress | None) -> N
     results = {}
     for done, study in enumerate(planned):
         number = study.params.outer_fold
-
-        def counted(part: int, total: int, text: str, done: int = done, number: int = number) -> None:
-            if progress is not None:
-                progress(done * total + part, len(planned) * total, f"outer fold {number}: {text}")
-
+        counted = None if progress is None else _FoldProgress(progress, done, len(planned), number)
         results[number] = _searched(study, _nested_work(out) / f"fold_{number}", counted)
     return search_record.write_nested(out, results, _nested_work(out))
+
+
+@dataclass(frozen=True)
+class _FoldProgress:
+    """Progress of one of several searches, as a part of all of them; `done` searches have ended before it."""
+
+    progress: Progress
+    done: int
+    searches: int
+    fold: int
+
+    def __call__(self, done: float, total: float, unit: str, detail: str = "", restored: float = 0, /) -> None:
+        text = f"outer fold {self.fold}" + (f", {detail}" if detail else "")
+        self.progress(self.done * total + done, self.searches * total, unit, text, restored)
 
 
 def _make(planned: Sequence[Study]) -> InitResult:
