@@ -29,6 +29,7 @@ NOT_CLINICAL = "in the expression table, not in the clinical table"
 NOT_CLINICAL_SLIDE = "in the slide manifest, not in the clinical table"
 
 SLIDE_ENDINGS = {".svs", ".ndpi", ".tif", ".tiff", ".scn", ".mrxs", ".vms", ".vmu", ".bif", ".svslide", ".dcm", ".czi"}
+SLIDE_ENDINGS |= {".dicom"}
 
 
 @dataclass(frozen=True)

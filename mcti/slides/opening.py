@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mcti import pinned, s3, storage
 from mcti.slides import decoding, dicom, frames, members, pyramid, staging, tiff
-from mcti.slides.reader import DicomReader, FlatReader, OpenSlideReader, TiffReader
+from mcti.slides.reader import DicomReader, FlatReader, OpenSlideReader, TiffReader, to_largest_page
 from mcti.slides.status import SlideError, Status
 from mcti.storage import Location
 
@@ -294,6 +294,7 @@ def _flat_facts(path: Path, _: list[tiff.Directory], given: float | None) -> Fac
         )
     try:
         with Image.open(path) as picture:
+            to_largest_page(picture)
             pyramid.refuse_orientation(int(picture.getexif().get(274, 1)))
             return Facts("flat", "none", str(picture.format).lower(), *picture.size, 1, (given, given), "manifest")
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -325,6 +325,7 @@ class FlatReader(_Closing):
 
         try:
             with Image.open(path) as picture:
+                to_largest_page(picture)
                 if picture.width * picture.height > self._MAX_PIXELS:
                     raise SlideError(
                         Status.UNSUPPORTED_FORMAT,
@@ -349,6 +350,17 @@ class FlatReader(_Closing):
         if level:
             raise RegionError(f"a flat picture has no level {level}")
         return smaller(cut(self._picture, x, y, width, height), shrink)
+
+
+def to_largest_page(picture: Any) -> None:
+    """Of a TIFF in strips of several pages, Pillow's picture turns to the largest: the first may be a thumbnail."""
+    if picture.format != "TIFF" or getattr(picture, "n_frames", 1) == 1:
+        return
+    sizes = []
+    for page in range(picture.n_frames):
+        picture.seek(page)
+        sizes.append(picture.width * picture.height)
+    picture.seek(sizes.index(max(sizes)))
 
 
 def from_finer(reader: Reader, level: int, x: int, y: int, width: int, height: int, shrink: int = 1) -> Pixels:

@@ -44,8 +44,9 @@ def _directories(location: str) -> tuple[list[tiff.Directory], bool]:
 
 def _of_tiff(directories: list[tiff.Directory], row: Row, params: ExtractParams) -> str:
     first = pyramid.finest(directories)
-    if first is None:
-        return ""
+    if first is None:  # strips alone: the flat reader takes the largest page
+        largest = max((page for page in directories if not page.sub), key=lambda page: page.width * page.height)
+        return "" if largest is directories[0] else "finest-1"
     try:
         levels = pyramid.levels(directories)
     except SlideError:

@@ -142,10 +142,7 @@ def bag_of(
     """
     if features is None or not slides:
         return None, {}
-    read = [_read(join(features, f"{slide}.h5"), made) for slide in slides]
-    found = [(patches, counts) for patches, counts in read if len(patches)]
-    if not found:
-        return None, {}
+    found = [_read(join(features, f"{slide}.h5"), made) for slide in slides]
     bags = [patches for patches, _ in found]
     return bags[0] if len(bags) == 1 else torch.cat(bags), _quality([counts for _, counts in found])
 

@@ -182,3 +182,14 @@ def test_a_fourth_sample_without_a_meaning_that_is_zero_everywhere_is_padding(tm
     path = write_tiff(tmp_path / "a.tif", picture, extrasamples=["unspecified"])
     pixels, _ = first_pixels(path)
     np.testing.assert_array_equal(pixels[0], PICTURE[:64, :64])
+
+
+def test_a_thumbnail_page_first_in_strips_is_not_the_slide(tmp_path):
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(HALF[::2, ::2], photometric="rgb", metadata=None)
+        writer.write(PICTURE, photometric="rgb", metadata=None)
+    facts = opening.examine(path, mpp=0.5)
+    assert (facts.reader, facts.width, facts.height) == ("flat", 800, 600)
+    pixels, _ = first_pixels(path, "flat")
+    np.testing.assert_array_equal(pixels[0], PICTURE[:64, :64])

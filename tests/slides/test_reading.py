@@ -46,6 +46,10 @@ def test_each_class_of_change_is_named(tmp_path):
         writer.write(picture[::4, ::4], photometric="rgb", metadata=None)
         writer.write(picture, tile=(64, 64), photometric="rgb", resolution=(20000, 20000), resolutionunit=3)
     assert revision(tmp_path / "f.tif") == "finest-1"
+    with tifffile.TiffWriter(tmp_path / "strips.tif") as writer:
+        writer.write(picture[::4, ::4], photometric="rgb", metadata=None)
+        writer.write(picture, photometric="rgb", metadata=None)
+    assert revision(tmp_path / "strips.tif", 0.5) == "finest-1"
     assert revision(write_tiff(tmp_path / "o.tif", picture, extratags=[(274, 3, 1, 6, True)])) == "refused"
     note = "Aperio Image\r\n1600x1200 (64x64)|MPP = 0.25"
     assert revision(write_tiff(tmp_path / "s.tif", picture, description=note)) == "refused"

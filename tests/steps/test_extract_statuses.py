@@ -13,7 +13,6 @@ from mcti.params import ExtractParams, SplitParams, TissueParams
 from mcti.slides import features, painting
 from mcti.steps.exchange import import_features
 from mcti.steps.extract import extract
-from mcti.steps.gather import bag_of
 from mcti.steps.split import split
 
 from ..cohort import cases
@@ -96,14 +95,3 @@ def test_a_patient_whose_slides_gave_no_tile_leaves_the_folds_and_is_listed(tmp_
     listed = json.loads((tmp_path / "folds.json").read_text())["left"]
     assert listed == {"P-0003": "no features of a slide"}
     assert "P-0003" not in (tmp_path / "folds.csv").read_text()
-
-
-def test_a_file_without_a_row_gives_a_patient_no_patches(tmp_path):
-    import h5py
-
-    for name, rows in {"a": 0, "b": 3}.items():
-        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
-            file["features"] = np.ones((rows, 4), np.float32)
-    assert bag_of(tmp_path, ["a"], {})[0] is None
-    patches, _ = bag_of(tmp_path, ["a", "b"], {})
-    assert patches.shape == (3, 4)
