@@ -110,7 +110,7 @@ def search(
     init: Annotated[bool, typer.Option("--init", help="Only make the study in PostgreSQL.")] = False,
     dry_run: DryRun = False,
 ) -> object:
-    """Search the training settings over inner folds; the test part is never read.
+    """Search the training settings over inner folds; the test part of search.outer_fold is never read.
 
     Example: mcti search --cohort data/cohort --features data/features --folds data/folds.csv --out models/search
     """

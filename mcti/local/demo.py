@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from mcti import params, storage
 from mcti.errors import NotEnoughEvidence, Rejected, UsageError
 from mcti.local import demo_data, servers, stack, versioning
+from mcti.model.names import PARTS
 from mcti.params import Settings
 from mcti.progress import Progress
 from mcti.registry import models, tracking
@@ -35,7 +36,8 @@ class DemoResult(BaseModel):
 
     def lines(self) -> list[str]:
         """Ten lines for people."""
-        baselines = " · ".join(f"{name} {value}" for name, value in self.c_index.items() if name != "mcti")
+        rivals = {name: value for name, value in self.c_index.items() if name not in ("mcti", *PARTS)}
+        baselines = " · ".join(f"{name} {value}" for name, value in rivals.items())
         return [
             "done: what had changed was run" if self.changed else "nothing changed: every stage is up to date",
             f"cohort     {self.cohort}",

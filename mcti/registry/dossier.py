@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from mcti.model.names import PART_NAMES, PARTS, display
 from mcti.registry import measures, sbom
 from mcti.registry.card import GAP
-from mcti.registry.dossier_points import ASKED
+from mcti.registry.dossier_points import ASKED, COHORT
 from mcti.registry.ledger import Line
 
 _HELD_BACK = ("subgroups", "folds", "comparison", "decision", "risk_groups", "attribution", "search")
@@ -122,18 +122,6 @@ def _use(facts: Facts) -> Section:
     return Section(key="use", title="Intended use", tables=(table,), gaps=(*gaps, *open_points))
 
 
-_COHORT = {
-    "patients": "patients in the cohort, before the split",
-    "events": "events in the cohort, before the split",
-    "event_rate": "share of events in the cohort",
-    "median_followup": "median follow-up of the cohort, months",
-    "slides": "slides",
-    "genes": "genes",
-    "subtypes": "subtypes",
-}
-"""What the contract counts of the cohort itself, in words; the rest are its measures."""
-
-
 def _data(facts: Facts) -> Section:
     data, licences = facts.card["data"], facts.card["licences"]
     gaps = [] if licences["data"] != GAP else ["licence of the data (register.data_licence)"]
@@ -144,7 +132,7 @@ def _data(facts: Facts) -> Section:
             key="data", title="Data and attrition", tables=tables, gaps=("mcti register --validation", *gaps)
         )
     counted = dict(data["numbers"] or {})
-    cohort = {words: counted.pop(name) for name, words in _COHORT.items() if name in counted}
+    cohort = {words: counted.pop(name) for name, words in COHORT.items() if name in counted}
     contract = tuple(
         (
             found["says"],

@@ -1,4 +1,4 @@
-"""The points that a release dossier is asked for: regime, number, what it asks, the section that answers it."""
+"""Words of the release dossier: the points that it is asked for and where each is answered; the cohort's counts."""
 
 from collections.abc import Sequence
 
@@ -41,3 +41,14 @@ ASKED: Sequence[tuple[str, str, str, str]] = (
     (_CARD, "analyses", "explanations", "explanations"),
     (_CARD, "ethics", "risks and mitigations, caveats", "limits"),
 )  # fmt: skip
+
+COHORT = {
+    "patients": "patients in the cohort, before the split",
+    "events": "events in the cohort, before the split",
+    "event_rate": "share of events in the cohort",
+    "median_followup": "median follow-up of the cohort, months",
+    "slides": "slides",
+    "genes": "genes",
+    "subtypes": "subtypes",
+}
+"""What the contract counts of the cohort itself, in words; the rest are its measures."""

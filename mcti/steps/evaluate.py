@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mcti import storage
+from mcti import redaction, storage
 from mcti.cohort import folds as cohort_folds
 from mcti.cohort import tables
 from mcti.errors import DataError
@@ -119,7 +119,8 @@ def evaluate(
     with storage.replacing(out) as draft:
         draft.mkdir()
         _write_tables(draft, outcomes, ours, fitted, horizons)
-        predictions.write_csv(flow.table(gone), draft / "excluded.csv")
+        hidden = flow.table(gone).assign(patient_id=lambda rows: rows["patient_id"].map(redaction.shown))
+        predictions.write_csv(hidden, draft / "excluded.csv")
         tested = patients.iloc[outcomes.tested]
         predictions.write_csv(tested[["patient_id", "subtype", "site"]], draft / "groups.csv")
         about = about_models(cohort, features, models, outcomes, ours, shares, slides)

@@ -76,6 +76,9 @@ def test_the_report_has_both_rows_and_the_shares(project):
     assert sum(told["shares"].values()) == pytest.approx(1)
     assert sum(told["details"].values()) == pytest.approx(told["shares"]["network_slides"])
     assert told["shares"]["cox"] > 0
+    small = told["details"]["critical_patches"] < 0.01
+    assert ("Share of the critical patches" in page) is small, "a sentence"
+    assert ("Critical patches of the best- and the worst-predicted" in page) is not small, "and no section"
 
 
 def test_paired_differences_of_the_brier_score_are_those_of_the_scores(project):

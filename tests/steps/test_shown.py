@@ -26,7 +26,7 @@ def project(tmp_path_factory):
     root = tmp_path_factory.mktemp("shown")
     cohort, features, folds = made.folders(root, patients=40)
     train(cohort, features, folds, made.settings(workers=1, epochs=2), root / "models")
-    params = EvaluateParams(bootstrap=100, baselines=("cox_clinical_genes",))
+    params = EvaluateParams(bootstrap=100, baselines=("cox_clinical_genes",), attribution_patients=0)
     evaluate(cohort, features, folds, root / "models", params, root / "out")
     return root
 
@@ -78,7 +78,7 @@ def test_where_slides_are_given_the_page_shows_the_patches_and_says_why_one_is_m
         if number % 2 == 0:
             picture = np.full((64, 128, 3), 60 + 4 * number, np.uint8)
             write_tiff(tmp_path / "slides" / f"{file.stem}.tif", picture)
-    params = EvaluateParams(bootstrap=100, baselines=("cox_clinical_genes",))
+    params = EvaluateParams(bootstrap=100, baselines=("cox_clinical_genes",), attribution_patients=0)
     places = project / "cohort", tmp_path / "features", project / "folds.csv", project / "models"
     evaluate(*places, params, tmp_path / "out", slides=tmp_path / "slides")
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")

@@ -1,0 +1,95 @@
+"""Sections of the dossier from facts made by hand: counts of the evaluated patients, search, parts, differences."""
+
+from typing import Any
+
+from mcti.registry import dossier
+from mcti.registry.card import GAP, evaluated
+from mcti.registry.dossier import Dossier, Facts
+
+NUMBER = {"value": 0.6, "low": 0.5, "high": 0.7}
+COMPARED = {"difference": NUMBER, "p_holm": 0.2, "ibs_difference": {"value": -0.01, "low": -0.02, "high": 0.01}}
+RESULT = {
+    "patients": 561,
+    "events": 122,
+    "median_follow_up": 39.62,
+    "excluded": {"ingest": {"no follow-up": 2}, "split": {"no features of a slide": 14}},
+    "warnings": ["Poor calibration: slope 0.41 at month 60."],
+}
+
+
+def card(**evaluation: Any) -> dict[str, Any]:
+    contract = {"says": "ages are years", "severity": "critical", "passed": True, "failing": 0, "rows": 575}
+    data = {
+        "name": "kidney", "md5": "a" * 32, "endpoint": "OS", "warnings": [], "attrition": {"no follow-up": 2},
+        "numbers": {"patients": 575, "events": 125, "tied_share": 0.01}, "expectations": [contract],
+    }  # fmt: skip
+    return {
+        "name": "kidney", "intended_use": "research", "not_intended": "treatment", "contact": GAP, "notice": "",
+        "architecture": {}, "new_patients": "the mean of all fold models", "inputs": {"features": GAP},
+        "outputs": {}, "data": data, "bins_months": [0, 12], "training": {"settings": {}},
+        "evaluation": {"method": "out of fold", **evaluation},
+        "lineage": {"digest": "d", "commit": "c", "image": "i", "folds": "f", "data": {}},
+        "licences": {"data": GAP, "encoder": GAP},
+    }  # fmt: skip
+
+
+def made(result: dict[str, Any]) -> Dossier:
+    ours = {
+        "c_index": NUMBER, "slope_60": NUMBER, "ibs": NUMBER,
+        "comparison": {"cox_clinical": COMPARED, "linear_all": {**COMPARED, "primary": True}},
+        "search": {"sentences": ["The outcomes of 448 of the 561 evaluated patients took part in the choice."]},
+        "attribution": {"patients": 40, "shares": {"network_slides": 0.12, "cox": 0.73}, "details": {}},
+    }  # fmt: skip
+    metrics = {"mcti": ours, "network_alone": {"c_index": NUMBER}, "cox_part": {"c_index": NUMBER}}
+    facts = Facts(
+        version=1, alias="champion", card=card(), metrics=metrics, sbom={"components": []}, lines=(), evaluated=result
+    )
+    return Dossier.of(facts)
+
+
+def rows(found: Dossier, key: str) -> list[tuple[str, ...]]:
+    section = next(part for part in found.sections if part.key == key)
+    return [row for table in section.tables for row in table.rows]
+
+
+def test_patients_and_events_are_those_evaluated_and_the_cohort_is_called_the_cohort():
+    data = rows(made(RESULT), "data")
+    assert ("patients evaluated", "561") in data
+    assert ("events among them", "122") in data
+    assert ("median follow-up, months (reverse Kaplan-Meier)", "39.62") in data
+    assert ("patients in the cohort, before the split", "575") in data
+    assert not [row for row in data if row[0] == "patients"], "a count that does not say of whom"
+    assert ("split", "no features of a slide", "14") in data
+
+
+def test_a_median_follow_up_that_is_not_reached_is_said():
+    data = rows(made({**RESULT, "median_follow_up": None}), "data")
+    assert ("median follow-up, months (reverse Kaplan-Meier)", "not reached") in data
+
+
+def test_the_search_the_parts_and_the_warnings_are_stated():
+    found = made(RESULT)
+    said = {part.key: " ".join(part.said) for part in found.sections}
+    assert "448 of the 561 evaluated patients" in said["methods"]
+    assert "Poor calibration: slope 0.41" in said["limits"]
+    results = rows(found, "results")
+    assert ("MCTI: Cox part alone", "0.600", "0.500", "0.700") in results
+    assert ("Cox part", "73 %") in results
+    assert ("Cox: clinical + genes + slides (primary contrast)", "-0.010", "-0.020", "0.010", "not defined") in results
+    page = dossier.html(found, {})
+    assert "561" in page
+    assert "cox_clinical" not in page
+
+
+def test_a_version_of_before_the_counts_were_kept_falls_back_to_the_attrition_of_its_contract():
+    data = rows(made({}), "data")
+    assert ("before the split", "no follow-up", "2") in data
+    assert not [row for row in data if row[0] == "patients evaluated"]
+
+
+def test_the_card_says_who_was_evaluated_and_excluded():
+    told = evaluated(card(**RESULT))
+    assert (
+        told == "561 patients, 122 events; excluded: 2 at ingest (no follow-up), 14 at split (no features of a slide)"
+    )
+    assert evaluated(card()) == "not recorded"
