@@ -193,7 +193,7 @@ def _one_case(sheet: RawTable, position: int) -> str:
     if len(names) > 1:
         mend = "take a file of one case out of the cart, or split the row"
         raise DataError(f"a file of {len(names)} cases ({', '.join(names[:3])})", sheet.at(position, "Case ID"), mend)
-    return names[0]
+    return str(names[0])
 
 
 def _counts_only(sheet: RawTable) -> RawTable:

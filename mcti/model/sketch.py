@@ -288,7 +288,7 @@ def _graded(patients: Sequence[Patient], names: Sequence[str]) -> tuple[str, ...
 
 def _counts(rows: Sequence[Floats]) -> Floats:
     """(columns,) how many patients have a value."""
-    return np.sum([np.isfinite(row) for row in rows], axis=0).astype(np.float64)
+    return np.asarray(np.sum([np.isfinite(row) for row in rows], axis=0), dtype=np.float64)
 
 
 def _left_out(name: str, z: Floats, count: Floats) -> Floats:

@@ -1,14 +1,14 @@
 """What a version is judged by: the evaluation's numbers and files, kept with the version."""
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mcti import redaction, storage
 from mcti.errors import DataError, EnvironmentTrouble
-from mcti.registry import ensemble, lineage, mlflow_client, tracking
+from mcti.registry import compared, ensemble, lineage, mlflow_client, tracking
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,11 +80,12 @@ class Evidence:
         return scores
 
     def log(self) -> None:
-        """Settings, metrics with their intervals, data versions and files into the active run."""
+        """Settings, the figures that people compare, data versions and files (all metrics) into the active run."""
         import mlflow
 
         tracking.log_params(self.spec.get("params", {}))
-        mlflow.log_metrics(dict(_numbers(self.metrics)))
+        primary = storage.read_json(self.reports / "result.json").get("primary_baseline")
+        mlflow.log_metrics(compared.figures(self.metrics, primary))
         for name, md5 in self.data.items():
             tracking.log_dataset(name, md5, {"patients": len(self.spec.get("patients", []))})
         kept = [self.reports / name for name in _KEPT if (self.reports / name).exists()]
@@ -200,11 +201,3 @@ def _same_risks(folders: list[Path], evaluated: Path) -> None:
         if len(moved):
             what = f"the risk of patient {moved.iloc[0]!r} is not that of the fold's model"
             raise DataError(what, str(evaluated), "run `mcti evaluate` on these models")
-
-
-def _numbers(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _numbers(value, f"{prefix}{key}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield f"{prefix}{key}", float(value)
