@@ -75,7 +75,10 @@ def determine(run: str, remote: str, reported: str | None) -> RunOutcome:
 
 
 def close(outcome: RunOutcome) -> None:
-    """End the run of MLflow as `outcome` states; one that is not known counts as failed."""
+    """End the run of MLflow as `outcome` states; one that is not known counts as failed.
+
+    What else the tasks of a run leave behind for each other is deleted here, once.
+    """
     pipeline_run.close("FAILED" if outcome.state == "UNKNOWN" else outcome.state, outcome.reason)
 
 

@@ -76,7 +76,7 @@ def run(experiment: str, name: str, tags: Mapping[str, str]) -> Iterator[str]:
     client = mlflow.MlflowClient()
     joined = joined_run(client)
     if joined:
-        with mlflow.start_run(run_id=joined, nested=True):
+        with _kept_joined(), mlflow.start_run(run_id=joined, nested=True):
             mlflow.set_tags({**tags, **origin_tags()})
             yield joined
         return
@@ -89,6 +89,17 @@ def run(experiment: str, name: str, tags: Mapping[str, str]) -> Iterator[str]:
         if above:
             resumption.end_again(client, above, f"{name}: {error}")
         raise
+
+
+@contextlib.contextmanager
+def _kept_joined() -> Iterator[None]:
+    """MLflow removes MLFLOW_RUN_ID from the environment when any run ends; what follows in this task joins it too."""
+    before = os.environ.get("MLFLOW_RUN_ID")
+    try:
+        yield
+    finally:
+        if before:
+            os.environ["MLFLOW_RUN_ID"] = before
 
 
 def joined_run(client: Any) -> str:
@@ -190,7 +201,7 @@ def again(run_id: str) -> Iterator[str]:
     """A finished run, opened to log more into it."""
     import mlflow
 
-    with mlflow.start_run(run_id=run_id, nested=True):
+    with _kept_joined(), mlflow.start_run(run_id=run_id, nested=True):
         yield run_id
 
 
