@@ -117,7 +117,8 @@ def joined_run(client: Any) -> str:
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        warnings.warn(f"MLFLOW_RUN_ID {named} is no run of this MLflow: a run of our own is opened", stacklevel=2)
+        told = f"warning: MLFLOW_RUN_ID {named} is no run of this MLflow: a run of our own is opened"
+        print(told, file=sys.stderr)  # noqa: T201  (warnings are silent while MLflow's client is used)
         del os.environ["MLFLOW_RUN_ID"]
         return ""
     return named

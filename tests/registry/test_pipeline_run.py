@@ -142,10 +142,10 @@ def test_under_kubeflows_mlflow_plugin_nothing_is_doubled(task, monkeypatch):
     assert runs(task)[0] == [], "no pipeline run of our own"
 
 
-def test_a_run_of_another_mlflow_is_not_joined(task, monkeypatch):
+def test_a_run_of_another_mlflow_is_not_joined(task, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
-    with pytest.warns(UserWarning, match="is no run of this MLflow"):
-        count(5)
+    count(5)
+    assert capsys.readouterr().err.count("is no run of this MLflow: a run of our own is opened") == 1
     (parent,), (below,) = runs(task)
     assert below.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert below.data.metrics == {"patients": 5.0}
