@@ -79,7 +79,7 @@ def run(experiment: str, name: str, tags: Mapping[str, str]) -> Iterator[str]:
     client = mlflow.MlflowClient()
     joined = joined_run(client)
     if joined:
-        with mlflow.start_run(run_id=joined, nested=True):
+        with _kept_joined(), mlflow.start_run(run_id=joined, nested=True):
             mlflow.set_tags({**tags, **origin_tags()})
             yield joined
         return
@@ -92,6 +92,17 @@ def run(experiment: str, name: str, tags: Mapping[str, str]) -> Iterator[str]:
         if above:
             resumption.end_again(client, above, f"{name}: {error}")
         raise
+
+
+@contextlib.contextmanager
+def _kept_joined() -> Iterator[None]:
+    """MLflow removes MLFLOW_RUN_ID from the environment when any run ends; what follows in this task joins it too."""
+    before = os.environ.get("MLFLOW_RUN_ID")
+    try:
+        yield
+    finally:
+        if before:
+            os.environ["MLFLOW_RUN_ID"] = before
 
 
 def joined_run(client: Any) -> str:
@@ -109,7 +120,8 @@ def joined_run(client: Any) -> str:
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        warnings.warn(f"MLFLOW_RUN_ID {named} is no run of this MLflow: a run of our own is opened", stacklevel=2)
+        told = f"warning: MLFLOW_RUN_ID {named} is no run of this MLflow: a run of our own is opened"
+        print(told, file=sys.stderr)  # noqa: T201  (warnings are silent while MLflow's client is used)
         del os.environ["MLFLOW_RUN_ID"]
         return ""
     return named
@@ -193,7 +205,7 @@ def again(run_id: str) -> Iterator[str]:
     """A finished run, opened to log more into it."""
     import mlflow
 
-    with mlflow.start_run(run_id=run_id, nested=True):
+    with _kept_joined(), mlflow.start_run(run_id=run_id, nested=True):
         yield run_id
 
 

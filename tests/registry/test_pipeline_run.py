@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from mcti.errors import DataError, EnvironmentTrouble, Rejected
-from mcti.registry import pipeline_run, tracking
+from mcti.registry import pipeline_run, tracking, trials
 from mcti.registry.pipeline_run import noted
 from mcti.steps.result import StepResult
 
@@ -121,6 +121,34 @@ def test_a_run_that_kubeflow_opened_is_joined_and_left_open(task, monkeypatch):
     assert (found.data.metrics, found.info.status) == ({"patients": 5.0}, "RUNNING")
     assert found.data.tags["mcti.data.source"] == "def.dir"
     assert runs(task) == ([], [])
+
+
+def test_under_kubeflows_mlflow_plugin_nothing_is_doubled(task, monkeypatch):
+    """It opens one run a pipeline run, one below it a task, and ends both itself."""
+    with tracking.service() as client:
+        number = tracking.experiment_id(client, "noted")
+        theirs = client.create_run(number, run_name="of the plugin").info.run_id
+        opened = client.create_run(number, tags={"mlflow.parentRunId": theirs}).info.run_id
+        monkeypatch.setenv("MLFLOW_RUN_ID", opened)
+        count(5)
+        with tracking.run("noted", "validate", {"mcti.step": "validate"}) as joined:
+            assert joined == opened
+        study = client.get_run(trials.open_study("noted", f"study of {task}", {}))
+        pipeline_run.close("FAILED", "failed: train")
+        above, found = client.get_run(theirs), client.get_run(opened)
+    assert study.data.tags["mlflow.parentRunId"] == theirs
+    assert found.data.tags["mcti.kfp_run"] == task, "it is found as one of ours is"
+    assert (above.info.status, above.data.tags["mcti.result"]) == ("RUNNING", "FAILED"), "its end is Kubeflow's"
+    assert runs(task)[0] == [], "no pipeline run of our own"
+
+
+def test_a_run_of_another_mlflow_is_not_joined(task, monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    count(5)
+    assert capsys.readouterr().err.count("is no run of this MLflow: a run of our own is opened") == 1
+    (parent,), (below,) = runs(task)
+    assert below.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert below.data.metrics == {"patients": 5.0}
 
 
 def test_without_mlflow_the_step_works_on_and_says_so(task, monkeypatch):

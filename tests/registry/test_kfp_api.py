@@ -1,0 +1,85 @@
+"""What a task asks of the API server of its own run."""
+
+import pytest
+
+from mcti.registry import kfp_api
+from tests.pipelines import api_double
+
+RUN = {
+    "run_id": "run-1",
+    "state": "RUNNING",
+    "state_history": [{"state": "RUNNING"}],
+    "run_details": {
+        "task_details": [
+            {"display_name": "root", "state": "FAILED"},
+            {"display_name": "for-loop-4", "state": "FAILED"},
+            {"display_name": "iteration-iterations(0:0)", "state": "FAILED"},
+            {"display_name": "train", "state": "FAILED"},
+            {"display_name": "executor(0)", "state": "FAILED"},
+            {"display_name": "evaluate-driver", "state": "FAILED"},
+            {"display_name": "split", "state": "SUCCEEDED"},
+            {"display_name": "promote"},
+        ]
+    },
+}
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    for name in ("KF_PIPELINES_ENDPOINT", "ML_PIPELINE_SERVICE_HOST", "ML_PIPELINE_SERVICE_PORT_HTTP"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "token"))
+    with api_double.serving() as (address, state):
+        state.runs["run-1"] = RUN
+        yield address, state
+
+
+def test_without_an_address_nothing_is_asked(server):
+    assert kfp_api.reported("run-1") is None
+    assert server[1].requests == []
+
+
+@pytest.mark.parametrize("by", ["address", "service"])
+def test_the_tasks_that_failed_are_named_without_the_structure(server, monkeypatch, by, tmp_path):
+    address, state = server
+    if by == "address":
+        monkeypatch.setenv("KF_PIPELINES_ENDPOINT", f"{address}/")
+    else:  # as Kubernetes announces the Service ml-pipeline to the pods of its namespace
+        monkeypatch.setenv("ML_PIPELINE_SERVICE_HOST", "127.0.0.1")
+        monkeypatch.setenv("ML_PIPELINE_SERVICE_PORT_HTTP", address.rpartition(":")[2])
+    (tmp_path / "token").write_text("of-the-account\n", encoding="utf-8")
+    told = kfp_api.reported("run-1")
+    assert told.failed == ("evaluate-driver", "train")
+    assert told.succeeded == {"split"}
+    assert not told.terminated
+    assert state.requests[-1][2] == "Bearer of-the-account"
+
+
+@pytest.mark.parametrize("word", ["CANCELING", "CANCELED"])
+@pytest.mark.parametrize("where", ["state", "history"])
+def test_a_run_is_terminated_where_its_state_or_its_history_says_so(server, monkeypatch, word, where):
+    address, state = server
+    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", address)
+    history = [{"state": "RUNNING"}, {"state": word}, {"state": "FAILED"}]
+    state.runs["run-1"] = RUN | ({"state": word} if where == "state" else {"state_history": history})
+    assert kfp_api.reported("run-1").terminated
+
+
+@pytest.mark.parametrize(
+    "answer", [(b"<html>", "text/html", 200), (b"{}", "application/json", 200), (b"", "text/plain", 503)]
+)
+def test_an_answer_that_is_no_run_is_a_warning(server, monkeypatch, answer):
+    address, state = server
+    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", address)
+    state.instead = answer
+    with pytest.warns(UserWarning, match="Kubeflow Pipelines does not report run run-1"):
+        assert kfp_api.reported("run-1") is None
+
+
+def test_a_server_that_says_nothing_is_given_up_soon(server, monkeypatch):
+    address, state = server
+    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", address)
+    monkeypatch.setattr(kfp_api, "SECONDS", 0.3)
+    state.sleep = 2
+    with pytest.warns(UserWarning, match="does not report"):
+        assert kfp_api.reported("run-1") is None
