@@ -8,7 +8,8 @@ from kfp import local
 from kfp.local.docker_task_handler import DockerTaskHandler
 from kfp.local.status import Status
 
-from pipelines.containers import kill, told_how_they_end
+from mcti.params import ClusterParams
+from pipelines.containers import kill, runner, told_how_they_end
 
 
 class Container:
@@ -93,3 +94,16 @@ def test_kfp_itself_would_call_it_a_success(ended):
     container = Container(None)
     container.logs = lambda stream: []
     assert ended(container) == Status.SUCCESS
+
+
+@pytest.mark.parametrize(("set_by_user", "in_container"), [(None, "false"), ("true", "true")])
+def test_a_container_takes_files_through_the_server_of_mlflow(monkeypatch, tmp_path, set_by_user, in_container):
+    name = "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD"
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.delenv(name, raising=False)
+    if set_by_user:
+        monkeypatch.setenv(name, set_by_user)
+    engine = SimpleNamespace(images=SimpleNamespace(get=lambda image: SimpleNamespace(id="sha256:0")))
+    monkeypatch.setattr("docker.from_env", lambda: engine)
+    made = runner(tmp_path, ClusterParams(), "run")
+    assert made.container_run_args["environment"][name] == in_container
