@@ -287,6 +287,14 @@ def test_it_deletes_what_it_made_only_when_asked(edge):
     assert "namespace" in calls(edge)[-1], "which it had made"
 
 
+def test_services_and_secrets_that_were_there_stay(edge, capsys):
+    say(edge, namespace={"mcti": {}}, statefulset={"postgresql": {}})
+    assert rehearse(edge, *HOST, *only("look", "install")) == 0
+    assert rehearse(edge, "--clean") == 4
+    assert "were here before the rehearsal" in capsys.readouterr().err
+    assert not [call for call in calls(edge) if "delete" in call and "job" not in call]
+
+
 def test_a_namespace_that_was_there_stays(edge):
     say(edge, namespace={"mcti": {}})
     assert rehearse(edge, *HOST, *only("look", "install")) == 0
