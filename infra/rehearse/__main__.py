@@ -13,6 +13,7 @@ from infra.rehearse.runner import Step, chosen, rehearse, table
 from infra.rehearse.session import Options, Session, saved
 from infra.rehearse.shell import Missing
 from infra.rehearse.steps import CLEAN, OFFLINE, STEPS
+from infra.rehearse.work import write_settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,6 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(announcement(session, steps), flush=True)  # noqa: T201
         if not given.yes and not _agreed(steps):
             raise Missing("nobody agreed: answer yes, or run with YES=1")
+        write_settings(session)
         good = rehearse(session, steps, lambda line: print(line, flush=True))  # noqa: T201
     except Missing as missing:
         print(f"error: {missing}", file=sys.stderr)  # noqa: T201

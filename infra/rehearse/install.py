@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from infra.rehearse.session import MODEL, SERVICES, Session
+from infra.rehearse.session import SERVICES, Session
 from infra.rehearse.shell import Differs, Missing, need
 from infra.rehearse.work import write_settings
 
@@ -49,6 +49,7 @@ def installed(session: Session) -> str:
     if not cluster.there("namespace", session.options.namespace):
         cluster.call("create", "namespace", session.options.namespace)
         session.facts["made_namespace"] = True
+    session.facts.setdefault("made_services", not cluster.there("statefulset", "postgresql"))
     _make_secrets(session)
     write_site(session)
     cluster.call("delete", "job", "buckets", "--ignore-not-found")
@@ -123,12 +124,10 @@ def set_password(session: Session, user: str, password: str) -> None:
 
 def make_secret(session: Session, name: str, *, namespace: str | None = None, **values: str) -> None:
     """Create a Secret or replace its values; they go through standard input, so that no process list shows them."""
-    tree = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": name, "labels": {"mcti/made-by": MODEL}},
-        "stringData": values,
-    }
+    where = namespace or session.options.namespace
+    if not session.cluster.there("secret", name, namespace=where):
+        session.facts.setdefault("made_secrets", []).append([where, name])
+    tree = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": values}
     session.cluster.call("apply", "-f", "-", stdin=json.dumps(tree), namespace=namespace)
 
 

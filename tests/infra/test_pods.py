@@ -32,6 +32,17 @@ def test_no_pod_of_ours_has_a_token_or_goes_without_a_priority(complete, overlay
         assert labels["sidecar.istio.io/inject"] == "false", where  # istio-init is not `restricted`
 
 
+def test_an_installation_of_a_former_version_can_be_upgraded(rendered):
+    """Kubernetes refuses another template of a claim, another selector or service of a StatefulSet."""
+    for documents in rendered.values():
+        for name, document in named(documents, "StatefulSet").items():
+            spec = document["spec"]
+            assert (spec["serviceName"], "podManagementPolicy" in spec) == (name, False)
+            assert spec["selector"] == {"matchLabels": {"app.kubernetes.io/name": name}}
+            (claim,) = spec["volumeClaimTemplates"]
+            assert claim["metadata"] == {"name": "data"}
+
+
 def without_user(command, environment):
     """Programs of PostgreSQL in a command that would ask for the name of the pod's user."""
     text = " ".join(command)
