@@ -29,8 +29,8 @@ done
 # Of the two hundred services that boto3 knows we talk to one, and to those that give credentials.
 find botocore/data -mindepth 1 -maxdepth 1 -type d ! -name s3 ! -name sts ! -name 'sso*' -exec rm -rf {} +
 
-# Of fifty image codecs we call those of slides and heatmaps: LZW, deflate, JPEG, JPEG 2000. Pillow reads no AVIF.
-find imagecodecs -name '_*.abi3.so' | grep -vE '/_(shared|shared_cython|imcd|zlib|deflate|jpeg8|jpeg2k)\.abi3\.so$' | xargs rm
+# Of fifty image codecs we call those of slides and heatmaps: LZW, PackBits, deflate, Zstandard, JPEG, JPEG 2000. Pillow reads no AVIF.
+find imagecodecs -name '_*.abi3.so' | grep -vE '/_(shared|shared_cython|imcd|zlib|deflate|zstd|jpeg8|jpeg2k)\.abi3\.so$' | xargs rm
 rm PIL/_avif.*
 
 unused_libraries() {  # $1: folder of libraries; the rest: what loads them
@@ -78,11 +78,11 @@ import importlib
 import io
 import boto3
 for name in (
-    "cv2", "great_expectations", "h5py", "imagecodecs", "jinja2", "kfp.dsl.executor_main", "lap", "matplotlib.backends.backend_pdf",
+    "cv2", "defusedxml.ElementTree", "great_expectations", "h5py", "imagecodecs", "jinja2", "kfp.dsl.executor_main", "lap", "matplotlib.backends.backend_pdf",
     "matplotlib.backends.backend_svg", "matplotlib.pyplot", "mlflow.pyfunc", "mlflow.pyfunc.scoring_server", "mlflow.artifacts",
     "mlflow.tracking", "onnx.helper", "onnx.numpy_helper", "onnxruntime", "openslide", "optuna.importance", "ot", "ot.batch", "pandas",
     "pyarrow.dataset", "pyarrow.parquet", "PIL.ImageDraw", "PIL.JpegImagePlugin", "PIL.PngImagePlugin", "PIL.TiffImagePlugin", "psutil",
-    "psycopg", "rich.progress", "safetensors.torch", "scipy.stats", "simplejpeg", "sklearn.cluster", "sklearn.decomposition",
+    "psycopg", "pydicom", "pydicom.encaps", "rich.progress", "safetensors.torch", "scipy.stats", "simplejpeg", "sklearn.cluster", "sklearn.decomposition",
     "sklearn.linear_model", "sksurv.compare", "sksurv.datasets", "sksurv.ensemble", "sksurv.linear_model", "sksurv.metrics",
     "sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql", "tifffile", "torch.distributed", "torch.optim",
     "torch.utils.checkpoint", "torch.utils.flop_counter", "typer.main", "uvicorn", "uvicorn.loops.auto", "uvicorn.protocols.http.auto", "yaml",
@@ -104,7 +104,7 @@ figure = Figure()
 figure.add_subplot().plot([1, 2], label="x")
 for form in ("png", "svg", "pdf"):
     figure.savefig(io.BytesIO(), format=form)
-for codec in ("lzw", "zlib", "deflate", "jpeg8", "jpeg2k"):
+for codec in ("lzw", "packbits", "zlib", "deflate", "zstd", "jpeg8", "jpeg2k"):
     getattr(imagecodecs, f"{codec}_decode")
     assert getattr(imagecodecs, codec.upper()).available, codec
 
