@@ -25,7 +25,8 @@ class ReportedRun(BaseModel):
     """A run as the API reports it.
 
     terminated  somebody has terminated it: its history holds CANCELING (the state itself ends as FAILED)
-    succeeded   names of the tasks that succeeded;  failed  of those that failed, `NAME-driver` for a driver
+    succeeded   names of the tasks that succeeded, without drivers: a driver succeeds before its task has begun
+    failed      names of those that failed, `NAME-driver` for a driver
     """
 
     model_config = ConfigDict(frozen=True)
@@ -74,6 +75,6 @@ def _parse(tree: Mapping[str, Any]) -> ReportedRun:
     ours = [(name, state) for name, state in ours if not name.startswith(_STRUCTURE) and ".onExit" not in name]
     return ReportedRun(
         terminated=bool(states & {"CANCELING", "CANCELED"}),
-        succeeded=frozenset(name for name, state in ours if state == "SUCCEEDED"),
+        succeeded=frozenset(name for name, state in ours if state == "SUCCEEDED" and not name.endswith("-driver")),
         failed=tuple(sorted({name for name, state in ours if state == "FAILED"})),
     )

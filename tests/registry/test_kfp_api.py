@@ -17,7 +17,10 @@ RUN = {
             {"display_name": "train", "state": "FAILED"},
             {"display_name": "executor(0)", "state": "FAILED"},
             {"display_name": "evaluate-driver", "state": "FAILED"},
+            {"display_name": "split-driver", "state": "SUCCEEDED"},
             {"display_name": "split", "state": "SUCCEEDED"},
+            {"display_name": "conclude-driver", "state": "SUCCEEDED"},
+            {"display_name": "conclude", "state": "RUNNING"},
             {"display_name": "promote"},
         ]
     },
