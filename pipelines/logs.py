@@ -13,8 +13,14 @@ if TYPE_CHECKING:
     from pipelines.status import TaskStatus
 
 SECONDS = 10
-_LAUNCHER = re.compile(r"^([IWEF]\d{4} |time=|\d{4}/\d\d/\d\d )|^(Using|\[KFP Executor)|argoexec|level=(info|error)")
-_EXIT = re.compile(r"exit (?:status|code) (\d+)")
+# Written by KFP's launcher and Argo's executor. The last line of a failed pod is `Error: exit status 1`: Argo's own
+# word, and always 1.
+_LAUNCHER = re.compile(
+    r"^([IWEF]\d{4} |time=|\d{4}/\d\d/\d\d |Using|\[KFP Executor)|argoexec|level=(info|error)|^Error: exit status \d+$"
+)
+_OUR_ERROR = re.compile(r"^\d{4}-\d\d-\d\dT\S+ (ERROR|CRITICAL) ")  # mcti/logs.py
+_EXIT = re.compile(r"exit (?:status|code) (\d+)|signal: (killed)")
+_KILLED = "137"  # 128 + SIGKILL: out of memory, or a time-out
 
 
 def logs(run: str, task: str, host: str, namespace: str | None = None) -> str:
@@ -72,6 +78,8 @@ def reason(service: client.Client, run: str, task: "TaskStatus", pods: list[dict
     code = exit_code(text) or _exit_of_pod(task, pods)
     if task.reason and task.reason not in line:
         line = f"{task.reason}: {line}" if line else task.reason
+    if code and line.endswith(f"(exit code {code})"):
+        return line
     return f"{line} (exit code {code})" if line and code else line or (f"exit code {code}" if code else "")
 
 
@@ -80,14 +88,16 @@ def last_line(text: str) -> str:
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in text.splitlines()]
     lines = [line for line in lines if line]
     ours = [line for line in lines if not _LAUNCHER.search(line)]
+    logged = [line for line in ours if _OUR_ERROR.match(line)]
     errors = [line for line in ours if re.match(r"(error: |\S*(Error|Exception|Trouble)\b.*: )", line)]
-    return (errors or ours or lines or [""])[-1][:300]
+    return (logged or errors or ours or lines or [""])[-1][:300]
 
 
 def exit_code(text: str) -> str:
     """The exit code that KFP's launcher saw, as it logs it: Argo sees 1 for every failure."""
-    found = [match for line in text.splitlines() if "argo=" not in line for match in _EXIT.findall(line)]
-    return found[-1] if found else ""
+    lines = [line for line in text.splitlines() if "argo=" not in line and not line.startswith("Error: exit status")]
+    found = [match for line in lines for match in _EXIT.finditer(line)]
+    return (found[-1][1] or _KILLED) if found else ""
 
 
 def _exit_of_pod(task: "TaskStatus", pods: list[dict[str, Any]]) -> str:

@@ -19,12 +19,16 @@ OURS = [
     "train:1", "merge-models", "evaluate", "show", "register", "promote", "publish-features", "publish-models",
     "publish-evaluation", "conclude", "outcome",
 ]  # fmt: skip
-LOG = """I1124 12:00:00.000000      17 launcher.go:100] input ComponentSpec
-mcti train 0.1.0: fold 1
-error: no such file or folder in s3://mcti-data/cohort: check the path
+# The lines of launcher and executor: https://github.com/kubeflow/pipelines/issues/11252
+LAST = 'time="2026-11-24T12:00:05Z" level=info msg="sub-process exited" argo=true error="<nil>"\nError: exit status 1\n'
+ERROR = (
+    "2026-11-24T12:00:04Z ERROR train: no such file or folder in s3://mcti-data/cohort: check the path (exit code 3)"
+)
+LOG = f"""I1124 12:00:00.000000      17 launcher.go:100] input ComponentSpec
+2026-11-24T12:00:01Z INFO train: task started, pipeline run run-0, mcti 0.1.0
+{ERROR}
 F1124 12:00:05.000000      17 main.go:57] failed to execute component: exit status 3
-time="2026-11-24T12:00:05Z" level=info msg="sub-process exited" argo=true error="exit status 1"
-"""
+{LAST}"""
 
 
 def compiled(kind, tmp_path_factory):
@@ -76,10 +80,37 @@ def test_a_failed_task_tells_its_attempts_last_line_and_exit_code(server, traini
     last = max((pod for pod, text in run.logs.items() if text == "attempt 2 of train:1\n"), default="")
     state.logs = {last: LOG}
     tasks = by_name(status.status("run-0", address))
-    expected = "error: no such file or folder in s3://mcti-data/cohort: check the path (exit code 3)"
-    assert (tasks["train:1"].state, tasks["train:1"].attempts, tasks["train:1"].reason) == ("FAILED", 3, expected)
+    assert (tasks["train:1"].state, tasks["train:1"].attempts, tasks["train:1"].reason) == ("FAILED", 3, ERROR)
     assert (tasks["train:0"].state, tasks["train:0"].reason) == ("SUCCEEDED", "")
     assert logs.logs("run-0", "train:1", address) == LOG
+
+
+PROGRESS = "2026-11-24T12:00:01Z INFO train: 40 of 400 steps"
+FAILURES = {
+    "killed": (f"{PROGRESS}\nF1124 12:00:05.0  17 main.go:57] failed to execute component: signal: killed\n", "137"),
+    "a library after the error": (f"{ERROR}\nView run train at: http://mlflow/#/runs/1\n", "3"),
+    "a script of another image": (
+        "Traceback\nValueError: no column x\nF1124 12:00:05.0 17 main.go:57] exit status 1\n",
+        "1",
+    ),
+}
+REASONS = {
+    "killed": f"{PROGRESS} (exit code 137)",
+    "a library after the error": ERROR,
+    "a script of another image": "ValueError: no column x (exit code 1)",
+}
+
+
+@pytest.mark.parametrize("case", FAILURES)
+def test_the_reason_is_the_line_of_the_task_and_not_that_of_argo(server, training, case):
+    """Argo ends the log of every failed pod with `Error: exit status 1`, whatever the task's own exit code was."""
+    address, state = server
+    run = Recording(training, LOOPS, fail={"train:1": 1})
+    state.runs["run-0"] = run.build()
+    text, code = FAILURES[case]
+    state.logs = dict.fromkeys(run.logs, text + LAST)
+    assert by_name(status.status("run-0", address))["train:1"].reason == REASONS[case]
+    assert logs.exit_code(text + LAST) == code
 
 
 def test_a_failed_driver_is_named_and_what_follows_was_skipped(server, training):
