@@ -230,11 +230,12 @@ def _quotas(asked: _Cluster, cluster: ClusterParams, place: str) -> Iterator[Che
         yield Check(name="quota", state="unknown", detail=answer.error)
         return
     rows = [getattr(cluster.steps, field) for field in type(cluster.steps).model_fields]
-    largest = {
-        "cpu": max(parse_quantity(row.cpu) for row in rows),
-        "memory": max(parse_quantity(row.memory) for row in rows),
+    requests = {kind: [parse_quantity(getattr(row, kind)) for row in rows] for kind in ("cpu", "memory")}
+    limits = {
+        kind: [parse_quantity(getattr(row, f"{kind}_limit") or getattr(row, kind)) for row in rows] for kind in requests
     }
-    needs = {f"{side}{kind}": amount for kind, amount in largest.items() for side in ("", "requests.", "limits.")}
+    needs = {f"{side}{kind}": max(sizes) for kind, sizes in requests.items() for side in ("", "requests.")}
+    needs |= {f"limits.{kind}": max(sizes) for kind, sizes in limits.items()}
     needs["pods"] = parse_quantity("2")  # a driver and its task
     short = [line for quota in answer.tree.get("items") or () for line in _short(quota, needs)]
     if short:

@@ -61,7 +61,12 @@ def pods_of(run: str, namespace: str | None = None) -> list[dict[str, Any]]:
 
 
 def messages_of(run: str, namespace: str | None = None) -> list[str]:
-    """What Argo's workflow says of nodes for which no pod could be made: a quota that is used up stands only here."""
+    """What Argo's workflow says of nodes for which no pod could be made: a quota that is used up stands only here.
+
+    [] where kubectl cannot say.
+    """
+    if not context():
+        return []
     where = ("-n", namespace) if namespace else ("-A",)
     found = call("get", "workflows.argoproj.io", *where, "-l", f"pipeline/runid={run}", "-o", "json").tree
     nodes = [node for item in found.get("items") or () for node in (item.get("status", {}).get("nodes") or {}).values()]

@@ -80,7 +80,8 @@ def status(run: str, host: str, namespace: str | None = None) -> RunStatus:
         rows = _with_reasons(service, run, rows, pods)
     state = str(found.state)
     waits = state not in ENDED
-    problems = kubectl.troubles(pods, kubectl.messages_of(run, namespace) if pods and waits else []) if waits else []
+    # Also of a run without pods: a quota that is used up lets not even its first driver start.
+    problems = kubectl.troubles(pods, kubectl.messages_of(run, namespace)) if waits else []
     states = {state, *(str(entry.state) for entry in found.state_history or ())}
     return RunStatus(
         run=run,

@@ -55,7 +55,7 @@ GIVEN = {
 
 @pytest.fixture
 def settings():
-    return params.load(None, ["cluster.claims={scratch: /scratch}"])
+    return params.load(None, ["cluster.claims={scratch: /scratch}", "cluster.steps.train={cpu_limit: 6}"])
 
 
 @pytest.fixture
@@ -111,6 +111,11 @@ LACKS = {
         "quota",
         {QUOTAS: FULL},
         "all has 3.5 requests.cpu left, a task asks 4; all has 12884901888 limits.memory left",
+    ),
+    "no quota for the limits": (
+        "quota",
+        {QUOTAS: quota({"limits.cpu": "8"}, {"limits.cpu": "5"})},
+        "all has 3 limits.cpu left, a task asks 6",
     ),
     "no image": (
         "image mcti-python:0.1.0",
@@ -221,17 +226,18 @@ TROUBLES = {
 }
 
 
-@pytest.mark.parametrize("trouble", [*TROUBLES, "quota"])
+@pytest.mark.parametrize("trouble", [*TROUBLES, "quota", "quota without any pod"])
 def test_status_names_why_pods_cannot_start_and_ends_with_4(server, cluster, capsys, trouble, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     address, state = server
     state.runs["run-0"] = {"run_id": "run-0", "display_name": "mcti-training", "state": "RUNNING"}
     pod, words = TROUBLES.get(trouble, (waiting(), "the quota is used up"))
     message = 'pods "mcti-x" is forbidden: exceeded quota: all, requested: requests.cpu=4'
-    node = {"phase": "Pending", "message": message if trouble == "quota" else "ContainerCreating"}
+    node = {"phase": "Pending", "message": message if "quota" in trouble else "ContainerCreating"}
+    pods = [] if trouble == "quota without any pod" else [pod, pod]
     cluster(
         {
-            "get pods -A -l pipeline/runid=run-0": {"items": [pod, pod]},
+            "get pods -A -l pipeline/runid=run-0": {"items": pods},
             "get workflows.argoproj.io -A -l pipeline/runid=run-0": {"items": [{"status": {"nodes": {"a": node}}}]},
         }
     )
