@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from infra.rehearse.session import Session, save
-from infra.rehearse.shell import Differs
+from infra.rehearse.shell import Differs, Missing
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,11 @@ def rehearse(session: Session, steps: list[Step], say: Callable[[str], None]) ->
     for number, step in enumerate(steps, 1):
         say(f"[{number}/{len(steps)}] {step.name}: {step.does}")
         begun = time.monotonic()
-        seen, good = _seen(session, step)
-        results[step.name] = {"seen": seen, "good": good, "seconds": round(time.monotonic() - begun)}
-        save(session)
+        try:
+            seen, good = _seen(session, step)
+            results[step.name] = {"seen": seen, "good": good, "seconds": round(time.monotonic() - begun)}
+        finally:
+            save(session)  # also what a step made before it was given up: a later `--clean` must know of it
         say(f"      {'as expected' if good else 'DIFFERS'} after {results[step.name]['seconds']} s: {seen}")
     return all(results[step.name]["good"] for step in steps)
 
@@ -59,6 +61,10 @@ def _seen(session: Session, step: Step) -> tuple[str, bool]:
         return step.action(session), True
     except Differs as error:
         return str(error), False
+    except Missing:
+        raise
+    except Exception as error:  # what a library raised is what the step saw; the next steps still run
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", False
 
 
 def table(session: Session, steps: Iterable[Step]) -> str:

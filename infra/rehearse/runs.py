@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from infra.rehearse.session import ENDED, MODEL, Session
+from infra.rehearse.session import ENDED, MODEL, Session, save
 from infra.rehearse.shell import Differs, Missing, wait_until
 from infra.rehearse.tracking import run_status
 from infra.rehearse.work import FIRST, SECOND, publish, write_settings
@@ -79,6 +79,7 @@ def scheduled(session: Session) -> str:
     known = set(_kfp_runs(session))
     made = session.pipeline("schedule", namespaced=session.options.multi_user)
     session.facts["schedule"] = made["schedule"]
+    save(session)  # should this process be killed, `--clean` deletes it
     try:
         if session.pipeline("schedule", namespaced=session.options.multi_user)["changed"]:
             raise Differs("scheduled again without a change, it was replaced")
@@ -96,8 +97,11 @@ def scheduled(session: Session) -> str:
 
 def unschedule(session: Session) -> None:
     """Delete the recurring run of this rehearsal: nobody wants a training every three minutes."""
-    if made := session.facts.pop("schedule", None):
+    if made := session.facts.get("schedule"):
+        if not session.options.host:
+            raise Missing(f"recurring run {made} is still there: name Kubeflow Pipelines (HOST=…) to delete it")
         client_of(session).delete_recurring_run(made)
+        del session.facts["schedule"]
 
 
 def _kfp_runs(session: Session) -> list[str]:

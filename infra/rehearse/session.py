@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import json
+import os
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -65,7 +66,7 @@ class Session:
             Differs: it ended with an error. Exit code 4 with a result is none: status and doctor name what is missing.
         """
         command, seconds = ["mcti", *words, "--json"], limit * self.options.patience
-        text = run(command, seconds, folder=self.work, environment=environment, codes=(0, 4))
+        text = run(command, seconds, folder=self.work, environment={**self._kubeconfig(), **environment}, codes=(0, 4))
         try:
             found = json.loads(text)
         except ValueError as error:
@@ -75,7 +76,17 @@ class Session:
             raise Differs(f"`mcti {' '.join(words[:2])}`: {error.get('message')} in {error.get('where')}")
         return found
 
-    def pipeline(self, *words: str, namespaced: bool = True, limit: float = 120) -> Any:
+    def _kubeconfig(self) -> dict[str, str]:
+        """Our commands ask kubectl's current context: a first file that names the one of the rehearsal, and no key."""
+        if not self.options.context:
+            return {}
+        path = self.folder / "context.yaml"
+        tree = {"apiVersion": "v1", "kind": "Config", "current-context": self.options.context}
+        path.write_text(json.dumps(tree), encoding="utf-8")
+        others = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube/config")
+        return {"KUBECONFIG": os.pathsep.join([str(path), others])}
+
+    def pipeline(self, *words: str, namespaced: bool = True, limit: float = 300) -> Any:
         """A command of the group `mcti pipeline` against the API server."""
         where = ["--namespace", self.options.runs_namespace] if namespaced else []
         return self.mcti("pipeline", *words, "--host", self.options.host, *where, limit=limit)
@@ -89,11 +100,19 @@ class Session:
         """The status of a run that has ended.
 
         Raises
-            Differs: it did not end in time, or pods cannot start.
+            Differs: it did not end in time, or five questions in a row had no answer; one may get lost on a busy node.
         """
+        lost: list[Differs] = []
 
         def status() -> Any:
-            found = self.pipeline("status", run_id)
+            try:
+                found = self.pipeline("status", run_id)
+            except Differs as error:
+                lost.append(error)
+                if len(lost) == 5:
+                    raise
+                return None
+            lost.clear()
             return found if found["state"] in ENDED else None
 
         return dict(wait_until(f"the end of run {run_id}", status, limit * self.options.patience, every=20))

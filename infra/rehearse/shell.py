@@ -7,8 +7,18 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+# Reasons for which a container waits until somebody brings what is absent.
+ABSENT = {
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "ErrImageNeverPull",
+    "InvalidImageName",
+    "CreateContainerConfigError",
+}
 
 
 class Missing(Exception):
@@ -38,6 +48,7 @@ def run(
 
     Raises
         Differs: another exit code, or it did not end; the text holds the last line that it wrote.
+        Missing: there is no such program.
     """
     try:
         done = subprocess.run(
@@ -51,6 +62,8 @@ def run(
             env={**os.environ, **(environment or {})},
             check=False,
         )
+    except OSError as error:
+        raise Missing(f"{words[0]} cannot be started ({error.strerror}): is it on PATH?") from error
     except subprocess.TimeoutExpired as error:
         raise Differs(f"`{_short(words)}` did not end within {limit:.0f} s") from error
     if done.returncode not in codes:
@@ -81,9 +94,16 @@ class Cluster:
     namespace: str
     patience: float = 1.0
 
-    def call(self, *words: str, limit: float = 60, stdin: str | None = None, namespace: str | None = None) -> str:
+    def call(
+        self,
+        *words: str,
+        limit: float = 60,
+        stdin: str | None = None,
+        namespace: str | None = None,
+        codes: tuple[int, ...] = (0,),
+    ) -> str:
         """Standard output of `kubectl words`."""
-        return run([*self.words(namespace), *words], limit * self.patience, stdin=stdin)
+        return run([*self.words(namespace), *words], limit * self.patience, stdin=stdin, codes=codes)
 
     def words(self, namespace: str | None = None) -> list[str]:
         """The beginning of every command."""
@@ -98,10 +118,68 @@ class Cluster:
         return bool(self.call("get", *words, "--ignore-not-found", "-o", "name", namespace=namespace).strip())
 
     def rolled_out(self, *names: str, limit: float = 600) -> None:
-        """Wait until every Deployment or StatefulSet of `names` is ready."""
+        """Wait until every Deployment or StatefulSet of `names` is ready.
+
+        Raises
+            Differs: not in time; the text says what the pods wait for.
+            Missing: a pod waits for more than a minute for an image or a Secret that is not there.
+        """
         for name in names:
-            seconds = int(limit * self.patience)
-            self.call("rollout", "status", name, f"--timeout={seconds}s", limit=limit + 30)
+            blocked: list[str] = []
+            try:
+                wait_until(f"{name} ready", partial(self._ready, name, blocked), limit * self.patience)
+            except Differs as error:
+                raise Differs(f"{error}; {self._told(name)}") from error
+
+    def _ready(self, name: str, blocked: list[str]) -> bool:
+        """Ask for 20 s. `blocked` gathers what was absent at each question in a row."""
+        try:
+            self.call("rollout", "status", name, "--timeout=20s", limit=60)
+        except Differs as error:
+            if "NotFound" in str(error):
+                raise
+            absent = self._absent(name)
+            blocked[:] = [*blocked, absent] if absent else []
+            if len(blocked) > 3:
+                raise Missing(absent) from error
+            return False
+        return True
+
+    def _pods(self, name: str) -> list[Any]:
+        label = f"app.kubernetes.io/name={name.partition('/')[2]}"
+        return list(self.read("pods", "-l", label).get("items", ()))
+
+    def _absent(self, name: str) -> str:
+        """The image or Secret that a pod of `name` lacks; "" where none does."""
+        for pod in self._pods(name):
+            for state in _waiting(pod):
+                if state.get("reason") in ABSENT:
+                    told = f"{state['reason']}: {state.get('message', '')}"
+                    hint = "load the image into the node or name another (SERVICES_IMAGE, POSTGRES_IMAGE, "
+                    hint += "SEAWEEDFS_IMAGE); make the Secret (infra/runbook.md, Install)"
+                    return f"pod {pod['metadata']['name']} waits, {' '.join(told.split())[:200]}: {hint}"
+        return ""
+
+    def _told(self, name: str) -> str:
+        """What the pods of `name` wait for, and the newest warning of the namespace."""
+        pods = [f"pod {pod['metadata']['name']} {_state(pod)}" for pod in self._pods(name)] or ["no pod"]
+        events = self.read("events", "--field-selector", "type=Warning", "--sort-by=.lastTimestamp").get("items", ())
+        warning = [f"last warning: {events[-1].get('message', '')}"[:200]] if events else []
+        return "; ".join([*pods, *warning])
+
+
+def _waiting(pod: Any) -> list[Any]:
+    """The `waiting` states of the containers of a pod."""
+    parts = ("initContainerStatuses", "containerStatuses")
+    each = [status.get("state", {}) for part in parts for status in pod.get("status", {}).get(part, ())]
+    return [state["waiting"] for state in each if "waiting" in state]
+
+
+def _state(pod: Any) -> str:
+    status = pod.get("status", {})
+    conditions = [c.get("message", "") for c in status.get("conditions", ()) if c.get("status") == "False"]
+    told = [state.get("reason", "") for state in _waiting(pod)] + conditions
+    return f"is {status.get('phase', 'unknown')} ({'; '.join(dict.fromkeys(filter(None, told)))[:200]})"
 
 
 def _short(words: list[str]) -> str:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
-from infra.rehearse.shell import run
+from infra.rehearse.shell import Differs, run
 
 _LIST = "import sys; from mcti import storage; print(*storage.addresses(sys.argv[1]), sep='\\n')"
 _FETCH = "import sys; from mcti import s3; sys.stdout.buffer.write(s3.get(sys.argv[1])[0])"
@@ -19,6 +19,8 @@ def listed(prefix: str, environment: Mapping[str, str]) -> list[str]:
 def fetch(address: str, environment: Mapping[str, str]) -> bytes:
     """The bytes of one object."""
     command = [sys.executable, "-c", _FETCH, address]
-    return subprocess.run(
-        command, env={**os.environ, **environment}, capture_output=True, timeout=600, check=True
-    ).stdout
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, timeout=600, check=False)
+    if done.returncode:
+        last = (done.stderr.decode(errors="replace").strip().splitlines() or ["(it wrote nothing)"])[-1]
+        raise Differs(f"{address} cannot be read: {last}")
+    return done.stdout

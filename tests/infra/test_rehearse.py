@@ -161,10 +161,10 @@ def test_the_calls_come_in_the_order_of_the_runbook(whole):
     edge = whole.edge
     order = [
         first_at(edge, "kubectl", "version"),
+        first_at(edge, "mcti", "doctor"),  # is it a Kubeflow? before anything is changed
         first_at(edge, "create", "namespace"),
         first_at(edge, "apply", "-f"),
         first_at(edge, "apply", "-k"),
-        first_at(edge, "mcti", "doctor"),
         first_at(edge, "mcti", "publish"),
         first_at(edge, "mcti", "submit", "training"),
         first_at(edge, "delete", "pod", "--force"),
@@ -200,6 +200,9 @@ def test_no_key_or_password_stands_on_a_command_line_or_in_a_file_of_the_rehears
         ({"no-context": True}, "no current context"),
         ({"away": True}, "does not answer"),
         ({"no-right": "secrets"}, "no right to create secrets"),
+        ({"no-right": "priorityclasses"}, "no right to create priorityclasses"),
+        ({"not-ready": "ErrImageNeverPull"}, "pod a-pod waits, ErrImageNeverPull: as said: load the image"),
+        ({"not-ready": "CreateContainerConfigError"}, "make the Secret"),
         ({"no-storage": True}, "no storage class"),
         (
             {"missing": [{"state": "missing", "name": "Secret mcti-s3", "detail": "in kubeflow", "hint": "make it"}]},
@@ -224,10 +227,76 @@ def test_without_an_address_of_kubeflow_or_an_answer_nothing_is_asked_of_the_clu
     assert {call[1] for call in calls(edge)} <= {"config"}
 
 
+def test_a_host_that_is_no_kubeflow_is_seen_before_anything_is_changed(edge, capsys):
+    said = {
+        "state": "missing",
+        "name": "server",
+        "detail": "no Kubeflow in http://localhost:8888",
+        "hint": "check --host",
+    }
+    say(edge, missing=[said])
+    assert rehearse(edge, *HOST, *only("look", "install")) == 4
+    assert "no Kubeflow in http://localhost:8888: check --host" in capsys.readouterr().err
+    assert not [call for call in calls(edge) if {"apply", "create"} & set(call) and "can-i" not in call]
+
+
+def test_a_service_that_does_not_become_ready_is_a_row_that_says_why(edge, capsys):
+    say(edge, **{"not-ready": "ContainerCreating"}, warnings=["exceeded quota: mcti"])
+    assert rehearse(edge, *HOST, *only("look", "install")) == 1
+    row = capsys.readouterr().out.rpartition("step ")[2]
+    assert "statefulset/s3 ready: not within 600 s; pod a-pod is Running (ContainerCreating)" in row
+    assert "last warning: exceeded quota: mcti" in row
+
+
+def test_a_second_apply_that_changes_a_stateful_set_is_seen(edge, capsys):
+    """kubectl says `configured` of one with claims each time: its generation counts."""
+    assert rehearse(edge, *HOST, *only("look", "install")) == 0
+    say(edge, changes=True)
+    assert rehearse(edge, *HOST, "--only", "install") == 1
+    assert "a second `kubectl apply -k` changed: statefulset.apps/s3 configured" in capsys.readouterr().out
+
+
+def test_our_commands_ask_the_context_of_the_rehearsal(edge, monkeypatch):
+    """They take kubectl's current context."""
+    monkeypatch.setenv("KUBECONFIG", "/home/somebody/config")
+    assert rehearse(edge, *HOST, "--context", "other", *only("look", "install", "doctor")) == 0
+    path = edge.folder / "rehearsal/context.yaml"
+    assert yaml.safe_load(path.read_text(encoding="utf-8"))["current-context"] == "other"
+    given = json.loads((edge.folder / "state.json").read_text(encoding="utf-8"))["kubeconfig"]
+    assert given == f"{path}{os.pathsep}/home/somebody/config"
+
+
+def test_what_a_library_raises_is_a_row_and_what_was_made_is_remembered(edge, monkeypatch, capsys):
+    as_if_done(edge, *CLUSTER[: CLUSTER.index("recurring")])
+
+    def lost(_):
+        raise ConnectionError("the port-forward ended")
+
+    monkeypatch.setattr(edge.kfp, "disable_recurring_run", lost)
+    monkeypatch.setattr(edge.kfp, "delete_recurring_run", lost)
+    assert rehearse(edge, *HOST, *only("recurring", "backup")) == 1
+    table = capsys.readouterr().out.rpartition("step ")[2]
+    assert "DIFFERS: ConnectionError: the port-forward ended" in table
+    assert "\nbackup " in table, "the next step is done"
+    assert rehearse(edge, "--clean") == 4, "the schedule is still there"
+    assert "recurring run recurring-1 is still there" in capsys.readouterr().err
+
+
+def test_a_question_that_gets_lost_does_not_end_a_wait(edge, capsys):
+    as_if_done(edge, "submit")
+    say(edge, lost=4)
+    assert rehearse(edge, *HOST, "--only", "training") == 0
+    say(edge, lost=5)
+    assert rehearse(edge, *HOST, "--only", "training") == 1
+    assert "`mcti pipeline status`: lost in somewhere" in capsys.readouterr().out
+
+
 def test_without_kubectl_it_says_so(edge, monkeypatch, capsys):
     monkeypatch.setenv("PATH", str(edge.folder))
     assert rehearse(edge, *HOST) == 4
     assert "no kubectl" in capsys.readouterr().err
+    assert rehearse(edge, "--offline") == 4
+    assert "kubectl cannot be started" in capsys.readouterr().err
 
 
 def test_pods_that_cannot_start_end_the_wait_at_once(edge, capsys):
@@ -292,7 +361,7 @@ def test_services_and_secrets_that_were_there_stay(edge, capsys):
     assert rehearse(edge, *HOST, *only("look", "install")) == 0
     assert rehearse(edge, "--clean") == 4
     assert "were here before the rehearsal" in capsys.readouterr().err
-    assert not [call for call in calls(edge) if "delete" in call and "job" not in call]
+    assert not [call for call in calls(edge) if "delete" in call and not {"job", "can-i"} & set(call)]
 
 
 def test_a_namespace_that_was_there_stays(edge):
