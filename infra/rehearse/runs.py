@@ -17,11 +17,17 @@ def submitted(session: Session) -> str:
     session.facts["data"] = publish(session, *FIRST)
     run = session.facts["training"] = session.submit("training", "--data", session.facts["data"])
 
+    blocked: list[str] = []
+
     def started() -> Any:
         found = session.pipeline("status", run)
-        if found["problems"]:
-            raise Missing(f"pods of run {run} cannot start: {found['problems'][0]}")
-        return found["state"] in ENDED or any(task["state"] in {"RUNNING", "SUCCEEDED"} for task in found["tasks"])
+        if found["state"] in ENDED or any(task["state"] in {"RUNNING", "SUCCEEDED"} for task in found["tasks"]):
+            return True
+        # On a small node a pod waits its turn now and then; what is absent is absent at each question.
+        blocked[:] = [*blocked, found["problems"][0]] if found["problems"] else []
+        if len(blocked) > 6:
+            raise Missing(f"pods of run {run} cannot start: {blocked[-1]}")
+        return False
 
     wait_until(f"a task of run {run}", started, 900 * session.options.patience, every=15)
     return f"run {run} on {sum(FIRST)} patients, version {session.facts['data']}"

@@ -299,8 +299,8 @@ def test_without_kubectl_it_says_so(edge, monkeypatch, capsys):
     assert "kubectl cannot be started" in capsys.readouterr().err
 
 
-def test_pods_that_cannot_start_end_the_wait_at_once(edge, capsys):
-    say(edge, problems=["no image x: load it into the node"])
+def test_pods_that_cannot_start_end_the_wait(edge, capsys):
+    say(edge, problems=["no image x: load it into the node"], pending=True)
     assert rehearse(edge, *HOST, *only("look", "install", "submit")) == 4
     assert "no image x" in capsys.readouterr().err
 
