@@ -38,16 +38,20 @@ def rehearse(session: Session, steps: list[Step], say: Callable[[str], None]) ->
     """Run the steps; whether each saw what it expected. Facts and results are saved after each step.
 
     Raises
-        Missing: a step cannot be done here; earlier results are kept, and `--from` resumes.
+        Missing: a step cannot be done here, which is its row; earlier results are kept, and `--from` resumes.
     """
     results = session.facts.setdefault("results", {})
     for number, step in enumerate(steps, 1):
         say(f"[{number}/{len(steps)}] {step.name}: {step.does}")
         begun = time.monotonic()
+        seen, good = "interrupted", False
         try:
             seen, good = _seen(session, step)
-            results[step.name] = {"seen": seen, "good": good, "seconds": round(time.monotonic() - begun)}
+        except Missing as missing:
+            seen = f"missing: {missing}"
+            raise
         finally:
+            results[step.name] = {"seen": seen, "good": good, "seconds": round(time.monotonic() - begun)}
             save(session)  # also what a step made before it was given up: a later `--clean` must know of it
         say(f"      {'as expected' if good else 'DIFFERS'} after {results[step.name]['seconds']} s: {seen}")
     return all(results[step.name]["good"] for step in steps)

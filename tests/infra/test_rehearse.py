@@ -213,9 +213,12 @@ def test_no_key_or_password_stands_on_a_command_line_or_in_a_file_of_the_rehears
 def test_where_something_is_missing_it_stops_with_one_line(edge, capsys, state, words):
     say(edge, **state)
     assert rehearse(edge, *HOST, *only("look", "install", "doctor", "submit")) == 4
-    error = capsys.readouterr().err.strip()
+    printed = capsys.readouterr()
+    error = printed.err.strip()
     assert words in error
     assert len(error.splitlines()) == 1
+    if "no-context" not in state:
+        assert "DIFFERS: missing: " in printed.out.rpartition("step ")[2], "the table shows where it stopped"
     assert not [call for call in calls(edge) if call[0] == "mcti" and "submit" in call]
 
 
