@@ -1,5 +1,6 @@
 """One schedule a pipeline: made, replaced when something changed, and read back as enabled."""
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,10 @@ from mcti.errors import EnvironmentTrouble
 from mcti.params import Settings
 from pipelines import client, cron
 from pipelines.submit import package, public
+
+CONFIRM_SECONDS = 45.0
+"""A new schedule is STATUS_UNSPECIFIED until its controller has seen it and the persistence agent has reported it."""
+PAUSE_SECONDS = 1.0
 
 
 def schedule(
@@ -62,14 +67,28 @@ def _replace(
 
 def _read_back(service: client.Client, recurring_run: str, host: str) -> dict[str, object]:
     """What the server has now: a schedule that is not enabled would start nothing, and nobody would notice."""
-    found = service.get_recurring_run(recurring_run)
-    if found.status != "ENABLED":
+    found = _confirmed(service, recurring_run)
+    if found.status == "DISABLED":
         hint = f"enable it: kfp --endpoint {host} recurring-run enable {recurring_run}"
-        raise EnvironmentTrouble(f"schedule {recurring_run} is {found.status}, not ENABLED", host, hint)
+        raise EnvironmentTrouble(f"schedule {recurring_run} is DISABLED, not ENABLED", host, hint)
+    if found.status != "ENABLED":
+        what = f"schedule {recurring_run} is {found.status} after {CONFIRM_SECONDS:.0f} s, not ENABLED"
+        hint = "see the deployments ml-pipeline-scheduledworkflow and ml-pipeline-persistenceagent, then call again"
+        raise EnvironmentTrouble(what, host, hint)
     clock = found.trigger.cron_schedule.cron
     upcoming = cron.next_time(clock, datetime.now(UTC))
     when = upcoming.strftime("%Y-%m-%d %H:%M:%S UTC") if upcoming else "never"
     return {"schedule": recurring_run, "status": "ENABLED", "cron": clock, "next": when}
+
+
+def _confirmed(service: client.Client, recurring_run: str) -> Any:
+    """The schedule, as soon as its status is known; at the latest after CONFIRM_SECONDS."""
+    until = time.monotonic() + CONFIRM_SECONDS
+    found = service.get_recurring_run(recurring_run)
+    while found.status not in ("ENABLED", "DISABLED") and time.monotonic() < until:
+        time.sleep(PAUSE_SECONDS)
+        found = service.get_recurring_run(recurring_run)
+    return found
 
 
 def _recurring(service: client.Client, experiment: str) -> Iterator[Any]:

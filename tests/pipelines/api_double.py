@@ -23,6 +23,7 @@ class State:
     """What the server knows; `refuse` makes it answer with that status, `instead` with that body and content type.
 
     logs    {name of a pod: its log};  sleep  seconds before each answer
+    unseen  how often a new schedule is read before its controller has seen it
     """
 
     def __init__(self):
@@ -31,6 +32,7 @@ class State:
         self.requests = []  # (method, path, authorization)
         self.cookies = []
         self.refuse = 0
+        self.unseen = 1
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -55,7 +57,14 @@ class Handler(BaseHTTPRequestHandler):
         if not name:
             key = "recurringRuns" if kind == "recurringruns" else kind
             return self._answer({key: list(table[kind].values()), "total_size": len(table[kind])})
-        return self._answer(*([table[kind][name]] if name in table[kind] else [{"error": "not found"}, 404]))
+        if name not in table[kind]:
+            return self._answer({"error": "not found"}, 404)
+        found = table[kind][name]
+        self._answer(found)
+        if kind == "recurringruns" and found["status"] == "STATUS_UNSPECIFIED":
+            self.state.unseen -= 1
+            found["status"] = found["status"] if self.state.unseen > 0 else "ENABLED"
+        return None
 
     def do_POST(self):
         path = self._seen("POST")
@@ -84,8 +93,9 @@ class Handler(BaseHTTPRequestHandler):
         check(body["pipeline_spec"])
         assert re.fullmatch(r"\S+( \S+){5}", body["trigger"]["cron_schedule"]["cron"]), "six fields, seconds first"
         count = sum(method == "POST" and path.endswith("recurringruns") for method, path, _ in self.state.requests)
-        # As the server: without a mode a recurring run is disabled.
-        status = "ENABLED" if body.get("mode") == "ENABLE" else "DISABLED"
+        # As the server: without a mode a recurring run is disabled, and one that is enabled has no status at first
+        # (kubeflow/pipelines, resource_manager.go, CreateJob: the condition of an object that has none).
+        status = "STATUS_UNSPECIFIED" if body.get("mode") == "ENABLE" else "DISABLED"
         made = {**body, "created_at": NOW, "recurring_run_id": f"recurring-{count}", "status": status}
         return self.state.recurring.setdefault(made["recurring_run_id"], made)
 

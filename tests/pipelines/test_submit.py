@@ -56,7 +56,7 @@ def test_the_official_program_submits_and_schedules_the_compiled_file(server, pa
     assert [run["runtime_config"]["parameters"] for run in state.runs.values()] == [{"data": "of another day"}]
     (monthly,) = state.recurring.values()
     assert monthly["trigger"]["cron_schedule"]["cron"] == "0 0 3 1 * *"
-    assert monthly["status"] == "ENABLED"
+    assert monthly["mode"] == "ENABLE"
 
 
 def test_a_submitted_run_carries_what_was_compiled(server, settings, ir, capsys):
@@ -121,8 +121,17 @@ def test_a_schedule_that_is_not_enabled_afterwards_is_an_error(server, settings,
 def documented(first_words):
     """The command line of docs/kubeflow.md that begins with these words, as a shell would split it."""
     text = (ROOT / "docs/kubeflow.md").read_text(encoding="utf-8").replace("\\\n", " ")
-    (line,) = [line for line in text.splitlines() if line.startswith("kfp ") and first_words in line]
+    (line,) = [line for line in text.splitlines() if line.startswith("kfp ") and f" {first_words} " in line]
     return shlex.split(line)[1:]
+
+
+def test_a_schedule_that_no_controller_has_seen_is_an_error(server, settings, monkeypatch):
+    address, state = server
+    state.unseen = 1000
+    monkeypatch.setattr(schedule, "CONFIRM_SECONDS", 0.3)
+    monkeypatch.setattr(schedule, "PAUSE_SECONDS", 0.1)
+    with pytest.raises(EnvironmentTrouble, match=r"is STATUS_UNSPECIFIED after 0 s.*ml-pipeline-scheduledworkflow"):
+        schedule.schedule(settings, DATA, address, None)
 
 
 @pytest.mark.parametrize("words", ["run create", "recurring-run create"])
