@@ -95,18 +95,9 @@ def run_job(session: Session, cronjob: str, name: str, limit: float) -> None:
     """Start a CronJob's Job now and wait until it has succeeded or failed."""
     cluster, job = session.cluster, f"{name}-rehearsal-{int(time.time() * 10)}"
     cluster.call("create", "job", f"--from=cronjob/{cronjob}", job)
-
-    def over() -> object:
-        status = cluster.read("job", job).get("status", {})
-        ended = [
-            c for c in status.get("conditions", ()) if c["status"] == "True" and c["type"] in ("Complete", "Failed")
-        ]
-        return ended[0] if ended else None
-
     try:
-        end = wait_until(f"the end of job {job}", over, limit * session.options.patience)
+        end = wait_until(f"the end of job {job}", lambda: cluster.job_end(job), limit * session.options.patience)
         if end["type"] == "Failed":
-            log = cluster.call("logs", f"job/{job}", "--all-containers", "--tail=3")
-            raise Differs(f"job {job} failed ({end.get('reason', '')}): {' '.join(log.split())[-300:]}")
+            raise Differs(f"job {job} failed ({end.get('reason', '')}): {cluster.log_of(job)}")
     finally:
         cluster.call("delete", "job", job, "--ignore-not-found")

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from infra.rehearse.session import SERVICES, Session
-from infra.rehearse.shell import Differs, Missing, need
+from infra.rehearse.shell import Differs, Missing, need, wait_until
 from infra.rehearse.work import write_settings
 
 # The last two concern the whole cluster: the overlay labels its namespace and makes priority classes.
@@ -55,6 +55,15 @@ def _kubeflow_answers(session: Session) -> None:
     for check in session.pipeline("doctor")["checks"]:
         if check["state"] == "missing" and check.get("name") in {"server", "version", "mode", "access"}:
             raise Missing(f"{check['detail']}: {check['hint']}")
+    try:
+        words = ("deployments", "-A", "--field-selector", "metadata.name=ml-pipeline")
+        found = [each["metadata"]["namespace"] for each in session.cluster.read(*words).get("items", ())]
+    except Differs:  # no right to look elsewhere: nothing is known
+        return
+    options = session.options
+    if found and not options.multi_user and options.runs_namespace not in found:
+        told = f"Kubeflow Pipelines lies in {found[0]} and starts its runs there, not in {options.runs_namespace}"
+        raise Missing(f"{told}: RUNS_NAMESPACE={found[0]}, or ARGS=--multi-user for Profiles")
 
 
 def installed(session: Session) -> str:
@@ -72,7 +81,20 @@ def installed(session: Session) -> str:
     _for_runs_elsewhere(session)
     if changed := _applied_again(session):
         raise Differs(f"a second `kubectl apply -k` changed: {'; '.join(changed)}")
+    _buckets_made(session)
     return "S3, PostgreSQL and MLflow are ready; applied again nothing changes"
+
+
+def _buckets_made(session: Session) -> None:
+    """The second `apply` started this Job anew where the first one was given up; it is gone 30 s after it ended."""
+    cluster, job = session.cluster, "buckets"
+
+    def over() -> Any:
+        return cluster.job_end(job) if cluster.there("job", job) else {"type": "Complete"}
+
+    end = wait_until("the end of job buckets", over, 660 * session.options.patience)
+    if end["type"] == "Failed":
+        raise Differs(f"job buckets failed ({end.get('reason', '')}): {cluster.log_of(job)}")
 
 
 def _applied_again(session: Session) -> list[str]:

@@ -117,6 +117,15 @@ class Cluster:
         """Whether an object exists."""
         return bool(self.call("get", *words, "--ignore-not-found", "-o", "name", namespace=namespace).strip())
 
+    def job_end(self, job: str) -> Any:
+        """The condition (Complete or Failed) with which a Job has ended; None while it works."""
+        conditions = self.read("job", job).get("status", {}).get("conditions", ())
+        return next((c for c in conditions if c["status"] == "True" and c["type"] in ("Complete", "Failed")), None)
+
+    def log_of(self, job: str) -> str:
+        """The last lines of a Job's log as one."""
+        return " ".join(self.call("logs", f"job/{job}", "--all-containers", "--tail=3").split())[-300:]
+
     def rolled_out(self, *names: str, limit: float = 600) -> None:
         """Wait until every Deployment or StatefulSet of `names` is ready.
 
@@ -163,8 +172,9 @@ class Cluster:
     def _told(self, name: str) -> str:
         """What the pods of `name` wait for, and the newest warning of the namespace."""
         pods = [f"pod {pod['metadata']['name']} {_state(pod)}" for pod in self._pods(name)] or ["no pod"]
-        events = self.read("events", "--field-selector", "type=Warning", "--sort-by=.lastTimestamp").get("items", ())
-        warning = [f"last warning: {events[-1].get('message', '')}"[:200]] if events else []
+        events = self.read("events", "--field-selector", "type=Warning").get("items", ())
+        newest = sorted(events, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))[-1:]
+        warning = [f"last warning: {event.get('message', '')}"[:200] for event in newest]
         return "; ".join([*pods, *warning])
 
 

@@ -204,6 +204,7 @@ def test_no_key_or_password_stands_on_a_command_line_or_in_a_file_of_the_rehears
         ({"not-ready": "ErrImageNeverPull"}, "pod a-pod waits, ErrImageNeverPull: as said: load the image"),
         ({"not-ready": "CreateContainerConfigError"}, "make the Secret"),
         ({"no-storage": True}, "no storage class"),
+        ({"kubeflow_in": ["kubeflow"]}, "starts its runs there, not in mcti: RUNS_NAMESPACE=kubeflow"),
         (
             {"missing": [{"state": "missing", "name": "Secret mcti-s3", "detail": "in kubeflow", "hint": "make it"}]},
             "Secret mcti-s3 (in kubeflow: make it)",
@@ -249,6 +250,12 @@ def test_a_service_that_does_not_become_ready_is_a_row_that_says_why(edge, capsy
     row = capsys.readouterr().out.rpartition("step ")[2]
     assert "statefulset/s3 ready: not within 600 s; pod a-pod is Running (ContainerCreating)" in row
     assert "last warning: exceeded quota: mcti" in row
+
+
+def test_buckets_that_were_not_made_are_seen(edge, capsys):
+    say(edge, job_ends="Failed")
+    assert rehearse(edge, *HOST, *only("look", "install")) == 1
+    assert "job buckets failed" in capsys.readouterr().out
 
 
 def test_a_second_apply_that_changes_a_stateful_set_is_seen(edge, capsys):
