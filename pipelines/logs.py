@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from pipelines.status import TaskStatus
 
 SECONDS = 10
-# Written by KFP's launcher and Argo's executor. The last line of a failed pod is `Error: exit status 1`: Argo's own
-# word, and always 1.
-_LAUNCHER = re.compile(
-    r"^([IWEF]\d{4} |time=|\d{4}/\d\d/\d\d |Using|\[KFP Executor)|argoexec|level=(info|error)|^Error: exit status \d+$"
-)
+LENGTH = 300  # characters of a reason
+# The last line of a failed pod is `Error: exit status 1`: Argo's own word, and always 1.
+_ARGO = re.compile(r"^time=|argo=|sub-process exited|^Error: exit status \d+$")
+_LAUNCHER = re.compile(r"^([IWEF]\d{4} |\d{4}/\d\d/\d\d |Using|\[KFP Executor)|argoexec|level=(info|error)")
+_FATAL = re.compile(r"F\d{4} \S+ +\d+ \S+\] (.*)")
 _OUR_ERROR = re.compile(r"^\d{4}-\d\d-\d\dT\S+ (ERROR|CRITICAL) ")  # mcti/logs.py
 _EXIT = re.compile(r"exit (?:status|code) (\d+)|signal: (killed)")
 _KILLED = "137"  # 128 + SIGKILL: out of memory, or a time-out
@@ -84,18 +84,23 @@ def reason(service: client.Client, run: str, task: "TaskStatus", pods: list[dict
 
 
 def last_line(text: str) -> str:
-    """The last error line of a log, else the last line that no launcher wrote."""
+    """The last error line of a log, else the last line that no launcher wrote, else why launcher or driver stopped."""
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in text.splitlines()]
     lines = [line for line in lines if line]
-    ours = [line for line in lines if not _LAUNCHER.search(line)]
+    ours = [line for line in lines if not (_ARGO.search(line) or _LAUNCHER.search(line))]
     logged = [line for line in ours if _OUR_ERROR.match(line)]
     errors = [line for line in ours if re.match(r"(error: |\S*(Error|Exception|Trouble)\b.*: )", line)]
-    return (logged or errors or ours or lines or [""])[-1][:300]
+    found = logged or errors or ours
+    if found:
+        return found[-1][:LENGTH]
+    fatal = [match[1] for line in lines if (match := _FATAL.match(line))]
+    # A driver names all its arguments before the cause.
+    return (fatal or lines or [""])[-1][-LENGTH:]
 
 
 def exit_code(text: str) -> str:
     """The exit code that KFP's launcher saw, as it logs it: Argo sees 1 for every failure."""
-    lines = [line for line in text.splitlines() if "argo=" not in line and not line.startswith("Error: exit status")]
+    lines = [line for line in text.splitlines() if not _ARGO.search(line)]
     found = [match for line in lines for match in _EXIT.finditer(line)]
     return (found[-1][1] or _KILLED) if found else ""
 

@@ -72,7 +72,8 @@ def _read_back(service: client.Client, recurring_run: str, host: str) -> dict[st
         hint = f"enable it: kfp --endpoint {host} recurring-run enable {recurring_run}"
         raise EnvironmentTrouble(f"schedule {recurring_run} is DISABLED, not ENABLED", host, hint)
     if found.status != "ENABLED":
-        what = f"schedule {recurring_run} is {found.status} after {CONFIRM_SECONDS:.0f} s, not ENABLED"
+        state = found.status or "STATUS_UNSPECIFIED"  # the server leaves out a value that is its type's default
+        what = f"schedule {recurring_run} is {state} after {CONFIRM_SECONDS:.0f} s, not ENABLED"
         hint = "see the deployments ml-pipeline-scheduledworkflow and ml-pipeline-persistenceagent, then call again"
         raise EnvironmentTrouble(what, host, hint)
     clock = found.trigger.cron_schedule.cron

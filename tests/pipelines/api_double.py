@@ -60,7 +60,8 @@ class Handler(BaseHTTPRequestHandler):
         if name not in table[kind]:
             return self._answer({"error": "not found"}, 404)
         found = table[kind][name]
-        self._answer(found)
+        # As the server: a value that is its type's default is left out.
+        self._answer({key: value for key, value in found.items() if value != "STATUS_UNSPECIFIED"})
         if kind == "recurringruns" and found["status"] == "STATUS_UNSPECIFIED":
             self.state.unseen -= 1
             found["status"] = found["status"] if self.state.unseen > 0 else "ENABLED"

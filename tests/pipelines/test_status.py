@@ -85,10 +85,12 @@ def test_a_failed_task_tells_its_attempts_last_line_and_exit_code(server, traini
     assert logs.logs("run-0", "train:1", address) == LOG
 
 
+FOUR = 'time=2026-11-24T12:00:05.1Z level=INFO msg="sub-process exited" error="exit status 1"\n'  # Argo 4
 PROGRESS = "2026-11-24T12:00:01Z INFO train: 40 of 400 steps"
 FAILURES = {
     "killed": (f"{PROGRESS}\nF1124 12:00:05.0  17 main.go:57] failed to execute component: signal: killed\n", "137"),
     "a library after the error": (f"{ERROR}\nView run train at: http://mlflow/#/runs/1\n", "3"),
+    "Argo 4": (f"{ERROR}\nF1124 12:00:05.0 17 main.go:57] failed to execute component: exit status 3\n{FOUR}", "3"),
     "a script of another image": (
         "Traceback\nValueError: no column x\nF1124 12:00:05.0 17 main.go:57] exit status 1\n",
         "1",
@@ -97,6 +99,7 @@ FAILURES = {
 REASONS = {
     "killed": f"{PROGRESS} (exit code 137)",
     "a library after the error": ERROR,
+    "Argo 4": ERROR,
     "a script of another image": "ValueError: no column x (exit code 1)",
 }
 
@@ -119,6 +122,13 @@ def test_a_failed_driver_is_named_and_what_follows_was_skipped(server, training)
     state.runs["run-0"] = run.build()
     tasks = by_name(status.status("run-0", address))
     assert (tasks["split"].state, tasks["split"].attempts, tasks["split"].reason) == ("FAILED", 0, "its driver failed")
+    cause = 'input parameter "fold" type mismatch: expect NUMBER_INTEGER, got string'
+    arguments = "component=" + "x" * logs.LENGTH
+    text = f"I1124 12:00:00.0 1 main.go:9] start\nF1124 12:00:01.0  1 main.go:79] driver({arguments}) failed: {cause}\n"
+    state.logs = dict.fromkeys(tasks["split"].pods, text + LAST)
+    (reason,) = [task.reason for task in status.status("run-0", address).tasks if task.name == "split"]
+    assert reason.startswith("its driver failed: ")
+    assert reason.endswith(f"failed: {cause}")
 
 
 def test_tasks_that_have_not_begun_are_pending(server, training):
