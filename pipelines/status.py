@@ -12,6 +12,7 @@ from pipelines import client, kubectl, logs
 from pipelines.nodes import Nodes, TaskNode, tasks
 
 ENDED = {"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"}
+_IDLE = {"SKIPPED", "PENDING"}
 LOG_SECONDS = 15  # for the logs of the tasks that failed; each takes up to ten
 _STRUCTURE = re.compile(
     r"^(root|executor(\(\d+\))?|exit-handler-\d+|condition-\S+|for-loop-\d+|iteration\S*|.*-driver|.*\.onExit)(\(\d+\))*$"
@@ -115,8 +116,21 @@ def task_rows(found: Any) -> list[TaskStatus]:
     known = tasks(spec, nodes) if spec else []
     over = str(found.state) in ENDED
     if any(nodes.exists(task.node) for task in known if task.node) or (known and not details):
-        return [_row(task, nodes, over=over) for task in known]
+        return one_of_each_branch([_row(task, nodes, over=over) for task in known])
     return _by_name(details, {task.name for task in known})
+
+
+def one_of_each_branch(rows: list[TaskStatus]) -> list[TaskStatus]:
+    """The rows without those that have not run where another of their name has: branches end with a task of one name.
+
+    Of several that have not run, the first is kept.
+    """
+    ran = {row.name for row in rows if row.state not in _IDLE}
+    kept: list[TaskStatus] = []
+    for row in rows:
+        if row.state not in _IDLE or row.name not in {*ran, *(other.name for other in kept)}:
+            kept.append(row)
+    return kept
 
 
 def duration(seconds: float | None) -> str:

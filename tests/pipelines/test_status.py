@@ -199,6 +199,18 @@ def test_the_other_pipelines_too(server, kind, tmp_path_factory):
     assert {task.state for task in tasks.values()} == {"SUCCEEDED"}
 
 
+def test_of_the_last_tasks_of_all_branches_the_one_that_ran_is_shown():
+    def rows(*pairs):
+        return [status.TaskStatus(name=name, state=state, attempts=0, seconds=None) for name, state in pairs]
+
+    branches = rows(("conclude", "SKIPPED"), ("conclude", "SUCCEEDED"), ("conclude", "SKIPPED"), ("train", "SKIPPED"))
+    assert status.one_of_each_branch(branches) == [branches[1], branches[3]]
+    waiting = rows(("conclude", "PENDING"), ("conclude", "PENDING"))
+    assert status.one_of_each_branch(waiting) == waiting[:1]
+    both = rows(("score", "SUCCEEDED"), ("score", "FAILED"))
+    assert status.one_of_each_branch(both) == both
+
+
 def test_the_command_prints_the_lines_or_one_json_document(server, training, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     address, state = server
