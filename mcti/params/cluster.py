@@ -163,8 +163,8 @@ class ClusterParams(Params):
         None,
         ge=1,
         le=24 * 365,
-        description="hours that pods and logs of a run that ended stay in the cluster; null: as the server sets it, "
-        "one hour as shipped",
+        description="hours that pods and logs of a run that ended stay in the cluster, as shipped a day at most "
+        "(docs/kubeflow.md); null: as the server sets it, one hour as shipped",
     )
     extract_shards: int = Field(4, ge=1, le=1024, description="parallel tasks of extract and of the heatmaps")
     search_workers: int = Field(
