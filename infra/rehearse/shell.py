@@ -72,17 +72,22 @@ def run(
 
 
 def wait_until(what: str, check: Callable[[], Any], limit: float, every: float = 5) -> Any:
-    """The first true answer of `check`, asked every so many seconds.
+    """The first true answer of `check`, asked every so many seconds; a line each minute says that it still waits.
 
     Raises
         Differs: there was none within `limit` seconds.
     """
-    until = time.monotonic() + limit
+    begun = said = time.monotonic()
+    until = begun + limit
     while True:
         if answer := check():
             return answer
-        if time.monotonic() >= until:
+        now = time.monotonic()
+        if now >= until:
             raise Differs(f"{what}: not within {limit:.0f} s")
+        if now - said >= 60:
+            said = now
+            print(f"      waiting: {what}, {now - begun:.0f} s of at most {limit:.0f} s", flush=True)  # noqa: T201
         time.sleep(min(every, max(until - time.monotonic(), 0)))
 
 

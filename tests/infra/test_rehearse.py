@@ -446,6 +446,16 @@ def test_the_task_that_fails_once_fails_once(edge, tmp_path, monkeypatch):
     assert pod["secretAsEnv"][0]["secretName"] == "mcti-s3"
 
 
+def test_a_long_wait_says_each_minute_that_it_waits(monkeypatch, capsys):
+    monkeypatch.setattr(shell, "time", Clock())
+    with pytest.raises(Differs):
+        wait_until("the end of run 7", lambda: False, 200, every=20)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.strip() for line in lines] == [
+        f"waiting: the end of run 7, {seconds} s of at most 200 s" for seconds in (60, 120, 180)
+    ]
+
+
 def test_a_wait_ends_and_says_for_what():
     with pytest.raises(Differs, match="the moon: not within 0 s"):
         wait_until("the moon", lambda: False, 0)
