@@ -202,7 +202,7 @@ def refusal(error: ApiException, host: str) -> MctiError:
     reason = _message(error)
     if error.status in {401, 403}:
         hint = f"{_expired()}{_LOGIN}; in multi-user mode check --namespace"
-        return EnvironmentTrouble(f"Kubeflow Pipelines refused us ({error.status}){reason}", host, hint)
+        return EnvironmentTrouble(f"Kubeflow Pipelines refused the request ({error.status}){reason}", host, hint)
     if error.status == 404:
         return DataError(f"no such run or experiment{reason}", host, "check the id: mcti pipeline submit printed it")
     if error.status == 0:

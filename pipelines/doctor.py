@@ -103,7 +103,7 @@ def _access(service: client.Client, experiment: str, namespace: str | None) -> I
         told = client.refusal(error, "the server")
         yield Check(name="access", state="missing", detail=told.what, hint=told.mend)
         return
-    yield Check(name="access", state="OK", detail="we may list experiments")
+    yield Check(name="access", state="OK", detail="experiments can be listed")
     there = any(each.display_name == experiment for each in found)
     detail = experiment if there else f"{experiment} is not there yet: submit makes it"
     yield Check(name="experiment", state="OK", detail=detail)
@@ -289,7 +289,7 @@ def _patch(api: Mapping[str, Any]) -> Check:
     try:
         policy = json.loads(values[0])["templateDefaults"]["retryStrategy"]["retryPolicy"] if values else ""
     except (ValueError, KeyError, TypeError):
-        return Check(name=PATCH, state="missing", detail=f"it is {values[0][:200]!r}", hint=_PATCH_HINT)
+        return Check(name=PATCH, state="missing", detail=f"its value is {values[0][:200]!r}", hint=_PATCH_HINT)
     if policy != "Always":
         detail = f"retryPolicy is {policy}" if values else "not set on deployment ml-pipeline"
         return Check(name=PATCH, state="missing", detail=detail, hint=_PATCH_HINT)

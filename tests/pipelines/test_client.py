@@ -113,7 +113,7 @@ def test_a_refusal_tells_what_the_server_said_and_whether_the_token_is_too_old(s
     with pytest.raises(EnvironmentTrouble, match=r"User alice is not authorized.*KFP_TOKEN expired on 2.*KFP_COOKIES"):
         submit.submit(settings, DATA, address, None)
     monkeypatch.setenv("KFP_TOKEN", token(time.time() + 3600))
-    with pytest.raises(EnvironmentTrouble, match="refused us") as caught:
+    with pytest.raises(EnvironmentTrouble, match="refused the request") as caught:
         submit.submit(settings, DATA, address, None)
     assert "expired" not in str(caught.value)
 

@@ -174,7 +174,7 @@ def test_what_the_server_lacks_is_named_and_kubectl_is_still_asked(server, clust
     state.refuse = 401
     told = checks(settings, address)
     assert told["server"].state == "missing"
-    assert "refused us (401)" in told["server"].detail
+    assert "refused the request (401)" in told["server"].detail
     assert told["secret mcti-s3"].state == "OK"
 
 

@@ -169,7 +169,7 @@ def test_the_token_goes_along_and_a_refusal_is_named_without_it(server, settings
     submit.submit(settings, DATA, address, None)
     assert {header for _, _, header in state.requests} == {"Bearer a-secret-token"}
     state.refuse = 403
-    with pytest.raises(EnvironmentTrouble, match="refused us") as caught:
+    with pytest.raises(EnvironmentTrouble, match="refused the request") as caught:
         submit.submit(settings, DATA, address, None)
     assert "a-secret-token" not in str(caught.value)
 
