@@ -5,9 +5,13 @@ from typing import Any
 from infra.rehearse.session import ENDED, Session
 from infra.rehearse.shell import Differs, Missing, wait_until
 
+# KFP's template of a task that may be tried again. `validate` and `promote` may not: their verdict would not change,
+# and a run whose only attempt at them is lost has failed.
+RETRIED = "retry-system-container-impl"
+
 
 def killed_task(session: Session) -> str:
-    """Delete by force the pod of a task that runs, as a node does that goes away."""
+    """Delete by force the pod of a task that runs and may be tried again, as a node does that goes away."""
     run, cluster, namespace = session.facts["training"], session.cluster, session.options.runs_namespace
     if session.pipeline("status", run)["state"] in ENDED:
         raise Differs(f"run {run} had ended before a task could be killed")
@@ -15,9 +19,9 @@ def killed_task(session: Session) -> str:
     def working() -> Any:
         pods = cluster.read("pods", "-l", f"pipeline/runid={run}", namespace=namespace).get("items", ())
         names = [pod["metadata"]["name"] for pod in pods if pod.get("status", {}).get("phase") == "Running"]
-        return next((name for name in names if "driver" not in name), None)
+        return next((name for name in names if RETRIED in name), None)
 
-    pod = wait_until(f"a pod of run {run} that works", working, 900 * session.options.patience, every=3)
+    pod = wait_until(f"a pod of run {run} that works and has retries", working, 900 * session.options.patience, every=3)
     cluster.call("delete", "pod", pod, "--grace-period=0", "--force", namespace=namespace)
     return f"pod {pod} deleted by force"
 

@@ -309,6 +309,13 @@ def test_without_kubectl_it_says_so(edge, monkeypatch, capsys):
     assert "kubectl cannot be started" in capsys.readouterr().err
 
 
+def test_the_pod_that_is_killed_belongs_to_a_task_that_may_be_tried_again(edge):
+    as_if_done(edge, "submit")
+    assert rehearse(edge, *HOST, "--only", "kill-task") == 0
+    (deleted,) = [call for call in calls(edge) if "--force" in call]
+    assert "run-retry-system-container-impl-3" in deleted
+
+
 def test_pods_that_cannot_start_end_the_wait(edge, capsys):
     say(edge, problems=["no image x: load it into the node"], pending=True)
     assert rehearse(edge, *HOST, *only("look", "install", "submit")) == 4
