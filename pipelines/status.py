@@ -17,6 +17,9 @@ LOG_SECONDS = 15  # for the logs of the tasks that failed; each takes up to ten
 _STRUCTURE = re.compile(
     r"^(root|executor(\(\d+\))?|exit-handler-\d+|condition-\S+|for-loop-\d+|iteration\S*|.*-driver|.*\.onExit)(\(\d+\))*$"
 )
+_GROUP_DRIVER = re.compile(
+    r"^(root|exit-handler-\d+|condition-(branches-)?\d+|for-loop-\d+|iteration|iteration-item)-driver$"
+)
 
 
 class TaskStatus(BaseModel):
@@ -116,7 +119,8 @@ def task_rows(found: Any) -> list[TaskStatus]:
     known = tasks(spec, nodes) if spec else []
     over = str(found.state) in ENDED
     if any(nodes.exists(task.node) for task in known if task.node) or (known and not details):
-        return one_of_each_branch([_row(task, nodes, over=over) for task in known])
+        rows = one_of_each_branch([_row(task, nodes, over=over) for task in known])
+        return [*rows, *_failed_groups(details, nodes)]
     return _by_name(details, {task.name for task in known})
 
 
@@ -182,6 +186,21 @@ def _without_pod(task: TaskNode, nodes: Nodes, absent: str) -> TaskStatus:
     reason = f"its driver failed {_error(driver)}".strip() if failed else "its driver runs"
     state = "FAILED" if failed else "PENDING"
     return TaskStatus(name=task.name, state=state, attempts=0, seconds=_seconds(driver), reason=reason, pods=pods)
+
+
+def _failed_groups(details: list[Any], nodes: Nodes) -> list[TaskStatus]:
+    """The drivers of loops, conditions and of the run itself that failed: nothing inside has run then."""
+    rows = []
+    for detail in details:
+        name = str(detail.display_name)
+        if detail.state == "FAILED" and _GROUP_DRIVER.match(name):
+            tries = [str(child.pod_name).rpartition("-")[2] for child in detail.child_tasks or ()]
+            pods = tuple(f"{nodes.workflow}-system-dag-driver-{digest}" for digest in reversed(tries))
+            seconds, reason = _seconds(detail), _error(detail)
+            count = max(len(tries), 1)
+            row = TaskStatus(name=name, state="FAILED", attempts=count, seconds=seconds, reason=reason, pods=pods)
+            rows.append(row)
+    return rows
 
 
 def _by_name(details: list[Any], names: Iterable[str]) -> list[TaskStatus]:

@@ -26,7 +26,7 @@ class ReportedRun(BaseModel):
 
     terminated  somebody has terminated it: its history holds CANCELING (the state itself ends as FAILED)
     succeeded   names of the tasks that succeeded, without drivers: a driver succeeds before its task has begun
-    failed      names of those that failed, `NAME-driver` for a driver
+    failed      names of those that failed, `NAME-driver` for a driver, that of a loop or condition among them
     """
 
     model_config = ConfigDict(frozen=True)
@@ -71,10 +71,11 @@ def _get(url: str) -> Mapping[str, Any]:
 def _parse(tree: Mapping[str, Any]) -> ReportedRun:
     states = {str(tree.get("state")), *(str(entry.get("state")) for entry in tree.get("state_history") or ())}
     tasks = (tree.get("run_details") or {}).get("task_details") or ()
-    ours = [(str(task.get("display_name")), task.get("state")) for task in tasks]
-    ours = [(name, state) for name, state in ours if not name.startswith(_STRUCTURE) and ".onExit" not in name]
+    named = [(str(task.get("display_name")), task.get("state")) for task in tasks]
+    ours = [(name, state) for name, state in named if not name.startswith(_STRUCTURE) and ".onExit" not in name]
+    drivers = {name for name, state in named if state == "FAILED" and name.endswith("-driver")}
     return ReportedRun(
         terminated=bool(states & {"CANCELING", "CANCELED"}),
         succeeded=frozenset(name for name, state in ours if state == "SUCCEEDED" and not name.endswith("-driver")),
-        failed=tuple(sorted({name for name, state in ours if state == "FAILED"})),
+        failed=tuple(sorted({name for name, state in ours if state == "FAILED"} | drivers)),
     )

@@ -131,6 +131,21 @@ def test_a_failed_driver_is_named_and_what_follows_was_skipped(server, training)
     assert reason.endswith(f"failed: {cause}")
 
 
+def test_a_failed_driver_of_a_loop_has_a_line_of_its_own(server, training):
+    """Its loop has no task that could carry the reason."""
+    address, state = server
+    known = Recording(training, LOOPS).build()
+    (driver, *_) = [node for node in known["run_details"]["task_details"] if node["display_name"] == "iteration-driver"]
+    driver["state"] = known["state"] = "FAILED"
+    state.runs["run-0"] = known
+    digest = driver["child_tasks"][0]["pod_name"].rpartition("-")[2]
+    text = "F1124 12:00:01.0  1 main.go:79] driver.DAG(x) failed: items are not a list\n"
+    state.logs = {f"mcti-x7k2p-system-dag-driver-{digest}": text + LAST}
+    row = by_name(status.status("run-0", address))["iteration-driver"]
+    assert (row.state, row.attempts) == ("FAILED", 1)
+    assert row.reason == "driver.DAG(x) failed: items are not a list"
+
+
 def test_tasks_that_have_not_begun_are_pending(server, training):
     address, state = server
     run = Recording(training, LOOPS, waiting=("split",))

@@ -17,6 +17,8 @@ RUN = {
             {"display_name": "train", "state": "FAILED"},
             {"display_name": "executor(0)", "state": "FAILED"},
             {"display_name": "evaluate-driver", "state": "FAILED"},
+            {"display_name": "condition-5-driver", "state": "FAILED"},
+            {"display_name": "condition-9-driver", "state": "SUCCEEDED"},
             {"display_name": "split-driver", "state": "SUCCEEDED"},
             {"display_name": "split", "state": "SUCCEEDED"},
             {"display_name": "conclude-driver", "state": "SUCCEEDED"},
@@ -52,7 +54,7 @@ def test_the_tasks_that_failed_are_named_without_the_structure(server, monkeypat
         monkeypatch.setenv("ML_PIPELINE_SERVICE_PORT_HTTP", address.rpartition(":")[2])
     (tmp_path / "token").write_text("of-the-account\n", encoding="utf-8")
     told = kfp_api.reported("run-1")
-    assert told.failed == ("evaluate-driver", "train")
+    assert told.failed == ("condition-5-driver", "evaluate-driver", "train")
     assert told.succeeded == {"split"}
     assert not told.terminated
     assert state.requests[-1][2] == "Bearer of-the-account"
