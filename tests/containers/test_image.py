@@ -43,7 +43,7 @@ def docker(engine, *words):
 
 def served(engine, image, place):
     """What the champion's server says, started as its manifest does, of whether it is ready."""
-    manifest = yaml.safe_load((ROOT / "infra/kubernetes/base/champion.yaml").read_text(encoding="utf-8"))
+    manifest = yaml.safe_load((ROOT / "infra/kubernetes/components/champion/champion.yaml").read_text(encoding="utf-8"))
     (container,) = manifest["spec"]["predictor"]["containers"]
     uri = stack.status(place).mlflow
     with socket.socket() as free:

@@ -233,7 +233,7 @@ def test_two_workers_share_the_trials_of_one_study_in_postgresql(retrained):
 def test_kubeflows_page_gets_a_roc_curve_the_survival_and_a_table(retrained):
     (shown,) = retrained[1].glob("**/show")
     assert "<svg" in (shown / "curves").read_text(encoding="utf-8")
-    assert "| cox_clinical |" in (shown / "scores").read_text(encoding="utf-8")
+    assert "| Cox: clinical |" in (shown / "scores").read_text(encoding="utf-8")
     told = json.loads((shown / "executor_output.json").read_text(encoding="utf-8"))
     points = told["artifacts"]["roc"]["artifacts"][0]["metadata"]["confidenceMetrics"]
     assert (points[0]["recall"], points[-1]["recall"]) == (0, 1)
