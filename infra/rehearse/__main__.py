@@ -61,6 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
         if not given.yes and not _agreed(steps):
             raise Missing("nobody agreed: answer yes, or run with YES=1")
         write_settings(session)
+        if len(steps) == len(STEPS):
+            session.facts.pop("results", None)  # from the beginning: no row of an earlier rehearsal is left
         good = rehearse(session, steps, lambda line: print(line, flush=True))  # noqa: T201
     except Missing as missing:
         print(f"error: {missing}", file=sys.stderr)  # noqa: T201

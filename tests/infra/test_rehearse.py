@@ -373,6 +373,27 @@ def test_it_deletes_what_it_made_only_when_asked(edge):
     assert "namespace" in calls(edge)[-1], "which it had made"
 
 
+def test_what_others_made_after_a_clean_stays(edge):
+    assert rehearse(edge, *HOST, *only("look", "install")) == 0
+    assert rehearse(edge, "--clean") == 0
+    say(edge, namespace={"mcti": {}})  # somebody else's, who installs Kubeflow there
+    assert rehearse(edge, *HOST, "--only", "backup") == 1, "nothing is left to build on"
+    assert rehearse(edge, *HOST, *only("look", "install")) == 0
+    assert rehearse(edge, "--clean") == 0
+    assert len([call for call in calls(edge) if call[-4:-1] == ["delete", "namespace", "mcti"]]) == 1
+
+
+def test_a_rehearsal_from_the_beginning_shows_no_row_of_an_earlier_one(edge, monkeypatch, capsys):
+    as_if_done(edge, *CLUSTER)
+    monkeypatch.setattr(rehearsal, "STEPS", tuple(step for step in STEPS if step.name in CLUSTER))
+    say(edge, away=True)
+    capsys.readouterr()
+    assert rehearse(edge, *HOST) == 4
+    table = capsys.readouterr().out.rpartition("step ")[2]
+    assert "\nlook " in table
+    assert "\ntraining " not in table
+
+
 def test_services_and_secrets_that_were_there_stay(edge, capsys):
     say(edge, namespace={"mcti": {}}, statefulset={"postgresql": {}})
     assert rehearse(edge, *HOST, *only("look", "install")) == 0
