@@ -138,7 +138,7 @@ def _of_cluster(cluster: ClusterParams, server: client.Server | None, namespace:
         yield Check(name="kubectl", state="unknown", detail="not on PATH, or without a context", hint=hint)
         return
     asked = _Cluster()
-    api = _deployment(asked)
+    api = _deployment(asked, namespace)
     if isinstance(api, Check):
         yield api
         if api.state == "unknown" and not namespace:
@@ -164,14 +164,20 @@ def _of_cluster(cluster: ClusterParams, server: client.Server | None, namespace:
         yield _patch(api)
 
 
-def _deployment(asked: _Cluster) -> Check | dict[str, Any]:
-    """The API server's own deployment, wherever it is."""
-    answer = asked.get("deployments", "-A", "--field-selector", "metadata.name=ml-pipeline")
+def _deployment(asked: _Cluster, namespace: str | None) -> Check | dict[str, Any]:
+    """The API server's own deployment, wherever it is; without rights for that, in `namespace` or the context's."""
+    selector = ("--field-selector", "metadata.name=ml-pipeline")
+    answer = asked.get("deployments", "-A", *selector)
+    refusal = answer.error if kubectl.refused(answer) else ""
+    if refusal:
+        answer = asked.get("deployments", *(("-n", namespace) if namespace else ()), *selector)
     items = answer.tree.get("items") or ()
     if items:
         return dict(items[0])
-    detail = answer.error or "the cluster of kubectl's context has no deployment ml-pipeline"
-    hint = "kubectl config use-context NAME: is it the cluster of --host?"
+    detail = answer.error or refusal or "kubectl's context shows no deployment ml-pipeline"
+    hint = (
+        "kubectl config use-context NAME: is it the cluster of --host? Without rights for all namespaces, name its own"
+    )
     return Check(name="deployment ml-pipeline", state="unknown", detail=detail, hint=hint)
 
 

@@ -1,6 +1,7 @@
 """The log of a task: from the API server (its pod, or Argo's archive), else from kubectl."""
 
 import re
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import urllib3
@@ -42,17 +43,22 @@ def logs(run: str, task: str, host: str, namespace: str | None = None) -> str:
         if not found.pods:
             why = found.reason or found.state.lower()
             raise DataError(f"task {task} has no log: {why}", f"run {run}", "see mcti pipeline status")
-        text = read(service, run, found, kubectl.pods_of(run, namespace))
+        text = read(service, run, found, kubectl.pods_of(run, namespace).items)
     if text:
         return text
     hint = (
         "pods go an hour after the end (Argo's time to live): see the artifact executor-logs of the task on Kubeflow's "
-        "page, or the tag mcti.error of the step in MLflow; archiveLogs: true keeps the next ones"
+        "page, or the tag mcti.error of the step in MLflow; Argo's archiveLogs keeps the next ones, and they can be read here "
+        "where its keyFormat fits the archive path of the API server"
     )
-    raise EnvironmentTrouble(f"the log of {task} cannot be read any more", host, hint)
+    raise EnvironmentTrouble(
+        f"the log of {task} cannot be read any more: neither its pod nor the archive that the API server reads has it",
+        host,
+        hint,
+    )
 
 
-def read(service: client.Client, run: str, task: "TaskStatus", pods: list[dict[str, Any]]) -> str:
+def read(service: client.Client, run: str, task: "TaskStatus", pods: Iterable[Mapping[str, Any]]) -> str:
     """The log of the last attempt; "" where nobody has it."""
     seen = {pod["metadata"]["name"]: pod for pod in pods}
     candidates = [name for name in task.pods if name in seen] or list(task.pods)
@@ -71,7 +77,7 @@ def read(service: client.Client, run: str, task: "TaskStatus", pods: list[dict[s
     return ""
 
 
-def reason(service: client.Client, run: str, task: "TaskStatus", pods: list[dict[str, Any]]) -> str:
+def reason(service: client.Client, run: str, task: "TaskStatus", pods: Iterable[Mapping[str, Any]]) -> str:
     """Why a task failed: the last line of its log that is ours, and its exit code; "" where neither is known."""
     text = read(service, run, task, pods)
     line = last_line(text)
@@ -105,7 +111,7 @@ def exit_code(text: str) -> str:
     return (found[-1][1] or _KILLED) if found else ""
 
 
-def _exit_of_pod(task: "TaskStatus", pods: list[dict[str, Any]]) -> str:
+def _exit_of_pod(task: "TaskStatus", pods: Iterable[Mapping[str, Any]]) -> str:
     for pod in pods:
         if pod["metadata"]["name"] in task.pods:
             for container in pod.get("status", {}).get("containerStatuses") or ():

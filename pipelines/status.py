@@ -8,11 +8,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from mcti.registry.kfp_api import was_terminated
 from pipelines import client, kubectl, logs
 from pipelines.nodes import Nodes, TaskNode, tasks
 
 ENDED = {"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"}
 _IDLE = {"SKIPPED", "PENDING"}
+DRIVER_FAILED = "its driver failed"
 LOG_SECONDS = 15  # for the logs of the tasks that failed; each takes up to ten
 _STRUCTURE = re.compile(
     r"^(root|executor(\(\d+\))?|exit-handler-\d+|condition-\S+|for-loop-\d+|iteration\S*|.*-driver|.*\.onExit)(\(\d+\))*$"
@@ -43,6 +45,8 @@ class RunStatus(BaseModel):
     """A run and its tasks.
 
     problems    what keeps pods from starting, each with its fix: the command ends with exit code 4 then
+    notes       what may pass: a pod that has waited for a node for some seconds
+    unknown     what kubectl may not read
     """
 
     model_config = ConfigDict(frozen=True)
@@ -53,6 +57,8 @@ class RunStatus(BaseModel):
     error: str
     tasks: tuple[TaskStatus, ...]
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -60,7 +66,7 @@ class RunStatus(BaseModel):
         return 4 if self.problems else 0
 
     def lines(self) -> list[str]:
-        """The run on one line, then one line a task, then the problems."""
+        """The run on one line, then one line a task, then the problems, the notes and what is unknown."""
         ended = " (terminated)" if self.terminated else ""
         head = f"run {self.run} · {self.name} · {self.state}{ended}" + (f" · {self.error}" if self.error else "")
         width = max((len(task.name) for task in self.tasks), default=0)
@@ -69,37 +75,73 @@ class RunStatus(BaseModel):
             f"  {task.reason}".rstrip()
             for task in self.tasks
         ]
-        return [head, *rows, *(f"error: {problem}" for problem in self.problems)]
+        marked = (("error", self.problems), ("note", self.notes), ("unknown", self.unknown))
+        return [head, *rows, *(f"{word}: {line}" for word, lines in marked for line in lines)]
 
 
 def status(run: str, host: str, namespace: str | None = None) -> RunStatus:
     """State of a run, and of each of its tasks; the logs of what failed are read for its last line.
 
-    namespace   where kubectl looks for its pods; None: everywhere
+    namespace   where kubectl looks for its pods; None: everywhere, without rights for that in the context's namespace
     """
     with client.service(host) as service:
         found = service.get_run(run)
         pods = kubectl.pods_of(run, namespace)
-        rows = task_rows(found)
-        rows = _with_reasons(service, run, rows, pods)
+        rows = _with_reasons(service, run, task_rows(found), pods.items)
     state = str(found.state)
-    waits = state not in ENDED
+    waits, unexplained = state not in ENDED, state == "FAILED" and not _explained(found, rows)
     # Also of a run without pods: a quota that is used up lets not even its first driver start.
-    problems = kubectl.troubles(pods, kubectl.messages_of(run, namespace)) if waits else []
-    states = {state, *(str(entry.state) for entry in found.state_history or ())}
+    workflows = kubectl.workflows_of(run, namespace) if waits or unexplained else kubectl.Listing()
+    messages = kubectl.messages(workflows.items)
+    error, rows = _with_messages(_error_of(found), rows, messages)
     return RunStatus(
         run=run,
         name=str(found.display_name),
         state=state,
-        terminated=bool(states & {"CANCELING", "CANCELED"}),
-        error=" ".join(str(found.error.message or "").split()) if found.error else "",
+        terminated=was_terminated(state, (str(entry.state) for entry in found.state_history or ())),
+        error=error,
         tasks=tuple(rows),
-        problems=tuple(problems),
+        problems=tuple(kubectl.troubles(pods.items, messages)) if waits else (),
+        notes=tuple(kubectl.notes(pods.items)) if waits else (),
+        unknown=tuple(kubectl.unknown(pods, workflows)) if waits or unexplained else (),
     )
 
 
+def _error_of(found: Any) -> str:
+    return " ".join(str(found.error.message or "").split()) if found.error else ""
+
+
+def _explained(found: Any, rows: list[TaskStatus]) -> bool:
+    """Whether every task that failed has a reason, or the run without such a task has an error."""
+    failed = [task for task in rows if task.state == "FAILED"]
+    return all(_has_reason(task) for task in failed) if failed else bool(_error_of(found))
+
+
+def _has_reason(task: TaskStatus) -> bool:
+    return task.reason not in ("", DRIVER_FAILED)
+
+
+def _with_messages(
+    error: str, rows: list[TaskStatus], messages: list[kubectl.NodeMessage]
+) -> tuple[str, list[TaskStatus]]:
+    """Error and rows of a run with Argo's words for what failed without a log: its pod could not be made."""
+    failed = [each for each in messages if each.phase in ("Failed", "Error")]
+    by_pod = {each.node.rpartition("-")[2]: each.text for each in failed}
+    by_group = {each.name: each.text for each in failed if _GROUP_DRIVER.match(each.name)}
+    filled = []
+    for task in rows:
+        if task.state == "FAILED" and not _has_reason(task):
+            texts = [by_pod[digest] for pod in task.pods if (digest := pod.rpartition("-")[2]) in by_pod]
+            text = (*texts, by_group.get(task.name, ""))[0]
+            task = task.model_copy(update={"reason": ": ".join(filter(None, (task.reason, text)))})
+        filled.append(task)
+    if failed and not error and not any(_has_reason(task) for task in filled if task.state == "FAILED"):
+        error = failed[0].text
+    return error, filled
+
+
 def _with_reasons(
-    service: client.Client, run: str, rows: list[TaskStatus], pods: list[dict[str, Any]]
+    service: client.Client, run: str, rows: list[TaskStatus], pods: Iterable[Mapping[str, Any]]
 ) -> list[TaskStatus]:
     """The rows with the last log lines of those that failed, as far as time allows."""
     until, found = time.monotonic() + LOG_SECONDS, []
@@ -118,9 +160,10 @@ def task_rows(found: Any) -> list[TaskStatus]:
     nodes = Nodes(details)
     known = tasks(spec, nodes) if spec else []
     over = str(found.state) in ENDED
-    if any(nodes.exists(task.node) for task in known if task.node) or (known and not details):
-        rows = one_of_each_branch([_row(task, nodes, over=over) for task in known])
-        return [*rows, *_failed_groups(details, nodes)]
+    groups = _failed_groups(details, nodes)
+    nothing_ran = not details or any(group.name == "root-driver" for group in groups)
+    if any(nodes.exists(task.node) for task in known if task.node) or (known and nothing_ran):
+        return [*one_of_each_branch([_row(task, nodes, over=over) for task in known]), *groups]
     return _by_name(details, {task.name for task in known})
 
 
@@ -183,7 +226,7 @@ def _without_pod(task: TaskNode, nodes: Nodes, absent: str) -> TaskStatus:
     hashes = [nodes.identifier(name).rpartition("-")[2] for name in reversed(tries)]
     pods = tuple(f"{nodes.workflow}-system-container-driver-{digest}" for digest in hashes)
     failed = driver.state == "FAILED"
-    reason = f"its driver failed {_error(driver)}".strip() if failed else "its driver runs"
+    reason = f"{DRIVER_FAILED} {_error(driver)}".strip() if failed else "its driver runs"
     state = "FAILED" if failed else "PENDING"
     return TaskStatus(name=task.name, state=state, attempts=0, seconds=_seconds(driver), reason=reason, pods=pods)
 

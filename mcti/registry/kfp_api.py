@@ -10,7 +10,7 @@ import os
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,14 @@ from pydantic import BaseModel, ConfigDict
 
 SECONDS = 5.0
 _TOKEN = "/var/run/secrets/kubeflow/pipelines/token"  # noqa: S105  (a path)  # nosec B105
+_BEGUN, _FAILED = {"PENDING", "RUNNING"}, {"CANCELED", "FAILED"}
 _STRUCTURE = ("root", "exit-handler-", "condition-", "for-loop-", "iteration-", "executor")
 
 
 class ReportedRun(BaseModel):
     """A run as the API reports it.
 
-    terminated  somebody has terminated it: its history holds CANCELING (the state itself ends as FAILED)
+    terminated  somebody has terminated it, and it was not retried since: see `was_terminated`
     succeeded   names of the tasks that succeeded, without drivers: a driver succeeds before its task has begun
     failed      names of those that failed, `NAME-driver` for a driver, that of a loop or condition among them
     """
@@ -48,6 +49,17 @@ def reported(run: str) -> ReportedRun | None:
         return None
 
 
+def was_terminated(state: str, history: Iterable[str]) -> bool:
+    """Whether the last execution of a run was terminated: KFP keeps one history over all retries of a run.
+
+    state       of the run now; a terminated run ends as FAILED
+    history     its states, oldest first; a retry begins with PENDING or RUNNING directly after FAILED or CANCELED
+    """
+    states = list(history)
+    begins = [i for i in range(1, len(states)) if states[i] in _BEGUN and states[i - 1] in _FAILED]
+    return bool({state, *states[max(begins, default=0) :]} & {"CANCELING", "CANCELED"})
+
+
 def _address() -> str:
     named = os.environ.get("KF_PIPELINES_ENDPOINT", "").rstrip("/")
     host = os.environ.get("ML_PIPELINE_SERVICE_HOST", "")
@@ -69,13 +81,13 @@ def _get(url: str) -> Mapping[str, Any]:
 
 
 def _parse(tree: Mapping[str, Any]) -> ReportedRun:
-    states = {str(tree.get("state")), *(str(entry.get("state")) for entry in tree.get("state_history") or ())}
+    history = [str(entry.get("state")) for entry in tree.get("state_history") or ()]
     tasks = (tree.get("run_details") or {}).get("task_details") or ()
     named = [(str(task.get("display_name")), task.get("state")) for task in tasks]
     ours = [(name, state) for name, state in named if not name.startswith(_STRUCTURE) and ".onExit" not in name]
     drivers = {name for name, state in named if state == "FAILED" and name.endswith("-driver")}
     return ReportedRun(
-        terminated=bool(states & {"CANCELING", "CANCELED"}),
+        terminated=was_terminated(str(tree.get("state")), history),
         succeeded=frozenset(name for name, state in ours if state == "SUCCEEDED" and not name.endswith("-driver")),
         failed=tuple(sorted({name for name, state in ours if state == "FAILED"} | drivers)),
     )

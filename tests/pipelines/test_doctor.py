@@ -1,8 +1,6 @@
 """What a cluster lacks, one line a check: over a double of the server, and a kubectl that answers from a folder."""
 
 import json
-import stat
-import sys
 
 import pytest
 
@@ -10,20 +8,8 @@ from mcti import params
 from mcti.cli.app import app
 from mcti.cli.caller import guarded
 from pipelines import doctor, kubectl
+from tests.pipelines import kubectl_double
 
-FAKE = """#!{python}
-import json, pathlib, sys, time
-answers = json.loads(pathlib.Path({answers!r}).read_text())
-words = [word for word in sys.argv[1:] if not word.startswith("--request-timeout")]
-key = " ".join(words).removesuffix(" -o json")
-time.sleep(answers.get("sleep", 0))
-if key == "config current-context":
-    print("test")
-elif key in answers:
-    print(json.dumps(answers[key]))
-else:
-    sys.exit(f'Error from server (NotFound): {{key}} not found')
-"""
 PATCH = '{"templateDefaults":{"retryStrategy":{"limit":"0","retryPolicy":"Always"}}}'
 API = "get deployments -A --field-selector metadata.name=ml-pipeline"
 
@@ -61,18 +47,7 @@ def settings():
 @pytest.fixture
 def cluster(tmp_path, monkeypatch):
     """A function that changes what kubectl answers: {question: answer}; None takes the object away."""
-    program, answers = tmp_path / "bin" / "kubectl", tmp_path / "answers.json"
-    program.parent.mkdir()
-    program.write_text(FAKE.format(python=sys.executable, answers=str(answers)), encoding="utf-8")
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", str(program.parent))
-
-    def has(changed):
-        tree = {key: value for key, value in {**GIVEN, **changed}.items() if value is not None}
-        answers.write_text(json.dumps(tree), encoding="utf-8")
-
-    has({})
-    return has
+    return kubectl_double.install(tmp_path, monkeypatch, GIVEN)
 
 
 def checks(settings, address, namespace=None):
@@ -207,42 +182,17 @@ def test_the_command_prints_a_line_a_check_and_ends_with_4(server, cluster, caps
     }  # fmt: skip
 
 
-def waiting(reason="", message="", condition=""):
-    """A pod of a run that cannot start."""
-    state = {"waiting": {"reason": reason, "message": message}}
-    container = {"name": "main", "image": "registry.example/mcti@sha256:0", "state": state}
-    unschedulable = [{"type": "PodScheduled", "reason": "Unschedulable", "message": condition}] if condition else []
-    status = {"phase": "Pending", "conditions": unschedulable, "containerStatuses": [container] if reason else []}
-    return {"metadata": {"name": "pod-a", "namespace": "kubeflow"}, "status": status}
+API_HERE = API.replace(" -A", "")
+REFUSED = "Error from server (Forbidden): deployments.apps is forbidden: cannot list at the cluster scope"
 
 
-ABSENT = 'secret "mcti-s3" not found'
-TROUBLES = {
-    "image": (waiting("ImagePullBackOff", "Back-off"), "image registry.example/mcti@sha256:0 cannot be pulled"),
-    "secret": (waiting("CreateContainerConfigError", ABSENT), f"{ABSENT}): create it"),
-    "claim": (waiting(condition='persistentvolumeclaim "scratch" not found'), "a claim does not bind"),
-    "unbound": (waiting(condition="pod has unbound immediate PersistentVolumeClaims"), "a claim does not bind"),
-    "room": (waiting(condition="0/1 nodes are available: 1 Insufficient cpu."), "no node takes a pod (0/1 nodes"),
-}
-
-
-@pytest.mark.parametrize("trouble", [*TROUBLES, "quota", "quota without any pod"])
-def test_status_names_why_pods_cannot_start_and_ends_with_4(server, cluster, capsys, trouble, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    address, state = server
-    state.runs["run-0"] = {"run_id": "run-0", "display_name": "mcti-training", "state": "RUNNING"}
-    pod, words = TROUBLES.get(trouble, (waiting(), "the quota is used up"))
-    message = 'pods "mcti-x" is forbidden: exceeded quota: all, requested: requests.cpu=4'
-    node = {"phase": "Pending", "message": message if "quota" in trouble else "ContainerCreating"}
-    pods = [] if trouble == "quota without any pod" else [pod, pod]
-    cluster(
-        {
-            "get pods -A -l pipeline/runid=run-0": {"items": pods},
-            "get workflows.argoproj.io -A -l pipeline/runid=run-0": {"items": [{"status": {"nodes": {"a": node}}}]},
-        }
-    )
-    assert guarded(app, ["pipeline", "status", "run-0", "--host", address]) == 4
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("error: ")]
-    assert words in line
-    state.runs["run-0"]["state"] = "SUCCEEDED"
-    assert guarded(app, ["pipeline", "status", "run-0", "--host", address]) == 0
+def test_without_rights_for_all_namespaces_the_context_s_own_is_read(server, cluster, settings):
+    cluster({API: REFUSED, API_HERE: GIVEN[API]})
+    found = checks(settings, server[0])
+    assert found["COMPILED_PIPELINE_SPEC_PATCH"].state == found["secret mcti-s3"].state == "OK"
+    cluster({API: REFUSED, API_HERE: {"items": []}})
+    lacking = checks(settings, server[0])["deployment ml-pipeline"]
+    assert (lacking.state, lacking.detail) == ("unknown", REFUSED)
+    assert "name its own" in lacking.hint
+    cluster({API: REFUSED, API_HERE.replace("deployments", "deployments -n kubeflow"): GIVEN[API]})
+    assert checks(settings, server[0], "kubeflow")["COMPILED_PIPELINE_SPEC_PATCH"].state == "OK"

@@ -162,6 +162,8 @@ def test_a_terminated_run_says_so(server, training):
     known["state_history"].append({"state": "CANCELING"})
     state.runs["run-0"] = known
     assert status.status("run-0", address).lines()[0].endswith("FAILED (terminated)")
+    known["state_history"] += [{"state": "FAILED"}, {"state": "RUNNING"}, {"state": "FAILED"}]
+    assert status.status("run-0", address).lines()[0].endswith("FAILED"), "it was retried since"
 
 
 def test_names_alone_do_where_no_hash_fits(server, training):

@@ -70,6 +70,26 @@ def test_a_run_is_terminated_where_its_state_or_its_history_says_so(server, monk
     assert kfp_api.reported("run-1").terminated
 
 
+HISTORIES = {
+    "retried and succeeded": ("SUCCEEDED", "PENDING RUNNING CANCELING FAILED RUNNING SUCCEEDED", False),
+    "retried and failed": ("FAILED", "RUNNING CANCELING CANCELED PENDING RUNNING FAILED", False),
+    "retried and running": ("RUNNING", "RUNNING CANCELING FAILED PENDING RUNNING", False),
+    "retried and terminated": ("FAILED", "RUNNING CANCELING FAILED RUNNING CANCELING FAILED", True),
+    "failed, retried, terminated": ("FAILED", "RUNNING FAILED RUNNING CANCELING FAILED", True),
+    "a state reported late": ("FAILED", "RUNNING CANCELING RUNNING FAILED", True),
+    "being terminated": ("CANCELING", "RUNNING FAILED RUNNING", True),
+    "no history": ("FAILED", "", False),
+}
+
+
+@pytest.mark.parametrize(("now", "history", "terminated"), HISTORIES.values(), ids=HISTORIES)
+def test_only_the_last_execution_of_a_run_counts(server, monkeypatch, now, history, terminated):
+    address, state = server
+    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", address)
+    state.runs["run-1"] = RUN | {"state": now, "state_history": [{"state": word} for word in history.split()]}
+    assert kfp_api.reported("run-1").terminated is terminated
+
+
 @pytest.mark.parametrize(
     "answer", [(b"<html>", "text/html", 200), (b"{}", "application/json", 200), (b"", "text/plain", 503)]
 )

@@ -1,0 +1,37 @@
+"""A double of kubectl: a program that answers questions from a file, and refuses where the answer is a text."""
+
+import json
+import stat
+import sys
+
+FAKE = """#!{python}
+import json, pathlib, sys, time
+answers = json.loads(pathlib.Path({answers!r}).read_text())
+words = [word for word in sys.argv[1:] if not word.startswith("--request-timeout")]
+key = " ".join(words).removesuffix(" -o json")
+time.sleep(answers.get("sleep", 0))
+if key == "config current-context":
+    print("test")
+elif isinstance(answers.get(key), str):
+    sys.exit(answers[key])
+elif key in answers:
+    print(json.dumps(answers[key]))
+else:
+    sys.exit(f'Error from server (NotFound): {{key}} not found')
+"""
+
+
+def install(tmp_path, monkeypatch, given):
+    """Put the double on PATH alone; a function that changes what it answers: {question: answer}, None for no object."""
+    program, answers = tmp_path / "bin" / "kubectl", tmp_path / "answers.json"
+    program.parent.mkdir()
+    program.write_text(FAKE.format(python=sys.executable, answers=str(answers)), encoding="utf-8")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", str(program.parent))
+
+    def has(changed):
+        tree = {key: value for key, value in {**given, **changed}.items() if value is not None}
+        answers.write_text(json.dumps(tree), encoding="utf-8")
+
+    has({})
+    return has

@@ -1,0 +1,155 @@
+"""Why pods of a run cannot start, or could not: over doubles of the server and of kubectl."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from mcti.cli.app import app
+from mcti.cli.caller import guarded
+from pipelines import status
+from tests.pipelines import kubectl_double
+from tests.pipelines.recorded import Recording
+
+PODS = ("get pods", "-l pipeline/runid=run-0")
+FLOWS = ("get workflows.argoproj.io", "-l pipeline/runid=run-0")
+HERE = tuple(" ".join(words) for words in (PODS, FLOWS))
+EVERYWHERE = tuple(" -A ".join(words) for words in (PODS, FLOWS))
+ACCOUNT = 'pods "mcti-x" is forbidden: error looking up service account kubeflow/pipeline-runner: not found'
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """A function that says what kubectl answers."""
+    nothing = {"items": []}
+    return kubectl_double.install(tmp_path, monkeypatch, dict.fromkeys(EVERYWHERE, nothing))
+
+
+def running(state):
+    state.runs["run-0"] = {"run_id": "run-0", "display_name": "mcti-training", "state": "RUNNING"}
+
+
+def workflow(name, phase, message, node="mcti-x7k2p-1"):
+    found = {"displayName": name, "type": "Pod", "phase": phase, "message": message}
+    return {"items": [{"status": {"nodes": {node: found, "mcti-x7k2p-2": {"phase": "Succeeded"}}}}]}
+
+
+def waiting(reason="", message="", condition="", seconds=90):
+    """A pod of a run that cannot start."""
+    state = {"waiting": {"reason": reason, "message": message}}
+    container = {"name": "main", "image": "registry.example/mcti@sha256:0", "state": state}
+    since = (datetime.now(UTC) - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    failing = {"type": "PodScheduled", "reason": "Unschedulable", "message": condition, "lastTransitionTime": since}
+    unschedulable = [failing] if condition else []
+    status = {"phase": "Pending", "conditions": unschedulable, "containerStatuses": [container] if reason else []}
+    return {"metadata": {"name": "pod-a", "namespace": "kubeflow"}, "status": status}
+
+
+ABSENT = 'secret "mcti-s3" not found'
+TROUBLES = {
+    "image": (waiting("ImagePullBackOff", "Back-off"), "image registry.example/mcti@sha256:0 cannot be pulled"),
+    "secret": (waiting("CreateContainerConfigError", ABSENT), f"{ABSENT}): create it"),
+    "claim": (waiting(condition='persistentvolumeclaim "scratch" not found'), "a claim does not bind"),
+    "unbound": (waiting(condition="pod has unbound immediate PersistentVolumeClaims"), "a claim does not bind"),
+    "room": (waiting(condition="0/1 nodes are available: 1 Insufficient cpu."), "no node takes a pod (0/1 nodes"),
+}
+
+
+@pytest.mark.parametrize("trouble", [*TROUBLES, "quota", "quota without any pod"])
+def test_status_names_why_pods_cannot_start_and_ends_with_4(server, cluster, capsys, trouble, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    address, state = server
+    state.runs["run-0"] = {"run_id": "run-0", "display_name": "mcti-training", "state": "RUNNING"}
+    pod, words = TROUBLES.get(trouble, (waiting(), "the quota is used up"))
+    message = 'pods "mcti-x" is forbidden: exceeded quota: all, requested: requests.cpu=4'
+    node = {"phase": "Pending", "message": message if "quota" in trouble else "ContainerCreating"}
+    pods = [] if trouble == "quota without any pod" else [pod, pod]
+    cluster(
+        {
+            f"{PODS[0]} -A {PODS[1]}": {"items": pods},
+            f"{FLOWS[0]} -A {FLOWS[1]}": {"items": [{"status": {"nodes": {"a": node}}}]},
+        }
+    )
+    assert guarded(app, ["pipeline", "status", "run-0", "--host", address]) == 4
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("error: ")]
+    assert words in line
+    state.runs["run-0"]["state"] = "SUCCEEDED"
+    assert guarded(app, ["pipeline", "status", "run-0", "--host", address]) == 0
+
+
+def test_a_pod_that_has_waited_for_seconds_only_is_a_note(server, cluster):
+    """The scheduler names every pod Unschedulable that it could not place at once."""
+    address, state = server
+    running(state)
+    full = "0/1 nodes are available: 1 Insufficient cpu."
+    cluster({EVERYWHERE[0]: {"items": [waiting(condition=full, seconds=20)]}})
+    found = status.status("run-0", address)
+    assert (found.problems, found.exit_code) == ((), 0)
+    assert found.lines()[-1] == f"note: a pod has waited for a node for less than 60 s ({full})"
+    cluster({EVERYWHERE[0]: {"items": [waiting(condition=full, seconds=120)]}})
+    found = status.status("run-0", address)
+    assert (found.notes, found.exit_code) == ((), 4)
+
+
+REFUSED = "Error from server (Forbidden): pods is forbidden: cannot list at the cluster scope"
+
+
+def test_without_rights_for_all_namespaces_that_of_the_context_is_read(server, cluster):
+    address, state = server
+    running(state)
+    refused = dict.fromkeys(EVERYWHERE, REFUSED)
+    pods = {"items": [waiting("ImagePullBackOff", "Back-off")]}
+    cluster({**refused, HERE[0]: pods, HERE[1]: {"items": []}})
+    found = status.status("run-0", address)
+    assert (len(found.problems), found.unknown, found.exit_code) == (1, (), 4)
+    cluster({**refused, **{question: {"items": []} for question in HERE}})
+    (line,) = status.status("run-0", address).unknown
+    assert REFUSED in line
+    assert "give --namespace" in line
+
+
+def test_where_the_namespace_is_refused_too_it_is_unknown_why(server, cluster):
+    address, state = server
+    running(state)
+    here = REFUSED.replace("at the cluster scope", "in the namespace alice")
+    cluster(dict.fromkeys(EVERYWHERE, REFUSED) | dict.fromkeys(HERE, here))
+    found = status.status("run-0", address)
+    assert found.exit_code == 0
+    assert found.lines()[-1].startswith(f"unknown: why pods of the run do not start: kubectl cannot read them ({here})")
+    cluster({word.replace(" -l", " -n bob -l"): here for word in HERE})
+    assert len(status.status("run-0", address, "bob").unknown) == 1
+
+
+@pytest.mark.parametrize("shipped", [True, False], ids=["every template retried", "plain"])
+def test_a_task_whose_pod_was_forbidden_has_argo_s_message_as_its_reason(server, cluster, ir, shipped):
+    """It has no log: no pod was ever made (account, PodSecurity, quota)."""
+    address, state = server
+    run = Recording(ir[0], {"shards": 3, "folds": 2}, fail={"search": 1}, shipped=shipped)
+    state.runs["run-0"] = run.build()
+    row = next(task for task in status.status("run-0", address).tasks if task.name == "search")
+    node = "mcti-x7k2p-" + row.pods[0].rpartition("-")[2]
+    cluster({EVERYWHERE[1]: workflow("executor(0)", "Error", ACCOUNT + "\n", node)})
+    (reason,) = [task.reason for task in status.status("run-0", address).tasks if task.state == "FAILED"]
+    assert reason == ACCOUNT
+    state.logs = dict.fromkeys(row.pods, "ValueError: no column x\n")
+    (reason,) = [task.reason for task in status.status("run-0", address).tasks if task.state == "FAILED"]
+    assert reason == "ValueError: no column x"
+
+
+def test_a_first_driver_that_was_forbidden_has_the_message_too(server, cluster, ir):
+    address, state = server
+    known = Recording(ir[0], {"shards": 3, "folds": 2}, fail={"search": 1}).build()
+    (first,) = [node for node in known["run_details"]["task_details"] if node["display_name"] == "root-driver"]
+    first["state"] = "FAILED"
+    known["run_details"]["task_details"] = [known["run_details"]["task_details"][0], first]
+    state.runs["run-0"] = known
+    cluster({EVERYWHERE[1]: workflow("root-driver(0)", "Error", ACCOUNT)})
+    (row,) = [task for task in status.status("run-0", address).tasks if task.state == "FAILED"]
+    assert (row.name, row.reason) == ("root-driver", ACCOUNT)
+
+
+def test_a_run_that_failed_before_any_task_has_the_message_as_its_error(server, cluster):
+    address, state = server
+    running(state)
+    state.runs["run-0"]["state"] = "FAILED"
+    cluster({EVERYWHERE[1]: workflow("root-driver", "Error", ACCOUNT)})
+    assert status.status("run-0", address).lines() == [f"run run-0 · mcti-training · FAILED · {ACCOUNT}"]
