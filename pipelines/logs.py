@@ -48,8 +48,8 @@ def logs(run: str, task: str, host: str, namespace: str | None = None) -> str:
         return text
     hint = (
         "pods go an hour after the end (Argo's time to live): see the artifact executor-logs of the task on Kubeflow's "
-        "page, or the tag mcti.error of the step in MLflow; Argo's archiveLogs keeps the next ones, and they can be read here "
-        "where its keyFormat fits the archive path of the API server"
+        "page, or the tag mcti.error of the step in MLflow; Argo's archiveLogs keeps the next ones, which can be "
+        "read here where its keyFormat fits the archive path of the API server"
     )
     raise EnvironmentTrouble(
         f"the log of {task} cannot be read any more: neither its pod nor the archive that the API server reads has it",
