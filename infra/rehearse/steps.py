@@ -19,9 +19,16 @@ STEPS = (
     Step("doctor", "`mcti pipeline doctor`; changes nothing", "nothing missing", install.diagnosed, ("install",)),
     Step(
         "retry",
-        "submits a pipeline whose task fails once",
-        "succeeds at attempt 2",
+        "submits a pipeline of two tasks that fail once, one of them in a ParallelFor; judges the other",
+        "SUCCEEDED after 2 attempts",
         retry.retried,
+        ("install",),
+    ),
+    Step(
+        "retry-in-loop",
+        "judges the task of the same run in the ParallelFor",
+        "SUCCEEDED after 2 attempts",
+        retry.retried_in_loop,
         ("install",),
     ),
     Step(
