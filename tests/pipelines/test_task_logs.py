@@ -84,8 +84,9 @@ import sys
 from pathlib import Path
 from mcti.params import TrainParams, from_json
 from mcti.steps.train import train
-cohort, features, folds, params, out = sys.argv[1:]
-train(cohort, features, f"{folds}/folds.csv", from_json(TrainParams, params, "x"), Path(out), fold=1)
+cohort, features, folds, best, params, out = sys.argv[1:]
+settings = from_json(TrainParams, params, "x")
+train(cohort, features, f"{folds}/folds.csv", settings, Path(out), best=f"{best}/best.yaml", fold=1)
 """
 
 
@@ -94,7 +95,7 @@ def test_a_task_that_was_killed_logs_from_which_checkpoint_it_resumes(world, tmp
     monkeypatch.setenv("MCTI_CHECKPOINTS", str(tmp_path / "claim"))
     monkeypatch.setenv("MCTI_RUN", "run-8")
     params = made.settings(workers=1, epochs=60, checkpoint_seconds=0.0).model_dump_json(by_alias=True)
-    folders = [str(world[name]) for name in ("cohort", "features", "folds")]
+    folders = [str(world[name]) for name in ("cohort", "features", "folds", "best")]
     victim = subprocess.Popen([sys.executable, "-c", KILLED, *folders, params, str(tmp_path / "first pod")])
     deadline = time.monotonic() + 300
     while not list((tmp_path / "claim").glob("run-8/*/*.checkpoint")):
