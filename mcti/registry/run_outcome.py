@@ -1,9 +1,9 @@
 """How a pipeline run ended: the marker of its last task, and what the exit task concludes from it.
 
-The exit task is told a final status by KFP, but on a cluster that is ML-Metadata's word and not reliable: COMPLETE,
-FAILED or RUNNING (RUNNING also after full success, after a driver failed, and after termination), the message always
-empty. So the last task of each branch of a pipeline, which runs only if everything before it succeeded and which is
-never taken from the cache, writes a marker:
+KFP gives the exit task a final status, which is not reliable on a cluster: COMPLETE, FAILED or RUNNING (RUNNING also
+after full success, after a driver failed, and after termination), the message always empty. So the last task of each
+branch of a pipeline, which runs only if everything before it succeeded and which is never taken from the cache, writes
+a marker:
 
 * `<remote>/runs/<run>/outcome.json`, where `cluster.remote` is set. This one is primary: an object store keeps what was
   written, and the pipelines cannot run without theirs, whereas MLflow may be away at that moment.

@@ -268,12 +268,12 @@ def test_a_second_apply_that_changes_a_stateful_set_is_seen(edge, capsys):
 
 def test_our_commands_ask_the_context_of_the_rehearsal(edge, monkeypatch):
     """They take kubectl's current context."""
-    monkeypatch.setenv("KUBECONFIG", "/home/somebody/config")
+    monkeypatch.setenv("KUBECONFIG", "/srv/kubernetes/config")
     assert rehearse(edge, *HOST, "--context", "other", *only("look", "install", "doctor")) == 0
     path = edge.folder / "rehearsal/context.yaml"
     assert yaml.safe_load(path.read_text(encoding="utf-8"))["current-context"] == "other"
     given = json.loads((edge.folder / "state.json").read_text(encoding="utf-8"))["kubeconfig"]
-    assert given == f"{path}{os.pathsep}/home/somebody/config"
+    assert given == f"{path}{os.pathsep}/srv/kubernetes/config"
 
 
 def test_what_a_library_raises_is_a_row_and_what_was_made_is_remembered(edge, monkeypatch, capsys):

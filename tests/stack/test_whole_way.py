@@ -152,7 +152,7 @@ def test_the_compiled_kubeflow_pipeline_gives_the_very_bytes_of_dvc(project, tmp
     assert tree_md5(run / "merge-features/whole") == tree_md5(project / "data/features")
     assert tree_md5(run / "ingest/cohort") == tree_md5(project / "data/cohort")
     assert json.loads((run / "promote/verdict").read_text(encoding="utf-8"))["champion"] == 1
-    assert json.loads((run / "outcome/report").read_text(encoding="utf-8"))["state"] == "SUCCEEDED"
+    assert json.loads((run / "outcome/report").read_text(encoding="utf-8"))["state"] == "FINISHED"
 
 
 def test_the_report_opens_offline_in_a_browser_with_every_figure(project):

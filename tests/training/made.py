@@ -72,6 +72,7 @@ def folders(root: Path, patients: int = 24, folds: int = 2, seed: int = 0) -> tu
         covariates=(),
         sources={},
         attrition=(),
+        event_confirmed=True,  # some of these cohorts have times that do not depend on the event
     )
     cohort, features = root / "cohort", root / "features"
     cohort.mkdir(parents=True)
