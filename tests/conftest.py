@@ -1,6 +1,8 @@
 """What the tests of all rooms share: one real stack a test process, started by the first test that asks for it."""
 
+import inspect
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,28 @@ def pytest_collection_modifyitems(items):
         rank = next((n for n, mark in enumerate(LONGEST_FIRST) if item.get_closest_marker(mark)), len(LONGEST_FIRST))
         ranks[item.path] = min(rank, ranks.get(item.path, rank))
     items.sort(key=lambda item: ranks[item.path])
+
+
+def _names_of_the_stack(context=1):
+    """As inspect.stack(), without looking for the source of each frame."""
+    frame, found = sys._getframe(1), []
+    while frame is not None:
+        code = frame.f_code
+        found.append(inspect.FrameInfo(frame, code.co_filename, frame.f_lineno, code.co_name, None, None))
+        frame = frame.f_back
+    return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def stacks_without_source():
+    """kfp asks for the call stack some 500 times per pipeline and reads one name from it.
+
+    For a frame without a file, as a worker of pytest-xdist has some, Python then searches all loaded modules: minutes
+    per pipeline in a process that has imported what other tests need.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inspect, "stack", _names_of_the_stack)
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)
