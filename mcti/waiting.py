@@ -7,7 +7,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 LINE_EVERY_SECONDS = 30.0
 """Below the minute after which somebody asks whether anything still happens."""
@@ -22,14 +22,26 @@ def announced(subject: str, ends: float | str) -> Iterator[None]:
     ends    seconds after which the wait ends by itself, or a sentence about what ends it
     The lines are warnings: without a log they go to standard error as they are.
     """
-    started, over = time.monotonic(), threading.Event()
+    started = time.monotonic()
 
     def report() -> None:
-        while not over.wait(LINE_EVERY_SECONDS):
-            waited = time.monotonic() - started
-            _log.warning("waiting for %s: %.0f s so far, %s", subject, waited, _remaining(ends, waited))
+        waited = time.monotonic() - started
+        _log.warning("waiting for %s: %.0f s so far, %s", subject, waited, _remaining(ends, waited))
 
-    thread = threading.Thread(target=report, name="mcti-waiting", daemon=True)
+    with repeated(report, LINE_EVERY_SECONDS):
+        yield
+
+
+@contextlib.contextmanager
+def repeated(act: Callable[[], None], seconds: float) -> Iterator[None]:
+    """Call `act` every so many seconds, in a thread of its own, while the body runs; first after one wait."""
+    over = threading.Event()
+
+    def repeat() -> None:
+        while not over.wait(seconds):
+            act()
+
+    thread = threading.Thread(target=repeat, name="mcti-waiting", daemon=True)
     thread.start()
     try:
         yield

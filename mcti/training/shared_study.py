@@ -7,7 +7,6 @@ and come back: every word with it is said again, with growing pauses, until it i
 
 import contextlib
 import re
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from typing import Any, TypeVar
 from mcti.errors import EnvironmentTrouble
 from mcti.training import search
 from mcti.training.search import Plan, Trial
-from mcti.waiting import announced
+from mcti.waiting import announced, repeated
 
 T = TypeVar("T")
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds between two tries to reach the server
@@ -281,20 +280,14 @@ class SharedStudy:
     @contextlib.contextmanager
     def _alive(self, number: int) -> Iterator[None]:
         """Inside, a thread tells that the trial lives; while the server is away it keeps trying."""
-        trial_id, over = self.patiently(lambda: self._frozen(number))._trial_id, threading.Event()
+        trial_id = self.patiently(lambda: self._frozen(number))._trial_id
 
         def beat() -> None:
-            while not over.wait(self.heartbeat_seconds / 2):
-                with contextlib.suppress(Exception):  # the worker itself waits, and says so
-                    self.storage.record_heartbeat(trial_id)
+            with contextlib.suppress(Exception):  # the worker itself waits, and says so
+                self.storage.record_heartbeat(trial_id)
 
-        thread = threading.Thread(target=beat, daemon=True)
-        thread.start()
-        try:
+        with repeated(beat, self.heartbeat_seconds / 2):
             yield
-        finally:
-            over.set()
-            thread.join()
 
     def _read(self, number: int) -> Trial:
         return next(trial for trial in search.read_trials(self.study) if trial.number == number)
