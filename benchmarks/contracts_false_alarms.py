@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the made cohort is that of the tests
 
-from mcti.contracts import measures, suites
+from mcti.contracts import measurements, suites
 from tests.contracts import made
 from tests.contracts.test_clauses import CLAUSES
 
@@ -22,7 +22,7 @@ def main() -> int:
     base = made.good(1, patients=400)
     alarms: Counter[str] = Counter()
     for seed in range(count):
-        found = suites.run(measures.measure(made.resample(base, seed)), CLAUSES)
+        found = suites.run(measurements.measure(made.resample(base, seed)), CLAUSES)
         alarms.update(finding.id for finding in found if not finding.passed)
     print(f"{sum(alarms.values())} false alarms of {len(CLAUSES)} expectations in {count} resamples {dict(alarms)}")
     return int(bool(alarms))

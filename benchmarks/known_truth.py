@@ -27,10 +27,10 @@ from sklearn.metrics import roc_auc_score
 
 from mcti.evaluation.metrics import harrell_c
 from mcti.params import TrainParams
-from mcti.steps import contenders
+from benchmarks import model_zoo
 from mcti.training import fold_files
 from mcti.training import folds as folding
-from mcti.training.bags import PatientBag
+from mcti.dataset.bags import PatientBag
 from mcti.training.folds import Dataset
 from mcti.training.loop import train
 
@@ -129,7 +129,7 @@ def measure(truth: Truth, signal: str, name: str, epochs: int, seed: int) -> tup
     )
     params = TrainParams.model_validate(
         {
-            "preset": contenders.NETWORKS[name], "epochs": epochs, "seed": seed,
+            "preset": model_zoo.NETWORKS[name], "epochs": epochs, "seed": seed,
             "learning_rate": 1e-2, "batch_patients": 32, "device": "cpu", "architecture": sizes | {"gene_dropout": 0.1},
             "weight_decay": 1e-2, "linear_share": 0.5 if name == "stack" else 0.0,
         }

@@ -30,7 +30,7 @@ from mcti.evaluation.statistics import PairMean
 from mcti.params import TrainParams
 from mcti.training import fold_files
 from mcti.training import folds as folding
-from mcti.training.bags import PatientBag
+from mcti.dataset.bags import PatientBag
 from mcti.training.folds import Dataset
 from mcti.training.loop import train
 

@@ -24,7 +24,7 @@ from benchmarks.peer_mcti import PeerMCTI
 from mcti.model import reference
 from mcti.model.network import MCTI
 from mcti.model.presets import preset
-from mcti.training import lean
+from mcti.training import bf16_adafactor
 
 Row = tuple[str, str, str, str]  # what, measured, goal, gap or note
 
@@ -204,8 +204,8 @@ def _one(options: argparse.Namespace, inputs: tuple[Tensor, Tensor, Tensor]) -> 
         work = lambda: [(peer_step(other, inputs), adam.step()) for _ in range(2)]  # noqa: E731
     elif what == "paper-lean":
         net = _bare(options)
-        lean.slim(net)
-        thin = lean.Lean(net.parameters(), lr=1e-4, seed=0)
+        bf16_adafactor.slim(net)
+        thin = bf16_adafactor.Lean(net.parameters(), lr=1e-4, seed=0)
         work = lambda: [(step(net, inputs, half=True), thin.step()) for _ in range(2)]  # noqa: E731
     elif what.startswith("bag-"):
         net = compact(options) if what == "bag-compact" else _bare(options)

@@ -16,8 +16,8 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.study_data import read
-from mcti.model import sketch as sketches
-from mcti.model.sketch import Column, Sketch, Table
+from mcti.model import reference_profile as sketches
+from mcti.model.reference_profile import Column, Sketch, Table
 from mcti.monitoring import drift
 from mcti.params import MonitorParams
 

@@ -2,7 +2,7 @@
 that leads by 0.05 in Uno's C with 300 events is promoted at least 80 times in 100, through every statistical gate.
 Run: python benchmarks/registry_gates.py [--repetitions 1000]
 
-The gates are the product's (mcti/steps/judging.py, mcti/registry/spending.py, settings as shipped); only the patients
+The gates are the product's (mcti/steps/promote/gate_evaluation.py, mcti/registry/alpha_spending.py, settings as shipped); only the patients
 and the models' predictions are made up. Log hazard x ~ N(0, 1), exponential times, uniform censoring; a model sees
 x + noise and predicts the true conditional survival given that; five folds. Beside the gate, as a control that the
 simulation can accuse: the same chains judged each time at a one-sided 2.5 %, as if nobody had looked before.
@@ -14,12 +14,12 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from mcti.evaluation.rivals import Resampled, Rivals, values
+from mcti.evaluation.paired_comparison import Resampled, Rivals, values
 from mcti.params import PromoteParams
-from mcti.registry import gates, spending
+from mcti.registry import gates, alpha_spending
 from mcti.registry.gates import Lead
 from mcti.registry.ledger import Line
-from mcti.steps import judging
+from mcti.steps.promote import gate_evaluation
 
 HORIZONS = (12.0, 36.0, 60.0)
 MONTHS = 40.0  # mean survival at x = 0
@@ -65,7 +65,7 @@ def chains(repetitions: int, n: int, looks: int, params: PromoteParams, seed: in
         promoted, naive, lines, drawn = 0, 0, [], None
         for number, challenger in enumerate(tables[1:]):
             rivals = Rivals.of(challenger, tables[0])
-            look = spending.look(lines, judging.rows(rivals), f"{number}:champion", params)
+            look = alpha_spending.look(lines, gate_evaluation.rows(rivals), f"{number}:champion", params)
             lines.append(_line(look))
             drawn = drawn or Resampled.of(rivals, params.bootstrap, params.seed)  # one seed, one matrix
             spent, free = drawn.leads(rivals.uno(), (1 - 2 * look.alpha, 0.95))
@@ -84,9 +84,9 @@ def powers(repetitions: int, sd: float, better: float, look: int, params: Promot
         common = draw.normal(size=POWER_PATIENTS)
         noises = [np.sqrt(0.5) * common + np.sqrt(0.5) * draw.normal(size=POWER_PATIENTS) for _ in range(2)]
         rivals = Rivals.of(cohort.predicted(noises[0], better), cohort.predicted(noises[1], sd))
-        level = spending.budget(look, params) - spending.budget(look - 1, params)
-        place = spending.Look(test_set="", sketch=(), number=look, of=params.looks, spent=0, alpha=level, pair="")
-        lead, found = judging.compare(rivals, cohort.labels, "champion", place, params)
+        level = alpha_spending.budget(look, params) - alpha_spending.budget(look - 1, params)
+        place = alpha_spending.Look(test_set="", sketch=(), number=look, of=params.looks, spent=0, alpha=level, pair="")
+        lead, found = gate_evaluation.compare(rivals, cohort.labels, "champion", place, params)
         outcomes.append(gates.conclude(found, lead).outcome)
     return outcomes
 
@@ -105,7 +105,7 @@ def noise_for(lead: float, sd: float) -> tuple[float, float, float]:
     return middle, ours, champion
 
 
-def _line(look: spending.Look) -> Line:
+def _line(look: alpha_spending.Look) -> Line:
     told = {"look": look.model_dump(mode="json")}
     return Line(number=1, id="", before="", time="", who="", action=gates.UNSURE, model="", version=1, champion=None,
                 previous=None, evidence=told)  # fmt: skip

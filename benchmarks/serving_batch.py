@@ -21,11 +21,11 @@ from safetensors.torch import save_file
 from mcti import storage
 from mcti.model.network import MCTI
 from mcti.model.presets import preset
-from mcti.model.sketch import Sketch
+from mcti.model.reference_profile import Sketch
 from mcti.model.trained import Fitted, Scale, TrainedModel
 from mcti.params import PredictParams
-from mcti.steps.predict import predict
-from mcti.training.bags import PatientBag
+from mcti.steps.predict.step import predict
+from mcti.dataset.bags import PatientBag
 
 
 def make_models(out: Path, members: int, features: int, genes: int) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import openslide
 
-from mcti.slides import members, opening
+from mcti.slides import slide_files, probe
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
-    path = Path(members.resolve(options.folder))
+    path = Path(slide_files.resolve(options.folder))
     largest = max(
         np.abs(a.astype(int) - b).max() for a, b in zip(tiles(path, "dicom"), tiles(path, "openslide"), strict=True)
     )
@@ -37,7 +37,7 @@ def seconds(path: Path, reader: str) -> float:
 
 
 def tiles(path: Path, reader: str) -> Iterator[np.ndarray]:
-    with opening.open_reader(path, reader) as slide:
+    with probe.open_reader(path, reader) as slide:
         level = slide.levels[0]
         for y in range(0, level.height, 256):
             for x in range(0, level.width, 256):

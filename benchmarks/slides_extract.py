@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.slides_memory import made
 from mcti.params import ExtractParams
-from mcti.slides import encoders, features, opening
+from mcti.slides import encoders, features, probe
 from mcti.steps.extract import extract
 from tests.slides.test_encoders import torch_lite0  # the network in plain torch: the tests' oracle, and the peer here
 
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def some_tiles(path: Path) -> list[np.ndarray]:
-    with opening.open_reader(path, "tiff") as reader:
+    with probe.open_reader(path, "tiff") as reader:
         return [reader.read(0, x, y, _TILE, _TILE) for y in range(0, 2048, _TILE) for x in range(0, 2048, _TILE)]
 
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from mcti.params import ExtractParams
-from mcti.slides import painting
+from mcti.demo import painting
 from mcti.steps.extract import extract
 from mcti.steps.inventory import inventory
 

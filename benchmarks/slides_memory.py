@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from mcti.slides import opening, painting
+from mcti.slides import probe; from mcti.demo import painting
 
 _RUN = """
 import resource, sys
@@ -72,7 +72,7 @@ def options(level: int) -> dict[str, Any]:
 def painted_tiles(draft: Path) -> list[list[bytes]]:
     """Rows of 8 x 8 tiles as a file holds them: encoded once, however large the slide."""
     painting.paint(draft, seed=0, grade=2, er_positive=True)
-    with opening.open_reader(draft, "tiff") as reader:
+    with probe.open_reader(draft, "tiff") as reader:
         block = reader.read(0, 0, 0, 2048, 2048)
     tifffile.imwrite(draft, block, **options(0))
     data = draft.read_bytes()

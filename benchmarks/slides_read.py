@@ -14,7 +14,7 @@ import numpy as np
 import openslide
 from PIL import Image
 
-from mcti.slides import opening, tiff
+from mcti.slides import probe, tiff
 from mcti.slides.tiles import Grid, TileSource
 
 
@@ -33,12 +33,12 @@ def main() -> None:
 
 def compare(path: Path, size: int, rounds: int) -> None:
     """Direct reader against OpenSlide (with Pillow's LANCZOS where the tile is made smaller)."""
-    facts = opening.examine(path, mpp=0.5)
+    facts = probe.examine(path, mpp=0.5)
     corners = [(x, y) for y in range(0, facts.height - size, size) for x in range(0, facts.width - size, size)]
     grid = Grid(facts.width, facts.height, 256, (size, size), (size, size))
 
     def ours() -> Iterator[np.ndarray]:
-        with opening.open_reader(path, "tiff") as reader:
+        with probe.open_reader(path, "tiff") as reader:
             source = TileSource(reader, grid)
             for x, y in corners:
                 yield source.read(x, y)
@@ -73,7 +73,7 @@ def bare(path: Path, rounds: int) -> None:
     space = 3 if page.photometric == 6 else 2
 
     def ours() -> None:
-        with opening.open_reader(path, "tiff") as reader:
+        with probe.open_reader(path, "tiff") as reader:
             for row in range(rows):
                 for column in range(columns):
                     reader.read(0, column * across, row * down, across, down)

@@ -14,9 +14,9 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from mcti.errors import DataError
 from mcti.evaluation.design import Inputs
 from mcti.evaluation.outcomes import Outcomes
-from mcti.steps.contenders import Part, Patients
-from mcti.training import bags as bagging
-from mcti.training.bags import PatientBag
+from benchmarks.model_zoo import Part, Patients
+from mcti.dataset import bags as bagging
+from mcti.dataset.bags import PatientBag
 from mcti.training.folds import Dataset
 
 SCHEMES = ("site", "random")

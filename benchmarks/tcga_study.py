@@ -36,8 +36,8 @@ from mcti.evaluation import baselines
 from mcti.evaluation.predictions import Predicted
 from mcti.model.trained import TrainedModel
 from mcti.params import TrainParams
-from mcti.steps import contenders
-from mcti.steps.contenders import Part, Patients
+from benchmarks import model_zoo
+from benchmarks.model_zoo import Part, Patients
 from mcti.storage import replacing
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,8 +46,8 @@ HORIZONS = (12.0, 24.0, 36.0, 48.0, 60.0)
 SETTINGS = {"device": "cpu", "threads": 1}
 """Of every network; all else is the default of `train`. How that came about: docs/results.md."""
 PERMUTED = ("permuted linear_all", "permuted mcti")
-FIRST = ("mcti", contenders.STACK, "snn", "mean_pool", "abmil", "late_fusion", "mcat", "motcat", "transmil")
-MODELS = (*baselines.REGISTRY, *FIRST, *PERMUTED, *(n for n in contenders.NETWORKS if n not in FIRST))
+FIRST = ("mcti", model_zoo.STACK, "snn", "mean_pool", "abmil", "late_fusion", "mcat", "motcat", "transmil")
+MODELS = (*baselines.REGISTRY, *FIRST, *PERMUTED, *(n for n in model_zoo.NETWORKS if n not in FIRST))
 SEEDLESS = tuple(name for name in baselines.REGISTRY if name not in ("forest", "boosting"))
 
 
@@ -189,12 +189,12 @@ def predict(cohort: study_data.Cohort, part: Part, unit: Unit) -> pd.DataFrame:
         patients = permuted(patients, part, unit.seed)
     more: dict[str, np.ndarray] = {}
     if name == "mcti":
-        model = contenders.fit_network(name, patients, part, params)
-        found = contenders.network_forecast(model, patients, HORIZONS)(part.test)
+        model = model_zoo.fit_network(name, patients, part, params)
+        found = model_zoo.network_forecast(model, patients, HORIZONS)(part.test)
         if name == unit.model and unit.seed == 0:
             more = controls(model, patients, part) | subtypes(model, patients, part)
     else:
-        found = contenders.fit(name, patients, part, params)(part.test)
+        found = model_zoo.fit(name, patients, part, params)(part.test)
     return _table(cohort, part, found, more)
 
 
@@ -232,7 +232,7 @@ def controls(model: TrainedModel, patients: Patients, part: Part) -> dict[str, n
         "genes_zero": [replace(bag, genes=torch.zeros_like(bag.genes)) for bag in tested],
         "genes_shuffled": [replace(bag, genes=tested[k].genes) for bag, k in zip(tested, drawn, strict=True)],
     }
-    return {f"risk {name}": contenders.predict_bags(model, bags, HORIZONS).risk for name, bags in changed.items()}
+    return {f"risk {name}": model_zoo.predict_bags(model, bags, HORIZONS).risk for name, bags in changed.items()}
 
 
 def subtypes(model: TrainedModel, patients: Patients, part: Part) -> dict[str, np.ndarray]:

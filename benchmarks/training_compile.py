@@ -22,7 +22,7 @@ import torch._inductor.config
 
 from mcti.params import TrainParams
 from mcti.training import folds as folding
-from mcti.training.bags import PatientBag
+from mcti.dataset.bags import PatientBag
 from mcti.training.folds import Dataset
 from mcti.training.loop import reproducible
 from mcti.training.run import Run, Task

@@ -26,10 +26,10 @@ from benchmarks import study_data, tcga_study
 from mcti.evaluation import comparison, metrics
 from mcti.evaluation.design import Inputs
 from mcti.evaluation.outcomes import Outcomes
-from mcti.steps import contenders
-from mcti.steps.contenders import Part, Patients
+from benchmarks import model_zoo
+from benchmarks.model_zoo import Part, Patients
 from mcti.storage import replacing, text_md5
-from mcti.training.bags import PatientBag
+from mcti.dataset.bags import PatientBag
 from mcti.training.folds import Dataset
 
 COVARIATES = ("age",)
@@ -64,10 +64,10 @@ def c_of(patients: Patients, name: str, number: int, *, peek: bool = False, fold
     table, risks = shuffled.inputs.patients, []
     parts = study_data.deal(table, "random", folds, 1)
     settings = {**tcga_study.SETTINGS, "architecture": {"covariates": list(COVARIATES)}, "seed": number, **changes}
-    params = contenders.TrainParams.model_validate(settings)
+    params = model_zoo.TrainParams.model_validate(settings)
     for part in parts:
         learned = Part(part.fold, np.arange(len(table)), part.test) if peek else part
-        risks.append(contenders.fit(name, shuffled, learned, params)(part.test).risk)
+        risks.append(model_zoo.fit(name, shuffled, learned, params)(part.test).risk)
     ids = table["patient_id"].to_numpy()
     outcomes = Outcomes.of(table, {p.fold: (list(ids[p.train]), list(ids[p.test])) for p in parts})
     return comparison.point(metrics.c_index(outcomes, np.concatenate(risks)), len(table))
@@ -137,7 +137,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--permutations", type=int, default=50)
     parser.add_argument("--patients", type=int, default=300)
-    parser.add_argument("--models", nargs="+", default=["mcti", "linear_all"], choices=contenders.NAMES, metavar="NAME")
+    parser.add_argument("--models", nargs="+", default=["mcti", "linear_all"], choices=model_zoo.NAMES, metavar="NAME")
     parser.add_argument("--out", type=Path, default=tcga_study.ROOT / "study" / "null")
     parser.add_argument("--peek", action="store_true", help="learn from the test part, too: a leak")
     return parser.parse_args()

@@ -15,7 +15,7 @@ def evaluate(  # noqa: D103
     from pathlib import Path
 
     from mcti.params import EvaluateParams, from_json
-    from mcti.steps.evaluate import evaluate as step
+    from mcti.steps.evaluate.step import evaluate as step
 
     section, table = from_json(EvaluateParams, params, "parameter evaluate"), f"{folds.path}/folds.csv"
     result = step(cohort.path, features.path, table, models.path, section, Path(report.path))

@@ -13,7 +13,7 @@ def predict(  # noqa: D103
     from pathlib import Path
 
     from mcti.params import PredictParams, from_json
-    from mcti.steps.predict import predict as step
+    from mcti.steps.predict.step import predict as step
 
     section = from_json(PredictParams, params, "parameter predict")
     result = step(model, cohort.path, features.path, Path(predictions.path, "predictions.csv"), section)

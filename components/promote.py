@@ -9,7 +9,7 @@ from components import IMAGE
 def promote(params: str, version: dsl.Input[dsl.Artifact], verdict: dsl.Output[dsl.Artifact]):  # noqa: D103
     from mcti import errors, storage
     from mcti.params import PromoteParams, from_json
-    from mcti.steps.promote import promote as step
+    from mcti.steps.promote.step import promote as step
 
     found, section = storage.read_json(version.path), from_json(PromoteParams, params, "parameter promote")
     try:

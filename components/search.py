@@ -13,7 +13,7 @@ def search(  # noqa: D103
     from pathlib import Path
 
     from mcti.params import SearchParams, TrainParams, from_json
-    from mcti.steps.search import search as step
+    from mcti.steps.search.step import search as step
 
     search_params = from_json(SearchParams, params, "parameter search")
     train_params = from_json(TrainParams, train, "parameter train")

@@ -8,7 +8,7 @@ from typer.main import get_command
 
 from mcti.cli.app import app
 from mcti.cohort import tables
-from mcti.contracts import clauses
+from mcti.contracts import expectations
 from mcti.params import Settings
 
 HERE = Path(__file__).parent
@@ -63,7 +63,7 @@ def cli_page() -> str:
 def cohort_page() -> str:
     """docs/cohort.md: its own text, with the schema and the expectations between their marks."""
     text = (HERE / "cohort.md").read_text(encoding="utf-8")
-    written = {"schema": tables.render_schema(), "expectations": clauses.render()}
+    written = {"schema": tables.render_schema(), "expectations": expectations.render()}
     for mark, part in written.items():
         head, _, rest = text.partition(f"<!-- {mark} -->\n")
         tail = rest.partition(f"<!-- end of {mark} -->\n")[2]

@@ -21,22 +21,22 @@ class MctiError(Exception):
     exit_code = 1
     code = "defect"
 
-    def __init__(self, what: str, where: str = "", mend: str = "") -> None:
-        super().__init__(what, where, mend)
-        self.what, self.where, self.mend = (" ".join(str(part).split()) for part in (what, where, mend))
+    def __init__(self, what: str, where: str = "", hint: str = "") -> None:
+        super().__init__(what, where, hint)
+        self.what, self.where, self.hint = (" ".join(str(part).split()) for part in (what, where, hint))
 
     def __str__(self) -> str:
-        return self.what + (f" in {self.where}" if self.where else "") + (f": {self.mend}" if self.mend else "")
+        return self.what + (f" in {self.where}" if self.where else "") + (f": {self.hint}" if self.hint else "")
 
     def of_patient(self, patient_id: str) -> Self:
         """The same error that also says whose it is; one that does already stays as it was."""
         named = f"patient {patient_id}"
         where = self.where if named in self.where else ", ".join(part for part in (self.where, named) if part)
-        return type(self)(self.what, where, self.mend)
+        return type(self)(self.what, where, self.hint)
 
     def as_dict(self) -> dict[str, str]:
         """The error as the command line prints it under `--json`."""
-        return {"code": self.code, "message": self.what, "where": self.where, "mend": self.mend}
+        return {"code": self.code, "message": self.what, "where": self.where, "mend": self.hint}
 
 
 class UsageError(MctiError):

@@ -88,8 +88,8 @@ def check(found: str, pinned: Pinned) -> None:
         Altered: the object was changed under its name, or came in part.
     """
     if found != pinned.md5.removesuffix(".dir"):
-        mend = "the object was changed or cut short: push the version again from a machine that has it (`dvc push`)"
-        raise Altered(f"the bytes have MD5 {found}, the version is {pinned.md5}", pinned.object, mend)
+        hint = "the object was changed or cut short: push the version again from a machine that has it (`dvc push`)"
+        raise Altered(f"the bytes have MD5 {found}, the version is {pinned.md5}", pinned.object, hint)
 
 
 def read(address: str, fetch: Fetch) -> bytes:

@@ -33,7 +33,7 @@ def split_address(location: str) -> tuple[str, str]:
     """Bucket and key of an `s3://bucket/key` address."""
     bucket, _, key = location.removeprefix("s3://").partition("/")
     if not location.startswith("s3://") or not bucket:
-        raise DataError(f"{location!r} is not an S3 address", mend="write s3://bucket/key")
+        raise DataError(f"{location!r} is not an S3 address", hint="write s3://bucket/key")
     return bucket, key
 
 

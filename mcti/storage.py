@@ -56,8 +56,8 @@ def trouble(error: OSError, where: Location | None = None) -> MctiError:
         return DataError("no such file or folder", place, "check the path")
     if isinstance(error, IsADirectoryError | NotADirectoryError):
         return DataError("a file was expected where a folder is, or the reverse", place, "check the path")
-    what, mend = _OS_TROUBLE.get(error.errno or 0, (error.strerror or str(error), "see the message of the system"))
-    return EnvironmentTrouble(what, place, mend)
+    what, hint = _OS_TROUBLE.get(error.errno or 0, (error.strerror or str(error), "see the message of the system"))
+    return EnvironmentTrouble(what, place, hint)
 
 
 @contextlib.contextmanager

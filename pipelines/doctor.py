@@ -71,14 +71,14 @@ def _of_server(cluster: ClusterParams, host: str, namespace: str | None) -> tupl
             checks.extend(_access(service, cluster.experiment, namespace if server.multi_user else None))
             return checks, server
     except MctiError as error:
-        return [Check(name="server", state="missing", detail=f"{error.what} in {error.where}", hint=error.mend)], None
+        return [Check(name="server", state="missing", detail=f"{error.what} in {error.where}", hint=error.hint)], None
 
 
 def _version(server: client.Server, wanted: str) -> Check:
     try:
         client.need_version(server, wanted, "the server")
     except EnvironmentTrouble as error:
-        return Check(name="version", state="missing", detail=error.what, hint=error.mend)
+        return Check(name="version", state="missing", detail=error.what, hint=error.hint)
     if not server.minor:
         return Check(
             name="version", state="unknown", detail="the server does not say which it is", hint=f"{wanted} is tested"
@@ -101,7 +101,7 @@ def _access(service: client.Client, experiment: str, namespace: str | None) -> I
         found = service.list_experiments(page_size=100, namespace=namespace).experiments or ()
     except client.ApiException as error:
         told = client.refusal(error, "the server")
-        yield Check(name="access", state="missing", detail=told.what, hint=told.mend)
+        yield Check(name="access", state="missing", detail=told.what, hint=told.hint)
         return
     yield Check(name="access", state="OK", detail="experiments can be listed")
     there = any(each.display_name == experiment for each in found)

@@ -6,8 +6,8 @@ from kfp import dsl
 
 from components.explain import explain as explain_component
 from components.predict import predict as predict_component
-from components.wiring.heatmaps import heatmaps
-from components.wiring.outcome import outcome
+from components.utilities.heatmaps import heatmaps
+from components.utilities.outcome import outcome
 from mcti.params import Settings
 from pipelines import stages
 from pipelines.stages import Stages

@@ -4,8 +4,8 @@ from typing import Any
 
 from kfp import dsl
 
-from components.wiring.detect import detect
-from components.wiring.outcome import make_room
+from components.utilities.detect import detect
+from components.utilities.outcome import make_room
 from mcti.params import Settings
 from pipelines import stages
 from pipelines.stages import Stages

@@ -61,7 +61,7 @@ def _replace(
         if not ours:
             raise
         told = client.refusal(error, host)
-        raise type(told)(told.what, told.where, f"{name} has no schedule now: call again; {told.mend}") from error
+        raise type(told)(told.what, told.where, f"{name} has no schedule now: call again; {told.hint}") from error
     return str(made.recurring_run_id), True
 
 

@@ -16,12 +16,12 @@ from components.search import search as search_component
 from components.split import split as split_component
 from components.train import train as train_component
 from components.validate import validate as validate_component
-from components.wiring.conclude import conclude, conclude_verdict
-from components.wiring.keys import keys as keys_component
-from components.wiring.merge import merge_features, merge_models
-from components.wiring.publish import publish
-from components.wiring.show import show
-from components.wiring.study import open_study
+from components.utilities.conclude import conclude, conclude_verdict
+from components.utilities.keys import keys as keys_component
+from components.utilities.merge import merge_features, merge_models
+from components.utilities.publish import publish
+from components.utilities.show import show
+from components.utilities.study import open_study
 from mcti.errors import UsageError
 from mcti.params import ClusterParams, Settings
 from pipelines import resources
@@ -188,11 +188,11 @@ def need_study(settings: Settings) -> None:
     """
     storage = settings.search.storage or ""
     if settings.cluster.search_workers > 1 and not storage.startswith("postgresql"):
-        mend = "write postgresql://USER@HOST/DATABASE, or take one worker"
-        raise UsageError("parallel workers of the search share a study in PostgreSQL", "search.storage", mend)
+        hint = "write postgresql://USER@HOST/DATABASE, or take one worker"
+        raise UsageError("parallel workers of the search share a study in PostgreSQL", "search.storage", hint)
     if urlsplit(storage).password:
-        mend = "leave it out of the address and hand it on as PGPASSWORD (cluster.secrets)"
-        raise UsageError("the pipeline would show the password of the database", "search.storage", mend)
+        hint = "leave it out of the address and hand it on as PGPASSWORD (cluster.secrets)"
+        raise UsageError("the pipeline would show the password of the database", "search.storage", hint)
 
 
 def need_remote(settings: Settings) -> str:
@@ -202,6 +202,6 @@ def need_remote(settings: Settings) -> str:
         UsageError: the settings name none.
     """
     if settings.cluster.remote is None:
-        mend = "write the url of DVC's remote (.dvc/config), s3://bucket/prefix"
-        raise UsageError("no remote where new data would be found", "cluster.remote", mend)
+        hint = "write the url of DVC's remote (.dvc/config), s3://bucket/prefix"
+        raise UsageError("no remote where new data would be found", "cluster.remote", hint)
     return settings.cluster.remote

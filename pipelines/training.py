@@ -4,7 +4,7 @@ from typing import Any
 
 from kfp import dsl
 
-from components.wiring.outcome import outcome
+from components.utilities.outcome import outcome
 from mcti.params import Settings
 from pipelines import stages
 from pipelines.stages import Stages

@@ -35,14 +35,14 @@ def test_every_make_word_of_the_readme_is_a_target():
 
 def test_every_command_line_of_the_readme_is_understood():
     """Each `mcti …` line of a code block parses: its words and flags exist (nothing is run: --help is added)."""
-    from mcti.cli import caller
+    from mcti.cli import command_context
     from mcti.cli.app import app
 
     fenced = re.split(r"^```.*$", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1::2]
     lines = [line.split("#")[0].split() for block in fenced for line in block.splitlines() if line.startswith("mcti ")]
     assert lines
     for line in lines:
-        assert caller.guarded(app, [*line[1:], "--help"]) == 0, line
+        assert command_context.guarded(app, [*line[1:], "--help"]) == 0, line
 
 
 def test_no_tracked_file_names_a_path_of_one_machine():

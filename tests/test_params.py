@@ -84,12 +84,12 @@ def test_without_a_file_the_defaults_hold():
         ("search.space={epoch: [1, 9]}", "search.space names 'epoch'", "params.yaml", "did you mean epochs?"),
     ],
 )
-def test_a_wrong_setting_is_named_with_its_place_and_its_mend(override, what, place, mend):
+def test_a_wrong_setting_is_named_with_its_place_and_its_mend(override, what, place, hint):
     with pytest.raises(UsageError) as caught:
         params.load("params.yaml", [override])
     assert what in caught.value.what
     assert place in caught.value.where
-    assert mend in caught.value.mend
+    assert hint in caught.value.hint
 
 
 @pytest.mark.parametrize("cron", ["0 0 3 1 * *", "0 */5 0-6,22 ? JAN-mar,9 Mon-FRI", "59 59 23 31 12 6"])

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from mcti import redaction
-from mcti.cli import caller
+from mcti.cli import command_context
 from mcti.cli.app import app
 
 
@@ -80,7 +80,7 @@ def test_an_error_on_the_command_line_names_no_patient(tmp_path, monkeypatch, ca
         "--out",
         str(tmp_path / "c"),
     ]
-    assert caller.guarded(app, ["ingest", *files, "--json", "--redact", "--set", "ingest.slides=null"]) == 3
+    assert command_context.guarded(app, ["ingest", *files, "--json", "--redact", "--set", "ingest.slides=null"]) == 3
     told = capsys.readouterr()
     assert "P-0041" not in told.out + told.err
     assert sha("P-0041") in told.err

@@ -56,7 +56,7 @@ def test_what_the_system_says_becomes_an_error_with_place_and_mend(number, kind,
     assert type(found) is kind
     assert words in found.what
     assert found.where == "/some/place"
-    assert found.mend
+    assert found.hint
 
 
 def test_a_full_disk_in_the_middle_is_told_with_the_place(tmp_path):

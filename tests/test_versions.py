@@ -9,7 +9,7 @@ import pytest
 
 from mcti import pinned, s3, storage, versions
 from mcti.errors import DataError, EnvironmentTrouble
-from mcti.local import versioning
+from mcti.local import dvc_program
 from mcti.slides import manifest
 from mcti.storage import tree_md5
 
@@ -30,7 +30,7 @@ def project(servers_of, tmp_path):
     (place / ".dvc").mkdir(parents=True)
     config = f"[core]\n    remote = storage\n    no_scm = true\n['remote \"storage\"']\n    url = {REMOTE}\n"
     (place / ".dvc" / "config").write_text(config)
-    versioning.point_at(place, Path(servers_of.folder))
+    dvc_program.point_at(place, Path(servers_of.folder))
     files = {"clinical.csv": "patient_id,é\n", "slides/a.tif": "A" * 3_000_000, "slides/b b.tif": "", "slides.csv": ""}
     files["slides.csv"] = "patient_id,slide_id,path\np1,a,slides/a.tif\np2,b,slides/b b.tif\n"
     for name, text in files.items():
@@ -153,7 +153,7 @@ def test_wrong_keys_are_named_and_never_printed(project, version, monkeypatch):
 
 def test_a_shard_extracts_slides_of_a_version_and_refuses_an_altered_one(project, tmp_path):
     from mcti.params import ExtractParams
-    from mcti.slides.painting import paint
+    from mcti.demo.painting import paint
     from mcti.steps.extract import extract
 
     raw = project / "raw"

@@ -53,7 +53,7 @@ def write_settings(session: Session, **cluster: Any) -> Path:
 
 def write_cohort(session: Session, events: int, censored: int) -> Path:
     """Tables and painted slides of so many patients of the demo cohort; slides that lie there stay."""
-    from mcti.cohort.demo import demo_patients, demo_tables
+    from mcti.demo.tables import demo_patients, demo_tables
 
     tables = demo_tables()
     by_event = tables.clinical.groupby("event")["patient_id"]
@@ -69,7 +69,7 @@ def write_cohort(session: Session, events: int, censored: int) -> Path:
 
 
 def _paint(path: Path, seed: int, grade: int, *, er_positive: bool) -> None:
-    from mcti.slides.painting import paint
+    from mcti.demo.painting import paint
 
     if not path.exists():
         paint(path, seed=seed, grade=grade, er_positive=er_positive)

@@ -7,7 +7,7 @@ evidence, 130 interrupted. With `--json` stdout carries exactly one JSON documen
 import sys
 
 from mcti.cli.app import app
-from mcti.cli.caller import guarded
+from mcti.cli.command_context import guarded
 from mcti.errors import say_warnings_plainly
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mcti.cli.caller import Caller, command
+from mcti.cli.command_context import Caller, command
 from mcti.cli.options import OutFolder
 from mcti.errors import DataError, UsageError
 

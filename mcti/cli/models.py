@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mcti.cli.caller import Caller, command, say
+from mcti.cli.command_context import Caller, command, say
 from mcti.cli.options import Cohort, DryRun, Features, Model, Name, OutFile, OutFolder
 from mcti.errors import UsageError
 
@@ -38,7 +38,7 @@ def promote(
 
     Example: mcti promote --name lung-os --dry-run
     """
-    from mcti.steps import promote as steps
+    from mcti.steps.promote import step as steps
 
     chosen = name or caller.settings.register_.name
     if repair and version is not None:
@@ -59,7 +59,7 @@ def approve(
 
     Example: mcti approve --name lung-os --version 7
     """
-    from mcti.steps.promote import approve as step
+    from mcti.steps.promote.step import approve as step
 
     return step(name or caller.settings.register_.name, version)
 
@@ -105,7 +105,7 @@ def rollback(caller: Caller, name: Name = None) -> object:
 
     Example: mcti rollback --name lung-os
     """
-    from mcti.steps.promote import rollback as step
+    from mcti.steps.promote.step import rollback as step
 
     return step(name or caller.settings.register_.name)
 
@@ -138,7 +138,7 @@ def predict(
     if dry_run:
         reads = {"cohort": cohort, "features": features, "patients": patients, "explanation": explanation}
         return caller.plan(reads, section, out)
-    from mcti.steps.predict import predict as step
+    from mcti.steps.predict.step import predict as step
 
     return step(
         model,
@@ -282,7 +282,7 @@ def verify(caller: Caller, name: Name = None) -> object:
 
     Example: mcti ledger verify --name lung-os
     """
-    from mcti.steps.promote import verify_ledger as step
+    from mcti.steps.promote.step import verify_ledger as step
 
     return step(name or caller.settings.register_.name)
 
@@ -293,6 +293,6 @@ def show(caller: Caller, name: Name = None) -> object:
 
     Example: mcti ledger show --name lung-os --json
     """
-    from mcti.steps.promote import show_ledger as step
+    from mcti.steps.promote.step import show_ledger as step
 
     return step(name or caller.settings.register_.name)

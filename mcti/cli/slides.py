@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mcti.cli.caller import Caller, command, say
+from mcti.cli.command_context import Caller, command, say
 from mcti.cli.options import OutFile, OutFolder
 
 group = typer.Typer()

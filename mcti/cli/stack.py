@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mcti.cli.caller import Caller, command, say
+from mcti.cli.command_context import Caller, command, say
 
 group = typer.Typer()
 stack_group = typer.Typer(help="The one-machine stack: S3 and MLflow on loopback.")
@@ -73,6 +73,6 @@ def demo(caller: Caller, root: Root = ".") -> object:
 
     Example: mcti demo
     """
-    from mcti.local.demo import demo as run
+    from mcti.demo.run import demo as run
 
     return run(Path(root), say=say, progress=caller.progress)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mcti.cli.caller import Caller, command
+from mcti.cli.command_context import Caller, command
 from mcti.cli.options import Cohort, DryRun, Features, Folds, Models, Name, OutFile, OutFolder, Slides
 from mcti.errors import UsageError
 
@@ -117,7 +117,7 @@ def search(
     section = caller.merged(caller.settings.search, storage=storage)
     if dry_run:
         return caller.plan({"cohort": cohort, "features": features, "folds": folds}, section, out)
-    from mcti.steps.search import search as step
+    from mcti.steps.search.step import search as step
 
     return step(cohort, features, folds, section, caller.settings.train, Path(out), init=init, progress=caller.progress)
 
@@ -174,7 +174,7 @@ def evaluate(
     if dry_run:
         reads = {"cohort": cohort, "features": features, "folds": folds, "models": models, "slides": slides}
         return caller.plan(reads | {f"peer {folder}": folder for folder in peers}, section, out)
-    from mcti.steps.evaluate import evaluate as step
+    from mcti.steps.evaluate.step import evaluate as step
 
     beside = functools.partial(step, peers=peers, slides=slides, progress=caller.progress)
     return beside(cohort, features, folds, models, section, Path(out))

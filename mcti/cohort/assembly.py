@@ -153,8 +153,8 @@ def _mixed(table: RawTable) -> list[str]:
 def _filled(table: RawTable, column: str) -> pd.Series:
     values = labels.texts(table, column)
     for position in np.flatnonzero(values.isna()):
-        mend = "write where the patient was treated (ingest.columns gives site another source), one word where unknown"
-        raise DataError(f"no {column}", table.at(int(position), column), mend)
+        hint = "write where the patient was treated (ingest.columns gives site another source), one word where unknown"
+        raise DataError(f"no {column}", table.at(int(position), column), hint)
     return values
 
 

@@ -189,15 +189,15 @@ def _forward(patients: pd.DataFrame, params: SplitParams) -> list[tuple[Ints, In
     """Fold k trains on the first k + 1 of folds + 1 blocks of time and is tested on the next; ties stay together."""
     column = params.time_column
     if column is None:
-        mend = "name a covariate of the patients, e.g. split.time_column=year_of_diagnosis"
-        raise UsageError("scheme time needs a column of calendar time", "split.time_column", mend)
+        hint = "name a covariate of the patients, e.g. split.time_column=year_of_diagnosis"
+        raise UsageError("scheme time needs a column of calendar time", "split.time_column", hint)
     if column not in patients.columns:
-        mend = did_you_mean(column, patients.columns)
-        raise DataError(f"column {column!r}, which split.time_column names, is missing", "patients.parquet", mend)
+        hint = did_you_mean(column, patients.columns)
+        raise DataError(f"column {column!r}, which split.time_column names, is missing", "patients.parquet", hint)
     values = patients[column]
     if not pd.api.types.is_numeric_dtype(values) or values.isna().any():
-        mend = "give each patient a number that grows with calendar time"
-        raise DataError("a patient has no number in it", f"patients.parquet, column {column}", mend)
+        hint = "give each patient a number that grows with calendar time"
+        raise DataError("a patient has no number in it", f"patients.parquet, column {column}", hint)
     edges = np.quantile(values, np.arange(1, params.folds + 1) / (params.folds + 1), method="lower")
     block = np.searchsorted(np.unique(edges), values.to_numpy(dtype=np.float64), side="left")
     if len(np.unique(block)) < params.folds + 1:

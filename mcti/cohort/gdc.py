@@ -38,8 +38,8 @@ def read(clinical: Location, expression: Location, slides: Location | None, para
     if params.endpoint != "OS":
         raise UsageError(f"the GDC has no {params.endpoint}", "ingest.endpoint", "set it to OS, or take another source")
     if params.expression_scale not in _STAR_COLUMNS:
-        mend = "set it to counts, tpm or log2 (of TPM + 1)"
-        raise UsageError(f"STAR counts are no {params.expression_scale}", "ingest.expression_scale", mend)
+        hint = "set it to counts, tpm or log2 (of TPM + 1)"
+        raise UsageError(f"STAR counts are no {params.expression_scale}", "ingest.expression_scale", hint)
     cases, contradictions = _cases(clinical)
     table = layouts.pick(cases, {name: name for name in _COLUMNS}, params)
     table = layouts.words(layouts.words(table, "is_female", layouts.SEXES), "event", {"alive": "0", "dead": "1"})
@@ -155,8 +155,8 @@ def _days(value: object, key: str, where: str) -> float:
     try:
         return float(str(value))
     except ValueError:
-        mend = "the GDC writes days as numbers: mend the value, or write null"
-        raise DataError(f"{key} is {shorten(value)!r}, not a number", where, mend) from None
+        hint = "the GDC writes days as numbers: mend the value, or write null"
+        raise DataError(f"{key} is {shorten(value)!r}, not a number", where, hint) from None
 
 
 def _text(value: object) -> str:
@@ -173,8 +173,8 @@ def _star(folder: Path, where: str, scale: str) -> tuple[Matrix, list[Leaver]]:
     cases = [_one_case(sheet, i) for i in range(len(samples))]
     kept, left = layouts.one_sample_each(samples, cases, layouts.stated_tissues(sheet.frame))
     if not kept:
-        mend = "add files of tumour samples to the cart, or mend column Tissue Type"
-        raise DataError("every sample is of normal tissue", sheet.where, mend)
+        hint = "add files of tumour samples to the cart, or mend column Tissue Type"
+        raise DataError("every sample is of normal tissue", sheet.where, hint)
     profiles = [_profile(folder, where, sheet.frame.iloc[i], scale) for i in kept]
     genes = list(profiles[0].index)
     for i, profile in zip(kept, profiles, strict=True):
@@ -191,8 +191,8 @@ def _one_case(sheet: RawTable, position: int) -> str:
     """The case of a row; a file of several samples of one case names it once for each sample."""
     names = sorted({name.strip() for name in sheet.frame["Case ID"].iloc[position].split(",")})
     if len(names) > 1:
-        mend = "take a file of one case out of the cart, or split the row"
-        raise DataError(f"a file of {len(names)} cases ({', '.join(names[:3])})", sheet.at(position, "Case ID"), mend)
+        hint = "take a file of one case out of the cart, or split the row"
+        raise DataError(f"a file of {len(names)} cases ({', '.join(names[:3])})", sheet.at(position, "Case ID"), hint)
     return str(names[0])
 
 
@@ -203,8 +203,8 @@ def _counts_only(sheet: RawTable) -> RawTable:
         return sheet
     kept = np.flatnonzero(sheet.frame["Data Type"] == "Gene Expression Quantification")
     if not len(kept):
-        mend = "add files of `Gene Expression Quantification` to the cart"
-        raise DataError("no row is of an expression file", f"{sheet.where}, column Data Type", mend)
+        hint = "add files of `Gene Expression Quantification` to the cart"
+        raise DataError("no row is of an expression file", f"{sheet.where}, column Data Type", hint)
     return RawTable(sheet.frame.iloc[kept].reset_index(drop=True), sheet.where, [sheet.rows[i] for i in kept])
 
 

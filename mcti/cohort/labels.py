@@ -43,8 +43,8 @@ def check_ids(ids: Sequence[str], at: Callable[[int], str], name: str = "patient
             what = f"{name} {text!r} is a number with decimals"
             raise DataError(what, at(position), "write ids as text: 7 and 7.0 are not the same id")
         if not ID_PATTERN.fullmatch(text):
-            mend = "use letters, digits and _ . + - only, a letter or digit first, at most 128 characters"
-            raise DataError(f"{name} {shorten(text)!r} is not well-formed", at(position), mend)
+            hint = "use letters, digits and _ . + - only, a letter or digit first, at most 128 characters"
+            raise DataError(f"{name} {shorten(text)!r} is not well-formed", at(position), hint)
 
 
 def check_unique(ids: Sequence[str], at: Callable[[int], str], name: str = "patient_id") -> None:
@@ -55,11 +55,11 @@ def check_unique(ids: Sequence[str], at: Callable[[int], str], name: str = "pati
         if first == position:
             continue
         if ids[first] == text:
-            what, mend = f"duplicate {name} {text!r}", "keep one row for each"
+            what, hint = f"duplicate {name} {text!r}", "keep one row for each"
         else:
             what = f"{name} {text!r} and {ids[first]!r} differ only by case or leading zeros"
-            mend = "write one id in one way"
-        raise DataError(what, f"{at(position)}; the other: {at(first)}", mend)
+            hint = "write one id in one way"
+        raise DataError(what, f"{at(position)}; the other: {at(first)}", hint)
 
 
 def check_same_spelling(ids: Sequence[str], known: Sequence[str], at: Callable[[int], str], other: str) -> None:
@@ -131,8 +131,8 @@ def times(table: RawTable, column: str, unit: str) -> pd.Series:
             raise DataError(what, table.at(row, column), _A_DATE)
     for position in np.flatnonzero(values.to_numpy() < 0):
         text = table.frame[column].iloc[position]
-        mend = "a follow-up counts from diagnosis forwards: mend the dates or delete the row"
-        raise DataError(f"time is {text}, which is negative", table.at(int(position), column), mend)
+        hint = "a follow-up counts from diagnosis forwards: mend the dates or delete the row"
+        raise DataError(f"time is {text}, which is negative", table.at(int(position), column), hint)
     return values * MONTHS_PER[unit]
 
 
@@ -148,10 +148,10 @@ def ages(table: RawTable, column: str, masked: Mapping[str, float]) -> pd.Series
     return numbers(RawTable(frame, table.where, table.rows, table.warnings, table.originals), column)
 
 
-def flags(table: RawTable, column: str, mend: str = "write 1, 0 or nothing") -> pd.Series:
+def flags(table: RawTable, column: str, hint: str = "write 1, 0 or nothing") -> pd.Series:
     """A column of 0 and 1 as nullable Int8; `1.0` is taken for 1."""
     meanings = {"1": 1, "0": 0, "1.0": 1, "0.0": 0}
-    return _mapped(table, column, meanings, mend)
+    return _mapped(table, column, meanings, hint)
 
 
 def events(table: RawTable, column: str, words: dict[str, int]) -> pd.Series:
@@ -165,20 +165,20 @@ def events(table: RawTable, column: str, words: dict[str, int]) -> pd.Series:
     """
     for word, meaning in words.items():
         if meaning not in (0, 1):
-            mend = "1: the event was seen; 0: censored"
-            raise UsageError(f"{word!r} means {meaning}", "ingest.event_values", mend)
+            hint = "1: the event was seen; 0: censored"
+            raise UsageError(f"{word!r} means {meaning}", "ingest.event_values", hint)
     known = {"1": 1, "0": 0, "1.0": 1, "0.0": 0, **{word.strip().casefold(): value for word, value in words.items()}}
     said = f"write 1 (seen) or 0 (censored), or say what the words mean ({_KNOWN_EVENTS}) in ingest.event_values"
     return _mapped(table, column, known, f"{said}, e.g. {{dead: 1, alive: 0}}")
 
 
-def _mapped(table: RawTable, column: str, meanings: dict[str, int], mend: str) -> pd.Series:
+def _mapped(table: RawTable, column: str, meanings: dict[str, int], hint: str) -> pd.Series:
     found: list[int | None] = []
     for position, text in enumerate(table.frame[column].tolist()):
         meaning = meanings.get(text.strip().casefold())
         if meaning is None and not is_missing(text):
             what = f"{table.originals.get(column, column)} is {shorten(text)!r}, neither 0 nor 1"
-            raise DataError(what, table.at(position, column), mend)
+            raise DataError(what, table.at(position, column), hint)
         found.append(meaning)
     return pd.Series(found, dtype="Int8")
 

@@ -52,14 +52,14 @@ def _check_required(table: RawTable, defaults: Mapping[str, str], names: Mapping
         source = defaults.get(column.name)
         if column.required and column.name not in names and source is not None and column.name != "site":
             near = did_you_mean(source, table.frame.columns)
-            mend = f"{near} (ingest.columns gives {column.name} another source)"
-            raise DataError(f"column {source!r} is missing", table.where, mend)
+            hint = f"{near} (ingest.columns gives {column.name} another source)"
+            raise DataError(f"column {source!r} is missing", table.where, hint)
 
 
 def _named(table: RawTable, source: str, key: str) -> None:
     if source not in table.frame.columns:
-        mend = did_you_mean(source, table.frame.columns)
-        raise DataError(f"column {source!r}, which {key} names, is missing", f"the header of {table.where}", mend)
+        hint = did_you_mean(source, table.frame.columns)
+        raise DataError(f"column {source!r}, which {key} names, is missing", f"the header of {table.where}", hint)
 
 
 def patient_of(barcode: str) -> str:

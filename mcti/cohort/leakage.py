@@ -150,5 +150,5 @@ def _bucket_pairs(codes: npt.NDArray[np.int64]) -> set[tuple[int, int]]:
 
 
 def _leak(what: str, fold: int) -> DataError:
-    mend = "give both to one patient, or delete one of them in the source tables"
-    return DataError(f"{what} stands in the training and in the test part", f"fold {fold}", mend)
+    hint = "give both to one patient, or delete one of them in the source tables"
+    return DataError(f"{what} stands in the training and in the test part", f"fold {fold}", hint)

@@ -48,8 +48,8 @@ def _outcome(table: RawTable, params: IngestParams) -> dict[str, str]:
         return {"time_months": f"survival_months{ending}", "event": f"censorship{ending}"}
     given = {"time_months", "event"} <= set(params.columns)
     if named and params.endpoint != "OS" and not given:
-        mend = f"end points of this table: OS, {', '.join(n.removeprefix('censorship_').upper() for n in named)}"
-        raise DataError(f"column 'censorship{ending}' is missing", table.where, mend)
+        hint = f"end points of this table: OS, {', '.join(n.removeprefix('censorship_').upper() for n in named)}"
+        raise DataError(f"column 'censorship{ending}' is missing", table.where, hint)
     return {"time_months": "survival_months", "event": "censorship"}
 
 
@@ -60,8 +60,8 @@ def _turned(table: RawTable) -> RawTable:
         return table
     for position, text in enumerate(table.frame["event"]):
         if text.strip() not in {"0", "1", "0.0", "1.0"} and not is_missing(text):
-            mend = "write 1 (censored) or 0 (the event was seen)"
-            raise DataError(f"{column} is {text!r}, neither 0 nor 1", table.at(position, "event"), mend)
+            hint = "write 1 (censored) or 0 (the event was seen)"
+            raise DataError(f"{column} is {text!r}, neither 0 nor 1", table.at(position, "event"), hint)
     return layouts.words(table, "event", {"0": "1", "1": "0", "0.0": "1", "1.0": "0"})
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mcti import storage
-from mcti.cohort import opening
+from mcti.cohort import text_files
 from mcti.errors import DataError, did_you_mean
 from mcti.storage import Location
 
@@ -50,8 +50,8 @@ class RawTable:
         """Raise a DataError for the first of `columns` that the table lacks, with the nearest name it has."""
         for column in columns:
             if column not in self.frame.columns:
-                mend = did_you_mean(column, self.frame.columns)
-                raise DataError(f"column {column!r} is missing", self.where, mend)
+                hint = did_you_mean(column, self.frame.columns)
+                raise DataError(f"column {column!r} is missing", self.where, hint)
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,9 @@ def read_table(
     """
     where = shown or str(location)
     with storage.local(location) as path:
-        if opening.magic(path, where).startswith(b"PAR1"):
+        if text_files.magic(path, where).startswith(b"PAR1"):
             return _parquet_table(path, where)
-        with opening.text(path, where) as (stream, warnings):
+        with text_files.text(path, where) as (stream, warnings):
             rows = _Rows(stream, where, delimiter, comment, unnamed)
             header = rows.header()
             cells, numbers = [], []
@@ -135,9 +135,9 @@ def read_matrix(location: Location, key: str, delimiter: str = ",", skip: tuple[
     """
     where = str(location)
     with storage.local(location) as path:
-        if opening.magic(path, where).startswith(b"PAR1"):
+        if text_files.magic(path, where).startswith(b"PAR1"):
             return _parquet_matrix(path, where, key)
-        with opening.text(path, where) as (stream, warnings):
+        with text_files.text(path, where) as (stream, warnings):
             rows = _Rows(stream, where, delimiter)
             header = rows.header()
             position = _key_position(header, key, where)
@@ -170,8 +170,8 @@ def _float(cell: str, name: str, where: str) -> float:
     try:
         return float(cell)
     except ValueError:
-        mend = "write a decimal point" if "," in cell else "write a number, or nothing where the value is missing"
-        raise DataError(f"{shorten(cell)!r} is not a number", f"{where}, column {name}", mend) from None
+        hint = "write a decimal point" if "," in cell else "write a number, or nothing where the value is missing"
+        raise DataError(f"{shorten(cell)!r} is not a number", f"{where}, column {name}", hint) from None
 
 
 class _Rows:
@@ -210,8 +210,8 @@ class _Rows:
         for mark, word in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars"), (",", "commas")):
             if mark != self.delimiter and mark in names[0]:
                 wanted = {",": "commas", "\t": "tabs"}[self.delimiter]
-                mend = f"save it with {wanted} between the cells and a decimal point in the numbers"
-                raise DataError(f"the cells are separated by {word}", f"{self.where}, row {self.row}", mend)
+                hint = f"save it with {wanted} between the cells and a decimal point in the numbers"
+                raise DataError(f"the cells are separated by {word}", f"{self.where}, row {self.row}", hint)
 
     def __iter__(self) -> Iterator[list[str]]:
         for cells in self._cells():
@@ -263,9 +263,9 @@ def _too_long(cell: str, where: str) -> DataError:
 def _key_position(header: list[str], key: str, where: str) -> int:
     if key in header:
         return header.index(key)
-    mend = f"one row a patient, one column a gene, first column {key}; turn the table round if its rows are genes"
+    hint = f"one row a patient, one column a gene, first column {key}; turn the table round if its rows are genes"
     near = did_you_mean(key, header)
-    raise DataError(f"column {key!r} is missing", where, near if near.startswith("did") else mend)
+    raise DataError(f"column {key!r} is missing", where, near if near.startswith("did") else hint)
 
 
 def _parquet_table(path: Path, where: str) -> RawTable:
@@ -331,8 +331,8 @@ def _refuse_text_genes(schema: Any, genes: list[str], where: str) -> None:
     for gene in genes:
         kind = schema.field(gene).type
         if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
-            mend = "genes are numbers: move this column to the clinical table or delete it"
-            raise DataError(f"column {shorten(gene)!r} is of type {kind}, not a number", where, mend)
+            hint = "genes are numbers: move this column to the clinical table or delete it"
+            raise DataError(f"column {shorten(gene)!r} is of type {kind}, not a number", where, hint)
 
 
 def _no_rows(where: str) -> DataError:

@@ -72,8 +72,8 @@ def read(location: Location) -> Profile:
     try:
         return Profile.model_validate(storage.read_json(location))
     except ValidationError as error:
-        mend = "name the profile.json of a validation that passed"
-        raise DataError("no profile of a data version", str(location), mend) from error
+        hint = "name the profile.json of a validation that passed"
+        raise DataError("no profile of a data version", str(location), hint) from error
 
 
 def compare(patients: pd.DataFrame, now: Profile, accepted: Profile) -> Drift:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from mcti.contracts.clauses import KEYS, Clause
+from mcti.contracts.expectations import KEYS, Clause
 
 LISTED = 10  # failing rows that a report names
 
@@ -29,7 +29,7 @@ class Finding(BaseModel):
     column: str
     severity: str
     says: str
-    mend: str
+    hint: str
     passed: bool
     rows: int
     failing: int
@@ -103,7 +103,7 @@ def _finding(clause: Clause, result: Any, rows: int) -> Finding:
         column=column,
         severity=clause.severity,
         says=clause.says,
-        mend=clause.mend,
+        hint=clause.hint,
         passed=bool(result.success),
         rows=rows,
         failing=int(detail["unexpected_count"]),

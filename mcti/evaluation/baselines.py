@@ -226,8 +226,8 @@ def fit_predict(name: str, inputs: Inputs, outcomes: Outcomes, horizons: Floats,
     risks, curves = [], []
     for fold in outcomes.folds:
         if not fold.train_event.any():
-            mend = "choose fewer folds, or a split stratified by event"
-            raise DataError("the training part has no event", f"folds, fold {fold.number}", mend)
+            hint = "choose fewer folds, or a split stratified by event"
+            raise DataError("the training part has no event", f"folds, fold {fold.number}", hint)
         model = make(name).fit(inputs.rows(fold.train_patients), seed)
         risk, survival = model.predict(inputs.rows(fold.patients), horizons)
         risks.append(risk)

@@ -158,12 +158,12 @@ def _miscalibrated(scores: Scores) -> list[str]:
     if not wrong:
         return []
     told = ", ".join(f"{slope:.2f} at month {t}" for t, slope in wrong.items())
-    mend = (
+    hint = (
         "the curves were recalibrated already (train.recalibration_folds): take more inner folds, or do not use S(t)"
         if scores.recalibration
         else "set train.recalibration_folds (3, for example) and train again"
     )
-    return [f"Poor calibration: slope {told}, outside {SLOPES[0]:g} to {SLOPES[1]:g}: {mend}."]
+    return [f"Poor calibration: slope {told}, outside {SLOPES[0]:g} to {SLOPES[1]:g}: {hint}."]
 
 
 def _verdict(difference: Interval, above: str, below: str) -> str:

@@ -78,8 +78,8 @@ def _read_fold(models: Location, outcomes: Outcomes, fold: Fold, horizons: Float
     told, curve = [str(name) for name in frame if str(name).startswith("P_")], columns_of(horizons)
     numbers = checked(frame, expected, ["risk", *curve, *told], where)
     if "fold" in frame and (other := frame.loc[frame["fold"] != str(fold.number), "fold"]).size:
-        mend = "put back the folder of this fold, or train it again (mcti train)"
-        raise DataError(f"a row says fold {other.iloc[0]}, not {fold.number}", where, mend)
+        hint = "put back the folder of this fold, or train it again (mcti train)"
+        raise DataError(f"a row says fold {other.iloc[0]}, not {fold.number}", where, hint)
     risk, survival, shares = np.split(numbers, [1, 1 + len(curve)], axis=1)
     subtypes = pd.DataFrame(shares, columns=[name.removeprefix("P_") for name in told]) if told else None
     return Predicted(risk[:, 0], survival, subtypes)
@@ -108,8 +108,8 @@ def checked(frame: pd.DataFrame, expected: list[str], names: list[str], where: s
     if rises.any():
         row, k = (int(at[0]) for at in np.nonzero(rises))
         what = f"{names[curves[k + 1]]} is above {names[curves[k]]}: a survival curve never rises"
-        mend = "the training of this fold went wrong: train it again"
-        raise DataError(what, f"{where}, patient {expected[row]}", mend)
+        hint = "the training of this fold went wrong: train it again"
+        raise DataError(what, f"{where}, patient {expected[row]}", hint)
     return numbers
 
 
@@ -129,19 +129,19 @@ def _check_columns(frame: pd.DataFrame, columns: list[str], where: str) -> None:
         raise DataError("there is one column only", where, "separate the columns by commas, as mcti train wrote it")
     if missing:
         known = ", ".join(str(c) for c in frame if str(c).startswith("S_")) or "none"
-        mend = f"survival columns there: {known}; set evaluate.horizons_months to those of train, or train again"
-        raise DataError(f"column {missing[0]!r} is missing", where, mend)
+        hint = f"survival columns there: {known}; set evaluate.horizons_months to those of train, or train again"
+        raise DataError(f"column {missing[0]!r} is missing", where, hint)
 
 
 def _check_patients(frame: pd.DataFrame, expected: list[str], where: str) -> None:
     names = frame["patient_id"]
-    mend = "train this fold again on these folds (mcti train)"
+    hint = "train this fold again on these folds (mcti train)"
     if (twice := names[names.duplicated()]).size:
-        raise DataError(f"patient {twice.iloc[0]} is predicted more than once", where, mend)
+        raise DataError(f"patient {twice.iloc[0]} is predicted more than once", where, hint)
     if absent := sorted(set(expected) - set(names)):
-        raise DataError(f"test patient {absent[0]} has no prediction ({len(absent)} such)", where, mend)
+        raise DataError(f"test patient {absent[0]} has no prediction ({len(absent)} such)", where, hint)
     if foreign := sorted(set(names) - set(expected)):
-        raise DataError(f"patient {foreign[0]} is no test patient of this fold ({len(foreign)} such)", where, mend)
+        raise DataError(f"patient {foreign[0]} is no test patient of this fold ({len(foreign)} such)", where, hint)
 
 
 def _numbers(column: pd.Series, where: str) -> Floats:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mcti.evaluation import calibration, comparison, decision, metrics, story, subgroups
+from mcti.evaluation import calibration, comparison, decision, metrics, cohort_figures, subgroups
 from mcti.evaluation.comparison import Draws, Interval, finite
 from mcti.evaluation.curves import Floats
 from mcti.evaluation.groups import RiskGroups
@@ -42,7 +42,7 @@ class Scores:
     recalibration: dict[str, dict[str, Any]] = field(default_factory=dict)
     attribution: dict[str, Any] = field(default_factory=dict)
     search: dict[str, Any] = field(default_factory=dict)
-    forest: list[story.Row] = field(default_factory=list)
+    forest: list[cohort_figures.Row] = field(default_factory=list)
 
     def c_index(self, model: str) -> Interval:
         """Value and interval of a model's C."""
@@ -93,7 +93,7 @@ def score(
         decision=decisions(outcomes, chosen, asked[usable], draws, params),
         horizons=asked[usable],
         unusable=asked[~usable],
-        forest=story.forest_rows(outcomes, ours, within, draws.stratified, params.confidence),
+        forest=cohort_figures.forest_rows(outcomes, ours, within, draws.stratified, params.confidence),
     )
 
 

@@ -56,8 +56,8 @@ def read_gmt(location: Location, universe: Sequence[str]) -> dict[str, frozenset
     usable = {name: genes for name, genes in sets.items() if len(genes) >= SMALLEST}
     if not usable:
         what = f"none of {len(sets)} gene sets has {SMALLEST} of the model's {len(known)} genes"
-        mend = f"name the genes as the expression table does, e.g. {universe[0]}"
-        raise DataError(what, str(location), mend)
+        hint = f"name the genes as the expression table does, e.g. {universe[0]}"
+        raise DataError(what, str(location), hint)
     return usable
 
 

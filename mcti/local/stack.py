@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mcti import s3, storage
 from mcti.errors import EnvironmentTrouble, UsageError
-from mcti.local import servers, settings, versioning
+from mcti.local import servers, settings, dvc_program
 from mcti.local.servers import Server
 from mcti.waiting import announced
 
@@ -91,7 +91,7 @@ def up(root: Path, say: Say = lambda _: None) -> Stack:
         settings.activate(root, force=True)
         for bucket in BUCKETS:
             s3.ensure_bucket(bucket, versioned=bucket == LEDGER)
-        versioning.point_at(root, folder)
+        dvc_program.point_at(root, folder)
         return _stack(folder, state, running=True, already=already)
 
 
@@ -143,7 +143,7 @@ def join(root: Path, folder: Path) -> Stack:
             ours.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings.write(ours, _load(theirs).ports, credentials=theirs / settings.CREDENTIALS)
         _save(ours, State(joined=str(theirs.parent)))
-        versioning.point_at(root, theirs)
+        dvc_program.point_at(root, theirs)
         settings.activate(root, force=True)
     return found
 

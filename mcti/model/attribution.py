@@ -39,7 +39,7 @@ class Attribution:
     genes           (G,) one a gene, in the order of the model; covariates (V,)
     tokens          token -> part, along the same path: patch_0 …, carried_0 …, gene_0 …, clinical, and the
                     paths past the U-Net mean_patch, focus (the mean critical patch) and covariates, and linear_slides
-                    and linear_genes of the Cox model beside the network (mcti/model/linear.py)
+                    and linear_genes of the Cox model beside the network (mcti/model/cox_branch.py)
     critical        (K',) row in the bag of patch token k
     shares          (N, K') mass that tile i gave to patch token k; a row sums to 1
     plan            (K', T) mass between patch and gene tokens

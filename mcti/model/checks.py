@@ -106,13 +106,13 @@ def _check_genes(config: ModelConfig, genes: Tensor, present: Tensor, names: Seq
     raise DataError("NaN in the gene vector of a patient without genes", "the batch", "fill absent vectors with 0")
 
 
-def _check_range(what: str, values: Tensor | None, count: int, mend: str, names: Sequence[str]) -> None:
+def _check_range(what: str, values: Tensor | None, count: int, hint: str, names: Sequence[str]) -> None:
     if values is None:
         return
     if values.is_floating_point() or values.shape != (len(names),):
         what = f"{what} numbers of shape {tuple(values.shape)} and type {values.dtype}"
-        raise DataError(what, "the batch", f"give {len(names)} whole numbers, each {mend}")
+        raise DataError(what, "the batch", f"give {len(names)} whole numbers, each {hint}")
     wrong = ((values < 0) | (values >= count)).nonzero()
     if len(wrong):
         row = int(wrong[0])
-        raise DataError(f"{what} {int(values[row])} is out of range", f"patient {names[row]}", f"give {mend}")
+        raise DataError(f"{what} {int(values[row])} is out of range", f"patient {names[row]}", f"give {hint}")

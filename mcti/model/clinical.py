@@ -48,8 +48,8 @@ def check_ranges(covariates: Mapping[str, float | None], names: Sequence[str]) -
         low, high = RANGES.get(name, (-math.inf, math.inf))
         value = covariates.get(name)
         if value is not None and not math.isnan(value) and not low <= value <= high:
-            mend = "give age in years" if name == "age" else "write 1 (female), 0 (male) or nothing"
-            raise DataError(f"covariate {name!r} is {value:g}, not {low:g} to {high:g}", "the patient", mend)
+            hint = "give age in years" if name == "age" else "write 1 (female), 0 (male) or nothing"
+            raise DataError(f"covariate {name!r} is {value:g}, not {low:g} to {high:g}", "the patient", hint)
 
 
 def check_covariates(config: ModelConfig, covariates: Tensor | None, patients: int) -> None:

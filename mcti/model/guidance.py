@@ -14,7 +14,7 @@ from mcti.model.dropout import Dropout
 from mcti.model.presets import ModelConfig
 from mcti.model.streams import StreamLinear, StreamMLP, StreamNorm, product
 from mcti.model.transport import CouplingHealth, Plan, couple, health, low_rank_points
-from mcti.model.transport.controls import shuffled, uniform
+from mcti.model.transport.null_plans import shuffled, uniform
 
 
 @dataclass

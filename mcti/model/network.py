@@ -15,11 +15,11 @@ from mcti.model.genomics import gene_branch
 from mcti.model.guidance import Coupling
 from mcti.model.hazards import logits_of, survive
 from mcti.model.heads import Head
-from mcti.model.linear import LinearPath
+from mcti.model.cox_branch import LinearPath
 from mcti.model.pathology import Mined, PathologyBranch
 from mcti.model.presets import ModelConfig
 from mcti.model.transport import Plan, unbalanced
-from mcti.model.transport.controls import shuffled, uniform
+from mcti.model.transport.null_plans import shuffled, uniform
 from mcti.model.unet import CLS, SURV, TaskUNet, mean_token
 
 __all__ = ["MCTI", "Prediction", "check_inputs"]

@@ -13,7 +13,7 @@ from typing import Any
 from mcti.errors import DataError, UsageError, did_you_mean
 from mcti.model.hazards import HEADS
 from mcti.model.transport import SOLVERS
-from mcti.model.transport.controls import FORMS
+from mcti.model.transport.null_plans import FORMS
 from mcti.model.variants import ABLATIONS, NETWORKS, PEERS
 
 MODALITIES = ("slides", "genes")
@@ -73,9 +73,9 @@ class ModelConfig:
     feature_axes: int = 0  # the same of the patch features
     linear: bool = False  # a Cox model stands beside the network: `train.linear_share`
     hard_negatives: int = 0  # patches of other subtypes, for each class and step, that the instance classifier unlearns
-    network: str = "mcti"  # or a peer (mcti/model/peers), which takes of these fields what it knows
+    network: str = "mcti"  # or a peer (mcti/model/comparators), which takes of these fields what it knows
     subtype_task: bool = True  # False: the subtype head reads what the network carries, and shapes nothing of it
-    plan: str = "solved"  # or a control (mcti/model/transport/controls.py): "uniform", "shuffled"
+    plan: str = "solved"  # or a control (mcti/model/transport/null_plans.py): "uniform", "shuffled"
     guidance: bool = True  # False: the guided attention takes its values as they are, without task tokens
 
     def __post_init__(self) -> None:
@@ -158,9 +158,9 @@ _POSITIVE = (
 )
 
 
-def _require(condition: bool, name: str, value: object, mend: str) -> None:
+def _require(condition: bool, name: str, value: object, hint: str) -> None:
     if not condition:
-        raise UsageError(f"{name} is {value!r}", "the model's configuration", mend)
+        raise UsageError(f"{name} is {value!r}", "the model's configuration", hint)
 
 
 def _typed(tree: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from mcti.model.presets import ModelConfig, preset
 from mcti.model.reference_keys import GUIDES
 from mcti.storage import Location
 
-_MEND = "give the state dict of the published reference model, saved by torch.save"
+_HINT = "give the state dict of the published reference model, saved by torch.save"
 
 
 @dataclass(frozen=True)
@@ -124,18 +124,18 @@ def read_state(path: Location) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         calls = re.search(r"GLOBAL (\S+)", str(error))
         what = f"a pickle that calls {calls[1]}, which tensors need not" if calls else "no checkpoint"
-        raise DataError(what, str(path), _MEND) from error
+        raise DataError(what, str(path), _HINT) from error
     except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise DataError(f"not a readable checkpoint ({type(error).__name__})", str(path), _MEND) from error
+        raise DataError(f"not a readable checkpoint ({type(error).__name__})", str(path), _HINT) from error
     if not isinstance(state, Mapping) or not state:
-        raise DataError(f"a {type(state).__name__}, not a state dict", str(path), _MEND)
+        raise DataError(f"a {type(state).__name__}, not a state dict", str(path), _HINT)
     for key, value in state.items():
         if isinstance(value, Mapping):
             raise DataError(
-                f"entry {key!r} is a mapping", str(path), f"{_MEND}; if that entry is it, save it by itself"
+                f"entry {key!r} is a mapping", str(path), f"{_HINT}; if that entry is it, save it by itself"
             )
         if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise DataError(f"entry {key!r} is a {type(value).__name__}, not a tensor", str(path), _MEND)
+            raise DataError(f"entry {key!r} is a {type(value).__name__}, not a tensor", str(path), _HINT)
         if value.layout != torch.strided:
             raise DataError(f"entry {key!r} is a sparse tensor", str(path), "save it dense")
     return dict(state)
@@ -158,7 +158,7 @@ def translate(
     try:
         config = _config(state, keys, genes, classes, where)
     except UsageError as error:  # a part without a key, or of no length: the file's fault, not the caller's
-        raise DataError(f"by its keys and shapes {error.what}", where, _MEND) from error
+        raise DataError(f"by its keys and shapes {error.what}", where, _HINT) from error
     config = dataclasses.replace(config, gene_measure=measure)
     with torch.device("meta"):
         wanted = {name: tensor.shape for name, tensor in MCTI(config).state_dict().items()}
@@ -173,7 +173,7 @@ def translate(
     dead = {keys[short]: reference_keys.dead(short, config, guides) for short in rest}
     for full, reason in dead.items():
         if not reason:
-            raise DataError(f"foreign key {full!r}", where, _MEND)
+            raise DataError(f"foreign key {full!r}", where, _HINT)
     return Conversion(config, weights, used, second, dead)
 
 
@@ -214,7 +214,7 @@ def _config(
         """Length of this axis of a tensor."""
         tensor = state[_known(keys, short, where)]
         if tensor.dim() <= axis:
-            raise DataError(f"{keys[short]} has shape {tuple(tensor.shape)}", where, _MEND)
+            raise DataError(f"{keys[short]} has shape {tuple(tensor.shape)}", where, _HINT)
         return tensor.shape[axis]
 
     def count(pattern: str) -> int:
@@ -271,7 +271,7 @@ def _gather(
         if squeezed != tuple(length for length in expected if length != 1):
             raise DataError(f"{keys[part]} has shape {tuple(tensor.shape)}", where, f"expected {tuple(expected)}")
         if tensor.is_meta or not tensor.is_floating_point():
-            raise DataError(f"{keys[part]} holds no real numbers", where, _MEND)
+            raise DataError(f"{keys[part]} holds no real numbers", where, _HINT)
         if not bool(tensor.isfinite().all()):
             raise DataError(f"{keys[part]} holds NaN or infinity", where, "take a checkpoint of before it diverged")
     return torch.stack([tensor.float().reshape(expected) for tensor in tensors]).reshape(shape)
@@ -289,7 +289,7 @@ def _part_shape(shape: torch.Size, parts: int) -> tuple[int, ...]:
 
 def _known(keys: Mapping[str, str], short: str, where: str) -> str:
     if short not in keys:
-        raise DataError(f"key {short} is missing", where, _MEND)
+        raise DataError(f"key {short} is missing", where, _HINT)
     return keys[short]
 
 
@@ -299,7 +299,7 @@ def _check_second(state: Mapping[str, Tensor], second: Mapping[str, str], where:
         one, other = state[key], state[first]
         same = one.shape == other.shape and ("fcc" in first or torch.equal(one, other))  # fcc: dead, and 4 GB
         if not same:
-            raise DataError(f"{key} differs from {first}, whose second name it is", where, _MEND)
+            raise DataError(f"{key} differs from {first}, whose second name it is", where, _HINT)
 
 
 def _check_dead_shapes(state: Mapping[str, Tensor], keys: Mapping[str, str], config: ModelConfig, where: str) -> None:
@@ -319,4 +319,4 @@ def _refuse_foreign(keys: Mapping[str, str], where: str) -> None:
             near = did_you_mean(pattern, patterns)
             if full.startswith("module."):
                 near = "take the prefix `module.` of DataParallel off its keys"
-            raise DataError(f"foreign key {full!r}", where, f"{_MEND}; {near}")
+            raise DataError(f"foreign key {full!r}", where, f"{_HINT}; {near}")

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from mcti.model.axes import behind
-from mcti.model.peers import build
+from mcti.model.comparators import build
 from mcti.model.presets import ModelConfig
 
 FLOAT32 = 4  # bytes

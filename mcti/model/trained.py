@@ -16,7 +16,7 @@ from torch import Tensor
 from mcti.errors import DataError, did_you_mean
 from mcti.model.hazards import survival_at
 from mcti.model.network import MCTI, Prediction
-from mcti.model.peers import Peer, build
+from mcti.model.comparators import Peer, build
 from mcti.model.presets import ModelConfig
 from mcti.model.transport.plan import finite
 from mcti.storage import to_json
@@ -197,16 +197,16 @@ class TrainedModel:
             config = ModelConfig.from_json(to_json(spec["config"]), where)
             fitted = Fitted.from_spec(spec["fitted"])
         except (KeyError, TypeError, ValueError) as error:
-            mend = "take the model.json that `mcti train` wrote"
-            raise DataError(f"{error} is missing or malformed", where, mend) from error
+            hint = "take the model.json that `mcti train` wrote"
+            raise DataError(f"{error} is missing or malformed", where, hint) from error
         fitted.check(config, where)
         net = build(config)
         try:
             net.load_state_dict(dict(tensors), strict=True)
         except RuntimeError as error:
             first = str(error).splitlines()[1].strip()  # of a list as long as the network, below its title
-            mend = "take both files from the same fold folder"
-            raise DataError(f"the weights do not fit the configuration ({first})", where, mend) from error
+            hint = "take both files from the same fold folder"
+            raise DataError(f"the weights do not fit the configuration ({first})", where, hint) from error
         return cls(net, config, fitted)
 
     def spec(self) -> dict[str, Any]:
@@ -287,8 +287,8 @@ def readable(config: ModelConfig, patches: Tensor | None, genes: Tensor | None) 
         raise DataError(f"no {needed}, and the model reads nothing else", "the patient", "leave the patient out")
     if (patches is None or genes is None) and not config.missing:
         lacking = "slides" if patches is None else "genes"
-        mend = "train with train.modality_dropout above 0, or leave the patient out"
-        raise DataError(f"no {lacking}, and the model was trained on patients with both", "the patient", mend)
+        hint = "train with train.modality_dropout above 0, or leave the patient out"
+        raise DataError(f"no {lacking}, and the model was trained on patients with both", "the patient", hint)
     if patches is not None:
         check_bag(patches, config.features, "the patient's bag")
     if genes is not None and tuple(genes.shape) != (len(config.genes),):
@@ -328,7 +328,7 @@ def covariate_row(given: Mapping[str, float | None], names: Sequence[str], where
         value = given.get(name, math.inf)
         if value is not None and math.isinf(value):
             what = f"covariate {name!r} is " + ("infinite" if name in given else "not there")
-            mend = did_you_mean(name, given) if given else f"give {', '.join(names)} (new patients: in clinical.csv)"
-            raise DataError(what, where, f"{mend}; a missing value is null")
+            hint = did_you_mean(name, given) if given else f"give {', '.join(names)} (new patients: in clinical.csv)"
+            raise DataError(what, where, f"{hint}; a missing value is null")
     values = [given[name] for name in names]
     return torch.tensor([math.nan if value is None else float(value) for value in values], dtype=torch.float32)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from mcti.monitoring.page import Trend
+from mcti.monitoring.monitoring_html import Trend
 from mcti.params import MonitorParams
 
 _EFFECT = "effect."

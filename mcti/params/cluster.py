@@ -234,8 +234,8 @@ class ClusterParams(Params):
         spans = re.findall(r"(\w+)-(\w+)", cron.upper())
         backwards = any(_number(first) > _number(last) for first, last in spans)
         if backwards or not re.fullmatch(" ".join(f"{part}(,{part})*" for part in parts), cron.upper()):
-            mend = "write second, minute, hour, day, month, weekday (0-6 or SUN-SAT), such as 0 0 3 1 * *"
-            raise ValueError(f"{cron!r} is no schedule of six fields: {mend}")
+            hint = "write second, minute, hour, day, month, weekday (0-6 or SUN-SAT), such as 0 0 3 1 * *"
+            raise ValueError(f"{cron!r} is no schedule of six fields: {hint}")
         return cron
 
     @field_validator("claims")
@@ -244,8 +244,8 @@ class ClusterParams(Params):
         folders = [folder.rstrip("/") for folder in claims.values()]
         for folder in folders:
             if not folder.startswith("/") or folder in ("/tmp", "/dev/shm") or folders.count(folder) > 1:  # noqa: S108
-                mend = "name an absolute folder of its own; /tmp and /dev/shm are mounted already"
-                raise ValueError(f"a claim in {folder or '/'!r}: {mend}")
+                hint = "name an absolute folder of its own; /tmp and /dev/shm are mounted already"
+                raise ValueError(f"a claim in {folder or '/'!r}: {hint}")
         return claims
 
     @model_validator(mode="after")

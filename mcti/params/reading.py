@@ -171,8 +171,8 @@ def _explain(kind: type[BaseModel], error: ErrorDetails, where: str) -> UsageErr
     if error["type"] == "extra_forbidden":
         return UsageError(f"unknown key {path[-1]!r}", place, did_you_mean(path[-1], _keys(kind, path[:-1])))
     if error["type"] == "value_error":
-        what, _, mend = str(error.get("ctx", {}).get("error", error["msg"])).partition(": ")
-        return UsageError(what, place, mend)
+        what, _, hint = str(error.get("ctx", {}).get("error", error["msg"])).partition(": ")
+        return UsageError(what, place, hint)
     return UsageError(f"{error['input']!r} does not fit", place, _mend(kind, path, error["msg"]))
 
 

@@ -22,9 +22,9 @@ from torch import Tensor
 
 from mcti import storage
 from mcti.errors import DataError, did_you_mean
-from mcti.model import alike
+from mcti.model import compatibility
 from mcti.model.clinical import check_ranges
-from mcti.model.sketch import Sketch, mean_patch
+from mcti.model.reference_profile import Sketch, mean_patch
 from mcti.model.trained import TrainedModel, single_thread, survival_column
 from mcti.redaction import hashed
 
@@ -297,8 +297,8 @@ class Ensemble:
         missing = [name for name in self.genes if name not in genes]
         said = f"gene {missing[0]!r} is missing ({len(missing)} of {len(self.genes)})" if missing else ""
         if len(missing) > MISSING_GENES * len(self.genes):
-            mend = did_you_mean(missing[0], genes) + f"; at most {MISSING_GENES:.0%} may be missing"
-            raise DataError(said, f"patient {patient_id}", mend + "; an unmeasured gene is null")
+            hint = did_you_mean(missing[0], genes) + f"; at most {MISSING_GENES:.0%} may be missing"
+            raise DataError(said, f"patient {patient_id}", hint + "; an unmeasured gene is null")
         if missing:
             shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
             said = f"{len(missing)} genes of the model are missing and count as not measured: {shown}"
@@ -396,7 +396,7 @@ def fold_folders(models: Path) -> list[Path]:
 
 def _check_alike(folders: Sequence[Path]) -> None:
     files = [path / "model.json" for path in folders]
-    alike.check_folds({str(file): storage.read_json(file) for file in files if file.exists()})
+    compatibility.check_folds({str(file): storage.read_json(file) for file in files if file.exists()})
 
 
 def _refit(models: Path, folds: Sequence[Path]) -> Path:

@@ -111,8 +111,8 @@ def fetch(run_id: str, name: str, scratch: Path, folder: str = FOLDER) -> Path:
     except (MlflowException, OSError) as error:
         if name in names(run_id, folder):
             said = str(error).splitlines()[0]
-            mend = "see the log of MLflow and of S3 and try again"
-            raise EnvironmentTrouble(f"{folder}/{name} cannot be fetched ({said})", f"run {run_id}", mend) from error
+            hint = "see the log of MLflow and of S3 and try again"
+            raise EnvironmentTrouble(f"{folder}/{name} cannot be fetched ({said})", f"run {run_id}", hint) from error
         raise DataError(f"{folder}/{name} is missing", f"run {run_id}", "register the model anew") from error
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from mcti.params import PromoteParams
-from mcti.registry.spending import Look
+from mcti.registry.alpha_spending import Look
 
 PROMOTE, REJECT, UNSURE, UNCHANGED = "promote", "reject", "not-enough-evidence", "unchanged"
 PASS, NOTED = "pass", "noted"

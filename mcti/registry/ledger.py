@@ -140,17 +140,17 @@ def parse(body: bytes, address: str) -> Line:
     Raises
         DataError: they are not; another spelling of the same values counts as an edit, too.
     """
-    mend = "restore the object from its former version or from the bucket's backup"
+    hint = "restore the object from its former version or from the bucket's backup"
     try:
         line = Line.model_validate_json(body)
         if datetime.fromisoformat(line.time).tzinfo is None:
             raise ValueError(f"time {line.time} names no time zone")
     except ValidationError as error:
-        raise DataError(f"no line of a ledger ({error.errors()[0]['msg']})", address, mend) from None
+        raise DataError(f"no line of a ledger ({error.errors()[0]['msg']})", address, hint) from None
     except ValueError as error:
-        raise DataError(f"no line of a ledger ({error})", address, mend) from None
+        raise DataError(f"no line of a ledger ({error})", address, hint) from None
     if written(line) != body:
-        raise DataError("the line was edited: its bytes are not as they were written", address, mend)
+        raise DataError("the line was edited: its bytes are not as they were written", address, hint)
     return line
 
 

@@ -133,8 +133,8 @@ def run_of(version: Any) -> str:
         DataError: the version was not made by `mcti register`, so there is none.
     """
     if not {RUN, DIGEST} <= version.tags.keys():
-        mend = "register its folds with `mcti register`; what was made by other hands has no evidence to judge"
-        raise DataError("the version carries no evidence", f"model {version.name}, version {version.version}", mend)
+        hint = "register its folds with `mcti register`; what was made by other hands has no evidence to judge"
+        raise DataError("the version carries no evidence", f"model {version.name}, version {version.version}", hint)
     return str(version.tags[RUN])
 
 
@@ -193,7 +193,7 @@ def _signature(loaded: ensemble.Ensemble) -> Any:
     from mlflow.types.schema import AnyType, Map
 
     # Numbers, but not declared so: MLflow would take every row and every gene through pandas and back, twice, which
-    # costs ten times the forward pass. The served model looks at each value itself (mcti/registry/served.py).
+    # costs ten times the forward pass. The served model looks at each value itself (mcti/registry/pyfunc_model.py).
     columns = [
         ColSpec(DataType.string, "patient_id"),
         ColSpec(Map(AnyType()), "genes", required=False),

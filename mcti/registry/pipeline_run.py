@@ -35,8 +35,8 @@ def needed() -> str:
     """
     found = lineage.pipeline_run()
     if not found:
-        mend = "run it as a task: mcti pipeline submit, or run-local"
-        raise EnvironmentTrouble("no pipeline run is named", "MCTI_RUN", mend)
+        hint = "run it as a task: mcti pipeline submit, or run-local"
+        raise EnvironmentTrouble("no pipeline run is named", "MCTI_RUN", hint)
     return found
 
 

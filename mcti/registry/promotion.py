@@ -78,7 +78,7 @@ def findings(client: Any, name: str, lines: list[Line]) -> list[str]:
     return found
 
 
-def mend(client: Any, name: str) -> list[str]:
+def hint(client: Any, name: str) -> list[str]:
     """Set the aliases to what the last line says; what was wrong with them.
 
     A champion that was deleted by hand cannot come back: the one before it takes its place, and a line says so.
@@ -144,8 +144,8 @@ def _apply(client: Any, line: Line) -> None:
 
 def _refuse(name: str, found: list[str]) -> None:
     if found:
-        mend = "see `mcti ledger verify`; `mcti promote --repair` sets the aliases to what the ledger says"
-        raise DataError(found[0], f"ledger of {name}", mend)
+        hint = "see `mcti ledger verify`; `mcti promote --repair` sets the aliases to what the ledger says"
+        raise DataError(found[0], f"ledger of {name}", hint)
 
 
 def _told(version: int | None) -> str:

@@ -41,22 +41,22 @@ class Refusal(BaseModel):
     exit_code: int
     message: str
     where: str
-    mend: str
+    hint: str
     time: float
     valid_until: float
 
     @classmethod
     def of(cls, error: MctiError, step: str, digest: str, seconds: float) -> Self:
         """The record of `error`, valid for `seconds` from now."""
-        now, (message, where, mend) = time.time(), map(redaction.text, (error.what, error.where, error.mend))
+        now, (message, where, hint) = time.time(), map(redaction.text, (error.what, error.where, error.hint))
         return cls(
-            step=step, digest=digest, exit_code=error.exit_code, message=message, where=where, mend=mend,
+            step=step, digest=digest, exit_code=error.exit_code, message=message, where=where, hint=hint,
             time=now, valid_until=now + seconds,
         )  # fmt: skip
 
     def error(self) -> MctiError:
         """The error again: the same line and the same exit code."""
-        return _ERRORS[self.exit_code](self.message, self.where, self.mend)
+        return _ERRORS[self.exit_code](self.message, self.where, self.hint)
 
 
 def kept(step: Callable[P, R]) -> Callable[P, R]:

@@ -264,8 +264,8 @@ def _reachable() -> str:
             "no MLflow server is named", "MLFLOW_TRACKING_URI", service_hint("MLFLOW_TRACKING_URI")
         )
     if urlsplit(uri).password is not None:
-        mend = "leave it out; a server asks for MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-        raise EnvironmentTrouble("logs would show the password in MLflow's address", "MLFLOW_TRACKING_URI", mend)
+        hint = "leave it out; a server asks for MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        raise EnvironmentTrouble("logs would show the password in MLflow's address", "MLFLOW_TRACKING_URI", hint)
     if not uri.startswith(("http://", "https://")):
         return uri  # a database or a managed service that has no health page
     patience = _patience()

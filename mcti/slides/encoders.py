@@ -159,8 +159,8 @@ class OnnxFile(_Onnx):
         stated = json.dumps(card, sort_keys=True)
         self.identity = Identity(f"onnx:{path.name}", hashlib.sha256(self._bytes).hexdigest(), stated)
         if card.get("mpp") and abs(card["mpp"] - resolution) > 0.02 * card["mpp"]:
-            where, mend = f"{path}.json", f"set extract.resolution={card['mpp']:g}"
-            raise UsageError(f"this encoder wants {card['mpp']:g} µm/px, not {resolution:g}", where, mend)
+            where, hint = f"{path}.json", f"set extract.resolution={card['mpp']:g}"
+            raise UsageError(f"this encoder wants {card['mpp']:g} µm/px, not {resolution:g}", where, hint)
         if card.get("width") and card["width"] != self.width:
             what = f"width {card['width']} is stated, the graph gives {self.width}"
             raise UsageError(what, f"{path}.json", "check that the two files belong together")

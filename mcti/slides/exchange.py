@@ -108,8 +108,8 @@ def to_store(bag: Bag, out: Path, form: str) -> None:
 def _readers(form: str, mpp: float | None) -> Callable[[Path], Bag]:
     if form == "stamp":
         if mpp is None:
-            mend = "give the slides' mpp (µm/px of level 0): --mpp 0.25"
-            raise UsageError("STAMP keeps coordinates in µm", "--format stamp", mend)
+            hint = "give the slides' mpp (µm/px of level 0): --mpp 0.25"
+            raise UsageError("STAMP keeps coordinates in µm", "--format stamp", hint)
         return lambda file: _from_stamp(file, mpp)
     return {"trident": _from_trident, "clam": _from_clam, "pt": _from_pt}[form]
 

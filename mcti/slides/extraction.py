@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mcti import pinned, storage
 from mcti.errors import DataError
 from mcti.params import ExtractParams
-from mcti.slides import features, masks, opening, previews, reading, tissue
+from mcti.slides import features, masks, probe, thumbnails, key_revisions, tissue
 from mcti.slides.encoders import Encoder
 from mcti.slides.features import Block
 from mcti.slides.manifest import Row
@@ -26,7 +26,7 @@ from mcti.slides.reader import Reader
 from mcti.slides.status import RegionError, SlideError, Status
 from mcti.slides.tiles import Grid, TileSource, sharpness
 from mcti.slides.tissue import Mask, Overview
-from mcti.slides.watch import Watch, Watched
+from mcti.slides.deadline import Watch, Watched
 
 _BATCH = 64  # tiles encoded together: part of the result for encoders that are not bitwise batch-invariant
 _DRAWN = "coverage:"  # how drawn masks are rasterised; part of the key of their slides
@@ -88,14 +88,14 @@ def extract_slide(
     except pinned.Altered:  # nobody knows what else was changed: no slide of this version is taken
         raise
     except DataError as error:  # staging: no such object
-        return Outcome(row.slide_id, row.patient_id, Status.READ_ERROR.value, f"{error.what}: {error.mend}")
+        return Outcome(row.slide_id, row.patient_id, Status.READ_ERROR.value, f"{error.what}: {error.hint}")
 
 
 def _extract(row: Row, params: ExtractParams, encoder: Encoder, out: Path, threads: int, around: Around) -> Outcome:
     target = out / f"{row.slide_id}.h5"
     drawn = _digest(drawn_mask(row, params))
     try:
-        content = ":".join(filter(None, [opening.content_id(row.path), row.md5, reading.revision(row, params)]))
+        content = ":".join(filter(None, [probe.content_id(row.path), row.md5, key_revisions.revision(row, params)]))
     except SlideError as error:
         known = around.known(target)
         if known is None or known.key != features.key(known.content, row.mpp, params, encoder.identity, drawn):
@@ -109,8 +109,8 @@ def _extract(row: Row, params: ExtractParams, encoder: Encoder, out: Path, threa
         return replace(before, patient_id=row.patient_id, fresh=False)
     known = around.known(target)
     if known is not None and known.imported:
-        mend = "take another folder, or move them away"
-        raise SlideError(Status.READ_ERROR, f"features {known.key} lie in {row.slide_id}.h5", mend)
+        hint = "take another folder, or move them away"
+        raise SlideError(Status.READ_ERROR, f"features {known.key} lie in {row.slide_id}.h5", hint)
     fresh = known is None or known.key != key or not known.tiles  # an earlier version wrote files without a tile
     if known is not None and not fresh and complete:
         return _outcome(row, known, fresh=False)
@@ -135,9 +135,9 @@ def _extracted(
     known: features.Stored | None,
 ) -> Outcome:
     """The slide, read and written; of one whose features are `known` only the pictures for people were missing."""
-    with opening.at_hand(row.path, params.cache, params.cache_gib) as path:
-        facts = opening.examine(path, mpp=row.mpp, choice=params.reader)
-        with opening.open_reader(path, facts.reader) as opened:
+    with probe.at_hand(row.path, params.cache, params.cache_gib) as path:
+        facts = probe.examine(path, mpp=row.mpp, choice=params.reader)
+        with probe.open_reader(path, facts.reader) as opened:
             watch = Watch(params.slide_minutes, around.stop, around.tick)
             work = _Slide(row, params, facts, Watched(opened, watch), out)
             view, mask = work.tissue()
@@ -155,7 +155,7 @@ class _Slide:
 
     row: Row
     params: ExtractParams
-    facts: opening.Facts
+    facts: probe.Facts
     reader: Reader
     out: Path
 
@@ -164,7 +164,7 @@ class _Slide:
         view, mask = found_tissue(self.reader, self.facts, self.params, drawn_mask(self.row, self.params))
         preview, outlines = companions(self.out, self.row.slide_id)
         shown = masks.mostly(mask)
-        previews.write(preview, view.picture, shown)
+        thumbnails.write(preview, view.picture, shown)
         storage.write_text(outlines, json.dumps(masks.to_geojson(shown, view), separators=(",", ":")) + "\n")
         return view, mask
 
@@ -219,7 +219,7 @@ def _digest(path: Path | None) -> str:
 
 
 def found_tissue(
-    reader: Reader, facts: opening.Facts, params: ExtractParams, drawn: Path | None
+    reader: Reader, facts: probe.Facts, params: ExtractParams, drawn: Path | None
 ) -> tuple[Overview, Mask | Coverage]:
     """The coarse picture and its tissue (h, w): as drawn by a person, then as shares of pixels, else as found.
 

@@ -20,7 +20,7 @@ from mcti.errors import DataError
 from mcti.params import ExtractParams, TissueParams
 from mcti.slides import hdf5, tiles, tissue
 from mcti.slides.encoders import Identity
-from mcti.slides.opening import Facts
+from mcti.slides.probe import Facts
 from mcti.slides.tiles import Grid
 
 SCHEMA_VERSION = 1

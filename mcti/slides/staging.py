@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mcti import storage
 from mcti.errors import EnvironmentTrouble
-from mcti.slides import members
+from mcti.slides import slide_files
 from mcti.slides.status import SlideError, Status
 
 _PREFIX = "mcti-slides-"
@@ -44,8 +44,8 @@ class Room:
         with self._change:
             self._change.wait_for(lambda: not self._used or (self._used + size <= limit and self._fits(size)))
             if not self._fits(size):
-                mend = "free some space, or name another folder in extract.cache"
-                raise EnvironmentTrouble(f"no room for {what} ({size / 2**30:.1f} GiB)", str(self._folder), mend)
+                hint = "free some space, or name another folder in extract.cache"
+                raise EnvironmentTrouble(f"no room for {what} ({size / 2**30:.1f} GiB)", str(self._folder), hint)
             self._used += size
         try:
             yield
@@ -87,7 +87,7 @@ def _parts(location: str) -> list[str]:
     """The addresses that make up a slide: its files, and the folder that MIRAX keeps beside its own."""
     stem, dot, ending = location.rpartition(".")
     if f".{ending.lower()}" != ".mrxs" or not dot:
-        return members.members(location)
+        return slide_files.members(location)
     return [location, stem + "/"] if storage.exists(stem + "/") else [location]
 
 

@@ -25,14 +25,14 @@ class Status(StrEnum):
 class SlideError(DataError):
     """One slide is in the way. The cohort goes on; its row says `status` and the reason."""
 
-    def __init__(self, status: Status, what: str, mend: str = "", where: str = "") -> None:
-        super().__init__(what, where, mend)
+    def __init__(self, status: Status, what: str, hint: str = "", where: str = "") -> None:
+        super().__init__(what, where, hint)
         self.status = status
 
     @property
     def reason(self) -> str:
         """Reason and mend in one line, without the place: the row of the table already names the slide."""
-        return self.what + (f": {self.mend}" if self.mend else "")
+        return self.what + (f": {self.hint}" if self.hint else "")
 
 
 class RegionError(Exception):

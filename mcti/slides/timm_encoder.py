@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from mcti.errors import DataError, EnvironmentTrouble, UsageError, did_you_mean
-from mcti.slides import cards
-from mcti.slides.cards import Card
+from mcti.slides import encoder_registry
+from mcti.slides.encoder_registry import Card
 from mcti.slides.decoding import Pixels
 
 
@@ -26,27 +26,27 @@ class TimmEncoder:
 
         name, _, file = spec.partition("@")
         self._file = Path(file) if file else None
-        self._name = cards.known_name(name)
-        self._card = cards.KNOWN.get(self._name)
+        self._name = encoder_registry.known_name(name)
+        self._card = encoder_registry.KNOWN.get(self._name)
         if self._card is not None:
-            cards.check(self._name, self._card, resolution, accepted)
+            encoder_registry.check(self._name, self._card, resolution, accepted)
             if not self._card.architecture:
-                mend = "export its picture tower to ONNX and take onnx:FILE"
-                raise UsageError(f"{self._name} is no network of timm", "extract.encoder", mend)
+                hint = "export its picture tower to ONNX and take onnx:FILE"
+                raise UsageError(f"{self._name} is no network of timm", "extract.encoder", hint)
         self._timm = _timm()
         digest = sha256(self._file) if self._file else _digest(self._network)
         self.identity = Identity(f"timm:{self._name}", digest, self._preprocessing)
         self._lock = threading.Lock()
         if self._card is not None:
-            cards.check_width(self._name, self._card, self.width)
+            encoder_registry.check_width(self._name, self._card, self.width)
 
     @cached_property
     def _settings(self) -> Card:
         if self._card is not None:
             return self._card
         if not self._name.startswith(("hf-hub:", "hf_hub:")) and not self._timm.is_model(self._name):
-            mend = did_you_mean(self._name.partition(".")[0], self._timm.list_models())
-            raise UsageError(f"timm knows no network {self._name!r}", "extract.encoder", mend)
+            hint = did_you_mean(self._name.partition(".")[0], self._timm.list_models())
+            raise UsageError(f"timm knows no network {self._name!r}", "extract.encoder", hint)
         try:
             data = self._timm.get_pretrained_cfg(self._name)
         except RuntimeError:  # a network of the hub, or a tag that timm does not list
@@ -169,8 +169,8 @@ def _timm() -> Any:
         ) from error
     except RuntimeError as error:  # its torchvision was built for another torch
         what = f"timm cannot be used: {str(error).splitlines()[0]}"
-        mend = "install the torchvision that was built for this torch: the same index, the release of the same time"
-        raise EnvironmentTrouble(what, "extract.encoder", mend) from error
+        hint = "install the torchvision that was built for this torch: the same index, the release of the same time"
+        raise EnvironmentTrouble(what, "extract.encoder", hint) from error
     return timm
 
 

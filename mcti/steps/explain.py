@@ -14,20 +14,20 @@ from mcti import redaction, storage
 from mcti.cohort import tables
 from mcti.errors import DataError, MctiError, UsageError, did_you_mean
 from mcti.evaluation.parts import shares as attribution_shares
-from mcti.explanation import clusters, drawing, gene_sets, page
+from mcti.explanation import clusters, drawing, gene_sets, explanation_html
 from mcti.model.attribution import Attribution, attribute
 from mcti.model.names import PART_NAMES
 from mcti.params import ExplainParams, ExtractParams
 from mcti.progress import Progress
 from mcti.registry import ensemble, models
 from mcti.registry.pipeline_run import noted
-from mcti.steps import newcomers
-from mcti.steps.gather import gather, places, slides_of
-from mcti.steps.predict import by_name
+from mcti.dataset import new_patients
+from mcti.dataset.loading import gather, places, slides_of
+from mcti.steps.predict.step import by_name
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 from mcti.storage import Location
-from mcti.training.bags import PatientBag
+from mcti.dataset.bags import PatientBag
 from mcti.training.folds import Dataset
 
 
@@ -107,7 +107,7 @@ def explain(
         loaded = ensemble.load(models.fetch(model, Path(scratch, "model")))
         given = {} if sets is None else gene_sets.read_gmt(sets, loaded.genes)
         if folder is not None:
-            features = newcomers.extracted(Path(folder), extraction, Path(scratch, "features"), progress)
+            features = new_patients.extracted(Path(folder), extraction, Path(scratch, "features"), progress)
             source = _newcomers(Path(folder), features, patients)
         else:
             source = _cohort(str(cohort), features, patients)
@@ -130,12 +130,12 @@ def _cohort(cohort: Location, features: Location | None, chosen: Sequence[str]) 
 
 
 def _newcomers(folder: Path, features: Location | None, chosen: Sequence[str]) -> _Source:
-    known = newcomers.patients(folder)
+    known = new_patients.patients(folder)
     for patient in chosen:
         if patient not in known:
             raise DataError(f"there is no patient {patient!r}", str(folder), did_you_mean(patient, known))
     names = sorted(chosen) or known
-    table = newcomers.Tables.read(folder, features)
+    table = new_patients.Tables.read(folder, features)
     return _Source(table.bags(names), table.slides, folder.name, "")
 
 
@@ -212,7 +212,7 @@ class _Writer:
         said = [self._member(case, name, found) for name, found in case.found.items()]
         maps = self._tiles(case)
         parts = list(zip(self.loaded.genes, self.genes[patient].tolist(), strict=True)) if patient in self.genes else []
-        text = page.render(patient, self.source.name, self.source.notice, numbers, parts, said, maps)
+        text = explanation_html.render(patient, self.source.name, self.source.notice, numbers, parts, said, maps)
         (self.draft / "patients" / f"{patient}.html").write_text(text, encoding="utf-8")
 
     def close(self) -> ExplainResult:
@@ -233,7 +233,7 @@ class _Writer:
             model_digest=self.loaded.digest,
         )
 
-    def _member(self, case: _Case, name: str, found: Attribution) -> page.Member:
+    def _member(self, case: _Case, name: str, found: Attribution) -> explanation_html.Member:
         patient = redaction.shown(case.bag.patient_id)
         ranked = sorted(found.tokens.items(), key=lambda token: -abs(token[1]))
         for token, part in found.tokens.items():
@@ -249,9 +249,9 @@ class _Writer:
                     self.rows["plans"].writerow([patient, name, cluster, counts[cluster], f"gene_{group}", value])
         told = attribution_shares([found.tokens])
         shares = {} if told is None else {PART_NAMES[key]: told.details[key] for key in _SHOWN}
-        return page.Member(name, found.risk, found.baseline, found.gap, ranked, groups, plan, counts, shares)
+        return explanation_html.Member(name, found.risk, found.baseline, found.gap, ranked, groups, plan, counts, shares)
 
-    def _groups(self, case: _Case, name: str, found: Attribution) -> list[page.Group]:
+    def _groups(self, case: _Case, name: str, found: Attribution) -> list[explanation_html.Group]:
         """Each gene token with the genes it reads most, and the sets that those are rich in."""
         patient, names = redaction.shown(case.bag.patient_id), self.loaded.genes
         count = min(self.params.group_genes, len(names))
@@ -271,10 +271,10 @@ class _Writer:
                 self.rows["gene_sets"].writerow(
                     [patient, name, group, *list(vars(entry).values())[:-1], " ".join(entry.genes)]
                 )
-            groups.append(page.Group(group, found.tokens[group], genes, entries))
+            groups.append(explanation_html.Group(group, found.tokens[group], genes, entries))
         return groups
 
-    def _tiles(self, case: _Case) -> list[page.SlideMap]:
+    def _tiles(self, case: _Case) -> list[explanation_html.SlideMap]:
         """tiles/<slide_id>.csv of each slide that has coordinates, and its map."""
         maps, start = [], 0
         scores = case.mean("tiles") if case.slides else np.zeros(0)
@@ -294,7 +294,7 @@ class _Writer:
                     writer.writerow(["x", "y", "score", "cluster"])
                     writer.writerows([x, y, score, cluster] for (x, y), score, cluster in rows)
                 png = drawing.tile_map(coords, scores[here])
-            maps.append(page.SlideMap(shown, count, float(scores[here].sum()), png))
+            maps.append(explanation_html.SlideMap(shown, count, float(scores[here].sum()), png))
         return maps
 
 

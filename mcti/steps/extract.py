@@ -19,13 +19,13 @@ from mcti.errors import DataError, UsageError
 from mcti.params import ExtractParams
 from mcti.progress import Progress
 from mcti.registry.pipeline_run import noted
-from mcti.slides import encoders, extraction, manifest, previews, store
+from mcti.slides import encoders, extraction, manifest, thumbnails, feature_store
 from mcti.slides.encoders import Encoder
 from mcti.slides.extraction import Around, Outcome, companions
 from mcti.slides.manifest import Row
 from mcti.slides.status import Status
-from mcti.slides.store import Store
-from mcti.steps.pulse import Pulse
+from mcti.slides.feature_store import Store
+from mcti.steps.search.heartbeat import Pulse
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 from mcti.storage import Location
@@ -76,7 +76,7 @@ def extract(
         rows = [row for row in rows if shard_of(row.slide_id, shard[1]) == _checked(shard)[0]]
     _check_masks(params.tissue.masks, out)
     part = "" if shard is None else f"-{shard[0]}-of-{shard[1]}"
-    place = store.at(out, part, params.cache)
+    place = feature_store.at(out, part, params.cache)
     with Pulse(place.beside(f"heartbeat{part}.json"), len(rows), progress) as pulse:
         there = sum(place.there(place.folder / f"{row.slide_id}.h5") for row in rows)
         _log.info("found features of %d of %d slides, kept where slide and settings are the same", there, len(rows))
@@ -109,7 +109,7 @@ def merge(out: Location, params: ExtractParams, shards: int | None = None) -> Ex
 
     Raises  DataError when a shard's table is missing, or too many slides failed
     """
-    place = store.at(out, "", params.cache)
+    place = feature_store.at(out, "", params.cache)
     place.fetch("slides-*-of-*.csv")
     count = shards or _shards_in(place.folder, out)
     parts = [place.folder / f"slides-{i}-of-{count}.csv" for i in range(count)]
@@ -211,7 +211,7 @@ def _contact_sheets(place: Store, outcomes: list[Outcome], before: str) -> None:
         return
     place.fetch("previews/*.jpg")
     ordered = sorted(outcomes, key=lambda outcome: (outcome.slide_id, outcome.patient_id))
-    previews.contact_sheets(
+    thumbnails.contact_sheets(
         place.folder, [(o.slide_id, o.status, companions(place.folder, o.slide_id)[0]) for o in ordered]
     )
 

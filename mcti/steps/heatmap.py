@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mcti import storage
-from mcti.slides import exchange, opening, tissue
+from mcti.slides import exchange, probe, tissue
 from mcti.slides import heatmap as drawing
 from mcti.steps.result import StepResult
 from mcti.storage import Location
@@ -36,12 +36,12 @@ def heatmap(
             diverge around it (0 for parts of the risk)
     Raises  DataError when a score belongs to no tile of the slide, or the slide cannot be read
     """
-    with opening.at_hand(str(slide)) as path, storage.local(features) as store:
-        facts = opening.examine(path, mpp=mpp)
+    with probe.at_hand(str(slide)) as path, storage.local(features) as store:
+        facts = probe.examine(path, mpp=mpp)
         bag = exchange.from_store(store)
         drawing.check_same_slide(bag, facts, features)
         found = drawing.read_scores(scores, bag, column, centre)
-        with opening.open_reader(path, facts.reader) as reader:
+        with probe.open_reader(path, facts.reader) as reader:
             extent = max(facts.width * facts.mpp[0], facts.height * facts.mpp[1])  # µm
             view = tissue.overview(reader, facts.mpp, extent / _PICTURE)
     with storage.replacing(out) as draft:

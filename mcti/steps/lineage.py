@@ -72,8 +72,8 @@ def lineage(address: str, remote: str | None = None) -> LineageResult:
     result = LineageResult(name=version.name, version=int(version.version), links=tuple(links))
     broken = [f"{link.what}: {link.note}" for link in links if link.state == "FAULT"]
     if broken:
-        mend = "restore what was altered from its backup, or register the model anew"
-        raise DataError("; ".join(broken), f"{version.name} version {version.version}", mend)
+        hint = "restore what was altered from its backup, or register the model anew"
+        raise DataError("; ".join(broken), f"{version.name} version {version.version}", hint)
     return result
 
 

@@ -15,26 +15,26 @@ from mcti.errors import DataError, MctiError
 from mcti.evaluation import decay
 from mcti.evaluation.comparison import Interval, finite
 from mcti.evaluation.decay import Decay
-from mcti.model import sketch as sketches
-from mcti.model.sketch import Floats, Sketch
+from mcti.model import reference_profile as sketches
+from mcti.model.reference_profile import Floats, Sketch
 from mcti.model.trained import survival_column
-from mcti.monitoring import drift, gauges, history, page, rules
+from mcti.monitoring import drift, prometheus, history, monitoring_html, rules
 from mcti.monitoring.drift import Family, Risks
-from mcti.monitoring.page import Trend
+from mcti.monitoring.monitoring_html import Trend
 from mcti.monitoring.rules import Verdict
 from mcti.params import MonitorParams
 from mcti.progress import Progress
 from mcti.redaction import hashed
-from mcti.registry import ensemble, models, watch
+from mcti.registry import ensemble, models, monitoring_history
 from mcti.registry.ensemble import Ensemble
 from mcti.registry.refusals import kept
-from mcti.registry.watch import Registered
-from mcti.steps.gather import gather
-from mcti.steps.predict import by_name
+from mcti.registry.monitoring_history import Registered
+from mcti.dataset.loading import gather
+from mcti.steps.predict.step import by_name
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 from mcti.storage import Location
-from mcti.training.bags import PatientBag
+from mcti.dataset.bags import PatientBag
 from mcti.training.folds import Dataset
 
 
@@ -104,7 +104,7 @@ def monitor(
     """
     with tempfile.TemporaryDirectory(prefix="mcti-monitor-") as scratch:
         loaded = ensemble.load(models.fetch(model, Path(scratch, "model")))
-        registered = watch.find(model, Path(scratch, "evidence"))
+        registered = monitoring_history.find(model, Path(scratch, "evidence"))
     sketch = _reference(loaded, model)
     data = gather(cohort, features)
     loaded.check_features(data.made, str(features))
@@ -122,15 +122,15 @@ def monitor(
         numbers = _numbers(result)
         trends = _trends(numbers, registered, params)
         facts = _facts(result, cohort, sketch, decayed)
-        (draft / "report.html").write_text(page.render(facts, verdict, families, trends, params), encoding="utf-8")
+        (draft / "report.html").write_text(monitoring_html.render(facts, verdict, families, trends, params), encoding="utf-8")
         labels = {"model": result.model, "version": result.version}
         (draft / "metrics.prom").write_text(
-            gauges.text(gauges.of(numbers, verdict, families), labels), encoding="utf-8"
+            prometheus.text(prometheus.of(numbers, verdict, families), labels), encoding="utf-8"
         )
         storage.write_json(draft / "findings.json", drift.as_json(families))
         result.save(draft)
         if registered is not None:
-            watch.log(params.experiment, registered, numbers, {"mcti.rule": verdict.rule}, draft / "report.html")
+            monitoring_history.log(params.experiment, registered, numbers, {"mcti.rule": verdict.rule}, draft / "report.html")
     return result
 
 
@@ -244,7 +244,7 @@ def _ends(interval: Interval | None) -> dict[str, float | None] | None:
     return None if interval is None else interval.as_dict()
 
 
-def _facts(result: MonitorResult, cohort: Location, sketch: Sketch, decayed: Decay) -> page.Facts:
+def _facts(result: MonitorResult, cohort: Location, sketch: Sketch, decayed: Decay) -> monitoring_html.Facts:
     info = tables.read_info(cohort)
     shown = [
         ("Uno's C of the new patients", decayed.uno_c),
@@ -255,7 +255,7 @@ def _facts(result: MonitorResult, cohort: Location, sketch: Sketch, decayed: Dec
     rows = [(what, f"{i.value:.3f} [{i.low:.3f}, {i.high:.3f}]") for what, i in shown if i is not None]
     if decayed.horizon_months is not None:
         rows.append(("horizon of the calibration", f"{decayed.horizon_months:g} months"))
-    return page.Facts(
+    return monitoring_html.Facts(
         model=f"{result.model} version {result.version}",
         cohort=info.name,
         notice=info.notice,
@@ -284,6 +284,6 @@ def _numbers(result: MonitorResult) -> dict[str, float]:
 
 
 def _trends(numbers: Mapping[str, float], registered: Registered | None, params: MonitorParams) -> list[Trend]:
-    past = [] if registered is None else watch.history(params.experiment, registered.name)
+    past = [] if registered is None else monitoring_history.history(params.experiment, registered.name)
     dates = [datetime.fromtimestamp(point.seconds, UTC).strftime("%Y-%m-%d") for point in past] + ["now"]
     return history.trends(dates, [*(point.numbers for point in past), numbers], params)

@@ -115,12 +115,12 @@ def _card(params: RegisterParams, digest: str, evidence: Evidence) -> dict[str, 
 
 def encoder_licence(made: Mapping[str, Any]) -> str:
     """The licence of the encoder that made the features; empty for one that we know nothing of (a file of the user)."""
-    from mcti.slides import cards
+    from mcti.slides import encoder_registry
 
     name = str(made.get("encoder", ""))
     if name in ("hed44", "lite0"):
         return "Apache-2.0"
-    known = cards.KNOWN.get(name.removeprefix("timm:").partition("@")[0])
+    known = encoder_registry.KNOWN.get(name.removeprefix("timm:").partition("@")[0])
     return known.licence if known else ""
 
 

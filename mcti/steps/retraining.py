@@ -88,8 +88,8 @@ def pinned_to(ingest: IngestParams, remote: str, md5: str) -> IngestParams:
     sources = {"clinical": ingest.clinical, "expression": ingest.expression, "slides": ingest.slides}
     for key, source in sources.items():
         if source is not None and not source.startswith(f"{folder}/"):
-            mend = f"keep all sources in {folder or 'one folder'}: their folder is what DVC versions"
-            raise UsageError(f"{source} lies outside {folder or 'a folder'}", f"ingest.{key}", mend)
+            hint = f"keep all sources in {folder or 'one folder'}: their folder is what DVC versions"
+            raise UsageError(f"{source} lies outside {folder or 'a folder'}", f"ingest.{key}", hint)
     moved = {key: base + source[len(folder) :] for key, source in sources.items() if source is not None}
     return ingest.model_copy(update=moved)
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from mcti.cohort import folds as dealing
 from mcti.cohort import leakage, tables
-from mcti.cohort.blocks import Blocks
+from mcti.cohort.expression_blocks import Blocks
 from mcti.cohort.reading import read_table
 from mcti.errors import DataError
 from mcti.params import SplitParams

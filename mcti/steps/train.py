@@ -13,8 +13,8 @@ from mcti.cohort.folds import read_folds
 from mcti.params import TrainParams
 from mcti.progress import Progress
 from mcti.registry.pipeline_run import noted
-from mcti.steps.best import Best
-from mcti.steps.gather import gather
+from mcti.steps.search.best_settings import Best
+from mcti.dataset.loading import gather
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 from mcti.storage import Location
@@ -22,7 +22,7 @@ from mcti.training import devices
 from mcti.training.distributed import ranks
 from mcti.training.fold_files import FoldSummary
 from mcti.training.folds import REFIT, Dataset, Part, train_fold
-from mcti.training.pool import Channel, Pool
+from mcti.training.worker_pool import Channel, Pool
 
 
 class TrainResult(StepResult):

@@ -10,8 +10,8 @@ import pandas as pd
 from mcti import redaction, storage
 from mcti.cohort import leakage, tables
 from mcti.cohort.assembly import NO_FOLLOWUP, OF_PATIENTS
-from mcti.cohort.blocks import Blocks
-from mcti.contracts import bags, clauses, drift, measures, report, suites
+from mcti.cohort.expression_blocks import Blocks
+from mcti.contracts import feature_table, expectations, drift, measurements, report, suites
 from mcti.contracts.expression import Expression
 from mcti.errors import DataError, EnvironmentTrouble
 from mcti.params import ValidateParams
@@ -61,7 +61,7 @@ def validate(
     with storage.local(cohort) as folder:
         info, blocks = tables.read_info(folder), Blocks(folder, PASSES, progress)
         evidence = _with_features(_evidence(folder, info, blocks), features)
-        found = measures.measure(evidence)
+        found = measurements.measure(evidence)
         blocks.close()
         findings = suites.run(found, _clauses(params, features))
         results, profile = _results(info, evidence, found, findings, storage.tree_md5(folder), params)
@@ -86,12 +86,12 @@ def _logged(out: Path, params: ValidateParams) -> tuple[str | None, tuple[str, .
         return None, (f"not logged to MLflow: {error}",)
 
 
-def _evidence(folder: Path, info: tables.CohortInfo, blocks: Blocks) -> measures.Evidence:
+def _evidence(folder: Path, info: tables.CohortInfo, blocks: Blocks) -> measurements.Evidence:
     genes = tables.gene_names(folder)
-    markers = [gene for gene in measures.MARKERS if gene in set(genes)]
+    markers = [gene for gene in measurements.MARKERS if gene in set(genes)]
     slides = tables.read_slides(folder)
     twins = [*leakage.same_slides(slides), *leakage.same_profiles(blocks)]
-    return measures.Evidence(
+    return measurements.Evidence(
         patients=tables.read_patients(folder),
         slides=slides,
         expression=Expression(genes, blocks),
@@ -104,26 +104,26 @@ def _evidence(folder: Path, info: tables.CohortInfo, blocks: Blocks) -> measures
     )
 
 
-def _with_features(evidence: measures.Evidence, features: Location | None) -> measures.Evidence:
+def _with_features(evidence: measurements.Evidence, features: Location | None) -> measurements.Evidence:
     if features is None:
         return evidence
-    statuses, rows = bags.read_statuses(features), []
+    statuses, rows = feature_table.read_statuses(features), []
     with storage.local(features) as folder:
         for slide in statuses.to_dict("records"):
             if slide["status"] == "OK":
-                rows.append(bags.describe(folder / f"{slide['slide_id']}.h5", slide["slide_id"], slide["patient_id"]))
-    return replace(evidence, bags=bags.table(rows), slide_statuses=statuses)
+                rows.append(feature_table.describe(folder / f"{slide['slide_id']}.h5", slide["slide_id"], slide["patient_id"]))
+    return replace(evidence, bags=feature_table.table(rows), slide_statuses=statuses)
 
 
-def _clauses(params: ValidateParams, features: Location | None) -> list[clauses.Clause]:
-    parts = [clauses.cohort_clauses, clauses.balance_clauses, clauses.expression_clauses, clauses.slide_clauses]
+def _clauses(params: ValidateParams, features: Location | None) -> list[expectations.Clause]:
+    parts = [expectations.cohort_clauses, expectations.balance_clauses, expectations.expression_clauses, expectations.slide_clauses]
     chosen = [clause for part in parts for clause in part(params)]
-    return chosen if features is None else [*chosen, *clauses.feature_clauses(params)]
+    return chosen if features is None else [*chosen, *expectations.feature_clauses(params)]
 
 
 def _results(
     info: tables.CohortInfo,
-    evidence: measures.Evidence,
+    evidence: measurements.Evidence,
     found: dict[str, pd.DataFrame],
     findings: list[suites.Finding],
     md5: str,
@@ -154,7 +154,7 @@ def _results(
     return results, profile
 
 
-def _attrition(info: tables.CohortInfo, evidence: measures.Evidence) -> dict[str, tuple[str, ...]]:
+def _attrition(info: tables.CohortInfo, evidence: measurements.Evidence) -> dict[str, tuple[str, ...]]:
     """Patients of the clinical table who left, by reason; with features, also those none of whose slides gave any."""
     left = [(x.reason, x.patient_id) for x in info.attrition if x.reason in OF_PATIENTS]
     if evidence.bags is not None:
@@ -164,7 +164,7 @@ def _attrition(info: tables.CohortInfo, evidence: measures.Evidence) -> dict[str
     return _by_reason((reason, redaction.shown(patient)) for reason, patient in left)
 
 
-def _failed_slides(evidence: measures.Evidence) -> dict[str, tuple[str, ...]]:
+def _failed_slides(evidence: measurements.Evidence) -> dict[str, tuple[str, ...]]:
     if evidence.slide_statuses is None:
         return {}
     failed = evidence.slide_statuses[evidence.slide_statuses["status"] != "OK"]
@@ -185,7 +185,7 @@ def _stop_if_broken(results: report.Results, out: Path) -> None:
         rows = ", ".join(f"{row.key} ({row.value})" for row in first.first[:3])
         more = f"; {len(broken) - 1} more critical" if len(broken) > 1 else ""
         what = f"expectation {first.id} fails ({first.says}): {first.failing} of {first.rows} rows, {rows}{more}"
-        raise DataError(what, f"{results.name}, see {out / 'report.html'}", first.mend)
+        raise DataError(what, f"{results.name}, see {out / 'report.html'}", first.hint)
 
 
 def _result(results: report.Results, run_id: str | None, warnings: tuple[str, ...]) -> ValidateResult:

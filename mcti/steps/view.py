@@ -8,9 +8,9 @@ from pathlib import Path
 from mcti import storage
 from mcti.errors import EnvironmentTrouble, UsageError
 from mcti.params import TissueParams
-from mcti.slides import exchange, extraction, heatmap, masks, opening, tissue
+from mcti.slides import exchange, extraction, heatmap, masks, probe, tissue
 from mcti.slides.exchange import Bag
-from mcti.slides.opening import Facts
+from mcti.slides.probe import Facts
 from mcti.slides.reader import Reader
 from mcti.slides.status import SlideError
 from mcti.slides.tissue import Mask, Overview
@@ -50,9 +50,9 @@ def view(
     if scores is not None and features is None:
         raise UsageError("scores need the tiles they belong to", "--scores", "give --features FILE, too")
     with ExitStack() as stack:
-        path = stack.enter_context(opening.at_hand(str(slide)))
-        facts = opening.examine(path, mpp=mpp)
-        reader = opening.open_reader(path, facts.reader)
+        path = stack.enter_context(probe.at_hand(str(slide)))
+        facts = probe.examine(path, mpp=mpp)
+        reader = probe.open_reader(path, facts.reader)
         stack.callback(reader.close)
         scene = _scene(reader, facts, path.stem, features, scores, column, centre)
         with _server(scene, port) as server:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mcti import storage
 from mcti.errors import DataError
-from mcti.model import alike
+from mcti.model import compatibility
 
 _SUFFIX = ".checkpoint"
 _KEPT = 2
@@ -106,7 +106,7 @@ def _read(path: Path) -> Checkpoint | None:
 
 def _same(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
     """Compare identities key by key, sections by dotted path."""
-    if changed := alike.differences(found, wanted):
-        shown = alike.told(changed, "{key} was {one} and is {other}")
-        mend = f"run with the former data and settings again, or delete {path.parent} to start anew"
-        raise DataError(f"the checkpoint belongs to another run: {shown}", str(path), mend)
+    if changed := compatibility.differences(found, wanted):
+        shown = compatibility.told(changed, "{key} was {one} and is {other}")
+        hint = f"run with the former data and settings again, or delete {path.parent} to start anew"
+        raise DataError(f"the checkpoint belongs to another run: {shown}", str(path), hint)

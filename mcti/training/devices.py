@@ -14,5 +14,5 @@ def need(name: str) -> None:
     if name != "cuda" or torch.cuda.is_available():
         return
     built = f"PyTorch {torch.__version__} is a CPU build" if torch.version.cuda is None else "no GPU is visible"
-    mend = "take the image of target gpu on a node with a GPU, or set train.device to auto"
-    raise EnvironmentTrouble(f"train.device is cuda, but {built}", "this machine", mend)
+    hint = "take the image of target gpu on a node with a GPU, or set train.device to auto"
+    raise EnvironmentTrouble(f"train.device is cuda, but {built}", "this machine", hint)

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from mcti import storage
 from mcti.errors import DataError, MctiError
-from mcti.model.sketch import Sketch
+from mcti.model.reference_profile import Sketch
 from mcti.model.trained import TrainedModel
 from mcti.params import TrainParams
 from mcti.redaction import hashed
-from mcti.training.bags import PatientBag
+from mcti.dataset.bags import PatientBag
 from mcti.training.loop import Outcome
 
 _CURVES = ("loss", "survival", "subtype", "instance", "learning_rate")

@@ -19,9 +19,9 @@ from mcti.model.presets import ModelConfig, preset
 from mcti.model.trained import TrainedModel, readable
 from mcti.params import TrainParams
 from mcti.progress import Progress
-from mcti.training import bags as bagging
+from mcti.dataset import bags as bagging
 from mcti.training import fold_files, recalibration
-from mcti.training.bags import PatientBag
+from mcti.dataset.bags import PatientBag
 from mcti.training.distributed import ranks
 from mcti.training.loop import Keeper, Outcome, train
 from mcti.training.run import Task
@@ -63,8 +63,8 @@ class Dataset:
         """The bags of these patients, in their order; DataError names the first who is not in the cohort."""
         for patient in patients:
             if patient not in self.bags:
-                mend = "split the cohort anew: folds and cohort do not belong together"
-                raise DataError(f"patient {patient!r} is not in the cohort", where, mend)
+                hint = "split the cohort anew: folds and cohort do not belong together"
+                raise DataError(f"patient {patient!r} is not in the cohort", where, hint)
         return [self.bags[patient] for patient in patients]
 
 
@@ -211,7 +211,7 @@ def check_tested(config: ModelConfig, tested: Sequence[PatientBag], where: str) 
         try:
             readable(config, bag.patches, bag.genes)
         except DataError as error:
-            raise DataError(error.what, f"{error.where}, {where}, patient {bag.patient_id}", error.mend) from error
+            raise DataError(error.what, f"{error.where}, {where}, patient {bag.patient_id}", error.hint) from error
 
 
 def configure(data: Dataset, chosen: Sequence[PatientBag], params: TrainParams, features: int) -> ModelConfig:

@@ -18,7 +18,7 @@ import torch
 from mcti.errors import MctiError
 from mcti.model.trained import TrainedModel
 from mcti.progress import Progress
-from mcti.training import checkpoints, linear, profiling
+from mcti.training import checkpoints, fit_cox_branch, profiling
 from mcti.training.distributed import Ranks
 from mcti.training.run import Run, Task
 from mcti.training.state import State
@@ -86,7 +86,7 @@ def train(
         run.check_weights(saver.last)
         model = TrainedModel(run.state.kept(), task.config, task.fitted)
         if task.params.linear_share:
-            model = linear.joined(model, task.bags, task.params.linear_share, task.params.seed)
+            model = fit_cox_branch.joined(model, task.bags, task.params.linear_share, task.params.seed)
         return Outcome(model, tuple(run.state.history), run.state.bag_cap)
 
 

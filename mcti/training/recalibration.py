@@ -14,8 +14,8 @@ from torch import Tensor
 
 from mcti.model.hazards import survival_at
 from mcti.model.trained import Recalibration, TrainedModel, cumulative_steps
-from mcti.training import bags as bagging
-from mcti.training.bags import PatientBag
+from mcti.dataset import bags as bagging
+from mcti.dataset.bags import PatientBag
 
 SLOPE_EVENTS = 20
 """Events from which on the slope is fitted as well: ten for each of the two numbers."""

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from mcti.errors import DataError, EnvironmentTrouble
 from mcti.model.dropout import part_of_step
-from mcti.model.peers import build
+from mcti.model.comparators import build
 from mcti.model.presets import ModelConfig
 from mcti.model.trained import Fitted
 from mcti.params import TrainParams
-from mcti.training import bags as bagging
-from mcti.training import lean
-from mcti.training.bags import Batch, PatientBag
+from mcti.dataset import bags as bagging
+from mcti.training import bf16_adafactor
+from mcti.dataset.bags import Batch, PatientBag
 from mcti.training.distributed import ranks
 from mcti.training.objective import TERMS, Objective, PairTerms
 from mcti.training.state import State
@@ -64,7 +64,7 @@ class Run:
         bagging.fit_axes(net.axes, task.bags, task.fitted)
         net.start_at(bagging.base_hazard(task.bags, task.fitted.edges).to(device))
         if task.params.optimizer == "lean":
-            lean.slim(net)
+            bf16_adafactor.slim(net)
         self.state = State(net, _optimizer(net, task.params, task.seed_key), task.params, device)
         self.objective = Objective(task.bags, task.fitted, task.config, task.params, device)
         self.lengths = [_length(bag, task.params.bag_cap) for bag in task.bags]
@@ -135,8 +135,8 @@ class Run:
 
     def _no_room(self, patches: int) -> EnvironmentTrouble:
         what = f"the GPU is out of memory with {patches} patches a patient"
-        mend = "set train.micro_patients to 1, train.bag_cap lower, or train.precision to bf16"
-        return EnvironmentTrouble(what, f"{self.task.where}, step {self.state.step}", mend)
+        hint = "set train.micro_patients to 1, train.bag_cap lower, or train.precision to bf16"
+        return EnvironmentTrouble(what, f"{self.task.where}, step {self.state.step}", hint)
 
     def _accumulate(self, chosen: list[PatientBag], epoch: int) -> tuple[dict[str, float], list[float]]:
         """Gradients of the mean loss over `chosen`, a few patients in memory at once; losses and risks as numbers."""
@@ -271,5 +271,5 @@ def _optimizer(net: nn.Module, params: TrainParams, seed_key: tuple[int | str, .
     groups = [group for group in groups if group["params"]]
     if params.optimizer == "lean":
         seed = bagging.generator(params.seed, *seed_key, "rounding").initial_seed()
-        return lean.Lean(groups, params.learning_rate, seed)
+        return bf16_adafactor.Lean(groups, params.learning_rate, seed)
     return torch.optim.AdamW(groups, lr=params.learning_rate)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mcti.errors import DataError, UsageError
-from mcti.training.bags import generator
+from mcti.dataset.bags import generator
 
 _log = logging.getLogger(__name__)
 
@@ -64,11 +64,11 @@ def check_space(space: Space) -> None:
     """Refuse a setting that cannot be drawn: fewer than two values, a range that is not 0 < low < high."""
     for name, values in space.items():
         if len(values) < 2 or len(set(values)) < len(values):
-            mend = "give [low, high] or three and more choices"
-            raise UsageError(f"{list(values)!r} is nothing to choose from", f"search.space, {name}", mend)
+            hint = "give [low, high] or three and more choices"
+            raise UsageError(f"{list(values)!r} is nothing to choose from", f"search.space, {name}", hint)
         if _is_range(values) and not 0 < float(values[0]) < float(values[1]):
-            mend = "give 0 < low < high: ranges are searched on a log scale"
-            raise UsageError(f"{list(values)!r} is no range", f"search.space, {name}", mend)
+            hint = "give 0 < low < high: ranges are searched on a log scale"
+            raise UsageError(f"{list(values)!r} is no range", f"search.space, {name}", hint)
 
 
 def optimise(

@@ -138,13 +138,13 @@ class SharedStudy:
 
     def _unreachable(self, cause: Exception) -> EnvironmentTrouble:
         what = f"PostgreSQL does not answer ({str(cause).splitlines()[0]})"
-        mend = "start it, or check search.storage, and run the same command again: the study goes on"
-        return EnvironmentTrouble(what, without_password(self.url), mend)
+        hint = "start it, or check search.storage, and run the same command again: the study goes on"
+        return EnvironmentTrouble(what, without_password(self.url), hint)
 
     def _refused(self, cause: Exception) -> EnvironmentTrouble:
         said = str(cause).splitlines()[0].rpartition("FATAL:")[2].strip()
-        mend = "check user and database of search.storage, and the password in PGPASSWORD or ~/.pgpass"
-        return EnvironmentTrouble(f"PostgreSQL refuses the connection ({said})", without_password(self.url), mend)
+        hint = "check user and database of search.storage, and the password in PGPASSWORD or ~/.pgpass"
+        return EnvironmentTrouble(f"PostgreSQL refuses the connection ({said})", without_password(self.url), hint)
 
     def _connect(self) -> Any:
         """Optuna's storage; its tables are made by one worker at a time, since two at once would collide."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mcti.model.network import MCTI
-from mcti.model.peers import Peer
+from mcti.model.comparators import Peer
 from mcti.params import TrainParams
 from mcti.training.checkpoints import Checkpoint
 

@@ -17,7 +17,7 @@ from mcti.errors import DataError
 SCHEMA = "2.1.0"
 LARGEST_FILE = 32 << 20
 """Bytes that the API server takes: MaxFileLength of KFP 2.17.0, 32 MiB. A larger file is not even parsed."""
-_MEND = "write it with mcti pipeline compile, or kfp dsl compile of kfp 2"
+_HINT = "write it with mcti pipeline compile, or kfp dsl compile of kfp 2"
 Tree = Mapping[str, Any]
 
 
@@ -132,7 +132,7 @@ def read(path: Path) -> Document:
     try:
         return Document(str(path), size, _spec(first), _pods(others[0]) if others else {})
     except (json_format.ParseError, AttributeError, TypeError, ValueError) as error:
-        raise DataError(f"not a compiled pipeline of Kubeflow Pipelines ({error})", str(path), _MEND) from error
+        raise DataError(f"not a compiled pipeline of Kubeflow Pipelines ({error})", str(path), _HINT) from error
 
 
 def json_value(text: object) -> Any:
@@ -148,22 +148,22 @@ def _documents(body: bytes, where: str) -> list[dict[str, Any]]:
         found = [tree for tree in yaml.load_all(body, getattr(yaml, "CSafeLoader", yaml.SafeLoader)) if tree]
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         line = getattr(getattr(error, "problem_mark", None), "line", -1) + 1
-        raise DataError("not YAML", f"{where}, line {line}" if line else where, _MEND) from error
+        raise DataError("not YAML", f"{where}, line {line}" if line else where, _HINT) from error
     except RecursionError as error:
-        raise DataError("nested too deeply for a pipeline", where, _MEND) from error
+        raise DataError("nested too deeply for a pipeline", where, _HINT) from error
     if not found:
-        raise DataError("an empty file, no pipeline", where, _MEND)
+        raise DataError("an empty file, no pipeline", where, _HINT)
     if len(found) > 2 or not all(isinstance(tree, dict) for tree in found):
-        raise DataError("not a compiled pipeline of Kubeflow Pipelines", where, _MEND)
+        raise DataError("not a compiled pipeline of Kubeflow Pipelines", where, _HINT)
     return found
 
 
 def _need_pipeline(spec: dict[str, Any], where: str) -> None:
     if "pipelineInfo" not in spec or not isinstance(spec.get("root"), dict):
-        raise DataError("not a compiled pipeline of Kubeflow Pipelines (no pipelineInfo, no root)", where, _MEND)
+        raise DataError("not a compiled pipeline of Kubeflow Pipelines (no pipelineInfo, no root)", where, _HINT)
     version = spec.get("schemaVersion")
     if version != SCHEMA:
-        raise DataError(f"schema version {version!r}, not {SCHEMA}", where, _MEND)
+        raise DataError(f"schema version {version!r}, not {SCHEMA}", where, _HINT)
 
 
 def _spec(tree: dict[str, Any]) -> Tree:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from mcti.cohort import tables
-from mcti.contracts import clauses
+from mcti.contracts import expectations
 from mcti.errors import DataError
 from tests.cohort import cases
 
@@ -21,7 +21,7 @@ def made(tmp_path):
 def test_the_page_holds_the_schema_and_the_expectations_of_the_code():
     page = (ROOT / "docs" / "cohort.md").read_text(encoding="utf-8")
     assert tables.render_schema() in page
-    assert clauses.render() in page
+    assert expectations.render() in page
     assert runpy.run_path(str(ROOT / "docs" / "render.py"))["cohort_page"]() == page, "run: make docs"
 
 
@@ -30,7 +30,7 @@ def test_the_rooms_agree_on_what_an_id_is():
     import re
 
     for text in ("P-1", "Ä b", "a" * 128, "a" * 129, "", " a", "a ", "a/b", "../x", "=a", "-a", "a\n", "<b>", "a:b"):
-        assert bool(tables.ID_PATTERN.fullmatch(text)) == bool(re.search(clauses.ID, text)), text
+        assert bool(tables.ID_PATTERN.fullmatch(text)) == bool(re.search(expectations.ID, text)), text
 
 
 def test_expression_is_read_by_gene_and_in_blocks(made):

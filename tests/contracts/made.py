@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from mcti.contracts.expression import Expression
-from mcti.contracts.measures import MARKERS, Evidence
+from mcti.contracts.measurements import MARKERS, Evidence
 
 PATIENTS, GENES = 160, 40
 

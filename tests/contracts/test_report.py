@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from mcti.contracts import drift, figures, measures, report, suites
+from mcti.contracts import drift, figures, measurements, report, suites
 from tests.contracts import made
 from tests.contracts.test_clauses import CLAUSES
 
@@ -19,7 +19,7 @@ def page(tmp_path_factory):
     evidence = made.good()
     evidence.patients["subtype"] = np.where(evidence.patients["subtype"] == "ER+", LONG, "<b>ER-</b>")
     evidence.patients.loc[3:20, "age"] = 400.0
-    tables = measures.measure(evidence)
+    tables = measurements.measure(evidence)
     profile = drift.profile(evidence.patients, tables["genes"], {"patients": 160.0}, "0" * 32)
     before = drift.profile(made.good(5).patients, tables["genes"], {"patients": 150.0, "widths": 1.0}, "9" * 32)
     results = report.Results(

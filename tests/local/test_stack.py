@@ -12,7 +12,7 @@ import pytest
 
 from mcti import s3, storage
 from mcti.errors import EnvironmentTrouble, UsageError
-from mcti.local import servers, settings, stack, versioning
+from mcti.local import servers, settings, stack, dvc_program
 
 real = [pytest.mark.slow, pytest.mark.stack]
 
@@ -76,8 +76,8 @@ class TestRunning:
         assert stack.join(clone, root_of(servers_of)).running
         assert stack.status(clone).s3 == servers_of.s3
         (clone / "file").write_text("x")
-        versioning.run(clone, "add", "file", quiet=True)
-        versioning.run(clone, "push", quiet=True)
+        dvc_program.run(clone, "add", "file", quiet=True)
+        dvc_program.run(clone, "push", quiet=True)
         assert storage.addresses("s3://mcti-data/t/files/md5/")
         stack.down(clone)
         assert stack.status(root_of(servers_of)).running
@@ -91,8 +91,8 @@ class TestRunning:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "theirs")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "theirs")
         (tmp_path / "file").write_text("y")
-        versioning.run(tmp_path, "add", "file", quiet=True)
-        versioning.run(tmp_path, "push", quiet=True)
+        dvc_program.run(tmp_path, "add", "file", quiet=True)
+        dvc_program.run(tmp_path, "push", quiet=True)
 
     def test_a_bucket_takes_one_volume_so_that_a_small_disk_has_room_for_many(self, servers_of):
         for number in range(40):
@@ -210,7 +210,7 @@ def test_joining_a_stack_that_does_not_run_is_refused(tmp_path):
 
 
 def test_the_demo_outside_a_checkout_is_refused(tmp_path):
-    from mcti.local.demo import demo
+    from mcti.demo.run import demo
 
     with pytest.raises(UsageError, match=r"no dvc\.yaml"):
         demo(tmp_path, say=lambda _: None)

@@ -7,8 +7,8 @@ from scipy import stats
 
 from mcti.model.trained import Scale
 from mcti.params import BinParams
-from mcti.training import bags
-from mcti.training.bags import PatientBag
+from mcti.dataset import bags
+from mcti.dataset.bags import PatientBag
 
 
 def table(seed=0, patients=400, genes=6):

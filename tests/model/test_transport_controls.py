@@ -3,7 +3,7 @@
 import torch
 
 from mcti.model.transport import assignment
-from mcti.model.transport.controls import shuffled, uniform
+from mcti.model.transport.null_plans import shuffled, uniform
 
 MASK = torch.tensor([[True] * 6, [True, True, False, True, False, True]])
 

@@ -3,7 +3,7 @@
 import math
 import re
 
-from mcti.monitoring import drift, gauges, page, rules
+from mcti.monitoring import drift, prometheus, monitoring_html, rules
 from mcti.monitoring.drift import Family
 from mcti.params import MonitorParams
 
@@ -49,10 +49,10 @@ def test_complete_values_leave_nothing_to_test_in_missingness():
 
 def test_a_rule_that_could_not_be_tested_has_no_gauge_and_is_grey_on_the_page():
     found = verdict([UNTESTED], "3 events")
-    (fired,) = [gauge for gauge in gauges.of({}, found, [UNTESTED]) if gauge.name == "mcti_monitor_retrain"]
+    (fired,) = [gauge for gauge in prometheus.of({}, found, [UNTESTED]) if gauge.name == "mcti_monitor_retrain"]
     assert [labels["rule"] for labels, _ in fired.samples] == ["events", "age"]
-    facts = page.Facts("m", "c", "", 1, 1, 0, 1, (), "3 events")
-    html = page.render(facts, found, [UNTESTED], [], MonitorParams())
+    facts = monitoring_html.Facts("m", "c", "", 1, 1, 0, 1, (), "3 events")
+    html = monitoring_html.render(facts, found, [UNTESTED], [], MonitorParams())
     cells = dict(re.findall(r"<tr><td>(\w+)</td><td><span class=\"(\w+)\">", html))
     assert cells == {"performance": "unknown", "drift": "unknown", "events": "fine", "age": "fine"}
     assert 'class="verdict unknown"' in html

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mcti.cli.app import app
-from mcti.cli.caller import guarded
+from mcti.cli.command_context import guarded
 from pipelines import status
 from tests.pipelines import kubectl_double
 from tests.pipelines.recorded import Recording

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from mcti.cli.app import app
-from mcti.cli.caller import guarded
+from mcti.cli.command_context import guarded
 from mcti.errors import EnvironmentTrouble
 from pipelines import client, schedule, status, submit
 from tests.pipelines import api_double

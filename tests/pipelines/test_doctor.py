@@ -6,7 +6,7 @@ import pytest
 
 from mcti import params
 from mcti.cli.app import app
-from mcti.cli.caller import guarded
+from mcti.cli.command_context import guarded
 from pipelines import doctor, kubectl
 from tests.pipelines import kubectl_double
 

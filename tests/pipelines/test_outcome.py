@@ -10,8 +10,8 @@ import types
 import pytest
 from kfp import dsl
 
-from components.wiring.conclude import conclude, conclude_verdict
-from components.wiring.outcome import make_room, outcome
+from components.utilities.conclude import conclude, conclude_verdict
+from components.utilities.outcome import make_room, outcome
 from mcti import s3, storage
 from mcti.params import RegisterParams
 from mcti.registry import lease, pipeline_run, tracking

@@ -10,7 +10,7 @@ import yaml
 from typer.main import get_command
 
 import components
-from components.wiring.show import show
+from components.utilities.show import show
 from mcti.cli.app import app
 from mcti.params import ClusterParams
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from mcti.cli.app import app
-from mcti.cli.caller import guarded
+from mcti.cli.command_context import guarded
 from mcti.errors import DataError, EnvironmentTrouble
 from mcti.params import load
 from pipelines import logs, nodes, status, submit

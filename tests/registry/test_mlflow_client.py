@@ -76,6 +76,6 @@ def test_preparing_twice_changes_nothing():
 
 
 def test_nothing_of_ours_imports_mlflow_before_its_client_is_set_up():
-    modules = "mcti.registry.models, mcti.registry.evidence, mcti.steps.promote"
+    modules = "mcti.registry.models, mcti.registry.evidence, mcti.steps.promote.step"
     code = f"import sys, {modules}; sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -12,7 +12,7 @@ from mcti.errors import EnvironmentTrouble
 from mcti.params import PromoteParams, RegisterParams
 from mcti.registry import ledger, models, promotion, tracking
 from mcti.registry.gates import Judgement
-from mcti.steps.promote import promote, rollback, show_ledger, verify_ledger
+from mcti.steps.promote.step import promote, rollback, show_ledger, verify_ledger
 from mcti.steps.register import register
 from tests.registry.made import Run
 
@@ -106,7 +106,7 @@ def settled(lines_before):
     """One repair, then: not at all or fully; back to version 1. True when it was promoted."""
     if show_ledger(NAME).faults:
         with tracking.service() as client:
-            promotion.mend(client, NAME)  # what `mcti promote --repair` does first
+            promotion.hint(client, NAME)  # what `mcti promote --repair` does first
     told = verify_ledger(NAME)
     whole = state() == (2, 1)
     assert whole or state() == (1, None)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from mcti.slides import painting
+from mcti.demo import painting
 
 REAL = Path(__file__).parents[2] / ".." / "shared" / "data" / "slides"
 

@@ -5,15 +5,15 @@ import openslide
 import pytest
 import tifffile
 
-from mcti.slides import opening
+from mcti.slides import probe
 from mcti.slides.status import RegionError, SlideError, Status
 
 from .conftest import texture, write_tiff
 
 
 def read_all(path):
-    facts = opening.examine(path)
-    with opening.open_reader(path, facts.reader) as reader:
+    facts = probe.examine(path)
+    with probe.open_reader(path, facts.reader) as reader:
         return reader.read(0, 0, 0, facts.width, facts.height)
 
 
@@ -84,14 +84,14 @@ def test_grey_pictures_of_sixteen_bits_are_no_stained_slide(tmp_path):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, np.zeros((128, 128), np.uint16), tile=(64, 64))
     with pytest.raises(SlideError) as caught:
-        opening.examine(path, mpp=0.5)
+        probe.examine(path, mpp=0.5)
     assert caught.value.status is Status.NOT_HE
 
 
 def test_a_codec_nobody_reads_is_named(tmp_path):
     path = write_tiff(tmp_path / "a.tif", texture(64, 64), compression="webp")
     with pytest.raises(SlideError, match="compression: 50001") as caught:
-        opening.examine(path)
+        probe.examine(path)
     assert caught.value.status is Status.UNSUPPORTED_COMPRESSION
 
 

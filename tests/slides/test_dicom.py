@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from mcti.slides import dicom, inventory, manifest, members, opening
+from mcti.slides import dicom, inventory, manifest, slide_files, probe
 from mcti.slides.status import SlideError, Status
 
 from . import dicom_factory
@@ -22,7 +22,7 @@ def series(tmp_path_factory):
 
 def status_of(location):
     with pytest.raises(SlideError) as caught:
-        opening.examine(location)
+        probe.examine(location)
     return caught.value.status, caught.value.reason
 
 
@@ -58,15 +58,15 @@ def test_files_without_ending_and_with_a_uid_as_name_are_found_and_an_index_is_n
     (tmp_path / "DICOMDIR").write_bytes(data.replace(dicom.WHOLE_SLIDE.encode(), index))
     (row,) = manifest.read(tmp_path)
     assert row.path == str(tmp_path / "IM000")
-    facts = opening.examine(row.path)
+    facts = probe.examine(row.path)
     assert (facts.width, facts.height, facts.levels, facts.mpp) == (1024, 768, 3, (0.5, 0.5))
 
 
 def test_the_slide_is_the_same_from_any_of_its_files_and_from_the_folder(series):
     locations = [series, *sorted(series.iterdir())]
-    assert len({opening.content_id(location) for location in locations}) == 1
+    assert len({probe.content_id(location) for location in locations}) == 1
     for location in locations:
-        facts = opening.examine(location)
+        facts = probe.examine(location)
         assert (facts.width, facts.height, facts.levels, facts.mpp, facts.compression) == (
             1024, 768, 3, (0.5, 0.5), "jpeg",
         )  # fmt: skip
@@ -75,16 +75,16 @@ def test_the_slide_is_the_same_from_any_of_its_files_and_from_the_folder(series)
 def test_a_new_file_beside_a_slide_changes_nothing_of_it_and_a_changed_level_does(series, tmp_path):
     folder = tmp_path / "slide A"
     shutil.copytree(series, folder)
-    before = opening.content_id(folder)
-    assert before == opening.content_id(series)
+    before = probe.content_id(folder)
+    assert before == probe.content_id(series)
     (folder / "report.txt").write_text("new")
     dicom_factory.write_instance(
         folder / "other.dcm", texture(300, 300), ("ORIGINAL", "PRIMARY", "VOLUME", "NONE"), 0.5, "9", extent=150
     )
     (folder / "label.dcm").unlink()  # no level
-    assert opening.content_id(folder / "level1.dcm") == before
+    assert probe.content_id(folder / "level1.dcm") == before
     (folder / "level2.dcm").unlink()
-    assert opening.content_id(folder / "level1.dcm") != before
+    assert probe.content_id(folder / "level1.dcm") != before
 
 
 def test_two_rows_of_one_slide_are_duplicates_by_any_of_its_files(series, tmp_path):
@@ -107,10 +107,10 @@ def test_the_members_of_a_slide_are_the_instances_of_its_series(series, tmp_path
     shutil.copytree(series, folder)
     shutil.copy(folder / "level0.dcm", tmp_path / "elsewhere.dcm")
     (folder / "report.txt").touch()
-    assert {name.rpartition("/")[2] for name in members.members(folder / "level2.dcm")} == {
+    assert {name.rpartition("/")[2] for name in slide_files.members(folder / "level2.dcm")} == {
         path.name for path in series.iterdir()
     }
-    assert members.resolve(folder) == str(folder / "level0.dcm")
+    assert slide_files.resolve(folder) == str(folder / "level0.dcm")
 
 
 def test_a_lower_level_alone_is_no_slide_of_its_own_resolution(series, tmp_path):

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from mcti.errors import DataError, EnvironmentTrouble, UsageError
-from mcti.slides import cards, encoders, hed44, lite0, timm_encoder
+from mcti.slides import encoder_registry, encoders, hed44, lite0, timm_encoder
 
 from .conftest import texture
 
@@ -149,13 +149,13 @@ def test_known_encoders_refuse_wrong_resolution_licence_and_width():
     with pytest.raises(UsageError, match="uni is licensed under CC-BY-NC-ND"):
         encoders.make("timm:uni", 0.5)
     with pytest.raises(UsageError, match="width 1024, these weights of 768"):
-        cards.check_width("uni", cards.KNOWN["uni"], 768)
+        encoder_registry.check_width("uni", encoder_registry.KNOWN["uni"], 768)
 
 
 def test_every_known_encoder_states_what_it_needs():
     names = {"uni", "uni2-h", "conch", "virchow2", "phikon-v2", "h-optimus-0", "h-optimus-1", "gigapath", "resnet50"}
-    assert set(cards.KNOWN) == names
-    for card in cards.KNOWN.values():
+    assert set(encoder_registry.KNOWN) == names
+    for card in encoder_registry.KNOWN.values():
         assert card.width > 0
         assert card.licence
         assert all(0.2 < value < 0.8 for value in card.scaling[0])

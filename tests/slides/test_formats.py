@@ -8,7 +8,7 @@ import pytest
 import tifffile
 
 from mcti.params import ExtractParams
-from mcti.slides import features, opening, painting
+from mcti.slides import features, probe; from mcti.demo import painting
 from mcti.steps.extract import extract
 from mcti.steps.inventory import inventory
 
@@ -18,7 +18,7 @@ SEEDS = (11, 12)
 
 
 def levels_of(path: Path) -> list[np.ndarray]:
-    with opening.open_reader(path, "tiff") as reader:
+    with probe.open_reader(path, "tiff") as reader:
         return [reader.read(i, 0, 0, level.width, level.height).copy() for i, level in enumerate(reader.levels)]
 
 

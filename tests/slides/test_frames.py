@@ -7,7 +7,7 @@ import pytest
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless
 
-from mcti.slides import dicom, frames, opening
+from mcti.slides import dicom, frames, probe
 from mcti.slides.status import RegionError, SlideError, Status
 
 from . import dicom_factory
@@ -47,14 +47,14 @@ def levels_of(folder):
 
 
 def test_pixels_of_every_level_are_those_of_openslide(series):
-    facts = opening.examine(series)
+    facts = probe.examine(series)
     assert (facts.reader, facts.mpp_source) == ("dicom", "dicom")
-    theirs_facts = opening.examine(series, choice="openslide")
+    theirs_facts = probe.examine(series, choice="openslide")
     assert (facts.mpp, facts.quickhash) == (theirs_facts.mpp, theirs_facts.quickhash)
     assert (facts.width, facts.height, facts.levels) == (1001, 777, theirs_facts.levels)
     path = series / "level1.dcm"
     rng = np.random.default_rng(0)
-    with opening.open_reader(path, "dicom") as ours, opening.open_reader(path, "openslide") as theirs:
+    with probe.open_reader(path, "dicom") as ours, probe.open_reader(path, "openslide") as theirs:
         assert [level.downsample for level in ours.levels] == [level.downsample for level in theirs.levels]
         for i, level in enumerate(ours.levels):
             for x, y in rng.integers((-50, -50), (level.width, level.height), (25, 2)).tolist():
@@ -65,9 +65,9 @@ def test_a_slide_without_a_resolution_needs_one_in_the_manifest(tmp_path):
     dicom_factory.write_slide(tmp_path, PICTURE, levels=1)
     changed(tmp_path, lambda header: header.__delitem__("SharedFunctionalGroupsSequence"))
     with pytest.raises(SlideError) as caught:
-        opening.examine(tmp_path)
+        probe.examine(tmp_path)
     assert caught.value.status is Status.MISSING_MPP
-    assert opening.examine(tmp_path, mpp=0.25).mpp == (0.25, 0.25)
+    assert probe.examine(tmp_path, mpp=0.25).mpp == (0.25, 0.25)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_another_form_is_left_to_openslide(tmp_path, change):
     changed(tmp_path, change)
     assert levels_of(tmp_path) is None
     with pytest.raises(SlideError, match="another form"):
-        opening.examine(tmp_path, choice="dicom")
+        probe.examine(tmp_path, choice="dicom")
 
 
 def test_frames_of_several_fragments_are_left_to_openslide(tmp_path):
@@ -101,10 +101,10 @@ def test_frames_of_several_fragments_are_left_to_openslide(tmp_path):
 def test_colours_are_those_of_the_jpeg_stream_whatever_the_header_says(tmp_path):
     """wsidicomizer 0.26.1 --add-missing-levels writes RGB above streams of YCbCr."""
     dicom_factory.write_slide(tmp_path, PICTURE, levels=1)
-    with opening.open_reader(tmp_path / "level0.dcm", "dicom") as reader:
+    with probe.open_reader(tmp_path / "level0.dcm", "dicom") as reader:
         right = reader.read(0, 0, 0, 256, 256).copy()
     changed(tmp_path, lambda header: setattr(header, "PhotometricInterpretation", "RGB"))
-    with opening.open_reader(tmp_path / "level0.dcm", "dicom") as reader:
+    with probe.open_reader(tmp_path / "level0.dcm", "dicom") as reader:
         np.testing.assert_array_equal(reader.read(0, 0, 0, 256, 256), right)
     assert np.abs(right.astype(int) - PICTURE[:256, :256]).mean() < 4
 
@@ -114,7 +114,7 @@ def test_a_file_cut_short_is_truncated(tmp_path):
     path = tmp_path / "level0.dcm"
     path.write_bytes(path.read_bytes()[:-200_000])
     with pytest.raises(SlideError) as caught:
-        opening.examine(tmp_path)
+        probe.examine(tmp_path)
     assert caught.value.status is Status.TRUNCATED
 
 
@@ -125,7 +125,7 @@ def test_one_broken_frame_is_an_error_for_its_region_alone(tmp_path):
     data = bytearray(level.path.read_bytes())
     data[offset + 2 : offset + count] = bytes(count - 2)
     level.path.write_bytes(data)
-    with opening.open_reader(level.path, "dicom") as reader:
+    with probe.open_reader(level.path, "dicom") as reader:
         with pytest.raises(RegionError):
             reader.read(0, 256, 0, 10, 10)
         assert reader.read(0, 0, 0, 256, 256).std() > 1

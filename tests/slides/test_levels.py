@@ -6,7 +6,7 @@ import openslide
 import pytest
 import tifffile
 
-from mcti.slides import opening
+from mcti.slides import probe
 from mcti.slides.reader import is_whole
 from mcti.slides.tiles import Grid, TileSource, sharpness
 from mcti.slides.tissue import best_level
@@ -45,7 +45,7 @@ def wide(tmp_path_factory):
 
 def test_every_reader_gives_the_same_pixels_of_every_level_of_odd_size(odd):
     rng = np.random.default_rng(1)
-    with opening.open_reader(odd, "tiff") as ours, opening.open_reader(odd, "openslide") as theirs:
+    with probe.open_reader(odd, "tiff") as ours, probe.open_reader(odd, "openslide") as theirs:
         assert ours.levels == theirs.levels
         for i, level in enumerate(ours.levels):
             for x, y in rng.integers((-50, -50), (level.width, level.height), (40, 2)).tolist():
@@ -54,7 +54,7 @@ def test_every_reader_gives_the_same_pixels_of_every_level_of_odd_size(odd):
 
 def test_sharpness_does_not_depend_on_the_position(odd):
     """Oracle: OpenSlide's own region at x = 1024 has half the variance; at x = 0 it has all of it."""
-    with opening.open_reader(odd, "tiff") as ours, opening.open_reader(odd, "openslide") as theirs:
+    with probe.open_reader(odd, "tiff") as ours, probe.open_reader(odd, "openslide") as theirs:
         for x in (0, 511, 1024, 1700):
             assert sharpness(theirs.read(1, x, 512, 256, 256)) == sharpness(ours.read(1, x, 512, 256, 256))
         exact = sharpness(theirs.read(1, 1024, 512, 256, 256))
@@ -68,8 +68,8 @@ def test_tiles_are_the_same_from_every_reader(odd, wide, resolution):
     for path in (odd, wide):
         tiles = []
         for name in ("tiff", "openslide"):
-            facts = opening.examine(path, choice=name)
-            with opening.open_reader(path, name) as reader:
+            facts = probe.examine(path, choice=name)
+            with probe.open_reader(path, name) as reader:
                 grid = Grid.over(facts.width, facts.height, facts.mpp, resolution, 128)
                 source = TileSource(reader, grid)
                 tiles.append(np.stack([source.read(x, y) for x, y in grid.corners()[::7].tolist()]))
@@ -78,7 +78,7 @@ def test_tiles_are_the_same_from_every_reader(odd, wide, resolution):
 
 def test_a_level_that_openslide_blends_gives_no_tiles(wide):
     for name in ("tiff", "openslide"):
-        with opening.open_reader(wide, name) as reader:
+        with probe.open_reader(wide, name) as reader:
             assert [level.exact for level in reader.levels] == [True, False]
             assert best_level(reader, 2.0) == 1  # good enough for the coarse picture
             assert best_level(reader, 2.0, exact=True) == 0
@@ -100,7 +100,7 @@ def test_a_small_level_with_a_broken_tile_is_read_from_the_finer_one(odd, tmp_pa
         offset, count = page.dataoffsets[2], page.databytecounts[2]
     data[offset : offset + count] = bytes(count)
     path.write_bytes(data)
-    with opening.open_reader(path, "openslide") as reader, opening.open_reader(odd, "openslide") as whole:
+    with probe.open_reader(path, "openslide") as reader, probe.open_reader(odd, "openslide") as whole:
         region = reader.read(1, 300, 300, 200, 200).astype(int)
         np.testing.assert_allclose(region, whole.read(1, 300, 300, 200, 200), atol=60)
         assert np.abs(region - whole.read(1, 300, 300, 200, 200)).mean() < 10  # half a pixel off: above 20

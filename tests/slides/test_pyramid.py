@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from mcti.slides import opening
+from mcti.slides import probe
 from mcti.slides.status import SlideError, Status
 
 from .conftest import texture, write_tiff
@@ -18,12 +18,12 @@ MPP = {"resolution": (20000, 20000), "resolutionunit": "CENTIMETER"}
 
 def refused(path, **options):
     with pytest.raises(SlideError) as caught:
-        opening.examine(path, **options)
+        probe.examine(path, **options)
     return caught.value.status, caught.value.reason
 
 
 def first_pixels(path, reader="tiff"):
-    with opening.open_reader(path, reader) as slide:
+    with probe.open_reader(path, reader) as slide:
         return [slide.read(i, 0, 0, 64, 64) for i in range(len(slide.levels))], slide.levels
 
 
@@ -35,7 +35,7 @@ def test_a_thumbnail_page_first_is_not_the_slide(tmp_path, tiled):
         writer.write(small, photometric="rgb", metadata=None, **({"tile": (64, 64)} if tiled else {}))
         writer.write(PICTURE, **TILES, **MPP, metadata=None)
         writer.write(HALF, **TILES, subfiletype=1, metadata=None)
-    facts = opening.examine(path)
+    facts = probe.examine(path)
     assert (facts.reader, facts.width, facts.height) == ("tiff", 800, 600)
     assert facts.mpp == pytest.approx((0.5, 0.5))
     pixels, levels = first_pixels(path)
@@ -48,7 +48,7 @@ def test_the_smallest_level_first_is_read_from_the_largest(tmp_path):
     with tifffile.TiffWriter(path) as writer:
         for picture in (HALF[::2, ::2], HALF, PICTURE):
             writer.write(picture, **TILES, metadata=None, **(MPP if picture is PICTURE else {}))
-    facts = opening.examine(path)
+    facts = probe.examine(path)
     assert (facts.width, facts.levels) == (800, 3)
     assert facts.mpp == pytest.approx((0.5, 0.5))
     pixels, _ = first_pixels(path)
@@ -72,11 +72,11 @@ def test_aperios_resolution_holds_for_the_size_that_it_states(tmp_path, size, st
     note = f"Aperio Image Library v11.2.1\r\n{size} Q=70|AppMag = 20|MPP = 0.499"
     write_tiff(path, PICTURE, description=note)
     if status is None:
-        assert opening.examine(path).mpp == (0.499, 0.499)
+        assert probe.examine(path).mpp == (0.499, 0.499)
     else:
         assert refused(path)[0] is status
         assert "800x600 px" in refused(path)[1]
-        assert opening.examine(path, mpp=1.0).mpp == (1.0, 1.0)
+        assert probe.examine(path, mpp=1.0).mpp == (1.0, 1.0)
 
 
 def test_the_size_in_ome_xml_is_checked_too(tmp_path):
@@ -88,7 +88,7 @@ def test_the_size_in_ome_xml_is_checked_too(tmp_path):
     write_tiff(path, PICTURE, description=text)
     assert refused(path)[0] is Status.MISSING_MPP
     write_tiff(path, PICTURE, description=text.replace("1600", "800").replace("1200", "600"))
-    assert opening.examine(path).mpp == (0.25, 0.25)
+    assert probe.examine(path).mpp == (0.25, 0.25)
 
 
 @pytest.mark.parametrize("compression", ["zstd", "packbits", "zlib", "lzw", "jpeg", None])
@@ -98,7 +98,7 @@ def test_an_ome_tiff_keeps_resolution_levels_and_pixels_in_every_codec(tmp_path,
     with tifffile.TiffWriter(path, ome=True) as writer:
         writer.write(PICTURE, subifds=1, compression=compression, metadata={"axes": "YXS", **sizes}, **TILES)
         writer.write(HALF, subfiletype=1, compression=compression, **TILES)
-    facts = opening.examine(path)
+    facts = probe.examine(path)
     assert (facts.reader, facts.vendor, facts.levels, facts.mpp_source) == ("tiff", "ome", 2, "ome")
     assert facts.mpp == pytest.approx((0.25, 0.25))
     pixels, _ = first_pixels(path)
@@ -114,14 +114,14 @@ def two_images(path, second, **options):
 
 
 def test_a_section_of_another_image_is_no_level(tmp_path):
-    facts = opening.examine(two_images(tmp_path / "a.ome.tif", HALF))
+    facts = probe.examine(two_images(tmp_path / "a.ome.tif", HALF))
     assert (facts.width, facts.levels) == (800, 1)
     assert facts.mpp == (0.5, 0.5)
 
 
 def test_resolution_is_that_of_the_image_which_is_read(tmp_path):
     larger = texture(1200, 1500)
-    facts = opening.examine(two_images(tmp_path / "a.ome.tif", larger))
+    facts = probe.examine(two_images(tmp_path / "a.ome.tif", larger))
     assert (facts.width, facts.mpp, facts.levels) == (1500, (0.25, 0.25), 1)
 
 
@@ -132,7 +132,7 @@ def test_the_micron_sign_in_latin_1_is_read(tmp_path):
     )
     path = write_tiff(tmp_path / "a.ome.tif", PICTURE, description=text)
     path.write_bytes(path.read_bytes().replace(b"'~m'", b"'\xb5m'"))
-    assert opening.examine(path).mpp == (0.25, 0.25)
+    assert probe.examine(path).mpp == (0.25, 0.25)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -140,7 +140,7 @@ def test_the_micron_sign_in_latin_1_is_read(tmp_path):
 def test_a_picture_stored_rotated_or_mirrored_is_refused_by_every_reader(tmp_path, orientation, reader):
     path = write_tiff(tmp_path / "a.tif", PICTURE, extratags=[(274, 3, 1, orientation, True)])
     if orientation == 1:
-        assert opening.examine(path, choice=reader, mpp=0.5).width == 800
+        assert probe.examine(path, choice=reader, mpp=0.5).width == 800
     else:
         status, reason = refused(path, choice=reader, mpp=0.5)
         assert status is Status.UNSUPPORTED_FORMAT
@@ -168,9 +168,9 @@ def test_a_transparent_rim_is_white_for_every_reader(tmp_path, alpha, options):
     if "planarconfig" in options:
         picture = picture.transpose(2, 0, 1).copy()
     path = write_tiff(tmp_path / "a.tif", picture, extrasamples=[alpha], **options)
-    assert opening.examine(path).reader == "tiff"
+    assert probe.examine(path).reader == "tiff"
     for name in ("tiff", "openslide", *(["flat"] if "planarconfig" not in options else [])):
-        with opening.open_reader(path, name) as reader:
+        with probe.open_reader(path, name) as reader:
             region = reader.read(0, 0, 0, 800, 600)
         assert (region[:100] == 255).all(), name
         assert np.abs(region - expected).max() <= 2, name  # rounding of products
@@ -189,7 +189,7 @@ def test_a_thumbnail_page_first_in_strips_is_not_the_slide(tmp_path):
     with tifffile.TiffWriter(path) as writer:
         writer.write(HALF[::2, ::2], photometric="rgb", metadata=None)
         writer.write(PICTURE, photometric="rgb", metadata=None)
-    facts = opening.examine(path, mpp=0.5)
+    facts = probe.examine(path, mpp=0.5)
     assert (facts.reader, facts.width, facts.height) == ("flat", 800, 600)
     pixels, _ = first_pixels(path, "flat")
     np.testing.assert_array_equal(pixels[0], PICTURE[:64, :64])

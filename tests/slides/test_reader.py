@@ -5,7 +5,7 @@ import openslide
 import pytest
 import tifffile
 
-from mcti.slides import opening
+from mcti.slides import probe
 from mcti.slides.reader import FlatReader, OpenSlideReader, on_white
 from mcti.slides.status import RegionError
 
@@ -13,11 +13,11 @@ from .conftest import texture, write_tiff
 
 
 def compare(path, mpp, regions, seed):
-    facts = opening.examine(path, mpp=mpp)
+    facts = probe.examine(path, mpp=mpp)
     rng = np.random.default_rng(seed)
     boxes = rng.integers((-40, -40, 1, 1), (facts.width, facts.height, 200, 200), (regions, 4))
     boxes = boxes[np.lexsort((boxes[:, 0], boxes[:, 1] // 256))]  # in rows, so that caches help both readers
-    with opening.open_reader(path, "tiff") as ours, openslide.OpenSlide(path) as theirs:
+    with probe.open_reader(path, "tiff") as ours, openslide.OpenSlide(path) as theirs:
         for x, y, width, height in boxes.tolist():
             expected = on_white(np.asarray(theirs.read_region((x, y), 0, (width, height))))
             np.testing.assert_array_equal(ours.read(0, x, y, width, height), expected)
@@ -48,7 +48,7 @@ def test_one_broken_tile_is_an_error_for_its_region_and_for_no_other(painted):
     data = bytearray(painted.read_bytes())
     data[offset + 2 : offset + count] = bytes(count - 2)
     painted.write_bytes(data)
-    with opening.open_reader(painted, "tiff") as reader:
+    with probe.open_reader(painted, "tiff") as reader:
         for _ in range(2):  # also when the failure is remembered
             with pytest.raises(RegionError):
                 reader.read(0, 256, 256, 10, 10)
@@ -74,7 +74,7 @@ def without_first_tile(path, picture, level):
 
 def test_a_tile_that_the_scanner_left_out_is_glass_as_for_openslide(tmp_path):
     path = without_first_tile(tmp_path / "a.tif", texture(256, 256), level=0)
-    with opening.open_reader(path, "tiff") as ours, openslide.OpenSlide(path) as theirs:
+    with probe.open_reader(path, "tiff") as ours, openslide.OpenSlide(path) as theirs:
         region = ours.read(0, 10, 10, 100, 100)
         np.testing.assert_array_equal(region, on_white(np.asarray(theirs.read_region((10, 10), 0, (100, 100)))))
     assert (region[:54, :54] == 255).all()
@@ -85,7 +85,7 @@ def test_a_hole_in_a_lower_level_is_filled_from_the_finer_one(tmp_path):
     """Aperio leaves tiles of length 0 on lower levels."""
     picture = texture(256, 256)
     path = without_first_tile(tmp_path / "a.tif", picture, level=1)
-    with opening.open_reader(path, "tiff") as reader:
+    with probe.open_reader(path, "tiff") as reader:
         hole = reader.read(1, 0, 0, 64, 64)
     expected = picture[:128, :128].reshape(64, 2, 64, 2, 3).mean(axis=(1, 3))
     np.testing.assert_allclose(hole, expected, atol=1)  # rounding of the area mean
@@ -94,7 +94,7 @@ def test_a_hole_in_a_lower_level_is_filled_from_the_finer_one(tmp_path):
 def test_a_slide_decoded_at_half_its_size_is_the_mean_over_two_by_two_pixels(cmu):
     """Oracle: the mean of OpenSlide's pixels, with numpy. What differs is the rounding of single frequencies."""
     box = (100, 400, 1200, 1600)
-    with opening.open_reader(cmu, "tiff") as ours, openslide.OpenSlide(cmu) as theirs:
+    with probe.open_reader(cmu, "tiff") as ours, openslide.OpenSlide(cmu) as theirs:
         small = ours.read(0, *box, shrink=2).astype(float)
         full = on_white(np.asarray(theirs.read_region(box[:2], 0, box[2:]))).astype(float)
     gap = np.abs(small - full.reshape(800, 2, 600, 2, 3).mean(axis=(1, 3)))
@@ -108,7 +108,7 @@ def test_any_reader_and_codec_gives_the_same_smaller_region_also_beyond_the_rim(
     for shrink in (2, 4, 8):
         regions = []
         for name in ("tiff", "openslide", "flat"):
-            with opening.open_reader(path, name) as reader:
+            with probe.open_reader(path, name) as reader:
                 regions.append(reader.read(0, -16, 64, 240, 96, shrink=shrink).astype(int))
         assert regions[0].shape == (96 // shrink, 240 // shrink, 3)
         inside = np.s_[: 80 // shrink, 24 // shrink : 208 // shrink]  # at the rim half a pixel is white, or is not
@@ -120,7 +120,7 @@ def test_any_reader_and_codec_gives_the_same_smaller_region_also_beyond_the_rim(
 
 def test_the_tiles_that_are_kept_are_four_rows_of_the_level_that_is_read(tmp_path):
     path = write_tiff(tmp_path / "a.tif", texture(64 * 16, 64 * 8), compression="jpeg")
-    with opening.open_reader(path, "tiff") as reader:
+    with probe.open_reader(path, "tiff") as reader:
         for shrink in (1, 2):
             for y in range(0, 64 * 16, 64):
                 reader.read(0, 0, y, 64 * 8, 64, shrink=shrink)
@@ -130,7 +130,7 @@ def test_the_tiles_that_are_kept_are_four_rows_of_the_level_that_is_read(tmp_pat
 
 
 def test_labels_and_macros_are_no_levels(cmu):
-    with opening.open_reader(cmu, "tiff") as reader:
+    with probe.open_reader(cmu, "tiff") as reader:
         assert [(level.width, level.height) for level in reader.levels] == [(2220, 2967)]
 
 
@@ -138,9 +138,9 @@ def test_the_reader_can_be_forced_and_all_readers_agree(tmp_path):
     path = write_tiff(tmp_path / "a.tif", texture(150, 200), compression="zlib")
     pictures = []
     for name in ("tiff", "openslide", "flat"):
-        facts = opening.examine(path, mpp=0.5, choice=name)
+        facts = probe.examine(path, mpp=0.5, choice=name)
         assert facts.reader == name
-        with opening.open_reader(path, name) as reader:
+        with probe.open_reader(path, name) as reader:
             pictures.append(reader.read(0, -5, -5, 100, 90))
     np.testing.assert_array_equal(pictures[0], pictures[1])
     np.testing.assert_array_equal(pictures[0], pictures[2])

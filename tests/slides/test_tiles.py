@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcti.slides import opening
+from mcti.slides import probe
 from mcti.slides.tiles import Grid, TileSource, sharpness
 from mcti.slides.tissue import Overview
 
@@ -59,7 +59,7 @@ def test_tiles_come_from_the_coarsest_level_that_serves(tmp_path, resolution, le
     with tifffile.TiffWriter(path) as writer:
         writer.write(picture, **options)
         writer.write(cv2.resize(picture, (256, 256), interpolation=cv2.INTER_AREA), subfiletype=1, **options)
-    with opening.open_reader(path, "tiff") as reader:
+    with probe.open_reader(path, "tiff") as reader:
         grid = Grid.over(512, 512, (0.5, 0.5), resolution, 64)
         assert grid.footprint == (footprint, footprint)
         source = TileSource(reader, grid)
@@ -73,14 +73,14 @@ def test_tiles_come_from_the_coarsest_level_that_serves(tmp_path, resolution, le
 def test_blur_lowers_the_sharpness(cmu):
     import cv2
 
-    with opening.open_reader(cmu, "tiff") as reader:
+    with probe.open_reader(cmu, "tiff") as reader:
         tile = reader.read(0, 700, 1500, 256, 256)
     assert sharpness(tile) > 100 > 10 > sharpness(cv2.GaussianBlur(tile, (0, 0), 6))
 
 
 def test_reading_past_the_rim_is_white_there(tmp_path):
     path = write_tiff(tmp_path / "a.tif", np.full((100, 100, 3), 9, np.uint8))
-    with opening.open_reader(path, "tiff") as reader:
+    with probe.open_reader(path, "tiff") as reader:
         tile = TileSource(reader, Grid.over(100, 100, (0.5, 0.5), 0.5, 64)).read(64, 64)
     assert (tile[:36, :36] == 9).all()
     assert (tile[36:] == 255).all()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mcti.params import TissueParams
-from mcti.slides import opening, tissue
+from mcti.slides import probe, tissue
 from mcti.slides.status import SlideError, Status
 
 from .conftest import real
@@ -107,7 +107,7 @@ def test_islands_and_holes_count_in_square_millimetres():
 
 def test_the_overview_of_a_real_slide_holds_block_means(cmu):
     """Oracle: means over 16 x 16 px of the whole slide at once, with numpy."""
-    with opening.open_reader(cmu, "tiff") as reader:
+    with probe.open_reader(cmu, "tiff") as reader:
         view = tissue.overview(reader, (0.499, 0.499), 8.0)
         whole = reader.read(0, 0, 0, 139 * 16, 186 * 16).astype(float)
     assert view.scale == (16.0, 16.0)
@@ -127,7 +127,7 @@ def test_an_unreadable_tile_is_marked_in_the_overview_and_not_painted(painted):
     for offset, count in spans:  # the corner is lost on every level
         data[offset + 2 : offset + count] = bytes(count - 2)
     painted.write_bytes(data)
-    with opening.open_reader(painted, "tiff") as reader:
+    with probe.open_reader(painted, "tiff") as reader:
         view = tissue.overview(reader, (0.5, 0.5), 8.0)
     assert view.unreadable[:15, :15].all()
     assert not view.unreadable[70:, 70:].any()

@@ -19,8 +19,8 @@ import pandas as pd
 import yaml
 
 from mcti.cli.app import app
-from mcti.cli.caller import guarded
-from mcti.cohort.demo import demo_tables
+from mcti.cli.command_context import guarded
+from mcti.demo.tables import demo_tables
 from tests.stack.small_project import clone, dvc
 
 WIDTH, NAME, REMOTE = 6, "half-year", "s3://mcti-data/dvc"

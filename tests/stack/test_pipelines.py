@@ -19,7 +19,7 @@ import yaml
 
 from mcti import versions
 from mcti.cli.app import app
-from mcti.cli.caller import guarded
+from mcti.cli.command_context import guarded
 from mcti.local import settings
 from mcti.params import IngestParams
 from mcti.registry import tracking

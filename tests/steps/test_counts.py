@@ -11,7 +11,7 @@ from lifelines import KaplanMeierFitter
 from sksurv.metrics import concordance_index_censored
 
 from mcti.params import EvaluateParams, IngestParams, SplitParams
-from mcti.steps.evaluate import evaluate
+from mcti.steps.evaluate.step import evaluate
 from mcti.steps.ingest import ingest
 from mcti.steps.split import split
 

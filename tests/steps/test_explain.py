@@ -13,7 +13,7 @@ from mcti.cohort import tables
 from mcti.errors import DataError, UsageError
 from mcti.params import ExplainParams
 from mcti.steps.explain import explain
-from mcti.steps.predict import predict
+from mcti.steps.predict.step import predict
 from mcti.steps.train import train
 from tests.training.made import folders, settings
 

@@ -13,13 +13,13 @@ import pandas as pd
 import pytest
 import tifffile
 
-from mcti.cli import caller
+from mcti.cli import command_context
 from mcti.cli.app import app
 from mcti.errors import DataError, UsageError
 from mcti.params import ExtractParams, TissueParams
-from mcti.slides import extraction, painting
+from mcti.slides import extraction; from mcti.demo import painting
 from mcti.slides.tiles import TileSource
-from mcti.steps import pulse
+from mcti.steps.search import heartbeat
 from mcti.steps.extract import extract, merge, shard_of
 from mcti.steps.merge import merge as put_together
 
@@ -325,7 +325,7 @@ def test_while_it_runs_a_heartbeat_says_how_far_it_is(slides, tmp_path, monkeypa
         seen.append(json.loads((tmp_path / "heartbeat-0-of-1.json").read_text()))
         told.append(words)
 
-    monkeypatch.setattr(pulse, "EVERY_SECONDS", 0.05)
+    monkeypatch.setattr(heartbeat, "EVERY_SECONDS", 0.05)
     extract(slides, ExtractParams(workers=1), tmp_path, shard=(0, 1), progress=look)
     assert seen[-1]["slides"] == 3
     assert any(state["working"] for state in seen)
@@ -394,8 +394,8 @@ def test_a_preview_that_was_lost_is_drawn_anew_without_the_features(slides, whol
 def test_shards_are_merged_from_the_command_line(slides, whole, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for i in range(2):
-        assert caller.guarded(app, ["extract", "--slides", str(slides), "--out", "out", "--shard", f"{i}/2"]) == 0
-    assert caller.guarded(app, ["features", "merge", "out"]) == 0
+        assert command_context.guarded(app, ["extract", "--slides", str(slides), "--out", "out", "--shard", f"{i}/2"]) == 0
+    assert command_context.guarded(app, ["features", "merge", "out"]) == 0
     assert contents(tmp_path / "out") == whole
-    assert caller.guarded(app, ["features", "merge", "out"]) == 3
+    assert command_context.guarded(app, ["features", "merge", "out"]) == 3
     assert "no tables of shards" in capsys.readouterr().err

@@ -15,7 +15,7 @@ import pytest
 from mcti import s3, storage
 from mcti.errors import EnvironmentTrouble
 from mcti.params import ExtractParams
-from mcti.slides import opening, painting, staging
+from mcti.slides import probe, staging; from mcti.demo import painting
 from mcti.slides.status import SlideError, Status
 from mcti.steps.extract import extract, merge
 from mcti.steps.inventory import inventory
@@ -167,7 +167,7 @@ def test_copies_together_stay_within_the_cache(tmp_path):
 
 
 def test_content_ids_do_not_depend_on_where_a_slide_lies(bucket, folder):
-    assert opening.content_id(bucket + "/slides/P 0.tif") == opening.content_id(folder / "P 0.tif")
+    assert probe.content_id(bucket + "/slides/P 0.tif") == probe.content_id(folder / "P 0.tif")
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def series(servers_of, tmp_path, request):
     address = f"s3://mcti-data/{request.node.name}/slide A"
     folder = tmp_path / "slide A"
     painting.paint(tmp_path / "a.tif", seed=5, grade=2, er_positive=True)
-    with opening.open_reader(tmp_path / "a.tif", "tiff") as reader:
+    with probe.open_reader(tmp_path / "a.tif", "tiff") as reader:
         dicom_factory.write_slide(folder, reader.read(0, 0, 0, 2048, 2048).copy())
     for path in folder.iterdir():
         storage.upload(path, storage.join(address, path.name))
@@ -191,12 +191,12 @@ def test_every_instance_of_a_dicom_series_is_staged_whichever_is_named(series, p
     (folder / "other" / "report.txt").write_text("x")
     storage.upload(folder / "other" / "report.txt", storage.join(address, "report.txt"))
     for location in (f"{address}/level2.dcm", f"{address}/label.dcm", f"{address}/level0.dcm"):
-        with opening.at_hand(location, params.cache) as path:
+        with probe.at_hand(location, params.cache) as path:
             assert {file.name for file in path.parent.iterdir()} == names
-            assert opening.examine(path).mpp == (0.5, 0.5)
-        facts = opening.examine(location)
+            assert probe.examine(path).mpp == (0.5, 0.5)
+        facts = probe.examine(location)
         assert (facts.width, facts.mpp, facts.levels) == (2048, (0.5, 0.5), 3)
-        assert opening.content_id(location) == opening.content_id(folder)
+        assert probe.content_id(location) == probe.content_id(folder)
     assert left_in(params) == []
 
 
@@ -218,11 +218,11 @@ def test_the_files_that_a_vms_names_are_staged_with_it_and_no_others(servers_of,
     for name in (*wanted, "b.jpg", "x.jpg"):
         (tmp_path / name).write_text(text if name == "a.vms" else name)
         storage.upload(tmp_path / name, storage.join(address, name))
-    with opening.at_hand(f"{address}/a.vms", params.cache) as path:
+    with probe.at_hand(f"{address}/a.vms", params.cache) as path:
         assert {file.name for file in path.parent.iterdir()} == wanted
-    before = opening.content_id(f"{address}/a.vms")
-    assert before == opening.content_id(tmp_path / "a.vms")
+    before = probe.content_id(f"{address}/a.vms")
+    assert before == probe.content_id(tmp_path / "a.vms")
     (tmp_path / "c.jpg").touch()
-    assert opening.content_id(tmp_path / "a.vms") == before
+    assert probe.content_id(tmp_path / "a.vms") == before
     (tmp_path / "a.opt").write_text("longer than before")
-    assert opening.content_id(tmp_path / "a.vms") != before
+    assert probe.content_id(tmp_path / "a.vms") != before

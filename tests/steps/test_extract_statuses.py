@@ -10,7 +10,7 @@ import torch
 
 from mcti.errors import DataError
 from mcti.params import ExtractParams, SplitParams, TissueParams
-from mcti.slides import features, painting
+from mcti.slides import features; from mcti.demo import painting
 from mcti.steps.exchange import import_features
 from mcti.steps.extract import extract
 from mcti.steps.split import split

@@ -29,7 +29,7 @@ def refused(paths, tmp_path, *words, params=PARAMS):
     for word in words:
         assert word in line, line
     assert caught.value.exit_code == 3
-    assert caught.value.mend
+    assert caught.value.hint
     assert len(line) < 700
     assert not (tmp_path / "cohort").exists()
     return line

@@ -4,7 +4,7 @@ import shutil
 
 import pandas as pd
 
-from mcti.slides import painting
+from mcti.demo import painting
 from mcti.steps.inventory import inventory
 
 

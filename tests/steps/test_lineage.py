@@ -12,7 +12,7 @@ from mcti.registry import lineage as origins
 from mcti.registry import models, tracking
 from mcti.registry.lineage import Origin
 from mcti.steps.lineage import descendants, lineage
-from mcti.steps.promote import promote
+from mcti.steps.promote.step import promote
 from mcti.steps.register import register
 from tests.registry.made import Run
 

@@ -133,7 +133,7 @@ def test_outcomes_that_contradict_the_risks_fire_the_rule_of_performance(world, 
 
 
 def read_risks(models, cohort, features, tmp_path):
-    from mcti.steps.predict import predict
+    from mcti.steps.predict.step import predict
 
     predict(str(models), cohort, features, tmp_path / "risks.csv")
     return pd.read_csv(tmp_path / "risks.csv").set_index("patient_id")["risk"]

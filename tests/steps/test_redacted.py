@@ -14,13 +14,13 @@ from mcti import redaction
 from mcti.cohort import tables
 from mcti.errors import DataError
 from mcti.params import EvaluateParams, ExplainParams, MonitorParams, PredictParams, ValidateParams
-from mcti.steps.evaluate import evaluate
+from mcti.steps.evaluate.step import evaluate
 from mcti.steps.explain import explain
 from mcti.steps.monitor import monitor
-from mcti.steps.predict import predict
+from mcti.steps.predict.step import predict
 from mcti.steps.train import train
 from mcti.steps.validate import validate
-from mcti.training.pool import Channel, Pool
+from mcti.training.worker_pool import Channel, Pool
 from tests.training.made import folders, settings
 
 ONE = PredictParams(workers=1)

@@ -11,7 +11,7 @@ import torch
 
 from mcti import storage
 from mcti.errors import DataError, UsageError
-from mcti.steps.best import override
+from mcti.steps.search.best_settings import override
 from mcti.steps.train import train
 from mcti.training import fold_files
 from mcti.training import folds as training

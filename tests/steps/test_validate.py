@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from mcti import storage
-from mcti.cohort import demo, tables
+from mcti.cohort import tables; from mcti.demo import tables
 from mcti.errors import DataError
 from mcti.params import IngestParams, SplitParams, ValidateParams
 from mcti.registry import tracking
@@ -225,7 +225,7 @@ def test_features_are_held_to_the_contract(made, tmp_path, broken, expectation):
 
 
 def test_the_demo_cohort_passes_and_shows_its_notice(tmp_path):
-    raw = dict(zip(("clinical", "expression", "slides"), demo.demo_tables(), strict=True))
+    raw = dict(zip(("clinical", "expression", "slides"), tables.demo_tables(), strict=True))
     paths = cases.write_sources(raw, tmp_path / "raw")
     params = IngestParams(name="gse7390-painted", notice="painted slides: not a clinical result")
     came = ingest(paths["clinical"], paths["expression"], paths["slides"], params, tmp_path / "cohort")

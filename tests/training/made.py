@@ -10,7 +10,7 @@ import torch
 from mcti.cohort import tables
 from mcti.params import SplitParams, TrainParams
 from mcti.steps.split import split
-from mcti.training.bags import PatientBag
+from mcti.dataset.bags import PatientBag
 from mcti.training.folds import Dataset
 
 GENES = tuple(f"g{number}" for number in range(5))

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from mcti.errors import DataError
-from mcti.training import bags as bagging
+from mcti.dataset import bags as bagging
 from mcti.training import fold_files, folds, loop, losses
 from tests.training import made
 

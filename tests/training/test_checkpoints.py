@@ -79,7 +79,7 @@ def test_a_checkpoint_of_another_run_is_refused_with_the_difference(tmp_path, ch
     checkpoints.save(tmp_path, made(2))
     with pytest.raises(DataError, match=words) as caught:
         checkpoints.latest(tmp_path, IDENTITY | change)
-    assert str(tmp_path) in caught.value.mend
+    assert str(tmp_path) in caught.value.hint
 
 
 def test_a_full_disk_leaves_the_older_checkpoint_as_it_was(tmp_path, monkeypatch):

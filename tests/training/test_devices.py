@@ -5,7 +5,7 @@ import torch
 
 from mcti.errors import EnvironmentTrouble
 from mcti.params import SearchParams, TrainParams
-from mcti.steps.search import search
+from mcti.steps.search.step import search
 from mcti.steps.train import train
 from mcti.training import devices
 

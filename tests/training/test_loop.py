@@ -8,7 +8,7 @@ import torch
 
 from mcti.errors import DataError
 from mcti.params import TrainParams
-from mcti.training import bags as bagging
+from mcti.dataset import bags as bagging
 from mcti.training import checkpoints, folds, loop
 from mcti.training import run as running
 from tests.training import made

@@ -12,7 +12,7 @@ from sklearn.linear_model import PoissonRegressor
 from mcti.errors import UsageError
 from mcti.model.trained import Recalibration, cumulative_steps
 from mcti.params import EvaluateParams, TrainParams, check
-from mcti.steps.evaluate import evaluate
+from mcti.steps.evaluate.step import evaluate
 from mcti.steps.train import train
 from mcti.training import recalibration
 from mcti.training.fold_files import load

@@ -8,7 +8,7 @@ import torch
 
 from mcti.errors import DataError, EnvironmentTrouble
 from mcti.model.network import MCTI
-from mcti.training import bags as bagging
+from mcti.dataset import bags as bagging
 from mcti.training import folds, loop, losses
 from mcti.training import run as running
 from tests.training import made

@@ -60,12 +60,12 @@ def couple(
     Raises UsageError for an unknown solver, or a gradient through a plan that has none; else as the solver.
     """
     if solver not in SOLVERS:
-        raise UsageError(f"there is no solver {solver!r}", where="transport", mend=did_you_mean(solver, SOLVERS))
+        raise UsageError(f"there is no solver {solver!r}", where="transport", hint=did_you_mean(solver, SOLVERS))
     if gradient and solver not in ("sinkhorn", "unbalanced"):
         raise UsageError(
             f"no gradient passes the plan of solver {solver!r}",
             where="transport",
-            mend="take sinkhorn or unbalanced, or no gradient through the plan",
+            hint="take sinkhorn or unbalanced, or no gradient through the plan",
         )
     settings: dict[str, Any] = {"mask_rows": mask_rows, "mask_columns": mask_columns}
     if solver == "assignment":

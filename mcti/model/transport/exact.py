@@ -40,7 +40,7 @@ def _check_counts(problem: Problem) -> None:
         raise DataError(
             f"{int(rows[item].sum())} present rows cannot be assigned one to one to {int(columns[item].sum())} columns",
             where=f"transport, batch item {item}",
-            mend="mask equally many, or take solver sinkhorn, which couples any two numbers of tokens",
+            hint="mask equally many, or take solver sinkhorn, which couples any two numbers of tokens",
         )
 
 

@@ -126,15 +126,15 @@ def _checked(rows: Tensor, columns: Tensor, mask_rows: Tensor | None, mask_colum
     """Masks and presence checked by the rules of every solver; the cost of the problem is a stand-in of one column."""
     if rows.dim() != 3 or columns.dim() != 3 or rows.shape[::2] != columns.shape[::2] or 0 in rows.shape[1:]:
         what = f"points of shapes {tuple(rows.shape)} and {tuple(columns.shape)}"
-        raise DataError(what, where="transport", mend="give (b, n, D) and (b, m, D) with at least one token each")
+        raise DataError(what, where="transport", hint="give (b, n, D) and (b, m, D) with at least one token each")
     masks = []
     for name, points, mask in (("rows", rows, mask_rows), ("columns", columns, mask_columns)):
         largest = points.detach().abs().amax(2, keepdim=True)  # (b, n, 1): NaN and infinity pass on
         side = Problem.of(largest, mask, None)
         masks.append(side.rows)
         if not bool((side.cost < torch.finfo(largest.dtype).max ** 0.5).all()):
-            mend = "look for features that ran away"
-            raise DataError(f"the {name} are too large to square", where="transport, points", mend=mend)
+            hint = "look for features that ran away"
+            raise DataError(f"the {name} are too large to square", where="transport, points", hint=hint)
     whole = bool(masks[0].all() & masks[1].all())
     problem = Problem(rows.new_zeros(len(rows), 1, 1), masks[0], masks[1], whole)
     problem.both_or_neither()

@@ -37,7 +37,7 @@ def pot(
     """
     positive(entropy=entropy, marginal=marginal, tolerance=tolerance, max_iterations=max_iterations)
     if problem not in PROBLEMS:
-        raise UsageError(f"POT has no problem {problem!r}", where="transport", mend=did_you_mean(problem, PROBLEMS))
+        raise UsageError(f"POT has no problem {problem!r}", where="transport", hint=did_you_mean(problem, PROBLEMS))
     checked = Problem.of(cost, mask_rows, mask_columns)
     if problem != "unbalanced":
         checked.both_or_neither()

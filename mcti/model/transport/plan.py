@@ -90,7 +90,7 @@ class Problem:
             raise DataError(
                 f"the cost is {cost.dtype} of shape {tuple(cost.shape)}, not floating of shape (b, n, m)",
                 where="transport",
-                mend="give a batch of cost matrices with at least one row and one column",
+                hint="give a batch of cost matrices with at least one row and one column",
             )
         rows = _mask("rows", mask_rows, cost, cost.shape[1])
         columns = _mask("columns", mask_columns, cost, cost.shape[2])
@@ -118,7 +118,7 @@ class Problem:
             raise DataError(
                 "one side has no present token, the other has mass to move",
                 where=f"transport, batch item {int(lone[0])}",
-                mend="mask both sides, or take solver unbalanced, where mass may vanish",
+                hint="mask both sides, or take solver unbalanced, where mass may vanish",
             )
 
     def result_dtype(self) -> torch.dtype:
@@ -134,7 +134,7 @@ def _mask(name: str, mask: Tensor | None, cost: Tensor, size: int) -> Tensor:
         raise DataError(
             f"the mask is {mask.dtype} of shape {tuple(mask.shape)}, not bool of shape {full}",
             where=f"transport, mask of the {name}",
-            mend="give one bool for each token, True where it is present",
+            hint="give one bool for each token, True where it is present",
         )
     return mask
 
@@ -151,7 +151,7 @@ def _finite(cost: Tensor) -> None:
         raise DataError(
             f"the cost is {cost[item, row, column].item()}, not a finite number",
             where=f"transport, batch item {item}, row {row}, column {column}",
-            mend="look for NaN or infinite features of that item, or mask the absent token",
+            hint="look for NaN or infinite features of that item, or mask the absent token",
         )
 
 
@@ -160,7 +160,7 @@ def positive(**settings: float) -> None:
     for name, value in settings.items():
         if not 0 < value < float("inf"):
             raise UsageError(
-                f"{name} is {value!r}, not a positive number", where="transport", mend=f"give {name} above 0"
+                f"{name} is {value!r}, not a positive number", where="transport", hint=f"give {name} above 0"
             )
 
 

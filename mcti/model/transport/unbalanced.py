@@ -44,7 +44,7 @@ def unbalanced(
     """
     positive(entropy=entropy, marginal=marginal, tolerance=tolerance, max_iterations=max_iterations)
     if measure not in MEASURES:
-        raise UsageError(f"there is no measure {measure!r}", where="transport", mend=did_you_mean(measure, MEASURES))
+        raise UsageError(f"there is no measure {measure!r}", where="transport", hint=did_you_mean(measure, MEASURES))
     problem = Problem.of(cost, mask_rows, mask_columns)
     softness = min(max(entropy / marginal, LEAST), 1 / LEAST)
     with torch.no_grad(), torch.autocast(cost.device.type, enabled=False):
@@ -94,7 +94,7 @@ def _check_mass(coupling: Tensor) -> None:
         raise DataError(
             "the cost is so far below zero that the mass of the plan overflows",
             where="transport, solver unbalanced",
-            mend="shift the cost: moving mass must not earn many times `marginal`",
+            hint="shift the cost: moving mass must not earn many times `marginal`",
         )
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mcti.slides import tissue
 from mcti.slides.decoding import Pixels
 from mcti.slides.heatmap import Scores
-from mcti.slides.opening import Facts
+from mcti.slides.probe import Facts
 from mcti.slides.reader import Reader
 from mcti.slides.status import RegionError
 from mcti.slides.tissue import Mask, Overview

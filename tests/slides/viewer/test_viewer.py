@@ -19,7 +19,7 @@ import tifffile
 
 from mcti.errors import DataError, UsageError
 from mcti.params import ExtractParams
-from mcti.slides import extraction, features, heatmap, opening
+from mcti.slides import extraction, features, heatmap, probe
 from mcti.slides.encoders import Hed44
 from mcti.slides.heatmap import Scores
 from mcti.slides.manifest import Row
@@ -50,13 +50,13 @@ def slide(tmp_path):
 @pytest.fixture
 def scene(slide):
     path, _ = slide
-    facts = opening.examine(path)
+    facts = probe.examine(path)
     mask = np.zeros((50, 70), bool)
     mask[:25] = True
     coords = np.array([[0, 0], [100, 0], [600, 400]])
     scores = Scores("risk", coords, np.array([-1.0, 0.0, 1.0]), (100, 100), centre=0.0)
     seen = Overview(np.full((50, 70, 3), 200, np.uint8), np.zeros((50, 70), bool), (10.0, 10.0))
-    with opening.open_reader(path, facts.reader) as reader:
+    with probe.open_reader(path, facts.reader) as reader:
         yield Scene(reader, facts, path.stem, mask=(mask, seen), grid=(coords, (100, 100)), scores=scores)
 
 
@@ -175,8 +175,8 @@ def test_a_region_that_does_not_decode_is_grey_and_crossed_and_never_white(tmp_p
         offset, count = file.pages[0].dataoffsets[0], file.pages[0].databytecounts[0]
     data[offset : offset + count] = bytes(count)
     path.write_bytes(data)
-    facts = opening.examine(path)
-    with opening.open_reader(path, facts.reader) as reader:
+    facts = probe.examine(path)
+    with probe.open_reader(path, facts.reader) as reader:
         scene = Scene(reader, facts, "a")
         picture = scene.slide(scene.box(7, 0, 0))
     assert picture.max() <= 150
@@ -184,8 +184,8 @@ def test_a_region_that_does_not_decode_is_grey_and_crossed_and_never_white(tmp_p
 
 def test_a_large_slide_of_one_level_is_not_decoded_for_its_small_picture(tmp_path, monkeypatch):
     path = write_tiff(tmp_path / "a.tif", texture(4096, 4096), tile=(256, 256))
-    facts = opening.examine(path)
-    with opening.open_reader(path, facts.reader) as reader:
+    facts = probe.examine(path)
+    with probe.open_reader(path, facts.reader) as reader:
         scene, largest = Scene(reader, facts, "a"), []
         read = reader.read
         monkeypatch.setattr(reader, "read", lambda *box: largest.append(box[3] * box[4]) or read(*box))

@@ -1,0 +1,30 @@
+"""The networks of the field that MCTI is compared with: one signature, one training loop, the same inputs.
+
+Each is written from its paper's formulas at the width of its preset (mcti/model/variants.py), with the survival head,
+the missing-modality and the covariate handling that MCTI has, so that a difference in C is one of architecture.
+"""
+
+from mcti.model.network import MCTI
+from mcti.model.comparators.base import Peer
+from mcti.model.comparators.fusion import MCAT, LateFusion, MOTCat
+from mcti.model.comparators.genes import SNN
+from mcti.model.comparators.pooling import ABMIL, MeanPool
+from mcti.model.comparators.transmil import TransMIL
+from mcti.model.presets import ModelConfig
+
+__all__ = ["ABMIL", "MCAT", "SNN", "LateFusion", "MOTCat", "MeanPool", "Peer", "TransMIL", "build"]
+
+_NETWORKS: dict[str, type[Peer]] = {
+    "snn": SNN,
+    "mean_pool": MeanPool,
+    "abmil": ABMIL,
+    "transmil": TransMIL,
+    "late_fusion": LateFusion,
+    "mcat": MCAT,
+    "motcat": MOTCat,
+}
+
+
+def build(config: ModelConfig) -> MCTI | Peer:
+    """The network of this configuration, with fresh weights."""
+    return MCTI(config) if config.network == "mcti" else _NETWORKS[config.network](config)

@@ -1,0 +1,157 @@
+"""What all peers share: absent modalities, covariates, heads, and a Prediction as MCTI gives it."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mcti.model.axes import Axes, behind
+from mcti.model.checks import check_inputs
+from mcti.model.clinical import check_covariates, read_covariates
+from mcti.model.dropout import Dropout
+from mcti.model.hazards import logits_of, survive
+from mcti.model.cox_branch import LinearPath
+from mcti.model.network import Prediction, inward, refuse_absent
+from mcti.model.presets import ModelConfig
+
+
+@dataclass
+class Read:
+    """What a peer made of a batch.
+
+    vector     (b, D) the patient
+    attention  (b, N) weight of each patch, a row sums to 1; None where the network has no such weight
+    plan       (b, N, T) how patches and gene tokens were coupled; None where they were not
+    """
+
+    vector: Tensor
+    attention: Tensor | None = None
+    plan: Tensor | None = None
+
+
+class Peer(nn.Module, ABC):
+    """A network that makes one vector of a patient and reads hazards off it linearly.
+
+    The subtype is read off the detached vector: a probe that shapes nothing, unless `subtype_task` is on. Covariates
+    reach the hazards by a linear path that starts at zero. There is no instance classifier: its logits are 0.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.axes = Axes(config)
+        self.drop = Dropout(config.dropout)
+        self.survival_head = nn.Linear(config.width, config.bins)
+        self.subtype_head = nn.Linear(config.width, len(config.classes))
+        self.absent = AbsentInputs(behind(config)) if config.missing else None
+        self.clinical = nn.Linear(2 * len(config.covariates), config.bins, bias=False) if config.covariates else None
+        if self.clinical is not None:
+            nn.init.zeros_(self.clinical.weight)
+        self.linear = LinearPath(config) if config.linear else None
+
+    @abstractmethod
+    def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Read:
+        """patches (b, N, D_in), mask (b, N) True = real, genes (b, G) -> the patients' vectors."""
+
+    def forward(
+        self,
+        patches: Tensor,
+        mask: Tensor,
+        genes: Tensor,
+        *,
+        slides_present: Tensor | None = None,
+        genes_present: Tensor | None = None,
+        covariates: Tensor | None = None,
+        couplings: bool = False,  # noqa: ARG002 - MCTI's signature; a peer has no guided attention to trace
+    ) -> Prediction:
+        """Predict a batch; arguments and errors are MCTI's (mcti/model/network.py)."""
+        check_inputs(self.config, patches, mask, genes, slides_present=slides_present, genes_present=genes_present)
+        check_covariates(self.config, covariates, len(patches))
+        own = self.survival_head.weight.dtype
+        (rows, values), real = self.axes(inward(patches, own), inward(genes, own)), mask
+        if self.absent is not None:
+            rows, real, values = self.absent(rows, mask, values, slides_present, genes_present)
+        else:
+            refuse_absent(slides_present, genes_present)
+        found = self.read(rows.masked_fill(~real[..., None], 0.0), real, values)
+        kind = torch.promote_types(found.vector.dtype, torch.float32)  # logits are never half
+        logits = self.survival_head(self.drop(found.vector)).to(kind)
+        if self.clinical is not None and covariates is not None:
+            logits = logits + self.clinical(read_covariates(inward(covariates, own)))
+        if self.linear is not None:
+            scores = self.linear.scores(patches, mask, genes, covariates, slides_present, genes_present)
+            logits = self.linear(logits, scores)
+        hazard, survival = survive(logits, self.config.head)
+        probed = found.vector if self.config.subtype_task else found.vector.detach()
+        return Prediction(
+            hazard_logits=logits,
+            hazard=hazard,
+            survival=survival,
+            risk=-survival.sum(1),
+            subtype_logits=self.subtype_head(self.drop(probed)).to(kind),
+            instance_logits=logits.new_zeros(len(logits), len(self.config.classes)),
+            **self._critical(found, real, slides_present),
+            gene_groups=None,
+            norms={},
+            couplings=None,
+        )
+
+    @torch.no_grad()
+    def start_at(self, hazard: Tensor) -> None:
+        """Begin near these hazards (B,) for everybody, as MCTI does."""
+        self.survival_head.bias.copy_(logits_of(hazard, self.config.head))
+
+    def _critical(self, found: Read, mask: Tensor, slides_present: Tensor | None) -> dict[str, Tensor]:
+        """The patches with the largest attention in the place of MCTI's critical ones; none without attention."""
+        batch, kept, config = len(mask), self.config.critical, self.config
+        if found.attention is None:
+            weights, present = found.vector.new_zeros(batch, kept), mask.new_zeros(batch, kept)
+            index = torch.zeros(batch, kept, dtype=torch.long, device=mask.device)
+        else:
+            scores = found.attention.detach().masked_fill(~mask, -1.0)
+            index = scores.argsort(dim=1, descending=True, stable=True)[:, :kept]
+            present = mask.gather(1, index)
+            if slides_present is not None:
+                present = present & slides_present[:, None]
+            index, present = (F.pad(part, (0, kept - index.shape[1])) for part in (index, present))
+            weights = found.attention.detach().gather(1, index) * present
+        plan = found.vector.new_zeros(batch, kept, config.tokens)
+        if found.plan is not None:
+            chosen = found.plan.detach().gather(1, index[..., None].expand(-1, -1, config.tokens))
+            plan = chosen.to(plan.dtype) * present[..., None]
+        return {
+            "critical": torch.where(present, index, -1),
+            "critical_scores": weights,
+            "critical_logits": weights.new_zeros(batch, kept, len(config.classes)),
+            "critical_mass": weights * mask.sum(1, keepdim=True),
+            "gene_plan": plan,
+        }
+
+
+class AbsentInputs(nn.Module):
+    """A learned patch and a learned gene vector in the place of slides or genes that a patient does not have."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.patch = nn.Parameter(torch.randn(config.features) * config.features**-0.5)
+        self.genes = nn.Parameter(torch.zeros(len(config.genes)))
+
+    def forward(
+        self,
+        patches: Tensor,
+        mask: Tensor,
+        genes: Tensor,
+        slides_present: Tensor | None,
+        genes_present: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The batch with its gaps filled; shapes stay."""
+        if genes_present is not None:
+            genes = torch.where(genes_present[:, None], genes, self.genes)
+        if slides_present is not None:
+            first = torch.zeros_like(mask)
+            first[:, 0] = True
+            mask = torch.where(slides_present[:, None], mask, first)
+            patches = torch.where(slides_present[:, None, None], patches, self.patch)
+        return patches, mask, genes

@@ -1,0 +1,95 @@
+"""Networks of slides and genes: fused late, by co-attention, and by optimal-transport co-attention."""
+
+import torch
+from torch import Tensor, nn
+
+from mcti.model.axes import behind
+from mcti.model.network import gene_cost
+from mcti.model.comparators.base import Peer, Read
+from mcti.model.comparators.genes import GeneSets, self_normalising
+from mcti.model.comparators.pooling import GatedAttention, embedding
+from mcti.model.presets import ModelConfig
+from mcti.model.streams import SelfAttention
+from mcti.model.transport import unbalanced
+
+
+class LateFusion(Peer):
+    """ABMIL of the slides beside an SNN of the genes, joined by one hidden layer."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        seen = behind(config)
+        self.embed = embedding(seen)
+        self.pool = GatedAttention(config.width)
+        self.hidden = self_normalising((len(seen.genes), config.gene_width, config.width), config.gene_dropout)
+        self.join = nn.Sequential(nn.Linear(2 * config.width, config.width), nn.ReLU())
+
+    def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Read:
+        """See Peer."""
+        slide, attention = self.pool(self.embed(patches), mask)
+        return Read(self.join(torch.cat([slide, self.hidden(genes)], 1)), attention)
+
+
+class MCAT(Peer):
+    """Genes ask, patches answer (after Chen et al. 2021, ICCV): T gene sets attend over the patches by one head.
+
+    The T answers and the T gene tokens pass a transformer each, are pooled by gated attention and joined.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        seen = behind(config)
+        self.embed = embedding(seen)
+        self.sets = GeneSets(seen)
+        self.transformers = nn.ModuleList(SelfAttention(1, config.attention_depth, config) for _ in range(2))
+        self.pools = nn.ModuleList(GatedAttention(config.width) for _ in range(2))
+        self.join = nn.Sequential(nn.Linear(2 * config.width, config.width), nn.ReLU())
+        self.coupler()
+
+    def coupler(self) -> None:
+        """Parameters of the coupling."""
+        width = self.config.width
+        self.to_q, self.to_k, self.to_v = (nn.Linear(width, width) for _ in range(3))
+
+    def couple(self, patches: Tensor, mask: Tensor, genes: Tensor) -> tuple[Tensor, Tensor]:
+        """Patch tokens (b, N, D), gene tokens (b, T, D) -> answers (b, T, D), how they read (b, T, N)."""
+        width = patches.shape[-1]
+        scores = self.to_q(genes) @ self.to_k(patches).transpose(1, 2) * width**-0.5
+        weights = scores.masked_fill(~mask[:, None], -torch.inf).softmax(-1)
+        return weights @ self.to_v(patches), weights
+
+    def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Read:
+        """See Peer; a patch's weight is its mean over the gene sets."""
+        gene_tokens = self.sets(genes)
+        answers, weights = self.couple(self.embed(patches), mask, gene_tokens)
+        pooled = [
+            pool(transformer(tokens[None], None)[0])[0]
+            for tokens, transformer, pool in zip((answers, gene_tokens), self.transformers, self.pools, strict=True)
+        ]
+        return Read(self.join(torch.cat(pooled, 1)), weights.mean(1), weights.transpose(1, 2))
+
+
+class MOTCat(MCAT):
+    """MCAT with an unbalanced optimal-transport plan in the place of attention (after Xu and Chen 2023, ICCV).
+
+    A gene token's answer is the mean of the patches by the mass they send it. The plan is a constant for the gradient.
+    """
+
+    def coupler(self) -> None:
+        """None: the plan has no parameter."""
+
+    def couple(self, patches: Tensor, mask: Tensor, genes: Tensor) -> tuple[Tensor, Tensor]:
+        """See MCAT."""
+        config = self.config
+        with torch.no_grad():
+            plan = unbalanced(
+                gene_cost(patches, genes, mask),
+                entropy=config.gene_entropy,
+                marginal=config.gene_marginal,
+                max_iterations=config.iterations,
+                tolerance=config.tolerance,
+                measure=config.gene_measure,
+                mask_rows=mask,
+            ).coupling.transpose(1, 2)  # (b, T, N)
+            weights = (plan / plan.sum(-1, keepdim=True).clamp_min(torch.finfo(plan.dtype).tiny)).to(patches.dtype)
+        return weights @ patches, weights

@@ -1,0 +1,63 @@
+"""Self-normalising networks of gene expression."""
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+
+from mcti.model.axes import behind
+from mcti.model.dropout import AlphaDropout
+from mcti.model.comparators.base import Peer, Read
+from mcti.model.presets import ModelConfig
+
+
+def self_normalising(widths: tuple[int, ...], dropout: float) -> nn.Sequential:
+    """[Linear, ELU, AlphaDropout] from width to width (Klambauer et al. 2017, NeurIPS; with ELU as in MCAT)."""
+    layers = [
+        nn.Sequential(nn.Linear(narrow, wide), nn.ELU(), AlphaDropout(dropout))
+        for narrow, wide in itertools.pairwise(widths)
+    ]
+    return nn.Sequential(*layers)
+
+
+class SNN(Peer):
+    """Genes alone, two self-normalising layers."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        genes = len(behind(config).genes)
+        self.hidden = self_normalising((genes, config.gene_width, config.width), config.gene_dropout)
+
+    def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Read:  # noqa: ARG002 - genes alone
+        """See Peer."""
+        return Read(self.hidden(genes))
+
+
+class GeneSets(nn.Module):
+    """T disjoint sets of genes, each to a token by a self-normalising layer of its own: genes (b, G) -> (b, T, D).
+
+    MCAT takes six functional categories of signatures; where no such lists are given, the sets are a fixed random
+    partition, a function of G and T alone.
+    """
+
+    source: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        genes, sets = len(config.genes), config.tokens
+        longest = -(-genes // sets)
+        order = torch.randperm(genes, generator=torch.Generator().manual_seed(genes))
+        # Sets of unequal length end in a place behind the last gene, which is always 0.
+        source = torch.cat([order, torch.full((sets * longest - genes,), genes)]).view(longest, sets).T
+        self.register_buffer("source", source.contiguous())
+        bound = longest**-0.5
+        self.weight = nn.Parameter(torch.empty(sets, longest, config.width).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(sets, config.width))
+        self.after = nn.Sequential(nn.ELU(), AlphaDropout(config.gene_dropout))
+
+    def forward(self, genes: Tensor) -> Tensor:
+        """(b, G) -> (b, T, D)."""
+        padded = torch.cat([genes, genes.new_zeros(len(genes), 1)], 1)
+        tokens = torch.einsum("btg,tgd->btd", padded[:, self.source], self.weight) + self.bias
+        out: Tensor = self.after(tokens)
+        return out

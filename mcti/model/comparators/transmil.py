@@ -1,0 +1,70 @@
+"""TransMIL: a transformer over the patches with a convolution for their places (Shao et al. 2021, NeurIPS)."""
+
+import torch
+from torch import Tensor, nn
+
+from mcti.model.axes import behind
+from mcti.model.comparators.base import Peer, Read
+from mcti.model.comparators.pooling import embedding
+from mcti.model.presets import ModelConfig
+from mcti.model.streams import AttentionLayer
+
+
+class TransMIL(Peer):
+    """A class token and the patches: attention, pyramid position encoding, attention; the class token is the patient.
+
+    The patches are laid row by row on the smallest square that holds them, the first ones again where it is not full.
+    Attention is exact, O(N²) in time; the paper's Nyström form approximates it. Padding never enters: each patient
+    has a square of its own, and beyond it is the zero padding of the convolution.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.embed = embedding(behind(config))
+        self.token = nn.Parameter(torch.randn(config.width) * config.width**-0.5)
+        self.first, self.second = AttentionLayer(1, config), AttentionLayer(1, config)
+        self.places = Pyramid(config.width)
+        self.norm = nn.LayerNorm(config.width)
+
+    def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Read:  # noqa: ARG002 - slides alone
+        """See Peer."""
+        source, grid = squares(mask)
+        laid = self.embed(patches).gather(1, source[..., None].expand(-1, -1, self.config.width))
+        laid = laid * grid[..., None]
+        tokens = torch.cat([self.token.expand(len(laid), 1, -1).to(laid.dtype), laid], 1)
+        here = torch.cat([grid.new_ones(len(grid), 1), grid], 1)
+        tokens = self.first(tokens[None], here)[0]
+        tokens = torch.cat([tokens[:, :1], self.places(tokens[:, 1:], grid)], 1)
+        return Read(self.norm(self.second(tokens[None], here)[0, :, 0]))
+
+
+class Pyramid(nn.Module):
+    """Position encoding by depth-wise convolutions of 7, 5 and 3 patches: tokens (b, S², D), grid (b, S²)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.kernels = nn.ModuleList(nn.Conv2d(width, width, k, padding=k // 2, groups=width) for k in (7, 5, 3))
+
+    def forward(self, tokens: Tensor, grid: Tensor) -> Tensor:
+        """x + sum of the three convolutions, 0 off the grid."""
+        side = round(tokens.shape[1] ** 0.5)
+        plane = (tokens * grid[..., None]).transpose(1, 2).reshape(len(tokens), -1, side, side)
+        total = plane + sum((kernel(plane) for kernel in self.kernels), torch.zeros_like(plane))
+        out: Tensor = total.flatten(2).transpose(1, 2) * grid[..., None]
+        return out
+
+
+def squares(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each place of the batch's largest square comes from: mask (b, N) -> source (b, S²), grid (b, S²).
+
+    source: row of the bag at that place;  grid: True inside the patient's own square of side ceil(sqrt(N)). Present
+    rows stand first in a bag.
+    """
+    counts = mask.sum(1).clamp_min(1)
+    sides = counts.double().sqrt().ceil().long()  # (b,)
+    side = int(sides.max())
+    across = torch.arange(side, device=mask.device)
+    row, column = (part.flatten() for part in torch.meshgrid(across, across, indexing="ij"))
+    grid = (row < sides[:, None]) & (column < sides[:, None])
+    place = row * sides[:, None] + column
+    return torch.where(grid, place % counts[:, None], 0), grid

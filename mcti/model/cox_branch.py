@@ -1,0 +1,90 @@
+"""A Cox model beside the network: linear in mean and spread of the patches, genes, covariates (docs/model.md, 7).
+
+With some hundred patients a penalised linear model is as good as any network, and errs on other patients: the mean of
+the two log hazards is better than the network alone (docs/results.md, `stack`). Its numbers are fitted in closed form
+after the network was trained (mcti/training/fit_cox_branch.py), not learned with it, and stored with the weights.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from mcti.model.clinical import read_covariates
+from mcti.model.presets import ModelConfig
+
+
+class LinearPath(nn.Module):
+    """Hazard logits (b, B) of a network -> (1 - share) times these + share times those of the Cox model.
+
+    share () from 0 to 1; base (B,) hazard logits of a patient whose score is 0; genes (G,), features (D_in,), spreads
+    (D_in,), covariates (2V,) log hazard ratios of one unit of the standardised input, of a feature's mean over the
+    patient's patches and of its standard deviation there; usual () what the spreads of the mean training patient add.
+    All 0, and nothing changed, before the fit. What a patient lacks stands at its training mean and adds nothing.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.block = config.block
+        wide = {"features": config.features, "spreads": config.features, "covariates": 2 * len(config.covariates)}
+        for name, size in {"base": config.bins, "genes": len(config.genes), **wide}.items():
+            self.register_buffer(name, torch.zeros(size))
+        for name in ("share", "usual"):
+            self.register_buffer(name, torch.zeros([]))
+        self.share: Tensor
+        self.usual: Tensor
+        self.base: Tensor
+        self.genes: Tensor
+        self.features: Tensor
+        self.spreads: Tensor
+        self.covariates: Tensor
+
+    def scores(
+        self,
+        patches: Tensor,
+        mask: Tensor,
+        genes: Tensor,
+        covariates: Tensor | None,
+        slides_present: Tensor | None,
+        genes_present: Tensor | None,
+    ) -> Tensor:
+        """Inputs as `MCTI.forward` takes them -> log hazard ratio of each patient (b,)."""
+        mean, spread = moments(patches.to(self.features.dtype), mask, self.block)
+        slides = mean @ self.features + spread @ self.spreads - self.usual
+        told = genes.to(self.genes.dtype) @ self.genes
+        total = self._here(slides, slides_present) + self._here(told, genes_present)
+        return total if covariates is None else total + self.clinical(read_covariates(covariates))
+
+    def tiles(self, patches: Tensor) -> Tensor:
+        """Patches of one patient (N, D_in) -> (N,) what each adds to what the slides say.
+
+        A standard deviation is the sum of its rows' shares (x - mean)² / (N sd).
+        """
+        rows = patches.to(self.features.dtype)
+        deviations = rows - rows.mean(0)
+        spread = deviations.square().mean(0).sqrt()
+        shares = deviations.square() @ torch.where(spread > 0, self.spreads / spread, 0.0)
+        return (rows @ self.features + shares - self.usual) / len(rows)
+
+    def clinical(self, read: Tensor) -> Tensor:
+        """What `read_covariates` gave, (b, 2V) -> (b,)."""
+        return read.to(self.covariates.dtype) @ self.covariates
+
+    def forward(self, logits: Tensor, scores: Tensor) -> Tensor:
+        """The weighted mean of the two models' hazard logits, (b, B), scores (b,) -> (b, B)."""
+        return (1 - self.share) * logits + self.share * (self.base + scores[:, None])
+
+    @staticmethod
+    def _here(values: Tensor, present: Tensor | None) -> Tensor:
+        return values if present is None else values * present
+
+
+def moments(patches: Tensor, mask: Tensor, block: int) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (b, D_in) of the real rows of bags (b, N, D_in), mask (b, N), `block` rows at a time.
+
+    A padded row is finite, and counts nothing.
+    """
+    weight = mask.to(patches.dtype)[:, None] / mask.sum(1)[:, None, None]  # (b, 1, N)
+    mean = weight @ patches
+    variance = torch.zeros_like(mean)
+    for start in range(0, patches.shape[1], block):
+        variance = variance + weight[..., start : start + block] @ (patches[:, start : start + block] - mean).square()
+    return mean[:, 0], variance[:, 0].sqrt()

@@ -1,0 +1,1 @@
+"""The step evaluate: out-of-fold risks of the trained models against the baselines."""

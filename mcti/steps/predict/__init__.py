@@ -1,0 +1,1 @@
+"""The step predict: risk and survival of patients by a registered model."""

@@ -1,0 +1,1 @@
+"""The step search: training settings chosen over inner folds."""

@@ -1,0 +1,287 @@
+"""Cohort, features and folds to the training settings that win on the inner folds of one training part."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mcti import storage
+from mcti.cohort.folds import Folds, read_folds
+from mcti.errors import UsageError
+from mcti.params import SearchParams, TrainParams
+from mcti.progress import Progress
+from mcti.registry.refusals import kept
+from mcti.steps.search import study; from mcti.steps.search import record
+from mcti.steps.search.best_settings import override
+from mcti.dataset.loading import gather
+from mcti.steps.result import StepResult
+from mcti.steps.search.record import NestedResult, SearchResult, TrialLog, close_log
+from mcti.steps.search.study import Study
+from mcti.steps.task_log import logged
+from mcti.storage import Location
+from mcti.training import devices
+from mcti.training import search as searching
+from mcti.training.loop import Paused
+from mcti.training.worker_pool import Channel, Pool, cores
+from mcti.training.search import Setting, Trial
+from mcti.training.shared_study import SharedStudy, is_shared
+
+
+class InitResult(StepResult):
+    """The study that workers will find: its name, trials ended or begun in it, trials wanted."""
+
+    study: str
+    trials: int
+    wanted: int
+
+
+@logged
+@kept
+def search(
+    cohort: Location,
+    features: Location | None,
+    folds: Location,
+    params: SearchParams,
+    train: TrainParams,
+    out: Path,
+    *,
+    init: bool = False,
+    progress: Progress | None = None,
+) -> SearchResult | NestedResult | InitResult:
+    """Search the settings of training over the inner folds of one outer training part, or of each (`nested`).
+
+    One search for all folds sees the test patients of every fold but its own: the evaluation reports how many.
+
+    Reads   cohort, features/<slide_id>.h5 (None: genes alone), folds.csv; of no test patient of `params.outer_fold`
+            anything enters a model or a score. The settings of `params.warm_start`, where a model is named
+    Writes  out/{best.yaml,trials.csv,importance.png,result.json}: all of it or nothing; nested: best.yaml with the
+            settings of every fold, the rest in out/fold_<k>. While it runs, the study lies
+            beside `out` (or in `params.storage`); killed and started again, it goes on with the trials it has. Each
+            trial is a run of the tracking server, where one is named
+    init    only make the study in PostgreSQL, for workers to come
+    Raises  DataError when no trial could be trained, UsageError for a space that names what training does not know,
+            EnvironmentTrouble when PostgreSQL or the tracking server stays away, Paused after SIGTERM
+    """
+    devices.need(train.device)
+    split = read_folds(folds)
+    base = train.model_copy(update={"epochs": params.epochs})
+    _check_space(params, base)
+    numbers = split.numbers if params.nested else [params.outer_fold]
+    asked = [params.model_copy(update={"outer_fold": number, "nested": False}) for number in numbers]
+    planned = [_study(cohort, features, split, one, base) for one in asked]
+    if init:
+        return _make(planned)
+    result = _nested(planned, Path(out), progress) if params.nested else _searched(planned[0], Path(out), progress)
+    for folder in (_work(Path(out)), _nested_work(Path(out))):
+        shutil.rmtree(folder, ignore_errors=True)
+    return result
+
+
+def _check_space(params: SearchParams, base: TrainParams) -> None:
+    """A value that training refuses is known before the first trial."""
+    searching.check_space(params.space)
+    for name, values in params.space.items():
+        for value in values:
+            override(base, {name: value}, "search.space")
+
+
+def _study(cohort: Location, features: Location | None, split: Folds, params: SearchParams, base: TrainParams) -> Study:
+    """The study of one outer training part."""
+    parts = study.inner_parts(split, params.outer_fold)
+    plan = study.plan_of(params, base, len(parts))
+    name = f"search-{study.identity(gather(cohort, features), parts, params, base)}"
+    study.data_of.cache_clear()
+    return Study(str(cohort), None if features is None else str(features), tuple(parts), base, plan, params, name)
+
+
+def _searched(study: Study, out: Path, progress: Progress | None) -> SearchResult:
+    """Run one study and write its result; the study itself stays where it lies."""
+    trials = (_shared if is_shared(study.params.storage) else _embedded)(study, out, _Reporter(study.plan, progress))
+    result = record.write(out, trials, study.params, study.plan)
+    close_log(study, result, out)
+    return result
+
+
+def _nested(planned: Sequence[Study], out: Path, progress: Progress | None) -> NestedResult:
+    """One search after the other, each inside the training part of its own outer fold.
+
+    Every study is kept until the last one has ended: a search started again asks for no trial twice.
+    """
+    results = {}
+    for done, study in enumerate(planned):
+        number = study.params.outer_fold
+        counted = None if progress is None else _FoldProgress(progress, done, len(planned), number)
+        results[number] = _searched(study, _nested_work(out) / f"fold_{number}", counted)
+    return record.write_nested(out, results, _nested_work(out))
+
+
+@dataclass(frozen=True)
+class _FoldProgress:
+    """Progress of one of several searches, as a part of all of them; `done` searches have ended before it."""
+
+    progress: Progress
+    done: int
+    searches: int
+    fold: int
+
+    def __call__(self, done: float, total: float, unit: str, detail: str = "", restored: float = 0, /) -> None:
+        text = f"outer fold {self.fold}" + (f", {detail}" if detail else "")
+        self.progress(self.done * total + done, self.searches * total, unit, text, restored)
+
+
+def _make(planned: Sequence[Study]) -> InitResult:
+    if not is_shared(planned[0].params.storage):
+        hint = "give --storage postgresql://…; a study in SQLite is made by the search itself"
+        raise UsageError("no study to share", "search --init", hint)
+    with searching.quiet():
+        trials = sum(len(open_shared(study).trials()) for study in planned)
+    wanted = sum(study.plan.trials for study in planned)
+    return InitResult(study=" ".join(study.name for study in planned), trials=trials, wanted=wanted)
+
+
+def _embedded(study: Study, out: Path, report: "_Reporter") -> list[Trial]:
+    """The trials in rounds over the workers of this process; the study lies in SQLite, or where storage says."""
+    url, logged = study.params.storage or _sqlite(_work(out)), TrialLog(study)
+    with Pool(study.score, study.base.workers, study.params.together) as pool:
+
+        def evaluate(pairs: Sequence[tuple[Mapping[str, Setting], int]]) -> list[float]:
+            if pool.event.is_set():
+                raise Paused("paused between two trials", "the search", "run the same command again to go on from here")
+            return pool.map([study.job(chosen, k) for chosen, k in pairs], report.of_round(len(pairs)))
+
+        def told(trials: list[Trial]) -> None:
+            report(trials)
+            for trial in trials:
+                logged(trial)
+
+        trials = searching.optimise(study.plan, url, study.name, evaluate, told)
+    told(trials)
+    return trials
+
+
+def _shared(study: Study, out: Path, report: "_Reporter") -> list[Trial]:  # noqa: ARG001
+    """The trials by as many workers as this process may have, together with those of other processes."""
+    with searching.quiet():
+        shared = open_shared(study)
+        with shared.alone():  # one run of the study, whoever comes first
+            parent = TrialLog(study).parent
+        searching.log_found(shared.trials(), study.plan)
+        count = min(study.base.workers or cores(), study.plan.trials)
+        with Pool(_worker, count, count) as pool:
+            pool.map([Worker(study, parent, -(-study.plan.trials // count))] * count, report.counted)
+            if pool.event.is_set():
+                hint = "run the same command again, or leave the rest to the other workers"
+                raise Paused("paused: its trials wait for a worker", "the search", hint)
+        trials = shared.trials()
+    searching.check_complete(trials)
+    return trials
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One worker of a shared study: the run to log below (empty: none), and its share of the trials, for the bar."""
+
+    study: Study
+    parent: str
+    share: int
+
+
+def _worker(job: Worker, channel: Channel) -> None:
+    study, done, logged = job.study, 0, TrialLog(job.study, job.parent)
+
+    def score(trial: Trial, inner: int) -> float:
+        steps = _Steps(channel, done, max(done, job.share), f"trial {trial.number}, inner fold {inner}")
+        return study.score(study.job(trial.settings, inner), steps)
+
+    def told(trial: Trial) -> None:
+        nonlocal done
+        done += 1
+        logged(trial)
+        score = f"last C {trial.mean:.3f}" if trial.state == "complete" else f"last trial {trial.state}"
+        channel.progress(done, max(done, job.share), "trials", score)
+
+    with searching.quiet():
+        open_shared(study).work(score, told, channel.stop)
+    channel.progress(done, done, "trials")
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """The channel of one training of a trial: `done` of `share` trials have ended, and its steps are the detail."""
+
+    channel: Channel
+    done: int
+    share: int
+    name: str
+
+    def progress(self, done: float, total: float, unit: str, detail: str = "", restored: float = 0, /) -> None:  # noqa: ARG002
+        """The steps of the training."""
+        self.channel.progress(self.done, self.share, "trials", f"{self.name}: {int(done)} of {int(total)} {unit}")
+
+    def stop(self) -> bool:
+        """Whether the job should end."""
+        return self.channel.stop()
+
+
+def open_shared(study: Study) -> SharedStudy:
+    """The study in PostgreSQL, made unless it is there."""
+    params = study.params
+    assert params.storage is not None
+    given = {"heartbeat_seconds": params.heartbeat_seconds, "wait_minutes": params.wait_minutes}
+    return SharedStudy(study.plan, params.storage, study.name, **given)  # type: ignore[arg-type]
+
+
+class _Reporter:
+    """Turns finished rounds into progress: inner folds trained, of at most trials x folds.
+
+    scored, restored    inner folds with a score; those that the study held before this process began
+    best                the highest mean C so far, as text; empty before a trial is complete
+    """
+
+    def __init__(self, plan: searching.Plan, progress: Progress | None) -> None:
+        self.plan, self.progress = plan, progress
+        self.scored, self.best = 0, ""
+        self.restored: int | None = None
+
+    def __call__(self, trials: list[Trial]) -> None:
+        self.scored = sum(len(t.scores) if t.state == "running" else self.plan.folds for t in trials)
+        means = [trial.mean for trial in trials if len(trial.scores) == self.plan.folds]
+        self.best = f"best C {max(means):.3f}" if means else ""
+        if self.restored is None:
+            self.restored = self.scored  # no report: the rate is measured from the first step of training on
+        else:
+            self._report(self.scored, self.best)
+
+    def of_round(self, jobs: int) -> Progress:
+        """Progress of the `jobs` inner folds that are trained side by side now, by their steps."""
+
+        def report(done: float, total: float, unit: str, detail: str = "", restored: float = 0, /) -> None:  # noqa: ARG001
+            steps = f"this round {int(done)} of {int(total)} {unit}"
+            share = min(done / total, 0.999) if total else 0.0  # whole when its scores are stored
+            self._report(self.scored + jobs * share, ", ".join(filter(None, (self.best, steps))))
+
+        return report
+
+    def counted(self, done: float, total: float, unit: str, detail: str = "", restored: float = 0, /) -> None:
+        """Progress of workers that count trials themselves."""
+        if self.progress is not None:
+            self.progress(done, total, unit, detail, restored)
+
+    def _report(self, scored: float, detail: str) -> None:
+        if self.progress is not None:
+            self.progress(scored, self.plan.trials * self.plan.folds, "inner folds", detail, self.restored or 0)
+
+
+def _work(out: Path) -> Path:
+    return out.parent / f".{out.name}.work"
+
+
+def _nested_work(out: Path) -> Path:
+    """Where the searches of the outer folds lie until all have ended."""
+    return out.parent / f".{out.name}.nested"
+
+
+def _sqlite(work: Path) -> str:
+    with storage.explained(work):
+        work.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{work / 'study.db'}"

@@ -1,0 +1,76 @@
+"""gather, and what becomes of clinical covariates on the way from the table to a prediction."""
+
+import math
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mcti.cohort import tables
+from mcti.errors import DataError
+from mcti.registry import ensemble
+from mcti.dataset.loading import bag_of, gather
+from mcti.steps.predict.step import frame, predict
+from mcti.steps.train import train
+from tests.training.made import folders, settings
+
+
+@pytest.fixture
+def world(tmp_path):
+    """A cohort whose ages differ, one of them missing, with a numeric and a written covariate of its own."""
+    cohort, features, folds = folders(tmp_path)
+    patients = tables.read_patients(cohort)
+    patients["age"] = [math.nan, *range(41, 41 + len(patients) - 1)]
+    patients["nodes"], patients["grade"] = 2.0, "G2"
+    parts = tables.read_expression(cohort), tables.read_slides(cohort), tables.read_info(cohort)
+    tables.write(tables.Cohort(patients, *parts), cohort)
+    return cohort, features, folds
+
+
+def test_numeric_covariates_come_by_name_and_missing_ones_as_none(world):
+    bags = gather(*world[:2]).bags
+    assert bags["P-000"].covariates == {"age": None, "is_female": 1.0, "nodes": 2.0}
+    assert bags["P-001"].covariates["age"] == 41.0
+
+
+def test_the_quality_of_a_patients_slides_is_counted_over_all_of_them(tmp_path):
+    """By hand: 3 and 1 tiles kept of 8 and 2, 4 and 1 blurred, 1 unreadable; tissue 0.6, 0.9, 0.9 and 1.0."""
+    for name, tissue, candidate, blurred, failed in (("a", [0.6, 0.9, 0.9], 8, 4, 1), ("b", [1.0], 2, 1, 0)):
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            file["features"] = np.ones((len(tissue), 2), dtype=np.float32)
+            file["tissue_fraction"] = np.array(tissue, dtype=np.float32)
+            counts = {"candidate": candidate, "kept": len(tissue), "blurred": blurred, "failed": failed}
+            file.attrs.update({f"tiles_{key}": value for key, value in counts.items()})
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["features"] = np.ones((2, 2), dtype=np.float32)
+    patches, quality = bag_of(tmp_path, ["a", "b"], {})
+    assert len(patches) == 4
+    assert quality == pytest.approx({"tissue": 3.4 / 4, "blurred": 5 / 10, "failed": 1 / 10})
+    assert bag_of(tmp_path, ["a", "other"], {})[1] == {}, "a file of another tool counts nothing"
+    assert bag_of(tmp_path, [], {}) == (None, {})
+
+
+def test_a_model_with_covariates_predicts_its_cohort_to_the_bit_and_reads_them(world, tmp_path):
+    cohort, features, folds = world
+    architecture = {"covariates": ["age", "is_female"]}
+    train(cohort, features, folds, settings(epochs=2, workers=1, architecture=architecture), tmp_path / "models")
+    predict(str(tmp_path / "models"), cohort, features, tmp_path / "out.csv")
+    parts = [pd.read_csv(path, dtype=str) for path in sorted((tmp_path / "models").glob("fold_*/predictions.csv"))]
+    trained = pd.concat(parts).set_index("patient_id")["risk"].to_dict()
+    assert pd.read_csv(tmp_path / "out.csv", dtype=str).set_index("patient_id")["risk"].to_dict() == trained
+    loaded, row = ensemble.load(tmp_path / "models"), frame(cohort, features).iloc[1]
+    assert loaded.covariates == ("age", "is_female")
+    patches = torch.tensor(row["features"])
+    risks = [
+        loaded.predict(row["patient_id"], patches, row["genes"], (12.0,), row["covariates"] | {"age": age})["risk"]
+        for age in (41.0, 90.0)
+    ]
+    assert repr(risks[0]) == trained["P-001"]
+    assert risks[0] != risks[1]
+    nobody = loaded.predict("new", patches, row["genes"], (12.0,), {"age": None, "is_female": None})
+    half = loaded.predict("new", patches, row["genes"], (12.0,), {"age": None, "is_female": 1.0})
+    assert (nobody["missing"], half["missing"]) == ("clinical", "")
+    with pytest.raises(DataError, match=r"'age' is not there.*give age, is_female"):
+        loaded.predict("new", patches, row["genes"], (12.0,), {})

@@ -1,0 +1,85 @@
+"""Two models on the same patients."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sksurv.metrics import concordance_index_censored, concordance_index_ipcw, integrated_brier_score
+from sksurv.util import Surv
+
+from mcti.evaluation.paired_comparison import Resampled, Rivals, values
+
+
+@pytest.fixture(scope="module")
+def truth():
+    draw = np.random.default_rng(2)
+    return draw.exponential(30, 160), draw.random(160) < 0.6, draw
+
+
+def table(risk, time, event, fold=0):
+    scaled = (risk - risk.mean()) / risk.std()
+    alive = {f"S_{t:g}": np.exp(-t / 40 * np.exp(0.5 * scaled)) for t in (6.0, 12.0, 24.0)}
+    ids = [f"P{i:03d}" for i in range(len(risk))]
+    counted = event.astype(int)
+    return pd.DataFrame({"patient_id": ids, "fold": fold, "risk": risk, **alive, "time_months": time, "event": counted})
+
+
+def test_both_concordances_and_the_brier_score_are_those_of_scikit_survival(truth):
+    """Oracle: scikit-survival 0.28.0 with all patients as training part; one fold, so nothing is pooled."""
+    time, event, draw = truth
+    good, bad = -time + draw.normal(0, 10, 160), draw.normal(size=160)
+    ours, theirs = table(good, time, event), table(bad, time, event).iloc[20:]
+    rivals = Rivals.of(ours, theirs, tau_quantile=0.8)
+    kept = slice(20, None)
+    assert len(rivals.patients) == 140
+    assert rivals.events == event[kept].sum()
+    outcome, tau = Surv.from_arrays(event[kept], time[kept]), np.quantile(time[kept], 0.8)
+    for position, risk in enumerate((good, bad)):
+        oracle = concordance_index_censored(event[kept], time[kept], risk[kept])[0]
+        assert values(rivals.harrell(), 140)[position] == pytest.approx(oracle, abs=1e-12)
+        oracle = concordance_index_ipcw(outcome, outcome, risk[kept], tau=tau)[0]
+        assert values(rivals.uno(), 140)[position] == pytest.approx(oracle, abs=1e-9)
+    alive = ours.iloc[20:][["S_6", "S_12", "S_24"]].to_numpy()
+    oracle = integrated_brier_score(outcome, outcome, alive, [6.0, 12.0, 24.0])
+    assert values(rivals.ibs(), 140)[0] == pytest.approx(oracle, rel=1e-9)
+
+
+def test_the_interval_is_of_the_difference_and_holds_it(truth):
+    time, event, draw = truth
+    risk = -time + draw.normal(0, 30, 160)
+    close = risk + draw.normal(0, 1, 160)
+    rivals = Rivals.of(table(risk, time, event), table(close, time, event))
+    drawn = Resampled.of(rivals, 300, 1)
+    lead = drawn.lead(rivals.uno(), 0.95)
+    assert lead.low <= lead.value <= lead.high
+    # Two models that agree on nearly every pair: the difference is far surer than either C (0.1 wide here).
+    assert lead.high - lead.low < 0.03
+
+
+def test_a_group_counts_pairs_of_its_members_alone(truth):
+    time, event, draw = truth
+    risk = draw.normal(size=160)
+    rivals = Rivals.of(table(risk, time, event), table(-risk, time, event), tau_quantile=0.999)
+    labels = pd.DataFrame({"patient_id": [f"P{i:03d}" for i in range(160)], "site": ["x"] * 70 + ["y"] * 90})
+    groups = dict(rivals.groups(labels))
+    assert list(groups) == ["site x", "site y"]
+    moved = np.where(np.arange(160) < 70, risk, draw.normal(size=160))
+    others = Rivals.of(table(moved, time, event), table(-risk, time, event), tau_quantile=0.999)
+    ours, theirs = values(rivals.uno(groups["site x"]), 160)
+    assert ours + theirs == pytest.approx(1)
+    assert values(others.uno(groups["site x"]), 160)[0] == pytest.approx(ours)  # risks outside the group do not matter
+    assert values(others.uno(), 160)[0] != pytest.approx(values(rivals.uno(), 160)[0])
+
+
+def test_no_common_patient_leaves_nothing_to_compare(truth):
+    time, event, draw = truth
+    ours = table(draw.normal(size=160), time, event)
+    theirs = ours.assign(patient_id=[f"Q{i}" for i in range(160)])
+    rivals = Rivals.of(ours, theirs)
+    assert (len(rivals.patients), rivals.events) == (0, 0)
+
+
+def test_follow_up_is_that_of_the_newer_table(truth):
+    time, event, draw = truth
+    risk = draw.normal(size=160)
+    newer = table(risk, time + 5, event)
+    assert Rivals.of(newer, table(risk, time, event)).patients["time_months"].tolist() == list(time + 5)

@@ -1,0 +1,114 @@
+"""DVC seen from outside: its remote, its stale locks, its failures."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mcti.errors import EnvironmentTrouble
+from mcti.local import settings, dvc_program
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A DVC project without git, with one stage."""
+    (tmp_path / ".dvc" / "tmp").mkdir(parents=True)
+    (tmp_path / ".dvc" / "config").write_text("[core]\n    analytics = false\n    no_scm = true\n")
+    (tmp_path / "dvc.yaml").write_text("stages:\n  hello:\n    cmd: echo hi > out.txt\n    outs: [out.txt]\n")
+    return tmp_path
+
+
+def rwlock(project, pid, command="dvc repro"):
+    lock = {"write": {str(project / "out.txt"): {"pid": pid, "cmd": command}}, "read": {}}
+    (project / ".dvc" / "tmp" / "rwlock").write_text(json.dumps(lock))
+
+
+def test_a_lock_of_a_living_stranger_with_a_dead_dvcs_pid_is_dropped(project):
+    """Real DVC stops at such a lock; with it dropped, it runs."""
+    stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
+    try:
+        rwlock(project, stranger.pid)
+        blocked = subprocess.run(
+            [sys.executable, "-m", "dvc", "repro"], cwd=project, capture_output=True, text=True, check=False
+        )
+        assert blocked.returncode != 0
+        assert "busy" in blocked.stderr + blocked.stdout
+        dvc_program.run(project, "repro", quiet=True)
+        assert (project / "out.txt").read_text() == "hi\n"
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_a_lock_cut_short_by_a_kill_is_dropped(project):
+    (project / ".dvc" / "tmp" / "rwlock").write_text('{"write": {"/x"')
+    dvc_program.run(project, "repro", quiet=True)
+    assert (project / "out.txt").exists()
+
+
+def test_a_lock_of_a_living_dvc_is_kept(project):
+    program = [sys.executable, "-c", "import time; time.sleep(300)", "dvc", "repro"]
+    living = subprocess.Popen(program)
+    try:
+        rwlock(project, living.pid)
+        dvc_program.clear_stale_locks(project)
+        assert json.loads((project / ".dvc" / "tmp" / "rwlock").read_text())["write"]
+    finally:
+        living.kill()
+        living.wait()
+
+
+def test_a_failing_stage_is_one_error_with_dvcs_reason(project):
+    (project / "dvc.yaml").write_text("stages:\n  hello:\n    cmd: exit 3\n    outs: [out.txt]\n")
+    with pytest.raises(EnvironmentTrouble, match=r"dvc repro` failed.*exited with 3"):
+        dvc_program.run(project, "repro", quiet=True)
+
+
+def test_the_remote_is_written_for_plain_dvc_and_git_is_not_asked_where_there_is_none(project, tmp_path):
+    stack = tmp_path / "a stack"
+    stack.mkdir()
+    settings.write(stack, {"s3": 18333, "mlflow": 15000})
+    (project / ".dvc" / "config").write_text("['remote \"storage\"']\n    url = s3://mcti-data/dvc\n")
+    dvc_program.point_at(project, stack)
+    shown = dvc_program.run(project, "config", "--list", quiet=True)
+    assert "remote.storage.endpointurl=http://127.0.0.1:18333" in shown
+    assert f"remote.storage.credentialpath={stack / 'credentials'}" in shown
+    assert "core.no_scm=true" in shown
+    assert f"core.site_cache_dir={project / '.dvc' / 'tmp' / 'site'}" in shown, "or another stack's remote is ours"
+
+
+def test_the_marks_reach_the_stages(project):
+    (project / "dvc.yaml").write_text("stages:\n  hello:\n    cmd: echo $MCTI_DEMO > out.txt\n    outs: [out.txt]\n")
+    dvc_program.run(project, "repro", quiet=True, marks={"MCTI_DEMO": "here"})
+    assert (project / "out.txt").read_text() == "here\n"
+    assert "MCTI_DEMO" not in os.environ
+
+
+def test_a_killed_dvc_is_told_apart_from_a_failed_one(project):
+    (project / "dvc.yaml").write_text("stages:\n  hello:\n    cmd: kill -9 $PPID\n    outs: [out.txt]\n")
+    with pytest.raises(EnvironmentTrouble, match=r"was killed by signal 9.*finished work is kept"):
+        dvc_program.run(project, "repro", quiet=True)
+
+
+def test_dvc_sees_the_record_of_the_sources_through_our_gitignore(tmp_path):
+    """Else a plain `dvc push` would leave the sources behind without a word."""
+    from dvc.repo import Repo
+
+    root = Path(__file__).parents[2]
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    shutil.copy(root / ".gitignore", tmp_path)
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc" / "config").write_text("[core]\n    analytics = false\n")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "raw.dvc").write_text(f"outs:\n- md5: {'0' * 32}.dir\n  hash: md5\n  path: raw\n")
+    with Repo(str(tmp_path)) as repo:
+        assert [Path(stage.path).name for stage in repo.index.stages] == ["raw.dvc"]
+    ignored = {
+        name: subprocess.run(["git", "check-ignore", "-q", name], cwd=tmp_path).returncode == 0
+        for name in ("data/raw", "data/cohort", "data/folds.csv", "data/raw.dvc")
+    }
+    assert ignored == {"data/raw": True, "data/cohort": True, "data/folds.csv": True, "data/raw.dvc": False}

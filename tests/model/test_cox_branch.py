@@ -1,0 +1,81 @@
+"""The Cox model beside the network: what it reads, and how the two are joined."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from mcti.model.cox_branch import LinearPath
+from mcti.model.comparators import build
+from tests.model.cases import batch, config, network
+
+OF = dataclasses.replace(config(covariates=("age", "sex")), linear=True)
+
+
+def filled(share: float) -> LinearPath:
+    path = LinearPath(OF)
+    for seed, (name, buffer) in enumerate(path.named_buffers()):
+        if name != "share":
+            buffer.copy_(torch.randn(buffer.shape, generator=torch.Generator().manual_seed(seed)))
+    path.share.fill_(share)
+    return path
+
+
+def test_the_score_is_the_sum_of_its_parts_for_each_patient_alone():
+    path, (patches, mask, genes) = filled(0.5), batch([3, 1, 5])
+    covariates = torch.tensor([[0.5, -1.0], [torch.nan, 2.0], [0.0, torch.nan]])
+    found = path.scores(patches, mask, genes, covariates, None, None)
+    for row, size in enumerate([3, 1, 5]):
+        known = [0.0 if value != value else float(value) for value in covariates[row]]
+        gone = [float(value != value) for value in covariates[row]]
+        rows = patches[row, :size].numpy()
+        wanted = float(rows.mean(0) @ path.features.numpy() + rows.std(0) @ path.spreads.numpy() - path.usual)
+        wanted += float(genes[row] @ path.genes)
+        wanted += sum(v * float(c) for v, c in zip([*known, *gone], path.covariates, strict=True))
+        assert abs(float(found[row]) - wanted) < 1e-5
+
+
+def test_what_a_patient_lacks_adds_nothing():
+    path, (patches, mask, genes) = filled(0.5), batch([3, 2])
+    absent = torch.tensor([True, False])
+    found = path.scores(patches, mask, genes, None, absent, ~absent)
+    only_slides = path.tiles(patches[0, :3]).sum()
+    torch.testing.assert_close(found, torch.stack([only_slides, genes[1] @ path.genes]))
+
+
+@pytest.mark.parametrize("block", [2, 100])
+def test_the_parts_of_the_tiles_add_up_to_what_the_slides_say(block):
+    path, (patches, mask, genes) = filled(0.5), batch([7])
+    path.block = block
+    parts = path.tiles(patches[0])
+    assert parts.shape == (7,)
+    torch.testing.assert_close(parts.sum(), (path.scores(patches, mask, 0 * genes, None, None, None))[0])
+
+
+def test_a_single_tile_has_no_spread():
+    path, (patches, mask, genes) = filled(0.5), batch([1])
+    wanted = patches[0, 0] @ path.features - path.usual
+    torch.testing.assert_close(path.scores(patches, mask, 0 * genes, None, None, None)[0], wanted)
+    torch.testing.assert_close(path.tiles(patches[0])[0], wanted)
+
+
+def test_the_logits_are_the_weighted_mean_of_both():
+    logits, scores = torch.randn(2, 4), torch.tensor([0.3, -0.7])
+    for share in (0.0, 0.25, 1.0):
+        path = filled(share)
+        cox = path.base + scores[:, None]
+        torch.testing.assert_close(path(logits, scores), (1 - share) * logits + share * cox)
+
+
+def test_before_the_fit_nothing_changes():
+    inputs = batch([3, 2])
+    for name in ("tiny", "abmil"):
+        of = config(name)
+        alone = build(of).eval() if name == "abmil" else network(of).eval()
+        beside = build(dataclasses.replace(of, linear=True)).eval()
+        beside.load_state_dict(beside.state_dict() | alone.state_dict())
+        assert torch.equal(beside(*inputs).hazard_logits, alone(*inputs).hazard_logits)
+
+
+def test_it_is_no_weight_that_training_would_move():
+    assert not list(LinearPath(OF).parameters())

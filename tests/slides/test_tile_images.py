@@ -1,0 +1,53 @@
+"""Tiles as pictures: the right piece of the right slide, or the reason."""
+
+import base64
+import io
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from mcti.slides.tile_images import Slides
+from tests.slides.conftest import write_tiff
+
+COLOURS = ((200, 60, 60), (60, 200, 60), (60, 60, 200), (200, 200, 60))
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A slide of four quadrants of 256 px, one colour each, and its feature file."""
+    quadrants = [np.full((256, 256, 3), colour, np.uint8) for colour in COLOURS]
+    picture = np.vstack([np.hstack(quadrants[:2]), np.hstack(quadrants[2:])])
+    (tmp_path / "slides").mkdir()
+    write_tiff(tmp_path / "slides" / "A.tif", picture)
+    store(tmp_path / "A.h5", level0_width=512, level0_height=512)
+    return tmp_path
+
+
+def store(path, **grid):
+    with h5py.File(path, "w") as file:
+        file["features"] = np.zeros((4, 3), np.float32)
+        file["coords"] = np.zeros((4, 2), np.int64)
+        file["coords"].attrs.update({"patch_size_level0": 256, **grid})
+
+
+def test_a_crop_is_the_tile_at_its_corner(place):
+    corners = [(0, 0), (256, 0), (0, 256), (256, 256), (128, 0)]
+    found = Slides(place / "slides", place).crops("A", corners)
+    pictures = [np.asarray(Image.open(io.BytesIO(base64.b64decode(c.address.partition(",")[2])))) for c in found]
+    assert {picture.shape for picture in pictures} == {(128, 128, 3)}
+    for picture, colour in zip(pictures[:4], COLOURS, strict=True):
+        np.testing.assert_allclose(picture.mean(axis=(0, 1)), colour, atol=4)  # JPEG
+    np.testing.assert_allclose(pictures[4].mean(axis=(0, 1)), np.mean(COLOURS[:2], axis=0), atol=4)  # half and half
+
+
+def test_what_cannot_be_shown_says_why(place):
+    slides = Slides(place / "slides", place)
+    assert slides.crops("B", [(0, 0)])[0].missing == "not among the slides given"
+    store(place / "A.h5", level0_width=4000, level0_height=3000)
+    assert slides.crops("A", [(0, 0)])[0].missing == "features of a slide of 4000x3000 px, this one has 512x512"
+    (place / "slides" / "A.tif").write_bytes((place / "slides" / "A.tif").read_bytes()[:900])
+    assert [crop.address for crop in slides.crops("A", [(0, 0), (256, 0)])] == ["", ""]
+    (place / "slides" / "A.tif").unlink()
+    assert "no file at this path" in slides.crops("A", [(0, 0)])[0].missing

@@ -1,0 +1,109 @@
+"""Other trained models beside ours in one table: the way from `mcti train` of each to `mcti evaluate` of all."""
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+
+from mcti.cli import command_context
+from mcti.cli.app import app
+from mcti.errors import DataError, UsageError
+from mcti.params import EvaluateParams, SplitParams
+from mcti.steps.evaluate.step import evaluate
+from mcti.steps.split import split
+from mcti.steps.train import train
+from tests.training import made
+
+PARAMS = EvaluateParams(bootstrap=100, baselines=("cox_clinical_genes",), horizons_months=(12.0,))
+PEERS = ("abmil", "mcat")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """Ours and two peers trained on the same folds; `elsewhere` on others of the same patients."""
+    root = tmp_path_factory.mktemp("peers")
+    cohort, features, folds = made.folders(root, patients=40)
+    for preset, name in (("tiny", "folds"), *((peer, peer) for peer in PEERS)):
+        train(cohort, features, folds, made.settings(workers=1, epochs=1, preset=preset), root / "models" / name)
+    again = SplitParams(folds=2, inner_folds=2, few_events=0, seed=8)
+    split(cohort, None, again, root / "other.csv")
+    train(cohort, features, root / "other.csv", made.settings(workers=1, epochs=1, preset="snn"), root / "elsewhere")
+    return root
+
+
+def run(root, *peers, models="models/folds", params=PARAMS):
+    folders = [root / peer for peer in peers]
+    out = root / "out"
+    return evaluate(root / "cohort", root / "features", root / "folds.csv", root / models, params, out, peers=folders)
+
+
+def test_the_command_line_puts_every_model_into_one_table(project, monkeypatch, capsys):
+    monkeypatch.chdir(project)
+    words = ["evaluate", "--cohort", "cohort", "--features", "features", "--folds", "folds.csv", "--models"]
+    words += ["models/folds", "--out", "by hand", "--set", "evaluate.bootstrap=100"]
+    words += ["--set", "evaluate.baselines=[cox_clinical_genes]"]
+    for peer in PEERS:
+        words += ["--peer", f"models/{peer}"]
+    assert command_context.guarded(app, words) == 0, capsys.readouterr().err
+    found = json.loads((project / "by hand" / "metrics.json").read_text())
+    others = {"abmil", "mcat", "cox_clinical_genes", "network_alone", "cox_part"}
+    assert set(found) == {"mcti"} | others
+    assert set(found["mcti"]["comparison"]) == others
+    gap = found["mcti"]["c_index"]["value"] - found["abmil"]["c_index"]["value"]
+    assert found["mcti"]["comparison"]["abmil"]["difference"]["value"] == pytest.approx(gap, abs=1e-12)
+    assert ">abmil<" in (project / "by hand" / "report.html").read_text()
+
+
+def test_a_row_holds_the_predictions_of_its_own_folder(project):
+    """By hand: the risks of models/mcat, and its C as if it were ours."""
+    run(project, "models/mcat")
+    told = pd.read_csv(project / "out" / "baselines.csv")
+    told = told[told["model"] == "mcat"].set_index("patient_id")["risk"]
+    parts = [pd.read_csv(file) for file in (project / "models" / "mcat").glob("fold_*/predictions.csv")]
+    pd.testing.assert_series_equal(told, pd.concat(parts).set_index("patient_id")["risk"].sort_index())
+    beside = json.loads((project / "out" / "metrics.json").read_text())["mcat"]["c_index"]
+    run(project, models="models/mcat")
+    assert json.loads((project / "out" / "metrics.json").read_text())["mcti"]["c_index"] == beside
+
+
+def test_two_models_of_one_name_are_refused(project):
+    shutil.copytree(project / "models" / "abmil", project / "again" / "abmil", dirs_exist_ok=True)
+    with pytest.raises(UsageError, match="two models of the table are called 'abmil'"):
+        run(project, "models/abmil", "again/abmil")
+    shutil.copytree(project / "models" / "abmil", project / "cox_clinical_genes", dirs_exist_ok=True)
+    with pytest.raises(UsageError, match="called 'cox_clinical_genes'"):
+        run(project, "cox_clinical_genes")
+
+
+def test_a_model_of_other_folds_is_refused_whatever_its_predictions_say(project):
+    """Its predictions.csv is made to fit these folds: what it was trained on gives it away."""
+    for fold in (0, 1):
+        mine, theirs = (project / name / f"fold_{fold}" / "predictions.csv" for name in ("models/folds", "elsewhere"))
+        shutil.copyfile(mine, theirs)
+    with pytest.raises(DataError, match=r"trained on \d+ of the 20 patients that it is tested on.*elsewhere/fold_0"):
+        run(project, "elsewhere")
+    with pytest.raises(DataError, match="that it is tested on"):
+        run(project, models="elsewhere")
+
+
+def test_a_model_that_some_training_patients_were_kept_from_is_refused(project, tmp_path):
+    shutil.copytree(project / "models" / "abmil", tmp_path / "abmil")
+    file = tmp_path / "abmil" / "fold_1" / "model.json"
+    said = json.loads(file.read_text())
+    file.write_text(json.dumps(said | {"patients": said["patients"][2:]}))
+    with pytest.raises(DataError, match="other patients than the fold's: 0 more, 2 missing"):
+        run(project, str(tmp_path / "abmil"))
+
+
+def test_folds_that_are_not_one_models_are_refused(project, tmp_path):
+    """As a fold trained alone with other settings leaves them, or a run that failed half-way."""
+    shutil.copytree(project / "models" / "abmil", tmp_path / "abmil")
+    file = tmp_path / "abmil" / "fold_1" / "model.json"
+    said = json.loads(file.read_text())
+    file.write_text(json.dumps(said | {"params": said["params"] | {"epochs": 99}}))
+    words = r"the folds are not one model's: train\.epochs is 99 here and \d+ in the first in .*fold_1"
+    with pytest.raises(DataError, match=words):
+        run(project, str(tmp_path / "abmil"))
+    with pytest.raises(DataError, match=words):
+        run(project, models=str(tmp_path / "abmil"))

@@ -1,0 +1,321 @@
+"""predict: a folder of folds on a cohort, in batch and alone."""
+
+import json
+import re
+import shutil
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+from mcti.cohort import tables
+from mcti.errors import DataError, UsageError
+from mcti.params import PredictParams
+from mcti.registry import ensemble
+from mcti.dataset.loading import gather
+from mcti.steps.predict.step import frame, predict
+from mcti.steps.train import train
+from tests.training.made import GENES, WIDTH, folders, settings
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    root = tmp_path_factory.mktemp("a world")
+    cohort, features, folds = folders(root)
+    train(cohort, features, folds, settings(epochs=1, workers=1), root / "models")
+    return root, cohort, features
+
+
+def out_of_fold(root):
+    parts = [pd.read_csv(path, dtype=str) for path in sorted((root / "models").glob("fold_*/predictions.csv"))]
+    return pd.concat(parts).set_index("patient_id")["risk"]
+
+
+def test_the_development_cohort_gets_its_out_of_fold_risks_to_the_bit(world, tmp_path):
+    root, cohort, features = world
+    result = predict(str(root / "models"), cohort, features, tmp_path / "out.csv")
+    ours = pd.read_csv(tmp_path / "out.csv", dtype=str).set_index("patient_id")["risk"]
+    assert ours.to_dict() == out_of_fold(root).to_dict()
+    assert result.patients == result.known == len(ours)
+
+
+def test_json_holds_the_same_rows_as_csv(world, tmp_path):
+    root, cohort, features = world
+    predict(str(root / "models"), cohort, features, tmp_path / "out.csv")
+    predict(str(root / "models"), cohort, features, tmp_path / "out.json")
+    rows = json.loads((tmp_path / "out.json").read_text())
+    table = pd.read_csv(tmp_path / "out.csv", float_precision="round_trip", dtype={"missing": str, "digest": str})
+    words = {name: table[name].fillna("") for name in ("missing", "beyond_followup")}
+    known = table.astype(object).where(table.notna(), None).assign(**words)
+    assert rows == known.to_dict("records")
+
+
+def test_progress_counts_every_patient(world, tmp_path):
+    root, cohort, features = world
+    seen = []
+    predict(str(root / "models"), cohort, features, tmp_path / "o.csv", progress=lambda *told: seen.append(told[:2]))
+    assert seen == [(n, 24) for n in range(1, 25)]
+
+
+def test_a_cohort_without_a_gene_of_the_model_is_refused_with_patient_and_gene(world, tmp_path):
+    root, cohort, features = world
+    other = tmp_path / "cohort"
+    other.mkdir()
+    expression = tables.read_expression(cohort)[list(GENES[1:])]
+    whole = tables.Cohort(
+        tables.read_patients(cohort), expression, tables.read_slides(cohort), tables.read_info(cohort)
+    )
+    tables.write(whole, other)
+    with pytest.raises(DataError, match=r"gene 'g0' is missing.*P-000"):
+        predict(str(root / "models"), other, features, tmp_path / "o.csv")
+    assert not (tmp_path / "o.csv").exists()
+
+
+def test_without_features_a_model_of_slides_says_so(world, tmp_path):
+    root, cohort, _ = world
+    with pytest.raises(DataError, match="no slides, and the model was trained on patients with both"):
+        predict(str(root / "models"), cohort, None, tmp_path / "o.csv")
+
+
+def test_a_place_without_a_model_is_refused(world, tmp_path):
+    _, cohort, features = world
+    with pytest.raises(DataError, match="no such folder"):
+        predict(str(tmp_path / "nowhere"), cohort, features, tmp_path / "o.csv")
+
+
+def test_the_frame_of_the_served_model_holds_every_patient_whole(world):
+    _, cohort, features = world
+    rows = frame(cohort, features)
+    assert list(rows.columns) == ["patient_id", "genes", "features", "covariates"]
+    assert rows["genes"].map(set).eq(set(GENES)).all()
+    assert rows["features"].map(lambda bag: {len(patch) for patch in bag} == {WIDTH}).all()
+
+
+def newcomers(world, tmp_path, change=lambda expression: None):
+    """The cohort's patients as strangers: a folder of tables, with features and no outcome."""
+    _, cohort, features = world
+    place = tmp_path / "new"
+    place.mkdir()
+    expression = tables.read_expression(cohort)
+    expression.index = [f"N-{name}" for name in expression.index]
+    change(expression)
+    expression.to_csv(place / "expression.csv", index_label="patient_id")
+    slides = tables.read_slides(cohort)[["patient_id", "slide_id"]]
+    slides.assign(patient_id="N-" + slides["patient_id"]).to_csv(place / "slides.csv", index=False)
+    shutil.copytree(features, place / "features")
+    return place
+
+
+def predicted(path):
+    return pd.read_csv(path, dtype={"patient_id": str}, float_precision="round_trip").set_index("patient_id")
+
+
+def test_a_folder_of_new_patients_needs_no_outcome_and_gets_group_span_and_flags(world, tmp_path):
+    root, *_ = world
+    result = predict(str(root / "models"), None, None, tmp_path / "o.csv", patients=newcomers(world, tmp_path))
+    table = predicted(tmp_path / "o.csv")
+    assert (result.patients, result.known, result.incomplete) == (24, 0, 0)
+    assert (table["model"] == "ensemble").all()
+    assert set(table["risk_group"]) == {"low", "high"}
+    assert (table["S_36_low"] < table["S_36"]).all()
+    assert (table["S_36"] < table["S_36_high"]).all()
+    assert table["digest"].eq(result.model_digest[:12]).all()
+
+
+@pytest.fixture(scope="module")
+def refitted(world, tmp_path_factory):
+    """The ensemble of the folds with a refit on everybody."""
+    root, cohort, features = world
+    train(cohort, features, root / "folds.csv", settings(epochs=1, workers=1), root / "models", refit=True)
+    folder = tmp_path_factory.mktemp("refitted") / "ensemble"
+    ensemble.assemble(root / "models", folder, refit=True)
+    return folder
+
+
+def test_new_patients_whom_a_refit_predicts_are_not_counted_as_known(world, refitted, tmp_path):
+    result = predict(str(refitted), None, None, tmp_path / "o.csv", patients=newcomers(world, tmp_path))
+    assert (result.patients, result.known) == (24, 0)
+    assert (predicted(tmp_path / "o.csv")["model"] == "refit").all()
+
+
+def test_risk_groups_are_cut_at_quantiles_of_the_out_of_fold_risks(world, tmp_path):
+    """By hand: the median of each fold's own predictions, averaged over both folds."""
+    root, *_ = world
+    predict(str(root / "models"), None, None, tmp_path / "o.csv", patients=newcomers(world, tmp_path))
+    table = predicted(tmp_path / "o.csv")
+    medians = [pd.read_csv(p)["risk"].median() for p in sorted((root / "models").glob("fold_*/predictions.csv"))]
+    assert_cut(table, float(np.mean(medians)))
+
+
+def test_risk_groups_of_a_refit_are_cut_where_the_folds_were_wrong_about_those_they_learned_from(
+    world, refitted, tmp_path
+):
+    """By hand: the share of a fold's training patients below its out-of-fold median, as a quantile of the refit's."""
+    root, cohort, features = world
+    predict(str(refitted), None, None, tmp_path / "o.csv", patients=newcomers(world, tmp_path))
+    data, loaded, shares = gather(cohort, features), ensemble.load(refitted), []
+
+    def learned(name):
+        bags = [b for b in data.bags.values() if name == "refit" or name not in loaded.speakers(b.patient_id)]
+        return np.array([loaded.members[name].predict(b.patches, b.genes, (36.0,))["risk"] for b in bags])
+
+    for name in ("fold_0", "fold_1"):
+        middle = pd.read_csv(root / "models" / name / "predictions.csv")["risk"].median()
+        shares.append(float((learned(name) <= middle).mean()))
+    assert_cut(predicted(tmp_path / "o.csv"), float(np.quantile(learned("refit"), np.mean(shares))), 0.15)
+
+
+def assert_cut(table, limit, near=0.02):
+    """Below the limit low, above it high; how near to it is left open, since a sketch has few knots."""
+    clear = (table["risk"] - limit).abs() > near * table["risk"].std() + 1e-3
+    assert clear.sum() > 12
+    assert (table.loc[clear, "risk"] > limit).eq(table.loc[clear, "risk_group"] == "high").all()
+
+
+@pytest.mark.slow
+def test_one_process_or_several_one_patient_or_many_give_the_same_bits(world, tmp_path, monkeypatch):
+    from mcti.steps.predict import step as step
+
+    root, cohort, features = world
+    monkeypatch.setattr(step, "CHUNK", 7)
+    for workers in (1, 2):
+        params = PredictParams(workers=workers)
+        predict(str(root / "models"), cohort, features, tmp_path / f"{workers}.csv", params)
+    assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "2.csv").read_bytes()
+
+
+def test_the_tables_are_read_once_however_many_jobs_there_are(world, tmp_path, monkeypatch):
+    from mcti.dataset import new_patients as steps
+
+    read = []
+    monkeypatch.setattr("mcti.steps.predict.step.CHUNK", 4)
+    monkeypatch.setattr(steps, "_expression", lambda folder, before=steps._expression: read.append(1) or before(folder))
+    one = PredictParams(workers=1)
+    predict(str(world[0] / "models"), None, None, tmp_path / "o.csv", one, patients=newcomers(world, tmp_path))
+    assert len(read) == 2, "who they are, then their genes: not once for each of the six jobs"
+
+
+def test_patients_of_another_scale_are_flagged_and_ordinary_ones_are_not(world, tmp_path):
+    def counts_in_place_of_logs(expression):
+        expression.iloc[:6] = 2 ** (expression.iloc[:6] + 4)
+
+    root, *_ = world
+    place = newcomers(world, tmp_path, counts_in_place_of_logs)
+    result = predict(str(root / "models"), None, None, tmp_path / "o.csv", patients=place)
+    table = predicted(tmp_path / "o.csv").sort_index()
+    assert table["out_of_distribution"].iloc[:6].all()
+    assert (table["ood_score"].iloc[:6] > 3).all()
+    assert table["out_of_distribution"].iloc[6:].mean() <= 0.2
+    assert result.out_of_distribution == int(table["out_of_distribution"].sum())
+
+
+def test_a_page_a_patient_shows_curve_and_flags_and_escapes_names(world, tmp_path):
+    def name(expression):
+        expression.rename(index={"N-P-000": "N-P-000 <b>"}, inplace=True)
+
+    root, *_ = world
+    place = newcomers(world, tmp_path, name)
+    with pytest.raises(DataError, match=r"2 of 25 patients.* no genes"):  # the slide's old owner; the new one has none
+        predict(str(root / "models"), None, None, tmp_path / "o.csv", patients=place, pages=tmp_path / "pages")
+    assert len(list((tmp_path / "pages").iterdir())) == 23
+    slides = pd.read_csv(place / "slides.csv")
+    slides.replace({"N-P-000": "N-P-000 <b>"}).to_csv(place / "slides.csv", index=False)
+    predict(str(root / "models"), None, None, tmp_path / "o.csv", patients=place, pages=tmp_path / "pages")
+    pages = sorted(path.name for path in (tmp_path / "pages").iterdir())
+    assert len(pages) == 24, "and none as PDF, which nobody asked for"
+    html = (tmp_path / "pages" / "N-P-000 <b>.html").read_text(encoding="utf-8")
+    assert "N-P-000 &lt;b&gt;" in html
+    assert "<b>.html" not in html
+    assert "<polyline" in html
+    assert "predicted by the mean of all fold models" in html
+    assert re.search(r"Distance from the training patients \d\.\d\d of the limit of 1", html)
+    assert not re.search(r"(src|href)=[\"']?http", html)
+
+
+def test_the_page_of_a_patient_of_the_development_cohort_says_who_speaks(world, tmp_path):
+    root, cohort, features = world
+    predict(str(root / "models"), cohort, features, tmp_path / "o.csv", pages=tmp_path / "pages")
+    html = next((tmp_path / "pages").glob("*.html")).read_text(encoding="utf-8")
+    assert re.search(r"predicted by fold_\d, which did not see this patient of the development cohort", html)
+
+
+def test_the_page_places_the_risk_in_the_development_cohort(world, tmp_path):
+    """Percentile: the share of the fold's test patients with a lower risk. The model keeps knots of at least two
+    patients, no risk itself, so that a fold of twelve tells it within two knots."""
+    root, cohort, features = world
+    predict(str(root / "models"), cohort, features, tmp_path / "o.csv", pages=tmp_path / "pages")
+    rows = pd.read_csv(tmp_path / "o.csv").set_index("patient_id")
+    for fold in (0, 1):
+        table = pd.read_csv(root / "models" / f"fold_{fold}" / "predictions.csv").set_index("patient_id")
+        for patient in table.index[:4]:
+            page = (tmp_path / "pages" / f"{patient}.html").read_text(encoding="utf-8")
+            told = float(re.search(r"higher than that of (\d+) % of the patients", page).group(1))
+            assert told == pytest.approx(100 * (table["risk"] < rows.loc[patient, "risk"]).mean(), abs=34)
+            assert "Developed on cohort made, endpoint OS; model models; predicted on 20" in page
+            assert "Dashed: the development cohort (Kaplan-Meier)" in page
+
+
+def test_both_or_no_source_of_patients_is_a_wrong_call(world, tmp_path):
+    root, cohort, features = world
+    for sources in ((None, None), (cohort, tmp_path)):
+        with pytest.raises(UsageError, match="one source of patients"):
+            predict(str(root / "models"), sources[0], features, tmp_path / "o.csv", patients=sources[1])
+
+
+def test_a_folder_without_patients_and_a_patient_twice_are_refused(world, tmp_path):
+    root, *_ = world
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="there is no patient"):
+        predict(str(root / "models"), None, None, tmp_path / "o.csv", patients=tmp_path / "empty")
+    place = newcomers(world, tmp_path)
+    lines = (place / "expression.csv").read_text().splitlines()
+    (place / "expression.csv").write_text("\n".join(lines).replace("N-P-001,", "../N-P-001,") + "\n")
+    with pytest.raises(DataError, match=r"'\.\./N-P-001' cannot name a patient"):
+        predict(str(root / "models"), None, None, tmp_path / "o.csv", patients=place)
+    (place / "expression.csv").write_text("\n".join([*lines, lines[1]]) + "\n")
+    with pytest.raises(DataError, match=r"N-P-000.*two rows"):
+        predict(str(root / "models"), None, None, tmp_path / "o.csv", patients=place)
+
+
+def with_features(place, slide, change):
+    """Alter the features file of a slide of these new patients."""
+    with h5py.File(place / "features" / f"{slide}.h5", "a") as file:
+        change(file)
+
+
+def emptied(file):
+    """No patch is left of the slide."""
+    kept = file["features"][:0]
+    del file["features"]
+    file["features"] = kept
+
+
+def test_who_cannot_be_predicted_is_listed_and_costs_nobody_else_the_prediction(world, tmp_path):
+    root, *_ = world
+    place, out = newcomers(world, tmp_path), tmp_path / "o.csv"
+    predict(str(root / "models"), None, None, out, patients=place)
+    whole, owner = predicted(out), pd.read_csv(place / "slides.csv", dtype=str).set_index("slide_id")["patient_id"]
+    slide = owner.drop_duplicates(keep=False).index[0]
+    with_features(place, slide, emptied)
+    with pytest.raises(DataError, match=r"1 of 24 patients.*bag without a patch.*o\.refused\.csv lists them"):
+        predict(str(root / "models"), None, None, out, patients=place)
+    pd.testing.assert_frame_equal(predicted(out), whole.drop(owner[slide]))
+    assert list(predicted(tmp_path / "o.refused.csv").index) == [owner[slide]]
+    allowed = PredictParams(max_refused_share=0.05)
+    assert predict(str(root / "models"), None, None, out, allowed, patients=place).refused == 1
+    shutil.rmtree(place)
+    predict(str(root / "models"), None, None, out, patients=newcomers(world, tmp_path))
+    assert not (tmp_path / "o.refused.csv").exists()
+
+
+def test_features_of_another_encoder_are_refused_though_they_are_as_wide(world, tmp_path):
+    root, *_ = world
+    models, place = shutil.copytree(root / "models", tmp_path / "models"), newcomers(world, tmp_path)
+    for path in models.glob("fold_*/model.json"):
+        spec = json.loads(path.read_text()) | {"features": {"encoder": "ours", "target_mpp": 0.5}}
+        path.write_text(json.dumps(spec))
+    for slide in pd.read_csv(place / "slides.csv", dtype=str)["slide_id"]:
+        with_features(place, slide, lambda file: file.attrs.update(encoder="another"))
+    with pytest.raises(DataError, match="features with encoder another, and the model learned from ours"):
+        predict(str(models), None, None, tmp_path / "o.csv", patients=place)

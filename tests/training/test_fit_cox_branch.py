@@ -1,0 +1,133 @@
+"""The Cox model that `train` fits beside a network, against scikit-learn and scikit-survival."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import StandardScaler
+from sksurv.linear_model import CoxPHSurvivalAnalysis
+from sksurv.metrics import concordance_index_censored
+from sksurv.util import Surv
+
+from mcti.model import cox
+from mcti.training import folds, fit_cox_branch, loop
+from tests.training import made
+
+
+def train(bags, **changes):
+    data = made.dataset(len(bags))
+    settings = made.settings(**{"epochs": 1, **changes})
+    return loop.train(folds.prepare(data, bags, settings, ("fold", 0), "fold 0")).model
+
+
+def people(count=60, **changes):
+    ages = np.random.default_rng(5).normal(60, 9, count)
+    return [
+        dataclasses.replace(bag, covariates={"age": None if number == 3 else ages[number]}, **changes)
+        for number, bag in enumerate(made.bags(count))
+    ]
+
+
+def scores(model, bags):
+    rows = [model.inputs(bag.patches, bag.genes, bag.covariates) for bag in bags]
+    found = [
+        model.net.linear.scores(r["patches"], r["mask"], r["genes"], r.get("covariates"), None, None) for r in rows
+    ]
+    return torch.cat(found).double().numpy()
+
+
+@pytest.mark.parametrize("penalty", [1.0, 100.0])
+def test_scores_are_those_of_a_ridge_cox_model_on_whitened_components(monkeypatch, penalty):
+    """scikit-learn's components of means and genes, scaled covariates, and scikit-survival's ridge on them."""
+    monkeypatch.setattr(cox, "PENALTIES", np.array([penalty]))
+    bags = people()
+    model = train(bags, architecture={"covariates": ["age"]})
+    ages = np.array([[np.nan if bag.covariates["age"] is None else bag.covariates["age"]] for bag in bags])
+    known = np.nan_to_num((ages - np.nanmean(ages)) / np.nanstd(ages))
+    blocks = [
+        whitened(np.stack([bag.genes.numpy() for bag in bags])),
+        whitened(np.stack([moments(bag.patches.double().numpy()) for bag in bags]), 20),
+        StandardScaler().fit_transform(np.concatenate([known, np.isnan(ages)], axis=1)),
+    ]
+    outcome = Surv.from_arrays([bag.event for bag in bags], [bag.time_months for bag in bags])
+    design = np.concatenate(blocks, axis=1)
+    other = CoxPHSurvivalAnalysis(alpha=penalty, ties="breslow", tol=1e-12).fit(design, outcome).predict(design)
+    ours = scores(model, bags)
+    np.testing.assert_allclose(ours - ours.mean(), other - other.mean(), atol=2e-4)
+
+
+def whitened(table, most=None):
+    found = PCA(most and min(most, table.shape[1]), whiten=True, svd_solver="full")
+    return found.fit_transform(StandardScaler().fit_transform(table)) * np.sqrt(len(table) / (len(table) - 1))
+
+
+def moments(bag):
+    return np.concatenate([bag.mean(0), bag.std(0)])
+
+
+@pytest.mark.parametrize("head", ["discrete", "continuous"])
+def test_in_each_bin_as_many_events_are_expected_as_there_were(head):
+    bags, edges = made.bags(50), (0.0, 10.0, 25.0, 60.0, 400.0)
+    scores = torch.from_numpy(np.random.default_rng(0).normal(0, 1.5, 50))
+    base = fit_cox_branch.base_logits(scores, bags, edges, head).numpy()
+    for j, logit in enumerate(base):
+        reached = [k for k, bag in enumerate(bags) if bag.time_months >= edges[j]]
+        died = sum(bags[k].event and (j == 3 or bags[k].time_months < edges[j + 1]) for k in reached)
+        odds = np.exp(logit + scores.numpy()[reached])
+        chance = odds / (1 + odds)  # 1 - exp(-log(1 + odds)), too
+        wanted = (died + 0.5) / (len(reached) + 1) * len(reached)
+        assert chance.sum() == pytest.approx(wanted, rel=1e-6)
+
+
+def test_one_epoch_leaves_the_network_near_chance_and_the_cox_model_carries_both():
+    bags = people(200)
+    bags, unseen = bags[:120], bags[120:]
+    months, event = [bag.time_months for bag in unseen], [bag.event for bag in unseen]
+    found = {}
+    for share in (0.0, 0.5):
+        model = train(bags, linear_share=share)
+        risks = [model.predict(bag.patches, bag.genes, (12.0,))["risk"] for bag in unseen]
+        found[share] = concordance_index_censored(event, months, risks)[0]
+    assert found[0.0] < 0.75
+    assert found[0.5] > 0.8
+
+
+def test_the_network_itself_stays_as_it_was():
+    alone, both = (train(people(), linear_share=share) for share in (0.0, 0.5))
+    weights = both.net.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in alone.net.state_dict().items())
+
+
+def test_noise_is_shrunk_to_nearly_nothing():
+    """The penalty is chosen on inner folds: what tells nothing gets no say, and the network keeps its ranking."""
+    bags = [dataclasses.replace(bag, genes=torch.randn(len(made.GENES))) for bag in people(200)]
+    order = np.random.default_rng(0).permutation(200)
+    bags = [
+        dataclasses.replace(bag, time_months=bags[k].time_months, event=bags[k].event)
+        for bag, k in zip(bags, order, strict=True)
+    ]
+    assert scores(train(bags), bags).std() < 0.15
+
+
+@pytest.mark.parametrize("lacking", [{"patches": None}, {"genes": None}])
+def test_a_modality_that_nobody_has_has_no_say(lacking):
+    bags = people(**lacking)
+    model = train(bags)
+    assert float(model.net.linear.features.abs().max()) == 0 or "patches" not in lacking
+    assert float(model.net.linear.genes.abs().max()) == 0 or "genes" not in lacking
+    told = model.predict(bags[0].patches, bags[0].genes, (12.0,))
+    assert np.isfinite(list(told.values())).all()
+
+
+def test_two_events_are_enough_to_fit():
+    design = np.random.default_rng(0).normal(size=(20, 3))
+    event, months = np.arange(20) < 2, np.arange(1.0, 21.0)
+    chosen = cox.choose_penalty(design, event, months, cox.PENALTIES, cox.INNER_FOLDS, 0)
+    assert np.isfinite(cox.coefficients(design, event, months, chosen)).all()
+
+
+def test_the_inner_folds_follow_the_seed_and_nothing_else():
+    one, two = (train(people()).net.linear.state_dict() for _ in range(2))
+    assert all(torch.equal(one[name], two[name]) for name in one)
