@@ -25,12 +25,12 @@ import pandas as pd
 import torch
 from sklearn.metrics import roc_auc_score
 
+from benchmarks import model_zoo
+from mcti.dataset.bags import PatientBag
 from mcti.evaluation.metrics import harrell_c
 from mcti.params import TrainParams
-from benchmarks import model_zoo
 from mcti.training import fold_files
 from mcti.training import folds as folding
-from mcti.dataset.bags import PatientBag
 from mcti.training.folds import Dataset
 from mcti.training.loop import train
 

@@ -23,6 +23,7 @@ import pandas as pd
 import torch
 
 from mcti.cohort.folds import stratified
+from mcti.dataset.bags import PatientBag
 from mcti.evaluation.comparison import Draws, interval, paired
 from mcti.evaluation.metrics import c_index
 from mcti.evaluation.outcomes import Outcomes
@@ -30,7 +31,6 @@ from mcti.evaluation.statistics import PairMean
 from mcti.params import TrainParams
 from mcti.training import fold_files
 from mcti.training import folds as folding
-from mcti.dataset.bags import PatientBag
 from mcti.training.folds import Dataset
 from mcti.training.loop import train
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mcti.dataset.bags import PatientBag
 from mcti.errors import UsageError, did_you_mean
 from mcti.evaluation import baselines
 from mcti.evaluation.curves import Ints
@@ -19,7 +20,6 @@ from mcti.model.variants import ABLATIONS, PEERS
 from mcti.params import TrainParams
 from mcti.training import fold_files
 from mcti.training import folds as folding
-from mcti.dataset.bags import PatientBag
 from mcti.training.folds import Dataset
 from mcti.training.loop import train
 

@@ -2,7 +2,8 @@
 that leads by 0.05 in Uno's C with 300 events is promoted at least 80 times in 100, through every statistical gate.
 Run: python benchmarks/registry_gates.py [--repetitions 1000]
 
-The gates are the product's (mcti/steps/promote/gate_evaluation.py, mcti/registry/alpha_spending.py, settings as shipped); only the patients
+The gates are the product's (mcti/steps/promote/gate_evaluation.py, mcti/registry/alpha_spending.py,
+settings as shipped); only the patients
 and the models' predictions are made up. Log hazard x ~ N(0, 1), exponential times, uniform censoring; a model sees
 x + noise and predicts the true conditional survival given that; five folds. Beside the gate, as a control that the
 simulation can accuse: the same chains judged each time at a one-sided 2.5 %, as if nobody had looked before.
@@ -16,7 +17,7 @@ import pandas as pd
 
 from mcti.evaluation.paired_comparison import Resampled, Rivals, values
 from mcti.params import PromoteParams
-from mcti.registry import gates, alpha_spending
+from mcti.registry import alpha_spending, gates
 from mcti.registry.gates import Lead
 from mcti.registry.ledger import Line
 from mcti.steps.promote import gate_evaluation

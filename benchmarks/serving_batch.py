@@ -19,13 +19,13 @@ import torch
 from safetensors.torch import save_file
 
 from mcti import storage
+from mcti.dataset.bags import PatientBag
 from mcti.model.network import MCTI
 from mcti.model.presets import preset
 from mcti.model.reference_profile import Sketch
 from mcti.model.trained import Fitted, Scale, TrainedModel
 from mcti.params import PredictParams
 from mcti.steps.predict.step import predict
-from mcti.dataset.bags import PatientBag
 
 
 def make_models(out: Path, members: int, features: int, genes: int) -> None:

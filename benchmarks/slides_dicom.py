@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import openslide
 
-from mcti.slides import slide_files, probe
+from mcti.slides import probe, slide_files
 
 
 def main() -> None:

@@ -9,8 +9,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from mcti.params import ExtractParams
 from mcti.demo import painting
+from mcti.params import ExtractParams
 from mcti.steps.extract import extract
 from mcti.steps.inventory import inventory
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from mcti.slides import probe; from mcti.demo import painting
+from mcti.demo import painting
+from mcti.slides import probe
 
 _RUN = """
 import resource, sys

@@ -11,12 +11,12 @@ import pandas as pd
 import torch
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from mcti.errors import DataError
-from mcti.evaluation.design import Inputs
-from mcti.evaluation.outcomes import Outcomes
 from benchmarks.model_zoo import Part, Patients
 from mcti.dataset import bags as bagging
 from mcti.dataset.bags import PatientBag
+from mcti.errors import DataError
+from mcti.evaluation.design import Inputs
+from mcti.evaluation.outcomes import Outcomes
 from mcti.training.folds import Dataset
 
 SCHEMES = ("site", "random")

@@ -30,14 +30,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks import study_data, study_report
+from benchmarks import model_zoo, study_data, study_report
+from benchmarks.model_zoo import Part, Patients
 from mcti.errors import MctiError
 from mcti.evaluation import baselines
 from mcti.evaluation.predictions import Predicted
 from mcti.model.trained import TrainedModel
 from mcti.params import TrainParams
-from benchmarks import model_zoo
-from benchmarks.model_zoo import Part, Patients
 from mcti.storage import replacing
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -22,14 +22,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks import study_data, tcga_study
+from benchmarks import model_zoo, study_data, tcga_study
+from benchmarks.model_zoo import Part, Patients
+from mcti.dataset.bags import PatientBag
 from mcti.evaluation import comparison, metrics
 from mcti.evaluation.design import Inputs
 from mcti.evaluation.outcomes import Outcomes
-from benchmarks import model_zoo
-from benchmarks.model_zoo import Part, Patients
 from mcti.storage import replacing, text_md5
-from mcti.dataset.bags import PatientBag
 from mcti.training.folds import Dataset
 
 COVARIATES = ("age",)

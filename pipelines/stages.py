@@ -15,13 +15,13 @@ from components.register import register as register_component
 from components.search import search as search_component
 from components.split import split as split_component
 from components.train import train as train_component
-from components.validate import validate as validate_component
 from components.utilities.conclude import conclude, conclude_verdict
 from components.utilities.keys import keys as keys_component
 from components.utilities.merge import merge_features, merge_models
 from components.utilities.publish import publish
 from components.utilities.show import show
 from components.utilities.study import open_study
+from components.validate import validate as validate_component
 from mcti.errors import UsageError
 from mcti.params import ClusterParams, Settings
 from pipelines import resources

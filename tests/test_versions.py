@@ -152,8 +152,8 @@ def test_wrong_keys_are_named_and_never_printed(project, version, monkeypatch):
 
 
 def test_a_shard_extracts_slides_of_a_version_and_refuses_an_altered_one(project, tmp_path):
-    from mcti.params import ExtractParams
     from mcti.demo.painting import paint
+    from mcti.params import ExtractParams
     from mcti.steps.extract import extract
 
     raw = project / "raw"

@@ -53,7 +53,7 @@ def write_settings(session: Session, **cluster: Any) -> Path:
 
 def write_cohort(session: Session, events: int, censored: int) -> Path:
     """Tables and painted slides of so many patients of the demo cohort; slides that lie there stay."""
-    from mcti.demo.tables import demo_patients, demo_tables
+    from mcti.demo.public_cohort import demo_patients, demo_tables
 
     tables = demo_tables()
     by_event = tables.clinical.groupby("event")["patient_id"]

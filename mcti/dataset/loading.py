@@ -10,9 +10,9 @@ import pandas as pd
 import torch
 
 from mcti.cohort import tables
+from mcti.dataset.bags import PatientBag
 from mcti.errors import DataError, did_you_mean
 from mcti.storage import Location, exists, explained, join, local
-from mcti.dataset.bags import PatientBag
 from mcti.training.folds import Dataset
 
 

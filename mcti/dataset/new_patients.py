@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from mcti import redaction
 from mcti.cohort import reading
+from mcti.dataset.bags import PatientBag
+from mcti.dataset.loading import bag_of, one_way
 from mcti.errors import DataError, did_you_mean
 from mcti.params import ExtractParams
 from mcti.progress import Progress
 from mcti.slides import manifest
 from mcti.steps.extract import extract
-from mcti.dataset.loading import bag_of, one_way
 from mcti.storage import Location, exists, join
-from mcti.dataset.bags import PatientBag
 from mcti.training.folds import Dataset
 
 Floats = NDArray[np.float32]

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from mcti import storage
-from mcti.demo import tables
-from mcti.demo.tables import Patient, demo_patients, demo_tables
+from mcti.demo import brushes, painting, public_cohort
+from mcti.demo.public_cohort import Patient, demo_patients, demo_tables
 from mcti.errors import EnvironmentTrouble
 from mcti.progress import Progress
-from mcti.demo import painting; from mcti.demo import brushes
 
 SEED = 7
 _MIDDLE = 2  # the grade two patients of the source have not is painted as the middle one
@@ -75,7 +74,7 @@ def _record(raw: Path) -> dict[str, Any]:
 
 def _painter() -> str:
     """Identity of the painting code and seed: other code paints other slides."""
-    code = [storage.md5(module.__file__) for module in (painting, brushes, demo) if module.__file__]
+    code = [storage.md5(module.__file__) for module in (painting, brushes, public_cohort) if module.__file__]
     return f"seed {SEED}, code {'-'.join(code)}"
 
 

@@ -8,8 +8,8 @@ import os
 import sys
 from pathlib import Path
 
-from mcti.errors import MctiError
 from mcti.demo.painting import paint
+from mcti.errors import MctiError
 
 
 def main() -> None:

@@ -7,8 +7,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from mcti import params, storage
+from mcti.demo import data
 from mcti.errors import NotEnoughEvidence, Rejected, UsageError
-from mcti.local import servers, stack, dvc_program; from mcti.demo import data
+from mcti.local import dvc_program, servers, stack
 from mcti.model.names import PARTS
 from mcti.params import Settings
 from mcti.progress import Progress

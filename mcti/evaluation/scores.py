@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mcti.evaluation import calibration, comparison, decision, metrics, cohort_figures, subgroups
+from mcti.evaluation import calibration, cohort_figures, comparison, decision, metrics, subgroups
 from mcti.evaluation.comparison import Draws, Interval, finite
 from mcti.evaluation.curves import Floats
 from mcti.evaluation.groups import RiskGroups

@@ -54,10 +54,9 @@ def _say(sheet: Any, text: str, top: float, *, size: float = 10, color: str = "b
 
 def _head(sheet: Any, row: Mapping[str, Any], notice: str, about: About) -> float:
     top = _say(sheet, f"Patient {row['patient_id']}", 0.95, size=17, weight="bold") - 0.004
-    model = (
-        f"Model {row['digest']}, predicted by {patient_html.speaker(row)}. For research; no device, no advice for treatment."
-    )
-    top = _say(sheet, model, top, size=9, color=_GREY)
+    model = f"Model {row['digest']}, predicted by {patient_html.speaker(row)}."
+    disclaimer = "For research; no device, no advice for treatment."
+    top = _say(sheet, f"{model} {disclaimer}", top, size=9, color=_GREY)
     if about != UNKNOWN:
         top = _say(sheet, about.headline(), top, size=9, color=_GREY)
     if notice:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mcti import s3, storage
 from mcti.errors import EnvironmentTrouble, UsageError
-from mcti.local import servers, settings, dvc_program
+from mcti.local import dvc_program, servers, settings
 from mcti.local.servers import Server
 from mcti.waiting import announced
 

@@ -11,11 +11,11 @@ from mcti.errors import DataError
 from mcti.model.axes import Axes, behind
 from mcti.model.checks import check_inputs
 from mcti.model.clinical import ClinicalToken, check_covariates
+from mcti.model.cox_branch import LinearPath
 from mcti.model.genomics import gene_branch
 from mcti.model.guidance import Coupling
 from mcti.model.hazards import logits_of, survive
 from mcti.model.heads import Head
-from mcti.model.cox_branch import LinearPath
 from mcti.model.pathology import Mined, PathologyBranch
 from mcti.model.presets import ModelConfig
 from mcti.model.transport import Plan, unbalanced

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from mcti.errors import DataError, did_you_mean
+from mcti.model.comparators import Peer, build
 from mcti.model.hazards import survival_at
 from mcti.model.network import MCTI, Prediction
-from mcti.model.comparators import Peer, build
 from mcti.model.presets import ModelConfig
 from mcti.model.transport.plan import finite
 from mcti.storage import to_json

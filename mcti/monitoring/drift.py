@@ -68,7 +68,7 @@ class Family:
 
 
 def compare(sketch: Sketch, later: Table, risks: "Risks", params: MonitorParams) -> tuple[Family, ...]:
-    """Every family of columns, the risk and the gaps; later: as `mcti.model.reference_profile.table` of the later patients."""
+    """Every family of columns, the risk and the gaps; later: `reference_profile.table` of the later patients."""
     raw = {name: _values(part, later.get(name, {}), params) for name, part in sketch.families.items()}
     raw.pop("modalities", None)  # present or not: their gaps are what is tested
     raw[RISK] = _risk(risks, params)

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from mcti import pinned, storage
 from mcti.errors import DataError
 from mcti.params import ExtractParams
-from mcti.slides import features, masks, probe, thumbnails, key_revisions, tissue
+from mcti.slides import features, key_revisions, masks, probe, thumbnails, tissue
+from mcti.slides.deadline import Watch, Watched
 from mcti.slides.encoders import Encoder
 from mcti.slides.features import Block
 from mcti.slides.manifest import Row
@@ -26,7 +27,6 @@ from mcti.slides.reader import Reader
 from mcti.slides.status import RegionError, SlideError, Status
 from mcti.slides.tiles import Grid, TileSource, sharpness
 from mcti.slides.tissue import Mask, Overview
-from mcti.slides.deadline import Watch, Watched
 
 _BATCH = 64  # tiles encoded together: part of the result for encoders that are not bitwise batch-invariant
 _DRAWN = "coverage:"  # how drawn masks are rasterised; part of the key of their slides

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from mcti import storage
 from mcti.errors import DataError
-from mcti.slides import slide_files, probe
+from mcti.slides import probe, slide_files
 from mcti.slides.manifest import Row
 from mcti.slides.probe import Facts
 from mcti.slides.status import SlideError, Status
@@ -43,7 +43,9 @@ def check(row: Row, choice: str = "auto") -> Entry:
     try:
         if row.problem:
             raise SlideError(Status.READ_ERROR, row.problem)
-        entry = replace(entry, content_id=probe.content_id(row.path), bytes=slide_files.size(slide_files.resolve(row.path)))
+        entry = replace(
+            entry, content_id=probe.content_id(row.path), bytes=slide_files.size(slide_files.resolve(row.path))
+        )
         facts = probe.examine(row.path, mpp=row.mpp, choice=choice)
     except SlideError as error:
         entry = replace(entry, status=error.status.value, reason=error.reason)

@@ -8,8 +8,8 @@ from mcti import pinned, storage
 from mcti.params import ExtractParams
 from mcti.slides import dicom, probe, pyramid, tiff
 from mcti.slides.manifest import Row
-from mcti.slides.slide_files import resolve
 from mcti.slides.reader import Level
+from mcti.slides.slide_files import resolve
 from mcti.slides.status import SlideError
 from mcti.slides.tiles import Grid
 from mcti.slides.tissue import coarsest_fitting

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mcti import pinned, s3, storage
-from mcti.slides import decoding, dicom, frames, slide_files, pyramid, staging, tiff
+from mcti.slides import decoding, dicom, frames, pyramid, slide_files, staging, tiff
 from mcti.slides.reader import DicomReader, FlatReader, OpenSlideReader, TiffReader, to_largest_page
 from mcti.slides.status import SlideError, Status
 from mcti.storage import Location

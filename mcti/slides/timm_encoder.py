@@ -11,8 +11,8 @@ import numpy as np
 
 from mcti.errors import DataError, EnvironmentTrouble, UsageError, did_you_mean
 from mcti.slides import encoder_registry
-from mcti.slides.encoder_registry import Card
 from mcti.slides.decoding import Pixels
+from mcti.slides.encoder_registry import Card
 
 
 class TimmEncoder:

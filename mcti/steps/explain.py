@@ -12,22 +12,22 @@ from numpy.typing import NDArray
 
 from mcti import redaction, storage
 from mcti.cohort import tables
+from mcti.dataset import new_patients
+from mcti.dataset.bags import PatientBag
+from mcti.dataset.loading import gather, places, slides_of
 from mcti.errors import DataError, MctiError, UsageError, did_you_mean
 from mcti.evaluation.parts import shares as attribution_shares
-from mcti.explanation import clusters, drawing, gene_sets, explanation_html
+from mcti.explanation import clusters, drawing, explanation_html, gene_sets
 from mcti.model.attribution import Attribution, attribute
 from mcti.model.names import PART_NAMES
 from mcti.params import ExplainParams, ExtractParams
 from mcti.progress import Progress
 from mcti.registry import ensemble, models
 from mcti.registry.pipeline_run import noted
-from mcti.dataset import new_patients
-from mcti.dataset.loading import gather, places, slides_of
 from mcti.steps.predict.step import by_name
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 from mcti.storage import Location
-from mcti.dataset.bags import PatientBag
 from mcti.training.folds import Dataset
 
 
@@ -249,7 +249,9 @@ class _Writer:
                     self.rows["plans"].writerow([patient, name, cluster, counts[cluster], f"gene_{group}", value])
         told = attribution_shares([found.tokens])
         shares = {} if told is None else {PART_NAMES[key]: told.details[key] for key in _SHOWN}
-        return explanation_html.Member(name, found.risk, found.baseline, found.gap, ranked, groups, plan, counts, shares)
+        return explanation_html.Member(
+            name, found.risk, found.baseline, found.gap, ranked, groups, plan, counts, shares
+        )
 
     def _groups(self, case: _Case, name: str, found: Attribution) -> list[explanation_html.Group]:
         """Each gene token with the genes it reads most, and the sets that those are rich in."""

@@ -19,14 +19,14 @@ from mcti.errors import DataError, UsageError
 from mcti.params import ExtractParams
 from mcti.progress import Progress
 from mcti.registry.pipeline_run import noted
-from mcti.slides import encoders, extraction, manifest, thumbnails, feature_store
+from mcti.slides import encoders, extraction, feature_store, manifest, thumbnails
 from mcti.slides.encoders import Encoder
 from mcti.slides.extraction import Around, Outcome, companions
+from mcti.slides.feature_store import Store
 from mcti.slides.manifest import Row
 from mcti.slides.status import Status
-from mcti.slides.feature_store import Store
-from mcti.steps.search.heartbeat import Pulse
 from mcti.steps.result import StepResult
+from mcti.steps.search.heartbeat import Pulse
 from mcti.steps.task_log import logged
 from mcti.storage import Location
 

@@ -11,6 +11,8 @@ import numpy as np
 
 from mcti import storage
 from mcti.cohort import tables
+from mcti.dataset.bags import PatientBag
+from mcti.dataset.loading import gather
 from mcti.errors import DataError, MctiError
 from mcti.evaluation import decay
 from mcti.evaluation.comparison import Interval, finite
@@ -18,7 +20,7 @@ from mcti.evaluation.decay import Decay
 from mcti.model import reference_profile as sketches
 from mcti.model.reference_profile import Floats, Sketch
 from mcti.model.trained import survival_column
-from mcti.monitoring import drift, prometheus, history, monitoring_html, rules
+from mcti.monitoring import drift, history, monitoring_html, prometheus, rules
 from mcti.monitoring.drift import Family, Risks
 from mcti.monitoring.monitoring_html import Trend
 from mcti.monitoring.rules import Verdict
@@ -27,14 +29,12 @@ from mcti.progress import Progress
 from mcti.redaction import hashed
 from mcti.registry import ensemble, models, monitoring_history
 from mcti.registry.ensemble import Ensemble
-from mcti.registry.refusals import kept
 from mcti.registry.monitoring_history import Registered
-from mcti.dataset.loading import gather
+from mcti.registry.refusals import kept
 from mcti.steps.predict.step import by_name
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 from mcti.storage import Location
-from mcti.dataset.bags import PatientBag
 from mcti.training.folds import Dataset
 
 
@@ -122,7 +122,9 @@ def monitor(
         numbers = _numbers(result)
         trends = _trends(numbers, registered, params)
         facts = _facts(result, cohort, sketch, decayed)
-        (draft / "report.html").write_text(monitoring_html.render(facts, verdict, families, trends, params), encoding="utf-8")
+        (draft / "report.html").write_text(
+            monitoring_html.render(facts, verdict, families, trends, params), encoding="utf-8"
+        )
         labels = {"model": result.model, "version": result.version}
         (draft / "metrics.prom").write_text(
             prometheus.text(prometheus.of(numbers, verdict, families), labels), encoding="utf-8"
@@ -130,7 +132,9 @@ def monitor(
         storage.write_json(draft / "findings.json", drift.as_json(families))
         result.save(draft)
         if registered is not None:
-            monitoring_history.log(params.experiment, registered, numbers, {"mcti.rule": verdict.rule}, draft / "report.html")
+            monitoring_history.log(
+                params.experiment, registered, numbers, {"mcti.rule": verdict.rule}, draft / "report.html"
+            )
     return result
 
 

@@ -10,12 +10,12 @@ from typing import Any
 
 from mcti import storage
 from mcti.cohort.folds import read_folds
+from mcti.dataset.loading import gather
 from mcti.params import TrainParams
 from mcti.progress import Progress
 from mcti.registry.pipeline_run import noted
-from mcti.steps.search.best_settings import Best
-from mcti.dataset.loading import gather
 from mcti.steps.result import StepResult
+from mcti.steps.search.best_settings import Best
 from mcti.steps.task_log import logged
 from mcti.storage import Location
 from mcti.training import devices

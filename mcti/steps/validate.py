@@ -11,7 +11,7 @@ from mcti import redaction, storage
 from mcti.cohort import leakage, tables
 from mcti.cohort.assembly import NO_FOLLOWUP, OF_PATIENTS
 from mcti.cohort.expression_blocks import Blocks
-from mcti.contracts import feature_table, expectations, drift, measurements, report, suites
+from mcti.contracts import drift, expectations, feature_table, measurements, report, suites
 from mcti.contracts.expression import Expression
 from mcti.errors import DataError, EnvironmentTrouble
 from mcti.params import ValidateParams
@@ -111,12 +111,19 @@ def _with_features(evidence: measurements.Evidence, features: Location | None) -
     with storage.local(features) as folder:
         for slide in statuses.to_dict("records"):
             if slide["status"] == "OK":
-                rows.append(feature_table.describe(folder / f"{slide['slide_id']}.h5", slide["slide_id"], slide["patient_id"]))
+                rows.append(
+                    feature_table.describe(folder / f"{slide['slide_id']}.h5", slide["slide_id"], slide["patient_id"])
+                )
     return replace(evidence, bags=feature_table.table(rows), slide_statuses=statuses)
 
 
 def _clauses(params: ValidateParams, features: Location | None) -> list[expectations.Clause]:
-    parts = [expectations.cohort_clauses, expectations.balance_clauses, expectations.expression_clauses, expectations.slide_clauses]
+    parts = [
+        expectations.cohort_clauses,
+        expectations.balance_clauses,
+        expectations.expression_clauses,
+        expectations.slide_clauses,
+    ]
     chosen = [clause for part in parts for clause in part(params)]
     return chosen if features is None else [*chosen, *expectations.feature_clauses(params)]
 

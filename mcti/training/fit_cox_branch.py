@@ -1,4 +1,4 @@
-"""The Cox model beside a trained network (mcti/model/cox_branch.py), fitted on the patients of the training part alone."""
+"""The Cox branch of a trained network (mcti/model/cox_branch.py), fitted on the training part alone."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,15 +7,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mcti.dataset import bags as bagging
+from mcti.dataset.bags import PatientBag
 from mcti.model import cox
 from mcti.model.axes import directions
 from mcti.model.clinical import read_covariates
-from mcti.model.hazards import survive
-from mcti.model.cox_branch import LinearPath, moments
 from mcti.model.comparators import build
+from mcti.model.cox_branch import LinearPath, moments
+from mcti.model.hazards import survive
 from mcti.model.trained import TrainedModel
-from mcti.dataset import bags as bagging
-from mcti.dataset.bags import PatientBag
 
 AXES = {"genes": cox.GENE_AXES, "slides": cox.SLIDE_AXES}
 """Principal axes that stand for a table of inputs; covariates stand as they are."""

@@ -12,12 +12,12 @@ import safetensors.torch
 from torch import Tensor
 
 from mcti import storage
+from mcti.dataset.bags import PatientBag
 from mcti.errors import DataError, MctiError
 from mcti.model.reference_profile import Sketch
 from mcti.model.trained import TrainedModel
 from mcti.params import TrainParams
 from mcti.redaction import hashed
-from mcti.dataset.bags import PatientBag
 from mcti.training.loop import Outcome
 
 _CURVES = ("loss", "survival", "subtype", "instance", "learning_rate")

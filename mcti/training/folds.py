@@ -14,14 +14,14 @@ from typing import Any
 
 import mcti.model
 from mcti import storage
+from mcti.dataset import bags as bagging
+from mcti.dataset.bags import PatientBag
 from mcti.errors import DataError
 from mcti.model.presets import ModelConfig, preset
 from mcti.model.trained import TrainedModel, readable
 from mcti.params import TrainParams
 from mcti.progress import Progress
-from mcti.dataset import bags as bagging
 from mcti.training import fold_files, recalibration
-from mcti.dataset.bags import PatientBag
 from mcti.training.distributed import ranks
 from mcti.training.loop import Keeper, Outcome, train
 from mcti.training.run import Task

@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from mcti.model.network import MCTI, Prediction
+from mcti.dataset.bags import Batch, PatientBag
 from mcti.model.comparators import Peer
+from mcti.model.network import MCTI, Prediction
 from mcti.model.presets import ModelConfig
 from mcti.model.trained import Fitted
 from mcti.params import TrainParams
 from mcti.training import losses
-from mcti.dataset.bags import Batch, PatientBag
 
 TERMS = ("loss", "survival", "subtype", "instance")
 

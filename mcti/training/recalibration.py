@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mcti.model.hazards import survival_at
-from mcti.model.trained import Recalibration, TrainedModel, cumulative_steps
 from mcti.dataset import bags as bagging
 from mcti.dataset.bags import PatientBag
+from mcti.model.hazards import survival_at
+from mcti.model.trained import Recalibration, TrainedModel, cumulative_steps
 
 SLOPE_EVENTS = 20
 """Events from which on the slope is fitted as well: ten for each of the two numbers."""

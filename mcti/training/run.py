@@ -9,15 +9,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mcti.dataset import bags as bagging
+from mcti.dataset.bags import Batch, PatientBag
 from mcti.errors import DataError, EnvironmentTrouble
-from mcti.model.dropout import part_of_step
 from mcti.model.comparators import build
+from mcti.model.dropout import part_of_step
 from mcti.model.presets import ModelConfig
 from mcti.model.trained import Fitted
 from mcti.params import TrainParams
-from mcti.dataset import bags as bagging
 from mcti.training import bf16_adafactor
-from mcti.dataset.bags import Batch, PatientBag
 from mcti.training.distributed import ranks
 from mcti.training.objective import TERMS, Objective, PairTerms
 from mcti.training.state import State

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from mcti.errors import DataError, UsageError
 from mcti.dataset.bags import generator
+from mcti.errors import DataError, UsageError
 
 _log = logging.getLogger(__name__)
 

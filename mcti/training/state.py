@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mcti.model.network import MCTI
 from mcti.model.comparators import Peer
+from mcti.model.network import MCTI
 from mcti.params import TrainParams
 from mcti.training.checkpoints import Checkpoint
 

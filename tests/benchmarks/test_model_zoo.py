@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 import torch
 
-from mcti.errors import UsageError
-from mcti.evaluation.design import Inputs
-from mcti.params import TrainParams
 from benchmarks import model_zoo
 from benchmarks.model_zoo import Part, Patients
 from mcti.dataset.bags import PatientBag
+from mcti.errors import UsageError
+from mcti.evaluation.design import Inputs
+from mcti.params import TrainParams
 from mcti.training.folds import Dataset
 
 PARAMS = TrainParams.model_validate(

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from mcti.dataset import bags as bagging
 from mcti.errors import DataError
 from mcti.params import BinParams
-from mcti.dataset import bags as bagging
 from tests.training import made
 
 

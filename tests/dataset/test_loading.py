@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from mcti.cohort import tables
+from mcti.dataset.loading import bag_of, gather
 from mcti.errors import DataError
 from mcti.registry import ensemble
-from mcti.dataset.loading import bag_of, gather
 from mcti.steps.predict.step import frame, predict
 from mcti.steps.train import train
 from tests.training.made import folders, settings

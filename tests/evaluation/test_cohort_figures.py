@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mcti.evaluation import comparison, metrics, cohort_figures, subgroups
+from mcti.evaluation import cohort_figures, comparison, metrics, subgroups
 from mcti.evaluation.outcomes import Outcomes
 from tests.evaluation.made import make_folds, make_patients
 

@@ -16,7 +16,7 @@ from sksurv.metrics import concordance_index_censored
 
 from benchmarks import study_report, tcga_study
 from mcti import params
-from mcti.demo.tables import demo_tables
+from mcti.demo.public_cohort import demo_tables
 
 ROOT = Path(__file__).parents[2]
 PATIENTS, FOLDS, SEEDS = 80, 2, 2

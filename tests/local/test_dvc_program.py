@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mcti.errors import EnvironmentTrouble
-from mcti.local import settings, dvc_program
+from mcti.local import dvc_program, settings
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 from mcti import s3, storage
 from mcti.errors import EnvironmentTrouble, UsageError
-from mcti.local import servers, settings, stack, dvc_program
+from mcti.local import dvc_program, servers, settings, stack
 
 real = [pytest.mark.slow, pytest.mark.stack]
 

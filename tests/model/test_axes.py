@@ -7,8 +7,8 @@ from sklearn.decomposition import PCA
 
 from mcti.model.attribution import attribute
 from mcti.model.axes import Axes, behind
-from mcti.model.network import MCTI
 from mcti.model.comparators import build
+from mcti.model.network import MCTI
 from mcti.model.presets import preset
 from mcti.model.trained import Fitted, Scale, TrainedModel
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from mcti.errors import DataError
-from mcti.model.network import MCTI
 from mcti.model.comparators import build
 from mcti.model.comparators.genes import GeneSets
 from mcti.model.comparators.pooling import GatedAttention
 from mcti.model.comparators.transmil import squares
+from mcti.model.network import MCTI
 from mcti.model.presets import preset
 from mcti.model.summary import describe
 from mcti.model.variants import ABLATIONS, PEERS

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from mcti.model.cox_branch import LinearPath
 from mcti.model.comparators import build
+from mcti.model.cox_branch import LinearPath
 from tests.model.cases import batch, config, network
 
 OF = dataclasses.replace(config(covariates=("age", "sex")), linear=True)

@@ -19,17 +19,17 @@ import mcti.model
 from mcti.model import network
 from mcti.model.axes import Axes
 from mcti.model.clinical import ClinicalToken
-from mcti.model.dropout import AlphaDropout, Dropout
-from mcti.model.genomics import DenseGenes, GroupedGenes
-from mcti.model.guidance import GuidedAttention, GuidedBlock, GuidedStack
-from mcti.model.heads import Head, Pairing, Skip
-from mcti.model.cox_branch import LinearPath
-from mcti.model.pathology import Mined, PatchAttention, PathologyBranch, QueryNet
 from mcti.model.comparators import ABMIL, MCAT, SNN, LateFusion, MeanPool, MOTCat, Peer, TransMIL
 from mcti.model.comparators.base import AbsentInputs
 from mcti.model.comparators.genes import GeneSets
 from mcti.model.comparators.pooling import GatedAttention
 from mcti.model.comparators.transmil import Pyramid
+from mcti.model.cox_branch import LinearPath
+from mcti.model.dropout import AlphaDropout, Dropout
+from mcti.model.genomics import DenseGenes, GroupedGenes
+from mcti.model.guidance import GuidedAttention, GuidedBlock, GuidedStack
+from mcti.model.heads import Head, Pairing, Skip
+from mcti.model.pathology import Mined, PatchAttention, PathologyBranch, QueryNet
 from mcti.model.streams import AttentionLayer, Mix, SelfAttention, StreamLinear, StreamMLP, StreamNorm
 from mcti.model.unet import Bottleneck, DecoderStage, EncoderStage, TaskUNet
 from tests.model.cases import config

@@ -7,11 +7,11 @@ import pytest
 import torch
 from scipy import stats
 
+from mcti.dataset import bags
+from mcti.dataset.bags import PatientBag
 from mcti.model import reference_profile as sketches
 from mcti.model.reference_profile import Sketch
 from mcti.params import BinParams
-from mcti.dataset import bags
-from mcti.dataset.bags import PatientBag
 
 NAMES = ("age", "is_female", "size_cm")
 

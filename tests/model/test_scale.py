@@ -5,10 +5,10 @@ import pytest
 import torch
 from scipy import stats
 
-from mcti.model.trained import Scale
-from mcti.params import BinParams
 from mcti.dataset import bags
 from mcti.dataset.bags import PatientBag
+from mcti.model.trained import Scale
+from mcti.params import BinParams
 
 
 def table(seed=0, patients=400, genes=6):

@@ -5,12 +5,12 @@ import pytest
 import torch
 from scipy import stats
 
+from mcti.dataset.bags import PatientBag
 from mcti.model import reference_profile as sketches
 from mcti.model.reference_profile import Column, Sketch
 from mcti.model.trained import Fitted, Scale
 from mcti.monitoring import drift
 from mcti.params import MonitorParams
-from mcti.dataset.bags import PatientBag
 
 GENES, FEATURES = 60, 10
 

@@ -3,7 +3,7 @@
 import math
 import re
 
-from mcti.monitoring import drift, prometheus, monitoring_html, rules
+from mcti.monitoring import drift, monitoring_html, prometheus, rules
 from mcti.monitoring.drift import Family
 from mcti.params import MonitorParams
 

@@ -4,8 +4,8 @@ import pytest
 
 from mcti.params import PromoteParams
 from mcti.registry import gates
-from mcti.registry.gates import Gate, Lead
 from mcti.registry.alpha_spending import Look
+from mcti.registry.gates import Gate, Lead
 
 PARAMS = PromoteParams(margin=0.01, min_events=20)
 LOOK = Look(test_set="t", sketch=(), number=2, of=10, spent=0.01, alpha=0.005, pair="a:b")

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from mcti.errors import DataError
-from mcti.registry import ensemble, models, http_server
+from mcti.registry import ensemble, http_server, models
 from tests.registry.made import FEATURES, GENES, Run
 
 pytestmark = [pytest.mark.slow]

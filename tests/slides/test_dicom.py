@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from mcti.slides import dicom, inventory, manifest, slide_files, probe
+from mcti.slides import dicom, inventory, manifest, probe, slide_files
 from mcti.slides.status import SlideError, Status
 
 from . import dicom_factory

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 import tifffile
 
+from mcti.demo import painting
 from mcti.params import ExtractParams
-from mcti.slides import features, probe; from mcti.demo import painting
+from mcti.slides import features, probe
 from mcti.steps.extract import extract
 from mcti.steps.inventory import inventory
 

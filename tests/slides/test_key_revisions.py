@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import tifffile
 
+from mcti.demo import painting
 from mcti.params import ExtractParams
-from mcti.slides import key_revisions; from mcti.demo import painting
+from mcti.slides import key_revisions
 from mcti.slides.manifest import Row
 
 from . import dicom_factory

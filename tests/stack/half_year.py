@@ -20,7 +20,7 @@ import yaml
 
 from mcti.cli.app import app
 from mcti.cli.command_context import guarded
-from mcti.demo.tables import demo_tables
+from mcti.demo.public_cohort import demo_tables
 from tests.stack.small_project import clone, dvc
 
 WIDTH, NAME, REMOTE = 6, "half-year", "s3://mcti-data/dvc"

@@ -46,7 +46,7 @@ def shrink_settings(project: Path, changed: dict[str, dict[str, Any]] = SETTINGS
 
 def make_raw_data(project: Path, events: int = EVENTS, censored: int = CENSORED) -> None:
     """The tables of the first patients of the demo cohort, and their painted slides; those that lie there stay."""
-    from mcti.demo.tables import demo_patients, demo_tables
+    from mcti.demo.public_cohort import demo_patients, demo_tables
 
     clinical, expression, slides = demo_tables()
     kept = clinical.groupby("event", group_keys=False).apply(

@@ -15,13 +15,14 @@ import tifffile
 
 from mcti.cli import command_context
 from mcti.cli.app import app
+from mcti.demo import painting
 from mcti.errors import DataError, UsageError
 from mcti.params import ExtractParams, TissueParams
-from mcti.slides import extraction; from mcti.demo import painting
+from mcti.slides import extraction
 from mcti.slides.tiles import TileSource
-from mcti.steps.search import heartbeat
 from mcti.steps.extract import extract, merge, shard_of
 from mcti.steps.merge import merge as put_together
+from mcti.steps.search import heartbeat
 
 LENIENT = ExtractParams(max_failed_slides_share=1.0)
 
@@ -394,7 +395,9 @@ def test_a_preview_that_was_lost_is_drawn_anew_without_the_features(slides, whol
 def test_shards_are_merged_from_the_command_line(slides, whole, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for i in range(2):
-        assert command_context.guarded(app, ["extract", "--slides", str(slides), "--out", "out", "--shard", f"{i}/2"]) == 0
+        assert (
+            command_context.guarded(app, ["extract", "--slides", str(slides), "--out", "out", "--shard", f"{i}/2"]) == 0
+        )
     assert command_context.guarded(app, ["features", "merge", "out"]) == 0
     assert contents(tmp_path / "out") == whole
     assert command_context.guarded(app, ["features", "merge", "out"]) == 3

@@ -13,9 +13,10 @@ import pandas as pd
 import pytest
 
 from mcti import s3, storage
+from mcti.demo import painting
 from mcti.errors import EnvironmentTrouble
 from mcti.params import ExtractParams
-from mcti.slides import probe, staging; from mcti.demo import painting
+from mcti.slides import probe, staging
 from mcti.slides.status import SlideError, Status
 from mcti.steps.extract import extract, merge
 from mcti.steps.inventory import inventory

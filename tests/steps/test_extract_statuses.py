@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 import torch
 
+from mcti.demo import painting
 from mcti.errors import DataError
 from mcti.params import ExtractParams, SplitParams, TissueParams
-from mcti.slides import features; from mcti.demo import painting
+from mcti.slides import features
 from mcti.steps.exchange import import_features
 from mcti.steps.extract import extract
 from mcti.steps.split import split

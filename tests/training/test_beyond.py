@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from mcti.errors import DataError
 from mcti.dataset import bags as bagging
+from mcti.errors import DataError
 from mcti.training import fold_files, folds, loop, losses
 from tests.training import made
 

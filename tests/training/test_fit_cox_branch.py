@@ -12,7 +12,7 @@ from sksurv.metrics import concordance_index_censored
 from sksurv.util import Surv
 
 from mcti.model import cox
-from mcti.training import folds, fit_cox_branch, loop
+from mcti.training import fit_cox_branch, folds, loop
 from tests.training import made
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from mcti.dataset import bags as bagging
 from mcti.errors import DataError
 from mcti.params import TrainParams
-from mcti.dataset import bags as bagging
 from mcti.training import checkpoints, folds, loop
 from mcti.training import run as running
 from tests.training import made

@@ -6,9 +6,9 @@ import json
 import pytest
 import torch
 
+from mcti.dataset import bags as bagging
 from mcti.errors import DataError, EnvironmentTrouble
 from mcti.model.network import MCTI
-from mcti.dataset import bags as bagging
 from mcti.training import folds, loop, losses
 from mcti.training import run as running
 from tests.training import made

@@ -4,12 +4,12 @@ Each is written from its paper's formulas at the width of its preset (mcti/model
 the missing-modality and the covariate handling that MCTI has, so that a difference in C is one of architecture.
 """
 
-from mcti.model.network import MCTI
 from mcti.model.comparators.base import Peer
 from mcti.model.comparators.fusion import MCAT, LateFusion, MOTCat
 from mcti.model.comparators.genes import SNN
 from mcti.model.comparators.pooling import ABMIL, MeanPool
 from mcti.model.comparators.transmil import TransMIL
+from mcti.model.network import MCTI
 from mcti.model.presets import ModelConfig
 
 __all__ = ["ABMIL", "MCAT", "SNN", "LateFusion", "MOTCat", "MeanPool", "Peer", "TransMIL", "build"]

@@ -10,9 +10,9 @@ from torch.nn import functional as F
 from mcti.model.axes import Axes, behind
 from mcti.model.checks import check_inputs
 from mcti.model.clinical import check_covariates, read_covariates
+from mcti.model.cox_branch import LinearPath
 from mcti.model.dropout import Dropout
 from mcti.model.hazards import logits_of, survive
-from mcti.model.cox_branch import LinearPath
 from mcti.model.network import Prediction, inward, refuse_absent
 from mcti.model.presets import ModelConfig
 

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from mcti.model.axes import behind
-from mcti.model.network import gene_cost
 from mcti.model.comparators.base import Peer, Read
 from mcti.model.comparators.genes import GeneSets, self_normalising
 from mcti.model.comparators.pooling import GatedAttention, embedding
+from mcti.model.network import gene_cost
 from mcti.model.presets import ModelConfig
 from mcti.model.streams import SelfAttention
 from mcti.model.transport import unbalanced

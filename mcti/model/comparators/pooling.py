@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from mcti.model.axes import behind
-from mcti.model.dropout import Dropout
 from mcti.model.comparators.base import Peer, Read
+from mcti.model.dropout import Dropout
 from mcti.model.presets import ModelConfig
 
 

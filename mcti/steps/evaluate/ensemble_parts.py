@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mcti import storage
+from mcti.dataset.loading import Tables
 from mcti.evaluation import parts as naming
 from mcti.evaluation.curves import Floats
 from mcti.evaluation.outcomes import Fold, Outcomes
@@ -14,7 +15,6 @@ from mcti.evaluation.parts import Shares
 from mcti.evaluation.predictions import Predicted, survival_column
 from mcti.model.names import COX, NETWORK
 from mcti.model.trained import TrainedModel
-from mcti.dataset.loading import Tables
 from mcti.storage import Location
 
 if TYPE_CHECKING:

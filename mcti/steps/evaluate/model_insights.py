@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from mcti import redaction, storage
+from mcti.dataset.loading import gather, places, slides_of
 from mcti.evaluation import cohort_figures
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.report import GeneGroups
@@ -15,7 +16,6 @@ from mcti.evaluation.statistics import PairMean
 from mcti.model.network import MCTI
 from mcti.model.trained import TrainedModel, single_thread
 from mcti.slides.tile_images import Slides
-from mcti.dataset.loading import gather, places, slides_of
 from mcti.storage import Location
 from mcti.training import fold_files
 

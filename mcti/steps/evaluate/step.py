@@ -15,6 +15,7 @@ from mcti.evaluation import (
     baselines,
     calibration,
     characteristics,
+    cohort_figures,
     figures,
     flow,
     groups,
@@ -24,7 +25,6 @@ from mcti.evaluation import (
     predictions,
     report,
     scores,
-    cohort_figures,
 )
 from mcti.evaluation.comparison import finite
 from mcti.evaluation.curves import Floats, median_follow_up
@@ -39,8 +39,8 @@ from mcti.params import EvaluateParams
 from mcti.progress import Progress
 from mcti.registry.pipeline_run import noted
 from mcti.slides import features as slide_features
-from mcti.steps.evaluate import model_insights; from mcti.steps.evaluate import search_use; from mcti.steps.evaluate import modalities; from mcti.steps.evaluate import recalibration; from mcti.steps.evaluate import excluded
 from mcti.steps.evaluate import comparators as other_models
+from mcti.steps.evaluate import excluded, modalities, model_insights, recalibration, search_use
 from mcti.steps.evaluate.ensemble_parts import Models
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
@@ -268,8 +268,12 @@ def about_models(
     """
     pairs = metrics.c_index(outcomes, ours.risk)
     small = shares is not None and shares.details["critical_patches"] < SMALL_SHARE
-    patches = [] if small else model_insights.critical_patches(cohort, features, models, outcomes, ours.risk, pairs, slides)
-    return report.AboutModels(model_insights.history(models, outcomes), model_insights.gene_groups(models, outcomes), patches)
+    patches = (
+        [] if small else model_insights.critical_patches(cohort, features, models, outcomes, ours.risk, pairs, slides)
+    )
+    return report.AboutModels(
+        model_insights.history(models, outcomes), model_insights.gene_groups(models, outcomes), patches
+    )
 
 
 def _draw(

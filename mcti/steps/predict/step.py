@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 from mcti import redaction, storage
 from mcti.cohort import tables
+from mcti.dataset import new_patients
+from mcti.dataset.bags import PatientBag
+from mcti.dataset.loading import Tables, gather, slides_of
 from mcti.errors import DataError, MctiError, UsageError
 from mcti.model.trained import single_thread
 from mcti.params import ExtractParams, PredictParams
 from mcti.progress import Progress
 from mcti.registry import ensemble, models
 from mcti.registry.pipeline_run import noted
-from mcti.steps.predict import patient_pages; from mcti.dataset import new_patients
-from mcti.dataset.loading import Tables, gather, slides_of
+from mcti.steps.predict import patient_pages
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 from mcti.storage import Location
-from mcti.dataset.bags import PatientBag
 from mcti.training.folds import Dataset
 from mcti.training.worker_pool import Channel, Pool, cores
 

@@ -11,10 +11,10 @@ from mcti.errors import DataError
 from mcti.model.names import display
 from mcti.params import PromoteParams
 from mcti.redaction import hashed
-from mcti.registry import approvals, cost, ensemble, evidence, gates, models, alpha_spending
+from mcti.registry import alpha_spending, approvals, cost, ensemble, evidence, gates, models
+from mcti.registry.alpha_spending import Look
 from mcti.registry.gates import Gate, Judgement, Lead
 from mcti.registry.ledger import Line
-from mcti.registry.alpha_spending import Look
 
 if TYPE_CHECKING:
     import pandas as pd

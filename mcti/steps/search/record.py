@@ -12,7 +12,7 @@ from mcti.evaluation.comparison import Interval, finite, nadeau_bengio
 from mcti.params import SearchParams
 from mcti.registry import trials as tracked
 from mcti.steps.result import StepResult
-from mcti.steps.search.study import Study
+from mcti.steps.search.study_setup import Study
 from mcti.training import search as searching
 from mcti.training import search_figure
 from mcti.training.search import Setting, Trial

@@ -7,24 +7,24 @@ from pathlib import Path
 
 from mcti import storage
 from mcti.cohort.folds import Folds, read_folds
+from mcti.dataset.loading import gather
 from mcti.errors import UsageError
 from mcti.params import SearchParams, TrainParams
 from mcti.progress import Progress
 from mcti.registry.refusals import kept
-from mcti.steps.search import study; from mcti.steps.search import record
-from mcti.steps.search.best_settings import override
-from mcti.dataset.loading import gather
 from mcti.steps.result import StepResult
+from mcti.steps.search import record, study_setup
+from mcti.steps.search.best_settings import override
 from mcti.steps.search.record import NestedResult, SearchResult, TrialLog, close_log
-from mcti.steps.search.study import Study
+from mcti.steps.search.study_setup import Study
 from mcti.steps.task_log import logged
 from mcti.storage import Location
 from mcti.training import devices
 from mcti.training import search as searching
 from mcti.training.loop import Paused
-from mcti.training.worker_pool import Channel, Pool, cores
 from mcti.training.search import Setting, Trial
 from mcti.training.shared_study import SharedStudy, is_shared
+from mcti.training.worker_pool import Channel, Pool, cores
 
 
 class InitResult(StepResult):
@@ -87,10 +87,10 @@ def _check_space(params: SearchParams, base: TrainParams) -> None:
 
 def _study(cohort: Location, features: Location | None, split: Folds, params: SearchParams, base: TrainParams) -> Study:
     """The study of one outer training part."""
-    parts = study.inner_parts(split, params.outer_fold)
-    plan = study.plan_of(params, base, len(parts))
-    name = f"search-{study.identity(gather(cohort, features), parts, params, base)}"
-    study.data_of.cache_clear()
+    parts = study_setup.inner_parts(split, params.outer_fold)
+    plan = study_setup.plan_of(params, base, len(parts))
+    name = f"search-{study_setup.identity(gather(cohort, features), parts, params, base)}"
+    study_setup.data_of.cache_clear()
     return Study(str(cohort), None if features is None else str(features), tuple(parts), base, plan, params, name)
 
 
@@ -108,10 +108,10 @@ def _nested(planned: Sequence[Study], out: Path, progress: Progress | None) -> N
     Every study is kept until the last one has ended: a search started again asks for no trial twice.
     """
     results = {}
-    for done, study in enumerate(planned):
-        number = study.params.outer_fold
+    for done, planned_study in enumerate(planned):
+        number = planned_study.params.outer_fold
         counted = None if progress is None else _FoldProgress(progress, done, len(planned), number)
-        results[number] = _searched(study, _nested_work(out) / f"fold_{number}", counted)
+        results[number] = _searched(planned_study, _nested_work(out) / f"fold_{number}", counted)
     return record.write_nested(out, results, _nested_work(out))
 
 
@@ -142,7 +142,7 @@ def _make(planned: Sequence[Study]) -> InitResult:
 def _embedded(study: Study, out: Path, report: "_Reporter") -> list[Trial]:
     """The trials in rounds over the workers of this process; the study lies in SQLite, or where storage says."""
     url, logged = study.params.storage or _sqlite(_work(out)), TrialLog(study)
-    with Pool(study.score, study.base.workers, study.params.together) as pool:
+    with Pool(study_setup.score, study.base.workers, study.params.together) as pool:
 
         def evaluate(pairs: Sequence[tuple[Mapping[str, Setting], int]]) -> list[float]:
             if pool.event.is_set():
@@ -191,7 +191,7 @@ def _worker(job: Worker, channel: Channel) -> None:
 
     def score(trial: Trial, inner: int) -> float:
         steps = _Steps(channel, done, max(done, job.share), f"trial {trial.number}, inner fold {inner}")
-        return study.score(study.job(trial.settings, inner), steps)
+        return study_setup.score(study.job(trial.settings, inner), steps)
 
     def told(trial: Trial) -> None:
         nonlocal done

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from mcti.cohort import tables
+from mcti.dataset.loading import gather
 from mcti.errors import DataError, UsageError
 from mcti.params import PredictParams
 from mcti.registry import ensemble
-from mcti.dataset.loading import gather
 from mcti.steps.predict.step import frame, predict
 from mcti.steps.train import train
 from tests.training.made import GENES, WIDTH, folders, settings

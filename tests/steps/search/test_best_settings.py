@@ -10,9 +10,9 @@ from mcti.errors import DataError
 from mcti.evaluation import headline
 from mcti.params import TrainParams
 from mcti.steps.evaluate import search_use
-from mcti.steps.search.best_settings import Best
-from mcti.steps.evaluate.step import read_outcomes
 from mcti.steps.evaluate.comparators import check_training
+from mcti.steps.evaluate.step import read_outcomes
+from mcti.steps.search.best_settings import Best
 from mcti.steps.train import train
 from mcti.training.folds import REFIT
 from tests.training import made

@@ -7,9 +7,9 @@ from mcti import storage
 from mcti.cohort.folds import read_folds
 from mcti.errors import DataError, UsageError
 from mcti.params import SearchParams
+from mcti.steps import train as training_step
 from mcti.steps.search import step as step
 from mcti.steps.search import study
-from mcti.steps import train as training_step
 from mcti.training import folds as training
 from tests.training import made
 from tests.training.postgres import Server
@@ -55,10 +55,11 @@ def test_the_best_is_the_complete_trial_with_the_highest_mean(searched):
 
 def test_the_best_settings_train_again_to_the_very_score_recorded(world, searched):
     best = yaml.safe_load((searched[1] / "best.yaml").read_text())
-    parts = study.inner_parts(read_folds(world[2]), 0)
+    parts = study_setup.inner_parts(read_folds(world[2]), 0)
     base = made.settings(epochs=best["inner"]["epochs"])
     scores = [
-        study.score(study.job_of(str(world[0]), str(world[1]), p, base, best["settings"]), Silent()) for p in parts
+        study_setup.score(study_setup.job_of(str(world[0]), str(world[1]), p, base, best["settings"]), Silent())
+        for p in parts
     ]
     assert scores == best["inner"]["c_index_by_fold"]
 
@@ -73,7 +74,7 @@ class Silent:
 
 def test_no_test_patient_of_the_outer_fold_is_in_an_inner_part(world):
     split = read_folds(world[2])
-    for part in study.inner_parts(split, 0):
+    for part in study_setup.inner_parts(split, 0):
         assert not {*part.train, *part.test} & set(split.test_patients(0))
         assert sorted({*part.train, *part.test}) == split.train_patients(0)
         assert not set(part.train) & set(part.test)
@@ -151,11 +152,11 @@ def test_a_search_whose_trials_all_diverge_names_the_learning_rates(world, tmp_p
 def test_a_study_of_other_data_is_another_study(world):
     base = made.settings()
     parts = [training.Part(0, ("P-000", "P-001"), ("P-002",))]
-    one = study.identity(made.dataset(), parts, asked(), base)
-    assert one == study.identity(made.dataset(), parts, asked(trials=99), base.model_copy(update={"workers": 5}))
-    assert one != study.identity(made.dataset(seed=1), parts, asked(), base)
-    assert one != study.identity(made.dataset(), parts, asked(seed=8), base)
-    assert one != study.identity(made.dataset(), parts, asked(), base.model_copy(update={"alpha": 0.5}))
+    one = study_setup.identity(made.dataset(), parts, asked(), base)
+    assert one == study_setup.identity(made.dataset(), parts, asked(trials=99), base.model_copy(update={"workers": 5}))
+    assert one != study_setup.identity(made.dataset(seed=1), parts, asked(), base)
+    assert one != study_setup.identity(made.dataset(), parts, asked(seed=8), base)
+    assert one != study_setup.identity(made.dataset(), parts, asked(), base.model_copy(update={"alpha": 0.5}))
 
 
 def test_every_trial_is_one_run_below_the_run_of_the_study(world, tmp_path, monkeypatch):

@@ -12,19 +12,19 @@ import numpy as np
 
 from mcti import storage
 from mcti.cohort.folds import Folds
+from mcti.dataset.loading import gather
 from mcti.errors import DataError
 from mcti.evaluation.metrics import harrell_c
 from mcti.params import SearchParams, TrainParams
 from mcti.registry import ensemble, models
 from mcti.steps.search.best_settings import override
-from mcti.dataset.loading import gather
 from mcti.training import search as searching
 from mcti.training.fold_files import predict
 from mcti.training.folds import Dataset, Part, code_digest, prepare
 from mcti.training.loop import train
-from mcti.training.worker_pool import Channel
 from mcti.training.run import Diverged
 from mcti.training.search import Setting
+from mcti.training.worker_pool import Channel
 
 
 @dataclass(frozen=True)
