@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the made cohort is that of the tests
 
 from mcti.contracts import measurements, suites
-from tests.contracts import made
+from tests.contracts import factories
 from tests.contracts.test_clauses import CLAUSES
 
 
@@ -19,10 +19,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--resamples", type=int, default=200)
     count = parser.parse_args().resamples
-    base = made.good(1, patients=400)
+    base = factories.good(1, patients=400)
     alarms: Counter[str] = Counter()
     for seed in range(count):
-        found = suites.run(measurements.measure(made.resample(base, seed)), CLAUSES)
+        found = suites.run(measurements.measure(factories.resample(base, seed)), CLAUSES)
         alarms.update(finding.id for finding in found if not finding.passed)
     print(f"{sum(alarms.values())} false alarms of {len(CLAUSES)} expectations in {count} resamples {dict(alarms)}")
     return int(bool(alarms))

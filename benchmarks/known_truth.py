@@ -131,7 +131,7 @@ def measure(truth: Truth, signal: str, name: str, epochs: int, seed: int) -> tup
         {
             "preset": model_zoo.NETWORKS[name], "epochs": epochs, "seed": seed,
             "learning_rate": 1e-2, "batch_patients": 32, "device": "cpu", "architecture": sizes | {"gene_dropout": 0.1},
-            "weight_decay": 1e-2, "linear_share": 0.5 if name == "stack" else 0.0,
+            "weight_decay": 1e-2, "cox_weight": 0.5 if name == "stack" else 0.0,
         }
     )  # fmt: skip
     task = folding.prepare(data, data.choose(ids[:cut], "train"), params, ("truth", signal), name)

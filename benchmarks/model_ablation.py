@@ -102,7 +102,7 @@ def risks(data: Dataset, parts: Parts, tested: Outcomes, params: TrainParams) ->
     return found
 
 
-SETTINGS = {"batch_patients": 16, "learning_rate": 1e-3, "weight_decay": 1e-2, "linear_share": 0.0, "threads": 1}
+SETTINGS = {"batch_patients": 16, "learning_rate": 1e-3, "weight_decay": 1e-2, "cox_weight": 0.0, "threads": 1}
 """Of the network with and without the flag."""
 
 

@@ -26,7 +26,7 @@ from mcti.training.loop import train
 STACK = "stack"
 NETWORKS: Mapping[str, str] = {"mcti": "compact", STACK: "compact", **{name: name for name in (*PEERS, *ABLATIONS)}}
 """Name -> `train.preset`. All else is the same for all of them: settings, folds, covariates. Each is the network alone;
-only the stack, which is what `mcti train` makes by default, has the Cox model beside it (`train.linear_share`)."""
+only the stack, which is what `mcti train` makes by default, has the Cox model beside it (`train.cox_weight`)."""
 NAMES = (*baselines.REGISTRY, *NETWORKS)
 
 
@@ -73,8 +73,8 @@ def fit(name: str, patients: Patients, part: Part, params: TrainParams) -> Forec
 
 def fit_network(name: str, patients: Patients, part: Part, params: TrainParams) -> TrainedModel:
     """One network, trained by the loop of `mcti train` for its fixed number of epochs."""
-    share = params.linear_share if name == STACK else 0.0
-    settings = params.model_copy(update={"preset": NETWORKS[name], "linear_share": share})
+    share = params.cox_weight if name == STACK else 0.0
+    settings = params.model_copy(update={"preset": NETWORKS[name], "cox_weight": share})
     where = f"{name}, fold {part.fold}"
     task = folding.prepare(patients.data, patients.bags(part.train), settings, ("fold", part.fold), where)
     return train(task).model

@@ -17,7 +17,7 @@ from scipy import stats
 
 from benchmarks.study_data import read
 from mcti.model import reference_profile as sketches
-from mcti.model.reference_profile import Column, Sketch, Table
+from mcti.model.reference_profile import Column, ReferenceProfile, Table
 from mcti.monitoring import drift
 from mcti.params import MonitorParams
 
@@ -34,7 +34,7 @@ def alarms(
     trained = part_of(table, before)
     families = {name: {c: Column.of(values) for c, values in part.items()} for name, part in trained.items()}
     out_of_fold = Column.of(risk[before], between=2)
-    sketch = Sketch(len(before), 0, families, {}, out_of_fold)
+    sketch = ReferenceProfile(len(before), 0, families, {}, out_of_fold)
     risks, new = drift.Risks({"one": out_of_fold}, {"one": risk[later]}), part_of(table, later)
     return [[f.name for f in drift.compare(sketch, new, risks, params) if f.drifted] for params in levels]
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from mcti.evaluation.paired_comparison import Resampled, Rivals, values
+from mcti.evaluation.paired_comparison import PairedComparison, Resampled, values
 from mcti.params import PromoteParams
 from mcti.registry import alpha_spending, gates
 from mcti.registry.gates import Lead
@@ -65,7 +65,7 @@ def chains(repetitions: int, n: int, looks: int, params: PromoteParams, seed: in
         ]
         promoted, naive, lines, drawn = 0, 0, [], None
         for number, challenger in enumerate(tables[1:]):
-            rivals = Rivals.of(challenger, tables[0])
+            rivals = PairedComparison.of(challenger, tables[0])
             look = alpha_spending.look(lines, gate_evaluation.rows(rivals), f"{number}:champion", params)
             lines.append(_line(look))
             drawn = drawn or Resampled.of(rivals, params.bootstrap, params.seed)  # one seed, one matrix
@@ -84,7 +84,7 @@ def powers(repetitions: int, sd: float, better: float, look: int, params: Promot
         cohort = Cohort(draw, POWER_PATIENTS)
         common = draw.normal(size=POWER_PATIENTS)
         noises = [np.sqrt(0.5) * common + np.sqrt(0.5) * draw.normal(size=POWER_PATIENTS) for _ in range(2)]
-        rivals = Rivals.of(cohort.predicted(noises[0], better), cohort.predicted(noises[1], sd))
+        rivals = PairedComparison.of(cohort.predicted(noises[0], better), cohort.predicted(noises[1], sd))
         level = alpha_spending.budget(look, params) - alpha_spending.budget(look - 1, params)
         place = alpha_spending.Look(test_set="", sketch=(), number=look, of=params.looks, spent=0, alpha=level, pair="")
         lead, found = gate_evaluation.compare(rivals, cohort.labels, "champion", place, params)
@@ -101,7 +101,7 @@ def noise_for(lead: float, sd: float) -> tuple[float, float, float]:
     theirs = cohort.predicted(noises[1], sd)
     for _ in range(12):
         middle = (low + high) / 2
-        ours, champion = values(Rivals.of(cohort.predicted(noises[0], middle), theirs).uno(), 6000)
+        ours, champion = values(PairedComparison.of(cohort.predicted(noises[0], middle), theirs).uno(), 6000)
         low, high = (middle, high) if ours - champion > lead else (low, middle)
     return middle, ours, champion
 

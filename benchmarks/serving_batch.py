@@ -22,7 +22,7 @@ from mcti import storage
 from mcti.dataset.bags import PatientBag
 from mcti.model.network import MCTI
 from mcti.model.presets import preset
-from mcti.model.reference_profile import Sketch
+from mcti.model.reference_profile import ReferenceProfile
 from mcti.model.trained import Fitted, Scale, TrainedModel
 from mcti.params import PredictParams
 from mcti.steps.predict.step import predict
@@ -40,7 +40,7 @@ def make_models(out: Path, members: int, features: int, genes: int) -> None:
         folder = out / f"fold_{fold}"
         folder.mkdir(parents=True)
         save_file({k: v.contiguous() for k, v in net.state_dict().items()}, folder / "weights.safetensors")
-        reference = Sketch.of(bags, names, 40, fitted, np.random.default_rng(fold).normal(size=40).tolist())
+        reference = ReferenceProfile.of(bags, names, 40, fitted, np.random.default_rng(fold).normal(size=40).tolist())
         record = TrainedModel(net, config, fitted).spec() | {
             "reference": reference.spec(),
             "horizons_months": [12.0, 36.0, 60.0],

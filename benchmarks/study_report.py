@@ -396,7 +396,7 @@ NOTES = """## How to read it
 * No network was tuned on a test fold: one setting, one number of epochs, the last weights. The linear models choose
   their penalty inside the training part.
 * `stack`: what `mcti train` makes by default, the mean of the hazard logits of MCTI and of a ridge Cox model on the
-  same inputs (`train.linear_share`; docs/model.md, section 7). All other networks stand alone. `linear_all` also reads
+  same inputs (`train.cox_weight`; docs/model.md, section 7). All other networks stand alone. `linear_all` also reads
   the subtype.
 * The setting of the networks (`SETTINGS` in the script) and the axes of `compact` came about before this study, by
   looking at two other deals of the same two cohorts into folds by site and at random (one seed, not all folds): on

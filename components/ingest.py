@@ -14,6 +14,6 @@ def ingest(params: str, data: str, cohort: dsl.Output[dsl.Dataset]):  # noqa: D1
     from mcti.steps.ingest import ingest as step
 
     section = from_json(IngestParams, params, "parameter ingest")
-    pipeline_run.tell_data(data)
+    pipeline_run.tag_data_version(data)
     result = step(section.clinical, section.expression, section.slides, section, Path(cohort.path))
     cohort.metadata.update(result.headline())

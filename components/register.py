@@ -17,6 +17,6 @@ def register(  # noqa: D103
     from mcti.steps.register import register as step
 
     section, origin = from_json(RegisterParams, params, "parameter register"), pipeline_run.origin(data)
-    pipeline_run.tell_data(data)
+    pipeline_run.tag_data_version(data)
     result = step(models.path, evaluation.path, section, Path(version.path), validation.path, origin=origin)
     version.metadata.update(result.model_dump(mode="json"))

@@ -51,7 +51,7 @@ class DataError(MctiError):
     exit_code, code = 3, "data"
 
 
-class EnvironmentTrouble(MctiError):
+class OperationalError(MctiError):
     """The machine or a service is in the way: no server, no room, no permission, no GPU."""
 
     exit_code, code = 4, "environment"

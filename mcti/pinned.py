@@ -23,7 +23,7 @@ _MD5 = re.compile(r"[0-9a-f]{32}")
 _VERSION = re.compile(rf"{_MD5.pattern}(\.dir)?")
 
 
-class Altered(DataError):
+class ChecksumMismatch(DataError):
     """The bytes of an object are not those of its address: never a matter of one slide."""
 
 
@@ -85,11 +85,11 @@ def check(found: str, pinned: Pinned) -> None:
     """Refuse bytes whose MD5 is not the one of the address.
 
     Raises
-        Altered: the object was changed under its name, or came in part.
+        ChecksumMismatch: the object was changed under its name, or came in part.
     """
     if found != pinned.md5.removesuffix(".dir"):
         hint = "the object was changed or cut short: push the version again from a machine that has it (`dvc push`)"
-        raise Altered(f"the bytes have MD5 {found}, the version is {pinned.md5}", pinned.object, hint)
+        raise ChecksumMismatch(f"the bytes have MD5 {found}, the version is {pinned.md5}", pinned.object, hint)
 
 
 def read(address: str, fetch: Fetch) -> bytes:

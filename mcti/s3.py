@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
-from mcti.errors import DataError, EnvironmentTrouble, MctiError, service_hint
+from mcti.errors import DataError, MctiError, OperationalError, service_hint
 from mcti.waiting import announced
 
 _CONNECT_SECONDS, _SILENT_SECONDS, _LONGEST_PAUSE_SECONDS = 5, 60, 20
@@ -25,7 +25,7 @@ class NotFound(DataError):
     """There is no such object."""
 
 
-class Conflict(EnvironmentTrouble):
+class Conflict(OperationalError):
     """A conditional write came second: somebody else wrote the object first."""
 
 
@@ -116,7 +116,7 @@ def download(location: str, path: str) -> None:
 def keeps_versions(location: str) -> bool | None:
     """Whether the bucket of an s3:// address keeps what is overwritten or deleted; None where we may not ask.
 
-    Raises EnvironmentTrouble when S3 is in the way.
+    Raises OperationalError when S3 is in the way.
     """
     from botocore.exceptions import ClientError
 
@@ -134,7 +134,7 @@ def ensure_bucket(name: str, *, versioned: bool = False) -> None:
     """Make the bucket unless it is there; versioned: it keeps what an overwrite or a deletion hides.
 
     Raises
-        EnvironmentTrouble: S3 does not answer, or refuses the credentials.
+        OperationalError: S3 does not answer, or refuses the credentials.
     """
     with service(f"s3://{name}", many=True):
         if name not in {bucket["Name"] for bucket in client().list_buckets()["Buckets"]}:
@@ -168,7 +168,7 @@ def _client(environment: tuple[str, ...]) -> Any:  # noqa: ARG001  (the key of t
     keys = session.get_credentials()
     # As of a Secret made from a file that ends with a line break; boto3 says then that S3 does not answer.
     if keys and re.search(r"\s", f"{keys.access_key}{keys.secret_key}"):
-        raise EnvironmentTrouble("a key of S3 holds a line break or blank", _whose_keys(), "write the key alone")
+        raise OperationalError("a key of S3 holds a line break or blank", _whose_keys(), "write the key alone")
     config = Config(retries=retries, connect_timeout=_CONNECT_SECONDS, read_timeout=_SILENT_SECONDS)
     return session.client("s3", config=config)
 
@@ -177,13 +177,11 @@ def _attempts() -> int:
     """Tries of one request: 4 last some seconds, enough for a person; a task of a cluster sets AWS_MAX_ATTEMPTS higher.
 
     Raises
-        EnvironmentTrouble: the variable holds no whole number above 0.
+        OperationalError: the variable holds no whole number above 0.
     """
     text = os.environ.get("AWS_MAX_ATTEMPTS") or "4"
     if not re.fullmatch(r"[1-9]\d{0,3}", text):
-        raise EnvironmentTrouble(
-            f"{text!r} is not a number of tries", "AWS_MAX_ATTEMPTS", "write a whole number from 1"
-        )
+        raise OperationalError(f"{text!r} is not a number of tries", "AWS_MAX_ATTEMPTS", "write a whole number from 1")
     return int(text)
 
 
@@ -213,10 +211,10 @@ def service(location: str, *, many: bool = False) -> Iterator[None]:
     except exceptions.ClientError as error:
         raise _refusal(error.response.get("Error", {}).get("Code", ""), location) from error
     except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError, exceptions.ProfileNotFound) as error:
-        raise EnvironmentTrouble("no S3 credentials", location, _keys_hint()) from error
+        raise OperationalError("no S3 credentials", location, _keys_hint()) from error
     except exceptions.BotoCoreError as error:
         what = f"S3 does not answer ({type(error).__name__})"
-        raise EnvironmentTrouble(what, location, service_hint("AWS_ENDPOINT_URL_S3")) from error
+        raise OperationalError(what, location, service_hint("AWS_ENDPOINT_URL_S3")) from error
 
 
 def _refusal(code: str, location: str) -> MctiError:
@@ -225,14 +223,14 @@ def _refusal(code: str, location: str) -> MctiError:
     if code in {"PreconditionFailed", "412", "ConditionalRequestConflict"}:
         return Conflict("somebody else wrote first", location, "read again and retry")
     if code in {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "403"}:
-        return EnvironmentTrouble(
+        return OperationalError(
             f"S3 refused the credentials ({code})", location, f"check {_whose_keys()} and their rights"
         )
     mends = {
         "RequestTimeTooSkewed": "set the clock of this machine right",
         "InternalError": "see the log of the service (of mcti stack: .stack/logs); its disk may be full",
     }
-    return EnvironmentTrouble(f"S3 answered {code}", location, mends.get(code, "see the log of the service"))
+    return OperationalError(f"S3 answered {code}", location, mends.get(code, "see the log of the service"))
 
 
 def _keys_hint() -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mcti import pinned, s3
-from mcti.errors import DataError, EnvironmentTrouble, MctiError
+from mcti.errors import DataError, MctiError, OperationalError
 
 Location = str | os.PathLike[str]
 """A local path, an `s3://bucket/key` address or a `dvc+s3://` one. A string: `Path("s3://b/k")` loses a slash."""
@@ -57,7 +57,7 @@ def trouble(error: OSError, where: Location | None = None) -> MctiError:
     if isinstance(error, IsADirectoryError | NotADirectoryError):
         return DataError("a file was expected where a folder is, or the reverse", place, "check the path")
     what, hint = _OS_TROUBLE.get(error.errno or 0, (error.strerror or str(error), "see the message of the system"))
-    return EnvironmentTrouble(what, place, hint)
+    return OperationalError(what, place, hint)
 
 
 @contextlib.contextmanager
@@ -77,7 +77,7 @@ def replacing(out: Location) -> Iterator[Path]:
     The body creates the draft as a file, or as a folder with `draft.mkdir()`.
 
     Raises
-        EnvironmentTrouble: the place cannot be written, or the disk is full.
+        OperationalError: the place cannot be written, or the disk is full.
     """
     target = Path(out)
     draft = target.parent / f".{target.name}.draft"
@@ -155,7 +155,7 @@ def local(location: Location, cache_dir: Location | None = None) -> Iterator[Pat
 
     Raises
         DataError: nothing is there.
-        EnvironmentTrouble: the service or the disk is in the way.
+        OperationalError: the service or the disk is in the way.
     """
     if not is_s3(location):
         if not Path(location).exists():

@@ -60,7 +60,7 @@ def publish(path: Location, remote: str, name: str | None = None) -> Version:
 
     remote  s3://bucket/prefix, the `url` of a remote in .dvc/config
     name    path in the .dvc file; default: the last part of `path`
-    Raises  DataError when there is nothing; EnvironmentTrouble when S3 is in the way. The manifest of a folder is
+    Raises  DataError when there is nothing; OperationalError when S3 is in the way. The manifest of a folder is
             written last: a version is there whole, or not at all.
     """
     root = Path(path)

@@ -23,7 +23,7 @@ import kfp_server_api
 import urllib3
 from kfp_server_api.exceptions import ApiException
 
-from mcti.errors import DataError, EnvironmentTrouble, MctiError
+from mcti.errors import DataError, MctiError, OperationalError
 
 PROBE_SECONDS = 10
 REQUEST_SECONDS = 30  # a compiled pipeline is some hundred kB that the server also checks
@@ -129,7 +129,7 @@ def service(host: str) -> Iterator[Client]:
     """A client of the server at `host`, which has answered; what goes wrong with it becomes one clear error.
 
     Raises
-        EnvironmentTrouble: it does not answer within seconds, is no Kubeflow Pipelines, refuses us, or fails.
+        OperationalError: it does not answer within seconds, is no Kubeflow Pipelines, refuses us, or fails.
         DataError: it does not have what it is asked for.
     """
     try:
@@ -155,7 +155,7 @@ def _connected(host: str) -> Client:
             client.about()
         except OSError as error:
             hint = "check KFP_CA_CERT, KFP_CLIENT_CERT and KFP_CLIENT_KEY"
-            raise EnvironmentTrouble(f"a certificate cannot be used ({error})", host, hint) from error
+            raise OperationalError(f"a certificate cannot be used ({error})", host, hint) from error
         return client
 
 
@@ -165,11 +165,11 @@ def _is_kubeflow(host: str) -> Iterator[None]:
     try:
         yield
     except _NotKubeflow as error:
-        raise EnvironmentTrouble(f"not Kubeflow Pipelines: it answers with {error}", host, hint) from error
+        raise OperationalError(f"not Kubeflow Pipelines: it answers with {error}", host, hint) from error
     except ApiException as error:
         if error.status in {404, 405, 501}:
             what = f"not Kubeflow Pipelines 2.x: no /apis/v2beta1/healthz ({error.status})"
-            raise EnvironmentTrouble(what, host, hint) from error
+            raise OperationalError(what, host, hint) from error
         raise
 
 
@@ -177,24 +177,24 @@ def need_version(server: Server, wanted: str, host: str) -> None:
     """Refuse a server of another minor version than the one that `cluster.kfp_version` names.
 
     Raises
-        EnvironmentTrouble: it is another one; a server that does not say which it is passes.
+        OperationalError: it is another one; a server that does not say which it is passes.
     """
     if server.minor and server.minor != wanted:
         hint = f"upgrade it to {wanted}, or try the pipelines on it and set cluster.kfp_version: '{server.minor}'"
-        raise EnvironmentTrouble(f"Kubeflow Pipelines is {server.version}, not {wanted}", host, hint)
+        raise OperationalError(f"Kubeflow Pipelines is {server.version}, not {wanted}", host, hint)
 
 
 def need_namespace(server: Server, namespace: str | None, host: str) -> None:
     """Refuse a namespace where there is none to choose, and none where one must be chosen.
 
     Raises
-        EnvironmentTrouble: the server is in the other mode.
+        OperationalError: the server is in the other mode.
     """
     if namespace and not server.multi_user:
         hint = "leave --namespace out: its runs start in the namespace of ml-pipeline itself"
-        raise EnvironmentTrouble(f"no namespace {namespace} to choose: this server has no users", host, hint)
+        raise OperationalError(f"no namespace {namespace} to choose: this server has no users", host, hint)
     if server.multi_user and not namespace:
-        raise EnvironmentTrouble("no namespace: this server has one a user", host, "name yours: --namespace NAME")
+        raise OperationalError("no namespace: this server has one a user", host, "name yours: --namespace NAME")
 
 
 def refusal(error: ApiException, host: str) -> MctiError:
@@ -202,22 +202,22 @@ def refusal(error: ApiException, host: str) -> MctiError:
     reason = _message(error)
     if error.status in {401, 403}:
         hint = f"{_expired()}{_LOGIN}; in multi-user mode check --namespace"
-        return EnvironmentTrouble(f"Kubeflow Pipelines refused the request ({error.status}){reason}", host, hint)
+        return OperationalError(f"Kubeflow Pipelines refused the request ({error.status}){reason}", host, hint)
     if error.status == 404:
         return DataError(f"no such run or experiment{reason}", host, "check the id: mcti pipeline submit printed it")
     if error.status == 0:
         hint = "check http:// or https://, and KFP_CA_CERT"
-        return EnvironmentTrouble(f"the TLS connection failed{reason}", host, hint)
+        return OperationalError(f"the TLS connection failed{reason}", host, hint)
     what = f"Kubeflow Pipelines answered {error.status} {error.reason or ''}{reason}"
-    return EnvironmentTrouble(what, host, "see its log: kubectl logs -n kubeflow deployment/ml-pipeline")
+    return OperationalError(what, host, "see its log: kubectl logs -n kubeflow deployment/ml-pipeline")
 
 
-def _no_answer(error: urllib3.exceptions.HTTPError, host: str) -> EnvironmentTrouble:
+def _no_answer(error: urllib3.exceptions.HTTPError, host: str) -> OperationalError:
     cause = getattr(error, "reason", None) or error
     if "SSL" in f"{type(cause).__name__}{cause}":
         hint = "check http:// or https://, KFP_CA_CERT (its authority) and KFP_CLIENT_CERT (ours)"
-        return EnvironmentTrouble(f"Kubeflow Pipelines does not answer (TLS: {cause})", host, hint)
-    return EnvironmentTrouble(f"Kubeflow Pipelines does not answer ({type(cause).__name__})", host, _PORT_FORWARD)
+        return OperationalError(f"Kubeflow Pipelines does not answer (TLS: {cause})", host, hint)
+    return OperationalError(f"Kubeflow Pipelines does not answer ({type(cause).__name__})", host, _PORT_FORWARD)
 
 
 def _message(error: ApiException) -> str:

@@ -12,7 +12,7 @@ import docker
 from kfp import local
 from kfp.local import docker_task_handler
 
-from mcti.errors import EnvironmentTrouble
+from mcti.errors import OperationalError
 from mcti.local import stack
 from mcti.params import ClusterParams
 from mcti.registry import mlflow_client
@@ -27,16 +27,16 @@ def runner(out: Path, cluster: ClusterParams, run: str) -> local.DockerRunner:
     """As on a cluster; the working directory is mounted read-only, results go to `out`.
 
     Raises
-        EnvironmentTrouble: no engine answers, or it has no image `cluster.image`.
+        OperationalError: no engine answers, or it has no image `cluster.image`.
     """
     here, image = Path.cwd(), cluster.image
     out.chmod(0o777)  # the user of the image writes its results here
     try:
         found = docker.from_env().images.get(image)
     except docker.errors.ImageNotFound as error:
-        raise EnvironmentTrouble(f"no image {image!r}", "the Docker engine", "make image, or docker pull") from error
+        raise OperationalError(f"no image {image!r}", "the Docker engine", "make image, or docker pull") from error
     except docker.errors.DockerException as error:
-        raise EnvironmentTrouble("no Docker engine answers", str(error), "start one, or --runner subprocess") from error
+        raise OperationalError("no Docker engine answers", str(error), "start one, or --runner subprocess") from error
     # The stack's own folder holds files for its owner alone; what is needed of it comes in the environment.
     hidden = {str(here / stack.FOLDER): "rw,mode=0755"} if (here / stack.FOLDER).is_dir() else {}
     return local.DockerRunner(

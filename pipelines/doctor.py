@@ -8,7 +8,7 @@ from typing import Any, Literal
 from kubernetes.utils.quantity import parse_quantity
 from pydantic import BaseModel, ConfigDict
 
-from mcti.errors import EnvironmentTrouble, MctiError
+from mcti.errors import MctiError, OperationalError
 from mcti.params import ClusterParams, Settings
 from pipelines import client, kubectl
 
@@ -77,7 +77,7 @@ def _of_server(cluster: ClusterParams, host: str, namespace: str | None) -> tupl
 def _version(server: client.Server, wanted: str) -> Check:
     try:
         client.need_version(server, wanted, "the server")
-    except EnvironmentTrouble as error:
+    except OperationalError as error:
         return Check(name="version", state="missing", detail=error.what, hint=error.hint)
     if not server.minor:
         return Check(

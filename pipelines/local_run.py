@@ -15,7 +15,7 @@ import psutil
 from kfp import components, local
 
 from mcti import storage
-from mcti.errors import EnvironmentTrouble, UsageError
+from mcti.errors import OperationalError, UsageError
 from mcti.params import Settings
 from mcti.registry import pipeline_run, refusals
 from mcti.steps.retraining import finish
@@ -31,7 +31,7 @@ def run_local(settings: Settings, data: str | None, runner: str, out: Path, kind
     guard does so.
 
     Raises
-        EnvironmentTrouble: a task failed after its retries, or no Docker engine answers.
+        OperationalError: a task failed after its retries, or no Docker engine answers.
         UsageError: no such runner.
     """
     if runner not in ("subprocess", "docker"):
@@ -59,7 +59,7 @@ def run_local(settings: Settings, data: str | None, runner: str, out: Path, kind
             components.load_component_from_file(str(package))()
     except RuntimeError as error:
         what = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).rstrip(".")  # kfp.local writes names in colours
-        raise EnvironmentTrouble(what, str(out), "see the message of the task above") from error
+        raise OperationalError(what, str(out), "see the message of the task above") from error
     folder = next(path for path in sorted(set(out.iterdir()) - before) if path.is_dir())
     return {**about, "run": run, "folder": str(folder), **_reason(folder)}
 

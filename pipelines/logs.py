@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import urllib3
 from kfp_server_api.exceptions import ApiException
 
-from mcti.errors import DataError, EnvironmentTrouble, did_you_mean
+from mcti.errors import DataError, OperationalError, did_you_mean
 from pipelines import client, kubectl
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def logs(run: str, task: str, host: str, namespace: str | None = None) -> str:
 
     Raises
         DataError: the run has no such task, or it has not started.
-        EnvironmentTrouble: its pod is gone, and no archive has its log.
+        OperationalError: its pod is gone, and no archive has its log.
     """
     from pipelines.status import task_rows
 
@@ -51,7 +51,7 @@ def logs(run: str, task: str, host: str, namespace: str | None = None) -> str:
         "page, or the tag mcti.error of the step in MLflow; Argo's archiveLogs keeps the next ones, which can be "
         "read here where its keyFormat fits the archive path of the API server"
     )
-    raise EnvironmentTrouble(
+    raise OperationalError(
         f"the log of {task} cannot be read any more: neither its pod nor the archive that the API server reads has it",
         host,
         hint,

@@ -8,7 +8,7 @@ from typing import Any
 
 import kfp_server_api
 
-from mcti.errors import EnvironmentTrouble
+from mcti.errors import OperationalError
 from mcti.params import Settings
 from pipelines import client, cron
 from pipelines.submit import package, public
@@ -26,7 +26,7 @@ def schedule(
     Its state is what the server says when it is asked again; `next` is the next time in UTC.
 
     Raises
-        EnvironmentTrouble: the server does not have it enabled afterwards.
+        OperationalError: the server does not have it enabled afterwards.
     """
     with client.service(host) as service:
         client.need_version(service.about(), settings.cluster.kfp_version, host)
@@ -70,12 +70,12 @@ def _read_back(service: client.Client, recurring_run: str, host: str) -> dict[st
     found = _confirmed(service, recurring_run)
     if found.status == "DISABLED":
         hint = f"enable it: kfp --endpoint {host} recurring-run enable {recurring_run}"
-        raise EnvironmentTrouble(f"schedule {recurring_run} is DISABLED, not ENABLED", host, hint)
+        raise OperationalError(f"schedule {recurring_run} is DISABLED, not ENABLED", host, hint)
     if found.status != "ENABLED":
         state = found.status or "STATUS_UNSPECIFIED"  # the server leaves out a value that is its type's default
         what = f"schedule {recurring_run} is {state} after {CONFIRM_SECONDS:.0f} s, not ENABLED"
         hint = "see the deployments ml-pipeline-scheduledworkflow and ml-pipeline-persistenceagent, then call again"
-        raise EnvironmentTrouble(what, host, hint)
+        raise OperationalError(what, host, hint)
     clock = found.trigger.cron_schedule.cron
     upcoming = cron.next_time(clock, datetime.now(UTC))
     when = upcoming.strftime("%Y-%m-%d %H:%M:%S UTC") if upcoming else "never"

@@ -7,8 +7,8 @@ import pytest
 
 from mcti.errors import (
     DataError,
-    EnvironmentTrouble,
     NotEnoughEvidence,
+    OperationalError,
     Rejected,
     UsageError,
     did_you_mean,
@@ -33,7 +33,7 @@ def test_an_error_without_place_or_mend_leaves_no_stray_punctuation():
 
 @pytest.mark.parametrize(
     ("kind", "code"),
-    [(UsageError, 2), (DataError, 3), (EnvironmentTrouble, 4), (Rejected, 10), (NotEnoughEvidence, 11)],
+    [(UsageError, 2), (DataError, 3), (OperationalError, 4), (Rejected, 10), (NotEnoughEvidence, 11)],
 )
 def test_the_exit_codes_are_those_of_the_documentation(kind, code):
     assert kind("x").exit_code == code

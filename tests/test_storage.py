@@ -6,7 +6,7 @@ import hashlib
 import pytest
 
 from mcti import s3, storage
-from mcti.errors import DataError, EnvironmentTrouble
+from mcti.errors import DataError, OperationalError
 
 
 def test_a_body_that_fails_leaves_the_old_file_and_no_draft(tmp_path):
@@ -45,9 +45,9 @@ def test_a_draft_of_a_killed_process_is_thrown_away(tmp_path):
 @pytest.mark.parametrize(
     ("number", "kind", "words"),
     [
-        (errno.ENOSPC, EnvironmentTrouble, "no room on the disk"),
-        (errno.EROFS, EnvironmentTrouble, "read-only"),
-        (errno.EACCES, EnvironmentTrouble, "permission denied"),
+        (errno.ENOSPC, OperationalError, "no room on the disk"),
+        (errno.EROFS, OperationalError, "read-only"),
+        (errno.EACCES, OperationalError, "permission denied"),
         (errno.ENOENT, DataError, "no such file"),
     ],
 )
@@ -60,7 +60,7 @@ def test_what_the_system_says_becomes_an_error_with_place_and_mend(number, kind,
 
 
 def test_a_full_disk_in_the_middle_is_told_with_the_place(tmp_path):
-    with pytest.raises(EnvironmentTrouble, match=r"no room on the disk.*out"), storage.replacing(tmp_path / "out"):
+    with pytest.raises(OperationalError, match=r"no room on the disk.*out"), storage.replacing(tmp_path / "out"):
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
@@ -101,7 +101,7 @@ def test_no_server_is_one_clear_error(monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    with pytest.raises(EnvironmentTrouble, match=r"S3 does not answer.*stack up"):
+    with pytest.raises(OperationalError, match=r"S3 does not answer.*stack up"):
         storage.read_bytes("s3://bucket/key")
 
 
@@ -111,7 +111,7 @@ def test_a_key_with_a_line_break_is_named_and_not_shown(monkeypatch, identity, s
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", identity)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
-    with pytest.raises(EnvironmentTrouble, match="holds a line break") as caught:
+    with pytest.raises(OperationalError, match="holds a line break") as caught:
         storage.exists("s3://bucket/key")
     assert caught.value.where == "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     assert "AKID" not in str(caught.value)

@@ -47,7 +47,7 @@ def test_a_task_without_a_step_logs_start_and_end():
         ("errors.UsageError('a', 'b', 'c')", 2, "a in b: c (exit code 2)"),
         ("errors.DataError('a\\nb', 'b', 'c')", 3, "a b in b: c (exit code 3)"),
         ("FileNotFoundError(2, '', 'x')", 3, "no such file or folder in x: check the path (exit code 3)"),
-        ("errors.EnvironmentTrouble('a')", 4, "a (exit code 4)"),
+        ("errors.OperationalError('a')", 4, "a (exit code 4)"),
         ("type('P', (errors.MctiError,), {'exit_code': 0, 'code': 'paused'})('at 3')", 130, "at 3 (exit code 130)"),
     ],
 )  # fmt: skip

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mcti import pinned, s3, storage, versions
-from mcti.errors import DataError, EnvironmentTrouble
+from mcti.errors import DataError, OperationalError
 from mcti.local import dvc_program
 from mcti.slides import manifest
 from mcti.storage import tree_md5
@@ -145,7 +145,7 @@ def test_the_head_names_only_versions_that_are_there_whole(project, version):
 def test_wrong_keys_are_named_and_never_printed(project, version, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "A-WRONG-KEY")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-wrong-secret")
-    with pytest.raises(EnvironmentTrouble, match="S3 refused the credentials") as caught:
+    with pytest.raises(OperationalError, match="S3 refused the credentials") as caught:
         storage.read_bytes(f"{version}/clinical.csv")
     assert "a-wrong-secret" not in str(caught.value)
     assert "A-WRONG-KEY" not in str(caught.value)
@@ -167,7 +167,7 @@ def test_a_shard_extracts_slides_of_a_version_and_refuses_an_altered_one(project
     before = storage.read_bytes(version.object)
     s3.put(version.object, b"II*\0" + before[4:-1] + b"?")
     try:
-        with pytest.raises(pinned.Altered, match="the bytes have MD5"):
+        with pytest.raises(pinned.ChecksumMismatch, match="the bytes have MD5"):
             extract(f"{address}/slides.csv", ExtractParams(workers=1), tmp_path / "again", shard=(0, 1))
     finally:
         s3.put(version.object, before)

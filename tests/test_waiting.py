@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from mcti import s3, waiting
-from mcti.errors import EnvironmentTrouble
+from mcti.errors import OperationalError
 from mcti.registry import mlflow_client, tracking
 from mcti.training.shared_study import SharedStudy
 from tests.fault_proxy import never_answering
@@ -78,7 +78,7 @@ def test_s3_that_never_answers(monkeypatch, caplog):
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "any")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "any")
         monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
-        with pytest.raises(EnvironmentTrouble, match="S3 does not answer"):
+        with pytest.raises(OperationalError, match="S3 does not answer"):
             s3.size("s3://bucket/P-0041.csv")
     host = address.removeprefix("http://")
     assert lines(caplog)[0].startswith(f"waiting for S3 ({host}), bucket bucket: 0 s so far, at most ")
@@ -93,7 +93,7 @@ def test_the_longest_wait_for_s3_counts_tries_and_pauses(monkeypatch):
 @pytest.mark.parametrize("text", ["0", "many", "-1", "1.5"])
 def test_tries_that_are_no_number_are_one_clear_error(monkeypatch, text):
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", text)
-    with pytest.raises(EnvironmentTrouble, match="not a number of tries in AWS_MAX_ATTEMPTS"):
+    with pytest.raises(OperationalError, match="not a number of tries in AWS_MAX_ATTEMPTS"):
         s3.size("s3://bucket/key")
 
 
@@ -102,7 +102,7 @@ def test_mlflow_that_never_answers_the_first_question(monkeypatch, caplog):
         monkeypatch.setattr(tracking, "_ASK_SECONDS", 0.5)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         monkeypatch.setenv("MCTI_PATIENCE_SECONDS", "1")
-        with pytest.raises(EnvironmentTrouble, match="MLflow does not answer"), tracking.service():
+        with pytest.raises(OperationalError, match="MLflow does not answer"), tracking.service():
             pass
     assert lines(caplog)[0].startswith(f"waiting for MLflow at {address}: 0 s so far, at most ")
 
@@ -112,7 +112,7 @@ def test_a_patience_that_is_no_number_is_one_clear_error(monkeypatch, text):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     monkeypatch.setenv("MCTI_PATIENCE_SECONDS", text)
     with (
-        pytest.raises(EnvironmentTrouble, match="not a number of seconds in MCTI_PATIENCE_SECONDS"),
+        pytest.raises(OperationalError, match="not a number of seconds in MCTI_PATIENCE_SECONDS"),
         tracking.service(),
     ):
         pass
@@ -125,7 +125,7 @@ def test_mlflow_that_stops_answering_later(monkeypatch, caplog):
     with never_answering() as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         monkeypatch.setattr(tracking, "_ask", lambda uri: None)  # it answered this one
-        with pytest.raises(EnvironmentTrouble, match="MLflow failed"), tracking.service() as client:
+        with pytest.raises(OperationalError, match="MLflow failed"), tracking.service() as client:
             client.search_experiments()
     host = address.removeprefix("http://")
     assert lines(caplog)[0].startswith(f"waiting for MLflow ({host}): 0 s so far, at most ")
@@ -144,7 +144,7 @@ def test_postgresql_that_never_answers(monkeypatch, caplog):
     with never_answering() as address:
         url = address.replace("http://", "postgresql://me:secret@") + "/none"
         monkeypatch.setattr("mcti.training.shared_study._CONNECTION", {"connect_timeout": 2})
-        with pytest.raises(EnvironmentTrouble, match="PostgreSQL does not answer"):
+        with pytest.raises(OperationalError, match="PostgreSQL does not answer"):
             SharedStudy(plan(), url, "study-0000001", heartbeat_seconds=1, wait_minutes=0.01)
     assert lines(caplog)[0].startswith("waiting for PostgreSQL at postgresql://me:…@127.0.0.1:")
     assert "secret" not in caplog.text

@@ -44,7 +44,7 @@ _COMMON: dict[str, tuple[Any, object]] = {
 P = TypeVar("P", bound="Params")
 
 
-class Caller:
+class CommandContext:
     """What a command needs of its surroundings: settings with the flags on top, progress, the dry run."""
 
     def __init__(self, params_file: str | None, overrides: Sequence[str] | None) -> None:
@@ -93,7 +93,7 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[..., object]], 
             options.pop("debug")  # read by `guarded`, which stands around the parser too
             if options.pop("redact"):
                 redaction.switch_on()
-            caller = Caller(options.pop("params_file"), options.pop("overrides"))
+            caller = CommandContext(options.pop("params_file"), options.pop("overrides"))
             try:
                 result = function(caller, **options)
             finally:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mcti.cli.command_context import Caller, command
+from mcti.cli.command_context import CommandContext, command
 from mcti.cli.options import OutFolder
 from mcti.errors import DataError, UsageError
 
@@ -23,7 +23,7 @@ def add_to(app: typer.Typer) -> None:
 
 @command(group, "head")
 def head(
-    caller: Caller,
+    caller: CommandContext,
     md5: Annotated[str | None, typer.Argument(metavar="MD5", help="Version; default: that of the .dvc file.")] = None,
     remote: Remote = None,
 ) -> object:
@@ -39,7 +39,7 @@ def head(
 
 @command(group, "verify")
 def verify(
-    caller: Caller,  # noqa: ARG001
+    caller: CommandContext,  # noqa: ARG001
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="dvc+s3://bucket/prefix/MD5[.dir]")],
 ) -> object:
     """Read every file of a version and hold it against its MD5.
@@ -57,7 +57,7 @@ def verify(
 
 @command(group, "publish")
 def publish(
-    caller: Caller,
+    caller: CommandContext,
     path: Annotated[str, typer.Argument(metavar="PATH", help="File or folder.")],
     remote: Remote = None,
 ) -> object:
@@ -73,7 +73,7 @@ def publish(
 
 @command(group, "records")
 def records(
-    caller: Caller,
+    caller: CommandContext,
     run: Annotated[str, typer.Argument(metavar="RUN", help="Id of a run of a pipeline.")],
     out: OutFolder,
     remote: Remote = None,
@@ -90,14 +90,14 @@ def records(
     return {"out": out, "files": sorted(found)}
 
 
-def _remote(caller: Caller, given: str | None) -> str:
+def _remote(caller: CommandContext, given: str | None) -> str:
     remote = given or caller.settings.cluster.remote
     if remote is None:
         raise UsageError("no remote is named", "--remote", "write it, or set cluster.remote in params.yaml")
     return remote
 
 
-def _recorded(caller: Caller) -> str:
+def _recorded(caller: CommandContext) -> str:
     from mcti import versions
 
     md5 = versions.of_source(caller.settings.ingest.clinical)

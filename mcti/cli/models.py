@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mcti.cli.command_context import Caller, command, say
+from mcti.cli.command_context import CommandContext, command, say
 from mcti.cli.options import Cohort, DryRun, Features, Model, Name, OutFile, OutFolder
 from mcti.errors import UsageError
 
@@ -23,7 +23,7 @@ def add_to(app: typer.Typer) -> None:
 
 @command(group, "promote")
 def promote(
-    caller: Caller,
+    caller: CommandContext,
     name: Name = None,
     version: Annotated[int | None, typer.Option(metavar="N", help="Version; default: the challenger.")] = None,
     repair: Annotated[
@@ -51,7 +51,7 @@ def promote(
 
 @command(group, "approve")
 def approve(
-    caller: Caller,
+    caller: CommandContext,
     name: Name = None,
     version: Annotated[int | None, typer.Option(metavar="N", help="Version; default: the challenger.")] = None,
 ) -> object:
@@ -66,7 +66,7 @@ def approve(
 
 @command(group, "lineage")
 def lineage(
-    caller: Caller,
+    caller: CommandContext,
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="models:/NAME@ALIAS, or kfp-run:ID, data:MD5, …")],
     remote: Annotated[
         str | None, typer.Option(metavar="URL", help="DVC's remote: verify the sources, too; cluster.remote.")
@@ -85,7 +85,7 @@ def lineage(
 
 @command(group, "dossier")
 def dossier(
-    caller: Caller,  # noqa: ARG001
+    caller: CommandContext,  # noqa: ARG001
     uri: Annotated[str, typer.Argument(metavar="URI", help="models:/NAME@ALIAS or models:/NAME/VERSION.")],
     out: OutFile,
     explanations: Annotated[str | None, typer.Option(metavar="DIR", help="What `mcti explain` wrote.")] = None,
@@ -100,7 +100,7 @@ def dossier(
 
 
 @command(group, "rollback")
-def rollback(caller: Caller, name: Name = None) -> object:
+def rollback(caller: CommandContext, name: Name = None) -> object:
     """Give the alias `champion` back to the version before, and write it down.
 
     Example: mcti rollback --name lung-os
@@ -112,7 +112,7 @@ def rollback(caller: Caller, name: Name = None) -> object:
 
 @command(group, "predict")
 def predict(
-    caller: Caller,
+    caller: CommandContext,
     model: Model,
     out: OutFile,
     cohort: Annotated[str | None, typer.Option(metavar="DIR", help="What `mcti ingest` wrote.")] = None,
@@ -157,7 +157,7 @@ def predict(
 
 @command(group, "serve")
 def serve(
-    caller: Caller,
+    caller: CommandContext,
     model: Model,
     port: Annotated[int | None, typer.Option(metavar="N", help="Port; 0: a free one.")] = None,
 ) -> object:
@@ -173,7 +173,7 @@ def serve(
 
 @command(group, "explain")
 def explain(
-    caller: Caller,
+    caller: CommandContext,
     model: Model,
     out: OutFolder,
     cohort: Annotated[str | None, typer.Option(metavar="DIR", help="What `mcti ingest` wrote.")] = None,
@@ -213,7 +213,7 @@ def explain(
 
 @command(group, "monitor")
 def monitor(
-    caller: Caller,
+    caller: CommandContext,
     model: Model,
     cohort: Cohort,
     out: OutFolder,
@@ -237,7 +237,7 @@ def monitor(
 
 @command(model_group, "info")
 def info(
-    caller: Caller,
+    caller: CommandContext,
     model: Annotated[str, typer.Argument(metavar="PRESET|DIR|URI", help="A preset, a model's folder, or models:/…")],
     features: Annotated[int, typer.Option(metavar="N", min=1, help="Width of a patch feature, for a preset.")] = 1024,
     genes: Annotated[int, typer.Option(metavar="N", min=1, help="Number of genes, for a preset.")] = 1558,
@@ -254,7 +254,7 @@ def info(
 
 @command(model_group, "convert-reference")
 def convert_reference(
-    caller: Caller,  # noqa: ARG001
+    caller: CommandContext,  # noqa: ARG001
     checkpoint: Annotated[
         str, typer.Argument(metavar="CHECKPOINT", help="State dict (.pt) of the published reference.")
     ],
@@ -277,7 +277,7 @@ def convert_reference(
 
 
 @command(ledger_group, "verify")
-def verify(caller: Caller, name: Name = None) -> object:
+def verify(caller: CommandContext, name: Name = None) -> object:
     """Find any line of the ledger that was edited, lost or reordered, and any alias moved by hand.
 
     Example: mcti ledger verify --name lung-os
@@ -288,7 +288,7 @@ def verify(caller: Caller, name: Name = None) -> object:
 
 
 @command(ledger_group, "show")
-def show(caller: Caller, name: Name = None) -> object:
+def show(caller: CommandContext, name: Name = None) -> object:
     """Print who moved which alias when, and on what evidence.
 
     Example: mcti ledger show --name lung-os --json

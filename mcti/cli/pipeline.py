@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mcti.cli.command_context import Caller, command, say
+from mcti.cli.command_context import CommandContext, command, say
 from mcti.cli.options import OutFile, OutFolder
 
 group = typer.Typer(help="The pipelines on Kubeflow, or on this machine.")
@@ -30,7 +30,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 @command(group, "compile")
-def compile_(caller: Caller, out: OutFile, kind: Kind = "training", data: Data = None) -> object:
+def compile_(caller: CommandContext, out: OutFile, kind: Kind = "training", data: Data = None) -> object:
     """Write a pipeline as YAML, ready for `kfp run create -f`; the same settings give the same bytes.
 
     Example: mcti pipeline compile --out training.yaml
@@ -42,7 +42,7 @@ def compile_(caller: Caller, out: OutFile, kind: Kind = "training", data: Data =
 
 @command(group, "check")
 def check(
-    caller: Caller,
+    caller: CommandContext,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Compiled pipeline of Kubeflow Pipelines.")],
 ) -> object:
     """Check a compiled pipeline against what a cluster refuses; one line per rule, exit code 3 if one is broken.
@@ -59,7 +59,7 @@ def check(
 
 @command(group, "submit")
 def submit(
-    caller: Caller, host: Host, kind: Kind = "training", namespace: Namespace = None, data: Data = None
+    caller: CommandContext, host: Host, kind: Kind = "training", namespace: Namespace = None, data: Data = None
 ) -> object:
     """Start one run on a cluster.
 
@@ -72,7 +72,7 @@ def submit(
 
 @command(group, "schedule")
 def schedule(
-    caller: Caller, host: Host, kind: Kind = "retraining", namespace: Namespace = None, data: Data = None
+    caller: CommandContext, host: Host, kind: Kind = "retraining", namespace: Namespace = None, data: Data = None
 ) -> object:
     """Run a pipeline by cluster.cron and print its next time; called again it changes nothing, unless they did.
 
@@ -84,7 +84,7 @@ def schedule(
 
 
 @command(group, "status")
-def status(caller: Caller, run: Run, host: Host, namespace: Namespace = None) -> object:  # noqa: ARG001
+def status(caller: CommandContext, run: Run, host: Host, namespace: Namespace = None) -> object:  # noqa: ARG001
     """Print one line a task: state, attempts, duration, and the last log line and exit code of one that failed.
 
     Example: mcti pipeline status 3f0c… --host http://localhost:8888
@@ -96,7 +96,7 @@ def status(caller: Caller, run: Run, host: Host, namespace: Namespace = None) ->
 
 @command(group, "logs")
 def logs(
-    caller: Caller,  # noqa: ARG001
+    caller: CommandContext,  # noqa: ARG001
     run: Run,
     task: Annotated[str, typer.Argument(metavar="TASK", help="As `mcti pipeline status` names it: train:0.")],
     host: Host,
@@ -112,7 +112,7 @@ def logs(
 
 
 @command(group, "doctor")
-def doctor(caller: Caller, host: Host, namespace: Namespace = None) -> object:
+def doctor(caller: CommandContext, host: Host, namespace: Namespace = None) -> object:
     """Read what a cluster has for these settings, and name what is missing; nothing is changed.
 
     Example: mcti pipeline doctor --host http://localhost:8888
@@ -124,7 +124,7 @@ def doctor(caller: Caller, host: Host, namespace: Namespace = None) -> object:
 
 @command(group, "run-local")
 def run_local(
-    caller: Caller,
+    caller: CommandContext,
     out: OutFolder,
     runner: Annotated[str, typer.Option(metavar="NAME", help="subprocess | docker")] = "subprocess",
     kind: Kind = "training",

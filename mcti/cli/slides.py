@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mcti.cli.command_context import Caller, command, say
+from mcti.cli.command_context import CommandContext, command, say
 from mcti.cli.options import OutFile, OutFolder
 
 group = typer.Typer()
@@ -23,7 +23,7 @@ def add_to(app: typer.Typer) -> None:
 
 @command(group, "inventory")
 def inventory(
-    caller: Caller,
+    caller: CommandContext,
     slides: Annotated[str, typer.Argument(metavar="MANIFEST|FOLDER", help="CSV or Parquet manifest, or a folder.")],
     out: OutFile,
     workers: Annotated[int, typer.Option(metavar="N", help="Threads; 0: one a core.")] = 0,
@@ -39,7 +39,7 @@ def inventory(
 
 @command(group, "heatmap")
 def heatmap(
-    caller: Caller,  # noqa: ARG001
+    caller: CommandContext,  # noqa: ARG001
     slide: Annotated[str, typer.Argument(metavar="SLIDE", help="The slide.")],
     features: Annotated[str, typer.Option(metavar="FILE", help="Its <slide_id>.h5.")],
     scores: Annotated[str, typer.Option(metavar="FILE", help="CSV with x, y (level-0 pixels) and the score.")],
@@ -59,7 +59,7 @@ def heatmap(
 
 @command(group, "view")
 def view(
-    caller: Caller,  # noqa: ARG001
+    caller: CommandContext,  # noqa: ARG001
     slide: Annotated[str, typer.Argument(metavar="SLIDE", help="The slide.")],
     features: Annotated[str | None, typer.Option(metavar="FILE", help="Its <slide_id>.h5: tiles and mask.")] = None,
     scores: Annotated[str | None, typer.Option(metavar="FILE", help="CSV with x, y and the score, as heatmap.")] = None,
@@ -90,7 +90,7 @@ def view(
 
 @command(features_group, "import")
 def import_features(
-    caller: Caller,  # noqa: ARG001
+    caller: CommandContext,  # noqa: ARG001
     source: Annotated[str, typer.Argument(metavar="SRC", help="Folder of the other tool.")],
     form: Form,
     out: OutFolder,
@@ -108,7 +108,7 @@ def import_features(
 
 @command(features_group, "export")
 def export_features(
-    caller: Caller,  # noqa: ARG001
+    caller: CommandContext,  # noqa: ARG001
     source: Annotated[str, typer.Argument(metavar="SRC", help="Folder that `mcti extract` wrote.")],
     form: Form,
     out: OutFolder,
@@ -124,7 +124,7 @@ def export_features(
 
 @command(features_group, "merge")
 def merge_shards(
-    caller: Caller,
+    caller: CommandContext,
     folder: Annotated[
         str, typer.Argument(metavar="DIR", help="Where `mcti extract --shard I/N` wrote; local or s3://.")
     ],

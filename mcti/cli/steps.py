@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mcti.cli.command_context import Caller, command
+from mcti.cli.command_context import CommandContext, command
 from mcti.cli.options import Cohort, DryRun, Features, Folds, Models, Name, OutFile, OutFolder, Slides
 from mcti.errors import UsageError
 
@@ -20,7 +20,7 @@ def add_to(app: typer.Typer) -> None:
 
 @command(group, "ingest")
 def ingest(
-    caller: Caller,
+    caller: CommandContext,
     out: OutFolder,
     clinical: Annotated[str | None, typer.Option(metavar="FILE", help="Clinical table.")] = None,
     expression: Annotated[str | None, typer.Option(metavar="FILE", help="Expression table.")] = None,
@@ -45,7 +45,7 @@ def ingest(
 
 @command(group, "validate")
 def validate(
-    caller: Caller, cohort: Cohort, out: OutFolder, features: Features = None, dry_run: DryRun = False
+    caller: CommandContext, cohort: Cohort, out: OutFolder, features: Features = None, dry_run: DryRun = False
 ) -> object:
     """Hold the cohort against its data contract; a failed critical expectation exits with 3.
 
@@ -61,7 +61,7 @@ def validate(
 
 @command(group, "extract")
 def extract(
-    caller: Caller,
+    caller: CommandContext,
     slides: Slides,
     out: OutFolder,
     encoder: Annotated[
@@ -84,7 +84,9 @@ def extract(
 
 
 @command(group, "split")
-def split(caller: Caller, cohort: Cohort, out: OutFile, features: Features = None, dry_run: DryRun = False) -> object:
+def split(
+    caller: CommandContext, cohort: Cohort, out: OutFile, features: Features = None, dry_run: DryRun = False
+) -> object:
     """Deal the patients to folds, and each training part to inner folds.
 
     Example: mcti split --cohort data/cohort --features data/features --out data/folds.csv
@@ -99,7 +101,7 @@ def split(caller: Caller, cohort: Cohort, out: OutFile, features: Features = Non
 
 @command(group, "search")
 def search(
-    caller: Caller,
+    caller: CommandContext,
     cohort: Cohort,
     folds: Folds,
     out: OutFolder,
@@ -124,7 +126,7 @@ def search(
 
 @command(group, "train")
 def train(
-    caller: Caller,
+    caller: CommandContext,
     cohort: Cohort,
     folds: Folds,
     out: OutFolder,
@@ -151,7 +153,7 @@ def train(
 
 @command(group, "evaluate")
 def evaluate(
-    caller: Caller,
+    caller: CommandContext,
     cohort: Cohort,
     folds: Folds,
     models: Models,
@@ -182,7 +184,7 @@ def evaluate(
 
 @command(group, "register")
 def register(
-    caller: Caller,
+    caller: CommandContext,
     models: Models,
     evaluation: Annotated[str, typer.Option(metavar="DIR", help="What `mcti evaluate` wrote.")],
     validation: Annotated[str | None, typer.Option(metavar="DIR", help="What `mcti validate` wrote.")] = None,

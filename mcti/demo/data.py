@@ -14,7 +14,7 @@ from typing import Any
 from mcti import storage
 from mcti.demo import brushes, painting, public_cohort
 from mcti.demo.public_cohort import Patient, demo_patients, demo_tables
-from mcti.errors import EnvironmentTrouble
+from mcti.errors import OperationalError
 from mcti.progress import Progress
 
 SEED = 7
@@ -28,7 +28,7 @@ def make(raw: Path, patients: int | None = None, progress: Progress = lambda *_:
     `patients` limits the cohort to the first so many. A slide that stands as it was painted is left alone.
 
     Raises
-        EnvironmentTrouble: no room, or the folder cannot be written.
+        OperationalError: no room, or the folder cannot be written.
     """
     if _unchanged(raw, patients):
         return False
@@ -113,13 +113,13 @@ def _employ(raw: Path, next_job: Callable[[], Patient | None], tell: Callable[[]
     command = [sys.executable, "-m", "mcti.demo.painter"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as painter:
         if painter.stdin is None or painter.stdout is None:
-            raise EnvironmentTrouble("no pipe to the painter", str(raw), "raise the limit of open files (ulimit -n)")
+            raise OperationalError("no pipe to the painter", str(raw), "raise the limit of open files (ulimit -n)")
         while (patient := next_job()) is not None:
             painter.stdin.write(json.dumps(_job(raw, patient)) + "\n")
             painter.stdin.flush()
             answer = json.loads(painter.stdout.readline() or '{"what": "the painter ended"}')
             if answer:
-                raise EnvironmentTrouble(answer["what"], answer.get("where", str(raw)), answer.get("mend", "try again"))
+                raise OperationalError(answer["what"], answer.get("where", str(raw)), answer.get("mend", "try again"))
             tell()
 
 

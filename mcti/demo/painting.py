@@ -64,7 +64,7 @@ def paint(out: Path, *, seed: int, grade: int, er_positive: bool) -> None:
     The same arguments give the same bytes. `grade` is the histological grade, 1 to 3.
 
     Raises
-        EnvironmentTrouble: `out` cannot be written.
+        OperationalError: `out` cannot be written.
     """
     rng = np.random.default_rng([seed, grade, int(er_positive)])
     picture = render(rng, recipe(rng, grade, er_positive))

@@ -60,7 +60,7 @@ def demo(root: Path, say: Say, progress: Progress = lambda *_: None, patients: i
 
     Raises
         UsageError: `root` is no checkout of the project.
-        EnvironmentTrouble: another demo runs here, a server or the disk is in the way.
+        OperationalError: another demo runs here, a server or the disk is in the way.
     """
     root = Path(root).resolve()
     if not (root / "dvc.yaml").is_file():

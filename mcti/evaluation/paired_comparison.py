@@ -27,7 +27,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Rivals:
+class PairedComparison:
     """Two models on the patients whom both predicted without having seen them.
 
     patients  (n rows) patient_id, time_months, event; follow-up is that of `ours`, the newer one; sorted by patient
@@ -41,7 +41,7 @@ class Rivals:
     tau_quantile: float = 0.8
 
     @classmethod
-    def of(cls, ours: pd.DataFrame, theirs: pd.DataFrame, tau_quantile: float = 0.8) -> "Rivals":
+    def of(cls, ours: pd.DataFrame, theirs: pd.DataFrame, tau_quantile: float = 0.8) -> "PairedComparison":
         """From two tables patient_id, fold, risk, S_<months>…; `ours` also has time_months and event.
 
         Weights for censoring come from the follow-up of all common patients, the same for both.
@@ -115,7 +115,7 @@ class Resampled:
     draws: comparison.Draws
 
     @classmethod
-    def of(cls, rivals: Rivals, count: int, seed: int) -> "Resampled":
+    def of(cls, rivals: PairedComparison, count: int, seed: int) -> "Resampled":
         """`count` paired resamples of the common patients."""
         return cls(comparison.Draws.of(rivals.event, count, seed))
 

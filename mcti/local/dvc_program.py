@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from mcti import storage
-from mcti.errors import EnvironmentTrouble
+from mcti.errors import OperationalError
 from mcti.local import settings
 
 REMOTE = "storage"
@@ -50,13 +50,11 @@ def run(root: Path, *arguments: str, quiet: bool = False, marks: Mapping[str, st
     `marks` go into the environment of DVC and its stages, by which they are found when their caller was killed.
 
     Raises
-        EnvironmentTrouble: DVC is missing or fails; its reason is in the error, or above it on stderr.
+        OperationalError: DVC is missing or fails; its reason is in the error, or above it on stderr.
     """
     program = Path(sys.executable).with_name("dvc")
     if not program.exists():
-        raise EnvironmentTrouble(
-            "the program dvc is missing", str(program.parent), "install mcti[local] (make install)"
-        )
+        raise OperationalError("the program dvc is missing", str(program.parent), "install mcti[local] (make install)")
     clear_stale_locks(root)
     path = f"{program.parent}{os.pathsep}{os.environ.get('PATH', '')}"
     done = subprocess.run(
@@ -103,16 +101,16 @@ def _is_dvc(pid: int) -> bool:
         return False
 
 
-def _failure(arguments: tuple[str, ...], code: int, output: str) -> EnvironmentTrouble:
+def _failure(arguments: tuple[str, ...], code: int, output: str) -> OperationalError:
     ended = f"was killed by signal {-code}" if code < 0 else "failed"
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     reason = next((line for line in reversed(lines) if "ERROR" in line), lines[-1] if lines else "")
     hint = "mend that and run the same command again: finished work is kept"
-    return EnvironmentTrouble(f"`dvc {' '.join(arguments)}` {ended}", reason, hint if reason else f"see above; {hint}")
+    return OperationalError(f"`dvc {' '.join(arguments)}` {ended}", reason, hint if reason else f"see above; {hint}")
 
 
 def _exported(env: Path, name: str) -> str:
     for line in env.read_text(encoding="utf-8").splitlines():
         if line.startswith(f"export {name}="):
             return line.partition("=")[2].strip("'\"")
-    raise EnvironmentTrouble(f"{name} is missing", str(env), "write it anew with `mcti stack up`")
+    raise OperationalError(f"{name} is missing", str(env), "write it anew with `mcti stack up`")

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 from pydantic import BaseModel, ConfigDict
 
-from mcti.errors import EnvironmentTrouble
+from mcti.errors import OperationalError
 from mcti.storage import explained
 from mcti.waiting import announced
 
@@ -45,7 +45,7 @@ def start(name: str, command: Sequence[str], folder: Path, environment: Mapping[
     """Start `command` marked as part of the stack in `folder`, its output in folder/logs/<name>.log.
 
     Raises
-        EnvironmentTrouble: the program is missing or the log cannot be written.
+        OperationalError: the program is missing or the log cannot be written.
     """
     log = folder / "logs" / f"{name}.log"
     with explained(log):
@@ -99,16 +99,16 @@ def wait_until(ready: Callable[[], bool], server: Server, seconds: float, log: P
     """Wait until `ready()`.
 
     Raises
-        EnvironmentTrouble: the server ended, or is not ready in time; the last line of its log is in the message.
+        OperationalError: the server ended, or is not ready in time; the last line of its log is in the message.
     """
     limit = time.monotonic() + seconds
     with announced(f"the {server.name} server to start ({log})", seconds):
         while not ready():
             if server.process() is None:
-                raise EnvironmentTrouble(f"the {server.name} server ended while starting", str(log), last_words(log))
+                raise OperationalError(f"the {server.name} server ended while starting", str(log), last_words(log))
             if time.monotonic() > limit:
                 what = f"the {server.name} server is not ready after {seconds:.0f} s"
-                raise EnvironmentTrouble(what, str(log), "see it")
+                raise OperationalError(what, str(log), "see it")
             time.sleep(0.1)
 
 

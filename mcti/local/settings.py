@@ -9,7 +9,7 @@ import urllib.request
 from pathlib import Path
 
 from mcti import s3, storage
-from mcti.errors import EnvironmentTrouble
+from mcti.errors import OperationalError
 from mcti.local import servers
 
 ENV = "env"
@@ -106,7 +106,7 @@ def s3_ready(ports: dict[str, int]) -> bool:
         return False
     try:
         s3.ensure_bucket("mcti-data")
-    except EnvironmentTrouble:
+    except OperationalError:
         return False
     return True
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from mcti import s3, storage
-from mcti.errors import EnvironmentTrouble, UsageError
+from mcti.errors import OperationalError, UsageError
 from mcti.local import dvc_program, servers, settings
 from mcti.local.servers import Server
 from mcti.waiting import announced
@@ -74,7 +74,7 @@ def up(root: Path, say: Say = lambda _: None) -> Stack:
     """Start S3 and MLflow of the project in `root`, make the buckets, point DVC and this process at them.
 
     Raises
-        EnvironmentTrouble: a program is missing, a server does not come up, the folder cannot be written.
+        OperationalError: a program is missing, a server does not come up, the folder cannot be written.
     """
     folder = _folder(root)
     with storage.explained(folder):
@@ -127,14 +127,14 @@ def join(root: Path, folder: Path) -> Stack:
 
     Raises
         UsageError: there is no stack in `folder`.
-        EnvironmentTrouble: it does not run.
+        OperationalError: it does not run.
     """
     theirs = _folder(folder)
     if not theirs.is_dir():
         raise UsageError("no stack", str(folder), "name a folder in which `mcti stack up` was run")
     found = status(folder)
     if not found.running:
-        raise EnvironmentTrouble("the stack does not run", str(folder), f"run `mcti stack up` in {folder}")
+        raise OperationalError("the stack does not run", str(folder), f"run `mcti stack up` in {folder}")
     ours = _folder(root)
     if ours != theirs:
         if _load(ours).servers:
@@ -153,7 +153,7 @@ def locked(path: Path, name: str, patience_seconds: float = 0.0) -> Iterator[Non
     """Hold the lock file while the body runs; the kernel frees it when the holder dies, however it dies.
 
     Raises
-        EnvironmentTrouble: somebody else holds it; the message names the process.
+        OperationalError: somebody else holds it; the message names the process.
     """
     with storage.explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -175,7 +175,7 @@ def _acquire(descriptor: int, path: Path, name: str, patience_seconds: float) ->
         except BlockingIOError:
             if time.monotonic() >= limit:
                 holder = path.read_text(encoding="utf-8").strip() or "unknown"
-                raise EnvironmentTrouble(
+                raise OperationalError(
                     f"another `{name}` is running (pid {holder})", str(path.parent), "wait for it, or stop it"
                 ) from None
             time.sleep(0.2)
@@ -280,7 +280,7 @@ def _mlflow_command(folder: Path, ports: dict[str, int]) -> list[str]:
 def _program(name: str) -> Path:
     found = Path(sys.executable).with_name(name)
     if not found.exists():
-        raise EnvironmentTrouble(
+        raise OperationalError(
             f"the program {name} is missing", str(found.parent), "install mcti[local] (make install)"
         )
     return found

@@ -71,7 +71,7 @@ class ModelConfig:
     modalities: tuple[str, ...] = ("slides", "genes")  # what the model reads; of a patient's others it knows nothing
     gene_axes: int = 0  # principal axes of the genes that the network reads in their place, whitened; 0: the genes
     feature_axes: int = 0  # the same of the patch features
-    linear: bool = False  # a Cox model stands beside the network: `train.linear_share`
+    linear: bool = False  # a Cox model stands beside the network: `train.cox_weight`
     hard_negatives: int = 0  # patches of other subtypes, for each class and step, that the instance classifier unlearns
     network: str = "mcti"  # or a peer (mcti/model/comparators), which takes of these fields what it knows
     subtype_task: bool = True  # False: the subtype head reads what the network carries, and shapes nothing of it

@@ -106,7 +106,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Sketch:
+class ReferenceProfile:
     """Columns of the training patients by family: genes, features, slides, covariates; and the counts.
 
     cuts     by modality, the distance (see `distances`) at which the score is 1 (see `_cuts`)
@@ -136,7 +136,7 @@ class Sketch:
         risks: Iterable[float],
         seen: Iterable[float] = (),
         covariates: Sequence[str] = (),
-    ) -> "Sketch":
+    ) -> "ReferenceProfile":
         """The sketch of a training part; `genes` names the columns of the expression, `risks` are out of fold,
         `covariates` are those that the model reads."""
         columns = table(patients, genes)
@@ -184,7 +184,7 @@ class Sketch:
         }
 
     @classmethod
-    def from_spec(cls, spec: Mapping[str, Any], where: str) -> "Sketch":
+    def from_spec(cls, spec: Mapping[str, Any], where: str) -> "ReferenceProfile":
         """The inverse of `spec`; DataError when it is something else."""
         try:
             families = {

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mcti.model.reference_profile import Column, Floats, Sketch, Table
+from mcti.model.reference_profile import Column, Floats, ReferenceProfile, Table
 from mcti.params import MonitorParams
 
 GAPS = "missingness"
@@ -67,7 +67,7 @@ class Family:
         return max((abs(finding.effect) for finding in self.findings), default=0.0)
 
 
-def compare(sketch: Sketch, later: Table, risks: "Risks", params: MonitorParams) -> tuple[Family, ...]:
+def compare(sketch: ReferenceProfile, later: Table, risks: "Risks", params: MonitorParams) -> tuple[Family, ...]:
     """Every family of columns, the risk and the gaps; later: `reference_profile.table` of the later patients."""
     raw = {name: _values(part, later.get(name, {}), params) for name, part in sketch.families.items()}
     raw.pop("modalities", None)  # present or not: their gaps are what is tested
@@ -180,7 +180,7 @@ def fisher(gaps: int, patients: int, missing: int, rows: int) -> float:
     return float(stats.fisher_exact(np.array([[gaps, patients - gaps], [missing, rows - missing]])).pvalue)
 
 
-def _gaps(sketch: Sketch, later: Table, params: MonitorParams) -> Found:
+def _gaps(sketch: ReferenceProfile, later: Table, params: MonitorParams) -> Found:
     names, sizes, effects, p_values = [], [], [], []
     for family, part in sketch.families.items():
         for column, reference in part.items():

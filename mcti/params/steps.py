@@ -252,7 +252,7 @@ class TrainParams(Params):
         le=10,
         description="inner folds whose models put the survival curves right (3: thrice the time); 0: none",
     )
-    linear_share: float = Field(
+    cox_weight: float = Field(
         0.5,
         ge=0,
         le=1,
@@ -296,7 +296,7 @@ class SearchParams(Params):
     together: int = Field(
         2, ge=1, le=64, description="trials chosen at a time; more keeps more cores busy, and learns less from each"
     )
-    prune_p: float = Field(
+    wilcoxon_p_threshold: float = Field(
         0.3, ge=0, le=1, description="a trial worse than the best by a Wilcoxon test at this level is given up"
     )
     minutes: float = Field(0, ge=0, description="stop asking for new trials after so many minutes; 0: no limit")

@@ -24,7 +24,7 @@ from mcti import storage
 from mcti.errors import DataError, did_you_mean
 from mcti.model import compatibility
 from mcti.model.clinical import check_ranges
-from mcti.model.reference_profile import Sketch, mean_patch
+from mcti.model.reference_profile import ReferenceProfile, mean_patch
 from mcti.model.trained import TrainedModel, single_thread, survival_column
 from mcti.redaction import hashed
 
@@ -83,7 +83,7 @@ class Ensemble:
     assigned: Mapping[str, tuple[str, ...]]
     horizons_months: tuple[float, ...]
     digest: str
-    sketches: Mapping[str, Sketch] = field(default_factory=dict)
+    sketches: Mapping[str, ReferenceProfile] = field(default_factory=dict)
     everybody: tuple[str, ...] = ()  # who predicts those whom nobody knows; none named: all members
     made: Mapping[str, Any] = field(default_factory=dict)
 
@@ -445,12 +445,12 @@ def _unaltered(folder: Path, expected: Mapping[str, str]) -> None:
             )
 
 
-def _sketches(folders: Sequence[Path]) -> dict[str, Sketch]:
+def _sketches(folders: Sequence[Path]) -> dict[str, ReferenceProfile]:
     found = {}
     for folder in folders:
         spec = storage.read_json(folder / "model.json")
         if "reference" in spec:
-            found[folder.name] = Sketch.from_spec(spec["reference"], str(folder / "model.json"))
+            found[folder.name] = ReferenceProfile.from_spec(spec["reference"], str(folder / "model.json"))
     return found
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mcti import redaction, storage
-from mcti.errors import DataError, EnvironmentTrouble
+from mcti.errors import DataError, OperationalError
 from mcti.registry import compared, ensemble, lineage, mlflow_client, tracking
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def fetch(run_id: str, name: str, scratch: Path, folder: str = FOLDER) -> Path:
 
     Raises
         DataError: the run has no such file.
-        EnvironmentTrouble: it has, and it cannot be fetched.
+        OperationalError: it has, and it cannot be fetched.
     """
     from mlflow.exceptions import MlflowException
 
@@ -112,7 +112,7 @@ def fetch(run_id: str, name: str, scratch: Path, folder: str = FOLDER) -> Path:
         if name in names(run_id, folder):
             said = str(error).splitlines()[0]
             hint = "see the log of MLflow and of S3 and try again"
-            raise EnvironmentTrouble(f"{folder}/{name} cannot be fetched ({said})", f"run {run_id}", hint) from error
+            raise OperationalError(f"{folder}/{name} cannot be fetched ({said})", f"run {run_id}", hint) from error
         raise DataError(f"{folder}/{name} is missing", f"run {run_id}", "register the model anew") from error
 
 

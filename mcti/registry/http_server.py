@@ -121,7 +121,7 @@ def app(model: str, scratch: Path, most_bytes: int, seconds: float) -> Any:
 
     Raises
         DataError: there is no model, or it is not one of ours.
-        EnvironmentTrouble: the registry does not answer.
+        OperationalError: the registry does not answer.
     """
     import mlflow
     from mlflow.pyfunc import scoring_server

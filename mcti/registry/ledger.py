@@ -16,7 +16,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mcti import s3, storage
-from mcti.errors import DataError, EnvironmentTrouble
+from mcti.errors import DataError, OperationalError
 from mcti.registry import approvals
 
 DEFAULT = "s3://mcti-ledger"
@@ -62,7 +62,7 @@ def read(model: str) -> list[Line]:
 
     Raises
         DataError: an object is no line of a ledger.
-        EnvironmentTrouble: S3 is in the way.
+        OperationalError: S3 is in the way.
     """
     return [parse(storage.read_bytes(address), address) for address in storage.addresses(folder(model))]
 
@@ -77,13 +77,13 @@ def append(lines: list[Line], **fields: Any) -> Line:
 
     Raises
         s3.Conflict: somebody else wrote a line since they were read.
-        EnvironmentTrouble: the clock stands before the last line's time, or S3 is in the way; nothing was written.
+        OperationalError: the clock stands before the last line's time, or S3 is in the way; nothing was written.
     """
     last = lines[-1] if lines else None
     now = datetime.now(UTC)
     if last is not None and now + SKEW < datetime.fromisoformat(last.time):
         what = f"the clock says {now:%Y-%m-%d %H:%M} UTC, line {last.number} was written {last.time}"
-        raise EnvironmentTrouble(what, f"ledger of {last.model}", "set the clock of this machine right")
+        raise OperationalError(what, f"ledger of {last.model}", "set the clock of this machine right")
     line = Line(
         number=last.number + 1 if last else 1,
         before=last.hash if last else _FIRST,

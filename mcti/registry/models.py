@@ -143,7 +143,7 @@ def fetch(location: str, scratch: Path) -> Path:
 
     Raises
         DataError: there is no model, or its files are not those that were registered.
-        EnvironmentTrouble: the registry does not answer.
+        OperationalError: the registry does not answer.
     """
     if location.startswith("models:/"):
         with tracking.service() as client:

@@ -36,7 +36,7 @@ def find(location: str, scratch: Path) -> Registered | None:
     """The version that a `models:/NAME@ALIAS` or `models:/NAME/VERSION` address names; None for any other place.
 
     Raises
-        DataError: there is no such version;  EnvironmentTrouble: the registry does not answer.
+        DataError: there is no such version;  OperationalError: the registry does not answer.
     """
     if not location.startswith("models:/"):
         return None

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from mcti import redaction
-from mcti.errors import EnvironmentTrouble, MctiError, NotEnoughEvidence, Rejected
+from mcti.errors import MctiError, NotEnoughEvidence, OperationalError, Rejected
 from mcti.registry import lineage, refusals, tracking
 from mcti.registry.lineage import Origin
 from mcti.registry.resumption import LEASE, LEASE_HOURS, LeaseTaken, end_again
@@ -23,7 +23,7 @@ RESULT, REASON = "mcti.result", "mcti.reason"
 """Tags of the run of MLflow that stands for the pipeline run: how it ended (as its status), and why."""
 
 
-class NotNoted(UserWarning):
+class TrackingUnavailable(UserWarning):
     """MLflow stayed away, and the work went on without a note there."""
 
 
@@ -31,12 +31,12 @@ def needed() -> str:
     """The id of the pipeline run.
 
     Raises
-        EnvironmentTrouble: this is no task of one, so nothing could be told apart by it.
+        OperationalError: this is no task of one, so nothing could be told apart by it.
     """
     found = lineage.pipeline_run()
     if not found:
         hint = "run it as a task: mcti pipeline submit, or run-local"
-        raise EnvironmentTrouble("no pipeline run is named", "MCTI_RUN", hint)
+        raise OperationalError("no pipeline run is named", "MCTI_RUN", hint)
     return found
 
 
@@ -72,7 +72,7 @@ def noted(step: Callable[P, R]) -> Callable[P, R]:
     return refusals.kept(wrapped)
 
 
-def tell_data(md5: str) -> None:
+def tag_data_version(md5: str) -> None:
     """Tag the run of MLflow with the version of the sources, as soon as a task knows it."""
     if watched() and md5:
         _quietly(lambda: _tag({lineage.SOURCE: md5}), "the version of the sources")
@@ -100,7 +100,7 @@ def tags() -> dict[str, str]:
     """The tags of the run of MLflow that stands for this task's pipeline run.
 
     Raises
-        EnvironmentTrouble: MLflow does not answer.
+        OperationalError: MLflow does not answer.
     """
     with tracking.service() as client:
         return dict(client.get_run(tracking.parent(client)).data.tags)
@@ -117,7 +117,7 @@ def _quietly(do: Callable[[], Any], what: str) -> Any:
     except LeaseTaken:
         raise
     except MctiError as error:
-        warnings.warn(f"{what} is not noted in MLflow: {error}", NotNoted, stacklevel=3)
+        warnings.warn(f"{what} is not noted in MLflow: {error}", TrackingUnavailable, stacklevel=3)
         return None
 
 

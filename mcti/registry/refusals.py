@@ -22,7 +22,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mcti import redaction, storage
-from mcti.errors import DataError, EnvironmentTrouble, MctiError, UsageError
+from mcti.errors import DataError, MctiError, OperationalError, UsageError
 from mcti.registry import lineage, tracking
 
 P = ParamSpec("P")
@@ -124,7 +124,7 @@ def _find(step: str, digest: str) -> Refusal | None:
     for read in _places(_read_object, _read_tag):
         try:
             found = read(step, digest)
-        except EnvironmentTrouble:
+        except OperationalError:
             continue  # the next place may answer
         return found if found is not None and found.valid_until > time.time() else None
     return None

@@ -6,7 +6,7 @@ again takes both again; in such a run a step that fails ends it again, since no 
 
 from typing import Any
 
-from mcti.errors import EnvironmentTrouble
+from mcti.errors import OperationalError
 from mcti.registry import lease, lineage
 
 LEASE = "mcti.lease"
@@ -15,7 +15,7 @@ RESUMED = "mcti.resumed"
 """Tags of the run of MLflow that stands for the pipeline run: address of its lease, hours it lasts, retried or not."""
 
 
-class LeaseTaken(EnvironmentTrouble):
+class LeaseTaken(OperationalError):
     """Another retraining has the model by now."""
 
 

@@ -19,7 +19,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mcti import storage
-from mcti.errors import DataError, EnvironmentTrouble, MctiError
+from mcti.errors import DataError, MctiError, OperationalError
 from mcti.registry import kfp_api, pipeline_run, refusals
 
 LAST_TASK = "conclude"  # and conclude-verdict, conclude-2, … in the compiled file
@@ -47,7 +47,7 @@ def record_success(run: str, remote: str, reason: str) -> None:
     """Write the marker of a successful run, and end its run of MLflow.
 
     Raises
-        EnvironmentTrouble: the marker could not be written: the task is to be tried again.
+        OperationalError: the marker could not be written: the task is to be tried again.
     """
     if remote:
         outcome = RunOutcome(run=run, state="FINISHED", reason=reason, source=LAST_TASK)
@@ -110,7 +110,7 @@ def _read_object(address: str) -> tuple[RunOutcome | None, bool]:
         return RunOutcome.model_validate(storage.read_json(address)), True
     except DataError:  # no such object
         return None, True
-    except (EnvironmentTrouble, ValidationError) as error:
+    except (OperationalError, ValidationError) as error:
         warnings.warn(f"the marker of the last task cannot be read: {error}", stacklevel=2)
         return None, False
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
-from mcti.errors import DataError, EnvironmentTrouble, service_hint
+from mcti.errors import DataError, OperationalError, service_hint
 from mcti.registry import lineage, mlflow_client, resumption
 from mcti.waiting import announced
 
@@ -30,7 +30,7 @@ def service() -> Iterator[Any]:
     """The MLflow client of the server that MLFLOW_TRACKING_URI names.
 
     Raises
-        EnvironmentTrouble: none is named, it does not answer, or it fails during the body.
+        OperationalError: none is named, it does not answer, or it fails during the body.
         DataError: the body asks for something that it does not have.
     """
     uri = _reachable()
@@ -48,9 +48,7 @@ def service() -> Iterator[Any]:
             raise DataError(
                 message, f"the registry at {uri}", "check the name, or run `mcti register` first"
             ) from error
-        raise EnvironmentTrouble(
-            f"MLflow failed ({message})", uri, "see the log of the server and try again"
-        ) from error
+        raise OperationalError(f"MLflow failed ({message})", uri, "see the log of the server and try again") from error
 
 
 @contextlib.contextmanager
@@ -260,12 +258,10 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 def _reachable() -> str:
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     if not uri:
-        raise EnvironmentTrouble(
-            "no MLflow server is named", "MLFLOW_TRACKING_URI", service_hint("MLFLOW_TRACKING_URI")
-        )
+        raise OperationalError("no MLflow server is named", "MLFLOW_TRACKING_URI", service_hint("MLFLOW_TRACKING_URI"))
     if urlsplit(uri).password is not None:
         hint = "leave it out; a server asks for MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-        raise EnvironmentTrouble("logs would show the password in MLflow's address", "MLFLOW_TRACKING_URI", hint)
+        raise OperationalError("logs would show the password in MLflow's address", "MLFLOW_TRACKING_URI", hint)
     if not uri.startswith(("http://", "https://")):
         return uri  # a database or a managed service that has no health page
     patience = _patience()
@@ -274,7 +270,7 @@ def _reachable() -> str:
         while True:
             try:
                 _ask(uri)
-            except EnvironmentTrouble:
+            except OperationalError:
                 if time.monotonic() >= until:
                     raise
                 time.sleep(min(2.0, patience / 10))  # a server that is started anew is back within seconds
@@ -290,7 +286,7 @@ def _patience() -> float:
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:  # also of "nan" and "inf": such a wait would have no end
-        raise EnvironmentTrouble(f"{text!r} is not a number of seconds", "MCTI_PATIENCE_SECONDS", "write 0 or more")
+        raise OperationalError(f"{text!r} is not a number of seconds", "MCTI_PATIENCE_SECONDS", "write 0 or more")
     return seconds
 
 
@@ -302,4 +298,4 @@ def _ask(uri: str) -> None:
         error.close()  # it answers; whether it lets us in shows with the first request
     except (urllib.error.URLError, OSError, ValueError) as error:
         what = f"MLflow does not answer ({error})"
-        raise EnvironmentTrouble(what, uri, service_hint("MLFLOW_TRACKING_URI")) from error
+        raise OperationalError(what, uri, service_hint("MLFLOW_TRACKING_URI")) from error

@@ -19,7 +19,7 @@ def wanted() -> bool:
 def open_study(experiment: str, study: str, settings: Mapping[str, Any]) -> str:
     """The run of a study, made unless it is there; its id.
 
-    Raises EnvironmentTrouble when the server does not answer.
+    Raises OperationalError when the server does not answer.
     """
     with tracking.service() as client:
         number = tracking.experiment_id(client, experiment)

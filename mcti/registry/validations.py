@@ -18,7 +18,7 @@ def log(report: Path, experiment: str) -> str:
     The run of a cohort that broke its contract ends FAILED; a run that a pipeline opened is joined and left open.
 
     Raises
-        EnvironmentTrouble: no server is named, it does not answer, or it fails.
+        OperationalError: no server is named, it does not answer, or it fails.
     """
     import mlflow
 

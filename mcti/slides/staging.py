@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 
 from mcti import storage
-from mcti.errors import EnvironmentTrouble
+from mcti.errors import OperationalError
 from mcti.slides import slide_files
 from mcti.slides.status import SlideError, Status
 
@@ -35,7 +35,7 @@ class Room:
         """Hold `size` bytes of `limit` while the body lasts.
 
         Raises
-            SlideError: the slide is larger than the whole cache. EnvironmentTrouble: the disk has no room for it,
+            SlideError: the slide is larger than the whole cache. OperationalError: the disk has no room for it,
             though no other copy is left.
         """
         if size > limit:
@@ -45,7 +45,7 @@ class Room:
             self._change.wait_for(lambda: not self._used or (self._used + size <= limit and self._fits(size)))
             if not self._fits(size):
                 hint = "free some space, or name another folder in extract.cache"
-                raise EnvironmentTrouble(f"no room for {what} ({size / 2**30:.1f} GiB)", str(self._folder), hint)
+                raise OperationalError(f"no room for {what} ({size / 2**30:.1f} GiB)", str(self._folder), hint)
             self._used += size
         try:
             yield
@@ -64,7 +64,7 @@ def staged(location: str, folder: str | None, limit_gib: float) -> Iterator[Path
     """A local copy of the slide at an `s3://` address, in `folder` (default: the system's temporary folder).
 
     Raises
-        DataError: no such object. SlideError, EnvironmentTrouble: see Room.
+        DataError: no such object. SlideError, OperationalError: see Room.
     """
     with storage.explained(folder):
         own, room = _own(str(Path(folder or tempfile.gettempdir()).resolve()), os.getpid())

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mcti.errors import DataError, EnvironmentTrouble, UsageError, did_you_mean
+from mcti.errors import DataError, OperationalError, UsageError, did_you_mean
 from mcti.slides import encoder_registry
 from mcti.slides.decoding import Pixels
 from mcti.slides.encoder_registry import Card
@@ -85,7 +85,7 @@ class TimmEncoder:
                 **options,
             )
         except Exception as error:  # timm raises whatever its hub client raises
-            raise EnvironmentTrouble(
+            raise OperationalError(
                 f"timm could not build {self._name} offline ({type(error).__name__}: {error})",
                 "extract.encoder",
                 "give its weights: timm:NAME@FILE",
@@ -164,13 +164,13 @@ def _timm() -> Any:
     try:
         import timm
     except ImportError as error:
-        raise EnvironmentTrouble(
+        raise OperationalError(
             "encoders named timm:… need the package timm", "extract.encoder", "pip install 'mcti[timm]'"
         ) from error
     except RuntimeError as error:  # its torchvision was built for another torch
         what = f"timm cannot be used: {str(error).splitlines()[0]}"
         hint = "install the torchvision that was built for this torch: the same index, the release of the same time"
-        raise EnvironmentTrouble(what, "extract.encoder", hint) from error
+        raise OperationalError(what, "extract.encoder", hint) from error
     return timm
 
 

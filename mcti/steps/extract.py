@@ -26,7 +26,7 @@ from mcti.slides.feature_store import Store
 from mcti.slides.manifest import Row
 from mcti.slides.status import Status
 from mcti.steps.result import StepResult
-from mcti.steps.search.heartbeat import Pulse
+from mcti.steps.search.heartbeat import Heartbeat
 from mcti.steps.task_log import logged
 from mcti.storage import Location
 
@@ -77,7 +77,7 @@ def extract(
     _check_masks(params.tissue.masks, out)
     part = "" if shard is None else f"-{shard[0]}-of-{shard[1]}"
     place = feature_store.at(out, part, params.cache)
-    with Pulse(place.beside(f"heartbeat{part}.json"), len(rows), progress) as pulse:
+    with Heartbeat(place.beside(f"heartbeat{part}.json"), len(rows), progress) as pulse:
         there = sum(place.there(place.folder / f"{row.slide_id}.h5") for row in rows)
         _log.info("found features of %d of %d slides, kept where slide and settings are the same", there, len(rows))
         outcomes = _run(rows, params, encoder, place, pulse)
@@ -143,7 +143,7 @@ def _checked(shard: tuple[int, int]) -> tuple[int, int]:
     return shard
 
 
-def _run(rows: Sequence[Row], params: ExtractParams, encoder: Encoder, place: Store, pulse: Pulse) -> list[Outcome]:
+def _run(rows: Sequence[Row], params: ExtractParams, encoder: Encoder, place: Store, pulse: Heartbeat) -> list[Outcome]:
     """Slides side by side; when there are fewer slides than threads, the rest of the threads go into the slides."""
     workers = params.workers or os.cpu_count() or 1
     side_by_side = max(1, min(workers, len(rows)))

@@ -56,7 +56,7 @@ def lineage(address: str, remote: str | None = None) -> LineageResult:
     address models:/NAME@ALIAS or models:/NAME/NUMBER
     remote  DVC's remote, s3://bucket/prefix: sources, cohort and features are read whole and compared with their MD5s;
             None: they are not
-    Raises  DataError naming every link that is broken; EnvironmentTrouble when the registry or S3 is in the way
+    Raises  DataError naming every link that is broken; OperationalError when the registry or S3 is in the way
     """
     models.parts(address)  # before anything is asked for
     with tracking.service() as client, tempfile.TemporaryDirectory(prefix="mcti-lineage-") as scratch:

@@ -18,7 +18,7 @@ from mcti.evaluation import decay
 from mcti.evaluation.comparison import Interval, finite
 from mcti.evaluation.decay import Decay
 from mcti.model import reference_profile as sketches
-from mcti.model.reference_profile import Floats, Sketch
+from mcti.model.reference_profile import Floats, ReferenceProfile
 from mcti.model.trained import survival_column
 from mcti.monitoring import drift, history, monitoring_html, prometheus, rules
 from mcti.monitoring.drift import Family, Risks
@@ -100,7 +100,7 @@ def monitor(
     Writes  out/{result.json, report.html, metrics.prom, findings.json}: all of it or nothing; and for a registered
             model one run in the experiment `monitor.experiment` of MLflow
     Raises  DataError for a model without a training reference, and for patients that do not fit it
-            EnvironmentTrouble when the registry does not answer
+            OperationalError when the registry does not answer
     """
     with tempfile.TemporaryDirectory(prefix="mcti-monitor-") as scratch:
         loaded = ensemble.load(models.fetch(model, Path(scratch, "model")))
@@ -138,7 +138,7 @@ def monitor(
     return result
 
 
-def _reference(loaded: Ensemble, model: str) -> Sketch:
+def _reference(loaded: Ensemble, model: str) -> ReferenceProfile:
     """The sketch of the member with the most training patients.
 
     One member's, not their union: the training parts overlap, and the union's distribution cannot be had from
@@ -172,7 +172,7 @@ def _predict(loaded: Ensemble, new: Sequence[PatientBag], genes: tuple[str, ...]
 
 def _drift(
     loaded: Ensemble,
-    sketch: Sketch,
+    sketch: ReferenceProfile,
     new: Sequence[PatientBag],
     data: Dataset,
     predicted: Predictions,
@@ -248,7 +248,7 @@ def _ends(interval: Interval | None) -> dict[str, float | None] | None:
     return None if interval is None else interval.as_dict()
 
 
-def _facts(result: MonitorResult, cohort: Location, sketch: Sketch, decayed: Decay) -> monitoring_html.Facts:
+def _facts(result: MonitorResult, cohort: Location, sketch: ReferenceProfile, decayed: Decay) -> monitoring_html.Facts:
     info = tables.read_info(cohort)
     shown = [
         ("Uno's C of the new patients", decayed.uno_c),

@@ -49,7 +49,7 @@ def register(
     Reads   models_folder/fold_*/, evaluation/{metrics.json, summary.json, predictions.csv, groups.csv, report.html,
             figures/}, validation/results.json (None: whether the data contract was kept is unknown to the gates)
     Writes  out (a JSON file); a run, a model version and the alias `challenger` in MLflow
-    Raises  DataError when a file is missing or the predictions are not those of the folds; EnvironmentTrouble when
+    Raises  DataError when a file is missing or the predictions are not those of the folds; OperationalError when
             MLflow or S3 is in the way. Called again, also after a crash anywhere, it ends with the same one version.
     """
     with (

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from mcti.errors import EnvironmentTrouble
+from mcti.errors import OperationalError
 from mcti.params import ServeParams
 from mcti.registry import http_server
 
@@ -16,7 +16,7 @@ def serve(model: str, params: ServeParams, *, say: Callable[[str], None] = lambd
 
     Raises
         DataError: there is no such model.
-        EnvironmentTrouble: the registry does not answer, or the port is taken.
+        OperationalError: the registry does not answer, or the port is taken.
     """
     import uvicorn
 
@@ -29,6 +29,6 @@ def serve(model: str, params: ServeParams, *, say: Callable[[str], None] = lambd
                 listening.bind((params.host, params.port))
             except OSError as error:
                 place = f"{params.host}:{params.port}"
-                raise EnvironmentTrouble(f"cannot listen ({error.strerror})", place, "choose another --port") from error
+                raise OperationalError(f"cannot listen ({error.strerror})", place, "choose another --port") from error
             say(f"serving {model} at http://{params.host}:{listening.getsockname()[1]}")
             uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run(sockets=[listening])

@@ -13,7 +13,7 @@ from mcti.cohort.assembly import NO_FOLLOWUP, OF_PATIENTS
 from mcti.cohort.expression_blocks import Blocks
 from mcti.contracts import drift, expectations, feature_table, measurements, report, suites
 from mcti.contracts.expression import Expression
-from mcti.errors import DataError, EnvironmentTrouble
+from mcti.errors import DataError, OperationalError
 from mcti.params import ValidateParams
 from mcti.progress import Progress
 from mcti.registry import validations
@@ -82,7 +82,7 @@ def _logged(out: Path, params: ValidateParams) -> tuple[str | None, tuple[str, .
         return None, ()
     try:
         return validations.log(out, params.experiment), ()
-    except EnvironmentTrouble as error:
+    except OperationalError as error:
         return None, (f"not logged to MLflow: {error}",)
 
 

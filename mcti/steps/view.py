@@ -6,7 +6,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from mcti import storage
-from mcti.errors import EnvironmentTrouble, UsageError
+from mcti.errors import OperationalError, UsageError
 from mcti.params import TissueParams
 from mcti.slides import exchange, extraction, heatmap, masks, probe, tissue
 from mcti.slides.exchange import Bag
@@ -44,7 +44,7 @@ def view(
     Reads   slide; features, its file of our store (its tiles, and the mask in masks/ beside it); scores as for heatmap.
             Without features the tissue is sought with the default settings
     Writes  nothing
-    Raises  DataError when the slide cannot be read or the features are of another; EnvironmentTrouble when the port
+    Raises  DataError when the slide cannot be read or the features are of another; OperationalError when the port
             is taken
     """
     if scores is not None and features is None:
@@ -106,6 +106,6 @@ def _server(scene: Scene, port: int) -> Server:
     try:
         return Server(scene, port)
     except (OSError, OverflowError) as error:
-        raise EnvironmentTrouble(
+        raise OperationalError(
             f"port {port} cannot be used ({error})", "--port", "leave it out for a free one"
         ) from error

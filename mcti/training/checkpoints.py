@@ -50,7 +50,7 @@ class Checkpoint:
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
     """Write a checkpoint into `folder` (made if need be), whole or not at all, and keep the last two.
 
-    Raises EnvironmentTrouble when the disk is full or the folder cannot be written; older ones stay as they were.
+    Raises OperationalError when the disk is full or the folder cannot be written; older ones stay as they were.
     """
     values = {"step": checkpoint.step, "values": checkpoint.values, "identity": checkpoint.identity}
     tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.tensors.items()}

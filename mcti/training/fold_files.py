@@ -14,7 +14,7 @@ from torch import Tensor
 from mcti import storage
 from mcti.dataset.bags import PatientBag
 from mcti.errors import DataError, MctiError
-from mcti.model.reference_profile import Sketch
+from mcti.model.reference_profile import ReferenceProfile
 from mcti.model.trained import TrainedModel
 from mcti.params import TrainParams
 from mcti.redaction import hashed
@@ -107,7 +107,7 @@ def write(
     genes, events, risks = outcome.model.config.genes, sum(bag.event for bag in chosen), [row["risk"] for row in rows]
     some = sorted(chosen, key=lambda bag: hashed(bag.patient_id))[:SEEN]
     seen = [row["risk"] for row in predict(outcome.model, some, params.horizons_months)]
-    record["reference"] = Sketch.of(
+    record["reference"] = ReferenceProfile.of(
         chosen, genes, events, outcome.model.fitted, risks, seen, outcome.model.config.covariates
     ).spec()
     record["trained_bag_cap"] = outcome.bag_cap  # below train.bag_cap where a GPU was too small for it

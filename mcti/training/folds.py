@@ -23,7 +23,7 @@ from mcti.params import TrainParams
 from mcti.progress import Progress
 from mcti.training import fold_files, recalibration
 from mcti.training.distributed import ranks
-from mcti.training.loop import Keeper, Outcome, train
+from mcti.training.loop import CheckpointConfig, Outcome, train
 from mcti.training.run import Task
 
 _IDLE = frozenset({"workers", "checkpoint_seconds"})
@@ -115,7 +115,7 @@ def train_fold(
     else:
         task = prepare(data, chosen, params, ("fold", part.fold), where)
         check_tested(task.config, tested, where)
-        keeper = Keeper(work, identity, stop)
+        keeper = CheckpointConfig(work, identity, stop)
         runs = _Runs(progress, 1 + params.recalibration_folds)
         outcome = train(task, keeper=keeper, progress=runs.progress, trace=trace if ranks().first else None)
         if params.recalibration_folds:
@@ -180,7 +180,7 @@ def recalibrated(
     chosen: Sequence[PatientBag],
     params: TrainParams,
     part: Part,
-    keeper: Keeper,
+    keeper: CheckpointConfig,
     runs: _Runs,
 ) -> Outcome:
     """The outcome with its curves put right by inner models of the same training part (recalibration.py)."""
@@ -193,7 +193,7 @@ def recalibrated(
         runs.done = 1 + number
         where = f"{part.name.replace('_', ' ')}, inner model {number + 1} of the recalibration"
         task = prepare(data, kept, settings, ("fold", part.fold, "inner", number), where)
-        own = Keeper(keeper.folder / f"inner_{number}", {**keeper.identity, "inner": number}, keeper.stop)
+        own = CheckpointConfig(keeper.folder / f"inner_{number}", {**keeper.identity, "inner": number}, keeper.stop)
         return train(task, keeper=own, progress=runs.progress).model
 
     key = (params.seed, "fold", part.fold)

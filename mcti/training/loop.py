@@ -43,7 +43,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Keeper:
+class CheckpointConfig:
     """Where checkpoints go, whose they are, and who may ask to stop."""
 
     folder: Path
@@ -52,11 +52,11 @@ class Keeper:
 
 
 def train(
-    task: Task, *, keeper: Keeper | None = None, progress: Progress | None = None, trace: Path | None = None
+    task: Task, *, keeper: CheckpointConfig | None = None, progress: Progress | None = None, trace: Path | None = None
 ) -> Outcome:
     """Train one model; the last weights (or their average) are the model, with `patience` those of the best epoch.
 
-    With `linear_share` a Cox model of the same patients is fitted beside it.
+    With `cox_weight` a Cox model of the same patients is fitted beside it.
 
     With a `keeper` the run saves itself now and then and starts from the newest checkpoint found there. `trace`: a
     file for the profile of a few steps.
@@ -64,7 +64,7 @@ def train(
     Raises
         Diverged: the loss became NaN, infinite or ran away; the error names step, patients and last checkpoint.
         DataError: the checkpoint found belongs to other data or settings.
-        EnvironmentTrouble: the GPU has too little memory, with half the patches of the longest bag, too.
+        OperationalError: the GPU has too little memory, with half the patches of the longest bag, too.
         Paused: `keeper.stop()` said so; the state is saved.
     """
     device = _device(task.params.device)
@@ -85,12 +85,12 @@ def train(
             saver.after_step(task.where)
         run.check_weights(saver.last)
         model = TrainedModel(run.state.kept(), task.config, task.fitted)
-        if task.params.linear_share:
-            model = fit_cox_branch.joined(model, task.bags, task.params.linear_share, task.params.seed)
+        if task.params.cox_weight:
+            model = fit_cox_branch.joined(model, task.bags, task.params.cox_weight, task.params.seed)
         return Outcome(model, tuple(run.state.history), run.state.bag_cap)
 
 
-def _resume(run: Run, keeper: Keeper, progress: Progress | None) -> None:
+def _resume(run: Run, keeper: CheckpointConfig, progress: Progress | None) -> None:
     """Take over the newest checkpoint, if there is one, and log which."""
     found, where = checkpoints.latest(keeper.folder, keeper.identity), run.task.where
     run.state.load(found)
@@ -119,7 +119,7 @@ class _Pace:
 class _Saver:
     """Decides when the state is written."""
 
-    def __init__(self, state: State, keeper: Keeper | None, seconds: float, place: Ranks) -> None:
+    def __init__(self, state: State, keeper: CheckpointConfig | None, seconds: float, place: Ranks) -> None:
         self.state, self.keeper, self.seconds, self.ranks = state, keeper, seconds, place
         self.last = "none yet"
         self.at = time.monotonic()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mcti.dataset import bags as bagging
 from mcti.dataset.bags import Batch, PatientBag
-from mcti.errors import DataError, EnvironmentTrouble
+from mcti.errors import DataError, OperationalError
 from mcti.model.comparators import build
 from mcti.model.dropout import part_of_step
 from mcti.model.presets import ModelConfig
@@ -133,10 +133,10 @@ class Run:
         except torch.OutOfMemoryError as error:
             raise self._no_room(self.state.bag_cap) from error
 
-    def _no_room(self, patches: int) -> EnvironmentTrouble:
+    def _no_room(self, patches: int) -> OperationalError:
         what = f"the GPU is out of memory with {patches} patches a patient"
         hint = "set train.micro_patients to 1, train.bag_cap lower, or train.precision to bf16"
-        return EnvironmentTrouble(what, f"{self.task.where}, step {self.state.step}", hint)
+        return OperationalError(what, f"{self.task.where}, step {self.state.step}", hint)
 
     def _accumulate(self, chosen: list[PatientBag], epoch: int) -> tuple[dict[str, float], list[float]]:
         """Gradients of the mean loss over `chosen`, a few patients in memory at once; losses and risks as numbers."""

@@ -46,7 +46,7 @@ class Plan:
     start     settings of the first trial, where they lie in the space; also: settings of the trials after it
     folds     inner folds
     together  trials of a generation;  trials: all of them, pruned ones too;  minutes: no new ones after, 0: no limit
-    prune_p   a trial is given up when the Wilcoxon test over the folds seen calls it worse than the best at this level
+    wilcoxon_p_threshold   a trial is pruned when the Wilcoxon test over its folds finds it worse than the best
     """
 
     space: Space
@@ -55,7 +55,7 @@ class Plan:
     together: int
     trials: int
     minutes: float
-    prune_p: float
+    wilcoxon_p_threshold: float
     seed: int
     also: Sequence[Mapping[str, Setting]] = ()
 
@@ -168,7 +168,7 @@ class _Study:
         import optuna
 
         self.plan, self.optuna = plan, optuna
-        pruner = optuna.pruners.WilcoxonPruner(p_threshold=plan.prune_p)
+        pruner = optuna.pruners.WilcoxonPruner(p_threshold=plan.wilcoxon_p_threshold)
         self.study = optuna.create_study(
             storage=storage, study_name=name, direction="maximize", pruner=pruner, load_if_exists=True
         )

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from mcti.errors import EnvironmentTrouble
+from mcti.errors import OperationalError
 from mcti.training import search
 from mcti.training.search import Plan, Trial
 from mcti.waiting import announced, repeated
@@ -35,11 +35,11 @@ _REFUSED = re.compile(
 )
 
 
-class StorageAway(UserWarning):
+class StorageUnavailable(UserWarning):
     """PostgreSQL does not answer; the worker waits."""
 
 
-class Overtaken(UserWarning):
+class TrialReassigned(UserWarning):
     """A slow worker's trial was taken for lost."""
 
 
@@ -111,7 +111,7 @@ class SharedStudy:
     def patiently(self, call: Callable[[], T]) -> T:
         """The result of `call`, said again with growing pauses while the server is away.
 
-        Raises EnvironmentTrouble after `wait_minutes`, and at once when the server lets this user in nowhere.
+        Raises OperationalError after `wait_minutes`, and at once when the server lets this user in nowhere.
         """
         with announced(f"PostgreSQL at {without_password(self.url)}", self.wait_minutes * 60):
             return self._repeated(call)
@@ -132,19 +132,19 @@ class SharedStudy:
                 if time.monotonic() - began > self.wait_minutes * 60:
                     raise self._unreachable(cause) from error
             said = f"{without_password(self.url)} does not answer: waiting {pause:.0f} s, the trial goes on afterwards"
-            warnings.warn(said, StorageAway, stacklevel=2)
+            warnings.warn(said, StorageUnavailable, stacklevel=2)
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def _unreachable(self, cause: Exception) -> EnvironmentTrouble:
+    def _unreachable(self, cause: Exception) -> OperationalError:
         what = f"PostgreSQL does not answer ({str(cause).splitlines()[0]})"
         hint = "start it, or check search.storage, and run the same command again: the study goes on"
-        return EnvironmentTrouble(what, without_password(self.url), hint)
+        return OperationalError(what, without_password(self.url), hint)
 
-    def _refused(self, cause: Exception) -> EnvironmentTrouble:
+    def _refused(self, cause: Exception) -> OperationalError:
         said = str(cause).splitlines()[0].rpartition("FATAL:")[2].strip()
         hint = "check user and database of search.storage, and the password in PGPASSWORD or ~/.pgpass"
-        return EnvironmentTrouble(f"PostgreSQL refuses the connection ({said})", without_password(self.url), hint)
+        return OperationalError(f"PostgreSQL refuses the connection ({said})", without_password(self.url), hint)
 
     def _connect(self) -> Any:
         """Optuna's storage; its tables are made by one worker at a time, since two at once would collide."""
@@ -175,7 +175,7 @@ class SharedStudy:
                 storage=self.storage,
                 study_name=self.name,
                 direction="maximize",
-                pruner=self.optuna.pruners.WilcoxonPruner(p_threshold=self.plan.prune_p),
+                pruner=self.optuna.pruners.WilcoxonPruner(p_threshold=self.plan.wilcoxon_p_threshold),
                 load_if_exists=True,
             )
             if not study.get_trials(deepcopy=False):
@@ -205,7 +205,7 @@ class SharedStudy:
             return self._run(number, score, stop)
         except self.optuna.exceptions.UpdateFinishedTrialError:
             said = f"trial {number} was given to another worker: this one was silent for two heartbeats"
-            warnings.warn(f"{said}; set search.heartbeat_seconds higher", Overtaken, stacklevel=2)
+            warnings.warn(f"{said}; set search.heartbeat_seconds higher", TrialReassigned, stacklevel=2)
             return None
 
     def _run(self, number: int, score: Callable[[Trial, int], float], stop: Callable[[], bool]) -> Trial | None:
@@ -316,9 +316,9 @@ def without_password(url: str) -> str:
 
 def _is_away(error: Any) -> bool:
     """Whether the server cannot be reached or is shutting down, and not that it refused what was said."""
-    from sqlalchemy.exc import InterfaceError, OperationalError
+    from sqlalchemy import exc
 
-    return bool(error.connection_invalidated) or isinstance(error, OperationalError | InterfaceError)
+    return bool(error.connection_invalidated) or isinstance(error, exc.OperationalError | exc.InterfaceError)
 
 
 def _is_refused(error: Any) -> bool:

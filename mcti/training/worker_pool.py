@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from mcti import logs, redaction
-from mcti.errors import EnvironmentTrouble, MctiError, say_warnings_plainly
+from mcti.errors import MctiError, OperationalError, say_warnings_plainly
 from mcti.progress import Progress
 from mcti.training.loop import Paused
 
@@ -134,7 +134,7 @@ class Pool(Generic[J, R]):
     def map(self, jobs: Sequence[J], progress: Progress | None = None) -> list[R]:
         """The results in the order of the jobs.
 
-        Raises what the first failing job raised; the others have stopped by then. EnvironmentTrouble when a worker
+        Raises what the first failing job raised; the others have stopped by then. OperationalError when a worker
         died.
         """
         tally = _Tally(progress, len(jobs))
@@ -146,7 +146,7 @@ class Pool(Generic[J, R]):
             return [future.result() for future in submitted]
         except BrokenProcessPool as error:
             hint = "run the same command again to go on; with too little memory set train.workers to 1"
-            raise EnvironmentTrouble("a training process died", "the pool of workers", hint) from error
+            raise OperationalError("a training process died", "the pool of workers", hint) from error
 
     def _here(self, job: J, number: int, tally: _Tally) -> R:
         result = self.function(job, _Here(tally, number, self.event.is_set))

@@ -80,7 +80,7 @@ def test_the_stack_is_what_train_makes_and_the_networks_stand_alone():
     alone, both = (model_zoo.fit_network(name, patients, PART, PARAMS) for name in ("mcti", "stack"))
     assert not alone.config.linear
     assert both.config.linear
-    assert float(both.net.linear.share) == TrainParams().linear_share == 0.5
+    assert float(both.net.linear.share) == TrainParams().cox_weight == 0.5
     weights = both.net.state_dict()
     assert all(torch.equal(value, weights[name]) for name, value in alone.net.state_dict().items())
 

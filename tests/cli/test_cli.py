@@ -112,7 +112,7 @@ def test_a_defect_of_ours_exits_with_1_and_shows_its_traceback_only_on_demand(ca
     def broken(*_args, **_kwargs):
         raise ZeroDivisionError("by design")
 
-    monkeypatch.setattr(command_context.Caller, "__init__", broken)
+    monkeypatch.setattr(command_context.CommandContext, "__init__", broken)
     assert command_context.guarded(app, ["stack", "status"]) == 1
     assert "Traceback" not in capsys.readouterr().err
     for arguments in (["--debug"], ["--debug", "--json"]):
@@ -150,6 +150,6 @@ def test_a_pause_is_success_for_a_person_but_not_for_dvc(environment, code, caps
 
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(command_context.Caller, "__init__", paused)
+    monkeypatch.setattr(command_context.CommandContext, "__init__", paused)
     assert command_context.guarded(app, ["stack", "status"]) == code
     assert capsys.readouterr().err.splitlines()[-1] == "paused in fold 0: run the same command again"

@@ -9,7 +9,7 @@ import pytest
 
 from mcti.cli.progress import Progress
 from tests.test_logs import LINE
-from tests.training import made
+from tests.training import factories
 
 
 class Terminal(io.StringIO):
@@ -40,9 +40,9 @@ def test_a_bar_shows_rate_and_remaining_time_of_the_same_estimator(monkeypatch):
 
 @pytest.mark.slow
 def test_a_command_without_a_terminal_writes_lines_and_its_result(tmp_path):
-    cohort, features, folds = made.folders(tmp_path)
+    cohort, features, folds = factories.folders(tmp_path)
     words = ["--features", features, "--folds", folds, "--out", tmp_path / "models", "--json", "--fold", "0"]
-    sets = [f"--set=train.{key}={value}" for key, value in made.settings(workers=1).model_dump(mode="json").items()
+    sets = [f"--set=train.{key}={value}" for key, value in factories.settings(workers=1).model_dump(mode="json").items()
             if key in ("preset", "epochs", "batch_patients", "workers")]  # fmt: skip
     command = [sys.executable, "-c", "from mcti.cli import main; main()", "train", "--cohort", cohort, *words, *sets]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, cwd=tmp_path)

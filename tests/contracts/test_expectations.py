@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from mcti.contracts import expectations, measurements, suites
 from mcti.params import ValidateParams
-from tests.contracts import made
-from tests.contracts.made import Mutation, copy_cell, gene_cells, genes, put, shift_site, swap, whole
+from tests.contracts import factories
+from tests.contracts.factories import Mutation, copy_cell, gene_cells, genes, put, shift_site, swap, whole
 
 PARAMS = ValidateParams(min_events_per_site=3)
 CLAUSES = [
@@ -73,7 +73,7 @@ def no_patches(slides):
 
 def duplicate_gene(noise):
     def of(frame, rng, _):
-        a, b = rng.choice(made.GENES, 2, replace=False)
+        a, b = rng.choice(factories.GENES, 2, replace=False)
         frame.iloc[:, b] = frame.iloc[:, a] + noise
         return frame
 
@@ -86,8 +86,8 @@ def renamed(name):
 
 def scaled(scale, low):
     def change(evidence, rng):
-        values = made.genes_of(evidence)
-        return replace(made.with_genes(evidence, values - values.min().min() + low), scale=scale)
+        values = factories.genes_of(evidence)
+        return replace(factories.with_genes(evidence, values - values.min().min() + low), scale=scale)
 
     return change
 
@@ -96,7 +96,7 @@ def extreme(value, scale):
     """One cell of one gene."""
 
     def of(frame, rng, _):
-        frame.iloc[int(rng.integers(len(frame))), int(rng.integers(made.GENES))] = value
+        frame.iloc[int(rng.integers(len(frame))), int(rng.integers(factories.GENES))] = value
         return frame
 
     return lambda evidence, rng: replace(genes(of)(evidence, rng), scale=scale)
@@ -151,7 +151,7 @@ def tied(share):
 
 
 def failed_slides(share):
-    return put("slide_statuses", "status", "NO_TISSUE", rows=int(share * made.PATIENTS))
+    return put("slide_statuses", "status", "NO_TISSUE", rows=int(share * factories.PATIENTS))
 
 
 def without_followup(count):
@@ -266,7 +266,7 @@ def holds(evidence, expectation):
 @pytest.mark.parametrize("number", range(len(MUTATIONS)), ids=lambda i: f"{i}-{MUTATIONS[i].expectation}")
 def test_an_expectation_catches_its_mutation_and_lets_the_near_miss_pass(number):
     mutation = MUTATIONS[number]
-    base = made.good(number)
+    base = factories.good(number)
     broken = holds(mutation.broken(base, np.random.default_rng(number)), mutation.expectation)
     near = holds(mutation.near(base, np.random.default_rng(number)), mutation.expectation)
     assert not broken.passed
@@ -278,7 +278,7 @@ def test_an_expectation_catches_its_mutation_and_lets_the_near_miss_pass(number)
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(st.sampled_from(MUTATIONS), st.integers(100, 10**6))
 def test_a_mutation_of_any_cohort_is_caught_by_its_own_expectation(mutation, seed):
-    base = made.good(seed)
+    base = factories.good(seed)
     assert not holds(mutation.broken(base, np.random.default_rng(seed)), mutation.expectation).passed
     assert holds(mutation.near(base, np.random.default_rng(seed)), mutation.expectation).passed
 
@@ -291,14 +291,14 @@ def test_every_expectation_has_a_mutation_and_there_are_sixty():
 
 def test_the_untouched_cohort_raises_no_alarm_in_resamples():
     """Four here; benchmarks/contracts_false_alarms.py runs two hundred."""
-    base = made.good(1, patients=400)
+    base = factories.good(1, patients=400)
     for seed in range(4):
-        found = suites.run(measurements.measure(made.resample(base, seed)), CLAUSES)
+        found = suites.run(measurements.measure(factories.resample(base, seed)), CLAUSES)
         assert [finding.id for finding in found if not finding.passed] == []
 
 
 def test_first_ten_failing_rows_are_named_in_order():
-    broken = put("patients", "age", 150.0, rows=25)(made.good(), np.random.default_rng(0))
+    broken = put("patients", "age", 150.0, rows=25)(factories.good(), np.random.default_rng(0))
     finding = holds(broken, "age_plausible")
     keys = [row.key for row in finding.first]
     assert (finding.failing, len(keys), keys == sorted(keys)) == (25, 10, True)
@@ -306,6 +306,6 @@ def test_first_ten_failing_rows_are_named_in_order():
 
 
 def test_an_orientation_that_the_user_confirmed_is_accepted():
-    evidence = flipped(made.good(), None)
+    evidence = flipped(factories.good(), None)
     assert "looks inverted" in holds(evidence, "event_not_inverted").first[0].value
     assert holds(replace(evidence, event_confirmed=True), "event_not_inverted").passed

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mcti.contracts import drift, figures, measurements, report, suites
-from tests.contracts import made
+from tests.contracts import factories
 from tests.contracts.test_clauses import CLAUSES
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -16,12 +16,12 @@ LONG = "Breast Invasive Ductal Carcinoma with a name that goes on " * 3
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     """A report with failures, long names, drift and people who left."""
-    evidence = made.good()
+    evidence = factories.good()
     evidence.patients["subtype"] = np.where(evidence.patients["subtype"] == "ER+", LONG, "<b>ER-</b>")
     evidence.patients.loc[3:20, "age"] = 400.0
     tables = measurements.measure(evidence)
     profile = drift.profile(evidence.patients, tables["genes"], {"patients": 160.0}, "0" * 32)
-    before = drift.profile(made.good(5).patients, tables["genes"], {"patients": 150.0, "widths": 1.0}, "9" * 32)
+    before = drift.profile(factories.good(5).patients, tables["genes"], {"patients": 150.0, "widths": 1.0}, "9" * 32)
     results = report.Results(
         name="made",
         notice="painted slides: not a clinical result",

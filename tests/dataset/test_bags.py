@@ -7,7 +7,7 @@ import torch
 from mcti.dataset import bags as bagging
 from mcti.errors import DataError
 from mcti.params import BinParams
-from tests.training import made
+from tests.training import factories
 
 
 def test_bins_of_a_hand_worked_case():
@@ -120,7 +120,7 @@ def test_batches_hold_bags_of_like_length():
 
 
 def test_a_batch_is_padded_with_zeros_and_does_not_depend_on_company():
-    people = made.bags(6)
+    people = factories.bags(6)
     fitted = bagging.fit(people, BinParams(count=2), len(people[0].genes))
     batch = bagging.collate(people, fitted, 5, (0, 0))
     alone = bagging.collate(people[2:3], fitted, 5, (0, 0))
@@ -132,27 +132,27 @@ def test_a_batch_is_padded_with_zeros_and_does_not_depend_on_company():
 
 
 def test_bags_that_cannot_be_learned_from_are_named():
-    people = made.bags(6)
+    people = factories.bags(6)
     with pytest.raises(DataError, match="no patient of subtype 'rare'"):
         bagging.check(people, ("IDC", "ILC", "rare"), "fold 1")
     with pytest.raises(DataError, match="with 0 events"):
-        bagging.check([bagging.dataclasses.replace(bag, event=False) for bag in people], made.CLASSES, "fold 1")
+        bagging.check([bagging.dataclasses.replace(bag, event=False) for bag in people], factories.CLASSES, "fold 1")
     broken = people[3].patches.clone()
     broken[0, 2] = float("nan")
     for wrong, words in (
-        (torch.zeros(0, made.WIDTH), "a bag without a patch"),
+        (torch.zeros(0, factories.WIDTH), "a bag without a patch"),
         (broken, "row 0 of the features is NaN"),
-        (torch.zeros(3, made.WIDTH + 1), "features of shape"),
+        (torch.zeros(3, factories.WIDTH + 1), "features of shape"),
     ):
         changed = [*people[:3], bagging.dataclasses.replace(people[3], patches=wrong), *people[4:]]
         with pytest.raises(DataError, match=f"{words}.*fold 1, patient P-003"):
-            bagging.check(changed, made.CLASSES, "fold 1")
+            bagging.check(changed, factories.CLASSES, "fold 1")
 
 
 def test_the_digest_sees_every_part_of_a_patient():
-    people = made.bags(3)
+    people = factories.bags(3)
     plain = bagging.digest(people)
-    assert plain == bagging.digest(made.bags(3))
+    assert plain == bagging.digest(factories.bags(3))
     changes = (
         {"patient_id": "Q"},
         {"time_months": 1.0},

@@ -14,7 +14,7 @@ from mcti.errors import DataError
 from mcti.registry import ensemble
 from mcti.steps.predict.step import frame, predict
 from mcti.steps.train import train
-from tests.training.made import folders, settings
+from tests.training.factories import folders, settings
 
 
 @pytest.fixture

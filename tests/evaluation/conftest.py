@@ -3,7 +3,7 @@
 import pytest
 
 from mcti.evaluation.outcomes import Outcomes
-from tests.evaluation.made import make_folds, make_patients
+from tests.evaluation.factories import make_folds, make_patients
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from mcti.evaluation import baselines, metrics
 from mcti.evaluation.comparison import point
 from mcti.evaluation.design import Bags, Clinical, Genes, Inputs
 from mcti.evaluation.outcomes import Outcomes
-from tests.evaluation.made import make_folds, make_patients
+from tests.evaluation.factories import make_folds, make_patients
 
 MONTHS = np.array([12.0, 36.0, 60.0])
 LEARNERS = [name for name in baselines.REGISTRY if name not in {"kaplan_meier", "subtype_only", "site_only"}]

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from mcti.evaluation import calibration
 from mcti.evaluation.comparison import point, resamples
 from mcti.evaluation.outcomes import Outcomes
-from tests.evaluation.made import make_folds, make_patients
+from tests.evaluation.factories import make_folds, make_patients
 
 
 def _made(count: int = 3000) -> tuple[Outcomes, np.ndarray]:

@@ -5,7 +5,7 @@ import pytest
 
 from mcti.evaluation import cohort_figures, comparison, metrics, subgroups
 from mcti.evaluation.outcomes import Outcomes
-from tests.evaluation.made import make_folds, make_patients
+from tests.evaluation.factories import make_folds, make_patients
 
 PATIENTS = make_patients(90)
 OUTCOMES = Outcomes.of(PATIENTS, make_folds(PATIENTS, 3))

@@ -8,7 +8,7 @@ import pytest
 from mcti.evaluation import comparison, metrics
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.statistics import RowMean
-from tests.evaluation.made import make_folds, make_patients
+from tests.evaluation.factories import make_folds, make_patients
 
 
 def test_every_resample_has_the_cohorts_events_and_size():

@@ -7,7 +7,7 @@ from sksurv.nonparametric import CensoringDistributionEstimator, kaplan_meier_es
 from sksurv.util import Surv
 
 from mcti.evaluation.curves import KaplanMeier, Steps, censoring_curve, median_follow_up
-from tests.evaluation.made import make_patients
+from tests.evaluation.factories import make_patients
 
 EXACT = 1e-12  # the same products in float64
 

@@ -8,7 +8,7 @@ from lifelines.statistics import multivariate_logrank_test
 
 from mcti.evaluation import groups
 from mcti.evaluation.outcomes import Outcomes
-from tests.evaluation.made import make_folds, make_patients
+from tests.evaluation.factories import make_folds, make_patients
 
 
 def _made(repeats: int = 1) -> tuple[Outcomes, np.ndarray]:

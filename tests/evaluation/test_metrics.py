@@ -9,7 +9,7 @@ from sksurv.util import Surv
 from mcti.evaluation import metrics
 from mcti.evaluation.comparison import point
 from mcti.evaluation.outcomes import Fold, Outcomes
-from tests.evaluation.made import make_folds, make_patients
+from tests.evaluation.factories import make_folds, make_patients
 
 EXACT = 1e-12  # the same sums in another order, in float64
 

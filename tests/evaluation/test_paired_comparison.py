@@ -6,7 +6,7 @@ import pytest
 from sksurv.metrics import concordance_index_censored, concordance_index_ipcw, integrated_brier_score
 from sksurv.util import Surv
 
-from mcti.evaluation.paired_comparison import Resampled, Rivals, values
+from mcti.evaluation.paired_comparison import PairedComparison, Resampled, values
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def test_both_concordances_and_the_brier_score_are_those_of_scikit_survival(trut
     time, event, draw = truth
     good, bad = -time + draw.normal(0, 10, 160), draw.normal(size=160)
     ours, theirs = table(good, time, event), table(bad, time, event).iloc[20:]
-    rivals = Rivals.of(ours, theirs, tau_quantile=0.8)
+    rivals = PairedComparison.of(ours, theirs, tau_quantile=0.8)
     kept = slice(20, None)
     assert len(rivals.patients) == 140
     assert rivals.events == event[kept].sum()
@@ -47,7 +47,7 @@ def test_the_interval_is_of_the_difference_and_holds_it(truth):
     time, event, draw = truth
     risk = -time + draw.normal(0, 30, 160)
     close = risk + draw.normal(0, 1, 160)
-    rivals = Rivals.of(table(risk, time, event), table(close, time, event))
+    rivals = PairedComparison.of(table(risk, time, event), table(close, time, event))
     drawn = Resampled.of(rivals, 300, 1)
     lead = drawn.lead(rivals.uno(), 0.95)
     assert lead.low <= lead.value <= lead.high
@@ -58,12 +58,12 @@ def test_the_interval_is_of_the_difference_and_holds_it(truth):
 def test_a_group_counts_pairs_of_its_members_alone(truth):
     time, event, draw = truth
     risk = draw.normal(size=160)
-    rivals = Rivals.of(table(risk, time, event), table(-risk, time, event), tau_quantile=0.999)
+    rivals = PairedComparison.of(table(risk, time, event), table(-risk, time, event), tau_quantile=0.999)
     labels = pd.DataFrame({"patient_id": [f"P{i:03d}" for i in range(160)], "site": ["x"] * 70 + ["y"] * 90})
     groups = dict(rivals.groups(labels))
     assert list(groups) == ["site x", "site y"]
     moved = np.where(np.arange(160) < 70, risk, draw.normal(size=160))
-    others = Rivals.of(table(moved, time, event), table(-risk, time, event), tau_quantile=0.999)
+    others = PairedComparison.of(table(moved, time, event), table(-risk, time, event), tau_quantile=0.999)
     ours, theirs = values(rivals.uno(groups["site x"]), 160)
     assert ours + theirs == pytest.approx(1)
     assert values(others.uno(groups["site x"]), 160)[0] == pytest.approx(ours)  # risks outside the group do not matter
@@ -74,7 +74,7 @@ def test_no_common_patient_leaves_nothing_to_compare(truth):
     time, event, draw = truth
     ours = table(draw.normal(size=160), time, event)
     theirs = ours.assign(patient_id=[f"Q{i}" for i in range(160)])
-    rivals = Rivals.of(ours, theirs)
+    rivals = PairedComparison.of(ours, theirs)
     assert (len(rivals.patients), rivals.events) == (0, 0)
 
 
@@ -82,4 +82,4 @@ def test_follow_up_is_that_of_the_newer_table(truth):
     time, event, draw = truth
     risk = draw.normal(size=160)
     newer = table(risk, time + 5, event)
-    assert Rivals.of(newer, table(risk, time, event)).patients["time_months"].tolist() == list(time + 5)
+    assert PairedComparison.of(newer, table(risk, time, event)).patients["time_months"].tolist() == list(time + 5)

@@ -8,7 +8,7 @@ from mcti.errors import DataError
 from mcti.evaluation import predictions
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.predictions import Predicted
-from tests.evaluation.made import make_folds, make_patients
+from tests.evaluation.factories import make_folds, make_patients
 
 HORIZONS = np.array([12.0, 36.0])
 

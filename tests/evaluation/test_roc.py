@@ -8,7 +8,7 @@ from sksurv.util import Surv
 
 from mcti.evaluation import roc
 from mcti.evaluation.outcomes import Outcomes
-from tests.evaluation.made import make_folds, make_patients
+from tests.evaluation.factories import make_folds, make_patients
 
 
 def outcomes(folds: int) -> tuple[Outcomes, np.ndarray]:

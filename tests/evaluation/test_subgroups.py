@@ -6,7 +6,7 @@ import pytest
 from mcti.evaluation import metrics, subgroups
 from mcti.evaluation.comparison import point, resamples
 from mcti.evaluation.outcomes import Outcomes
-from tests.evaluation.made import make_folds, make_patients
+from tests.evaluation.factories import make_folds, make_patients
 
 DRAWS = resamples(make_patients(120)["event"].to_numpy() == 1, 100, 0)
 

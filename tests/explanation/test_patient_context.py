@@ -8,7 +8,7 @@ from mcti.explanation import patient_html, patient_pdf
 from mcti.explanation.patient_context import UNKNOWN, About
 from mcti.params import TrainParams
 from mcti.training.fold_files import cohort_record
-from tests.training.made import bags
+from tests.training.factories import bags
 
 ABOUT = About("models:/lung@champion", "lung", "OS", "2026-11-29", 73.0, {12.0: 0.8, 36.0: 0.5}, 40.0)
 ROW = {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mcti.errors import EnvironmentTrouble
+from mcti.errors import OperationalError
 from mcti.local import dvc_program, settings
 
 
@@ -64,7 +64,7 @@ def test_a_lock_of_a_living_dvc_is_kept(project):
 
 def test_a_failing_stage_is_one_error_with_dvcs_reason(project):
     (project / "dvc.yaml").write_text("stages:\n  hello:\n    cmd: exit 3\n    outs: [out.txt]\n")
-    with pytest.raises(EnvironmentTrouble, match=r"dvc repro` failed.*exited with 3"):
+    with pytest.raises(OperationalError, match=r"dvc repro` failed.*exited with 3"):
         dvc_program.run(project, "repro", quiet=True)
 
 
@@ -90,7 +90,7 @@ def test_the_marks_reach_the_stages(project):
 
 def test_a_killed_dvc_is_told_apart_from_a_failed_one(project):
     (project / "dvc.yaml").write_text("stages:\n  hello:\n    cmd: kill -9 $PPID\n    outs: [out.txt]\n")
-    with pytest.raises(EnvironmentTrouble, match=r"was killed by signal 9.*finished work is kept"):
+    with pytest.raises(OperationalError, match=r"was killed by signal 9.*finished work is kept"):
         dvc_program.run(project, "repro", quiet=True)
 
 

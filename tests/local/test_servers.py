@@ -11,7 +11,7 @@ import time
 import psutil
 import pytest
 
-from mcti.errors import EnvironmentTrouble
+from mcti.errors import OperationalError
 from mcti.local import servers
 from mcti.local.servers import Server
 
@@ -59,13 +59,13 @@ def test_a_process_of_another_stack_is_left_alone(folder, tmp_path_factory):
 def test_a_server_that_ends_while_starting_says_its_last_words(folder):
     command = [sys.executable, "-c", "print('starting'); print('Error: no such table'); raise SystemExit(3)"]
     server = servers.start("x", command, folder, dict(os.environ))
-    with pytest.raises(EnvironmentTrouble, match=r"x server ended.*x\.log.*Error: no such table"):
+    with pytest.raises(OperationalError, match=r"x server ended.*x\.log.*Error: no such table"):
         servers.wait_until(lambda: False, server, 30, folder / "logs" / "x.log")
 
 
 def test_a_server_that_never_answers_is_given_up(folder):
     server = servers.start("x", SLEEP, folder, dict(os.environ))
-    with pytest.raises(EnvironmentTrouble, match="not ready after"):
+    with pytest.raises(OperationalError, match="not ready after"):
         servers.wait_until(lambda: False, server, 0.3, folder / "logs" / "x.log")
 
 

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from mcti import s3, storage
-from mcti.errors import EnvironmentTrouble, UsageError
+from mcti.errors import OperationalError, UsageError
 from mcti.local import dvc_program, servers, settings, stack
 
 real = [pytest.mark.slow, pytest.mark.stack]
@@ -40,12 +40,12 @@ class TestRunning:
         wrong = tmp_path / "credentials"
         wrong.write_text("[default]\naws_access_key_id = AKIDTYPO\naws_secret_access_key = hush-hush\n")
         monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(wrong))
-        with pytest.raises(EnvironmentTrouble, match="S3 refused the credentials") as caught:
+        with pytest.raises(OperationalError, match="S3 refused the credentials") as caught:
             storage.read_bytes("s3://mcti-data/x")
         assert f"the keys of profile default in {wrong}" in str(caught.value), "named"
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDTYPO")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush-hush")
-        with pytest.raises(EnvironmentTrouble, match="check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") as again:
+        with pytest.raises(OperationalError, match="check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") as again:
             storage.read_bytes("s3://mcti-data/x")
         for word in ("AKIDTYPO", "hush-hush"):
             assert word not in f"{caught.value}{again.value}", "and never printed"
@@ -154,7 +154,7 @@ class TestBroken:
 def test_a_missing_program_is_named_with_its_mend(tmp_path, monkeypatch):
     monkeypatch.setattr(stack.sys, "executable", str(tmp_path / "bin" / "python"))
     before = dict(os.environ)
-    with pytest.raises(EnvironmentTrouble, match=r"weed is missing.*make install"):
+    with pytest.raises(OperationalError, match=r"weed is missing.*make install"):
         stack.up(tmp_path)
     os.environ.clear()
     os.environ.update(before)
@@ -178,7 +178,7 @@ def test_a_second_holder_of_a_lock_is_told_the_pid_of_the_first(tmp_path):
     try:
         assert holder.stdout.readline() == "held\n"
         with (
-            pytest.raises(EnvironmentTrouble, match=rf"another `mcti demo` is running \(pid {holder.pid}\)"),
+            pytest.raises(OperationalError, match=rf"another `mcti demo` is running \(pid {holder.pid}\)"),
             stack.locked(tmp_path / "lock", "mcti demo"),
         ):
             pytest.fail("two hold one lock")
@@ -205,7 +205,7 @@ def test_joining_a_folder_without_a_stack_is_refused(tmp_path):
 
 def test_joining_a_stack_that_does_not_run_is_refused(tmp_path):
     (tmp_path / ".stack").mkdir()
-    with pytest.raises(EnvironmentTrouble, match="does not run"):
+    with pytest.raises(OperationalError, match="does not run"):
         stack.join(tmp_path / "clone", tmp_path)
 
 

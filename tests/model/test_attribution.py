@@ -8,7 +8,7 @@ import torch
 from mcti.model.attribution import attribute
 from mcti.model.guidance import Coupler, GuidedAttention
 from mcti.training import folds, loop
-from tests.training import made
+from tests.training import factories
 
 ARCHITECTURES = {
     "plain": {},
@@ -25,12 +25,12 @@ ARCHITECTURES = {
 
 def trained(patients=16, **changes):
     """A model and its patients with four patches or more; the age of one is missing."""
-    data = made.dataset(patients)
+    data = factories.dataset(patients)
     ages = (None if number == 3 else 50.0 + number for number in range(patients))
     bags = [
         dataclasses.replace(bag, covariates={"age": age}) for bag, age in zip(data.bags.values(), ages, strict=True)
     ]
-    settings = made.settings(**{"epochs": 6, "learning_rate": 3e-3, **changes})
+    settings = factories.settings(**{"epochs": 6, "learning_rate": 3e-3, **changes})
     model = loop.train(folds.prepare(data, bags, settings, ("fold", 0), "fold 0")).model
     return model, [bag for bag in bags if len(bag.patches) >= 4]
 
@@ -38,7 +38,7 @@ def trained(patients=16, **changes):
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def world(request):
     share = 0.0 if request.param == "plain" else 0.5
-    return trained(architecture=ARCHITECTURES[request.param], linear_share=share)
+    return trained(architecture=ARCHITECTURES[request.param], cox_weight=share)
 
 
 def test_the_parts_add_up_to_the_risk_of_predict_less_the_baseline(world):
@@ -61,7 +61,7 @@ def test_shapes_and_shares(world):
     found = attribute(model, bag.patches, bag.genes, bag.covariates, steps=8)
     kept, tokens = len(found.critical), model.config.tokens
     assert found.tiles.shape == (len(bag.patches),)
-    assert found.genes.shape == (len(made.GENES),)
+    assert found.genes.shape == (len(factories.GENES),)
     assert found.plan.shape == (kept, tokens)
     torch.testing.assert_close(found.shares.sum(1), torch.ones(len(bag.patches)).double(), rtol=0, atol=1e-9)
     torch.testing.assert_close(found.groups.sum(1), torch.ones(tokens).double(), rtol=0, atol=1e-5)
@@ -99,7 +99,7 @@ def test_a_gene_and_a_patch_at_the_mean_have_no_part_and_what_is_absent_has_none
 
 
 def test_the_gene_that_shortens_the_life_has_the_largest_part():
-    """The first gene of the made patients sets the time (tests/training/made.py), the others are noise."""
+    """The first gene of the made patients sets the time (tests/training/factories.py), the others are noise."""
     model, bags = trained(60, learning_rate=1e-2, lambda_subtype=0.0, lambda_instance=0.0)
     total = sum(attribute(model, bag.patches, bag.genes, steps=16).genes.abs() for bag in bags)
     assert int(total.argmax()) == 0

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from mcti.model.guidance import GuidedAttention, GuidedStack, standard_cost
-from tests.model import literal
+from tests.model import reference_numpy
 from tests.model.cases import config, small_paper
 
 
@@ -34,17 +34,19 @@ def reference_state(module, stream):
         affine |= {f"blocks.{number}.1.fn.net.{i}": p for i, p in ((0, block.mlp.first), (2, block.mlp.second))}
         for name, part in affine.items():
             state |= {f"{name}.weight": part.weight[stream], f"{name}.bias": part.bias[stream]}
-    return literal.Weights({key: value.detach().numpy() for key, value in state.items()})
+    return reference_numpy.Weights({key: value.detach().numpy() for key, value in state.items()})
 
 
 def test_guided_stack_agrees_with_the_maths_page_written_out():
-    """Oracle: tests/model/literal.py, section 4, NumPy float64 with scipy's assignment."""
+    """Oracle: tests/model/reference_numpy.py, section 4, NumPy float64 with scipy's assignment."""
     module, x, guides = loud(GuidedStack(2, 2, small_paper())), tokens(1), tokens(2)
     got = module(x, guides).detach().numpy()
     for stream in range(2):
         weights = reference_state(module, stream)
         for patient in range(2):
-            expected = literal.guided_stack(weights, x[stream, patient].numpy(), guides[stream, patient].numpy())
+            expected = reference_numpy.guided_stack(
+                weights, x[stream, patient].numpy(), guides[stream, patient].numpy()
+            )
             np.testing.assert_allclose(got[stream, patient], expected, rtol=1e-6, atol=1e-8)  # the mass 1/n is float32
 
 
@@ -52,7 +54,7 @@ def test_the_cost_is_the_standardised_squared_distance():
     guides, values = tokens(1)[0], tokens(2)[0]
     cost = standard_cost(guides, values)
     for patient in range(2):
-        plain = literal.squared_distances(guides[patient].numpy(), values[patient].numpy())
+        plain = reference_numpy.squared_distances(guides[patient].numpy(), values[patient].numpy())
         np.testing.assert_allclose(cost[patient], (plain - plain.mean()) / plain.std(), rtol=1e-9, atol=1e-12)
 
 

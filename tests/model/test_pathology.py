@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from mcti.model.pathology import PatchAttention, PathologyBranch
-from tests.model import literal
+from tests.model import reference_numpy
 from tests.model.cases import FEATURES, batch, config, small_paper
 
 
@@ -13,7 +13,7 @@ def branch(seed=0, paper=False, **overrides):
 
 
 def test_channel_attention_agrees_with_the_maths_page_written_out():
-    """Oracle: tests/model/literal.py, section 1 step 6, NumPy float64."""
+    """Oracle: tests/model/reference_numpy.py, section 1 step 6, NumPy float64."""
     torch.manual_seed(0)
     module = PatchAttention(8, 5).double()
     names = {
@@ -24,7 +24,7 @@ def test_channel_attention_agrees_with_the_maths_page_written_out():
     ours = module.state_dict()
     state = {key: ours[name].numpy() for key, name in names.items()}
     tokens = torch.randn(1, 5, 8, dtype=torch.float64)
-    expected = literal.patch_channel_attention(literal.Weights(state), tokens[0].numpy())
+    expected = reference_numpy.patch_channel_attention(reference_numpy.Weights(state), tokens[0].numpy())
     got = module(tokens, torch.ones(1, 5, dtype=torch.bool))[0].detach().numpy()
     np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-12)  # both in float64
 

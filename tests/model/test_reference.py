@@ -11,7 +11,7 @@ from mcti.errors import DataError, UsageError
 from mcti.model import reference, reference_keys
 from mcti.model.network import MCTI
 from mcti.model.presets import ModelConfig
-from tests.model import double, literal
+from tests.model import reference_numpy, reference_state
 from tests.model.cases import config, network
 
 PAGE = Path(__file__).parents[3] / "shared" / "docs" / "reference-keys.md"
@@ -32,14 +32,14 @@ def converted(state, **overrides):
 @pytest.mark.skipif(not PAGE.exists(), reason="the project's shared key list is not on this machine")
 def test_the_double_has_the_keys_and_shapes_of_the_published_reference():
     """Oracle: the key list, pattern by pattern; and its total of 1,745,587,532 distinct parameters."""
-    shapes = double.shapes(**double.LARGE, genes=1558)
+    shapes = reference_state.shapes(**reference_state.LARGE, genes=1558)
     first = {key: shape for key, shape in shapes.items() if not key.startswith(("WSI_encode.i_", "WSI_encode.b_"))}
     assert len(shapes) == 723
     assert sum(int(np.prod(shape)) for shape in first.values()) == 1_745_587_532
     found = {}
     for key, shape in first.items():
         found.setdefault(reference_keys.pattern(key), []).append(shape)
-    for pattern, times, allowed in double.documented_patterns(PAGE):
+    for pattern, times, allowed in reference_state.documented_patterns(PAGE):
         mine = found[pattern]
         assert (len(mine), set(mine)) == (times, set(allowed)), pattern
 
@@ -47,12 +47,12 @@ def test_the_double_has_the_keys_and_shapes_of_the_published_reference():
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("measure", ["entropy", "kl"])
 def test_the_converted_network_gives_the_references_numbers(seed, measure):
-    """Oracle: tests/model/literal.py reading the very same state dict in float64; ours runs in float32."""
-    state = double.state(seed)
+    """Oracle: tests/model/reference_numpy.py reading the very same state dict in float64; ours runs in float32."""
+    state = reference_state.state(seed)
     _, net = converted(state, gene_measure=measure)
     patches, genes = patient(seed)
     arrays = {key: value.double().numpy() for key, value in state.items() if "fcc" not in key}
-    expected = literal.forward(arrays, patches[0].numpy(), genes[0].numpy(), measure)
+    expected = reference_numpy.forward(arrays, patches[0].numpy(), genes[0].numpy(), measure)
     mask = torch.ones(1, patches.shape[1], dtype=torch.bool)
     with torch.no_grad():
         got = net(patches, mask, genes)
@@ -67,7 +67,7 @@ def test_the_converted_network_gives_the_references_numbers(seed, measure):
 
 
 def test_every_key_is_used_or_a_second_name_or_dead_with_a_reason():
-    state = double.state()
+    state = reference_state.state()
     found = reference.translate(state)
     groups = [set(found.used), set(found.second), set(found.dead)]
     assert set.union(*groups) == set(state)
@@ -80,8 +80,8 @@ def test_every_key_is_used_or_a_second_name_or_dead_with_a_reason():
 @pytest.mark.parametrize("guides", reference_keys.GUIDES)
 def test_the_dead_are_those_of_the_published_count_and_two_mixes_a_decoder_stage(guides):
     """1,275,356,163 by the key list: fcc, W_q, W_k, W_o, gene_bias, last fusion_net; the maths page adds the mixes."""
-    shapes = double.shapes(**double.LARGE, genes=1558)
-    dead = reference.translate(double.state(), guides=guides).dead
+    shapes = reference_state.shapes(**reference_state.LARGE, genes=1558)
+    dead = reference.translate(reference_state.state(), guides=guides).dead
     counted = sum(int(np.prod(shapes[key])) for key in dead)
     mixes = [key for key, reason in dead.items() if reason == reference_keys.IDLE_MIX]
     assert len(mixes) == 2 * 2 * 2  # two mixes of a weight and a bias, in two stages
@@ -92,7 +92,7 @@ def test_the_dead_are_those_of_the_published_count_and_two_mixes_a_decoder_stage
 
 
 def test_the_other_reading_of_the_mixes_takes_the_other_two():
-    state = double.state()
+    state = reference_state.state()
     swapped = {key.replace("fusion_x_", "fusion_") if "fusion_x_" in key else
                re.sub(r"fusion_(cls|surv)\.", r"fusion_x_\1.", key): value for key, value in state.items()}  # fmt: skip
     one, other = reference.translate(state).weights, reference.translate(swapped, guides="fusion").weights
@@ -107,38 +107,38 @@ def test_the_other_reading_of_the_mixes_takes_the_other_two():
 
 def test_every_used_key_reaches_an_output_and_no_dead_one_does():
     """Moving one number of a live tensor moves an output; the dead are not even looked at."""
-    state = double.state()
+    state = reference_state.state()
     arrays = {key: value.double().numpy().copy() for key, value in state.items() if "fcc" not in key}
     patches, genes = (part[0].numpy() for part in patient())
-    before = literal.forward(arrays, patches, genes)
+    before = reference_numpy.forward(arrays, patches, genes)
     found = reference.translate(state)
     for key in found.dead:
         if "fcc" not in key:
-            moved = literal.forward(arrays | {key: arrays[key] + 1}, patches, genes)
+            moved = reference_numpy.forward(arrays | {key: arrays[key] + 1}, patches, genes)
             assert (moved.hazard_logits == before.hazard_logits).all(), key
     for key in ("decoder_leyers.0.0.fusion_net.bias", "decoder_leyers.1.0.fusion_x_surv.weight", "multi_head.W_v.bias"):
-        moved = literal.forward(arrays | {key: arrays[key] + 1}, patches, genes)
+        moved = reference_numpy.forward(arrays | {key: arrays[key] + 1}, patches, genes)
         assert (moved.hazard_logits != before.hazard_logits).any(), key
 
 
 def test_convert_writes_weights_configuration_and_report(tmp_path):
-    torch.save(double.state(), tmp_path / "reference.pt")
+    torch.save(reference_state.state(), tmp_path / "reference.pt")
     reference.convert(tmp_path / "reference.pt", tmp_path / "out", genes=[f"N{number}" for number in range(7)])
     config = ModelConfig.from_json(json.dumps(json.loads((tmp_path / "out/model.json").read_text())["config"]))
     assert config.genes[0] == "N0"
     net, inputs = reference.load(tmp_path / "out"), (*patient()[:1], torch.ones(1, 20, dtype=torch.bool), patient()[1])
-    expected = converted(double.state())[1](*inputs)
+    expected = converted(reference_state.state())[1](*inputs)
     assert torch.equal(net(*inputs).hazard_logits, expected.hazard_logits)
     assert json.loads((tmp_path / "out/conversion.json").read_text())["dead"]["gene_bias"] == "never added"
 
 
 def test_a_checkpoint_written_before_zip_archives_is_read_too(tmp_path):
-    torch.save(double.state(), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
-    assert reference.read_state(tmp_path / "old.pt").keys() == double.state().keys()
+    torch.save(reference_state.state(), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    assert reference.read_state(tmp_path / "old.pt").keys() == reference_state.state().keys()
 
 
 def test_foreign_missing_and_misshapen_keys_are_named(tmp_path):
-    state = double.state()
+    state = reference_state.state()
     with pytest.raises(DataError, match=r"foreign key 'encoder_layers.0.0.wrong.weight'"):
         reference.translate(state | {"encoder_layers.0.0.wrong.weight": torch.zeros(1)})
     with pytest.raises(DataError, match=r"foreign key 'decoder_leyers.0.0.x_AB.layers.2"):
@@ -187,34 +187,34 @@ def test_a_payload_is_named_by_what_it_would_call(tmp_path):
 
 
 def test_wrapped_checkpoints_are_told_how_to_unwrap_them(tmp_path):
-    torch.save({"state_dict": double.state(), "epoch": 3}, tmp_path / "nested.pt")
+    torch.save({"state_dict": reference_state.state(), "epoch": 3}, tmp_path / "nested.pt")
     with pytest.raises(DataError, match=r"entry 'state_dict' is a mapping.*save it by itself"):
         reference.read_state(tmp_path / "nested.pt")
     with pytest.raises(DataError, match=r"prefix `module.` of DataParallel"):
-        reference.translate({f"module.{key}": value for key, value in double.state().items()})
+        reference.translate({f"module.{key}": value for key, value in reference_state.state().items()})
 
 
 def test_sparse_tensors_and_numbers_that_are_none_are_refused(tmp_path):
     key = "cls_head.1.weight"
-    torch.save(double.state() | {key: torch.zeros(2, 8).to_sparse()}, tmp_path / "sparse.pt")
+    torch.save(reference_state.state() | {key: torch.zeros(2, 8).to_sparse()}, tmp_path / "sparse.pt")
     with pytest.raises(DataError, match=rf"{key}' is a sparse tensor"):
         reference.read_state(tmp_path / "sparse.pt")
     with pytest.raises(DataError, match=rf"{key} holds NaN or infinity"):
-        reference.translate(double.state() | {key: torch.full((2, 8), torch.nan)})
+        reference.translate(reference_state.state() | {key: torch.full((2, 8), torch.nan)})
 
 
 def test_a_part_without_keys_is_the_files_fault():
     """Exit code 3, not 2: the caller's command is right."""
-    shallow = {key: value for key, value in double.state().items() if not key.startswith("decoder_leyers")}
+    shallow = {key: value for key, value in reference_state.state().items() if not key.startswith("decoder_leyers")}
     with pytest.raises(DataError, match="decoder_depths"):
         reference.translate(shallow)
     with pytest.raises(DataError, match="'A' is named twice"):
-        reference.translate(double.state(), genes=["A"] * 7)
+        reference.translate(reference_state.state(), genes=["A"] * 7)
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
 def test_weights_of_another_precision_become_float32(kind):
-    state = {key: value.to(kind) for key, value in double.state().items()}
+    state = {key: value.to(kind) for key, value in reference_state.state().items()}
     weights = reference.translate(state).weights
     assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
     assert torch.equal(weights["subtype_head.out.bias"], state["cls_head.1.bias"].float())

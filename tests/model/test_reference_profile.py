@@ -10,7 +10,7 @@ from scipy import stats
 from mcti.dataset import bags
 from mcti.dataset.bags import PatientBag
 from mcti.model import reference_profile as sketches
-from mcti.model.reference_profile import Sketch
+from mcti.model.reference_profile import ReferenceProfile
 from mcti.params import BinParams
 
 NAMES = ("age", "is_female", "size_cm")
@@ -47,7 +47,7 @@ def score(sketch, fitted, bag, **changes):
 def made(random, count=300):
     chosen = patients(random, count)
     fitted = fitted_to(chosen)
-    return Sketch.of(chosen, [f"G{i}" for i in range(40)], count // 2, fitted, [0.0, 1.0], (), NAMES), fitted
+    return ReferenceProfile.of(chosen, [f"G{i}" for i in range(40)], count // 2, fitted, [0.0, 1.0], (), NAMES), fitted
 
 
 def test_one_ordinary_patient_in_a_hundred_is_flagged():
@@ -86,9 +86,9 @@ def test_distances_of_the_training_part_are_those_that_the_others_give():
 def test_a_sketch_survives_json_and_an_older_one_keeps_its_distances():
     sketch, fitted = made(np.random.default_rng(3))
     spec = sketch.spec()
-    assert Sketch.from_spec(spec, "x") == sketch
+    assert ReferenceProfile.from_spec(spec, "x") == sketch
     del spec["clip"], spec["graded"]
-    older = Sketch.from_spec(spec, "x")
+    older = ReferenceProfile.from_spec(spec, "x")
     assert older.clip == float("inf")
     bag = dataclasses.replace(patients(np.random.default_rng(4), 1)[0], covariates={})
     extreme = dataclasses.replace(bag, genes=bag.genes * 1000)

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from mcti.model.streams import Mix, SelfAttention, StreamLinear, StreamNorm
-from tests.model import literal
+from tests.model import reference_numpy
 from tests.model.cases import small_paper
 
 
@@ -56,17 +56,17 @@ def reference_state(module, stream):
             state[f"layers.{number}.{name}.weight"] = part.weight[stream].detach().numpy()
             state[f"layers.{number}.{name}.bias"] = part.bias[stream].detach().numpy()
         state[f"layers.{number}.0.fn.qkv.weight"] = layer.qkv.weight[stream].detach().numpy()
-    return literal.Weights(state)
+    return reference_numpy.Weights(state)
 
 
 def test_self_attention_agrees_with_the_maths_page_written_out():
-    """Oracle: tests/model/literal.py, section 5, NumPy float64, stream by stream and patient by patient."""
+    """Oracle: tests/model/reference_numpy.py, section 5, NumPy float64, stream by stream and patient by patient."""
     module, x = loud(SelfAttention(2, 2, small_paper())), tokens()
     got = module(x, None).detach().numpy()
     for stream in range(2):
         weights = reference_state(module, stream)
         for patient in range(2):
-            expected = literal.self_attention(weights, x[stream, patient].numpy())
+            expected = reference_numpy.self_attention(weights, x[stream, patient].numpy())
             np.testing.assert_allclose(got[stream, patient], expected, rtol=1e-9)  # both in float64
 
 

@@ -7,7 +7,7 @@ from scipy import stats
 
 from mcti.dataset.bags import PatientBag
 from mcti.model import reference_profile as sketches
-from mcti.model.reference_profile import Column, Sketch
+from mcti.model.reference_profile import Column, ReferenceProfile
 from mcti.model.trained import Fitted, Scale
 from mcti.monitoring import drift
 from mcti.params import MonitorParams
@@ -32,7 +32,7 @@ def columns(patients, random, shift=0.0, gap=0.02):
 
 def sketch_of(table, risk):
     families = {name: {c: Column.of(v) for c, v in part.items()} for name, part in table.items()}
-    return Sketch(len(risk), len(risk) // 2, families, {}, Column.of(risk, between=2))
+    return ReferenceProfile(len(risk), len(risk) // 2, families, {}, Column.of(risk, between=2))
 
 
 def run(random, *, later=60, shift=0.0, risk_shift=0.0, gap=0.02, params=None):
@@ -68,7 +68,7 @@ def test_a_scanner_out_of_focus_is_seen_in_the_quality_of_the_slides():
     """The features do not tell: blurred tiles are left out of the bag. Beta(2, 18) against Beta(5, 15)."""
     random = np.random.default_rng(3)
     fitted = Fitted(*(Scale(torch.zeros(n), torch.ones(n)) for n in (0, 3)), (0.0, 1.0))
-    sketch = Sketch.of(scanned(150, random, 0.1), (), 75, fitted, random.normal(size=50))
+    sketch = ReferenceProfile.of(scanned(150, random, 0.1), (), 75, fitted, random.normal(size=50))
     for blurred, drifted in ((0.1, []), (0.25, ["slides"])):
         later = sketches.table(scanned(60, random, blurred), ())
         families = {

@@ -7,7 +7,7 @@ import yaml
 
 from mcti import params
 from pipelines import submit
-from tests.pipelines import api_double
+from tests.pipelines import fake_api
 
 DATA = "d41d8cd98f00b204e9800998ecf8427e.dir"  # any version of the sources will do
 OVERRIDES = (
@@ -31,7 +31,7 @@ def server(monkeypatch, tmp_path):
     monkeypatch.delenv("KUBECONFIG", raising=False)
     for name in ("KFP_TOKEN", "KFP_COOKIES", "KFP_CA_CERT", "KFP_CLIENT_CERT", "KFP_CLIENT_KEY"):
         monkeypatch.delenv(name, raising=False)
-    with api_double.serving() as (address, state):
+    with fake_api.serving() as (address, state):
         yield address, state
 
 

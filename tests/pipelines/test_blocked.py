@@ -7,7 +7,7 @@ import pytest
 from mcti.cli.app import app
 from mcti.cli.command_context import guarded
 from pipelines import status
-from tests.pipelines import kubectl_double
+from tests.pipelines import fake_kubectl
 from tests.pipelines.recorded import Recording
 
 PODS = ("get pods", "-l pipeline/runid=run-0")
@@ -21,7 +21,7 @@ ACCOUNT = 'pods "mcti-x" is forbidden: error looking up service account kubeflow
 def cluster(tmp_path, monkeypatch):
     """A function that says what kubectl answers."""
     nothing = {"items": []}
-    return kubectl_double.install(tmp_path, monkeypatch, dict.fromkeys(EVERYWHERE, nothing))
+    return fake_kubectl.install(tmp_path, monkeypatch, dict.fromkeys(EVERYWHERE, nothing))
 
 
 def running(state):

@@ -9,9 +9,9 @@ import pytest
 
 from mcti.cli.app import app
 from mcti.cli.command_context import guarded
-from mcti.errors import EnvironmentTrouble
+from mcti.errors import OperationalError
 from pipelines import client, schedule, status, submit
-from tests.pipelines import api_double
+from tests.pipelines import fake_api
 from tests.pipelines.conftest import DATA
 
 PAGE = (b"<!doctype html><HTML><body>Sign in</body></HTML>", "text/html", 200)
@@ -37,7 +37,7 @@ def commands(settings, address):
 def test_a_host_that_is_no_kubeflow_pipelines_is_named(server, settings, name, other):
     address, state = server
     state.instead, words = OTHERS[other]
-    with pytest.raises(EnvironmentTrouble, match=f"not Kubeflow Pipelines.*{words}.*{address}.*ml-pipeline.*KFP_TOKEN"):
+    with pytest.raises(OperationalError, match=f"not Kubeflow Pipelines.*{words}.*{address}.*ml-pipeline.*KFP_TOKEN"):
         commands(settings, address)[name]()
 
 
@@ -48,7 +48,7 @@ def test_a_server_that_never_answers_ends_the_command(settings, monkeypatch, nam
     monkeypatch.setattr(client, "PROBE_SECONDS", 1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        with pytest.raises(EnvironmentTrouble, match=r"does not answer \(ReadTimeoutError\).*port-forward"):
+        with pytest.raises(OperationalError, match=r"does not answer \(ReadTimeoutError\).*port-forward"):
             commands(settings, address)[name]()
 
 
@@ -61,7 +61,7 @@ def test_a_server_that_stops_answering_after_the_first_question_ends_the_command
             state.sleep = 3
             service.get_run("run-0")
 
-    with pytest.raises(EnvironmentTrouble, match="does not answer"):
+    with pytest.raises(OperationalError, match="does not answer"):
         ask()
 
 
@@ -71,7 +71,7 @@ def test_another_minor_version_is_refused_with_the_setting_that_allows_it(server
     address, state = server
     state.version = version
     minor = ".".join(version.split(".")[:2])
-    with pytest.raises(EnvironmentTrouble, match=f"is {version}, not 2.17.*set cluster.kfp_version: '{minor}'"):
+    with pytest.raises(OperationalError, match=f"is {version}, not 2.17.*set cluster.kfp_version: '{minor}'"):
         commands(settings, address)[name]()
     assert (state.runs, state.recurring) == ({}, {})
 
@@ -91,10 +91,10 @@ def test_the_wanted_version_and_one_that_is_not_said_pass(server, version, wante
 def test_a_namespace_is_named_where_there_is_one_to_choose(server, settings, name):
     address, state = server
     call = {"submit": submit.submit, "schedule": schedule.schedule}[name]
-    with pytest.raises(EnvironmentTrouble, match=r"no namespace nowhere to choose.*leave --namespace out"):
+    with pytest.raises(OperationalError, match=r"no namespace nowhere to choose.*leave --namespace out"):
         call(settings, DATA, address, "nowhere")
     state.multi_user = True
-    with pytest.raises(EnvironmentTrouble, match="name yours: --namespace NAME"):
+    with pytest.raises(OperationalError, match="name yours: --namespace NAME"):
         call(settings, DATA, address, None)
     with client.service(address) as service:
         client.need_namespace(service.about(), "alice", address)
@@ -110,10 +110,10 @@ def test_a_refusal_tells_what_the_server_said_and_whether_the_token_is_too_old(s
     body = json.dumps({"message": "User alice is not authorized to list experiments in namespace bob"}).encode()
     monkeypatch.setenv("KFP_TOKEN", token(time.time() - 3600))
     state.instead = (body, "application/json", 403)
-    with pytest.raises(EnvironmentTrouble, match=r"User alice is not authorized.*KFP_TOKEN expired on 2.*KFP_COOKIES"):
+    with pytest.raises(OperationalError, match=r"User alice is not authorized.*KFP_TOKEN expired on 2.*KFP_COOKIES"):
         submit.submit(settings, DATA, address, None)
     monkeypatch.setenv("KFP_TOKEN", token(time.time() + 3600))
-    with pytest.raises(EnvironmentTrouble, match="refused the request") as caught:
+    with pytest.raises(OperationalError, match="refused the request") as caught:
         submit.submit(settings, DATA, address, None)
     assert "expired" not in str(caught.value)
 
@@ -132,7 +132,7 @@ def test_each_is_one_line_and_exit_code_4(server, words, capsys, tmp_path, monke
 
 def test_a_scheme_that_the_server_does_not_speak_is_named(settings, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    with api_double.serving() as (address, _):
+    with fake_api.serving() as (address, _):
         for host in (address.replace("http:", "https:"), address.removeprefix("http://")):
-            with pytest.raises(EnvironmentTrouble, match="check http:// or https://"):
+            with pytest.raises(OperationalError, match="check http:// or https://"):
                 submit.submit(settings, DATA, host, None)

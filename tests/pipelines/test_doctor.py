@@ -8,7 +8,7 @@ from mcti import params
 from mcti.cli.app import app
 from mcti.cli.command_context import guarded
 from pipelines import doctor, kubectl
-from tests.pipelines import kubectl_double
+from tests.pipelines import fake_kubectl
 
 PATCH = '{"templateDefaults":{"retryStrategy":{"limit":"0","retryPolicy":"Always"}}}'
 API = "get deployments -A --field-selector metadata.name=ml-pipeline"
@@ -47,7 +47,7 @@ def settings():
 @pytest.fixture
 def cluster(tmp_path, monkeypatch):
     """A function that changes what kubectl answers: {question: answer}; None takes the object away."""
-    return kubectl_double.install(tmp_path, monkeypatch, GIVEN)
+    return fake_kubectl.install(tmp_path, monkeypatch, GIVEN)
 
 
 def checks(settings, address, namespace=None):

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from mcti import params, storage
-from mcti.errors import EnvironmentTrouble, UsageError
+from mcti.errors import OperationalError, UsageError
 from mcti.registry import tracking
 from pipelines.local_run import _reason, interpreter, run_local
 
@@ -19,7 +19,7 @@ def test_a_failed_task_ends_the_run_and_the_exit_handler_says_so(tmp_path, monke
     """Retries included: the sources are missing, and stay missing."""
     monkeypatch.chdir(tmp_path)
     once_more = ["cluster.steps.ingest.retries=1", "cluster.steps.ingest.backoff_seconds=1"]
-    with pytest.raises(EnvironmentTrouble, match="Inner task failed: 'ingest' inside 'exit-handler-1'"):
+    with pytest.raises(OperationalError, match="Inner task failed: 'ingest' inside 'exit-handler-1'"):
         run_local(params.load(None, once_more), None, "subprocess", tmp_path / "runs")
     (report,) = (tmp_path / "runs").glob("*/outcome/report")
     assert json.loads(report.read_text(encoding="utf-8"))["state"] == "FAILED"
@@ -37,7 +37,7 @@ def test_a_task_that_is_refused_for_its_data_is_computed_once_and_leaves_no_reco
     monkeypatch.chdir(tmp_path)
     words = ["cluster.remote=s3://mcti-data/refused-test", "cluster.experiment=refused-test"]
     words += ["cluster.steps.ingest.retries=1", "cluster.steps.ingest.backoff_seconds=1"]
-    with pytest.raises(EnvironmentTrouble, match="Inner task failed: 'ingest' inside 'exit-handler-1'"):
+    with pytest.raises(OperationalError, match="Inner task failed: 'ingest' inside 'exit-handler-1'"):
         run_local(params.load(None, words), None, "subprocess", tmp_path / "runs")
     told = capfd.readouterr().err
     assert told.count("no such file or folder in data/raw/clinical.csv: check the path") >= 2, "the same line twice"
@@ -115,7 +115,7 @@ def test_the_last_task_that_decided_gives_the_reason(tmp_path, reports, reason):
 
 def test_without_a_docker_engine_the_docker_runner_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
-    with pytest.raises(EnvironmentTrouble, match="no Docker engine"):
+    with pytest.raises(OperationalError, match="no Docker engine"):
         run_local(params.load(None), "", "docker", tmp_path / "runs")
     with pytest.raises(UsageError, match="no runner 'podman'"):
         run_local(params.load(None), "", "podman", tmp_path / "runs")

@@ -18,7 +18,7 @@ from mcti.registry import lease, pipeline_run, tracking
 from mcti.registry.pipeline_run import noted
 from mcti.registry.resumption import LeaseTaken
 from mcti.steps.result import StepResult
-from tests.pipelines import api_double
+from tests.pipelines import fake_api
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
 REMOTE = "s3://mcti-data/outcome-test"
@@ -51,7 +51,7 @@ def task(servers_of, request, monkeypatch):
 @pytest.fixture
 def api(task, monkeypatch):
     """A double of KFP's API that this task can ask: a function that says how the run stands there."""
-    with api_double.serving() as (address, state):
+    with fake_api.serving() as (address, state):
         monkeypatch.setenv("KF_PIPELINES_ENDPOINT", address)
 
         def stands(history, **tasks):
@@ -161,7 +161,7 @@ def test_the_marker_is_read_from_mlflow_where_there_is_no_remote(task, tmp_path)
 def test_the_marker_in_the_remote_counts_where_mlflow_was_away(task, tmp_path, monkeypatch):
     uri = pipeline_run.os.environ["MLFLOW_TRACKING_URI"]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    with pytest.warns(pipeline_run.NotNoted):
+    with pytest.warns(pipeline_run.TrackingUnavailable):
         last_task("training")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     exit_task(tmp_path, "RUNNING")

@@ -7,7 +7,7 @@ import yaml
 
 from mcti.cli.app import app
 from mcti.cli.command_context import guarded
-from mcti.errors import DataError, EnvironmentTrouble
+from mcti.errors import DataError, OperationalError
 from mcti.params import load
 from pipelines import logs, nodes, status, submit
 from tests.pipelines.conftest import DATA, OVERRIDES
@@ -196,7 +196,7 @@ def test_names_alone_do_where_no_hash_fits(server, training):
 def test_the_log_of_a_task_that_is_gone_is_one_clear_error(server, training):
     address, state = server
     state.runs["run-0"] = Recording(training, LOOPS, cached=("ingest",)).build()
-    with pytest.raises(EnvironmentTrouble, match=r"log of split cannot be read any more.*executor-logs.*archiveLogs"):
+    with pytest.raises(OperationalError, match=r"log of split cannot be read any more.*executor-logs.*archiveLogs"):
         logs.logs("run-0", "split", address)
     with pytest.raises(DataError, match=r"no task 'train:7'.*did you mean train:"):
         logs.logs("run-0", "train:7", address)

@@ -10,10 +10,10 @@ import yaml
 from kfp.cli.cli import cli as kfp_cli
 
 from mcti import params, versions
-from mcti.errors import DataError, EnvironmentTrouble
+from mcti.errors import DataError, OperationalError
 from mcti.params import ClusterParams
 from pipelines import schedule, status, submit
-from tests.pipelines import api_double, certificates
+from tests.pipelines import certificates, fake_api
 from tests.pipelines.conftest import DATA
 
 ROOT = Path(__file__).parents[2]
@@ -114,7 +114,7 @@ def test_a_schedule_that_is_not_enabled_afterwards_is_an_error(server, settings,
     monkeypatch.setattr(
         schedule.client.Client, "create_recurring_run", lambda *words, **named: made(*words, **named, enabled=False)
     )
-    with pytest.raises(EnvironmentTrouble, match=r"is DISABLED, not ENABLED.*recurring-run enable recurring-1"):
+    with pytest.raises(OperationalError, match=r"is DISABLED, not ENABLED.*recurring-run enable recurring-1"):
         schedule.schedule(settings, DATA, address, None)
 
 
@@ -130,7 +130,7 @@ def test_a_schedule_that_no_controller_has_seen_is_an_error(server, settings, mo
     state.unseen = 1000
     monkeypatch.setattr(schedule, "CONFIRM_SECONDS", 0.3)
     monkeypatch.setattr(schedule, "PAUSE_SECONDS", 0.1)
-    with pytest.raises(EnvironmentTrouble, match=r"is STATUS_UNSPECIFIED after 0 s.*ml-pipeline-scheduledworkflow"):
+    with pytest.raises(OperationalError, match=r"is STATUS_UNSPECIFIED after 0 s.*ml-pipeline-scheduledworkflow"):
         schedule.schedule(settings, DATA, address, None)
 
 
@@ -156,9 +156,9 @@ def test_a_schedule_that_the_server_refuses_is_said_to_be_gone(server, settings,
     """It was deleted before, so that there are never two: the user must know that there is none now."""
     address, state = server
     schedule.schedule(settings, DATA, address, None)
-    monkeypatch.setattr(api_double, "check", refuse)
+    monkeypatch.setattr(fake_api, "check", refuse)
     later = settings.model_copy(update={"cluster": settings.cluster.model_copy(update={"cron": "0 0 4 1 * *"})})
-    with pytest.raises(EnvironmentTrouble, match="mcti-retraining has no schedule now"):
+    with pytest.raises(OperationalError, match="mcti-retraining has no schedule now"):
         schedule.schedule(later, DATA, address, None)
     assert state.recurring == {}
 
@@ -169,7 +169,7 @@ def test_the_token_goes_along_and_a_refusal_is_named_without_it(server, settings
     submit.submit(settings, DATA, address, None)
     assert {header for _, _, header in state.requests} == {"Bearer a-secret-token"}
     state.refuse = 403
-    with pytest.raises(EnvironmentTrouble, match="refused the request") as caught:
+    with pytest.raises(OperationalError, match="refused the request") as caught:
         submit.submit(settings, DATA, address, None)
     assert "a-secret-token" not in str(caught.value)
 
@@ -182,7 +182,7 @@ def test_the_session_of_a_login_page_goes_along(server, settings, monkeypatch):
     assert set(state.cookies) == {"authservice_session=of-dex"}
     assert {header for _, _, header in state.requests} == {None}
     state.refuse = 401
-    with pytest.raises(EnvironmentTrouble, match="KFP_COOKIES") as caught:
+    with pytest.raises(OperationalError, match="KFP_COOKIES") as caught:
         submit.submit(settings, DATA, address, None)
     assert "of-dex" not in str(caught.value)
 
@@ -198,11 +198,11 @@ def test_a_server_that_asks_for_a_certificate_gets_ours_and_is_held_against_our_
     tls.load_cert_chain(folder / "server.pem", folder / "server.key")
     tls.load_verify_locations(folder / "authority.pem")
     tls.verify_mode = ssl.CERT_REQUIRED
-    with api_double.serving(tls) as (address, state):
-        with pytest.raises(EnvironmentTrouble, match="does not answer"):
+    with fake_api.serving(tls) as (address, state):
+        with pytest.raises(OperationalError, match="does not answer"):
             submit.submit(settings, DATA, address, None)
         monkeypatch.setenv("KFP_CA_CERT", str(folder / "authority.pem"))
-        with pytest.raises(EnvironmentTrouble, match="does not answer"):
+        with pytest.raises(OperationalError, match="does not answer"):
             submit.submit(settings, DATA, address, None)
         assert state.runs == {}
         monkeypatch.setenv("KFP_CLIENT_CERT", str(folder / "client.pem"))
@@ -213,7 +213,7 @@ def test_a_server_that_asks_for_a_certificate_gets_ours_and_is_held_against_our_
 
 def test_no_server_is_one_clear_error(settings, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(EnvironmentTrouble, match="does not answer"):
+    with pytest.raises(OperationalError, match="does not answer"):
         submit.submit(settings, DATA, "http://127.0.0.1:9", None)
 
 

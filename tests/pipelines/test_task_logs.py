@@ -13,7 +13,7 @@ from kfp import dsl, local
 from components.train import train
 from mcti import storage
 from tests.test_logs import LINE
-from tests.training import made
+from tests.training import factories
 
 pytestmark = pytest.mark.slow
 SOURCES = {"clinical": "0" * 32, "expression": "1" * 32}
@@ -23,7 +23,7 @@ SOURCES = {"clinical": "0" * 32, "expression": "1" * 32}
 def world(tmp_path_factory):
     """Cohort, features, a folder with folds.csv, and one with the best settings of a search: none."""
     root = tmp_path_factory.mktemp("world")
-    cohort, features, folds = made.folders(root)
+    cohort, features, folds = factories.folders(root)
     storage.write_json(cohort / "cohort.json", storage.read_json(cohort / "cohort.json") | {"sources": SOURCES})
     (root / "folds").mkdir()
     folds.rename(root / "folds" / "folds.csv")
@@ -58,7 +58,7 @@ def test_the_log_of_train_holds_start_progress_and_end_with_the_numbers_of_the_r
 ):
     for name, value in {"RUN": "run-7", "COMMIT": "abc", "IMAGE": "x@sha256:1", "LOG_LEVEL": "INFO"}.items():
         monkeypatch.setenv(f"MCTI_{name}", value)
-    params = made.settings(workers=1)
+    params = factories.settings(workers=1)
     lines = shown(world, tmp_path, params.model_dump_json(by_alias=True), capfd)
     assert all(" INFO train: " in line for line in lines)
     first, start, checkpoint, progress, end = (line.partition("train: ")[2].rstrip("\n") for line in lines)
@@ -94,7 +94,7 @@ def test_a_task_that_was_killed_logs_from_which_checkpoint_it_resumes(world, tmp
     """As in another pod, with a volume that outlives both."""
     monkeypatch.setenv("MCTI_CHECKPOINTS", str(tmp_path / "claim"))
     monkeypatch.setenv("MCTI_RUN", "run-8")
-    params = made.settings(workers=1, epochs=60, checkpoint_seconds=0.0).model_dump_json(by_alias=True)
+    params = factories.settings(workers=1, epochs=60, checkpoint_seconds=0.0).model_dump_json(by_alias=True)
     folders = [str(world[name]) for name in ("cohort", "features", "folds", "best")]
     victim = subprocess.Popen([sys.executable, "-c", KILLED, *folders, params, str(tmp_path / "first pod")])
     deadline = time.monotonic() + 300
@@ -116,7 +116,7 @@ def test_wrong_data_are_the_last_line_of_the_log(world, tmp_path, capfd):
     """With the exit code of the command; the traceback is for the level DEBUG."""
     (tmp_path / "empty").mkdir()
     broken = world | {"folds": tmp_path / "empty"}
-    lines = shown(broken, tmp_path / "runs", made.settings(workers=1).model_dump_json(by_alias=True), capfd)
+    lines = shown(broken, tmp_path / "runs", factories.settings(workers=1).model_dump_json(by_alias=True), capfd)
     last = lines[-1].partition("Z ")[2]
     assert last.startswith(f"ERROR train: no such file or folder in {tmp_path}/empty/folds.csv: check the path")
     assert last.endswith(" (exit code 3)\n")

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from mcti.errors import DataError
 from mcti.model.clinical import check_ranges
 from mcti.registry import ensemble
-from tests.registry.made import GENES, Run
+from tests.registry.factories import GENES, Run
 
 
 @pytest.fixture(scope="module")

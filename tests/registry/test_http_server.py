@@ -17,7 +17,7 @@ import pytest
 
 from mcti.errors import DataError
 from mcti.registry import ensemble, http_server, models
-from tests.registry.made import FEATURES, GENES, Run
+from tests.registry.factories import FEATURES, GENES, Run
 
 pytestmark = [pytest.mark.slow]
 BIN = Path(sys.executable).parent

@@ -3,7 +3,7 @@
 import pytest
 
 from mcti.registry import kfp_api
-from tests.pipelines import api_double
+from tests.pipelines import fake_api
 
 RUN = {
     "run_id": "run-1",
@@ -34,7 +34,7 @@ def server(monkeypatch, tmp_path):
     for name in ("KF_PIPELINES_ENDPOINT", "ML_PIPELINE_SERVICE_HOST", "ML_PIPELINE_SERVICE_PORT_HTTP"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "token"))
-    with api_double.serving() as (address, state):
+    with fake_api.serving() as (address, state):
         state.runs["run-1"] = RUN
         yield address, state
 

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from mcti import s3
-from mcti.errors import DataError, EnvironmentTrouble
+from mcti.errors import DataError, OperationalError
 from mcti.registry import ledger
 from mcti.registry.ledger import Line
 
@@ -114,7 +114,7 @@ def test_with_a_clock_set_back_nothing_is_written(monkeypatch):
     ahead = chain(2)
     ahead[1] = ahead[1].model_copy(update={"time": "2999-01-01T00:00:00+00:00"}).sealed()
     fields = {"action": "promote", "model": "m", "version": 1, "champion": 1, "previous": None, "evidence": {}}
-    with pytest.raises(EnvironmentTrouble, match=r"the clock says .* line 2 was written 2999.*set the clock"):
+    with pytest.raises(OperationalError, match=r"the clock says .* line 2 was written 2999.*set the clock"):
         ledger.append(ahead, **fields)
     assert put == []
     ledger.append(chain(2), **fields)  # 2026: in order

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mcti.errors import DataError, EnvironmentTrouble, Rejected
+from mcti.errors import DataError, OperationalError, Rejected
 from mcti.registry import pipeline_run, tracking, trials
 from mcti.registry.pipeline_run import noted
 from mcti.steps.result import StepResult
@@ -54,7 +54,7 @@ def test_a_step_is_a_run_below_that_of_the_pipeline_run_with_all_that_it_came_fr
     count(3)
     with tracking.service(), tracking.run("noted", "by itself", {"mcti.step": "validate"}):
         pass
-    pipeline_run.tell_data("abc.dir")
+    pipeline_run.tag_data_version("abc.dir")
     pipeline_run.close("FINISHED", "")
     (parent,), below = runs(task)
     told = {
@@ -115,7 +115,7 @@ def test_a_run_that_kubeflow_opened_is_joined_and_left_open(task, monkeypatch):
         opened = client.create_run(tracking.experiment_id(client, "noted")).info.run_id
         monkeypatch.setenv("MLFLOW_RUN_ID", opened)
         count(5)
-        pipeline_run.tell_data("def.dir")
+        pipeline_run.tag_data_version("def.dir")
         pipeline_run.close("FINISHED", "")
         found = client.get_run(opened)
     assert (found.data.metrics, found.info.status) == ({"patients": 5.0}, "RUNNING")
@@ -153,9 +153,9 @@ def test_a_run_of_another_mlflow_is_not_joined(task, monkeypatch, capsys):
 
 def test_without_mlflow_the_step_works_on_and_says_so(task, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    with pytest.warns(pipeline_run.NotNoted, match="count is not noted in MLflow: MLflow does not answer"):
+    with pytest.warns(pipeline_run.TrackingUnavailable, match="count is not noted in MLflow: MLflow does not answer"):
         assert count(3).patients == 3
-    with pytest.warns(pipeline_run.NotNoted, match="the end of the run"):
+    with pytest.warns(pipeline_run.TrackingUnavailable, match="the end of the run"):
         pipeline_run.close("FINISHED", "")
 
 
@@ -164,5 +164,5 @@ def test_outside_a_pipeline_nothing_is_noted(servers_of):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert count(3).patients == 3
-    with pytest.raises(EnvironmentTrouble, match="no pipeline run is named"):
+    with pytest.raises(OperationalError, match="no pipeline run is named"):
         pipeline_run.needed()

@@ -8,13 +8,13 @@ import requests
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from mcti import s3, storage
-from mcti.errors import EnvironmentTrouble
+from mcti.errors import OperationalError
 from mcti.params import PromoteParams, RegisterParams
 from mcti.registry import ledger, models, promotion, tracking
 from mcti.registry.gates import Judgement
 from mcti.steps.promote.step import promote, rollback, show_ledger, verify_ledger
 from mcti.steps.register import register
-from tests.registry.made import Run
+from tests.registry.factories import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
 LAX = PromoteParams(
@@ -68,7 +68,7 @@ class Wire:
             action()
         except Killed:
             return "killed"
-        except EnvironmentTrouble:
+        except OperationalError:
             return "refused"
         finally:
             self.plan = None
@@ -151,7 +151,7 @@ def test_a_ledger_that_may_only_be_read_stops_the_promotion_before_anything_move
             raise ClientError({"Error": {"Code": "AccessDenied"}}, "PutObject")
 
         patch.setattr(s3.client(), "put_object", refused)
-        with pytest.raises(EnvironmentTrouble, match=r"S3 refused the credentials \(AccessDenied\).*ledger"):
+        with pytest.raises(OperationalError, match=r"S3 refused the credentials \(AccessDenied\).*ledger"):
             second()
     assert state() == (1, None)
     assert len(ledger.read(NAME)) == before

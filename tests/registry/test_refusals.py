@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mcti import storage
-from mcti.errors import DataError, EnvironmentTrouble, Rejected, UsageError
+from mcti.errors import DataError, OperationalError, Rejected, UsageError
 from mcti.params import SplitParams
 from mcti.registry import pipeline_run, refusals, tracking
 from mcti.steps.result import StepResult
@@ -66,7 +66,7 @@ def test_other_inputs_or_settings_are_computed(task, change):
     assert len(CALLS) == 2
 
 
-@pytest.mark.parametrize("kind", [EnvironmentTrouble, Rejected, RuntimeError])
+@pytest.mark.parametrize("kind", [OperationalError, Rejected, RuntimeError])
 def test_what_may_go_well_next_time_is_computed_again(task, kind):
     for _ in range(2):
         _fails(kind, error=kind)

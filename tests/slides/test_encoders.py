@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from mcti.errors import DataError, EnvironmentTrouble, UsageError
+from mcti.errors import DataError, OperationalError, UsageError
 from mcti.slides import encoder_registry, encoders, hed44, lite0, timm_encoder
 
 from .conftest import texture
@@ -139,7 +139,7 @@ def test_an_unknown_encoder_gets_its_near_miss():
 
 def test_timm_without_timm_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "timm", None)
-    with pytest.raises(EnvironmentTrouble, match="pip install 'mcti"):
+    with pytest.raises(OperationalError, match="pip install 'mcti"):
         encoders.make("timm:resnet18", 0.5)
 
 
@@ -208,7 +208,7 @@ def test_timm_networks_get_scaled_tiles_and_their_weights_from_a_file(timm, tmp_
 def test_timm_names_and_caches_that_are_not_there_are_told(timm):
     with pytest.raises(UsageError, match="did you mean toy"):
         encoders.make("timm:toi", 0.5)
-    with pytest.raises(EnvironmentTrouble, match="could not build toy offline"):
+    with pytest.raises(OperationalError, match="could not build toy offline"):
         encoders.make("timm:toy", 0.5)
 
 
@@ -242,5 +242,5 @@ def test_a_torchvision_of_another_torch_is_one_clear_error(tmp_path, monkeypatch
     (tmp_path / "timm.py").write_text('raise RuntimeError("operator torchvision::nms does not exist")\n')
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "timm", raising=False)
-    with pytest.raises(EnvironmentTrouble, match=r"torchvision::nms does not exist.*built for this torch"):
+    with pytest.raises(OperationalError, match=r"torchvision::nms does not exist.*built for this torch"):
         timm_encoder._timm()

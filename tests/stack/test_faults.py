@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from mcti import storage, versions
-from mcti.errors import EnvironmentTrouble
+from mcti.errors import OperationalError
 from mcti.registry import tracking
 from mcti.storage import tree_md5
 from tests.fault_proxy import in_front_of
@@ -59,7 +59,7 @@ def test_a_service_that_is_down_for_a_while_is_waited_for(s3, folder):
 def test_a_service_that_stays_down_is_one_clear_error_and_no_version(s3, folder, monkeypatch):
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
     s3.down_until = time.monotonic() + 600
-    with pytest.raises(EnvironmentTrouble, match="S3 answered"):
+    with pytest.raises(OperationalError, match="S3 answered"):
         versions.publish(folder, REMOTE + "/gone")
     s3.down_until = 0.0
     assert not [a for a in storage.addresses(REMOTE + "/gone") if a.endswith(".dir")]
@@ -70,7 +70,7 @@ def test_mlflow_that_is_down_for_a_while_is_waited_for(servers_of, monkeypatch):
     with in_front_of(server) as (address, _):
         port = int(address.rpartition(":")[2])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")  # nobody listens there any more
-    with pytest.raises(EnvironmentTrouble, match="MLflow does not answer"), tracking.service():
+    with pytest.raises(OperationalError, match="MLflow does not answer"), tracking.service():
         pass
     monkeypatch.setenv("MCTI_PATIENCE_SECONDS", "30")
     with ExitStack() as later:

@@ -11,7 +11,7 @@ from mcti.registry import lease, models, tracking
 from mcti.registry.lineage import Origin
 from mcti.steps.register import register
 from mcti.steps.retraining import detect, finish
-from tests.registry.made import Run
+from tests.registry.factories import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
 REMOTE = "s3://mcti-data/retraining-test"

@@ -13,7 +13,7 @@ from mcti.registry.sbom import licence as sbom_licence
 from mcti.steps.dossier import dossier
 from mcti.steps.promote.step import promote, show_ledger
 from mcti.steps.register import register
-from tests.registry.made import Run
+from tests.registry.factories import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
 LAX = PromoteParams(
@@ -96,7 +96,7 @@ def test_patients_of_the_examples_and_of_the_attrition_are_not_named(made):
 
 
 def test_the_counts_are_those_of_the_evaluated_patients_and_the_search_is_stated(made):
-    """The run of tests/registry/made.py: 40 patients evaluated; what the contract counted is called the cohort."""
+    """The run of tests/registry/factories.py: 40 patients evaluated; what the contract counted is called the cohort."""
     _, page, tree = made
     counts = dict(section(tree, "data")["tables"][0]["rows"])
     assert counts["patients evaluated"] == "40"

@@ -15,7 +15,7 @@ from mcti.params import ExplainParams
 from mcti.steps.explain import explain
 from mcti.steps.predict.step import predict
 from mcti.steps.train import train
-from tests.training.made import folders, settings
+from tests.training.factories import folders, settings
 
 PARAMS = ExplainParams(steps=32, clusters=3, group_genes=3)
 

@@ -14,7 +14,7 @@ import pytest
 
 from mcti import s3, storage
 from mcti.demo import painting
-from mcti.errors import EnvironmentTrouble
+from mcti.errors import OperationalError
 from mcti.params import ExtractParams
 from mcti.slides import probe, staging
 from mcti.slides.status import SlideError, Status
@@ -119,7 +119,7 @@ def test_no_room_on_the_disk_is_said_before_the_download(bucket, params, monkeyp
     monkeypatch.setattr(
         staging.shutil, "disk_usage", lambda _: staging.shutil._ntuple_diskusage(1 << 40, 1 << 40, 1000)
     )
-    with pytest.raises(EnvironmentTrouble, match=r"no room for .*P .\.tif"):
+    with pytest.raises(OperationalError, match=r"no room for .*P .\.tif"):
         extract(bucket + "/slides", params, bucket + "/features")
 
 

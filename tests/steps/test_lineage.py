@@ -14,7 +14,7 @@ from mcti.registry.lineage import Origin
 from mcti.steps.lineage import descendants, lineage
 from mcti.steps.promote.step import promote
 from mcti.steps.register import register
-from tests.registry.made import Run
+from tests.registry.factories import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
 REMOTE = "s3://mcti-data/lineage-test"

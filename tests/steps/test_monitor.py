@@ -13,7 +13,7 @@ from mcti.errors import DataError
 from mcti.params import MonitorParams
 from mcti.steps.monitor import monitor
 from mcti.steps.train import train
-from tests.training.made import GENES, folders, settings
+from tests.training.factories import GENES, folders, settings
 
 PARAMS = MonitorParams(min_patients=20, new_events=60, min_events=10, bootstrap=200)
 

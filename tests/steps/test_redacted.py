@@ -21,7 +21,7 @@ from mcti.steps.predict.step import predict
 from mcti.steps.train import train
 from mcti.steps.validate import validate
 from mcti.training.worker_pool import Channel, Pool
-from tests.training.made import folders, settings
+from tests.training.factories import folders, settings
 
 ONE = PredictParams(workers=1)
 

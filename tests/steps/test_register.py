@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 
 from mcti import s3, storage
-from mcti.errors import DataError, EnvironmentTrouble
+from mcti.errors import DataError, OperationalError
 from mcti.params import RegisterParams
 from mcti.registry import ensemble, models, tracking
 from mcti.steps import register as step
 from mcti.steps.register import register
-from tests.registry.made import Run
+from tests.registry.factories import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
 
@@ -185,8 +185,8 @@ def test_without_an_evaluation_it_says_which_file_is_missing(run, tmp_path):
 
 def test_a_server_that_does_not_answer_is_one_clear_error(run, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    with pytest.raises(EnvironmentTrouble, match=r"MLflow does not answer.*stack up"):
+    with pytest.raises(OperationalError, match=r"MLflow does not answer.*stack up"):
         register(run.models, run.evaluation, RegisterParams(), tmp_path / "r.json")
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    with pytest.raises(EnvironmentTrouble, match="no MLflow server is named"):
+    with pytest.raises(OperationalError, match="no MLflow server is named"):
         register(run.models, run.evaluation, RegisterParams(), tmp_path / "r.json")

@@ -10,11 +10,11 @@ from torch.nn import functional
 from mcti.dataset import bags as bagging
 from mcti.errors import DataError
 from mcti.training import fold_files, folds, loop, losses
-from tests.training import made
+from tests.training import factories
 
 
 def with_ages(patients: int = 16) -> folds.Dataset:
-    data = made.dataset(patients)
+    data = factories.dataset(patients)
     ages = {
         name: dataclasses.replace(bag, covariates={"age": None if row == 3 else 50.0 + row, "is_female": 1.0})
         for row, (name, bag) in enumerate(data.bags.items())
@@ -24,7 +24,7 @@ def with_ages(patients: int = 16) -> folds.Dataset:
 
 def task(**changes):
     data = with_ages()
-    return folds.prepare(data, list(data.bags.values()), made.settings(**changes), ("fold", 0), "fold 0")
+    return folds.prepare(data, list(data.bags.values()), factories.settings(**changes), ("fold", 0), "fold 0")
 
 
 def test_hard_negatives_by_hand():
@@ -98,7 +98,7 @@ def test_a_fold_is_trained_written_read_and_predicts_the_same(architecture, tmp_
     data = with_ages()
     names = tuple(data.bags)
     part = folds.Part(0, names[4:], names[:4])
-    folds.train_fold(data, part, made.settings(architecture=architecture), tmp_path)
+    folds.train_fold(data, part, factories.settings(architecture=architecture), tmp_path)
     model = fold_files.load(tmp_path / "fold_0")
     for key, value in architecture.items():
         assert getattr(model.config, key) == (tuple(value) if isinstance(value, list) else value)
@@ -109,7 +109,7 @@ def test_a_fold_is_trained_written_read_and_predicts_the_same(architecture, tmp_
 
 def test_missing_by_settings_predicts_from_either_modality():
     model = loop.train(task(architecture={"missing": True})).model
-    bag = made.bags(16)[3]
+    bag = factories.bags(16)[3]
     both, genes, slides = (
         model.predict(*given, (12,))["risk"]
         for given in ((bag.patches, bag.genes), (None, bag.genes), (bag.patches, None))

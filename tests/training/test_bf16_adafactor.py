@@ -73,8 +73,8 @@ def test_a_paused_training_goes_on_to_the_same_bits_and_ends_in_float32(tmp_path
     undisturbed = loop.train(task(**SETTINGS))
     seen = iter(range(1, 9))
     with pytest.raises(loop.Paused):
-        loop.train(task(**SETTINGS), keeper=loop.Keeper(tmp_path, {}, lambda: next(seen) == 4))
-    resumed = loop.train(task(**SETTINGS), keeper=loop.Keeper(tmp_path, {}))
+        loop.train(task(**SETTINGS), keeper=loop.CheckpointConfig(tmp_path, {}, lambda: next(seen) == 4))
+    resumed = loop.train(task(**SETTINGS), keeper=loop.CheckpointConfig(tmp_path, {}))
     assert same(undisturbed, resumed)
     assert undisturbed.history == resumed.history
     assert {value.dtype for value in weights(resumed).values()} == {torch.float32}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mcti.errors import DataError, EnvironmentTrouble
+from mcti.errors import DataError, OperationalError
 from mcti.training import checkpoints
 from mcti.training.checkpoints import Checkpoint, CorruptCheckpoint
 
@@ -89,7 +89,7 @@ def test_a_full_disk_leaves_the_older_checkpoint_as_it_was(tmp_path, monkeypatch
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(EnvironmentTrouble, match="no room on the disk"):
+    with pytest.raises(OperationalError, match="no room on the disk"):
         checkpoints.save(tmp_path, made(2))
     monkeypatch.undo()
     assert [path.name for path in tmp_path.iterdir()] == ["step_000000001.checkpoint"]
@@ -102,7 +102,7 @@ def test_a_file_that_may_not_grow_is_one_clear_error_and_leaves_no_part_behind(t
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (64, before[1]))
     try:
-        with pytest.raises(EnvironmentTrouble, match="may not grow that large"):
+        with pytest.raises(OperationalError, match="may not grow that large"):
             checkpoints.save(tmp_path, made(2))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

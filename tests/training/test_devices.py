@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mcti.errors import EnvironmentTrouble
+from mcti.errors import OperationalError
 from mcti.params import SearchParams, TrainParams
 from mcti.steps.search.step import search
 from mcti.steps.train import train
@@ -22,10 +22,10 @@ def said(request, monkeypatch):
 def test_training_and_search_refuse_before_they_read_anything(said, tmp_path):
     """No input exists, and yet the error is the GPU's."""
     nowhere, asked = tmp_path / "nowhere", TrainParams(device="cuda")
-    with pytest.raises(EnvironmentTrouble, match=said) as caught:
+    with pytest.raises(OperationalError, match=said) as caught:
         train(nowhere, nowhere, nowhere, asked, tmp_path / "out")
     assert "take the image of target gpu on a node with a GPU" in str(caught.value)
-    with pytest.raises(EnvironmentTrouble, match=said):
+    with pytest.raises(OperationalError, match=said):
         search(nowhere, nowhere, nowhere, SearchParams(), asked, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -7,7 +7,7 @@ import pytest
 
 from mcti.steps.train import train
 from mcti.training.distributed import Ranks, ranks
-from tests.training import made
+from tests.training import factories
 
 # Preset compact has dropout; Cox's likelihood compares patients of both processes.
 CASES = {"tiny": {}, "compact": {"preset": "compact", "survival_loss": "cox"}}
@@ -38,14 +38,14 @@ def test_a_process_of_its_own_is_the_first_of_one(monkeypatch):
 @pytest.mark.slow
 def test_two_processes_give_the_numbers_of_one(tmp_path):
     """torchrun with gloo; float32 sums in another order are all that differs: 1e-5."""
-    world = made.folders(tmp_path)
+    world = factories.folders(tmp_path)
     (tmp_path / "script.py").write_text(SCRIPT)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     arguments = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command = [sys.executable, *arguments, str(tmp_path / "script.py"), str(tmp_path)]
     subprocess.run(command, check=True, env=environment, timeout=600)
     for case, changes in CASES.items():
-        train(*world, made.settings(workers=1, **changes), tmp_path / f"one {case}", fold=0)
+        train(*world, factories.settings(workers=1, **changes), tmp_path / f"one {case}", fold=0)
         for name in ("predictions.csv", "history.csv"):
             one, both = (pd.read_csv(tmp_path / f"{side} {case}" / "fold_0" / name) for side in ("one", "both"))
             pd.testing.assert_frame_equal(one, both, rtol=1e-5, atol=1e-5)

@@ -13,12 +13,12 @@ from sksurv.util import Surv
 
 from mcti.model import cox
 from mcti.training import fit_cox_branch, folds, loop
-from tests.training import made
+from tests.training import factories
 
 
 def train(bags, **changes):
-    data = made.dataset(len(bags))
-    settings = made.settings(**{"epochs": 1, **changes})
+    data = factories.dataset(len(bags))
+    settings = factories.settings(**{"epochs": 1, **changes})
     return loop.train(folds.prepare(data, bags, settings, ("fold", 0), "fold 0")).model
 
 
@@ -26,7 +26,7 @@ def people(count=60, **changes):
     ages = np.random.default_rng(5).normal(60, 9, count)
     return [
         dataclasses.replace(bag, covariates={"age": None if number == 3 else ages[number]}, **changes)
-        for number, bag in enumerate(made.bags(count))
+        for number, bag in enumerate(factories.bags(count))
     ]
 
 
@@ -69,7 +69,7 @@ def moments(bag):
 
 @pytest.mark.parametrize("head", ["discrete", "continuous"])
 def test_in_each_bin_as_many_events_are_expected_as_there_were(head):
-    bags, edges = made.bags(50), (0.0, 10.0, 25.0, 60.0, 400.0)
+    bags, edges = factories.bags(50), (0.0, 10.0, 25.0, 60.0, 400.0)
     scores = torch.from_numpy(np.random.default_rng(0).normal(0, 1.5, 50))
     base = fit_cox_branch.base_logits(scores, bags, edges, head).numpy()
     for j, logit in enumerate(base):
@@ -87,7 +87,7 @@ def test_one_epoch_leaves_the_network_near_chance_and_the_cox_model_carries_both
     months, event = [bag.time_months for bag in unseen], [bag.event for bag in unseen]
     found = {}
     for share in (0.0, 0.5):
-        model = train(bags, linear_share=share)
+        model = train(bags, cox_weight=share)
         risks = [model.predict(bag.patches, bag.genes, (12.0,))["risk"] for bag in unseen]
         found[share] = concordance_index_censored(event, months, risks)[0]
     assert found[0.0] < 0.75
@@ -95,14 +95,14 @@ def test_one_epoch_leaves_the_network_near_chance_and_the_cox_model_carries_both
 
 
 def test_the_network_itself_stays_as_it_was():
-    alone, both = (train(people(), linear_share=share) for share in (0.0, 0.5))
+    alone, both = (train(people(), cox_weight=share) for share in (0.0, 0.5))
     weights = both.net.state_dict()
     assert all(torch.equal(value, weights[name]) for name, value in alone.net.state_dict().items())
 
 
 def test_noise_is_shrunk_to_nearly_nothing():
     """The penalty is chosen on inner folds: what tells nothing gets no say, and the network keeps its ranking."""
-    bags = [dataclasses.replace(bag, genes=torch.randn(len(made.GENES))) for bag in people(200)]
+    bags = [dataclasses.replace(bag, genes=torch.randn(len(factories.GENES))) for bag in people(200)]
     order = np.random.default_rng(0).permutation(200)
     bags = [
         dataclasses.replace(bag, time_months=bags[k].time_months, event=bags[k].event)

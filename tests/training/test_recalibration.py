@@ -19,7 +19,7 @@ from mcti.training.fold_files import load
 from mcti.training.folds import Part, train_fold
 from mcti.training.loop import Paused
 from mcti.training.recalibration import Unseen
-from tests.training import made
+from tests.training import factories
 
 EDGES = (0.0, 10.0, 25.0, 45.0, 80.0)
 
@@ -89,7 +89,7 @@ def test_no_change_is_no_change():
 
 
 def test_inner_folds_share_the_events_and_the_subtypes_evenly():
-    bags = made.bags(60)
+    bags = factories.bags(60)
     parts = recalibration.deal(bags, 3, (1,))
     assert sorted(place for part in parts for place in part) == list(range(60))
     events = [sum(bags[place].event for place in part) for part in parts]
@@ -97,9 +97,9 @@ def test_inner_folds_share_the_events_and_the_subtypes_evenly():
     assert recalibration.deal(bags, 3, (2,)) != parts
 
 
-SETTINGS = made.settings(workers=1, epochs=2, horizons_months=(12.0, 36.0))
+SETTINGS = factories.settings(workers=1, epochs=2, horizons_months=(12.0, 36.0))
 RECALIBRATED = SETTINGS.model_copy(update={"recalibration_folds": 2})
-IDS = [bag.patient_id for bag in made.bags(48)]
+IDS = [bag.patient_id for bag in factories.bags(48)]
 PART = Part(0, tuple(IDS[:36]), tuple(IDS[36:]))
 
 
@@ -108,7 +108,7 @@ def table(folder, name="predictions.csv"):
 
 
 def test_risks_stay_to_the_bit_and_curves_do_not(tmp_path):
-    data = made.dataset(48)
+    data = factories.dataset(48)
     train_fold(data, PART, SETTINGS, tmp_path / "plain")
     train_fold(data, PART, RECALIBRATED, tmp_path / "right")
     plain, right, told = (
@@ -127,8 +127,8 @@ def test_risks_stay_to_the_bit_and_curves_do_not(tmp_path):
 
 
 def test_no_test_patient_has_a_say(tmp_path):
-    data = made.dataset(48)
-    others = {**data.bags, **{bag.patient_id: bag for bag in made.bags(48, seed=5)[36:]}}
+    data = factories.dataset(48)
+    others = {**data.bags, **{bag.patient_id: bag for bag in factories.bags(48, seed=5)[36:]}}
     for name, bags in (("one", data.bags), ("two", others)):
         train_fold(dataclasses.replace(data, bags=bags), PART, RECALIBRATED, tmp_path / name)
     one, two = (json.loads((tmp_path / n / "fold_0" / "model.json").read_text())["fitted"] for n in ("one", "two"))
@@ -136,7 +136,7 @@ def test_no_test_patient_has_a_say(tmp_path):
 
 
 def test_stopped_within_an_inner_model_it_goes_on_to_the_same_bytes(tmp_path):
-    data = made.dataset(48)
+    data = factories.dataset(48)
     train_fold(data, PART, RECALIBRATED, tmp_path / "whole")
     asked = iter(range(1000))
     eager = RECALIBRATED.model_copy(update={"checkpoint_seconds": 0.0})
@@ -151,7 +151,7 @@ def test_stopped_within_an_inner_model_it_goes_on_to_the_same_bytes(tmp_path):
 
 
 def test_the_report_tells_before_and_after(tmp_path):
-    cohort, features, folds = made.folders(tmp_path, patients=48)
+    cohort, features, folds = factories.folders(tmp_path, patients=48)
     train(cohort, features, folds, RECALIBRATED, tmp_path / "models")
     params = EvaluateParams(bootstrap=100, horizons_months=(12.0, 36.0), baselines=("cox_clinical_genes",))
     evaluate(cohort, features, folds, tmp_path / "models", params, tmp_path / "out")

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from mcti.dataset import bags as bagging
-from mcti.errors import DataError, EnvironmentTrouble
+from mcti.errors import DataError, OperationalError
 from mcti.model.network import MCTI
 from mcti.training import folds, loop, losses
 from mcti.training import run as running
-from tests.training import made
+from tests.training import factories
 from tests.training.test_loop import same, task
 
 
@@ -52,8 +52,8 @@ def test_the_memory_holds_the_latest_patients_and_survives_a_pause(tmp_path):
     assert not same(undisturbed, loop.train(task(survival_loss="cox")))
     seen = iter(range(1, 7))
     with pytest.raises(loop.Paused):
-        loop.train(given, keeper=loop.Keeper(tmp_path, {}, lambda: next(seen) == 4))
-    assert same(undisturbed, loop.train(given, keeper=loop.Keeper(tmp_path, {})))
+        loop.train(given, keeper=loop.CheckpointConfig(tmp_path, {}, lambda: next(seen) == 4))
+    assert same(undisturbed, loop.train(given, keeper=loop.CheckpointConfig(tmp_path, {})))
     run = running.Run(given, torch.device("cpu"))
     with loop.reproducible(1):
         run.advance("")
@@ -79,15 +79,17 @@ def test_a_gpu_out_of_memory_goes_on_with_half_the_patches_aloud(monkeypatch, tm
     assert outcome.bag_cap in (5, 6)
     seen = iter(range(1, 7))
     with pytest.warns(running.OutOfMemory), pytest.raises(loop.Paused):
-        loop.train(task(), keeper=loop.Keeper(tmp_path, {}, lambda: next(seen) == 4))
-    assert same(outcome, loop.train(task(), keeper=loop.Keeper(tmp_path, {})))  # the smaller cap is in the checkpoint
+        loop.train(task(), keeper=loop.CheckpointConfig(tmp_path, {}, lambda: next(seen) == 4))
+    assert same(
+        outcome, loop.train(task(), keeper=loop.CheckpointConfig(tmp_path, {}))
+    )  # the smaller cap is in the checkpoint
 
 
 def test_a_gpu_that_is_still_too_small_is_a_clear_error(monkeypatch):
     too_small(monkeypatch, 0)
     with (
         pytest.warns(running.OutOfMemory),
-        pytest.raises(EnvironmentTrouble, match=r"with \d patches a patient in fold 0, step \d: set train\.micro"),
+        pytest.raises(OperationalError, match=r"with \d patches a patient in fold 0, step \d: set train\.micro"),
     ):
         loop.train(task())
 
@@ -99,12 +101,14 @@ def test_fp16_trains_to_nearly_the_same_loss_and_resumes_to_the_same_bits(tmp_pa
     assert undisturbed.history[-1]["loss"] == pytest.approx(plain.history[-1]["loss"], rel=0.02)
     seen = iter(range(1, 99))
     with pytest.raises(loop.Paused):
-        loop.train(task(precision="fp16", epochs=5), keeper=loop.Keeper(tmp_path, {}, lambda: next(seen) == 3))
-    assert same(undisturbed, loop.train(task(precision="fp16", epochs=5), keeper=loop.Keeper(tmp_path, {})))
+        loop.train(
+            task(precision="fp16", epochs=5), keeper=loop.CheckpointConfig(tmp_path, {}, lambda: next(seen) == 3)
+        )
+    assert same(undisturbed, loop.train(task(precision="fp16", epochs=5), keeper=loop.CheckpointConfig(tmp_path, {})))
 
 
 def test_early_stopping_keeps_the_weights_of_the_lowest_inner_validation_loss(tmp_path):
-    given = task(patience=2, epochs=60, learning_rate=3e-2, linear_share=0.0)
+    given = task(patience=2, epochs=60, learning_rate=3e-2, cox_weight=0.0)
     outcome = loop.train(given)
     curve = [row["validation"] for row in outcome.history]
     best = min(range(len(curve)), key=curve.__getitem__)
@@ -118,17 +122,17 @@ def test_early_stopping_keeps_the_weights_of_the_lowest_inner_validation_loss(tm
     assert total / len(given.watched) == pytest.approx(curve[best], rel=1e-5)
     seen = iter(range(1, 999))
     with pytest.raises(loop.Paused):
-        loop.train(given, keeper=loop.Keeper(tmp_path, {}, lambda: next(seen) == len(curve) - 1))
-    assert same(outcome, loop.train(given, keeper=loop.Keeper(tmp_path, {})))
+        loop.train(given, keeper=loop.CheckpointConfig(tmp_path, {}, lambda: next(seen) == len(curve) - 1))
+    assert same(outcome, loop.train(given, keeper=loop.CheckpointConfig(tmp_path, {})))
 
 
 def test_whoever_is_held_out_has_no_say_in_what_is_fitted():
-    data = made.dataset(24)
+    data = factories.dataset(24)
     bags = list(data.bags.values())
     kept, held = bagging.hold_out(bags, 0.25, (7, "fold", 0))
     assert {bag.patient_id for bag in kept}.isdisjoint(bag.patient_id for bag in held)
     assert sum(bag.event for bag in held) == round(0.25 * sum(bag.event for bag in bags))
-    settings = made.settings(patience=2)
+    settings = factories.settings(patience=2)
     one = folds.prepare(data, bags, settings, ("fold", 0), "fold 0")
     names = {bag.patient_id for bag in one.watched}
     altered = [dataclasses.replace(b, genes=b.genes + 50) if b.patient_id in names else b for b in bags]
@@ -138,10 +142,10 @@ def test_whoever_is_held_out_has_no_say_in_what_is_fitted():
 
 
 def test_a_training_part_without_an_event_after_holding_out_is_refused_by_name():
-    data = made.dataset(8)
+    data = factories.dataset(8)
     bags = [dataclasses.replace(bag, event=False) for bag in data.bags.values()]
     with pytest.raises(DataError, match="0 events in the training part of fold 0, less its inner validation part"):
-        folds.prepare(data, bags, made.settings(patience=1), ("fold", 0), "fold 0")
+        folds.prepare(data, bags, factories.settings(patience=1), ("fold", 0), "fold 0")
 
 
 def test_a_trace_is_written_and_changes_no_bit(tmp_path):

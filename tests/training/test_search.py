@@ -13,7 +13,7 @@ def plan(**changes) -> Plan:
         "together": 2,
         "trials": 10,
         "minutes": 0.0,
-        "prune_p": 0.3,
+        "wilcoxon_p_threshold": 0.3,
         "seed": 5,
     }
     return Plan(**(given | changes))
@@ -52,7 +52,7 @@ def test_a_trial_behind_on_every_fold_is_pruned_after_two_and_one_ahead_never(tr
     for trial in pruned:
         assert len(trial.scores) == 2
         assert trial.mean < search.best(trials).mean
-    assert all(trial.state == "complete" for trial in run(plan(prune_p=0.2)))
+    assert all(trial.state == "complete" for trial in run(plan(wilcoxon_p_threshold=0.2)))
 
 
 def test_a_pruned_trial_never_wins():
@@ -101,7 +101,7 @@ def test_no_new_trials_are_asked_for_when_the_time_is_up():
 
 
 def test_importance_points_at_the_setting_that_matters(trials):
-    many = run(plan(trials=24, prune_p=0.0))
+    many = run(plan(trials=24, wilcoxon_p_threshold=0.0))
     shares = search.importance(many, plan().space, seed=0)
     assert shares["x"] > shares["kind"]
     assert sum(shares.values()) == pytest.approx(1, abs=1e-6)

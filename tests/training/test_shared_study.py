@@ -11,9 +11,9 @@ from collections import Counter
 
 import pytest
 
-from mcti.errors import EnvironmentTrouble
+from mcti.errors import OperationalError
 from mcti.training import search, shared_study
-from mcti.training.shared_study import SharedStudy, StorageAway, driver_url, is_shared, without_password
+from mcti.training.shared_study import SharedStudy, StorageUnavailable, driver_url, is_shared, without_password
 from tests.training.postgres import Server
 from tests.training.test_search import plan, score
 
@@ -119,7 +119,7 @@ def test_a_slow_worker_whose_trial_was_given_away_goes_on_with_another(server):
             found.study.tell(0, state=found.optuna.trial.TrialState.FAIL)  # as a worker does that hears no heart
         return score(trial.settings, inner)
 
-    with pytest.warns(shared_study.Overtaken, match="trial 0 was given to another worker"):
+    with pytest.warns(shared_study.TrialReassigned, match="trial 0 was given to another worker"):
         found.work(scoring, lambda trial: None, lambda: False)
     assert [trial.state for trial in found.trials()] == ["failed", "complete"]
 
@@ -166,7 +166,7 @@ def test_a_server_that_goes_away_is_waited_for_and_the_study_goes_on(server):
             away[0].start()
         return score(trial.settings, inner)
 
-    with pytest.warns(StorageAway, match=r"does not answer: waiting \d"):
+    with pytest.warns(StorageUnavailable, match=r"does not answer: waiting \d"):
         found.work(scoring, lambda trial: None, lambda: False)
     away[0].join()
     trials = found.trials()
@@ -174,10 +174,10 @@ def test_a_server_that_goes_away_is_waited_for_and_the_study_goes_on(server):
     assert {trial.state for trial in trials} <= {"complete", "pruned"}
 
 
-@pytest.mark.filterwarnings("ignore::mcti.training.shared_study.StorageAway")
+@pytest.mark.filterwarnings("ignore::mcti.training.shared_study.StorageUnavailable")
 def test_a_server_that_stays_away_is_one_clear_error():
     url = "postgresql://me:secret@127.0.0.1:1/none"
-    with pytest.raises(EnvironmentTrouble, match="PostgreSQL does not answer") as caught:
+    with pytest.raises(OperationalError, match="PostgreSQL does not answer") as caught:
         SharedStudy(plan(), url, "study-0000008", heartbeat_seconds=1, wait_minutes=0.01)
     assert "secret" not in str(caught.value)
     assert caught.value.where == "postgresql://me:…@127.0.0.1:1/none"
@@ -189,8 +189,8 @@ def test_a_server_that_stays_away_is_one_clear_error():
 def test_a_server_that_refuses_is_one_clear_error_at_once_and_not_waited_for(server, there, wrong):
     url = server.url.replace(there, wrong)
     with warnings.catch_warnings():
-        warnings.simplefilter("error", StorageAway)
-        with pytest.raises(EnvironmentTrouble, match=r"refuses the connection .*does not exist"):
+        warnings.simplefilter("error", StorageUnavailable)
+        with pytest.raises(OperationalError, match=r"refuses the connection .*does not exist"):
             SharedStudy(plan(), url, "study-0000012", heartbeat_seconds=1, wait_minutes=0.05)
 
 

@@ -96,7 +96,7 @@ def predict(
             in names of files too
     Raises  DataError naming a patient whose genes or slides do not fit the model, when nobody's do (nothing is written)
             or more do not than params.max_refused_share allows (all is written)
-            EnvironmentTrouble when the registry does not answer
+            OperationalError when the registry does not answer
     """
     if (cohort is None) == (patients is None):
         raise UsageError("one source of patients is needed", "--cohort, --patients", "give the one or the other")

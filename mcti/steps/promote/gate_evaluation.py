@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mcti.evaluation.comparison import Interval
-    from mcti.evaluation.paired_comparison import Resampled, Rivals
+    from mcti.evaluation.paired_comparison import PairedComparison, Resampled
 
 BASELINE = "cox_clinical"
 
@@ -83,9 +83,9 @@ def judge(challenger: Candidate, champion: Candidate | None, lines: Sequence[Lin
     if champion is None:
         lead = against_baseline(challenger)
         return gates.conclude([gates.first(lead), *_primary(challenger), *_rules(challenger, None, params)], lead)
-    from mcti.evaluation.paired_comparison import Rivals
+    from mcti.evaluation.paired_comparison import PairedComparison
 
-    rivals = Rivals.of(challenger.predictions, champion.predictions, params.uno_tau_quantile)
+    rivals = PairedComparison.of(challenger.predictions, champion.predictions, params.uno_tau_quantile)
     look = alpha_spending.look(lines, rows(rivals), f"{challenger.digest}:{champion.digest}", params)
     against = f"champion version {champion.version.version}"
     lead, found = compare(rivals, challenger.groups, against, look, params)
@@ -97,7 +97,7 @@ def judge(challenger: Candidate, champion: Candidate | None, lines: Sequence[Lin
 
 
 def compare(
-    rivals: "Rivals", labels: "pd.DataFrame", against: str, look: Look, params: PromoteParams
+    rivals: "PairedComparison", labels: "pd.DataFrame", against: str, look: Look, params: PromoteParams
 ) -> tuple[Lead, list[Gate]]:
     """The statistical gates: superiority in Uno's C; Harrell's C told; Brier score, calibration, groups not worse."""
     from mcti.evaluation.paired_comparison import Resampled
@@ -156,7 +156,7 @@ def _minus(value: float | None) -> float | None:
 class _Told:
     """Intervals as leads: with the counts and the rival's name."""
 
-    rivals: "Rivals"
+    rivals: "PairedComparison"
     against: str
 
     def of(self, metric: str, interval: "Interval | None", sign: int = 1) -> Lead:
@@ -169,7 +169,7 @@ class _Told:
         return Lead(metric=metric, against=self.against, **counts, **known)
 
 
-def _absolute(rivals: "Rivals", drawn: "Resampled", told: _Told, params: PromoteParams) -> Iterator[Gate]:
+def _absolute(rivals: "PairedComparison", drawn: "Resampled", told: _Told, params: PromoteParams) -> Iterator[Gate]:
     """Survival probabilities: Brier score and calibration, as leads (positive: the challenger is better)."""
     known = len(rivals.horizons) > 0
     for name, metric, pair, margin in (
@@ -181,7 +181,7 @@ def _absolute(rivals: "Rivals", drawn: "Resampled", told: _Told, params: Promote
 
 
 def _groups(
-    rivals: "Rivals", drawn: "Resampled", labels: "pd.DataFrame", against: str, params: PromoteParams
+    rivals: "PairedComparison", drawn: "Resampled", labels: "pd.DataFrame", against: str, params: PromoteParams
 ) -> Iterator[Gate]:
     from mcti.evaluation.subgroups import FEWEST_EVENTS
 
@@ -197,7 +197,7 @@ def _groups(
 
 def _regimes(challenger: Candidate, champion: Candidate, against: str, params: PromoteParams) -> Iterator[Gate]:
     """Uno's C with a modality taken away, where both models have such predictions."""
-    from mcti.evaluation.paired_comparison import Resampled, Rivals
+    from mcti.evaluation.paired_comparison import PairedComparison, Resampled
 
     for regime in sorted({*challenger.regimes, *champion.regimes}):
         name = f"regime {regime}"
@@ -207,7 +207,7 @@ def _regimes(challenger: Candidate, champion: Candidate, against: str, params: P
         if regime not in challenger.regimes:
             yield Gate(name=name, verdict=gates.REJECT, reason="the champion predicts it, the challenger cannot")
             continue
-        rivals = Rivals.of(challenger.regimes[regime], champion.regimes[regime], params.uno_tau_quantile)
+        rivals = PairedComparison.of(challenger.regimes[regime], champion.regimes[regime], params.uno_tau_quantile)
         interval = Resampled.of(rivals, params.bootstrap, params.seed).lead(rivals.uno(), params.confidence)
         lead = _Told(rivals, against).of("Uno's C", interval)
         yield gates.not_worse(name, lead, params.group_margin, rivals.events >= params.group_min_events)
@@ -234,7 +234,7 @@ def _rules(challenger: Candidate, champion: Candidate | None, params: PromotePar
         yield gates.approval(approvals.given(challenger.version), params)
 
 
-def rows(rivals: "Rivals") -> Iterator[tuple[str, float, int]]:
+def rows(rivals: "PairedComparison") -> Iterator[tuple[str, float, int]]:
     """(patient, months, event) of the common patients, by which a test set is known."""
     table = rivals.patients
     for patient, months, event in zip(table["patient_id"], table["time_months"], table["event"], strict=True):

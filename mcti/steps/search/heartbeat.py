@@ -12,7 +12,7 @@ from mcti.storage import Location
 EVERY_SECONDS = 15.0
 
 
-class Pulse:
+class Heartbeat:
     """Counts slides and tiles; writes `file` (JSON) at the start and every 15 s, and takes it away at the end.
 
     A supervisor that finds the file older than a minute knows that the run was killed; one whose `tiles` and `done`

@@ -60,7 +60,7 @@ def search(
             trial is a run of the tracking server, where one is named
     init    only make the study in PostgreSQL, for workers to come
     Raises  DataError when no trial could be trained, UsageError for a space that names what training does not know,
-            EnvironmentTrouble when PostgreSQL or the tracking server stays away, Paused after SIGTERM
+            OperationalError when PostgreSQL or the tracking server stays away, Paused after SIGTERM
     """
     devices.need(train.device)
     split = read_folds(folds)

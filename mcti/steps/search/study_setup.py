@@ -111,7 +111,7 @@ def plan_of(params: SearchParams, base: TrainParams, folds: int) -> searching.Pl
         together=params.together,
         trials=params.trials,
         minutes=params.minutes,
-        prune_p=params.prune_p,
+        wilcoxon_p_threshold=params.wilcoxon_p_threshold,
         seed=params.seed,
     )
 

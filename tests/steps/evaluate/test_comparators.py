@@ -13,7 +13,7 @@ from mcti.params import EvaluateParams, SplitParams
 from mcti.steps.evaluate.step import evaluate
 from mcti.steps.split import split
 from mcti.steps.train import train
-from tests.training import made
+from tests.training import factories
 
 PARAMS = EvaluateParams(bootstrap=100, baselines=("cox_clinical_genes",), horizons_months=(12.0,))
 PEERS = ("abmil", "mcat")
@@ -23,12 +23,14 @@ PEERS = ("abmil", "mcat")
 def project(tmp_path_factory):
     """Ours and two peers trained on the same folds; `elsewhere` on others of the same patients."""
     root = tmp_path_factory.mktemp("peers")
-    cohort, features, folds = made.folders(root, patients=40)
+    cohort, features, folds = factories.folders(root, patients=40)
     for preset, name in (("tiny", "folds"), *((peer, peer) for peer in PEERS)):
-        train(cohort, features, folds, made.settings(workers=1, epochs=1, preset=preset), root / "models" / name)
+        train(cohort, features, folds, factories.settings(workers=1, epochs=1, preset=preset), root / "models" / name)
     again = SplitParams(folds=2, inner_folds=2, few_events=0, seed=8)
     split(cohort, None, again, root / "other.csv")
-    train(cohort, features, root / "other.csv", made.settings(workers=1, epochs=1, preset="snn"), root / "elsewhere")
+    train(
+        cohort, features, root / "other.csv", factories.settings(workers=1, epochs=1, preset="snn"), root / "elsewhere"
+    )
     return root
 
 

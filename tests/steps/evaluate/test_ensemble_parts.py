@@ -12,7 +12,7 @@ from mcti.evaluation import parts
 from mcti.params import EvaluateParams
 from mcti.steps.evaluate.step import evaluate
 from mcti.steps.train import train
-from tests.training import made
+from tests.training import factories
 
 ASKED = EvaluateParams(
     bootstrap=100, baselines=("cox_clinical_genes", "linear_all"), attribution_patients=7, horizons_months=(12.0, 36.0)
@@ -23,9 +23,9 @@ ASKED = EvaluateParams(
 def project(tmp_path_factory):
     """The ensemble, the network of the same seed alone and the Cox model alone, trained on the same folds."""
     root = tmp_path_factory.mktemp("parts")
-    cohort, features, folds = made.folders(root, patients=40)
+    cohort, features, folds = factories.folders(root, patients=40)
     for name, share in {"models": 0.5, "network": 0.0, "cox": 1.0}.items():
-        train(cohort, features, folds, made.settings(workers=1, linear_share=share), root / name)
+        train(cohort, features, folds, factories.settings(workers=1, cox_weight=share), root / name)
     evaluate(cohort, features, folds, root / "models", ASKED, root / "out")
     return root
 
@@ -42,7 +42,7 @@ def of_part(project, name: str) -> pd.DataFrame:
 
 @pytest.mark.parametrize(("part", "folder"), [("network_alone", "network"), ("cox_part", "cox")])
 def test_each_part_predicts_as_a_model_trained_without_the_other(project, part, folder):
-    """Oracle: the same training with linear_share 0, and with 1. The Cox model is fitted after the network, so that
+    """Oracle: the same training with cox_weight 0, and with 1. The Cox model is fitted after the network, so that
     the network's weights do not know of it."""
     ours, theirs = of_part(project, part), of_folder(project / folder)
     assert list(ours["patient_id"]) == list(theirs["patient_id"])

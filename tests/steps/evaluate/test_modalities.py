@@ -11,7 +11,7 @@ from mcti.errors import DataError
 from mcti.params import EvaluateParams
 from mcti.steps.evaluate.step import evaluate
 from mcti.steps.train import train
-from tests.training.made import bags, folders, settings
+from tests.training.factories import bags, folders, settings
 
 PARAMS = EvaluateParams(
     bootstrap=100,

@@ -18,14 +18,14 @@ from mcti.steps.evaluate import model_insights
 from mcti.steps.evaluate.step import evaluate, read_outcomes
 from mcti.steps.train import train
 from tests.slides.conftest import write_tiff
-from tests.training import made
+from tests.training import factories
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     root = tmp_path_factory.mktemp("shown")
-    cohort, features, folds = made.folders(root, patients=40)
-    train(cohort, features, folds, made.settings(workers=1, epochs=2), root / "models")
+    cohort, features, folds = factories.folders(root, patients=40)
+    train(cohort, features, folds, factories.settings(workers=1, epochs=2), root / "models")
     params = EvaluateParams(bootstrap=100, baselines=("cox_clinical_genes",), attribution_patients=0)
     evaluate(cohort, features, folds, root / "models", params, root / "out")
     return root

@@ -14,7 +14,7 @@ from mcti.errors import DataError, UsageError
 from mcti.evaluation import metrics
 from mcti.params import EvaluateParams
 from mcti.steps.evaluate.step import evaluate
-from tests.evaluation.made import make_folds, make_patients
+from tests.evaluation.factories import make_folds, make_patients
 
 NOTICE = "painted slides: <not> a clinical result"
 PARAMS = EvaluateParams(

@@ -16,7 +16,7 @@ from mcti.params import PredictParams
 from mcti.registry import ensemble
 from mcti.steps.predict.step import frame, predict
 from mcti.steps.train import train
-from tests.training.made import GENES, WIDTH, folders, settings
+from tests.training.factories import GENES, WIDTH, folders, settings
 
 
 @pytest.fixture(scope="module")

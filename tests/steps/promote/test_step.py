@@ -12,7 +12,7 @@ from mcti.registry import ledger, models, promotion, tracking
 from mcti.registry.gates import Judgement
 from mcti.steps.promote.step import approve, promote, repair, rollback, show_ledger, verify_ledger
 from mcti.steps.register import register
-from tests.registry.made import Run
+from tests.registry.factories import Run
 
 stack = [pytest.mark.slow, pytest.mark.stack]
 LAX = PromoteParams(

@@ -15,7 +15,7 @@ from mcti.steps.evaluate.step import read_outcomes
 from mcti.steps.search.best_settings import Best
 from mcti.steps.train import train
 from mcti.training.folds import REFIT
-from tests.training import made
+from tests.training import factories
 
 GAIN = {"value": 0.01, "low": -0.02, "high": 0.04}
 
@@ -63,10 +63,10 @@ def test_another_file_is_refused(tmp_path, text):
 
 def test_the_models_record_their_search_and_the_patients_that_it_saw(tmp_path):
     """Two folds, settings searched in the training part of fold 0: that is the test part of fold 1, and all of it."""
-    cohort, features, folds = made.folders(tmp_path)
+    cohort, features, folds = factories.folders(tmp_path)
     split = read_folds(folds)
     (tmp_path / "one.yaml").write_text(yaml.safe_dump(part(0, learning_rate=2e-3)))
-    settings = made.settings(workers=1, epochs=1)
+    settings = factories.settings(workers=1, epochs=1)
     train(cohort, features, folds, settings, tmp_path / "one", best=tmp_path / "one.yaml")
     found = search_use.read(tmp_path / "one", split)
     assert found["seen"] == len(split.test_patients(1))
@@ -76,10 +76,15 @@ def test_the_models_record_their_search_and_the_patients_that_it_saw(tmp_path):
 
 
 def test_a_nested_search_saw_nobody_and_its_folds_are_one_model_though_their_settings_differ(tmp_path):
-    cohort, features, folds = made.folders(tmp_path)
+    cohort, features, folds = factories.folders(tmp_path)
     (tmp_path / "nested.yaml").write_text(yaml.safe_dump(NESTED))
     train(
-        cohort, features, folds, made.settings(workers=1, epochs=1), tmp_path / "nested", best=tmp_path / "nested.yaml"
+        cohort,
+        features,
+        folds,
+        factories.settings(workers=1, epochs=1),
+        tmp_path / "nested",
+        best=tmp_path / "nested.yaml",
     )
     rates = [
         storage.read_json(tmp_path / "nested" / f"fold_{k}" / "model.json")["params"]["learning_rate"] for k in (0, 1)
@@ -97,7 +102,7 @@ def test_a_nested_search_saw_nobody_and_its_folds_are_one_model_though_their_set
 
 
 def test_models_without_a_search_record_none(tmp_path):
-    cohort, features, folds = made.folders(tmp_path)
-    train(cohort, features, folds, made.settings(workers=1, epochs=1), tmp_path / "plain")
+    cohort, features, folds = factories.folders(tmp_path)
+    train(cohort, features, folds, factories.settings(workers=1, epochs=1), tmp_path / "plain")
     assert search_use.read(tmp_path / "plain", read_folds(folds)) == {}
     assert "record no search" in headline.searched({})[0]

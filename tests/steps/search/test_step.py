@@ -9,9 +9,9 @@ from mcti.errors import DataError, UsageError
 from mcti.params import SearchParams
 from mcti.steps import train as training_step
 from mcti.steps.search import step as step
-from mcti.steps.search import study
+from mcti.steps.search import study_setup
 from mcti.training import folds as training
-from tests.training import made
+from tests.training import factories
 from tests.training.postgres import Server
 
 SPACE = {"learning_rate": [1e-4, 1e-2], "alpha": [0.1, 0.3, 0.6]}
@@ -23,13 +23,13 @@ def asked(**changes) -> SearchParams:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    return made.folders(tmp_path_factory.mktemp("world"), patients=30)
+    return factories.folders(tmp_path_factory.mktemp("world"), patients=30)
 
 
 @pytest.fixture(scope="module")
 def searched(world, tmp_path_factory):
     out = tmp_path_factory.mktemp("out") / "search"
-    return step.search(*world, asked(), made.settings(workers=1), out), out
+    return step.search(*world, asked(), factories.settings(workers=1), out), out
 
 
 def test_a_search_writes_its_files_and_leaves_no_work_behind(searched):
@@ -41,8 +41,8 @@ def test_a_search_writes_its_files_and_leaves_no_work_behind(searched):
 
 def test_the_first_trial_has_the_present_settings_of_training(searched):
     rows = pd.read_csv(searched[1] / "trials.csv")
-    assert rows.loc[0, "learning_rate"] == made.settings().learning_rate
-    assert rows.loc[0, "alpha"] == made.settings().alpha
+    assert rows.loc[0, "learning_rate"] == factories.settings().learning_rate
+    assert rows.loc[0, "alpha"] == factories.settings().alpha
 
 
 def test_the_best_is_the_complete_trial_with_the_highest_mean(searched):
@@ -56,7 +56,7 @@ def test_the_best_is_the_complete_trial_with_the_highest_mean(searched):
 def test_the_best_settings_train_again_to_the_very_score_recorded(world, searched):
     best = yaml.safe_load((searched[1] / "best.yaml").read_text())
     parts = study_setup.inner_parts(read_folds(world[2]), 0)
-    base = made.settings(epochs=best["inner"]["epochs"])
+    base = factories.settings(epochs=best["inner"]["epochs"])
     scores = [
         study_setup.score(study_setup.job_of(str(world[0]), str(world[1]), p, base, best["settings"]), Silent())
         for p in parts
@@ -96,16 +96,16 @@ def test_a_search_cut_off_goes_on_to_the_same_bytes(world, searched, tmp_path, a
             raise Cut
 
     with pytest.raises(Cut):
-        step.search(*world, asked(), made.settings(workers=1), out, progress=cut)
+        step.search(*world, asked(), factories.settings(workers=1), out, progress=cut)
     assert (tmp_path / ".search.work" / "study.db").exists()
     assert not out.exists()
-    step.search(*world, asked(), made.settings(workers=1), out)
+    step.search(*world, asked(), factories.settings(workers=1), out)
     assert storage.tree_md5(out) == storage.tree_md5(searched[1])
 
 
 @pytest.mark.slow
 def test_the_bytes_do_not_depend_on_the_number_of_workers(world, searched, tmp_path):
-    step.search(*world, asked(), made.settings(workers=2), tmp_path / "search")
+    step.search(*world, asked(), factories.settings(workers=2), tmp_path / "search")
     assert storage.tree_md5(tmp_path / "search") == storage.tree_md5(searched[1])
 
 
@@ -117,21 +117,23 @@ def test_a_value_that_training_refuses_is_named_before_the_first_trial(world, tm
         ({"preset": ["tiny"]}, "nothing to choose from"),
     ):
         with pytest.raises(UsageError, match=words):
-            step.search(*world, asked(space=space), made.settings(), tmp_path / "search")
+            step.search(*world, asked(space=space), factories.settings(), tmp_path / "search")
 
 
 def test_a_setting_that_makes_training_diverge_fails_its_trial_alone(world, tmp_path):
     space = {"learning_rate": [1e-3, 1e30, 1e31]}
-    result = step.search(*world, asked(space=space, trials=6, epochs=2), made.settings(workers=1), tmp_path / "search")
+    result = step.search(
+        *world, asked(space=space, trials=6, epochs=2), factories.settings(workers=1), tmp_path / "search"
+    )
     assert result.failed > 0
     assert result.settings["learning_rate"] == 1e-3
 
 
-@pytest.mark.parametrize("linear_share", [0.5, 0.0])
-def test_a_trial_that_is_found_diverged_at_scoring_fails_alone(world, tmp_path, linear_share):
+@pytest.mark.parametrize("cox_weight", [0.5, 0.0])
+def test_a_trial_that_is_found_diverged_at_scoring_fails_alone(world, tmp_path, cox_weight):
     """One step an inner fold: the loss is finite, the weights after it are not, or overflow in the forward pass."""
-    base = made.settings(workers=1, batch_patients=64, linear_share=linear_share)
-    params = asked(space={"learning_rate": [1e-3, 1e15, 1e30]}, trials=6, prune_p=0.0)
+    base = factories.settings(workers=1, batch_patients=64, cox_weight=cox_weight)
+    params = asked(space={"learning_rate": [1e-3, 1e15, 1e30]}, trials=6, wilcoxon_p_threshold=0.0)
     result = step.search(*world, params, base, tmp_path / "search")
     assert result.settings["learning_rate"] == 1e-3
     table = pd.read_csv(tmp_path / "search" / "trials.csv")
@@ -140,7 +142,7 @@ def test_a_trial_that_is_found_diverged_at_scoring_fails_alone(world, tmp_path, 
 
 
 def test_a_search_whose_trials_all_diverge_names_the_learning_rates(world, tmp_path):
-    base = made.settings(workers=1, batch_patients=64)
+    base = factories.settings(workers=1, batch_patients=64)
     with pytest.raises(DataError, match=r"2 of 2 diverged, learning_rate 1e\+3.*lower the learning_rate"):
         step.search(*world, asked(space={"learning_rate": [1e30, 1e31, 1e32]}, trials=2), base, tmp_path / "search")
     assert not (tmp_path / "search").exists()
@@ -150,13 +152,15 @@ def test_a_search_whose_trials_all_diverge_names_the_learning_rates(world, tmp_p
 
 
 def test_a_study_of_other_data_is_another_study(world):
-    base = made.settings()
+    base = factories.settings()
     parts = [training.Part(0, ("P-000", "P-001"), ("P-002",))]
-    one = study_setup.identity(made.dataset(), parts, asked(), base)
-    assert one == study_setup.identity(made.dataset(), parts, asked(trials=99), base.model_copy(update={"workers": 5}))
-    assert one != study_setup.identity(made.dataset(seed=1), parts, asked(), base)
-    assert one != study_setup.identity(made.dataset(), parts, asked(seed=8), base)
-    assert one != study_setup.identity(made.dataset(), parts, asked(), base.model_copy(update={"alpha": 0.5}))
+    one = study_setup.identity(factories.dataset(), parts, asked(), base)
+    assert one == study_setup.identity(
+        factories.dataset(), parts, asked(trials=99), base.model_copy(update={"workers": 5})
+    )
+    assert one != study_setup.identity(factories.dataset(seed=1), parts, asked(), base)
+    assert one != study_setup.identity(factories.dataset(), parts, asked(seed=8), base)
+    assert one != study_setup.identity(factories.dataset(), parts, asked(), base.model_copy(update={"alpha": 0.5}))
 
 
 def test_every_trial_is_one_run_below_the_run_of_the_study(world, tmp_path, monkeypatch):
@@ -168,7 +172,7 @@ def test_every_trial_is_one_run_below_the_run_of_the_study(world, tmp_path, monk
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     params = asked(experiment="looked for", trials=3)
     for _ in range(2):  # the second time the study is searched anew, and logged once
-        result = step.search(*world, params, made.settings(workers=1), tmp_path / "search")
+        result = step.search(*world, params, factories.settings(workers=1), tmp_path / "search")
     client = MlflowClient(address)
     runs = client.search_runs([client.get_experiment_by_name("looked for").experiment_id])
     parents = [run for run in runs if run.data.tags["mcti.trial"] == "all"]
@@ -188,28 +192,31 @@ def test_every_trial_is_one_run_below_the_run_of_the_study(world, tmp_path, monk
 
 
 def test_a_warm_start_tries_the_settings_of_the_champion_right_after_those_of_train(world, tmp_path):
-    champion = made.settings(workers=1, epochs=1, learning_rate=5e-3, alpha=0.6)
+    champion = factories.settings(workers=1, epochs=1, learning_rate=5e-3, alpha=0.6)
     training_step.train(*world, champion, tmp_path / "models")
     params = asked(warm_start=str(tmp_path / "models"), trials=3)
-    step.search(*world, params, made.settings(workers=1), tmp_path / "search")
+    step.search(*world, params, factories.settings(workers=1), tmp_path / "search")
     rows = pd.read_csv(tmp_path / "search" / "trials.csv")
-    assert rows.loc[0, ["learning_rate", "alpha"]].tolist() == [made.settings().learning_rate, made.settings().alpha]
+    assert rows.loc[0, ["learning_rate", "alpha"]].tolist() == [
+        factories.settings().learning_rate,
+        factories.settings().alpha,
+    ]
     assert rows.loc[1, ["learning_rate", "alpha"]].tolist() == [5e-3, 0.6]
 
 
 def test_init_without_a_shared_storage_is_refused(world, tmp_path):
     with pytest.raises(UsageError, match="no study to share"):
-        step.search(*world, asked(), made.settings(workers=1), tmp_path / "search", init=True)
+        step.search(*world, asked(), factories.settings(workers=1), tmp_path / "search", init=True)
 
 
 @pytest.mark.slow
 def test_workers_in_postgresql_make_the_same_files(world, tmp_path):
     with Server() as server:
         params = asked(storage=server.url, trials=3)
-        made_first = step.search(*world, params, made.settings(workers=1), tmp_path / "search", init=True)
+        made_first = step.search(*world, params, factories.settings(workers=1), tmp_path / "search", init=True)
         assert (made_first.trials, made_first.wanted) == (0, 3)
-        result = step.search(*world, params, made.settings(workers=2), tmp_path / "search")
-        again = step.search(*world, params, made.settings(workers=1), tmp_path / "again")
+        result = step.search(*world, params, factories.settings(workers=2), tmp_path / "search")
+        again = step.search(*world, params, factories.settings(workers=1), tmp_path / "again")
     assert result.trials == 3
     assert again.settings == result.settings
     assert storage.tree_md5(tmp_path / "again") == storage.tree_md5(tmp_path / "search")
@@ -218,7 +225,7 @@ def test_workers_in_postgresql_make_the_same_files(world, tmp_path):
 @pytest.fixture(scope="module")
 def nested(world, tmp_path_factory):
     out = tmp_path_factory.mktemp("nested") / "search"
-    return step.search(*world, asked(nested=True, trials=2), made.settings(workers=1), out), out
+    return step.search(*world, asked(nested=True, trials=2), factories.settings(workers=1), out), out
 
 
 def test_a_nested_search_finds_settings_for_each_fold_inside_its_own_training_part(world, nested, tmp_path):
@@ -230,7 +237,7 @@ def test_a_nested_search_finds_settings_for_each_fold_inside_its_own_training_pa
     assert list(result.folds) == numbers
     tree = yaml.safe_load((out / "best.yaml").read_text())["nested"]
     assert [tree[number]["inner"]["outer_fold"] for number in numbers] == numbers
-    alone = step.search(*world, asked(outer_fold=1, trials=2), made.settings(workers=1), tmp_path / "search")
+    alone = step.search(*world, asked(outer_fold=1, trials=2), factories.settings(workers=1), tmp_path / "search")
     assert tree[1]["settings"] == alone.settings
     assert tree[1]["inner"]["c_index"] == alone.c_index
 
