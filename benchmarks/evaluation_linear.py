@@ -22,7 +22,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from threadpoolctl import threadpool_limits
 
 from mcti.evaluation import baselines, comparison, metrics
-from mcti.evaluation.design import Inputs
+from mcti.evaluation.design_matrix import Inputs
 from mcti.evaluation.outcomes import Outcomes
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "tcga"

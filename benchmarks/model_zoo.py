@@ -13,7 +13,7 @@ from mcti.dataset.bags import PatientBag
 from mcti.errors import UsageError, did_you_mean
 from mcti.evaluation import baselines
 from mcti.evaluation.curves import Ints
-from mcti.evaluation.design import Inputs
+from mcti.evaluation.design_matrix import Inputs
 from mcti.evaluation.predictions import Predicted
 from mcti.model.trained import TrainedModel, survival_column
 from mcti.model.variants import ABLATIONS, PEERS

@@ -15,7 +15,7 @@ from benchmarks.model_zoo import Part, Patients
 from mcti.dataset import bags as bagging
 from mcti.dataset.bags import PatientBag
 from mcti.errors import DataError
-from mcti.evaluation.design import Inputs
+from mcti.evaluation.design_matrix import Inputs
 from mcti.evaluation.outcomes import Outcomes
 from mcti.training.folds import Dataset
 

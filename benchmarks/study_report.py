@@ -16,7 +16,7 @@ import torch
 from benchmarks import study_data
 from mcti import storage
 from mcti.errors import MctiError
-from mcti.evaluation import calibration, comparison, figures, groups, metrics, subgroups
+from mcti.evaluation import calibration, comparison, figures, metrics, risk_groups, subgroups
 from mcti.evaluation.comparison import Difference, FoldTest, Interval
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.predictions import Predicted
@@ -98,7 +98,7 @@ def _arm(cohort: study_data.Cohort, scheme: str, models: Mapping[str, Any], args
 def _scored(outcomes: Outcomes, files: Mapping[int, list[Path]]) -> Scored:
     """Risks of each seed standardised within fold, so that none weighs more; S averaged over the seeds."""
     tables = {seed: _rows(outcomes, paths) for seed, paths in files.items()}
-    risk = np.column_stack([groups.within_fold(outcomes, t["risk"].to_numpy()) for t in tables.values()])
+    risk = np.column_stack([risk_groups.within_fold(outcomes, t["risk"].to_numpy()) for t in tables.values()])
     columns = [c for c in tables[min(tables)] if c.startswith("S_")]
     survival = np.mean([t[columns].to_numpy() for t in tables.values()], axis=0)
     everyone = len(outcomes.patient_ids)

@@ -12,7 +12,7 @@ import numpy as np
 from mcti.errors import DataError, UsageError, did_you_mean
 from mcti.evaluation.cox import CoxModel, breslow_hazard, breslow_survival, fit_ridge
 from mcti.evaluation.curves import Floats, KaplanMeier, Steps
-from mcti.evaluation.design import Bags, Block, Clinical, Genes, Inputs, design
+from mcti.evaluation.design_matrix import Bags, Block, Clinical, Genes, Inputs, design
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.predictions import Predicted
 from mcti.model.cox import (

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from mcti.evaluation.curves import Floats, Ints, median_follow_up
-from mcti.evaluation.groups import RiskGroups
 from mcti.evaluation.outcomes import Outcomes
+from mcti.evaluation.risk_groups import RiskGroups
 
 MOST_WORDS = 12
 """A column of text with more different words than this is counted, not listed word by word."""

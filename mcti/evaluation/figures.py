@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mcti.evaluation.curves import Floats
-from mcti.evaluation.groups import RiskGroups
+from mcti.evaluation.risk_groups import RiskGroups
 from mcti.model.names import display
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b8639a", "#8a7000", "#3a8fb7", "#7a7a7a", "#a04000")

@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from mcti.evaluation import characteristics, checklist, headline
+from mcti.evaluation import characteristics, checklist, summary_text
 from mcti.evaluation.checklist import Study
 from mcti.evaluation.figures import Figure, p_text
-from mcti.evaluation.headline import shown, warnings
 from mcti.evaluation.scores import OURS, Scores, as_interval
 from mcti.evaluation.subgroups import FEWEST_EVENTS
+from mcti.evaluation.summary_text import shown, warnings
 from mcti.model.names import PART_NAMES, PARTS, display
 from mcti.params import EvaluateParams
 
@@ -107,16 +107,16 @@ def render(
     return page.render(
         cohort=cohort,
         follow_up=characteristics.months(cohort.follow_up),
-        lead=headline.lead(scores, params),
-        calibrated=headline.calibrated(scores),
-        composition=headline.composition(scores),
+        lead=summary_text.lead(scores, params),
+        calibrated=summary_text.calibrated(scores),
+        composition=summary_text.composition(scores),
         warnings=warnings(scores, skipped),
         table_1=_table_1(about.table_1),
         versus=VERSUS,
         parts=_parts(scores),
         attributed=scores.attribution.get("patients", 0),
         critical_share=_critical(scores),
-        search=headline.searched(scores.search),
+        search=summary_text.searched(scores.search),
         columns=_columns(scores),
         models=_models(scores),
         comparison=_comparison(scores),
@@ -160,16 +160,18 @@ def _parts(scores: Scores) -> list[dict[str, str]]:
         return []
     rows = []
     for name, share in found["shares"].items():
-        rows.append({"name": PART_NAMES[name], "share": headline.percent(share)})
+        rows.append({"name": PART_NAMES[name], "share": summary_text.percent(share)})
         if name == "network_slides":
-            rows += [{"name": f"– {PART_NAMES[n]}", "share": headline.percent(s)} for n, s in found["details"].items()]
+            rows += [
+                {"name": f"– {PART_NAMES[n]}", "share": summary_text.percent(s)} for n, s in found["details"].items()
+            ]
     return rows
 
 
 def _critical(scores: Scores) -> str:
     """The share of the critical patches, empty where nobody attributed."""
     details = scores.attribution.get("details", {})
-    return headline.percent(details["critical_patches"]) if details else ""
+    return summary_text.percent(details["critical_patches"]) if details else ""
 
 
 def _models(scores: Scores) -> list[dict[str, Any]]:

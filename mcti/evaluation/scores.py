@@ -11,9 +11,9 @@ import pandas as pd
 from mcti.evaluation import calibration, cohort_figures, comparison, decision, metrics, subgroups
 from mcti.evaluation.comparison import Draws, Interval, finite
 from mcti.evaluation.curves import Floats
-from mcti.evaluation.groups import RiskGroups
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.predictions import Predicted
+from mcti.evaluation.risk_groups import RiskGroups
 from mcti.evaluation.statistics import Statistic
 from mcti.model.names import PARTS
 from mcti.params import EvaluateParams

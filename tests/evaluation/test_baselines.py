@@ -7,7 +7,7 @@ import pytest
 from mcti.errors import DataError, UsageError
 from mcti.evaluation import baselines, metrics
 from mcti.evaluation.comparison import point
-from mcti.evaluation.design import Bags, Clinical, Genes, Inputs
+from mcti.evaluation.design_matrix import Bags, Clinical, Genes, Inputs
 from mcti.evaluation.outcomes import Outcomes
 from tests.evaluation.factories import make_folds, make_patients
 

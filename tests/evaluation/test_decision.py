@@ -8,8 +8,8 @@ from lifelines.utils import restricted_mean_survival_time
 
 from mcti.evaluation import decision, scores
 from mcti.evaluation.comparison import Draws, point
-from mcti.evaluation.groups import RiskGroups
 from mcti.evaluation.outcomes import Outcomes
+from mcti.evaluation.risk_groups import RiskGroups
 from mcti.params import EvaluateParams
 
 

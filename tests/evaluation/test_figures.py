@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from mcti.evaluation import calibration, figures, groups
+from mcti.evaluation import calibration, figures, risk_groups
 from mcti.evaluation.figures import Figure
 
 
@@ -13,7 +13,7 @@ def _drawn(tied) -> list[Figure]:
     risk = np.random.default_rng(0).normal(size=len(tied.patient))
     survival = 1 / (1 + np.exp(risk))
     return [
-        figures.kaplan_meier(groups.of(tied, risk, 3), 90.0),
+        figures.kaplan_meier(risk_groups.of(tied, risk, 3), 90.0),
         figures.forest(
             {"mcti": (0.6, 0.5, 0.7), "a<b>": (0.5, np.nan, np.nan)}, {"mcti": [0.6, np.nan], "a<b>": [0.5]}
         ),

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mcti.evaluation import checklist, headline, report
+from mcti.evaluation import checklist, report, summary_text
 from mcti.evaluation.comparison import Interval
 from mcti.evaluation.scores import Scores
 from mcti.params import EvaluateParams
@@ -73,8 +73,8 @@ def test_a_median_follow_up_that_is_not_reached_is_said():
 
 
 def test_undefined_numbers_are_called_so():
-    assert headline.shown(Interval(np.nan, np.nan, np.nan)) == "not defined"
-    assert headline.shown(Interval(0.5, np.nan, np.nan)) == "0.500"
+    assert summary_text.shown(Interval(np.nan, np.nan, np.nan)) == "not defined"
+    assert summary_text.shown(Interval(0.5, np.nan, np.nan)) == "0.500"
 
 
 def test_the_checklist_fills_what_the_run_knows_and_leaves_the_rest_to_people():

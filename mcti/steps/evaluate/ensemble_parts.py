@@ -8,10 +8,10 @@ import numpy as np
 
 from mcti import storage
 from mcti.dataset.loading import Tables
-from mcti.evaluation import parts as naming
+from mcti.evaluation import attribution_shares as naming
+from mcti.evaluation.attribution_shares import Shares
 from mcti.evaluation.curves import Floats
 from mcti.evaluation.outcomes import Fold, Outcomes
-from mcti.evaluation.parts import Shares
 from mcti.evaluation.predictions import Predicted, survival_column
 from mcti.model.names import COX, NETWORK
 from mcti.model.trained import TrainedModel

@@ -18,20 +18,20 @@ from mcti.evaluation import (
     cohort_figures,
     figures,
     flow,
-    groups,
-    headline,
     metrics,
-    plots,
+    plot_tables,
     predictions,
     report,
+    risk_groups,
     scores,
+    summary_text,
 )
+from mcti.evaluation.attribution_shares import SMALL_SHARE, Shares
 from mcti.evaluation.comparison import finite
 from mcti.evaluation.curves import Floats, median_follow_up
-from mcti.evaluation.design import Inputs
+from mcti.evaluation.design_matrix import Inputs
 from mcti.evaluation.figures import Figure
 from mcti.evaluation.outcomes import Outcomes
-from mcti.evaluation.parts import SMALL_SHARE, Shares
 from mcti.evaluation.predictions import Predicted
 from mcti.evaluation.scores import OURS, Scores
 from mcti.model.names import PARTS
@@ -104,7 +104,7 @@ def evaluate(
     fitted, skipped = fit_baselines(inputs, outcomes, params, progress)
     of_parts = Models(models, cohort, features, outcomes)
     fitted = {**of_parts.predict(horizons, progress), **others, **fitted}
-    grouped = groups.of(outcomes, ours.risk, params.risk_groups)
+    grouped = risk_groups.of(outcomes, ours.risk, params.risk_groups)
     found = scores.score(outcomes, {OURS: ours, **fitted}, patients, grouped, params)
     shares = of_parts.shares(params.attribution_patients)
     found = replace(
@@ -135,7 +135,7 @@ def evaluate(
 def _search(models: Location, split: cohort_folds.Folds) -> dict[str, object]:
     """What the search saw and gained, with the sentences that reports and dossier show."""
     found = search_use.read(models, split)
-    return {**found, "sentences": headline.searched(found)}
+    return {**found, "sentences": summary_text.searched(found)}
 
 
 def in_folds(patients: pd.DataFrame, split: cohort_folds.Folds) -> pd.DataFrame:
@@ -219,7 +219,7 @@ def _write_report(
     draft: Path,
     outcomes: Outcomes,
     ours: Predicted,
-    grouped: groups.RiskGroups,
+    grouped: risk_groups.RiskGroups,
     found: Scores,
     params: EvaluateParams,
     facts: report.CohortFacts,
@@ -233,12 +233,12 @@ def _write_report(
     }
     (draft / "plots").mkdir()
     for name, frame in {
-        "km": plots.kaplan_meier(grouped),
-        "c_index_by_fold": plots.c_index_by_fold(found),
-        "over_time": plots.over_time(found),
-        "roc": plots.roc(outcomes, ours.risk, found.horizons),
-        "calibration": plots.calibration(points),
-        "decision": plots.decision(found),
+        "km": plot_tables.kaplan_meier(grouped),
+        "c_index_by_fold": plot_tables.c_index_by_fold(found),
+        "over_time": plot_tables.over_time(found),
+        "roc": plot_tables.roc(outcomes, ours.risk, found.horizons),
+        "calibration": plot_tables.calibration(points),
+        "decision": plot_tables.decision(found),
         "table_1": about.table_1,
     }.items():
         predictions.write_csv(frame, draft / "plots" / f"{name}.csv")
@@ -277,7 +277,7 @@ def about_models(
 
 
 def _draw(
-    outcomes: Outcomes, found: Scores, grouped: groups.RiskGroups, points: Mapping[float, Mapping[str, Floats]]
+    outcomes: Outcomes, found: Scores, grouped: risk_groups.RiskGroups, points: Mapping[float, Mapping[str, Floats]]
 ) -> list[tuple[Figure, str]]:
     """Every figure with its caption."""
     # Beyond the 90 % quantile of follow-up a curve rests on a handful of patients.
@@ -351,7 +351,7 @@ def _result(
         difference_high=difference.get("high"),
         models={name: dict(numbers["c_index"]) for name, numbers in found.models.items()},
         skipped=dict(skipped),
-        warnings=tuple(headline.warnings(found, skipped)),
+        warnings=tuple(summary_text.warnings(found, skipped)),
         notice=facts.notice,
         cohort_md5=cohort_md5,
     )
@@ -367,7 +367,7 @@ def _summary(result: EvaluateResult, found: Scores) -> dict[str, object]:
     """The few numbers of `dvc metrics diff`: C of every model, our difference, our calibration and Brier score."""
     return {
         "c_index": {name: numbers["value"] for name, numbers in result.models.items()},
-        "mcti": {"low": result.c_index_low, "high": result.c_index_high} | headline.calibration(found),
+        "mcti": {"low": result.c_index_low, "high": result.c_index_high} | summary_text.calibration(found),
         "difference": {
             "to": result.primary_baseline,
             "value": result.difference,

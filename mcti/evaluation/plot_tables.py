@@ -7,8 +7,8 @@ import pandas as pd
 
 from mcti.evaluation import roc as receiver
 from mcti.evaluation.curves import Floats
-from mcti.evaluation.groups import RiskGroups
 from mcti.evaluation.outcomes import Outcomes
+from mcti.evaluation.risk_groups import RiskGroups
 from mcti.evaluation.scores import Scores
 
 
