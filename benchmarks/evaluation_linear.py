@@ -40,7 +40,7 @@ def main() -> int:
     for cohort in args.cohort:
         inputs = load(cohort)
         for scheme in ("random", "site"):
-            outcomes = Outcomes.of(inputs.patients, _folds(inputs.patients, scheme, args.repeats))
+            outcomes = Outcomes.from_folds(inputs.patients, _folds(inputs.patients, scheme, args.repeats))
             draws = comparison.resamples(outcomes.event, 1000, 7)
             for name in args.models:
                 with threadpool_limits(1):

@@ -41,7 +41,9 @@ class Cohort:
     def outcomes(self, scheme: str) -> Outcomes:
         """Who was tested in which fold, and how it ended."""
         ids = self.table["patient_id"].to_numpy()
-        return Outcomes.of(self.table, {p.fold: (list(ids[p.train]), list(ids[p.test])) for p in self.folds[scheme]})
+        return Outcomes.from_folds(
+            self.table, {p.fold: (list(ids[p.train]), list(ids[p.test])) for p in self.folds[scheme]}
+        )
 
 
 def names(folder: Path) -> list[str]:

@@ -68,7 +68,7 @@ def c_of(patients: Patients, name: str, number: int, *, peek: bool = False, fold
         learned = Part(part.fold, np.arange(len(table)), part.test) if peek else part
         risks.append(model_zoo.fit(name, shuffled, learned, params)(part.test).risk)
     ids = table["patient_id"].to_numpy()
-    outcomes = Outcomes.of(table, {p.fold: (list(ids[p.train]), list(ids[p.test])) for p in parts})
+    outcomes = Outcomes.from_folds(table, {p.fold: (list(ids[p.train]), list(ids[p.test])) for p in parts})
     return comparison.point(metrics.c_index(outcomes, np.concatenate(risks)), len(table))
 
 

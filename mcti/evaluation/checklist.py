@@ -26,7 +26,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Study:
+class StudySummary:
     """What the run knows of the study beside its scores; patients and events are those evaluated.
 
     excluded: {step: {reason: patients}};  predictors: e.g. '76 genes, age, grade';  train_patients, train_events: of
@@ -67,7 +67,7 @@ def _range(values: Sequence[int]) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
-def fill(study: Study, scores: Scores, params: EvaluateParams) -> list[Item]:
+def fill(study: StudySummary, scores: Scores, params: EvaluateParams) -> list[Item]:
     """Every item in its order; those that a run cannot know say so."""
     folds = scores.models[OURS]["folds"]
     fewest = min(fold["events"] for fold in folds)

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcti.evaluation.curves import Bools, Floats, Steps
+from mcti.arrays import BoolArray, FloatArray
+from mcti.evaluation.curves import StepFunction
 from mcti.model import cox
 
 
@@ -12,26 +13,26 @@ from mcti.model import cox
 class CoxModel:
     """Linear risk and baseline. coefficients (p,);  hazard: cumulative baseline hazard as steps from 0 (Breslow)."""
 
-    coefficients: Floats
-    hazard_times: Floats
-    hazard: Floats
+    coefficients: FloatArray
+    hazard_times: FloatArray
+    hazard: FloatArray
 
-    def risk(self, design: Floats) -> Floats:
+    def risk(self, design: FloatArray) -> FloatArray:
         """(n, p) -> (n,) log hazard ratio against the average training patient; higher = earlier event."""
         return design @ self.coefficients
 
-    def survival(self, design: Floats, months: Floats) -> Floats:
+    def survival(self, design: FloatArray, months: FloatArray) -> FloatArray:
         """(n, p), (h,) -> (n, h) S(t) = exp(-H0(t) exp(risk)); beyond the training follow-up the last value holds."""
         return breslow_survival(self.risk(design), self.hazard_times, self.hazard, months)
 
 
-def fit_ridge(design: Floats, event: Bools, time_months: Floats, penalty: float) -> CoxModel:
+def fit_ridge(design: FloatArray, event: BoolArray, time_months: FloatArray, penalty: float) -> CoxModel:
     """`cox.coefficients` of a training part, with the baseline hazard at its patients' own risks."""
     found = cox.coefficients(design, event, time_months, penalty)
     return CoxModel(found, *breslow_hazard(design @ found, event, time_months))
 
 
-def breslow_hazard(risk: Floats, event: Bools, time_months: Floats) -> tuple[Floats, Floats]:
+def breslow_hazard(risk: FloatArray, event: BoolArray, time_months: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Breslow's cumulative baseline hazard for given log hazard ratios: times (k,), H0 (k,) (Breslow 1974)."""
     times, position = np.unique(time_months, return_inverse=True)
     deaths = np.bincount(position, weights=event, minlength=len(times))
@@ -40,8 +41,8 @@ def breslow_hazard(risk: Floats, event: Bools, time_months: Floats) -> tuple[Flo
     return times, np.cumsum(deaths / at_risk)
 
 
-def breslow_survival(risk: Floats, times: Floats, hazard: Floats, months: Floats) -> Floats:
+def breslow_survival(risk: FloatArray, times: FloatArray, hazard: FloatArray, months: FloatArray) -> FloatArray:
     """(n,) log hazard ratios, steps of H0, (h,) months -> (n, h) survival."""
-    baseline = Steps(times, np.exp(-hazard)).at(months)
+    baseline = StepFunction(times, np.exp(-hazard)).at(months)
     ratio = np.exp(np.minimum(risk, 500.0))  # beyond, exp overflows and S is 0 or 1 all the same
     return np.asarray(baseline[None, :] ** ratio[:, None], dtype=np.float64)

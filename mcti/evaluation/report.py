@@ -9,17 +9,17 @@ from typing import Any
 import pandas as pd
 
 from mcti.evaluation import characteristics, checklist, summary_text
-from mcti.evaluation.checklist import Study
+from mcti.evaluation.checklist import StudySummary
 from mcti.evaluation.figures import Figure, p_text
 from mcti.evaluation.scores import OURS, Scores, as_interval
-from mcti.evaluation.subgroups import FEWEST_EVENTS
+from mcti.evaluation.subgroups import MIN_INTERVAL_EVENTS
 from mcti.evaluation.summary_text import shown, warnings
 from mcti.model.names import PART_NAMES, PARTS, display
 from mcti.params import EvaluateParams
 
 
 @dataclass(frozen=True)
-class CohortFacts:
+class CohortSummary:
     """What the page says of the cohort; every count is of the evaluated patients.
 
     follow_up: median in months (reverse Kaplan-Meier), infinite where it is not reached;  predictors: in words;
@@ -38,9 +38,9 @@ class CohortFacts:
     train_events: tuple[int, ...] = ()
 
     @property
-    def study(self) -> Study:
+    def study(self) -> StudySummary:
         """The same for the checklist."""
-        return Study(
+        return StudySummary(
             endpoint=self.endpoint,
             patients=self.patients,
             events=self.events,
@@ -61,7 +61,7 @@ class GeneGroups:
 
 
 @dataclass(frozen=True)
-class AboutModels:
+class ModelInsights:
     """What the trained models show of themselves; empty where their files are not there.
 
     history {fold: {column of history.csv: values}};  patients: the best- and worst-predicted with their critical
@@ -75,7 +75,7 @@ class AboutModels:
     table_1: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
-NOTHING = AboutModels()
+NOTHING = ModelInsights()
 
 VERSUS = (
     "model",
@@ -91,12 +91,12 @@ VERSUS = (
 
 
 def render(
-    cohort: CohortFacts,
+    cohort: CohortSummary,
     scores: Scores,
     figures: Sequence[tuple[Figure, str]],
     params: EvaluateParams,
     skipped: Mapping[str, str],
-    about: AboutModels = NOTHING,
+    about: ModelInsights = NOTHING,
 ) -> str:
     """The page. figures: each with its caption; skipped: {baseline: why it was left out}."""
     from jinja2 import Environment, select_autoescape
@@ -236,7 +236,7 @@ def _subgroups(scores: Scores) -> list[dict[str, Any]]:
     """One row a subgroup; a C of few events is marked, and has no interval."""
     rows = []
     for row in scores.subgroups:
-        few = row["events"] < FEWEST_EVENTS and row["c_index"]["value"] is not None
+        few = row["events"] < MIN_INTERVAL_EVENTS and row["c_index"]["value"] is not None
         rows.append({**row, "c": shown(as_interval(row["c_index"])) + (" (few events)" if few else "")})
     return rows
 
