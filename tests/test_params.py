@@ -47,7 +47,7 @@ def test_without_a_file_the_defaults_hold():
 
 
 @pytest.mark.parametrize(
-    ("override", "what", "place", "mend"),
+    ("override", "what", "place", "hint"),
     [
         ("train.epoch=3", "unknown key 'epoch'", "train.epoch", "did you mean epochs?"),
         ("trian.epochs=3", "unknown key 'trian'", "trian", "did you mean train?"),
