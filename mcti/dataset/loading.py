@@ -12,7 +12,7 @@ import torch
 from mcti.cohort import tables
 from mcti.dataset.bags import PatientBag
 from mcti.errors import DataError, did_you_mean
-from mcti.storage import Location, exists, explained, join, local
+from mcti.storage import Location, exists, join, local_copy, translating_os_errors
 from mcti.training.folds import Dataset
 
 
@@ -176,7 +176,7 @@ def one_way(made: dict[str, set[Any]], features: Location | None) -> dict[str, A
 def _read(where: str, made: dict[str, set[Any]]) -> tuple[torch.Tensor, dict[str, float]]:
     import h5py
 
-    with local(where) as path, explained(where), h5py.File(path, "r") as file:
+    with local_copy(where) as path, translating_os_errors(where), h5py.File(path, "r") as file:
         if "features" not in file or file["features"].ndim != 2:
             raise DataError("no table `features` of patches and their values", where, "extract the slide again")
         for name in (name for name in _MADE if name in file.attrs):
@@ -202,7 +202,7 @@ def places(features: Location, slides: Sequence[str]) -> list[tuple[str, int, np
     found: list[tuple[str, int, np.ndarray | None]] = []
     for slide in slides:
         where = join(features, f"{slide}.h5")
-        with local(where) as path, explained(where), h5py.File(path, "r") as file:
+        with local_copy(where) as path, translating_os_errors(where), h5py.File(path, "r") as file:
             tiles = len(file["features"])
             here = "coords" in file and file["coords"].shape == (tiles, 2)
             found.append((slide, tiles, file["coords"][:].astype(np.int64) if here else None))

@@ -68,7 +68,7 @@ def patients(folder: Path) -> list[str]:
     if not found:
         hint = "put expression.csv (patient_id and genes), slides.csv or a folder slides there"
         raise DataError("there is no patient", str(folder), hint)
-    redaction.learn(found)
+    redaction.register_ids(found)
     for name in sorted(found):
         if not name.strip(".") or {"/", "\\", "\0"} & set(name):  # it becomes the name of a page
             raise DataError(f"{name!r} cannot name a patient", str(folder), "leave slashes out of patient_id")

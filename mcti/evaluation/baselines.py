@@ -11,7 +11,6 @@ import numpy as np
 
 from mcti.arrays import FloatArray
 from mcti.errors import DataError, UsageError, did_you_mean
-from mcti.evaluation.cox import CoxModel, breslow_hazard, breslow_survival, fit_ridge
 from mcti.evaluation.curves import KaplanMeier, StepFunction
 from mcti.evaluation.design_matrix import Bags, Block, Clinical, Genes, Inputs, design
 from mcti.evaluation.outcomes import Outcomes
@@ -21,7 +20,11 @@ from mcti.model.cox import (
     INNER_FOLDS,
     PENALTIES,
     SLIDE_AXES,
+    CoxModel,
+    breslow_hazard,
+    breslow_survival,
     choose_penalty,
+    fit_ridge,
     inner_folds,
     log_partial_likelihood,
 )

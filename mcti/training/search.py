@@ -45,16 +45,17 @@ class Plan:
     space     setting -> [low, high] (log scale) or three and more choices
     start     settings of the first trial, where they lie in the space; also: settings of the trials after it
     folds     inner folds
-    together  trials of a generation;  trials: all of them, pruned ones too;  minutes: no new ones after, 0: no limit
+    parallel_trials  trials of a generation;  trials: all of them, pruned ones too;
+    timeout_minutes: no new ones after, 0: no limit
     wilcoxon_p_threshold   a trial is pruned when the Wilcoxon test over its folds finds it worse than the best
     """
 
     space: Space
     start: Mapping[str, Setting]
     folds: int
-    together: int
+    parallel_trials: int
     trials: int
-    minutes: float
+    timeout_minutes: float
     wilcoxon_p_threshold: float
     seed: int
     also: Sequence[Mapping[str, Setting]] = ()
@@ -89,7 +90,7 @@ def optimise(
         started = time.monotonic()
 
         def in_time() -> bool:
-            late = plan.minutes and time.monotonic() - started >= plan.minutes * 60
+            late = plan.timeout_minutes and time.monotonic() - started >= plan.timeout_minutes * 60
             return not late or not study.trials()  # the first generation always runs
 
         while generation := study.generation(may_ask=in_time()):
@@ -181,7 +182,7 @@ class _Study:
         running = [t.number for t in self.study.get_trials(deepcopy=False) if t.state == states.RUNNING]
         asked = len([t for t in self.study.get_trials(deepcopy=False) if t.state != states.WAITING])
         # A generation ends at a multiple of `together`, so that a resumed search groups its trials as before.
-        while may_ask and asked < self.plan.trials and (not running or asked % self.plan.together):
+        while may_ask and asked < self.plan.trials and (not running or asked % self.plan.parallel_trials):
             self._seed(asked)
             running.append(self.study.ask().number)
             asked += 1
