@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mcti import storage
+from mcti.arrays import FloatArray
 from mcti.cohort import tables
 from mcti.dataset.bags import PatientBag
 from mcti.dataset.loading import gather
@@ -18,7 +19,7 @@ from mcti.evaluation import decay
 from mcti.evaluation.comparison import Interval, finite
 from mcti.evaluation.decay import Decay
 from mcti.model import reference_profile as sketches
-from mcti.model.reference_profile import FloatArray, ReferenceProfile
+from mcti.model.reference_profile import ReferenceProfile
 from mcti.model.trained import survival_column
 from mcti.monitoring import drift, history, monitoring_html, prometheus, rules
 from mcti.monitoring.drift import Family, Risks
