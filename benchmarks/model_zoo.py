@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mcti.dataset.bags import PatientBag
+from mcti.dataset.bags import Dataset, PatientBag
 from mcti.errors import UsageError, did_you_mean
 from mcti.evaluation import baselines
 from mcti.evaluation.curves import Ints
@@ -20,7 +20,6 @@ from mcti.model.variants import ABLATIONS, PEERS
 from mcti.params import TrainParams
 from mcti.training import fold_files
 from mcti.training import folds as folding
-from mcti.training.folds import Dataset
 from mcti.training.loop import train
 
 STACK = "stack"
@@ -39,7 +38,7 @@ class Patients:
 
     def bags(self, rows: Ints) -> list[PatientBag]:
         """The bags of these rows."""
-        return self.data.choose([str(name) for name in self.inputs.patients["patient_id"].iloc[rows]], "the study")
+        return self.data.select([str(name) for name in self.inputs.patients["patient_id"].iloc[rows]], "the study")
 
 
 @dataclass(frozen=True)
