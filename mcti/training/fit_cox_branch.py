@@ -68,7 +68,7 @@ def base_logits(scores: Tensor, bags: Sequence[PatientBag], edges: Sequence[floa
     """(B,) hazard logits of a patient whose score is 0, for the scores (n,) of a training part.
 
     In each bin as many events are expected of those who reach it as there were (with half a patient on either side, as
-    in `bags.base_hazard`): the maximum likelihood of discrete hazards with the scores as offsets. Found by bisection.
+    in `mcti.dataset.time_bins.base_hazard`): the maximum likelihood of discrete hazards with the scores as offsets. Found by bisection.
     """
     bins = bin_index(torch.tensor([bag.time_months for bag in bags], dtype=torch.float64), edges)
     reached = (bins[:, None] >= torch.arange(len(edges) - 1)).double()

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mcti.dataset.bags import Batch, PatientBag
-from mcti.dataset.batches import collate
+from mcti.dataset.bags import PatientBag
+from mcti.dataset.batches import Batch, collate
 from mcti.dataset.sampling import batch_order, seeded_generator
 from mcti.dataset.scaling import fit_axes
 from mcti.dataset.time_bins import base_hazard
@@ -222,7 +222,7 @@ class Run:
             lot = float(torch.rand((), generator=random))
             if lot < chance and bool(slides[row]) and bool(genes[row]):
                 (slides if lot < chance / 2 else genes)[row] = False
-        return batch.hiding(slides, genes)
+        return batch.with_presence(slides, genes)
 
     def _guard(self, loss: float, chosen: list[PatientBag], last_checkpoint: str) -> None:
         """Stop at a loss that is no number or ran away, before it reaches the weights or a checkpoint."""
