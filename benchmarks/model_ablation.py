@@ -42,9 +42,9 @@ FLAGS: dict[str, dict[str, Any]] = {
     "missing": {"architecture": {"missing": True}, "modality_dropout": 0.2},
     "critical_share": {"architecture": {"critical_share": 0.9}},
     "plan_gradient": {"architecture": {"solver": "sinkhorn", "entropy": 0.1, "plan_gradient": True}},
-    "no_skip": {"architecture": {"skip": False}},
+    "no_linear_skip": {"architecture": {"linear_skip": False}},
     "no_axes": {"architecture": {"gene_axes": 0, "feature_axes": 0}},
-    "no_pairs": {"architecture": {"pairs": 0}},
+    "no_bilinear": {"architecture": {"bilinear_rank": 0}},
 }
 Parts = Mapping[int, tuple[list[str], list[str]]]
 

@@ -9,6 +9,17 @@ from mcti.cli.command_context import CommandContext, command, say
 from mcti.cli.options import Cohort, DryRun, Features, Model, Name, OutFile, OutFolder
 from mcti.errors import UsageError
 
+NewPatients = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR", help="Folder of new patients: expression.csv, clinical.csv, slides.csv or slides/; not --cohort."
+    ),
+]
+PatientId = Annotated[
+    list[str] | None,
+    typer.Option(metavar="ID", help="Use only this patient; repeatable. Default: all patients."),
+]
+
 group = typer.Typer()
 model_group = typer.Typer(help="Look into a model, or convert one of the published reference.")
 ledger_group = typer.Typer(help="The hash-chained record of promotions.")
@@ -117,10 +128,8 @@ def predict(
     out: OutFile,
     cohort: Annotated[str | None, typer.Option(metavar="DIR", help="What `mcti ingest` wrote.")] = None,
     features: Features = None,
-    patients: Annotated[
-        str | None,
-        typer.Option(metavar="DIR", help="New patients: expression.csv, clinical.csv, slides.csv or slides/."),
-    ] = None,
+    new_patients: NewPatients = None,
+    patient_id: PatientId = None,
     pages: Annotated[str | None, typer.Option(metavar="DIR", help="Also a page a patient.")] = None,
     explanation: Annotated[
         str | None, typer.Option(metavar="DIR", help="What `mcti explain` wrote, for the pages.")
@@ -130,13 +139,13 @@ def predict(
 ) -> object:
     """Predict risk and S(t) of patients with a registered model or a folder of trained ones.
 
-    Example: mcti predict --model models:/lung-os@champion --patients new/ --out new.csv --pages pages/
+    Example: mcti predict --model models:/lung-os@champion --new-patients new/ --out new.csv --pages pages/
     """
     section = caller.settings.predict
     if (pdf or explanation) and not pages:
         raise UsageError("no --pages", "--pdf" if pdf else "--explanation", "write --pages DIR, where they are to go")
     if dry_run:
-        reads = {"cohort": cohort, "features": features, "patients": patients, "explanation": explanation}
+        reads = {"cohort": cohort, "features": features, "new-patients": new_patients, "explanation": explanation}
         return caller.plan(reads, section, out)
     from mcti.steps.predict.step import predict as step
 
@@ -144,9 +153,10 @@ def predict(
         model,
         cohort,
         features,
-        Path(out),
         section,
-        patients=patients,
+        Path(out),
+        new_patients=new_patients,
+        patient_ids=patient_id or (),
         extraction=caller.settings.extract,
         pages=Path(pages) if pages else None,
         explanation=explanation,
@@ -178,22 +188,18 @@ def explain(
     out: OutFolder,
     cohort: Annotated[str | None, typer.Option(metavar="DIR", help="What `mcti ingest` wrote.")] = None,
     features: Features = None,
-    patients: Annotated[
-        str | None, typer.Option(metavar="DIR", help="New patients, as `mcti predict` reads them.")
-    ] = None,
-    patient: Annotated[
-        list[str] | None, typer.Option("--patient", metavar="ID", help="Only this patient; repeatable.")
-    ] = None,
+    new_patients: NewPatients = None,
+    patient_id: PatientId = None,
     gene_sets: Annotated[str | None, typer.Option(metavar="FILE", help="Gene sets (GMT) to look for.")] = None,
     dry_run: DryRun = False,
 ) -> object:
     """Explain the risk of patients: by modality, token, gene and tile, with gene groups and transport plans.
 
-    Example: mcti explain --model models/folds --cohort data/cohort --features data/features --patient P-1 --out why
+    Example: mcti explain --model models/folds --cohort data/cohort --patient-id P-1 --out explanations
     """
     section = caller.settings.explain
     if dry_run:
-        reads = {"cohort": cohort, "features": features, "patients": patients, "gene-sets": gene_sets}
+        reads = {"cohort": cohort, "features": features, "new-patients": new_patients, "gene-sets": gene_sets}
         return caller.plan(reads, section, out)
     from mcti.steps.explain import explain as step
 
@@ -203,10 +209,10 @@ def explain(
         features,
         section,
         Path(out),
-        patients=tuple(patient or ()),
-        folder=patients,
+        new_patients=new_patients,
+        patient_ids=patient_id or (),
         extraction=caller.settings.extract,
-        sets=gene_sets,
+        gene_sets=gene_sets,
         progress=caller.progress,
     )
 

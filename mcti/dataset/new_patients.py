@@ -26,15 +26,18 @@ def slide_list(folder: Path) -> Path | None:
     return _find_file(folder, "slides.csv", "slides.parquet", "slides")
 
 
-def feature_folder(folder: Path, extract: Callable[[Path], Path]) -> Path | None:
-    """The features of the folder's slides: its own folder `features`, or what `extract` makes; None: no slides.
+def feature_folder(folder: Path, scratch: Path, extract: Callable[[Path, Path], object]) -> Path | None:
+    """The feature files of the folder's slides: its own folder `features`, or extracted to `scratch`; None: no slides.
 
-    extract  writes the features of the slides on a list and returns the folder of the feature files
+    extract  writes the features of the slides on a list (first argument) to a folder (second argument)
     """
     if (folder / "features").is_dir():
         return folder / "features"
     slides = slide_list(folder)
-    return None if slides is None else extract(slides)
+    if slides is None:
+        return None
+    extract(slides, scratch)
+    return scratch
 
 
 def slides_by_patient(folder: Path) -> dict[str, list[str]]:

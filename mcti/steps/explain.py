@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from mcti import redaction, storage
 from mcti.cohort import tables
-from mcti.dataset import new_patients
+from mcti.dataset import new_patients as new_patient_folder
 from mcti.dataset.bags import Dataset, PatientBag
 from mcti.dataset.loading import load_dataset
 from mcti.errors import DataError, MctiError, UsageError, did_you_mean
 from mcti.evaluation.parts import shares as attribution_shares
-from mcti.explanation import clusters, drawing, explanation_html, gene_sets
+from mcti.explanation import clusters, drawing, explanation_html
+from mcti.explanation import gene_sets as gene_set_files
 from mcti.model.attribution import Attribution, attribute
 from mcti.model.names import PART_NAMES
 from mcti.params import ExplainParams, ExtractParams
@@ -83,34 +84,38 @@ def explain(
     params: ExplainParams,
     out: Path,
     *,
-    patients: Sequence[str] = (),
-    folder: Location | None = None,
+    new_patients: Location | None = None,
+    patient_ids: Sequence[str] = (),
     extraction: ExtractParams = ExtractParams(),  # noqa: B008  (frozen)
-    sets: Location | None = None,
+    gene_sets: Location | None = None,
     progress: Progress = lambda *_: None,
 ) -> ExplainResult:
-    """Explain the risk of patients (none named: of all) by the models that `predict` would ask.
+    """Explain the risk of patients by the same models that `predict` uses for them.
 
-    Reads   the model (models:/NAME@ALIAS, or a folder of folds); either cohort with features/<slide_id>.h5 (None:
-            nobody has slides), or the folder of new patients without an outcome, as `predict` reads it; sets: a GMT
+    Reads   the model (models:/NAME@ALIAS, or a folder of folds); either cohort with features/<slide_id>.h5 (None: no
+            slides are used), or the folder `new_patients` of patients without an outcome, as `predict` reads it;
+            patient_ids: only these patients, empty: all of them; gene_sets: a GMT file
     Writes  out/{contributions,tokens,gene_groups,gene_sets,plans}.csv, genes.parquet, tiles/<slide_id>.csv (x, y,
             score, cluster, as `mcti heatmap` reads it), patients/<patient_id>.html, result.json: all or nothing; with
             `--redact` hashes in place of the ids, in slides' names too
     Raises  DataError naming the patient whose genes or slides do not fit the model, an unknown patient, a GMT file
             without a usable set
     """
-    if (cohort is None) == (folder is None):
-        raise UsageError("one source of patients is needed", "--cohort, --patients", "give the one or the other")
+    if (cohort is None) == (new_patients is None):
+        raise UsageError("exactly one source of patients is needed", "--cohort, --new-patients", "set one of the two")
     with TemporaryDirectory(prefix="mcti-explain-") as scratch:
         loaded = ensemble.load(models.fetch(model, Path(scratch, "model")))
-        given = {} if sets is None else gene_sets.read_gmt(sets, loaded.genes)
-        if folder is not None:
-            features = new_patients.feature_folder(
-                Path(folder), lambda slides: extract(slides, extraction, Path(scratch, "features"), progress=progress)
+        given = {} if gene_sets is None else gene_set_files.read_gmt(gene_sets, loaded.genes)
+        if new_patients is not None:
+            folder = Path(new_patients)
+            features = new_patient_folder.feature_folder(
+                folder,
+                Path(scratch, "features"),
+                lambda slides, out: extract(slides, extraction, out, progress=progress),
             )
-            source = _newcomers(Path(folder), features, patients)
+            source = _new_patients_source(folder, features, patient_ids)
         else:
-            source = _cohort(str(cohort), features, patients)
+            source = _cohort_source(str(cohort), features, patient_ids)
         loaded.check_features(source.data.provenance, str(features))
         bags = source.data.bags
         with storage.replacing(out) as draft:
@@ -123,18 +128,18 @@ def explain(
             return written.close().save(draft)
 
 
-def _cohort(cohort: Location, features: Location | None, chosen: Sequence[str]) -> _Source:
+def _cohort_source(cohort: Location, features: Location | None, chosen: Sequence[str]) -> _Source:
     info = tables.read_info(cohort)
     return _Source(load_dataset(cohort, features, patients=chosen), info.name, info.notice)
 
 
-def _newcomers(folder: Path, features: Location | None, chosen: Sequence[str]) -> _Source:
-    known = new_patients.patient_ids(folder)
+def _new_patients_source(folder: Path, features: Location | None, chosen: Sequence[str]) -> _Source:
+    known = new_patient_folder.patient_ids(folder)
     for patient in chosen:
         if patient not in known:
-            raise DataError(f"there is no patient {patient!r}", str(folder), did_you_mean(patient, known))
+            raise DataError(f"patient {patient!r} does not exist", str(folder), did_you_mean(patient, known))
     names = sorted(chosen) or known
-    table = new_patients.NewPatientTables.read(folder, features)
+    table = new_patient_folder.NewPatientTables.read(folder, features)
     return _Source(table.load(names), folder.name, "")
 
 
@@ -261,7 +266,7 @@ class _Writer:
             for pair in zip(order[:, :count], weights[:, :count], strict=True)
         ]
         listed = [[gene for gene, _ in group] for group in chosen]
-        sets = gene_sets.over_represented(listed, self.sets, len(names)) if self.sets else [[] for _ in listed]
+        sets = gene_set_files.over_represented(listed, self.sets, len(names)) if self.sets else [[] for _ in listed]
         groups = []
         for number, (genes, entries) in enumerate(zip(chosen, sets, strict=True)):
             group = f"gene_{number}"

@@ -59,7 +59,7 @@ def register(
         tempfile.TemporaryDirectory(prefix="mcti-register-") as scratch,
     ):
         folder = Path(scratch) / "ensemble"
-        digest = ensemble.assemble(folds, folder, refit=params.member == "refit")
+        digest = ensemble.assemble(folds, folder, refit=params.predictor == "refit")
         evidence = Evidence.read(folds, reports, contract)
         with tracking.service() as client:
             tracking.close_stale(client, params.experiment, models.DIGEST, digest)

@@ -84,7 +84,9 @@ def _result(folds: dealing.Folds, patients: pd.DataFrame, gone: list[str], param
     event = dict(zip(patients["patient_id"], patients["event"], strict=True))
     tests = [folds.test_patients(number) for number in folds.numbers]
     events = [sum(int(event[patient_id]) for patient_id in part) for part in tests]
-    few = [f"fold {k}: {count} events in the test part" for k, count in enumerate(events) if count < params.few_events]
+    few = [
+        f"fold {k}: {count} events in the test part" for k, count in enumerate(events) if count < params.min_test_events
+    ]
     unseen = len(patients) - len(set().union(*tests))
     if unseen:
         few.append(f"{unseen} patients are tested in no fold")

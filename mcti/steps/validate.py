@@ -140,7 +140,7 @@ def _results(
     numbers = {str(name): float(f"{value:.9g}") for name, value in measured.items() if value == value}
     numbers["slides"] = float(len(evidence.slides))
     profile = drift.profile(evidence.patients, found["genes"], numbers, md5)
-    accepted = None if params.accepted is None else drift.read(params.accepted)
+    accepted = None if params.reference_profile is None else drift.read(params.reference_profile)
     results = report.Results(
         name=info.name,
         notice=info.notice,

@@ -21,7 +21,7 @@ _TINY = 1e-30
 """Added to squared gradients: a row without any has no direction."""
 
 
-def slim(net: nn.Module) -> None:
+def to_bf16_matrices(net: nn.Module) -> None:
     """Matrices of the network to bfloat16, in place; vectors, and what scores the patches, stay as they are.
 
     Which patches are critical is decided by the order of scores that differ in their last digits.

@@ -66,8 +66,8 @@ class Run:
         net = build(task.config).to(device)
         fit_axes(net.axes, task.bags, task.fitted)
         net.start_at(base_hazard(task.bags, task.fitted.edges).to(device))
-        if task.params.optimizer == "lean":
-            bf16_adafactor.slim(net)
+        if task.params.optimizer == "bf16_adafactor":
+            bf16_adafactor.to_bf16_matrices(net)
         self.state = State(net, _optimizer(net, task.params, task.seed_key), task.params, device)
         self.objective = Objective(task.bags, task.fitted, task.config, task.params, device)
         self.lengths = [_length(bag, task.params.bag_cap) for bag in task.bags]
@@ -267,12 +267,12 @@ def _length(bag: PatientBag, cap: int) -> int:
 
 
 def _optimizer(net: nn.Module, params: TrainParams, seed_key: tuple[int | str, ...]) -> torch.optim.Optimizer:
-    """AdamW, or `lean`; weight decay on matrices only: shrinking a bias or a norm's scale has no use."""
+    """AdamW, or `bf16_adafactor`; weight decay on matrices only: shrinking a bias or a norm's scale has no use."""
     matrices = [p for p in net.parameters() if p.ndim >= 2]
     rest = [p for p in net.parameters() if p.ndim < 2]
     groups = [{"params": matrices, "weight_decay": params.weight_decay}, {"params": rest, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
-    if params.optimizer == "lean":
+    if params.optimizer == "bf16_adafactor":
         seed = seeded_generator(params.seed, *seed_key, "rounding").initial_seed()
         return bf16_adafactor.Lean(groups, params.learning_rate, seed)
     return torch.optim.AdamW(groups, lr=params.learning_rate)

@@ -82,7 +82,7 @@ class SharedStudy:
         lost = f"a worker that is silent for {2 * self.heartbeat_seconds} s loses its trial"
         with announced(f"trials of other workers in study {self.name}", lost):
             while not stop():
-                late = bool(self.plan.minutes) and time.monotonic() - started >= self.plan.minutes * 60
+                late = bool(self.plan.timeout_minutes) and time.monotonic() - started >= self.plan.timeout_minutes * 60
                 number = self.patiently(lambda: self._claim(may_ask=not late))  # noqa: B023
                 if number is not None or not self.patiently(self._others):
                     return number

@@ -11,6 +11,7 @@ import torch
 from mcti.cohort import tables
 from mcti.dataset.loading import SlideBag, load_bag, load_dataset
 from mcti.errors import DataError
+from mcti.params import PredictParams
 from mcti.registry import ensemble
 from mcti.steps.predict.step import frame, predict
 from mcti.steps.train import train
@@ -56,7 +57,7 @@ def test_a_model_with_covariates_predicts_its_cohort_to_the_bit_and_reads_them(w
     cohort, features, folds = world
     architecture = {"covariates": ["age", "is_female"]}
     train(cohort, features, folds, settings(epochs=2, workers=1, architecture=architecture), tmp_path / "models")
-    predict(str(tmp_path / "models"), cohort, features, tmp_path / "out.csv")
+    predict(str(tmp_path / "models"), cohort, features, PredictParams(), tmp_path / "out.csv")
     parts = [pd.read_csv(path, dtype=str) for path in sorted((tmp_path / "models").glob("fold_*/predictions.csv"))]
     trained = pd.concat(parts).set_index("patient_id")["risk"].to_dict()
     assert pd.read_csv(tmp_path / "out.csv", dtype=str).set_index("patient_id")["risk"].to_dict() == trained

@@ -38,7 +38,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "register": {"name": NAME, "experiment": NAME},
     "promote": {
         "bootstrap": 500, "min_events": 10, "looks": 4, "ibs_margin": 0.05, "calibration_margin": 0.25,
-        "slowdown": 20.0, "group_margin": 0.3,
+        "max_latency_ratio": 20.0, "group_margin": 0.3,
     },
     "cluster": {"remote": REMOTE},
     "monitor": {"min_patients": 20, "new_events": 8, "min_events": 8, "bootstrap": 200, "c_margin": 0.05},

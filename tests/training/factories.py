@@ -82,5 +82,5 @@ def folders(root: Path, patients: int = 24, folds: int = 2, seed: int = 0) -> tu
         with h5py.File(features / f"{bag.patient_id}-S.h5", "w") as file:
             file["features"] = bag.patches.numpy()
             file["coords"] = np.zeros((len(bag.patches), 2), dtype=np.int64)
-    split(cohort, None, SplitParams(folds=folds, inner_folds=2, few_events=0), root / "folds.csv")
+    split(cohort, None, SplitParams(folds=folds, inner_folds=2, min_test_events=0), root / "folds.csv")
     return cohort, features, root / "folds.csv"

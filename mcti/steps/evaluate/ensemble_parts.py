@@ -99,7 +99,7 @@ class Models:
 
 
 def _share(model: TrainedModel) -> float:
-    return 0.0 if model.net.linear is None else float(model.net.linear.share)
+    return 0.0 if model.net.cox_branch is None else float(model.net.cox_branch.cox_weight)
 
 
 def _modalities(model: TrainedModel) -> str:
@@ -112,8 +112,8 @@ def _alone(model: TrainedModel, share: float) -> TrainedModel:
     import dataclasses
 
     net = copy.deepcopy(model.net)
-    assert net.linear is not None
-    net.linear.share.fill_(share)
+    assert net.cox_branch is not None
+    net.cox_branch.cox_weight.fill_(share)
     return TrainedModel(net, model.config, dataclasses.replace(model.fitted, recalibration=None))
 
 

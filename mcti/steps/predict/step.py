@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from mcti import redaction, storage
 from mcti.cohort import tables
-from mcti.dataset import new_patients
+from mcti.dataset import new_patients as new_patient_folder
 from mcti.dataset.bags import Dataset, PatientBag
 from mcti.dataset.loading import CohortTables, load_dataset, slides_with_features
-from mcti.errors import DataError, MctiError, UsageError
+from mcti.errors import DataError, MctiError, UsageError, did_you_mean
 from mcti.model.trained import single_thread
 from mcti.params import ExtractParams, PredictParams
 from mcti.progress import Progress
@@ -74,22 +74,24 @@ def predict(
     model: str,
     cohort: Location | None,
     features: Location | None,
+    params: PredictParams,
     out: Path,
-    params: PredictParams = PredictParams(),  # noqa: B008  (frozen)
     *,
-    patients: Location | None = None,
+    new_patients: Location | None = None,
+    patient_ids: Sequence[str] = (),
     extraction: ExtractParams = ExtractParams(),  # noqa: B008  (frozen)
     pages: Path | None = None,
     explanation: Location | None = None,
     pdf: bool = False,
     progress: Progress = lambda *_: None,
 ) -> PredictResult:
-    """Predict every patient, one at a time on one thread, on several processes: the same bits in a batch and alone.
+    """Predict patients one at a time on one thread, in several processes: the same bits in a batch and alone.
 
     Reads   the model (models:/NAME@ALIAS, or a folder of folds); either cohort/{patients,expression,slides}.parquet
-            with features/<slide_id>.h5 (None: nobody has slides), or the folder `patients` of people without an outcome
-            (mcti/dataset/new_patients.py), whose slides are extracted as `extraction` says where it has no features;
-            explanation: what `mcti explain` wrote, for the pages
+            with features/<slide_id>.h5 (None: no slides are used), or the folder `new_patients` of patients without an
+            outcome (mcti/dataset/new_patients.py), whose slides are extracted with the settings `extraction` where
+            the folder has no features; patient_ids: only these patients, empty: all of them;
+            explanation: the output folder of `mcti explain`, for the patient pages
     Writes  out (.csv, or .json for any other reader), sorted by patient: the columns of docs/serving.md;
             <out>.refused.csv (.json) where somebody cannot be predicted: patient_id, reason; the others are;
             pages/<patient_id>.html, one a patient, with `pdf` also .pdf; with `--redact` the hash in place of the id,
@@ -98,21 +100,23 @@ def predict(
             or more do not than params.max_refused_share allows (all is written)
             OperationalError when the registry does not answer
     """
-    if (cohort is None) == (patients is None):
-        raise UsageError("one source of patients is needed", "--cohort, --patients", "give the one or the other")
+    if (cohort is None) == (new_patients is None):
+        raise UsageError("exactly one source of patients is needed", "--cohort, --new-patients", "set one of the two")
     with tempfile.TemporaryDirectory(prefix="mcti-predict-") as scratch:
         folder = models.fetch(model, Path(scratch, "model"))
         loaded = ensemble.load(folder)
-        if patients is not None:
-            names = new_patients.patient_ids(Path(patients))
-            features = new_patients.feature_folder(
-                Path(patients), lambda slides: extract(slides, extraction, Path(scratch, "features"), progress=progress)
+        if new_patients is not None:
+            names = new_patient_folder.patient_ids(Path(new_patients))
+            features = new_patient_folder.feature_folder(
+                Path(new_patients),
+                lambda slides: extract(slides, extraction, Path(scratch, "features"), progress=progress),
             )
         else:
             names = sorted(map(str, tables.read_patients(str(cohort))["patient_id"]))
+        names = _select(names, patient_ids, str(new_patients or cohort))
         slides = None if features is None else str(features)
         chunks = [tuple(names[start : start + CHUNK]) for start in range(0, len(names), CHUNK)]
-        source, new = str(cohort if patients is None else patients), patients is not None
+        source, new = str(new_patients or cohort), new_patients is not None
         jobs = [Job(str(folder), source, slides, new, chunk, params.risk_groups) for chunk in chunks]
         for kept in (_loaded, _tables):  # a folder may have been written anew since the last call in this process
             kept.cache_clear()
@@ -126,11 +130,21 @@ def predict(
         _list_refused(refused, out)
         if pages is not None:
             notice = "" if new else tables.read_info(source).notice
-            owned = new_patients.slides_by_patient(Path(source)) if new else slides_with_features(source, features)
+            owned = (
+                new_patient_folder.slides_by_patient(Path(source)) if new else slides_with_features(source, features)
+            )
             development = patient_pages.development_of(folder, model)
             patient_pages.write(rows, pages, development, loaded, explanation, notice, owned, pdf=pdf)
     _refuse_too_many(refused, len(names), params, out)
     return _result(rows, len(refused), loaded)
+
+
+def _select(known: Sequence[str], patient_ids: Sequence[str], source: str) -> list[str]:
+    """The requested patients in sorted order; all of `known` when none is requested."""
+    for patient in patient_ids:
+        if patient not in known:
+            raise DataError(f"patient {patient!r} does not exist", source, did_you_mean(patient, known))
+    return sorted(set(patient_ids)) or list(known)
 
 
 @single_thread()
@@ -155,9 +169,11 @@ def _loaded(folder: str) -> ensemble.Ensemble:
 
 
 @lru_cache(maxsize=1)
-def _tables(source: str, features: str | None, *, new: bool) -> CohortTables | new_patients.NewPatientTables:
+def _tables(source: str, features: str | None, *, new: bool) -> CohortTables | new_patient_folder.NewPatientTables:
     """The tables of the patients, read once a process: a large expression takes longer than a patient."""
-    return new_patients.NewPatientTables.read(Path(source), features) if new else CohortTables.read(source, features)
+    return (
+        new_patient_folder.NewPatientTables.read(Path(source), features) if new else CohortTables.read(source, features)
+    )
 
 
 def frame(cohort: Location, features: Location | None) -> "pd.DataFrame":

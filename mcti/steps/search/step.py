@@ -142,7 +142,7 @@ def _make(planned: Sequence[Study]) -> InitResult:
 def _embedded(study: Study, out: Path, report: "_Reporter") -> list[Trial]:
     """The trials in rounds over the workers of this process; the study lies in SQLite, or where storage says."""
     url, logged = study.params.storage or _sqlite(_work(out)), TrialLog(study)
-    with Pool(study_setup.score, study.base.workers, study.params.together) as pool:
+    with Pool(study_setup.score, study.base.workers, study.params.parallel_trials) as pool:
 
         def evaluate(pairs: Sequence[tuple[Mapping[str, Setting], int]]) -> list[float]:
             if pool.event.is_set():

@@ -110,9 +110,9 @@ def plan_of(params: SearchParams, base: TrainParams, folds: int) -> searching.Pl
         start=_settings(params, base.model_dump()),
         also=_champion(params),
         folds=folds,
-        together=params.together,
+        parallel_trials=params.parallel_trials,
         trials=params.trials,
-        minutes=params.minutes,
+        timeout_minutes=params.timeout_minutes,
         wilcoxon_p_threshold=params.wilcoxon_p_threshold,
         seed=params.seed,
     )
@@ -150,7 +150,7 @@ def _settings(params: SearchParams, tree: Mapping[str, Any]) -> dict[str, Settin
 
 _NOT_IN_STUDY = {
     "trials",
-    "minutes",
+    "timeout_minutes",
     "storage",
     "heartbeat_seconds",
     "wait_minutes",

@@ -26,7 +26,7 @@ def project(tmp_path_factory):
     cohort, features, folds = factories.folders(root, patients=40)
     for preset, name in (("tiny", "folds"), *((peer, peer) for peer in PEERS)):
         train(cohort, features, folds, factories.settings(workers=1, epochs=1, preset=preset), root / "models" / name)
-    again = SplitParams(folds=2, inner_folds=2, few_events=0, seed=8)
+    again = SplitParams(folds=2, inner_folds=2, min_test_events=0, seed=8)
     split(cohort, None, again, root / "other.csv")
     train(
         cohort, features, root / "other.csv", factories.settings(workers=1, epochs=1, preset="snn"), root / "elsewhere"
