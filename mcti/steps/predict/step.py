@@ -109,7 +109,8 @@ def predict(
             names = new_patient_folder.patient_ids(Path(new_patients))
             features = new_patient_folder.feature_folder(
                 Path(new_patients),
-                lambda slides: extract(slides, extraction, Path(scratch, "features"), progress=progress),
+                Path(scratch, "features"),
+                lambda slides, out: extract(slides, extraction, out, progress=progress),
             )
         else:
             names = sorted(map(str, tables.read_patients(str(cohort))["patient_id"]))
