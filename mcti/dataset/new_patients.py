@@ -70,7 +70,7 @@ def patient_ids(folder: Path) -> list[str]:
     if not ids:
         hint = "put expression.csv (patient_id and genes), slides.csv or a folder slides there"
         raise DataError("there is no patient", str(folder), hint)
-    redaction.learn(ids)
+    redaction.register_ids(ids)
     for patient in sorted(ids):
         if not patient.strip(".") or {"/", "\\", "\0"} & set(patient):  # it becomes the name of a report file
             raise DataError(f"{patient!r} cannot name a patient", str(folder), "leave slashes out of patient_id")

@@ -152,7 +152,7 @@ def read_slide(location: storage.Location) -> SlideFeatures:
     """
     import h5py
 
-    with storage.local(location) as path, storage.explained(location), h5py.File(path, "r") as file:
+    with storage.local_copy(location) as path, storage.translating_os_errors(location), h5py.File(path, "r") as file:
         if "features" not in file or file["features"].ndim != 2:
             raise DataError("no table `features` of patches and their values", str(location), "extract the slide again")
         features = file["features"][:].astype(np.float32, copy=False)

@@ -156,7 +156,7 @@ def _case(
             for name in loaded.speakers(bag.patient_id)
         }
     except MctiError as error:
-        raise error.of_patient(bag.patient_id) from error
+        raise error.with_patient(bag.patient_id) from error
     members = np.zeros(0, np.int64)
     if bag.patches is not None:
         first = next(iter(found))
@@ -206,7 +206,7 @@ class _Writer:
 
     def add(self, case: _Case) -> None:
         """One patient into all files."""
-        patient, numbers = redaction.shown(case.bag.patient_id), case.numbers
+        patient, numbers = redaction.redact_id(case.bag.patient_id), case.numbers
         way = abs(numbers["risk"] - numbers["baseline"])
         self.gaps.append((abs(numbers["gap"]), abs(numbers["gap"]) / way if way else 0.0))
         self.rows["contributions"].writerow([patient, "+".join(case.found), *numbers.values(), self.gaps[-1][1]])
@@ -237,7 +237,7 @@ class _Writer:
         )
 
     def _member(self, case: _Case, name: str, found: Attribution) -> explanation_html.Member:
-        patient = redaction.shown(case.bag.patient_id)
+        patient = redaction.redact_id(case.bag.patient_id)
         ranked = sorted(found.tokens.items(), key=lambda token: -abs(token[1]))
         for token, part in found.tokens.items():
             self.rows["tokens"].writerow([patient, name, token, part, *_place(case, found, token)])
@@ -258,7 +258,7 @@ class _Writer:
 
     def _groups(self, case: _Case, name: str, found: Attribution) -> list[explanation_html.Group]:
         """Each gene token with the genes it reads most, and the sets that those are rich in."""
-        patient, names = redaction.shown(case.bag.patient_id), self.loaded.genes
+        patient, names = redaction.redact_id(case.bag.patient_id), self.loaded.genes
         count = min(self.params.group_genes, len(names))
         weights, order = found.groups.sort(dim=1, descending=True, stable=True)
         chosen = [

@@ -156,7 +156,7 @@ def _predict(loaded: Ensemble, new: Sequence[PatientBag], genes: tuple[str, ...]
         try:
             rows = loaded.by_member(bag.patient_id, bag.patches, by_name(bag, genes), covariates=bag.covariates)
         except MctiError as error:
-            raise error.of_patient(bag.patient_id) from error
+            raise error.with_patient(bag.patient_id) from error
         risks.append(float(np.mean([row["risk"] for row in rows.values()])))
         for months, column in survival.items():
             column.append(float(np.mean([row[survival_column(months)] for row in rows.values()])))

@@ -15,7 +15,7 @@ from mcti.progress import Progress
 from mcti.registry.pipeline_run import noted
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
-from mcti.storage import Location, join, local
+from mcti.storage import Location, join, local_copy
 
 NO_FEATURES = "no features of a slide"
 
@@ -45,7 +45,7 @@ def split(
     Raises  DataError when the cohort cannot fill the folds, or a test patient's data stand in a training part
             UsageError when a setting that the scheme needs is missing
     """
-    with local(cohort) as folder:
+    with local_copy(cohort) as folder:
         patients = tables.read_patients(folder)
         gone = _without_features(patients, features) if params.missing_modality == "drop" else []
         kept = patients[~patients["patient_id"].isin(gone)].reset_index(drop=True)

@@ -135,7 +135,7 @@ def _tidy(out: Path, keep: list[int] | None) -> None:
 
     keep: the folds of a run of all; None: one fold was trained, and the checkpoints of the others stay.
     """
-    with storage.explained(out):
+    with storage.translating_os_errors(out):
         if keep is None:
             with contextlib.suppress(OSError):  # not there, or not empty
                 (out / ".work").rmdir()

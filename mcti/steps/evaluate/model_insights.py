@@ -99,7 +99,11 @@ def critical_patches(
         part = outcomes.fold_number == outcomes.fold_number[at]
         rank = float((risk[part] <= risk[at]).mean())
         months = float(outcomes.time_months[row])
-        said = {"patient_id": redaction.shown(outcomes.patient_ids[row]), "kind": kind, "agreement": float(share[row])}
+        said = {
+            "patient_id": redaction.redact_id(outcomes.patient_ids[row]),
+            "kind": kind,
+            "agreement": float(share[row]),
+        }
         rows.append({**said, "months": months, "rank": rank, "patches": found})
     return rows
 

@@ -127,7 +127,7 @@ def predict(
         rows = [row for row in told if not isinstance(row, Refused)]
         if not rows:
             raise refused[0].error
-        _write([row | {"patient_id": redaction.shown(row["patient_id"])} for row in rows], out)
+        _write([row | {"patient_id": redaction.redact_id(row["patient_id"])} for row in rows], out)
         _list_refused(refused, out)
         if pages is not None:
             notice = "" if new else tables.read_info(source).notice
@@ -210,7 +210,7 @@ def _one(loaded: ensemble.Ensemble, data: Dataset, patient: str, groups: int) ->
         expression = by_name(bag, data.genes)
         return loaded.predict(bag.patient_id, bag.patches, expression, covariates=bag.covariates, risk_groups=groups)
     except MctiError as error:
-        raise error.of_patient(patient) from error
+        raise error.with_patient(patient) from error
 
 
 def _refused_list(out: Path) -> Path:
@@ -222,7 +222,7 @@ def _list_refused(refused: Sequence[Refused], out: Path) -> None:
     where = _refused_list(out)
     storage.remove(where)
     if refused:
-        said = ({"patient_id": redaction.shown(r.patient_id), "reason": str(r.error)} for r in refused)
+        said = ({"patient_id": redaction.redact_id(r.patient_id), "reason": str(r.error)} for r in refused)
         _write(list(said), where)
 
 

@@ -282,6 +282,6 @@ def _nested_work(out: Path) -> Path:
 
 
 def _sqlite(work: Path) -> str:
-    with storage.explained(work):
+    with storage.translating_os_errors(work):
         work.mkdir(parents=True, exist_ok=True)
     return f"sqlite:///{work / 'study.db'}"
