@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mcti.arrays import IntArray
-from mcti.dataset.bags import PatientBag
+from mcti.dataset.bags import Dataset, PatientBag
 from mcti.errors import UsageError, did_you_mean
 from mcti.evaluation import baselines
 from mcti.evaluation.design_matrix import Inputs
@@ -20,7 +20,6 @@ from mcti.model.variants import ABLATIONS, PEERS
 from mcti.params import TrainParams
 from mcti.training import fold_files
 from mcti.training import folds as folding
-from mcti.training.folds import Dataset
 from mcti.training.loop import train
 
 ENSEMBLE = "mcti+cox"
@@ -39,7 +38,7 @@ class Patients:
 
     def bags(self, rows: IntArray) -> list[PatientBag]:
         """The bags of these rows."""
-        return self.data.choose([str(name) for name in self.inputs.patients["patient_id"].iloc[rows]], "the study")
+        return self.data.select([str(name) for name in self.inputs.patients["patient_id"].iloc[rows]], "the study")
 
 
 @dataclass(frozen=True)

@@ -160,7 +160,7 @@ class MCTI(nn.Module):
 
     @torch.no_grad()
     def start_at(self, hazard: Tensor) -> None:
-        """Begin near these hazards (B,) for everybody, before any training; see `bags.base_hazard`."""
+        """Begin near these hazards (B,) of `mcti.dataset.time_bins.base_hazard`, before any training."""
         self.survival_head.out.bias.copy_(logits_of(hazard, self.config.head))
 
     def join(self, mined: Mined, gene_tokens: Tensor, clinical: Tensor | None = None) -> Tokens:

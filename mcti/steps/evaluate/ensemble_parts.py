@@ -8,7 +8,7 @@ import numpy as np
 
 from mcti import storage
 from mcti.arrays import FloatArray
-from mcti.dataset.loading import Tables
+from mcti.dataset.loading import CohortTables
 from mcti.evaluation import attribution_shares as naming
 from mcti.evaluation.attribution_shares import AttributionShares
 from mcti.evaluation.outcomes import Fold, Outcomes
@@ -42,7 +42,7 @@ class Models:
         needs = any("slides" in model.config.modalities for model in self._loaded.values())
         self.usable = there and not (needs and features is None)
         genes = list(next(iter(self._loaded.values())).config.genes) if self.usable else []
-        self._tables = Tables.read(cohort, features, genes or None) if self.usable else None
+        self._tables = CohortTables.read(cohort, features, genes or None) if self.usable else None
 
     def mixed(self) -> bool:
         """Whether every fold's model has a Cox model beside its network, neither at weight 0 nor at 1."""
@@ -94,7 +94,7 @@ class Models:
         model, ids = self._loaded[fold.number], self._outcomes.patient_ids
         chosen = fold.patients if rows is None else self._outcomes.patient[rows]
         for patient in chosen:
-            data = self._tables.bags([ids[patient]]).reading(_modalities(model))
+            data = self._tables.load([ids[patient]]).restricted_to(_modalities(model))
             yield data.bags[ids[patient]]
 
 
