@@ -157,7 +157,7 @@ def _owners(folder: Path) -> dict[str, str]:
         return {}
     if found.is_dir():
         return {row.slide_id: row.patient_id for row in manifest.read(found)}
-    return manifest.owners(found)
+    return manifest.read_patient_ids(found)
 
 
 def _first(folder: Path, *names: str) -> Path | None:
