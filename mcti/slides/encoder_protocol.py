@@ -63,5 +63,5 @@ def file_sha256(path: Path) -> str:
 
     Raises OperationalError or DataError when the file cannot be read.
     """
-    with storage.explained(path), path.open("rb") as stream:
+    with storage.translating_os_errors(path), path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

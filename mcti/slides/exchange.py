@@ -28,8 +28,8 @@ _NOT_COPIED = ("save_path", "savetodir")  # paths of the machine that wrote the 
 
 
 @dataclass(frozen=True)
-class SlideFeatures:
-    """The features of one slide: features (N, D); coords (N, 2) in level-0 pixels, or None when unknown.
+class PortableFeatures:
+    """One slide in a form that all formats share: features (N, D); coords (N, 2) in level-0 pixels, None: unknown.
 
     grid        attributes of the coordinates, such as patch_size_level0
     attributes  attributes of the file, such as mpp_x and encoder
@@ -51,7 +51,7 @@ def check_format(format_name: str) -> None:
         raise UsageError(f"unknown format {format_name!r}", "--format", did_you_mean(format_name, FORMATS))
 
 
-def read_set(folder: Path, format_name: str, mpp: float | None = None) -> Iterator[SlideFeatures]:
+def read_set(folder: Path, format_name: str, mpp: float | None = None) -> Iterator[PortableFeatures]:
     """The slides of a feature set, sorted by file name; `mpp` (µm/px of level 0) is needed for STAMP.
 
     Raises DataError when the folder has no files of the format, or a file is broken.
@@ -68,7 +68,7 @@ def read_set(folder: Path, format_name: str, mpp: float | None = None) -> Iterat
         yield read(file)
 
 
-def write_slide(slide: SlideFeatures, folder: Path, format_name: str) -> None:
+def write_slide(slide: PortableFeatures, folder: Path, format_name: str) -> None:
     """Write one slide into `folder` in a format; each file complete or absent.
 
     Raises DataError when the slide lacks what the format needs (coordinates, mpp).
@@ -78,25 +78,27 @@ def write_slide(slide: SlideFeatures, folder: Path, format_name: str) -> None:
     {"trident": _to_trident, "clam": _to_clam, "stamp": _to_stamp, "pt": _to_pt}[format_name](slide, folder)
 
 
-def from_store(path: Path) -> SlideFeatures:
+def from_store(path: Path) -> PortableFeatures:
     """A slide of a feature store.
 
     Raises DataError when the file is missing or broken.
     """
     with features.open_file(path) as file:
-        return SlideFeatures(_stem(path), file.features(), file.coords(), _copied(file.grid), _copied(file.attributes))
+        return PortableFeatures(
+            _stem(path), file.features(), file.coords(), _copied(file.grid), _copied(file.attributes)
+        )
 
 
-def read_header(path: Path) -> SlideFeatures:
+def read_header(path: Path) -> PortableFeatures:
     """A slide of a feature store without its features and coordinates.
 
     Raises DataError when the file is missing or broken.
     """
     with features.open_file(path) as file:
-        return SlideFeatures(_stem(path), np.empty((0, 0)), None, _copied(file.grid), _copied(file.attributes))
+        return PortableFeatures(_stem(path), np.empty((0, 0)), None, _copied(file.grid), _copied(file.attributes))
 
 
-def to_store(slide: SlideFeatures, out: Path, format_name: str) -> None:
+def to_store(slide: PortableFeatures, out: Path, format_name: str) -> None:
     """Write a slide of another tool as a feature file; its key states the format that it was imported from.
 
     Raises OperationalError when the disk is full or the folder is not writable.
@@ -119,7 +121,7 @@ def to_store(slide: SlideFeatures, out: Path, format_name: str) -> None:
     features.write(out, [block], values.shape[1], dtype, root, grid)
 
 
-def _reader(format_name: str, mpp: float | None) -> Callable[[Path], SlideFeatures]:
+def _reader(format_name: str, mpp: float | None) -> Callable[[Path], PortableFeatures]:
     if format_name == "stamp":
         if mpp is None:
             hint = "add the slides' mpp (µm/px of level 0), e.g. --mpp 0.25"
@@ -128,7 +130,7 @@ def _reader(format_name: str, mpp: float | None) -> Callable[[Path], SlideFeatur
     return {"trident": _from_trident, "clam": _from_clam, "pt": _from_pt}[format_name]
 
 
-def _from_trident(file: Path) -> SlideFeatures:
+def _from_trident(file: Path) -> PortableFeatures:
     """`features` (N, D) or (1, N, D), `coords` (N, 2) with attributes."""
     with hdf5.open_foreign(file) as h5:
         values, coords = h5["features"][:], h5["coords"][:]
@@ -136,7 +138,7 @@ def _from_trident(file: Path) -> SlideFeatures:
     return _checked(file, values, coords.astype(np.int64), grid, attributes)
 
 
-def _from_clam(file: Path) -> SlideFeatures:
+def _from_clam(file: Path) -> PortableFeatures:
     """TRIDENT's two tables; sizes count pixels of patch_level, and `downsample` is their size in level-0 pixels."""
     slide = _from_trident(file)
     grid = dict(slide.grid)
@@ -149,7 +151,7 @@ def _from_clam(file: Path) -> SlideFeatures:
     return replace(slide, grid=grid)
 
 
-def _from_stamp(file: Path, mpp: float) -> SlideFeatures:
+def _from_stamp(file: Path, mpp: float) -> PortableFeatures:
     """`feats` (N, D), `coords` (N, 2) in µm, attribute unit."""
     with hdf5.open_foreign(file) as h5:
         attributes = _copied(hdf5.plain_attributes(h5))
@@ -166,7 +168,7 @@ def _from_stamp(file: Path, mpp: float) -> SlideFeatures:
     return _checked(file, values, np.rint(coords / mpp).astype(np.int64), grid, attributes)
 
 
-def _from_pt(file: Path) -> SlideFeatures:
+def _from_pt(file: Path) -> PortableFeatures:
     import torch
 
     try:
@@ -185,7 +187,7 @@ def _from_pt(file: Path) -> SlideFeatures:
 
 def _checked(
     file: Path, values: Any, coords: NDArray[np.int64] | None, grid: dict[str, Any], attributes: dict[str, Any]
-) -> SlideFeatures:
+) -> PortableFeatures:
     """The slide, after checks of shapes and values."""
     values = np.zeros(0) if values is None else values[0] if values.ndim == 3 and len(values) == 1 else values
     if values.ndim != 2 or not values.size:
@@ -195,17 +197,17 @@ def _checked(
         raise DataError(what, str(file), "extract this slide again")
     if not np.isfinite(values).all():
         raise DataError("features that are not finite", str(file), "extract this slide again")
-    return SlideFeatures(_stem(file), values, coords, grid, attributes)
+    return PortableFeatures(_stem(file), values, coords, grid, attributes)
 
 
-def _to_trident(slide: SlideFeatures, folder: Path) -> None:
+def _to_trident(slide: PortableFeatures, folder: Path) -> None:
     coords = _coords(slide, "TRIDENT")
     grid = {name: slide.grid[name] for name in _GRID if name in slide.grid}
     tables = {"features": slide.features, "coords": coords}
     hdf5.write_tables(folder / f"{slide.slide_id}.h5", tables, {"coords": grid}, {})
 
 
-def _to_clam(slide: SlideFeatures, folder: Path) -> None:
+def _to_clam(slide: PortableFeatures, folder: Path) -> None:
     """CLAM's attributes where the features came from CLAM; else those of level 0, where a tile is its footprint."""
     coords = _coords(slide, "CLAM")
     grid: dict[str, Any] = {"patch_level": 0, "downsample": np.array([1.0, 1.0]), "name": slide.slide_id}
@@ -220,7 +222,7 @@ def _to_clam(slide: SlideFeatures, folder: Path) -> None:
     _to_pt(slide, folder / "pt_files")
 
 
-def _to_stamp(slide: SlideFeatures, folder: Path) -> None:
+def _to_stamp(slide: PortableFeatures, folder: Path) -> None:
     mpp = float(slide.attributes.get("mpp_x", float("nan")))
     if not np.isfinite(mpp):
         what = "STAMP needs coordinates in µm, but the slide's mpp is unknown"
@@ -236,7 +238,7 @@ def _to_stamp(slide: SlideFeatures, folder: Path) -> None:
     hdf5.write_tables(folder / f"{slide.slide_id}.h5", tables, {}, root)
 
 
-def _to_pt(slide: SlideFeatures, folder: Path) -> None:
+def _to_pt(slide: PortableFeatures, folder: Path) -> None:
     import torch
 
     # A stream: with a path, torch writes the name of the temporary file into the archive.
@@ -244,7 +246,7 @@ def _to_pt(slide: SlideFeatures, folder: Path) -> None:
         torch.save(torch.from_numpy(np.ascontiguousarray(slide.features)), stream)
 
 
-def _coords(slide: SlideFeatures, format_name: str) -> NDArray[np.int64]:
+def _coords(slide: PortableFeatures, format_name: str) -> NDArray[np.int64]:
     if slide.coords is None:
         what = f"{format_name} needs coordinates, but these features have none"
         raise DataError(what, slide.slide_id, "export with --format pt")

@@ -75,7 +75,7 @@ def extract_slide(row: SlideRow, context: ExtractionContext) -> SlideOutcome:
     except SlideError as error:
         return SlideOutcome(row.slide_id, row.patient_id, error.status.value, error.reason)
     except OSError as error:  # from reading: writing translates its errors into OperationalError
-        what = storage.trouble(error).what
+        what = storage.translate_os_error(error).what
         return SlideOutcome(row.slide_id, row.patient_id, Status.READ_ERROR.value, f"{what}: check its disk")
     except pinned.ChecksumMismatch:
         raise

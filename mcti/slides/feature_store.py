@@ -43,7 +43,7 @@ class FeatureStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        with storage.explained(folder):
+        with storage.translating_os_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
 
     def location(self, name: str) -> str:
@@ -139,7 +139,7 @@ class S3FeatureStore(FeatureStore):
         for name in sorted(self._names):
             path = self.folder / name
             if PurePosixPath(name).match(pattern) and not path.exists():
-                with storage.explained(path):
+                with storage.translating_os_errors(path):
                     path.parent.mkdir(parents=True, exist_ok=True)
                 storage.download(self.location(name), path.parent)
 

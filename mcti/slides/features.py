@@ -8,7 +8,7 @@ Attributes  of coords: the names that TRIDENT's readers expect; of the file: the
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from mcti.slides import hdf5, tiles, tissue
 from mcti.slides.encoder_protocol import EncoderIdentity
 from mcti.slides.probe import SlideInfo
 from mcti.slides.tiles import Grid
+from mcti.storage import Location
 
 SCHEMA_VERSION = 1
 IMPORTED_PREFIX = "imported from "
@@ -31,6 +32,8 @@ IMPORTED_PREFIX = "imported from "
 # The encoder enters the key by its identity, not by the path of its file.
 _NOT_IN_KEY = {"slides", "encoder", "workers", "accept_licences", "cache", "cache_gib"}
 _NOT_IN_KEY |= {"slide_minutes", "max_failed_slides_share"}
+PROVENANCE = ("encoder", "encoder_weights_sha256", "encoder_preprocessing", "target_mpp", "tissue_method")
+"""Attributes that describe how features were extracted; files of other tools may lack some."""
 _CHUNK_ROWS = 256  # files with chunks of one row, as some tools write them, take 7 to 20 times longer to read
 _READ_ERRORS = (OSError, KeyError, RuntimeError)  # what h5py raises for a broken file
 
@@ -66,6 +69,23 @@ class FeatureFileInfo:
     def is_imported(self) -> bool:
         """Whether another tool made the features (exchange.py). They cannot be extracted again."""
         return self.key.startswith(IMPORTED_PREFIX)
+
+
+@dataclass(frozen=True)
+class SlideFeatures:
+    """The features of one slide as a dataset reads them.
+
+    features     (N, D) float32
+    coordinates  (N, 2) int64, level-0 pixels of the top-left corners; None when the file has none
+    provenance   the attributes of PROVENANCE that the file has
+    tile_counts  numbers of candidate, kept, blurred and failed tiles, and `tissue`, the summed tissue fraction of the
+                 kept ones; empty for files of other tools, which do not count tiles
+    """
+
+    features: NDArray[np.float32]
+    coordinates: NDArray[np.int64] | None
+    provenance: Mapping[str, Any]
+    tile_counts: Mapping[str, float]
 
 
 def compute_key(
@@ -149,32 +169,56 @@ class FeatureFile:
             return None
         return np.asarray(self._file["tissue_fraction"][:], np.float32)
 
+    def tile_counts(self) -> dict[str, float]:
+        """Numbers of candidate, kept, blurred and failed tiles, and `tissue`; empty when the file does not count."""
+        attributes, names = self.attributes, ("candidate", "kept", "blurred", "failed")
+        fractions = self.tissue_fraction()
+        if fractions is None or not len(fractions) or not all(f"tiles_{name}" in attributes for name in names):
+            return {}
+        counts = {name: float(attributes[f"tiles_{name}"]) for name in names}
+        return counts | {"tissue": float(fractions.sum(dtype=float))}
+
 
 @contextmanager
-def open_file(path: Path) -> Iterator[FeatureFile]:
-    """Open one feature file, of this package or of another tool with the same datasets.
+def open_file(location: Location) -> Iterator[FeatureFile]:
+    """Open one feature file, of `mcti extract` or of another tool with the same datasets; local or on S3.
 
     Raises DataError when the file is missing or broken, or has no table `features` (N, D).
+    Raises OperationalError when S3 does not answer.
     """
     import h5py
 
-    try:
-        with h5py.File(path, "r") as file:
-            if "features" not in file or file["features"].ndim != 2:
-                what = "no table `features` with one row per tile"
-                raise DataError(what, str(path), "extract the slide again")
-            yield FeatureFile(file)
-    except _READ_ERRORS as error:
-        raise DataError(f"not a feature file ({error})", str(path), "run mcti extract again") from error
+    with storage.local_copy(location) as path:
+        try:
+            with h5py.File(path, "r") as file:
+                if "features" not in file or file["features"].ndim != 2:
+                    what = "no table `features` with one row per tile"
+                    raise DataError(what, str(location), "extract the slide again")
+                yield FeatureFile(file)
+        except _READ_ERRORS as error:
+            raise DataError(f"not a feature file ({error})", str(location), "run mcti extract again") from error
 
 
-def read(path: Path) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
-    """Features (N, D) and coords (N, 2) of one file; None in place of coords that the file does not hold per tile.
+def read(location: Location) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
+    """Features (N, D) and coords (N, 2) of one file; None in place of coords when the file has none.
 
     Raises DataError when the file is missing or broken.
     """
-    with open_file(path) as file:
+    with open_file(location) as file:
         return file.features(), file.coords()
+
+
+def read_slide(location: Location) -> SlideFeatures:
+    """Features, coordinates, provenance and counts of one file, in one read.
+
+    Raises DataError when the file is missing or broken.
+    """
+    with open_file(location) as file:
+        attributes = file.attributes
+        values = {name: attributes[name] for name in PROVENANCE if name in attributes}
+        provenance = {name: value if isinstance(value, int | float) else str(value) for name, value in values.items()}
+        features = file.features().astype(np.float32, copy=False)
+        return SlideFeatures(features, file.coords(), provenance, file.tile_counts())
 
 
 def write(

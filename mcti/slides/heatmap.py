@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mcti import storage
 from mcti.errors import DataError
 from mcti.slides.decoding import Pixels
-from mcti.slides.exchange import SlideFeatures
+from mcti.slides.exchange import PortableFeatures
 from mcti.slides.probe import SlideInfo
 from mcti.slides.tissue import Overview
 from mcti.storage import Location
@@ -68,7 +68,9 @@ class Scores:
         return np.asarray(self.palette()[np.rint(self.shares() * 255).astype(int)], np.uint8)
 
 
-def read_scores(location: Location, slide: SlideFeatures, column: str = "score", centre: float | None = None) -> Scores:
+def read_scores(
+    location: Location, slide: PortableFeatures, column: str = "score", centre: float | None = None
+) -> Scores:
     """Scores of a slide's tiles from a CSV with x, y (level-0 px, as in the features' coords) and `column`.
 
     Raises
@@ -77,7 +79,7 @@ def read_scores(location: Location, slide: SlideFeatures, column: str = "score",
     """
     import pandas as pd
 
-    with storage.local(location) as path, storage.explained(path):
+    with storage.local_copy(location) as path, storage.translating_os_errors(path):
         try:
             table = pd.read_csv(path)
         except (ValueError, pd.errors.ParserError) as error:  # also: UnicodeDecodeError, EmptyDataError
@@ -101,7 +103,7 @@ def read_scores(location: Location, slide: SlideFeatures, column: str = "score",
     return Scores(column, numbers[:, :2].astype(np.int64), numbers[:, 2], footprint(slide), centre)
 
 
-def footprint(slide: SlideFeatures) -> tuple[int, int]:
+def footprint(slide: PortableFeatures) -> tuple[int, int]:
     """Level-0 px that a tile of a slide covers, across and down.
 
     Raises
@@ -115,7 +117,7 @@ def footprint(slide: SlideFeatures) -> tuple[int, int]:
     return int(across), int(across) if square else round(int(across) * mpp[0] / mpp[1])
 
 
-def check_same_slide(slide: SlideFeatures, facts: SlideInfo, where: Location) -> None:
+def check_same_slide(slide: PortableFeatures, facts: SlideInfo, where: Location) -> None:
     """Raise a DataError when features say that their slide has another size than this one."""
     size = tuple(int(slide.grid.get(name, 0)) for name in ("level0_width", "level0_height"))
     if all(size) and size != (facts.width, facts.height):

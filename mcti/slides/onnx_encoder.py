@@ -69,7 +69,7 @@ class OnnxFileEncoder(OnnxEncoder):
 
     def __init__(self, path: Path, resolution: float) -> None:
         self._path = path
-        with storage.explained(path):
+        with storage.translating_os_errors(path):
             self._bytes = path.read_bytes()
         sidecar = _read_sidecar(path)
         self._size = sidecar.get("size")

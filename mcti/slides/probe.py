@@ -217,7 +217,7 @@ class open_bytes:  # noqa: N801 (used as a function)
             opened = self._descriptor = os.open(self._path, os.O_RDONLY)
             return lambda offset, size: os.pread(opened, size, offset), os.fstat(opened).st_size
         except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: circular links; ValueError: a NUL byte
-            why = storage.trouble(error).what if isinstance(error, OSError) else str(error)
+            why = storage.translate_os_error(error).what if isinstance(error, OSError) else str(error)
             raise SlideError(Status.READ_ERROR, why, "check the file, its links and its mode") from error
 
     def __exit__(self, *_: object) -> None:

@@ -76,7 +76,7 @@ def read(path: Path) -> list[SlideOutcome]:
 
     Raises KeyError, TypeError or ValueError when it is not a table of slides.
     """
-    with storage.explained(path), path.open(encoding="utf-8", newline="") as stream:
+    with storage.translating_os_errors(path), path.open(encoding="utf-8", newline="") as stream:
         return [_parse(row) for row in csv.DictReader(stream)]
 
 

@@ -44,7 +44,7 @@ class TileImages:
 
     def _read(self, row: SlideRow, corners: Sequence[tuple[int, int]]) -> list[TileImage]:
         where = storage.join(self._features, f"{row.slide_id}.h5")
-        with storage.local(where) as store:
+        with storage.local_copy(where) as store:
             bag = exchange.read_header(store)
         with probe.local_slide(row.path) as path:
             facts = probe.examine(path, mpp=row.mpp)

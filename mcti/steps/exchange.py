@@ -5,7 +5,7 @@ from pathlib import Path
 from mcti import storage
 from mcti.errors import DataError
 from mcti.slides import exchange, features, manifest, slide_table
-from mcti.slides.exchange import SlideFeatures
+from mcti.slides.exchange import PortableFeatures
 from mcti.slides.slide_table import SlideOutcome
 from mcti.steps.result import StepResult
 from mcti.storage import Location
@@ -32,7 +32,7 @@ def import_features(
     """
     patient_ids = manifest.read_patient_ids(slides) if slides is not None else None
     outcomes, width = [], 0
-    with storage.replacing(out) as draft, storage.local(source) as folder:
+    with storage.replacing(out) as draft, storage.local_copy(source) as folder:
         draft.mkdir()
         for slide in exchange.read_set(folder, format_name, mpp):
             exchange.to_store(slide, draft / f"{slide.slide_id}.h5", format_name)
@@ -52,7 +52,7 @@ def export_features(source: Location, format_name: str, out: Path) -> ExchangeRe
     """
     exchange.check_format(format_name)
     slides = tiles = width = 0
-    with storage.replacing(out) as draft, storage.local(source) as folder:
+    with storage.replacing(out) as draft, storage.local_copy(source) as folder:
         draft.mkdir()
         for file in sorted(folder.glob("*.h5")):
             slide = exchange.from_store(file)
@@ -63,7 +63,7 @@ def export_features(source: Location, format_name: str, out: Path) -> ExchangeRe
     return ExchangeResult(slides=slides, tiles=tiles, width=width)
 
 
-def _common_width(width: int, slide: SlideFeatures) -> int:
+def _common_width(width: int, slide: PortableFeatures) -> int:
     """The width of a slide's features, which is that of the slides before (0: first slide)."""
     slide_width = int(slide.features.shape[1])
     if width not in (0, slide_width):
@@ -80,7 +80,7 @@ def _patient_id(slide_id: str, patient_ids: dict[str, str] | None, slides: Locat
     return patient_ids[slide_id]
 
 
-def _outcome(slide: SlideFeatures, patient_id: str, format_name: str) -> SlideOutcome:
+def _outcome(slide: PortableFeatures, patient_id: str, format_name: str) -> SlideOutcome:
     mpp = slide.attributes.get("mpp_x")
     return SlideOutcome(
         slide.slide_id,

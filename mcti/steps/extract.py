@@ -210,6 +210,6 @@ def _summarise(outcomes: list[SlideOutcome], encoder: str) -> ExtractResult:
 
 def _remove_temporary_files(out: Path) -> None:
     """Drafts and finished blocks of killed runs; no other process works in `out` when the table is written."""
-    with storage.explained(out):
+    with storage.translating_os_errors(out):
         for path in [*out.glob(".*.h5.draft"), *out.glob(".*.blocks")]:
             shutil.rmtree(path) if path.is_dir() else path.unlink()

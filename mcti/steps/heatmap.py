@@ -35,7 +35,7 @@ def heatmap(
     Writes  out/{heatmap.png, heatmap.geojson, heatmap.ome.tif}: all of it or nothing
     Raises  DataError when a score belongs to no tile of the slide, or the slide cannot be read
     """
-    with probe.local_slide(str(slide)) as path, storage.local(features) as feature_file:
+    with probe.local_slide(str(slide)) as path, storage.local_copy(features) as feature_file:
         info = probe.examine(path, mpp=mpp)
         slide_features = exchange.from_store(feature_file)
         drawing.check_same_slide(slide_features, info, features)

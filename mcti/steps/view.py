@@ -78,7 +78,7 @@ def view(
 def _scene(reader: Reader, info: SlideInfo, name: str, features: Location | None, table: _ScoreTable | None) -> Scene:
     if features is None:
         return Scene(reader, info, name, mask=_detected_mask(reader, info))
-    with storage.local(features) as feature_file:
+    with storage.local_copy(features) as feature_file:
         slide_features = exchange.from_store(feature_file)
         heatmap.check_same_slide(slide_features, info, features)
         mask = _stored_mask(reader, info, feature_store.mask_path(feature_file.parent, slide_features.slide_id))
