@@ -45,7 +45,7 @@ def origin(data: str = "") -> Origin:
     return Origin(run=lineage.pipeline_run(), pipeline=os.environ.get("MCTI_PIPELINE", ""), data=data)
 
 
-def noted(step: Callable[P, R]) -> Callable[P, R]:
+def tracked(step: Callable[P, R]) -> Callable[P, R]:
     """A step that is a run of MLflow below that of its pipeline run: how it ended, and its headline as metrics.
 
     Its errors in settings and data are computed once in a run (refusals.kept).
@@ -69,7 +69,7 @@ def noted(step: Callable[P, R]) -> Callable[P, R]:
             _quietly(lambda: _close(note, "FINISHED", headline()), name)
         return result
 
-    return refusals.kept(wrapped)
+    return refusals.cache_refusals(wrapped)
 
 
 def tag_data_version(md5: str) -> None:

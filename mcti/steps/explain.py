@@ -23,7 +23,7 @@ from mcti.model.names import PART_NAMES
 from mcti.params import ExplainParams, ExtractParams
 from mcti.progress import Progress
 from mcti.registry import ensemble, models
-from mcti.registry.pipeline_run import noted
+from mcti.registry.pipeline_run import tracked
 from mcti.steps.predict.step import by_name
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
@@ -77,7 +77,7 @@ class _Source:
 
 
 @logged
-@noted
+@tracked
 def explain(
     model: str,
     cohort: Location | None,

@@ -30,7 +30,7 @@ from mcti.redaction import hashed
 from mcti.registry import ensemble, models, monitoring_history
 from mcti.registry.ensemble import Ensemble
 from mcti.registry.monitoring_history import Registered
-from mcti.registry.refusals import kept
+from mcti.registry.refusals import cache_refusals
 from mcti.steps.predict.step import by_name
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
@@ -82,7 +82,7 @@ class Predictions:
 
 
 @logged
-@kept
+@cache_refusals
 def monitor(
     model: str,
     cohort: Location,
@@ -199,9 +199,9 @@ def _decay(
 ) -> Decay:
     event = np.array([bag.event for bag in new], dtype=np.bool_)
     time = np.array([bag.time_months for bag in new], dtype=np.float64)
-    kept, event, time = decay.matured(event, time, _entries(new, params), params.delay_months)
-    survival = {months: column[kept] for months, column in predicted.survival.items()}
-    return decay.judge(event, time, predicted.risk[kept], survival, registered, params)
+    matured, event, time = decay.matured(event, time, _entries(new, params), params.delay_months)
+    survival = {months: column[matured] for months, column in predicted.survival.items()}
+    return decay.judge(event, time, predicted.risk[matured], survival, registered, params)
 
 
 def _entries(new: Sequence[PatientBag], params: MonitorParams) -> Floats | None:

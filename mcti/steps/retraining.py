@@ -7,7 +7,7 @@ from mcti import pinned, storage, versions
 from mcti.errors import DataError, UsageError
 from mcti.params import IngestParams
 from mcti.registry import lease, lineage, models, pipeline_run, run_outcome, tracking
-from mcti.registry.refusals import kept
+from mcti.registry.refusals import cache_refusals
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 
@@ -28,7 +28,7 @@ class Detected(StepResult):
 
 
 @logged
-@kept
+@cache_refusals
 def detect(name: str, ingest: IngestParams, remote: str, run: str, hours: float, out: Path) -> Detected:
     """Compare the newest version of the sources with those that versions of the model were trained on.
 

@@ -13,7 +13,7 @@ from mcti.cohort.folds import read_folds
 from mcti.dataset.loading import gather
 from mcti.params import TrainParams
 from mcti.progress import Progress
-from mcti.registry.pipeline_run import noted
+from mcti.registry.pipeline_run import tracked
 from mcti.steps.result import StepResult
 from mcti.steps.search.best_settings import Best
 from mcti.steps.task_log import logged
@@ -51,7 +51,7 @@ class Job:
 
 
 @logged
-@noted
+@tracked
 def train(
     cohort: Location,
     features: Location | None,

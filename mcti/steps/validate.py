@@ -17,7 +17,7 @@ from mcti.errors import DataError, OperationalError
 from mcti.params import ValidateParams
 from mcti.progress import Progress
 from mcti.registry import validations
-from mcti.registry.refusals import kept
+from mcti.registry.refusals import cache_refusals
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 from mcti.storage import Location
@@ -42,7 +42,7 @@ class ValidateResult(StepResult):
 
 
 @logged
-@kept
+@cache_refusals
 def validate(
     cohort: Location,
     features: Location | None,

@@ -15,7 +15,7 @@ from components.utilities.outcome import make_room, outcome
 from mcti import s3, storage
 from mcti.params import RegisterParams
 from mcti.registry import lease, pipeline_run, tracking
-from mcti.registry.pipeline_run import noted
+from mcti.registry.pipeline_run import tracked
 from mcti.registry.resumption import LeaseTaken
 from mcti.steps.result import StepResult
 from tests.pipelines import fake_api
@@ -29,7 +29,7 @@ HISTORY = {
 }
 
 
-@noted
+@tracked
 def count(patients: int) -> StepResult:
     """A step of the pipeline."""
     if patients < 0:

@@ -18,7 +18,7 @@ from mcti.model.trained import single_thread
 from mcti.params import ExtractParams, PredictParams
 from mcti.progress import Progress
 from mcti.registry import ensemble, models
-from mcti.registry.pipeline_run import noted
+from mcti.registry.pipeline_run import tracked
 from mcti.steps.predict import patient_pages
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
@@ -69,7 +69,7 @@ class Refused:
 
 
 @logged
-@noted
+@tracked
 def predict(
     model: str,
     cohort: Location | None,

@@ -109,8 +109,8 @@ def compare(
     drawn = Resampled.of(rivals, params.bootstrap, params.seed)
     lead = told.of("Uno's C", drawn.lead(rivals.uno(), 1 - 2 * look.alpha))
     harrell = told.of("Harrell's C", drawn.lead(rivals.harrell(), params.confidence))
-    noted = Gate(name="harrell", verdict=gates.NOTED, reason=str(harrell), numbers=harrell.model_dump(mode="json"))
-    found = [gates.superior(lead, look, params), noted, *_absolute(rivals, drawn, told, params)]
+    harrell_gate = Gate(name="harrell", verdict=gates.NOTED, reason=str(harrell), numbers=harrell.model_dump(mode="json"))
+    found = [gates.superior(lead, look, params), harrell_gate, *_absolute(rivals, drawn, told, params)]
     return lead, [*found, *_groups(rivals, drawn, labels, against, params)]
 
 

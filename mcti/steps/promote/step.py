@@ -10,7 +10,7 @@ from mcti.params import PromoteParams
 from mcti.registry import approvals, gates, ledger, lineage, models, promotion, strictness, tracking
 from mcti.registry.gates import Gate, Judgement, Lead
 from mcti.registry.ledger import Line
-from mcti.registry.pipeline_run import noted
+from mcti.registry.pipeline_run import tracked
 from mcti.steps.promote import gate_evaluation
 from mcti.steps.promote.gate_evaluation import Candidate
 from mcti.steps.result import StepResult
@@ -93,7 +93,7 @@ def _override(line: Line) -> str:
 
 
 @logged
-@noted
+@tracked
 def promote(
     name: str,
     params: PromoteParams,
