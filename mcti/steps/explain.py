@@ -150,7 +150,7 @@ def _case(
         vector = None if bag.genes is None else loaded.vector(bag.patient_id, by_name(bag, genes) or {})
         found = {
             name: attribute(loaded.members[name], bag.patches, vector, bag.covariates, steps=params.steps)
-            for name in loaded.speakers(bag.patient_id)
+            for name in loaded.eligible_members(bag.patient_id)
         }
     except MctiError as error:
         raise error.of_patient(bag.patient_id) from error

@@ -218,7 +218,7 @@ def _refuse_too_many(refused: Sequence[Refused], asked: int, params: PredictPara
 def _result(rows: Sequence[Mapping[str, Any]], refused: int, loaded: ensemble.Ensemble) -> PredictResult:
     return PredictResult(
         patients=len(rows),
-        known=sum(loaded.knows(str(row["patient_id"])) for row in rows),
+        known=sum(loaded.is_development_patient(str(row["patient_id"])) for row in rows),
         out_of_distribution=sum(bool(row["out_of_distribution"]) for row in rows),
         incomplete=sum(bool(row["missing"]) for row in rows),
         refused=refused,
