@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mcti.dataset.bags import PatientBag
+from mcti.dataset.bags import Dataset, PatientBag
 from mcti.errors import UsageError, did_you_mean
 from mcti.evaluation import baselines
 from mcti.evaluation.curves import Ints
@@ -20,11 +20,10 @@ from mcti.model.variants import ABLATIONS, PEERS
 from mcti.params import TrainParams
 from mcti.training import fold_files
 from mcti.training import folds as folding
-from mcti.training.folds import Dataset
 from mcti.training.loop import train
 
-STACK = "stack"
-NETWORKS: Mapping[str, str] = {"mcti": "compact", STACK: "compact", **{name: name for name in (*PEERS, *ABLATIONS)}}
+ENSEMBLE = "mcti+cox"
+NETWORKS: Mapping[str, str] = {"mcti": "compact", ENSEMBLE: "compact", **{name: name for name in (*PEERS, *ABLATIONS)}}
 """Name -> `train.preset`. All else is the same for all of them: settings, folds, covariates. Each is the network alone;
 only the stack, which is what `mcti train` makes by default, has the Cox model beside it (`train.cox_weight`)."""
 NAMES = (*baselines.REGISTRY, *NETWORKS)
@@ -39,7 +38,7 @@ class Patients:
 
     def bags(self, rows: Ints) -> list[PatientBag]:
         """The bags of these rows."""
-        return self.data.choose([str(name) for name in self.inputs.patients["patient_id"].iloc[rows]], "the study")
+        return self.data.select([str(name) for name in self.inputs.patients["patient_id"].iloc[rows]], "the study")
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def fit(name: str, patients: Patients, part: Part, params: TrainParams) -> Forec
 
 def fit_network(name: str, patients: Patients, part: Part, params: TrainParams) -> TrainedModel:
     """One network, trained by the loop of `mcti train` for its fixed number of epochs."""
-    share = params.cox_weight if name == STACK else 0.0
+    share = params.cox_weight if name == ENSEMBLE else 0.0
     settings = params.model_copy(update={"preset": NETWORKS[name], "cox_weight": share})
     where = f"{name}, fold {part.fold}"
     task = folding.prepare(patients.data, patients.bags(part.train), settings, ("fold", part.fold), where)

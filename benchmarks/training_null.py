@@ -24,12 +24,11 @@ import torch
 
 from benchmarks import model_zoo, study_data, tcga_study
 from benchmarks.model_zoo import Part, Patients
-from mcti.dataset.bags import PatientBag
+from mcti.dataset.bags import Dataset, PatientBag
 from mcti.evaluation import comparison, metrics
 from mcti.evaluation.design import Inputs
 from mcti.evaluation.outcomes import Outcomes
 from mcti.storage import replacing, text_md5
-from mcti.training.folds import Dataset
 
 COVARIATES = ("age",)
 

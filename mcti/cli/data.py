@@ -23,7 +23,7 @@ def add_to(app: typer.Typer) -> None:
 
 @command(group, "head")
 def head(
-    caller: CommandContext,
+    context: CommandContext,
     md5: Annotated[str | None, typer.Argument(metavar="MD5", help="Version; default: that of the .dvc file.")] = None,
     remote: Remote = None,
 ) -> object:
@@ -33,13 +33,13 @@ def head(
     """
     from mcti import versions
 
-    name = caller.settings.ingest.name
-    return {"cohort": name, **versions.set_head(_remote(caller, remote), name, md5 or _recorded(caller)).model_dump()}
+    name = context.settings.ingest.name
+    return {"cohort": name, **versions.set_head(_remote(context, remote), name, md5 or _recorded(context)).model_dump()}
 
 
 @command(group, "verify")
 def verify(
-    caller: CommandContext,  # noqa: ARG001
+    context: CommandContext,  # noqa: ARG001
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="dvc+s3://bucket/prefix/MD5[.dir]")],
 ) -> object:
     """Read every file of a version and hold it against its MD5.
@@ -57,7 +57,7 @@ def verify(
 
 @command(group, "publish")
 def publish(
-    caller: CommandContext,
+    context: CommandContext,
     path: Annotated[str, typer.Argument(metavar="PATH", help="File or folder.")],
     remote: Remote = None,
 ) -> object:
@@ -67,13 +67,13 @@ def publish(
     """
     from mcti import versions
 
-    made = versions.publish(path, _remote(caller, remote))
+    made = versions.publish(path, _remote(context, remote))
     return made.model_dump(exclude={"pointer"})
 
 
 @command(group, "records")
 def records(
-    caller: CommandContext,
+    context: CommandContext,
     run: Annotated[str, typer.Argument(metavar="RUN", help="Id of a run of a pipeline.")],
     out: OutFolder,
     remote: Remote = None,
@@ -84,24 +84,24 @@ def records(
     """
     from mcti import storage, versions
 
-    found = versions.recorded(_remote(caller, remote), run)
+    found = versions.recorded(_remote(context, remote), run)
     for name, text in found.items():
         storage.write_text(Path(out, name), text)
     return {"out": out, "files": sorted(found)}
 
 
-def _remote(caller: CommandContext, given: str | None) -> str:
-    remote = given or caller.settings.cluster.remote
+def _remote(context: CommandContext, given: str | None) -> str:
+    remote = given or context.settings.cluster.remote
     if remote is None:
         raise UsageError("no remote is named", "--remote", "write it, or set cluster.remote in params.yaml")
     return remote
 
 
-def _recorded(caller: CommandContext) -> str:
+def _recorded(context: CommandContext) -> str:
     from mcti import versions
 
-    md5 = versions.of_source(caller.settings.ingest.clinical)
+    md5 = versions.of_source(context.settings.ingest.clinical)
     if not md5:
-        where = caller.settings.ingest.clinical
+        where = context.settings.ingest.clinical
         raise UsageError("no .dvc file beside the folder of the sources", where, "run `dvc add`, or write the MD5")
     return md5

@@ -10,7 +10,6 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from mcti.errors import DataError, UsageError, did_you_mean
-from mcti.evaluation.cox import CoxModel, breslow_hazard, breslow_survival, fit_ridge
 from mcti.evaluation.curves import Floats, KaplanMeier, Steps
 from mcti.evaluation.design import Bags, Block, Clinical, Genes, Inputs, design
 from mcti.evaluation.outcomes import Outcomes
@@ -20,7 +19,11 @@ from mcti.model.cox import (
     INNER_FOLDS,
     PENALTIES,
     SLIDE_AXES,
+    CoxModel,
+    breslow_hazard,
+    breslow_survival,
     choose_penalty,
+    fit_ridge,
     inner_folds,
     log_partial_likelihood,
 )

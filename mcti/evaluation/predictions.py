@@ -115,7 +115,7 @@ def checked(frame: pd.DataFrame, expected: list[str], names: list[str], where: s
 
 def read_csv(where: str) -> pd.DataFrame:
     """A table of text; DataError where it is none."""
-    with storage.local(where) as path:
+    with storage.local_copy(where) as path:
         try:
             # As text: pandas' own reading of numbers may miss the last bit, and with it the registered model's risk.
             return pd.read_csv(path, dtype=str, keep_default_na=False)

@@ -1,8 +1,11 @@
 """Ridge-penalised Cox regression for dense designs, by Newton's method in a few matrix products.
 
-scikit-survival's estimator loops over patients in Python (0.6 s for 650 patients and 55 columns; this: milliseconds),
-which makes choosing the penalty inside each training fold too dear. The tests hold the two together.
+The estimator of scikit-survival loops over patients in Python: 0.6 s for 650 patients and 55 columns, where this module
+takes milliseconds. The penalty is chosen inside each training fold, so the difference matters. The tests compare the
+two implementations.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +20,49 @@ INNER_FOLDS = 5
 """Inner folds that choose among them."""
 GENE_AXES, SLIDE_AXES = 30, 20
 """Whitened principal axes that stand for the genes, and for mean and spread of a patient's patch features."""
+
+
+@dataclass(frozen=True)
+class CoxModel:
+    """A Cox model with its baseline hazard.
+
+    coefficients (p,);  hazard_times (k,) months, rising;  hazard (k,) cumulative baseline hazard from each time on,
+    0 before the first (Breslow)
+    """
+
+    coefficients: Floats
+    hazard_times: Floats
+    hazard: Floats
+
+    def risk(self, design: Floats) -> Floats:
+        """(n, p) -> (n,) log hazard ratio relative to the average training patient; higher = earlier event."""
+        return design @ self.coefficients
+
+    def survival(self, design: Floats, months: Floats) -> Floats:
+        """(n, p), (h,) -> (n, h) S(t) = exp(-H0(t) exp(risk)); beyond the training follow-up the last value holds."""
+        return breslow_survival(self.risk(design), self.hazard_times, self.hazard, months)
+
+
+def fit_ridge(design: Floats, event: Bools, time_months: Floats, penalty: float) -> CoxModel:
+    """`coefficients` of a training part (n, p), with the baseline hazard at the risks of its patients."""
+    beta = coefficients(design, event, time_months, penalty)
+    return CoxModel(beta, *breslow_hazard(design @ beta, event, time_months))
+
+
+def breslow_hazard(risk: Floats, event: Bools, time_months: Floats) -> tuple[Floats, Floats]:
+    """Breslow's cumulative baseline hazard for given log hazard ratios: times (k,), H0 (k,) (Breslow 1974)."""
+    times, position = np.unique(time_months, return_inverse=True)
+    deaths = np.bincount(position, weights=event, minlength=len(times))
+    weight = np.bincount(position, weights=np.exp(risk), minlength=len(times))
+    at_risk = np.cumsum(weight[::-1])[::-1]
+    return times, np.cumsum(deaths / at_risk)
+
+
+def breslow_survival(risk: Floats, times: Floats, hazard: Floats, months: Floats) -> Floats:
+    """(n,) log hazard ratios, steps of H0 (k,), (h,) months -> (n, h) survival."""
+    baseline = np.concatenate([[1.0], np.exp(-hazard)])[np.searchsorted(times, months, side="right")]
+    ratio = np.exp(np.minimum(risk, 500.0))  # beyond, exp overflows and S is 0 or 1 in either case
+    return np.asarray(baseline[None, :] ** ratio[:, None], dtype=np.float64)
 
 
 def coefficients(design: Floats, event: Bools, time_months: Floats, penalty: float) -> Floats:

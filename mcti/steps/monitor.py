@@ -11,8 +11,8 @@ import numpy as np
 
 from mcti import storage
 from mcti.cohort import tables
-from mcti.dataset.bags import PatientBag
-from mcti.dataset.loading import gather
+from mcti.dataset.bags import Dataset, PatientBag
+from mcti.dataset.loading import load_dataset
 from mcti.errors import DataError, MctiError
 from mcti.evaluation import decay
 from mcti.evaluation.comparison import Interval, finite
@@ -35,7 +35,6 @@ from mcti.steps.predict.step import by_name
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 from mcti.storage import Location
-from mcti.training.folds import Dataset
 
 
 class MonitorResult(StepResult):
@@ -106,8 +105,8 @@ def monitor(
         loaded = ensemble.load(models.fetch(model, Path(scratch, "model")))
         registered = monitoring_history.find(model, Path(scratch, "evidence"))
     sketch = _reference(loaded, model)
-    data = gather(cohort, features)
-    loaded.check_features(data.made, str(features))
+    data = load_dataset(cohort, features)
+    loaded.check_features(data.provenance, str(features))
     new = [bag for name, bag in sorted(data.bags.items()) if not loaded.is_development_patient(name)]
     predicted = _predict(loaded, new, data.genes, progress)
     families = _drift(loaded, sketch, new, data, predicted, params)
@@ -159,7 +158,7 @@ def _predict(loaded: Ensemble, new: Sequence[PatientBag], genes: tuple[str, ...]
                 bag.patient_id, bag.patches, by_name(bag, genes), covariates=bag.covariates
             )
         except MctiError as error:
-            raise error.of_patient(bag.patient_id) from error
+            raise error.with_patient(bag.patient_id) from error
         risks.append(float(np.mean([row["risk"] for row in rows.values()])))
         for months, column in survival.items():
             column.append(float(np.mean([row[survival_column(months)] for row in rows.values()])))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mcti import storage
-from mcti.dataset.loading import Tables
+from mcti.dataset.loading import CohortTables
 from mcti.evaluation import parts as naming
 from mcti.evaluation.curves import Floats
 from mcti.evaluation.outcomes import Fold, Outcomes
@@ -42,7 +42,7 @@ class Models:
         needs = any("slides" in model.config.modalities for model in self._loaded.values())
         self.usable = there and not (needs and features is None)
         genes = list(next(iter(self._loaded.values())).config.genes) if self.usable else []
-        self._tables = Tables.read(cohort, features, genes or None) if self.usable else None
+        self._tables = CohortTables.read(cohort, features, genes or None) if self.usable else None
 
     def mixed(self) -> bool:
         """Whether every fold's model has a Cox model beside its network, neither at weight 0 nor at 1."""
@@ -94,12 +94,12 @@ class Models:
         model, ids = self._loaded[fold.number], self._outcomes.patient_ids
         chosen = fold.patients if rows is None else self._outcomes.patient[rows]
         for patient in chosen:
-            data = self._tables.bags([ids[patient]]).reading(_modalities(model))
+            data = self._tables.load([ids[patient]]).restricted_to(_modalities(model))
             yield data.bags[ids[patient]]
 
 
 def _share(model: TrainedModel) -> float:
-    return 0.0 if model.net.linear is None else float(model.net.linear.share)
+    return 0.0 if model.net.cox_branch is None else float(model.net.cox_branch.cox_weight)
 
 
 def _modalities(model: TrainedModel) -> str:
@@ -112,8 +112,8 @@ def _alone(model: TrainedModel, share: float) -> TrainedModel:
     import dataclasses
 
     net = copy.deepcopy(model.net)
-    assert net.linear is not None
-    net.linear.share.fill_(share)
+    assert net.cox_branch is not None
+    net.cox_branch.cox_weight.fill_(share)
     return TrainedModel(net, model.config, dataclasses.replace(model.fitted, recalibration=None))
 
 

@@ -119,7 +119,7 @@ def evaluate(
     with storage.replacing(out) as draft:
         draft.mkdir()
         _write_tables(draft, outcomes, ours, fitted, horizons)
-        hidden = flow.table(gone).assign(patient_id=lambda rows: rows["patient_id"].map(redaction.shown))
+        hidden = flow.table(gone).assign(patient_id=lambda rows: rows["patient_id"].map(redaction.redact_id))
         predictions.write_csv(hidden, draft / "excluded.csv")
         tested = patients.iloc[outcomes.tested]
         predictions.write_csv(tested[["patient_id", "subtype", "site"]], draft / "groups.csv")
@@ -179,7 +179,7 @@ def bag_moments(cohort: Location, features: Location, patients: list[str]) -> Fl
 
 
 def _features(where: str) -> Floats:
-    with storage.local(where) as path:
+    with storage.local_copy(where) as path:
         return slide_features.read(path)[0].astype(np.float64)
 
 
@@ -359,7 +359,7 @@ def _result(
 
 def _md5(cohort: Location) -> str:
     """The cohort's identity as `mcti validate` writes it: which contract belongs to which evaluation."""
-    with storage.local(cohort) as folder:
+    with storage.local_copy(cohort) as folder:
         return storage.tree_md5(folder)
 
 

@@ -219,11 +219,11 @@ def _regimes(challenger: Candidate, champion: Candidate, against: str, params: P
 
 def _costs(challenger: Candidate, champion: Candidate, params: PromoteParams) -> list[Gate]:
     loaded = {"challenger": ensemble.load(challenger.folder), "champion": ensemble.load(champion.folder)}
-    costs = cost.measure(loaded, params.cost_patches)
+    costs = cost.measure(loaded, params.benchmark_patches)
     ours, theirs = costs["challenger"], costs["champion"]
     return [
-        gates.at_most("latency", ours.seconds, theirs.seconds, params.slowdown, "processor seconds a patient"),
-        gates.at_most("memory", ours.peak_bytes / 1e6, theirs.peak_bytes / 1e6, params.memory_growth, "MB at most"),
+        gates.at_most("latency", ours.seconds, theirs.seconds, params.max_latency_ratio, "processor seconds a patient"),
+        gates.at_most("memory", ours.peak_bytes / 1e6, theirs.peak_bytes / 1e6, params.max_memory_ratio, "MB at most"),
     ]
 
 

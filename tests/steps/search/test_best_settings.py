@@ -6,6 +6,7 @@ import yaml
 from mcti import storage
 from mcti.cohort import tables
 from mcti.cohort.folds import read_folds
+from mcti.dataset.splits import REFIT
 from mcti.errors import DataError
 from mcti.evaluation import headline
 from mcti.params import TrainParams
@@ -14,7 +15,6 @@ from mcti.steps.evaluate.comparators import check_training
 from mcti.steps.evaluate.step import read_outcomes
 from mcti.steps.search.best_settings import Best
 from mcti.steps.train import train
-from mcti.training.folds import REFIT
 from tests.training import factories
 
 GAIN = {"value": 0.01, "low": -0.02, "high": 0.04}
