@@ -16,7 +16,7 @@ from mcti.dataset import new_patients as new_patient_folder
 from mcti.dataset.bags import Dataset, PatientBag
 from mcti.dataset.loading import load_dataset
 from mcti.errors import DataError, MctiError, UsageError, did_you_mean
-from mcti.evaluation.parts import shares as attribution_shares
+from mcti.evaluation.attribution_shares import shares as attribution_shares
 from mcti.explanation import clusters, drawing, explanation_html
 from mcti.explanation import gene_sets as gene_set_files
 from mcti.model.attribution import Attribution, attribute

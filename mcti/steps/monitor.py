@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mcti import storage
+from mcti.arrays import FloatArray
 from mcti.cohort import tables
 from mcti.dataset.bags import Dataset, PatientBag
 from mcti.dataset.loading import load_dataset
@@ -17,8 +18,8 @@ from mcti.errors import DataError, MctiError
 from mcti.evaluation import decay
 from mcti.evaluation.comparison import Interval, finite
 from mcti.evaluation.decay import Decay
-from mcti.model import reference_profile as reference_profiles
-from mcti.model.reference_profile import Floats, ReferenceProfile
+from mcti.model import reference_profile
+from mcti.model.reference_profile import ReferenceProfile
 from mcti.model.trained import survival_column
 from mcti.monitoring import drift, history, monitoring_html, prometheus, rules
 from mcti.monitoring.drift import Family, Risks
@@ -75,9 +76,9 @@ class MonitorResult(StepResult):
 class Predictions:
     """Of the new patients, in order: risk (n,), S(t) {months: (n,)}, and the risks by single members for the drift."""
 
-    risk: Floats
-    survival: Mapping[float, Floats]
-    members: Mapping[str, Floats]
+    risk: FloatArray
+    survival: Mapping[float, FloatArray]
+    members: Mapping[str, FloatArray]
 
 
 @logged
@@ -113,7 +114,7 @@ def monitor(
     decayed = _decay(new, predicted, _uno(evaluation, registered), params)
     events = sum(bag.event for bag in new)
     age = None if registered is None else registered.age_days
-    verdict = rules.decide(events, families, decayed.alarms, age, params, decayed.why_not)
+    verdict = rules.decide(events, families, decayed.alarms, age, params, decayed.not_assessed_reason)
     named = (registered.name, registered.version) if registered else (Path(model).name, loaded.digest[:12])
     result = _result(named, len(data.bags), len(new), events, verdict, families, decayed, age)
     with storage.replacing(out) as draft:
@@ -180,7 +181,7 @@ def _drift(
     params: MonitorParams,
 ) -> tuple[Family, ...]:
     columns = {name: member.risk for name, member in loaded.reference_profiles.items()}
-    return drift.compare(sketch, reference_profiles.table(new, data.genes), Risks(columns, predicted.members), params)
+    return drift.compare(sketch, reference_profile.table(new, data.genes), Risks(columns, predicted.members), params)
 
 
 def _uno(evaluation: Location | None, registered: Registered | None) -> Interval | None:
@@ -200,12 +201,12 @@ def _decay(
 ) -> Decay:
     event = np.array([bag.event for bag in new], dtype=np.bool_)
     time = np.array([bag.time_months for bag in new], dtype=np.float64)
-    matured, event, time = decay.matured(event, time, _entries(new, params), params.delay_months)
-    survival = {months: column[matured] for months, column in predicted.survival.items()}
-    return decay.judge(event, time, predicted.risk[matured], survival, registered, params)
+    mature, event, time = decay.mature_follow_up(event, time, _entries(new, params), params.delay_months)
+    survival = {months: column[mature] for months, column in predicted.survival.items()}
+    return decay.assess(event, time, predicted.risk[mature], survival, registered, params)
 
 
-def _entries(new: Sequence[PatientBag], params: MonitorParams) -> Floats | None:
+def _entries(new: Sequence[PatientBag], params: MonitorParams) -> FloatArray | None:
     if params.entry_column is None or not new:
         return None
     values = [bag.covariates.get(params.entry_column) for bag in new]
@@ -269,7 +270,7 @@ def _facts(result: MonitorResult, cohort: Location, sketch: ReferenceProfile, de
         new_events=result.new_events,
         reference_patients=sketch.patients,
         performance=rows,
-        why_not=decayed.why_not,
+        why_not=decayed.not_assessed_reason,
     )
 
 
