@@ -125,8 +125,8 @@ def main() -> None:
     args = parser.parse_args()
     data, table = read(args.patients)
     parts = deal(table, args.folds)
-    tested = Outcomes.of(table, parts)
-    draws = Draws.of(tested.event, args.bootstrap, seed=0).stratified
+    tested = Outcomes.from_folds(table, parts)
+    draws = Draws.sample(tested.event, args.bootstrap, seed=0).stratified
     start = time.perf_counter()
     base = score(data, parts, tested, {}, args)
     own = interval(base, draws, 0.95)

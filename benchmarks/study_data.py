@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from benchmarks.model_zoo import Part, Patients
 from mcti.dataset.bags import Dataset, PatientBag, digest
 from mcti.errors import DataError
-from mcti.evaluation.design import Inputs
+from mcti.evaluation.design_matrix import Inputs
 from mcti.evaluation.outcomes import Outcomes
 
 SCHEMES = ("site", "random")
@@ -39,7 +39,9 @@ class Cohort:
     def outcomes(self, scheme: str) -> Outcomes:
         """Who was tested in which fold, and how it ended."""
         ids = self.table["patient_id"].to_numpy()
-        return Outcomes.of(self.table, {p.fold: (list(ids[p.train]), list(ids[p.test])) for p in self.folds[scheme]})
+        return Outcomes.from_folds(
+            self.table, {p.fold: (list(ids[p.train]), list(ids[p.test])) for p in self.folds[scheme]}
+        )
 
 
 def names(folder: Path) -> list[str]:

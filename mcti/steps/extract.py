@@ -14,7 +14,7 @@ from mcti import storage
 from mcti.errors import DataError, UsageError
 from mcti.params import ExtractParams
 from mcti.progress import Progress
-from mcti.registry.pipeline_run import noted
+from mcti.registry.pipeline_run import tracked
 from mcti.slides import encoders, extraction, manifest, shards, slide_table, thumbnails
 from mcti.slides.encoder_protocol import Encoder
 from mcti.slides.extraction import ExtractionContext
@@ -43,7 +43,7 @@ class ExtractResult(StepResult):
 
 
 @logged
-@noted
+@tracked
 def extract(
     slides: Location,
     params: ExtractParams,

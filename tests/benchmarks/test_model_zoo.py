@@ -9,7 +9,7 @@ from benchmarks import model_zoo
 from benchmarks.model_zoo import Part, Patients
 from mcti.dataset.bags import Dataset, PatientBag
 from mcti.errors import UsageError
-from mcti.evaluation.design import Inputs
+from mcti.evaluation.design_matrix import Inputs
 from mcti.params import TrainParams
 
 PARAMS = TrainParams.model_validate(
