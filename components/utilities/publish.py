@@ -11,6 +11,6 @@ def publish(remote: str, name: str, result: dsl.Input[dsl.Artifact], version: ds
     from mcti.registry import pipeline_run
 
     made = versions.publish(result.path, remote, name)
-    versions.record(made, remote, pipeline_run.needed(), name)
+    versions.save_run_pointer(made, remote, pipeline_run.needed(), name)
     storage.write_json(version.path, made.model_dump(mode="json"))
     version.metadata.update(md5=made.md5, address=made.address, uploaded=made.uploaded)

@@ -34,7 +34,7 @@ def revision(row: Row, params: ExtractParams) -> str:
 def _directories(location: str) -> tuple[list[tiff.Directory], bool]:
     """The directories of a TIFF, and whether the slide is of a format that keeps its key."""
     if pinned.is_pinned(location):
-        location = pinned.the_file(location, storage.read_bytes).object
+        location = pinned.resolve_file(location, storage.read_bytes).object
     with probe.open_bytes(location) as (pread, length):
         head = pread(0, 132)
         if probe.is_flat(head) or dicom.has_preamble(head):  # the content id of DICOM has changed as a whole
