@@ -7,10 +7,10 @@ Prints C on patients not learned from, by signal and model, and how well the pla
 Each bag is planted: 37 background patches are noise; 3 tumour patches also show the subtype, and one more direction.
   slide    that direction tells the patient's fate (real follow-up, with noise), whatever the genes are
   pairing  it tells the fate only by its sign against that of a gene group: alone it is noise, and so are the genes
-So slides alone can find the first and cannot find the second; genes alone can find neither. `stack` is MCTI with the
+So slides alone can find the first and cannot find the second; genes alone can find neither. `mcti+cox` is MCTI with the
 Cox model beside it that `mcti train` fits by default, and that can find neither well; all others stand alone.
 Exits with 1 where MCTI is not above the single modalities by .05 where it must be, where a single modality finds what
-it cannot know (C above .60 from slides in `pairing`), where MCTI without its products (`no_pairs`) finds the pairing
+it cannot know (C above .60 from slides in `pairing`), where MCTI without its products (`no_bilinear`) finds the pairing
 as well, where without the subtype task the tumour is mined as well, or the planted patches are not critical (AUROC
 below .9). Results: docs/model.md, section 6.
 """
@@ -26,20 +26,19 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from benchmarks import model_zoo
-from mcti.dataset.bags import PatientBag
+from mcti.dataset.bags import Dataset, PatientBag
 from mcti.evaluation.metrics import harrell_c
 from mcti.params import TrainParams
 from mcti.training import fold_files
 from mcti.training import folds as folding
-from mcti.training.folds import Dataset
 from mcti.training.loop import train
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "tcga"
 FEATURES, PATCHES, TUMOUR = 6, 40, 3
 SUBTYPE, FATE = 0, 1  # columns of a tumour patch that speak; all others are noise
 SIGNALS = ("slide", "pairing")
-MODELS = ("mcti", "stack", "snn", "abmil", "mcat")
-ABLATIONS = ("no_subtype_task", "no_gene_grouping", "uniform_plan", "shuffled_plan", "no_guidance", "no_pairs")
+MODELS = ("mcti", "mcti+cox", "snn", "abmil", "mcat")
+ABLATIONS = ("no_subtype_task", "no_gene_grouping", "uniform_plan", "shuffled_plan", "no_guidance", "no_bilinear")
 SIZES = {"width": 16, "query": 8, "critical": TUMOUR, "tokens": 4, "task_tokens": 2, "gene_width": 32}
 
 
@@ -125,18 +124,20 @@ def measure(truth: Truth, signal: str, name: str, epochs: int, seed: int) -> tup
     data, ids = dataset(truth, signal), [str(p) for p in truth.table["patient_id"]]
     cut = 2 * len(ids) // 3
     sizes = (
-        SIZES if name in ("mcti", "stack", *ABLATIONS) else {"width": 32, "gene_width": 32, "tokens": 4, "critical": 4}
+        SIZES
+        if name in ("mcti", "mcti+cox", *ABLATIONS)
+        else {"width": 32, "gene_width": 32, "tokens": 4, "critical": 4}
     )
     params = TrainParams.model_validate(
         {
             "preset": model_zoo.NETWORKS[name], "epochs": epochs, "seed": seed,
             "learning_rate": 1e-2, "batch_patients": 32, "device": "cpu", "architecture": sizes | {"gene_dropout": 0.1},
-            "weight_decay": 1e-2, "cox_weight": 0.5 if name == "stack" else 0.0,
+            "weight_decay": 1e-2, "cox_weight": 0.5 if name == "mcti+cox" else 0.0,
         }
     )  # fmt: skip
-    task = folding.prepare(data, data.choose(ids[:cut], "train"), params, ("truth", signal), name)
+    task = folding.prepare(data, data.select(ids[:cut], "train"), params, ("truth", signal), name)
     model = train(task).model
-    tested = data.choose(ids[cut:], "test")
+    tested = data.select(ids[cut:], "test")
     risk = np.array([row["risk"] for row in fold_files.predict(model, tested, [12.0])])
     event, time = (truth.table[c].to_numpy()[cut:] for c in ("event", "time_months"))
     return harrell_c(event == 1, time, risk), planted(model, tested, truth.tumour[cut:])
@@ -179,7 +180,7 @@ def main() -> int:
         c["slide", "mcti"] >= c["slide", "snn"] + 0.05,
         c["pairing", "mcti"] >= max(c["pairing", "snn"], c["pairing", "abmil"]) + 0.05,
         c["pairing", "abmil"] <= 0.60,
-        c["pairing", "mcti"] >= c["pairing", "no_pairs"] + 0.05,
+        c["pairing", "mcti"] >= c["pairing", "no_bilinear"] + 0.05,
         found["slide", "mcti"][1] >= found["slide", "no_subtype_task"][1] + 0.05,
         min(found[signal, "mcti"][1] for signal in SIGNALS) >= 0.9,
     ]

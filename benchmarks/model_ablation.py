@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 
 from mcti.cohort.folds import assign_stratified
-from mcti.dataset.bags import PatientBag
+from mcti.dataset.bags import Dataset, PatientBag
 from mcti.evaluation.comparison import Draws, interval, paired
 from mcti.evaluation.metrics import c_index
 from mcti.evaluation.outcomes import Outcomes
@@ -31,7 +31,6 @@ from mcti.evaluation.statistics import PairMean
 from mcti.params import TrainParams
 from mcti.training import fold_files
 from mcti.training import folds as folding
-from mcti.training.folds import Dataset
 from mcti.training.loop import train
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "tcga"
@@ -43,9 +42,9 @@ FLAGS: dict[str, dict[str, Any]] = {
     "missing": {"architecture": {"missing": True}, "modality_dropout": 0.2},
     "critical_share": {"architecture": {"critical_share": 0.9}},
     "plan_gradient": {"architecture": {"solver": "sinkhorn", "entropy": 0.1, "plan_gradient": True}},
-    "no_skip": {"architecture": {"skip": False}},
+    "no_linear_skip": {"architecture": {"linear_skip": False}},
     "no_axes": {"architecture": {"gene_axes": 0, "feature_axes": 0}},
-    "no_pairs": {"architecture": {"pairs": 0}},
+    "no_bilinear": {"architecture": {"bilinear_rank": 0}},
 }
 Parts = Mapping[int, tuple[list[str], list[str]]]
 
@@ -95,8 +94,8 @@ def risks(data: Dataset, parts: Parts, tested: Outcomes, params: TrainParams) ->
     found = np.empty(len(tested.patient_ids))
     for fold, part in tested.parts():
         name = ("fold", fold.number)
-        task = folding.prepare(data, data.choose(parts[fold.number][0], "fold"), params, name, f"fold {fold.number}")
-        chosen = data.choose([tested.patient_ids[row] for row in fold.patients], "fold")
+        task = folding.prepare(data, data.select(parts[fold.number][0], "fold"), params, name, f"fold {fold.number}")
+        chosen = data.select([tested.patient_ids[row] for row in fold.patients], "fold")
         rows = fold_files.predict(train(task).model, chosen, [12.0])
         found[part] = [row["risk"] for row in rows]
     return found
@@ -126,8 +125,8 @@ def main() -> None:
     args = parser.parse_args()
     data, table = read(args.patients)
     parts = deal(table, args.folds)
-    tested = Outcomes.of(table, parts)
-    draws = Draws.of(tested.event, args.bootstrap, seed=0).stratified
+    tested = Outcomes.from_folds(table, parts)
+    draws = Draws.sample(tested.event, args.bootstrap, seed=0).stratified
     start = time.perf_counter()
     base = score(data, parts, tested, {}, args)
     own = interval(base, draws, 0.95)

@@ -97,9 +97,9 @@ def main() -> int:
                     str(root / f"models-{members}"),
                     None,
                     None,
-                    out,
                     PredictParams(workers=workers),
-                    patients=root / "new",
+                    out,
+                    new_patients=root / "new",
                 )
                 seconds[workers] = time.perf_counter() - start
                 print(

@@ -7,7 +7,7 @@ from components import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def explain(  # noqa: D103
-    params: str, model: str, patients: list, cohort: dsl.Input[dsl.Dataset], features: dsl.Input[dsl.Dataset],
+    params: str, model: str, patient_ids: list, cohort: dsl.Input[dsl.Dataset], features: dsl.Input[dsl.Dataset],
     explanation: dsl.Output[dsl.Artifact],
 ):  # fmt: skip
     from pathlib import Path
@@ -16,5 +16,5 @@ def explain(  # noqa: D103
     from mcti.steps.explain import explain as step
 
     section = from_json(ExplainParams, params, "parameter explain")
-    result = step(model, cohort.path, features.path, section, Path(explanation.path), patients=patients)
+    result = step(model, cohort.path, features.path, section, Path(explanation.path), patient_ids=patient_ids)
     explanation.metadata.update(result.headline())

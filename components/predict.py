@@ -16,5 +16,5 @@ def predict(  # noqa: D103
     from mcti.steps.predict.step import predict as step
 
     section = from_json(PredictParams, params, "parameter predict")
-    result = step(model, cohort.path, features.path, Path(predictions.path, "predictions.csv"), section)
+    result = step(model, cohort.path, features.path, section, Path(predictions.path, "predictions.csv"))
     predictions.metadata.update(result.headline())

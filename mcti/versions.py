@@ -195,7 +195,7 @@ def _upload_if_missing(file: Path, md5: str, remote: str) -> int:
 
 def _fault(name: str, version: pinned.Pinned) -> str:
     try:
-        with storage.local(str(version)):
+        with storage.local_copy(str(version)):
             return ""
     except DataError as error:
         return f"{name or os.fspath(version.object)}: {error}"

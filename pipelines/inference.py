@@ -42,7 +42,7 @@ def inference(settings: Settings, data: str, version: str = "") -> Any:
             # The alias may have moved since the last run: what the model says is never taken from the cache.
             said = parts.place(predict_component(params=predict, model=model, **inputs), "predict", cache=False)
             why = parts.place(
-                explain_component(params=explain, model=model, patients=[], **inputs), "explain", cache=False
+                explain_component(params=explain, model=model, patient_ids=[], **inputs), "explain", cache=False
             )
             explanation = why.after(said).outputs["explanation"]
             with dsl.ParallelFor(items=parts.shards, name="slides") as shard:

@@ -1,4 +1,4 @@
-"""Settings: one file, unknown keys and wrong values named with their mend."""
+"""Settings: one file, unknown keys and wrong values reported with a hint."""
 
 import pytest
 import yaml
@@ -47,7 +47,7 @@ def test_without_a_file_the_defaults_hold():
 
 
 @pytest.mark.parametrize(
-    ("override", "what", "place", "mend"),
+    ("override", "what", "key", "hint"),
     [
         ("train.epoch=3", "unknown key 'epoch'", "train.epoch", "did you mean epochs?"),
         ("trian.epochs=3", "unknown key 'trian'", "trian", "did you mean train?"),
@@ -56,8 +56,8 @@ def test_without_a_file_the_defaults_hold():
         ("train.epochs='3'", "'3' does not fit", "train.epochs", "integer"),
         ("train.alpha=1.5", "1.5 does not fit", "train.alpha", "less than or equal to 1"),
         ("promote.margin=.nan", "nan does not fit", "promote.margin", "finite number"),
-        ("promote.slowdown=.inf", "inf does not fit", "promote.slowdown", "finite number"),
-        ("promote.cost_patches=1000000000", "1000000000 does not fit", "promote.cost_patches", "200000"),
+        ("promote.max_latency_ratio=.inf", "inf does not fit", "promote.max_latency_ratio", "finite number"),
+        ("promote.benchmark_patches=1000000000", "1000000000 does not fit", "promote.benchmark_patches", "200000"),
         ("extract.resolution=500", "500 does not fit", "extract.resolution", "µm/px"),
         ("ingest.time_unit=weeks", "'weeks' does not fit", "ingest.time_unit", "'days', 'months' or 'years'"),
         ("cluster.cron=30 2 * * *", "no schedule of six fields", "cluster.cron", "second, minute, hour"),
@@ -84,11 +84,11 @@ def test_without_a_file_the_defaults_hold():
         ("search.space={epoch: [1, 9]}", "search.space names 'epoch'", "params.yaml", "did you mean epochs?"),
     ],
 )
-def test_a_wrong_setting_is_named_with_its_place_and_its_mend(override, what, place, hint):
+def test_an_invalid_setting_is_reported_with_its_key_and_a_hint(override, what, key, hint):
     with pytest.raises(UsageError) as caught:
         params.load("params.yaml", [override])
     assert what in caught.value.what
-    assert place in caught.value.where
+    assert key in caught.value.where
     assert hint in caught.value.hint
 
 

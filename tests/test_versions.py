@@ -54,9 +54,9 @@ def test_what_dvc_pushed_is_read_without_dvc_one_file_or_all(project):
     version = f"dvc+{REMOTE}/{md5}"
     assert storage.read_bytes(f"{version}/clinical.csv") == (project / "raw/clinical.csv").read_bytes()
     assert versions.publish(project / "raw", REMOTE).uploaded == 0, "the same bytes are the same version"
-    with storage.local(version) as copy:
+    with storage.local_copy(version) as copy:
         assert tree_md5(copy) == tree_md5(project / "raw")
-    with storage.local(f"{version}/slides/a.tif") as slide:
+    with storage.local_copy(f"{version}/slides/a.tif") as slide:
         assert slide.name == "a.tif"  # the readers go by the ending
         assert slide.stat().st_size == 3_000_000
     assert storage.size(f"{version}/slides/a.tif") == 3_000_000
@@ -80,7 +80,7 @@ def test_a_manifest_in_a_version_names_slides_of_that_version(project, version):
 def test_an_object_changed_under_its_name_is_refused(project, version):
     target = pinned.resolve_file(f"{version}/slides/a.tif", storage.read_bytes).object
     s3.put(target, b"A" * 2_999_999 + b"B")
-    with pytest.raises(DataError, match=r"the bytes have MD5 .* changed or truncated"), storage.local(version):
+    with pytest.raises(DataError, match=r"the bytes have MD5 .* changed or truncated"), storage.local_copy(version):
         pass
     with pytest.raises(DataError, match="the bytes have MD5"):
         storage.read_bytes(f"{version}/slides/a.tif")

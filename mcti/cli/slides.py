@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mcti.cli.command_context import CommandContext, command, say
+from mcti.cli.command_context import CommandContext, command, print_status
 from mcti.cli.options import OutFile, OutFolder
 
 group = typer.Typer()
@@ -23,7 +23,7 @@ def add_to(app: typer.Typer) -> None:
 
 @command(group, "inventory")
 def inventory(
-    caller: CommandContext,
+    context: CommandContext,
     slides: Annotated[str, typer.Argument(metavar="MANIFEST|FOLDER", help="CSV or Parquet manifest, or a folder.")],
     out: OutFile,
     workers: Annotated[int, typer.Option(metavar="N", help="Threads; 0: one a core.")] = 0,
@@ -34,12 +34,12 @@ def inventory(
     """
     from mcti.steps.inventory import inventory as step
 
-    return step(slides, Path(out), workers=workers, progress=caller.progress)
+    return step(slides, Path(out), workers=workers, progress=context.progress)
 
 
 @command(group, "heatmap")
 def heatmap(
-    caller: CommandContext,  # noqa: ARG001
+    context: CommandContext,  # noqa: ARG001
     slide: Annotated[str, typer.Argument(metavar="SLIDE", help="The slide.")],
     features: Annotated[str, typer.Option(metavar="FILE", help="Its <slide_id>.h5.")],
     scores: Annotated[str, typer.Option(metavar="FILE", help="CSV with x, y (level-0 pixels) and the score.")],
@@ -59,7 +59,7 @@ def heatmap(
 
 @command(group, "view")
 def view(
-    caller: CommandContext,  # noqa: ARG001
+    context: CommandContext,  # noqa: ARG001
     slide: Annotated[str, typer.Argument(metavar="SLIDE", help="The slide.")],
     features: Annotated[str | None, typer.Option(metavar="FILE", help="Its <slide_id>.h5: tiles and mask.")] = None,
     scores: Annotated[str | None, typer.Option(metavar="FILE", help="CSV with x, y and the score, as heatmap.")] = None,
@@ -84,13 +84,13 @@ def view(
         mpp=mpp,
         port=port,
         browser=not no_browser,
-        ready=lambda url: say(f"open {url}"),
+        ready=lambda url: print_status(f"open {url}"),
     )
 
 
 @command(features_group, "import")
 def import_features(
-    caller: CommandContext,  # noqa: ARG001
+    context: CommandContext,  # noqa: ARG001
     source: Annotated[str, typer.Argument(metavar="SRC", help="Folder of the other tool.")],
     form: Form,
     out: OutFolder,
@@ -108,7 +108,7 @@ def import_features(
 
 @command(features_group, "export")
 def export_features(
-    caller: CommandContext,  # noqa: ARG001
+    context: CommandContext,  # noqa: ARG001
     source: Annotated[str, typer.Argument(metavar="SRC", help="Folder that `mcti extract` wrote.")],
     form: Form,
     out: OutFolder,
@@ -124,7 +124,7 @@ def export_features(
 
 @command(features_group, "merge")
 def merge_shards(
-    caller: CommandContext,
+    context: CommandContext,
     folder: Annotated[
         str, typer.Argument(metavar="DIR", help="Where `mcti extract --shard I/N` wrote; local or s3://.")
     ],
@@ -135,4 +135,4 @@ def merge_shards(
     """
     from mcti.steps.extract import merge as step
 
-    return step(folder, caller.settings.extract)
+    return step(folder, context.settings.extract)

@@ -43,7 +43,7 @@ def read(clinical: Location, expression: Location, slides: Location | None, para
     cases, contradictions = _cases(clinical)
     table = layouts.pick(cases, {name: name for name in _COLUMNS}, params)
     table = layouts.words(layouts.words(table, "is_female", layouts.SEXES), "event", {"alive": "0", "dead": "1"})
-    with storage.local(expression) as folder:
+    with storage.local_copy(expression) as folder:
         genes, left = _star(folder, str(expression), params.expression_scale)
     manifest = None if slides is None else read_table(slides)
     gone = {name for name, status in contradictions.items() if status != _AFTER_DEATH}
@@ -71,7 +71,7 @@ def _remarks(found: dict[str, str], where: str) -> list[str]:
     texts = []
     for text in sorted(set(found.values())):
         names = sorted(name for name, said in found.items() if said == text)
-        redaction.learn(names)
+        redaction.register_ids(names)
         texts.append(f"{where}: {len(names)} patients {text}: {', '.join(names)}")
     return texts
 

@@ -147,7 +147,7 @@ def read_patients(cohort: Location) -> pd.DataFrame:
         if patients[column].isna().any():
             place = f"{storage.join(cohort, 'patients.parquet')}, row {int(patients[column].isna().argmax()) + 1}"
             raise DataError(f"no {column}", place, "write the table with mcti ingest")
-    redaction.learn(patients["patient_id"])
+    redaction.register_ids(patients["patient_id"])
     patients["is_female"] = patients["is_female"].astype("Int8")
     patients["event"] = patients["event"].astype("int8")
     return patients
@@ -156,7 +156,7 @@ def read_patients(cohort: Location) -> pd.DataFrame:
 def read_slides(cohort: Location) -> pd.DataFrame:
     """The slides of a cohort folder, columns of SLIDES; no row where the cohort has no slides."""
     slides = _read_parquet(storage.join(cohort, "slides.parquet"), SLIDES)
-    redaction.learn(slides["slide_id"])
+    redaction.register_ids(slides["slide_id"])
     return slides
 
 
@@ -169,7 +169,7 @@ def read_expression(cohort: Location, genes: list[str] | None = None) -> pd.Data
     import pyarrow.parquet as pq
 
     where = storage.join(cohort, "expression.parquet")
-    with storage.local(where) as path:
+    with storage.local_copy(where) as path:
         known = _names(path, where)
         if known[:1] != ["patient_id"]:
             raise _foreign(where, "patient_id")
@@ -184,7 +184,7 @@ def expression_blocks(cohort: Location) -> Iterator[tuple[list[str], npt.NDArray
     """The expression of a cohort folder in blocks of a row group: patient ids (n,) and values (n, genes)."""
     import pyarrow.parquet as pq
 
-    with storage.local(storage.join(cohort, "expression.parquet")) as path, pq.ParquetFile(path) as file:
+    with storage.local_copy(storage.join(cohort, "expression.parquet")) as path, pq.ParquetFile(path) as file:
         for number in range(file.num_row_groups):
             group = file.read_row_group(number)
             values = np.empty((group.num_rows, group.num_columns - 1), dtype=np.float32)
@@ -197,14 +197,14 @@ def expression_groups(cohort: Location) -> int:
     """How many blocks `expression_blocks` gives."""
     import pyarrow.parquet as pq
 
-    with storage.local(storage.join(cohort, "expression.parquet")) as path:
+    with storage.local_copy(storage.join(cohort, "expression.parquet")) as path:
         return int(pq.read_metadata(path).num_row_groups)
 
 
 def gene_names(cohort: Location) -> list[str]:
     """The genes of a cohort folder in the order of the table, without reading a value."""
     where = storage.join(cohort, "expression.parquet")
-    with storage.local(where) as path:
+    with storage.local_copy(where) as path:
         return _names(path, where)[1:]
 
 
@@ -284,7 +284,7 @@ def _write_expression(expression: pd.DataFrame, path: Path) -> None:
 def _read_parquet(where: str, columns: tuple[ColumnSchema, ...]) -> pd.DataFrame:
     import pyarrow.parquet as pq
 
-    with storage.local(where) as path:
+    with storage.local_copy(where) as path:
         known = _names(path, where)
         for column in columns:
             if column.name not in known:

@@ -18,7 +18,7 @@ def read(clinical: Location, expression: Location, slides: Location | None, para
     Raises
         DataError: a file or a column is missing, a cell cannot be.
     """
-    with storage.local(clinical) as folder:
+    with storage.local_copy(clinical) as folder:
         names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
         files = [layouts.only(names, word, str(clinical)) for word in ("survival", "clinicalMatrix")]
         survival, phenotype = (read_table(folder / f, "\t", shown=storage.join(clinical, f)) for f in files)

@@ -64,7 +64,7 @@ def _record(raw: Path) -> dict[str, Any]:
     fresh: dict[str, Any] = {"painter": _painter(), "md5": {}}
     found: dict[str, Any] = storage.read_json(path) if path.exists() else fresh
     if found["painter"] != _painter():
-        with storage.explained(raw):
+        with storage.translating_os_errors(raw):
             shutil.rmtree(raw / "slides", ignore_errors=True)
         found = fresh
     # Written first: slides of a run cut short are then known to be this painter's.
@@ -89,7 +89,7 @@ def _stands(raw: Path, patient: Patient, record: dict[str, str]) -> bool:
 def _paint_all(raw: Path, missing: Sequence[Patient], progress: Progress) -> None:
     if not missing:
         return
-    with storage.explained(raw):
+    with storage.translating_os_errors(raw):
         (raw / "slides").mkdir(parents=True, exist_ok=True)
     jobs, done = iter(missing), iter(range(1, len(missing) + 1))
     lock = threading.Lock()
@@ -119,7 +119,7 @@ def _employ(raw: Path, next_job: Callable[[], Patient | None], tell: Callable[[]
             painter.stdin.flush()
             answer = json.loads(painter.stdout.readline() or '{"what": "the painter ended"}')
             if answer:
-                raise OperationalError(answer["what"], answer.get("where", str(raw)), answer.get("mend", "try again"))
+                raise OperationalError(answer["what"], answer.get("where", str(raw)), answer.get("hint", "try again"))
             tell()
 
 

@@ -16,8 +16,8 @@ import psutil
 from pydantic import BaseModel, ConfigDict
 
 from mcti.errors import OperationalError
-from mcti.storage import explained
-from mcti.waiting import announced
+from mcti.storage import translating_os_errors
+from mcti.waiting import log_while_waiting
 
 MARKER = "MCTI_STACK"
 _PATIENCE_SECONDS = 8.0  # SeaweedFS lingers 15 s after SIGTERM; its writes are with the kernel long before
@@ -48,7 +48,7 @@ def start(name: str, command: Sequence[str], folder: Path, environment: Mapping[
         OperationalError: the program is missing or the log cannot be written.
     """
     log = folder / "logs" / f"{name}.log"
-    with explained(log):
+    with translating_os_errors(log):
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as stream:
             process = subprocess.Popen(
@@ -102,7 +102,7 @@ def wait_until(ready: Callable[[], bool], server: Server, seconds: float, log: P
         OperationalError: the server ended, or is not ready in time; the last line of its log is in the message.
     """
     limit = time.monotonic() + seconds
-    with announced(f"the {server.name} server to start ({log})", seconds):
+    with log_while_waiting(f"the {server.name} server to start ({log})", seconds):
         while not ready():
             if server.process() is None:
                 raise OperationalError(f"the {server.name} server ended while starting", str(log), last_error_line(log))

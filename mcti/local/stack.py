@@ -20,7 +20,7 @@ from mcti import s3, storage
 from mcti.errors import OperationalError, UsageError
 from mcti.local import dvc_program, servers, settings
 from mcti.local.servers import Server
-from mcti.waiting import announced
+from mcti.waiting import log_while_waiting
 
 FOLDER = ".stack"
 LEDGER = "mcti-ledger"
@@ -77,7 +77,7 @@ def up(root: Path, say: Say = lambda _: None) -> Stack:
         OperationalError: a program is missing, a server does not come up, the folder cannot be written.
     """
     folder = _folder(root)
-    with storage.explained(folder):
+    with storage.translating_os_errors(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with locked(folder / "up.lock", "mcti stack up", timeout_seconds=_READY_SECONDS):
         state = _load(folder)
@@ -139,7 +139,7 @@ def join(root: Path, folder: Path) -> Stack:
     if ours != theirs:
         if _load(ours).servers:
             raise UsageError("this folder has a stack of its own", str(root), "run `mcti stack down` first")
-        with storage.explained(ours):
+        with storage.translating_os_errors(ours):
             ours.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings.write(ours, _load(theirs).ports, credentials=theirs / settings.CREDENTIALS)
         _save(ours, State(joined=str(theirs.parent)))
@@ -155,11 +155,11 @@ def locked(path: Path, name: str, timeout_seconds: float = 0.0) -> Iterator[None
     Raises
         OperationalError: somebody else holds it; the message names the process.
     """
-    with storage.explained(path):
+    with storage.translating_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         stream = path.open("a+", encoding="utf-8")
     with stream:
-        with announced(f"another `{name}`, which holds {path}", timeout_seconds):
+        with log_while_waiting(f"another `{name}`, which holds {path}", timeout_seconds):
             _acquire(stream.fileno(), path, name, timeout_seconds)
         stream.truncate(0)
         stream.write(str(os.getpid()))
@@ -227,7 +227,7 @@ def _choose_ports(before: dict[str, int]) -> dict[str, int]:
 
 def _weed_command(folder: Path, ports: dict[str, int], identities: Path) -> list[str]:
     data = folder / "s3"
-    with storage.explained(data):
+    with storage.translating_os_errors(data):
         data.mkdir(mode=0o700, exist_ok=True)
     named = {"s3": "s3.port", "s3_grpc": "s3.port.grpc"} | {
         part + end: f"{part}.port{dot}"

@@ -129,7 +129,7 @@ class _Path:
             self.mined.critical = torch.full_like(self.mined.critical, -1)
         self.plan, self.couplings = seen.gene_plan.double(), seen.couplings or []
         self.weight = float(self.net.pathology.patch_weight(self.mined.present, inputs["mask"])[0])
-        skip = self.net.survival_head.skip
+        skip = self.net.survival_head.linear_skip
         average = self.mined.average
         self.sd = 1.0
         if skip is not None:  # its norm fixed, what the skip sees is linear in the tiles
@@ -175,7 +175,7 @@ class _Path:
             return torch.zeros(0, 0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64)
         branch, shares, found = self.net.pathology, [], []
         to_sums, to_mean, to_focus = (gradients[name][0] for name in ("sums", "mean", "focus"))
-        if self.net.survival_head.skip is not None:
+        if self.net.survival_head.linear_skip is not None:
             to_mean = (to_mean - to_mean.mean()) / self.sd
         with torch.no_grad():
             for start in range(0, self.rows.shape[1], branch.block):
@@ -228,9 +228,9 @@ class _Path:
         read = None if clinical is None else made["covariates"][:, 0]
         mean = mean_token(streams, mask)[SURV]
         logits = net.survival_head.decide(mean, made["mean_patch"][:, 0], made["focus"][:, 0], made["gene"], read)
-        if net.linear is not None:
+        if net.cox_branch is not None:
             scores = made["linear_slides"][:, 0, 0] + made["linear_genes"][:, 0, 0]
-            logits = net.linear(logits, scores if read is None else scores + net.linear.clinical(read))
+            logits = net.cox_branch(logits, scores if read is None else scores + net.cox_branch.clinical(read))
         return -survive(logits, net.config.head)[1].sum(1)
 
     def _named(self, tokens: Mapping[str, Tensor]) -> dict[str, float]:
@@ -276,10 +276,10 @@ def _held(net: MCTI, couplings: list[Coupling]) -> Iterator[None]:
 
 def _beside(net: MCTI, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What the Cox model beside the network has of each tile (N,) and each gene (G,); nothing where there is none."""
-    if net.linear is None:
+    if net.cox_branch is None:
         return {}
     rows, genes = inputs["patches"][0].double(), inputs["genes"][0].double()
-    return {"slides": net.linear.tiles(rows), "genes": genes * net.linear.genes}
+    return {"slides": net.cox_branch.tiles(rows), "genes": genes * net.cox_branch.genes}
 
 
 def _groups(net: MCTI, genes: Tensor, weights: Tensor | None) -> Tensor:

@@ -1,7 +1,7 @@
 """A Cox model beside the network: linear in mean and spread of the patches, genes, covariates (docs/model.md, 7).
 
 With some hundred patients a penalised linear model is as good as any network, and errs on other patients: the mean of
-the two log hazards is better than the network alone (docs/results.md, `stack`). Its numbers are fitted in closed form
+the two log hazards is better than the network alone (docs/results.md). Its numbers are fitted in closed form
 after the network was trained (mcti/training/fit_cox_branch.py), not learned with it, and stored with the weights.
 """
 
@@ -12,13 +12,18 @@ from mcti.model.clinical import read_covariates
 from mcti.model.presets import ModelConfig
 
 
-class LinearPath(nn.Module):
-    """Hazard logits (b, B) of a network -> (1 - share) times these + share times those of the Cox model.
+class CoxBranch(nn.Module):
+    """Hazard logits (b, B) of a network -> (1 - cox_weight) times these + cox_weight times those of the Cox model.
 
-    share () from 0 to 1; base (B,) hazard logits of a patient whose score is 0; genes (G,), features (D_in,), spreads
-    (D_in,), covariates (2V,) log hazard ratios of one unit of the standardised input, of a feature's mean over the
-    patient's patches and of its standard deviation there; usual () what the spreads of the mean training patient add.
-    All 0, and nothing changed, before the fit. What a patient lacks stands at its training mean and adds nothing.
+    cox_weight  () from 0 to 1
+    base        (B,) hazard logits of a patient whose score is 0
+    genes       (G,) log hazard ratio of one unit of each standardised gene
+    features    (D_in,) the same of a feature's mean over the patient's patches
+    spreads     (D_in,) the same of its standard deviation over these patches
+    covariates  (2V,) the same of the covariates as `read_covariates` gives them
+    usual       () what the spreads of the mean training patient add
+
+    All are 0 before the fit and then change nothing. A missing input stands at its training mean and adds nothing.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -27,9 +32,9 @@ class LinearPath(nn.Module):
         wide = {"features": config.features, "spreads": config.features, "covariates": 2 * len(config.covariates)}
         for name, size in {"base": config.bins, "genes": len(config.genes), **wide}.items():
             self.register_buffer(name, torch.zeros(size))
-        for name in ("share", "usual"):
+        for name in ("cox_weight", "usual"):
             self.register_buffer(name, torch.zeros([]))
-        self.share: Tensor
+        self.cox_weight: Tensor
         self.usual: Tensor
         self.base: Tensor
         self.genes: Tensor
@@ -70,7 +75,7 @@ class LinearPath(nn.Module):
 
     def forward(self, logits: Tensor, scores: Tensor) -> Tensor:
         """The weighted mean of the two models' hazard logits, (b, B), scores (b,) -> (b, B)."""
-        return (1 - self.share) * logits + self.share * (self.base + scores[:, None])
+        return (1 - self.cox_weight) * logits + self.cox_weight * (self.base + scores[:, None])
 
     @staticmethod
     def _here(values: Tensor, present: Tensor | None) -> Tensor:

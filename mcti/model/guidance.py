@@ -62,7 +62,7 @@ class Coupler:
     def of(cls, config: ModelConfig) -> "Coupler":
         """The coupler of a configuration."""
         settings = (config.solver, config.entropy, config.iterations, config.tolerance)
-        return cls(*settings, config.carry_to_values, config.plan_gradient, config.rank, config.plan)
+        return cls(*settings, config.transpose_plan, config.plan_gradient, config.rank, config.plan)
 
     def __call__(self, guides: Tensor, values: Tensor, mask: Tensor | None) -> Coupling:
         """Couple guides and values, both (b, n, D); the mask (b, n) holds for both."""
@@ -159,10 +159,10 @@ class GuidedBlock(nn.Module):
         self.mlp_norm = StreamNorm(streams, config.width)
         self.mlp = StreamMLP(streams, config.width)
         self.drop = Dropout(config.dropout, axis=1)
-        if config.calm:
-            self.attention.out.silence()
-            self.attention.local.second.silence()
-            self.mlp.second.silence()
+        if config.zero_init_residual:
+            self.attention.out.zero_init()
+            self.attention.local.second.zero_init()
+            self.mlp.second.zero_init()
 
     def forward(self, x: Tensor, guides: Tensor, mask: Tensor | None, trace: list[Coupling] | None) -> Tensor:
         """x, guides (S, b, n, D) -> (S, b, n, D)."""

@@ -15,11 +15,11 @@ class Head(nn.Module):
         self.norm = nn.LayerNorm(config.width)
         self.drop = Dropout(config.dropout)
         self.out = nn.Linear(config.width, outputs)
-        self.skip = Skip(config, outputs) if config.skip else None
+        self.linear_skip = Skip(config, outputs) if config.linear_skip else None
 
     def forward(self, mean: Tensor, mined: Mined, gene_tokens: Tensor, covariates: Tensor | None) -> Tensor:
         """mean (b, D), what the slides gave, gene tokens (b, T, D), covariates (b, 2V) or None -> (b, outputs)."""
-        seen = mined.average if self.skip is None else self.skip.norm(mined.average)
+        seen = mined.average if self.linear_skip is None else self.linear_skip.norm(mined.average)
         return self.decide(mean, seen, mined.focus, gene_tokens, covariates)
 
     def decide(
@@ -27,14 +27,14 @@ class Head(nn.Module):
     ) -> Tensor:
         """The same from the average patch as the skip sees it, normalised (b, D_in), and the focus (b, D_in)."""
         logits: Tensor = self.out(self.drop(self.norm(mean)))
-        return logits if self.skip is None else logits + self.skip(seen, focus, gene_tokens, covariates)
+        return logits if self.linear_skip is None else logits + self.linear_skip(seen, focus, gene_tokens, covariates)
 
 
 class Skip(nn.Module):
     """Past the U-Net: linear in the mean patch feature, the gene tokens and the covariates; starts at zero.
 
-    With `pairs`, also in so many products of a direction of the focus (the mean critical patch) and one of the gene
-    tokens: what only the two together tell is a product, which layers that add learn slowly (docs/model.md, section 6).
+    A `bilinear_rank` r above 0 adds r products of one direction of the focus (the mean critical patch) and one of the
+    gene tokens: additive layers learn an interaction of slides and genes slowly (docs/model.md, section 6).
     """
 
     def __init__(self, config: ModelConfig, outputs: int) -> None:
@@ -42,10 +42,10 @@ class Skip(nn.Module):
         self.norm = nn.LayerNorm(config.features, elementwise_affine=False)
         self.drop = Dropout(config.dropout)
         genes = config.tokens * config.width
-        self.slides = _silent(config.features, outputs)
-        self.genes = _silent(genes, outputs)
-        self.clinical = _silent(2 * len(config.covariates), outputs) if config.covariates else None
-        self.pairing = Pairing(config.features, genes, config.pairs, outputs) if config.pairs else None
+        self.slides = _zero_linear(config.features, outputs)
+        self.genes = _zero_linear(genes, outputs)
+        self.clinical = _zero_linear(2 * len(config.covariates), outputs) if config.covariates else None
+        self.pairing = Pairing(config.features, genes, config.bilinear_rank, outputs) if config.bilinear_rank else None
 
     def forward(self, seen: Tensor, focus: Tensor, gene_tokens: Tensor, covariates: Tensor | None) -> Tensor:
         """Average patch through `norm` (b, D_in), focus (b, D_in), (b, T, D), (b, 2V) or None -> (b, outputs)."""
@@ -64,7 +64,7 @@ class Pairing(nn.Module):
         self.left, self.right = nn.Linear(left, rank, bias=False), nn.Linear(right, rank, bias=False)
         for side in (self.left, self.right):
             nn.init.normal_(side.weight, std=side.in_features**-0.5)
-        self.out = _silent(rank, outputs)
+        self.out = _zero_linear(rank, outputs)
 
     def forward(self, left: Tensor, right: Tensor) -> Tensor:
         """The weighted products of the two sides' directions."""
@@ -72,7 +72,7 @@ class Pairing(nn.Module):
         return out
 
 
-def _silent(inputs: int, outputs: int) -> nn.Linear:
+def _zero_linear(inputs: int, outputs: int) -> nn.Linear:
     """A linear map that starts at zero."""
     made = nn.Linear(inputs, outputs, bias=False)
     nn.init.zeros_(made.weight)

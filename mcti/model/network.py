@@ -11,7 +11,7 @@ from mcti.errors import DataError
 from mcti.model.axes import Axes, behind
 from mcti.model.checks import check_inputs
 from mcti.model.clinical import ClinicalToken, check_covariates
-from mcti.model.cox_branch import LinearPath
+from mcti.model.cox_branch import CoxBranch
 from mcti.model.genomics import gene_branch
 from mcti.model.guidance import Coupling
 from mcti.model.hazards import logits_of, survive
@@ -88,7 +88,7 @@ class MCTI(nn.Module):
         self.survival_head = Head(seen, config.bins)
         self.absent = AbsentTokens(config) if config.missing else None
         self.clinical = ClinicalToken(config) if config.covariates else None
-        self.linear = LinearPath(config) if config.linear else None
+        self.cox_branch = CoxBranch(config) if config.cox_branch else None
 
     def forward(
         self,
@@ -128,9 +128,9 @@ class MCTI(nn.Module):
         kind = torch.promote_types(values.dtype, torch.float32)  # logits are never half
         means = mean_token(streams, self._mask(tokens))
         logits = self.survival_head(means[SURV], mined, gene_tokens, read).to(kind)
-        if self.linear is not None:
-            scores = self.linear.scores(patches, mask, genes, covariates, slides_present, genes_present)
-            logits = self.linear(logits, scores)
+        if self.cox_branch is not None:
+            scores = self.cox_branch.scores(patches, mask, genes, covariates, slides_present, genes_present)
+            logits = self.cox_branch(logits, scores)
         hazard, survival = survive(logits, self.config.head)
         return Prediction(
             hazard_logits=logits,
@@ -160,7 +160,7 @@ class MCTI(nn.Module):
 
     @torch.no_grad()
     def start_at(self, hazard: Tensor) -> None:
-        """Begin near these hazards (B,) for everybody, before any training; see `bags.base_hazard`."""
+        """Begin near these hazards (B,) of `mcti.dataset.time_bins.base_hazard`, before any training."""
         self.survival_head.out.bias.copy_(logits_of(hazard, self.config.head))
 
     def join(self, mined: Mined, gene_tokens: Tensor, clinical: Tensor | None = None) -> Tokens:

@@ -50,11 +50,13 @@ class PathologyBranch(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.critical, self.block, self.share = config.critical, config.block, config.critical_share
-        self.mean_mass = config.mean_mass
+        self.normalise_mass = config.normalise_mass
         self.instance = nn.Linear(config.features, len(config.classes))
         self.query = QueryNet(config.features, config.query)
-        self.gate = config.gate
-        self.sharpness = nn.Parameter(torch.tensor(config.sharpness)) if config.sharpness else None
+        self.soft_instance_gate = config.soft_instance_gate
+        self.inverse_temperature = (
+            nn.Parameter(torch.tensor(config.inverse_temperature)) if config.inverse_temperature else None
+        )
         self.project = nn.Sequential(
             nn.Linear(config.features, config.width),
             nn.GELU(),
@@ -75,7 +77,7 @@ class PathologyBranch(nn.Module):
         critical_logits = _real(self.instance(rows))
         critical_scores = critical_logits.amax(-1)
         focus = torch.einsum("bk,bkd->bd", focus_weights(critical_scores, present).to(rows.dtype), rows)
-        if self.gate:
+        if self.soft_instance_gate:
             rows = rows * _gate(critical_scores, scores, mask).to(rows.dtype)[..., None]
         keys = self.query(rows).masked_fill(~present[..., None], 0.0)
         sums, mass = self._transport(patches, mask, keys, present)
@@ -100,8 +102,8 @@ class PathologyBranch(nn.Module):
         return tokens
 
     def patch_weight(self, present: Tensor, mask: Tensor) -> Tensor:
-        """What one patch's mass counts in the sums, (b,): with `mean_mass` tokens over patches, else 1."""
-        if not self.mean_mass:
+        """What one patch's mass counts in the sums, (b,): with `normalise_mass` tokens over patches, else 1."""
+        if not self.normalise_mass:
             return torch.ones(len(mask), device=mask.device)
         return present.sum(1).clamp_min(1) / mask.sum(1).clamp_min(1)
 
@@ -171,8 +173,8 @@ class PathologyBranch(nn.Module):
         """How each patch spreads one unit of mass over the critical patches: (b, N, D_in) -> (b, N, K)."""
         queries = F.normalize(self.query(rows), dim=-1)
         likeness = F.normalize(queries @ keys.transpose(1, 2), dim=-1)
-        if self.sharpness is not None:
-            likeness = likeness * self.sharpness
+        if self.inverse_temperature is not None:
+            likeness = likeness * self.inverse_temperature
         # A bag without a single critical patch (absent slides) spreads its mass evenly instead of dividing by nought.
         hidden = ~present & present.any(1, keepdim=True)
         return likeness.masked_fill(hidden[:, None], -torch.inf).softmax(-1)

@@ -17,7 +17,7 @@ from mcti.model.transport.null_plans import FORMS
 from mcti.model.variants import ABLATIONS, NETWORKS, PEERS
 
 MODALITIES = ("slides", "genes")
-GIVEN = ("preset", "features", "genes", "classes", "bins", "linear")
+GIVEN = ("preset", "features", "genes", "classes", "bins", "cox_branch")
 """Fields that data and training decide; all others are a preset's."""
 
 
@@ -55,13 +55,17 @@ class ModelConfig:
     block: int = 8192  # rows computed at a time, over all bags of a batch
     dropout: float = 0.0  # of every residual branch and before the heads
     gene_dropout: float = 0.0  # of the gene branch
-    carry_to_values: bool = False  # hand each value token its matched task token: transposed plan
-    gate: bool = False  # soft gate on the critical rows, so that survival trains the instance classifier too
-    sharpness: float = 0.0  # start of the learned factor in the mass softmax; 0: the factor is 1 and fixed
-    mean_mass: bool = False  # divide the mass sums by patches a token: a bag's size is then no signal
-    calm: bool = False  # residual branches start at zero
-    skip: bool = False  # linear path from mean patch feature and gene tokens to the logits
-    pairs: int = 0  # of that path: products of a direction of the mean critical patch and one of the gene tokens
+    transpose_plan: bool = False  # hand each value token its matched task token: transposed plan
+    soft_instance_gate: bool = (
+        False  # soft gate on the critical rows, so that survival trains the instance classifier too
+    )
+    inverse_temperature: float = 0.0  # start of the learned factor in the mass softmax; 0: the factor is 1 and fixed
+    normalise_mass: bool = False  # divide the mass sums by patches a token: a bag's size is then no signal
+    zero_init_residual: bool = False  # residual branches start at zero
+    linear_skip: bool = False  # linear path from mean patch feature and gene tokens to the logits
+    bilinear_rank: int = (
+        0  # of that path: products of a direction of the mean critical patch and one of the gene tokens
+    )
     plan_gradient: bool = False  # gradients pass the entropic coupling
     missing: bool = False  # learned tokens stand in for absent slides or genes
     critical_share: float = 1.0  # keep the fewest critical patches that hold this share of the softmax of scores
@@ -71,7 +75,7 @@ class ModelConfig:
     modalities: tuple[str, ...] = ("slides", "genes")  # what the model reads; of a patient's others it knows nothing
     gene_axes: int = 0  # principal axes of the genes that the network reads in their place, whitened; 0: the genes
     feature_axes: int = 0  # the same of the patch features
-    linear: bool = False  # a Cox model stands beside the network: `train.cox_weight`
+    cox_branch: bool = False  # a Cox model stands beside the network: `train.cox_weight`
     hard_negatives: int = 0  # patches of other subtypes, for each class and step, that the instance classifier unlearns
     network: str = "mcti"  # or a peer (mcti/model/comparators), which takes of these fields what it knows
     subtype_task: bool = True  # False: the subtype head reads what the network carries, and shapes nothing of it
@@ -113,9 +117,14 @@ class ModelConfig:
         _require(firm, "plan", self.plan, "shuffle the plan of a solver that writes it out, or take uniform")
         for name in ("gene_axes", "feature_axes"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "give 0 or a number of axes")
-        _require(self.pairs >= 0, "pairs", self.pairs, "give 0 or a number of products")
+        _require(self.bilinear_rank >= 0, "bilinear_rank", self.bilinear_rank, "give 0 or a number of products")
         _require(self.hard_negatives >= 0, "hard_negatives", self.hard_negatives, "give 0 or a number of patches")
-        _require(self.sharpness >= 0, "sharpness", self.sharpness, "give 0 or a positive factor")
+        _require(
+            self.inverse_temperature >= 0,
+            "inverse_temperature",
+            self.inverse_temperature,
+            "give 0 or a positive factor",
+        )
         for word in self.modalities:
             _require(word in MODALITIES, "modalities", word, did_you_mean(word, MODALITIES))
         for name in ("genes", "classes", "covariates", "modalities"):
@@ -229,13 +238,13 @@ _COMPACT = _PAPER | {
     "tolerance": 1e-3,
     "dropout": 0.1,
     "gene_dropout": 0.25,
-    "carry_to_values": True,
-    "gate": True,
-    "sharpness": 4.0,
-    "mean_mass": True,
-    "calm": True,
-    "skip": True,
-    "pairs": 16,
+    "transpose_plan": True,
+    "soft_instance_gate": True,
+    "inverse_temperature": 4.0,
+    "normalise_mass": True,
+    "zero_init_residual": True,
+    "linear_skip": True,
+    "bilinear_rank": 16,
     "gene_axes": 30,
     "feature_axes": 32,
 }
@@ -246,7 +255,7 @@ _TINY = _COMPACT | {
     "tokens": 2,
     "task_tokens": 4,
     "gene_width": 4,
-    "pairs": 2,
+    "bilinear_rank": 2,
     "block": 64,
     "dropout": 0.0,
     "gene_dropout": 0.0,

@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mcti.arrays import FloatArray
 from mcti.errors import DataError
 from mcti.model.trained import Fitted
 
-Floats = NDArray[np.float64]
 Patch = NDArray[np.float32]
-Table = dict[str, dict[str, Floats]]
+Table = dict[str, dict[str, FloatArray]]
 """{family: {column: (n,) values, NaN where missing}}"""
 
 MOST_KNOTS = 15
@@ -66,7 +66,7 @@ class Column:
     below: tuple[int, ...]
 
     @classmethod
-    def of(cls, values: Floats, between: int = BETWEEN_KNOTS) -> "Column":
+    def of(cls, values: FloatArray, between: int = BETWEEN_KNOTS) -> "Column":
         """The column of (n,) values, NaN where missing; at most 15 knots, `between` patients or more apart."""
         known = np.sort(values[np.isfinite(values)])
         count = min(MOST_KNOTS, max(len(known) // between - 1, 0))
@@ -228,8 +228,8 @@ def distances(
 
 def _standardised(
     patch: Patch | None, genes: Tensor | None, fitted: Fitted, covariates: Tensor | None
-) -> dict[str, Floats]:
-    found: dict[str, Floats] = {}
+) -> dict[str, FloatArray]:
+    found: dict[str, FloatArray] = {}
     if genes is not None:
         found["genes"] = fitted.genes.keeping_gaps(genes.float()).double().numpy()
     if patch is not None:
@@ -239,7 +239,7 @@ def _standardised(
     return found
 
 
-def _size(name: str, values: Floats, clip: float) -> float:
+def _size(name: str, values: FloatArray, clip: float) -> float:
     known = np.minimum(np.abs(values[np.isfinite(values)]), clip)
     if not known.size:
         return float("nan")
@@ -270,7 +270,9 @@ def _cuts(patients: Sequence[Patient], fitted: Fitted, names: Sequence[str], gra
     return {name: float(f"{typical * limit:.9g}") for name, typical in found.items()}
 
 
-def _of_training(patient: Patient, fitted: Fitted, names: Sequence[str], graded: Sequence[str]) -> dict[str, Floats]:
+def _of_training(
+    patient: Patient, fitted: Fitted, names: Sequence[str], graded: Sequence[str]
+) -> dict[str, FloatArray]:
     row = _row(patient.covariates, names, graded)
     return _standardised(mean_patch(patient.patches), patient.genes, fitted, row)
 
@@ -286,12 +288,12 @@ def _graded(patients: Sequence[Patient], names: Sequence[str]) -> tuple[str, ...
     return tuple(name for name in names if len(known[name]) > 2)
 
 
-def _counts(rows: Sequence[Floats]) -> Floats:
+def _counts(rows: Sequence[FloatArray]) -> FloatArray:
     """(columns,) how many patients have a value."""
     return np.asarray(np.sum([np.isfinite(row) for row in rows], axis=0), dtype=np.float64)
 
 
-def _left_out(name: str, z: Floats, count: Floats) -> Floats:
+def _left_out(name: str, z: FloatArray, count: FloatArray) -> FloatArray:
     """Values z (columns,) standardised over `count` patients, this one included, as the others alone would give them.
 
     mean_{-i} = mean - z s / (n - 1),  var_{-i} = s^2 (n / (n - 1)) (1 - z^2 / (n - 1)); of the mean over a patient's
@@ -340,6 +342,6 @@ def table(patients: Sequence[Patient], genes: Sequence[str]) -> Table:
     }
 
 
-def _numbers(patients: Sequence[Patient], name: str) -> Floats:
+def _numbers(patients: Sequence[Patient], name: str) -> FloatArray:
     values = [patient.covariates.get(name) for patient in patients]
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)

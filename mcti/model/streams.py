@@ -68,7 +68,7 @@ class StreamLinear(nn.Module):
         """Each stream through its own weights."""
         return product(x.flatten(1, 2), self.weight, self.bias).view(len(x), *x.shape[1:3], -1)
 
-    def silence(self) -> None:
+    def zero_init(self) -> None:
         """Start at zero, so that the residual branch ending here adds nothing at first."""
         nn.init.zeros_(self.weight)
         if self.bias is not None:
@@ -115,9 +115,9 @@ class AttentionLayer(nn.Module):
         self.mlp_norm = StreamNorm(streams, width)
         self.mlp = StreamMLP(streams, width)
         self.drop = Dropout(config.dropout, axis=1)
-        if config.calm:
-            self.out.silence()
-            self.mlp.second.silence()
+        if config.zero_init_residual:
+            self.out.zero_init()
+            self.mlp.second.zero_init()
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """x (S, b, n, D) -> (S, b, n, D)."""
@@ -155,12 +155,12 @@ class Mix(nn.Module):
     pair (2, b, n, D) -> (outputs, b, n, D); weight (outputs, 2), bias (outputs,).
     """
 
-    def __init__(self, outputs: int, *, calm: bool) -> None:
+    def __init__(self, outputs: int, *, average_init: bool) -> None:
         super().__init__()
         bound = 2**-0.5  # as nn.Conv2d starts with two channels
         self.weight = nn.Parameter(torch.empty(outputs, 2).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(outputs).uniform_(-bound, bound))
-        if calm:  # the plain average
+        if average_init:  # the plain average
             nn.init.constant_(self.weight, 0.5)
             nn.init.zeros_(self.bias)
 

@@ -136,10 +136,10 @@ def _unet_flops(config: ModelConfig) -> int:
 
 def _head_flops(config: ModelConfig) -> int:
     outputs, genes = len(config.classes) + config.bins, config.tokens * config.width
-    if not config.skip:
+    if not config.linear_skip:
         return 2 * config.width * outputs
-    read = config.width + config.features + genes + config.pairs
-    return 2 * (read * outputs + 2 * config.pairs * (config.features + genes))
+    read = config.width + config.features + genes + config.bilinear_rank
+    return 2 * (read * outputs + 2 * config.bilinear_rank * (config.features + genes))
 
 
 def _memory(config: ModelConfig, patches: int, parameters: int) -> dict[str, int]:

@@ -21,7 +21,7 @@ class EncoderStage(nn.Module):
         super().__init__()
         self.attention = SelfAttention(2, config.attention_depth, config)
         self.guided = GuidedStack(2, depth, config)
-        self.mix = Mix(1, calm=config.calm)
+        self.mix = Mix(1, average_init=config.zero_init_residual)
 
     def forward(self, x: Tensor, streams: Tensor, mask: Tensor | None, trace: Trace) -> tuple[Tensor, Tensor]:
         """x, streams -> new x, new streams."""
@@ -36,7 +36,7 @@ class Bottleneck(nn.Module):
     def __init__(self, depth: int, config: ModelConfig) -> None:
         super().__init__()
         self.guided = GuidedStack(2, depth, config)
-        self.mix = Mix(1, calm=config.calm)
+        self.mix = Mix(1, average_init=config.zero_init_residual)
 
     def forward(self, x: Tensor, streams: Tensor, mask: Tensor | None, trace: Trace) -> Tensor:
         """x, streams -> new x."""
@@ -51,8 +51,8 @@ class DecoderStage(nn.Module):
         super().__init__()
         self.attention = SelfAttention(1, config.attention_depth, config)
         self.guided = GuidedStack(2, depth, config)
-        self.guides = Mix(2, calm=config.calm)
-        self.mix = None if last else Mix(1, calm=config.calm)
+        self.guides = Mix(2, average_init=config.zero_init_residual)
+        self.mix = None if last else Mix(1, average_init=config.zero_init_residual)
 
     def forward(
         self, x: Tensor, skip: Tensor, streams: Tensor, mask: Tensor | None, trace: Trace

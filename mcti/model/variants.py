@@ -9,9 +9,9 @@ _PEER: dict[str, Any] = {
     "width": 64,
     "gene_width": 64,
     "dropout": 0.25,
-    "calm": False,
-    "skip": False,
-    "pairs": 0,
+    "zero_init_residual": False,
+    "linear_skip": False,
+    "bilinear_rank": 0,
     "subtype_task": False,  # as published: survival is their one task
 }
 PEERS: dict[str, dict[str, Any]] = {
@@ -31,7 +31,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "uniform_plan": {"plan": "uniform"},
     "shuffled_plan": {"plan": "shuffled"},
     "no_guidance": {"guidance": False},
-    "no_pairs": {"pairs": 0},
+    "no_bilinear": {"bilinear_rank": 0},
     "no_axes": {"gene_axes": 0, "feature_axes": 0},
 }
 """docs/protocol.md, item 14."""

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from mcti.model.reference_profile import Column, Floats, ReferenceProfile, Table
+from mcti.arrays import FloatArray
+from mcti.model.reference_profile import Column, ReferenceProfile, Table
 from mcti.params import MonitorParams
 
 GAPS = "missingness"
@@ -87,7 +88,7 @@ class Risks:
     """
 
     columns: Mapping[str, Column]
-    later: Mapping[str, Floats]
+    later: Mapping[str, FloatArray]
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
@@ -104,7 +105,7 @@ Found = tuple[list[Finding], str]
 """The findings of a family, and why there are none."""
 
 
-def _values(reference: Mapping[str, Column], later: Mapping[str, Floats], params: MonitorParams) -> Found:
+def _values(reference: Mapping[str, Column], later: Mapping[str, FloatArray], params: MonitorParams) -> Found:
     tested, distances, sizes, shifts = [], [], [], []
     for name, column in reference.items():
         values = later.get(name, np.zeros(0))
@@ -121,7 +122,7 @@ def _values(reference: Mapping[str, Column], later: Mapping[str, Floats], params
     return _adjusted(tested, sizes, distances, shifts, ks_p(np.array(distances), np.array(sizes))), ""
 
 
-def ks_p(distance: Floats, sizes: np.ndarray) -> Floats:
+def ks_p(distance: FloatArray, sizes: np.ndarray) -> FloatArray:
     """P(distance or more) of two samples from one distribution; distance (k,), sizes (k, 2).
 
     Kolmogorov's limit with Stephens' correction for finite samples (1970, JRSS B 32:115-122); within 10 % of the exact
@@ -143,7 +144,7 @@ def _adjusted(
     sizes: Sequence[tuple[int, int]],
     effects: Sequence[float],
     shifts: Sequence[float | None],
-    p_values: Floats,
+    p_values: FloatArray,
 ) -> list[Finding]:
     from scipy import stats
 

@@ -121,7 +121,9 @@ class ValidateParams(Params):
     max_slides_per_patient: int = Field(20, ge=1, description="more slides of a patient are a warning")
     max_failed_slides_share: float = Field(0.1, ge=0, le=1, description="more slides without features stop the run")
     min_tiles_per_patient: int = Field(1, ge=1, description="fewer tiles of a patient are a warning")
-    accepted: str | None = Field(None, description="profile.json of the data version last accepted, for the drift")
+    reference_profile: str | None = Field(
+        None, description="profile.json of the data version last accepted, for the drift"
+    )
     experiment: str | None = Field(
         "mcti", min_length=1, description="MLflow experiment to log to where a server is named; null: do not log"
     )
@@ -183,7 +185,7 @@ class SplitParams(Params):
     missing_modality: Literal["drop", "keep"] = Field(
         "drop", description="patients without features of a slide: left out, or kept"
     )
-    few_events: int = Field(10, ge=0, description="fewer events in a test part are a warning (docs/protocol.md)")
+    min_test_events: int = Field(10, ge=0, description="fewer events in a test part are a warning (docs/protocol.md)")
 
 
 class BinParams(Params):
@@ -201,7 +203,7 @@ class TrainParams(Params):
         "paper", "compact", "tiny",
         "snn", "mean_pool", "abmil", "transmil", "late_fusion", "mcat", "motcat",
         "no_subtype_task", "no_gene_grouping", "uniform_plan", "shuffled_plan", "no_guidance", "no_axes",
-        "no_pairs",
+        "no_bilinear",
     ] = Field("compact", description="architecture (docs/model.md); a peer or an ablation for comparison")  # fmt: skip
     architecture: dict[str, Any] = Field({}, description="fields of the preset to change, e.g. {critical: 64}")
     bins: BinParams = BinParams()
@@ -215,9 +217,9 @@ class TrainParams(Params):
         description="before genes are standardised, fitted on the training part: winsor: cut at its 1 % and 99 % "
         "quantiles; rank: normal scores of its quantiles; for declared z-scores with extreme values",
     )
-    optimizer: Literal["adamw", "lean"] = Field(
+    optimizer: Literal["adamw", "bf16_adafactor"] = Field(
         "adamw",
-        description="lean: bf16 matrices, factored moments, 4 bytes a weight and its gradient; needs precision bf16",
+        description="bf16_adafactor: bf16 matrices, factored moments, 4 bytes per weight; needs precision bf16",
     )
     warmup_share: float = Field(0.1, ge=0, lt=1, description="share of the steps with a rising learning rate")
     clip_norm: float = Field(1.0, gt=0, description="gradients longer than this are shortened to it")
@@ -276,9 +278,11 @@ class TrainParams(Params):
     _horizons = field_validator("horizons_months")(_each_month_once)
 
     @model_validator(mode="after")
-    def _lean_is_bf16(self) -> Self:
-        if self.optimizer == "lean" and self.precision != "bf16":
-            raise ValueError(f"optimizer lean trains in bf16, and precision is {self.precision}: set it to bf16")
+    def _bf16_adafactor_needs_bf16(self) -> Self:
+        if self.optimizer == "bf16_adafactor" and self.precision != "bf16":
+            raise ValueError(
+                f"optimizer bf16_adafactor trains in bf16, and precision is {self.precision}: set it to bf16"
+            )
         return self
 
     @model_validator(mode="after")
@@ -293,13 +297,13 @@ class SearchParams(Params):
 
     seed: int = Field(7, ge=0)
     trials: int = Field(8, ge=1, description="trials, pruned ones included; the first has the settings of train")
-    together: int = Field(
+    parallel_trials: int = Field(
         2, ge=1, le=64, description="trials chosen at a time; more keeps more cores busy, and learns less from each"
     )
     wilcoxon_p_threshold: float = Field(
         0.3, ge=0, le=1, description="a trial worse than the best by a Wilcoxon test at this level is given up"
     )
-    minutes: float = Field(0, ge=0, description="stop asking for new trials after so many minutes; 0: no limit")
+    timeout_minutes: float = Field(0, ge=0, description="stop asking for new trials after so many minutes; 0: no limit")
     epochs: int = Field(6, ge=1, description="epochs of a trial")
     outer_fold: int = Field(
         0, ge=0, description="the outer fold whose training part is searched; its test part is never read"
@@ -377,8 +381,9 @@ class RegisterParams(Params):
 
     name: str = Field("mcti", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", description="registered model")
     experiment: str = Field("mcti", min_length=1, description="MLflow experiment")
-    member: Literal["folds", "refit"] = Field(
-        "folds", description="who predicts new patients: the mean of the folds, or `mcti train --refit` on everybody"
+    predictor: Literal["cv_ensemble", "refit"] = Field(
+        "cv_ensemble",
+        description="who predicts new patients: the mean of the folds, or `mcti train --refit` on everybody",
     )
     intended_use: str = Field("", description="for the model card: who may use it for what; empty: a gap")
     data_licence: str = Field("", description="licence of the data, for the model card; empty: a gap")
@@ -409,11 +414,13 @@ class PromoteParams(Params):
     group_min_events: int = Field(
         50, ge=10, description="from so many events on a group must show non-inferiority; below, only shown harm counts"
     )
-    slowdown: float = Field(
-        2.0, gt=0, description="processor time of a prediction, at most so many times the champion's"
+    max_latency_ratio: float = Field(
+        2.0, gt=0, description="processor time of a prediction as a multiple of the champion's, at most"
     )
-    memory_growth: float = Field(2.0, gt=0, description="peak tensor memory, at most so many times the champion's")
-    cost_patches: int = Field(
+    max_memory_ratio: float = Field(
+        2.0, gt=0, description="peak tensor memory as a multiple of the champion's, at most"
+    )
+    benchmark_patches: int = Field(
         1000, ge=1, le=200_000, description="patches of the made-up patient that latency is measured on"
     )
     require_contract: bool = Field(True, description="a version without a result of `mcti validate` is left open")

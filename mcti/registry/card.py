@@ -31,7 +31,7 @@ def build(
         "contact": params.contact or GAP,
         "notice": evidence.notice,
         "architecture": {name: value for name, value in config.items() if name not in ("genes", "classes")},
-        "new_patients": "the refit on all patients" if params.member == "refit" else "the mean of all fold models",
+        "new_patients": "the refit on all patients" if params.predictor == "refit" else "the mean of all fold models",
         "inputs": {
             "genes": len(genes),
             "genes_sha256": hashlib.sha256("\n".join(genes).encode()).hexdigest(),

@@ -403,7 +403,7 @@ def _refit(models: Path, folds: Sequence[Path]) -> Path:
     """The folder of the refit, which must be the folds' own: same settings and code, all of their patients."""
     folder = models / REFIT
     if not (folder / "model.json").exists():
-        raise DataError("no refit", str(folder), "run `mcti train --refit`, or set register.member to folds")
+        raise DataError("no refit", str(folder), "run `mcti train --refit`, or set register.predictor to cv_ensemble")
     ours, theirs = (storage.read_json(path / "model.json") for path in (folder, folds[0]))
     code = [spec.get("digests", {}).get("code") for spec in (ours, theirs)]
     everybody = {patient for path in folds for patient in storage.read_json(path / "model.json")["patients"]}

@@ -2,8 +2,8 @@
 
 from mcti.params import PromoteParams
 
-LOOSER_ABOVE = ("alpha", "ibs_margin", "calibration_margin", "group_margin", "group_min_events", "slowdown",
-                "memory_growth")  # fmt: skip
+LOOSER_ABOVE = ("alpha", "ibs_margin", "calibration_margin", "group_margin", "group_min_events", "max_latency_ratio",
+                "max_memory_ratio")  # fmt: skip
 """Settings that let more through the larger they are."""
 LOOSER_BELOW = ("margin", "looks", "confidence", "min_events", "approvals", "require_contract")
 """Settings that let more through the smaller they are; `looks`: fewer spend more of alpha at each."""

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from mcti.errors import DataError, OperationalError, service_hint
 from mcti.registry import lineage, mlflow_client, resumption
-from mcti.waiting import announced
+from mcti.waiting import log_while_waiting
 
 PARENT = "mlflow.parentRunId"
 _ASK_SECONDS = 10.0  # for an answer to the question whether the server is there
@@ -265,7 +265,7 @@ def _reachable() -> str:
     if not uri.startswith(("http://", "https://")):
         return uri  # a database or a managed service that has no health page
     patience = _patience()
-    with announced(f"MLflow at {uri}", patience + _ASK_SECONDS):
+    with log_while_waiting(f"MLflow at {uri}", patience + _ASK_SECONDS):
         until = time.monotonic() + patience
         while True:
             try:

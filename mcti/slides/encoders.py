@@ -150,7 +150,7 @@ class OnnxFile(_Onnx):
 
     def __init__(self, path: Path, resolution: float) -> None:
         self._path = path
-        with storage.explained(path):
+        with storage.translating_os_errors(path):
             self._bytes = path.read_bytes()
         card = _sidecar(path)
         self._size = card.get("size")
@@ -203,7 +203,7 @@ def to_batch(tiles: Sequence[Pixels], size: int) -> NDArray[np.float32]:
 
 def sha256(path: Path) -> str:
     """Hex SHA-256 of a file."""
-    with storage.explained(path), path.open("rb") as stream:
+    with storage.translating_os_errors(path), path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

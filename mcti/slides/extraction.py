@@ -83,7 +83,7 @@ def extract_slide(
     except SlideError as error:
         return Outcome(row.slide_id, row.patient_id, error.status.value, error.reason)
     except OSError as error:  # of reading: what is written turns its trouble into OperationalError
-        why = storage.trouble(error).what
+        why = storage.translate_os_error(error).what
         return Outcome(row.slide_id, row.patient_id, Status.READ_ERROR.value, f"{why}: check the disk it lies on")
     except pinned.ChecksumMismatch:  # nobody knows what else was changed: no slide of this version is taken
         raise

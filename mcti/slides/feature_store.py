@@ -25,7 +25,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        with storage.explained(folder):
+        with storage.translating_os_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
 
     def beside(self, name: str) -> str:
@@ -116,7 +116,7 @@ class RemoteStore(Store):
         for name in sorted(self._names):
             path = self.folder / name
             if PurePosixPath(name).match(pattern) and not path.exists():
-                with storage.explained(path):
+                with storage.translating_os_errors(path):
                     path.parent.mkdir(parents=True, exist_ok=True)
                 storage.download(storage.join(self.address, name), path.parent)
 

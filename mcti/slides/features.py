@@ -7,7 +7,7 @@ readers expect; the root's say where the numbers come from (docs/slides.md). No 
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -121,6 +121,60 @@ def read(path: Path) -> tuple[NDArray[Any], NDArray[np.int64]]:
             return file["features"][:], file["coords"][:]
     except (OSError, KeyError, RuntimeError) as error:
         raise DataError(f"not a feature file ({error})", str(path), "run mcti extract again") from error
+
+
+@dataclass(frozen=True)
+class SlideFeatures:
+    """The feature file of one slide, by `mcti extract` or by another tool, as a dataset reads it.
+
+    features     (N, D) float32
+    coordinates  (N, 2) int64 top-left corners in level-0 pixels; None: the file has none
+    provenance   the attributes of PROVENANCE that the file has
+    tile_counts  tiles that were candidate, kept, blurred and failed, and the summed tissue fraction of the kept ones
+                 (`tissue`); empty where the file does not count them
+    """
+
+    features: NDArray[np.float32]
+    coordinates: NDArray[np.int64] | None
+    provenance: Mapping[str, Any]
+    tile_counts: Mapping[str, float]
+
+
+PROVENANCE = ("encoder", "encoder_weights_sha256", "encoder_preprocessing", "target_mpp", "tissue_method")
+"""Root attributes that describe how features were extracted; files of other tools may lack some."""
+
+
+def read_slide(location: storage.Location) -> SlideFeatures:
+    """Features, coordinates and attributes of one feature file, local or in S3, in one read.
+
+    Raises
+        DataError: the file has no table `features`.
+    """
+    import h5py
+
+    with storage.local_copy(location) as path, storage.translating_os_errors(location), h5py.File(path, "r") as file:
+        if "features" not in file or file["features"].ndim != 2:
+            raise DataError("no table `features` of patches and their values", str(location), "extract the slide again")
+        features = file["features"][:].astype(np.float32, copy=False)
+        has_coordinates = "coords" in file and file["coords"].shape == (len(features), 2)
+        values = {name: file.attrs[name] for name in PROVENANCE if name in file.attrs}
+        return SlideFeatures(
+            features=features,
+            coordinates=file["coords"][:].astype(np.int64) if has_coordinates else None,
+            provenance={
+                n: value.item() if isinstance(value, np.generic) else str(value) for n, value in values.items()
+            },
+            tile_counts=_tile_counts(file),
+        )
+
+
+def _tile_counts(file: Any) -> dict[str, float]:
+    tissue, names = file.get("tissue_fraction"), ("candidate", "kept", "blurred", "failed")
+    if tissue is None or not len(tissue) or len(tissue) != len(file["features"]):
+        return {}
+    if not all(f"tiles_{name}" in file.attrs for name in names):
+        return {}
+    return {name: float(file.attrs[f"tiles_{name}"]) for name in names} | {"tissue": float(tissue[:].sum(dtype=float))}
 
 
 def write(

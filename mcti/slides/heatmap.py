@@ -77,7 +77,7 @@ def read_scores(location: Location, bag: Bag, column: str = "score", centre: flo
     """
     import pandas as pd
 
-    with storage.local(location) as path, storage.explained(path):
+    with storage.local_copy(location) as path, storage.translating_os_errors(path):
         try:
             table = pd.read_csv(path)
         except (ValueError, pd.errors.ParserError) as error:  # also: UnicodeDecodeError, EmptyDataError

@@ -55,7 +55,7 @@ def check(row: Row, choice: str = "auto") -> Entry:
         facts = probe.examine(row.path, mpp=1.0, choice=choice)
         return _with(entry, replace(facts, mpp_source=""))
     except OSError as error:
-        why = storage.trouble(error).what
+        why = storage.translate_os_error(error).what
         return replace(entry, status=Status.READ_ERROR.value, reason=f"{why}: check the disk it lies on")
     except DataError as error:  # staging: no such object
         return replace(entry, status=Status.READ_ERROR.value, reason=f"{error.what}: {error.hint}")

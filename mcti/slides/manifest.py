@@ -56,7 +56,7 @@ def read(location: Location) -> list[Row]:
         rows = _table(location)
     if not rows:
         raise DataError("there are no slides", str(location), f"known endings: {', '.join(SUFFIXES)}")
-    redaction.learn(name for row in rows for name in (row.patient_id, row.slide_id))
+    redaction.register_ids(name for row in rows for name in (row.patient_id, row.slide_id))
     return sorted(_marked(rows), key=lambda row: (row.slide_id, row.path))
 
 
@@ -81,7 +81,7 @@ def owners(location: Location) -> dict[str, str]:
                 where,
                 "keep one of the two rows",
             )
-    redaction.learn([*found, *found.values()])
+    redaction.register_ids([*found, *found.values()])
     return found
 
 
@@ -145,7 +145,7 @@ def _single(location: str) -> Row:
 
 
 def _unreadable(error: OSError) -> None:
-    raise storage.trouble(error)  # a folder left out would be slides left out
+    raise storage.translate_os_error(error)  # a folder left out would be slides left out
 
 
 def _prefix(location: Location) -> list[Row]:
@@ -166,7 +166,7 @@ def _table(location: Location) -> list[Row]:
 def _frame(location: Location) -> Any:
     import pandas as pd
 
-    with storage.local(location) as path, storage.explained(path):
+    with storage.local_copy(location) as path, storage.translating_os_errors(path):
         try:
             if str(path).lower().endswith(".parquet"):
                 return pd.read_parquet(path)

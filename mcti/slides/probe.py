@@ -195,14 +195,14 @@ class open_bytes:  # noqa: N801 (used as a function)
 
     def __enter__(self) -> tuple[tiff.Pread, int]:
         if storage.is_s3(self._location):
-            return s3.ranged(os.fspath(self._location))
+            return s3.range_reader(os.fspath(self._location))
         try:
             if not self._path.is_file():
                 raise SlideError(Status.READ_ERROR, self._found(), "check the path in the manifest")
             opened = self._descriptor = os.open(self._path, os.O_RDONLY)
             return lambda offset, size: os.pread(opened, size, offset), os.fstat(opened).st_size
         except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a circle of links; ValueError: a NUL byte
-            why = storage.trouble(error).what if isinstance(error, OSError) else str(error)
+            why = storage.translate_os_error(error).what if isinstance(error, OSError) else str(error)
             raise SlideError(Status.READ_ERROR, why, "check the file, its links and its mode") from error
 
     def __exit__(self, *_: object) -> None:

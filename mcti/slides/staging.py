@@ -66,7 +66,7 @@ def staged(location: str, folder: str | None, limit_gib: float) -> Iterator[Path
     Raises
         DataError: no such object. SlideError, OperationalError: see Room.
     """
-    with storage.explained(folder):
+    with storage.translating_os_errors(folder):
         own, room = _own(str(Path(folder or tempfile.gettempdir()).resolve()), os.getpid())
         place = Path(tempfile.mkdtemp(dir=own))
     try:
@@ -74,7 +74,7 @@ def staged(location: str, folder: str | None, limit_gib: float) -> Iterator[Path
         with room.taken(sum(storage.size(part) for part in parts), int(limit_gib * 2**30), location):
             try:
                 for part in parts:
-                    with storage.explained(place):
+                    with storage.translating_os_errors(place):
                         storage.download(part, place)
                 yield place / location.rstrip("/").rpartition("/")[2]
             finally:

@@ -44,7 +44,7 @@ class Slides:
 
     def _read(self, row: Row, corners: Sequence[tuple[int, int]]) -> list[Crop]:
         where = storage.join(self._features, f"{row.slide_id}.h5")
-        with storage.local(where) as store:
+        with storage.local_copy(where) as store:
             bag = exchange.head(store)
         with probe.at_hand(row.path) as path:
             facts = probe.examine(path, mpp=row.mpp)

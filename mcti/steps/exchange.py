@@ -31,7 +31,7 @@ def import_features(
     """
     patients = manifest.owners(slides) if slides is not None else None
     outcomes, width = [], 0
-    with storage.replacing(out) as draft, storage.local(source) as folder:
+    with storage.replacing(out) as draft, storage.local_copy(source) as folder:
         draft.mkdir()
         for bag in exchange.read_set(folder, form, mpp):
             exchange.to_store(bag, draft / f"{bag.slide_id}.h5", form)
@@ -50,7 +50,7 @@ def export_features(features: Location, form: str, out: Path) -> ExchangeResult:
     """
     exchange.check_format(form)
     slides = tiles = width = 0
-    with storage.replacing(out) as draft, storage.local(features) as folder:
+    with storage.replacing(out) as draft, storage.local_copy(features) as folder:
         draft.mkdir()
         for file in sorted(folder.glob("*.h5")):
             bag = exchange.from_store(file)

@@ -245,7 +245,7 @@ def as_csv(outcomes: list[Outcome]) -> str:
 
 
 def _read_table(path: Path) -> list[Outcome]:
-    with storage.explained(path), path.open(encoding="utf-8", newline="") as stream:
+    with storage.translating_os_errors(path), path.open(encoding="utf-8", newline="") as stream:
         return [_outcome(row) for row in csv.DictReader(stream)]
 
 
@@ -268,6 +268,6 @@ def _outcome(row: dict[str, str]) -> Outcome:
 
 def _remove_leftovers(out: Path) -> None:
     """Drafts and blocks of killed runs; nobody else works in `out` when the table is written."""
-    with storage.explained(out):
+    with storage.translating_os_errors(out):
         for path in [*out.glob(".*.h5.draft"), *out.glob(".*.blocks")]:
             shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -36,7 +36,7 @@ def heatmap(
             diverge around it (0 for parts of the risk)
     Raises  DataError when a score belongs to no tile of the slide, or the slide cannot be read
     """
-    with probe.at_hand(str(slide)) as path, storage.local(features) as store:
+    with probe.at_hand(str(slide)) as path, storage.local_copy(features) as store:
         facts = probe.examine(path, mpp=mpp)
         bag = exchange.from_store(store)
         drawing.check_same_slide(bag, facts, features)

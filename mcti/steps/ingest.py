@@ -50,7 +50,7 @@ def ingest(
 
 
 def _digest(location: Location) -> str:
-    with storage.local(location) as path:
+    with storage.local_copy(location) as path:
         return storage.tree_md5(path)
 
 

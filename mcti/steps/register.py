@@ -53,13 +53,13 @@ def register(
             MLflow or S3 is in the way. Called again, also after a crash anywhere, it ends with the same one version.
     """
     with (
-        storage.local(models_folder) as folds,
-        storage.local(evaluation) as reports,
+        storage.local_copy(models_folder) as folds,
+        storage.local_copy(evaluation) as reports,
         _local(validation) as contract,
         tempfile.TemporaryDirectory(prefix="mcti-register-") as scratch,
     ):
         folder = Path(scratch) / "ensemble"
-        digest = ensemble.assemble(folds, folder, refit=params.member == "refit")
+        digest = ensemble.assemble(folds, folder, refit=params.predictor == "refit")
         evidence = Evidence.read(folds, reports, contract)
         with tracking.service() as client:
             tracking.close_stale(client, params.experiment, models.DIGEST, digest)
@@ -79,7 +79,7 @@ def register(
 
 
 def _local(location: Location | None) -> AbstractContextManager[Path | None]:
-    return nullcontext() if location is None else storage.local(location)
+    return nullcontext() if location is None else storage.local_copy(location)
 
 
 def _create(client: Any, params: RegisterParams, folder: Path, digest: str, evidence: Evidence, origin: Origin) -> Any:

@@ -15,7 +15,7 @@ from mcti.progress import Progress
 from mcti.registry.pipeline_run import noted
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
-from mcti.storage import Location, join, local
+from mcti.storage import Location, join, local_copy
 
 NO_FEATURES = "no features of a slide"
 
@@ -45,7 +45,7 @@ def split(
     Raises  DataError when the cohort cannot fill the folds, or a test patient's data stand in a training part
             UsageError when a setting that the scheme needs is missing
     """
-    with local(cohort) as folder:
+    with local_copy(cohort) as folder:
         patients = tables.read_patients(folder)
         gone = _without_features(patients, features) if params.missing_modality == "drop" else []
         kept = patients[~patients["patient_id"].isin(gone)].reset_index(drop=True)
@@ -84,7 +84,9 @@ def _result(folds: cohort_folds.Folds, patients: pd.DataFrame, gone: list[str], 
     event = dict(zip(patients["patient_id"], patients["event"], strict=True))
     tests = [folds.test_patients(number) for number in folds.numbers]
     events = [sum(int(event[patient_id]) for patient_id in part) for part in tests]
-    few = [f"fold {k}: {count} events in the test part" for k, count in enumerate(events) if count < params.few_events]
+    few = [
+        f"fold {k}: {count} events in the test part" for k, count in enumerate(events) if count < params.min_test_events
+    ]
     unseen = len(patients) - len(set().union(*tests))
     if unseen:
         few.append(f"{unseen} patients are tested in no fold")

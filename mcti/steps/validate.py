@@ -58,7 +58,7 @@ def validate(
             before a failure is raised; a run of MLflow where a server is named (without an answer: a warning)
     Raises  DataError when a critical expectation does not hold: the first of them, its first rows, and the report
     """
-    with storage.local(cohort) as folder:
+    with storage.local_copy(cohort) as folder:
         info, blocks = tables.read_info(folder), ExpressionBlocks(folder, PASSES, progress)
         evidence = _with_features(_evidence(folder, info, blocks), features)
         found = measurements.measure(evidence)
@@ -108,7 +108,7 @@ def _with_features(evidence: measurements.CohortData, features: Location | None)
     if features is None:
         return evidence
     statuses, rows = feature_table.read_statuses(features), []
-    with storage.local(features) as folder:
+    with storage.local_copy(features) as folder:
         for slide in statuses.to_dict("records"):
             if slide["status"] == "OK":
                 rows.append(
@@ -140,7 +140,7 @@ def _results(
     numbers = {str(name): float(f"{value:.9g}") for name, value in measured.items() if value == value}
     numbers["slides"] = float(len(evidence.slides))
     profile = drift.profile(evidence.patients, found["genes"], numbers, md5)
-    accepted = None if params.accepted is None else drift.read(params.accepted)
+    accepted = None if params.reference_profile is None else drift.read(params.reference_profile)
     results = report.Results(
         name=info.name,
         notice=info.notice,
@@ -167,8 +167,8 @@ def _attrition(info: tables.CohortInfo, evidence: measurements.CohortData) -> di
     if evidence.bags is not None:
         gone = set(evidence.slides["patient_id"]) - set(evidence.bags["patient_id"])
         left += [(ALL_FAILED, p) for p in evidence.patients["patient_id"] if p in gone]
-    redaction.learn(patient for _, patient in left)
-    return _by_reason((reason, redaction.shown(patient)) for reason, patient in left)
+    redaction.register_ids(patient for _, patient in left)
+    return _by_reason((reason, redaction.redact_id(patient)) for reason, patient in left)
 
 
 def _failed_slides(evidence: measurements.CohortData) -> dict[str, tuple[str, ...]]:

@@ -75,7 +75,7 @@ def _scene(
 ) -> Scene:
     if features is None:
         return Scene(reader, facts, name, mask=_found(reader, facts))
-    with storage.local(features) as store:
+    with storage.local_copy(features) as store:
         bag = exchange.from_store(store)
         heatmap.check_same_slide(bag, facts, features)
         mask = _stored(reader, facts, store, bag)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mcti.dataset import bags as bagging
+from mcti.dataset.sampling import seeded_generator
 
 _SLAB = 2**22
 """Weights that are updated at a time, so that no float32 copy of a large matrix is made."""
@@ -21,7 +21,7 @@ _TINY = 1e-30
 """Added to squared gradients: a row without any has no direction."""
 
 
-def slim(net: nn.Module) -> None:
+def to_bf16_matrices(net: nn.Module) -> None:
     """Matrices of the network to bfloat16, in place; vectors, and what scores the patches, stay as they are.
 
     Which patches are critical is decided by the order of scores that differ in their last digits.
@@ -54,7 +54,7 @@ class Lean(torch.optim.Optimizer):
             if not state:
                 _begin(state, parameter)
             state["step"] += 1
-            seed = bagging.generator(self.seed, int(state["step"]), number).initial_seed()
+            seed = seeded_generator(self.seed, int(state["step"]), number).initial_seed()
             _move(parameter, state, settings, torch.Generator(parameter.device).manual_seed(seed))
 
 

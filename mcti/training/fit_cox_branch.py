@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mcti.dataset import bags as bagging
-from mcti.dataset.bags import PatientBag
+from mcti.dataset.bags import PatientBag, covariate_table
+from mcti.dataset.time_bins import base_hazard, bin_index
 from mcti.model import cox
 from mcti.model.axes import directions
 from mcti.model.clinical import read_covariates
 from mcti.model.comparators import build
-from mcti.model.cox_branch import LinearPath, moments
+from mcti.model.cox_branch import CoxBranch, moments
 from mcti.model.hazards import survive
 from mcti.model.trained import TrainedModel
 
@@ -27,19 +27,19 @@ def joined(model: TrainedModel, bags: Sequence[PatientBag], share: float, seed: 
     share  weight of the Cox model's hazard logits in the mean of the two
     seed   deals the inner folds that choose the penalty
     """
-    config = dataclasses.replace(model.config, linear=True)
-    path = LinearPath(config)
+    config = dataclasses.replace(model.config, cox_branch=True)
+    path = CoxBranch(config)
     fill(path, model, bags, seed)
-    path.share.fill_(share)
+    path.cox_weight.fill_(share)
     with torch.device("meta"):  # weights of its own would only be written over
         net = build(config)
-    beside = {f"linear.{name}": value for name, value in path.state_dict().items()}
+    beside = {f"cox_branch.{name}": value for name, value in path.state_dict().items()}
     net.load_state_dict(model.net.state_dict() | beside, assign=True)
     return TrainedModel(net, config, model.fitted)
 
 
 @torch.no_grad()
-def fill(path: LinearPath, model: TrainedModel, bags: Sequence[PatientBag], seed: int) -> None:
+def fill(path: CoxBranch, model: TrainedModel, bags: Sequence[PatientBag], seed: int) -> None:
     """Fit the log hazard ratios, and the base hazards that go with them."""
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
@@ -67,12 +67,13 @@ def fill(path: LinearPath, model: TrainedModel, bags: Sequence[PatientBag], seed
 def base_logits(scores: Tensor, bags: Sequence[PatientBag], edges: Sequence[float], head: str) -> Tensor:
     """(B,) hazard logits of a patient whose score is 0, for the scores (n,) of a training part.
 
-    In each bin as many events are expected of those who reach it as there were (with half a patient on either side, as
-    in `bags.base_hazard`): the maximum likelihood of discrete hazards with the scores as offsets. Found by bisection.
+    The expected number of events in each bin, of the patients who reach it, equals the observed number (plus half a
+    patient, as in `mcti.dataset.time_bins.base_hazard`): the maximum likelihood of discrete hazards with the scores
+    as offsets. Solved by bisection.
     """
-    bins = bagging.bin_of(torch.tensor([bag.time_months for bag in bags], dtype=torch.float64), edges)
+    bins = bin_index(torch.tensor([bag.time_months for bag in bags], dtype=torch.float64), edges)
     reached = (bins[:, None] >= torch.arange(len(edges) - 1)).double()
-    wanted = bagging.base_hazard(bags, edges).double() * reached.sum(0)
+    wanted = base_hazard(bags, edges).double() * reached.sum(0)
     low, high = (torch.full((len(edges) - 1,), side, dtype=torch.float64) for side in (-100.0, 100.0))
     for _ in range(60):
         middle = (low + high) / 2
@@ -82,7 +83,7 @@ def base_logits(scores: Tensor, bags: Sequence[PatientBag], edges: Sequence[floa
 
 
 def _inputs(model: TrainedModel, bags: Sequence[PatientBag]) -> dict[str, Tensor]:
-    """genes (n, G), slides (n, 2 D_in) mean and spread of the patches, covariates (n, 2V), as `LinearPath` reads them.
+    """genes (n, G), slides (n, 2 D_in) mean and spread of the patches, covariates (n, 2V), as `CoxBranch` reads them.
 
     float64. Who lacks a modality stands at the mean of those who have it.
     """
@@ -92,7 +93,7 @@ def _inputs(model: TrainedModel, bags: Sequence[PatientBag]) -> dict[str, Tensor
     seen = [_moments(model, b.patches) if slides and b.patches is not None else None for b in bags]
     tables = {"genes": _filled(told, len(config.genes)), "slides": _filled(seen, 2 * config.features)}
     if config.covariates:
-        raw = bagging.covariate_table(bags, config.covariates)
+        raw = covariate_table(bags, config.covariates)
         tables["covariates"] = read_covariates(fitted.covariates.keeping_gaps(raw)).double()
     return tables
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from mcti.dataset.bags import generator
+from mcti.dataset.sampling import seeded_generator
 from mcti.errors import DataError, UsageError
 
 _log = logging.getLogger(__name__)
@@ -45,16 +45,17 @@ class Plan:
     space     setting -> [low, high] (log scale) or three and more choices
     start     settings of the first trial, where they lie in the space; also: settings of the trials after it
     folds     inner folds
-    together  trials of a generation;  trials: all of them, pruned ones too;  minutes: no new ones after, 0: no limit
+    parallel_trials  trials of a generation;  trials: all of them, pruned ones too;
+    timeout_minutes: no new ones after, 0: no limit
     wilcoxon_p_threshold   a trial is pruned when the Wilcoxon test over its folds finds it worse than the best
     """
 
     space: Space
     start: Mapping[str, Setting]
     folds: int
-    together: int
+    parallel_trials: int
     trials: int
-    minutes: float
+    timeout_minutes: float
     wilcoxon_p_threshold: float
     seed: int
     also: Sequence[Mapping[str, Setting]] = ()
@@ -89,7 +90,7 @@ def optimise(
         started = time.monotonic()
 
         def in_time() -> bool:
-            late = plan.minutes and time.monotonic() - started >= plan.minutes * 60
+            late = plan.timeout_minutes and time.monotonic() - started >= plan.timeout_minutes * 60
             return not late or not study.trials()  # the first generation always runs
 
         while generation := study.generation(may_ask=in_time()):
@@ -181,7 +182,7 @@ class _Study:
         running = [t.number for t in self.study.get_trials(deepcopy=False) if t.state == states.RUNNING]
         asked = len([t for t in self.study.get_trials(deepcopy=False) if t.state != states.WAITING])
         # A generation ends at a multiple of `together`, so that a resumed search groups its trials as before.
-        while may_ask and asked < self.plan.trials and (not running or asked % self.plan.together):
+        while may_ask and asked < self.plan.trials and (not running or asked % self.plan.parallel_trials):
             self._seed(asked)
             running.append(self.study.ask().number)
             asked += 1
@@ -251,7 +252,7 @@ def sampler(plan: Plan, number: int) -> Any:
     """TPE for the trial of this number; its random choices are a function of seed and number."""
     import optuna
 
-    seed = generator(plan.seed, "trial", number).initial_seed() % 2**32
+    seed = seeded_generator(plan.seed, "trial", number).initial_seed() % 2**32
     # A quarter of the trials at random, the rest by the model: with Optuna's ten a short search were all random.
     startup = min(10, max(2, plan.trials // 4))
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup)

@@ -17,7 +17,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
 }
 # How long a step of ours may take or wait by its own settings: section -> {setting: seconds of its unit}.
 _LASTING = {
-    "search": {"minutes": 60, "wait_minutes": 60},
+    "search": {"timeout_minutes": 60, "wait_minutes": 60},
     "extract": {"slide_minutes": 60},
     "train": {"checkpoint_seconds": 1},
 }

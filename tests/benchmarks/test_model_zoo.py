@@ -7,11 +7,10 @@ import torch
 
 from benchmarks import model_zoo
 from benchmarks.model_zoo import Part, Patients
-from mcti.dataset.bags import PatientBag
+from mcti.dataset.bags import Dataset, PatientBag
 from mcti.errors import UsageError
-from mcti.evaluation.design import Inputs
+from mcti.evaluation.design_matrix import Inputs
 from mcti.params import TrainParams
-from mcti.training.folds import Dataset
 
 PARAMS = TrainParams.model_validate(
     {"epochs": 1, "batch_patients": 16, "device": "cpu", "horizons_months": (12.0, 36.0)}
@@ -66,7 +65,7 @@ def test_an_unknown_name_is_met_with_the_nearest():
         model_zoo.fit("mct", made(), PART, PARAMS)
 
 
-@pytest.mark.parametrize("name", ["stack", "mcat"])
+@pytest.mark.parametrize("name", ["mcti+cox", "mcat"])
 def test_what_is_fitted_never_sees_the_test_part(name):
     """Fitted on a cohort with other test patients, the model says the same of a third person."""
     one = model_zoo.fit(name, made(), PART, PARAMS)
@@ -75,12 +74,12 @@ def test_what_is_fitted_never_sees_the_test_part(name):
 
 
 def test_the_stack_is_what_train_makes_and_the_networks_stand_alone():
-    """`stack` has the Cox model beside it by the share of `train`; `mcti` does not, and has the same weights."""
+    """`mcti+cox` has the Cox model beside it by the share of `train`; `mcti` does not, and has the same weights."""
     patients = made()
-    alone, both = (model_zoo.fit_network(name, patients, PART, PARAMS) for name in ("mcti", "stack"))
-    assert not alone.config.linear
-    assert both.config.linear
-    assert float(both.net.linear.share) == TrainParams().cox_weight == 0.5
+    alone, both = (model_zoo.fit_network(name, patients, PART, PARAMS) for name in ("mcti", "mcti+cox"))
+    assert not alone.config.cox_branch
+    assert both.config.cox_branch
+    assert float(both.net.cox_branch.cox_weight) == TrainParams().cox_weight == 0.5
     weights = both.net.state_dict()
     assert all(torch.equal(value, weights[name]) for name, value in alone.net.state_dict().items())
 

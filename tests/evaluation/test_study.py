@@ -20,7 +20,7 @@ from mcti.demo.public_cohort import demo_tables
 
 ROOT = Path(__file__).parents[2]
 PATIENTS, FOLDS, SEEDS = 80, 2, 2
-MODELS = ("linear_all", "mcti", "no_pairs", "permuted linear_all")
+MODELS = ("linear_all", "mcti", "no_bilinear", "permuted linear_all")
 
 pytestmark = pytest.mark.slow
 
@@ -86,7 +86,7 @@ def test_every_c_of_the_tables_is_that_of_its_predictions(made):
     assert [arm["scheme"] for arm in arms] == ["site", "random"]
     for arm in arms:
         assert arm["missing"] == []
-        for name in ("mcti", "no_pairs"):
+        for name in ("mcti", "no_bilinear"):
             folder = place / "study" / "small" / arm["scheme"] / name
             own = [c_within_folds(table, folder / f"seed_{seed}") for seed in range(SEEDS)]
             assert arm["models"][name]["c_by_seed"] == pytest.approx(own, abs=1e-12)

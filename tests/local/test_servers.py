@@ -98,7 +98,7 @@ def test_a_stage_ends_with_the_dvc_that_was_killed(tmp_path):
     stage.write_text(
         "import subprocess, sys, time\n"
         "from mcti.local import orphans\n"
-        "orphans.end_with_dvc()\n"
+        "orphans.exit_with_dvc()\n"
         f"child = subprocess.Popen({SLEEP!r})\n"
         f"open({str(tmp_path / 'pids')!r}, 'w').write(f'{{child.pid}} ')\n"
         "time.sleep(300)\n"

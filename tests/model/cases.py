@@ -20,7 +20,7 @@ def small_paper(**overrides: object) -> ModelConfig:
 
 
 def network(of: ModelConfig, seed: int = 0, *, loud: bool = True) -> MCTI:
-    """A network with seeded weights, its axes fitted; `loud` also draws those that a calm start leaves at zero."""
+    """A network with seeded weights, its axes fitted; `loud` also draws the zero-initialised ones."""
     torch.manual_seed(seed)
     made = MCTI(of)
     generator = torch.Generator().manual_seed(seed)

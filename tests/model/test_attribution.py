@@ -17,7 +17,7 @@ ARCHITECTURES = {
     "sinkhorn": {"solver": "sinkhorn"},
     "rates": {"head": "continuous"},
     "dense": {"gene_branch": "dense", "gene_width": 16},
-    "no skip": {"skip": False},
+    "no skip": {"linear_skip": False},
     "clinical": {"covariates": ["age"]},
 }
 """Of the network; beside all but the first stands the Cox model that `train` fits by default."""

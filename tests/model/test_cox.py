@@ -9,7 +9,7 @@ from mcti.model import cox
 
 
 @pytest.fixture
-def made():
+def tied_times():
     """200 patients, 8 columns, times in whole months: most are tied."""
     generator = np.random.default_rng(0)
     design = generator.normal(size=(200, 8))
@@ -18,19 +18,28 @@ def made():
 
 
 @pytest.mark.parametrize("penalty", [0.5, 20.0, 1000.0])
-def test_ridge_cox_agrees_with_scikit_survival(made, penalty):
-    design, event, time = made
+def test_ridge_cox_agrees_with_scikit_survival(tied_times, penalty):
+    design, event, time = tied_times
     ours = cox.coefficients(design, event, time, penalty)
     oracle = CoxPHSurvivalAnalysis(alpha=penalty, ties="breslow", tol=1e-12).fit(design, Surv.from_arrays(event, time))
     np.testing.assert_allclose(ours, oracle.coef_, atol=1e-8)  # both iterate to 1e-7 of quadratic steps
 
 
-def test_the_likelihood_is_lifelines_own(made):
+@pytest.mark.parametrize("penalty", [0.5, 20.0, 1000.0])
+def test_survival_curves_agree_with_scikit_survival(tied_times, penalty):
+    design, event, time = tied_times
+    oracle = CoxPHSurvivalAnalysis(alpha=penalty, ties="breslow", tol=1e-12).fit(design, Surv.from_arrays(event, time))
+    months = np.array([3.0, 9.0])
+    curves = np.stack([curve(months) for curve in oracle.predict_survival_function(design)])
+    np.testing.assert_allclose(cox.fit_ridge(design, event, time, penalty).survival(design, months), curves, atol=1e-8)
+
+
+def test_log_partial_likelihood_agrees_with_lifelines(tied_times):
     """lifelines reports the log partial likelihood at its maximum (Efron: so without ties here)."""
     import pandas as pd
     from lifelines import CoxPHFitter
 
-    design, event, _ = made
+    design, event, _ = tied_times
     time = np.random.default_rng(1).exponential(10 * np.exp(-design[:, 0]))
     frame = pd.DataFrame(design).assign(time=time, event=event)
     fitted = CoxPHFitter().fit(frame, "time", "event")
@@ -42,9 +51,9 @@ def test_more_columns_than_patients_and_huge_effects_converge():
     generator = np.random.default_rng(0)
     design = 30 * generator.normal(size=(60, 90))
     time = np.exp(-design[:, 0] / 10)
-    found = cox.coefficients(design, np.ones(60, dtype=bool), time, 1.0)
-    assert np.isfinite(found).all()
-    assert found[0] > 0
+    beta = cox.coefficients(design, np.ones(60, dtype=bool), time, 1.0)
+    assert np.isfinite(beta).all()
+    assert beta[0] > 0
 
 
 def test_noise_gets_the_largest_penalty_and_signal_a_smaller_one():
@@ -59,6 +68,6 @@ def test_noise_gets_the_largest_penalty_and_signal_a_smaller_one():
 
 def test_inner_folds_share_the_events_evenly():
     event = np.arange(103) < 23
-    place = cox.inner_folds(event, 5, seed=0)
-    assert max(np.bincount(place[event])) - min(np.bincount(place[event])) <= 1
-    assert max(np.bincount(place)) - min(np.bincount(place)) <= 2
+    fold = cox.inner_folds(event, 5, seed=0)
+    assert max(np.bincount(fold[event])) - min(np.bincount(fold[event])) <= 1
+    assert max(np.bincount(fold)) - min(np.bincount(fold)) <= 2

@@ -6,18 +6,18 @@ import pytest
 import torch
 
 from mcti.model.comparators import build
-from mcti.model.cox_branch import LinearPath
+from mcti.model.cox_branch import CoxBranch
 from tests.model.cases import batch, config, network
 
-OF = dataclasses.replace(config(covariates=("age", "sex")), linear=True)
+OF = dataclasses.replace(config(covariates=("age", "sex")), cox_branch=True)
 
 
-def filled(share: float) -> LinearPath:
-    path = LinearPath(OF)
+def filled(share: float) -> CoxBranch:
+    path = CoxBranch(OF)
     for seed, (name, buffer) in enumerate(path.named_buffers()):
-        if name != "share":
+        if name != "cox_weight":
             buffer.copy_(torch.randn(buffer.shape, generator=torch.Generator().manual_seed(seed)))
-    path.share.fill_(share)
+    path.cox_weight.fill_(share)
     return path
 
 
@@ -72,10 +72,10 @@ def test_before_the_fit_nothing_changes():
     for name in ("tiny", "abmil"):
         of = config(name)
         alone = build(of).eval() if name == "abmil" else network(of).eval()
-        beside = build(dataclasses.replace(of, linear=True)).eval()
+        beside = build(dataclasses.replace(of, cox_branch=True)).eval()
         beside.load_state_dict(beside.state_dict() | alone.state_dict())
         assert torch.equal(beside(*inputs).hazard_logits, alone(*inputs).hazard_logits)
 
 
 def test_it_is_no_weight_that_training_would_move():
-    assert not list(LinearPath(OF).parameters())
+    assert not list(CoxBranch(OF).parameters())

@@ -24,7 +24,7 @@ from mcti.model.comparators.base import AbsentInputs
 from mcti.model.comparators.genes import GeneSets
 from mcti.model.comparators.pooling import GatedAttention
 from mcti.model.comparators.transmil import Pyramid
-from mcti.model.cox_branch import LinearPath
+from mcti.model.cox_branch import CoxBranch
 from mcti.model.dropout import AlphaDropout, Dropout
 from mcti.model.genomics import DenseGenes, GroupedGenes
 from mcti.model.guidance import GuidedAttention, GuidedBlock, GuidedStack
@@ -40,7 +40,9 @@ FEATURES, WIDTH, GENES = 4, 4, ("A", "B", "C")
 # The whole network has one gene token: the even plan would make several alike, and which of equals an assignment takes
 # is a matter of rounding.
 SIZES = {"features": FEATURES, "genes": GENES, "width": WIDTH, "query": 3, "critical": 3, "tokens": 2, "task_tokens": 2,
-         "gene_width": 3, "block": 3, "gate": False, "gene_entropy": 1e9, "covariates": ("age",)}  # fmt: skip
+         "gene_width": 3, "block": 3, "soft_instance_gate": False, "gene_entropy": 1e9,
+         "covariates": ("age",)}  # fmt: skip
+WITHOUT_SKIP = SIZES | {"tokens": 1, "linear_skip": False}
 TINY = config(**SIZES)
 HERE = torch.tensor([[True] * 3, [True, True, False]])  # (b, n): the second patient lacks a token
 BAG = torch.tensor([[True] * 4, [True] * 2 + [False] * 2])
@@ -111,8 +113,8 @@ def absent_inputs(module, rows, genes):
 
 
 def beside():
-    made = LinearPath(TINY)
-    made.share.fill_(0.3)
+    made = CoxBranch(TINY)
+    made.cox_weight.fill_(0.3)
     return made
 
 
@@ -128,7 +130,7 @@ CASES = {
     StreamMLP: (lambda: StreamMLP(2, WIDTH), straight, (streams(2),)),
     AttentionLayer: (lambda: AttentionLayer(2, TINY), masked, (streams(2),)),
     SelfAttention: (lambda: SelfAttention(1, 1, TINY), masked, (streams(1),)),
-    Mix: (lambda: Mix(2, calm=False), straight, (streams(2),)),
+    Mix: (lambda: Mix(2, average_init=False), straight, (streams(2),)),
     GuidedAttention: (lambda: GuidedAttention(2, TINY), guided, (streams(2), streams(2, 1))),
     GuidedBlock: (lambda: GuidedBlock(2, TINY), guided, (streams(2), streams(2, 1))),
     GuidedStack: (lambda: GuidedStack(1, 2, TINY), guided, (streams(1), streams(1, 1))),
@@ -141,7 +143,7 @@ CASES = {
     PatchAttention: (lambda: PatchAttention(WIDTH, 3), masked, (draw(2, 3, WIDTH),)),
     DenseGenes: (lambda: DenseGenes(TINY), first, (draw(2, 3),)),
     GroupedGenes: (lambda: GroupedGenes(TINY), straight, (draw(2, 3),)),
-    LinearPath: (beside, lambda net, x: net(x, x[:, 0]), (draw(2, 4),)),
+    CoxBranch: (beside, lambda net, x: net(x, x[:, 0]), (draw(2, 4),)),
     Axes: (lambda: Axes(config(**SIZES, gene_axes=2, feature_axes=2)), lambda net, *given: net(*given),
            (draw(2, 4, FEATURES), draw(2, 3))),
     ClinicalToken: (lambda: ClinicalToken(TINY), straight, (draw(2, 1),)),
@@ -149,7 +151,7 @@ CASES = {
     Skip: (lambda: Skip(TINY, 3), straight, PAST),
     Pairing: (lambda: Pairing(FEATURES, WIDTH, 2, 3), straight, (draw(2, FEATURES), draw(2, WIDTH))),
     network.AbsentTokens: (lambda: network.AbsentTokens(TINY), stand_in, (draw(2, 3, WIDTH), draw(2, 2, WIDTH))),
-    network.MCTI: (lambda: network.MCTI(config(**SIZES | {"tokens": 1, "skip": False}, missing=True)), whole, WHOLE),
+    network.MCTI: (lambda: network.MCTI(config(**WITHOUT_SKIP, missing=True)), whole, WHOLE),
     Dropout: (lambda: Dropout(0.4), straight, (draw(3, 4),)),
     AlphaDropout: (lambda: AlphaDropout(0.4), straight, (draw(3, 4),)),
     GatedAttention: (lambda: GatedAttention(WIDTH), lambda net, x: net(x, HERE), (draw(2, 3, WIDTH),)),

@@ -74,7 +74,7 @@ def test_the_cost_of_identical_tokens_is_zero_and_not_nan():
 @pytest.mark.parametrize("solver", ["assignment", "sinkhorn"])
 @pytest.mark.parametrize("to_values", [False, True])
 def test_absent_tokens_touch_no_present_one(solver, to_values):
-    settings = config(width=8, solver=solver, carry_to_values=to_values, iterations=500, tolerance=1e-9)
+    settings = config(width=8, solver=solver, transpose_plan=to_values, iterations=500, tolerance=1e-9)
     module, x, guides = loud(GuidedStack(2, 2, settings)), tokens(1), tokens(2)
     mask = torch.tensor([[True, False, True, True, False, True]] * 2)
     got, expected = module(x, guides, mask), module(x[:, :, mask[0]], guides[:, :, mask[0]])
@@ -83,7 +83,7 @@ def test_absent_tokens_touch_no_present_one(solver, to_values):
 
 def test_each_value_meets_its_matched_guide_when_the_plan_is_transposed():
     """Guides are the values in another order: the transposed plan hands each value its own copy back, over n."""
-    module = loud(GuidedAttention(1, config(width=8, solver="assignment", carry_to_values=True)))
+    module = loud(GuidedAttention(1, config(width=8, solver="assignment", transpose_plan=True)))
     values = tokens(3, 1)[0]
     order = torch.tensor([2, 0, 1, 5, 3, 4])
     guides = values[:, order]
@@ -110,7 +110,7 @@ def test_no_gradient_passes_the_plan_unless_asked():
 def test_gradients_are_those_of_finite_differences(gradient):
     """An assignment is constant around almost every point; through an entropic plan the gradient is implicit."""
     settings = config(width=4, solver="sinkhorn" if gradient else "assignment", entropy=1.0, plan_gradient=gradient,
-                      tolerance=1e-12, iterations=5000, carry_to_values=False)  # fmt: skip
+                      tolerance=1e-12, iterations=5000, transpose_plan=False)  # fmt: skip
     module = loud(GuidedAttention(2, settings))
     x, guides = tokens(1, 2, 2, 4, 4).requires_grad_(), tokens(2, 2, 2, 4, 4).requires_grad_()
     assert torch.autograd.gradcheck(lambda a, b: module(a, b, None), (x, guides), atol=1e-5)

@@ -19,9 +19,9 @@ def test_the_pairing_is_the_weighted_sum_of_products_of_directions():
 
 
 def test_a_new_network_is_not_changed_by_its_pairing():
-    net = network(config(pairs=3), loud=False).eval()
+    net = network(config(bilinear_rank=3), loud=False).eval()
     with_it = net(*batch([9, 4])).hazard_logits
-    net.survival_head.skip.pairing = None
+    net.survival_head.linear_skip.pairing = None
     torch.testing.assert_close(net(*batch([9, 4])).hazard_logits, with_it, rtol=0, atol=0)
 
 
@@ -40,7 +40,7 @@ def test_the_survival_loss_trains_the_instance_classifier_through_the_focus():
     """Without the gate nothing else of it reaches the hazards."""
     reached = {}
     for pairs in (0, 2):
-        net = network(config(pairs=pairs, gate=False))
+        net = network(config(bilinear_rank=pairs, soft_instance_gate=False))
         net(*batch([9, 4])).hazard_logits.sum().backward()
         gradient = net.pathology.instance.weight.grad
         reached[pairs] = gradient is not None and bool(gradient.any())

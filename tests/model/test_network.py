@@ -159,7 +159,7 @@ def test_identical_patches_give_finite_outputs_and_gradients(same):
 
 def test_every_parameter_learns_from_the_three_losses():
     """Whatever the loss cannot reach is a dead parameter; the reference carries 1.3 billion of them."""
-    for made in (config(), config("compact"), small_paper(gate=True)):
+    for made in (config(), config("compact"), small_paper(soft_instance_gate=True)):
         net = network(made)
         patches, mask, genes = batch([20, 9, 30])
         prediction = net(patches, mask, genes)

@@ -109,7 +109,7 @@ def test_identical_patches_even_zeros_give_finite_tokens_and_gradients(same):
 
 def test_the_survival_task_reaches_the_instance_classifier_only_through_the_gate():
     for gate in (True, False):
-        module = branch(gate=gate)
+        module = branch(soft_instance_gate=gate)
         mined = module(*batch([20])[:2])
         mined.tokens.square().sum().backward()
         reached = module.instance.weight.grad is not None and bool(module.instance.weight.grad.any())
@@ -126,7 +126,7 @@ def test_a_share_of_the_scores_keeps_the_fewest_patches_that_hold_it():
 
 def test_gradients_of_the_branch_are_those_of_finite_differences():
     # Without the gate, whose mean and deviation over the bag are constants for the gradient by design.
-    module = branch(block=3, gate=False, features=4, width=4, critical=3).double()
+    module = branch(block=3, soft_instance_gate=False, features=4, width=4, critical=3).double()
     patches, mask, _ = batch([5, 2], features=4)
     patches = patches.double().requires_grad_()
 

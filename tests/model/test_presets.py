@@ -35,7 +35,7 @@ def test_an_unknown_field_is_met_with_the_nearest_name():
         config(critcal=4)
 
 
-@pytest.mark.parametrize("wrong", [{"width": 2.5}, {"encoder_depths": 2}, {"solver": 1}, {"skip": 1}])
+@pytest.mark.parametrize("wrong", [{"width": 2.5}, {"encoder_depths": 2}, {"solver": 1}, {"linear_skip": 1}])
 def test_a_field_of_another_type_is_refused(wrong):
     with pytest.raises(UsageError, match=next(iter(wrong))):
         config(**wrong)
@@ -52,7 +52,7 @@ def test_a_field_of_another_type_is_refused(wrong):
         {"dropout": 1.0},
         {"critical_share": 0.0},
         {"gene_entropy": 0.0},
-        {"sharpness": -1.0},
+        {"inverse_temperature": -1.0},
         {"plan_gradient": True, "solver": "assignment"},
     ],
 )

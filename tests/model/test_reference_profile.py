@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy import stats
 
-from mcti.dataset import bags
 from mcti.dataset.bags import PatientBag
+from mcti.dataset.scaling import fit_covariates, fit_inputs
 from mcti.model import reference_profile as sketches
 from mcti.model.reference_profile import ReferenceProfile
 from mcti.params import BinParams
@@ -35,8 +35,8 @@ def patients(random, count):
 
 
 def fitted_to(chosen):
-    made = bags.fit(chosen, BinParams(), 40)
-    return dataclasses.replace(made, covariates=bags.fit_covariates(chosen, NAMES))
+    made = fit_inputs(chosen, BinParams(), 40)
+    return dataclasses.replace(made, covariates=fit_covariates(chosen, NAMES))
 
 
 def score(sketch, fitted, bag, **changes):

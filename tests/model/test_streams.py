@@ -36,7 +36,7 @@ def test_a_stream_norm_is_one_layer_norm_a_stream():
 
 def test_a_mix_is_a_convolution_of_one_by_one():
     """Oracle: torch conv2d over the two streams as channels."""
-    module, pair = loud(Mix(3, calm=False)), tokens()
+    module, pair = loud(Mix(3, average_init=False)), tokens()
     channels = pair.transpose(0, 1)  # (b, 2, n, D)
     expected = nn.functional.conv2d(channels, module.weight[:, :, None, None], module.bias)
     torch.testing.assert_close(module(pair), expected.transpose(0, 1))
@@ -44,7 +44,7 @@ def test_a_mix_is_a_convolution_of_one_by_one():
 
 def test_a_calm_mix_starts_as_the_average():
     pair = tokens()
-    torch.testing.assert_close(Mix(1, calm=True).double()(pair)[0], pair.mean(0))
+    torch.testing.assert_close(Mix(1, average_init=True).double()(pair)[0], pair.mean(0))
 
 
 def reference_state(module, stream):

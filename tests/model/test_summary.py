@@ -15,7 +15,7 @@ from tests.model.cases import batch, config, network, small_paper
         config(),
         small_paper(),
         config("compact", gene_axes=5, feature_axes=4),
-        config(solver="pot", skip=False),
+        config(solver="pot", linear_skip=False),
         config("no_guidance"),
     ],
 )
@@ -94,7 +94,7 @@ def test_the_parameters_of_compact_are_those_counted_by_hand():
     pairs = 16 * (12 + 8 * 32)  # the directions whose products they are
     assert describe(config("compact")).parameters == {
         "task_tokens": 3 * 8 * 32,
-        "pathology": instance + query + 1 + project + square + channels,  # 1: the sharpness
+        "pathology": instance + query + 1 + project + square + channels,  # 1: the inverse_temperature
         "genomics": 8 * 32 + 3 * 9 * 32 + 8 * 32 + 2 * square,
         "unet.encoder": 2 * attended + guided + 3,
         "unet.bottleneck": guided + 3,

@@ -86,7 +86,7 @@ def _default_maximum_without_timeout(spec, platform):
 
 def _minutes_beyond_the_timeout(spec, _):
     parameter = spec["root"]["inputDefinitions"]["parameters"]["search"]
-    parameter["defaultValue"] = json.dumps({**json.loads(parameter["defaultValue"]), "minutes": 720})
+    parameter["defaultValue"] = json.dumps({**json.loads(parameter["defaultValue"]), "timeout_minutes": 720})
 
 
 def _patience_beyond_the_timeout(spec, _):
@@ -208,7 +208,11 @@ PLANTED = [
     (_default_maximum, "retry-duration", "task ingest: retries end 3600 s .* need 5490 s"),
     (_no_maximum, "retry-duration", "task ingest: 2 retries without a maximum duration"),
     (_default_maximum_without_timeout, "retry-duration", "task ingest: maximum duration 3600 s is the SDK's default"),
-    (_minutes_beyond_the_timeout, "timeout", "task search: time-out 43200 s, and search.minutes lets it take 43200 s"),
+    (
+        _minutes_beyond_the_timeout,
+        "timeout",
+        "task search: time-out 43200 s, and search.timeout_minutes lets it take 43200 s",
+    ),
     (_patience_beyond_the_timeout, "timeout", "task split: time-out 900 s, .*MCTI_PATIENCE_SECONDS"),
     (_tag_with_cache, "image-digest", "task ingest: image registry.example/mcti-python:0.1.0 without digest"),
     (_too_many_cores, "resources", "task train: cpu 65 is above the 64 of cluster.quota"),

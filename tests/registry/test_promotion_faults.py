@@ -19,7 +19,7 @@ from tests.registry.factories import Run
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
 LAX = PromoteParams(
     min_events=2, bootstrap=100, margin=-1.0, alpha=0.4, ibs_margin=1, calibration_margin=1, group_margin=1,
-    slowdown=100, cost_patches=5,
+    max_latency_ratio=100, benchmark_patches=5,
 )  # fmt: skip
 NAME = "faults"
 

@@ -13,7 +13,7 @@ AGREED = PromoteParams(approvals=1)
     [
         ("margin", -0.1, 0.1), ("alpha", 0.2, 0.01), ("looks", 1, 20), ("confidence", 0.8, 0.99),
         ("min_events", 1, 50), ("ibs_margin", 0.5, 0.0), ("calibration_margin", 0.5, 0.0), ("group_margin", 0.5, 0.0),
-        ("group_min_events", 500, 10), ("slowdown", 9.0, 1.0), ("memory_growth", 9.0, 1.0),
+        ("group_min_events", 500, 10), ("max_latency_ratio", 9.0, 1.0), ("max_memory_ratio", 9.0, 1.0),
         ("require_contract", False, True), ("approvals", 0, 2),
     ],
 )  # fmt: skip
@@ -25,7 +25,7 @@ def test_each_limit_has_a_loose_side(name, looser, stricter):
 
 def test_every_setting_that_is_a_limit_is_looked_at():
     """A new limit must be put on one side, or here, knowingly."""
-    neither = {"seed", "bootstrap", "spending", "uno_tau_quantile", "cost_patches"}
+    neither = {"seed", "bootstrap", "spending", "uno_tau_quantile", "benchmark_patches"}
     looked = {*strictness.LOOSER_ABOVE, *strictness.LOOSER_BELOW}
     assert looked | neither == set(PromoteParams.model_fields)
 

@@ -19,7 +19,7 @@ import pandas as pd
 import yaml
 
 from mcti.cli.app import app
-from mcti.cli.command_context import guarded
+from mcti.cli.command_context import run_app
 from mcti.demo.public_cohort import demo_tables
 from tests.stack.small_project import clone, dvc
 
@@ -38,7 +38,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "register": {"name": NAME, "experiment": NAME},
     "promote": {
         "bootstrap": 500, "min_events": 10, "looks": 4, "ibs_margin": 0.05, "calibration_margin": 0.25,
-        "slowdown": 20.0, "group_margin": 0.3,
+        "max_latency_ratio": 20.0, "group_margin": 0.3,
     },
     "cluster": {"remote": REMOTE},
     "monitor": {"min_patients": 20, "new_events": 8, "min_events": 8, "bootstrap": 200, "c_margin": 0.05},
@@ -142,7 +142,7 @@ class HalfYear:
         """A command of mcti, in this process (starting one takes longer than most commands): exit code and JSON."""
         told = io.StringIO()
         with contextlib.chdir(self.root), contextlib.redirect_stdout(told):
-            code = guarded(app, [*words, "--json"])
+            code = run_app(app, [*words, "--json"])
         try:
             return code, json.loads(told.getvalue())
         except ValueError:

@@ -19,7 +19,7 @@ import yaml
 
 from mcti import versions
 from mcti.cli.app import app
-from mcti.cli.command_context import guarded
+from mcti.cli.command_context import run_app
 from mcti.local import settings
 from mcti.params import IngestParams
 from mcti.registry import tracking
@@ -65,7 +65,7 @@ def mcti(place, *words):
     """A command in this process, in folder `place`: what it says as JSON."""
     told = io.StringIO()
     with contextlib.chdir(place), contextlib.redirect_stdout(told):
-        code = guarded(app, [*words, "--json"])
+        code = run_app(app, [*words, "--json"])
     assert code == 0, (words, told.getvalue())
     return json.loads(told.getvalue())
 

@@ -11,7 +11,7 @@ import pytest
 from mcti import storage
 from mcti.cohort import tables
 from mcti.errors import DataError, UsageError
-from mcti.params import ExplainParams
+from mcti.params import ExplainParams, PredictParams
 from mcti.steps.explain import explain
 from mcti.steps.predict.step import predict
 from mcti.steps.train import train
@@ -39,12 +39,12 @@ def world(tmp_path_factory):
 def explained(world, tmp_path_factory):
     root, cohort, features = world
     out = tmp_path_factory.mktemp("out") / "why"
-    return explain(str(root / "models"), cohort, features, PARAMS, out, sets=root / "sets.gmt"), out
+    return explain(str(root / "models"), cohort, features, PARAMS, out, gene_sets=root / "sets.gmt"), out
 
 
 def test_risk_is_that_of_predict_and_the_parts_add_up_to_it(world, explained, tmp_path):
     root, cohort, features = world
-    predict(str(root / "models"), cohort, features, tmp_path / "p.csv")
+    predict(str(root / "models"), cohort, features, PredictParams(), tmp_path / "p.csv")
     risks = pd.read_csv(tmp_path / "p.csv").set_index("patient_id")["risk"]
     table = pd.read_csv(explained[1] / "contributions.csv").set_index("patient_id")
     assert explained[0].patients == len(risks) == len(table)
@@ -68,10 +68,10 @@ def strangers(world, place):
 
 def test_new_patients_are_explained_as_predict_sees_them_and_their_page_shows_it(world, tmp_path):
     models, new = str(world[0] / "models"), strangers(world, tmp_path / "new")
-    result = explain(models, None, None, PARAMS, tmp_path / "why", folder=new)
+    result = explain(models, None, None, PARAMS, tmp_path / "why", new_patients=new)
     assert result.patients == 2
-    where = {"patients": new, "pages": tmp_path / "pages", "explanation": tmp_path / "why", "pdf": True}
-    predict(models, None, None, tmp_path / "p.csv", **where)
+    where = {"new_patients": new, "pages": tmp_path / "pages", "explanation": tmp_path / "why", "pdf": True}
+    predict(models, None, None, PredictParams(), tmp_path / "p.csv", **where)
     risks = pd.read_csv(tmp_path / "p.csv").set_index("patient_id")["risk"]
     table = pd.read_csv(tmp_path / "why" / "contributions.csv").set_index("patient_id")
     pd.testing.assert_series_equal(table["risk"], risks, atol=2e-5, rtol=0)
@@ -81,12 +81,12 @@ def test_new_patients_are_explained_as_predict_sees_them_and_their_page_shows_it
     told = (tmp_path / "pages" / "N-P-002.pdf").read_bytes()
     assert told.startswith(b"%PDF-")
     assert told.count(b"/Type /Page\n") + told.count(b"/Type /Page ") == 1
-    predict(models, None, None, tmp_path / "again.csv", **where)
+    predict(models, None, None, PredictParams(), tmp_path / "again.csv", **where)
     assert (tmp_path / "pages" / "N-P-002.pdf").read_bytes() == told, "neither date nor version"
-    with pytest.raises(DataError, match=r"no patient 'N-P-02'.*N-P-002"):
-        explain(models, None, None, PARAMS, tmp_path / "w", folder=new, patients=["N-P-02"])
+    with pytest.raises(DataError, match=r"patient 'N-P-02'.*N-P-002"):
+        explain(models, None, None, PARAMS, tmp_path / "w", new_patients=new, patient_ids=["N-P-02"])
     with pytest.raises(UsageError, match="one source of patients"):
-        explain(models, world[1], None, PARAMS, tmp_path / "w", folder=new)
+        explain(models, world[1], None, PARAMS, tmp_path / "w", new_patients=new)
 
 
 def test_tiles_genes_and_tokens_are_the_parts_of_their_modality(explained):
@@ -150,7 +150,7 @@ def test_the_page_is_self_contained_and_escapes_what_users_wrote(explained):
 def test_one_patient_alone_is_explained_as_in_company(world, explained, tmp_path):
     root, cohort, features = world
     out = tmp_path / "alone"
-    explain(str(root / "models"), cohort, features, PARAMS, out, patients=["P-005"], sets=root / "sets.gmt")
+    explain(str(root / "models"), cohort, features, PARAMS, out, patient_ids=["P-005"], gene_sets=root / "sets.gmt")
     assert sorted(path.name for path in (out / "patients").iterdir()) == ["P-005.html"]
     for name in ("patients/P-005.html", "tiles/P-005-S.csv"):
         assert (out / name).read_bytes() == (explained[1] / name).read_bytes()
@@ -158,14 +158,14 @@ def test_one_patient_alone_is_explained_as_in_company(world, explained, tmp_path
 
 def test_two_runs_write_the_same_bytes(world, explained, tmp_path):
     root, cohort, features = world
-    explain(str(root / "models"), cohort, features, PARAMS, tmp_path / "why", sets=root / "sets.gmt")
+    explain(str(root / "models"), cohort, features, PARAMS, tmp_path / "why", gene_sets=root / "sets.gmt")
     assert storage.tree_md5(tmp_path / "why") == storage.tree_md5(explained[1])
 
 
 def test_an_unknown_patient_is_named_with_the_next_of_kin_and_nothing_is_written(world, tmp_path):
     root, cohort, features = world
-    with pytest.raises(DataError, match=r"no patient 'p-007' in .*did you mean P-007"):
-        explain(str(root / "models"), cohort, features, PARAMS, tmp_path / "why", patients=["p-007"])
+    with pytest.raises(DataError, match=r"patient 'p-007' in .*did you mean P-007"):
+        explain(str(root / "models"), cohort, features, PARAMS, tmp_path / "why", patient_ids=["p-007"])
     assert not list(tmp_path.iterdir())
 
 

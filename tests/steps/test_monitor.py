@@ -10,7 +10,7 @@ import pytest
 from mcti import storage
 from mcti.cohort import tables
 from mcti.errors import DataError
-from mcti.params import MonitorParams
+from mcti.params import MonitorParams, PredictParams
 from mcti.steps.monitor import monitor
 from mcti.steps.train import train
 from tests.training.factories import GENES, folders, settings
@@ -135,7 +135,7 @@ def test_outcomes_that_contradict_the_risks_fire_the_rule_of_performance(world, 
 def read_risks(models, cohort, features, tmp_path):
     from mcti.steps.predict.step import predict
 
-    predict(str(models), cohort, features, tmp_path / "risks.csv")
+    predict(str(models), cohort, features, PredictParams(), tmp_path / "risks.csv")
     return pd.read_csv(tmp_path / "risks.csv").set_index("patient_id")["risk"]
 
 

@@ -37,7 +37,7 @@ def world(tmp_path_factory):
 @pytest.fixture
 def redacting(monkeypatch):
     monkeypatch.setenv("MCTI_REDACT", "1")
-    monkeypatch.setattr(redaction, "_learned", {})
+    monkeypatch.setattr(redaction, "_registered", {})
 
 
 def sha(text: str) -> str:
@@ -59,9 +59,9 @@ def test_predictions_pages_and_explanations_name_nobody_and_still_join(world, tm
     models, cohort, features, _ = world
     ids = list(tables.read_patients(cohort)["patient_id"])
     out, why = tmp_path / "out", tmp_path / "why"
-    explain(models, cohort, features, ExplainParams(steps=8), why, patients=ids[:2])
-    predict(models, cohort, features, out / "risks.csv", ONE, pages=out / "pages", explanation=why)
-    predict(models, cohort, features, out / "risks.json", ONE)
+    explain(models, cohort, features, ExplainParams(steps=8), why, patient_ids=ids[:2])
+    predict(models, cohort, features, ONE, out / "risks.csv", pages=out / "pages", explanation=why)
+    predict(models, cohort, features, ONE, out / "risks.json")
     assert naming(tmp_path, ids) == []
     assert list(pd.read_csv(out / "risks.csv")["patient_id"]) == [sha(name) for name in ids]
     page = (out / "pages" / f"{sha(ids[0])}.html").read_text(encoding="utf-8")
@@ -74,8 +74,8 @@ def test_the_same_files_without_the_flag_do_name_them(world, tmp_path, monkeypat
     monkeypatch.delenv("MCTI_REDACT", raising=False)
     models, cohort, features, _ = world
     ids = list(tables.read_patients(cohort)["patient_id"])
-    explain(models, cohort, features, ExplainParams(steps=8), tmp_path / "why", patients=ids[:1])
-    predict(models, cohort, features, tmp_path / "risks.csv", ONE, pages=tmp_path / "pages")
+    explain(models, cohort, features, ExplainParams(steps=8), tmp_path / "why", patient_ids=ids[:1])
+    predict(models, cohort, features, ONE, tmp_path / "risks.csv", pages=tmp_path / "pages")
     found = set(naming(tmp_path, ids))
     assert {"risks.csv", f"pages/{ids[0]}.html", "why/contributions.csv", f"why/patients/{ids[0]}.html"} <= found
 
@@ -107,8 +107,8 @@ def test_a_slide_called_after_a_person_is_hidden_as_well(world, tmp_path, redact
     with h5py.File(away / "Schulze_Berta-0.h5", "a") as file:
         file["features"][0] = np.nan
     out, lax = tmp_path / "out", PredictParams(workers=1, max_refused_share=0.5)
-    explain(models, named, away, ExplainParams(steps=8), out / "why", patients=ids[1:3])
-    predict(models, named, away, out / "risks.csv", lax, pages=out / "pages", explanation=out / "why")
+    explain(models, named, away, ExplainParams(steps=8), out / "why", patient_ids=ids[1:3])
+    predict(models, named, away, lax, out / "risks.csv", pages=out / "pages", explanation=out / "why")
     validate(named, None, ValidateParams(min_patients=5, min_events=2), out / "contract")
     monitor(models, named, away, MonitorParams(), out / "watch")
     assert naming(out, ["Schulze", "Berta"]) == []
@@ -120,7 +120,7 @@ def test_a_slide_called_after_a_person_is_hidden_as_well(world, tmp_path, redact
 
 
 def _reads_then_fails(name: str, channel: Channel) -> None:
-    redaction.learn([name])
+    redaction.register_ids([name])
     raise DataError("a bag without a patch", f"/data/{name}.h5", "extract it again")
 
 

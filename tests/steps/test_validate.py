@@ -172,7 +172,7 @@ def test_drift_is_measured_against_the_accepted_version(made, tmp_path):
     frames["clinical"]["age"] += 25
     frames["expression"]["G3"] += 5
     other = cases.write_cohort(frames, tmp_path / "other")
-    params = SMALL.model_copy(update={"accepted": str(tmp_path / "accepted" / "profile.json")})
+    params = SMALL.model_copy(update={"reference_profile": str(tmp_path / "accepted" / "profile.json")})
     validate(other, None, params, tmp_path / "report")
     rows = json.loads((tmp_path / "report" / "results.json").read_text())["drift"]["rows"]
     by_name = {row["what"]: row for row in rows}
@@ -185,7 +185,7 @@ def test_drift_is_measured_against_the_accepted_version(made, tmp_path):
 
 
 def test_an_accepted_version_that_is_none_is_refused(made, tmp_path):
-    params = SMALL.model_copy(update={"accepted": str(made / "cohort.json")})
+    params = SMALL.model_copy(update={"reference_profile": str(made / "cohort.json")})
     with pytest.raises(DataError, match="no profile of a data version"):
         validate(made, None, params, tmp_path / "report")
     assert not (tmp_path / "report").exists()

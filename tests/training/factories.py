@@ -8,10 +8,9 @@ import pandas as pd
 import torch
 
 from mcti.cohort import tables
-from mcti.dataset.bags import PatientBag
+from mcti.dataset.bags import Dataset, PatientBag
 from mcti.params import SplitParams, TrainParams
 from mcti.steps.split import split
-from mcti.training.folds import Dataset
 
 GENES = tuple(f"g{number}" for number in range(5))
 CLASSES = ("IDC", "ILC")
@@ -83,5 +82,5 @@ def folders(root: Path, patients: int = 24, folds: int = 2, seed: int = 0) -> tu
         with h5py.File(features / f"{bag.patient_id}-S.h5", "w") as file:
             file["features"] = bag.patches.numpy()
             file["coords"] = np.zeros((len(bag.patches), 2), dtype=np.int64)
-    split(cohort, None, SplitParams(folds=folds, inner_folds=2, few_events=0), root / "folds.csv")
+    split(cohort, None, SplitParams(folds=folds, inner_folds=2, min_test_events=0), root / "folds.csv")
     return cohort, features, root / "folds.csv"

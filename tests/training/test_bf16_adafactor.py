@@ -1,4 +1,4 @@
-"""The lean optimizer: its step by hand, its roundings on average, its memory, and a training that goes on exactly."""
+"""The bf16 Adafactor optimizer: its step, its roundings on average, its memory, and an exact resumption."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from mcti.params import TrainParams
 from mcti.training import bf16_adafactor, loop
 from tests.training.test_loop import same, task, weights
 
-SETTINGS = {"optimizer": "lean", "precision": "bf16"}
+SETTINGS = {"optimizer": "bf16_adafactor", "precision": "bf16"}
 
 
 def one(weight, slope, **settings):
@@ -84,11 +84,11 @@ def test_a_paused_training_goes_on_to_the_same_bits_and_ends_in_float32(tmp_path
 def test_training_lowers_the_loss_nearly_as_adamw_does():
     """30 epochs on data that hold a signal; AdamW in bf16 is the measure."""
     ends = {}
-    for name in ("adamw", "lean"):
+    for name in ("adamw", "bf16_adafactor"):
         history = loop.train(task(optimizer=name, precision="bf16", epochs=30, learning_rate=1e-2)).history
         ends[name] = history[-1]["loss"] / history[0]["loss"]
-    assert ends["lean"] < 0.8
-    assert ends["lean"] == pytest.approx(ends["adamw"], abs=0.1)
+    assert ends["bf16_adafactor"] < 0.8
+    assert ends["bf16_adafactor"] == pytest.approx(ends["adamw"], abs=0.1)
 
 
 def test_averaged_weights_are_kept_in_float32():
@@ -99,5 +99,5 @@ def test_averaged_weights_are_kept_in_float32():
 
 
 def test_without_bf16_it_is_refused():
-    with pytest.raises(ValidationError, match="optimizer lean trains in bf16, and precision is float32"):
-        TrainParams(optimizer="lean")
+    with pytest.raises(ValidationError, match="optimizer bf16_adafactor trains in bf16, and precision is float32"):
+        TrainParams(optimizer="bf16_adafactor")

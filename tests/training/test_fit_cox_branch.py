@@ -33,7 +33,7 @@ def people(count=60, **changes):
 def scores(model, bags):
     rows = [model.inputs(bag.patches, bag.genes, bag.covariates) for bag in bags]
     found = [
-        model.net.linear.scores(r["patches"], r["mask"], r["genes"], r.get("covariates"), None, None) for r in rows
+        model.net.cox_branch.scores(r["patches"], r["mask"], r["genes"], r.get("covariates"), None, None) for r in rows
     ]
     return torch.cat(found).double().numpy()
 
@@ -115,8 +115,8 @@ def test_noise_is_shrunk_to_nearly_nothing():
 def test_a_modality_that_nobody_has_has_no_say(lacking):
     bags = people(**lacking)
     model = train(bags)
-    assert float(model.net.linear.features.abs().max()) == 0 or "patches" not in lacking
-    assert float(model.net.linear.genes.abs().max()) == 0 or "genes" not in lacking
+    assert float(model.net.cox_branch.features.abs().max()) == 0 or "patches" not in lacking
+    assert float(model.net.cox_branch.genes.abs().max()) == 0 or "genes" not in lacking
     told = model.predict(bags[0].patches, bags[0].genes, (12.0,))
     assert np.isfinite(list(told.values())).all()
 
@@ -129,5 +129,5 @@ def test_two_events_are_enough_to_fit():
 
 
 def test_the_inner_folds_follow_the_seed_and_nothing_else():
-    one, two = (train(people()).net.linear.state_dict() for _ in range(2))
+    one, two = (train(people()).net.cox_branch.state_dict() for _ in range(2))
     assert all(torch.equal(one[name], two[name]) for name in one)

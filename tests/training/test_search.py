@@ -10,9 +10,9 @@ def plan(**changes) -> Plan:
         "space": {"x": [0.01, 1.0], "kind": ["a", "b", "c"]},
         "start": {"x": 0.1, "kind": "b"},
         "folds": 3,
-        "together": 2,
+        "parallel_trials": 2,
         "trials": 10,
-        "minutes": 0.0,
+        "timeout_minutes": 0.0,
         "wilcoxon_p_threshold": 0.3,
         "seed": 5,
     }
@@ -97,7 +97,7 @@ def test_a_diverged_trial_fails_alone():
 
 
 def test_no_new_trials_are_asked_for_when_the_time_is_up():
-    assert len(run(plan(minutes=1e-9))) == 2  # the first generation
+    assert len(run(plan(timeout_minutes=1e-9))) == 2  # the first generation
 
 
 def test_importance_points_at_the_setting_that_matters(trials):

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from mcti.model.axes import Axes, behind
 from mcti.model.checks import check_inputs
 from mcti.model.clinical import check_covariates, read_covariates
-from mcti.model.cox_branch import LinearPath
+from mcti.model.cox_branch import CoxBranch
 from mcti.model.dropout import Dropout
 from mcti.model.hazards import logits_of, survive
 from mcti.model.network import Prediction, inward, refuse_absent
@@ -49,7 +49,7 @@ class Peer(nn.Module, ABC):
         self.clinical = nn.Linear(2 * len(config.covariates), config.bins, bias=False) if config.covariates else None
         if self.clinical is not None:
             nn.init.zeros_(self.clinical.weight)
-        self.linear = LinearPath(config) if config.linear else None
+        self.cox_branch = CoxBranch(config) if config.cox_branch else None
 
     @abstractmethod
     def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Read:
@@ -80,9 +80,9 @@ class Peer(nn.Module, ABC):
         logits = self.survival_head(self.drop(found.vector)).to(kind)
         if self.clinical is not None and covariates is not None:
             logits = logits + self.clinical(read_covariates(inward(covariates, own)))
-        if self.linear is not None:
-            scores = self.linear.scores(patches, mask, genes, covariates, slides_present, genes_present)
-            logits = self.linear(logits, scores)
+        if self.cox_branch is not None:
+            scores = self.cox_branch.scores(patches, mask, genes, covariates, slides_present, genes_present)
+            logits = self.cox_branch(logits, scores)
         hazard, survival = survive(logits, self.config.head)
         probed = found.vector if self.config.subtype_task else found.vector.detach()
         return Prediction(

@@ -28,7 +28,7 @@ def read(info: CohortInfo, patients: Sequence[str], folds: Location, split: Fold
     outside = [(name, SPLIT, left.get(name, IN_NO_FOLD)) for name in patients if name not in in_folds]
     untested = [(name, EVALUATE, TESTED_IN_NO_FOLD) for name in patients if name in in_folds - tested]
     found = [*ingest, *outside, *untested]
-    redaction.learn(name for name, _, _ in found)
+    redaction.register_ids(name for name, _, _ in found)
     return [ExcludedPatient(patient_id=name, step=step, reason=reason) for name, step, reason in found]
 
 

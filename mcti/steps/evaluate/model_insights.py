@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from mcti import redaction, storage
-from mcti.dataset.loading import gather, places, slides_of
+from mcti.dataset.bags import TilePosition
+from mcti.dataset.loading import load_dataset
 from mcti.evaluation import cohort_figures
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.report import GeneGroups
@@ -98,7 +99,11 @@ def critical_patches(
         part = outcomes.fold_number == outcomes.fold_number[at]
         rank = float((risk[part] <= risk[at]).mean())
         months = float(outcomes.time_months[row])
-        said = {"patient_id": redaction.shown(outcomes.patient_ids[row]), "kind": kind, "agreement": float(share[row])}
+        said = {
+            "patient_id": redaction.redact_id(outcomes.patient_ids[row]),
+            "kind": kind,
+            "agreement": float(share[row]),
+        }
         rows.append({**said, "months": months, "rank": rank, "patches": found})
     return rows
 
@@ -110,14 +115,13 @@ def _patches(
     model = trained(models, fold)
     if model is None:
         return None
-    bag = gather(cohort, features, list(model.config.genes), [patient]).bags[patient]
+    bag = load_dataset(cohort, features, list(model.config.genes), [patient]).bags[patient]
     if bag.patches is None or (bag.genes is None and not model.config.missing):
         return None
     with single_thread(), torch.inference_mode():
         seen = model.net(**model.inputs(bag.patches, bag.genes, bag.covariates))
     kept = [(int(i), float(s)) for i, s in zip(seen.critical[0], seen.critical_scores[0], strict=True) if i >= 0]
-    where = _places(cohort, features, patient)
-    patches = [{**where[i], "score": score} for i, score in kept[:SHOWN_PATCHES]]
+    patches = [{**_position(bag.tile_position(i)), "score": score} for i, score in kept[:SHOWN_PATCHES]]
     _illustrate(patches, pictures)
     return [{**patch, "slide_id": redaction.text(patch["slide_id"])} for patch in patches]
 
@@ -134,11 +138,6 @@ def _illustrate(patches: list[dict[str, Any]], pictures: Slides | None) -> None:
             patch["crop"] = crop
 
 
-def _places(cohort: Location, features: Location, patient: str) -> list[dict[str, Any]]:
-    """Slide, corner and number in its file of every tile of the bag; x and y None where the file has none."""
-    found: list[dict[str, Any]] = []
-    for slide, tiles, coords in places(features, slides_of(cohort, features)[patient]):
-        for row in range(tiles):
-            x, y = (None, None) if coords is None else (int(coords[row, 0]), int(coords[row, 1]))
-            found.append({"slide_id": slide, "x": x, "y": y, "index": row + 1, "tiles": tiles})
-    return found
+def _position(tile: TilePosition) -> dict[str, Any]:
+    """Slide, corner and number of a tile as the report reads them; x and y None where the file has none."""
+    return {"slide_id": tile.slide_id, "x": tile.x, "y": tile.y, "index": tile.number, "tiles": tile.count}

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from mcti import redaction, storage
 from mcti.cohort import tables
-from mcti.dataset import new_patients
-from mcti.dataset.bags import PatientBag
-from mcti.dataset.loading import Tables, gather, slides_of
-from mcti.errors import DataError, MctiError, UsageError
+from mcti.dataset import new_patients as new_patient_folder
+from mcti.dataset.bags import Dataset, PatientBag
+from mcti.dataset.loading import CohortTables, load_dataset, slides_with_features
+from mcti.errors import DataError, MctiError, UsageError, did_you_mean
 from mcti.model.trained import single_thread
 from mcti.params import ExtractParams, PredictParams
 from mcti.progress import Progress
 from mcti.registry import ensemble, models
 from mcti.registry.pipeline_run import noted
+from mcti.steps.extract import extract
 from mcti.steps.predict import patient_pages
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 from mcti.storage import Location
-from mcti.training.folds import Dataset
 from mcti.training.worker_pool import Channel, Pool, cores
 
 if TYPE_CHECKING:
@@ -74,22 +74,24 @@ def predict(
     model: str,
     cohort: Location | None,
     features: Location | None,
+    params: PredictParams,
     out: Path,
-    params: PredictParams = PredictParams(),  # noqa: B008  (frozen)
     *,
-    patients: Location | None = None,
+    new_patients: Location | None = None,
+    patient_ids: Sequence[str] = (),
     extraction: ExtractParams = ExtractParams(),  # noqa: B008  (frozen)
     pages: Path | None = None,
     explanation: Location | None = None,
     pdf: bool = False,
     progress: Progress = lambda *_: None,
 ) -> PredictResult:
-    """Predict every patient, one at a time on one thread, on several processes: the same bits in a batch and alone.
+    """Predict patients one at a time on one thread, in several processes: the same bits in a batch and alone.
 
     Reads   the model (models:/NAME@ALIAS, or a folder of folds); either cohort/{patients,expression,slides}.parquet
-            with features/<slide_id>.h5 (None: nobody has slides), or the folder `patients` of people without an outcome
-            (mcti/dataset/new_patients.py), whose slides are extracted as `extraction` says where it has no features;
-            explanation: what `mcti explain` wrote, for the pages
+            with features/<slide_id>.h5 (None: no slides are used), or the folder `new_patients` of patients without an
+            outcome (mcti/dataset/new_patients.py), whose slides are extracted with the settings `extraction` where
+            the folder has no features; patient_ids: only these patients, empty: all of them;
+            explanation: the output folder of `mcti explain`, for the patient pages
     Writes  out (.csv, or .json for any other reader), sorted by patient: the columns of docs/serving.md;
             <out>.refused.csv (.json) where somebody cannot be predicted: patient_id, reason; the others are;
             pages/<patient_id>.html, one a patient, with `pdf` also .pdf; with `--redact` the hash in place of the id,
@@ -98,19 +100,24 @@ def predict(
             or more do not than params.max_refused_share allows (all is written)
             OperationalError when the registry does not answer
     """
-    if (cohort is None) == (patients is None):
-        raise UsageError("one source of patients is needed", "--cohort, --patients", "give the one or the other")
+    if (cohort is None) == (new_patients is None):
+        raise UsageError("exactly one source of patients is needed", "--cohort, --new-patients", "set one of the two")
     with tempfile.TemporaryDirectory(prefix="mcti-predict-") as scratch:
         folder = models.fetch(model, Path(scratch, "model"))
         loaded = ensemble.load(folder)
-        if patients is not None:
-            names = new_patients.patients(Path(patients))
-            features = new_patients.extracted(Path(patients), extraction, Path(scratch, "features"), progress)
+        if new_patients is not None:
+            names = new_patient_folder.patient_ids(Path(new_patients))
+            features = new_patient_folder.feature_folder(
+                Path(new_patients),
+                Path(scratch, "features"),
+                lambda slides, out: extract(slides, extraction, out, progress=progress),
+            )
         else:
             names = sorted(map(str, tables.read_patients(str(cohort))["patient_id"]))
+        names = _select(names, patient_ids, str(new_patients or cohort))
         slides = None if features is None else str(features)
         chunks = [tuple(names[start : start + CHUNK]) for start in range(0, len(names), CHUNK)]
-        source, new = str(cohort if patients is None else patients), patients is not None
+        source, new = str(new_patients or cohort), new_patients is not None
         jobs = [Job(str(folder), source, slides, new, chunk, params.risk_groups) for chunk in chunks]
         for kept in (_loaded, _tables):  # a folder may have been written anew since the last call in this process
             kept.cache_clear()
@@ -120,15 +127,25 @@ def predict(
         rows = [row for row in told if not isinstance(row, Refused)]
         if not rows:
             raise refused[0].error
-        _write([row | {"patient_id": redaction.shown(row["patient_id"])} for row in rows], out)
+        _write([row | {"patient_id": redaction.redact_id(row["patient_id"])} for row in rows], out)
         _list_refused(refused, out)
         if pages is not None:
             notice = "" if new else tables.read_info(source).notice
-            owned = new_patients.slides(Path(source)) if new else slides_of(source, features)
+            owned = (
+                new_patient_folder.slides_by_patient(Path(source)) if new else slides_with_features(source, features)
+            )
             development = patient_pages.development_of(folder, model)
             patient_pages.write(rows, pages, development, loaded, explanation, notice, owned, pdf=pdf)
     _refuse_too_many(refused, len(names), params, out)
     return _result(rows, len(refused), loaded)
+
+
+def _select(known: Sequence[str], patient_ids: Sequence[str], source: str) -> list[str]:
+    """The requested patients in sorted order; all of `known` when none is requested."""
+    for patient in patient_ids:
+        if patient not in known:
+            raise DataError(f"patient {patient!r} does not exist", source, did_you_mean(patient, known))
+    return sorted(set(patient_ids)) or list(known)
 
 
 @single_thread()
@@ -137,7 +154,7 @@ def _predict_some(job: Job, channel: Channel) -> list[dict[str, Any] | Refused]:
     rows: list[dict[str, Any] | Refused] = []
     for done, patient in enumerate(job.chosen, start=1):
         try:
-            rows.append(_one(loaded, source.bags((patient,)), patient, job.risk_groups))
+            rows.append(_one(loaded, source.load((patient,)), patient, job.risk_groups))
         except DataError as error:
             # Told here: a worker read the tables, so it alone may know which ids to hide.
             told = DataError(*map(redaction.text, (error.what, error.where, error.hint)))
@@ -153,9 +170,11 @@ def _loaded(folder: str) -> ensemble.Ensemble:
 
 
 @lru_cache(maxsize=1)
-def _tables(source: str, features: str | None, *, new: bool) -> Tables | new_patients.Tables:
+def _tables(source: str, features: str | None, *, new: bool) -> CohortTables | new_patient_folder.NewPatientTables:
     """The tables of the patients, read once a process: a large expression takes longer than a patient."""
-    return new_patients.Tables.read(Path(source), features) if new else Tables.read(source, features)
+    return (
+        new_patient_folder.NewPatientTables.read(Path(source), features) if new else CohortTables.read(source, features)
+    )
 
 
 def frame(cohort: Location, features: Location | None) -> "pd.DataFrame":
@@ -166,7 +185,7 @@ def frame(cohort: Location, features: Location | None) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    data = gather(cohort, features)
+    data = load_dataset(cohort, features)
     rows = [
         {
             "patient_id": patient,
@@ -187,11 +206,11 @@ def by_name(bag: PatientBag, genes: tuple[str, ...]) -> dict[str, float] | None:
 def _one(loaded: ensemble.Ensemble, data: Dataset, patient: str, groups: int) -> dict[str, Any]:
     bag = data.bags[patient]
     try:
-        loaded.check_features(data.made, "the patient's bag")
+        loaded.check_features(data.provenance, "the patient's bag")
         expression = by_name(bag, data.genes)
         return loaded.predict(bag.patient_id, bag.patches, expression, covariates=bag.covariates, risk_groups=groups)
     except MctiError as error:
-        raise error.of_patient(patient) from error
+        raise error.with_patient(patient) from error
 
 
 def _refused_list(out: Path) -> Path:
@@ -203,7 +222,7 @@ def _list_refused(refused: Sequence[Refused], out: Path) -> None:
     where = _refused_list(out)
     storage.remove(where)
     if refused:
-        said = ({"patient_id": redaction.shown(r.patient_id), "reason": str(r.error)} for r in refused)
+        said = ({"patient_id": redaction.redact_id(r.patient_id), "reason": str(r.error)} for r in refused)
         _write(list(said), where)
 
 

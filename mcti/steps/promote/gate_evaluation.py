@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mcti.evaluation.comparison import Interval
-    from mcti.evaluation.paired_comparison import PairedComparison, Resampled
+    from mcti.evaluation.paired_comparison import PairedBootstrap, PairedComparison
 
 BASELINE = "cox_clinical"
 
@@ -85,7 +85,7 @@ def judge(challenger: Candidate, champion: Candidate | None, lines: Sequence[Lin
         return gates.conclude([gates.first(lead), *_primary(challenger), *_rules(challenger, None, params)], lead)
     from mcti.evaluation.paired_comparison import PairedComparison
 
-    rivals = PairedComparison.of(challenger.predictions, champion.predictions, params.uno_tau_quantile)
+    rivals = PairedComparison.from_tables(challenger.predictions, champion.predictions, params.uno_tau_quantile)
     look = alpha_spending.look(lines, rows(rivals), f"{challenger.digest}:{champion.digest}", params)
     against = f"champion version {champion.version.version}"
     lead, found = compare(rivals, challenger.groups, against, look, params)
@@ -100,15 +100,15 @@ def compare(
     rivals: "PairedComparison", labels: "pd.DataFrame", against: str, look: Look, params: PromoteParams
 ) -> tuple[Lead, list[Gate]]:
     """The statistical gates: superiority in Uno's C; Harrell's C told; Brier score, calibration, groups not worse."""
-    from mcti.evaluation.paired_comparison import Resampled
+    from mcti.evaluation.paired_comparison import PairedBootstrap
 
     told = _Told(rivals, against)
     if rivals.events < params.min_events or look.alpha <= 0:
         lead = told.of("Uno's C", None)
         return lead, [gates.superior(lead, look, params)]
-    drawn = Resampled.of(rivals, params.bootstrap, params.seed)
-    lead = told.of("Uno's C", drawn.lead(rivals.uno(), 1 - 2 * look.alpha))
-    harrell = told.of("Harrell's C", drawn.lead(rivals.harrell(), params.confidence))
+    drawn = PairedBootstrap.draw(rivals, params.bootstrap, params.seed)
+    lead = told.of("Uno's C", drawn.difference(rivals.uno_c(), 1 - 2 * look.alpha))
+    harrell = told.of("Harrell's C", drawn.difference(rivals.harrell_c(), params.confidence))
     noted = Gate(name="harrell", verdict=gates.NOTED, reason=str(harrell), numbers=harrell.model_dump(mode="json"))
     found = [gates.superior(lead, look, params), noted, *_absolute(rivals, drawn, told, params)]
     return lead, [*found, *_groups(rivals, drawn, labels, against, params)]
@@ -169,27 +169,29 @@ class _Told:
         return Lead(metric=metric, against=self.against, **counts, **known)
 
 
-def _absolute(rivals: "PairedComparison", drawn: "Resampled", told: _Told, params: PromoteParams) -> Iterator[Gate]:
+def _absolute(
+    rivals: "PairedComparison", drawn: "PairedBootstrap", told: _Told, params: PromoteParams
+) -> Iterator[Gate]:
     """Survival probabilities: Brier score and calibration, as leads (positive: the challenger is better)."""
     known = len(rivals.horizons) > 0
     for name, metric, pair, margin in (
         ("brier score", "integrated Brier score", rivals.ibs, params.ibs_margin),
         ("calibration", "calibration index", rivals.ici, params.calibration_margin),
     ):
-        interval = drawn.lead(pair(), params.confidence) if known else None
+        interval = drawn.difference(pair(), params.confidence) if known else None
         yield gates.not_worse(name, told.of(metric, interval, sign=-1), margin)
 
 
 def _groups(
-    rivals: "PairedComparison", drawn: "Resampled", labels: "pd.DataFrame", against: str, params: PromoteParams
+    rivals: "PairedComparison", drawn: "PairedBootstrap", labels: "pd.DataFrame", against: str, params: PromoteParams
 ) -> Iterator[Gate]:
-    from mcti.evaluation.subgroups import FEWEST_EVENTS
+    from mcti.evaluation.subgroups import MIN_INTERVAL_EVENTS
 
-    for name, member in rivals.groups(labels):
+    for name, member in rivals.group_members(labels):
         events = int(rivals.event[member].sum())
-        if events < FEWEST_EVENTS or member.all():
+        if events < MIN_INTERVAL_EVENTS or member.all():
             continue
-        interval = drawn.lead(rivals.uno(member), params.confidence)
+        interval = drawn.difference(rivals.uno_c(member), params.confidence)
         counts = {"patients": int(member.sum()), "events": events}
         lead = Lead(metric="Uno's C", against=against, **counts, **interval.as_dict())
         yield gates.not_worse(name, lead, params.group_margin, events >= params.group_min_events)
@@ -197,7 +199,7 @@ def _groups(
 
 def _regimes(challenger: Candidate, champion: Candidate, against: str, params: PromoteParams) -> Iterator[Gate]:
     """Uno's C with a modality taken away, where both models have such predictions."""
-    from mcti.evaluation.paired_comparison import PairedComparison, Resampled
+    from mcti.evaluation.paired_comparison import PairedBootstrap, PairedComparison
 
     for regime in sorted({*challenger.regimes, *champion.regimes}):
         name = f"regime {regime}"
@@ -207,19 +209,23 @@ def _regimes(challenger: Candidate, champion: Candidate, against: str, params: P
         if regime not in challenger.regimes:
             yield Gate(name=name, verdict=gates.REJECT, reason="the champion predicts it, the challenger cannot")
             continue
-        rivals = PairedComparison.of(challenger.regimes[regime], champion.regimes[regime], params.uno_tau_quantile)
-        interval = Resampled.of(rivals, params.bootstrap, params.seed).lead(rivals.uno(), params.confidence)
+        rivals = PairedComparison.from_tables(
+            challenger.regimes[regime], champion.regimes[regime], params.uno_tau_quantile
+        )
+        interval = PairedBootstrap.draw(rivals, params.bootstrap, params.seed).difference(
+            rivals.uno_c(), params.confidence
+        )
         lead = _Told(rivals, against).of("Uno's C", interval)
         yield gates.not_worse(name, lead, params.group_margin, rivals.events >= params.group_min_events)
 
 
 def _costs(challenger: Candidate, champion: Candidate, params: PromoteParams) -> list[Gate]:
     loaded = {"challenger": ensemble.load(challenger.folder), "champion": ensemble.load(champion.folder)}
-    costs = cost.measure(loaded, params.cost_patches)
+    costs = cost.measure(loaded, params.benchmark_patches)
     ours, theirs = costs["challenger"], costs["champion"]
     return [
-        gates.at_most("latency", ours.seconds, theirs.seconds, params.slowdown, "processor seconds a patient"),
-        gates.at_most("memory", ours.peak_bytes / 1e6, theirs.peak_bytes / 1e6, params.memory_growth, "MB at most"),
+        gates.at_most("latency", ours.seconds, theirs.seconds, params.max_latency_ratio, "processor seconds a patient"),
+        gates.at_most("memory", ours.peak_bytes / 1e6, theirs.peak_bytes / 1e6, params.max_memory_ratio, "MB at most"),
     ]
 
 

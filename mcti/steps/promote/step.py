@@ -201,7 +201,7 @@ def show_ledger(name: str) -> LedgerResult:
     with tracking.service() as client:
         lines = ledger.read(name)
         faults = promotion.findings(client, name, lines)
-    versioned = s3.keeps_versions(ledger.folder(name))
+    versioned = s3.has_versioning(ledger.folder(name))
     return LedgerResult(name=name, entries=tuple(lines), faults=tuple(faults), versioned=versioned)
 
 

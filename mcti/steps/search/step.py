@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mcti import storage
 from mcti.cohort.folds import Folds, read_folds
-from mcti.dataset.loading import gather
+from mcti.dataset.loading import load_dataset
 from mcti.errors import UsageError
 from mcti.params import SearchParams, TrainParams
 from mcti.progress import Progress
@@ -89,7 +89,7 @@ def _study(cohort: Location, features: Location | None, split: Folds, params: Se
     """The study of one outer training part."""
     parts = study_setup.inner_parts(split, params.outer_fold)
     plan = study_setup.plan_of(params, base, len(parts))
-    name = f"search-{study_setup.identity(gather(cohort, features), parts, params, base)}"
+    name = f"search-{study_setup.identity(load_dataset(cohort, features), parts, params, base)}"
     study_setup.data_of.cache_clear()
     return Study(str(cohort), None if features is None else str(features), tuple(parts), base, plan, params, name)
 
@@ -142,7 +142,7 @@ def _make(planned: Sequence[Study]) -> InitResult:
 def _embedded(study: Study, out: Path, report: "_Reporter") -> list[Trial]:
     """The trials in rounds over the workers of this process; the study lies in SQLite, or where storage says."""
     url, logged = study.params.storage or _sqlite(_work(out)), TrialLog(study)
-    with Pool(study_setup.score, study.base.workers, study.params.together) as pool:
+    with Pool(study_setup.score, study.base.workers, study.params.parallel_trials) as pool:
 
         def evaluate(pairs: Sequence[tuple[Mapping[str, Setting], int]]) -> list[float]:
             if pool.event.is_set():
@@ -282,6 +282,6 @@ def _nested_work(out: Path) -> Path:
 
 
 def _sqlite(work: Path) -> str:
-    with storage.explained(work):
+    with storage.translating_os_errors(work):
         work.mkdir(parents=True, exist_ok=True)
     return f"sqlite:///{work / 'study.db'}"

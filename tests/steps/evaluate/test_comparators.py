@@ -26,7 +26,7 @@ def project(tmp_path_factory):
     cohort, features, folds = factories.folders(root, patients=40)
     for preset, name in (("tiny", "folds"), *((peer, peer) for peer in PEERS)):
         train(cohort, features, folds, factories.settings(workers=1, epochs=1, preset=preset), root / "models" / name)
-    again = SplitParams(folds=2, inner_folds=2, few_events=0, seed=8)
+    again = SplitParams(folds=2, inner_folds=2, min_test_events=0, seed=8)
     split(cohort, None, again, root / "other.csv")
     train(
         cohort, features, root / "other.csv", factories.settings(workers=1, epochs=1, preset="snn"), root / "elsewhere"
@@ -47,7 +47,7 @@ def test_the_command_line_puts_every_model_into_one_table(project, monkeypatch, 
     words += ["--set", "evaluate.baselines=[cox_clinical_genes]"]
     for peer in PEERS:
         words += ["--peer", f"models/{peer}"]
-    assert command_context.guarded(app, words) == 0, capsys.readouterr().err
+    assert command_context.run_app(app, words) == 0, capsys.readouterr().err
     found = json.loads((project / "by hand" / "metrics.json").read_text())
     others = {"abmil", "mcat", "cox_clinical_genes", "network_alone", "cox_part"}
     assert set(found) == {"mcti"} | others

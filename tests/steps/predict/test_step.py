@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from mcti.cohort import tables
-from mcti.dataset.loading import gather
+from mcti.dataset.loading import load_dataset
 from mcti.errors import DataError, UsageError
 from mcti.params import PredictParams
 from mcti.registry import ensemble
@@ -27,6 +27,9 @@ def world(tmp_path_factory):
     return root, cohort, features
 
 
+DEFAULTS = PredictParams()
+
+
 def out_of_fold(root):
     parts = [pd.read_csv(path, dtype=str) for path in sorted((root / "models").glob("fold_*/predictions.csv"))]
     return pd.concat(parts).set_index("patient_id")["risk"]
@@ -34,16 +37,30 @@ def out_of_fold(root):
 
 def test_the_development_cohort_gets_its_out_of_fold_risks_to_the_bit(world, tmp_path):
     root, cohort, features = world
-    result = predict(str(root / "models"), cohort, features, tmp_path / "out.csv")
+    result = predict(str(root / "models"), cohort, features, DEFAULTS, tmp_path / "out.csv")
     ours = pd.read_csv(tmp_path / "out.csv", dtype=str).set_index("patient_id")["risk"]
     assert ours.to_dict() == out_of_fold(root).to_dict()
     assert result.patients == result.known == len(ours)
 
 
+def test_requested_patients_alone_are_predicted_with_the_same_bits(world, tmp_path):
+    root, cohort, features = world
+    predict(str(root / "models"), cohort, features, DEFAULTS, tmp_path / "o.csv", patient_ids=["P-005", "P-003"])
+    risks = pd.read_csv(tmp_path / "o.csv", dtype=str).set_index("patient_id")["risk"]
+    assert risks.to_dict() == {name: out_of_fold(root)[name] for name in ("P-003", "P-005")}
+
+
+def test_an_unknown_requested_patient_is_an_error_with_a_suggestion(world, tmp_path):
+    root, cohort, features = world
+    with pytest.raises(DataError, match=r"patient 'p-005' does not exist in .*did you mean P-005"):
+        predict(str(root / "models"), cohort, features, DEFAULTS, tmp_path / "o.csv", patient_ids=["p-005"])
+    assert not list(tmp_path.iterdir())
+
+
 def test_json_holds_the_same_rows_as_csv(world, tmp_path):
     root, cohort, features = world
-    predict(str(root / "models"), cohort, features, tmp_path / "out.csv")
-    predict(str(root / "models"), cohort, features, tmp_path / "out.json")
+    predict(str(root / "models"), cohort, features, DEFAULTS, tmp_path / "out.csv")
+    predict(str(root / "models"), cohort, features, DEFAULTS, tmp_path / "out.json")
     rows = json.loads((tmp_path / "out.json").read_text())
     table = pd.read_csv(tmp_path / "out.csv", float_precision="round_trip", dtype={"missing": str, "digest": str})
     words = {name: table[name].fillna("") for name in ("missing", "beyond_followup")}
@@ -54,7 +71,14 @@ def test_json_holds_the_same_rows_as_csv(world, tmp_path):
 def test_progress_counts_every_patient(world, tmp_path):
     root, cohort, features = world
     seen = []
-    predict(str(root / "models"), cohort, features, tmp_path / "o.csv", progress=lambda *told: seen.append(told[:2]))
+    predict(
+        str(root / "models"),
+        cohort,
+        features,
+        DEFAULTS,
+        tmp_path / "o.csv",
+        progress=lambda *told: seen.append(told[:2]),
+    )
     assert seen == [(n, 24) for n in range(1, 25)]
 
 
@@ -68,20 +92,20 @@ def test_a_cohort_without_a_gene_of_the_model_is_refused_with_patient_and_gene(w
     )
     tables.write(whole, other)
     with pytest.raises(DataError, match=r"gene 'g0' is missing.*P-000"):
-        predict(str(root / "models"), other, features, tmp_path / "o.csv")
+        predict(str(root / "models"), other, features, DEFAULTS, tmp_path / "o.csv")
     assert not (tmp_path / "o.csv").exists()
 
 
 def test_without_features_a_model_of_slides_says_so(world, tmp_path):
     root, cohort, _ = world
     with pytest.raises(DataError, match="no slides, and the model was trained on patients with both"):
-        predict(str(root / "models"), cohort, None, tmp_path / "o.csv")
+        predict(str(root / "models"), cohort, None, DEFAULTS, tmp_path / "o.csv")
 
 
 def test_a_place_without_a_model_is_refused(world, tmp_path):
     _, cohort, features = world
     with pytest.raises(DataError, match="no such folder"):
-        predict(str(tmp_path / "nowhere"), cohort, features, tmp_path / "o.csv")
+        predict(str(tmp_path / "nowhere"), cohort, features, DEFAULTS, tmp_path / "o.csv")
 
 
 def test_the_frame_of_the_served_model_holds_every_patient_whole(world):
@@ -113,7 +137,9 @@ def predicted(path):
 
 def test_a_folder_of_new_patients_needs_no_outcome_and_gets_group_span_and_flags(world, tmp_path):
     root, *_ = world
-    result = predict(str(root / "models"), None, None, tmp_path / "o.csv", patients=newcomers(world, tmp_path))
+    result = predict(
+        str(root / "models"), None, None, DEFAULTS, tmp_path / "o.csv", new_patients=newcomers(world, tmp_path)
+    )
     table = predicted(tmp_path / "o.csv")
     assert (result.patients, result.known, result.incomplete) == (24, 0, 0)
     assert (table["model"] == "ensemble").all()
@@ -134,7 +160,7 @@ def refitted(world, tmp_path_factory):
 
 
 def test_new_patients_whom_a_refit_predicts_are_not_counted_as_known(world, refitted, tmp_path):
-    result = predict(str(refitted), None, None, tmp_path / "o.csv", patients=newcomers(world, tmp_path))
+    result = predict(str(refitted), None, None, DEFAULTS, tmp_path / "o.csv", new_patients=newcomers(world, tmp_path))
     assert (result.patients, result.known) == (24, 0)
     assert (predicted(tmp_path / "o.csv")["model"] == "refit").all()
 
@@ -142,7 +168,7 @@ def test_new_patients_whom_a_refit_predicts_are_not_counted_as_known(world, refi
 def test_risk_groups_are_cut_at_quantiles_of_the_out_of_fold_risks(world, tmp_path):
     """By hand: the median of each fold's own predictions, averaged over both folds."""
     root, *_ = world
-    predict(str(root / "models"), None, None, tmp_path / "o.csv", patients=newcomers(world, tmp_path))
+    predict(str(root / "models"), None, None, DEFAULTS, tmp_path / "o.csv", new_patients=newcomers(world, tmp_path))
     table = predicted(tmp_path / "o.csv")
     medians = [pd.read_csv(p)["risk"].median() for p in sorted((root / "models").glob("fold_*/predictions.csv"))]
     assert_cut(table, float(np.mean(medians)))
@@ -153,8 +179,8 @@ def test_risk_groups_of_a_refit_are_cut_where_the_folds_were_wrong_about_those_t
 ):
     """By hand: the share of a fold's training patients below its out-of-fold median, as a quantile of the refit's."""
     root, cohort, features = world
-    predict(str(refitted), None, None, tmp_path / "o.csv", patients=newcomers(world, tmp_path))
-    data, loaded, shares = gather(cohort, features), ensemble.load(refitted), []
+    predict(str(refitted), None, None, DEFAULTS, tmp_path / "o.csv", new_patients=newcomers(world, tmp_path))
+    data, loaded, shares = load_dataset(cohort, features), ensemble.load(refitted), []
 
     def learned(name):
         bags = [b for b in data.bags.values() if name == "refit" or name not in loaded.speakers(b.patient_id)]
@@ -181,7 +207,7 @@ def test_one_process_or_several_one_patient_or_many_give_the_same_bits(world, tm
     monkeypatch.setattr(step, "CHUNK", 7)
     for workers in (1, 2):
         params = PredictParams(workers=workers)
-        predict(str(root / "models"), cohort, features, tmp_path / f"{workers}.csv", params)
+        predict(str(root / "models"), cohort, features, params, tmp_path / f"{workers}.csv")
     assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "2.csv").read_bytes()
 
 
@@ -192,7 +218,7 @@ def test_the_tables_are_read_once_however_many_jobs_there_are(world, tmp_path, m
     monkeypatch.setattr("mcti.steps.predict.step.CHUNK", 4)
     monkeypatch.setattr(steps, "_expression", lambda folder, before=steps._expression: read.append(1) or before(folder))
     one = PredictParams(workers=1)
-    predict(str(world[0] / "models"), None, None, tmp_path / "o.csv", one, patients=newcomers(world, tmp_path))
+    predict(str(world[0] / "models"), None, None, one, tmp_path / "o.csv", new_patients=newcomers(world, tmp_path))
     assert len(read) == 2, "who they are, then their genes: not once for each of the six jobs"
 
 
@@ -202,7 +228,7 @@ def test_patients_of_another_scale_are_flagged_and_ordinary_ones_are_not(world, 
 
     root, *_ = world
     place = newcomers(world, tmp_path, counts_in_place_of_logs)
-    result = predict(str(root / "models"), None, None, tmp_path / "o.csv", patients=place)
+    result = predict(str(root / "models"), None, None, DEFAULTS, tmp_path / "o.csv", new_patients=place)
     table = predicted(tmp_path / "o.csv").sort_index()
     assert table["out_of_distribution"].iloc[:6].all()
     assert (table["ood_score"].iloc[:6] > 3).all()
@@ -217,11 +243,27 @@ def test_a_page_a_patient_shows_curve_and_flags_and_escapes_names(world, tmp_pat
     root, *_ = world
     place = newcomers(world, tmp_path, name)
     with pytest.raises(DataError, match=r"2 of 25 patients.* no genes"):  # the slide's old owner; the new one has none
-        predict(str(root / "models"), None, None, tmp_path / "o.csv", patients=place, pages=tmp_path / "pages")
+        predict(
+            str(root / "models"),
+            None,
+            None,
+            DEFAULTS,
+            tmp_path / "o.csv",
+            new_patients=place,
+            pages=tmp_path / "pages",
+        )
     assert len(list((tmp_path / "pages").iterdir())) == 23
     slides = pd.read_csv(place / "slides.csv")
     slides.replace({"N-P-000": "N-P-000 <b>"}).to_csv(place / "slides.csv", index=False)
-    predict(str(root / "models"), None, None, tmp_path / "o.csv", patients=place, pages=tmp_path / "pages")
+    predict(
+        str(root / "models"),
+        None,
+        None,
+        DEFAULTS,
+        tmp_path / "o.csv",
+        new_patients=place,
+        pages=tmp_path / "pages",
+    )
     pages = sorted(path.name for path in (tmp_path / "pages").iterdir())
     assert len(pages) == 24, "and none as PDF, which nobody asked for"
     html = (tmp_path / "pages" / "N-P-000 <b>.html").read_text(encoding="utf-8")
@@ -235,7 +277,7 @@ def test_a_page_a_patient_shows_curve_and_flags_and_escapes_names(world, tmp_pat
 
 def test_the_page_of_a_patient_of_the_development_cohort_says_who_speaks(world, tmp_path):
     root, cohort, features = world
-    predict(str(root / "models"), cohort, features, tmp_path / "o.csv", pages=tmp_path / "pages")
+    predict(str(root / "models"), cohort, features, DEFAULTS, tmp_path / "o.csv", pages=tmp_path / "pages")
     html = next((tmp_path / "pages").glob("*.html")).read_text(encoding="utf-8")
     assert re.search(r"predicted by fold_\d, which did not see this patient of the development cohort", html)
 
@@ -244,7 +286,7 @@ def test_the_page_places_the_risk_in_the_development_cohort(world, tmp_path):
     """Percentile: the share of the fold's test patients with a lower risk. The model keeps knots of at least two
     patients, no risk itself, so that a fold of twelve tells it within two knots."""
     root, cohort, features = world
-    predict(str(root / "models"), cohort, features, tmp_path / "o.csv", pages=tmp_path / "pages")
+    predict(str(root / "models"), cohort, features, DEFAULTS, tmp_path / "o.csv", pages=tmp_path / "pages")
     rows = pd.read_csv(tmp_path / "o.csv").set_index("patient_id")
     for fold in (0, 1):
         table = pd.read_csv(root / "models" / f"fold_{fold}" / "predictions.csv").set_index("patient_id")
@@ -260,22 +302,22 @@ def test_both_or_no_source_of_patients_is_a_wrong_call(world, tmp_path):
     root, cohort, features = world
     for sources in ((None, None), (cohort, tmp_path)):
         with pytest.raises(UsageError, match="one source of patients"):
-            predict(str(root / "models"), sources[0], features, tmp_path / "o.csv", patients=sources[1])
+            predict(str(root / "models"), sources[0], features, DEFAULTS, tmp_path / "o.csv", new_patients=sources[1])
 
 
 def test_a_folder_without_patients_and_a_patient_twice_are_refused(world, tmp_path):
     root, *_ = world
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="there is no patient"):
-        predict(str(root / "models"), None, None, tmp_path / "o.csv", patients=tmp_path / "empty")
+        predict(str(root / "models"), None, None, DEFAULTS, tmp_path / "o.csv", new_patients=tmp_path / "empty")
     place = newcomers(world, tmp_path)
     lines = (place / "expression.csv").read_text().splitlines()
     (place / "expression.csv").write_text("\n".join(lines).replace("N-P-001,", "../N-P-001,") + "\n")
     with pytest.raises(DataError, match=r"'\.\./N-P-001' cannot name a patient"):
-        predict(str(root / "models"), None, None, tmp_path / "o.csv", patients=place)
+        predict(str(root / "models"), None, None, DEFAULTS, tmp_path / "o.csv", new_patients=place)
     (place / "expression.csv").write_text("\n".join([*lines, lines[1]]) + "\n")
     with pytest.raises(DataError, match=r"N-P-000.*two rows"):
-        predict(str(root / "models"), None, None, tmp_path / "o.csv", patients=place)
+        predict(str(root / "models"), None, None, DEFAULTS, tmp_path / "o.csv", new_patients=place)
 
 
 def with_features(place, slide, change):
@@ -294,18 +336,18 @@ def emptied(file):
 def test_who_cannot_be_predicted_is_listed_and_costs_nobody_else_the_prediction(world, tmp_path):
     root, *_ = world
     place, out = newcomers(world, tmp_path), tmp_path / "o.csv"
-    predict(str(root / "models"), None, None, out, patients=place)
+    predict(str(root / "models"), None, None, DEFAULTS, out, new_patients=place)
     whole, owner = predicted(out), pd.read_csv(place / "slides.csv", dtype=str).set_index("slide_id")["patient_id"]
     slide = owner.drop_duplicates(keep=False).index[0]
     with_features(place, slide, emptied)
     with pytest.raises(DataError, match=r"1 of 24 patients.*bag without a patch.*o\.refused\.csv lists them"):
-        predict(str(root / "models"), None, None, out, patients=place)
+        predict(str(root / "models"), None, None, DEFAULTS, out, new_patients=place)
     pd.testing.assert_frame_equal(predicted(out), whole.drop(owner[slide]))
     assert list(predicted(tmp_path / "o.refused.csv").index) == [owner[slide]]
     allowed = PredictParams(max_refused_share=0.05)
-    assert predict(str(root / "models"), None, None, out, allowed, patients=place).refused == 1
+    assert predict(str(root / "models"), None, None, allowed, out, new_patients=place).refused == 1
     shutil.rmtree(place)
-    predict(str(root / "models"), None, None, out, patients=newcomers(world, tmp_path))
+    predict(str(root / "models"), None, None, DEFAULTS, out, new_patients=newcomers(world, tmp_path))
     assert not (tmp_path / "o.refused.csv").exists()
 
 
@@ -318,4 +360,4 @@ def test_features_of_another_encoder_are_refused_though_they_are_as_wide(world, 
     for slide in pd.read_csv(place / "slides.csv", dtype=str)["slide_id"]:
         with_features(place, slide, lambda file: file.attrs.update(encoder="another"))
     with pytest.raises(DataError, match="features with encoder another, and the model learned from ours"):
-        predict(str(models), None, None, tmp_path / "o.csv", patients=place)
+        predict(str(models), None, None, DEFAULTS, tmp_path / "o.csv", new_patients=place)

@@ -17,7 +17,7 @@ from tests.registry.factories import Run
 stack = [pytest.mark.slow, pytest.mark.stack]
 LAX = PromoteParams(
     min_events=2, bootstrap=100, margin=-1.0, alpha=0.4, ibs_margin=1, calibration_margin=1, group_margin=1,
-    slowdown=100, cost_patches=20,
+    max_latency_ratio=100, benchmark_patches=20,
 )  # fmt: skip
 """Everything that holds is promoted: the way of a promotion is tested here, its numbers in tests/registry."""
 STRICT = LAX.model_copy(update={"margin": 0.0, "alpha": 0.05})
