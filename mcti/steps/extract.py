@@ -18,7 +18,7 @@ from mcti import storage
 from mcti.errors import DataError, UsageError
 from mcti.params import ExtractParams
 from mcti.progress import Progress
-from mcti.registry.pipeline_run import noted
+from mcti.registry.pipeline_run import tracked
 from mcti.slides import encoders, extraction, feature_store, manifest, thumbnails
 from mcti.slides.encoders import Encoder
 from mcti.slides.extraction import Around, Outcome, companions
@@ -48,7 +48,7 @@ class ExtractResult(StepResult):
 
 
 @logged
-@noted
+@tracked
 def extract(
     slides: Location,
     params: ExtractParams,

@@ -6,7 +6,7 @@ from mcti import storage
 from mcti.cohort import tables
 from mcti.errors import MctiError
 from mcti.progress import Progress
-from mcti.registry.refusals import kept
+from mcti.registry.refusals import cache_refusals
 from mcti.steps.extract import shard_of
 from mcti.steps.heatmap import heatmap
 from mcti.steps.result import StepResult
@@ -22,7 +22,7 @@ class HeatmapsResult(StepResult):
 
 
 @logged
-@kept
+@cache_refusals
 def heatmaps(
     cohort: Location,
     features: Location,

@@ -7,7 +7,7 @@ from mcti import storage
 from mcti.cohort import sources, tables
 from mcti.cohort.assembly import assemble
 from mcti.params import IngestParams
-from mcti.registry.pipeline_run import noted
+from mcti.registry.pipeline_run import tracked
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 from mcti.storage import Location
@@ -27,7 +27,7 @@ class IngestResult(StepResult):
 
 
 @logged
-@noted
+@tracked
 def ingest(
     clinical: Location, expression: Location, slides: Location | None, params: IngestParams, out: Path
 ) -> IngestResult:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mcti import storage
 from mcti.errors import DataError
-from mcti.registry.refusals import kept
+from mcti.registry.refusals import cache_refusals
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 from mcti.storage import Location
@@ -22,7 +22,7 @@ class MergeResult(StepResult):
 
 
 @logged
-@kept
+@cache_refusals
 def merge(parts: Sequence[Location], out: Path) -> MergeResult:
     """Put the files below `parts` into one folder, as if one task had written them all.
 

@@ -11,7 +11,7 @@ from mcti.params import RegisterParams
 from mcti.registry import approvals, card, ensemble, lineage, models, sbom, tracking
 from mcti.registry.evidence import Evidence
 from mcti.registry.lineage import Origin
-from mcti.registry.refusals import kept
+from mcti.registry.refusals import cache_refusals
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 from mcti.storage import Location
@@ -32,7 +32,7 @@ class RegisterResult(StepResult):
 
 
 @logged
-@kept
+@cache_refusals
 def register(
     models_folder: Location,
     evaluation: Location,

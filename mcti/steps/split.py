@@ -12,7 +12,7 @@ from mcti.cohort.reading import read_table
 from mcti.errors import DataError
 from mcti.params import SplitParams
 from mcti.progress import Progress
-from mcti.registry.pipeline_run import noted
+from mcti.registry.pipeline_run import tracked
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 from mcti.storage import Location, join, local_copy
@@ -34,7 +34,7 @@ class SplitResult(StepResult):
 
 
 @logged
-@noted
+@tracked
 def split(
     cohort: Location, features: Location | None, params: SplitParams, out: Path, *, progress: Progress | None = None
 ) -> SplitResult:

@@ -16,8 +16,8 @@ from mcti.contracts.expression import Expression
 from mcti.errors import DataError, OperationalError
 from mcti.params import ValidateParams
 from mcti.progress import Progress
-from mcti.registry import validations
-from mcti.registry.refusals import kept
+from mcti.registry import tracking, validations
+from mcti.registry.refusals import cache_refusals
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 from mcti.storage import Location
@@ -42,7 +42,7 @@ class ValidateResult(StepResult):
 
 
 @logged
-@kept
+@cache_refusals
 def validate(
     cohort: Location,
     features: Location | None,
@@ -78,7 +78,7 @@ def validate(
 
 def _logged(out: Path, params: ValidateParams) -> tuple[str | None, tuple[str, ...]]:
     """The run of MLflow, or the reason why there is none: the contract holds or not, whoever keeps the log."""
-    if params.experiment is None or not validations.wanted():
+    if params.experiment is None or not tracking.server_configured():
         return None, ()
     try:
         return validations.log(out, params.experiment), ()

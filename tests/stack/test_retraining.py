@@ -76,8 +76,8 @@ def test_a_lease_left_by_a_killed_run_ends_by_itself(servers_of):
     address = f"{REMOTE}/leases/old.json"
     left = lease.Lease(holder="killed", since=time.time() - 3 * 3600)
     s3.put(address, storage.to_json(left.model_dump()).encode())
-    assert lease.take(address, "run-5", 4).holder == "killed"
-    assert lease.take(address, "run-5", 2).holder == "run-5"
-    assert lease.take(address, "run-6", 2).holder == "run-5"
-    assert lease.give_back(address, "run-5")
-    assert not lease.give_back(address, "run-5")
+    assert lease.acquire(address, "run-5", 4).holder == "killed"
+    assert lease.acquire(address, "run-5", 2).holder == "run-5"
+    assert lease.acquire(address, "run-6", 2).holder == "run-5"
+    assert lease.release(address, "run-5")
+    assert not lease.release(address, "run-5")
