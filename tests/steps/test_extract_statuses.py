@@ -92,7 +92,7 @@ def test_a_patient_whose_slides_gave_no_tile_leaves_the_folds_and_is_listed(tmp_
     (tmp_path / "features").mkdir()
     pd.DataFrame(rows).to_csv(tmp_path / "features" / "slides.csv", index=False)
     result = split(cohort, tmp_path / "features", SplitParams(), tmp_path / "folds.csv")
-    assert result.left == {"no features of a slide": 1}
-    listed = json.loads((tmp_path / "folds.json").read_text())["left"]
+    assert result.excluded == {"no features of a slide": 1}
+    listed = json.loads((tmp_path / "folds.json").read_text())["excluded"]
     assert listed == {"P-0003": "no features of a slide"}
     assert "P-0003" not in (tmp_path / "folds.csv").read_text()
