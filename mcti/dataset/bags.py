@@ -134,7 +134,7 @@ def _transform(values: Tensor, transform: str) -> dict[str, Tensor]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "All-NaN slice encountered", RuntimeWarning)
         found = np.nanquantile(values.double().numpy(), levels, axis=0)
-    return {"limits" if transform == "winsor" else "knots": torch.from_numpy(np.nan_to_num(found)).float()}
+    return {"limits" if transform == "winsor" else "quantile_grid": torch.from_numpy(np.nan_to_num(found)).float()}
 
 
 def fit_covariates(bags: Sequence[PatientBag], names: Sequence[str]) -> Scale:
@@ -297,7 +297,7 @@ def collate(
         subtypes=torch.tensor([bag.subtype for bag in bags]),
         slides_present=torch.tensor([bag.patches is not None for bag in bags]),
         genes_present=torch.tensor([bag.genes is not None for bag in bags]),
-        covariates=fitted.covariates.keeping_gaps(covariate_table(bags, covariates)) if covariates else None,
+        covariates=fitted.covariates.standardised(covariate_table(bags, covariates)) if covariates else None,
     )
 
 

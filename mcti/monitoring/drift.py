@@ -1,8 +1,8 @@
 """Whether later patients look like those that a model was trained on: two-sample tests against its sketch.
 
 Values     Kolmogorov-Smirnov. The largest distance of the two empirical distribution functions is taken over the
-           sketch's knots, where the training part's function is known exactly: never more than the distance over all
-           values, so the p-value errs on the safe side.
+           quantile grid of the reference profile, where the function of the training part is known exactly. It is at
+           most the distance over all values, so the p-value is conservative.
 Gaps       Fisher's exact test of the shares of patients without a value.
 Many       Columns of a family: Benjamini and Hochberg (1995, JRSS B 57:289-300). The smallest adjusted p of a family
            is Simes' p of "nothing in this family moved"; over the families Holm. The chance that a run without drift
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mcti.model.reference_profile import Column, Floats, ReferenceProfile, Table
+from mcti.model.reference_profile import ColumnProfile, Floats, ReferenceProfile, Table
 from mcti.params import MonitorParams
 
 GAPS = "missingness"
@@ -68,7 +68,7 @@ class Family:
 
 
 def compare(sketch: ReferenceProfile, later: Table, risks: "Risks", params: MonitorParams) -> tuple[Family, ...]:
-    """Every family of columns, the risk and the gaps; later: `reference_profile.table` of the later patients."""
+    """Every family of columns, the risk and the gaps; later: `column_values` of the later patients."""
     raw = {name: _values(part, later.get(name, {}), params) for name, part in sketch.families.items()}
     raw.pop("modalities", None)  # present or not: their gaps are what is tested
     raw[RISK] = _risk(risks, params)
@@ -86,7 +86,7 @@ class Risks:
     columns {member: out-of-fold risks};  later {member: (n,) risks of the later patients that it was asked for}
     """
 
-    columns: Mapping[str, Column]
+    columns: Mapping[str, ColumnProfile]
     later: Mapping[str, Floats]
 
 
@@ -104,14 +104,14 @@ Found = tuple[list[Finding], str]
 """The findings of a family, and why there are none."""
 
 
-def _values(reference: Mapping[str, Column], later: Mapping[str, Floats], params: MonitorParams) -> Found:
+def _values(reference: Mapping[str, ColumnProfile], later: Mapping[str, Floats], params: MonitorParams) -> Found:
     tested, distances, sizes, shifts = [], [], [], []
     for name, column in reference.items():
         values = later.get(name, np.zeros(0))
         values = values[np.isfinite(values)]
-        if len(values) < params.min_patients or not column.knots or column.known < params.min_patients:
+        if len(values) < params.min_patients or not column.quantile_grid or column.known < params.min_patients:
             continue
-        share = np.searchsorted(np.sort(values), column.knots, side="right") / len(values)
+        share = np.searchsorted(np.sort(values), column.quantile_grid, side="right") / len(values)
         distances.append(float(np.abs(share - np.array(column.below) / column.known).max()))
         sizes.append((len(values), column.known))
         shifts.append(_shift(column, float(np.median(values))))
@@ -133,7 +133,7 @@ def ks_p(distance: Floats, sizes: np.ndarray) -> Floats:
     return np.asarray(special.kolmogorov((root + 0.12 + 0.11 / root) * distance), dtype=np.float64)
 
 
-def _shift(column: Column, median: float) -> float | None:
+def _shift(column: ColumnProfile, median: float) -> float | None:
     half = (column.quantile(0.75) - column.quantile(0.25)) / 2
     return (median - column.quantile(0.5)) / half if half > 0 else None
 
@@ -153,18 +153,18 @@ def _adjusted(
 
 
 def _risk(risks: Risks, params: MonitorParams) -> Found:
-    """One test over all members: where a risk lies among the knots of its member, later against out of fold."""
-    asked = {name: values for name, values in risks.later.items() if len(values) and risks.columns[name].knots}
+    """One test over all members: where a risk lies on the quantile grid of its member, later against out of fold."""
+    asked = {name: values for name, values in risks.later.items() if len(values) and risks.columns[name].quantile_grid}
     later, known = (sum(map(len, asked.values())), sum(risks.columns[name].known for name in asked))
     if later < params.min_patients or known < params.min_patients:
         return [], f"fewer than {params.min_patients} risks, here or out of fold"
-    common = min(len(risks.columns[name].knots) for name in asked)
+    common = min(len(risks.columns[name].quantile_grid) for name in asked)
     here, there = np.zeros(common), np.zeros(common)
     for name, values in asked.items():
         column = risks.columns[name]
-        chosen = np.linspace(0, len(column.knots) - 1, common).round().astype(int)
+        chosen = np.linspace(0, len(column.quantile_grid) - 1, common).round().astype(int)
         # A member counts out of fold as often as it was asked now, so that only the risks can differ.
-        here += np.searchsorted(np.sort(values), np.array(column.knots)[chosen], side="right") / later
+        here += np.searchsorted(np.sort(values), np.array(column.quantile_grid)[chosen], side="right") / later
         there += len(values) / later * np.array(column.below)[chosen] / column.known
     distance = np.array([np.abs(here - there).max()])
     sizes = [(later, known)]

@@ -210,7 +210,7 @@ class Ensemble:
         if set(speakers) <= set(self.everybody):
             folds = [sketch for name, sketch in self.sketches.items() if name not in self.everybody]
             level = math.fsum(sketch.level_out_of_fold(level) for sketch in folds) / len(folds)
-            return math.fsum(self.sketches[name].seen.quantile(level) for name in speakers) / len(speakers)
+            return math.fsum(self.sketches[name].training_risk.quantile(level) for name in speakers) / len(speakers)
         return math.fsum(self.sketches[name].risk.quantile(level) for name in speakers) / len(speakers)
 
     @cached_property
@@ -242,7 +242,7 @@ class Ensemble:
     ) -> float | None:
         patch = mean_patch(patches)
         found = [
-            self.sketches[name].strangeness(patch, vector, self.members[name].fitted, covariates, self.covariates)
+            self.sketches[name].ood_score(patch, vector, self.members[name].fitted, covariates, self.covariates)
             for name in by_member
             if name in self.sketches
         ]

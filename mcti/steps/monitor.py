@@ -17,7 +17,7 @@ from mcti.errors import DataError, MctiError
 from mcti.evaluation import decay
 from mcti.evaluation.comparison import Interval, finite
 from mcti.evaluation.decay import Decay
-from mcti.model import reference_profile as sketches
+from mcti.model import reference_profile
 from mcti.model.reference_profile import Floats, ReferenceProfile
 from mcti.model.trained import survival_column
 from mcti.monitoring import drift, history, monitoring_html, prometheus, rules
@@ -179,7 +179,9 @@ def _drift(
     params: MonitorParams,
 ) -> tuple[Family, ...]:
     columns = {name: member.risk for name, member in loaded.sketches.items()}
-    return drift.compare(sketch, sketches.table(new, data.genes), Risks(columns, predicted.members), params)
+    return drift.compare(
+        sketch, reference_profile.column_values(new, data.genes), Risks(columns, predicted.members), params
+    )
 
 
 def _uno(evaluation: Location | None, registered: Registered | None) -> Interval | None:

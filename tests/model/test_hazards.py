@@ -16,14 +16,14 @@ EDGES = (0.0, 6.0, 10.0, 40.0)
 LN2 = math.log(2)
 
 
-def logits_of(added: list[float]) -> torch.Tensor:
+def hazard_logits_of(added: list[float]) -> torch.Tensor:
     """Logits whose softplus are these."""
     return torch.tensor([added], dtype=torch.float64).expm1().log()
 
 
 def test_rates_by_hand():
     """The bins add ln 2, ln 2, 2 ln 2 to the cumulative hazard: S is 1/2, 1/4, 1/16, and 1/sqrt(2) half way in."""
-    hazard, survival = hazards.survive(logits_of([LN2, LN2, 2 * LN2]), "continuous")
+    hazard, survival = hazards.survive(hazard_logits_of([LN2, LN2, 2 * LN2]), "continuous")
     np.testing.assert_allclose(survival, [[1 / 2, 1 / 4, 1 / 16]], rtol=1e-12)
     np.testing.assert_allclose(hazard, [[1 / 2, 1 / 2, 3 / 4]], rtol=1e-12)
     found = hazards.survival_at(survival, EDGES, [0, 3, 6, 8, 25, 40, 55], "continuous")
@@ -120,4 +120,4 @@ def test_a_continuous_model_predicts_any_month_with_the_risk_of_its_bins():
 @pytest.mark.parametrize("head", hazards.HEADS)
 def test_the_logits_of_hazards_give_them_back(head):
     hazard = torch.tensor([[0.001, 0.2, 0.5, 0.97]], dtype=torch.float64)
-    torch.testing.assert_close(hazards.survive(hazards.logits_of(hazard, head), head)[0], hazard)
+    torch.testing.assert_close(hazards.survive(hazards.hazard_logits_of(hazard, head), head)[0], hazard)
