@@ -38,7 +38,7 @@ Inputs may be local paths or `s3://` addresses.
 | 130 | interrupted |
 
 An error is one line, `error: WHAT in WHERE: MEND`; with `--json` stdout also gets
-`{"error": {"code", "message", "where", "mend"}}`.
+`{"error": {"code", "message", "where", "hint"}}`.
 This page is written by `make docs` from `mcti/cli/`.
 """
 

@@ -28,7 +28,7 @@ class MctiError(Exception):
     def __str__(self) -> str:
         return self.what + (f" in {self.where}" if self.where else "") + (f": {self.hint}" if self.hint else "")
 
-    def of_patient(self, patient_id: str) -> Self:
+    def with_patient(self, patient_id: str) -> Self:
         """The same error that also says whose it is; one that does already stays as it was."""
         named = f"patient {patient_id}"
         where = self.where if named in self.where else ", ".join(part for part in (self.where, named) if part)
@@ -36,7 +36,7 @@ class MctiError(Exception):
 
     def as_dict(self) -> dict[str, str]:
         """The error as the command line prints it under `--json`."""
-        return {"code": self.code, "message": self.what, "where": self.where, "mend": self.hint}
+        return {"code": self.code, "message": self.what, "where": self.where, "hint": self.hint}
 
 
 class UsageError(MctiError):
@@ -79,7 +79,7 @@ class NotEnoughEvidence(MctiError):
     exit_code, code = 11, "not-enough-evidence"
 
 
-def say_warnings_plainly() -> None:
+def format_own_warnings() -> None:
     """From here on in this process a warning of ours is one line for people; those of libraries keep file and line."""
     usual = warnings.formatwarning
 

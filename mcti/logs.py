@@ -30,7 +30,7 @@ _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _SHORTEST_SECRET = 4  # a shorter value would also be found inside ordinary words and numbers
 
 
-def first_process() -> bool:
+def is_first_process() -> bool:
     """Whether this process writes for all: of those that torchrun starts, the first alone."""
     return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
@@ -52,7 +52,7 @@ def begin(lowest: str | None = None) -> None:
 
     lowest  the level; None: that of MCTI_LOG_LEVEL
     """
-    if active() or not first_process():
+    if active() or not is_first_process():
         return
     _logger.setLevel(lowest or level())
     handler = _Stderr()
@@ -75,7 +75,7 @@ def end() -> None:
 
 
 @contextmanager
-def shown(*, unless: bool) -> Iterator[None]:
+def enabled(*, unless: bool) -> Iterator[None]:
     """Show the lines inside, as `begin` does; on a terminal (`unless`) a bar takes their place."""
     if unless or active():
         yield
@@ -123,7 +123,7 @@ def join(parent: tuple[bool, bool, tuple[str, ...]]) -> None:
         quiet_libraries()
 
 
-def plain(message: str) -> str:
+def sanitize(message: str) -> str:
     """One line without control characters, patient ids (`--redact`) and secrets."""
     line = "".join(c if c.isprintable() else " " for c in _COLOUR.sub("", message))
     return redaction.text(_without_secrets(line)).strip()
@@ -142,7 +142,7 @@ class _Line(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
         name = _names[-1] if _names else record.name.removeprefix("mcti.")
-        return f"{when} {record.levelname} {name}: {plain(record.getMessage())}"
+        return f"{when} {record.levelname} {name}: {sanitize(record.getMessage())}"
 
 
 class _Stderr(logging.StreamHandler[Any]):

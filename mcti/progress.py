@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-EVERY_SECONDS = 30.0
-FIRST_SECONDS = 5.0
+LOG_INTERVAL_SECONDS = 30.0
+FIRST_LOG_SECONDS = 5.0
 _WINDOW_SECONDS = 60.0
 _WINDOW_ITEMS = 16
 _SAMPLE_SECONDS = 0.5
@@ -29,7 +29,7 @@ class Progress(Protocol):
         """
 
 
-class Pace:
+class RateEstimator:
     """Rate (items a second) over the last minute, and the remaining time that follows from it.
 
     The first update is where the measurement starts, so work before it (imports, compilation, loading) does not count;
@@ -76,7 +76,7 @@ class ProgressLog:
     """A Progress that logs a line every half minute, the first after five seconds, and one at the end."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._pace = clock, Pace(clock)
+        self._clock, self._pace = clock, RateEstimator(clock)
         self._unit: str | None = None
         self._next, self._ended = 0.0, False
 
@@ -89,25 +89,25 @@ class ProgressLog:
         if done >= total:
             if not self._ended:
                 self._ended = True
-                _log.info("%s", described(self._pace, done, total, unit, detail))
+                _log.info("%s", format_progress(self._pace, done, total, unit, detail))
         elif now >= self._next:
-            self._next = now + EVERY_SECONDS
-            _log.info("%s", described(self._pace, done, total, unit, detail))
+            self._next = now + LOG_INTERVAL_SECONDS
+            _log.info("%s", format_progress(self._pace, done, total, unit, detail))
 
     def _start(self, unit: str) -> None:
-        self._unit, self._pace, self._ended = unit, Pace(self._clock), False
-        self._next = self._clock() + FIRST_SECONDS
+        self._unit, self._pace, self._ended = unit, RateEstimator(self._clock), False
+        self._next = self._clock() + FIRST_LOG_SECONDS
 
 
-def described(pace: Pace, done: float, total: float, unit: str, detail: str = "") -> str:
+def format_progress(pace: RateEstimator, done: float, total: float, unit: str, detail: str = "") -> str:
     """`120 of 400 steps, 3.1 steps/s, 1 min 30 s left, loss 0.52`; what is not known is left out."""
     left = pace.seconds_left(done, total) if done < total else None
-    parts = [f"{int(done)} of {int(total)} {unit}", rate_text(pace.rate, unit)]
-    parts += [f"{duration(left)} left" if left is not None else "", detail]
+    parts = [f"{int(done)} of {int(total)} {unit}", format_rate(pace.rate, unit)]
+    parts += [f"{format_duration(left)} left" if left is not None else "", detail]
     return ", ".join(part for part in parts if part)
 
 
-def rate_text(rate: float | None, unit: str) -> str:
+def format_rate(rate: float | None, unit: str) -> str:
     """`3.1 steps/s`; a slow one by the minute or the hour; empty where it is not known."""
     if rate is None:
         return ""
@@ -116,7 +116,7 @@ def rate_text(rate: float | None, unit: str) -> str:
     return f"{rate * seconds:.3g}{noun}/{per}" if rate * seconds < 1000 else f"{rate * seconds:.0f}{noun}/{per}"
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """`45 s`, `1 min 30 s`, `2 h 5 min`, `3 d 4 h`."""
     whole = round(seconds)
     for large, small, size, part in (("d", "h", 86400, 3600), ("h", "min", 3600, 60), ("min", "s", 60, 1)):

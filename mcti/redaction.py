@@ -17,7 +17,7 @@ _NAMED = re.compile(r"(patients? ['\"]?)([^\s'\"(),:;]*\d[^\s'\"(),:;]*)")
 _PIECES = re.compile(r"[^\W_]+|[\W_]")
 """Letters and digits together, everything else one by one."""
 
-_learned: dict[str, int] = {}
+_registered: dict[str, int] = {}
 """Ids with the number of their pieces; none that is a bare number."""
 
 
@@ -26,7 +26,7 @@ def active() -> bool:
     return os.environ.get(VARIABLE) == "1"
 
 
-def switch_on() -> None:
+def enable() -> None:
     """From here on, in this process and those it starts."""
     os.environ[VARIABLE] = "1"
 
@@ -36,16 +36,16 @@ def hashed(patient_id: str) -> str:
     return hashlib.sha256(patient_id.encode()).hexdigest()
 
 
-def shown(patient_id: str) -> str:
+def redact_id(patient_id: str) -> str:
     """The id as it may leave: itself, or its hash."""
     return hashed(patient_id) if active() else patient_id
 
 
-def learn(ids: Iterable[str]) -> None:
+def register_ids(ids: Iterable[str]) -> None:
     """Ids that a table brought in, so that `text` finds them anywhere: of patients, and of slides, which may be called
     after a person without holding the patient's id."""
     if active():
-        _learned.update(_counted(ids))
+        _registered.update(_counted(ids))
 
 
 def text(sentence: str, also: Iterable[str] = ()) -> str:
@@ -57,7 +57,7 @@ def text(sentence: str, also: Iterable[str] = ()) -> str:
     """
     if not active():
         return sentence
-    known = _learned | _counted(also)
+    known = _registered | _counted(also)
     pieces, longest = _PIECES.findall(sentence), max(known.values(), default=0)
     told: list[str] = []
     place = 0

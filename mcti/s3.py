@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mcti.errors import DataError, MctiError, OperationalError, service_hint
-from mcti.waiting import announced
+from mcti.waiting import log_while_waiting
 
 _CONNECT_SECONDS, _SILENT_SECONDS, _LONGEST_PAUSE_SECONDS = 5, 60, 20
 _MANY_REQUESTS = "each request ends after {:.0f} s without an answer"
@@ -113,7 +113,7 @@ def download(location: str, path: str) -> None:
         client().download_file(bucket, key, path)
 
 
-def keeps_versions(location: str) -> bool | None:
+def has_versioning(location: str) -> bool | None:
     """Whether the bucket of an s3:// address keeps what is overwritten or deleted; None where we may not ask.
 
     Raises OperationalError when S3 is in the way.
@@ -204,7 +204,7 @@ def service(location: str, *, many: bool = False) -> Iterator[None]:
     # Without the key, which may hold a patient's id.
     place = urlsplit(os.environ.get("AWS_ENDPOINT_URL_S3", "")).netloc.rpartition("@")[2] or "AWS"
     try:
-        with announced(
+        with log_while_waiting(
             f"S3 ({place}), bucket {split_address(location)[0]}", _MANY_REQUESTS.format(longest) if many else longest
         ):
             yield
@@ -247,7 +247,7 @@ def _whose_keys() -> str:
     return f"the keys of profile {os.environ.get('AWS_PROFILE') or 'default'} in {file}"
 
 
-def ranged(location: str) -> tuple[Callable[[int, int], bytes], int]:
+def range_reader(location: str) -> tuple[Callable[[int, int], bytes], int]:
     """A function from (offset, size) to bytes of one object, and the object's size: a header without the rest.
 
     Raises
@@ -272,12 +272,12 @@ def ranged(location: str) -> tuple[Callable[[int, int], bytes], int]:
 
 def stream(location: str) -> io.BufferedReader:
     """An object as a file that can be read and sought: only the parts that are read are fetched."""
-    return io.BufferedReader(_Ranged(location), 64 << 10)
+    return io.BufferedReader(_ObjectReader(location), 64 << 10)
 
 
-class _Ranged(io.RawIOBase):
+class _ObjectReader(io.RawIOBase):
     def __init__(self, location: str) -> None:
-        self._pread, self._length = ranged(location)
+        self._pread, self._length = range_reader(location)
         self.name = location  # as of a file: pydicom asks for it
         self._at = 0
 

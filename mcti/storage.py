@@ -20,7 +20,7 @@ from mcti.errors import DataError, MctiError, OperationalError
 Location = str | os.PathLike[str]
 """A local path, an `s3://bucket/key` address or a `dvc+s3://` one. A string: `Path("s3://b/k")` loses a slash."""
 
-_OS_TROUBLE = {
+_OS_ERRORS = {
     errno.ENOSPC: ("no room on the disk", "free some space and run the same command again: finished work is kept"),
     errno.EDQUOT: (
         "the disk quota is used up",
@@ -49,24 +49,24 @@ def join(location: Location, *names: str) -> str:
     return str(Path(location, *names))
 
 
-def trouble(error: OSError, where: Location | None = None) -> MctiError:
+def translate_os_error(error: OSError, where: Location | None = None) -> MctiError:
     """The error a person can act on for what the operating system said."""
     place = str(where or error.filename or "")
     if isinstance(error, FileNotFoundError):
         return DataError("no such file or folder", place, "check the path")
     if isinstance(error, IsADirectoryError | NotADirectoryError):
         return DataError("a file was expected where a folder is, or the reverse", place, "check the path")
-    what, hint = _OS_TROUBLE.get(error.errno or 0, (error.strerror or str(error), "see the message of the system"))
+    what, hint = _OS_ERRORS.get(error.errno or 0, (error.strerror or str(error), "see the message of the system"))
     return OperationalError(what, place, hint)
 
 
 @contextlib.contextmanager
-def explained(where: Location | None = None) -> Iterator[None]:
+def translating_os_errors(where: Location | None = None) -> Iterator[None]:
     """Turn an OSError of the body into an MctiError that names the place and the mend."""
     try:
         yield
     except OSError as error:
-        raise trouble(error, where) from error
+        raise translate_os_error(error, where) from error
 
 
 @contextlib.contextmanager
@@ -81,7 +81,7 @@ def replacing(out: Location) -> Iterator[Path]:
     """
     target = Path(out)
     draft = target.parent / f".{target.name}.draft"
-    with explained(target):
+    with translating_os_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove(draft)
         try:
@@ -131,7 +131,7 @@ def read_bytes(location: Location) -> bytes:
         return pinned.read(os.fspath(location), read_bytes)
     if is_s3(location):
         return s3.get(os.fspath(location))[0]
-    with explained(location):
+    with translating_os_errors(location):
         return Path(location).read_bytes()
 
 
@@ -148,7 +148,7 @@ def exists(location: Location) -> bool:
 
 
 @contextlib.contextmanager
-def local(location: Location, cache_dir: Location | None = None) -> Iterator[Path]:
+def local_copy(location: Location, cache_dir: Location | None = None) -> Iterator[Path]:
     """A local path with the contents of `location`: itself, or a temporary copy of the object or prefix.
 
     The copy is deleted at the end; it is staged below `cache_dir` (default: the system's temporary folder).
@@ -162,14 +162,14 @@ def local(location: Location, cache_dir: Location | None = None) -> Iterator[Pat
             raise DataError("no such file or folder", str(location), "check the path, or run the step that makes it")
         yield Path(location)
         return
-    with explained(cache_dir), tempfile.TemporaryDirectory(prefix="mcti-", dir=cache_dir) as folder:
+    with translating_os_errors(cache_dir), tempfile.TemporaryDirectory(prefix="mcti-", dir=cache_dir) as folder:
         yield _download(location, Path(folder))
 
 
 def md5(path: Location) -> str:
     """Hex MD5 of a local file, as DVC writes it (an identity, not a defence)."""
     digest = hashlib.md5(usedforsecurity=False)
-    with explained(path), Path(path).open("rb") as stream:
+    with translating_os_errors(path), Path(path).open("rb") as stream:
         while chunk := stream.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
@@ -206,7 +206,7 @@ def size(location: Location) -> int:
         DataError: nothing is there.
     """
     if not is_s3(location):
-        with explained(location):
+        with translating_os_errors(location):
             return Path(location).stat().st_size
     total = sum(s3.size(address) for address in _objects(location))
     if not total and not exists(location):
@@ -233,7 +233,7 @@ def download(location: Location, folder: Location) -> Path:
 def remove(location: Location) -> None:
     """Delete a file or an object; nothing there is fine, too."""
     if not is_s3(location):
-        with explained(location):
+        with translating_os_errors(location):
             Path(location).unlink(missing_ok=True)
         return
     s3.remove(os.fspath(location))
@@ -241,7 +241,7 @@ def remove(location: Location) -> None:
 
 def upload(path: Location, location: Location) -> None:
     """Copy a local file of any size to an object; it appears whole or not at all."""
-    with explained(path):
+    with translating_os_errors(path):
         s3.upload(os.fspath(path), os.fspath(location))
 
 
@@ -271,7 +271,7 @@ def _download_version(address: str, folder: Path) -> Path:
         target = root / name if name else root
         target.parent.mkdir(parents=True, exist_ok=True)
         s3.download(version.object, str(target))
-        pinned.check(md5(target), version)
+        pinned.check_md5(md5(target), version)
     return root
 
 

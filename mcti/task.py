@@ -15,7 +15,7 @@ from types import TracebackType
 import mcti
 from mcti import logs
 from mcti.errors import MctiError
-from mcti.progress import duration
+from mcti.progress import format_duration
 
 INTERRUPTED = 130
 """Exit code of a command or task that was stopped; as of a shell's child that ended by SIGINT."""
@@ -60,20 +60,20 @@ def version() -> str:
     return ", ".join(part for part in parts if part)
 
 
-def report_end(message: str) -> None:
+def log_end(message: str) -> None:
     """Log the last line of a step."""
     _reported.append(message)
     _log.info("%s", message)
 
 
-def as_error(error: BaseException) -> MctiError:
+def to_mcti_error(error: BaseException) -> MctiError:
     """Any exception as one line with an exit code: an MctiError as it is, trouble of the system explained."""
     if isinstance(error, MctiError):
         return error
     if isinstance(error, OSError):
         from mcti import storage
 
-        return storage.trouble(error)
+        return storage.translate_os_error(error)
     if isinstance(error, KeyboardInterrupt):
         return Interrupted("interrupted", "", AGAIN)
     return MctiError(f"{type(error).__name__}: {error}", "", "run again with --debug and report it")
@@ -81,7 +81,7 @@ def as_error(error: BaseException) -> MctiError:
 
 def _fail(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """The hook of a process that ends by an exception."""
-    shown = as_error(error)
+    shown = to_mcti_error(error)
     logs.begin("ERROR")  # does nothing, unless MCTI_LOG_LEVEL itself is what is wrong
     if shown.code == "defect" or logging.getLogger("mcti").isEnabledFor(logging.DEBUG):
         sys.__excepthook__(kind, error, trace)
@@ -94,4 +94,4 @@ def _fail(kind: type[BaseException], error: BaseException, trace: TracebackType 
 
 def _end(started: float) -> None:
     if not _reported:
-        _log.info("task finished in %s", duration(time.monotonic() - started))
+        _log.info("task finished in %s", format_duration(time.monotonic() - started))

@@ -9,14 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-LINE_EVERY_SECONDS = 30.0
+LOG_INTERVAL_SECONDS = 30.0
 """Below the minute after which somebody asks whether anything still happens."""
 
 _log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def announced(subject: str, ends: float | str) -> Iterator[None]:
+def log_while_waiting(subject: str, ends: float | str) -> Iterator[None]:
     """Log a line every half minute while the body waits for `subject`; none when it is done sooner.
 
     ends    seconds after which the wait ends by itself, or a sentence about what ends it
@@ -28,12 +28,12 @@ def announced(subject: str, ends: float | str) -> Iterator[None]:
         waited = time.monotonic() - started
         _log.warning("waiting for %s: %.0f s so far, %s", subject, waited, _remaining(ends, waited))
 
-    with repeated(report, LINE_EVERY_SECONDS):
+    with call_periodically(report, LOG_INTERVAL_SECONDS):
         yield
 
 
 @contextlib.contextmanager
-def repeated(act: Callable[[], None], seconds: float) -> Iterator[None]:
+def call_periodically(act: Callable[[], None], seconds: float) -> Iterator[None]:
     """Call `act` every so many seconds, in a thread of its own, while the body runs; first after one wait."""
     over = threading.Event()
 

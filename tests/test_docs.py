@@ -42,7 +42,7 @@ def test_every_command_line_of_the_readme_is_understood():
     lines = [line.split("#")[0].split() for block in fenced for line in block.splitlines() if line.startswith("mcti ")]
     assert lines
     for line in lines:
-        assert command_context.guarded(app, [*line[1:], "--help"]) == 0, line
+        assert command_context.run_app(app, [*line[1:], "--help"]) == 0, line
 
 
 def test_no_tracked_file_names_a_path_of_one_machine():

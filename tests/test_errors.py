@@ -23,7 +23,7 @@ def test_an_error_is_one_line_with_what_where_and_mend():
         "code": "data",
         "message": "time_months is '12y', not a number",
         "where": "clinical.csv, row 17",
-        "mend": "write months",
+        "hint": "write months",
     }
 
 
@@ -51,9 +51,9 @@ def test_a_far_miss_lists_what_is_known():
 def test_a_warning_of_ours_is_one_line_and_one_of_a_library_keeps_its_place():
     code = """
 import warnings
-from mcti.errors import say_warnings_plainly
+from mcti.errors import format_own_warnings
 from mcti.training.checkpoints import CorruptCheckpoint
-say_warnings_plainly()
+format_own_warnings()
 warnings.warn("step 3 is corrupt", CorruptCheckpoint)
 warnings.warn("old", FutureWarning)
 """
@@ -63,11 +63,11 @@ warnings.warn("old", FutureWarning)
 
 def test_an_error_of_a_patient_names_them_once_and_stays_of_its_kind():
     error = DataError("a bag without a patch", "the bag", "drop the slide")
-    named = error.of_patient("P-7")
+    named = error.with_patient("P-7")
     assert str(named) == "a bag without a patch in the bag, patient P-7: drop the slide"
     assert type(named) is DataError
-    assert str(named.of_patient("P-7")) == str(named)
-    assert str(DataError("none").of_patient("P-7")) == "none in patient P-7"
+    assert str(named.with_patient("P-7")) == str(named)
+    assert str(DataError("none").with_patient("P-7")) == "none in patient P-7"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,15 @@ import logging
 
 import pytest
 
-from mcti.progress import EVERY_SECONDS, FIRST_SECONDS, Pace, ProgressLog, described, duration, rate_text
+from mcti.progress import (
+    FIRST_LOG_SECONDS,
+    LOG_INTERVAL_SECONDS,
+    ProgressLog,
+    RateEstimator,
+    format_duration,
+    format_progress,
+    format_rate,
+)
 
 
 class Clock:
@@ -37,23 +45,23 @@ def work(report, clock, items, seconds, done=0, total=None, **more):
 
 
 def test_a_constant_rate_is_found_and_the_remaining_time_follows(clock):
-    pace = Pace(clock)
+    rate = RateEstimator(clock)
     for done in range(1, 101):
         clock.now += 0.25
-        pace.update(done)
-    assert pace.rate == pytest.approx(4)
-    assert pace.seconds_left(100, 400) == pytest.approx(75)
+        rate.update(done)
+    assert rate.rate == pytest.approx(4)
+    assert rate.seconds_left(100, 400) == pytest.approx(75)
 
 
 def test_there_is_no_rate_before_two_seconds_and_one_item(clock):
-    pace = Pace(clock)
-    assert pace.rate is None
+    rate = RateEstimator(clock)
+    assert rate.rate is None
     for done in (1, 2, 9):
-        pace.update(done)
-        assert pace.rate is None
+        rate.update(done)
+        assert rate.rate is None
         clock.now += 0.6
     clock.now += 100
-    stuck = Pace(clock)
+    stuck = RateEstimator(clock)
     stuck.update(3)
     clock.now += 100
     stuck.update(3)
@@ -62,25 +70,25 @@ def test_there_is_no_rate_before_two_seconds_and_one_item(clock):
 
 def test_the_time_before_the_first_item_does_not_count(clock):
     """Compilation takes five minutes; then 2 steps a second."""
-    pace = Pace(clock)
+    rate = RateEstimator(clock)
     clock.now += 300
     for done in range(1, 12):
-        pace.update(done)
+        rate.update(done)
         clock.now += 0.5
-    assert pace.seconds_left(11, 311) == pytest.approx(150, rel=0.05)
+    assert rate.seconds_left(11, 311) == pytest.approx(150, rel=0.05)
 
 
 def test_after_a_slow_start_the_last_minute_counts(clock):
     """Twenty steps of 10 s, then steps of 0.1 s: after a minute of these nothing is left of the start."""
-    pace = Pace(clock)
+    rate = RateEstimator(clock)
     for done in range(1, 21):
         clock.now += 10
-        pace.update(done)
-    assert pace.rate == pytest.approx(0.1)
+        rate.update(done)
+    assert rate.rate == pytest.approx(0.1)
     for done in range(21, 721):
         clock.now += 0.1
-        pace.update(done)
-    assert pace.rate == pytest.approx(10, rel=0.01)
+        rate.update(done)
+    assert rate.rate == pytest.approx(10, rel=0.01)
 
 
 def test_restored_items_are_no_work_of_this_process(clock, lines):
@@ -92,41 +100,41 @@ def test_restored_items_are_no_work_of_this_process(clock, lines):
 
 def test_a_second_part_that_resumes_in_the_middle_does_not_raise_the_rate(clock):
     """Fold 0 makes 100 steps, then fold 1 comes in with 60 of its steps restored."""
-    pace = Pace(clock)
+    rate = RateEstimator(clock)
     for done in range(1, 101):
         clock.now += 1
-        pace.update(done)
+        rate.update(done)
     for done in range(161, 171):
         clock.now += 1
-        pace.update(done, restored=60)
-    assert pace.rate == pytest.approx(1, rel=0.02)
+        rate.update(done, restored=60)
+    assert rate.rate == pytest.approx(1, rel=0.02)
 
 
 def test_items_that_take_longer_than_the_window_have_a_rate_between_their_ends(clock):
     """A slide takes ten minutes; a heartbeat reports every 15 s."""
-    pace = Pace(clock)
+    rate = RateEstimator(clock)
     for beat in range(0, 4 * 60 + 1):
-        pace.update(beat // 40)
+        rate.update(beat // 40)
         clock.now += 15
-    assert pace.rate == pytest.approx(1 / 600, rel=0.02)
+    assert rate.rate == pytest.approx(1 / 600, rel=0.02)
 
 
 def test_bursts_of_workers_side_by_side_are_averaged(clock):
     """Eight slides at a time, each for ten minutes."""
-    pace = Pace(clock)
-    pace.update(0)
+    rate = RateEstimator(clock)
+    rate.update(0)
     for burst in range(4):
         clock.now += 600
         for number in range(1, 9):
-            pace.update(8 * burst + number)
-            assert burst < 2 or pace.rate == pytest.approx(8 / 600, rel=0.15)
+            rate.update(8 * burst + number)
+            assert burst < 2 or rate.rate == pytest.approx(8 / 600, rel=0.15)
             clock.now += 0.6
 
 
 def test_lines_come_early_then_at_intervals_and_once_at_the_end(clock, lines):
     log = ProgressLog(clock)
     work(log, clock, 400, 0.25, detail="loss 0.520")
-    assert len(lines()) == 1 + int((100 - FIRST_SECONDS) / EVERY_SECONDS) + 1
+    assert len(lines()) == 1 + int((100 - FIRST_LOG_SECONDS) / LOG_INTERVAL_SECONDS) + 1
     assert lines()[0] == "21 of 400 steps, 4 steps/s, 1 min 35 s left, loss 0.520"
     assert lines()[-1] == "400 of 400 steps, 4 steps/s, loss 0.520"
     log(400, 400, "steps", "loss 0.520")
@@ -161,7 +169,7 @@ def test_a_sequence_of_the_same_unit_that_begins_again_is_measured_anew(clock, l
 
 
 def test_what_is_not_known_is_left_out(clock):
-    assert described(Pace(clock), 3, 10, "slides") == "3 of 10 slides"
+    assert format_progress(RateEstimator(clock), 3, 10, "slides") == "3 of 10 slides"
 
 
 @pytest.mark.parametrize(
@@ -176,7 +184,7 @@ def test_what_is_not_known_is_left_out(clock):
     ],
 )
 def test_a_rate_has_three_digits_in_a_unit_of_time_that_suits_it(rate, text):
-    assert rate_text(rate, "steps") == text
+    assert format_rate(rate, "steps") == text
 
 
 @pytest.mark.parametrize(
@@ -184,4 +192,4 @@ def test_a_rate_has_three_digits_in_a_unit_of_time_that_suits_it(rate, text):
     [(0.2, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (90, "1 min 30 s"), (7500, "2 h 5 min"), (273600, "3 d 4 h")],
 )
 def test_a_duration_has_its_two_largest_units(seconds, text):
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text

@@ -13,7 +13,7 @@ from mcti.cli.app import app
 @pytest.fixture
 def redacting(monkeypatch):
     monkeypatch.setenv("MCTI_REDACT", "1")
-    monkeypatch.setattr(redaction, "_learned", {})
+    monkeypatch.setattr(redaction, "_registered", {})
 
 
 def sha(text):
@@ -25,7 +25,7 @@ def sha(text):
     ["patient {}: no slides", "in clinical.csv, row 17, patient {}", "the risk of patient '{}' is not that", "{} left"],
 )
 def test_a_known_id_leaves_as_its_hash_wherever_it_stands(redacting, sentence):
-    redaction.learn(["TCGA-A1-A0SB", "Anna"])
+    redaction.register_ids(["TCGA-A1-A0SB", "Anna"])
     for name in ("TCGA-A1-A0SB", "Anna"):
         assert redaction.text(sentence.format(name)) == sentence.format(sha(name))
     document = json.dumps({"first": ["Anna"], "n": 3})
@@ -41,7 +41,7 @@ def test_an_id_named_as_a_patients_is_hidden_before_any_table_was_read_and_hidde
 
 
 def test_an_id_within_a_longer_word_is_hidden_and_a_longer_id_whole(redacting):
-    redaction.learn(["P-1", "P-1-A", "_x", "B_7"])
+    redaction.register_ids(["P-1", "P-1-A", "_x", "B_7"])
     assert redaction.text("no such file in /data/P-1.h5") == f"no such file in /data/{sha('P-1')}.h5"
     assert redaction.text("slide P-1-A-DX1") == f"slide {sha('P-1-A')}-DX1"
     assert redaction.text("P-10, XP-1, B_70 and P-1") == f"P-10, XP-1, B_70 and {sha('P-1')}"
@@ -50,7 +50,7 @@ def test_an_id_within_a_longer_word_is_hidden_and_a_longer_id_whole(redacting):
 
 def test_an_id_that_is_a_number_is_hidden_where_it_is_named_and_a_count_stays_one(redacting):
     """Ids 1 to 20: `20 patients` counts, `patient 17` names."""
-    redaction.learn(map(str, range(1, 21)))
+    redaction.register_ids(map(str, range(1, 21)))
     assert redaction.text("20 patients, 3 folds") == "20 patients, 3 folds"
     assert redaction.text("patient 17: no slides") == f"patient {sha('17')}: no slides"
     told = {"version": "4", "patients": 20, "patient_id": "4", "refused": {"patients": ["5", "6"]}}
@@ -60,13 +60,13 @@ def test_an_id_that_is_a_number_is_hidden_where_it_is_named_and_a_count_stays_on
 
 def test_without_the_flag_nothing_changes(monkeypatch):
     monkeypatch.delenv("MCTI_REDACT", raising=False)
-    redaction.learn(["P-1"])
+    redaction.register_ids(["P-1"])
     assert redaction.text("patient P-1") == "patient P-1"
-    assert redaction.shown("P-1") == "P-1"
+    assert redaction.redact_id("P-1") == "P-1"
 
 
 def test_an_error_on_the_command_line_names_no_patient(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(redaction, "_learned", {})
+    monkeypatch.setattr(redaction, "_registered", {})
     monkeypatch.chdir(tmp_path)  # no params.yaml
     monkeypatch.setenv("MCTI_REDACT", "")  # put back after the test: the flag sets it
     clinical = tmp_path / "clinical.csv"
@@ -80,7 +80,7 @@ def test_an_error_on_the_command_line_names_no_patient(tmp_path, monkeypatch, ca
         "--out",
         str(tmp_path / "c"),
     ]
-    assert command_context.guarded(app, ["ingest", *files, "--json", "--redact", "--set", "ingest.slides=null"]) == 3
+    assert command_context.run_app(app, ["ingest", *files, "--json", "--redact", "--set", "ingest.slides=null"]) == 3
     told = capsys.readouterr()
     assert "P-0041" not in told.out + told.err
     assert sha("P-0041") in told.err

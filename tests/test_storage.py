@@ -52,7 +52,7 @@ def test_a_draft_of_a_killed_process_is_thrown_away(tmp_path):
     ],
 )
 def test_what_the_system_says_becomes_an_error_with_place_and_mend(number, kind, words):
-    found = storage.trouble(OSError(number, "x", "/some/place"))
+    found = storage.translate_os_error(OSError(number, "x", "/some/place"))
     assert type(found) is kind
     assert words in found.what
     assert found.where == "/some/place"

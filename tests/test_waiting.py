@@ -17,7 +17,7 @@ from tests.training.test_shared_study import plan
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch):
-    monkeypatch.setattr(waiting, "LINE_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(waiting, "LOG_INTERVAL_SECONDS", 0.1)
 
 
 def lines(caplog):
@@ -25,7 +25,7 @@ def lines(caplog):
 
 
 def test_a_wait_that_is_over_soon_says_nothing(caplog):
-    with waiting.announced("something", 60.0):
+    with waiting.log_while_waiting("something", 60.0):
         pass
     assert lines(caplog) == []
     assert not [thread for thread in threading.enumerate() if thread.name == "mcti-waiting"]
@@ -57,15 +57,15 @@ def until_two_lines(caplog, ends):
     counter = Counter()
     logging.getLogger("mcti.waiting").addHandler(counter)
     try:
-        with waiting.announced("a server", ends):
+        with waiting.log_while_waiting("a server", ends):
             assert done.wait(60)
     finally:
         logging.getLogger("mcti.waiting").removeHandler(counter)
 
 
 def test_the_lines_reach_stderr_of_a_process_that_set_up_no_log():
-    code = "import threading; from mcti import waiting; waiting.LINE_EVERY_SECONDS = 0.05\n"
-    code += "with waiting.announced('a server', 'ends'): threading.Event().wait(2)"
+    code = "import threading; from mcti import waiting; waiting.LOG_INTERVAL_SECONDS = 0.05\n"
+    code += "with waiting.log_while_waiting('a server', 'ends'): threading.Event().wait(2)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.startswith("waiting for a server: 0 s so far, ends\n")
     assert done.stdout == ""

@@ -7,11 +7,11 @@ evidence, 130 interrupted. With `--json` stdout carries exactly one JSON documen
 import sys
 
 from mcti.cli.app import app
-from mcti.cli.command_context import guarded
-from mcti.errors import say_warnings_plainly
+from mcti.cli.command_context import run_app
+from mcti.errors import format_own_warnings
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and leave with its exit code."""
-    say_warnings_plainly()
-    sys.exit(guarded(app, sys.argv[1:] if arguments is None else arguments))
+    format_own_warnings()
+    sys.exit(run_app(app, sys.argv[1:] if arguments is None else arguments))

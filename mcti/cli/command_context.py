@@ -17,7 +17,7 @@ from typer.exceptions import TyperException
 from mcti import logs, redaction, storage
 from mcti.cli.progress import Progress
 from mcti.errors import DataError, MctiError
-from mcti.task import INTERRUPTED, as_error
+from mcti.task import INTERRUPTED, to_mcti_error
 
 if TYPE_CHECKING:  # pydantic takes a third of the time that `mcti --help` may take
     from mcti.params import Params, Settings
@@ -51,13 +51,13 @@ class CommandContext:
         from mcti import params
         from mcti.local import orphans, settings
 
-        orphans.end_with_dvc()
+        orphans.exit_with_dvc()
         settings.activate(Path.cwd())
         found = params_file or (DEFAULT_PARAMS if Path(DEFAULT_PARAMS).exists() else None)
         self.settings = params.load(found, overrides or ())
         self.progress = Progress()
 
-    def agreed(self) -> "Settings":
+    def project_settings(self) -> "Settings":
         """The settings of params.yaml in the working directory without `--set` and `--params`; defaults without it."""
         from mcti import params
 
@@ -84,21 +84,21 @@ class CommandContext:
 
 
 def command(group: typer.Typer, name: str) -> Callable[[Callable[..., object]], Callable[..., None]]:
-    """Make a function of (caller, its own options) a command with the options that all commands share."""
+    """Make a function of (context, its own options) a command with the options that all commands share."""
 
     def register(function: Callable[..., object]) -> Callable[..., None]:
         @functools.wraps(function)
         def run(**options: Any) -> None:
             as_json = options.pop("as_json")
-            options.pop("debug")  # read by `guarded`, which stands around the parser too
+            options.pop("debug")  # read by `run_app`, which stands around the parser too
             if options.pop("redact"):
-                redaction.switch_on()
-            caller = CommandContext(options.pop("params_file"), options.pop("overrides"))
+                redaction.enable()
+            context = CommandContext(options.pop("params_file"), options.pop("overrides"))
             try:
-                result = function(caller, **options)
+                result = function(context, **options)
             finally:
-                caller.progress.close()
-            if logs.first_process():
+                context.progress.close()
+            if logs.is_first_process():
                 _show(name, result, as_json)
             if code := getattr(result, "exit_code", 0):  # a complete report of something that is wrong
                 raise typer.Exit(code)
@@ -114,13 +114,13 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[..., object]], 
     return register
 
 
-def guarded(app: typer.Typer, arguments: Sequence[str]) -> int:
+def run_app(app: typer.Typer, arguments: Sequence[str]) -> int:
     """Run the app; its exit code. Every error becomes one line on stderr, or one JSON object under `--json`.
 
     With `--debug` the traceback stands before it on stderr.
     """
     try:
-        with logs.shown(unless=sys.stderr.isatty()):
+        with logs.enabled(unless=sys.stderr.isatty()):
             return int(app(list(arguments) or ["--help"], standalone_mode=False) or 0)
     except (Exception, KeyboardInterrupt) as error:  # a defect of ours, too: the traceback is for --debug
         code, report = _reported(error)
@@ -134,8 +134,8 @@ def _reported(error: BaseException) -> tuple[int, dict[str, str]]:
     """Exit code and report of an error."""
     if isinstance(error, TyperException):
         message = error.format_message().rstrip(".")
-        return 2, {"code": "usage", "message": message, "where": "", "mend": "see --help"}
-    known = as_error(KeyboardInterrupt() if isinstance(error, typer.Abort) else error)
+        return 2, {"code": "usage", "message": message, "where": "", "hint": "see --help"}
+    known = to_mcti_error(KeyboardInterrupt() if isinstance(error, typer.Abort) else error)
     return _exit_code(known), known.as_dict()
 
 
@@ -203,7 +203,7 @@ def _plain(result: object) -> Any:
     return result if result is None or isinstance(result, str | int | float | bool) else str(result)
 
 
-def say(line: str) -> None:
+def print_status(line: str) -> None:
     """A line for people, on stderr: stdout is the result's alone."""
     print(redaction.text(line), file=sys.stderr, flush=True)  # noqa: T201
 
@@ -213,6 +213,6 @@ def _complain(found: Mapping[str, str], as_json: bool) -> None:
     if as_json:
         print(json.dumps({"error": report}, ensure_ascii=False))  # noqa: T201
     place = f" in {report['where']}" if report["where"] else ""
-    hint = f": {report['mend']}" if report["mend"] else ""
+    hint = f": {report['hint']}" if report["hint"] else ""
     word = "" if report["code"] == "paused" else "error: "  # whoever asked for a pause did not fail
     print(f"{word}{' '.join(report['message'].split())}{place}{hint}", file=sys.stderr)  # noqa: T201

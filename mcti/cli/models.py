@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mcti.cli.command_context import CommandContext, command, say
+from mcti.cli.command_context import CommandContext, command, print_status
 from mcti.cli.options import Cohort, DryRun, Features, Model, Name, OutFile, OutFolder
 from mcti.errors import UsageError
 
@@ -34,7 +34,7 @@ def add_to(app: typer.Typer) -> None:
 
 @command(group, "promote")
 def promote(
-    caller: CommandContext,
+    context: CommandContext,
     name: Name = None,
     version: Annotated[int | None, typer.Option(metavar="N", help="Version; default: the challenger.")] = None,
     repair: Annotated[
@@ -51,18 +51,18 @@ def promote(
     """
     from mcti.steps.promote import step as steps
 
-    chosen = name or caller.settings.register_.name
+    chosen = name or context.settings.register_.name
     if repair and version is not None:
         raise UsageError("--repair judges no version", "--version", "leave one of the two out")
     if repair:
         return steps.repair(chosen, dry_run=dry_run)
-    given, agreed = caller.settings.promote, caller.agreed().promote
+    given, agreed = context.settings.promote, context.project_settings().promote
     return steps.promote(chosen, given, version=version, dry_run=dry_run, agreed=agreed, reason=reason)
 
 
 @command(group, "approve")
 def approve(
-    caller: CommandContext,
+    context: CommandContext,
     name: Name = None,
     version: Annotated[int | None, typer.Option(metavar="N", help="Version; default: the challenger.")] = None,
 ) -> object:
@@ -72,12 +72,12 @@ def approve(
     """
     from mcti.steps.promote.step import approve as step
 
-    return step(name or caller.settings.register_.name, version)
+    return step(name or context.settings.register_.name, version)
 
 
 @command(group, "lineage")
 def lineage(
-    caller: CommandContext,
+    context: CommandContext,
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="models:/NAME@ALIAS, or kfp-run:ID, data:MD5, …")],
     remote: Annotated[
         str | None, typer.Option(metavar="URL", help="DVC's remote: verify the sources, too; cluster.remote.")
@@ -91,12 +91,12 @@ def lineage(
 
     if not address.startswith("models:/"):
         return step.descendants(address)
-    return step.lineage(address, remote or caller.settings.cluster.remote)
+    return step.lineage(address, remote or context.settings.cluster.remote)
 
 
 @command(group, "dossier")
 def dossier(
-    caller: CommandContext,  # noqa: ARG001
+    context: CommandContext,  # noqa: ARG001
     uri: Annotated[str, typer.Argument(metavar="URI", help="models:/NAME@ALIAS or models:/NAME/VERSION.")],
     out: OutFile,
     explanations: Annotated[str | None, typer.Option(metavar="DIR", help="What `mcti explain` wrote.")] = None,
@@ -111,19 +111,19 @@ def dossier(
 
 
 @command(group, "rollback")
-def rollback(caller: CommandContext, name: Name = None) -> object:
+def rollback(context: CommandContext, name: Name = None) -> object:
     """Give the alias `champion` back to the version before, and write it down.
 
     Example: mcti rollback --name lung-os
     """
     from mcti.steps.promote.step import rollback as step
 
-    return step(name or caller.settings.register_.name)
+    return step(name or context.settings.register_.name)
 
 
 @command(group, "predict")
 def predict(
-    caller: CommandContext,
+    context: CommandContext,
     model: Model,
     out: OutFile,
     cohort: Annotated[str | None, typer.Option(metavar="DIR", help="What `mcti ingest` wrote.")] = None,
@@ -141,12 +141,12 @@ def predict(
 
     Example: mcti predict --model models:/lung-os@champion --new-patients new/ --out new.csv --pages pages/
     """
-    section = caller.settings.predict
+    section = context.settings.predict
     if (pdf or explanation) and not pages:
         raise UsageError("no --pages", "--pdf" if pdf else "--explanation", "write --pages DIR, where they are to go")
     if dry_run:
         reads = {"cohort": cohort, "features": features, "new-patients": new_patients, "explanation": explanation}
-        return caller.plan(reads, section, out)
+        return context.plan(reads, section, out)
     from mcti.steps.predict.step import predict as step
 
     return step(
@@ -157,17 +157,17 @@ def predict(
         Path(out),
         new_patients=new_patients,
         patient_ids=patient_id or (),
-        extraction=caller.settings.extract,
+        extraction=context.settings.extract,
         pages=Path(pages) if pages else None,
         explanation=explanation,
         pdf=pdf,
-        progress=caller.progress,
+        progress=context.progress,
     )
 
 
 @command(group, "serve")
 def serve(
-    caller: CommandContext,
+    context: CommandContext,
     model: Model,
     port: Annotated[int | None, typer.Option(metavar="N", help="Port; 0: a free one.")] = None,
 ) -> object:
@@ -177,13 +177,13 @@ def serve(
     """
     from mcti.steps.serve import serve as step
 
-    step(model, caller.merged(caller.settings.serve, port=port), say=say)
+    step(model, context.merged(context.settings.serve, port=port), say=print_status)
     return None
 
 
 @command(group, "explain")
 def explain(
-    caller: CommandContext,
+    context: CommandContext,
     model: Model,
     out: OutFolder,
     cohort: Annotated[str | None, typer.Option(metavar="DIR", help="What `mcti ingest` wrote.")] = None,
@@ -197,10 +197,10 @@ def explain(
 
     Example: mcti explain --model models/folds --cohort data/cohort --patient-id P-1 --out explanations
     """
-    section = caller.settings.explain
+    section = context.settings.explain
     if dry_run:
         reads = {"cohort": cohort, "features": features, "new-patients": new_patients, "gene-sets": gene_sets}
-        return caller.plan(reads, section, out)
+        return context.plan(reads, section, out)
     from mcti.steps.explain import explain as step
 
     return step(
@@ -211,15 +211,15 @@ def explain(
         Path(out),
         new_patients=new_patients,
         patient_ids=patient_id or (),
-        extraction=caller.settings.extract,
+        extraction=context.settings.extract,
         gene_sets=gene_sets,
-        progress=caller.progress,
+        progress=context.progress,
     )
 
 
 @command(group, "monitor")
 def monitor(
-    caller: CommandContext,
+    context: CommandContext,
     model: Model,
     cohort: Cohort,
     out: OutFolder,
@@ -233,17 +233,17 @@ def monitor(
 
     Example: mcti monitor --model models:/lung-os@champion --cohort data/cohort --features data/features --out watch
     """
-    section = caller.settings.monitor
+    section = context.settings.monitor
     if dry_run:
-        return caller.plan({"cohort": cohort, "features": features, "evaluation": evaluation}, section, out)
+        return context.plan({"cohort": cohort, "features": features, "evaluation": evaluation}, section, out)
     from mcti.steps.monitor import monitor as step
 
-    return step(model, cohort, features, section, Path(out), evaluation=evaluation, progress=caller.progress)
+    return step(model, cohort, features, section, Path(out), evaluation=evaluation, progress=context.progress)
 
 
 @command(model_group, "info")
 def info(
-    caller: CommandContext,
+    context: CommandContext,
     model: Annotated[str, typer.Argument(metavar="PRESET|DIR|URI", help="A preset, a model's folder, or models:/…")],
     features: Annotated[int, typer.Option(metavar="N", min=1, help="Width of a patch feature, for a preset.")] = 1024,
     genes: Annotated[int, typer.Option(metavar="N", min=1, help="Number of genes, for a preset.")] = 1558,
@@ -255,12 +255,12 @@ def info(
     """
     from mcti.steps.info import info as step
 
-    return step(model, caller.settings.train, features=features, genes=genes, patches=patches)
+    return step(model, context.settings.train, features=features, genes=genes, patches=patches)
 
 
 @command(model_group, "convert-reference")
 def convert_reference(
-    caller: CommandContext,  # noqa: ARG001
+    context: CommandContext,  # noqa: ARG001
     checkpoint: Annotated[
         str, typer.Argument(metavar="CHECKPOINT", help="State dict (.pt) of the published reference.")
     ],
@@ -283,22 +283,22 @@ def convert_reference(
 
 
 @command(ledger_group, "verify")
-def verify(caller: CommandContext, name: Name = None) -> object:
+def verify(context: CommandContext, name: Name = None) -> object:
     """Find any line of the ledger that was edited, lost or reordered, and any alias moved by hand.
 
     Example: mcti ledger verify --name lung-os
     """
     from mcti.steps.promote.step import verify_ledger as step
 
-    return step(name or caller.settings.register_.name)
+    return step(name or context.settings.register_.name)
 
 
 @command(ledger_group, "show")
-def show(caller: CommandContext, name: Name = None) -> object:
+def show(context: CommandContext, name: Name = None) -> object:
     """Print who moved which alias when, and on what evidence.
 
     Example: mcti ledger show --name lung-os --json
     """
     from mcti.steps.promote.step import show_ledger as step
 
-    return step(name or caller.settings.register_.name)
+    return step(name or context.settings.register_.name)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mcti.cli.command_context import CommandContext, command, say
+from mcti.cli.command_context import CommandContext, command, print_status
 from mcti.cli.options import OutFile, OutFolder
 
 group = typer.Typer(help="The pipelines on Kubeflow, or on this machine.")
@@ -30,19 +30,19 @@ def add_to(app: typer.Typer) -> None:
 
 
 @command(group, "compile")
-def compile_(caller: CommandContext, out: OutFile, kind: Kind = "training", data: Data = None) -> object:
+def compile_(context: CommandContext, out: OutFile, kind: Kind = "training", data: Data = None) -> object:
     """Write a pipeline as YAML, ready for `kfp run create -f`; the same settings give the same bytes.
 
     Example: mcti pipeline compile --out training.yaml
     """
     from pipelines import submit
 
-    return submit.compile_to(caller.settings, data, Path(out), kind)
+    return submit.compile_to(context.settings, data, Path(out), kind)
 
 
 @command(group, "check")
 def check(
-    caller: CommandContext,
+    context: CommandContext,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Compiled pipeline of Kubeflow Pipelines.")],
 ) -> object:
     """Check a compiled pipeline against what a cluster refuses; one line per rule, exit code 3 if one is broken.
@@ -51,15 +51,15 @@ def check(
     """
     from pipelines import checks
 
-    report = checks.check(file, caller.settings.cluster)
+    report = checks.check(file, context.settings.cluster)
     for line in report.complaints():
-        say(f"error: {line}")
+        print_status(f"error: {line}")
     return report
 
 
 @command(group, "submit")
 def submit(
-    caller: CommandContext, host: Host, kind: Kind = "training", namespace: Namespace = None, data: Data = None
+    context: CommandContext, host: Host, kind: Kind = "training", namespace: Namespace = None, data: Data = None
 ) -> object:
     """Start one run on a cluster.
 
@@ -67,12 +67,12 @@ def submit(
     """
     from pipelines import submit
 
-    return submit.submit(caller.settings, data, host, namespace, kind)
+    return submit.submit(context.settings, data, host, namespace, kind)
 
 
 @command(group, "schedule")
 def schedule(
-    caller: CommandContext, host: Host, kind: Kind = "retraining", namespace: Namespace = None, data: Data = None
+    context: CommandContext, host: Host, kind: Kind = "retraining", namespace: Namespace = None, data: Data = None
 ) -> object:
     """Run a pipeline by cluster.cron and print its next time; called again it changes nothing, unless they did.
 
@@ -80,11 +80,11 @@ def schedule(
     """
     from pipelines import schedule
 
-    return schedule.schedule(caller.settings, data, host, namespace, kind)
+    return schedule.schedule(context.settings, data, host, namespace, kind)
 
 
 @command(group, "status")
-def status(caller: CommandContext, run: Run, host: Host, namespace: Namespace = None) -> object:  # noqa: ARG001
+def status(context: CommandContext, run: Run, host: Host, namespace: Namespace = None) -> object:  # noqa: ARG001
     """Print one line a task: state, attempts, duration, and the last log line and exit code of one that failed.
 
     Example: mcti pipeline status 3f0c… --host http://localhost:8888
@@ -96,7 +96,7 @@ def status(caller: CommandContext, run: Run, host: Host, namespace: Namespace = 
 
 @command(group, "logs")
 def logs(
-    caller: CommandContext,  # noqa: ARG001
+    context: CommandContext,  # noqa: ARG001
     run: Run,
     task: Annotated[str, typer.Argument(metavar="TASK", help="As `mcti pipeline status` names it: train:0.")],
     host: Host,
@@ -112,19 +112,19 @@ def logs(
 
 
 @command(group, "doctor")
-def doctor(caller: CommandContext, host: Host, namespace: Namespace = None) -> object:
+def doctor(context: CommandContext, host: Host, namespace: Namespace = None) -> object:
     """Read what a cluster has for these settings, and name what is missing; nothing is changed.
 
     Example: mcti pipeline doctor --host http://localhost:8888
     """
     from pipelines import doctor
 
-    return doctor.doctor(caller.settings, host, namespace)
+    return doctor.doctor(context.settings, host, namespace)
 
 
 @command(group, "run-local")
 def run_local(
-    caller: CommandContext,
+    context: CommandContext,
     out: OutFolder,
     runner: Annotated[str, typer.Option(metavar="NAME", help="subprocess | docker")] = "subprocess",
     kind: Kind = "training",
@@ -136,4 +136,4 @@ def run_local(
     """
     from pipelines import local_run
 
-    return local_run.run_local(caller.settings, data, runner, Path(out), kind)
+    return local_run.run_local(context.settings, data, runner, Path(out), kind)

@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from mcti.progress import Pace, ProgressLog, duration, rate_text
+from mcti.progress import ProgressLog, RateEstimator, format_duration, format_rate
 
 
 class Progress:
@@ -12,7 +12,7 @@ class Progress:
     def __init__(self) -> None:
         self._bar: Any = None
         self._task: Any = None
-        self._pace, self._unit = Pace(), ""
+        self._pace, self._unit = RateEstimator(), ""
         self._lines = ProgressLog()
 
     def __call__(self, done: float, total: float, unit: str, detail: str = "", restored: float = 0, /) -> None:
@@ -34,7 +34,7 @@ class Progress:
             self._bar.start()
             self._task = self._bar.add_task("", total=total, rate="", left="")
         if unit != self._unit:
-            self._pace, self._unit = Pace(), unit
+            self._pace, self._unit = RateEstimator(), unit
         self._pace.update(done, restored)
         left = self._pace.seconds_left(done, total)
         self._bar.update(
@@ -42,8 +42,8 @@ class Progress:
             completed=int(done),
             total=int(total),
             description=f"{detail}, {unit}" if detail else unit,
-            rate=rate_text(self._pace.rate, unit),
-            left="" if left is None else f"{duration(left)} left",
+            rate=format_rate(self._pace.rate, unit),
+            left="" if left is None else f"{format_duration(left)} left",
         )
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mcti.cli.command_context import CommandContext, command, say
+from mcti.cli.command_context import CommandContext, command, print_status
 
 group = typer.Typer()
 stack_group = typer.Typer(help="The one-machine stack: S3 and MLflow on loopback.")
@@ -20,7 +20,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 @command(stack_group, "up")
-def up(caller: CommandContext, root: Root = ".") -> object:  # noqa: ARG001
+def up(context: CommandContext, root: Root = ".") -> object:  # noqa: ARG001
     """Start the servers that do not run yet.
 
     Example: mcti stack up
@@ -31,30 +31,30 @@ def up(caller: CommandContext, root: Root = ".") -> object:  # noqa: ARG001
 
 
 @command(stack_group, "down")
-def down(caller: CommandContext, root: Root = ".") -> object:  # noqa: ARG001
+def down(context: CommandContext, root: Root = ".") -> object:  # noqa: ARG001
     """Stop exactly the servers that `up` started, by their process numbers.
 
     Example: mcti stack down
     """
     from mcti.local import stack
 
-    return stack.down(stack.at_or_above(Path(root)))
+    return stack.down(stack.nearest_root(Path(root)))
 
 
 @command(stack_group, "status")
-def status(caller: CommandContext, root: Root = ".") -> object:  # noqa: ARG001
+def status(context: CommandContext, root: Root = ".") -> object:  # noqa: ARG001
     """Say which servers run and where.
 
     Example: mcti stack status --json
     """
     from mcti.local import stack
 
-    return stack.status(stack.at_or_above(Path(root)))
+    return stack.status(stack.nearest_root(Path(root)))
 
 
 @command(stack_group, "join")
 def join(
-    caller: CommandContext,  # noqa: ARG001
+    context: CommandContext,  # noqa: ARG001
     folder: Annotated[str, typer.Argument(metavar="DIR", help="The checkout whose stack is to be used.")],
     root: Root = ".",
 ) -> object:
@@ -68,11 +68,11 @@ def join(
 
 
 @command(group, "demo")
-def demo(caller: CommandContext, root: Root = ".") -> object:
+def demo(context: CommandContext, root: Root = ".") -> object:
     """Run the whole way on the demo cohort: from painted slides to a promoted champion.
 
     Example: mcti demo
     """
     from mcti.demo.run import demo as run
 
-    return run(Path(root), say=say, progress=caller.progress)
+    return run(Path(root), say=print_status, progress=context.progress)

@@ -20,7 +20,7 @@ def add_to(app: typer.Typer) -> None:
 
 @command(group, "ingest")
 def ingest(
-    caller: CommandContext,
+    context: CommandContext,
     out: OutFolder,
     clinical: Annotated[str | None, typer.Option(metavar="FILE", help="Clinical table.")] = None,
     expression: Annotated[str | None, typer.Option(metavar="FILE", help="Expression table.")] = None,
@@ -32,12 +32,12 @@ def ingest(
 
     Example: mcti ingest --clinical clinical.csv --expression expression.parquet --slides slides.csv --out data/cohort
     """
-    section = caller.merged(
-        caller.settings.ingest, clinical=clinical, expression=expression, slides=slides, format=format
+    section = context.merged(
+        context.settings.ingest, clinical=clinical, expression=expression, slides=slides, format=format
     )
     if dry_run:
         reads = {"clinical": section.clinical, "expression": section.expression, "slides": section.slides}
-        return caller.plan(reads, section, out)
+        return context.plan(reads, section, out)
     from mcti.steps.ingest import ingest as step
 
     return step(section.clinical, section.expression, section.slides, section, Path(out))
@@ -45,23 +45,23 @@ def ingest(
 
 @command(group, "validate")
 def validate(
-    caller: CommandContext, cohort: Cohort, out: OutFolder, features: Features = None, dry_run: DryRun = False
+    context: CommandContext, cohort: Cohort, out: OutFolder, features: Features = None, dry_run: DryRun = False
 ) -> object:
     """Hold the cohort against its data contract; a failed critical expectation exits with 3.
 
     Example: mcti validate --cohort data/cohort --out reports/validation
     """
-    section = caller.settings.validation
+    section = context.settings.validation
     if dry_run:
-        return caller.plan({"cohort": cohort, "features": features}, section, out)
+        return context.plan({"cohort": cohort, "features": features}, section, out)
     from mcti.steps.validate import validate as step
 
-    return step(cohort, features, section, Path(out), progress=caller.progress)
+    return step(cohort, features, section, Path(out), progress=context.progress)
 
 
 @command(group, "extract")
 def extract(
-    caller: CommandContext,
+    context: CommandContext,
     slides: Slides,
     out: OutFolder,
     encoder: Annotated[
@@ -75,33 +75,33 @@ def extract(
 
     Example: mcti extract --slides data/cohort/slides.parquet --out data/features --encoder hed44
     """
-    section = caller.merged(caller.settings.extract, encoder=encoder, workers=workers)
+    section = context.merged(context.settings.extract, encoder=encoder, workers=workers)
     if dry_run:
-        return caller.plan({"slides": slides}, section, out)
+        return context.plan({"slides": slides}, section, out)
     from mcti.steps.extract import extract as step
 
-    return step(slides, section, out, shard=_shard(shard), progress=caller.progress)
+    return step(slides, section, out, shard=_shard(shard), progress=context.progress)
 
 
 @command(group, "split")
 def split(
-    caller: CommandContext, cohort: Cohort, out: OutFile, features: Features = None, dry_run: DryRun = False
+    context: CommandContext, cohort: Cohort, out: OutFile, features: Features = None, dry_run: DryRun = False
 ) -> object:
     """Deal the patients to folds, and each training part to inner folds.
 
     Example: mcti split --cohort data/cohort --features data/features --out data/folds.csv
     """
-    section = caller.settings.split
+    section = context.settings.split
     if dry_run:
-        return caller.plan({"cohort": cohort, "features": features}, section, out)
+        return context.plan({"cohort": cohort, "features": features}, section, out)
     from mcti.steps.split import split as step
 
-    return step(cohort, features, section, Path(out), progress=caller.progress)
+    return step(cohort, features, section, Path(out), progress=context.progress)
 
 
 @command(group, "search")
 def search(
-    caller: CommandContext,
+    context: CommandContext,
     cohort: Cohort,
     folds: Folds,
     out: OutFolder,
@@ -116,17 +116,19 @@ def search(
 
     Example: mcti search --cohort data/cohort --features data/features --folds data/folds.csv --out models/search
     """
-    section = caller.merged(caller.settings.search, storage=storage)
+    section = context.merged(context.settings.search, storage=storage)
     if dry_run:
-        return caller.plan({"cohort": cohort, "features": features, "folds": folds}, section, out)
+        return context.plan({"cohort": cohort, "features": features, "folds": folds}, section, out)
     from mcti.steps.search.step import search as step
 
-    return step(cohort, features, folds, section, caller.settings.train, Path(out), init=init, progress=caller.progress)
+    return step(
+        cohort, features, folds, section, context.settings.train, Path(out), init=init, progress=context.progress
+    )
 
 
 @command(group, "train")
 def train(
-    caller: CommandContext,
+    context: CommandContext,
     cohort: Cohort,
     folds: Folds,
     out: OutFolder,
@@ -141,19 +143,19 @@ def train(
 
     Example: mcti train --cohort data/cohort --features data/features --folds data/folds.csv --out models/folds
     """
-    section = caller.settings.train
+    section = context.settings.train
     if dry_run:
-        return caller.plan({"cohort": cohort, "features": features, "folds": folds, "best": best}, section, out)
+        return context.plan({"cohort": cohort, "features": features, "folds": folds, "best": best}, section, out)
     from mcti.steps.train import train as step
 
     trace = None if profile is None else Path(profile)
     chosen, into = functools.partial(step, best=best, fold=fold, refit=refit, profile=trace), Path(out)
-    return chosen(cohort, features, folds, section, into, progress=caller.progress)
+    return chosen(cohort, features, folds, section, into, progress=context.progress)
 
 
 @command(group, "evaluate")
 def evaluate(
-    caller: CommandContext,
+    context: CommandContext,
     cohort: Cohort,
     folds: Folds,
     models: Models,
@@ -172,19 +174,19 @@ def evaluate(
 
     Example: mcti evaluate --cohort data/cohort --folds data/folds.csv --models models/folds --out reports/evaluation
     """
-    section, peers = caller.settings.evaluate, tuple(peer or ())
+    section, peers = context.settings.evaluate, tuple(peer or ())
     if dry_run:
         reads = {"cohort": cohort, "features": features, "folds": folds, "models": models, "slides": slides}
-        return caller.plan(reads | {f"peer {folder}": folder for folder in peers}, section, out)
+        return context.plan(reads | {f"peer {folder}": folder for folder in peers}, section, out)
     from mcti.steps.evaluate.step import evaluate as step
 
-    beside = functools.partial(step, peers=peers, slides=slides, progress=caller.progress)
+    beside = functools.partial(step, peers=peers, slides=slides, progress=context.progress)
     return beside(cohort, features, folds, models, section, Path(out))
 
 
 @command(group, "register")
 def register(
-    caller: CommandContext,
+    context: CommandContext,
     models: Models,
     evaluation: Annotated[str, typer.Option(metavar="DIR", help="What `mcti evaluate` wrote.")],
     validation: Annotated[str | None, typer.Option(metavar="DIR", help="What `mcti validate` wrote.")] = None,
@@ -196,16 +198,16 @@ def register(
 
     Example: mcti register --models models/folds --evaluation reports/evaluation --name lung-os
     """
-    section = caller.merged(caller.settings.register_, name=name)
+    section = context.merged(context.settings.register_, name=name)
     if dry_run:
         reads = {"models": models, "evaluation": evaluation, "validation": validation}
-        return caller.plan(reads, section, out)
+        return context.plan(reads, section, out)
     from mcti import versions
     from mcti.registry.lineage import Origin
     from mcti.steps.register import register as step
 
     # As a pipeline's version it says which sources it knows, or a retraining would train on them again.
-    origin = Origin(data=versions.of_source(caller.settings.ingest.clinical))
+    origin = Origin(data=versions.source_md5(context.settings.ingest.clinical))
     return step(models, evaluation, section, Path(out), validation, origin=origin)
 
 

@@ -101,7 +101,7 @@ def read_table(
         DataError: not a table of that form, no rows, a cell that cannot be; with the row where it stands.
     """
     where = shown or str(location)
-    with storage.local(location) as path:
+    with storage.local_copy(location) as path:
         if text_files.magic(path, where).startswith(b"PAR1"):
             return _parquet_table(path, where)
         with text_files.text(path, where) as (stream, warnings):
@@ -134,7 +134,7 @@ def read_matrix(location: Location, key: str, delimiter: str = ",", skip: tuple[
         DataError: as `read_table`, and for a cell that is no number: its row, column and value.
     """
     where = str(location)
-    with storage.local(location) as path:
+    with storage.local_copy(location) as path:
         if text_files.magic(path, where).startswith(b"PAR1"):
             return _parquet_matrix(path, where, key)
         with text_files.text(path, where) as (stream, warnings):

@@ -31,7 +31,7 @@ def read(folder: Location | None, patient_ids: list[str]) -> list[tuple[Ints, In
         raise UsageError(
             "scheme files needs a folder", "split.files", "name the folder of splits_0.csv, splits_1.csv …"
         )
-    with storage.local(folder) as path:
+    with storage.local_copy(folder) as path:
         files = sorted((p for p in path.glob("splits_*.csv") if _number(p) is not None), key=lambda p: _number(p) or 0)
         if not files:
             raise DataError("no splits_<number>.csv", str(folder), "name the folder that holds the split files")

@@ -32,7 +32,7 @@ def magic(path: Path, where: str) -> bytes:
     Raises
         DataError: the file is empty, a workbook, or text in UTF-16 or UTF-32, with a mark at its start or without.
     """
-    with storage.explained(where), path.open("rb") as stream:
+    with storage.translating_os_errors(where), path.open("rb") as stream:
         start = stream.read(4)
     if not start:
         raise DataError("the file is empty", where, "give a table with a header and rows")
@@ -52,7 +52,7 @@ def text(path: Path, where: str) -> Iterator[tuple[TextIO, list[str]]]:
     Raises
         DataError: an archive that cannot be unpacked; in the body of the block, a byte that is not UTF-8 with its row.
     """
-    with storage.explained(where):  # around the rest: a broken gzip file is an OSError, too
+    with storage.translating_os_errors(where):  # around the rest: a broken gzip file is an OSError, too
         try:
             with _binary(path, where) as binary:
                 marked = binary.read(3) == b"\xef\xbb\xbf"

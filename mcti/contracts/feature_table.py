@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mcti.errors import DataError, did_you_mean
-from mcti.storage import Location, join, local
+from mcti.storage import Location, join, local_copy
 
 COLUMNS = (
     "slide_id",
@@ -32,7 +32,7 @@ def read_statuses(features: Location) -> pd.DataFrame:
         DataError: no slides.csv, or it lacks one of these columns.
     """
     where = join(features, "slides.csv")
-    with local(where) as path:
+    with local_copy(where) as path:
         try:
             table = pd.read_csv(path, dtype=str, keep_default_na=False)
         except ValueError as error:  # also: ParserError, EmptyDataError, UnicodeDecodeError

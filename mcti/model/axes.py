@@ -3,7 +3,7 @@
 Gene expression and patch features vary ten to twenty times as much along their first principal axis as along the
 thirtieth (TCGA-BRCA and NSCLC, 1,558 genes, 192 features). Gradient descent learns the strong directions first; on a
 few hundred patients it is stopped long before it comes to the others. Along whitened axes all of them are learned at
-one pace, as a ridge penalty on whitened components treats them alike (mcti/evaluation/design.py).
+one pace, as a ridge penalty on whitened components treats them alike (mcti/evaluation/design_matrix.py).
 """
 
 import dataclasses

@@ -30,7 +30,7 @@ def hazard_and_survival(logits: Tensor, head: str) -> tuple[Tensor, Tensor]:
 
 
 def hazard_logits_of(hazard: Tensor, head: str) -> Tensor:
-    """The logits whose hazards these are, the inverse of `survive`: hazards in (0, 1) of any shape."""
+    """The logits whose hazards these are, the inverse of `hazard_and_survival`: hazards in (0, 1) of any shape."""
     if head == "continuous":
         added = -torch.log1p(-hazard)
         return added + torch.log(-torch.expm1(-added))  # the inverse of softplus

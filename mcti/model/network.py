@@ -160,7 +160,7 @@ class MCTI(nn.Module):
 
     @torch.no_grad()
     def init_hazard(self, hazard: Tensor) -> None:
-        """Begin near these hazards (B,) for everybody, before any training; see `bags.base_hazard`."""
+        """Initialise the predicted hazards near these (B,), from `mcti.dataset.time_bins.base_hazard`."""
         self.survival_head.out.bias.copy_(hazard_logits_of(hazard, self.config.head))
 
     def join(self, mined: PathologyOutput, gene_tokens: Tensor, clinical: Tensor | None = None) -> Tokens:

@@ -78,7 +78,7 @@ def convert(
     """
     from safetensors.torch import save_file
 
-    with storage.local(checkpoint) as path:
+    with storage.local_copy(checkpoint) as path:
         state = read_state(path)
         found = translate(state, genes=genes, classes=classes, measure=measure, guides=guides, where=str(checkpoint))
         with storage.replacing(out) as draft:
@@ -98,7 +98,7 @@ def load(folder: Location) -> MCTI:
     """
     from safetensors.torch import load_file
 
-    with storage.local(folder) as path:
+    with storage.local_copy(folder) as path:
         config = ModelConfig.from_json(json.dumps(storage.read_json(path / "model.json")["config"]), str(folder))
         mapped = load_file(path / "weights.safetensors")
     # Copied to addresses of torch's own choice: on some processors a kernel rounds otherwise where these are odd.

@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mcti.arrays import FloatArray
 from mcti.errors import DataError
 from mcti.model.trained import Fitted
 
-Floats = NDArray[np.float64]
 Patch = NDArray[np.float32]
-Table = dict[str, dict[str, Floats]]
+Table = dict[str, dict[str, FloatArray]]
 """{family: {column: (n,) values, NaN where missing}}"""
 
 MAX_GRID_POINTS = 15
@@ -68,7 +68,7 @@ class ColumnProfile:
     below: tuple[int, ...]
 
     @classmethod
-    def fit(cls, values: Floats, between: int = MIN_PATIENTS_BETWEEN) -> "ColumnProfile":
+    def fit(cls, values: FloatArray, between: int = MIN_PATIENTS_BETWEEN) -> "ColumnProfile":
         """The profile of (n,) values, NaN where missing; at most 15 grid points, `between` or more patients apart."""
         known = np.sort(values[np.isfinite(values)])
         count = min(MAX_GRID_POINTS, max(len(known) // between - 1, 0))
@@ -256,8 +256,8 @@ def distances(
 
 def _standardised(
     patch: Patch | None, genes: Tensor | None, fitted: Fitted, covariates: Tensor | None
-) -> dict[str, Floats]:
-    values: dict[str, Floats] = {}
+) -> dict[str, FloatArray]:
+    values: dict[str, FloatArray] = {}
     if genes is not None:
         values["genes"] = fitted.genes.standardised(genes.float()).double().numpy()
     if patch is not None:
@@ -267,7 +267,7 @@ def _standardised(
     return values
 
 
-def _size(name: str, values: Floats, clip: float) -> float:
+def _size(name: str, values: FloatArray, clip: float) -> float:
     known = np.minimum(np.abs(values[np.isfinite(values)]), clip)
     if not known.size:
         return float("nan")
@@ -303,7 +303,7 @@ def _cuts(
 
 def _training_row(
     patient: Patient, fitted: Fitted, names: Sequence[str], continuous: Sequence[str]
-) -> dict[str, Floats]:
+) -> dict[str, FloatArray]:
     row = _row(patient.covariates, names, continuous)
     return _standardised(mean_patch(patient.patches), patient.genes, fitted, row)
 
@@ -320,12 +320,12 @@ def _continuous(patients: Sequence[Patient], names: Sequence[str]) -> tuple[str,
     return tuple(name for name in names if len(known[name]) > 2)
 
 
-def _counts(rows: Sequence[Floats]) -> Floats:
+def _counts(rows: Sequence[FloatArray]) -> FloatArray:
     """(columns,) number of patients with a value."""
     return np.asarray(np.sum([np.isfinite(row) for row in rows], axis=0), dtype=np.float64)
 
 
-def _left_out(name: str, z: Floats, count: Floats) -> Floats:
+def _left_out(name: str, z: FloatArray, count: FloatArray) -> FloatArray:
     """Values z (columns,) standardised over `count` patients, rescaled by mean and variance without this patient.
 
     mean_{-i} = mean - z s / (n - 1),  var_{-i} = s^2 (n / (n - 1)) (1 - z^2 / (n - 1)). The variance of the patch
@@ -374,6 +374,6 @@ def column_values(patients: Sequence[Patient], genes: Sequence[str]) -> Table:
     }
 
 
-def _numbers(patients: Sequence[Patient], name: str) -> Floats:
+def _numbers(patients: Sequence[Patient], name: str) -> FloatArray:
     values = [patient.covariates.get(name) for patient in patients]
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)

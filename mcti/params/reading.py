@@ -30,7 +30,7 @@ from mcti.params.steps import (
     TrainParams,
     ValidateParams,
 )
-from mcti.storage import Location, explained
+from mcti.storage import Location, translating_os_errors
 
 
 class Settings(Params):
@@ -134,7 +134,7 @@ _Loader.add_implicit_resolver(
 
 def _read(path: Location) -> dict[str, Any]:
     try:
-        with explained(path):
+        with translating_os_errors(path):
             text = Path(path).read_text(encoding="utf-8")
         tree = yaml.load(text, _Loader)  # noqa: S506 - a safe loader
     except UnicodeDecodeError as error:

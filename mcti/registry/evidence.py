@@ -161,7 +161,7 @@ def _contract(validation: Path, cohort_md5: str) -> tuple[str, dict[str, Any]]:
     told = {name: results.get(name) for name in ("name", "endpoint", "expression_scale", "md5", "numbers", "warnings")}
     told["attrition"] = {reason: len(ids) for reason, ids in results.get("attrition", {}).items()}
     told["expectations"] = [
-        {name: finding[name] for name in ("id", "says", "severity", "passed", "failing", "rows")}
+        {name: finding[name] for name in ("id", "description", "severity", "passed", "failing", "rows")}
         for finding in results.get("expectations", ())
     ]
     return "passed" if results["passed"] else "failed", told
@@ -172,13 +172,13 @@ def _shown(path: Path, scratch: Path) -> Path:
     if not redaction.active() or path.suffix not in (".csv", ".html"):
         return path
     if path.suffix == ".html":
-        redaction.learn(predictions(path.with_name("predictions.csv"))["patient_id"])
+        redaction.register_ids(predictions(path.with_name("predictions.csv"))["patient_id"])
         (scratch / path.name).write_text(redaction.text(path.read_text(encoding="utf-8")), encoding="utf-8")
         return scratch / path.name
     import pandas as pd
 
     table = pd.read_csv(path, dtype=str, keep_default_na=False)  # as text: not a bit of a number may change
-    table["patient_id"] = table["patient_id"].map(redaction.shown)
+    table["patient_id"] = table["patient_id"].map(redaction.redact_id)
     table.to_csv(scratch / path.name, index=False, lineterminator="\n")
     return scratch / path.name
 

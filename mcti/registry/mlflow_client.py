@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from mcti.waiting import announced
+from mcti.waiting import log_while_waiting
 
 ENVIRONMENT = {
     # Without them the client fetches files from the object store, at an address that the server signed and that only
@@ -36,7 +36,7 @@ def download(location: str, scratch: Path) -> Path:
     """The file or folder of an address of MLflow (`runs:/…`, `models:/…`), copied into `scratch`."""
     import mlflow
 
-    with announced(f"the files of {location} from MLflow", f"ends after {_SILENT_SECONDS:.0f} s without data"):
+    with log_while_waiting(f"the files of {location} from MLflow", f"ends after {_SILENT_SECONDS:.0f} s without data"):
         return Path(mlflow.artifacts.download_artifacts(artifact_uri=location, dst_path=str(scratch)))
 
 
@@ -45,7 +45,7 @@ def _announcing(adapter: Any) -> Any:
 
     def send(self: Any, request: Any, stream: bool = False, timeout: Any = None, **words: Any) -> Any:
         limit = timeout or _SILENT_SECONDS
-        with announced(f"MLflow ({urlsplit(request.url).netloc})", longest_wait(self.max_retries, limit)):
+        with log_while_waiting(f"MLflow ({urlsplit(request.url).netloc})", longest_wait(self.max_retries, limit)):
             answer = adapter.send(self, request, stream=stream, timeout=limit, **words)
             if not stream:
                 _ = answer.content  # the body is waited for here as well

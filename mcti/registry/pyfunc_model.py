@@ -67,7 +67,7 @@ class ServedModel(PythonModel):  # type: ignore[misc]
         rows = [
             self._row(row, horizons, 2 if groups is None else int(groups)) for row in model_input.to_dict("records")
         ]
-        return [row | {"patient_id": redaction.shown(row["patient_id"])} for row in rows]
+        return [row | {"patient_id": redaction.redact_id(row["patient_id"])} for row in rows]
 
     def _row(self, row: Mapping[Any, Any], horizons: list[float] | None, groups: int) -> dict[str, Any]:
         features, patient = row.get("features"), str(row["patient_id"])
@@ -78,7 +78,7 @@ class ServedModel(PythonModel):  # type: ignore[misc]
         try:
             return self.ensemble.predict(patient, bag, genes, horizons, covariates, groups)
         except MctiError as error:
-            raise error.of_patient(patient) from error
+            raise error.with_patient(patient) from error
 
 
 def _refuse_duplicates(patients: Sequence[str]) -> None:

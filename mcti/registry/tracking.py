@@ -18,11 +18,16 @@ from pydantic import BaseModel
 
 from mcti.errors import DataError, OperationalError, service_hint
 from mcti.registry import lineage, mlflow_client, resumption
-from mcti.waiting import announced
+from mcti.waiting import log_while_waiting
 
 PARENT = "mlflow.parentRunId"
 _ASK_SECONDS = 10.0  # for an answer to the question whether the server is there
 _SETTLE_SECONDS = 1.0  # a run made beside ours may be the earlier one, and be seen later
+
+
+def server_configured() -> bool:
+    """Whether MLFLOW_TRACKING_URI names a tracking server."""
+    return bool(os.environ.get("MLFLOW_TRACKING_URI"))
 
 
 @contextlib.contextmanager
@@ -265,7 +270,7 @@ def _reachable() -> str:
     if not uri.startswith(("http://", "https://")):
         return uri  # a database or a managed service that has no health page
     patience = _patience()
-    with announced(f"MLflow at {uri}", patience + _ASK_SECONDS):
+    with log_while_waiting(f"MLflow at {uri}", patience + _ASK_SECONDS):
         until = time.monotonic() + patience
         while True:
             try:

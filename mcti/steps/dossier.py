@@ -76,7 +76,7 @@ def _figures(run_id: str, scratch: Path) -> list[Path]:
 
 
 def _examples(explanations: Location) -> tuple[dict[str, str], ...]:
-    with storage.local(storage.join(explanations, "contributions.csv")) as path:
+    with storage.local_copy(storage.join(explanations, "contributions.csv")) as path:
         rows = pd.read_csv(path, dtype=str, keep_default_na=False).head(_EXAMPLES)
     rows["patient_id"] = [hashed(patient)[:12] for patient in rows["patient_id"]]
     return tuple({str(name): _short(str(value)) for name, value in row.items()} for row in rows.to_dict("records"))

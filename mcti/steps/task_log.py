@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from mcti import logs, pinned, storage, task, versions
 from mcti.errors import MctiError, NotEnoughEvidence, Rejected
 from mcti.params import Params
-from mcti.progress import ProgressLog, duration
+from mcti.progress import ProgressLog, format_duration
 from mcti.registry import lineage
 
 P = ParamSpec("P")
@@ -53,11 +53,11 @@ def _run(step: Callable[..., R], bound: inspect.BoundArguments) -> R:
     try:
         result = step(*bound.args, **bound.kwargs)
     except (Rejected, NotEnoughEvidence) as verdict:  # a result, although the command ends with an exit code
-        task.report_end(f"finished in {duration(time.monotonic() - started)}: {verdict.code}, {verdict}")
+        task.log_end(f"finished in {format_duration(time.monotonic() - started)}: {verdict.code}, {verdict}")
         raise
     out = bound.arguments.get("out")
     place = "" if out is None else f"; results in {out}"
-    task.report_end(f"finished in {duration(time.monotonic() - started)}{_headline(result)}{place}")
+    task.log_end(f"finished in {format_duration(time.monotonic() - started)}{_headline(result)}{place}")
     return result
 
 
@@ -80,7 +80,7 @@ def data_version(arguments: Mapping[str, Any]) -> str:
 
 
 def _of_source(clinical: str) -> str:
-    return (pinned.parse(clinical).md5 if pinned.is_pinned(clinical) else versions.of_source(clinical)) or _UNKNOWN
+    return (pinned.parse(clinical).md5 if pinned.is_pinned(clinical) else versions.source_md5(clinical)) or _UNKNOWN
 
 
 def _recorded(cohort: str) -> str:

@@ -46,7 +46,7 @@ def predict(
         try:
             rows.append(model.predict(bag.patches, bag.genes, horizons, bag.covariates, subtypes=subtypes))
         except MctiError as error:
-            raise error.of_patient(bag.patient_id) from error
+            raise error.with_patient(bag.patient_id) from error
     return rows
 
 

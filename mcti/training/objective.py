@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from mcti.dataset.bags import Batch, PatientBag
+from mcti.dataset.bags import PatientBag
+from mcti.dataset.batches import Batch
 from mcti.model.comparators import Comparator
 from mcti.model.network import MCTI, Prediction
 from mcti.model.presets import ModelConfig

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mcti.dataset import bags as bagging
 from mcti.dataset.bags import PatientBag
+from mcti.dataset.sampling import seeded_generator
 from mcti.model.hazards import survival_at
 from mcti.model.trained import Recalibration, TrainedModel, hazard_increments
 
@@ -52,7 +52,7 @@ def of(
 
 def deal(bags: Sequence[PatientBag], folds: int, key: tuple[int | str, ...]) -> list[list[int]]:
     """Positions in `bags` of each inner fold, alike in events and subtypes; `key` decides the shuffle."""
-    order = torch.randperm(len(bags), generator=bagging.generator("recalibration", *key)).tolist()
+    order = torch.randperm(len(bags), generator=seeded_generator("recalibration", *key)).tolist()
     order.sort(key=lambda place: (bags[place].event, bags[place].subtype))  # stable: shuffled within a stratum
     return [sorted(order[k::folds]) for k in range(folds)]
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from mcti.errors import OperationalError
 from mcti.training import search
 from mcti.training.search import Plan, Trial
-from mcti.waiting import announced, repeated
+from mcti.waiting import call_periodically, log_while_waiting
 
 T = TypeVar("T")
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds between two tries to reach the server
@@ -80,7 +80,7 @@ class SharedStudy:
     def _next(self, started: float, stop: Callable[[], bool]) -> int | None:
         """The number of this worker's next trial; None when all have ended. Waits for the trials of the others."""
         lost = f"a worker that is silent for {2 * self.heartbeat_seconds} s loses its trial"
-        with announced(f"trials of other workers in study {self.name}", lost):
+        with log_while_waiting(f"trials of other workers in study {self.name}", lost):
             while not stop():
                 late = bool(self.plan.timeout_minutes) and time.monotonic() - started >= self.plan.timeout_minutes * 60
                 number = self.patiently(lambda: self._claim(may_ask=not late))  # noqa: B023
@@ -113,7 +113,7 @@ class SharedStudy:
 
         Raises OperationalError after `wait_minutes`, and at once when the server lets this user in nowhere.
         """
-        with announced(f"PostgreSQL at {without_password(self.url)}", self.wait_minutes * 60):
+        with log_while_waiting(f"PostgreSQL at {without_password(self.url)}", self.wait_minutes * 60):
             return self._repeated(call)
 
     def _repeated(self, call: Callable[[], T]) -> T:
@@ -286,7 +286,7 @@ class SharedStudy:
             with contextlib.suppress(Exception):  # the worker itself waits, and says so
                 self.storage.record_heartbeat(trial_id)
 
-        with repeated(beat, self.heartbeat_seconds / 2):
+        with call_periodically(beat, self.heartbeat_seconds / 2):
             yield
 
     def _read(self, number: int) -> Trial:

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from mcti import logs, redaction
-from mcti.errors import MctiError, OperationalError, say_warnings_plainly
+from mcti.errors import MctiError, OperationalError, format_own_warnings
 from mcti.progress import Progress
 from mcti.training.loop import Paused
 
@@ -193,7 +193,7 @@ def _begin(inbox: Any, event: Any, log: Any) -> None:
     """A worker's first act: remember the channel, warn and log as the parent does, leave signals to it, and end with
     it."""
     _Remote.inbox, _Remote.event = inbox, event
-    say_warnings_plainly()
+    format_own_warnings()
     logs.join(log)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -122,7 +122,7 @@ def read(path: Path) -> Document:
     Raises
         DataError: no such file, or no pipeline of Kubeflow Pipelines in the schema that kfp 2 writes.
     """
-    with storage.explained(path):
+    with storage.translating_os_errors(path):
         size = path.stat().st_size
         if size > LARGEST_FILE:
             raise DataError(f"{size} bytes", str(path), f"the API server takes {LARGEST_FILE}: lower the fan-out")

@@ -31,7 +31,7 @@ def commands():
 
 @pytest.mark.parametrize("words", list(commands()), ids=" ".join)
 def test_every_command_has_a_help_with_an_example_of_itself(words, capsys):
-    assert command_context.guarded(app, [*words, "--help"]) == 0
+    assert command_context.run_app(app, [*words, "--help"]) == 0
     shown = capsys.readouterr().out
     assert f"Example: mcti {' '.join(words)}" in shown
     assert "--json" in shown
@@ -43,9 +43,9 @@ def test_help_imports_none_of_the_slow_libraries():
     slow = ["torch", "mlflow", "great_expectations", "ot", "sksurv", "optuna", "pandas", "matplotlib", "cv2", "boto3"]
     code = f"""
 import sys
-from mcti.cli import caller
+from mcti.cli import command_context
 from mcti.cli.app import app
-assert caller.guarded(app, ["--help"]) == 0
+assert command_context.run_app(app, ["--help"]) == 0
 print([name for name in {slow} if name in sys.modules], file=sys.stderr)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -70,7 +70,7 @@ def test_of_the_processes_of_torchrun_the_first_alone_tells_the_result(tmp_path,
     monkeypatch.setenv("WORLD_SIZE", "2")
     for rank, documents in (("0", 1), ("1", 0)):
         monkeypatch.setenv("RANK", rank)
-        assert command_context.guarded(app, words) == 0
+        assert command_context.run_app(app, words) == 0
         assert len(capsys.readouterr().out.splitlines()) == documents
 
 
@@ -89,16 +89,16 @@ def test_a_wrong_call_is_one_line_on_stderr_and_one_object_under_json(
     arguments, code, word, capsys, monkeypatch, tmp_path
 ):
     monkeypatch.chdir(tmp_path)
-    assert command_context.guarded(app, arguments) == code
+    assert command_context.run_app(app, arguments) == code
     plain = capsys.readouterr()
     assert plain.out == ""
     assert plain.err.startswith("error: ")
     assert plain.err.count("\n") == 1
     assert word in plain.err
 
-    assert command_context.guarded(app, [*arguments, "--json"]) == code
+    assert command_context.run_app(app, [*arguments, "--json"]) == code
     report = json.loads(capsys.readouterr().out)["error"]
-    assert set(report) == {"code", "message", "where", "mend"}
+    assert set(report) == {"code", "message", "where", "hint"}
     assert word in " ".join(report.values())
 
 
@@ -113,10 +113,10 @@ def test_a_defect_of_ours_exits_with_1_and_shows_its_traceback_only_on_demand(ca
         raise ZeroDivisionError("by design")
 
     monkeypatch.setattr(command_context.CommandContext, "__init__", broken)
-    assert command_context.guarded(app, ["stack", "status"]) == 1
+    assert command_context.run_app(app, ["stack", "status"]) == 1
     assert "Traceback" not in capsys.readouterr().err
     for arguments in (["--debug"], ["--debug", "--json"]):
-        assert command_context.guarded(app, ["stack", "status", *arguments]) == 1
+        assert command_context.run_app(app, ["stack", "status", *arguments]) == 1
         shown = capsys.readouterr().err
         assert shown.startswith("Traceback (most recent call last):")
         assert ", in broken\n" in shown  # the line that raised it
@@ -124,7 +124,7 @@ def test_a_defect_of_ours_exits_with_1_and_shows_its_traceback_only_on_demand(ca
 
 
 def test_the_traceback_of_bad_data_is_shown_on_demand(capsys):
-    assert command_context.guarded(app, ["validate", "--cohort", "nowhere", "--out", "x", "--debug"]) == 3
+    assert command_context.run_app(app, ["validate", "--cohort", "nowhere", "--out", "x", "--debug"]) == 3
     assert "mcti.errors.DataError" in capsys.readouterr().err
 
 
@@ -132,11 +132,11 @@ def test_sources_beside_the_settings_compile_and_register_without_a_version(caps
     """ValueError before: PosixPath('.') has an empty name."""
     monkeypatch.chdir(tmp_path)
     sources = [f"--set=ingest.{name}={name}.csv" for name in ("clinical", "expression", "slides")]
-    assert command_context.guarded(app, ["pipeline", "compile", "--out", "pipeline.yaml", *sources]) == 0
+    assert command_context.run_app(app, ["pipeline", "compile", "--out", "pipeline.yaml", *sources]) == 0
     assert (tmp_path / "pipeline.yaml").stat().st_size > 1000
     (tmp_path / "models").mkdir()
     (tmp_path / "evaluation").mkdir()
-    assert command_context.guarded(app, ["register", "--models", "models", "--evaluation", "evaluation", *sources]) == 3
+    assert command_context.run_app(app, ["register", "--models", "models", "--evaluation", "evaluation", *sources]) == 3
     assert "fold" in capsys.readouterr().err  # there is none: the sources were no obstacle
 
 
@@ -151,5 +151,5 @@ def test_a_pause_is_success_for_a_person_but_not_for_dvc(environment, code, caps
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(command_context.CommandContext, "__init__", paused)
-    assert command_context.guarded(app, ["stack", "status"]) == code
+    assert command_context.run_app(app, ["stack", "status"]) == code
     assert capsys.readouterr().err.splitlines()[-1] == "paused in fold 0: run the same command again"

@@ -23,7 +23,7 @@ def test_a_bar_shows_rate_and_remaining_time_of_the_same_estimator(monkeypatch):
     monkeypatch.setattr("sys.stderr", terminal)
     progress = Progress()
     monkeypatch.setattr(progress._pace, "_clock", lambda: now[0])
-    monkeypatch.setattr("mcti.cli.progress.Pace", lambda: progress._pace)
+    monkeypatch.setattr("mcti.cli.progress.RateEstimator", lambda: progress._pace)
     now[0] = 40.0
     progress(201, 400, "steps", "loss 0.9", 200)
     fields = progress._bar.tasks[0].fields

@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy import stats
 
-from mcti.dataset import bags
 from mcti.dataset.bags import PatientBag
+from mcti.dataset.scaling import fit_covariates, fit_inputs
 from mcti.errors import DataError
 from mcti.model import reference_profile
 from mcti.model.reference_profile import ReferenceProfile
@@ -36,8 +36,8 @@ def patients(random, count):
 
 
 def fitted_to(chosen):
-    fitted = bags.fit(chosen, BinParams(), 40)
-    return dataclasses.replace(fitted, covariates=bags.fit_covariates(chosen, NAMES))
+    fitted = fit_inputs(chosen, BinParams(), 40)
+    return dataclasses.replace(fitted, covariates=fit_covariates(chosen, NAMES))
 
 
 def score(profile, fitted, bag, **changes):

@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy import stats
 
-from mcti.dataset import bags
 from mcti.dataset.bags import PatientBag
+from mcti.dataset.scaling import fit_inputs, fit_scale
 from mcti.model.trained import Scale
 from mcti.params import BinParams
 
@@ -19,7 +19,7 @@ def table(seed=0, patients=400, genes=6):
 
 def test_winsor_cuts_at_the_quantiles_of_the_training_part():
     values = table()
-    scale = bags.fit_scale(torch.from_numpy(values), "winsor")
+    scale = fit_scale(torch.from_numpy(values), "winsor")
     cut = np.clip(values, *np.nanquantile(values.astype(np.float64), [0.01, 0.99], axis=0))
     expected = (cut - np.nanmean(cut, axis=0)) / np.nanstd(cut, axis=0)
     np.testing.assert_allclose(scale.standardised(torch.from_numpy(values)).numpy(), expected, atol=1e-5)
@@ -30,7 +30,7 @@ def test_winsor_cuts_at_the_quantiles_of_the_training_part():
 def test_rank_gives_normal_scores():
     """49 grid points against the empirical distribution of 2,000 values: within a hundredth of a level."""
     values = np.random.default_rng(1).gamma(0.5, size=(2000, 3)).astype(np.float32)
-    scale = bags.fit_scale(torch.from_numpy(values), "rank")
+    scale = fit_scale(torch.from_numpy(values), "rank")
     levels = stats.norm.cdf(scale.transformed(torch.from_numpy(values)).numpy())
     level = (stats.rankdata(values, axis=0) - 0.5) / len(values)
     inside = (level > 0.02) & (level < 0.98)
@@ -52,7 +52,7 @@ def test_rank_by_hand_at_between_and_beyond_knots():
 @pytest.mark.parametrize("transform", ["none", "winsor", "rank"])
 def test_a_scale_survives_json(transform):
     values = torch.from_numpy(table())
-    scale = bags.fit_scale(values, transform)
+    scale = fit_scale(values, transform)
     assert torch.equal(Scale.from_spec(scale.spec())(values), scale(values))
     assert set(scale.spec()) == {
         "mean",
@@ -63,7 +63,7 @@ def test_a_scale_survives_json(transform):
 
 def test_without_a_transform_nothing_changes():
     values = torch.from_numpy(table()[:, :1])
-    plain = bags.fit_scale(values)
+    plain = fit_scale(values)
     np.testing.assert_array_equal(plain(values).numpy(), ((values - plain.mean) / plain.sd).numpy())
 
 
@@ -74,8 +74,8 @@ def test_the_transform_is_fitted_on_the_training_part_only(transform):
     patients = [
         PatientBag(f"P{i}", None, torch.from_numpy(row), 1.0 + i, i % 2 == 0, 0) for i, row in enumerate(values)
     ]
-    fitted = bags.fit(patients[:200], BinParams(), 6, transform)
-    alone = bags.fit_scale(torch.from_numpy(values[:200]), transform)
+    fitted = fit_inputs(patients[:200], BinParams(), 6, transform)
+    alone = fit_scale(torch.from_numpy(values[:200]), transform)
     assert torch.equal(fitted.genes(torch.from_numpy(values[200:])), alone(torch.from_numpy(values[200:])))
 
 
@@ -83,5 +83,5 @@ def test_the_transform_is_fitted_on_the_training_part_only(transform):
 def test_an_unmeasured_gene_and_a_constant_gene_become_zero(transform):
     values = torch.full((30, 2), 7.25)
     values[:, 0] = float("nan")
-    scale = bags.fit_scale(values, transform)
+    scale = fit_scale(values, transform)
     assert scale(values).abs().max() == 0

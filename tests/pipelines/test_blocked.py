@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mcti.cli.app import app
-from mcti.cli.command_context import guarded
+from mcti.cli.command_context import run_app
 from pipelines import status
 from tests.pipelines import fake_kubectl
 from tests.pipelines.recorded import Recording
@@ -69,11 +69,11 @@ def test_status_names_why_pods_cannot_start_and_ends_with_4(server, cluster, cap
             f"{FLOWS[0]} -A {FLOWS[1]}": {"items": [{"status": {"nodes": {"a": node}}}]},
         }
     )
-    assert guarded(app, ["pipeline", "status", "run-0", "--host", address]) == 4
+    assert run_app(app, ["pipeline", "status", "run-0", "--host", address]) == 4
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("error: ")]
     assert words in line
     state.runs["run-0"]["state"] = "SUCCEEDED"
-    assert guarded(app, ["pipeline", "status", "run-0", "--host", address]) == 0
+    assert run_app(app, ["pipeline", "status", "run-0", "--host", address]) == 0
 
 
 def test_a_pod_that_has_waited_for_seconds_only_is_a_note(server, cluster):

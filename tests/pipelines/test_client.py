@@ -8,7 +8,7 @@ import time
 import pytest
 
 from mcti.cli.app import app
-from mcti.cli.command_context import guarded
+from mcti.cli.command_context import run_app
 from mcti.errors import OperationalError
 from pipelines import client, schedule, status, submit
 from tests.pipelines import fake_api
@@ -123,7 +123,7 @@ def test_each_is_one_line_and_exit_code_4(server, words, capsys, tmp_path, monke
     monkeypatch.chdir(tmp_path)
     address, state = server
     state.instead = PAGE
-    assert guarded(app, ["pipeline", *words, "--host", address]) == 4
+    assert run_app(app, ["pipeline", *words, "--host", address]) == 4
     told = capsys.readouterr()
     lines = [line for line in (told.out + told.err).splitlines() if "not Kubeflow Pipelines" in line]
     assert len(lines) == 1

@@ -6,7 +6,7 @@ import pytest
 
 from mcti import params
 from mcti.cli.app import app
-from mcti.cli.command_context import guarded
+from mcti.cli.command_context import run_app
 from pipelines import doctor, kubectl
 from tests.pipelines import fake_kubectl
 
@@ -173,10 +173,10 @@ def test_a_cluster_that_does_not_answer_ends_the_questions(server, cluster, sett
 def test_the_command_prints_a_line_a_check_and_ends_with_4(server, cluster, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     cluster({"get secret mcti-s3 -n kubeflow": None})
-    assert guarded(app, ["pipeline", "doctor", "--host", server[0]]) == 4
+    assert run_app(app, ["pipeline", "doctor", "--host", server[0]]) == 4
     lines = capsys.readouterr().out.splitlines()
     assert next(line for line in lines if line.startswith("missing")).startswith("missing  secret mcti-s3: ")
-    assert guarded(app, ["pipeline", "doctor", "--host", server[0], "--json"]) == 4
+    assert run_app(app, ["pipeline", "doctor", "--host", server[0], "--json"]) == 4
     assert json.loads(capsys.readouterr().out)["checks"][0] == {
         "name": "server", "state": "OK", "detail": server[0], "hint": "",
     }  # fmt: skip

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from mcti.cli.app import app
-from mcti.cli.command_context import guarded
+from mcti.cli.command_context import run_app
 from mcti.errors import DataError, OperationalError
 from mcti.params import load
 from pipelines import logs, nodes, status, submit
@@ -232,7 +232,7 @@ def test_the_command_prints_the_lines_or_one_json_document(server, training, cap
     monkeypatch.chdir(tmp_path)
     address, state = server
     state.runs["run-0"] = Recording(training, LOOPS).build()
-    assert guarded(app, ["pipeline", "status", "run-0", "--host", address]) == 0
+    assert run_app(app, ["pipeline", "status", "run-0", "--host", address]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1 + len(OURS)
-    assert guarded(app, ["pipeline", "status", "run-0", "--host", address, "--json"]) == 0
+    assert run_app(app, ["pipeline", "status", "run-0", "--host", address, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["tasks"][0]["name"] == "ingest"

@@ -19,7 +19,7 @@ import pandas as pd
 import yaml
 
 from mcti.cli.app import app
-from mcti.cli.command_context import guarded
+from mcti.cli.command_context import run_app
 from mcti.demo.public_cohort import demo_tables
 from tests.stack.small_project import clone, dvc
 
@@ -104,7 +104,7 @@ class HalfYear:
 
     def declare(self) -> None:
         """Send the sources to the remote and tell the next retraining that they are the newest."""
-        for words in (("publish", "data/raw"), ("head",)):
+        for words in (("publish", "data/raw"), ("set-latest",)):
             code, found = self.call("data", *words)
             assert code == 0, found
 
@@ -142,7 +142,7 @@ class HalfYear:
         """A command of mcti, in this process (starting one takes longer than most commands): exit code and JSON."""
         told = io.StringIO()
         with contextlib.chdir(self.root), contextlib.redirect_stdout(told):
-            code = guarded(app, [*words, "--json"])
+            code = run_app(app, [*words, "--json"])
         try:
             return code, json.loads(told.getvalue())
         except ValueError:

@@ -38,7 +38,7 @@ def folder(tmp_path):
 def test_every_third_request_refused_changes_nothing(s3, folder):
     s3.refuse_every = 3
     made = versions.publish(folder, REMOTE + "/third")
-    with storage.local(made.address) as copy:
+    with storage.local_copy(made.address) as copy:
         assert tree_md5(copy) == tree_md5(folder)
     assert s3.seen > 20, "requests went through the proxy"
 

@@ -37,7 +37,7 @@ def world(tmp_path_factory):
 @pytest.fixture
 def redacting(monkeypatch):
     monkeypatch.setenv("MCTI_REDACT", "1")
-    monkeypatch.setattr(redaction, "_learned", {})
+    monkeypatch.setattr(redaction, "_registered", {})
 
 
 def sha(text: str) -> str:
@@ -120,7 +120,7 @@ def test_a_slide_called_after_a_person_is_hidden_as_well(world, tmp_path, redact
 
 
 def _reads_then_fails(name: str, channel: Channel) -> None:
-    redaction.learn([name])
+    redaction.register_ids([name])
     raise DataError("a bag without a patch", f"/data/{name}.h5", "extract it again")
 
 

@@ -34,7 +34,7 @@ def write(
         draft.mkdir()
         for row in rows:
             name = str(row["patient_id"])
-            shown = redaction.shown(name)
+            shown = redaction.redact_id(name)
             told = found.get(name, found.get(redaction.hashed(name)))  # explained with --redact, or without
             if explanation is not None and told is not None:
                 patient_html.add_maps(told, explanation, slides.get(name, ()))

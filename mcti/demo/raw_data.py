@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mcti import storage
-from mcti.demo import brushes, painting, public_cohort
+from mcti.demo import painting, public_cohort, tissue_drawing
 from mcti.demo.public_cohort import Patient, demo_patients, demo_tables
 from mcti.errors import OperationalError
 from mcti.progress import Progress
@@ -64,7 +64,7 @@ def _record(raw: Path) -> dict[str, Any]:
     fresh: dict[str, Any] = {"painter": _painter(), "md5": {}}
     found: dict[str, Any] = storage.read_json(path) if path.exists() else fresh
     if found["painter"] != _painter():
-        with storage.explained(raw):
+        with storage.translating_os_errors(raw):
             shutil.rmtree(raw / "slides", ignore_errors=True)
         found = fresh
     # Written first: slides of a run cut short are then known to be this painter's.
@@ -74,7 +74,7 @@ def _record(raw: Path) -> dict[str, Any]:
 
 def _painter() -> str:
     """Identity of the painting code and seed: other code paints other slides."""
-    code = [storage.md5(module.__file__) for module in (painting, brushes, public_cohort) if module.__file__]
+    code = [storage.md5(module.__file__) for module in (painting, tissue_drawing, public_cohort) if module.__file__]
     return f"seed {SEED}, code {'-'.join(code)}"
 
 
@@ -89,7 +89,7 @@ def _stands(raw: Path, patient: Patient, record: dict[str, str]) -> bool:
 def _paint_all(raw: Path, missing: Sequence[Patient], progress: Progress) -> None:
     if not missing:
         return
-    with storage.explained(raw):
+    with storage.translating_os_errors(raw):
         (raw / "slides").mkdir(parents=True, exist_ok=True)
     jobs, done = iter(missing), iter(range(1, len(missing) + 1))
     lock = threading.Lock()
@@ -110,7 +110,7 @@ def _paint_all(raw: Path, missing: Sequence[Patient], progress: Progress) -> Non
 
 def _employ(raw: Path, next_job: Callable[[], Patient | None], tell: Callable[[], None]) -> None:
     """Feed one painter process; it ends when we do, since its input ends then."""
-    command = [sys.executable, "-m", "mcti.demo.painter"]
+    command = [sys.executable, "-m", "mcti.demo.painter_process"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as painter:
         if painter.stdin is None or painter.stdout is None:
             raise OperationalError("no pipe to the painter", str(raw), "raise the limit of open files (ulimit -n)")
@@ -119,7 +119,7 @@ def _employ(raw: Path, next_job: Callable[[], Patient | None], tell: Callable[[]
             painter.stdin.flush()
             answer = json.loads(painter.stdout.readline() or '{"what": "the painter ended"}')
             if answer:
-                raise OperationalError(answer["what"], answer.get("where", str(raw)), answer.get("mend", "try again"))
+                raise OperationalError(answer["what"], answer.get("where", str(raw)), answer.get("hint", "try again"))
             tell()
 
 

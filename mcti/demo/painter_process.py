@@ -20,7 +20,7 @@ def main() -> None:
         try:
             paint(Path(job["out"]), seed=job["seed"], grade=job["grade"], er_positive=job["er_positive"])
         except MctiError as error:
-            answer = {"what": error.what, "where": error.where, "mend": error.hint}
+            answer = {"what": error.what, "where": error.where, "hint": error.hint}
         try:
             sys.stdout.write(json.dumps(answer) + "\n")
             sys.stdout.flush()
