@@ -110,9 +110,9 @@ def _values(reference: Mapping[str, ColumnProfile], later: Mapping[str, FloatArr
     for name, column in reference.items():
         values = later.get(name, np.zeros(0))
         values = values[np.isfinite(values)]
-        if len(values) < params.min_patients or not column.knots or column.known < params.min_patients:
+        if len(values) < params.min_patients or not column.quantile_grid or column.known < params.min_patients:
             continue
-        share = np.searchsorted(np.sort(values), column.knots, side="right") / len(values)
+        share = np.searchsorted(np.sort(values), column.quantile_grid, side="right") / len(values)
         distances.append(float(np.abs(share - np.array(column.below) / column.known).max()))
         sizes.append((len(values), column.known))
         shifts.append(_shift(column, float(np.median(values))))
@@ -155,17 +155,17 @@ def _adjusted(
 
 def _risk(risks: Risks, params: MonitorParams) -> Found:
     """One test over all members: where a risk lies among the knots of its member, later against out of fold."""
-    asked = {name: values for name, values in risks.later.items() if len(values) and risks.columns[name].knots}
+    asked = {name: values for name, values in risks.later.items() if len(values) and risks.columns[name].quantile_grid}
     later, known = (sum(map(len, asked.values())), sum(risks.columns[name].known for name in asked))
     if later < params.min_patients or known < params.min_patients:
         return [], f"fewer than {params.min_patients} risks, here or out of fold"
-    common = min(len(risks.columns[name].knots) for name in asked)
+    common = min(len(risks.columns[name].quantile_grid) for name in asked)
     here, there = np.zeros(common), np.zeros(common)
     for name, values in asked.items():
         column = risks.columns[name]
-        chosen = np.linspace(0, len(column.knots) - 1, common).round().astype(int)
+        chosen = np.linspace(0, len(column.quantile_grid) - 1, common).round().astype(int)
         # A member counts out of fold as often as it was asked now, so that only the risks can differ.
-        here += np.searchsorted(np.sort(values), np.array(column.knots)[chosen], side="right") / later
+        here += np.searchsorted(np.sort(values), np.array(column.quantile_grid)[chosen], side="right") / later
         there += len(values) / later * np.array(column.below)[chosen] / column.known
     distance = np.array([np.abs(here - there).max()])
     sizes = [(later, known)]
