@@ -113,7 +113,9 @@ def svg() -> str:
                 left = 1.0 + GAP + column * (width + GAP)
                 colour = COLOURS[min(row * len(COLOURS) // len(rows), len(COLOURS) - 1)]
                 style = "round,pad=0,rounding_size=0.06"
-                axes.add_patch(FancyBboxPatch((left, bottom), width, ROW_HEIGHT, boxstyle=style, fc=colour, ec="#52606d"))
+                axes.add_patch(
+                    FancyBboxPatch((left, bottom), width, ROW_HEIGHT, boxstyle=style, fc=colour, ec="#52606d")
+                )
                 middle = (left + width / 2, bottom + ROW_HEIGHT * (0.64 if subtitle else 0.5))
                 axes.text(*middle, title, ha="center", va="center", fontsize=11, weight="bold")
                 axes.text(middle[0], bottom + ROW_HEIGHT * 0.26, subtitle, ha="center", va="center", fontsize=8.5)
