@@ -81,7 +81,7 @@ def train(
             UsageError for settings in `best` that training does not know, or a fold that does not exist
             Paused after SIGTERM: saved, and the same command goes on
     """
-    devices.need(params.device)
+    devices.require_device(params.device)
     chosen = None if best is None else Best.read(best)
     split = read_folds(folds)
     numbers = split.numbers if fold is None else [fold]

@@ -13,7 +13,7 @@ SETTINGS = {"optimizer": "bf16_adafactor", "precision": "bf16"}
 
 def one(weight, slope, **settings):
     parameter = torch.nn.Parameter(weight.clone())
-    optimizer = bf16_adafactor.Lean([parameter], lr=0.5, seed=3, **settings)
+    optimizer = bf16_adafactor.Bf16Adafactor([parameter], lr=0.5, seed=3, **settings)
     parameter.grad = slope.clone()
     optimizer.step()
     return parameter.detach(), optimizer.state[parameter]
@@ -31,7 +31,7 @@ def test_a_first_step_of_separable_squares_is_the_sign_of_the_gradient():
 def test_a_sudden_gradient_moves_no_further_than_one_step_size():
     """Second step, gradient a thousandfold: the root mean square of the update stays 1."""
     parameter = torch.nn.Parameter(torch.zeros(4, 4))
-    optimizer = bf16_adafactor.Lean([parameter], lr=0.5, seed=3)
+    optimizer = bf16_adafactor.Bf16Adafactor([parameter], lr=0.5, seed=3)
     slope = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
     for size in (1.0, 1000.0):
         before = parameter.detach().clone()
@@ -73,8 +73,8 @@ def test_a_paused_training_goes_on_to_the_same_bits_and_ends_in_float32(tmp_path
     undisturbed = loop.train(task(**SETTINGS))
     seen = iter(range(1, 9))
     with pytest.raises(loop.Paused):
-        loop.train(task(**SETTINGS), keeper=loop.CheckpointConfig(tmp_path, {}, lambda: next(seen) == 4))
-    resumed = loop.train(task(**SETTINGS), keeper=loop.CheckpointConfig(tmp_path, {}))
+        loop.train(task(**SETTINGS), checkpointing=loop.CheckpointConfig(tmp_path, {}, lambda: next(seen) == 4))
+    resumed = loop.train(task(**SETTINGS), checkpointing=loop.CheckpointConfig(tmp_path, {}))
     assert same(undisturbed, resumed)
     assert undisturbed.history == resumed.history
     assert {value.dtype for value in weights(resumed).values()} == {torch.float32}

@@ -31,5 +31,5 @@ def test_training_and_search_refuse_before_they_read_anything(said, tmp_path):
 
 
 def test_whoever_asks_for_no_gpu_needs_none(said):
-    devices.need("auto")
-    devices.need("cpu")
+    devices.require_device("auto")
+    devices.require_device("cpu")

@@ -29,7 +29,7 @@ def newest():
 for blow in range({BLOWS} + 1):
     before, child = newest(), os.fork()
     if child == 0:
-        outcome = loop.train(task(**{CHANGES!r}), keeper=loop.CheckpointConfig(folder / "work", {{}}))
+        outcome = loop.train(task(**{CHANGES!r}), checkpointing=loop.CheckpointConfig(folder / "work", {{}}))
         torch.save({{"weights": dict(weights(outcome)), "history": outcome.history}}, folder / "done.pt")
         os._exit(0)
     if blow < {BLOWS}:

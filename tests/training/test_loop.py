@@ -58,14 +58,14 @@ def test_a_run_paused_after_any_step_goes_on_to_the_same_bits(plain, tmp_path):
     for cut in range(1, steps + 1):
         folder, seen = tmp_path / str(cut), iter(range(1, steps + 1))
         with pytest.raises(loop.Paused, match=f"paused after step {cut} in fold 0"):
-            loop.train(task(), keeper=loop.CheckpointConfig(folder, {"a": 1}, lambda: next(seen) == cut))  # noqa: B023
-        resumed = loop.train(task(), keeper=loop.CheckpointConfig(folder, {"a": 1}))
+            loop.train(task(), checkpointing=loop.CheckpointConfig(folder, {"a": 1}, lambda: next(seen) == cut))  # noqa: B023
+        resumed = loop.train(task(), checkpointing=loop.CheckpointConfig(folder, {"a": 1}))
         assert same(plain, resumed)
         assert plain.history == resumed.history
 
 
 def test_checkpoints_on_the_way_change_nothing(plain, tmp_path):
-    kept = loop.train(task(checkpoint_seconds=0), keeper=loop.CheckpointConfig(tmp_path, {}))
+    kept = loop.train(task(checkpoint_seconds=0), checkpointing=loop.CheckpointConfig(tmp_path, {}))
     assert same(plain, kept)
     assert len(list(tmp_path.glob("*.checkpoint"))) == 2
 
@@ -75,18 +75,20 @@ def test_averaged_weights_resume_to_the_same_bits_too(tmp_path):
     assert not same(undisturbed, loop.train(task()))
     seen = iter(range(1, 9))
     with pytest.raises(loop.Paused):
-        loop.train(task(ema=0.9), keeper=loop.CheckpointConfig(tmp_path, {}, lambda: next(seen) == 4))
-    assert same(undisturbed, loop.train(task(ema=0.9), keeper=loop.CheckpointConfig(tmp_path, {})))
+        loop.train(task(ema=0.9), checkpointing=loop.CheckpointConfig(tmp_path, {}, lambda: next(seen) == 4))
+    assert same(undisturbed, loop.train(task(ema=0.9), checkpointing=loop.CheckpointConfig(tmp_path, {})))
 
 
 def test_a_corrupt_checkpoint_costs_steps_and_no_bit(plain, tmp_path):
     seen = iter(range(1, 9))
     with pytest.raises(loop.Paused):
-        loop.train(task(checkpoint_seconds=0), keeper=loop.CheckpointConfig(tmp_path, {}, lambda: next(seen) == 4))
+        loop.train(
+            task(checkpoint_seconds=0), checkpointing=loop.CheckpointConfig(tmp_path, {}, lambda: next(seen) == 4)
+        )
     newest = max(tmp_path.glob("*.checkpoint"))
     newest.write_bytes(newest.read_bytes()[:-9])
     with pytest.warns(checkpoints.CorruptCheckpoint, match=newest.name):
-        assert same(plain, loop.train(task(), keeper=loop.CheckpointConfig(tmp_path, {})))
+        assert same(plain, loop.train(task(), checkpointing=loop.CheckpointConfig(tmp_path, {})))
 
 
 def test_patients_in_parts_give_the_same_loss_and_gradient_as_all_at_once():
@@ -107,7 +109,7 @@ def test_a_loss_that_is_no_number_stops_with_step_patients_and_checkpoint(tmp_pa
     silent = dataclasses.replace(broken.bags[5], genes=torch.full((len(factories.GENES),), 3e38))
     wrong = dataclasses.replace(broken, bags=[*broken.bags[:5], silent, *broken.bags[6:]])
     with pytest.raises(running.Diverged, match=r"fold 0, step \d.*P-005.*last good checkpoint: ") as caught:
-        loop.train(wrong, keeper=loop.CheckpointConfig(tmp_path, {}))
+        loop.train(wrong, checkpointing=loop.CheckpointConfig(tmp_path, {}))
     assert isinstance(caught.value, DataError)
 
 

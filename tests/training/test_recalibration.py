@@ -19,13 +19,13 @@ from mcti.training import recalibration
 from mcti.training.fold_files import load
 from mcti.training.folds import train_fold
 from mcti.training.loop import Paused
-from mcti.training.recalibration import Unseen
+from mcti.training.recalibration import HeldOutCurves
 from tests.training import factories
 
 EDGES = (0.0, 10.0, 25.0, 45.0, 80.0)
 
 
-def cohort(count: int, *, level: float = 0.0, stretch: float = 1.0, seed: int = 0) -> tuple[Unseen, np.ndarray]:
+def cohort(count: int, *, level: float = 0.0, stretch: float = 1.0, seed: int = 0) -> tuple[HeldOutCurves, np.ndarray]:
     """Patients with a constant hazard in each bin, and curves whose log hazards are off: (told, true S)."""
     random = np.random.default_rng(seed)
     rates = np.array([0.15, 0.3, 0.3, 0.4])  # cumulative hazard of each bin for the mean patient
@@ -38,7 +38,7 @@ def cohort(count: int, *, level: float = 0.0, stretch: float = 1.0, seed: int = 
     censored = random.uniform(5, 80, count)
     survival = torch.from_numpy(np.exp(-told.cumsum(1)))
     time, event = np.minimum(death, censored), death <= censored
-    return Unseen(survival, torch.from_numpy(time), torch.from_numpy(event)), np.exp(-true.cumsum(1))
+    return HeldOutCurves(survival, torch.from_numpy(time), torch.from_numpy(event)), np.exp(-true.cumsum(1))
 
 
 def test_the_two_numbers_are_those_of_a_poisson_regression():
@@ -91,11 +91,11 @@ def test_no_change_is_no_change():
 
 def test_inner_folds_share_the_events_and_the_subtypes_evenly():
     bags = factories.bags(60)
-    parts = recalibration.deal(bags, 3, (1,))
+    parts = recalibration.assign_inner_folds(bags, 3, (1,))
     assert sorted(place for part in parts for place in part) == list(range(60))
     events = [sum(bags[place].event for place in part) for part in parts]
     assert max(events) - min(events) <= 2  # two strata, each uneven by one at most
-    assert recalibration.deal(bags, 3, (2,)) != parts
+    assert recalibration.assign_inner_folds(bags, 3, (2,)) != parts
 
 
 SETTINGS = factories.settings(workers=1, epochs=2, horizons_months=(12.0, 36.0))

@@ -53,8 +53,8 @@ def test_the_memory_holds_the_latest_patients_and_survives_a_pause(tmp_path):
     assert not same(undisturbed, loop.train(task(survival_loss="cox")))
     seen = iter(range(1, 7))
     with pytest.raises(loop.Paused):
-        loop.train(given, keeper=loop.CheckpointConfig(tmp_path, {}, lambda: next(seen) == 4))
-    assert same(undisturbed, loop.train(given, keeper=loop.CheckpointConfig(tmp_path, {})))
+        loop.train(given, checkpointing=loop.CheckpointConfig(tmp_path, {}, lambda: next(seen) == 4))
+    assert same(undisturbed, loop.train(given, checkpointing=loop.CheckpointConfig(tmp_path, {})))
     run = running.Run(given, torch.device("cpu"))
     with loop.reproducible(1):
         run.advance("")
@@ -80,9 +80,9 @@ def test_a_gpu_out_of_memory_goes_on_with_half_the_patches_aloud(monkeypatch, tm
     assert outcome.bag_cap in (5, 6)
     seen = iter(range(1, 7))
     with pytest.warns(running.OutOfMemory), pytest.raises(loop.Paused):
-        loop.train(task(), keeper=loop.CheckpointConfig(tmp_path, {}, lambda: next(seen) == 4))
+        loop.train(task(), checkpointing=loop.CheckpointConfig(tmp_path, {}, lambda: next(seen) == 4))
     assert same(
-        outcome, loop.train(task(), keeper=loop.CheckpointConfig(tmp_path, {}))
+        outcome, loop.train(task(), checkpointing=loop.CheckpointConfig(tmp_path, {}))
     )  # the smaller cap is in the checkpoint
 
 
@@ -103,9 +103,11 @@ def test_fp16_trains_to_nearly_the_same_loss_and_resumes_to_the_same_bits(tmp_pa
     seen = iter(range(1, 99))
     with pytest.raises(loop.Paused):
         loop.train(
-            task(precision="fp16", epochs=5), keeper=loop.CheckpointConfig(tmp_path, {}, lambda: next(seen) == 3)
+            task(precision="fp16", epochs=5), checkpointing=loop.CheckpointConfig(tmp_path, {}, lambda: next(seen) == 3)
         )
-    assert same(undisturbed, loop.train(task(precision="fp16", epochs=5), keeper=loop.CheckpointConfig(tmp_path, {})))
+    assert same(
+        undisturbed, loop.train(task(precision="fp16", epochs=5), checkpointing=loop.CheckpointConfig(tmp_path, {}))
+    )
 
 
 def test_early_stopping_keeps_the_weights_of_the_lowest_inner_validation_loss(tmp_path):
@@ -117,14 +119,14 @@ def test_early_stopping_keeps_the_weights_of_the_lowest_inner_validation_loss(tm
     net, total = outcome.model.net, 0.0
     objective = running.Run(given, torch.device("cpu")).objective
     with torch.no_grad():
-        for bag in given.watched:
+        for bag in given.validation:
             batch = collate([bag], given.fitted, 99, (0,))
             total += float(objective.likelihood(net(batch.patches, batch.mask, batch.genes).hazard_logits, batch))
-    assert total / len(given.watched) == pytest.approx(curve[best], rel=1e-5)
+    assert total / len(given.validation) == pytest.approx(curve[best], rel=1e-5)
     seen = iter(range(1, 999))
     with pytest.raises(loop.Paused):
-        loop.train(given, keeper=loop.CheckpointConfig(tmp_path, {}, lambda: next(seen) == len(curve) - 1))
-    assert same(outcome, loop.train(given, keeper=loop.CheckpointConfig(tmp_path, {})))
+        loop.train(given, checkpointing=loop.CheckpointConfig(tmp_path, {}, lambda: next(seen) == len(curve) - 1))
+    assert same(outcome, loop.train(given, checkpointing=loop.CheckpointConfig(tmp_path, {})))
 
 
 def test_whoever_is_held_out_has_no_say_in_what_is_fitted():
@@ -135,10 +137,10 @@ def test_whoever_is_held_out_has_no_say_in_what_is_fitted():
     assert sum(bag.event for bag in held) == round(0.25 * sum(bag.event for bag in bags))
     settings = factories.settings(patience=2)
     one = folds.prepare(data, bags, settings, ("fold", 0), "fold 0")
-    names = {bag.patient_id for bag in one.watched}
+    names = {bag.patient_id for bag in one.validation}
     altered = [dataclasses.replace(b, genes=b.genes + 50) if b.patient_id in names else b for b in bags]
     two = folds.prepare(data, altered, settings, ("fold", 0), "fold 0")
-    assert {bag.patient_id for bag in two.watched} == names
+    assert {bag.patient_id for bag in two.validation} == names
     assert one.fitted.spec() == two.fitted.spec()
 
 

@@ -105,9 +105,9 @@ def test_a_killed_worker_s_trial_is_retried_once_from_the_folds_it_had(server, t
 def test_a_trial_lost_twice_stays_failed(server):
     found = study(server, "study-0000003", trials=1)
     for _ in range(2):
-        assert found._claim(may_ask=True) is not None
+        assert found._claim(may_start=True) is not None
         time.sleep(2.2)  # two heartbeats of one second, unheard
-    assert found._claim(may_ask=True) is None
+    assert found._claim(may_start=True) is None
     assert [trial.state for trial in found.trials()] == ["failed"]
 
 
@@ -128,9 +128,9 @@ def test_a_trial_that_never_beat_is_found(server):
     """Its worker died, or lost the server, between asking for the trial and the first heartbeat."""
     found = study(server, "study-0000004", trials=1)
     found.study.ask()
-    assert found._claim(may_ask=True) is None
+    assert found._claim(may_start=True) is None
     time.sleep(2.2)
-    number = found._claim(may_ask=True)
+    number = found._claim(may_start=True)
     assert number is not None
     found.work(lambda trial, inner: 0.5, lambda trial: None, lambda: True)
 

@@ -62,7 +62,7 @@ def search(
     Raises  DataError when no trial could be trained, UsageError for a space that names what training does not know,
             OperationalError when PostgreSQL or the tracking server stays away, Paused after SIGTERM
     """
-    devices.need(train.device)
+    devices.require_device(train.device)
     split = read_folds(folds)
     base = train.model_copy(update={"epochs": params.epochs})
     _check_space(params, base)
@@ -163,9 +163,9 @@ def _shared(study: Study, out: Path, report: "_Reporter") -> list[Trial]:  # noq
     """The trials by as many workers as this process may have, together with those of other processes."""
     with searching.quiet():
         shared = open_shared(study)
-        with shared.alone():  # one run of the study, whoever comes first
+        with shared.exclusive():  # one run of the study, whoever comes first
             parent = TrialLog(study).parent
-        searching.log_found(shared.trials(), study.plan)
+        searching.log_resumed(shared.trials(), study.plan)
         count = min(study.base.workers or cores(), study.plan.trials)
         with Pool(_worker, count, count) as pool:
             pool.map([Worker(study, parent, -(-study.plan.trials // count))] * count, report.counted)

@@ -109,7 +109,7 @@ def plan_of(params: SearchParams, base: TrainParams, folds: int) -> searching.Pl
     return searching.Plan(
         space=params.space,
         start=_settings(params, base.model_dump()),
-        also=_champion(params),
+        warm_starts=_champion(params),
         folds=folds,
         parallel_trials=params.parallel_trials,
         trials=params.trials,
