@@ -68,7 +68,7 @@ def check_space(space: Space) -> None:
     for name, values in space.items():
         if len(values) < 2 or len(set(values)) < len(values):
             hint = "give [low, high] or three and more choices"
-            raise UsageError(f"{list(values)!r} is not a choice", f"search.space, {name}", hint)
+            raise UsageError(f"{list(values)!r} has no two different values", f"search.space, {name}", hint)
         if _is_range(values) and not 0 < float(values[0]) < float(values[1]):
             hint = "give 0 < low < high: ranges are searched on a log scale"
             raise UsageError(f"{list(values)!r} is not a range", f"search.space, {name}", hint)

@@ -13,7 +13,7 @@ from mcti.params import TrainParams
 from mcti.steps.evaluate import search_use
 from mcti.steps.evaluate.comparators import check_training
 from mcti.steps.evaluate.step import read_outcomes
-from mcti.steps.search.best_settings import Best
+from mcti.steps.search.best_settings import BestSettings
 from mcti.steps.train import train
 from tests.training import factories
 
@@ -25,9 +25,9 @@ def part(outer: int, **settings) -> dict:
     return {"settings": settings, "inner": inner}
 
 
-def write(place, tree) -> Best:
+def write(place, tree) -> BestSettings:
     place.write_text(yaml.safe_dump(tree))
-    return Best.read(place)
+    return BestSettings.read(place)
 
 
 NESTED = {"nested": {0: part(0, learning_rate=1e-3), 1: part(1, learning_rate=1e-2)}}
@@ -58,7 +58,7 @@ def test_a_nested_search_gives_each_fold_its_own_and_the_refit_the_middle(tmp_pa
 def test_another_file_is_refused(tmp_path, text):
     (tmp_path / "best.yaml").write_text(text)
     with pytest.raises(DataError, match="no `settings` to read"):
-        Best.read(tmp_path / "best.yaml")
+        BestSettings.read(tmp_path / "best.yaml")
 
 
 def test_the_models_record_their_search_and_the_patients_that_it_saw(tmp_path):

@@ -11,10 +11,16 @@ from mcti.params import SearchParams
 from mcti.steps import train as training_step
 from mcti.steps.search import step as step
 from mcti.steps.search import study_setup
+from mcti.steps.search.best_settings import override
 from tests.training import factories
 from tests.training.postgres import Server
 
 SPACE = {"learning_rate": [1e-4, 1e-2], "alpha": [0.1, 0.3, 0.6]}
+
+
+def trial_job(world, split, base, settings) -> study_setup.TrialJob:
+    params = override(base, dict(settings), "search.space")
+    return study_setup.TrialJob(str(world[0]), str(world[1]), split, params, ("inner", split.fold))
 
 
 def asked(**changes) -> SearchParams:
@@ -55,12 +61,9 @@ def test_the_best_is_the_complete_trial_with_the_highest_mean(searched):
 
 def test_the_best_settings_train_again_to_the_very_score_recorded(world, searched):
     best = yaml.safe_load((searched[1] / "best.yaml").read_text())
-    parts = study_setup.inner_parts(read_folds(world[2]), 0)
+    parts = study_setup.inner_splits(read_folds(world[2]), 0)
     base = factories.settings(epochs=best["inner"]["epochs"])
-    scores = [
-        study_setup.score(study_setup.job_of(str(world[0]), str(world[1]), p, base, best["settings"]), Silent())
-        for p in parts
-    ]
+    scores = [study_setup.score(trial_job(world, p, base, best["settings"]), Silent()) for p in parts]
     assert scores == best["inner"]["c_index_by_fold"]
 
 
@@ -74,7 +77,7 @@ class Silent:
 
 def test_no_test_patient_of_the_outer_fold_is_in_an_inner_part(world):
     split = read_folds(world[2])
-    for part in study_setup.inner_parts(split, 0):
+    for part in study_setup.inner_splits(split, 0):
         assert not {*part.train, *part.test} & set(split.test_patients(0))
         assert sorted({*part.train, *part.test}) == split.train_patients(0)
         assert not set(part.train) & set(part.test)
