@@ -7,22 +7,18 @@ Stain goes down as optical density (Beer-Lambert), so haematoxylin and eosin mix
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mcti import storage
 from mcti.demo import tissue_drawing
 from mcti.demo.tissue_drawing import Plane
+from mcti.slides.pyramid_writer import write_pyramid
 
 EDGE = 2048
 """Width and height in pixels."""
 MPP = 0.5
 """Resolution of the finest level in µm/px."""
-TILE = 256
-LEVELS = 3
-_QUALITY = 75
 
 
 @dataclass(frozen=True)
@@ -69,7 +65,7 @@ def paint(out: Path, *, seed: int, grade: int, er_positive: bool) -> None:
     rng = np.random.default_rng([seed, grade, int(er_positive)])
     picture = render(rng, draw_traits(rng, grade, er_positive))
     with storage.replacing(out) as draft:
-        write_pyramid(draft, picture)
+        write_pyramid(draft, picture, MPP)
 
 
 def render(rng: np.random.Generator, traits: SlideTraits) -> Plane:
@@ -146,37 +142,3 @@ def _cells(
     cells.scatter(stroma[rng.random(len(stroma)) < 0.7], 10.5, 0.2, 0.3, 78)
     small = tissue_drawing.jittered_grid(rng, 21, allowed)
     cells.scatter(small[rng.random(len(small)) < traits.lymphocytes], 5.5, 0.06, 0.93, 100)
-
-
-def write_pyramid(out: Path, picture: NDArray[np.uint8], mpp: float = MPP, levels: int = LEVELS) -> None:
-    """`picture` (height, width, 3) as a tiled JPEG pyramid, each level half the one before; no date, no name inside."""
-    import cv2
-    import tifffile
-
-    height, width = picture.shape[:2]
-    power = 10.0 / mpp
-    note = (
-        f"Aperio Image Library (painted)\r\n{width}x{height} ({TILE}x{TILE}) JPEG/RGB Q={_QUALITY}"
-        f"|AppMag = {power:g}|MPP = {mpp:g}"
-    )
-    options: dict[str, Any] = {
-        "tile": (TILE, TILE),
-        "photometric": "rgb",
-        "compression": "jpeg",
-        "compressionargs": {"level": _QUALITY},
-        "metadata": None,
-        "software": False,
-        "maxworkers": 1,
-    }
-    with tifffile.TiffWriter(out) as writer:
-        for level in range(levels):
-            scale = 10_000.0 / mpp / 2**level  # pixels in a centimetre
-            writer.write(
-                picture,
-                description=note,
-                resolution=(scale, scale),
-                resolutionunit="CENTIMETER",
-                subfiletype=1 if level else 0,
-                **options,
-            )
-            picture = cv2.resize(picture, (picture.shape[1] // 2, picture.shape[0] // 2), interpolation=cv2.INTER_AREA)

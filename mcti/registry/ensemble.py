@@ -166,7 +166,7 @@ class Ensemble:
             if key != "risk":
                 alone = len(values) == 1
                 spans |= {f"{key}_low": None if alone else min(values), f"{key}_high": None if alone else max(values)}
-        score = self._strangeness(member_predictions, patches, vector, covariates)
+        score = self._ood_score(member_predictions, patches, vector, covariates)
         known = [value for name, value in (covariates or {}).items() if name in self.covariates]
         lacking = {"slides": patches is None, "genes": vector is None}
         lacking["clinical"] = bool(known) and all(value is None or math.isnan(value) for value in known)
@@ -212,9 +212,9 @@ class Ensemble:
         if set(eligible_members) <= set(self.default_members):
             folds = [sketch for name, sketch in self.reference_profiles.items() if name not in self.default_members]
             level = math.fsum(sketch.level_out_of_fold(level) for sketch in folds) / len(folds)
-            return math.fsum(self.reference_profiles[name].seen.quantile(level) for name in eligible_members) / len(
-                eligible_members
-            )
+            return math.fsum(
+                self.reference_profiles[name].training_risk.quantile(level) for name in eligible_members
+            ) / len(eligible_members)
         return math.fsum(self.reference_profiles[name].risk.quantile(level) for name in eligible_members) / len(
             eligible_members
         )
@@ -239,7 +239,7 @@ class Ensemble:
             return None
         return 100.0 * sum(risk > limit for limit in limits) / levels
 
-    def _strangeness(
+    def _ood_score(
         self,
         member_predictions: Mapping[str, object],
         patches: Tensor | None,
@@ -248,7 +248,7 @@ class Ensemble:
     ) -> float | None:
         patch = mean_patch(patches)
         found = [
-            self.reference_profiles[name].strangeness(
+            self.reference_profiles[name].ood_score(
                 patch, vector, self.members[name].fitted, covariates, self.covariates
             )
             for name in member_predictions

@@ -120,7 +120,7 @@ def encoder_licence(made: Mapping[str, Any]) -> str:
     name = str(made.get("encoder", ""))
     if name in ("hed44", "lite0"):
         return "Apache-2.0"
-    known = encoder_registry.KNOWN.get(name.removeprefix("timm:").partition("@")[0])
+    known = encoder_registry.ENCODERS.get(name.removeprefix("timm:").partition("@")[0])
     return known.licence if known else ""
 
 
