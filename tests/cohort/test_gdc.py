@@ -118,7 +118,7 @@ CPTAC = [
 
 
 def ingest_cptac(tmp_path, tissue_columns, cases=CPTAC, **settings):
-    """Ingest five samples; `tissue_columns`: header, then the cells of each sample. The count of gene TSPAN6 is the row."""
+    """Ingest five samples; `tissue_columns`: header, then the cells of each sample. TSPAN6 counts the row."""
     header, *cells = tissue_columns
     samples = [
         ("C3L-00001", "-01"),
