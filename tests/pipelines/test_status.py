@@ -211,7 +211,7 @@ def test_the_other_pipelines_too(server, kind, tmp_path_factory):
     loops = {"shards": 3, "folds": 2, "slides": 3}
     state.runs["run-0"] = Recording(compiled(kind, tmp_path_factory), loops).build()
     tasks = by_name(status.status("run-0", address))
-    exit_task, many = {"retraining": ("make-room", "train:1"), "inference": ("outcome", "heatmaps:2")}[kind]
+    exit_task, many = {"retraining": ("release-lease", "train:1"), "inference": ("outcome", "heatmaps:2")}[kind]
     assert {exit_task, many, "conclude"} <= set(tasks)
     assert {task.state for task in tasks.values()} == {"SUCCEEDED"}
 

@@ -254,6 +254,6 @@ def test_new_patients_get_predictions_and_a_heatmap_of_every_slide(project, newe
     assert set(predicted["patient_id"]) == set(patients)
     assert predicted["risk"].notna().all()
     slides = pd.read_csv(project / "data" / "raw" / "slides.csv", dtype=str)["slide_id"]
-    drawn = sorted(path.parent.name for path in folder.glob("**/heatmaps/pictures/*/heatmap.png"))
+    drawn = sorted(path.parent.name for path in folder.glob("**/heatmaps/images/*/heatmap.png"))
     assert drawn == sorted(slides)
-    assert len(list(folder.glob("**/heatmaps/pictures"))) == PARAMS["cluster"]["extract_shards"]
+    assert len(list(folder.glob("**/heatmaps/images"))) == PARAMS["cluster"]["extract_shards"]

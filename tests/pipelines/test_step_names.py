@@ -1,4 +1,4 @@
-"""A step has one name, everywhere: function, command, DVC stage, component, row of the resource table."""
+"""A step has the same name as function, command, DVC stage, component and row of the resource table."""
 
 import ast
 import importlib
@@ -10,7 +10,7 @@ import yaml
 from typer.main import get_command
 
 import components
-from components.utilities.show import show
+from components.utilities.visualize import visualize
 from mcti.cli.app import app
 from mcti.params import ClusterParams
 
@@ -19,14 +19,10 @@ STAGES = list(yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["s
 COMPONENTS = sorted(module.name for module in pkgutil.iter_modules(components.__path__) if not module.ispkg)
 
 
-def test_stages_components_commands_and_steps_are_the_same_words():
-    acting = {
-        "promote",
-        "predict",
-        "explain",
-        "monitor",
-    }  # they act on a registry, or on new patients: no stage of DVC's
-    assert set(COMPONENTS) == set(STAGES) | acting
+def test_stages_components_commands_and_steps_have_the_same_names():
+    # These act on the registry or on new patients: they are no DVC stages.
+    without_stage = {"promote", "predict", "explain", "monitor"}
+    assert set(COMPONENTS) == set(STAGES) | without_stage
     assert set(COMPONENTS) <= set(get_command(app).commands)
     for name in COMPONENTS:
         assert callable(getattr(importlib.import_module(f"mcti.steps.{name}"), name))
@@ -35,11 +31,11 @@ def test_stages_components_commands_and_steps_are_the_same_words():
 
 def test_every_task_of_the_pipeline_has_a_row_of_resources():
     rows = set(ClusterParams().steps.model_dump(by_alias=True))
-    assert rows == set(COMPONENTS) | {"wiring"}
+    assert rows == set(COMPONENTS) | {"utility"}
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "components").rglob("[a-z]*.py")), ids=lambda file: file.stem)
-def test_a_component_only_carries_arguments(file):
+def test_a_component_only_passes_arguments(file):
     source = file.read_text(encoding="utf-8")
     for function in (node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)):
         first = function.decorator_list[0].lineno - 1
@@ -49,19 +45,19 @@ def test_a_component_only_carries_arguments(file):
         assert not [n for n in ast.walk(function) if isinstance(n, ast.If | ast.IfExp | ast.While | ast.Match)]
 
 
-def test_components_have_the_artifacts_that_the_kubeflow_page_shows():
-    kinds = {
+def test_components_have_the_artifacts_that_the_user_interface_of_kubeflow_shows():
+    types = {
         (name, output): spec.type
         for name in COMPONENTS
         for output, spec in getattr(importlib.import_module(f"components.{name}"), name).component_spec.outputs.items()
     }
-    kinds |= {("show", output): spec.type for output, spec in show.component_spec.outputs.items()}
-    assert kinds["show", "roc"] == "system.ClassificationMetrics@0.0.1"
-    assert kinds["show", "curves"] == "system.HTML@0.0.1"
-    assert kinds["show", "scores"] == "system.Markdown@0.0.1"
-    assert kinds["monitor", "page"] == "system.HTML@0.0.1"
-    assert kinds["evaluate", "page"] == "system.HTML@0.0.1"
-    assert kinds["evaluate", "metrics"] == "system.Metrics@0.0.1"
-    assert kinds["validate", "page"] == "system.HTML@0.0.1"
-    assert kinds["train", "model"] == "system.Model@0.0.1"
-    assert kinds["extract", "features"] == "system.Dataset@0.0.1"
+    types |= {("visualize", output): spec.type for output, spec in visualize.component_spec.outputs.items()}
+    assert types["visualize", "roc"] == "system.ClassificationMetrics@0.0.1"
+    assert types["visualize", "curves"] == "system.HTML@0.0.1"
+    assert types["visualize", "scores"] == "system.Markdown@0.0.1"
+    assert types["monitor", "report_html"] == "system.HTML@0.0.1"
+    assert types["evaluate", "report_html"] == "system.HTML@0.0.1"
+    assert types["evaluate", "metrics"] == "system.Metrics@0.0.1"
+    assert types["validate", "report_html"] == "system.HTML@0.0.1"
+    assert types["train", "model"] == "system.Model@0.0.1"
+    assert types["extract", "features"] == "system.Dataset@0.0.1"
