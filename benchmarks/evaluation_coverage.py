@@ -37,8 +37,8 @@ def main() -> int:
 
 
 def _intervals(patients: pd.DataFrame, risks: dict, resamples: int, seed: int) -> dict[str, comparison.Interval]:
-    tested = Outcomes.of(patients, _folds(patients, seed))
-    draws = comparison.Draws.of(tested.event, resamples, seed)
+    tested = Outcomes.from_folds(patients, _folds(patients, seed))
+    draws = comparison.Draws.sample(tested.event, resamples, seed)
     good, noisy = (risks[name][tested.patient] for name in ("good", "noisy"))
     survival = risks["survival"][tested.patient]
     c_good, c_noisy = metrics.c_index(tested, good), metrics.c_index(tested, noisy)
@@ -47,14 +47,16 @@ def _intervals(patients: pd.DataFrame, risks: dict, resamples: int, seed: int) -
         f"auc_{MONTHS:g}": metrics.auc_at(tested, good, MONTHS),
         f"brier_{MONTHS:g}": metrics.brier_at(tested, survival, MONTHS),
     }
-    found = {name: comparison.interval(statistic, draws.for_(statistic), 0.95) for name, statistic in single.items()}
+    found = {
+        name: comparison.interval(statistic, draws.matching(statistic), 0.95) for name, statistic in single.items()
+    }
     return {**found, "difference": comparison.paired(c_good, c_noisy, draws.stratified, 0.95).interval}
 
 
 def _truth(scale: float, seed: int) -> dict[str, float]:
     patients, risks = _cohort(TRUTH_PATIENTS, scale, np.random.default_rng([17, seed]))
     everyone = {0: (list(patients["patient_id"][:1]), list(patients["patient_id"][1:]))}
-    tested = Outcomes.of(patients, everyone)
+    tested = Outcomes.from_folds(patients, everyone)
     event, time = tested.folds[0].event, tested.folds[0].time_months
     good, noisy = metrics.harrell_c(event, time, risks["good"][1:]), metrics.harrell_c(event, time, risks["noisy"][1:])
     alive = risks["survival"][1:]
@@ -101,7 +103,7 @@ def _folds(patients: pd.DataFrame, seed: int) -> dict[int, tuple[list[str], list
 
 def _permuted(patients: pd.DataFrame, risk: np.ndarray, seed: int) -> float:
     order = np.random.default_rng([13, seed]).permutation(len(patients))
-    tested = Outcomes.of(patients, _folds(patients, seed))
+    tested = Outcomes.from_folds(patients, _folds(patients, seed))
     return comparison.point(metrics.c_index(tested, risk[order][tested.patient]), len(patients))
 
 

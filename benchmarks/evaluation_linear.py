@@ -22,7 +22,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from threadpoolctl import threadpool_limits
 
 from mcti.evaluation import baselines, comparison, metrics
-from mcti.evaluation.design import Inputs
+from mcti.evaluation.design_matrix import Inputs
 from mcti.evaluation.outcomes import Outcomes
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "tcga"
@@ -40,7 +40,7 @@ def main() -> int:
     for cohort in args.cohort:
         inputs = load(cohort)
         for scheme in ("random", "site"):
-            outcomes = Outcomes.of(inputs.patients, _folds(inputs.patients, scheme, args.repeats))
+            outcomes = Outcomes.from_folds(inputs.patients, _folds(inputs.patients, scheme, args.repeats))
             draws = comparison.resamples(outcomes.event, 1000, 7)
             for name in args.models:
                 with threadpool_limits(1):

@@ -26,12 +26,11 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from benchmarks import model_zoo
-from mcti.dataset.bags import PatientBag
+from mcti.dataset.bags import Dataset, PatientBag
 from mcti.evaluation.metrics import harrell_c
 from mcti.params import TrainParams
 from mcti.training import fold_files
 from mcti.training import folds as folding
-from mcti.training.folds import Dataset
 from mcti.training.loop import train
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "tcga"
@@ -136,9 +135,9 @@ def measure(truth: Truth, signal: str, name: str, epochs: int, seed: int) -> tup
             "weight_decay": 1e-2, "cox_weight": 0.5 if name == "mcti+cox" else 0.0,
         }
     )  # fmt: skip
-    task = folding.prepare(data, data.choose(ids[:cut], "train"), params, ("truth", signal), name)
+    task = folding.prepare(data, data.select(ids[:cut], "train"), params, ("truth", signal), name)
     model = train(task).model
-    tested = data.choose(ids[cut:], "test")
+    tested = data.select(ids[cut:], "test")
     risk = np.array([row["risk"] for row in fold_files.predict(model, tested, [12.0])])
     event, time = (truth.table[c].to_numpy()[cut:] for c in ("event", "time_months"))
     return harrell_c(event == 1, time, risk), planted(model, tested, truth.tumour[cut:])

@@ -22,8 +22,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mcti.cohort.folds import stratified
-from mcti.dataset.bags import PatientBag
+from mcti.cohort.folds import assign_stratified
+from mcti.dataset.bags import Dataset, PatientBag
 from mcti.evaluation.comparison import Draws, interval, paired
 from mcti.evaluation.metrics import c_index
 from mcti.evaluation.outcomes import Outcomes
@@ -31,7 +31,6 @@ from mcti.evaluation.statistics import PairMean
 from mcti.params import TrainParams
 from mcti.training import fold_files
 from mcti.training import folds as folding
-from mcti.training.folds import Dataset
 from mcti.training.loop import train
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "tcga"
@@ -85,7 +84,7 @@ def _bag(row: dict[Any, Any], patches: torch.Tensor, genes: pd.DataFrame, classe
 
 def deal(table: pd.DataFrame, count: int) -> Parts:
     """{fold: (training patients, test patients)}, stratified by event and subtype."""
-    place = stratified(table, count, [0])
+    place = assign_stratified(table, count, [0])
     ids = table.patient_id
     return {fold: (list(ids[place != fold]), list(ids[place == fold])) for fold in range(count)}
 
@@ -95,8 +94,8 @@ def risks(data: Dataset, parts: Parts, tested: Outcomes, params: TrainParams) ->
     found = np.empty(len(tested.patient_ids))
     for fold, part in tested.parts():
         name = ("fold", fold.number)
-        task = folding.prepare(data, data.choose(parts[fold.number][0], "fold"), params, name, f"fold {fold.number}")
-        chosen = data.choose([tested.patient_ids[row] for row in fold.patients], "fold")
+        task = folding.prepare(data, data.select(parts[fold.number][0], "fold"), params, name, f"fold {fold.number}")
+        chosen = data.select([tested.patient_ids[row] for row in fold.patients], "fold")
         rows = fold_files.predict(train(task).model, chosen, [12.0])
         found[part] = [row["risk"] for row in rows]
     return found
@@ -126,8 +125,8 @@ def main() -> None:
     args = parser.parse_args()
     data, table = read(args.patients)
     parts = deal(table, args.folds)
-    tested = Outcomes.of(table, parts)
-    draws = Draws.of(tested.event, args.bootstrap, seed=0).stratified
+    tested = Outcomes.from_folds(table, parts)
+    draws = Draws.sample(tested.event, args.bootstrap, seed=0).stratified
     start = time.perf_counter()
     base = score(data, parts, tested, {}, args)
     own = interval(base, draws, 0.95)

@@ -9,22 +9,25 @@ from typing import Any
 
 import numpy as np
 
-from mcti.dataset.bags import PatientBag
+from mcti.arrays import IntArray
+from mcti.dataset.bags import Dataset, PatientBag
 from mcti.errors import UsageError, did_you_mean
 from mcti.evaluation import baselines
-from mcti.evaluation.curves import Ints
-from mcti.evaluation.design import Inputs
-from mcti.evaluation.predictions import Predicted
+from mcti.evaluation.design_matrix import Inputs
+from mcti.evaluation.predictions import Predictions
 from mcti.model.trained import TrainedModel, survival_column
-from mcti.model.variants import ABLATIONS, PEERS
+from mcti.model.variants import ABLATIONS, COMPARATORS
 from mcti.params import TrainParams
 from mcti.training import fold_files
 from mcti.training import folds as folding
-from mcti.training.folds import Dataset
 from mcti.training.loop import train
 
 ENSEMBLE = "mcti+cox"
-NETWORKS: Mapping[str, str] = {"mcti": "compact", ENSEMBLE: "compact", **{name: name for name in (*PEERS, *ABLATIONS)}}
+NETWORKS: Mapping[str, str] = {
+    "mcti": "compact",
+    ENSEMBLE: "compact",
+    **{name: name for name in (*COMPARATORS, *ABLATIONS)},
+}
 """Name -> `train.preset`. All else is the same for all of them: settings, folds, covariates. Each is the network alone;
 only the stack, which is what `mcti train` makes by default, has the Cox model beside it (`train.cox_weight`)."""
 NAMES = (*baselines.REGISTRY, *NETWORKS)
@@ -37,9 +40,9 @@ class Patients:
     inputs: Inputs
     data: Dataset
 
-    def bags(self, rows: Ints) -> list[PatientBag]:
+    def bags(self, rows: IntArray) -> list[PatientBag]:
         """The bags of these rows."""
-        return self.data.choose([str(name) for name in self.inputs.patients["patient_id"].iloc[rows]], "the study")
+        return self.data.select([str(name) for name in self.inputs.patients["patient_id"].iloc[rows]], "the study")
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,11 @@ class Part:
     """One fold by rows of the cohort's table: who is learned from, who is predicted, and its number."""
 
     fold: int
-    train: Ints
-    test: Ints
+    train: IntArray
+    test: IntArray
 
 
-Forecast = Callable[[Ints], Predicted]
+Forecast = Callable[[IntArray], Predictions]
 """Rows of the cohort's table -> risk and S at the horizons asked for."""
 
 
@@ -68,7 +71,7 @@ def fit(name: str, patients: Patients, part: Part, params: TrainParams) -> Forec
         raise UsageError(f"no model {name!r}", "the study", did_you_mean(name, NAMES))
     months, model = np.array(params.horizons_months), baselines.make(name)
     model.fit(patients.inputs.rows(part.train), params.seed)
-    return lambda rows: Predicted(*model.predict(patients.inputs.rows(rows), months))
+    return lambda rows: Predictions(*model.predict(patients.inputs.rows(rows), months))
 
 
 def fit_network(name: str, patients: Patients, part: Part, params: TrainParams) -> TrainedModel:
@@ -85,8 +88,8 @@ def network_forecast(model: TrainedModel, patients: Patients, months: Sequence[f
     return lambda rows: predict_bags(model, patients.bags(rows), months)
 
 
-def predict_bags(model: TrainedModel, bags: Sequence[PatientBag], months: Sequence[float]) -> Predicted:
+def predict_bags(model: TrainedModel, bags: Sequence[PatientBag], months: Sequence[float]) -> Predictions:
     """Risk and S(t) of these patients, one at a time."""
     rows: list[dict[str, Any]] = fold_files.predict(model, bags, months)
     columns = [survival_column(t) for t in months]
-    return Predicted(np.array([r["risk"] for r in rows]), np.array([[r[c] for c in columns] for r in rows]))
+    return Predictions(np.array([r["risk"] for r in rows]), np.array([[r[c] for c in columns] for r in rows]))

@@ -15,11 +15,11 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from mcti.evaluation.paired_comparison import PairedComparison, Resampled, values
+from mcti.evaluation.paired_comparison import PairedBootstrap, PairedComparison, point_estimates
 from mcti.params import PromoteParams
 from mcti.registry import alpha_spending, gates
-from mcti.registry.gates import Lead
-from mcti.registry.ledger import Line
+from mcti.registry.gates import Difference
+from mcti.registry.ledger import LedgerEntry
 from mcti.steps.promote import gate_evaluation
 
 HORIZONS = (12.0, 36.0, 60.0)
@@ -65,12 +65,12 @@ def chains(repetitions: int, n: int, looks: int, params: PromoteParams, seed: in
         ]
         promoted, naive, lines, drawn = 0, 0, [], None
         for number, challenger in enumerate(tables[1:]):
-            rivals = PairedComparison.of(challenger, tables[0])
+            rivals = PairedComparison.from_tables(challenger, tables[0])
             look = alpha_spending.look(lines, gate_evaluation.rows(rivals), f"{number}:champion", params)
-            lines.append(_line(look))
-            drawn = drawn or Resampled.of(rivals, params.bootstrap, params.seed)  # one seed, one matrix
-            spent, free = drawn.leads(rivals.uno(), (1 - 2 * look.alpha, 0.95))
-            lead = Lead(against="", patients=n, events=rivals.events, **spent.as_dict())
+            lines.append(_entry(look))
+            drawn = drawn or PairedBootstrap.draw(rivals, params.bootstrap, params.seed)  # one seed, one matrix
+            spent, free = drawn.differences(rivals.uno_c(), (1 - 2 * look.alpha, 0.95))
+            lead = Difference(against="", patients=n, events=rivals.events, **spent.as_dict())
             promoted |= gates.superior(lead, look, params).verdict == gates.PASS
             naive |= free.low > params.margin
         yield int(promoted), int(naive)
@@ -84,7 +84,7 @@ def powers(repetitions: int, sd: float, better: float, look: int, params: Promot
         cohort = Cohort(draw, POWER_PATIENTS)
         common = draw.normal(size=POWER_PATIENTS)
         noises = [np.sqrt(0.5) * common + np.sqrt(0.5) * draw.normal(size=POWER_PATIENTS) for _ in range(2)]
-        rivals = PairedComparison.of(cohort.predicted(noises[0], better), cohort.predicted(noises[1], sd))
+        rivals = PairedComparison.from_tables(cohort.predicted(noises[0], better), cohort.predicted(noises[1], sd))
         level = alpha_spending.budget(look, params) - alpha_spending.budget(look - 1, params)
         place = alpha_spending.Look(test_set="", sketch=(), number=look, of=params.looks, spent=0, alpha=level, pair="")
         lead, found = gate_evaluation.compare(rivals, cohort.labels, "champion", place, params)
@@ -101,15 +101,18 @@ def noise_for(lead: float, sd: float) -> tuple[float, float, float]:
     theirs = cohort.predicted(noises[1], sd)
     for _ in range(12):
         middle = (low + high) / 2
-        ours, champion = values(PairedComparison.of(cohort.predicted(noises[0], middle), theirs).uno(), 6000)
+        ours, champion = point_estimates(
+            PairedComparison.from_tables(cohort.predicted(noises[0], middle), theirs).uno_c(), 6000
+        )
         low, high = (middle, high) if ours - champion > lead else (low, middle)
     return middle, ours, champion
 
 
-def _line(look: alpha_spending.Look) -> Line:
-    told = {"look": look.model_dump(mode="json")}
-    return Line(number=1, id="", before="", time="", who="", action=gates.UNSURE, model="", version=1, champion=None,
-                previous=None, evidence=told)  # fmt: skip
+def _entry(look: alpha_spending.Look) -> LedgerEntry:
+    return LedgerEntry(
+        number=1, id="", before="", time="", who="", action=gates.NOT_ENOUGH_EVIDENCE, model="", version=1,
+        champion=None, previous=None, evidence={"look": look.model_dump(mode="json")},
+    )  # fmt: skip
 
 
 def wilson(hits: int, of: int) -> str:

@@ -12,12 +12,10 @@ import torch
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from benchmarks.model_zoo import Part, Patients
-from mcti.dataset import bags as bagging
-from mcti.dataset.bags import PatientBag
+from mcti.dataset.bags import Dataset, PatientBag, digest
 from mcti.errors import DataError
-from mcti.evaluation.design import Inputs
+from mcti.evaluation.design_matrix import Inputs
 from mcti.evaluation.outcomes import Outcomes
-from mcti.training.folds import Dataset
 
 SCHEMES = ("site", "random")
 CLINICAL = ("age", "is_female")
@@ -41,7 +39,9 @@ class Cohort:
     def outcomes(self, scheme: str) -> Outcomes:
         """Who was tested in which fold, and how it ended."""
         ids = self.table["patient_id"].to_numpy()
-        return Outcomes.of(self.table, {p.fold: (list(ids[p.train]), list(ids[p.test])) for p in self.folds[scheme]})
+        return Outcomes.from_folds(
+            self.table, {p.fold: (list(ids[p.train]), list(ids[p.test])) for p in self.folds[scheme]}
+        )
 
 
 def names(folder: Path) -> list[str]:
@@ -67,9 +67,9 @@ def read(folder: Path, name: str, folds: int, repeats: int, most: int | None = N
     made = [_bag(row, bags[row["patient_id"]], values[i], classes) for i, row in enumerate(table.to_dict("records"))]
     data = Dataset({bag.patient_id: bag for bag in made}, tuple(map(str, inputs.genes.columns)), classes)
     known = tuple(c for c in CLINICAL if c in table and table[c].nunique(dropna=True) > 1)
-    digest = hashlib.md5((bagging.digest(made, known) + ",".join(table["site"])).encode()).hexdigest()
+    data_digest = hashlib.md5((digest(made, known) + ",".join(table["site"])).encode()).hexdigest()
     parts = {scheme: deal(table, scheme, folds, repeats) for scheme in SCHEMES}
-    return Cohort(name, Patients(inputs, data), parts, known, digest)
+    return Cohort(name, Patients(inputs, data), parts, known, data_digest)
 
 
 def moments(bag: np.ndarray) -> np.ndarray:

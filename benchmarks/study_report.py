@@ -16,10 +16,10 @@ import torch
 from benchmarks import study_data
 from mcti import storage
 from mcti.errors import MctiError
-from mcti.evaluation import calibration, comparison, figures, groups, metrics, subgroups
+from mcti.evaluation import calibration, comparison, figures, metrics, risk_groups, subgroups
 from mcti.evaluation.comparison import Difference, FoldTest, Interval
 from mcti.evaluation.outcomes import Outcomes
-from mcti.evaluation.predictions import Predicted
+from mcti.evaluation.predictions import Predictions
 from mcti.evaluation.statistics import PairMean
 from mcti.model.variants import ABLATIONS
 
@@ -84,7 +84,7 @@ def write(cohorts: Mapping[str, study_data.Cohort], args: argparse.Namespace, un
 
 def _arm(cohort: study_data.Cohort, scheme: str, models: Mapping[str, Any], args: argparse.Namespace) -> Arm:
     outcomes = cohort.outcomes(scheme)
-    draws = comparison.Draws.of(outcomes.event, args.bootstrap, 7)
+    draws = comparison.Draws.sample(outcomes.event, args.bootstrap, 7)
     found, missing = {}, []
     for name, seeds in models.items():
         whole = [s for s, all_units in sorted(seeds.items()) if all(u.file(args.out).exists() for u in all_units)]
@@ -98,7 +98,9 @@ def _arm(cohort: study_data.Cohort, scheme: str, models: Mapping[str, Any], args
 def _scored(outcomes: Outcomes, files: Mapping[int, list[Path]]) -> Scored:
     """Risks of each seed standardised within fold, so that none weighs more; S averaged over the seeds."""
     tables = {seed: _rows(outcomes, paths) for seed, paths in files.items()}
-    risk = np.column_stack([groups.within_fold(outcomes, t["risk"].to_numpy()) for t in tables.values()])
+    risk = np.column_stack(
+        [risk_groups.standardise_within_fold(outcomes, t["risk"].to_numpy()) for t in tables.values()]
+    )
     columns = [c for c in tables[min(tables)] if c.startswith("S_")]
     survival = np.mean([t[columns].to_numpy() for t in tables.values()], axis=0)
     everyone = len(outcomes.patient_ids)
@@ -147,7 +149,7 @@ def _model(arm: Arm, name: str) -> dict[str, Any]:
     pairs = arm.pairs(name)
     months = np.array([float(c.removeprefix("S_")) for c in scored.table if c.startswith("S_")])
     usable = metrics.usable_horizons(outcomes, months)
-    predicted = Predicted(scored.risk.mean(axis=1), scored.survival[:, usable])
+    predicted = Predictions(scored.risk.mean(axis=1), scored.survival[:, usable])
     middle = int(np.argmin(np.abs(months[usable] - 36)))
     label = arm.cohort.table["subtype"].astype(str).to_numpy()
     statistics = {
@@ -161,7 +163,7 @@ def _model(arm: Arm, name: str) -> dict[str, Any]:
         "ici_36": calibration.ici(outcomes, predicted.survival[:, middle], 36.0),
     }
     found: dict[str, Any] = {
-        key: comparison.interval(statistic, draws.for_(statistic), CONFIDENCE).as_dict()
+        key: comparison.interval(statistic, draws.matching(statistic), CONFIDENCE).as_dict()
         for key, statistic in statistics.items()
     }
     found["d_calibration_p"] = comparison.finite(

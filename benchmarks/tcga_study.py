@@ -34,7 +34,7 @@ from benchmarks import model_zoo, study_data, study_report
 from benchmarks.model_zoo import Part, Patients
 from mcti.errors import MctiError
 from mcti.evaluation import baselines
-from mcti.evaluation.predictions import Predicted
+from mcti.evaluation.predictions import Predictions
 from mcti.model.trained import TrainedModel
 from mcti.params import TrainParams
 from mcti.storage import replacing
@@ -197,7 +197,7 @@ def predict(cohort: study_data.Cohort, part: Part, unit: Unit) -> pd.DataFrame:
     return _table(cohort, part, found, more)
 
 
-def _table(cohort: study_data.Cohort, part: Part, found: Predicted, more: dict[str, np.ndarray]) -> pd.DataFrame:
+def _table(cohort: study_data.Cohort, part: Part, found: Predictions, more: dict[str, np.ndarray]) -> pd.DataFrame:
     columns = {"patient_id": cohort.table["patient_id"].to_numpy()[part.test], "risk": found.risk}
     columns |= {f"S_{months:g}": found.survival[:, i] for i, months in enumerate(HORIZONS)}
     return pd.DataFrame(columns | more)

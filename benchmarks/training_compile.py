@@ -20,10 +20,9 @@ import numpy as np
 import torch
 import torch._inductor.config
 
-from mcti.dataset.bags import PatientBag
+from mcti.dataset.bags import Dataset, PatientBag
 from mcti.params import TrainParams
 from mcti.training import folds as folding
-from mcti.training.folds import Dataset
 from mcti.training.loop import reproducible
 from mcti.training.run import Run, Task
 

@@ -24,12 +24,11 @@ import torch
 
 from benchmarks import model_zoo, study_data, tcga_study
 from benchmarks.model_zoo import Part, Patients
-from mcti.dataset.bags import PatientBag
+from mcti.dataset.bags import Dataset, PatientBag
 from mcti.evaluation import comparison, metrics
-from mcti.evaluation.design import Inputs
+from mcti.evaluation.design_matrix import Inputs
 from mcti.evaluation.outcomes import Outcomes
 from mcti.storage import replacing, text_md5
-from mcti.training.folds import Dataset
 
 COVARIATES = ("age",)
 
@@ -68,7 +67,7 @@ def c_of(patients: Patients, name: str, number: int, *, peek: bool = False, fold
         learned = Part(part.fold, np.arange(len(table)), part.test) if peek else part
         risks.append(model_zoo.fit(name, shuffled, learned, params)(part.test).risk)
     ids = table["patient_id"].to_numpy()
-    outcomes = Outcomes.of(table, {p.fold: (list(ids[p.train]), list(ids[p.test])) for p in parts})
+    outcomes = Outcomes.from_folds(table, {p.fold: (list(ids[p.train]), list(ids[p.test])) for p in parts})
     return comparison.point(metrics.c_index(outcomes, np.concatenate(risks)), len(table))
 
 

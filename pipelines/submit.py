@@ -36,7 +36,7 @@ def compile_to(settings: Settings, data: str | None, out: Path, pipeline: str = 
     """
     if pipeline not in PIPELINES:
         raise UsageError(f"unknown pipeline {pipeline!r}", "--kind", did_you_mean(pipeline, PIPELINES))
-    version_of_data = versions.of_source(settings.ingest.clinical) if data is None else data
+    version_of_data = versions.source_md5(settings.ingest.clinical) if data is None else data
     settings = _with_pinned_sources(settings, version_of_data, pipeline)
     name = f"{settings.cluster.pipeline}-{pipeline}"
     build = PIPELINES[pipeline]

@@ -11,6 +11,6 @@ def publish(remote: str, name: str, result: dsl.Input[dsl.Artifact], version: ds
     from mcti.registry import pipeline_run
 
     published = versions.publish(result.path, remote, name)
-    versions.record(published, remote, pipeline_run.needed(), name)
+    versions.save_run_pointer(published, remote, pipeline_run.required_run_id(), name)
     storage.write_json(version.path, published.model_dump(mode="json"))
     version.metadata.update(md5=published.md5, address=published.address, uploaded=published.uploaded)

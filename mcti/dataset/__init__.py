@@ -1,1 +1,1 @@
-"""Cohort and features as what training, evaluation and prediction read: bags of patches, covariates, folds."""
+"""Cohort and features as training, evaluation and prediction read them: bags of patches, covariates, fold splits."""

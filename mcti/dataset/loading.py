@@ -1,7 +1,7 @@
-"""Tables and features of a cohort into the bags that training and prediction read."""
+"""Tables and features of a cohort as the dataset that training and prediction read."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -10,63 +10,88 @@ import pandas as pd
 import torch
 
 from mcti.cohort import tables
-from mcti.dataset.bags import PatientBag
+from mcti.dataset.bags import Dataset, PatientBag, SlideTiles
 from mcti.errors import DataError, did_you_mean
-from mcti.storage import Location, exists, join, local_copy, translating_os_errors
-from mcti.training.folds import Dataset
+from mcti.slides.features import SlideFeatures, read_slide
+from mcti.storage import Location, exists, join
+
+
+def load_dataset(
+    cohort: Location, features: Location | None, genes: list[str] | None = None, patients: Sequence[str] = ()
+) -> Dataset:
+    """The patients of a cohort with their genes and the features of all their slides.
+
+    Reads   cohort/{patients,expression,slides}.parquet, features/<slide_id>.h5 (None: no patient has slides)
+    genes     only these, in this order; None: all of the table
+    patients  only these; none: all of the cohort
+    Covariates are age, is_female and the cohort's own numeric ones, None where missing.
+    A patient none of whose slides has features has no patches; one without a row in the expression has no genes.
+
+    Raises DataError when features are given and no patient has any, when a file is not a feature file, when the
+    features come from two encoders, and when a requested patient is not in the cohort
+    """
+    data = CohortTables.read(cohort, features, genes).load(patients)
+    if features is not None and not patients and all(bag.patches is None for bag in data.bags.values()):
+        raise DataError("no slide of the cohort has features", str(features), "extract the slides of this cohort")
+    return data
 
 
 @dataclass(frozen=True)
-class Tables:
-    """The tables of a cohort, read once; `bags` takes some of its patients at a time, whose features it then reads.
+class CohortTables:
+    """The tables of a cohort, read once; `load` reads the features of some of its patients.
 
-    patients    sorted by patient_id;  slides  with features, of each patient;  clinical  names of numeric covariates
+    patients    sorted by patient_id
+    slides      slide ids with features, by patient
+    covariates  names of the numeric covariates
     """
 
     cohort: Location
     features: Location | None
     patients: pd.DataFrame
     expression: pd.DataFrame
-    slides: dict[str, list[str]]
-    clinical: tuple[str, ...]
+    slides: Mapping[str, Sequence[str]]
+    covariates: tuple[str, ...]
 
     @classmethod
-    def read(cls, cohort: Location, features: Location | None, genes: list[str] | None = None) -> "Tables":
-        """As `gather`."""
+    def read(cls, cohort: Location, features: Location | None, genes: list[str] | None = None) -> "CohortTables":
+        """Read the tables; arguments and errors as in `load_dataset`."""
         patients = tables.read_patients(cohort).sort_values("patient_id")
-        wanted = ["age", "is_female", *tables.covariates(patients)]
-        clinical = tuple(name for name in wanted if pd.api.types.is_numeric_dtype(patients[name]))
+        candidates = ["age", "is_female", *tables.covariates(patients)]
+        covariates = tuple(name for name in candidates if pd.api.types.is_numeric_dtype(patients[name]))
         expression = tables.read_expression(cohort, genes)
-        return cls(cohort, features, patients, expression, slides_of(cohort, features), clinical)
+        return cls(cohort, features, patients, expression, slides_with_features(cohort, features), covariates)
 
-    def bags(self, chosen: Sequence[str] = ()) -> Dataset:
-        """As `gather`."""
-        made: dict[str, set[Any]] = {}
-        bags = {}
-        for row in self._rows(chosen):
+    def load(self, patients: Sequence[str] = ()) -> Dataset:
+        """These patients (none: all) as a dataset; arguments and errors as in `load_dataset`."""
+        bags: dict[str, PatientBag] = {}
+        provenance: list[Mapping[str, Any]] = []
+        for row in self._rows(patients):
             patient = str(row["patient_id"])
-            patches, quality = bag_of(self.features, self.slides.get(patient, []), made)
+            slides = load_bag(self.features, self.slides.get(patient, ()))
+            provenance += slides.provenance
             bags[patient] = PatientBag(
                 patient_id=patient,
-                patches=patches,
+                patches=slides.patches,
                 genes=_genes(self.expression, patient),
                 time_months=float(row["time_months"]),
                 event=bool(row["event"]),
                 subtype=self.classes.index(str(row["subtype"])),
-                covariates={name: _number(row[name]) for name in self.clinical},
-                quality=quality,
+                covariates={name: _number(row[name]) for name in self.covariates},
+                quality=slides.quality,
+                slides=slides.tiles,
             )
-        return Dataset(bags, self.genes, self.classes, one_way(made, self.features), self.cohort_facts)
+        encoder = check_single_encoder(provenance, self.features)
+        return Dataset(bags, self.genes, self.classes, encoder, self.cohort_identity)
 
     @cached_property
-    def cohort_facts(self) -> dict[str, str]:
-        """Name and endpoint of the cohort, as model.json keeps them."""
+    def cohort_identity(self) -> dict[str, str]:
+        """Name and endpoint of the cohort, as model.json records them."""
         info = tables.read_info(self.cohort)
         return {"name": info.name, "endpoint": info.endpoint}
 
     @cached_property
     def genes(self) -> tuple[str, ...]:
-        """The columns of the expression, in their order; read once, since a prediction asks patient by patient."""
+        """The columns of the expression, in their order; computed once, since a prediction loads single patients."""
         return tuple(map(str, self.expression.columns))
 
     @cached_property
@@ -79,46 +104,27 @@ class Tables:
         rows: list[dict[str, Any]] = self.patients.to_dict("records")  # type: ignore[assignment]
         return {str(row["patient_id"]): row for row in rows}
 
-    def _rows(self, chosen: Sequence[str]) -> list[dict[str, Any]]:
+    def _rows(self, patients: Sequence[str]) -> list[dict[str, Any]]:
         """The rows of these patients, in the order of the table."""
-        if not chosen:
+        if not patients:
             return list(self._by_id.values())
-        for patient in chosen:
+        for patient in patients:
             if patient not in self._by_id:
                 hint = did_you_mean(patient, sorted(self._by_id))
                 raise DataError(f"there is no patient {patient!r}", str(self.cohort), hint)
-        return [self._by_id[patient] for patient in sorted(set(chosen))]
+        return [self._by_id[patient] for patient in sorted(set(patients))]
 
 
-def gather(
-    cohort: Location, features: Location | None, genes: list[str] | None = None, chosen: Sequence[str] = ()
-) -> Dataset:
-    """All patients of a cohort with their genes and the features of all their slides.
-
-    Reads   cohort/{patients,expression,slides}.parquet, features/<slide_id>.h5 (None: nobody has slides)
-    genes   only these, in this order; None: all of the table
-    chosen  only these patients; none: all of the cohort
-    Covariates are age, is_female and the cohort's own numeric ones, None where missing.
-    A patient none of whose slides has features has no bag; one without a row in the expression has no genes.
-    Raises  DataError when features are asked for and no patient has any, when a file is not a features file, and for a
-            chosen patient who is not in the cohort
-    """
-    data = Tables.read(cohort, features, genes).bags(chosen)
-    if features is not None and not chosen and all(bag.patches is None for bag in data.bags.values()):
-        raise DataError("no slide of the cohort has features", str(features), "extract the slides of this cohort")
-    return data
-
-
-def slides_of(cohort: Location, features: Location | None) -> dict[str, list[str]]:
-    """Slides with features of each patient, sorted by slide id: the order in which their tiles fill the bag."""
+def slides_with_features(cohort: Location, features: Location | None) -> dict[str, list[str]]:
+    """Slides with features by patient, sorted by slide id: the order in which their tiles fill the bag."""
     if features is None:
         return {}
     table = tables.read_slides(cohort).sort_values(["patient_id", "slide_id"])
-    found: dict[str, list[str]] = {}
+    by_patient: dict[str, list[str]] = {}
     for patient, slide in zip(table["patient_id"], table["slide_id"], strict=True):
         if exists(join(features, f"{slide}.h5")):
-            found.setdefault(str(patient), []).append(str(slide))
-    return found
+            by_patient.setdefault(str(patient), []).append(str(slide))
+    return by_patient
 
 
 def _genes(expression: pd.DataFrame, patient: str) -> torch.Tensor | None:
@@ -131,79 +137,61 @@ def _number(value: object) -> float | None:
     return None if pd.isna(value) else float(value)  # type: ignore[call-overload, arg-type]
 
 
-def bag_of(
-    features: Location | None, slides: list[str], made: dict[str, set[Any]]
-) -> tuple[torch.Tensor | None, dict[str, float]]:
-    """(N, D) the features of all patches of these slides, in their order (None without a slide), and their quality.
+@dataclass(frozen=True)
+class SlideBag:
+    """The patches of all slides of a patient.
 
-    made     gets how the files say that they were made, {attribute: values}
-    quality  tissue: mean share of tissue in a tile; blurred, failed: share of the tiles left out as out of focus, as
-             unreadable. Empty for files of other tools, which do not count them.
+    patches     (N, D) float32, or None: no slides
+    tiles       the slides in the order of their rows
+    quality     tissue: mean share of tissue in a tile; blurred, failed: share of the candidate tiles that were left
+                out as out of focus, as unreadable. Empty for files of other tools, which do not count them
+    provenance  how the features of each slide were extracted
+    """
+
+    patches: torch.Tensor | None
+    tiles: tuple[SlideTiles, ...] = ()
+    quality: Mapping[str, float] = field(default_factory=dict)
+    provenance: tuple[Mapping[str, Any], ...] = ()
+
+
+def load_bag(features: Location | None, slides: Sequence[str]) -> SlideBag:
+    """The bag of these slides, each feature file read once; empty without features or without a slide.
+
+    Raises DataError when a file is not a feature file, naming it.
     """
     if features is None or not slides:
-        return None, {}
-    found = [_read(join(features, f"{slide}.h5"), made) for slide in slides]
-    bags = [patches for patches, _ in found]
-    return bags[0] if len(bags) == 1 else torch.cat(bags), _quality([counts for _, counts in found])
+        return SlideBag(None)
+    files = [read_slide(join(features, f"{slide}.h5")) for slide in slides]
+    bags = [torch.from_numpy(file.features) for file in files]
+    return SlideBag(
+        patches=bags[0] if len(bags) == 1 else torch.cat(bags),
+        tiles=tuple(SlideTiles(s, len(f.features), f.coordinates) for s, f in zip(slides, files, strict=True)),
+        quality=_quality(files),
+        provenance=tuple(file.provenance for file in files),
+    )
 
 
-def _quality(slides: list[dict[str, float]]) -> dict[str, float]:
-    """Of all slides of a patient together; nothing where one of them was not counted."""
-    if not all(slides):
+def _quality(slides: Sequence[SlideFeatures]) -> dict[str, float]:
+    """Quality of all slides of a patient together; empty where the tiles of one of them were not counted."""
+    counts = [slide.tile_counts for slide in slides]
+    if not all(counts):
         return {}
-    kept, tiles = (sum(counts[name] for counts in slides) for name in ("kept", "candidate"))
-    quality = {name: sum(counts[name] for counts in slides) / tiles for name in ("blurred", "failed")}
-    return {"tissue": sum(counts["tissue"] for counts in slides) / kept, **quality}
+    kept, tiles = (sum(slide[name] for slide in counts) for name in ("kept", "candidate"))
+    shares = {name: sum(slide[name] for slide in counts) / tiles for name in ("blurred", "failed")}
+    return {"tissue": sum(slide["tissue"] for slide in counts) / kept, **shares}
 
 
-_MADE = ("encoder", "encoder_weights_sha256", "encoder_preprocessing", "target_mpp", "tissue_method")
-"""Attributes of a features file that tell how it was made; files of other tools may lack some."""
+def check_single_encoder(provenance: Iterable[Mapping[str, Any]], features: Location | None) -> dict[str, Any]:
+    """How all features were extracted: each attribute with its value, or with the sorted list of its values.
 
-
-def one_way(made: dict[str, set[Any]], features: Location | None) -> dict[str, Any]:
-    """How all features were made.
-
-    Raises
-        DataError: two encoders: their numbers mean different things, even where the widths agree.
+    Raises DataError when they come from two encoders: their numbers have different meanings even at equal width.
     """
+    values: dict[str, set[Any]] = {}
+    for attributes in provenance:
+        for name, value in attributes.items():
+            values.setdefault(name, set()).add(value)
     for name in ("encoder", "encoder_weights_sha256"):
-        if len(values := sorted(map(str, made.get(name, ())))) > 1:
-            raise DataError(f"features of two encoders ({name} {values[0]} and {values[1]})", str(features),
-                            "extract all slides with one encoder")  # fmt: skip
-    return {name: min(values) if len(values) == 1 else sorted(values) for name, values in sorted(made.items())}
-
-
-def _read(where: str, made: dict[str, set[Any]]) -> tuple[torch.Tensor, dict[str, float]]:
-    import h5py
-
-    with local_copy(where) as path, translating_os_errors(where), h5py.File(path, "r") as file:
-        if "features" not in file or file["features"].ndim != 2:
-            raise DataError("no table `features` of patches and their values", where, "extract the slide again")
-        for name in (name for name in _MADE if name in file.attrs):
-            value = file.attrs[name]
-            made.setdefault(name, set()).add(value.item() if isinstance(value, np.generic) else str(value))
-        return torch.from_numpy(file["features"][:].astype(np.float32, copy=False)), _counts(file)
-
-
-def _counts(file: Any) -> dict[str, float]:
-    """Tiles that were candidates, kept, blurred and failed, and the summed tissue of those kept; empty: not counted."""
-    tissue, names = file.get("tissue_fraction"), ("candidate", "kept", "blurred", "failed")
-    if tissue is None or not len(tissue) or len(tissue) != len(file["features"]):
-        return {}
-    if not all(f"tiles_{name}" in file.attrs for name in names):
-        return {}
-    return {name: float(file.attrs[f"tiles_{name}"]) for name in names} | {"tissue": float(tissue[:].sum(dtype=float))}
-
-
-def places(features: Location, slides: Sequence[str]) -> list[tuple[str, int, np.ndarray | None]]:
-    """(slide_id, tiles, coords (tiles, 2) level-0 px or None where the file has none) of each slide, in their order."""
-    import h5py
-
-    found: list[tuple[str, int, np.ndarray | None]] = []
-    for slide in slides:
-        where = join(features, f"{slide}.h5")
-        with local_copy(where) as path, translating_os_errors(where), h5py.File(path, "r") as file:
-            tiles = len(file["features"])
-            here = "coords" in file and file["coords"].shape == (tiles, 2)
-            found.append((slide, tiles, file["coords"][:].astype(np.int64) if here else None))
-    return found
+        if len(encoders := sorted(map(str, values.get(name, ())))) > 1:
+            what = f"features of two encoders ({name} {encoders[0]} and {encoders[1]})"
+            raise DataError(what, str(features), "extract all slides with one encoder")
+    return {name: min(group) if len(group) == 1 else sorted(group) for name, group in sorted(values.items())}

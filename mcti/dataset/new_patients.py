@@ -1,6 +1,6 @@
-"""New patients as they come, before any outcome: a folder of tables and slides into the bags that prediction reads."""
+"""New patients before any outcome: a folder of tables and slides as the dataset that prediction reads."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,163 +11,178 @@ from numpy.typing import NDArray
 
 from mcti import redaction
 from mcti.cohort import reading
-from mcti.dataset.bags import PatientBag
-from mcti.dataset.loading import bag_of, one_way
+from mcti.dataset.bags import Dataset, PatientBag
+from mcti.dataset.loading import check_single_encoder, load_bag
 from mcti.errors import DataError, did_you_mean
-from mcti.params import ExtractParams
-from mcti.progress import Progress
 from mcti.slides import manifest
-from mcti.steps.extract import extract
 from mcti.storage import Location, exists, join
-from mcti.training.folds import Dataset
-
-Floats = NDArray[np.float32]
 
 
-def listed(folder: Path) -> Path | None:
-    """The list of slides of a folder: slides.csv, slides.parquet or the folder slides; None: there is none."""
-    return _first(folder, "slides.csv", "slides.parquet", "slides")
+def slide_list(folder: Path) -> Path | None:
+    """The list of slides of a folder: slides.csv, slides.parquet or the folder slides; None: there is none.
+
+    Raises DataError when the folder does not exist, or has a list in another format.
+    """
+    return _find_file(folder, "slides.csv", "slides.parquet", "slides")
 
 
-def extracted(folder: Path, params: ExtractParams, scratch: Path, progress: Progress) -> Path | None:
-    """Where the features of the folder's slides lie: its own folder `features`, or freshly extracted in `scratch`."""
+def feature_folder(folder: Path, scratch: Path, extract: Callable[[Path, Path], object]) -> Path | None:
+    """The feature files of the folder's slides: its own folder `features`, or extracted to `scratch`; None: no slides.
+
+    extract  writes the features of the slides on a list (first argument) to a folder (second argument)
+    """
     if (folder / "features").is_dir():
         return folder / "features"
-    found = listed(folder)
-    if found is None:
+    slides = slide_list(folder)
+    if slides is None:
         return None
-    extract(found, params, scratch, progress=progress)
+    extract(slides, scratch)
     return scratch
 
 
-def slides(folder: Path) -> dict[str, list[str]]:
-    """The slides of each patient, sorted."""
-    found: dict[str, list[str]] = {}
-    for slide, owner in sorted(_owners(folder).items()):
-        found.setdefault(owner, []).append(slide)
-    return found
+def slides_by_patient(folder: Path) -> dict[str, list[str]]:
+    """The slide ids of each patient, sorted."""
+    by_patient: dict[str, list[str]] = {}
+    for slide, patient in sorted(_patient_by_slide(folder).items()):
+        by_patient.setdefault(patient, []).append(slide)
+    return by_patient
 
 
-def slides_in(folder: Path, features: Location | None) -> dict[str, list[str]]:
-    """Those of them that have features; who has none is left out."""
+def slides_with_features(folder: Path, features: Location | None) -> dict[str, list[str]]:
+    """As `slides_by_patient`, of the slides that have features; a patient without any is left out."""
     if features is None:
         return {}
-    there = {p: [s for s in owned if exists(join(features, f"{s}.h5"))] for p, owned in slides(folder).items()}
-    return {patient: found for patient, found in there.items() if found}
+    by_patient = {
+        patient: [slide for slide in slides if exists(join(features, f"{slide}.h5"))]
+        for patient, slides in slides_by_patient(folder).items()
+    }
+    return {patient: slides for patient, slides in by_patient.items() if slides}
 
 
-def patients(folder: Path) -> list[str]:
-    """Everybody who has genes, a slide or a row of covariates, sorted.
+def patient_ids(folder: Path) -> list[str]:
+    """All patients who have genes, a slide or a row of covariates, sorted.
 
-    Raises
-        DataError: there is nobody, or an id that cannot name a file.
+    Raises DataError when there is no patient, or an id cannot be part of a file name.
     """
-    found = set(_owners(folder).values())
+    ids = set(_patient_by_slide(folder).values())
     for table in (_expression(folder), _clinical(folder)):
-        found |= set() if table is None else set(table.ids)
-    if not found:
+        ids |= set() if table is None else set(table.ids)
+    if not ids:
         hint = "put expression.csv (patient_id and genes), slides.csv or a folder slides there"
         raise DataError("there is no patient", str(folder), hint)
-    redaction.register_ids(found)
-    for name in sorted(found):
-        if not name.strip(".") or {"/", "\\", "\0"} & set(name):  # it becomes the name of a page
-            raise DataError(f"{name!r} cannot name a patient", str(folder), "leave slashes out of patient_id")
-    return sorted(found)
+    redaction.register_ids(ids)
+    for patient in sorted(ids):
+        if not patient.strip(".") or {"/", "\\", "\0"} & set(patient):  # it becomes the name of a report file
+            raise DataError(f"{patient!r} cannot name a patient", str(folder), "leave slashes out of patient_id")
+    return sorted(ids)
 
 
 @dataclass(frozen=True)
-class Tables:
-    """The tables of a folder, read once; `bags` takes some of its patients at a time, whose features it then reads.
+class NewPatientTables:
+    """The tables of a folder, read once; `load` reads the features of some of its patients.
 
-    genes, covariates   rows by patient, their columns named by `names`;  slides  with features, of each patient
+    genes, covariates  rows by patient, with the columns gene_names and covariate_names
+    slides             slide ids with features, by patient
     """
 
     features: Location | None
-    genes: Mapping[str, Floats]
+    genes: Mapping[str, NDArray[np.float32]]
     gene_names: tuple[str, ...]
-    covariates: Mapping[str, Floats]
+    covariates: Mapping[str, NDArray[np.float32]]
     covariate_names: tuple[str, ...]
     slides: Mapping[str, Sequence[str]]
 
     @classmethod
-    def read(cls, folder: Path, features: Location | None) -> "Tables":
-        """None of the patients has an outcome yet.
+    def read(cls, folder: Path, features: Location | None) -> "NewPatientTables":
+        """Read the tables of a folder.
 
-        Reads   folder/expression.csv|parquet (patient_id, one column a gene), clinical.csv|parquet (patient_id, numeric
-                covariates), slides.csv|parquet (patient_id, slide_id, path) or slides/ (a slide is its patient's name);
-                each of them may be missing
-        Raises  DataError naming file and row of what is wrong
+        Reads   folder/expression.csv|parquet (patient_id, one column per gene), clinical.csv|parquet (patient_id,
+                numeric covariates), slides.csv|parquet (patient_id, slide_id, path) or slides/ (each slide is named
+                after its patient); each of them is optional
+
+        Raises DataError when a table is malformed, naming the file and the row
         """
-        genes, covariates = _by_patient(_expression(folder)), _by_patient(_clinical(folder))
-        return cls(features, *genes, *covariates, slides_in(folder, features))
+        genes, covariates = _rows_by_patient(_expression(folder)), _rows_by_patient(_clinical(folder))
+        return cls(features, *genes, *covariates, slides_with_features(folder, features))
 
-    def bags(self, chosen: Sequence[str]) -> Dataset:
-        """The chosen patients, with features/<slide_id>.h5 of their slides."""
-        bags, none = {}, np.full(len(self.covariate_names), np.nan)
-        made: dict[str, set[Any]] = {}
-        for patient in chosen:
-            row, values = self.genes.get(patient), self.covariates.get(patient, none)
-            patches, quality = bag_of(self.features, list(self.slides.get(patient, ())), made)
+    def load(self, patients: Sequence[str]) -> Dataset:
+        """These patients with features/<slide_id>.h5 of their slides; time, event and subtype are placeholders.
+
+        Raises DataError when a file is not a feature file, or the features come from two encoders.
+        """
+        bags: dict[str, PatientBag] = {}
+        provenance: list[Mapping[str, Any]] = []
+        for patient in patients:
+            slides = load_bag(self.features, self.slides.get(patient, ()))
+            provenance += slides.provenance
             bags[patient] = PatientBag(
                 patient_id=patient,
-                patches=patches,
-                genes=None if row is None else torch.from_numpy(np.ascontiguousarray(row, dtype=np.float32)),
+                patches=slides.patches,
+                genes=self._genes(patient),
                 time_months=0.0,
                 event=False,
                 subtype=0,
-                covariates={
-                    name: None if np.isnan(value) else float(value)
-                    for name, value in zip(self.covariate_names, values, strict=True)
-                },
-                quality=quality,
+                covariates=self._covariates(patient),
+                quality=slides.quality,
+                slides=slides.tiles,
             )
-        return Dataset(bags, self.gene_names, (), one_way(made, self.features))
+        return Dataset(bags, self.gene_names, (), check_single_encoder(provenance, self.features))
+
+    def _genes(self, patient: str) -> torch.Tensor | None:
+        row = self.genes.get(patient)
+        return None if row is None else torch.from_numpy(np.ascontiguousarray(row, dtype=np.float32))
+
+    def _covariates(self, patient: str) -> dict[str, float | None]:
+        missing = np.full(len(self.covariate_names), np.nan)
+        values = zip(self.covariate_names, self.covariates.get(patient, missing), strict=True)
+        return {name: None if np.isnan(value) else float(value) for name, value in values}
 
 
-def _by_patient(table: reading.Matrix | None) -> tuple[dict[str, Floats], tuple[str, ...]]:
+def _rows_by_patient(table: reading.Matrix | None) -> tuple[dict[str, NDArray[np.float32]], tuple[str, ...]]:
     """The rows of a table by patient, and the names of its columns."""
     return ({}, ()) if table is None else (dict(zip(table.ids, table.values, strict=True)), tuple(table.genes))
 
 
 def _expression(folder: Path) -> reading.Matrix | None:
-    return _matrix(_first(folder, "expression.csv", "expression.parquet"))
+    return _read_matrix(_find_file(folder, "expression.csv", "expression.parquet"))
 
 
 def _clinical(folder: Path) -> reading.Matrix | None:
-    return _matrix(_first(folder, "clinical.csv", "clinical.parquet"))
+    return _read_matrix(_find_file(folder, "clinical.csv", "clinical.parquet"))
 
 
-def _matrix(path: Path | None) -> reading.Matrix | None:
+def _read_matrix(path: Path | None) -> reading.Matrix | None:
     if path is None:
         return None
     table = reading.read_matrix(path, "patient_id")
-    twice = (
-        sorted({name for name in table.ids if table.ids.count(name) > 1})
-        if len(set(table.ids)) < len(table.ids)
-        else []
-    )
-    if twice:
-        raise DataError(f"patient {twice[0]!r} has two rows", str(path), "keep one row a patient")
+    if len(set(table.ids)) < len(table.ids):
+        duplicate = min(name for name in table.ids if table.ids.count(name) > 1)
+        raise DataError(f"patient {duplicate!r} has two rows", str(path), "keep one row per patient")
     return table
 
 
-def _owners(folder: Path) -> dict[str, str]:
-    found = listed(folder)
-    if found is None:
+def _patient_by_slide(folder: Path) -> dict[str, str]:
+    slides = slide_list(folder)
+    if slides is None:
         return {}
-    if found.is_dir():
-        return {row.slide_id: row.patient_id for row in manifest.read(found)}
-    return manifest.owners(found)
+    if slides.is_dir():
+        return {row.slide_id: row.patient_id for row in manifest.read(slides)}
+    return manifest.read_patient_ids(slides)
 
 
-def _first(folder: Path, *names: str) -> Path | None:
+def _find_file(folder: Path, *names: str) -> Path | None:
+    """The first of these names in the folder; None: none is there.
+
+    Raises DataError when the folder does not exist, or has such a table in a format that is not read.
+    """
     if not folder.is_dir():
-        raise DataError("no such folder", str(folder), "name the folder of the new patients")
-    known = {path.name for path in folder.iterdir()}
+        raise DataError("no such folder", str(folder), "give the folder of the new patients")
+    present = {path.name for path in folder.iterdir()}
     for name in names:
-        if name in known:
+        if name in present:
             return folder / name
-    strange = [n for n in known if n.split(".")[0].casefold() == names[0].split(".")[0] and n not in names]
-    if strange:
-        raise DataError(f"{strange[0]!r} is not read", str(folder), did_you_mean(strange[0], names))
+    stem = names[0].split(".")[0]
+    unsupported = [name for name in present if name.split(".")[0].casefold() == stem and name not in names]
+    if unsupported:
+        raise DataError(f"{unsupported[0]!r} is not read", str(folder), did_you_mean(unsupported[0], names))
     return None

@@ -9,11 +9,12 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
+from mcti.arrays import FloatArray
 from mcti.errors import DataError, UsageError, did_you_mean
-from mcti.evaluation.curves import Floats, KaplanMeier, Steps
-from mcti.evaluation.design import Bags, Block, Clinical, Genes, Inputs, design
+from mcti.evaluation.curves import KaplanMeier, StepFunction
+from mcti.evaluation.design_matrix import Bags, Block, Clinical, Genes, Inputs, design
 from mcti.evaluation.outcomes import Outcomes
-from mcti.evaluation.predictions import Predicted
+from mcti.evaluation.predictions import Predictions
 from mcti.model.cox import (
     GENE_AXES,
     INNER_FOLDS,
@@ -37,7 +38,7 @@ class Baseline(Protocol):
     def fit(self, train: Inputs, seed: int) -> Self:
         """Learn from the training part; everything fitted is fitted here."""
 
-    def predict(self, test: Inputs, months: Floats) -> tuple[Floats, Floats]:
+    def predict(self, test: Inputs, months: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Risk (n,), higher = earlier event, and S(t) (n, h) at `months` (h,)."""
 
 
@@ -48,10 +49,10 @@ class KaplanMeierForecast:
 
     def fit(self, train: Inputs, seed: int) -> Self:  # noqa: ARG002 - nothing is drawn
         """The curve of the training part."""
-        self._curve = KaplanMeier.of(train.event, train.time_months)
+        self._curve = KaplanMeier.fit(train.event, train.time_months)
         return self
 
-    def predict(self, test: Inputs, months: Floats) -> tuple[Floats, Floats]:
+    def predict(self, test: Inputs, months: FloatArray) -> tuple[FloatArray, FloatArray]:
         """See Baseline."""
         count = len(test.patients)
         return np.zeros(count), np.tile(self._curve.at(months), (count, 1))
@@ -73,7 +74,7 @@ class RidgeCox:
         self._model = fit_ridge(table, train.event, train.time_months, penalty)
         return self
 
-    def predict(self, test: Inputs, months: Floats) -> tuple[Floats, Floats]:
+    def predict(self, test: Inputs, months: FloatArray) -> tuple[FloatArray, FloatArray]:
         """See Baseline; the risk is the log hazard ratio."""
         table = design(self._blocks, test)
         return self._model.risk(table), self._model.survival(table, months)
@@ -98,12 +99,12 @@ class CoxnetGenes:
         self._times, self._hazard = breslow_hazard(table @ self._coefficients, train.event, train.time_months)
         return self
 
-    def predict(self, test: Inputs, months: Floats) -> tuple[Floats, Floats]:
+    def predict(self, test: Inputs, months: FloatArray) -> tuple[FloatArray, FloatArray]:
         """See Baseline; the risk is the log hazard ratio."""
         risk = self._genes.columns(test) @ self._coefficients
         return risk, breslow_survival(risk, self._times, self._hazard, months)
 
-    def _chosen(self, table: Floats, train: Inputs, seed: int) -> Floats:
+    def _chosen(self, table: FloatArray, train: Inputs, seed: int) -> FloatArray:
         """The penalties of the path down to the best one, (k,)."""
         path = _coxnet_path(table, train)
         place, gains = inner_folds(train.event, INNER_FOLDS, seed), np.zeros(len(path))
@@ -132,12 +133,12 @@ class Trees:
         self._model = self._make(seed).fit(design(self._blocks, train), _labels(train))
         return self
 
-    def predict(self, test: Inputs, months: Floats) -> tuple[Floats, Floats]:
+    def predict(self, test: Inputs, months: FloatArray) -> tuple[FloatArray, FloatArray]:
         """See Baseline; the risk is what the ensemble's `predict` gives (expected events, or log hazard ratio)."""
         table = design(self._blocks, test)
         curves = self._model.predict_survival_function(table, return_array=True)
         times = np.asarray(self._model.unique_times_, dtype=np.float64)
-        survival = np.stack([Steps(times, curve).at(months) for curve in curves])
+        survival = np.stack([StepFunction(times, curve).at(months) for curve in curves])
         return np.asarray(self._model.predict(table), dtype=np.float64), survival
 
 
@@ -197,7 +198,7 @@ def _labels(inputs: Inputs) -> Any:
     return Surv.from_arrays(inputs.event, inputs.time_months)
 
 
-def _coxnet(table: Floats, train: Inputs, path: Floats) -> Floats:
+def _coxnet(table: FloatArray, train: Inputs, path: FloatArray) -> FloatArray:
     """(p, k) coefficients along a path of penalties (k,)."""
     from sksurv.linear_model import CoxnetSurvivalAnalysis
 
@@ -208,7 +209,7 @@ def _coxnet(table: Floats, train: Inputs, path: Floats) -> Floats:
         return np.asarray(model.fit(table, _labels(train)).coef_, dtype=np.float64)
 
 
-def _coxnet_path(table: Floats, train: Inputs) -> Floats:
+def _coxnet_path(table: FloatArray, train: Inputs) -> FloatArray:
     """(k,) falling penalties, from just below the smallest that drops all genes: no gene, no ranking."""
     from sksurv.linear_model import CoxnetSurvivalAnalysis
 
@@ -218,7 +219,7 @@ def _coxnet_path(table: Floats, train: Inputs) -> Floats:
     return np.asarray(model.fit(table, _labels(train)).alphas_[1:], dtype=np.float64)
 
 
-def fit_predict(name: str, inputs: Inputs, outcomes: Outcomes, horizons: Floats, seed: int) -> Predicted:
+def fit_predict(name: str, inputs: Inputs, outcomes: Outcomes, horizons: FloatArray, seed: int) -> Predictions:
     """One baseline over all folds: a fresh model on each training part, its word on each test part.
 
     inputs: rows in the order of the cohort's table, as `outcomes` counts them.
@@ -235,4 +236,4 @@ def fit_predict(name: str, inputs: Inputs, outcomes: Outcomes, horizons: Floats,
         risk, survival = model.predict(inputs.rows(fold.patients), horizons)
         risks.append(risk)
         curves.append(survival)
-    return Predicted(np.concatenate(risks), np.concatenate(curves))
+    return Predictions(np.concatenate(risks), np.concatenate(curves))

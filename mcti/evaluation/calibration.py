@@ -9,13 +9,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcti.evaluation.curves import Floats, Ints, KaplanMeier
+from mcti.arrays import FloatArray, IntArray
+from mcti.evaluation.curves import KaplanMeier
 from mcti.evaluation.metrics import status_weights
 from mcti.evaluation.outcomes import Outcomes
-from mcti.evaluation.statistics import divided
+from mcti.evaluation.statistics import safe_ratio
 
 
-def by_fifths(outcomes: Outcomes, survival: Floats, months: float, groups: int = 5) -> dict[str, Floats]:
+def calibration_groups(
+    outcomes: Outcomes, survival: FloatArray, months: float, groups: int = 5
+) -> dict[str, FloatArray]:
     """Predicted and observed event probability by `months` in groups of equal size by predicted risk.
 
     survival (m,) is S(months). predicted: the group's mean of 1 - S; observed: 1 - Kaplan-Meier of the group at
@@ -27,10 +30,10 @@ def by_fifths(outcomes: Outcomes, survival: Floats, months: float, groups: int =
     found: dict[str, list[float]] = {"predicted": [], "observed": [], "low": [], "high": []}
     for part in rows:
         patients = outcomes.patient[part]
-        curve = KaplanMeier.of(outcomes.event[patients], outcomes.time_months[patients])
+        curve = KaplanMeier.fit(outcomes.event[patients], outcomes.time_months[patients])
         low, high = curve.band()
         here = int(np.searchsorted(curve.times, months, side="right")) - 1
-        followed = curve.reaches(months)
+        followed = curve.is_defined_at(months)
         found["predicted"].append(float(1 - survival[part].mean()))
         found["observed"].append(1 - float(curve.at(months)) if followed else math.nan)
         found["low"].append((1 - float(high[here]) if here >= 0 else 0.0) if followed else math.nan)
@@ -47,23 +50,23 @@ SETTLED = 1e-8
 
 
 @dataclass(frozen=True)
-class Known:
+class WeightedStatus:
     """Who had the event by a horizon, weighed for those whose fate is not known there.
 
     had (m,) 1 event by the horizon, 0 not;  weight (m,) inverse probability of being known, 0 where unknown.
     """
 
-    patient: Ints
-    had: Floats
-    weight: Floats
+    patient: IntArray
+    had: FloatArray
+    weight: FloatArray
 
 
-def known_at(outcomes: Outcomes, months: float) -> Known:
+def weighted_status(outcomes: Outcomes, months: float) -> WeightedStatus:
     """Status of every test row at `months` with the weights of `metrics.status_weights`."""
     had, weight = np.zeros(len(outcomes.patient)), np.zeros(len(outcomes.patient))
     for fold, part in outcomes.parts():
         had[part], weight[part] = status_weights(fold, months)
-    return Known(outcomes.patient, had, weight)
+    return WeightedStatus(outcomes.patient, had, weight)
 
 
 @dataclass(frozen=True)
@@ -75,11 +78,11 @@ class Recalibration:
     intercept is the one with slope 1 (calibration in the large): 0 right, above 0 the predictions are too low.
     """
 
-    known: Known
-    logit: Floats
+    known: WeightedStatus
+    logit: FloatArray
     wanted: str
 
-    def __call__(self, draws: Floats) -> Floats:
+    def __call__(self, draws: FloatArray) -> FloatArray:
         """draws (count, n) -> (count,); NaN where all or none had the event, or (slope) all predictions are alike."""
         weights = draws[:, self.known.patient] * self.known.weight
         if self.wanted == "intercept":
@@ -90,10 +93,10 @@ class Recalibration:
         return _newton(weights, self.known.had, columns, np.zeros(len(self.logit)))[:, 1]
 
 
-def recalibration(outcomes: Outcomes, survival: Floats, months: float, wanted: str) -> Recalibration:
+def recalibration(outcomes: Outcomes, survival: FloatArray, months: float, wanted: str) -> Recalibration:
     """`wanted`: slope | intercept. survival (m,) is S(months)."""
     risk = np.clip(1 - survival, 1e-4, 1 - 1e-4)  # certainty has no log-odds
-    return Recalibration(known_at(outcomes, months), np.log(risk / (1 - risk)), wanted)
+    return Recalibration(weighted_status(outcomes, months), np.log(risk / (1 - risk)), wanted)
 
 
 @dataclass(frozen=True)
@@ -105,35 +108,37 @@ class Ici:
     under-prediction at both ends show. Always above 0 in a finite cohort, though the truth be calibrated.
     """
 
-    known: Known
-    risk: Floats
-    columns: Floats
+    known: WeightedStatus
+    risk: FloatArray
+    columns: FloatArray
 
-    def __call__(self, draws: Floats) -> Floats:
+    def __call__(self, draws: FloatArray) -> FloatArray:
         """draws (count, n) -> (count,)."""
         counts = draws[:, self.known.patient]
         beta = _newton(counts * self.known.weight, self.known.had, self.columns, np.zeros(len(self.risk)))
         observed = 1 / (1 + np.exp(-np.clip(beta @ self.columns.T, -30, 30)))
-        return divided((counts * np.abs(observed - self.risk)).sum(axis=1), counts.sum(axis=1))
+        return safe_ratio((counts * np.abs(observed - self.risk)).sum(axis=1), counts.sum(axis=1))
 
 
-def ici(outcomes: Outcomes, survival: Floats, months: float) -> Ici:
+def ici(outcomes: Outcomes, survival: FloatArray, months: float) -> Ici:
     """See `Ici`; survival (m,) is S(months)."""
     risk = np.clip(1 - survival, 1e-4, 1 - 1e-4)
     logit = np.log(risk / (1 - risk))
     scaled = (logit - logit.mean()) / (logit.std() or 1.0)
-    return Ici(known_at(outcomes, months), 1 - survival, np.stack([np.ones(len(logit)), scaled, scaled**2], axis=1))
+    return Ici(
+        weighted_status(outcomes, months), 1 - survival, np.stack([np.ones(len(logit)), scaled, scaled**2], axis=1)
+    )
 
 
 @dataclass(frozen=True)
 class DCalibration:
     """How evenly S(time) of those who had the event spreads over [0, 1]. share (bins,); p of the chi-square test."""
 
-    share: Floats
+    share: FloatArray
     p: float
 
 
-def d_calibration(outcomes: Outcomes, survival: Floats, horizons: Floats, bins: int = 5) -> DCalibration:
+def d_calibration(outcomes: Outcomes, survival: FloatArray, horizons: FloatArray, bins: int = 5) -> DCalibration:
     """D-calibration up to the last horizon (Haider et al. 2020, JMLR 21(85)).
 
     If the curves are right, S_i(time_i) is uniform: each of `bins` equal parts of [0, 1] holds an equal share of the
@@ -158,7 +163,7 @@ def d_calibration(outcomes: Outcomes, survival: Floats, horizons: Floats, bins: 
     return DCalibration(counts / len(time), float(stats.chisquare(counts).pvalue))
 
 
-def _log_linear(survival: Floats, horizons: Floats, months: Floats) -> Floats:
+def _log_linear(survival: FloatArray, horizons: FloatArray, months: FloatArray) -> FloatArray:
     """(m,) S_i(months_i) between the horizons, log S a straight line from S(0) = 1; survival (m, h)."""
     knots = np.concatenate([[0.0], horizons])
     logs = np.concatenate([np.zeros((len(survival), 1)), np.log(np.clip(survival, 1e-9, 1))], axis=1)
@@ -168,7 +173,7 @@ def _log_linear(survival: Floats, horizons: Floats, months: Floats) -> Floats:
     return np.asarray(np.exp(logs[rows, right - 1] * (1 - share) + logs[rows, right] * share), dtype=np.float64)
 
 
-def _newton(weights: Floats, had: Floats, columns: Floats, offset: Floats) -> Floats:
+def _newton(weights: FloatArray, had: FloatArray, columns: FloatArray, offset: FloatArray) -> FloatArray:
     """Logistic regressions side by side: weights (r, m), had (m,), columns (m, k), offset (m,) -> beta (r, k).
 
     NaN where Newton's steps do not settle: all or none had the event, or the two are separated.
@@ -177,7 +182,7 @@ def _newton(weights: Floats, had: Floats, columns: Floats, offset: Floats) -> Fl
     products = (columns[:, :, None] * columns[:, None, :]).reshape(len(columns), size * size)
     ridge = 1e-9 * np.eye(size)  # a singular problem gets an answer, and never settles
 
-    def steps(weights: Floats, beta: Floats, most: int) -> tuple[Floats, Floats]:
+    def steps(weights: FloatArray, beta: FloatArray, most: int) -> tuple[FloatArray, FloatArray]:
         step = np.zeros_like(beta)
         for _ in range(most):
             fitted = 1 / (1 + np.exp(-np.clip(beta @ columns.T + offset, -30, 30)))

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from mcti.evaluation.curves import Floats, Ints, median_follow_up
-from mcti.evaluation.groups import RiskGroups
+from mcti.arrays import FloatArray, IntArray
+from mcti.evaluation.curves import median_follow_up
 from mcti.evaluation.outcomes import Outcomes
+from mcti.evaluation.risk_groups import RiskGroups
 
 MOST_WORDS = 12
 """A column of text with more different words than this is counted, not listed word by word."""
@@ -34,7 +35,7 @@ def months(value: float) -> str:
     return f"{value:.1f}" if np.isfinite(value) else NOT_REACHED
 
 
-def _columns(outcomes: Outcomes, grouped: RiskGroups) -> Iterator[tuple[str, Ints]]:
+def _columns(outcomes: Outcomes, grouped: RiskGroups) -> Iterator[tuple[str, IntArray]]:
     """Name and the cohort's rows of each column."""
     yield "all", outcomes.tested
     for number, name in enumerate(grouped.names):
@@ -82,7 +83,7 @@ def _words(column: pd.Series, everyone: pd.Series, what: str) -> Iterator[tuple[
 
 def _quartiles(column: pd.Series) -> str:
     """`63 [55, 71], 4 missing`."""
-    values: Floats = column.to_numpy(dtype=np.float64, na_value=np.nan)
+    values: FloatArray = column.to_numpy(dtype=np.float64, na_value=np.nan)
     known = values[np.isfinite(values)]
     missing = len(values) - len(known)
     if not len(known):

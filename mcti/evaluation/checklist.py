@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mcti.evaluation import headline
+from mcti.evaluation import summary_text
 from mcti.evaluation.scores import OURS, Scores
 from mcti.model.names import display
 from mcti.params import EvaluateParams
@@ -26,7 +26,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Study:
+class StudySummary:
     """What the run knows of the study beside its scores; patients and events are those evaluated.
 
     excluded: {step: {reason: patients}};  predictors: e.g. '76 genes, age, grade';  train_patients, train_events: of
@@ -67,7 +67,7 @@ def _range(values: Sequence[int]) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
-def fill(study: Study, scores: Scores, params: EvaluateParams) -> list[Item]:
+def fill(study: StudySummary, scores: Scores, params: EvaluateParams) -> list[Item]:
     """Every item in its order; those that a run cannot know say so."""
     folds = scores.models[OURS]["folds"]
     fewest = min(fold["events"] for fold in folds)
@@ -85,7 +85,7 @@ def fill(study: Study, scores: Scores, params: EvaluateParams) -> list[Item]:
         "14": "C by sex, age, subtype and site, with event counts (Subgroups)",
         "15": f"a risk score without unit, higher is worse, and the probability of no event by {horizons} months",
         "16": "every patient is scored by a model whose weights, scales and cut-offs were fitted without them. "
-        + " ".join(headline.searched(scores.search)),
+        + " ".join(summary_text.searched(scores.search)),
         "20a": study.flow,
         "20b": "Table 1 (Patients), by risk group and by fold",
         "21": study.analyses,

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from mcti.arrays import FloatArray
 from mcti.evaluation import figures, subgroups
 from mcti.evaluation.comparison import Interval, finite, interval, point
-from mcti.evaluation.curves import Floats
 from mcti.evaluation.figures import COLOURS, DASHES, INK, Figure
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.statistics import PairMean
@@ -31,7 +31,7 @@ class Row:
 
 
 def forest_rows(
-    outcomes: Outcomes, pairs: PairMean, groups: Sequence[Mapping[str, Any]], draws: Floats, confidence: float
+    outcomes: Outcomes, pairs: PairMean, groups: Sequence[Mapping[str, Any]], draws: FloatArray, confidence: float
 ) -> list[Row]:
     """All patients, each fold, then each subgroup of the table (mcti/evaluation/subgroups.py).
 
@@ -44,7 +44,7 @@ def forest_rows(
     for k, fold in enumerate(outcomes.folds):
         events = int(fold.event.sum())
         alone = Interval(point(pairs.only(k), everyone), np.nan, np.nan)
-        found = interval(pairs.only(k), draws, confidence) if events >= subgroups.FEWEST_EVENTS else alone
+        found = interval(pairs.only(k), draws, confidence) if events >= subgroups.MIN_INTERVAL_EVENTS else alone
         rows.append(Row(f"fold {fold.number}", len(fold.patients), events, found))
     for group in groups:
         ends = (np.nan if group["c_index"][key] is None else group["c_index"][key] for key in ("value", "low", "high"))
@@ -128,7 +128,7 @@ def learning(history: Mapping[int, Mapping[str, Sequence[float]]]) -> Figure:
         return figures._finish("learning", "Learning curves", alt, panels)
 
 
-def agreement(outcomes: Outcomes, pairs: PairMean) -> tuple[Floats, Floats]:
+def agreement(outcomes: Outcomes, pairs: PairMean) -> tuple[FloatArray, FloatArray]:
     """How well each patient's risk stands among the others of their folds: share of their pairs in the right order
     (n,), and the number of those pairs; NaN where a patient orders none. Both sides of a pair count."""
     good, all_pairs = np.zeros(len(outcomes.patient_ids)), np.zeros(len(outcomes.patient_ids))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcti.evaluation.curves import Bools, Floats, Ints
+from mcti.arrays import BoolArray, FloatArray, IntArray
 from mcti.evaluation.statistics import PairMean, Statistic
 
 
@@ -28,7 +28,7 @@ def finite(number: float) -> float | None:
     return float(number) if math.isfinite(number) else None
 
 
-def resamples(event: Bools, count: int, seed: int, *, stratified: bool = True) -> Floats:
+def resamples(event: BoolArray, count: int, seed: int, *, stratified: bool = True) -> FloatArray:
     """How often each patient is drawn in each of `count` bootstrap resamples, (count, n).
 
     Patients are drawn with replacement; stratified: those with an event among themselves and those without among
@@ -52,11 +52,11 @@ def resamples(event: Bools, count: int, seed: int, *, stratified: bool = True) -
 class Draws:
     """The resamples of one evaluation: stratified by event for rankings, free for absolute risks. (count, n) each."""
 
-    stratified: Floats
-    free: Floats
+    stratified: FloatArray
+    free: FloatArray
 
     @classmethod
-    def of(cls, event: Bools, count: int, seed: int, tested: Ints | None = None) -> "Draws":
+    def sample(cls, event: BoolArray, count: int, seed: int, tested: IntArray | None = None) -> "Draws":
         """Both kinds from one seed; tested (t,): the rows that are drawn from (None: all), the others stay at 0."""
         rows = np.arange(len(event)) if tested is None else tested
         kinds = [np.zeros((count, len(event))), np.zeros((count, len(event)))]
@@ -64,12 +64,12 @@ class Draws:
             kind[:, rows] = resamples(event[rows], count, seed, stratified=stratified)
         return cls(*kinds)
 
-    def for_(self, statistic: Statistic) -> Floats:
+    def matching(self, statistic: Statistic) -> FloatArray:
         """The kind that a statistic wants: stratified for means over pairs."""
         return self.stratified if isinstance(statistic, PairMean) else self.free
 
 
-def interval(statistic: Statistic, draws: Floats, confidence: float) -> Interval:
+def interval(statistic: Statistic, draws: FloatArray, confidence: float) -> Interval:
     """Value on the patients as they are, and the percentile interval over the resamples `draws` (count, n).
 
     Percentile interval (Efron and Tibshirani 1993, section 13.3); its coverage for the C of folds is measured in
@@ -92,7 +92,7 @@ class Difference:
     p: float
 
 
-def paired(ours: Statistic, theirs: Statistic, draws: Floats, confidence: float) -> Difference:
+def paired(ours: Statistic, theirs: Statistic, draws: FloatArray, confidence: float) -> Difference:
     """The difference of two statistics, resampled together.
 
     The interval is of the *difference*: two models scored on one set of patients share most of their luck, so two
@@ -153,7 +153,7 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return adjusted
 
 
-def percentiles(value: float, drawn: Floats, confidence: float) -> Interval:
+def percentiles(value: float, drawn: FloatArray, confidence: float) -> Interval:
     """The two-sided percentile interval of what was `drawn`; no ends where one resample in ten is undefined."""
     known = drawn[np.isfinite(drawn)]
     # A statistic undefined in one resample out of ten (a horizon with hardly an event) has no honest interval.

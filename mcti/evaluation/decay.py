@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mcti.arrays import BoolArray, FloatArray
 from mcti.evaluation import comparison, metrics
 from mcti.evaluation.comparison import Interval
-from mcti.evaluation.curves import Bools, Floats, KaplanMeier
+from mcti.evaluation.curves import KaplanMeier
 from mcti.evaluation.outcomes import Fold, Outcomes
 from mcti.params import MonitorParams
 
@@ -40,12 +41,12 @@ class Decay:
     observed: float | None = None
     gap: Interval | None = None
     alarms: tuple[str, ...] = ()
-    why_not: str = ""
+    not_assessed_reason: str = ""
 
 
-def matured(
-    event: Bools, time_months: Floats, entry_months: Floats | None, delay_months: float
-) -> tuple[Bools, Bools, Floats]:
+def mature_follow_up(
+    event: BoolArray, time_months: FloatArray, entry_months: FloatArray | None, delay_months: float
+) -> tuple[BoolArray, BoolArray, FloatArray]:
     """Follow-up as it stood `delay_months` before the last contact in the table: (kept, event, time_months).
 
     entry_months (n,) calendar month of each patient's time zero, NaN where unknown; None: nothing is cut. Who entered
@@ -59,11 +60,11 @@ def matured(
     return kept, inside[kept], np.minimum(time_months, cut)[kept]
 
 
-def judge(
-    event: Bools,
-    time_months: Floats,
-    risk: Floats,
-    survival: Mapping[float, Floats],
+def assess(
+    event: BoolArray,
+    time_months: FloatArray,
+    risk: FloatArray,
+    survival: Mapping[float, FloatArray],
     registered: Interval | None,
     params: MonitorParams,
 ) -> Decay:
@@ -76,7 +77,7 @@ def judge(
     events = int(event.sum())
     few = f"{events} events of new patients; {params.min_events} are needed" if events < params.min_events else ""
     if events < min(SHOWN_EVENTS, params.min_events):
-        return Decay(len(event), events, why_not=few)
+        return Decay(len(event), events, not_assessed_reason=few)
     rows = np.arange(len(event))
     ids = tuple(map(str, rows))
     # Censoring weights from these patients themselves: the training part's follow-up does not travel with a model.
@@ -86,7 +87,7 @@ def judge(
     draws = comparison.resamples(event, params.bootstrap, params.seed)
     uno = comparison.interval(statistic, draws, params.confidence)
     if few:
-        return Decay(len(event), events, uno, registered, why_not=few)
+        return Decay(len(event), events, uno, registered, not_assessed_reason=few)
     loss = _loss(uno.value, float(np.nanstd(statistic(draws))), registered, level)
     months, predicted, observed, gap = _calibration(event, time_months, survival, params.horizon_months, level)
     alarms = []
@@ -110,13 +111,15 @@ def _loss(now: float, error: float, registered: Interval | None, level: float) -
 
 
 def _calibration(
-    event: Bools, time_months: Floats, survival: Mapping[float, Floats], wanted: float | None, level: float
+    event: BoolArray, time_months: FloatArray, survival: Mapping[float, FloatArray], wanted: float | None, level: float
 ) -> tuple[float | None, float | None, float | None, Interval | None]:
     """Horizon, mean predicted and Kaplan-Meier event probability there, their difference with Greenwood's interval."""
     from scipy import stats
 
-    curve = KaplanMeier.of(event, time_months)
-    reached = [m for m in sorted(survival) if curve.standing(np.array([m]))[0] >= STANDING and wanted in (None, m)]
+    curve = KaplanMeier.fit(event, time_months)
+    reached = [
+        m for m in sorted(survival) if curve.number_at_risk(np.array([m]))[0] >= STANDING and wanted in (None, m)
+    ]
     if not reached:
         return None, None, None, None
     months = reached[-1]

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcti.evaluation.calibration import Known, known_at
-from mcti.evaluation.curves import Bools, Floats, Ints
+from mcti.arrays import BoolArray, FloatArray, IntArray
+from mcti.evaluation.calibration import WeightedStatus, weighted_status
 from mcti.evaluation.outcomes import Outcomes
-from mcti.evaluation.statistics import divided
+from mcti.evaluation.statistics import safe_ratio
 
 
 @dataclass(frozen=True)
@@ -19,21 +19,21 @@ class NetBenefit:
     at a threshold where it lies above treating nobody *and* above treating everybody.
     """
 
-    known: Known
-    treated: Bools
+    known: WeightedStatus
+    treated: BoolArray
     threshold: float
 
-    def __call__(self, draws: Floats) -> Floats:
+    def __call__(self, draws: FloatArray) -> FloatArray:
         """draws (count, n) -> (count,)."""
         counts = draws[:, self.known.patient]
         odds = self.threshold / (1 - self.threshold)
         gain = np.where(self.known.had == 1, 1.0, -odds) * self.known.weight * self.treated
-        return divided(counts @ gain, counts.sum(axis=1))
+        return safe_ratio(counts @ gain, counts.sum(axis=1))
 
 
-def net_benefit(outcomes: Outcomes, survival: Floats, months: float, threshold: float) -> NetBenefit:
+def net_benefit(outcomes: Outcomes, survival: FloatArray, months: float, threshold: float) -> NetBenefit:
     """Net benefit of treating those with 1 - S(months) >= threshold; survival (m,). S = 0: treating everybody."""
-    return NetBenefit(known_at(outcomes, months), 1 - survival >= threshold, threshold)
+    return NetBenefit(weighted_status(outcomes, months), 1 - survival >= threshold, threshold)
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,17 @@ class RmstDifference:
     The horizon must not lie beyond the follow-up of either group (`common_follow_up`): the curve would be extrapolated.
     """
 
-    first: Ints
-    second: Ints
-    event: Bools
-    time_months: Floats
+    first: IntArray
+    second: IntArray
+    event: BoolArray
+    time_months: FloatArray
     horizon: float
 
-    def __call__(self, draws: Floats) -> Floats:
+    def __call__(self, draws: FloatArray) -> FloatArray:
         """draws (count, n) -> (count,); NaN where a group is empty."""
         return self._mean(self.first, draws) - self._mean(self.second, draws)
 
-    def _mean(self, rows: Ints, draws: Floats) -> Floats:
+    def _mean(self, rows: IntArray, draws: FloatArray) -> FloatArray:
         """(count,) restricted mean of the patients `rows` under each draw: Kaplan-Meier with weights."""
         # Events first at a tied time, as at-risk counts ask; the product over single events is that over the tie.
         rows = rows[np.lexsort((~self.event[rows], self.time_months[rows]))]
@@ -69,7 +69,7 @@ class RmstDifference:
         return np.where(weights.sum(axis=1) > 0, mean, np.nan)
 
 
-def common_follow_up(outcomes: Outcomes, group: Ints) -> float:
+def common_follow_up(outcomes: Outcomes, group: IntArray) -> float:
     """Months up to which both extreme groups were followed: the earlier of their last follow-up times.
 
     A Kaplan-Meier curve is not defined beyond its last time unless it is 0 there; a restricted mean up to a later
@@ -79,7 +79,7 @@ def common_follow_up(outcomes: Outcomes, group: Ints) -> float:
     return float(min(time[group == group.min()].max(), time[group == group.max()].max()))
 
 
-def rmst_difference(outcomes: Outcomes, group: Ints, horizon: float) -> RmstDifference:
+def rmst_difference(outcomes: Outcomes, group: IntArray, horizon: float) -> RmstDifference:
     """Lowest risk group minus highest; group (m,) of every test row, horizon in months."""
     first, second = outcomes.patient[group == group.min()], outcomes.patient[group == group.max()]
     return RmstDifference(first, second, outcomes.event, outcomes.time_months, horizon)

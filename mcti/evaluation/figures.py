@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from mcti.evaluation.curves import Floats
-from mcti.evaluation.groups import RiskGroups
+from mcti.arrays import FloatArray
+from mcti.evaluation.risk_groups import RiskGroups
 from mcti.model.names import display
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b8639a", "#8a7000", "#3a8fb7", "#7a7a7a", "#a04000")
@@ -90,8 +90,8 @@ def kaplan_meier(groups: RiskGroups, horizon: float) -> Figure:
             axes.step(times, values, where="post", color=COLOURS[g], linestyle=DASHES[g], label=label)
             low, high = (_from_one(curve.times, edge)[1] for edge in curve.band())
             axes.fill_between(times, low, high, step="post", color=COLOURS[g], alpha=0.15, linewidth=0)
-            for tick, standing in zip(ticks, curve.standing(ticks), strict=True):
-                table.text(tick, g, str(standing), ha="center", va="center", color=COLOURS[g])
+            for tick, number_at_risk in zip(ticks, curve.number_at_risk(ticks), strict=True):
+                table.text(tick, g, str(number_at_risk), ha="center", va="center", color=COLOURS[g])
         axes.set(xlim=(0, horizon), ylim=(0, 1.02), xticks=ticks, ylabel="share without the event")
         axes.text(0.02, 0.04, f"log-rank p {p_text(groups.p)}", transform=axes.transAxes)
         axes.legend(loc="upper right")
@@ -127,7 +127,7 @@ def forest(c_by_model: Mapping[str, tuple[float, float, float]], folds: Mapping[
         return _finish("c_index", "Ranking: C-index by model and fold", alt + ".", [axes])
 
 
-def brier(scores: Mapping[str, Sequence[float]], horizons: Floats) -> Figure:
+def brier(scores: Mapping[str, Sequence[float]], horizons: FloatArray) -> Figure:
     """Brier score of every model at the horizons; lower is better."""
     with _canvas("brier") as (axes,):
         for i, (name, values) in enumerate(scores.items()):
@@ -166,7 +166,7 @@ def decision_curve(decision: Mapping[str, Any]) -> Figure:
         return _finish("decision", "Decision curves", alt, [axes])
 
 
-def calibration(points: Mapping[float, Mapping[str, Floats]]) -> Figure:
+def calibration(points: Mapping[float, Mapping[str, FloatArray]]) -> Figure:
     """Predicted against observed event probability in groups; {months: {predicted, observed, low, high}}, (g,) each."""
     with _canvas("calibration", width=5.2, height=4.6) as (axes,):
         axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
@@ -195,7 +195,7 @@ def p_text(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"= {p:.3f}"
 
 
-def month_ticks(horizon: float, most: int = 8) -> Floats:
+def month_ticks(horizon: float, most: int = 8) -> FloatArray:
     """Round months from 0 up to `horizon`, at most `most` of them."""
     for step in (1, 3, 6, 12, 24, 36, 60):
         if horizon / step < most:
@@ -207,11 +207,11 @@ def _or_dash(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _list(values: Floats) -> str:
+def _list(values: FloatArray) -> str:
     return ", ".join(f"{value:.2f}" if math.isfinite(value) else "–" for value in values)
 
 
-def _from_one(times: Floats, values: Floats) -> tuple[Floats, Floats]:
+def _from_one(times: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
     return np.concatenate([[0.0], times]), np.concatenate([[1.0], values])
 
 

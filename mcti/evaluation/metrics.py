@@ -11,15 +11,15 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from mcti.evaluation.curves import Bools, Floats
+from mcti.arrays import BoolArray, FloatArray
 from mcti.evaluation.outcomes import Fold, Outcomes
-from mcti.evaluation.statistics import MacroF1, MeanOf, PairBlock, PairMean, RowMean, Skill, Statistic
+from mcti.evaluation.statistics import MacroF1, MeanOfStatistics, PairBlock, PairMean, RowMean, Skill, Statistic
 
 TIED = 1e-8
 """Two risks closer than this count as tied, as in scikit-survival (`tied_tol`)."""
 
 
-def harrell_c(event: Bools, time_months: Floats, risk: Floats) -> float:
+def harrell_c(event: BoolArray, time_months: FloatArray, risk: FloatArray) -> float:
     """Harrell's C of one set of patients; 1 best, 0.5 chance, below 0.5 the wrong way round.
 
     C = P(the patient with the earlier event had the higher risk), over pairs i, j that can be ordered: i has the event
@@ -33,7 +33,7 @@ def harrell_c(event: Bools, time_months: Floats, risk: Floats) -> float:
     return float(PairMean((block,))(np.ones((1, len(event))))[0])
 
 
-def c_index(tested: Outcomes, risk: Floats) -> PairMean:
+def c_index(tested: Outcomes, risk: FloatArray) -> PairMean:
     """Harrell's C within folds: the mean over all pairs that can be ordered *and* lie in one fold; risk (m,).
 
     = sum_k pairs_k C_k / sum_k pairs_k, the pair-weighted mean of the folds' C (`harrell_c`). Pooling the risks of
@@ -48,7 +48,7 @@ def c_index(tested: Outcomes, risk: Floats) -> PairMean:
     )
 
 
-def uno_c(tested: Outcomes, risk: Floats, tau_quantile: float) -> PairMean:
+def uno_c(tested: Outcomes, risk: FloatArray, tau_quantile: float) -> PairMean:
     """Uno's C within folds, truncated; as Harrell's, but free of the censoring pattern (Uno et al. 2011, Stat. Med.
     30:1105-1117).
 
@@ -64,7 +64,7 @@ def uno_c(tested: Outcomes, risk: Floats, tau_quantile: float) -> PairMean:
     return PairMean(tuple(blocks))
 
 
-def auc_at(tested: Outcomes, risk: Floats, months: float) -> PairMean:
+def auc_at(tested: Outcomes, risk: FloatArray, months: float) -> PairMean:
     """Time-dependent AUC within folds: P(risk of one who had the event by `months` > risk of one still without it).
 
     Cumulative cases, dynamic controls, cases weighed 1/G(time-) with the training part's G (Uno et al. 2007, JASA
@@ -78,7 +78,7 @@ def auc_at(tested: Outcomes, risk: Floats, months: float) -> PairMean:
     return PairMean(tuple(blocks))
 
 
-def brier_rows(tested: Outcomes, survival: Floats, horizons: Floats) -> Floats:
+def brier_rows(tested: Outcomes, survival: FloatArray, horizons: FloatArray) -> FloatArray:
     """Squared errors of S(t) by patient, weighed for censoring; (m, h), their mean over rows is the Brier score.
 
     (Graf et al. 1999, Stat. Med. 18:2529-2545) Event by t: S(t)² / G(time-). Alive after t: (1 - S(t))² / G(t).
@@ -94,12 +94,12 @@ def brier_rows(tested: Outcomes, survival: Floats, horizons: Floats) -> Floats:
     return rows
 
 
-def brier_at(tested: Outcomes, survival: Floats, months: float) -> RowMean:
+def brier_at(tested: Outcomes, survival: FloatArray, months: float) -> RowMean:
     """Brier score at one horizon; survival (m,) is S(months) of every test row. See `brier_rows`."""
     return RowMean(tested.patient, brier_rows(tested, survival[:, None], np.array([months]))[:, 0])
 
 
-def integrated_brier(tested: Outcomes, survival: Floats, horizons: Floats) -> RowMean:
+def integrated_brier(tested: Outcomes, survival: FloatArray, horizons: FloatArray) -> RowMean:
     """Integrated Brier score: the mean of the Brier score over time, by trapezoids between the horizons given.
 
     With one horizon it is the Brier score there. survival (m, h), horizons (h,) months, rising.
@@ -110,19 +110,19 @@ def integrated_brier(tested: Outcomes, survival: Floats, horizons: Floats) -> Ro
     return RowMean(tested.patient, np.trapezoid(rows, horizons, axis=1) / (horizons[-1] - horizons[0]))
 
 
-def brier_skill(tested: Outcomes, survival: Floats, horizons: Floats) -> Skill:
+def brier_skill(tested: Outcomes, survival: FloatArray, horizons: FloatArray) -> Skill:
     """1 - IBS / IBS of the training part's Kaplan-Meier curve; above 0: the model knows something of the patient."""
     everyone = kaplan_meier_forecast(tested, horizons)
     return Skill(integrated_brier(tested, survival, horizons), integrated_brier(tested, everyone, horizons))
 
 
-def kaplan_meier_forecast(tested: Outcomes, horizons: Floats) -> Floats:
+def kaplan_meier_forecast(tested: Outcomes, horizons: FloatArray) -> FloatArray:
     """(m, h) S(t) of the fold's training part, the same for all its test patients."""
     curves = [np.tile(fold.survival.at(horizons), (len(fold.patients), 1)) for fold in tested.folds]
     return np.concatenate(curves)
 
 
-def usable_horizons(tested: Outcomes, horizons: Floats) -> Bools:
+def usable_horizons(tested: Outcomes, horizons: FloatArray) -> BoolArray:
     """(h,) where a horizon can be scored: events before it, patients followed beyond it, in test and in training.
 
     Beyond the follow-up of a training part G is 0, or, where its last patient had the event, a constant that nobody
@@ -134,7 +134,7 @@ def usable_horizons(tested: Outcomes, horizons: Floats) -> Bools:
     return np.asarray(case & beyond & weighed, dtype=np.bool_)
 
 
-def event_weights(fold: Fold, counted: Bools) -> Floats:
+def event_weights(fold: Fold, counted: BoolArray) -> FloatArray:
     """(m,) 1 / G(T-) of the test rows of a fold whose event is `counted`, else 0; G of the training part.
 
     A patient whose event was seen at T had not been censored *before* T: a censoring at T itself would have come after
@@ -146,7 +146,7 @@ def event_weights(fold: Fold, counted: Bools) -> Floats:
     return _inverse(fold.censoring.before(fold.time_months), counted)
 
 
-def survivor_weight(fold: Fold, months: Floats) -> Floats:
+def survivor_weight(fold: Fold, months: FloatArray) -> FloatArray:
     """1 / G(t) at each of `months` (h,): the weight of a test row still under observation after t; 0 where G is 0.
 
     Such a patient was censored neither before t nor at t, so this weight takes G itself.
@@ -154,7 +154,7 @@ def survivor_weight(fold: Fold, months: Floats) -> Floats:
     return _inverse(fold.censoring.at(months), np.ones(np.shape(months), dtype=np.bool_))
 
 
-def status_weights(fold: Fold, months: float) -> tuple[Bools, Floats]:
+def status_weights(fold: Fold, months: float) -> tuple[BoolArray, FloatArray]:
     """Who of a fold had the event by `months` (m,), and the inverse-censoring weight of each row (m,).
 
     Event by t: 1 / G(T-); under observation after t: 1 / G(t); censored up to t: 0, the weights of the others carry
@@ -165,7 +165,7 @@ def status_weights(fold: Fold, months: float) -> tuple[Bools, Floats]:
     return had, event_weights(fold, had) + after * survivor_weight(fold, np.array([months]))[0]
 
 
-def _inverse(uncensored: Floats, counted: Bools) -> Floats:
+def _inverse(uncensored: FloatArray, counted: BoolArray) -> FloatArray:
     weight = np.zeros(np.shape(counted))
     np.divide(1.0, uncensored, out=weight, where=counted & (uncensored > 0))
     return weight
@@ -182,7 +182,7 @@ def subtype_scores(truth: pd.Series, probability: pd.DataFrame) -> dict[str, flo
 
 
 def subtype_statistics(
-    patient: np.ndarray, truth: np.ndarray, classes: Sequence[str], probability: Floats
+    patient: np.ndarray, truth: np.ndarray, classes: Sequence[str], probability: FloatArray
 ) -> dict[str, Statistic]:
     """The same two of rows (m,) of patients, as statistics of the drawn patients; probability (m, C)."""
     blocks = []
@@ -193,18 +193,18 @@ def subtype_statistics(
             score = (p[here, None] > p[~here]) + 0.5 * (p[here, None] == p[~here])
             blocks.append(PairMean((PairBlock(patient[here], patient[~here], np.ones(score.shape), score),)))
     guessed = np.asarray(classes)[probability.argmax(axis=1)]
-    return {"subtype_auroc": MeanOf(tuple(blocks)), "subtype_macro_f1": MacroF1(patient, truth, guessed)}
+    return {"subtype_auroc": MeanOfStatistics(tuple(blocks)), "subtype_macro_f1": MacroF1(patient, truth, guessed)}
 
 
-def _orderable(first: Bools, time_months: Floats, event: Bools | None = None) -> Floats:
+def _orderable(first: BoolArray, time_months: FloatArray, event: BoolArray | None = None) -> FloatArray:
     """(events, n) 1 where the row's event (those of `first`) is known to come before the column's patient."""
     ended = first if event is None else event
-    time: Floats = time_months[first][:, None]
+    time: FloatArray = time_months[first][:, None]
     later = (time < time_months) | ((time == time_months) & ~ended)
     return np.where(later, 1.0, 0.0)
 
 
-def _block(patients: np.ndarray, first: Bools, risk: Floats, weight: Floats) -> PairBlock:
+def _block(patients: np.ndarray, first: BoolArray, risk: FloatArray, weight: FloatArray) -> PairBlock:
     """A block whose rows are the patients of `first`; weight (first, n)."""
     gap = risk[first, None] - risk
     score = np.where(np.abs(gap) <= TIED, 0.5, (gap > 0).astype(np.float64))

@@ -7,8 +7,9 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from mcti.arrays import BoolArray, FloatArray, IntArray
 from mcti.errors import DataError
-from mcti.evaluation.curves import Bools, Floats, Ints, KaplanMeier, Steps, censoring_curve
+from mcti.evaluation.curves import KaplanMeier, StepFunction, censoring_curve
 
 
 @dataclass(frozen=True)
@@ -20,22 +21,22 @@ class Fold:
     """
 
     number: int
-    patients: Ints
-    train_patients: Ints = field(repr=False)
-    event: Bools
-    time_months: Floats
-    train_event: Bools = field(repr=False)
-    train_time: Floats = field(repr=False)
+    patients: IntArray
+    train_patients: IntArray = field(repr=False)
+    event: BoolArray
+    time_months: FloatArray
+    train_event: BoolArray = field(repr=False)
+    train_time: FloatArray = field(repr=False)
 
     @cached_property
-    def censoring(self) -> Steps:
+    def censoring(self) -> StepFunction:
         """G of the training part: nothing of the test part enters the weights of its scores."""
         return censoring_curve(self.train_event, self.train_time)
 
     @cached_property
     def survival(self) -> KaplanMeier:
         """The Kaplan-Meier curve of the training part, the forecast that knows no patient."""
-        return KaplanMeier.of(self.train_event, self.train_time)
+        return KaplanMeier.fit(self.train_event, self.train_time)
 
     def follow_up_quantile(self, share: float) -> float:
         """Quantile of the training part's follow-up times in months."""
@@ -50,12 +51,12 @@ class Outcomes:
     """
 
     patient_ids: tuple[str, ...]
-    event: Bools
-    time_months: Floats
+    event: BoolArray
+    time_months: FloatArray
     folds: tuple[Fold, ...]
 
     @classmethod
-    def of(cls, patients: pd.DataFrame, folds: Mapping[int, tuple[Sequence[str], Sequence[str]]]) -> "Outcomes":
+    def from_folds(cls, patients: pd.DataFrame, folds: Mapping[int, tuple[Sequence[str], Sequence[str]]]) -> "Outcomes":
         """From the cohort's table and {fold: (training patients, test patients)}.
 
         Raises
@@ -74,32 +75,32 @@ class Outcomes:
         return cls(ids, event, time, tuple(made))
 
     @cached_property
-    def patient(self) -> Ints:
+    def patient(self) -> IntArray:
         """(m,) the cohort's row of every test row."""
         return np.concatenate([fold.patients for fold in self.folds])
 
     @cached_property
-    def tested(self) -> Ints:
+    def tested(self) -> IntArray:
         """(t,) the cohort's rows of the patients who are in some test part, ascending, each once."""
         return np.unique(self.patient)
 
     @property
-    def tested_event(self) -> Bools:
+    def tested_event(self) -> BoolArray:
         """(t,) whether the event of each evaluated patient was seen."""
         return self.event[self.tested]
 
     @property
-    def tested_time(self) -> Floats:
+    def tested_time(self) -> FloatArray:
         """(t,) follow-up in months of each evaluated patient."""
         return self.time_months[self.tested]
 
     @cached_property
-    def fold_number(self) -> Ints:
+    def fold_number(self) -> IntArray:
         """(m,) the fold of every test row."""
         return np.concatenate([np.full(len(fold.patients), fold.number, dtype=np.int64) for fold in self.folds])
 
     @cached_property
-    def starts(self) -> Ints:
+    def starts(self) -> IntArray:
         """(folds + 1,) where each fold begins among the test rows."""
         return np.cumsum([0, *(len(fold.patients) for fold in self.folds)])
 
@@ -109,7 +110,7 @@ class Outcomes:
             yield fold, slice(int(start), int(stop))
 
 
-def _rows(row: Mapping[str, int], names: Iterable[str], number: int) -> Ints:
+def _rows(row: Mapping[str, int], names: Iterable[str], number: int) -> IntArray:
     missing = sorted(name for name in names if name not in row)
     if missing:
         raise DataError(

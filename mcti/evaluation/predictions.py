@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from mcti import storage
+from mcti.arrays import FloatArray
 from mcti.errors import DataError
-from mcti.evaluation.curves import Floats
 from mcti.evaluation.outcomes import Fold, Outcomes
 from mcti.storage import Location
 
@@ -17,11 +17,11 @@ _ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
-class Predicted:
+class Predictions:
     """What one model says of every test row: risk (m,), higher = earlier event; survival (m, h) at the horizons."""
 
-    risk: Floats
-    survival: Floats
+    risk: FloatArray
+    survival: FloatArray
     subtypes: pd.DataFrame | None = None  # (m, classes) probability of each, where the model tells
 
 
@@ -30,7 +30,7 @@ def survival_column(months: float) -> str:
     return f"S_{months:g}"
 
 
-def read_models(models: Location, outcomes: Outcomes, horizons: Floats) -> Predicted:
+def read_models(models: Location, outcomes: Outcomes, horizons: FloatArray) -> Predictions:
     """Predictions of the test patients from `models/fold_<k>/predictions.csv`.
 
     Raises
@@ -40,10 +40,10 @@ def read_models(models: Location, outcomes: Outcomes, horizons: Floats) -> Predi
     told = [p.subtypes for p in parts if p.subtypes is not None]
     subtypes = pd.concat(told, ignore_index=True) if len(told) == len(parts) and told else None
     risk, survival = np.concatenate([p.risk for p in parts]), np.concatenate([p.survival for p in parts])
-    return Predicted(risk, survival, subtypes)
+    return Predictions(risk, survival, subtypes)
 
 
-def table(outcomes: Outcomes, predicted: Predicted, horizons: Floats) -> pd.DataFrame:
+def table(outcomes: Outcomes, predicted: Predictions, horizons: FloatArray) -> pd.DataFrame:
     """patient_id, fold, risk, S_<months>: one row a test row, sorted by patient and fold."""
     frame = pd.DataFrame(
         {
@@ -57,7 +57,7 @@ def table(outcomes: Outcomes, predicted: Predicted, horizons: Floats) -> pd.Data
     return frame.sort_values(["patient_id", "fold"], kind="stable")
 
 
-def with_outcomes(outcomes: Outcomes, predicted: Predicted, horizons: Floats) -> pd.DataFrame:
+def with_outcomes(outcomes: Outcomes, predicted: Predictions, horizons: FloatArray) -> pd.DataFrame:
     """`table` with time_months and event beside each row."""
     frame = table(outcomes, predicted, horizons)
     frame["time_months"] = outcomes.time_months[outcomes.patient][frame.index]
@@ -70,7 +70,7 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
     path.write_text(frame.to_csv(index=False, lineterminator="\n"), encoding="utf-8")
 
 
-def _read_fold(models: Location, outcomes: Outcomes, fold: Fold, horizons: Floats) -> Predicted:
+def _read_fold(models: Location, outcomes: Outcomes, fold: Fold, horizons: FloatArray) -> Predictions:
     where = storage.join(models, f"fold_{fold.number}", "predictions.csv")
     expected = [outcomes.patient_ids[i] for i in fold.patients]
     frame = read_csv(where)
@@ -82,15 +82,15 @@ def _read_fold(models: Location, outcomes: Outcomes, fold: Fold, horizons: Float
         raise DataError(f"a row says fold {other.iloc[0]}, not {fold.number}", where, hint)
     risk, survival, shares = np.split(numbers, [1, 1 + len(curve)], axis=1)
     subtypes = pd.DataFrame(shares, columns=[name.removeprefix("P_") for name in told]) if told else None
-    return Predicted(risk[:, 0], survival, subtypes)
+    return Predictions(risk[:, 0], survival, subtypes)
 
 
-def columns_of(horizons: Floats) -> list[str]:
+def columns_of(horizons: FloatArray) -> list[str]:
     """The survival columns of these months (h,), in their order."""
     return [survival_column(float(months)) for months in horizons]
 
 
-def checked(frame: pd.DataFrame, expected: list[str], names: list[str], where: str) -> Floats:
+def checked(frame: pd.DataFrame, expected: list[str], names: list[str], where: str) -> FloatArray:
     """(m, len(names)) numbers of the expected patients, in their order, from a table that `read_csv` read.
 
     names  `risk`, survival columns by rising months, probabilities of subtypes
@@ -144,7 +144,7 @@ def _check_patients(frame: pd.DataFrame, expected: list[str], where: str) -> Non
         raise DataError(f"patient {foreign[0]} is no test patient of this fold ({len(foreign)} such)", where, hint)
 
 
-def _numbers(column: pd.Series, where: str) -> Floats:
+def _numbers(column: pd.Series, where: str) -> FloatArray:
     """A column of text as numbers: finite, and between 0 and 1 for a survival probability."""
     found = np.empty(len(column))
     is_risk = column.name == "risk"

@@ -8,18 +8,18 @@ from typing import Any
 
 import pandas as pd
 
-from mcti.evaluation import characteristics, checklist, headline
-from mcti.evaluation.checklist import Study
+from mcti.evaluation import characteristics, checklist, summary_text
+from mcti.evaluation.checklist import StudySummary
 from mcti.evaluation.figures import Figure, p_text
-from mcti.evaluation.headline import shown, warnings
 from mcti.evaluation.scores import OURS, Scores, as_interval
-from mcti.evaluation.subgroups import FEWEST_EVENTS
+from mcti.evaluation.subgroups import MIN_INTERVAL_EVENTS
+from mcti.evaluation.summary_text import shown, warnings
 from mcti.model.names import PART_NAMES, PARTS, display
 from mcti.params import EvaluateParams
 
 
 @dataclass(frozen=True)
-class CohortFacts:
+class CohortSummary:
     """What the page says of the cohort; every count is of the evaluated patients.
 
     follow_up: median in months (reverse Kaplan-Meier), infinite where it is not reached;  predictors: in words;
@@ -38,9 +38,9 @@ class CohortFacts:
     train_events: tuple[int, ...] = ()
 
     @property
-    def study(self) -> Study:
+    def study(self) -> StudySummary:
         """The same for the checklist."""
-        return Study(
+        return StudySummary(
             endpoint=self.endpoint,
             patients=self.patients,
             events=self.events,
@@ -61,7 +61,7 @@ class GeneGroups:
 
 
 @dataclass(frozen=True)
-class AboutModels:
+class ModelInsights:
     """What the trained models show of themselves; empty where their files are not there.
 
     history {fold: {column of history.csv: values}};  patients: the best- and worst-predicted with their critical
@@ -75,7 +75,7 @@ class AboutModels:
     table_1: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
-NOTHING = AboutModels()
+NOTHING = ModelInsights()
 
 VERSUS = (
     "model",
@@ -91,12 +91,12 @@ VERSUS = (
 
 
 def render(
-    cohort: CohortFacts,
+    cohort: CohortSummary,
     scores: Scores,
     figures: Sequence[tuple[Figure, str]],
     params: EvaluateParams,
     skipped: Mapping[str, str],
-    about: AboutModels = NOTHING,
+    about: ModelInsights = NOTHING,
 ) -> str:
     """The page. figures: each with its caption; skipped: {baseline: why it was left out}."""
     from jinja2 import Environment, select_autoescape
@@ -107,16 +107,16 @@ def render(
     return page.render(
         cohort=cohort,
         follow_up=characteristics.months(cohort.follow_up),
-        lead=headline.lead(scores, params),
-        calibrated=headline.calibrated(scores),
-        composition=headline.composition(scores),
+        lead=summary_text.lead(scores, params),
+        calibrated=summary_text.calibrated(scores),
+        composition=summary_text.composition(scores),
         warnings=warnings(scores, skipped),
         table_1=_table_1(about.table_1),
         versus=VERSUS,
         parts=_parts(scores),
         attributed=scores.attribution.get("patients", 0),
         critical_share=_critical(scores),
-        search=headline.searched(scores.search),
+        search=summary_text.searched(scores.search),
         columns=_columns(scores),
         models=_models(scores),
         comparison=_comparison(scores),
@@ -160,16 +160,18 @@ def _parts(scores: Scores) -> list[dict[str, str]]:
         return []
     rows = []
     for name, share in found["shares"].items():
-        rows.append({"name": PART_NAMES[name], "share": headline.percent(share)})
+        rows.append({"name": PART_NAMES[name], "share": summary_text.percent(share)})
         if name == "network_slides":
-            rows += [{"name": f"– {PART_NAMES[n]}", "share": headline.percent(s)} for n, s in found["details"].items()]
+            rows += [
+                {"name": f"– {PART_NAMES[n]}", "share": summary_text.percent(s)} for n, s in found["details"].items()
+            ]
     return rows
 
 
 def _critical(scores: Scores) -> str:
     """The share of the critical patches, empty where nobody attributed."""
     details = scores.attribution.get("details", {})
-    return headline.percent(details["critical_patches"]) if details else ""
+    return summary_text.percent(details["critical_patches"]) if details else ""
 
 
 def _models(scores: Scores) -> list[dict[str, Any]]:
@@ -234,7 +236,7 @@ def _subgroups(scores: Scores) -> list[dict[str, Any]]:
     """One row a subgroup; a C of few events is marked, and has no interval."""
     rows = []
     for row in scores.subgroups:
-        few = row["events"] < FEWEST_EVENTS and row["c_index"]["value"] is not None
+        few = row["events"] < MIN_INTERVAL_EVENTS and row["c_index"]["value"] is not None
         rows.append({**row, "c": shown(as_interval(row["c_index"])) + (" (few events)" if few else "")})
     return rows
 

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from mcti.evaluation.curves import Floats
+from mcti.arrays import FloatArray
 from mcti.evaluation.metrics import event_weights
 from mcti.evaluation.outcomes import Outcomes
 
 
-def curve_at(tested: Outcomes, risk: Floats, months: float) -> tuple[Floats, Floats, Floats]:
+def curve_at(tested: Outcomes, risk: FloatArray, months: float) -> tuple[FloatArray, FloatArray, FloatArray]:
     """False positive rate, true positive rate and threshold, (k,) each, from (0, 0) at 0 to (1, 1) at 1.
 
     Cumulative cases (event by `months`), weighed 1/G(time-) with the training part's G, and dynamic controls (alive

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mcti.arrays import FloatArray
 from mcti.evaluation import calibration, cohort_figures, comparison, decision, metrics, subgroups
 from mcti.evaluation.comparison import Draws, Interval, finite
-from mcti.evaluation.curves import Floats
-from mcti.evaluation.groups import RiskGroups
 from mcti.evaluation.outcomes import Outcomes
-from mcti.evaluation.predictions import Predicted
+from mcti.evaluation.predictions import Predictions
+from mcti.evaluation.risk_groups import RiskGroups
 from mcti.evaluation.statistics import Statistic
 from mcti.model.names import PARTS
 from mcti.params import EvaluateParams
@@ -36,8 +36,8 @@ class Scores:
     risk_groups: dict[str, Any]
     subgroups: list[dict[str, Any]]
     decision: dict[str, Any]
-    horizons: Floats
-    unusable: Floats
+    horizons: FloatArray
+    unusable: FloatArray
     regimes: dict[str, dict[str, Any]] = field(default_factory=dict)
     recalibration: dict[str, dict[str, Any]] = field(default_factory=dict)
     attribution: dict[str, Any] = field(default_factory=dict)
@@ -67,7 +67,7 @@ class Scores:
 
 def score(
     outcomes: Outcomes,
-    predicted: Mapping[str, Predicted],
+    predicted: Mapping[str, Predictions],
     patients: pd.DataFrame,
     grouped: RiskGroups,
     params: EvaluateParams,
@@ -78,8 +78,8 @@ def score(
     """
     asked = np.array(sorted(params.horizons_months))
     usable = metrics.usable_horizons(outcomes, asked)
-    draws = Draws.of(outcomes.event, params.bootstrap, params.seed, outcomes.tested)
-    chosen = {name: Predicted(p.risk, p.survival[:, usable], p.subtypes) for name, p in predicted.items()}
+    draws = Draws.sample(outcomes.event, params.bootstrap, params.seed, outcomes.tested)
+    chosen = {name: Predictions(p.risk, p.survival[:, usable], p.subtypes) for name, p in predicted.items()}
     subtype = patients["subtype"].astype(str).to_numpy()
     models = {name: _model(outcomes, p, asked[usable], subtype, draws, params) for name, p in chosen.items()}
     ours = metrics.c_index(outcomes, predicted[OURS].risk)
@@ -88,9 +88,9 @@ def score(
     return Scores(
         models=models,
         comparison=compare(outcomes, chosen, asked[usable], draws, params),
-        risk_groups=of_groups(outcomes, grouped, draws, params),
+        risk_groups=risk_group_numbers(outcomes, grouped, draws, params),
         subgroups=within,
-        decision=decisions(outcomes, chosen, asked[usable], draws, params),
+        decision=decision_curve(outcomes, chosen, asked[usable], draws, params),
         horizons=asked[usable],
         unusable=asked[~usable],
         forest=cohort_figures.forest_rows(outcomes, ours, within, draws.stratified, params.confidence),
@@ -104,16 +104,16 @@ def as_interval(numbers: Mapping[str, float | None]) -> Interval:
 
 def _model(
     outcomes: Outcomes,
-    predicted: Predicted,
-    horizons: Floats,
+    predicted: Predictions,
+    horizons: FloatArray,
     subtype: np.ndarray,
     draws: Draws,
     params: EvaluateParams,
 ) -> dict[str, Any]:
     """All of one model, for JSON; predicted.survival (m, h) at `horizons`."""
-    statistics = of_model(outcomes, predicted, horizons, subtype, params)
+    statistics = model_statistics(outcomes, predicted, horizons, subtype, params)
     found: dict[str, Any] = {
-        name: comparison.interval(statistic, draws.for_(statistic), params.confidence).as_dict()
+        name: comparison.interval(statistic, draws.matching(statistic), params.confidence).as_dict()
         for name, statistic in statistics.items()
     }
     if len(horizons):
@@ -122,8 +122,8 @@ def _model(
     return {**found, "folds": by_fold(outcomes, predicted.risk)}
 
 
-def of_model(
-    outcomes: Outcomes, predicted: Predicted, horizons: Floats, subtype: np.ndarray, params: EvaluateParams
+def model_statistics(
+    outcomes: Outcomes, predicted: Predictions, horizons: FloatArray, subtype: np.ndarray, params: EvaluateParams
 ) -> dict[str, Statistic]:
     """Every metric of one model by its name, as a statistic of the drawn patients. survival (m, h) at `horizons`."""
     found: dict[str, Statistic] = {
@@ -148,7 +148,7 @@ def of_model(
     return found
 
 
-def by_fold(outcomes: Outcomes, risk: Floats) -> list[dict[str, Any]]:
+def by_fold(outcomes: Outcomes, risk: FloatArray) -> list[dict[str, Any]]:
     """Patients, events and C of each fold; C is null where no pair can be ordered, e.g. in a fold without events."""
     statistic = metrics.c_index(outcomes, risk)
     return [
@@ -163,7 +163,7 @@ def by_fold(outcomes: Outcomes, risk: Floats) -> list[dict[str, Any]]:
 
 
 def compare(
-    outcomes: Outcomes, predicted: Mapping[str, Predicted], horizons: Floats, draws: Draws, params: EvaluateParams
+    outcomes: Outcomes, predicted: Mapping[str, Predictions], horizons: FloatArray, draws: Draws, params: EvaluateParams
 ) -> dict[str, dict[str, Any]]:
     """Ours minus each other model: in C (paired interval, p, p after Holm, fold-corrected), and in the Brier score.
 
@@ -183,7 +183,12 @@ def compare(
 
 
 def _against(
-    outcomes: Outcomes, mine: Predicted, other: Predicted, horizons: Floats, draws: Draws, params: EvaluateParams
+    outcomes: Outcomes,
+    mine: Predictions,
+    other: Predictions,
+    horizons: FloatArray,
+    draws: Draws,
+    params: EvaluateParams,
 ) -> dict[str, Any]:
     ours, theirs = metrics.c_index(outcomes, mine.risk), metrics.c_index(outcomes, other.risk)
     difference = comparison.paired(ours, theirs, draws.stratified, params.confidence)
@@ -205,7 +210,7 @@ def _against(
     return found
 
 
-def of_groups(outcomes: Outcomes, grouped: RiskGroups, draws: Draws, params: EvaluateParams) -> dict[str, Any]:
+def risk_group_numbers(outcomes: Outcomes, grouped: RiskGroups, draws: Draws, params: EvaluateParams) -> dict[str, Any]:
     """Sizes, log-rank p, and the months of life between the lowest and the highest group.
 
     Up to the last horizon, or up to the last follow-up of the shorter group where that is earlier.
@@ -226,8 +231,8 @@ def of_groups(outcomes: Outcomes, grouped: RiskGroups, draws: Draws, params: Eva
     return found
 
 
-def decisions(
-    outcomes: Outcomes, predicted: Mapping[str, Predicted], horizons: Floats, draws: Draws, params: EvaluateParams
+def decision_curve(
+    outcomes: Outcomes, predicted: Mapping[str, Predictions], horizons: FloatArray, draws: Draws, params: EvaluateParams
 ) -> dict[str, Any]:
     """Net benefit at the last horizon over thresholds: ours, the primary baseline's, treating all; and our lead.
 

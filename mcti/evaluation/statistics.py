@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcti.evaluation.curves import Floats, Ints
+from mcti.arrays import FloatArray, IntArray
 
-Statistic = Callable[[Floats], Floats]
+Statistic = Callable[[FloatArray], FloatArray]
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class PairBlock:
     may not be compared;  score (a, b) in [0, 1]: 1 the pair stands as it should, 0.5 tied, 0 the wrong way round.
     """
 
-    first: Ints
-    second: Ints
-    weight: Floats
-    score: Floats
+    first: IntArray
+    second: IntArray
+    weight: FloatArray
+    score: FloatArray
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class PairMean:
 
     blocks: tuple[PairBlock, ...]
 
-    def __call__(self, draws: Floats) -> Floats:
+    def __call__(self, draws: FloatArray) -> FloatArray:
         """draws (count, n) -> (count,)."""
         good, possible = np.zeros(len(draws)), np.zeros(len(draws))
         for block in self.blocks:
             left, right = draws[:, block.first], draws[:, block.second]
             good += np.einsum("ra,ra->r", left, right @ (block.weight * block.score).T)
             possible += np.einsum("ra,ra->r", left, right @ block.weight.T)
-        return divided(good, possible)
+        return safe_ratio(good, possible)
 
     def only(self, block: int) -> "PairMean":
         """The same over one block, e.g. one fold."""
@@ -55,13 +55,13 @@ class PairMean:
 class RowMean:
     """sum w_i value_i / sum w_i: a mean over test rows, each weighed as its patient. patient (m,), value (m,)."""
 
-    patient: Ints
-    value: Floats
+    patient: IntArray
+    value: FloatArray
 
-    def __call__(self, draws: Floats) -> Floats:
+    def __call__(self, draws: FloatArray) -> FloatArray:
         """draws (count, n) -> (count,)."""
         weights = draws[:, self.patient]
-        return divided(weights @ self.value, weights.sum(axis=1))
+        return safe_ratio(weights @ self.value, weights.sum(axis=1))
 
 
 @dataclass(frozen=True)
@@ -71,18 +71,18 @@ class Skill:
     loss: Statistic
     reference: Statistic
 
-    def __call__(self, draws: Floats) -> Floats:
+    def __call__(self, draws: FloatArray) -> FloatArray:
         """draws (count, n) -> (count,)."""
-        return 1 - divided(self.loss(draws), self.reference(draws))
+        return 1 - safe_ratio(self.loss(draws), self.reference(draws))
 
 
 @dataclass(frozen=True)
-class MeanOf:
+class MeanOfStatistics:
     """The plain mean of several statistics, e.g. over classes; NaN of none, or where one of them is."""
 
     parts: tuple[Statistic, ...]
 
-    def __call__(self, draws: Floats) -> Floats:
+    def __call__(self, draws: FloatArray) -> FloatArray:
         """draws (count, n) -> (count,)."""
         if not self.parts:
             return np.full(len(draws), np.nan)
@@ -96,22 +96,22 @@ class MacroF1:
     patient (m,) the cohort's row of each test row;  truth, guessed (m,) words.
     """
 
-    patient: Ints
+    patient: IntArray
     truth: np.ndarray
     guessed: np.ndarray
 
-    def __call__(self, draws: Floats) -> Floats:
+    def __call__(self, draws: FloatArray) -> FloatArray:
         """draws (count, n) -> (count,)."""
         weights, scores = draws[:, self.patient], []
         for name in np.unique(np.concatenate([self.truth, self.guessed])):
             real, said = self.truth == name, self.guessed == name
             both = weights @ (real & said)
-            f1 = divided(2 * both, weights @ real.astype(np.float64) + weights @ said.astype(np.float64))
+            f1 = safe_ratio(2 * both, weights @ real.astype(np.float64) + weights @ said.astype(np.float64))
             scores.append(np.nan_to_num(f1))
         return np.asarray(np.mean(scores, axis=0), dtype=np.float64)
 
 
-def divided(above: Floats, below: Floats) -> Floats:
+def safe_ratio(above: FloatArray, below: FloatArray) -> FloatArray:
     """above / below, NaN where below is 0."""
     quotient = np.full(np.shape(below), np.nan)
     np.divide(above, below, out=quotient, where=below != 0)

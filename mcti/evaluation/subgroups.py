@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mcti.arrays import BoolArray, FloatArray, IntArray
 from mcti.evaluation.comparison import Interval, interval, point
-from mcti.evaluation.curves import Bools, Floats, Ints
 from mcti.evaluation.statistics import PairMean
 
-FEWEST_EVENTS = 10
+MIN_INTERVAL_EVENTS = 10
 """Below about ten events a C says little (docs/protocol.md 12): it is shown without an interval, and marked."""
 
 
@@ -24,7 +24,7 @@ def within(pairs: PairMean, label: np.ndarray) -> PairMean:
     return _kept(pairs, lambda first, second: label[first][:, None] == label[second])
 
 
-def among(pairs: PairMean, member: Bools) -> PairMean:
+def among(pairs: PairMean, member: BoolArray) -> PairMean:
     """Only pairs of two members (n,)."""
     return _kept(pairs, lambda first, second: member[first][:, None] & member[second])
 
@@ -43,7 +43,9 @@ class Subgroup:
         return {"name": self.name, "patients": self.patients, "events": self.events, "c_index": self.c_index.as_dict()}
 
 
-def table(pairs: PairMean, patients: pd.DataFrame, tested: Ints, draws: Floats, confidence: float) -> list[Subgroup]:
+def table(
+    pairs: PairMean, patients: pd.DataFrame, tested: IntArray, draws: FloatArray, confidence: float
+) -> list[Subgroup]:
     """Every subgroup of the evaluated patients, with interval; smaller sites are put together.
 
     patients: the cohort's table;  tested (t,): its evaluated rows, of which alone the subgroups are made. With fewer
@@ -56,12 +58,12 @@ def table(pairs: PairMean, patients: pd.DataFrame, tested: Ints, draws: Floats, 
         member[tested] = some
         events, statistic = int(event[member].sum()), among(pairs, member)
         alone = Interval(point(statistic, len(patients)), np.nan, np.nan)
-        c = interval(statistic, draws, confidence) if events >= FEWEST_EVENTS else alone
+        c = interval(statistic, draws, confidence) if events >= MIN_INTERVAL_EVENTS else alone
         found.append(Subgroup(name, int(member.sum()), events, c))
     return found
 
 
-def members(patients: pd.DataFrame) -> Iterator[tuple[str, Bools]]:
+def members(patients: pd.DataFrame) -> Iterator[tuple[str, BoolArray]]:
     """Name and (n,) membership of each subgroup; a feature that does not divide the cohort gives none."""
     sex = patients["is_female"].to_numpy(dtype=np.float64, na_value=np.nan)
     age = patients["age"].to_numpy(dtype=np.float64, na_value=np.nan)
@@ -76,7 +78,7 @@ def members(patients: pd.DataFrame) -> Iterator[tuple[str, Bools]]:
     event = patients["event"].to_numpy(dtype=np.int64)
     site = patients["site"].astype(str)
     busy = event_counts(site, event)
-    yield from _by_word(site.where(site.map(busy) >= FEWEST_EVENTS, "the smaller ones"), "site")
+    yield from _by_word(site.where(site.map(busy) >= MIN_INTERVAL_EVENTS, "the smaller ones"), "site")
 
 
 def event_counts(label: pd.Series, event: np.ndarray) -> dict[str, int]:
@@ -84,7 +86,7 @@ def event_counts(label: pd.Series, event: np.ndarray) -> dict[str, int]:
     return {str(name): int(count) for name, count in pd.Series(event).groupby(label.to_numpy()).sum().items()}
 
 
-def _by_word(label: pd.Series, what: str) -> Iterator[tuple[str, Bools]]:
+def _by_word(label: pd.Series, what: str) -> Iterator[tuple[str, BoolArray]]:
     words = sorted(label.unique())
     if len(words) > 1:
         for word in words:

@@ -8,11 +8,8 @@ two implementations.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
+from mcti.arrays import BoolArray, FloatArray, IntArray
 
 PENALTIES = np.array([1.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0])
 """Ridge penalties to try inside a training part; in units of events, for columns of unit variance."""
@@ -30,26 +27,26 @@ class CoxModel:
     0 before the first (Breslow)
     """
 
-    coefficients: Floats
-    hazard_times: Floats
-    hazard: Floats
+    coefficients: FloatArray
+    hazard_times: FloatArray
+    hazard: FloatArray
 
-    def risk(self, design: Floats) -> Floats:
+    def risk(self, design: FloatArray) -> FloatArray:
         """(n, p) -> (n,) log hazard ratio relative to the average training patient; higher = earlier event."""
         return design @ self.coefficients
 
-    def survival(self, design: Floats, months: Floats) -> Floats:
+    def survival(self, design: FloatArray, months: FloatArray) -> FloatArray:
         """(n, p), (h,) -> (n, h) S(t) = exp(-H0(t) exp(risk)); beyond the training follow-up the last value holds."""
         return breslow_survival(self.risk(design), self.hazard_times, self.hazard, months)
 
 
-def fit_ridge(design: Floats, event: Bools, time_months: Floats, penalty: float) -> CoxModel:
+def fit_ridge(design: FloatArray, event: BoolArray, time_months: FloatArray, penalty: float) -> CoxModel:
     """`coefficients` of a training part (n, p), with the baseline hazard at the risks of its patients."""
     beta = coefficients(design, event, time_months, penalty)
     return CoxModel(beta, *breslow_hazard(design @ beta, event, time_months))
 
 
-def breslow_hazard(risk: Floats, event: Bools, time_months: Floats) -> tuple[Floats, Floats]:
+def breslow_hazard(risk: FloatArray, event: BoolArray, time_months: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Breslow's cumulative baseline hazard for given log hazard ratios: times (k,), H0 (k,) (Breslow 1974)."""
     times, position = np.unique(time_months, return_inverse=True)
     deaths = np.bincount(position, weights=event, minlength=len(times))
@@ -58,14 +55,14 @@ def breslow_hazard(risk: Floats, event: Bools, time_months: Floats) -> tuple[Flo
     return times, np.cumsum(deaths / at_risk)
 
 
-def breslow_survival(risk: Floats, times: Floats, hazard: Floats, months: Floats) -> Floats:
+def breslow_survival(risk: FloatArray, times: FloatArray, hazard: FloatArray, months: FloatArray) -> FloatArray:
     """(n,) log hazard ratios, steps of H0 (k,), (h,) months -> (n, h) survival."""
     baseline = np.concatenate([[1.0], np.exp(-hazard)])[np.searchsorted(times, months, side="right")]
     ratio = np.exp(np.minimum(risk, 500.0))  # beyond, exp overflows and S is 0 or 1 in either case
     return np.asarray(baseline[None, :] ** ratio[:, None], dtype=np.float64)
 
 
-def coefficients(design: Floats, event: Bools, time_months: Floats, penalty: float) -> Floats:
+def coefficients(design: FloatArray, event: BoolArray, time_months: FloatArray, penalty: float) -> FloatArray:
     """(p,) that maximise log partial likelihood - penalty/2 |coefficients|² (Breslow's handling of ties).
 
     Cox 1972, JRSS B 34:187-220; the penalty as in Verweij and van Houwelingen 1994, Stat. Med. 13:2427-2436, and as
@@ -89,14 +86,16 @@ def coefficients(design: Floats, event: Bools, time_months: Floats, penalty: flo
     return beta
 
 
-def log_partial_likelihood(design: Floats, event: Bools, time_months: Floats, beta: Floats) -> float:
+def log_partial_likelihood(design: FloatArray, event: BoolArray, time_months: FloatArray, beta: FloatArray) -> float:
     """Unpenalised log partial likelihood (Breslow) of coefficients (p,)."""
     order = np.argsort(time_months, kind="stable")
     score = (design @ beta)[order]
     return float((score - _log_risk_sets(score, time_months[order]))[event[order]].sum())
 
 
-def choose_penalty(design: Floats, event: Bools, time_months: Floats, grid: Floats, folds: int, seed: int) -> float:
+def choose_penalty(
+    design: FloatArray, event: BoolArray, time_months: FloatArray, grid: FloatArray, folds: int, seed: int
+) -> float:
     """The penalty of `grid` with the best cross-validated partial likelihood inside the training part.
 
     sum over inner folds of l(beta_-k) - l_-k(beta_-k): what the left-out patients add to the likelihood (Verweij and
@@ -113,7 +112,7 @@ def choose_penalty(design: Floats, event: Bools, time_months: Floats, grid: Floa
     return float(grid[int(np.argmax(gains))])
 
 
-def inner_folds(event: Bools, folds: int, seed: int) -> Ints:
+def inner_folds(event: BoolArray, folds: int, seed: int) -> IntArray:
     """(n,) inner fold of each patient, events dealt evenly."""
     generator, place = np.random.default_rng(seed), np.zeros(len(event), dtype=np.int64)
     for stratum in (np.flatnonzero(event), np.flatnonzero(~event)):
@@ -121,13 +120,13 @@ def inner_folds(event: Bools, folds: int, seed: int) -> Ints:
     return place
 
 
-def _better(trial: tuple[float, Floats, Floats], value: float) -> bool:
+def _better(trial: tuple[float, FloatArray, FloatArray], value: float) -> bool:
     return trial[0] >= value - 1e-12 and bool(np.isfinite(trial[2]).all())
 
 
 def _likelihood(
-    table: Floats, event: Bools, times: Floats, beta: Floats, penalty: float
-) -> tuple[float, Floats, Floats]:
+    table: FloatArray, event: BoolArray, times: FloatArray, beta: FloatArray, penalty: float
+) -> tuple[float, FloatArray, FloatArray]:
     """Penalised log likelihood, its gradient (p,) and its negative Hessian (p, p); rows sorted by time."""
     score = table @ beta
     log_sets = _log_risk_sets(score, times)
@@ -145,7 +144,7 @@ def _likelihood(
     return value, gradient, curvature
 
 
-def _log_risk_sets(score: Floats, times: Floats) -> Floats:
+def _log_risk_sets(score: FloatArray, times: FloatArray) -> FloatArray:
     """(n,) log of the summed exp(score) of everyone still at risk at each row's time; rows sorted by time."""
     running = np.logaddexp.accumulate(score[::-1])[::-1]
     return np.asarray(running[np.searchsorted(times, times, side="left")], dtype=np.float64)

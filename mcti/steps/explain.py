@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from mcti import redaction, storage
 from mcti.cohort import tables
 from mcti.dataset import new_patients as new_patient_folder
-from mcti.dataset.bags import PatientBag
-from mcti.dataset.loading import gather, places, slides_of
+from mcti.dataset.bags import Dataset, PatientBag
+from mcti.dataset.loading import load_dataset
 from mcti.errors import DataError, MctiError, UsageError, did_you_mean
-from mcti.evaluation.parts import shares as attribution_shares
+from mcti.evaluation.attribution_shares import shares as attribution_shares
 from mcti.explanation import clusters, drawing, explanation_html
 from mcti.explanation import gene_sets as gene_set_files
 from mcti.model.attribution import Attribution, attribute
@@ -24,12 +24,12 @@ from mcti.model.names import PART_NAMES
 from mcti.params import ExplainParams, ExtractParams
 from mcti.progress import Progress
 from mcti.registry import ensemble, models
-from mcti.registry.pipeline_run import noted
+from mcti.registry.pipeline_run import tracked
+from mcti.steps.extract import extract
 from mcti.steps.predict.step import by_name
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 from mcti.storage import Location
-from mcti.training.folds import Dataset
 
 
 class ExplainResult(StepResult):
@@ -46,12 +46,11 @@ class ExplainResult(StepResult):
 
 @dataclass(frozen=True)
 class _Case:
-    """One patient: the attribution by each model that speaks for them, clusters of their patches, their slides."""
+    """One patient: the attribution by each eligible model, and the clusters of their patches."""
 
     bag: PatientBag
     found: Mapping[str, Attribution]
     members: NDArray[np.int64]
-    slides: Sequence[tuple[str, int, NDArray[np.int64] | None]]
 
     def mean(self, name: str) -> NDArray[np.float64]:
         """A part of the attributions averaged over the models, as the risk of the ensemble is."""
@@ -69,16 +68,15 @@ class _Case:
 
 @dataclass(frozen=True)
 class _Source:
-    """Patients, the slides of each that have features, and what the pages say of where they come from."""
+    """Patients, and the name and notice of their cohort as the reports show them."""
 
     data: Dataset
-    slides: Mapping[str, Sequence[str]]
     name: str
     notice: str
 
 
 @logged
-@noted
+@tracked
 def explain(
     model: str,
     cohort: Location | None,
@@ -110,50 +108,52 @@ def explain(
         given = {} if gene_sets is None else gene_set_files.read_gmt(gene_sets, loaded.genes)
         if new_patients is not None:
             folder = Path(new_patients)
-            features = new_patient_folder.extracted(folder, extraction, Path(scratch, "features"), progress)
+            features = new_patient_folder.feature_folder(
+                folder,
+                Path(scratch, "features"),
+                lambda slides, out: extract(slides, extraction, out, progress=progress),
+            )
             source = _new_patients_source(folder, features, patient_ids)
         else:
             source = _cohort_source(str(cohort), features, patient_ids)
-        loaded.check_features(source.data.made, str(features))
+        loaded.check_features(source.data.provenance, str(features))
         bags = source.data.bags
         with storage.replacing(out) as draft:
             for name in ("", "tiles", "patients"):
                 (draft / name).mkdir()
             written = _Writer(draft, loaded, given, params, source)
             for done, patient in enumerate(sorted(bags), start=1):
-                here = [] if features is None else places(features, source.slides.get(patient, []))
-                written.add(_case(loaded, bags[patient], source.data.genes, here, params))
+                written.add(_case(loaded, bags[patient], source.data.genes, params))
                 progress(done, len(bags), "patients")
             return written.close().save(draft)
 
 
 def _cohort_source(cohort: Location, features: Location | None, chosen: Sequence[str]) -> _Source:
     info = tables.read_info(cohort)
-    return _Source(gather(cohort, features, chosen=chosen), slides_of(cohort, features), info.name, info.notice)
+    return _Source(load_dataset(cohort, features, patients=chosen), info.name, info.notice)
 
 
 def _new_patients_source(folder: Path, features: Location | None, chosen: Sequence[str]) -> _Source:
-    known = new_patient_folder.patients(folder)
+    known = new_patient_folder.patient_ids(folder)
     for patient in chosen:
         if patient not in known:
             raise DataError(f"patient {patient!r} does not exist", str(folder), did_you_mean(patient, known))
     names = sorted(chosen) or known
-    table = new_patient_folder.Tables.read(folder, features)
-    return _Source(table.bags(names), table.slides, folder.name, "")
+    table = new_patient_folder.NewPatientTables.read(folder, features)
+    return _Source(table.load(names), folder.name, "")
 
 
 def _case(
     loaded: ensemble.Ensemble,
     bag: PatientBag,
     genes: tuple[str, ...],
-    slides: Sequence[tuple[str, int, NDArray[np.int64] | None]],
     params: ExplainParams,
 ) -> _Case:
     try:
         vector = None if bag.genes is None else loaded.vector(bag.patient_id, by_name(bag, genes) or {})
         found = {
             name: attribute(loaded.members[name], bag.patches, vector, bag.covariates, steps=params.steps)
-            for name in loaded.speakers(bag.patient_id)
+            for name in loaded.eligible_members(bag.patient_id)
         }
     except MctiError as error:
         raise error.with_patient(bag.patient_id) from error
@@ -162,7 +162,7 @@ def _case(
         first = next(iter(found))
         standard = loaded.members[first].fitted.features(bag.patches.float()).numpy()
         members = clusters.clusters(standard, params.clusters, params.seed)
-    return _Case(bag, found, members, slides)
+    return _Case(bag, found, members)
 
 
 _SHOWN = ("critical_patches", "transport_plan")
@@ -282,13 +282,11 @@ class _Writer:
     def _tiles(self, case: _Case) -> list[explanation_html.SlideMap]:
         """tiles/<slide_id>.csv of each slide that has coordinates, and its map."""
         maps, start = [], 0
-        scores = case.mean("tiles") if case.slides else np.zeros(0)
-        if len(scores) != sum(count for _, count, _ in case.slides):
-            raise DataError("the features changed while they were read", f"patient {case.bag.patient_id}", "run again")
-        for slide, count, coords in case.slides:
-            shown = redaction.text(slide)
-            here = slice(start, start + count)
-            start += count
+        scores = case.mean("tiles") if case.bag.slides else np.zeros(0)
+        for slide in case.bag.slides:
+            shown, coords = redaction.text(slide.slide_id), slide.coordinates
+            here = slice(start, start + slide.count)
+            start += slide.count
             png = ""
             if coords is None:
                 self.blind += 1
@@ -299,7 +297,7 @@ class _Writer:
                     writer.writerow(["x", "y", "score", "cluster"])
                     writer.writerows([x, y, score, cluster] for (x, y), score, cluster in rows)
                 png = drawing.tile_map(coords, scores[here])
-            maps.append(explanation_html.SlideMap(shown, count, float(scores[here].sum()), png))
+            maps.append(explanation_html.SlideMap(shown, slide.count, float(scores[here].sum()), png))
         return maps
 
 
@@ -308,10 +306,6 @@ def _place(case: _Case, found: Attribution, token: str) -> list[Any]:
     kind, _, number = token.partition("_")
     if kind != "patch" or not number.isdecimal():
         return ["", "", ""]
-    row = int(found.critical[int(number)])
-    for slide, count, coords in case.slides:
-        if row < count:
-            shown = redaction.text(slide)
-            return [shown, "", ""] if coords is None else [shown, *coords[row].tolist()]
-        row -= count
-    return ["", "", ""]
+    position = case.bag.tile_position(int(found.critical[int(number)]))
+    corner = ["", ""] if position.x is None else [position.x, position.y]
+    return [redaction.text(position.slide_id), *corner]

@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 
 from mcti import storage
+from mcti.arrays import FloatArray
 from mcti.cohort import tables
-from mcti.dataset.bags import PatientBag
-from mcti.dataset.loading import gather
+from mcti.dataset.bags import Dataset, PatientBag
+from mcti.dataset.loading import load_dataset
 from mcti.errors import DataError, MctiError
 from mcti.evaluation import decay
 from mcti.evaluation.comparison import Interval, finite
 from mcti.evaluation.decay import Decay
-from mcti.model import reference_profile as sketches
-from mcti.model.reference_profile import Floats, ReferenceProfile
+from mcti.model import reference_profile
+from mcti.model.reference_profile import ReferenceProfile
 from mcti.model.trained import survival_column
 from mcti.monitoring import drift, history, monitoring_html, prometheus, rules
 from mcti.monitoring.drift import Family, Risks
@@ -30,12 +31,11 @@ from mcti.redaction import hashed
 from mcti.registry import ensemble, models, monitoring_history
 from mcti.registry.ensemble import Ensemble
 from mcti.registry.monitoring_history import Registered
-from mcti.registry.refusals import kept
+from mcti.registry.refusals import cache_refusals
 from mcti.steps.predict.step import by_name
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 from mcti.storage import Location
-from mcti.training.folds import Dataset
 
 
 class MonitorResult(StepResult):
@@ -76,13 +76,13 @@ class MonitorResult(StepResult):
 class Predictions:
     """Of the new patients, in order: risk (n,), S(t) {months: (n,)}, and the risks by single members for the drift."""
 
-    risk: Floats
-    survival: Mapping[float, Floats]
-    members: Mapping[str, Floats]
+    risk: FloatArray
+    survival: Mapping[float, FloatArray]
+    members: Mapping[str, FloatArray]
 
 
 @logged
-@kept
+@cache_refusals
 def monitor(
     model: str,
     cohort: Location,
@@ -106,15 +106,15 @@ def monitor(
         loaded = ensemble.load(models.fetch(model, Path(scratch, "model")))
         registered = monitoring_history.find(model, Path(scratch, "evidence"))
     sketch = _reference(loaded, model)
-    data = gather(cohort, features)
-    loaded.check_features(data.made, str(features))
-    new = [bag for name, bag in sorted(data.bags.items()) if not loaded.knows(name)]
+    data = load_dataset(cohort, features)
+    loaded.check_features(data.provenance, str(features))
+    new = [bag for name, bag in sorted(data.bags.items()) if not loaded.is_development_patient(name)]
     predicted = _predict(loaded, new, data.genes, progress)
     families = _drift(loaded, sketch, new, data, predicted, params)
     decayed = _decay(new, predicted, _uno(evaluation, registered), params)
     events = sum(bag.event for bag in new)
     age = None if registered is None else registered.age_days
-    verdict = rules.decide(events, families, decayed.alarms, age, params, decayed.why_not)
+    verdict = rules.decide(events, families, decayed.alarms, age, params, decayed.not_assessed_reason)
     named = (registered.name, registered.version) if registered else (Path(model).name, loaded.digest[:12])
     result = _result(named, len(data.bags), len(new), events, verdict, families, decayed, age)
     with storage.replacing(out) as draft:
@@ -144,9 +144,9 @@ def _reference(loaded: Ensemble, model: str) -> ReferenceProfile:
     One member's, not their union: the training parts overlap, and the union's distribution cannot be had from
     sketches without guessing between the knots.
     """
-    if len(loaded.sketches) < len(loaded.members):
+    if len(loaded.reference_profiles) < len(loaded.members):
         raise DataError("the model carries no reference of its training patients", model, "train and register it anew")
-    return max(loaded.sketches.values(), key=lambda sketch: sketch.patients)
+    return max(loaded.reference_profiles.values(), key=lambda sketch: sketch.patients)
 
 
 def _predict(loaded: Ensemble, new: Sequence[PatientBag], genes: tuple[str, ...], progress: Progress) -> Predictions:
@@ -155,7 +155,9 @@ def _predict(loaded: Ensemble, new: Sequence[PatientBag], genes: tuple[str, ...]
     survival: dict[float, list[float]] = {months: [] for months in loaded.horizons_months}
     for done, bag in enumerate(new, start=1):
         try:
-            rows = loaded.by_member(bag.patient_id, bag.patches, by_name(bag, genes), covariates=bag.covariates)
+            rows = loaded.member_predictions(
+                bag.patient_id, bag.patches, by_name(bag, genes), covariates=bag.covariates
+            )
         except MctiError as error:
             raise error.with_patient(bag.patient_id) from error
         risks.append(float(np.mean([row["risk"] for row in rows.values()])))
@@ -178,8 +180,10 @@ def _drift(
     predicted: Predictions,
     params: MonitorParams,
 ) -> tuple[Family, ...]:
-    columns = {name: member.risk for name, member in loaded.sketches.items()}
-    return drift.compare(sketch, sketches.table(new, data.genes), Risks(columns, predicted.members), params)
+    columns = {name: member.risk for name, member in loaded.reference_profiles.items()}
+    return drift.compare(
+        sketch, reference_profile.column_values(new, data.genes), Risks(columns, predicted.members), params
+    )
 
 
 def _uno(evaluation: Location | None, registered: Registered | None) -> Interval | None:
@@ -199,12 +203,12 @@ def _decay(
 ) -> Decay:
     event = np.array([bag.event for bag in new], dtype=np.bool_)
     time = np.array([bag.time_months for bag in new], dtype=np.float64)
-    kept, event, time = decay.matured(event, time, _entries(new, params), params.delay_months)
-    survival = {months: column[kept] for months, column in predicted.survival.items()}
-    return decay.judge(event, time, predicted.risk[kept], survival, registered, params)
+    mature, event, time = decay.mature_follow_up(event, time, _entries(new, params), params.delay_months)
+    survival = {months: column[mature] for months, column in predicted.survival.items()}
+    return decay.assess(event, time, predicted.risk[mature], survival, registered, params)
 
 
-def _entries(new: Sequence[PatientBag], params: MonitorParams) -> Floats | None:
+def _entries(new: Sequence[PatientBag], params: MonitorParams) -> FloatArray | None:
     if params.entry_column is None or not new:
         return None
     values = [bag.covariates.get(params.entry_column) for bag in new]
@@ -268,7 +272,7 @@ def _facts(result: MonitorResult, cohort: Location, sketch: ReferenceProfile, de
         new_events=result.new_events,
         reference_patients=sketch.patients,
         performance=rows,
-        why_not=decayed.why_not,
+        why_not=decayed.not_assessed_reason,
     )
 
 

@@ -10,10 +10,12 @@ from typing import Any
 
 from mcti import storage
 from mcti.cohort.folds import read_folds
-from mcti.dataset.loading import gather
+from mcti.dataset.bags import Dataset
+from mcti.dataset.loading import load_dataset
+from mcti.dataset.splits import REFIT, FoldSplit
 from mcti.params import TrainParams
 from mcti.progress import Progress
-from mcti.registry.pipeline_run import noted
+from mcti.registry.pipeline_run import tracked
 from mcti.steps.result import StepResult
 from mcti.steps.search.best_settings import Best
 from mcti.steps.task_log import logged
@@ -21,7 +23,7 @@ from mcti.storage import Location
 from mcti.training import devices
 from mcti.training.distributed import ranks
 from mcti.training.fold_files import FoldSummary
-from mcti.training.folds import REFIT, Dataset, Part, train_fold
+from mcti.training.folds import train_fold
 from mcti.training.worker_pool import Channel, Pool
 
 
@@ -43,7 +45,7 @@ class Job:
 
     cohort: str
     features: str | None
-    part: Part
+    part: FoldSplit
     params: TrainParams
     out: Path
     trace: Path | None = None
@@ -51,7 +53,7 @@ class Job:
 
 
 @logged
-@noted
+@tracked
 def train(
     cohort: Location,
     features: Location | None,
@@ -83,9 +85,9 @@ def train(
     chosen = None if best is None else Best.read(best)
     split = read_folds(folds)
     numbers = split.numbers if fold is None else [fold]
-    parts = [Part(k, tuple(split.train_patients(k)), tuple(split.test_patients(k))) for k in numbers]
+    parts = [FoldSplit(k, tuple(split.train_patients(k)), tuple(split.test_patients(k))) for k in numbers]
     if refit:
-        parts = [Part(REFIT, tuple(sorted({*parts[0].train, *parts[0].test})), ())]
+        parts = [FoldSplit(REFIT, tuple(sorted({*parts[0].train, *parts[0].test})), ())]
     slides = None if features is None else str(features)
     told = [
         (params, None) if chosen is None else (chosen.settings(params, p.fold), chosen.record(p.fold)) for p in parts
@@ -125,7 +127,7 @@ def _one(job: Job, channel: Channel) -> FoldSummary:
 @lru_cache(maxsize=1)
 def _data(cohort: str, features: str | None, modalities: str) -> Dataset:
     """The cohort, read once a process."""
-    return gather(cohort, None if modalities == "genes" else features).reading(modalities)
+    return load_dataset(cohort, None if modalities == "genes" else features).restricted_to(modalities)
 
 
 def _tidy(out: Path, keep: list[int] | None) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mcti.dataset import bags as bagging
+from mcti.dataset.sampling import seeded_generator
 
 _SLAB = 2**22
 """Weights that are updated at a time, so that no float32 copy of a large matrix is made."""
@@ -54,7 +54,7 @@ class Lean(torch.optim.Optimizer):
             if not state:
                 _begin(state, parameter)
             state["step"] += 1
-            seed = bagging.generator(self.seed, int(state["step"]), number).initial_seed()
+            seed = seeded_generator(self.seed, int(state["step"]), number).initial_seed()
             _move(parameter, state, settings, torch.Generator(parameter.device).manual_seed(seed))
 
 

@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mcti.dataset import bags as bagging
-from mcti.dataset.bags import PatientBag
+from mcti.dataset.bags import PatientBag, covariate_table
+from mcti.dataset.time_bins import base_hazard, bin_index
 from mcti.model import cox
 from mcti.model.axes import directions
 from mcti.model.clinical import read_covariates
 from mcti.model.comparators import build
 from mcti.model.cox_branch import CoxBranch, moments
-from mcti.model.hazards import survive
+from mcti.model.hazards import hazard_and_survival
 from mcti.model.trained import TrainedModel
 
 AXES = {"genes": cox.GENE_AXES, "slides": cox.SLIDE_AXES}
@@ -67,16 +67,17 @@ def fill(path: CoxBranch, model: TrainedModel, bags: Sequence[PatientBag], seed:
 def base_logits(scores: Tensor, bags: Sequence[PatientBag], edges: Sequence[float], head: str) -> Tensor:
     """(B,) hazard logits of a patient whose score is 0, for the scores (n,) of a training part.
 
-    In each bin as many events are expected of those who reach it as there were (with half a patient on either side, as
-    in `bags.base_hazard`): the maximum likelihood of discrete hazards with the scores as offsets. Found by bisection.
+    The expected number of events in each bin, of the patients who reach it, equals the observed number (plus half a
+    patient, as in `mcti.dataset.time_bins.base_hazard`): the maximum likelihood of discrete hazards with the scores
+    as offsets. Solved by bisection.
     """
-    bins = bagging.bin_of(torch.tensor([bag.time_months for bag in bags], dtype=torch.float64), edges)
+    bins = bin_index(torch.tensor([bag.time_months for bag in bags], dtype=torch.float64), edges)
     reached = (bins[:, None] >= torch.arange(len(edges) - 1)).double()
-    wanted = bagging.base_hazard(bags, edges).double() * reached.sum(0)
+    wanted = base_hazard(bags, edges).double() * reached.sum(0)
     low, high = (torch.full((len(edges) - 1,), side, dtype=torch.float64) for side in (-100.0, 100.0))
     for _ in range(60):
         middle = (low + high) / 2
-        expected = (survive(middle + scores[:, None], head)[0] * reached).sum(0)
+        expected = (hazard_and_survival(middle + scores[:, None], head)[0] * reached).sum(0)
         low, high = torch.where(expected < wanted, middle, low), torch.where(expected < wanted, high, middle)
     return (low + high) / 2
 
@@ -92,8 +93,8 @@ def _inputs(model: TrainedModel, bags: Sequence[PatientBag]) -> dict[str, Tensor
     seen = [_moments(model, b.patches) if slides and b.patches is not None else None for b in bags]
     tables = {"genes": _filled(told, len(config.genes)), "slides": _filled(seen, 2 * config.features)}
     if config.covariates:
-        raw = bagging.covariate_table(bags, config.covariates)
-        tables["covariates"] = read_covariates(fitted.covariates.keeping_gaps(raw)).double()
+        raw = covariate_table(bags, config.covariates)
+        tables["covariates"] = read_covariates(fitted.covariates.standardised(raw)).double()
     return tables
 
 

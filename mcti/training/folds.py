@@ -7,18 +7,21 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import mcti.dataset
 import mcti.model
+import mcti.training
 from mcti import storage
-from mcti.dataset import bags as bagging
-from mcti.dataset.bags import PatientBag
+from mcti.dataset.bags import Dataset, PatientBag, check_training_part, digest
+from mcti.dataset.sampling import hold_out
+from mcti.dataset.scaling import fit_covariates, fit_inputs
+from mcti.dataset.splits import FoldSplit
 from mcti.errors import DataError
 from mcti.model.presets import ModelConfig, preset
-from mcti.model.trained import TrainedModel, readable
+from mcti.model.trained import TrainedModel, select_modalities
 from mcti.params import TrainParams
 from mcti.progress import Progress
 from mcti.training import fold_files, recalibration
@@ -31,60 +34,14 @@ _IDLE = frozenset({"workers", "checkpoint_seconds"})
 
 _log = logging.getLogger(__name__)
 
-REFIT = -1
-"""The fold number of a model trained on everybody: there is no patient left to test it on."""
-
 
 class NothingToProfile(UserWarning):
     """A trace was asked of a fold that is trained already."""
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """The patients of a cohort in memory: bags by patient_id, names of the genes, names of the subtypes.
-
-    made  how the features were made: encoder, SHA-256 of its weights, µm/px, tissue method; as far as the files say
-    cohort  {name, endpoint} of the cohort, for the pages of patients; empty for new patients
-    """
-
-    bags: Mapping[str, PatientBag]
-    genes: tuple[str, ...]
-    classes: tuple[str, ...]
-    made: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    cohort: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-    def reading(self, modalities: str) -> "Dataset":
-        """The same patients with `slides` alone, with `genes` alone, or with `both` as they are."""
-        gone: dict[str, Any] = {"slides": {"genes": None}, "genes": {"patches": None}}.get(modalities, {})
-        bags = {patient: dataclasses.replace(bag, **gone) for patient, bag in self.bags.items()}
-        return dataclasses.replace(self, bags=bags)
-
-    def choose(self, patients: Sequence[str], where: str) -> list[PatientBag]:
-        """The bags of these patients, in their order; DataError names the first who is not in the cohort."""
-        for patient in patients:
-            if patient not in self.bags:
-                hint = "split the cohort anew: folds and cohort do not belong together"
-                raise DataError(f"patient {patient!r} is not in the cohort", where, hint)
-        return [self.bags[patient] for patient in patients]
-
-
-@dataclass(frozen=True)
-class Part:
-    """Who is trained on and who is tested: ids, and the number of the fold (REFIT: all are trained on, none tested)."""
-
-    fold: int
-    train: tuple[str, ...]
-    test: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """The folder: fold_<k>, or refit."""
-        return "refit" if self.fold == REFIT else f"fold_{self.fold}"
-
-
 def train_fold(
     data: Dataset,
-    part: Part,
+    part: FoldSplit,
     params: TrainParams,
     out: Path,
     *,
@@ -105,7 +62,7 @@ def train_fold(
     loss that is no number, and for checkpoints of other data or settings. Paused when `stop()` said so.
     """
     where, folder = part.name.replace("_", " "), out / part.name
-    chosen, tested = data.choose(part.train, where), data.choose(part.test, where)
+    chosen, tested = data.select(part.train, where), data.select(part.test, where)
     identity = identify(data, chosen, tested, params, part.fold) | ({} if search is None else {"search": dict(search)})
     work = _work(out, part, identity)
     if fold_files.is_current(folder, identity):
@@ -121,7 +78,7 @@ def train_fold(
         if params.recalibration_folds:
             outcome = recalibrated(outcome, data, chosen, params, part, keeper, runs)
         if ranks().first:
-            told = {"features": dict(data.made), "cohort": fold_files.cohort_record(data.cohort, chosen, params)}
+            told = {"features": dict(data.provenance), "cohort": fold_files.cohort_record(data.cohort, chosen, params)}
             fold_files.write(folder, outcome, chosen, tested, params, part.fold, identity, told)
     ranks().wait()  # the others read what the first has written
     if ranks().first:
@@ -129,7 +86,7 @@ def train_fold(
     return fold_files.summary(folder, part.fold, len(part.train), len(part.test))
 
 
-def _work(out: Path, part: Part, identity: Mapping[str, Any]) -> Path:
+def _work(out: Path, part: FoldSplit, identity: Mapping[str, Any]) -> Path:
     """Where the checkpoints of a fold lie.
 
     A task that Kubernetes tries again starts in an empty folder: MCTI_CHECKPOINTS names one that outlives the pod.
@@ -150,13 +107,13 @@ def prepare(
     """
     watched: list[PatientBag] = []
     if params.patience:
-        chosen, watched = bagging.hold_out(chosen, params.validation_share, (params.seed, *seed_key))
+        chosen, watched = hold_out(chosen, params.validation_share, (params.seed, *seed_key))
         where = f"{where}, less its inner validation part"
-    bagging.check(chosen, data.classes, f"the training part of {where}")
-    fitted = bagging.fit(chosen, params.bins, len(data.genes), params.gene_transform)
+    check_training_part(chosen, data.classes, f"the training part of {where}")
+    fitted = fit_inputs(chosen, params.bins, len(data.genes), params.gene_transform)
     config = configure(data, chosen, params, features=len(fitted.features.mean))
     if config.covariates:
-        fitted = dataclasses.replace(fitted, covariates=bagging.fit_covariates(chosen, config.covariates))
+        fitted = dataclasses.replace(fitted, covariates=fit_covariates(chosen, config.covariates))
     return Task(chosen, fitted, config, params, seed_key, where, watched)
 
 
@@ -179,7 +136,7 @@ def recalibrated(
     data: Dataset,
     chosen: Sequence[PatientBag],
     params: TrainParams,
-    part: Part,
+    part: FoldSplit,
     keeper: CheckpointConfig,
     runs: _Runs,
 ) -> Outcome:
@@ -209,7 +166,7 @@ def check_tested(config: ModelConfig, tested: Sequence[PatientBag], where: str) 
     """
     for bag in tested:
         try:
-            readable(config, bag.patches, bag.genes)
+            select_modalities(config, bag.patches, bag.genes)
         except DataError as error:
             raise DataError(error.what, f"{error.where}, {where}, patient {bag.patient_id}", error.hint) from error
 
@@ -237,8 +194,8 @@ def identify(
     names = hashlib.md5("\0".join([*data.genes, "", *data.classes]).encode(), usedforsecurity=False).hexdigest()
     covariates = tuple(params.architecture.get("covariates", ()))
     digests = {
-        "train": bagging.digest(chosen, covariates),
-        "test": bagging.digest(tested, covariates),
+        "train": digest(chosen, covariates),
+        "test": digest(tested, covariates),
         "names": names,
         "code": code_digest(),
     }
@@ -248,9 +205,10 @@ def identify(
 
 @cache
 def code_digest() -> str:
-    """MD5 of the sources of mcti/model and mcti/training: a fold trained by other code is trained again."""
+    """MD5 of the sources of mcti/{dataset,model,training}: a fold that other code trained is trained again."""
     total = hashlib.md5(usedforsecurity=False)
-    for room in (Path(mcti.model.__file__).parent, Path(__file__).parent):
-        for file in sorted(room.rglob("*.py")):
-            total.update(f"{file.relative_to(room.parent).as_posix()}\0{storage.md5(file)}\n".encode())
+    for module in (mcti.dataset, mcti.model, mcti.training):
+        package = Path(str(module.__file__)).parent
+        for file in sorted(package.rglob("*.py")):
+            total.update(f"{file.relative_to(package.parent).as_posix()}\0{storage.md5(file)}\n".encode())
     return total.hexdigest()

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mcti.dataset import bags as bagging
 from mcti.dataset.bags import PatientBag
+from mcti.dataset.sampling import seeded_generator
 from mcti.model.hazards import survival_at
-from mcti.model.trained import Recalibration, TrainedModel, cumulative_steps
+from mcti.model.trained import Recalibration, TrainedModel, hazard_increments
 
 SLOPE_EVENTS = 20
 """Events from which on the slope is fitted as well: ten for each of the two numbers."""
@@ -52,7 +52,7 @@ def of(
 
 def deal(bags: Sequence[PatientBag], folds: int, key: tuple[int | str, ...]) -> list[list[int]]:
     """Positions in `bags` of each inner fold, alike in events and subtypes; `key` decides the shuffle."""
-    order = torch.randperm(len(bags), generator=bagging.generator("recalibration", *key)).tolist()
+    order = torch.randperm(len(bags), generator=seeded_generator("recalibration", *key)).tolist()
     order.sort(key=lambda place: (bags[place].event, bags[place].subtype))  # stable: shuffled within a stratum
     return [sorted(order[k::folds]) for k in range(folds)]
 
@@ -76,7 +76,7 @@ def fit(unseen: Unseen, edges: Sequence[float]) -> Recalibration:
     log E = intercept + centre_j + slope (log h_ij - centre_j) + log exposed_ij.
     A slope below 0 would turn the ranking round: then it is 0, and everybody gets the mean curve.
     """
-    logs = cumulative_steps(unseen.survival).log()
+    logs = hazard_increments(unseen.survival).log()
     exposed, ended = _exposure(unseen, edges)
     weight = exposed.sum(0).clamp_min(1e-12)
     centre = (logs * exposed).sum(0) / weight

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mcti.dataset import bags as bagging
-from mcti.dataset.bags import Batch, PatientBag
+from mcti.dataset.bags import PatientBag
+from mcti.dataset.batches import Batch, collate
+from mcti.dataset.sampling import batch_order, seeded_generator
+from mcti.dataset.scaling import fit_axes
+from mcti.dataset.time_bins import base_hazard
 from mcti.errors import DataError, OperationalError
 from mcti.model.comparators import build
 from mcti.model.dropout import part_of_step
@@ -61,14 +64,14 @@ class Run:
         self.task, self.params, self.device, self.ranks = task, task.params, device, ranks()
         _seed_everything((task.params.seed, *task.seed_key, "weights"))
         net = build(task.config).to(device)
-        bagging.fit_axes(net.axes, task.bags, task.fitted)
-        net.start_at(bagging.base_hazard(task.bags, task.fitted.edges).to(device))
+        fit_axes(net.axes, task.bags, task.fitted)
+        net.init_hazard(base_hazard(task.bags, task.fitted.edges).to(device))
         if task.params.optimizer == "bf16_adafactor":
             bf16_adafactor.to_bf16_matrices(net)
         self.state = State(net, _optimizer(net, task.params, task.seed_key), task.params, device)
         self.objective = Objective(task.bags, task.fitted, task.config, task.params, device)
         self.lengths = [_length(bag, task.params.bag_cap) for bag in task.bags]
-        self.steps_an_epoch = len(bagging.order(self.lengths, task.params.batch_patients, (0,)))
+        self.steps_an_epoch = len(batch_order(self.lengths, task.params.batch_patients, (0,)))
         self.steps = task.params.epochs * self.steps_an_epoch
         self._order: tuple[int, list[list[int]]] = (-1, [])
 
@@ -164,7 +167,7 @@ class Run:
         """The losses of the patients `rows` of a step, with the random choices that the whole step would make."""
         bags = [chosen[row] for row in rows]
         key, covariates = (self.params.seed, epoch), self.task.config.covariates
-        batch = bagging.collate(bags, self.task.fitted, self.state.bag_cap, key, covariates).to(self.device)
+        batch = collate(bags, self.task.fitted, self.state.bag_cap, key, covariates).to(self.device)
         compare: PairTerms | None = None
         if self.objective.compares and pairs is None:
             memory = {name: (risk, months) for name, (risk, months) in self.state.memory.items()}
@@ -201,7 +204,7 @@ class Run:
         with torch.no_grad():
             for bag in self.task.watched:
                 longest = _length(bag, sys.maxsize)
-                batch = bagging.collate([bag], self.task.fitted, longest, (0,), self.task.config.covariates)
+                batch = collate([bag], self.task.fitted, longest, (0,), self.task.config.covariates)
                 batch = batch.to(self.device)
                 total += float(self.objective.likelihood(self.objective.forward(net, batch).hazard_logits, batch))
         net.load_state_dict(last)
@@ -215,11 +218,11 @@ class Run:
             return batch
         slides, genes = batch.slides_present.clone(), batch.genes_present.clone()
         for row, patient in enumerate(batch.patient_ids):
-            random = bagging.generator(self.params.seed, *self.task.seed_key, "hide", epoch, patient)
+            random = seeded_generator(self.params.seed, *self.task.seed_key, "hide", epoch, patient)
             lot = float(torch.rand((), generator=random))
             if lot < chance and bool(slides[row]) and bool(genes[row]):
                 (slides if lot < chance / 2 else genes)[row] = False
-        return batch.hiding(slides, genes)
+        return batch.with_presence(slides, genes)
 
     def _guard(self, loss: float, chosen: list[PatientBag], last_checkpoint: str) -> None:
         """Stop at a loss that is no number or ran away, before it reaches the weights or a checkpoint."""
@@ -242,7 +245,7 @@ class Run:
     def _epoch_order(self, epoch: int) -> list[list[int]]:
         if self._order[0] != epoch:
             key = (self.params.seed, *self.task.seed_key, epoch)
-            self._order = epoch, bagging.order(self.lengths, self.params.batch_patients, key)
+            self._order = epoch, batch_order(self.lengths, self.params.batch_patients, key)
         return self._order[1]
 
 
@@ -256,7 +259,7 @@ def learning_rate(step: int, steps: int, params: TrainParams) -> float:
 
 def _seed_everything(key: tuple[int | str, ...]) -> None:
     """Weights and dropout draw from torch's own generator; numpy and random are never used in training."""
-    torch.manual_seed(bagging.generator(*key).initial_seed())
+    torch.manual_seed(seeded_generator(*key).initial_seed())
 
 
 def _length(bag: PatientBag, cap: int) -> int:
@@ -270,6 +273,6 @@ def _optimizer(net: nn.Module, params: TrainParams, seed_key: tuple[int | str, .
     groups = [{"params": matrices, "weight_decay": params.weight_decay}, {"params": rest, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
     if params.optimizer == "bf16_adafactor":
-        seed = bagging.generator(params.seed, *seed_key, "rounding").initial_seed()
+        seed = seeded_generator(params.seed, *seed_key, "rounding").initial_seed()
         return bf16_adafactor.Lean(groups, params.learning_rate, seed)
     return torch.optim.AdamW(groups, lr=params.learning_rate)

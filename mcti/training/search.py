@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from mcti.dataset.bags import generator
+from mcti.dataset.sampling import seeded_generator
 from mcti.errors import DataError, UsageError
 
 _log = logging.getLogger(__name__)
@@ -252,7 +252,7 @@ def sampler(plan: Plan, number: int) -> Any:
     """TPE for the trial of this number; its random choices are a function of seed and number."""
     import optuna
 
-    seed = generator(plan.seed, "trial", number).initial_seed() % 2**32
+    seed = seeded_generator(plan.seed, "trial", number).initial_seed() % 2**32
     # A quarter of the trials at random, the rest by the model: with Optuna's ten a short search were all random.
     startup = min(10, max(2, plan.trials // 4))
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup)

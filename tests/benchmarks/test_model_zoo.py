@@ -7,11 +7,10 @@ import torch
 
 from benchmarks import model_zoo
 from benchmarks.model_zoo import Part, Patients
-from mcti.dataset.bags import PatientBag
+from mcti.dataset.bags import Dataset, PatientBag
 from mcti.errors import UsageError
-from mcti.evaluation.design import Inputs
+from mcti.evaluation.design_matrix import Inputs
 from mcti.params import TrainParams
-from mcti.training.folds import Dataset
 
 PARAMS = TrainParams.model_validate(
     {"epochs": 1, "batch_patients": 16, "device": "cpu", "horizons_months": (12.0, 36.0)}

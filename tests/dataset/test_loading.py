@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mcti.cohort import tables
-from mcti.dataset.loading import bag_of, gather
+from mcti.dataset.loading import SlideBag, load_bag, load_dataset
 from mcti.errors import DataError
 from mcti.params import PredictParams
 from mcti.registry import ensemble
@@ -31,7 +31,7 @@ def world(tmp_path):
 
 
 def test_numeric_covariates_come_by_name_and_missing_ones_as_none(world):
-    bags = gather(*world[:2]).bags
+    bags = load_dataset(*world[:2]).bags
     assert bags["P-000"].covariates == {"age": None, "is_female": 1.0, "nodes": 2.0}
     assert bags["P-001"].covariates["age"] == 41.0
 
@@ -46,11 +46,11 @@ def test_the_quality_of_a_patients_slides_is_counted_over_all_of_them(tmp_path):
             file.attrs.update({f"tiles_{key}": value for key, value in counts.items()})
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["features"] = np.ones((2, 2), dtype=np.float32)
-    patches, quality = bag_of(tmp_path, ["a", "b"], {})
-    assert len(patches) == 4
-    assert quality == pytest.approx({"tissue": 3.4 / 4, "blurred": 5 / 10, "failed": 1 / 10})
-    assert bag_of(tmp_path, ["a", "other"], {})[1] == {}, "a file of another tool counts nothing"
-    assert bag_of(tmp_path, [], {}) == (None, {})
+    bag = load_bag(tmp_path, ["a", "b"])
+    assert len(bag.patches) == 4
+    assert bag.quality == pytest.approx({"tissue": 3.4 / 4, "blurred": 5 / 10, "failed": 1 / 10})
+    assert load_bag(tmp_path, ["a", "other"]).quality == {}, "a file of another tool counts nothing"
+    assert load_bag(tmp_path, []) == SlideBag(None)
 
 
 def test_a_model_with_covariates_predicts_its_cohort_to_the_bit_and_reads_them(world, tmp_path):

@@ -10,4 +10,4 @@ from tests.evaluation.factories import make_folds, make_patients
 def tied() -> Outcomes:
     """150 patients with tied times, in five folds."""
     patients = make_patients(150, months=1)
-    return Outcomes.of(patients, make_folds(patients))
+    return Outcomes.from_folds(patients, make_folds(patients))

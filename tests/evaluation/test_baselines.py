@@ -7,7 +7,7 @@ import pytest
 from mcti.errors import DataError, UsageError
 from mcti.evaluation import baselines, metrics
 from mcti.evaluation.comparison import point
-from mcti.evaluation.design import Bags, Clinical, Genes, Inputs
+from mcti.evaluation.design_matrix import Bags, Clinical, Genes, Inputs
 from mcti.evaluation.outcomes import Outcomes
 from tests.evaluation.factories import make_folds, make_patients
 
@@ -71,7 +71,7 @@ def test_altering_the_test_rows_changes_nothing_that_was_fitted(name, inputs):
     wild = Inputs(patients, genes, np.where(np.arange(160)[:, None] >= 150, 1e6, inputs.bags))
     said = []
     for table in (inputs, wild):
-        outcomes = Outcomes.of(table.patients, {0: (list(patients["patient_id"][:120]), ["P0130", "P0155"])})
+        outcomes = Outcomes.from_folds(table.patients, {0: (list(patients["patient_id"][:120]), ["P0130", "P0155"])})
         said.append(baselines.fit_predict(name, table, outcomes, MONTHS, 0))
     assert said[0].risk[0] == said[1].risk[0]
     np.testing.assert_array_equal(said[0].survival[0], said[1].survival[0])
@@ -86,13 +86,13 @@ def test_an_unknown_baseline_is_refused_with_a_suggestion():
 def test_a_training_part_without_an_event_is_refused(inputs):
     alive = inputs.patients.assign(event=(np.arange(160) < 20).astype(int))
     ids = list(alive["patient_id"])
-    outcomes = Outcomes.of(alive, {0: (ids[20:], ids[:20])})
+    outcomes = Outcomes.from_folds(alive, {0: (ids[20:], ids[:20])})
     with pytest.raises(DataError, match="fold 0"):
         baselines.fit_predict("forest", Inputs(alive, inputs.genes, inputs.bags), outcomes, MONTHS, 0)
 
 
 def test_all_columns_together_beat_the_clinical_ones_over_folds(inputs):
-    outcomes = Outcomes.of(inputs.patients, make_folds(inputs.patients))
+    outcomes = Outcomes.from_folds(inputs.patients, make_folds(inputs.patients))
     scores = {
         name: point(
             metrics.c_index(outcomes, baselines.fit_predict(name, inputs, outcomes, MONTHS, 0).risk),

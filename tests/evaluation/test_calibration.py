@@ -14,14 +14,14 @@ from tests.evaluation.factories import make_folds, make_patients
 def _made(count: int = 3000) -> tuple[Outcomes, np.ndarray]:
     """The true S(36): exp(-36/60 exp(x))."""
     patients = make_patients(count)
-    outcomes = Outcomes.of(patients, make_folds(patients))
+    outcomes = Outcomes.from_folds(patients, make_folds(patients))
     return outcomes, np.exp(-0.6 * np.exp(patients["x"].to_numpy()[outcomes.patient]))
 
 
 def test_the_truth_is_calibrated_in_every_fifth():
     """600 patients a group: the binomial error is at most 2 points, three of them are allowed."""
     outcomes, survival = _made()
-    found = calibration.by_fifths(outcomes, survival, 36.0)
+    found = calibration.calibration_groups(outcomes, survival, 36.0)
     np.testing.assert_allclose(found["observed"], found["predicted"], atol=0.06)
     assert (found["low"] < found["observed"]).all()
     assert (found["observed"] < found["high"]).all()
@@ -30,7 +30,7 @@ def test_the_truth_is_calibrated_in_every_fifth():
 
 def test_a_forecast_too_dark_lies_below_the_line():
     outcomes, survival = _made()
-    found = calibration.by_fifths(outcomes, survival**3, 36.0)
+    found = calibration.calibration_groups(outcomes, survival**3, 36.0)
     assert (found["observed"] < found["predicted"] - 0.02).all()
 
 
@@ -41,7 +41,7 @@ def _value(statistic, outcomes):
 def test_slope_and_intercept_agree_with_scikit_learn(tied):
     """Oracle: LogisticRegression without penalty on the rows known at 36 months, with the same weights."""
     survival = 1 / (1 + np.exp(np.random.default_rng(0).normal(size=len(tied.patient))))
-    known = calibration.known_at(tied, 36.0)
+    known = calibration.weighted_status(tied, 36.0)
     logit = np.log((1 - survival) / survival)
     oracle = LogisticRegression(C=np.inf, tol=1e-10).fit(logit[:, None], known.had, sample_weight=known.weight)
     assert _value(calibration.recalibration(tied, survival, 36.0, "slope"), tied) == pytest.approx(
@@ -78,7 +78,7 @@ def test_resampled_slopes_are_those_of_the_copied_rows(tied):
 
 def test_d_calibration_accepts_the_truth_and_refuses_a_dark_forecast():
     patients = make_patients(1500)
-    outcomes = Outcomes.of(patients, make_folds(patients))
+    outcomes = Outcomes.from_folds(patients, make_folds(patients))
     horizons = np.array([12.0, 36.0, 60.0])
     truth = np.exp(-np.exp(patients["x"].to_numpy()[outcomes.patient])[:, None] * horizons / 60)
     found = calibration.d_calibration(outcomes, truth, horizons)
@@ -92,7 +92,7 @@ def test_d_calibration_by_hand():
     """Horizon 10, S(10) = .5 for both. The event at 10 has S = .5: third of five parts. The one censored there
     spreads over [0, .5]: .4 .4 .2 0 0."""
     patients = pd.DataFrame({"patient_id": ["A", "B", "C"], "event": [1, 0, 1], "time_months": [10.0, 10.0, 5.0]})
-    outcomes = Outcomes.of(patients, {0: (["C"], ["A", "B"])})
+    outcomes = Outcomes.from_folds(patients, {0: (["C"], ["A", "B"])})
     found = calibration.d_calibration(outcomes, np.array([[0.5], [0.5]]), np.array([10.0]))
     np.testing.assert_allclose(found.share, np.array([0.4, 0.4, 1.2, 0, 0]) / 2, atol=1e-12)
 
@@ -109,7 +109,7 @@ def test_a_group_that_was_not_followed_so_long_has_no_observed_share():
     table = pd.DataFrame({"patient_id": [f"P{i}" for i in range(10)], "event": [0] * 5 + [1, 1, 0, 0, 0]})
     table["time_months"] = [10.0] * 5 + [5.0, 20.0, 40.0, 40.0, 40.0]
     more = table.assign(patient_id="T" + table["patient_id"])
-    outcomes = Outcomes.of(pd.concat([table, more]), {0: (list(more["patient_id"]), list(table["patient_id"]))})
-    found = calibration.by_fifths(outcomes, np.repeat([0.9, 0.2], 5), 36.0, groups=2)
+    outcomes = Outcomes.from_folds(pd.concat([table, more]), {0: (list(more["patient_id"]), list(table["patient_id"]))})
+    found = calibration.calibration_groups(outcomes, np.repeat([0.9, 0.2], 5), 36.0, groups=2)
     assert np.isnan(found["observed"][0])
     assert found["observed"][1] == pytest.approx(0.4)

@@ -8,7 +8,7 @@ from mcti.evaluation.outcomes import Outcomes
 from tests.evaluation.factories import make_folds, make_patients
 
 PATIENTS = make_patients(90)
-OUTCOMES = Outcomes.of(PATIENTS, make_folds(PATIENTS, 3))
+OUTCOMES = Outcomes.from_folds(PATIENTS, make_folds(PATIENTS, 3))
 RISK = PATIENTS["x"].to_numpy()[OUTCOMES.patient]
 PAIRS = metrics.c_index(OUTCOMES, RISK)
 
@@ -50,7 +50,7 @@ def test_the_agreement_of_a_patient_by_hand():
     """Deaths at 1, 2, 3 with risks 3, 1, 2: pairs (1,2) right, (1,3) right, (2,3) wrong."""
     table = PATIENTS.iloc[:4].assign(time_months=[1.0, 2.0, 3.0, 9.0], event=[1, 1, 1, 0])
     ids = list(table["patient_id"])
-    tested = Outcomes.of(table, {0: (ids[3:], ids[:3])})
+    tested = Outcomes.from_folds(table, {0: (ids[3:], ids[:3])})
     share, pairs = cohort_figures.agreement(tested, metrics.c_index(tested, np.array([3.0, 1.0, 2.0])))
     assert share[:3].tolist() == [1.0, 0.5, 0.5]
     assert np.isnan(share[3])

@@ -22,12 +22,12 @@ def test_every_resample_has_the_cohorts_events_and_size():
 
 def test_free_resamples_vary_in_their_events_and_absolute_risks_are_judged_by_them(tied):
     """Stratified draws fix the number of events, and with it most of what moves a Brier score."""
-    draws = comparison.Draws.of(tied.event, 200, seed=1)
+    draws = comparison.Draws.sample(tied.event, 200, seed=1)
     assert len(set(draws.free[:, tied.event].sum(axis=1))) > 10
     assert set(draws.free.sum(axis=1)) == {150}
     survival = np.full(len(tied.patient), 0.7)
-    assert draws.for_(metrics.brier_at(tied, survival, 36)) is draws.free
-    assert draws.for_(metrics.c_index(tied, survival)) is draws.stratified
+    assert draws.matching(metrics.brier_at(tied, survival, 36)) is draws.free
+    assert draws.matching(metrics.c_index(tied, survival)) is draws.stratified
 
 
 def test_interval_of_a_mean_is_that_of_the_normal_theory():
@@ -84,7 +84,7 @@ def test_holm_by_hand():
 def test_no_interval_where_most_resamples_have_no_value():
     patients = make_patients(40)
     patients["event"] = [1, *[0] * 39]
-    tested = Outcomes.of(patients, make_folds(patients, 4))
+    tested = Outcomes.from_folds(patients, make_folds(patients, 4))
     statistic = metrics.auc_at(tested, np.zeros(40), 1e9)  # nobody is followed so long: no control
     found = comparison.interval(statistic, comparison.resamples(tested.event, 100, 0), 0.95)
     assert found.as_dict() == {"value": None, "low": None, "high": None}
@@ -99,7 +99,7 @@ def test_intervals_of_c_cover_the_truth_about_as_often_as_they_say():
     covered = 0
     for seed in range(200):
         patients = make_patients(150, seed)
-        tested = Outcomes.of(patients, make_folds(patients))
+        tested = Outcomes.from_folds(patients, make_folds(patients))
         statistic = metrics.c_index(tested, patients["x"].to_numpy()[tested.patient])
         found = comparison.interval(statistic, comparison.resamples(tested.event, 300, seed), 0.95)
         covered += found.low <= true_c <= found.high

@@ -25,7 +25,7 @@ def test_follow_up_is_cut_for_everybody_at_the_delay_before_the_last_contact():
     """By hand: last contact in month 30 (10 + 20), cut at 24. The event of the second, at 26, is not known there."""
     event, time = np.array([True, True, False, False]), np.array([5.0, 6.0, 20.0, 2.0])
     entry = np.array([0.0, 20.0, 10.0, 28.0])
-    kept, event, time = decay.matured(event, time, entry, delay_months=6.0)
+    kept, event, time = decay.mature_follow_up(event, time, entry, delay_months=6.0)
     assert kept.tolist() == [True, True, True, False]
     assert event.tolist() == [True, False, False]
     assert time.tolist() == [5.0, 4.0, 14.0]
@@ -33,7 +33,7 @@ def test_follow_up_is_cut_for_everybody_at_the_delay_before_the_last_contact():
 
 def test_without_entry_months_nothing_is_cut():
     event, time = np.array([True, False]), np.array([3.0, 4.0])
-    kept, same, months = decay.matured(event, time, None, 0.0)
+    kept, same, months = decay.mature_follow_up(event, time, None, 0.0)
     assert kept.all()
     assert same.tolist() == event.tolist()
     assert months.tolist() == time.tolist()
@@ -42,12 +42,12 @@ def test_without_entry_months_nothing_is_cut():
 def test_unos_c_agrees_with_scikit_survival():
     """Oracle: sksurv.metrics.concordance_index_ipcw with the same tau, censoring from the same patients."""
     event, time, x, survival = patients(np.random.default_rng(0))
-    found = decay.judge(event, time, x, survival, None, PARAMS)
+    found = decay.assess(event, time, x, survival, None, PARAMS)
     outcome = np.array(list(zip(event, time, strict=True)), dtype=[("e", bool), ("t", float)])
     theirs = concordance_index_ipcw(outcome, outcome, x, tau=float(np.quantile(time, decay.TAU_QUANTILE)))[0]
     assert found.uno_c.value == pytest.approx(theirs, abs=1e-9)
     assert found.loss is None
-    assert found.why_not == ""
+    assert found.not_assessed_reason == ""
 
 
 def test_a_model_as_good_as_registered_is_accused_in_five_of_a_hundred_runs_at_most():
@@ -55,11 +55,11 @@ def test_a_model_as_good_as_registered_is_accused_in_five_of_a_hundred_runs_at_m
     random, alarms = np.random.default_rng(1), 0
     truth, error = 0.742, 0.02  # C of 20,000 such patients, checked below
     event, time, x, survival = patients(random, count=4000)
-    assert decay.judge(event, time, x, survival, None, PARAMS).uno_c.value == pytest.approx(truth, abs=0.03)
+    assert decay.assess(event, time, x, survival, None, PARAMS).uno_c.value == pytest.approx(truth, abs=0.03)
     for _ in range(100):
         value = truth + error * random.normal()
         registered = Interval(value, value - 1.96 * error, value + 1.96 * error)
-        alarms += bool(decay.judge(*patients(random), registered, PARAMS).alarms)
+        alarms += bool(decay.assess(*patients(random), registered, PARAMS).alarms)
     assert alarms <= stats.binom.ppf(0.99, 100, 0.05)
 
 
@@ -67,10 +67,10 @@ def test_risks_that_say_nothing_and_survival_that_is_far_too_high_are_both_accus
     random = np.random.default_rng(2)
     event, time, x, survival = patients(random, count=200)
     registered = Interval(0.74, 0.70, 0.78)
-    flat = decay.judge(event, time, random.permutation(x), survival, registered, PARAMS)
+    flat = decay.assess(event, time, random.permutation(x), survival, registered, PARAMS)
     assert flat.loss.low > 0.05
     assert "Uno's C fell" in flat.alarms[0]
-    rosy = decay.judge(event, time, x, {m: s**0.2 for m, s in survival.items()}, registered, PARAMS)
+    rosy = decay.assess(event, time, x, {m: s**0.2 for m, s in survival.items()}, registered, PARAMS)
     assert rosy.gap.low > 0.1
     assert len(rosy.alarms) == 1
     assert "event probability at 36 months" in rosy.alarms[0]
@@ -80,8 +80,8 @@ def test_few_events_are_not_judged_and_from_five_on_c_stands_there_with_its_inte
     event, time, x, survival = patients(np.random.default_rng(3), count=40)
     for events in (0, 4, 5, 9):
         shown = event & (np.cumsum(event) <= events)
-        found = decay.judge(shown, time, x, survival, Interval(0.99, 0.98, 1.0), PARAMS)
-        assert found.why_not == f"{events} events of new patients; 10 are needed"
+        found = decay.assess(shown, time, x, survival, Interval(0.99, 0.98, 1.0), PARAMS)
+        assert found.not_assessed_reason == f"{events} events of new patients; 10 are needed"
         assert found.alarms == ()
         assert (found.uno_c is not None) == (events >= 5)
     outcome = np.array(list(zip(shown, time, strict=True)), dtype=[("e", bool), ("t", float)])
@@ -92,5 +92,5 @@ def test_few_events_are_not_judged_and_from_five_on_c_stands_there_with_its_inte
 
 def test_without_anything_to_compare_with_the_performance_is_not_judged():
     event, time, x, survival = patients(np.random.default_rng(4))
-    found = decay.judge(event, time, x, {1000.0: survival[36.0]}, None, PARAMS)
-    assert found.why_not.startswith("neither a registered Uno's C")
+    found = decay.assess(event, time, x, {1000.0: survival[36.0]}, None, PARAMS)
+    assert found.not_assessed_reason.startswith("neither a registered Uno's C")

@@ -8,8 +8,8 @@ from lifelines.utils import restricted_mean_survival_time
 
 from mcti.evaluation import decision, scores
 from mcti.evaluation.comparison import Draws, point
-from mcti.evaluation.groups import RiskGroups
 from mcti.evaluation.outcomes import Outcomes
+from mcti.evaluation.risk_groups import RiskGroups
 from mcti.params import EvaluateParams
 
 
@@ -19,7 +19,7 @@ def test_net_benefit_by_hand():
     patients = pd.DataFrame({"patient_id": [f"P{i}" for i in range(10)], "event": [1] * 4 + [0] * 6})
     patients["time_months"] = [6.0] * 4 + [24.0] * 6
     ids = list(patients["patient_id"])
-    outcomes = Outcomes.of(pd.concat([patients, patients.assign(patient_id=lambda f: "T" + f["patient_id"])]),
+    outcomes = Outcomes.from_folds(pd.concat([patients, patients.assign(patient_id=lambda f: "T" + f["patient_id"])]),
                            {0: (["T" + i for i in ids], ids)})  # fmt: skip
     survival = np.where(np.isin(np.arange(10), [0, 1, 2, 8, 9]), 0.5, 0.9)
     found = point(decision.net_benefit(outcomes, survival, 12.0, 0.25), 20)
@@ -65,12 +65,12 @@ def test_the_restricted_mean_ends_with_the_shorter_follow_up():
         }
     )
     more = table.assign(patient_id="T" + table["patient_id"])
-    outcomes = Outcomes.of(pd.concat([table, more]), {0: (list(more["patient_id"]), list(table["patient_id"]))})
+    outcomes = Outcomes.from_folds(pd.concat([table, more]), {0: (list(more["patient_id"]), list(table["patient_id"]))})
     group = np.repeat([0, 1], 4)
     assert decision.common_follow_up(outcomes, group) == 29
     grouped = RiskGroups(group, ("low", "high"), (None, None), np.nan)
     params = EvaluateParams(bootstrap=100, horizons_months=(12.0, 60.0))
-    found = scores.of_groups(outcomes, grouped, Draws.of(outcomes.event, 100, 7, outcomes.tested), params)
+    found = scores.risk_group_numbers(outcomes, grouped, Draws.sample(outcomes.event, 100, 7, outcomes.tested), params)
     assert found["rmst_months"]["asked_months"] == 60
     assert found["rmst_months"]["horizon_months"] == 29
     assert found["rmst_months"]["value"] == pytest.approx(11.5)

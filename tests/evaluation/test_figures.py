@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from mcti.evaluation import calibration, figures, groups
+from mcti.evaluation import calibration, figures, risk_groups
 from mcti.evaluation.figures import Figure
 
 
@@ -13,12 +13,12 @@ def _drawn(tied) -> list[Figure]:
     risk = np.random.default_rng(0).normal(size=len(tied.patient))
     survival = 1 / (1 + np.exp(risk))
     return [
-        figures.kaplan_meier(groups.of(tied, risk, 3), 90.0),
+        figures.kaplan_meier(risk_groups.form_groups(tied, risk, 3), 90.0),
         figures.forest(
             {"mcti": (0.6, 0.5, 0.7), "a<b>": (0.5, np.nan, np.nan)}, {"mcti": [0.6, np.nan], "a<b>": [0.5]}
         ),
         figures.brier({"mcti": [0.1, 0.2], "forest": [0.1, 0.3]}, np.array([12.0, 36.0])),
-        figures.calibration({36.0: calibration.by_fifths(tied, survival, 36.0)}),
+        figures.calibration({36.0: calibration.calibration_groups(tied, survival, 36.0)}),
     ]
 
 

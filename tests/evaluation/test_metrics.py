@@ -94,7 +94,7 @@ def _one_fold(count: int = 400, months: int = 0) -> tuple[Outcomes, np.ndarray, 
     # The longest-followed patients are trained on, or scikit-survival refuses test times beyond them.
     longest = list(patients.sort_values("time_months")["patient_id"][-8:])
     train = sorted({*ids[: count // 2], *longest})
-    tested = Outcomes.of(patients, {0: (train, [i for i in ids if i not in set(train)])})
+    tested = Outcomes.from_folds(patients, {0: (train, [i for i in ids if i not in set(train)])})
     fold = tested.folds[0]
     train_table = Surv.from_arrays(fold.train_event, fold.train_time)
     return tested, train_table, Surv.from_arrays(fold.event, fold.time_months)
@@ -188,7 +188,7 @@ def test_all_weighed_figures_take_the_weights_of_the_tie_rule():
     assert _value(metrics.auc_at(tested, risk, 2.5), tested) == pytest.approx(0.5)
     false, true, _ = roc.curve_at(tested, risk, 2.5)
     assert np.trapezoid(true, false) == pytest.approx(0.5)
-    known = calibration.known_at(tested, 2.0)
+    known = calibration.weighted_status(tested, 2.0)
     np.testing.assert_allclose(known.weight, [1, 1, 0, 1.25, 1.25, 1.25, 1.25], rtol=EXACT)
     benefit = decision.net_benefit(tested, np.zeros(7), 2.0, 0.5)  # all treated: 2/7 events, 5/7 without
     assert _value(benefit, tested) == pytest.approx(2 / 7 - 5 / 7)
@@ -212,7 +212,7 @@ def test_a_fold_without_events_takes_no_part_and_breaks_nothing():
     patients = make_patients(100)
     folds = make_folds(patients, 4)
     patients.loc[patients["patient_id"].isin(folds[2][1]), "event"] = 0
-    tested = Outcomes.of(patients, folds)
+    tested = Outcomes.from_folds(patients, folds)
     statistic = metrics.c_index(tested, _risk(tested))
     assert np.isnan(_value(statistic.only(2), tested))
     assert np.isfinite(_value(statistic, tested))
@@ -228,7 +228,7 @@ def test_a_horizon_beyond_the_last_training_event_is_not_usable_though_g_is_posi
     patients.loc[:29, ["time_months", "event"]] = [30.0, 1]
     patients.loc[0, "time_months"] = 50.0
     ids = list(patients["patient_id"])
-    tested = Outcomes.of(patients, {0: (ids[:30], ids[30:])})
+    tested = Outcomes.from_folds(patients, {0: (ids[:30], ids[30:])})
     assert tested.folds[0].censoring.at(60.0) > 0
     assert list(metrics.usable_horizons(tested, np.array([45.0, 60.0]))) == [True, False]
 

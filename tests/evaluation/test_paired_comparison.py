@@ -6,7 +6,7 @@ import pytest
 from sksurv.metrics import concordance_index_censored, concordance_index_ipcw, integrated_brier_score
 from sksurv.util import Surv
 
-from mcti.evaluation.paired_comparison import PairedComparison, Resampled, values
+from mcti.evaluation.paired_comparison import PairedBootstrap, PairedComparison, point_estimates
 
 
 @pytest.fixture(scope="module")
@@ -28,58 +28,62 @@ def test_both_concordances_and_the_brier_score_are_those_of_scikit_survival(trut
     time, event, draw = truth
     good, bad = -time + draw.normal(0, 10, 160), draw.normal(size=160)
     ours, theirs = table(good, time, event), table(bad, time, event).iloc[20:]
-    rivals = PairedComparison.of(ours, theirs, tau_quantile=0.8)
+    paired = PairedComparison.from_tables(ours, theirs, tau_quantile=0.8)
     kept = slice(20, None)
-    assert len(rivals.patients) == 140
-    assert rivals.events == event[kept].sum()
+    assert len(paired.patients) == 140
+    assert paired.events == event[kept].sum()
     outcome, tau = Surv.from_arrays(event[kept], time[kept]), np.quantile(time[kept], 0.8)
     for position, risk in enumerate((good, bad)):
         oracle = concordance_index_censored(event[kept], time[kept], risk[kept])[0]
-        assert values(rivals.harrell(), 140)[position] == pytest.approx(oracle, abs=1e-12)
+        assert point_estimates(paired.harrell_c(), 140)[position] == pytest.approx(oracle, abs=1e-12)
         oracle = concordance_index_ipcw(outcome, outcome, risk[kept], tau=tau)[0]
-        assert values(rivals.uno(), 140)[position] == pytest.approx(oracle, abs=1e-9)
+        assert point_estimates(paired.uno_c(), 140)[position] == pytest.approx(oracle, abs=1e-9)
     alive = ours.iloc[20:][["S_6", "S_12", "S_24"]].to_numpy()
     oracle = integrated_brier_score(outcome, outcome, alive, [6.0, 12.0, 24.0])
-    assert values(rivals.ibs(), 140)[0] == pytest.approx(oracle, rel=1e-9)
+    assert point_estimates(paired.ibs(), 140)[0] == pytest.approx(oracle, rel=1e-9)
 
 
 def test_the_interval_is_of_the_difference_and_holds_it(truth):
     time, event, draw = truth
     risk = -time + draw.normal(0, 30, 160)
     close = risk + draw.normal(0, 1, 160)
-    rivals = PairedComparison.of(table(risk, time, event), table(close, time, event))
-    drawn = Resampled.of(rivals, 300, 1)
-    lead = drawn.lead(rivals.uno(), 0.95)
-    assert lead.low <= lead.value <= lead.high
+    paired = PairedComparison.from_tables(table(risk, time, event), table(close, time, event))
+    drawn = PairedBootstrap.draw(paired, 300, 1)
+    difference = drawn.difference(paired.uno_c(), 0.95)
+    assert difference.low <= difference.value <= difference.high
     # Two models that agree on nearly every pair: the difference is far surer than either C (0.1 wide here).
-    assert lead.high - lead.low < 0.03
+    assert difference.high - difference.low < 0.03
 
 
 def test_a_group_counts_pairs_of_its_members_alone(truth):
     time, event, draw = truth
     risk = draw.normal(size=160)
-    rivals = PairedComparison.of(table(risk, time, event), table(-risk, time, event), tau_quantile=0.999)
+    paired = PairedComparison.from_tables(table(risk, time, event), table(-risk, time, event), tau_quantile=0.999)
     labels = pd.DataFrame({"patient_id": [f"P{i:03d}" for i in range(160)], "site": ["x"] * 70 + ["y"] * 90})
-    groups = dict(rivals.groups(labels))
-    assert list(groups) == ["site x", "site y"]
+    group_members = dict(paired.group_members(labels))
+    assert list(group_members) == ["site x", "site y"]
     moved = np.where(np.arange(160) < 70, risk, draw.normal(size=160))
-    others = PairedComparison.of(table(moved, time, event), table(-risk, time, event), tau_quantile=0.999)
-    ours, theirs = values(rivals.uno(groups["site x"]), 160)
+    others = PairedComparison.from_tables(table(moved, time, event), table(-risk, time, event), tau_quantile=0.999)
+    ours, theirs = point_estimates(paired.uno_c(group_members["site x"]), 160)
     assert ours + theirs == pytest.approx(1)
-    assert values(others.uno(groups["site x"]), 160)[0] == pytest.approx(ours)  # risks outside the group do not matter
-    assert values(others.uno(), 160)[0] != pytest.approx(values(rivals.uno(), 160)[0])
+    assert point_estimates(others.uno_c(group_members["site x"]), 160)[0] == pytest.approx(
+        ours
+    )  # risks outside the group do not matter
+    assert point_estimates(others.uno_c(), 160)[0] != pytest.approx(point_estimates(paired.uno_c(), 160)[0])
 
 
 def test_no_common_patient_leaves_nothing_to_compare(truth):
     time, event, draw = truth
     ours = table(draw.normal(size=160), time, event)
     theirs = ours.assign(patient_id=[f"Q{i}" for i in range(160)])
-    rivals = PairedComparison.of(ours, theirs)
-    assert (len(rivals.patients), rivals.events) == (0, 0)
+    paired = PairedComparison.from_tables(ours, theirs)
+    assert (len(paired.patients), paired.events) == (0, 0)
 
 
 def test_follow_up_is_that_of_the_newer_table(truth):
     time, event, draw = truth
     risk = draw.normal(size=160)
     newer = table(risk, time + 5, event)
-    assert PairedComparison.of(newer, table(risk, time, event)).patients["time_months"].tolist() == list(time + 5)
+    assert PairedComparison.from_tables(newer, table(risk, time, event)).patients["time_months"].tolist() == list(
+        time + 5
+    )

@@ -7,7 +7,7 @@ import pytest
 from mcti.errors import DataError
 from mcti.evaluation import predictions
 from mcti.evaluation.outcomes import Outcomes
-from mcti.evaluation.predictions import Predicted
+from mcti.evaluation.predictions import Predictions
 from tests.evaluation.factories import make_folds, make_patients
 
 HORIZONS = np.array([12.0, 36.0])
@@ -25,7 +25,7 @@ def models(tmp_path):
             {"patient_id": test, "fold": k, "risk": np.random.default_rng(k).normal(size=len(test)) / 3}
         )
         predictions.write_csv(frame.assign(S_12=0.9, S_36=0.5), folder / "predictions.csv")
-    return tmp_path, Outcomes.of(patients, folds)
+    return tmp_path, Outcomes.from_folds(patients, folds)
 
 
 def test_risks_come_back_to_the_bit(models, tmp_path):
@@ -100,12 +100,12 @@ def test_words_in_a_column_of_numbers_are_refused(models):
 def test_folds_must_belong_to_the_cohort_and_keep_training_and_test_apart():
     patients = make_patients(10)
     with pytest.raises(DataError, match="'Q' is not in the cohort"):
-        Outcomes.of(patients, {0: (["P0001"], ["Q"])})
+        Outcomes.from_folds(patients, {0: (["P0001"], ["Q"])})
     with pytest.raises(DataError, match="'P0001' is trained on and tested"):
-        Outcomes.of(patients, {0: (["P0001", "P0002"], ["P0001"])})
+        Outcomes.from_folds(patients, {0: (["P0001", "P0002"], ["P0001"])})
 
 
 def test_survival_columns_are_named_by_their_months():
-    outcomes = Outcomes.of(make_patients(4), {0: (["P0000", "P0001"], ["P0002", "P0003"])})
-    frame = predictions.table(outcomes, Predicted(np.zeros(2), np.ones((2, 2))), np.array([7.5, 36.0]))
+    outcomes = Outcomes.from_folds(make_patients(4), {0: (["P0000", "P0001"], ["P0002", "P0003"])})
+    frame = predictions.table(outcomes, Predictions(np.zeros(2), np.ones((2, 2))), np.array([7.5, 36.0]))
     assert list(frame) == ["patient_id", "fold", "risk", "S_7.5", "S_36"]

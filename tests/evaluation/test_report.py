@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mcti.evaluation import checklist, headline, report
+from mcti.evaluation import checklist, report, summary_text
 from mcti.evaluation.comparison import Interval
 from mcti.evaluation.scores import Scores
 from mcti.params import EvaluateParams
@@ -31,7 +31,7 @@ def make_scores(low: float, high: float, events: tuple[int, ...] = (12, 15)) -> 
 
 
 def page(scores: Scores, name: str = "c", notice: str = "") -> str:
-    facts = report.CohortFacts(name, notice, "OS", 80, 27, 50.0, "12 genes", {"ingest": {"no slide": 2}})
+    facts = report.CohortSummary(name, notice, "OS", 80, 27, 50.0, "12 genes", {"ingest": {"no slide": 2}})
     return report.render(facts, scores, [], PARAMS, {"linear_all": "no slide features were given"})
 
 
@@ -67,18 +67,20 @@ def test_excluded_patients_are_counted_by_step_and_reason():
 
 
 def test_a_median_follow_up_that_is_not_reached_is_said():
-    facts = report.CohortFacts("c", "", "OS", 80, 27, np.inf, "12 genes")
+    facts = report.CohortSummary("c", "", "OS", 80, 27, np.inf, "12 genes")
     text = report.render(facts, make_scores(-0.1, 0.1), [], PARAMS, {})
     assert "median follow-up not reached (reverse Kaplan-Meier)" in text
 
 
 def test_undefined_numbers_are_called_so():
-    assert headline.shown(Interval(np.nan, np.nan, np.nan)) == "not defined"
-    assert headline.shown(Interval(0.5, np.nan, np.nan)) == "0.500"
+    assert summary_text.shown(Interval(np.nan, np.nan, np.nan)) == "not defined"
+    assert summary_text.shown(Interval(0.5, np.nan, np.nan)) == "0.500"
 
 
 def test_the_checklist_fills_what_the_run_knows_and_leaves_the_rest_to_people():
-    study = checklist.Study("OS", 80, 27, {"split": {"no features": 2}}, "12 genes", "painted", (40, 42), (13, 14))
+    study = checklist.StudySummary(
+        "OS", 80, 27, {"split": {"no features": 2}}, "12 genes", "painted", (40, 42), (13, 14)
+    )
     items = {item.number: item for item in checklist.fill(study, make_scores(-0.1, 0.1), PARAMS)}
     assert len(items) == len(checklist.TOPICS)
     assert "80 patients, 27 events, at least 12 events in a test fold" in items["10"].said

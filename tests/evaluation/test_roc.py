@@ -14,7 +14,7 @@ from tests.evaluation.factories import make_folds, make_patients
 def outcomes(folds: int) -> tuple[Outcomes, np.ndarray]:
     """Test rows and risks rounded to a tenth, so that many are tied."""
     patients = make_patients(150, seed=5)
-    tested = Outcomes.of(patients, dict(list(make_folds(patients, 3).items())[:folds]))
+    tested = Outcomes.from_folds(patients, dict(list(make_folds(patients, 3).items())[:folds]))
     return tested, np.round(np.random.default_rng(3).normal(size=len(tested.patient)), 1)
 
 
@@ -32,7 +32,7 @@ def test_with_one_fold_the_area_is_the_auc_of_scikit_survival():
 
 def test_without_censoring_it_is_the_curve_of_scikit_learn():
     patients = make_patients(80, seed=1).assign(event=1)
-    tested = Outcomes.of(patients, dict(list(make_folds(patients, 2).items())[:1]))
+    tested = Outcomes.from_folds(patients, dict(list(make_folds(patients, 2).items())[:1]))
     risk = np.round(np.random.default_rng(0).normal(size=len(tested.patient)), 1)
     false, true, _ = roc.curve_at(tested, risk, 30.0)
     theirs = roc_curve(tested.folds[0].time_months <= 30.0, risk, drop_intermediate=False)

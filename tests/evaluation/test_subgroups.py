@@ -15,7 +15,7 @@ def _one_fold(count: int = 200):
     """All but ten patients in one test part, so that a subgroup's C is that of its rows."""
     patients = make_patients(count, months=1)
     ids = list(patients["patient_id"])
-    return patients, Outcomes.of(patients, {0: (ids[:10], ids[10:])})
+    return patients, Outcomes.from_folds(patients, {0: (ids[:10], ids[10:])})
 
 
 def test_c_among_some_is_the_c_of_these_rows():
@@ -33,7 +33,7 @@ def test_c_among_some_is_the_c_of_these_rows():
 def test_a_model_that_knows_only_the_subtype_ranks_nobody_within_it():
     patients = make_patients(300)
     patients["time_months"] *= np.where(patients["subtype"] == "A", 0.3, 1.0)
-    outcomes = Outcomes.of(patients, make_folds(patients))
+    outcomes = Outcomes.from_folds(patients, make_folds(patients))
     risk = (patients["subtype"] == "A").to_numpy(dtype=float)[outcomes.patient]
     pairs = metrics.c_index(outcomes, risk)
     assert point(pairs, 300) > 0.55
@@ -43,7 +43,7 @@ def test_a_model_that_knows_only_the_subtype_ranks_nobody_within_it():
 def test_every_member_is_counted_with_events_and_small_groups_get_no_interval():
     patients = make_patients(120)
     patients["site"] = np.where(np.arange(120) < 50, "big", [f"tiny{i}" for i in range(120)])
-    outcomes = Outcomes.of(patients, make_folds(patients, 4))
+    outcomes = Outcomes.from_folds(patients, make_folds(patients, 4))
     pairs = metrics.c_index(outcomes, patients["x"].to_numpy()[outcomes.patient])
     found = {g.name: g for g in subgroups.table(pairs, patients, outcomes.tested, DRAWS, 0.95)}
     assert {"women", "men", "subtype A", "subtype B", "site big", "site the smaller ones"} <= set(found)
@@ -65,7 +65,7 @@ def test_subgroups_count_the_evaluated_patients_alone():
     patients = make_patients(120)
     patients.loc[90:, "age"] = 200.0
     ids = list(patients["patient_id"])
-    outcomes = Outcomes.of(patients, {0: (ids[90:], ids[:90])})
+    outcomes = Outcomes.from_folds(patients, {0: (ids[90:], ids[:90])})
     pairs = metrics.c_index(outcomes, patients["x"].to_numpy()[outcomes.patient])
     found = {g.name: g for g in subgroups.table(pairs, patients, outcomes.tested, DRAWS, 0.95)}
     kept = patients.iloc[:90]

@@ -252,7 +252,7 @@ PLANTED = [
 def test_a_planted_violation_is_found_by_its_rule_alone(ir, settings, tmp_path, change, rule, message):
     report = _broken(ir, tmp_path, change, settings.cluster)
     assert {found.rule for found in report.violations} == {rule}
-    assert any(re.search(message, found.message, re.DOTALL) for found in report.violations), report.complaints()
+    assert any(re.search(message, found.message, re.DOTALL) for found in report.violations), report.violation_lines()
     assert report.exit_code == 3
 
 

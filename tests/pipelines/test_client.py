@@ -84,7 +84,7 @@ def test_the_wanted_version_and_one_that_is_not_said_pass(server, version, wante
     address, state = server
     state.version = version
     with client.service(address) as service:
-        client.need_version(service.about(), wanted, address)
+        client.require_version(service.about(), wanted, address)
 
 
 @pytest.mark.parametrize("name", ["submit", "schedule"])
@@ -97,7 +97,7 @@ def test_a_namespace_is_named_where_there_is_one_to_choose(server, settings, nam
     with pytest.raises(OperationalError, match="name yours: --namespace NAME"):
         call(settings, DATA, address, None)
     with client.service(address) as service:
-        client.need_namespace(service.about(), "alice", address)
+        client.require_namespace(service.about(), "alice", address)
 
 
 def test_a_refusal_tells_what_the_server_said_and_whether_the_token_is_too_old(server, settings, monkeypatch):

@@ -9,14 +9,14 @@ from mcti.cli.app import app
 from mcti.cli.command_context import run_app
 from mcti.errors import DataError, OperationalError
 from mcti.params import load
-from pipelines import logs, nodes, status, submit
+from pipelines import logs, nodes, status, submit, text
 from tests.pipelines.conftest import DATA, OVERRIDES
 from tests.pipelines.recorded import Recording
 
 LOOPS = {"shards": 3, "folds": 2}
 OURS = [
-    "ingest", "keys", "validate", "extract:0", "extract:1", "extract:2", "merge-features", "split", "search", "train:0",
-    "train:1", "merge-models", "evaluate", "show", "register", "promote", "publish-features", "publish-models",
+    "ingest", "cache-keys", "validate", "extract:0", "extract:1", "extract:2", "merge-features", "split", "search", "train:0",
+    "train:1", "merge-models", "evaluate", "visualize", "register", "promote", "publish-features", "publish-models",
     "publish-evaluation", "conclude", "outcome",
 ]  # fmt: skip
 # The lines of launcher and executor: https://github.com/kubeflow/pipelines/issues/11252
@@ -123,7 +123,7 @@ def test_a_failed_driver_is_named_and_what_follows_was_skipped(server, training)
     tasks = by_name(status.status("run-0", address))
     assert (tasks["split"].state, tasks["split"].attempts, tasks["split"].reason) == ("FAILED", 0, "its driver failed")
     cause = 'input parameter "fold" type mismatch: expect NUMBER_INTEGER, got string'
-    arguments = "component=" + "x" * logs.LENGTH
+    arguments = "component=" + "x" * text.MAX_CHARACTERS
     text = f"I1124 12:00:00.0 1 main.go:9] start\nF1124 12:00:01.0  1 main.go:79] driver({arguments}) failed: {cause}\n"
     state.logs = dict.fromkeys(tasks["split"].pods, text + LAST)
     (reason,) = [task.reason for task in status.status("run-0", address).tasks if task.name == "split"]

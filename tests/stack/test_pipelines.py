@@ -23,7 +23,7 @@ from mcti.cli.command_context import run_app
 from mcti.local import settings
 from mcti.params import IngestParams
 from mcti.registry import tracking
-from mcti.registry.gates import PROMOTE, REJECT, UNSURE
+from mcti.registry.gates import NOT_ENOUGH_EVIDENCE, PROMOTE, REJECT
 from mcti.steps.retraining import detect
 from tests.stack.small_project import make_raw_data
 from tests.training.postgres import Server
@@ -82,14 +82,14 @@ def project(running, tmp_path_factory):
         for words in FIRST_MODEL:
             mcti(place, *words)
         make_raw_data(place, *SECOND)
-        versions.set_head(REMOTE, NAME, versions.publish(place / "data" / "raw", REMOTE).md5)
+        versions.set_latest_version(REMOTE, NAME, versions.publish(place / "data" / "raw", REMOTE).md5)
         yield place
 
 
 @pytest.fixture(scope="module")
 def newest(project):
     """MD5 of the newest version of the sources."""
-    return versions.head(REMOTE, NAME).md5
+    return versions.latest_version(REMOTE, NAME).md5
 
 
 @pytest.fixture(scope="module")
@@ -156,9 +156,9 @@ def tasks_of(run):
 
 def test_a_cancelled_retraining_registers_nothing_and_makes_room_and_one_beside_it_yields(project):
     process, out = started(project, "retraining")
-    wait_for(lambda: list(out.glob("*/**/detect/report")), process, out)
+    wait_for(lambda: list(out.glob("*/**/detect-new-data/report")), process, out)
     said, folder = run_local(project, "retraining")
-    verdict = json.loads((folder / "detect" / "report").read_text(encoding="utf-8"))
+    verdict = json.loads((folder / "detect-new-data" / "report").read_text(encoding="utf-8"))
     assert not verdict["go"]
     assert verdict["reason"].endswith(f"is retraining {NAME}: this one yields")
     assert said["reason"] == verdict["reason"]
@@ -178,7 +178,7 @@ def test_a_cancelled_retraining_registers_nothing_and_makes_room_and_one_beside_
 
 def test_new_data_are_found_trained_on_and_judged_against_the_champion(retrained, newest, tmp_path):
     said, folder = retrained
-    (found,) = folder.glob("**/detect/report")
+    (found,) = folder.glob("**/detect-new-data/report")
     assert json.loads(found.read_text(encoding="utf-8"))["reason"] == f"version {newest} of the sources is new"
     first, second = versions_of_the_model()
     assert "mcti.data.source" not in first.tags
@@ -187,7 +187,7 @@ def test_new_data_are_found_trained_on_and_judged_against_the_champion(retrained
     (verdict,) = folder.glob("**/promote/verdict")
     judged = json.loads(verdict.read_text(encoding="utf-8"))
     assert said["reason"] == judged["reason"]
-    assert judged["outcome"] in (PROMOTE, REJECT, UNSURE), judged
+    assert judged["outcome"] in (PROMOTE, REJECT, NOT_ENOUGH_EVIDENCE), judged
     again = detect(NAME, IngestParams(**PARAMS["ingest"]), REMOTE, "the next run", 48, tmp_path / "report.json")
     assert again.reason == f"nothing new: version 2 of {NAME} was trained on {newest}"
 
@@ -231,7 +231,7 @@ def test_two_workers_share_the_trials_of_one_study_in_postgresql(retrained):
 
 
 def test_kubeflows_page_gets_a_roc_curve_the_survival_and_a_table(retrained):
-    (shown,) = retrained[1].glob("**/show")
+    (shown,) = retrained[1].glob("**/visualize")
     assert "<svg" in (shown / "curves").read_text(encoding="utf-8")
     assert "| Cox: clinical |" in (shown / "scores").read_text(encoding="utf-8")
     told = json.loads((shown / "executor_output.json").read_text(encoding="utf-8"))

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from mcti import storage
+from mcti.dataset.bags import Dataset
+from mcti.dataset.splits import FoldSplit
 from mcti.errors import DataError, UsageError
 from mcti.steps.search.best_settings import override
 from mcti.steps.train import train
@@ -103,11 +105,11 @@ def test_test_patients_leave_everything_fitted_bit_identical(world, trained, tmp
     data = factories.dataset()
     rows = pd.read_csv(trained[1] / "fold_0" / "predictions.csv")
     test = tuple(rows["patient_id"])
-    part = training.Part(0, tuple(sorted(set(data.bags) - set(test))), test)
+    part = FoldSplit(0, tuple(sorted(set(data.bags) - set(test))), test)
     other = factories.dataset(seed=99)
     changed = {name: (other if name in test else data).bags[name] for name in data.bags}
     training.train_fold(data, part, factories.settings(), tmp_path / "a")
-    training.train_fold(training.Dataset(changed, data.genes, data.classes), part, factories.settings(), tmp_path / "b")
+    training.train_fold(Dataset(changed, data.genes, data.classes), part, factories.settings(), tmp_path / "b")
     one, two = (storage.read_json(tmp_path / side / "fold_0" / "model.json") for side in "ab")
     assert one["fitted"] == two["fitted"]
     weights = [(tmp_path / side / "fold_0" / "weights.safetensors").read_bytes() for side in "ab"]
@@ -270,7 +272,7 @@ def test_a_test_patient_who_cannot_be_predicted_is_refused_before_a_step_is_trai
     data, steps = factories.dataset(24), []
     names = sorted(data.bags)
     broken = dataclasses.replace(data, bags={**data.bags, "P-020": dataclasses.replace(data.bags["P-020"], **changes)})
-    part = training.Part(0, tuple(names[:16]), tuple(names[16:]))
+    part = FoldSplit(0, tuple(names[:16]), tuple(names[16:]))
     with pytest.raises(DataError, match=message):
         training.train_fold(broken, part, factories.settings(), tmp_path, progress=lambda *step: steps.append(step))
     assert steps == []

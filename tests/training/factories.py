@@ -8,10 +8,9 @@ import pandas as pd
 import torch
 
 from mcti.cohort import tables
-from mcti.dataset.bags import PatientBag
+from mcti.dataset.bags import Dataset, PatientBag
 from mcti.params import SplitParams, TrainParams
 from mcti.steps.split import split
-from mcti.training.folds import Dataset
 
 GENES = tuple(f"g{number}" for number in range(5))
 CLASSES = ("IDC", "ILC")

@@ -7,13 +7,16 @@ import pytest
 import torch
 from torch.nn import functional
 
-from mcti.dataset import bags as bagging
+from mcti.dataset.bags import Dataset, digest
+from mcti.dataset.batches import collate
+from mcti.dataset.scaling import fit_covariates
+from mcti.dataset.splits import FoldSplit
 from mcti.errors import DataError
 from mcti.training import fold_files, folds, loop, losses
 from tests.training import factories
 
 
-def with_ages(patients: int = 16) -> folds.Dataset:
+def with_ages(patients: int = 16) -> Dataset:
     data = factories.dataset(patients)
     ages = {
         name: dataclasses.replace(bag, covariates={"age": None if row == 3 else 50.0 + row, "is_female": 1.0})
@@ -71,7 +74,7 @@ def test_training_with_hard_negatives_lowers_what_they_score():
     scores = []
     for outcome in (plain, mined):
         given = task()
-        batch = bagging.collate(list(given.bags), given.fitted, 99, (0, 0))
+        batch = collate(list(given.bags), given.fitted, 99, (0, 0))
         with torch.no_grad():
             seen = outcome.model.net(batch.patches, batch.mask, batch.genes)
         scores.append(losses.hard_negative_terms(seen.critical_logits, seen.critical >= 0, batch.subtypes, 4).mean())
@@ -84,7 +87,7 @@ def test_covariates_are_standardised_on_the_training_part_alone():
     scale = given.fitted.covariates
     assert scale.mean.tolist() == pytest.approx([ages.mean().item(), 1])
     assert scale.sd.tolist() == pytest.approx([ages.std(correction=0).item(), 1])  # one that does not vary is silent
-    batch = bagging.collate(list(given.bags), given.fitted, 99, (0, 0), ("age", "is_female"))
+    batch = collate(list(given.bags), given.fitted, 99, (0, 0), ("age", "is_female"))
     assert batch.covariates.isnan().nonzero().tolist() == [[3, 0]]
     known = batch.covariates[:, 0][~batch.covariates[:, 0].isnan()]
     assert known.mean().item() == pytest.approx(0, abs=1e-6)
@@ -97,12 +100,12 @@ def test_covariates_are_standardised_on_the_training_part_alone():
 def test_a_fold_is_trained_written_read_and_predicts_the_same(architecture, tmp_path):
     data = with_ages()
     names = tuple(data.bags)
-    part = folds.Part(0, names[4:], names[:4])
+    part = FoldSplit(0, names[4:], names[:4])
     folds.train_fold(data, part, factories.settings(architecture=architecture), tmp_path)
     model = fold_files.load(tmp_path / "fold_0")
     for key, value in architecture.items():
         assert getattr(model.config, key) == (tuple(value) if isinstance(value, list) else value)
-    rows = fold_files.predict(model, data.choose(names[:4], "test"), (12.0, 36.0, 60.0))
+    rows = fold_files.predict(model, data.select(names[:4], "test"), (12.0, 36.0, 60.0))
     written = (tmp_path / "fold_0" / "predictions.csv").read_text().splitlines()[1:]
     assert [line.split(",")[2] for line in written] == [repr(row["risk"]) for row in rows]
 
@@ -126,9 +129,9 @@ def test_identity_knows_the_covariates_that_are_read_and_no_others():
     data = with_ages()
     bags = list(data.bags.values())
     older = [dataclasses.replace(bags[0], covariates={"age": 99.0, "is_female": 1.0}), *bags[1:]]
-    assert bagging.digest(bags) == bagging.digest(older)
-    assert bagging.digest(bags, ("is_female",)) == bagging.digest(older, ("is_female",))
-    assert bagging.digest(bags, ("age",)) != bagging.digest(older, ("age",))
+    assert digest(bags) == digest(older)
+    assert digest(bags, ("is_female",)) == digest(older, ("is_female",))
+    assert digest(bags, ("age",)) != digest(older, ("age",))
 
 
 def test_covariates_that_the_cohort_does_not_have_are_named():
@@ -137,4 +140,4 @@ def test_covariates_that_the_cohort_does_not_have_are_named():
     data = with_ages()
     empty = [dataclasses.replace(bag, covariates={"age": None}) for bag in data.bags.values()]
     with pytest.raises(DataError, match="no patient has a value of covariate 'age'"):
-        bagging.fit_covariates(empty, ("age",))
+        fit_covariates(empty, ("age",))

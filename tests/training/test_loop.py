@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mcti.dataset import bags as bagging
+from mcti.dataset.batches import collate
+from mcti.dataset.time_bins import base_hazard
 from mcti.errors import DataError
 from mcti.params import TrainParams
 from mcti.training import checkpoints, folds, loop
@@ -123,7 +124,7 @@ def test_the_learning_rate_rises_then_falls_to_nothing():
 def test_modality_dropout_hides_one_modality_at_the_rate_asked_and_never_both():
     given = task(modality_dropout=0.5)
     run = running.Run(given, torch.device("cpu"))
-    batch = bagging.collate(list(given.bags), given.fitted, 99, (0, 0))
+    batch = collate(list(given.bags), given.fitted, 99, (0, 0))
     hidden = [run._hide(batch, epoch) for epoch in range(60)]
     slides = torch.stack([seen.slides_present for seen in hidden]).float().mean()
     genes = torch.stack([seen.genes_present for seen in hidden]).float().mean()
@@ -175,5 +176,5 @@ def test_training_starts_at_the_base_hazard_of_its_part():
     """Before the first step every patient stands near the share of the training part that has the event in a bin."""
     given = task()
     run = running.Run(given, torch.device("cpu"))
-    expected = bagging.base_hazard(given.bags, given.fitted.edges)
+    expected = base_hazard(given.bags, given.fitted.edges)
     torch.testing.assert_close(run.state.net.survival_head.out.bias.detach(), torch.logit(expected))

@@ -9,14 +9,15 @@ import pytest
 import torch
 from sklearn.linear_model import PoissonRegressor
 
+from mcti.dataset.splits import FoldSplit
 from mcti.errors import UsageError
-from mcti.model.trained import Recalibration, cumulative_steps
+from mcti.model.trained import Recalibration, hazard_increments
 from mcti.params import EvaluateParams, TrainParams, check
 from mcti.steps.evaluate.step import evaluate
 from mcti.steps.train import train
 from mcti.training import recalibration
 from mcti.training.fold_files import load
-from mcti.training.folds import Part, train_fold
+from mcti.training.folds import train_fold
 from mcti.training.loop import Paused
 from mcti.training.recalibration import Unseen
 from tests.training import factories
@@ -46,7 +47,7 @@ def test_the_two_numbers_are_those_of_a_poisson_regression():
     found = recalibration.fit(unseen, EDGES)
     exposed, ended = (t.numpy() for t in recalibration._exposure(unseen, EDGES))
     centre = np.array(found.centre)
-    spread = (cumulative_steps(unseen.survival).log().numpy() - centre).ravel()
+    spread = (hazard_increments(unseen.survival).log().numpy() - centre).ravel()
     weight = (exposed * np.exp(centre)).ravel()
     seen = weight > 0
     model = PoissonRegressor(alpha=0, tol=1e-12, max_iter=10**4)
@@ -100,7 +101,7 @@ def test_inner_folds_share_the_events_and_the_subtypes_evenly():
 SETTINGS = factories.settings(workers=1, epochs=2, horizons_months=(12.0, 36.0))
 RECALIBRATED = SETTINGS.model_copy(update={"recalibration_folds": 2})
 IDS = [bag.patient_id for bag in factories.bags(48)]
-PART = Part(0, tuple(IDS[:36]), tuple(IDS[36:]))
+PART = FoldSplit(0, tuple(IDS[:36]), tuple(IDS[36:]))
 
 
 def table(folder, name="predictions.csv"):
@@ -121,7 +122,7 @@ def test_risks_stay_to_the_bit_and_curves_do_not(tmp_path):
     assert told["S_36"].equals(plain["S_36"])
     assert not (tmp_path / "plain" / "fold_0" / "uncalibrated.csv").exists()
     model = load(tmp_path / "right" / "fold_0")  # what the registry and the server load
-    for bag in data.choose(PART.test, "the test"):
+    for bag in data.select(PART.test, "the test"):
         again = model.predict(bag.patches, bag.genes, (12.0, 36.0))
         assert again["S_36"] == right.loc[bag.patient_id, "S_36"]
 

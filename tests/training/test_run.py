@@ -6,7 +6,8 @@ import json
 import pytest
 import torch
 
-from mcti.dataset import bags as bagging
+from mcti.dataset.batches import collate
+from mcti.dataset.sampling import hold_out
 from mcti.errors import DataError, OperationalError
 from mcti.model.network import MCTI
 from mcti.training import folds, loop, losses
@@ -117,7 +118,7 @@ def test_early_stopping_keeps_the_weights_of_the_lowest_inner_validation_loss(tm
     objective = running.Run(given, torch.device("cpu")).objective
     with torch.no_grad():
         for bag in given.watched:
-            batch = bagging.collate([bag], given.fitted, 99, (0,))
+            batch = collate([bag], given.fitted, 99, (0,))
             total += float(objective.likelihood(net(batch.patches, batch.mask, batch.genes).hazard_logits, batch))
     assert total / len(given.watched) == pytest.approx(curve[best], rel=1e-5)
     seen = iter(range(1, 999))
@@ -129,7 +130,7 @@ def test_early_stopping_keeps_the_weights_of_the_lowest_inner_validation_loss(tm
 def test_whoever_is_held_out_has_no_say_in_what_is_fitted():
     data = factories.dataset(24)
     bags = list(data.bags.values())
-    kept, held = bagging.hold_out(bags, 0.25, (7, "fold", 0))
+    kept, held = hold_out(bags, 0.25, (7, "fold", 0))
     assert {bag.patient_id for bag in kept}.isdisjoint(bag.patient_id for bag in held)
     assert sum(bag.event for bag in held) == round(0.25 * sum(bag.event for bag in bags))
     settings = factories.settings(patience=2)

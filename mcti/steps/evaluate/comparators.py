@@ -4,19 +4,19 @@ from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
 from mcti import storage
+from mcti.arrays import FloatArray
 from mcti.errors import DataError, UsageError
 from mcti.evaluation import predictions
-from mcti.evaluation.curves import Floats
 from mcti.evaluation.outcomes import Fold, Outcomes
-from mcti.evaluation.predictions import Predicted
+from mcti.evaluation.predictions import Predictions
 from mcti.model import compatibility
 from mcti.redaction import hashed
 from mcti.storage import Location
 
 
 def read(
-    peers: Sequence[Location], outcomes: Outcomes, horizons: Floats, taken: Collection[str]
-) -> dict[str, Predicted]:
+    peers: Sequence[Location], outcomes: Outcomes, horizons: FloatArray, taken: Collection[str]
+) -> dict[str, Predictions]:
     """{name: out-of-fold predictions} of every folder that `mcti train` wrote; the folder's last name is the model's.
 
     taken  names that other rows of the table have: ours and the baselines
@@ -25,7 +25,7 @@ def read(
         UsageError: two rows of the table would have one name.
         DataError: predictions are missing or malformed, or a model was trained on other patients than the folds say.
     """
-    found: dict[str, Predicted] = {}
+    found: dict[str, Predictions] = {}
     for folder in peers:
         name = PurePosixPath(folder).name if storage.is_s3(folder) else Path(folder).resolve().name
         if name in found or name in taken:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mcti import storage
-from mcti.dataset.loading import Tables
-from mcti.evaluation import parts as naming
-from mcti.evaluation.curves import Floats
+from mcti.arrays import FloatArray
+from mcti.dataset.loading import CohortTables
+from mcti.evaluation import attribution_shares as naming
+from mcti.evaluation.attribution_shares import AttributionShares
 from mcti.evaluation.outcomes import Fold, Outcomes
-from mcti.evaluation.parts import Shares
-from mcti.evaluation.predictions import Predicted, survival_column
+from mcti.evaluation.predictions import Predictions, survival_column
 from mcti.model.names import COX, NETWORK
 from mcti.model.trained import TrainedModel
 from mcti.storage import Location
@@ -42,13 +42,13 @@ class Models:
         needs = any("slides" in model.config.modalities for model in self._loaded.values())
         self.usable = there and not (needs and features is None)
         genes = list(next(iter(self._loaded.values())).config.genes) if self.usable else []
-        self._tables = Tables.read(cohort, features, genes or None) if self.usable else None
+        self._tables = CohortTables.read(cohort, features, genes or None) if self.usable else None
 
     def mixed(self) -> bool:
         """Whether every fold's model has a Cox model beside its network, neither at weight 0 nor at 1."""
         return self.usable and all(0 < _share(model) < 1 for model in self._loaded.values())
 
-    def predict(self, horizons: Floats, progress: Progress | None = None) -> dict[str, Predicted]:
+    def predict(self, horizons: FloatArray, progress: Progress | None = None) -> dict[str, Predictions]:
         """Network alone and Cox part alone on every test row, as `predictions.read_models` gives the whole.
 
         Without the recalibration of the curves, which was fitted on the whole. Empty where nothing is mixed.
@@ -67,9 +67,9 @@ class Models:
                 if progress is not None:
                     progress(done, total, "test patients by network and Cox part")
         tables = {name: np.array(values) for name, values in rows.items()}
-        return {name: Predicted(table[:, 0], table[:, 1:]) for name, table in tables.items()}
+        return {name: Predictions(table[:, 0], table[:, 1:]) for name, table in tables.items()}
 
-    def shares(self, patients: int) -> Shares | None:
+    def shares(self, patients: int) -> AttributionShares | None:
         """Shares of the attribution by part, over so many test patients, spread evenly over the test rows.
 
         None where the models are no MCTI, without models, and for 0 patients.
@@ -94,7 +94,7 @@ class Models:
         model, ids = self._loaded[fold.number], self._outcomes.patient_ids
         chosen = fold.patients if rows is None else self._outcomes.patient[rows]
         for patient in chosen:
-            data = self._tables.bags([ids[patient]]).reading(_modalities(model))
+            data = self._tables.load([ids[patient]]).restricted_to(_modalities(model))
             yield data.bags[ids[patient]]
 
 
@@ -117,6 +117,6 @@ def _alone(model: TrainedModel, share: float) -> TrainedModel:
     return TrainedModel(net, model.config, dataclasses.replace(model.fitted, recalibration=None))
 
 
-def _row(model: TrainedModel, bag: "PatientBag", horizons: Floats) -> list[float]:
+def _row(model: TrainedModel, bag: "PatientBag", horizons: FloatArray) -> list[float]:
     found = model.predict(bag.patches, bag.genes, horizons.tolist(), bag.covariates)
     return [found["risk"], *(found[survival_column(float(months))] for months in horizons)]

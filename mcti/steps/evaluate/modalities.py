@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 
 from mcti import storage
+from mcti.arrays import FloatArray
 from mcti.errors import DataError
 from mcti.evaluation import metrics, predictions, scores
 from mcti.evaluation.comparison import Draws, interval
-from mcti.evaluation.curves import Floats
 from mcti.evaluation.outcomes import Fold, Outcomes
-from mcti.evaluation.predictions import Predicted
+from mcti.evaluation.predictions import Predictions
 from mcti.params import EvaluateParams
 from mcti.storage import Location
 
@@ -19,7 +19,7 @@ BOTH, ALONE = "both", ("genes_only", "slides_only")
 
 
 def compare(
-    models: Location, patients: pd.DataFrame, outcomes: Outcomes, ours: Predicted, params: EvaluateParams
+    models: Location, patients: pd.DataFrame, outcomes: Outcomes, ours: Predictions, params: EvaluateParams
 ) -> dict[str, dict[str, Any]]:
     """{regime: {patients, events, c_index, …: {value, low, high}}} on the test patients who have both modalities.
 
@@ -82,21 +82,21 @@ def _those_with_both(patients: pd.DataFrame, outcomes: Outcomes, frames: dict[st
         )
         for fold in outcomes.folds
     }
-    return Outcomes.of(patients, {number: part for number, part in parts.items() if part[1]})
+    return Outcomes.from_folds(patients, {number: part for number, part in parts.items() if part[1]})
 
 
-def _metrics(shared: Outcomes, frame: pd.DataFrame, horizons: Floats, params: EvaluateParams) -> dict[str, Any]:
+def _metrics(shared: Outcomes, frame: pd.DataFrame, horizons: FloatArray, params: EvaluateParams) -> dict[str, Any]:
     keys = list(zip(shared.fold_number.tolist(), np.array(shared.patient_ids)[shared.patient].tolist(), strict=True))
     numbers = frame.loc[keys].to_numpy(dtype=np.float64)
     usable = metrics.usable_horizons(shared, horizons)
-    predicted = Predicted(numbers[:, 0], numbers[:, 1:][:, usable])
+    predicted = Predictions(numbers[:, 0], numbers[:, 1:][:, usable])
     subtype = np.full(len(shared.patient_ids), "")  # C within subtype is told of the whole test part alone
-    found = scores.of_model(shared, predicted, horizons[usable], subtype, params)
-    draws = Draws.of(shared.event, params.bootstrap, params.seed, shared.tested)
+    found = scores.model_statistics(shared, predicted, horizons[usable], subtype, params)
+    draws = Draws.sample(shared.event, params.bootstrap, params.seed, shared.tested)
     wanted = {name: found[name] for name in ("c_index", "uno_c", "ibs") if name in found}
     rows = shared.patient
     return {
         "patients": len(np.unique(rows)),
         "events": int(shared.event[np.unique(rows)].sum()),
-        **{name: interval(one, draws.for_(one), params.confidence).as_dict() for name, one in wanted.items()},
+        **{name: interval(one, draws.matching(one), params.confidence).as_dict() for name, one in wanted.items()},
     }

@@ -8,14 +8,15 @@ import numpy as np
 import torch
 
 from mcti import redaction, storage
-from mcti.dataset.loading import gather, places, slides_of
+from mcti.dataset.bags import TilePosition
+from mcti.dataset.loading import load_dataset
 from mcti.evaluation import cohort_figures
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.report import GeneGroups
 from mcti.evaluation.statistics import PairMean
 from mcti.model.network import MCTI
 from mcti.model.trained import TrainedModel, single_thread
-from mcti.slides.tile_images import Slides
+from mcti.slides.tile_images import TileImages
 from mcti.storage import Location
 from mcti.training import fold_files
 
@@ -83,7 +84,7 @@ def critical_patches(
     """
     if features is None:
         return []
-    pictures = None if slides is None else Slides(slides, features)
+    pictures = None if slides is None else TileImages(slides, features)
     share, _ = cohort_figures.agreement(outcomes, pairs)
     known = np.flatnonzero(outcomes.event & np.isfinite(share))
     order = known[np.argsort(-share[known], kind="stable")]
@@ -108,25 +109,24 @@ def critical_patches(
 
 
 def _patches(
-    cohort: Location, features: Location, models: Location, fold: int, patient: str, pictures: Slides | None
+    cohort: Location, features: Location, models: Location, fold: int, patient: str, pictures: TileImages | None
 ) -> list[dict[str, Any]] | None:
     """slide_id, x, y (level-0 pixels), score and crop of the most critical patches; None without model or slides."""
     model = trained(models, fold)
     if model is None:
         return None
-    bag = gather(cohort, features, list(model.config.genes), [patient]).bags[patient]
+    bag = load_dataset(cohort, features, list(model.config.genes), [patient]).bags[patient]
     if bag.patches is None or (bag.genes is None and not model.config.missing):
         return None
     with single_thread(), torch.inference_mode():
         seen = model.net(**model.inputs(bag.patches, bag.genes, bag.covariates))
     kept = [(int(i), float(s)) for i, s in zip(seen.critical[0], seen.critical_scores[0], strict=True) if i >= 0]
-    where = _places(cohort, features, patient)
-    patches = [{**where[i], "score": score} for i, score in kept[:SHOWN_PATCHES]]
+    patches = [{**_position(bag.tile_position(i)), "score": score} for i, score in kept[:SHOWN_PATCHES]]
     _illustrate(patches, pictures)
     return [{**patch, "slide_id": redaction.text(patch["slide_id"])} for patch in patches]
 
 
-def _illustrate(patches: list[dict[str, Any]], pictures: Slides | None) -> None:
+def _illustrate(patches: list[dict[str, Any]], pictures: TileImages | None) -> None:
     """Give each patch its crop, slide by slide; none where no slides were given or nobody knows where it lies."""
     for patch in patches:
         patch["crop"] = None
@@ -134,15 +134,10 @@ def _illustrate(patches: list[dict[str, Any]], pictures: Slides | None) -> None:
         return
     for slide in sorted({patch["slide_id"] for patch in patches}):
         placed = [patch for patch in patches if patch["slide_id"] == slide and patch["x"] is not None]
-        for patch, crop in zip(placed, pictures.crops(slide, [(p["x"], p["y"]) for p in placed]), strict=True):
+        for patch, crop in zip(placed, pictures.read_tiles(slide, [(p["x"], p["y"]) for p in placed]), strict=True):
             patch["crop"] = crop
 
 
-def _places(cohort: Location, features: Location, patient: str) -> list[dict[str, Any]]:
-    """Slide, corner and number in its file of every tile of the bag; x and y None where the file has none."""
-    found: list[dict[str, Any]] = []
-    for slide, tiles, coords in places(features, slides_of(cohort, features)[patient]):
-        for row in range(tiles):
-            x, y = (None, None) if coords is None else (int(coords[row, 0]), int(coords[row, 1]))
-            found.append({"slide_id": slide, "x": x, "y": y, "index": row + 1, "tiles": tiles})
-    return found
+def _position(tile: TilePosition) -> dict[str, Any]:
+    """Slide, corner and number of a tile as the report reads them; x and y None where the file has none."""
+    return {"slide_id": tile.slide_id, "x": tile.x, "y": tile.y, "index": tile.number, "tiles": tile.count}

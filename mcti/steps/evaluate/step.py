@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mcti import redaction, storage
+from mcti.arrays import FloatArray
 from mcti.cohort import folds as cohort_folds
 from mcti.cohort import tables
 from mcti.errors import DataError
@@ -18,26 +19,26 @@ from mcti.evaluation import (
     cohort_figures,
     figures,
     flow,
-    groups,
-    headline,
     metrics,
-    plots,
+    plot_tables,
     predictions,
     report,
+    risk_groups,
     scores,
+    summary_text,
 )
+from mcti.evaluation.attribution_shares import SMALL_SHARE, AttributionShares
 from mcti.evaluation.comparison import finite
-from mcti.evaluation.curves import Floats, median_follow_up
-from mcti.evaluation.design import Inputs
+from mcti.evaluation.curves import median_follow_up
+from mcti.evaluation.design_matrix import Inputs
 from mcti.evaluation.figures import Figure
 from mcti.evaluation.outcomes import Outcomes
-from mcti.evaluation.parts import SMALL_SHARE, Shares
-from mcti.evaluation.predictions import Predicted
+from mcti.evaluation.predictions import Predictions
 from mcti.evaluation.scores import OURS, Scores
 from mcti.model.names import PARTS
 from mcti.params import EvaluateParams
 from mcti.progress import Progress
-from mcti.registry.pipeline_run import noted
+from mcti.registry.pipeline_run import tracked
 from mcti.slides import features as slide_features
 from mcti.steps.evaluate import comparators as other_models
 from mcti.steps.evaluate import excluded, modalities, model_insights, recalibration, search_use
@@ -70,7 +71,7 @@ class EvaluateResult(StepResult):
 
 
 @logged
-@noted
+@tracked
 def evaluate(
     cohort: Location,
     features: Location | None,
@@ -104,7 +105,7 @@ def evaluate(
     fitted, skipped = fit_baselines(inputs, outcomes, params, progress)
     of_parts = Models(models, cohort, features, outcomes)
     fitted = {**of_parts.predict(horizons, progress), **others, **fitted}
-    grouped = groups.of(outcomes, ours.risk, params.risk_groups)
+    grouped = risk_groups.form_groups(outcomes, ours.risk, params.risk_groups)
     found = scores.score(outcomes, {OURS: ours, **fitted}, patients, grouped, params)
     shares = of_parts.shares(params.attribution_patients)
     found = replace(
@@ -123,7 +124,7 @@ def evaluate(
         predictions.write_csv(hidden, draft / "excluded.csv")
         tested = patients.iloc[outcomes.tested]
         predictions.write_csv(tested[["patient_id", "subtype", "site"]], draft / "groups.csv")
-        about = about_models(cohort, features, models, outcomes, ours, shares, slides)
+        about = read_insights(cohort, features, models, outcomes, ours, shares, slides)
         table_1 = characteristics.table(patients, outcomes, grouped)
         _write_report(draft, outcomes, ours, grouped, found, params, facts, skipped, replace(about, table_1=table_1))
         storage.write_json(draft / "metrics.json", found.metrics_json())
@@ -135,7 +136,7 @@ def evaluate(
 def _search(models: Location, split: cohort_folds.Folds) -> dict[str, object]:
     """What the search saw and gained, with the sentences that reports and dossier show."""
     found = search_use.read(models, split)
-    return {**found, "sentences": headline.searched(found)}
+    return {**found, "sentences": summary_text.searched(found)}
 
 
 def in_folds(patients: pd.DataFrame, split: cohort_folds.Folds) -> pd.DataFrame:
@@ -146,7 +147,7 @@ def in_folds(patients: pd.DataFrame, split: cohort_folds.Folds) -> pd.DataFrame:
 def _outcomes(patients: pd.DataFrame, split: cohort_folds.Folds) -> Outcomes:
     if not split.numbers:
         raise DataError("no fold is there", "folds", "run mcti split")
-    return Outcomes.of(patients, {k: (split.train_patients(k), split.test_patients(k)) for k in split.numbers})
+    return Outcomes.from_folds(patients, {k: (split.train_patients(k), split.test_patients(k)) for k in split.numbers})
 
 
 def read_outcomes(patients: pd.DataFrame, folds: Location) -> Outcomes:
@@ -161,9 +162,9 @@ def read_inputs(cohort: Location, features: Location | None, patients: pd.DataFr
     return Inputs(patients, genes, bags)
 
 
-def bag_moments(cohort: Location, features: Location, patients: list[str]) -> Floats:
+def bag_moments(cohort: Location, features: Location, patients: list[str]) -> FloatArray:
     """(n, 2 D) mean and standard deviation of each patient's patch features over all slides; NaN without patches."""
-    found: dict[str, Floats] = {}
+    found: dict[str, FloatArray] = {}
     for patient, slides in tables.read_slides(cohort).groupby("patient_id")["slide_id"]:
         files = [storage.join(features, f"{slide}.h5") for slide in sorted(slides)]
         bag = [rows for rows in (_features(file) for file in files if storage.exists(file)) if len(rows)]
@@ -178,14 +179,14 @@ def bag_moments(cohort: Location, features: Location, patients: list[str]) -> Fl
     return np.stack([found.get(patient, nothing) for patient in patients])
 
 
-def _features(where: str) -> Floats:
+def _features(where: str) -> FloatArray:
     with storage.local_copy(where) as path:
         return slide_features.read(path)[0].astype(np.float64)
 
 
 def fit_baselines(
     inputs: Inputs, outcomes: Outcomes, params: EvaluateParams, progress: Progress | None = None
-) -> tuple[dict[str, Predicted], dict[str, str]]:
+) -> tuple[dict[str, Predictions], dict[str, str]]:
     """Every baseline of the settings on every fold; and why some were left out, {name: reason}."""
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
@@ -206,7 +207,7 @@ def fit_baselines(
 
 
 def _write_tables(
-    draft: Path, outcomes: Outcomes, ours: Predicted, fitted: Mapping[str, Predicted], horizons: Floats
+    draft: Path, outcomes: Outcomes, ours: Predictions, fitted: Mapping[str, Predictions], horizons: FloatArray
 ) -> None:
     predictions.write_csv(predictions.with_outcomes(outcomes, ours, horizons), draft / "predictions.csv")
     parts = [predictions.table(outcomes, p, horizons).assign(model=name) for name, p in fitted.items()]
@@ -218,27 +219,28 @@ def _write_tables(
 def _write_report(
     draft: Path,
     outcomes: Outcomes,
-    ours: Predicted,
-    grouped: groups.RiskGroups,
+    ours: Predictions,
+    grouped: risk_groups.RiskGroups,
     found: Scores,
     params: EvaluateParams,
-    facts: report.CohortFacts,
+    facts: report.CohortSummary,
     skipped: Mapping[str, str],
-    about: report.AboutModels,
+    about: report.ModelInsights,
 ) -> None:
     """plots/*.csv, figures/*.{svg,png} and the page that shows them."""
     column = {float(t): i for i, t in enumerate(sorted(params.horizons_months))}
     points = {
-        float(t): calibration.by_fifths(outcomes, ours.survival[:, column[float(t)]], float(t)) for t in found.horizons
+        float(t): calibration.calibration_groups(outcomes, ours.survival[:, column[float(t)]], float(t))
+        for t in found.horizons
     }
     (draft / "plots").mkdir()
     for name, frame in {
-        "km": plots.kaplan_meier(grouped),
-        "c_index_by_fold": plots.c_index_by_fold(found),
-        "over_time": plots.over_time(found),
-        "roc": plots.roc(outcomes, ours.risk, found.horizons),
-        "calibration": plots.calibration(points),
-        "decision": plots.decision(found),
+        "km": plot_tables.kaplan_meier(grouped),
+        "c_index_by_fold": plot_tables.c_index_by_fold(found),
+        "over_time": plot_tables.over_time(found),
+        "roc": plot_tables.roc(outcomes, ours.risk, found.horizons),
+        "calibration": plot_tables.calibration(points),
+        "decision": plot_tables.decision(found),
         "table_1": about.table_1,
     }.items():
         predictions.write_csv(frame, draft / "plots" / f"{name}.csv")
@@ -253,15 +255,15 @@ def _write_report(
     (draft / "report.html").write_text(report.render(facts, found, drawn, params, skipped, about), encoding="utf-8")
 
 
-def about_models(
+def read_insights(
     cohort: Location,
     features: Location | None,
     models: Location,
     outcomes: Outcomes,
-    ours: Predicted,
-    shares: Shares | None,
+    ours: Predictions,
+    shares: AttributionShares | None,
     slides: Location | None = None,
-) -> report.AboutModels:
+) -> report.ModelInsights:
     """What the trained models themselves show, as far as their files are there.
 
     Critical patches only where they carry a share of the attribution that is worth showing.
@@ -271,13 +273,13 @@ def about_models(
     patches = (
         [] if small else model_insights.critical_patches(cohort, features, models, outcomes, ours.risk, pairs, slides)
     )
-    return report.AboutModels(
+    return report.ModelInsights(
         model_insights.history(models, outcomes), model_insights.gene_groups(models, outcomes), patches
     )
 
 
 def _draw(
-    outcomes: Outcomes, found: Scores, grouped: groups.RiskGroups, points: Mapping[float, Mapping[str, Floats]]
+    outcomes: Outcomes, found: Scores, grouped: risk_groups.RiskGroups, points: Mapping[float, Mapping[str, FloatArray]]
 ) -> list[tuple[Figure, str]]:
     """Every figure with its caption."""
     # Beyond the 90 % quantile of follow-up a curve rests on a handful of patients.
@@ -307,12 +309,12 @@ def _draw(
     return drawn
 
 
-def _facts(cohort: Location, outcomes: Outcomes, gone: Sequence[flow.ExcludedPatient]) -> report.CohortFacts:
+def _facts(cohort: Location, outcomes: Outcomes, gone: Sequence[flow.ExcludedPatient]) -> report.CohortSummary:
     """Of the evaluated patients alone."""
     info = tables.read_info(cohort)
     event, time = outcomes.tested_event, outcomes.tested_time
     genes = f"{len(tables.gene_names(cohort))} genes"
-    return report.CohortFacts(
+    return report.CohortSummary(
         name=info.name,
         notice=info.notice,
         endpoint=info.endpoint,
@@ -331,7 +333,7 @@ def _result(
     found: Scores,
     params: EvaluateParams,
     skipped: Mapping[str, str],
-    facts: report.CohortFacts,
+    facts: report.CohortSummary,
     cohort_md5: str,
 ) -> EvaluateResult:
     ours = found.models[OURS]["c_index"]
@@ -351,7 +353,7 @@ def _result(
         difference_high=difference.get("high"),
         models={name: dict(numbers["c_index"]) for name, numbers in found.models.items()},
         skipped=dict(skipped),
-        warnings=tuple(headline.warnings(found, skipped)),
+        warnings=tuple(summary_text.warnings(found, skipped)),
         notice=facts.notice,
         cohort_md5=cohort_md5,
     )
@@ -367,7 +369,7 @@ def _summary(result: EvaluateResult, found: Scores) -> dict[str, object]:
     """The few numbers of `dvc metrics diff`: C of every model, our difference, our calibration and Brier score."""
     return {
         "c_index": {name: numbers["value"] for name, numbers in result.models.items()},
-        "mcti": {"low": result.c_index_low, "high": result.c_index_high} | headline.calibration(found),
+        "mcti": {"low": result.c_index_low, "high": result.c_index_high} | summary_text.calibration(found),
         "difference": {
             "to": result.primary_baseline,
             "value": result.difference,

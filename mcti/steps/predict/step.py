@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 from mcti import redaction, storage
 from mcti.cohort import tables
 from mcti.dataset import new_patients as new_patient_folder
-from mcti.dataset.bags import PatientBag
-from mcti.dataset.loading import Tables, gather, slides_of
+from mcti.dataset.bags import Dataset, PatientBag
+from mcti.dataset.loading import CohortTables, load_dataset, slides_with_features
 from mcti.errors import DataError, MctiError, UsageError, did_you_mean
 from mcti.model.trained import single_thread
 from mcti.params import ExtractParams, PredictParams
 from mcti.progress import Progress
 from mcti.registry import ensemble, models
-from mcti.registry.pipeline_run import noted
+from mcti.registry.pipeline_run import tracked
+from mcti.steps.extract import extract
 from mcti.steps.predict import patient_pages
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 from mcti.storage import Location
-from mcti.training.folds import Dataset
 from mcti.training.worker_pool import Channel, Pool, cores
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Refused:
 
 
 @logged
-@noted
+@tracked
 def predict(
     model: str,
     cohort: Location | None,
@@ -106,8 +106,12 @@ def predict(
         folder = models.fetch(model, Path(scratch, "model"))
         loaded = ensemble.load(folder)
         if new_patients is not None:
-            names = new_patient_folder.patients(Path(new_patients))
-            features = new_patient_folder.extracted(Path(new_patients), extraction, Path(scratch, "features"), progress)
+            names = new_patient_folder.patient_ids(Path(new_patients))
+            features = new_patient_folder.feature_folder(
+                Path(new_patients),
+                Path(scratch, "features"),
+                lambda slides, out: extract(slides, extraction, out, progress=progress),
+            )
         else:
             names = sorted(map(str, tables.read_patients(str(cohort))["patient_id"]))
         names = _select(names, patient_ids, str(new_patients or cohort))
@@ -127,7 +131,9 @@ def predict(
         _list_refused(refused, out)
         if pages is not None:
             notice = "" if new else tables.read_info(source).notice
-            owned = new_patient_folder.slides(Path(source)) if new else slides_of(source, features)
+            owned = (
+                new_patient_folder.slides_by_patient(Path(source)) if new else slides_with_features(source, features)
+            )
             development = patient_pages.development_of(folder, model)
             patient_pages.write(rows, pages, development, loaded, explanation, notice, owned, pdf=pdf)
     _refuse_too_many(refused, len(names), params, out)
@@ -148,7 +154,7 @@ def _predict_some(job: Job, channel: Channel) -> list[dict[str, Any] | Refused]:
     rows: list[dict[str, Any] | Refused] = []
     for done, patient in enumerate(job.chosen, start=1):
         try:
-            rows.append(_one(loaded, source.bags((patient,)), patient, job.risk_groups))
+            rows.append(_one(loaded, source.load((patient,)), patient, job.risk_groups))
         except DataError as error:
             # Told here: a worker read the tables, so it alone may know which ids to hide.
             told = DataError(*map(redaction.text, (error.what, error.where, error.hint)))
@@ -164,9 +170,11 @@ def _loaded(folder: str) -> ensemble.Ensemble:
 
 
 @lru_cache(maxsize=1)
-def _tables(source: str, features: str | None, *, new: bool) -> Tables | new_patient_folder.Tables:
+def _tables(source: str, features: str | None, *, new: bool) -> CohortTables | new_patient_folder.NewPatientTables:
     """The tables of the patients, read once a process: a large expression takes longer than a patient."""
-    return new_patient_folder.Tables.read(Path(source), features) if new else Tables.read(source, features)
+    return (
+        new_patient_folder.NewPatientTables.read(Path(source), features) if new else CohortTables.read(source, features)
+    )
 
 
 def frame(cohort: Location, features: Location | None) -> "pd.DataFrame":
@@ -177,7 +185,7 @@ def frame(cohort: Location, features: Location | None) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    data = gather(cohort, features)
+    data = load_dataset(cohort, features)
     rows = [
         {
             "patient_id": patient,
@@ -198,7 +206,7 @@ def by_name(bag: PatientBag, genes: tuple[str, ...]) -> dict[str, float] | None:
 def _one(loaded: ensemble.Ensemble, data: Dataset, patient: str, groups: int) -> dict[str, Any]:
     bag = data.bags[patient]
     try:
-        loaded.check_features(data.made, "the patient's bag")
+        loaded.check_features(data.provenance, "the patient's bag")
         expression = by_name(bag, data.genes)
         return loaded.predict(bag.patient_id, bag.patches, expression, covariates=bag.covariates, risk_groups=groups)
     except MctiError as error:
@@ -229,7 +237,7 @@ def _refuse_too_many(refused: Sequence[Refused], asked: int, params: PredictPara
 def _result(rows: Sequence[Mapping[str, Any]], refused: int, loaded: ensemble.Ensemble) -> PredictResult:
     return PredictResult(
         patients=len(rows),
-        known=sum(loaded.knows(str(row["patient_id"])) for row in rows),
+        known=sum(loaded.is_development_patient(str(row["patient_id"])) for row in rows),
         out_of_distribution=sum(bool(row["out_of_distribution"]) for row in rows),
         incomplete=sum(bool(row["missing"]) for row in rows),
         refused=refused,

@@ -13,14 +13,14 @@ from mcti.params import PromoteParams
 from mcti.redaction import hashed
 from mcti.registry import alpha_spending, approvals, cost, ensemble, evidence, gates, models
 from mcti.registry.alpha_spending import Look
-from mcti.registry.gates import Gate, Judgement, Lead
-from mcti.registry.ledger import Line
+from mcti.registry.gates import Difference, Gate, GateEvaluation
+from mcti.registry.ledger import LedgerEntry
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from mcti.evaluation.comparison import Interval
-    from mcti.evaluation.paired_comparison import PairedComparison, Resampled
+    from mcti.evaluation.paired_comparison import PairedBootstrap, PairedComparison
 
 BASELINE = "cox_clinical"
 
@@ -78,14 +78,16 @@ class Candidate:
         return evidence.fetch(models.run_of(self.version), name, self.scratch)
 
 
-def judge(challenger: Candidate, champion: Candidate | None, lines: Sequence[Line], params: PromoteParams) -> Judgement:
+def judge(
+    challenger: Candidate, champion: Candidate | None, lines: Sequence[LedgerEntry], params: PromoteParams
+) -> GateEvaluation:
     """All gates; `lines` of the ledger tell how often these test patients were looked at."""
     if champion is None:
         lead = against_baseline(challenger)
         return gates.conclude([gates.first(lead), *_primary(challenger), *_rules(challenger, None, params)], lead)
     from mcti.evaluation.paired_comparison import PairedComparison
 
-    rivals = PairedComparison.of(challenger.predictions, champion.predictions, params.uno_tau_quantile)
+    rivals = PairedComparison.from_tables(challenger.predictions, champion.predictions, params.uno_tau_quantile)
     look = alpha_spending.look(lines, rows(rivals), f"{challenger.digest}:{champion.digest}", params)
     against = f"champion version {champion.version.version}"
     lead, found = compare(rivals, challenger.groups, against, look, params)
@@ -98,23 +100,25 @@ def judge(challenger: Candidate, champion: Candidate | None, lines: Sequence[Lin
 
 def compare(
     rivals: "PairedComparison", labels: "pd.DataFrame", against: str, look: Look, params: PromoteParams
-) -> tuple[Lead, list[Gate]]:
+) -> tuple[Difference, list[Gate]]:
     """The statistical gates: superiority in Uno's C; Harrell's C told; Brier score, calibration, groups not worse."""
-    from mcti.evaluation.paired_comparison import Resampled
+    from mcti.evaluation.paired_comparison import PairedBootstrap
 
     told = _Told(rivals, against)
     if rivals.events < params.min_events or look.alpha <= 0:
         lead = told.of("Uno's C", None)
         return lead, [gates.superior(lead, look, params)]
-    drawn = Resampled.of(rivals, params.bootstrap, params.seed)
-    lead = told.of("Uno's C", drawn.lead(rivals.uno(), 1 - 2 * look.alpha))
-    harrell = told.of("Harrell's C", drawn.lead(rivals.harrell(), params.confidence))
-    noted = Gate(name="harrell", verdict=gates.NOTED, reason=str(harrell), numbers=harrell.model_dump(mode="json"))
-    found = [gates.superior(lead, look, params), noted, *_absolute(rivals, drawn, told, params)]
+    drawn = PairedBootstrap.draw(rivals, params.bootstrap, params.seed)
+    lead = told.of("Uno's C", drawn.difference(rivals.uno_c(), 1 - 2 * look.alpha))
+    harrell = told.of("Harrell's C", drawn.difference(rivals.harrell_c(), params.confidence))
+    harrell_gate = Gate(
+        name="harrell", verdict=gates.INFORMATIONAL, reason=str(harrell), numbers=harrell.model_dump(mode="json")
+    )
+    found = [gates.superior(lead, look, params), harrell_gate, *_absolute(rivals, drawn, told, params)]
     return lead, [*found, *_groups(rivals, drawn, labels, against, params)]
 
 
-def against_baseline(challenger: Candidate) -> Lead:
+def against_baseline(challenger: Candidate) -> Difference:
     """The lead over the clinical Cox model as the evaluation found it.
 
     Raises DataError when the evaluation did not fit it.
@@ -123,7 +127,7 @@ def against_baseline(challenger: Candidate) -> Lead:
     if BASELINE not in ours["comparison"]:
         hint = f"add {BASELINE} to evaluate.baselines and run `mcti evaluate` and `mcti register` again"
         raise DataError(f"the evaluation has no baseline {BASELINE}", "metrics.json of the challenger", hint)
-    return Lead(against=BASELINE, **_counts(challenger), **ours["comparison"][BASELINE]["difference"])
+    return Difference(against=BASELINE, **_counts(challenger), **ours["comparison"][BASELINE]["difference"])
 
 
 def _counts(candidate: Candidate) -> dict[str, int]:
@@ -139,12 +143,12 @@ def _primary(challenger: Candidate) -> list[Gate]:
     if name is None:
         return []
     counts, found = _counts(challenger), compared[name]
-    lead = Lead(against=display(name), **counts, **found["difference"])
+    lead = Difference(against=display(name), **counts, **found["difference"])
     errors = found.get("ibs_difference")
     if errors is None or errors["value"] is None:
         return [gates.primary(lead, None)]
     turned = {"value": -errors["value"], "low": _minus(errors["high"]), "high": _minus(errors["low"])}
-    error = Lead(metric="integrated Brier score", against=display(name), **counts, **turned)
+    error = Difference(metric="integrated Brier score", against=display(name), **counts, **turned)
     return [gates.primary(lead, error)]
 
 
@@ -159,56 +163,62 @@ class _Told:
     rivals: "PairedComparison"
     against: str
 
-    def of(self, metric: str, interval: "Interval | None", sign: int = 1) -> Lead:
+    def of(self, metric: str, interval: "Interval | None", sign: int = 1) -> Difference:
         """sign -1 turns a loss, of which less is better, into a lead."""
         counts = {"patients": len(self.rivals.patients), "events": self.rivals.events}
         known = {"value": None, "low": None, "high": None} if interval is None else interval.as_dict()
         if sign < 0:
             turned = {name: None if number is None else -number for name, number in known.items()}
             known = {"value": turned["value"], "low": turned["high"], "high": turned["low"]}
-        return Lead(metric=metric, against=self.against, **counts, **known)
+        return Difference(metric=metric, against=self.against, **counts, **known)
 
 
-def _absolute(rivals: "PairedComparison", drawn: "Resampled", told: _Told, params: PromoteParams) -> Iterator[Gate]:
+def _absolute(
+    rivals: "PairedComparison", drawn: "PairedBootstrap", told: _Told, params: PromoteParams
+) -> Iterator[Gate]:
     """Survival probabilities: Brier score and calibration, as leads (positive: the challenger is better)."""
     known = len(rivals.horizons) > 0
     for name, metric, pair, margin in (
         ("brier score", "integrated Brier score", rivals.ibs, params.ibs_margin),
         ("calibration", "calibration index", rivals.ici, params.calibration_margin),
     ):
-        interval = drawn.lead(pair(), params.confidence) if known else None
+        interval = drawn.difference(pair(), params.confidence) if known else None
         yield gates.not_worse(name, told.of(metric, interval, sign=-1), margin)
 
 
 def _groups(
-    rivals: "PairedComparison", drawn: "Resampled", labels: "pd.DataFrame", against: str, params: PromoteParams
+    rivals: "PairedComparison", drawn: "PairedBootstrap", labels: "pd.DataFrame", against: str, params: PromoteParams
 ) -> Iterator[Gate]:
-    from mcti.evaluation.subgroups import FEWEST_EVENTS
+    from mcti.evaluation.subgroups import MIN_INTERVAL_EVENTS
 
-    for name, member in rivals.groups(labels):
+    for name, member in rivals.group_members(labels):
         events = int(rivals.event[member].sum())
-        if events < FEWEST_EVENTS or member.all():
+        if events < MIN_INTERVAL_EVENTS or member.all():
             continue
-        interval = drawn.lead(rivals.uno(member), params.confidence)
+        interval = drawn.difference(rivals.uno_c(member), params.confidence)
         counts = {"patients": int(member.sum()), "events": events}
-        lead = Lead(metric="Uno's C", against=against, **counts, **interval.as_dict())
+        lead = Difference(metric="Uno's C", against=against, **counts, **interval.as_dict())
         yield gates.not_worse(name, lead, params.group_margin, events >= params.group_min_events)
 
 
 def _regimes(challenger: Candidate, champion: Candidate, against: str, params: PromoteParams) -> Iterator[Gate]:
     """Uno's C with a modality taken away, where both models have such predictions."""
-    from mcti.evaluation.paired_comparison import PairedComparison, Resampled
+    from mcti.evaluation.paired_comparison import PairedBootstrap, PairedComparison
 
     for regime in sorted({*challenger.regimes, *champion.regimes}):
         name = f"regime {regime}"
         if regime not in champion.regimes:
-            yield Gate(name=name, verdict=gates.NOTED, reason="the champion cannot predict it")
+            yield Gate(name=name, verdict=gates.INFORMATIONAL, reason="the champion cannot predict it")
             continue
         if regime not in challenger.regimes:
             yield Gate(name=name, verdict=gates.REJECT, reason="the champion predicts it, the challenger cannot")
             continue
-        rivals = PairedComparison.of(challenger.regimes[regime], champion.regimes[regime], params.uno_tau_quantile)
-        interval = Resampled.of(rivals, params.bootstrap, params.seed).lead(rivals.uno(), params.confidence)
+        rivals = PairedComparison.from_tables(
+            challenger.regimes[regime], champion.regimes[regime], params.uno_tau_quantile
+        )
+        interval = PairedBootstrap.draw(rivals, params.bootstrap, params.seed).difference(
+            rivals.uno_c(), params.confidence
+        )
         lead = _Told(rivals, against).of("Uno's C", interval)
         yield gates.not_worse(name, lead, params.group_margin, rivals.events >= params.group_min_events)
 

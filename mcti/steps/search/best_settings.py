@@ -9,10 +9,10 @@ from typing import Any
 import yaml
 
 from mcti import storage
+from mcti.dataset.splits import REFIT
 from mcti.errors import DataError, UsageError
 from mcti.params import TrainParams, check
 from mcti.storage import Location
-from mcti.training.folds import REFIT
 
 
 @dataclass(frozen=True)

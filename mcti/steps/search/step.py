@@ -7,11 +7,11 @@ from pathlib import Path
 
 from mcti import storage
 from mcti.cohort.folds import Folds, read_folds
-from mcti.dataset.loading import gather
+from mcti.dataset.loading import load_dataset
 from mcti.errors import UsageError
 from mcti.params import SearchParams, TrainParams
 from mcti.progress import Progress
-from mcti.registry.refusals import kept
+from mcti.registry.refusals import cache_refusals
 from mcti.steps.result import StepResult
 from mcti.steps.search import record, study_setup
 from mcti.steps.search.best_settings import override
@@ -36,7 +36,7 @@ class InitResult(StepResult):
 
 
 @logged
-@kept
+@cache_refusals
 def search(
     cohort: Location,
     features: Location | None,
@@ -89,7 +89,7 @@ def _study(cohort: Location, features: Location | None, split: Folds, params: Se
     """The study of one outer training part."""
     parts = study_setup.inner_parts(split, params.outer_fold)
     plan = study_setup.plan_of(params, base, len(parts))
-    name = f"search-{study_setup.identity(gather(cohort, features), parts, params, base)}"
+    name = f"search-{study_setup.identity(load_dataset(cohort, features), parts, params, base)}"
     study_setup.data_of.cache_clear()
     return Study(str(cohort), None if features is None else str(features), tuple(parts), base, plan, params, name)
 

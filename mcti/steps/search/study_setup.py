@@ -12,7 +12,9 @@ import numpy as np
 
 from mcti import storage
 from mcti.cohort.folds import Folds
-from mcti.dataset.loading import gather
+from mcti.dataset.bags import Dataset
+from mcti.dataset.loading import load_dataset
+from mcti.dataset.splits import FoldSplit
 from mcti.errors import DataError
 from mcti.evaluation.metrics import harrell_c
 from mcti.params import SearchParams, TrainParams
@@ -20,7 +22,7 @@ from mcti.registry import ensemble, models
 from mcti.steps.search.best_settings import override
 from mcti.training import search as searching
 from mcti.training.fold_files import predict
-from mcti.training.folds import Dataset, Part, code_digest, prepare
+from mcti.training.folds import code_digest, prepare
 from mcti.training.loop import train
 from mcti.training.run import Diverged
 from mcti.training.search import Setting
@@ -33,7 +35,7 @@ class Job:
 
     cohort: str
     features: str | None
-    part: Part
+    part: FoldSplit
     params: TrainParams
     seed_key: tuple[int | str, ...]
 
@@ -44,7 +46,7 @@ class Study:
 
     cohort: str
     features: str | None
-    parts: tuple[Part, ...]
+    parts: tuple[FoldSplit, ...]
     base: TrainParams
     plan: searching.Plan
     params: SearchParams
@@ -55,17 +57,17 @@ class Study:
         return job_of(self.cohort, self.features, self.parts[inner], self.base, chosen)
 
 
-def inner_parts(split: Folds, outer_fold: int) -> list[Part]:
+def inner_parts(split: Folds, outer_fold: int) -> list[FoldSplit]:
     """The inner folds of an outer training part as parts of their own; `fold` is the inner number."""
     inner = split.inner(outer_fold)
     numbers = sorted(set(inner.values()))
     return [
-        Part(k, tuple(p for p, at in inner.items() if at != k), tuple(p for p, at in inner.items() if at == k))
+        FoldSplit(k, tuple(p for p, at in inner.items() if at != k), tuple(p for p, at in inner.items() if at == k))
         for k in numbers
     ]
 
 
-def job_of(cohort: str, features: str | None, part: Part, base: TrainParams, chosen: Mapping[str, Setting]) -> Job:
+def job_of(cohort: str, features: str | None, part: FoldSplit, base: TrainParams, chosen: Mapping[str, Setting]) -> Job:
     """One inner fold under these settings."""
     # The same key for every trial: two settings are compared on the same draws of weights, batches and patches.
     return Job(cohort, features, part, override(base, dict(chosen), "search.space"), ("inner", part.fold))
@@ -75,7 +77,7 @@ def score(job: Job, channel: Channel) -> float:
     """Harrell's C of an inner test part at the last epoch; NaN when training diverged."""
     data = data_of(job.cohort, job.features, job.params.modalities)
     where = f"inner fold {job.part.fold}"
-    chosen, tested = data.choose(job.part.train, where), data.choose(job.part.test, where)
+    chosen, tested = data.select(job.part.train, where), data.select(job.part.test, where)
     try:
         model = train(prepare(data, chosen, job.params, job.seed_key, where), progress=channel.progress).model
     except Diverged:
@@ -98,7 +100,7 @@ def score(job: Job, channel: Channel) -> float:
 @lru_cache(maxsize=1)
 def data_of(cohort: str, features: str | None, modalities: str) -> Dataset:
     """The cohort, read once a process."""
-    return gather(cohort, None if modalities == "genes" else features).reading(modalities)
+    return load_dataset(cohort, None if modalities == "genes" else features).restricted_to(modalities)
 
 
 def plan_of(params: SearchParams, base: TrainParams, folds: int) -> searching.Plan:
@@ -159,11 +161,11 @@ _NOT_IN_STUDY = {
 """Settings of the search that change no trial; the settings of a warm start are trials of their own."""
 
 
-def identity(data: Dataset, parts: Sequence[Part], params: SearchParams, base: TrainParams) -> str:
+def identity(data: Dataset, parts: Sequence[FoldSplit], params: SearchParams, base: TrainParams) -> str:
     """What the trials depend on: a study of other data, settings or code is another study."""
     from mcti.dataset.bags import digest
 
-    patients = [digest(data.choose((*part.train, *part.test), "the folds")) for part in parts]
+    patients = [digest(data.select((*part.train, *part.test), "the folds")) for part in parts]
     idle = {"workers", "checkpoint_seconds"}
     settings = {k: v for k, v in base.model_dump(mode="json").items() if k not in idle}
     asked = params.model_dump(mode="json", exclude=_NOT_IN_STUDY)

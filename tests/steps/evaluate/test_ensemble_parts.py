@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from sksurv.metrics import concordance_index_censored
 
-from mcti.evaluation import parts
+from mcti.evaluation import attribution_shares
 from mcti.params import EvaluateParams
 from mcti.steps.evaluate.step import evaluate
 from mcti.steps.train import train
@@ -105,11 +105,11 @@ def test_shares_by_hand():
         {"linear_slides": 1.0, "linear_genes": -3.0, "gene_0": 2.0, "patch_11": -2.0},
         {"carried_0": 4.0, "clinical": 5.0, "covariates": -3.0, "focus": 0.0, "mean_patch": 0.0},
     ]
-    found = parts.shares(tokens)
+    found = attribution_shares.shares(tokens)
     assert found.shares == {"network_slides": 0.3, "network_genes": 0.1, "cox": 0.2, "clinical": 0.4}
     assert found.details == {"critical_patches": 0.1, "transport_plan": 0.2, "mean_patch": 0.0}
-    assert parts.shares([]) is None
-    assert parts.shares([{"gene_0": 0.0}]) is None
+    assert attribution_shares.shares([]) is None
+    assert attribution_shares.shares([{"gene_0": 0.0}]) is None
 
 
 def test_every_figure_of_metrics_json_has_a_name_that_mlflow_takes(project):

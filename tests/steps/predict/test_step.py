@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from mcti.cohort import tables
-from mcti.dataset.loading import gather
+from mcti.dataset.loading import load_dataset
 from mcti.errors import DataError, UsageError
 from mcti.params import PredictParams
 from mcti.registry import ensemble
@@ -180,10 +180,10 @@ def test_risk_groups_of_a_refit_are_cut_where_the_folds_were_wrong_about_those_t
     """By hand: the share of a fold's training patients below its out-of-fold median, as a quantile of the refit's."""
     root, cohort, features = world
     predict(str(refitted), None, None, DEFAULTS, tmp_path / "o.csv", new_patients=newcomers(world, tmp_path))
-    data, loaded, shares = gather(cohort, features), ensemble.load(refitted), []
+    data, loaded, shares = load_dataset(cohort, features), ensemble.load(refitted), []
 
     def learned(name):
-        bags = [b for b in data.bags.values() if name == "refit" or name not in loaded.speakers(b.patient_id)]
+        bags = [b for b in data.bags.values() if name == "refit" or name not in loaded.eligible_members(b.patient_id)]
         return np.array([loaded.members[name].predict(b.patches, b.genes, (36.0,))["risk"] for b in bags])
 
     for name in ("fold_0", "fold_1"):

@@ -6,15 +6,15 @@ import yaml
 from mcti import storage
 from mcti.cohort import tables
 from mcti.cohort.folds import read_folds
+from mcti.dataset.splits import REFIT
 from mcti.errors import DataError
-from mcti.evaluation import headline
+from mcti.evaluation import summary_text
 from mcti.params import TrainParams
 from mcti.steps.evaluate import search_use
 from mcti.steps.evaluate.comparators import check_training
 from mcti.steps.evaluate.step import read_outcomes
 from mcti.steps.search.best_settings import Best
 from mcti.steps.train import train
-from mcti.training.folds import REFIT
 from tests.training import factories
 
 GAIN = {"value": 0.01, "low": -0.02, "high": 0.04}
@@ -71,8 +71,8 @@ def test_the_models_record_their_search_and_the_patients_that_it_saw(tmp_path):
     found = search_use.read(tmp_path / "one", split)
     assert found["seen"] == len(split.test_patients(1))
     assert found["patients"] == len(split.test_patients(0)) + len(split.test_patients(1))
-    assert f"{found['seen']} of the {found['patients']} evaluated patients" in headline.searched(found)[0]
-    assert "0.010 [-0.020, 0.040]" in headline.searched(found)[1]
+    assert f"{found['seen']} of the {found['patients']} evaluated patients" in summary_text.searched(found)[0]
+    assert "0.010 [-0.020, 0.040]" in summary_text.searched(found)[1]
 
 
 def test_a_nested_search_saw_nobody_and_its_folds_are_one_model_though_their_settings_differ(tmp_path):
@@ -105,4 +105,4 @@ def test_models_without_a_search_record_none(tmp_path):
     cohort, features, folds = factories.folders(tmp_path)
     train(cohort, features, folds, factories.settings(workers=1, epochs=1), tmp_path / "plain")
     assert search_use.read(tmp_path / "plain", read_folds(folds)) == {}
-    assert "record no search" in headline.searched({})[0]
+    assert "record no search" in summary_text.searched({})[0]

@@ -5,12 +5,12 @@ import yaml
 
 from mcti import storage
 from mcti.cohort.folds import read_folds
+from mcti.dataset.splits import FoldSplit
 from mcti.errors import DataError, UsageError
 from mcti.params import SearchParams
 from mcti.steps import train as training_step
 from mcti.steps.search import step as step
 from mcti.steps.search import study_setup
-from mcti.training import folds as training
 from tests.training import factories
 from tests.training.postgres import Server
 
@@ -153,7 +153,7 @@ def test_a_search_whose_trials_all_diverge_names_the_learning_rates(world, tmp_p
 
 def test_a_study_of_other_data_is_another_study(world):
     base = factories.settings()
-    parts = [training.Part(0, ("P-000", "P-001"), ("P-002",))]
+    parts = [FoldSplit(0, ("P-000", "P-001"), ("P-002",))]
     one = study_setup.identity(factories.dataset(), parts, asked(), base)
     assert one == study_setup.identity(
         factories.dataset(), parts, asked(trials=99), base.model_copy(update={"workers": 5})

@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from mcti.evaluation.attribution_shares import SMALL_SHARE
 from mcti.evaluation.comparison import Interval
-from mcti.evaluation.parts import SMALL_SHARE
 from mcti.evaluation.scores import OURS, Scores, as_interval
 from mcti.model.names import COX, NETWORK, PART_NAMES, display
 from mcti.params import EvaluateParams

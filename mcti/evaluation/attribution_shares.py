@@ -23,7 +23,7 @@ DETAILS: Mapping[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Shares:
+class AttributionShares:
     """Shares of the attribution, of `patients` test patients; shares by GROUPS sum to 1, details are within slides."""
 
     patients: int
@@ -35,7 +35,7 @@ class Shares:
         return {"patients": self.patients, "shares": dict(self.shares), "details": dict(self.details)}
 
 
-def shares(tokens: list[Mapping[str, float]]) -> Shares | None:
+def shares(tokens: list[Mapping[str, float]]) -> AttributionShares | None:
     """Shares of the sum of |part| over all tokens and patients; None without a patient, or where all parts are 0.
 
     tokens  one mapping a patient, token -> part of the risk (`Attribution.tokens`). Absolute values, since parts of
@@ -53,7 +53,7 @@ def shares(tokens: list[Mapping[str, float]]) -> Shares | None:
         {name: sum(sums.get(kind, 0.0) for kind in kinds) / total for name, kinds in table.items()}
         for table in (GROUPS, DETAILS)
     )
-    return Shares(len(tokens), grouped, detailed)
+    return AttributionShares(len(tokens), grouped, detailed)
 
 
 def _kind(token: str) -> str:

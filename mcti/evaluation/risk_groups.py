@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcti.evaluation.curves import Floats, Ints, KaplanMeier
+from mcti.arrays import FloatArray, IntArray
+from mcti.evaluation.curves import KaplanMeier
 from mcti.evaluation.outcomes import Outcomes
 
 NAMES = {2: ("low", "high"), 3: ("low", "middle", "high"), 4: ("low", "lower middle", "upper middle", "high")}
@@ -15,7 +16,7 @@ NAMES = {2: ("low", "high"), 3: ("low", "middle", "high"), 4: ("low", "lower mid
 class RiskGroups:
     """group (m,) of every test row, 0 = lowest risk; the curve of each; p of the log-rank test over folds."""
 
-    group: Ints
+    group: IntArray
     names: tuple[str, ...]
     curves: tuple[KaplanMeier | None, ...]
     p: float
@@ -25,7 +26,7 @@ class RiskGroups:
         return [int((self.group == g).sum()) for g in range(len(self.names))]
 
 
-def within_fold(outcomes: Outcomes, risk: Floats) -> Floats:
+def standardise_within_fold(outcomes: Outcomes, risk: FloatArray) -> FloatArray:
     """(m,) risks brought to mean 0 and standard deviation 1 inside each fold: those of different models are on
     different scales. Uses risks only, no outcome; a fold with one risk becomes 0.
     """
@@ -37,14 +38,14 @@ def within_fold(outcomes: Outcomes, risk: Floats) -> Floats:
     return scaled
 
 
-def assign(outcomes: Outcomes, risk: Floats, groups: int) -> Ints:
+def assign(outcomes: Outcomes, risk: FloatArray, groups: int) -> IntArray:
     """(m,) risk group of every test row, by limits that its own fold had no part in.
 
     The limits of fold k are the quantiles of the standardised *out-of-fold* risks of k's training patients: each was
     scored by a model that had not seen them. In-sample risks of the training part would be overfitted and too wide.
     Only a fold whose training patients are tested nowhere else falls back to equal groups of its own risks.
     """
-    scaled = within_fold(outcomes, risk)
+    scaled = standardise_within_fold(outcomes, risk)
     group = np.zeros(len(risk), dtype=np.int64)
     shares = np.arange(1, groups) / groups
     for fold, part in outcomes.parts():
@@ -54,17 +55,17 @@ def assign(outcomes: Outcomes, risk: Floats, groups: int) -> Ints:
     return group
 
 
-def of(outcomes: Outcomes, risk: Floats, groups: int) -> RiskGroups:
+def form_groups(outcomes: Outcomes, risk: FloatArray, groups: int) -> RiskGroups:
     """Groups, their Kaplan-Meier curves over all test rows, and the log-rank test."""
     group = assign(outcomes, risk, groups)
     event, time = outcomes.event[outcomes.patient], outcomes.time_months[outcomes.patient]
     curves = tuple(
-        KaplanMeier.of(event[group == g], time[group == g]) if (group == g).any() else None for g in range(groups)
+        KaplanMeier.fit(event[group == g], time[group == g]) if (group == g).any() else None for g in range(groups)
     )
     return RiskGroups(group, NAMES[groups], curves, log_rank(outcomes, group))
 
 
-def log_rank(outcomes: Outcomes, group: Ints) -> float:
+def log_rank(outcomes: Outcomes, group: IntArray) -> float:
     """p of the log-rank test between groups, chi-square with groups - 1 degrees of freedom (Mantel 1966).
 
     NaN with one group, without events, or with repeats: a patient that stands in several rows is not independent.

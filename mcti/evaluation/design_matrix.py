@@ -7,7 +7,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 import pandas as pd
 
-from mcti.evaluation.curves import Bools, Floats
+from mcti.arrays import BoolArray, FloatArray
 
 NOT_COVARIATES = ("patient_id", "cohort", "site", "subtype", "age", "is_female", "time_months", "event")
 
@@ -22,7 +22,7 @@ class Inputs:
 
     patients: pd.DataFrame
     genes: pd.DataFrame
-    bags: Floats | None = None
+    bags: FloatArray | None = None
 
     def rows(self, positions: np.ndarray) -> "Inputs":
         """The same for some patients."""
@@ -30,12 +30,12 @@ class Inputs:
         return Inputs(self.patients.iloc[positions], self.genes.iloc[positions], bags)
 
     @property
-    def event(self) -> Bools:
+    def event(self) -> BoolArray:
         """(n,) whether the event was seen."""
         return np.asarray(self.patients["event"].to_numpy(dtype=np.int64) == 1)
 
     @property
-    def time_months(self) -> Floats:
+    def time_months(self) -> FloatArray:
         """(n,) follow-up."""
         return self.patients["time_months"].to_numpy(dtype=np.float64)
 
@@ -46,7 +46,7 @@ class Block(Protocol):
     def fit(self, train: Inputs) -> Self:
         """Learn medians, categories, scales and directions from the training part."""
 
-    def columns(self, inputs: Inputs) -> Floats:
+    def columns(self, inputs: Inputs) -> FloatArray:
         """(n, p) finite numbers, about unit variance in the training part."""
 
 
@@ -79,11 +79,11 @@ class Clinical:
         self._scale = Scale().fit(self._raw(table))
         return self
 
-    def columns(self, inputs: Inputs) -> Floats:
+    def columns(self, inputs: Inputs) -> FloatArray:
         """(n, p) see the class."""
         return self._scale.apply(self._raw(inputs.patients))
 
-    def _raw(self, table: pd.DataFrame) -> Floats:
+    def _raw(self, table: pd.DataFrame) -> FloatArray:
         parts = [np.zeros((len(table), 0))]
         for name, median in self.medians.items():
             numbers = _numbers(table[name])
@@ -108,7 +108,7 @@ class Genes:
         self._reduce.fit(train.genes.to_numpy(dtype=np.float64))
         return self
 
-    def columns(self, inputs: Inputs) -> Floats:
+    def columns(self, inputs: Inputs) -> FloatArray:
         """(n, G) or (n, components)."""
         return self._reduce.apply(inputs.genes.to_numpy(dtype=np.float64))
 
@@ -124,7 +124,7 @@ class Bags:
         self._reduce.fit(_bags(train))
         return self
 
-    def columns(self, inputs: Inputs) -> Floats:
+    def columns(self, inputs: Inputs) -> FloatArray:
         """(n, components)."""
         return self._reduce.apply(_bags(inputs))
 
@@ -140,7 +140,7 @@ class Reduce:
         self.components = components
         self._pca: Any = None
 
-    def fit(self, table: Floats) -> Self:
+    def fit(self, table: FloatArray) -> Self:
         """table (n, p), NaN where missing."""
         from sklearn.decomposition import PCA
 
@@ -154,41 +154,41 @@ class Reduce:
             self._whiten = Scale().fit(self._pca.transform(scaled))
         return self
 
-    def apply(self, table: Floats) -> Floats:
+    def apply(self, table: FloatArray) -> FloatArray:
         """(n, p) -> (n, p) or (n, components)."""
         scaled = self._scale.apply(self._filled(table))
         if self._pca is None:
             return scaled
         return self._whiten.apply(self._pca.transform(scaled))
 
-    def _filled(self, table: Floats) -> Floats:
+    def _filled(self, table: FloatArray) -> FloatArray:
         return np.where(np.isfinite(table), table, self._median)
 
 
 class Scale:
     """z-score with the training part's mean and standard deviation; a constant column becomes 0."""
 
-    def fit(self, table: Floats) -> Self:
+    def fit(self, table: FloatArray) -> Self:
         """table (n, p)."""
         self._mean, sd = table.mean(axis=0), table.std(axis=0)
         self._factor = np.divide(1.0, sd, out=np.zeros(len(sd)), where=sd > 1e-9)
         return self
 
-    def apply(self, table: Floats) -> Floats:
+    def apply(self, table: FloatArray) -> FloatArray:
         """(n, p) -> (n, p)."""
         return np.asarray((table - self._mean) * self._factor, dtype=np.float64)
 
 
-def design(blocks: Sequence[Block], inputs: Inputs) -> Floats:
+def design(blocks: Sequence[Block], inputs: Inputs) -> FloatArray:
     """(n, p) the columns of all blocks side by side."""
     return np.concatenate([block.columns(inputs) for block in blocks], axis=1)
 
 
-def _numbers(column: pd.Series) -> Floats:
+def _numbers(column: pd.Series) -> FloatArray:
     return column.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def _medians(table: Floats) -> Floats:
+def _medians(table: FloatArray) -> FloatArray:
     """Column medians of what is known; 0 for a column of which nothing is."""
     known = np.isfinite(table).any(axis=0)
     medians = np.zeros(table.shape[1])
@@ -196,6 +196,6 @@ def _medians(table: Floats) -> Floats:
     return medians
 
 
-def _bags(inputs: Inputs) -> Floats:
+def _bags(inputs: Inputs) -> FloatArray:
     assert inputs.bags is not None, "a slide baseline was asked for without slides"
     return inputs.bags

@@ -6,21 +6,21 @@ import numpy as np
 import pytest
 from lifelines.statistics import multivariate_logrank_test
 
-from mcti.evaluation import groups
+from mcti.evaluation import risk_groups
 from mcti.evaluation.outcomes import Outcomes
 from tests.evaluation.factories import make_folds, make_patients
 
 
 def _made(repeats: int = 1) -> tuple[Outcomes, np.ndarray]:
     patients = make_patients(120)
-    outcomes = Outcomes.of(patients, make_folds(patients, 4, repeats))
+    outcomes = Outcomes.from_folds(patients, make_folds(patients, 4, repeats))
     return outcomes, patients["x"].to_numpy()[outcomes.patient] + 10.0 * outcomes.fold_number
 
 
 def test_groups_are_about_equal_though_the_folds_have_other_scales():
     outcomes, risk = _made()
     for count in (2, 3, 4):
-        sizes = np.bincount(groups.assign(outcomes, risk, count))
+        sizes = np.bincount(risk_groups.assign(outcomes, risk, count))
         assert len(sizes) == count
         assert sizes.min() > 0.6 * 120 / count
 
@@ -31,44 +31,46 @@ def test_the_limits_of_a_fold_do_not_see_its_own_risks():
     own = slice(0, int(outcomes.starts[1]))
     limits = []
     for scale in (1.0, 5.0):
-        stretched = groups.within_fold(outcomes, risk)
+        stretched = risk_groups.standardise_within_fold(outcomes, risk)
         stretched[own] *= scale
         basis = stretched[~np.isin(outcomes.patient, outcomes.folds[0].patients)]
         limits.append(np.median(basis))
-        assigned = groups.assign(outcomes, risk, 2)[own]
-        np.testing.assert_array_equal(assigned, groups.within_fold(outcomes, risk)[own] > np.median(basis))
+        assigned = risk_groups.assign(outcomes, risk, 2)[own]
+        np.testing.assert_array_equal(
+            assigned, risk_groups.standardise_within_fold(outcomes, risk)[own] > np.median(basis)
+        )
     assert limits[0] == limits[1]
 
 
 def test_outcomes_have_no_say_in_the_groups():
     patients = make_patients(120)
     folds, risk = make_folds(patients, 4), np.random.default_rng(0).normal(size=120)
-    before = groups.assign(Outcomes.of(patients, folds), risk, 2)
+    before = risk_groups.assign(Outcomes.from_folds(patients, folds), risk, 2)
     patients["event"], patients["time_months"] = 1, np.arange(1.0, 121.0)
-    np.testing.assert_array_equal(groups.assign(Outcomes.of(patients, folds), risk, 2), before)
+    np.testing.assert_array_equal(risk_groups.assign(Outcomes.from_folds(patients, folds), risk, 2), before)
 
 
 def test_log_rank_agrees_with_lifelines():
     outcomes, risk = _made()
-    found = groups.of(outcomes, risk, 3)
+    found = risk_groups.form_groups(outcomes, risk, 3)
     event, time = outcomes.event[outcomes.patient], outcomes.time_months[outcomes.patient]
     assert found.p == pytest.approx(multivariate_logrank_test(time, found.group, event).p_value, rel=1e-9)
 
 
 def test_high_risk_dies_earlier():
     outcomes, risk = _made()
-    low, high = groups.of(outcomes, risk, 2).curves
+    low, high = risk_groups.form_groups(outcomes, risk, 2).curves
     assert low.at(60.0) > high.at(60.0) + 0.2
 
 
 def test_repeated_patients_have_curves_but_no_p():
-    found = groups.of(*_made(repeats=2), 2)
+    found = risk_groups.form_groups(*_made(repeats=2), 2)
     assert math.isnan(found.p)
     assert all(found.curves)
 
 
 def test_one_risk_for_all_is_one_group():
     outcomes, risk = _made()
-    found = groups.of(outcomes, np.zeros(len(risk)), 2)
+    found = risk_groups.form_groups(outcomes, np.zeros(len(risk)), 2)
     assert found.sizes() == [120, 0]
     assert math.isnan(found.p)

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from mcti.arrays import FloatArray
 from mcti.evaluation import roc as receiver
-from mcti.evaluation.curves import Floats
-from mcti.evaluation.groups import RiskGroups
 from mcti.evaluation.outcomes import Outcomes
+from mcti.evaluation.risk_groups import RiskGroups
 from mcti.evaluation.scores import Scores
 
 
@@ -54,7 +54,7 @@ def over_time(scores: Scores) -> pd.DataFrame:
     )
 
 
-def roc(tested: Outcomes, risk: Floats, horizons: Floats) -> pd.DataFrame:
+def roc(tested: Outcomes, risk: FloatArray, horizons: FloatArray) -> pd.DataFrame:
     """months, threshold, false_positive_rate, true_positive_rate: the ROC curve at each horizon."""
     columns = ["months", "threshold", "false_positive_rate", "true_positive_rate"]
     parts = []
@@ -65,7 +65,7 @@ def roc(tested: Outcomes, risk: Floats, horizons: Floats) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
 
-def calibration(points: Mapping[float, Mapping[str, Floats]]) -> pd.DataFrame:
+def calibration(points: Mapping[float, Mapping[str, FloatArray]]) -> pd.DataFrame:
     """months, predicted, observed, low, high: one row a group."""
     parts = [pd.DataFrame({"months": months, **values}) for months, values in points.items()]
     columns = ["months", "predicted", "observed", "low", "high"]

@@ -1,0 +1,8 @@
+"""Names of the NumPy array types that several packages share; shapes stand in the docstrings."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.int64]

@@ -1,0 +1,110 @@
+"""Scales and time bins that are fitted on a training part alone."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mcti.dataset.bags import PatientBag, covariate_table
+from mcti.dataset.sampling import draw_patches
+from mcti.dataset.time_bins import bin_edges
+from mcti.errors import DataError
+from mcti.model.axes import Axes
+from mcti.model.trained import Fitted, Scale
+from mcti.params import BinParams
+
+WINSOR_QUANTILES = (0.01, 0.99)
+"""Quantiles of the training part at which `train.gene_transform: winsor` clips."""
+RANK_QUANTILES = 49
+"""Number of quantiles of the training part that `train.gene_transform: rank` keeps: levels of 2 %, 4 % … 98 %."""
+_AXES_CAP = 256
+"""Patches per patient that the axes are fitted on: their moments converge long before a whole slide is read."""
+
+
+def fit_inputs(bags: Sequence[PatientBag], params: BinParams, gene_count: int, transform: str = "none") -> Fitted:
+    """Scales and bin edges of a training part; no patient outside `bags` has an influence.
+
+    gene_count  columns of the expression table
+    transform   none | winsor | rank, of the genes
+
+    In the scale of the features each patient has the same weight, whatever the number of patches.
+
+    Raises DataError when the events occur at fewer different times than there are bins.
+    """
+    genes = torch.stack([bag.genes for bag in bags if bag.genes is not None] or [torch.zeros(gene_count)])
+    patches = [bag.patches for bag in bags if bag.patches is not None] or [torch.zeros(1, 1)]
+    times = np.array([bag.time_months for bag in bags])
+    edges = bin_edges(times, np.array([bag.event for bag in bags]), params)
+    return Fitted(genes=fit_scale(genes, transform), features=fit_feature_scale(patches), edges=edges)
+
+
+def fit_scale(values: Tensor, transform: str = "none") -> Scale:
+    """Mean and sd of the columns of (n, columns) after the transform, NaN ignored; computed in float64.
+
+    transform  none | winsor | rank
+    """
+    identity = _transform(values, transform)
+    observed = identity.transformed(values).double()
+    mean = torch.nanmean(observed, dim=0).nan_to_num()  # a column without any value: 0
+    scale = _scale(mean, torch.nanmean((observed - mean) ** 2, dim=0).nan_to_num())
+    return replace(identity, mean=scale.mean, sd=scale.sd)
+
+
+def _transform(values: Tensor, transform: str) -> Scale:
+    """A scale of mean 0 and sd 1 with the transform's quantiles of the columns of (n, columns)."""
+    identity = Scale(torch.zeros(0), torch.ones(0))
+    if transform == "winsor":
+        return replace(identity, limits=_quantiles(values, WINSOR_QUANTILES))
+    if transform == "rank":
+        levels = [(number + 1) / (RANK_QUANTILES + 1) for number in range(RANK_QUANTILES)]
+        return replace(identity, quantile_grid=_quantiles(values, levels))
+    return identity
+
+
+def _quantiles(values: Tensor, levels: Sequence[float]) -> Tensor:
+    """(levels, columns) float32 quantiles of the columns, NaN ignored; 0 for a column without any value."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice encountered", RuntimeWarning)
+        quantiles = np.nanquantile(values.double().numpy(), levels, axis=0)
+    return torch.from_numpy(np.nan_to_num(quantiles)).float()
+
+
+def fit_covariates(bags: Sequence[PatientBag], names: Sequence[str]) -> Scale:
+    """Scale of these covariates over a training part, missing values ignored.
+
+    Raises DataError when the cohort lacks the covariate, a value is infinite, or no patient has a value.
+    """
+    table = covariate_table(bags, names)
+    for name, column in zip(names, table.T, strict=True):
+        if bool(column.isnan().all()):
+            hint = "remove it from train.architecture.covariates"
+            raise DataError(f"no patient has a value of covariate {name!r}", "the training part", hint)
+    return fit_scale(table)
+
+
+def fit_feature_scale(bags: Sequence[Tensor]) -> Scale:
+    """Mean and sd of patch features; each patient's bag (N, D) has the same weight."""
+    mean = torch.stack([bag.double().mean(dim=0) for bag in bags]).mean(dim=0)
+    return _scale(mean, torch.stack([((bag.double() - mean) ** 2).mean(dim=0) for bag in bags]).mean(dim=0))
+
+
+def _scale(mean: Tensor, variance: Tensor) -> Scale:
+    sd = variance.sqrt()
+    # Relative to the mean: a constant column differs from its mean by rounding alone, and dividing by that is noise.
+    constant = sd <= 1e-6 * (mean.abs() + 1e-6)
+    return Scale(mean.float(), torch.where(constant, torch.ones_like(sd), sd).float())
+
+
+def fit_axes(axes: Axes, bags: Sequence[PatientBag], fitted: Fitted) -> None:
+    """Fit the principal axes of a training part's standardised genes and patch features, where the network has them."""
+    if axes.genes is not None:
+        measured = [fitted.genes(bag.genes) for bag in bags if bag.genes is not None]
+        axes.fit_genes(torch.stack(measured or [torch.zeros_like(fitted.genes.mean)]))
+    if axes.features is not None:
+        drawn = [
+            draw_patches(bag.patches, _AXES_CAP, ("axes", bag.patient_id)) for bag in bags if bag.patches is not None
+        ]
+        axes.fit_features([fitted.features(rows) for rows in drawn or [torch.zeros(1, len(fitted.features.mean))]])
