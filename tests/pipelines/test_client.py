@@ -16,11 +16,11 @@ from tests.pipelines.conftest import DATA
 
 PAGE = (b"<!doctype html><HTML><body>Sign in</body></HTML>", "text/html", 200)
 OTHERS = {
-    "page": (PAGE, "it answers with a web page"),
+    "page": (PAGE, "the response is a web page"),
     "missing": ((b"<html>404</html>", "text/html", 404), r"no /apis/v2beta1/healthz \(404\)"),
-    "other": ((b'{"status": "UP"}', "application/json", 200), "it answers with JSON of another service"),
-    "list": ((b"[1, 2]", "application/json", 200), "it answers with JSON of another service"),
-    "text": ((b"OK", "text/plain", 200), "it answers with no JSON"),
+    "other": ((b'{"status": "UP"}', "application/json", 200), "the response is JSON of another service"),
+    "list": ((b"[1, 2]", "application/json", 200), "the response is JSON of another service"),
+    "text": ((b"OK", "text/plain", 200), "the response is no JSON"),
 }
 
 
@@ -91,7 +91,7 @@ def test_the_wanted_version_and_one_that_is_not_said_pass(server, version, wante
 def test_a_namespace_is_named_where_there_is_one_to_choose(server, settings, name):
     address, state = server
     call = {"submit": submit.submit, "schedule": schedule.schedule}[name]
-    with pytest.raises(OperationalError, match=r"no namespace nowhere to choose.*leave --namespace out"):
+    with pytest.raises(OperationalError, match=r"--namespace nowhere does not apply.*omit --namespace"):
         call(settings, DATA, address, "nowhere")
     state.multi_user = True
     with pytest.raises(OperationalError, match="name yours: --namespace NAME"):

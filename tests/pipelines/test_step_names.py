@@ -25,7 +25,9 @@ def test_stages_components_commands_and_steps_have_the_same_names():
     assert set(COMPONENTS) == set(STAGES) | without_stage
     assert set(COMPONENTS) <= set(get_command(app).commands)
     for name in COMPONENTS:
-        assert callable(getattr(importlib.import_module(f"mcti.steps.{name}"), name))
+        package = importlib.import_module(f"mcti.steps.{name}")
+        module = importlib.import_module(f"mcti.steps.{name}.step") if hasattr(package, "__path__") else package
+        assert callable(getattr(module, name))
         assert getattr(importlib.import_module(f"components.{name}"), name).name == name
 
 
