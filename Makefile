@@ -79,8 +79,9 @@ demo: $(INSTALLED)  ## from nothing to a promoted champion on the demo cohort
 stop: $(INSTALLED)  ## stop the servers that `make demo` or `make stack` started
 	@$(BIN)/mcti stack down
 
-docs: $(INSTALLED)  ## write docs/params.md and docs/cli.md from the code
+docs: $(INSTALLED)  ## write the pages and the drawing that are generated from the code
 	$(BIN)/python docs/render.py
+	$(BIN)/python docs/drawing.py
 
 stack: $(INSTALLED)  ## start S3 and MLflow on this machine
 	@$(BIN)/mcti stack up

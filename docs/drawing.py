@@ -1,4 +1,4 @@
-"""Draw docs/figures/architecture.svg and the package table of docs/architecture.md from the code.
+"""Draw docs/figures/packages.svg and the package table of docs/architecture.md from the code.
 
 Run    make docs (tests/test_docs.py asserts that both are current)
 Reads  pyproject.toml (layers, and the only importers of each library), the docstring and the imports of each package
@@ -9,13 +9,18 @@ import io
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import grimp
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 ROOT = Path(__file__).parents[1]
 FOUNDATION = "task"  # this layer and those below it are single modules without a subject of their own
 CALLERS = (("dvc.yaml", "stages of DVC"), ("components, pipelines", "tasks of Kubeflow"), ("cli", "the command mcti"))
-ROW_HEIGHT, GAP, WIDTH = 0.62, 0.16, 12.0  # inches
+ROW_HEIGHT, GAP, WIDTH, MARGIN = 0.62, 0.16, 12.0, 1.0  # inches; the arrow is in the left margin
+EDGE = "#52606d"
 COLOURS = ("#d9e2ec", "#bcd4e6", "#cfe8cf", "#fdebc8", "#f3d9d3")
 
 
@@ -29,7 +34,7 @@ class Package:
     libraries: tuple[str, ...]
 
 
-def _contracts() -> list[dict[str, object]]:
+def _contracts() -> list[dict[str, Any]]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
 
 
@@ -94,37 +99,42 @@ def _rows() -> list[list[tuple[str, str]]]:
 
 
 def svg() -> str:
-    """The drawing: one row per layer; imports point downwards only."""
+    """The drawing: one row per layer, from the callers down to the foundation."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
-    from matplotlib.patches import FancyBboxPatch
 
     rows = _rows()
     height = len(rows) * (ROW_HEIGHT + GAP) + GAP
+    # The salt and the missing date make the bytes reproducible; text stays text, whatever fonts the machine has.
     with mpl.rc_context({"svg.hashsalt": "mcti", "svg.fonttype": "none", "font.family": "sans-serif"}):
         figure = Figure(figsize=(WIDTH, height))
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set(xlim=(0, WIDTH), ylim=(0, height))
         axes.axis("off")
-        for row, boxes in enumerate(rows):
-            bottom = height - (row + 1) * (ROW_HEIGHT + GAP)
-            width = (WIDTH - 1.0 - GAP * (len(boxes) + 1)) / len(boxes)
-            for column, (title, subtitle) in enumerate(boxes):
-                left = 1.0 + GAP + column * (width + GAP)
-                colour = COLOURS[min(row * len(COLOURS) // len(rows), len(COLOURS) - 1)]
-                style = "round,pad=0,rounding_size=0.06"
-                axes.add_patch(
-                    FancyBboxPatch((left, bottom), width, ROW_HEIGHT, boxstyle=style, fc=colour, ec="#52606d")
-                )
-                middle = (left + width / 2, bottom + ROW_HEIGHT * (0.64 if subtitle else 0.5))
-                axes.text(*middle, title, ha="center", va="center", fontsize=11, weight="bold")
-                axes.text(middle[0], bottom + ROW_HEIGHT * 0.26, subtitle, ha="center", va="center", fontsize=8.5)
-        arrow = {"arrowstyle": "-|>", "color": "#52606d", "lw": 1.5}
+        for number, boxes in enumerate(rows):
+            colour = COLOURS[number * len(COLOURS) // len(rows)]
+            _draw_row(axes, boxes, height - (number + 1) * (ROW_HEIGHT + GAP), colour)
+        arrow = {"arrowstyle": "-|>", "color": EDGE, "lw": 1.5}
         axes.annotate("", xy=(0.6, GAP), xytext=(0.6, height - GAP), arrowprops=arrow)
-        axes.text(0.35, height / 2, "imports", rotation=90, ha="center", va="center", fontsize=10, color="#52606d")
+        axes.text(0.35, height / 2, "imports", rotation=90, ha="center", va="center", fontsize=10, color=EDGE)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
+
+
+def _draw_row(axes: "Axes", boxes: list[tuple[str, str]], bottom: float, colour: str) -> None:
+    """Boxes of equal width with a title and a smaller subtitle; `bottom` in inches."""
+    from matplotlib.patches import FancyBboxPatch
+
+    width = (WIDTH - MARGIN - GAP * (len(boxes) + 1)) / len(boxes)
+    for column, (title, subtitle) in enumerate(boxes):
+        left = MARGIN + GAP + column * (width + GAP)
+        style = "round,pad=0,rounding_size=0.06"
+        axes.add_patch(FancyBboxPatch((left, bottom), width, ROW_HEIGHT, boxstyle=style, fc=colour, ec=EDGE))
+        centre = left + width / 2
+        title_height = bottom + ROW_HEIGHT * (0.64 if subtitle else 0.5)
+        axes.text(centre, title_height, title, ha="center", va="center", fontsize=11, weight="bold")
+        axes.text(centre, bottom + ROW_HEIGHT * 0.26, subtitle, ha="center", va="center", fontsize=8.5)
 
 
 def page(text: str) -> str:
@@ -132,3 +142,9 @@ def page(text: str) -> str:
     head, _, rest = text.partition("<!-- packages -->\n")
     tail = rest.partition("<!-- end of packages -->\n")[2]
     return f"{head}<!-- packages -->\n{table()}<!-- end of packages -->\n{tail}"
+
+
+if __name__ == "__main__":
+    (ROOT / "docs" / "figures" / "packages.svg").write_text(svg(), encoding="utf-8")
+    ARCHITECTURE = ROOT / "docs" / "architecture.md"
+    ARCHITECTURE.write_text(page(ARCHITECTURE.read_text(encoding="utf-8")), encoding="utf-8")
