@@ -154,7 +154,7 @@ def _model(arm: Arm, name: str) -> dict[str, Any]:
     label = arm.cohort.table["subtype"].astype(str).to_numpy()
     statistics = {
         "c_index": pairs,
-        "c_within_subtype": subgroups.within(pairs, label),
+        "c_within_subtype": subgroups.pairs_of_one_label(pairs, label),
         "uno_c": metrics.uno_c(outcomes, predicted.risk, 0.8),
         "auc_36": metrics.auc_at(outcomes, predicted.risk, float(months[usable][middle])),
         "ibs": metrics.integrated_brier(outcomes, predicted.survival, months[usable]),

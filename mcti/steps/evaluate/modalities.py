@@ -29,7 +29,7 @@ def compare(
             other has, or for a row as `predictions.checked`
     """
     horizons = np.array(sorted(params.horizons_months))
-    columns = ["risk", *predictions.columns_of(horizons)]
+    columns = ["risk", *predictions.survival_columns(horizons)]
     alone = _read(models, outcomes, columns)
     if alone is None:
         return {}

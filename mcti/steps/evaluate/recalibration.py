@@ -54,7 +54,7 @@ def _read(models: Location, outcomes: Outcomes, horizons: FloatArray) -> FloatAr
         hint = "train all folds with one train.recalibration_folds (mcti train)"
         raise DataError("uncalibrated.csv is missing", files[there.index(False)], hint)
     tested = ([outcomes.patient_ids[row] for row in fold.patients] for fold in outcomes.folds)
-    columns = predictions.columns_of(horizons)
+    columns = predictions.survival_columns(horizons)
     return np.concatenate(
         [
             predictions.checked(predictions.read_csv(file), names, columns, file)
