@@ -18,8 +18,8 @@ import pandas as pd
 from mcti.evaluation.paired_comparison import PairedBootstrap, PairedComparison, point_estimates
 from mcti.params import PromoteParams
 from mcti.registry import alpha_spending, gates
-from mcti.registry.gates import Lead
-from mcti.registry.ledger import Line
+from mcti.registry.gates import Difference
+from mcti.registry.ledger import LedgerEntry
 from mcti.steps.promote import gate_evaluation
 
 HORIZONS = (12.0, 36.0, 60.0)
@@ -67,10 +67,10 @@ def chains(repetitions: int, n: int, looks: int, params: PromoteParams, seed: in
         for number, challenger in enumerate(tables[1:]):
             rivals = PairedComparison.from_tables(challenger, tables[0])
             look = alpha_spending.look(lines, gate_evaluation.rows(rivals), f"{number}:champion", params)
-            lines.append(_line(look))
+            lines.append(_entry(look))
             drawn = drawn or PairedBootstrap.draw(rivals, params.bootstrap, params.seed)  # one seed, one matrix
             spent, free = drawn.differences(rivals.uno_c(), (1 - 2 * look.alpha, 0.95))
-            lead = Lead(against="", patients=n, events=rivals.events, **spent.as_dict())
+            lead = Difference(against="", patients=n, events=rivals.events, **spent.as_dict())
             promoted |= gates.superior(lead, look, params).verdict == gates.PASS
             naive |= free.low > params.margin
         yield int(promoted), int(naive)
@@ -108,10 +108,11 @@ def noise_for(lead: float, sd: float) -> tuple[float, float, float]:
     return middle, ours, champion
 
 
-def _line(look: alpha_spending.Look) -> Line:
-    told = {"look": look.model_dump(mode="json")}
-    return Line(number=1, id="", before="", time="", who="", action=gates.UNSURE, model="", version=1, champion=None,
-                previous=None, evidence=told)  # fmt: skip
+def _entry(look: alpha_spending.Look) -> LedgerEntry:
+    return LedgerEntry(
+        number=1, id="", before="", time="", who="", action=gates.NOT_ENOUGH_EVIDENCE, model="", version=1,
+        champion=None, previous=None, evidence={"look": look.model_dump(mode="json")},
+    )  # fmt: skip
 
 
 def wilson(hits: int, of: int) -> str:

@@ -10,7 +10,7 @@ def conclude(reason: str, remote: str, lease: str):  # noqa: D103
     from mcti.registry import pipeline_run
     from mcti.steps import retraining
 
-    retraining.conclude(pipeline_run.needed(), remote, lease, reason)
+    retraining.conclude(pipeline_run.required_run_id(), remote, lease, reason)
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -20,4 +20,4 @@ def conclude_verdict(verdict: dsl.Input[dsl.Artifact], remote: str, lease: str):
     from mcti.steps import retraining
 
     found = storage.read_json(verdict.path)
-    retraining.conclude(pipeline_run.needed(), remote, lease, f"{found['outcome']}: {found['reason']}")
+    retraining.conclude(pipeline_run.required_run_id(), remote, lease, f"{found['outcome']}: {found['reason']}")

@@ -13,4 +13,4 @@ def keys(  # noqa: D103
 ) -> NamedTuple("Keys", cohort=str, features=str, folds=str, best=str, evaluation=str):
     from mcti import versions
 
-    return tuple(versions.keys(data, ingest, extract, split, search + train, evaluate))
+    return tuple(versions.stage_keys(data, ingest, extract, split, search + train, evaluate))

@@ -11,7 +11,7 @@ def outcome(status: dsl.PipelineTaskFinalStatus, remote: str, report: dsl.Output
 
     from mcti.registry import pipeline_run, run_outcome
 
-    run_outcome.end(pipeline_run.needed(), remote, status.state, Path(report.path))
+    run_outcome.end(pipeline_run.required_run_id(), remote, status.state, Path(report.path))
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -24,6 +24,6 @@ def make_room(  # noqa: D103
     from mcti.registry import pipeline_run, run_outcome
     from mcti.steps.retraining import finish
 
-    run = pipeline_run.needed()
+    run = pipeline_run.required_run_id()
     finish(from_json(RegisterParams, register, "parameter register").name, remote, run)
     run_outcome.end(run, remote, status.state, Path(report.path))

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from mcti.params import PromoteParams
-from mcti.registry.ledger import Line
+from mcti.registry.ledger import LedgerEntry
 
 SKETCH = 64
 SHARED = 0.5
@@ -41,7 +41,9 @@ class Look(BaseModel):
     pair: str  # challenger and champion: judging the same two again is the same look
 
 
-def look(lines: Sequence[Line], patients: Iterable[tuple[str, float, int]], pair: str, params: PromoteParams) -> Look:
+def look(
+    lines: Sequence[LedgerEntry], patients: Iterable[tuple[str, float, int]], pair: str, params: PromoteParams
+) -> Look:
     """The look that a judgement of `pair` on these patients (id, months, event) would be, after `lines`.
 
     The same pair on the very same patients has its former number and level; a test set of which half is new starts

@@ -16,7 +16,7 @@ from mcti.model.names import PART_NAMES, PARTS, display
 from mcti.registry import metric_labels, sbom
 from mcti.registry.card import GAP
 from mcti.registry.dossier_points import ASKED, COHORT
-from mcti.registry.ledger import Line
+from mcti.registry.ledger import LedgerEntry
 
 _HELD_BACK = ("subgroups", "folds", "comparison", "decision", "risk_groups", "attribution", "search")
 
@@ -92,7 +92,7 @@ class Facts(BaseModel):
     card: dict[str, Any]
     metrics: dict[str, Any]
     sbom: dict[str, Any]
-    lines: tuple[Line, ...]
+    lines: tuple[LedgerEntry, ...]
     figures: tuple[str, ...] = ()
     explained: tuple[dict[str, str], ...] = ()
     evaluated: dict[str, Any] = {}
@@ -135,7 +135,7 @@ def _data(facts: Facts) -> Section:
     cohort = {words: counted.pop(name) for name, words in COHORT.items() if name in counted}
     contract = tuple(
         (
-            found["says"],
+            found["description"],
             found["severity"],
             "kept" if found["passed"] else f"BROKEN, {found['failing']} of {found['rows']}",
         )

@@ -31,7 +31,7 @@ from mcti.redaction import hashed
 INDEX = "ensemble.json"
 REFIT = "refit"
 _FILES = ("weights.safetensors", "model.json")
-EVERYBODY = "ensemble"
+ALL_MEMBERS = "ensemble"
 OUTPUTS = {
     "patient_id": "text",
     "risk": "number",
@@ -83,9 +83,9 @@ class Ensemble:
     assigned: Mapping[str, tuple[str, ...]]
     horizons_months: tuple[float, ...]
     digest: str
-    sketches: Mapping[str, ReferenceProfile] = field(default_factory=dict)
-    everybody: tuple[str, ...] = ()  # who predicts those whom nobody knows; none named: all members
-    made: Mapping[str, Any] = field(default_factory=dict)
+    reference_profiles: Mapping[str, ReferenceProfile] = field(default_factory=dict)
+    default_members: tuple[str, ...] = ()  # who predicts those whom nobody knows; none named: all members
+    feature_attributes: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         inputs = {(member.config.genes, member.config.covariates) for member in self.members.values()}
@@ -118,9 +118,9 @@ class Ensemble:
         Raises
             DataError: another encoder, other weights, another way to prepare the tile, other µm/px.
         """
-        weights = [side.get("encoder_weights_sha256") for side in (made, self.made)]
+        weights = [side.get("encoder_weights_sha256") for side in (made, self.feature_attributes)]
         for name in ("encoder_weights_sha256" if all(weights) else "encoder", "encoder_preprocessing", "target_mpp"):
-            theirs, ours = made.get(name), self.made.get(name)
+            theirs, ours = made.get(name), self.feature_attributes.get(name)
             if theirs and ours and theirs != ours and not (isinstance(ours, list) and theirs in ours):
                 what = f"features with {name} {theirs}, and the model learned from {ours}"
                 raise DataError(what, where, "extract the slides as those of the training were")
@@ -156,8 +156,8 @@ class Ensemble:
                 a covariate lies outside the range of the contract (age 0 to 120).
         """
         vector = self._measured(patient_id, genes)
-        by_member = self._ask(patient_id, patches, vector, horizons_months, covariates)
-        rows = list(by_member.values())
+        member_predictions = self._ask(patient_id, patches, vector, horizons_months, covariates)
+        rows = list(member_predictions.values())
         spans: dict[str, Any] = {}
         for key in rows[0]:
             values = [row[key] for row in rows]
@@ -166,25 +166,27 @@ class Ensemble:
             if key != "risk":
                 alone = len(values) == 1
                 spans |= {f"{key}_low": None if alone else min(values), f"{key}_high": None if alone else max(values)}
-        score = self._strangeness(by_member, patches, vector, covariates)
+        score = self._ood_score(member_predictions, patches, vector, covariates)
         known = [value for name, value in (covariates or {}).items() if name in self.covariates]
         lacking = {"slides": patches is None, "genes": vector is None}
         lacking["clinical"] = bool(known) and all(value is None or math.isnan(value) for value in known)
         return {
             "patient_id": patient_id,
             "risk": spans.pop("risk"),
-            "risk_group": self._group(by_member, risk_groups),
+            "risk_group": self._group(member_predictions, risk_groups),
             **spans,
             "ood_score": score,
             "out_of_distribution": None if score is None else score > 1,
             "missing": "+".join(name for name, gone in lacking.items() if gone),
             "unknown_genes": len((genes or {}).keys() - self._known_genes),
-            "beyond_followup": "+".join(self._beyond(by_member, rows[0])),
-            "model": "+".join(by_member) if self.everybody or self.knows(patient_id) else EVERYBODY,
+            "beyond_followup": "+".join(self._beyond(member_predictions, rows[0])),
+            "model": "+".join(member_predictions)
+            if self.default_members or self.is_development_patient(patient_id)
+            else ALL_MEMBERS,
             "digest": self.digest[:12],
         }
 
-    def _group(self, by_member: Mapping[str, Mapping[str, float]], groups: int) -> str | None:
+    def _group(self, member_predictions: Mapping[str, Mapping[str, float]], groups: int) -> str | None:
         """The speakers' mean risk against cuts on their own scales: those of two members differ.
 
         None for a model without such a record.
@@ -192,34 +194,38 @@ class Ensemble:
         words = GROUPS.get(groups)
         if words is None:
             raise DataError(f"{groups} risk groups", "risk_groups", f"one of {', '.join(map(str, GROUPS))}")
-        mean = math.fsum(row["risk"] for row in by_member.values()) / len(by_member)
-        limits = [self._limit(tuple(by_member), k / groups) for k in range(1, groups)]
+        mean = math.fsum(row["risk"] for row in member_predictions.values()) / len(member_predictions)
+        limits = [self._limit(tuple(member_predictions), k / groups) for k in range(1, groups)]
         if any(math.isnan(limit) for limit in limits):
             return None
         return words[sum(mean > limit for limit in limits)]
 
-    def _limit(self, speakers: tuple[str, ...], level: float) -> float:
+    def _limit(self, eligible_members: tuple[str, ...], level: float) -> float:
         """The risk below which a share `level` of unseen patients is expected, mean over the speakers; NaN: not known.
 
         A fold: the quantile of its out-of-fold risks. A refit was tested on nobody, its risks of those it learned from
         spread too wide, and the folds' cuts lie on another scale. So the folds tell at which share of their *training*
         patients the out-of-fold quantile falls, and the refit is cut at that share of its own.
         """
-        if not set(speakers) <= self.sketches.keys():
+        if not set(eligible_members) <= self.reference_profiles.keys():
             return math.nan
-        if set(speakers) <= set(self.everybody):
-            folds = [sketch for name, sketch in self.sketches.items() if name not in self.everybody]
+        if set(eligible_members) <= set(self.default_members):
+            folds = [sketch for name, sketch in self.reference_profiles.items() if name not in self.default_members]
             level = math.fsum(sketch.level_out_of_fold(level) for sketch in folds) / len(folds)
-            return math.fsum(self.sketches[name].seen.quantile(level) for name in speakers) / len(speakers)
-        return math.fsum(self.sketches[name].risk.quantile(level) for name in speakers) / len(speakers)
+            return math.fsum(
+                self.reference_profiles[name].training_risk.quantile(level) for name in eligible_members
+            ) / len(eligible_members)
+        return math.fsum(self.reference_profiles[name].risk.quantile(level) for name in eligible_members) / len(
+            eligible_members
+        )
 
     @cached_property
     def _known_genes(self) -> frozenset[str]:
         return frozenset(self.genes)
 
-    def _beyond(self, by_member: Mapping[str, object], row: Mapping[str, float]) -> list[str]:
+    def _beyond(self, member_predictions: Mapping[str, object], row: Mapping[str, float]) -> list[str]:
         """Columns of S(t) at months that no training patient of one of the members was followed to."""
-        followed = min(self.members[name].fitted.edges[-1] for name in by_member)
+        followed = min(self.members[name].fitted.edges[-1] for name in member_predictions)
         return [name for name in row if name.startswith("S_") and float(name.removeprefix("S_")) > followed]
 
     def percentile(self, patient_id: str, risk: float, levels: int = 100) -> float | None:
@@ -228,28 +234,30 @@ class Ensemble:
         On the scale of the members that speak for the patient, from the same record as the risk groups, in steps of
         100 / levels; None for a model without such a record.
         """
-        limits = [self._limit(self.speakers(patient_id), k / levels) for k in range(1, levels)]
+        limits = [self._limit(self.eligible_members(patient_id), k / levels) for k in range(1, levels)]
         if any(math.isnan(limit) for limit in limits):
             return None
         return 100.0 * sum(risk > limit for limit in limits) / levels
 
-    def _strangeness(
+    def _ood_score(
         self,
-        by_member: Mapping[str, object],
+        member_predictions: Mapping[str, object],
         patches: Tensor | None,
         vector: Tensor | None,
         covariates: Mapping[str, float | None] | None,
     ) -> float | None:
         patch = mean_patch(patches)
         found = [
-            self.sketches[name].strangeness(patch, vector, self.members[name].fitted, covariates, self.covariates)
-            for name in by_member
-            if name in self.sketches
+            self.reference_profiles[name].ood_score(
+                patch, vector, self.members[name].fitted, covariates, self.covariates
+            )
+            for name in member_predictions
+            if name in self.reference_profiles
         ]
         known = [score for score in found if score is not None]
         return math.fsum(known) / len(known) if known else None
 
-    def by_member(
+    def member_predictions(
         self,
         patient_id: str,
         patches: Tensor | None,
@@ -271,16 +279,16 @@ class Ensemble:
     ) -> dict[str, dict[str, float]]:
         check_ranges(covariates or {}, self.covariates)
         horizons = self.horizons_months if horizons_months is None else tuple(horizons_months)
-        names = self.speakers(patient_id)
+        names = self.eligible_members(patient_id)
         return {name: self.members[name].predict(patches, vector, horizons, covariates) for name in names}
 
-    def knows(self, patient_id: str) -> bool:
+    def is_development_patient(self, patient_id: str) -> bool:
         """Whether the patient belongs to the development cohort."""
         return hashed(patient_id) in self.assigned
 
-    def speakers(self, patient_id: str) -> tuple[str, ...]:
+    def eligible_members(self, patient_id: str) -> tuple[str, ...]:
         """The members that predict this patient: those that did not see them in training; else the refit, or all."""
-        return self.assigned.get(hashed(patient_id), self.everybody or tuple(self.members))
+        return self.assigned.get(hashed(patient_id), self.default_members or tuple(self.members))
 
     def _measured(self, patient_id: str, genes: Mapping[str, float | None] | None) -> Tensor | None:
         """`vector`; None where not one gene was measured: that is no expression, and says so."""
@@ -323,7 +331,7 @@ def assemble(models: Path, out: Path, *, refit: bool = False) -> str:
     index: dict[str, Any] = {"members": {folder.name: _hashes(folder) for folder in folders}}
     index["assigned"] = _assigned(tested)
     if refit:
-        index["everybody"] = [REFIT]
+        index["default_members"] = [REFIT]
     out.mkdir(parents=True)
     for folder in folders:
         (out / folder.name).mkdir()
@@ -351,7 +359,7 @@ def load(folder: Path) -> Ensemble:
     members = {path.name: _member(path) for path in folders}
     spec = storage.read_json(folders[0] / "model.json")
     assigned = {key: tuple(names) for key, names in index["assigned"].items()}
-    everybody = tuple(index.get("everybody", ()))
+    everybody = tuple(index.get("default_members", ()))
     months = tuple(float(h) for h in spec["horizons_months"])
     made = spec.get("features", {})
     return Ensemble(members, assigned, months, digest_of(index), _sketches(folders), everybody, made)

@@ -161,7 +161,7 @@ def _contract(validation: Path, cohort_md5: str) -> tuple[str, dict[str, Any]]:
     told = {name: results.get(name) for name in ("name", "endpoint", "expression_scale", "md5", "numbers", "warnings")}
     told["attrition"] = {reason: len(ids) for reason, ids in results.get("attrition", {}).items()}
     told["expectations"] = [
-        {name: finding[name] for name in ("id", "says", "severity", "passed", "failing", "rows")}
+        {name: finding[name] for name in ("id", "description", "severity", "passed", "failing", "rows")}
         for finding in results.get("expectations", ())
     ]
     return "passed" if results["passed"] else "failed", told

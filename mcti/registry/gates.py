@@ -11,12 +11,12 @@ from pydantic import BaseModel, ConfigDict
 from mcti.params import PromoteParams
 from mcti.registry.alpha_spending import Look
 
-PROMOTE, REJECT, UNSURE, UNCHANGED = "promote", "reject", "not-enough-evidence", "unchanged"
-PASS, NOTED = "pass", "noted"
+PROMOTE, REJECT, NOT_ENOUGH_EVIDENCE, UNCHANGED = "promote", "reject", "not-enough-evidence", "unchanged"
+PASS, INFORMATIONAL = "pass", "noted"
 """Verdicts of a gate beside REJECT and UNSURE; `noted`: measured and told, it does not rule."""
 
 
-class Lead(BaseModel):
+class Difference(BaseModel):
     """By how much the challenger leads: a difference on the same patients, with its interval."""
 
     model_config = ConfigDict(frozen=True)
@@ -45,27 +45,27 @@ class Gate(BaseModel):
     numbers: dict[str, Any] = {}
 
 
-class Judgement(BaseModel):
+class GateEvaluation(BaseModel):
     """What all gates together say."""
 
     model_config = ConfigDict(frozen=True)
     outcome: str
     reason: str
-    lead: Lead | None
+    lead: Difference | None
     gates: tuple[Gate, ...]
     look: Look | None = None
 
 
-def conclude(gates: Sequence[Gate], lead: Lead | None, look: Look | None = None) -> Judgement:
+def conclude(gates: Sequence[Gate], lead: Difference | None, look: Look | None = None) -> GateEvaluation:
     """One gate that rejects rejects; else one that cannot tell leaves it open; else it is a promotion."""
-    for outcome in (REJECT, UNSURE):
+    for outcome in (REJECT, NOT_ENOUGH_EVIDENCE):
         said = [f"{gate.name}: {gate.reason}" for gate in gates if gate.verdict == outcome]
         if said:
-            return Judgement(outcome=outcome, reason="; ".join(said), lead=lead, gates=tuple(gates), look=look)
-    return Judgement(outcome=PROMOTE, reason=gates[0].reason, lead=lead, gates=tuple(gates), look=look)
+            return GateEvaluation(outcome=outcome, reason="; ".join(said), lead=lead, gates=tuple(gates), look=look)
+    return GateEvaluation(outcome=PROMOTE, reason=gates[0].reason, lead=lead, gates=tuple(gates), look=look)
 
 
-def superior(lead: Lead, look: Look, params: PromoteParams) -> Gate:
+def superior(lead: Difference, look: Look, params: PromoteParams) -> Gate:
     """Uno's C: the interval at the level of this look must clear the margin on one side or the other."""
     numbers = {**lead.model_dump(mode="json"), "level": look.alpha, "look": look.number, "margin": params.margin}
 
@@ -74,21 +74,21 @@ def superior(lead: Lead, look: Look, params: PromoteParams) -> Gate:
 
     if lead.events < params.min_events:
         few = f"{lead.events} events on {lead.patients} common patients"
-        return gate(UNSURE, f"{few}, fewer than promote.min_events {params.min_events}")
+        return gate(NOT_ENOUGH_EVIDENCE, f"{few}, fewer than promote.min_events {params.min_events}")
     if look.alpha <= 0:
         used = f"{look.number - 1} judgements have used up promote.alpha {params.alpha:g} on these patients"
-        return gate(UNSURE, f"{used}: test on new patients")
+        return gate(NOT_ENOUGH_EVIDENCE, f"{used}: test on new patients")
     if lead.low is None or lead.high is None:
-        return gate(UNSURE, f"the interval of the lead cannot be computed: {lead}")
+        return gate(NOT_ENOUGH_EVIDENCE, f"the interval of the lead cannot be computed: {lead}")
     at = f"look {look.number} of {look.of}, one-sided level {look.alpha:.4f}"
     if lead.low > params.margin:
         return gate(PASS, f"the lead is above {params.margin:g}: {lead}; {at}")
     if lead.high < params.margin:
         return gate(REJECT, f"the lead is below {params.margin:g}: {lead}; {at}")
-    return gate(UNSURE, f"the interval of the lead holds {params.margin:g}: {lead}; {at}")
+    return gate(NOT_ENOUGH_EVIDENCE, f"the interval of the lead holds {params.margin:g}: {lead}; {at}")
 
 
-def not_worse(name: str, lead: Lead, margin: float, must_show: bool = True) -> Gate:
+def not_worse(name: str, lead: Difference, margin: float, must_show: bool = True) -> Gate:
     """Non-inferiority: `lead` is positive where the challenger is better; it may fall behind by `margin` at most.
 
     must_show: that it does not fall behind further has to be shown; else only the contrary, shown, rejects.
@@ -100,9 +100,9 @@ def not_worse(name: str, lead: Lead, margin: float, must_show: bool = True) -> G
         return Gate(name=name, verdict=PASS, reason=f"not worse by {margin:g}: {lead}", numbers=numbers)
     if not must_show:
         reason = f"{lead.events} events, too few to rule on: {lead}"
-        return Gate(name=name, verdict=NOTED, reason=reason, numbers=numbers)
+        return Gate(name=name, verdict=INFORMATIONAL, reason=reason, numbers=numbers)
     reason = f"not shown to be within {margin:g}: {lead}"
-    return Gate(name=name, verdict=UNSURE, reason=reason, numbers=numbers)
+    return Gate(name=name, verdict=NOT_ENOUGH_EVIDENCE, reason=reason, numbers=numbers)
 
 
 def at_most(name: str, ours: float, theirs: float, times: float, unit: str) -> Gate:
@@ -120,7 +120,7 @@ def contract(word: str, params: PromoteParams) -> Gate:
     if word == "failed":
         return Gate(name="data contract", verdict=REJECT, reason="a critical expectation does not hold")
     reason = "no result of `mcti validate` came with the version (mcti register --validation)"
-    verdict = UNSURE if params.require_contract else NOTED
+    verdict = NOT_ENOUGH_EVIDENCE if params.require_contract else INFORMATIONAL
     return Gate(name="data contract", verdict=verdict, reason=reason)
 
 
@@ -137,10 +137,12 @@ def approval(people: Iterable[str], params: PromoteParams) -> Gate:
     said = f"{len(named)} of {params.approvals} approvals ({', '.join(named) or 'none yet'})"
     enough = len(named) >= params.approvals
     reason = said if enough else f"{said}: `mcti approve`"
-    return Gate(name="approval", verdict=PASS if enough else UNSURE, reason=reason, numbers={"approved": named})
+    return Gate(
+        name="approval", verdict=PASS if enough else NOT_ENOUGH_EVIDENCE, reason=reason, numbers={"approved": named}
+    )
 
 
-def primary(lead: Lead, error: Lead | None) -> Gate:
+def primary(lead: Difference, error: Difference | None) -> Gate:
     """The challenger against the primary baseline of its own evaluation: told of every promotion, it rules on none.
 
     lead: difference in C;  error: of the integrated Brier score as a lead (positive: the challenger errs less).
@@ -151,10 +153,10 @@ def primary(lead: Lead, error: Lead | None) -> Gate:
     numbers = {**lead.model_dump(mode="json"), "beats": beats}
     if error is not None:
         numbers["brier"] = error.model_dump(mode="json")
-    return Gate(name="primary baseline", verdict=NOTED, reason=told, numbers=numbers)
+    return Gate(name="primary baseline", verdict=INFORMATIONAL, reason=told, numbers=numbers)
 
 
-def first(lead: Lead) -> Gate:
+def first(lead: Difference) -> Gate:
     """The first champion meets no rival; it is said plainly whether it beats the clinical Cox baseline."""
     beats = lead.low is not None and lead.low > 0
     verdict = "first champion; it beats" if beats else "first champion; it does NOT beat"

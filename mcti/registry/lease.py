@@ -24,7 +24,7 @@ class Lease(BaseModel):
         return self.holder in ("", holder) or time.time() - self.since > hours * 3600
 
 
-def take(address: str, holder: str, hours: float) -> Lease:
+def acquire(address: str, holder: str, hours: float) -> Lease:
     """Take the lease at `address`, or see who has it: the lease as it stands afterwards.
 
     A task that is tried again gets its own lease back; one that is older than `hours` was left by a killed run.
@@ -51,7 +51,7 @@ def _attempt(address: str, holder: str, hours: float) -> Lease:
     return mine
 
 
-def give_back(address: str, holder: str) -> bool:
+def release(address: str, holder: str) -> bool:
     """End our own lease; False when somebody else has it, or nobody."""
     try:
         found, etag = _find(address)

@@ -25,7 +25,7 @@ SKEW = timedelta(minutes=5)
 """By so much the clocks of two machines may differ."""
 
 
-class Line(BaseModel):
+class LedgerEntry(BaseModel):
     """One decision and the aliases after it; `hash` is the SHA-256 of all the rest."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,7 +57,7 @@ def folder(model: str) -> str:
     return storage.join(os.environ.get("MCTI_LEDGER", DEFAULT), model, "")
 
 
-def read(model: str) -> list[Line]:
+def read(model: str) -> list[LedgerEntry]:
     """All lines in order; they are not checked (`verify` does that).
 
     Raises
@@ -72,7 +72,7 @@ def length(model: str) -> int:
     return len(storage.addresses(folder(model)))
 
 
-def append(lines: list[Line], **fields: Any) -> Line:
+def append(lines: list[LedgerEntry], **fields: Any) -> LedgerEntry:
     """Write the next line after `lines`, as they were read.
 
     Raises
@@ -84,7 +84,7 @@ def append(lines: list[Line], **fields: Any) -> Line:
     if last is not None and now + SKEW < datetime.fromisoformat(last.time):
         what = f"the clock says {now:%Y-%m-%d %H:%M} UTC, line {last.number} was written {last.time}"
         raise OperationalError(what, f"ledger of {last.model}", "set the clock of this machine right")
-    line = Line(
+    line = LedgerEntry(
         number=last.number + 1 if last else 1,
         before=last.hash if last else _FIRST,
         id=secrets.token_hex(8),
@@ -102,7 +102,7 @@ def append(lines: list[Line], **fields: Any) -> Line:
     return line
 
 
-def faults(lines: list[Line], head: str | None) -> list[str]:
+def faults(lines: list[LedgerEntry], head: str | None) -> list[str]:
     """Everything wrong with the chain, one sentence each; `head` is `number:hash` as the registry remembers it."""
     found, before, time = [], _FIRST, ""
     for position, line in enumerate(lines, start=1):
@@ -124,17 +124,17 @@ def faults(lines: list[Line], head: str | None) -> list[str]:
     return found
 
 
-def _beyond(lines: list[Line], head: str) -> bool:
+def _beyond(lines: list[LedgerEntry], head: str) -> bool:
     """Whether the remembered head is an earlier line: a writer was cut off before it could remember its own."""
     number, _, known = head.partition(":")
     return any(str(line.number) == number and line.hash == known for line in lines)
 
 
-def _address(line: Line) -> str:
+def _address(line: LedgerEntry) -> str:
     return f"{folder(line.model)}{line.number:08d}.json"
 
 
-def parse(body: bytes, address: str) -> Line:
+def parse(body: bytes, address: str) -> LedgerEntry:
     """A line from the bytes of its object, which must be the very ones that `append` writes.
 
     Raises
@@ -142,7 +142,7 @@ def parse(body: bytes, address: str) -> Line:
     """
     hint = "restore the object from its former version or from the bucket's backup"
     try:
-        line = Line.model_validate_json(body)
+        line = LedgerEntry.model_validate_json(body)
         if datetime.fromisoformat(line.time).tzinfo is None:
             raise ValueError(f"time {line.time} names no time zone")
     except ValidationError as error:
@@ -154,6 +154,6 @@ def parse(body: bytes, address: str) -> Line:
     return line
 
 
-def written(line: Line) -> bytes:
+def written(line: LedgerEntry) -> bytes:
     """The bytes of a line's object."""
     return storage.to_json(line.model_dump(mode="json")).encode()

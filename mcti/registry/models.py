@@ -39,7 +39,7 @@ def save(folder: Path, out: Path) -> None:
 def _as_mlflow(folder: Path) -> dict[str, Any]:
     loaded = ensemble.load(folder)
     return {
-        "python_model": str(Path(__file__).with_name("served.py")),
+        "python_model": str(Path(__file__).with_name("pyfunc_model.py")),
         "artifacts": {"ensemble": str(folder)},
         "signature": _signature(loaded),
         "input_example": _example(loaded),
@@ -54,7 +54,7 @@ def create_version(name: str, address: str, tags: Mapping[str, str]) -> Any:
     return mlflow.register_model(address, name, tags=dict(tags))
 
 
-def by_alias(client: Any, name: str, alias: str) -> Any | None:
+def version_by_alias(client: Any, name: str, alias: str) -> Any | None:
     """The version that carries the alias, or None."""
     from mlflow.exceptions import MlflowException
 
@@ -66,7 +66,7 @@ def by_alias(client: Any, name: str, alias: str) -> Any | None:
         raise
 
 
-def by_number(client: Any, name: str, number: int) -> Any:
+def version_by_number(client: Any, name: str, number: int) -> Any:
     """Version `number` of `name`.
 
     Raises
@@ -106,11 +106,11 @@ def named(client: Any, address: str) -> Any:
     """
     name, alias, number = parts(address)
     if alias:
-        version = by_alias(client, name, alias)
+        version = version_by_alias(client, name, alias)
         if version is None:
             raise DataError(f"no version carries the alias {alias}", f"model {name}", "run `mcti promote` first")
         number = version.version  # asked for again: a version by its alias does not say which aliases it has
-    return by_number(client, name, int(number))
+    return version_by_number(client, name, int(number))
 
 
 def exists(client: Any, name: str, number: int) -> bool:

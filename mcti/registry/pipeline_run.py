@@ -27,7 +27,7 @@ class TrackingUnavailable(UserWarning):
     """MLflow stayed away, and the work went on without a note there."""
 
 
-def needed() -> str:
+def required_run_id() -> str:
     """The id of the pipeline run.
 
     Raises
@@ -45,7 +45,7 @@ def origin(data: str = "") -> Origin:
     return Origin(run=lineage.pipeline_run(), pipeline=os.environ.get("MCTI_PIPELINE", ""), data=data)
 
 
-def noted(step: Callable[P, R]) -> Callable[P, R]:
+def tracked(step: Callable[P, R]) -> Callable[P, R]:
     """A step that is a run of MLflow below that of its pipeline run: how it ended, and its headline as metrics.
 
     Its errors in settings and data are computed once in a run (refusals.kept).
@@ -54,7 +54,7 @@ def noted(step: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(step)
     def wrapped(*arguments: P.args, **named: P.kwargs) -> R:
         name = step.__name__
-        note = _quietly(lambda: _open(name), name) if watched() else None
+        note = _quietly(lambda: _open(name), name) if tracking_enabled() else None
         try:
             result = step(*arguments, **named)
         except BaseException as error:
@@ -69,18 +69,18 @@ def noted(step: Callable[P, R]) -> Callable[P, R]:
             _quietly(lambda: _close(note, "FINISHED", headline()), name)
         return result
 
-    return refusals.kept(wrapped)
+    return refusals.cache_refusals(wrapped)
 
 
 def tag_data_version(md5: str) -> None:
     """Tag the run of MLflow with the version of the sources, as soon as a task knows it."""
-    if watched() and md5:
+    if tracking_enabled() and md5:
         _quietly(lambda: _tag({lineage.SOURCE: md5}), "the version of the sources")
 
 
 def tag_lease(address: str, hours: float) -> None:
     """Tag the run of MLflow with its lease: a step that starts again after the run's end takes it again."""
-    if watched():
+    if tracking_enabled():
         _quietly(lambda: _tag({LEASE: address, LEASE_HOURS: str(hours)}), "the lease")
 
 
@@ -90,9 +90,9 @@ def close(state: str, reason: str, *, required: bool = False) -> None:
     state       FINISHED | FAILED | KILLED;  reason  one line, "" for none
     required    an error of MLflow is raised: no other marker says how the run ended
     """
-    if watched() and required:
+    if tracking_enabled() and required:
         _end(state, reason)
-    elif watched():
+    elif tracking_enabled():
         _quietly(lambda: _end(state, reason), "the end of the run")
 
 
@@ -106,9 +106,9 @@ def tags() -> dict[str, str]:
         return dict(client.get_run(tracking.parent(client)).data.tags)
 
 
-def watched() -> bool:
+def tracking_enabled() -> bool:
     """Whether this is a task of a pipeline run, and MLflow is named."""
-    return bool(lineage.pipeline_run() and os.environ.get("MLFLOW_TRACKING_URI"))
+    return bool(lineage.pipeline_run()) and tracking.server_configured()
 
 
 def _quietly(do: Callable[[], Any], what: str) -> Any:

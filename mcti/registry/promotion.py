@@ -9,16 +9,21 @@ from typing import Any
 
 from mcti.errors import DataError
 from mcti.registry import ledger, models
-from mcti.registry.gates import PROMOTE, Judgement
-from mcti.registry.ledger import Line
+from mcti.registry.gates import PROMOTE, GateEvaluation
+from mcti.registry.ledger import LedgerEntry
 
 ROLLBACK, REPAIR = "rollback", "repair"
 _HEAD = "mcti.ledger_head"
 
 
 def decide(
-    client: Any, lines: list[Line], name: str, version: int, judgement: Judgement, evidence: Mapping[str, Any]
-) -> Line:
+    client: Any,
+    lines: list[LedgerEntry],
+    name: str,
+    version: int,
+    judgement: GateEvaluation,
+    evidence: Mapping[str, Any],
+) -> LedgerEntry:
     """Write the decision down after `lines`, as `checked` gave them, then move the aliases when it is to promote.
 
     Raises
@@ -34,7 +39,7 @@ def decide(
     return _write(client, lines, judgement.outcome, name, version, after, told)
 
 
-def rollback(client: Any, name: str) -> Line:
+def rollback(client: Any, name: str) -> LedgerEntry:
     """Give the alias `champion` back to the version before it; one that was deleted by hand is passed over.
 
     Raises
@@ -51,7 +56,7 @@ def rollback(client: Any, name: str) -> Line:
     return _write(client, lines, ROLLBACK, name, former, after, told)
 
 
-def checked(client: Any, name: str) -> list[Line]:
+def checked(client: Any, name: str) -> list[LedgerEntry]:
     """The ledger's lines, when the chain is whole and the aliases are what it says.
 
     Raises
@@ -62,7 +67,7 @@ def checked(client: Any, name: str) -> list[Line]:
     return lines
 
 
-def findings(client: Any, name: str, lines: list[Line]) -> list[str]:
+def findings(client: Any, name: str, lines: list[LedgerEntry]) -> list[str]:
     """All faults of the chain, every version deleted by hand, every alias that is not what the last line says."""
     found = ledger.faults(lines, _head(client, name))
     gone = _gone(client, name, lines)
@@ -109,13 +114,13 @@ _GONE = "version"
 
 def _write(
     client: Any,
-    lines: list[Line],
+    lines: list[LedgerEntry],
     action: str,
     name: str,
     version: int,
     after: tuple[int | None, int | None],
     evidence: Mapping[str, Any],
-) -> Line:
+) -> LedgerEntry:
     champion, previous = after
     line = ledger.append(
         lines,
@@ -133,11 +138,11 @@ def _write(
     return line
 
 
-def _apply(client: Any, line: Line) -> None:
+def _apply(client: Any, line: LedgerEntry) -> None:
     for alias, number in ((models.PREVIOUS, line.previous), (models.CHAMPION, line.champion)):
         if number is not None:
             client.set_registered_model_alias(line.model, alias, str(number))
-        elif models.by_alias(client, line.model, alias) is not None:
+        elif models.version_by_alias(client, line.model, alias) is not None:
             client.delete_registered_model_alias(line.model, alias)
     client.set_registered_model_tag(line.model, _HEAD, f"{line.number}:{line.hash}")
 
@@ -152,24 +157,24 @@ def _told(version: int | None) -> str:
     return "not set" if version is None else f"version {version}"
 
 
-def _said(lines: list[Line]) -> tuple[int | None, int | None]:
+def _said(lines: list[LedgerEntry]) -> tuple[int | None, int | None]:
     """Champion and previous by the last line."""
     return (lines[-1].champion, lines[-1].previous) if lines else (None, None)
 
 
 def _aliases(client: Any, name: str) -> tuple[int | None, int | None]:
-    found = (models.by_alias(client, name, alias) for alias in (models.CHAMPION, models.PREVIOUS))
+    found = (models.version_by_alias(client, name, alias) for alias in (models.CHAMPION, models.PREVIOUS))
     champion, previous = (None if version is None else int(version.version) for version in found)
     return champion, previous
 
 
-def _gone(client: Any, name: str, lines: list[Line]) -> dict[str, int]:
+def _gone(client: Any, name: str, lines: list[LedgerEntry]) -> dict[str, int]:
     """Versions that the ledger holds to be champion or previous and that are not there any more, by alias."""
     said = zip((models.CHAMPION, models.PREVIOUS), _said(lines), strict=True)
     return {alias: number for alias, number in said if number is not None and not models.exists(client, name, number)}
 
 
-def _former(client: Any, lines: list[Line], champion: int | None) -> int | None:
+def _former(client: Any, lines: list[LedgerEntry], champion: int | None) -> int | None:
     """The last champion before this one that is still there: whoever was deleted by hand cannot come back."""
     former, passed = _before(lines, champion), {champion}
     while former is not None and former not in passed:
@@ -180,7 +185,7 @@ def _former(client: Any, lines: list[Line], champion: int | None) -> int | None:
     return None
 
 
-def _before(lines: list[Line], champion: int | None) -> int | None:
+def _before(lines: list[LedgerEntry], champion: int | None) -> int | None:
     """Who was champion before `champion` became it."""
     promoted = [line for line in lines if line.action == PROMOTE and line.champion == champion]
     return promoted[-1].previous if promoted else None

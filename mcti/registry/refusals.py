@@ -59,7 +59,7 @@ class Refusal(BaseModel):
         return _ERRORS[self.exit_code](self.message, self.where, self.hint)
 
 
-def kept(step: Callable[P, R]) -> Callable[P, R]:
+def cache_refusals(step: Callable[P, R]) -> Callable[P, R]:
     """A step whose refusal is computed once in a pipeline run, however often the engine tries again.
 
     Outside a task that may be retried it is the step itself.

@@ -41,14 +41,14 @@ def end_again(client: Any, above: str, reason: str) -> None:
     client.set_tag(above, "mcti.error", reason[:5000])
     client.set_terminated(above, "FAILED")
     if found.data.tags.get(LEASE):
-        lease.give_back(found.data.tags[LEASE], lineage.pipeline_run())
+        lease.release(found.data.tags[LEASE], lineage.pipeline_run())
 
 
 def _take_lease(tags: dict[str, str]) -> None:
     address = tags.get(LEASE)
     if not address:
         return
-    holder = lease.take(address, lineage.pipeline_run(), float(tags.get(LEASE_HOURS) or 48)).holder
+    holder = lease.acquire(address, lineage.pipeline_run(), float(tags.get(LEASE_HOURS) or 48)).holder
     if holder != lineage.pipeline_run():
         hint = "retry this run when that one has ended, or let its result stand"
         raise LeaseTaken(f"run {holder} is retraining the model by now", address, hint)

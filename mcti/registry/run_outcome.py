@@ -99,7 +99,7 @@ def _read_marker(run: str, remote: str) -> tuple[RunOutcome | None, bool]:
     found, read = None, False
     if remote:
         found, read = _read_object(_marker(remote, run))
-    if found is None and pipeline_run.watched():
+    if found is None and pipeline_run.tracking_enabled():
         found, known = _read_tags(run)
         read = read or known
     return found, read

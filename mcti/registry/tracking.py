@@ -25,6 +25,11 @@ _ASK_SECONDS = 10.0  # for an answer to the question whether the server is there
 _SETTLE_SECONDS = 1.0  # a run made beside ours may be the earlier one, and be seen later
 
 
+def server_configured() -> bool:
+    """Whether MLFLOW_TRACKING_URI names a tracking server."""
+    return bool(os.environ.get("MLFLOW_TRACKING_URI"))
+
+
 @contextlib.contextmanager
 def service() -> Iterator[Any]:
     """The MLflow client of the server that MLFLOW_TRACKING_URI names.

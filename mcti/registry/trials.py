@@ -1,6 +1,5 @@
 """A search in the tracking server: one run for the study, below it one for each trial, however many workers log."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,6 @@ from mcti.registry import lineage, tracking
 from mcti.registry.tracking import PARENT
 
 STUDY, TRIAL = "mcti.study", "mcti.trial"
-
-
-def wanted() -> bool:
-    """Whether a tracking server is named; without one a search is not logged."""
-    return bool(os.environ.get("MLFLOW_TRACKING_URI"))
 
 
 def open_study(experiment: str, study: str, settings: Mapping[str, Any]) -> str:

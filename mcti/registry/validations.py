@@ -7,11 +7,6 @@ from mcti import storage
 from mcti.registry import lineage, tracking
 
 
-def wanted() -> bool:
-    """Whether the environment names a server to log to."""
-    return bool(os.environ.get("MLFLOW_TRACKING_URI"))
-
-
 def log(report: Path, experiment: str) -> str:
     """Log what `validate` wrote into the folder `report`; the id of the run.
 

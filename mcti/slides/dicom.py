@@ -201,7 +201,7 @@ def _instance(location: str, size: int, changed: int) -> Instance | None:  # noq
 
 def _opened(location: str) -> BinaryIO:
     if pinned.is_pinned(location):
-        return s3.stream(pinned.the_file(location, storage.read_bytes).object)
+        return s3.stream(pinned.resolve_file(location, storage.read_bytes).object)
     return s3.stream(location) if storage.is_s3(location) else Path(location).open("rb")
 
 

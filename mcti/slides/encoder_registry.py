@@ -28,7 +28,7 @@ _UNI2 = {
 
 
 @dataclass(frozen=True)
-class Card:
+class EncoderSpec:
     """One encoder. mpp: resolutions in µm/px that it was trained at; none known: any is taken.
 
     architecture: timm's name; empty when timm has none and the encoder comes as `onnx:FILE`.
@@ -48,9 +48,9 @@ class Card:
     pooling: str = "class"  # class: the class token; class+mean: with the mean of the patch tokens behind it
 
 
-KNOWN = {
-    "resnet50": Card("resnet50", 1024, options={"truncated": 3}, licence="Apache-2.0"),
-    "uni": Card(
+ENCODERS = {
+    "resnet50": EncoderSpec("resnet50", 1024, options={"truncated": 3}, licence="Apache-2.0"),
+    "uni": EncoderSpec(
         "vit_large_patch16_224",
         1024,
         mpp=(0.5,),
@@ -60,7 +60,7 @@ KNOWN = {
         hub="hf-hub:MahmoodLab/UNI",
         options={"init_values": 1e-5, "dynamic_img_size": True},
     ),
-    "uni2-h": Card(
+    "uni2-h": EncoderSpec(
         "vit_giant_patch14_224",
         1536,
         mpp=(0.5,),
@@ -71,7 +71,7 @@ KNOWN = {
         options=_UNI2,
         swiglu=True,
     ),
-    "conch": Card(
+    "conch": EncoderSpec(
         "",  # its pooler is none of timm's
         512,
         size=448,
@@ -82,7 +82,7 @@ KNOWN = {
         restricted=True,
         hub="hf-hub:MahmoodLab/CONCH",
     ),
-    "virchow2": Card(
+    "virchow2": EncoderSpec(
         "vit_huge_patch14_224",
         2560,
         mpp=(0.25, 0.5, 1.0, 2.0),
@@ -94,7 +94,7 @@ KNOWN = {
         pooling="class+mean",
         swiglu=True,
     ),
-    "phikon-v2": Card(
+    "phikon-v2": EncoderSpec(
         "vit_large_patch16_224",
         1024,
         mpp=(0.5,),
@@ -104,7 +104,7 @@ KNOWN = {
         hub="hf-hub:owkin/phikon-v2",
         options={"init_values": 1.0},
     ),
-    "h-optimus-0": Card(
+    "h-optimus-0": EncoderSpec(
         "vit_giant_patch14_reg4_dinov2",
         1536,
         mpp=(0.5,),
@@ -114,7 +114,7 @@ KNOWN = {
         hub="hf-hub:bioptimus/H-optimus-0",
         options={"img_size": 224, "init_values": 1e-5, "dynamic_img_size": False},
     ),
-    "h-optimus-1": Card(
+    "h-optimus-1": EncoderSpec(
         "vit_giant_patch14_reg4_dinov2",
         1536,
         mpp=(0.5,),
@@ -125,7 +125,7 @@ KNOWN = {
         hub="hf-hub:bioptimus/H-optimus-1",
         options={"img_size": 224, "init_values": 1e-5, "dynamic_img_size": False},
     ),
-    "gigapath": Card(
+    "gigapath": EncoderSpec(
         "vit_giant_patch14_dinov2",
         1536,
         mpp=(0.5,),
@@ -145,11 +145,11 @@ def known_name(name: str) -> str:
     The address is no way around the licence.
     """
     plain = name.removeprefix("hf-hub:").removeprefix("hf_hub:").casefold()
-    by_address = {card.hub.removeprefix("hf-hub:").casefold(): known for known, card in KNOWN.items() if card.hub}
-    return by_address.get(plain, plain if plain in KNOWN else name)
+    by_address = {card.hub.removeprefix("hf-hub:").casefold(): known for known, card in ENCODERS.items() if card.hub}
+    return by_address.get(plain, plain if plain in ENCODERS else name)
 
 
-def check(name: str, card: Card, resolution: float, accepted: tuple[str, ...]) -> None:
+def check(name: str, card: EncoderSpec, resolution: float, accepted: tuple[str, ...]) -> None:
     """Refuse a resolution that the encoder never saw, and a licence that nobody accepted.
 
     Raises
@@ -167,7 +167,7 @@ def check(name: str, card: Card, resolution: float, accepted: tuple[str, ...]) -
         )
 
 
-def check_width(name: str, card: Card, width: int) -> None:
+def check_width(name: str, card: EncoderSpec, width: int) -> None:
     """Refuse weights that give features of another width than the encoder's."""
     if width != card.width:
         raise UsageError(

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from mcti import storage
 from mcti.errors import DataError
 from mcti.slides.decoding import Pixels
-from mcti.slides.exchange import Bag
-from mcti.slides.probe import Facts
+from mcti.slides.exchange import PortableFeatures
+from mcti.slides.probe import SlideInfo
 from mcti.slides.tissue import Overview
 from mcti.storage import Location
 
@@ -68,7 +68,9 @@ class Scores:
         return np.asarray(self.palette()[np.rint(self.shares() * 255).astype(int)], np.uint8)
 
 
-def read_scores(location: Location, bag: Bag, column: str = "score", centre: float | None = None) -> Scores:
+def read_scores(
+    location: Location, slide: PortableFeatures, column: str = "score", centre: float | None = None
+) -> Scores:
     """Scores of a slide's tiles from a CSV with x, y (level-0 px, as in the features' coords) and `column`.
 
     Raises
@@ -86,7 +88,7 @@ def read_scores(location: Location, bag: Bag, column: str = "score", centre: flo
         if name not in table.columns or not pd.api.types.is_numeric_dtype(table[name]):
             raise DataError(f"column {name!r} is missing or no number", str(location), "write x, y and the score")
     numbers = table[["x", "y", column]].to_numpy("float64")
-    known = set() if bag.coords is None else set(map(tuple, bag.coords.tolist()))
+    known = set() if slide.coords is None else set(map(tuple, slide.coords.tolist()))
     rows = [None if not np.isfinite(row).all() else (int(row[0]), int(row[1])) for row in numbers]
     if not rows:
         raise DataError("there are no scores", str(location), "write a row a tile")
@@ -98,32 +100,32 @@ def read_scores(location: Location, bag: Bag, column: str = "score", centre: flo
             raise DataError("no tile of the slide lies there", where, "take x and y from the slide's own feature file")
     if len(set(rows)) < len(rows):
         raise DataError("a tile has two scores", str(location), "keep one row a tile")
-    return Scores(column, numbers[:, :2].astype(np.int64), numbers[:, 2], footprint(bag), centre)
+    return Scores(column, numbers[:, :2].astype(np.int64), numbers[:, 2], footprint(slide), centre)
 
 
-def footprint(bag: Bag) -> tuple[int, int]:
+def footprint(slide: PortableFeatures) -> tuple[int, int]:
     """Level-0 px that a tile of a slide covers, across and down.
 
     Raises
         DataError: the features do not say.
     """
-    across = bag.grid.get("patch_size_level0")
+    across = slide.grid.get("patch_size_level0")
     if across is None:
-        raise DataError("the features do not say how large a tile is", bag.slide_id, "extract the slide with mcti")
-    mpp = [float(bag.root.get(name, float("nan"))) for name in ("mpp_x", "mpp_y")]
+        raise DataError("the features do not say how large a tile is", slide.slide_id, "extract the slide with mcti")
+    mpp = [float(slide.attributes.get(name, float("nan"))) for name in ("mpp_x", "mpp_y")]
     square = not np.isfinite(mpp).all() or mpp[0] == mpp[1]
     return int(across), int(across) if square else round(int(across) * mpp[0] / mpp[1])
 
 
-def check_same_slide(bag: Bag, facts: Facts, where: Location) -> None:
+def check_same_slide(slide: PortableFeatures, facts: SlideInfo, where: Location) -> None:
     """Raise a DataError when features say that their slide has another size than this one."""
-    size = tuple(int(bag.grid.get(name, 0)) for name in ("level0_width", "level0_height"))
+    size = tuple(int(slide.grid.get(name, 0)) for name in ("level0_width", "level0_height"))
     if all(size) and size != (facts.width, facts.height):
         what = f"features of a slide of {size[0]}x{size[1]} px, this one has {facts.width}x{facts.height}"
         raise DataError(what, str(where), "give the slide's own feature file")
 
 
-def png(out: Path, view: Overview, mpp: float, scores: Scores, opacity: float = 0.55) -> None:
+def write_png(out: Path, view: Overview, mpp: float, scores: Scores, opacity: float = 0.55) -> None:
     """The coarse picture with the scores laid over it, a scale bar and the legend. `mpp`: µm/px of level 0."""
     import cv2
 
@@ -139,7 +141,7 @@ def png(out: Path, view: Overview, mpp: float, scores: Scores, opacity: float = 
         draft.write_bytes(data.tobytes())
 
 
-def geojson(out: Path, scores: Scores) -> None:
+def write_geojson(out: Path, scores: Scores) -> None:
     """One detection a tile with its score as a QuPath measurement and its colour."""
     across, down = scores.footprint
     colours = scores.colours()
@@ -157,7 +159,7 @@ def geojson(out: Path, scores: Scores) -> None:
     storage.write_text(out, json.dumps(document, separators=(",", ":")) + "\n")
 
 
-def ome_tiff(out: Path, size: tuple[int, int], mpp: float, scores: Scores, coarse: int | None = None) -> None:
+def write_ome_tiff(out: Path, size: tuple[int, int], mpp: float, scores: Scores, coarse: int | None = None) -> None:
     """The colours alone as a tiled pyramid, one pixel for `coarse` level-0 pixels of a slide of `size` (width, height).
 
     Its resolution stands in the file, so a viewer lays it over the slide at the right place. coarse: at most 16, less

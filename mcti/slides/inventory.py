@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from mcti import storage
 from mcti.errors import DataError
 from mcti.slides import probe, slide_files
-from mcti.slides.manifest import Row
-from mcti.slides.probe import Facts
+from mcti.slides.manifest import SlideRow
+from mcti.slides.probe import SlideInfo
 from mcti.slides.status import SlideError, Status
 
 
 @dataclass(frozen=True)
-class Entry:
+class InventoryRow:
     """A row of the inventory. mpp in µm/px; content_id as in the feature files; quickhash: of OpenSlide.
 
     duplicates: other rows of equal content, or of equal quickhash.
@@ -37,9 +37,9 @@ class Entry:
     duplicates: int = 0
 
 
-def check(row: Row, choice: str = "auto") -> Entry:
+def check(row: SlideRow, choice: str = "auto") -> InventoryRow:
     """What the header of one slide says; never raises for what is wrong with the slide itself."""
-    entry = Entry(row.slide_id, row.patient_id, Status.OK.value)
+    entry = InventoryRow(row.slide_id, row.patient_id, Status.OK.value)
     try:
         if row.problem:
             raise SlideError(Status.READ_ERROR, row.problem)
@@ -62,7 +62,7 @@ def check(row: Row, choice: str = "auto") -> Entry:
     return replace(_with(entry, facts), mpp_x=facts.mpp[0], mpp_y=facts.mpp[1])
 
 
-def _with(entry: Entry, facts: Facts) -> Entry:
+def _with(entry: InventoryRow, facts: SlideInfo) -> InventoryRow:
     return replace(
         entry,
         reader=facts.reader,
@@ -76,7 +76,7 @@ def _with(entry: Entry, facts: Facts) -> Entry:
     )
 
 
-def with_duplicates(entries: list[Entry]) -> list[Entry]:
+def with_duplicates(entries: list[InventoryRow]) -> list[InventoryRow]:
     """The entries, each with the number of other rows whose content, or what OpenSlide opened, is the same."""
     same: defaultdict[str, set[int]] = defaultdict(set)
     for i, entry in enumerate(entries):

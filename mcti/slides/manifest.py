@@ -23,7 +23,7 @@ _COLUMNS = ("patient_id", "slide_id", "path", "mpp", "md5")
 
 
 @dataclass(frozen=True)
-class Row:
+class SlideRow:
     """One slide of the list. `problem`: why it cannot be used whatever its file holds; empty when nothing is known."""
 
     patient_id: str
@@ -34,7 +34,7 @@ class Row:
     problem: str = ""
 
 
-def read(location: Location) -> list[Row]:
+def read(location: Location) -> list[SlideRow]:
     """The slides of a manifest (columns patient_id, slide_id, path, and where known mpp in µm/px and md5), a folder, or
     one slide.
 
@@ -60,7 +60,7 @@ def read(location: Location) -> list[Row]:
     return sorted(_marked(rows), key=lambda row: (row.slide_id, row.path))
 
 
-def owners(location: Location) -> dict[str, str]:
+def read_patient_ids(location: Location) -> dict[str, str]:
     """Whose each slide is, by slide_id without a file's ending; where the slide lies need not be known.
 
     Raises
@@ -91,7 +91,7 @@ def _need(table: Any, columns: tuple[str, ...], location: Location) -> None:
             raise DataError(f"column {column!r} is missing", str(location), did_you_mean(column, table.columns))
 
 
-def _folder(folder: Path) -> list[Row]:
+def _folder(folder: Path) -> list[SlideRow]:
     found = []
     for base, folders, names in os.walk(folder, onerror=_unreadable, followlinks=False):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -99,11 +99,11 @@ def _folder(folder: Path) -> list[Row]:
     return found
 
 
-def _rows_in(folder: str, names: list[str]) -> list[Row]:
+def _rows_in(folder: str, names: list[str]) -> list[SlideRow]:
     """The slides among the files directly in a folder or below a prefix."""
     names = [name for name in names if not name.startswith(".")]
     plain = [name for name in names if name.lower().endswith(SUFFIXES) and not dicom.may_be_dicom(name)]
-    rows = [Row(Path(name).stem, Path(name).stem, storage.join(folder, name)) for name in plain]
+    rows = [SlideRow(Path(name).stem, Path(name).stem, storage.join(folder, name)) for name in plain]
     unparsed: list[str] = []
     by_series: dict[str, list[dicom.Instance]] = {}
     for name in filter(dicom.may_be_dicom, names):
@@ -113,13 +113,13 @@ def _rows_in(folder: str, names: list[str]) -> list[Row]:
             by_series.setdefault(one.series or where, []).append(one)
         elif name.lower().endswith(SUFFIXES):
             unparsed.append(where)  # its row will say why
-    rows += [Row(Path(where).stem, Path(where).stem, where) for where in unparsed]
+    rows += [SlideRow(Path(where).stem, Path(where).stem, where) for where in unparsed]
     slides = [found for found in by_series.values() if dicom.levels(found)]
     alone = len(slides) == 1 and not rows
     return [*rows, *(_series_row(folder, found, alone=alone) for found in by_series.values())]
 
 
-def _series_row(folder: str, found: list[dicom.Instance], *, alone: bool) -> Row:
+def _series_row(folder: str, found: list[dicom.Instance], *, alone: bool) -> SlideRow:
     """The row of a DICOM series: its finest level stands for it."""
     levels = dicom.levels(found)
     first = (levels or found)[0]
@@ -127,12 +127,12 @@ def _series_row(folder: str, found: list[dicom.Instance], *, alone: bool) -> Row
         name = folder.rstrip("/").rpartition("/")[2] if storage.is_s3(folder) else Path(folder).resolve().name
     else:
         name = Path(first.location).stem if len(found) == 1 else first.series
-    return Row(name, name, first.location)
+    return SlideRow(name, name, first.location)
 
 
-def _single(location: str) -> Row:
+def _single(location: str) -> SlideRow:
     """The row of one file; of a DICOM instance, that of its series."""
-    rows = [Row(Path(location).stem, Path(location).stem, location)]
+    rows = [SlideRow(Path(location).stem, Path(location).stem, location)]
     if not dicom.may_be_dicom(location.rpartition("/")[2]) or not storage.exists(location):
         return rows[0]
     own = next(dicom.instances([location]), None)
@@ -148,7 +148,7 @@ def _unreadable(error: OSError) -> None:
     raise storage.translate_os_error(error)  # a folder left out would be slides left out
 
 
-def _prefix(location: Location) -> list[Row]:
+def _prefix(location: Location) -> list[SlideRow]:
     folders: dict[str, list[str]] = {}
     for address in storage.addresses(location):
         folder, _, name = address.rpartition("/")
@@ -156,7 +156,7 @@ def _prefix(location: Location) -> list[Row]:
     return [row for folder, names in folders.items() for row in _rows_in(folder, names)]
 
 
-def _table(location: Location) -> list[Row]:
+def _table(location: Location) -> list[SlideRow]:
     table = _frame(location)
     _need(table, _COLUMNS[:3], location)
     base = str(location).rpartition("/")[0] if storage.is_s3(location) else Path(location).parent
@@ -177,13 +177,13 @@ def _frame(location: Location) -> Any:
             ) from error
 
 
-def _row(record: dict[str, Any], base: Path | str, where: str) -> Row:
+def _row(record: dict[str, Any], base: Path | str, where: str) -> SlideRow:
     words = {name: _text(record.get(name)) for name in _COLUMNS}
     for name in _COLUMNS[:3]:
         if not words[name]:
             raise DataError(f"{name} is empty", where, "fill it or delete the row")
     path, problem = _resolved(words["path"], base)
-    return Row(words["patient_id"], words["slide_id"], path, _mpp(words["mpp"], where), words["md5"], problem)
+    return SlideRow(words["patient_id"], words["slide_id"], path, _mpp(words["mpp"], where), words["md5"], problem)
 
 
 def _text(value: Any) -> str:
@@ -213,7 +213,7 @@ def _resolved(text: str, base: Path | str) -> tuple[str, str]:
     return str(beside if beside.exists() or not Path(text).exists() else Path(text)), ""
 
 
-def _marked(rows: list[Row]) -> list[Row]:
+def _marked(rows: list[SlideRow]) -> list[SlideRow]:
     """The rows with what is wrong with their names: two of one name would write one file."""
     times = Counter(row.slide_id for row in rows)
     marked = []

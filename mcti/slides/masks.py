@@ -43,7 +43,7 @@ def from_geojson(path: Path, view: Overview) -> Coverage:
     return covered.astype(np.float32)
 
 
-def mostly(covered: Mask | Coverage) -> Mask:
+def mostly_covered(covered: Mask | Coverage) -> Mask:
     """The pixels that are covered by half or more, for outlines and previews."""
     return np.asarray(covered >= 0.5)
 

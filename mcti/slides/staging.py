@@ -24,7 +24,7 @@ _PREFIX = "mcti-slides-"
 _MARGIN = 512 << 20  # bytes of the disk that stay free for features, previews and everybody else
 
 
-class Room:
+class DiskReservations:
     """The bytes that copies may take at once; who does not fit waits for the others."""
 
     def __init__(self, folder: Path) -> None:
@@ -92,7 +92,7 @@ def _parts(location: str) -> list[str]:
 
 
 @cache
-def _own(folder: str, process: int) -> tuple[Path, Room]:  # noqa: ARG001 (a forked child makes its own)
+def _own(folder: str, process: int) -> tuple[Path, DiskReservations]:  # noqa: ARG001 (a forked child makes its own)
     """This process's folder below `folder`, locked as long as it lives, and its room; others' leftovers are swept."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     for old in Path(folder).glob(_PREFIX + "*"):
@@ -101,7 +101,7 @@ def _own(folder: str, process: int) -> tuple[Path, Room]:  # noqa: ARG001 (a for
     _LOCKS.append(_locked(new))
     own = new.rename(new.with_name(_PREFIX + new.name.removeprefix(".new-")))  # swept by nobody: the lock comes first
     atexit.register(shutil.rmtree, own, ignore_errors=True)
-    return own, Room(own)
+    return own, DiskReservations(own)
 
 
 _LOCKS: list[int | None] = []

@@ -30,7 +30,7 @@ def write(out: Path, picture: Pixels, mask: Mask) -> None:
     _write(out, np.asarray(shown, np.uint8))
 
 
-def contact_sheets(folder: Path, slides: Sequence[tuple[str, str, Path]]) -> list[Path]:
+def write_contact_sheets(folder: Path, slides: Sequence[tuple[str, str, Path]]) -> list[Path]:
     """All slides as (slide_id, status, preview) on sheets of 192, `contact-sheet-<n>.jpg` in `folder`."""
     page = _COLUMNS * _ROWS
     for old in folder.glob("contact-sheet-*.jpg"):

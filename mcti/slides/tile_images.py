@@ -8,7 +8,7 @@ from mcti import redaction, storage
 from mcti.errors import MctiError
 from mcti.slides import exchange, heatmap, manifest, probe
 from mcti.slides.decoding import Pixels
-from mcti.slides.manifest import Row
+from mcti.slides.manifest import SlideRow
 from mcti.slides.status import RegionError
 from mcti.slides.tiles import Grid, TileSource
 from mcti.storage import Location
@@ -18,21 +18,21 @@ EDGE = 128
 
 
 @dataclass(frozen=True)
-class Crop:
+class TileImage:
     """A tile as a JPEG in a data: address, or the reason why it cannot be shown."""
 
     address: str = ""
     missing: str = ""
 
 
-class Slides:
+class TileImages:
     """The slides of a manifest or folder; a slide that cannot be read costs its pictures, never the report."""
 
     def __init__(self, slides: Location, features: Location) -> None:
-        self._rows: Mapping[str, Row] = {row.slide_id: row for row in manifest.read(slides)}
+        self._rows: Mapping[str, SlideRow] = {row.slide_id: row for row in manifest.read(slides)}
         self._features = features
 
-    def crops(self, slide_id: str, corners: Sequence[tuple[int, int]]) -> list[Crop]:
+    def read_tiles(self, slide_id: str, corners: Sequence[tuple[int, int]]) -> list[TileImage]:
         """The tiles with these level-0 corners, each as large as the features of the slide say."""
         row = self._rows.get(slide_id)
         if row is None or row.problem:
@@ -42,11 +42,11 @@ class Slides:
         except (MctiError, OSError) as error:
             return [_without(error.what if isinstance(error, MctiError) else str(error.strerror))] * len(corners)
 
-    def _read(self, row: Row, corners: Sequence[tuple[int, int]]) -> list[Crop]:
+    def _read(self, row: SlideRow, corners: Sequence[tuple[int, int]]) -> list[TileImage]:
         where = storage.join(self._features, f"{row.slide_id}.h5")
         with storage.local_copy(where) as store:
-            bag = exchange.head(store)
-        with probe.at_hand(row.path) as path:
+            bag = exchange.read_header(store)
+        with probe.local_slide(row.path) as path:
             facts = probe.examine(path, mpp=row.mpp)
             heatmap.check_same_slide(bag, facts, where)
             covered = heatmap.footprint(bag)
@@ -55,15 +55,15 @@ class Slides:
                 return [_crop(tiles, x, y) for x, y in corners]
 
 
-def _crop(tiles: TileSource, x: int, y: int) -> Crop:
+def _crop(tiles: TileSource, x: int, y: int) -> TileImage:
     try:
-        return Crop(address=_jpeg(tiles.read(x, y)))
+        return TileImage(address=_jpeg(tiles.read(x, y)))
     except RegionError as error:
         return _without(str(error) or "not readable")
 
 
-def _without(reason: str) -> Crop:
-    return Crop(missing=redaction.text(reason))
+def _without(reason: str) -> TileImage:
+    return TileImage(missing=redaction.text(reason))
 
 
 def _jpeg(picture: Pixels) -> str:

@@ -12,7 +12,8 @@ import numpy as np
 from mcti.errors import DataError, OperationalError, UsageError, did_you_mean
 from mcti.slides import encoder_registry
 from mcti.slides.decoding import Pixels
-from mcti.slides.encoder_registry import Card
+from mcti.slides.encoder_protocol import EncoderIdentity, file_sha256, to_batch
+from mcti.slides.encoder_registry import EncoderSpec
 
 
 class TimmEncoder:
@@ -22,26 +23,24 @@ class TimmEncoder:
     """
 
     def __init__(self, spec: str, resolution: float, accepted: tuple[str, ...]) -> None:
-        from mcti.slides.encoders import Identity, sha256
-
         name, _, file = spec.partition("@")
         self._file = Path(file) if file else None
         self._name = encoder_registry.known_name(name)
-        self._card = encoder_registry.KNOWN.get(self._name)
+        self._card = encoder_registry.ENCODERS.get(self._name)
         if self._card is not None:
             encoder_registry.check(self._name, self._card, resolution, accepted)
             if not self._card.architecture:
                 hint = "export its picture tower to ONNX and take onnx:FILE"
                 raise UsageError(f"{self._name} is no network of timm", "extract.encoder", hint)
         self._timm = _timm()
-        digest = sha256(self._file) if self._file else _digest(self._network)
-        self.identity = Identity(f"timm:{self._name}", digest, self._preprocessing)
+        digest = file_sha256(self._file) if self._file else _digest(self._network)
+        self.identity = EncoderIdentity(f"timm:{self._name}", digest, self._preprocessing)
         self._lock = threading.Lock()
         if self._card is not None:
             encoder_registry.check_width(self._name, self._card, self.width)
 
     @cached_property
-    def _settings(self) -> Card:
+    def _settings(self) -> EncoderSpec:
         if self._card is not None:
             return self._card
         if not self._name.startswith(("hf-hub:", "hf_hub:")) and not self._timm.is_model(self._name):
@@ -52,8 +51,8 @@ class TimmEncoder:
         except RuntimeError:  # a network of the hub, or a tag that timm does not list
             data = None
         size = data.input_size[-1] if data else 224
-        scaling = (tuple(data.mean), tuple(data.std)) if data else Card("", 0).scaling
-        return Card(self._name, 0, size=size, scaling=scaling)
+        scaling = (tuple(data.mean), tuple(data.std)) if data else EncoderSpec("", 0).scaling
+        return EncoderSpec(self._name, 0, size=size, scaling=scaling)
 
     @property
     def _preprocessing(self) -> str:
@@ -71,7 +70,7 @@ class TimmEncoder:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         return network.eval().to(device)
 
-    def _built(self, card: Card) -> Any:
+    def _built(self, card: EncoderSpec) -> Any:
         options = {name: value for name, value in card.options.items() if name != "truncated"}
         if card.swiglu:
             from torch import nn
@@ -105,8 +104,6 @@ class TimmEncoder:
         """
         import torch
 
-        from mcti.slides.encoders import to_batch
-
         device = "cuda" if torch.cuda.is_available() else "cpu"
         batch = torch.from_numpy(to_batch(tiles, self._settings.size).astype(np.uint8))
         if device == "cuda":
@@ -124,7 +121,7 @@ class TimmEncoder:
         with torch.autocast(device, dtype=getattr(torch, card.precision), enabled=half):
             return self._pooled(self._network, (batch / 255.0 - mean) / std, card).float()
 
-    def _pooled(self, network: Any, batch: Any, card: Card) -> Any:
+    def _pooled(self, network: Any, batch: Any, card: EncoderSpec) -> Any:
         import torch
 
         if card.pooling == "class":

@@ -115,7 +115,7 @@ def _block(reader: Reader, level: int, x: int, y: int, width: int, height: int) 
     return block, lost
 
 
-def find(picture: Pixels, resolution: float, params: TissueParams, unreadable: Mask | None = None) -> Mask:
+def detect(picture: Pixels, resolution: float, params: TissueParams, unreadable: Mask | None = None) -> Mask:
     """The tissue of a coarse picture at `resolution` µm/px.
 
     Raises

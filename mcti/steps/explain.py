@@ -24,7 +24,7 @@ from mcti.model.names import PART_NAMES
 from mcti.params import ExplainParams, ExtractParams
 from mcti.progress import Progress
 from mcti.registry import ensemble, models
-from mcti.registry.pipeline_run import noted
+from mcti.registry.pipeline_run import tracked
 from mcti.steps.extract import extract
 from mcti.steps.predict.step import by_name
 from mcti.steps.result import StepResult
@@ -76,7 +76,7 @@ class _Source:
 
 
 @logged
-@noted
+@tracked
 def explain(
     model: str,
     cohort: Location | None,
@@ -153,7 +153,7 @@ def _case(
         vector = None if bag.genes is None else loaded.vector(bag.patient_id, by_name(bag, genes) or {})
         found = {
             name: attribute(loaded.members[name], bag.patches, vector, bag.covariates, steps=params.steps)
-            for name in loaded.speakers(bag.patient_id)
+            for name in loaded.eligible_members(bag.patient_id)
         }
     except MctiError as error:
         raise error.with_patient(bag.patient_id) from error

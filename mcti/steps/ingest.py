@@ -7,7 +7,7 @@ from mcti import storage
 from mcti.cohort import sources, tables
 from mcti.cohort.assembly import assemble
 from mcti.params import IngestParams
-from mcti.registry.pipeline_run import noted
+from mcti.registry.pipeline_run import tracked
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 from mcti.storage import Location
@@ -22,12 +22,12 @@ class IngestResult(StepResult):
     events: int
     genes: int
     slides: int
-    left: dict[str, int]
+    excluded: dict[str, int]
     warnings: tuple[str, ...]
 
 
 @logged
-@noted
+@tracked
 def ingest(
     clinical: Location, expression: Location, slides: Location | None, params: IngestParams, out: Path
 ) -> IngestResult:
@@ -57,5 +57,5 @@ def _digest(location: Location) -> str:
 def _result(info: tables.CohortInfo) -> IngestResult:
     reasons = Counter(leaver.reason for leaver in info.attrition)
     counts = {name: info.counts[name] for name in ("patients", "events", "genes", "slides")}
-    left = dict(sorted(reasons.items()))
-    return IngestResult(name=info.name, notice=info.notice, left=left, warnings=info.warnings, **counts)
+    excluded = dict(sorted(reasons.items()))
+    return IngestResult(name=info.name, notice=info.notice, excluded=excluded, warnings=info.warnings, **counts)

@@ -18,7 +18,7 @@ from mcti.errors import DataError, MctiError
 from mcti.evaluation import decay
 from mcti.evaluation.comparison import Interval, finite
 from mcti.evaluation.decay import Decay
-from mcti.model import reference_profile as sketches
+from mcti.model import reference_profile
 from mcti.model.reference_profile import ReferenceProfile
 from mcti.model.trained import survival_column
 from mcti.monitoring import drift, history, monitoring_html, prometheus, rules
@@ -31,7 +31,7 @@ from mcti.redaction import hashed
 from mcti.registry import ensemble, models, monitoring_history
 from mcti.registry.ensemble import Ensemble
 from mcti.registry.monitoring_history import Registered
-from mcti.registry.refusals import kept
+from mcti.registry.refusals import cache_refusals
 from mcti.steps.predict.step import by_name
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
@@ -82,7 +82,7 @@ class Predictions:
 
 
 @logged
-@kept
+@cache_refusals
 def monitor(
     model: str,
     cohort: Location,
@@ -108,7 +108,7 @@ def monitor(
     sketch = _reference(loaded, model)
     data = load_dataset(cohort, features)
     loaded.check_features(data.provenance, str(features))
-    new = [bag for name, bag in sorted(data.bags.items()) if not loaded.knows(name)]
+    new = [bag for name, bag in sorted(data.bags.items()) if not loaded.is_development_patient(name)]
     predicted = _predict(loaded, new, data.genes, progress)
     families = _drift(loaded, sketch, new, data, predicted, params)
     decayed = _decay(new, predicted, _uno(evaluation, registered), params)
@@ -144,9 +144,9 @@ def _reference(loaded: Ensemble, model: str) -> ReferenceProfile:
     One member's, not their union: the training parts overlap, and the union's distribution cannot be had from
     sketches without guessing between the knots.
     """
-    if len(loaded.sketches) < len(loaded.members):
+    if len(loaded.reference_profiles) < len(loaded.members):
         raise DataError("the model carries no reference of its training patients", model, "train and register it anew")
-    return max(loaded.sketches.values(), key=lambda sketch: sketch.patients)
+    return max(loaded.reference_profiles.values(), key=lambda sketch: sketch.patients)
 
 
 def _predict(loaded: Ensemble, new: Sequence[PatientBag], genes: tuple[str, ...], progress: Progress) -> Predictions:
@@ -155,7 +155,9 @@ def _predict(loaded: Ensemble, new: Sequence[PatientBag], genes: tuple[str, ...]
     survival: dict[float, list[float]] = {months: [] for months in loaded.horizons_months}
     for done, bag in enumerate(new, start=1):
         try:
-            rows = loaded.by_member(bag.patient_id, bag.patches, by_name(bag, genes), covariates=bag.covariates)
+            rows = loaded.member_predictions(
+                bag.patient_id, bag.patches, by_name(bag, genes), covariates=bag.covariates
+            )
         except MctiError as error:
             raise error.with_patient(bag.patient_id) from error
         risks.append(float(np.mean([row["risk"] for row in rows.values()])))
@@ -178,8 +180,10 @@ def _drift(
     predicted: Predictions,
     params: MonitorParams,
 ) -> tuple[Family, ...]:
-    columns = {name: member.risk for name, member in loaded.sketches.items()}
-    return drift.compare(sketch, sketches.table(new, data.genes), Risks(columns, predicted.members), params)
+    columns = {name: member.risk for name, member in loaded.reference_profiles.items()}
+    return drift.compare(
+        sketch, reference_profile.column_values(new, data.genes), Risks(columns, predicted.members), params
+    )
 
 
 def _uno(evaluation: Location | None, registered: Registered | None) -> Interval | None:
@@ -199,9 +203,9 @@ def _decay(
 ) -> Decay:
     event = np.array([bag.event for bag in new], dtype=np.bool_)
     time = np.array([bag.time_months for bag in new], dtype=np.float64)
-    kept, event, time = decay.mature_follow_up(event, time, _entries(new, params), params.delay_months)
-    survival = {months: column[kept] for months, column in predicted.survival.items()}
-    return decay.assess(event, time, predicted.risk[kept], survival, registered, params)
+    mature, event, time = decay.mature_follow_up(event, time, _entries(new, params), params.delay_months)
+    survival = {months: column[mature] for months, column in predicted.survival.items()}
+    return decay.assess(event, time, predicted.risk[mature], survival, registered, params)
 
 
 def _entries(new: Sequence[PatientBag], params: MonitorParams) -> FloatArray | None:

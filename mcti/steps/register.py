@@ -11,7 +11,7 @@ from mcti.params import RegisterParams
 from mcti.registry import approvals, card, ensemble, lineage, models, sbom, tracking
 from mcti.registry.evidence import Evidence
 from mcti.registry.lineage import Origin
-from mcti.registry.refusals import kept
+from mcti.registry.refusals import cache_refusals
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 from mcti.storage import Location
@@ -32,7 +32,7 @@ class RegisterResult(StepResult):
 
 
 @logged
-@kept
+@cache_refusals
 def register(
     models_folder: Location,
     evaluation: Location,
@@ -120,7 +120,7 @@ def encoder_licence(made: Mapping[str, Any]) -> str:
     name = str(made.get("encoder", ""))
     if name in ("hed44", "lite0"):
         return "Apache-2.0"
-    known = encoder_registry.KNOWN.get(name.removeprefix("timm:").partition("@")[0])
+    known = encoder_registry.ENCODERS.get(name.removeprefix("timm:").partition("@")[0])
     return known.licence if known else ""
 
 

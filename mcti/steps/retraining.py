@@ -7,7 +7,7 @@ from mcti import pinned, storage, versions
 from mcti.errors import DataError, UsageError
 from mcti.params import IngestParams
 from mcti.registry import lease, lineage, models, pipeline_run, run_outcome, tracking
-from mcti.registry.refusals import kept
+from mcti.registry.refusals import cache_refusals
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 
@@ -28,7 +28,7 @@ class Detected(StepResult):
 
 
 @logged
-@kept
+@cache_refusals
 def detect(name: str, ingest: IngestParams, remote: str, run: str, hours: float, out: Path) -> Detected:
     """Compare the newest version of the sources with those that versions of the model were trained on.
 
@@ -36,16 +36,16 @@ def detect(name: str, ingest: IngestParams, remote: str, run: str, hours: float,
     Writes  out (JSON); with something new: the lease of the model, held by `run` until `finish`
     Raises  DataError when no version of the sources was ever declared, or the model has no champion to compare with
     """
-    newest = versions.head(remote, ingest.name).md5
+    newest = versions.latest_version(remote, ingest.name).md5
     with tracking.service() as client:
-        champion = models.by_alias(client, name, models.CHAMPION)
+        champion = models.version_by_alias(client, name, models.CHAMPION)
         if champion is None:
             raise DataError(f"model {name} has no champion", "the registry", "run the training pipeline first")
         found = _trained_on(client, name, newest)
     reason, go = f"version {newest} of the sources is new", True
     if found is not None:
         reason, go = f"nothing new: version {found} of {name} was trained on {newest}", False
-    elif (holder := lease.take(_lease_of(remote, name), run, hours).holder) != run:
+    elif (holder := lease.acquire(_lease_of(remote, name), run, hours).holder) != run:
         reason, go = f"run {holder} is retraining {name}: this one yields", False
     else:
         pipeline_run.tag_lease(_lease_of(remote, name), hours)
@@ -64,7 +64,7 @@ def detect(name: str, ingest: IngestParams, remote: str, run: str, hours: float,
 
 def finish(name: str, remote: str, run: str) -> bool:
     """End the lease of this run, so that the next retraining may start; whether it had the lease."""
-    return lease.give_back(_lease_of(remote, name), run)
+    return lease.release(_lease_of(remote, name), run)
 
 
 def conclude(run: str, remote: str, held: str, reason: str) -> None:
@@ -74,7 +74,7 @@ def conclude(run: str, remote: str, held: str, reason: str) -> None:
     """
     run_outcome.record_success(run, remote, reason)
     if held:
-        lease.give_back(held, run)
+        lease.release(held, run)
 
 
 def pinned_to(ingest: IngestParams, remote: str, md5: str) -> IngestParams:

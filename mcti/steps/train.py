@@ -15,7 +15,7 @@ from mcti.dataset.loading import load_dataset
 from mcti.dataset.splits import REFIT, FoldSplit
 from mcti.params import TrainParams
 from mcti.progress import Progress
-from mcti.registry.pipeline_run import noted
+from mcti.registry.pipeline_run import tracked
 from mcti.steps.result import StepResult
 from mcti.steps.search.best_settings import Best
 from mcti.steps.task_log import logged
@@ -53,7 +53,7 @@ class Job:
 
 
 @logged
-@noted
+@tracked
 def train(
     cohort: Location,
     features: Location | None,

@@ -21,7 +21,7 @@ from mcti.dataset.scaling import fit_covariates, fit_inputs
 from mcti.dataset.splits import FoldSplit
 from mcti.errors import DataError
 from mcti.model.presets import ModelConfig, preset
-from mcti.model.trained import TrainedModel, readable
+from mcti.model.trained import TrainedModel, select_modalities
 from mcti.params import TrainParams
 from mcti.progress import Progress
 from mcti.training import fold_files, recalibration
@@ -166,7 +166,7 @@ def check_tested(config: ModelConfig, tested: Sequence[PatientBag], where: str) 
     """
     for bag in tested:
         try:
-            readable(config, bag.patches, bag.genes)
+            select_modalities(config, bag.patches, bag.genes)
         except DataError as error:
             raise DataError(error.what, f"{error.where}, {where}, patient {bag.patient_id}", error.hint) from error
 

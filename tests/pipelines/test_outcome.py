@@ -15,7 +15,7 @@ from components.utilities.outcome import make_room, outcome
 from mcti import s3, storage
 from mcti.params import RegisterParams
 from mcti.registry import lease, pipeline_run, tracking
-from mcti.registry.pipeline_run import noted
+from mcti.registry.pipeline_run import tracked
 from mcti.registry.resumption import LeaseTaken
 from mcti.steps.result import StepResult
 from tests.pipelines import fake_api
@@ -29,7 +29,7 @@ HISTORY = {
 }
 
 
-@noted
+@tracked
 def count(patients: int) -> StepResult:
     """A step of the pipeline."""
     if patients < 0:
@@ -111,13 +111,13 @@ def test_a_run_whose_last_task_ran_has_succeeded_whatever_the_final_status_says(
 
 @pytest.mark.parametrize("branch", ["nothing new", "champion stays"])
 def test_a_retraining_that_had_nothing_to_do_finished_and_says_why(task, tmp_path, branch):
-    lease.take(LEASE, task, 4)
+    lease.acquire(LEASE, task, 4)
     reason = last_task(branch)
     assert exit_task(tmp_path, "RUNNING", "retraining")["reason"] == reason
     assert ended(task)[0] == "FINISHED"
     assert ended(task)[1]["mcti.reason"] == reason
-    assert lease.take(LEASE, "the next run", 4).holder == "the next run"
-    lease.give_back(LEASE, "the next run")
+    assert lease.acquire(LEASE, "the next run", 4).holder == "the next run"
+    lease.release(LEASE, "the next run")
 
 
 @pytest.mark.parametrize("kind", ["training", "retraining", "inference"])
@@ -189,7 +189,7 @@ def test_the_verdict_of_the_gate_is_the_reason(task, tmp_path):
 
 def test_a_run_that_is_retried_opens_again_and_its_last_task_ends_it(task, tmp_path):
     """KFP's "retry" repeats failed tasks and what follows, but never the exit task."""
-    lease.take(LEASE, task, 4)
+    lease.acquire(LEASE, task, 4)
     pipeline_run.tag_lease(LEASE, 4)
     with pytest.raises(ValueError, match="nobody"):
         count(-1)
@@ -197,13 +197,13 @@ def test_a_run_that_is_retried_opens_again_and_its_last_task_ends_it(task, tmp_p
     assert ended(task)[0] == "FAILED"
     assert pipeline_run._quietly(lambda: pipeline_run._open("count"), "count")
     assert ended(task)[0] == "RUNNING"
-    assert lease.take(LEASE, "another run", 4).holder == task, "the lease is held again"
+    assert lease.acquire(LEASE, "another run", 4).holder == task, "the lease is held again"
     last_task("champion stays")
     status, tags = ended(task)
     assert (status, tags["mcti.result"]) == ("FINISHED", "FINISHED")
     assert not tags.get("mcti.error")
-    assert lease.take(LEASE, "another run", 4).holder == "another run"
-    lease.give_back(LEASE, "another run")
+    assert lease.acquire(LEASE, "another run", 4).holder == "another run"
+    lease.release(LEASE, "another run")
 
 
 def test_a_step_that_fails_in_a_retried_run_ends_it_again(task, tmp_path):
@@ -213,15 +213,15 @@ def test_a_step_that_fails_in_a_retried_run_ends_it_again(task, tmp_path):
         count(-1)
     status, tags = ended(task)
     assert (status, tags["mcti.error"]) == ("FAILED", "count: less than nobody")
-    assert lease.take(LEASE, "another run", 4).holder == "another run", "its lease was given back"
-    lease.give_back(LEASE, "another run")
+    assert lease.acquire(LEASE, "another run", 4).holder == "another run", "its lease was given back"
+    lease.release(LEASE, "another run")
 
 
 def test_a_run_that_is_retried_yields_to_the_retraining_that_has_the_lease_by_now(task, tmp_path):
     count(3)
     pipeline_run.tag_lease(LEASE, 4)
     exit_task(tmp_path, "FAILED", "retraining")
-    lease.take(LEASE, "another run", 4)
+    lease.acquire(LEASE, "another run", 4)
     with pytest.raises(LeaseTaken, match="run another run is retraining the model by now"):
         count(3)
     with pytest.raises(LeaseTaken), tracking.service(), tracking.run("outcome", "validate", {}):

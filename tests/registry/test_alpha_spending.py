@@ -7,14 +7,14 @@ from scipy import stats
 
 from mcti.params import PromoteParams
 from mcti.registry import alpha_spending
-from mcti.registry.ledger import Line
+from mcti.registry.ledger import LedgerEntry
 
 PARAMS = PromoteParams(alpha=0.05, looks=10)
 PATIENTS = [(f"P{i:03d}", float(i + 1), i % 2) for i in range(200)]
 
 
 def line(look, number):
-    return Line(
+    return LedgerEntry(
         number=number, id="x", before="", time="", who="", action="reject", model="m", version=1, champion=None,
         previous=None, evidence={"look": look.model_dump(mode="json")},
     )  # fmt: skip

@@ -191,7 +191,7 @@ def test_folds_of_other_settings_or_code_are_no_ensemble(tmp_path, key):
     change = {"params": {"epochs": 4}, "digests": said["digests"] | {"code": "0" * 32}}
     file.write_text(json.dumps(said | {key: change[key]}))
     words = {"params": "train.epochs is 4 here and 3 in the first", "digests": "code is '0000"}[key]
-    with pytest.raises(DataError, match=rf"not one model's: {words}.*fold_1"):
+    with pytest.raises(DataError, match=rf"the folds belong to different models: {words}.*fold_1"):
         ensemble.assemble(run.models, tmp_path / "ensemble")
     assert not (tmp_path / "ensemble").exists()
     with pytest.raises(DataError, match="not one model's"):

@@ -5,7 +5,7 @@ import pytest
 from mcti.params import PromoteParams
 from mcti.registry import gates
 from mcti.registry.alpha_spending import Look
-from mcti.registry.gates import Gate, Lead
+from mcti.registry.gates import Difference, Gate
 
 PARAMS = PromoteParams(margin=0.01, min_events=20)
 LOOK = Look(test_set="t", sketch=(), number=2, of=10, spent=0.01, alpha=0.005, pair="a:b")
@@ -13,7 +13,7 @@ LOOK = Look(test_set="t", sketch=(), number=2, of=10, spent=0.01, alpha=0.005, p
 
 def lead(low, high, events=50):
     value = None if low is None else (low + high) / 2
-    return Lead(metric="Uno's C", against="champion version 1", value=value, low=low, high=high, patients=200,
+    return Difference(metric="Uno's C", against="champion version 1", value=value, low=low, high=high, patients=200,
                 events=events)  # fmt: skip
 
 

@@ -67,18 +67,18 @@ def test_a_deletion_before_a_conditional_write_is_a_conflict(server):
 
 
 def test_a_lease_that_is_deleted_while_it_is_taken_is_taken_anew(server):
-    assert lease.take(ADDRESS, "one", 1).holder == "one"
-    assert lease.take(ADDRESS, "two", 1).holder == "one"
+    assert lease.acquire(ADDRESS, "one", 1).holder == "one"
+    assert lease.acquire(ADDRESS, "two", 1).holder == "one"
     deleted_once(server)
-    assert lease.take(ADDRESS, "one", 1).holder == "one"
+    assert lease.acquire(ADDRESS, "one", 1).holder == "one"
     assert lease._find(ADDRESS)[0].holder == "one"
 
 
 def test_a_lease_that_is_deleted_while_it_is_given_back_was_not_given_back(server):
-    lease.take(ADDRESS, "one", 1)
+    lease.acquire(ADDRESS, "one", 1)
     deleted_once(server)
-    assert not lease.give_back(ADDRESS, "one")
-    assert lease.take(ADDRESS, "two", 1).holder == "two"
+    assert not lease.release(ADDRESS, "one")
+    assert lease.acquire(ADDRESS, "two", 1).holder == "two"
 
 
 def test_a_lease_that_vanishes_at_every_attempt_is_a_conflict(server):
@@ -87,10 +87,10 @@ def test_a_lease_that_vanishes_at_every_attempt_is_a_conflict(server):
     def put_back(**arguments):
         raise ClientError({"Error": {"Code": "PreconditionFailed"}}, "PutObject")
 
-    lease.take(ADDRESS, "one", 1)
+    lease.acquire(ADDRESS, "one", 1)
     server.put_object = put_back
     with pytest.raises(s3.Conflict):
-        lease.take(ADDRESS, "one", 1)
+        lease.acquire(ADDRESS, "one", 1)
 
 
 def test_a_missing_bucket_is_no_conflict(server):

@@ -8,13 +8,13 @@ import pytest
 from mcti import s3
 from mcti.errors import DataError, OperationalError
 from mcti.registry import ledger
-from mcti.registry.ledger import Line
+from mcti.registry.ledger import LedgerEntry
 
 
 def chain(length):
     lines = []
     for number in range(1, length + 1):
-        line = Line(
+        line = LedgerEntry(
             number=number, id=f"{number:04x}", before=lines[-1].hash if lines else "0" * 64,
             time=f"2026-01-{number:02d}T00:00:00+00:00", who="anna", action="promote", model="m", version=number,
             champion=number, previous=number - 1 or None, evidence={"lead": number / 10},

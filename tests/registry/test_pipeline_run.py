@@ -8,7 +8,7 @@ import pytest
 
 from mcti.errors import DataError, OperationalError, Rejected
 from mcti.registry import pipeline_run, tracking, trials
-from mcti.registry.pipeline_run import noted
+from mcti.registry.pipeline_run import tracked
 from mcti.steps.result import StepResult
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
@@ -22,7 +22,7 @@ class Counted(StepResult):
     patients: int
 
 
-@noted
+@tracked
 def count(patients: int) -> Counted:
     """A step."""
     if patients < 0:
@@ -165,4 +165,4 @@ def test_outside_a_pipeline_nothing_is_noted(servers_of):
         warnings.simplefilter("error")
         assert count(3).patients == 3
     with pytest.raises(OperationalError, match="no pipeline run is named"):
-        pipeline_run.needed()
+        pipeline_run.required_run_id()

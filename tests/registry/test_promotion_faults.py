@@ -11,7 +11,7 @@ from mcti import s3, storage
 from mcti.errors import OperationalError
 from mcti.params import PromoteParams, RegisterParams
 from mcti.registry import ledger, models, promotion, tracking
-from mcti.registry.gates import Judgement
+from mcti.registry.gates import GateEvaluation
 from mcti.steps.promote.step import promote, rollback, show_ledger, verify_ledger
 from mcti.steps.register import register
 from tests.registry.factories import Run
@@ -37,7 +37,7 @@ class Wire:
             monkeypatch.setattr(owner, "send", self._watched(owner.send, owner is requests.Session))
 
     def _watched(self, send, is_mlflow):
-        def watched(session, request, *arguments, **named):
+        def tracking_enabled(session, request, *arguments, **named):
             self.log.append(request.method)
             if self.plan is None:
                 return send(session, request, *arguments, **named)
@@ -52,7 +52,7 @@ class Wire:
                 raise Killed
             return answer
 
-        return watched
+        return tracking_enabled
 
     def requests_of(self, action):
         """The methods of the requests that an action makes, in order."""
@@ -98,7 +98,7 @@ def second():
 
 def state():
     with tracking.service() as client:
-        found = (models.by_alias(client, NAME, alias) for alias in ("champion", "previous"))
+        found = (models.version_by_alias(client, NAME, alias) for alias in ("champion", "previous"))
         return tuple(None if version is None else int(version.version) for version in found)
 
 
@@ -160,7 +160,7 @@ def test_a_ledger_that_may_only_be_read_stops_the_promotion_before_anything_move
 
 def test_of_24_promotions_at_once_exactly_one_wins_each_round_and_none_is_lost(wire):
     """Each has judged and read the ledger; all go for the line and the aliases in the same moment."""
-    judgement = Judgement(outcome="promote", reason="race", lead=None, gates=())
+    judgement = GateEvaluation(outcome="promote", reason="race", lead=None, gates=())
     for _ in range(3):
         with tracking.service() as client:
             lines = promotion.checked(client, NAME)

@@ -22,7 +22,7 @@ class Counted(StepResult):
 CALLS: list[object] = []
 
 
-@pipeline_run.noted
+@pipeline_run.tracked
 def count(
     cohort: str, params: SplitParams, out: Path, *, shard: int = 0, error: type[Exception] = DataError
 ) -> Counted:

@@ -23,7 +23,7 @@ from mcti.cli.command_context import run_app
 from mcti.local import settings
 from mcti.params import IngestParams
 from mcti.registry import tracking
-from mcti.registry.gates import PROMOTE, REJECT, UNSURE
+from mcti.registry.gates import NOT_ENOUGH_EVIDENCE, PROMOTE, REJECT
 from mcti.steps.retraining import detect
 from tests.stack.small_project import make_raw_data
 from tests.training.postgres import Server
@@ -82,14 +82,14 @@ def project(running, tmp_path_factory):
         for words in FIRST_MODEL:
             mcti(place, *words)
         make_raw_data(place, *SECOND)
-        versions.set_head(REMOTE, NAME, versions.publish(place / "data" / "raw", REMOTE).md5)
+        versions.set_latest_version(REMOTE, NAME, versions.publish(place / "data" / "raw", REMOTE).md5)
         yield place
 
 
 @pytest.fixture(scope="module")
 def newest(project):
     """MD5 of the newest version of the sources."""
-    return versions.head(REMOTE, NAME).md5
+    return versions.latest_version(REMOTE, NAME).md5
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +187,7 @@ def test_new_data_are_found_trained_on_and_judged_against_the_champion(retrained
     (verdict,) = folder.glob("**/promote/verdict")
     judged = json.loads(verdict.read_text(encoding="utf-8"))
     assert said["reason"] == judged["reason"]
-    assert judged["outcome"] in (PROMOTE, REJECT, UNSURE), judged
+    assert judged["outcome"] in (PROMOTE, REJECT, NOT_ENOUGH_EVIDENCE), judged
     again = detect(NAME, IngestParams(**PARAMS["ingest"]), REMOTE, "the next run", 48, tmp_path / "report.json")
     assert again.reason == f"nothing new: version 2 of {NAME} was trained on {newest}"
 

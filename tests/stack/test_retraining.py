@@ -24,7 +24,7 @@ def publish(folder, text: str) -> str:
     folder.mkdir(exist_ok=True)
     (folder / "clinical.csv").write_text(text, encoding="utf-8")
     md5 = versions.publish(folder, REMOTE).md5
-    versions.set_head(REMOTE, INGEST.name, md5)
+    versions.set_latest_version(REMOTE, INGEST.name, md5)
     return md5
 
 
@@ -76,8 +76,8 @@ def test_a_lease_left_by_a_killed_run_ends_by_itself(servers_of):
     address = f"{REMOTE}/leases/old.json"
     left = lease.Lease(holder="killed", since=time.time() - 3 * 3600)
     s3.put(address, storage.to_json(left.model_dump()).encode())
-    assert lease.take(address, "run-5", 4).holder == "killed"
-    assert lease.take(address, "run-5", 2).holder == "run-5"
-    assert lease.take(address, "run-6", 2).holder == "run-5"
-    assert lease.give_back(address, "run-5")
-    assert not lease.give_back(address, "run-5")
+    assert lease.acquire(address, "run-5", 4).holder == "killed"
+    assert lease.acquire(address, "run-5", 2).holder == "run-5"
+    assert lease.acquire(address, "run-6", 2).holder == "run-5"
+    assert lease.release(address, "run-5")
+    assert not lease.release(address, "run-5")

@@ -36,7 +36,7 @@ def test_a_version_carries_alias_run_data_and_commit(run, servers_of, tmp_path):
     assert json.loads((tmp_path / "registration.json").read_text()) == result.model_dump(mode="json")
     assert result.notice == "made by hand"
     with tracking.service() as client:
-        version = models.by_alias(client, "whole", "challenger")
+        version = models.version_by_alias(client, "whole", "challenger")
         logged = client.get_run(result.run_id)
     assert int(version.version) == result.version == 1
     assert version.run_id == result.run_id
@@ -54,7 +54,7 @@ def test_a_version_carries_all_that_a_reader_of_it_must_know(run, servers_of, tm
     params = RegisterParams(name="card", experiment="tests", intended_use="research", data_licence="CC-BY-4.0")
     result = register(run.models, run.evaluation, params, tmp_path / "registration.json", run.validation)
     with tracking.service() as client:
-        version = models.by_alias(client, "card", "challenger")
+        version = models.version_by_alias(client, "card", "challenger")
         folder = mlflow.artifacts.download_artifacts(artifact_uri=f"runs:/{result.run_id}/card", dst_path=str(tmp_path))
         info = mlflow.models.get_model_info("models:/card@challenger")
     tags = version.tags

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mcti.slides import tissue
 from mcti.slides.decoding import Pixels
 from mcti.slides.heatmap import Scores
-from mcti.slides.probe import Facts
+from mcti.slides.probe import SlideInfo
 from mcti.slides.reader import Reader
 from mcti.slides.status import RegionError
 from mcti.slides.tissue import Mask, Overview
@@ -43,7 +43,7 @@ class Scene:
     def __init__(
         self,
         reader: Reader,
-        facts: Facts,
+        facts: SlideInfo,
         name: str,
         *,
         mask: tuple[Mask, Overview] | None = None,

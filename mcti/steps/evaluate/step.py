@@ -38,7 +38,7 @@ from mcti.evaluation.scores import OURS, Scores
 from mcti.model.names import PARTS
 from mcti.params import EvaluateParams
 from mcti.progress import Progress
-from mcti.registry.pipeline_run import noted
+from mcti.registry.pipeline_run import tracked
 from mcti.slides import features as slide_features
 from mcti.steps.evaluate import comparators as other_models
 from mcti.steps.evaluate import excluded, modalities, model_insights, recalibration, search_use
@@ -71,7 +71,7 @@ class EvaluateResult(StepResult):
 
 
 @logged
-@noted
+@tracked
 def evaluate(
     cohort: Location,
     features: Location | None,

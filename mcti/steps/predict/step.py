@@ -18,7 +18,7 @@ from mcti.model.trained import single_thread
 from mcti.params import ExtractParams, PredictParams
 from mcti.progress import Progress
 from mcti.registry import ensemble, models
-from mcti.registry.pipeline_run import noted
+from mcti.registry.pipeline_run import tracked
 from mcti.steps.extract import extract
 from mcti.steps.predict import patient_pages
 from mcti.steps.result import StepResult
@@ -69,7 +69,7 @@ class Refused:
 
 
 @logged
-@noted
+@tracked
 def predict(
     model: str,
     cohort: Location | None,
@@ -237,7 +237,7 @@ def _refuse_too_many(refused: Sequence[Refused], asked: int, params: PredictPara
 def _result(rows: Sequence[Mapping[str, Any]], refused: int, loaded: ensemble.Ensemble) -> PredictResult:
     return PredictResult(
         patients=len(rows),
-        known=sum(loaded.knows(str(row["patient_id"])) for row in rows),
+        known=sum(loaded.is_development_patient(str(row["patient_id"])) for row in rows),
         out_of_distribution=sum(bool(row["out_of_distribution"]) for row in rows),
         incomplete=sum(bool(row["missing"]) for row in rows),
         refused=refused,

@@ -13,8 +13,8 @@ from mcti.params import PromoteParams
 from mcti.redaction import hashed
 from mcti.registry import alpha_spending, approvals, cost, ensemble, evidence, gates, models
 from mcti.registry.alpha_spending import Look
-from mcti.registry.gates import Gate, Judgement, Lead
-from mcti.registry.ledger import Line
+from mcti.registry.gates import Difference, Gate, GateEvaluation
+from mcti.registry.ledger import LedgerEntry
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +78,9 @@ class Candidate:
         return evidence.fetch(models.run_of(self.version), name, self.scratch)
 
 
-def judge(challenger: Candidate, champion: Candidate | None, lines: Sequence[Line], params: PromoteParams) -> Judgement:
+def judge(
+    challenger: Candidate, champion: Candidate | None, lines: Sequence[LedgerEntry], params: PromoteParams
+) -> GateEvaluation:
     """All gates; `lines` of the ledger tell how often these test patients were looked at."""
     if champion is None:
         lead = against_baseline(challenger)
@@ -98,7 +100,7 @@ def judge(challenger: Candidate, champion: Candidate | None, lines: Sequence[Lin
 
 def compare(
     rivals: "PairedComparison", labels: "pd.DataFrame", against: str, look: Look, params: PromoteParams
-) -> tuple[Lead, list[Gate]]:
+) -> tuple[Difference, list[Gate]]:
     """The statistical gates: superiority in Uno's C; Harrell's C told; Brier score, calibration, groups not worse."""
     from mcti.evaluation.paired_comparison import PairedBootstrap
 
@@ -109,12 +111,14 @@ def compare(
     drawn = PairedBootstrap.draw(rivals, params.bootstrap, params.seed)
     lead = told.of("Uno's C", drawn.difference(rivals.uno_c(), 1 - 2 * look.alpha))
     harrell = told.of("Harrell's C", drawn.difference(rivals.harrell_c(), params.confidence))
-    noted = Gate(name="harrell", verdict=gates.NOTED, reason=str(harrell), numbers=harrell.model_dump(mode="json"))
-    found = [gates.superior(lead, look, params), noted, *_absolute(rivals, drawn, told, params)]
+    harrell_gate = Gate(
+        name="harrell", verdict=gates.INFORMATIONAL, reason=str(harrell), numbers=harrell.model_dump(mode="json")
+    )
+    found = [gates.superior(lead, look, params), harrell_gate, *_absolute(rivals, drawn, told, params)]
     return lead, [*found, *_groups(rivals, drawn, labels, against, params)]
 
 
-def against_baseline(challenger: Candidate) -> Lead:
+def against_baseline(challenger: Candidate) -> Difference:
     """The lead over the clinical Cox model as the evaluation found it.
 
     Raises DataError when the evaluation did not fit it.
@@ -123,7 +127,7 @@ def against_baseline(challenger: Candidate) -> Lead:
     if BASELINE not in ours["comparison"]:
         hint = f"add {BASELINE} to evaluate.baselines and run `mcti evaluate` and `mcti register` again"
         raise DataError(f"the evaluation has no baseline {BASELINE}", "metrics.json of the challenger", hint)
-    return Lead(against=BASELINE, **_counts(challenger), **ours["comparison"][BASELINE]["difference"])
+    return Difference(against=BASELINE, **_counts(challenger), **ours["comparison"][BASELINE]["difference"])
 
 
 def _counts(candidate: Candidate) -> dict[str, int]:
@@ -139,12 +143,12 @@ def _primary(challenger: Candidate) -> list[Gate]:
     if name is None:
         return []
     counts, found = _counts(challenger), compared[name]
-    lead = Lead(against=display(name), **counts, **found["difference"])
+    lead = Difference(against=display(name), **counts, **found["difference"])
     errors = found.get("ibs_difference")
     if errors is None or errors["value"] is None:
         return [gates.primary(lead, None)]
     turned = {"value": -errors["value"], "low": _minus(errors["high"]), "high": _minus(errors["low"])}
-    error = Lead(metric="integrated Brier score", against=display(name), **counts, **turned)
+    error = Difference(metric="integrated Brier score", against=display(name), **counts, **turned)
     return [gates.primary(lead, error)]
 
 
@@ -159,14 +163,14 @@ class _Told:
     rivals: "PairedComparison"
     against: str
 
-    def of(self, metric: str, interval: "Interval | None", sign: int = 1) -> Lead:
+    def of(self, metric: str, interval: "Interval | None", sign: int = 1) -> Difference:
         """sign -1 turns a loss, of which less is better, into a lead."""
         counts = {"patients": len(self.rivals.patients), "events": self.rivals.events}
         known = {"value": None, "low": None, "high": None} if interval is None else interval.as_dict()
         if sign < 0:
             turned = {name: None if number is None else -number for name, number in known.items()}
             known = {"value": turned["value"], "low": turned["high"], "high": turned["low"]}
-        return Lead(metric=metric, against=self.against, **counts, **known)
+        return Difference(metric=metric, against=self.against, **counts, **known)
 
 
 def _absolute(
@@ -193,7 +197,7 @@ def _groups(
             continue
         interval = drawn.difference(rivals.uno_c(member), params.confidence)
         counts = {"patients": int(member.sum()), "events": events}
-        lead = Lead(metric="Uno's C", against=against, **counts, **interval.as_dict())
+        lead = Difference(metric="Uno's C", against=against, **counts, **interval.as_dict())
         yield gates.not_worse(name, lead, params.group_margin, events >= params.group_min_events)
 
 
@@ -204,7 +208,7 @@ def _regimes(challenger: Candidate, champion: Candidate, against: str, params: P
     for regime in sorted({*challenger.regimes, *champion.regimes}):
         name = f"regime {regime}"
         if regime not in champion.regimes:
-            yield Gate(name=name, verdict=gates.NOTED, reason="the champion cannot predict it")
+            yield Gate(name=name, verdict=gates.INFORMATIONAL, reason="the champion cannot predict it")
             continue
         if regime not in challenger.regimes:
             yield Gate(name=name, verdict=gates.REJECT, reason="the champion predicts it, the challenger cannot")

@@ -8,9 +8,9 @@ from mcti import s3
 from mcti.errors import DataError, NotEnoughEvidence, Rejected, UsageError
 from mcti.params import PromoteParams
 from mcti.registry import approvals, gates, ledger, lineage, models, promotion, strictness, tracking
-from mcti.registry.gates import Gate, Judgement, Lead
-from mcti.registry.ledger import Line
-from mcti.registry.pipeline_run import noted
+from mcti.registry.gates import Difference, Gate, GateEvaluation
+from mcti.registry.ledger import LedgerEntry
+from mcti.registry.pipeline_run import tracked
 from mcti.steps.promote import gate_evaluation
 from mcti.steps.promote.gate_evaluation import Candidate
 from mcti.steps.result import StepResult
@@ -25,7 +25,7 @@ class PromoteResult(StepResult):
     outcome: str
     reason: str
     champion: int | None
-    lead: Lead | None
+    lead: Difference | None
     gates: tuple[Gate, ...] = ()
     line: int | None
     dry_run: bool
@@ -68,7 +68,7 @@ class LedgerResult(StepResult):
     """
 
     name: str
-    entries: tuple[Line, ...]
+    entries: tuple[LedgerEntry, ...]
     faults: tuple[str, ...]
     versioned: bool | None
 
@@ -84,7 +84,7 @@ class LedgerResult(StepResult):
         return [*told, *faults, f"{len(told)} lines, {len(faults)} faults{bare if self.versioned is False else ''}"]
 
 
-def _override(line: Line) -> str:
+def _override(line: LedgerEntry) -> str:
     """What stands behind a decision with looser margins than params.yaml."""
     looser = line.evidence.get("looser")
     if not looser:
@@ -93,7 +93,7 @@ def _override(line: Line) -> str:
 
 
 @logged
-@noted
+@tracked
 def promote(
     name: str,
     params: PromoteParams,
@@ -123,7 +123,7 @@ def promote(
     ):
         challenger = _challenger(client, name, version)
         lines = promotion.checked(client, name)
-        champion = models.by_alias(client, name, models.CHAMPION)
+        champion = models.version_by_alias(client, name, models.CHAMPION)
         number = int(challenger.version)
         if champion is not None and champion.version == challenger.version:
             reason = f"version {number} is the champion already"
@@ -153,7 +153,7 @@ def repair(name: str, *, dry_run: bool = False) -> RepairResult:
     """
     with tracking.service() as client:
         found = promotion.findings(client, name, ledger.read(name)) if dry_run else promotion.hint(client, name)
-        champion = models.by_alias(client, name, models.CHAMPION)
+        champion = models.version_by_alias(client, name, models.CHAMPION)
     number = None if champion is None else int(champion.version)
     return RepairResult(name=name, champion=number, mended=tuple(found), dry_run=dry_run)
 
@@ -168,7 +168,7 @@ def approve(name: str, version: int | None = None) -> ApproveResult:
     with tracking.service() as client:
         chosen = _challenger(client, name, version)
         who = approvals.approve(client, chosen)
-        people = approvals.given(models.by_number(client, name, int(chosen.version)))
+        people = approvals.given(models.version_by_number(client, name, int(chosen.version)))
     return ApproveResult(name=name, version=int(chosen.version), who=who, approved=tuple(people))
 
 
@@ -207,20 +207,24 @@ def show_ledger(name: str) -> LedgerResult:
 
 def _challenger(client: Any, name: str, version: int | None) -> Any:
     if version is not None:
-        return models.by_number(client, name, version)
-    found = models.by_alias(client, name, models.CHALLENGER)
+        return models.version_by_number(client, name, version)
+    found = models.version_by_alias(client, name, models.CHALLENGER)
     if found is None:
         raise DataError("no version carries the alias challenger", f"model {name}", "run `mcti register` first")
     return found
 
 
-def _judge(challenger: Any, champion: Any | None, lines: list[Line], params: PromoteParams, scratch: Path) -> Judgement:
+def _judge(
+    challenger: Any, champion: Any | None, lines: list[LedgerEntry], params: PromoteParams, scratch: Path
+) -> GateEvaluation:
     ours = Candidate(challenger, scratch / "ours")
     theirs = None if champion is None else Candidate(champion, scratch / "theirs")
     return gate_evaluation.judge(ours, theirs, lines, params)
 
 
-def _decide(client: Any, lines: list[Line], challenger: Any, judgement: Judgement, told: dict[str, Any]) -> Line:
+def _decide(
+    client: Any, lines: list[LedgerEntry], challenger: Any, judgement: GateEvaluation, told: dict[str, Any]
+) -> LedgerEntry:
     line = promotion.decide(client, lines, challenger.name, int(challenger.version), judgement, told)
     tracking.log_json(client, models.run_of(challenger), f"promotion/line_{line.number}.json", line)
     return line
@@ -238,8 +242,8 @@ def _circumstances(challenger: Any, params: PromoteParams) -> dict[str, Any]:
     }
 
 
-def _refuse(judgement: Judgement, name: str, version: int) -> None:
-    refusal = {gates.REJECT: Rejected, gates.UNSURE: NotEnoughEvidence}.get(judgement.outcome)
+def _refuse(judgement: GateEvaluation, name: str, version: int) -> None:
+    refusal = {gates.REJECT: Rejected, gates.NOT_ENOUGH_EVIDENCE: NotEnoughEvidence}.get(judgement.outcome)
     if refusal is not None:
         statistics = [g for g in judgement.gates if g.verdict == judgement.outcome and "events" in g.numbers]
         more = "; train on more patients" if statistics else ""  # which cures no leak, no cost, no missing approval

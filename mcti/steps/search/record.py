@@ -10,7 +10,7 @@ import yaml
 from mcti import storage
 from mcti.evaluation.comparison import Interval, finite, nadeau_bengio
 from mcti.params import SearchParams
-from mcti.registry import trials as tracked
+from mcti.registry import tracking, trials
 from mcti.steps.result import StepResult
 from mcti.steps.search.study_setup import Study
 from mcti.training import search as searching
@@ -58,23 +58,23 @@ class TrialLog:
         self.seen: set[int] = set()
         if parent is None:
             told = {"outer_fold": study.params.outer_fold, "epochs": study.params.epochs, "seed": study.params.seed}
-            logged = tracked.wanted()
-            parent = tracked.open_study(study.params.experiment, study.name, told) if logged else ""
+            logged = tracking.server_configured()
+            parent = trials.open_study(study.params.experiment, study.name, told) if logged else ""
         self.parent = parent
 
     def __call__(self, trial: Trial) -> None:
         """Log a trial that has ended and is not there yet."""
         if self.parent and trial.state != "running" and trial.number not in self.seen:
             mean = trial.mean if trial.state == "complete" else None
-            tracked.log_trial(self.parent, trial.number, trial.state, trial.settings, trial.scores, mean)
+            trials.log_trial(self.parent, trial.number, trial.state, trial.settings, trial.scores, mean)
             self.seen.add(trial.number)
 
 
 def close_log(study: Study, result: SearchResult, out: Path) -> None:
     """The result of the study into its run."""
-    if tracked.wanted():
+    if tracking.server_configured():
         files = [out / name for name in ("best.yaml", "trials.csv", "importance.png")]
-        tracked.close_study(TrialLog(study).parent, {"c_index": result.c_index, "trials": result.trials}, files)
+        trials.close_study(TrialLog(study).parent, {"c_index": result.c_index, "trials": result.trials}, files)
 
 
 def write(out: Path, trials: Sequence[Trial], params: SearchParams, plan: searching.Plan) -> SearchResult:

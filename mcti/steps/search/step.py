@@ -11,7 +11,7 @@ from mcti.dataset.loading import load_dataset
 from mcti.errors import UsageError
 from mcti.params import SearchParams, TrainParams
 from mcti.progress import Progress
-from mcti.registry.refusals import kept
+from mcti.registry.refusals import cache_refusals
 from mcti.steps.result import StepResult
 from mcti.steps.search import record, study_setup
 from mcti.steps.search.best_settings import override
@@ -36,7 +36,7 @@ class InitResult(StepResult):
 
 
 @logged
-@kept
+@cache_refusals
 def search(
     cohort: Location,
     features: Location | None,

@@ -183,7 +183,7 @@ def test_risk_groups_of_a_refit_are_cut_where_the_folds_were_wrong_about_those_t
     data, loaded, shares = load_dataset(cohort, features), ensemble.load(refitted), []
 
     def learned(name):
-        bags = [b for b in data.bags.values() if name == "refit" or name not in loaded.speakers(b.patient_id)]
+        bags = [b for b in data.bags.values() if name == "refit" or name not in loaded.eligible_members(b.patient_id)]
         return np.array([loaded.members[name].predict(b.patches, b.genes, (36.0,))["risk"] for b in bags])
 
     for name in ("fold_0", "fold_1"):

@@ -9,7 +9,7 @@ from mcti import s3, storage
 from mcti.errors import DataError, NotEnoughEvidence, Rejected, UsageError
 from mcti.params import PromoteParams, RegisterParams
 from mcti.registry import ledger, models, promotion, tracking
-from mcti.registry.gates import Judgement
+from mcti.registry.gates import GateEvaluation
 from mcti.steps.promote.step import approve, promote, repair, rollback, show_ledger, verify_ledger
 from mcti.steps.register import register
 from tests.registry.factories import Run
@@ -34,7 +34,7 @@ def registered(runs, name, tmp_path):
         yield register(run.models, run.evaluation, params, tmp_path / "r.json", run.validation)
 
 
-PROMOTED = Judgement(outcome="promote", reason="in a test", lead=None, gates=())
+PROMOTED = GateEvaluation(outcome="promote", reason="in a test", lead=None, gates=())
 
 
 def made_up(client, name, versions):
@@ -47,7 +47,7 @@ def made_up(client, name, versions):
 
 def aliases(name):
     with tracking.service() as client:
-        found = (models.by_alias(client, name, alias) for alias in ("champion", "previous"))
+        found = (models.version_by_alias(client, name, alias) for alias in ("champion", "previous"))
         return tuple(None if version is None else int(version.version) for version in found)
 
 
