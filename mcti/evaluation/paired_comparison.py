@@ -101,7 +101,7 @@ class PairedComparison:
         return first, second
 
     def group_members(self, labels: pd.DataFrame) -> Iterator[tuple[str, BoolArray]]:
-        """Name and membership (n,) of each value of each label column; `labels`: patient_id and labels, one row each."""
+        """Name and membership (n,) of each value of each column of `labels` (patient_id and label columns)."""
         rows = labels.drop_duplicates("patient_id").set_index("patient_id").reindex(self.patients["patient_id"])
         for column in rows.columns:
             values = rows[column].fillna("").astype(str)

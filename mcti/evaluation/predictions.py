@@ -150,7 +150,9 @@ def _check_patients(frame: pd.DataFrame, expected: list[str], where: str) -> Non
     if absent := sorted(set(expected) - set(names)):
         raise DataError(f"test patient {absent[0]} has no prediction ({len(absent)} such patients)", where, hint)
     if foreign := sorted(set(names) - set(expected)):
-        raise DataError(f"patient {foreign[0]} is not a test patient of this fold ({len(foreign)} such patients)", where, hint)
+        raise DataError(
+            f"patient {foreign[0]} is not a test patient of this fold ({len(foreign)} such patients)", where, hint
+        )
 
 
 def _numbers(column: pd.Series, where: str) -> FloatArray:

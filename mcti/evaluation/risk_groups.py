@@ -64,7 +64,7 @@ def assign(outcomes: Outcomes, risk: FloatArray, groups: int) -> IntArray:
 
 
 def form_groups(outcomes: Outcomes, risk: FloatArray, groups: int) -> RiskGroups:
-    """The risk groups (2, 3 or 4) with their Kaplan-Meier curves over all test rows and the log-rank test; risk (m,)."""
+    """2, 3 or 4 risk groups with their Kaplan-Meier curves over all test rows and the log-rank test; risk (m,)."""
     group = assign(outcomes, risk, groups)
     event, time = outcomes.event[outcomes.patient], outcomes.time_months[outcomes.patient]
     curves = tuple(

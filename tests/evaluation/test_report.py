@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mcti.evaluation import checklist, report, summary_text
+from mcti.evaluation import tripod_checklist, report, summary_text
 from mcti.evaluation.comparison import Interval
 from mcti.evaluation.scores import Scores
 from mcti.params import EvaluateParams
@@ -78,11 +78,11 @@ def test_undefined_numbers_are_called_so():
 
 
 def test_the_checklist_fills_what_the_run_knows_and_leaves_the_rest_to_people():
-    study = checklist.StudySummary(
+    study = tripod_checklist.StudySummary(
         "OS", 80, 27, {"split": {"no features": 2}}, "12 genes", "painted", (40, 42), (13, 14)
     )
-    items = {item.number: item for item in checklist.fill(study, make_scores(-0.1, 0.1), PARAMS)}
-    assert len(items) == len(checklist.TOPICS)
+    items = {item.number: item for item in tripod_checklist.fill(study, make_scores(-0.1, 0.1), PARAMS)}
+    assert len(items) == len(tripod_checklist.TOPICS)
     assert "80 patients, 27 events, at least 12 events in a test fold" in items["10"].said
     assert items["26"].said == "painted"
     assert items["20a"].said.startswith("82 patients in the clinical table; excluded: 2 at split (no features); 80")

@@ -190,7 +190,7 @@ def fit_baselines(
     """Every baseline of the settings on every fold; and why some were left out, {name: reason}."""
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-    made = {name: baselines.make(name) for name in params.baselines}
+    made = {name: baselines.create(name) for name in params.baselines}
     skipped = {name: "no slide features were given" for name, b in made.items() if b.needs_bags and inputs.bags is None}
     wanted = [name for name in made if name not in skipped]
     horizons = np.array(sorted(params.horizons_months))
