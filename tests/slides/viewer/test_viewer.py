@@ -124,10 +124,10 @@ def test_layers_lie_over_the_slide_where_they_belong(server, scene):
 
 
 def test_the_tile_under_the_pointer_says_its_score(server):
-    assert json.loads(get(server, "at.json?x=650&y=450")[1]) == {"x": 600, "y": 400, "score": 1.0}
-    assert json.loads(get(server, "at.json?x=300&y=300")[1]) is None
+    assert json.loads(get(server, "tile.json?x=650&y=450")[1]) == {"x": 600, "y": 400, "score": 1.0}
+    assert json.loads(get(server, "tile.json?x=300&y=300")[1]) is None
     for query in ("x=a&y=1", "x=1", "", "x=nan&y=nan"):
-        assert get(server, f"at.json?{query}")[0].status in (200, 404)
+        assert get(server, f"tile.json?{query}")[0].status in (200, 404)
 
 
 def test_nothing_but_the_slide_is_served(server, slide):
@@ -159,7 +159,7 @@ def test_nothing_but_the_slide_is_served(server, slide):
     assert not any(SECRET.encode() in body for body in served)
 
 
-def test_pages_elsewhere_cannot_read_it(server):
+def test_pages_of_other_hosts_cannot_read_it(server):
     """A name that an attacker points to 127.0.0.1 is refused, and the page may load nothing from outside."""
     assert get(server, "scene.json", host="evil.example")[0].status == 403
     answer, page = get(server, "")
@@ -248,7 +248,7 @@ def test_a_browser_pans_and_zooms_a_slide_with_its_layers(painted, tmp_path):
             tab.wait_for_function("x => viewer.viewport.getCenter(true).x > x", arg=middle)
             tab.wait_for_function(loaded % "[0, 1, 2, 3]")
             tab.mouse.move(702, 402)
-            tab.wait_for_function("() => document.getElementById('here').textContent.includes('score')")
+            tab.wait_for_function("() => document.getElementById('pointer').textContent.includes('score')")
             shot = cv2.imdecode(np.frombuffer(tab.screenshot(), np.uint8), cv2.IMREAD_COLOR)
             texts = [tab.locator(f"#{name}").inner_text() for name in ("name", "bar-text", "low")]
             browser.close()
