@@ -71,7 +71,7 @@ def test_a_row_holds_the_predictions_of_its_own_folder(project):
 
 def test_two_models_of_one_name_are_refused(project):
     shutil.copytree(project / "models" / "abmil", project / "again" / "abmil", dirs_exist_ok=True)
-    with pytest.raises(UsageError, match="two models of the table are called 'abmil'"):
+    with pytest.raises(UsageError, match="two models have the name .abmil."):
         run(project, "models/abmil", "again/abmil")
     shutil.copytree(project / "models" / "abmil", project / "cox_clinical_genes", dirs_exist_ok=True)
     with pytest.raises(UsageError, match="called 'cox_clinical_genes'"):
