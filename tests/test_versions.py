@@ -69,10 +69,10 @@ def test_what_dvc_pushed_is_read_without_dvc_one_file_or_all(project):
 
 def test_a_manifest_in_a_version_names_slides_of_that_version(project, version):
     """So a shard fetches its own slides, one by one, each held against its MD5."""
-    from mcti.cohort.assembly import resolved
+    from mcti.cohort.assembly import resolve_slide_path
 
     (row, _) = manifest.read(f"{version}/slides.csv")
-    assert resolved(row.path, f"{version}/slides.csv") == f"{version}/slides/a.tif"
+    assert resolve_slide_path(row.path, f"{version}/slides.csv") == f"{version}/slides/a.tif"
     (a, b) = manifest.read(f"{version}/slides")
     assert (a.slide_id, a.path, b.slide_id) == ("a", f"{version}/slides/a.tif", "b b")
 

@@ -67,8 +67,8 @@ class ModelInsights:
     """Details of the trained models; a part is empty where its files do not exist.
 
     history   {fold: {column of history.csv: values}}
-    patients  the best- and worst-predicted patients with their critical patches: {patient_id, selection (best | worst), agreement, months,
-              rank, patches: [{slide_id, x, y, index, score, crop: {address, missing}}]}
+    patients  the best- and worst-predicted patients with their critical patches: {patient_id, selection (best | worst),
+              agreement, months, rank, patches: [{slide_id, x, y, index, score, crop: {address, missing}}]}
     table_1   characteristics of the patients (`characteristics.table`)
     """
 
@@ -327,8 +327,8 @@ def _methods(scores: Scores, params: EvaluateParams) -> list[str]:
         "weight 1/G(t), with the censoring curve G of the training part. The integrated Brier score is the mean over "
         "the horizons by the trapezoidal rule.",
         "Risk groups: the limits for a fold are quantiles of the out-of-fold risks of its training patients, "
-        "standardised within fold. The log-rank test (p that the groups have the same survival) describes these groups; "
-        "it does not compare models.",
+        "standardised within fold. The log-rank test (whether the survival of the groups differs) describes these "
+        "groups; it does not compare models.",
         "Intervals are percentiles over bootstrap resamples: the patients are drawn again with replacement, stratified "
         "by event for rankings, not for absolute risks, where the number of events is part of the uncertainty. They "
         "describe these fitted models on patients like these. The variation between training sets is included in the "

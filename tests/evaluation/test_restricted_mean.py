@@ -56,7 +56,9 @@ def test_the_restricted_mean_ends_with_the_shorter_follow_up():
     assert common_follow_up(outcomes, group) == 29
     grouped = RiskGroups(group, ("low", "high"), (None, None), np.nan)
     params = EvaluateParams(bootstrap=100, horizons_months=(12.0, 60.0))
-    numbers = scores.risk_group_numbers(outcomes, grouped, Draws.sample(outcomes.event, 100, 7, outcomes.tested), params)
+    numbers = scores.risk_group_numbers(
+        outcomes, grouped, Draws.sample(outcomes.event, 100, 7, outcomes.tested), params
+    )
     assert numbers["rmst_months"]["asked_months"] == 60
     assert numbers["rmst_months"]["horizon_months"] == 29
     assert numbers["rmst_months"]["value"] == pytest.approx(11.5)

@@ -1,4 +1,4 @@
-"""The patients of the clinical table who were not evaluated, from the records of ingest and split and from the folds."""
+"""The patients of the clinical table who were not evaluated, from the records of ingest, split and folds."""
 
 from collections.abc import Mapping, Sequence
 

@@ -86,9 +86,7 @@ def _plot_tables(data: ReportData, points: Mapping[float, Mapping[str, np.ndarra
     }
 
 
-def _result_figures(
-    data: ReportData, points: Mapping[float, Mapping[str, np.ndarray]]
-) -> list[tuple[Figure, str]]:
+def _result_figures(data: ReportData, points: Mapping[float, Mapping[str, np.ndarray]]) -> list[tuple[Figure, str]]:
     """Figures of performance with their captions."""
     scores = data.scores
     follow_up = float(np.quantile(data.outcomes.tested_time, FOLLOW_UP_SHOWN))
@@ -100,7 +98,10 @@ def _result_figures(
     drawn = [
         (figures.forest(c_by_model, by_fold), ""),
         (cohort_figures.forest(scores.forest), "A fold with fewer than ten events has no interval."),
-        (figures.kaplan_meier(data.groups, follow_up), "MCTI, out of fold; limits from the training part of each fold."),
+        (
+            figures.kaplan_meier(data.groups, follow_up),
+            "MCTI, out of fold; limits from the training part of each fold.",
+        ),
     ]
     if len(scores.horizons):
         drawn += [

@@ -16,7 +16,6 @@ from mcti.errors import DataError
 from mcti.evaluation import (
     characteristics,
     flow,
-    metrics,
     predictions,
     report,
     risk_groups,
@@ -32,7 +31,7 @@ from mcti.evaluation.scores import MCTI_KEY, Scores
 from mcti.model.names import PARTS
 from mcti.params import EvaluateParams
 from mcti.progress import Progress
-from mcti.registry.pipeline_run import noted
+from mcti.registry.pipeline_run import tracked
 from mcti.steps.evaluate import (
     baseline_fits,
     excluded,
@@ -73,8 +72,8 @@ class EvaluateResult(StepResult):
 
 
 @logged
-@noted
-def evaluate(  # noqa: PLR0913  (the step's interface: four inputs, two optional ones, params, out, progress)
+@tracked
+def evaluate(
     cohort: Location,
     features: Location | None,
     folds: Location,
@@ -168,8 +167,7 @@ def read_insights(
     """
     patches = []
     if shares is None or shares.details["critical_patches"] >= SMALL_SHARE:
-        pairs = metrics.c_index(outcomes, mcti.risk)
-        patches = model_insights.critical_patches(cohort, features, models, outcomes, mcti.risk, pairs, slides)
+        patches = model_insights.critical_patches(cohort, features, models, outcomes, mcti.risk, slides)
     history, groups = model_insights.history(models, outcomes), model_insights.gene_groups(models, outcomes)
     return report.ModelInsights(history, groups, patches)
 
@@ -182,9 +180,7 @@ def _search(models: Location, split: Folds) -> dict[str, object]:
 
 def _write_excluded(draft: Path, removed: Sequence[ExcludedPatient]) -> None:
     table = flow.table(removed)
-    predictions.write_csv(
-        table.assign(patient_id=table["patient_id"].map(redaction.redact_id)), draft / "excluded.csv"
-    )
+    predictions.write_csv(table.assign(patient_id=table["patient_id"].map(redaction.redact_id)), draft / "excluded.csv")
 
 
 def _cohort_summary(cohort: Location, outcomes: Outcomes, removed: Sequence[ExcludedPatient]) -> report.CohortSummary:
