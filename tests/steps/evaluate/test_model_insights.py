@@ -59,9 +59,8 @@ def test_the_critical_patches_lie_in_the_patients_own_slides(project):
     cohort = project / "cohort"
     outcomes = split_outcomes(pd.read_parquet(cohort / "patients.parquet"), read_folds(project / "folds.csv"))
     risk = np.arange(len(outcomes.patient), dtype=np.float64)
-    pairs = metrics.c_index(outcomes, risk)
     rows = model_insights.critical_patches(cohort, project / "features", project / "models", outcomes, risk)
-    assert [row["kind"] for row in rows] == ["best"] * 3 + ["worst"] * 3
+    assert [row["selection"] for row in rows] == ["best"] * 3 + ["worst"] * 3
     assert rows[0]["agreement"] >= rows[-1]["agreement"]
     for row in rows:
         assert {patch["slide_id"] for patch in row["patches"]} == {f"{row['patient_id']}-S"}
@@ -99,7 +98,6 @@ def test_without_weights_and_without_slides_nothing_is_shown_and_nothing_breaks(
         pd.read_parquet(project / "cohort" / "patients.parquet"), read_folds(project / "folds.csv")
     )
     risk = np.zeros(len(outcomes.patient))
-    pairs = metrics.c_index(outcomes, risk)
     assert model_insights.gene_groups(tmp_path, outcomes) is None
     assert model_insights.history(tmp_path, outcomes) == {}
     assert model_insights.critical_patches(project / "cohort", None, project / "models", outcomes, risk) == []
