@@ -101,7 +101,7 @@ def test_the_network_itself_stays_as_it_was():
 
 
 def test_noise_is_shrunk_to_nearly_nothing():
-    """The penalty is chosen on inner folds: uninformative inputs have no influence, and the network keeps its ranking."""
+    """The penalty is chosen on inner folds: uninformative inputs have no influence, the network ranks alone."""
     bags = [dataclasses.replace(bag, genes=torch.randn(len(factories.GENES))) for bag in people(200)]
     order = np.random.default_rng(0).permutation(200)
     bags = [
