@@ -204,7 +204,7 @@ def _methods(facts: Facts) -> Section:
 def _results(facts: Facts) -> Section:
     ours = facts.metrics["mcti"]
     rows = tuple(
-        (metric_labels.worded(name), *_interval(numbers)) for name, numbers in sorted(ours.items())
+        (metric_labels.label(name), *_interval(numbers)) for name, numbers in sorted(ours.items())
         if name not in _HELD_BACK and isinstance(numbers, Mapping) and "value" in numbers
     )  # fmt: skip
     compared = ours.get("comparison", {})
@@ -261,7 +261,7 @@ def _calibration(facts: Facts) -> Section:
     ours = facts.metrics["mcti"]
     kinds = ("slope_", "intercept_", "ici_", "brier_")
     names = [*(name for name in sorted(ours) if name.startswith(kinds)), *(["ibs"] if "ibs" in ours else [])]
-    rows = tuple((metric_labels.worded(name), *_interval(ours[name])) for name in names)
+    rows = tuple((metric_labels.label(name), *_interval(ours[name])) for name in names)
     spread = ours.get("d_calibration", {}).get("p")
     said = () if spread is None else (f"D-calibration: p = {spread:.3f}; small accuses, large does not acquit.",)
     gaps = () if rows else ("no horizon could be scored",)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mcti import pinned, storage, versions
 from mcti.errors import DataError, MctiError, UsageError
-from mcti.registry import ensemble, evidence, ledger, models, promotion, tracking
+from mcti.registry import ensemble_files, evidence, ledger, models, promotion, tracking
 from mcti.registry import lineage as origins
 from mcti.steps.result import StepResult
 
@@ -92,7 +92,7 @@ def _weights(version: Any, scratch: Path) -> Link:
     """Every file's SHA-256 against the index, the index against the tag."""
     known = version.tags.get(models.DIGEST, "")
     try:
-        loaded = ensemble.load(models.fetch(f"models:/{version.name}/{version.version}", scratch / "model"))
+        loaded = ensemble_files.load(models.fetch(f"models:/{version.name}/{version.version}", scratch / "model"))
     except DataError as error:
         return Link(what="weights", value=known, state="FAULT", note=str(error))
     if loaded.digest != known:  # `fetch` lets a version without the tag pass: other hands may have made it

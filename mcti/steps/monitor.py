@@ -28,7 +28,7 @@ from mcti.monitoring.rules import Verdict
 from mcti.params import MonitorParams
 from mcti.progress import Progress
 from mcti.redaction import hashed
-from mcti.registry import ensemble, models, monitoring_history
+from mcti.registry import ensemble_files, models, monitoring_history
 from mcti.registry.ensemble import Ensemble
 from mcti.registry.monitoring_history import Registered
 from mcti.registry.refusals import cache_refusals
@@ -103,7 +103,7 @@ def monitor(
             OperationalError when the registry does not answer
     """
     with tempfile.TemporaryDirectory(prefix="mcti-monitor-") as scratch:
-        loaded = ensemble.load(models.fetch(model, Path(scratch, "model")))
+        loaded = ensemble_files.load(models.fetch(model, Path(scratch, "model")))
         registered = monitoring_history.find(model, Path(scratch, "evidence"))
     sketch = _reference(loaded, model)
     data = load_dataset(cohort, features)

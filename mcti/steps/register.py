@@ -8,7 +8,7 @@ from typing import Any
 
 from mcti import storage
 from mcti.params import RegisterParams
-from mcti.registry import approvals, card, ensemble, lineage, models, sbom, tracking
+from mcti.registry import approvals, card, ensemble_files, lineage, models, sbom, tracking
 from mcti.registry.evidence import Evidence
 from mcti.registry.lineage import Origin
 from mcti.registry.refusals import cache_refusals
@@ -59,7 +59,7 @@ def register(
         tempfile.TemporaryDirectory(prefix="mcti-register-") as scratch,
     ):
         folder = Path(scratch) / "ensemble"
-        digest = ensemble.assemble(folds, folder, refit=params.predictor == "refit")
+        digest = ensemble_files.assemble(folds, folder, refit=params.predictor == "refit")
         evidence = Evidence.read(folds, reports, contract)
         with tracking.service() as client:
             tracking.close_stale(client, params.experiment, models.DIGEST, digest)
@@ -95,7 +95,7 @@ def _create(client: Any, params: RegisterParams, folder: Path, digest: str, evid
 def _renew(client: Any, version: Any, params: RegisterParams, evidence: Evidence) -> None:
     """The same weights were evaluated anew: the version keeps its number and gets the new evidence."""
     told = _card(params, version.tags[models.DIGEST], evidence)
-    with tracking.again(version.tags[models.RUN]) as run_id:
+    with tracking.reopen(version.tags[models.RUN]) as run_id:
         evidence.log()
         _log_card(client, run_id, told)
     client.set_model_version_tag(version.name, version.version, models.CONTRACT, evidence.contract)
@@ -156,7 +156,7 @@ def _changed(commit: str) -> dict[str, str]:
     """The tag that names what differed from the commit; MLflow takes 5,000 characters."""
     if not commit.endswith(lineage.DIRTY):
         return {}
-    files = lineage.changed()
+    files = lineage.changed_files()
     return {lineage.CHANGED: ", ".join(files[:20]) + (f" and {len(files) - 20} more" if len(files) > 20 else "")}
 
 

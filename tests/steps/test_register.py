@@ -12,7 +12,7 @@ import pytest
 from mcti import s3, storage
 from mcti.errors import DataError, OperationalError
 from mcti.params import RegisterParams
-from mcti.registry import ensemble, models, tracking
+from mcti.registry import ensemble_files, models, tracking
 from mcti.steps import register as step
 from mcti.steps.register import register
 from tests.registry.factories import Run
@@ -119,7 +119,7 @@ def test_weights_exchanged_together_with_their_index_are_refused(run, servers_of
     params = RegisterParams(name="exchanged", experiment="tests")
     made = register(run.models, run.evaluation, params, tmp_path / "r.json")
     other = Run(tmp_path / "another run", seed=5)
-    ensemble.assemble(other.models, tmp_path / "other")
+    ensemble_files.assemble(other.models, tmp_path / "other")
     with tracking.service() as client:
         source = client.get_model_version("exchanged", str(made.version)).source
         stored = client.get_logged_model(source.rpartition("/")[2]).artifact_location

@@ -17,7 +17,8 @@ from mcti.errors import DataError, MctiError, UsageError, did_you_mean
 from mcti.model.trained import single_thread
 from mcti.params import ExtractParams, PredictParams
 from mcti.progress import Progress
-from mcti.registry import ensemble, models
+from mcti.registry import ensemble_files, models
+from mcti.registry.ensemble import Ensemble
 from mcti.registry.pipeline_run import tracked
 from mcti.steps.extract import extract
 from mcti.steps.predict import patient_pages
@@ -104,7 +105,7 @@ def predict(
         raise UsageError("exactly one source of patients is needed", "--cohort, --new-patients", "set one of the two")
     with tempfile.TemporaryDirectory(prefix="mcti-predict-") as scratch:
         folder = models.fetch(model, Path(scratch, "model"))
-        loaded = ensemble.load(folder)
+        loaded = ensemble_files.load(folder)
         if new_patients is not None:
             names = new_patient_folder.patient_ids(Path(new_patients))
             features = new_patient_folder.feature_folder(
@@ -164,9 +165,9 @@ def _predict_some(job: Job, channel: Channel) -> list[dict[str, Any] | Refused]:
 
 
 @lru_cache(maxsize=1)
-def _loaded(folder: str) -> ensemble.Ensemble:
+def _loaded(folder: str) -> Ensemble:
     """The model, read once a process."""
-    return ensemble.load(Path(folder))
+    return ensemble_files.load(Path(folder))
 
 
 @lru_cache(maxsize=1)
@@ -203,7 +204,7 @@ def by_name(bag: PatientBag, genes: tuple[str, ...]) -> dict[str, float] | None:
     return None if bag.genes is None else dict(zip(genes, bag.genes.tolist(), strict=True))
 
 
-def _one(loaded: ensemble.Ensemble, data: Dataset, patient: str, groups: int) -> dict[str, Any]:
+def _one(loaded: Ensemble, data: Dataset, patient: str, groups: int) -> dict[str, Any]:
     bag = data.bags[patient]
     try:
         loaded.check_features(data.provenance, "the patient's bag")
@@ -234,7 +235,7 @@ def _refuse_too_many(refused: Sequence[Refused], asked: int, params: PredictPara
         raise DataError(what, first.where, hint)
 
 
-def _result(rows: Sequence[Mapping[str, Any]], refused: int, loaded: ensemble.Ensemble) -> PredictResult:
+def _result(rows: Sequence[Mapping[str, Any]], refused: int, loaded: Ensemble) -> PredictResult:
     return PredictResult(
         patients=len(rows),
         known=sum(loaded.is_development_patient(str(row["patient_id"])) for row in rows),

@@ -13,7 +13,7 @@ from mcti.cohort import tables
 from mcti.dataset.loading import load_dataset
 from mcti.errors import DataError, UsageError
 from mcti.params import PredictParams
-from mcti.registry import ensemble
+from mcti.registry import ensemble_files
 from mcti.steps.predict.step import frame, predict
 from mcti.steps.train import train
 from tests.training.factories import GENES, WIDTH, folders, settings
@@ -155,7 +155,7 @@ def refitted(world, tmp_path_factory):
     root, cohort, features = world
     train(cohort, features, root / "folds.csv", settings(epochs=1, workers=1), root / "models", refit=True)
     folder = tmp_path_factory.mktemp("refitted") / "ensemble"
-    ensemble.assemble(root / "models", folder, refit=True)
+    ensemble_files.assemble(root / "models", folder, refit=True)
     return folder
 
 
@@ -180,7 +180,7 @@ def test_risk_groups_of_a_refit_are_cut_where_the_folds_were_wrong_about_those_t
     """By hand: the share of a fold's training patients below its out-of-fold median, as a quantile of the refit's."""
     root, cohort, features = world
     predict(str(refitted), None, None, DEFAULTS, tmp_path / "o.csv", new_patients=newcomers(world, tmp_path))
-    data, loaded, shares = load_dataset(cohort, features), ensemble.load(refitted), []
+    data, loaded, shares = load_dataset(cohort, features), ensemble_files.load(refitted), []
 
     def learned(name):
         bags = [b for b in data.bags.values() if name == "refit" or name not in loaded.eligible_members(b.patient_id)]
