@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the made cohort is that of
 
 from mcti.contracts import measurements, suites
 from tests.contracts import factories
-from tests.contracts.test_clauses import CLAUSES
+from tests.contracts.test_expectations import RULES
 
 
 def main() -> int:
@@ -22,9 +22,9 @@ def main() -> int:
     base = factories.good(1, patients=400)
     alarms: Counter[str] = Counter()
     for seed in range(count):
-        found = suites.run(measurements.measure(factories.resample(base, seed)), CLAUSES)
+        found = suites.run(measurements.measure(factories.resample(base, seed)), RULES)
         alarms.update(finding.id for finding in found if not finding.passed)
-    print(f"{sum(alarms.values())} false alarms of {len(CLAUSES)} expectations in {count} resamples {dict(alarms)}")
+    print(f"{sum(alarms.values())} false alarms of {len(RULES)} expectations in {count} resamples {dict(alarms)}")
     return int(bool(alarms))
 
 

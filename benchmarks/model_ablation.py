@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mcti.cohort.folds import stratified
+from mcti.cohort.folds import assign_stratified
 from mcti.dataset.bags import Dataset, PatientBag
 from mcti.evaluation.comparison import Draws, interval, paired
 from mcti.evaluation.metrics import c_index
@@ -84,7 +84,7 @@ def _bag(row: dict[Any, Any], patches: torch.Tensor, genes: pd.DataFrame, classe
 
 def deal(table: pd.DataFrame, count: int) -> Parts:
     """{fold: (training patients, test patients)}, stratified by event and subtype."""
-    place = stratified(table, count, [0])
+    place = assign_stratified(table, count, [0])
     ids = table.patient_id
     return {fold: (list(ids[place != fold]), list(ids[place == fold])) for fold in range(count)}
 

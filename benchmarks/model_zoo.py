@@ -16,14 +16,18 @@ from mcti.evaluation import baselines
 from mcti.evaluation.design_matrix import Inputs
 from mcti.evaluation.predictions import Predictions
 from mcti.model.trained import TrainedModel, survival_column
-from mcti.model.variants import ABLATIONS, PEERS
+from mcti.model.variants import ABLATIONS, COMPARATORS
 from mcti.params import TrainParams
 from mcti.training import fold_files
 from mcti.training import folds as folding
 from mcti.training.loop import train
 
 ENSEMBLE = "mcti+cox"
-NETWORKS: Mapping[str, str] = {"mcti": "compact", ENSEMBLE: "compact", **{name: name for name in (*PEERS, *ABLATIONS)}}
+NETWORKS: Mapping[str, str] = {
+    "mcti": "compact",
+    ENSEMBLE: "compact",
+    **{name: name for name in (*COMPARATORS, *ABLATIONS)},
+}
 """Name -> `train.preset`. All else is the same for all of them: settings, folds, covariates. Each is the network alone;
 only the stack, which is what `mcti train` makes by default, has the Cox model beside it (`train.cox_weight`)."""
 NAMES = (*baselines.REGISTRY, *NETWORKS)

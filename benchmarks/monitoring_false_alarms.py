@@ -16,8 +16,8 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.study_data import read
-from mcti.model import reference_profile as sketches
-from mcti.model.reference_profile import Column, ReferenceProfile, Table
+from mcti.model import reference_profile
+from mcti.model.reference_profile import ColumnProfile, ReferenceProfile, Table
 from mcti.monitoring import drift
 from mcti.params import MonitorParams
 
@@ -32,8 +32,8 @@ def alarms(
 ) -> list[list[str]]:
     """The families that drifted between two sets of patients, at each level."""
     trained = part_of(table, before)
-    families = {name: {c: Column.of(values) for c, values in part.items()} for name, part in trained.items()}
-    out_of_fold = Column.of(risk[before], between=2)
+    families = {name: {c: ColumnProfile.fit(values) for c, values in part.items()} for name, part in trained.items()}
+    out_of_fold = ColumnProfile.fit(risk[before], between=2)
     sketch = ReferenceProfile(len(before), 0, families, {}, out_of_fold)
     risks, new = drift.Risks({"one": out_of_fold}, {"one": risk[later]}), part_of(table, later)
     return [[f.name for f in drift.compare(sketch, new, risks, params) if f.drifted] for params in levels]
@@ -49,7 +49,7 @@ def main() -> int:
     cohort = read(options.data, options.cohort, folds=2, repeats=1)
     patients = [bag for _, bag in sorted(cohort.patients.data.bags.items())]
     frame = cohort.table.sort_values("patient_id")
-    table = sketches.table(patients, cohort.patients.data.genes)
+    table = reference_profile.column_values(patients, cohort.patients.data.genes)
     genes = np.stack(list(table["genes"].values()))
     risk = np.random.default_rng(0).normal(size=len(genes)) @ np.nan_to_num(genes) / np.sqrt(len(genes))
     count, size = len(patients), round(len(patients) * options.later)

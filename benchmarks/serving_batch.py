@@ -40,7 +40,7 @@ def make_models(out: Path, members: int, features: int, genes: int) -> None:
         folder = out / f"fold_{fold}"
         folder.mkdir(parents=True)
         save_file({k: v.contiguous() for k, v in net.state_dict().items()}, folder / "weights.safetensors")
-        reference = ReferenceProfile.of(bags, names, 40, fitted, np.random.default_rng(fold).normal(size=40).tolist())
+        reference = ReferenceProfile.fit(bags, names, 40, fitted, np.random.default_rng(fold).normal(size=40).tolist())
         record = TrainedModel(net, config, fitted).spec() | {
             "reference": reference.spec(),
             "horizons_months": [12.0, 36.0, 60.0],

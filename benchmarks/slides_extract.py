@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.slides_memory import made
 from mcti.params import ExtractParams
-from mcti.slides import encoders, features, probe
+from mcti.slides import encoder_protocol, encoders, features, probe
 from mcti.steps.extract import extract
 from tests.slides.test_encoders import torch_lite0  # the network in plain torch: the tests' oracle, and the peer here
 
@@ -77,7 +77,7 @@ def plain_loop(slide: Path, corners: np.ndarray) -> np.ndarray:
     """Features (n, 1280) as a script of an afternoon makes them."""
     with openslide.OpenSlide(slide) as opened, torch.inference_mode():
         read = [opened.read_region(corner, 0, (_TILE, _TILE)).convert("RGB") for corner in corners.tolist()]
-        batch = (encoders.to_batch([np.asarray(picture) for picture in read], 224) - 127) / 128
+        batch = (encoder_protocol.to_batch([np.asarray(picture) for picture in read], 224) - 127) / 128
         return torch_lite0(torch.from_numpy(batch)).numpy()
 
 

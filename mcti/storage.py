@@ -271,7 +271,7 @@ def _download_version(address: str, folder: Path) -> Path:
         target = root / name if name else root
         target.parent.mkdir(parents=True, exist_ok=True)
         s3.download(version.object, str(target))
-        pinned.check(md5(target), version)
+        pinned.check_md5(md5(target), version)
     return root
 
 

@@ -33,7 +33,7 @@ def compile_to(settings: Settings, data: str | None, out: Path, kind: str = "tra
     """
     if kind not in PIPELINES:
         raise UsageError(f"no pipeline {kind!r}", "--kind", did_you_mean(kind, PIPELINES))
-    found = versions.of_source(settings.ingest.clinical) if data is None else data
+    found = versions.source_md5(settings.ingest.clinical) if data is None else data
     settings, name = _pinned(settings, found, kind), f"{settings.cluster.pipeline}-{kind}"
     # A definition cannot hold its own hash: the version is that of the same definition without one.
     nameless = PIPELINES[kind](settings, found, "").pipeline_spec.SerializeToString(deterministic=True)

@@ -15,10 +15,10 @@ FILES = {"a.csv": b"a", "slides/x y.svs": b"x", "slides/é.svs": b"e", "slides-b
 @pytest.fixture
 def remote():
     """{address: bytes} of a folder of FILES; the pinned address of the folder."""
-    body = pinned.manifest({name: pinned.digest(data) for name, data in FILES.items()})
-    md5 = pinned.digest(body) + ".dir"
-    objects = {pinned.object_of("s3://b/p", pinned.digest(data)): data for data in FILES.values()}
-    objects[pinned.object_of("s3://b/p", md5)] = body
+    body = pinned.manifest_bytes({name: pinned.md5_hex(data) for name, data in FILES.items()})
+    md5 = pinned.md5_hex(body) + ".dir"
+    objects = {pinned.object_address("s3://b/p", pinned.md5_hex(data)): data for data in FILES.values()}
+    objects[pinned.object_address("s3://b/p", md5)] = body
     return objects, f"dvc+s3://b/p/{md5}"
 
 
@@ -26,11 +26,11 @@ def test_the_manifest_has_the_bytes_and_the_md5_that_dvc_gives_it():
     """Oracle: dvc_data's own Tree (DVC 3.67)."""
     tree = Tree()
     for name, data in FILES.items():
-        tree.add(tuple(name.split("/")), None, HashInfo("md5", pinned.digest(data)))
+        tree.add(tuple(name.split("/")), None, HashInfo("md5", pinned.md5_hex(data)))
     tree.digest()
-    ours = pinned.manifest({name: pinned.digest(data) for name, data in FILES.items()})
+    ours = pinned.manifest_bytes({name: pinned.md5_hex(data) for name, data in FILES.items()})
     assert ours == tree.as_bytes()
-    assert pinned.digest(ours) + ".dir" == tree.hash_info.value
+    assert pinned.md5_hex(ours) + ".dir" == tree.hash_info.value
 
 
 def test_files_below_a_path_are_those_of_that_folder_alone(remote):
@@ -43,7 +43,7 @@ def test_files_below_a_path_are_those_of_that_folder_alone(remote):
 
 def test_bytes_that_are_not_those_of_the_address_are_refused(remote):
     objects, address = remote
-    objects[pinned.object_of("s3://b/p", pinned.digest(b"x"))] = b"y"
+    objects[pinned.object_address("s3://b/p", pinned.md5_hex(b"x"))] = b"y"
     with pytest.raises(DataError, match="the bytes have MD5"):
         pinned.read(f"{address}/slides/x y.svs", objects.__getitem__)
 
@@ -59,8 +59,8 @@ def test_a_forged_manifest_is_refused(remote):
 @pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x"])
 def test_a_manifest_cannot_write_outside_its_folder(name):
     body = json.dumps([{"md5": "0" * 32, "relpath": name}]).encode()
-    address = f"dvc+s3://b/p/{pinned.digest(body)}.dir"
-    with pytest.raises(DataError, match="leaves its folder"):
+    address = f"dvc+s3://b/p/{pinned.md5_hex(body)}.dir"
+    with pytest.raises(DataError, match="points outside its folder"):
         pinned.files(address, lambda _: body)
 
 

@@ -30,7 +30,7 @@ def project(servers_of, tmp_path):
     (place / ".dvc").mkdir(parents=True)
     config = f"[core]\n    remote = storage\n    no_scm = true\n['remote \"storage\"']\n    url = {REMOTE}\n"
     (place / ".dvc" / "config").write_text(config)
-    dvc_program.point_at(place, Path(servers_of.folder))
+    dvc_program.configure_remote(place, Path(servers_of.folder))
     files = {"clinical.csv": "patient_id,é\n", "slides/a.tif": "A" * 3_000_000, "slides/b b.tif": "", "slides.csv": ""}
     files["slides.csv"] = "patient_id,slide_id,path\np1,a,slides/a.tif\np2,b,slides/b b.tif\n"
     for name, text in files.items():
@@ -78,9 +78,9 @@ def test_a_manifest_in_a_version_names_slides_of_that_version(project, version):
 
 
 def test_an_object_changed_under_its_name_is_refused(project, version):
-    target = pinned.the_file(f"{version}/slides/a.tif", storage.read_bytes).object
+    target = pinned.resolve_file(f"{version}/slides/a.tif", storage.read_bytes).object
     s3.put(target, b"A" * 2_999_999 + b"B")
-    with pytest.raises(DataError, match=r"the bytes have MD5 .* changed or cut short"), storage.local_copy(version):
+    with pytest.raises(DataError, match=r"the bytes have MD5 .* changed or truncated"), storage.local_copy(version):
         pass
     with pytest.raises(DataError, match="the bytes have MD5"):
         storage.read_bytes(f"{version}/slides/a.tif")
@@ -110,36 +110,36 @@ def test_what_we_publish_dvc_pulls_and_knows_as_its_own(project, version, tmp_pa
 def test_the_version_of_a_source_stands_beside_its_folder(tmp_path):
     """What `dvc add data/raw` writes; a folder that nobody versions has none, nor has one in S3."""
     (tmp_path / "raw.dvc").write_text(f"outs:\n- md5: {'a' * 32}.dir\n  size: 3\n  hash: md5\n  path: raw\n")
-    assert versions.of_source(str(tmp_path / "raw" / "clinical.csv")) == "a" * 32 + ".dir"
-    assert versions.of_source(str(tmp_path / "other" / "clinical.csv")) == ""
-    assert versions.of_source("s3://bucket/raw/clinical.csv") == ""
+    assert versions.source_md5(str(tmp_path / "raw" / "clinical.csv")) == "a" * 32 + ".dir"
+    assert versions.source_md5(str(tmp_path / "other" / "clinical.csv")) == ""
+    assert versions.source_md5("s3://bucket/raw/clinical.csv") == ""
 
 
 @pytest.mark.parametrize("source", ["clinical.csv", "./clinical.csv", "../clinical.csv", "/clinical.csv"])
 def test_a_source_beside_the_settings_has_no_version(tmp_path, monkeypatch, source):
     monkeypatch.chdir(tmp_path)
-    assert versions.of_source(source) == ""
+    assert versions.source_md5(source) == ""
 
 
 def test_a_folder_with_a_dot_in_its_name_keeps_it(tmp_path):
     """`dvc add raw.v2` writes raw.v2.dvc."""
     (tmp_path / "raw.v2.dvc").write_text(f"outs:\n- md5: {'b' * 32}.dir\n  path: raw.v2\n")
-    assert versions.of_source(str(tmp_path / "raw.v2" / "clinical.csv")) == "b" * 32 + ".dir"
+    assert versions.source_md5(str(tmp_path / "raw.v2" / "clinical.csv")) == "b" * 32 + ".dir"
 
 
 def test_the_head_names_only_versions_that_are_there_whole(project, version):
     md5 = version.rpartition("/")[2]
-    versions.set_head(REMOTE, "lung", md5)
-    assert versions.head(REMOTE, "lung").md5 == md5
+    versions.set_latest_version(REMOTE, "lung", md5)
+    assert versions.latest_version(REMOTE, "lung").md5 == md5
     with pytest.raises(DataError, match="no such object"):
-        versions.set_head(REMOTE, "lung", "0" * 32 + ".dir")
-    body = pinned.manifest({"x": "1" * 32})
-    absent = pinned.digest(body) + ".dir"
-    s3.put(pinned.object_of(REMOTE, absent), body)
+        versions.set_latest_version(REMOTE, "lung", "0" * 32 + ".dir")
+    body = pinned.manifest_bytes({"x": "1" * 32})
+    absent = pinned.md5_hex(body) + ".dir"
+    s3.put(pinned.object_address(REMOTE, absent), body)
     with pytest.raises(DataError, match=r"1 files are missing, the first x.*dvc push"):
-        versions.set_head(REMOTE, "lung", absent)
+        versions.set_latest_version(REMOTE, "lung", absent)
     with pytest.raises(DataError, match="no such object"):
-        versions.head(REMOTE, "breast")
+        versions.latest_version(REMOTE, "breast")
 
 
 def test_wrong_keys_are_named_and_never_printed(project, version, monkeypatch):
@@ -163,7 +163,7 @@ def test_a_shard_extracts_slides_of_a_version_and_refuses_an_altered_one(project
     made = extract(f"{address}/slides.csv", ExtractParams(workers=1), tmp_path / "features", shard=(0, 1))
     assert (made.slides, made.ok) == (2, 2)
     (raw / "slides/a.tif").write_bytes(b"another slide")
-    version = pinned.the_file(f"{address}/slides/a.tif", storage.read_bytes)
+    version = pinned.resolve_file(f"{address}/slides/a.tif", storage.read_bytes)
     before = storage.read_bytes(version.object)
     s3.put(version.object, b"II*\0" + before[4:-1] + b"?")
     try:
@@ -174,8 +174,8 @@ def test_a_shard_extracts_slides_of_a_version_and_refuses_an_altered_one(project
 
 
 def test_a_key_tells_everything_before_it_apart_and_nothing_after_it():
-    keys = versions.keys("md5", "ingest", "extract", "split")
-    assert versions.keys("md5", "ingest", "extract", "other")[:2] == keys[:2]
-    assert not set(versions.keys("md5", "other", "extract", "split")) & set(keys)
-    assert not set(versions.keys("newer", "ingest", "extract", "split")) & set(keys)
-    assert versions.keys("md5", "ingeste", "xtract")[1] != keys[1], "where one text ends matters"
+    keys = versions.stage_keys("md5", "ingest", "extract", "split")
+    assert versions.stage_keys("md5", "ingest", "extract", "other")[:2] == keys[:2]
+    assert not set(versions.stage_keys("md5", "other", "extract", "split")) & set(keys)
+    assert not set(versions.stage_keys("newer", "ingest", "extract", "split")) & set(keys)
+    assert versions.stage_keys("md5", "ingeste", "xtract")[1] != keys[1], "where one text ends matters"

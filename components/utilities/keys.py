@@ -12,5 +12,7 @@ def keys(  # noqa: D103
     data: str, ingest: str, extract: str, split: str, search: str, train: str, evaluate: str
 ) -> NamedTuple("Keys", cohort=str, features=str, folds=str, best=str, evaluation=str):
     from mcti import versions
+    from mcti.params.result_settings import result_text
 
-    return tuple(versions.keys(data, ingest, extract, split, search + train, evaluate))
+    best = result_text("search", search) + result_text("train", train)
+    return tuple(versions.stage_keys(data, ingest, result_text("extract", extract), split, best, evaluate))

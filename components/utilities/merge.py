@@ -12,7 +12,7 @@ def merge_features(  # noqa: D103
     from pathlib import Path
 
     from mcti.params import ExtractParams, from_json
-    from mcti.steps.extract import merge as join_tables
+    from mcti.steps.extract import merge_shards as join_tables
     from mcti.steps.merge import merge
 
     merge([part.path for part in parts], Path(whole.path))

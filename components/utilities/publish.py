@@ -10,7 +10,7 @@ def publish(remote: str, name: str, result: dsl.Input[dsl.Artifact], version: ds
     from mcti import storage, versions
     from mcti.registry import pipeline_run
 
-    made = versions.publish(result.path, remote, name)
-    versions.record(made, remote, pipeline_run.required_run_id(), name)
-    storage.write_json(version.path, made.model_dump(mode="json"))
-    version.metadata.update(md5=made.md5, address=made.address, uploaded=made.uploaded)
+    published = versions.publish(result.path, remote, name)
+    versions.save_run_pointer(published, remote, pipeline_run.required_run_id(), name)
+    storage.write_json(version.path, published.model_dump(mode="json"))
+    version.metadata.update(md5=published.md5, address=published.address, uploaded=published.uploaded)

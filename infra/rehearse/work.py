@@ -80,7 +80,7 @@ def publish(session: Session, events: int, censored: int) -> str:
     raw = write_cohort(session, events, censored)
     with session.outside("s3") as environment:
         sent = session.mcti("data", "publish", str(raw.relative_to(session.work)), limit=600, **environment)
-        session.mcti("data", "head", sent["md5"], **environment)
+        session.mcti("data", "set-latest", sent["md5"], **environment)
         found = session.mcti("data", "verify", f"dvc+{REMOTE}/{sent['md5']}", **environment)
     assert found["faults"] == 0, json.dumps(found)
     return str(sent["md5"])

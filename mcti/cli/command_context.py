@@ -51,7 +51,7 @@ class CommandContext:
         from mcti import params
         from mcti.local import orphans, settings
 
-        orphans.end_with_dvc()
+        orphans.exit_with_dvc()
         settings.activate(Path.cwd())
         found = params_file or (DEFAULT_PARAMS if Path(DEFAULT_PARAMS).exists() else None)
         self.settings = params.load(found, overrides or ())

@@ -1,4 +1,4 @@
-"""Commands on slides and their features, beside the step `extract`."""
+"""Commands on slides and their features, besides the step `extract`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,14 +9,23 @@ from mcti.cli.command_context import CommandContext, command, print_status
 from mcti.cli.options import OutFile, OutFolder
 
 group = typer.Typer()
-features_group = typer.Typer(help="Feature sets of other tools, in and out.")
+features_group = typer.Typer(help="Import, export and merge feature sets.")
 
-Form = Annotated[str, typer.Option("--format", metavar="NAME", help="trident | clam | stamp | pt")]
-Mpp = Annotated[float | None, typer.Option("--mpp", metavar="µm/px", help="Resolution where the files do not say.")]
+FormatName = Annotated[str, typer.Option("--format", metavar="NAME", help="Format: trident | clam | stamp | pt.")]
+Mpp = Annotated[
+    float | None,
+    typer.Option("--mpp", metavar="µm/px", help="Resolution of level 0, for files that do not state it."),
+]
+FeatureFile = Annotated[
+    str, typer.Option("--features", metavar="FILE", help="Feature file <slide_id>.h5 of the slide.")
+]
+SlideFile = Annotated[str, typer.Argument(metavar="SLIDE", help="Path or s3:// address of the slide.")]
+ScoreColumn = Annotated[str, typer.Option(metavar="NAME", help="Column with the score.")]
+Centre = Annotated[float | None, typer.Option(metavar="X", help="Middle of a diverging colour scale.")]
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang these commands into the tree."""
+    """Add these commands to the command tree."""
     app.add_typer(group)
     app.add_typer(features_group, name="features")
 
@@ -26,7 +35,7 @@ def inventory(
     context: CommandContext,
     slides: Annotated[str, typer.Argument(metavar="MANIFEST|FOLDER", help="CSV or Parquet manifest, or a folder.")],
     out: OutFile,
-    workers: Annotated[int, typer.Option(metavar="N", help="Threads; 0: one a core.")] = 0,
+    workers: Annotated[int, typer.Option(metavar="N", help="Threads; 0: one per core.")] = 0,
 ) -> object:
     """Check every slide without decoding it: format, resolution, completeness, duplicates.
 
@@ -40,12 +49,12 @@ def inventory(
 @command(group, "heatmap")
 def heatmap(
     context: CommandContext,  # noqa: ARG001
-    slide: Annotated[str, typer.Argument(metavar="SLIDE", help="The slide.")],
-    features: Annotated[str, typer.Option(metavar="FILE", help="Its <slide_id>.h5.")],
+    slide: SlideFile,
+    features: FeatureFile,
     scores: Annotated[str, typer.Option(metavar="FILE", help="CSV with x, y (level-0 pixels) and the score.")],
     out: OutFolder,
-    column: Annotated[str, typer.Option(metavar="NAME", help="Column of the score.")] = "score",
-    centre: Annotated[float | None, typer.Option(metavar="X", help="Let the colours diverge around X.")] = None,
+    column: ScoreColumn = "score",
+    centre: Centre = None,
     mpp: Mpp = None,
 ) -> object:
     """Draw a score of each tile over its slide: PNG, GeoJSON for QuPath, pyramidal OME-TIFF.
@@ -60,16 +69,18 @@ def heatmap(
 @command(group, "view")
 def view(
     context: CommandContext,  # noqa: ARG001
-    slide: Annotated[str, typer.Argument(metavar="SLIDE", help="The slide.")],
-    features: Annotated[str | None, typer.Option(metavar="FILE", help="Its <slide_id>.h5: tiles and mask.")] = None,
-    scores: Annotated[str | None, typer.Option(metavar="FILE", help="CSV with x, y and the score, as heatmap.")] = None,
-    column: Annotated[str, typer.Option(metavar="NAME", help="Column of the score.")] = "score",
-    centre: Annotated[float | None, typer.Option(metavar="X", help="Let the colours diverge around X.")] = None,
+    slide: SlideFile,
+    features: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Feature file <slide_id>.h5: adds tiles and tissue mask.")
+    ] = None,
+    scores: Annotated[str | None, typer.Option(metavar="FILE", help="CSV with x, y and the score.")] = None,
+    column: ScoreColumn = "score",
+    centre: Centre = None,
     mpp: Mpp = None,
     port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="Port on 127.0.0.1; 0: a free one.")] = 0,
-    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address.")] = False,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address; open no browser.")] = False,
 ) -> object:
-    """Pan and zoom a slide in the browser, with tissue, tiles and scores as layers; end it with Ctrl-C.
+    """Show a slide in the browser, with tissue, tiles and scores as layers. Stop with Ctrl-C.
 
     Example: mcti view a.svs --features data/features/a.h5 --scores scores.csv
     """
@@ -84,7 +95,7 @@ def view(
         mpp=mpp,
         port=port,
         browser=not no_browser,
-        ready=lambda url: print_status(f"open {url}"),
+        on_ready=lambda url: print_status(f"open {url}"),
     )
 
 
@@ -92,47 +103,47 @@ def view(
 def import_features(
     context: CommandContext,  # noqa: ARG001
     source: Annotated[str, typer.Argument(metavar="SRC", help="Folder of the other tool.")],
-    form: Form,
+    format_name: FormatName,
     out: OutFolder,
     mpp: Mpp = None,
-    slides: Annotated[str | None, typer.Option("--slides", metavar="FILE", help="Manifest: whose slides.")] = None,
+    slides: Annotated[
+        str | None, typer.Option("--slides", metavar="FILE", help="Table with patient_id and slide_id.")
+    ] = None,
 ) -> object:
-    """Take over features of TRIDENT, CLAM, STAMP or plain .pt, so that training needs no slide.
+    """Import features of TRIDENT, CLAM, STAMP or plain .pt files, so that training needs no slides.
 
     Example: mcti features import clam-features/ --format clam --slides slides.csv --out data/features
     """
     from mcti.steps.exchange import import_features as step
 
-    return step(source, form, Path(out), mpp=mpp, slides=slides)
+    return step(source, format_name, Path(out), mpp=mpp, slides=slides)
 
 
 @command(features_group, "export")
 def export_features(
     context: CommandContext,  # noqa: ARG001
     source: Annotated[str, typer.Argument(metavar="SRC", help="Folder that `mcti extract` wrote.")],
-    form: Form,
+    format_name: FormatName,
     out: OutFolder,
 ) -> object:
-    """Write our features as TRIDENT, CLAM, STAMP or plain .pt files.
+    """Export features as TRIDENT, CLAM, STAMP or plain .pt files.
 
     Example: mcti features export data/features --format trident --out trident-features
     """
     from mcti.steps.exchange import export_features as step
 
-    return step(source, form, Path(out))
+    return step(source, format_name, Path(out))
 
 
 @command(features_group, "merge")
 def merge_shards(
     context: CommandContext,
-    folder: Annotated[
-        str, typer.Argument(metavar="DIR", help="Where `mcti extract --shard I/N` wrote; local or s3://.")
-    ],
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="Output of `mcti extract --shard I/N`; local or s3://.")],
 ) -> object:
     """Join the tables of all shards: then DIR holds what one run would have written.
 
     Example: mcti features merge data/features
     """
-    from mcti.steps.extract import merge as step
+    from mcti.steps.extract import merge_shards as step
 
     return step(folder, context.settings.extract)

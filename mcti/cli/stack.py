@@ -38,7 +38,7 @@ def down(context: CommandContext, root: Root = ".") -> object:  # noqa: ARG001
     """
     from mcti.local import stack
 
-    return stack.down(stack.at_or_above(Path(root)))
+    return stack.down(stack.nearest_root(Path(root)))
 
 
 @command(stack_group, "status")
@@ -49,7 +49,7 @@ def status(context: CommandContext, root: Root = ".") -> object:  # noqa: ARG001
     """
     from mcti.local import stack
 
-    return stack.status(stack.at_or_above(Path(root)))
+    return stack.status(stack.nearest_root(Path(root)))
 
 
 @command(stack_group, "join")

@@ -207,7 +207,7 @@ def register(
     from mcti.steps.register import register as step
 
     # As a pipeline's version it says which sources it knows, or a retraining would train on them again.
-    origin = Origin(data=versions.of_source(context.settings.ingest.clinical))
+    origin = Origin(data=versions.source_md5(context.settings.ingest.clinical))
     return step(models, evaluation, section, Path(out), validation, origin=origin)
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from mcti import storage
 from mcti.cohort import labels
 from mcti.cohort.reading import Matrix, RawTable, refuse_duplicates
-from mcti.cohort.tables import PATIENTS, SLIDES, Cohort, CohortInfo, Leaver, covariates
+from mcti.cohort.tables import PATIENTS, SLIDES, Cohort, CohortInfo, ExcludedPatient, covariates
 from mcti.errors import DataError
 from mcti.params import IngestParams
 from mcti.storage import Location
@@ -22,7 +22,7 @@ NO_GENES = "no genes"
 NO_SLIDES = "no slides"
 REDACTED = "redacted by the source"
 CONTRADICTORY = "contradictory status and dates"
-OF_PATIENTS = (NO_FOLLOWUP, NO_SUBTYPE, NO_GENES, NO_SLIDES, REDACTED, CONTRADICTORY)
+PATIENT_REASONS = (NO_FOLLOWUP, NO_SUBTYPE, NO_GENES, NO_SLIDES, REDACTED, CONTRADICTORY)
 """Reasons for which patients of the clinical table leave; the others are of samples and of rows of other tables."""
 
 NOT_CLINICAL = "in the expression table, not in the clinical table"
@@ -39,7 +39,7 @@ class RawCohort:
     clinical: RawTable
     expression: Matrix
     slides: RawTable | None
-    leavers: list[Leaver] = field(default_factory=list)
+    leavers: list[ExcludedPatient] = field(default_factory=list)
     time_unit: str | None = None  # the unit that the layout fixes; None: as the settings say
 
 
@@ -68,7 +68,7 @@ def _cohort(
     patients: pd.DataFrame,
     expression: pd.DataFrame,
     slides: pd.DataFrame | None,
-    leavers: list[Leaver],
+    leavers: list[ExcludedPatient],
     raw: RawCohort,
     params: IngestParams,
 ) -> Cohort:
@@ -263,7 +263,7 @@ def _check_overlap(
 
 def _leavers(
     clinical: pd.DataFrame, expression: pd.DataFrame, slides: pd.DataFrame | None, params: IngestParams
-) -> list[Leaver]:
+) -> list[ExcludedPatient]:
     """Each patient with the first reason that holds; rows of other tables that belong to nobody."""
     ids = clinical["patient_id"]
     reasons = [
@@ -282,10 +282,10 @@ def _leavers(
     strangers = [(p, NOT_CLINICAL) for p in expression.index if p not in known]
     if slides is not None:
         strangers += [(p, NOT_CLINICAL_SLIDE) for p in slides["patient_id"].unique() if p not in known]
-    return [Leaver(patient_id=p, reason=reason) for p, reason in [*first.items(), *strangers]]
+    return [ExcludedPatient(patient_id=p, reason=reason) for p, reason in [*first.items(), *strangers]]
 
 
-def _reasons(leavers: list[Leaver]) -> str:
+def _reasons(leavers: list[ExcludedPatient]) -> str:
     counts = pd.Series([leaver.reason for leaver in leavers]).value_counts()
     return "; ".join(f"{count} left: {reason}" for reason, count in counts.items())
 

@@ -12,7 +12,7 @@ from mcti.storage import Location
 
 
 @dataclass
-class Blocks:
+class ExpressionBlocks:
     """Patient ids (n,) and expression (n, genes) of each block; called once for each pass over the table.
 
     passes    how many passes there will be at most, for the total that `progress` is told

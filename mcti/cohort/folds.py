@@ -65,7 +65,7 @@ class Folds:
         return sorted(str(p) for p in self._rows(fold, role)["patient_id"])
 
 
-def deal(patients: pd.DataFrame, params: SplitParams) -> Folds:
+def assign_folds(patients: pd.DataFrame, params: SplitParams) -> Folds:
     """The folds of a cohort's patients under `params.scheme`.
 
     Raises
@@ -85,7 +85,7 @@ def deal(patients: pd.DataFrame, params: SplitParams) -> Folds:
     return Folds(frame.astype({"inner": "Int64"}))
 
 
-def stratified(patients: pd.DataFrame, folds: int, seed: list[int]) -> Ints:
+def assign_stratified(patients: pd.DataFrame, folds: int, seed: list[int]) -> Ints:
     """The fold of each patient (n,): patients, events and events of each subtype differ by at most one between folds.
 
     Patients sorted by event, subtype and quarter of follow-up are dealt round like cards, shuffled inside a stratum.
@@ -132,16 +132,16 @@ def read_folds(location: Location) -> Folds:
     return folds
 
 
-def describe(location: Location) -> str:
+def description_path(location: Location) -> str:
     """The address of the description beside a folds file: `folds.csv` -> `folds.json`."""
     text = str(location)
     return f"{text.removesuffix('.csv')}.json"
 
 
-def write(folds: Folds, description: dict[str, object], out: Path) -> None:
+def write_folds(folds: Folds, description: dict[str, object], out: Path) -> None:
     """folds.csv at `out` and its description with the hash at `describe(out)`, each whole or not at all."""
     # The table last: a run cut between the two leaves a description that no reader takes for that of an older table.
-    storage.write_json(describe(out), {**description, "sha256": folds.digest()})
+    storage.write_json(description_path(out), {**description, "sha256": folds.digest()})
     storage.write_text(out, folds.text())
 
 
@@ -162,21 +162,21 @@ def _outer(patients: pd.DataFrame, params: SplitParams) -> list[tuple[Ints, Ints
 def _placed(patients: pd.DataFrame, params: SplitParams, repeat: int) -> Ints:
     seed = [params.seed, repeat, 0]
     if params.scheme == "stratified":
-        return stratified(patients, params.folds, seed)
+        return assign_stratified(patients, params.folds, seed)
     return _by_site(patients, params.folds, seed, OUTER_STARTS)
 
 
 def _by_site(patients: pd.DataFrame, folds: int, seed: list[int], starts: int) -> Ints:
     _enough(patients, folds)
     event = patients["event"].to_numpy() == 1
-    return sites.place(patients["site"].tolist(), event, patients["subtype"].tolist(), folds, seed, starts)
+    return sites.assign_sites(patients["site"].tolist(), event, patients["subtype"].tolist(), folds, seed, starts)
 
 
 def _inner(part: pd.DataFrame, folds: int, by_site: bool, seed: list[int]) -> Ints:
     """Inner folds by site where the outer ones are and the training part has sites enough, else stratified."""
     if by_site and part["site"].nunique() >= folds:
         return _by_site(part, folds, seed, INNER_STARTS)
-    return stratified(part, folds, seed)
+    return assign_stratified(part, folds, seed)
 
 
 def _pairs(placement: Ints, folds: int) -> list[tuple[Ints, Ints]]:
@@ -239,7 +239,7 @@ def _check_whole(folds: Folds, where: str) -> None:
 
 
 def _check_digest(folds: Folds, location: Location) -> None:
-    beside = describe(location)
+    beside = description_path(location)
     if not storage.exists(beside):
         return
     if storage.read_json(beside).get("sha256") != folds.digest():

@@ -14,7 +14,7 @@ from mcti import redaction, storage
 from mcti.cohort import labels, layouts
 from mcti.cohort.assembly import CONTRADICTORY, RawCohort
 from mcti.cohort.reading import Matrix, RawTable, read_table, shorten
-from mcti.cohort.tables import Leaver
+from mcti.cohort.tables import ExcludedPatient
 from mcti.errors import DataError, UsageError
 from mcti.params import IngestParams
 from mcti.storage import Location
@@ -47,7 +47,7 @@ def read(clinical: Location, expression: Location, slides: Location | None, para
         genes, left = _star(folder, str(expression), params.expression_scale)
     manifest = None if slides is None else read_table(slides)
     gone = {name for name, status in contradictions.items() if status != _AFTER_DEATH}
-    left += [Leaver(patient_id=name, reason=CONTRADICTORY) for name in sorted(gone)]
+    left += [ExcludedPatient(patient_id=name, reason=CONTRADICTORY) for name in sorted(gone)]
     return RawCohort(layouts.with_site(table), genes, manifest, left, time_unit="days")
 
 
@@ -164,7 +164,7 @@ def _text(value: object) -> str:
     return "" if text.casefold() in _UNSAID else text
 
 
-def _star(folder: Path, where: str, scale: str) -> tuple[Matrix, list[Leaver]]:
+def _star(folder: Path, where: str, scale: str) -> tuple[Matrix, list[ExcludedPatient]]:
     if not folder.is_dir():
         raise DataError("not a folder", where, "name the folder of the sample sheet and the STAR files")
     sheet_name = layouts.only(sorted(p.name for p in folder.iterdir() if p.is_file()), "sample_sheet", where)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from mcti.cohort.reading import Matrix, RawTable, is_missing
-from mcti.cohort.tables import PATIENTS, Leaver
+from mcti.cohort.tables import PATIENTS, ExcludedPatient
 from mcti.errors import DataError, UsageError, did_you_mean
 from mcti.params import IngestParams
 
@@ -107,7 +107,7 @@ def with_site(table: RawTable) -> RawTable:
 
 def one_sample_each(
     samples: Sequence[str], patients: Sequence[str], stated: Sequence[Sequence[str]] = ()
-) -> tuple[list[int], list[Leaver]]:
+) -> tuple[list[int], list[ExcludedPatient]]:
     """Positions of one tumour sample a patient; the others leave with their reason.
 
     The first by its id, of those that are stated to be metastases or recurrences only where there is no other.
@@ -118,9 +118,9 @@ def one_sample_each(
     left = []
     for position in sorted(range(len(samples)), key=lambda i: (_is_later(cells[i]), samples[i])):
         if not is_tumour(samples[position], cells[position]):
-            left.append(Leaver(patient_id=samples[position], reason=NOT_TUMOUR))
+            left.append(ExcludedPatient(patient_id=samples[position], reason=NOT_TUMOUR))
         elif patients[position] in kept:
-            left.append(Leaver(patient_id=samples[position], reason=DUPLICATE_SAMPLE))
+            left.append(ExcludedPatient(patient_id=samples[position], reason=DUPLICATE_SAMPLE))
         else:
             kept[patients[position]] = position
     return sorted(kept.values()), left
@@ -132,7 +132,7 @@ def _is_later(stated: Sequence[str]) -> bool:
 
 def turned(
     matrix: Matrix, owners: Mapping[str, str], tissues: Mapping[str, Sequence[str]] | None = None
-) -> tuple[Matrix, list[Leaver]]:
+) -> tuple[Matrix, list[ExcludedPatient]]:
     """A matrix of genes by samples as patients by genes, one tumour sample a patient.
 
     `owners`: sample -> patient; of a sample that is not in it, the TCGA barcode tells the patient. `tissues`: sample ->

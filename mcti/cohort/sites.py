@@ -28,7 +28,7 @@ def imbalance(counts: Floats, placement: Ints, folds: int) -> float:
     return float(((shares - counts.sum(axis=0) / folds) ** 2).sum())
 
 
-def place(
+def assign_sites(
     sites: list[str], event: npt.NDArray[np.bool_], subtype: list[str], folds: int, seed: list[int], starts: int
 ) -> Ints:
     """The fold of each patient (n,), whole sites together, events, patients and subtypes as equal as can be.

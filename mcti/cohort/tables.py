@@ -13,47 +13,53 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mcti import redaction, storage
 from mcti.errors import DataError, did_you_mean
 from mcti.storage import Location
 
-Kind = Literal["id", "text", "number", "positive", "age", "flag", "path", "md5"]
+ValueType = Literal["id", "text", "number", "positive", "age", "flag", "path", "md5"]
 
 
 @dataclass(frozen=True)
-class Column:
+class ColumnSchema:
     """One column of a canonical table: its name, what may stand in it, and what it means."""
 
     name: str
-    kind: Kind
+    value_type: ValueType
     required: bool  # the column must be in the table
     filled: bool  # every row must have a value
-    meaning: str
+    description: str
 
 
 PATIENTS = (
-    Column("patient_id", "id", True, True, "one row a patient"),
-    Column("cohort", "text", False, True, "study or cancer type; the name of the cohort where the column is missing"),
-    Column("site", "text", True, True, "where the patient was treated; folds by site never share one"),
-    Column("age", "age", False, False, "years at diagnosis; a table without the column is a cohort without age"),
-    Column("is_female", "flag", True, False, "1 female, 0 male"),
-    Column("subtype", "text", True, True, "class of the second task; a patient without one leaves the cohort"),
-    Column("time_months", "positive", True, True, "follow-up in months (days / 30.4375); 0 or none leaves the cohort"),
-    Column("event", "flag", True, True, "1 the event was seen, 0 censored at time_months"),
+    ColumnSchema("patient_id", "id", True, True, "one row a patient"),
+    ColumnSchema(
+        "cohort", "text", False, True, "study or cancer type; the name of the cohort where the column is missing"
+    ),
+    ColumnSchema("site", "text", True, True, "where the patient was treated; folds by site never share one"),
+    ColumnSchema("age", "age", False, False, "years at diagnosis; a table without the column is a cohort without age"),
+    ColumnSchema("is_female", "flag", True, False, "1 female, 0 male"),
+    ColumnSchema("subtype", "text", True, True, "class of the second task; a patient without one leaves the cohort"),
+    ColumnSchema(
+        "time_months", "positive", True, True, "follow-up in months (days / 30.4375); 0 or none leaves the cohort"
+    ),
+    ColumnSchema("event", "flag", True, True, "1 the event was seen, 0 censored at time_months"),
 )
 SLIDES = (
-    Column("patient_id", "id", True, True, "a patient may have several slides"),
-    Column("slide_id", "id", True, True, "one row a slide; a file ending such as .svs is dropped"),
-    Column("path", "path", False, False, "file or s3:// address, relative to the manifest; may miss"),
-    Column("mpp", "positive", False, False, "µm per pixel of level 0; missing: the file knows it"),
-    Column("stain", "text", False, False, "H&E where nothing is said"),
-    Column("md5", "md5", False, False, "hex MD5 of the file"),
+    ColumnSchema("patient_id", "id", True, True, "a patient may have several slides"),
+    ColumnSchema("slide_id", "id", True, True, "one row a slide; a file ending such as .svs is dropped"),
+    ColumnSchema("path", "path", False, False, "file or s3:// address, relative to the manifest; may miss"),
+    ColumnSchema("mpp", "positive", False, False, "µm per pixel of level 0; missing: the file knows it"),
+    ColumnSchema("stain", "text", False, False, "H&E where nothing is said"),
+    ColumnSchema("md5", "md5", False, False, "hex MD5 of the file"),
 )
-EXPRESSION_KEY = Column("patient_id", "id", True, True, "one row a patient; every other column is a gene, float32")
+EXPRESSION_KEY = ColumnSchema(
+    "patient_id", "id", True, True, "one row a patient; every other column is a gene, float32"
+)
 
-ARROW_TYPES: dict[Kind, str] = {
+ARROW_TYPES: dict[ValueType, str] = {
     "id": "string",
     "text": "string",
     "path": "string",
@@ -64,18 +70,25 @@ ARROW_TYPES: dict[Kind, str] = {
     "flag": "int8",
 }
 ID_PATTERN = re.compile(r"\w(?:[\w.+\- ]{0,126}[\w.+\-])?")
-"""Ids become file names and stand in reports: no path, markup or formula characters, no blank at either end."""
+"""Pattern of every patient and slide id, matched as a whole (`ID_PATTERN.fullmatch`).
+
+Ids become file names and are shown in reports: no path, markup or formula characters, no space at either end.
+"""
 
 # Wide tables: 20,000 genes a row. 1,024 rows a group keep one group of one gene block small (docs/cohort.md, "Scale").
 ROW_GROUP = 1024
 
 
-class Leaver(BaseModel):
-    """A patient (or a row of a table) that did not come into the cohort, and why."""
+class ExcludedPatient(BaseModel):
+    """A patient who was excluded from the analysis: the reason, and the step that excluded them.
+
+    `cohort.json` lists the patients, samples and rows that `ingest` excluded, each as {patient_id, reason}.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     patient_id: str
     reason: str
+    step: str = Field("ingest", exclude=True)  # always ingest in cohort.json, therefore not written
 
 
 class CohortInfo(BaseModel):
@@ -89,7 +102,7 @@ class CohortInfo(BaseModel):
     counts: dict[str, int]
     covariates: tuple[str, ...]
     sources: dict[str, str]
-    attrition: tuple[Leaver, ...]
+    attrition: tuple[ExcludedPatient, ...]
     warnings: tuple[str, ...] = ()
     event_confirmed: bool = False
 
@@ -218,14 +231,14 @@ def render_schema() -> str:
         ]
         parts += [
             f"| `{c.name}` | {_words(c)} | {'must be' if c.required else 'may be'} | {'yes' if c.filled else 'no'} "
-            f"| {c.meaning} |"
+            f"| {c.description} |"
             for c in columns
         ]
         parts.append("")
     return "\n".join(parts)
 
 
-def _words(column: Column) -> str:
+def _words(column: ColumnSchema) -> str:
     return {
         "id": "id: letters, digits, `_ . + -`, inner blanks; at most 128",
         "text": "text",
@@ -235,14 +248,14 @@ def _words(column: Column) -> str:
         "flag": "0 or 1",
         "path": "path or `s3://`",
         "md5": "32 hex digits",
-    }[column.kind]
+    }[column.value_type]
 
 
-def _write_parquet(frame: pd.DataFrame, columns: tuple[Column, ...], path: Path) -> None:
+def _write_parquet(frame: pd.DataFrame, columns: tuple[ColumnSchema, ...], path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    fields = [pa.field(c.name, ARROW_TYPES[c.kind]) for c in columns]
+    fields = [pa.field(c.name, ARROW_TYPES[c.value_type]) for c in columns]
     known = {c.name for c in columns}
     for name in (n for n in frame.columns if n not in known):
         numeric = pd.api.types.is_numeric_dtype(frame[name])
@@ -268,7 +281,7 @@ def _write_expression(expression: pd.DataFrame, path: Path) -> None:
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema), row_group_size=ROW_GROUP)
 
 
-def _read_parquet(where: str, columns: tuple[Column, ...]) -> pd.DataFrame:
+def _read_parquet(where: str, columns: tuple[ColumnSchema, ...]) -> pd.DataFrame:
     import pyarrow.parquet as pq
 
     with storage.local_copy(where) as path:

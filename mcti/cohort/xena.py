@@ -7,7 +7,7 @@ from mcti import storage
 from mcti.cohort import layouts
 from mcti.cohort.assembly import REDACTED, RawCohort
 from mcti.cohort.reading import RawTable, read_matrix, read_table
-from mcti.cohort.tables import Leaver
+from mcti.cohort.tables import ExcludedPatient
 from mcti.params import IngestParams
 from mcti.storage import Location
 
@@ -43,12 +43,12 @@ def _columns(params: IngestParams) -> dict[str, str]:
     }
 
 
-def _redacted(table: RawTable) -> list[Leaver]:
+def _redacted(table: RawTable) -> list[ExcludedPatient]:
     """Patients whom TCGA took back: their consent or their diagnosis did not hold."""
     if "Redaction" not in table.frame.columns:
         return []
     redacted = table.frame["Redaction"].str.strip().str.casefold() == "redacted"
-    return [Leaver(patient_id=patient, reason=REDACTED) for patient in table.frame["_PATIENT"][redacted]]
+    return [ExcludedPatient(patient_id=patient, reason=REDACTED) for patient in table.frame["_PATIENT"][redacted]]
 
 
 def _tissues(phenotype: RawTable) -> dict[str, tuple[str, ...]]:

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mcti.cohort.tables import ID_PATTERN
 from mcti.contracts.orientation import ACCEPTED
 from mcti.params import ValidateParams
 
 Severity = Literal["critical", "warning"]
 
-ID = r"^\w(?:[\w.+\- ]{0,126}[\w.+\-])?\Z"
-"""Ids become file names and stand in reports: no path, markup or formula characters (docs/cohort.md)."""
+ID = rf"^{ID_PATTERN.pattern}\Z"
+"""The project's id pattern as Great Expectations needs it: anchored at both ends."""
 
 PLAIN = r"^(?![=@])(?!.*(?:<[A-Za-z/!?]|\.\./)).*\Z"
 """Words end in tables and pages of others: no formula at the start, no markup, no way up a folder, one line."""
@@ -32,7 +33,7 @@ KEYS = {
 
 
 @dataclass(frozen=True)
-class Clause:
+class ExpectationRule:
     """One expectation: `kind` is the class of great_expectations.expectations, `arguments` are its own."""
 
     id: str
@@ -40,11 +41,11 @@ class Clause:
     severity: Severity
     kind: str
     arguments: dict[str, Any]
-    says: str
+    description: str
     hint: str
 
 
-def cohort_clauses(p: ValidateParams) -> list[Clause]:
+def cohort_rules(p: ValidateParams) -> list[ExpectationRule]:
     """Who is in the cohort, and whether events and times can be what they say."""
     asked = "does event 1 mean that the event was observed? If so, set ingest.event_confirmed: true; if not, invert it"
     return [
@@ -78,7 +79,7 @@ def cohort_clauses(p: ValidateParams) -> list[Clause]:
     ]  # fmt: skip
 
 
-def balance_clauses(p: ValidateParams) -> list[Clause]:
+def balance_rules(p: ValidateParams) -> list[ExpectationRule]:
     """Whether groups are large enough to learn and to score, and whether follow-up is complete."""
     few = "merge small groups, or lower the limit knowingly: no claim can be made for them"
     per_fold = p.min_events_per_fold * p.folds_planned
@@ -104,7 +105,7 @@ def balance_clauses(p: ValidateParams) -> list[Clause]:
     ]  # fmt: skip
 
 
-def expression_clauses(p: ValidateParams) -> list[Clause]:
+def expression_rules(p: ValidateParams) -> list[ExpectationRule]:
     """Whether genes carry numbers that differ, and belong to the patients they stand with."""
     batch = "correct the batch before ingest, and split by site"
     swapped = "look for swapped samples: check the ids of these patients in the source"
@@ -141,7 +142,7 @@ def expression_clauses(p: ValidateParams) -> list[Clause]:
     ]  # fmt: skip
 
 
-def slide_clauses(p: ValidateParams) -> list[Clause]:
+def slide_rules(p: ValidateParams) -> list[ExpectationRule]:
     """Whether each slide is one slide of one patient."""
     return [
         _shape("slide_id_well_formed", "slides", "slide_id"),
@@ -154,7 +155,7 @@ def slide_clauses(p: ValidateParams) -> list[Clause]:
     ]  # fmt: skip
 
 
-def feature_clauses(p: ValidateParams) -> list[Clause]:
+def feature_rules(p: ValidateParams) -> list[ExpectationRule]:
     """Whether features of all slides are of one kind, finite and where the slide is."""
     anew = "extract these slides again with one setting"
     return [
@@ -179,10 +180,10 @@ def feature_clauses(p: ValidateParams) -> list[Clause]:
 def render() -> str:
     """All expectations under their default limits as Markdown: docs/cohort.md holds exactly this text."""
     lines = ["| expectation | severity | what it says | how to mend it |", "|---|---|---|---|"]
-    parts = (cohort_clauses, balance_clauses, expression_clauses, slide_clauses, feature_clauses)
+    parts = (cohort_rules, balance_rules, expression_rules, slide_rules, feature_rules)
     for clause in (clause for part in parts for clause in part(ValidateParams())):
-        says, hint = (text.replace("|", "\\|") for text in (clause.says, clause.hint))
-        lines.append(f"| `{clause.id}` | {clause.severity} | {says} | {hint} |")
+        description, hint = (text.replace("|", "\\|") for text in (clause.description, clause.hint))
+        lines.append(f"| `{clause.id}` | {clause.severity} | {description} | {hint} |")
     return "\n".join(lines) + "\n"
 
 
@@ -191,18 +192,18 @@ def _range(
     table: str,
     column: str,
     limits: tuple[float | None, float | None],
-    says: str,
+    description: str,
     severity: Severity = "critical",
     *,
     hint: str,
     **more: Any,
-) -> Clause:
+) -> ExpectationRule:
     low, high = limits
     words = [f"at least {low:g}"] if low is not None and not more else []
     words += [f"at most {high:g}"] if high is not None else []
     arguments = {"column": column, "min_value": low, "max_value": high, **more}
-    shown = f"{says}: {column} {', '.join(words)}" if words else says
-    return Clause(id, table, severity, "ExpectColumnValuesToBeBetween", arguments, shown, hint)
+    shown = f"{description}: {column} {', '.join(words)}" if words else description
+    return ExpectationRule(id, table, severity, "ExpectColumnValuesToBeBetween", arguments, shown, hint)
 
 
 def _set(
@@ -210,36 +211,43 @@ def _set(
     table: str,
     column: str,
     values: list[int],
-    says: str,
+    description: str,
     severity: Severity = "critical",
     hint: str = "write 0 or 1",
     **more: Any,
-) -> Clause:
+) -> ExpectationRule:
     arguments = {"column": column, "value_set": values, **more}
-    return Clause(id, table, severity, "ExpectColumnValuesToBeInSet", arguments, says, hint)
+    return ExpectationRule(id, table, severity, "ExpectColumnValuesToBeInSet", arguments, description, hint)
 
 
-def _unique(id: str, table: str, column: str, says: str, hint: str) -> Clause:
-    return Clause(id, table, "critical", "ExpectColumnValuesToBeUnique", {"column": column}, says, hint)
+def _unique(id: str, table: str, column: str, description: str, hint: str) -> ExpectationRule:
+    return ExpectationRule(id, table, "critical", "ExpectColumnValuesToBeUnique", {"column": column}, description, hint)
 
 
-def _shape(id: str, table: str, column: str) -> Clause:
-    says = f"{column} has no path, markup or formula characters"
+def _shape(id: str, table: str, column: str) -> ExpectationRule:
+    description = f"{column} has no path, markup or formula characters"
     hint = "use letters, digits and _ . + - only, a letter or digit first, at most 128 characters"
-    return _match(id, table, column, ID, says, "critical", hint)
+    return _match(id, table, column, ID, description, "critical", hint)
 
 
-def _match(id: str, table: str, column: str, regex: str, says: str, severity: Severity, hint: str) -> Clause:
+def _match(
+    id: str, table: str, column: str, regex: str, description: str, severity: Severity, hint: str
+) -> ExpectationRule:
     arguments = {"column": column, "regex": regex}
-    return Clause(id, table, severity, "ExpectColumnValuesToMatchRegex", arguments, says, hint)
+    return ExpectationRule(id, table, severity, "ExpectColumnValuesToMatchRegex", arguments, description, hint)
 
 
-def _filled(id: str, table: str, column: str, hint: str = "write it anew with mcti ingest") -> Clause:
+def _filled(id: str, table: str, column: str, hint: str = "write it anew with mcti ingest") -> ExpectationRule:
     kind = "ExpectColumnValuesToNotBeNull"
-    return Clause(id, table, "critical", kind, {"column": column}, f"every row of {table} has {column}", hint)
+    return ExpectationRule(id, table, "critical", kind, {"column": column}, f"every row of {table} has {column}", hint)
 
 
 def _null(
-    id: str, table: str, column: str, says: str, severity: Severity = "critical", hint: str = "write one id in one way"
-) -> Clause:
-    return Clause(id, table, severity, "ExpectColumnValuesToBeNull", {"column": column}, says, hint)
+    id: str,
+    table: str,
+    column: str,
+    description: str,
+    severity: Severity = "critical",
+    hint: str = "write one id in one way",
+) -> ExpectationRule:
+    return ExpectationRule(id, table, severity, "ExpectColumnValuesToBeNull", {"column": column}, description, hint)

@@ -23,7 +23,7 @@ _RECEPTOR_WORDS = {"er+": 1, "er-": 0, "positive": 1, "negative": 0, "pos": 1, "
 
 
 @dataclass(frozen=True)
-class Evidence:
+class CohortData:
     """All that the contract sees.
 
     patients, slides  the canonical tables;  markers  expression (patients, genes) of those of MARKERS the cohort has
@@ -45,7 +45,7 @@ class Evidence:
     slide_statuses: pd.DataFrame | None = None
 
 
-def measure(evidence: Evidence) -> dict[str, pd.DataFrame]:
+def measure(evidence: CohortData) -> dict[str, pd.DataFrame]:
     """The tables of the contract by name; `bags` and `slide_statuses` only where features were given."""
     patients = evidence.patients
     site = dict(zip(patients["patient_id"], patients["site"].fillna(""), strict=True))
@@ -69,7 +69,7 @@ def measure(evidence: Evidence) -> dict[str, pd.DataFrame]:
     return found
 
 
-def _patients(evidence: Evidence, slides: pd.DataFrame) -> pd.DataFrame:
+def _patients(evidence: CohortData, slides: pd.DataFrame) -> pd.DataFrame:
     table = evidence.patients.copy()
     ids = table["patient_id"]
     folded = ids.str.strip().str.casefold()
@@ -108,14 +108,14 @@ def _word(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value).strip().casefold()
 
 
-def _marker(evidence: Evidence, gene: str) -> pd.Series:
+def _marker(evidence: CohortData, gene: str) -> pd.Series:
     """Expression (n,) of a marker in the patients' order; empty where the cohort does not have it."""
     if gene not in evidence.markers.columns:
         return pd.Series(dtype=np.float64)
     return evidence.markers[gene].reindex(evidence.patients["patient_id"]).astype(np.float64)
 
 
-def _sex_score(evidence: Evidence) -> pd.Series:
+def _sex_score(evidence: CohortData) -> pd.Series:
     """High in women: standardised XIST less standardised RPS4Y1, or the one of them that is there."""
     female, male = _marker(evidence, FEMALE_GENE), _marker(evidence, MALE_GENE)
     scores = [sign * _standard(marker) for sign, marker in ((1, female), (-1, male)) if len(marker)]
@@ -172,7 +172,7 @@ def _slides(slides: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _cohort(evidence: Evidence, genes: pd.DataFrame, predictability: float) -> pd.DataFrame:
+def _cohort(evidence: CohortData, genes: pd.DataFrame, predictability: float) -> pd.DataFrame:
     """One row of measurements of the whole cohort."""
     patients = evidence.patients
     time = patients["time_months"].to_numpy(dtype=np.float64)
@@ -207,7 +207,7 @@ def _negative(scale: str, genes: pd.DataFrame) -> int:
     return int((genes["minimum"] < 0).sum()) if scale in {"counts", "tpm"} else 0
 
 
-def _of_features(evidence: Evidence) -> dict[str, object]:
+def _of_features(evidence: CohortData) -> dict[str, object]:
     bags, statuses = evidence.bags, evidence.slide_statuses
     if bags is None or statuses is None:
         return {}

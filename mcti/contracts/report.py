@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mcti.contracts import figures, followup
 from mcti.contracts.drift import Drift
-from mcti.contracts.suites import Finding
+from mcti.contracts.suites import ExpectationResult
 
 MOST_BARS = 15
 ANOTHER = 0.25  # population stability index of another population (mcti/contracts/drift.py)
@@ -39,7 +39,7 @@ class Results(BaseModel):
     sources: dict[str, str]
     passed: bool
     numbers: dict[str, float]
-    expectations: tuple[Finding, ...]
+    expectations: tuple[ExpectationResult, ...]
     warnings: tuple[str, ...]
     came: int
     attrition: dict[str, tuple[str, ...]]

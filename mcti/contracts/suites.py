@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from mcti.contracts.expectations import KEYS, Clause
+from mcti.contracts.expectations import KEYS, ExpectationRule
 
 LISTED = 10  # failing rows that a report names
 
 
-class Row(BaseModel):
+class FailingRow(BaseModel):
     """A failing row: its key (patient, gene, site …) and the value that fails."""
 
     model_config = ConfigDict(frozen=True)
@@ -20,7 +20,7 @@ class Row(BaseModel):
     value: str
 
 
-class Finding(BaseModel):
+class ExpectationResult(BaseModel):
     """What an expectation found."""
 
     model_config = ConfigDict(frozen=True)
@@ -28,22 +28,22 @@ class Finding(BaseModel):
     table: str
     column: str
     severity: str
-    says: str
+    description: str
     hint: str
     passed: bool
     rows: int
     failing: int
-    first: tuple[Row, ...]
+    first: tuple[FailingRow, ...]
 
 
-def run(tables: dict[str, pd.DataFrame], clauses: list[Clause]) -> list[Finding]:
+def run(tables: dict[str, pd.DataFrame], clauses: list[ExpectationRule]) -> list[ExpectationResult]:
     """The findings of the clauses on their tables, in the order of the clauses.
 
     A clause on a table that is not there (features that nobody gave) is left out by the caller, never passed.
     """
     context = _context()
     source = context.data_sources.add_pandas("cohort")
-    found: dict[str, Finding] = {}
+    found: dict[str, ExpectationResult] = {}
     for name in dict.fromkeys(clause.table for clause in clauses):
         chosen = [clause for clause in clauses if clause.table == name]
         # Listed rows come in the order of their keys, whatever the order of the table.
@@ -63,7 +63,7 @@ def _context() -> Any:
     return context
 
 
-def _validate(context: Any, source: Any, name: str, frame: pd.DataFrame, clauses: list[Clause]) -> list[Any]:
+def _validate(context: Any, source: Any, name: str, frame: pd.DataFrame, clauses: list[ExpectationRule]) -> list[Any]:
     import great_expectations as gx
 
     made = [_expectation(clause) for clause in clauses]
@@ -77,7 +77,7 @@ def _validate(context: Any, source: Any, name: str, frame: pd.DataFrame, clauses
     return list(validation.results)
 
 
-def _expectation(clause: Clause) -> Any:
+def _expectation(clause: ExpectationRule) -> Any:
     from great_expectations import expectations
 
     kind = getattr(expectations, clause.kind)
@@ -90,19 +90,19 @@ def _plain(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.astype({name: np.float64 for name in nullable if pd.api.types.is_numeric_dtype(frame[name])})
 
 
-def _finding(clause: Clause, result: Any, rows: int) -> Finding:
+def _finding(clause: ExpectationRule, result: Any, rows: int) -> ExpectationResult:
     detail = result.result
     # An expectation that could not run has no counts; taken for a pass or a fail it would hide a defect of ours.
     assert "unexpected_count" in detail, f"expectation {clause.id} did not run: {result.exception_info}"
     column = clause.arguments["column"]
     listed = detail.get("unexpected_index_list") or []
-    first = [Row(key=str(row[KEYS[clause.table]]), value=_shown(row.get(column))) for row in listed[:LISTED]]
-    return Finding(
+    first = [FailingRow(key=str(row[KEYS[clause.table]]), value=_shown(row.get(column))) for row in listed[:LISTED]]
+    return ExpectationResult(
         id=clause.id,
         table=clause.table,
         column=column,
         severity=clause.severity,
-        says=clause.says,
+        description=clause.description,
         hint=clause.hint,
         passed=bool(result.success),
         rows=rows,

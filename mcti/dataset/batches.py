@@ -75,7 +75,7 @@ def collate(
         subtypes=torch.tensor([bag.subtype for bag in bags]),
         slides_present=torch.tensor([bag.patches is not None for bag in bags]),
         genes_present=torch.tensor([bag.genes is not None for bag in bags]),
-        covariates=fitted.covariates.keeping_gaps(covariate_table(bags, covariates)) if covariates else None,
+        covariates=fitted.covariates.standardised(covariate_table(bags, covariates)) if covariates else None,
     )
 
 

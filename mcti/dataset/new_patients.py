@@ -167,7 +167,7 @@ def _patient_by_slide(folder: Path) -> dict[str, str]:
         return {}
     if slides.is_dir():
         return {row.slide_id: row.patient_id for row in manifest.read(slides)}
-    return manifest.owners(slides)
+    return manifest.read_patient_ids(slides)
 
 
 def _find_file(folder: Path, *names: str) -> Path | None:

@@ -60,7 +60,7 @@ def _transform(values: Tensor, transform: str) -> Scale:
         return replace(identity, limits=_quantiles(values, WINSOR_QUANTILES))
     if transform == "rank":
         levels = [(number + 1) / (RANK_QUANTILES + 1) for number in range(RANK_QUANTILES)]
-        return replace(identity, knots=_quantiles(values, levels))
+        return replace(identity, quantile_grid=_quantiles(values, levels))
     return identity
 
 

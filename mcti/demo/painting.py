@@ -7,26 +7,22 @@ Stain goes down as optical density (Beer-Lambert), so haematoxylin and eosin mix
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mcti import storage
-from mcti.demo import brushes
-from mcti.demo.brushes import Plane
+from mcti.demo import tissue_drawing
+from mcti.demo.tissue_drawing import Plane
+from mcti.slides.pyramid_writer import write_pyramid
 
 EDGE = 2048
 """Width and height in pixels."""
 MPP = 0.5
 """Resolution of the finest level in µm/px."""
-TILE = 256
-LEVELS = 3
-_QUALITY = 75
 
 
 @dataclass(frozen=True)
-class Recipe:
+class SlideTraits:
     """What one picture shows. Lengths in pixels of 0.5 µm, shares between 0 and 1."""
 
     nucleus: float  # radius of a tumour nucleus
@@ -41,10 +37,10 @@ class Recipe:
     blurred: bool
 
 
-def recipe(rng: np.random.Generator, grade: int, er_positive: bool) -> Recipe:
+def draw_traits(rng: np.random.Generator, grade: int, er_positive: bool) -> SlideTraits:
     """Draw a recipe around a grade (1-3) and a receptor status; each trait carries noise about as wide as one grade."""
     aggressive = grade - 2 + (0.0 if er_positive else 0.5) + rng.normal(0.0, 0.9)
-    return Recipe(
+    return SlideTraits(
         nucleus=float(np.clip(8.5 + 0.9 * aggressive + rng.normal(0.0, 0.8), 6.0, 13.0)),
         variation=float(np.clip(0.14 + 0.05 * aggressive + rng.normal(0.0, 0.03), 0.05, 0.35)),
         spacing=float(np.clip(29.0 - 1.6 * aggressive + rng.normal(0.0, 2.0), 22.0, 36.0)),
@@ -67,38 +63,38 @@ def paint(out: Path, *, seed: int, grade: int, er_positive: bool) -> None:
         OperationalError: `out` cannot be written.
     """
     rng = np.random.default_rng([seed, grade, int(er_positive)])
-    picture = render(rng, recipe(rng, grade, er_positive))
+    picture = render(rng, draw_traits(rng, grade, er_positive))
     with storage.replacing(out) as draft:
-        write_pyramid(draft, picture)
+        write_pyramid(draft, picture, MPP)
 
 
-def render(rng: np.random.Generator, traits: Recipe) -> Plane:
+def render(rng: np.random.Generator, traits: SlideTraits) -> Plane:
     """The picture of a recipe, RGB (2048, 2048, 3) uint8."""
     tissue, fat, tumour = _ground(rng, traits)
     haematoxylin, eosin = _stroma(rng, tissue, tumour)
-    cells = brushes.Cells(rng, haematoxylin, eosin)
+    cells = tissue_drawing.CellPainter(rng, haematoxylin, eosin)
     free = tissue & ~fat
     _fat(rng, haematoxylin, eosin, fat)
     lumen = _glands(rng, traits, cells, free & tumour)
     _cells(rng, traits, cells, free & ~lumen, tumour)
     if traits.fold:
-        brushes.fold(rng, haematoxylin, eosin)
-    picture = brushes.stain(haematoxylin, eosin, rng)
+        tissue_drawing.fold(rng, haematoxylin, eosin)
+    picture = tissue_drawing.stain(haematoxylin, eosin, rng)
     if traits.blurred:
-        brushes.blur(rng, picture)
+        tissue_drawing.blur(rng, picture)
     if traits.pen:
-        brushes.pen(rng, picture)
+        tissue_drawing.pen(rng, picture)
     return picture
 
 
-def _ground(rng: np.random.Generator, traits: Recipe) -> tuple[Plane, Plane, Plane]:
+def _ground(rng: np.random.Generator, traits: SlideTraits) -> tuple[Plane, Plane, Plane]:
     """Where tissue, fat and tumour lie, three (2048, 2048) bool planes."""
     # A dome keeps the tissue in the middle and the glass at the rim, as on a biopsy slide.
     x = np.linspace(-1.0, 1.0, 64)
     dome = 150.0 * np.clip(np.maximum(np.abs(x)[:, None], np.abs(x)[None, :]) - 0.55, 0.0, None)
-    tissue = brushes.field(rng, 7, EDGE, share=0.9, minus=dome)
-    fat = brushes.field(rng, 9, EDGE, share=traits.fat) & tissue
-    tumour = brushes.field(rng, 12, EDGE, share=traits.tumour)
+    tissue = tissue_drawing.field(rng, 7, EDGE, share=0.9, minus=dome)
+    fat = tissue_drawing.field(rng, 9, EDGE, share=traits.fat) & tissue
+    tumour = tissue_drawing.field(rng, 12, EDGE, share=traits.tumour)
     return tissue, fat, tumour
 
 
@@ -106,7 +102,7 @@ def _stroma(rng: np.random.Generator, tissue: Plane, tumour: Plane) -> tuple[Pla
     """Haematoxylin and eosin of the fibres, optical density in 1/100, (2048, 2048) uint8 each."""
     import cv2
 
-    fibres = brushes.fibres(rng, EDGE)
+    fibres = tissue_drawing.fibres(rng, EDGE)
     eosin = cv2.addWeighted(fibres, 0.55, fibres, 0.0, 12)
     # Sheets of tumour cells are paler than collagen and carry a bluish haze.
     eosin[tumour] = cv2.addWeighted(fibres, 0.25, fibres, 0.0, 26)[tumour]
@@ -120,61 +116,29 @@ def _fat(rng: np.random.Generator, haematoxylin: Plane, eosin: Plane, fat: Plane
     import cv2
 
     haematoxylin[fat], eosin[fat] = 3, 45
-    for x, y in brushes.places(rng, 74, fat):
+    for x, y in tissue_drawing.jittered_grid(rng, 74, fat):
         axes = (int(rng.integers(28, 39)), int(rng.integers(28, 39)))
         cv2.ellipse(eosin, (int(x), int(y)), axes, float(rng.integers(180)), 0, 360, 1, -1, cv2.LINE_AA)
 
 
-def _glands(rng: np.random.Generator, traits: Recipe, cells: brushes.Cells, room: Plane) -> Plane:
+def _glands(rng: np.random.Generator, traits: SlideTraits, cells: tissue_drawing.CellPainter, allowed: Plane) -> Plane:
     """Tubules: a clear lumen within a ring of cells. Gives back where they lie, (2048, 2048) bool."""
     taken = np.zeros((EDGE, EDGE), np.uint8)
-    inside = room.copy()
+    inside = allowed.copy()
     inside[:120] = inside[-120:] = inside[:, :120] = inside[:, -120:] = False
-    candidates = brushes.places(rng, 190, inside)
+    candidates = tissue_drawing.jittered_grid(rng, 190, inside)
     for x, y in rng.permutation(candidates)[: traits.glands]:
         cells.gland(int(x), int(y), traits.nucleus, taken)
     return taken > 0
 
 
-def _cells(rng: np.random.Generator, traits: Recipe, cells: brushes.Cells, room: Plane, tumour: Plane) -> None:
+def _cells(
+    rng: np.random.Generator, traits: SlideTraits, cells: tissue_drawing.CellPainter, allowed: Plane, tumour: Plane
+) -> None:
     """Tumour cells in their sheets, fibroblasts between them, lymphocytes over all."""
-    sheets = brushes.places(rng, traits.spacing, room & tumour)
+    sheets = tissue_drawing.jittered_grid(rng, traits.spacing, allowed & tumour)
     cells.scatter(sheets[rng.random(len(sheets)) < 0.85], traits.nucleus, traits.variation, 0.78, 62)
-    stroma = brushes.places(rng, 58, room & ~tumour)
+    stroma = tissue_drawing.jittered_grid(rng, 58, allowed & ~tumour)
     cells.scatter(stroma[rng.random(len(stroma)) < 0.7], 10.5, 0.2, 0.3, 78)
-    small = brushes.places(rng, 21, room)
+    small = tissue_drawing.jittered_grid(rng, 21, allowed)
     cells.scatter(small[rng.random(len(small)) < traits.lymphocytes], 5.5, 0.06, 0.93, 100)
-
-
-def write_pyramid(out: Path, picture: NDArray[np.uint8], mpp: float = MPP, levels: int = LEVELS) -> None:
-    """`picture` (height, width, 3) as a tiled JPEG pyramid, each level half the one before; no date, no name inside."""
-    import cv2
-    import tifffile
-
-    height, width = picture.shape[:2]
-    power = 10.0 / mpp
-    note = (
-        f"Aperio Image Library (painted)\r\n{width}x{height} ({TILE}x{TILE}) JPEG/RGB Q={_QUALITY}"
-        f"|AppMag = {power:g}|MPP = {mpp:g}"
-    )
-    options: dict[str, Any] = {
-        "tile": (TILE, TILE),
-        "photometric": "rgb",
-        "compression": "jpeg",
-        "compressionargs": {"level": _QUALITY},
-        "metadata": None,
-        "software": False,
-        "maxworkers": 1,
-    }
-    with tifffile.TiffWriter(out) as writer:
-        for level in range(levels):
-            scale = 10_000.0 / mpp / 2**level  # pixels in a centimetre
-            writer.write(
-                picture,
-                description=note,
-                resolution=(scale, scale),
-                resolutionunit="CENTIMETER",
-                subfiletype=1 if level else 0,
-                **options,
-            )
-            picture = cv2.resize(picture, (picture.shape[1] // 2, picture.shape[0] // 2), interpolation=cv2.INTER_AREA)

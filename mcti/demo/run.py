@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from mcti import params, storage
-from mcti.demo import data
+from mcti.demo import raw_data
 from mcti.errors import NotEnoughEvidence, Rejected, UsageError
 from mcti.local import dvc_program, servers, stack
 from mcti.model.names import PARTS
@@ -17,7 +17,7 @@ from mcti.registry import models, tracking
 from mcti.steps.promote.step import promote
 
 Say = Callable[[str], None]
-MARK = "MCTI_DEMO"
+MARKER = "MCTI_DEMO"
 _RAW = Path("data/raw")
 _EVALUATION = Path("reports/evaluation")
 _REGISTRATION = Path("reports/registration.json")
@@ -67,11 +67,11 @@ def demo(root: Path, say: Say, progress: Progress = lambda *_: None, patients: i
         raise UsageError("no dvc.yaml", str(root), "run the demo in a checkout of the project")
     with stack.locked(root / stack.FOLDER / "demo.lock", "mcti demo"):
         # Under the lock, whatever carries the mark was left behind by a demo that was killed.
-        servers.stop(servers.marked(root, MARK))
+        servers.stop(servers.marked_processes(root, MARKER))
         try:
             return _run(root, say, progress, patients)
         finally:
-            servers.stop(servers.marked(root, MARK))
+            servers.stop(servers.marked_processes(root, MARKER))
 
 
 def _run(root: Path, say: Say, progress: Progress, patients: int | None) -> DemoResult:
@@ -79,7 +79,7 @@ def _run(root: Path, say: Say, progress: Progress, patients: int | None) -> Demo
     running = stack.up(root, say)
     settings = params.load(root / "params.yaml")
     say("2/6  cohort: real patients and genes, painted slides")
-    if data.make(root / _RAW, patients, progress) or not (root / "data" / "raw.dvc").exists():
+    if raw_data.make(root / _RAW, patients, progress) or not (root / "data" / "raw.dvc").exists():
         _dvc(root, "add", str(_RAW), quiet=True)
     say("3/6  dvc repro: eight stages")
     before = _digest(root / "dvc.lock")
@@ -95,7 +95,7 @@ def _run(root: Path, say: Say, progress: Progress, patients: int | None) -> Demo
 
 
 def _dvc(root: Path, *arguments: str, quiet: bool = False) -> None:
-    dvc_program.run(root, *arguments, quiet=quiet, marks={MARK: str(root)})
+    dvc_program.run(root, *arguments, quiet=quiet, marks={MARKER: str(root)})
 
 
 def _make_registered(root: Path) -> None:

@@ -2,22 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import pandas as pd
+
+from mcti.cohort.tables import ExcludedPatient
 
 INGEST, SPLIT, EVALUATE = "ingest", "split", "evaluate"
 STEPS = (INGEST, SPLIT, EVALUATE)
 """The steps at which a patient can be excluded, in their order. `validate` excludes nobody: it passes or stops."""
-
-
-@dataclass(frozen=True)
-class ExcludedPatient:
-    """A patient of the clinical table who was not evaluated: the step that excluded them, and the reason."""
-
-    patient_id: str
-    step: str
-    reason: str
 
 
 def counts(excluded: Sequence[ExcludedPatient]) -> dict[str, dict[str, int]]:

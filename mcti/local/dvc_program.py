@@ -17,7 +17,7 @@ from mcti.local import settings
 REMOTE = "storage"
 
 
-def point_at(root: Path, stack: Path) -> None:
+def configure_remote(root: Path, stack: Path) -> None:
     """Write `.dvc/config.local` (git-ignored) so that plain `dvc push` and `dvc pull` reach the stack in `stack`.
 
     A folder without `.dvc` has nothing to version and is left alone.

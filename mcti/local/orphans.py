@@ -14,7 +14,7 @@ _LOOK_EVERY_SECONDS = 0.2
 _KILLED = 137
 
 
-def end_with_dvc() -> None:
+def exit_with_dvc() -> None:
     """Inside a DVC stage, watch the DVC process and end with it; elsewhere do nothing.
 
     DVC starts a stage through a shell, so a DVC killed with SIGKILL leaves the stage running.

@@ -19,7 +19,7 @@ from mcti.errors import OperationalError
 from mcti.storage import translating_os_errors
 from mcti.waiting import log_while_waiting
 
-MARK = "MCTI_STACK"
+MARKER = "MCTI_STACK"
 _PATIENCE_SECONDS = 8.0  # SeaweedFS lingers 15 s after SIGTERM; its writes are with the kernel long before
 
 
@@ -54,7 +54,7 @@ def start(name: str, command: Sequence[str], folder: Path, environment: Mapping[
             process = subprocess.Popen(
                 list(command),
                 cwd=folder,
-                env={**environment, MARK: str(folder)},
+                env={**environment, MARKER: str(folder)},
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
@@ -63,7 +63,7 @@ def start(name: str, command: Sequence[str], folder: Path, environment: Mapping[
     return Server(name=name, pid=process.pid, created=psutil.Process(process.pid).create_time())
 
 
-def marked(folder: Path, mark: str = MARK) -> list[psutil.Process]:
+def marked_processes(folder: Path, mark: str = MARKER) -> list[psutil.Process]:
     """All processes of this user that carry the mark of `folder` in their environment, recorded or not."""
     me = os.getuid()
     found = []
@@ -87,7 +87,7 @@ def stop(processes: Sequence[psutil.Process]) -> None:
     psutil.wait_procs(left, timeout=_PATIENCE_SECONDS)
 
 
-def sweep_sockets(ports: Iterable[int]) -> None:
+def remove_sockets(ports: Iterable[int]) -> None:
     """Remove the socket files that SeaweedFS leaves behind in /tmp when it is killed."""
     for port in ports:
         for path in Path(tempfile.gettempdir()).glob(f"seaweedfs-*-{port}.sock"):
@@ -105,14 +105,14 @@ def wait_until(ready: Callable[[], bool], server: Server, seconds: float, log: P
     with log_while_waiting(f"the {server.name} server to start ({log})", seconds):
         while not ready():
             if server.process() is None:
-                raise OperationalError(f"the {server.name} server ended while starting", str(log), last_words(log))
+                raise OperationalError(f"the {server.name} server ended while starting", str(log), last_error_line(log))
             if time.monotonic() > limit:
                 what = f"the {server.name} server is not ready after {seconds:.0f} s"
                 raise OperationalError(what, str(log), "see it")
             time.sleep(0.1)
 
 
-def last_words(log: Path) -> str:
+def last_error_line(log: Path) -> str:
     """What the log says last that sounds like a reason."""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     reasons = [line for line in lines[-40:] if any(w in line.lower() for w in ("error", "fail", "fatal", "no space"))]
@@ -137,7 +137,7 @@ def is_free(port: int) -> bool:
     return True
 
 
-def answers(port: int) -> bool:
+def accepts_connections(port: int) -> bool:
     """Whether somebody accepts connections on the port of 127.0.0.1."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)

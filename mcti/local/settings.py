@@ -102,7 +102,7 @@ def write_private(path: Path, text: str) -> Path:
 
 def s3_ready(ports: dict[str, int]) -> bool:
     """Whether S3 answers a signed request of this process."""
-    if not servers.answers(ports["s3"]):
+    if not servers.accepts_connections(ports["s3"]):
         return False
     try:
         s3.ensure_bucket("mcti-data")

@@ -79,19 +79,19 @@ def up(root: Path, say: Say = lambda _: None) -> Stack:
     folder = _folder(root)
     with storage.translating_os_errors(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with locked(folder / "up.lock", "mcti stack up", patience_seconds=_READY_SECONDS):
+    with locked(folder / "up.lock", "mcti stack up", timeout_seconds=_READY_SECONDS):
         state = _load(folder)
         already = bool(state.servers) and all(server.process() for server in state.servers)
         if not already:
-            servers.stop(servers.marked(folder))  # a half-started or half-killed stack
+            servers.stop(servers.marked_processes(folder))  # a half-started or half-killed stack
             # One stack of this user after the other: a port stays free until its server has bound it.
-            with locked(_cache() / "stack.lock", "mcti stack up", patience_seconds=_READY_SECONDS):
+            with locked(_cache() / "stack.lock", "mcti stack up", timeout_seconds=_READY_SECONDS):
                 state = _start_all(root, folder, say)
         settings.write(folder, state.ports)
         settings.activate(root, force=True)
         for bucket in BUCKETS:
             s3.ensure_bucket(bucket, versioned=bucket == LEDGER)
-        dvc_program.point_at(root, folder)
+        dvc_program.configure_remote(root, folder)
         return _stack(folder, state, running=True, already=already)
 
 
@@ -100,10 +100,10 @@ def down(root: Path) -> Stack:
     folder = _folder(root)
     state = _load(folder)
     found = [(server.name, process) for server in state.servers if (process := server.process())]
-    found += [("process", process) for process in servers.marked(folder)]
+    found += [("process", process) for process in servers.marked_processes(folder)]
     alive = {process.pid: (name, process) for name, process in reversed(found)}  # reversed: a recorded name wins
     servers.stop([process for _, process in alive.values()])
-    servers.sweep_sockets(state.ports.values())
+    servers.remove_sockets(state.ports.values())
     if folder.is_dir():
         _save(folder, State(ports=state.ports))
     stopped = tuple(f"{name} {pid}" for pid, (name, _) in sorted(alive.items()))
@@ -118,7 +118,7 @@ def status(root: Path) -> Stack:
         return status(Path(state.joined))
     alive = tuple(server for server in state.servers if server.process())
     whole = bool(alive) and len(alive) == len(state.servers)
-    healthy = whole and all(servers.answers(state.ports[name]) for name in ("s3", "mlflow"))
+    healthy = whole and all(servers.accepts_connections(state.ports[name]) for name in ("s3", "mlflow"))
     return _stack(folder, State(ports=state.ports, servers=alive), running=healthy, already=healthy)
 
 
@@ -143,13 +143,13 @@ def join(root: Path, folder: Path) -> Stack:
             ours.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings.write(ours, _load(theirs).ports, credentials=theirs / settings.CREDENTIALS)
         _save(ours, State(joined=str(theirs.parent)))
-        dvc_program.point_at(root, theirs)
+        dvc_program.configure_remote(root, theirs)
         settings.activate(root, force=True)
     return found
 
 
 @contextlib.contextmanager
-def locked(path: Path, name: str, patience_seconds: float = 0.0) -> Iterator[None]:
+def locked(path: Path, name: str, timeout_seconds: float = 0.0) -> Iterator[None]:
     """Hold the lock file while the body runs; the kernel frees it when the holder dies, however it dies.
 
     Raises
@@ -159,16 +159,16 @@ def locked(path: Path, name: str, patience_seconds: float = 0.0) -> Iterator[Non
         path.parent.mkdir(parents=True, exist_ok=True)
         stream = path.open("a+", encoding="utf-8")
     with stream:
-        with log_while_waiting(f"another `{name}`, which holds {path}", patience_seconds):
-            _acquire(stream.fileno(), path, name, patience_seconds)
+        with log_while_waiting(f"another `{name}`, which holds {path}", timeout_seconds):
+            _acquire(stream.fileno(), path, name, timeout_seconds)
         stream.truncate(0)
         stream.write(str(os.getpid()))
         stream.flush()
         yield
 
 
-def _acquire(descriptor: int, path: Path, name: str, patience_seconds: float) -> None:
-    limit = time.monotonic() + patience_seconds
+def _acquire(descriptor: int, path: Path, name: str, timeout_seconds: float) -> None:
+    limit = time.monotonic() + timeout_seconds
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -200,7 +200,7 @@ def _start_all(root: Path, folder: Path, say: Say) -> State:
         servers.wait_until(lambda: settings.s3_ready(ports), s3, _READY_SECONDS, logs / "s3.log")
         servers.wait_until(lambda: settings.mlflow_ready(ports), mlflow, _READY_SECONDS, logs / "mlflow.log")
     except BaseException:
-        servers.stop(servers.marked(folder))  # all of it or nothing
+        servers.stop(servers.marked_processes(folder))  # all of it or nothing
         _save(folder, State(ports=ports))
         raise
     return state
@@ -290,7 +290,7 @@ def _cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mcti"
 
 
-def at_or_above(place: Path) -> Path:
+def nearest_root(place: Path) -> Path:
     """The nearest folder that has a stack, as `mcti` finds its addresses from any folder below; else `place`."""
     place = place.resolve()
     return settings.nearest(place, FOLDER) or place

@@ -19,9 +19,9 @@ from torch.nn import functional as F
 from mcti.errors import UsageError
 from mcti.model.genomics import DenseGenes
 from mcti.model.guidance import Coupler, Coupling, GuidedAttention
-from mcti.model.hazards import survive
+from mcti.model.hazards import hazard_and_survival
 from mcti.model.network import MCTI, Prediction, Tokens
-from mcti.model.pathology import Mined, focus_weights
+from mcti.model.pathology import PathologyOutput, focus_weights
 from mcti.model.trained import TrainedModel, single_thread
 from mcti.model.unet import SURV, mean_token
 
@@ -124,7 +124,7 @@ class _Path:
         self.rows, genes = self.net.axes(inputs["patches"].double(), inputs["genes"].double())
         with torch.no_grad():
             self.mined = net.pathology(net.axes(inputs["patches"], inputs["genes"])[0], inputs["mask"])
-        self.mined = Mined(**{name: _double(value) for name, value in vars(self.mined).items()})
+        self.mined = PathologyOutput(**{name: _double(value) for name, value in vars(self.mined).items()})
         if self.net.absent is not None and self.present["slides"] is not None and not bool(self.present["slides"]):
             self.mined.critical = torch.full_like(self.mined.critical, -1)
         self.plan, self.couplings = seen.gene_plan.double(), seen.couplings or []
@@ -231,7 +231,7 @@ class _Path:
         if net.cox_branch is not None:
             scores = made["linear_slides"][:, 0, 0] + made["linear_genes"][:, 0, 0]
             logits = net.cox_branch(logits, scores if read is None else scores + net.cox_branch.clinical(read))
-        return -survive(logits, net.config.head)[1].sum(1)
+        return -hazard_and_survival(logits, net.config.head)[1].sum(1)
 
     def _named(self, tokens: Mapping[str, Tensor]) -> dict[str, float]:
         """Parts by the name of the token; absent patch tokens are left out."""

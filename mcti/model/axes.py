@@ -29,7 +29,7 @@ class Axes(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        seen = behind(config)
+        seen = config_after_axes(config)
         genes, features = (len(seen.genes), len(config.genes)), (seen.features, config.features)
         self.register_buffer("genes", torch.eye(*genes) if config.gene_axes else None)
         self.register_buffer("features", torch.eye(*features) if config.feature_axes else None)
@@ -107,7 +107,7 @@ def along(values: Tensor, directions: Tensor | None) -> Tensor:
     return values.to(kind) @ directions.to(kind).T
 
 
-def behind(config: ModelConfig) -> ModelConfig:
+def config_after_axes(config: ModelConfig) -> ModelConfig:
     """The configuration as the layers behind the axes see it: axes in the place of features and genes.
 
     There cannot be more axes than columns.

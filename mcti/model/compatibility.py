@@ -1,4 +1,4 @@
-"""Whether two runs had the same settings, data and code, and where they differ."""
+"""Compare the settings, data and code of two runs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,46 +6,49 @@ from typing import Any
 from mcti.errors import DataError
 
 SHOWN = 3
-"""Differences that an error names; of the others it says how many there are."""
+"""Number of differences that an error lists; of the others it states the number."""
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """(dotted key, its value in one, in the other) wherever two trees of plain values differ; None: not there."""
+    """(dotted key, value in one, value in the other) of each difference of two trees of plain values; None: absent."""
     first, second = _flat(one), _flat(other)
     keys = sorted(first.keys() | second.keys())
     return [(key, first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)]
 
 
-def told(found: list[tuple[str, Any, Any]], form: str) -> str:
-    """The first differences as a sentence; `form` has places for key, one and other."""
-    shown = "; ".join(form.format(key=key, one=repr(one), other=repr(other)) for key, one, other in found[:SHOWN])
-    return shown + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
+def describe_differences(changes: list[tuple[str, Any, Any]], template: str) -> str:
+    """The first differences as text; `template` is a format string with the fields key, one and other."""
+    shown = "; ".join(template.format(key=key, one=repr(one), other=repr(other)) for key, one, other in changes[:SHOWN])
+    return shown + (f" and {len(changes) - SHOWN} more" if len(changes) > SHOWN else "")
 
 
 def check_folds(specs: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse folds that are not one model's, by their model.json; keys: where each stands.
+    """Refuse folds of different models; specs: location -> content of its model.json.
 
-    A fold trained alone with other settings, or a run that failed half-way, leaves such a mixture behind.
+    A fold that was trained alone with other settings and a run that failed half-way leave such a mixture.
 
-    Raises
-        DataError: naming the first fold that differs from the first one, and in what.
+    Raises DataError with the first fold that differs from the first one, and the differences
     """
-    known = {where: spec for where, spec in specs.items() if "params" in spec}  # of other hands: taken at its word
-    if not known:
+    comparable = {
+        where: spec for where, spec in specs.items() if "params" in spec
+    }  # models of other programs have none
+    if not comparable:
         return
-    first, *others = known
+    first, *others = comparable
     for where in others:
-        one, other = ({"train": _settings(known[at]), "code": _code(known[at])} for at in (first, where))
-        if found := differences(one, other):
-            what = f"the folds are not one model's: {told(found, '{key} is {other} here and {one} in the first')}"
-            raise DataError(what, where, "train all folds with the same settings (mcti train)")
+        one, other = ({"train": _settings(spec), "code": _code(spec)} for spec in (specs[first], specs[where]))
+        if changes := differences(one, other):
+            listed = describe_differences(changes, "{key} is {other} here and {one} in the first")
+            raise DataError(
+                f"the folds belong to different models: {listed}", where, "train all folds with the same settings"
+            )
 
 
 def _settings(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a fold that all folds must share: without those that a nested search chose for each."""
+    """The settings that all folds must share: without those that a nested search chose for each fold."""
     search = spec.get("search") or {}
-    own = set(search.get("settings", ())) if search.get("nested") else set()
-    return {name: value for name, value in _flat(spec["params"]).items() if name not in own}
+    per_fold = set(search.get("settings", ())) if search.get("nested") else set()
+    return {name: value for name, value in _flat(spec["params"]).items() if name not in per_fold}
 
 
 def _code(spec: Mapping[str, Any]) -> Any:

@@ -20,7 +20,7 @@ from torch.nn import functional
 HEADS = ("discrete", "continuous")
 
 
-def survive(logits: Tensor, head: str) -> tuple[Tensor, Tensor]:
+def hazard_and_survival(logits: Tensor, head: str) -> tuple[Tensor, Tensor]:
     """Chance of the event within each bin, given survival to its start, and S after it: (b, B) -> (b, B) twice."""
     if head == "continuous":
         added = functional.softplus(logits)
@@ -29,8 +29,8 @@ def survive(logits: Tensor, head: str) -> tuple[Tensor, Tensor]:
     return logits.sigmoid(), survival
 
 
-def logits_of(hazard: Tensor, head: str) -> Tensor:
-    """The logits whose hazards these are, the inverse of `survive`: hazards in (0, 1) of any shape."""
+def hazard_logits_of(hazard: Tensor, head: str) -> Tensor:
+    """The logits whose hazards these are, the inverse of `hazard_and_survival`: hazards in (0, 1) of any shape."""
     if head == "continuous":
         added = -torch.log1p(-hazard)
         return added + torch.log(-torch.expm1(-added))  # the inverse of softplus

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from mcti.model.dropout import Dropout
-from mcti.model.pathology import Mined
+from mcti.model.pathology import PathologyOutput
 from mcti.model.presets import ModelConfig
 
 
@@ -17,7 +17,7 @@ class Head(nn.Module):
         self.out = nn.Linear(config.width, outputs)
         self.linear_skip = Skip(config, outputs) if config.linear_skip else None
 
-    def forward(self, mean: Tensor, mined: Mined, gene_tokens: Tensor, covariates: Tensor | None) -> Tensor:
+    def forward(self, mean: Tensor, mined: PathologyOutput, gene_tokens: Tensor, covariates: Tensor | None) -> Tensor:
         """mean (b, D), what the slides gave, gene tokens (b, T, D), covariates (b, 2V) or None -> (b, outputs)."""
         seen = mined.average if self.linear_skip is None else self.linear_skip.norm(mined.average)
         return self.decide(mean, seen, mined.focus, gene_tokens, covariates)

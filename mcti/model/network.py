@@ -8,15 +8,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mcti.errors import DataError
-from mcti.model.axes import Axes, behind
+from mcti.model.axes import Axes, config_after_axes
 from mcti.model.checks import check_inputs
 from mcti.model.clinical import ClinicalToken, check_covariates
 from mcti.model.cox_branch import CoxBranch
 from mcti.model.genomics import gene_branch
 from mcti.model.guidance import Coupling
-from mcti.model.hazards import logits_of, survive
+from mcti.model.hazards import hazard_and_survival, hazard_logits_of
 from mcti.model.heads import Head
-from mcti.model.pathology import Mined, PathologyBranch
+from mcti.model.pathology import PathologyBranch, PathologyOutput
 from mcti.model.presets import ModelConfig
 from mcti.model.transport import Plan, unbalanced
 from mcti.model.transport.null_plans import shuffled, uniform
@@ -78,7 +78,7 @@ class MCTI(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.config, seen = config, behind(config)
+        self.config, seen = config, config_after_axes(config)
         self.axes = Axes(config)
         self.pathology = PathologyBranch(seen)
         self.genomics = gene_branch(seen)
@@ -112,16 +112,16 @@ class MCTI(nn.Module):
         check_inputs(self.config, patches, mask, genes, slides_present=slides_present, genes_present=genes_present)
         check_covariates(self.config, covariates, len(patches))
         own = self.task_tokens.dtype
-        rows, values = self.axes(patches, inward(genes, own))
+        rows, values = self.axes(patches, to_compute_dtype(genes, own))
         mined = self.pathology(rows, mask)
         gene_tokens, groups = self.genomics(values)
         if self.absent is not None:
             mined, gene_tokens = self.absent(mined, gene_tokens, slides_present, genes_present)
         else:
-            refuse_absent(slides_present, genes_present)
+            require_all_modalities(slides_present, genes_present)
         clinical, read = None, None
         if self.clinical is not None and covariates is not None:
-            clinical, read = self.clinical(inward(covariates, own))
+            clinical, read = self.clinical(to_compute_dtype(covariates, own))
         tokens = self.join(mined, gene_tokens, clinical)
         trace: list[Coupling] | None = [] if couplings else None
         streams, norms = self.unet(*self.streams(tokens), trace)
@@ -131,7 +131,7 @@ class MCTI(nn.Module):
         if self.cox_branch is not None:
             scores = self.cox_branch.scores(patches, mask, genes, covariates, slides_present, genes_present)
             logits = self.cox_branch(logits, scores)
-        hazard, survival = survive(logits, self.config.head)
+        hazard, survival = hazard_and_survival(logits, self.config.head)
         return Prediction(
             hazard_logits=logits,
             hazard=hazard,
@@ -149,7 +149,7 @@ class MCTI(nn.Module):
             couplings=trace,
         )
 
-    def _subtype(self, mean: Tensor, mined: Mined, gene_tokens: Tensor, read: Tensor | None) -> Tensor:
+    def _subtype(self, mean: Tensor, mined: PathologyOutput, gene_tokens: Tensor, read: Tensor | None) -> Tensor:
         seen = dataclasses.replace(mined, focus=self._taught(mined.focus))
         out: Tensor = self.subtype_head(self._taught(mean), seen, self._taught(gene_tokens), read)
         return out
@@ -159,11 +159,11 @@ class MCTI(nn.Module):
         return values if self.config.subtype_task else values.detach()
 
     @torch.no_grad()
-    def start_at(self, hazard: Tensor) -> None:
-        """Begin near these hazards (B,) of `mcti.dataset.time_bins.base_hazard`, before any training."""
-        self.survival_head.out.bias.copy_(logits_of(hazard, self.config.head))
+    def init_hazard(self, hazard: Tensor) -> None:
+        """Initialise the predicted hazards near these (B,), from `mcti.dataset.time_bins.base_hazard`."""
+        self.survival_head.out.bias.copy_(hazard_logits_of(hazard, self.config.head))
 
-    def join(self, mined: Mined, gene_tokens: Tensor, clinical: Tensor | None = None) -> Tokens:
+    def join(self, mined: PathologyOutput, gene_tokens: Tensor, clinical: Tensor | None = None) -> Tokens:
         """Couple patch and gene tokens; the joint sequence [P; plan'P; genes; clinical] (docs/model.md, 3)."""
         plan = self.gene_plan(mined, gene_tokens)
         carried = plan.transposed().carry(mined.tokens)  # (b, T, D)
@@ -171,7 +171,7 @@ class MCTI(nn.Module):
         return Tokens(values, self.joint_mask(mined.present, clinical), plan.coupling)
 
     @torch.no_grad()
-    def gene_plan(self, mined: Mined, gene_tokens: Tensor) -> Plan:
+    def gene_plan(self, mined: PathologyOutput, gene_tokens: Tensor) -> Plan:
         """The plan between patch tokens (b, K, D) and gene tokens (b, T, D), or its control; a constant."""
         config, present = self.config, None if bool(mined.present.all()) else mined.present
         if config.plan == "uniform":
@@ -219,8 +219,8 @@ class AbsentTokens(nn.Module):
         self.genes = nn.Parameter(torch.randn(config.tokens, config.width) * config.width**-0.5)
 
     def forward(
-        self, mined: Mined, gene_tokens: Tensor, slides_present: Tensor | None, genes_present: Tensor | None
-    ) -> tuple[Mined, Tensor]:
+        self, mined: PathologyOutput, gene_tokens: Tensor, slides_present: Tensor | None, genes_present: Tensor | None
+    ) -> tuple[PathologyOutput, Tensor]:
         """Absent slides become one patch token, absent genes T gene tokens; without flags nothing changes."""
         if genes_present is not None:
             gene_tokens = torch.where(genes_present[:, None, None], gene_tokens, self.genes.to(gene_tokens.dtype))
@@ -254,12 +254,12 @@ def gene_cost(tokens: Tensor, gene_tokens: Tensor, present: Tensor | None = None
         return cost / torch.where(largest > 0, largest, 1.0)
 
 
-def inward(values: Tensor, own: torch.dtype) -> Tensor:
+def to_compute_dtype(values: Tensor, own: torch.dtype) -> Tensor:
     """Inputs in the number type of the weights, or in float32 where these are half."""
     return values.to(torch.promote_types(own, torch.float32))
 
 
-def refuse_absent(slides_present: Tensor | None, genes_present: Tensor | None) -> None:
+def require_all_modalities(slides_present: Tensor | None, genes_present: Tensor | None) -> None:
     """Without learned stand-ins an absent modality would be read as zeros."""
     for name, flags in (("slides", slides_present), ("genes", genes_present)):
         if flags is not None and not bool(flags.all()):
@@ -267,5 +267,5 @@ def refuse_absent(slides_present: Tensor | None, genes_present: Tensor | None) -
             raise DataError(
                 f"the patient has no {name}, and this model has no stand-in for them",
                 f"batch, patient in row {row}",
-                "train with architecture.missing: true, or leave the patient out",
+                "train with architecture.missing: true, or exclude the patient",
             )

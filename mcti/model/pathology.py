@@ -11,7 +11,7 @@ from mcti.model.presets import ModelConfig
 
 
 @dataclass
-class Mined:
+class PathologyOutput:
     """What the pathology branch found in a batch of bags.
 
     tokens           (b, K, D) patch tokens, rows in descending score; absent rows are zero
@@ -43,8 +43,8 @@ class Mined:
 class PathologyBranch(nn.Module):
     """Bags of patches to K patch tokens.
 
-    patches (b, N, D_in) padded, mask (b, N) True = real -> Mined. The bags are read `block` rows at a time and the
-    gradient recomputed a block at a time: peak memory O(block·(K + D_in)) above the bags themselves, never N·K.
+    patches (b, N, D_in) padded, mask (b, N) True = real -> PathologyOutput. The bags are processed in blocks of `block`
+    rows, and the backward pass recomputes each block: peak memory O(block·(K + D_in)) above the bags, never N·K.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -69,7 +69,7 @@ class PathologyBranch(nn.Module):
         self.refine = nn.Sequential(nn.Linear(config.width, config.width), nn.GELU())
         self.attention = PatchAttention(config.width, config.critical)
 
-    def forward(self, patches: Tensor, mask: Tensor) -> Mined:
+    def forward(self, patches: Tensor, mask: Tensor) -> PathologyOutput:
         """Mine, transport, aggregate and refine; see the class."""
         scores, best, average = self._scan(patches, mask)
         index, present = self._select(scores)
@@ -82,7 +82,7 @@ class PathologyBranch(nn.Module):
         keys = self.query(rows).masked_fill(~present[..., None], 0.0)
         sums, mass = self._transport(patches, mask, keys, present)
         sums = sums * self.patch_weight(present, mask)[:, None, None].to(sums.dtype)
-        return Mined(
+        return PathologyOutput(
             self.tokens_of(sums, present),
             present,
             critical=torch.where(present, index, -1),

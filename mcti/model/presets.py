@@ -14,7 +14,7 @@ from mcti.errors import DataError, UsageError, did_you_mean
 from mcti.model.hazards import HEADS
 from mcti.model.transport import SOLVERS
 from mcti.model.transport.null_plans import FORMS
-from mcti.model.variants import ABLATIONS, NETWORKS, PEERS
+from mcti.model.variants import ABLATIONS, COMPARATORS, NETWORKS
 
 MODALITIES = ("slides", "genes")
 GIVEN = ("preset", "features", "genes", "classes", "bins", "cox_branch")
@@ -266,7 +266,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": _PAPER,
     "compact": _COMPACT,
     "tiny": _TINY,
-    **{name: _COMPACT | changes for name, changes in (PEERS | ABLATIONS).items()},
+    **{name: _COMPACT | changes for name, changes in (COMPARATORS | ABLATIONS).items()},
 }
 
 

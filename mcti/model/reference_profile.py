@@ -1,7 +1,7 @@
-"""What a model remembers of its training patients: shares below a few knots of each column, no patient's own value.
+"""Reference profile: the distributions of the training patients on a coarse quantile grid, without any single value.
 
-The sketch travels in model.json, so that any later patient can be held against the training part without its data:
-by `mcti monitor` (drift) and by `mcti predict` (out of distribution). It is fitted on the training part alone.
+The profile is stored in model.json. With it `mcti monitor` (drift) and `mcti predict` (out of distribution) compare
+later patients with the training part without its data. It is fitted on the training part alone.
 """
 
 import math
@@ -22,18 +22,19 @@ Patch = NDArray[np.float32]
 Table = dict[str, dict[str, FloatArray]]
 """{family: {column: (n,) values, NaN where missing}}"""
 
-MOST_KNOTS = 15
-BETWEEN_KNOTS = 5
-"""At least so many patients lie between two knots."""
-WITHIN = 0.99
-"""Share of patients like the training patients whose score is at most 1, over all modalities together."""
+MAX_GRID_POINTS = 15
+"""Largest number of grid points of a column."""
+MIN_PATIENTS_BETWEEN = 5
+"""Smallest number of patients between two grid points."""
+IN_DISTRIBUTION_SHARE = 0.99
+"""Share of patients like the training patients whose score is at most 1, over all modalities."""
 CLIP = 10.0
-"""Standard deviations at which one column's part in a distance ends: a gene 17,036 sd out would outweigh the rest."""
-_TYPICAL = 0.9  # quantile by which the distances of the modalities are made comparable
+"""Largest contribution of one column to a distance, in standard deviations: a gene at 17,036 sd would hide the rest."""
+_TYPICAL = 0.9  # quantile of the training distances by which each modality is divided
 
 
 class Patient(Protocol):
-    """What is read of a patient; `mcti.dataset.bags.PatientBag` is one."""
+    """The fields of a patient that a profile uses; `mcti.dataset.bags.PatientBag` has them."""
 
     @property
     def patches(self) -> Tensor | None:
@@ -49,33 +50,34 @@ class Patient(Protocol):
 
     @property
     def quality(self) -> Mapping[str, float]:
-        """Quality of the slides by name, where their extraction counted it."""
+        """Quality measures of the slides by name, where the extraction recorded them."""
 
 
 @dataclass(frozen=True)
-class Column:
-    """The empirical distribution of one column at its knots.
+class ColumnProfile:
+    """The empirical distribution of one column on its quantile grid.
 
-    rows  patients, those without a value included;  known  patients with a value
-    knots (k,) rising;  below (k,) how many of the known values are at or below each knot: exact, not interpolated
+    rows           patients, including those without a value;  known  patients with a value
+    quantile_grid  (k,) rising values
+    below          (k,) number of known values at or below each grid point: exact, not interpolated
     """
 
     rows: int
     known: int
-    knots: tuple[float, ...]
+    quantile_grid: tuple[float, ...]
     below: tuple[int, ...]
 
     @classmethod
-    def of(cls, values: FloatArray, between: int = BETWEEN_KNOTS) -> "Column":
-        """The column of (n,) values, NaN where missing; at most 15 knots, `between` patients or more apart."""
+    def fit(cls, values: FloatArray, between: int = MIN_PATIENTS_BETWEEN) -> "ColumnProfile":
+        """The profile of (n,) values, NaN where missing; at most 15 grid points, `between` or more patients apart."""
         known = np.sort(values[np.isfinite(values)])
-        count = min(MOST_KNOTS, max(len(known) // between - 1, 0))
-        places = np.round(np.arange(1, count + 1) * len(known) / (count + 1)).astype(int)
-        # Halfway between two patients: a value of one patient is never a knot (of two who are equal, it is).
-        halfway = (known[places - 1] + known[places]) / 2
-        knots = np.unique([float(f"{knot:.6g}") for knot in halfway])
-        below = np.searchsorted(known, knots, side="right")
-        return cls(len(values), len(known), tuple(map(float, knots)), tuple(map(int, below)))
+        count = min(MAX_GRID_POINTS, max(len(known) // between - 1, 0))
+        ranks = np.round(np.arange(1, count + 1) * len(known) / (count + 1)).astype(int)
+        # Halfway between two patients, so that a grid point is no patient's value unless two patients share it.
+        halfway = (known[ranks - 1] + known[ranks]) / 2
+        grid = np.unique([float(f"{value:.6g}") for value in halfway])
+        below = np.searchsorted(known, grid, side="right")
+        return cls(len(values), len(known), tuple(map(float, grid)), tuple(map(int, below)))
 
     @property
     def missing(self) -> int:
@@ -83,23 +85,30 @@ class Column:
         return self.rows - self.known
 
     def quantile(self, level: float) -> float:
-        """By straight lines between the knots; NaN where there is none."""
-        if not self.knots:
+        """Linear interpolation between the grid points; NaN without any."""
+        if not self.quantile_grid:
             return float("nan")
-        return float(np.interp(level, np.array(self.below) / self.known, self.knots))
+        return float(np.interp(level, np.array(self.below) / self.known, self.quantile_grid))
 
     def level(self, value: float) -> float:
-        """The inverse of `quantile`, between the first knot's share and the last one's."""
-        return float(np.interp(value, self.knots, np.array(self.below) / self.known)) if self.knots else float("nan")
+        """The inverse of `quantile`, limited to the levels of the first and last grid point; NaN without any."""
+        return (
+            float(np.interp(value, self.quantile_grid, np.array(self.below) / self.known))
+            if self.quantile_grid
+            else float("nan")
+        )
 
     def spec(self) -> str:
-        """`rows known knot:below knot:below …`, one line in model.json."""
-        pairs = (f"{knot!r}:{below}" for knot, below in zip(self.knots, self.below, strict=True))
+        """`rows known value:below value:below …`, one line in model.json."""
+        pairs = (f"{value!r}:{below}" for value, below in zip(self.quantile_grid, self.below, strict=True))
         return " ".join([str(self.rows), str(self.known), *pairs])
 
     @classmethod
-    def from_spec(cls, spec: str) -> "Column":
-        """The inverse of `spec`; ValueError when it is something else."""
+    def from_spec(cls, spec: str) -> "ColumnProfile":
+        """The inverse of `spec`.
+
+        Raises ValueError when the text has another form
+        """
         rows, known, *pairs = spec.split()
         split = [pair.split(":") for pair in pairs]
         return cls(int(rows), int(known), tuple(float(k) for k, _ in split), tuple(int(b) for _, b in split))
@@ -107,51 +116,61 @@ class Column:
 
 @dataclass(frozen=True)
 class ReferenceProfile:
-    """Columns of the training patients by family: genes, features, slides, covariates; and the counts.
+    """Column profiles of the training patients by family (genes, features, slides, covariates), and the counts.
 
-    cuts     by modality, the distance (see `distances`) at which the score is 1 (see `_cuts`)
-    clip     CLIP; infinite for models trained before distances were clipped
-    graded   covariates of the model with more than two values: a flag has no distance, and a rare one is not strange
-    risk     of the patients that the model was tested on: their out-of-fold risks; no knots where it was tested on none
-    seen     of training patients: their risks by this very model. Told apart from `risk` since they spread wider; they
-             carry a level from one model's scale to another's (`level_out_of_fold`)
+    cuts           by modality, the distance (see `distances`) at which the score is 1 (see `_cuts`)
+    risk           out-of-fold risks of the test patients of this model; an empty grid without test patients
+    training_risk  risks that this model assigns to its own training patients. They spread wider than `risk`, and carry
+                   a level from the scale of one model to that of another (`level_out_of_fold`)
+    clip           largest contribution of one column to a distance, in standard deviations
+    continuous     covariates of the model with more than two values. A binary one has no distance: a rare value is not
+                   out of distribution
     """
 
     patients: int
     events: int
-    families: Mapping[str, Mapping[str, Column]]
+    families: Mapping[str, Mapping[str, ColumnProfile]]
     cuts: Mapping[str, float]
-    risk: Column
-    seen: Column = Column(0, 0, (), ())
-    clip: float = math.inf
-    graded: tuple[str, ...] = ()
+    risk: ColumnProfile
+    training_risk: ColumnProfile = ColumnProfile(0, 0, (), ())
+    clip: float = CLIP
+    continuous: tuple[str, ...] = ()
 
     @classmethod
-    def of(
+    def fit(
         cls,
         patients: Sequence[Patient],
         genes: Sequence[str],
         events: int,
         fitted: Fitted,
         risks: Iterable[float],
-        seen: Iterable[float] = (),
+        training_risks: Iterable[float] = (),
         covariates: Sequence[str] = (),
     ) -> "ReferenceProfile":
-        """The sketch of a training part; `genes` names the columns of the expression, `risks` are out of fold,
-        `covariates` are those that the model reads."""
-        columns = table(patients, genes)
-        families = {name: {c: Column.of(values) for c, values in part.items()} for name, part in columns.items()}
-        # Twos: the out-of-fold risks stand in predictions.csv one by one, and a fold may have few of them.
-        out_of_fold, learned = (Column.of(np.array(list(r), dtype=np.float64), between=2) for r in (risks, seen))
-        graded = _graded(patients, covariates)
-        cuts = _cuts(patients, fitted, covariates, graded)
-        return cls(len(patients), events, families, cuts, out_of_fold, learned, CLIP, graded)
+        """The profile of a training part.
+
+        genes           names of the columns of the expression vectors
+        events          number of training patients with an event
+        risks           out-of-fold risks;  training_risks  risks of the training patients by the model itself
+        covariates      names of the covariates that the model reads
+        """
+        columns = column_values(patients, genes)
+        families = {
+            name: {c: ColumnProfile.fit(values) for c, values in family.items()} for name, family in columns.items()
+        }
+        # Grid points only two patients apart: predictions.csv holds each out-of-fold risk, and folds may have few.
+        out_of_fold, in_sample = (
+            ColumnProfile.fit(np.array(list(values), dtype=np.float64), between=2) for values in (risks, training_risks)
+        )
+        continuous = _continuous(patients, covariates)
+        cuts = _cuts(patients, fitted, covariates, continuous)
+        return cls(len(patients), events, families, cuts, out_of_fold, in_sample, CLIP, continuous)
 
     def level_out_of_fold(self, level: float) -> float:
-        """The share of the training patients below that risk below which a share `level` of unseen patients lies."""
-        return self.seen.level(self.risk.quantile(level))
+        """Share of the training patients whose risk is below the `level` quantile of the out-of-fold risks."""
+        return self.training_risk.level(self.risk.quantile(level))
 
-    def strangeness(
+    def ood_score(
         self,
         patch: Patch | None,
         genes: Tensor | None,
@@ -159,50 +178,58 @@ class ReferenceProfile:
         covariates: Mapping[str, float | None] | None = None,
         names: Sequence[str] = (),
     ) -> float | None:
-        """How far a patient lies from the training patients, as a share of the cut, the worst modality; above 1: out
-        of distribution, as 1 in 100 such patients is. None where nothing can be measured. Arguments: `distances`.
+        """Largest ratio, over the modalities, of a patient's distance from the training mean to its cut; no unit.
 
-        covariates  raw, by name;  names  of those that the model reads, in its order
+        Above 1 the patient is out of distribution, as 1 in 100 patients like the training patients is. None without a
+        measurable modality. Arguments as in `distances`, but
+
+        covariates  raw, by name;  names  the covariates that the model reads, in its order
         """
-        found = distances(patch, genes, fitted, _row(covariates or {}, names, self.graded), self.clip)
-        shares = [found[name] / self.cuts[name] for name in found if self.cuts.get(name, 0) > 0]
-        return max(shares) if shares else None
+        sizes = distances(patch, genes, fitted, _row(covariates or {}, names, self.continuous), self.clip)
+        ratios = [sizes[name] / self.cuts[name] for name in sizes if self.cuts.get(name, 0) > 0]
+        return max(ratios) if ratios else None
 
     def spec(self) -> dict[str, Any]:
         """As JSON values for model.json."""
-        families = {name: {c: column.spec() for c, column in part.items()} for name, part in self.families.items()}
-        counts = {"patients": self.patients, "events": self.events}
-        risks = {"risk": self.risk.spec(), "seen": self.seen.spec()}
-        clip = {} if math.isinf(self.clip) else {"clip": self.clip}
+        families = {name: {c: column.spec() for c, column in family.items()} for name, family in self.families.items()}
         return {
-            **counts,
+            "patients": self.patients,
+            "events": self.events,
             "families": families,
             "cuts": dict(self.cuts),
-            **clip,
-            **risks,
-            "graded": list(self.graded),
+            "clip": self.clip,
+            "risk": self.risk.spec(),
+            "training_risk": self.training_risk.spec(),
+            "continuous": list(self.continuous),
         }
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any], where: str) -> "ReferenceProfile":
-        """The inverse of `spec`; DataError when it is something else."""
+        """The inverse of `spec`.
+
+        Raises DataError when a key is missing or a value has another form
+        """
         try:
             families = {
-                str(name): {str(c): Column.from_spec(column) for c, column in part.items()}
-                for name, part in spec["families"].items()
+                str(name): {str(c): ColumnProfile.from_spec(column) for c, column in family.items()}
+                for name, family in spec["families"].items()
             }
-            cuts = {str(name): float(cut) for name, cut in spec["cuts"].items()}
-            risk = Column.from_spec(spec["risk"])
-            seen = Column.from_spec(spec.get("seen", "0 0"))  # models of before 2026-11-25 have none
-            clip = float(spec.get("clip", math.inf))
-            graded = tuple(map(str, spec.get("graded", ())))
-            return cls(int(spec["patients"]), int(spec["events"]), families, cuts, risk, seen, clip, graded)
+            return cls(
+                patients=int(spec["patients"]),
+                events=int(spec["events"]),
+                families=families,
+                cuts={str(name): float(cut) for name, cut in spec["cuts"].items()},
+                risk=ColumnProfile.from_spec(spec["risk"]),
+                training_risk=ColumnProfile.from_spec(spec["training_risk"]),
+                clip=float(spec["clip"]),
+                continuous=tuple(map(str, spec["continuous"])),
+            )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(f"the training reference is malformed ({error})", where, "train this fold again") from error
+            raise DataError(f"the reference profile is malformed ({error})", where, "train this fold again") from error
 
 
 def mean_patch(patches: Tensor | None) -> Patch | None:
-    """(D,) mean over a patient's patches (N, D); None where there is none."""
+    """(D,) mean over a patient's patches (N, D); None without patches."""
     return patches.float().numpy().mean(axis=0) if patches is not None and len(patches) else None
 
 
@@ -213,14 +240,15 @@ def distances(
     covariates: Tensor | None = None,
     clip: float = CLIP,
 ) -> dict[str, float]:
-    """How far a patient's standardised values lie from the training mean, by modality; values end at `clip`.
+    """Distance of a patient's standardised values from the training mean, by modality, in standard deviations.
 
-    genes       root mean square over those measured: 1 for an average patient
-    slides      root mean square over `patch`, the patient's mean
-    covariates  the largest absolute value over those known; covariates (V,) raw, as the model reads them
+    genes       root mean square over the measured ones: 1 for an average patient
+    slides      root mean square over `patch`, the patient's mean patch (D,)
+    covariates  largest absolute value of the known ones; covariates (V,) raw, in the order of the model
+    clip        limit of each absolute value
 
-    Distances without correlations: with more columns than patients there is no covariance to invert, and they see a
-    wrong scale, platform, stain or unit all the same.
+    Correlations are ignored: with more columns than patients no covariance can be inverted, and a wrong scale,
+    platform, stain or unit shows in these distances as well.
     """
     values = _standardised(patch, genes, fitted, covariates)
     return {name: size for name, part in values.items() if np.isfinite(size := _size(name, part, clip))}
@@ -229,14 +257,14 @@ def distances(
 def _standardised(
     patch: Patch | None, genes: Tensor | None, fitted: Fitted, covariates: Tensor | None
 ) -> dict[str, FloatArray]:
-    found: dict[str, FloatArray] = {}
+    values: dict[str, FloatArray] = {}
     if genes is not None:
-        found["genes"] = fitted.genes.keeping_gaps(genes.float()).double().numpy()
+        values["genes"] = fitted.genes.standardised(genes.float()).double().numpy()
     if patch is not None:
-        found["slides"] = ((patch - fitted.features.mean.numpy()) / fitted.features.sd.numpy()).astype(np.float64)
+        values["slides"] = ((patch - fitted.features.mean.numpy()) / fitted.features.sd.numpy()).astype(np.float64)
     if covariates is not None and len(covariates):
-        found["covariates"] = fitted.covariates.keeping_gaps(covariates.float()).double().numpy()
-    return found
+        values["covariates"] = fitted.covariates.standardised(covariates.float()).double().numpy()
+    return values
 
 
 def _size(name: str, values: FloatArray, clip: float) -> float:
@@ -246,58 +274,62 @@ def _size(name: str, values: FloatArray, clip: float) -> float:
     return float(known.max() if name == "covariates" else np.sqrt(np.mean(known**2)))
 
 
-def _cuts(patients: Sequence[Patient], fitted: Fitted, names: Sequence[str], graded: Sequence[str]) -> dict[str, float]:
-    """The distance of each modality at which a patient is as far out as 1 in 100 of those like the training patients.
+def _cuts(
+    patients: Sequence[Patient], fitted: Fitted, names: Sequence[str], continuous: Sequence[str]
+) -> dict[str, float]:
+    """The distance of each modality that 1 in 100 patients like the training patients exceeds.
 
-    Distances of the training patients are measured as those of a later patient will be: with the scale that the others
-    give. Each modality is divided by its 90 % quantile; of the largest quotient of each patient the cut is the
-    ceil(0.99 (n + 1))-th of n in size, so that a later patient lies above with probability 0.01 at most (conformal
-    prediction: Vovk, Gammerman and Shafer 2005, section 4.2). With fewer than 99 patients it is the largest, and the
+    The distance of each training patient is computed with the scale of all others, as for a later patient. Each
+    modality is divided by its 90 % quantile. The cut is the ceil(0.99 (n + 1))-th smallest of the patients' largest
+    quotients, so that a later patient exceeds it with probability 0.01 at most (conformal prediction: Vovk, Gammerman
+    and Shafer 2005, section 4.2). With fewer than 99 patients it is the largest one, and the
     probability 1 / (n + 1).
     """
-    rows = [_of_training(patient, fitted, names, graded) for patient in patients]
+    rows = [_training_row(patient, fitted, names, continuous) for patient in patients]
     counts = {name: _counts([row[name] for row in rows if name in row]) for name in sorted(set().union(*rows))}
     sizes = [{name: _size(name, _left_out(name, row[name], counts[name]), CLIP) for name in row} for row in rows]
-    found: dict[str, float] = {}
+    typical: dict[str, float] = {}
     for name in counts:
         known = [row[name] for row in sizes if name in row and math.isfinite(row[name])]
-        if known and (typical := float(np.quantile(known, _TYPICAL))) > 0:
-            found[name] = typical
-    worst = sorted(max(parts) for row in sizes if (parts := [v / found[n] for n, v in row.items() if n in found]))
+        if known and (quantile := float(np.quantile(known, _TYPICAL))) > 0:
+            typical[name] = quantile
+    quotients = [[size / typical[name] for name, size in row.items() if name in typical] for row in sizes]
+    worst = sorted(max(row) for row in quotients if row)
     if not worst:
         return {}
-    limit = worst[min(math.ceil(WITHIN * (len(worst) + 1)), len(worst)) - 1]
-    return {name: float(f"{typical * limit:.9g}") for name, typical in found.items()}
+    limit = worst[min(math.ceil(IN_DISTRIBUTION_SHARE * (len(worst) + 1)), len(worst)) - 1]
+    return {name: float(f"{quantile * limit:.9g}") for name, quantile in typical.items()}
 
 
-def _of_training(
-    patient: Patient, fitted: Fitted, names: Sequence[str], graded: Sequence[str]
+def _training_row(
+    patient: Patient, fitted: Fitted, names: Sequence[str], continuous: Sequence[str]
 ) -> dict[str, FloatArray]:
-    row = _row(patient.covariates, names, graded)
+    row = _row(patient.covariates, names, continuous)
     return _standardised(mean_patch(patient.patches), patient.genes, fitted, row)
 
 
-def _row(covariates: Mapping[str, float | None], names: Sequence[str], graded: Sequence[str]) -> Tensor:
-    """(V,) raw covariates in the order of `names`; NaN where missing or not among `graded`."""
-    values = [covariates.get(name) if name in graded else None for name in names]
+def _row(covariates: Mapping[str, float | None], names: Sequence[str], continuous: Sequence[str]) -> Tensor:
+    """(V,) raw covariates in the order of `names`; NaN where missing or not among `continuous`."""
+    values = [covariates.get(name) if name in continuous else None for name in names]
     return torch.tensor([math.nan if value is None else value for value in values], dtype=torch.float32)
 
 
-def _graded(patients: Sequence[Patient], names: Sequence[str]) -> tuple[str, ...]:
+def _continuous(patients: Sequence[Patient], names: Sequence[str]) -> tuple[str, ...]:
+    """Covariates with more than two distinct values."""
     known = {name: {patient.covariates.get(name) for patient in patients} - {None} for name in names}
     return tuple(name for name in names if len(known[name]) > 2)
 
 
 def _counts(rows: Sequence[FloatArray]) -> FloatArray:
-    """(columns,) how many patients have a value."""
+    """(columns,) number of patients with a value."""
     return np.asarray(np.sum([np.isfinite(row) for row in rows], axis=0), dtype=np.float64)
 
 
 def _left_out(name: str, z: FloatArray, count: FloatArray) -> FloatArray:
-    """Values z (columns,) standardised over `count` patients, this one included, as the others alone would give them.
+    """Values z (columns,) standardised over `count` patients, rescaled by mean and variance without this patient.
 
-    mean_{-i} = mean - z s / (n - 1),  var_{-i} = s^2 (n / (n - 1)) (1 - z^2 / (n - 1)); of the mean over a patient's
-    patches the variance is that of patches, on which one patient weighs little, and stays.
+    mean_{-i} = mean - z s / (n - 1),  var_{-i} = s^2 (n / (n - 1)) (1 - z^2 / (n - 1)). The variance of the patch
+    features is taken over patches, where one patient has little weight; for slides it is left as it is.
     """
     others = np.maximum(count - 1, 1)
     moved = z * count / others
@@ -307,14 +339,14 @@ def _left_out(name: str, z: FloatArray, count: FloatArray) -> FloatArray:
     return np.asarray(moved / np.sqrt(left))
 
 
-def table(patients: Sequence[Patient], genes: Sequence[str]) -> Table:
-    """The columns that are compared, one value a patient (their patches are not independent of one another).
+def column_values(patients: Sequence[Patient], genes: Sequence[str]) -> Table:
+    """The compared columns, one value per patient (patches of one patient are not independent).
 
     genes       expression by gene;  covariates  by name
     features    mean of each feature over the patient's patches, by number
-    slides      quality: patches of the patient, spread of the patches (mean sd over features), and what the extraction
-                counted: tissue in a tile, shares of tiles that were blurred or failed
-    modalities  1 where the patient has slides, genes; NaN where not
+    slides      quality: number of patches, spread of the patches (mean sd over features), and the measures of the
+                extraction: tissue in a tile, shares of blurred and of failed tiles
+    modalities  1 where the patient has slides, genes; NaN otherwise
     """
     bags = [patient.patches for patient in patients]
     width = max((bag.shape[1] for bag in bags if bag is not None), default=0)
@@ -328,8 +360,8 @@ def table(patients: Sequence[Patient], genes: Sequence[str]) -> Table:
             means[row], count[row] = rows.mean(axis=0), len(rows)
             spread[row] = rows.std(axis=0).mean()
     names = sorted({name for patient in patients for name in patient.covariates})
-    counted = sorted({name for patient in patients for name in patient.quality})
-    quality = {name: np.array([patient.quality.get(name, np.nan) for patient in patients]) for name in counted}
+    measures = sorted({name for patient in patients for name in patient.quality})
+    quality = {name: np.array([patient.quality.get(name, np.nan) for patient in patients]) for name in measures}
     return {
         "genes": dict(zip(map(str, genes), expression.T, strict=True)),
         "features": {str(number): column for number, column in enumerate(means.T)},

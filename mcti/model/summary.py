@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from mcti.model.axes import behind
+from mcti.model.axes import config_after_axes
 from mcti.model.comparators import build
 from mcti.model.presets import ModelConfig
 
@@ -47,7 +47,7 @@ def describe(config: ModelConfig, patches: int = 4000) -> Summary:
     parameters = _parameters(config)
     if config.network != "mcti":
         return _peer(config, patches)
-    seen = behind(config)
+    seen = config_after_axes(config)
     flops = {
         "axes": _axes_flops(config, patches),
         "pathology": _bag_flops(seen, patches) + _critical_flops(seen),
@@ -95,7 +95,7 @@ def _parameters(config: ModelConfig) -> dict[str, int]:
 
 
 def _axes_flops(config: ModelConfig, patches: int) -> int:
-    seen = behind(config)
+    seen = config_after_axes(config)
     features = patches * config.features * seen.features if config.feature_axes else 0
     return 2 * (features + (len(config.genes) * len(seen.genes) if config.gene_axes else 0))
 
@@ -147,7 +147,7 @@ def _memory(config: ModelConfig, patches: int, parameters: int) -> dict[str, int
     depths = sum(config.encoder_depths) + config.bottleneck_depth + sum(config.decoder_depths)
     layers = 2 * (len(config.encoder_depths) + len(config.decoder_depths)) * config.attention_depth
     kept = 2 * depths * (KEPT_GUIDED * n * width + 3 * width**2) + layers * (KEPT_ATTENTION * n * width + 2 * n * n)
-    seen = behind(config).features
+    seen = config_after_axes(config).features
     block = min(config.block, patches) * (2 * seen + 3 * config.query + 4 * config.critical)
     along_axes = patches * seen if config.feature_axes else 0
     return {

@@ -1,6 +1,6 @@
-"""A trained network with everything fitted beside it: from weights and JSON to the risk of one patient.
+"""A trained network with its fitted scales: from weights and JSON to the risk of one patient.
 
-Training writes it, the registry and the prediction read it; this module knows tensors and plain values, no files.
+Training writes it, registry and prediction read it. This module handles tensors and plain values, no files.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mcti.errors import DataError, did_you_mean
-from mcti.model.comparators import Peer, build
+from mcti.model.comparators import Comparator, build
 from mcti.model.hazards import survival_at
 from mcti.model.network import MCTI, Prediction
 from mcti.model.presets import ModelConfig
@@ -26,63 +26,65 @@ from mcti.storage import to_json
 class Scale:
     """Mean and standard deviation of each column over the training part; (columns,) float32 each.
 
-    A column that does not vary has sd 1: it becomes 0 and stays silent. Before it is standardised a value may pass
+    A constant column has sd 1, so that it becomes 0. One transform may precede the standardisation; mean and sd are
+    those of the transformed values.
 
-    limits  (2, columns): values beyond them become the limit (winsorised)
-    knots   (K, columns) quantiles at even levels of 1 / (K + 1): values become normal scores of their level, linear
-            between the knots and constant beyond; of tied knots the middle level counts
-
-    Mean and sd are those of the values after it.
+    limits         (2, columns): values beyond the limits become the limit (winsorised)
+    quantile_grid  (K, columns) quantiles at even levels of 1 / (K + 1): values become the normal scores of their level,
+                   linear between grid points and constant beyond; tied grid points count with their middle level
     """
 
     mean: Tensor
     sd: Tensor
     limits: Tensor | None = None
-    knots: Tensor | None = None
+    quantile_grid: Tensor | None = None
 
     def __call__(self, values: Tensor) -> Tensor:
         """(…, columns) -> standardised; a missing value (NaN) becomes 0, the training mean."""
-        # In place: `isnan` and `where` would make two more tables of a bag, at four times the cost.
-        return self.keeping_gaps(values).nan_to_num_(nan=0.0, posinf=math.inf, neginf=-math.inf)
+        # In place: `isnan` and `where` would allocate two more tables per bag, at four times the cost.
+        return self.standardised(values).nan_to_num_(nan=0.0, posinf=math.inf, neginf=-math.inf)
 
-    def keeping_gaps(self, values: Tensor) -> Tensor:
+    def standardised(self, values: Tensor) -> Tensor:
         """(…, columns) -> standardised; a missing value stays NaN."""
         return (self.transformed(values) - self.mean).div_(self.sd)
 
     def transformed(self, values: Tensor) -> Tensor:
-        """(…, columns) winsorised or ranked as the scale says; a missing value stays NaN."""
+        """(…, columns) after the transform of this scale; a missing value stays NaN."""
         if self.limits is not None:
             return values.clamp(self.limits[0], self.limits[1])
-        return values if self.knots is None else _normal_scores(values, self.knots)
+        return values if self.quantile_grid is None else _normal_scores(values, self.quantile_grid)
 
     def spec(self) -> dict[str, Any]:
-        """As JSON values; float32 numbers survive the way there and back unchanged."""
-        beside = {"limits": self.limits, "knots": self.knots}
-        known = {name: table.tolist() for name, table in beside.items() if table is not None}
-        return {"mean": self.mean.tolist(), "sd": self.sd.tolist(), **known}
+        """As JSON values; float32 numbers survive the conversion unchanged."""
+        transform = {"limits": self.limits, "quantile_grid": self.quantile_grid}
+        tables = {name: table.tolist() for name, table in transform.items() if table is not None}
+        return {"mean": self.mean.tolist(), "sd": self.sd.tolist(), **tables}
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> "Scale":
-        """The inverse of `spec`; a table of another width than the mean is a ValueError."""
-        found = {name: torch.tensor(spec[name], dtype=torch.float32) for name in _TABLES if name in spec}
-        if any(table.shape[-1:] != found["mean"].shape for table in found.values()):
+        """The inverse of `spec`.
+
+        Raises ValueError when the tables differ in width
+        """
+        tables = {name: torch.tensor(spec[name], dtype=torch.float32) for name in _TABLES if name in spec}
+        if any(table.shape[-1:] != tables["mean"].shape for table in tables.values()):
             raise ValueError("a scale whose tables differ in width")
-        return cls(**found)
+        return cls(**tables)
 
 
-_TABLES = ("mean", "sd", "limits", "knots")
+_TABLES = ("mean", "sd", "limits", "quantile_grid")
 
 
-def _normal_scores(values: Tensor, knots: Tensor) -> Tensor:
-    """Van der Waerden scores (…, columns): the normal quantile of the level at which a value lies among the knots."""
-    columns, rows = knots.T.double().contiguous(), values.reshape(-1, values.shape[-1]).T.double().contiguous()
+def _normal_scores(values: Tensor, grid: Tensor) -> Tensor:
+    """Van der Waerden scores (…, columns): the normal quantile of the level of each value on the grid (K, columns)."""
+    columns, rows = grid.T.double().contiguous(), values.reshape(-1, values.shape[-1]).T.double().contiguous()
     count = columns.shape[1]
     above = torch.searchsorted(columns, rows, right=True)
     below = torch.searchsorted(columns, rows, right=False)
     low, high = (above - 1).clamp(0, count - 1), above.clamp(0, count - 1)
     left, right = columns.gather(1, low), columns.gather(1, high)
     share = torch.where(right > left, (rows - left) / (right - left), torch.zeros_like(rows))
-    # At a knot, and at several equal ones, the middle of their levels; between knots the straight line.
+    # A value on one or several equal grid points takes the middle of their levels; between points linear.
     tied = above > below
     position = torch.where(tied, (below + above - 1) / 2, low + share)
     scores = torch.special.ndtri((position + 1) / (count + 1))
@@ -91,10 +93,12 @@ def _normal_scores(values: Tensor, knots: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Recalibration:
-    """Curves put right: what bin j adds to the cumulative hazard becomes exp(intercept + centre_j + slope (log h_j -
-    centre_j)); fitted in mcti/training/recalibration.py. intercept 0 and slope 1 change nothing.
+    """Recalibration of the survival curves, fitted in mcti/training/recalibration.py.
 
-    centre  (B) mean log of what each bin adds, over the patients that it was fitted on
+    The increment h_j of the cumulative hazard in bin j becomes exp(intercept + centre_j + slope (log h_j - centre_j)).
+    Intercept 0 and slope 1 change nothing.
+
+    centre  (B,) mean log increment of each bin over the patients of the fit
     """
 
     intercept: float
@@ -102,29 +106,29 @@ class Recalibration:
     centre: tuple[float, ...]
 
     def __call__(self, survival: Tensor) -> Tensor:
-        """S after each bin (b, B) -> the same put right, float64."""
+        """S after each bin (b, B) -> recalibrated S (b, B), float64."""
         centre = torch.tensor(self.centre, dtype=torch.float64)
-        logs = self.intercept + centre + self.slope * (cumulative_steps(survival).log() - centre)
+        logs = self.intercept + centre + self.slope * (hazard_increments(survival).log() - centre)
         return (-logs.exp().cumsum(1)).exp()
 
 
-def cumulative_steps(survival: Tensor) -> Tensor:
-    """What each bin adds to the cumulative hazard -log S: S after each bin (b, B) -> (b, B) float64, above 0."""
+def hazard_increments(survival: Tensor) -> Tensor:
+    """Increments of the cumulative hazard -log S: S after each bin (b, B) -> (b, B) float64, above 0."""
     logs = survival.double().clamp_min(torch.finfo(torch.float32).tiny).log()
     before = torch.cat([torch.zeros(len(logs), 1, dtype=torch.float64), logs[:, :-1]], dim=1)
-    return (before - logs).clamp_min(1e-6)  # less than this is no hazard that anybody could measure
+    return (before - logs).clamp_min(1e-6)  # smaller increments are rounding
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """Everything beside the weights that was learned, from the patients of the training part alone.
+    """Everything else that was fitted on the training part.
 
     genes      scale of the expression vector, G columns
     features   scale of the patch features, D columns
     edges      B + 1 months, strictly rising: bin j is [edges[j], edges[j + 1]); edges[0] = 0; edges[B] is the longest
-               follow-up of the training part, and the last bin takes all later times too
+               follow-up of the training part, and the last bin includes all later times
     covariates scale of the clinical covariates that the model reads, in the order of its configuration
-    recalibration of the survival curves; None: they are as the network gives them
+    recalibration of the survival curves; None: the curves of the network
     """
 
     genes: Scale
@@ -140,11 +144,14 @@ class Fitted:
         return {**scales, "edges_months": list(self.edges), **curves}
 
     def check(self, config: ModelConfig, where: str) -> None:
-        """Raise DataError where the scales and edges are not those of this configuration's columns and bins."""
-        found = (len(self.genes.mean), len(self.features.mean), len(self.edges) - 1, len(self.covariates.mean))
-        wanted = (len(config.genes), config.features, config.bins, len(config.covariates))
-        if found != wanted:
-            what = f"fitted to {found} genes, features, bins and covariates, but configured for {wanted}"
+        """Compare the sizes of scales and edges with the configuration.
+
+        Raises DataError when they differ
+        """
+        fitted = (len(self.genes.mean), len(self.features.mean), len(self.edges) - 1, len(self.covariates.mean))
+        configured = (len(config.genes), config.features, config.bins, len(config.covariates))
+        if fitted != configured:
+            what = f"fitted to {fitted} genes, features, bins and covariates, but configured for {configured}"
             raise DataError(what, where, "take the model.json that `mcti train` wrote")
 
     @classmethod
@@ -162,10 +169,10 @@ class Fitted:
 
 @contextlib.contextmanager
 def single_thread() -> Iterator[None]:
-    """One torch thread inside, the former number afterwards; a context, or `@single_thread()` over a function.
+    """One torch thread inside, the previous number afterwards; a context manager or a decorator.
 
-    Sums are then added in one order, whoever runs them; and several processes side by side do not wait for each
-    other's threads, which costs more than the arithmetic of a patient.
+    This fixes the order of the additions in a sum, and parallel processes do not wait for each other's threads, which
+    would cost more than the arithmetic of one patient.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -176,13 +183,13 @@ def single_thread() -> Iterator[None]:
 
 
 class TrainedModel:
-    """Network and fitted scales; `predict` gives one patient's risk and survival curve.
+    """Network and fitted scales; `predict` returns the risk and survival curve of one patient.
 
-    The same weights, patient and processor type give the same bits in every process: one patient at a time,
-    unpadded, one thread, float32 on the CPU, whatever the load of the machine or the size of the request.
+    The same weights, patient and processor type give the same bits in every process: one patient at a time, unpadded,
+    one thread, float32 on the CPU, independent of the load of the machine and the size of the request.
     """
 
-    def __init__(self, net: MCTI | Peer, config: ModelConfig, fitted: Fitted) -> None:
+    def __init__(self, net: MCTI | Comparator, config: ModelConfig, fitted: Fitted) -> None:
         self.net, self.config, self.fitted = net.to("cpu").eval(), config, fitted
 
     @classmethod
@@ -191,7 +198,7 @@ class TrainedModel:
     ) -> "TrainedModel":
         """The model of `weights.safetensors` (already read) and `model.json` (already parsed).
 
-        Raises DataError when the two do not belong together or a part is missing.
+        Raises DataError when the two do not match or a part is missing
         """
         try:
             config = ModelConfig.from_json(to_json(spec["config"]), where)
@@ -204,7 +211,7 @@ class TrainedModel:
         try:
             net.load_state_dict(dict(tensors), strict=True)
         except RuntimeError as error:
-            first = str(error).splitlines()[1].strip()  # of a list as long as the network, below its title
+            first = str(error).splitlines()[1].strip()  # the first of a long list, below its title
             hint = "take both files from the same fold folder"
             raise DataError(f"the weights do not fit the configuration ({first})", where, hint) from error
         return cls(net, config, fitted)
@@ -226,15 +233,15 @@ class TrainedModel:
 
         patches          (N, D) raw features of all slides; None: the patient has no slides
         genes            (G,) raw expression in the order of `config.genes`, NaN where not measured; None: none
-        horizons_months  months at which S(t), the probability of being event-free until then, is wanted
-        covariates       {name: value}, None or NaN where missing; of `config.covariates` none may be left out
+        horizons_months  months at which S(t), the probability of being event-free until then, is returned
+        covariates       {name: value}, None or NaN where missing; all of `config.covariates` must be present
 
-        Risk is -sum_j S_j over the bins (docs/model.md section 6): higher = earlier event, no unit, comparable
-        within one model only; it is never recalibrated, S(t) is where `fitted` says so.  How S(t) runs between the bin
-        edges and beyond the last: mcti/model/hazards.py.
+        Risk is -sum_j S_j over the bins (docs/model.md, section 6): higher = earlier event, no unit, comparable within
+        one model only. It is never recalibrated; S(t) is, where `fitted` has a recalibration. mcti/model/hazards.py
+        describes S(t) between the bin edges and beyond the last one.
 
-        Raises DataError for a bag or a vector of the wrong width, a bag without a patch, a NaN feature, for a missing
-        modality when the model was not trained for it, and for a covariate that the model reads and nobody named.
+        Raises DataError when a bag or vector has the wrong width, a bag is empty or has a NaN feature, a modality is
+                         missing that the model needs, or a covariate of the model is absent
         """
         output = self.output(patches, genes, covariates)
         risk, survival = float(output.risk[0]), output.survival.double()
@@ -242,17 +249,17 @@ class TrainedModel:
             survival = self.fitted.recalibration(survival)
         curve = survival_at(survival, self.fitted.edges, horizons_months, self.config.head)[0]
         values = [float(value) for value in curve]
-        found = {"risk": risk, **dict(zip(map(survival_column, horizons_months), values, strict=True))}
+        row = {"risk": risk, **dict(zip(map(survival_column, horizons_months), values, strict=True))}
         if subtypes:
             shares = output.subtype_logits[0].double().softmax(0).tolist()
-            found |= {subtype_column(name): share for name, share in zip(self.config.classes, shares, strict=True)}
-        return found
+            row |= {subtype_column(name): share for name, share in zip(self.config.classes, shares, strict=True)}
+        return row
 
     @single_thread()
     def output(
         self, patches: Tensor | None, genes: Tensor | None, covariates: Mapping[str, float | None] | None = None
     ) -> Prediction:
-        """What the network says of one patient, as it says it; arguments and errors as in `predict`."""
+        """Output of the network for one patient, not recalibrated; arguments and errors as in `predict`."""
         inputs = self.inputs(patches, genes, covariates)
         with torch.inference_mode():
             output: Prediction = self.net(**inputs)
@@ -261,8 +268,8 @@ class TrainedModel:
     def inputs(
         self, patches: Tensor | None, genes: Tensor | None, covariates: Mapping[str, float | None] | None = None
     ) -> dict[str, Tensor]:
-        """What the network is given for one patient, standardised; arguments and errors as in `predict`."""
-        patches, genes = readable(self.config, patches, genes)
+        """Standardised inputs of the network for one patient; arguments and errors as in `predict`."""
+        patches, genes = select_modalities(self.config, patches, genes)
         rows = torch.zeros(1, self.config.features) if patches is None else self.fitted.features(patches.float())
         vector = torch.zeros(len(self.config.genes)) if genes is None else self.fitted.genes(genes.float())
         inputs = {"patches": rows[None], "mask": torch.ones(1, len(rows), dtype=torch.bool), "genes": vector[None]}
@@ -271,39 +278,44 @@ class TrainedModel:
             inputs["genes_present"] = torch.tensor([genes is not None])
         if self.config.covariates:
             row = covariate_row(covariates or {}, self.config.covariates, "the patient")
-            inputs["covariates"] = self.fitted.covariates.keeping_gaps(row)[None]
+            inputs["covariates"] = self.fitted.covariates.standardised(row)[None]
         return inputs
 
 
-def readable(config: ModelConfig, patches: Tensor | None, genes: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-    """What of a patient a model of this configuration reads; shapes as in `TrainedModel.predict`.
+def select_modalities(
+    config: ModelConfig, patches: Tensor | None, genes: Tensor | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """The modalities of a patient that a model of this configuration reads; shapes as in `TrainedModel.predict`.
 
-    Raises DataError when it reads nothing of them, lacks a modality that it must have, or cannot use what is there.
+    Raises DataError when none is left, a modality is missing that the model needs, or one has the wrong shape
     """
     patches = patches if "slides" in config.modalities else None
     genes = genes if "genes" in config.modalities else None
     if patches is None and genes is None:
         needed = " or ".join(config.modalities)
-        raise DataError(f"no {needed}, and the model reads nothing else", "the patient", "leave the patient out")
+        raise DataError(f"no {needed}, and the model reads nothing else", "the patient", "exclude the patient")
     if (patches is None or genes is None) and not config.missing:
-        lacking = "slides" if patches is None else "genes"
-        hint = "train with train.modality_dropout above 0, or leave the patient out"
-        raise DataError(f"no {lacking}, and the model was trained on patients with both", "the patient", hint)
+        absent = "slides" if patches is None else "genes"
+        hint = "train with train.modality_dropout above 0, or exclude the patient"
+        raise DataError(f"no {absent}, and the model was trained on patients with both", "the patient", hint)
     if patches is not None:
         check_bag(patches, config.features, "the patient's bag")
     if genes is not None and tuple(genes.shape) != (len(config.genes),):
         what = f"{tuple(genes.shape)} expression values, not ({len(config.genes)},)"
-        raise DataError(what, "the patient's genes", "give the genes of the model's config, in its order")
+        raise DataError(what, "the patient's genes", "provide the genes of the model's config, in its order")
     return patches, genes
 
 
 def check_bag(patches: Tensor, width: int, where: str) -> None:
-    """Refuse a bag that is not (N >= 1, width) or holds a NaN or an infinity."""
+    """Check a bag.
+
+    Raises DataError when its shape is not (N >= 1, width) or a value is NaN or infinite
+    """
     if patches.ndim != 2 or patches.shape[1] != width:
         what = f"features of shape {tuple(patches.shape)}, not (N, {width})"
         raise DataError(what, where, "extract all slides with one encoder")
     if len(patches) == 0:
-        raise DataError("a bag without a patch", where, "drop the slide, or extract it again")
+        raise DataError("a bag without a patch", where, "remove the slide, or extract it again")
     if not finite(patches):
         row = int((~patches.isfinite()).any(dim=1).nonzero()[0, 0])
         raise DataError(f"row {row} of the features is NaN or infinite", where, "extract the slide again")
@@ -319,16 +331,16 @@ def subtype_column(name: str) -> str:
     return f"P_{name}"
 
 
-def covariate_row(given: Mapping[str, float | None], names: Sequence[str], where: str) -> Tensor:
-    """(V,) float32 of these covariates in their order, NaN where missing.
+def covariate_row(values: Mapping[str, float | None], names: Sequence[str], where: str) -> Tensor:
+    """(V,) float32 of these covariates in the order of `names`, NaN where missing.
 
-    Raises DataError for a covariate that is not named, or is infinite.
+    Raises DataError when a covariate is absent or infinite
     """
     for name in names:
-        value = given.get(name, math.inf)
+        value = values.get(name, math.inf)
         if value is not None and math.isinf(value):
-            what = f"covariate {name!r} is " + ("infinite" if name in given else "not there")
-            hint = did_you_mean(name, given) if given else f"give {', '.join(names)} (new patients: in clinical.csv)"
-            raise DataError(what, where, f"{hint}; a missing value is null")
-    values = [given[name] for name in names]
-    return torch.tensor([math.nan if value is None else float(value) for value in values], dtype=torch.float32)
+            what = f"covariate {name!r} is " + ("infinite" if name in values else "absent")
+            known = did_you_mean(name, values) if values else f"provide {', '.join(names)} (new patients: clinical.csv)"
+            raise DataError(what, where, f"{known}; a missing value is null")
+    row = [values[name] for name in names]
+    return torch.tensor([math.nan if value is None else float(value) for value in row], dtype=torch.float32)

@@ -5,7 +5,7 @@ None was tuned: the peers share one width and one dropout, an ablation differs f
 
 from typing import Any
 
-_PEER: dict[str, Any] = {
+_COMPARATOR: dict[str, Any] = {
     "width": 64,
     "gene_width": 64,
     "dropout": 0.25,
@@ -14,14 +14,14 @@ _PEER: dict[str, Any] = {
     "bilinear_rank": 0,
     "subtype_task": False,  # as published: survival is their one task
 }
-PEERS: dict[str, dict[str, Any]] = {
-    "snn": _PEER | {"network": "snn"},
-    "mean_pool": _PEER | {"network": "mean_pool"},
-    "abmil": _PEER | {"network": "abmil"},
-    "transmil": _PEER | {"network": "transmil", "heads": 4},
-    "late_fusion": _PEER | {"network": "late_fusion"},
-    "mcat": _PEER | {"network": "mcat"},
-    "motcat": _PEER | {"network": "motcat"},
+COMPARATORS: dict[str, dict[str, Any]] = {
+    "snn": _COMPARATOR | {"network": "snn"},
+    "mean_pool": _COMPARATOR | {"network": "mean_pool"},
+    "abmil": _COMPARATOR | {"network": "abmil"},
+    "transmil": _COMPARATOR | {"network": "transmil", "heads": 4},
+    "late_fusion": _COMPARATOR | {"network": "late_fusion"},
+    "mcat": _COMPARATOR | {"network": "mcat"},
+    "motcat": _COMPARATOR | {"network": "motcat"},
 }
 """Genes alone: snn. Slides alone: mean_pool, abmil, transmil. Both: late_fusion, mcat, motcat."""
 
@@ -36,4 +36,4 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 }
 """docs/protocol.md, item 14."""
 
-NETWORKS = ("mcti", *PEERS)
+NETWORKS = ("mcti", *COMPARATORS)

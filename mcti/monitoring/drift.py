@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mcti.arrays import FloatArray
-from mcti.model.reference_profile import Column, ReferenceProfile, Table
+from mcti.model.reference_profile import ColumnProfile, ReferenceProfile, Table
 from mcti.params import MonitorParams
 
 GAPS = "missingness"
@@ -69,7 +69,7 @@ class Family:
 
 
 def compare(sketch: ReferenceProfile, later: Table, risks: "Risks", params: MonitorParams) -> tuple[Family, ...]:
-    """Every family of columns, the risk and the gaps; later: `reference_profile.table` of the later patients."""
+    """Every family of columns, the risk and the gaps; later: `column_values` of the later patients."""
     raw = {name: _values(part, later.get(name, {}), params) for name, part in sketch.families.items()}
     raw.pop("modalities", None)  # present or not: their gaps are what is tested
     raw[RISK] = _risk(risks, params)
@@ -87,7 +87,7 @@ class Risks:
     columns {member: out-of-fold risks};  later {member: (n,) risks of the later patients that it was asked for}
     """
 
-    columns: Mapping[str, Column]
+    columns: Mapping[str, ColumnProfile]
     later: Mapping[str, FloatArray]
 
 
@@ -105,14 +105,14 @@ Found = tuple[list[Finding], str]
 """The findings of a family, and why there are none."""
 
 
-def _values(reference: Mapping[str, Column], later: Mapping[str, FloatArray], params: MonitorParams) -> Found:
+def _values(reference: Mapping[str, ColumnProfile], later: Mapping[str, FloatArray], params: MonitorParams) -> Found:
     tested, distances, sizes, shifts = [], [], [], []
     for name, column in reference.items():
         values = later.get(name, np.zeros(0))
         values = values[np.isfinite(values)]
-        if len(values) < params.min_patients or not column.knots or column.known < params.min_patients:
+        if len(values) < params.min_patients or not column.quantile_grid or column.known < params.min_patients:
             continue
-        share = np.searchsorted(np.sort(values), column.knots, side="right") / len(values)
+        share = np.searchsorted(np.sort(values), column.quantile_grid, side="right") / len(values)
         distances.append(float(np.abs(share - np.array(column.below) / column.known).max()))
         sizes.append((len(values), column.known))
         shifts.append(_shift(column, float(np.median(values))))
@@ -134,7 +134,7 @@ def ks_p(distance: FloatArray, sizes: np.ndarray) -> FloatArray:
     return np.asarray(special.kolmogorov((root + 0.12 + 0.11 / root) * distance), dtype=np.float64)
 
 
-def _shift(column: Column, median: float) -> float | None:
+def _shift(column: ColumnProfile, median: float) -> float | None:
     half = (column.quantile(0.75) - column.quantile(0.25)) / 2
     return (median - column.quantile(0.5)) / half if half > 0 else None
 
@@ -155,17 +155,17 @@ def _adjusted(
 
 def _risk(risks: Risks, params: MonitorParams) -> Found:
     """One test over all members: where a risk lies among the knots of its member, later against out of fold."""
-    asked = {name: values for name, values in risks.later.items() if len(values) and risks.columns[name].knots}
+    asked = {name: values for name, values in risks.later.items() if len(values) and risks.columns[name].quantile_grid}
     later, known = (sum(map(len, asked.values())), sum(risks.columns[name].known for name in asked))
     if later < params.min_patients or known < params.min_patients:
         return [], f"fewer than {params.min_patients} risks, here or out of fold"
-    common = min(len(risks.columns[name].knots) for name in asked)
+    common = min(len(risks.columns[name].quantile_grid) for name in asked)
     here, there = np.zeros(common), np.zeros(common)
     for name, values in asked.items():
         column = risks.columns[name]
-        chosen = np.linspace(0, len(column.knots) - 1, common).round().astype(int)
+        chosen = np.linspace(0, len(column.quantile_grid) - 1, common).round().astype(int)
         # A member counts out of fold as often as it was asked now, so that only the risks can differ.
-        here += np.searchsorted(np.sort(values), np.array(column.knots)[chosen], side="right") / later
+        here += np.searchsorted(np.sort(values), np.array(column.quantile_grid)[chosen], side="right") / later
         there += len(values) / later * np.array(column.below)[chosen] / column.known
     distance = np.array([np.abs(here - there).max()])
     sizes = [(later, known)]

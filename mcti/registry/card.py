@@ -44,7 +44,7 @@ def build(
         "bins_months": spec["fitted"]["edges_months"],
         "training": {"patients_per_fold": len(spec.get("patients", ())), "settings": dict(spec.get("params", {}))},
         "evaluation": {
-            "method": "out of fold: each patient is predicted by a model that was not trained on them; 95 % bootstrap intervals",
+            "method": "out of fold: each patient by a model that was not trained on them; 95 % bootstrap intervals",
             **dict(evidence.evaluated),
             "metrics": {name: metrics[name] for name in _SHOWN if name in metrics},
             "folds": metrics.get("folds", []),

@@ -135,7 +135,7 @@ def _data(facts: Facts) -> Section:
     cohort = {words: counted.pop(name) for name, words in COHORT.items() if name in counted}
     contract = tuple(
         (
-            found["says"],
+            found["description"],
             found["severity"],
             "kept" if found["passed"] else f"BROKEN, {found['failing']} of {found['rows']}",
         )

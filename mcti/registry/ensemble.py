@@ -105,7 +105,7 @@ class Ensemble:
         genes       {name: expression}, NaN or None: not measured
         covariates  {name: value} of the clinical covariates that the model reads, NaN or None: missing
 
-        risk, S_<months>           mean over the eligible members (`eligible_members`); risk has no unit, higher is worse
+        risk, S_<months>           mean over the eligible members; risk has no unit, higher is worse
         S_<months>_low, _high      lowest and highest member; None where only one member predicts
         risk_group                 one of `risk_groups` groups by quantiles of the out-of-fold risks
         ood_score                  distance from the training patients as a share of the threshold

@@ -27,7 +27,7 @@ class Lease(BaseModel):
 def acquire(address: str, holder: str, hours: float) -> Lease:
     """Acquire the lease at `address` unless another run holds it; the lease as it is afterwards.
 
-    A retried task acquires its own lease again. A lease older than `hours` was left by a killed run and may be acquired.
+    A retried task acquires its own lease again. A lease older than `hours` was left by a killed run and is replaced.
 
     Raises
     s3.Conflict when other writers changed the object at each attempt.

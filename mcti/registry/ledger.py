@@ -1,4 +1,4 @@
-"""The ledger: who moved which alias, when and why. Each entry contains the hash of the entry before; one S3 object each.
+"""The ledger: who moved which alias, when and why. One S3 object per entry, each with the hash of the entry before.
 
 An entry is written with a conditional put under its number, so of two concurrent writers exactly one gets the number.
 The entry is written before the aliases move: the aliases must be those of the last entry (`promotion.repair`). The hash

@@ -23,7 +23,7 @@ def version_by_digest(client: Any, name: str, digest: str) -> Any | None:
 
 
 def log(folder: Path, digest: str) -> str:
-    """Log the ensemble in `folder` (as `ensemble_files.assemble` writes it) into the active run; its `models:/m-…` address."""
+    """Log the ensemble in `folder` (of `ensemble_files.assemble`) into the active run; its `models:/m-…` address."""
     import mlflow
 
     logged = mlflow.pyfunc.log_model(name="model", **_as_mlflow(folder), metadata={DIGEST: digest})

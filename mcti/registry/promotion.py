@@ -96,8 +96,8 @@ def find_faults(client: Any, name: str, entries: list[LedgerEntry]) -> list[str]
     for alias, actual in Aliases.read(client, name).items():
         if actual != expected[alias] and alias not in deleted:
             faults.append(
-                f"alias {alias} is {_named(actual)}, in the ledger {_named(expected[alias])}: it was moved manually, or "
-                "a promotion was interrupted or is in progress"
+                f"alias {alias} is {_named(actual)}, in the ledger {_named(expected[alias])}: it was moved manually, "
+                "or a promotion was interrupted or is in progress"
             )
     return faults
 

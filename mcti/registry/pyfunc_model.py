@@ -110,7 +110,7 @@ def _horizons(chosen: Sequence[float] | None) -> list[float] | None:
 
 
 def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """None stays None in numeric columns: pandas would make it NaN, which is not JSON and which strict clients refuse."""
+    """None stays None in numeric columns: pandas would make it NaN, which is not valid JSON."""
     gaps = {name for row in rows for name, value in row.items() if value is None}
     return pd.DataFrame(rows).assign(**{name: pd.Series([row[name] for row in rows], dtype=object) for name in gaps})
 

@@ -7,7 +7,7 @@ a marker:
 
 * `<remote>/runs/<run>/outcome.json`, where `cluster.remote` is set. It is the primary marker: the pipelines require
   their object store, whereas MLflow may be unavailable at that moment.
-* the tags `mcti.result` and `mcti.reason` of the MLflow run of the pipeline run, which ends as FINISHED immediately: the
+* the tags `mcti.result` and `mcti.reason` of the MLflow run of the pipeline run, which ends as FINISHED at once: the
   "retry" of a run repeats its failed tasks, but never the exit task.
 """
 

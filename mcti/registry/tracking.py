@@ -58,7 +58,7 @@ def service() -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Suppress MLflow's output: with --json, stdout must be one JSON document, and MLflow prints addresses there."""
+    """Suppress MLflow's output: with --json, stdout must be one JSON document; MLflow prints addresses there."""
     logger = logging.getLogger("mlflow")
     before = logger.level
     logger.setLevel(logging.WARNING)
@@ -74,8 +74,8 @@ def _quiet() -> Iterator[None]:
 def run(experiment: str, name: str, tags: Mapping[str, str]) -> Iterator[str]:
     """A run to log into, its id: the one of MLFLOW_RUN_ID where Kubeflow created it, otherwise a new one.
 
-    A new run ends FINISHED, or FAILED when the body raises; Kubeflow ends its own run. In a task of a pipeline a new run
-    is a child of the run of its pipeline run.
+    A new run ends FINISHED, or FAILED when the body raises; Kubeflow ends its own run. In a task of a pipeline a new
+    run is a child of the run of its pipeline run.
     """
     import mlflow
 

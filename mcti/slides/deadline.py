@@ -1,51 +1,48 @@
-"""A slide in work, watched: its time limit, whether the run was called off, how many tiles are done."""
+"""The time limit of one slide, and the cancellation of the run, checked before each region that is read."""
 
 import threading
 import time
-from collections.abc import Callable
 
 from mcti.slides.decoding import Pixels
 from mcti.slides.reader import Level, Reader
 from mcti.slides.status import SlideError, Status
 
 
-class Watch:
-    """Asked before every region that is read, so that neither limit nor Ctrl-C waits for the end of a huge slide."""
+class Deadline:
+    """Time limit of a slide in minutes (0: none), and the event that cancels the whole run."""
 
-    def __init__(
-        self, minutes: float = 0.0, stop: threading.Event | None = None, tick: Callable[[int], None] = lambda _: None
-    ) -> None:
-        self._minutes, self._stop, self.tick = minutes, stop, tick
+    def __init__(self, minutes: float = 0.0, cancelled: threading.Event | None = None) -> None:
+        self._minutes, self._cancelled = minutes, cancelled
         self._end = time.monotonic() + 60 * minutes if minutes else float("inf")
 
-    def look(self) -> None:
-        """Go on, or not.
+    def check(self) -> None:
+        """Return when work may continue.
 
-        Raises
-            SlideError: TIMED_OUT past the limit (minutes; 0: none). KeyboardInterrupt: the run was called off.
+        Raises SlideError (TIMED_OUT) after the time limit.
+        Raises KeyboardInterrupt after the run was cancelled.
         """
-        if self._stop is not None and self._stop.is_set():
+        if self._cancelled is not None and self._cancelled.is_set():
             raise KeyboardInterrupt
         if time.monotonic() > self._end:
             hint = "raise extract.slide_minutes"
-            raise SlideError(Status.TIMED_OUT, f"not done after {self._minutes:g} min", hint)
+            raise SlideError(Status.TIMED_OUT, f"not finished after {self._minutes:g} min", hint)
 
 
-class Watched:
-    """A reader that looks at the watch before it reads."""
-
-    def __init__(self, reader: Reader, watch: Watch) -> None:
-        self._reader, self._watch = reader, watch
-        self.name, self.levels = reader.name, reader.levels
+class DeadlineReader:
+    """A reader that checks a deadline before each region: neither the limit nor Ctrl-C waits for a large slide."""
 
     name: str
     levels: list[Level]
 
+    def __init__(self, reader: Reader, deadline: Deadline) -> None:
+        self._reader, self._deadline = reader, deadline
+        self.name, self.levels = reader.name, reader.levels
+
     def read(self, level: int, x: int, y: int, width: int, height: int, shrink: int = 1) -> Pixels:
         """See Reader."""
-        self._watch.look()
+        self._deadline.check()
         return self._reader.read(level, x, y, width, height, shrink)
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the underlying reader."""
         self._reader.close()

@@ -1,152 +1,173 @@
-"""Where the features of a cohort lie: a local folder, or S3.
+"""The folder of a cohort's features: local, or below an `s3://` address.
 
-On S3, slides are worked on in a local folder, and each one goes up when it is whole.
+For S3, slides are processed in a local folder, and the files of each slide are uploaded when they are complete.
 """
 
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from mcti import s3, storage
 from mcti.slides import features
-from mcti.slides.extraction import companions
 from mcti.storage import Location
 
 
-def at(out: Location, part: str, cache: str | None) -> "Store":
-    """The store at a path or an address; `part` tells the shards of one address apart."""
-    return RemoteStore(str(out), part, cache) if storage.is_s3(out) else Store(Path(out))
+def open_store(out: Location, shard_suffix: str, cache: str | None) -> "FeatureStore":
+    """The store at a path or an `s3://` address.
+
+    shard_suffix    keeps the local folders of the shards of one address apart
+    cache           parent of the local folder of an S3 store; None: the system's temporary folder
+    Raises OperationalError when the folder cannot be created or S3 does not answer.
+    """
+    return S3FeatureStore(str(out), shard_suffix, cache) if storage.is_s3(out) else FeatureStore(Path(out))
 
 
-class Store:
-    """A local folder: what is written there is there."""
+def feature_path(folder: Path, slide_id: str) -> Path:
+    """The feature file of a slide."""
+    return folder / f"{slide_id}.h5"
+
+
+def preview_path(folder: Path, slide_id: str) -> Path:
+    """The JPEG preview of a slide."""
+    return folder / "previews" / f"{slide_id}.jpg"
+
+
+def mask_path(folder: Path, slide_id: str) -> Path:
+    """The GeoJSON tissue mask of a slide."""
+    return folder / "masks" / f"{slide_id}.geojson"
+
+
+class FeatureStore:
+    """A local folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         with storage.translating_os_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
 
-    def beside(self, name: str) -> str:
-        """Where a file that is no result lies, for others to see."""
+    def location(self, name: str) -> str:
+        """Path or address of a file of the store, as other processes see it."""
         return str(self.folder / name)
 
-    def known(self, path: Path) -> features.Stored | None:
-        """What the feature file at a path in `folder` says of itself."""
-        return features.stored(path)
+    def read_info(self, slide_id: str) -> features.FeatureFileInfo | None:
+        """The facts of a slide's feature file; None when there is none, or it is broken."""
+        return features.read_info(feature_path(self.folder, slide_id))
 
-    def key(self, path: Path) -> str:
-        """The key that the feature file at a path in `folder` states; empty when there is none."""
-        return features.stored_key(path)
+    def read_key(self, slide_id: str) -> str:
+        """The key of a slide's feature file; empty when there is none."""
+        return features.read_key(feature_path(self.folder, slide_id))
 
-    def there(self, path: Path) -> bool:
-        """Whether the file at a path in `folder` is there."""
+    def exists(self, path: Path) -> bool:
+        """Whether the store has the file at this path below `folder`."""
         return path.exists()
 
+    def has_pictures(self, slide_id: str) -> bool:
+        """Whether preview and mask of a slide exist."""
+        return all(self.exists(path(self.folder, slide_id)) for path in (preview_path, mask_path))
+
     def publish(self, slide_id: str) -> None:
-        """A slide is whole."""
+        """Make the complete files of a slide visible in the store."""
 
-    def forget(self, slide_id: str) -> None:
-        """Take away what extraction wrote for a slide; what others put there under its name stays."""
-        for path in _ours(self.folder, slide_id, self.known):
-            storage.remove(path)
+    def remove_slide(self, slide_id: str) -> None:
+        """Delete the files that extraction wrote for a slide; features of another tool stay."""
+        for path in self._extracted_files(slide_id):
+            self._remove(path)
 
-    def fetch(self, pattern: str) -> None:
-        """Bring small files of a pattern into `folder`."""
+    def download(self, pattern: str) -> None:
+        """Make files that match a pattern available in `folder`."""
 
-    def mirror(self, *, parts: bool = False) -> None:
-        """The tables are written; take away old contact sheets, and the tables of shards (`parts`)."""
+    def publish_tables(self, *, merged: bool = False) -> None:
+        """Make the tables and contact sheets visible; remove old sheets and, if `merged`, the tables of shards."""
 
     def close(self) -> None:
-        """All is done."""
+        """Remove temporary copies."""
+
+    def _extracted_files(self, slide_id: str) -> list[Path]:
+        """The files of a slide that extraction wrote."""
+        pictures = [preview_path(self.folder, slide_id), mask_path(self.folder, slide_id)]
+        info = self.read_info(slide_id)
+        extracted = info is not None and not info.is_imported
+        return [*pictures, *([feature_path(self.folder, slide_id)] if extracted else [])]
+
+    def _remove(self, path: Path) -> None:
+        storage.remove(path)
 
 
-class RemoteStore(Store):
-    """The objects below an `s3://` address, and the local folder that work is done in.
+class S3FeatureStore(FeatureStore):
+    """The objects below an `s3://` address, and the local folder in which slides are processed.
 
-    The folder's name follows from the address, so a run that was killed goes on with the blocks it left there.
+    The name of the folder is derived from the address: after a kill the next run finds the finished blocks in it.
     """
 
-    def __init__(self, address: str, part: str, cache: str | None) -> None:
+    def __init__(self, address: str, shard_suffix: str, cache: str | None) -> None:
         self.address = address.rstrip("/")
-        word = hashlib.sha256(f"{self.address}\n{part}".encode()).hexdigest()[:16]
-        super().__init__(Path(cache or tempfile.gettempdir(), f"mcti-extract-{word}"))
-        found = storage.addresses(self.address + "/")
-        self._names = {name.removeprefix(self.address + "/") for name in found}
+        digest = hashlib.sha256(f"{self.address}\n{shard_suffix}".encode()).hexdigest()[:16]
+        super().__init__(Path(cache or tempfile.gettempdir(), f"mcti-extract-{digest}"))
+        self._names = {name.removeprefix(self.address + "/") for name in storage.addresses(self.address + "/")}
 
-    def beside(self, name: str) -> str:
-        """See Store."""
+    def location(self, name: str) -> str:
+        """See FeatureStore."""
         return storage.join(self.address, name)
 
-    def known(self, path: Path) -> features.Stored | None:
-        """See Store; only the header is fetched."""
-        name = self._name(path)
+    def read_info(self, slide_id: str) -> features.FeatureFileInfo | None:
+        """See FeatureStore. Only the header is downloaded."""
+        name = self._name(feature_path(self.folder, slide_id))
         if name not in self._names:
             return None
-        with s3.stream(storage.join(self.address, name)) as stream:
-            return features.stored(stream)
+        with s3.stream(self.location(name)) as stream:
+            return features.read_info(stream)
 
-    def key(self, path: Path) -> str:
-        """See Store."""
-        known = self.known(path)
-        return "" if known is None else known.key
+    def read_key(self, slide_id: str) -> str:
+        """See FeatureStore."""
+        info = self.read_info(slide_id)
+        return "" if info is None else info.key
 
-    def there(self, path: Path) -> bool:
-        """See Store."""
+    def exists(self, path: Path) -> bool:
+        """See FeatureStore."""
         return self._name(path) in self._names
 
     def publish(self, slide_id: str) -> None:
-        """See Store: previews go up first, so who sees the features sees the rest; the local copy goes."""
-        for path in (*companions(self.folder, slide_id), self.folder / f"{slide_id}.h5"):
-            if path.exists():
-                self._send(path)
-        storage.remove(self.folder / f"{slide_id}.h5")
+        """See FeatureStore. The feature file is uploaded last and its local copy deleted."""
+        for path in (preview_path, mask_path, feature_path):
+            if path(self.folder, slide_id).exists():
+                self._upload(path(self.folder, slide_id))
+        storage.remove(feature_path(self.folder, slide_id))
 
-    def forget(self, slide_id: str) -> None:
-        """See Store."""
-        for path in _ours(self.folder, slide_id, self.known):
-            storage.remove(path)
-            if (name := self._name(path)) in self._names:
-                storage.remove(storage.join(self.address, name))
-                self._names.remove(name)
-
-    def fetch(self, pattern: str) -> None:
-        """See Store."""
+    def download(self, pattern: str) -> None:
+        """See FeatureStore."""
         for name in sorted(self._names):
             path = self.folder / name
             if PurePosixPath(name).match(pattern) and not path.exists():
                 with storage.translating_os_errors(path):
                     path.parent.mkdir(parents=True, exist_ok=True)
-                storage.download(storage.join(self.address, name), path.parent)
+                storage.download(self.location(name), path.parent)
 
-    def mirror(self, *, parts: bool = False) -> None:
-        """See Store."""
+    def publish_tables(self, *, merged: bool = False) -> None:
+        """See FeatureStore."""
         written = [path for path in self.folder.iterdir() if path.is_file() and not path.name.startswith(".")]
         for path in written:
-            self._send(path)
+            self._upload(path)
         sheets = {path.name for path in written if path.name.startswith("contact-sheet-")}
         for name in sorted(self._names):
             old_sheet = bool(sheets) and name.startswith("contact-sheet-") and name not in sheets
-            if old_sheet or (parts and name.startswith("slides-")):
-                storage.remove(storage.join(self.address, name))
+            if old_sheet or (merged and name.startswith("slides-")):
+                storage.remove(self.location(name))
 
     def close(self) -> None:
-        """See Store."""
+        """See FeatureStore."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _send(self, path: Path) -> None:
+    def _remove(self, path: Path) -> None:
+        storage.remove(path)
+        if (name := self._name(path)) in self._names:
+            storage.remove(self.location(name))
+            self._names.remove(name)
+
+    def _upload(self, path: Path) -> None:
         name = self._name(path)
-        storage.upload(path, storage.join(self.address, name))
+        storage.upload(path, self.location(name))
         self._names.add(name)
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
-
-
-def _ours(folder: Path, slide_id: str, known: Callable[[Path], features.Stored | None]) -> list[Path]:
-    """Where extraction writes for a slide; without the features when another tool made them."""
-    target = folder / f"{slide_id}.h5"
-    stored = known(target)
-    made_here = stored is not None and not stored.imported
-    return [*companions(folder, slide_id), *([target] if made_here else [])]

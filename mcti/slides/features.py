@@ -1,13 +1,15 @@
-"""The feature store: one HDF5 file a slide, whole or absent, the same bytes for the same slide and settings.
+"""Feature files: one HDF5 file per slide, complete or absent; equal slides and settings give equal bytes.
 
-`features` (N, D), `coords` (N, 2) int64 (level-0 pixels of the top-left corner, rows sorted by y then x),
-`tissue_fraction` (N,) float32, `failed_coords` (M, 2) int64. The attributes of `coords` are those that TRIDENT's
-readers expect; the root's say where the numbers come from (docs/slides.md). No dates, no paths.
+Datasets    features (N, D); coords (N, 2) int64, level-0 pixels of the top-left corner, rows sorted by y, then x;
+            tissue_fraction (N,) float32; failed_coords (M, 2) int64
+Attributes  of coords: the names that TRIDENT's readers expect; of the file: the provenance (docs/slides.md).
+            No dates and no paths.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,22 +21,28 @@ from mcti import storage
 from mcti.errors import DataError
 from mcti.params import ExtractParams, TissueParams
 from mcti.slides import hdf5, tiles, tissue
-from mcti.slides.encoders import Identity
-from mcti.slides.probe import Facts
+from mcti.slides.encoder_protocol import EncoderIdentity
+from mcti.slides.probe import SlideInfo
 from mcti.slides.tiles import Grid
+from mcti.storage import Location
 
 SCHEMA_VERSION = 1
-IMPORTED = "imported from "
-"""How the key of features begins that another tool made."""
-# The encoder enters by its identity, not by the path of its file.
+IMPORTED_PREFIX = "imported from "
+"""First words of the key of features that another tool made."""
+# The encoder enters the key by its identity, not by the path of its file.
 _NOT_IN_KEY = {"slides", "encoder", "workers", "accept_licences", "cache", "cache_gib"}
 _NOT_IN_KEY |= {"slide_minutes", "max_failed_slides_share"}
-_CHUNK_ROWS = 256  # chunks of one row, as some tools write, read 7-20 times slower
+PROVENANCE = ("encoder", "encoder_weights_sha256", "encoder_preprocessing", "target_mpp", "tissue_method")
+"""Attributes that describe how features were extracted; files of other tools may lack some."""
+_CHUNK_ROWS = 256  # files with chunks of one row, as some tools write them, take 7 to 20 times longer to read
+_READ_ERRORS = (OSError, KeyError, RuntimeError)  # what h5py raises for a broken file
 
 
 @dataclass(frozen=True)
-class Block:
-    """Some rows of a slide: features (n, D), coords (n, 2), tissue fraction (n,); and what was left out."""
+class TileBlock:
+    """Some tiles of a slide: features (n, D), coords (n, 2), tissue_fraction (n,); failed: coords (m, 2) of the tiles
+    that did not decode; blurred: number of tiles that are out of focus.
+    """
 
     features: NDArray[Any]
     coords: NDArray[np.int64]
@@ -44,11 +52,11 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Stored:
-    """A feature file as the table of slides needs it. `content`: the id of the slide's content."""
+class FeatureFileInfo:
+    """The facts of a feature file that the table of slides lists. `content_id`: hash of the slide's content."""
 
     key: str
-    content: str
+    content_id: str
     tiles: int
     failed_tiles: int
     mpp: float
@@ -58,80 +66,20 @@ class Stored:
     height: int
 
     @property
-    def imported(self) -> bool:
-        """Whether another tool made them (exchange.py): no slide of ours gives them again."""
-        return self.key.startswith(IMPORTED)
-
-
-def key(content: str, mpp: float | None, params: ExtractParams, encoder: Identity, drawn: str = "") -> str:
-    """SHA-256 over all that the features depend on: slide, manifest mpp, settings, encoder, drawn mask, schema."""
-    settings = params.model_dump(mode="json", exclude=_NOT_IN_KEY)
-    settings["tissue"].pop("masks")
-    parts = [SCHEMA_VERSION, content, mpp, settings, asdict(encoder), tissue.METHOD, tiles.METHOD, drawn]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def stored(path: Path | BinaryIO) -> Stored | None:
-    """What a feature file says of itself; None when there is none, or it is broken or of another schema."""
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            root, (coords, table) = file.id, (h5py.h5d.open(file.id, name) for name in (b"coords", b"features"))
-            if hdf5.attribute(root, "schema_version") != SCHEMA_VERSION:
-                return None
-            found = Stored(
-                key=str(hdf5.attribute(root, "key")),
-                content=str(hdf5.attribute(root, "slide_content_id", "")),
-                tiles=int(hdf5.attribute(root, "tiles_kept")),
-                failed_tiles=int(hdf5.attribute(root, "tiles_failed")),
-                mpp=float(hdf5.attribute(root, "mpp_x")),
-                mpp_source=str(hdf5.attribute(root, "mpp_source")),
-                reader=str(hdf5.attribute(root, "reader")),
-                width=int(hdf5.attribute(coords, "level0_width")),
-                height=int(hdf5.attribute(coords, "level0_height")),
-            )
-            rows = table.shape[0]
-    except (OSError, KeyError, RuntimeError):
-        return None
-    return found if found.tiles == rows else None
-
-
-def stored_key(path: Path) -> str:
-    """The key that a feature file states; empty when there is none, or it is broken."""
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            return str(hdf5.attribute(file.id, "key"))
-    except (OSError, KeyError, RuntimeError):
-        return ""
-
-
-def read(path: Path) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Features (N, D) and coords (N, 2) of one file.
-
-    Raises
-        DataError: no feature file, or a broken one.
-    """
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            return file["features"][:], file["coords"][:]
-    except (OSError, KeyError, RuntimeError) as error:
-        raise DataError(f"not a feature file ({error})", str(path), "run mcti extract again") from error
+    def is_imported(self) -> bool:
+        """Whether another tool made the features (exchange.py). They cannot be extracted again."""
+        return self.key.startswith(IMPORTED_PREFIX)
 
 
 @dataclass(frozen=True)
 class SlideFeatures:
-    """The feature file of one slide, by `mcti extract` or by another tool, as a dataset reads it.
+    """The features of one slide as a dataset reads them.
 
     features     (N, D) float32
-    coordinates  (N, 2) int64 top-left corners in level-0 pixels; None: the file has none
+    coordinates  (N, 2) int64, level-0 pixels of the top-left corners; None when the file has none
     provenance   the attributes of PROVENANCE that the file has
-    tile_counts  tiles that were candidate, kept, blurred and failed, and the summed tissue fraction of the kept ones
-                 (`tissue`); empty where the file does not count them
+    tile_counts  numbers of candidate, kept, blurred and failed tiles, and `tissue`, the summed tissue fraction of the
+                 kept ones; empty for files of other tools, which do not count tiles
     """
 
     features: NDArray[np.float32]
@@ -140,55 +88,149 @@ class SlideFeatures:
     tile_counts: Mapping[str, float]
 
 
-PROVENANCE = ("encoder", "encoder_weights_sha256", "encoder_preprocessing", "target_mpp", "tissue_method")
-"""Root attributes that describe how features were extracted; files of other tools may lack some."""
+def compute_key(
+    content_id: str, mpp: float | None, params: ExtractParams, encoder: EncoderIdentity, drawn_mask: str = ""
+) -> str:
+    """SHA-256 over everything the features depend on: slide, mpp of the manifest, settings, encoder, mask, schema."""
+    settings = params.model_dump(mode="json", exclude=_NOT_IN_KEY)
+    settings["tissue"].pop("masks")
+    parts = [SCHEMA_VERSION, content_id, mpp, settings, asdict(encoder), tissue.METHOD, tiles.METHOD, drawn_mask]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def read_slide(location: storage.Location) -> SlideFeatures:
-    """Features, coordinates and attributes of one feature file, local or in S3, in one read.
+def read_info(path: Path | BinaryIO) -> FeatureFileInfo | None:
+    """The facts of a feature file; None when there is no file, or it is broken or has another schema version."""
+    import h5py
 
-    Raises
-        DataError: the file has no table `features`.
+    try:
+        with h5py.File(path, "r") as file:
+            root, (coords, table) = file.id, (h5py.h5d.open(file.id, name) for name in (b"coords", b"features"))
+            if hdf5.read_attribute(root, "schema_version") != SCHEMA_VERSION:
+                return None
+            info = FeatureFileInfo(
+                key=str(hdf5.read_attribute(root, "key")),
+                content_id=str(hdf5.read_attribute(root, "slide_content_id", "")),
+                tiles=int(hdf5.read_attribute(root, "tiles_kept")),
+                failed_tiles=int(hdf5.read_attribute(root, "tiles_failed")),
+                mpp=float(hdf5.read_attribute(root, "mpp_x")),
+                mpp_source=str(hdf5.read_attribute(root, "mpp_source")),
+                reader=str(hdf5.read_attribute(root, "reader")),
+                width=int(hdf5.read_attribute(coords, "level0_width")),
+                height=int(hdf5.read_attribute(coords, "level0_height")),
+            )
+            rows = table.shape[0]
+    except _READ_ERRORS:
+        return None
+    return info if info.tiles == rows else None
+
+
+def read_key(path: Path) -> str:
+    """The key of a feature file; empty when there is no file, or it is broken."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            return str(hdf5.read_attribute(file.id, "key"))
+    except _READ_ERRORS:
+        return ""
+
+
+class FeatureFile:
+    """An open feature file (`open_file`). Each call reads only what it returns."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.tiles, self.width = (int(size) for size in file["features"].shape)
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The attributes of the file as Python values (numbers, texts, arrays)."""
+        return hdf5.plain_attributes(self._file)
+
+    @property
+    def grid(self) -> dict[str, Any]:
+        """The attributes of `coords` as Python values; empty in a file without coords."""
+        return hdf5.plain_attributes(self._file["coords"]) if "coords" in self._file else {}
+
+    def features(self, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Features (n, D) of the rows from `start` to `stop`; all rows by default."""
+        rows: NDArray[Any] = self._file["features"][start:stop]
+        return rows
+
+    def coords(self) -> NDArray[np.int64] | None:
+        """Level-0 pixels (N, 2) of each tile's top-left corner; None when the file has no row for each tile."""
+        if "coords" not in self._file or self._file["coords"].shape != (self.tiles, 2):
+            return None
+        return np.asarray(self._file["coords"][:], np.int64)
+
+    def tissue_fraction(self) -> NDArray[np.float32] | None:
+        """Share of tissue (N,) in each tile; None when the file has no value for each tile."""
+        if "tissue_fraction" not in self._file or self._file["tissue_fraction"].shape != (self.tiles,):
+            return None
+        return np.asarray(self._file["tissue_fraction"][:], np.float32)
+
+    def tile_counts(self) -> dict[str, float]:
+        """Numbers of candidate, kept, blurred and failed tiles, and `tissue`; empty when the file does not count."""
+        attributes, names = self.attributes, ("candidate", "kept", "blurred", "failed")
+        fractions = self.tissue_fraction()
+        if fractions is None or not len(fractions) or not all(f"tiles_{name}" in attributes for name in names):
+            return {}
+        counts = {name: float(attributes[f"tiles_{name}"]) for name in names}
+        return counts | {"tissue": float(fractions.sum(dtype=float))}
+
+
+@contextmanager
+def open_file(location: Location) -> Iterator[FeatureFile]:
+    """Open one feature file, of `mcti extract` or of another tool with the same datasets; local or on S3.
+
+    Raises DataError when the file is missing or broken, or has no table `features` (N, D).
+    Raises OperationalError when S3 does not answer.
     """
     import h5py
 
-    with storage.local_copy(location) as path, storage.translating_os_errors(location), h5py.File(path, "r") as file:
-        if "features" not in file or file["features"].ndim != 2:
-            raise DataError("no table `features` of patches and their values", str(location), "extract the slide again")
-        features = file["features"][:].astype(np.float32, copy=False)
-        has_coordinates = "coords" in file and file["coords"].shape == (len(features), 2)
-        values = {name: file.attrs[name] for name in PROVENANCE if name in file.attrs}
-        return SlideFeatures(
-            features=features,
-            coordinates=file["coords"][:].astype(np.int64) if has_coordinates else None,
-            provenance={
-                n: value.item() if isinstance(value, np.generic) else str(value) for n, value in values.items()
-            },
-            tile_counts=_tile_counts(file),
-        )
+    with storage.local_copy(location) as path:
+        try:
+            with h5py.File(path, "r") as file:
+                if "features" not in file or file["features"].ndim != 2:
+                    what = "no table `features` with one row per tile"
+                    raise DataError(what, str(location), "extract the slide again")
+                yield FeatureFile(file)
+        except _READ_ERRORS as error:
+            raise DataError(f"not a feature file ({error})", str(location), "run mcti extract again") from error
 
 
-def _tile_counts(file: Any) -> dict[str, float]:
-    tissue, names = file.get("tissue_fraction"), ("candidate", "kept", "blurred", "failed")
-    if tissue is None or not len(tissue) or len(tissue) != len(file["features"]):
-        return {}
-    if not all(f"tiles_{name}" in file.attrs for name in names):
-        return {}
-    return {name: float(file.attrs[f"tiles_{name}"]) for name in names} | {"tissue": float(tissue[:].sum(dtype=float))}
+def read(location: Location) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
+    """Features (N, D) and coords (N, 2) of one file; None in place of coords when the file has none.
+
+    Raises DataError when the file is missing or broken.
+    """
+    with open_file(location) as file:
+        return file.features(), file.coords()
+
+
+def read_slide(location: Location) -> SlideFeatures:
+    """Features, coordinates, provenance and counts of one file, in one read.
+
+    Raises DataError when the file is missing or broken.
+    """
+    with open_file(location) as file:
+        attributes = file.attributes
+        values = {name: attributes[name] for name in PROVENANCE if name in attributes}
+        provenance = {name: value if isinstance(value, int | float) else str(value) for name, value in values.items()}
+        features = file.features().astype(np.float32, copy=False)
+        return SlideFeatures(features, file.coords(), provenance, file.tile_counts())
 
 
 def write(
-    out: Path, blocks: Iterable[Block], width: int, dtype: str, root: dict[str, Any], grid: dict[str, Any]
+    out: Path, blocks: Iterable[TileBlock], width: int, dtype: str, root: dict[str, Any], grid: dict[str, Any]
 ) -> int:
-    """Write blocks in their order to `out`, whole or not at all; the number of rows.
+    """Write the blocks in their order to `out`, completely or not at all; returns the number of rows.
 
-    `root`, `grid`: attributes of the file and of `coords`; the counts are added here.
-
-    Raises
-        OperationalError: no room, no permission.
+    root, grid  attributes of the file and of `coords`; the counts of tiles are added here
+    Raises OperationalError when the disk is full or the folder is not writable.
     """
-    with storage.replacing(out) as draft, hdf5.create(draft) as (file, check):
-        counts = _fill(file, _while_well(blocks, check), width, dtype)
+    with storage.replacing(out) as draft, hdf5.create(draft) as (file, check_disk):
+        counts = _fill(file, _with_check(blocks, check_disk), width, dtype)
         for name, value in sorted({**root, **counts}.items()):
             file.attrs[name] = value
         for name, value in grid.items():
@@ -196,12 +238,12 @@ def write(
     return int(counts["tiles_kept"])
 
 
-def _fill(file: Any, blocks: Iterable[Block], width: int, dtype: str) -> dict[str, int]:
+def _fill(file: Any, blocks: Iterable[TileBlock], width: int, dtype: str) -> dict[str, int]:
     tables = {
-        "features": _table(file, "features", (width,), dtype),
-        "coords": _table(file, "coords", (2,), "int64"),
-        "tissue_fraction": _table(file, "tissue_fraction", (), "float32"),
-        "failed_coords": _table(file, "failed_coords", (2,), "int64"),
+        "features": _create_table(file, "features", (width,), dtype),
+        "coords": _create_table(file, "coords", (2,), "int64"),
+        "tissue_fraction": _create_table(file, "tissue_fraction", (), "float32"),
+        "failed_coords": _create_table(file, "failed_coords", (2,), "int64"),
     }
     blurred = 0
     for block in blocks:
@@ -219,9 +261,9 @@ def _fill(file: Any, blocks: Iterable[Block], width: int, dtype: str) -> dict[st
     }
 
 
-def _table(file: Any, name: str, row: tuple[int, ...], dtype: str) -> Any:
+def _create_table(file: Any, name: str, row_shape: tuple[int, ...], dtype: str) -> Any:
     return file.create_dataset(
-        name, (0, *row), dtype, maxshape=(None, *row), chunks=(_CHUNK_ROWS, *row), track_times=False
+        name, (0, *row_shape), dtype, maxshape=(None, *row_shape), chunks=(_CHUNK_ROWS, *row_shape), track_times=False
     )
 
 
@@ -231,51 +273,51 @@ def _append(table: Any, rows: NDArray[Any]) -> None:
     table[start:] = rows
 
 
-def _while_well(blocks: Iterable[Block], check: Callable[[], None]) -> Iterator[Block]:
-    """The blocks, as long as the disk takes them: no slide is decoded for hours onto a full one."""
+def _with_check(blocks: Iterable[TileBlock], check_disk: Callable[[], None]) -> Iterator[TileBlock]:
+    """The blocks, with a check of the disk before each: a full disk must not cost hours of decoding."""
     for block in blocks:
-        check()
+        check_disk()
         yield block
 
 
-def attributes(
-    content: str, facts: Facts, params: ExtractParams, encoder: Identity, made_from: str
+def file_attributes(
+    content_id: str, info: SlideInfo, params: ExtractParams, encoder: EncoderIdentity, key: str
 ) -> dict[str, str | float | int]:
-    """The root attributes of a slide's file; `made_from` is its key."""
+    """The attributes of a slide's feature file."""
     return {
         "schema_version": SCHEMA_VERSION,
-        "key": made_from,
-        "slide_content_id": content,
-        "mpp_x": facts.mpp[0],
-        "mpp_y": facts.mpp[1],
-        "mpp_source": facts.mpp_source,
+        "key": key,
+        "slide_content_id": content_id,
+        "mpp_x": info.mpp[0],
+        "mpp_y": info.mpp[1],
+        "mpp_source": info.mpp_source,
         "target_mpp": params.resolution,
-        "reader": facts.reader,
-        "vendor": facts.vendor,
-        "compression": facts.compression,
+        "reader": info.reader,
+        "vendor": info.vendor,
+        "compression": info.compression,
         "encoder": encoder.name,
         "encoder_weights_sha256": encoder.weights_sha256,
         "encoder_preprocessing": encoder.preprocessing,
         "tissue_method": tissue.METHOD,
-        "tissue_parameters_sha256": _hash(params.tissue),
+        "tissue_parameters_sha256": _tissue_sha256(params.tissue),
     }
 
 
-def grid_attributes(slide_id: str, facts: Facts, params: ExtractParams, grid: Grid) -> dict[str, str | float | int]:
+def grid_attributes(slide_id: str, info: SlideInfo, params: ExtractParams, grid: Grid) -> dict[str, str | float | int]:
     """The attributes of `coords`, named as TRIDENT's readers expect them."""
     return {
         "name": slide_id,
         "patch_size": params.tile,
         "patch_size_level0": grid.footprint[0],
-        "level0_magnification": round(10.0 / facts.mpp[0]),
+        "level0_magnification": round(10.0 / info.mpp[0]),
         "target_magnification": round(10.0 / params.resolution),
         "overlap": params.overlap,
-        "level0_width": facts.width,
-        "level0_height": facts.height,
+        "level0_width": info.width,
+        "level0_height": info.height,
     }
 
 
-def _hash(params: TissueParams) -> str:
+def _tissue_sha256(params: TissueParams) -> str:
     return hashlib.sha256(
         json.dumps(params.model_dump(mode="json", exclude={"masks"}), sort_keys=True).encode()
     ).hexdigest()

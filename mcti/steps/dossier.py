@@ -36,9 +36,9 @@ def dossier(uri: str, out: Path, *, explanations: Location | None = None) -> Dos
     Raises  UsageError for another kind of address; DataError when there is no such version, or it was registered
             before versions had cards
     """
-    _, alias, _ = models.parts(uri)
+    _, alias, _ = models.parse_address(uri)
     with tracking.service() as client, tempfile.TemporaryDirectory(prefix="mcti-dossier-") as scratch:
-        version = models.named(client, uri)
+        version = models.version_at(client, uri)
         run_id, folder = models.run_of(version), Path(scratch)
         pictures = {path.stem: path.read_bytes() for path in _figures(run_id, folder)}
         card, sbom = (

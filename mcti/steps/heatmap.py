@@ -1,4 +1,4 @@
-"""The step behind `mcti heatmap`: scores of tiles over their slide."""
+"""The step `heatmap`: draws a score of each tile over its slide."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ from mcti.slides import heatmap as drawing
 from mcti.steps.result import StepResult
 from mcti.storage import Location
 
-_PICTURE = 1500  # pixels of the longer edge, about
+_EDGE_PX = 1500  # approximate longer edge of the picture
 
 
 class HeatmapResult(StepResult):
-    """How many tiles were drawn, and the values at the ends of the colours."""
+    """Number of tiles that were drawn, and the values at the two ends of the colour scale."""
 
     tiles: int
     low: float
@@ -29,25 +29,24 @@ def heatmap(
     centre: float | None = None,
     mpp: float | None = None,
 ) -> HeatmapResult:
-    """Draw a score of each tile over its slide.
+    """Draw a score of each tile over its slide. With `centre` the colour scale diverges around it (0 for risk parts).
 
-    Reads   slide; features, its file of our store; scores, a CSV with x, y (level-0 px) and `column`
-    Writes  out/{heatmap.png, heatmap.geojson, heatmap.ome.tif}: all of it or nothing. With `centre` the colours
-            diverge around it (0 for parts of the risk)
+    Reads   slide; features, its file of the feature store; scores, a CSV with x, y (level-0 px) and `column`
+    Writes  out/{heatmap.png, heatmap.geojson, heatmap.ome.tif}: all of it or nothing
     Raises  DataError when a score belongs to no tile of the slide, or the slide cannot be read
     """
-    with probe.at_hand(str(slide)) as path, storage.local_copy(features) as store:
-        facts = probe.examine(path, mpp=mpp)
-        bag = exchange.from_store(store)
-        drawing.check_same_slide(bag, facts, features)
-        found = drawing.read_scores(scores, bag, column, centre)
-        with probe.open_reader(path, facts.reader) as reader:
-            extent = max(facts.width * facts.mpp[0], facts.height * facts.mpp[1])  # µm
-            view = tissue.overview(reader, facts.mpp, extent / _PICTURE)
+    with probe.local_slide(str(slide)) as path, storage.local_copy(features) as feature_file:
+        info = probe.examine(path, mpp=mpp)
+        slide_features = exchange.from_store(feature_file)
+        drawing.check_same_slide(slide_features, info, features)
+        tile_scores = drawing.read_scores(scores, slide_features, column, centre)
+        with probe.open_reader(path, info.reader) as reader:
+            extent_um = max(info.width * info.mpp[0], info.height * info.mpp[1])
+            view = tissue.overview(reader, info.mpp, extent_um / _EDGE_PX)
     with storage.replacing(out) as draft:
         draft.mkdir()
-        drawing.png(draft / "heatmap.png", view, facts.mpp[0], found)
-        drawing.geojson(draft / "heatmap.geojson", found)
-        drawing.ome_tiff(draft / "heatmap.ome.tif", (facts.width, facts.height), facts.mpp[0], found)
-    low, high = found.limits
-    return HeatmapResult(tiles=len(found.values), low=low, high=high)
+        drawing.write_png(draft / "heatmap.png", view, info.mpp[0], tile_scores)
+        drawing.write_geojson(draft / "heatmap.geojson", tile_scores)
+        drawing.write_ome_tiff(draft / "heatmap.ome.tif", (info.width, info.height), info.mpp[0], tile_scores)
+    low, high = tile_scores.limits
+    return HeatmapResult(tiles=len(tile_scores.values), low=low, high=high)

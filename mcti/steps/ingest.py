@@ -22,7 +22,7 @@ class IngestResult(StepResult):
     events: int
     genes: int
     slides: int
-    left: dict[str, int]
+    excluded: dict[str, int]
     warnings: tuple[str, ...]
 
 
@@ -57,5 +57,5 @@ def _digest(location: Location) -> str:
 def _result(info: tables.CohortInfo) -> IngestResult:
     reasons = Counter(leaver.reason for leaver in info.attrition)
     counts = {name: info.counts[name] for name in ("patients", "events", "genes", "slides")}
-    left = dict(sorted(reasons.items()))
-    return IngestResult(name=info.name, notice=info.notice, left=left, warnings=info.warnings, **counts)
+    excluded = dict(sorted(reasons.items()))
+    return IngestResult(name=info.name, notice=info.notice, excluded=excluded, warnings=info.warnings, **counts)

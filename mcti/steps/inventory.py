@@ -1,4 +1,4 @@
-"""The step `inventory`: what an archive of slides holds, before an hour is spent on it."""
+"""The step `inventory`: checks an archive of slides without decoding it."""
 
 import os
 from collections import Counter
@@ -10,14 +10,14 @@ from mcti import storage
 from mcti.progress import Progress
 from mcti.slides import inventory as checks
 from mcti.slides import manifest
-from mcti.slides.inventory import Entry
+from mcti.slides.inventory import InventoryRow
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 from mcti.storage import Location
 
 
 class InventoryResult(StepResult):
-    """Counts: slides by status, and how many hold the content of another."""
+    """Slides by status, and the number of slides whose content occurs more than once."""
 
     slides: int
     ok: int
@@ -32,30 +32,31 @@ def inventory(
     """Check every slide of a manifest (CSV, Parquet) or folder, in parallel and without decoding it.
 
     Reads   slides, the headers of the files they name, and samples of their bytes
-    Writes  out, a CSV: one row a slide with status, reason, reader, size, levels, resolution and content
-    Raises  DataError when the manifest itself is wrong; what is wrong with a slide stands in its row
+    Writes  out, a CSV: one row per slide with status, reason, reader, size, levels, resolution and content
+    Raises  DataError when the manifest itself is wrong; a fault of a slide is stated in its row
     """
-    rows = manifest.read(slides)
-    entries = []
+    slide_rows = manifest.read(slides)
+    rows = []
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        for done, future in enumerate(as_completed([pool.submit(checks.check, row, reader) for row in rows]), start=1):
-            entries.append(future.result())
+        futures = [pool.submit(checks.check, row, reader) for row in slide_rows]
+        for done, future in enumerate(as_completed(futures), start=1):
+            rows.append(future.result())
             if progress is not None:
-                progress(done, len(rows), "slides")
-    entries = checks.with_duplicates(sorted(entries, key=lambda entry: (entry.slide_id, entry.patient_id)))
-    _write(out, entries)
-    statuses = Counter(entry.status for entry in entries)
+                progress(done, len(slide_rows), "slides")
+    rows = checks.with_duplicates(sorted(rows, key=lambda row: (row.slide_id, row.patient_id)))
+    _write(out, rows)
+    statuses = Counter(row.status for row in rows)
     return InventoryResult(
-        slides=len(entries),
+        slides=len(rows),
         ok=statuses["OK"],
-        duplicates=sum(entry.duplicates > 0 for entry in entries),
+        duplicates=sum(row.duplicates > 0 for row in rows),
         statuses=dict(sorted(statuses.items())),
     )
 
 
-def _write(out: Path, entries: list[Entry]) -> None:
+def _write(out: Path, rows: list[InventoryRow]) -> None:
     import pandas as pd
 
-    table = pd.DataFrame([asdict(entry) for entry in entries], columns=[field.name for field in fields(Entry)])
+    table = pd.DataFrame([asdict(row) for row in rows], columns=[field.name for field in fields(InventoryRow)])
     table = table.astype(dict.fromkeys(("width", "height", "levels", "bytes"), "Int64"))
     storage.write_text(out, table.to_csv(index=False, lineterminator="\n"))

@@ -58,9 +58,9 @@ def lineage(address: str, remote: str | None = None) -> LineageResult:
             None: they are not
     Raises  DataError naming every link that is broken; OperationalError when the registry or S3 is in the way
     """
-    models.parts(address)  # before anything is asked for
+    models.parse_address(address)
     with tracking.service() as client, tempfile.TemporaryDirectory(prefix="mcti-lineage-") as scratch:
-        version = models.named(client, address)
+        version = models.version_at(client, address)
         links = [
             _weights(version, Path(scratch)),
             _evaluation(version, Path(scratch)),
@@ -127,7 +127,7 @@ def _one_data(what: str, md5: str, source: bool, remote: str | None) -> Link:
         return Link(what=what, value=md5, state="recorded", note="" if remote else "not read: no --remote")
     address = pinned.Pinned(remote.rstrip("/"), md5)
     # Sources must be there; results of the steps only where somebody pushed them.
-    if not source and not storage.exists(pinned.object_of(remote.rstrip("/"), md5)):
+    if not source and not storage.exists(pinned.object_address(remote.rstrip("/"), md5)):
         return Link(what=what, value=md5, state="recorded", note="not in the remote: `dvc push` sends it")
     faults = versions.verify(str(address))
     state: State = "FAULT" if faults else "verified"

@@ -1,4 +1,4 @@
-"""What parallel tasks wrote, in one folder: shards of features, folds of models."""
+"""The step `merge`: joins the output folders of parallel tasks, such as shards of features or folds of models."""
 
 import shutil
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 from mcti.storage import Location
 
-_OF_ONE_PART = "result.json"
+_PART_RESULT = "result.json"
 
 
 class MergeResult(StepResult):
-    """How much was put together."""
+    """Number of folders and of files that were joined."""
 
     parts: int
     files: int
@@ -24,24 +24,25 @@ class MergeResult(StepResult):
 @logged
 @cache_refusals
 def merge(parts: Sequence[Location], out: Path) -> MergeResult:
-    """Put the files below `parts` into one folder, as if one task had written them all.
+    """Copy the files of all folders `parts` into one folder, as if one task had written them.
 
-    Reads   every file below each part, except result.json, which counts only that part
+    Reads   every file below each part, except result.json, which describes only that part
     Writes  out: all of it or nothing
-    Raises  DataError when two parts have a file of one name
+    Raises  DataError when there are no parts, or two parts have a file of the same name
     """
     if not parts:
-        raise DataError("no parts to put together", str(out), "hand on what the parallel tasks wrote")
-    found: dict[str, Path] = {}
+        raise DataError("no parts to merge", str(out), "pass the output folders of the parallel tasks")
+    files: dict[str, Path] = {}
     for part in map(Path, parts):
         for file in sorted(path for path in part.rglob("*") if path.is_file()):
             name = file.relative_to(part).as_posix()
-            if found.setdefault(name, file) is not file and name != _OF_ONE_PART:
-                raise DataError("two tasks wrote the same file", f"{found[name]} and {file}", "give each its own part")
-    found.pop(_OF_ONE_PART, None)
+            if files.setdefault(name, file) is not file and name != _PART_RESULT:
+                what = "two tasks wrote a file of the same name"
+                raise DataError(what, f"{files[name]} and {file}", "use a separate folder for each task's part")
+    files.pop(_PART_RESULT, None)
     with storage.replacing(out) as draft:
         draft.mkdir()
-        for name, file in found.items():
+        for name, file in files.items():
             (draft / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, draft / name)
-    return MergeResult(parts=len(parts), files=len(found))
+    return MergeResult(parts=len(parts), files=len(files))

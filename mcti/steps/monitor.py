@@ -181,7 +181,9 @@ def _drift(
     params: MonitorParams,
 ) -> tuple[Family, ...]:
     columns = {name: member.risk for name, member in loaded.reference_profiles.items()}
-    return drift.compare(sketch, reference_profile.table(new, data.genes), Risks(columns, predicted.members), params)
+    return drift.compare(
+        sketch, reference_profile.column_values(new, data.genes), Risks(columns, predicted.members), params
+    )
 
 
 def _uno(evaluation: Location | None, registered: Registered | None) -> Interval | None:

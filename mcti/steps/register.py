@@ -63,7 +63,7 @@ def register(
         evidence = Evidence.read(folds, reports, contract)
         with tracking.service() as client:
             tracking.close_stale(client, params.experiment, models.DIGEST, digest)
-            version = models.find(client, params.name, digest)
+            version = models.version_by_digest(client, params.name, digest)
             if version is None:
                 version = _create(client, params, folder, digest, evidence, origin)
             elif version.tags.get(models.EVALUATION) != evidence.md5:
@@ -120,7 +120,7 @@ def encoder_licence(made: Mapping[str, Any]) -> str:
     name = str(made.get("encoder", ""))
     if name in ("hed44", "lite0"):
         return "Apache-2.0"
-    known = encoder_registry.KNOWN.get(name.removeprefix("timm:").partition("@")[0])
+    known = encoder_registry.ENCODERS.get(name.removeprefix("timm:").partition("@")[0])
     return known.licence if known else ""
 
 

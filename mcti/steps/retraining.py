@@ -36,7 +36,7 @@ def detect(name: str, ingest: IngestParams, remote: str, run: str, hours: float,
     Writes  out (JSON); with something new: the lease of the model, held by `run` until `finish`
     Raises  DataError when no version of the sources was ever declared, or the model has no champion to compare with
     """
-    newest = versions.head(remote, ingest.name).md5
+    newest = versions.latest_version(remote, ingest.name).md5
     with tracking.service() as client:
         champion = models.version_by_alias(client, name, models.CHAMPION)
         if champion is None:

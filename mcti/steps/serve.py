@@ -22,7 +22,7 @@ def serve(model: str, params: ServeParams, *, say: Callable[[str], None] = lambd
 
     os.environ["MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"] = str(params.request_seconds)
     with tempfile.TemporaryDirectory(prefix="mcti-serve-") as scratch:
-        app = http_server.app(model, Path(scratch), params.max_request_mb * 2**20, params.request_seconds)
+        app = http_server.create_app(model, Path(scratch), params.max_request_mb * 2**20, params.request_seconds)
         with socket.socket(socket.AF_INET6 if ":" in params.host else socket.AF_INET) as listening:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

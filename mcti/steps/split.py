@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from mcti.cohort import folds as dealing
+from mcti.cohort import folds as cohort_folds
 from mcti.cohort import leakage, tables
-from mcti.cohort.expression_blocks import Blocks
+from mcti.cohort.expression_blocks import ExpressionBlocks
 from mcti.cohort.reading import read_table
 from mcti.errors import DataError
 from mcti.params import SplitParams
@@ -28,7 +28,7 @@ class SplitResult(StepResult):
     folds: int
     test_patients: tuple[int, ...]
     test_events: tuple[int, ...]
-    left: dict[str, int]
+    excluded: dict[str, int]
     sha256: str
     warnings: tuple[str, ...]
 
@@ -49,13 +49,13 @@ def split(
         patients = tables.read_patients(folder)
         gone = _without_features(patients, features) if params.missing_modality == "drop" else []
         kept = patients[~patients["patient_id"].isin(gone)].reset_index(drop=True)
-        folds = dealing.deal(kept, params)
-        blocks = Blocks(folder, leakage.PASSES, progress)
+        folds = cohort_folds.assign_folds(kept, params)
+        blocks = ExpressionBlocks(folder, leakage.PASSES, progress)
         leakage.check(folds, folder, blocks)
         blocks.close()
     result = _result(folds, kept, gone, params)
-    description = {**result.model_dump(mode="json"), "left": dict.fromkeys(gone, NO_FEATURES)}
-    dealing.write(folds, description, Path(out))
+    description = {**result.model_dump(mode="json"), "excluded": dict.fromkeys(gone, NO_FEATURES)}
+    cohort_folds.write_folds(folds, description, Path(out))
     return result
 
 
@@ -80,7 +80,7 @@ def _with_tiles(table: pd.DataFrame) -> "pd.Series[bool]":
     return usable
 
 
-def _result(folds: dealing.Folds, patients: pd.DataFrame, gone: list[str], params: SplitParams) -> SplitResult:
+def _result(folds: cohort_folds.Folds, patients: pd.DataFrame, gone: list[str], params: SplitParams) -> SplitResult:
     event = dict(zip(patients["patient_id"], patients["event"], strict=True))
     tests = [folds.test_patients(number) for number in folds.numbers]
     events = [sum(int(event[patient_id]) for patient_id in part) for part in tests]
@@ -96,7 +96,7 @@ def _result(folds: dealing.Folds, patients: pd.DataFrame, gone: list[str], param
         folds=len(tests),
         test_patients=tuple(map(len, tests)),
         test_events=tuple(events),
-        left=dict(Counter([NO_FEATURES] * len(gone))),
+        excluded=dict(Counter([NO_FEATURES] * len(gone))),
         sha256=folds.digest(),
         warnings=tuple(few),
     )

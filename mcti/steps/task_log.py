@@ -80,7 +80,7 @@ def data_version(arguments: Mapping[str, Any]) -> str:
 
 
 def _of_source(clinical: str) -> str:
-    return (pinned.parse(clinical).md5 if pinned.is_pinned(clinical) else versions.of_source(clinical)) or _UNKNOWN
+    return (pinned.parse(clinical).md5 if pinned.is_pinned(clinical) else versions.source_md5(clinical)) or _UNKNOWN
 
 
 def _recorded(cohort: str) -> str:

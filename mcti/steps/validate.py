@@ -9,8 +9,8 @@ import pandas as pd
 
 from mcti import redaction, storage
 from mcti.cohort import leakage, tables
-from mcti.cohort.assembly import NO_FOLLOWUP, OF_PATIENTS
-from mcti.cohort.expression_blocks import Blocks
+from mcti.cohort.assembly import NO_FOLLOWUP, PATIENT_REASONS
+from mcti.cohort.expression_blocks import ExpressionBlocks
 from mcti.contracts import drift, expectations, feature_table, measurements, report, suites
 from mcti.contracts.expression import Expression
 from mcti.errors import DataError, OperationalError
@@ -59,7 +59,7 @@ def validate(
     Raises  DataError when a critical expectation does not hold: the first of them, its first rows, and the report
     """
     with storage.local_copy(cohort) as folder:
-        info, blocks = tables.read_info(folder), Blocks(folder, PASSES, progress)
+        info, blocks = tables.read_info(folder), ExpressionBlocks(folder, PASSES, progress)
         evidence = _with_features(_evidence(folder, info, blocks), features)
         found = measurements.measure(evidence)
         blocks.close()
@@ -86,12 +86,12 @@ def _logged(out: Path, params: ValidateParams) -> tuple[str | None, tuple[str, .
         return None, (f"not logged to MLflow: {error}",)
 
 
-def _evidence(folder: Path, info: tables.CohortInfo, blocks: Blocks) -> measurements.Evidence:
+def _evidence(folder: Path, info: tables.CohortInfo, blocks: ExpressionBlocks) -> measurements.CohortData:
     genes = tables.gene_names(folder)
     markers = [gene for gene in measurements.MARKERS if gene in set(genes)]
     slides = tables.read_slides(folder)
     twins = [*leakage.same_slides(slides), *leakage.same_profiles(blocks)]
-    return measurements.Evidence(
+    return measurements.CohortData(
         patients=tables.read_patients(folder),
         slides=slides,
         expression=Expression(genes, blocks),
@@ -104,7 +104,7 @@ def _evidence(folder: Path, info: tables.CohortInfo, blocks: Blocks) -> measurem
     )
 
 
-def _with_features(evidence: measurements.Evidence, features: Location | None) -> measurements.Evidence:
+def _with_features(evidence: measurements.CohortData, features: Location | None) -> measurements.CohortData:
     if features is None:
         return evidence
     statuses, rows = feature_table.read_statuses(features), []
@@ -117,25 +117,25 @@ def _with_features(evidence: measurements.Evidence, features: Location | None) -
     return replace(evidence, bags=feature_table.table(rows), slide_statuses=statuses)
 
 
-def _clauses(params: ValidateParams, features: Location | None) -> list[expectations.Clause]:
+def _clauses(params: ValidateParams, features: Location | None) -> list[expectations.ExpectationRule]:
     parts = [
-        expectations.cohort_clauses,
-        expectations.balance_clauses,
-        expectations.expression_clauses,
-        expectations.slide_clauses,
+        expectations.cohort_rules,
+        expectations.balance_rules,
+        expectations.expression_rules,
+        expectations.slide_rules,
     ]
     chosen = [clause for part in parts for clause in part(params)]
-    return chosen if features is None else [*chosen, *expectations.feature_clauses(params)]
+    return chosen if features is None else [*chosen, *expectations.feature_rules(params)]
 
 
 def _results(
     info: tables.CohortInfo,
-    evidence: measurements.Evidence,
+    evidence: measurements.CohortData,
     found: dict[str, pd.DataFrame],
-    findings: list[suites.Finding],
+    findings: list[suites.ExpectationResult],
     md5: str,
     params: ValidateParams,
-) -> tuple[report.Results, drift.Profile]:
+) -> tuple[report.Results, drift.DataProfile]:
     measured = found["cohort"].iloc[0].drop(["cohort", "orientation_question"]).astype(float)
     numbers = {str(name): float(f"{value:.9g}") for name, value in measured.items() if value == value}
     numbers["slides"] = float(len(evidence.slides))
@@ -152,18 +152,18 @@ def _results(
         numbers=numbers,
         expectations=tuple(findings),
         warnings=info.warnings,
-        came=info.counts["patients"] + sum(leaver.reason in OF_PATIENTS for leaver in info.attrition),
+        came=info.counts["patients"] + sum(leaver.reason in PATIENT_REASONS for leaver in info.attrition),
         attrition=_attrition(info, evidence),
-        left_out=_by_reason((x.reason, x.patient_id) for x in info.attrition if x.reason not in OF_PATIENTS)
+        left_out=_by_reason((x.reason, x.patient_id) for x in info.attrition if x.reason not in PATIENT_REASONS)
         | _failed_slides(evidence),
         drift=None if accepted is None else drift.compare(evidence.patients, profile, accepted),
     )
     return results, profile
 
 
-def _attrition(info: tables.CohortInfo, evidence: measurements.Evidence) -> dict[str, tuple[str, ...]]:
+def _attrition(info: tables.CohortInfo, evidence: measurements.CohortData) -> dict[str, tuple[str, ...]]:
     """Patients of the clinical table who left, by reason; with features, also those none of whose slides gave any."""
-    left = [(x.reason, x.patient_id) for x in info.attrition if x.reason in OF_PATIENTS]
+    left = [(x.reason, x.patient_id) for x in info.attrition if x.reason in PATIENT_REASONS]
     if evidence.bags is not None:
         gone = set(evidence.slides["patient_id"]) - set(evidence.bags["patient_id"])
         left += [(ALL_FAILED, p) for p in evidence.patients["patient_id"] if p in gone]
@@ -171,7 +171,7 @@ def _attrition(info: tables.CohortInfo, evidence: measurements.Evidence) -> dict
     return _by_reason((reason, redaction.redact_id(patient)) for reason, patient in left)
 
 
-def _failed_slides(evidence: measurements.Evidence) -> dict[str, tuple[str, ...]]:
+def _failed_slides(evidence: measurements.CohortData) -> dict[str, tuple[str, ...]]:
     if evidence.slide_statuses is None:
         return {}
     failed = evidence.slide_statuses[evidence.slide_statuses["status"] != "OK"]
@@ -191,7 +191,7 @@ def _stop_if_broken(results: report.Results, out: Path) -> None:
         first = broken[0]
         rows = ", ".join(f"{row.key} ({row.value})" for row in first.first[:3])
         more = f"; {len(broken) - 1} more critical" if len(broken) > 1 else ""
-        what = f"expectation {first.id} fails ({first.says}): {first.failing} of {first.rows} rows, {rows}{more}"
+        what = f"expectation {first.id} fails ({first.description}): {first.failing} of {first.rows} rows, {rows}{more}"
         raise DataError(what, f"{results.name}, see {out / 'report.html'}", first.hint)
 
 

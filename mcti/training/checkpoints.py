@@ -107,6 +107,6 @@ def _read(path: Path) -> Checkpoint | None:
 def _same(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
     """Compare identities key by key, sections by dotted path."""
     if changed := compatibility.differences(found, wanted):
-        shown = compatibility.told(changed, "{key} was {one} and is {other}")
+        shown = compatibility.describe_differences(changed, "{key} was {one} and is {other}")
         hint = f"run with the former data and settings again, or delete {path.parent} to start anew"
         raise DataError(f"the checkpoint belongs to another run: {shown}", str(path), hint)

@@ -14,7 +14,7 @@ from mcti.model.axes import directions
 from mcti.model.clinical import read_covariates
 from mcti.model.comparators import build
 from mcti.model.cox_branch import CoxBranch, moments
-from mcti.model.hazards import survive
+from mcti.model.hazards import hazard_and_survival
 from mcti.model.trained import TrainedModel
 
 AXES = {"genes": cox.GENE_AXES, "slides": cox.SLIDE_AXES}
@@ -77,7 +77,7 @@ def base_logits(scores: Tensor, bags: Sequence[PatientBag], edges: Sequence[floa
     low, high = (torch.full((len(edges) - 1,), side, dtype=torch.float64) for side in (-100.0, 100.0))
     for _ in range(60):
         middle = (low + high) / 2
-        expected = (survive(middle + scores[:, None], head)[0] * reached).sum(0)
+        expected = (hazard_and_survival(middle + scores[:, None], head)[0] * reached).sum(0)
         low, high = torch.where(expected < wanted, middle, low), torch.where(expected < wanted, high, middle)
     return (low + high) / 2
 
@@ -94,7 +94,7 @@ def _inputs(model: TrainedModel, bags: Sequence[PatientBag]) -> dict[str, Tensor
     tables = {"genes": _filled(told, len(config.genes)), "slides": _filled(seen, 2 * config.features)}
     if config.covariates:
         raw = covariate_table(bags, config.covariates)
-        tables["covariates"] = read_covariates(fitted.covariates.keeping_gaps(raw)).double()
+        tables["covariates"] = read_covariates(fitted.covariates.standardised(raw)).double()
     return tables
 
 

@@ -107,7 +107,7 @@ def write(
     genes, events, risks = outcome.model.config.genes, sum(bag.event for bag in chosen), [row["risk"] for row in rows]
     some = sorted(chosen, key=lambda bag: hashed(bag.patient_id))[:SEEN]
     seen = [row["risk"] for row in predict(outcome.model, some, params.horizons_months)]
-    record["reference"] = ReferenceProfile.of(
+    record["reference"] = ReferenceProfile.fit(
         chosen, genes, events, outcome.model.fitted, risks, seen, outcome.model.config.covariates
     ).spec()
     record["trained_bag_cap"] = outcome.bag_cap  # below train.bag_cap where a GPU was too small for it

@@ -68,7 +68,7 @@ def hard_negative_terms(logits: Tensor, present: Tensor, subtypes: Tensor, count
     `count` patches with the largest logit of that class among the patients of *other* subtypes (fewer where there are
     fewer) are its hard negatives, and each costs softplus(logit), the logistic loss of a negative. A patch may be the
     negative of several classes. The mean over patients is the mean over all C·count chosen ones, so that the weight
-    does not depend on how many patients a step has. Mined within the patients that are in memory at once
+    does not depend on how many patients a step has. PathologyOutput within the patients that are in memory at once
     (train.micro_patients): cut into other parts, a step finds other negatives.
 
     logits (b, K, C) of the critical patches, present (b, K), subtypes (b,) -> (b,)

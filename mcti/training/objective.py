@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mcti.dataset.bags import PatientBag
 from mcti.dataset.batches import Batch
-from mcti.model.comparators import Peer
+from mcti.model.comparators import Comparator
 from mcti.model.network import MCTI, Prediction
 from mcti.model.presets import ModelConfig
 from mcti.model.trained import Fitted
@@ -35,7 +35,7 @@ class Objective:
         """Whether the survival loss compares patients with one another."""
         return self.params.survival_loss != "nll"
 
-    def __call__(self, net: MCTI | Peer, batch: Batch, pairs: PairTerms | None) -> dict[str, Tensor]:
+    def __call__(self, net: MCTI | Comparator, batch: Batch, pairs: PairTerms | None) -> dict[str, Tensor]:
         """The terms of a batch by name, one a patient; `loss` is their weighted sum, `risk` is no loss."""
         params, config = self.params, self.config
         output = self.forward(net, batch)
@@ -51,7 +51,7 @@ class Objective:
         total = params.lambda_survival * survival + params.lambda_subtype * subtype + params.lambda_instance * instance
         return {**dict(zip(TERMS, (total, survival, subtype, instance), strict=True)), "risk": output.risk}
 
-    def forward(self, net: MCTI | Peer, batch: Batch) -> Prediction:
+    def forward(self, net: MCTI | Comparator, batch: Batch) -> Prediction:
         """The network's output for a batch, in the arithmetic asked for; logits and risk are float32 always."""
         kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.params.precision)
         flags: dict[str, Tensor] = {}

@@ -15,7 +15,7 @@ from torch import Tensor
 from mcti.dataset.bags import PatientBag
 from mcti.dataset.sampling import seeded_generator
 from mcti.model.hazards import survival_at
-from mcti.model.trained import Recalibration, TrainedModel, cumulative_steps
+from mcti.model.trained import Recalibration, TrainedModel, hazard_increments
 
 SLOPE_EVENTS = 20
 """Events from which on the slope is fitted as well: ten for each of the two numbers."""
@@ -76,7 +76,7 @@ def fit(unseen: Unseen, edges: Sequence[float]) -> Recalibration:
     log E = intercept + centre_j + slope (log h_ij - centre_j) + log exposed_ij.
     A slope below 0 would turn the ranking round: then it is 0, and everybody gets the mean curve.
     """
-    logs = cumulative_steps(unseen.survival).log()
+    logs = hazard_increments(unseen.survival).log()
     exposed, ended = _exposure(unseen, edges)
     weight = exposed.sum(0).clamp_min(1e-12)
     centre = (logs * exposed).sum(0) / weight

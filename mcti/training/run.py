@@ -65,7 +65,7 @@ class Run:
         _seed_everything((task.params.seed, *task.seed_key, "weights"))
         net = build(task.config).to(device)
         fit_axes(net.axes, task.bags, task.fitted)
-        net.start_at(base_hazard(task.bags, task.fitted.edges).to(device))
+        net.init_hazard(base_hazard(task.bags, task.fitted.edges).to(device))
         if task.params.optimizer == "bf16_adafactor":
             bf16_adafactor.to_bf16_matrices(net)
         self.state = State(net, _optimizer(net, task.params, task.seed_key), task.params, device)

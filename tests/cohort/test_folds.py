@@ -31,7 +31,7 @@ def test_stratified_folds_differ_by_at_most_one_in_patients_events_and_events_of
     frame = cohort(seed, patients)
     if frame["event"].sum() < count:
         return
-    placement = folds.stratified(frame, count, [seed])
+    placement = folds.assign_stratified(frame, count, [seed])
     events = frame["event"].to_numpy()
     for chosen in (np.ones(patients), events, *(events * (frame["subtype"] == k) for k in frame["subtype"].unique())):
         sums = np.bincount(placement, weights=chosen, minlength=count)
@@ -41,7 +41,7 @@ def test_stratified_folds_differ_by_at_most_one_in_patients_events_and_events_of
 @pytest.mark.parametrize("scheme", ["stratified", "site", "leave-one-site-out", "time"])
 def test_no_patient_is_trained_on_and_tested(scheme):
     params = SplitParams(scheme=scheme, folds=3, time_column="year")
-    dealt = folds.deal(cohort(), params)
+    dealt = folds.assign_folds(cohort(), params)
     for number in dealt.numbers:
         assert not set(dealt.test_patients(number)) & set(dealt.train_patients(number))
         assert sorted(dealt.inner(number)) == dealt.train_patients(number)
@@ -51,7 +51,7 @@ def test_no_patient_is_trained_on_and_tested(scheme):
 @pytest.mark.parametrize("scheme", ["stratified", "site", "leave-one-site-out"])
 def test_every_patient_is_tested_once_in_each_repeat(scheme):
     repeats = 1 if scheme == "leave-one-site-out" else 2
-    dealt = folds.deal(cohort(), SplitParams(scheme=scheme, folds=4, repeats=repeats))
+    dealt = folds.assign_folds(cohort(), SplitParams(scheme=scheme, folds=4, repeats=repeats))
     counts = dealt.frame[dealt.frame["role"] == "test"]["patient_id"].value_counts()
     assert (counts == repeats).all()
     assert len(counts) == 120
@@ -61,7 +61,7 @@ def test_every_patient_is_tested_once_in_each_repeat(scheme):
 def test_no_site_stands_in_two_folds_nor_in_two_inner_folds(scheme):
     frame = cohort()
     site = frame.set_index("patient_id")["site"]
-    dealt = folds.deal(frame, SplitParams(scheme=scheme, folds=4))
+    dealt = folds.assign_folds(frame, SplitParams(scheme=scheme, folds=4))
     for number in dealt.numbers:
         assert not set(site[dealt.test_patients(number)]) & set(site[dealt.train_patients(number)])
         inner = pd.Series(dealt.inner(number))
@@ -89,7 +89,7 @@ def test_site_folds_are_within_three_points_of_the_best_event_balance(seed, sear
         monkeypatch.setattr(sites, "EXACT_PLACEMENTS", 0)
     frame = cohort(seed, places=8)
     event = frame["event"].to_numpy() == 1
-    placement = sites.place(frame["site"].tolist(), event, frame["subtype"].tolist(), 3, [seed], 64)
+    placement = sites.assign_sites(frame["site"].tolist(), event, frame["subtype"].tolist(), 3, [seed], 64)
     share = np.bincount(placement, weights=event, minlength=3) / event.sum()
     ours = 100 * np.abs(share - 1 / 3).max()
     assert ours <= best_event_balance(event, frame["site"].to_numpy(), 3) + 3
@@ -98,7 +98,7 @@ def test_site_folds_are_within_three_points_of_the_best_event_balance(seed, sear
 def test_time_folds_train_on_the_past_only():
     frame = cohort()
     year = frame.set_index("patient_id")["year"]
-    dealt = folds.deal(frame, SplitParams(scheme="time", folds=3, time_column="year"))
+    dealt = folds.assign_folds(frame, SplitParams(scheme="time", folds=3, time_column="year"))
     assert dealt.numbers == [0, 1, 2]
     for number in dealt.numbers:
         assert year[dealt.train_patients(number)].max() < year[dealt.test_patients(number)].min()
@@ -113,7 +113,7 @@ def test_mcat_split_files_are_taken_as_they_are(tmp_path):
         pd.DataFrame({"train": pd.Series(train), "val": pd.Series([*test[:-1], "UNKNOWN"])}).to_csv(
             tmp_path / f"splits_{k}.csv"
         )
-    dealt = folds.deal(frame, SplitParams(scheme="files", files=str(tmp_path)))
+    dealt = folds.assign_folds(frame, SplitParams(scheme="files", files=str(tmp_path)))
     assert dealt.numbers == [0, 1]
     assert dealt.test_patients(0) == ids[:19]
     assert dealt.train_patients(1) == ids[:20]
@@ -122,7 +122,7 @@ def test_mcat_split_files_are_taken_as_they_are(tmp_path):
 def test_mcat_split_file_with_a_patient_in_both_parts_is_refused(tmp_path):
     (tmp_path / "splits_0.csv").write_text(",train,val\n0,P-0000,P-0001\n1,P-0001,\n")
     with pytest.raises(DataError, match=r"'P-0001' stands twice, in train and in val in .*splits_0.csv"):
-        folds.deal(cohort(), SplitParams(scheme="files", files=str(tmp_path)))
+        folds.assign_folds(cohort(), SplitParams(scheme="files", files=str(tmp_path)))
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_mcat_split_file_with_a_patient_in_both_parts_is_refused(tmp_path):
 def test_a_cohort_that_cannot_fill_the_folds_is_refused(change, words):
     settings = {name: change.pop(name) for name in ("scheme", "time_column") if name in change}
     with pytest.raises(DataError, match=words):
-        folds.deal(cohort().assign(**change), SplitParams(**settings))
+        folds.assign_folds(cohort().assign(**change), SplitParams(**settings))
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_a_cohort_that_cannot_fill_the_folds_is_refused(change, words):
 )
 def test_a_scheme_without_its_setting_is_a_usage_error(settings, words):
     with pytest.raises(UsageError, match=words):
-        folds.deal(cohort(), SplitParams(**settings))
+        folds.assign_folds(cohort(), SplitParams(**settings))
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_a_scheme_without_its_setting_is_a_usage_error(settings, words):
     ],
 )
 def test_a_folds_file_that_is_none_is_refused(tmp_path, old, new, words):
-    text = folds.deal(cohort(), SplitParams()).text()
+    text = folds.assign_folds(cohort(), SplitParams()).text()
     assert old in text
     (tmp_path / "folds.csv").write_text(text.replace(old, new, 1))
     with pytest.raises(DataError, match=words):
@@ -171,7 +171,7 @@ def test_a_folds_file_that_is_none_is_refused(tmp_path, old, new, words):
 
 
 def test_a_folds_file_with_a_patient_in_both_parts_is_refused(tmp_path):
-    text = folds.deal(cohort(), SplitParams()).text()
+    text = folds.assign_folds(cohort(), SplitParams()).text()
     (tmp_path / "folds.csv").write_text(text + "P-0000,0,train,1\nP-0000,0,test,\n")
     with pytest.raises(DataError, match="'P-0000' stands twice in fold 0"):
         folds.read_folds(tmp_path / "folds.csv")

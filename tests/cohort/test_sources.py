@@ -218,7 +218,7 @@ def test_cbioportal_of_another_project_takes_the_patient_of_a_sample_from_its_sa
         ("P-15", "NY", 44.0, 0.0, "ILC", 3.0, 0),
     ]
     assert tables.read_expression(tmp_path / "out")["TP53"].tolist() == [2.5, 1.5]
-    assert result.left == {"duplicate sample": 1}
+    assert result.excluded == {"duplicate sample": 1}
     with pytest.raises(DataError, match=r"no site .*ingest\.columns gives site another source"):
         ingest(tmp_path, tmp_path / "mrna.txt", None, IngestParams(format="tcga-cbioportal"), tmp_path / "none")
     params = IngestParams(format="tcga-cbioportal", endpoint="DMFS")
@@ -274,7 +274,7 @@ def test_xena_reads_days_and_leaves_normal_tissue_out(tmp_path):
     np.testing.assert_array_equal(
         tables.read_expression(tmp_path / "out").to_numpy(), np.float32([[8.5, 3.75], [9.25, 2.5]])
     )
-    assert result.left == {"sample of normal tissue": 1}
+    assert result.excluded == {"sample of normal tissue": 1}
 
 
 def test_xena_without_a_site_takes_the_barcode_and_leaves_out_who_was_redacted(tmp_path):
@@ -291,7 +291,7 @@ def test_xena_without_a_site_takes_the_barcode_and_leaves_out_who_was_redacted(t
     assert rows(tables.read_patients(tmp_path / "out")) == [
         ("TCGA-3C-AAAU", "3C", 55.0, 1.0, "Infiltrating Lobular Carcinoma", round(1808 / 30.4375, 6), 1)
     ]
-    assert result.left == {"redacted by the source": 1, "sample of normal tissue": 1}
+    assert result.excluded == {"redacted by the source": 1, "sample of normal tissue": 1}
 
 
 def test_xena_without_its_survival_file_says_which_one(tmp_path):
@@ -359,7 +359,7 @@ def test_gdc_reads_cases_and_star_counts(tmp_path):
     found = tables.read_expression(tmp_path / "out")
     assert list(found.columns) == ["TSPAN6", "TNMD"]
     np.testing.assert_array_equal(found.to_numpy(), np.float32([[2141, 5], [11, 0]]))
-    assert result.left == {"sample of normal tissue": 1}
+    assert result.excluded == {"sample of normal tissue": 1}
 
 
 def test_gdc_takes_the_column_of_the_scale(tmp_path):
@@ -478,7 +478,7 @@ def test_gdc_takes_the_tissue_from_the_sample_sheet(tmp_path, kinds):
     result = cptac(tmp_path, kinds)
     found = tables.read_expression(tmp_path / "out")
     assert found["TSPAN6"].to_dict() == {"C3L-00001": 2.0, "C3L-00002": 3.0}
-    assert result.left == {"no genes": 1, "sample of normal tissue": 3}
+    assert result.excluded == {"no genes": 1, "sample of normal tissue": 3}
     listed = {leaver.patient_id for leaver in tables.read_info(tmp_path / "out").attrition if "normal" in leaver.reason}
     assert listed == {"C3L-00001-01", "C3L-00002-01", "C3L-00003-01"}
 
@@ -487,7 +487,7 @@ def test_gdc_takes_a_metastasis_only_where_there_is_no_primary_tumour(tmp_path):
     kinds = ("Sample Type", "Metastatic", "Primary Tumor", "Primary Tumor", "Recurrent Tumor", "Metastatic")
     result = cptac(tmp_path, kinds)
     assert tables.read_expression(tmp_path / "out")["TSPAN6"].tolist() == [2.0, 3.0, 5.0]
-    assert result.left == {"duplicate sample": 2}
+    assert result.excluded == {"duplicate sample": 2}
 
 
 def test_gdc_lists_contradictions_of_status_and_dates(tmp_path):
@@ -498,7 +498,7 @@ def test_gdc_lists_contradictions_of_status_and_dates(tmp_path):
     followed["demographic"] |= {"vital_status": "Dead", "days_to_death": 365.25}
     result = cptac(tmp_path, ("Tissue Type", *["Tumor"] * 5), [alive, dateless, followed])
     assert rows(tables.read_patients(tmp_path / "out"))[0][5:] == (12.0, 1)
-    assert result.left == {"contradictory status and dates": 2, "duplicate sample": 2}
+    assert result.excluded == {"contradictory status and dates": 2, "duplicate sample": 2}
     for words in ("Alive with days_to_death 500: C3L-00001", "Dead without days_to_death: C3L-00002",
                   "followed up after death (days_to_death is taken): C3L-00003"):  # fmt: skip
         assert any(warning.endswith(words) for warning in result.warnings), words
@@ -532,7 +532,7 @@ def test_cbioportal_takes_the_tissue_from_its_sample_file(tmp_path):
     result = ingest(tmp_path, tmp_path / "data_mrna.txt", None, params, tmp_path / "out")
     assert tables.read_expression(tmp_path / "out")["TP53"].tolist() == [2.0, 4.0]
     assert tables.read_patients(tmp_path / "out")["subtype"].tolist() == ["LUAD", "LUSC"]
-    assert result.left == {"duplicate sample": 1, "sample of normal tissue": 1}
+    assert result.excluded == {"duplicate sample": 1, "sample of normal tissue": 1}
 
 
 def test_xena_takes_the_tissue_from_its_phenotype(tmp_path):
@@ -548,7 +548,7 @@ def test_xena_takes_the_tissue_from_its_phenotype(tmp_path):
     result = ingest(tmp_path / "clinical", tmp_path / "HiSeqV2", None, IngestParams(format="xena"), tmp_path / "out")
     assert tables.read_expression(tmp_path / "out")["TP53"].tolist() == [2.0]
     assert tables.read_patients(tmp_path / "out")["subtype"].tolist() == ["IDC"]
-    assert result.left == {"sample of normal tissue": 1}
+    assert result.excluded == {"sample of normal tissue": 1}
 
 
 @pytest.mark.parametrize("cell", [">89", "> 89", ">=90", "90+", "<18"])

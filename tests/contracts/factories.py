@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 
 from mcti.contracts.expression import Expression
-from mcti.contracts.measurements import MARKERS, Evidence
+from mcti.contracts.measurements import MARKERS, CohortData
 
 PATIENTS, GENES = 160, 40
 
 
-def good(seed: int = 0, patients: int = PATIENTS) -> Evidence:
+def good(seed: int = 0, patients: int = PATIENTS) -> CohortData:
     """A cohort of two sexes, two subtypes and four sites with markers, slides and features that fit."""
     rng = np.random.default_rng(seed)
     ids = [f"P-{i:04d}" for i in range(patients)]
@@ -61,24 +61,25 @@ def good(seed: int = 0, patients: int = PATIENTS) -> Evidence:
     )
     statuses = slides[["slide_id", "patient_id"]].assign(status="OK")
     return with_genes(
-        Evidence(table, slides, Expression([], list), pd.DataFrame(), "log2", bags=bags, slide_statuses=statuses), genes
+        CohortData(table, slides, Expression([], list), pd.DataFrame(), "log2", bags=bags, slide_statuses=statuses),
+        genes,
     )
 
 
-def genes_of(evidence: Evidence) -> pd.DataFrame:
+def genes_of(evidence: CohortData) -> pd.DataFrame:
     """The expression (patients, genes) of a made cohort."""
     ((ids, values),) = evidence.expression.blocks()
     return pd.DataFrame(values.astype(np.float64), index=ids, columns=evidence.expression.genes)
 
 
-def with_genes(evidence: Evidence, genes: pd.DataFrame) -> Evidence:
+def with_genes(evidence: CohortData, genes: pd.DataFrame) -> CohortData:
     """The cohort with another expression table."""
     block = ([str(p) for p in genes.index], genes.to_numpy(np.float32))
     markers = genes[[gene for gene in MARKERS if gene in genes.columns]]
     return replace(evidence, expression=Expression(list(genes.columns), lambda: [block]), markers=markers)
 
 
-def resample(evidence: Evidence, seed: int) -> Evidence:
+def resample(evidence: CohortData, seed: int) -> CohortData:
     """Four fifths of the patients, drawn without return."""
     keep = set(evidence.patients["patient_id"].sample(frac=0.8, random_state=seed))
     kept = {
@@ -88,7 +89,7 @@ def resample(evidence: Evidence, seed: int) -> Evidence:
     return with_genes(replace(evidence, **kept), genes_of(evidence).loc[list(kept["patients"]["patient_id"])])
 
 
-Change = Callable[[Evidence, np.random.Generator], Evidence]
+Change = Callable[[CohortData, np.random.Generator], CohortData]
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Mutation:
 def put(table: str, column: str, value: object, rows: int = 1) -> Change:
     """`value` into `rows` random rows of a table; a callable gets the row's number."""
 
-    def change(evidence: Evidence, rng: np.random.Generator) -> Evidence:
+    def change(evidence: CohortData, rng: np.random.Generator) -> CohortData:
         frame = getattr(evidence, table).copy()
         chosen = rng.choice(len(frame), rows, replace=False)
         plain = isinstance(value, bool | int | float) and frame[column].dtype != "Int8"
@@ -118,7 +119,7 @@ def put(table: str, column: str, value: object, rows: int = 1) -> Change:
 def copy_cell(table: str, column: str, of: Callable[[object], object] = lambda value: value) -> Change:
     """The value of one row (through `of`) into another row."""
 
-    def change(evidence: Evidence, rng: np.random.Generator) -> Evidence:
+    def change(evidence: CohortData, rng: np.random.Generator) -> CohortData:
         frame = getattr(evidence, table).copy()
         a, b = rng.choice(len(frame), 2, replace=False)
         frame.loc[b, column] = of(frame.loc[a, column])
@@ -130,7 +131,7 @@ def copy_cell(table: str, column: str, of: Callable[[object], object] = lambda v
 def whole(table: str, **columns: object) -> Change:
     """Whole columns of a table; a callable gets the table."""
 
-    def change(evidence: Evidence, rng: np.random.Generator) -> Evidence:
+    def change(evidence: CohortData, rng: np.random.Generator) -> CohortData:
         frame = getattr(evidence, table)
         made = {name: value(frame) if callable(value) else value for name, value in columns.items()}
         return replace(evidence, **{table: frame.assign(**made)})
@@ -138,7 +139,7 @@ def whole(table: str, **columns: object) -> Change:
     return change
 
 
-def genes(of: Callable[[pd.DataFrame, np.random.Generator, Evidence], pd.DataFrame]) -> Change:
+def genes(of: Callable[[pd.DataFrame, np.random.Generator, CohortData], pd.DataFrame]) -> Change:
     """A change of the expression table."""
     return lambda evidence, rng: with_genes(evidence, of(genes_of(evidence), rng, evidence))
 
@@ -146,7 +147,7 @@ def genes(of: Callable[[pd.DataFrame, np.random.Generator, Evidence], pd.DataFra
 def gene_cells(value: float, share: float) -> Change:
     """`value` into a share of the cells of one random gene (not a marker)."""
 
-    def of(frame: pd.DataFrame, rng: np.random.Generator, _: Evidence) -> pd.DataFrame:
+    def of(frame: pd.DataFrame, rng: np.random.Generator, _: CohortData) -> pd.DataFrame:
         rows = rng.choice(len(frame), max(int(share * len(frame)), 1), replace=False)
         frame.iloc[rows, int(rng.integers(GENES))] = value
         return frame
@@ -157,7 +158,7 @@ def gene_cells(value: float, share: float) -> Change:
 def shift_site(sites: tuple[str, ...], sd: float) -> Change:
     """Each of `sites` moved by its own direction of `sd` standard deviations in every gene but the markers."""
 
-    def of(frame: pd.DataFrame, rng: np.random.Generator, evidence: Evidence) -> pd.DataFrame:
+    def of(frame: pd.DataFrame, rng: np.random.Generator, evidence: CohortData) -> pd.DataFrame:
         place = evidence.patients["site"].to_numpy()
         for site in sites:
             frame.iloc[place == site, :GENES] += sd * rng.choice([-1, 1], GENES)
@@ -169,7 +170,7 @@ def shift_site(sites: tuple[str, ...], sd: float) -> Change:
 def swap(marker: str, label: str, pairs: int) -> Change:
     """Marker values exchanged between `pairs` pairs of patients of unlike label."""
 
-    def of(frame: pd.DataFrame, rng: np.random.Generator, evidence: Evidence) -> pd.DataFrame:
+    def of(frame: pd.DataFrame, rng: np.random.Generator, evidence: CohortData) -> pd.DataFrame:
         values = evidence.patients[label].to_numpy()
         kinds = sorted(set(values))
         names = ["XIST", "RPS4Y1"] if marker == "XIST" else [marker]

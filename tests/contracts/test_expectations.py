@@ -14,14 +14,14 @@ from tests.contracts import factories
 from tests.contracts.factories import Mutation, copy_cell, gene_cells, genes, put, shift_site, swap, whole
 
 PARAMS = ValidateParams(min_events_per_site=3)
-CLAUSES = [
+RULES = [
     clause
     for part in (
-        expectations.cohort_clauses,
-        expectations.balance_clauses,
-        expectations.expression_clauses,
-        expectations.slide_clauses,
-        expectations.feature_clauses,
+        expectations.cohort_rules,
+        expectations.balance_rules,
+        expectations.expression_rules,
+        expectations.slide_rules,
+        expectations.feature_rules,
     )
     for clause in part(PARAMS)
 ]
@@ -258,7 +258,7 @@ MUTATIONS = [
 
 
 def holds(evidence, expectation):
-    (clause,) = [clause for clause in CLAUSES if clause.id == expectation]
+    (clause,) = [clause for clause in RULES if clause.id == expectation]
     (finding,) = suites.run(measurements.measure(evidence), [clause])
     return finding
 
@@ -284,16 +284,16 @@ def test_a_mutation_of_any_cohort_is_caught_by_its_own_expectation(mutation, see
 
 
 def test_every_expectation_has_a_mutation_and_there_are_sixty():
-    assert {mutation.expectation for mutation in MUTATIONS} == {clause.id for clause in CLAUSES}
+    assert {mutation.expectation for mutation in MUTATIONS} == {clause.id for clause in RULES}
     assert len(MUTATIONS) >= 60
-    assert len({clause.id for clause in CLAUSES}) == len(CLAUSES)
+    assert len({clause.id for clause in RULES}) == len(RULES)
 
 
 def test_the_untouched_cohort_raises_no_alarm_in_resamples():
     """Four here; benchmarks/contracts_false_alarms.py runs two hundred."""
     base = factories.good(1, patients=400)
     for seed in range(4):
-        found = suites.run(measurements.measure(factories.resample(base, seed)), CLAUSES)
+        found = suites.run(measurements.measure(factories.resample(base, seed)), RULES)
         assert [finding.id for finding in found if not finding.passed] == []
 
 

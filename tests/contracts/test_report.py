@@ -7,7 +7,7 @@ import pytest
 
 from mcti.contracts import drift, figures, measurements, report, suites
 from tests.contracts import factories
-from tests.contracts.test_clauses import CLAUSES
+from tests.contracts.test_expectations import RULES
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 LONG = "Breast Invasive Ductal Carcinoma with a name that goes on " * 3
@@ -31,7 +31,7 @@ def page(tmp_path_factory):
         sources={"clinical": "1" * 32},
         passed=False,
         numbers={"patients": 160.0, "events": 54.0},
-        expectations=tuple(suites.run(tables, CLAUSES)),
+        expectations=tuple(suites.run(tables, RULES)),
         warnings=("a remark",),
         came=191,
         attrition={

@@ -42,7 +42,7 @@ def test_a_painted_slide_holds_glass_pink_stroma_and_purple_nuclei(painted):
 def test_grade_moves_the_traits_but_one_picture_does_not_tell_it():
     """Means over 300 draws differ, while the two grades' ranges overlap: no trait is an oracle."""
     sizes = {
-        grade: [painting.recipe(np.random.default_rng([i, grade]), grade, True).nucleus for i in range(300)]
+        grade: [painting.draw_traits(np.random.default_rng([i, grade]), grade, True).nucleus for i in range(300)]
         for grade in (1, 3)
     }
     assert np.mean(sizes[3]) > np.mean(sizes[1]) + 1.0

@@ -73,7 +73,7 @@ def test_the_remote_is_written_for_plain_dvc_and_git_is_not_asked_where_there_is
     stack.mkdir()
     settings.write(stack, {"s3": 18333, "mlflow": 15000})
     (project / ".dvc" / "config").write_text("['remote \"storage\"']\n    url = s3://mcti-data/dvc\n")
-    dvc_program.point_at(project, stack)
+    dvc_program.configure_remote(project, stack)
     shown = dvc_program.run(project, "config", "--list", quiet=True)
     assert "remote.storage.endpointurl=http://127.0.0.1:18333" in shown
     assert f"remote.storage.credentialpath={stack / 'credentials'}" in shown

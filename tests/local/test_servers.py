@@ -29,14 +29,14 @@ def until(condition, seconds=30):
 @pytest.fixture
 def folder(tmp_path):
     yield tmp_path
-    servers.stop(servers.marked(tmp_path))
+    servers.stop(servers.marked_processes(tmp_path))
 
 
 def test_a_server_is_found_by_its_mark_and_stopped_with_its_children(folder):
     server = servers.start("x", FAMILY, folder, dict(os.environ))
-    until(lambda: len(servers.marked(folder)) == 2)
+    until(lambda: len(servers.marked_processes(folder)) == 2)
     servers.stop([psutil.Process(server.pid)])
-    assert servers.marked(folder) == []
+    assert servers.marked_processes(folder) == []
     assert server.process() is None
 
 
@@ -50,10 +50,10 @@ def test_a_process_of_another_stack_is_left_alone(folder, tmp_path_factory):
     other = tmp_path_factory.mktemp("other")
     server = servers.start("x", SLEEP, other, dict(os.environ))
     try:
-        servers.stop(servers.marked(folder))
+        servers.stop(servers.marked_processes(folder))
         assert server.process() is not None
     finally:
-        servers.stop(servers.marked(other))
+        servers.stop(servers.marked_processes(other))
 
 
 def test_a_server_that_ends_while_starting_says_its_last_words(folder):
@@ -98,23 +98,23 @@ def test_a_stage_ends_with_the_dvc_that_was_killed(tmp_path):
     stage.write_text(
         "import subprocess, sys, time\n"
         "from mcti.local import orphans\n"
-        "orphans.end_with_dvc()\n"
+        "orphans.exit_with_dvc()\n"
         f"child = subprocess.Popen({SLEEP!r})\n"
         f"open({str(tmp_path / 'pids')!r}, 'w').write(f'{{child.pid}} ')\n"
         "time.sleep(300)\n"
     )
     line = f"X=1 {shlex.quote(sys.executable)} {shlex.quote(str(stage))}; true"
     caller = f"import subprocess; subprocess.run(['/bin/sh', '-c', {line!r}])"
-    environment = {**os.environ, "DVC_STAGE": "train", servers.MARK: str(tmp_path)}
+    environment = {**os.environ, "DVC_STAGE": "train", servers.MARKER: str(tmp_path)}
     dvc = subprocess.Popen([sys.executable, "-c", caller], env=environment)
     try:
         until(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text().endswith(" "))
         time.sleep(0.5)
         dvc.kill()
         dvc.wait()
-        until(lambda: servers.marked(tmp_path) == [])
+        until(lambda: servers.marked_processes(tmp_path) == [])
     finally:
-        servers.stop(servers.marked(tmp_path))
+        servers.stop(servers.marked_processes(tmp_path))
 
 
 def test_outside_a_stage_nothing_is_watched(monkeypatch):
@@ -122,4 +122,4 @@ def test_outside_a_stage_nothing_is_watched(monkeypatch):
 
     monkeypatch.delenv("DVC_STAGE", raising=False)
     monkeypatch.setattr(orphans, "_callers", lambda: pytest.fail("looked for callers"))
-    orphans.end_with_dvc()
+    orphans.exit_with_dvc()

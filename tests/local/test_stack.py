@@ -31,7 +31,7 @@ class TestRunning:
         assert set(stack.BUCKETS) <= names
 
     def test_every_port_is_bound_to_loopback_alone(self, servers_of):
-        processes = servers.marked(Path(servers_of.folder))
+        processes = servers.marked_processes(Path(servers_of.folder))
         listening = [c for p in processes for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN]
         assert len(listening) >= 9  # eight of SeaweedFS, one of MLflow
         assert {c.laddr.ip for c in listening} == {"127.0.0.1"}
@@ -64,7 +64,7 @@ class TestRunning:
         folder = Path(servers_of.folder)
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         secret = (folder / "credentials").read_text().split("aws_secret_access_key = ")[1].split()[0]
-        commands = " ".join(" ".join(p.cmdline()) for p in servers.marked(folder))
+        commands = " ".join(" ".join(p.cmdline()) for p in servers.marked_processes(folder))
         assert secret not in commands + (folder / "state.json").read_text() + (folder / "env").read_text()
 
     def test_another_clone_joins_and_pushes_to_the_same_remote(self, servers_of, tmp_path):
@@ -123,7 +123,7 @@ class TestBroken:
         try:
             first = stack.up(tmp_path)
             s3.put("s3://mcti-data/kept", b"kept")
-            family = servers.marked(tmp_path / ".stack")
+            family = servers.marked_processes(tmp_path / ".stack")
             for process in family:
                 process.kill()
             psutil.wait_procs(family, timeout=30)
@@ -142,7 +142,7 @@ class TestBroken:
             (told,) = stack.down(tmp_path).lines()
             assert all(f"process {server.pid}" in told for server in second.servers)
             assert all(server.process() is None for server in second.servers)
-            assert servers.marked(tmp_path / ".stack") == []
+            assert servers.marked_processes(tmp_path / ".stack") == []
             assert stack.down(tmp_path).already
             assert stack.down(tmp_path).lines() == [f"no server of {tmp_path / '.stack'} runs"]
         finally:
@@ -193,9 +193,9 @@ def test_a_second_holder_of_a_lock_is_told_the_pid_of_the_first(tmp_path):
 
 def test_the_stack_meant_is_the_nearest_one_at_or_above(tmp_path):
     (below := tmp_path / "data" / "raw").mkdir(parents=True)
-    assert stack.at_or_above(below) == below, "there is none"
+    assert stack.nearest_root(below) == below, "there is none"
     (tmp_path / ".stack").mkdir()
-    assert stack.at_or_above(below) == stack.at_or_above(tmp_path) == tmp_path
+    assert stack.nearest_root(below) == stack.nearest_root(tmp_path) == tmp_path
 
 
 def test_joining_a_folder_without_a_stack_is_refused(tmp_path):

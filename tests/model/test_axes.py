@@ -6,7 +6,7 @@ import torch
 from sklearn.decomposition import PCA
 
 from mcti.model.attribution import attribute
-from mcti.model.axes import Axes, behind
+from mcti.model.axes import Axes, config_after_axes
 from mcti.model.comparators import build
 from mcti.model.network import MCTI
 from mcti.model.presets import preset
@@ -83,7 +83,7 @@ def test_without_axes_nothing_changes_and_nothing_is_stored():
 
 
 def test_more_axes_than_columns_are_all_the_columns():
-    seen = behind(config(gene_axes=100, feature_axes=100))
+    seen = config_after_axes(config(gene_axes=100, feature_axes=100))
     assert (len(seen.genes), seen.features) == (9, 7)
 
 

@@ -14,7 +14,7 @@ from mcti.model.comparators.transmil import squares
 from mcti.model.network import MCTI
 from mcti.model.presets import preset
 from mcti.model.summary import describe
-from mcti.model.variants import ABLATIONS, PEERS
+from mcti.model.variants import ABLATIONS, COMPARATORS
 from tests.model.cases import FEATURES, GENES, batch, config, survival_loss
 
 SIZES = [40, 1, 3, 17]
@@ -30,7 +30,7 @@ def tensors(prediction):
     return {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}
 
 
-@pytest.mark.parametrize("name", [*PEERS, *ABLATIONS])
+@pytest.mark.parametrize("name", [*COMPARATORS, *ABLATIONS])
 def test_a_padded_batch_gives_the_numbers_of_the_patients_one_by_one(name):
     """1e-5 relative: float32 sums in another order. The padding holds sevens."""
     net = peer(name).eval()
@@ -43,7 +43,7 @@ def test_a_padded_batch_gives_the_numbers_of_the_patients_one_by_one(name):
                 torch.testing.assert_close(together[key][row], value[0], rtol=1e-5, atol=2e-6, msg=f"{key} of {size}")
 
 
-@pytest.mark.parametrize("name", [*PEERS, *ABLATIONS])
+@pytest.mark.parametrize("name", [*COMPARATORS, *ABLATIONS])
 def test_a_prediction_has_the_shapes_of_the_reference_network(name):
     reference = tensors(build(config("compact"))(*batch(SIZES)))
     found = tensors(peer(name)(*batch(SIZES)))
@@ -52,7 +52,7 @@ def test_a_prediction_has_the_shapes_of_the_reference_network(name):
     torch.testing.assert_close(found["risk"], -torch.cumprod(1 - found["hazard_logits"].sigmoid(), 1).sum(1))
 
 
-@pytest.mark.parametrize("name", list(PEERS))
+@pytest.mark.parametrize("name", list(COMPARATORS))
 def test_six_patients_are_learned_by_heart(name):
     """Loss of random fates falls to nearly its floor: every weight that must move does."""
     net = peer(name, dropout=0.0, gene_dropout=0.0)
@@ -140,7 +140,7 @@ def test_the_critical_patches_of_a_peer_are_those_with_the_largest_weight(name):
     assert found.critical_scores[1].sum() == pytest.approx(1, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", list(PEERS))
+@pytest.mark.parametrize("name", list(COMPARATORS))
 def test_what_is_absent_is_replaced_by_what_was_learned(name):
     net = peer(name, missing=True).eval()
     patches, mask, genes = batch(SIZES)
@@ -189,7 +189,7 @@ def test_without_guidance_there_is_no_coupling_and_task_tokens_act_by_attention_
     assert len(peer("compact")(*batch(SIZES), couplings=True).couplings) == 3
 
 
-@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize("name", COMPARATORS)
 def test_a_peer_refuses_what_mcti_refuses(name):
     net = peer(name)
     patches, mask, genes = batch([5, 4])

@@ -19,7 +19,7 @@ import mcti.model
 from mcti.model import network
 from mcti.model.axes import Axes
 from mcti.model.clinical import ClinicalToken
-from mcti.model.comparators import ABMIL, MCAT, SNN, LateFusion, MeanPool, MOTCat, Peer, TransMIL
+from mcti.model.comparators import ABMIL, MCAT, SNN, Comparator, LateFusion, MeanPool, MOTCat, TransMIL
 from mcti.model.comparators.base import AbsentInputs
 from mcti.model.comparators.genes import GeneSets
 from mcti.model.comparators.pooling import GatedAttention
@@ -29,7 +29,7 @@ from mcti.model.dropout import AlphaDropout, Dropout
 from mcti.model.genomics import DenseGenes, GroupedGenes
 from mcti.model.guidance import GuidedAttention, GuidedBlock, GuidedStack
 from mcti.model.heads import Head, Pairing, Skip
-from mcti.model.pathology import Mined, PatchAttention, PathologyBranch, QueryNet
+from mcti.model.pathology import PatchAttention, PathologyBranch, PathologyOutput, QueryNet
 from mcti.model.streams import AttentionLayer, Mix, SelfAttention, StreamLinear, StreamMLP, StreamNorm
 from mcti.model.unet import Bottleneck, DecoderStage, EncoderStage, TaskUNet
 from tests.model.cases import config
@@ -61,7 +61,7 @@ def mined():
     tokens, rows = draw(2, 3, WIDTH), draw(2, 3, FEATURES)
     scores, logits, mass, best = draw(2, 3), draw(2, 3, 2), draw(2, 3), draw(2, 2)
     means = draw(2, FEATURES), draw(2, FEATURES, seed=1)
-    return Mined(tokens, HERE, HERE.long(), scores, logits, mass, best, *means, rows, tokens)
+    return PathologyOutput(tokens, HERE, HERE.long(), scores, logits, mass, best, *means, rows, tokens)
 
 
 def headed(module, mean, average, focus, genes, covariates):
@@ -69,7 +69,7 @@ def headed(module, mean, average, focus, genes, covariates):
 
 
 def stand_in(module, tokens, genes):
-    """AbsentTokens fills a Mined in place: give it a new one each time."""
+    """AbsentTokens fills a PathologyOutput in place: give it a new one each time."""
     found = mined()
     found.tokens = tokens
     changed, gene_tokens = module(found, genes, FLAGS["slides_present"], FLAGS["genes_present"])
@@ -121,7 +121,8 @@ def beside():
 PAST = (draw(2, FEATURES, seed=1), draw(2, FEATURES, seed=4), draw(2, 2, WIDTH, seed=2), draw(2, 2, seed=3))
 """What goes past the U-Net: mean patch, focus, gene tokens, covariates."""
 WHOLE = (draw(2, 4, FEATURES), draw(2, 3, seed=1), draw(2, 1, seed=2))
-PEER = config("mcat", features=FEATURES, genes=GENES, width=WIDTH, critical=3, tokens=2, gene_width=3, missing=True,
+COMPARATOR = config("mcat", features=FEATURES, genes=GENES, width=WIDTH, critical=3, tokens=2, gene_width=3,
+              missing=True,
               heads=2, covariates=("age",), dropout=0.0, gene_dropout=0.0, gene_entropy=1e9,
               subtype_task=True)  # fmt: skip
 CASES = {
@@ -155,10 +156,10 @@ CASES = {
     Dropout: (lambda: Dropout(0.4), straight, (draw(3, 4),)),
     AlphaDropout: (lambda: AlphaDropout(0.4), straight, (draw(3, 4),)),
     GatedAttention: (lambda: GatedAttention(WIDTH), lambda net, x: net(x, HERE), (draw(2, 3, WIDTH),)),
-    GeneSets: (lambda: GeneSets(PEER), straight, (draw(2, 3),)),
+    GeneSets: (lambda: GeneSets(COMPARATOR), straight, (draw(2, 3),)),
     Pyramid: (lambda: Pyramid(WIDTH), lambda net, x: net(x, BAG), (draw(2, 4, WIDTH),)),
-    AbsentInputs: (lambda: AbsentInputs(PEER), absent_inputs, (draw(2, 4, FEATURES), draw(2, 3))),
-    **{peer: (lambda peer=peer: peer(PEER), whole, WHOLE)
+    AbsentInputs: (lambda: AbsentInputs(COMPARATOR), absent_inputs, (draw(2, 4, FEATURES), draw(2, 3))),
+    **{peer: (lambda peer=peer: peer(COMPARATOR), whole, WHOLE)
        for peer in (ABMIL, LateFusion, MCAT, MeanPool, MOTCat, SNN, TransMIL)},
 }  # fmt: skip
 
@@ -169,7 +170,7 @@ def test_no_module_of_the_room_is_left_out():
         module = importlib.import_module(info.name)
         classes = inspect.getmembers(module, inspect.isclass)
         found |= {kind for _, kind in classes if issubclass(kind, nn.Module) and kind.__module__ == info.name}
-    assert found - {Peer} == set(CASES)
+    assert found - {Comparator} == set(CASES)
 
 
 @pytest.mark.parametrize("kind", CASES, ids=lambda kind: kind.__name__)

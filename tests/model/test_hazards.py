@@ -16,14 +16,14 @@ EDGES = (0.0, 6.0, 10.0, 40.0)
 LN2 = math.log(2)
 
 
-def logits_of(added: list[float]) -> torch.Tensor:
+def hazard_logits_of(added: list[float]) -> torch.Tensor:
     """Logits whose softplus are these."""
     return torch.tensor([added], dtype=torch.float64).expm1().log()
 
 
 def test_rates_by_hand():
     """The bins add ln 2, ln 2, 2 ln 2 to the cumulative hazard: S is 1/2, 1/4, 1/16, and 1/sqrt(2) half way in."""
-    hazard, survival = hazards.survive(logits_of([LN2, LN2, 2 * LN2]), "continuous")
+    hazard, survival = hazards.hazard_and_survival(hazard_logits_of([LN2, LN2, 2 * LN2]), "continuous")
     np.testing.assert_allclose(survival, [[1 / 2, 1 / 4, 1 / 16]], rtol=1e-12)
     np.testing.assert_allclose(hazard, [[1 / 2, 1 / 2, 3 / 4]], rtol=1e-12)
     found = hazards.survival_at(survival, EDGES, [0, 3, 6, 8, 25, 40, 55], "continuous")
@@ -38,7 +38,7 @@ def test_the_discrete_curve_is_straight_and_stays_at_its_end():
 @pytest.mark.parametrize("head", hazards.HEADS)
 def test_survival_falls_at_every_month_and_meets_the_bins(head):
     logits = 3 * torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
-    _, survival = hazards.survive(logits, head)
+    _, survival = hazards.hazard_and_survival(logits, head)
     months = [float(month) for month in np.linspace(0, 60, 301)]
     curve = hazards.survival_at(survival, EDGES, months, head)
     assert (curve.diff(dim=1) <= 0).all()
@@ -47,14 +47,14 @@ def test_survival_falls_at_every_month_and_meets_the_bins(head):
 
 
 def test_a_curve_that_reached_nought_stays_a_number():
-    _, survival = hazards.survive(torch.full((1, 3), 1e4), "continuous")
+    _, survival = hazards.hazard_and_survival(torch.full((1, 3), 1e4), "continuous")
     assert hazards.survival_at(survival, EDGES, [0, 1, 50], "continuous").isfinite().all()
 
 
 def test_the_likelihood_is_a_density_whose_integral_is_the_survival():
     """Oracle: numerical integration of exp(-loss of an event at t) between months is S(from) - S(to)."""
     logits = torch.tensor([[-1.0, 0.5, 2.0]], dtype=torch.float64)
-    _, survival = hazards.survive(logits, "continuous")
+    _, survival = hazards.hazard_and_survival(logits, "continuous")
 
     def density(month: float) -> float:
         given = torch.tensor([month], dtype=torch.float64)
@@ -70,7 +70,7 @@ def test_a_censored_patient_says_that_they_outlived_their_time():
     """-log S(t), S from the curve; alpha takes its share off."""
     logits = torch.tensor([[-1.0, 0.5, 2.0]], dtype=torch.float64).expand(3, -1)
     times = torch.tensor([4.0, 6.0, 33.0], dtype=torch.float64)
-    _, survival = hazards.survive(logits[:1], "continuous")
+    _, survival = hazards.hazard_and_survival(logits[:1], "continuous")
     expected = -0.75 * hazards.survival_at(survival, EDGES, times.tolist(), "continuous")[0].log()
     found = piecewise_nll(logits, times, torch.zeros(3, dtype=torch.bool), EDGES, 0.25)
     torch.testing.assert_close(found, expected)
@@ -120,4 +120,4 @@ def test_a_continuous_model_predicts_any_month_with_the_risk_of_its_bins():
 @pytest.mark.parametrize("head", hazards.HEADS)
 def test_the_logits_of_hazards_give_them_back(head):
     hazard = torch.tensor([[0.001, 0.2, 0.5, 0.97]], dtype=torch.float64)
-    torch.testing.assert_close(hazards.survive(hazards.logits_of(hazard, head), head)[0], hazard)
+    torch.testing.assert_close(hazards.hazard_and_survival(hazards.hazard_logits_of(hazard, head), head)[0], hazard)

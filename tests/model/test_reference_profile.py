@@ -1,4 +1,4 @@
-"""The out-of-distribution score: how often ordinary patients are flagged, and that wrong units are."""
+"""The out-of-distribution score: rate of flagged ordinary patients, and wrong units."""
 
 import dataclasses
 
@@ -9,7 +9,8 @@ from scipy import stats
 
 from mcti.dataset.bags import PatientBag
 from mcti.dataset.scaling import fit_covariates, fit_inputs
-from mcti.model import reference_profile as sketches
+from mcti.errors import DataError
+from mcti.model import reference_profile
 from mcti.model.reference_profile import ReferenceProfile
 from mcti.params import BinParams
 
@@ -35,63 +36,69 @@ def patients(random, count):
 
 
 def fitted_to(chosen):
-    made = fit_inputs(chosen, BinParams(), 40)
-    return dataclasses.replace(made, covariates=fit_covariates(chosen, NAMES))
+    fitted = fit_inputs(chosen, BinParams(), 40)
+    return dataclasses.replace(fitted, covariates=fit_covariates(chosen, NAMES))
 
 
-def score(sketch, fitted, bag, **changes):
+def score(profile, fitted, bag, **changes):
     covariates = {**bag.covariates, **changes}
-    return sketch.strangeness(sketches.mean_patch(bag.patches), bag.genes, fitted, covariates, NAMES)
+    return profile.ood_score(reference_profile.mean_patch(bag.patches), bag.genes, fitted, covariates, NAMES)
 
 
-def made(random, count=300):
+def profile_and_scales(random, count=300):
     chosen = patients(random, count)
     fitted = fitted_to(chosen)
-    return ReferenceProfile.of(chosen, [f"G{i}" for i in range(40)], count // 2, fitted, [0.0, 1.0], (), NAMES), fitted
+    return ReferenceProfile.fit(chosen, [f"G{i}" for i in range(40)], count // 2, fitted, [0.0, 1.0], (), NAMES), fitted
 
 
 def test_one_ordinary_patient_in_a_hundred_is_flagged():
     """20 models of 300 patients, 150 later ones each; the limits are the 99.9 % interval of Binomial(3000, 0.01)."""
     random, flagged = np.random.default_rng(0), 0
     for _ in range(20):
-        sketch, fitted = made(random)
-        flagged += sum(score(sketch, fitted, bag) > 1 for bag in patients(random, 150))
+        profile, fitted = profile_and_scales(random)
+        flagged += sum(score(profile, fitted, bag) > 1 for bag in patients(random, 150))
     # The draw of the training patients adds to the binomial spread: twice its width below, and above.
     low, high = stats.binom.ppf([0.0005, 0.9995], 3000, 0.01)
     assert low / 2 <= flagged <= high
 
 
-def test_an_age_in_days_and_genes_of_another_scale_are_flagged_though_sex_is_rare():
+def test_wrong_units_are_flagged_and_a_rare_sex_is_not():
     random = np.random.default_rng(1)
-    sketch, fitted = made(random)
-    assert sketch.graded == ("age", "size_cm")
+    profile, fitted = profile_and_scales(random)
+    assert profile.continuous == ("age", "size_cm")
     for bag in patients(random, 30):
-        assert score(sketch, fitted, bag, age=bag.covariates["age"] * 365.25) > 1
-        assert score(sketch, fitted, bag, size_cm=bag.covariates["size_cm"] * 10 + 20) > 1
-        assert score(sketch, fitted, dataclasses.replace(bag, genes=bag.genes * 50 + 200)) > 1
+        assert score(profile, fitted, bag, age=bag.covariates["age"] * 365.25) > 1
+        assert score(profile, fitted, bag, size_cm=bag.covariates["size_cm"] * 10 + 20) > 1
+        assert score(profile, fitted, dataclasses.replace(bag, genes=bag.genes * 50 + 200)) > 1
 
 
-def test_distances_of_the_training_part_are_those_that_the_others_give():
+def test_training_distances_use_the_scale_of_the_other_patients():
     """Oracle: fit to all but one, for each of 30 patients."""
     random = np.random.default_rng(2)
     chosen = patients(random, 30)
     fitted = fitted_to(chosen)
-    z = np.stack([fitted.genes.keeping_gaps(bag.genes).numpy() for bag in chosen]).astype(np.float64)
+    z = np.stack([fitted.genes.standardised(bag.genes).numpy() for bag in chosen]).astype(np.float64)
     for i, bag in enumerate(chosen):
         others = fitted_to(chosen[:i] + chosen[i + 1 :])
-        found = sketches._left_out("genes", z[i], np.full(40, 30.0))
-        np.testing.assert_allclose(found, others.genes.keeping_gaps(bag.genes).numpy(), rtol=2e-3, atol=2e-4)
+        scaled = reference_profile._left_out("genes", z[i], np.full(40, 30.0))
+        np.testing.assert_allclose(scaled, others.genes.standardised(bag.genes).numpy(), rtol=2e-3, atol=2e-4)
 
 
-def test_a_sketch_survives_json_and_an_older_one_keeps_its_distances():
-    sketch, fitted = made(np.random.default_rng(3))
-    spec = sketch.spec()
-    assert ReferenceProfile.from_spec(spec, "x") == sketch
-    del spec["clip"], spec["graded"]
-    older = ReferenceProfile.from_spec(spec, "x")
-    assert older.clip == float("inf")
+def test_a_profile_survives_json_and_its_distances_are_clipped():
+    profile, fitted = profile_and_scales(np.random.default_rng(3))
+    spec = profile.spec()
+    assert ReferenceProfile.from_spec(spec, "x") == profile
     bag = dataclasses.replace(patients(np.random.default_rng(4), 1)[0], covariates={})
     extreme = dataclasses.replace(bag, genes=bag.genes * 1000)
-    size = float(np.sqrt(np.mean(fitted.genes.keeping_gaps(extreme.genes).double().numpy() ** 2)))
-    assert score(older, fitted, extreme) == pytest.approx(size / spec["cuts"]["genes"])
-    assert score(sketch, fitted, extreme) <= 10 / spec["cuts"]["genes"]
+    size = float(np.sqrt(np.mean(fitted.genes.standardised(extreme.genes).double().numpy() ** 2)))
+    unclipped = dataclasses.replace(profile, clip=float("inf"))
+    assert score(unclipped, fitted, extreme) == pytest.approx(size / spec["cuts"]["genes"])
+    assert score(profile, fitted, extreme) <= 10 / spec["cuts"]["genes"]
+
+
+@pytest.mark.parametrize("key", ["families", "cuts", "risk", "training_risk", "clip", "continuous"])
+def test_a_profile_without_one_of_its_keys_is_refused(key):
+    spec = profile_and_scales(np.random.default_rng(3), 20)[0].spec()
+    del spec[key]
+    with pytest.raises(DataError, match=f"the reference profile is malformed .*{key}.* in model.json: train"):
+        ReferenceProfile.from_spec(spec, "model.json")

@@ -6,8 +6,8 @@ import torch
 from scipy import stats
 
 from mcti.dataset.bags import PatientBag
-from mcti.model import reference_profile as sketches
-from mcti.model.reference_profile import Column, ReferenceProfile
+from mcti.model import reference_profile
+from mcti.model.reference_profile import ColumnProfile, ReferenceProfile
 from mcti.model.trained import Fitted, Scale
 from mcti.monitoring import drift
 from mcti.params import MonitorParams
@@ -31,14 +31,14 @@ def columns(patients, random, shift=0.0, gap=0.02):
 
 
 def sketch_of(table, risk):
-    families = {name: {c: Column.of(v) for c, v in part.items()} for name, part in table.items()}
-    return ReferenceProfile(len(risk), len(risk) // 2, families, {}, Column.of(risk, between=2))
+    families = {name: {c: ColumnProfile.fit(v) for c, v in part.items()} for name, part in table.items()}
+    return ReferenceProfile(len(risk), len(risk) // 2, families, {}, ColumnProfile.fit(risk, between=2))
 
 
 def run(random, *, later=60, shift=0.0, risk_shift=0.0, gap=0.02, params=None):
     sketch = sketch_of(columns(150, random), random.normal(size=150))
     risks = drift.Risks(
-        {f"fold_{k}": Column.of(random.normal(k, 1 + k, 30), between=2) for k in range(5)},
+        {f"fold_{k}": ColumnProfile.fit(random.normal(k, 1 + k, 30), between=2) for k in range(5)},
         {f"fold_{k}": random.normal(k + risk_shift * (1 + k), 1 + k, later // 5) for k in range(5)},
     )
     found = drift.compare(sketch, columns(later, random, shift, gap), risks, params or MonitorParams())
@@ -68,9 +68,9 @@ def test_a_scanner_out_of_focus_is_seen_in_the_quality_of_the_slides():
     """The features do not tell: blurred tiles are left out of the bag. Beta(2, 18) against Beta(5, 15)."""
     random = np.random.default_rng(3)
     fitted = Fitted(*(Scale(torch.zeros(n), torch.ones(n)) for n in (0, 3)), (0.0, 1.0))
-    sketch = ReferenceProfile.of(scanned(150, random, 0.1), (), 75, fitted, random.normal(size=50))
+    sketch = ReferenceProfile.fit(scanned(150, random, 0.1), (), 75, fitted, random.normal(size=50))
     for blurred, drifted in ((0.1, []), (0.25, ["slides"])):
-        later = sketches.table(scanned(60, random, blurred), ())
+        later = reference_profile.column_values(scanned(60, random, blurred), ())
         families = {
             family.name: family for family in drift.compare(sketch, later, drift.Risks({}, {}), MonitorParams())
         }

@@ -220,7 +220,7 @@ def test_no_server_is_one_clear_error(settings, monkeypatch, tmp_path):
 def test_the_version_of_the_sources_is_the_one_that_dvc_wrote_down(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = params.load(None)
-    assert versions.of_source(settings.ingest.clinical) == ""
+    assert versions.source_md5(settings.ingest.clinical) == ""
     Path("data").mkdir()
     Path("data/raw.dvc").write_text(yaml.safe_dump({"outs": [{"md5": "abc.dir", "path": "raw"}]}), encoding="utf-8")
-    assert versions.of_source(settings.ingest.clinical) == "abc.dir"
+    assert versions.source_md5(settings.ingest.clinical) == "abc.dir"

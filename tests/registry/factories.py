@@ -49,7 +49,7 @@ class Run:
             "passed": contract == "passed",
             "numbers": {"patients": patients, "events": int(self.event.sum())}, "warnings": [],
             "attrition": {"no follow-up": ["X-1", "X-2"]},
-            "expectations": [{"id": "e1", "says": "ages are <b>numbers</b>", "severity": "critical",
+            "expectations": [{"id": "e1", "description": "ages are <b>numbers</b>", "severity": "critical",
                               "passed": contract == "passed", "failing": 0, "rows": patients}],
         }  # fmt: skip
         (self.validation / "results.json").write_text(json.dumps(results))

@@ -18,7 +18,7 @@ RESULT = {
 
 
 def card(**evaluation: Any) -> dict[str, Any]:
-    contract = {"says": "ages are years", "severity": "critical", "passed": True, "failing": 0, "rows": 575}
+    contract = {"description": "ages are years", "severity": "critical", "passed": True, "failing": 0, "rows": 575}
     data = {
         "name": "kidney", "md5": "a" * 32, "endpoint": "OS", "warnings": [], "attrition": {"no follow-up": 2},
         "numbers": {"patients": 575, "events": 125, "tied_share": 0.01}, "expectations": [contract],

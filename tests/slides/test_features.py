@@ -6,17 +6,20 @@ import pytest
 
 from mcti.errors import DataError
 from mcti.params import ExtractParams, TissueParams
-from mcti.slides import extraction, features
-from mcti.slides.encoders import Hed44, Identity
-from mcti.slides.manifest import Row
+from mcti.slides import features, tile_blocks
+from mcti.slides.encoder_protocol import EncoderIdentity
+from mcti.slides.hed44 import Hed44Encoder
+from mcti.slides.manifest import SlideRow
 
-ENCODER = Hed44()
+from .conftest import extract_one
+
+ENCODER = Hed44Encoder()
 
 
 @pytest.fixture(scope="module")
 def made(painted_once, tmp_path_factory):
     out = tmp_path_factory.mktemp("features")
-    outcome = extraction.extract_slide(Row("P", "P1", str(painted_once)), ExtractParams(), ENCODER, out)
+    outcome = extract_one(SlideRow("P", "P1", str(painted_once)), ExtractParams(), ENCODER, out)
     assert outcome.status == "OK", outcome
     return out / "P1.h5"
 
@@ -57,7 +60,7 @@ def test_the_root_says_where_the_numbers_come_from(made):
 
 def test_a_second_run_and_any_number_of_threads_give_the_same_bytes(made, painted_once, tmp_path):
     for threads in (1, 3):
-        extraction.extract_slide(Row("P", "P1", str(painted_once)), ExtractParams(), ENCODER, tmp_path, threads)
+        extract_one(SlideRow("P", "P1", str(painted_once)), ExtractParams(), ENCODER, tmp_path, threads)
         assert (tmp_path / "P1.h5").read_bytes() == made.read_bytes()
         (tmp_path / "P1.h5").unlink()
 
@@ -65,16 +68,16 @@ def test_a_second_run_and_any_number_of_threads_give_the_same_bytes(made, painte
 def test_many_blocks_give_the_bytes_of_one_and_finished_blocks_survive_a_kill(
     made, painted_once, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(extraction, "_BLOCK", 64)  # a multiple of the batch
-    monkeypatch.setattr(extraction, "_BATCH", 16)
+    monkeypatch.setattr(tile_blocks, "_BLOCK", 64)  # a multiple of the batch
+    monkeypatch.setattr(tile_blocks, "_BATCH", 16)
     whole = tmp_path / "whole"
-    row = Row("P", "P1", str(painted_once))
+    row = SlideRow("P", "P1", str(painted_once))
     params = ExtractParams(tile=128)
 
     class Killed(KeyboardInterrupt):
         pass
 
-    class Dying(Hed44):
+    class Dying(Hed44Encoder):
         calls = 0
 
         def encode(self, tiles):
@@ -84,40 +87,40 @@ def test_many_blocks_give_the_bytes_of_one_and_finished_blocks_survive_a_kill(
             return super().encode(tiles)
 
     with pytest.raises(Killed):
-        extraction.extract_slide(row, params, Dying(), tmp_path)
+        extract_one(row, params, Dying(), tmp_path)
     assert list(tmp_path.glob(".*.blocks/*.npz"))
     seen = []
 
-    class Counting(Hed44):
+    class Counting(Hed44Encoder):
         def encode(self, tiles):
             seen.append(len(tiles))
             return super().encode(tiles)
 
-    outcome = extraction.extract_slide(row, params, Counting(), tmp_path)
+    outcome = extract_one(row, params, Counting(), tmp_path)
     assert sum(seen) < outcome.tiles  # the first block was not encoded again
     assert not list(tmp_path.glob(".*"))
-    monkeypatch.setattr(extraction, "_BLOCK", 4096)
+    monkeypatch.setattr(tile_blocks, "_BLOCK", 4096)
     whole.mkdir()
-    extraction.extract_slide(row, params, Hed44(), whole)
+    extract_one(row, params, Hed44Encoder(), whole)
     assert (whole / "P1.h5").read_bytes() == (tmp_path / "P1.h5").read_bytes()
 
 
 def test_half_precision_is_the_rounded_single_precision(made, painted_once, tmp_path):
-    extraction.extract_slide(Row("P", "P1", str(painted_once)), ExtractParams(dtype="float16"), ENCODER, tmp_path)
+    extract_one(SlideRow("P", "P1", str(painted_once)), ExtractParams(dtype="float16"), ENCODER, tmp_path)
     half, _ = features.read(tmp_path / "P1.h5")
     np.testing.assert_array_equal(half, features.read(made)[0].astype(np.float16))
 
 
 def test_the_key_follows_what_the_features_depend_on_and_nothing_else():
-    base = features.key("c", None, ExtractParams(), ENCODER.identity)
+    base = features.compute_key("c", None, ExtractParams(), ENCODER.identity)
     same = [ExtractParams(workers=7), ExtractParams(slides="elsewhere.csv"), ExtractParams(max_failed_slides_share=1.0)]
-    assert {features.key("c", None, params, ENCODER.identity) for params in same} == {base}
+    assert {features.compute_key("c", None, params, ENCODER.identity) for params in same} == {base}
     others = [
-        features.key("d", None, ExtractParams(), ENCODER.identity),
-        features.key("c", 0.5, ExtractParams(), ENCODER.identity),
-        features.key("c", None, ExtractParams(tile=224), ENCODER.identity),
-        features.key("c", None, ExtractParams(tissue=TissueParams(min_area_mm2=1.0)), ENCODER.identity),
-        features.key("c", None, ExtractParams(), Identity("hed44", "", "hed44-2")),
+        features.compute_key("d", None, ExtractParams(), ENCODER.identity),
+        features.compute_key("c", 0.5, ExtractParams(), ENCODER.identity),
+        features.compute_key("c", None, ExtractParams(tile=224), ENCODER.identity),
+        features.compute_key("c", None, ExtractParams(tissue=TissueParams(min_area_mm2=1.0)), ENCODER.identity),
+        features.compute_key("c", None, ExtractParams(), EncoderIdentity("hed44", "", "hed44-2")),
     ]
     assert len({base, *others}) == 6
 
@@ -126,6 +129,6 @@ def test_a_damaged_file_is_no_feature_file(made, tmp_path):
     data = made.read_bytes()
     for name, content in {"cut.h5": data[: len(data) // 2], "empty.h5": b"", "text.h5": b"hello"}.items():
         (tmp_path / name).write_bytes(content)
-        assert features.stored(tmp_path / name) is None
+        assert features.read_info(tmp_path / name) is None
         with pytest.raises(DataError, match="not a feature file"):
             features.read(tmp_path / name)

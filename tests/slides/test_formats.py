@@ -75,7 +75,7 @@ def test_features_are_the_same_from_every_format(cohort, tmp_path, reader):
             numbers, coords = features.read(tmp_path / name)
             np.testing.assert_array_equal(coords, corners)
             np.testing.assert_array_equal(numbers, expected)
-            assert features.stored(tmp_path / name).mpp == pytest.approx(0.5, rel=1e-9)
+            assert features.read_info(tmp_path / name).mpp == pytest.approx(0.5, rel=1e-9)
 
 
 def test_the_inventory_states_what_each_format_holds(cohort, tmp_path):

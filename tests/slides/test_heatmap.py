@@ -11,19 +11,21 @@ import tifffile
 
 from mcti.errors import DataError
 from mcti.params import ExtractParams
-from mcti.slides import extraction, features, heatmap
-from mcti.slides.encoders import Hed44
+from mcti.slides import features, heatmap
 from mcti.slides.heatmap import Scores
-from mcti.slides.manifest import Row
+from mcti.slides.hed44 import Hed44Encoder
+from mcti.slides.manifest import SlideRow
 from mcti.slides.tissue import Overview
 from mcti.steps.heatmap import heatmap as step
+
+from .conftest import extract_one
 
 VIEW = Overview(np.full((64, 64, 3), 200, np.uint8), np.zeros((64, 64), bool), (16.0, 16.0))
 SCORES = Scores("risk", np.array([[0, 0], [256, 0], [0, 256]]), np.array([-1.0, 1.0, 0.0]), (256, 256), centre=0.0)
 
 
 def test_colours_stand_where_the_tiles_stand(tmp_path):
-    heatmap.png(tmp_path / "a.png", VIEW, 0.5, SCORES)
+    heatmap.write_png(tmp_path / "a.png", VIEW, 0.5, SCORES)
     picture = cv2.cvtColor(cv2.imread(str(tmp_path / "a.png")), cv2.COLOR_BGR2RGB).astype(int)
     low, high, middle, bare = picture[8, 8], picture[8, 24], picture[24, 8], picture[24, 24]
     assert low[2] > low[0] + 20  # blue
@@ -34,13 +36,13 @@ def test_colours_stand_where_the_tiles_stand(tmp_path):
 
 def test_the_scale_bar_is_as_long_as_it_says(tmp_path):
     """8 µm a pixel, a third of 420 px: 1 mm is 125 px."""
-    heatmap.png(tmp_path / "a.png", VIEW, 0.5, SCORES)
+    heatmap.write_png(tmp_path / "a.png", VIEW, 0.5, SCORES)
     row = cv2.imread(str(tmp_path / "a.png"))[64 + 28, :200].max(axis=1)
     assert (row == 0).sum() == 126  # both ends drawn
 
 
 def test_qupaths_measurements_are_the_scores(tmp_path):
-    heatmap.geojson(tmp_path / "a.geojson", SCORES)
+    heatmap.write_geojson(tmp_path / "a.geojson", SCORES)
     found = json.loads((tmp_path / "a.geojson").read_text())["features"]
     assert [f["properties"]["measurements"]["risk"] for f in found] == [-1.0, 1.0, 0.0]
     assert found[1]["geometry"]["coordinates"][0][2] == [512, 256]
@@ -48,7 +50,7 @@ def test_qupaths_measurements_are_the_scores(tmp_path):
 
 def test_the_overlay_opens_in_openslide_with_its_resolution_and_is_the_same_bytes_twice(tmp_path):
     for name in ("a.ome.tif", "b.ome.tif"):
-        heatmap.ome_tiff(tmp_path / name, (20000, 10000), 0.5, SCORES, coarse=16)
+        heatmap.write_ome_tiff(tmp_path / name, (20000, 10000), 0.5, SCORES, coarse=16)
     assert (tmp_path / "a.ome.tif").read_bytes() == (tmp_path / "b.ome.tif").read_bytes()
     with tifffile.TiffFile(tmp_path / "a.ome.tif") as file:
         assert file.is_ome
@@ -61,7 +63,7 @@ def test_the_overlay_opens_in_openslide_with_its_resolution_and_is_the_same_byte
 
 
 def test_the_overlay_of_a_small_slide_is_a_pyramid_too(tmp_path):
-    heatmap.ome_tiff(tmp_path / "a.ome.tif", (2220, 2967), 0.5, SCORES)
+    heatmap.write_ome_tiff(tmp_path / "a.ome.tif", (2220, 2967), 0.5, SCORES)
     with tifffile.TiffFile(tmp_path / "a.ome.tif") as file:
         assert [level.shape[:2] for level in file.series[0].levels] == [
             (2967, 2220),
@@ -79,12 +81,12 @@ def test_scores_that_do_not_fit_are_refused():
 
 
 def test_one_equal_score_everywhere_still_draws(tmp_path):
-    heatmap.png(tmp_path / "a.png", VIEW, 0.5, Scores("a", SCORES.coords, np.ones(3), (256, 256)))
+    heatmap.write_png(tmp_path / "a.png", VIEW, 0.5, Scores("a", SCORES.coords, np.ones(3), (256, 256)))
     assert (tmp_path / "a.png").stat().st_size > 0
 
 
 def test_the_step_draws_a_slide_and_refuses_scores_of_another(painted, tmp_path):
-    extraction.extract_slide(Row("P", "P1", str(painted)), ExtractParams(), Hed44(), tmp_path)
+    extract_one(SlideRow("P", "P1", str(painted)), ExtractParams(), Hed44Encoder(), tmp_path)
     numbers, coords = features.read(tmp_path / "P1.h5")
     table = pd.DataFrame({"x": coords[:, 0], "y": coords[:, 1], "score": numbers[:, 0]})
     table.to_csv(tmp_path / "scores.csv", index=False)

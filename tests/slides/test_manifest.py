@@ -85,7 +85,7 @@ def test_links_in_a_circle_do_not_trap_the_walk(tmp_path):
 def test_owners_need_no_path_and_drop_the_files_ending(tmp_path):
     table = tmp_path / "slides.csv"
     table.write_text("patient_id,slide_id\nP1,a.DX1.svs\nP1,b.DX1.AB.CD\nP2,c\n", encoding="utf-8")
-    assert manifest.owners(table) == {"a.DX1": "P1", "b.DX1.AB.CD": "P1", "c": "P2"}
+    assert manifest.read_patient_ids(table) == {"a.DX1": "P1", "b.DX1.AB.CD": "P1", "c": "P2"}
 
 
 @pytest.mark.parametrize(
@@ -100,4 +100,4 @@ def test_a_list_that_names_no_owner_or_two_is_refused(tmp_path, text, what):
     table = tmp_path / "slides.csv"
     table.write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=what):
-        manifest.owners(table)
+        manifest.read_patient_ids(table)

@@ -6,7 +6,9 @@ import pytest
 import tifffile
 
 from mcti.slides import probe
-from mcti.slides.reader import FlatReader, OpenSlideReader, on_white
+from mcti.slides.flat_reader import FlatReader
+from mcti.slides.openslide_reader import OpenSlideReader
+from mcti.slides.reader import on_white
 from mcti.slides.status import RegionError
 
 from .conftest import texture, write_tiff

@@ -20,8 +20,8 @@ def test_the_outline_runs_along_the_tissue(tmp_path):
 def test_sheets_hold_every_slide_and_say_why_one_is_missing(tmp_path):
     thumbnails.write(tmp_path / "a.jpg", np.full((100, 100, 3), 90, np.uint8), np.ones((100, 100), bool))
     slides = [("a", "OK", tmp_path / "a.jpg"), ("b", "NO_TISSUE", tmp_path / "none.jpg")]
-    (sheet,) = thumbnails.contact_sheets(tmp_path, slides)
+    (sheet,) = thumbnails.write_contact_sheets(tmp_path, slides)
     shown = cv2.imread(str(sheet))
     assert abs(int(shown[90, 90].mean()) - 90) < 6
     assert 200 < shown[40, 200].mean() < 225
-    assert len(thumbnails.contact_sheets(tmp_path, slides * 100)) == 2
+    assert len(thumbnails.write_contact_sheets(tmp_path, slides * 100)) == 2

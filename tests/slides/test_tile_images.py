@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mcti.slides.tile_images import Slides
+from mcti.slides.tile_images import TileImages
 from tests.slides.conftest import write_tiff
 
 COLOURS = ((200, 60, 60), (60, 200, 60), (60, 60, 200), (200, 200, 60))
@@ -34,7 +34,7 @@ def store(path, **grid):
 
 def test_a_crop_is_the_tile_at_its_corner(place):
     corners = [(0, 0), (256, 0), (0, 256), (256, 256), (128, 0)]
-    found = Slides(place / "slides", place).crops("A", corners)
+    found = TileImages(place / "slides", place).read_tiles("A", corners)
     pictures = [np.asarray(Image.open(io.BytesIO(base64.b64decode(c.address.partition(",")[2])))) for c in found]
     assert {picture.shape for picture in pictures} == {(128, 128, 3)}
     for picture, colour in zip(pictures[:4], COLOURS, strict=True):
@@ -43,11 +43,11 @@ def test_a_crop_is_the_tile_at_its_corner(place):
 
 
 def test_what_cannot_be_shown_says_why(place):
-    slides = Slides(place / "slides", place)
-    assert slides.crops("B", [(0, 0)])[0].missing == "not among the slides given"
+    slides = TileImages(place / "slides", place)
+    assert slides.read_tiles("B", [(0, 0)])[0].missing == "not among the slides given"
     store(place / "A.h5", level0_width=4000, level0_height=3000)
-    assert slides.crops("A", [(0, 0)])[0].missing == "features of a slide of 4000x3000 px, this one has 512x512"
+    assert slides.read_tiles("A", [(0, 0)])[0].missing == "features of a slide of 4000x3000 px, this one has 512x512"
     (place / "slides" / "A.tif").write_bytes((place / "slides" / "A.tif").read_bytes()[:900])
-    assert [crop.address for crop in slides.crops("A", [(0, 0), (256, 0)])] == ["", ""]
+    assert [crop.address for crop in slides.read_tiles("A", [(0, 0), (256, 0)])] == ["", ""]
     (place / "slides" / "A.tif").unlink()
-    assert "no file at this path" in slides.crops("A", [(0, 0)])[0].missing
+    assert "no file at this path" in slides.read_tiles("A", [(0, 0)])[0].missing

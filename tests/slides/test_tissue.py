@@ -31,9 +31,9 @@ def test_at_most_five_per_cent_of_real_pen_pixels_are_kept(colour):
     pen = cv2.imread(str(real(f"pen/pen_{colour}_mask.png")), 0) > 0
     if colour == "black":  # nothing else lies on that slide
         with pytest.raises(SlideError, match="no tissue"):
-            tissue.find(picture, 8.0, PARAMS)
+            tissue.detect(picture, 8.0, PARAMS)
     else:
-        assert tissue.find(picture, 8.0, PARAMS)[pen].mean() <= 0.05
+        assert tissue.detect(picture, 8.0, PARAMS)[pen].mean() <= 0.05
 
 
 def test_at_least_ninety_per_cent_of_the_tissue_beside_a_real_pen_mark_stays():
@@ -43,11 +43,11 @@ def test_at_least_ninety_per_cent_of_the_tissue_beside_a_real_pen_mark_stays():
     hue, saturation, _ = cv2.split(cv2.cvtColor(picture, cv2.COLOR_RGB2HSV))
     stained = (hue >= 130) & (hue <= 175) & (saturation > 30) & ~pen
     stained = cv2.morphologyEx(stained.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
-    assert tissue.find(picture, 8.0, PARAMS)[stained].mean() >= 0.9
+    assert tissue.detect(picture, 8.0, PARAMS)[stained].mean() >= 0.9
 
 
 def test_a_rectangle_of_tissue_is_found_to_the_pixel_row():
-    mask = tissue.find(with_tissue(), 8.0, PARAMS)
+    mask = tissue.detect(with_tissue(), 8.0, PARAMS)
     truth = np.zeros(mask.shape, bool)
     truth[50:150, 100:220] = True
     assert (mask & truth).sum() / (mask | truth).sum() > 0.97  # rounded corners
@@ -56,7 +56,7 @@ def test_a_rectangle_of_tissue_is_found_to_the_pixel_row():
 @pytest.mark.parametrize("seed", range(5))
 def test_a_blank_slide_has_no_tissue(seed):
     with pytest.raises(SlideError) as caught:
-        tissue.find(glass(seed), 8.0, PARAMS)
+        tissue.detect(glass(seed), 8.0, PARAMS)
     assert caught.value.status is Status.NO_TISSUE
 
 
@@ -65,21 +65,21 @@ def test_pure_white_and_pen_alone_have_no_tissue():
     cv2.line(pen, (0, 50), (300, 150), (30, 130, 70), 25)
     for picture in (np.full((100, 100, 3), 255, np.uint8), pen):
         with pytest.raises(SlideError) as caught:
-            tissue.find(picture, 8.0, PARAMS)
+            tissue.detect(picture, 8.0, PARAMS)
         assert caught.value.status is Status.NO_TISSUE
 
 
 def test_a_section_that_fills_the_picture_is_tissue():
     rng = np.random.default_rng(0)
     picture = np.clip(np.array([200, 120, 170]) + rng.normal(0, 12, (150, 150, 3)), 0, 254).astype(np.uint8)
-    assert tissue.find(picture, 8.0, PARAMS).mean() > 0.95
+    assert tissue.detect(picture, 8.0, PARAMS).mean() > 0.95
 
 
 def test_a_dark_background_is_no_brightfield_slide():
     picture = np.full((200, 200, 3), 6, np.uint8)
     cv2.circle(picture, (100, 100), 30, (20, 200, 90), -1)
     with pytest.raises(SlideError) as caught:
-        tissue.find(picture, 8.0, PARAMS)
+        tissue.detect(picture, 8.0, PARAMS)
     assert caught.value.status is Status.NOT_HE
 
 
@@ -87,7 +87,7 @@ def test_stitched_corners_do_not_move_the_threshold():
     picture = with_tissue()
     picture[:80, :80] = 255
     picture[150:, 250:] = 0
-    mask = tissue.find(picture, 8.0, PARAMS)
+    mask = tissue.detect(picture, 8.0, PARAMS)
     assert not mask[:80, :80].any()
     assert not mask[150:, 250:].any()
     assert mask[60:140, 110:210].all()
@@ -98,7 +98,7 @@ def test_islands_and_holes_count_in_square_millimetres():
     picture = with_tissue()
     picture[10:30, 10:30] = picture[10:25, 60:75] = (220, 140, 180)
     picture[70:90, 120:140] = picture[70:85, 180:195] = (243, 241, 245)
-    mask = tissue.find(picture, 8.0, PARAMS)
+    mask = tissue.detect(picture, 8.0, PARAMS)
     assert mask[20, 20]
     assert not mask[17, 67]
     assert not mask[80, 130]

@@ -82,14 +82,14 @@ def project(running, tmp_path_factory):
         for words in FIRST_MODEL:
             mcti(place, *words)
         make_raw_data(place, *SECOND)
-        versions.set_head(REMOTE, NAME, versions.publish(place / "data" / "raw", REMOTE).md5)
+        versions.set_latest_version(REMOTE, NAME, versions.publish(place / "data" / "raw", REMOTE).md5)
         yield place
 
 
 @pytest.fixture(scope="module")
 def newest(project):
     """MD5 of the newest version of the sources."""
-    return versions.head(REMOTE, NAME).md5
+    return versions.latest_version(REMOTE, NAME).md5
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ def publish(folder, text: str) -> str:
     folder.mkdir(exist_ok=True)
     (folder / "clinical.csv").write_text(text, encoding="utf-8")
     md5 = versions.publish(folder, REMOTE).md5
-    versions.set_head(REMOTE, INGEST.name, md5)
+    versions.set_latest_version(REMOTE, INGEST.name, md5)
     return md5
 
 

@@ -18,11 +18,11 @@ from mcti.cli.app import app
 from mcti.demo import painting
 from mcti.errors import DataError, UsageError
 from mcti.params import ExtractParams, TissueParams
-from mcti.slides import extraction
+from mcti.slides import heartbeat, tile_blocks
+from mcti.slides.shards import shard_of
 from mcti.slides.tiles import TileSource
-from mcti.steps.extract import extract, merge, shard_of
-from mcti.steps.merge import merge as put_together
-from mcti.steps.search import heartbeat
+from mcti.steps.extract import extract, merge_shards
+from mcti.steps.merge import merge
 
 LENIENT = ExtractParams(max_failed_slides_share=1.0)
 
@@ -59,7 +59,7 @@ def test_files_are_the_same_bytes_for_any_number_of_workers(slides, whole, tmp_p
 def test_shards_together_write_what_one_run_writes(slides, whole, tmp_path):
     for i in range(3):
         extract(slides, ExtractParams(), tmp_path, shard=(i, 3))
-    result = merge(tmp_path, ExtractParams(), 3)
+    result = merge_shards(tmp_path, ExtractParams(), 3)
     assert contents(tmp_path) == whole
     assert result.ok == 3
 
@@ -67,7 +67,7 @@ def test_shards_together_write_what_one_run_writes(slides, whole, tmp_path):
 def test_a_merge_without_all_shards_names_the_missing_one(slides, tmp_path):
     extract(slides, ExtractParams(), tmp_path, shard=(0, 2))
     with pytest.raises(DataError, match="slides-1-of-2"):
-        merge(tmp_path, ExtractParams(), 2)
+        merge_shards(tmp_path, ExtractParams(), 2)
 
 
 def test_a_shard_that_does_not_exist_is_a_usage_error(slides, tmp_path):
@@ -192,11 +192,11 @@ def test_a_shard_of_broken_slides_alone_ends_and_the_whole_is_judged(slides, tmp
     parts = [tmp_path / f"part-{shard}" for shard in range(4)]
     made = [extract(folder, ExtractParams(), part, shard=(shard, 4)) for shard, part in enumerate(parts)]
     assert (made[other].slides, made[other].ok) == (2, 0)
-    put_together(parts, tmp_path / "strict")
+    merge(parts, tmp_path / "strict")
     with pytest.raises(DataError, match=f"2 of 5 slides failed, the first {min(names)}: UNSUPPORTED_FORMAT"):
-        merge(tmp_path / "strict", ExtractParams(), 4)
-    put_together(parts, tmp_path / "whole")
-    assert merge(tmp_path / "whole", LENIENT, 4).ok == 3
+        merge_shards(tmp_path / "strict", ExtractParams(), 4)
+    merge(parts, tmp_path / "whole")
+    assert merge_shards(tmp_path / "whole", LENIENT, 4).ok == 3
     extract(folder, LENIENT, tmp_path / "at once")
     assert contents(tmp_path / "whole") == contents(tmp_path / "at once")
 
@@ -336,7 +336,7 @@ def test_while_it_runs_a_heartbeat_says_how_far_it_is(slides, tmp_path, monkeypa
 
 def test_finished_blocks_of_a_huge_slide_survive_a_stop_and_are_not_done_again(slides, whole, tmp_path, monkeypatch):
     """Blocks of 20 tiles stand for blocks of 4,096; the stop falls into the third."""
-    monkeypatch.setattr(extraction, "_BLOCK", 20)
+    monkeypatch.setattr(tile_blocks, "_BLOCK", 20)
     read, count = TileSource.read, []
 
     def stopping(self, x, y):
@@ -362,9 +362,9 @@ def test_finished_blocks_of_a_huge_slide_survive_a_stop_and_are_not_done_again(s
 @pytest.mark.slow
 def test_finished_blocks_survive_a_sigkill(slides, whole, tmp_path, monkeypatch):
     code = (
-        "import sys, time; from pathlib import Path; from mcti.slides import extraction; "
+        "import sys, time; from pathlib import Path; from mcti.slides import tile_blocks; "
         "from mcti.slides.tiles import TileSource; from mcti.steps.extract import extract; "
-        "from mcti.params import ExtractParams; extraction._BLOCK = 20; read = TileSource.read; "
+        "from mcti.params import ExtractParams; tile_blocks._BLOCK = 20; read = TileSource.read; "
         "TileSource.read = lambda self, x, y: (time.sleep(0.05), read(self, x, y))[1]; "
         "extract(sys.argv[1], ExtractParams(workers=1), Path(sys.argv[2]))"
     )
@@ -376,7 +376,7 @@ def test_finished_blocks_survive_a_sigkill(slides, whole, tmp_path, monkeypatch)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     read, count = TileSource.read, []
-    monkeypatch.setattr(extraction, "_BLOCK", 20)
+    monkeypatch.setattr(tile_blocks, "_BLOCK", 20)
     monkeypatch.setattr(TileSource, "read", lambda self, x, y: (count.append((x, y)), read(self, x, y))[1])
     extract(slides / "P2.tif", ExtractParams(workers=1), out)
     candidates = pd.read_csv(out / "slides.csv")["tiles"].item()

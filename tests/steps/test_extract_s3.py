@@ -146,7 +146,7 @@ def test_a_killed_run_goes_on_and_its_copies_are_swept(bucket, folder, params, t
 
 def test_copies_together_stay_within_the_cache(tmp_path):
     """No server: who does not fit waits until the others are done with."""
-    room, seen, held = staging.Room(tmp_path), [], []
+    room, seen, held = staging.DiskReservations(tmp_path), [], []
 
     def work(size):
         with room.taken(size, 100, "a slide"):
@@ -192,7 +192,7 @@ def test_every_instance_of_a_dicom_series_is_staged_whichever_is_named(series, p
     (folder / "other" / "report.txt").write_text("x")
     storage.upload(folder / "other" / "report.txt", storage.join(address, "report.txt"))
     for location in (f"{address}/level2.dcm", f"{address}/label.dcm", f"{address}/level0.dcm"):
-        with probe.at_hand(location, params.cache) as path:
+        with probe.local_slide(location, params.cache) as path:
             assert {file.name for file in path.parent.iterdir()} == names
             assert probe.examine(path).mpp == (0.5, 0.5)
         facts = probe.examine(location)
@@ -219,7 +219,7 @@ def test_the_files_that_a_vms_names_are_staged_with_it_and_no_others(servers_of,
     for name in (*wanted, "b.jpg", "x.jpg"):
         (tmp_path / name).write_text(text if name == "a.vms" else name)
         storage.upload(tmp_path / name, storage.join(address, name))
-    with probe.at_hand(f"{address}/a.vms", params.cache) as path:
+    with probe.local_slide(f"{address}/a.vms", params.cache) as path:
         assert {file.name for file in path.parent.iterdir()} == wanted
     before = probe.content_id(f"{address}/a.vms")
     assert before == probe.content_id(tmp_path / "a.vms")

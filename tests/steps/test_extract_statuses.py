@@ -11,7 +11,7 @@ import torch
 from mcti.demo import painting
 from mcti.errors import DataError
 from mcti.params import ExtractParams, SplitParams, TissueParams
-from mcti.slides import features
+from mcti.slides import features, pyramid_writer
 from mcti.steps.exchange import import_features
 from mcti.steps.extract import extract
 from mcti.steps.split import split
@@ -27,7 +27,7 @@ def slides(tmp_path_factory):
     folder = tmp_path_factory.mktemp("slides")
     painting.paint(folder / "sharp.tif", seed=4, grade=2, er_positive=True)
     picture = cv2.imread(str(folder / "sharp.tif"))[:, :, ::-1]
-    painting.write_pyramid(folder / "blurred.tif", cv2.GaussianBlur(np.ascontiguousarray(picture), (0, 0), 12))
+    pyramid_writer.write_pyramid(folder / "blurred.tif", cv2.GaussianBlur(np.ascontiguousarray(picture), (0, 0), 12))
     return folder
 
 
@@ -59,8 +59,8 @@ def test_features_of_a_slide_that_is_now_out_of_focus_are_taken_away(slides, tmp
 def test_a_file_without_a_tile_of_an_earlier_version_is_not_ok(slides, tmp_path):
     """Before, such a slide was OK with 0 tiles; its file and its row lie there under the same key."""
     extract(slides, LENIENT, tmp_path)
-    good = features.stored(tmp_path / "sharp.h5")
-    empty = features.Block(
+    good = features.read_info(tmp_path / "sharp.h5")
+    empty = features.TileBlock(
         np.zeros((0, 44), np.float32), np.zeros((0, 2), np.int64), np.zeros(0, np.float32), np.zeros((0, 2), int), 32
     )
     import h5py
@@ -92,7 +92,7 @@ def test_a_patient_whose_slides_gave_no_tile_leaves_the_folds_and_is_listed(tmp_
     (tmp_path / "features").mkdir()
     pd.DataFrame(rows).to_csv(tmp_path / "features" / "slides.csv", index=False)
     result = split(cohort, tmp_path / "features", SplitParams(), tmp_path / "folds.csv")
-    assert result.left == {"no features of a slide": 1}
-    listed = json.loads((tmp_path / "folds.json").read_text())["left"]
+    assert result.excluded == {"no features of a slide": 1}
+    listed = json.loads((tmp_path / "folds.json").read_text())["excluded"]
     assert listed == {"P-0003": "no features of a slide"}
     assert "P-0003" not in (tmp_path / "folds.csv").read_text()

@@ -50,7 +50,7 @@ def put(frames, tmp_path, table, column, row, value):
 def test_good_tables_come_in_whole_and_twice_with_the_same_bytes(frames, tmp_path):
     paths = cases.write_sources(frames, tmp_path / "raw")
     first, second = run(paths, tmp_path / "one"), run(paths, tmp_path / "two")
-    assert (first.patients, first.events, first.genes, first.slides, first.left) == (40, 14, 30, 40, {})
+    assert (first.patients, first.events, first.genes, first.slides, first.excluded) == (40, 14, 30, 40, {})
     assert first == second
     for name in ("patients.parquet", "expression.parquet", "slides.parquet", "cohort.json"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()

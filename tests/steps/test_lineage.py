@@ -67,8 +67,8 @@ def test_features_are_verified_where_the_remote_has_them(version, tmp_path):
     assert found["data data/features"].state == "verified"
     assert (found["data data/cohort"].state, "dvc push" in found["data data/cohort"].note) == ("recorded", True)
     assert {link.state for link in lineage(address).links if link.what.startswith("data ")} == {"recorded"}
-    (entry,) = pinned.entries(pinned.parse(f"dvc+{REMOTE}/{md5}"), storage.read_bytes).values()
-    s3.put(pinned.object_of(REMOTE, entry), b"altered")
+    (entry,) = pinned.manifest_entries(pinned.parse(f"dvc+{REMOTE}/{md5}"), storage.read_bytes).values()
+    s3.put(pinned.object_address(REMOTE, entry), b"altered")
     with pytest.raises(DataError, match=r"data data/features: .*s\.h5"):
         lineage(address, REMOTE)
 
@@ -94,7 +94,7 @@ def test_one_walks_back_from_a_run_and_from_data_to_the_version(version):
 
 def test_a_source_altered_in_the_remote_breaks_the_chain(version):
     address, _ = version
-    target = pinned.object_of(REMOTE, pinned.digest(b"patient_id\n"))
+    target = pinned.object_address(REMOTE, pinned.md5_hex(b"patient_id\n"))
     s3.put(target, b"patient_id\nP-1\n")
     try:
         with pytest.raises(DataError, match=r"data source: clinical\.csv: the bytes have MD5"):

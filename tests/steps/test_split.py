@@ -41,7 +41,7 @@ def test_patients_without_features_leave_and_are_listed(made, tmp_path):
     pd.DataFrame(rows).to_csv(features / "slides.csv", index=False)
     result = split(made, features, SplitParams(), tmp_path / "folds.csv")
     folds = read_folds(tmp_path / "folds.csv")
-    assert result.left == {"no features of a slide": 1}
+    assert result.excluded == {"no features of a slide": 1}
     assert "P-0003" not in set(folds.frame["patient_id"])
     kept = split(made, features, SplitParams(missing_modality="keep"), tmp_path / "kept.csv")
     assert kept.patients == 40

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from mcti import storage
+from mcti.cohort import tables
 from mcti.demo import public_cohort
 from mcti.errors import DataError
 from mcti.params import IngestParams, SplitParams, ValidateParams
@@ -82,7 +83,7 @@ def test_progress_is_told_block_by_block_up_to_the_end(made, tmp_path):
 def test_the_flow_counts_patients_and_lists_samples_apart(tmp_path):
     """Three patients left the table of 63; a second sample of one who stayed is no patient."""
     cohort = cases.write_cohort(cases.sources(patients=60), tmp_path / "cohort")
-    info = public_cohort.read_info(cohort).model_dump(mode="json")
+    info = tables.read_info(cohort).model_dump(mode="json")
     reasons = {"A": "no follow-up", "B": "no genes", "C": "no slides", "P-0001-02": "duplicate sample"}
     info["attrition"] = [{"patient_id": name, "reason": reason} for name, reason in reasons.items()]
     (cohort / "cohort.json").write_text(json.dumps(info))
@@ -94,7 +95,7 @@ def test_the_flow_counts_patients_and_lists_samples_apart(tmp_path):
 
 
 def test_patients_all_of_whose_slides_failed_stand_in_the_flow(made, tmp_path):
-    ids = public_cohort.read_patients(made)["patient_id"].tolist()
+    ids = tables.read_patients(made)["patient_id"].tolist()
     folder = features(tmp_path / "features", ids)
     statuses = pd.read_csv(folder / "slides.csv")
     statuses.loc[[3, 7], "status"] = ["NO_TISSUE", "CORRUPT"]
@@ -120,7 +121,7 @@ def test_the_result_goes_to_mlflow_with_the_md5_of_the_data(made, tmp_path, serv
         names = {item.path for item in client.list_artifacts(first.info.run_id, "validation")}
     assert kept.run_id == first.info.run_id
     assert (first.info.status, broken.info.status) == ("FINISHED", "FAILED")
-    assert (first.data.tags["mcti.contract"], broken.data.tags["mcti.contract"]) == ("kept", "broken")
+    assert (first.data.tags["mcti.contract"], broken.data.tags["mcti.contract"]) == ("passed", "failed")
     assert "events_enough" in broken.data.tags["mcti.failed"]
     assert first.data.tags["mcti.data.cohort"] == kept.md5 == storage.tree_md5(made)
     (entry,) = first.inputs.dataset_inputs
@@ -148,7 +149,7 @@ def test_markup_of_users_is_text_in_the_report(tmp_path):
     frames["clinical"][f"{evil}&quot;"] = 1.0
     frames["clinical"].loc[3, "age"] = 500
     cohort = cases.write_cohort(frames, tmp_path / "cohort")
-    info = public_cohort.read_info(cohort).model_dump(mode="json") | {"notice": f"painted {evil}", "warnings": [evil]}
+    info = tables.read_info(cohort).model_dump(mode="json") | {"notice": f"painted {evil}", "warnings": [evil]}
     (cohort / "cohort.json").write_text(json.dumps(info))
     with pytest.raises(DataError):
         validate(cohort, None, SMALL, tmp_path / "report")
@@ -215,7 +216,7 @@ def features(folder, ids, **broken):
     [("nan", "features_finite"), ("outside", "coordinates_inside"), ("encoder", "features_one_encoder"), ("", "")],
 )
 def test_features_are_held_to_the_contract(made, tmp_path, broken, expectation):
-    ids = public_cohort.read_patients(made)["patient_id"].tolist()
+    ids = tables.read_patients(made)["patient_id"].tolist()
     folder = features(tmp_path / "features", ids, **{broken: True})
     if not expectation:
         assert validate(made, folder, SMALL, tmp_path / "report").passed
@@ -252,7 +253,7 @@ def test_public_cohorts_go_through_as_they_are(tmp_path, name, patients, events,
     result = validate(tmp_path / "cohort", None, ValidateParams(), tmp_path / "report")
     numbers = json.loads((tmp_path / "report" / "results.json").read_text())["numbers"]
     assert (result.patients, result.events, numbers["genes"]) == (patients, events, genes)
-    found = public_cohort.read_patients(tmp_path / "cohort")
+    found = tables.read_patients(tmp_path / "cohort")
     assert int(found["age"].isna().sum()) == missing_ages
     assert found["subtype"].value_counts().tolist() == subtypes
     for scheme in ("stratified", "site"):

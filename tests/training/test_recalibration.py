@@ -11,7 +11,7 @@ from sklearn.linear_model import PoissonRegressor
 
 from mcti.dataset.splits import FoldSplit
 from mcti.errors import UsageError
-from mcti.model.trained import Recalibration, cumulative_steps
+from mcti.model.trained import Recalibration, hazard_increments
 from mcti.params import EvaluateParams, TrainParams, check
 from mcti.steps.evaluate.step import evaluate
 from mcti.steps.train import train
@@ -47,7 +47,7 @@ def test_the_two_numbers_are_those_of_a_poisson_regression():
     found = recalibration.fit(unseen, EDGES)
     exposed, ended = (t.numpy() for t in recalibration._exposure(unseen, EDGES))
     centre = np.array(found.centre)
-    spread = (cumulative_steps(unseen.survival).log().numpy() - centre).ravel()
+    spread = (hazard_increments(unseen.survival).log().numpy() - centre).ravel()
     weight = (exposed * np.exp(centre)).ravel()
     seen = weight > 0
     model = PoissonRegressor(alpha=0, tol=1e-12, max_iter=10**4)

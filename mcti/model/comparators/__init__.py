@@ -4,7 +4,7 @@ Each is written from its paper's formulas at the width of its preset (mcti/model
 the missing-modality and the covariate handling that MCTI has, so that a difference in C is one of architecture.
 """
 
-from mcti.model.comparators.base import Peer
+from mcti.model.comparators.base import Comparator
 from mcti.model.comparators.fusion import MCAT, LateFusion, MOTCat
 from mcti.model.comparators.genes import SNN
 from mcti.model.comparators.pooling import ABMIL, MeanPool
@@ -12,9 +12,9 @@ from mcti.model.comparators.transmil import TransMIL
 from mcti.model.network import MCTI
 from mcti.model.presets import ModelConfig
 
-__all__ = ["ABMIL", "MCAT", "SNN", "LateFusion", "MOTCat", "MeanPool", "Peer", "TransMIL", "build"]
+__all__ = ["ABMIL", "MCAT", "SNN", "Comparator", "LateFusion", "MOTCat", "MeanPool", "TransMIL", "build"]
 
-_NETWORKS: dict[str, type[Peer]] = {
+_NETWORKS: dict[str, type[Comparator]] = {
     "snn": SNN,
     "mean_pool": MeanPool,
     "abmil": ABMIL,
@@ -25,6 +25,6 @@ _NETWORKS: dict[str, type[Peer]] = {
 }
 
 
-def build(config: ModelConfig) -> MCTI | Peer:
+def build(config: ModelConfig) -> MCTI | Comparator:
     """The network of this configuration, with fresh weights."""
     return MCTI(config) if config.network == "mcti" else _NETWORKS[config.network](config)

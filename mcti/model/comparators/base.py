@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mcti.model.axes import Axes, behind
+from mcti.model.axes import Axes, config_after_axes
 from mcti.model.checks import check_inputs
 from mcti.model.clinical import check_covariates, read_covariates
 from mcti.model.cox_branch import CoxBranch
 from mcti.model.dropout import Dropout
-from mcti.model.hazards import logits_of, survive
-from mcti.model.network import Prediction, inward, refuse_absent
+from mcti.model.hazards import hazard_and_survival, hazard_logits_of
+from mcti.model.network import Prediction, require_all_modalities, to_compute_dtype
 from mcti.model.presets import ModelConfig
 
 
@@ -31,7 +31,7 @@ class Read:
     plan: Tensor | None = None
 
 
-class Peer(nn.Module, ABC):
+class Comparator(nn.Module, ABC):
     """A network that makes one vector of a patient and reads hazards off it linearly.
 
     The subtype is read off the detached vector: a probe that shapes nothing, unless `subtype_task` is on. Covariates
@@ -45,7 +45,7 @@ class Peer(nn.Module, ABC):
         self.drop = Dropout(config.dropout)
         self.survival_head = nn.Linear(config.width, config.bins)
         self.subtype_head = nn.Linear(config.width, len(config.classes))
-        self.absent = AbsentInputs(behind(config)) if config.missing else None
+        self.absent = AbsentInputs(config_after_axes(config)) if config.missing else None
         self.clinical = nn.Linear(2 * len(config.covariates), config.bins, bias=False) if config.covariates else None
         if self.clinical is not None:
             nn.init.zeros_(self.clinical.weight)
@@ -70,20 +70,20 @@ class Peer(nn.Module, ABC):
         check_inputs(self.config, patches, mask, genes, slides_present=slides_present, genes_present=genes_present)
         check_covariates(self.config, covariates, len(patches))
         own = self.survival_head.weight.dtype
-        (rows, values), real = self.axes(inward(patches, own), inward(genes, own)), mask
+        (rows, values), real = self.axes(to_compute_dtype(patches, own), to_compute_dtype(genes, own)), mask
         if self.absent is not None:
             rows, real, values = self.absent(rows, mask, values, slides_present, genes_present)
         else:
-            refuse_absent(slides_present, genes_present)
+            require_all_modalities(slides_present, genes_present)
         found = self.read(rows.masked_fill(~real[..., None], 0.0), real, values)
         kind = torch.promote_types(found.vector.dtype, torch.float32)  # logits are never half
         logits = self.survival_head(self.drop(found.vector)).to(kind)
         if self.clinical is not None and covariates is not None:
-            logits = logits + self.clinical(read_covariates(inward(covariates, own)))
+            logits = logits + self.clinical(read_covariates(to_compute_dtype(covariates, own)))
         if self.cox_branch is not None:
             scores = self.cox_branch.scores(patches, mask, genes, covariates, slides_present, genes_present)
             logits = self.cox_branch(logits, scores)
-        hazard, survival = survive(logits, self.config.head)
+        hazard, survival = hazard_and_survival(logits, self.config.head)
         probed = found.vector if self.config.subtype_task else found.vector.detach()
         return Prediction(
             hazard_logits=logits,
@@ -99,9 +99,9 @@ class Peer(nn.Module, ABC):
         )
 
     @torch.no_grad()
-    def start_at(self, hazard: Tensor) -> None:
+    def init_hazard(self, hazard: Tensor) -> None:
         """Begin near these hazards (B,) for everybody, as MCTI does."""
-        self.survival_head.bias.copy_(logits_of(hazard, self.config.head))
+        self.survival_head.bias.copy_(hazard_logits_of(hazard, self.config.head))
 
     def _critical(self, found: Read, mask: Tensor, slides_present: Tensor | None) -> dict[str, Tensor]:
         """The patches with the largest attention in the place of MCTI's critical ones; none without attention."""

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from mcti.model.axes import behind
-from mcti.model.comparators.base import Peer, Read
+from mcti.model.axes import config_after_axes
+from mcti.model.comparators.base import Comparator, Read
 from mcti.model.comparators.genes import GeneSets, self_normalising
 from mcti.model.comparators.pooling import GatedAttention, embedding
 from mcti.model.network import gene_cost
@@ -13,24 +13,24 @@ from mcti.model.streams import SelfAttention
 from mcti.model.transport import unbalanced
 
 
-class LateFusion(Peer):
+class LateFusion(Comparator):
     """ABMIL of the slides beside an SNN of the genes, joined by one hidden layer."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        seen = behind(config)
+        seen = config_after_axes(config)
         self.embed = embedding(seen)
         self.pool = GatedAttention(config.width)
         self.hidden = self_normalising((len(seen.genes), config.gene_width, config.width), config.gene_dropout)
         self.join = nn.Sequential(nn.Linear(2 * config.width, config.width), nn.ReLU())
 
     def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Read:
-        """See Peer."""
+        """See Comparator."""
         slide, attention = self.pool(self.embed(patches), mask)
         return Read(self.join(torch.cat([slide, self.hidden(genes)], 1)), attention)
 
 
-class MCAT(Peer):
+class MCAT(Comparator):
     """Genes ask, patches answer (after Chen et al. 2021, ICCV): T gene sets attend over the patches by one head.
 
     The T answers and the T gene tokens pass a transformer each, are pooled by gated attention and joined.
@@ -38,7 +38,7 @@ class MCAT(Peer):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        seen = behind(config)
+        seen = config_after_axes(config)
         self.embed = embedding(seen)
         self.sets = GeneSets(seen)
         self.transformers = nn.ModuleList(SelfAttention(1, config.attention_depth, config) for _ in range(2))
@@ -59,7 +59,7 @@ class MCAT(Peer):
         return weights @ self.to_v(patches), weights
 
     def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Read:
-        """See Peer; a patch's weight is its mean over the gene sets."""
+        """See Comparator; a patch's weight is its mean over the gene sets."""
         gene_tokens = self.sets(genes)
         answers, weights = self.couple(self.embed(patches), mask, gene_tokens)
         pooled = [

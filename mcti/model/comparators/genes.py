@@ -5,8 +5,8 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-from mcti.model.axes import behind
-from mcti.model.comparators.base import Peer, Read
+from mcti.model.axes import config_after_axes
+from mcti.model.comparators.base import Comparator, Read
 from mcti.model.dropout import AlphaDropout
 from mcti.model.presets import ModelConfig
 
@@ -20,16 +20,16 @@ def self_normalising(widths: tuple[int, ...], dropout: float) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-class SNN(Peer):
+class SNN(Comparator):
     """Genes alone, two self-normalising layers."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        genes = len(behind(config).genes)
+        genes = len(config_after_axes(config).genes)
         self.hidden = self_normalising((genes, config.gene_width, config.width), config.gene_dropout)
 
     def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Read:  # noqa: ARG002 - genes alone
-        """See Peer."""
+        """See Comparator."""
         return Read(self.hidden(genes))
 
 

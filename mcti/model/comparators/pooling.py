@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from mcti.model.axes import behind
-from mcti.model.comparators.base import Peer, Read
+from mcti.model.axes import config_after_axes
+from mcti.model.comparators.base import Comparator, Read
 from mcti.model.dropout import Dropout
 from mcti.model.presets import ModelConfig
 
@@ -34,27 +34,29 @@ def embedding(config: ModelConfig) -> nn.Sequential:
     return nn.Sequential(nn.Linear(config.features, config.width), nn.ReLU(), Dropout(config.dropout))
 
 
-class MeanPool(Peer):
+class MeanPool(Comparator):
     """The mean patch feature through a perceptron of one hidden layer."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        self.hidden = nn.Sequential(embedding(behind(config)), nn.Linear(config.width, config.width), nn.ReLU())
+        self.hidden = nn.Sequential(
+            embedding(config_after_axes(config)), nn.Linear(config.width, config.width), nn.ReLU()
+        )
 
     def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Read:  # noqa: ARG002 - slides alone
-        """See Peer; every patch has the same weight."""
+        """See Comparator; every patch has the same weight."""
         count = mask.sum(1, keepdim=True).clamp_min(1)
         return Read(self.hidden(patches.sum(1) / count), mask / count)
 
 
-class ABMIL(Peer):
+class ABMIL(Comparator):
     """Attention-based multiple-instance learning with gates (Ilse, Tomczak and Welling 2018, ICML)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        self.embed = embedding(behind(config))
+        self.embed = embedding(config_after_axes(config))
         self.pool = GatedAttention(config.width)
 
     def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Read:  # noqa: ARG002 - slides alone
-        """See Peer."""
+        """See Comparator."""
         return Read(*self.pool(self.embed(patches), mask))

@@ -3,14 +3,14 @@
 import torch
 from torch import Tensor, nn
 
-from mcti.model.axes import behind
-from mcti.model.comparators.base import Peer, Read
+from mcti.model.axes import config_after_axes
+from mcti.model.comparators.base import Comparator, Read
 from mcti.model.comparators.pooling import embedding
 from mcti.model.presets import ModelConfig
 from mcti.model.streams import AttentionLayer
 
 
-class TransMIL(Peer):
+class TransMIL(Comparator):
     """A class token and the patches: attention, pyramid position encoding, attention; the class token is the patient.
 
     The patches are laid row by row on the smallest square that holds them, the first ones again where it is not full.
@@ -20,14 +20,14 @@ class TransMIL(Peer):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        self.embed = embedding(behind(config))
+        self.embed = embedding(config_after_axes(config))
         self.token = nn.Parameter(torch.randn(config.width) * config.width**-0.5)
         self.first, self.second = AttentionLayer(1, config), AttentionLayer(1, config)
         self.places = Pyramid(config.width)
         self.norm = nn.LayerNorm(config.width)
 
     def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Read:  # noqa: ARG002 - slides alone
-        """See Peer."""
+        """See Comparator."""
         source, grid = squares(mask)
         laid = self.embed(patches).gather(1, source[..., None].expand(-1, -1, self.config.width))
         laid = laid * grid[..., None]

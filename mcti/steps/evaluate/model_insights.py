@@ -16,7 +16,7 @@ from mcti.evaluation.report import GeneGroups
 from mcti.evaluation.statistics import PairMean
 from mcti.model.network import MCTI
 from mcti.model.trained import TrainedModel, single_thread
-from mcti.slides.tile_images import Slides
+from mcti.slides.tile_images import TileImages
 from mcti.storage import Location
 from mcti.training import fold_files
 
@@ -84,7 +84,7 @@ def critical_patches(
     """
     if features is None:
         return []
-    pictures = None if slides is None else Slides(slides, features)
+    pictures = None if slides is None else TileImages(slides, features)
     share, _ = cohort_figures.agreement(outcomes, pairs)
     known = np.flatnonzero(outcomes.event & np.isfinite(share))
     order = known[np.argsort(-share[known], kind="stable")]
@@ -109,7 +109,7 @@ def critical_patches(
 
 
 def _patches(
-    cohort: Location, features: Location, models: Location, fold: int, patient: str, pictures: Slides | None
+    cohort: Location, features: Location, models: Location, fold: int, patient: str, pictures: TileImages | None
 ) -> list[dict[str, Any]] | None:
     """slide_id, x, y (level-0 pixels), score and crop of the most critical patches; None without model or slides."""
     model = trained(models, fold)
@@ -126,7 +126,7 @@ def _patches(
     return [{**patch, "slide_id": redaction.text(patch["slide_id"])} for patch in patches]
 
 
-def _illustrate(patches: list[dict[str, Any]], pictures: Slides | None) -> None:
+def _illustrate(patches: list[dict[str, Any]], pictures: TileImages | None) -> None:
     """Give each patch its crop, slide by slide; none where no slides were given or nobody knows where it lies."""
     for patch in patches:
         patch["crop"] = None
@@ -134,7 +134,7 @@ def _illustrate(patches: list[dict[str, Any]], pictures: Slides | None) -> None:
         return
     for slide in sorted({patch["slide_id"] for patch in patches}):
         placed = [patch for patch in patches if patch["slide_id"] == slide and patch["x"] is not None]
-        for patch, crop in zip(placed, pictures.crops(slide, [(p["x"], p["y"]) for p in placed]), strict=True):
+        for patch, crop in zip(placed, pictures.read_tiles(slide, [(p["x"], p["y"]) for p in placed]), strict=True):
             patch["crop"] = crop
 
 

@@ -160,10 +160,8 @@ def repair(name: str, *, dry_run: bool = False) -> RepairResult:
     Raises DataError when the ledger itself is damaged: its objects must be restored from a backup.
     """
     with tracking.service() as client:
-        if dry_run:
-            faults = promotion.find_faults(client, name, ledger.read(name))
-        else:
-            faults = promotion.repair(client, name)
+        entries = ledger.read(name)
+        faults = promotion.find_faults(client, name, entries) if dry_run else promotion.repair(client, name)
         champion = models.version_by_alias(client, name, models.CHAMPION)
     number = None if champion is None else int(champion.version)
     return RepairResult(name=name, champion=number, repaired=tuple(faults), dry_run=dry_run)

@@ -19,16 +19,16 @@ import tifffile
 
 from mcti.errors import DataError, UsageError
 from mcti.params import ExtractParams
-from mcti.slides import extraction, features, heatmap, probe
-from mcti.slides.encoders import Hed44
+from mcti.slides import features, heatmap, probe
 from mcti.slides.heatmap import Scores
-from mcti.slides.manifest import Row
+from mcti.slides.hed44 import Hed44Encoder
+from mcti.slides.manifest import SlideRow
 from mcti.slides.tissue import Overview
 from mcti.slides.viewer.scene import Scene
 from mcti.slides.viewer.server import Server
 from mcti.steps.view import view
 
-from ..conftest import texture, write_tiff
+from ..conftest import extract_one, texture, write_tiff
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SECRET = "PATIENT NAME ON THE LABEL"
@@ -124,10 +124,10 @@ def test_layers_lie_over_the_slide_where_they_belong(server, scene):
 
 
 def test_the_tile_under_the_pointer_says_its_score(server):
-    assert json.loads(get(server, "at.json?x=650&y=450")[1]) == {"x": 600, "y": 400, "score": 1.0}
-    assert json.loads(get(server, "at.json?x=300&y=300")[1]) is None
+    assert json.loads(get(server, "tile.json?x=650&y=450")[1]) == {"x": 600, "y": 400, "score": 1.0}
+    assert json.loads(get(server, "tile.json?x=300&y=300")[1]) is None
     for query in ("x=a&y=1", "x=1", "", "x=nan&y=nan"):
-        assert get(server, f"at.json?{query}")[0].status in (200, 404)
+        assert get(server, f"tile.json?{query}")[0].status in (200, 404)
 
 
 def test_nothing_but_the_slide_is_served(server, slide):
@@ -159,7 +159,7 @@ def test_nothing_but_the_slide_is_served(server, slide):
     assert not any(SECRET.encode() in body for body in served)
 
 
-def test_pages_elsewhere_cannot_read_it(server):
+def test_pages_of_other_hosts_cannot_read_it(server):
     """A name that an attacker points to 127.0.0.1 is refused, and the page may load nothing from outside."""
     assert get(server, "scene.json", host="evil.example")[0].status == 403
     answer, page = get(server, "")
@@ -200,7 +200,7 @@ def test_what_does_not_belong_together_is_refused(slide, painted, tmp_path):
     path, _ = slide
     with pytest.raises(UsageError, match="scores need the tiles"):
         view(path, scores="a.csv", browser=False)
-    extraction.extract_slide(Row("P", "P1", str(painted)), ExtractParams(), Hed44(), tmp_path)
+    extract_one(SlideRow("P", "P1", str(painted)), ExtractParams(), Hed44Encoder(), tmp_path)
     with pytest.raises(DataError, match="2048x2048 px, this one has 700x500"):
         view(path, tmp_path / "P1.h5", browser=False)
 
@@ -211,7 +211,7 @@ def test_a_browser_pans_and_zooms_a_slide_with_its_layers(painted, tmp_path):
     """The command itself, in a process of its own, looked at with Chromium and ended with Ctrl-C."""
     from playwright.sync_api import sync_playwright
 
-    extraction.extract_slide(Row("P", "P1", str(painted)), ExtractParams(), Hed44(), tmp_path)
+    extract_one(SlideRow("P", "P1", str(painted)), ExtractParams(), Hed44Encoder(), tmp_path)
     numbers, coords = features.read(tmp_path / "P1.h5")
     table = pd.DataFrame({"x": coords[:, 0], "y": coords[:, 1], "score": numbers[:, 0] - numbers[:, 0].mean()})
     table.to_csv(tmp_path / "scores.csv", index=False)
@@ -248,7 +248,7 @@ def test_a_browser_pans_and_zooms_a_slide_with_its_layers(painted, tmp_path):
             tab.wait_for_function("x => viewer.viewport.getCenter(true).x > x", arg=middle)
             tab.wait_for_function(loaded % "[0, 1, 2, 3]")
             tab.mouse.move(702, 402)
-            tab.wait_for_function("() => document.getElementById('here').textContent.includes('score')")
+            tab.wait_for_function("() => document.getElementById('pointer').textContent.includes('score')")
             shot = cv2.imdecode(np.frombuffer(tab.screenshot(), np.uint8), cv2.IMREAD_COLOR)
             texts = [tab.locator(f"#{name}").inner_text() for name in ("name", "bar-text", "low")]
             browser.close()
@@ -267,7 +267,7 @@ def test_a_browser_pans_and_zooms_a_slide_with_its_layers(painted, tmp_path):
 
 
 def test_scores_of_another_kind_are_refused_by_row(painted, tmp_path):
-    extraction.extract_slide(Row("P", "P1", str(painted)), ExtractParams(), Hed44(), tmp_path)
+    extract_one(SlideRow("P", "P1", str(painted)), ExtractParams(), Hed44Encoder(), tmp_path)
     from mcti.slides import exchange
 
     bag = exchange.from_store(tmp_path / "P1.h5")

@@ -35,7 +35,7 @@ def make_project(root, count: int = 80, folds: int = 4, repeats: int = 1) -> Non
     slides = slides.assign(path="unread.svs", mpp=0.5, md5=None, stain="HE")
     info = tables.CohortInfo(
         name="made", notice=NOTICE, endpoint="OS", expression_scale="log2", covariates=(), sources={},
-        counts={"patients": count}, attrition=(tables.Leaver(patient_id="Q", reason="no follow-up"),),
+        counts={"patients": count}, attrition=(tables.ExcludedPatient(patient_id="Q", reason="no follow-up"),),
     )  # fmt: skip
     for name in ("cohort", "features"):
         (root / name).mkdir()

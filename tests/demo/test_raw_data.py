@@ -6,14 +6,14 @@ import pandas as pd
 import pytest
 
 from mcti import storage
-from mcti.demo import data
+from mcti.demo import raw_data
 
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory):
     """Three patients, painted by two processes."""
     folder = tmp_path_factory.mktemp("a demo") / "raw"
-    assert data.make(folder, patients=3)
+    assert raw_data.make(folder, patients=3)
     return folder
 
 
@@ -31,7 +31,7 @@ def test_every_patient_has_a_slide_with_its_md5_and_resolution(raw):
 
 def test_a_second_call_writes_nothing(raw):
     before = {path: path.stat().st_mtime_ns for path in raw.rglob("*")}
-    assert data.make(raw, patients=3) is False
+    assert raw_data.make(raw, patients=3) is False
     assert {path: path.stat().st_mtime_ns for path in raw.rglob("*")} == before
 
 
@@ -43,7 +43,7 @@ def test_lost_damaged_and_altered_files_come_back_to_the_same_bytes(raw):
     second.write_bytes(b"cut short")
     (raw / "clinical.csv").write_text("altered")
     untouched = third.stat().st_mtime_ns
-    assert data.make(raw, patients=3)
+    assert raw_data.make(raw, patients=3)
     assert slides(raw) == whole
     assert (raw / "clinical.csv").read_bytes() == clinical
     assert third.stat().st_mtime_ns == untouched
@@ -55,5 +55,5 @@ def test_slides_of_other_painting_code_are_painted_anew(raw):
     (raw / "painted.json").write_text(json.dumps(record | {"painter": "of yesterday"}))
     for path in (raw / "slides").iterdir():
         path.write_bytes(b"yesterday's")
-    assert data.make(raw, patients=3)
+    assert raw_data.make(raw, patients=3)
     assert slides(raw) == whole

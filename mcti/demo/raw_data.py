@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mcti import storage
-from mcti.demo import brushes, painting, public_cohort
+from mcti.demo import painting, public_cohort, tissue_drawing
 from mcti.demo.public_cohort import Patient, demo_patients, demo_tables
 from mcti.errors import OperationalError
 from mcti.progress import Progress
@@ -74,7 +74,7 @@ def _record(raw: Path) -> dict[str, Any]:
 
 def _painter() -> str:
     """Identity of the painting code and seed: other code paints other slides."""
-    code = [storage.md5(module.__file__) for module in (painting, brushes, public_cohort) if module.__file__]
+    code = [storage.md5(module.__file__) for module in (painting, tissue_drawing, public_cohort) if module.__file__]
     return f"seed {SEED}, code {'-'.join(code)}"
 
 
@@ -110,7 +110,7 @@ def _paint_all(raw: Path, missing: Sequence[Patient], progress: Progress) -> Non
 
 def _employ(raw: Path, next_job: Callable[[], Patient | None], tell: Callable[[], None]) -> None:
     """Feed one painter process; it ends when we do, since its input ends then."""
-    command = [sys.executable, "-m", "mcti.demo.painter"]
+    command = [sys.executable, "-m", "mcti.demo.painter_process"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as painter:
         if painter.stdin is None or painter.stdout is None:
             raise OperationalError("no pipe to the painter", str(raw), "raise the limit of open files (ulimit -n)")

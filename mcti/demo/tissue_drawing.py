@@ -45,17 +45,17 @@ def fibres(rng: np.random.Generator, edge: int) -> Plane:
     return np.asarray(cv2.resize(wavy, (edge, edge), interpolation=cv2.INTER_LINEAR))
 
 
-def places(rng: np.random.Generator, spacing: float, room: Plane) -> NDArray[np.int64]:
+def jittered_grid(rng: np.random.Generator, spacing: float, allowed: Plane) -> NDArray[np.int64]:
     """Points (n, 2) as x, y of a shaken hexagonal grid that fall into `room`: near even, never on one another."""
-    edge = room.shape[0]
+    edge = allowed.shape[0]
     y, x = np.mgrid[0 : edge : spacing * 0.87, 0:edge:spacing]
     x = x + spacing / 2 * (np.arange(len(x)) % 2)[:, None]
     points = np.stack([x.ravel(), y.ravel()], axis=1) + rng.uniform(-0.28, 0.28, (x.size, 2)) * spacing
     points = np.clip(points, 0, edge - 1).astype(np.int64)
-    return np.asarray(points[room[points[:, 1], points[:, 0]]])
+    return np.asarray(points[allowed[points[:, 1], points[:, 0]]])
 
 
-class Cells:
+class CellPainter:
     """Stamps cells onto the two planes of a picture."""
 
     def __init__(self, rng: np.random.Generator, haematoxylin: Plane, eosin: Plane) -> None:

@@ -1,4 +1,4 @@
-"""The pulse of a long run: a file that grows no older than half a minute while it lives, and lines for people."""
+"""A status file for a running extraction, renewed at intervals, and its progress reports."""
 
 import threading
 import time
@@ -13,10 +13,10 @@ EVERY_SECONDS = 15.0
 
 
 class Heartbeat:
-    """Counts slides and tiles; writes `file` (JSON) at the start and every 15 s, and takes it away at the end.
+    """Counts slides and tiles; writes `file` (JSON) at the start and every 15 s, and deletes it at the end.
 
-    A supervisor that finds the file older than a minute knows that the run was killed; one whose `tiles` and `done`
-    stand still knows that it hangs, and over which slides.
+    For a supervisor: a file older than a minute means that the process was killed; constant `tiles` and `done` mean
+    that it hangs, and `working` lists the slides concerned.
     """
 
     def __init__(self, file: Location, total: int, progress: Progress | None = None) -> None:
@@ -25,51 +25,51 @@ class Heartbeat:
         self._done = self._restored = self._tiles = 0
         self._working: list[str] = []
         self._started = time.monotonic()
-        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Self:
         self._write()
         if self._progress is not None:
-            self._progress(0, self._total, "slides")  # from here on the rate is measured
+            self._progress(0, self._total, "slides")  # starts the measurement of the rate
         self._thread.start()
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+        self, exc_type: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ended.set()
         self._thread.join()
         storage.remove(self._file)
 
     def start(self, slide_id: str) -> None:
-        """A slide is taken up."""
+        """Report that work on a slide begins."""
         with self._lock:
             self._working.append(slide_id)
 
-    def tick(self, tiles: int) -> None:
-        """Some tiles are done."""
+    def add_tiles(self, tiles: int) -> None:
+        """Report that `tiles` more tiles are finished."""
         with self._lock:
             self._tiles += tiles
 
-    def finish(self, slide_id: str, status: str, *, fresh: bool = True) -> None:
-        """A slide is done with; `fresh`: this run worked on it, its features did not lie there already."""
+    def finish(self, slide_id: str, status: str, *, processed: bool = True) -> None:
+        """Report that a slide is finished; `processed` is False when its features existed before this run."""
         with self._lock:
             self._done += 1
-            self._restored += not fresh
+            self._restored += not processed
             self._working.remove(slide_id)
-        self._tell(f"last {slide_id} {status}")
+        self._report(f"last {slide_id} {status}")
 
-    def _tell(self, last: str) -> None:
+    def _report(self, last: str) -> None:
         if self._progress is not None:
             rate = self._tiles / max(time.monotonic() - self._started, 1e-3)
             detail = f"{self._tiles} tiles ({rate:.0f}/s), {last}"
             self._progress(self._done, self._total, "slides", detail, self._restored)
 
-    def _beat(self) -> None:
+    def _run(self) -> None:
         while not self._ended.wait(EVERY_SECONDS):
             self._write()
             if self._working:
-                self._tell(f"at {self._working[0]}")
+                self._report(f"at {self._working[0]}")
 
     def _write(self) -> None:
         with self._lock:
