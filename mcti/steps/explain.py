@@ -27,7 +27,7 @@ from mcti.registry import ensemble_files, models
 from mcti.registry.ensemble import Ensemble
 from mcti.registry.pipeline_run import tracked
 from mcti.steps.extract import extract
-from mcti.steps.predict.step import by_name
+from mcti.steps.predict.step import expression_by_gene
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 from mcti.storage import Location
@@ -151,7 +151,7 @@ def _case(
     params: ExplainParams,
 ) -> _Case:
     try:
-        vector = None if bag.genes is None else loaded.gene_vector(bag.patient_id, by_name(bag, genes) or {})
+        vector = None if bag.genes is None else loaded.gene_vector(bag.patient_id, expression_by_gene(bag, genes) or {})
         found = {
             name: attribute(loaded.members[name], bag.patches, vector, bag.covariates, steps=params.steps)
             for name in loaded.eligible_members(bag.patient_id)

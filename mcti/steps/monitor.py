@@ -32,7 +32,7 @@ from mcti.registry import ensemble_files, models, monitoring_history
 from mcti.registry.ensemble import Ensemble
 from mcti.registry.monitoring_history import Registered
 from mcti.registry.refusals import cache_refusals
-from mcti.steps.predict.step import by_name
+from mcti.steps.predict.step import expression_by_gene
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 from mcti.storage import Location
@@ -156,7 +156,7 @@ def _predict(loaded: Ensemble, new: Sequence[PatientBag], genes: tuple[str, ...]
     for done, bag in enumerate(new, start=1):
         try:
             rows = loaded.member_predictions(
-                bag.patient_id, bag.patches, by_name(bag, genes), covariates=bag.covariates
+                bag.patient_id, bag.patches, expression_by_gene(bag, genes), covariates=bag.covariates
             )
         except MctiError as error:
             raise error.with_patient(bag.patient_id) from error
