@@ -232,7 +232,7 @@ def test_prometheus_itself_takes_the_alarms(complete, tmp_path):
 
 
 def test_alarms_and_dashboard_read_gauges_that_the_monitor_writes(complete):
-    written = {gauge.name for gauge in prometheus.of({}, Verdict("none", (), {}), ())}
+    written = {gauge.name for gauge in prometheus.gauges({}, Verdict("none", (), {}), ())}
     read = set(re.findall(r"mcti_monitor_\w+", json.dumps(complete["local"])))
     assert read
     assert read <= written
