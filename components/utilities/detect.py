@@ -23,4 +23,4 @@ def detect(  # noqa: D103
     name = from_json(RegisterParams, register, "parameter register").name
     found = look(name, ingest, remote, pipeline_run.required_run_id(), hours, Path(report.path))
     settings = found.ingest.model_dump_json(by_alias=True)
-    return (found.go, found.data, found.model, settings, found.reason, found.lease)
+    return (found.retrain, found.data, found.model, settings, found.reason, found.lease)

@@ -176,7 +176,7 @@ def serve(
     """
     from mcti.steps.serve import serve as step
 
-    step(model, context.merged(context.settings.serve, port=port), say=print_status)
+    step(model, context.merged(context.settings.serve, port=port), announce=print_status)
     return None
 
 

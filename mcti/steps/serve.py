@@ -1,4 +1,4 @@
-"""serve: a model over HTTP, for as long as the process lives."""
+"""serve: a model over HTTP until the process ends."""
 
 import os
 import socket
@@ -11,12 +11,14 @@ from mcti.params import ServeParams
 from mcti.registry import http_server
 
 
-def serve(model: str, params: ServeParams, *, say: Callable[[str], None] = lambda _: None) -> None:
-    """Answer requests until the process is told to end (SIGINT, SIGTERM).
+def serve(model: str, params: ServeParams, *, announce: Callable[[str], None] = lambda _: None) -> None:
+    """Answer requests until the process receives SIGINT or SIGTERM.
+
+    announce  receives one line with the address when the server is ready
 
     Raises
-        DataError: there is no such model.
-        OperationalError: the registry does not answer, or the port is taken.
+    DataError when there is no such model.
+    OperationalError when the registry does not respond, or the port is in use.
     """
     import uvicorn
 
@@ -28,7 +30,7 @@ def serve(model: str, params: ServeParams, *, say: Callable[[str], None] = lambd
             try:
                 listening.bind((params.host, params.port))
             except OSError as error:
-                place = f"{params.host}:{params.port}"
-                raise OperationalError(f"cannot listen ({error.strerror})", place, "choose another --port") from error
-            say(f"serving {model} at http://{params.host}:{listening.getsockname()[1]}")
+                address = f"{params.host}:{params.port}"
+                raise OperationalError(f"cannot listen ({error.strerror})", address, "choose another --port") from error
+            announce(f"serving {model} at http://{params.host}:{listening.getsockname()[1]}")
             uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run(sockets=[listening])
