@@ -1,12 +1,11 @@
-"""Claim: of ten equal challengers in a row on the same test patients at most 5 % of chains promote one; a challenger
-that leads by 0.05 in Uno's C with 300 events is promoted at least 80 times in 100, through every statistical gate.
+"""Claim: of chains of ten equal challengers on the same test patients at most 5 % promote one; a challenger that is
+better by 0.05 in Uno's C with 300 events is promoted at least 80 times in 100 by all statistical gates.
 Run: python benchmarks/registry_gates.py [--repetitions 1000]
 
 The gates are the product's (mcti/steps/promote/gate_evaluation.py, mcti/registry/alpha_spending.py,
-settings as shipped); only the patients
-and the models' predictions are made up. Log hazard x ~ N(0, 1), exponential times, uniform censoring; a model sees
-x + noise and predicts the true conditional survival given that; five folds. Beside the gate, as a control that the
-simulation can accuse: the same chains judged each time at a one-sided 2.5 %, as if nobody had looked before.
+default settings); the patients and the predictions are simulated. Log hazard x ~ N(0, 1), exponential times, uniform
+censoring; a model has the input x + noise and predicts the true conditional survival given it; five folds. Control: the
+same chains with a one-sided level of 2.5 % at each evaluation, without alpha spending.
 """
 
 import argparse
@@ -98,7 +97,7 @@ def powers(repetitions: int, sd: float, better: float, look: int, params: Promot
 
 
 def noise_for(difference: float, sd: float) -> tuple[float, float, float]:
-    """Noise of a challenger whose Uno's C exceeds that of a champion of noise `sd` by `difference`; both C (n 6,000)."""
+    """Noise of a challenger that exceeds the Uno's C of a champion of noise `sd` by `difference`; both C (n 6,000)."""
     draw = np.random.default_rng(3)
     cohort = Cohort(draw, 6000)
     noises = draw.normal(size=(2, 6000))
@@ -134,16 +133,16 @@ def main() -> None:
     options = parser.parse_args()
     params = PromoteParams()
     for n in (240, 48):
-        found = np.array(list(chains(options.repetitions, n, 10, params)))
+        results = np.array(list(chains(options.repetitions, n, 10, params)))
         events = np.mean([Cohort(np.random.default_rng((1, r)), n).event.sum() for r in range(100)])
-        told = f"false promotion in ten looks, {n} patients, {events:.0f} events"
-        print(f"{told}: {wilson(int(found[:, 0].sum()), len(found))}", flush=True)
-        print(f"  control, 2.5 % at every look: {wilson(int(found[:, 1].sum()), len(found))}", flush=True)
-    better, ours, theirs = noise_for(0.05, 1.0)
-    print(f"Uno's C {theirs:.3f} and {ours:.3f}: a lead of {ours - theirs:.3f}", flush=True)
-    # A quarter of the resamples: the ends of the intervals are noisier, which can only cost power.
+        label = f"false promotion in ten looks, {n} patients, {events:.0f} events"
+        print(f"{label}: {wilson(int(results[:, 0].sum()), len(results))}", flush=True)
+        print(f"  control, 2.5 % at every look: {wilson(int(results[:, 1].sum()), len(results))}", flush=True)
+    better, challenger, champion = noise_for(0.05, 1.0)
+    print(f"Uno's C {champion:.3f} and {challenger:.3f}: difference {challenger - champion:.3f}", flush=True)
+    # A quarter of the resamples: the ends of the intervals vary more, which can only reduce the power.
     fewer = params.model_copy(update={"bootstrap": params.bootstrap // 4})
-    for look in (params.looks, 1):  # the strictest level and the most generous
+    for look in (params.looks, 1):  # the lowest and the highest level
         outcomes = powers(options.repetitions, 1.0, better, look, fewer)
         print(f"promoted at look {look}: {wilson(outcomes.count(gates.PROMOTE), len(outcomes))}", flush=True)
 
