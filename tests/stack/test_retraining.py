@@ -47,7 +47,7 @@ def look(tmp_path, run: str):
 def test_a_new_version_is_taken_by_one_run_and_the_other_yields(champion, tmp_path):
     md5 = publish(tmp_path / "raw", "patient_id\nP-1\n")
     first, second = look(tmp_path, "run-1"), look(tmp_path, "run-2")
-    assert (first.go, second.go) == (True, False)
+    assert (first.retrain, second.retrain) == (True, False)
     assert second.reason == f"run run-1 is retraining {NAME}: this one yields"
     assert first.ingest.clinical == f"dvc+{REMOTE}/{md5}/clinical.csv"
     assert look(tmp_path, "run-1").go, "a task that is tried again has its own lease"
