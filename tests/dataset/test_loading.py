@@ -12,7 +12,7 @@ from mcti.cohort import tables
 from mcti.dataset.loading import SlideBag, load_bag, load_dataset
 from mcti.errors import DataError
 from mcti.params import PredictParams
-from mcti.registry import ensemble
+from mcti.registry import ensemble_files
 from mcti.steps.predict.step import frame, predict
 from mcti.steps.train import train
 from tests.training.factories import folders, settings
@@ -61,7 +61,7 @@ def test_a_model_with_covariates_predicts_its_cohort_to_the_bit_and_reads_them(w
     parts = [pd.read_csv(path, dtype=str) for path in sorted((tmp_path / "models").glob("fold_*/predictions.csv"))]
     trained = pd.concat(parts).set_index("patient_id")["risk"].to_dict()
     assert pd.read_csv(tmp_path / "out.csv", dtype=str).set_index("patient_id")["risk"].to_dict() == trained
-    loaded, row = ensemble.load(tmp_path / "models"), frame(cohort, features).iloc[1]
+    loaded, row = ensemble_files.load(tmp_path / "models"), frame(cohort, features).iloc[1]
     assert loaded.covariates == ("age", "is_female")
     patches = torch.tensor(row["features"])
     risks = [

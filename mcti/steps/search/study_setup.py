@@ -19,7 +19,7 @@ from mcti.errors import DataError
 from mcti.evaluation.metrics import harrell_c
 from mcti.params import SearchParams, TrainParams
 from mcti.params.result_settings import trial_settings
-from mcti.registry import ensemble, models
+from mcti.registry import ensemble_files, models
 from mcti.steps.search.best_settings import override
 from mcti.training import search as searching
 from mcti.training.fold_files import predict
@@ -126,7 +126,7 @@ def _champion(params: SearchParams) -> list[dict[str, Setting]]:
     found: list[dict[str, Setting]] = []
     with TemporaryDirectory(prefix="mcti-search-") as scratch:
         folder = models.fetch(params.warm_start, Path(scratch))
-        for path in ensemble.fold_folders(folder):
+        for path in ensemble_files.fold_folders(folder):
             settings = _settings(params, storage.read_json(path / "model.json").get("params", {}))
             if settings not in found:
                 found.append(settings)

@@ -12,7 +12,7 @@ from mcti.evaluation import summary_text
 from mcti.params import TrainParams
 from mcti.steps.evaluate import search_use
 from mcti.steps.evaluate.comparators import check_training
-from mcti.steps.evaluate.step import read_outcomes
+from mcti.steps.evaluate.step import split_outcomes
 from mcti.steps.search.best_settings import Best
 from mcti.steps.train import train
 from tests.training import factories
@@ -71,8 +71,8 @@ def test_the_models_record_their_search_and_the_patients_that_it_saw(tmp_path):
     found = search_use.read(tmp_path / "one", split)
     assert found["seen"] == len(split.test_patients(1))
     assert found["patients"] == len(split.test_patients(0)) + len(split.test_patients(1))
-    assert f"{found['seen']} of the {found['patients']} evaluated patients" in summary_text.searched(found)[0]
-    assert "0.010 [-0.020, 0.040]" in summary_text.searched(found)[1]
+    assert f"{found['seen']} of the {found['patients']} evaluated patients" in summary_text.search_sentences(found)[0]
+    assert "0.010 [-0.020, 0.040]" in summary_text.search_sentences(found)[1]
 
 
 def test_a_nested_search_saw_nobody_and_its_folds_are_one_model_though_their_settings_differ(tmp_path):
@@ -92,7 +92,7 @@ def test_a_nested_search_saw_nobody_and_its_folds_are_one_model_though_their_set
     assert rates == [1e-3, 1e-2]
     found = search_use.read(tmp_path / "nested", read_folds(folds))
     assert (found["nested"], found["seen"]) == (True, 0)
-    outcomes = read_outcomes(tables.read_patients(cohort), folds)
+    outcomes = split_outcomes(tables.read_patients(cohort), read_folds(folds))
     check_training(tmp_path / "nested", outcomes)
     model = storage.read_json(tmp_path / "nested" / "fold_1" / "model.json")
     model["params"]["epochs"] = 9
@@ -105,4 +105,4 @@ def test_models_without_a_search_record_none(tmp_path):
     cohort, features, folds = factories.folders(tmp_path)
     train(cohort, features, folds, factories.settings(workers=1, epochs=1), tmp_path / "plain")
     assert search_use.read(tmp_path / "plain", read_folds(folds)) == {}
-    assert "record no search" in summary_text.searched({})[0]
+    assert "no record of a search" in summary_text.search_sentences({})[0]
