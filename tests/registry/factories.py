@@ -140,7 +140,7 @@ class Run:
         assert math.isfinite(table["risk"].sum())
 
     def refit(self, **changes: object) -> None:
-        """Another random network as `models/refit`, the model of all patients; `changes` replace keys of its model.json."""
+        """Another random network as `models/refit`, for all patients; `changes` replace keys of its model.json."""
         source, folder = self.models / "fold_0", self.models / "refit"
         folder.mkdir()
         spec = json.loads((source / "model.json").read_text()) | {"patients": [hashed(p) for p in self.ids]} | changes
