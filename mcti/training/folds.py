@@ -143,8 +143,8 @@ def recalibrated(
     """The outcome with its curves put right by inner models of the same training part (recalibration.py)."""
     config, fitted = outcome.model.config, outcome.model.fitted
     # An inner part may lack nobody's slides, and its model must still predict one who has none.
-    shape = {"missing": config.missing, "modalities": list(config.modalities)}
-    settings = params.model_copy(update={"architecture": {**params.architecture, **shape}})
+    shape = {"missing": config.missing, "modalities": config.modalities}
+    settings = params.model_copy(update={"architecture": params.architecture.model_copy(update=shape)})
 
     def inner(kept: list[PatientBag], number: int) -> TrainedModel:
         runs.done = 1 + number
@@ -176,7 +176,7 @@ def configure(data: Dataset, chosen: Sequence[PatientBag], params: TrainParams, 
     missing = params.modality_dropout > 0 or any(bag.patches is None or bag.genes is None for bag in chosen)
     seen = {"slides": any(bag.patches is not None for bag in chosen), "genes": any(b.genes is not None for b in chosen)}
     architecture = {"missing": missing, "modalities": [name for name, here in seen.items() if here]}
-    architecture |= params.architecture
+    architecture |= params.architecture.changes()
     return preset(
         params.preset,
         features=features,
@@ -192,7 +192,7 @@ def identify(
 ) -> dict[str, Any]:
     """What the bits of a fold's result depend on: data, settings and the code that trains."""
     names = hashlib.md5("\0".join([*data.genes, "", *data.classes]).encode(), usedforsecurity=False).hexdigest()
-    covariates = tuple(params.architecture.get("covariates", ()))
+    covariates = params.architecture.covariates or ()
     digests = {
         "train": digest(chosen, covariates),
         "test": digest(tested, covariates),

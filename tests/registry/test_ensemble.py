@@ -194,7 +194,7 @@ def test_folds_of_other_settings_or_code_are_no_ensemble(tmp_path, key):
     with pytest.raises(DataError, match=rf"the folds belong to different models: {words}.*fold_1"):
         ensemble.assemble(run.models, tmp_path / "ensemble")
     assert not (tmp_path / "ensemble").exists()
-    with pytest.raises(DataError, match="not one model's"):
+    with pytest.raises(DataError, match="the folds belong to different models"):
         ensemble.load(run.models)
 
 
