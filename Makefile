@@ -26,7 +26,7 @@ export DVC_NO_ANALYTICS = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 export DO_NOT_TRACK = true
 
-.PHONY: help install check bandit check-infra test test-fast demo stop stack lock image image-test sbom audit compile rehearse bench docs clean
+.PHONY: help install check bandit check-infra test test-fast coverage demo stop stack lock image image-test sbom audit compile rehearse bench docs clean
 
 help:  ## list these words
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,11 +44,12 @@ $(INSTALLED): requirements.lock requirements-uv.lock pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
-check: $(INSTALLED)  ## lint, types, layers
+check: $(INSTALLED)  ## lint, types, layers, declared dependencies
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry .
 
 bandit: $(INSTALLED)  ## bandit over the code (fetched by uv; what is left out, and why: pyproject.toml)
 	$(BIN)/uv tool run --from bandit==1.9.4 --with tomli bandit -q -c pyproject.toml -r mcti components pipelines
@@ -68,14 +69,19 @@ test: check  ## everything: lint, types, layers, unit tests, real servers, one w
 test-fast: $(INSTALLED)  ## only the fast unit tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not stack and not container"
 
+coverage: $(INSTALLED)  ## branch coverage of mcti/ by the fast tests, with its floor: build/coverage.json
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not stack and not container" \
+		--cov --cov-report=term:skip-covered --cov-report=json:build/coverage.json
+
 demo: $(INSTALLED)  ## from nothing to a promoted champion on the demo cohort
 	@$(BIN)/mcti demo
 
 stop: $(INSTALLED)  ## stop the servers that `make demo` or `make stack` started
 	@$(BIN)/mcti stack down
 
-docs: $(INSTALLED)  ## write docs/params.md and docs/cli.md from the code
+docs: $(INSTALLED)  ## write the pages and the drawing that are generated from the code
 	$(BIN)/python docs/render.py
+	$(BIN)/python docs/drawing.py
 
 stack: $(INSTALLED)  ## start S3 and MLflow on this machine
 	@$(BIN)/mcti stack up

@@ -1,4 +1,4 @@
-"""The trained folds as one version of the registry, alias `challenger`."""
+"""Register the models of all folds as one version with the alias `challenger`."""
 
 from kfp import dsl
 

@@ -1,4 +1,4 @@
-"""Raw tables to one cohort: labels read, tables joined by patient, every patient who leaves listed with the reason."""
+"""Raw tables to one cohort: cells parsed, tables joined by patient, excluded patients listed with the reason."""
 
 import os
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ import pandas as pd
 
 from mcti import storage
 from mcti.cohort import labels
-from mcti.cohort.reading import Matrix, RawTable, refuse_duplicates
+from mcti.cohort.raw_tables import Matrix, RawTable, check_duplicate_columns
 from mcti.cohort.tables import PATIENTS, SLIDES, Cohort, CohortInfo, ExcludedPatient, covariates
 from mcti.errors import DataError
 from mcti.params import IngestParams
@@ -23,73 +23,70 @@ NO_SLIDES = "no slides"
 REDACTED = "redacted by the source"
 CONTRADICTORY = "contradictory status and dates"
 PATIENT_REASONS = (NO_FOLLOWUP, NO_SUBTYPE, NO_GENES, NO_SLIDES, REDACTED, CONTRADICTORY)
-"""Reasons for which patients of the clinical table leave; the others are of samples and of rows of other tables."""
+"""Reasons for which patients of the clinical table are excluded; other reasons concern samples and other tables."""
 
 NOT_CLINICAL = "in the expression table, not in the clinical table"
 NOT_CLINICAL_SLIDE = "in the slide manifest, not in the clinical table"
 
-SLIDE_ENDINGS = {".svs", ".ndpi", ".tif", ".tiff", ".scn", ".mrxs", ".vms", ".vmu", ".bif", ".svslide", ".dcm", ".czi"}
-SLIDE_ENDINGS |= {".dicom"}
+SLIDE_SUFFIXES = {".svs", ".ndpi", ".tif", ".tiff", ".scn", ".mrxs", ".vms", ".vmu", ".bif", ".svslide", ".dcm", ".czi"}
+SLIDE_SUFFIXES |= {".dicom"}
 
 
 @dataclass(frozen=True)
 class RawCohort:
-    """The tables of a source under canonical column names, still as text, with those who left on the way."""
+    """The tables of a source under canonical column names, still as text.
+
+    excluded    patients and samples that the reader of the layout excluded
+    time_unit   the unit that the layout prescribes; None: that of the settings
+    """
 
     clinical: RawTable
     expression: Matrix
     slides: RawTable | None
-    leavers: list[ExcludedPatient] = field(default_factory=list)
-    time_unit: str | None = None  # the unit that the layout fixes; None: as the settings say
+    excluded: list[ExcludedPatient] = field(default_factory=list)
+    time_unit: str | None = None
 
 
 def assemble(raw: RawCohort, params: IngestParams) -> Cohort:
     """The cohort of raw tables.
 
-    Raises
-        DataError: a cell, id or column that cannot be; tables that share no patient.
+    Raises DataError when a cell, id or column is invalid, the tables share no patient, or no patient remains.
     """
     clinical = _patients(raw.clinical, params, raw.time_unit or params.time_unit)
     expression = _expression(raw.expression)
     slides = _slides(raw.slides) if raw.slides else None
     _check_spelling(raw, clinical)
     _check_overlap(raw, clinical, expression, slides)
-    before = {leaver.patient_id for leaver in raw.leavers}
-    now = [x for x in _leavers(clinical, expression, slides, params) if x.patient_id not in before]
-    leavers = [*raw.leavers, *now]
-    gone = {leaver.patient_id for leaver in leavers}
-    patients = clinical[~clinical["patient_id"].isin(gone)].sort_values("patient_id", ignore_index=True)
+    excluded_before = {patient.patient_id for patient in raw.excluded}
+    exclusions = _exclusions(clinical, expression, slides, params)
+    excluded = [*raw.excluded, *(x for x in exclusions if x.patient_id not in excluded_before)]
+    excluded_ids = {patient.patient_id for patient in excluded}
+    is_included = ~clinical["patient_id"].isin(excluded_ids)
+    patients = clinical[is_included].sort_values("patient_id", ignore_index=True)
     if patients.empty:
-        raise DataError("no patient is left", raw.clinical.where, _reasons(leavers))
-    return _cohort(patients, expression, slides, leavers, raw, params)
+        raise DataError("no patient remains", raw.clinical.where, _count_reasons(excluded))
+    return _cohort(patients, expression, slides, excluded, raw, params)
 
 
 def _cohort(
     patients: pd.DataFrame,
     expression: pd.DataFrame,
     slides: pd.DataFrame | None,
-    leavers: list[ExcludedPatient],
+    excluded: list[ExcludedPatient],
     raw: RawCohort,
     params: IngestParams,
 ) -> Cohort:
     ids = set(patients["patient_id"])
     genes = expression[expression.index.isin(ids)].sort_index()
-    kept = _no_slides() if slides is None else slides[slides["patient_id"].isin(ids)]
-    kept = kept.sort_values(["patient_id", "slide_id"], ignore_index=True)
+    included_slides = _empty_slides() if slides is None else slides[slides["patient_id"].isin(ids)]
+    included_slides = included_slides.sort_values(["patient_id", "slide_id"], ignore_index=True)
     patients["event"] = patients["event"].astype("int8")
     counts = {
         "patients": len(patients),
         "events": int(patients["event"].sum()),
         "genes": genes.shape[1],
-        "slides": len(kept),
+        "slides": len(included_slides),
     }
-    warnings = [
-        *_mixed(raw.clinical),
-        *_ageless(patients, raw.clinical.where),
-        *raw.clinical.warnings,
-        *raw.expression.warnings,
-        *(raw.slides.warnings if raw.slides else []),
-    ]
     info = CohortInfo(
         name=params.name,
         notice=params.notice,
@@ -98,120 +95,129 @@ def _cohort(
         counts=counts,
         covariates=tuple(covariates(patients)),
         sources={},
-        attrition=tuple(sorted(leavers, key=lambda leaver: (leaver.patient_id, leaver.reason))),
-        warnings=tuple(warnings),
+        attrition=tuple(sorted(excluded, key=lambda patient: (patient.patient_id, patient.reason))),
+        warnings=tuple(_warnings(raw, patients)),
         event_confirmed=params.event_confirmed,
     )
-    return Cohort(patients, genes, kept, info)
+    return Cohort(patients, genes, included_slides, info)
+
+
+def _warnings(raw: RawCohort, patients: pd.DataFrame) -> list[str]:
+    return [
+        *_mixed_id_warnings(raw.clinical),
+        *_missing_age_warnings(patients, raw.clinical.where),
+        *raw.clinical.warnings,
+        *raw.expression.warnings,
+        *(raw.slides.warnings if raw.slides else []),
+    ]
 
 
 def _patients(table: RawTable, params: IngestParams, time_unit: str) -> pd.DataFrame:
-    table.need(*(column.name for column in PATIENTS if column.required))
+    table.require(*(column.name for column in PATIENTS if column.required))
     ids = table.frame["patient_id"].tolist()
-    labels.check_ids(ids, lambda i: table.at(i, "patient_id"))
-    labels.check_unique(ids, lambda i: table.at(i, "patient_id"))
-    named = "cohort" in table.frame.columns
+    labels.check_ids(ids, lambda i: table.address(i, "patient_id"))
+    labels.check_unique(ids, lambda i: table.address(i, "patient_id"))
+    has_cohort = "cohort" in table.frame.columns
     columns = {
         "patient_id": pd.Series(ids, dtype=object),
-        "cohort": labels.texts(table, "cohort").fillna(params.name) if named else params.name,
-        "site": _filled(table, "site"),
+        "cohort": labels.texts(table, "cohort").fillna(params.name) if has_cohort else params.name,
+        "site": _sites(table),
         "age": _age(table, params),
-        "is_female": labels.flags(table, "is_female", "write 1 (female), 0 (male) or nothing"),
+        "is_female": labels.flags(table, "is_female", "write 1 (female) or 0 (male), or leave the cell empty"),
         "subtype": labels.texts(table, "subtype"),
         "time_months": labels.times(table, "time_months", time_unit),
         "event": labels.events(table, "event", params.event_values),
     }
-    known = {column.name for column in PATIENTS}
-    extra = {name: labels.covariate(table, name) for name in table.frame.columns if name not in known}
+    schema = {column.name for column in PATIENTS}
+    extra = {name: labels.covariate(table, name) for name in table.frame.columns if name not in schema}
     return pd.DataFrame({**columns, **extra})
 
 
 def _age(table: RawTable, params: IngestParams) -> pd.Series:
-    """Ages; all missing where the table has no such column."""
+    """Ages in years; all missing where the table has no such column."""
     if "age" in table.frame.columns:
         return labels.ages(table, "age", params.age_values)
-    for name in table.frame.columns:  # a typing error must not make a cohort without age
+    for name in table.frame.columns:  # a misspelled name must not silently give a cohort without age
         if str(name).casefold() == "age":
             raise DataError("column 'age' is missing", table.where, f"did you mean {name}?")
     return pd.Series(np.nan, index=range(len(table.frame)), dtype=np.float64)
 
 
-def _ageless(patients: pd.DataFrame, where: str) -> list[str]:
-    return [] if patients["age"].notna().any() else [f"{where}: no age of any patient: a cohort without age"]
+def _missing_age_warnings(patients: pd.DataFrame, where: str) -> list[str]:
+    return [] if patients["age"].notna().any() else [f"{where}: the age of every patient is missing"]
 
 
-def _mixed(table: RawTable) -> list[str]:
+def _mixed_id_warnings(table: RawTable) -> list[str]:
     """A warning where some ids are whole numbers and others are not: two sources may have been joined."""
-    numbers = table.frame["patient_id"].str.isdecimal()
-    if numbers.all() or not numbers.any():
+    is_number = table.frame["patient_id"].str.isdecimal()
+    if is_number.all() or not is_number.any():
         return []
-    other, number = table.frame["patient_id"][~numbers].iloc[0], table.frame["patient_id"][numbers].iloc[0]
-    count = f"{int(numbers.sum())} of {len(numbers)} patient ids are whole numbers"
+    other, number = table.frame["patient_id"][~is_number].iloc[0], table.frame["patient_id"][is_number].iloc[0]
+    count = f"{int(is_number.sum())} of {len(is_number)} patient ids are whole numbers"
     return [f"{table.where}: {count} ({number!r}), the others are not ({other!r})"]
 
 
-def _filled(table: RawTable, column: str) -> pd.Series:
-    values = labels.texts(table, column)
+def _sites(table: RawTable) -> pd.Series:
+    values = labels.texts(table, "site")
     for position in np.flatnonzero(values.isna()):
-        hint = "write where the patient was treated (ingest.columns gives site another source), one word where unknown"
-        raise DataError(f"no {column}", table.at(int(position), column), hint)
+        hint = "write the treating hospital (ingest.columns can name another source of site), or one word for unknown"
+        raise DataError("site is missing", table.address(int(position), "site"), hint)
     return values
 
 
 def _expression(matrix: Matrix) -> pd.DataFrame:
-    def at(position: int) -> str:
+    def address(position: int) -> str:
         return f"{matrix.where}, row {matrix.rows[position]}, column patient_id"
 
     if not matrix.genes:
-        raise DataError("the table has no gene", matrix.where, "give one column a gene beside patient_id")
-    refuse_duplicates(matrix.genes, matrix.where)
-    labels.check_ids(matrix.ids, at)
-    labels.check_unique(matrix.ids, at)
-    return pd.DataFrame(
-        matrix.values, index=pd.Index(matrix.ids, name="patient_id", dtype=object), columns=matrix.genes
-    )
+        raise DataError("the table has no gene", matrix.where, "add one column per gene beside patient_id")
+    check_duplicate_columns(matrix.genes, matrix.where)
+    labels.check_ids(matrix.ids, address)
+    labels.check_unique(matrix.ids, address)
+    index = pd.Index(matrix.ids, name="patient_id", dtype=object)
+    return pd.DataFrame(matrix.values, index=index, columns=matrix.genes)
 
 
 def _slides(table: RawTable) -> pd.DataFrame:
-    table.need("patient_id", "slide_id")
-    labels.check_ids(table.frame["patient_id"].tolist(), lambda i: table.at(i, "patient_id"))
+    table.require("patient_id", "slide_id")
+    labels.check_ids(table.frame["patient_id"].tolist(), lambda i: table.address(i, "patient_id"))
     names = [slide_name(text) for text in table.frame["slide_id"].tolist()]
-    labels.check_ids(names, lambda i: table.at(i, "slide_id"), "slide_id")
+    labels.check_ids(names, lambda i: table.address(i, "slide_id"), "slide_id")
     pairs = [f"{patient} {slide}" for patient, slide in zip(table.frame["patient_id"], names, strict=True)]
-    labels.check_unique(pairs, lambda i: table.at(i, "slide_id"), "slide of a patient")
-    has = set(table.frame.columns)
+    labels.check_unique(pairs, lambda i: table.address(i, "slide_id"), "slide of a patient")
+    columns = set(table.frame.columns)
     return pd.DataFrame(
         {
             "patient_id": table.frame["patient_id"],
             "slide_id": pd.Series(names, dtype=object),
-            "path": _paths(table) if "path" in has else None,
-            "mpp": _positive(table, "mpp") if "mpp" in has else np.nan,
-            "stain": labels.texts(table, "stain") if "stain" in has else None,
-            "md5": _md5s(table) if "md5" in has else None,
+            "path": _paths(table) if "path" in columns else None,
+            "mpp": _positive_numbers(table, "mpp") if "mpp" in columns else np.nan,
+            "stain": labels.texts(table, "stain") if "stain" in columns else None,
+            "md5": _md5s(table) if "md5" in columns else None,
         }
     )
 
 
 def slide_name(text: str) -> str:
-    """A slide's id without the ending of its file: features are stored under this name.
+    """A slide's id without the suffix of its file; features are stored under this name.
 
     >>> slide_name("TCGA-05-4249-01Z-00-DX1.9fce.svs")
     'TCGA-05-4249-01Z-00-DX1.9fce'
     """
     path = PurePosixPath(text)
-    return text[: -len(path.suffix)] if path.suffix.casefold() in SLIDE_ENDINGS else text
+    return text[: -len(path.suffix)] if path.suffix.casefold() in SLIDE_SUFFIXES else text
 
 
 def _paths(table: RawTable) -> pd.Series:
-    found = labels.texts(table, "path")
-    return found.map(lambda text: text if text is None else resolved(text, table.where))
+    paths = labels.texts(table, "path")
+    return paths.map(lambda text: text if text is None else resolve_slide_path(text, table.where))
 
 
-def resolved(path: str, manifest: Location) -> str:
-    """The path of a slide as the working directory sees it: relative paths count from the manifest's folder.
+def resolve_slide_path(path: str, manifest: Location) -> str:
+    """The path of a slide relative to the working directory; in the manifest it is relative to the manifest's folder.
 
-    Absolute paths and addresses stay as given; a relative one never becomes absolute, so that the table is the same
-    on every machine.
+    Absolute paths and addresses are returned unchanged. A relative path never becomes absolute, so that the table is
+    the same on every machine.
     """
     if storage.is_s3(path) or Path(path).is_absolute():
         return path
@@ -223,11 +229,11 @@ def resolved(path: str, manifest: Location) -> str:
     return Path(os.path.normpath(folder / path)).as_posix()
 
 
-def _positive(table: RawTable, column: str) -> pd.Series:
+def _positive_numbers(table: RawTable, column: str) -> pd.Series:
     values = labels.numbers(table, column)
     for position in np.flatnonzero(values.to_numpy() <= 0):
         what = f"{column} is {table.frame[column].iloc[position]}, not above 0"
-        raise DataError(what, table.at(int(position), column), "write µm per pixel, or leave the cell empty")
+        raise DataError(what, table.address(int(position), column), "write µm per pixel, or leave the cell empty")
     return values
 
 
@@ -235,7 +241,8 @@ def _md5s(table: RawTable) -> pd.Series:
     values = labels.texts(table, "md5")
     for position, text in enumerate(values):
         if text is not None and (len(text) != 32 or set(text.casefold()) - set("0123456789abcdef")):
-            raise DataError(f"md5 is {text!r}", table.at(position, "md5"), "write 32 hex digits, or nothing")
+            hint = "write 32 hex digits, or leave the cell empty"
+            raise DataError(f"md5 is {text!r}", table.address(position, "md5"), hint)
     return values.map(lambda text: text if text is None else text.casefold())
 
 
@@ -245,26 +252,27 @@ def _check_spelling(raw: RawCohort, clinical: pd.DataFrame) -> None:
     if raw.slides:
         table = raw.slides
         ids = table.frame["patient_id"].tolist()
-        labels.check_same_spelling(ids, known, lambda i: table.at(i, "patient_id"), where)
+        labels.check_same_spelling(ids, known, lambda i: table.address(i, "patient_id"), where)
 
 
 def _check_overlap(
     raw: RawCohort, clinical: pd.DataFrame, expression: pd.DataFrame, slides: pd.DataFrame | None
 ) -> None:
     ids = clinical["patient_id"]
-    others: list[tuple[str, Iterable[str]]] = [(raw.expression.where, expression.index)]
+    other_tables: list[tuple[str, Iterable[str]]] = [(raw.expression.where, expression.index)]
     if raw.slides and slides is not None:
-        others.append((raw.slides.where, slides["patient_id"]))
-    for where, theirs in others:
-        if not ids.isin(set(theirs)).any():
-            what = f"no patient of {raw.clinical.where} is in it (there {ids.iloc[0]!r}, here {next(iter(theirs))!r})"
+        other_tables.append((raw.slides.where, slides["patient_id"]))
+    for where, other_ids in other_tables:
+        if not ids.isin(set(other_ids)).any():
+            example = f"the first ids are {next(iter(other_ids))!r} and {ids.iloc[0]!r}"
+            what = f"the table shares no patient with {raw.clinical.where} ({example})"
             raise DataError(what, where, "write the same patient_id in both tables")
 
 
-def _leavers(
+def _exclusions(
     clinical: pd.DataFrame, expression: pd.DataFrame, slides: pd.DataFrame | None, params: IngestParams
 ) -> list[ExcludedPatient]:
-    """Each patient with the first reason that holds; rows of other tables that belong to nobody."""
+    """Excluded patients, each with the first reason that holds; then the rows of other tables without a patient."""
     ids = clinical["patient_id"]
     reasons = [
         (NO_FOLLOWUP, clinical["time_months"].isna() | clinical["event"].isna() | (clinical["time_months"] == 0)),
@@ -274,21 +282,21 @@ def _leavers(
         reasons.append((NO_GENES, ~ids.isin(expression.index)))
         if slides is not None:
             reasons.append((NO_SLIDES, ~ids.isin(slides["patient_id"])))
-    first: dict[str, str] = {}
+    first_reason: dict[str, str] = {}
     for reason, holds in reasons:
         for patient_id in ids[holds.fillna(value=True).astype(bool)]:
-            first.setdefault(patient_id, reason)
-    known = set(ids)
-    strangers = [(p, NOT_CLINICAL) for p in expression.index if p not in known]
+            first_reason.setdefault(patient_id, reason)
+    clinical_ids = set(ids)
+    unmatched = [(p, NOT_CLINICAL) for p in expression.index if p not in clinical_ids]
     if slides is not None:
-        strangers += [(p, NOT_CLINICAL_SLIDE) for p in slides["patient_id"].unique() if p not in known]
-    return [ExcludedPatient(patient_id=p, reason=reason) for p, reason in [*first.items(), *strangers]]
+        unmatched += [(p, NOT_CLINICAL_SLIDE) for p in slides["patient_id"].unique() if p not in clinical_ids]
+    return [ExcludedPatient(patient_id=p, reason=reason) for p, reason in [*first_reason.items(), *unmatched]]
 
 
-def _reasons(leavers: list[ExcludedPatient]) -> str:
-    counts = pd.Series([leaver.reason for leaver in leavers]).value_counts()
-    return "; ".join(f"{count} left: {reason}" for reason, count in counts.items())
+def _count_reasons(excluded: list[ExcludedPatient]) -> str:
+    counts = pd.Series([patient.reason for patient in excluded]).value_counts()
+    return "; ".join(f"{count} excluded: {reason}" for reason, count in counts.items())
 
 
-def _no_slides() -> pd.DataFrame:
+def _empty_slides() -> pd.DataFrame:
     return pd.DataFrame({column.name: pd.Series(dtype=object) for column in SLIDES})

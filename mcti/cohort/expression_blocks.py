@@ -1,4 +1,4 @@
-"""The expression of a cohort folder, read block by block as often as the checks ask, with a word to whoever waits."""
+"""The expression of a cohort folder in blocks of rows, for checks that read it several times, with progress."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,27 +13,28 @@ from mcti.storage import Location
 
 @dataclass
 class ExpressionBlocks:
-    """Patient ids (n,) and expression (n, genes) of each block; called once for each pass over the table.
+    """Patient ids (n,) and expression (n, genes) of each block; each call is one pass over the table.
 
-    passes    how many passes there will be at most, for the total that `progress` is told
-    progress  called with (blocks read, blocks in all passes, what they are)
+    passes          maximum number of passes, for the total of the progress
+    progress        called with (blocks read, blocks of all passes, unit)
+    blocks_read     blocks read in all passes until now
     """
 
     cohort: Location
     passes: int
     progress: Progress | None = None
-    read: int = 0
+    blocks_read: int = 0
 
     def __call__(self) -> Iterator[tuple[list[str], npt.NDArray[np.float32]]]:
         """One pass over the table."""
         for block in tables.expression_blocks(self.cohort):
             yield block
-            self.read += 1
+            self.blocks_read += 1
             if self.progress is not None:
-                self.progress(self.read, self._total(), "blocks of expression")
+                self.progress(self.blocks_read, self._total(), "blocks of expression")
 
     def close(self) -> None:
-        """Say that all is read: the last pass is made only where profiles are alike."""
+        """Report the maximum as reached: the last pass is skipped where no two profiles are similar."""
         if self.progress is not None:
             self.progress(self._total(), self._total(), "blocks of expression")
 

@@ -1,4 +1,4 @@
-"""Text to ids, numbers, flags, times and events: one meaning a column, or an error that shows the cell."""
+"""Text cells to ids, numbers, flags, times and events, or an error that quotes the cell."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from mcti.cohort.reading import RawTable, is_missing, shorten
-from mcti.cohort.tables import ID_PATTERN
+from mcti.cohort.raw_tables import RawTable, is_missing, shorten
+from mcti.cohort.tables import ID_PATTERN, ID_RULE
 from mcti.errors import DataError, UsageError
 
 MONTHS_PER = {"days": 1 / 30.4375, "months": 1.0, "years": 12.0}
@@ -20,55 +20,64 @@ _DATE = re.compile(
     re.IGNORECASE,
 )
 _BARE_DATE = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:\.0+)?")
-"""20140506 is a number, but never a length of time."""
+"""20140506 is a date, although it can be parsed as a number."""
 _MASKED = re.compile(r"(?:[<>≤≥]=?\s*\d+|\d+\s*(?:\+|or (?:older|more|younger)))", re.IGNORECASE)
-"""Ages of the oldest and youngest, masked for data protection (HIPAA: all above 89)."""
+"""Ages masked for data protection, such as >89 (HIPAA: all ages above 89)."""
 _DECIMAL_COMMA = re.compile(r"[+-]?(?:\d+|\d{1,3}(?:\.\d{3})+),\d+")
-_LOST_TEXT = re.compile(r"\d+\.0+|\d(\.\d+)?[eE]\+?\d+")
-_KNOWN_EVENTS = "yes/no, alive/dead, living/deceased, true/false, 0:LIVING/1:DECEASED"
+_NUMBER_WITH_DECIMALS = re.compile(r"\d+\.0+|\d(\.\d+)?[eE]\+?\d+")
+_COMMON_EVENT_WORDS = "yes/no, alive/dead, living/deceased, true/false, 0:LIVING/1:DECEASED"
 
 
-def check_ids(ids: Sequence[str], at: Callable[[int], str], name: str = "patient_id") -> None:
-    """Raise a DataError for the first id that cannot name a file or a row; `at` gives the address of a position.
+Address = Callable[[int], str]
+"""Position in a column -> address of the cell for an error message."""
 
-    Refused: no id, a blank at an end, characters of paths, markup or formulas, more than 128 characters, a whole
-    number with decimals (a spreadsheet made it so).
+
+def check_ids(ids: Sequence[str], address: Address, name: str = "patient_id") -> None:
+    """Check that each id is well formed (`ID_PATTERN`), since ids become file names and are shown in reports.
+
+    Raises DataError when an id is missing, starts or ends with a space, is longer than 128 characters, contains
+    characters of paths, markup or formulas, or is a number with decimals (a spreadsheet converts 7 to 7.0).
     """
     for position, text in enumerate(ids):
         if is_missing(text):
-            raise DataError(f"no {name}", at(position), "give each row an id, or delete the row")
+            raise DataError(f"{name} is missing", address(position), "write an id in each row, or delete the row")
         if text != text.strip():
-            raise DataError(f"{name} {text!r} has a blank at its end", at(position), "delete the blank")
-        if _LOST_TEXT.fullmatch(text):
+            raise DataError(f"{name} {text!r} starts or ends with a space", address(position), "delete the space")
+        if _NUMBER_WITH_DECIMALS.fullmatch(text):
             what = f"{name} {text!r} is a number with decimals"
-            raise DataError(what, at(position), "write ids as text: 7 and 7.0 are not the same id")
+            raise DataError(what, address(position), "write ids as text: 7 and 7.0 are different ids")
         if not ID_PATTERN.fullmatch(text):
-            hint = "use letters, digits and _ . + - only, a letter or digit first, at most 128 characters"
-            raise DataError(f"{name} {shorten(text)!r} is not well-formed", at(position), hint)
+            raise DataError(f"{name} {shorten(text)!r} is not well formed", address(position), ID_RULE)
 
 
-def check_unique(ids: Sequence[str], at: Callable[[int], str], name: str = "patient_id") -> None:
-    """Raise a DataError for the first id that stands twice, or differs from another only by case or leading zeros."""
-    seen: dict[str, int] = {}
+def check_unique(ids: Sequence[str], address: Address, name: str = "patient_id") -> None:
+    """Check that each id occurs once.
+
+    Raises DataError when an id is duplicated, or differs from another id only by case or leading zeros.
+    """
+    first_position: dict[str, int] = {}
     for position, text in enumerate(ids):
-        first = seen.setdefault(_folded(text), position)
+        first = first_position.setdefault(_folded(text), position)
         if first == position:
             continue
         if ids[first] == text:
-            what, hint = f"duplicate {name} {text!r}", "keep one row for each"
+            what, hint = f"duplicate {name} {text!r}", "keep one row of it"
         else:
             what = f"{name} {text!r} and {ids[first]!r} differ only by case or leading zeros"
-            hint = "write one id in one way"
-        raise DataError(what, f"{at(position)}; the other: {at(first)}", hint)
+            hint = "write each id in one spelling"
+        raise DataError(what, f"{address(position)}; the first: {address(first)}", hint)
 
 
-def check_same_spelling(ids: Sequence[str], known: Sequence[str], at: Callable[[int], str], other: str) -> None:
-    """Raise a DataError for the first id that is in `known` (table `other`) only by another case or leading zeros."""
+def check_same_spelling(ids: Sequence[str], known: Sequence[str], address: Address, other: str) -> None:
+    """Check that ids which are also in `known` (the ids of table `other`) have the same spelling in both tables.
+
+    Raises DataError when an id differs from one in `known` only by case or leading zeros.
+    """
     exact, folded = set(known), {_folded(text): text for text in known}
     for position, text in enumerate(ids):
         if text not in exact and _folded(text) in folded:
             what = f"patient_id {text!r} is written {folded[_folded(text)]!r} in {other}"
-            raise DataError(what, at(position), "write one id in one way")
+            raise DataError(what, address(position), "write each id in one spelling")
 
 
 def _folded(text: str) -> str:
@@ -76,10 +85,9 @@ def _folded(text: str) -> str:
 
 
 def numbers(table: RawTable, column: str) -> pd.Series:
-    """A column as float64; a missing value is NaN.
+    """A column as float64 (rows,); a missing value is NaN.
 
-    Raises
-        DataError: a cell that is no finite number, with its row, column and value.
+    Raises DataError when a cell is not a finite number, with its row, column and value.
     """
     texts = table.frame[column].tolist()
     values = [_number(table, column, position, text) for position, text in enumerate(texts)]
@@ -92,104 +100,106 @@ def _number(table: RawTable, column: str, position: int, text: str) -> float:
     value = _float(text)
     if value is None or not np.isfinite(value):
         what = f"{table.originals.get(column, column)} is {shorten(text)!r}, not a number"
-        raise DataError(what, table.at(position, column), _mend_number(column, text))
+        raise DataError(what, table.address(position, column), _number_hint(column, text))
     return value
 
 
 def _float(text: str) -> float | None:
     try:
-        return float(text.replace("_", "?"))  # float() takes 1_000 for a thousand; a table never means that
+        return float(text.replace("_", "?"))  # float() parses 1_000 as 1000, which no table means
     except ValueError:
         return None
 
 
-_A_DATE = "a date stands where a length of time or a number should: write the difference of the two dates"
+_DATE_HINT = "a duration or a number is needed, not a date: write the difference of the two dates"
 
 
-def _mend_number(column: str, text: str) -> str:
+def _number_hint(column: str, text: str) -> str:
     if _DATE.fullmatch(text.strip()):
-        return _A_DATE
+        return _DATE_HINT
     if _DECIMAL_COMMA.fullmatch(text.strip()):
         return f"write a decimal point: {text.strip().replace('.', '').replace(',', '.')}"
     if column == "age" and _MASKED.fullmatch(text.strip()):
-        return f"give masked ages a number: ingest.age_values: {{{text.strip()!r}: YEARS}}"
+        return f"set a number for masked ages: ingest.age_values: {{{text.strip()!r}: YEARS}}"
     if column == "time_months":
         return "write months (days / 30.4375), leave the cell empty, or delete the row"
     return "write a number, or leave the cell empty"
 
 
 def times(table: RawTable, column: str, unit: str) -> pd.Series:
-    """Follow-up in months from a column in `unit` (days, months, years); NaN where there is none.
+    """Follow-up (rows,) in months from a column in `unit` (days, months, years); NaN where it is missing.
 
-    Raises
-        DataError: a cell that is no number, a date, or a negative one.
+    Raises DataError when a cell is not a number, is a date, or is negative.
     """
     values = numbers(table, column)
     for row, text in enumerate(table.frame[column].tolist()):
         if _BARE_DATE.fullmatch(text.strip()):
             what = f"{table.originals.get(column, column)} is {text!r}, a date"
-            raise DataError(what, table.at(row, column), _A_DATE)
+            raise DataError(what, table.address(row, column), _DATE_HINT)
     for position in np.flatnonzero(values.to_numpy() < 0):
         text = table.frame[column].iloc[position]
-        hint = "a follow-up counts from diagnosis forwards: mend the dates or delete the row"
-        raise DataError(f"time is {text}, which is negative", table.at(int(position), column), hint)
+        hint = "follow-up starts at diagnosis: correct the dates, or delete the row"
+        raise DataError(f"time is {text}, which is negative", table.address(int(position), column), hint)
     return values * MONTHS_PER[unit]
 
 
 def ages(table: RawTable, column: str, masked: Mapping[str, float]) -> pd.Series:
-    """Ages in years as float64, NaN where missing; `masked` (ingest.age_values) gives cells such as `>89` a number.
+    """Ages (rows,) in years, NaN where missing; `masked` (ingest.age_values) maps cells such as `>89` to a number.
 
-    Raises
-        DataError: a cell that is neither a number nor in `masked`.
+    Raises DataError when a cell is neither a number nor in `masked`.
     """
     known = {"".join(word.split()): repr(float(years)) for word, years in masked.items()}
     cells = table.frame[column].map(lambda text: known.get("".join(text.split()), text))
-    frame = table.frame.assign(**{column: cells})
-    return numbers(RawTable(frame, table.where, table.rows, table.warnings, table.originals), column)
+    return numbers(table.replace_column(column, cells), column)
 
 
-def flags(table: RawTable, column: str, hint: str = "write 1, 0 or nothing") -> pd.Series:
-    """A column of 0 and 1 as nullable Int8; `1.0` is taken for 1."""
-    meanings = {"1": 1, "0": 0, "1.0": 1, "0.0": 0}
-    return _mapped(table, column, meanings, hint)
+_FLAG_VALUES = {"1": 1, "0": 0, "1.0": 1, "0.0": 0}
+
+
+def flags(table: RawTable, column: str, hint: str) -> pd.Series:
+    """A column of 0 and 1 (rows,) as nullable Int8; `1.0` is accepted as 1.
+
+    Raises DataError when a cell is neither 0 nor 1 nor missing; `hint`: how to correct it.
+    """
+    return _mapped(table, column, _FLAG_VALUES, hint)
 
 
 def events(table: RawTable, column: str, words: dict[str, int]) -> pd.Series:
-    """A column of events as nullable Int8, 1 = the event was seen; `words` (ingest.event_values) adds meanings.
+    """A column of events (rows,) as nullable Int8, 1 = observed; `words` (ingest.event_values) maps words to 0 or 1.
 
-    Words such as dead and alive are never guessed: a wrong guess turns every curve round.
+    Words such as dead and alive are never guessed: a wrong guess would invert every survival curve.
 
     Raises
-        DataError: a value that is neither 0, 1 nor among `words`.
-        UsageError: `words` gives another meaning than 0 or 1.
+        DataError when a value is neither 0 nor 1 nor among `words`.
+        UsageError when `words` maps a word to something else than 0 or 1.
     """
     for word, meaning in words.items():
         if meaning not in (0, 1):
-            hint = "1: the event was seen; 0: censored"
-            raise UsageError(f"{word!r} means {meaning}", "ingest.event_values", hint)
-    known = {"1": 1, "0": 0, "1.0": 1, "0.0": 0, **{word.strip().casefold(): value for word, value in words.items()}}
-    said = f"write 1 (seen) or 0 (censored), or say what the words mean ({_KNOWN_EVENTS}) in ingest.event_values"
-    return _mapped(table, column, known, f"{said}, e.g. {{dead: 1, alive: 0}}")
+            hint = "write 1 (the event was observed) or 0 (censored)"
+            raise UsageError(f"{word!r} is mapped to {meaning}", "ingest.event_values", hint)
+    values = _FLAG_VALUES | {word.strip().casefold(): value for word, value in words.items()}
+    hint = f"write 1 (observed) or 0 (censored), or map the words ({_COMMON_EVENT_WORDS}) in ingest.event_values"
+    return _mapped(table, column, values, f"{hint}, e.g. {{dead: 1, alive: 0}}")
 
 
-def _mapped(table: RawTable, column: str, meanings: dict[str, int], hint: str) -> pd.Series:
-    found: list[int | None] = []
+def _mapped(table: RawTable, column: str, values: dict[str, int], hint: str) -> pd.Series:
+    mapped: list[int | None] = []
     for position, text in enumerate(table.frame[column].tolist()):
-        meaning = meanings.get(text.strip().casefold())
-        if meaning is None and not is_missing(text):
+        value = values.get(text.strip().casefold())
+        if value is None and not is_missing(text):
             what = f"{table.originals.get(column, column)} is {shorten(text)!r}, neither 0 nor 1"
-            raise DataError(what, table.at(position, column), hint)
-        found.append(meaning)
-    return pd.Series(found, dtype="Int8")
+            raise DataError(what, table.address(position, column), hint)
+        mapped.append(value)
+    return pd.Series(mapped, dtype="Int8")
 
 
 def texts(table: RawTable, column: str) -> pd.Series:
-    """A column of text, blanks at the ends gone; a missing value is None."""
+    """A column of text (rows,) without spaces at the ends; a missing value is None."""
     return pd.Series([None if is_missing(t) else t.strip() for t in table.frame[column].tolist()], dtype=object)
 
 
 def covariate(table: RawTable, column: str) -> pd.Series:
-    """A clinical covariate: numbers where every value is one, else text."""
+    """A clinical covariate (rows,): float64 where every value is a number, else text."""
     cells = [t for t in table.frame[column].tolist() if not is_missing(t)]
     values = [_float(t) for t in cells]
     if all(value is not None and np.isfinite(value) for value in values):

@@ -1,4 +1,4 @@
-"""What the layouts share: canonical columns picked from a table, TCGA barcodes, one sample a patient."""
+"""What the layouts of source tables share: canonical columns, TCGA barcodes, one tumour sample per patient."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from mcti.cohort.reading import Matrix, RawTable, is_missing
+from mcti.cohort.raw_tables import Matrix, RawTable, is_missing
 from mcti.cohort.tables import PATIENTS, ExcludedPatient
 from mcti.errors import DataError, UsageError, did_you_mean
 from mcti.params import IngestParams
@@ -16,165 +16,166 @@ NOT_TUMOUR = "sample of normal tissue"
 TISSUE_COLUMNS = ("Tissue Type", "TISSUE_TYPE", "tissue_type", "tissue_type.samples", "SAMPLE_CLASS",
                   "Sample Type", "SAMPLE_TYPE", "sample_type", "sample_type.samples")  # fmt: skip
 """Columns of sample tables that state the tissue, the more specific first: GDC, cBioPortal, Xena."""
+SEX_VALUES = {"female": "1", "male": "0"}
+
 _NORMAL = re.compile(r"\bnormals?\b|peritumou?ral|\bcontrol\b", re.IGNORECASE)
 _TUMOUR = re.compile(r"tumou?r|cancer|carcinoma|neoplas|metasta|recurren|primary|leuk", re.IGNORECASE)
 _LATER = re.compile(r"metasta|recurren|relapse|post", re.IGNORECASE)
-_BARCODE = re.compile(r"TCGA-(?P<site>[A-Za-z0-9]{2})-[A-Za-z0-9]{4}(-(?P<kind>\d{2})[A-Z]?.*)?")
+_BARCODE = re.compile(r"TCGA-(?P<site>[A-Za-z0-9]{2})-[A-Za-z0-9]{4}(-(?P<sample_type>\d{2})[A-Z]?.*)?")
+_FIRST_NORMAL_TYPE = 10  # sample types 01 to 09 of a TCGA barcode are tumours
 
 
-def pick(table: RawTable, defaults: Mapping[str, str], params: IngestParams) -> RawTable:
-    """The canonical columns of a table under their names, then the covariates that the settings keep.
+def select_columns(table: RawTable, layout_names: Mapping[str, str], params: IngestParams) -> RawTable:
+    """The canonical columns of a table under their canonical names, then the covariates that the settings name.
 
-    `defaults`: canonical name -> the layout's name for it; `params.columns` goes before.
+    layout_names    canonical name -> name in this layout; `params.columns` takes precedence
 
     Raises
-        DataError: a column that every patient needs, or that the settings name, is not there.
-        UsageError: `params.columns` names no canonical column.
+        DataError when a required column, or a column that the settings name, is missing.
+        UsageError when a key of `params.columns` is no canonical column.
     """
     canonical = {column.name for column in PATIENTS}
     for name, source in params.columns.items():
         if name not in canonical:
-            raise UsageError(f"{name!r} is no canonical column", "ingest.columns", did_you_mean(name, canonical))
-        _named(table, source, f"ingest.columns.{name}")
+            raise UsageError(f"{name!r} is not a canonical column", "ingest.columns", did_you_mean(name, canonical))
+        _check_column(table, source, f"ingest.columns.{name}")
     for source in params.covariates or ():
-        _named(table, source, "ingest.covariates")
-    names = {name: source for name, source in defaults.items() if source in table.frame.columns} | params.columns
-    _check_required(table, defaults, names)
+        _check_column(table, source, "ingest.covariates")
+    names = {name: source for name, source in layout_names.items() if source in table.frame.columns} | params.columns
+    _check_required(table, layout_names, names)
     frame = pd.DataFrame({name: table.frame[source] for name, source in names.items()})
     for source in params.covariates or ():
         frame[source] = table.frame[source]
     return RawTable(frame, table.where, table.rows, table.warnings, names)
 
 
-def _check_required(table: RawTable, defaults: Mapping[str, str], names: Mapping[str, str]) -> None:
-    """A required column that the table lacks under the layout's name; barcodes may still tell the site."""
+def _check_required(table: RawTable, layout_names: Mapping[str, str], names: Mapping[str, str]) -> None:
+    """Check for required columns that the table lacks. The site is exempt: TCGA barcodes may contain it."""
     for column in PATIENTS:
-        source = defaults.get(column.name)
+        source = layout_names.get(column.name)
         if column.required and column.name not in names and source is not None and column.name != "site":
-            near = did_you_mean(source, table.frame.columns)
-            hint = f"{near} (ingest.columns gives {column.name} another source)"
+            similar = did_you_mean(source, table.frame.columns)
+            hint = f"{similar} (ingest.columns can name another source of {column.name})"
             raise DataError(f"column {source!r} is missing", table.where, hint)
 
 
-def _named(table: RawTable, source: str, key: str) -> None:
+def _check_column(table: RawTable, source: str, setting: str) -> None:
     if source not in table.frame.columns:
         hint = did_you_mean(source, table.frame.columns)
-        raise DataError(f"column {source!r}, which {key} names, is missing", f"the header of {table.where}", hint)
+        raise DataError(f"column {source!r}, set in {setting}, is missing", f"the header of {table.where}", hint)
 
 
-def patient_of(barcode: str) -> str:
-    """The patient of a TCGA sample barcode: its first twelve characters; another id stays as it is."""
+def patient_from_barcode(barcode: str) -> str:
+    """The patient of a TCGA sample barcode: its first twelve characters; another id is returned unchanged."""
     return barcode[:12] if _BARCODE.fullmatch(barcode) else barcode
 
 
-def site_of(barcode: str) -> str:
-    """The tissue source site of a TCGA barcode, or nothing."""
+def site_from_barcode(barcode: str) -> str:
+    """The tissue source site of a TCGA barcode; empty for another id."""
     match = _BARCODE.fullmatch(barcode)
     return match["site"] if match else ""
 
 
-def is_tumour(barcode: str, stated: Sequence[str] = ()) -> bool:
+def is_tumour(barcode: str, tissue_cells: Sequence[str] = ()) -> bool:
     """Whether a sample is of a tumour: as its table states it, else by its TCGA barcode (types 01 to 09).
 
-    stated  cells of TISSUE_COLUMNS, the more specific first; ids of another form without a statement: a tumour
+    tissue_cells    cells of TISSUE_COLUMNS, the more specific first. A sample with another id and without such a
+                    cell counts as a tumour.
     """
-    for cell in stated:
+    for cell in tissue_cells:
         if _NORMAL.search(cell):
             return False
         if _TUMOUR.search(cell):
             return True
     match = _BARCODE.fullmatch(barcode)
-    return not match or match["kind"] is None or int(match["kind"]) < 10
+    return not match or match["sample_type"] is None or int(match["sample_type"]) < _FIRST_NORMAL_TYPE
 
 
-def stated_tissues(frame: pd.DataFrame) -> list[tuple[str, ...]]:
+def tissue_cells_by_row(frame: pd.DataFrame) -> list[tuple[str, ...]]:
     """For each row of a sample table the cells of the columns that state the tissue."""
     columns = [name for name in TISSUE_COLUMNS if name in frame.columns]
     return list(frame[columns].itertuples(index=False, name=None)) if columns else [()] * len(frame)
 
 
-def with_site(table: RawTable) -> RawTable:
-    """The table with a column site; where a patient has none, the TCGA barcode tells it."""
-    table.need("patient_id")
-    told = table.frame["patient_id"].map(site_of)
+def add_site(table: RawTable) -> RawTable:
+    """The table with a column site; where a patient has none, it is taken from the TCGA barcode."""
+    table.require("patient_id")
+    from_barcode = table.frame["patient_id"].map(site_from_barcode)
     if "site" not in table.frame.columns:
         originals = {**table.originals, "site": "patient_id"}
-        return RawTable(table.frame.assign(site=told), table.where, table.rows, table.warnings, originals)
+        return RawTable(table.frame.assign(site=from_barcode), table.where, table.rows, table.warnings, originals)
     site = table.frame["site"]
-    filled = site.where(~site.map(is_missing), told)
-    return RawTable(table.frame.assign(site=filled), table.where, table.rows, table.warnings, table.originals)
+    return table.replace_column("site", site.where(~site.map(is_missing), from_barcode))
 
 
-def one_sample_each(
-    samples: Sequence[str], patients: Sequence[str], stated: Sequence[Sequence[str]] = ()
+def select_samples(
+    samples: Sequence[str], patients: Sequence[str], tissue_cells: Sequence[Sequence[str]] = ()
 ) -> tuple[list[int], list[ExcludedPatient]]:
-    """Positions of one tumour sample a patient; the others leave with their reason.
+    """Positions of one tumour sample per patient, and the other samples with the reason of their exclusion.
 
-    The first by its id, of those that are stated to be metastases or recurrences only where there is no other.
-    stated  for each sample the cells that state its tissue (`stated_tissues`); empty: barcodes alone
+    The first sample by id is selected; a metastasis or recurrence only where the patient has no other tumour sample.
+
+    tissue_cells    for each sample the cells that state its tissue (`tissue_cells_by_row`); empty: barcodes only
     """
-    cells = stated or [()] * len(samples)
-    kept: dict[str, int] = {}
-    left = []
+    cells = tissue_cells or [()] * len(samples)
+    selected: dict[str, int] = {}
+    excluded = []
     for position in sorted(range(len(samples)), key=lambda i: (_is_later(cells[i]), samples[i])):
         if not is_tumour(samples[position], cells[position]):
-            left.append(ExcludedPatient(patient_id=samples[position], reason=NOT_TUMOUR))
-        elif patients[position] in kept:
-            left.append(ExcludedPatient(patient_id=samples[position], reason=DUPLICATE_SAMPLE))
+            excluded.append(ExcludedPatient(patient_id=samples[position], reason=NOT_TUMOUR))
+        elif patients[position] in selected:
+            excluded.append(ExcludedPatient(patient_id=samples[position], reason=DUPLICATE_SAMPLE))
         else:
-            kept[patients[position]] = position
-    return sorted(kept.values()), left
+            selected[patients[position]] = position
+    return sorted(selected.values()), excluded
 
 
-def _is_later(stated: Sequence[str]) -> bool:
-    return any(_LATER.search(cell) for cell in stated)
+def _is_later(tissue_cells: Sequence[str]) -> bool:
+    return any(_LATER.search(cell) for cell in tissue_cells)
 
 
-def turned(
-    matrix: Matrix, owners: Mapping[str, str], tissues: Mapping[str, Sequence[str]] | None = None
+def patients_by_genes(
+    matrix: Matrix, patient_of_sample: Mapping[str, str], tissues: Mapping[str, Sequence[str]] | None = None
 ) -> tuple[Matrix, list[ExcludedPatient]]:
-    """A matrix of genes by samples as patients by genes, one tumour sample a patient.
+    """A matrix of genes by samples as a matrix of patients by genes, one tumour sample per patient.
 
-    `owners`: sample -> patient; of a sample that is not in it, the TCGA barcode tells the patient. `tissues`: sample ->
-    the cells that state its tissue. Genes without a name
-    and all but the first of a name are left out, and a warning counts them.
+    Rows without a gene name, and all but the first row of a gene, are dropped; a warning counts them.
+
+    patient_of_sample   sample -> patient; for a sample that is not in it, the patient is taken from the TCGA barcode
+    tissues             sample -> the cells that state its tissue
     """
-    first: dict[str, int] = {}
-    for position, gene in enumerate(matrix.ids):
+    first_row: dict[str, int] = {}
+    for row, gene in enumerate(matrix.ids):
         if gene.strip():
-            first.setdefault(gene.strip(), position)
+            first_row.setdefault(gene.strip(), row)
     warnings = list(matrix.warnings)
-    if len(first) < len(matrix.ids):
-        count = len(matrix.ids) - len(first)
-        warnings.append(f"{matrix.where}: {count} rows without a gene name, or of a gene that stands above, left out")
-    patients = [owners.get(sample) or patient_of(sample) for sample in matrix.genes]
-    stated = [(tissues or {}).get(sample, ()) for sample in matrix.genes]
-    kept, left = one_sample_each(matrix.genes, patients, stated)
-    values = np.ascontiguousarray(matrix.values[np.ix_(list(first.values()), kept)].T)
-    ids = [patients[i] for i in kept]
-    rows = [1] * len(ids)  # the samples stand in the header
-    return Matrix(ids, list(first), values, matrix.where, rows, warnings), left
+    if len(first_row) < len(matrix.ids):
+        count = len(matrix.ids) - len(first_row)
+        warnings.append(f"{matrix.where}: {count} rows dropped (no gene name, or the name of an earlier row)")
+    patients = [patient_of_sample.get(sample) or patient_from_barcode(sample) for sample in matrix.genes]
+    tissue_cells = [(tissues or {}).get(sample, ()) for sample in matrix.genes]
+    selected, excluded = select_samples(matrix.genes, patients, tissue_cells)
+    values = np.ascontiguousarray(matrix.values[np.ix_(list(first_row.values()), selected)].T)
+    ids = [patients[i] for i in selected]
+    rows = [1] * len(ids)  # the sample ids are in the header
+    return Matrix(ids, list(first_row), values, matrix.where, rows, warnings), excluded
 
 
-def words(table: RawTable, column: str, meanings: Mapping[str, str]) -> RawTable:
-    """A column with the layout's own words replaced, upper and lower case alike; other words stay for the reader."""
+def replace_words(table: RawTable, column: str, values: Mapping[str, str]) -> RawTable:
+    """A column with the words of a layout replaced, regardless of case; other words are left for the parser."""
     if column not in table.frame.columns:
         return table
-    mapped = table.frame[column].map(lambda text: meanings.get(text.strip().casefold(), text))
-    return RawTable(table.frame.assign(**{column: mapped}), table.where, table.rows, table.warnings, table.originals)
+    cells = table.frame[column].map(lambda text: values.get(text.strip().casefold(), text))
+    return table.replace_column(column, cells)
 
 
-SEXES = {"female": "1", "male": "0"}
+def file_named(names: list[str], word: str, folder: str) -> str:
+    """The one file name that contains `word`.
 
-
-def only(names: list[str], word: str, folder: str) -> str:
-    """The one name that contains `word`.
-
-    Raises
-        DataError: none or several do.
+    Raises DataError when none or several do.
     """
-    found = [name for name in names if word.casefold() in name.casefold()]
-    if len(found) != 1:
-        what = f"{len(found)} files with {word!r} in their name, where one is needed"
+    matches = [name for name in names if word.casefold() in name.casefold()]
+    if len(matches) != 1:
+        what = f"{len(matches)} files have {word!r} in their name, exactly one is needed"
         raise DataError(what, folder, f"files: {', '.join(names[:8]) or 'none'}")
-    return found[0]
+    return matches[0]

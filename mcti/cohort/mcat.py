@@ -1,13 +1,14 @@
-"""The layout of MCAT, PORPOISE, MCTI and SurvPath: one CSV with labels, slides and genes, one row a slide.
+"""The layout of MCAT, PORPOISE, MCTI and SurvPath: one CSV with labels, slides and genes, one row per slide.
 
-`censorship` is 1 where the patient was censored: the event is 1 - censorship. SurvPath adds an end point's name to both
-columns (`survival_months_dss`, `censorship_dss`); without such columns, `survival_months` is of the end point that the
-settings name.
+`censorship` is 1 where the patient was censored: event = 1 - censorship. SurvPath adds the name of an end point to both
+columns (`survival_months_dss`, `censorship_dss`); without such columns, `survival_months` belongs to the end point of
+the settings.
 """
 
 from mcti.cohort import layouts
 from mcti.cohort.assembly import RawCohort
-from mcti.cohort.reading import Matrix, RawTable, as_matrix, is_missing, read_columns, read_table
+from mcti.cohort.raw_tables import Matrix, RawTable, as_matrix, is_missing
+from mcti.cohort.reading import read_columns, read_table
 from mcti.errors import DataError
 from mcti.params import IngestParams
 from mcti.storage import Location
@@ -19,54 +20,57 @@ _COLUMNS = {
     "is_female": "is_female",
     "subtype": "oncotree_code",
 }
-_GENE_ENDINGS = ("_rnaseq", "_mut", "_cnv")
+_GENE_SUFFIXES = ("_rnaseq", "_mut", "_cnv")
 
 
 def read(clinical: Location, expression: Location, slides: Location | None, params: IngestParams) -> RawCohort:
-    """`clinical` and `expression` are the same CSV, or two with the same rows; slides are in it where None is given.
+    """The raw tables of a cohort in this layout.
 
-    Raises
-        DataError: a column is missing; two rows of one patient disagree.
+    clinical, expression    the same CSV, or two CSVs with the same rows
+    slides                  slide manifest; None: the slides of the clinical CSV
+
+    Raises DataError when a column is missing, or two rows of a patient disagree.
     """
-    table = read_columns(clinical, lambda name: not name.endswith(_GENE_ENDINGS))
-    table.need("case_id")
-    picked = layouts.with_site(layouts.pick(table, _COLUMNS | _outcome(table, params), params))
-    patients = _one_row_each(_turned(picked))
+    table = read_columns(clinical, lambda name: not name.endswith(_GENE_SUFFIXES))
+    table.require("case_id")
+    columns = _COLUMNS | _outcome_columns(table, params)
+    labels = layouts.add_site(layouts.select_columns(table, columns, params))
+    patients = _one_row_per_patient(_event_from_censorship(labels))
     manifest = _slides(table) if slides is None else read_table(slides)
     return RawCohort(patients, _genes(expression), manifest)
 
 
-def _outcome(table: RawTable, params: IngestParams) -> dict[str, str]:
+def _outcome_columns(table: RawTable, params: IngestParams) -> dict[str, str]:
     """The columns of time and event of the end point.
 
-    Raises
-        DataError: the table names the end points of its columns, and the one asked for is not among them.
+    Raises DataError when the columns of the table name their end points, and the one of the settings is not among them.
     """
-    ending = f"_{params.endpoint.lower()}"
-    named = [name for name in table.frame.columns if name.startswith("censorship_")]
-    if f"censorship{ending}" in named:
-        return {"time_months": f"survival_months{ending}", "event": f"censorship{ending}"}
-    given = {"time_months", "event"} <= set(params.columns)
-    if named and params.endpoint != "OS" and not given:
-        hint = f"end points of this table: OS, {', '.join(n.removeprefix('censorship_').upper() for n in named)}"
-        raise DataError(f"column 'censorship{ending}' is missing", table.where, hint)
+    suffix = f"_{params.endpoint.lower()}"
+    with_endpoint = [name for name in table.frame.columns if name.startswith("censorship_")]
+    if f"censorship{suffix}" in with_endpoint:
+        return {"time_months": f"survival_months{suffix}", "event": f"censorship{suffix}"}
+    in_settings = {"time_months", "event"} <= set(params.columns)
+    if with_endpoint and params.endpoint != "OS" and not in_settings:
+        endpoints = ", ".join(name.removeprefix("censorship_").upper() for name in with_endpoint)
+        hint = f"end points of this table: OS, {endpoints}"
+        raise DataError(f"column 'censorship{suffix}' is missing", table.where, hint)
     return {"time_months": "survival_months", "event": "censorship"}
 
 
-def _turned(table: RawTable) -> RawTable:
-    """Censorship to event; a column under another name, which the settings gave, is an event already."""
+def _event_from_censorship(table: RawTable) -> RawTable:
+    """Event = 1 - censorship; a column with another name, set in ingest.columns, is an event already."""
     column = table.originals["event"]
     if not column.startswith("censorship"):
         return table
     for position, text in enumerate(table.frame["event"]):
         if text.strip() not in {"0", "1", "0.0", "1.0"} and not is_missing(text):
-            hint = "write 1 (censored) or 0 (the event was seen)"
-            raise DataError(f"{column} is {text!r}, neither 0 nor 1", table.at(position, "event"), hint)
-    return layouts.words(table, "event", {"0": "1", "1": "0", "0.0": "1", "1.0": "0"})
+            hint = "write 1 (censored) or 0 (the event was observed)"
+            raise DataError(f"{column} is {text!r}, neither 0 nor 1", table.address(position, "event"), hint)
+    return layouts.replace_words(table, "event", {"0": "1", "1": "0", "0.0": "1", "1.0": "0"})
 
 
-def _one_row_each(table: RawTable) -> RawTable:
-    """The first row of each patient; the others, one a slide, must say the same."""
+def _one_row_per_patient(table: RawTable) -> RawTable:
+    """The first row of each patient; the other rows, one per slide, must agree with it."""
     frame = table.frame
     first = frame.drop_duplicates("patient_id").set_index("patient_id")
     for column in first.columns:
@@ -74,7 +78,8 @@ def _one_row_each(table: RawTable) -> RawTable:
         for position in (expected != frame[column]).to_numpy().nonzero()[0][:1]:
             name = table.originals.get(column, column)
             what = f"{name} is {frame[column].iloc[position]!r}, and {expected.iloc[position]!r} in another row"
-            raise DataError(what, table.at(int(position), column), "say the same in all rows of a patient")
+            hint = "write the same value in all rows of a patient"
+            raise DataError(what, table.address(int(position), column), hint)
     kept = (~frame.duplicated("patient_id")).to_numpy().nonzero()[0]
     rows = [table.rows[i] for i in kept]
     return RawTable(frame.iloc[kept].reset_index(drop=True), table.where, rows, table.warnings, table.originals)
@@ -88,15 +93,14 @@ def _slides(table: RawTable) -> RawTable | None:
 
 
 def _genes(expression: Location) -> Matrix:
-    """RNA under the bare symbol; mutations and copy numbers keep their endings, since their symbols are the same."""
-    table = read_columns(expression, lambda name: name == "case_id" or name.endswith(_GENE_ENDINGS))
-    table.need("case_id")
+    """RNA under the gene symbol; mutations and copy numbers keep their suffix, since they have the same symbols."""
+    table = read_columns(expression, lambda name: name == "case_id" or name.endswith(_GENE_SUFFIXES))
+    table.require("case_id")
     matrix = as_matrix(table, "case_id")
-    first: dict[str, int] = {}
-    for position, patient in enumerate(matrix.ids):
-        first.setdefault(patient, position)
-    kept = list(first.values())
+    first_row: dict[str, int] = {}
+    for row, patient in enumerate(matrix.ids):
+        first_row.setdefault(patient, row)
+    kept = list(first_row.values())
     genes = [name.removesuffix("_rnaseq") for name in matrix.genes]
-    return Matrix(
-        [matrix.ids[i] for i in kept], genes, matrix.values[kept], matrix.where, [matrix.rows[i] for i in kept]
-    )
+    ids, rows = [matrix.ids[i] for i in kept], [matrix.rows[i] for i in kept]
+    return Matrix(ids, genes, matrix.values[kept], matrix.where, rows)

@@ -1,10 +1,11 @@
-"""Layouts of cohort tables, each by its name in `ingest.format`, all read into the same raw tables."""
+"""Layouts of source tables, each under its name in `ingest.format`, all read into the same raw tables."""
 
 from collections.abc import Callable
 
 from mcti.cohort import cbioportal, gdc, layouts, mcat, xena
 from mcti.cohort.assembly import RawCohort
-from mcti.cohort.reading import RawTable, read_matrix, read_table
+from mcti.cohort.raw_tables import RawTable
+from mcti.cohort.reading import read_matrix, read_table
 from mcti.cohort.tables import PATIENTS
 from mcti.params import IngestParams
 from mcti.storage import Location
@@ -16,15 +17,18 @@ def read(clinical: Location, expression: Location, slides: Location | None, para
     """The raw tables in the layout that `params.format` names.
 
     Raises
-        DataError: a file is not what its layout says, with row, column and value; the settings name a column that is
-            not there.
-        UsageError: the settings name no canonical column, or an end point that the layout does not have.
+        DataError when a file does not have the layout, with row, column and value, or a column of the settings is
+            missing.
+        UsageError when a setting names no canonical column, or an end point that the layout does not have.
     """
     return SOURCES[params.format](clinical, expression, slides, params)
 
 
 def canonical(clinical: Location, expression: Location, slides: Location | None, params: IngestParams) -> RawCohort:
-    """CSV or Parquet under the columns of docs/cohort.md; times in the unit that the settings name."""
+    """CSV or Parquet with the columns of docs/cohort.md; times in `params.time_unit`.
+
+    Raises DataError when a file is not such a table.
+    """
     return RawCohort(
         clinical=_clinical(read_table(clinical), params),
         expression=read_matrix(expression, key="patient_id"),
@@ -33,12 +37,12 @@ def canonical(clinical: Location, expression: Location, slides: Location | None,
 
 
 def _clinical(table: RawTable, params: IngestParams) -> RawTable:
-    known = {column.name for column in PATIENTS}
-    taken = known | set(params.columns.values())
+    canonical_names = {column.name for column in PATIENTS}
     if params.covariates is None:
-        rest = tuple(str(name) for name in table.frame.columns if name not in taken)
-        params = params.model_copy(update={"covariates": rest})
-    return layouts.pick(table, {name: name for name in known}, params)
+        used = canonical_names | set(params.columns.values())
+        covariates = tuple(str(name) for name in table.frame.columns if name not in used)
+        params = params.model_copy(update={"covariates": covariates})
+    return layouts.select_columns(table, {name: name for name in canonical_names}, params)
 
 
 SOURCES: dict[str, Source] = {

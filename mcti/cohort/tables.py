@@ -1,4 +1,4 @@
-"""The canonical tables of a cohort: one schema, checked here and rendered into docs/cohort.md.
+"""The canonical tables of a cohort: one schema, enforced in this module and rendered into docs/cohort.md.
 
 A cohort is a folder of four files that `ingest` writes and every later step reads: `patients.parquet`,
 `expression.parquet`, `slides.parquet`, `cohort.json`.
@@ -24,39 +24,47 @@ ValueType = Literal["id", "text", "number", "positive", "age", "flag", "path", "
 
 @dataclass(frozen=True)
 class ColumnSchema:
-    """One column of a canonical table: its name, what may stand in it, and what it means."""
+    """One column of a canonical table.
+
+    required    the table must have the column
+    filled      every row must have a value
+    """
 
     name: str
     value_type: ValueType
-    required: bool  # the column must be in the table
-    filled: bool  # every row must have a value
+    required: bool
+    filled: bool
     description: str
 
 
 PATIENTS = (
-    ColumnSchema("patient_id", "id", True, True, "one row a patient"),
+    ColumnSchema("patient_id", "id", True, True, "one row per patient"),
     ColumnSchema(
         "cohort", "text", False, True, "study or cancer type; the name of the cohort where the column is missing"
     ),
-    ColumnSchema("site", "text", True, True, "where the patient was treated; folds by site never share one"),
-    ColumnSchema("age", "age", False, False, "years at diagnosis; a table without the column is a cohort without age"),
+    ColumnSchema("site", "text", True, True, "treating hospital; folds by site never split a site"),
+    ColumnSchema("age", "age", False, False, "years at diagnosis; without this column every age is missing"),
     ColumnSchema("is_female", "flag", True, False, "1 female, 0 male"),
-    ColumnSchema("subtype", "text", True, True, "class of the second task; a patient without one leaves the cohort"),
+    ColumnSchema("subtype", "text", True, True, "class of the second task; a patient without a subtype is excluded"),
     ColumnSchema(
-        "time_months", "positive", True, True, "follow-up in months (days / 30.4375); 0 or none leaves the cohort"
+        "time_months",
+        "positive",
+        True,
+        True,
+        "follow-up (days / 30.4375); a patient with 0 or none is excluded",
     ),
-    ColumnSchema("event", "flag", True, True, "1 the event was seen, 0 censored at time_months"),
+    ColumnSchema("event", "flag", True, True, "1 the event was observed, 0 censored at time_months"),
 )
 SLIDES = (
     ColumnSchema("patient_id", "id", True, True, "a patient may have several slides"),
-    ColumnSchema("slide_id", "id", True, True, "one row a slide; a file ending such as .svs is dropped"),
-    ColumnSchema("path", "path", False, False, "file or s3:// address, relative to the manifest; may miss"),
-    ColumnSchema("mpp", "positive", False, False, "µm per pixel of level 0; missing: the file knows it"),
-    ColumnSchema("stain", "text", False, False, "H&E where nothing is said"),
+    ColumnSchema("slide_id", "id", True, True, "one row per slide; a file suffix such as .svs is dropped"),
+    ColumnSchema("path", "path", False, False, "path relative to the manifest, or s3:// address; may be missing"),
+    ColumnSchema("mpp", "positive", False, False, "µm per pixel of level 0; missing: taken from the file"),
+    ColumnSchema("stain", "text", False, False, "missing: H&E"),
     ColumnSchema("md5", "md5", False, False, "hex MD5 of the file"),
 )
 EXPRESSION_KEY = ColumnSchema(
-    "patient_id", "id", True, True, "one row a patient; every other column is a gene, float32"
+    "patient_id", "id", True, True, "one row per patient; every other column is a gene, float32"
 )
 
 ARROW_TYPES: dict[ValueType, str] = {
@@ -74,8 +82,10 @@ ID_PATTERN = re.compile(r"\w(?:[\w.+\- ]{0,126}[\w.+\-])?")
 
 Ids become file names and are shown in reports: no path, markup or formula characters, no space at either end.
 """
+ID_RULE = "use letters, digits, spaces and _ . + - only, a letter, digit or _ first, at most 128 characters"
+"""ID_PATTERN in words, the hint of error messages."""
 
-# Wide tables: 20,000 genes a row. 1,024 rows a group keep one group of one gene block small (docs/cohort.md, "Scale").
+# Tables have up to 20,000 genes per row. Groups of 1,024 rows keep the memory of one group small (docs/cohort.md).
 ROW_GROUP = 1024
 
 
@@ -92,7 +102,12 @@ class ExcludedPatient(BaseModel):
 
 
 class CohortInfo(BaseModel):
-    """What is known of a cohort beside its rows (`cohort.json`)."""
+    """The description of a cohort (`cohort.json`).
+
+    counts      patients, events, genes, slides
+    sources     {clinical, expression, slides: MD5 of the source file}
+    attrition   excluded patients, samples and rows of other tables
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
@@ -111,8 +126,8 @@ class CohortInfo(BaseModel):
 class Cohort:
     """The tables of a cohort in memory.
 
-    patients    columns of PATIENTS, then the covariates; one row a patient, sorted by patient_id
-    expression  index patient_id, one float32 column a gene, sorted by patient_id
+    patients    columns of PATIENTS, then the covariates; one row per patient, sorted by patient_id
+    expression  index patient_id, one float32 column per gene, sorted by patient_id
     slides      columns of SLIDES; sorted by patient_id and slide_id
     """
 
@@ -124,12 +139,12 @@ class Cohort:
 
 def covariates(patients: pd.DataFrame) -> list[str]:
     """Names of the clinical covariates: every column beyond the schema."""
-    known = {column.name for column in PATIENTS}
-    return [str(name) for name in patients.columns if name not in known]
+    schema = {column.name for column in PATIENTS}
+    return [str(name) for name in patients.columns if name not in schema]
 
 
 def write(cohort: Cohort, folder: Path) -> None:
-    """The four files of a cohort into an existing folder; the same cohort gives the same bytes."""
+    """Write the four files of a cohort to an existing folder; the same cohort gives the same bytes."""
     _write_parquet(cohort.patients, PATIENTS, folder / "patients.parquet")
     _write_parquet(cohort.slides, SLIDES, folder / "slides.parquet")
     _write_expression(cohort.expression, folder / "expression.parquet")
@@ -137,16 +152,15 @@ def write(cohort: Cohort, folder: Path) -> None:
 
 
 def read_patients(cohort: Location) -> pd.DataFrame:
-    """The patients of a cohort folder, columns of PATIENTS then covariates, sorted by patient_id.
+    """The patients of a cohort folder: columns of PATIENTS, then covariates, sorted by patient_id.
 
-    Raises
-        DataError: no such table, or it is not what `ingest` writes.
+    Raises DataError when there is no such table, or `ingest` did not write it.
     """
     patients = _read_parquet(storage.join(cohort, "patients.parquet"), PATIENTS)
     for column in ("patient_id", "time_months", "event"):
         if patients[column].isna().any():
-            place = f"{storage.join(cohort, 'patients.parquet')}, row {int(patients[column].isna().argmax()) + 1}"
-            raise DataError(f"no {column}", place, "write the table with mcti ingest")
+            where = f"{storage.join(cohort, 'patients.parquet')}, row {int(patients[column].isna().argmax()) + 1}"
+            raise DataError(f"{column} is missing", where, "write the table with mcti ingest")
     redaction.register_ids(patients["patient_id"])
     patients["is_female"] = patients["is_female"].astype("Int8")
     patients["event"] = patients["event"].astype("int8")
@@ -154,7 +168,10 @@ def read_patients(cohort: Location) -> pd.DataFrame:
 
 
 def read_slides(cohort: Location) -> pd.DataFrame:
-    """The slides of a cohort folder, columns of SLIDES; no row where the cohort has no slides."""
+    """The slides of a cohort folder, columns of SLIDES; no rows where the cohort has no slides.
+
+    Raises DataError when there is no such table, or `ingest` did not write it.
+    """
     slides = _read_parquet(storage.join(cohort, "slides.parquet"), SLIDES)
     redaction.register_ids(slides["slide_id"])
     return slides
@@ -163,18 +180,17 @@ def read_slides(cohort: Location) -> pd.DataFrame:
 def read_expression(cohort: Location, genes: list[str] | None = None) -> pd.DataFrame:
     """Expression (patients, genes) float32, index patient_id, sorted; `genes`: only these columns, in this order.
 
-    Raises
-        DataError: no such table, or a gene is not in it.
+    Raises DataError when there is no such table, or a gene is missing.
     """
     import pyarrow.parquet as pq
 
     where = storage.join(cohort, "expression.parquet")
     with storage.local_copy(where) as path:
-        known = _names(path, where)
-        if known[:1] != ["patient_id"]:
-            raise _foreign(where, "patient_id")
-        if genes is not None and (strange := [gene for gene in genes if gene not in set(known[1:])]):
-            raise DataError(f"gene {strange[0]!r} is missing", where, did_you_mean(strange[0], known[1:]))
+        names = _column_names(path, where)
+        if names[:1] != ["patient_id"]:
+            raise _missing_column_error(where, "patient_id")
+        if genes is not None and (missing := [gene for gene in genes if gene not in set(names[1:])]):
+            raise DataError(f"gene {missing[0]!r} is missing", where, did_you_mean(missing[0], names[1:]))
         columns = None if genes is None else ["patient_id", *genes]
         frame = pd.DataFrame(pq.read_table(path, columns=columns).to_pandas(ignore_metadata=True))
     return frame.set_index("patient_id").astype(np.float32, copy=False)
@@ -194,7 +210,7 @@ def expression_blocks(cohort: Location) -> Iterator[tuple[list[str], npt.NDArray
 
 
 def expression_groups(cohort: Location) -> int:
-    """How many blocks `expression_blocks` gives."""
+    """The number of blocks of `expression_blocks`."""
     import pyarrow.parquet as pq
 
     with storage.local_copy(storage.join(cohort, "expression.parquet")) as path:
@@ -202,45 +218,51 @@ def expression_groups(cohort: Location) -> int:
 
 
 def gene_names(cohort: Location) -> list[str]:
-    """The genes of a cohort folder in the order of the table, without reading a value."""
+    """The genes of a cohort folder in the order of the table; no value is read."""
     where = storage.join(cohort, "expression.parquet")
     with storage.local_copy(where) as path:
-        return _names(path, where)[1:]
+        return _column_names(path, where)[1:]
 
 
 def read_info(cohort: Location) -> CohortInfo:
-    """`cohort.json` of a cohort folder."""
+    """Read `cohort.json` of a cohort folder.
+
+    Raises DataError when there is no such file, or a key is invalid.
+    """
     where = storage.join(cohort, "cohort.json")
     try:
         return CohortInfo.model_validate(storage.read_json(where))
     except ValidationError as error:
         first = error.errors()[0]
-        place = f"{where}, key {'.'.join(map(str, first['loc']))}"
-        raise DataError(str(first["msg"]), place, "write it anew with mcti ingest") from error
+        key = ".".join(map(str, first["loc"]))
+        raise DataError(str(first["msg"]), f"{where}, key {key}", "run mcti ingest again") from error
 
 
 def render_schema() -> str:
-    """The schema as Markdown: docs/cohort.md holds exactly this text."""
+    """The schema as Markdown, exactly as docs/cohort.md contains it."""
     parts = []
     for title, columns in (("patients", PATIENTS), ("slides", SLIDES), ("expression", (EXPRESSION_KEY,))):
         parts += [
             f"### {title}",
             "",
-            "| column | type | in the table | in every row | meaning |",
+            "| column | type | required | may have missing values | meaning |",
             "|---|---|---|---|---|",
         ]
         parts += [
-            f"| `{c.name}` | {_words(c)} | {'must be' if c.required else 'may be'} | {'yes' if c.filled else 'no'} "
-            f"| {c.description} |"
+            f"| `{c.name}` | {_type_description(c)} | {_yes(c.required)} | {_yes(not c.filled)} | {c.description} |"
             for c in columns
         ]
         parts.append("")
     return "\n".join(parts)
 
 
-def _words(column: ColumnSchema) -> str:
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _type_description(column: ColumnSchema) -> str:
     return {
-        "id": "id: letters, digits, `_ . + -`, inner blanks; at most 128",
+        "id": "id: letters, digits, `_ . + -`, inner spaces; at most 128 characters",
         "text": "text",
         "number": "number",
         "positive": "number > 0",
@@ -256,8 +278,8 @@ def _write_parquet(frame: pd.DataFrame, columns: tuple[ColumnSchema, ...], path:
     import pyarrow.parquet as pq
 
     fields = [pa.field(c.name, ARROW_TYPES[c.value_type]) for c in columns]
-    known = {c.name for c in columns}
-    for name in (n for n in frame.columns if n not in known):
+    schema = {c.name for c in columns}
+    for name in (n for n in frame.columns if n not in schema):
         numeric = pd.api.types.is_numeric_dtype(frame[name])
         fields.append(pa.field(str(name), pa.float64() if numeric else pa.string()))
     arrays = [pa.Array.from_pandas(frame[field.name], type=field.type) for field in fields]
@@ -272,7 +294,7 @@ def _write_expression(expression: pd.DataFrame, path: Path) -> None:
     schema = pa.schema([pa.field("patient_id", pa.string()), *genes])
     ids = np.asarray(expression.index, dtype=object)
     values = expression.to_numpy(dtype=np.float32)
-    # Statistics of 20,000 columns in each group would outweigh the reading of a narrow slice.
+    # Without statistics: those of 20,000 columns per group would cost more than reading a few columns.
     with pq.ParquetWriter(path, schema, write_statistics=False) as writer:
         for start in range(0, max(len(ids), 1), ROW_GROUP):
             block = values[start : start + ROW_GROUP]
@@ -285,23 +307,23 @@ def _read_parquet(where: str, columns: tuple[ColumnSchema, ...]) -> pd.DataFrame
     import pyarrow.parquet as pq
 
     with storage.local_copy(where) as path:
-        known = _names(path, where)
+        names = _column_names(path, where)
         for column in columns:
-            if column.name not in known:
-                raise _foreign(where, column.name)
+            if column.name not in names:
+                raise _missing_column_error(where, column.name)
         return pd.DataFrame(pq.read_table(path).to_pandas(ignore_metadata=True))
 
 
-def _names(path: Path, where: str) -> list[str]:
+def _column_names(path: Path, where: str) -> list[str]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         names: Any = pq.read_schema(path).names
     except pa.ArrowInvalid as error:
-        raise DataError("not a Parquet file", where, "write it anew with mcti ingest") from error
+        raise DataError("not a Parquet file", where, "run mcti ingest again") from error
     return [str(name) for name in names]
 
 
-def _foreign(where: str, column: str) -> DataError:
-    return DataError(f"column {column!r} is missing", where, "this is no table of a cohort: write it with mcti ingest")
+def _missing_column_error(where: str, column: str) -> DataError:
+    return DataError(f"column {column!r} is missing", where, "use a cohort that mcti ingest wrote")

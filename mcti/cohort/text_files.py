@@ -1,6 +1,6 @@
-"""A file of somebody else's as a stream of text, or an error that says what kind of file it is instead.
+"""Foreign text files as a stream of text, or an error that names the format of the file.
 
-Plain text, text packed with gzip, and a zip archive of one file (as MCAT's tables are handed on) are opened.
+Plain text, text compressed with gzip, and a zip archive with one file (the form of MCAT's tables) can be opened.
 """
 
 import gzip
@@ -15,7 +15,7 @@ from typing import IO, TextIO
 from mcti import storage
 from mcti.errors import DataError
 
-_KINDS = {
+_FORMATS = {
     b"\xff\xfe\x00\x00": "UTF-32",
     b"\x00\x00\xfe\xff": "UTF-32",
     b"\xff\xfe": "UTF-16",
@@ -23,80 +23,78 @@ _KINDS = {
     b"\xd0\xcf\x11\xe0": "an Excel file",
 }
 _HINTS = {"an Excel file": "save the sheet as CSV UTF-8 (File > Save as)"}
-_ZIP, _GZIP = b"PK\x03\x04", b"\x1f\x8b"
+_ZIP, _GZIP, _UTF8_MARK = b"PK\x03\x04", b"\x1f\x8b", b"\xef\xbb\xbf"
 
 
-def magic(path: Path, where: str) -> bytes:
-    """The first four bytes of a file.
+def first_bytes(path: Path, where: str) -> bytes:
+    """The first four bytes of a file, which identify its format.
 
-    Raises
-        DataError: the file is empty, a workbook, or text in UTF-16 or UTF-32, with a mark at its start or without.
+    Raises DataError when the file is empty, a workbook, or text in UTF-16 or UTF-32, with or without a mark.
     """
     with storage.translating_os_errors(where), path.open("rb") as stream:
         start = stream.read(4)
     if not start:
-        raise DataError("the file is empty", where, "give a table with a header and rows")
-    for mark, name in _KINDS.items():
+        raise DataError("the file is empty", where, "write a table with a header and rows")
+    for mark, format_name in _FORMATS.items():
         if start.startswith(mark):
-            raise _other_kind(name, where)
-    # Text has no zero bytes; UTF-16 writes every second one of a Latin letter as zero.
+            raise _format_error(format_name, where)
+    # UTF-8 text has no zero bytes; in UTF-16 every second byte of a Latin letter is zero.
     if b"\x00" in start and not start.startswith((_ZIP, _GZIP)):
-        raise _other_kind("UTF-32" if start.count(b"\x00") == 3 else "UTF-16", where)
+        raise _format_error("UTF-32" if start.count(b"\x00") == 3 else "UTF-16", where)
     return start
 
 
 @contextmanager
-def text(path: Path, where: str) -> Iterator[tuple[TextIO, list[str]]]:
-    """The text of a file in UTF-8, unpacked, without its byte order mark, and what is to be said of it.
+def open_text(path: Path, where: str) -> Iterator[tuple[TextIO, list[str]]]:
+    """The text of a UTF-8 file, decompressed and without its byte order mark, and the warnings about it.
 
-    Raises
-        DataError: an archive that cannot be unpacked; in the body of the block, a byte that is not UTF-8 with its row.
+    Raises DataError when an archive cannot be unpacked; in the body of the block, when a byte is not UTF-8.
     """
-    with storage.translating_os_errors(where):  # around the rest: a broken gzip file is an OSError, too
+    with storage.translating_os_errors(where):  # outermost: a damaged gzip file raises an OSError, too
         try:
-            with _binary(path, where) as binary:
-                marked = binary.read(3) == b"\xef\xbb\xbf"
-            warnings = [f"{where} starts with a byte order mark, which was left out"] if marked else []
-            with _binary(path, where) as binary:
+            with _open_binary(path, where) as binary:
+                has_mark = binary.read(len(_UTF8_MARK)) == _UTF8_MARK
+            warnings = [f"{where} starts with a byte order mark, which was removed"] if has_mark else []
+            with _open_binary(path, where) as binary:
                 yield io.TextIOWrapper(binary, encoding="utf-8-sig", newline=""), warnings
         except UnicodeDecodeError:
-            raise _not_utf8(path, where) from None
+            raise _encoding_error(path, where) from None
         except (gzip.BadGzipFile, EOFError, zlib.error, zipfile.BadZipFile) as error:
-            raise DataError("an archive that cannot be unpacked", where, "copy or pack it again") from error
+            raise DataError("the archive cannot be unpacked", where, "copy it again, or compress it again") from error
 
 
 @contextmanager
-def _binary(path: Path, where: str) -> Iterator[IO[bytes]]:
+def _open_binary(path: Path, where: str) -> Iterator[IO[bytes]]:
     with path.open("rb") as raw:
         start = raw.read(4)
         raw.seek(0)
         if start.startswith(_GZIP):
             yield io.BufferedReader(gzip.GzipFile(fileobj=raw))
         elif start == _ZIP:
-            with zipfile.ZipFile(raw) as archive, archive.open(_member(archive, where)) as member:
+            with zipfile.ZipFile(raw) as archive, archive.open(_member_name(archive, where)) as member:
                 yield member
         else:
             yield raw
 
 
-def _member(archive: zipfile.ZipFile, where: str) -> str:
-    """The one file of an archive; what macOS adds beside it does not count."""
+def _member_name(archive: zipfile.ZipFile, where: str) -> str:
+    """The one file of an archive; the metadata that macOS adds is ignored."""
     names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
     if "[Content_Types].xml" in names or "mimetype" in names:
-        raise _other_kind("an Excel file", where)
+        raise _format_error("an Excel file", where)
     if len(names) != 1:
-        what = f"a zip archive of {len(names)} files, where one is needed"
-        raise DataError(what, where, "unpack it, and name the table")
+        hint = "unpack the archive, and use the path of the table"
+        raise DataError(f"the zip archive has {len(names)} files, exactly one is needed", where, hint)
     return names[0]
 
 
-def _other_kind(name: str, where: str) -> DataError:
-    return DataError(f"the file is {name}, not CSV", where, _HINTS.get(name, "save it as CSV UTF-8"))
+def _format_error(format_name: str, where: str) -> DataError:
+    return DataError(f"the file is {format_name}, not CSV", where, _HINTS.get(format_name, "save it as CSV UTF-8"))
 
 
-def _not_utf8(path: Path, where: str) -> DataError:
-    """The row and the words around the first byte that is not UTF-8; the reader decodes in blocks and cannot tell."""
-    with _binary(path, where) as binary:
+def _encoding_error(path: Path, where: str) -> DataError:
+    """The error for the first byte that is not UTF-8, with its row. The text reader decodes blocks and has no rows."""
+    with _open_binary(path, where) as binary:
         for row, line in enumerate(binary, start=1):
             try:
                 line.decode("utf-8")
@@ -104,4 +102,4 @@ def _not_utf8(path: Path, where: str) -> DataError:
                 near = line[max(error.start - 20, 0) : error.start + 20].decode("latin-1").strip()
                 what = f"byte 0x{line[error.start]:02x} near {near!r} is not UTF-8"
                 return DataError(what, f"{where}, row {row}", "save the table as CSV UTF-8")
-    raise AssertionError("a file that could not be decoded was decoded")  # it changed while we read
+    raise AssertionError("the file was changed while it was read")

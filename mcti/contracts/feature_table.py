@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mcti.errors import DataError, did_you_mean
+from mcti.slides.features import FeatureFile, open_file
 from mcti.storage import Location, join, local_copy
 
 COLUMNS = (
@@ -44,37 +45,42 @@ def read_statuses(features: Location) -> pd.DataFrame:
 
 
 def describe(path: Path, slide_id: str, patient_id: str) -> dict[str, Any]:
-    """One slide's row: patches, width, encoder, resolution (µm/px), rows with NaN, constant rows, patches outside, and
-    the contents as a hash of the features: equal ones tell that one slide was read under two names.
+    """The row of one slide: its patches, their width, encoder, resolution (µm/px), and counts of invalid rows.
 
-    Raises
-        DataError: no feature file, or one without features, coordinates or the size of its slide.
+    nan_rows, constant_rows     patches with NaN or infinity, and with equal values
+    outside                     patches outside of the slide; 0 where its size is unknown
+    contents                    hash of the features: equal for one slide that is listed under two names
+    Raises DataError when the file is no feature file, or lacks coordinates or the size of the slide.
     """
-    import h5py
+    with open_file(path) as file:
+        grid, attributes, coords = file.grid, file.attributes, file.coords()
+        size = np.array([int(grid["level0_width"]), int(grid["level0_height"])])
+        # Features of other tools may lack the slide size, the hash of the weights and the resolution.
+        outside = 0
+        if coords is not None and (size > 0).all():
+            outside = int(((coords < 0) | (coords >= size)).any(axis=1).sum())
+        row = {
+            "slide_id": slide_id,
+            "patient_id": patient_id,
+            "tiles": file.tiles,
+            "width": file.width,
+            "encoder": f"{attributes['encoder']} {attributes.get('encoder_weights_sha256', '')}".strip(),
+            "resolution": float(attributes.get("target_mpp", np.nan)),
+            "outside": outside,
+        }
+        return row | _check_rows(file)
 
-    try:
-        with h5py.File(path, "r") as file:
-            features, coords = file["features"], file["coords"]
-            size = np.array([int(coords.attrs["level0_width"]), int(coords.attrs["level0_height"])])
-            # Features of other tools may know neither the slide's size, nor weights, nor the resolution.
-            known = bool((size > 0).all())
-            row = {
-                "tiles": len(features),
-                "width": features.shape[1],
-                "encoder": f"{file.attrs['encoder']} {file.attrs.get('encoder_weights_sha256', '')}".strip(),
-                "resolution": float(file.attrs.get("target_mpp", np.nan)),
-                "outside": int(((coords[:] < 0) | (coords[:] >= size)).any(axis=1).sum()) if known else 0,
-            }
-            counts = {"nan_rows": 0, "constant_rows": 0}
-            digest = hashlib.blake2b(digest_size=16)
-            for start in range(0, len(features), _BLOCK):
-                block = features[start : start + _BLOCK]
-                counts["nan_rows"] += int((~np.isfinite(block).all(axis=1)).sum())
-                counts["constant_rows"] += int((np.ptp(block, axis=1) == 0).sum())
-                digest.update(np.ascontiguousarray(block).tobytes())
-    except (OSError, KeyError, RuntimeError, IndexError) as error:
-        raise DataError(f"not a feature file ({error})", str(path), "run mcti extract again") from error
-    return {"slide_id": slide_id, "patient_id": patient_id, **row, **counts, "contents": digest.hexdigest()}
+
+def _check_rows(file: FeatureFile) -> dict[str, Any]:
+    """Counts of invalid rows, and the hash of all rows, read block by block."""
+    counts = {"nan_rows": 0, "constant_rows": 0}
+    digest = hashlib.blake2b(digest_size=16)
+    for start in range(0, file.tiles, _BLOCK):
+        block = file.features(start, start + _BLOCK)
+        counts["nan_rows"] += int((~np.isfinite(block).all(axis=1)).sum())
+        counts["constant_rows"] += int((np.ptp(block, axis=1) == 0).sum())
+        digest.update(np.ascontiguousarray(block).tobytes())
+    return {**counts, "contents": digest.hexdigest()}
 
 
 def table(rows: list[dict[str, Any]]) -> pd.DataFrame:

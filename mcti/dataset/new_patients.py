@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from mcti import redaction
-from mcti.cohort import reading
+from mcti.cohort.raw_tables import Matrix
+from mcti.cohort.reading import read_matrix
 from mcti.dataset.bags import Dataset, PatientBag
 from mcti.dataset.loading import check_single_encoder, load_bag
 from mcti.errors import DataError, did_you_mean
@@ -138,23 +139,23 @@ class NewPatientTables:
         return {name: None if np.isnan(value) else float(value) for name, value in values}
 
 
-def _rows_by_patient(table: reading.Matrix | None) -> tuple[dict[str, NDArray[np.float32]], tuple[str, ...]]:
+def _rows_by_patient(table: Matrix | None) -> tuple[dict[str, NDArray[np.float32]], tuple[str, ...]]:
     """The rows of a table by patient, and the names of its columns."""
     return ({}, ()) if table is None else (dict(zip(table.ids, table.values, strict=True)), tuple(table.genes))
 
 
-def _expression(folder: Path) -> reading.Matrix | None:
+def _expression(folder: Path) -> Matrix | None:
     return _read_matrix(_find_file(folder, "expression.csv", "expression.parquet"))
 
 
-def _clinical(folder: Path) -> reading.Matrix | None:
+def _clinical(folder: Path) -> Matrix | None:
     return _read_matrix(_find_file(folder, "clinical.csv", "clinical.parquet"))
 
 
-def _read_matrix(path: Path | None) -> reading.Matrix | None:
+def _read_matrix(path: Path | None) -> Matrix | None:
     if path is None:
         return None
-    table = reading.read_matrix(path, "patient_id")
+    table = read_matrix(path, "patient_id")
     if len(set(table.ids)) < len(table.ids):
         duplicate = min(name for name in table.ids if table.ids.count(name) > 1)
         raise DataError(f"patient {duplicate!r} has two rows", str(path), "keep one row per patient")

@@ -1,7 +1,7 @@
-"""DICOM whole slide images: one slide is one series, whose instances lie side by side in one folder.
+"""DICOM whole slide images: one slide is one series, whose instances are files of one folder.
 
-An instance is one file: a level (flavour VOLUME), or the thumbnail, the label or the overview photograph. Only headers
-are read here. Standard: DICOM PS3.3, A.32.8 and C.8.12.4 (VL Whole Slide Microscopy Image).
+An instance is one file: a level (flavour VOLUME), or the thumbnail, the label or the overview photograph. This module
+reads only headers. Standard: DICOM PS3.3, A.32.8 and C.8.12.4 (VL Whole Slide Microscopy Image).
 """
 
 import hashlib
@@ -35,7 +35,7 @@ _CODECS = {
 
 @dataclass(frozen=True)
 class Instance:
-    """The header of one file. `columns`, `rows`: pixels of the whole level; `codec`: of its transfer syntax."""
+    """The header of one file. columns, rows: pixels of the whole level; codec: that of the transfer syntax."""
 
     location: str
     sop_class: str
@@ -63,7 +63,7 @@ class Instance:
 
 
 def may_be_dicom(name: str) -> bool:
-    """Whether a file of this name is looked into: `.dcm`, `.dicom`, no ending, or a UID as its name."""
+    """Whether a file of this name is opened to look for DICOM: `.dcm`, `.dicom`, no ending, or a UID as its name."""
     ending = Path(name).suffix.lower()
     return ending in SUFFIXES or not ending or ending[1:].isdigit()
 
@@ -76,8 +76,7 @@ def has_preamble(head: bytes) -> bool:
 def instance(location: Location) -> Instance | None:
     """The header of a file or an object; None for a file that is no DICOM, or an index (DICOMDIR).
 
-    Raises
-        SlideError: READ_ERROR when the header does not parse.
+    Raises SlideError (READ_ERROR) when the header does not parse.
     """
     if storage.is_s3(location):
         return _instance(str(location), storage.size(location), 0)
@@ -88,24 +87,23 @@ def instance(location: Location) -> Instance | None:
 
 
 def series(location: Location) -> list[Instance]:
-    """All instances of the series that the file at `location` belongs to, as they lie in its folder, sorted by UID.
+    """All instances in the folder of `location` that belong to the same series, sorted by UID.
 
     Empty for a file that is no DICOM.
-
-    Raises
-        SlideError: the header of the file itself does not parse.
+    Raises SlideError when the header of the file itself does not parse.
     """
-    location = location if storage.is_s3(location) else Path(location)  # ./a.dcm is a.dcm
-    own = instance(location)
-    if own is None:
+    location = location if storage.is_s3(location) else Path(location)  # ./a.dcm and a.dcm are the same file
+    first = instance(location)
+    if first is None:
         return []
-    others = (found for found in instances(_neighbours(str(location))) if found.series == own.series)
-    found = {one.location: one for one in others if one.location != own.location}
-    return sorted([own, *found.values()], key=lambda one: (one.sop_instance, one.location))
+    neighbours = instances(_neighbours(str(location)))
+    by_location = {other.location: other for other in neighbours if other.series == first.series}
+    by_location[first.location] = first
+    return sorted(by_location.values(), key=lambda member: (member.sop_instance, member.location))
 
 
 def files_in(folder: Location, *, every: bool = False) -> list[str]:
-    """The files directly in a folder, or objects directly below a prefix, that may be DICOM by their names, or all."""
+    """The files directly in a folder, or objects directly below a prefix, that may be DICOM by name; `every`: all."""
     if storage.is_s3(folder):
         base = str(folder).rstrip("/")
         below = (name.removeprefix(base + "/") for name in storage.addresses(base + "/"))
@@ -116,44 +114,43 @@ def files_in(folder: Location, *, every: bool = False) -> list[str]:
 
 
 def _neighbours(location: str) -> list[str]:
-    unnamed = pinned.is_pinned(location) and not pinned.parse(location).path  # a version of one file, without a folder
+    unnamed = pinned.is_pinned(location) and not pinned.parse(location).path  # a version of one file
     return [] if unnamed else files_in(folder_of(location))
 
 
 def folder_of(location: str) -> str:
-    """The folder or prefix that a file lies in."""
+    """The folder or prefix of a file."""
     return location.rpartition("/")[0] if storage.is_s3(location) else str(Path(location).parent)
 
 
 def instances(locations: Iterable[str]) -> Iterator[Instance]:
-    """The DICOM files among `locations`; a broken header costs that file, not its neighbours."""
+    """The DICOM files among `locations`; files with a broken header are skipped."""
     for location in locations:
         try:
-            found = instance(location)
+            header = instance(location)
         except (SlideError, OSError):
             continue
-        if found is not None:
-            yield found
+        if header is not None:
+            yield header
 
 
-def levels(found: list[Instance]) -> list[Instance]:
+def levels(members: list[Instance]) -> list[Instance]:
     """The levels of a series, the finest first."""
-    chosen = [one for one in found if one.is_level]
-    return sorted(chosen, key=lambda one: (-one.columns * one.rows, one.sop_instance))
+    chosen = [member for member in members if member.is_level]
+    return sorted(chosen, key=lambda level: (-level.columns * level.rows, level.sop_instance))
 
 
-def check(found: list[Instance]) -> list[Instance]:
-    """The levels of a series that is a slide which can be read, the finest first.
+def check(members: list[Instance]) -> list[Instance]:
+    """The levels of a series that can be read as a slide, the finest first.
 
-    Raises
-        SlideError: no whole slide image, no level, the finest level is missing, or a form that no reader knows.
+    Raises SlideError when it is no whole slide image, has no level, lacks the finest level, or has an unsupported form.
     """
-    chosen = levels(found)
+    chosen = levels(members)
     if not chosen:
-        raise SlideError(Status.UNSUPPORTED_FORMAT, _no_level(found))
+        raise SlideError(Status.UNSUPPORTED_FORMAT, _describe_missing_level(members))
     first = chosen[0]
-    if any(one.concatenated for one in chosen):
-        what = "a level lies in several instances (a concatenation)"
+    if any(level.concatenated for level in chosen):
+        what = "a level is split into several instances (a concatenation)"
         raise SlideError(Status.UNSUPPORTED_FORMAT, what, "write one instance per level")
     if first.samples != 3 or first.bits != 8:
         what = f"{first.samples} samples of {first.bits} bits: not an RGB picture of a stained slide"
@@ -161,7 +158,7 @@ def check(found: list[Instance]) -> list[Instance]:
     if first.planes > 1:
         what = f"{first.planes} focal planes in one instance"
         raise SlideError(Status.UNSUPPORTED_FORMAT, what, "export one focal plane")
-    if all(one.image_type[3:4] == ("RESAMPLED",) for one in chosen):
+    if all(level.image_type[3:4] == ("RESAMPLED",) for level in chosen):
         what = "every level of the series is RESAMPLED: the instance of full resolution is missing"
         raise SlideError(Status.TRUNCATED, what, "copy all instances of the series into the folder")
     return chosen
@@ -172,12 +169,12 @@ def quickhash(series: str) -> str:
     return hashlib.sha256(series.encode() + b"\0").hexdigest()
 
 
-def _no_level(found: list[Instance]) -> str:
-    if not found:
+def _describe_missing_level(members: list[Instance]) -> str:
+    if not members:
         return "no DICOM file, or an index of others (DICOMDIR)"
-    if all(one.sop_class != WHOLE_SLIDE for one in found):
-        return f"DICOM of modality {found[0].modality or 'unknown'}, no whole slide image"
-    flavours = ", ".join(sorted({one.flavour.lower() or "unknown" for one in found}))
+    if all(member.sop_class != WHOLE_SLIDE for member in members):
+        return f"DICOM of modality {members[0].modality or 'unknown'}, no whole slide image"
+    flavours = ", ".join(sorted({member.flavour.lower() or "unknown" for member in members}))
     return f"the DICOM series holds no VOLUME instance, only {flavours}"
 
 
@@ -189,14 +186,14 @@ def _instance(location: str, size: int, changed: int) -> Instance | None:  # noq
         if not has_preamble(stream.read(132)):
             return None
         stream.seek(0)
-        pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # else it warns of each odd value
+        pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # no warnings for odd values
         try:
             header = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=list(_HEADER))
-            found = _parsed(location, header)
-        except Exception as error:  # pydicom raises what its parts raise: EOFError, ValueError, KeyError, struct.error
-            why = f"the DICOM header does not parse ({type(error).__name__})"
-            raise SlideError(Status.READ_ERROR, why, "copy it again") from error
-    return None if found.sop_class == _DIRECTORY else found
+            parsed = _parsed(location, header)
+        except Exception as error:  # pydicom passes on EOFError, ValueError, KeyError, struct.error and others
+            what = f"the DICOM header does not parse ({type(error).__name__})"
+            raise SlideError(Status.READ_ERROR, what, "copy it again") from error
+    return None if parsed.sop_class == _DIRECTORY else parsed
 
 
 def _opened(location: str) -> BinaryIO:

@@ -1,7 +1,7 @@
-"""What the well-known tile encoders expect: picture size, resolution, colour scaling, width, licence.
+"""The requirements of published tile encoders: tile size, resolution, colour scaling, width, licence.
 
-Facts from the encoders' own pages. An encoder fed at another resolution than it was trained at gives features that
-look right and are not, so a mismatch is refused, never mended in silence.
+Source: the web pages of the encoders. At another resolution than that of its training, an encoder returns features that
+look plausible but are wrong; a mismatch is therefore an error.
 """
 
 from dataclasses import dataclass, field
@@ -29,9 +29,12 @@ _UNI2 = {
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """One encoder. mpp: resolutions in µm/px that it was trained at; none known: any is taken.
+    """One encoder.
 
-    architecture: timm's name; empty when timm has none and the encoder comes as `onnx:FILE`.
+    architecture    name in timm; empty when timm does not have it, so that it must be used as `onnx:FILE`
+    mpp             resolutions of its training in µm/px; empty: any resolution is accepted
+    scaling         mean and standard deviation of the channels, in 0 to 1
+    restricted      whether the user must accept the licence in extract.accept_licences
     """
 
     architecture: str
@@ -44,8 +47,8 @@ class EncoderSpec:
     restricted: bool = False
     hub: str = ""
     options: dict[str, Any] = field(default_factory=dict)
-    swiglu: bool = False  # gated units and SiLU in place of the usual ones
-    pooling: str = "class"  # class: the class token; class+mean: with the mean of the patch tokens behind it
+    swiglu: bool = False  # gated units with SiLU instead of a plain MLP
+    pooling: str = "class"  # class: the class token; class+mean: class token, then mean of the patch tokens
 
 
 ENCODERS = {
@@ -72,7 +75,7 @@ ENCODERS = {
         swiglu=True,
     ),
     "conch": EncoderSpec(
-        "",  # its pooler is none of timm's
+        "",  # timm does not have its pooling layer
         512,
         size=448,
         mpp=(0.5,),
@@ -136,42 +139,44 @@ ENCODERS = {
         options={"img_size": 224, "patch_size": 16, "init_values": 1e-5},
     ),
 }
-"""Encoders known by name: `timm:uni@weights.bin`."""
+"""Encoders by name, as in `timm:uni@weights.bin`."""
 
 
-def known_name(name: str) -> str:
-    """The name in KNOWN of an encoder that is called by it or by its address on the hub; any other as it is.
+def canonical_name(name: str) -> str:
+    """The name in ENCODERS of an encoder given by name or by its address on the hub; other names unchanged.
 
-    The address is no way around the licence.
+    The check of the licence thereby applies to the address as well.
     """
     plain = name.removeprefix("hf-hub:").removeprefix("hf_hub:").casefold()
-    by_address = {card.hub.removeprefix("hf-hub:").casefold(): known for known, card in ENCODERS.items() if card.hub}
+    by_address = {spec.hub.removeprefix("hf-hub:").casefold(): key for key, spec in ENCODERS.items() if spec.hub}
     return by_address.get(plain, plain if plain in ENCODERS else name)
 
 
-def check(name: str, card: EncoderSpec, resolution: float, accepted: tuple[str, ...]) -> None:
-    """Refuse a resolution that the encoder never saw, and a licence that nobody accepted.
+def check(name: str, spec: EncoderSpec, resolution: float, accepted: tuple[str, ...]) -> None:
+    """Refuse a resolution that was not used in training, and a restricted licence that was not accepted.
 
-    Raises
-        UsageError: it names the encoder, the resolution or the licence, and the mend.
+    Raises UsageError.
     """
-    if card.mpp and not any(abs(resolution - mpp) <= 0.02 * mpp for mpp in card.mpp):
-        fits = ", ".join(f"{mpp:g}" for mpp in card.mpp)
+    if spec.mpp and not any(abs(resolution - mpp) <= 0.02 * mpp for mpp in spec.mpp):
+        fits = ", ".join(f"{mpp:g}" for mpp in spec.mpp)
         what = f"{name} was trained at {fits} µm/px, not at {resolution:g}"
-        raise UsageError(what, "extract.resolution", f"set {fits}")
-    if card.restricted and name not in accepted:
+        raise UsageError(what, "extract.resolution", f"set extract.resolution={fits}")
+    if spec.restricted and name not in accepted:
         raise UsageError(
-            f"{name} is licensed under {card.licence}",
+            f"{name} is licensed under {spec.licence}",
             "extract.encoder",
-            f"if you hold that right, say so: --set extract.accept_licences=[{name}]",
+            f"if you have accepted that licence, add --set extract.accept_licences=[{name}]",
         )
 
 
-def check_width(name: str, card: EncoderSpec, width: int) -> None:
-    """Refuse weights that give features of another width than the encoder's."""
-    if width != card.width:
+def check_width(name: str, spec: EncoderSpec, width: int) -> None:
+    """Refuse weights whose features have another width than the encoder's.
+
+    Raises UsageError.
+    """
+    if width != spec.width:
         raise UsageError(
-            f"{name} gives features of width {card.width}, these weights of {width}",
+            f"the width of {name} is {spec.width}, but these weights give {width} features",
             "extract.encoder",
             "check that the weights file belongs to this encoder",
         )

@@ -1,7 +1,7 @@
-"""The levels of a DICOM slide as the direct reader takes them: where each frame lies in its file, and its codec.
+"""The levels of a DICOM slide for the direct reader: the position of each frame in its file, and its codec.
 
-Only the plain form is taken: every tile once, row by row (TILED_FULL), one optical path, one focal plane, one fragment
-per frame (PS3.3 C.7.6.17.3, PS3.5 A.4). OpenSlide reads what has another form.
+Supported: every tile once, row by row (TILED_FULL), one optical path, one focal plane, one fragment per frame (PS3.3
+C.7.6.17.3, PS3.5 A.4). OpenSlide reads the other forms.
 """
 
 import os
@@ -22,7 +22,7 @@ _CODECS = {"1.2.840.10008.1.2": 1, "1.2.840.10008.1.2.1": 1, "1.2.840.10008.1.2.
 _CODECS |= {"1.2.840.10008.1.2.4.90": 34712, "1.2.840.10008.1.2.4.91": 34712}
 _RGB, _YCBCR = 2, 6
 _COLOURS = {"RGB": _RGB, "YBR_FULL_422": _YCBCR, "YBR_FULL": _YCBCR, "YBR_ICT": _RGB, "YBR_RCT": _RGB}
-"""After decoding: JPEG 2000 undoes its own transforms (ICT, RCT)."""
+"""Colour space after decoding: JPEG 2000 inverts its own transforms (ICT, RCT)."""
 
 
 @dataclass(frozen=True)
@@ -34,18 +34,18 @@ class FrameLevel:
 
 
 def levels(series: list[dicom.Instance]) -> list[FrameLevel] | None:
-    """The levels of a series on the local disk, the finest first; None when one has another form than the plain one."""
-    found = []
+    """The levels of a local series, the finest first; None when the direct reader does not support one of them."""
+    supported = []
     for instance in series:
         level = _level(Path(instance.location))
         if level is None:
             return None
-        found.append(level)
-    return found
+        supported.append(level)
+    return supported
 
 
 def pixel_size(path: Path) -> tuple[float, float] | None:
-    """µm/px in x and y (PixelSpacing, mm between rows, then between columns)."""
+    """µm/px in x and y; None when not stated (PixelSpacing: mm between rows, then between columns)."""
     header, _ = _header(path)
     try:
         down, across = header.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing
@@ -56,7 +56,7 @@ def pixel_size(path: Path) -> tuple[float, float] | None:
 
 
 def _header(path: Path) -> tuple[Any, int]:
-    """The header of a file, and where its pixel data begin."""
+    """The header of a file, and the offset of its pixel data."""
     import pydicom
 
     try:
@@ -65,15 +65,15 @@ def _header(path: Path) -> tuple[Any, int]:
     except OSError:
         raise
     except Exception as error:  # as in dicom.instance
-        why = f"the DICOM header does not parse ({type(error).__name__})"
-        raise SlideError(Status.READ_ERROR, why, "copy it again") from error
+        what = f"the DICOM header does not parse ({type(error).__name__})"
+        raise SlideError(Status.READ_ERROR, what, "copy it again") from error
 
 
 def _level(path: Path) -> FrameLevel | None:
     header, start = _header(path)
     syntax = str(header.file_meta.get("TransferSyntaxUID", ""))
     codec, colours = _CODECS.get(syntax), _COLOURS.get(str(header.get("PhotometricInterpretation", "")))
-    if codec is None or colours is None or not _is_plain(header) or (codec == 1 and colours != _RGB):
+    if codec is None or colours is None or not _is_supported(header) or (codec == 1 and colours != _RGB):
         return None
     tile, size = (header.Columns, header.Rows), (header.TotalPixelMatrixColumns, header.TotalPixelMatrixRows)
     count = -(-size[0] // tile[0]) * -(-size[1] // tile[1])
@@ -92,12 +92,12 @@ def _level(path: Path) -> FrameLevel | None:
     return FrameLevel(path, directory)
 
 
-def _is_plain(header: Any) -> bool:
+def _is_supported(header: Any) -> bool:
     single = all(int(header.get(name) or 1) == 1 for name in ("NumberOfOpticalPaths", "TotalPixelMatrixFocalPlanes"))
     full = str(header.get("DimensionOrganizationType", "")) == "TILED_FULL"
-    together = int(header.get("PlanarConfiguration") or 0) == 0
+    interleaved = int(header.get("PlanarConfiguration") or 0) == 0
     sized = all(int(header.get(name) or 0) > 0 for name in ("Rows", "Columns", "TotalPixelMatrixColumns"))
-    return single and full and together and sized and int(header.get("TotalPixelMatrixRows") or 0) > 0
+    return single and full and interleaved and sized and int(header.get("TotalPixelMatrixRows") or 0) > 0
 
 
 def _fragments(descriptor: int, start: int, length: int) -> tuple[list[int], list[int]] | None:
@@ -105,29 +105,29 @@ def _fragments(descriptor: int, start: int, length: int) -> tuple[list[int], lis
     head = os.pread(descriptor, 12, start)
     if head[:4] != _PIXEL_DATA or head[8:] != b"\xff\xff\xff\xff":
         return None
-    offsets, sizes, at, first = [], [], start + 12, True
-    while at + 8 <= length:
-        item = os.pread(descriptor, 8, at)
+    offsets, sizes, position, first = [], [], start + 12, True
+    while position + 8 <= length:
+        item = os.pread(descriptor, 8, position)
         if item[:4] == _END:
             break
         if item[:4] != _ITEM:
             return None
         size = struct.unpack("<I", item[4:])[0]
         if not first:
-            offsets.append(at + 8)
+            offsets.append(position + 8)
             sizes.append(size)
-        at, first = at + 8 + size, False
+        position, first = position + 8 + size, False
     return offsets, sizes
 
 
 def _native(
     descriptor: int, start: int, syntax: str, tile: tuple[int, int], count: int
 ) -> tuple[list[int], list[int]] | None:
-    """Offsets and sizes of frames that lie one after the other, uncompressed."""
+    """Offsets and sizes of uncompressed, contiguous frames; None when the pixel data do not begin at `start`."""
     head = os.pread(descriptor, 12, start)
     if head[:4] != _PIXEL_DATA:
         return None
-    first = start + (8 if syntax == "1.2.840.10008.1.2" else 12)  # implicit VR: tag and length alone
+    first = start + (8 if syntax == "1.2.840.10008.1.2" else 12)  # implicit VR: only tag and length
     size = tile[0] * tile[1] * 3
     return [first + i * size for i in range(count)], [size] * count
 

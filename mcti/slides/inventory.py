@@ -1,4 +1,4 @@
-"""Every slide checked without decoding it: header, levels, resolution, completeness, duplicates of content."""
+"""Checks a slide without decoding it: header, levels, resolution, completeness, duplicates of content."""
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from mcti.slides.status import SlideError, Status
 class InventoryRow:
     """A row of the inventory. mpp in µm/px; content_id as in the feature files; quickhash: of OpenSlide.
 
-    duplicates: other rows of equal content, or of equal quickhash.
+    duplicates: number of other rows with the same content_id or quickhash.
     """
 
     slide_id: str
@@ -38,50 +38,49 @@ class InventoryRow:
 
 
 def check(row: SlideRow, choice: str = "auto") -> InventoryRow:
-    """What the header of one slide says; never raises for what is wrong with the slide itself."""
-    entry = InventoryRow(row.slide_id, row.patient_id, Status.OK.value)
+    """The row of one slide; a fault of the slide is stated in the row, not raised."""
+    result = InventoryRow(row.slide_id, row.patient_id, Status.OK.value)
     try:
         if row.problem:
             raise SlideError(Status.READ_ERROR, row.problem)
-        entry = replace(
-            entry, content_id=probe.content_id(row.path), bytes=slide_files.size(slide_files.resolve(row.path))
-        )
-        facts = probe.examine(row.path, mpp=row.mpp, choice=choice)
+        size = slide_files.size(slide_files.resolve(row.path))
+        result = replace(result, content_id=probe.content_id(row.path), bytes=size)
+        info = probe.examine(row.path, mpp=row.mpp, choice=choice)
     except SlideError as error:
-        entry = replace(entry, status=error.status.value, reason=error.reason)
+        result = replace(result, status=error.status.value, reason=error.reason)
         if error.status not in (Status.MISSING_MPP, Status.MPP_OUT_OF_RANGE):
-            return entry
-        # All but the resolution is known, and whoever fills it wants to see the rest.
-        facts = probe.examine(row.path, mpp=1.0, choice=choice)
-        return _with(entry, replace(facts, mpp_source=""))
+            return result
+        # Everything except the resolution is valid; the user who enters it needs the other columns.
+        info = probe.examine(row.path, mpp=1.0, choice=choice)
+        return _with_info(result, replace(info, mpp_source=""))
     except OSError as error:
-        why = storage.translate_os_error(error).what
-        return replace(entry, status=Status.READ_ERROR.value, reason=f"{why}: check the disk it lies on")
-    except DataError as error:  # staging: no such object
-        return replace(entry, status=Status.READ_ERROR.value, reason=f"{error.what}: {error.hint}")
-    return replace(_with(entry, facts), mpp_x=facts.mpp[0], mpp_y=facts.mpp[1])
+        reason = f"{storage.translate_os_error(error).what}: check the disk of the slide"
+        return replace(result, status=Status.READ_ERROR.value, reason=reason)
+    except DataError as error:  # from staging: no such object
+        return replace(result, status=Status.READ_ERROR.value, reason=f"{error.what}: {error.hint}")
+    return replace(_with_info(result, info), mpp_x=info.mpp[0], mpp_y=info.mpp[1])
 
 
-def _with(entry: InventoryRow, facts: SlideInfo) -> InventoryRow:
+def _with_info(row: InventoryRow, info: SlideInfo) -> InventoryRow:
     return replace(
-        entry,
-        reader=facts.reader,
-        vendor=facts.vendor,
-        compression=facts.compression,
-        width=facts.width,
-        height=facts.height,
-        levels=facts.levels,
-        mpp_source=facts.mpp_source,
-        quickhash=facts.quickhash,
+        row,
+        reader=info.reader,
+        vendor=info.vendor,
+        compression=info.compression,
+        width=info.width,
+        height=info.height,
+        levels=info.levels,
+        mpp_source=info.mpp_source,
+        quickhash=info.quickhash,
     )
 
 
-def with_duplicates(entries: list[InventoryRow]) -> list[InventoryRow]:
-    """The entries, each with the number of other rows whose content, or what OpenSlide opened, is the same."""
-    same: defaultdict[str, set[int]] = defaultdict(set)
-    for i, entry in enumerate(entries):
-        for identity in (entry.content_id, entry.quickhash):
+def with_duplicates(rows: list[InventoryRow]) -> list[InventoryRow]:
+    """The rows, each with the number of other rows that have the same content_id or quickhash."""
+    by_identity: defaultdict[str, set[int]] = defaultdict(set)
+    for i, row in enumerate(rows):
+        for identity in (row.content_id, row.quickhash):
             if identity:
-                same[identity].add(i)
-    others = [(same[e.content_id] | same[e.quickhash]) - {i} for i, e in enumerate(entries)]
-    return [replace(entry, duplicates=len(rows)) for entry, rows in zip(entries, others, strict=True)]
+                by_identity[identity].add(i)
+    duplicates = [(by_identity[row.content_id] | by_identity[row.quickhash]) - {i} for i, row in enumerate(rows)]
+    return [replace(row, duplicates=len(indices)) for row, indices in zip(rows, duplicates, strict=True)]

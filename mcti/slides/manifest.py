@@ -1,4 +1,4 @@
-"""The list of slides: a CSV or Parquet table, or a folder. What is wrong with one slide stays in its own row."""
+"""The list of slides: a CSV or Parquet table, or a folder. The fault of one slide is stated in its own row."""
 
 import math
 import os
@@ -17,14 +17,14 @@ SUFFIXES = (
     *(".png", ".jpg", ".jpeg"),
     *dicom.SUFFIXES,
 )
-"""Files of a folder that are taken for slides; DICOM files without an ending are found by their content."""
+"""File names of slides; DICOM files without such an ending are recognised by their content."""
 
 _COLUMNS = ("patient_id", "slide_id", "path", "mpp", "md5")
 
 
 @dataclass(frozen=True)
 class SlideRow:
-    """One slide of the list. `problem`: why it cannot be used whatever its file holds; empty when nothing is known."""
+    """One slide of the list. mpp in µm/px; problem: why the row cannot be used, whatever its file holds; else empty."""
 
     patient_id: str
     slide_id: str
@@ -35,16 +35,14 @@ class SlideRow:
 
 
 def read(location: Location) -> list[SlideRow]:
-    """The slides of a manifest (columns patient_id, slide_id, path, and where known mpp in µm/px and md5), a folder, or
-    one slide.
+    """The slides of a manifest, a folder or a single file, sorted by slide_id.
 
-    A relative path is sought below the manifest's folder, then below the working directory; it may not climb out of
-    them. In a folder the slide is named by its file without the last ending, and so is its patient; a DICOM series
-    is one slide, named by its folder when it is the only slide there, by its file when it has one, else by its
-    SeriesInstanceUID. Rows are sorted by slide_id.
-
-    Raises
-        DataError: no such list, a missing column, an empty field, an mpp that is no number.
+    Manifest    columns patient_id, slide_id, path; optional mpp (µm/px) and md5. A relative path starts at the folder
+                of the manifest or at the working directory, and may not leave it.
+    Folder      slide_id and patient_id are the file name without its ending. A DICOM series is one slide: its name is
+                that of the folder when it is the only slide in it, else that of its file when it has a single one, else
+                its SeriesInstanceUID.
+    Raises DataError when the list does not exist, a column is missing, a field is empty, or mpp is not a number.
     """
     if storage.is_s3(location) and not str(location).lower().endswith((".csv", ".parquet", *SUFFIXES)):
         rows = _prefix(location)
@@ -55,48 +53,45 @@ def read(location: Location) -> list[SlideRow]:
     else:
         rows = _table(location)
     if not rows:
-        raise DataError("there are no slides", str(location), f"known endings: {', '.join(SUFFIXES)}")
+        raise DataError("there are no slides", str(location), f"supported endings: {', '.join(SUFFIXES)}")
     redaction.register_ids(name for row in rows for name in (row.patient_id, row.slide_id))
-    return sorted(_marked(rows), key=lambda row: (row.slide_id, row.path))
+    return sorted(_with_name_problems(rows), key=lambda row: (row.slide_id, row.path))
 
 
 def read_patient_ids(location: Location) -> dict[str, str]:
-    """Whose each slide is, by slide_id without a file's ending; where the slide lies need not be known.
+    """The patient_id of each slide by slide_id (without a file ending); the table needs no column path.
 
-    Raises
-        DataError: no such list, a missing column, an empty field, a slide of two patients.
+    Raises DataError when the table does not exist, a column is missing, a field is empty, or a slide has two patients.
     """
     table = _frame(location)
-    _need(table, ("patient_id", "slide_id"), location)
-    found: dict[str, str] = {}
+    _require_columns(table, ("patient_id", "slide_id"), location)
+    patient_ids: dict[str, str] = {}
     for i, record in enumerate(table.to_dict("records")):
-        patient, slide = (_text(record[name]) for name in ("patient_id", "slide_id"))
+        patient_id, slide_id = (_text(record[name]) for name in ("patient_id", "slide_id"))
         where = f"{location}, row {i + 2}"
-        if not patient or not slide:
-            raise DataError(f"{'slide_id' if patient else 'patient_id'} is empty", where, "fill it or delete the row")
-        slide = slide.removesuffix(Path(slide).suffix) if slide.lower().endswith(SUFFIXES) else slide
-        if found.setdefault(slide, patient) != patient:
-            raise DataError(
-                f"slide {slide} is of patient {found[slide]} and of patient {patient}",
-                where,
-                "keep one of the two rows",
-            )
-    redaction.register_ids([*found, *found.values()])
-    return found
+        if not patient_id or not slide_id:
+            what = f"{'slide_id' if patient_id else 'patient_id'} is empty"
+            raise DataError(what, where, "enter it, or delete the row")
+        slide_id = slide_id.removesuffix(Path(slide_id).suffix) if slide_id.lower().endswith(SUFFIXES) else slide_id
+        if patient_ids.setdefault(slide_id, patient_id) != patient_id:
+            what = f"slide {slide_id} belongs to patient {patient_ids[slide_id]} and to patient {patient_id}"
+            raise DataError(what, where, "keep one of the two rows")
+    redaction.register_ids([*patient_ids, *patient_ids.values()])
+    return patient_ids
 
 
-def _need(table: Any, columns: tuple[str, ...], location: Location) -> None:
+def _require_columns(table: Any, columns: tuple[str, ...], location: Location) -> None:
     for column in columns:
         if column not in table.columns:
             raise DataError(f"column {column!r} is missing", str(location), did_you_mean(column, table.columns))
 
 
 def _folder(folder: Path) -> list[SlideRow]:
-    found = []
-    for base, folders, names in os.walk(folder, onerror=_unreadable, followlinks=False):
+    rows = []
+    for base, folders, names in os.walk(folder, onerror=_raise_unreadable, followlinks=False):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += _rows_in(base, sorted(names))
-    return found
+        rows += _rows_in(base, sorted(names))
+    return rows
 
 
 def _rows_in(folder: str, names: list[str]) -> list[SlideRow]:
@@ -107,45 +102,44 @@ def _rows_in(folder: str, names: list[str]) -> list[SlideRow]:
     unparsed: list[str] = []
     by_series: dict[str, list[dicom.Instance]] = {}
     for name in filter(dicom.may_be_dicom, names):
-        where = storage.join(folder, name)
-        one = next(dicom.instances([where]), None)
-        if one is not None:
-            by_series.setdefault(one.series or where, []).append(one)
+        location = storage.join(folder, name)
+        header = next(dicom.instances([location]), None)
+        if header is not None:
+            by_series.setdefault(header.series or location, []).append(header)
         elif name.lower().endswith(SUFFIXES):
-            unparsed.append(where)  # its row will say why
-    rows += [SlideRow(Path(where).stem, Path(where).stem, where) for where in unparsed]
-    slides = [found for found in by_series.values() if dicom.levels(found)]
-    alone = len(slides) == 1 and not rows
-    return [*rows, *(_series_row(folder, found, alone=alone) for found in by_series.values())]
+            unparsed.append(location)  # its row will state the reason
+    rows += [SlideRow(Path(location).stem, Path(location).stem, location) for location in unparsed]
+    slides = [members for members in by_series.values() if dicom.levels(members)]
+    only_slide = len(slides) == 1 and not rows
+    return [*rows, *(_series_row(folder, members, only_slide=only_slide) for members in by_series.values())]
 
 
-def _series_row(folder: str, found: list[dicom.Instance], *, alone: bool) -> SlideRow:
-    """The row of a DICOM series: its finest level stands for it."""
-    levels = dicom.levels(found)
-    first = (levels or found)[0]
-    if alone and levels:
+def _series_row(folder: str, members: list[dicom.Instance], *, only_slide: bool) -> SlideRow:
+    """The row of a DICOM series; its path is that of the finest level."""
+    levels = dicom.levels(members)
+    first = (levels or members)[0]
+    if only_slide and levels:
         name = folder.rstrip("/").rpartition("/")[2] if storage.is_s3(folder) else Path(folder).resolve().name
     else:
-        name = Path(first.location).stem if len(found) == 1 else first.series
+        name = Path(first.location).stem if len(members) == 1 else first.series
     return SlideRow(name, name, first.location)
 
 
 def _single(location: str) -> SlideRow:
-    """The row of one file; of a DICOM instance, that of its series."""
+    """The row of one file; for a DICOM instance, that of its series."""
     rows = [SlideRow(Path(location).stem, Path(location).stem, location)]
     if not dicom.may_be_dicom(location.rpartition("/")[2]) or not storage.exists(location):
         return rows[0]
-    own = next(dicom.instances([location]), None)
-    if own is None:
+    if next(dicom.instances([location]), None) is None:
         return rows[0]
-    of_series = {one.location for one in dicom.series(location)}
+    series = {member.location for member in dicom.series(location)}
     base = dicom.folder_of(location)
-    found = _rows_in(base, [where.rpartition("/")[2] for where in dicom.files_in(base, every=True)])
-    return next((row for row in found if row.path in of_series), rows[0])
+    rows_of_folder = _rows_in(base, [path.rpartition("/")[2] for path in dicom.files_in(base, every=True)])
+    return next((row for row in rows_of_folder if row.path in series), rows[0])
 
 
-def _unreadable(error: OSError) -> None:
-    raise storage.translate_os_error(error)  # a folder left out would be slides left out
+def _raise_unreadable(error: OSError) -> None:
+    raise storage.translate_os_error(error)  # skipping the folder would silently drop its slides
 
 
 def _prefix(location: Location) -> list[SlideRow]:
@@ -158,7 +152,7 @@ def _prefix(location: Location) -> list[SlideRow]:
 
 def _table(location: Location) -> list[SlideRow]:
     table = _frame(location)
-    _need(table, _COLUMNS[:3], location)
+    _require_columns(table, _COLUMNS[:3], location)
     base = str(location).rpartition("/")[0] if storage.is_s3(location) else Path(location).parent
     return [_row(dict(record), base, f"{location}, row {i + 2}") for i, record in enumerate(table.to_dict("records"))]
 
@@ -178,16 +172,16 @@ def _frame(location: Location) -> Any:
 
 
 def _row(record: dict[str, Any], base: Path | str, where: str) -> SlideRow:
-    words = {name: _text(record.get(name)) for name in _COLUMNS}
+    texts = {name: _text(record.get(name)) for name in _COLUMNS}
     for name in _COLUMNS[:3]:
-        if not words[name]:
-            raise DataError(f"{name} is empty", where, "fill it or delete the row")
-    path, problem = _resolved(words["path"], base)
-    return SlideRow(words["patient_id"], words["slide_id"], path, _mpp(words["mpp"], where), words["md5"], problem)
+        if not texts[name]:
+            raise DataError(f"{name} is empty", where, "enter it, or delete the row")
+    path, problem = _resolved(texts["path"], base)
+    return SlideRow(texts["patient_id"], texts["slide_id"], path, _mpp(texts["mpp"], where), texts["md5"], problem)
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, str):  # a slide may be called nan
+    if isinstance(value, str):  # "nan" is a valid slide name
         return value.strip()
     missing = value is None or (isinstance(value, float) and math.isnan(value)) or str(value) == "<NA>"
     return "" if missing else str(value).strip()
@@ -207,23 +201,23 @@ def _resolved(text: str, base: Path | str) -> tuple[str, str]:
         return text, ""
     if os.path.normpath(text).startswith(".."):
         return text, "the path leaves the data folder: write it without .., or as an absolute path"
-    if isinstance(base, str):  # a manifest on S3: its slides lie beside it
+    if isinstance(base, str):  # a manifest on S3: paths start at its prefix
         return storage.join(base, os.path.normpath(text)), ""
-    beside = base / text
-    return str(beside if beside.exists() or not Path(text).exists() else Path(text)), ""
+    path = base / text
+    return str(path if path.exists() or not Path(text).exists() else Path(text)), ""
 
 
-def _marked(rows: list[SlideRow]) -> list[SlideRow]:
-    """The rows with what is wrong with their names: two of one name would write one file."""
-    times = Counter(row.slide_id for row in rows)
-    marked = []
+def _with_name_problems(rows: list[SlideRow]) -> list[SlideRow]:
+    """The rows, with the problem of each invalid or repeated name: two slides must not write the same file."""
+    counts = Counter(row.slide_id for row in rows)
+    checked = []
     for row in rows:
         name = row.slide_id
-        if times[name] > 1:
-            problem = f"{times[name]} slides are called {name}: give each a slide_id of its own in a manifest"
+        if counts[name] > 1:
+            problem = f"{counts[name]} slides are called {name}: give each a unique slide_id in a manifest"
         elif "/" in name or "\\" in name or "\0" in name or name.startswith(".") or len(name.encode()) > 200:
-            problem = "slide_id cannot name a file: take letters, digits, spaces, dots, dashes, at most 200 bytes"
+            problem = "slide_id is no valid file name: use letters, digits, spaces, dots, dashes, at most 200 bytes"
         else:
             problem = row.problem
-        marked.append(replace(row, problem=problem))
-    return marked
+        checked.append(replace(row, problem=problem))
+    return checked

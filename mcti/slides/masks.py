@@ -1,6 +1,6 @@
-"""Tissue masks as GeoJSON that QuPath opens and edits, and back as the mask of a slide.
+"""Converts tissue masks to GeoJSON, which QuPath opens and edits, and back to the mask of a slide.
 
-Polygons with holes (RFC 7946), level-0 pixels with y downwards as QuPath has it, one Feature an island.
+Polygons with holes (RFC 7946), level-0 pixels with y downwards as in QuPath, one Feature per island.
 """
 
 import json
@@ -18,38 +18,37 @@ _COLOUR = (0, 160, 80)
 
 
 def to_geojson(mask: Mask, view: Overview) -> dict[str, Any]:
-    """The islands of a mask (h, w) as a FeatureCollection of annotations called Tissue, outlined along its pixels."""
+    """The islands of a mask (h, w) as a FeatureCollection of annotations called Tissue, outlined along the pixels."""
     islands = polygons.outlines(mask)
     features = [_feature([_ring(ring, view) for ring in island]) for island in islands]
     return {"type": "FeatureCollection", "features": features}
 
 
 def from_geojson(path: Path, view: Overview) -> Coverage:
-    """What a GeoJSON file draws over a slide, as the share (h, w) of each pixel that it covers: polygons and
-    multipolygons, holes left out. The area is exact, however coarse the pixels are.
+    """The share (h, w) of each pixel that the polygons and multipolygons of a GeoJSON file cover, without holes.
 
-    Raises
-        SlideError: READ_ERROR for a file that is no GeoJSON, NO_TISSUE for one that covers nothing.
+    The area is exact, independent of the pixel size.
+    Raises SlideError: READ_ERROR when the file is no GeoJSON of areas, NO_TISSUE when it covers no pixel.
     """
     height, width = view.picture.shape[:2]
     covered = np.zeros((height, width))
     for polygon in _polygons(path):
         rings = [polygons.coverage(_points(ring, view, path), (height, width)) for ring in polygon]
         if rings:
-            # What two areas share in a pixel is not known; side by side, as an eraser leaves them, they add up.
+            # The overlap of two areas in a pixel is unknown. Adjacent areas, as QuPath's eraser leaves them, add up.
             covered = np.minimum(covered + np.maximum(rings[0] - sum(rings[1:]), 0), 1)
     if not covered.any():
-        raise SlideError(Status.NO_TISSUE, f"the mask {path.name} covers nothing")
+        raise SlideError(Status.NO_TISSUE, f"the mask {path.name} covers no pixel")
     return covered.astype(np.float32)
 
 
 def mostly_covered(covered: Mask | Coverage) -> Mask:
-    """The pixels that are covered by half or more, for outlines and previews."""
+    """The pixels (h, w) of which at least half is covered, for outlines and previews."""
     return np.asarray(covered >= 0.5)
 
 
 def _ring(points: Any, view: Overview) -> list[list[float]]:
-    """Corners of pixels of the coarse picture as level-0 pixels, closed as GeoJSON wants it."""
+    """Corners of overview pixels in level-0 pixels, as the closed ring that GeoJSON requires."""
     scaled = (points * np.asarray(view.scale)).round(2).tolist()
     return [*scaled, scaled[0]]
 
@@ -77,14 +76,14 @@ def _polygons(path: Path) -> list[Any]:
         document = json.loads(path.read_text(encoding="utf-8-sig"))
         features = document["features"] if isinstance(document, dict) and "features" in document else document
         shapes = [f.get("geometry", f) for f in (features if isinstance(features, list) else [features])]
-        found: list[Any] = []
+        rings: list[Any] = []
         for shape in shapes:
             if shape is None:
-                raise ValueError("an object without a geometry")
+                raise ValueError("a feature without a geometry")
             if shape["type"] not in ("Polygon", "MultiPolygon"):
                 raise ValueError(f"a {shape['type']} has no area")
-            found += shape["coordinates"] if shape["type"] == "MultiPolygon" else [shape["coordinates"]]
+            rings += shape["coordinates"] if shape["type"] == "MultiPolygon" else [shape["coordinates"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         hint = "export annotations from QuPath as GeoJSON"
         raise SlideError(Status.READ_ERROR, f"the mask {path.name} is no GeoJSON of areas ({error})", hint) from error
-    return found
+    return rings

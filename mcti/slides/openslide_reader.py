@@ -13,7 +13,7 @@ from mcti.slides.status import RegionError, SlideError, Status
 
 
 class OpenSlideReader(ClosingReader):
-    """Everything OpenSlide opens. A failed read poisons its handle, so the handle is opened anew."""
+    """Reads every format that OpenSlide supports. After a failed read a handle is unusable, so it is opened again."""
 
     name = "openslide"
 
@@ -22,19 +22,19 @@ class OpenSlideReader(ClosingReader):
         self._slide = self._open()
         properties = dict(self._slide.properties)
         self.properties = properties
-        self._own = tuple(float(downsample) for downsample in self._slide.level_downsamples)
+        self._openslide_downsamples = tuple(float(downsample) for downsample in self._slide.level_downsamples)
         self._pictures: dict[int, Pixels | None] = {}
         self.levels = [self._level(i) for i in range(self._slide.level_count)]
 
     def _level(self, i: int) -> Level:
-        size, word = self._slide.level_dimensions[i], f"openslide.level[{i}].tile-"
-        tile = [int(self.properties.get(word + name, 256)) for name in ("width", "height")]
+        size, prefix = self._slide.level_dimensions[i], f"openslide.level[{i}].tile-"
+        tile = [int(self.properties.get(prefix + name, 256)) for name in ("width", "height")]
         level = Level.of(size, self._slide.dimensions, (tile[0], tile[1]))
-        return replace(level, exact=True) if self._whole(i, level) else level
+        return replace(level, exact=True) if self._has_whole_downsample(i, level) else level
 
-    def _whole(self, level: int, here: Level) -> bool:
-        """Whether the downsample that OpenSlide itself calculates with is a whole number."""
-        return is_whole(self._own[level], max(here.width, here.height))
+    def _has_whole_downsample(self, index: int, level: Level) -> bool:
+        """Whether the downsample that OpenSlide uses is a whole number."""
+        return is_whole(self._openslide_downsamples[index], max(level.width, level.height))
 
     def _open(self) -> Any:
         import openslide
@@ -42,25 +42,25 @@ class OpenSlideReader(ClosingReader):
         try:
             return openslide.OpenSlide(self._path)
         except openslide.OpenSlideUnsupportedFormatError as error:
-            raise SlideError(Status.UNSUPPORTED_FORMAT, "no reader knows this format") from error
+            raise SlideError(Status.UNSUPPORTED_FORMAT, "no reader supports this format") from error
         except openslide.OpenSlideError as error:
             unknown = str(error).startswith("Unsupported TIFF compression")
             status = Status.UNSUPPORTED_COMPRESSION if unknown else Status.READ_ERROR
             raise SlideError(status, f"OpenSlide: {error}") from error
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         self._slide.close()
 
     def read(self, level: int, x: int, y: int, width: int, height: int, shrink: int = 1) -> Pixels:
         """See Reader."""
-        here = self.levels[level]
-        if not level or self._whole(level, here):
-            factor = round(self._own[level])
+        this_level = self.levels[level]
+        if not level or self._has_whole_downsample(level, this_level):
+            factor = round(self._openslide_downsamples[level])
             return smaller(self._region(level, x * factor, y * factor, width, height), shrink)
-        if here.exact:
+        if this_level.exact:
             return smaller(self._from_picture(level, x, y, width, height), shrink)
-        corner = (round(x * here.downsample[0]), round(y * here.downsample[1]))
+        corner = (round(x * this_level.downsample[0]), round(y * this_level.downsample[1]))
         return smaller(self._region(level, *corner, width, height), shrink)
 
     def _region(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
@@ -75,7 +75,7 @@ class OpenSlideReader(ClosingReader):
             raise RegionError(f"OpenSlide: {error}") from error
 
     def _from_picture(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
-        """A region of a small level, cut from the whole of it; where that does not decode, from the finer level."""
+        """A region of a small level, cut from the whole level; from the finer level when it does not decode."""
         with self._picture_lock:
             if level not in self._pictures:
                 self._pictures[level] = self._picture(level)

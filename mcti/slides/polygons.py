@@ -1,4 +1,4 @@
-"""Polygons to pixels and back, with the right area: exact coverage of pixels, and outlines along their edges.
+"""Converts polygons to pixels and back with exact areas: coverage of pixels, and outlines along their edges.
 
 Coordinates are pixels of the mask with the origin at the upper left corner of the first pixel, y downwards.
 """
@@ -17,8 +17,8 @@ _RIGHT, _DOWN, _LEFT, _UP = (1, 0), (0, 1), (-1, 0), (0, -1)
 def coverage(ring: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.float64]:
     """Share (h, w) of each pixel inside a closed ring (n, 2) of x, y, exact up to rounding.
 
-    Green's theorem: each edge, cut at the borders of pixels, adds its height to all pixels right of it and a part to
-    its own. What lies outside of the mask is cut off.
+    Green's theorem: each edge, cut at the pixel borders, adds its height to all pixels to its right and a part of it to
+    the pixel that it crosses. Parts outside of the mask are ignored.
     """
     height, width = shape
     start, end = ring, np.roll(ring, -1, axis=0)
@@ -33,7 +33,7 @@ def coverage(ring: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.fl
 
 
 def _pieces_in_rows(start: Any, end: Any, height: int) -> tuple[Any, ...]:
-    """Edges cut at whole y, as (x0, y0, x1, y1, sign) with y0 < y1; horizontal ones and those outside are left out."""
+    """Edges cut at whole y, as (x0, y0, x1, y1, sign) with y0 < y1; without horizontal edges and edges outside."""
     down = start[:, 1] < end[:, 1]
     upper, lower = np.where(down[:, None], start, end), np.where(down[:, None], end, start)
     sign = np.where(down, 1.0, -1.0)
@@ -49,9 +49,9 @@ def _pieces_in_rows(start: Any, end: Any, height: int) -> tuple[Any, ...]:
 
 
 def _pieces_in_columns(x0: Any, y0: Any, x1: Any, y1: Any, width: int) -> tuple[Any, ...]:
-    """Pieces cut at whole x: which piece, its column (0 to width), its height, and how far right in its pixel it lies.
+    """Pieces cut at whole x, as (piece, column 0 to width, height, mean position in the pixel 0 to 1).
 
-    What lies left of the mask counts in full from the first column on, what lies right of it not at all.
+    A piece left of the mask counts fully from the first column on, a piece right of the mask does not count.
     """
     left, right = np.minimum(x0, x1), np.maximum(x0, x1)
     first = np.clip(np.floor(left), -1, width).astype(np.int64)
@@ -66,7 +66,7 @@ def _pieces_in_columns(x0: Any, y0: Any, x1: Any, y1: Any, width: int) -> tuple[
 
 
 def _ranges(first: NDArray[np.int64], last: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """For each i the numbers first[i] to last[i] - 1: (i, number), one after the other."""
+    """For each i the numbers first[i] to last[i] - 1: (i, number) as two flat arrays."""
     counts = np.maximum(last - first, 0)
     index = np.repeat(np.arange(len(first)), counts)
     steps = np.arange(len(index)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -76,8 +76,8 @@ def _ranges(first: NDArray[np.int64], last: NDArray[np.int64]) -> tuple[NDArray[
 def outlines(mask: NDArray[np.bool_]) -> list[list[NDArray[np.int64]]]:
     """The islands of a mask (h, w), each as its outer ring and the rings of its holes, (n, 2) of x, y, not closed.
 
-    Rings run along the borders of pixels, so that their area is that of the pixels. Pixels that touch at a corner only
-    are two islands.
+    Rings follow the borders of pixels, so that their area is that of the pixels. Pixels that touch only at a corner
+    belong to different islands.
     """
     import cv2
 
@@ -90,7 +90,7 @@ def outlines(mask: NDArray[np.bool_]) -> list[list[NDArray[np.int64]]]:
 
 
 def _rings(mask: NDArray[np.bool_]) -> list[tuple[NDArray[np.int64], tuple[int, int]]]:
-    """Closed walks along the borders with the mask on the right, and a pixel of the mask at the first step."""
+    """Closed rings along the borders with the mask on their right, each with a mask pixel at its first step."""
     steps = _steps(mask)
     rings = []
     while steps:
@@ -122,26 +122,26 @@ def _steps(mask: NDArray[np.bool_]) -> dict[tuple[int, int], list[tuple[int, int
 def _walk(
     steps: dict[tuple[int, int], list[tuple[int, int]]], start: tuple[int, int], heading: tuple[int, int]
 ) -> NDArray[np.int64]:
-    """The corners at which a walk turns; its steps are taken out of `steps`."""
-    corner, before, turns = start, (0, 0), []
+    """The corners at which a ring turns; its steps are removed from `steps`."""
+    corner, previous, turns = start, (0, 0), []
     while corner in steps:
         directions = steps[corner]
-        right = (-before[1], before[0])  # where two ways lead on, round the same pixel
-        if before != (0, 0):
+        right = (-previous[1], previous[0])  # with two directions, continue around the same pixel
+        if previous != (0, 0):
             heading = right if right in directions else directions[0]
         directions.remove(heading)
         if not directions:
             del steps[corner]
-        if heading != before:
+        if heading != previous:
             turns.append(corner)
-        corner, before = (corner[0] + heading[0], corner[1] + heading[1]), heading
-        if corner == start and (corner not in steps or (-before[1], before[0]) not in steps[corner]):
+        corner, previous = (corner[0] + heading[0], corner[1] + heading[1]), heading
+        if corner == start and (corner not in steps or (-previous[1], previous[0]) not in steps[corner]):
             break
     return np.asarray(turns, np.int64)
 
 
 def _right_of(corner: tuple[int, int], heading: tuple[int, int]) -> tuple[int, int]:
-    """The pixel right of a step."""
+    """The pixel to the right of a step."""
     shift = {_RIGHT: (0, 0), _DOWN: (-1, 0), _LEFT: (-1, -1), _UP: (0, -1)}[heading]
     return corner[0] + shift[0], corner[1] + shift[1]
 

@@ -158,8 +158,8 @@ def content_id(location: Location) -> str:
     if pinned.is_pinned(location):
         return "md5:" + "".join(map(_pinned_md5, [level.location for level in levels] or slide_files.members(location)))
     if levels:
-        parts = sorted(f"{level.sop_instance}\n{_bytes_id(level.location)}\n" for level in levels)
-        return hashlib.sha256("".join(parts).encode()).hexdigest()
+        level_ids = sorted(f"{level.sop_instance}\n{_bytes_id(level.location)}\n" for level in levels)
+        return hashlib.sha256("".join(level_ids).encode()).hexdigest()
     others = sorted((name.rpartition("/")[2], storage.size(name)) for name in slide_files.members(location)[1:])
     return _bytes_id(location, "".join(f"{name}\n{size}\n" for name, size in others))
 
@@ -217,8 +217,8 @@ class open_bytes:  # noqa: N801 (used as a function)
             opened = self._descriptor = os.open(self._path, os.O_RDONLY)
             return lambda offset, size: os.pread(opened, size, offset), os.fstat(opened).st_size
         except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: circular links; ValueError: a NUL byte
-            why = storage.translate_os_error(error).what if isinstance(error, OSError) else str(error)
-            raise SlideError(Status.READ_ERROR, why, "check the file, its links and its mode") from error
+            what = storage.translate_os_error(error).what if isinstance(error, OSError) else str(error)
+            raise SlideError(Status.READ_ERROR, what, "check the file, its links and its mode") from error
 
     def __exit__(self, *_: object) -> None:
         if self._descriptor is not None:

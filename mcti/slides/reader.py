@@ -19,12 +19,13 @@ WHITE = 255
 
 @dataclass(frozen=True)
 class Level:
-    """One resolution of a slide. `downsample`: level-0 pixels in one of its pixels, across and down.
+    """One resolution of a slide. width, height and tile in pixels of the level.
 
-    `exact`: every reader gives the level's own pixels at every position, so that tiles may come from it. OpenSlide
-    addresses a level in level-0 pixels: where its downsample is no whole number (odd sizes, 2.0005) it blends
-    neighbours, more at one position than at another. A level of at most 4096 px is exact all the same, since OpenSlide
-    paints it from its origin in one piece.
+    downsample  level-0 pixels per pixel, across and down
+    exact       whether every reader returns the level's stored pixels at every position, so that tiles can come from
+                it. OpenSlide addresses a level in level-0 pixels: with a downsample that is no whole number (odd sizes,
+                2.0005) it blends neighbouring pixels, by an amount that depends on the position. A level of at most
+                4096 px is exact nevertheless, because OpenSlide reads it from its origin in one piece.
     """
 
     width: int
@@ -35,36 +36,36 @@ class Level:
 
     @classmethod
     def of(cls, size: tuple[int, int], finest: tuple[int, int], tile: tuple[int, int]) -> "Level":
-        """The level of `size` pixels of a slide whose finest level has `finest`."""
+        """The level of `size` (width, height) of a slide whose finest level has size `finest`."""
         downsample = (finest[0] / size[0], finest[1] / size[1])
         exact = is_whole(sum(downsample) / 2, max(size)) or max(size) <= ONE_PIECE
         return cls(*size, downsample, tile, exact)
 
 
 ONE_PIECE = 4096
-"""Pixels along an edge that OpenSlide 4 paints in one piece; the next piece begins between two pixels."""
+"""Edge in pixels up to which OpenSlide 4 reads a level in one piece; a second piece would begin between two pixels."""
 
 
 def is_whole(downsample: float, edge: int) -> bool:
-    """Whether pixel after pixel of a level of `edge` px lies on whole level-0 pixels, within 1/512 of its own."""
+    """Whether all pixels of a level of `edge` px begin on whole level-0 pixels, within 1/512 of a pixel."""
     return abs(downsample - round(downsample)) * edge < downsample / 512
 
 
 class Reader(Protocol):
-    """What every reader offers."""
+    """The interface of every reader."""
 
     name: str
     levels: list[Level]
 
     def read(self, level: int, x: int, y: int, width: int, height: int, shrink: int = 1) -> Pixels:
-        """The region as RGB (height, width, 3), white outside of the picture; RegionError when it cannot be read.
+        """The region as RGB (height, width, 3), white outside of the picture; RegionError when it does not decode.
 
-        shrink: 1, 2, 4 or 8, of which all four numbers are multiples; the region comes so many times smaller. It may be
-        read-only: a tile as it lies in the cache.
+        shrink  1, 2, 4 or 8; x, y, width and height must be multiples of it; the result is that many times smaller
+        The array may be read-only, because it may be a tile of the cache.
         """
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
 
 
 class ClosingReader:
@@ -74,28 +75,28 @@ class ClosingReader:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+        self, exc_type: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         raise NotImplementedError
 
 
 def from_finer(reader: Reader, level: int, x: int, y: int, width: int, height: int, shrink: int = 1) -> Pixels:
-    """A region of a level made from the next finer one, by area."""
+    """A region of a level, computed from the next finer level by area averaging."""
     import cv2
 
-    here, finer = reader.levels[level], reader.levels[level - 1]
-    fx, fy = (h / f for h, f in zip(here.downsample, finer.downsample, strict=True))
+    coarse, finer = reader.levels[level], reader.levels[level - 1]
+    fx, fy = (c / f for c, f in zip(coarse.downsample, finer.downsample, strict=True))
     box = [round(v) for v in (x * fx, y * fy, width * fx, height * fy)]
     picture = reader.read(level - 1, box[0], box[1], max(box[2], 1), max(box[3], 1))
     return np.asarray(cv2.resize(picture, (width // shrink, height // shrink), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def cut(picture: Pixels, x: int, y: int, width: int, height: int) -> Pixels:
-    """A region (height, width, 3) of a whole picture (h, w, 3), white outside of it."""
+    """A region (height, width, 3) of a picture (h, w, 3), white outside of it."""
     region = np.full((height, width, 3), WHITE, np.uint8)
     left, top, right, bottom = max(x, 0), max(y, 0), min(x + width, picture.shape[1]), min(y + height, picture.shape[0])
     if right > left and bottom > top:
@@ -104,7 +105,7 @@ def cut(picture: Pixels, x: int, y: int, width: int, height: int) -> Pixels:
 
 
 def smaller(picture: Pixels, shrink: int) -> Pixels:
-    """A picture (h, w, 3) `shrink` times smaller, by area."""
+    """A picture (h, w, 3), `shrink` times smaller by area averaging."""
     import cv2
 
     if shrink == 1:
@@ -114,7 +115,7 @@ def smaller(picture: Pixels, shrink: int) -> Pixels:
 
 
 def on_white(picture: Pixels) -> Pixels:
-    """RGBA (h, w, 4) laid over white, (h, w, 3)."""
+    """RGBA (h, w, 4) composited over white, (h, w, 3)."""
     alpha = picture[:, :, 3:]
     if alpha.min(initial=WHITE) == WHITE:
         return np.ascontiguousarray(picture[:, :, :3])

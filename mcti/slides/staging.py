@@ -1,7 +1,7 @@
-"""Slides on S3, one by one on the local disk: a copy while it is in work, within bounds, deleted after use.
+"""Local copies of slides on S3: limited in total size, deleted after use.
 
-All copies of a process lie in one folder that it holds a lock on; a folder whose lock is free belonged to a process
-that was killed, and the next process that stages sweeps it away.
+All copies of a process are in one folder that the process has locked. A folder without a lock belonged to a process
+that was killed; the next process that makes a copy deletes it.
 """
 
 import atexit
@@ -21,31 +21,30 @@ from mcti.slides import slide_files
 from mcti.slides.status import SlideError, Status
 
 _PREFIX = "mcti-slides-"
-_MARGIN = 512 << 20  # bytes of the disk that stay free for features, previews and everybody else
+_MARGIN = 512 << 20  # bytes that stay free for features, previews and other processes
 
 
 class DiskReservations:
-    """The bytes that copies may take at once; who does not fit waits for the others."""
+    """Reserves disk space for copies; a copy that does not fit waits until another is deleted."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._used, self._change = folder, 0, threading.Condition()
 
     @contextlib.contextmanager
-    def taken(self, size: int, limit: int, what: str) -> Iterator[None]:
-        """Hold `size` bytes of `limit` while the body lasts.
+    def reserve(self, size: int, limit: int, what: str) -> Iterator[None]:
+        """Reserve `size` bytes of `limit` during the body; waits for other copies to be deleted.
 
-        Raises
-            SlideError: the slide is larger than the whole cache. OperationalError: the disk has no room for it,
-            though no other copy is left.
+        Raises SlideError when the slide is larger than the cache.
+        Raises OperationalError when the disk has too little free space although no other copy is left.
         """
         if size > limit:
-            reason = f"the slide has {size / 2**30:.1f} GiB, the cache for slides {limit / 2**30:g}"
+            reason = f"the slide has {size / 2**30:.1f} GiB, the slide cache {limit / 2**30:g} GiB"
             raise SlideError(Status.READ_ERROR, reason, "raise extract.cache_gib")
         with self._change:
             self._change.wait_for(lambda: not self._used or (self._used + size <= limit and self._fits(size)))
             if not self._fits(size):
-                hint = "free some space, or name another folder in extract.cache"
-                raise OperationalError(f"no room for {what} ({size / 2**30:.1f} GiB)", str(self._folder), hint)
+                hint = "free some disk space, or set extract.cache to another folder"
+                raise OperationalError(f"no disk space for {what} ({size / 2**30:.1f} GiB)", str(self._folder), hint)
             self._used += size
         try:
             yield
@@ -55,7 +54,7 @@ class DiskReservations:
                 self._change.notify_all()
 
     def _fits(self, size: int) -> bool:
-        # What is being downloaded is not on the disk yet, so its bytes count as taken.
+        # Bytes that are still being downloaded do not reduce the free space yet.
         return shutil.disk_usage(self._folder).free >= self._used + size + _MARGIN
 
 
@@ -63,28 +62,31 @@ class DiskReservations:
 def staged(location: str, folder: str | None, limit_gib: float) -> Iterator[Path]:
     """A local copy of the slide at an `s3://` address, in `folder` (default: the system's temporary folder).
 
-    Raises
-        DataError: no such object. SlideError, OperationalError: see Room.
+    Raises DataError when the object does not exist.
+    Raises SlideError when the slide is larger than the limit.
+    Raises OperationalError when the disk has too little free space.
     """
     with storage.translating_os_errors(folder):
-        own, room = _own(str(Path(folder or tempfile.gettempdir()).resolve()), os.getpid())
-        place = Path(tempfile.mkdtemp(dir=own))
+        process_folder, reservations = _process_folder(
+            str(Path(folder or tempfile.gettempdir()).resolve()), os.getpid()
+        )
+        copy = Path(tempfile.mkdtemp(dir=process_folder))
     try:
-        parts = _parts(location)
-        with room.taken(sum(storage.size(part) for part in parts), int(limit_gib * 2**30), location):
+        files = _files(location)
+        with reservations.reserve(sum(storage.size(file) for file in files), int(limit_gib * 2**30), location):
             try:
-                for part in parts:
-                    with storage.translating_os_errors(place):
-                        storage.download(part, place)
-                yield place / location.rstrip("/").rpartition("/")[2]
+                for file in files:
+                    with storage.translating_os_errors(copy):
+                        storage.download(file, copy)
+                yield copy / location.rstrip("/").rpartition("/")[2]
             finally:
-                shutil.rmtree(place, ignore_errors=True)
+                shutil.rmtree(copy, ignore_errors=True)
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(copy, ignore_errors=True)
 
 
-def _parts(location: str) -> list[str]:
-    """The addresses that make up a slide: its files, and the folder that MIRAX keeps beside its own."""
+def _files(location: str) -> list[str]:
+    """The addresses of a slide: its files, and for MIRAX its data folder."""
     stem, dot, ending = location.rpartition(".")
     if f".{ending.lower()}" != ".mrxs" or not dot:
         return slide_files.members(location)
@@ -92,24 +94,25 @@ def _parts(location: str) -> list[str]:
 
 
 @cache
-def _own(folder: str, process: int) -> tuple[Path, DiskReservations]:  # noqa: ARG001 (a forked child makes its own)
-    """This process's folder below `folder`, locked as long as it lives, and its room; others' leftovers are swept."""
+def _process_folder(folder: str, process: int) -> tuple[Path, DiskReservations]:  # noqa: ARG001 (cache key: fork)
+    """The folder of this process, locked until it ends, and its reservations; deletes folders of killed processes."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     for old in Path(folder).glob(_PREFIX + "*"):
-        _sweep(old)
+        _delete_unlocked(old)
     new = Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
-    _LOCKS.append(_locked(new))
-    own = new.rename(new.with_name(_PREFIX + new.name.removeprefix(".new-")))  # swept by nobody: the lock comes first
-    atexit.register(shutil.rmtree, own, ignore_errors=True)
-    return own, DiskReservations(own)
+    _LOCKS.append(_lock(new))
+    # The name changes after the lock, so that no other process deletes the folder.
+    process_folder = new.rename(new.with_name(_PREFIX + new.name.removeprefix(".new-")))
+    atexit.register(shutil.rmtree, process_folder, ignore_errors=True)
+    return process_folder, DiskReservations(process_folder)
 
 
 _LOCKS: list[int | None] = []
-"""Open descriptors: closing one gives its lock back."""
+"""Open descriptors: closing one releases its lock."""
 
 
-def _locked(folder: Path) -> int | None:
-    """The lock of a folder, or None when another process holds it."""
+def _lock(folder: Path) -> int | None:
+    """The descriptor of a new lock on a folder; None when another process has it."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -119,8 +122,8 @@ def _locked(folder: Path) -> int | None:
     return descriptor
 
 
-def _sweep(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # another user's, or swept by another process at this moment
-        if (lock := _locked(folder)) is not None:
+def _delete_unlocked(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # another user's folder, or another process deletes it right now
+        if (lock := _lock(folder)) is not None:
             shutil.rmtree(folder, ignore_errors=True)
             os.close(lock)

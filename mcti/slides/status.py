@@ -1,4 +1,4 @@
-"""What became of a slide, in one word and one reason (docs/slides.md)."""
+"""The status of a slide, and the errors that lead to it (docs/slides.md)."""
 
 from enum import StrEnum
 
@@ -23,7 +23,7 @@ class Status(StrEnum):
 
 
 class SlideError(DataError):
-    """One slide is in the way. The cohort goes on; its row says `status` and the reason."""
+    """One slide cannot be used. The other slides are processed; its row has `status` and `reason`."""
 
     def __init__(self, status: Status, what: str, hint: str = "", where: str = "") -> None:
         super().__init__(what, where, hint)
@@ -31,9 +31,9 @@ class SlideError(DataError):
 
     @property
     def reason(self) -> str:
-        """Reason and mend in one line, without the place: the row of the table already names the slide."""
+        """Error and hint in one line; the row of the table already has the name of the slide."""
         return self.what + (f": {self.hint}" if self.hint else "")
 
 
 class RegionError(Exception):
-    """A region that cannot be decoded: its tile is dropped and counted, its neighbours are not touched."""
+    """A region that does not decode: its tile is dropped and counted, other tiles are not affected."""

@@ -1,6 +1,6 @@
-"""Pictures for people: each slide with its tissue outlined, and the cohort on contact sheets.
+"""Previews: each slide with its tissue outlined, and contact sheets of the cohort.
 
-They show level pixels only. A scanner's label and macro photographs carry names and are never touched.
+They show only level pixels. Label and macro photographs can show names and are never read.
 """
 
 from collections.abc import Sequence
@@ -18,20 +18,26 @@ _OUTLINE = (0, 150, 60)
 
 
 def write(out: Path, picture: Pixels, mask: Mask) -> None:
-    """A JPEG of the coarse picture (h, w, 3) with the tissue's outline, at most 768 px along an edge."""
+    """Write a JPEG of the overview (h, w, 3) with the outline of its tissue (h, w), at most 768 px along an edge.
+
+    Raises OperationalError when the file cannot be written.
+    """
     import cv2
 
     scale = min(1.0, _EDGE / max(picture.shape[:2]))
     size = tuple(max(1, round(n * scale)) for n in picture.shape[1::-1])
-    shown = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    preview = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     small = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
     outlines, _ = cv2.findContours(small, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    cv2.drawContours(shown, outlines, -1, _OUTLINE, 1 if max(size) < 400 else 2)
-    _write(out, np.asarray(shown, np.uint8))
+    cv2.drawContours(preview, outlines, -1, _OUTLINE, 1 if max(size) < 400 else 2)
+    _write(out, np.asarray(preview, np.uint8))
 
 
 def write_contact_sheets(folder: Path, slides: Sequence[tuple[str, str, Path]]) -> list[Path]:
-    """All slides as (slide_id, status, preview) on sheets of 192, `contact-sheet-<n>.jpg` in `folder`."""
+    """Write sheets of 192 slides, `contact-sheet-<n>.jpg` in `folder`; slides: (slide_id, status, preview file).
+
+    Raises OperationalError when a file cannot be written.
+    """
     page = _COLUMNS * _ROWS
     for old in folder.glob("contact-sheet-*.jpg"):
         old.unlink()
@@ -55,16 +61,16 @@ def _sheet(slides: Sequence[tuple[str, str, Path]]) -> Pixels:
 def _cell(cell: Pixels, slide_id: str, status: str, preview: Path) -> None:
     import cv2
 
-    room = _CELL - 8
-    if preview.exists() and (read := cv2.imread(str(preview))) is not None:
-        scale = room / max(read.shape[:2])
-        size = tuple(max(1, round(n * scale)) for n in read.shape[1::-1])
-        shown = cv2.cvtColor(cv2.resize(read, size, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2RGB)
-        cell[4 : 4 + size[1], 4 : 4 + size[0]] = shown
+    edge = _CELL - 8
+    if preview.exists() and (picture := cv2.imread(str(preview))) is not None:
+        scale = edge / max(picture.shape[:2])
+        size = tuple(max(1, round(n * scale)) for n in picture.shape[1::-1])
+        small = cv2.cvtColor(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2RGB)
+        cell[4 : 4 + size[1], 4 : 4 + size[0]] = small
     else:
-        cell[4 : 4 + room, 4 : 4 + room] = 215
+        cell[4 : 4 + edge, 4 : 4 + edge] = 215
         cv2.putText(cell, status, (10, _CELL // 2), cv2.FONT_HERSHEY_SIMPLEX, 0.36, (150, 30, 30), 1, cv2.LINE_AA)
-    name = slide_id.encode("ascii", "replace").decode()  # OpenCV's letters are ASCII
+    name = slide_id.encode("ascii", "replace").decode()  # OpenCV's fonts have only ASCII
     name = name if len(name) <= 26 else f"{name[:12]}..{name[-12:]}"
     cv2.putText(cell, name, (6, _CELL + 10), cv2.FONT_HERSHEY_SIMPLEX, 0.34, (40, 40, 40), 1, cv2.LINE_AA)
 
@@ -72,7 +78,7 @@ def _cell(cell: Pixels, slide_id: str, status: str, preview: Path) -> None:
 def _write(out: Path, picture: Pixels) -> None:
     import cv2
 
-    whole, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])
-    assert whole, "a picture of bytes encodes"
+    encoded, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])
+    assert encoded, "an array of bytes can be encoded"
     with storage.replacing(out) as draft:
         draft.write_bytes(data.tobytes())

@@ -1,8 +1,8 @@
-"""The directories of a TIFF or BigTIFF file, read with every offset checked against the file's length.
+"""Reads the directories of a TIFF or BigTIFF file and checks every offset against the file's length.
 
-tifffile reads the tile tables lazily, moves a shared file pointer and goes on past a broken directory; here nothing is
-allocated that the file is too short to hold, and a short file is told from a strange one. Format: TIFF 6.0 (Adobe,
-1992), sections 2 and 8; BigTIFF (libtiff's bigtiffdesign).
+tifffile is not used: it reads the tile tables lazily, moves a shared file pointer and ignores a broken directory. This
+module allocates nothing that exceeds the file, and distinguishes a truncated file from an unsupported one. Format:
+TIFF 6.0 (Adobe, 1992), sections 2 and 8; BigTIFF (libtiff's bigtiffdesign).
 """
 
 import struct
@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from mcti.slides.status import SlideError, Status
 
 Pread = Callable[[int, int], bytes]
-"""Bytes from (offset, size) of the file; fewer at its end."""
+"""Returns the bytes at (offset, size) of the file; fewer at its end."""
 
-_KINDS = {1: "B", 2: "c", 3: "H", 4: "I", 5: "II", 6: "b", 7: "B", 8: "h", 9: "i", 10: "ii", 11: "f", 12: "d"}
-_KINDS |= {13: "I", 16: "Q", 17: "q", 18: "Q"}
+_TYPES = {1: "B", 2: "c", 3: "H", 4: "I", 5: "II", 6: "b", 7: "B", 8: "h", 9: "i", 10: "ii", 11: "f", 12: "d"}
+_TYPES |= {13: "I", 16: "Q", 17: "q", 18: "Q"}
 _MAX_DIRECTORIES = 512
 _MAX_ENTRIES = 4096
-_NEEDED = {
+_TAGS = {
     254,
     256,
     257,
@@ -47,14 +47,14 @@ _NEEDED = {
     324,
     325,
 }
-_NEEDED |= {330, 338, 339, 347, 530, 700, 65420}
+_TAGS |= {330, 338, 339, 347, 530, 700, 65420}
 
 
 @dataclass(frozen=True)
 class Directory:
-    """One picture of the file: a level, a thumbnail, a label, a macro.
+    """One picture of the file: a level, a thumbnail, a label, a macro photograph.
 
-    ifd: its number in the main chain, of a sub-directory (`sub`) that of the directory it belongs to.
+    ifd     number in the main chain; for a sub-directory (`sub`) that of its parent
     """
 
     tags: dict[int, Any] = field(repr=False)
@@ -82,7 +82,7 @@ class Directory:
 
     @property
     def tiled(self) -> bool:
-        """Whether it is stored in tiles."""
+        """Whether the picture is stored in tiles."""
         return min(self.tile) > 0
 
     @property
@@ -93,18 +93,18 @@ class Directory:
 
     @property
     def samples(self) -> int:
-        """Samples of a pixel."""
+        """Samples per pixel."""
         return self._number(277, 1)
 
     @property
     def bits(self) -> int:
-        """Bits of a sample; 0 when they differ."""
+        """Bits per sample; 0 when the samples differ."""
         bits = set(np.atleast_1d(self.tags.get(258, np.array([1]))).tolist())
         return int(bits.pop()) if len(bits) == 1 else 0
 
     @property
     def compression(self) -> int:
-        """TIFF's number of the codec."""
+        """TIFF number of the codec."""
         return self._number(259, 1)
 
     @property
@@ -119,7 +119,7 @@ class Directory:
 
     @property
     def planar(self) -> int:
-        """1 samples together, 2 in planes."""
+        """1 interleaved samples, 2 separate planes."""
         return self._number(284, 1)
 
     @property
@@ -129,12 +129,12 @@ class Directory:
 
     @property
     def extra_sample(self) -> int:
-        """What the fourth sample is: 1 alpha that the colours are multiplied with, 2 alpha, 0 not stated."""
+        """Meaning of the fourth sample: 1 premultiplied alpha, 2 alpha, 0 not stated."""
         return self._number(338, 0)
 
     @property
     def orientation(self) -> int:
-        """Where the first pixel lies: 1 upper left; 2 to 8 mirrored or rotated."""
+        """Position of the first pixel: 1 upper left; 2 to 8 mirrored or rotated."""
         return self._number(274, 1)
 
     @property
@@ -149,17 +149,17 @@ class Directory:
 
     @property
     def ndpi(self) -> bool:
-        """Whether Hamamatsu wrote it."""
+        """Whether a Hamamatsu scanner wrote the picture."""
         return 65420 in self.tags
 
     @property
     def offsets(self) -> NDArray[np.uint64]:
-        """Where each tile or strip begins."""
+        """Byte offset of each tile or strip."""
         return np.asarray(self.tags.get(324, self.tags.get(273, np.zeros(0))), np.uint64)
 
     @property
     def counts(self) -> NDArray[np.uint64]:
-        """How many bytes each tile or strip holds."""
+        """Size in bytes of each tile or strip."""
         return np.asarray(self.tags.get(325, self.tags.get(279, np.zeros(0))), np.uint64)
 
     @property
@@ -175,7 +175,7 @@ class Directory:
 
     @property
     def resolution(self) -> tuple[float, float] | None:
-        """µm/px in x and y from the resolution tags, when they carry a physical unit."""
+        """µm/px in x and y from the resolution tags; None without a physical unit."""
         unit = {2: 25_400.0, 3: 10_000.0}.get(self._number(296, 2))
         across, down = (self.tags.get(tag) for tag in (282, 283))
         if unit is None or across is None or down is None or min(*across, *down) <= 0 or len(across) + len(down) < 4:
@@ -186,19 +186,18 @@ class Directory:
 def directories(pread: Pread, length: int) -> list[Directory]:
     """All pictures of the file, the main chain first, each followed by its sub-directories.
 
-    Raises
-        SlideError: UNSUPPORTED_FORMAT for a file that is no TIFF, TRUNCATED when a directory, a value or a tile lies
-        beyond the end, READ_ERROR when the chain runs in a circle or the tables contradict the picture's size.
+    Raises SlideError: UNSUPPORTED_FORMAT for a file that is no TIFF, TRUNCATED when a directory, value or tile is
+    beyond the end of the file, READ_ERROR when the chain is circular or a table does not match the picture size.
     """
     parser = _Parser(pread, length)
-    found = list(parser.chain())
-    for directory in found:
-        check_tables(directory, length)
-    return found
+    pages = list(parser.chain())
+    for page in pages:
+        check_tables(page, length)
+    return pages
 
 
 def looks_like_tiff(head: bytes) -> bool:
-    """Whether the first bytes are those of a TIFF file, whole or cut short."""
+    """Whether the first bytes are those of a TIFF file, complete or truncated."""
     marks = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
     return any(mark[: max(len(head), 1)] == head[:4] for mark in marks)
 
@@ -218,51 +217,51 @@ class _Parser:
         self._first = self._unpack("Q", head[8:16]) if self._big else self._unpack("I", head[4:8])
 
     def chain(self) -> Iterator[Directory]:
-        offset, seen, number = self._first, set[int](), 0
+        offset, visited, number = self._first, set[int](), 0
         if not offset:
-            raise SlideError(Status.READ_ERROR, "the file holds no picture")
+            raise SlideError(Status.READ_ERROR, "the file has no picture")
         while offset:
-            directory, offset = self._directory(self._once(offset, seen))
+            directory, offset = self._directory(self._visit(offset, visited))
             yield replace(directory, ifd=number)
             listed = set[int]()
             for child in directory.children:
-                # A chain of its own, which some writers lead through sub-directories that they list as well.
+                # Sub-directories form a chain; some writers list its members in the tag as well.
                 while child and child not in listed:
                     listed.add(child)
-                    below, child = self._directory(self._once(child, seen))
+                    below, child = self._directory(self._visit(child, visited))
                     yield replace(below, ifd=number, sub=True)
             number += 1
 
-    def _once(self, offset: int, seen: set[int]) -> int:
-        if offset in seen or len(seen) >= _MAX_DIRECTORIES:
-            raise SlideError(Status.READ_ERROR, "the directories of the file run in a circle", "export it again")
-        seen.add(offset)
+    def _visit(self, offset: int, visited: set[int]) -> int:
+        if offset in visited or len(visited) >= _MAX_DIRECTORIES:
+            raise SlideError(Status.READ_ERROR, "the chain of directories is circular", "export it again")
+        visited.add(offset)
         return offset
 
     def _directory(self, offset: int) -> tuple[Directory, int]:
-        size, width, word = (8, 20, "Q") if self._big else (2, 12, "I")
+        size, width, letter = (8, 20, "Q") if self._big else (2, 12, "I")
         entries = self._unpack("Q" if self._big else "H", self._bytes(offset, size, "a directory"))
         if not 0 < entries <= _MAX_ENTRIES:
-            raise SlideError(Status.READ_ERROR, f"a directory claims {entries} entries", "export the slide again")
-        last = struct.calcsize(word)
+            raise SlideError(Status.READ_ERROR, f"a directory states {entries} entries", "export the slide again")
+        last = struct.calcsize(letter)
         body = self._bytes(offset + size, entries * width + last, "a directory")
         tags = {}
         for start in range(0, entries * width, width):
-            tag, kind = struct.unpack(self._order + "HH", body[start : start + 4])
-            if tag in _NEEDED and kind in _KINDS:
-                tags[tag] = self._value(kind, body[start + 4 : start + width])
-        return Directory(tags), self._unpack(word, body[-last:])
+            tag, type_number = struct.unpack(self._order + "HH", body[start : start + 4])
+            if tag in _TAGS and type_number in _TYPES:
+                tags[tag] = self._value(type_number, body[start + 4 : start + width])
+        return Directory(tags), self._unpack(letter, body[-last:])
 
-    def _value(self, kind: int, rest: bytes) -> Any:
-        half = len(rest) // 2
-        count = self._unpack("Q" if self._big else "I", rest[:half])
-        letter = _KINDS[kind]
+    def _value(self, type_number: int, entry: bytes) -> Any:
+        half = len(entry) // 2
+        count = self._unpack("Q" if self._big else "I", entry[:half])
+        letter = _TYPES[type_number]
         size = struct.calcsize("=" + letter) * count
         if size > half:
-            data = self._bytes(self._unpack("Q" if self._big else "I", rest[half:]), size, "a directory's value")
+            data = self._bytes(self._unpack("Q" if self._big else "I", entry[half:]), size, "a directory's value")
         else:
-            data = rest[half : half + size]
-        if kind == 2:
+            data = entry[half : half + size]
+        if type_number == 2:
             return _text(data.split(b"\0")[0])
         return np.frombuffer(data, np.dtype(letter[0]).newbyteorder(self._order))
 
@@ -270,7 +269,7 @@ class _Parser:
         if offset + size > self._length:
             raise SlideError(
                 Status.TRUNCATED,
-                f"{what} lies at byte {offset + size}, the file ends at {self._length}",
+                f"{what} ends at byte {offset + size}, the file at {self._length}",
                 "copy it again",
             )
         return self._pread(offset, size)
@@ -280,7 +279,7 @@ class _Parser:
 
 
 def _text(data: bytes) -> str:
-    """UTF-8, as OME-XML has it, else Latin-1, whose µ is one byte."""
+    """UTF-8, as in OME-XML, else Latin-1, in which µ is one byte."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
@@ -288,12 +287,17 @@ def _text(data: bytes) -> str:
 
 
 def check_tables(directory: Directory, length: int) -> None:
-    """The tables fit the picture, and all they name lies within the file."""
+    """Check that the tables match the picture size, and that all tiles are within the file.
+
+    Raises SlideError: READ_ERROR for tables of another size, TRUNCATED for tiles beyond the end of the file.
+    """
     offsets, counts = directory.offsets, directory.counts
     if directory.tiled:
         across, down = directory.grid
         if max(directory.tile) > 4096 or directory.samples > 16:
-            raise SlideError(Status.READ_ERROR, f"tiles of {directory.tile} px are claimed", "export the slide again")
+            raise SlideError(
+                Status.READ_ERROR, f"the directory states tiles of {directory.tile} px", "export the slide again"
+            )
         expected = across * down * (directory.samples if directory.planar == 2 else 1)
         if not len(offsets) == len(counts) == expected:
             raise SlideError(
@@ -306,6 +310,6 @@ def check_tables(directory: Directory, length: int) -> None:
         if len(ends) and ends.max() > length:
             raise SlideError(
                 Status.TRUNCATED,
-                f"{int((ends > length).sum())} of {len(ends)} tiles lie beyond the end of the file (byte {length})",
+                f"{int((ends > length).sum())} of {len(ends)} tiles are beyond the end of the file (byte {length})",
                 "copy it again",
             )

@@ -1,7 +1,7 @@
-"""The grid of tiles over a slide, which of them lie on tissue, and their pixels at the target resolution.
+"""The grid of tiles over a slide, the share of tissue in each, and their pixels at the target resolution.
 
-All in level-0 pixels. A tile of T pixels at the target resolution r covers round(T r / mpp) level-0 pixels: right
-within half a pixel, and the same for every tile, so that the grid covers the slide without gaps or overlap.
+All coordinates are level-0 pixels. A tile of T pixels at the target resolution r covers round(T r / mpp) level-0
+pixels: exact within half a pixel, and equal for all tiles, so that the grid has no gaps and no overlap.
 """
 
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from mcti.slides.reader import Reader
 from mcti.slides.tissue import Mask, Overview, best_level
 
 METHOD = "area-2"
-"""How tiles are resampled; part of the key of the features. The number rises with each change of what comes out."""
+"""Name of the resampling method, part of the key of features; the number rises when its results change."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Tiles of one slide. `footprint`, `step`: level-0 px across and down; `tile`: px at the target resolution."""
+    """Tiles of one slide. footprint, step: level-0 px across and down; tile: px at the target resolution."""
 
     width: int
     height: int
@@ -33,7 +33,7 @@ class Grid:
     def over(
         cls, width: int, height: int, mpp: tuple[float, float], resolution: float, tile: int, overlap: int = 0
     ) -> "Grid":
-        """The grid for a slide of `mpp` µm/px, tiles of `tile` px at `resolution` µm/px, `overlap` px shared."""
+        """The grid of a slide with `mpp` µm/px: tiles of `tile` px at `resolution` µm/px, `overlap` px in common."""
         footprint = [max(round(tile * resolution / m), 1) for m in mpp]
         step = [max(round((tile - overlap) * resolution / m), 1) for m in mpp]
         return cls(width, height, tile, (footprint[0], footprint[1]), (step[0], step[1]))
@@ -48,9 +48,9 @@ class Grid:
         return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.int64)
 
     def tissue_fraction(self, corners: NDArray[np.int64], mask: Mask | Coverage, view: Overview) -> NDArray[np.float32]:
-        """Share of each tile (N,) that is tissue; what lies beyond the slide's rim is none.
+        """Share of tissue (N,) in each tile; parts beyond the edge of the slide count as no tissue.
 
-        mask: which pixels of the view are tissue, or the share of each that is.
+        mask    tissue (h, w) of the overview `view`: bool, or the share of each pixel
         """
         import cv2
 
@@ -64,13 +64,17 @@ class Grid:
             for i in (0, 1)
         ]
         x0, y0, x1, y1 = edges
-        area = _at(sums, x1, y1) - _at(sums, x0, y1) - _at(sums, x1, y0) + _at(sums, x0, y0)
+
+        def integral(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+            return _interpolate(sums, x, y)
+
+        area = integral(x1, y1) - integral(x0, y1) - integral(x1, y0) + integral(x0, y0)
         whole = self.footprint[0] * self.footprint[1] / (view.scale[0] * view.scale[1])
         return np.clip(area / whole, 0.0, 1.0).astype(np.float32)
 
 
-def _at(sums: NDArray[Any], x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The integral image between its grid points: linear in both, so areas are exact for the pixel mask."""
+def _interpolate(sums: NDArray[Any], x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The integral image between its grid points, bilinear, so that areas are exact for the pixel mask."""
     i, j = np.minimum(x.astype(int), sums.shape[1] - 2), np.minimum(y.astype(int), sums.shape[0] - 2)
     u, v = x - i, y - j
     top = sums[j, i] * (1 - u) + sums[j, i + 1] * u
@@ -78,18 +82,18 @@ def _at(sums: NDArray[Any], x: NDArray[np.float64], y: NDArray[np.float64]) -> N
 
 
 class TileSource:
-    """Pixels of tiles at the target resolution, from the level that serves it best."""
+    """Pixels of tiles at the target resolution, from the coarsest level that is fine enough."""
 
     def __init__(self, reader: Reader, grid: Grid) -> None:
         self._reader, self._grid = reader, grid
         self._level = best_level(reader, min(f / grid.tile for f in grid.footprint), exact=True)
         self._down = reader.levels[self._level].downsample
-        self._shrink = self._whole()
+        self._shrink = self._whole_factor()
 
-    def _whole(self) -> int:
-        """How many times finer than the target the level is, where that is exactly 2, 4 or 8 everywhere; else 1.
+    def _whole_factor(self) -> int:
+        """How many times finer than the target the level is, if exactly 2, 4 or 8 for every tile; else 1.
 
-        Then the reader may decode small; any other factor is resampled from the level's own pixels.
+        With 2, 4 or 8 the reader may decode a smaller picture; any other factor is resampled from full pixels.
         """
         grid = self._grid
         for shrink in (2, 4, 8):
@@ -99,7 +103,10 @@ class TileSource:
         return 1
 
     def read(self, x: int, y: int) -> Pixels:
-        """The tile whose corner is x, y: RGB uint8 (tile, tile, 3). RegionError when it cannot be read."""
+        """The tile with corner x, y (level-0 px): RGB uint8 (tile, tile, 3).
+
+        Raises RegionError when it does not decode.
+        """
         import cv2
 
         grid = self._grid
@@ -110,8 +117,8 @@ class TileSource:
         height, width = picture.shape[:2]
         if (width, height) == (grid.tile, grid.tile):
             return picture
-        way = cv2.INTER_AREA if width >= grid.tile and height >= grid.tile else cv2.INTER_CUBIC
-        return np.asarray(cv2.resize(picture, (grid.tile, grid.tile), interpolation=way), np.uint8)
+        interpolation = cv2.INTER_AREA if width >= grid.tile and height >= grid.tile else cv2.INTER_CUBIC
+        return np.asarray(cv2.resize(picture, (grid.tile, grid.tile), interpolation=interpolation), np.uint8)
 
 
 def sharpness(picture: Pixels) -> float:

@@ -1,4 +1,4 @@
-"""Source tables to the canonical cohort."""
+"""Step `ingest`: source tables to the canonical cohort."""
 
 from collections import Counter
 from pathlib import Path
@@ -14,7 +14,7 @@ from mcti.storage import Location
 
 
 class IngestResult(StepResult):
-    """How many came in, and how many stayed out for which reason."""
+    """Size of the cohort; `excluded`: {reason: number of patients, samples and rows}."""
 
     name: str
     notice: str
@@ -31,11 +31,11 @@ class IngestResult(StepResult):
 def ingest(
     clinical: Location, expression: Location, slides: Location | None, params: IngestParams, out: Path
 ) -> IngestResult:
-    """Read the tables of a source, join them by patient, and write the cohort.
+    """Read the source tables, join them by patient, and write the cohort.
 
     Reads   clinical table, expression table, slide manifest (None: a cohort without slides) in `params.format`
-    Writes  out/{patients,expression,slides}.parquet, out/cohort.json: all of it or nothing
-    Raises  DataError with file, row, column and value for the first cell, id or column that cannot be
+    Writes  out/{patients,expression,slides}.parquet and out/cohort.json, atomically
+    Raises  DataError when a cell, id or column is invalid, with file, row, column and value
     """
     raw = sources.read(clinical, expression, slides, params)
     cohort = assemble(raw, params)
@@ -55,7 +55,7 @@ def _digest(location: Location) -> str:
 
 
 def _result(info: tables.CohortInfo) -> IngestResult:
-    reasons = Counter(leaver.reason for leaver in info.attrition)
+    reasons = Counter(patient.reason for patient in info.attrition)
     counts = {name: info.counts[name] for name in ("patients", "events", "genes", "slides")}
     excluded = dict(sorted(reasons.items()))
     return IngestResult(name=info.name, notice=info.notice, excluded=excluded, warnings=info.warnings, **counts)

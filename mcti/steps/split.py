@@ -1,10 +1,11 @@
-"""The cohort's patients to folds."""
+"""Step `split`: the patients of a cohort to folds."""
 
 from collections import Counter
 from pathlib import Path
 
 import pandas as pd
 
+from mcti import storage
 from mcti.cohort import folds as cohort_folds
 from mcti.cohort import leakage, tables
 from mcti.cohort.expression_blocks import ExpressionBlocks
@@ -15,13 +16,18 @@ from mcti.progress import Progress
 from mcti.registry.pipeline_run import tracked
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
-from mcti.storage import Location, join, local_copy
+from mcti.storage import Location
 
 NO_FEATURES = "no features of a slide"
 
 
 class SplitResult(StepResult):
-    """How the patients were dealt; counts of each test part beside its number."""
+    """Size and balance of the folds.
+
+    test_patients, test_events  of each fold
+    excluded                    {reason: number of patients}
+    sha256                      of folds.csv
+    """
 
     scheme: str
     patients: int
@@ -38,65 +44,67 @@ class SplitResult(StepResult):
 def split(
     cohort: Location, features: Location | None, params: SplitParams, out: Path, *, progress: Progress | None = None
 ) -> SplitResult:
-    """Deal the patients of a cohort to folds.
+    """Assign the patients of a cohort to folds.
 
-    Reads   cohort/{patients,slides,expression}.parquet; features/slides.csv (None: nobody leaves for want of features)
-    Writes  out (folds.csv) and the description beside it (folds.json: hash, balance, who left)
-    Raises  DataError when the cohort cannot fill the folds, or a test patient's data stand in a training part
-            UsageError when a setting that the scheme needs is missing
+    Reads   cohort/{patients,slides,expression}.parquet; features/slides.csv (None: no patient is excluded for missing
+            features)
+    Writes  out (folds.csv) and its description (folds.json: hash, balance, excluded patients)
+    Raises
+        DataError when the cohort cannot fill the folds, or data of a test patient are in a training part.
+        UsageError when a setting that the scheme needs is missing.
     """
-    with local_copy(cohort) as folder:
+    with storage.local_copy(cohort) as folder:
         patients = tables.read_patients(folder)
-        gone = _without_features(patients, features) if params.missing_modality == "drop" else []
-        kept = patients[~patients["patient_id"].isin(gone)].reset_index(drop=True)
-        folds = cohort_folds.assign_folds(kept, params)
+        excluded = _without_features(patients, features) if params.missing_modality == "drop" else []
+        included = patients[~patients["patient_id"].isin(excluded)].reset_index(drop=True)
+        folds = cohort_folds.assign_folds(included, params)
         blocks = ExpressionBlocks(folder, leakage.PASSES, progress)
         leakage.check(folds, folder, blocks)
         blocks.close()
-    result = _result(folds, kept, gone, params)
-    description = {**result.model_dump(mode="json"), "excluded": dict.fromkeys(gone, NO_FEATURES)}
+    result = _result(folds, included, len(excluded), params)
+    description = {**result.model_dump(mode="json"), "excluded": dict.fromkeys(excluded, NO_FEATURES)}
     cohort_folds.write_folds(folds, description, Path(out))
     return result
 
 
 def _without_features(patients: pd.DataFrame, features: Location | None) -> list[str]:
-    """Patients none of whose slides gave features, sorted."""
+    """Patients without a slide with features, sorted."""
     if features is None:
         return []
-    table = read_table(join(features, "slides.csv"))
-    table.need("patient_id", "status")
-    with_features = set(table.frame["patient_id"][_with_tiles(table.frame)])
-    gone = sorted(set(patients["patient_id"]) - with_features)
-    if len(gone) == len(patients):
+    table = read_table(storage.join(features, "slides.csv"))
+    table.require("patient_id", "status")
+    with_features = set(table.frame["patient_id"][_has_tiles(table.frame)])
+    without = sorted(set(patients["patient_id"]) - with_features)
+    if len(without) == len(patients):
         raise DataError("no patient of the cohort has features", table.where, "extract the slides of this cohort")
-    return gone
+    return without
 
 
-def _with_tiles(table: pd.DataFrame) -> "pd.Series[bool]":
-    """Which slides have features: status OK, and at least one tile where the table counts them."""
-    usable = table["status"] == "OK"
-    if "tiles" in table:
-        usable &= pd.to_numeric(table["tiles"], errors="coerce") != 0
+def _has_tiles(slides: pd.DataFrame) -> "pd.Series[bool]":
+    """Which slides have features: status OK, and at least one tile where the table counts the tiles."""
+    usable = slides["status"] == "OK"
+    if "tiles" in slides:
+        usable &= pd.to_numeric(slides["tiles"], errors="coerce") != 0
     return usable
 
 
-def _result(folds: cohort_folds.Folds, patients: pd.DataFrame, gone: list[str], params: SplitParams) -> SplitResult:
+def _result(folds: cohort_folds.Folds, patients: pd.DataFrame, excluded: int, params: SplitParams) -> SplitResult:
     event = dict(zip(patients["patient_id"], patients["event"], strict=True))
     tests = [folds.test_patients(number) for number in folds.numbers]
     events = [sum(int(event[patient_id]) for patient_id in part) for part in tests]
-    few = [
+    warnings = [
         f"fold {k}: {count} events in the test part" for k, count in enumerate(events) if count < params.min_test_events
     ]
-    unseen = len(patients) - len(set().union(*tests))
-    if unseen:
-        few.append(f"{unseen} patients are tested in no fold")
+    untested = len(patients) - len(set().union(*tests))
+    if untested:
+        warnings.append(f"{untested} patients are in the test part of no fold")
     return SplitResult(
         scheme=params.scheme,
         patients=len(patients),
         folds=len(tests),
         test_patients=tuple(map(len, tests)),
         test_events=tuple(events),
-        excluded=dict(Counter([NO_FEATURES] * len(gone))),
+        excluded=dict(Counter([NO_FEATURES] * excluded)),
         sha256=folds.digest(),
-        warnings=tuple(few),
+        warnings=tuple(warnings),
     )

@@ -23,14 +23,12 @@ from mcti.errors import DataError
 from mcti.model.presets import ModelConfig, preset
 from mcti.model.trained import TrainedModel, select_modalities
 from mcti.params import TrainParams
+from mcti.params.result_settings import result_settings
 from mcti.progress import Progress
 from mcti.training import fold_files, recalibration
 from mcti.training.distributed import ranks
 from mcti.training.loop import CheckpointConfig, Outcome, train
 from mcti.training.run import Task
-
-_IDLE = frozenset({"workers", "checkpoint_seconds"})
-"""Settings that change no bit of the result."""
 
 _log = logging.getLogger(__name__)
 
@@ -199,8 +197,7 @@ def identify(
         "names": names,
         "code": code_digest(),
     }
-    settings = {name: value for name, value in params.model_dump(mode="json").items() if name not in _IDLE}
-    return {"fold": fold, "digests": digests, "params": settings}
+    return {"fold": fold, "digests": digests, "params": result_settings("train", params)}
 
 
 @cache

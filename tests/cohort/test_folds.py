@@ -11,12 +11,12 @@ from mcti.errors import DataError, UsageError
 from mcti.params import SplitParams
 
 
-def cohort(seed=0, patients=120, places=12, subtypes=3):
+def patient_table(seed=0, patients=120, site_count=12, subtypes=3):
     rng = np.random.default_rng(seed)
     return pd.DataFrame(
         {
             "patient_id": [f"P-{i:04d}" for i in range(patients)],
-            "site": [f"S{s:02d}" for s in np.minimum(rng.geometric(0.25, patients) - 1, places - 1)],
+            "site": [f"S{s:02d}" for s in np.minimum(rng.geometric(0.25, patients) - 1, site_count - 1)],
             "subtype": rng.choice([f"k{j}" for j in range(subtypes)], patients),
             "time_months": rng.uniform(1, 100, patients),
             "event": (rng.random(patients) < 0.4).astype(int),
@@ -28,55 +28,55 @@ def cohort(seed=0, patients=120, places=12, subtypes=3):
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6), st.integers(40, 150), st.integers(2, 6))
 def test_stratified_folds_differ_by_at_most_one_in_patients_events_and_events_of_each_subtype(seed, patients, count):
-    frame = cohort(seed, patients)
+    frame = patient_table(seed, patients)
     if frame["event"].sum() < count:
         return
-    placement = folds.assign_stratified(frame, count, [seed])
+    assignment = folds.assign_stratified(frame, count, [seed])
     events = frame["event"].to_numpy()
     for chosen in (np.ones(patients), events, *(events * (frame["subtype"] == k) for k in frame["subtype"].unique())):
-        sums = np.bincount(placement, weights=chosen, minlength=count)
+        sums = np.bincount(assignment, weights=chosen, minlength=count)
         assert sums.max() - sums.min() <= 1
 
 
 @pytest.mark.parametrize("scheme", ["stratified", "site", "leave-one-site-out", "time"])
 def test_no_patient_is_trained_on_and_tested(scheme):
     params = SplitParams(scheme=scheme, folds=3, time_column="year")
-    dealt = folds.assign_folds(cohort(), params)
-    for number in dealt.numbers:
-        assert not set(dealt.test_patients(number)) & set(dealt.train_patients(number))
-        assert sorted(dealt.inner(number)) == dealt.train_patients(number)
-        assert set(dealt.inner(number).values()) == {0, 1, 2}
+    assigned = folds.assign_folds(patient_table(), params)
+    for number in assigned.numbers:
+        assert not set(assigned.test_patients(number)) & set(assigned.train_patients(number))
+        assert sorted(assigned.inner(number)) == assigned.train_patients(number)
+        assert set(assigned.inner(number).values()) == {0, 1, 2}
 
 
 @pytest.mark.parametrize("scheme", ["stratified", "site", "leave-one-site-out"])
 def test_every_patient_is_tested_once_in_each_repeat(scheme):
     repeats = 1 if scheme == "leave-one-site-out" else 2
-    dealt = folds.assign_folds(cohort(), SplitParams(scheme=scheme, folds=4, repeats=repeats))
-    counts = dealt.frame[dealt.frame["role"] == "test"]["patient_id"].value_counts()
+    assigned = folds.assign_folds(patient_table(), SplitParams(scheme=scheme, folds=4, repeats=repeats))
+    counts = assigned.frame[assigned.frame["role"] == "test"]["patient_id"].value_counts()
     assert (counts == repeats).all()
     assert len(counts) == 120
 
 
 @pytest.mark.parametrize("scheme", ["site", "leave-one-site-out"])
-def test_no_site_stands_in_two_folds_nor_in_two_inner_folds(scheme):
-    frame = cohort()
+def test_no_site_is_in_two_folds_or_in_two_inner_folds(scheme):
+    frame = patient_table()
     site = frame.set_index("patient_id")["site"]
-    dealt = folds.assign_folds(frame, SplitParams(scheme=scheme, folds=4))
-    for number in dealt.numbers:
-        assert not set(site[dealt.test_patients(number)]) & set(site[dealt.train_patients(number)])
-        inner = pd.Series(dealt.inner(number))
+    assigned = folds.assign_folds(frame, SplitParams(scheme=scheme, folds=4))
+    for number in assigned.numbers:
+        assert not set(site[assigned.test_patients(number)]) & set(site[assigned.train_patients(number)])
+        inner = pd.Series(assigned.inner(number))
         assert (inner.groupby(site[inner.index]).nunique() == 1).all()
 
 
 def best_event_balance(events, site, count):
-    """Exhaustive: the smallest possible largest distance of a fold's share of events from 1 / count, in points."""
-    codes, place = np.unique(site, return_inverse=True)
-    per_site = np.bincount(place, weights=events)
+    """Exhaustive search: the minimum of the largest deviation of a share of events from 1 / count, in per cent."""
+    codes, site_code = np.unique(site, return_inverse=True)
+    per_site = np.bincount(site_code, weights=events)
     best = np.inf
     for rest in itertools.product(range(count), repeat=len(codes) - 1):
-        placement = (0, *rest)
-        if len(set(placement)) == count:
-            share = np.bincount(placement, weights=per_site, minlength=count) / per_site.sum()
+        assignment = (0, *rest)
+        if len(set(assignment)) == count:
+            share = np.bincount(assignment, weights=per_site, minlength=count) / per_site.sum()
             best = min(best, 100 * np.abs(share - 1 / count).max())
     return best
 
@@ -84,28 +84,28 @@ def best_event_balance(events, site, count):
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("searched", [True, False])
 def test_site_folds_are_within_three_points_of_the_best_event_balance(seed, searched, monkeypatch):
-    """Oracle: all placements of 8 sites in 3 folds; also with the product's own exhaustive way switched off."""
+    """Oracle: all assignments of 8 sites in 3 folds; also with the exhaustive search of the product switched off."""
     if searched:
-        monkeypatch.setattr(sites, "EXACT_PLACEMENTS", 0)
-    frame = cohort(seed, places=8)
+        monkeypatch.setattr(sites, "EXACT_ASSIGNMENTS", 0)
+    frame = patient_table(seed, site_count=8)
     event = frame["event"].to_numpy() == 1
-    placement = sites.assign_sites(frame["site"].tolist(), event, frame["subtype"].tolist(), 3, [seed], 64)
-    share = np.bincount(placement, weights=event, minlength=3) / event.sum()
+    assignment = sites.assign_sites(frame["site"].tolist(), event, frame["subtype"].tolist(), 3, [seed], 64)
+    share = np.bincount(assignment, weights=event, minlength=3) / event.sum()
     ours = 100 * np.abs(share - 1 / 3).max()
     assert ours <= best_event_balance(event, frame["site"].to_numpy(), 3) + 3
 
 
 def test_time_folds_train_on_the_past_only():
-    frame = cohort()
+    frame = patient_table()
     year = frame.set_index("patient_id")["year"]
-    dealt = folds.assign_folds(frame, SplitParams(scheme="time", folds=3, time_column="year"))
-    assert dealt.numbers == [0, 1, 2]
-    for number in dealt.numbers:
-        assert year[dealt.train_patients(number)].max() < year[dealt.test_patients(number)].min()
+    assigned = folds.assign_folds(frame, SplitParams(scheme="time", folds=3, time_column="year"))
+    assert assigned.numbers == [0, 1, 2]
+    for number in assigned.numbers:
+        assert year[assigned.train_patients(number)].max() < year[assigned.test_patients(number)].min()
 
 
-def test_mcat_split_files_are_taken_as_they_are(tmp_path):
-    frame = cohort(patients=40)
+def test_mcat_split_files_are_used_unchanged(tmp_path):
+    frame = patient_table(patients=40)
     ids = frame["patient_id"].tolist()
     for k in range(2):
         test = ids[20 * k : 20 * k + 20]
@@ -113,16 +113,16 @@ def test_mcat_split_files_are_taken_as_they_are(tmp_path):
         pd.DataFrame({"train": pd.Series(train), "val": pd.Series([*test[:-1], "UNKNOWN"])}).to_csv(
             tmp_path / f"splits_{k}.csv"
         )
-    dealt = folds.assign_folds(frame, SplitParams(scheme="files", files=str(tmp_path)))
-    assert dealt.numbers == [0, 1]
-    assert dealt.test_patients(0) == ids[:19]
-    assert dealt.train_patients(1) == ids[:20]
+    assigned = folds.assign_folds(frame, SplitParams(scheme="files", files=str(tmp_path)))
+    assert assigned.numbers == [0, 1]
+    assert assigned.test_patients(0) == ids[:19]
+    assert assigned.train_patients(1) == ids[:20]
 
 
 def test_mcat_split_file_with_a_patient_in_both_parts_is_refused(tmp_path):
     (tmp_path / "splits_0.csv").write_text(",train,val\n0,P-0000,P-0001\n1,P-0001,\n")
-    with pytest.raises(DataError, match=r"'P-0001' stands twice, in train and in val in .*splits_0.csv"):
-        folds.assign_folds(cohort(), SplitParams(scheme="files", files=str(tmp_path)))
+    with pytest.raises(DataError, match=r"'P-0001' is in train and in val in .*splits_0.csv"):
+        folds.assign_folds(patient_table(), SplitParams(scheme="files", files=str(tmp_path)))
 
 
 @pytest.mark.parametrize(
@@ -132,13 +132,13 @@ def test_mcat_split_file_with_a_patient_in_both_parts_is_refused(tmp_path):
         ({"event": 0, "scheme": "site"}, "0 events cannot fill"),
         ({"site": "one", "scheme": "site"}, "1 site cannot fill 5 folds"),
         ({"site": "one", "scheme": "leave-one-site-out"}, "all patients are of one site"),
-        ({"year": 2000.0, "scheme": "time", "time_column": "year"}, "cannot be cut into 6 blocks"),
+        ({"year": 2000.0, "scheme": "time", "time_column": "year"}, "cannot be divided into 6 blocks"),
     ],
 )
 def test_a_cohort_that_cannot_fill_the_folds_is_refused(change, words):
     settings = {name: change.pop(name) for name in ("scheme", "time_column") if name in change}
     with pytest.raises(DataError, match=words):
-        folds.assign_folds(cohort().assign(**change), SplitParams(**settings))
+        folds.assign_folds(patient_table().assign(**change), SplitParams(**settings))
 
 
 @pytest.mark.parametrize(
@@ -151,19 +151,19 @@ def test_a_cohort_that_cannot_fill_the_folds_is_refused(change, words):
 )
 def test_a_scheme_without_its_setting_is_a_usage_error(settings, words):
     with pytest.raises(UsageError, match=words):
-        folds.assign_folds(cohort(), SplitParams(**settings))
+        folds.assign_folds(patient_table(), SplitParams(**settings))
 
 
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        (",train,0", ",training,0", "no row of a split"),
-        (",train,0", ",train,", "no row of a split"),
+        (",train,0", ",training,0", "not a row of a split"),
+        (",train,0", ",train,", "not a row of a split"),
         ("patient_id,fold", "patient,fold", "did you mean patient"),
     ],
 )
-def test_a_folds_file_that_is_none_is_refused(tmp_path, old, new, words):
-    text = folds.assign_folds(cohort(), SplitParams()).text()
+def test_an_invalid_folds_file_is_refused(tmp_path, old, new, words):
+    text = folds.assign_folds(patient_table(), SplitParams()).text()
     assert old in text
     (tmp_path / "folds.csv").write_text(text.replace(old, new, 1))
     with pytest.raises(DataError, match=words):
@@ -171,7 +171,7 @@ def test_a_folds_file_that_is_none_is_refused(tmp_path, old, new, words):
 
 
 def test_a_folds_file_with_a_patient_in_both_parts_is_refused(tmp_path):
-    text = folds.assign_folds(cohort(), SplitParams()).text()
+    text = folds.assign_folds(patient_table(), SplitParams()).text()
     (tmp_path / "folds.csv").write_text(text + "P-0000,0,train,1\nP-0000,0,test,\n")
-    with pytest.raises(DataError, match="'P-0000' stands twice in fold 0"):
+    with pytest.raises(DataError, match="'P-0000' has two rows in fold 0"):
         folds.read_folds(tmp_path / "folds.csv")

@@ -1,4 +1,4 @@
-"""Every bad input of the kinds that a data manager meets: one error with the file, the row, the value and the mend."""
+"""Invalid source tables: each gives one error with the file, the row, the value and a hint."""
 
 import gzip
 import io
@@ -47,7 +47,7 @@ def put(frames, tmp_path, table, column, row, value):
     return cases.write_sources({**frames, table: frame}, tmp_path / "raw")
 
 
-def test_good_tables_come_in_whole_and_twice_with_the_same_bytes(frames, tmp_path):
+def test_valid_tables_give_the_same_bytes_in_every_run(frames, tmp_path):
     paths = cases.write_sources(frames, tmp_path / "raw")
     first, second = run(paths, tmp_path / "one"), run(paths, tmp_path / "two")
     assert (first.patients, first.events, first.genes, first.slides, first.excluded) == (40, 14, 30, 40, {})
@@ -59,7 +59,7 @@ def test_good_tables_come_in_whole_and_twice_with_the_same_bytes(frames, tmp_pat
     assert tables.read_patients(tmp_path / "one")["time_months"].tolist() == frames["clinical"]["time_months"].tolist()
 
 
-def test_parquet_gives_what_csv_gives(frames, tmp_path):
+def test_parquet_and_csv_give_the_same_cohort(frames, tmp_path):
     paths = cases.write_sources(frames, tmp_path / "raw")
     run(paths, tmp_path / "csv")
     for name, frame in frames.items():
@@ -92,11 +92,11 @@ def test_times_become_months(frames, tmp_path, unit, value, months):
     [
         ("clinical", "time_months", 15, "12y", ["'12y', not a number", "clinical.csv", "row 17", "P-0015", "30.4375"]),
         ("clinical", "time_months", 3, "-4", ["-4, which is negative", "row 5", "P-0003", "time_months"]),
-        ("clinical", "time_months", 3, "2012-03-04", ["2012-03-04", "a date stands"]),
-        ("clinical", "time_months", 3, "04.03.2012", ["04.03.2012", "a date stands"]),
-        ("clinical", "time_months", 3, "06-May-2014", ["06-May-2014", "a date stands"]),
-        ("clinical", "time_months", 3, "May 6, 2014", ["May 6, 2014", "a date stands"]),
-        ("clinical", "time_months", 3, "20140506", ["'20140506', a date", "row 5", "a date stands"]),
+        ("clinical", "time_months", 3, "2012-03-04", ["2012-03-04", "not a date"]),
+        ("clinical", "time_months", 3, "04.03.2012", ["04.03.2012", "not a date"]),
+        ("clinical", "time_months", 3, "06-May-2014", ["06-May-2014", "not a date"]),
+        ("clinical", "time_months", 3, "May 6, 2014", ["May 6, 2014", "not a date"]),
+        ("clinical", "time_months", 3, "20140506", ["'20140506', a date", "row 5", "not a date"]),
         ("clinical", "time_months", 3, "12,5", ["'12,5'", "decimal point: 12.5"]),
         ("clinical", "time_months", 3, "1.234,5", ["'1.234,5'", "decimal point: 1234.5"]),
         ("clinical", "time_months", 3, "1_000", ["'1_000', not a number"]),
@@ -106,15 +106,15 @@ def test_times_become_months(frames, tmp_path, unit, value, months):
         ("clinical", "event", 3, "dead", ["event is 'dead'", "event_values", "{dead: 1, alive: 0}"]),
         ("clinical", "event", 3, "yes", ["event is 'yes'", "event_values"]),
         ("clinical", "is_female", 3, "F", ["is_female is 'F'", "1 (female)"]),
-        ("clinical", "site", 3, "", ["no site", "row 5"]),
-        ("clinical", "patient_id", 3, "", ["no patient_id", "row 5"]),
+        ("clinical", "site", 3, "", ["site is missing", "row 5"]),
+        ("clinical", "patient_id", 3, "", ["patient_id is missing", "row 5"]),
         ("clinical", "patient_id", 3, "P-0004", ["duplicate patient_id 'P-0004'", "row 6", "row 5"]),
         ("clinical", "patient_id", 3, "p-0004", ["'p-0004'", "differ only by case"]),
-        ("clinical", "patient_id", 3, "P-0003 ", ["'P-0003 ' has a blank at its end", "delete the blank"]),
-        ("clinical", "patient_id", 3, "=cmd()", ["'=cmd()' is not well-formed"]),
-        ("clinical", "patient_id", 3, "<script>alert(1)</script>", ["<script>", "not well-formed"]),
-        ("clinical", "patient_id", 3, "../../x", ["'../../x' is not well-formed"]),
-        ("clinical", "patient_id", 3, "x" * 129, ["not well-formed", "128"]),
+        ("clinical", "patient_id", 3, "P-0003 ", ["'P-0003 ' starts or ends with a space", "delete the space"]),
+        ("clinical", "patient_id", 3, "=cmd()", ["'=cmd()' is not well formed"]),
+        ("clinical", "patient_id", 3, "<script>alert(1)</script>", ["<script>", "not well formed"]),
+        ("clinical", "patient_id", 3, "../../x", ["'../../x' is not well formed"]),
+        ("clinical", "patient_id", 3, "x" * 129, ["not well formed", "128"]),
         ("clinical", "patient_id", 3, "3.0", ["'3.0' is a number with decimals"]),
         ("clinical", "patient_id", 3, "1e5", ["'1e5' is a number with decimals"]),
         ("expression", "G3", 3, "high", ["'high' is not a number", "expression.csv", "row 5", "column G3"]),
@@ -122,12 +122,12 @@ def test_times_become_months(frames, tmp_path, unit, value, months):
         ("expression", "patient_id", 3, "P-0004", ["duplicate patient_id 'P-0004'", "expression.csv"]),
         ("expression", "patient_id", 3, "p-0003", ["'p-0003' is written 'P-0003' in"]),
         ("slides", "patient_id", 3, "p-0003", ["'p-0003' is written 'P-0003' in", "slides.csv"]),
-        ("slides", "slide_id", 3, "../../x", ["slide_id '../../x' is not well-formed"]),
+        ("slides", "slide_id", 3, "../../x", ["slide_id '../../x' is not well formed"]),
         ("clinical", "site", 3, "a" * 1_000_000, ["too long", "row 5, column site", "quotes"]),
         ("clinical", "site", 3, "a" * 50_000, ["too long", "row 5, column site", "quotes"]),
     ],
 )  # fmt: skip
-def test_a_bad_cell_is_named_with_its_row_value_and_mend(frames, tmp_path, table, column, row, value, words):
+def test_an_invalid_cell_is_reported_with_row_value_and_hint(frames, tmp_path, table, column, row, value, words):
     refused(put(frames, tmp_path, table, column, row, value), tmp_path, *words)
 
 
@@ -141,7 +141,7 @@ def zipped(files):
 
 
 @pytest.mark.parametrize("table", ["clinical", "expression", "slides"])
-def test_a_table_packed_with_zip_or_gzip_is_unpacked(frames, tmp_path, table):
+def test_a_table_compressed_with_zip_or_gzip_is_read(frames, tmp_path, table):
     paths = cases.write_sources(frames, tmp_path / "raw")
     plain, name = tmp_path / "raw" / f"{table}.csv", tmp_path / "raw" / f"{table}.csv.packed"
     for pack in (lambda text: zipped({"x/a.csv": text, "__MACOSX/._a.csv": ""}), lambda text: gzip.compress(text)):
@@ -149,8 +149,8 @@ def test_a_table_packed_with_zip_or_gzip_is_unpacked(frames, tmp_path, table):
         assert run({**paths, table: str(name)}, tmp_path / "cohort").patients == 40
 
 
-def test_a_byte_that_is_not_utf8_is_named_with_its_row_in_a_long_table(frames, tmp_path):
-    """Text is decoded in blocks of kilobytes; the row is found again."""
+def test_a_byte_that_is_not_utf8_is_reported_with_its_row_in_a_long_table(frames, tmp_path):
+    """Text is decoded in blocks of kilobytes; the message has the row nevertheless."""
     rows = pd.concat(
         [frames["expression"].assign(patient_id=lambda t, i=i: t["patient_id"] + f"-{i}") for i in range(40)]
     )
@@ -173,7 +173,7 @@ def test_a_byte_that_is_not_utf8_is_named_with_its_row_in_a_long_table(frames, t
         (lambda text: text.encode("utf-16-be"), ["UTF-16", "CSV UTF-8"]),
         (lambda text: text.encode("utf-32"), ["UTF-32", "CSV UTF-8"]),
         (lambda text: zipped({"[Content_Types].xml": "", "xl/workbook.xml": ""}), ["an Excel file", "save the sheet"]),
-        (lambda text: zipped({"a.csv": text, "b.csv": text}), ["a zip archive of 2 files", "unpack it"]),
+        (lambda text: zipped({"a.csv": text, "b.csv": text}), ["the zip archive has 2 files", "unpack the archive"]),
         (lambda text: zipped({"a.csv": text})[:-40], ["cannot be unpacked"]),
         (lambda text: b"\xd0\xcf\x11\xe0\xa1\xb1old workbook", ["an Excel file"]),
         (lambda text: text.splitlines()[0].encode() + b"\n", ["a header and no rows"]),
@@ -183,13 +183,13 @@ def test_a_byte_that_is_not_utf8_is_named_with_its_row_in_a_long_table(frames, t
         (lambda text: text.replace("P-0003", "P-0003,x", 1).encode(), ["row 5", "where the header has"]),
         (lambda text: text.replace("P-0003", '"P-0003', 1).encode(), ["quotes"]),
         (lambda text: text.replace("patient_id", "patient-id", 1).encode(), ["'patient_id' is missing"]),
-        (lambda text: text.replace("patient_id", " patient_id", 1).encode(), ["blank at its end"]),
+        (lambda text: text.replace("patient_id", " patient_id", 1).encode(), ["starts or ends with a space"]),
         (lambda text: b"PAR1broken", ["Parquet"]),
         (lambda text: b"\x1f\x8bbroken", ["cannot be unpacked"]),
     ],
     ids=lambda value: None if callable(value) else value[0][:24],
 )
-def test_a_file_of_another_kind_is_named_for_what_it_is(frames, tmp_path, table, change, words):
+def test_a_file_in_another_format_is_identified(frames, tmp_path, table, change, words):
     paths = cases.write_sources(frames, tmp_path / "raw")
     path = tmp_path / "raw" / f"{table}.csv"
     path.write_bytes(change(path.read_text()))
@@ -197,7 +197,7 @@ def test_a_file_of_another_kind_is_named_for_what_it_is(frames, tmp_path, table,
 
 
 @pytest.mark.parametrize("table", ["clinical", "expression", "slides"])
-def test_a_byte_order_mark_is_left_out_and_listed(frames, tmp_path, table):
+def test_a_byte_order_mark_is_removed_with_a_warning(frames, tmp_path, table):
     paths = cases.write_sources(frames, tmp_path / "raw")
     path = tmp_path / "raw" / f"{table}.csv"
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
@@ -206,23 +206,23 @@ def test_a_byte_order_mark_is_left_out_and_listed(frames, tmp_path, table):
     assert any("byte order mark" in warning and f"{table}.csv" in warning for warning in result.warnings)
 
 
-def test_a_column_that_is_missing_gets_its_near_miss(frames, tmp_path):
+def test_a_missing_column_gets_the_most_similar_name(frames, tmp_path):
     frames["clinical"] = frames["clinical"].rename(columns={"time_months": "time_month"})
     paths = cases.write_sources(frames, tmp_path / "raw")
     refused(paths, tmp_path, "column 'time_months' is missing", "clinical.csv", "did you mean time_month?")
 
 
-def test_a_gene_that_stands_twice_is_refused(frames, tmp_path):
+def test_a_duplicated_gene_is_refused(frames, tmp_path):
     paths = cases.write_sources(frames, tmp_path / "raw")
     path = tmp_path / "raw" / "expression.csv"
     path.write_text(path.read_text().replace("G4", "G3", 1))
-    refused(paths, tmp_path, "'G3' stands twice", "columns 5 and 6")
+    refused(paths, tmp_path, "'G3' is duplicated", "column 5 and column 6")
 
 
-def test_a_matrix_of_genes_by_patients_is_refused_with_the_way_round(frames, tmp_path):
-    turned = frames["expression"].set_index("patient_id").T.rename_axis("gene").reset_index()
-    paths = cases.write_sources({**frames, "expression": turned}, tmp_path / "raw")
-    refused(paths, tmp_path, "'patient_id' is missing", "turn the table round")
+def test_a_matrix_of_genes_by_patients_is_refused(frames, tmp_path):
+    transposed = frames["expression"].set_index("patient_id").T.rename_axis("gene").reset_index()
+    paths = cases.write_sources({**frames, "expression": transposed}, tmp_path / "raw")
+    refused(paths, tmp_path, "'patient_id' is missing", "transpose a table of genes in rows")
 
 
 @pytest.mark.parametrize("table", ["expression", "slides"])
@@ -231,7 +231,7 @@ def test_tables_that_share_no_patient_are_refused(frames, tmp_path, table):
     refused(cases.write_sources(frames, tmp_path / "raw"), tmp_path, f"{table}.csv", "'P-0000'", "'Q-0'")
 
 
-def test_ids_that_parquet_holds_as_decimals_are_refused(frames, tmp_path):
+def test_ids_stored_as_floats_in_parquet_are_refused(frames, tmp_path):
     frames["clinical"]["patient_id"] = np.arange(40.0)
     paths = cases.write_sources(frames, tmp_path / "raw")
     frames["clinical"].to_parquet(tmp_path / "raw" / "clinical.parquet")
@@ -244,17 +244,17 @@ def test_ids_that_differ_by_leading_zeros_are_refused(frames, tmp_path):
     refused(cases.write_sources(frames, tmp_path / "raw"), tmp_path, "'7' and '007' differ only by")
 
 
-def test_words_of_events_count_only_when_the_settings_say_so(frames, tmp_path):
+def test_event_words_are_read_only_with_a_setting(frames, tmp_path):
     frames["clinical"]["event"] = frames["clinical"]["event"].map({1: "Dead", 0: "alive"})
     paths = cases.write_sources(frames, tmp_path / "raw")
     refused(paths, tmp_path, "event is 'alive'")
     result = run(paths, tmp_path / "out", PARAMS.model_copy(update={"event_values": {"dead": 1, "alive": 0}}))
     assert result.events == 14
-    with pytest.raises(UsageError, match="'dead' means 2"):
+    with pytest.raises(UsageError, match="'dead' is mapped to 2"):
         run(paths, tmp_path / "bad", PARAMS.model_copy(update={"event_values": {"dead": 2}}))
 
 
-def test_everyone_who_leaves_is_listed_with_the_reason(frames, tmp_path):
+def test_excluded_patients_are_listed_with_the_reason(frames, tmp_path):
     clinical = frames["clinical"].astype({"time_months": object, "subtype": object, "event": object})
     clinical.loc[0, "time_months"] = ""
     clinical.loc[1, "time_months"] = 0
@@ -266,8 +266,8 @@ def test_everyone_who_leaves_is_listed_with_the_reason(frames, tmp_path):
     frames["clinical"] = frames["clinical"].drop(index=6)
     paths = cases.write_sources(frames, tmp_path / "raw")
     run(paths, tmp_path / "out")
-    left = {(leaver.patient_id, leaver.reason) for leaver in tables.read_info(tmp_path / "out").attrition}
-    assert left == {
+    attrition = {(patient.patient_id, patient.reason) for patient in tables.read_info(tmp_path / "out").attrition}
+    assert attrition == {
         ("P-0000", "no follow-up"),
         ("P-0001", "no follow-up"),
         ("P-0002", "no follow-up"),
@@ -282,29 +282,29 @@ def test_everyone_who_leaves_is_listed_with_the_reason(frames, tmp_path):
     assert "P-0004" not in tables.read_expression(tmp_path / "kept").index
 
 
-def test_a_cohort_of_which_nobody_is_left_is_refused(frames, tmp_path):
+def test_a_cohort_without_remaining_patients_is_refused(frames, tmp_path):
     frames["clinical"]["time_months"] = 0
-    refused(cases.write_sources(frames, tmp_path / "raw"), tmp_path, "no patient is left", "40 left: no follow-up")
+    refused(cases.write_sources(frames, tmp_path / "raw"), tmp_path, "no patient remains", "40 excluded: no follow-up")
 
 
-def test_slide_paths_count_from_the_manifest_and_never_become_absolute(frames, tmp_path, monkeypatch):
+def test_slide_paths_are_relative_to_the_manifest_and_never_become_absolute(frames, tmp_path, monkeypatch):
     frames["slides"]["path"] = ["/store/a.svs", "s3://bucket/b.svs", *["s/c.svs"] * 38]
     cases.write_sources(frames, tmp_path / "raw")
     monkeypatch.chdir(tmp_path)
     for name, base in (("relative", "raw"), ("absolute", str(tmp_path / "raw"))):
         paths = {table: f"{base}/{table}.csv" for table in frames}
         run(paths, tmp_path / name)
-        found = tables.read_slides(tmp_path / name)["path"].tolist()
-        assert found == ["/store/a.svs", "s3://bucket/b.svs", *["raw/s/c.svs"] * 38]
+        paths = tables.read_slides(tmp_path / name)["path"].tolist()
+        assert paths == ["/store/a.svs", "s3://bucket/b.svs", *["raw/s/c.svs"] * 38]
 
 
-def test_a_slide_loses_the_ending_of_its_file(frames, tmp_path):
+def test_the_suffix_of_a_slide_file_is_dropped(frames, tmp_path):
     frames["slides"]["slide_id"] = [f"{p}-01Z.DX1.svs" for p in frames["slides"]["patient_id"]]
     run(cases.write_sources(frames, tmp_path / "raw"), tmp_path / "out")
     assert tables.read_slides(tmp_path / "out")["slide_id"].iloc[0] == "P-0000-01Z.DX1"
 
 
-def test_a_failed_ingest_leaves_the_old_cohort_alone(frames, tmp_path):
+def test_a_failed_ingest_leaves_the_previous_cohort_unchanged(frames, tmp_path):
     run(cases.write_sources(frames, tmp_path / "raw"), tmp_path / "cohort")
     before = (tmp_path / "cohort" / "patients.parquet").read_bytes()
     paths = put(frames, tmp_path, "clinical", "event", 3, "maybe")
@@ -313,7 +313,7 @@ def test_a_failed_ingest_leaves_the_old_cohort_alone(frames, tmp_path):
     assert (tmp_path / "cohort" / "patients.parquet").read_bytes() == before
 
 
-def test_ids_of_two_kinds_are_listed(frames, tmp_path):
+def test_a_mix_of_numeric_and_other_ids_gives_a_warning(frames, tmp_path):
     for frame in frames.values():
         frame["patient_id"] = frame["patient_id"].replace({"P-0003": "3"})
     result = run(cases.write_sources(frames, tmp_path / "raw"), tmp_path / "cohort")

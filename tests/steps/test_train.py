@@ -142,11 +142,11 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from mcti.steps.train import train
-from tests.training import made
+from tests.training import factories
 root = Path(sys.argv[1])
 try:
     train(root / "cohort", root / "features", root / "folds.csv",
-          made.settings(workers=int(sys.argv[3]), epochs=60, checkpoint_seconds=0.05), Path(sys.argv[2]))
+          factories.settings(workers=int(sys.argv[3]), epochs=60, checkpoint_seconds=0.05), Path(sys.argv[2]))
 except Exception as error:
     print(f"{type(error).__name__}: {error}", flush=True)
     sys.exit(getattr(error, "exit_code", 1))

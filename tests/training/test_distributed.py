@@ -15,10 +15,10 @@ SCRIPT = f"""
 import sys
 from pathlib import Path
 from mcti.steps.train import train
-from tests.training import made
+from tests.training import factories
 root = Path(sys.argv[1])
 for name, changes in {CASES!r}.items():
-    settings = made.settings(workers=1, **changes)
+    settings = factories.settings(workers=1, **changes)
     train(root / "cohort", root / "features", root / "folds.csv", settings, root / f"both {{name}}", fold=0)
 """
 

@@ -1,4 +1,5 @@
-"""A slide in the browser: pan, zoom, and tissue, tiles and scores as layers. Served on this machine's loopback only.
+"""Shows a slide in the browser, with tissue, tiles and scores as layers; served only on the loopback device.
 
-OpenSeadragon 6.1.1 lies in `vendor/` as its npm package ships it, with its licence; no page here asks the network.
+`vendor/` holds OpenSeadragon 6.1.1, unchanged from its npm package, with its licence. The page loads nothing from the
+network.
 """

@@ -38,31 +38,31 @@ function showLegend(legend) {
 function scaleBar(viewer, mpp) {
   const item = viewer.world.getItemAt(0);
   if (!item) return;
-  const perPixel = mpp / item.viewportToImageZoom(viewer.viewport.getZoom(true)); // µm in a pixel of the screen
-  const room = perPixel * 160;
-  const power = 10 ** Math.floor(Math.log10(room));
-  const length = [5, 2, 1].map((n) => n * power).find((n) => n <= room);
+  const perPixel = mpp / item.viewportToImageZoom(viewer.viewport.getZoom(true)); // µm per screen pixel
+  const longest = perPixel * 160;
+  const power = 10 ** Math.floor(Math.log10(longest));
+  const length = [5, 2, 1].map((n) => n * power).find((n) => n <= longest);
   find("bar-line").style.width = length / perPixel + "px";
   find("bar-text").textContent = length >= 1000 ? length / 1000 + " mm" : Number(length.toPrecision(1)) + " µm";
 }
 
-function follow(viewer, mpp) {
-  let asked = 0;
+function trackPointer(viewer, mpp) {
+  let latest = 0;
   new OpenSeadragon.MouseTracker({
     element: viewer.canvas,
     moveHandler: async (event) => {
       const item = viewer.world.getItemAt(0);
       if (!item) return;
       const point = item.viewerElementToImageCoordinates(event.position);
-      const mine = ++asked;
-      await new Promise((done) => setTimeout(done, 60)); // the pointer rests
-      if (mine !== asked) return;
-      const answer = await fetch(`at.json?x=${point.x}&y=${point.y}`);
-      const tile = answer.ok ? await answer.json() : null;
-      if (mine !== asked) return;
-      const place = `x ${Math.round(point.x)}, y ${Math.round(point.y)} px`;
+      const request = ++latest;
+      await new Promise((done) => setTimeout(done, 60)); // wait until the pointer stops
+      if (request !== latest) return;
+      const response = await fetch(`tile.json?x=${point.x}&y=${point.y}`);
+      const tile = response.ok ? await response.json() : null;
+      if (request !== latest) return;
+      const position = `x ${Math.round(point.x)}, y ${Math.round(point.y)} px`;
       const score = tile && "score" in tile ? `, score ${tile.score.toPrecision(4)}` : "";
-      find("here").textContent = place + (tile ? `; tile ${tile.x}, ${tile.y}${score}` : "");
+      find("pointer").textContent = position + (tile ? `; tile ${tile.x}, ${tile.y}${score}` : "");
     },
   });
 }
@@ -79,20 +79,20 @@ async function start() {
     maxZoomPixelRatio: 4, visibilityRatio: 0.2, animationTime: 0.4, gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
     crossOriginPolicy: false, drawer: "canvas",
   });
-  window.viewer = viewer; // for tests and the curious
+  window.viewer = viewer; // for tests and the console
   viewer.addOnceHandler("open", () => {
     scene.layers.forEach((name) => addLayer(viewer, name));
     scaleBar(viewer, scene.mpp);
-    viewer.canvas.focus(); // +, -, 0 and the arrows work before the first click
+    viewer.canvas.focus(); // the keys +, -, 0 and arrows work before the first click
   });
   viewer.addHandler("animation", () => scaleBar(viewer, scene.mpp));
   viewer.addHandler("resize", () => scaleBar(viewer, scene.mpp));
-  find("closer").addEventListener("click", () => viewer.viewport.zoomBy(1.6));
-  find("farther").addEventListener("click", () => viewer.viewport.zoomBy(1 / 1.6));
-  find("whole").addEventListener("click", () => viewer.viewport.goHome());
+  find("zoom-in").addEventListener("click", () => viewer.viewport.zoomBy(1.6));
+  find("zoom-out").addEventListener("click", () => viewer.viewport.zoomBy(1 / 1.6));
+  find("fit").addEventListener("click", () => viewer.viewport.goHome());
   find("native").addEventListener("click", () =>
     viewer.viewport.zoomTo(viewer.world.getItemAt(0).imageToViewportZoom(1)));
-  follow(viewer, scene.mpp);
+  trackPointer(viewer, scene.mpp);
 }
 
-start().catch((error) => { find("here").textContent = "The slide did not open: " + error.message; });
+start().catch((error) => { find("pointer").textContent = "The slide could not be opened: " + error.message; });

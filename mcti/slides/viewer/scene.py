@@ -1,8 +1,8 @@
-"""What there is to see of a slide: its pixels as Deep Zoom tiles, and layers over them as tiles of the same grid.
+"""The pixels of a slide as Deep Zoom tiles, and its layers as tiles of the same grid.
 
-Deep Zoom: level `last` has the slide's full size, each level before it half of that, down to one pixel; tiles of 256 px
-without overlap, cut at the right and lower rim. Only levels of the slide are read: label and macro photographs carry
-names and are never opened.
+Deep Zoom: level `last` has the full size of the slide, each level before it half of the next, down to one pixel; tiles
+of 256 px without overlap, smaller at the right and lower edge. Only levels of the slide are read: label and macro
+photographs can show names and are never opened.
 """
 
 import threading
@@ -22,13 +22,18 @@ from mcti.slides.status import RegionError
 from mcti.slides.tissue import Mask, Overview
 
 TILE = 256
-_OVERVIEW = 2048  # px of the longer edge of the picture that serves the coarse levels
-_TISSUE, _GRID, _LOST = (0, 150, 60), (20, 60, 160), (150, 150, 150)
+_OVERVIEW = 2048  # px of the longer edge of the overview, from which the coarse levels are drawn
+_TISSUE, _GRID, _UNREADABLE = (0, 150, 60), (20, 60, 160), (150, 150, 150)
 
 
 @dataclass(frozen=True)
 class Box:
-    """One Deep Zoom tile: its corner and size in level-0 px, its size in its own px, level-0 px in one of those."""
+    """One Deep Zoom tile.
+
+    left, top       its corner in level-0 px
+    width, height   its size in its own px
+    scale           level-0 px per own px
+    """
 
     left: float
     top: float
@@ -38,37 +43,37 @@ class Box:
 
 
 class Scene:
-    """A slide and its layers. Safe to use from many threads."""
+    """A slide and its layers. It may be used from several threads at once."""
 
     def __init__(
         self,
         reader: Reader,
-        facts: SlideInfo,
+        info: SlideInfo,
         name: str,
         *,
         mask: tuple[Mask, Overview] | None = None,
         grid: tuple[NDArray[np.int64], tuple[int, int]] | None = None,
         scores: Scores | None = None,
     ) -> None:
-        self.facts, self.name, self.scores = facts, name, scores
+        self.info, self.name, self.scores = info, name, scores
         self._reader, self._mask, self._grid = reader, mask, grid
         self._lock = threading.Lock()
-        self.last = int(np.ceil(np.log2(max(facts.width, facts.height, 1))))
+        self.last = int(np.ceil(np.log2(max(info.width, info.height, 1))))
 
     @property
     def layers(self) -> list[str]:
-        """The layers that this scene has, from the lowest."""
-        found = {"tissue": self._mask, "tiles": self._grid, "scores": self.scores}
-        return [name for name, value in found.items() if value is not None]
+        """The layers of this scene, the lowest first."""
+        layers = {"tissue": self._mask, "tiles": self._grid, "scores": self.scores}
+        return [name for name, value in layers.items() if value is not None]
 
     def box(self, level: int, column: int, row: int) -> Box | None:
-        """The Deep Zoom tile at a place; None where there is none."""
+        """The Deep Zoom tile of a level, column and row; None when there is none."""
         if not 0 <= level <= self.last:
             return None
         scale = 2.0 ** (self.last - level)
         left, top = column * TILE, row * TILE
-        width = min(TILE, int(np.ceil(self.facts.width / scale)) - left)
-        height = min(TILE, int(np.ceil(self.facts.height / scale)) - top)
+        width = min(TILE, int(np.ceil(self.info.width / scale)) - left)
+        height = min(TILE, int(np.ceil(self.info.height / scale)) - top)
         return (
             Box(left * scale, top * scale, width, height, scale)
             if min(width, height, column + 1, row + 1) > 0
@@ -76,7 +81,7 @@ class Scene:
         )
 
     def slide(self, box: Box) -> Pixels:
-        """The slide in a box, RGB (height, width, 3); grey with a cross where it cannot be decoded, never white."""
+        """The slide in a box, RGB (height, width, 3); grey with a cross where it does not decode, never white."""
         import cv2
 
         level = tissue.best_level(self._reader, box.scale)
@@ -88,57 +93,57 @@ class Scene:
         try:
             picture = self._reader.read(level, left, top, width, height)
         except RegionError:
-            return _lost(box)
+            return _unreadable_tile(box)
         return np.asarray(cv2.resize(picture, (box.width, box.height), interpolation=cv2.INTER_AREA), np.uint8)
 
     def layer(self, name: str, box: Box) -> Pixels:
         """A layer in a box, RGBA (height, width, 4)."""
         return {"tissue": self._tissue, "tiles": self._tiles, "scores": self._scores}[name](box)
 
-    def at(self, x: float, y: float) -> dict[str, Any] | None:
-        """The tile over a level-0 point, and its score; None where there is none."""
-        coords, footprint = self._places
+    def tile_at(self, x: float, y: float) -> dict[str, Any] | None:
+        """The tile that covers a level-0 point, and its score; None when there is none."""
+        coords, footprint = self._tile_corners
         inside = np.flatnonzero(((coords <= (x, y)) & (coords + footprint > (x, y))).all(axis=1))
         if not len(inside):
             return None
         first = int(inside[0])
-        found = {"x": int(coords[first, 0]), "y": int(coords[first, 1])}
-        return found if self.scores is None else {**found, "score": float(self.scores.values[first])}
+        tile = {"x": int(coords[first, 0]), "y": int(coords[first, 1])}
+        return tile if self.scores is None else {**tile, "score": float(self.scores.values[first])}
 
     @property
-    def _places(self) -> tuple[NDArray[np.int64], tuple[int, int]]:
+    def _tile_corners(self) -> tuple[NDArray[np.int64], tuple[int, int]]:
         if self.scores is not None:
             return self.scores.coords, self.scores.footprint
         return (np.zeros((0, 2), np.int64), (1, 1)) if self._grid is None else self._grid
 
     @cached_property
     def _view(self) -> Overview:
-        extent = max(self.facts.width * self.facts.mpp[0], self.facts.height * self.facts.mpp[1])  # µm
-        return tissue.overview(self._reader, self.facts.mpp, extent / _OVERVIEW)
+        extent = max(self.info.width * self.info.mpp[0], self.info.height * self.info.mpp[1])  # µm
+        return tissue.overview(self._reader, self.info.mpp, extent / _OVERVIEW)
 
     def _from_overview(self, box: Box) -> Pixels:
-        """For slides whose pyramid ends early: no request may decode the whole slide."""
-        with self._lock:  # made once, whoever asks first
+        """For slides without coarse levels: no request may decode the whole slide."""
+        with self._lock:  # computed once, by the first request
             view = self._view
-        shown = np.where(view.unreadable[..., None], np.uint8(_LOST[0]), view.picture)
-        return _sampled(shown, view.scale, box)
+        picture = np.where(view.unreadable[..., None], np.uint8(_UNREADABLE[0]), view.picture)
+        return _sampled(picture, view.scale, box)
 
     def _tissue(self, box: Box) -> Pixels:
         import cv2
 
-        assert self._mask is not None, "only layers that there are, are asked for"
+        assert self._mask is not None, "only existing layers are requested"
         mask, view = self._mask
         inside = _sampled(mask.astype(np.uint8) * 255, view.scale, box) > 127
-        rim = inside & (cv2.erode(inside.astype(np.uint8), np.ones((5, 5), np.uint8), borderValue=1) == 0)
-        return _painted(inside, _TISSUE, np.where(rim, 255, 40).astype(np.uint8))
+        edge = inside & (cv2.erode(inside.astype(np.uint8), np.ones((5, 5), np.uint8), borderValue=1) == 0)
+        return _painted(inside, _TISSUE, np.where(edge, 255, 40).astype(np.uint8))
 
     def _tiles(self, box: Box) -> Pixels:
-        assert self._grid is not None, "only layers that there are, are asked for"
+        assert self._grid is not None, "only existing layers are requested"
         coords, footprint = self._grid
         opacity = np.zeros((box.height, box.width), np.uint8)
-        fine = min(footprint) / box.scale >= 8
+        outlined = min(footprint) / box.scale >= 8
         for _, area in _areas(coords, footprint, box):
-            if not fine:  # outlines would run together
+            if not outlined:  # outlines would merge
                 opacity[area] = 90
             else:
                 part = opacity[area]
@@ -147,7 +152,7 @@ class Scene:
         return _painted(opacity > 0, _GRID, opacity)
 
     def _scores(self, box: Box) -> Pixels:
-        assert self.scores is not None, "only layers that there are, are asked for"
+        assert self.scores is not None, "only existing layers are requested"
         picture = np.zeros((box.height, box.width, 4), np.uint8)
         colours = self.scores.colours()
         for i, area in _areas(self.scores.coords, self.scores.footprint, box):
@@ -156,27 +161,27 @@ class Scene:
 
 
 def _areas(coords: NDArray[np.int64], footprint: tuple[int, int], box: Box) -> list[tuple[int, tuple[slice, slice]]]:
-    """The tiles that touch a box: number and place in it, never less than a pixel."""
+    """The tiles that touch a box: index and area in it, at least one pixel."""
     corner, size = np.array([box.left, box.top]), np.array([box.width, box.height])
     first = np.rint((coords - corner) / box.scale).astype(int)
     end = np.maximum(np.rint((coords + footprint - corner) / box.scale).astype(int), first + 1)
-    here = np.flatnonzero(((first < size) & (end > 0)).all(axis=1))
+    touching = np.flatnonzero(((first < size) & (end > 0)).all(axis=1))
     first, end = np.maximum(first, 0), np.minimum(end, size)
-    return [(int(i), np.s_[first[i, 1] : end[i, 1], first[i, 0] : end[i, 0]]) for i in here]
+    return [(int(i), np.s_[first[i, 1] : end[i, 1], first[i, 0] : end[i, 0]]) for i in touching]
 
 
 def _sampled(picture: Pixels, scale: tuple[float, float], box: Box) -> Pixels:
-    """A coarse picture of `scale` level-0 px a pixel, in a box."""
+    """A coarse picture of `scale` level-0 px per pixel, resampled to a box."""
     import cv2
 
-    way = cv2.INTER_AREA if box.scale >= max(scale) else cv2.INTER_LINEAR
-    if way == cv2.INTER_AREA:
+    interpolation = cv2.INTER_AREA if box.scale >= max(scale) else cv2.INTER_LINEAR
+    if interpolation == cv2.INTER_AREA:
         x0, y0 = round(box.left / scale[0]), round(box.top / scale[1])
         x1 = max(x0 + 1, round((box.left + box.width * box.scale) / scale[0]))
         y1 = max(y0 + 1, round((box.top + box.height * box.scale) / scale[1]))
         part = picture[min(y0, picture.shape[0] - 1) : y1, min(x0, picture.shape[1] - 1) : x1]
-        return np.asarray(cv2.resize(part, (box.width, box.height), interpolation=way), np.uint8)
-    # Where each pixel's centre lies in the coarse picture.
+        return np.asarray(cv2.resize(part, (box.width, box.height), interpolation=interpolation), np.uint8)
+    # Position of each pixel's centre in the coarse picture.
     step = [box.scale / s for s in scale]
     matrix = np.array(
         [
@@ -189,14 +194,14 @@ def _sampled(picture: Pixels, scale: tuple[float, float], box: Box) -> Pixels:
     return np.asarray(warped, np.uint8)
 
 
-def _painted(where: Mask, colour: tuple[int, int, int], opacity: Pixels) -> Pixels:
-    return np.dstack([np.full((*where.shape, 3), colour, np.uint8), np.where(where, opacity, 0).astype(np.uint8)])
+def _painted(area: Mask, colour: tuple[int, int, int], opacity: Pixels) -> Pixels:
+    return np.dstack([np.full((*area.shape, 3), colour, np.uint8), np.where(area, opacity, 0).astype(np.uint8)])
 
 
-def _lost(box: Box) -> Pixels:
+def _unreadable_tile(box: Box) -> Pixels:
     import cv2
 
-    picture = np.full((box.height, box.width, 3), _LOST, np.uint8)
+    picture = np.full((box.height, box.width, 3), _UNREADABLE, np.uint8)
     cv2.line(picture, (0, 0), (box.width, box.height), (110, 110, 110), 2)
     cv2.line(picture, (box.width, 0), (0, box.height), (110, 110, 110), 2)
     return picture

@@ -1,8 +1,7 @@
-"""The page of a scene over HTTP, for this machine alone.
+"""Serves the page of a scene over HTTP on this machine.
 
-It listens on 127.0.0.1, answers GET for a handful of exact addresses below a secret word (other users of the machine
-do not know it), refuses other Host names (a page elsewhere cannot reach it by renaming itself), and reads no file that
-a request names: there is no path to traverse.
+It listens on 127.0.0.1 and answers GET for a few exact addresses below a secret token, which other users of the machine
+do not have. It refuses other Host names (protection against DNS rebinding), and no request can name a file.
 """
 
 import json
@@ -37,59 +36,60 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 
-Answer = tuple[bytes, str]
+Response = tuple[bytes, str]
+"""Body and content type."""
 
 
 class Server(ThreadingHTTPServer):
-    """A scene on a port of the loopback device; port 0 takes a free one."""
+    """Serves a scene on a port of the loopback device; port 0: a free one."""
 
     daemon_threads = True
 
     def __init__(self, scene: Scene, port: int = 0) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
-        self.scene, self._word = scene, secrets.token_urlsafe(12)
+        self.scene, self._token = scene, secrets.token_urlsafe(12)
         number = self.server_address[1]
         self.hosts = {f"127.0.0.1:{number}", f"localhost:{number}"}
 
     @property
     def url(self) -> str:
         """The address to open."""
-        return f"http://127.0.0.1:{self.server_address[1]}/{self._word}/"
+        return f"http://127.0.0.1:{self.server_address[1]}/{self._token}/"
 
-    def answer(self, path: str, query: str) -> Answer | None:
-        """Body and type of what stands at a path; None when there is nothing."""
-        prefix = f"/{self._word}/"
+    def respond(self, path: str, query: str) -> Response | None:
+        """The response for a path and query; None when there is none."""
+        prefix = f"/{self._token}/"
         if not secrets.compare_digest(path[: len(prefix)].encode(), prefix.encode()):
             return None
         name = path[len(prefix) :]
         if name in _STATIC:
-            file, kind = _STATIC[name]
-            return files("mcti.slides.viewer").joinpath(file).read_bytes(), kind
+            file, content_type = _STATIC[name]
+            return files("mcti.slides.viewer").joinpath(file).read_bytes(), content_type
         if name == "scene.json":
             return _json(_description(self.scene))
-        if name == "at.json":
-            return self._at(query)
+        if name == "tile.json":
+            return self._tile_at(query)
         return self._tiles(name)
 
-    def _at(self, query: str) -> Answer | None:
+    def _tile_at(self, query: str) -> Response | None:
         try:
             x, y = (float(parse_qs(query)[axis][0]) for axis in "xy")
         except (KeyError, ValueError):
             return None
-        return _json(self.scene.at(x, y))
+        return _json(self.scene.tile_at(x, y))
 
-    def _tiles(self, name: str) -> Answer | None:
-        if (found := _DZI.fullmatch(name)) and self._has(found[1]):
-            return _dzi(self.scene, "jpeg" if found[1] == "slide" else "png").encode(), "application/xml"
-        found = _PICTURE.fullmatch(name)
-        if not found or not self._has(found[1]) or (found[5] == "jpeg") != (found[1] == "slide"):
+    def _tiles(self, name: str) -> Response | None:
+        if (match := _DZI.fullmatch(name)) and self._has(match[1]):
+            return _dzi(self.scene, "jpeg" if match[1] == "slide" else "png").encode(), "application/xml"
+        match = _PICTURE.fullmatch(name)
+        if not match or not self._has(match[1]) or (match[5] == "jpeg") != (match[1] == "slide"):
             return None
-        box = self.scene.box(*(int(number) for number in found.group(2, 3, 4)))
+        box = self.scene.box(*(int(number) for number in match.group(2, 3, 4)))
         if box is None:
             return None
-        if found[1] == "slide":
+        if match[1] == "slide":
             return _encoded(self.scene.slide(box), ".jpeg"), "image/jpeg"
-        return _encoded(self.scene.layer(found[1], box), ".png"), "image/png"
+        return _encoded(self.scene.layer(match[1], box), ".png"), "image/png"
 
     def _has(self, name: str) -> bool:
         return name == "slide" or name in self.scene.layers
@@ -101,72 +101,73 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 60
 
     def do_GET(self) -> None:
-        """Answer one request."""
+        """Response one request."""
         if self.headers.get("Host", "") not in self.server.hosts:
             self._send(403, b"open the address that mcti view printed\n", "text/plain; charset=utf-8")
             return
-        parts = urlsplit(self.path)
-        found = self.server.answer(parts.path, parts.query)
-        if found is None:
-            self._send(404, b"there is nothing here\n", "text/plain; charset=utf-8")
+        url = urlsplit(self.path)
+        response = self.server.respond(url.path, url.query)
+        if response is None:
+            self._send(404, b"not found\n", "text/plain; charset=utf-8")
         else:
-            self._send(200, *found)
+            self._send(200, *response)
 
-    def _send(self, status: int, body: bytes, kind: str) -> None:
+    def _send(self, status: int, body: bytes, content_type: str) -> None:
         self.send_response(status)
-        for name, value in {**_HEADERS, "Content-Type": kind, "Content-Length": str(len(body))}.items():
+        for name, value in {**_HEADERS, "Content-Type": content_type, "Content-Length": str(len(body))}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 
     def handle_one_request(self) -> None:
-        """A browser that leaves in the middle of a picture is no error."""
+        """Handle a request; a browser that closes the connection early is no error."""
         try:
             super().handle_one_request()
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
 
     def log_message(self, format: str, *args: object) -> None:
-        """Quiet: the addresses of a session are nobody's business."""
+        """Log nothing: addresses contain the token."""
 
     def version_string(self) -> str:
-        """No versions to strangers."""
+        """State no version numbers."""
         return "mcti"
 
 
 def _description(scene: Scene) -> dict[str, Any]:
-    facts, scores = scene.facts, scene.scores
+    info, scores = scene.info, scene.scores
     legend = None
     if scores is not None:
         low, high = scores.limits
         legend = {"name": scores.name, "low": low, "high": high, "colours": scores.palette()[::15].tolist()}
     return {
         "name": scene.name,
-        "width": facts.width,
-        "height": facts.height,
-        "mpp": facts.mpp[0],
+        "width": info.width,
+        "height": info.height,
+        "mpp": info.mpp[0],
         "layers": scene.layers,
         "legend": legend,
     }
 
 
-def _dzi(scene: Scene, form: str) -> str:
-    size = f'<Size Width="{scene.facts.width}" Height="{scene.facts.height}"/>'
-    image = f'<Image xmlns="http://schemas.microsoft.com/deepzoom/2008" Format="{form}" Overlap="0" TileSize="{TILE}">'
+def _dzi(scene: Scene, image_format: str) -> str:
+    size = f'<Size Width="{scene.info.width}" Height="{scene.info.height}"/>'
+    image = f'<Image xmlns="http://schemas.microsoft.com/deepzoom/2008" Format="{image_format}"'
+    image += f' Overlap="0" TileSize="{TILE}">'
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{image}{size}</Image>\n'
 
 
-def _json(value: object) -> Answer:
+def _json(value: object) -> Response:
     return json.dumps(value, allow_nan=False).encode(), "application/json"
 
 
 def _encoded(picture: Pixels, suffix: str) -> bytes:
     import cv2
 
-    way: Callable[[Pixels], Any] = {
+    encode: Callable[[Pixels], Any] = {
         ".jpeg": lambda p: cv2.imencode(suffix, cv2.cvtColor(p, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88]),
         ".png": lambda p: cv2.imencode(suffix, cv2.cvtColor(p, cv2.COLOR_RGBA2BGRA), [cv2.IMWRITE_PNG_COMPRESSION, 1]),
     }[suffix]
-    whole, data = way(np.ascontiguousarray(picture))
-    assert whole, "a picture of bytes encodes"
+    encoded, data = encode(np.ascontiguousarray(picture))
+    assert encoded, "an array of bytes can be encoded"
     return bytes(data.tobytes())

@@ -18,6 +18,7 @@ from mcti.dataset.splits import FoldSplit
 from mcti.errors import DataError
 from mcti.evaluation.metrics import harrell_c
 from mcti.params import SearchParams, TrainParams
+from mcti.params.result_settings import trial_settings
 from mcti.registry import ensemble, models
 from mcti.steps.search.best_settings import override
 from mcti.training import search as searching
@@ -166,8 +167,7 @@ def identity(data: Dataset, parts: Sequence[FoldSplit], params: SearchParams, ba
     from mcti.dataset.bags import digest
 
     patients = [digest(data.select((*part.train, *part.test), "the folds")) for part in parts]
-    idle = {"workers", "checkpoint_seconds"}
-    settings = {k: v for k, v in base.model_dump(mode="json").items() if k not in idle}
+    settings = trial_settings(base)
     asked = params.model_dump(mode="json", exclude=_NOT_IN_STUDY)
     text = storage.to_json([patients, data.genes, data.classes, settings, asked, code_digest()])
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
