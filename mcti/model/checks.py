@@ -51,7 +51,7 @@ def _check_shapes(config: ModelConfig, patches: Tensor, mask: Tensor, genes: Ten
         raise DataError(
             f"gene vectors of shape {tuple(genes.shape)}",
             "the batch",
-            f"pass {len(config.genes)} genes for each of the {len(patches)} patients, in the order of the configuration",
+            f"pass {len(config.genes)} genes for each of the {len(patches)} patients, in the order of the model",
         )
 
 

@@ -211,6 +211,8 @@ def _train_field(name: str) -> TypeAdapter[Any]:
     parent, _, child = name.partition(".")
     if child and parent in fields and (inner := settings_class(fields[parent].annotation)):
         section, key, fields = f"train.{parent}", child, FIELDS if inner is ArchitectureParams else inner.model_fields
-    if key not in fields or settings_class(fields[key].annotation):
+    if key not in fields:
         raise ValueError(f"search.space names {name!r}, no setting of {section}: {did_you_mean(key, fields)}")
+    if settings_class(fields[key].annotation):
+        raise ValueError(f"search.space names the section {name!r}: name one of its settings, e.g. architecture.width")
     return TypeAdapter(checked_type(fields[key]), config=ConfigDict(strict=True))
