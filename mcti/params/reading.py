@@ -111,7 +111,9 @@ def _override(tree: dict[str, Any], text: str) -> str:
         raise UsageError(f"{text!r} sets nothing", "--set", "write --set dotted.key=value, e.g. --set train.epochs=5")
     *sections, key = name.strip().split(".")
     for section in sections:
-        tree = tree.setdefault(section, {})
+        if tree.get(section) is None:  # absent or empty
+            tree[section] = {}
+        tree = tree[section]
         if not isinstance(tree, dict):
             raise UsageError(f"{section!r} of {name!r} holds a value, not a section", "--set", "shorten the path")
     try:

@@ -10,7 +10,7 @@ from mcti.errors import DataError, UsageError
 from mcti.params.architecture import FIELDS, ArchitectureParams
 from mcti.params.base import settings_class
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def settings_file(tmp_path, tree):
@@ -154,6 +154,10 @@ def test_an_empty_inner_section_has_its_defaults_and_an_optional_one_is_null():
     assert settings.cluster.quota is None
 
 
+def test_an_empty_row_of_the_task_table_has_the_defaults_of_that_row():
+    assert params.load(None, ["cluster.steps.extract="]).cluster.steps == params.load(None).cluster.steps
+
+
 def test_the_template_has_every_section_that_dvc_reads():
     """DVC 3.67.1 deletes the outputs of a stage before it reports a missing section."""
     template = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -181,7 +185,9 @@ def test_every_setting_has_a_description_and_every_number_has_bounds():
     settings = dict(settings_of(params.Settings))
     assert len(settings) > 250
     assert [key for key, field in settings.items() if not field.description] == []
-    numbers = {key: field for key, field in settings.items() if field.annotation in (int, float, int | None, float | None)}
+    numbers = {
+        key: field for key, field in settings.items() if field.annotation in (int, float, int | None, float | None)
+    }
     limits = ("ge", "gt", "le", "lt")
     unbounded = [
         key
@@ -208,7 +214,11 @@ def test_every_setting_has_a_row_in_the_page():
         ("train.architecture.heads=3", "train.architecture.heads", "a divisor of width 32 (preset compact)"),
         ("train.architecture.plan_gradient=true", "train.architecture.plan_gradient", "solver assignment"),
         ("train.architecture.covariates=[age, age]", "train.architecture.covariates", "list each name once"),
-        ("train.architecture.encoder_depths=[1, 2]", "train.architecture.decoder_depths", "each of the 2 encoder stages"),
+        (
+            "train.architecture.encoder_depths=[1, 2]",
+            "train.architecture.decoder_depths",
+            "each of the 2 encoder stages",
+        ),
         ("search.space={architecture.widht: [8, 16]}", "search.space", "did you mean width?"),
         ("search.space={bins.cuont: [2, 8]}", "search.space", "did you mean count?"),
         ("search.space={architecture.width: [0, 16]}", "search.space", "greater than or equal to 1"),
