@@ -283,7 +283,7 @@ class TestOnServers:
 
     def test_exactly_one_of_24_concurrent_decisions_is_recorded(self, servers_of):
         fields = {"action": "promote", "model": "race", "version": 1, "champion": 1, "previous": None, "evidence": {}}
-        lines = []
+        entries = []
         for expected in (1, 2):
 
             def write(_, entries=entries):
