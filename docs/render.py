@@ -46,8 +46,8 @@ An error is one line on stderr: `error: WHAT in WHERE: HINT`. With `--json`, std
 | `hint` | how to fix it; may be empty |
 
 ```
-$ mcti validate --cohort nowhere --out reports/validation --json
-{"error": {"code": "data", "message": "no such file or folder", "where": "nowhere", "hint": "check the path, or run the step that writes it"}}
+$ mcti ingest --params nowhere --out data/cohort --json
+{"error": {"code": "data", "message": "no such file or folder", "where": "nowhere", "hint": "check the path"}}
 ```
 
 | exit code | `code` | meaning |

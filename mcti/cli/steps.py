@@ -177,9 +177,9 @@ def evaluate(
     models: Models,
     out: OutFolder,
     features: Features = None,
-    peer: Annotated[
+    comparator: Annotated[
         list[str] | None,
-        typer.Option("--peer", metavar="DIR", help="Model trained on the same folds, for the comparison; repeatable."),
+        typer.Option(metavar="DIR", help="Model trained on the same folds, for the comparison; repeatable."),
     ] = None,
     slides: Annotated[
         str | None,
@@ -191,10 +191,10 @@ def evaluate(
 
     Example: mcti evaluate --cohort data/cohort --folds data/folds.csv --models models/folds --out reports/evaluation
     """
-    section, peers = context.settings.evaluate, tuple(peer or ())
+    section, comparators = context.settings.evaluate, tuple(comparator or ())
     if dry_run:
         reads = {"cohort": cohort, "features": features, "folds": folds, "models": models, "slides": slides}
-        return context.plan(reads | {f"peer {folder}": folder for folder in peers}, section, out)
+        return context.plan(reads | {f"comparator {folder}": folder for folder in comparators}, section, out)
     from mcti.steps.evaluate.step import evaluate as step
 
     return step(
@@ -204,7 +204,7 @@ def evaluate(
         models,
         section,
         Path(out),
-        peers=peers,
+        comparators=comparators,
         slides=slides,
         progress=context.progress,
     )
@@ -236,7 +236,7 @@ def register(
 
     # Without the version of its sources, as a pipeline records it, a retraining would train on them again.
     origin = Origin(data=versions.source_md5(context.settings.ingest.clinical))
-    return step(models, evaluation, section, Path(out), validation, origin=origin)
+    return step(models, evaluation, validation, section, Path(out), origin=origin)
 
 
 def _shard(text: str | None) -> tuple[int, int] | None:
