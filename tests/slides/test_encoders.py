@@ -120,7 +120,7 @@ def test_an_onnx_file_gets_the_preprocessing_of_its_sidecar(tmp_path):
     with pytest.raises(UsageError, match=r"expects 0\.5 µm/px, extract.resolution is 1"):
         encoders.make(f"onnx:{path}", 1.0)
     (tmp_path / "toy.onnx.json").write_text(json.dumps({**card, "width": 6}))
-    with pytest.raises(UsageError, match="width 6 is stated, the graph gives 5"):
+    with pytest.raises(UsageError, match="width is 6, but the graph returns 5"):
         encoders.make(f"onnx:{path}", 0.5)
 
 

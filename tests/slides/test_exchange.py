@@ -103,7 +103,7 @@ def test_plain_tensors_are_imported_without_coordinates_and_with_their_patients(
     np.testing.assert_array_equal(bag.features, NUMBERS)
     assert bag.coords is None
     assert features.read_info(tmp_path / "store" / "S1.h5").tiles == 300
-    with pytest.raises(DataError, match="TRIDENT wants coordinates"):
+    with pytest.raises(DataError, match="TRIDENT needs coordinates"):
         export_features(tmp_path / "store", "trident", tmp_path / "out")
     assert not (tmp_path / "out").exists()  # all of it or nothing
 

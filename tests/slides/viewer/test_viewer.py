@@ -279,7 +279,7 @@ def test_invalid_scores_are_refused_with_their_row(painted, tmp_path):
         (f"x,y,score\n{x},{y},nan\n{x},{y},1\n", "row 2"),
         (f"x,y,score\n{x},{y},1\n{x},{y},2\n", "two scores"),
         (f"x,y,score\n{x},{y},1\n{x}.5,{y},2\n", "row 3"),
-        (f"x,y,score\n{x},{y},a\n", "no number"),
+        (f"x,y,score\n{x},{y},a\n", "not numeric"),
     ):
         (tmp_path / "s.csv").write_text(text)
         with pytest.raises(DataError, match=match):
