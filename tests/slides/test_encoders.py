@@ -22,7 +22,7 @@ def tiles():
 
 
 def torch_lite0(batch: torch.Tensor) -> torch.Tensor:
-    """EfficientNet-Lite0 written from the paper's table, with separate batch norms: independent of mcti.slides.lite0."""
+    """EfficientNet-Lite0 by the table of the paper, with separate batch norms, independent of mcti.slides.lite0."""
     state = torch.load(lite0.weights_file(), map_location="cpu", weights_only=True)
 
     def layer(x, name, norm, stride=1, groups=1):
