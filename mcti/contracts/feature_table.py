@@ -1,13 +1,13 @@
-"""What the contract asks of features: one row a slide, read from the feature files (docs/slides.md)."""
+"""Measurements of features for the data contract: one row per slide, read from the feature files (docs/slides.md)."""
 
 import hashlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mcti.errors import DataError, did_you_mean
+from mcti.slides import features as feature_files
 from mcti.storage import Location, join, local_copy
 
 COLUMNS = (
@@ -23,13 +23,13 @@ COLUMNS = (
     "contents",
 )
 _BLOCK = 8192  # patches read at a time
+_STATUS_COLUMNS = ["slide_id", "patient_id", "status"]
 
 
 def read_statuses(features: Location) -> pd.DataFrame:
-    """slide_id, patient_id and status of every slide that was to be extracted.
+    """slide_id, patient_id and status of every slide of an extraction, from its slides.csv.
 
-    Raises
-        DataError: no slides.csv, or it lacks one of these columns.
+    Raises DataError when there is no slides.csv, or one of these columns is missing.
     """
     where = join(features, "slides.csv")
     with local_copy(where) as path:
@@ -37,46 +37,59 @@ def read_statuses(features: Location) -> pd.DataFrame:
             table = pd.read_csv(path, dtype=str, keep_default_na=False)
         except ValueError as error:  # also: ParserError, EmptyDataError, UnicodeDecodeError
             raise DataError(f"not a table of slides ({error})", where, "run mcti extract again") from error
-    for column in ("slide_id", "patient_id", "status"):
+    for column in _STATUS_COLUMNS:
         if column not in table.columns:
             raise DataError(f"column {column!r} is missing", where, did_you_mean(column, table.columns))
-    return table[["slide_id", "patient_id", "status"]]
+    return table[_STATUS_COLUMNS]
 
 
-def describe(path: Path, slide_id: str, patient_id: str) -> dict[str, Any]:
-    """One slide's row: patches, width, encoder, resolution (µm/px), rows with NaN, constant rows, patches outside, and
-    the contents as a hash of the features: equal ones tell that one slide was read under two names.
+def measure_slide(location: Location, slide_id: str, patient_id: str) -> dict[str, Any]:
+    """The row of one slide (COLUMNS).
 
-    Raises
-        DataError: no feature file, or one without features, coordinates or the size of its slide.
+    tiles, width        number of patches, and of features per patch
+    resolution          µm/px; NaN where the file does not record it
+    nan_rows            patches with a feature that is not finite;  constant_rows: with equal features
+    outside             patches outside the slide; 0 where the file does not record the size of the slide
+    contents            hash of the features: slides with equal hashes are copies
+
+    Raises DataError when there is no feature file, or it has no features or no encoder.
     """
-    import h5py
+    with feature_files.open_file(location) as file:
+        attributes = file.attributes
+        if "encoder" not in attributes:
+            raise DataError("the attribute `encoder` is missing", str(location), "run mcti extract again")
+        return {
+            "slide_id": slide_id,
+            "patient_id": patient_id,
+            "tiles": file.tiles,
+            "width": file.width,
+            "encoder": f"{attributes['encoder']} {attributes.get('encoder_weights_sha256', '')}".strip(),
+            "resolution": float(attributes.get("target_mpp", np.nan)),
+            "outside": _count_outside(file),
+            **_measure_features(file),
+        }
 
-    try:
-        with h5py.File(path, "r") as file:
-            features, coords = file["features"], file["coords"]
-            size = np.array([int(coords.attrs["level0_width"]), int(coords.attrs["level0_height"])])
-            # Features of other tools may know neither the slide's size, nor weights, nor the resolution.
-            known = bool((size > 0).all())
-            row = {
-                "tiles": len(features),
-                "width": features.shape[1],
-                "encoder": f"{file.attrs['encoder']} {file.attrs.get('encoder_weights_sha256', '')}".strip(),
-                "resolution": float(file.attrs.get("target_mpp", np.nan)),
-                "outside": int(((coords[:] < 0) | (coords[:] >= size)).any(axis=1).sum()) if known else 0,
-            }
-            counts = {"nan_rows": 0, "constant_rows": 0}
-            digest = hashlib.blake2b(digest_size=16)
-            for start in range(0, len(features), _BLOCK):
-                block = features[start : start + _BLOCK]
-                counts["nan_rows"] += int((~np.isfinite(block).all(axis=1)).sum())
-                counts["constant_rows"] += int((np.ptp(block, axis=1) == 0).sum())
-                digest.update(np.ascontiguousarray(block).tobytes())
-    except (OSError, KeyError, RuntimeError, IndexError) as error:
-        raise DataError(f"not a feature file ({error})", str(path), "run mcti extract again") from error
-    return {"slide_id": slide_id, "patient_id": patient_id, **row, **counts, "contents": digest.hexdigest()}
+
+def _count_outside(file: feature_files.FeatureFile) -> int:
+    """Patches outside the slide; 0 in files of other tools that record no coordinates or no size of the slide."""
+    coords = file.coords()
+    size = np.array([int(file.grid.get("level0_width", 0)), int(file.grid.get("level0_height", 0))])
+    if coords is None or not (size > 0).all():
+        return 0
+    return int(((coords < 0) | (coords >= size)).any(axis=1).sum())
+
+
+def _measure_features(file: feature_files.FeatureFile) -> dict[str, Any]:
+    nan_rows, constant_rows = 0, 0
+    digest = hashlib.blake2b(digest_size=16)
+    for start in range(0, file.tiles, _BLOCK):
+        block = file.features(start, start + _BLOCK)
+        nan_rows += int((~np.isfinite(block).all(axis=1)).sum())
+        constant_rows += int((np.ptp(block, axis=1) == 0).sum())
+        digest.update(np.ascontiguousarray(block).tobytes())
+    return {"nan_rows": nan_rows, "constant_rows": constant_rows, "contents": digest.hexdigest()}
 
 
 def table(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """The rows as a table, also where there is none."""
+    """The rows as a table with the columns COLUMNS, also where there are no rows."""
     return pd.DataFrame(rows, columns=list(COLUMNS))
