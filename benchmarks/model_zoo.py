@@ -69,7 +69,7 @@ def fit(name: str, patients: Patients, part: Part, params: TrainParams) -> Forec
         return network_forecast(fit_network(name, patients, part, params), patients, params.horizons_months)
     if name not in baselines.REGISTRY:
         raise UsageError(f"no model {name!r}", "the study", did_you_mean(name, NAMES))
-    months, model = np.array(params.horizons_months), baselines.make(name)
+    months, model = np.array(params.horizons_months), baselines.create(name)
     model.fit(patients.inputs.rows(part.train), params.seed)
     return lambda rows: Predictions(*model.predict(patients.inputs.rows(rows), months))
 

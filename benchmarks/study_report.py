@@ -14,9 +14,9 @@ import pandas as pd
 import torch
 
 from benchmarks import study_data
-from mcti import storage
+from mcti import figure_canvas, storage
 from mcti.errors import MctiError
-from mcti.evaluation import calibration, comparison, figures, metrics, risk_groups, subgroups
+from mcti.evaluation import calibration, comparison, metrics, risk_groups, subgroups
 from mcti.evaluation.comparison import Difference, FoldTest, Interval
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.predictions import Predictions
@@ -154,7 +154,7 @@ def _model(arm: Arm, name: str) -> dict[str, Any]:
     label = arm.cohort.table["subtype"].astype(str).to_numpy()
     statistics = {
         "c_index": pairs,
-        "c_within_subtype": subgroups.within(pairs, label),
+        "c_within_subtype": subgroups.pairs_of_one_label(pairs, label),
         "uno_c": metrics.uno_c(outcomes, predicted.risk, 0.8),
         "auc_36": metrics.auc_at(outcomes, predicted.risk, float(months[usable][middle])),
         "ibs": metrics.integrated_brier(outcomes, predicted.survival, months[usable]),
@@ -245,10 +245,10 @@ def contrasts(arms: list[Arm]) -> list[dict[str, Any]]:
     return rows
 
 
-def forest(arms: list[Arm]) -> figures.Figure:
+def forest(arms: list[Arm]) -> figure_canvas.Figure:
     """C minus that of linear_all, with paired intervals, one panel an arm."""
     names = [n for n in dict.fromkeys(n for arm in arms for n in arm.models) if n != BAR]
-    with figures._canvas("results_forest", width=11.0, height=1.4 + 0.27 * len(names)) as (axes,):
+    with figure_canvas.canvas("results_forest", width=11.0, height=1.4 + 0.27 * len(names)) as (axes,):
         drawing = axes.figure
         axes.remove()
         panels = drawing.subplots(1, len(arms), sharey=True, squeeze=False)[0]
@@ -257,15 +257,15 @@ def forest(arms: list[Arm]) -> figures.Figure:
                 if name not in arm.models:
                     continue
                 d = _against(arm, name, BAR)
-                colour = figures.COLOURS[1] if name in OURS else figures.COLOURS[0]
+                colour = figure_canvas.COLOURS[1] if name in OURS else figure_canvas.COLOURS[0]
                 panel.plot([d["low"], d["high"]], [row, row], color=colour)
                 panel.plot([d["value"]], [row], "D" if name in OURS else "o", color=colour, markersize=5)
-            panel.axvline(0, color=figures.INK, linewidth=0.8, linestyle=":")
+            panel.axvline(0, color=figure_canvas.INK, linewidth=0.8, linestyle=":")
             panel.set(title=arm.label, ylim=(len(names) - 0.5, -0.5), yticks=range(len(names)))
             panel.set_yticklabels(names)
             panel.set_xlabel("C minus linear_all")
         alt = "; ".join(f"{arm.label}: {_best(arm)}" for arm in arms)
-        return figures._finish("results_forest", "C minus that of the all-linear model", alt, [panels[0]])
+        return figure_canvas.finish("results_forest", "C minus that of the all-linear model", alt, [panels[0]])
 
 
 def _best(arm: Arm) -> str:
@@ -281,7 +281,7 @@ def _settings(args: argparse.Namespace, arms: list[Arm]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def page(arms: list[Arm], document: dict[str, Any], figure: figures.Figure) -> str:
+def page(arms: list[Arm], document: dict[str, Any], figure: figure_canvas.Figure) -> str:
     """docs/results.md."""
     partial = [f"{a['cohort']}/{a['scheme']}: {', '.join(a['missing'])}" for a in document["arms"] if a["missing"]]
     parts = [HEAD]

@@ -1,8 +1,8 @@
-"""KFP components: one shim a step, which carries arguments and nothing else (docs/kubeflow.md).
+"""KFP components: one function per step that passes arguments to the step and returns its results (docs/kubeflow.md).
 
-`key` stands for all that a task's inputs follow from: KFP's cache compares it, the step has no use for it.
-Settings come as JSON text, since KFP's own mappings turn 10 into 10.0. The image of a run is set by
-`pipelines.resources`; the one named here only completes the definition.
+`key` is a hash of everything that the inputs of a task depend on: KFP's cache compares it, the step does not read it.
+Settings are JSON text, since KFP's own mappings turn 10 into 10.0. `pipelines.resources` sets the image of a run;
+the image named here only completes the definition.
 """
 
 from mcti.params import ClusterParams

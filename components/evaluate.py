@@ -1,4 +1,4 @@
-"""Out-of-fold risks against the baselines, with intervals and a report."""
+"""Compare the out-of-fold risks with the baselines: metrics with intervals, and a report."""
 
 from kfp import dsl
 
@@ -9,7 +9,7 @@ from components import IMAGE
 def evaluate(  # noqa: D103
     params: str, key: str, cohort: dsl.Input[dsl.Dataset], features: dsl.Input[dsl.Dataset],
     folds: dsl.Input[dsl.Dataset], models: dsl.Input[dsl.Model], report: dsl.Output[dsl.Artifact],
-    page: dsl.Output[dsl.HTML], metrics: dsl.Output[dsl.Metrics],
+    report_html: dsl.Output[dsl.HTML], metrics: dsl.Output[dsl.Metrics],
 ):  # fmt: skip
     import shutil
     from pathlib import Path
@@ -21,4 +21,4 @@ def evaluate(  # noqa: D103
     result = step(cohort.path, features.path, table, models.path, section, Path(report.path))
     for name, value in result.headline().items():
         metrics.log_metric(name, value)
-    shutil.copyfile(f"{report.path}/report.html", page.path)
+    shutil.copyfile(f"{report.path}/report.html", report_html.path)

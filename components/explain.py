@@ -1,4 +1,4 @@
-"""What the risk of patients consists of: by modality, token, gene and tile."""
+"""Contributions to the risk of each patient, by modality, token, gene and tile."""
 
 from kfp import dsl
 

@@ -1,4 +1,4 @@
-"""Slides to patch features: one shard of them."""
+"""Patch features of the slides of one shard."""
 
 from kfp import dsl
 

@@ -1,4 +1,4 @@
-"""Source tables to the canonical cohort; `data`, the version of the sources, makes a cached result belong to it."""
+"""Read the source tables into the canonical cohort; `data`, the version of the sources, is part of the cache key."""
 
 from kfp import dsl
 

@@ -1,4 +1,4 @@
-"""Drift, decay and age of the model in use: whether it is to be trained again, and which rule says so."""
+"""Drift, performance and age of the champion: whether it must be retrained, and which rule fired."""
 
 from kfp import dsl
 
@@ -8,7 +8,7 @@ from components import IMAGE
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def monitor(  # noqa: D103
     params: str, model: str, cohort: dsl.Input[dsl.Dataset], features: dsl.Input[dsl.Dataset],
-    monitoring: dsl.Output[dsl.Artifact], page: dsl.Output[dsl.HTML],
+    monitoring: dsl.Output[dsl.Artifact], report_html: dsl.Output[dsl.HTML],
 ) -> bool:  # fmt: skip
     import shutil
     from pathlib import Path
@@ -19,5 +19,5 @@ def monitor(  # noqa: D103
     section = from_json(MonitorParams, params, "parameter monitor")
     result = step(model, cohort.path, features.path, section, Path(monitoring.path))
     monitoring.metadata.update(result.model_dump(mode="json"))
-    shutil.copyfile(f"{monitoring.path}/report.html", page.path)
+    shutil.copyfile(f"{monitoring.path}/report.html", report_html.path)
     return result.retrain

@@ -1,4 +1,4 @@
-"""Risk and S(t) of patients, with a registered model."""
+"""Risk and survival curve S(t) of each patient, predicted with a registered model."""
 
 from kfp import dsl
 

@@ -1,4 +1,4 @@
-"""Judge the version that `register` made against the champion, and move the alias, or not: a no is a result too."""
+"""Evaluate the gates for the registered version and move the alias `champion` if it passes; a rejection is a result."""
 
 from kfp import dsl
 
@@ -11,9 +11,10 @@ def promote(params: str, version: dsl.Input[dsl.Artifact], verdict: dsl.Output[d
     from mcti.params import PromoteParams, from_json
     from mcti.steps.promote.step import promote as step
 
-    found, section = storage.read_json(version.path), from_json(PromoteParams, params, "parameter promote")
+    registered, section = storage.read_json(version.path), from_json(PromoteParams, params, "parameter promote")
     try:
-        verdict.metadata.update(step(found["name"], section, version=found["version"]).model_dump(mode="json"))
-    except (errors.Rejected, errors.NotEnoughEvidence) as no:
-        verdict.metadata.update(outcome=no.code, reason=str(no))
+        result = step(registered["name"], section, version=registered["version"])
+        verdict.metadata.update(result.model_dump(mode="json"))
+    except (errors.Rejected, errors.NotEnoughEvidence) as refusal:
+        verdict.metadata.update(outcome=refusal.code, reason=str(refusal))
     storage.write_json(verdict.path, verdict.metadata)

@@ -1,4 +1,4 @@
-"""Training settings, searched over the inner folds."""
+"""Search the training settings over the inner folds."""
 
 from kfp import dsl
 

@@ -1,6 +1,6 @@
-"""Patients to folds; the numbers of the folds are what training fans out over."""
+"""Assign the patients to folds; the returned fold numbers are the items of the training loop."""
 
-from typing import List  # noqa: UP035  (a bare `list` gives loop items of type STRING, which the back end refuses)
+from typing import List  # noqa: UP035  (a bare `list` gives loop items of type STRING, which the server refuses)
 
 from kfp import dsl
 

@@ -1,4 +1,4 @@
-"""One model: that of one fold."""
+"""Train the model of one fold."""
 
 from kfp import dsl
 

@@ -1,4 +1,4 @@
-"""Hold the cohort against its data contract."""
+"""Check the cohort against its data contract."""
 
 from kfp import dsl
 
@@ -7,8 +7,9 @@ from components import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def validate(  # noqa: D103
-    params: str, key: str, cohort: dsl.Input[dsl.Dataset], report: dsl.Output[dsl.Artifact], page: dsl.Output[dsl.HTML]
-):
+    params: str, key: str, cohort: dsl.Input[dsl.Dataset], report: dsl.Output[dsl.Artifact],
+    report_html: dsl.Output[dsl.HTML],
+):  # fmt: skip
     import shutil
     from pathlib import Path
 
@@ -16,4 +17,4 @@ def validate(  # noqa: D103
     from mcti.steps.validate import validate as step
 
     step(cohort.path, None, from_json(ValidateParams, params, "parameter validate"), Path(report.path))
-    shutil.copyfile(f"{report.path}/report.html", page.path)
+    shutil.copyfile(f"{report.path}/report.html", report_html.path)

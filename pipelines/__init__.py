@@ -1,1 +1,1 @@
-"""Pipelines of components: what runs after what, on which machines (docs/kubeflow.md)."""
+"""Kubeflow pipelines: order and resources of the tasks, and the commands that act on a cluster (docs/kubeflow.md)."""

@@ -1,8 +1,8 @@
-"""The client of a Kubeflow Pipelines server: who we are, how long we wait, and its refusals as one clear error.
+"""The client of a Kubeflow Pipelines server: credentials, time limits, and one clear error for every refusal.
 
-Over the official SDK. Who we are comes from the environment alone, so that no secret stands on a command line:
-KFP_TOKEN (bearer token) or KFP_COOKIES (session of a login page such as Dex), KFP_CA_CERT (file, own authority),
-KFP_CLIENT_CERT and KFP_CLIENT_KEY (files, mutual TLS).
+It extends the official SDK. The credentials come from the environment only, so that no secret stands on a command
+line: KFP_TOKEN (bearer token) or KFP_COOKIES (session of a login page such as Dex), KFP_CA_CERT (file, certificate
+authority of the server), KFP_CLIENT_CERT and KFP_CLIENT_KEY (files, mutual TLS).
 """
 
 import base64
@@ -24,6 +24,7 @@ import urllib3
 from kfp_server_api.exceptions import ApiException
 
 from mcti.errors import DataError, MctiError, OperationalError
+from pipelines.text import one_line
 
 PROBE_SECONDS = 10
 REQUEST_SECONDS = 30  # a compiled pipeline is some hundred kB that the server also checks
@@ -33,10 +34,10 @@ _LOGIN = "set KFP_TOKEN, KFP_COOKIES or KFP_CLIENT_CERT for a user who may do th
 
 @dataclass(frozen=True)
 class Server:
-    """What a server says of itself before it asks who we are.
+    """What a server reports without authentication.
 
-    version     its release, such as 2.17.0; "" where its build does not say
-    multi_user  whether every user has a namespace (Profile); otherwise all runs start in the server's own
+    version     its release, such as 2.17.0; "" where its build does not report one
+    multi_user  whether every user has a namespace (Profile); otherwise all runs start in the server's own namespace
     """
 
     version: str
@@ -45,12 +46,12 @@ class Server:
     @property
     def minor(self) -> str:
         """`2.17` of 2.17.0; "" where it is not known."""
-        found = re.match(r"v?(\d+\.\d+)(\.|$)", self.version)
-        return found[1] if found else ""
+        match = re.match(r"v?(\d+\.\d+)(\.|$)", self.version)
+        return match[1] if match else ""
 
 
 class Client(kfp.Client):
-    """The SDK's client, with client certificates, one try and a time limit on every request."""
+    """The SDK's client with client certificates, without retries and with a time limit on every request."""
 
     _server: Server | None = None
 
@@ -62,31 +63,31 @@ class Client(kfp.Client):
         return config
 
     def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:  # noqa: ARG002  (the SDK's signature)
-        """One question, one answer: the SDK asks five times in half a minute, also who has no right to ask."""
+        """The health of the server from one request: the SDK sends five in half a minute, also after a 403."""
         return kfp_server_api.V2beta1GetHealthzResponse(multi_user=self.about().multi_user)
 
     def about(self) -> Server:
-        """What the server says of itself; asked once."""
+        """What the server reports about itself; requested once."""
         if self._server is None:
             api = self._healthz_api.api_client
-            api.rest_client = _Patient(api.rest_client)
+            api.rest_client = _TimeLimitedRestClient(api.rest_client)
             self._server = self._probe()
         return self._server
 
     def read(self, path: str, seconds: int = PROBE_SECONDS) -> str:
-        """The text at a path of the server that the SDK has no function for.
+        """The response body for a path that the SDK has no function for.
 
         Raises
-            ApiException: the server refused it.
+            ApiException: the server refused the request.
         """
         api = self._healthz_api.api_client
         headers = dict(api.default_headers) | ({"Cookie": api.cookie} if api.cookie else {})
         token = api.configuration.get_api_key_with_prefix("authorization")
         headers |= {"Authorization": token} if token else {}
-        answer = api.rest_client.request(
+        response = api.rest_client.request(
             "GET", api.configuration.host + path, headers=headers, _request_timeout=seconds, _preload_content=False
         )
-        return bytes(answer.data).decode(errors="replace")
+        return bytes(response.data).decode(errors="replace")
 
     def _probe(self) -> Server:
         text = self.read("/apis/v2beta1/healthz", PROBE_SECONDS)
@@ -101,50 +102,50 @@ class Client(kfp.Client):
 
 
 class _NotKubeflow(Exception):
-    """What the host answered instead."""
+    """The host is no Kubeflow Pipelines server; the argument describes its response."""
 
 
-class _Patient:
-    """A REST client whose requests end after a while: the SDK sets no time limit of its own."""
+class _TimeLimitedRestClient:
+    """A REST client with a time limit on every request: the SDK sets none."""
 
     def __init__(self, rest_client: Any) -> None:
         self._rest_client = rest_client
 
     def request(self, *arguments: Any, **named: Any) -> Any:
-        """As the SDK's own."""
-        return self._rest_client.request(*arguments, **_limited(named, PROBE_SECONDS))
+        """As the method of the SDK."""
+        return self._rest_client.request(*arguments, **_with_timeout(named, PROBE_SECONDS))
 
     def __getattr__(self, name: str) -> Any:
         """GET, POST, …"""
         method, seconds = getattr(self._rest_client, name), REQUEST_SECONDS if name == "POST" else PROBE_SECONDS
-        return lambda *arguments, **named: method(*arguments, **_limited(named, seconds))
+        return lambda *arguments, **named: method(*arguments, **_with_timeout(named, seconds))
 
 
-def _limited(named: dict[str, Any], seconds: int) -> dict[str, Any]:
+def _with_timeout(named: dict[str, Any], seconds: int) -> dict[str, Any]:
     return named | {"_request_timeout": named.get("_request_timeout") or seconds}
 
 
 @contextlib.contextmanager
 def service(host: str) -> Iterator[Client]:
-    """A client of the server at `host`, which has answered; what goes wrong with it becomes one clear error.
+    """A client of the reachable server at `host`; every failure inside becomes one clear error.
 
     Raises
-        OperationalError: it does not answer within seconds, is no Kubeflow Pipelines, refuses us, or fails.
-        DataError: it does not have what it is asked for.
+        OperationalError: the server does not respond in time, is no Kubeflow Pipelines, refuses the request, or fails.
+        DataError: the run, experiment or schedule does not exist.
     """
     try:
-        # The SDK prints addresses for people; our standard output may be one JSON document.
+        # The SDK prints addresses; stdout may be one JSON document.
         with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
             warnings.simplefilter("ignore")
-            yield _connected(host)
+            yield _connect(host)
     except ApiException as error:
-        raise refusal(error, host) from error
+        raise translate_api_error(error, host) from error
     except urllib3.exceptions.HTTPError as error:
-        raise _no_answer(error, host) from error
+        raise _connection_error(error, host) from error
 
 
-def _connected(host: str) -> Client:
-    with _is_kubeflow(host):
+def _connect(host: str) -> Client:
+    with _require_kubeflow(host):
         try:
             client = Client(
                 host=host,
@@ -160,12 +161,12 @@ def _connected(host: str) -> Client:
 
 
 @contextlib.contextmanager
-def _is_kubeflow(host: str) -> Iterator[None]:
-    hint = f"name the address of ml-pipeline; behind a login page, {_LOGIN}"
+def _require_kubeflow(host: str) -> Iterator[None]:
+    hint = f"use the address of the Service ml-pipeline; behind a login page, {_LOGIN}"
     try:
         yield
     except _NotKubeflow as error:
-        raise OperationalError(f"not Kubeflow Pipelines: it answers with {error}", host, hint) from error
+        raise OperationalError(f"not Kubeflow Pipelines: the response is {error}", host, hint) from error
     except ApiException as error:
         if error.status in {404, 405, 501}:
             what = f"not Kubeflow Pipelines 2.x: no /apis/v2beta1/healthz ({error.status})"
@@ -173,38 +174,42 @@ def _is_kubeflow(host: str) -> Iterator[None]:
         raise
 
 
-def need_version(server: Server, wanted: str, host: str) -> None:
-    """Refuse a server of another minor version than the one that `cluster.kfp_version` names.
+def require_version(server: Server, required: str, host: str) -> None:
+    """Refuse a server whose minor version differs from `cluster.kfp_version`.
+
+    A server that does not report its version is accepted.
 
     Raises
-        OperationalError: it is another one; a server that does not say which it is passes.
+        OperationalError: the minor version differs.
     """
-    if server.minor and server.minor != wanted:
-        hint = f"upgrade it to {wanted}, or try the pipelines on it and set cluster.kfp_version: '{server.minor}'"
-        raise OperationalError(f"Kubeflow Pipelines is {server.version}, not {wanted}", host, hint)
+    if server.minor and server.minor != required:
+        hint = f"upgrade it to {required}, or try the pipelines on it and set cluster.kfp_version: '{server.minor}'"
+        raise OperationalError(f"Kubeflow Pipelines is {server.version}, not {required}", host, hint)
 
 
-def need_namespace(server: Server, namespace: str | None, host: str) -> None:
-    """Refuse a namespace where there is none to choose, and none where one must be chosen.
+def require_namespace(server: Server, namespace: str | None, host: str) -> None:
+    """Refuse a namespace in single-user mode, and a missing one in multi-user mode.
 
     Raises
-        OperationalError: the server is in the other mode.
+        OperationalError: `namespace` does not fit the mode of the server.
     """
     if namespace and not server.multi_user:
-        hint = "leave --namespace out: its runs start in the namespace of ml-pipeline itself"
-        raise OperationalError(f"no namespace {namespace} to choose: this server has no users", host, hint)
+        hint = "omit --namespace: runs start in the namespace of ml-pipeline"
+        raise OperationalError(f"--namespace {namespace} does not apply: the server is in single-user mode", host, hint)
     if server.multi_user and not namespace:
-        raise OperationalError("no namespace: this server has one a user", host, "name yours: --namespace NAME")
+        hint = "name the one of your profile: --namespace NAME"
+        raise OperationalError("no namespace: the server is in multi-user mode", host, hint)
 
 
-def refusal(error: ApiException, host: str) -> MctiError:
-    """What the server answered, as one of our errors."""
+def translate_api_error(error: ApiException, host: str) -> MctiError:
+    """The error of the API server as an MctiError with a hint."""
     reason = _message(error)
     if error.status in {401, 403}:
-        hint = f"{_expired()}{_LOGIN}; in multi-user mode check --namespace"
+        hint = f"{_token_expiry()}{_LOGIN}; in multi-user mode check --namespace"
         return OperationalError(f"Kubeflow Pipelines refused the request ({error.status}){reason}", host, hint)
     if error.status == 404:
-        return DataError(f"no such run or experiment{reason}", host, "check the id: mcti pipeline submit printed it")
+        hint = "check the id that mcti pipeline submit printed"
+        return DataError(f"no such run or experiment{reason}", host, hint)
     if error.status == 0:
         hint = "check http:// or https://, and KFP_CA_CERT"
         return OperationalError(f"the TLS connection failed{reason}", host, hint)
@@ -212,27 +217,27 @@ def refusal(error: ApiException, host: str) -> MctiError:
     return OperationalError(what, host, "see its log: kubectl logs -n kubeflow deployment/ml-pipeline")
 
 
-def _no_answer(error: urllib3.exceptions.HTTPError, host: str) -> OperationalError:
+def _connection_error(error: urllib3.exceptions.HTTPError, host: str) -> OperationalError:
     cause = getattr(error, "reason", None) or error
     if "SSL" in f"{type(cause).__name__}{cause}":
-        hint = "check http:// or https://, KFP_CA_CERT (its authority) and KFP_CLIENT_CERT (ours)"
+        hint = "check http:// or https://, KFP_CA_CERT (authority of the server) and KFP_CLIENT_CERT (this client)"
         return OperationalError(f"Kubeflow Pipelines does not answer (TLS: {cause})", host, hint)
     return OperationalError(f"Kubeflow Pipelines does not answer ({type(cause).__name__})", host, _PORT_FORWARD)
 
 
 def _message(error: ApiException) -> str:
-    """The server's own words, cut to one line; nothing where they are a page."""
+    """The message of the server as `: TEXT`; empty where the response is a web page."""
     try:
         tree = json.loads(error.body or "")
         text = str(tree.get("message") or tree.get("error_message") or tree.get("error") or "")
     except (ValueError, AttributeError):
         text = str(error.reason or "") if error.status == 0 else ""
-    line = " ".join(text.split())[:300]
+    line = one_line(text)
     return f": {line}" if line else ""
 
 
-def _expired() -> str:
-    """Whether KFP_TOKEN is a JSON web token whose time is over; "" where it is not, or cannot be told."""
+def _token_expiry() -> str:
+    """A sentence about KFP_TOKEN where it is an expired JSON web token; else empty."""
     parts = os.environ.get("KFP_TOKEN", "").split(".")
     if len(parts) != 3:
         return ""

@@ -1,4 +1,4 @@
-"""Tasks of a local run as containers: another user, a root that cannot be written, no task lost in silence."""
+"""Tasks of a local run as Docker containers: other user, read-only root file system, exit codes read reliably."""
 
 import contextlib
 import os
@@ -19,77 +19,79 @@ from mcti.registry import mlflow_client
 from pipelines import resources
 
 LABEL = "mcti.run"
-VANISHED = 137  # as of a container that was killed
+KILLED = 137  # exit code of a process that ended by SIGKILL
 _SERVICES = ("AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION", "MLFLOW_TRACKING_URI", *mlflow_client.ENVIRONMENT)
 
 
 def runner(out: Path, cluster: ClusterParams, run: str) -> local.DockerRunner:
-    """As on a cluster; the working directory is mounted read-only, results go to `out`.
+    """Containers as on a cluster: the working directory is mounted read-only, results are written to `out`.
 
     Raises
-        OperationalError: no engine answers, or it has no image `cluster.image`.
+        OperationalError: no Docker engine is reachable, or it does not have the image `cluster.image`.
     """
-    here, image = Path.cwd(), cluster.image
-    out.chmod(0o777)  # the user of the image writes its results here
+    directory, image = Path.cwd(), cluster.image
+    out.chmod(0o777)  # the user of the image writes its results to this folder
     try:
-        found = docker.from_env().images.get(image)
+        local_image = docker.from_env().images.get(image)
     except docker.errors.ImageNotFound as error:
-        raise OperationalError(f"no image {image!r}", "the Docker engine", "make image, or docker pull") from error
+        hint = "build it with make image, or fetch it with docker pull"
+        raise OperationalError(f"no image {image!r}", "the Docker engine", hint) from error
     except docker.errors.DockerException as error:
-        raise OperationalError("no Docker engine answers", str(error), "start one, or --runner subprocess") from error
-    # The stack's own folder holds files for its owner alone; what is needed of it comes in the environment.
-    hidden = {str(here / stack.FOLDER): "rw,mode=0755"} if (here / stack.FOLDER).is_dir() else {}
+        hint = "start the engine, or use --runner subprocess"
+        raise OperationalError("no Docker engine is reachable", str(error), hint) from error
+    # Files of the stack's folder are readable for their owner only; the tasks get what they need from the environment.
+    hidden = {str(directory / stack.FOLDER): "rw,mode=0755"} if (directory / stack.FOLDER).is_dir() else {}
     return local.DockerRunner(
         user=f"{resources.USER}:{resources.USER}",
         read_only=True,
         tmpfs={"/tmp": "rw,exec,mode=1777"} | hidden,  # noqa: S108  (a mount point in the container)  # nosec B108
         network_mode="host",
         labels={LABEL: run},
-        working_dir=str(here),
-        mounts=[docker.types.Mount(str(here), str(here), type="bind", read_only=True)],
-        # A name may mean another image tomorrow; its digest says which one it is today.
+        working_dir=str(directory),
+        mounts=[docker.types.Mount(str(directory), str(directory), type="bind", read_only=True)],
+        # A tag may point to another image later; the digest identifies the image of this run.
         environment=mlflow_client.ENVIRONMENT
         | _services(cluster)
-        | {"MCTI_RUN": run, "MCTI_IMAGE": image if "@" in image else f"{image.partition(':')[0]}@{found.id}"},
+        | {"MCTI_RUN": run, "MCTI_IMAGE": image if "@" in image else f"{image.partition(':')[0]}@{local_image.id}"},
     )
 
 
 def kill(run: str) -> None:
-    """Stop the containers of this run, at once, and remove them, with those that ended when nobody watched."""
+    """Kill and remove the containers of this run, those that have exited included."""
     label = {"label": f"{LABEL}={run}"}
     for container in docker.from_env().containers.list(all=True, filters=label, ignore_removed=True):
         _remove(container)
 
 
 @contextlib.contextmanager
-def told_how_they_end() -> Iterator[None]:
-    """kfp.local 2.17 has the engine remove a container as it ends, and takes one that is gone by then for a success.
+def exit_codes_read() -> Iterator[None]:
+    """Inside, a container is kept until its exit code was read; a container that is gone before has failed.
 
-    Inside, a container stays until it has told its exit code; one that vanished before has failed, and is tried again.
+    kfp.local 2.17 lets the engine remove a container when it exits, and treats a removed container as a success.
     """
     before = docker_task_handler.run_docker_container
-    docker_task_handler.run_docker_container = run_to_the_end
+    docker_task_handler.run_docker_container = run_container
     try:
         yield
     finally:
         docker_task_handler.run_docker_container = before
 
 
-def run_to_the_end(client: Any, image: str, command: list[str], volumes: dict[str, Any], **words: Any) -> int:
-    """Run a container, print what it says, remove it: its exit code."""
-    container = client.containers.run(image=image, command=command, volumes=volumes, detach=True, **words)
+def run_container(client: Any, image: str, command: list[str], volumes: dict[str, Any], **options: Any) -> int:
+    """Run a container, print its output and remove it; returns its exit code."""
+    container = client.containers.run(image=image, command=command, volumes=volumes, detach=True, **options)
     try:
         for text in container.logs(stream=True):
             print(text.decode(errors="replace"), end="")  # noqa: T201  (kfp.local indents what is printed)
         return int(container.wait()["StatusCode"])
     except docker.errors.NotFound:
-        return VANISHED
+        return KILLED
     finally:
         _remove(container)
 
 
 def _remove(container: Any) -> None:
-    """Remove it, unless it has gone, or somebody is removing it at this moment (409): then it need not be done."""
+    """Remove a container; one that is gone, or whose removal is already in progress (409), needs no removal."""
     try:
         container.remove(force=True)
     except docker.errors.NotFound:
@@ -100,8 +102,10 @@ def _remove(container: Any) -> None:
 
 
 def _services(cluster: ClusterParams) -> dict[str, str]:
-    """Addresses and keys of the services that this process uses; on a cluster they are in secrets and config maps."""
-    given = {name for keys in (*cluster.secrets.values(), *cluster.config_maps.values()) for name in keys.values()}
-    found = boto3.Session().get_credentials()
-    keys = {"AWS_ACCESS_KEY_ID": found.access_key, "AWS_SECRET_ACCESS_KEY": found.secret_key} if found else {}
-    return {name: os.environ[name] for name in sorted({*_SERVICES, *given}) if name in os.environ} | keys
+    """Addresses and keys of the services that this process uses; on a cluster Secrets and ConfigMaps hold them."""
+    mapped = {name for keys in (*cluster.secrets.values(), *cluster.config_maps.values()) for name in keys.values()}
+    credentials = boto3.Session().get_credentials()
+    keys = {}
+    if credentials:
+        keys = {"AWS_ACCESS_KEY_ID": credentials.access_key, "AWS_SECRET_ACCESS_KEY": credentials.secret_key}
+    return {name: os.environ[name] for name in sorted({*_SERVICES, *mapped}) if name in os.environ} | keys

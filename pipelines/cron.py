@@ -1,4 +1,4 @@
-"""When a schedule of six fields runs next, as Kubeflow's controller reads it (robfig/cron, version 1)."""
+"""Next time of a schedule of six fields, with the rules of Kubeflow's controller (robfig/cron, version 1)."""
 
 import calendar
 import re
@@ -11,9 +11,9 @@ _YEARS = 5
 
 
 def next_time(cron: str, after: datetime) -> datetime | None:
-    """The first time of `cron` (second minute hour day month weekday, UTC) later than `after`; None within five years.
+    """The first time of `cron` (second minute hour day month weekday, UTC) after `after`; None: none in five years.
 
-    A day must match both its fields where one of them is `*` or `?`, also with a step; otherwise one of them is enough.
+    A day must match both its fields where one of them is `*` or `?`, also with a step; otherwise one of them suffices.
     """
     fields = cron.upper().split()
     seconds, minutes, hours, days, months, weekdays = (_values(*pair) for pair in zip(fields, _BOUNDS, strict=True))
@@ -21,35 +21,36 @@ def next_time(cron: str, after: datetime) -> datetime | None:
     start = after.astimezone(UTC).replace(microsecond=0) + timedelta(seconds=1)
     for offset in range(_YEARS * 366):
         day = (start + timedelta(days=offset)).date()
-        hits = (day.day in days, (day.weekday() + 1) % 7 in weekdays)
-        if day.month not in months or not (all(hits) if both else any(hits)):
+        matches = (day.day in days, (day.weekday() + 1) % 7 in weekdays)
+        if day.month not in months or not (all(matches) if both else any(matches)):
             continue
-        clock = start.time() if offset == 0 else datetime.min.time()
-        found = next(
+        earliest = start.time() if offset == 0 else datetime.min.time()
+        time_of_day = next(
             (
                 (hour, minute, second)
                 for hour in sorted(hours)
                 for minute in sorted(minutes)
                 for second in sorted(seconds)
-                if (hour, minute, second) >= (clock.hour, clock.minute, clock.second)
+                if (hour, minute, second) >= (earliest.hour, earliest.minute, earliest.second)
             ),
             None,
         )
-        if found is not None:
-            return datetime(day.year, day.month, day.day, *found, tzinfo=UTC)
+        if time_of_day is not None:
+            return datetime(day.year, day.month, day.day, *time_of_day, tzinfo=UTC)
     return None
 
 
 def _values(field: str, bounds: tuple[int, int]) -> set[int]:
-    found: set[int] = set()
+    """The values that a field matches: a list of values, ranges and steps."""
+    values: set[int] = set()
     for part in field.split(","):
         span, _, step = part.partition("/")
         first, _, last = span.partition("-")
         low, high = bounds if first in ("*", "?") else (_number(first), _number(last or first))
-        if step and not last and first not in ("*", "?"):  # N/step runs to the end of the field
+        if step and not last and first not in ("*", "?"):  # N/step extends to the largest value of the field
             high = bounds[1]
-        found |= set(range(low, high + 1, int(step or 1)))
-    return found
+        values |= set(range(low, high + 1, int(step or 1)))
+    return values
 
 
 def _number(word: str) -> int:

@@ -1,4 +1,4 @@
-"""What a cluster has and lacks for the pipelines of these settings: one line a check, nothing is changed."""
+"""Checks of a cluster against the settings of the pipelines: one line per check; nothing is changed."""
 
 import json
 import time
@@ -12,32 +12,33 @@ from mcti.errors import MctiError, OperationalError
 from mcti.params import ClusterParams, Settings
 from pipelines import client, kubectl
 
-SECONDS = 45  # for all of kubectl; the server before has had ten a question
+SECONDS = 45  # for all calls of kubectl; each request to the API server before has 10 s of its own
 CALL_SECONDS = 5
+State = Literal["OK", "missing", "unknown"]
 PATCH = "COMPILED_PIPELINE_SPEC_PATCH"
 _PATCH_HINT = (
     f'kubectl set env -n kubeflow deployment/ml-pipeline {PATCH}=\'{{"templateDefaults":{{"retryStrategy":'
-    '{"limit":"0","retryPolicy":"Always"}}}\': without it a task that fails is not tried again (infra/runbook.md)'
+    '{"limit":"0","retryPolicy":"Always"}}}\': without it a failed task is not retried (infra/runbook.md)'
 )
 
 
 class Check(BaseModel):
-    """One thing that the pipelines need: whether it is there, and what to do where it is not."""
+    """One prerequisite of the pipelines: its state, and what to do where it is missing."""
 
     model_config = ConfigDict(frozen=True)
     name: str
-    state: Literal["OK", "missing", "unknown"]
+    state: State
     detail: str = ""
     hint: str = ""
 
     def line(self) -> str:
-        """The check for people."""
-        told = f"{self.state:<8} {self.name}" + (f": {self.detail}" if self.detail else "")
-        return f"{told}: {self.hint}" if self.hint else told
+        """The check as one line of text: state, name, detail, hint."""
+        line = f"{self.state:<8} {self.name}" + (f": {self.detail}" if self.detail else "")
+        return f"{line}: {self.hint}" if self.hint else line
 
 
 class Diagnosis(BaseModel):
-    """All checks."""
+    """The results of all checks."""
 
     model_config = ConfigDict(frozen=True)
     host: str
@@ -45,230 +46,231 @@ class Diagnosis(BaseModel):
 
     @property
     def exit_code(self) -> int:
-        """4 where something that is needed is missing."""
+        """4 where a prerequisite is missing."""
         return 4 if any(check.state == "missing" for check in self.checks) else 0
 
     def lines(self) -> list[str]:
-        """One line a check."""
+        """One line per check."""
         return [check.line() for check in self.checks]
 
 
 def doctor(settings: Settings, host: str, namespace: str | None) -> Diagnosis:
-    """Ask the server at `host`, then kubectl where it has a context; whatever cannot be read is `unknown`.
+    """Check the server at `host`, then the cluster of kubectl's context; what cannot be read is `unknown`.
 
-    namespace   of the runs; None: that of ml-pipeline itself, where a server without users starts them
+    namespace   of the runs; None: that of ml-pipeline, where a server in single-user mode starts them
     """
-    answers, server = _of_server(settings.cluster, host, namespace)
-    return Diagnosis(host=host, checks=(*answers, *_of_cluster(settings.cluster, server, namespace)))
+    server_checks, server = _check_server(settings.cluster, host, namespace)
+    return Diagnosis(host=host, checks=(*server_checks, *_check_cluster(settings.cluster, server, namespace)))
 
 
-def _of_server(cluster: ClusterParams, host: str, namespace: str | None) -> tuple[list[Check], client.Server | None]:
+def _check_server(cluster: ClusterParams, host: str, namespace: str | None) -> tuple[list[Check], client.Server | None]:
     try:
         with client.service(host) as service:
             server = service.about()
-            checks = [Check(name="server", state="OK", detail=host), _version(server, cluster.kfp_version)]
-            checks.append(_mode(server, namespace))
-            checks.extend(_access(service, cluster.experiment, namespace if server.multi_user else None))
+            checks = [Check(name="server", state="OK", detail=host), _check_version(server, cluster.kfp_version)]
+            checks.append(_check_mode(server, namespace))
+            checks.extend(_check_access(service, cluster.experiment, namespace if server.multi_user else None))
             return checks, server
     except MctiError as error:
         return [Check(name="server", state="missing", detail=f"{error.what} in {error.where}", hint=error.hint)], None
 
 
-def _version(server: client.Server, wanted: str) -> Check:
+def _check_version(server: client.Server, required: str) -> Check:
     try:
-        client.need_version(server, wanted, "the server")
+        client.require_version(server, required, "the server")
     except OperationalError as error:
         return Check(name="version", state="missing", detail=error.what, hint=error.hint)
     if not server.minor:
-        return Check(
-            name="version", state="unknown", detail="the server does not say which it is", hint=f"{wanted} is tested"
-        )
+        detail, hint = "the server does not report its version", f"{required} is tested"
+        return Check(name="version", state="unknown", detail=detail, hint=hint)
     return Check(name="version", state="OK", detail=server.version)
 
 
-def _mode(server: client.Server, namespace: str | None) -> Check:
+def _check_mode(server: client.Server, namespace: str | None) -> Check:
     if not server.multi_user:
-        return Check(name="mode", state="OK", detail="one user: runs start in the namespace of ml-pipeline")
+        return Check(name="mode", state="OK", detail="single-user: runs start in the namespace of ml-pipeline")
     if not namespace:
-        return Check(
-            name="mode", state="missing", detail="every user has a namespace", hint="name yours: --namespace NAME"
-        )
-    return Check(name="mode", state="OK", detail=f"every user has a namespace: {namespace}")
+        hint = "name the one of your profile: --namespace NAME"
+        return Check(name="mode", state="missing", detail="multi-user: every user has a namespace", hint=hint)
+    return Check(name="mode", state="OK", detail=f"multi-user, namespace {namespace}")
 
 
-def _access(service: client.Client, experiment: str, namespace: str | None) -> Iterator[Check]:
+def _check_access(service: client.Client, experiment: str, namespace: str | None) -> Iterator[Check]:
     try:
-        found = service.list_experiments(page_size=100, namespace=namespace).experiments or ()
+        experiments = service.list_experiments(page_size=100, namespace=namespace).experiments or ()
     except client.ApiException as error:
-        told = client.refusal(error, "the server")
-        yield Check(name="access", state="missing", detail=told.what, hint=told.hint)
+        refusal = client.translate_api_error(error, "the server")
+        yield Check(name="access", state="missing", detail=refusal.what, hint=refusal.hint)
         return
     yield Check(name="access", state="OK", detail="experiments can be listed")
-    there = any(each.display_name == experiment for each in found)
-    detail = experiment if there else f"{experiment} is not there yet: submit makes it"
+    exists = any(each.display_name == experiment for each in experiments)
+    detail = experiment if exists else f"{experiment} does not exist yet: submit creates it"
     yield Check(name="experiment", state="OK", detail=detail)
 
 
 class _Cluster:
-    """kubectl with one time limit for all questions."""
+    """kubectl with one time limit for all requests."""
 
     def __init__(self) -> None:
         self.until = time.monotonic() + SECONDS
 
-    def get(self, *words: str) -> kubectl.Answer:
+    def get(self, *arguments: str) -> kubectl.Response:
         left = self.until - time.monotonic()
         if left <= 1:
-            return kubectl.Answer("", "no time left for this question")
-        return kubectl.call("get", *words, "-o", "json", seconds=int(min(CALL_SECONDS, left)))
+            return kubectl.Response("", f"not checked: the limit of {SECONDS} s for all checks is reached")
+        return kubectl.call("get", *arguments, "-o", "json", seconds=int(min(CALL_SECONDS, left)))
 
-    def check(self, name: str, hint: str, *words: str) -> tuple[Check | None, dict[str, Any]]:
-        """An object, or the check that says why there is none."""
-        answer = self.get(*words)
-        if not answer.error:
-            return None, answer.tree
-        absent = "not found" in answer.error.lower()
-        state: Literal["missing", "unknown"] = "missing" if absent else "unknown"
-        return Check(name=name, state=state, detail=answer.error, hint=hint if absent else ""), {}
+    def check(self, name: str, hint: str, *arguments: str) -> tuple[Check | None, dict[str, Any]]:
+        """The object and None, or the failed check and an empty object."""
+        response = self.get(*arguments)
+        if not response.error:
+            return None, response.tree
+        absent = "not found" in response.error.lower()
+        state: State = "missing" if absent else "unknown"
+        return Check(name=name, state=state, detail=response.error, hint=hint if absent else ""), {}
 
 
-def _of_cluster(cluster: ClusterParams, server: client.Server | None, namespace: str | None) -> Iterator[Check]:
+def _check_cluster(cluster: ClusterParams, server: client.Server | None, namespace: str | None) -> Iterator[Check]:
     context = kubectl.context()
     if not context:
         hint = "with kubectl and a context this command also reads Secrets, ConfigMaps, accounts, quota and claims"
         yield Check(name="kubectl", state="unknown", detail="not on PATH, or without a context", hint=hint)
         return
-    asked = _Cluster()
-    api = _deployment(asked, namespace)
-    if isinstance(api, Check):
-        yield api
-        if api.state == "unknown" and not namespace:
+    requests = _Cluster()
+    deployment = _read_deployment(requests, namespace)
+    if isinstance(deployment, Check):
+        yield deployment
+        if deployment.state == "unknown" and not namespace:
             return
-        api = {}
-    place = namespace or (str(api["metadata"]["namespace"]) if api else "")
-    if not place:
+        deployment = {}
+    namespace = namespace or (str(deployment["metadata"]["namespace"]) if deployment else "")
+    if not namespace:
         return
-    yield Check(name="kubectl", state="OK", detail=f"context {context}, namespace {place}")
-    absent, _ = asked.check(
-        "namespace", f"name one that is there: --namespace; or kubectl create namespace {place}", "namespace", place
-    )
-    if absent is not None:
-        yield absent
-        if absent.state == "missing":
+    yield Check(name="kubectl", state="OK", detail=f"context {context}, namespace {namespace}")
+    hint = f"name an existing one with --namespace, or run kubectl create namespace {namespace}"
+    failed, _ = requests.check("namespace", hint, "namespace", namespace)
+    if failed is not None:
+        yield failed
+        if failed.state == "missing":
             return
-    yield from _needed(asked, cluster, place)
-    yield _account(asked, place, "default-editor" if server is not None and server.multi_user else "pipeline-runner")
-    yield from _claims(asked, cluster, place)
-    yield from _quotas(asked, cluster, place)
-    yield _image(asked, cluster)
-    if api:
-        yield _patch(api)
+    yield from _check_objects(requests, cluster, namespace)
+    account = "default-editor" if server is not None and server.multi_user else "pipeline-runner"
+    yield _check_account(requests, namespace, account)
+    yield from _check_claims(requests, cluster, namespace)
+    yield _check_quota(requests, cluster, namespace)
+    yield _check_image(requests, cluster)
+    if deployment:
+        yield _check_patch(deployment)
 
 
-def _deployment(asked: _Cluster, namespace: str | None) -> Check | dict[str, Any]:
-    """The API server's own deployment, wherever it is; without rights for that, in `namespace` or the context's."""
+def _read_deployment(requests: _Cluster, namespace: str | None) -> Check | dict[str, Any]:
+    """The deployment of the API server, from all namespaces; without rights for all, from one."""
     selector = ("--field-selector", "metadata.name=ml-pipeline")
-    answer = asked.get("deployments", "-A", *selector)
-    refusal = answer.error if kubectl.refused(answer) else ""
+    response = requests.get("deployments", "-A", *selector)
+    refusal = response.error if kubectl.is_forbidden(response) else ""
     if refusal:
-        answer = asked.get("deployments", *(("-n", namespace) if namespace else ()), *selector)
-    items = answer.tree.get("items") or ()
+        response = requests.get("deployments", *(("-n", namespace) if namespace else ()), *selector)
+    items = response.tree.get("items") or ()
     if items:
         return dict(items[0])
-    detail = answer.error or refusal or "kubectl's context shows no deployment ml-pipeline"
+    detail = response.error or refusal or "kubectl's context shows no deployment ml-pipeline"
     hint = (
-        "kubectl config use-context NAME: is it the cluster of --host? Without rights for all namespaces, name its own"
+        "check with kubectl config use-context NAME that the context is the cluster of --host; without rights for all "
+        "namespaces, name the one of ml-pipeline with --namespace"
     )
     return Check(name="deployment ml-pipeline", state="unknown", detail=detail, hint=hint)
 
 
-def _needed(asked: _Cluster, cluster: ClusterParams, place: str) -> Iterator[Check]:
-    for kind, table in (("secret", cluster.secrets), ("configmap", cluster.config_maps)):
+def _check_objects(requests: _Cluster, cluster: ClusterParams, namespace: str) -> Iterator[Check]:
+    """Secrets and ConfigMaps with the keys that the tasks read."""
+    for resource, table in (("secret", cluster.secrets), ("configmap", cluster.config_maps)):
+        create = "secret generic" if resource == "secret" else resource
         for name, keys in table.items():
+            label = f"{resource} {name}"
             literals = " ".join(f"--from-literal={key}=…" for key in keys)
-            hint = f"kubectl create {kind}{' generic' if kind == 'secret' else ''} -n {place} {name} {literals}"
-            absent, found = asked.check(f"{kind} {name}", hint, kind, name, "-n", place)
-            lacking = sorted(set(keys) - set(found.get("data") or {}))
-            if absent is not None:
-                yield absent
-            elif lacking:
-                yield Check(name=f"{kind} {name}", state="missing", detail=f"no key {', '.join(lacking)}", hint=hint)
+            hint = f"kubectl create {create} -n {namespace} {name} {literals}"
+            failed, tree = requests.check(label, hint, resource, name, "-n", namespace)
+            missing = sorted(set(keys) - set(tree.get("data") or {}))
+            if failed is not None:
+                yield failed
+            elif missing:
+                yield Check(name=label, state="missing", detail=f"no key {', '.join(missing)}", hint=hint)
             else:
-                yield Check(name=f"{kind} {name}", state="OK", detail=f"keys {', '.join(sorted(keys))}")
+                yield Check(name=label, state="OK", detail=f"keys {', '.join(sorted(keys))}")
 
 
-def _account(asked: _Cluster, place: str, name: str) -> Check:
-    absent, found = asked.check(
-        f"account {name}",
-        "apply the overlay of infra/kubernetes, or Kubeflow's own manifests",
-        "serviceaccount",
-        name,
-        "-n",
-        place,
-    )
-    if absent is not None:
-        return absent
-    if found.get("automountServiceAccountToken") is False:
-        hint = "remove automountServiceAccountToken: Argo's executor stops in the first pod without a token"
-        return Check(name=f"account {name}", state="missing", detail="it mounts no token", hint=hint)
-    return Check(name=f"account {name}", state="OK")
+def _check_account(requests: _Cluster, namespace: str, name: str) -> Check:
+    label, hint = f"account {name}", "apply the overlay of infra/kubernetes, or Kubeflow's own manifests"
+    failed, tree = requests.check(label, hint, "serviceaccount", name, "-n", namespace)
+    if failed is not None:
+        return failed
+    if tree.get("automountServiceAccountToken") is False:
+        hint = "remove automountServiceAccountToken: without a token Argo's executor stops in the first pod"
+        return Check(name=label, state="missing", detail="it mounts no token", hint=hint)
+    return Check(name=label, state="OK")
 
 
-def _claims(asked: _Cluster, cluster: ClusterParams, place: str) -> Iterator[Check]:
+def _check_claims(requests: _Cluster, cluster: ClusterParams, namespace: str) -> Iterator[Check]:
     for name in cluster.claims:
         label = f"claim {name}"
-        absent, found = asked.check(label, "create it: cluster.claims names it", "pvc", name, "-n", place)
-        phase = str(found.get("status", {}).get("phase", ""))
-        if absent is not None:
-            yield absent
+        failed, tree = requests.check(label, "create it: cluster.claims lists it", "pvc", name, "-n", namespace)
+        phase = str(tree.get("status", {}).get("phase", ""))
+        if failed is not None:
+            yield failed
         elif phase == "Bound":
             yield Check(name=label, state="OK", detail="bound")
         else:
-            hint = (
-                f"kubectl describe pvc -n {place} {name}: its class may have no provisioner, or wait for the first pod"
-            )
-            state: Literal["missing", "unknown"] = "missing" if phase == "Lost" else "unknown"
+            reasons = "its class may have no provisioner, or wait for the first pod"
+            hint = f"kubectl describe pvc -n {namespace} {name}: {reasons}"
+            state: State = "missing" if phase == "Lost" else "unknown"
             yield Check(name=label, state=state, detail=f"{phase or 'not bound'}", hint=hint)
 
 
-def _quotas(asked: _Cluster, cluster: ClusterParams, place: str) -> Iterator[Check]:
-    answer = asked.get("resourcequotas", "-n", place)
-    if answer.error:
-        yield Check(name="quota", state="unknown", detail=answer.error)
-        return
+def _check_quota(requests: _Cluster, cluster: ClusterParams, namespace: str) -> Check:
+    """Whether the quotas of the namespace have enough left for the largest task."""
+    response = requests.get("resourcequotas", "-n", namespace)
+    if response.error:
+        return Check(name="quota", state="unknown", detail=response.error)
+    quotas = response.tree.get("items") or ()
+    largest = _largest_requests(cluster)
+    exceeded = [line for quota in quotas for line in _exceeded(quota, largest)]
+    if exceeded:
+        hint = (
+            "wait for other runs, request less (cluster.steps), or raise the quota: "
+            f"kubectl describe quota -n {namespace}"
+        )
+        return Check(name="quota", state="missing", detail="; ".join(exceeded), hint=hint)
+    detail = "enough is left for the largest task" if quotas else "no quota"
+    return Check(name="quota", state="OK", detail=detail)
+
+
+def _largest_requests(cluster: ClusterParams) -> dict[str, Any]:
+    """The largest request and limit of any task, by the names of a ResourceQuota."""
     rows = [getattr(cluster.steps, field) for field in type(cluster.steps).model_fields]
-    requests = {kind: [parse_quantity(getattr(row, kind)) for row in rows] for kind in ("cpu", "memory")}
-    limits = {
-        kind: [parse_quantity(getattr(row, f"{kind}_limit") or getattr(row, kind)) for row in rows] for kind in requests
-    }
-    needs = {f"{side}{kind}": max(sizes) for kind, sizes in requests.items() for side in ("", "requests.")}
-    needs |= {f"limits.{kind}": max(sizes) for kind, sizes in limits.items()}
-    needs["pods"] = parse_quantity("2")  # a driver and its task
-    short = [line for quota in answer.tree.get("items") or () for line in _short(quota, needs)]
-    if short:
-        hint = f"wait for other runs, ask for less (cluster.steps), or raise it: kubectl describe quota -n {place}"
-        yield Check(name="quota", state="missing", detail="; ".join(short), hint=hint)
-    else:
-        count = len(answer.tree.get("items") or ())
-        detail = "no quota" if not count else "there is room for the largest task"
-        yield Check(name="quota", state="OK", detail=detail)
+    largest: dict[str, Any] = {"pods": parse_quantity("2")}  # a driver and its task
+    for name in ("cpu", "memory"):
+        request = max(parse_quantity(getattr(row, name)) for row in rows)
+        limit = max(parse_quantity(getattr(row, f"{name}_limit") or getattr(row, name)) for row in rows)
+        largest |= {name: request, f"requests.{name}": request, f"limits.{name}": limit}
+    return largest
 
 
-def _short(quota: Mapping[str, Any], needs: Mapping[str, Any]) -> Iterator[str]:
+def _exceeded(quota: Mapping[str, Any], largest: Mapping[str, Any]) -> Iterator[str]:
     status = quota.get("status", {})
-    for kind, hard in (status.get("hard") or {}).items():
-        if kind in needs:
-            room = parse_quantity(hard) - parse_quantity((status.get("used") or {}).get(kind, "0"))
-            if room < needs[kind]:
-                left, asked = f"{room.normalize():f}", f"{needs[kind].normalize():f}"
-                yield f"{quota['metadata']['name']} has {left} {kind} left, a task asks {asked}"
+    for resource, hard in (status.get("hard") or {}).items():
+        if resource in largest:
+            left = parse_quantity(hard) - parse_quantity((status.get("used") or {}).get(resource, "0"))
+            if left < largest[resource]:
+                amounts = f"has {left.normalize():f} {resource} left, a task requests {largest[resource].normalize():f}"
+                yield f"{quota['metadata']['name']} {amounts}"
 
 
-def _image(asked: _Cluster, cluster: ClusterParams) -> Check:
+def _check_image(requests: _Cluster, cluster: ClusterParams) -> Check:
     label = f"image {cluster.image}"
-    answer = asked.get("nodes")
-    if answer.error:
-        return Check(name=label, state="unknown", detail=answer.error)
-    nodes = answer.tree.get("items") or ()
+    response = requests.get("nodes")
+    if response.error:
+        return Check(name=label, state="unknown", detail=response.error)
+    nodes = response.tree.get("items") or ()
     names = {
         name
         for node in nodes
@@ -281,14 +283,15 @@ def _image(asked: _Cluster, cluster: ClusterParams) -> Check:
         return Check(name=label, state="OK", detail="a node has it")
     first = cluster.image.partition("/")[0]
     if "/" in cluster.image and ("." in first or ":" in first or first == "localhost"):
-        hint = "whether the nodes may pull it shows with the first pod: mcti pipeline status"
+        hint = "the first pod shows whether the nodes can pull it: mcti pipeline status"
         return Check(name=label, state="unknown", detail="on no node yet", hint=hint)
     hint = "load it into every node, or push it and name the registry in cluster.image"
-    return Check(name=label, state="missing", detail="on no node, and its name holds no registry", hint=hint)
+    return Check(name=label, state="missing", detail="on no node, and its name has no registry", hint=hint)
 
 
-def _patch(api: Mapping[str, Any]) -> Check:
-    containers = api.get("spec", {}).get("template", {}).get("spec", {}).get("containers") or ()
+def _check_patch(deployment: Mapping[str, Any]) -> Check:
+    """Whether the API server adds the retry policy that makes Argo retry failed tasks."""
+    containers = deployment.get("spec", {}).get("template", {}).get("spec", {}).get("containers") or ()
     values = [
         str(pair.get("value", "")) for each in containers for pair in each.get("env") or () if pair.get("name") == PATCH
     ]
@@ -299,4 +302,4 @@ def _patch(api: Mapping[str, Any]) -> Check:
     if policy != "Always":
         detail = f"retryPolicy is {policy}" if values else "not set on deployment ml-pipeline"
         return Check(name=PATCH, state="missing", detail=detail, hint=_PATCH_HINT)
-    return Check(name=PATCH, state="OK", detail="failed tasks are tried again")
+    return Check(name=PATCH, state="OK", detail="failed tasks are retried")

@@ -1,4 +1,4 @@
-"""The inference pipeline: a batch of new patients to predictions, explanations and heatmaps."""
+"""The inference pipeline: predictions, explanations and heatmaps for a batch of new patients."""
 
 from typing import Any
 
@@ -14,17 +14,18 @@ from pipelines.stages import Stages
 
 
 def inference(settings: Settings, data: str, version: str = "") -> Any:
-    """The pipeline of these settings: `ingest` names the tables of the new patients, `model` who answers for them.
+    """The pipeline of these settings: `ingest` names the tables of the new patients, `model` the registered model.
 
-    data        MD5 of the new patients' tables as DVC knows them; empty when they are under no version control
+    data        MD5 of the new patients' tables as DVC recorded it; empty when they are under no version control
+    version     of this pipeline, recorded with its results
     """
-    stages.need_slides(settings)
+    stages.require_slides(settings)
     parts, text = Stages(settings.cluster, cache=bool(data), version=version), stages.sections_of(settings)
     champion = f"models:/{settings.register_.name}@champion"
 
     @dsl.pipeline(
         name=f"{settings.cluster.pipeline}-inference",
-        description="New patients to predictions and heatmaps.",
+        description="Predictions, explanations and heatmaps for new patients.",
         pipeline_config=parts.config,
     )
     def run(
@@ -36,19 +37,17 @@ def inference(settings: Settings, data: str, version: str = "") -> Any:
         data: str = data,
     ) -> None:
         last = outcome(remote=settings.cluster.remote or "")
-        with dsl.ExitHandler(parts.place(last, "wiring", cache=False), name="inference"):
+        with dsl.ExitHandler(parts.place(last, "utility", cache=False), name="inference"):
             keys, cohort = parts.keys({"ingest": ingest, "extract": extract}, data), parts.sources(ingest, data)
             inputs = {"cohort": cohort, "features": parts.features(extract, cohort, keys)}
-            # The alias may have moved since the last run: what the model says is never taken from the cache.
-            said = parts.place(predict_component(params=predict, model=model, **inputs), "predict", cache=False)
-            why = parts.place(
-                explain_component(params=explain, model=model, patient_ids=[], **inputs), "explain", cache=False
-            )
-            explanation = why.after(said).outputs["explanation"]
+            # The alias may have moved since the last run: predictions are never taken from the cache.
+            predicted = parts.place(predict_component(params=predict, model=model, **inputs), "predict", cache=False)
+            explained = explain_component(params=explain, model=model, patient_ids=[], **inputs)
+            explanation = parts.place(explained, "explain", cache=False).after(predicted).outputs["explanation"]
             with dsl.ParallelFor(items=parts.shards, name="slides") as shard:
-                drawn = heatmaps(shard=shard, shards=len(parts.shards), explanation=explanation, **inputs)
-                parts.place(drawn, "explain", cache=False)
-            published = parts.publish(predictions=said.outputs["predictions"], explanation=explanation)
-            parts.concluded("new patients predicted", after=[drawn, *published])
+                images = heatmaps(shard=shard, shards=len(parts.shards), explanation=explanation, **inputs)
+                parts.place(images, "explain", cache=False)
+            published = parts.publish(predictions=predicted.outputs["predictions"], explanation=explanation)
+            parts.conclude("new patients predicted", after=[images, *published])
 
     return run

@@ -1,4 +1,4 @@
-"""What kubectl reports of a run's pods, where it is on PATH and has a context: an extra source, never needed."""
+"""Pods and workflows of a run as kubectl reports them: an optional source, used where kubectl has a context."""
 
 import json
 import re
@@ -9,43 +9,45 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pipelines.text import one_line
+
 SECONDS = 10
-SCHEDULE_SECONDS = 60  # a pod waits that long for a node now and then, on a cluster where all is well
+SCHEDULE_SECONDS = 60  # pods of a healthy cluster may wait this long for a node
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a call of kubectl came to: what it printed, or why it did not work."""
+class Response:
+    """The result of a call of kubectl: its output, or the error."""
 
     text: str
     error: str = ""
 
     @property
     def tree(self) -> dict[str, Any]:
-        """The JSON document that it printed; {} where there is none."""
+        """The JSON document in the output; {} where there is none."""
         try:
-            found = json.loads(self.text or "{}")
+            tree = json.loads(self.text or "{}")
         except ValueError:
             return {}
-        return found if isinstance(found, dict) else {}
+        return tree if isinstance(tree, dict) else {}
 
 
-def call(*words: str, seconds: int = SECONDS) -> Answer:
-    """Call kubectl with `words`; it is given `seconds`, and never asked for a password."""
+def call(*arguments: str, seconds: int = SECONDS) -> Response:
+    """Call kubectl with a time limit in seconds; its stdin is closed, so that it cannot wait for a password."""
     program = shutil.which("kubectl")
     if program is None:
-        return Answer("", "no kubectl on PATH")
-    command = [program, f"--request-timeout={max(seconds - 1, 1)}s", *words]
+        return Response("", "no kubectl on PATH")
+    command = [program, f"--request-timeout={max(seconds - 1, 1)}s", *arguments]
     try:
-        done = subprocess.run(
+        completed = subprocess.run(
             command, capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL, check=False
         )
     except subprocess.TimeoutExpired:
-        return Answer("", f"kubectl did not answer within {seconds} s")
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        return Answer("", " ".join((lines or ["kubectl failed"])[-1].split()))
-    return Answer(done.stdout)
+        return Response("", f"kubectl did not answer within {seconds} s")
+    if completed.returncode:
+        lines = [line for line in completed.stderr.splitlines() if line.strip()]
+        return Response("", " ".join((lines or ["kubectl failed"])[-1].split()))
+    return Response(completed.stdout)
 
 
 def context() -> str:
@@ -55,9 +57,9 @@ def context() -> str:
 
 @dataclass(frozen=True)
 class Listing:
-    """The objects of one kind that belong to a run, or why they cannot be listed.
+    """The objects of one type that belong to a run, or why they cannot be listed.
 
-    refused     why only the namespace of the context was read; "" where all were, or one was given
+    refused     why only the namespace of the context was read; "" where all were read, or one was named
     """
 
     items: tuple[dict[str, Any], ...] = ()
@@ -67,9 +69,10 @@ class Listing:
 
 @dataclass(frozen=True)
 class NodeMessage:
-    """What Argo's workflow says of one of its nodes.
+    """The message of one node of an Argo workflow.
 
-    node    its id: WORKFLOW-HASH;  name  last part of its name, without the number of the attempt;  phase  Argo's
+    node    id of the node: WORKFLOW-HASH;  name  last part of its name, without the number of the attempt
+    phase   Argo's phase of the node
     """
 
     node: str
@@ -78,30 +81,31 @@ class NodeMessage:
     text: str
 
 
-def pods_of(run: str, namespace: str | None = None) -> Listing:
-    """The pods of a run. KFP labels each with the id of its run, so that it is ours."""
-    return _of_run("pods", run, namespace)
+def list_pods(run: str, namespace: str | None = None) -> Listing:
+    """The pods of a run, by the label with the run's id that KFP sets."""
+    return _list("pods", run, namespace)
 
 
-def workflows_of(run: str, namespace: str | None = None) -> Listing:
-    """Argo's workflow of a run: what keeps a pod from being made (quota, account, PodSecurity) stands only here."""
-    return _of_run("workflows.argoproj.io", run, namespace)
+def list_workflows(run: str, namespace: str | None = None) -> Listing:
+    """Argo's workflow of a run: the only source for why a pod was not created (quota, account, PodSecurity)."""
+    return _list("workflows.argoproj.io", run, namespace)
 
 
-def _of_run(kind: str, run: str, namespace: str | None) -> Listing:
+def _list(resource: str, run: str, namespace: str | None) -> Listing:
     """Objects of a run in `namespace`, else in all, else (without rights for all) in that of the context."""
     if not context():
         return Listing()
-    words = ("get", kind, *(("-n", namespace) if namespace else ("-A",)), "-l", f"pipeline/runid={run}", "-o", "json")
-    answer = call(*words)
-    if namespace or not refused(answer):
-        return Listing(tuple(answer.tree.get("items") or ()), answer.error)
-    own = call(*(word for word in words if word != "-A"))
-    return Listing(tuple(own.tree.get("items") or ()), own.error, answer.error)
+    scope = ("-n", namespace) if namespace else ("-A",)
+    arguments = ("get", resource, *scope, "-l", f"pipeline/runid={run}", "-o", "json")
+    response = call(*arguments)
+    if namespace or not is_forbidden(response):
+        return Listing(tuple(response.tree.get("items") or ()), response.error)
+    of_context = call(*(argument for argument in arguments if argument != "-A"))
+    return Listing(tuple(of_context.tree.get("items") or ()), of_context.error, response.error)
 
 
-def unknown(*listings: Listing) -> list[str]:
-    """Why it cannot be said what keeps pods of a run from starting: one line a cause; [] where it can."""
+def unreadable(*listings: Listing) -> list[str]:
+    """Why the causes of waiting pods are unknown: one line per reason; [] where all listings could be read."""
     lines = [
         f"kubectl cannot read them ({each.error}): ask for rights, or give --namespace"
         for each in listings
@@ -113,37 +117,37 @@ def unknown(*listings: Listing) -> list[str]:
     return [f"why pods of the run do not start: {line}" for line in dict.fromkeys(lines)]
 
 
-def refused(answer: Answer) -> bool:
-    """Whether the account of the context has no right to the question."""
-    return "forbidden" in answer.error.lower()
+def is_forbidden(response: Response) -> bool:
+    """Whether the account of the context lacks the rights for the request."""
+    return "forbidden" in response.error.lower()
 
 
 def messages(workflows: Iterable[Mapping[str, Any]]) -> list[NodeMessage]:
-    """The nodes of the workflows that have a message."""
+    """The messages of the nodes of the workflows."""
     nodes = [pair for item in workflows for pair in (item.get("status", {}).get("nodes") or {}).items()]
     return [
-        NodeMessage(name, _display(node), str(node.get("phase", "")), _one_line(str(node["message"])))
+        NodeMessage(name, _display_name(node), str(node.get("phase", "")), one_line(str(node["message"])))
         for name, node in nodes
         if node.get("message")
     ]
 
 
-def _display(node: Mapping[str, Any]) -> str:
+def _display_name(node: Mapping[str, Any]) -> str:
     return re.sub(r"(\(\d+\))+$", "", str(node.get("displayName") or ""))
 
 
-def troubles(pods: Iterable[Mapping[str, Any]], messages: Iterable[NodeMessage]) -> list[str]:
-    """Why pods of a run cannot start, each with its fix; one line a cause."""
-    found = [line for pod in pods for line in _of_pod(pod)]
-    waiting = [each.text for each in messages if each.phase == "Pending"]
-    found += [_of_quota(text) for text in waiting if "exceeded quota" in text]
-    return list(dict.fromkeys(found))
+def problems(pods: Iterable[Mapping[str, Any]], messages: Iterable[NodeMessage]) -> list[str]:
+    """Why pods of a run cannot start, each with a hint; one line per cause."""
+    lines = [line for pod in pods for line in _problems_of_pod(pod)]
+    pending = [each.text for each in messages if each.phase == "Pending"]
+    lines += [_quota_problem(text) for text in pending if "exceeded quota" in text]
+    return list(dict.fromkeys(lines))
 
 
 def notes(pods: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Pods that have waited for a node for less than a minute: most get one."""
-    each = [condition for pod in pods for condition in _unscheduled(pod) if not _lasted(condition)]
-    lines = [f"a pod has waited for a node for less than {SCHEDULE_SECONDS} s ({_message(one)})" for one in each]
+    """Pods that have waited for a node for less than a minute; this may resolve without action."""
+    recent = [condition for pod in pods for condition in _unscheduled(pod) if not _is_old(condition)]
+    lines = [f"a pod has waited for a node for less than {SCHEDULE_SECONDS} s ({_message(one)})" for one in recent]
     return list(dict.fromkeys(lines))
 
 
@@ -154,8 +158,8 @@ def _unscheduled(pod: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
             yield condition
 
 
-def _lasted(condition: Mapping[str, Any]) -> bool:
-    """Whether a condition is older than a minute; one without a time counts as old."""
+def _is_old(condition: Mapping[str, Any]) -> bool:
+    """Whether a condition is older than a minute; a condition without a time counts as old."""
     try:
         since = datetime.fromisoformat(str(condition.get("lastTransitionTime")))
     except ValueError:
@@ -164,42 +168,38 @@ def _lasted(condition: Mapping[str, Any]) -> bool:
 
 
 def _message(condition: Mapping[str, Any]) -> str:
-    return _one_line(str(condition.get("message", "")))
+    return one_line(str(condition.get("message", "")))
 
 
-def _of_pod(pod: Mapping[str, Any]) -> Iterator[str]:
+def _problems_of_pod(pod: Mapping[str, Any]) -> Iterator[str]:
     status = pod.get("status", {})
     if status.get("phase") != "Pending":
         return
-    yield from (_of_schedule(_message(condition)) for condition in _unscheduled(pod) if _lasted(condition))
+    yield from (_scheduling_problem(_message(condition)) for condition in _unscheduled(pod) if _is_old(condition))
     for container in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
         waiting = (container.get("state") or {}).get("waiting") or {}
-        line = _of_container(str(waiting.get("reason", "")), str(waiting.get("message", "")), container)
+        line = _container_problem(str(waiting.get("reason", "")), str(waiting.get("message", "")), container)
         if line:
             yield line
 
 
-def _of_container(reason: str, message: str, container: Mapping[str, Any]) -> str:
+def _container_problem(reason: str, message: str, container: Mapping[str, Any]) -> str:
     if reason in {"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}:
-        hint = "push it, or name one that the nodes can reach: cluster.image; a private registry wants imagePullSecrets"
+        hint = "push it, or set cluster.image to one that the nodes can pull; a private registry needs imagePullSecrets"
         return f"image {container.get('image')} cannot be pulled ({reason}): {hint}"
     if reason in {"CreateContainerConfigError", "CreateContainerError"}:
         hint = "create it in the namespace of the run, with the keys of cluster.secrets and cluster.config_maps"
-        return f"a container cannot be configured ({_one_line(message) or reason}): {hint}"
+        return f"a container cannot be configured ({one_line(message) or reason}): {hint}"
     return ""
 
 
-def _of_schedule(text: str) -> str:
+def _scheduling_problem(text: str) -> str:
     if "persistentvolumeclaim" in text.lower():
-        hint = "create the claim, or a volume that it binds to: kubectl describe pvc; its name stands in cluster.claims"
+        hint = "create the claim, or a volume that it can bind: kubectl describe pvc; cluster.claims lists its name"
         return f"a claim does not bind ({text}): {hint}"
-    hint = "ask for less (cluster.steps), free or add a node, or check cluster.node_labels and tolerations"
-    return f"no node takes a pod ({text}): {hint}"
+    hint = "request less (cluster.steps), free or add a node, or check cluster.node_labels and tolerations"
+    return f"no node can run a pod ({text}): {hint}"
 
 
-def _of_quota(text: str) -> str:
-    return f"the quota is used up ({text}): wait for other runs, ask for less (cluster.steps), or raise it"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:300]
+def _quota_problem(text: str) -> str:
+    return f"the quota is used up ({text}): wait for other runs, request less (cluster.steps), or raise the quota"

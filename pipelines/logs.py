@@ -1,4 +1,4 @@
-"""The log of a task: from the API server (its pod, or Argo's archive), else from kubectl."""
+"""The log of a task: from the API server (pod, or Argo's archive), else from kubectl."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -9,29 +9,29 @@ from kfp_server_api.exceptions import ApiException
 
 from mcti.errors import DataError, OperationalError, did_you_mean
 from pipelines import client, kubectl
+from pipelines.text import one_line
 
 if TYPE_CHECKING:
     from pipelines.status import TaskStatus
 
 SECONDS = 10
-LENGTH = 300  # characters of a reason
-# The last line of a failed pod is `Error: exit status 1`: Argo's own word, and always 1.
+# The last line of a failed pod is `Error: exit status 1`: Argo writes it, and the number is always 1.
 _ARGO = re.compile(r"^time=|argo=|sub-process exited|^Error: exit status \d+$")
 _LAUNCHER = re.compile(r"^([IWEF]\d{4} |\d{4}/\d\d/\d\d |Using|\[KFP Executor)|argoexec|level=(info|error)")
 _FATAL = re.compile(r"F\d{4} \S+ +\d+ \S+\] (.*)")
-_OUR_ERROR = re.compile(r"^\d{4}-\d\d-\d\dT\S+ (ERROR|CRITICAL) ")  # mcti/logs.py
+_LOGGED_ERROR = re.compile(r"^\d{4}-\d\d-\d\dT\S+ (ERROR|CRITICAL) ")  # mcti/logs.py
 _EXIT = re.compile(r"exit (?:status|code) (\d+)|signal: (killed)")
 _KILLED = "137"  # 128 + SIGKILL: out of memory, or a time-out
 
 
 def logs(run: str, task: str, host: str, namespace: str | None = None) -> str:
-    """The log of a task's last attempt, whole.
+    """The complete log of the last attempt of a task.
 
-    task        as `mcti pipeline status` names it: train:0
+    task        name as in the output of `mcti pipeline status`: train:0
 
     Raises
-        DataError: the run has no such task, or it has not started.
-        OperationalError: its pod is gone, and no archive has its log.
+        DataError: the run has no such task, or the task has not started.
+        OperationalError: the pod was deleted, and the archive does not have the log.
     """
     from pipelines.status import task_rows
 
@@ -39,46 +39,43 @@ def logs(run: str, task: str, host: str, namespace: str | None = None) -> str:
         rows = {row.name: row for row in task_rows(service.get_run(run))}
         if task not in rows:
             raise DataError(f"no task {task!r}", f"run {run}", did_you_mean(task, rows))
-        found = rows[task]
-        if not found.pods:
-            why = found.reason or found.state.lower()
-            raise DataError(f"task {task} has no log: {why}", f"run {run}", "see mcti pipeline status")
-        text = read(service, run, found, kubectl.pods_of(run, namespace).items)
+        row = rows[task]
+        if not row.pods:
+            reason = row.reason or row.state.lower()
+            raise DataError(f"task {task} has no log: {reason}", f"run {run}", "see mcti pipeline status")
+        text = read(service, run, row, kubectl.list_pods(run, namespace).items)
     if text:
         return text
     hint = (
-        "pods go an hour after the end (Argo's time to live): see the artifact executor-logs of the task on Kubeflow's "
-        "page, or the tag mcti.error of the step in MLflow; Argo's archiveLogs keeps the next ones, which can be "
-        "read here where its keyFormat fits the archive path of the API server"
+        "pods are deleted an hour after the end (Argo's time to live): see the artifact executor-logs of the task in "
+        "Kubeflow's user interface, or the tag mcti.error of the step in MLflow; to keep the next logs, enable Argo's "
+        "archiveLogs with a keyFormat that matches the archive path of the API server"
     )
-    raise OperationalError(
-        f"the log of {task} cannot be read any more: neither its pod nor the archive that the API server reads has it",
-        host,
-        hint,
-    )
+    what = f"the log of {task} cannot be read any more: neither its pod nor the archive of the API server has it"
+    raise OperationalError(what, host, hint)
 
 
 def read(service: client.Client, run: str, task: "TaskStatus", pods: Iterable[Mapping[str, Any]]) -> str:
-    """The log of the last attempt; "" where nobody has it."""
-    seen = {pod["metadata"]["name"]: pod for pod in pods}
-    candidates = [name for name in task.pods if name in seen] or list(task.pods)
+    """The log of the last attempt; "" where no source has it."""
+    existing = {pod["metadata"]["name"]: pod for pod in pods}
+    candidates = [name for name in task.pods if name in existing] or list(task.pods)
     for name in candidates:
         try:
             return service.read(f"/apis/v1alpha1/runs/{run}/nodes/{name}/log", SECONDS)
-        except ApiException:  # the pod is gone, or not ours to read: the next source
+        except ApiException:  # the pod was deleted, or may not be read: try the next source
             continue
-        except urllib3.exceptions.HTTPError:  # the server does not answer: it has none of them
+        except urllib3.exceptions.HTTPError:  # the server does not respond to requests for logs
             break
     for name in candidates:
-        if name in seen:
-            text = kubectl.call("logs", name, "-c", "main", "-n", seen[name]["metadata"]["namespace"]).text
+        if name in existing:
+            text = kubectl.call("logs", name, "-c", "main", "-n", existing[name]["metadata"]["namespace"]).text
             if text:
                 return text
     return ""
 
 
 def reason(service: client.Client, run: str, task: "TaskStatus", pods: Iterable[Mapping[str, Any]]) -> str:
-    """Why a task failed: the last line of its log that is ours, and its exit code; "" where neither is known."""
+    """Why a task failed: the last line of its log that mcti wrote, and its exit code; "" where neither is known."""
     text = read(service, run, task, pods)
     line = last_line(text)
     code = exit_code(text) or _exit_of_pod(task, pods)
@@ -90,25 +87,24 @@ def reason(service: client.Client, run: str, task: "TaskStatus", pods: Iterable[
 
 
 def last_line(text: str) -> str:
-    """The last error line of a log, else the last line that no launcher wrote, else why launcher or driver stopped."""
+    """The last error line of a log, else the last line of the task, else the last line of launcher or driver."""
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in text.splitlines()]
     lines = [line for line in lines if line]
-    ours = [line for line in lines if not (_ARGO.search(line) or _LAUNCHER.search(line))]
-    logged = [line for line in ours if _OUR_ERROR.match(line)]
-    errors = [line for line in ours if re.match(r"(error: |\S*(Error|Exception|Trouble)\b.*: )", line)]
-    found = logged or errors or ours
-    if found:
-        return found[-1][:LENGTH]
+    of_task = [line for line in lines if not (_ARGO.search(line) or _LAUNCHER.search(line))]
+    logged = [line for line in of_task if _LOGGED_ERROR.match(line)]
+    errors = [line for line in of_task if re.match(r"(error: |\S*(Error|Exception)\b.*: )", line)]
+    if of_task:
+        return one_line((logged or errors or of_task)[-1])
     fatal = [match[1] for line in lines if (match := _FATAL.match(line))]
-    # A driver names all its arguments before the cause.
-    return (fatal or lines or [""])[-1][-LENGTH:]
+    # A driver prints all its arguments before the cause.
+    return one_line((fatal or lines or [""])[-1], end=True)
 
 
 def exit_code(text: str) -> str:
-    """The exit code that KFP's launcher saw, as it logs it: Argo sees 1 for every failure."""
+    """The exit code of the task, from the log of KFP's launcher: Argo reports 1 for every failure."""
     lines = [line for line in text.splitlines() if not _ARGO.search(line)]
-    found = [match for line in lines for match in _EXIT.finditer(line)]
-    return (found[-1][1] or _KILLED) if found else ""
+    matches = [match for line in lines for match in _EXIT.finditer(line)]
+    return (matches[-1][1] or _KILLED) if matches else ""
 
 
 def _exit_of_pod(task: "TaskStatus", pods: Iterable[Mapping[str, Any]]) -> str:

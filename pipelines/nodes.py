@@ -1,10 +1,10 @@
-"""Which of the nodes that KFP's API reports belong to which task of a pipeline.
+"""Assignment of the nodes that KFP's API reports to the tasks of a pipeline.
 
-KFP compiles a task `train` of the loop `for-loop-4` to nodes of Argo, with a driver beside each, named
+KFP compiles a task `train` of the loop `for-loop-4` to nodes of Argo, each with a driver, named
 `WORKFLOW.root.exit-handler-1.for-loop-4.iteration-iterations(0:0).iteration-item.train.executor(0)`; a node with a
 retry strategy has children `(0)`, `(1)`, … The API reports only the last part of a name, but also the ids of the
-children, and an id is `WORKFLOW-` and the FNV-1a hash of the whole name. So names are built from the compiled file and
-looked up by their hash. (Seen on KFP 2.16 and 2.17; the hash is that of argoproj/argo-workflows.)
+children, and an id is `WORKFLOW-` plus the FNV-1a hash of the whole name. Names are therefore built from the compiled
+file and looked up by their hash. (Observed on KFP 2.16 and 2.17; the hash is that of argoproj/argo-workflows.)
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,11 +17,11 @@ _EXIT = "ALL_UPSTREAM_TASKS_COMPLETED"
 
 @dataclass(frozen=True)
 class TaskNode:
-    """A task of the compiled file, as one run executes it.
+    """A task of the compiled file in one run.
 
-    name    as on Kubeflow's page, with the number of its fold, shard or worker: train:0
-    node    name of the task's node; "" where its loop has not begun
-    retried whether the compiled file asks for retries
+    name    as in Kubeflow's user interface, with the number of its fold, shard or worker: train:0
+    node    name of the node of the task; "" where its loop has not started
+    retried whether the compiled file sets retries
     """
 
     name: str
@@ -39,32 +39,32 @@ class Nodes:
         self._ids = set(ids)
 
     def identifier(self, name: str) -> str:
-        """The id of the node called `name`."""
+        """The id of the node `name`."""
         return f"{self.workflow}-{fnv1a(name)}"
 
     def exists(self, name: str) -> bool:
-        """Whether some node has it as a child."""
+        """Whether the node `name` is a child of a reported node."""
         return self.identifier(name) in self._ids
 
     def attempts(self, name: str) -> list[str]:
-        """The tries of a node with a retry strategy, or the node itself."""
-        found = []
-        while self.exists(f"{name}({len(found)})"):
-            found.append(f"{name}({len(found)})")
-        return found or [name]
+        """The attempts of a node with a retry strategy, or the node itself."""
+        names: list[str] = []
+        while self.exists(f"{name}({len(names)})"):
+            names.append(f"{name}({len(names)})")
+        return names or [name]
 
     def detail(self, name: str, *children: str) -> Any | None:
-        """What the API reports of a node: the entry with its last name that has one of its children."""
+        """The API's entry for a node: the entry with the last part of its name and one of its children."""
         last = name.rpartition(".")[2]
-        wanted = {self.identifier(child) for child in (*children, f"{name}(0)")}
+        child_ids = {self.identifier(child) for child in (*children, f"{name}(0)")}
         for detail in self.details:
-            if detail.display_name == last and wanted & {child.pod_name for child in detail.child_tasks or ()}:
+            if detail.display_name == last and child_ids & {child.pod_name for child in detail.child_tasks or ()}:
                 return detail
         return None
 
 
 def tasks(spec: Mapping[str, Any], nodes: Nodes) -> list[TaskNode]:
-    """The container tasks of a pipeline in the order of the file; of a loop, one for each iteration that was begun."""
+    """The container tasks of a pipeline in execution order; of a loop, one for each iteration that has started."""
     root = nodes.attempts(f"{nodes.workflow}.root")[-1]
     return list(_walk(spec, spec["root"]["dag"]["tasks"], root, "", nodes))
 
@@ -86,10 +86,10 @@ def _walk(spec: Mapping[str, Any], dag: Mapping[str, Any], path: str, number: st
 def _iterations(spec: Mapping[str, Any], dag: Mapping[str, Any], loop: str, nodes: Nodes) -> Iterator[TaskNode]:
     base = nodes.attempts(loop)[-1] if loop else ""
     for index in range(MAX_ITERATIONS):
-        one = f"{base}.iteration-iterations({index}:{index})"
-        if not base or not nodes.exists(one):
+        iteration = f"{base}.iteration-iterations({index}:{index})"
+        if not base or not nodes.exists(iteration):
             break
-        inside = nodes.attempts(f"{nodes.attempts(one)[-1]}.iteration-item")[-1]
+        inside = nodes.attempts(f"{nodes.attempts(iteration)[-1]}.iteration-item")[-1]
         yield from _walk(spec, dag, inside, f":{index}", nodes)
     else:
         return
@@ -107,14 +107,14 @@ def _node(key: str, task: Mapping[str, Any], path: str, nodes: Nodes) -> str:
 
 
 def _in_order(dag: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Tasks after those they wait for."""
-    placed: dict[str, Any] = {}
+    """The tasks of a DAG, each after those that it depends on."""
+    ordered: dict[str, Any] = {}
     waiting = dict(dag)
     while waiting:
-        ready = [key for key, task in waiting.items() if set(task.get("dependentTasks", ())) <= set(placed)]
+        ready = [key for key, task in waiting.items() if set(task.get("dependentTasks", ())) <= set(ordered)]
         for key in ready or list(waiting):
-            placed[key] = waiting.pop(key)
-    return list(placed.items())
+            ordered[key] = waiting.pop(key)
+    return list(ordered.items())
 
 
 def fnv1a(text: str) -> int:

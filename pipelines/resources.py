@@ -1,4 +1,4 @@
-"""Where a task runs and with what: everything comes from the table `cluster` of params.yaml, nothing from code."""
+"""Image, resources, retries, environment and volumes of a task: all from the section `cluster` of params.yaml."""
 
 from kfp import dsl, kubernetes
 
@@ -8,10 +8,10 @@ USER = 10001  # the user of the image (Dockerfile)
 
 
 def place(task: dsl.PipelineTask, name: str, cluster: ClusterParams, *, cache: bool, version: str) -> dsl.PipelineTask:
-    """Give `task` its image, resources, retries, time-out, secrets and volumes: those of row `name`.
+    """Give `task` the image, resources, retries, time-out, secrets and volumes of row `name`.
 
     name    alias of a row of `cluster.steps`
-    cache   whether KFP may take the result of an equal task; true only where image, settings and inputs name it fully
+    cache   whether KFP may reuse the result of an equal task; true only where image, settings and inputs identify it
     version of the pipeline
     """
     row: TaskParams = next(
@@ -24,8 +24,8 @@ def place(task: dsl.PipelineTask, name: str, cluster: ClusterParams, *, cache: b
     _size(task, row)
     if row.retries:
         # Without a maximum the SDK writes one hour, counted from the first attempt's start.
-        longest = f"{row.retry_seconds}s"
-        task.set_retry(row.retries, f"{row.backoff_seconds}s", backoff_factor=2.0, backoff_max_duration=longest)
+        maximum = f"{row.retry_seconds}s"
+        task.set_retry(row.retries, f"{row.backoff_seconds}s", backoff_factor=2.0, backoff_max_duration=maximum)
     kubernetes.set_timeout(task, seconds=row.timeout_minutes * 60)
     kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
     _nodes(task, row, cluster)
@@ -50,9 +50,9 @@ def _nodes(task: dsl.PipelineTask, row: TaskParams, cluster: ClusterParams) -> N
 
 
 def identity(cluster: ClusterParams, version: str) -> dict[str, str]:
-    """Environment that tells a task who it is, but for the run (mcti/registry/pipeline_run.py).
+    """Environment variables that identify pipeline and image of a task (mcti/registry/pipeline_run.py).
 
-    In the environment, since that is no part of the key of KFP's cache.
+    They are variables, not parameters, since the environment is no part of the key of KFP's cache.
     """
     names = {"MCTI_IMAGE": cluster.image, "MCTI_PIPELINE": version, "MCTI_EXPERIMENT": cluster.experiment}
     names |= {"MCTI_LOG_LEVEL": cluster.log_level}
@@ -60,10 +60,10 @@ def identity(cluster: ClusterParams, version: str) -> dict[str, str]:
 
 
 def _environment(task: dsl.PipelineTask, row: TaskParams, cluster: ClusterParams, version: str) -> None:
-    lasting = {"MCTI_CHECKPOINTS": cluster.checkpoints} if cluster.checkpoints else {}
-    # How long a refusal is of use to the next attempt (mcti/registry/refusals.py).
-    lasting |= {"MCTI_RETRY_SECONDS": str(row.refusal_seconds)} if row.retries else {}
-    for name, value in {**cluster.environment, **identity(cluster, version), **lasting}.items():
+    between_attempts = {"MCTI_CHECKPOINTS": cluster.checkpoints} if cluster.checkpoints else {}
+    # How long the next attempt may use a recorded refusal (mcti/registry/refusals.py).
+    between_attempts |= {"MCTI_RETRY_SECONDS": str(row.refusal_seconds)} if row.retries else {}
+    for name, value in {**cluster.environment, **identity(cluster, version), **between_attempts}.items():
         task.set_env_variable(name, value)
     # KFP's API server labels every pod with the id of its run.
     kubernetes.use_field_path_as_env(task, "MCTI_RUN", "metadata.labels['pipeline/runid']")
@@ -74,7 +74,7 @@ def _environment(task: dsl.PipelineTask, row: TaskParams, cluster: ClusterParams
 
 
 def _volumes(task: dsl.PipelineTask, row: TaskParams, cluster: ClusterParams) -> None:
-    # The root file system of the container may be read-only: all temporary files go to this volume.
+    # The root file system of the container may be read-only: all temporary files are written to this volume.
     kubernetes.empty_dir_mount(task, "scratch", "/tmp")  # noqa: S108  (a mount point in the container)  # nosec B108
     if row.shared_memory:
         kubernetes.empty_dir_mount(task, "shared-memory", "/dev/shm", "Memory", row.shared_memory)  # noqa: S108  # nosec B108

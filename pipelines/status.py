@@ -1,4 +1,4 @@
-"""How a run is doing: one line a task of ours, and why what failed or waits does so."""
+"""Status of a run: one line per task, and the reason why a task failed or waits."""
 
 import re
 import time
@@ -8,9 +8,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from mcti.progress import format_duration
 from mcti.registry.kfp_api import was_terminated
 from pipelines import client, kubectl, logs
 from pipelines.nodes import Nodes, TaskNode, tasks
+from pipelines.text import one_line
 
 ENDED = {"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"}
 _IDLE = {"SKIPPED", "PENDING"}
@@ -27,9 +29,11 @@ _GROUP_DRIVER = re.compile(
 class TaskStatus(BaseModel):
     """One task of a run.
 
-    name        with the number of its fold, shard or worker: train:0;  attempts  0: none yet, or from the cache
-    seconds     how long it took, or has taken;  reason  last line of its log and its exit code, or why it waits
-    pods        names that its pods may have, the last attempt first
+    name        with the number of its fold, shard or worker: train:0
+    attempts    0: not started, or taken from the cache
+    seconds     duration so far
+    reason      last line of its log and its exit code, or why it waits
+    pods        possible names of its pods, the last attempt first
     """
 
     model_config = ConfigDict(frozen=True)
@@ -44,9 +48,9 @@ class TaskStatus(BaseModel):
 class RunStatus(BaseModel):
     """A run and its tasks.
 
-    problems    what keeps pods from starting, each with its fix: the command ends with exit code 4 then
-    notes       what may pass: a pod that has waited for a node for some seconds
-    unknown     what kubectl may not read
+    problems    why pods cannot start, each with a hint; the command then ends with exit code 4
+    notes       states that may resolve without action: a pod that has waited for a node for some seconds
+    unknown     what kubectl has no rights to read
     """
 
     model_config = ConfigDict(frozen=True)
@@ -62,59 +66,63 @@ class RunStatus(BaseModel):
 
     @property
     def exit_code(self) -> int:
-        """4 where pods cannot start, as for every trouble of the environment."""
+        """4 where pods cannot start, as for every operational error."""
         return 4 if self.problems else 0
 
     def lines(self) -> list[str]:
-        """The run on one line, then one line a task, then the problems, the notes and what is unknown."""
+        """One line for the run, one line per task, then problems, notes and what is unknown."""
         ended = " (terminated)" if self.terminated else ""
         head = f"run {self.run} · {self.name} · {self.state}{ended}" + (f" · {self.error}" if self.error else "")
         width = max((len(task.name) for task in self.tasks), default=0)
         rows = [
-            f"  {task.name:<{width}}  {task.state:<9}  {_tries(task.attempts):<10}  {duration(task.seconds):>9}"
+            f"  {task.name:<{width}}  {task.state:<9}  {_attempts(task.attempts):<10}  {_duration(task.seconds):>9}"
             f"  {task.reason}".rstrip()
             for task in self.tasks
         ]
-        marked = (("error", self.problems), ("note", self.notes), ("unknown", self.unknown))
-        return [head, *rows, *(f"{word}: {line}" for word, lines in marked for line in lines)]
+        labelled = (("error", self.problems), ("note", self.notes), ("unknown", self.unknown))
+        return [head, *rows, *(f"{label}: {line}" for label, lines in labelled for line in lines)]
 
 
 def status(run: str, host: str, namespace: str | None = None) -> RunStatus:
-    """State of a run, and of each of its tasks; the logs of what failed are read for its last line.
+    """State of a run and of each task; of a failed task, the last line of its log is read.
 
-    namespace   where kubectl looks for its pods; None: everywhere, without rights for that in the context's namespace
+    namespace   where kubectl looks for the pods; None: in all, without rights for all in that of the context
+
+    Raises
+        OperationalError: the server is not reachable, or refuses the request.
+        DataError: no such run.
     """
     with client.service(host) as service:
-        found = service.get_run(run)
-        pods = kubectl.pods_of(run, namespace)
-        rows = _with_reasons(service, run, task_rows(found), pods.items)
-    state = str(found.state)
-    waits, unexplained = state not in ENDED, state == "FAILED" and not _explained(found, rows)
-    # Also of a run without pods: a quota that is used up lets not even its first driver start.
-    workflows = kubectl.workflows_of(run, namespace) if waits or unexplained else kubectl.Listing()
+        details = service.get_run(run)
+        pods = kubectl.list_pods(run, namespace)
+        rows = _with_reasons(service, run, task_rows(details), pods.items)
+    state = str(details.state)
+    waits, unexplained = state not in ENDED, state == "FAILED" and not _is_explained(details, rows)
+    # Also of a run without pods: where the quota is used up, not even its first driver starts.
+    workflows = kubectl.list_workflows(run, namespace) if waits or unexplained else kubectl.Listing()
     messages = kubectl.messages(workflows.items)
-    error, rows = _with_messages(_error_of(found), rows, messages)
+    error, rows = _with_messages(_run_error(details), rows, messages)
     return RunStatus(
         run=run,
-        name=str(found.display_name),
+        name=str(details.display_name),
         state=state,
-        terminated=was_terminated(state, (str(entry.state) for entry in found.state_history or ())),
+        terminated=was_terminated(state, (str(entry.state) for entry in details.state_history or ())),
         error=error,
         tasks=tuple(rows),
-        problems=tuple(kubectl.troubles(pods.items, messages)) if waits else (),
+        problems=tuple(kubectl.problems(pods.items, messages)) if waits else (),
         notes=tuple(kubectl.notes(pods.items)) if waits else (),
-        unknown=tuple(kubectl.unknown(pods, workflows)) if waits or unexplained else (),
+        unknown=tuple(kubectl.unreadable(pods, workflows)) if waits or unexplained else (),
     )
 
 
-def _error_of(found: Any) -> str:
-    return " ".join(str(found.error.message or "").split()) if found.error else ""
+def _run_error(run: Any) -> str:
+    return " ".join(str(run.error.message or "").split()) if run.error else ""
 
 
-def _explained(found: Any, rows: list[TaskStatus]) -> bool:
-    """Whether every task that failed has a reason, or the run without such a task has an error."""
+def _is_explained(run: Any, rows: list[TaskStatus]) -> bool:
+    """Whether every failed task has a reason, or a run without a failed task has an error."""
     failed = [task for task in rows if task.state == "FAILED"]
-    return all(_has_reason(task) for task in failed) if failed else bool(_error_of(found))
+    return all(_has_reason(task) for task in failed) if failed else bool(_run_error(run))
 
 
 def _has_reason(task: TaskStatus) -> bool:
@@ -124,7 +132,7 @@ def _has_reason(task: TaskStatus) -> bool:
 def _with_messages(
     error: str, rows: list[TaskStatus], messages: list[kubectl.NodeMessage]
 ) -> tuple[str, list[TaskStatus]]:
-    """Error and rows of a run with Argo's words for what failed without a log: its pod could not be made."""
+    """Error and rows of a run, with Argo's message for a task that failed without a log: its pod was not created."""
     failed = [each for each in messages if each.phase in ("Failed", "Error")]
     by_pod = {each.node.rpartition("-")[2]: each.text for each in failed}
     by_group = {each.name: each.text for each in failed if _GROUP_DRIVER.match(each.name)}
@@ -143,23 +151,23 @@ def _with_messages(
 def _with_reasons(
     service: client.Client, run: str, rows: list[TaskStatus], pods: Iterable[Mapping[str, Any]]
 ) -> list[TaskStatus]:
-    """The rows with the last log lines of those that failed, as far as time allows."""
-    until, found = time.monotonic() + LOG_SECONDS, []
+    """The rows with the last log line of each failed task, within LOG_SECONDS."""
+    until, completed = time.monotonic() + LOG_SECONDS, []
     for task in rows:
         if task.state == "FAILED" and time.monotonic() < until:
             reason = logs.reason(service, run, task, pods) or task.reason
             task = task.model_copy(update={"reason": reason})
-        found.append(task)
-    return found
+        completed.append(task)
+    return completed
 
 
-def task_rows(found: Any) -> list[TaskStatus]:
-    """The tasks of a run that the compiled file names; of a run without one, the nodes that are no structure."""
-    details = list(found.run_details.task_details or ()) if found.run_details else []
-    spec = _spec(found.pipeline_spec)
+def task_rows(run: Any) -> list[TaskStatus]:
+    """The tasks that the compiled file of a run names; without such a file, the nodes that are no control nodes."""
+    details = list(run.run_details.task_details or ()) if run.run_details else []
+    spec = _pipeline_spec(run.pipeline_spec)
     nodes = Nodes(details)
     known = tasks(spec, nodes) if spec else []
-    over = str(found.state) in ENDED
+    over = str(run.state) in ENDED
     groups = _failed_groups(details, nodes)
     nothing_ran = not details or any(group.name == "root-driver" for group in groups)
     if any(nodes.exists(task.node) for task in known if task.node) or (known and nothing_ran):
@@ -168,9 +176,9 @@ def task_rows(found: Any) -> list[TaskStatus]:
 
 
 def one_of_each_branch(rows: list[TaskStatus]) -> list[TaskStatus]:
-    """The rows without those that have not run where another of their name has: branches end with a task of one name.
+    """The rows without idle tasks whose name another task that has run shares: all branches end with one task name.
 
-    Of several that have not run, the first is kept.
+    Of several idle tasks with one name, the first is kept.
     """
     ran = {row.name for row in rows if row.state not in _IDLE}
     kept: list[TaskStatus] = []
@@ -180,15 +188,8 @@ def one_of_each_branch(rows: list[TaskStatus]) -> list[TaskStatus]:
     return kept
 
 
-def duration(seconds: float | None) -> str:
-    """A time for people: 1 h 02 min, 3 min 05 s, 12 s."""
-    if seconds is None:
-        return "-"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02} min"
-    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+def _duration(seconds: float | None) -> str:
+    return "-" if seconds is None else format_duration(seconds)
 
 
 def _row(task: TaskNode, nodes: Nodes, *, over: bool) -> TaskStatus:
@@ -196,16 +197,17 @@ def _row(task: TaskNode, nodes: Nodes, *, over: bool) -> TaskStatus:
     if not task.node or not nodes.exists(task.node):
         return _without_pod(task, nodes, absent)
     executor = f"{nodes.attempts(task.node)[-1]}.executor"
-    tries = nodes.attempts(executor)
+    attempt_nodes = nodes.attempts(executor)
     detail = nodes.detail(task.node, executor)
     if detail is None:
         return _without_pod(task, nodes, absent)
     seconds, state = _seconds(detail), _state(detail, absent)
-    attempts = len(tries) if tries != [executor] else int(state != "SUCCEEDED" or (seconds or 0) >= 2)
+    was_executed = state != "SUCCEEDED" or (seconds or 0) >= 2  # a cached task succeeds at once
+    attempts = len(attempt_nodes) if attempt_nodes != [executor] else int(was_executed)
     cached = state == "SUCCEEDED" and not attempts
     prefixes = ("retry-system-container-impl", "system-container-impl")
     ordered = prefixes if task.retried else prefixes[::-1]
-    hashes = [nodes.identifier(name).rpartition("-")[2] for name in reversed(tries)]
+    hashes = [nodes.identifier(name).rpartition("-")[2] for name in reversed(attempt_nodes)]
     pods = [f"{nodes.workflow}-{prefix}-{digest}" for digest in hashes for prefix in ordered]
     reason = "from the cache" if cached else _error(detail)
     return TaskStatus(
@@ -222,8 +224,8 @@ def _without_pod(task: TaskNode, nodes: Nodes, absent: str) -> TaskStatus:
     driver = nodes.detail(f"{task.node}-driver", task.node) if task.node else None
     if driver is None or driver.state not in ("FAILED", "RUNNING"):
         return TaskStatus(name=task.name, state=absent, attempts=0, seconds=None)
-    tries = nodes.attempts(f"{task.node}-driver")
-    hashes = [nodes.identifier(name).rpartition("-")[2] for name in reversed(tries)]
+    attempt_nodes = nodes.attempts(f"{task.node}-driver")
+    hashes = [nodes.identifier(name).rpartition("-")[2] for name in reversed(attempt_nodes)]
     pods = tuple(f"{nodes.workflow}-system-container-driver-{digest}" for digest in hashes)
     failed = driver.state == "FAILED"
     reason = f"{DRIVER_FAILED} {_error(driver)}".strip() if failed else "its driver runs"
@@ -232,22 +234,22 @@ def _without_pod(task: TaskNode, nodes: Nodes, absent: str) -> TaskStatus:
 
 
 def _failed_groups(details: list[Any], nodes: Nodes) -> list[TaskStatus]:
-    """The drivers of loops, conditions and of the run itself that failed: nothing inside has run then."""
+    """The failed drivers of loops, of conditions and of the run: no task inside has run."""
     rows = []
     for detail in details:
         name = str(detail.display_name)
         if detail.state == "FAILED" and _GROUP_DRIVER.match(name):
-            tries = [str(child.pod_name).rpartition("-")[2] for child in detail.child_tasks or ()]
-            pods = tuple(f"{nodes.workflow}-system-dag-driver-{digest}" for digest in reversed(tries))
+            hashes = [str(child.pod_name).rpartition("-")[2] for child in detail.child_tasks or ()]
+            pods = tuple(f"{nodes.workflow}-system-dag-driver-{digest}" for digest in reversed(hashes))
             seconds, reason = _seconds(detail), _error(detail)
-            count = max(len(tries), 1)
+            count = max(len(hashes), 1)
             row = TaskStatus(name=name, state="FAILED", attempts=count, seconds=seconds, reason=reason, pods=pods)
             rows.append(row)
     return rows
 
 
 def _by_name(details: list[Any], names: Iterable[str]) -> list[TaskStatus]:
-    """Where no node is found by its hash: by the names alone; numbers and attempts from the parents that are named."""
+    """Rows by the names of the nodes only, where no hash matches; loop numbers come from the names of the parents."""
     by_id = {detail.task_id: detail for detail in details}
     plain = {name.partition(":")[0] for name in names}
     rows = []
@@ -256,13 +258,13 @@ def _by_name(details: list[Any], names: Iterable[str]) -> list[TaskStatus]:
         if name not in plain and (plain or _STRUCTURE.match(name) or not detail.parent_task_id):
             continue
         inside = [each for each in details if detail in _parents(each, by_id)]
-        tries = [each for each in inside if re.search(r"\(\d+\)$", str(each.display_name))]
+        attempts = [each for each in inside if re.search(r"\(\d+\)$", str(each.display_name))]
         pods = [child.pod_name for each in reversed([detail, *inside]) for child in each.child_tasks or ()]
         rows.append(
             TaskStatus(
                 name=name + _number(detail, by_id),
                 state=_state(detail, "PENDING"),
-                attempts=len(tries) or int(bool(_seconds(detail))),
+                attempts=len(attempts) or int(bool(_seconds(detail))),
                 seconds=_seconds(detail),
                 reason=_error(detail),
                 pods=tuple(pod for pod in dict.fromkeys([detail.pod_name, *pods]) if pod),
@@ -272,10 +274,10 @@ def _by_name(details: list[Any], names: Iterable[str]) -> list[TaskStatus]:
 
 
 def _parents(detail: Any, by_id: Mapping[str, Any]) -> list[Any]:
-    found: list[Any] = []
-    while (detail := by_id.get(detail.parent_task_id)) is not None and detail not in found:
-        found.append(detail)
-    return found
+    parents: list[Any] = []
+    while (detail := by_id.get(detail.parent_task_id)) is not None and detail not in parents:
+        parents.append(detail)
+    return parents
 
 
 def _number(detail: Any, by_id: Mapping[str, Any]) -> str:
@@ -286,8 +288,8 @@ def _number(detail: Any, by_id: Mapping[str, Any]) -> str:
     return ""
 
 
-def _spec(sent: Any) -> Mapping[str, Any] | None:
-    tree = (sent or {}).get("pipeline_spec", sent or {}) if isinstance(sent, Mapping) else {}
+def _pipeline_spec(submitted: Any) -> Mapping[str, Any] | None:
+    tree = (submitted or {}).get("pipeline_spec", submitted or {}) if isinstance(submitted, Mapping) else {}
     return tree if "root" in tree and "components" in tree else None
 
 
@@ -298,15 +300,15 @@ def _state(detail: Any, absent: str) -> str:
 
 def _seconds(detail: Any) -> float | None:
     start, end = detail.start_time, detail.end_time
-    if start is None or start.year < 2000:  # the server writes the year 1970 for "not yet"
+    if start is None or start.year < 2000:  # the server writes the year 1970 for a task that has not started
         return None
     until = end if end is not None and end.year >= 2000 and end >= start else datetime.now(UTC)
     return max((until - start).total_seconds(), 0.0)
 
 
 def _error(detail: Any) -> str:
-    return " ".join(str(detail.error.message or "").split())[:300] if detail.error else ""
+    return one_line(str(detail.error.message or "")) if detail.error else ""
 
 
-def _tries(attempts: int) -> str:
+def _attempts(attempts: int) -> str:
     return f"{attempts} attempt{'' if attempts == 1 else 's'}" if attempts else "-"

@@ -1,4 +1,4 @@
-"""Compile a pipeline, and send it to Kubeflow Pipelines as one run."""
+"""Compile a pipeline, and start it on Kubeflow Pipelines as one run."""
 
 import contextlib
 import hashlib
@@ -25,67 +25,74 @@ PIPELINES: dict[str, Callable[[Settings, str, str], Any]] = {
 }
 
 
-def compile_to(settings: Settings, data: str | None, out: Path, kind: str = "training") -> dict[str, str]:
+def compile_to(settings: Settings, data: str | None, out: Path, pipeline: str = "training") -> dict[str, str]:
     """Write a pipeline of these settings as YAML; the same settings give the same bytes.
 
-    data    version of the sources; None: the MD5 that DVC recorded beside their folder, or none at all
-    kind    training | retraining | inference
+    data        version of the sources; None: the MD5 that DVC recorded beside their folder, or none
+    pipeline    training | retraining | inference
+
+    Raises
+        UsageError: unknown pipeline, or the compiled pipeline would not run on a cluster.
     """
-    if kind not in PIPELINES:
-        raise UsageError(f"no pipeline {kind!r}", "--kind", did_you_mean(kind, PIPELINES))
-    found = versions.source_md5(settings.ingest.clinical) if data is None else data
-    settings, name = _pinned(settings, found, kind), f"{settings.cluster.pipeline}-{kind}"
-    # A definition cannot hold its own hash: the version is that of the same definition without one.
-    nameless = PIPELINES[kind](settings, found, "").pipeline_spec.SerializeToString(deterministic=True)
-    version = f"{name}@sha256:{hashlib.sha256(nameless).hexdigest()}"
+    if pipeline not in PIPELINES:
+        raise UsageError(f"unknown pipeline {pipeline!r}", "--kind", did_you_mean(pipeline, PIPELINES))
+    version_of_data = versions.source_md5(settings.ingest.clinical) if data is None else data
+    settings = _with_pinned_sources(settings, version_of_data, pipeline)
+    name = f"{settings.cluster.pipeline}-{pipeline}"
+    build = PIPELINES[pipeline]
+    # A definition cannot contain its own hash: the version is the hash of the same definition without a version.
+    unversioned = build(settings, version_of_data, "").pipeline_spec.SerializeToString(deterministic=True)
+    version = f"{name}@sha256:{hashlib.sha256(unversioned).hexdigest()}"
     with storage.replacing(out) as draft:
-        package = draft.with_name(f"{draft.name}.yaml")  # the compiler wants to see the ending
+        package = draft.with_name(f"{draft.name}.yaml")  # the compiler checks the suffix
         try:
-            compiler.Compiler().compile(PIPELINES[kind](settings, found, version), str(package))
-            checks.refuse(package, settings.cluster)
+            compiler.Compiler().compile(build(settings, version_of_data, version), str(package))
+            checks.require_valid(package, settings.cluster)
             package.rename(draft)
         finally:
             package.unlink(missing_ok=True)
-    return {"pipeline": name, "version": version, "file": str(out), "sha256": _sha256(out), "data": found}
+    sha256 = hashlib.sha256(out.read_bytes()).hexdigest()
+    return {"pipeline": name, "version": version, "file": str(out), "sha256": sha256, "data": version_of_data}
 
 
-def _pinned(settings: Settings, data: str, kind: str) -> Settings:
-    """With DVC's remote and a version of a folder: the sources are read from there; retraining finds its own."""
+def _with_pinned_sources(settings: Settings, data: str, pipeline: str) -> Settings:
+    """Settings that read the sources from DVC's remote, where both are named; retraining pins them when it runs."""
     remote = settings.cluster.remote
-    if remote is None or not data.endswith(".dir") or kind == "retraining":
+    if remote is None or not data.endswith(".dir") or pipeline == "retraining":
         return settings
     return settings.model_copy(update={"ingest": pinned_to(settings.ingest, remote, data)})
 
 
 def submit(
-    settings: Settings, data: str | None, host: str, namespace: str | None, kind: str = "training"
+    settings: Settings, data: str | None, host: str, namespace: str | None, pipeline: str = "training"
 ) -> dict[str, str]:
-    """Start one run now; its id and address."""
+    """Start one run; returns its id and what was compiled.
+
+    Raises
+        OperationalError: the server is not reachable, or refuses the request.
+        UsageError: unknown pipeline, or the compiled pipeline would not run on a cluster.
+    """
     with client.service(host) as service:
-        client.need_version(service.about(), settings.cluster.kfp_version, host)
-        client.need_namespace(service.about(), namespace or service.get_user_namespace(), host)
-        with package(settings, data, kind) as (file, about):
+        client.require_version(service.about(), settings.cluster.kfp_version, host)
+        client.require_namespace(service.about(), namespace or service.get_user_namespace(), host)
+        with package(settings, data, pipeline) as (file, compiled):
             started = service.create_run_from_pipeline_package(
                 str(file),
-                run_name=f"{about['pipeline']} {about['sha256'][:8]}",
+                run_name=f"{compiled['pipeline']} {compiled['sha256'][:8]}",
                 experiment_name=settings.cluster.experiment,
                 namespace=namespace,
             )
-    return {"run": started.run_id, "experiment": settings.cluster.experiment, **public(about)}
+    return {"run": started.run_id, "experiment": settings.cluster.experiment, **without_file(compiled)}
 
 
 @contextlib.contextmanager
-def package(settings: Settings, data: str | None, kind: str) -> Iterator[tuple[Path, dict[str, str]]]:
-    """The compiled file, as long as it is needed, and what `compile_to` says of it."""
+def package(settings: Settings, data: str | None, pipeline: str) -> Iterator[tuple[Path, dict[str, str]]]:
+    """A temporary compiled file, and the result of `compile_to`."""
     with tempfile.TemporaryDirectory(prefix="mcti-pipeline-") as folder:
-        package = Path(folder, "pipeline.yaml")
-        yield package, compile_to(settings, data, package, kind)
+        file = Path(folder, "pipeline.yaml")
+        yield file, compile_to(settings, data, file, pipeline)
 
 
-def public(about: dict[str, str]) -> dict[str, str]:
-    """What of it outlasts the file."""
-    return {key: value for key, value in about.items() if key != "file"}
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def without_file(compiled: dict[str, str]) -> dict[str, str]:
+    """The result of `compile_to` without the path of a file that was temporary."""
+    return {key: value for key, value in compiled.items() if key != "file"}

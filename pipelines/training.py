@@ -1,4 +1,4 @@
-"""The training pipeline: from source tables to a promoted champion, or a champion kept."""
+"""The training pipeline: from source tables to a registered version that the gates have evaluated."""
 
 from typing import Any
 
@@ -14,14 +14,14 @@ def training(settings: Settings, data: str, version: str = "") -> Any:
     """The pipeline of these settings.
 
     Its parameters are the sections of params.yaml as JSON text, and `data`, the version of the sources. Results are
-    taken from the cache only where `data` names a version: without one, the sources may have changed under their name.
+    taken from the cache only where `data` names a version: without one, the source files may have changed.
 
-    settings    resources, shards and image are fixed here; the sections are defaults that a run may override
-    data        MD5 of the source data as DVC knows it; empty when they are under no version control
-    version     of this pipeline, kept with the model
+    settings    resources, shards and image are fixed when the pipeline is compiled; a run may override the sections
+    data        MD5 of the source data as DVC recorded it; empty when they are under no version control
+    version     of this pipeline, recorded with the model
     """
-    stages.need_slides(settings)
-    stages.need_study(settings)
+    stages.require_slides(settings)
+    stages.require_study(settings)
     parts, text = Stages(settings.cluster, cache=bool(data), version=version), stages.sections_of(settings)
 
     @dsl.pipeline(
@@ -44,10 +44,10 @@ def training(settings: Settings, data: str, version: str = "") -> Any:
         sections = {"ingest": ingest, "extract": extract, "split": split, "search": search, "train": train}
         sections |= {"evaluate": evaluate, "register": register, "promote": promote}
         last = outcome(remote=settings.cluster.remote or "")
-        with dsl.ExitHandler(parts.place(last, "wiring", cache=False), name="training"):
+        with dsl.ExitHandler(parts.place(last, "utility", cache=False), name="training"):
             keys, cohort = parts.keys(sections, data), parts.sources(ingest, data)
-            checked = parts.valid(validate, cohort, keys)
-            inputs = {"cohort": cohort, "features": parts.features(extract, cohort, keys, after=checked)}
-            parts.judged(sections, inputs, keys, checked, data)
+            validated = parts.validate(validate, cohort, keys)
+            inputs = {"cohort": cohort, "features": parts.features(extract, cohort, keys, after=validated)}
+            parts.train_and_promote(sections, inputs, keys, validated, data)
 
     return run

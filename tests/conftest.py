@@ -1,4 +1,4 @@
-"""What the tests of all rooms share: one real stack a test process, started by the first test that asks for it."""
+"""Fixtures of all tests: one real stack per test process, started by the first test that uses it."""
 
 import inspect
 import os
@@ -21,31 +21,31 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: ranks[item.path])
 
 
-def _names_of_the_stack(context=1):
+def _stack_without_source(context=1):
     """As inspect.stack(), without looking for the source of each frame."""
-    frame, found = sys._getframe(1), []
+    frame, frames = sys._getframe(1), []
     while frame is not None:
         code = frame.f_code
-        found.append(inspect.FrameInfo(frame, code.co_filename, frame.f_lineno, code.co_name, None, None))
+        frames.append(inspect.FrameInfo(frame, code.co_filename, frame.f_lineno, code.co_name, None, None))
         frame = frame.f_back
-    return found
+    return frames
 
 
 @pytest.fixture(scope="session", autouse=True)
 def stacks_without_source():
-    """kfp asks for the call stack some 500 times per pipeline and reads one name from it.
+    """kfp reads the call stack about 500 times per pipeline, and uses one name of it.
 
     For a frame without a file, as a worker of pytest-xdist has some, Python then searches all loaded modules: minutes
     per pipeline in a process that has imported what other tests need.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inspect, "stack", _names_of_the_stack)
+        patch.setattr(inspect, "stack", _stack_without_source)
         yield
 
 
 @pytest.fixture(scope="module", autouse=True)
-def no_servers_unless_asked_for():
-    """No test meets the services of whoever runs the tests, nor those that the module before it started."""
+def no_configured_servers():
+    """No test connects to services that the environment names, or that an earlier module started."""
     before = dict(os.environ)
     for name in [name for name in before if name.startswith(("AWS_", "MLFLOW_TRACKING_", "MLFLOW_RUN_", "MCTI_RUN"))]:
         del os.environ[name]
@@ -61,7 +61,7 @@ def running(tmp_path_factory):
     before = dict(os.environ)
     try:
         started = stack.up(root)
-        os.environ.clear()  # it points this process at itself; `servers_of` does so for the tests that want it
+        os.environ.clear()  # `stack.up` sets the addresses in this process; tests that need them use `servers_of`
         os.environ.update(before)
         yield started
     finally:
@@ -70,7 +70,7 @@ def running(tmp_path_factory):
 
 @pytest.fixture
 def servers_of(running):
-    """The environment of this process points at the running stack while the test lasts."""
+    """The environment of this process names the running stack during the test."""
     from mcti.local import settings
 
     before = dict(os.environ)

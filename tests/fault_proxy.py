@@ -1,4 +1,4 @@
-"""A proxy before a server that misbehaves on purpose: refuses every n-th request, is slow, or is down for a while."""
+"""A proxy that injects faults: it refuses every n-th request, delays requests, or is unavailable for a time."""
 
 import socket
 import threading
@@ -12,18 +12,20 @@ _OF_ONE_HOP = {"connection", "transfer-encoding", "content-length", "date", "ser
 
 
 class Faults:
-    """What goes wrong; every field may be changed while the proxy runs. `seen` counts the requests."""
+    """The faults; every field may be changed while the proxy runs. `requests` counts the requests."""
 
     def __init__(self):
-        self.refuse_every, self.delay_seconds, self.down_until, self.seen = 0, 0.0, 0.0, 0
+        self.refuse_every, self.delay_seconds, self.down_until, self.requests = 0, 0.0, 0.0, 0
         self.lock = threading.Lock()
 
-    def strikes(self) -> bool:
+    def refuses(self) -> bool:
         """Whether this request is refused."""
         time.sleep(self.delay_seconds)
         with self.lock:
-            self.seen += 1
-            return time.monotonic() < self.down_until or bool(self.refuse_every and self.seen % self.refuse_every == 0)
+            self.requests += 1
+            return time.monotonic() < self.down_until or bool(
+                self.refuse_every and self.requests % self.refuse_every == 0
+            )
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -33,12 +35,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _pass_on(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if self.faults.strikes():
+        if self.faults.refuses():
             return self._answer(503, {}, b"<Error><Code>SlowDown</Code></Error>")
         request = urllib.request.Request(self.target + self.path, data=body or None, method=self.command)
         for name, value in self.headers.items():
             if name.lower() not in _OF_ONE_HOP:
-                request.add_unredirected_header(name, value)  # Host, too: S3 signs it
+                request.add_unredirected_header(name, value)  # Host as well: it is part of the signature of S3
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return self._answer(answer.status, answer.headers, answer.read())
@@ -57,7 +59,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, *arguments):
-        """Say nothing."""
+        """No log line per request."""
 
 
 for verb in ("GET", "PUT", "POST", "DELETE", "HEAD", "PATCH"):
@@ -66,7 +68,7 @@ for verb in ("GET", "PUT", "POST", "DELETE", "HEAD", "PATCH"):
 
 @contextmanager
 def in_front_of(target: str, port: int = 0):
-    """(address, faults) of a proxy before the server at `target`."""
+    """(address, faults) of a proxy in front of the server at `target`."""
     faults = Faults()
     server = ThreadingHTTPServer(("127.0.0.1", port), type("Bound", (_Handler,), {"target": target, "faults": faults}))
     thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -16,7 +16,7 @@ from mcti.errors import (
 )
 
 
-def test_an_error_is_one_line_with_what_where_and_mend():
+def test_an_error_is_one_line_with_what_where_and_hint():
     error = DataError("time_months is '12y',\n not a number", "clinical.csv, row 17", "write months")
     assert str(error) == "time_months is '12y', not a number in clinical.csv, row 17: write months"
     assert error.as_dict() == {
@@ -27,16 +27,16 @@ def test_an_error_is_one_line_with_what_where_and_mend():
     }
 
 
-def test_an_error_without_place_or_mend_leaves_no_stray_punctuation():
+def test_an_error_without_where_and_hint_has_no_stray_punctuation():
     assert str(DataError("empty")) == "empty"
 
 
 @pytest.mark.parametrize(
-    ("kind", "code"),
+    ("error_class", "code"),
     [(UsageError, 2), (DataError, 3), (OperationalError, 4), (Rejected, 10), (NotEnoughEvidence, 11)],
 )
-def test_the_exit_codes_are_those_of_the_documentation(kind, code):
-    assert kind("x").exit_code == code
+def test_the_exit_codes_are_those_of_the_documentation(error_class, code):
+    assert error_class("x").exit_code == code
 
 
 def test_a_near_miss_is_suggested_whatever_its_case():

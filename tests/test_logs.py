@@ -73,10 +73,10 @@ def test_patient_ids_are_hidden_with_redact(shown, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("level", "seen"),
+    ("level", "expected"),
     [("DEBUG", "dwe"), ("INFO", "we"), ("ERROR", "e")],
 )
-def test_the_level_comes_from_the_environment(level, seen, capsys, monkeypatch):
+def test_the_level_comes_from_the_environment(level, expected, capsys, monkeypatch):
     monkeypatch.setenv(logs.VARIABLE, level)
     logs.begin()
     try:
@@ -86,7 +86,7 @@ def test_the_level_comes_from_the_environment(level, seen, capsys, monkeypatch):
         log.error("e")
     finally:
         logs.end()
-    assert "".join(line[-1] for line in capsys.readouterr().err.splitlines()) == seen
+    assert "".join(line[-1] for line in capsys.readouterr().err.splitlines()) == expected
 
 
 def test_an_unknown_level_is_refused(monkeypatch):

@@ -145,8 +145,8 @@ def test_an_empty_section_means_its_defaults(tmp_path):
 def test_every_setting_has_a_unit_in_its_name_or_a_description():
     bare = {"seed", "device", "name", "learning_rate", "weight_decay"}
 
-    def undescribed(kind, path=""):
-        for name, field in kind.model_fields.items():
+    def undescribed(section, path=""):
+        for name, field in section.model_fields.items():
             inner = reading._settings_class(field.annotation)
             if inner:
                 yield from undescribed(inner, f"{path}{name}.")

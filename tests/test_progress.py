@@ -38,7 +38,7 @@ def lines(caplog):
 
 
 def work(report, clock, items, seconds, done=0, total=None, **more):
-    """Report `items` finished items, each after so many seconds."""
+    """Report `items` finished items, each after `seconds`."""
     for number in range(done + 1, done + items + 1):
         clock.now += seconds
         report(number, total or items, "steps", more.get("detail", ""), more.get("restored", 0))
@@ -147,7 +147,7 @@ def test_a_total_of_nothing_and_a_single_item_have_no_rate(clock, lines):
     assert lines() == ["0 of 0 slides", "1 of 1 steps"]
 
 
-def test_another_unit_is_measured_anew(clock, lines):
+def test_another_unit_is_measured_from_its_start(clock, lines):
     log = ProgressLog(clock)
     work(log, clock, 8, 1.0)
     for done in range(1, 9):
@@ -161,7 +161,7 @@ def test_another_unit_is_measured_anew(clock, lines):
     ]
 
 
-def test_a_sequence_of_the_same_unit_that_begins_again_is_measured_anew(clock, lines):
+def test_a_sequence_of_the_same_unit_that_begins_again_is_measured_from_its_start(clock, lines):
     log = ProgressLog(clock)
     work(log, clock, 4, 10.0)
     work(log, clock, 4, 1.0)

@@ -1,4 +1,4 @@
-"""Ids that must not leave: in sentences, in JSON, in tables; and nothing changed where nobody asked for it."""
+"""Redaction of patient ids in sentences, JSON and tables; no change without the option."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ def sha(text):
     "sentence",
     ["patient {}: no slides", "in clinical.csv, row 17, patient {}", "the risk of patient '{}' is not that", "{} left"],
 )
-def test_a_known_id_leaves_as_its_hash_wherever_it_stands(redacting, sentence):
+def test_a_known_id_is_replaced_by_its_hash_at_every_position(redacting, sentence):
     redaction.register_ids(["TCGA-A1-A0SB", "Anna"])
     for name in ("TCGA-A1-A0SB", "Anna"):
         assert redaction.text(sentence.format(name)) == sentence.format(sha(name))
@@ -53,9 +53,9 @@ def test_an_id_that_is_a_number_is_hidden_where_it_is_named_and_a_count_stays_on
     redaction.register_ids(map(str, range(1, 21)))
     assert redaction.text("20 patients, 3 folds") == "20 patients, 3 folds"
     assert redaction.text("patient 17: no slides") == f"patient {sha('17')}: no slides"
-    told = {"version": "4", "patients": 20, "patient_id": "4", "refused": {"patients": ["5", "6"]}}
-    wanted = {"version": "4", "patients": 20, "patient_id": sha("4"), "refused": {"patients": [sha("5"), sha("6")]}}
-    assert redaction.tree(told) == wanted
+    document = {"version": "4", "patients": 20, "patient_id": "4", "refused": {"patients": ["5", "6"]}}
+    expected = {"version": "4", "patients": 20, "patient_id": sha("4"), "refused": {"patients": [sha("5"), sha("6")]}}
+    assert redaction.tree(document) == expected
 
 
 def test_without_the_flag_nothing_changes(monkeypatch):
@@ -68,7 +68,7 @@ def test_without_the_flag_nothing_changes(monkeypatch):
 def test_an_error_on_the_command_line_names_no_patient(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(redaction, "_registered", {})
     monkeypatch.chdir(tmp_path)  # no params.yaml
-    monkeypatch.setenv("MCTI_REDACT", "")  # put back after the test: the flag sets it
+    monkeypatch.setenv("MCTI_REDACT", "")  # restored after the test: the option sets it
     clinical = tmp_path / "clinical.csv"
     clinical.write_text("patient_id,time_months,event,age,is_female,subtype,site\nP-0041,12y,1,50,1,a,x\n")
     (tmp_path / "expression.csv").write_text("patient_id,A\nP-0041,1\n")
@@ -81,6 +81,6 @@ def test_an_error_on_the_command_line_names_no_patient(tmp_path, monkeypatch, ca
         str(tmp_path / "c"),
     ]
     assert command_context.run_app(app, ["ingest", *files, "--json", "--redact", "--set", "ingest.slides=null"]) == 3
-    told = capsys.readouterr()
-    assert "P-0041" not in told.out + told.err
-    assert sha("P-0041") in told.err
+    output = capsys.readouterr()
+    assert "P-0041" not in output.out + output.err
+    assert sha("P-0041") in output.err

@@ -43,7 +43,7 @@ def test_a_draft_of_a_killed_process_is_thrown_away(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("number", "kind", "words"),
+    ("number", "error_class", "words"),
     [
         (errno.ENOSPC, OperationalError, "no room on the disk"),
         (errno.EROFS, OperationalError, "read-only"),
@@ -51,20 +51,20 @@ def test_a_draft_of_a_killed_process_is_thrown_away(tmp_path):
         (errno.ENOENT, DataError, "no such file"),
     ],
 )
-def test_what_the_system_says_becomes_an_error_with_place_and_mend(number, kind, words):
-    found = storage.translate_os_error(OSError(number, "x", "/some/place"))
-    assert type(found) is kind
-    assert words in found.what
-    assert found.where == "/some/place"
-    assert found.hint
+def test_an_error_of_the_system_gets_location_and_hint(number, error_class, words):
+    error = storage.translate_os_error(OSError(number, "x", "/some/place"))
+    assert type(error) is error_class
+    assert words in error.what
+    assert error.where == "/some/place"
+    assert error.hint
 
 
-def test_a_full_disk_in_the_middle_is_told_with_the_place(tmp_path):
+def test_a_full_disk_during_a_write_is_reported_with_the_path(tmp_path):
     with pytest.raises(OperationalError, match=r"no room on the disk.*out"), storage.replacing(tmp_path / "out"):
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_the_md5_of_a_tree_knows_names_and_contents_and_no_order(tmp_path):
+def test_the_md5_of_a_tree_depends_on_names_and_contents_and_not_on_their_order(tmp_path):
     for folder, order in (("one", ("a", "b")), ("two", ("b", "a"))):
         (tmp_path / folder / "inner").mkdir(parents=True)
         for name in order:

@@ -52,8 +52,8 @@ def test_a_task_without_a_step_logs_start_and_end():
     ],
 )  # fmt: skip
 def test_an_error_is_the_last_line_with_its_exit_code_and_no_traceback(error, code, last):
-    found, lines = run(f"raise {error}")
-    assert found == code
+    exit_code, lines = run(f"raise {error}")
+    assert exit_code == code
     assert all(LINE.fullmatch(line) for line in lines)
     assert lines[-1].endswith(f" ERROR merge_models: {last}\n")
     assert not any("task finished" in line for line in lines)

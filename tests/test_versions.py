@@ -26,18 +26,18 @@ def dvc(project: Path, *words: str) -> str:
 @pytest.fixture
 def project(servers_of, tmp_path):
     """A DVC project without git, whose remote is that of the running stack, with a folder of data in it."""
-    place = tmp_path / "a project"
-    (place / ".dvc").mkdir(parents=True)
+    folder = tmp_path / "a project"
+    (folder / ".dvc").mkdir(parents=True)
     config = f"[core]\n    remote = storage\n    no_scm = true\n['remote \"storage\"']\n    url = {REMOTE}\n"
-    (place / ".dvc" / "config").write_text(config)
-    dvc_program.configure_remote(place, Path(servers_of.folder))
+    (folder / ".dvc" / "config").write_text(config)
+    dvc_program.configure_remote(folder, Path(servers_of.folder))
     files = {"clinical.csv": "patient_id,é\n", "slides/a.tif": "A" * 3_000_000, "slides/b b.tif": "", "slides.csv": ""}
     files["slides.csv"] = "patient_id,slide_id,path\np1,a,slides/a.tif\np2,b,slides/b b.tif\n"
     for name, text in files.items():
-        path = place / "raw" / name
+        path = folder / "raw" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    return place
+    return folder
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def version(project) -> str:
 def test_what_dvc_pushed_is_read_without_dvc_one_file_or_all(project):
     dvc(project, "add", "raw")
     dvc(project, "push")
-    assert storage.addresses(f"{REMOTE}/files"), "DVC must not take another stack's remote for ours"
+    assert storage.addresses(f"{REMOTE}/files"), "DVC must not use the remote of another stack"
     (md5,) = [w for w in (project / "raw.dvc").read_text(encoding="utf-8").split() if w.endswith(".dir")]
     version = f"dvc+{REMOTE}/{md5}"
     assert storage.read_bytes(f"{version}/clinical.csv") == (project / "raw/clinical.csv").read_bytes()
@@ -68,7 +68,7 @@ def test_what_dvc_pushed_is_read_without_dvc_one_file_or_all(project):
 
 
 def test_a_manifest_in_a_version_names_slides_of_that_version(project, version):
-    """So a shard fetches its own slides, one by one, each held against its MD5."""
+    """So a shard fetches its own slides, one by one, each checked against its MD5."""
     from mcti.cohort.assembly import resolve_slide_path
 
     (row, _) = manifest.read(f"{version}/slides.csv")
@@ -107,8 +107,8 @@ def test_what_we_publish_dvc_pulls_and_knows_as_its_own(project, version, tmp_pa
     assert "up to date" in dvc(laptop, "status")
 
 
-def test_the_version_of_a_source_stands_beside_its_folder(tmp_path):
-    """What `dvc add data/raw` writes; a folder that nobody versions has none, nor has one in S3."""
+def test_the_version_of_a_source_is_in_the_dvc_file_of_its_folder(tmp_path):
+    """What `dvc add data/raw` writes; an unversioned folder and a folder in S3 have none."""
     (tmp_path / "raw.dvc").write_text(f"outs:\n- md5: {'a' * 32}.dir\n  size: 3\n  hash: md5\n  path: raw\n")
     assert versions.source_md5(str(tmp_path / "raw" / "clinical.csv")) == "a" * 32 + ".dir"
     assert versions.source_md5(str(tmp_path / "other" / "clinical.csv")) == ""
@@ -116,7 +116,7 @@ def test_the_version_of_a_source_stands_beside_its_folder(tmp_path):
 
 
 @pytest.mark.parametrize("source", ["clinical.csv", "./clinical.csv", "../clinical.csv", "/clinical.csv"])
-def test_a_source_beside_the_settings_has_no_version(tmp_path, monkeypatch, source):
+def test_a_source_in_the_folder_of_the_settings_has_no_version(tmp_path, monkeypatch, source):
     monkeypatch.chdir(tmp_path)
     assert versions.source_md5(source) == ""
 
@@ -160,8 +160,8 @@ def test_a_shard_extracts_slides_of_a_version_and_refuses_an_altered_one(project
     for name in ("a", "b b"):
         paint(raw / f"slides/{name}.tif", seed=1, grade=2, er_positive=True)
     address = versions.publish(raw, REMOTE).address
-    made = extract(f"{address}/slides.csv", ExtractParams(workers=1), tmp_path / "features", shard=(0, 1))
-    assert (made.slides, made.ok) == (2, 2)
+    result = extract(f"{address}/slides.csv", ExtractParams(workers=1), tmp_path / "features", shard=(0, 1))
+    assert (result.slides, result.ok) == (2, 2)
     (raw / "slides/a.tif").write_bytes(b"another slide")
     version = pinned.resolve_file(f"{address}/slides/a.tif", storage.read_bytes)
     before = storage.read_bytes(version.object)
@@ -173,7 +173,7 @@ def test_a_shard_extracts_slides_of_a_version_and_refuses_an_altered_one(project
         s3.put(version.object, before)
 
 
-def test_a_key_tells_everything_before_it_apart_and_nothing_after_it():
+def test_a_key_depends_on_all_earlier_stages_and_on_no_later_one():
     keys = versions.stage_keys("md5", "ingest", "extract", "split")
     assert versions.stage_keys("md5", "ingest", "extract", "other")[:2] == keys[:2]
     assert not set(versions.stage_keys("md5", "other", "extract", "split")) & set(keys)

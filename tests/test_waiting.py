@@ -24,7 +24,7 @@ def lines(caplog):
     return [record.getMessage() for record in caplog.records if record.name == "mcti.waiting"]
 
 
-def test_a_wait_that_is_over_soon_says_nothing(caplog):
+def test_a_short_wait_writes_no_line(caplog):
     with waiting.log_while_waiting("something", 60.0):
         pass
     assert lines(caplog) == []
@@ -41,7 +41,7 @@ def test_a_long_wait_names_subject_elapsed_and_remaining_time(monkeypatch, caplo
     ]
 
 
-def test_a_wait_without_a_limit_says_what_ends_it(caplog):
+def test_a_wait_without_a_limit_names_what_ends_it(caplog):
     until_two_lines(caplog, "ends when the other worker does")
     assert lines(caplog)[0].endswith("s so far, ends when the other worker does")
 

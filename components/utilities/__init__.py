@@ -1,1 +1,1 @@
-"""Tasks that are no step: they gather what parallel tasks wrote, or report how the run ended."""
+"""Utility tasks: they merge the outputs of parallel tasks, publish results or report the outcome of the run."""

@@ -1,4 +1,4 @@
-"""The last task of a branch: everything before it has succeeded, which the exit task cannot know by itself."""
+"""The last task of a branch. It runs only after all others succeeded, and records this for the exit task."""
 
 from kfp import dsl
 
@@ -19,5 +19,5 @@ def conclude_verdict(verdict: dsl.Input[dsl.Artifact], remote: str, lease: str):
     from mcti.registry import pipeline_run
     from mcti.steps import retraining
 
-    found = storage.read_json(verdict.path)
-    retraining.conclude(pipeline_run.required_run_id(), remote, lease, f"{found['outcome']}: {found['reason']}")
+    result = storage.read_json(verdict.path)
+    retraining.conclude(pipeline_run.required_run_id(), remote, lease, f"{result['outcome']}: {result['reason']}")

@@ -1,4 +1,4 @@
-"""Heatmaps over the slides of one shard."""
+"""Heatmaps of the slides of one shard."""
 
 from kfp import dsl
 
@@ -8,12 +8,12 @@ from components import IMAGE
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def heatmaps(  # noqa: D103
     shard: int, shards: int, cohort: dsl.Input[dsl.Dataset], features: dsl.Input[dsl.Dataset],
-    explanation: dsl.Input[dsl.Artifact], pictures: dsl.Output[dsl.Artifact],
+    explanation: dsl.Input[dsl.Artifact], images: dsl.Output[dsl.Artifact],
 ):  # fmt: skip
     from pathlib import Path
 
-    from mcti.steps.heatmaps import heatmaps as draw
+    from mcti.steps.heatmaps import heatmaps as step
 
-    out = Path(pictures.path)
-    result = draw(cohort.path, features.path, explanation.path, out, shard=(shard, shards))
-    pictures.metadata.update(result.model_dump(mode="json"))
+    out = Path(images.path)
+    result = step(cohort.path, features.path, explanation.path, out, shard=(shard, shards))
+    images.metadata.update(result.model_dump(mode="json"))

@@ -1,4 +1,4 @@
-"""What parallel tasks wrote, in one folder."""
+"""Merge the outputs of parallel tasks into one folder."""
 
 from kfp import dsl
 

@@ -1,4 +1,4 @@
-"""The exit tasks: how the run ended, whether it succeeded or not (mcti/registry/run_outcome.py)."""
+"""The exit tasks: they record the outcome of every run (mcti/registry/run_outcome.py)."""
 
 from kfp import dsl
 
@@ -15,7 +15,7 @@ def outcome(status: dsl.PipelineTaskFinalStatus, remote: str, report: dsl.Output
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def make_room(  # noqa: D103
+def release_lease(  # noqa: D103
     status: dsl.PipelineTaskFinalStatus, register: str, remote: str, report: dsl.Output[dsl.Artifact]
 ):
     from pathlib import Path

@@ -1,4 +1,4 @@
-"""A result as a version in DVC's remote, for `dvc pull` on any machine."""
+"""Store a result as a version in DVC's remote; `dvc pull` fetches it on any machine."""
 
 from kfp import dsl
 

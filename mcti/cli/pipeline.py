@@ -52,7 +52,7 @@ def check(
     from pipelines import checks
 
     report = checks.check(file, context.settings.cluster)
-    for line in report.complaints():
+    for line in report.violation_lines():
         print_status(f"error: {line}")
     return report
 

@@ -161,9 +161,9 @@ def evaluate(
     models: Models,
     out: OutFolder,
     features: Features = None,
-    peer: Annotated[
+    comparator: Annotated[
         list[str] | None,
-        typer.Option("--peer", metavar="DIR", help="Another model trained on these folds, for the table; repeatable."),
+        typer.Option(metavar="DIR", help="Folder of another model trained on these folds; repeatable."),
     ] = None,
     slides: Annotated[
         str | None, typer.Option(metavar="MANIFEST|FOLDER", help="Show critical patches from these slides, too.")
@@ -174,13 +174,13 @@ def evaluate(
 
     Example: mcti evaluate --cohort data/cohort --folds data/folds.csv --models models/folds --out reports/evaluation
     """
-    section, peers = context.settings.evaluate, tuple(peer or ())
+    section, comparators = context.settings.evaluate, tuple(comparator or ())
     if dry_run:
         reads = {"cohort": cohort, "features": features, "folds": folds, "models": models, "slides": slides}
-        return context.plan(reads | {f"peer {folder}": folder for folder in peers}, section, out)
+        return context.plan(reads | {f"comparator {folder}": folder for folder in comparators}, section, out)
     from mcti.steps.evaluate.step import evaluate as step
 
-    beside = functools.partial(step, peers=peers, slides=slides, progress=context.progress)
+    beside = functools.partial(step, comparators=comparators, slides=slides, progress=context.progress)
     return beside(cohort, features, folds, models, section, Path(out))
 
 
@@ -208,7 +208,7 @@ def register(
 
     # As a pipeline's version it says which sources it knows, or a retraining would train on them again.
     origin = Origin(data=versions.source_md5(context.settings.ingest.clinical))
-    return step(models, evaluation, section, Path(out), validation, origin=origin)
+    return step(models, evaluation, validation, section, Path(out), origin=origin)
 
 
 def _shard(text: str | None) -> tuple[int, int] | None:

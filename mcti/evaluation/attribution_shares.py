@@ -1,10 +1,10 @@
-"""The parts of a model that is an ensemble of a network and a ridge Cox model, and what each part contributes."""
+"""How much each part of the model contributes to its predictions: shares of the attribution by part."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 SMALL_SHARE = 0.01
-"""Below this share of the attribution a part gets a sentence in reports, no figure and no table."""
+"""A part with a smaller share of the attribution gets a sentence in reports, no figure and no table."""
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "network_slides": ("patch", "focus", "carried", "mean_patch"),
@@ -12,19 +12,19 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "cox": ("linear_slides", "linear_genes"),
     "clinical": ("clinical", "covariates"),
 }
-"""Part of the model -> kinds of tokens of `mcti.model.attribution`; `clinical` is read by network and Cox model."""
+"""Part of the model -> token types of `mcti.model.attribution`; network and Cox model both read `clinical`."""
 
 DETAILS: Mapping[str, tuple[str, ...]] = {
     "critical_patches": ("patch", "focus"),
     "transport_plan": ("carried",),
     "mean_patch": ("mean_patch",),
 }
-"""The same of the network's slides: what comes through critical patches, transport plan and mean patch."""
+"""The same for the slides of the network: critical patches, transport plan, mean patch."""
 
 
 @dataclass(frozen=True)
 class AttributionShares:
-    """Shares of the attribution, of `patients` test patients; shares by GROUPS sum to 1, details are within slides."""
+    """Shares of the attribution over `patients` patients; `shares` add up to 1, `details` are parts of the slides."""
 
     patients: int
     shares: Mapping[str, float]
@@ -36,27 +36,29 @@ class AttributionShares:
 
 
 def shares(tokens: list[Mapping[str, float]]) -> AttributionShares | None:
-    """Shares of the sum of |part| over all tokens and patients; None without a patient, or where all parts are 0.
+    """Shares of the sum of |contribution| over all tokens and patients; None where that sum is 0.
 
-    tokens  one mapping a patient, token -> part of the risk (`Attribution.tokens`). Absolute values, since parts of
-            both signs cancel: a share says how much of the prediction moves through a part, not in which direction.
+    tokens  one mapping per patient: token -> contribution to the risk (`Attribution.tokens`)
+
+    Trap: contributions of both signs cancel, so the shares are of absolute values. A share says how much of the
+    prediction depends on a part, not in which direction.
     """
     sums: dict[str, float] = {}
-    for one in tokens:
-        for name, part in one.items():
-            kind = _kind(name)
-            sums[kind] = sums.get(kind, 0.0) + abs(part)
+    for contributions in tokens:
+        for token, contribution in contributions.items():
+            token_type = _token_type(token)
+            sums[token_type] = sums.get(token_type, 0.0) + abs(contribution)
     total = sum(sums.values())
     if total == 0:
         return None
     grouped, detailed = (
-        {name: sum(sums.get(kind, 0.0) for kind in kinds) / total for name, kinds in table.items()}
+        {name: sum(sums.get(token_type, 0.0) for token_type in types) / total for name, types in table.items()}
         for table in (GROUPS, DETAILS)
     )
     return AttributionShares(len(tokens), grouped, detailed)
 
 
-def _kind(token: str) -> str:
-    """`patch_12` -> `patch`; `mean_patch` and `linear_genes` are kinds themselves."""
-    kind, _, number = token.rpartition("_")
-    return kind if number.isdecimal() else token
+def _token_type(token: str) -> str:
+    """`patch_12` -> `patch`; `mean_patch` and `linear_genes` are types themselves."""
+    prefix, _, number = token.rpartition("_")
+    return prefix if number.isdecimal() else token

@@ -1,6 +1,7 @@
-"""The models that anything cleverer has to beat, on the same folds, each fitted on the training part alone.
+"""Baseline survival models, fitted on the training part of each fold: the reference for every other model.
 
-`REGISTRY` holds them by name; `fit_predict` runs one over all folds.
+`REGISTRY` lists them by name; `fit_predict` fits one on every fold and predicts the test patients.
+Shapes: n patients, p columns, h horizons.
 """
 
 import warnings
@@ -31,24 +32,27 @@ from mcti.model.cox import (
 
 
 class Baseline(Protocol):
-    """A survival model of tables. `needs_bags`: it looks at slide features."""
+    """A survival model of tabular input. needs_bags: it uses slide features."""
 
     needs_bags: bool
 
     def fit(self, train: Inputs, seed: int) -> Self:
-        """Learn from the training part; everything fitted is fitted here."""
+        """Fit the model and all preprocessing on the training part."""
 
     def predict(self, test: Inputs, months: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Risk (n,), higher = earlier event, and S(t) (n, h) at `months` (h,)."""
+        """Risk (n,), higher means an earlier event, and S(t) (n, h) at `months` (h,)."""
 
 
-class KaplanMeierForecast:
-    """Everybody gets the training part's Kaplan-Meier curve; C is 0.5 by the tie rule, its Brier score is the bar."""
+class KaplanMeierBaseline:
+    """The Kaplan-Meier curve of the training part, the same for all patients.
+
+    Its C is 0.5 by the tie rule. Its Brier score is the reference of the skill score.
+    """
 
     needs_bags = False
 
-    def fit(self, train: Inputs, seed: int) -> Self:  # noqa: ARG002 - nothing is drawn
-        """The curve of the training part."""
+    def fit(self, train: Inputs, seed: int) -> Self:  # noqa: ARG002 - no random numbers
+        """Estimate the curve of the training part."""
         self._curve = KaplanMeier.fit(train.event, train.time_months)
         return self
 
@@ -59,14 +63,17 @@ class KaplanMeierForecast:
 
 
 class RidgeCox:
-    """Ridge-penalised Cox regression on some blocks of columns; the penalty by inner cross-validated likelihood."""
+    """Ridge-penalised Cox regression on blocks of columns.
+
+    The penalty is chosen by the cross-validated partial likelihood of inner folds of the training part.
+    """
 
     def __init__(self, *blocks: Callable[[], Block], needs_bags: bool = False) -> None:
-        self._blocks, self.needs_bags = [make() for make in blocks], needs_bags
+        self._blocks, self.needs_bags = [create() for create in blocks], needs_bags
         self._model: CoxModel
 
     def fit(self, train: Inputs, seed: int) -> Self:
-        """Blocks, penalty and coefficients."""
+        """Fit blocks, penalty and coefficients."""
         for block in self._blocks:
             block.fit(train)
         table = design(self._blocks, train)
@@ -81,21 +88,21 @@ class RidgeCox:
 
 
 class CoxnetGenes:
-    """Elastic-net Cox regression on all genes (Simon et al. 2011, J. Stat. Softw. 39:1-13), nearly ridge.
+    """Elastic-net Cox regression on all genes, close to ridge (Simon et al. 2011, J. Stat. Softw. 39:1-13).
 
-    The penalty comes from the path by inner cross-validated partial likelihood.
+    The penalty is chosen from a path by the cross-validated partial likelihood of inner folds.
     """
 
     needs_bags = False
-    # The smallest share of l1 that the solver takes well: many weak genes predict better together than a few alone.
+    # The smallest share of the l1 penalty with which the solver is stable: many weak genes predict better than few.
     L1_SHARE = 0.02
-    PATH, SHORTEST = 30, 0.05  # penalties from the smallest that drops all genes down to 5 % of it, geometric
+    PATH_LENGTH, MIN_RATIO = 30, 0.05  # geometric path from the smallest penalty without any gene down to 5 % of it
 
     def fit(self, train: Inputs, seed: int) -> Self:
-        """Scales, penalty, coefficients, baseline hazard."""
+        """Fit scales, penalty, coefficients and baseline hazard."""
         self._genes = Genes().fit(train)
         table = self._genes.columns(train)
-        self._coefficients = _coxnet(table, train, self._chosen(table, train, seed))[:, -1]
+        self._coefficients = _coxnet(table, train, self._best_path(table, train, seed))[:, -1]
         self._times, self._hazard = breslow_hazard(table @ self._coefficients, train.event, train.time_months)
         return self
 
@@ -104,12 +111,12 @@ class CoxnetGenes:
         risk = self._genes.columns(test) @ self._coefficients
         return risk, breslow_survival(risk, self._times, self._hazard, months)
 
-    def _chosen(self, table: FloatArray, train: Inputs, seed: int) -> FloatArray:
-        """The penalties of the path down to the best one, (k,)."""
+    def _best_path(self, table: FloatArray, train: Inputs, seed: int) -> FloatArray:
+        """The penalties (k,) of the path, ending with the best one."""
         path = _coxnet_path(table, train)
-        place, gains = inner_folds(train.event, INNER_FOLDS, seed), np.zeros(len(path))
+        fold, gains = inner_folds(train.event, INNER_FOLDS, seed), np.zeros(len(path))
         for k in range(INNER_FOLDS):
-            kept = np.flatnonzero(place != k)
+            kept = np.flatnonzero(fold != k)
             part, event, time = table[kept], train.event[kept], train.time_months[kept]
             for i, beta in enumerate(_coxnet(part, train.rows(kept), path).T):
                 whole = log_partial_likelihood(table, train.event, train.time_months, beta)
@@ -122,19 +129,19 @@ class Trees:
 
     needs_bags = False
 
-    def __init__(self, make: Callable[[int], Any]) -> None:
-        self._make = make
+    def __init__(self, create: Callable[[int], Any]) -> None:
+        self._create = create
         self._blocks: list[Block] = [Clinical(), Genes()]
 
     def fit(self, train: Inputs, seed: int) -> Self:
-        """Blocks and trees."""
+        """Fit blocks and trees."""
         for block in self._blocks:
             block.fit(train)
-        self._model = self._make(seed).fit(design(self._blocks, train), _labels(train))
+        self._model = self._create(seed).fit(design(self._blocks, train), _labels(train))
         return self
 
     def predict(self, test: Inputs, months: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """See Baseline; the risk is what the ensemble's `predict` gives (expected events, or log hazard ratio)."""
+        """See Baseline; the risk is the result of the ensemble's `predict` (expected events, or log hazard ratio)."""
         table = design(self._blocks, test)
         curves = self._model.predict_survival_function(table, return_array=True)
         times = np.asarray(self._model.unique_times_, dtype=np.float64)
@@ -167,7 +174,7 @@ def _bags() -> Block:
 
 
 REGISTRY: Mapping[str, Callable[[], Baseline]] = {
-    "kaplan_meier": KaplanMeierForecast,
+    "kaplan_meier": KaplanMeierBaseline,
     "cox_clinical": lambda: RidgeCox(Clinical),
     "cox_genes": CoxnetGenes,
     "cox_clinical_genes": lambda: RidgeCox(Clinical, _genes),
@@ -178,17 +185,17 @@ REGISTRY: Mapping[str, Callable[[], Baseline]] = {
     "subtype_only": lambda: RidgeCox(lambda: Clinical(["subtype"])),
     "site_only": lambda: RidgeCox(lambda: Clinical(["site"])),
 }
-"""Name -> a fresh, unfitted model. The last two are negative controls: what a label of the sample alone tells."""
+"""Name -> a constructor. The last two are negative controls: what a label of the sample alone predicts."""
 
 
-def make(name: str) -> Baseline:
-    """A fresh baseline by its name.
+def create(name: str) -> Baseline:
+    """A new, unfitted baseline.
 
     Raises
-        UsageError: there is none of that name.
+        UsageError when no baseline has this name
     """
     if name not in REGISTRY:
-        raise UsageError(f"no baseline {name!r}", "evaluate.baselines", did_you_mean(name, REGISTRY))
+        raise UsageError(f"baseline {name!r} does not exist", "evaluate.baselines", did_you_mean(name, REGISTRY))
     return REGISTRY[name]()
 
 
@@ -204,35 +211,35 @@ def _coxnet(table: FloatArray, train: Inputs, path: FloatArray) -> FloatArray:
 
     model = CoxnetSurvivalAnalysis(alphas=path, l1_ratio=CoxnetGenes.L1_SHARE)
     with warnings.catch_warnings():
-        # An inner training part may need a smaller penalty than the whole before its first gene enters.
+        # An inner training part may need a smaller penalty than the whole training part before its first gene enters.
         warnings.filterwarnings("ignore", message="all coefficients are zero")
         return np.asarray(model.fit(table, _labels(train)).coef_, dtype=np.float64)
 
 
 def _coxnet_path(table: FloatArray, train: Inputs) -> FloatArray:
-    """(k,) falling penalties, from just below the smallest that drops all genes: no gene, no ranking."""
+    """(k,) falling penalties. The first one is the largest that keeps a gene: without a gene there is no ranking."""
     from sksurv.linear_model import CoxnetSurvivalAnalysis
 
     model = CoxnetSurvivalAnalysis(
-        n_alphas=CoxnetGenes.PATH + 1, alpha_min_ratio=CoxnetGenes.SHORTEST, l1_ratio=CoxnetGenes.L1_SHARE
+        n_alphas=CoxnetGenes.PATH_LENGTH + 1, alpha_min_ratio=CoxnetGenes.MIN_RATIO, l1_ratio=CoxnetGenes.L1_SHARE
     )
     return np.asarray(model.fit(table, _labels(train)).alphas_[1:], dtype=np.float64)
 
 
 def fit_predict(name: str, inputs: Inputs, outcomes: Outcomes, horizons: FloatArray, seed: int) -> Predictions:
-    """One baseline over all folds: a fresh model on each training part, its word on each test part.
+    """Fit one baseline on the training part of every fold and predict the test part.
 
-    inputs: rows in the order of the cohort's table, as `outcomes` counts them.
+    inputs: rows in the order of the cohort table, as in `outcomes`;  horizons (h,) months.
 
     Raises
-        DataError: a training part without an event.
+        DataError when a training part has no event
     """
     risks, curves = [], []
     for fold in outcomes.folds:
         if not fold.train_event.any():
             hint = "choose fewer folds, or a split stratified by event"
             raise DataError("the training part has no event", f"folds, fold {fold.number}", hint)
-        model = make(name).fit(inputs.rows(fold.train_patients), seed)
+        model = create(name).fit(inputs.rows(fold.train_patients), seed)
         risk, survival = model.predict(inputs.rows(fold.patients), horizons)
         risks.append(risk)
         curves.append(survival)

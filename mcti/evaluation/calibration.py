@@ -1,7 +1,7 @@
-"""Whether a predicted probability of 20 % means that 20 in 100 have the event.
+"""Calibration: whether of 100 patients with a predicted probability of 20 %, 20 have the event.
 
-Survival probabilities are on one scale in all folds, so all test rows are taken together. S is the probability of
-*no* event by a time; 1 - S the predicted risk.
+Survival probabilities are on one scale in all folds, so all test rows are used together. S(t) is the probability of
+being *without* the event up to t; 1 - S(t) is the predicted probability of the event. Shapes: m test rows, h horizons.
 """
 
 import math
@@ -15,45 +15,57 @@ from mcti.evaluation.metrics import status_weights
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.statistics import safe_ratio
 
+MIN_LOGIT_SD = 0.05
+"""Predicted log-odds with a smaller standard deviation have no meaningful slope."""
+
+CONVERGED_STEP = 1e-8
+"""A Newton step smaller than this ends the iteration: the next one would be about its square."""
+
+RISK_LIMITS = (1e-4, 1 - 1e-4)
+"""Predicted probabilities are limited to this range, because 0 and 1 have no log-odds."""
+
 
 def calibration_groups(
     outcomes: Outcomes, survival: FloatArray, months: float, groups: int = 5
 ) -> dict[str, FloatArray]:
     """Predicted and observed event probability by `months` in groups of equal size by predicted risk.
 
-    survival (m,) is S(months). predicted: the group's mean of 1 - S; observed: 1 - Kaplan-Meier of the group at
-    `months`, with its 95 % interval on the log-minus-log scale; NaN for a group that was not followed so long. Each
-    array (g,), g <= groups. Groups hide what happens inside them: `Recalibration`, `Ici` and the Brier score do not.
+    predicted: the mean of 1 - S in the group. observed, low, high: 1 - Kaplan-Meier of the group at `months` with its
+    95 % interval on the log-minus-log scale; NaN where no patient of the group was followed up to `months`.
+
+    Trap: groups hide miscalibration inside them. `RecalibrationCoefficient`, `Ici` and the Brier score do not.
+    survival (m,) is S(months). Each array (g,), g <= groups, in the order of rising predicted risk.
     """
     order = np.argsort(-survival, kind="stable")
-    rows = [part for part in np.array_split(order, groups) if part.size]
-    found: dict[str, list[float]] = {"predicted": [], "observed": [], "low": [], "high": []}
-    for part in rows:
-        patients = outcomes.patient[part]
+    columns: dict[str, list[float]] = {"predicted": [], "observed": [], "low": [], "high": []}
+    for rows in (part for part in np.array_split(order, groups) if part.size):
+        patients = outcomes.patient[rows]
         curve = KaplanMeier.fit(outcomes.event[patients], outcomes.time_months[patients])
-        low, high = curve.band()
-        here = int(np.searchsorted(curve.times, months, side="right")) - 1
-        followed = curve.is_defined_at(months)
-        found["predicted"].append(float(1 - survival[part].mean()))
-        found["observed"].append(1 - float(curve.at(months)) if followed else math.nan)
-        found["low"].append((1 - float(high[here]) if here >= 0 else 0.0) if followed else math.nan)
-        found["high"].append(1 - float(low[here]) if here >= 0 and followed else math.nan)
-    return {name: np.array(values) for name, values in found.items()}
+        observed = _observed(curve, months)
+        for name, value in zip(columns, (float(1 - survival[rows].mean()), *observed), strict=True):
+            columns[name].append(value)
+    return {name: np.array(values) for name, values in columns.items()}
 
 
-FLAT = 0.05
-"""Predicted log-odds that vary less than this (standard deviation) have no slope worth the name."""
-
-
-SETTLED = 1e-8
-"""A Newton step smaller than this ends the iteration; the next would be its square."""
+def _observed(curve: KaplanMeier, months: float) -> tuple[float, float, float]:
+    """Event probability by `months` with the ends of its interval; NaN beyond the follow-up of the curve."""
+    if not curve.is_defined_at(months):
+        return math.nan, math.nan, math.nan
+    low, high = curve.band()
+    step = int(np.searchsorted(curve.times, months, side="right")) - 1
+    value = 1 - float(curve.at(months))
+    if step < 0:
+        return value, 0.0, math.nan
+    return value, 1 - float(high[step]), 1 - float(low[step])
 
 
 @dataclass(frozen=True)
 class WeightedStatus:
-    """Who had the event by a horizon, weighed for those whose fate is not known there.
+    """The status of every test row at a horizon, weighted for the rows whose status is not known.
 
-    had (m,) 1 event by the horizon, 0 not;  weight (m,) inverse probability of being known, 0 where unknown.
+    patient (m,)  rows of the cohort table
+    had (m,)      1 event by the horizon, 0 none
+    weight (m,)   inverse probability of a known status (`metrics.status_weights`), 0 where the status is unknown
     """
 
     patient: IntArray
@@ -62,7 +74,7 @@ class WeightedStatus:
 
 
 def weighted_status(outcomes: Outcomes, months: float) -> WeightedStatus:
-    """Status of every test row at `months` with the weights of `metrics.status_weights`."""
+    """Status of every test row at `months` with its censoring weight."""
     had, weight = np.zeros(len(outcomes.patient)), np.zeros(len(outcomes.patient))
     for fold, part in outcomes.parts():
         had[part], weight[part] = status_weights(fold, months)
@@ -70,82 +82,96 @@ def weighted_status(outcomes: Outcomes, months: float) -> WeightedStatus:
 
 
 @dataclass(frozen=True)
-class Recalibration:
-    """Slope or intercept of the event on the predicted log-odds at a horizon, as a statistic of drawn patients.
+class RecalibrationCoefficient:
+    """Calibration slope or intercept at a horizon, as a statistic of the drawn patients. No unit.
 
-    logit P(event by t) = intercept + slope * logit(1 - S(t)), weighed logistic regression (Cox 1958, Biometrika 45:
-    562-565; weights for censoring). slope 1 is right, below 1 too extreme (overfitted), above 1 too timid. The
-    intercept is the one with slope 1 (calibration in the large): 0 right, above 0 the predictions are too low.
+    logit P(event by t) = intercept + slope * logit(1 - S(t)), a logistic regression weighted for censoring
+    (Cox 1958, Biometrika 45:562-565). Slope: 1 is right; below 1 the predictions are too extreme (overfitting), above 1
+    too moderate. Intercept (calibration in the large): fitted with the slope fixed at 1; 0 is right, above 0 the
+    predicted risks are too low.
+
+    coefficient  slope | intercept
     """
 
-    known: WeightedStatus
+    status: WeightedStatus
     logit: FloatArray
-    wanted: str
+    coefficient: str
 
     def __call__(self, draws: FloatArray) -> FloatArray:
-        """draws (count, n) -> (count,); NaN where all or none had the event, or (slope) all predictions are alike."""
-        weights = draws[:, self.known.patient] * self.known.weight
-        if self.wanted == "intercept":
-            return _newton(weights, self.known.had, np.ones((len(self.logit), 1)), self.logit)[:, 0]
-        if self.logit.std() < FLAT:
+        """draws (count, n) -> (count,).
+
+        NaN where all or no patients had the event, and for the slope where all predictions are nearly equal.
+        """
+        weights = draws[:, self.status.patient] * self.status.weight
+        if self.coefficient == "intercept":
+            return _logistic_newton(weights, self.status.had, np.ones((len(self.logit), 1)), self.logit)[:, 0]
+        if self.logit.std() < MIN_LOGIT_SD:
             return np.full(len(draws), np.nan)
         columns = np.stack([np.ones(len(self.logit)), self.logit], axis=1)
-        return _newton(weights, self.known.had, columns, np.zeros(len(self.logit)))[:, 1]
+        return _logistic_newton(weights, self.status.had, columns, np.zeros(len(self.logit)))[:, 1]
 
 
-def recalibration(outcomes: Outcomes, survival: FloatArray, months: float, wanted: str) -> Recalibration:
-    """`wanted`: slope | intercept. survival (m,) is S(months)."""
-    risk = np.clip(1 - survival, 1e-4, 1 - 1e-4)  # certainty has no log-odds
-    return Recalibration(weighted_status(outcomes, months), np.log(risk / (1 - risk)), wanted)
+def recalibration(
+    outcomes: Outcomes, survival: FloatArray, months: float, coefficient: str
+) -> RecalibrationCoefficient:
+    """The calibration `coefficient` (slope | intercept) at `months`; survival (m,) is S(months)."""
+    return RecalibrationCoefficient(weighted_status(outcomes, months), _logit(survival), coefficient)
 
 
 @dataclass(frozen=True)
 class Ici:
-    """Integrated calibration index: mean |predicted - observed| with a smooth estimate of what is observed.
+    """Integrated calibration index: mean absolute difference between predicted and observed event probability.
 
-    (Austin, Harrell and van Klaveren 2020, Stat. Med. 39:2714-2742.) 0 best. Observed at a predicted risk: the
-    weighed logistic regression of the event on the predicted log-odds and its square, so that over- and
-    under-prediction at both ends show. Always above 0 in a finite cohort, though the truth be calibrated.
+    0 best, in units of probability (Austin, Harrell and van Klaveren 2020, Stat. Med. 39:2714-2742). The observed
+    probability at a predicted risk is a smooth estimate: the logistic regression, weighted for censoring, of the event
+    on the predicted log-odds and their square. It shows over- and under-prediction at both ends.
+
+    Trap: the index is above 0 in every finite cohort, even where the model is perfectly calibrated. Compare it between
+    models; do not test it against 0.
+
+    risk (m,) predicted event probability;  columns (m, 3) of the regression
     """
 
-    known: WeightedStatus
+    status: WeightedStatus
     risk: FloatArray
     columns: FloatArray
 
     def __call__(self, draws: FloatArray) -> FloatArray:
         """draws (count, n) -> (count,)."""
-        counts = draws[:, self.known.patient]
-        beta = _newton(counts * self.known.weight, self.known.had, self.columns, np.zeros(len(self.risk)))
+        counts = draws[:, self.status.patient]
+        weights = counts * self.status.weight
+        beta = _logistic_newton(weights, self.status.had, self.columns, np.zeros(len(self.risk)))
         observed = 1 / (1 + np.exp(-np.clip(beta @ self.columns.T, -30, 30)))
         return safe_ratio((counts * np.abs(observed - self.risk)).sum(axis=1), counts.sum(axis=1))
 
 
 def ici(outcomes: Outcomes, survival: FloatArray, months: float) -> Ici:
-    """See `Ici`; survival (m,) is S(months)."""
-    risk = np.clip(1 - survival, 1e-4, 1 - 1e-4)
-    logit = np.log(risk / (1 - risk))
+    """The integrated calibration index at `months` (`Ici`); survival (m,) is S(months)."""
+    logit = _logit(survival)
     scaled = (logit - logit.mean()) / (logit.std() or 1.0)
-    return Ici(
-        weighted_status(outcomes, months), 1 - survival, np.stack([np.ones(len(logit)), scaled, scaled**2], axis=1)
-    )
+    columns = np.stack([np.ones(len(logit)), scaled, scaled**2], axis=1)
+    return Ici(weighted_status(outcomes, months), 1 - survival, columns)
 
 
 @dataclass(frozen=True)
 class DCalibration:
-    """How evenly S(time) of those who had the event spreads over [0, 1]. share (bins,); p of the chi-square test."""
+    """Result of D-calibration: share (bins,) of the patients by S(time); p of the chi-square test."""
 
     share: FloatArray
     p: float
 
 
 def d_calibration(outcomes: Outcomes, survival: FloatArray, horizons: FloatArray, bins: int = 5) -> DCalibration:
-    """D-calibration up to the last horizon (Haider et al. 2020, JMLR 21(85)).
+    """D-calibration (distribution calibration) up to the last horizon. A small p means: not calibrated.
 
-    If the curves are right, S_i(time_i) is uniform: each of `bins` equal parts of [0, 1] holds an equal share of the
-    patients. One censored at c spreads their mass evenly over [0, S_i(c)]; one followed beyond the last horizon counts
-    as censored there, since no later S is known. Between horizons log S is a straight line (constant hazard).
-    Chi-square with bins - 1 degrees of freedom; p small: not calibrated. The censored are spread evenly by
-    construction, so with few events p is near 1 whatever the curves: it can accuse, it cannot acquit.
+    If the curves are right, S_i(time_i) is uniformly distributed: each of `bins` equal parts of [0, 1] holds an equal
+    share of the patients. A patient censored at c is spread evenly over [0, S_i(c)]. A patient followed beyond the last
+    horizon counts as censored at that horizon, because no later S is known. Between horizons log S is linear (constant
+    hazard). Chi-square test with bins - 1 degrees of freedom (Haider et al. 2020, JMLR 21(85)).
+
+    Trap: the censored patients are spread evenly by construction, so with few events p is near 1 whatever the curves
+    are. The test can show miscalibration; it cannot show calibration.
+
     survival (m, h), horizons (h,) months.
     """
     from scipy import stats
@@ -157,44 +183,50 @@ def d_calibration(outcomes: Outcomes, survival: FloatArray, horizons: FloatArray
     upper = lower + 1 / bins
     inside = ended[:, None] & (value[:, None] > lower) & (value[:, None] <= upper)
     inside[:, 0] |= ended & (value <= 0)
-    reached = np.clip(np.minimum(value[:, None], upper) - lower, 0, None)
-    spread = np.where(ended[:, None], 0.0, reached / np.maximum(value, 1e-12)[:, None])
+    overlap = np.clip(np.minimum(value[:, None], upper) - lower, 0, None)
+    spread = np.where(ended[:, None], 0.0, overlap / np.maximum(value, 1e-12)[:, None])
     counts = (inside + spread).sum(axis=0)
     return DCalibration(counts / len(time), float(stats.chisquare(counts).pvalue))
 
 
+def _logit(survival: FloatArray) -> FloatArray:
+    """Log-odds of the event probability 1 - S, (m,)."""
+    risk = np.clip(1 - survival, *RISK_LIMITS)
+    return np.asarray(np.log(risk / (1 - risk)), dtype=np.float64)
+
+
 def _log_linear(survival: FloatArray, horizons: FloatArray, months: FloatArray) -> FloatArray:
-    """(m,) S_i(months_i) between the horizons, log S a straight line from S(0) = 1; survival (m, h)."""
-    knots = np.concatenate([[0.0], horizons])
+    """(m,) S_i(months_i) between the horizons, with log S linear from S(0) = 1; survival (m, h)."""
+    grid = np.concatenate([[0.0], horizons])
     logs = np.concatenate([np.zeros((len(survival), 1)), np.log(np.clip(survival, 1e-9, 1))], axis=1)
-    right = np.clip(np.searchsorted(knots, months, side="left"), 1, len(horizons))
-    share = (months - knots[right - 1]) / (knots[right] - knots[right - 1])
+    right = np.clip(np.searchsorted(grid, months, side="left"), 1, len(horizons))
+    share = (months - grid[right - 1]) / (grid[right] - grid[right - 1])
     rows = np.arange(len(survival))
     return np.asarray(np.exp(logs[rows, right - 1] * (1 - share) + logs[rows, right] * share), dtype=np.float64)
 
 
-def _newton(weights: FloatArray, had: FloatArray, columns: FloatArray, offset: FloatArray) -> FloatArray:
-    """Logistic regressions side by side: weights (r, m), had (m,), columns (m, k), offset (m,) -> beta (r, k).
+def _logistic_newton(weights: FloatArray, had: FloatArray, columns: FloatArray, offset: FloatArray) -> FloatArray:
+    """Many weighted logistic regressions at once: weights (r, m), had (m,), columns (m, k), offset (m,) -> (r, k).
 
-    NaN where Newton's steps do not settle: all or none had the event, or the two are separated.
+    NaN where Newton's method does not converge: all or no patients had the event, or a column separates the two.
     """
     size = columns.shape[1]
     products = (columns[:, :, None] * columns[:, None, :]).reshape(len(columns), size * size)
-    ridge = 1e-9 * np.eye(size)  # a singular problem gets an answer, and never settles
+    ridge = 1e-9 * np.eye(size)  # makes a singular problem solvable; it then does not converge
 
-    def steps(weights: FloatArray, beta: FloatArray, most: int) -> tuple[FloatArray, FloatArray]:
+    def iterate(weights: FloatArray, beta: FloatArray, max_steps: int) -> tuple[FloatArray, FloatArray]:
         step = np.zeros_like(beta)
-        for _ in range(most):
+        for _ in range(max_steps):
             fitted = 1 / (1 + np.exp(-np.clip(beta @ columns.T + offset, -30, 30)))
             gradient = (weights * (had - fitted)) @ columns
             curvature = ((weights * (fitted * (1 - fitted))) @ products).reshape(-1, size, size) + ridge
             step = np.clip(np.linalg.solve(curvature, gradient[:, :, None])[:, :, 0], -2, 2)
             beta = beta + step
-            if np.abs(step).max() < SETTLED:
+            if np.abs(step).max() < CONVERGED_STEP:
                 break
         return beta, step
 
-    # From the answer for the mean weights a resample's is a few steps away.
-    start, _ = steps(weights.mean(axis=0, keepdims=True), np.zeros((1, size)), 30)
-    beta, last = steps(weights, np.repeat(start, len(weights), axis=0), 12)
+    # The solution for the mean weights is a good start: each resample then needs few steps.
+    start, _ = iterate(weights.mean(axis=0, keepdims=True), np.zeros((1, size)), 30)
+    beta, last = iterate(weights, np.repeat(start, len(weights), axis=0), 12)
     return np.where(np.abs(last).max(axis=1, keepdims=True) < 1e-5, beta, np.nan)

@@ -1,4 +1,4 @@
-"""Table 1: the characteristics of the evaluated patients, in all, by risk group and by test fold."""
+"""Table 1: characteristics of the evaluated patients, overall, by risk group and by test fold."""
 
 from collections.abc import Iterator
 
@@ -10,17 +10,17 @@ from mcti.evaluation.curves import median_follow_up
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.risk_groups import RiskGroups
 
-MOST_WORDS = 12
-"""A column of text with more different words than this is counted, not listed word by word."""
+MAX_LISTED_VALUES = 12
+"""A text column with more distinct values is summarised by their number and not listed value by value."""
 _NOT_LISTED = {"patient_id", "cohort", "site", "age", "is_female", "subtype", "time_months", "event"}
 NOT_REACHED = "not reached"
 
 
 def table(patients: pd.DataFrame, outcomes: Outcomes, grouped: RiskGroups) -> pd.DataFrame:
-    """characteristic, all, one column a risk group, one a fold: cells of text.
+    """Table of text cells: characteristic, all, one column per risk group, one per fold.
 
-    patients: the cohort's table, rows as `outcomes` counts them. `all` counts each evaluated patient once; with
-    repeated folds a patient stands in several folds, and may stand in several risk groups.
+    patients: the cohort table, rows as in `outcomes`. The column `all` counts each evaluated patient once; with
+    repeated folds a patient is in several folds and may be in several risk groups.
     """
     columns = dict(_columns(outcomes, grouped))
     described = {name: dict(_describe(patients.iloc[rows], patients, outcomes)) for name, rows in columns.items()}
@@ -31,12 +31,12 @@ def table(patients: pd.DataFrame, outcomes: Outcomes, grouped: RiskGroups) -> pd
 
 
 def months(value: float) -> str:
-    """A median in months, or that it is not reached."""
+    """A median in months with one decimal, or `not reached` where it is infinite."""
     return f"{value:.1f}" if np.isfinite(value) else NOT_REACHED
 
 
 def _columns(outcomes: Outcomes, grouped: RiskGroups) -> Iterator[tuple[str, IntArray]]:
-    """Name and the cohort's rows of each column."""
+    """Name of each column and the rows of the cohort table that it describes."""
     yield "all", outcomes.tested
     for number, name in enumerate(grouped.names):
         yield f"{name} risk", np.unique(outcomes.patient[grouped.group == number])
@@ -44,9 +44,9 @@ def _columns(outcomes: Outcomes, grouped: RiskGroups) -> Iterator[tuple[str, Int
         yield f"fold {fold.number}", fold.patients
 
 
-def _describe(rows: pd.DataFrame, everyone: pd.DataFrame, outcomes: Outcomes) -> Iterator[tuple[str, str]]:
-    """Rows of the table for some patients; which rows there are depends on the evaluated patients as a whole."""
-    tested = everyone.iloc[outcomes.tested]
+def _describe(rows: pd.DataFrame, patients: pd.DataFrame, outcomes: Outcomes) -> Iterator[tuple[str, str]]:
+    """(characteristic, cell) for the patients `rows`; the same characteristics for every subset of the patients."""
+    tested = patients.iloc[outcomes.tested]
     event = rows["event"].to_numpy(dtype=np.int64) == 1
     time = rows["time_months"].to_numpy(dtype=np.float64)
     yield "patients", str(len(rows))
@@ -54,13 +54,13 @@ def _describe(rows: pd.DataFrame, everyone: pd.DataFrame, outcomes: Outcomes) ->
     yield "median follow-up, months (reverse Kaplan-Meier)", months(median_follow_up(event, time)) if len(rows) else "–"
     yield "age, median [quartiles]", _quartiles(rows["age"])
     yield from _sex(rows)
-    yield from _words(rows["subtype"], tested["subtype"], "subtype")
+    yield from _categories(rows["subtype"], tested["subtype"], "subtype")
     yield "sites", str(rows["site"].nunique())
-    for name in (str(column) for column in everyone if column not in _NOT_LISTED):
-        if pd.api.types.is_numeric_dtype(everyone[name]):
+    for name in (str(column) for column in patients if column not in _NOT_LISTED):
+        if pd.api.types.is_numeric_dtype(patients[name]):
             yield f"{name}, median [quartiles]", _quartiles(rows[name])
         else:
-            yield from _words(rows[name], tested[name], name)
+            yield from _categories(rows[name], tested[name], name)
 
 
 def _sex(rows: pd.DataFrame) -> Iterator[tuple[str, str]]:
@@ -72,24 +72,24 @@ def _sex(rows: pd.DataFrame) -> Iterator[tuple[str, str]]:
     )
 
 
-def _words(column: pd.Series, everyone: pd.Series, what: str) -> Iterator[tuple[str, str]]:
-    words = sorted(everyone.dropna().astype(str).unique())
-    if len(words) > MOST_WORDS:
-        yield f"{what}, different values", str(column.nunique())
+def _categories(column: pd.Series, tested: pd.Series, name: str) -> Iterator[tuple[str, str]]:
+    values = sorted(tested.dropna().astype(str).unique())
+    if len(values) > MAX_LISTED_VALUES:
+        yield f"{name}, different values", str(column.nunique())
         return
-    for word in words:
-        yield f"{what} {word}, n (%)", _share(int((column.astype(str) == word).sum()), len(column))
+    for value in values:
+        yield f"{name} {value}, n (%)", _share(int((column.astype(str) == value).sum()), len(column))
 
 
 def _quartiles(column: pd.Series) -> str:
-    """`63 [55, 71], 4 missing`."""
+    """Median with quartiles, for example `63 [55, 71], 4 missing`."""
     values: FloatArray = column.to_numpy(dtype=np.float64, na_value=np.nan)
     known = values[np.isfinite(values)]
     missing = len(values) - len(known)
     if not len(known):
         return "–" if not missing else f"{missing} missing"
-    low, middle, high = np.quantile(known, [0.25, 0.5, 0.75])
-    return f"{middle:.4g} [{low:.4g}, {high:.4g}]" + (f", {missing} missing" if missing else "")
+    low, median, high = np.quantile(known, [0.25, 0.5, 0.75])
+    return f"{median:.4g} [{low:.4g}, {high:.4g}]" + (f", {missing} missing" if missing else "")
 
 
 def _share(count: int, total: int) -> str:

@@ -1,8 +1,9 @@
-"""Whether a model in use still ranks and calibrates: its predictions against outcomes that came in later.
+"""Performance of a model in use on outcomes that became known after its registration: discrimination and calibration.
 
-Outcomes come late and cut short. Uno's C and the calibration are weighed for censoring; the horizon is one that
-follow-up reaches; and where events reach the table with a delay, follow-up of the last months is cut for everybody,
-events included: those without an event would otherwise look safe for no reason but a slow registry.
+Such outcomes are incomplete: follow-up is short and censored. Uno's C and the calibration are weighted for censoring,
+and the horizon is one that the follow-up reaches. Where events are entered into the table with a delay, the follow-up
+of the last months is removed for all patients, events included: patients without an entered event would otherwise
+appear event-free only because the registry is slow.
 """
 
 import math
@@ -14,22 +15,26 @@ import numpy as np
 from mcti.arrays import BoolArray, FloatArray
 from mcti.evaluation import comparison, metrics
 from mcti.evaluation.comparison import Interval
-from mcti.evaluation.curves import KaplanMeier
+from mcti.evaluation.curves import Z_95, KaplanMeier
 from mcti.evaluation.outcomes import Fold, Outcomes
 from mcti.params import MonitorParams
 
 TAU_QUANTILE = 0.8
-"""Uno's C counts events before this quantile of follow-up, as `mcti evaluate` does by default."""
-STANDING = 10
-"""A horizon counts as reached while so many patients are still under observation."""
-SHOWN_EVENTS = 5
-"""From so many events on Uno's C is reported with its interval; alarms need `min_events`."""
+"""Uno's C counts events before this quantile of follow-up, the default of `mcti evaluate`."""
+MIN_AT_RISK = 10
+"""A horizon is reached while at least this many patients are still under observation."""
+MIN_REPORTED_EVENTS = 5
+"""With at least this many events Uno's C is reported with its interval; alarms need `min_events`."""
 
 
 @dataclass(frozen=True)
 class Decay:
-    """What later outcomes say. loss: registered minus now; gap: observed minus predicted event probability at
-    `horizon_months`; None where it cannot be told. alarms: sentences; why_not: why nothing was judged."""
+    """Performance on later outcomes; None where a number cannot be estimated.
+
+    registered   Uno's C of the evaluation at registration;  loss  registered C minus current C
+    gap          observed minus predicted event probability at `horizon_months`
+    alarms       one sentence per alarm;  not_assessed_reason  why there is no assessment, empty where there is one
+    """
 
     patients: int
     events: int
@@ -47,10 +52,11 @@ class Decay:
 def mature_follow_up(
     event: BoolArray, time_months: FloatArray, entry_months: FloatArray | None, delay_months: float
 ) -> tuple[BoolArray, BoolArray, FloatArray]:
-    """Follow-up as it stood `delay_months` before the last contact in the table: (kept, event, time_months).
+    """Follow-up as it was `delay_months` before the last contact in the table: (kept, event, time_months).
 
-    entry_months (n,) calendar month of each patient's time zero, NaN where unknown; None: nothing is cut. Who entered
-    later than the cut is left out whatever happened to them; an event after the cut becomes a censoring at the cut.
+    entry_months (n,)  calendar month of time zero of each patient, NaN where unknown; None: nothing is cut
+    kept (n,)          false for patients who entered after the cut, whatever their outcome
+    event, time_months of the kept patients; an event after the cut becomes a censoring at the cut.
     """
     if entry_months is None:
         return np.ones(len(event), dtype=np.bool_), event, time_months
@@ -68,26 +74,24 @@ def assess(
     registered: Interval | None,
     params: MonitorParams,
 ) -> Decay:
-    """Uno's C against the registered one, and calibration in the large at one horizon.
+    """Compare Uno's C with the registered one, and check calibration in the large at one horizon.
 
-    event, time_months, risk (n,), survival {months: (n,)} of patients that no model saw; registered: Uno's C of the
-    evaluation with its 95 % interval, None where there is none. Both alarms together are false in at most
-    1 - confidence of runs: each interval stands at half of that (Bonferroni).
+    event, time_months, risk (n,), survival {months: (n,)}   of patients that no model was trained on
+    registered   Uno's C of the evaluation with its 95 % interval, None without an evaluation
+
+    In at most 1 - `confidence` of the runs there is a false alarm: each of the two intervals has half of that error
+    (Bonferroni).
     """
     events = int(event.sum())
-    few = f"{events} events of new patients; {params.min_events} are needed" if events < params.min_events else ""
-    if events < min(SHOWN_EVENTS, params.min_events):
-        return Decay(len(event), events, not_assessed_reason=few)
-    rows = np.arange(len(event))
-    ids = tuple(map(str, rows))
-    # Censoring weights from these patients themselves: the training part's follow-up does not travel with a model.
-    tested = Outcomes(ids, event, time_months, (Fold(0, rows, rows, event, time_months, event, time_months),))
+    too_few = f"{events} events of new patients; {params.min_events} are needed" if events < params.min_events else ""
+    if events < min(MIN_REPORTED_EVENTS, params.min_events):
+        return Decay(len(event), events, not_assessed_reason=too_few)
     level = 1 - (1 - params.confidence) / 2
-    statistic = metrics.uno_c(tested, risk, TAU_QUANTILE)
+    statistic = metrics.uno_c(_one_fold(event, time_months), risk, TAU_QUANTILE)
     draws = comparison.resamples(event, params.bootstrap, params.seed)
     uno = comparison.interval(statistic, draws, params.confidence)
-    if few:
-        return Decay(len(event), events, uno, registered, not_assessed_reason=few)
+    if too_few:
+        return Decay(len(event), events, uno, registered, not_assessed_reason=too_few)
     loss = _loss(uno.value, float(np.nanstd(statistic(draws))), registered, level)
     months, predicted, observed, gap = _calibration(event, time_months, survival, params.horizon_months, level)
     alarms = []
@@ -95,30 +99,44 @@ def assess(
         alarms.append(f"Uno's C fell by {loss.value:.3f} [{loss.low:.3f}, {loss.high:.3f}]")
     if gap is not None and max(gap.low, -gap.high) > params.calibration_margin:
         alarms.append(f"event probability at {months:g} months: {observed:.2f} observed, {predicted:.2f} predicted")
-    bare = "" if loss or gap else "neither a registered Uno's C nor a horizon that follow-up reaches"
-    return Decay(len(event), events, uno, registered, loss, months, predicted, observed, gap, tuple(alarms), bare)
+    reason = "" if loss or gap else "neither a registered Uno's C nor a horizon that follow-up reaches"
+    return Decay(len(event), events, uno, registered, loss, months, predicted, observed, gap, tuple(alarms), reason)
 
 
-def _loss(now: float, error: float, registered: Interval | None, level: float) -> Interval | None:
+def _one_fold(event: BoolArray, time_months: FloatArray) -> Outcomes:
+    """All patients as one fold; the censoring weights come from these patients, because a model has no follow-up."""
+    rows = np.arange(len(event))
+    fold = Fold(0, rows, rows, event, time_months, event, time_months)
+    return Outcomes(tuple(map(str, rows)), event, time_months, (fold,))
+
+
+def _loss(current: float, error: float, registered: Interval | None, level: float) -> Interval | None:
+    """Registered minus current C with a normal interval; error: standard error of the current C."""
     from scipy import stats
 
-    if registered is None or not all(map(math.isfinite, (now, error, *vars(registered).values()))):
+    if registered is None or not all(map(math.isfinite, (current, error, *vars(registered).values()))):
         return None
-    before = (registered.high - registered.low) / (2 * 1.959963984540054)
-    half = float(stats.norm.ppf(0.5 + level / 2)) * math.hypot(before, error)
-    lost = registered.value - now
-    return Interval(lost, lost - half, lost + half)
+    registered_error = (registered.high - registered.low) / (2 * Z_95)
+    half = float(stats.norm.ppf(0.5 + level / 2)) * math.hypot(registered_error, error)
+    loss = registered.value - current
+    return Interval(loss, loss - half, loss + half)
 
 
 def _calibration(
-    event: BoolArray, time_months: FloatArray, survival: Mapping[float, FloatArray], wanted: float | None, level: float
+    event: BoolArray,
+    time_months: FloatArray,
+    survival: Mapping[float, FloatArray],
+    horizon_months: float | None,
+    level: float,
 ) -> tuple[float | None, float | None, float | None, Interval | None]:
     """Horizon, mean predicted and Kaplan-Meier event probability there, their difference with Greenwood's interval."""
     from scipy import stats
 
     curve = KaplanMeier.fit(event, time_months)
     reached = [
-        m for m in sorted(survival) if curve.number_at_risk(np.array([m]))[0] >= STANDING and wanted in (None, m)
+        months
+        for months in sorted(survival)
+        if curve.number_at_risk(np.array([months]))[0] >= MIN_AT_RISK and horizon_months in (None, months)
     ]
     if not reached:
         return None, None, None, None

@@ -1,4 +1,4 @@
-"""Columns for the linear and the tree baselines: imputed, coded, scaled and projected on the training part alone."""
+"""Design matrix of the baselines: columns imputed, encoded, scaled and projected by the training part alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +14,12 @@ NOT_COVARIATES = ("patient_id", "cohort", "site", "subtype", "age", "is_female",
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a baseline may look at, one row a patient in each table.
+    """The input of a baseline, one row per patient in each table.
 
-    patients: the cohort's table (docs/formats.md);  genes (n, G);  bags (n, 2 D): mean and sd of the patient's patch
-    features, NaN for a patient without slides; None without slides at all.
+    patients      the cohort table (docs/formats.md)
+    genes (n, G)  expression
+    bags (n, 2 D) mean and standard deviation of the patient's patch features, NaN for a patient without slides; None
+                  where the evaluation has no slide features
     """
 
     patients: pd.DataFrame
@@ -25,36 +27,36 @@ class Inputs:
     bags: FloatArray | None = None
 
     def rows(self, positions: np.ndarray) -> "Inputs":
-        """The same for some patients."""
+        """The input of the patients at these positions."""
         bags = None if self.bags is None else self.bags[positions]
         return Inputs(self.patients.iloc[positions], self.genes.iloc[positions], bags)
 
     @property
     def event(self) -> BoolArray:
-        """(n,) whether the event was seen."""
+        """(n,) whether the event was observed."""
         return np.asarray(self.patients["event"].to_numpy(dtype=np.int64) == 1)
 
     @property
     def time_months(self) -> FloatArray:
-        """(n,) follow-up."""
+        """(n,) follow-up in months."""
         return self.patients["time_months"].to_numpy(dtype=np.float64)
 
 
 class Block(Protocol):
-    """Some columns of the design: fitted on the training part, then the same for anybody."""
+    """Some columns of the design matrix: fitted on a training part, then applied to any patients."""
 
     def fit(self, train: Inputs) -> Self:
         """Learn medians, categories, scales and directions from the training part."""
 
     def columns(self, inputs: Inputs) -> FloatArray:
-        """(n, p) finite numbers, about unit variance in the training part."""
+        """(n, p) finite numbers with about unit variance in the training part."""
 
 
 class Clinical:
-    """Named columns of the patients' table: numbers by median and z-score, words by one column a category.
+    """Named columns of the cohort table: numbers as z-scores, text as one indicator column per category.
 
-    A missing number becomes the training median, and gets a column that says so where the training part has both
-    kinds; a category unseen in training is all zeros.
+    A missing number becomes the training median; an indicator column marks it where the training part has both missing
+    and known values. A category that does not occur in training is all zeros.
     """
 
     def __init__(self, names: Sequence[str] | None = None) -> None:
@@ -64,7 +66,7 @@ class Clinical:
         self.categories: dict[str, list[str]] = {}
 
     def fit(self, train: Inputs) -> Self:
-        """None as names: age, is_female, subtype and all covariates of the cohort."""
+        """Without `names`: age, is_female, subtype and all covariates of the cohort."""
         table = train.patients
         names = self.names or ["age", "is_female", "subtype", *(str(c) for c in table if c not in NOT_COVARIATES)]
         for name in (str(n) for n in names if n in table):
@@ -80,7 +82,7 @@ class Clinical:
         return self
 
     def columns(self, inputs: Inputs) -> FloatArray:
-        """(n, p) see the class."""
+        """(n, p) z-scores, indicators of missing values, indicators of categories."""
         return self._scale.apply(self._raw(inputs.patients))
 
     def _raw(self, table: pd.DataFrame) -> FloatArray:
@@ -89,16 +91,16 @@ class Clinical:
             numbers = _numbers(table[name])
             parts.append(np.where(np.isfinite(numbers), numbers, median)[:, None])
         parts.extend((~np.isfinite(_numbers(table[name])))[:, None].astype(np.float64) for name in self.flagged)
-        for name, seen in self.categories.items():
-            words = table[name].astype(str).to_numpy()
-            # Two categories are one column; more get one each, which a penalised model can take.
-            shown = seen[1:] if len(seen) == 2 else seen
-            parts.extend((words == word)[:, None].astype(np.float64) for word in shown)
+        for name, categories in self.categories.items():
+            values = table[name].astype(str).to_numpy()
+            # Two categories need one column. More get one each: the ridge penalty makes the redundancy harmless.
+            encoded = categories[1:] if len(categories) == 2 else categories
+            parts.extend((values == category)[:, None].astype(np.float64) for category in encoded)
         return np.concatenate(parts, axis=1)
 
 
 class Genes:
-    """Expression, z-scored; the first `components` principal components when a number is given."""
+    """Expression as z-scores, or their first `components` principal components."""
 
     def __init__(self, components: int | None = None) -> None:
         self._reduce = Reduce(components)
@@ -114,7 +116,7 @@ class Genes:
 
 
 class Bags:
-    """Mean and standard deviation of a patient's patch features, z-scored, their principal components."""
+    """Principal components of the z-scored mean and standard deviation of a patient's patch features."""
 
     def __init__(self, components: int) -> None:
         self._reduce = Reduce(components)
@@ -130,10 +132,11 @@ class Bags:
 
 
 class Reduce:
-    """Median imputation, z-score and, when asked, the first principal components, each brought to unit variance.
+    """Median imputation, z-scores and optionally the first principal components, scaled to unit variance.
 
-    Unit variance lets a ridge penalty treat all directions alike; with the raw scores it would barely touch the first
-    ones (measured on two cohorts: C .661 against .629 and .606 against .599, benchmarks/evaluation_linear.py).
+    With unit variance a ridge penalty shrinks all components equally; it would hardly shrink the first ones of the
+    unscaled scores (measured on two cohorts: C .661 against .629 and .606 against .599,
+    benchmarks/evaluation_linear.py).
     """
 
     def __init__(self, components: int | None) -> None:
@@ -166,7 +169,7 @@ class Reduce:
 
 
 class Scale:
-    """z-score with the training part's mean and standard deviation; a constant column becomes 0."""
+    """z-scores with the mean and standard deviation of the training part; a constant column becomes 0."""
 
     def fit(self, table: FloatArray) -> Self:
         """table (n, p)."""
@@ -180,7 +183,7 @@ class Scale:
 
 
 def design(blocks: Sequence[Block], inputs: Inputs) -> FloatArray:
-    """(n, p) the columns of all blocks side by side."""
+    """(n, p) columns of all blocks, concatenated."""
     return np.concatenate([block.columns(inputs) for block in blocks], axis=1)
 
 
@@ -189,7 +192,7 @@ def _numbers(column: pd.Series) -> FloatArray:
 
 
 def _medians(table: FloatArray) -> FloatArray:
-    """Column medians of what is known; 0 for a column of which nothing is."""
+    """Column medians of the known values; 0 for a column without any."""
     known = np.isfinite(table).any(axis=0)
     medians = np.zeros(table.shape[1])
     medians[known] = np.nanmedian(table[:, known], axis=0)
@@ -197,5 +200,5 @@ def _medians(table: FloatArray) -> FloatArray:
 
 
 def _bags(inputs: Inputs) -> FloatArray:
-    assert inputs.bags is not None, "a slide baseline was asked for without slides"
+    assert inputs.bags is not None, "a slide baseline needs slide features"
     return inputs.bags

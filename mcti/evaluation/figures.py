@@ -1,113 +1,47 @@
-"""The figures of the report, as SVG and PNG with the same bytes on every run.
+"""Figures of the evaluation report. Each function returns a `Figure` with a text alternative."""
 
-Colours are told apart by colour-blind eyes (Okabe and Ito), and every line has its own dash as well.
-"""
-
-import io
 import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from mcti.arrays import FloatArray
 from mcti.evaluation.risk_groups import RiskGroups
+from mcti.figure_canvas import COLOURS, DASHES, INK, Figure, canvas, finish
 from mcti.model.names import display
-
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b8639a", "#8a7000", "#3a8fb7", "#7a7a7a", "#a04000")
-DASHES = ("-", "--", "-.", ":")
-INK = "#1f2328"
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "text.color": INK,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "lines.linewidth": 1.8,
-    "legend.frameon": False,
-    "savefig.transparent": True,
-    "figure.constrained_layout.use": True,
-}
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One drawn figure: its file name without suffix, a title, a text for those who cannot see it, its bytes."""
-
-    name: str
-    title: str
-    alt: str
-    svg: str
-    png: bytes
-
-    def inline(self) -> str:
-        """The SVG for an HTML page: ink follows the page's text colour, so that it is read on dark paper too."""
-        body = self.svg[self.svg.index("<svg") :].replace(INK, "currentColor")
-        # Ids are unique in one file only; the page holds several.
-        body = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{self.name}-", body)
-        return re.sub(r"<svg ", f'<svg role="img" aria-labelledby="{self.name}-title" ', body, count=1)
-
-
-@contextmanager
-def _canvas(name: str, width: float = 7.0, height: float = 4.2, rows: Sequence[float] = (1,)) -> Iterator[list[Any]]:
-    """Axes of a figure in our style, without any global state; `axes[0].figure` is the figure."""
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure as Drawing
-
-    with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
-        drawing = Drawing(figsize=(width, height))
-        FigureCanvasAgg(drawing)
-        yield list(np.atleast_1d(drawing.subplots(len(rows), 1, height_ratios=list(rows))))
-
-
-def _finish(name: str, title: str, alt: str, axes: Sequence[Any]) -> Figure:
-    drawing = axes[0].figure
-    svg, png = io.StringIO(), io.BytesIO()
-    # Neither date nor version: the same numbers give the same bytes.
-    drawing.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-    drawing.savefig(png, format="png", dpi=150, transparent=False, facecolor="white", metadata={"Software": None})
-    return Figure(name, title, alt, svg.getvalue(), png.getvalue())
 
 
 def kaplan_meier(groups: RiskGroups, horizon: float) -> Figure:
-    """Survival by risk group with its pointwise interval, and the numbers at risk below."""
+    """Kaplan-Meier curve of each risk group with pointwise 95 % intervals; numbers at risk below. horizon in months."""
     ticks = month_ticks(horizon)
-    with _canvas("kaplan_meier", height=4.8, rows=(5, 0.32 * len(groups.names) + 0.3)) as (axes, table):
+    with canvas("kaplan_meier", height=4.8, rows=(5, 0.32 * len(groups.names) + 0.3)) as (axes, table):
         for g, (curve, name) in enumerate(zip(groups.curves, groups.names, strict=True)):
             if curve is None:
                 continue
-            times, values = _from_one(curve.times, curve.values)
+            times, values = _with_start(curve.times, curve.values)
             label = f"{name} risk (n={groups.sizes()[g]})"
             axes.step(times, values, where="post", color=COLOURS[g], linestyle=DASHES[g], label=label)
-            low, high = (_from_one(curve.times, edge)[1] for edge in curve.band())
+            low, high = (_with_start(curve.times, edge)[1] for edge in curve.band())
             axes.fill_between(times, low, high, step="post", color=COLOURS[g], alpha=0.15, linewidth=0)
-            for tick, number_at_risk in zip(ticks, curve.number_at_risk(ticks), strict=True):
-                table.text(tick, g, str(number_at_risk), ha="center", va="center", color=COLOURS[g])
+            for tick, at_risk in zip(ticks, curve.number_at_risk(ticks), strict=True):
+                table.text(tick, g, str(at_risk), ha="center", va="center", color=COLOURS[g])
         axes.set(xlim=(0, horizon), ylim=(0, 1.02), xticks=ticks, ylabel="share without the event")
         axes.text(0.02, 0.04, f"log-rank p {p_text(groups.p)}", transform=axes.transAxes)
         axes.legend(loc="upper right")
         table.set(xlim=axes.get_xlim(), ylim=(len(groups.names) - 0.5, -0.5), yticks=range(len(groups.names)))
         table.set_yticklabels(groups.names)
         table.set(xticks=[], xlabel="months   (numbers at risk)")
-        _bare(table)
-        table.tick_params(axis="y", pad=16)  # clear of the first number
+        _hide_frame(table)
+        table.tick_params(axis="y", pad=16)  # keeps the labels clear of the first number
         sizes = ", ".join(f"{name} {size}" for name, size in zip(groups.names, groups.sizes(), strict=True))
         alt = f"Kaplan-Meier curves of the risk groups ({sizes} patients); log-rank p {p_text(groups.p)}."
-        return _finish("kaplan_meier", "Survival by risk group", alt, [axes, table])
+        return finish("kaplan_meier", "Survival by risk group", alt, [axes, table])
 
 
 def forest(c_by_model: Mapping[str, tuple[float, float, float]], folds: Mapping[str, Sequence[float]]) -> Figure:
-    """C of every model with its interval, and the C of its folds as small marks. {model: (value, low, high)}."""
-    with _canvas("c_index", height=1.1 + 0.42 * len(c_by_model)) as (axes,):
+    """C of every model with its interval, and the C of each fold as a small stroke. {model: (value, low, high)}."""
+    with canvas("c_index", height=1.1 + 0.42 * len(c_by_model)) as (axes,):
         for row, (name, (value, low, high)) in enumerate(c_by_model.items()):
             colour = COLOURS[0] if row == 0 else COLOURS[6]
             known = [c for c in folds[name] if math.isfinite(c)]
@@ -115,8 +49,8 @@ def forest(c_by_model: Mapping[str, tuple[float, float, float]], folds: Mapping[
             if math.isfinite(low):
                 axes.plot([low, high], [row, row], color=colour)
             axes.plot([value], [row], "o" if row == 0 else "s", color=colour)
-            shown = f"{value:.3f} [{low:.3f}, {high:.3f}]"
-            axes.annotate(shown, (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=9)
+            numbers = f"{value:.3f} [{low:.3f}, {high:.3f}]"
+            axes.annotate(numbers, (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=9)
         axes.axvline(0.5, color=INK, linewidth=0.8, linestyle=":")
         axes.set(ylim=(len(c_by_model) - 0.5, -0.6), yticks=range(len(c_by_model)))
         axes.set_yticklabels([display(name) for name in c_by_model])
@@ -124,12 +58,12 @@ def forest(c_by_model: Mapping[str, tuple[float, float, float]], folds: Mapping[
         alt = "C-index by model: " + "; ".join(
             f"{display(n)} {v[0]:.3f} [{v[1]:.3f}, {v[2]:.3f}]" for n, v in c_by_model.items()
         )
-        return _finish("c_index", "Ranking: C-index by model and fold", alt + ".", [axes])
+        return finish("c_index", "Ranking: C-index by model and fold", alt + ".", [axes])
 
 
 def brier(scores: Mapping[str, Sequence[float]], horizons: FloatArray) -> Figure:
     """Brier score of every model at the horizons; lower is better."""
-    with _canvas("brier") as (axes,):
+    with canvas("brier") as (axes,):
         for i, (name, values) in enumerate(scores.items()):
             style = {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i % len(DASHES)]}
             width = 2.6 if i == 0 else 1.3
@@ -138,37 +72,44 @@ def brier(scores: Mapping[str, Sequence[float]], horizons: FloatArray) -> Figure
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
         last = "; ".join(f"{display(name)} {values[-1]:.3f}" for name, values in scores.items())
         alt = f"Brier score over time. At {horizons[-1]:g} months: {last}."
-        return _finish("brier", "Prediction error over time", alt, [axes])
+        return finish("brier", "Prediction error over time", alt, [axes])
 
 
 def decision_curve(decision: Mapping[str, Any]) -> Figure:
-    """Net benefit over thresholds: ours with its interval, the rival model, treating all, treating nobody."""
+    """Net benefit by threshold: MCTI with its interval, the primary baseline, treating all, treating no patient.
+
+    decision: the section `decision` of metrics.json
+    """
     rows, months = decision["rows"], decision["horizon_months"]
-    rival = None if decision["rival"] is None else display(decision["rival"])
-    at = {key: np.array([math.nan if r[key] is None else r[key] for r in rows]) for key in rows[0] if key != "lead"}
-    with _canvas("decision") as (axes,):
-        axes.fill_between(at["threshold"], at["low"], at["high"], color=COLOURS[0], alpha=0.15, linewidth=0)
-        for i, (key, label) in enumerate((("ours", "MCTI"), ("rival", rival), ("all", "treat everybody"))):
+    baseline = None if decision["rival"] is None else display(decision["rival"])
+    columns = {
+        key: np.array([math.nan if r[key] is None else r[key] for r in rows]) for key in rows[0] if key != "lead"
+    }
+    threshold = columns["threshold"]
+    with canvas("decision") as (axes,):
+        axes.fill_between(threshold, columns["low"], columns["high"], color=COLOURS[0], alpha=0.15, linewidth=0)
+        for i, (key, label) in enumerate((("ours", "MCTI"), ("rival", baseline), ("all", "treat all"))):
             if label is not None:
-                axes.plot(at["threshold"], at[key], color=COLOURS[i], linestyle=DASHES[i], label=label)
-        axes.axhline(0, color=INK, linewidth=0.8, linestyle=":", label="treat nobody")
-        top = float(np.nanmax(at["high"], initial=0.01))
+                axes.plot(threshold, columns[key], color=COLOURS[i], linestyle=DASHES[i], label=label)
+        axes.axhline(0, color=INK, linewidth=0.8, linestyle=":", label="treat none")
+        top = float(np.nanmax(columns["high"], initial=0.01))
         axes.set(xlabel=f"threshold: risk of the event by {months:g} months from which to treat", ylabel="net benefit")
         axes.set(ylim=(-0.25 * top, 1.05 * top))
         axes.legend(loc="upper right")
         middle = rows[len(rows) // 2]
+        values = [f"MCTI {_or_dash(middle['ours'])}", f"treating all patients {_or_dash(middle['all'])}"]
+        if baseline:
+            values.insert(1, f"{baseline} {_or_dash(middle['rival'])}")
         alt = (
-            f"Decision curves at {months:g} months. At a threshold of {middle['threshold']:g}: net benefit of MCTI "
-            f"{_or_dash(middle['ours'])}, "
-            + (f"of {rival} {_or_dash(middle['rival'])}, " if rival else "")
-            + f"of treating everybody {_or_dash(middle['all'])}."
+            f"Decision curves at {months:g} months. Net benefit at a threshold of {middle['threshold']:g}: "
+            f"{', '.join(values)}."
         )
-        return _finish("decision", "Decision curves", alt, [axes])
+        return finish("decision", "Decision curves", alt, [axes])
 
 
 def calibration(points: Mapping[float, Mapping[str, FloatArray]]) -> Figure:
-    """Predicted against observed event probability in groups; {months: {predicted, observed, low, high}}, (g,) each."""
-    with _canvas("calibration", width=5.2, height=4.6) as (axes,):
+    """Observed by predicted event probability; points {months: {predicted, observed, low, high}}, (g,) each."""
+    with canvas("calibration", width=5.2, height=4.6) as (axes,):
         axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
         top = 0.05
         for i, (months, p) in enumerate(points.items()):
@@ -185,7 +126,7 @@ def calibration(points: Mapping[float, Mapping[str, FloatArray]]) -> Figure:
             f"at {months:g} months predicted {_list(p['predicted'])}, observed {_list(p['observed'])}"
             for months, p in points.items()
         )
-        return _finish("calibration", "Calibration at the horizons", alt + ".", [axes])
+        return finish("calibration", "Calibration at the horizons", alt + ".", [axes])
 
 
 def p_text(p: float) -> str:
@@ -196,7 +137,7 @@ def p_text(p: float) -> str:
 
 
 def month_ticks(horizon: float, most: int = 8) -> FloatArray:
-    """Round months from 0 up to `horizon`, at most `most` of them."""
+    """Round months from 0 up to `horizon`, about `most` of them at most."""
     for step in (1, 3, 6, 12, 24, 36, 60):
         if horizon / step < most:
             return np.arange(0, horizon + 1e-9, step, dtype=np.float64)
@@ -211,11 +152,12 @@ def _list(values: FloatArray) -> str:
     return ", ".join(f"{value:.2f}" if math.isfinite(value) else "–" for value in values)
 
 
-def _from_one(times: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _with_start(times: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The curve with its start, 1 at month 0."""
     return np.concatenate([[0.0], times]), np.concatenate([[1.0], values])
 
 
-def _bare(axes: Any) -> None:
+def _hide_frame(axes: Any) -> None:
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.tick_params(length=0)

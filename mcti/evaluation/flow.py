@@ -1,4 +1,4 @@
-"""The flow of the patients: who is in the source tables, who was excluded at which step and why, who was evaluated."""
+"""Patient flow: how many patients were excluded at which step and for which reason, and how many were evaluated."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,20 +9,21 @@ from mcti.cohort.tables import ExcludedPatient
 
 INGEST, SPLIT, EVALUATE = "ingest", "split", "evaluate"
 STEPS = (INGEST, SPLIT, EVALUATE)
-"""The steps at which a patient can be excluded, in their order. `validate` excludes nobody: it passes or stops."""
+"""The steps at which a patient can be excluded, in order. `validate` excludes no patient: it passes or stops."""
 
 
 def counts(excluded: Sequence[ExcludedPatient]) -> dict[str, dict[str, int]]:
-    """{step: {reason: patients}} in the order of the steps, reasons sorted; steps without an exclusion are left out."""
-    found = Counter((one.step, one.reason) for one in excluded)
+    """{step: {reason: patients}} in the order of the steps, reasons sorted; only steps with an exclusion."""
+    by_step_and_reason = Counter((patient.step, patient.reason) for patient in excluded)
     return {
-        step: {reason: count for (at, reason), count in sorted(found.items()) if at == step}
+        step: {reason: count for (at, reason), count in sorted(by_step_and_reason.items()) if at == step}
         for step in STEPS
-        if any(at == step for at, _ in found)
+        if any(at == step for at, _ in by_step_and_reason)
     }
 
 
 def table(excluded: Sequence[ExcludedPatient]) -> pd.DataFrame:
-    """patient_id, step, reason: one row an excluded patient, sorted by step and patient."""
-    ordered = sorted(excluded, key=lambda one: (STEPS.index(one.step), one.patient_id))
-    return pd.DataFrame([vars(one) for one in ordered], columns=["patient_id", "step", "reason"])
+    """Table patient_id, step, reason: one row per excluded patient, sorted by step and patient."""
+    ordered = sorted(excluded, key=lambda patient: (STEPS.index(patient.step), patient.patient_id))
+    rows = [(patient.patient_id, patient.step, patient.reason) for patient in ordered]
+    return pd.DataFrame(rows, columns=["patient_id", "step", "reason"])

@@ -1,4 +1,4 @@
-"""Parts of an evaluation as Kubeflow's page draws them: a ROC curve, a page of one figure, a table in Markdown."""
+"""Results of an evaluation as artifacts of the Kubeflow UI: a ROC curve, an HTML page, a Markdown table."""
 
 import html
 from pathlib import Path
@@ -16,9 +16,9 @@ _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</
 
 
 def roc(evaluation: Path) -> tuple[list[float], list[float], list[float]]:
-    """False positive rate, true positive rate and threshold of MCTI at the middle one of the horizons.
+    """False positive rate, true positive rate and threshold of MCTI at the middle horizon.
 
-    evaluation  what `evaluate` wrote; no horizon that could be scored: three empty lists
+    evaluation  the output folder of `evaluate`;  three empty lists where no horizon could be scored
     """
     table = pd.read_csv(evaluation / "plots" / "roc.csv")
     months = np.unique(table["months"])
@@ -27,7 +27,7 @@ def roc(evaluation: Path) -> tuple[list[float], list[float], list[float]]:
 
 
 def curves(evaluation: Path) -> str:
-    """The survival of the risk groups as a page of its own, which needs nothing from elsewhere."""
+    """Survival of the risk groups as a self-contained HTML page."""
     figure = (evaluation / "figures" / "kaplan_meier.svg").read_text(encoding="utf-8")
     notice = html.escape(str(storage.read_json(evaluation / "result.json")["notice"]))
     title = "Survival by predicted risk, out of fold"
@@ -35,12 +35,12 @@ def curves(evaluation: Path) -> str:
 
 
 def scores(evaluation: Path) -> str:
-    """The C-index of every model with its 95 % interval, the best first, as Markdown."""
-    found = storage.read_json(evaluation / "result.json")
-    lines = [f"**{_cell(found['notice'])}**", ""] if found["notice"] else []
-    lines += [f"{found['patients']} patients, {found['events']} events, {found['folds']} folds; out of fold.", ""]
+    """C-index of every model with its 95 % interval as a Markdown table, the highest first."""
+    result = storage.read_json(evaluation / "result.json")
+    lines = [f"**{_cell(result['notice'])}**", ""] if result["notice"] else []
+    lines += [f"{result['patients']} patients, {result['events']} events, {result['folds']} folds; out of fold.", ""]
     lines += ["| model | C-index | 95 % interval |", "|---|---|---|"]
-    for name, c in sorted(found["models"].items(), key=lambda pair: -(pair[1]["value"] or 0)):
+    for name, c in sorted(result["models"].items(), key=lambda pair: -(pair[1]["value"] or 0)):
         value, low, high = (_number(c[key]) for key in ("value", "low", "high"))
         lines.append(f"| {_cell(display(name))} | {value} | {low} to {high} |")
     return "\n".join(lines) + "\n"
@@ -51,5 +51,5 @@ def _number(value: float | None) -> str:
 
 
 def _cell(text: object) -> str:
-    """Text of a user: no mark-up, no end of a cell."""
+    """Text of a user without markup and without the cell separator."""
     return html.escape(str(text)).replace("|", "&#124;").replace("\n", " ")

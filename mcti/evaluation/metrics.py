@@ -1,9 +1,11 @@
-"""How well risks and survival probabilities of test patients fit what happened to them.
+"""Metrics of discrimination, calibration error and subtype prediction on test patients.
 
-Orientation everywhere: **higher risk = earlier event**. Risks of different folds come from different models and are
-not on one scale, so ranking metrics compare only patients of the same fold: the sums over pairs are taken inside each
-fold and added up. Survival probabilities are on one scale and are averaged over all test rows.
-Every function returns a `Statistic` (statistics.py), so that its interval and its value come from one formula.
+Direction: a **higher risk means an earlier event**, everywhere. Risks of different folds come from different models and
+are not on one scale. Ranking metrics therefore compare only patients of the same fold: the sums over pairs are taken
+inside each fold and added up. Survival probabilities are on one scale and are averaged over all test rows.
+
+Every function returns a `Statistic` (statistics.py), so that the value and its interval come from one formula.
+Shapes: m test rows, h horizons, n patients of the cohort table.
 """
 
 from collections.abc import Sequence
@@ -20,25 +22,27 @@ TIED = 1e-8
 
 
 def harrell_c(event: BoolArray, time_months: FloatArray, risk: FloatArray) -> float:
-    """Harrell's C of one set of patients; 1 best, 0.5 chance, below 0.5 the wrong way round.
+    """Harrell's concordance index (C) of one set of patients. 1 best, 0.5 chance, below 0.5 reversed order.
 
-    C = P(the patient with the earlier event had the higher risk), over pairs i, j that can be ordered: i has the event
-    and time_i < time_j, or both times are equal and j is censored there (alive at that time). Two events at one time
-    cannot be ordered. A pair with risks within 1e-8 counts half. (Harrell, Lee and Mark 1996, Stat. Med. 15:361-387;
-    the rules of scikit-survival's concordance_index_censored.)
+    C = P(the patient with the earlier event has the higher risk), over the pairs i, j that can be ordered: i has the
+    event and time_i < time_j, or both times are equal and j is censored at that time. Two events at one time cannot be
+    ordered. A pair with risks within 1e-8 counts as half (Harrell, Lee and Mark 1996, Stat. Med. 15:361-387; the rules
+    of scikit-survival's concordance_index_censored).
 
-    Takes risks, not survival probabilities or times. NaN when no pair can be ordered. event, time_months, risk (n,).
+    Trap: takes risks, not survival probabilities or times. event, time_months, risk (n,). NaN where no pair can be
+    ordered.
     """
     block = _block(np.arange(len(event)), event, risk, _orderable(event, time_months))
     return float(PairMean((block,))(np.ones((1, len(event))))[0])
 
 
 def c_index(tested: Outcomes, risk: FloatArray) -> PairMean:
-    """Harrell's C within folds: the mean over all pairs that can be ordered *and* lie in one fold; risk (m,).
+    """Harrell's C within folds: the mean over all pairs that can be ordered *and* belong to one fold.
 
-    = sum_k pairs_k C_k / sum_k pairs_k, the pair-weighted mean of the folds' C (`harrell_c`). Pooling the risks of
-    all folds would compare numbers of different models; the plain mean of the folds' C gives a fold of three
-    events the voice of one with thirty.
+    = sum_k pairs_k C_k / sum_k pairs_k, the pair-weighted mean of the C of each fold (`harrell_c`). 1 best, 0.5 chance.
+
+    Trap: pooling the risks of all folds would compare numbers of different models. The unweighted mean of the folds'
+    C would give a fold of three events the weight of a fold of thirty. risk (m,).
     """
     return PairMean(
         tuple(
@@ -49,11 +53,11 @@ def c_index(tested: Outcomes, risk: FloatArray) -> PairMean:
 
 
 def uno_c(tested: Outcomes, risk: FloatArray, tau_quantile: float) -> PairMean:
-    """Uno's C within folds, truncated; as Harrell's, but free of the censoring pattern (Uno et al. 2011, Stat. Med.
-    30:1105-1117).
+    """Uno's C within folds, truncated at tau. 1 best, 0.5 chance.
 
-    Each orderable pair whose event lies before tau weighs G(time_i-)^-2; G is the censoring curve and tau the
-    `tau_quantile` of the follow-up times of the fold's *training* part. risk (m,).
+    As Harrell's C, but independent of the censoring pattern: each pair that can be ordered and whose event is before
+    tau has the weight G(T-)^-2. G is the censoring curve and tau the `tau_quantile` of the follow-up times, both of the
+    fold's *training* part (Uno et al. 2011, Stat. Med. 30:1105-1117). risk (m,), tau_quantile in (0, 1].
     """
     blocks = []
     for fold, part in tested.parts():
@@ -65,10 +69,11 @@ def uno_c(tested: Outcomes, risk: FloatArray, tau_quantile: float) -> PairMean:
 
 
 def auc_at(tested: Outcomes, risk: FloatArray, months: float) -> PairMean:
-    """Time-dependent AUC within folds: P(risk of one who had the event by `months` > risk of one still without it).
+    """Time-dependent AUC within folds. 1 best, 0.5 chance; NaN without a case or without a control.
 
-    Cumulative cases, dynamic controls, cases weighed 1/G(time-) with the training part's G (Uno et al. 2007, JASA
-    102:527-537; Hung and Chiang 2010). Ties count half. 1 best, 0.5 chance. NaN without a case or without a control.
+    = P(a patient with the event by `months` has a higher risk than one under observation after `months`). Cumulative
+    cases, dynamic controls; cases are weighted 1 / G(T-) with the censoring curve G of the training part (Uno et al.
+    2007, JASA 102:527-537; Hung and Chiang 2010, Can. J. Stat. 38:8-26). Ties count as half. risk (m,).
     """
     blocks = []
     for fold, part in tested.parts():
@@ -79,30 +84,33 @@ def auc_at(tested: Outcomes, risk: FloatArray, months: float) -> PairMean:
 
 
 def brier_rows(tested: Outcomes, survival: FloatArray, horizons: FloatArray) -> FloatArray:
-    """Squared errors of S(t) by patient, weighed for censoring; (m, h), their mean over rows is the Brier score.
+    """Squared errors of S(t) of each test row, weighted for censoring: (m, h). Their mean is the Brier score.
 
-    (Graf et al. 1999, Stat. Med. 18:2529-2545) Event by t: S(t)² / G(time-). Alive after t: (1 - S(t))² / G(t).
-    Censored up to t: 0, its share is carried by the weights (`status_weights`). 0 best; a constant 0.5 gives 0.25.
-    survival (m, h), horizons (h,) months.
+    Event by t: S(t)² / G(T-). Under observation after t: (1 - S(t))² / G(t). Censored up to t: 0, because the weights
+    of the other rows represent that row (Graf et al. 1999, Stat. Med. 18:2529-2545; `status_weights`). 0 best; a
+    constant prediction of 0.5 gives 0.25.
+
+    survival (m, h) probabilities of being without the event, horizons (h,) months.
     """
     rows = np.zeros(survival.shape)
     for fold, part in tested.parts():
         for column, months in enumerate(horizons):
-            had, weight = status_weights(fold, float(months))
-            alive = survival[part, column]
-            rows[part, column] = weight * np.where(had, alive**2, (1 - alive) ** 2)
+            had_event, weight = status_weights(fold, float(months))
+            predicted = survival[part, column]
+            rows[part, column] = weight * np.where(had_event, predicted**2, (1 - predicted) ** 2)
     return rows
 
 
 def brier_at(tested: Outcomes, survival: FloatArray, months: float) -> RowMean:
-    """Brier score at one horizon; survival (m,) is S(months) of every test row. See `brier_rows`."""
+    """Brier score at one horizon, lower is better; survival (m,) is S(months) of every test row. See `brier_rows`."""
     return RowMean(tested.patient, brier_rows(tested, survival[:, None], np.array([months]))[:, 0])
 
 
 def integrated_brier(tested: Outcomes, survival: FloatArray, horizons: FloatArray) -> RowMean:
-    """Integrated Brier score: the mean of the Brier score over time, by trapezoids between the horizons given.
+    """Integrated Brier score (IBS): the mean of the Brier score over time, lower is better.
 
-    With one horizon it is the Brier score there. survival (m, h), horizons (h,) months, rising.
+    The integral is taken by the trapezoidal rule between the horizons and divided by their span. With one horizon it is
+    the Brier score at that horizon. survival (m, h), horizons (h,) months, rising.
     """
     rows = brier_rows(tested, survival, horizons)
     if len(horizons) == 1:
@@ -111,58 +119,67 @@ def integrated_brier(tested: Outcomes, survival: FloatArray, horizons: FloatArra
 
 
 def brier_skill(tested: Outcomes, survival: FloatArray, horizons: FloatArray) -> Skill:
-    """1 - IBS / IBS of the training part's Kaplan-Meier curve; above 0: the model knows something of the patient."""
-    everyone = kaplan_meier_forecast(tested, horizons)
-    return Skill(integrated_brier(tested, survival, horizons), integrated_brier(tested, everyone, horizons))
+    """1 - IBS / IBS of the Kaplan-Meier curve of the training part. Higher is better.
+
+    Above 0 the model predicts better than a curve that is the same for all patients. survival (m, h), horizons (h,).
+    """
+    reference = kaplan_meier_prediction(tested, horizons)
+    return Skill(integrated_brier(tested, survival, horizons), integrated_brier(tested, reference, horizons))
 
 
-def kaplan_meier_forecast(tested: Outcomes, horizons: FloatArray) -> FloatArray:
-    """(m, h) S(t) of the fold's training part, the same for all its test patients."""
+def kaplan_meier_prediction(tested: Outcomes, horizons: FloatArray) -> FloatArray:
+    """(m, h) S(t) of the Kaplan-Meier curve of the fold's training part, the same for all its test patients."""
     curves = [np.tile(fold.survival.at(horizons), (len(fold.patients), 1)) for fold in tested.folds]
     return np.concatenate(curves)
 
 
 def usable_horizons(tested: Outcomes, horizons: FloatArray) -> BoolArray:
-    """(h,) where a horizon can be scored: events before it, patients followed beyond it, in test and in training.
+    """(h,) whether a horizon can be scored: events before it and patients followed beyond it, in test and in training.
 
-    Beyond the follow-up of a training part G is 0, or, where its last patient had the event, a constant that nobody
-    was observed under: weights and forecasts there would be extrapolated.
+    Beyond the follow-up of a training part, G is 0; or, where its last patient had the event, G is a constant under
+    which no patient was observed. Weights and predictions would be extrapolated. horizons (h,) months.
     """
     case = np.array([any((f.event & (f.time_months <= t)).any() for f in tested.folds) for t in horizons])
     beyond = np.array([any((f.time_months > t).any() for f in tested.folds) for t in horizons])
-    weighed = np.array([all(f.censoring.at(t) > 0 and t <= f.train_time.max() for f in tested.folds) for t in horizons])
-    return np.asarray(case & beyond & weighed, dtype=np.bool_)
+    weighted = np.array(
+        [all(f.censoring.at(t) > 0 and t <= f.train_time.max() for f in tested.folds) for t in horizons]
+    )
+    return np.asarray(case & beyond & weighted, dtype=np.bool_)
 
 
 def event_weights(fold: Fold, counted: BoolArray) -> FloatArray:
-    """(m,) 1 / G(T-) of the test rows of a fold whose event is `counted`, else 0; G of the training part.
+    """Inverse-probability-of-censoring weight (IPCW) of events: (m,) 1 / G(T-) where `counted` (m,) is true, else 0.
 
-    A patient whose event was seen at T had not been censored *before* T: a censoring at T itself would have come after
-    the event, by the tie rule of the censoring curve. So the weight takes the left limit of G (Graf et al. 1999, Stat.
-    Med. 18:2529-2545; Gerds and Schumacher 2006, Biom. J. 48:1029-1040). scikit-survival 0.28 takes G(T), which at
-    tied times gives events too much weight: with G of the scored rows themselves the weights then no longer sum to n.
-    0 also where G(T-) is 0: nobody of the training part was followed so long.
+    G is the censoring curve of the training part. A patient whose event was observed at T had not been censored
+    *before* T. A censoring at T itself would have come after the event, by the tie rule of the censoring curve. The
+    weight therefore takes the left limit of G (Graf et al. 1999, Stat. Med. 18:2529-2545; Gerds and Schumacher 2006,
+    Biom. J. 48:1029-1040).
+
+    Trap: scikit-survival 0.28 takes G(T). At tied times this gives events too much weight: with G of the scored rows
+    themselves the weights then no longer add up to m. The weight is also 0 where G(T-) is 0, because no patient of the
+    training part was followed up to T.
     """
     return _inverse(fold.censoring.before(fold.time_months), counted)
 
 
 def survivor_weight(fold: Fold, months: FloatArray) -> FloatArray:
-    """1 / G(t) at each of `months` (h,): the weight of a test row still under observation after t; 0 where G is 0.
+    """1 / G(t) at each of `months` (h,): the weight of a test row under observation after t; 0 where G is 0.
 
-    Such a patient was censored neither before t nor at t, so this weight takes G itself.
+    Such a patient was censored neither before t nor at t, so this weight takes G(t) itself.
     """
     return _inverse(fold.censoring.at(months), np.ones(np.shape(months), dtype=np.bool_))
 
 
 def status_weights(fold: Fold, months: float) -> tuple[BoolArray, FloatArray]:
-    """Who of a fold had the event by `months` (m,), and the inverse-censoring weight of each row (m,).
+    """Whether each test row had the event by `months` (m,), and its inverse-probability-of-censoring weight (m,).
 
-    Event by t: 1 / G(T-); under observation after t: 1 / G(t); censored up to t: 0, the weights of the others carry
-    that row. With G of the same rows the weights sum to m at every t, so that a forecast of 0.5 has Brier score 0.25.
+    Event by t: 1 / G(T-). Under observation after t: 1 / G(t). Censored up to t: 0, because the weights of the other
+    rows represent that row. With G of the same rows the weights add up to m at every t, so that a prediction of 0.5 has
+    a Brier score of exactly 0.25.
     """
-    had = np.asarray(fold.event & (fold.time_months <= months), dtype=np.bool_)
+    had_event = np.asarray(fold.event & (fold.time_months <= months), dtype=np.bool_)
     after = fold.time_months > months
-    return had, event_weights(fold, had) + after * survivor_weight(fold, np.array([months]))[0]
+    return had_event, event_weights(fold, had_event) + after * survivor_weight(fold, np.array([months]))[0]
 
 
 def _inverse(uncensored: FloatArray, counted: BoolArray) -> FloatArray:
@@ -172,32 +189,40 @@ def _inverse(uncensored: FloatArray, counted: BoolArray) -> FloatArray:
 
 
 def subtype_scores(truth: pd.Series, probability: pd.DataFrame) -> dict[str, float]:
-    """Macro AUROC (one against the rest) and macro-F1 of the likeliest class; columns of `probability` are classes.
+    """Macro AUROC (one class against the rest) and macro-F1 of the most probable class. 1 best; AUROC 0.5 is chance.
 
-    Classes without a patient on both sides have no AUROC and are left out of its mean. 1 best; AUROC 0.5 chance.
+    A class for which all or no patients are positive has no AUROC and is left out of the mean.
+    truth (n,) class names; probability (n, classes), its columns are the class names.
     """
-    everyone, patient = np.ones((1, len(truth))), np.arange(len(truth))
-    found = subtype_statistics(patient, truth.to_numpy(), list(probability.columns), probability.to_numpy())
-    return {name: float(statistic(everyone)[0]) for name, statistic in found.items()}
+    ones, patient = np.ones((1, len(truth))), np.arange(len(truth))
+    statistics = subtype_statistics(patient, truth.to_numpy(), list(probability.columns), probability.to_numpy())
+    return {name: float(statistic(ones)[0]) for name, statistic in statistics.items()}
 
 
 def subtype_statistics(
     patient: np.ndarray, truth: np.ndarray, classes: Sequence[str], probability: FloatArray
 ) -> dict[str, Statistic]:
-    """The same two of rows (m,) of patients, as statistics of the drawn patients; probability (m, C)."""
+    """The two scores of `subtype_scores` as statistics of the drawn patients.
+
+    patient (m,) rows of the cohort table, truth (m,) class names, probability (m, classes).
+    """
     blocks = []
     for column, name in enumerate(classes):
-        here = truth == name
-        if 0 < here.sum() < len(here):
+        positive = truth == name
+        if 0 < positive.sum() < len(positive):
             p = probability[:, column]
-            score = (p[here, None] > p[~here]) + 0.5 * (p[here, None] == p[~here])
-            blocks.append(PairMean((PairBlock(patient[here], patient[~here], np.ones(score.shape), score),)))
-    guessed = np.asarray(classes)[probability.argmax(axis=1)]
-    return {"subtype_auroc": MeanOfStatistics(tuple(blocks)), "subtype_macro_f1": MacroF1(patient, truth, guessed)}
+            score = (p[positive, None] > p[~positive]) + 0.5 * (p[positive, None] == p[~positive])
+            block = PairBlock(patient[positive], patient[~positive], np.ones(score.shape), score)
+            blocks.append(PairMean((block,)))
+    predicted = np.asarray(classes)[probability.argmax(axis=1)]
+    return {
+        "subtype_auroc": MeanOfStatistics(tuple(blocks)),
+        "subtype_macro_f1": MacroF1(patient, truth, predicted),
+    }
 
 
 def _orderable(first: BoolArray, time_months: FloatArray, event: BoolArray | None = None) -> FloatArray:
-    """(events, n) 1 where the row's event (those of `first`) is known to come before the column's patient."""
+    """(a, n) 1 where the event of the row (one of `first`) is known to precede the column's patient, else 0."""
     ended = first if event is None else event
     time: FloatArray = time_months[first][:, None]
     later = (time < time_months) | ((time == time_months) & ~ended)
@@ -205,7 +230,7 @@ def _orderable(first: BoolArray, time_months: FloatArray, event: BoolArray | Non
 
 
 def _block(patients: np.ndarray, first: BoolArray, risk: FloatArray, weight: FloatArray) -> PairBlock:
-    """A block whose rows are the patients of `first`; weight (first, n)."""
+    """A block whose rows are the patients of `first`; weight (a, n)."""
     gap = risk[first, None] - risk
     score = np.where(np.abs(gap) <= TIED, 0.5, (gap > 0).astype(np.float64))
     return PairBlock(patients[first], patients, weight, score)

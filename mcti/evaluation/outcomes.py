@@ -1,4 +1,4 @@
-"""Who was tested in which fold, how it ended, and what the fold's training part knew."""
+"""Follow-up of the test patients of every fold, with the follow-up of the training part of that fold."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +14,11 @@ from mcti.evaluation.curves import KaplanMeier, StepFunction, censoring_curve
 
 @dataclass(frozen=True)
 class Fold:
-    """One test part with the follow-up of its training part.
+    """The test part of one fold with the follow-up of its training part.
 
-    patients (m,) rows of the cohort's table, train_patients (k,) likewise;  event, time_months (m,) of the test
-    patients;  train_event, train_time (k,).
+    patients (m,), train_patients (k,)      rows of the cohort table
+    event (m,), time_months (m,)            of the test patients
+    train_event (k,), train_time (k,)       of the training patients; times in months
     """
 
     number: int
@@ -30,24 +31,24 @@ class Fold:
 
     @cached_property
     def censoring(self) -> StepFunction:
-        """G of the training part: nothing of the test part enters the weights of its scores."""
+        """Censoring curve G of the training part: no test patient influences the weights of the scores."""
         return censoring_curve(self.train_event, self.train_time)
 
     @cached_property
     def survival(self) -> KaplanMeier:
-        """The Kaplan-Meier curve of the training part, the forecast that knows no patient."""
+        """Kaplan-Meier curve of the training part: a prediction that is the same for all patients."""
         return KaplanMeier.fit(self.train_event, self.train_time)
 
     def follow_up_quantile(self, share: float) -> float:
-        """Quantile of the training part's follow-up times in months."""
+        """Quantile (`share` in [0, 1]) of the follow-up times of the training part, in months."""
         return float(np.quantile(self.train_time, share))
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """All test parts; one row a patient and fold, in the order of the folds and, inside, of the cohort's table.
+    """All test parts: one row per patient and fold, ordered by fold and then as the cohort table.
 
-    patient_ids (n,) the cohort;  event, time_months (n,);  folds.
+    patient_ids (n,), event (n,), time_months (n,) of the cohort;  folds: those of the split.
     """
 
     patient_ids: tuple[str, ...]
@@ -57,36 +58,36 @@ class Outcomes:
 
     @classmethod
     def from_folds(cls, patients: pd.DataFrame, folds: Mapping[int, tuple[Sequence[str], Sequence[str]]]) -> "Outcomes":
-        """From the cohort's table and {fold: (training patients, test patients)}.
+        """Outcomes of a cohort table and {fold: (training patients, test patients)}.
 
         Raises
-            DataError: the folds name a patient that the cohort does not have, or a patient is trained on and tested
-            in one fold.
+            DataError when the folds name a patient who is not in the cohort
+            DataError when a patient is in the training part and in the test part of one fold
         """
         ids = tuple(patients["patient_id"].astype(str))
         row = {name: i for i, name in enumerate(ids)}
         event = patients["event"].to_numpy(dtype=np.int64) == 1
         time = patients["time_months"].to_numpy(dtype=np.float64)
-        made = []
+        parts = []
         for number, (train, test) in sorted(folds.items()):
-            _check_apart(number, train, test)
+            _check_disjoint(number, train, test)
             tested, trained = _rows(row, test, number), _rows(row, train, number)
-            made.append(Fold(number, tested, trained, event[tested], time[tested], event[trained], time[trained]))
-        return cls(ids, event, time, tuple(made))
+            parts.append(Fold(number, tested, trained, event[tested], time[tested], event[trained], time[trained]))
+        return cls(ids, event, time, tuple(parts))
 
     @cached_property
     def patient(self) -> IntArray:
-        """(m,) the cohort's row of every test row."""
+        """(m,) the row of the cohort table of every test row."""
         return np.concatenate([fold.patients for fold in self.folds])
 
     @cached_property
     def tested(self) -> IntArray:
-        """(t,) the cohort's rows of the patients who are in some test part, ascending, each once."""
+        """(t,) rows of the cohort table of the patients in at least one test part, ascending, each once."""
         return np.unique(self.patient)
 
     @property
     def tested_event(self) -> BoolArray:
-        """(t,) whether the event of each evaluated patient was seen."""
+        """(t,) whether the event of each evaluated patient was observed."""
         return self.event[self.tested]
 
     @property
@@ -101,7 +102,7 @@ class Outcomes:
 
     @cached_property
     def starts(self) -> IntArray:
-        """(folds + 1,) where each fold begins among the test rows."""
+        """(folds + 1,) first test row of each fold, and the number of test rows."""
         return np.cumsum([0, *(len(fold.patients) for fold in self.folds)])
 
     def parts(self) -> Iterable[tuple[Fold, slice]]:
@@ -116,16 +117,16 @@ def _rows(row: Mapping[str, int], names: Iterable[str], number: int) -> IntArray
         raise DataError(
             f"patient {missing[0]!r} is not in the cohort ({len(missing)} such patients)",
             f"folds, fold {number}",
-            "split this cohort anew",
+            "split this cohort again (mcti split)",
         )
     return np.sort(np.array([row[name] for name in names], dtype=np.int64))
 
 
-def _check_apart(number: int, train: Sequence[str], test: Sequence[str]) -> None:
+def _check_disjoint(number: int, train: Sequence[str], test: Sequence[str]) -> None:
     both = sorted(set(train) & set(test))
     if both:
         raise DataError(
-            f"patient {both[0]!r} is trained on and tested ({len(both)} such patients)",
+            f"patient {both[0]!r} is in the training part and in the test part ({len(both)} such patients)",
             f"folds, fold {number}",
-            "split the cohort anew",
+            "split the cohort again (mcti split)",
         )

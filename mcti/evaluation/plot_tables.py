@@ -1,4 +1,4 @@
-"""Small tables behind the figures, for `dvc plots` and for anyone who draws them anew."""
+"""The numbers of the figures as tables, for `dvc plots` and for other plotting tools."""
 
 from collections.abc import Mapping
 
@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 
 from mcti.arrays import FloatArray
-from mcti.evaluation import roc as receiver
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.risk_groups import RiskGroups
+from mcti.evaluation.roc import curve_at
 from mcti.evaluation.scores import Scores
 
 
 def kaplan_meier(groups: RiskGroups) -> pd.DataFrame:
-    """group, months, survival, low, high, at_risk: one row a step of each curve, from month 0."""
+    """Table group, months, survival, low, high, at_risk: one row per step of each curve, from month 0."""
     parts = []
     for name, curve, size in zip(groups.names, groups.curves, groups.sizes(), strict=True):
         if curve is not None:
@@ -31,14 +31,14 @@ def kaplan_meier(groups: RiskGroups) -> pd.DataFrame:
 
 
 def c_index_by_fold(scores: Scores) -> pd.DataFrame:
-    """model, fold, patients, events, c_index; empty where C is not defined."""
+    """Table model, fold, patients, events, c_index; the C is empty where it is not defined."""
     return pd.DataFrame(
         [{"model": name, **fold} for name, numbers in scores.models.items() for fold in numbers["folds"]]
     )
 
 
 def over_time(scores: Scores) -> pd.DataFrame:
-    """model, months, brier, auc."""
+    """Table model, months, brier, auc."""
     return pd.DataFrame(
         [
             {
@@ -55,25 +55,25 @@ def over_time(scores: Scores) -> pd.DataFrame:
 
 
 def roc(tested: Outcomes, risk: FloatArray, horizons: FloatArray) -> pd.DataFrame:
-    """months, threshold, false_positive_rate, true_positive_rate: the ROC curve at each horizon."""
+    """Table months, threshold, false_positive_rate, true_positive_rate: the ROC curve of risk (m,) at each horizon."""
     columns = ["months", "threshold", "false_positive_rate", "true_positive_rate"]
     parts = []
     for months in horizons:
-        false, true, threshold = receiver.curve_at(tested, risk, float(months))
+        false, true, threshold = curve_at(tested, risk, float(months))
         rows = {"threshold": threshold, "false_positive_rate": false, "true_positive_rate": true}
         parts.append(pd.DataFrame({"months": float(months), **rows}))
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
 
 def calibration(points: Mapping[float, Mapping[str, FloatArray]]) -> pd.DataFrame:
-    """months, predicted, observed, low, high: one row a group."""
+    """Table months, predicted, observed, low, high: one row per group."""
     parts = [pd.DataFrame({"months": months, **values}) for months, values in points.items()]
     columns = ["months", "predicted", "observed", "low", "high"]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
 
 def decision(scores: Scores) -> pd.DataFrame:
-    """threshold, ours, low, high, rival, all, lead, lead_low, lead_high: net benefits at the last horizon."""
+    """Table threshold, ours, low, high, rival, all, lead, lead_low, lead_high: net benefit at the last horizon."""
     columns = ["threshold", "ours", "low", "high", "rival", "all", "lead", "lead_low", "lead_high"]
     rows = [
         {**row, "lead": row["lead"]["value"], "lead_low": row["lead"]["low"], "lead_high": row["lead"]["high"]}

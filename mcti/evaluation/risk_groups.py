@@ -1,4 +1,4 @@
-"""Risk groups whose limits come from the training part, and how far their survival lies apart."""
+"""Risk groups whose limits come from the training part of each fold, and how far their survival differs."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,12 @@ NAMES = {2: ("low", "high"), 3: ("low", "middle", "high"), 4: ("low", "lower mid
 
 @dataclass(frozen=True)
 class RiskGroups:
-    """group (m,) of every test row, 0 = lowest risk; the curve of each; p of the log-rank test over folds."""
+    """Risk groups of all test rows.
+
+    group (m,)   of every test row, 0 = lowest risk
+    names, curves  of each group; a curve is None where the group is empty
+    p            of the log-rank test between the groups; NaN where it is not defined
+    """
 
     group: IntArray
     names: tuple[str, ...]
@@ -22,13 +27,14 @@ class RiskGroups:
     p: float
 
     def sizes(self) -> list[int]:
-        """Test rows in each group."""
+        """Number of test rows in each group."""
         return [int((self.group == g).sum()) for g in range(len(self.names))]
 
 
 def standardise_within_fold(outcomes: Outcomes, risk: FloatArray) -> FloatArray:
-    """(m,) risks brought to mean 0 and standard deviation 1 inside each fold: those of different models are on
-    different scales. Uses risks only, no outcome; a fold with one risk becomes 0.
+    """(m,) risks scaled to mean 0 and standard deviation 1 inside each fold; 0 in a fold where all risks are equal.
+
+    The risks of different models are on different scales. Only risks are used, no outcome. risk (m,).
     """
     scaled = np.zeros(len(risk))
     for _, part in outcomes.parts():
@@ -39,11 +45,13 @@ def standardise_within_fold(outcomes: Outcomes, risk: FloatArray) -> FloatArray:
 
 
 def assign(outcomes: Outcomes, risk: FloatArray, groups: int) -> IntArray:
-    """(m,) risk group of every test row, by limits that its own fold had no part in.
+    """(m,) risk group of every test row, by limits that do not depend on the row's own fold.
 
-    The limits of fold k are the quantiles of the standardised *out-of-fold* risks of k's training patients: each was
-    scored by a model that had not seen them. In-sample risks of the training part would be overfitted and too wide.
-    Only a fold whose training patients are tested nowhere else falls back to equal groups of its own risks.
+    The limits of fold k are quantiles of the standardised *out-of-fold* risks of the training patients of fold k: the
+    model that scored each of them was trained without them.
+
+    Trap: in-sample risks of the training part would be overfitted and their quantiles too far apart. Only a fold whose
+    training patients are not tested in another fold uses the quantiles of its own test risks. risk (m,).
     """
     scaled = standardise_within_fold(outcomes, risk)
     group = np.zeros(len(risk), dtype=np.int64)
@@ -56,7 +64,7 @@ def assign(outcomes: Outcomes, risk: FloatArray, groups: int) -> IntArray:
 
 
 def form_groups(outcomes: Outcomes, risk: FloatArray, groups: int) -> RiskGroups:
-    """Groups, their Kaplan-Meier curves over all test rows, and the log-rank test."""
+    """2, 3 or 4 risk groups with their Kaplan-Meier curves over all test rows and the log-rank test; risk (m,)."""
     group = assign(outcomes, risk, groups)
     event, time = outcomes.event[outcomes.patient], outcomes.time_months[outcomes.patient]
     curves = tuple(
@@ -68,7 +76,8 @@ def form_groups(outcomes: Outcomes, risk: FloatArray, groups: int) -> RiskGroups
 def log_rank(outcomes: Outcomes, group: IntArray) -> float:
     """p of the log-rank test between groups, chi-square with groups - 1 degrees of freedom (Mantel 1966).
 
-    NaN with one group, without events, or with repeats: a patient that stands in several rows is not independent.
+    NaN with a single group, without events, or with repeated folds: the rows of one patient are not independent.
+    group (m,).
     """
     from sksurv.compare import compare_survival
     from sksurv.util import Surv

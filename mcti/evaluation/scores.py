@@ -1,4 +1,4 @@
-"""All numbers of the evaluation: every model by every metric, with intervals, and ours against each baseline."""
+"""All numbers of an evaluation: every model by every metric with intervals, and MCTI against each other model."""
 
 import math
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mcti.arrays import FloatArray
-from mcti.evaluation import calibration, cohort_figures, comparison, decision, metrics, subgroups
+from mcti.evaluation import calibration, cohort_figures, comparison, metrics, net_benefit, restricted_mean, subgroups
 from mcti.evaluation.comparison import Draws, Interval, finite
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.predictions import Predictions
@@ -18,17 +18,21 @@ from mcti.evaluation.statistics import Statistic
 from mcti.model.names import PARTS
 from mcti.params import EvaluateParams
 
-OURS = "mcti"
+MCTI_KEY = "mcti"
+"""Key of the evaluated model in metrics.json and in every mapping of models."""
+
+UNDEFINED = Interval(math.nan, math.nan, math.nan)
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What the report and the files show; all but the horizons is ready for JSON (null: not defined).
+    """The numbers of the report and of metrics.json; all fields but the horizons are ready for JSON (null: undefined).
 
-    models {name: {metric: {value, low, high}, d_calibration: {...}, folds: [...]}};  comparison: ours against each;
-    risk_groups, subgroups, decision, regimes (of modalities), recalibration (before, after), attribution (shares by
-    part), search (of the settings, and the evaluated patients that it saw): ours alone.
-    horizons (h,) scored, unusable (u,) asked for but not scored.
+    models       {name: {metric: {value, low, high}, d_calibration: {...}, folds: [...]}}
+    comparison   {name: MCTI against this model}
+    risk_groups, subgroups, decision (net benefit), regimes (of modalities), recalibration (before, after),
+    attribution (shares by part), search (of the settings): of MCTI only
+    horizons (h,) months that were scored;  unusable (u,) months that were requested and could not be scored
     """
 
     models: dict[str, dict[str, Any]]
@@ -42,114 +46,115 @@ class Scores:
     recalibration: dict[str, dict[str, Any]] = field(default_factory=dict)
     attribution: dict[str, Any] = field(default_factory=dict)
     search: dict[str, Any] = field(default_factory=dict)
-    forest: list[cohort_figures.Row] = field(default_factory=list)
+    forest: list[cohort_figures.ForestRow] = field(default_factory=list)
 
     def c_index(self, model: str) -> Interval:
-        """Value and interval of a model's C."""
+        """C of a model with its interval."""
         return as_interval(self.models[model]["c_index"])
 
     def metrics_json(self) -> dict[str, Any]:
-        """{model: {metric: {value, low, high}, folds: [...]}}, and below ours what is told of ours alone."""
+        """{model: {metric: {value, low, high}, folds: [...]}}; the entry of MCTI has further sections."""
         document = {name: dict(numbers) for name, numbers in self.models.items()}
-        document[OURS] |= {
+        document[MCTI_KEY] |= {
             "comparison": self.comparison,
             "risk_groups": self.risk_groups,
             "subgroups": self.subgroups,
             "decision": self.decision,
         }
-        document[OURS] |= {
-            name: told
-            for name in ("regimes", "recalibration", "attribution", "search")
-            if (told := getattr(self, name))
-        }
+        optional = ("regimes", "recalibration", "attribution", "search")
+        document[MCTI_KEY] |= {name: section for name in optional if (section := getattr(self, name))}
         return document
 
 
 def score(
     outcomes: Outcomes,
-    predicted: Mapping[str, Predictions],
+    predictions: Mapping[str, Predictions],
     patients: pd.DataFrame,
-    grouped: RiskGroups,
+    groups: RiskGroups,
     params: EvaluateParams,
 ) -> Scores:
-    """Score every model of `predicted` (ours is `mcti`) on the same resamples of patients.
+    """Score every model on the same resamples of patients.
 
-    patients: the cohort's table, rows as `outcomes` counts them;  grouped: our risk groups.
+    predictions {name: predictions at the requested horizons}, with `mcti`;  patients: the cohort table, rows as in
+    `outcomes`;  groups: the risk groups of MCTI
     """
-    asked = np.array(sorted(params.horizons_months))
-    usable = metrics.usable_horizons(outcomes, asked)
+    requested = np.array(sorted(params.horizons_months))
+    usable = metrics.usable_horizons(outcomes, requested)
+    horizons = requested[usable]
     draws = Draws.sample(outcomes.event, params.bootstrap, params.seed, outcomes.tested)
-    chosen = {name: Predictions(p.risk, p.survival[:, usable], p.subtypes) for name, p in predicted.items()}
+    at_horizons = {name: Predictions(p.risk, p.survival[:, usable], p.subtypes) for name, p in predictions.items()}
     subtype = patients["subtype"].astype(str).to_numpy()
-    models = {name: _model(outcomes, p, asked[usable], subtype, draws, params) for name, p in chosen.items()}
-    ours = metrics.c_index(outcomes, predicted[OURS].risk)
-    member = outcomes.tested
-    within = [g.as_dict() for g in subgroups.table(ours, patients, member, draws.stratified, params.confidence)]
+    pairs = metrics.c_index(outcomes, predictions[MCTI_KEY].risk)
+    rows = subgroups.table(pairs, patients, outcomes.tested, draws.stratified, params.confidence)
+    by_subgroup = [row.as_dict() for row in rows]
     return Scores(
-        models=models,
-        comparison=compare(outcomes, chosen, asked[usable], draws, params),
-        risk_groups=risk_group_numbers(outcomes, grouped, draws, params),
-        subgroups=within,
-        decision=decision_curve(outcomes, chosen, asked[usable], draws, params),
-        horizons=asked[usable],
-        unusable=asked[~usable],
-        forest=cohort_figures.forest_rows(outcomes, ours, within, draws.stratified, params.confidence),
+        models={name: _model(outcomes, p, horizons, subtype, draws, params) for name, p in at_horizons.items()},
+        comparison=compare(outcomes, at_horizons, horizons, draws, params),
+        risk_groups=risk_group_numbers(outcomes, groups, draws, params),
+        subgroups=by_subgroup,
+        decision=decision_curve(outcomes, at_horizons, horizons, draws, params),
+        horizons=horizons,
+        unusable=requested[~usable],
+        forest=cohort_figures.forest_rows(outcomes, pairs, by_subgroup, draws.stratified, params.confidence),
     )
 
 
 def as_interval(numbers: Mapping[str, float | None]) -> Interval:
-    """What `Interval.as_dict` wrote, read back."""
+    """The interval of {value, low, high}, the inverse of `Interval.as_dict`."""
     return Interval(*(_number(numbers[name]) for name in ("value", "low", "high")))
 
 
 def _model(
     outcomes: Outcomes,
-    predicted: Predictions,
+    predictions: Predictions,
     horizons: FloatArray,
     subtype: np.ndarray,
     draws: Draws,
     params: EvaluateParams,
 ) -> dict[str, Any]:
-    """All of one model, for JSON; predicted.survival (m, h) at `horizons`."""
-    statistics = model_statistics(outcomes, predicted, horizons, subtype, params)
-    found: dict[str, Any] = {
+    """All numbers of one model, for JSON; predictions.survival (m, h) at `horizons`."""
+    statistics = model_statistics(outcomes, predictions, horizons, subtype, params)
+    numbers: dict[str, Any] = {
         name: comparison.interval(statistic, draws.matching(statistic), params.confidence).as_dict()
         for name, statistic in statistics.items()
     }
     if len(horizons):
-        spread = calibration.d_calibration(outcomes, predicted.survival, horizons)
-        found["d_calibration"] = {"p": finite(spread.p), "shares": [float(share) for share in spread.share]}
-    return {**found, "folds": by_fold(outcomes, predicted.risk)}
+        result = calibration.d_calibration(outcomes, predictions.survival, horizons)
+        numbers["d_calibration"] = {"p": finite(result.p), "shares": [float(share) for share in result.share]}
+    return {**numbers, "folds": by_fold(outcomes, predictions.risk)}
 
 
 def model_statistics(
-    outcomes: Outcomes, predicted: Predictions, horizons: FloatArray, subtype: np.ndarray, params: EvaluateParams
+    outcomes: Outcomes, predictions: Predictions, horizons: FloatArray, subtype: np.ndarray, params: EvaluateParams
 ) -> dict[str, Statistic]:
-    """Every metric of one model by its name, as a statistic of the drawn patients. survival (m, h) at `horizons`."""
-    found: dict[str, Statistic] = {
-        "c_index": metrics.c_index(outcomes, predicted.risk),
-        "c_within_subtype": subgroups.within(metrics.c_index(outcomes, predicted.risk), subtype),
-        "uno_c": metrics.uno_c(outcomes, predicted.risk, params.uno_tau_quantile),
+    """{key of metrics.json: statistic of the drawn patients} of one model.
+
+    predictions.survival (m, h) at `horizons` (h,) months;  subtype (n,) of the cohort table
+    """
+    pairs = metrics.c_index(outcomes, predictions.risk)
+    statistics: dict[str, Statistic] = {
+        "c_index": pairs,
+        "c_within_subtype": subgroups.pairs_of_one_label(pairs, subtype),
+        "uno_c": metrics.uno_c(outcomes, predictions.risk, params.uno_tau_quantile),
     }
-    for column, months in enumerate(horizons):
-        found[f"auc_{months:g}"] = metrics.auc_at(outcomes, predicted.risk, float(months))
-        alive, t = predicted.survival[:, column], float(months)
-        found[f"brier_{t:g}"] = metrics.brier_at(outcomes, alive, t)
-        found[f"slope_{t:g}"] = calibration.recalibration(outcomes, alive, t, "slope")
-        found[f"intercept_{t:g}"] = calibration.recalibration(outcomes, alive, t, "intercept")
-        found[f"ici_{t:g}"] = calibration.ici(outcomes, alive, t)
-    if predicted.subtypes is not None:
-        told = predicted.subtypes
-        truth = subtype[outcomes.patient]
-        found |= metrics.subtype_statistics(outcomes.patient, truth, list(told.columns), told.to_numpy())
+    for column, horizon in enumerate(horizons):
+        survival, t = predictions.survival[:, column], float(horizon)
+        statistics[f"auc_{t:g}"] = metrics.auc_at(outcomes, predictions.risk, t)
+        statistics[f"brier_{t:g}"] = metrics.brier_at(outcomes, survival, t)
+        statistics[f"slope_{t:g}"] = calibration.recalibration(outcomes, survival, t, "slope")
+        statistics[f"intercept_{t:g}"] = calibration.recalibration(outcomes, survival, t, "intercept")
+        statistics[f"ici_{t:g}"] = calibration.ici(outcomes, survival, t)
+    if (probability := predictions.subtypes) is not None:
+        truth, classes = subtype[outcomes.patient], list(probability.columns)
+        statistics |= metrics.subtype_statistics(outcomes.patient, truth, classes, probability.to_numpy())
     if len(horizons):
-        found["ibs"] = metrics.integrated_brier(outcomes, predicted.survival, horizons)
-        found["ibs_skill"] = metrics.brier_skill(outcomes, predicted.survival, horizons)
-    return found
+        statistics["ibs"] = metrics.integrated_brier(outcomes, predictions.survival, horizons)
+        statistics["ibs_skill"] = metrics.brier_skill(outcomes, predictions.survival, horizons)
+    return statistics
 
 
 def by_fold(outcomes: Outcomes, risk: FloatArray) -> list[dict[str, Any]]:
-    """Patients, events and C of each fold; C is null where no pair can be ordered, e.g. in a fold without events."""
+    """Patients, events and C of each fold; C is null where no pair can be ordered, for example without events."""
     statistic = metrics.c_index(outcomes, risk)
     return [
         {
@@ -163,102 +168,126 @@ def by_fold(outcomes: Outcomes, risk: FloatArray) -> list[dict[str, Any]]:
 
 
 def compare(
-    outcomes: Outcomes, predicted: Mapping[str, Predictions], horizons: FloatArray, draws: Draws, params: EvaluateParams
-) -> dict[str, dict[str, Any]]:
-    """Ours minus each other model: in C (paired interval, p, p after Holm, fold-corrected), and in the Brier score.
-
-    `ibs_difference` is of the integrated Brier score, lower is better: below 0 ours errs less; null without a horizon.
-    The parts of ours are compared, too, but are no rivals: they take no part in Holm's adjustment.
-    """
-    others = [name for name in predicted if name != OURS]
-    found = {name: _against(outcomes, predicted[OURS], predicted[name], horizons, draws, params) for name in others}
-    rivals = [name for name in others if name not in PARTS]
-    for key in ("p", "ibs_p"):
-        adjusted = comparison.holm({name: _number(found[name][key]) for name in rivals})
-        for name in others:
-            found[name][f"{key}_holm"] = finite(adjusted.get(name, math.nan))
-    for name in others:
-        found[name]["primary"] = name == params.primary_baseline
-    return found
-
-
-def _against(
     outcomes: Outcomes,
-    mine: Predictions,
-    other: Predictions,
+    predictions: Mapping[str, Predictions],
+    horizons: FloatArray,
+    draws: Draws,
+    params: EvaluateParams,
+) -> dict[str, dict[str, Any]]:
+    """MCTI minus each other model: in C (paired interval, p, p after Holm, fold-corrected) and in the Brier score.
+
+    `ibs_difference` is that of the integrated Brier score: below 0 the error of MCTI is smaller; null without a
+    horizon. The parts of MCTI are compared too, but they are not comparators: Holm's correction does not include them.
+    """
+    others = [name for name in predictions if name != MCTI_KEY]
+    comparators = [name for name in others if name not in PARTS]
+    entries = {
+        name: _compare_pair(outcomes, predictions[MCTI_KEY], predictions[name], horizons, draws, params)
+        for name in others
+    }
+    for key in ("p", "ibs_p"):
+        adjusted = comparison.holm({name: _number(entries[name][key]) for name in comparators})
+        for name in others:
+            entries[name][f"{key}_holm"] = finite(adjusted.get(name, math.nan))
+    for name in others:
+        entries[name]["primary"] = name == params.primary_baseline
+    return entries
+
+
+def _compare_pair(
+    outcomes: Outcomes,
+    mcti: Predictions,
+    comparator: Predictions,
     horizons: FloatArray,
     draws: Draws,
     params: EvaluateParams,
 ) -> dict[str, Any]:
-    ours, theirs = metrics.c_index(outcomes, mine.risk), metrics.c_index(outcomes, other.risk)
-    difference = comparison.paired(ours, theirs, draws.stratified, params.confidence)
-    everyone = np.ones((1, len(outcomes.patient_ids)))
-    by_fold = [float((ours.only(k)(everyone) - theirs.only(k)(everyone))[0]) for k in range(len(outcomes.folds))]
+    pairs, comparator_pairs = metrics.c_index(outcomes, mcti.risk), metrics.c_index(outcomes, comparator.risk)
+    difference = comparison.paired(pairs, comparator_pairs, draws.stratified, params.confidence)
+    ones = np.ones((1, len(outcomes.patient_ids)))
+    by_fold = [float((pairs.only(k)(ones) - comparator_pairs.only(k)(ones))[0]) for k in range(len(outcomes.folds))]
     share = float(np.mean([len(fold.patients) / max(len(fold.train_event), 1) for fold in outcomes.folds]))
     folds = comparison.nadeau_bengio(by_fold, share, params.confidence)
-    found = {
+    entry = {
         "difference": difference.interval.as_dict(),
         "p": finite(difference.p),
         "fold_corrected": {**folds.interval.as_dict(), "p": finite(folds.p), "folds": folds.folds},
-        "ibs_difference": Interval(math.nan, math.nan, math.nan).as_dict(),
+        "ibs_difference": UNDEFINED.as_dict(),
         "ibs_p": None,
     }
     if len(horizons):
-        pair = [metrics.integrated_brier(outcomes, one.survival, horizons) for one in (mine, other)]
-        errors = comparison.paired(pair[0], pair[1], draws.free, params.confidence)
-        found |= {"ibs_difference": errors.interval.as_dict(), "ibs_p": finite(errors.p)}
-    return found
+        errors = [metrics.integrated_brier(outcomes, model.survival, horizons) for model in (mcti, comparator)]
+        difference = comparison.paired(errors[0], errors[1], draws.unstratified, params.confidence)
+        entry |= {"ibs_difference": difference.interval.as_dict(), "ibs_p": finite(difference.p)}
+    return entry
 
 
-def risk_group_numbers(outcomes: Outcomes, grouped: RiskGroups, draws: Draws, params: EvaluateParams) -> dict[str, Any]:
-    """Sizes, log-rank p, and the months of life between the lowest and the highest group.
+def risk_group_numbers(outcomes: Outcomes, groups: RiskGroups, draws: Draws, params: EvaluateParams) -> dict[str, Any]:
+    """Sizes, log-rank p, and the difference in restricted mean survival time between the lowest and highest group.
 
-    Up to the last horizon, or up to the last follow-up of the shorter group where that is earlier.
+    Up to the last requested horizon, or up to the last follow-up of the shorter group where that is earlier.
     """
-    asked = float(max(params.horizons_months))
-    found: dict[str, Any] = {
-        "sizes": dict(zip(grouped.names, grouped.sizes(), strict=True)),
-        "log_rank_p": finite(grouped.p),
+    requested = float(max(params.horizons_months))
+    numbers: dict[str, Any] = {
+        "sizes": dict(zip(groups.names, groups.sizes(), strict=True)),
+        "log_rank_p": finite(groups.p),
     }
-    if len(np.unique(grouped.group)) > 1:
-        horizon = min(asked, decision.common_follow_up(outcomes, grouped.group))
-        gain = decision.rmst_difference(outcomes, grouped.group, horizon)
-        found["rmst_months"] = {
-            "asked_months": asked,
+    if len(np.unique(groups.group)) > 1:
+        horizon = min(requested, restricted_mean.common_follow_up(outcomes, groups.group))
+        difference = restricted_mean.rmst_difference(outcomes, groups.group, horizon)
+        numbers["rmst_months"] = {
+            "asked_months": requested,
             "horizon_months": horizon,
-            **comparison.interval(gain, draws.free, params.confidence).as_dict(),
+            **comparison.interval(difference, draws.unstratified, params.confidence).as_dict(),
         }
-    return found
+    return numbers
 
 
 def decision_curve(
-    outcomes: Outcomes, predicted: Mapping[str, Predictions], horizons: FloatArray, draws: Draws, params: EvaluateParams
+    outcomes: Outcomes,
+    predictions: Mapping[str, Predictions],
+    horizons: FloatArray,
+    draws: Draws,
+    params: EvaluateParams,
 ) -> dict[str, Any]:
-    """Net benefit at the last horizon over thresholds: ours, the primary baseline's, treating all; and our lead.
+    """Net benefit at the last horizon by threshold: MCTI, the primary baseline, treating all patients.
 
-    Thresholds go from 2 % in steps of 2 % up to the risk that one patient in twenty exceeds. Where the primary
-    baseline was left out there is no rival (null), and no lead.
+    Thresholds are from 2 % in steps of 2 % up to the predicted risk that 5 % of the patients exceed. Where the primary
+    baseline was skipped, `rival` (its key in metrics.json) and the difference to it (`lead`) are null.
     """
     if not len(horizons):
         return {}
-    months, rival = float(horizons[-1]), params.primary_baseline if params.primary_baseline in predicted else None
-    ours = predicted[OURS].survival[:, -1]
-    others = {} if rival is None else {"rival": predicted[rival].survival[:, -1]}
-    highest = max(float(np.quantile(1 - ours, 0.95)), 0.04)
-    rows = []
-    for threshold in np.arange(0.02, min(highest, 0.9) + 1e-9, 0.02):
-        benefit = {
-            name: decision.net_benefit(outcomes, alive, months, float(threshold))
-            for name, alive in {"ours": ours, **others, "all": np.zeros(len(ours))}.items()
-        }
-        lead = Interval(math.nan, math.nan, math.nan)
-        if rival is not None:
-            lead = comparison.paired(benefit["ours"], benefit["rival"], draws.free, params.confidence).interval
-        points = {n: finite(comparison.point(b, len(outcomes.patient_ids))) for n, b in benefit.items()}
-        interval = comparison.interval(benefit["ours"], draws.free, params.confidence)
-        ends = {"low": finite(interval.low), "high": finite(interval.high)}
-        rows.append({"threshold": round(float(threshold), 2), "rival": None, **points, **ends, "lead": lead.as_dict()})
-    return {"horizon_months": months, "rival": rival, "rows": rows}
+    baseline = params.primary_baseline if params.primary_baseline in predictions else None
+    survival = {"ours": predictions[MCTI_KEY].survival[:, -1]}
+    if baseline is not None:
+        survival["rival"] = predictions[baseline].survival[:, -1]
+    survival["all"] = np.zeros(len(survival["ours"]))
+    highest = max(float(np.quantile(1 - survival["ours"], 0.95)), 0.04)
+    months = float(horizons[-1])
+    rows = [
+        _decision_row(outcomes, survival, months, float(threshold), draws, params.confidence)
+        for threshold in np.arange(0.02, min(highest, 0.9) + 1e-9, 0.02)
+    ]
+    return {"horizon_months": months, "rival": baseline, "rows": rows}
+
+
+def _decision_row(
+    outcomes: Outcomes,
+    survival: Mapping[str, FloatArray],
+    months: float,
+    threshold: float,
+    draws: Draws,
+    confidence: float,
+) -> dict[str, Any]:
+    """One threshold; survival {key of the row: S(months) (m,)}."""
+    benefit = {name: net_benefit.net_benefit(outcomes, s, months, threshold) for name, s in survival.items()}
+    difference = UNDEFINED
+    if "rival" in benefit:
+        difference = comparison.paired(benefit["ours"], benefit["rival"], draws.unstratified, confidence).interval
+    points = {n: finite(comparison.point(b, len(outcomes.patient_ids))) for n, b in benefit.items()}
+    interval = comparison.interval(benefit["ours"], draws.unstratified, confidence)
+    ends = {"low": finite(interval.low), "high": finite(interval.high)}
+    return {"threshold": round(threshold, 2), "rival": None, **points, **ends, "lead": difference.as_dict()}
 
 
 def _number(value: float | None) -> float:

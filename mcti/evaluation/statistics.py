@@ -1,7 +1,8 @@
-"""Forms of a statistic that a bootstrap can weigh: sums over pairs, means over rows, and their ratios.
+"""Forms of a statistic that a weighted bootstrap can evaluate: sums over pairs, means over rows, and their ratios.
 
-A statistic takes the number of times each patient was drawn, (count, n), and gives (count,) values; the plain value
-is that of a row of ones. A resample with copies of patients, scored by the textbook formula, gives the same number.
+A statistic is a function of `draws`, an array (count, n): how often each of the n patients was drawn in each of `count`
+bootstrap resamples. It returns (count,) values. A row of ones gives the value on the cohort itself. A resample that
+holds copies of patients, scored by the textbook formula, gives the same number as the row of its counts.
 """
 
 from collections.abc import Callable
@@ -16,10 +17,11 @@ Statistic = Callable[[FloatArray], FloatArray]
 
 @dataclass(frozen=True)
 class PairBlock:
-    """Pairs that may be compared, e.g. those of one fold.
+    """Pairs of patients that may be compared, for example those of one fold.
 
-    first (a,), second (b,) patients (rows of the cohort's table);  weight (a, b) of each ordered pair, 0 where it
-    may not be compared;  score (a, b) in [0, 1]: 1 the pair stands as it should, 0.5 tied, 0 the wrong way round.
+    first (a,), second (b,)   patients, as rows of the cohort table
+    weight (a, b)             weight of each ordered pair, no unit; 0 where the pair may not be compared
+    score (a, b)              in [0, 1]: 1 where the pair is ordered correctly, 0.5 where it is tied, 0 where it is not
     """
 
     first: IntArray
@@ -30,30 +32,33 @@ class PairBlock:
 
 @dataclass(frozen=True)
 class PairMean:
-    """sum w_i w_j weight_ij score_ij / sum w_i w_j weight_ij over all blocks, for draws w: a weighted mean over pairs.
+    """Weighted mean over pairs: sum w_i w_j weight_ij score_ij / sum w_i w_j weight_ij over all blocks, for draws w.
 
-    NaN where no pair may be compared. O(count a b) for a block, as two matrix products.
+    In [0, 1]; NaN where no pair may be compared. Cost: O(count a b) per block, as two matrix products.
     """
 
     blocks: tuple[PairBlock, ...]
 
     def __call__(self, draws: FloatArray) -> FloatArray:
         """draws (count, n) -> (count,)."""
-        good, possible = np.zeros(len(draws)), np.zeros(len(draws))
+        correct, possible = np.zeros(len(draws)), np.zeros(len(draws))
         for block in self.blocks:
             left, right = draws[:, block.first], draws[:, block.second]
-            good += np.einsum("ra,ra->r", left, right @ (block.weight * block.score).T)
+            correct += np.einsum("ra,ra->r", left, right @ (block.weight * block.score).T)
             possible += np.einsum("ra,ra->r", left, right @ block.weight.T)
-        return safe_ratio(good, possible)
+        return safe_ratio(correct, possible)
 
     def only(self, block: int) -> "PairMean":
-        """The same over one block, e.g. one fold."""
+        """The same statistic over one block, for example over one fold."""
         return PairMean((self.blocks[block],))
 
 
 @dataclass(frozen=True)
 class RowMean:
-    """sum w_i value_i / sum w_i: a mean over test rows, each weighed as its patient. patient (m,), value (m,)."""
+    """Mean over test rows: sum w_i value_i / sum w_i. Each row has the weight of its patient.
+
+    patient (m,)  the patient of each test row, as a row of the cohort table;  value (m,)  in the unit of the result
+    """
 
     patient: IntArray
     value: FloatArray
@@ -66,7 +71,7 @@ class RowMean:
 
 @dataclass(frozen=True)
 class Skill:
-    """1 - loss / reference loss: 1 perfect, 0 no better than the reference, below 0 worse."""
+    """1 - loss / reference loss. Higher is better: 1 perfect, 0 equal to the reference, below 0 worse. No unit."""
 
     loss: Statistic
     reference: Statistic
@@ -78,7 +83,7 @@ class Skill:
 
 @dataclass(frozen=True)
 class MeanOfStatistics:
-    """The plain mean of several statistics, e.g. over classes; NaN of none, or where one of them is."""
+    """Unweighted mean of several statistics, for example over classes; NaN without any, or where one of them is NaN."""
 
     parts: tuple[Statistic, ...]
 
@@ -91,28 +96,32 @@ class MeanOfStatistics:
 
 @dataclass(frozen=True)
 class MacroF1:
-    """Mean over classes of 2 TP / (2 TP + FP + FN), classes of the truth and of the guesses; 0 for one never right.
+    """Macro-F1: mean over classes of F1 = 2 TP / (2 TP + FP + FN). Higher is better: 1 perfect, 0 never correct.
 
-    patient (m,) the cohort's row of each test row;  truth, guessed (m,) words.
+    The classes are those of the true and of the predicted labels together. A class that is never predicted correctly
+    contributes 0.
+
+    patient (m,)          the patient of each test row, as a row of the cohort table
+    truth, predicted (m,) class names
     """
 
     patient: IntArray
     truth: np.ndarray
-    guessed: np.ndarray
+    predicted: np.ndarray
 
     def __call__(self, draws: FloatArray) -> FloatArray:
         """draws (count, n) -> (count,)."""
         weights, scores = draws[:, self.patient], []
-        for name in np.unique(np.concatenate([self.truth, self.guessed])):
-            real, said = self.truth == name, self.guessed == name
-            both = weights @ (real & said)
-            f1 = safe_ratio(2 * both, weights @ real.astype(np.float64) + weights @ said.astype(np.float64))
-            scores.append(np.nan_to_num(f1))
+        for name in np.unique(np.concatenate([self.truth, self.predicted])):
+            is_class, is_predicted = self.truth == name, self.predicted == name
+            true_positive = weights @ (is_class & is_predicted)
+            positives = weights @ is_class.astype(np.float64) + weights @ is_predicted.astype(np.float64)
+            scores.append(np.nan_to_num(safe_ratio(2 * true_positive, positives)))
         return np.asarray(np.mean(scores, axis=0), dtype=np.float64)
 
 
-def safe_ratio(above: FloatArray, below: FloatArray) -> FloatArray:
-    """above / below, NaN where below is 0."""
-    quotient = np.full(np.shape(below), np.nan)
-    np.divide(above, below, out=quotient, where=below != 0)
+def safe_ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
+    """numerator / denominator element by element, NaN where the denominator is 0; any one shape."""
+    quotient = np.full(np.shape(denominator), np.nan)
+    np.divide(numerator, denominator, out=quotient, where=denominator != 0)
     return quotient

@@ -1,4 +1,4 @@
-"""The first lines of a report: ranking and calibration of MCTI, its parts, the search, warnings."""
+"""Sentences of a report: the result, calibration, composition of the model, search of the settings, warnings."""
 
 import math
 from collections.abc import Mapping
@@ -6,16 +6,17 @@ from typing import Any
 
 from mcti.evaluation.attribution_shares import SMALL_SHARE
 from mcti.evaluation.comparison import Interval
-from mcti.evaluation.scores import OURS, Scores, as_interval
+from mcti.evaluation.scores import MCTI_KEY, Scores, as_interval
 from mcti.model.names import COX, NETWORK, PART_NAMES, display
 from mcti.params import EvaluateParams
 
-FEW_EVENTS = 10
-SLOPES = (0.7, 1.4)
-"""A calibration slope outside is a warning: predicted log-odds then spread 1.4 times too far, or too little."""
+MIN_CLAIM_EVENTS = 10
+"""With fewer events in all test parts a report warns that no conclusion is possible."""
+SLOPE_LIMITS = (0.7, 1.4)
+"""A calibration slope outside is a warning: the predicted log-odds vary at least 1.4 times too much, or too little."""
 
 
-def shown(interval: Interval) -> str:
+def format_interval(interval: Interval) -> str:
     """`0.612 [0.541, 0.690]`, or `not defined`."""
     if not math.isfinite(interval.value):
         return "not defined"
@@ -24,151 +25,157 @@ def shown(interval: Interval) -> str:
     return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
 
 
-def lead(scores: Scores, params: EvaluateParams) -> str:
-    """The result in one or two sentences, whichever way it went."""
-    ours, rival = scores.c_index(OURS), params.primary_baseline
-    if rival not in scores.comparison:
-        return f"C-index of MCTI: {shown(ours)}."
-    entry = scores.comparison[rival]
+def result_sentences(scores: Scores, params: EvaluateParams) -> str:
+    """The comparison with the primary baseline in one or two sentences, whatever its result is."""
+    mcti, baseline = scores.c_index(MCTI_KEY), params.primary_baseline
+    if baseline not in scores.comparison:
+        return f"C-index of MCTI: {format_interval(mcti)}."
+    entry = scores.comparison[baseline]
     difference, errors = as_interval(entry["difference"]), as_interval(entry["ibs_difference"])
-    told = (
-        f"C-index of MCTI: {shown(ours)}; of {display(rival)}: {shown(scores.c_index(rival))}. "
-        f"Difference {shown(difference)}: {_verdict(difference, 'MCTI ranks better', 'MCTI ranks worse')}."
+    ranking = (
+        f"C-index of MCTI: {format_interval(mcti)}; of {display(baseline)}: "
+        f"{format_interval(scores.c_index(baseline))}. Difference {format_interval(difference)}: "
+        f"{_verdict(difference, 'MCTI ranks better', 'MCTI ranks worse')}."
     )
     if not math.isfinite(errors.value):
-        return told
-    words = _verdict(errors, "MCTI errs more", "MCTI errs less")
-    return f"{told} Difference of the integrated Brier score {shown(errors)}: {words}."
+        return ranking
+    verdict = _verdict(errors, "the prediction error of MCTI is larger", "the prediction error of MCTI is smaller")
+    return f"{ranking} Difference of the integrated Brier score {format_interval(errors)}: {verdict}."
 
 
-def calibrated(scores: Scores) -> str:
-    """Slope, intercept, ICI and integrated Brier score at the last horizon, in one sentence; empty without one."""
+def calibration_sentences(scores: Scores) -> str:
+    """Slope, intercept, ICI and integrated Brier score at the last horizon; empty without a horizon."""
     if not len(scores.horizons):
         return ""
-    numbers, last = scores.models[OURS], f"{scores.horizons[-1]:g}"
-    cells = [shown(as_interval(numbers[f"{name}_{last}"])) for name in ("slope", "intercept", "ici")]
+    numbers, last = scores.models[MCTI_KEY], f"{scores.horizons[-1]:g}"
+    slope, intercept, ici = (
+        format_interval(as_interval(numbers[f"{name}_{last}"])) for name in ("slope", "intercept", "ici")
+    )
     return (
-        f"Calibration at month {last}: slope {cells[0]} (1 is right), intercept {cells[1]} (0 is right), "
-        f"ICI {cells[2]} (0 is best). Integrated Brier score {shown(as_interval(numbers['ibs']))} (lower is better)."
+        f"Calibration at month {last}: slope {slope} (1 is right), intercept {intercept} (0 is right), "
+        f"ICI {ici} (0 is best). Integrated Brier score {format_interval(as_interval(numbers['ibs']))} "
+        "(lower is better)."
     )
 
 
 def calibration(scores: Scores) -> dict[str, float | None]:
-    """slope, intercept, ici at the last horizon, and ibs, of MCTI: values alone; empty without a horizon."""
+    """Values of MCTI: slope, intercept, ici at the last horizon, and ibs; empty without a horizon."""
     if not len(scores.horizons):
         return {}
-    numbers, last = scores.models[OURS], f"{scores.horizons[-1]:g}"
+    numbers, last = scores.models[MCTI_KEY], f"{scores.horizons[-1]:g}"
     keys = {"slope": f"slope_{last}", "intercept": f"intercept_{last}", "ici": f"ici_{last}", "ibs": "ibs"}
     return {name: numbers[key]["value"] for name, key in keys.items()}
 
 
-def composition(scores: Scores) -> str:
-    """What the shipped model is: an ensemble or a network, what each part alone ranks, and the attribution's shares."""
-    said = []
+def composition_sentences(scores: Scores) -> str:
+    """What the model consists of: an ensemble or a network, the C of each part, and the shares of the attribution."""
+    sentences = []
     if NETWORK in scores.models and COX in scores.models:
-        said.append(
-            "The model is an ensemble of a neural network and a ridge Cox model on the same inputs. Network alone: C "
-            f"{shown(scores.c_index(NETWORK))}; Cox part alone: C {shown(scores.c_index(COX))}; both: C "
-            f"{shown(scores.c_index(OURS))}."
+        sentences.append(
+            "The model is an ensemble of a neural network with a ridge Cox model (a linear survival regression) on the "
+            f"same inputs. Network alone: C {format_interval(scores.c_index(NETWORK))}; Cox part alone: "
+            f"C {format_interval(scores.c_index(COX))}; both: C {format_interval(scores.c_index(MCTI_KEY))}."
         )
     if scores.attribution:
         shares = ", ".join(
             f"{PART_NAMES[name]} {percent(share)}" for name, share in scores.attribution["shares"].items()
         )
-        said.append(f"Shares of the attribution ({scores.attribution['patients']} test patients): {shares}.")
-        said += [
-            f"Share of the {PART_NAMES[name]}: {percent(share)}, too little to be shown."
+        patients = scores.attribution["patients"]
+        sentences.append(f"Shares of the attribution ({patients} test patients): {shares}.")
+        sentences += [
+            f"Share of the {PART_NAMES[name]}: {percent(share)}, too small for a table."
             for name, share in scores.attribution["details"].items()
             if share < SMALL_SHARE and name != "mean_patch"
         ]
-    return " ".join(said)
+    return " ".join(sentences)
 
 
 def percent(share: float) -> str:
-    """`73 %`; `0.01 %` where one digit would say 0."""
+    """`73 %`; two significant digits below 1 %, for example `0.01 %`."""
     return f"{100 * share:.0f} %" if share >= SMALL_SHARE else f"{100 * share:.2g} %" if share else "0 %"
 
 
-def searched(search: Mapping[str, Any]) -> list[str]:
-    """What the search of the settings saw and gained, in sentences."""
+def search_sentences(search: Mapping[str, Any]) -> list[str]:
+    """Which patients the search of the settings used, and what it gained."""
     if "outer_folds" not in search:
-        return ["The models record no search of their settings (`mcti train --best`)."]
-    return [_seen(search), *_gained(search)]
+        return ["The models have no record of a search of their settings (`mcti train --best`)."]
+    return [_search_patients(search), *_search_gain(search)]
 
 
-def _seen(search: Mapping[str, Any]) -> str:
+def _search_patients(search: Mapping[str, Any]) -> str:
     folds = ", ".join(str(number) for number in search["outer_folds"])
     if search["nested"]:
         return (
-            "The settings were searched for each fold inside its own training part (nested): no test patient was seen."
+            "The settings were searched for each fold inside its own training part (nested): no test patient was used."
         )
     if not search["seen"]:
-        return f"The settings were searched in the training part of fold {folds}; no evaluated patient was seen."
+        return f"The settings were searched in the training part of fold {folds}; no evaluated patient was used."
     return (
-        f"The settings were searched in the training part of fold {folds} and taken for all folds: the outcomes of "
-        f"{search['seen']} of the {search['patients']} evaluated patients took part in the choice of the settings of "
-        "the models that are tested on them. The estimates of the other folds are optimistic by what the search gained "
-        "by chance; `search.nested: true` searches each fold in its own training part."
+        f"The settings were searched in the training part of fold {folds} and used for all folds: the outcomes of "
+        f"{search['seen']} of the {search['patients']} evaluated patients influenced the choice of the settings of "
+        "the models that are tested on them. The estimates of the other folds are optimistic by the part of the search "
+        "gain that is due to chance; `search.nested: true` searches each fold in its own training part."
     )
 
 
-def _gained(search: Mapping[str, Any]) -> list[str]:
+def _search_gain(search: Mapping[str, Any]) -> list[str]:
     if search["nested"]:
         gains = [as_interval(gain).value for gain in search["gains"].values() if gain]
         known = [value for value in gains if math.isfinite(value)]
         if not known:
             return []
-        each = ", ".join(f"{value:+.3f}" for value in known)
-        return [f"Gain in C of the inner folds over the starting settings, by outer fold: {each}. {_SELECTION}"]
+        by_fold = ", ".join(f"{value:+.3f}" for value in known)
+        return [f"Gain in C of the inner folds over the starting settings, by outer fold: {by_fold}. {_SELECTION}"]
     gain = search.get("gain")
     if not gain or gain["value"] is None:
         return []
     return [
-        f"Search gain over the starting settings: C of the inner folds {shown(as_interval(gain))} (interval corrected "
-        f"for the overlap of the inner folds), the best of {search['trials']} trials. {_SELECTION}"
+        f"Search gain over the starting settings: C of the inner folds {format_interval(as_interval(gain))} (interval "
+        f"corrected for the overlap of the inner folds), the best of {search['trials']} trials. {_SELECTION}"
     ]
 
 
-_SELECTION = "The best trial was chosen by the same numbers, so that its gain is too high by selection."
+_SELECTION = "The best trial was chosen by the same numbers, so its gain is biased upwards by selection."
 
 
 def warnings(scores: Scores, skipped: Mapping[str, str]) -> list[str]:
-    """What a reader must know before any number: left-out baselines, few events, horizons, calibration, search."""
-    folds = scores.models[OURS]["folds"]
+    """Limits of the evaluation: skipped baselines, few events, horizons, calibration, search."""
+    folds = scores.models[MCTI_KEY]["folds"]
     events = [fold["events"] for fold in folds]
-    said = [f"Baseline {display(name)} was left out: {why}." for name, why in skipped.items()]
+    sentences = [f"Baseline {display(name)} was left out: {reason}." for name, reason in skipped.items()]
     if 0 in events:
-        said.append(f"{events.count(0)} test fold(s) have no event and take no part in C.")
-    if sum(events) < FEW_EVENTS:
-        said.append(f"Only {sum(events)} events: no claim can be made for this cohort.")
+        sentences.append(f"{events.count(0)} test fold(s) have no event and do not contribute to C.")
+    if sum(events) < MIN_CLAIM_EVENTS:
+        sentences.append(f"Only {sum(events)} events: no conclusion is possible for this cohort.")
     if len(scores.unusable):
         months = ", ".join(f"{t:g}" for t in scores.unusable)
-        said.append(
-            f"Months {months} cannot be scored: no event before, or nobody followed beyond in the test or the training "
-            "parts. Any S(t) there is extrapolated."
+        sentences.append(
+            f"Months {months} cannot be scored: no event before, or no patient followed beyond, in the test or the "
+            "training parts. Any S(t) there is extrapolated."
         )
     if scores.search.get("seen"):
-        said.append(_seen(scores.search))
-    return said + _miscalibrated(scores)
+        sentences.append(_search_patients(scores.search))
+    return sentences + _miscalibration(scores)
 
 
-def _miscalibrated(scores: Scores) -> list[str]:
-    slopes = {f"{t:g}": scores.models[OURS][f"slope_{t:g}"]["value"] for t in scores.horizons}
-    wrong = {t: slope for t, slope in slopes.items() if slope is not None and not SLOPES[0] <= slope <= SLOPES[1]}
-    if not wrong:
+def _miscalibration(scores: Scores) -> list[str]:
+    slopes = {f"{t:g}": scores.models[MCTI_KEY][f"slope_{t:g}"]["value"] for t in scores.horizons}
+    low, high = SLOPE_LIMITS
+    outside = {t: slope for t, slope in slopes.items() if slope is not None and not low <= slope <= high}
+    if not outside:
         return []
-    told = ", ".join(f"{slope:.2f} at month {t}" for t, slope in wrong.items())
+    values = ", ".join(f"{slope:.2f} at month {t}" for t, slope in outside.items())
     hint = (
-        "the curves were recalibrated already (train.recalibration_folds): take more inner folds, or do not use S(t)"
+        "the curves are already recalibrated (train.recalibration_folds): use more inner folds, or do not use S(t)"
         if scores.recalibration
         else "set train.recalibration_folds (3, for example) and train again"
     )
-    return [f"Poor calibration: slope {told}, outside {SLOPES[0]:g} to {SLOPES[1]:g}: {hint}."]
+    return [f"Poor calibration: slope {values}, outside {low:g} to {high:g}: {hint}."]
 
 
 def _verdict(difference: Interval, above: str, below: str) -> str:
     if not math.isfinite(difference.low):
-        return "the difference cannot be judged"
+        return "the difference cannot be assessed"
     if difference.low > 0:
         return above
     return below if difference.high < 0 else "no difference is shown"

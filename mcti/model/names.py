@@ -35,5 +35,5 @@ PART_NAMES = {
 
 
 def display(model: str) -> str:
-    """The name of a model in a report; a network of `--peer` keeps the name of its folder."""
+    """The name of a model in a report; a network of `--comparator` keeps the name of its folder."""
     return DISPLAY.get(model, model)

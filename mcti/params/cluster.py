@@ -70,7 +70,7 @@ class TaskParams(Params):
 
 
 class TaskTable(Params):
-    """One row a step; `wiring` are the tasks that only gather files or report."""
+    """One row per step; `utility`: tasks that only merge files, publish or report."""
 
     ingest: TaskParams = TaskParams(cpu="1", memory="4Gi", timeout_minutes=30)
     validation: TaskParams = Field(TaskParams(cpu="1", memory="4Gi", retries=0, timeout_minutes=30), alias="validate")
@@ -84,7 +84,7 @@ class TaskTable(Params):
     predict: TaskParams = TaskParams(cpu="2", memory="8Gi", timeout_minutes=120)
     explain: TaskParams = TaskParams(cpu="2", memory="8Gi", timeout_minutes=240)
     monitor: TaskParams = TaskParams(cpu="1", memory="8Gi", timeout_minutes=60)
-    wiring: TaskParams = TaskParams(cpu="500m", memory="1Gi", timeout_minutes=60)
+    utility: TaskParams = TaskParams(cpu="500m", memory="1Gi", timeout_minutes=60)
 
     @model_validator(mode="before")
     @classmethod

@@ -6,7 +6,7 @@ pixels need the slide's mpp. Tensors are read with weights_only=True, which exec
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from mcti import storage
 from mcti.errors import DataError, UsageError, did_you_mean
 from mcti.slides import features, hdf5
 from mcti.slides.features import TileBlock
+from mcti.storage import Location
 
 FORMATS = ("trident", "clam", "stamp", "pt")
 _GRID = (
@@ -78,24 +79,24 @@ def write_slide(slide: PortableFeatures, folder: Path, format_name: str) -> None
     {"trident": _to_trident, "clam": _to_clam, "stamp": _to_stamp, "pt": _to_pt}[format_name](slide, folder)
 
 
-def from_store(path: Path) -> PortableFeatures:
-    """A slide of a feature store.
+def from_store(location: Location) -> PortableFeatures:
+    """A slide of a feature store, from its local or S3 feature file.
 
     Raises DataError when the file is missing or broken.
     """
-    with features.open_file(path) as file:
+    with features.open_file(location) as file:
         return PortableFeatures(
-            _stem(path), file.features(), file.coords(), _copied(file.grid), _copied(file.attributes)
+            _stem(location), file.features(), file.coords(), _copied(file.grid), _copied(file.attributes)
         )
 
 
-def read_header(path: Path) -> PortableFeatures:
+def read_header(location: Location) -> PortableFeatures:
     """A slide of a feature store without its features and coordinates.
 
     Raises DataError when the file is missing or broken.
     """
-    with features.open_file(path) as file:
-        return PortableFeatures(_stem(path), np.empty((0, 0)), None, _copied(file.grid), _copied(file.attributes))
+    with features.open_file(location) as file:
+        return PortableFeatures(_stem(location), np.empty((0, 0)), None, _copied(file.grid), _copied(file.attributes))
 
 
 def to_store(slide: PortableFeatures, out: Path, format_name: str) -> None:
@@ -253,8 +254,8 @@ def _coords(slide: PortableFeatures, format_name: str) -> NDArray[np.int64]:
     return slide.coords
 
 
-def _stem(file: Path) -> str:
-    return file.name.removesuffix(file.suffix)
+def _stem(location: Location) -> str:
+    return PurePosixPath(location).stem
 
 
 def _copied(attributes: dict[str, Any]) -> dict[str, Any]:

@@ -35,9 +35,9 @@ def heatmap(
     Writes  out/{heatmap.png, heatmap.geojson, heatmap.ome.tif}: all of it or nothing
     Raises  DataError when a score belongs to no tile of the slide, or the slide cannot be read
     """
-    with probe.local_slide(str(slide)) as path, storage.local_copy(features) as feature_file:
+    with probe.local_slide(str(slide)) as path:
         info = probe.examine(path, mpp=mpp)
-        slide_features = exchange.from_store(feature_file)
+        slide_features = exchange.from_store(features)
         drawing.check_same_slide(slide_features, info, features)
         tile_scores = drawing.read_scores(scores, slide_features, column, centre)
         with probe.open_reader(path, info.reader) as reader:

@@ -1,6 +1,6 @@
-"""Rules over a compiled pipeline: what a cluster was seen to refuse is found before anything is sent.
+"""Rules for a compiled pipeline: they find what a cluster refuses before anything is submitted.
 
-`mcti pipeline check FILE` runs them; compile, submit, schedule and the tests do so as well (docs/kubeflow.md).
+`mcti pipeline check FILE` applies them, as do compile, submit, schedule and the tests (docs/kubeflow.md).
 """
 
 from pathlib import Path
@@ -16,14 +16,14 @@ RULES: tuple[Rule, ...] = (*flow.RULES, *values.RULES, *resources.RULES, *pods.R
 NOTES = (
     "retries of failed tasks need COMPILED_PIPELINE_SPEC_PATCH at the API server, else KFP 2.17 retries lost pods only "
     "(docs/kubeflow.md, Retries)",
-    "PodSecurity restricted also wants no privilege escalation, no capabilities and seccomp RuntimeDefault: "
+    "PodSecurity restricted also requires no privilege escalation, no capabilities and seccomp RuntimeDefault: "
     "KFP 2.17 adds these itself, kfp-kubernetes cannot write them",
     "a PersistentVolumeClaim must be writable for user 10001: kfp-kubernetes cannot write fsGroup",
 )
 
 
 class Violation(BaseModel):
-    """A rule that the file breaks: where and how, and why the rule exists."""
+    """One violation of a rule: where and how, and why the rule exists."""
 
     model_config = ConfigDict(frozen=True)
     rule: str
@@ -33,7 +33,7 @@ class Violation(BaseModel):
 
 
 class CheckReport(BaseModel):
-    """What the rules found in a file; `nodes` is the estimate of the rule `fan-out`."""
+    """The result of all rules for a file; `nodes` is the estimate of the rule `fan-out`."""
 
     model_config = ConfigDict(frozen=True)
     file: str
@@ -45,54 +45,55 @@ class CheckReport(BaseModel):
 
     @property
     def exit_code(self) -> int:
-        """0, or that of wrong data."""
+        """0 without violations, else that of DataError."""
         return DataError.exit_code if self.violations else 0
 
     def lines(self) -> list[str]:
-        """One line per rule that holds, then the notes."""
+        """One line per rule without violation, then the notes."""
         head = f"check: {self.file} · {self.bytes} bytes · about {self.nodes} nodes · {len(self.violations)} violations"
         return [head, *(f"  passed: {name}" for name in self.passed), *(f"  note: {note}" for note in self.notes)]
 
-    def complaints(self) -> list[str]:
+    def violation_lines(self) -> list[str]:
         """One line per violation."""
-        return [f"{found.message} [{found.rule}: {found.reason}]" for found in self.violations]
+        return [f"{violation.message} [{violation.rule}: {violation.reason}]" for violation in self.violations]
 
 
 def check(path: Path, cluster: ClusterParams) -> CheckReport:
-    """Hold a compiled file against every rule.
+    """Check a compiled file against every rule.
 
-    cluster     what the cluster offers: largest node, quota, objects of its own
+    cluster     what the cluster offers: largest node, quota, additional objects
 
     Raises
         DataError: no such file, or it is no compiled pipeline.
     """
-    found = document.read(path)
+    pipeline = document.read(path)
     try:
-        broken = {rule.name: tuple(rule.find(found, cluster)) for rule in RULES}
-        nodes = size.nodes(found)
+        messages = {rule.name: tuple(rule.find(pipeline, cluster)) for rule in RULES}
+        nodes = size.nodes(pipeline)
     except RecursionError as error:
-        raise DataError("components that hold each other", str(path), "write the file with kfp dsl compile") from error
+        hint = "write the file with kfp dsl compile"
+        raise DataError("components that contain each other", str(path), hint) from error
     return CheckReport(
         file=str(path),
-        bytes=found.size,
+        bytes=pipeline.size,
         nodes=nodes,
-        passed=tuple(name for name, faults in broken.items() if not faults),
+        passed=tuple(name for name, lines in messages.items() if not lines),
         violations=tuple(
-            Violation(rule=rule.name, message=fault, reason=rule.reason, source=rule.source)
+            Violation(rule=rule.name, message=message, reason=rule.reason, source=rule.source)
             for rule in RULES
-            for fault in broken[rule.name]
+            for message in messages[rule.name]
         ),
         notes=NOTES,
     )
 
 
-def refuse(path: Path, cluster: ClusterParams) -> None:
-    """Refuse a file that breaks a rule.
+def require_valid(path: Path, cluster: ClusterParams) -> None:
+    """Refuse a file that violates a rule.
 
     Raises
-        UsageError: it does; the settings it was compiled from are wrong.
+        UsageError: the file violates a rule; the settings from which it was compiled are wrong.
     """
-    complaints = check(path, cluster).complaints()
-    if complaints:
-        more = f"; {len(complaints) - 1} more: {'; '.join(complaints[1:])}" if len(complaints) > 1 else ""
-        raise UsageError(f"the pipeline would not run on a cluster: {complaints[0]}{more}")
+    lines = check(path, cluster).violation_lines()
+    if lines:
+        more = f"; {len(lines) - 1} more: {'; '.join(lines[1:])}" if len(lines) > 1 else ""
+        raise UsageError(f"the pipeline would not run on a cluster: {lines[0]}{more}")

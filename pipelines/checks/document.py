@@ -1,4 +1,4 @@
-"""A compiled pipeline as the rules read it: two YAML documents, the definition and what Kubernetes is asked for."""
+"""A compiled pipeline as the rules read it: two YAML documents, the definition and the settings for Kubernetes."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ from mcti.errors import DataError
 
 SCHEMA = "2.1.0"
 LARGEST_FILE = 32 << 20
-"""Bytes that the API server takes: MaxFileLength of KFP 2.17.0, 32 MiB. A larger file is not even parsed."""
+"""Maximum size in bytes that the API server accepts: MaxFileLength of KFP 2.17.0. A larger file is not parsed."""
 _HINT = "write it with mcti pipeline compile, or kfp dsl compile of kfp 2"
 Tree = Mapping[str, Any]
 
@@ -36,7 +36,7 @@ class Task:
 
     @property
     def title(self) -> str:
-        """The name that a page of Kubeflow shows."""
+        """The name that Kubeflow's user interface displays."""
         return str(self.spec.get("taskInfo", {}).get("name", self.name))
 
     @property
@@ -60,8 +60,8 @@ class Document:
 
     def component(self, name: str) -> Tree:
         """The ComponentSpec of a name; `root` is the pipeline itself."""
-        found: Tree = self.spec["root"] if name == "root" else self.spec.get("components", {}).get(name, {})
-        return found
+        spec: Tree = self.spec["root"] if name == "root" else self.spec.get("components", {}).get(name, {})
+        return spec
 
     def tasks_of(self, name: str) -> list[Task]:
         """The tasks of a component's DAG; none of a component that is a container."""
@@ -91,11 +91,11 @@ class Document:
         return _type(self.component(component).get("outputDefinitions", {}).get("parameters", {}).get(name))
 
     def value(self, task: Task, parameter: str) -> Any:
-        """What an input parameter gets without an override of the run; None where only the run knows."""
-        given = task.spec.get("inputs", {}).get("parameters", {}).get(parameter, {})
-        if "runtimeValue" in given:
-            return given["runtimeValue"].get("constant")
-        name = given.get("componentInputParameter")
+        """Value of an input parameter without an override of the run; None where only a run determines it."""
+        source = task.spec.get("inputs", {}).get("parameters", {}).get(parameter, {})
+        if "runtimeValue" in source:
+            return source["runtimeValue"].get("constant")
+        name = source.get("componentInputParameter")
         return self._default(task.parent, name) if name else None
 
     def _default(self, component: str, name: str) -> Any:
@@ -106,13 +106,13 @@ class Document:
         return self.value(user, name) if user is not None else declared.get("defaultValue")
 
     def producer(self, task: Task, parameter: str) -> Task | None:
-        """The task of the same DAG, or of one around it, that makes the input parameter of a task."""
-        given = task.spec.get("inputs", {}).get("parameters", {}).get(parameter, {})
-        if "taskOutputParameter" in given:
-            name = given["taskOutputParameter"].get("producerTask")
+        """The task of the same DAG, or of an enclosing one, that produces the input parameter of a task."""
+        source = task.spec.get("inputs", {}).get("parameters", {}).get(parameter, {})
+        if "taskOutputParameter" in source:
+            name = source["taskOutputParameter"].get("producerTask")
             return next((other for other in self.tasks_of(task.parent) if other.name == name), None)
         user = next((other for other in self.tasks() if other.component == task.parent), None)
-        inner = given.get("componentInputParameter")
+        inner = source.get("componentInputParameter")
         return self.producer(user, inner) if user is not None and inner else None
 
 
@@ -125,18 +125,19 @@ def read(path: Path) -> Document:
     with storage.translating_os_errors(path):
         size = path.stat().st_size
         if size > LARGEST_FILE:
-            raise DataError(f"{size} bytes", str(path), f"the API server takes {LARGEST_FILE}: lower the fan-out")
+            hint = f"the API server accepts {LARGEST_FILE} bytes: reduce the number of tasks"
+            raise DataError(f"{size} bytes are too many", str(path), hint)
         body = path.read_bytes()
     first, *others = _documents(body, str(path))
-    _need_pipeline(first, str(path))
+    _require_pipeline(first, str(path))
     try:
-        return Document(str(path), size, _spec(first), _pods(others[0]) if others else {})
+        return Document(str(path), size, _normalised_spec(first), _pod_settings(others[0]) if others else {})
     except (json_format.ParseError, AttributeError, TypeError, ValueError) as error:
         raise DataError(f"not a compiled pipeline of Kubeflow Pipelines ({error})", str(path), _HINT) from error
 
 
 def json_value(text: object) -> Any:
-    """The tree that a JSON text holds; None for anything else."""
+    """The value of a JSON text; None for anything else."""
     try:
         return json.loads(text) if isinstance(text, str) else None
     except ValueError:
@@ -145,20 +146,20 @@ def json_value(text: object) -> Any:
 
 def _documents(body: bytes, where: str) -> list[dict[str, Any]]:
     try:
-        found = [tree for tree in yaml.load_all(body, getattr(yaml, "CSafeLoader", yaml.SafeLoader)) if tree]
+        documents = [tree for tree in yaml.load_all(body, getattr(yaml, "CSafeLoader", yaml.SafeLoader)) if tree]
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         line = getattr(getattr(error, "problem_mark", None), "line", -1) + 1
         raise DataError("not YAML", f"{where}, line {line}" if line else where, _HINT) from error
     except RecursionError as error:
         raise DataError("nested too deeply for a pipeline", where, _HINT) from error
-    if not found:
+    if not documents:
         raise DataError("an empty file, no pipeline", where, _HINT)
-    if len(found) > 2 or not all(isinstance(tree, dict) for tree in found):
+    if len(documents) > 2 or not all(isinstance(tree, dict) for tree in documents):
         raise DataError("not a compiled pipeline of Kubeflow Pipelines", where, _HINT)
-    return found
+    return documents
 
 
-def _need_pipeline(spec: dict[str, Any], where: str) -> None:
+def _require_pipeline(spec: dict[str, Any], where: str) -> None:
     if "pipelineInfo" not in spec or not isinstance(spec.get("root"), dict):
         raise DataError("not a compiled pipeline of Kubeflow Pipelines (no pipelineInfo, no root)", where, _HINT)
     version = spec.get("schemaVersion")
@@ -166,24 +167,24 @@ def _need_pipeline(spec: dict[str, Any], where: str) -> None:
         raise DataError(f"schema version {version!r}, not {SCHEMA}", where, _HINT)
 
 
-def _spec(tree: dict[str, Any]) -> Tree:
-    """The definition as its own schema reads it: no unknown field, no null, one name for each field."""
-    found = _normal(tree, pipeline_spec_pb2.PipelineSpec())
-    deployment = _normal(found.get("deploymentSpec", {}), pipeline_spec_pb2.PipelineDeploymentConfig())
-    return found | {"deploymentSpec": deployment, "root": found.get("root", {})}
+def _normalised_spec(tree: dict[str, Any]) -> Tree:
+    """The definition in the form of its schema: no unknown field, no null, one name for each field."""
+    spec = _normalised(tree, pipeline_spec_pb2.PipelineSpec())
+    deployment = _normalised(spec.get("deploymentSpec", {}), pipeline_spec_pb2.PipelineDeploymentConfig())
+    return spec | {"deploymentSpec": deployment, "root": spec.get("root", {})}
 
 
-def _pods(tree: dict[str, Any]) -> dict[str, Tree]:
-    """The settings for Kubernetes by executor; fields of a later kfp-kubernetes are left out."""
-    found = _normal(tree, pipeline_spec_pb2.PlatformSpec()).get("platforms", {}).get("kubernetes", {})
-    executors = found.get("deploymentSpec", {}).get("executors", {})
-    kind = kubernetes_executor_config_pb2.KubernetesExecutorConfig
-    return {label: _normal(config, kind(), ignore_unknown_fields=True) for label, config in executors.items()}
+def _pod_settings(tree: dict[str, Any]) -> dict[str, Tree]:
+    """The settings for Kubernetes by executor; fields of a later kfp-kubernetes are ignored."""
+    platform = _normalised(tree, pipeline_spec_pb2.PlatformSpec()).get("platforms", {}).get("kubernetes", {})
+    executors = platform.get("deploymentSpec", {}).get("executors", {})
+    schema = kubernetes_executor_config_pb2.KubernetesExecutorConfig
+    return {label: _normalised(config, schema(), ignore_unknown_fields=True) for label, config in executors.items()}
 
 
-def _normal(tree: Tree, message: Any, **words: bool) -> dict[str, Any]:
-    found: dict[str, Any] = json_format.MessageToDict(json_format.ParseDict(tree, message, **words))
-    return found
+def _normalised(tree: Tree, message: Any, **options: bool) -> dict[str, Any]:
+    normalised: dict[str, Any] = json_format.MessageToDict(json_format.ParseDict(tree, message, **options))
+    return normalised
 
 
 def _type(declared: Tree | None) -> str | None:

@@ -1,4 +1,4 @@
-"""Secrets and ConfigMaps that a task may name: those of infra/, its runbook and docs/kubeflow.md, with their keys."""
+"""Secrets and ConfigMaps that a task may reference, with their keys: those of infra/, runbook and docs/kubeflow.md."""
 
 SECRETS: dict[str, frozenset[str]] = {
     "mcti-s3": frozenset({"access_key", "secret_key"}),

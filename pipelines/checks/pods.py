@@ -1,4 +1,4 @@
-"""Rules on the pods of the tasks: what they name, who they run as, mounts, names."""
+"""Rules on the pods of the tasks: referenced objects, user, mounts, names."""
 
 import re
 from collections.abc import Iterator
@@ -12,15 +12,15 @@ from pipelines.checks.rule import Rule
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _PATH = re.compile(r"(/[A-Za-z0-9_.-]+)+/?")
 _SUFFIX = 6  # of the workflow's name: a hyphen and five random characters
-# Mounts of KFP's launcher and of Argo, and what the image runs from.
-_TAKEN = (
+# Mounts of KFP's launcher and of Argo, and folders of the image.
+_RESERVED = (
     "/kfp-launcher", "/gcs", "/s3", "/minio", "/.local", "/.cache", "/.config", "/var/run/argo", "/argo",
     "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/root", "/run", "/sbin", "/sys", "/usr", "/opt/mcti",
 )  # fmt: skip
 
 
 def unknown_objects(document: Document, cluster: ClusterParams) -> Iterator[str]:
-    """Secrets and ConfigMaps, or keys of theirs, that neither infra/ nor the runbook makes."""
+    """Secrets, ConfigMaps and keys that neither infra/ nor the runbook creates."""
     for line, tasks in groupby(sorted(_unknown(document, cluster)), key=lambda pair: pair[0]):
         names = [task for _, task in tasks]
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
@@ -35,50 +35,51 @@ def _unknown(document: Document, cluster: ClusterParams) -> Iterator[tuple[str, 
         ("configMapAsVolume", "configMapName", "", "ConfigMap", objects.CONFIG_MAPS),
     )
     for task, _container, pod in document.containers():
-        for field, named, key, kind, known in fields:
+        for field, name_field, key, resource, known in fields:
             for entry in pod.get(field, ()):
-                name = _constant(entry, named)
+                name = _constant(entry, name_field)
                 if name and not entry.get("optional") and name not in cluster.other_objects:
-                    yield from ((line, task.name) for line in _missing(name, entry, key, kind, known))
+                    yield from ((line, task.name) for line in _missing(name, entry, key, resource, known))
 
 
-def _missing(name: str, entry: Tree, key: str, kind: str, known: dict[str, frozenset[str]]) -> Iterator[str]:
+def _missing(name: str, entry: Tree, key: str, resource: str, known: dict[str, frozenset[str]]) -> Iterator[str]:
+    label = f"{resource} {name}"
     if name not in known:
-        yield (f"{kind} {name} is in no overlay and not in the runbook: create it and list it in cluster.other_objects")
+        yield f"{label} is in no overlay and not in the runbook: create it and list it in cluster.other_objects"
         return
     for pair in entry.get("keyToEnv", ()):
         if pair.get(key) not in known[name]:
-            yield f"{kind} {name} has no key {pair.get(key)}: its keys are {', '.join(sorted(known[name]))}"
+            yield f"{label} has no key {pair.get(key)}: its keys are {', '.join(sorted(known[name]))}"
 
 
-def _constant(entry: Tree, named: str) -> str | None:
-    """The name of an object, as old and new versions of kfp-kubernetes write it."""
-    new = entry.get(f"{named}Parameter", {}).get("runtimeValue", {}).get("constant")
-    return new or entry.get(named)
+def _constant(entry: Tree, name_field: str) -> str | None:
+    """The name of an object, in the form of old and of new versions of kfp-kubernetes."""
+    new = entry.get(f"{name_field}Parameter", {}).get("runtimeValue", {}).get("constant")
+    return new or entry.get(name_field)
 
 
 def unrestricted(document: Document, _: ClusterParams) -> Iterator[str]:
-    """Tasks whose user PodSecurity `restricted` would refuse."""
+    """Tasks whose user PodSecurity `restricted` refuses."""
     for task, _container, pod in document.containers():
         context = pod.get("securityContext", {})
         user = context.get("runAsUser")
         if context.get("runAsNonRoot") is not True or user is None or int(user) == 0:
             yield (
-                f"task {task.name}: no user other than root is named: "
+                f"task {task.name}: no user other than root is set: "
                 "kubernetes.set_security_context(task, run_as_user=10001, run_as_non_root=True)"
             )
 
 
 def bad_mounts(document: Document, _: ClusterParams) -> Iterator[str]:
-    """Mounts in places that are taken or that user 10001 cannot use."""
+    """Mounts in folders that are reserved or that user 10001 cannot use."""
     for task, _container, pod in document.containers():
         folders = [str(mount.get("mountPath", "")).rstrip("/") for mount in _mounts(pod)]
         for folder in folders:
-            fault = _fault_of(folder, folders)
+            fault = _mount_fault(folder, folders)
             if fault:
                 yield f"task {task.name}: mount in {folder or '/'!r} {fault}: choose another folder (cluster.claims)"
         if "/tmp" not in folders:  # noqa: S108  (a mount point in the container)  # nosec B108
-            yield f"task {task.name}: no volume in /tmp: user 10001 may write nowhere else, mount an emptyDir there"
+            yield f"task {task.name}: no volume in /tmp, the only folder that user 10001 may write: mount an emptyDir"
 
 
 def _mounts(pod: Tree) -> list[Tree]:
@@ -86,18 +87,18 @@ def _mounts(pod: Tree) -> list[Tree]:
     return [mount for field in fields for mount in pod.get(field, ())]
 
 
-def _fault_of(folder: str, folders: list[str]) -> str | None:
+def _mount_fault(folder: str, folders: list[str]) -> str | None:
     if not _PATH.fullmatch(folder) or ".." in folder.split("/") or "." in folder.split("/"):
         return "is not a plain absolute path"
     if folders.count(folder) > 1:
         return "is mounted twice"
-    if folder != "/dev/shm" and any(f"{folder}/".startswith(f"{taken}/") for taken in _TAKEN):  # noqa: S108  # nosec B108
+    if folder != "/dev/shm" and any(f"{folder}/".startswith(f"{reserved}/") for reserved in _RESERVED):  # noqa: S108  # nosec B108
         return "lies in a folder of the image, of KFP or of Argo"
     return None
 
 
 def long_names(document: Document, _: ClusterParams) -> Iterator[str]:
-    """Names that Kubernetes would refuse, or that would not fit into a label."""
+    """Names that Kubernetes refuses, or that do not fit into a label."""
     name = str(document.spec.get("pipelineInfo", {}).get("name", ""))
     longest = 63 - _SUFFIX
     if len(name) > longest or not _LABEL.fullmatch(name):
@@ -113,9 +114,9 @@ def _bad_volumes(task: Task, pod: Tree) -> Iterator[str]:
     names = [("volume", str(mount.get("volumeName"))) for mount in pod.get("emptyDirMounts", ())]
     claims = [mount.get("constant") or _constant(mount, "pvcName") for mount in pod.get("pvcMount", ())]
     names += [("claim", str(claim)) for claim in claims if claim]
-    for kind, name in names:  # KFP names the volume of a claim after the claim
+    for object_type, name in names:  # KFP names the volume of a claim after the claim
         if len(name) > 63 or not _LABEL.fullmatch(name):
-            yield f"task {task.name}: {kind} name {name!r}: 63 characters of a-z, 0-9 and '-' at most"
+            yield f"task {task.name}: {object_type} name {name!r}: 63 characters of a-z, 0-9 and '-' at most"
     labels = {**pod.get("nodeSelector", {}).get("labels", {}), **pod.get("podMetadata", {}).get("labels", {})}
     for key, value in labels.items():
         if len(key.rpartition("/")[2]) > 63 or len(str(value)) > 63:
@@ -125,14 +126,14 @@ def _bad_volumes(task: Task, pod: Tree) -> Iterator[str]:
 RULES = (
     Rule(
         "objects",
-        "the pod waits in CreateContainerConfigError until somebody makes the Secret or ConfigMap",
+        "the pod waits in CreateContainerConfigError until the Secret or ConfigMap is created",
         "Kubernetes 1.35, secretKeyRef and configMapKeyRef; names from infra/, its runbook and docs/kubeflow.md",
         unknown_objects,
     ),
     Rule(
         "pod-security",
         "a namespace with PodSecurity restricted refuses the pod",
-        "Kubernetes 1.35 Pod Security Standards, restricted; kfp-kubernetes 2.17.3 can write the user and no more",
+        "Kubernetes 1.35 Pod Security Standards, restricted; kfp-kubernetes 2.17.3 can set only the user",
         unrestricted,
     ),
     Rule(
@@ -143,7 +144,7 @@ RULES = (
     ),
     Rule(
         "names",
-        "Kubernetes refuses the object: the workflow's name is the value of a label",
+        "Kubernetes refuses the object: the name of the workflow is the value of a label",
         "Kubernetes 1.35: labels and DNS labels have 63 characters; Argo adds 6 to the name of the pipeline",
         long_names,
     ),

@@ -18,39 +18,39 @@ _FIELDS = {
 def oversized(document: Document, cluster: ClusterParams) -> Iterator[str]:
     """Requests above the largest node or the quota, limits below requests, /dev/shm above the memory."""
     for task, container, pod in document.containers():
-        wanted = _wanted(container.get("resources", {}))
+        requested = _quantities(container.get("resources", {}))
         try:
-            faults = [*_above_bounds(wanted, cluster), *_above_limits(wanted), *_above_memory(wanted, pod)]
+            faults = [*_above_bounds(requested, cluster), *_above_limits(requested), *_above_memory(requested, pod)]
         except ValueError as error:
             faults = [str(error)]
         yield from (f"task {task.name}: {fault}" for fault in faults)
 
 
-def _wanted(asked: Tree) -> dict[str, str]:
-    """Quantities by the names of our settings; those that only the run knows are left out."""
-    found = {name: asked.get(field) for name, field in _FIELDS.items()}
-    found["gpus"] = asked.get("accelerator", {}).get("resourceCount")
-    return {name: str(text) for name, text in found.items() if text and "{{" not in str(text)}
+def _quantities(resources: Tree) -> dict[str, str]:
+    """Quantities by the names of the settings; those that only a run determines are omitted."""
+    quantities = {name: resources.get(field) for name, field in _FIELDS.items()}
+    quantities["gpus"] = resources.get("accelerator", {}).get("resourceCount")
+    return {name: str(text) for name, text in quantities.items() if text and "{{" not in str(text)}
 
 
-def _above_bounds(wanted: Mapping[str, str], cluster: ClusterParams) -> Iterator[str]:
+def _above_bounds(requested: Mapping[str, str], cluster: ClusterParams) -> Iterator[str]:
     for where, section in (("cluster.largest_node", cluster.largest_node), ("cluster.quota", cluster.quota)):
         bounds = section.model_dump() if section is not None else {}
-        for name, text in wanted.items():
+        for name, text in requested.items():
             bound = bounds.get(name)
             if bound is not None and amount(text) > amount(str(bound)):
                 yield f"{name} {text} is above the {bound} of {where}: lower it in its row of cluster.steps"
 
 
-def _above_limits(wanted: Mapping[str, str]) -> Iterator[str]:
+def _above_limits(requested: Mapping[str, str]) -> Iterator[str]:
     for name in ("cpu", "memory"):
-        request, limit = wanted.get(name), wanted.get(f"{name}_limit")
+        request, limit = requested.get(name), requested.get(f"{name}_limit")
         if request and limit and amount(request) > amount(limit):
             yield f"{name} {request} is above its limit {limit}: raise the limit, or request less"
 
 
-def _above_memory(wanted: Mapping[str, str], pod: Tree) -> Iterator[str]:
-    limit = wanted.get("memory_limit")
+def _above_memory(requested: Mapping[str, str], pod: Tree) -> Iterator[str]:
+    limit = requested.get("memory_limit")
     for mount in pod.get("emptyDirMounts", ()):
         size = mount.get("sizeLimit") if mount.get("medium") == "Memory" else None
         if size and limit and amount(size) > amount(limit):
@@ -60,7 +60,7 @@ def _above_memory(wanted: Mapping[str, str], pod: Tree) -> Iterator[str]:
 RULES = (
     Rule(
         "resources",
-        "the pod stays Pending for ever, or the quota refuses it",
+        "the pod is Pending forever, or the quota refuses it",
         "Kubernetes 1.35: scheduler, ResourceQuota; a Memory emptyDir counts as memory of its container",
         oversized,
     ),

@@ -1,4 +1,4 @@
-"""What a rule is: a name, why it exists, where it is known from, and the function that finds its violations."""
+"""A rule: its name, why it exists, the source of its claim, and the function that finds violations."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ Finder = Callable[[Document, ClusterParams], Iterator[str]]
 
 @dataclass(frozen=True)
 class Rule:
-    """One thing that a compiled file must keep so that the back end runs it.
+    """One condition that a compiled file must satisfy so that a cluster can run it.
 
     name    stable id, printed with every violation
-    reason  what happens on a cluster where it is broken
-    source  version of the program in which this is known, and from where
+    reason  what happens on a cluster where the condition is violated
+    source  version of the program that behaves in this way, and the evidence
     find    yields one line per violation: where, what, how to fix
     """
 

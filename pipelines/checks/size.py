@@ -10,10 +10,10 @@ from pipelines.checks.rule import Rule
 LARGEST = 1 << 20
 """Bytes. Argo refuses a larger Workflow (MAX_WORKFLOW_SIZE, 1 MiB as shipped); etcd takes 1.5 MiB, KFP's API 32 MiB."""
 MOST_NODES = 1400
-"""Nodes of a run that are let through: 100 loop iterations of one task each (12 nodes) and 200 nodes beside them."""
+"""Maximum number of nodes of a run: 100 loop iterations of one task each (12 nodes), and 200 other nodes."""
 UNKNOWN_ITEMS = 10
-"""Items that are assumed of a loop whose length only the run knows."""
-# Every template is two nodes, a Retry node and its attempt: the shipped workflowDefaults give each a retryStrategy.
+"""Number of items that is assumed for a loop whose length only a run determines."""
+# Every template has two nodes, a Retry node and its attempt: the shipped workflowDefaults give each a retryStrategy.
 _ROOT, _GROUP, _TASK, _HOOK, _LOOP, _ITERATION = 6, 4, 6, 2, 5, 6
 _SETTINGS = {
     "shards": "cluster.extract_shards",
@@ -24,63 +24,64 @@ _SETTINGS = {
 
 
 def nodes(document: Document) -> int:
-    """Estimated nodes of the Argo Workflow of a run, both branches of a condition included.
+    """Estimated number of nodes of the Argo Workflow of a run, both branches of a condition included.
 
-    6 for the root, 6 a task (driver, executor and its pod), 2 more for an exit task, 4 a group (driver, DAG), 5 a loop
-    and 6 a iteration, each with what is inside. A run that was observed on KFP 2.17.0 with 3 folds and 2 shards
-    had 164 nodes and 243 kB of workflow status.
+    6 for the root, 6 per task (driver, executor and its pod), 2 more for an exit task, 4 per group (driver, DAG),
+    5 per loop and 6 per iteration, each plus its contents. A run that was observed on KFP 2.17.0 with 3 folds and
+    2 shards had 164 nodes and 243 kB of workflow status.
     """
-    return _ROOT + _inside(document, "root")
+    return _ROOT + _nodes_of_component(document, "root")
 
 
-def _inside(document: Document, component: str) -> int:
-    return sum(_of(document, task) for task in document.tasks_of(component))
+def _nodes_of_component(document: Document, component: str) -> int:
+    return sum(_nodes_of_task(document, task) for task in document.tasks_of(component))
 
 
-def _of(document: Document, task: Task) -> int:
+def _nodes_of_task(document: Document, task: Task) -> int:
     hook = _HOOK if task.is_exit else 0
     if "dag" not in document.component(task.component):
         return _TASK + hook
-    inner = _inside(document, task.component)
+    inner = _nodes_of_component(document, task.component)
     if "parameterIterator" in task.spec:
         return _LOOP + items(document, task) * (_ITERATION + inner) + hook
     return _GROUP + inner + hook
 
 
 def items(document: Document, task: Task) -> int:
-    """Items of a loop: of its list, of the default of the parameter, of the settings of `split`, else an assumption."""
+    """Number of items of a loop: of its list, of the parameter's default, of the settings of `split`, else assumed."""
     source = task.spec["parameterIterator"].get("items", {})
     name = source.get("inputParameter")
     known = json_value(source.get("raw")) if name is None else document.value(task, name)
     known = json_value(known) if isinstance(known, str) else known
     if isinstance(known, list):
         return len(known)
-    maker = document.producer(task, name) if name else None
-    settings = json_value(document.value(maker, "params")) if maker and container_step(maker) == "split" else None
+    producer = document.producer(task, name) if name else None
+    is_split = producer is not None and container_step(producer) == "split"
+    settings = json_value(document.value(producer, "params")) if producer and is_split else None
     return _folds(settings) if isinstance(settings, dict) else UNKNOWN_ITEMS
 
 
 def _folds(split: dict[str, object]) -> int:
-    """Folds of a scheme, as far as the settings tell: leave-one-site-out and files have as many as the data."""
+    """Number of folds of a scheme; that of leave-one-site-out and files depends on the data and is assumed."""
     if split.get("scheme") in ("leave-one-site-out", "files"):
         return UNKNOWN_ITEMS
     return int(str(split.get("folds", UNKNOWN_ITEMS))) * int(str(split.get("repeats", 1)))
 
 
 def too_many_nodes(document: Document, _: ClusterParams) -> Iterator[str]:
-    """A run with more nodes than its Workflow can hold."""
+    """A run with more nodes than its Workflow object can store."""
     count = nodes(document)
     if count <= MOST_NODES:
         return
     loops = [task for task in document.tasks() if "parameterIterator" in task.spec]
-    shown = ", ".join(f"{task.title} {items(document, task)}" for task in loops) or "no loop"
-    ours = sorted({_SETTINGS[task.title] for task in loops if task.title in _SETTINGS})
-    fix = f"lower {', '.join(ours)}" if ours else "lower the number of loop items or tasks"
-    yield f"about {count} nodes, at most {MOST_NODES} fit (items of the loops: {shown}): {fix}"
+    sizes = ", ".join(f"{task.title} {items(document, task)}" for task in loops) or "no loop"
+    settings = sorted({_SETTINGS[task.title] for task in loops if task.title in _SETTINGS})
+    hint = f"lower {', '.join(settings)}" if settings else "lower the number of loop items or tasks"
+    yield f"about {count} nodes, at most {MOST_NODES} fit (items of the loops: {sizes}): {hint}"
 
 
 def too_large(document: Document, _: ClusterParams) -> Iterator[str]:
-    """A file that is larger than the Workflow made of it may be."""
+    """A file that is larger than a Workflow may be."""
     if document.size > LARGEST:
         yield f"the file has {document.size} bytes, at most {LARGEST} fit: use fewer tasks or shorter settings"
 
@@ -94,7 +95,7 @@ RULES = (
     ),
     Rule(
         "fan-out",
-        "the status of the Workflow grows beyond 1 MiB while the run is under way, and the run stops",
+        "the status of the Workflow grows beyond 1 MiB during the run, and the run stops",
         "KFP 2.17.0 with Argo 4.0: 164 nodes were 243 kB; about 100 loop iterations fit, by estimate",
         too_many_nodes,
     ),

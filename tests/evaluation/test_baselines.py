@@ -39,14 +39,14 @@ def inputs() -> Inputs:
 @pytest.mark.parametrize("name", baselines.REGISTRY)
 def test_curves_fall_from_one_and_the_same_seed_gives_the_same_bits(name, inputs):
     train, test = inputs.rows(np.arange(120)), inputs.rows(np.arange(120, 160))
-    risk, survival = baselines.make(name).fit(train, 3).predict(test, MONTHS)
+    risk, survival = baselines.create(name).fit(train, 3).predict(test, MONTHS)
     assert risk.shape == (40,)
     assert survival.shape == (40, 3)
     assert np.isfinite(risk).all()
     assert (survival >= 0).all()
     assert (survival <= 1).all()
     assert (np.diff(survival, axis=1) <= 0).all()
-    again = baselines.make(name).fit(train, 3).predict(test, MONTHS)
+    again = baselines.create(name).fit(train, 3).predict(test, MONTHS)
     np.testing.assert_array_equal(again[0], risk)
     np.testing.assert_array_equal(again[1], survival)
 
@@ -55,7 +55,7 @@ def test_curves_fall_from_one_and_the_same_seed_gives_the_same_bits(name, inputs
 def test_higher_risk_means_an_earlier_event(name, inputs):
     """The signal is strong (C of the truth .77), so a model the wrong way round would fall below .5 at once."""
     test = inputs.rows(np.arange(110, 160))
-    risk, survival = baselines.make(name).fit(inputs.rows(np.arange(110)), 0).predict(test, MONTHS)
+    risk, survival = baselines.create(name).fit(inputs.rows(np.arange(110)), 0).predict(test, MONTHS)
     assert metrics.harrell_c(test.event, test.time_months, risk) > 0.6
     assert np.corrcoef(risk, survival[:, 2])[0, 1] < -0.5
 
@@ -80,7 +80,7 @@ def test_altering_the_test_rows_changes_nothing_that_was_fitted(name, inputs):
 
 def test_an_unknown_baseline_is_refused_with_a_suggestion():
     with pytest.raises(UsageError, match="did you mean cox_genes"):
-        baselines.make("cox_gene")
+        baselines.create("cox_gene")
 
 
 def test_a_training_part_without_an_event_is_refused(inputs):

@@ -23,10 +23,10 @@ def test_every_resample_has_the_cohorts_events_and_size():
 def test_free_resamples_vary_in_their_events_and_absolute_risks_are_judged_by_them(tied):
     """Stratified draws fix the number of events, and with it most of what moves a Brier score."""
     draws = comparison.Draws.sample(tied.event, 200, seed=1)
-    assert len(set(draws.free[:, tied.event].sum(axis=1))) > 10
-    assert set(draws.free.sum(axis=1)) == {150}
+    assert len(set(draws.unstratified[:, tied.event].sum(axis=1))) > 10
+    assert set(draws.unstratified.sum(axis=1)) == {150}
     survival = np.full(len(tied.patient), 0.7)
-    assert draws.matching(metrics.brier_at(tied, survival, 36)) is draws.free
+    assert draws.matching(metrics.brier_at(tied, survival, 36)) is draws.unstratified
     assert draws.matching(metrics.c_index(tied, survival)) is draws.stratified
 
 

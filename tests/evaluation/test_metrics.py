@@ -199,9 +199,9 @@ def test_all_weighed_figures_take_the_weights_of_the_tie_rule():
     assert _value(metrics.uno_c(tested, risk, 0.8), tested) == pytest.approx(oracle, abs=EXACT)
 
 
-def test_the_kaplan_meier_forecast_has_no_skill_and_the_truth_has(tied):
+def test_the_kaplan_meier_prediction_has_no_skill_and_the_truth_has(tied):
     horizons = np.array([12.0, 36.0])
-    everyone = metrics.kaplan_meier_forecast(tied, horizons)
+    everyone = metrics.kaplan_meier_prediction(tied, horizons)
     assert _value(metrics.brier_skill(tied, everyone, horizons), tied) == 0
     x = make_patients(150, months=1)["x"].to_numpy()[tied.patient]
     truth = np.exp(-np.exp(x)[:, None] * horizons / 60)

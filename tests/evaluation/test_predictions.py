@@ -60,14 +60,14 @@ def _foreign(frame):
     ("change", "said"),
     [
         (_without_a_row, "has no prediction"),
-        (_twice, "predicted more than once"),
-        (_foreign, "patient X is no test patient"),
+        (_twice, "more than one prediction"),
+        (_foreign, "patient X is not a test patient"),
         (lambda f: f.drop(columns="S_36"), "column 'S_36' is missing.*survival columns there: S_12;"),
-        (lambda f: f.assign(risk=np.nan), "no finite number.*patient P"),
+        (lambda f: f.assign(risk=np.nan), "not a finite number.*patient P"),
         (lambda f: f.assign(S_12=1.2), r"S_12 is .*1.2.*not in \[0, 1\]"),
         (lambda f: f.assign(S_12=0.4), r"S_36 is above S_12: a survival curve never rises.*patient P"),
-        (lambda f: f.assign(fold=0), "a row says fold 0, not 1"),
-        (lambda f: f.set_axis([*"abcde"], axis=1)[["a"]], "one column only.*separate the columns by commas"),
+        (lambda f: f.assign(fold=0), "a row belongs to fold 0, not 1"),
+        (lambda f: f.set_axis([*"abcde"], axis=1)[["a"]], "a single column.*separate the columns by commas"),
     ],
 )
 def test_what_is_wrong_is_named_with_file_and_patient(models, change, said):
@@ -101,7 +101,7 @@ def test_folds_must_belong_to_the_cohort_and_keep_training_and_test_apart():
     patients = make_patients(10)
     with pytest.raises(DataError, match="'Q' is not in the cohort"):
         Outcomes.from_folds(patients, {0: (["P0001"], ["Q"])})
-    with pytest.raises(DataError, match="'P0001' is trained on and tested"):
+    with pytest.raises(DataError, match="'P0001' is in the training part and in the test part"):
         Outcomes.from_folds(patients, {0: (["P0001", "P0002"], ["P0001"])})
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mcti.evaluation import checklist, report, summary_text
+from mcti.evaluation import report, summary_text, tripod_checklist
 from mcti.evaluation.comparison import Interval
 from mcti.evaluation.scores import Scores
 from mcti.params import EvaluateParams
@@ -46,7 +46,7 @@ def test_the_verdict_follows_the_interval_whichever_way_it_went(ends, verdict):
 def test_folds_without_events_few_events_and_horizons_out_of_reach_are_said():
     text = page(make_scores(-0.1, 0.1, events=(0, 4)))
     assert "1 test fold(s) have no event" in text
-    assert "Only 4 events: no claim can be made" in text
+    assert "Only 4 events: no conclusion is possible" in text
     assert "Months 600 cannot be scored" in text
     assert "Cox: clinical + genes + slides was left out: no slide features were given" in text
 
@@ -73,20 +73,20 @@ def test_a_median_follow_up_that_is_not_reached_is_said():
 
 
 def test_undefined_numbers_are_called_so():
-    assert summary_text.shown(Interval(np.nan, np.nan, np.nan)) == "not defined"
-    assert summary_text.shown(Interval(0.5, np.nan, np.nan)) == "0.500"
+    assert summary_text.format_interval(Interval(np.nan, np.nan, np.nan)) == "not defined"
+    assert summary_text.format_interval(Interval(0.5, np.nan, np.nan)) == "0.500"
 
 
 def test_the_checklist_fills_what_the_run_knows_and_leaves_the_rest_to_people():
-    study = checklist.StudySummary(
+    study = tripod_checklist.StudySummary(
         "OS", 80, 27, {"split": {"no features": 2}}, "12 genes", "painted", (40, 42), (13, 14)
     )
-    items = {item.number: item for item in checklist.fill(study, make_scores(-0.1, 0.1), PARAMS)}
-    assert len(items) == len(checklist.TOPICS)
-    assert "80 patients, 27 events, at least 12 events in a test fold" in items["10"].said
-    assert items["26"].said == "painted"
-    assert items["20a"].said.startswith("82 patients in the clinical table; excluded: 2 at split (no features); 80")
-    assert items["21"].said.endswith("training part of a fold: 40 to 42 patients, 13 to 14 events")
+    items = {item.number: item for item in tripod_checklist.fill(study, make_scores(-0.1, 0.1), PARAMS)}
+    assert len(items) == len(tripod_checklist.TOPICS)
+    assert "80 patients, 27 events, at least 12 events in a test fold" in items["10"].text
+    assert items["26"].text == "painted"
+    assert items["20a"].text.startswith("82 patients in the clinical table; excluded: 2 at split (no features); 80")
+    assert items["21"].text.endswith("training part of a fold: 40 to 42 patients, 13 to 14 events")
     assert items["17"].open
     assert not items["8a"].open
 
@@ -99,7 +99,7 @@ def with_search(**more) -> Scores:
 
 def test_a_search_that_saw_test_patients_is_said_as_a_warning_in_tripod_16_and_in_its_own_section():
     text = page(with_search())
-    told = "60 of the 80 evaluated patients took part in the choice of the settings"
+    told = "60 of the 80 evaluated patients influenced the choice of the settings"
     assert text.count(told) == 3
     assert "0.020 [-0.030, 0.070]" in text
     assert "best of 8 trials" in text
@@ -108,9 +108,9 @@ def test_a_search_that_saw_test_patients_is_said_as_a_warning_in_tripod_16_and_i
 def test_a_nested_search_says_that_no_test_patient_was_seen():
     gains = {"0": {"value": 0.01, "low": None, "high": None}, "1": {"value": -0.02, "low": None, "high": None}}
     text = page(with_search(nested=True, seen=0, outer_folds=[0, 1], gains=gains))
-    assert "no test patient was seen" in text
+    assert "no test patient was used" in text
     assert "+0.010, -0.020" in text
-    assert "took part in the choice" not in text
+    assert "influenced the choice" not in text
 
 
 def with_slopes(*slopes: float) -> Scores:

@@ -26,7 +26,7 @@ def test_c_among_some_is_the_c_of_these_rows():
     alone = metrics.harrell_c(
         outcomes.event[rows], outcomes.time_months[rows], np.round(patients["x"].to_numpy(), 1)[rows]
     )
-    ours = point(subgroups.among(metrics.c_index(outcomes, risk), member), 200)
+    ours = point(subgroups.pairs_among(metrics.c_index(outcomes, risk), member), 200)
     assert ours == pytest.approx(alone, abs=1e-12)
 
 
@@ -37,7 +37,7 @@ def test_a_model_that_knows_only_the_subtype_ranks_nobody_within_it():
     risk = (patients["subtype"] == "A").to_numpy(dtype=float)[outcomes.patient]
     pairs = metrics.c_index(outcomes, risk)
     assert point(pairs, 300) > 0.55
-    assert point(subgroups.within(pairs, patients["subtype"].to_numpy()), 300) == 0.5
+    assert point(subgroups.pairs_of_one_label(pairs, patients["subtype"].to_numpy()), 300) == 0.5
 
 
 def test_every_member_is_counted_with_events_and_small_groups_get_no_interval():
@@ -46,9 +46,9 @@ def test_every_member_is_counted_with_events_and_small_groups_get_no_interval():
     outcomes = Outcomes.from_folds(patients, make_folds(patients, 4))
     pairs = metrics.c_index(outcomes, patients["x"].to_numpy()[outcomes.patient])
     found = {g.name: g for g in subgroups.table(pairs, patients, outcomes.tested, DRAWS, 0.95)}
-    assert {"women", "men", "subtype A", "subtype B", "site big", "site the smaller ones"} <= set(found)
+    assert {"women", "men", "subtype A", "subtype B", "site big", "sites with few events"} <= set(found)
     events = int(patients["event"].sum())
-    for one, other in (("women", "men"), ("subtype A", "subtype B"), ("site big", "site the smaller ones")):
+    for one, other in (("women", "men"), ("subtype A", "subtype B"), ("site big", "sites with few events")):
         assert found[one].patients + found[other].patients == 120
         assert found[one].events + found[other].events == events
     assert found["women"].c_index.low < found["women"].c_index.value < found["women"].c_index.high

@@ -50,7 +50,7 @@ TROUBLES = {
     "secret": (waiting("CreateContainerConfigError", ABSENT), f"{ABSENT}): create it"),
     "claim": (waiting(condition='persistentvolumeclaim "scratch" not found'), "a claim does not bind"),
     "unbound": (waiting(condition="pod has unbound immediate PersistentVolumeClaims"), "a claim does not bind"),
-    "room": (waiting(condition="0/1 nodes are available: 1 Insufficient cpu."), "no node takes a pod (0/1 nodes"),
+    "room": (waiting(condition="0/1 nodes are available: 1 Insufficient cpu."), "no node can run a pod (0/1 nodes"),
 }
 
 

@@ -211,7 +211,7 @@ PLANTED = [
     (
         _minutes_beyond_the_timeout,
         "timeout",
-        "task search: time-out 43200 s, and search.timeout_minutes lets it take 43200 s",
+        "task search: time-out 43200 s, but search.timeout_minutes allows 43200 s",
     ),
     (_patience_beyond_the_timeout, "timeout", "task split: time-out 900 s, .*MCTI_PATIENCE_SECONDS"),
     (_tag_with_cache, "image-digest", "task ingest: image registry.example/mcti-python:0.1.0 without digest"),
@@ -221,16 +221,16 @@ PLANTED = [
     (_shared_memory_above_memory, "resources", "task train: /dev/shm of 17Gi is above the memory limit 16Gi"),
     (_unknown_secret, "objects", "task train: Secret mcti-s4 is in no overlay"),
     (_unknown_key, "objects", "task train: ConfigMap mcti-services has no key S3: its keys are mlflow, s3"),
-    (_text("data/$$/clinical.csv"), "rewritten-values", r"ingest.clinical holds '\$\$'"),
-    (_text("data/{{x}}/clinical.csv"), "rewritten-values", "ingest.clinical holds '{{'"),
-    (_text("data/x}}/clinical.csv"), "rewritten-values", "ingest.clinical holds '}}'"),
-    (_text("$(HOME)/clinical.csv"), "rewritten-values", r"ingest.clinical holds '\$\(HOME\)'"),
-    (_text("{{=1}}", "register", "contact"), "rewritten-values", "register.contact holds"),
+    (_text("data/$$/clinical.csv"), "rewritten-values", r"ingest.clinical contains '\$\$'"),
+    (_text("data/{{x}}/clinical.csv"), "rewritten-values", "ingest.clinical contains '{{'"),
+    (_text("data/x}}/clinical.csv"), "rewritten-values", "ingest.clinical contains '}}'"),
+    (_text("$(HOME)/clinical.csv"), "rewritten-values", r"ingest.clinical contains '\$\(HOME\)'"),
+    (_text("{{=1}}", "register", "contact"), "rewritten-values", "register.contact contains"),
     (_key_of_a_mapping, "rewritten-values", "ingest.columns"),
-    (_plain_parameter, "rewritten-values", "data holds '{{'"),
-    (_constant, "rewritten-values", "task publish, parameter remote holds"),
-    (_variable, "rewritten-values", "task train, environment variable CACHE holds"),
-    (_toleration, "rewritten-values", r"task train, Kubernetes.tolerations\[0\].value holds"),
+    (_plain_parameter, "rewritten-values", "data contains '{{'"),
+    (_constant, "rewritten-values", "task publish, parameter remote contains"),
+    (_variable, "rewritten-values", "task train, environment variable CACHE contains"),
+    (_toleration, "rewritten-values", r"task train, Kubernetes.tolerations\[0\].value contains"),
     (_root, "pod-security", "task train: no user other than root"),
     (_nobody, "pod-security", "task train: no user other than root"),
     (_mount("/etc/mcti"), "mounts", "mount in '/etc/mcti' lies in a folder of the image"),
@@ -252,7 +252,7 @@ PLANTED = [
 def test_a_planted_violation_is_found_by_its_rule_alone(ir, settings, tmp_path, change, rule, message):
     report = _broken(ir, tmp_path, change, settings.cluster)
     assert {found.rule for found in report.violations} == {rule}
-    assert any(re.search(message, found.message, re.DOTALL) for found in report.violations), report.complaints()
+    assert any(re.search(message, found.message, re.DOTALL) for found in report.violations), report.violation_lines()
     assert report.exit_code == 3
 
 
@@ -289,13 +289,13 @@ def test_secrets_of_the_namespace_can_be_declared(tmp_path):
     ],
 )
 def test_a_value_that_the_engine_rewrites_is_refused_when_the_pipeline_is_compiled(word, field, tmp_path):
-    with pytest.raises(UsageError, match=f"{field} holds"):
+    with pytest.raises(UsageError, match=f"{field} contains"):
         submit.compile_to(params.load(None, [word]), "", tmp_path / "x.yaml")
     assert not list(tmp_path.iterdir()), "a refused pipeline leaves no file"
 
 
 def test_a_data_version_that_the_engine_rewrites_is_refused(tmp_path):
-    with pytest.raises(UsageError, match=r"data holds '\{\{'"):
+    with pytest.raises(UsageError, match=r"data contains '\{\{'"):
         submit.compile_to(params.load(None), "{{x}}", tmp_path / "x.yaml")
 
 
@@ -353,7 +353,7 @@ BAD = {
     "circle": (
         "pipelineInfo: {name: a}\nschemaVersion: 2.1.0\nroot: {dag: {tasks: {a: {componentRef: {name: a}}}}}\n"
         "components: {a: {dag: {tasks: {a: {componentRef: {name: a}}}}}}\n",
-        "components that hold each other",
+        "components that contain each other",
     ),
 }
 

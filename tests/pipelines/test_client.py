@@ -16,11 +16,11 @@ from tests.pipelines.conftest import DATA
 
 PAGE = (b"<!doctype html><HTML><body>Sign in</body></HTML>", "text/html", 200)
 OTHERS = {
-    "page": (PAGE, "it answers with a web page"),
+    "page": (PAGE, "the response is a web page"),
     "missing": ((b"<html>404</html>", "text/html", 404), r"no /apis/v2beta1/healthz \(404\)"),
-    "other": ((b'{"status": "UP"}', "application/json", 200), "it answers with JSON of another service"),
-    "list": ((b"[1, 2]", "application/json", 200), "it answers with JSON of another service"),
-    "text": ((b"OK", "text/plain", 200), "it answers with no JSON"),
+    "other": ((b'{"status": "UP"}', "application/json", 200), "the response is JSON of another service"),
+    "list": ((b"[1, 2]", "application/json", 200), "the response is JSON of another service"),
+    "text": ((b"OK", "text/plain", 200), "the response is no JSON"),
 }
 
 
@@ -84,20 +84,20 @@ def test_the_wanted_version_and_one_that_is_not_said_pass(server, version, wante
     address, state = server
     state.version = version
     with client.service(address) as service:
-        client.need_version(service.about(), wanted, address)
+        client.require_version(service.about(), wanted, address)
 
 
 @pytest.mark.parametrize("name", ["submit", "schedule"])
 def test_a_namespace_is_named_where_there_is_one_to_choose(server, settings, name):
     address, state = server
     call = {"submit": submit.submit, "schedule": schedule.schedule}[name]
-    with pytest.raises(OperationalError, match=r"no namespace nowhere to choose.*leave --namespace out"):
+    with pytest.raises(OperationalError, match=r"--namespace nowhere does not apply.*omit --namespace"):
         call(settings, DATA, address, "nowhere")
     state.multi_user = True
     with pytest.raises(OperationalError, match="name yours: --namespace NAME"):
         call(settings, DATA, address, None)
     with client.service(address) as service:
-        client.need_namespace(service.about(), "alice", address)
+        client.require_namespace(service.about(), "alice", address)
 
 
 def test_a_refusal_tells_what_the_server_said_and_whether_the_token_is_too_old(server, settings, monkeypatch):

@@ -9,7 +9,7 @@ from kfp.local.docker_task_handler import DockerTaskHandler
 from kfp.local.status import Status
 
 from mcti.params import ClusterParams
-from pipelines.containers import kill, runner, told_how_they_end
+from pipelines.containers import exit_codes_read, kill, runner
 
 
 class Container:
@@ -54,13 +54,13 @@ def ended(monkeypatch, tmp_path):
 @pytest.mark.parametrize(("exit_code", "status"), [(0, Status.SUCCESS), (3, Status.FAILURE), (137, Status.FAILURE)])
 def test_the_exit_code_of_a_container_decides(ended, exit_code, status):
     container = Container(exit_code)
-    with told_how_they_end():
+    with exit_codes_read():
         assert ended(container) == status
     assert container.removed
 
 
 def test_a_container_that_vanished_has_failed(ended):
-    with told_how_they_end():
+    with exit_codes_read():
         assert ended(Container(None)) == Status.FAILURE
 
 
@@ -72,7 +72,7 @@ def test_a_container_that_somebody_else_is_removing_has_failed(ended):
         raise docker.errors.APIError("removal is already in progress", SimpleNamespace(status_code=409))
 
     container.remove = remove
-    with told_how_they_end():
+    with exit_codes_read():
         assert ended(container) == Status.FAILURE
 
 

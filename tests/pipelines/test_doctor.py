@@ -85,12 +85,12 @@ LACKS = {
     "no quota": (
         "quota",
         {QUOTAS: FULL},
-        "all has 3.5 requests.cpu left, a task asks 4; all has 12884901888 limits.memory left",
+        "all has 3.5 requests.cpu left, a task requests 4; all has 12884901888 limits.memory left",
     ),
     "no quota for the limits": (
         "quota",
         {QUOTAS: quota({"limits.cpu": "8"}, {"limits.cpu": "5"})},
-        "all has 3 limits.cpu left, a task asks 6",
+        "all has 3 limits.cpu left, a task requests 6",
     ),
     "no image": (
         "image mcti-python:0.1.0",
@@ -193,6 +193,6 @@ def test_without_rights_for_all_namespaces_the_context_s_own_is_read(server, clu
     cluster({API: REFUSED, API_HERE: {"items": []}})
     lacking = checks(settings, server[0])["deployment ml-pipeline"]
     assert (lacking.state, lacking.detail) == ("unknown", REFUSED)
-    assert "name its own" in lacking.hint
+    assert "with --namespace" in lacking.hint
     cluster({API: REFUSED, API_HERE.replace("deployments", "deployments -n kubeflow"): GIVEN[API]})
     assert checks(settings, server[0], "kubeflow")["COMPILED_PIPELINE_SPEC_PATCH"].state == "OK"

@@ -51,8 +51,8 @@ def test_a_task_that_is_refused_for_its_data_is_computed_once_and_leaves_no_reco
 GUARDED = """
 import subprocess, sys, time
 from mcti import params
-from pipelines import guard
-with guard.over(params.load(None), {"MCTI_RUN": sys.argv[1]}, "training", "subprocess", sys.argv[1]):
+from pipelines import cancellation
+with cancellation.watch_process(params.load(None), {"MCTI_RUN": sys.argv[1]}, "training", "subprocess", sys.argv[1]):
     task = subprocess.Popen(["sleep", "600"], env={"MCTI_RUN": sys.argv[1], "PATH": "/usr/bin:/bin"})
     print(task.pid, flush=True)
     if sys.argv[2] == "killed":
@@ -99,12 +99,15 @@ def test_a_blank_in_the_path_of_the_environment_does_not_cut_the_line_of_a_shell
     ("reports", "reason"),
     [
         ({}, {}),
-        ({"detect/report": {"reason": "nothing new"}}, {"reason": "nothing new"}),
+        ({"detect-new-data/report": {"reason": "nothing new"}}, {"reason": "nothing new"}),
         (
-            {"detect/report": {"reason": "new"}, "monitor/monitoring/result.json": {"retrain": False}},
-            {"reason": "no rule of monitor fired: the champion stays"},
+            {"detect-new-data/report": {"reason": "new"}, "monitor/monitoring/result.json": {"retrain": False}},
+            {"reason": "no rule of monitor fired: the champion is kept"},
         ),
-        ({"detect/report": {"reason": "new"}, "loop/promote/verdict": {"reason": "worse"}}, {"reason": "worse"}),
+        (
+            {"detect-new-data/report": {"reason": "new"}, "loop/promote/verdict": {"reason": "worse"}},
+            {"reason": "worse"},
+        ),
     ],
 )
 def test_the_last_task_that_decided_gives_the_reason(tmp_path, reports, reason):
@@ -117,5 +120,44 @@ def test_without_a_docker_engine_the_docker_runner_says_so(tmp_path, monkeypatch
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
     with pytest.raises(OperationalError, match="no Docker engine"):
         run_local(params.load(None), "", "docker", tmp_path / "runs")
-    with pytest.raises(UsageError, match="no runner 'podman'"):
+    with pytest.raises(UsageError, match="unknown runner 'podman'"):
         run_local(params.load(None), "", "podman", tmp_path / "runs")
+
+
+WITHOUT_DOCKER = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "docker":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Blocked())
+from pathlib import Path
+from mcti import params
+from mcti.errors import OperationalError
+from pipelines.local_run import run_local
+settings = params.load(None, ["cluster.steps.ingest.retries=0"])
+try:
+    run_local(settings, None, "subprocess", Path("runs"))
+except OperationalError as error:
+    print(error.what)
+assert "docker" not in sys.modules
+"""
+
+
+@pytest.mark.slow
+def test_the_subprocess_runner_needs_no_docker_package(tmp_path):
+    """The sources are missing, so the first task fails: kfp.local has executed it."""
+    completed = subprocess.run(
+        [sys.executable, "-c", WITHOUT_DOCKER], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert completed.returncode == 0, completed.stderr
+    assert "Inner task failed: 'ingest' inside 'exit-handler-1'" in completed.stdout
+
+
+def test_the_modules_of_local_runs_import_no_docker_package():
+    """Compiling, submitting and running with processes must work where the package docker is not installed."""
+    code = WITHOUT_DOCKER.partition("settings =")[0] + "import mcti.cli, pipelines.cancellation, pipelines.schedule"
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert completed.returncode == 0, completed.stderr

@@ -10,14 +10,15 @@ from mcti.cli.command_context import run_app
 from mcti.errors import DataError, OperationalError
 from mcti.params import load
 from pipelines import logs, nodes, status, submit
+from pipelines.text import MAX_CHARACTERS
 from tests.pipelines.conftest import DATA, OVERRIDES
 from tests.pipelines.recorded import Recording
 
 LOOPS = {"shards": 3, "folds": 2}
-OURS = [
-    "ingest", "keys", "validate", "extract:0", "extract:1", "extract:2", "merge-features", "split", "search", "train:0",
-    "train:1", "merge-models", "evaluate", "show", "register", "promote", "publish-features", "publish-models",
-    "publish-evaluation", "conclude", "outcome",
+TASKS = [
+    "cache-keys", "ingest", "validate", "extract:0", "extract:1", "extract:2", "merge-features", "split", "search",
+    "train:0", "train:1", "merge-models", "evaluate", "visualize", "register", "promote", "publish-features",
+    "publish-models", "publish-evaluation", "conclude", "outcome",
 ]  # fmt: skip
 # The lines of launcher and executor: https://github.com/kubeflow/pipelines/issues/11252
 LAST = 'time="2026-11-24T12:00:05Z" level=info msg="sub-process exited" argo=true error="<nil>"\nError: exit status 1\n'
@@ -60,15 +61,15 @@ def test_a_run_is_one_line_a_task(server, training, shipped):
     assert len(run.details) > 90, "as many nodes as a real run has"
     told = status.status("run-0", address)
     tasks = by_name(told)
-    assert sorted(tasks) == sorted(OURS)
+    assert sorted(tasks) == sorted(TASKS)
     assert {task.state for task in told.tasks} == {"SUCCEEDED"}
     assert (tasks["ingest"].attempts, tasks["ingest"].reason) == (0, "from the cache")
     assert (tasks["train:1"].attempts, tasks["train:1"].seconds) == (1, 125.0)
     assert told.exit_code == 0
     lines = told.lines()
-    assert len(lines) == 1 + len(OURS)
+    assert len(lines) == 1 + len(TASKS)
     (line,) = [line for line in lines if line.split()[0] == "train:1"]
-    assert line.split() == ["train:1", "SUCCEEDED", "1", "attempt", "2", "min", "05", "s"]
+    assert line.split() == ["train:1", "SUCCEEDED", "1", "attempt", "2", "min", "5", "s"]
     assert lines[0] == "run run-0 · mcti-training 0123 · SUCCEEDED"
 
 
@@ -123,7 +124,7 @@ def test_a_failed_driver_is_named_and_what_follows_was_skipped(server, training)
     tasks = by_name(status.status("run-0", address))
     assert (tasks["split"].state, tasks["split"].attempts, tasks["split"].reason) == ("FAILED", 0, "its driver failed")
     cause = 'input parameter "fold" type mismatch: expect NUMBER_INTEGER, got string'
-    arguments = "component=" + "x" * logs.LENGTH
+    arguments = "component=" + "x" * MAX_CHARACTERS
     text = f"I1124 12:00:00.0 1 main.go:9] start\nF1124 12:00:01.0  1 main.go:79] driver({arguments}) failed: {cause}\n"
     state.logs = dict.fromkeys(tasks["split"].pods, text + LAST)
     (reason,) = [task.reason for task in status.status("run-0", address).tasks if task.name == "split"]
@@ -211,7 +212,7 @@ def test_the_other_pipelines_too(server, kind, tmp_path_factory):
     loops = {"shards": 3, "folds": 2, "slides": 3}
     state.runs["run-0"] = Recording(compiled(kind, tmp_path_factory), loops).build()
     tasks = by_name(status.status("run-0", address))
-    exit_task, many = {"retraining": ("make-room", "train:1"), "inference": ("outcome", "heatmaps:2")}[kind]
+    exit_task, many = {"retraining": ("release-lease", "train:1"), "inference": ("outcome", "heatmaps:2")}[kind]
     assert {exit_task, many, "conclude"} <= set(tasks)
     assert {task.state for task in tasks.values()} == {"SUCCEEDED"}
 
@@ -233,6 +234,6 @@ def test_the_command_prints_the_lines_or_one_json_document(server, training, cap
     address, state = server
     state.runs["run-0"] = Recording(training, LOOPS).build()
     assert run_app(app, ["pipeline", "status", "run-0", "--host", address]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 1 + len(OURS)
+    assert len(capsys.readouterr().out.splitlines()) == 1 + len(TASKS)
     assert run_app(app, ["pipeline", "status", "run-0", "--host", address, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["tasks"][0]["name"] == "ingest"
+    assert json.loads(capsys.readouterr().out)["tasks"][0]["name"] == "cache-keys"

@@ -48,7 +48,7 @@ def test_the_steps_run_in_their_order(ir):
     after = {name: set(task.get("dependentTasks", ())) for name, task in tasks.items()}
     order = ["ingest", "validate", "for-loop-3", "merge-features", "split", "search", "for-loop-4", "merge-models"]
     order += ["evaluate", "register", "promote"]
-    assert set(tasks) == {*order, "keys", "show", "publish", "publish-2", "publish-3", "conclude-verdict"}
+    assert set(tasks) == {*order, "cache-keys", "visualize", "publish", "publish-2", "publish-3", "conclude-verdict"}
     for before, name in itertools.pairwise(order):
         assert before in after[name], f"{name} does not wait for {before}"
     assert ir[0]["root"]["dag"]["tasks"]["outcome"]["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
@@ -236,7 +236,7 @@ def test_results_are_reused_only_where_the_data_version_is_known(ir, settings):
 
 KEYS = {
     "validate": "cohort", "extract": "cohort", "merge-features": "features", "split": "features", "search": "folds",
-    "train": "best", "merge-models": "best", "evaluate": "best", "show": "evaluation",
+    "train": "best", "merge-models": "best", "evaluate": "best", "visualize": "evaluation",
 }  # fmt: skip
 
 
@@ -250,10 +250,10 @@ def test_a_reused_result_follows_from_the_same_data_and_settings(ir):
         told = parameter.get("taskOutputParameter", {}).get(
             "outputParameterKey", parameter.get("componentInputParameter")
         )
-        assert told in (key, f"pipelinechannel--keys-{key}"), name
+        assert told in (key, f"pipelinechannel--cache-keys-{key}"), name
     cached = {name for name, task in given.items() if task.get("cachingOptions", {}).get("enableCache")}
-    assert {name for name in cached if "loop" not in name} == {*KEYS, "ingest", "keys"}
-    hashed = given["keys"]["inputs"]["parameters"]
+    assert {name for name in cached if "loop" not in name} == {*KEYS, "ingest", "cache-keys"}
+    hashed = given["cache-keys"]["inputs"]["parameters"]
     assert set(hashed) == {"data", "ingest", "extract", "split", "search", "train", "evaluate"}
 
 
@@ -269,7 +269,7 @@ def test_workers_of_the_search_share_one_study_and_one_task_collects(settings):
     many = params.load(None, [*OVERRIDES, "cluster.search_workers=3", f"search.storage={url}"])
     spec = json_format.MessageToDict(training(many, DATA).pipeline_spec)
     tasks = spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]
-    (loop,) = [name for name, task in tasks.items() if "for-loop" in name and "open-study" in str(task)]
+    (loop,) = [name for name, task in tasks.items() if "for-loop" in name and "create-study" in str(task)]
     assert json.loads(tasks[loop]["parameterIterator"]["items"]["raw"]) == [0, 1, 2]
     workers = spec["components"][f"comp-{loop}"]["dag"]["tasks"]
     assert [task["componentRef"]["name"] for task in workers.values()] == ["comp-search"]

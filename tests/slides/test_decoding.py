@@ -44,7 +44,7 @@ def test_each_codec_gives_the_pixels_that_openslide_gives(tmp_path, options):
     np.testing.assert_array_equal(read_all(path), theirs)
 
 
-def test_jpeg_2000_tiles_give_the_pixels_that_went_in(tmp_path):
+def test_lossless_jpeg_2000_tiles_give_the_original_pixels(tmp_path):
     """Lossless, so the picture itself is the oracle."""
     picture = texture(128, 192)
     path = write_tiff(tmp_path / "a.tif", picture, compression="jpeg2000", compressionargs={"level": 0})
@@ -52,7 +52,7 @@ def test_jpeg_2000_tiles_give_the_pixels_that_went_in(tmp_path):
 
 
 @pytest.mark.parametrize(("number", "name"), [(33003, "YCbCr"), (33005, "RGB")])
-def test_aperios_two_kinds_of_jpeg_2000_give_the_pixels_that_openslide_gives(tmp_path, number, name):
+def test_both_jpeg_2000_codecs_of_aperio_give_the_pixels_of_openslide(tmp_path, number, name):
     """Oracle: OpenSlide 4.0.1, which reads these through OpenJPEG and a colour conversion of its own."""
     path = write_tiff(
         tmp_path / "a.svs",
@@ -70,7 +70,7 @@ def test_aperios_two_kinds_of_jpeg_2000_give_the_pixels_that_openslide_gives(tmp
     np.testing.assert_array_equal(read_all(path), theirs)
 
 
-def test_a_jpeg_tile_that_claims_another_size_is_refused_before_it_is_decoded(tmp_path):
+def test_a_jpeg_tile_that_states_another_size_is_refused_before_decoding(tmp_path):
     path = write_tiff(tmp_path / "a.tif", texture(64, 64), compression="jpeg")
     data = bytearray(path.read_bytes())
     at = data.rfind(b"\xff\xc0")
@@ -88,7 +88,7 @@ def test_grey_pictures_of_sixteen_bits_are_no_stained_slide(tmp_path):
     assert caught.value.status is Status.NOT_HE
 
 
-def test_a_codec_nobody_reads_is_named(tmp_path):
+def test_the_error_names_an_unsupported_codec(tmp_path):
     path = write_tiff(tmp_path / "a.tif", texture(64, 64), compression="webp")
     with pytest.raises(SlideError, match="compression: 50001") as caught:
         probe.examine(path)
@@ -105,7 +105,7 @@ def damaged(path, damage):
 
 
 @pytest.mark.parametrize("lost", [0.3, 0.6])
-def test_a_jpeg_tile_that_lost_its_end_is_refused_and_not_filled_with_grey(tmp_path, lost):
+def test_a_truncated_jpeg_tile_is_refused_and_not_filled_with_grey(tmp_path, lost):
     """libjpeg alone fills the rest and only warns."""
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     path = write_tiff(tmp_path / "a.svs", noise, compression="jpeg")
@@ -114,7 +114,7 @@ def test_a_jpeg_tile_that_lost_its_end_is_refused_and_not_filled_with_grey(tmp_p
         read_all(path)
 
 
-def test_a_jpeg_tile_with_the_colours_of_another_is_read_as_the_directory_says(tmp_path):
+def test_a_jpeg_tile_is_decoded_with_the_colour_space_of_the_directory(tmp_path):
     """A JFIF marker says YCbCr; the directory's RGB wins, as in libtiff (oracle: OpenSlide)."""
     path = write_tiff(tmp_path / "a.tif", texture(64, 64), compression="jpeg")
     before = read_all(path)
@@ -132,7 +132,7 @@ def test_a_jpeg_tile_with_the_colours_of_another_is_read_as_the_directory_says(t
     np.testing.assert_array_equal(read_all(path), before)
 
 
-def test_a_jpeg_2000_tile_with_a_hole_or_without_its_end_is_refused(tmp_path):
+def test_a_jpeg_2000_tile_with_zeros_or_without_its_end_is_refused(tmp_path):
     """OpenJPEG, and OpenSlide with it, would paint something."""
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     for damage in (

@@ -26,7 +26,7 @@ def status_of(location):
     return caught.value.status, caught.value.reason
 
 
-def test_a_folder_of_one_series_is_one_row_named_by_the_folder(series):
+def test_a_folder_with_one_series_is_one_row_with_the_name_of_the_folder(series):
     (row,) = manifest.read(series)
     assert (row.slide_id, row.path) == ("slide A", str(series / "level0.dcm"))
     assert manifest.read(series.parent) == [row]
@@ -34,7 +34,7 @@ def test_a_folder_of_one_series_is_one_row_named_by_the_folder(series):
         assert manifest.read(series / name) == [row]
 
 
-def test_two_series_in_one_folder_are_two_rows_named_by_their_uid(tmp_path):
+def test_two_series_in_one_folder_are_two_rows_with_their_uids_as_names(tmp_path):
     for seed in ("1", "2"):
         dicom_factory.write_slide(tmp_path / seed, texture(300, 300, int(seed)), levels=2, seed=seed)
         for path in (tmp_path / seed).iterdir():
@@ -48,7 +48,7 @@ def test_two_series_in_one_folder_are_two_rows_named_by_their_uid(tmp_path):
     assert {row.slide_id for row in manifest.read(tmp_path)} == {*uids, "single", "plain"}
 
 
-def test_files_without_ending_and_with_a_uid_as_name_are_found_and_an_index_is_not(series, tmp_path):
+def test_files_without_ending_or_with_a_uid_as_name_are_dicom_and_an_index_is_not(series, tmp_path):
     for i, name in enumerate(("level0", "level1", "level2", "label")):
         shutil.copy(series / f"{name}.dcm", tmp_path / ("IM000" if not i else f"1.2.840.{i}"))
     (tmp_path / "notes").write_text("no DICOM")
@@ -72,7 +72,7 @@ def test_the_slide_is_the_same_from_any_of_its_files_and_from_the_folder(series)
         )  # fmt: skip
 
 
-def test_a_new_file_beside_a_slide_changes_nothing_of_it_and_a_changed_level_does(series, tmp_path):
+def test_the_content_id_changes_with_a_level_but_not_with_other_files_of_the_folder(series, tmp_path):
     folder = tmp_path / "slide A"
     shutil.copytree(series, folder)
     before = probe.content_id(folder)
@@ -87,7 +87,7 @@ def test_a_new_file_beside_a_slide_changes_nothing_of_it_and_a_changed_level_doe
     assert probe.content_id(folder / "level1.dcm") != before
 
 
-def test_two_rows_of_one_slide_are_duplicates_by_any_of_its_files(series, tmp_path):
+def test_rows_with_different_files_of_one_slide_are_duplicates(series, tmp_path):
     shutil.copytree(series, tmp_path / "copy")
     rows = [
         manifest.SlideRow("P1", "a", str(series / "level0.dcm")),
@@ -113,14 +113,14 @@ def test_the_members_of_a_slide_are_the_instances_of_its_series(series, tmp_path
     assert slide_files.resolve(folder) == str(folder / "level0.dcm")
 
 
-def test_a_lower_level_alone_is_no_slide_of_its_own_resolution(series, tmp_path):
+def test_a_lower_level_without_the_finest_one_is_truncated(series, tmp_path):
     shutil.copy(series / "level1.dcm", tmp_path)
     status, reason = status_of(tmp_path / "level1.dcm")
     assert status is Status.TRUNCATED
     assert "full resolution is missing" in reason
 
 
-def test_dicom_that_is_no_slide_says_what_it_is(series, tmp_path):
+def test_the_reason_states_what_a_dicom_file_without_a_slide_is(series, tmp_path):
     shutil.copy(series / "label.dcm", tmp_path)
     assert status_of(tmp_path / "label.dcm") == (
         Status.UNSUPPORTED_FORMAT,
@@ -142,7 +142,7 @@ def test_dicom_that_is_no_slide_says_what_it_is(series, tmp_path):
         ({"TotalPixelMatrixFocalPlanes": 3}, Status.UNSUPPORTED_FORMAT),
     ],
 )
-def test_forms_that_would_be_read_wrongly_are_refused(tmp_path, changes, status):
+def test_unsupported_forms_are_refused(tmp_path, changes, status):
     dicom_factory.write_slide(tmp_path, texture(300, 300), levels=1, **changes)
     assert status_of(tmp_path / "level0.dcm")[0] is status
 
@@ -152,10 +152,10 @@ def test_a_folder_of_several_slides_or_of_none_is_refused_as_a_path(series, tmp_
     for seed in ("1", "2"):
         dicom_factory.write_slide(tmp_path / seed, texture(300, 300), levels=1, seed=seed)
         shutil.copy(tmp_path / seed / "level0.dcm", tmp_path / f"{seed}.dcm")
-    assert "2 DICOM series" in status_of(tmp_path)[1]
+    assert "2 DICOM slides" in status_of(tmp_path)[1]
 
 
-def test_damaged_headers_never_escape_as_another_error(series, tmp_path):
+def test_damaged_headers_raise_only_slide_errors(series, tmp_path):
     data = (series / "level2.dcm").read_bytes()
     rng = np.random.default_rng(0)
     for trial in range(150):

@@ -38,7 +38,7 @@ def table(path, name):
         return file[name][:], dict(file[name].attrs), dict(file.attrs)
 
 
-def test_tridents_files_go_in_and_out_without_loss(tmp_path):
+def test_trident_files_survive_import_and_export(tmp_path):
     result = import_features(trident(tmp_path / "in"), "trident", tmp_path / "store")
     assert (result.slides, result.tiles, result.width) == (1, 300, 7)
     export_features(tmp_path / "store", "trident", tmp_path / "out")
@@ -49,7 +49,7 @@ def test_tridents_files_go_in_and_out_without_loss(tmp_path):
     assert grid == GRID  # and no path of the other machine
 
 
-def test_rows_are_sorted_on_the_way_in(tmp_path):
+def test_import_sorts_the_rows(tmp_path):
     folder = trident(tmp_path / "in")
     order = RNG.permutation(300)
     with h5py.File(folder / "S1.h5", "r+") as file:
@@ -60,7 +60,7 @@ def test_rows_are_sorted_on_the_way_in(tmp_path):
     np.testing.assert_array_equal(coords, COORDS)
 
 
-def test_clams_two_folders_agree_and_come_back(tmp_path):
+def test_the_two_folders_of_clam_agree_and_can_be_imported(tmp_path):
     import_features(trident(tmp_path / "in"), "trident", tmp_path / "store")
     export_features(tmp_path / "store", "clam", tmp_path / "clam")
     tensor = torch.load(tmp_path / "clam" / "pt_files" / "S1.pt", weights_only=True)
@@ -71,14 +71,14 @@ def test_clams_two_folders_agree_and_come_back(tmp_path):
     np.testing.assert_array_equal(features.read(tmp_path / "back" / "S1.h5")[1], COORDS)
 
 
-def test_stamps_micrometres_become_pixels_and_micrometres_again(tmp_path):
+def test_the_micrometres_of_stamp_become_pixels_and_micrometres_again(tmp_path):
     folder = tmp_path / "stamp"
     folder.mkdir()
     with h5py.File(folder / "S1.h5", "w") as file:
         file["feats"] = NUMBERS.astype(np.float16)
         file["coords"] = (COORDS * 0.25).astype(np.float32)
         file.attrs["unit"] = "um"
-    with pytest.raises(UsageError, match="STAMP keeps coordinates in µm"):
+    with pytest.raises(UsageError, match="STAMP stores coordinates in µm"):
         import_features(folder, "stamp", tmp_path / "store")
     import_features(folder, "stamp", tmp_path / "store", mpp=0.25)
     numbers, coords = features.read(tmp_path / "store" / "S1.h5")
@@ -91,7 +91,7 @@ def test_stamps_micrometres_become_pixels_and_micrometres_again(tmp_path):
     assert root["unit"] == "um"
 
 
-def test_plain_tensors_come_in_without_coordinates_and_belong_to_their_patients(tmp_path):
+def test_plain_tensors_are_imported_without_coordinates_and_with_their_patients(tmp_path):
     folder = tmp_path / "pt"
     folder.mkdir()
     torch.save(torch.from_numpy(NUMBERS), folder / "S1.pt")
@@ -100,7 +100,7 @@ def test_plain_tensors_come_in_without_coordinates_and_belong_to_their_patients(
     import_features(folder, "pt", tmp_path / "store", slides=manifest)
     assert "S1,P9,OK" in (tmp_path / "store" / "slides.csv").read_text()
     bag = exchange.from_store(tmp_path / "store" / "S1.h5")
-    np.testing.assert_array_equal(bag.numbers, NUMBERS)
+    np.testing.assert_array_equal(bag.features, NUMBERS)
     assert bag.coords is None
     assert features.read_info(tmp_path / "store" / "S1.h5").tiles == 300
     with pytest.raises(DataError, match="TRIDENT wants coordinates"):
@@ -128,7 +128,7 @@ class Evil:
 
 
 @pytest.mark.parametrize("content", [Evil(), {"a": 1}, torch.zeros(3, dtype=torch.int64), torch.zeros(2, 3, 4, 5)])
-def test_a_file_that_is_no_bag_is_refused_and_runs_no_code(tmp_path, content, capsys):
+def test_a_file_without_a_feature_tensor_is_refused_and_executes_no_code(tmp_path, content, capsys):
     torch.save(content, tmp_path / "S1.pt")
     with pytest.raises(DataError, match="S1"):
         list(exchange.read_set(tmp_path, "pt"))
@@ -163,7 +163,7 @@ def plain(attributes):
     return {name: np.ravel(value).tolist() for name, value in attributes.items()}
 
 
-def test_what_clam_says_of_its_tiles_survives_and_is_understood(tmp_path):
+def test_the_tile_attributes_of_clam_are_converted_and_kept(tmp_path):
     """Written as CLAM 2 writes: 256 px of level 1, of which each is 4 px of level 0."""
     theirs = {"patch_size": 256, "patch_level": 1, "downsample": [4.0, 4.0], "downsampled_level_dim": [2560, 1920]}
     theirs |= {"level_dim": [2560, 1920], "name": "S1"}
@@ -180,7 +180,7 @@ def test_what_clam_says_of_its_tiles_survives_and_is_understood(tmp_path):
     assert everything(tmp_path / "out") == everything(tmp_path / "in")
 
 
-def test_what_stamp_says_of_its_tiles_survives_and_is_understood(tmp_path):
+def test_the_tile_attributes_of_stamp_are_converted_and_kept(tmp_path):
     (tmp_path / "in").mkdir()
     with h5py.File(tmp_path / "in" / "S1.h5", "w") as file:
         file["feats"], file["coords"] = NUMBERS.astype(np.float16), (COORDS * 0.25).astype(np.float32)
@@ -193,9 +193,9 @@ def test_what_stamp_says_of_its_tiles_survives_and_is_understood(tmp_path):
     assert everything(tmp_path / "out") == everything(tmp_path / "in")
 
 
-def test_tensors_that_numpy_has_no_word_for_are_taken_or_named(tmp_path):
+def test_bfloat16_tensors_are_converted_and_sparse_tensors_refused(tmp_path):
     torch.save(torch.ones(3, 4, dtype=torch.bfloat16, requires_grad=True), tmp_path / "S1.pt")
-    assert next(exchange.read_set(tmp_path, "pt")).numbers.dtype == np.float32
+    assert next(exchange.read_set(tmp_path, "pt")).features.dtype == np.float32
     torch.save(torch.eye(4).to_sparse(), tmp_path / "S1.pt")
     with pytest.raises(DataError, match="sparse"):
         list(exchange.read_set(tmp_path, "pt"))

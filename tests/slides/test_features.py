@@ -1,4 +1,4 @@
-"""The store: field names of the trade, the same bytes, keys that follow every setting."""
+"""Feature files: standard names, deterministic bytes, keys that depend on every setting."""
 
 import h5py
 import numpy as np
@@ -17,16 +17,16 @@ ENCODER = Hed44Encoder()
 
 
 @pytest.fixture(scope="module")
-def made(painted_once, tmp_path_factory):
+def feature_file(painted_once, tmp_path_factory):
     out = tmp_path_factory.mktemp("features")
     outcome = extract_one(SlideRow("P", "P1", str(painted_once)), ExtractParams(), ENCODER, out)
     assert outcome.status == "OK", outcome
     return out / "P1.h5"
 
 
-def test_the_file_holds_what_tridents_readers_ask_for(made):
-    """Names from TRIDENT 0.3.1's readers, as listed in the field notes."""
-    with h5py.File(made) as file:
+def test_the_file_has_the_names_that_tridents_readers_expect(feature_file):
+    """Names from TRIDENT 0.3.1's readers, as its version 0.3.1 requires."""
+    with h5py.File(feature_file) as file:
         coords, numbers = file["coords"][:], file["features"]
         attributes = dict(file["coords"].attrs)
         assert numbers.shape == (len(coords), 44)
@@ -47,8 +47,8 @@ def test_the_file_holds_what_tridents_readers_ask_for(made):
     assert attributes == expected
 
 
-def test_the_root_says_where_the_numbers_come_from(made):
-    with h5py.File(made) as file:
+def test_the_file_attributes_state_the_provenance(feature_file):
+    with h5py.File(feature_file) as file:
         root = dict(file.attrs)
         kept = len(file["features"])
     assert root["schema_version"] == features.SCHEMA_VERSION
@@ -58,15 +58,15 @@ def test_the_root_says_where_the_numbers_come_from(made):
     assert len(root["slide_content_id"]) == 64
 
 
-def test_a_second_run_and_any_number_of_threads_give_the_same_bytes(made, painted_once, tmp_path):
+def test_a_second_run_and_any_number_of_threads_give_the_same_bytes(feature_file, painted_once, tmp_path):
     for threads in (1, 3):
         extract_one(SlideRow("P", "P1", str(painted_once)), ExtractParams(), ENCODER, tmp_path, threads)
-        assert (tmp_path / "P1.h5").read_bytes() == made.read_bytes()
+        assert (tmp_path / "P1.h5").read_bytes() == feature_file.read_bytes()
         (tmp_path / "P1.h5").unlink()
 
 
-def test_many_blocks_give_the_bytes_of_one_and_finished_blocks_survive_a_kill(
-    made, painted_once, tmp_path, monkeypatch
+def test_several_blocks_give_the_bytes_of_one_and_finished_blocks_survive_a_kill(
+    feature_file, painted_once, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(tile_blocks, "_BLOCK", 64)  # a multiple of the batch
     monkeypatch.setattr(tile_blocks, "_BATCH", 16)
@@ -89,15 +89,15 @@ def test_many_blocks_give_the_bytes_of_one_and_finished_blocks_survive_a_kill(
     with pytest.raises(Killed):
         extract_one(row, params, Dying(), tmp_path)
     assert list(tmp_path.glob(".*.blocks/*.npz"))
-    seen = []
+    counts = []
 
     class Counting(Hed44Encoder):
         def encode(self, tiles):
-            seen.append(len(tiles))
+            counts.append(len(tiles))
             return super().encode(tiles)
 
     outcome = extract_one(row, params, Counting(), tmp_path)
-    assert sum(seen) < outcome.tiles  # the first block was not encoded again
+    assert sum(counts) < outcome.tiles  # the first block was not encoded again
     assert not list(tmp_path.glob(".*"))
     monkeypatch.setattr(tile_blocks, "_BLOCK", 4096)
     whole.mkdir()
@@ -105,13 +105,13 @@ def test_many_blocks_give_the_bytes_of_one_and_finished_blocks_survive_a_kill(
     assert (whole / "P1.h5").read_bytes() == (tmp_path / "P1.h5").read_bytes()
 
 
-def test_half_precision_is_the_rounded_single_precision(made, painted_once, tmp_path):
+def test_half_precision_is_the_rounded_single_precision(feature_file, painted_once, tmp_path):
     extract_one(SlideRow("P", "P1", str(painted_once)), ExtractParams(dtype="float16"), ENCODER, tmp_path)
     half, _ = features.read(tmp_path / "P1.h5")
-    np.testing.assert_array_equal(half, features.read(made)[0].astype(np.float16))
+    np.testing.assert_array_equal(half, features.read(feature_file)[0].astype(np.float16))
 
 
-def test_the_key_follows_what_the_features_depend_on_and_nothing_else():
+def test_the_key_depends_only_on_what_the_features_depend_on():
     base = features.compute_key("c", None, ExtractParams(), ENCODER.identity)
     same = [ExtractParams(workers=7), ExtractParams(slides="elsewhere.csv"), ExtractParams(max_failed_slides_share=1.0)]
     assert {features.compute_key("c", None, params, ENCODER.identity) for params in same} == {base}
@@ -125,8 +125,8 @@ def test_the_key_follows_what_the_features_depend_on_and_nothing_else():
     assert len({base, *others}) == 6
 
 
-def test_a_damaged_file_is_no_feature_file(made, tmp_path):
-    data = made.read_bytes()
+def test_a_damaged_file_is_no_feature_file(feature_file, tmp_path):
+    data = feature_file.read_bytes()
     for name, content in {"cut.h5": data[: len(data) // 2], "empty.h5": b"", "text.h5": b"hello"}.items():
         (tmp_path / name).write_bytes(content)
         assert features.read_info(tmp_path / name) is None

@@ -60,9 +60,9 @@ def cohort(tmp_path_factory):
 
 @pytest.mark.parametrize("reader", ["auto", "openslide"])
 def test_features_are_the_same_from_every_format(cohort, tmp_path, reader):
-    """Every format holds the decoded pixels of the SVS without loss, so nothing may differ, not even by rounding."""
+    """Every format stores the decoded pixels of the SVS without loss, so the features must be equal to the bit."""
     manifest = cohort / "slides.csv"
-    if reader == "openslide":  # which sees no levels in SubIFDs, so that the coarse picture differs
+    if reader == "openslide":  # OpenSlide ignores levels in SubIFDs, so the overview differs
         rows = pd.read_csv(manifest)
         manifest = cohort / "without-ome.csv"
         rows[~rows["slide_id"].str.contains("ome")].to_csv(manifest, index=False)
@@ -78,7 +78,7 @@ def test_features_are_the_same_from_every_format(cohort, tmp_path, reader):
             assert features.read_info(tmp_path / name).mpp == pytest.approx(0.5, rel=1e-9)
 
 
-def test_the_inventory_states_what_each_format_holds(cohort, tmp_path):
+def test_the_inventory_states_the_properties_of_each_format(cohort, tmp_path):
     inventory(cohort / "slides.csv", tmp_path / "inventory.csv")
     table = pd.read_csv(tmp_path / "inventory.csv", index_col="slide_id")
     assert (table["status"] == "OK").all()

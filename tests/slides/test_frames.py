@@ -1,4 +1,4 @@
-"""The direct reader of DICOM: OpenSlide's pixels, and nothing but the plain form."""
+"""The direct reader of DICOM: the pixels are those of OpenSlide, other forms are not supported."""
 
 import imagecodecs
 import numpy as np
@@ -79,15 +79,15 @@ def test_a_slide_without_a_resolution_needs_one_in_the_manifest(tmp_path):
         lambda header: setattr(header, "TotalPixelMatrixRows", 100_000),
     ],
 )
-def test_another_form_is_left_to_openslide(tmp_path, change):
+def test_openslide_reads_the_other_forms(tmp_path, change):
     dicom_factory.write_slide(tmp_path, PICTURE, levels=1)
     changed(tmp_path, change)
     assert levels_of(tmp_path) is None
-    with pytest.raises(SlideError, match="another form"):
+    with pytest.raises(SlideError, match="not one fragment per tile"):
         probe.examine(tmp_path, choice="dicom")
 
 
-def test_frames_of_several_fragments_are_left_to_openslide(tmp_path):
+def test_openslide_reads_frames_of_several_fragments(tmp_path):
     dicom_factory.write_slide(tmp_path, PICTURE, levels=1)
 
     def split(header):
@@ -98,8 +98,8 @@ def test_frames_of_several_fragments_are_left_to_openslide(tmp_path):
     assert levels_of(tmp_path) is None
 
 
-def test_colours_are_those_of_the_jpeg_stream_whatever_the_header_says(tmp_path):
-    """wsidicomizer 0.26.1 --add-missing-levels writes RGB above streams of YCbCr."""
+def test_the_colour_space_is_that_of_the_jpeg_stream_whatever_the_header_states(tmp_path):
+    """wsidicomizer 0.26.1 --add-missing-levels states RGB for streams of YCbCr."""
     dicom_factory.write_slide(tmp_path, PICTURE, levels=1)
     with probe.open_reader(tmp_path / "level0.dcm", "dicom") as reader:
         right = reader.read(0, 0, 0, 256, 256).copy()
@@ -109,7 +109,7 @@ def test_colours_are_those_of_the_jpeg_stream_whatever_the_header_says(tmp_path)
     assert np.abs(right.astype(int) - PICTURE[:256, :256]).mean() < 4
 
 
-def test_a_file_cut_short_is_truncated(tmp_path):
+def test_an_incomplete_file_is_truncated(tmp_path):
     dicom_factory.write_levels(tmp_path, [PICTURE])
     path = tmp_path / "level0.dcm"
     path.write_bytes(path.read_bytes()[:-200_000])
@@ -118,7 +118,7 @@ def test_a_file_cut_short_is_truncated(tmp_path):
     assert caught.value.status is Status.TRUNCATED
 
 
-def test_one_broken_frame_is_an_error_for_its_region_alone(tmp_path):
+def test_a_broken_frame_is_an_error_only_for_its_region(tmp_path):
     dicom_factory.write_slide(tmp_path, PICTURE, levels=1)
     (level,) = levels_of(tmp_path)
     offset, count = int(level.directory.offsets[1]), int(level.directory.counts[1])

@@ -1,4 +1,4 @@
-"""A disk that takes no more ends in an error and not, as HDF5 alone would have it, in a segmentation fault."""
+"""A full disk is an error and not, as in HDF5 alone, a segmentation fault."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import pytest
 
 from mcti.slides import hdf5
 
-# In a process of its own, since the limit holds for all files of a process and HDF5 may end it.
+# In a separate process: the limit applies to all files of a process, and HDF5 may end the process.
 WRITE_BEYOND_THE_LIMIT = """
 import resource, sys
 import numpy as np
@@ -30,19 +30,19 @@ except OSError as error:
 
 
 @pytest.mark.parametrize(("mode", "last"), [("checked", 2560), ("unchecked", 9984)])
-def test_a_disk_that_takes_no_more_is_an_error_of_the_system(tmp_path, mode, last):
-    """256 rows of 4,096 float32 are 4.2 MB: the third block passes 10 MB, and HDF5 holds a few back."""
+def test_a_full_disk_is_an_operational_error(tmp_path, mode, last):
+    """256 rows of 4,096 float32 are 4.2 MB: the third block passes 10 MB, and HDF5 buffers some."""
     done = subprocess.run(
         [sys.executable, "-c", WRITE_BEYOND_THE_LIMIT, str(tmp_path / "x.h5"), mode],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     name, number, start = done.stdout.split()
-    assert (name, int(number)) == ("OSError", 27)  # EFBIG, of the kind of ENOSPC
+    assert (name, int(number)) == ("OSError", 27)  # EFBIG, which is similar to ENOSPC
     assert int(start) <= last
 
 
-def test_what_was_written_reads_back(tmp_path):
+def test_written_data_can_be_read(tmp_path):
     values = np.arange(12.0).reshape(3, 4)
     with hdf5.create(tmp_path / "x.h5") as (file, check):
         file["x"] = values
@@ -51,11 +51,11 @@ def test_what_was_written_reads_back(tmp_path):
         np.testing.assert_array_equal(file["x"], values)
 
 
-def test_an_attribute_is_what_h5py_says(tmp_path):
+def test_an_attribute_is_that_of_h5py(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.attrs.update({"text": "µm é", "number": 0.25, "count": 7, "bytes": np.bytes_(b"abc")})
-        assert [hdf5.attribute(file.id, name) for name in ("text", "number", "count")] == ["µm é", 0.25, 7]
-        assert hdf5.attribute(file.id, "bytes") == "abc"
-        assert hdf5.attribute(file.id, "nothing", "default") == "default"
+        assert [hdf5.read_attribute(file.id, name) for name in ("text", "number", "count")] == ["µm é", 0.25, 7]
+        assert hdf5.read_attribute(file.id, "bytes") == "abc"
+        assert hdf5.read_attribute(file.id, "nothing", "default") == "default"
         with pytest.raises(KeyError):
-            hdf5.attribute(file.id, "nothing")
+            hdf5.read_attribute(file.id, "nothing")

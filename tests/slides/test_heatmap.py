@@ -1,4 +1,4 @@
-"""Heatmaps: the colour stands where the tile stands, the numbers come out again, the files open elsewhere."""
+"""Heatmaps: colours at the positions of the tiles, scores as measurements, files that other programs open."""
 
 import json
 
@@ -24,7 +24,7 @@ VIEW = Overview(np.full((64, 64, 3), 200, np.uint8), np.zeros((64, 64), bool), (
 SCORES = Scores("risk", np.array([[0, 0], [256, 0], [0, 256]]), np.array([-1.0, 1.0, 0.0]), (256, 256), centre=0.0)
 
 
-def test_colours_stand_where_the_tiles_stand(tmp_path):
+def test_colours_are_drawn_at_the_positions_of_the_tiles(tmp_path):
     heatmap.write_png(tmp_path / "a.png", VIEW, 0.5, SCORES)
     picture = cv2.cvtColor(cv2.imread(str(tmp_path / "a.png")), cv2.COLOR_BGR2RGB).astype(int)
     low, high, middle, bare = picture[8, 8], picture[8, 24], picture[24, 8], picture[24, 24]
@@ -34,8 +34,8 @@ def test_colours_stand_where_the_tiles_stand(tmp_path):
     assert bare.tolist() == [200, 200, 200]
 
 
-def test_the_scale_bar_is_as_long_as_it_says(tmp_path):
-    """8 µm a pixel, a third of 420 px: 1 mm is 125 px."""
+def test_the_scale_bar_has_the_stated_length(tmp_path):
+    """8 µm per pixel, a third of 420 px: 1 mm is 125 px."""
     heatmap.write_png(tmp_path / "a.png", VIEW, 0.5, SCORES)
     row = cv2.imread(str(tmp_path / "a.png"))[64 + 28, :200].max(axis=1)
     assert (row == 0).sum() == 126  # both ends drawn
@@ -43,9 +43,9 @@ def test_the_scale_bar_is_as_long_as_it_says(tmp_path):
 
 def test_qupaths_measurements_are_the_scores(tmp_path):
     heatmap.write_geojson(tmp_path / "a.geojson", SCORES)
-    found = json.loads((tmp_path / "a.geojson").read_text())["features"]
-    assert [f["properties"]["measurements"]["risk"] for f in found] == [-1.0, 1.0, 0.0]
-    assert found[1]["geometry"]["coordinates"][0][2] == [512, 256]
+    features_of_file = json.loads((tmp_path / "a.geojson").read_text())["features"]
+    assert [f["properties"]["measurements"]["risk"] for f in features_of_file] == [-1.0, 1.0, 0.0]
+    assert features_of_file[1]["geometry"]["coordinates"][0][2] == [512, 256]
 
 
 def test_the_overlay_opens_in_openslide_with_its_resolution_and_is_the_same_bytes_twice(tmp_path):
@@ -73,19 +73,19 @@ def test_the_overlay_of_a_small_slide_is_a_pyramid_too(tmp_path):
         ]
 
 
-def test_scores_that_do_not_fit_are_refused():
+def test_scores_that_do_not_match_the_tiles_are_refused():
     with pytest.raises(DataError, match="2 scores for coords"):
         Scores("a", np.zeros((3, 2), np.int64), np.zeros(2), (1, 1))
     with pytest.raises(DataError, match="not finite"):
         Scores("a", np.zeros((1, 2), np.int64), np.array([np.nan]), (1, 1))
 
 
-def test_one_equal_score_everywhere_still_draws(tmp_path):
+def test_equal_scores_of_all_tiles_are_drawn(tmp_path):
     heatmap.write_png(tmp_path / "a.png", VIEW, 0.5, Scores("a", SCORES.coords, np.ones(3), (256, 256)))
     assert (tmp_path / "a.png").stat().st_size > 0
 
 
-def test_the_step_draws_a_slide_and_refuses_scores_of_another(painted, tmp_path):
+def test_the_step_draws_a_slide_and_refuses_scores_of_another_slide(painted, tmp_path):
     extract_one(SlideRow("P", "P1", str(painted)), ExtractParams(), Hed44Encoder(), tmp_path)
     numbers, coords = features.read(tmp_path / "P1.h5")
     table = pd.DataFrame({"x": coords[:, 0], "y": coords[:, 1], "score": numbers[:, 0]})

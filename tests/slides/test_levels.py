@@ -1,4 +1,4 @@
-"""Lower levels: the same pixels from every reader, at every position, also where a level's size is odd."""
+"""Lower levels: the same pixels from every reader, at every position, also for odd level sizes."""
 
 import cv2
 import numpy as np
@@ -17,7 +17,7 @@ OPTIONS = {"tile": (256, 256), "photometric": "rgb", "compression": "jpeg", "met
 
 
 def pyramid(path, width, height, levels):
-    """Noise on a texture, each level half the one before without the odd row and column, as scanners write it."""
+    """Noise on a texture, each level half the one before without the odd row and column, as scanners do."""
     rng = np.random.default_rng(0)
     picture = texture(height, width)
     picture = np.clip(picture.astype(np.int16) + rng.integers(-60, 60, picture.shape), 0, 255).astype(np.uint8)
@@ -39,7 +39,7 @@ def odd(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory):
-    """A level of 4150 x 300 px, larger than OpenSlide paints in one piece, of 8301 x 601 px: downsample 2.0018."""
+    """A level of 4150 x 300 px, too large for one piece in OpenSlide, of 8301 x 601 px (downsample 2.0018)."""
     return pyramid(tmp_path_factory.mktemp("wide") / "wide.tif", 8301, 601, 2)
 
 
@@ -53,7 +53,7 @@ def test_every_reader_gives_the_same_pixels_of_every_level_of_odd_size(odd):
 
 
 def test_sharpness_does_not_depend_on_the_position(odd):
-    """Oracle: OpenSlide's own region at x = 1024 has half the variance; at x = 0 it has all of it."""
+    """Oracle: OpenSlide's region at x = 1024 has half the variance of that at x = 0."""
     with probe.open_reader(odd, "tiff") as ours, probe.open_reader(odd, "openslide") as theirs:
         for x in (0, 511, 1024, 1700):
             assert sharpness(theirs.read(1, x, 512, 256, 256)) == sharpness(ours.read(1, x, 512, 256, 256))
@@ -76,11 +76,11 @@ def test_tiles_are_the_same_from_every_reader(odd, wide, resolution):
         np.testing.assert_array_equal(tiles[0], tiles[1])
 
 
-def test_a_level_that_openslide_blends_gives_no_tiles(wide):
+def test_a_level_that_openslide_blends_is_not_used_for_tiles(wide):
     for name in ("tiff", "openslide"):
         with probe.open_reader(wide, name) as reader:
             assert [level.exact for level in reader.levels] == [True, False]
-            assert best_level(reader, 2.0) == 1  # good enough for the coarse picture
+            assert best_level(reader, 2.0) == 1  # sufficient for the overview
             assert best_level(reader, 2.0, exact=True) == 0
 
 
@@ -88,7 +88,7 @@ def test_a_level_that_openslide_blends_gives_no_tiles(wide):
     ("downsample", "edge", "whole"),
     [(4.0, 100_000, True), (4.00000001, 1000, True), (2.0005, 2050, False), (4.00012, 8228, False)],
 )
-def test_a_whole_downsample_lands_on_whole_pixels_to_the_rim(downsample, edge, whole):
+def test_with_a_whole_downsample_all_pixels_are_whole_level_0_pixels(downsample, edge, whole):
     assert is_whole(downsample, edge) is whole
 
 

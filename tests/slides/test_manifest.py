@@ -1,4 +1,4 @@
-"""Lists of slides: which are refused as a whole, and which keep their trouble in one row."""
+"""Lists of slides: errors of the whole list, and problems that are stated in a row."""
 
 import math
 
@@ -25,7 +25,7 @@ def test_csv_and_parquet_give_the_same_rows(tmp_path):
     assert manifest.read(tmp_path / "slides.parquet") == rows
 
 
-def test_a_path_is_sought_beside_the_manifest_and_then_below_the_working_directory(tmp_path, monkeypatch):
+def test_a_path_starts_at_the_folder_of_the_manifest_or_the_working_directory(tmp_path, monkeypatch):
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "b.svs").touch()
     monkeypatch.chdir(tmp_path / "work")
@@ -48,19 +48,19 @@ def test_a_wrong_manifest_is_refused_with_its_row(tmp_path, text, message):
         manifest.read(write(tmp_path, text))
 
 
-def test_names_that_would_collide_or_leave_the_folder_stay_with_their_rows(tmp_path):
+def test_repeated_names_and_names_outside_of_the_folder_are_problems_of_their_rows(tmp_path):
     csv = write(
         tmp_path,
         "patient_id,slide_id,path\nP,S,a.svs\nP,S,b.svs\nP,../../x,c.svs\nP,T,../d.svs\nP,U,e/../../f.svs\nP,OK,g.svs\n",
     )
     problems = {(r.slide_id, r.path): r.problem for r in manifest.read(csv)}
     assert sum("2 slides are called S" in problem for problem in problems.values()) == 2
-    assert sum("cannot name a file" in problem for problem in problems.values()) == 1
+    assert sum("no valid file name" in problem for problem in problems.values()) == 1
     assert sum("leaves the data folder" in problem for problem in problems.values()) == 2
     assert sum(not problem for problem in problems.values()) == 1
 
 
-def test_a_folder_names_slides_by_their_stems_and_tells_two_of_one_stem(tmp_path):
+def test_slides_of_a_folder_are_named_by_their_stems_and_repeated_stems_are_problems(tmp_path):
     for name in ("x.svs.svs", "y.tif", "sub/y.svs", ".hidden.svs", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -73,16 +73,16 @@ def test_a_slide_may_be_called_nan_and_an_mpp_may_not(tmp_path):
     (tmp_path / "list.csv").write_text("patient_id,slide_id,path,mpp\nnan,nan,a.tif,\nP,S,b.tif,nan\n")
     rows = {row.slide_id: row for row in manifest.read(tmp_path / "list.csv")}
     assert rows["nan"].mpp is None
-    assert math.isnan(rows["S"].mpp)  # refused as MPP_OUT_OF_RANGE, in its own row
+    assert math.isnan(rows["S"].mpp)  # later refused as MPP_OUT_OF_RANGE in its row
 
 
-def test_links_in_a_circle_do_not_trap_the_walk(tmp_path):
+def test_circular_links_are_not_followed(tmp_path):
     (tmp_path / "a.svs").touch()
     (tmp_path / "round").symlink_to(tmp_path)
     assert [r.slide_id for r in manifest.read(tmp_path)] == ["a"]
 
 
-def test_owners_need_no_path_and_drop_the_files_ending(tmp_path):
+def test_patient_ids_need_no_path_and_file_endings_are_dropped(tmp_path):
     table = tmp_path / "slides.csv"
     table.write_text("patient_id,slide_id\nP1,a.DX1.svs\nP1,b.DX1.AB.CD\nP2,c\n", encoding="utf-8")
     assert manifest.read_patient_ids(table) == {"a.DX1": "P1", "b.DX1.AB.CD": "P1", "c": "P2"}
@@ -93,10 +93,10 @@ def test_owners_need_no_path_and_drop_the_files_ending(tmp_path):
     [
         ("patient_id,slide\nP,a\n", "column 'slide_id' is missing"),
         ("patient_id,slide_id\n,a\n", "patient_id is empty"),
-        ("patient_id,slide_id\nP1,a\nP2,a.svs\n", "slide a is of patient P1 and of patient P2"),
+        ("patient_id,slide_id\nP1,a\nP2,a.svs\n", "slide a belongs to patient P1 and to patient P2"),
     ],
 )
-def test_a_list_that_names_no_owner_or_two_is_refused(tmp_path, text, what):
+def test_a_slide_without_a_patient_or_with_two_is_refused(tmp_path, text, what):
     table = tmp_path / "slides.csv"
     table.write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=what):

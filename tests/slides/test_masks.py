@@ -21,7 +21,7 @@ def islands():
     return mask
 
 
-def test_a_mask_survives_the_way_to_geojson_and_back(tmp_path):
+def test_a_mask_survives_conversion_to_geojson_and_back(tmp_path):
     path = tmp_path / "a.geojson"
     path.write_text(json.dumps(masks.to_geojson(islands(), VIEW)))
     np.testing.assert_array_equal(masks.from_geojson(path, VIEW), islands())
@@ -39,7 +39,7 @@ def test_the_geojson_is_closed_rings_in_level_0_pixels_with_qupaths_properties()
     assert sorted(len(f["geometry"]["coordinates"]) for f in document["features"]) == [1, 1, 2]
 
 
-def test_a_multipolygon_drawn_by_hand_covers_its_areas(tmp_path):
+def test_a_drawn_multipolygon_covers_its_areas(tmp_path):
     boxes = [
         [[[0, 0], [320, 0], [320, 320], [0, 320], [0, 0]]],
         [[[800, 0], [960, 0], [960, 160], [800, 160], [800, 0]]],
@@ -65,21 +65,21 @@ def test_a_multipolygon_drawn_by_hand_covers_its_areas(tmp_path):
         '{"type": "Polygon", "coordinates": [[[1e300, 1e300], [1e300, 2e300], [2e300, 1e300]]]}',
     ],
 )
-def test_what_is_no_area_is_refused_by_name(tmp_path, text):
+def test_geometries_without_an_area_are_refused(tmp_path, text):
     path = tmp_path / "a.geojson"
     path.write_text(text)
     with pytest.raises(SlideError, match=r"a\.geojson"):
         masks.from_geojson(path, VIEW)
 
 
-def test_a_byte_order_mark_is_no_obstacle(tmp_path):
+def test_a_byte_order_mark_is_accepted(tmp_path):
     path = tmp_path / "a.geojson"
     path.write_text(json.dumps({"type": "Polygon", "coordinates": [[[0, 0], [99, 0], [99, 99], [0, 99]]]}), "utf-8-sig")
     assert masks.from_geojson(path, VIEW).any()
 
 
 @pytest.mark.parametrize("scale", [16.0, 31.37])
-def test_the_area_of_drawn_tissue_is_right_on_any_grid(tmp_path, scale):
+def test_the_area_of_drawn_tissue_is_exact_on_any_grid(tmp_path, scale):
     """Circles of 10 to 300 level-0 px with holes, off the grid; oracle: the areas of the polygons that are drawn."""
     view = Overview(np.zeros((80, 100, 3), np.uint8), np.zeros((80, 100), bool), (scale, scale))
     angle = np.linspace(0, 2 * np.pi, 90, endpoint=False)[::-1]
@@ -94,7 +94,7 @@ def test_the_area_of_drawn_tissue_is_right_on_any_grid(tmp_path, scale):
         assert area == pytest.approx(unit * radius**2 * 0.75 + 100.5 * 50.5, rel=1e-4)
 
 
-def test_two_areas_side_by_side_add_up_and_one_over_the_other_does_not(tmp_path):
+def test_adjacent_areas_add_up_and_overlapping_areas_do_not(tmp_path):
     path = tmp_path / "a.geojson"
 
     def area(*edges):

@@ -45,7 +45,7 @@ def test_sizes_are_read_in_every_unit_of_the_schema(text, mpp, prefix):
     assert found.mpp == (None if mpp is None else pytest.approx(mpp, rel=1e-12))
 
 
-def test_a_comment_before_the_root_and_a_prefix_are_ome():
+def test_ome_xml_may_have_a_comment_before_the_root_and_a_prefix():
     assert ome.is_ome("<?xml version='1.0'?><!-- Warning: do not edit --><OME xmlns='x'>")
     assert ome.is_ome('<ome:OME xmlns:ome="x">')
     assert not ome.is_ome("<HOME >")
@@ -63,7 +63,7 @@ def test_a_comment_before_the_root_and_a_prefix_are_ome():
         ("<TiffData IFD='1'><UUID FileName='b.tif'>urn:uuid:own</UUID></TiffData>", {1}),
     ],
 )
-def test_tiffdata_names_the_directories_of_its_pixels(tables, holds):
+def test_tiffdata_states_the_directories_of_its_pixels(tables, holds):
     pixels = (
         f"<Pixels SizeX='9' SizeY='8' SizeC='3' SizeZ='2' SizeT='1'><Channel SamplesPerPixel='3'/>{tables}</Pixels>"
     )

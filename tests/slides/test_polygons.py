@@ -33,7 +33,7 @@ def test_the_area_of_a_polygon_is_exact(seed, points, x, y, radius):
         assert covered.max() <= 1
 
 
-def test_each_pixel_holds_its_own_share():
+def test_each_pixel_has_its_covered_share():
     """Oracle: the share of 40 x 40 points in each pixel, by matplotlib's point-in-polygon test."""
     ring = star(3, 12, (15, 11), 14)  # partly outside on the left and at the top
     step = (np.arange(40) + 0.5) / 40
@@ -55,14 +55,14 @@ def test_each_pixel_holds_its_own_share():
         ([(2.25, 3.5), (2.75, 3.5), (2.75, 3.75), (2.25, 3.75)], 0.125),
     ],
 )
-def test_what_lies_outside_is_cut_off(ring, area):
+def test_areas_outside_of_the_mask_are_ignored(ring, area):
     covered = polygons.coverage(np.asarray(ring, float), (8, 10))
     assert covered.sum() == pytest.approx(area, abs=1e-9)
 
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 10**6), st.integers(1, 12), st.integers(1, 12), st.floats(0.2, 0.8))
-def test_outlines_cover_the_pixels_that_they_came_from_exactly(seed, height, width, density):
+def test_outlines_cover_exactly_the_pixels_of_the_mask(seed, height, width, density):
     mask = np.random.default_rng(seed).random((height, width)) < density
     covered = np.zeros(mask.shape)
     for island in polygons.outlines(mask):

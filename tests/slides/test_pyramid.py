@@ -147,7 +147,7 @@ def test_a_picture_stored_rotated_or_mirrored_is_refused_by_every_reader(tmp_pat
         assert f"Orientation {orientation}" in reason
 
 
-def test_a_photograph_that_is_to_be_turned_is_refused(tmp_path):
+def test_a_rotated_photograph_is_refused(tmp_path):
     from PIL import Image
 
     exif = Image.Exif()
@@ -158,7 +158,7 @@ def test_a_photograph_that_is_to_be_turned_is_refused(tmp_path):
 
 @pytest.mark.parametrize("alpha", ["unassalpha", "assocalpha"])
 @pytest.mark.parametrize("options", [{"compression": "zlib"}, {"planarconfig": "separate", "compression": "zlib"}])
-def test_a_transparent_rim_is_white_for_every_reader(tmp_path, alpha, options):
+def test_a_transparent_edge_is_white_in_every_reader(tmp_path, alpha, options):
     mask = np.zeros((600, 800, 1), np.uint8)
     mask[100:500, 130:700] = 255
     mask[100:120, 130:700] = 128  # half transparent

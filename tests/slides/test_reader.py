@@ -1,4 +1,4 @@
-"""Readers: the pixels of OpenSlide, and no neighbour harmed by a broken tile."""
+"""Readers: the pixels are those of OpenSlide, and a broken tile affects no other."""
 
 import numpy as np
 import openslide
@@ -18,7 +18,7 @@ def compare(path, mpp, regions, seed):
     facts = probe.examine(path, mpp=mpp)
     rng = np.random.default_rng(seed)
     boxes = rng.integers((-40, -40, 1, 1), (facts.width, facts.height, 200, 200), (regions, 4))
-    boxes = boxes[np.lexsort((boxes[:, 0], boxes[:, 1] // 256))]  # in rows, so that caches help both readers
+    boxes = boxes[np.lexsort((boxes[:, 0], boxes[:, 1] // 256))]  # row by row, so that both readers use their caches
     with probe.open_reader(path, "tiff") as ours, openslide.OpenSlide(path) as theirs:
         for x, y, width, height in boxes.tolist():
             expected = on_white(np.asarray(theirs.read_region((x, y), 0, (width, height))))
@@ -44,14 +44,14 @@ def test_levels_of_a_painted_slide_are_those_of_openslide(painted):
     compare(painted, None, 40, 4)
 
 
-def test_one_broken_tile_is_an_error_for_its_region_and_for_no_other(painted):
+def test_a_broken_tile_is_an_error_only_for_its_region(painted):
     with tifffile.TiffFile(painted) as file:
         offset, count = file.pages[0].dataoffsets[9], file.pages[0].databytecounts[9]
     data = bytearray(painted.read_bytes())
     data[offset + 2 : offset + count] = bytes(count - 2)
     painted.write_bytes(data)
     with probe.open_reader(painted, "tiff") as reader:
-        for _ in range(2):  # also when the failure is remembered
+        for _ in range(2):  # the second time from the cache
             with pytest.raises(RegionError):
                 reader.read(0, 256, 256, 10, 10)
             with pytest.raises(RegionError):
@@ -66,15 +66,15 @@ def without_first_tile(path, picture, level):
         writer.write(picture[::2, ::2], tile=(64, 64), photometric="rgb", subfiletype=1)
     with tifffile.TiffFile(path) as file:
         tag = file.pages[level].tags["TileByteCounts"]
-        kind, where = tag.dtype, tag.valueoffset
+        data_type, offset = tag.dtype, tag.valueoffset
     data = bytearray(path.read_bytes())
-    size = {3: 2, 4: 4}[int(kind)]
-    data[where : where + size] = bytes(size)
+    size = {3: 2, 4: 4}[int(data_type)]
+    data[offset : offset + size] = bytes(size)
     path.write_bytes(data)
     return path
 
 
-def test_a_tile_that_the_scanner_left_out_is_glass_as_for_openslide(tmp_path):
+def test_a_tile_of_length_0_is_glass_as_in_openslide(tmp_path):
     path = without_first_tile(tmp_path / "a.tif", texture(256, 256), level=0)
     with probe.open_reader(path, "tiff") as ours, openslide.OpenSlide(path) as theirs:
         region = ours.read(0, 10, 10, 100, 100)
@@ -83,7 +83,7 @@ def test_a_tile_that_the_scanner_left_out_is_glass_as_for_openslide(tmp_path):
     assert (region[60:, 60:] < 255).any()
 
 
-def test_a_hole_in_a_lower_level_is_filled_from_the_finer_one(tmp_path):
+def test_a_missing_tile_of_a_lower_level_is_filled_from_the_finer_level(tmp_path):
     """Aperio leaves tiles of length 0 on lower levels."""
     picture = texture(256, 256)
     path = without_first_tile(tmp_path / "a.tif", picture, level=1)
@@ -94,18 +94,18 @@ def test_a_hole_in_a_lower_level_is_filled_from_the_finer_one(tmp_path):
 
 
 def test_a_slide_decoded_at_half_its_size_is_the_mean_over_two_by_two_pixels(cmu):
-    """Oracle: the mean of OpenSlide's pixels, with numpy. What differs is the rounding of single frequencies."""
+    """Oracle: the mean of OpenSlide's pixels, by numpy. The difference is the rounding of single frequencies."""
     box = (100, 400, 1200, 1600)
     with probe.open_reader(cmu, "tiff") as ours, openslide.OpenSlide(cmu) as theirs:
         small = ours.read(0, *box, shrink=2).astype(float)
         full = on_white(np.asarray(theirs.read_region(box[:2], 0, box[2:]))).astype(float)
     gap = np.abs(small - full.reshape(800, 2, 600, 2, 3).mean(axis=(1, 3)))
-    assert gap.mean() < 0.4  # half a grey level of rounding at most gives 0.25 by itself
+    assert gap.mean() < 0.4  # rounding by at most half a grey level gives 0.25 on average
     assert np.percentile(gap, 99) < 3
 
 
 @pytest.mark.parametrize("compression", ["jpeg", "zlib"])
-def test_any_reader_and_codec_gives_the_same_smaller_region_also_beyond_the_rim(tmp_path, compression):
+def test_every_reader_and_codec_gives_the_same_smaller_region_also_beyond_the_edge(tmp_path, compression):
     path = write_tiff(tmp_path / "a.tif", texture(150, 203), compression=compression)
     for shrink in (2, 4, 8):
         regions = []
@@ -113,21 +113,21 @@ def test_any_reader_and_codec_gives_the_same_smaller_region_also_beyond_the_rim(
             with probe.open_reader(path, name) as reader:
                 regions.append(reader.read(0, -16, 64, 240, 96, shrink=shrink).astype(int))
         assert regions[0].shape == (96 // shrink, 240 // shrink, 3)
-        inside = np.s_[: 80 // shrink, 24 // shrink : 208 // shrink]  # at the rim half a pixel is white, or is not
-        # JPEG's colours have half the resolution: small, they are not blown up first.
+        inside = np.s_[: 80 // shrink, 24 // shrink : 208 // shrink]  # half a pixel at the edge may be white
+        # JPEG stores colours at half the resolution; the small picture needs no upsampling of them.
         assert np.abs(regions[0] - regions[1])[inside].max() <= (6 if compression == "jpeg" else 1)
         np.testing.assert_array_equal(regions[1], regions[2])
         assert (regions[0][:, -16 // shrink :] == 255).all()
 
 
-def test_the_tiles_that_are_kept_are_four_rows_of_the_level_that_is_read(tmp_path):
+def test_the_cache_holds_four_rows_of_the_level_that_is_read(tmp_path):
     path = write_tiff(tmp_path / "a.tif", texture(64 * 16, 64 * 8), compression="jpeg")
     with probe.open_reader(path, "tiff") as reader:
         for shrink in (1, 2):
             for y in range(0, 64 * 16, 64):
                 reader.read(0, 0, y, 64 * 8, 64, shrink=shrink)
             held = sum(tile.nbytes for tile in reader._tiles.values())
-            assert held == reader._held
+            assert held == reader._cached_bytes
             assert 3 * 8 * (64 // shrink) ** 2 * 3 < held <= 4 * 10 * (64 // shrink) ** 2 * 3
 
 
@@ -136,7 +136,7 @@ def test_labels_and_macros_are_no_levels(cmu):
         assert [(level.width, level.height) for level in reader.levels] == [(2220, 2967)]
 
 
-def test_the_reader_can_be_forced_and_all_readers_agree(tmp_path):
+def test_the_reader_can_be_chosen_and_all_readers_agree(tmp_path):
     path = write_tiff(tmp_path / "a.tif", texture(150, 200), compression="zlib")
     pictures = []
     for name in ("tiff", "openslide", "flat"):
@@ -148,7 +148,7 @@ def test_the_reader_can_be_forced_and_all_readers_agree(tmp_path):
     np.testing.assert_array_equal(pictures[0], pictures[2])
 
 
-def test_openslide_goes_on_after_a_failed_read(painted):
+def test_openslide_reads_again_after_a_failed_read(painted):
     with tifffile.TiffFile(painted) as file:
         offset, count = file.pages[0].dataoffsets[0], file.pages[0].databytecounts[0]
     data = bytearray(painted.read_bytes())
@@ -160,7 +160,7 @@ def test_openslide_goes_on_after_a_failed_read(painted):
         assert reader.read(0, 512, 512, 100, 100).shape == (100, 100, 3)
 
 
-def test_a_flat_picture_reads_white_outside(tmp_path):
+def test_a_plain_picture_is_white_outside(tmp_path):
     import cv2
 
     cv2.imwrite(str(tmp_path / "a.png"), np.full((20, 30, 3), 7, np.uint8))

@@ -1,4 +1,4 @@
-"""Previews: the outline is where the tissue is, failures are shown, nothing but level pixels."""
+"""Previews: the outline follows the tissue, failed slides show their status, only level pixels are used."""
 
 import cv2
 import numpy as np
@@ -6,7 +6,7 @@ import numpy as np
 from mcti.slides import thumbnails
 
 
-def test_the_outline_runs_along_the_tissue(tmp_path):
+def test_the_outline_follows_the_tissue(tmp_path):
     picture = np.full((300, 400, 3), 240, np.uint8)
     mask = np.zeros((300, 400), bool)
     mask[100:200, 100:300] = True
@@ -17,7 +17,7 @@ def test_the_outline_runs_along_the_tissue(tmp_path):
     assert not green[130:170, 130:270].any()
 
 
-def test_sheets_hold_every_slide_and_say_why_one_is_missing(tmp_path):
+def test_contact_sheets_show_every_slide_or_its_status(tmp_path):
     thumbnails.write(tmp_path / "a.jpg", np.full((100, 100, 3), 90, np.uint8), np.ones((100, 100), bool))
     slides = [("a", "OK", tmp_path / "a.jpg"), ("b", "NO_TISSUE", tmp_path / "none.jpg")]
     (sheet,) = thumbnails.write_contact_sheets(tmp_path, slides)

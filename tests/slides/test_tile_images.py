@@ -1,4 +1,4 @@
-"""Tiles as pictures: the right piece of the right slide, or the reason."""
+"""Images of tiles: the right region of the right slide, or the reason."""
 
 import base64
 import io
@@ -15,7 +15,7 @@ COLOURS = ((200, 60, 60), (60, 200, 60), (60, 60, 200), (200, 200, 60))
 
 
 @pytest.fixture
-def place(tmp_path):
+def folder(tmp_path):
     """A slide of four quadrants of 256 px, one colour each, and its feature file."""
     quadrants = [np.full((256, 256, 3), colour, np.uint8) for colour in COLOURS]
     picture = np.vstack([np.hstack(quadrants[:2]), np.hstack(quadrants[2:])])
@@ -32,22 +32,22 @@ def store(path, **grid):
         file["coords"].attrs.update({"patch_size_level0": 256, **grid})
 
 
-def test_a_crop_is_the_tile_at_its_corner(place):
+def test_an_image_shows_the_tile_at_its_corner(folder):
     corners = [(0, 0), (256, 0), (0, 256), (256, 256), (128, 0)]
-    found = TileImages(place / "slides", place).read_tiles("A", corners)
-    pictures = [np.asarray(Image.open(io.BytesIO(base64.b64decode(c.address.partition(",")[2])))) for c in found]
+    images = TileImages(folder / "slides", folder).read_tiles("A", corners)
+    pictures = [np.asarray(Image.open(io.BytesIO(base64.b64decode(c.address.partition(",")[2])))) for c in images]
     assert {picture.shape for picture in pictures} == {(128, 128, 3)}
     for picture, colour in zip(pictures[:4], COLOURS, strict=True):
         np.testing.assert_allclose(picture.mean(axis=(0, 1)), colour, atol=4)  # JPEG
-    np.testing.assert_allclose(pictures[4].mean(axis=(0, 1)), np.mean(COLOURS[:2], axis=0), atol=4)  # half and half
+    np.testing.assert_allclose(pictures[4].mean(axis=(0, 1)), np.mean(COLOURS[:2], axis=0), atol=4)  # half of each
 
 
-def test_what_cannot_be_shown_says_why(place):
-    slides = TileImages(place / "slides", place)
-    assert slides.read_tiles("B", [(0, 0)])[0].missing == "not among the slides given"
-    store(place / "A.h5", level0_width=4000, level0_height=3000)
+def test_a_missing_image_has_a_reason(folder):
+    slides = TileImages(folder / "slides", folder)
+    assert slides.read_tiles("B", [(0, 0)])[0].missing == "not in the list of slides"
+    store(folder / "A.h5", level0_width=4000, level0_height=3000)
     assert slides.read_tiles("A", [(0, 0)])[0].missing == "features of a slide of 4000x3000 px, this one has 512x512"
-    (place / "slides" / "A.tif").write_bytes((place / "slides" / "A.tif").read_bytes()[:900])
+    (folder / "slides" / "A.tif").write_bytes((folder / "slides" / "A.tif").read_bytes()[:900])
     assert [crop.address for crop in slides.read_tiles("A", [(0, 0), (256, 0)])] == ["", ""]
-    (place / "slides" / "A.tif").unlink()
+    (folder / "slides" / "A.tif").unlink()
     assert "no file at this path" in slides.read_tiles("A", [(0, 0)])[0].missing

@@ -36,7 +36,7 @@ def test_at_most_five_per_cent_of_real_pen_pixels_are_kept(colour):
         assert tissue.detect(picture, 8.0, PARAMS)[pen].mean() <= 0.05
 
 
-def test_at_least_ninety_per_cent_of_the_tissue_beside_a_real_pen_mark_stays():
+def test_at_least_ninety_per_cent_of_the_tissue_close_to_a_real_pen_mark_is_kept():
     """Tissue here: pink or purple of some saturation outside of the pen, by hue alone and not by our rule."""
     picture = cv2.cvtColor(cv2.imread(str(real("pen/pen_green.png"))), cv2.COLOR_BGR2RGB)
     pen = cv2.imread(str(real("pen/pen_green_mask.png")), 0) > 0
@@ -46,7 +46,7 @@ def test_at_least_ninety_per_cent_of_the_tissue_beside_a_real_pen_mark_stays():
     assert tissue.detect(picture, 8.0, PARAMS)[stained].mean() >= 0.9
 
 
-def test_a_rectangle_of_tissue_is_found_to_the_pixel_row():
+def test_a_rectangle_of_tissue_is_detected_to_the_pixel_row():
     mask = tissue.detect(with_tissue(), 8.0, PARAMS)
     truth = np.zeros(mask.shape, bool)
     truth[50:150, 100:220] = True
@@ -60,7 +60,7 @@ def test_a_blank_slide_has_no_tissue(seed):
     assert caught.value.status is Status.NO_TISSUE
 
 
-def test_pure_white_and_pen_alone_have_no_tissue():
+def test_white_pictures_and_pen_marks_have_no_tissue():
     pen = glass()
     cv2.line(pen, (0, 50), (300, 150), (30, 130, 70), 25)
     for picture in (np.full((100, 100, 3), 255, np.uint8), pen):
@@ -117,7 +117,7 @@ def test_the_overview_of_a_real_slide_holds_block_means(cmu):
     assert not view.unreadable.any()
 
 
-def test_an_unreadable_tile_is_marked_in_the_overview_and_not_painted(painted):
+def test_an_unreadable_tile_is_marked_in_the_overview(painted):
     import tifffile
 
     with tifffile.TiffFile(painted) as file:

@@ -114,7 +114,7 @@ class HalfYear:
         before = set(runs.glob("*"))
         code, _ = self.call("pipeline", "run-local", "--kind", "retraining", "--out", str(runs))
         (run,) = (path for path in set(runs.glob("*")) - before if path.is_dir())
-        found = json.loads((run / "detect" / "report").read_text(encoding="utf-8"))
+        found = json.loads((run / "detect-new-data" / "report").read_text(encoding="utf-8"))
         return code, sorted(path.name for path in run.iterdir()), found
 
     def later(self) -> tuple[Path, Path]:

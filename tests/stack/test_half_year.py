@@ -41,7 +41,7 @@ def test_month_2_without_new_data_changes_no_hash_and_no_line(months):
 
 def test_month_2_the_retraining_pipeline_ends_after_its_first_task_and_says_why(months):
     found = months[2].numbers["detect"]
-    assert months[2].tasks == ["conclude-2", "detect", "make-room"]
+    assert months[2].tasks == ["conclude-2", "detect-new-data", "release-lease"]
     assert found["reason"] == f"nothing new: version 1 of {NAME} was trained on {found['data']}"
 
 

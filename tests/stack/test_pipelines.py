@@ -156,9 +156,9 @@ def tasks_of(run):
 
 def test_a_cancelled_retraining_registers_nothing_and_makes_room_and_one_beside_it_yields(project):
     process, out = started(project, "retraining")
-    wait_for(lambda: list(out.glob("*/**/detect/report")), process, out)
+    wait_for(lambda: list(out.glob("*/**/detect-new-data/report")), process, out)
     said, folder = run_local(project, "retraining")
-    verdict = json.loads((folder / "detect" / "report").read_text(encoding="utf-8"))
+    verdict = json.loads((folder / "detect-new-data" / "report").read_text(encoding="utf-8"))
     assert not verdict["go"]
     assert verdict["reason"].endswith(f"is retraining {NAME}: this one yields")
     assert said["reason"] == verdict["reason"]
@@ -178,7 +178,7 @@ def test_a_cancelled_retraining_registers_nothing_and_makes_room_and_one_beside_
 
 def test_new_data_are_found_trained_on_and_judged_against_the_champion(retrained, newest, tmp_path):
     said, folder = retrained
-    (found,) = folder.glob("**/detect/report")
+    (found,) = folder.glob("**/detect-new-data/report")
     assert json.loads(found.read_text(encoding="utf-8"))["reason"] == f"version {newest} of the sources is new"
     first, second = versions_of_the_model()
     assert "mcti.data.source" not in first.tags
@@ -231,7 +231,7 @@ def test_two_workers_share_the_trials_of_one_study_in_postgresql(retrained):
 
 
 def test_kubeflows_page_gets_a_roc_curve_the_survival_and_a_table(retrained):
-    (shown,) = retrained[1].glob("**/show")
+    (shown,) = retrained[1].glob("**/visualize")
     assert "<svg" in (shown / "curves").read_text(encoding="utf-8")
     assert "| Cox: clinical |" in (shown / "scores").read_text(encoding="utf-8")
     told = json.loads((shown / "executor_output.json").read_text(encoding="utf-8"))
@@ -254,6 +254,6 @@ def test_new_patients_get_predictions_and_a_heatmap_of_every_slide(project, newe
     assert set(predicted["patient_id"]) == set(patients)
     assert predicted["risk"].notna().all()
     slides = pd.read_csv(project / "data" / "raw" / "slides.csv", dtype=str)["slide_id"]
-    drawn = sorted(path.parent.name for path in folder.glob("**/heatmaps/pictures/*/heatmap.png"))
+    drawn = sorted(path.parent.name for path in folder.glob("**/heatmaps/images/*/heatmap.png"))
     assert drawn == sorted(slides)
-    assert len(list(folder.glob("**/heatmaps/pictures"))) == PARAMS["cluster"]["extract_shards"]
+    assert len(list(folder.glob("**/heatmaps/images"))) == PARAMS["cluster"]["extract_shards"]

@@ -117,7 +117,7 @@ def test_who_was_excluded_is_whom_the_source_tables_lack_something_of(project, t
     untested = PATIENTS - sum(wanted.values()) - len(tables[0])
     assert (untested > 0) is (scheme == "time")
     if untested:
-        wanted["evaluate", "in training parts alone, tested in no fold"] = untested
+        wanted["evaluate", "in training parts only, tested in no fold"] = untested
     assert found == wanted
     for key, patients in GONE.items():
         named = gone.loc[(gone["step"] == key[0]) & (gone["reason"] == key[1]), "patient_id"]

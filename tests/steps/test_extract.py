@@ -1,4 +1,4 @@
-"""The step: every slide accounted for, resumable, the same bytes however it is run."""
+"""The step `extract`: a status for every slide, resumable, the same bytes for any number of workers or shards."""
 
 import json
 import os
@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import tifffile
 
 from mcti.cli import command_context
 from mcti.cli.app import app
@@ -36,7 +35,7 @@ def slides(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whole(slides, tmp_path_factory):
+def complete_run(slides, tmp_path_factory):
     out = tmp_path_factory.mktemp("whole")
     extract(slides, ExtractParams(workers=1), out)
     return contents(out)
@@ -51,20 +50,20 @@ def table(out: Path) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("workers", [2, 5])
-def test_files_are_the_same_bytes_for_any_number_of_workers(slides, whole, tmp_path, workers):
+def test_files_are_the_same_bytes_for_any_number_of_workers(slides, complete_run, tmp_path, workers):
     extract(slides, ExtractParams(workers=workers), tmp_path)
-    assert contents(tmp_path) == whole
+    assert contents(tmp_path) == complete_run
 
 
-def test_shards_together_write_what_one_run_writes(slides, whole, tmp_path):
+def test_merged_shards_are_the_output_of_one_run(slides, complete_run, tmp_path):
     for i in range(3):
         extract(slides, ExtractParams(), tmp_path, shard=(i, 3))
     result = merge_shards(tmp_path, ExtractParams(), 3)
-    assert contents(tmp_path) == whole
+    assert contents(tmp_path) == complete_run
     assert result.ok == 3
 
 
-def test_a_merge_without_all_shards_names_the_missing_one(slides, tmp_path):
+def test_a_merge_without_all_shards_names_the_missing_shard(slides, tmp_path):
     extract(slides, ExtractParams(), tmp_path, shard=(0, 2))
     with pytest.raises(DataError, match="slides-1-of-2"):
         merge_shards(tmp_path, ExtractParams(), 2)
@@ -75,41 +74,41 @@ def test_a_shard_that_does_not_exist_is_a_usage_error(slides, tmp_path):
         extract(slides, ExtractParams(), tmp_path, shard=(3, 3))
 
 
-def test_a_second_run_works_on_nothing_and_a_changed_setting_on_everything(slides, whole, tmp_path):
+def test_a_second_run_processes_no_slide_and_a_changed_setting_all_slides(slides, complete_run, tmp_path):
     assert extract(slides, ExtractParams(), tmp_path).extracted == 3
     assert extract(slides, ExtractParams(), tmp_path).extracted == 0
-    assert contents(tmp_path) == whole
+    assert contents(tmp_path) == complete_run
     assert extract(slides, ExtractParams(tile=512), tmp_path).extracted == 3
 
 
 @pytest.mark.parametrize("table", ["", "slide_id,colour\nP0,red\n", "no table at all"])
-def test_a_table_that_somebody_edited_does_not_get_in_the_way(slides, whole, tmp_path, table):
+def test_an_edited_table_of_the_last_run_is_ignored(slides, complete_run, tmp_path, table):
     extract(slides, ExtractParams(), tmp_path)
     (tmp_path / "slides.csv").write_text(table)
     assert extract(slides, ExtractParams(), tmp_path).extracted == 0
-    assert contents(tmp_path) == whole
+    assert contents(tmp_path) == complete_run
 
 
-def test_features_that_were_exchanged_behind_the_table_are_made_anew(slides, whole, tmp_path):
+def test_replaced_or_damaged_feature_files_are_extracted_again(slides, complete_run, tmp_path):
     extract(slides, ExtractParams(), tmp_path)
     shutil.copy(tmp_path / "P0.h5", tmp_path / "P1.h5")
     (tmp_path / "P2.h5").write_bytes((tmp_path / "P2.h5").read_bytes()[:-1000])
     assert extract(slides, ExtractParams(), tmp_path).extracted == 2
-    assert contents(tmp_path) == whole
+    assert contents(tmp_path) == complete_run
 
 
-def test_slides_that_left_the_list_leave_the_table_and_lose_nothing(slides, whole, tmp_path):
-    """Two lists may share a folder, and features are hours of work."""
+def test_slides_removed_from_the_list_leave_the_table_and_keep_their_files(slides, complete_run, tmp_path):
+    """Two lists may use the same folder, and features take hours to compute."""
     folder = tmp_path / "slides"
     shutil.copytree(slides, folder)
     extract(folder, ExtractParams(), tmp_path / "out")
     (folder / "P1.tif").unlink()
     extract(folder, ExtractParams(), tmp_path / "out")
     assert list(table(tmp_path / "out").index) == ["P0", "P2"]
-    assert (tmp_path / "out" / "P1.h5").read_bytes() == whole["P1.h5"]
+    assert (tmp_path / "out" / "P1.h5").read_bytes() == complete_run["P1.h5"]
 
 
-def test_a_slide_out_of_reach_keeps_the_features_of_the_same_settings_and_no_others(slides, whole, tmp_path):
+def test_an_unreachable_slide_keeps_only_features_of_the_same_settings(slides, complete_run, tmp_path):
     rows = "".join(f"P{i},P{i},P{i}.tif\n" for i in range(3))
     folder = tmp_path / "slides"
     shutil.copytree(slides, folder)
@@ -119,15 +118,15 @@ def test_a_slide_out_of_reach_keeps_the_features_of_the_same_settings_and_no_oth
     extract(folder / "list.csv", LENIENT, tmp_path / "out")
     row = table(tmp_path / "out").loc["P1"]
     assert (row["status"], "features of an earlier run are kept" in row["reason"]) == ("READ_ERROR", True)
-    assert (tmp_path / "out" / "P1.h5").read_bytes() == whole["P1.h5"]
+    assert (tmp_path / "out" / "P1.h5").read_bytes() == complete_run["P1.h5"]
     extract(folder / "list.csv", LENIENT.model_copy(update={"tile": 512}), tmp_path / "out")
     assert not list((tmp_path / "out").rglob("P1.*"))
     shutil.copy(slides / "P1.tif", folder)
     assert extract(folder / "list.csv", LENIENT, tmp_path / "out").ok == 3
-    assert (tmp_path / "out" / "P1.h5").read_bytes() == whole["P1.h5"]
+    assert (tmp_path / "out" / "P1.h5").read_bytes() == complete_run["P1.h5"]
 
 
-def test_features_that_another_tool_made_are_neither_written_over_nor_removed(slides, whole, tmp_path):
+def test_imported_features_are_neither_overwritten_nor_removed(slides, complete_run, tmp_path):
     import torch
 
     from mcti.steps.exchange import import_features
@@ -143,18 +142,18 @@ def test_features_that_another_tool_made_are_neither_written_over_nor_removed(sl
     extract(folder, LENIENT, tmp_path / "out")
     after = contents(tmp_path / "out")
     assert [after[name] for name in ("P0.h5", "P1.h5")] == [before[name] for name in ("P0.h5", "P1.h5")]
-    assert after["P2.h5"] == whole["P2.h5"]
+    assert after["P2.h5"] == complete_run["P2.h5"]
     assert "imported from pt" in table(tmp_path / "out").loc["P0", "reason"]
 
 
-def test_each_bad_slide_has_its_status_and_its_neighbours_are_done(slides, tmp_path):
+def test_each_bad_slide_has_its_status_and_the_others_are_extracted(slides, tmp_path):
     folder = tmp_path / "slides"
     shutil.copytree(slides, folder)
-    whole = (folder / "P0.tif").read_bytes()
-    (folder / "cut.tif").write_bytes(whole[: len(whole) // 2])
+    content = (folder / "P0.tif").read_bytes()
+    (folder / "cut.tif").write_bytes(content[: len(content) // 2])
     (folder / "empty.svs").touch()
     (folder / "page.svs").write_text("<html>")
-    (folder / "P1.svs").write_bytes(whole)  # a second P1
+    (folder / "P1.svs").write_bytes(content)  # a second P1
     (folder / "loop.svs").symlink_to(folder / "loop.svs")
     result = extract(folder, LENIENT, tmp_path / "out")
     statuses = table(tmp_path / "out")["status"]
@@ -180,8 +179,8 @@ def test_too_many_failures_are_an_error_after_the_table_is_written(slides, tmp_p
     assert len(table(tmp_path / "out")) == 4
 
 
-def test_a_shard_of_broken_slides_alone_ends_and_the_whole_is_judged(slides, tmp_path):
-    """As the tasks of a pipeline do it: one folder a shard, put together, then joined."""
+def test_a_shard_of_broken_slides_ends_and_the_failures_are_checked_after_the_merge(slides, tmp_path):
+    """As the tasks of a pipeline do it: one folder per shard, merged, then the tables joined."""
     folder = tmp_path / "slides"
     shutil.copytree(slides, folder)
     healthy = {shard_of(path.stem, 4) for path in folder.iterdir()}
@@ -190,8 +189,8 @@ def test_a_shard_of_broken_slides_alone_ends_and_the_whole_is_judged(slides, tmp
     for name in names:
         (folder / f"{name}.svs").write_text("<html>")
     parts = [tmp_path / f"part-{shard}" for shard in range(4)]
-    made = [extract(folder, ExtractParams(), part, shard=(shard, 4)) for shard, part in enumerate(parts)]
-    assert (made[other].slides, made[other].ok) == (2, 0)
+    results = [extract(folder, ExtractParams(), part, shard=(shard, 4)) for shard, part in enumerate(parts)]
+    assert (results[other].slides, results[other].ok) == (2, 0)
     merge(parts, tmp_path / "strict")
     with pytest.raises(DataError, match=f"2 of 5 slides failed, the first {min(names)}: UNSUPPORTED_FORMAT"):
         merge_shards(tmp_path / "strict", ExtractParams(), 4)
@@ -201,7 +200,7 @@ def test_a_shard_of_broken_slides_alone_ends_and_the_whole_is_judged(slides, tmp
     assert contents(tmp_path / "whole") == contents(tmp_path / "at once")
 
 
-def test_a_slide_that_fails_now_loses_its_old_features(slides, tmp_path):
+def test_a_slide_that_fails_loses_its_old_features(slides, tmp_path):
     folder = tmp_path / "slides"
     shutil.copytree(slides, folder)
     extract(folder, ExtractParams(), tmp_path / "out")
@@ -210,7 +209,7 @@ def test_a_slide_that_fails_now_loses_its_old_features(slides, tmp_path):
     assert not (tmp_path / "out" / "P1.h5").exists()
 
 
-def test_a_mask_drawn_by_a_person_decides_which_tiles_are_kept(slides, tmp_path):
+def test_a_drawn_mask_determines_which_tiles_are_kept(slides, tmp_path):
     drawn = tmp_path / "drawn"
     drawn.mkdir()
     square = [[0, 0], [512, 0], [512, 512], [0, 512], [0, 0]]
@@ -218,56 +217,23 @@ def test_a_mask_drawn_by_a_person_decides_which_tiles_are_kept(slides, tmp_path)
     (drawn / "P1.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [shape]}))
     params = ExtractParams(tissue=TissueParams(masks=str(drawn), min_sharpness=0))
     extract(slides, ExtractParams(), tmp_path / "out")
-    assert extract(slides, params, tmp_path / "out").extracted == 3  # min_sharpness touches all
+    assert extract(slides, params, tmp_path / "out").extracted == 3  # min_sharpness concerns all slides
     tiles = table(tmp_path / "out")["tiles"]
     assert tiles["P1"] == 4
     assert tiles["P0"] > 20
-    (drawn / "P1.geojson").write_text(json.dumps(shape))  # a changed file, not a changed path
+    (drawn / "P1.geojson").write_text(json.dumps(shape))  # the content changes, not the path
     assert extract(slides, params, tmp_path / "out").extracted == 1
 
 
-def test_a_folder_of_masks_that_is_not_there_is_an_error(slides, tmp_path):
+def test_a_missing_folder_of_masks_is_an_error(slides, tmp_path):
     with pytest.raises(DataError, match="no such folder of masks"):
         extract(slides, ExtractParams(tissue=TissueParams(masks="nowhere")), tmp_path)
 
 
-def test_drawn_masks_may_not_lie_where_the_found_ones_are_written(slides, tmp_path):
+def test_drawn_masks_need_another_folder_than_the_detected_masks(slides, tmp_path):
     (tmp_path / "masks").mkdir()
     with pytest.raises(UsageError, match="another folder"):
         extract(slides, ExtractParams(tissue=TissueParams(masks=str(tmp_path / "masks"))), tmp_path)
-
-
-def broken(slides: Path, folder: Path, tiles: list[int]) -> Path:
-    folder.mkdir()
-    data = bytearray((slides / "P2.tif").read_bytes())
-    with tifffile.TiffFile(slides / "P2.tif") as file:
-        for tile in tiles:
-            offset, count = file.pages[0].dataoffsets[tile], file.pages[0].databytecounts[tile]
-            data[offset + 2 : offset + count] = bytes(count - 2)
-    (folder / "P2.tif").write_bytes(data)
-    return folder
-
-
-def test_a_tile_that_does_not_decode_is_dropped_counted_and_listed(slides, whole, tmp_path):
-    import h5py
-
-    folder = broken(slides, tmp_path / "slides", [27])
-    result = extract(folder, LENIENT, tmp_path / "out")
-    extract(slides, LENIENT, tmp_path / "sound")
-    with h5py.File(tmp_path / "out" / "P2.h5") as file, h5py.File(tmp_path / "sound" / "P2.h5") as sound:
-        assert file["failed_coords"][:].tolist() == [[768, 768]]
-        rest = [c != [768, 768] for c in sound["coords"][:].tolist()]
-        assert (file["features"][:] == sound["features"][:][rest]).all()  # neighbours untouched
-    assert result.failed_tiles == 1
-
-
-def test_a_slide_of_which_much_does_not_decode_fails(slides, tmp_path):
-    folder = broken(slides, tmp_path / "slides", list(range(20, 40)))
-    extract(folder, LENIENT, tmp_path / "out")
-    row = table(tmp_path / "out").loc["P2"]
-    assert row["status"] == "READ_ERROR"
-    assert "tiles do not decode" in row["reason"]
-    assert not (tmp_path / "out" / "P2.h5").exists()
 
 
 def test_real_slides_give_features_or_their_reason(cohort_of_real_slides, tmp_path):
@@ -297,7 +263,7 @@ def cohort_of_real_slides(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_any_moment_goes_on_and_ends_with_the_same_bytes(slides, whole, tmp_path):
+def test_a_killed_run_resumes_and_ends_with_the_same_bytes(slides, complete_run, tmp_path):
     code = (
         "import sys; from pathlib import Path; from mcti.steps.extract import extract; "
         "from mcti.params import ExtractParams; extract(sys.argv[1], ExtractParams(workers=1), Path(sys.argv[2]))"
@@ -308,34 +274,36 @@ def test_a_run_killed_at_any_moment_goes_on_and_ends_with_the_same_bytes(slides,
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
     extract(slides, ExtractParams(), tmp_path)
-    assert contents(tmp_path) == whole
+    assert contents(tmp_path) == complete_run
 
 
-def test_a_slide_past_its_time_fails_alone_wherever_its_time_goes(slides, tmp_path):
-    """The limit is looked at before each region, so it holds for the coarse picture as for the tiles."""
+def test_a_slide_past_its_time_limit_fails_without_affecting_others(slides, tmp_path):
+    """The limit is checked before each region, of the overview as of the tiles."""
     params = ExtractParams(slide_minutes=1e-9, max_failed_slides_share=1.0)
     result = extract(slides, params, tmp_path)
     assert result.statuses == {"TIMED_OUT": 3}
     assert sorted(contents(tmp_path)) == ["contact-sheet-1.jpg", "result.json", "slides.csv"]
 
 
-def test_while_it_runs_a_heartbeat_says_how_far_it_is(slides, tmp_path, monkeypatch):
-    seen, told = [], []
+def test_the_heartbeat_file_states_the_progress_during_the_run(slides, tmp_path, monkeypatch):
+    states, reports = [], []
 
-    def look(*words):
-        seen.append(json.loads((tmp_path / "heartbeat-0-of-1.json").read_text()))
-        told.append(words)
+    def report(*values):
+        states.append(json.loads((tmp_path / "heartbeat-0-of-1.json").read_text()))
+        reports.append(values)
 
     monkeypatch.setattr(heartbeat, "EVERY_SECONDS", 0.05)
-    extract(slides, ExtractParams(workers=1), tmp_path, shard=(0, 1), progress=look)
-    assert seen[-1]["slides"] == 3
-    assert any(state["working"] for state in seen)
-    assert (told[0][:3], told[-1][:3]) == ((0, 3, "slides"), (3, 3, "slides"))
+    extract(slides, ExtractParams(workers=1), tmp_path, shard=(0, 1), progress=report)
+    assert states[-1]["slides"] == 3
+    assert any(state["working"] for state in states)
+    assert (reports[0][:3], reports[-1][:3]) == ((0, 3, "slides"), (3, 3, "slides"))
     assert not (tmp_path / "heartbeat-0-of-1.json").exists()
 
 
-def test_finished_blocks_of_a_huge_slide_survive_a_stop_and_are_not_done_again(slides, whole, tmp_path, monkeypatch):
-    """Blocks of 20 tiles stand for blocks of 4,096; the stop falls into the third."""
+def test_finished_blocks_of_a_large_slide_are_not_encoded_again_after_an_interruption(
+    slides, complete_run, tmp_path, monkeypatch
+):
+    """With blocks of 20 tiles instead of 4,096, the interruption is in the third."""
     monkeypatch.setattr(tile_blocks, "_BLOCK", 20)
     read, count = TileSource.read, []
 
@@ -355,12 +323,12 @@ def test_finished_blocks_of_a_huge_slide_survive_a_stop_and_are_not_done_again(s
     before = len(count)
     extract(folder, ExtractParams(workers=1), tmp_path / "out")
     assert len(set(count[before:]) & set(count[:40])) == 0
-    assert (tmp_path / "out" / "P2.h5").read_bytes() == whole["P2.h5"]
+    assert (tmp_path / "out" / "P2.h5").read_bytes() == complete_run["P2.h5"]
     assert not list((tmp_path / "out").glob(".P2*"))
 
 
 @pytest.mark.slow
-def test_finished_blocks_survive_a_sigkill(slides, whole, tmp_path, monkeypatch):
+def test_finished_blocks_survive_a_sigkill(slides, complete_run, tmp_path, monkeypatch):
     code = (
         "import sys, time; from pathlib import Path; from mcti.slides import tile_blocks; "
         "from mcti.slides.tiles import TileSource; from mcti.steps.extract import extract; "
@@ -371,7 +339,7 @@ def test_finished_blocks_survive_a_sigkill(slides, whole, tmp_path, monkeypatch)
     out = tmp_path / "out"
     process = subprocess.Popen([sys.executable, "-c", code, str(slides / "P2.tif"), str(out)])
     while len(list(out.glob(".P2.*.blocks/*.npz"))) < 2:
-        assert process.poll() is None, "it ended before it was killed"
+        assert process.poll() is None, "the process ended before it was killed"
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -380,25 +348,25 @@ def test_finished_blocks_survive_a_sigkill(slides, whole, tmp_path, monkeypatch)
     monkeypatch.setattr(TileSource, "read", lambda self, x, y: (count.append((x, y)), read(self, x, y))[1])
     extract(slides / "P2.tif", ExtractParams(workers=1), out)
     candidates = pd.read_csv(out / "slides.csv")["tiles"].item()
-    assert len(count) <= candidates - 20  # at the very least the second block was not read again
-    assert (out / "P2.h5").read_bytes() == whole["P2.h5"]
+    assert len(count) <= candidates - 20  # at least the second block was not read again
+    assert (out / "P2.h5").read_bytes() == complete_run["P2.h5"]
 
 
-def test_a_preview_that_was_lost_is_drawn_anew_without_the_features(slides, whole, tmp_path, monkeypatch):
+def test_a_deleted_preview_is_drawn_again_without_reading_tiles(slides, complete_run, tmp_path, monkeypatch):
     extract(slides, ExtractParams(), tmp_path)
     (tmp_path / "previews" / "P1.jpg").unlink()
     monkeypatch.setattr(TileSource, "read", lambda *_: pytest.fail("a tile was read"))
     extract(slides, ExtractParams(), tmp_path)
-    assert contents(tmp_path) == whole
+    assert contents(tmp_path) == complete_run
 
 
-def test_shards_are_merged_from_the_command_line(slides, whole, tmp_path, monkeypatch, capsys):
+def test_shards_are_merged_from_the_command_line(slides, complete_run, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for i in range(2):
         assert (
             command_context.run_app(app, ["extract", "--slides", str(slides), "--out", "out", "--shard", f"{i}/2"]) == 0
         )
     assert command_context.run_app(app, ["features", "merge", "out"]) == 0
-    assert contents(tmp_path / "out") == whole
+    assert contents(tmp_path / "out") == complete_run
     assert command_context.run_app(app, ["features", "merge", "out"]) == 3
     assert "no tables of shards" in capsys.readouterr().err

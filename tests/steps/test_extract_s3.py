@@ -1,4 +1,4 @@
-"""Slides and features on a real S3 (SeaweedFS, which the tests start): the same bytes, bounded copies, nothing left."""
+"""Slides and features on S3 (a SeaweedFS server that the tests start): equal bytes, bounded copies, no leftovers."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from mcti.errors import OperationalError
 from mcti.params import ExtractParams
 from mcti.slides import probe, staging
 from mcti.slides.status import SlideError, Status
-from mcti.steps.extract import extract, merge
+from mcti.steps.extract import extract, merge_shards
 from mcti.steps.inventory import inventory
 from tests.slides import dicom_factory
 
@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def bucket(servers_of, folder, request):
-    """An address of this test's own with the slides below it."""
+    """An address for this test, with the slides below it."""
     address = f"s3://mcti-data/{request.node.name}"
     for path in folder.iterdir():
         storage.upload(path, storage.join(address, "slides", path.name))
@@ -61,7 +61,7 @@ def left_in(params):
     return [path for path in Path(params.cache).rglob("*") if path.is_file()]
 
 
-def test_a_store_on_s3_holds_the_bytes_of_a_local_one_and_leaves_no_copy(bucket, folder, params, tmp_path):
+def test_a_store_on_s3_has_the_bytes_of_a_local_one_and_leaves_no_copy(bucket, folder, params, tmp_path):
     out, local = bucket + "/features", tmp_path / "local"
     assert extract(bucket + "/slides", params, out).extracted == 4
     extract(folder, ExtractParams(max_failed_slides_share=0.5), local)
@@ -76,12 +76,12 @@ def test_shards_on_s3_merge_to_the_same(bucket, folder, params, tmp_path):
     out, local = bucket + "/features", tmp_path / "local"
     for i in range(2):
         extract(bucket + "/slides", params, out, shard=(i, 2))
-    assert merge(out, params).ok == 3
+    assert merge_shards(out, params).ok == 3
     extract(folder, ExtractParams(max_failed_slides_share=0.5), local)
     assert objects(out) == files(local)
 
 
-def test_on_s3_a_slide_that_fails_now_loses_its_objects_and_one_that_left_the_list_nothing(bucket, params):
+def test_on_s3_a_slide_that_fails_loses_its_objects_and_a_removed_one_keeps_them(bucket, params):
     out = bucket + "/features"
     extract(bucket + "/slides", params, out)
     storage.remove(bucket + "/slides/P 1.tif")
@@ -91,20 +91,20 @@ def test_on_s3_a_slide_that_fails_now_loses_its_objects_and_one_that_left_the_li
     assert not any("P 0" in name for name in objects(out))
 
 
-def test_an_inventory_fetches_headers_and_no_slide(bucket, folder, tmp_path, monkeypatch):
+def test_an_inventory_downloads_only_headers(bucket, folder, tmp_path, monkeypatch):
     def refuse(*_):
-        raise AssertionError("a TIFF slide was staged for its header")
+        raise AssertionError("a TIFF slide was downloaded for its header")
 
-    storage.remove(bucket + "/slides/page.svs")  # what is no TIFF is staged to ask OpenSlide
+    storage.remove(bucket + "/slides/page.svs")  # a file that is no TIFF is downloaded, because OpenSlide must open it
     monkeypatch.setattr(storage, "download", refuse)
     inventory(bucket + "/slides", tmp_path / "s3.csv")
     inventory(folder, tmp_path / "local.csv")
-    here, there = (pd.read_csv(tmp_path / name, keep_default_na=False) for name in ("s3.csv", "local.csv"))
-    wanted = there[there["slide_id"] != "page"].astype(str).reset_index(drop=True)
-    pd.testing.assert_frame_equal(here.astype(str), wanted.replace({r"\.0$": ""}, regex=True), check_dtype=False)
+    remote, local = (pd.read_csv(tmp_path / name, keep_default_na=False) for name in ("s3.csv", "local.csv"))
+    expected = local[local["slide_id"] != "page"].astype(str).reset_index(drop=True)
+    pd.testing.assert_frame_equal(remote.astype(str), expected.replace({r"\.0$": ""}, regex=True), check_dtype=False)
 
 
-def test_a_slide_larger_than_the_cache_or_missing_fails_alone(bucket, params, tmp_path):
+def test_a_missing_slide_or_one_larger_than_the_cache_does_not_affect_others(bucket, params, tmp_path):
     manifest = tmp_path / "slides.csv"
     rows = [f"P,{name},{bucket}/slides/{name}.tif" for name in ("P 0", "nothing")]
     manifest.write_text("\n".join(["patient_id,slide_id,path", *rows]))
@@ -115,15 +115,15 @@ def test_a_slide_larger_than_the_cache_or_missing_fails_alone(bucket, params, tm
     assert "no such object" in reasons["nothing"]
 
 
-def test_no_room_on_the_disk_is_said_before_the_download(bucket, params, monkeypatch):
+def test_a_full_disk_is_an_error_before_the_download(bucket, params, monkeypatch):
     monkeypatch.setattr(
         staging.shutil, "disk_usage", lambda _: staging.shutil._ntuple_diskusage(1 << 40, 1 << 40, 1000)
     )
-    with pytest.raises(OperationalError, match=r"no room for .*P .\.tif"):
+    with pytest.raises(OperationalError, match=r"no disk space for .*P .\.tif"):
         extract(bucket + "/slides", params, bucket + "/features")
 
 
-def test_a_killed_run_goes_on_and_its_copies_are_swept(bucket, folder, params, tmp_path):
+def test_a_killed_run_resumes_and_its_copies_are_deleted(bucket, folder, params, tmp_path):
     out, local = bucket + "/features", tmp_path / "local"
     code = (
         "import sys; from mcti.steps.extract import extract; from mcti.params import ExtractParams; "
@@ -136,7 +136,7 @@ def test_a_killed_run_goes_on_and_its_copies_are_swept(bucket, folder, params, t
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert left_in(params)  # the copy that it had in work
+    assert left_in(params)  # the copy that it was processing
     assert storage.exists(out + "/heartbeat.json")
     extract(bucket + "/slides", params, out)
     extract(folder, ExtractParams(max_failed_slides_share=0.5), local)
@@ -144,36 +144,36 @@ def test_a_killed_run_goes_on_and_its_copies_are_swept(bucket, folder, params, t
     assert left_in(params) == []
 
 
-def test_copies_together_stay_within_the_cache(tmp_path):
-    """No server: who does not fit waits until the others are done with."""
-    room, seen, held = staging.DiskReservations(tmp_path), [], []
+def test_the_total_size_of_copies_stays_within_the_cache(tmp_path):
+    """Without a server: a copy that does not fit waits until others are deleted."""
+    reservations, totals, sizes = staging.DiskReservations(tmp_path), [], []
 
     def work(size):
-        with room.taken(size, 100, "a slide"):
-            held.append(size)
-            seen.append(sum(held))
+        with reservations.reserve(size, 100, "a slide"):
+            sizes.append(size)
+            totals.append(sum(sizes))
             time.sleep(0.05)
-            held.remove(size)
+            sizes.remove(size)
 
     threads = [threading.Thread(target=work, args=(size,)) for size in (60, 50, 40, 30, 100)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(seen) == 5
-    assert max(seen) <= 100
-    with pytest.raises(SlideError) as caught, room.taken(101, 100, "a slide"):
+    assert len(totals) == 5
+    assert max(totals) <= 100
+    with pytest.raises(SlideError) as caught, reservations.reserve(101, 100, "a slide"):
         pass
     assert caught.value.status is Status.READ_ERROR
 
 
-def test_content_ids_do_not_depend_on_where_a_slide_lies(bucket, folder):
+def test_content_ids_do_not_depend_on_the_location_of_a_slide(bucket, folder):
     assert probe.content_id(bucket + "/slides/P 0.tif") == probe.content_id(folder / "P 0.tif")
 
 
 @pytest.fixture
 def series(servers_of, tmp_path, request):
-    """A DICOM slide of six instances below an address, another series and a report beside it; and the local folder."""
+    """A DICOM slide of six instances below an address, with another series and a report; and the local folder."""
     address = f"s3://mcti-data/{request.node.name}/slide A"
     folder = tmp_path / "slide A"
     painting.paint(tmp_path / "a.tif", seed=5, grade=2, er_positive=True)
@@ -184,7 +184,7 @@ def series(servers_of, tmp_path, request):
     return address, folder
 
 
-def test_every_instance_of_a_dicom_series_is_staged_whichever_is_named(series, params):
+def test_every_instance_of_a_dicom_series_is_staged(series, params):
     address, folder = series
     names = {path.name for path in folder.iterdir()}
     dicom_factory.write_slide(folder / "other", np.zeros((300, 300, 3), np.uint8), levels=1, seed="2")
@@ -195,8 +195,8 @@ def test_every_instance_of_a_dicom_series_is_staged_whichever_is_named(series, p
         with probe.local_slide(location, params.cache) as path:
             assert {file.name for file in path.parent.iterdir()} == names
             assert probe.examine(path).mpp == (0.5, 0.5)
-        facts = probe.examine(location)
-        assert (facts.width, facts.mpp, facts.levels) == (2048, (0.5, 0.5), 3)
+        info = probe.examine(location)
+        assert (info.width, info.mpp, info.levels) == (2048, (0.5, 0.5), 3)
         assert probe.content_id(location) == probe.content_id(folder)
     assert left_in(params) == []
 
@@ -211,16 +211,16 @@ def test_features_of_a_dicom_slide_on_s3_are_those_of_the_local_one(series, para
     assert table["slide_id"].tolist() == ["slide A"]
 
 
-def test_the_files_that_a_vms_names_are_staged_with_it_and_no_others(servers_of, params, tmp_path, request):
+def test_only_the_files_that_a_vms_file_names_are_staged_with_it(servers_of, params, tmp_path, request):
     address = f"s3://mcti-data/{request.node.name}"
     text = "[Virtual Microscope Specimen]\r\nNoLayers=1\r\nImageFile=a.jpg\r\nImageFile(1,0)=a(1,0).jpg\r\n"
     text += "MapFile=a_map.jpg\r\nOptimisationFile=a.opt\r\nMacroImage=a_macro.jpg\r\nAuthCode=x.jpg\r\n"
-    wanted = {"a.vms", "a.jpg", "a(1,0).jpg", "a_map.jpg", "a.opt", "a_macro.jpg"}
-    for name in (*wanted, "b.jpg", "x.jpg"):
+    members = {"a.vms", "a.jpg", "a(1,0).jpg", "a_map.jpg", "a.opt", "a_macro.jpg"}
+    for name in (*members, "b.jpg", "x.jpg"):
         (tmp_path / name).write_text(text if name == "a.vms" else name)
         storage.upload(tmp_path / name, storage.join(address, name))
     with probe.local_slide(f"{address}/a.vms", params.cache) as path:
-        assert {file.name for file in path.parent.iterdir()} == wanted
+        assert {file.name for file in path.parent.iterdir()} == members
     before = probe.content_id(f"{address}/a.vms")
     assert before == probe.content_id(tmp_path / "a.vms")
     (tmp_path / "c.jpg").touch()

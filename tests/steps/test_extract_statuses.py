@@ -1,17 +1,20 @@
-"""A slide without a single tile is never OK, and its patient leaves the folds instead of stopping the training."""
+"""Statuses of slides with damaged or blurred tiles; patients without tiles are excluded from the folds."""
 
 import json
+from pathlib import Path
 
 import cv2
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 import torch
 
 from mcti.demo import painting
 from mcti.errors import DataError
 from mcti.params import ExtractParams, SplitParams, TissueParams
-from mcti.slides import features, pyramid_writer
+from mcti.slides import pyramid_writer
 from mcti.steps.exchange import import_features
 from mcti.steps.extract import extract
 from mcti.steps.split import split
@@ -35,7 +38,7 @@ def table(out):
     return pd.read_csv(out / "slides.csv", index_col="slide_id", keep_default_na=False)
 
 
-def test_a_slide_out_of_focus_has_a_status_of_its_own_and_no_features(slides, tmp_path):
+def test_a_slide_out_of_focus_has_its_own_status_and_no_features(slides, tmp_path):
     result = extract(slides, LENIENT, tmp_path)
     assert result.statuses == {"OK": 1, "OUT_OF_FOCUS": 1}
     row = table(tmp_path).loc["blurred"]
@@ -48,7 +51,7 @@ def test_a_slide_out_of_focus_has_a_status_of_its_own_and_no_features(slides, tm
     assert table(tmp_path).loc["sharp", "tiles"] > 0
 
 
-def test_features_of_a_slide_that_is_now_out_of_focus_are_taken_away(slides, tmp_path):
+def test_features_of_a_slide_that_is_now_out_of_focus_are_deleted(slides, tmp_path):
     without = TissueParams(min_sharpness=0)
     extract(slides, LENIENT.model_copy(update={"tissue": without}), tmp_path)
     assert (tmp_path / "blurred.h5").exists()
@@ -56,23 +59,35 @@ def test_features_of_a_slide_that_is_now_out_of_focus_are_taken_away(slides, tmp
     assert not (tmp_path / "blurred.h5").exists()
 
 
-def test_a_file_without_a_tile_of_an_earlier_version_is_not_ok(slides, tmp_path):
-    """Before, such a slide was OK with 0 tiles; its file and its row lie there under the same key."""
-    extract(slides, LENIENT, tmp_path)
-    good = features.read_info(tmp_path / "sharp.h5")
-    empty = features.TileBlock(
-        np.zeros((0, 44), np.float32), np.zeros((0, 2), np.int64), np.zeros(0, np.float32), np.zeros((0, 2), int), 32
-    )
-    import h5py
+def broken(slides: Path, folder: Path, tiles: list[int]) -> Path:
+    folder.mkdir()
+    data = bytearray((slides / "sharp.tif").read_bytes())
+    with tifffile.TiffFile(slides / "sharp.tif") as file:
+        for tile in tiles:
+            offset, count = file.pages[0].dataoffsets[tile], file.pages[0].databytecounts[tile]
+            data[offset + 2 : offset + count] = bytes(count - 2)
+    (folder / "sharp.tif").write_bytes(data)
+    return folder
 
-    with h5py.File(tmp_path / "sharp.h5") as file:
-        root, grid = dict(file.attrs), dict(file["coords"].attrs)
-    features.write(tmp_path / "sharp.h5", [empty], 44, "float32", root, grid)
-    rows = table(tmp_path)
-    rows.loc["sharp", "tiles"] = 0
-    rows.to_csv(tmp_path / "slides.csv")
-    extract(slides, LENIENT, tmp_path)
-    assert table(tmp_path).loc["sharp", "tiles"] == good.tiles
+
+def test_a_tile_that_does_not_decode_is_dropped_counted_and_listed(slides, tmp_path):
+    folder = broken(slides, tmp_path / "slides", [27])
+    result = extract(folder, LENIENT, tmp_path / "out")
+    extract(slides / "sharp.tif", LENIENT, tmp_path / "sound")
+    with h5py.File(tmp_path / "out" / "sharp.h5") as file, h5py.File(tmp_path / "sound" / "sharp.h5") as sound:
+        assert file["failed_coords"][:].tolist() == [[768, 768]]
+        rest = [c != [768, 768] for c in sound["coords"][:].tolist()]
+        assert (file["features"][:] == sound["features"][:][rest]).all()  # other tiles are unchanged
+    assert result.failed_tiles == 1
+
+
+def test_a_slide_with_too_many_undecodable_tiles_fails(slides, tmp_path):
+    folder = broken(slides, tmp_path / "slides", list(range(20, 40)))
+    extract(folder, LENIENT, tmp_path / "out")
+    row = table(tmp_path / "out").loc["sharp"]
+    assert row["status"] == "READ_ERROR"
+    assert "tiles do not decode" in row["reason"]
+    assert not (tmp_path / "out" / "sharp.h5").exists()
 
 
 def test_an_imported_file_without_a_row_is_refused(tmp_path):
@@ -84,7 +99,7 @@ def test_an_imported_file_without_a_row_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("row", [{"status": "OUT_OF_FOCUS", "tiles": 0}, {"status": "OK", "tiles": 0}])
-def test_a_patient_whose_slides_gave_no_tile_leaves_the_folds_and_is_listed(tmp_path, row):
+def test_a_patient_without_tiles_is_excluded_from_the_folds_and_listed(tmp_path, row):
     cohort = cases.write_cohort(cases.sources(), tmp_path / "cohort")
     names = [f"P-{i:04d}" for i in range(40)]
     rows = [{"slide_id": f"{name}-1", "patient_id": name, "status": "OK", "tiles": 5} for name in names]

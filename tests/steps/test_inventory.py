@@ -1,4 +1,4 @@
-"""The inventory: statuses without decoding, duplicates of content, one row a slide."""
+"""The inventory: statuses without decoding, duplicates of content, one row per slide."""
 
 import shutil
 
@@ -16,8 +16,8 @@ def test_every_slide_has_a_row_with_status_and_content(tmp_path):
     data = (folder / "a.tif").read_bytes()
     (folder / "cut.tif").write_bytes(data[:-5000])
     (folder / "page.svs").write_text("<html>")
-    seen = []
-    result = inventory(folder, tmp_path / "out.csv", workers=2, progress=lambda *told: seen.append(told))
+    reports = []
+    result = inventory(folder, tmp_path / "out.csv", workers=2, progress=lambda *values: reports.append(values))
     table = pd.read_csv(tmp_path / "out.csv", index_col="slide_id")
     assert table["status"].to_dict() == {
         "a": "OK",
@@ -29,7 +29,7 @@ def test_every_slide_has_a_row_with_status_and_content(tmp_path):
     assert table.loc["a", "content_id"] == table.loc["b", "content_id"]
     assert table.loc["a", ["width", "height", "levels"]].tolist() == [2048, 2048, 3]
     assert (result.slides, result.ok, result.duplicates) == (4, 2, 2)
-    assert seen[-1][:2] == (4, 4)
+    assert reports[-1][:2] == (4, 4)
 
 
 def test_the_inventory_is_the_same_bytes_twice(tmp_path):
@@ -39,7 +39,7 @@ def test_the_inventory_is_the_same_bytes_twice(tmp_path):
     assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "2.csv").read_bytes()
 
 
-def test_a_slide_without_resolution_shows_all_else_that_its_header_says(tmp_path):
+def test_a_slide_without_resolution_has_all_other_columns(tmp_path):
     painting.paint(tmp_path / "a.tif", seed=1, grade=1, er_positive=True)
     data = (tmp_path / "a.tif").read_bytes()
     (tmp_path / "a.tif").write_bytes(data.replace(b"|MPP = 0.5", b"|XXX = 0.5"))

@@ -1,3 +1,5 @@
+"""The step `merge`: the files of parallel tasks in one folder."""
+
 import pytest
 
 from mcti.errors import DataError
@@ -12,19 +14,19 @@ def part(folder, **files):
     return folder
 
 
-def test_the_files_of_all_parts_lie_in_one_folder_without_the_counts_of_the_parts(tmp_path):
+def test_the_files_of_all_parts_are_in_one_folder_without_the_results_of_the_parts(tmp_path):
     first = part(tmp_path / "a", **{"fold_0/model.json": "{0}", "result.json": "1"})
     second = part(tmp_path / "b", **{"fold_1/model.json": "{1}", "result.json": "2"})
     result = merge([first, second], tmp_path / "out")
     assert (result.parts, result.files) == (2, 2)
-    found = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.json"))
-    assert found == ["fold_0/model.json", "fold_1/model.json"]
+    names = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.json"))
+    assert names == ["fold_0/model.json", "fold_1/model.json"]
     assert (tmp_path / "out/fold_1/model.json").read_text(encoding="utf-8") == "{1}"
 
 
-def test_two_parts_with_one_file_are_refused_and_nothing_is_written(tmp_path):
+def test_two_parts_with_the_same_file_name_are_refused_and_nothing_is_written(tmp_path):
     parts = [part(tmp_path / name, **{"S-1.h5": name}) for name in "ab"]
-    with pytest.raises(DataError, match=r"same file in .*a/S-1\.h5 and .*b/S-1\.h5"):
+    with pytest.raises(DataError, match=r"same name in .*a/S-1\.h5 and .*b/S-1\.h5"):
         merge(parts, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -1,4 +1,4 @@
-"""Several trained models in one evaluation: each by the name of its folder, all of them trained on the same folds."""
+"""Further trained models in one evaluation: each has the name of its folder; all were trained on the same folds."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
@@ -15,53 +15,55 @@ from mcti.storage import Location
 
 
 def read(
-    peers: Sequence[Location], outcomes: Outcomes, horizons: FloatArray, taken: Collection[str]
+    folders: Sequence[Location], outcomes: Outcomes, horizons: FloatArray, reserved: Collection[str]
 ) -> dict[str, Predictions]:
-    """{name: out-of-fold predictions} of every folder that `mcti train` wrote; the folder's last name is the model's.
+    """{name: out-of-fold predictions} of every output folder of `mcti train`; the name is the last part of the path.
 
-    taken  names that other rows of the table have: ours and the baselines
+    reserved  names of the other models: MCTI, its parts and the baselines
 
     Raises
-        UsageError: two rows of the table would have one name.
-        DataError: predictions are missing or malformed, or a model was trained on other patients than the folds say.
+        UsageError when two models have one name
+        DataError when predictions are missing or malformed, or a model was trained on other patients than the folds
     """
-    found: dict[str, Predictions] = {}
-    for folder in peers:
+    models: dict[str, Predictions] = {}
+    for folder in folders:
         name = PurePosixPath(folder).name if storage.is_s3(folder) else Path(folder).resolve().name
-        if name in found or name in taken:
-            raise UsageError(f"two models of the table are called {name!r}", f"--peer {folder}", "rename the folder")
+        if name in models or name in reserved:
+            raise UsageError(f"two models have the name {name!r}", f"--comparator {folder}", "rename the folder")
         check_training(folder, outcomes)
-        found[name] = predictions.read_models(folder, outcomes, horizons)
-    return found
+        models[name] = predictions.read_models(folder, outcomes, horizons)
+    return models
 
 
 def check_training(models: Location, outcomes: Outcomes) -> None:
-    """Hold what each fold's model.json says of its training against the folds: the patients; and one another.
+    """Check the training patients in each fold's model.json against the folds, and the folds against each other.
 
-    Predictions alone do not show a model that had seen its test patients. A folder without model.json, as another
-    program's predictions come in, is taken at its word.
+    Predictions alone do not show that a model was trained on its test patients. A folder without model.json, such as
+    predictions of another program, is not checked.
 
     Raises
-        DataError: naming the fold, and how many patients were trained on that should not have been, or were not; or
-            in what its settings or code differ from those of the first fold.
+        DataError when a model was trained on test patients, or not on exactly the training part: names the fold
+        DataError when settings or code of two folds differ
     """
     files = {fold.number: storage.join(models, f"fold_{fold.number}", "model.json") for fold in outcomes.folds}
-    specs = {where: storage.read_json(where) for where in files.values() if storage.exists(where)}
+    specs = {location: storage.read_json(location) for location in files.values() if storage.exists(location)}
     for fold in outcomes.folds:
         trained = specs.get(files[fold.number], {}).get("patients")
         if trained is not None:
-            _compare(set(trained), fold, outcomes, files[fold.number])
+            _check_patients(set(trained), fold, outcomes, files[fold.number])
     compatibility.check_folds(specs)
 
 
-def _compare(trained: set[str], fold: Fold, outcomes: Outcomes, where: str) -> None:
+def _check_patients(trained: set[str], fold: Fold, outcomes: Outcomes, where: str) -> None:
+    """trained: hashed ids of the training patients in model.json."""
     ids = outcomes.patient_ids
-    seen = trained & {hashed(ids[row]) for row in fold.patients}
-    hint = "train on these folds (mcti train), or evaluate on those that it was trained on"
-    if seen:
-        what = f"the model was trained on {len(seen)} of the {len(fold.patients)} patients that it is tested on"
+    tested = trained & {hashed(ids[row]) for row in fold.patients}
+    hint = "train on these folds (mcti train), or evaluate on the folds that the model was trained on"
+    if tested:
+        what = f"the model was trained on {len(tested)} of the {len(fold.patients)} patients that it is tested on"
         raise DataError(what, where, hint)
-    due = {hashed(ids[row]) for row in fold.train_patients}
-    if trained != due:
-        what = f"trained on other patients than the fold's: {len(trained - due)} more, {len(due - trained)} missing"
+    expected = {hashed(ids[row]) for row in fold.train_patients}
+    if trained != expected:
+        more, missing = len(trained - expected), len(expected - trained)
+        what = f"the training patients differ from those of the fold: {more} more, {missing} missing"
         raise DataError(what, where, hint)

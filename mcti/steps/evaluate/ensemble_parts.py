@@ -1,7 +1,8 @@
-"""The two parts of the trained ensemble of network and Cox model, on the test patients: predictions and attribution."""
+"""The two parts of the trained ensemble, network and Cox model, on the test patients: predictions and attribution."""
 
 import copy
-from collections.abc import Callable, Iterator
+import dataclasses
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,27 +10,26 @@ import numpy as np
 from mcti import storage
 from mcti.arrays import FloatArray
 from mcti.dataset.loading import CohortTables
-from mcti.evaluation import attribution_shares as naming
+from mcti.evaluation import attribution_shares
 from mcti.evaluation.attribution_shares import AttributionShares
 from mcti.evaluation.outcomes import Fold, Outcomes
 from mcti.evaluation.predictions import Predictions, survival_column
 from mcti.model.names import COX, NETWORK
 from mcti.model.trained import TrainedModel
+from mcti.progress import Progress
 from mcti.storage import Location
 
 if TYPE_CHECKING:
     from mcti.dataset.bags import PatientBag
 
-STEPS = 16
-"""Points of the integrated gradients behind the shares; `mcti explain` takes more, for single patients."""
-
-Progress = Callable[[int, int, str], None]
+ATTRIBUTION_STEPS = 16
+"""Points of the integrated gradients for the shares; `mcti explain` uses more for single patients."""
 
 
-class Models:
-    """The models of all folds with the bags of their test patients, read patient by patient.
+class FoldModels:
+    """The models of all folds, with the bags of their test patients loaded patient by patient.
 
-    `usable` is False where the weights of a fold are not there, or features are needed and none were given.
+    `usable` is false where the weights of a fold do not exist, or features are needed and not given.
     """
 
     def __init__(self, models: Location, cohort: Location, features: Location | None, outcomes: Outcomes) -> None:
@@ -37,42 +37,42 @@ class Models:
 
         self._outcomes = outcomes
         folders = {fold.number: storage.join(models, f"fold_{fold.number}") for fold in outcomes.folds}
-        there = all(storage.exists(storage.join(place, "weights.safetensors")) for place in folders.values())
-        self._loaded = {number: fold_files.load(place) for number, place in folders.items()} if there else {}
-        needs = any("slides" in model.config.modalities for model in self._loaded.values())
-        self.usable = there and not (needs and features is None)
+        complete = all(storage.exists(storage.join(folder, "weights.safetensors")) for folder in folders.values())
+        self._loaded = {number: fold_files.load(folder) for number, folder in folders.items()} if complete else {}
+        needs_slides = any("slides" in model.config.modalities for model in self._loaded.values())
+        self.usable = complete and not (needs_slides and features is None)
         genes = list(next(iter(self._loaded.values())).config.genes) if self.usable else []
         self._tables = CohortTables.read(cohort, features, genes or None) if self.usable else None
 
-    def mixed(self) -> bool:
-        """Whether every fold's model has a Cox model beside its network, neither at weight 0 nor at 1."""
-        return self.usable and all(0 < _share(model) < 1 for model in self._loaded.values())
+    def is_ensemble(self) -> bool:
+        """Whether the model of every fold combines a network and a Cox model, with a weight between 0 and 1."""
+        return self.usable and all(0 < _cox_weight(model) < 1 for model in self._loaded.values())
 
-    def predict(self, horizons: FloatArray, progress: Progress | None = None) -> dict[str, Predictions]:
-        """Network alone and Cox part alone on every test row, as `predictions.read_models` gives the whole.
+    def predict_parts(self, horizons: FloatArray, progress: Progress | None = None) -> dict[str, Predictions]:
+        """Predictions of the network alone and of the Cox part alone for every test row; empty without an ensemble.
 
-        Without the recalibration of the curves, which was fitted on the whole. Empty where nothing is mixed.
+        Without the recalibration of the curves, which was fitted on the ensemble. horizons (h,) months.
         """
-        if not self.mixed():
+        if not self.is_ensemble():
             return {}
         weights = {NETWORK: 0.0, COX: 1.0}
         rows: dict[str, list[list[float]]] = {name: [] for name in weights}
         total, done = len(self._outcomes.patient), 0
         for fold in self._outcomes.folds:
-            alone = {name: _alone(self._loaded[fold.number], share) for name, share in weights.items()}
+            parts = {name: _with_cox_weight(self._loaded[fold.number], weight) for name, weight in weights.items()}
             for bag in self._bags(fold):
-                for name, model in alone.items():
-                    rows[name].append(_row(model, bag, horizons))
+                for name, model in parts.items():
+                    rows[name].append(_predict(model, bag, horizons))
                 done += 1
                 if progress is not None:
                     progress(done, total, "test patients by network and Cox part")
         tables = {name: np.array(values) for name, values in rows.items()}
         return {name: Predictions(table[:, 0], table[:, 1:]) for name, table in tables.items()}
 
-    def shares(self, patients: int) -> AttributionShares | None:
-        """Shares of the attribution by part, over so many test patients, spread evenly over the test rows.
+    def attribution_shares(self, patients: int) -> AttributionShares | None:
+        """Shares of the attribution by part, over `patients` test patients spread evenly over the test rows.
 
-        None where the models are no MCTI, without models, and for 0 patients.
+        None for models without an attribution (not MCTI), without models, and for 0 patients.
         """
         from mcti.model.attribution import attribute
         from mcti.model.network import MCTI
@@ -83,13 +83,14 @@ class Models:
         tokens = []
         for fold, part in self._outcomes.parts():
             rows = [row for row in range(part.start, part.stop) if row in chosen]
+            model = self._loaded[fold.number]
             for bag in self._bags(fold, rows):
-                model = self._loaded[fold.number]
-                tokens.append(attribute(model, bag.patches, bag.genes, bag.covariates, steps=STEPS).tokens)
-        return naming.shares(tokens)
+                attribution = attribute(model, bag.patches, bag.genes, bag.covariates, steps=ATTRIBUTION_STEPS)
+                tokens.append(attribution.tokens)
+        return attribution_shares.shares(tokens)
 
     def _bags(self, fold: Fold, rows: list[int] | None = None) -> Iterator["PatientBag"]:
-        """The bags of the test patients of a fold in their order; rows: only these of all test rows."""
+        """The bags of the test patients of a fold, in order; rows: only these of all test rows."""
         assert self._tables is not None
         model, ids = self._loaded[fold.number], self._outcomes.patient_ids
         chosen = fold.patients if rows is None else self._outcomes.patient[rows]
@@ -98,25 +99,24 @@ class Models:
             yield data.bags[ids[patient]]
 
 
-def _share(model: TrainedModel) -> float:
+def _cox_weight(model: TrainedModel) -> float:
     return 0.0 if model.net.cox_branch is None else float(model.net.cox_branch.cox_weight)
 
 
 def _modalities(model: TrainedModel) -> str:
-    read = model.config.modalities
-    return "both" if len(read) > 1 else read[0]
+    modalities = model.config.modalities
+    return "both" if len(modalities) > 1 else modalities[0]
 
 
-def _alone(model: TrainedModel, share: float) -> TrainedModel:
-    """The same model with this weight of the Cox model, its curves as they are before any recalibration."""
-    import dataclasses
-
+def _with_cox_weight(model: TrainedModel, weight: float) -> TrainedModel:
+    """The model with this weight of its Cox model, and with its curves before recalibration."""
     net = copy.deepcopy(model.net)
     assert net.cox_branch is not None
-    net.cox_branch.cox_weight.fill_(share)
+    net.cox_branch.cox_weight.fill_(weight)
     return TrainedModel(net, model.config, dataclasses.replace(model.fitted, recalibration=None))
 
 
-def _row(model: TrainedModel, bag: "PatientBag", horizons: FloatArray) -> list[float]:
-    found = model.predict(bag.patches, bag.genes, horizons.tolist(), bag.covariates)
-    return [found["risk"], *(found[survival_column(float(months))] for months in horizons)]
+def _predict(model: TrainedModel, bag: "PatientBag", horizons: FloatArray) -> list[float]:
+    """Risk and S at the horizons."""
+    prediction = model.predict(bag.patches, bag.genes, horizons.tolist(), bag.covariates)
+    return [prediction["risk"], *(prediction[survival_column(float(months))] for months in horizons)]

@@ -1,7 +1,6 @@
-"""Who of the clinical table was not evaluated: read from what ingest and split wrote, and from the folds."""
+"""The patients of the clinical table who were not evaluated, from the records of ingest, split and folds."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from mcti import redaction, storage
 from mcti.cohort import folds as cohort_folds
@@ -12,30 +11,29 @@ from mcti.evaluation.flow import EVALUATE, INGEST, SPLIT
 from mcti.storage import Location
 
 IN_NO_FOLD = "in no fold"
-TESTED_IN_NO_FOLD = "in training parts alone, tested in no fold"
+NEVER_TESTED = "in training parts only, tested in no fold"
 
 
 def read(info: CohortInfo, patients: Sequence[str], folds: Location, split: Folds) -> list[ExcludedPatient]:
-    """Every excluded patient with step and reason; `patients` are the ids of the cohort's table.
+    """Every excluded patient with step and reason; `patients` are the ids of the cohort table.
 
-    Reads the description beside the folds (folds.json), where `mcti split` wrote whom it left out and why. Samples and
-    rows of other tables that ingest left out are no patients of the clinical table and are not listed.
+    Reads the record of `mcti split` next to the folds (folds.json). Samples and rows of other tables that ingest
+    excluded are not patients of the clinical table and are not listed.
     """
-    left = _left_at_split(folds)
+    at_split = _excluded_at_split(folds)
     in_folds = set(split.frame["patient_id"].astype(str))
     tested = {name for number in split.numbers for name in split.test_patients(number)}
-    ingest = [(one.patient_id, INGEST, one.reason) for one in info.attrition if one.reason in PATIENT_REASONS]
-    outside = [(name, SPLIT, left.get(name, IN_NO_FOLD)) for name in patients if name not in in_folds]
-    untested = [(name, EVALUATE, TESTED_IN_NO_FOLD) for name in patients if name in in_folds - tested]
-    found = [*ingest, *outside, *untested]
-    redaction.register_ids(name for name, _, _ in found)
-    return [ExcludedPatient(patient_id=name, step=step, reason=reason) for name, step, reason in found]
+    removed = [(row.patient_id, INGEST, row.reason) for row in info.attrition if row.reason in PATIENT_REASONS]
+    removed += [(name, SPLIT, at_split.get(name, IN_NO_FOLD)) for name in patients if name not in in_folds]
+    removed += [(name, EVALUATE, NEVER_TESTED) for name in patients if name in in_folds - tested]
+    redaction.register_ids(name for name, _, _ in removed)
+    return [ExcludedPatient(patient_id=name, step=step, reason=reason) for name, step, reason in removed]
 
 
-def _left_at_split(folds: Location) -> dict[str, str]:
-    """{patient: reason} of the description beside the folds; empty where there is none."""
-    where = cohort_folds.description_path(folds)
-    if not storage.exists(where):
+def _excluded_at_split(folds: Location) -> dict[str, str]:
+    """{patient: reason} of the record next to the folds; empty without one."""
+    path = cohort_folds.description_path(folds)
+    if not storage.exists(path):
         return {}
-    written: dict[str, Any] = storage.read_json(where).get("excluded", {})
-    return {str(name): str(reason) for name, reason in written.items()}
+    record: Mapping[str, str] = storage.read_json(path).get("excluded", {})
+    return {str(name): str(reason) for name, reason in record.items()}

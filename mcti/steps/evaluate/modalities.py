@@ -1,5 +1,6 @@
-"""The same patients by both modalities, by slides only and by genes only: what each is worth, side by side."""
+"""The same patients predicted from both modalities, from slides only and from genes only."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,55 +16,60 @@ from mcti.evaluation.predictions import Predictions
 from mcti.params import EvaluateParams
 from mcti.storage import Location
 
-BOTH, ALONE = "both", ("genes_only", "slides_only")
+BOTH, SINGLE = "both", ("genes_only", "slides_only")
 
 
 def compare(
-    models: Location, patients: pd.DataFrame, outcomes: Outcomes, ours: Predictions, params: EvaluateParams
+    models: Location, patients: pd.DataFrame, outcomes: Outcomes, mcti: Predictions, params: EvaluateParams
 ) -> dict[str, dict[str, Any]]:
     """{regime: {patients, events, c_index, …: {value, low, high}}} on the test patients who have both modalities.
 
-    models  with fold_<k>/regimes.csv where they can do without a modality; empty where they cannot
-    ours    the predictions of all test rows, S at the horizons of `params`
-    Raises  DataError when one fold has the file and another has not, when a regime of a fold lacks a patient that the
-            other has, or for a row as `predictions.checked`
+    Reads models/fold_<k>/regimes.csv; empty where no model has it, because the models need both modalities.
+    mcti  predictions of all test rows, S at the horizons of `params`
+
+    Raises
+        DataError when some folds have the file and others do not, or a regime lacks a patient of the other
+        DataError for a row as `predictions.checked`
     """
     horizons = np.array(sorted(params.horizons_months))
-    columns = ["risk", *predictions.columns_of(horizons)]
-    alone = _read(models, outcomes, columns)
-    if alone is None:
+    columns = ["risk", *predictions.survival_columns(horizons)]
+    single = _read(models, outcomes, columns)
+    if single is None:
         return {}
     index = [outcomes.fold_number, np.array(outcomes.patient_ids)[outcomes.patient]]
-    frames = {BOTH: pd.DataFrame(np.column_stack([ours.risk, ours.survival]), index=index, columns=columns)}
-    frames |= {str(regime): rows.set_index(["fold", "patient_id"])[columns] for regime, rows in alone.groupby("regime")}
-    shared = _those_with_both(patients, outcomes, frames)
+    frames = {BOTH: pd.DataFrame(np.column_stack([mcti.risk, mcti.survival]), index=index, columns=columns)}
+    frames |= {
+        str(regime): rows.set_index(["fold", "patient_id"])[columns] for regime, rows in single.groupby("regime")
+    }
+    shared = _with_both(patients, outcomes, frames)
     return {regime: _metrics(shared, frame, horizons, params) for regime, frame in frames.items()}
 
 
 def _read(models: Location, outcomes: Outcomes, columns: list[str]) -> pd.DataFrame | None:
-    """All folds' regimes.csv: fold, patient_id, regime and `columns` as numbers; None where no fold has one."""
+    """regimes.csv of all folds: fold, patient_id, regime and `columns` as numbers; None where no fold has it."""
     files = [storage.join(models, f"fold_{fold.number}", "regimes.csv") for fold in outcomes.folds]
-    there = [storage.exists(file) for file in files]
-    if not any(there):
+    exists = [storage.exists(file) for file in files]
+    if not any(exists):
         return None
-    if not all(there):
-        raise DataError("regimes.csv is missing", files[there.index(False)], "train this fold again (mcti train)")
+    if not all(exists):
+        raise DataError("regimes.csv is missing", files[exists.index(False)], "train this fold again (mcti train)")
     return pd.concat(
-        [_fold(file, fold, outcomes, columns) for file, fold in zip(files, outcomes.folds, strict=True)],
+        [_read_fold(file, fold, outcomes, columns) for file, fold in zip(files, outcomes.folds, strict=True)],
         ignore_index=True,
     )
 
 
-def _fold(file: str, fold: Fold, outcomes: Outcomes, columns: list[str]) -> pd.DataFrame:
-    """One regimes.csv, each regime of the same test patients and checked as predictions are."""
+def _read_fold(file: str, fold: Fold, outcomes: Outcomes, columns: list[str]) -> pd.DataFrame:
+    """One regimes.csv; both regimes have the same test patients and are checked like predictions."""
     table, hint = predictions.read_csv(file), "train this fold again (mcti train)"
     tested = [outcomes.patient_ids[row] for row in fold.patients]
     if missing := {"patient_id", "regime"} - set(table):
         raise DataError(f"column {min(missing)!r} is missing", file, hint)
-    if odd := sorted(set(table["regime"]) ^ set(ALONE)):
-        raise DataError(f"regime {odd[0]!r} is " + ("missing" if odd[0] in ALONE else "unknown"), file, hint)
-    there = set(table["patient_id"])
-    both = [patient for patient in tested if patient in there]
+    if unexpected := sorted(set(table["regime"]) ^ set(SINGLE)):
+        problem = "missing" if unexpected[0] in SINGLE else "unknown"
+        raise DataError(f"regime {unexpected[0]!r} is {problem}", file, hint)
+    in_table = set(table["patient_id"])
+    both = [patient for patient in tested if patient in in_table]
     parts = []
     for regime, rows in table.groupby("regime"):
         numbers = predictions.checked(rows, both, columns, f"{file}, regime {regime}")
@@ -71,8 +77,8 @@ def _fold(file: str, fold: Fold, outcomes: Outcomes, columns: list[str]) -> pd.D
     return pd.concat(parts)
 
 
-def _those_with_both(patients: pd.DataFrame, outcomes: Outcomes, frames: dict[str, pd.DataFrame]) -> Outcomes:
-    """The folds with the test patients that every regime predicts; their training parts stay whole."""
+def _with_both(patients: pd.DataFrame, outcomes: Outcomes, frames: Mapping[str, pd.DataFrame]) -> Outcomes:
+    """The folds with the test patients that every regime predicts; their training parts do not change."""
     common = set.intersection(*(set(frame.index) for frame in frames.values()))
     ids = outcomes.patient_ids
     parts = {
@@ -89,14 +95,13 @@ def _metrics(shared: Outcomes, frame: pd.DataFrame, horizons: FloatArray, params
     keys = list(zip(shared.fold_number.tolist(), np.array(shared.patient_ids)[shared.patient].tolist(), strict=True))
     numbers = frame.loc[keys].to_numpy(dtype=np.float64)
     usable = metrics.usable_horizons(shared, horizons)
-    predicted = Predictions(numbers[:, 0], numbers[:, 1:][:, usable])
-    subtype = np.full(len(shared.patient_ids), "")  # C within subtype is told of the whole test part alone
-    found = scores.model_statistics(shared, predicted, horizons[usable], subtype, params)
+    regime = Predictions(numbers[:, 0], numbers[:, 1:][:, usable])
+    no_subtype = np.full(len(shared.patient_ids), "")  # C within subtype is reported for all test patients only
+    statistics = scores.model_statistics(shared, regime, horizons[usable], no_subtype, params)
     draws = Draws.sample(shared.event, params.bootstrap, params.seed, shared.tested)
-    wanted = {name: found[name] for name in ("c_index", "uno_c", "ibs") if name in found}
-    rows = shared.patient
+    selected = {name: statistics[name] for name in ("c_index", "uno_c", "ibs") if name in statistics}
     return {
-        "patients": len(np.unique(rows)),
-        "events": int(shared.event[np.unique(rows)].sum()),
-        **{name: interval(one, draws.matching(one), params.confidence).as_dict() for name, one in wanted.items()},
+        "patients": len(shared.tested),
+        "events": int(shared.tested_event.sum()),
+        **{name: interval(one, draws.matching(one), params.confidence).as_dict() for name, one in selected.items()},
     }

@@ -1,4 +1,4 @@
-"""What the evaluation shows of the trained models themselves: gene groups, learning curves, critical patches."""
+"""Details of the trained models for the report: gene groups, learning curves, critical patches."""
 
 import csv
 import io
@@ -10,10 +10,9 @@ import torch
 from mcti import redaction, storage
 from mcti.dataset.bags import TilePosition
 from mcti.dataset.loading import load_dataset
-from mcti.evaluation import cohort_figures
+from mcti.evaluation import cohort_figures, metrics
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.report import GeneGroups
-from mcti.evaluation.statistics import PairMean
 from mcti.model.network import MCTI
 from mcti.model.trained import TrainedModel, single_thread
 from mcti.slides.tile_images import TileImages
@@ -21,22 +20,23 @@ from mcti.storage import Location
 from mcti.training import fold_files
 
 TOP_GENES, SHOWN_PATIENTS, SHOWN_PATCHES = 8, 3, 5
+"""Genes of a group, patients at either end of the ranking, and patches of a patient in the report."""
 
 
 def history(models: Location, outcomes: Outcomes) -> dict[int, dict[str, list[float]]]:
     """{fold: {column: values}} of every fold with a history.csv."""
-    found = {}
+    by_fold = {}
     for fold in outcomes.folds:
-        where = storage.join(models, f"fold_{fold.number}", "history.csv")
-        if storage.exists(where):
-            rows = list(csv.DictReader(io.StringIO(storage.read_bytes(where).decode("utf-8"))))
+        path = storage.join(models, f"fold_{fold.number}", "history.csv")
+        if storage.exists(path):
+            rows = list(csv.DictReader(io.StringIO(storage.read_bytes(path).decode("utf-8"))))
             if rows:
-                found[fold.number] = {name: [float(row[name]) for row in rows] for name in rows[0]}
-    return found
+                by_fold[fold.number] = {name: [float(row[name]) for row in rows] for name in rows[0]}
+    return by_fold
 
 
-def trained(models: Location, fold: int) -> TrainedModel | None:
-    """The model of a fold, where its weights are there and it is MCTI."""
+def load_mcti(models: Location, fold: int) -> TrainedModel | None:
+    """The model of a fold; None where its weights do not exist or it is not an MCTI network."""
     folder = storage.join(models, f"fold_{fold}")
     if not storage.exists(storage.join(folder, "weights.safetensors")):
         return None
@@ -45,12 +45,12 @@ def trained(models: Location, fold: int) -> TrainedModel | None:
 
 
 def gene_groups(models: Location, outcomes: Outcomes) -> GeneGroups | None:
-    """Of the first fold: groups have no order, so that those of several folds cannot be averaged.
+    """Gene groups of the first fold for a patient at the training mean; None for a model without groups.
 
-    Weights for a patient at the training mean; None for a model without groups.
+    Groups have no order, so the groups of several folds cannot be averaged.
     """
     number = outcomes.folds[0].number
-    model = trained(models, number)
+    model = load_mcti(models, number)
     if model is None:
         return None
     net, genes = model.net, model.config.genes
@@ -74,70 +74,80 @@ def critical_patches(
     models: Location,
     outcomes: Outcomes,
     risk: np.ndarray,
-    pairs: PairMean,
     slides: Location | None = None,
 ) -> list[dict[str, Any]]:
-    """The best- and the worst-predicted patients with the event, and where their critical patches lie.
+    """The best- and the worst-predicted patients with the event, and the positions of their critical patches.
 
-    Best: the largest share of pairs in the right order; among those with the event, since only they order many.
-    slides: a manifest or folder; the patches are then shown as well.
+    Best: the largest share of pairs in the correct order, among patients with the event, because patients without one
+    are in few pairs. risk (m,). slides: a manifest or folder, for images of the patches.
     """
     if features is None:
         return []
-    pictures = None if slides is None else TileImages(slides, features)
-    share, _ = cohort_figures.agreement(outcomes, pairs)
-    known = np.flatnonzero(outcomes.event & np.isfinite(share))
-    order = known[np.argsort(-share[known], kind="stable")]
-    half = min(SHOWN_PATIENTS, len(order) // 2)
-    chosen = [(row, "best") for row in order[:half]] + [(row, "worst") for row in order[len(order) - half :][::-1]]
+    images = None if slides is None else TileImages(slides, features)
+    share, _ = cohort_figures.agreement(outcomes, metrics.c_index(outcomes, risk))
     rows = []
-    for row, kind in chosen:
-        at = int(np.flatnonzero(outcomes.patient == row)[0])
-        found = _patches(cohort, features, models, int(outcomes.fold_number[at]), outcomes.patient_ids[row], pictures)
-        if found is None:
+    for patient, selection in _select_patients(outcomes, share):
+        row = int(np.flatnonzero(outcomes.patient == patient)[0])
+        fold, patient_id = int(outcomes.fold_number[row]), outcomes.patient_ids[patient]
+        patches = _patches(cohort, features, models, fold, patient_id, images)
+        if patches is None:
             continue
-        part = outcomes.fold_number == outcomes.fold_number[at]
-        rank = float((risk[part] <= risk[at]).mean())
-        months = float(outcomes.time_months[row])
-        said = {
-            "patient_id": redaction.redact_id(outcomes.patient_ids[row]),
-            "kind": kind,
-            "agreement": float(share[row]),
-        }
-        rows.append({**said, "months": months, "rank": rank, "patches": found})
+        same_fold = outcomes.fold_number == fold
+        rows.append(
+            {
+                "patient_id": redaction.redact_id(patient_id),
+                "selection": selection,
+                "agreement": float(share[patient]),
+                "months": float(outcomes.time_months[patient]),
+                "rank": float((risk[same_fold] <= risk[row]).mean()),
+                "patches": patches,
+            }
+        )
     return rows
 
 
+def _select_patients(outcomes: Outcomes, share: np.ndarray) -> list[tuple[int, str]]:
+    """(row of the cohort table, best | worst) of the patients to show; share (n,) of pairs in the correct order."""
+    known = np.flatnonzero(outcomes.event & np.isfinite(share))
+    order = known[np.argsort(-share[known], kind="stable")]
+    count = min(SHOWN_PATIENTS, len(order) // 2)
+    best, worst = order[:count], order[len(order) - count :][::-1]
+    return [(int(row), "best") for row in best] + [(int(row), "worst") for row in worst]
+
+
 def _patches(
-    cohort: Location, features: Location, models: Location, fold: int, patient: str, pictures: TileImages | None
+    cohort: Location, features: Location, models: Location, fold: int, patient: str, images: TileImages | None
 ) -> list[dict[str, Any]] | None:
-    """slide_id, x, y (level-0 pixels), score and crop of the most critical patches; None without model or slides."""
-    model = trained(models, fold)
+    """slide_id, x, y (level-0 pixels), score and image of the most critical patches; None without model or slides."""
+    model = load_mcti(models, fold)
     if model is None:
         return None
     bag = load_dataset(cohort, features, list(model.config.genes), [patient]).bags[patient]
     if bag.patches is None or (bag.genes is None and not model.config.missing):
         return None
     with single_thread(), torch.inference_mode():
-        seen = model.net(**model.inputs(bag.patches, bag.genes, bag.covariates))
-    kept = [(int(i), float(s)) for i, s in zip(seen.critical[0], seen.critical_scores[0], strict=True) if i >= 0]
-    patches = [{**_position(bag.tile_position(i)), "score": score} for i, score in kept[:SHOWN_PATCHES]]
-    _illustrate(patches, pictures)
+        output = model.net(**model.inputs(bag.patches, bag.genes, bag.covariates))
+    critical = [
+        (int(i), float(s)) for i, s in zip(output.critical[0], output.critical_scores[0], strict=True) if i >= 0
+    ]
+    patches = [{**_position(bag.tile_position(i)), "score": score} for i, score in critical[:SHOWN_PATCHES]]
+    _add_images(patches, images)
     return [{**patch, "slide_id": redaction.text(patch["slide_id"])} for patch in patches]
 
 
-def _illustrate(patches: list[dict[str, Any]], pictures: TileImages | None) -> None:
-    """Give each patch its crop, slide by slide; none where no slides were given or nobody knows where it lies."""
+def _add_images(patches: list[dict[str, Any]], images: TileImages | None) -> None:
+    """Set `crop` of each patch, slide by slide; None without slides or without coordinates."""
     for patch in patches:
         patch["crop"] = None
-    if pictures is None:
+    if images is None:
         return
     for slide in sorted({patch["slide_id"] for patch in patches}):
-        placed = [patch for patch in patches if patch["slide_id"] == slide and patch["x"] is not None]
-        for patch, crop in zip(placed, pictures.read_tiles(slide, [(p["x"], p["y"]) for p in placed]), strict=True):
-            patch["crop"] = crop
+        located = [patch for patch in patches if patch["slide_id"] == slide and patch["x"] is not None]
+        tiles = images.read_tiles(slide, [(p["x"], p["y"]) for p in located])
+        for patch, tile in zip(located, tiles, strict=True):
+            patch["crop"] = tile
 
 
 def _position(tile: TilePosition) -> dict[str, Any]:
-    """Slide, corner and number of a tile as the report reads them; x and y None where the file has none."""
+    """Slide, corner and number of a tile for the report; x and y are None where the file has no coordinates."""
     return {"slide_id": tile.slide_id, "x": tile.x, "y": tile.y, "index": tile.number, "tiles": tile.count}

@@ -1,4 +1,4 @@
-"""The survival curves before and after their recalibration inside the training parts, side by side."""
+"""The survival curves before and after their recalibration inside the training parts."""
 
 from typing import Any
 
@@ -16,45 +16,54 @@ from mcti.storage import Location
 
 
 def compare(
-    models: Location, outcomes: Outcomes, ours: Predictions, usable: FloatArray, params: EvaluateParams
+    models: Location, outcomes: Outcomes, mcti: Predictions, usable: FloatArray, params: EvaluateParams
 ) -> dict[str, dict[str, Any]]:
-    """{before, after: {slope_<t>, intercept_<t>, ici_<t>, ibs: {value, low, high}, d_calibration: {p}}} at the last
-    usable horizon; empty where no fold's curves were recalibrated.
+    """{before, after: {slope_<t>, intercept_<t>, ici_<t>, ibs: {value, low, high}, d_calibration: {p}}}.
 
-    models  with fold_<k>/uncalibrated.csv;  usable  (h,) horizons that can be scored
-    Raises  DataError when one fold has the file and another has not, or for a row as `predictions.checked`
+    At the last usable horizon; empty without recalibration. Reads models/fold_<k>/uncalibrated.csv.
+    usable (h,)  horizons that can be scored, months
+
+    Raises
+        DataError when some folds have the file and others do not, and for a row as `predictions.checked`
     """
     horizons = np.array(sorted(params.horizons_months))
-    before = _read(models, outcomes, horizons)
+    before = _read_uncalibrated(models, outcomes, horizons)
     if before is None or not len(usable):
         return {}
     draws = Draws.sample(outcomes.event, params.bootstrap, params.seed, outcomes.tested)
-    chosen = np.isin(horizons, usable)
-    sides = {"before": before[:, chosen], "after": ours.survival[:, chosen]}
-    return {name: _metrics(outcomes, ours.risk, survival, usable, draws, params) for name, survival in sides.items()}
+    selected = np.isin(horizons, usable)
+    sides = {"before": before[:, selected], "after": mcti.survival[:, selected]}
+    return {
+        name: _metrics(outcomes, Predictions(mcti.risk, survival), usable, draws, params)
+        for name, survival in sides.items()
+    }
 
 
 def _metrics(
-    outcomes: Outcomes, risk: FloatArray, survival: FloatArray, usable: FloatArray, draws: Draws, params: EvaluateParams
+    outcomes: Outcomes, side: Predictions, usable: FloatArray, draws: Draws, params: EvaluateParams
 ) -> dict[str, Any]:
-    nobody = np.full(len(outcomes.patient_ids), "")  # rankings do not change: their subtype is not asked for
-    found = scores.model_statistics(outcomes, Predictions(risk, survival), usable, nobody, params)
+    no_subtype = np.full(len(outcomes.patient_ids), "")  # rankings do not change, so C within subtype is not needed
+    statistics = scores.model_statistics(outcomes, side, usable, no_subtype, params)
     names = [f"{name}_{usable[-1]:g}" for name in ("slope", "intercept", "ici")] + ["ibs"]
-    told = {name: interval(found[name], draws.matching(found[name]), params.confidence).as_dict() for name in names}
-    return {**told, "d_calibration": {"p": finite(calibration.d_calibration(outcomes, survival, usable).p)}}
+    numbers = {
+        name: interval(statistics[name], draws.matching(statistics[name]), params.confidence).as_dict()
+        for name in names
+    }
+    p = calibration.d_calibration(outcomes, side.survival, usable).p
+    return {**numbers, "d_calibration": {"p": finite(p)}}
 
 
-def _read(models: Location, outcomes: Outcomes, horizons: FloatArray) -> FloatArray | None:
-    """(m, h) S of every test row as the networks gave it; None where no fold says."""
+def _read_uncalibrated(models: Location, outcomes: Outcomes, horizons: FloatArray) -> FloatArray | None:
+    """(m, h) S of every test row before recalibration; None where no fold has the file."""
     files = [storage.join(models, f"fold_{fold.number}", "uncalibrated.csv") for fold in outcomes.folds]
-    there = [storage.exists(file) for file in files]
-    if not any(there):
+    exists = [storage.exists(file) for file in files]
+    if not any(exists):
         return None
-    if not all(there):
+    if not all(exists):
         hint = "train all folds with one train.recalibration_folds (mcti train)"
-        raise DataError("uncalibrated.csv is missing", files[there.index(False)], hint)
+        raise DataError("uncalibrated.csv is missing", files[exists.index(False)], hint)
     tested = ([outcomes.patient_ids[row] for row in fold.patients] for fold in outcomes.folds)
-    columns = predictions.columns_of(horizons)
+    columns = predictions.survival_columns(horizons)
     return np.concatenate(
         [
             predictions.checked(predictions.read_csv(file), names, columns, file)

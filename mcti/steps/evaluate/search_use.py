@@ -1,4 +1,4 @@
-"""How the settings of the trained folds were searched, and which evaluated patients that search saw."""
+"""How the settings of the trained folds were searched, and which evaluated patients that search used."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,30 +9,30 @@ from mcti.storage import Location
 
 
 def read(models: Location, split: Folds) -> dict[str, Any]:
-    """{nested, outer_folds, trials, c_index, start_c_index, gain, seen, patients}; empty where nobody searched.
+    """{nested, outer_folds, trials, c_index, start_c_index, gain, seen, patients}; empty without a search.
 
-    Reads models/fold_<k>/model.json. seen: how many evaluated patients (of `patients`) stand in the outer training
-    part that chose the settings of the very fold that tests them; their outcome took part in that choice. A nested
-    search has none. gain {value, low, high} over the inner folds; of a nested search those of all folds, by fold.
+    Reads models/fold_<k>/model.json. seen: number of evaluated patients (of `patients`) who were in the outer training
+    part that chose the settings of the fold that tests them; their outcomes influenced that choice. It is 0 for a
+    nested search. gain {value, low, high} over the inner folds; a nested search has one gain per fold (`gains`).
     """
-    records = {number: found for number in split.numbers if (found := _record(models, number))}
+    records = {number: record for number in split.numbers if (record := _record(models, number))}
     if not records:
         return {}
-    seen: set[str] = set()
+    used: set[str] = set()
     for number, record in records.items():
         outer = record.get("outer_fold")
         if outer is not None and int(outer) in split.numbers:
-            seen |= set(split.test_patients(number)) & set(split.train_patients(int(outer)))
+            used |= set(split.test_patients(number)) & set(split.train_patients(int(outer)))
     tested = {name for number in split.numbers for name in split.test_patients(number)}
     first = next(iter(records.values()))
     nested = bool(first.get("nested"))
     kept = {name: first.get(name) for name in ("trials", "c_index", "start_c_index", "gain")}
     gains = {"gains": {str(number): record.get("gain") for number, record in records.items()}} if nested else {}
     outer_folds = sorted({int(r["outer_fold"]) for r in records.values() if r.get("outer_fold") is not None})
-    return {"nested": nested, "outer_folds": outer_folds, **kept, **gains, "seen": len(seen), "patients": len(tested)}
+    return {"nested": nested, "outer_folds": outer_folds, **kept, **gains, "seen": len(used), "patients": len(tested)}
 
 
 def _record(models: Location, fold: int) -> Mapping[str, Any]:
-    where = storage.join(models, f"fold_{fold}", "model.json")
-    found: Mapping[str, Any] = (storage.read_json(where).get("search") or {}) if storage.exists(where) else {}
-    return found
+    path = storage.join(models, f"fold_{fold}", "model.json")
+    record: Mapping[str, Any] = (storage.read_json(path).get("search") or {}) if storage.exists(path) else {}
+    return record

@@ -89,7 +89,7 @@ def picture_at(server, name):
     return np.dstack([read[:, :, 2::-1], read[:, :, 3:]]) if read.shape[2] == 4 else read[:, :, ::-1]
 
 
-def test_deep_zoom_tiles_put_together_are_the_slide(server, slide):
+def test_joined_deep_zoom_tiles_are_the_slide(server, slide):
     """Oracle: the picture that was written; JPEG of quality 88 keeps a smooth one within a few grey levels."""
     _, picture = slide
     document = ElementTree.fromstring(get(server, "slide.dzi")[1])
@@ -104,7 +104,7 @@ def test_deep_zoom_tiles_put_together_are_the_slide(server, slide):
     assert picture_at(server, "slide_files/0/0_0.jpeg").shape == (1, 1, 3)
 
 
-def test_layers_lie_over_the_slide_where_they_belong(server, scene):
+def test_layers_are_aligned_with_the_slide(server, scene):
     full = picture_at(server, "scores_files/10/0_0.png")
     blue, white = scene.scores.palette()[0], scene.scores.palette()[128]
     assert (full[50, 50], full[50, 150], full[50, 220]) == (
@@ -123,14 +123,14 @@ def test_layers_lie_over_the_slide_where_they_belong(server, scene):
     assert outline[50, 50] == 0
 
 
-def test_the_tile_under_the_pointer_says_its_score(server):
+def test_the_tile_under_the_pointer_is_returned_with_its_score(server):
     assert json.loads(get(server, "tile.json?x=650&y=450")[1]) == {"x": 600, "y": 400, "score": 1.0}
     assert json.loads(get(server, "tile.json?x=300&y=300")[1]) is None
     for query in ("x=a&y=1", "x=1", "", "x=nan&y=nan"):
         assert get(server, f"tile.json?{query}")[0].status in (200, 404)
 
 
-def test_nothing_but_the_slide_is_served(server, slide):
+def test_only_the_slide_is_served(server, slide):
     path, _ = slide
     (path.parent / "secret.txt").write_text("secret")
     word = urlsplit(server.url).path.strip("/")
@@ -168,7 +168,7 @@ def test_pages_of_other_hosts_cannot_read_it(server):
     assert server.server_address[0] == "127.0.0.1"
 
 
-def test_a_region_that_does_not_decode_is_grey_and_crossed_and_never_white(tmp_path):
+def test_a_region_that_does_not_decode_is_grey_with_a_cross(tmp_path):
     path = write_tiff(tmp_path / "a.tif", texture(128, 128), compression="zlib")
     data = bytearray(path.read_bytes())
     with tifffile.TiffFile(path) as file:
@@ -182,7 +182,7 @@ def test_a_region_that_does_not_decode_is_grey_and_crossed_and_never_white(tmp_p
     assert picture.max() <= 150
 
 
-def test_a_large_slide_of_one_level_is_not_decoded_for_its_small_picture(tmp_path, monkeypatch):
+def test_a_large_slide_of_one_level_is_not_decoded_for_each_overview_tile(tmp_path, monkeypatch):
     path = write_tiff(tmp_path / "a.tif", texture(4096, 4096), tile=(256, 256))
     facts = probe.examine(path)
     with probe.open_reader(path, facts.reader) as reader:
@@ -196,7 +196,7 @@ def test_a_large_slide_of_one_level_is_not_decoded_for_its_small_picture(tmp_pat
     assert np.abs(small.astype(int) - want).mean() < 2
 
 
-def test_what_does_not_belong_together_is_refused(slide, painted, tmp_path):
+def test_files_of_different_slides_are_refused(slide, painted, tmp_path):
     path, _ = slide
     with pytest.raises(UsageError, match="scores need the tiles"):
         view(path, scores="a.csv", browser=False)
@@ -266,7 +266,7 @@ def test_a_browser_pans_and_zooms_a_slide_with_its_layers(painted, tmp_path):
     assert json.loads(told) == {"slide": "P1", "layers": ["tissue", "tiles", "scores"]}
 
 
-def test_scores_of_another_kind_are_refused_by_row(painted, tmp_path):
+def test_invalid_scores_are_refused_with_their_row(painted, tmp_path):
     extract_one(SlideRow("P", "P1", str(painted)), ExtractParams(), Hed44Encoder(), tmp_path)
     from mcti.slides import exchange
 
@@ -275,7 +275,7 @@ def test_scores_of_another_kind_are_refused_by_row(painted, tmp_path):
     for text, match in (
         ("x,y\n1,2\n", "'score' is missing"),
         ("", "not a CSV table"),
-        ("x,y,score\n", "no number|no scores"),
+        ("x,y,score\n", "not numeric|no rows"),
         (f"x,y,score\n{x},{y},nan\n{x},{y},1\n", "row 2"),
         (f"x,y,score\n{x},{y},1\n{x},{y},2\n", "two scores"),
         (f"x,y,score\n{x},{y},1\n{x}.5,{y},2\n", "row 3"),

@@ -37,7 +37,9 @@ def project(tmp_path_factory):
 def run(root, *peers, models="models/folds", params=PARAMS):
     folders = [root / peer for peer in peers]
     out = root / "out"
-    return evaluate(root / "cohort", root / "features", root / "folds.csv", root / models, params, out, peers=folders)
+    return evaluate(
+        root / "cohort", root / "features", root / "folds.csv", root / models, params, out, comparators=folders
+    )
 
 
 def test_the_command_line_puts_every_model_into_one_table(project, monkeypatch, capsys):
@@ -46,7 +48,7 @@ def test_the_command_line_puts_every_model_into_one_table(project, monkeypatch, 
     words += ["models/folds", "--out", "by hand", "--set", "evaluate.bootstrap=100"]
     words += ["--set", "evaluate.baselines=[cox_clinical_genes]"]
     for peer in PEERS:
-        words += ["--peer", f"models/{peer}"]
+        words += ["--comparator", f"models/{peer}"]
     assert command_context.run_app(app, words) == 0, capsys.readouterr().err
     found = json.loads((project / "by hand" / "metrics.json").read_text())
     others = {"abmil", "mcat", "cox_clinical_genes", "network_alone", "cox_part"}
@@ -71,10 +73,10 @@ def test_a_row_holds_the_predictions_of_its_own_folder(project):
 
 def test_two_models_of_one_name_are_refused(project):
     shutil.copytree(project / "models" / "abmil", project / "again" / "abmil", dirs_exist_ok=True)
-    with pytest.raises(UsageError, match="two models of the table are called 'abmil'"):
+    with pytest.raises(UsageError, match="two models have the name 'abmil'"):
         run(project, "models/abmil", "again/abmil")
     shutil.copytree(project / "models" / "abmil", project / "cox_clinical_genes", dirs_exist_ok=True)
-    with pytest.raises(UsageError, match="called 'cox_clinical_genes'"):
+    with pytest.raises(UsageError, match="have the name 'cox_clinical_genes'"):
         run(project, "cox_clinical_genes")
 
 
@@ -94,7 +96,7 @@ def test_a_model_that_some_training_patients_were_kept_from_is_refused(project, 
     file = tmp_path / "abmil" / "fold_1" / "model.json"
     said = json.loads(file.read_text())
     file.write_text(json.dumps(said | {"patients": said["patients"][2:]}))
-    with pytest.raises(DataError, match="other patients than the fold's: 0 more, 2 missing"):
+    with pytest.raises(DataError, match="differ from those of the fold: 0 more, 2 missing"):
         run(project, str(tmp_path / "abmil"))
 
 

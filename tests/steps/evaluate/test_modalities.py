@@ -72,7 +72,7 @@ def test_a_fold_without_its_regimes_is_named(world, tmp_path):
         (lambda f: f.assign(risk="high"), "risk is 'high'"),
         (lambda f: f.assign(S_12=0.1, S_36=0.9), "never rises"),
         (lambda f: f.drop(columns="S_36"), "column 'S_36' is missing"),
-        (lambda f: f.assign(patient_id="X-" + f["patient_id"]), "patient X-.* is no test patient"),
+        (lambda f: f.assign(patient_id="X-" + f["patient_id"]), "patient X-.* is not a test patient"),
     ],
 )
 def test_a_wrong_row_of_a_regime_is_named(world, tmp_path, change, words):

@@ -12,10 +12,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from mcti.cohort.folds import read_folds
 from mcti.evaluation import metrics
 from mcti.params import EvaluateParams
 from mcti.steps.evaluate import model_insights
-from mcti.steps.evaluate.step import evaluate, read_outcomes
+from mcti.steps.evaluate.step import evaluate, split_outcomes
 from mcti.steps.train import train
 from tests.slides.conftest import write_tiff
 from tests.training import factories
@@ -56,11 +57,10 @@ def test_the_subtype_is_scored_from_the_predictions(project):
 
 def test_the_critical_patches_lie_in_the_patients_own_slides(project):
     cohort = project / "cohort"
-    outcomes = read_outcomes(pd.read_parquet(cohort / "patients.parquet"), project / "folds.csv")
+    outcomes = split_outcomes(pd.read_parquet(cohort / "patients.parquet"), read_folds(project / "folds.csv"))
     risk = np.arange(len(outcomes.patient), dtype=np.float64)
-    pairs = metrics.c_index(outcomes, risk)
-    rows = model_insights.critical_patches(cohort, project / "features", project / "models", outcomes, risk, pairs)
-    assert [row["kind"] for row in rows] == ["best"] * 3 + ["worst"] * 3
+    rows = model_insights.critical_patches(cohort, project / "features", project / "models", outcomes, risk)
+    assert [row["selection"] for row in rows] == ["best"] * 3 + ["worst"] * 3
     assert rows[0]["agreement"] >= rows[-1]["agreement"]
     for row in rows:
         assert {patch["slide_id"] for patch in row["patches"]} == {f"{row['patient_id']}-S"}
@@ -94,9 +94,10 @@ def test_where_slides_are_given_the_page_shows_the_patches_and_says_why_one_is_m
 
 
 def test_without_weights_and_without_slides_nothing_is_shown_and_nothing_breaks(project, tmp_path):
-    outcomes = read_outcomes(pd.read_parquet(project / "cohort" / "patients.parquet"), project / "folds.csv")
+    outcomes = split_outcomes(
+        pd.read_parquet(project / "cohort" / "patients.parquet"), read_folds(project / "folds.csv")
+    )
     risk = np.zeros(len(outcomes.patient))
-    pairs = metrics.c_index(outcomes, risk)
     assert model_insights.gene_groups(tmp_path, outcomes) is None
     assert model_insights.history(tmp_path, outcomes) == {}
-    assert model_insights.critical_patches(project / "cohort", None, project / "models", outcomes, risk, pairs) == []
+    assert model_insights.critical_patches(project / "cohort", None, project / "models", outcomes, risk) == []

@@ -1,10 +1,10 @@
-"""TRIPOD+AI items of a prediction study (Collins et al. 2024, BMJ 385:e078378), filled from the run where it knows."""
+"""TRIPOD+AI reporting items of a prediction study (Collins et al. 2024, BMJ 385:e078378), filled in from a run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mcti.evaluation import summary_text
-from mcti.evaluation.scores import OURS, Scores
+from mcti.evaluation.scores import MCTI_KEY, Scores
 from mcti.model.names import display
 from mcti.params import EvaluateParams
 
@@ -12,25 +12,25 @@ AUTHORS = "to be written by the authors"
 
 
 @dataclass(frozen=True)
-class Item:
-    """One item: its number, what it asks for, what this run says; `open` when only people can answer."""
+class ChecklistItem:
+    """One item: its number, its topic and the text for this run."""
 
     number: str
     topic: str
-    said: str
+    text: str
 
     @property
     def open(self) -> bool:
-        """Whether the run cannot tell."""
-        return self.said == AUTHORS
+        """Whether the authors have to write this item, because the run has no information on it."""
+        return self.text == AUTHORS
 
 
 @dataclass(frozen=True)
 class StudySummary:
-    """What the run knows of the study beside its scores; patients and events are those evaluated.
+    """What a run contains about the study besides its scores; patients and events are the evaluated ones.
 
-    excluded: {step: {reason: patients}};  predictors: e.g. '76 genes, age, grade';  train_patients, train_events: of
-    each fold's training part.
+    excluded {step: {reason: patients}};  predictors, for example '76 genes, age, grade';  train_patients, train_events
+    of the training part of each fold.
     """
 
     endpoint: str
@@ -44,18 +44,17 @@ class StudySummary:
 
     @property
     def flow(self) -> str:
-        """The flow of the patients in one sentence."""
-        gone = [f"{n} at {step} ({why})" for step, reasons in self.excluded.items() for why, n in reasons.items()]
+        """The patient flow in one sentence."""
+        exclusions = [f"{n} at {step} ({why})" for step, reasons in self.excluded.items() for why, n in reasons.items()]
         total = self.patients + sum(sum(reasons.values()) for reasons in self.excluded.values())
-        told = f"excluded: {', '.join(gone)}" if gone else "nobody excluded"
-        return (
-            f"{total} patients in the clinical table; {told}; {self.patients} evaluated, {self.events} with the event"
-        )
+        excluded = f"excluded: {', '.join(exclusions)}" if exclusions else "no patient excluded"
+        evaluated = f"{self.patients} evaluated, {self.events} with the event"
+        return f"{total} patients in the clinical table; {excluded}; {evaluated}"
 
     @property
     def analyses(self) -> str:
-        """Patients and events in test and in training."""
-        tested = f"test: {self.patients} patients, {self.events} events, each patient once a round"
+        """Patients and events in the test parts and in the training parts."""
+        tested = f"test: {self.patients} patients, {self.events} events, each patient once per repetition"
         if not self.train_patients:
             return tested
         counts, events = (_range(values) for values in (self.train_patients, self.train_events))
@@ -67,38 +66,51 @@ def _range(values: Sequence[int]) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
-def fill(study: StudySummary, scores: Scores, params: EvaluateParams) -> list[Item]:
-    """Every item in its order; those that a run cannot know say so."""
-    folds = scores.models[OURS]["folds"]
-    fewest = min(fold["events"] for fold in folds)
-    horizons = ", ".join(f"{months:g}" for months in scores.horizons)
-    known = {
-        "7": "z-scores, components and imputation fitted on the training part of each fold alone",
+def fill(study: StudySummary, scores: Scores, params: EvaluateParams) -> list[ChecklistItem]:
+    """Every item in its order; an item without information in the run is left to the authors."""
+    known = _data_items(study) | _analysis_items(study, scores, params) | _result_items(study, scores)
+    return [ChecklistItem(number, topic, known.get(number, AUTHORS)) for number, topic in TOPICS]
+
+
+def _data_items(study: StudySummary) -> dict[str, str]:
+    return {
+        "7": "z-scores, principal components and imputation fitted on the training part of each fold only",
         "8a": f"{study.endpoint}, time in months",
         "9a": f"{study.predictors}; slide features where slides were given",
+        "11": "a missing covariate or gene is set to the training median; an indicator column marks missing covariates",
+        "13": "events are not resampled; censoring is handled by weights",
+    } | ({"26": study.notice} if study.notice else {})
+
+
+def _analysis_items(study: StudySummary, scores: Scores, params: EvaluateParams) -> dict[str, str]:
+    folds = scores.models[MCTI_KEY]["folds"]
+    fewest = min(fold["events"] for fold in folds)
+    horizons = ", ".join(f"{months:g}" for months in scores.horizons)
+    primary = display(params.primary_baseline)
+    return {
         "10": f"{study.patients} patients, {study.events} events, at least {fewest} events in a test fold; the "
-        "intervals show what that allows",
-        "11": "a missing covariate or gene takes the training median, with a column that says so for covariates",
-        "12": f"{len(folds)} folds; Harrell's C within folds first, then Uno's C, AUC, Brier score and calibration at "
-        f"{horizons} months; paired comparison with {display(params.primary_baseline)} named beforehand",
-        "13": "events are not resampled; censoring is weighed",
-        "14": "C by sex, age, subtype and site, with event counts (Subgroups)",
+        "intervals show the resulting precision",
+        "12": f"{len(folds)} folds; primary measure Harrell's C within folds, then Uno's C, AUC, Brier score and "
+        f"calibration at {horizons} months; paired comparison with {primary}, which was chosen beforehand",
+        "14": "C by sex, age, subtype and site, with numbers of events (Subgroups)",
         "15": f"a risk score without unit, higher is worse, and the probability of no event by {horizons} months",
         "16": "every patient is scored by a model whose weights, scales and cut-offs were fitted without them. "
-        + " ".join(summary_text.searched(scores.search)),
+        + " ".join(summary_text.search_sentences(scores.search)),
+    }
+
+
+def _result_items(study: StudySummary, scores: Scores) -> dict[str, str]:
+    return {
         "20a": study.flow,
         "20b": "Table 1 (Patients), by risk group and by fold",
         "21": study.analyses,
         "22": "weights and settings of every fold are registered with this report",
-        "23a": "Models, MCTI against each other model, Calibration, Decision curves, each with intervals",
+        "23a": "Models, comparison of MCTI with each other model, Calibration, Decision curves, each with intervals",
         "23b": "Folds; by site in Subgroups",
         "24": "survival curves recalibrated inside the training parts (Before and after recalibration)"
         if scores.recalibration
-        else "none: no recalibration after the fact",
+        else "none: the model is not updated after training",
     }
-    if study.notice:
-        known["26"] = study.notice
-    return [Item(number, topic, known.get(number, AUTHORS)) for number, topic in TOPICS]
 
 
 TOPICS = (
@@ -134,3 +146,4 @@ TOPICS = (
     ("26", "limitations"),
     ("27", "use in care: poor input, interaction of the user, next steps"),
 )
+"""(number, topic) of every item, in the order of the checklist."""

@@ -1,4 +1,4 @@
-"""What Kubeflow's page can draw of an evaluation: ROC curve, survival of the risk groups, scores."""
+"""Plots of an evaluation for Kubeflow's user interface: ROC curve, survival of the risk groups, metrics."""
 
 from kfp import dsl
 
@@ -6,7 +6,7 @@ from components import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def show(  # noqa: D103
+def visualize(  # noqa: D103
     key: str, evaluation: dsl.Input[dsl.Artifact], roc: dsl.Output[dsl.ClassificationMetrics],
     curves: dsl.Output[dsl.HTML], scores: dsl.Output[dsl.Markdown],
 ):  # fmt: skip

@@ -1,4 +1,4 @@
-"""What each result follows from, as one hash: KFP's cache compares parameters and does not look into artifacts."""
+"""One hash per result of everything it depends on: KFP's cache compares parameters, not the contents of artifacts."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from components import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def keys(  # noqa: D103
+def cache_keys(  # noqa: D103
     data: str, ingest: str, extract: str, split: str, search: str, train: str, evaluate: str
 ) -> NamedTuple("Keys", cohort=str, features=str, folds=str, best=str, evaluation=str):
     from mcti import versions

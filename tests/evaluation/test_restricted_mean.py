@@ -1,4 +1,4 @@
-"""Net benefit by hand; restricted means against lifelines 0.30."""
+"""Restricted mean survival times against lifelines 0.30."""
 
 import numpy as np
 import pandas as pd
@@ -6,32 +6,17 @@ import pytest
 from lifelines import KaplanMeierFitter
 from lifelines.utils import restricted_mean_survival_time
 
-from mcti.evaluation import decision, scores
+from mcti.evaluation import scores
 from mcti.evaluation.comparison import Draws, point
 from mcti.evaluation.outcomes import Outcomes
+from mcti.evaluation.restricted_mean import common_follow_up, rmst_difference
 from mcti.evaluation.risk_groups import RiskGroups
 from mcti.params import EvaluateParams
 
 
-def test_net_benefit_by_hand():
-    """Ten patients, nobody censored before 12 months, four events; the model treats five of whom three have it:
-    at threshold .25 the benefit is 3/10 - 2/10 * 1/3."""
-    patients = pd.DataFrame({"patient_id": [f"P{i}" for i in range(10)], "event": [1] * 4 + [0] * 6})
-    patients["time_months"] = [6.0] * 4 + [24.0] * 6
-    ids = list(patients["patient_id"])
-    outcomes = Outcomes.from_folds(pd.concat([patients, patients.assign(patient_id=lambda f: "T" + f["patient_id"])]),
-                           {0: (["T" + i for i in ids], ids)})  # fmt: skip
-    survival = np.where(np.isin(np.arange(10), [0, 1, 2, 8, 9]), 0.5, 0.9)
-    found = point(decision.net_benefit(outcomes, survival, 12.0, 0.25), 20)
-    assert found == pytest.approx(3 / 10 - 2 / 10 / 3)
-    everybody = point(decision.net_benefit(outcomes, np.zeros(10), 12.0, 0.25), 20)
-    assert everybody == pytest.approx(4 / 10 - 6 / 10 / 3)
-    assert point(decision.net_benefit(outcomes, np.ones(10), 12.0, 0.25), 20) == 0
-
-
 def test_restricted_mean_difference_agrees_with_lifelines(tied):
     group = np.random.default_rng(0).integers(0, 2, size=len(tied.patient))
-    statistic = decision.rmst_difference(tied, group, 48.0)
+    statistic = rmst_difference(tied, group, 48.0)
     means = []
     for g in (0, 1):
         rows = tied.patient[group == g]
@@ -44,7 +29,7 @@ def test_restricted_mean_difference_agrees_with_lifelines(tied):
 def test_a_resample_has_the_restricted_mean_of_the_copied_patients(tied):
     group = np.random.default_rng(0).integers(0, 2, size=len(tied.patient))
     draws = np.random.default_rng(1).multinomial(150, np.full(150, 1 / 150), size=3).astype(float)
-    for row, value in zip(draws, decision.rmst_difference(tied, group, 48.0)(draws), strict=True):
+    for row, value in zip(draws, rmst_difference(tied, group, 48.0)(draws), strict=True):
         means = []
         for g in (0, 1):
             rows = np.repeat(tied.patient[group == g], row[tied.patient[group == g]].astype(int))
@@ -54,9 +39,10 @@ def test_a_resample_has_the_restricted_mean_of_the_copied_patients(tied):
 
 
 def test_the_restricted_mean_ends_with_the_shorter_follow_up():
-    """Low group: all alive, followed up to 60 or 29. High group: events at 2 and 10 of four, the others followed up to
-    29. Up to 29 months the low group loses nothing (29), the high group has (2 + 10 + 29 + 29) / 4 = 17.5: 11.5 more.
-    Up to 60 it would take the high group's last height for granted, and give 27."""
+    """Low group: no event, followed up to month 60 or 29. High group: events at 2 and 10 in four patients, the others
+    followed up to month 29. Up to 29 months the low group has 29 event-free months, the high group
+    (2 + 10 + 29 + 29) / 4 = 17.5: a difference of 11.5. Up to month 60 the curve of the high group would be
+    extrapolated, and the difference would be 27."""
     table = pd.DataFrame(
         {
             "patient_id": list("ABCDEFGH"),
@@ -67,10 +53,12 @@ def test_the_restricted_mean_ends_with_the_shorter_follow_up():
     more = table.assign(patient_id="T" + table["patient_id"])
     outcomes = Outcomes.from_folds(pd.concat([table, more]), {0: (list(more["patient_id"]), list(table["patient_id"]))})
     group = np.repeat([0, 1], 4)
-    assert decision.common_follow_up(outcomes, group) == 29
+    assert common_follow_up(outcomes, group) == 29
     grouped = RiskGroups(group, ("low", "high"), (None, None), np.nan)
     params = EvaluateParams(bootstrap=100, horizons_months=(12.0, 60.0))
-    found = scores.risk_group_numbers(outcomes, grouped, Draws.sample(outcomes.event, 100, 7, outcomes.tested), params)
-    assert found["rmst_months"]["asked_months"] == 60
-    assert found["rmst_months"]["horizon_months"] == 29
-    assert found["rmst_months"]["value"] == pytest.approx(11.5)
+    numbers = scores.risk_group_numbers(
+        outcomes, grouped, Draws.sample(outcomes.event, 100, 7, outcomes.tested), params
+    )
+    assert numbers["rmst_months"]["asked_months"] == 60
+    assert numbers["rmst_months"]["horizon_months"] == 29
+    assert numbers["rmst_months"]["value"] == pytest.approx(11.5)

@@ -1,0 +1,81 @@
+"""Input of the baselines from a cohort, and their predictions on every fold."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from mcti import storage
+from mcti.arrays import FloatArray
+from mcti.cohort import tables
+from mcti.errors import DataError
+from mcti.evaluation import baselines
+from mcti.evaluation.design_matrix import Inputs
+from mcti.evaluation.outcomes import Outcomes
+from mcti.evaluation.predictions import Predictions
+from mcti.params import EvaluateParams
+from mcti.progress import Progress
+from mcti.slides.features import read_slide
+from mcti.storage import Location
+
+
+def read_inputs(cohort: Location, features: Location | None, patients: pd.DataFrame) -> Inputs:
+    """Input of the baselines, rows as in `patients`; a patient without expression has missing values."""
+    genes = tables.read_expression(cohort).reindex(patients["patient_id"])
+    bags = None if features is None else bag_moments(cohort, features, list(patients["patient_id"]))
+    return Inputs(patients, genes, bags)
+
+
+def bag_moments(cohort: Location, features: Location, patients: list[str]) -> FloatArray:
+    """(n, 2 D) mean and standard deviation of each patient's patch features over all slides; NaN without patches.
+
+    Raises
+        DataError when no slide of the cohort has features, or the features have different widths
+    """
+    moments: dict[str, FloatArray] = {}
+    for patient, slides in tables.read_slides(cohort).groupby("patient_id")["slide_id"]:
+        files = [storage.join(features, f"{slide}.h5") for slide in sorted(slides)]
+        patches = [rows for rows in (_read_features(file) for file in files if storage.exists(file)) if len(rows)]
+        if patches:
+            rows = np.concatenate(patches)
+            moments[str(patient)] = np.concatenate([rows.mean(axis=0), rows.std(axis=0)])
+    if not moments:
+        raise DataError("no slide of the cohort has features", str(features), "extract the slides of this cohort")
+    if len(widths := {len(values) // 2 for values in moments.values()}) > 1:
+        hint = "extract all slides with one encoder"
+        raise DataError(f"the features have different widths: {sorted(widths)}", str(features), hint)
+    without_patches = np.full(2 * widths.pop(), np.nan)
+    return np.stack([moments.get(patient, without_patches) for patient in patients])
+
+
+def _read_features(location: str) -> FloatArray:
+    return read_slide(location).features.astype(np.float64)
+
+
+def fit_baselines(
+    inputs: Inputs, outcomes: Outcomes, params: EvaluateParams, progress: Progress | None = None
+) -> tuple[dict[str, Predictions], Mapping[str, str]]:
+    """Predictions of every baseline of the settings on every fold, and {skipped baseline: reason}.
+
+    Raises
+        UsageError when a baseline does not exist
+        DataError when a training part has no event
+    """
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    models = {name: baselines.create(name) for name in params.baselines}
+    skipped = {
+        name: "no slide features were given" for name, b in models.items() if b.needs_bags and inputs.bags is None
+    }
+    selected = [name for name in models if name not in skipped]
+    horizons = np.array(sorted(params.horizons_months))
+    fitted = {}
+    # One thread: a fixed order of summation, so that the last bit does not depend on the load of the machine.
+    with threadpool_limits(1):
+        for done, name in enumerate(selected):
+            if progress is not None:
+                progress(done, len(selected), "baselines", name)
+            fitted[name] = baselines.fit_predict(name, inputs, outcomes, horizons, params.seed)
+    if progress is not None:
+        progress(len(selected), len(selected), "baselines")
+    return fitted, skipped

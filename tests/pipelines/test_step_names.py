@@ -1,0 +1,65 @@
+"""A step has the same name as function, command, DVC stage, component and row of the resource table."""
+
+import ast
+import importlib
+import pkgutil
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.main import get_command
+
+import components
+from components.utilities.visualize import visualize
+from mcti.cli.app import app
+from mcti.params import ClusterParams
+
+ROOT = Path(__file__).parents[2]
+STAGES = list(yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
+COMPONENTS = sorted(module.name for module in pkgutil.iter_modules(components.__path__) if not module.ispkg)
+
+
+def test_stages_components_commands_and_steps_have_the_same_names():
+    # These act on the registry or on new patients: they are no DVC stages.
+    without_stage = {"promote", "predict", "explain", "monitor"}
+    assert set(COMPONENTS) == set(STAGES) | without_stage
+    assert set(COMPONENTS) <= set(get_command(app).commands)
+    for name in COMPONENTS:
+        package = importlib.import_module(f"mcti.steps.{name}")
+        module = importlib.import_module(f"mcti.steps.{name}.step") if hasattr(package, "__path__") else package
+        assert callable(getattr(module, name))
+        assert getattr(importlib.import_module(f"components.{name}"), name).name == name
+
+
+def test_every_task_of_the_pipeline_has_a_row_of_resources():
+    rows = set(ClusterParams().steps.model_dump(by_alias=True))
+    assert rows == set(COMPONENTS) | {"utility"}
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "components").rglob("[a-z]*.py")), ids=lambda file: file.stem)
+def test_a_component_only_passes_arguments(file):
+    source = file.read_text(encoding="utf-8")
+    for function in (node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)):
+        first = function.decorator_list[0].lineno - 1
+        lines = [line for line in source.splitlines()[first : function.end_lineno] if line.strip()]
+        assert len(lines) <= 15
+        assert not function.args.defaults
+        assert not [n for n in ast.walk(function) if isinstance(n, ast.If | ast.IfExp | ast.While | ast.Match)]
+
+
+def test_components_have_the_artifacts_that_the_user_interface_of_kubeflow_shows():
+    types = {
+        (name, output): spec.type
+        for name in COMPONENTS
+        for output, spec in getattr(importlib.import_module(f"components.{name}"), name).component_spec.outputs.items()
+    }
+    types |= {("visualize", output): spec.type for output, spec in visualize.component_spec.outputs.items()}
+    assert types["visualize", "roc"] == "system.ClassificationMetrics@0.0.1"
+    assert types["visualize", "curves"] == "system.HTML@0.0.1"
+    assert types["visualize", "scores"] == "system.Markdown@0.0.1"
+    assert types["monitor", "report_html"] == "system.HTML@0.0.1"
+    assert types["evaluate", "report_html"] == "system.HTML@0.0.1"
+    assert types["evaluate", "metrics"] == "system.Metrics@0.0.1"
+    assert types["validate", "report_html"] == "system.HTML@0.0.1"
+    assert types["train", "model"] == "system.Model@0.0.1"
+    assert types["extract", "features"] == "system.Dataset@0.0.1"
