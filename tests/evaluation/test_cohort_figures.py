@@ -36,7 +36,7 @@ def test_the_flow_counts_who_was_excluded_at_which_step_and_who_was_evaluated():
     assert "43 patients in the clinical table" in drawn.alt
     assert "xcluded at ingest: 1: no follow-up; excluded at split: 2: no features of a slide" in drawn.alt
     assert "40 patients evaluated, 12 with the event, 28 without" in drawn.alt
-    assert "nobody excluded" in cohort_figures.flow({}, 40, 12).svg
+    assert "no patient excluded" in cohort_figures.flow({}, 40, 12).svg
 
 
 def test_the_learning_curves_tell_start_and_end():
