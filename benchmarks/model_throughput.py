@@ -205,7 +205,7 @@ def _one(options: argparse.Namespace, inputs: tuple[Tensor, Tensor, Tensor]) -> 
     elif what == "paper-bf16-adafactor":
         net = _bare(options)
         bf16_adafactor.to_bf16_matrices(net)
-        thin = bf16_adafactor.Lean(net.parameters(), lr=1e-4, seed=0)
+        thin = bf16_adafactor.Bf16Adafactor(net.parameters(), lr=1e-4, seed=0)
         work = lambda: [(step(net, inputs, half=True), thin.step()) for _ in range(2)]  # noqa: E731
     elif what.startswith("bag-"):
         net = compact(options) if what == "bag-compact" else _bare(options)

@@ -1,12 +1,11 @@
-"""Claim: of ten equal challengers in a row on the same test patients at most 5 % of chains promote one; a challenger
-that leads by 0.05 in Uno's C with 300 events is promoted at least 80 times in 100, through every statistical gate.
+"""Claim: of chains of ten equal challengers on the same test patients at most 5 % promote one; a challenger that is
+better by 0.05 in Uno's C with 300 events is promoted at least 80 times in 100 by all statistical gates.
 Run: python benchmarks/registry_gates.py [--repetitions 1000]
 
 The gates are the product's (mcti/steps/promote/gate_evaluation.py, mcti/registry/alpha_spending.py,
-settings as shipped); only the patients
-and the models' predictions are made up. Log hazard x ~ N(0, 1), exponential times, uniform censoring; a model sees
-x + noise and predicts the true conditional survival given that; five folds. Beside the gate, as a control that the
-simulation can accuse: the same chains judged each time at a one-sided 2.5 %, as if nobody had looked before.
+default settings); the patients and the predictions are simulated. Log hazard x ~ N(0, 1), exponential times, uniform
+censoring; a model has the input x + noise and predicts the true conditional survival given it; five folds. Control: the
+same chains with a one-sided level of 2.5 % at each evaluation, without alpha spending.
 """
 
 import argparse
@@ -29,7 +28,7 @@ POWER_PATIENTS = 440  # 300 events
 
 
 class Cohort:
-    """Patients whose true log hazard is known: n of them, each with a fold, a subtype and a site."""
+    """n patients with a known log hazard, each with a fold, a subtype and a site."""
 
     def __init__(self, draw: np.random.Generator, n: int) -> None:
         self.x = draw.normal(size=n)
@@ -43,7 +42,7 @@ class Cohort:
         )  # fmt: skip
 
     def predicted(self, noise: np.ndarray, sd: float) -> pd.DataFrame:
-        """Out-of-fold table of a model that sees x + sd noise and is calibrated given that (Gauss-Hermite)."""
+        """Out-of-fold table of a model with the input x + sd noise, calibrated for that input (Gauss-Hermite)."""
         share = 1 / (1 + sd**2)
         mean, spread = share * (self.x + sd * noise), np.sqrt(1 - share)
         nodes, weights = np.polynomial.hermite_e.hermegauss(15)
@@ -54,7 +53,7 @@ class Cohort:
 
 
 def chains(repetitions: int, n: int, looks: int, params: PromoteParams, seed: int = 1) -> Iterator[tuple[int, int]]:
-    """For each chain of `looks` equal challengers: whether one was promoted by the gate, and at 2.5 % unspent."""
+    """For each chain of `looks` equal challengers: whether one was promoted by the gate, and at 2.5 % each."""
     for repetition in range(repetitions):
         draw = np.random.default_rng((seed, repetition))
         cohort = Cohort(draw, n)
@@ -63,15 +62,17 @@ def chains(repetitions: int, n: int, looks: int, params: PromoteParams, seed: in
             cohort.predicted(np.sqrt(0.5) * common + np.sqrt(0.5) * draw.normal(size=n), sd=1.0)
             for _ in range(looks + 1)
         ]
-        promoted, naive, lines, drawn = 0, 0, [], None
+        promoted, naive, entries, bootstrap = 0, 0, [], None
         for number, challenger in enumerate(tables[1:]):
-            rivals = PairedComparison.from_tables(challenger, tables[0])
-            look = alpha_spending.look(lines, gate_evaluation.rows(rivals), f"{number}:champion", params)
-            lines.append(_entry(look))
-            drawn = drawn or PairedBootstrap.draw(rivals, params.bootstrap, params.seed)  # one seed, one matrix
-            spent, free = drawn.differences(rivals.uno_c(), (1 - 2 * look.alpha, 0.95))
-            lead = Difference(against="", patients=n, events=rivals.events, **spent.as_dict())
-            promoted |= gates.superior(lead, look, params).verdict == gates.PASS
+            paired = PairedComparison.from_tables(challenger, tables[0])
+            look = alpha_spending.next_look(
+                entries, gate_evaluation.test_set_rows(paired), f"{number}:champion", params
+            )
+            entries.append(_entry(look))
+            bootstrap = bootstrap or PairedBootstrap.draw(paired, params.bootstrap, params.seed)  # one seed, one matrix
+            spent, free = bootstrap.differences(paired.uno_c(), (1 - 2 * look.alpha, 0.95))
+            difference = Difference(against="", patients=n, events=paired.events, **spent.as_dict())
+            promoted |= gates.superiority(difference, look, params).verdict == gates.PASS
             naive |= free.low > params.margin
         yield int(promoted), int(naive)
 
@@ -84,28 +85,31 @@ def powers(repetitions: int, sd: float, better: float, look: int, params: Promot
         cohort = Cohort(draw, POWER_PATIENTS)
         common = draw.normal(size=POWER_PATIENTS)
         noises = [np.sqrt(0.5) * common + np.sqrt(0.5) * draw.normal(size=POWER_PATIENTS) for _ in range(2)]
-        rivals = PairedComparison.from_tables(cohort.predicted(noises[0], better), cohort.predicted(noises[1], sd))
+        paired = PairedComparison.from_tables(cohort.predicted(noises[0], better), cohort.predicted(noises[1], sd))
         level = alpha_spending.budget(look, params) - alpha_spending.budget(look - 1, params)
-        place = alpha_spending.Look(test_set="", sketch=(), number=look, of=params.looks, spent=0, alpha=level, pair="")
-        lead, found = gate_evaluation.compare(rivals, cohort.labels, "champion", place, params)
-        outcomes.append(gates.conclude(found, lead).outcome)
+        current = alpha_spending.Look(
+            test_set="", signature=(), number=look, of=params.looks, spent=0, alpha=level, pair=""
+        )
+        context = gate_evaluation.GateContext(paired, "champion", params)
+        difference, statistical = gate_evaluation.compare(context, cohort.labels, current)
+        outcomes.append(gates.combine(statistical, difference).outcome)
     return outcomes
 
 
-def noise_for(lead: float, sd: float) -> tuple[float, float, float]:
-    """Noise of a challenger that leads a champion of noise `sd` by `lead` in Uno's C: (noise, both C), on 6,000."""
+def noise_for(difference: float, sd: float) -> tuple[float, float, float]:
+    """Noise of a challenger that exceeds the Uno's C of a champion of noise `sd` by `difference`; both C (n 6,000)."""
     draw = np.random.default_rng(3)
     cohort = Cohort(draw, 6000)
     noises = draw.normal(size=(2, 6000))
     low, high = 0.0, sd
-    theirs = cohort.predicted(noises[1], sd)
+    champion_table = cohort.predicted(noises[1], sd)
     for _ in range(12):
         middle = (low + high) / 2
-        ours, champion = point_estimates(
-            PairedComparison.from_tables(cohort.predicted(noises[0], middle), theirs).uno_c(), 6000
+        challenger, champion = point_estimates(
+            PairedComparison.from_tables(cohort.predicted(noises[0], middle), champion_table).uno_c(), 6000
         )
-        low, high = (middle, high) if ours - champion > lead else (low, middle)
-    return middle, ours, champion
+        low, high = (middle, high) if challenger - champion > difference else (low, middle)
+    return middle, challenger, champion
 
 
 def _entry(look: alpha_spending.Look) -> LedgerEntry:
@@ -129,16 +133,16 @@ def main() -> None:
     options = parser.parse_args()
     params = PromoteParams()
     for n in (240, 48):
-        found = np.array(list(chains(options.repetitions, n, 10, params)))
+        results = np.array(list(chains(options.repetitions, n, 10, params)))
         events = np.mean([Cohort(np.random.default_rng((1, r)), n).event.sum() for r in range(100)])
-        told = f"false promotion in ten looks, {n} patients, {events:.0f} events"
-        print(f"{told}: {wilson(int(found[:, 0].sum()), len(found))}", flush=True)
-        print(f"  control, 2.5 % at every look: {wilson(int(found[:, 1].sum()), len(found))}", flush=True)
-    better, ours, theirs = noise_for(0.05, 1.0)
-    print(f"Uno's C {theirs:.3f} and {ours:.3f}: a lead of {ours - theirs:.3f}", flush=True)
-    # A quarter of the resamples: the ends of the intervals are noisier, which can only cost power.
+        label = f"false promotion in ten looks, {n} patients, {events:.0f} events"
+        print(f"{label}: {wilson(int(results[:, 0].sum()), len(results))}", flush=True)
+        print(f"  control, 2.5 % at every look: {wilson(int(results[:, 1].sum()), len(results))}", flush=True)
+    better, challenger, champion = noise_for(0.05, 1.0)
+    print(f"Uno's C {champion:.3f} and {challenger:.3f}: difference {challenger - champion:.3f}", flush=True)
+    # A quarter of the resamples: the ends of the intervals vary more, which can only reduce the power.
     fewer = params.model_copy(update={"bootstrap": params.bootstrap // 4})
-    for look in (params.looks, 1):  # the strictest level and the most generous
+    for look in (params.looks, 1):  # the lowest and the highest level
         outcomes = powers(options.repetitions, 1.0, better, look, fewer)
         print(f"promoted at look {look}: {wilson(outcomes.count(gates.PROMOTE), len(outcomes))}", flush=True)
 

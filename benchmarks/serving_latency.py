@@ -24,7 +24,8 @@ import numpy as np
 import torch
 
 from benchmarks.serving_batch import make_models
-from mcti.registry import ensemble, models
+from mcti.registry import ensemble_files, models
+from mcti.registry.ensemble import Ensemble
 
 BIN = Path(sys.executable).parent
 
@@ -66,9 +67,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         make_models(root / "models", options.members, options.features, options.genes)
-        ensemble.assemble(root / "models", root / "ensemble")
+        ensemble_files.assemble(root / "models", root / "ensemble")
         models.save(root / "ensemble", root / "saved")
-        loaded = ensemble.load(root / "ensemble")
+        loaded = ensemble_files.load(root / "ensemble")
         draw = np.random.default_rng(0)
         bag = draw.normal(size=(options.patches, options.features)).astype(np.float32)
         genes = dict(zip(loaded.genes, draw.normal(size=options.genes).astype(np.float32).tolist(), strict=True))
@@ -94,7 +95,7 @@ def main() -> int:
 
 
 def measure(
-    loaded: ensemble.Ensemble,
+    loaded: Ensemble,
     bag: torch.Tensor,
     genes: dict[str, float],
     places: dict[str, str],

@@ -18,5 +18,5 @@ def register(  # noqa: D103
 
     section, origin = from_json(RegisterParams, params, "parameter register"), pipeline_run.origin(data)
     pipeline_run.tag_data_version(data)
-    result = step(models.path, evaluation.path, section, Path(version.path), validation.path, origin=origin)
+    result = step(models.path, evaluation.path, validation.path, section, Path(version.path), origin=origin)
     version.metadata.update(result.model_dump(mode="json"))

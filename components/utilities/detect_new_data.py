@@ -23,4 +23,4 @@ def detect_new_data(  # noqa: D103
     name = from_json(RegisterParams, register, "parameter register").name
     result = detect(name, ingest, remote, pipeline_run.required_run_id(), hours, Path(report.path))
     settings = result.ingest.model_dump_json(by_alias=True)
-    return (result.go, result.data, result.model, settings, result.reason, result.lease)
+    return (result.retrain, result.data, result.model, settings, result.reason, result.lease)

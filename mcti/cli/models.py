@@ -147,6 +147,7 @@ def predict(
     if dry_run:
         reads = {"cohort": cohort, "features": features, "new-patients": new_patients, "explanation": explanation}
         return context.plan(reads, section, out)
+    from mcti.steps.predict.step import PatientPages
     from mcti.steps.predict.step import predict as step
 
     return step(
@@ -158,9 +159,7 @@ def predict(
         new_patients=new_patients,
         patient_ids=patient_id or (),
         extraction=context.settings.extract,
-        pages=Path(pages) if pages else None,
-        explanation=explanation,
-        pdf=pdf,
+        pages=PatientPages(Path(pages), explanation, pdf) if pages else None,
         progress=context.progress,
     )
 
@@ -177,7 +176,7 @@ def serve(
     """
     from mcti.steps.serve import serve as step
 
-    step(model, context.merged(context.settings.serve, port=port), say=print_status)
+    step(model, context.merged(context.settings.serve, port=port), announce=print_status)
     return None
 
 

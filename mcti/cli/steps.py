@@ -208,7 +208,7 @@ def register(
 
     # As a pipeline's version it says which sources it knows, or a retraining would train on them again.
     origin = Origin(data=versions.source_md5(context.settings.ingest.clinical))
-    return step(models, evaluation, section, Path(out), validation, origin=origin)
+    return step(models, evaluation, validation, section, Path(out), origin=origin)
 
 
 def _shard(text: str | None) -> tuple[int, int] | None:

@@ -102,7 +102,7 @@ def _make_registered(root: Path) -> None:
     """Register again when the registry does not have what DVC believes to be registered: the stack may be new."""
     said = storage.read_json(root / _REGISTRATION)
     with tracking.service() as client:
-        found = models.find(client, said["name"], said["digest"])
+        found = models.version_by_digest(client, said["name"], said["digest"])
     if found is None:
         _dvc(root, "repro", "--force", "--single-item", "register")
 

@@ -1,1 +1,1 @@
-"""What a model in use is watched by: drift from its training patients, rules of retraining, page and gauges."""
+"""Monitoring of a model in use: drift from its training patients, rules of retraining, report and metrics."""

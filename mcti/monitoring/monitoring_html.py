@@ -1,4 +1,4 @@
-"""One self-contained page of a monitoring run: verdict, drift, performance, and how each came about over time."""
+"""The self-contained HTML report of a monitoring run: verdict, trends, performance, drift."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from mcti.monitoring.drift import Family
 from mcti.monitoring.rules import Verdict
 from mcti.params import MonitorParams
 
-SHOWN = 12
-"""Columns of a family that the page lists."""
+MAX_COLUMNS = 12
+"""Columns per family in the report."""
 _WIDTH, _HEIGHT, _EDGE = 260.0, 72.0, 6.0
 
 
 @dataclass(frozen=True)
 class Trend:
-    """A number over the runs, oldest first, this one last; limit: where an alarm begins, None: there is none."""
+    """A number over the runs, oldest first; limit: above it an alarm is raised, None: no limit."""
 
     name: str
     dates: Sequence[str]
@@ -25,8 +25,8 @@ class Trend:
 
 
 @dataclass(frozen=True)
-class Facts:
-    """The head of the page. performance: rows (what, value) or a sentence why there are none."""
+class ReportHeader:
+    """Counts and performance. performance: rows (name, value); not_assessed: the reason where there are none."""
 
     model: str
     cohort: str
@@ -36,23 +36,23 @@ class Facts:
     new_events: int
     reference_patients: int
     performance: Sequence[tuple[str, str]]
-    why_not: str
+    not_assessed: str
 
 
 def render(
-    facts: Facts, verdict: Verdict, families: Sequence[Family], trends: Sequence[Trend], params: MonitorParams
+    header: ReportHeader, verdict: Verdict, families: Sequence[Family], trends: Sequence[Trend], params: MonitorParams
 ) -> str:
-    """The page."""
+    """The HTML document."""
     from jinja2 import Environment
     from markupsafe import Markup
 
-    source = resources.files("mcti.monitoring").joinpath("page.html").read_text(encoding="utf-8")
-    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
-    return page.render(
-        facts=facts,
+    source = resources.files("mcti.monitoring").joinpath("monitoring.html").read_text(encoding="utf-8")
+    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
+    return template.render(
+        header=header,
         verdict=verdict,
         families=[_family(family) for family in families],
-        # The points are numbers of ours; every word beside them is escaped by the page.
+        # The SVG contains numbers of ours only; the template escapes all other text.
         trends=[
             {
                 "name": t.name,
@@ -60,7 +60,7 @@ def render(
                 "last": t.dates[-1],
                 "now": _known(t.values)[-1],
                 "runs": len(t.values),
-                "svg": Markup(drawn(t)),  # noqa: S704
+                "svg": Markup(trend_svg(t)),  # noqa: S704
             }
             for t in trends
             if _known(t.values)
@@ -70,21 +70,21 @@ def render(
     )
 
 
-def drawn(trend: Trend) -> str:
-    """The line of a trend as SVG; a run without a value is a gap."""
+def trend_svg(trend: Trend) -> str:
+    """The line of a trend as SVG, whose colours the style sheet sets; a run without a value is left out."""
     known = [*_known(trend.values), *([] if trend.limit is None else [trend.limit])]
-    low, high = min(*known, 0.0), max(*known, low_end(known))
+    low, high = min(*known, 0.0), max(*known, _scale_top(known))
     step = (_WIDTH - 2 * _EDGE) / max(len(trend.values) - 1, 1)
 
-    def place(value: float) -> float:
+    def y_of(value: float) -> float:
         return _HEIGHT - _EDGE - (value - low) / (high - low) * (_HEIGHT - 2 * _EDGE)
 
-    points = [(_EDGE + step * i, place(v)) for i, v in enumerate(trend.values) if v is not None]
+    points = [(_EDGE + step * i, y_of(v)) for i, v in enumerate(trend.values) if v is not None]
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5"/>' for x, y in points)
     limit = ""
     if trend.limit is not None:
-        y = f"{place(trend.limit):.1f}"
+        y = f"{y_of(trend.limit):.1f}"
         limit = f'<line class="limit" x1="{_EDGE}" x2="{_WIDTH - _EDGE}" y1="{y}" y2="{y}"/>'
     return (
         f'<svg viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" role="img" aria-label="trend over {len(trend.values)} runs">'
@@ -92,8 +92,8 @@ def drawn(trend: Trend) -> str:
     )
 
 
-def low_end(known: Sequence[float]) -> float:
-    """A top for the scale that is above its foot, also where every value is 0."""
+def _scale_top(known: Sequence[float]) -> float:
+    """The upper end of the scale; 1 where no value is positive, so that the scale is not empty."""
     return max(max(known), 0.0) or 1.0
 
 
@@ -109,8 +109,8 @@ def _family(family: Family) -> Mapping[str, Any]:
         "known": family.known,
         "p": f"{family.p:.2g}" if family.p == family.p else "",
         "largest": f"{family.largest:.2f}",
-        "why_not": family.why_not,
-        "findings": [
+        "not_tested": family.not_tested,
+        "columns": [
             {
                 "column": f.column,
                 "known": f.known,
@@ -119,6 +119,6 @@ def _family(family: Family) -> Mapping[str, Any]:
                 "p": f"{f.p:.2g}",
                 "q": f"{f.q:.2g}",
             }
-            for f in family.findings[:SHOWN]
+            for f in family.columns[:MAX_COLUMNS]
         ],
     }

@@ -1,11 +1,11 @@
-"""The numbers of a run as a Prometheus text file, for the textfile collector of a node exporter or a push gateway.
-
-Format: https://prometheus.io/docs/instrumenting/exposition_formats/ (text, version 0.0.4).
-"""
+"""The numbers of a run as Prometheus metrics, for the textfile collector of a node exporter or a push gateway."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
 
 from mcti.monitoring.drift import Family
 from mcti.monitoring.rules import Verdict
@@ -13,62 +13,69 @@ from mcti.monitoring.rules import Verdict
 
 @dataclass(frozen=True)
 class Gauge:
-    """One metric: what it says, and its samples as (labels, value); a value that is not known is left out."""
+    """One metric with its samples (labels, value); an unknown value has no sample."""
 
     name: str
-    says: str
+    description: str
     samples: tuple[tuple[Mapping[str, str], float | None], ...]
 
 
+class _Collector:
+    """The gauges that have samples; `labels` are added to each sample."""
+
+    def __init__(self, gauges: Iterable[Gauge], labels: Mapping[str, str]) -> None:
+        self.gauges, self.labels = gauges, labels
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        for gauge in self.gauges:
+            family = GaugeMetricFamily(gauge.name, gauge.description)
+            for labels, value in gauge.samples:
+                if value is not None and math.isfinite(value):
+                    family.add_sample(gauge.name, {**self.labels, **labels}, value)
+            if family.samples:
+                yield family
+
+
 def text(gauges: Iterable[Gauge], labels: Mapping[str, str]) -> str:
-    """The file; `labels` stand with every sample."""
-    lines = []
-    for gauge in gauges:
-        known = [(own, value) for own, value in gauge.samples if value is not None and math.isfinite(value)]
-        if known:
-            lines += [f"# HELP {gauge.name} {_help(gauge.says)}", f"# TYPE {gauge.name} gauge"]
-            lines += [f"{gauge.name}{{{_labels({**labels, **own})}}} {float(value)!r}" for own, value in known]
-    return "\n".join(lines) + "\n"
+    """The metrics in the Prometheus text format; `labels` are added to each sample."""
+    registry = CollectorRegistry()
+    registry.register(_Collector(tuple(gauges), labels))
+    return generate_latest(registry).decode()
 
 
-def _labels(labels: Mapping[str, str]) -> str:
-    return ",".join(f'{name}="{_help(value).replace(chr(34), chr(92) + chr(34))}"' for name, value in labels.items())
-
-
-def _help(words: str) -> str:
-    return words.replace("\\", "\\\\").replace("\n", "\\n")
-
-
-def of(numbers: Mapping[str, float], verdict: Verdict, families: Sequence[Family]) -> list[Gauge]:
-    """Every gauge of a run of the monitoring; numbers: what the history keeps of it."""
+def gauges(numbers: Mapping[str, float], verdict: Verdict, families: Sequence[Family]) -> list[Gauge]:
+    """Every gauge of a monitoring run; numbers: those of the run's history."""
     tested = [family for family in families if family.tested]
-    plain = [Gauge(f"mcti_monitor_{name}", says, (({}, numbers.get(name)),)) for name, says in _PLAIN.items()]
-    families_by = [
-        Gauge(f"mcti_monitor_{name}", says, tuple(({"family": family.name}, of_family(family)) for family in tested))
-        for name, (says, of_family) in _BY_FAMILY.items()
+    plain = [
+        Gauge(f"mcti_monitor_{name}", description, (({}, numbers.get(name)),)) for name, description in _PLAIN.items()
+    ]
+    by_family = [
+        Gauge(
+            f"mcti_monitor_{name}", description, tuple(({"family": family.name}, value_of(family)) for family in tested)
+        )
+        for name, (description, value_of) in _BY_FAMILY.items()
     ]
     intervals = [
         Gauge(
             f"mcti_monitor_{name}",
-            says,
+            description,
             tuple(({"end": end}, numbers.get(f"{name}.{end}")) for end in ("value", "low", "high")),
         )
-        for name, says in _INTERVALS.items()
+        for name, description in _INTERVALS.items()
     ]
-    # A rule that could not be tested has no sample: 0 would read as quiet.
+    # A rule that could not be tested has no sample: 0 would mean that it did not fire.
     known = [rule for rule in verdict.reasons if rule not in verdict.not_tested]
-    rules = tuple(({"rule": rule}, float(rule in verdict.fired)) for rule in known)
     fired = Gauge(
         "mcti_monitor_retrain",
         "1 for each rule of retraining that fired; a rule that could not be tested has no sample.",
-        rules,
+        tuple(({"rule": rule}, float(rule in verdict.fired)) for rule in known),
     )
-    return [*plain, fired, *families_by, *intervals]
+    return [*plain, fired, *by_family, *intervals]
 
 
 _PLAIN = {
     "patients": "Patients of the cohort.",
-    "new_patients": "Patients that the model never saw.",
+    "new_patients": "Patients outside the development cohort of the model.",
     "new_events": "Events among the new patients.",
     "age_days": "Days since the version was registered.",
 }

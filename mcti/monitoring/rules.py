@@ -1,4 +1,4 @@
-"""Whether the model is to be trained again, and which rule says so."""
+"""The rules of retraining: whether the model must be trained again, and which rule requires it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +11,11 @@ NONE = "none"
 
 @dataclass(frozen=True)
 class Verdict:
-    """rule: the first rule in force that fired, in the order of `monitor.rules`, or `none`; fired: all that did.
+    """The result of all rules; a rule is enabled where `monitor.rules` contains it.
 
-    reasons  {rule: sentence} of every rule, in force or not
-    not_tested  rules in force of which at least a part could not be tested, and that did not fire
+    rule        the first enabled rule that fired, in the order of `monitor.rules`, or `none`;  fired: all of them
+    reasons     {rule: sentence} of every rule, enabled or not
+    not_tested  enabled rules that did not fire and could not be tested completely
     """
 
     rule: str
@@ -34,10 +35,13 @@ def decide(
     decay: Sequence[str],
     age_days: float | None,
     params: MonitorParams,
-    not_judged: str = "",
+    not_assessed: str = "",
 ) -> Verdict:
-    """new_events: of patients that the model never saw; decay: alarms of the performance, not_judged: why there are
-    none; age None: not known."""
+    """Evaluate all rules.
+
+    new_events    events of patients outside the development cohort;  age_days  None: unknown
+    decay         alarms of the performance;  not_assessed  reason why the performance was not assessed
+    """
     drifted = [family.name for family in families if family.drifted]
     old = age_days is not None and 0 < params.max_age_days <= age_days
     fires = {
@@ -47,13 +51,13 @@ def decide(
         "age": old,
     }
     reasons = {
-        "performance": "; ".join(decay) or (f"not judged: {not_judged}" if not_judged else "no loss shown"),
+        "performance": "; ".join(decay) or (f"not assessed: {not_assessed}" if not_assessed else "no loss shown"),
         "drift": f"drift of {', '.join(drifted)}" if drifted else _no_drift(families),
-        "events": f"{new_events} new events; from {params.new_events} on the model is trained again",
-        "age": "age not known: the model is in no registry" if age_days is None else f"{age_days:.1f} days old",
+        "events": f"{new_events} new events; the limit is {params.new_events}",
+        "age": "the age is unknown: the model is not in a registry" if age_days is None else f"{age_days:.1f} days old",
     }
     unknown = {
-        "performance": bool(not_judged),
+        "performance": bool(not_assessed),
         "drift": not families or not all(family.known for family in families),
         "events": False,
         "age": age_days is None and params.max_age_days > 0,
@@ -64,10 +68,10 @@ def decide(
 
 
 def _no_drift(families: Sequence[Family]) -> str:
-    """Nothing found is told apart from nothing looked at."""
+    """The reason where no drift was shown: which families were tested, and which were not."""
     tested = [family.name for family in families if family.tested]
     untested = [family for family in families if not family.known]
     if not tested:
-        return f"not tested: {untested[0].why_not}" if untested else "not tested"
-    left = f"; not tested: {', '.join(family.name for family in untested)}" if untested else ""
-    return f"no drift shown in {', '.join(tested)}{left}"
+        return f"not tested: {untested[0].not_tested}" if untested else "not tested"
+    rest = f"; not tested: {', '.join(family.name for family in untested)}" if untested else ""
+    return f"no drift shown in {', '.join(tested)}{rest}"

@@ -1,11 +1,10 @@
-"""How much chance of a false promotion each look at one set of test patients may use up (docs/registry.md).
+"""The part of the significance level that each evaluation on one set of test patients may spend (docs/registry.md).
 
-Ten challengers held one after the other against the same patients at 2.5 % each would let through a model that is no
-better in about one chain of five. So one test set has a budget, `promote.alpha`, and each judgement on it (a look)
-may use the part that a spending function leaves it (Lan and DeMets 1983, Biometrika 70:659-663). The looks are those
-of the ledger. Later challengers are other models, not more data on the same one, so that nothing is known of how
-looks depend on each other: each takes its own increment of the budget and no more, which by Boole's inequality holds
-whatever the dependence.
+Ten challengers, each tested against the same patients at 2.5 %, would promote a model that is not better in about one
+series of five. Therefore one test set has a budget, `promote.alpha`, and each evaluation on it (a look) may spend the
+increment of a spending function (Lan and DeMets 1983, Biometrika 70:659-663). The looks are read from the ledger.
+Later challengers are other models, not more data on the same model, so the dependence between looks is unknown: each
+look spends its own increment only, which by Boole's inequality controls the error under any dependence.
 """
 
 import hashlib
@@ -19,64 +18,70 @@ from pydantic import BaseModel, ConfigDict
 from mcti.params import PromoteParams
 from mcti.registry.ledger import LedgerEntry
 
-SKETCH = 64
-SHARED = 0.5
-"""From this share of common patients on (Jaccard) two test sets count as one: a patient more is no fresh start."""
+SIGNATURE_SIZE = 64
+SAME_TEST_SET = 0.5
+"""Jaccard index of their patients from which two test sets share one budget: one new patient is no new test set."""
 
 
 class Look(BaseModel):
-    """The place of one judgement among those on its test set.
+    """One evaluation among those on its test set.
 
-    test_set  SHA-256 over the patients and what happened to them;  sketch: the smallest hashes of the patients' ids
-    number    1 for the first look;  spent: part of the budget used before;  alpha: one-sided level of this look
+    test_set   SHA-256 over the patients and their outcomes
+    signature  the smallest hashes of the patients' ids (MinHash), from which the overlap of two sets is estimated
+    number     1 for the first look;  of  planned number of looks
+    spent      part of the budget that earlier looks spent;  alpha  one-sided level of this look
+    pair       challenger and champion: a repeated evaluation of the same pair is the same look
     """
 
     model_config = ConfigDict(frozen=True)
     test_set: str
-    sketch: tuple[str, ...]
+    signature: tuple[str, ...]
     number: int
     of: int
     spent: float
     alpha: float
-    pair: str  # challenger and champion: judging the same two again is the same look
+    pair: str
 
 
-def look(
-    lines: Sequence[LedgerEntry], patients: Iterable[tuple[str, float, int]], pair: str, params: PromoteParams
+def next_look(
+    entries: Sequence[LedgerEntry], patients: Iterable[tuple[str, float, int]], pair: str, params: PromoteParams
 ) -> Look:
-    """The look that a judgement of `pair` on these patients (id, months, event) would be, after `lines`.
+    """The look of an evaluation of `pair` on these patients, after the evaluations in `entries`.
 
-    The same pair on the very same patients has its former number and level; a test set of which half is new starts
-    with a budget of its own.
+    patients  (id, months, event) of each test patient
+
+    A repeated evaluation of the same pair on the same patients has its earlier number and level. A test set of which at
+    least half is new has its own budget.
     """
     rows = sorted(patients)
-    test_set, sketch = _digest(rows), sketch_of(row[0] for row in rows)
-    before = [Look.model_validate(tree) for tree in (line.evidence.get("look") for line in lines) if tree]
-    again = next((old for old in before if old.pair == pair and old.test_set == test_set), None)
-    if again is not None:
-        return again
-    taken = {(old.pair, old.test_set): old.alpha for old in before if overlap(old.sketch, sketch) >= SHARED}
-    number = len(taken) + 1
-    # What was granted counts, not what the plan says now: settings may have changed on the way.
-    spent = math.fsum(taken.values())
-    left = max(params.alpha - spent, 0.0)
+    test_set, signature = _digest(rows), minhash(row[0] for row in rows)
+    earlier = [Look.model_validate(tree) for tree in (entry.evidence.get("look") for entry in entries) if tree]
+    repeated = next((look for look in earlier if look.pair == pair and look.test_set == test_set), None)
+    if repeated is not None:
+        return repeated
+    same_set = (look for look in earlier if overlap(look.signature, signature) >= SAME_TEST_SET)
+    granted = {(look.pair, look.test_set): look.alpha for look in same_set}
+    number = len(granted) + 1
+    # The levels that were granted count, not those of the current plan: the settings may have changed.
+    spent = math.fsum(granted.values())
+    remaining = max(params.alpha - spent, 0.0)
     planned = budget(number, params) - budget(number - 1, params)
     return Look(
         test_set=test_set,
-        sketch=sketch,
+        signature=signature,
         number=number,
         of=params.looks,
         spent=spent,
-        alpha=min(planned, left),
+        alpha=min(planned, remaining),
         pair=pair,
     )
 
 
 def budget(looks: int, params: PromoteParams) -> float:
-    """Part of `alpha` that may be used up after so many of `params.looks` looks; all of it at the last one.
+    """Part of `alpha` that may be spent after `looks` of `params.looks` looks; all of it at the last one.
 
-    pocock           alpha ln(1 + (e - 1) t): nearly even, the first looks a little more
-    obrien-fleming   2 - 2 Phi(z(alpha / 2) / sqrt t): next to nothing at first, most at the end
+    pocock           alpha ln(1 + (e - 1) t): nearly even, slightly more for the first looks
+    obrien-fleming   2 - 2 Phi(z(alpha / 2) / sqrt t): almost nothing at first, most at the end
     """
     share = min(looks / params.looks, 1.0)
     if share <= 0:
@@ -87,16 +92,16 @@ def budget(looks: int, params: PromoteParams) -> float:
     return 2 - 2 * normal.cdf(normal.inv_cdf(1 - params.alpha / 2) / math.sqrt(share))
 
 
-def sketch_of(patients: Iterable[str]) -> tuple[str, ...]:
-    """The smallest 64-bit hashes of the ids, by which the overlap of two sets is estimated (Broder 1997)."""
-    return tuple(sorted({hashlib.sha256(patient.encode()).hexdigest()[:16] for patient in patients})[:SKETCH])
+def minhash(patients: Iterable[str]) -> tuple[str, ...]:
+    """The smallest 64-bit hashes of the ids, from which the overlap of two sets is estimated (Broder 1997)."""
+    return tuple(sorted({hashlib.sha256(patient.encode()).hexdigest()[:16] for patient in patients})[:SIGNATURE_SIZE])
 
 
-def overlap(one: Sequence[str], other: Sequence[str]) -> float:
-    """Jaccard index of the two sets behind the sketches: exact for up to 64 patients, else within about 0.06."""
-    union = sorted({*one, *other})[:SKETCH]
-    both = {*one} & {*other}
-    return sum(name in both for name in union) / len(union) if union else 0.0
+def overlap(first: Sequence[str], second: Sequence[str]) -> float:
+    """Jaccard index of the two sets behind the signatures: exact for up to 64 patients, otherwise within about 0.06."""
+    union = sorted({*first, *second})[:SIGNATURE_SIZE]
+    common = {*first} & {*second}
+    return sum(name in common for name in union) / len(union) if union else 0.0
 
 
 def _digest(rows: Sequence[Any]) -> str:

@@ -1,4 +1,4 @@
-"""Who has approved a version: tags of MLflow, each bound to the weights and the evidence that its giver saw."""
+"""Approvals of a version: tags in MLflow, each valid for the weights and the evaluation at the time of approval."""
 
 import getpass
 import os
@@ -12,32 +12,31 @@ REGISTERED_BY = "mcti.registered_by"
 
 
 def actor() -> str:
-    """Who acts: MCTI_ACTOR (a pipeline's service account), else the login name.
+    """The actor: MCTI_ACTOR (a pipeline's service account), otherwise the login name.
 
-    It is what the caller says. Who may write tags at all is the registry's business (docs/security.md).
+    It is not authenticated. The registry decides who may write tags (docs/security.md).
     """
     return os.environ.get("MCTI_ACTOR") or getpass.getuser()
 
 
 def approve(client: Any, version: Any) -> str:
-    """Approve a version as the actor; the name under which it stands.
+    """Approve a version as the actor; the name of the actor.
 
-    Raises
-        DataError: the actor registered the version: the second pair of eyes must be another's.
+    Raises DataError when the actor registered the version: another person must approve it.
     """
     who = actor()
     if who == version.tags.get(REGISTERED_BY):
         where = f"model {version.name}, version {version.version}"
-        raise DataError(f"{who} registered this version", where, "let somebody else approve it (MCTI_ACTOR)")
-    client.set_model_version_tag(version.name, version.version, f"{_APPROVED}{who}", _bound(version))
+        raise DataError(f"{who} registered this version", where, "another person must approve it (MCTI_ACTOR)")
+    client.set_model_version_tag(version.name, version.version, f"{_APPROVED}{who}", _subject(version))
     return who
 
 
-def given(version: Any) -> list[str]:
-    """Who has approved the weights and the evidence as they are now, without whoever registered them."""
-    valid = [key for key, value in version.tags.items() if key.startswith(_APPROVED) and value == _bound(version)]
+def approvers(version: Any) -> list[str]:
+    """Who approved the current weights and evaluation, without the one who registered them."""
+    valid = [key for key, value in version.tags.items() if key.startswith(_APPROVED) and value == _subject(version)]
     return sorted({key.removeprefix(_APPROVED) for key in valid} - {version.tags.get(REGISTERED_BY)})
 
 
-def _bound(version: Any) -> str:
+def _subject(version: Any) -> str:
     return f"{version.tags[models.DIGEST]}:{version.tags[models.EVALUATION]}"

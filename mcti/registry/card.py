@@ -1,6 +1,6 @@
-"""The model card of a version (Mitchell et al. 2019, FAT*: 220-229): what it is, for whom, how good, what it lacks.
+"""The model card of a version (Mitchell et al. 2019, FAT*: 220-229): purpose, inputs, performance, limits.
 
-Everything comes from the run or from params.yaml; what neither knows is a gap, and is called one.
+All values come from the run or from params.yaml; a value that neither contains is shown as a gap.
 """
 
 import hashlib
@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from mcti.params import RegisterParams
-from mcti.registry.evidence import OURS, Evidence
+from mcti.registry import metric_labels
+from mcti.registry.evidence import MODEL, Evidence
 
 GAP = "GAP"
 _SHOWN = ("c_index", "uno_c", "ibs", "ibs_skill")
@@ -19,10 +20,10 @@ def build(
 ) -> dict[str, Any]:
     """The card as a tree of plain values.
 
-    lineage  {digest, commit, image, folds, data: {path: MD5}};  encoder_licence: empty where it is not known
+    lineage  {digest, commit, image, folds, data: {path: MD5}};  encoder_licence: empty where it is unknown
     """
-    spec, metrics = evidence.spec, evidence.metrics[OURS]
-    config, made = spec["config"], dict(spec.get("features", {}))
+    spec, metrics = evidence.spec, evidence.metrics[MODEL]
+    config, feature_attributes = spec["config"], dict(spec.get("features", {}))
     genes = list(config["genes"])
     return {
         "name": params.name,
@@ -36,14 +37,14 @@ def build(
             "genes": len(genes),
             "genes_sha256": hashlib.sha256("\n".join(genes).encode()).hexdigest(),
             "covariates": list(config.get("covariates", ())),
-            "features": made or GAP,
+            "features": feature_attributes or GAP,
         },
         "outputs": {"risk": "higher: earlier event; no unit", "survival_months": list(spec["horizons_months"])},
         "data": dict(evidence.cohort) or GAP,
         "bins_months": spec["fitted"]["edges_months"],
-        "training": {"patients_a_fold": len(spec.get("patients", ())), "settings": dict(spec.get("params", {}))},
+        "training": {"patients_per_fold": len(spec.get("patients", ())), "settings": dict(spec.get("params", {}))},
         "evaluation": {
-            "method": "out of fold: every patient by a model that had not seen them; 95 % bootstrap intervals",
+            "method": "out of fold: each patient by a model that was not trained on them; 95 % bootstrap intervals",
             **dict(evidence.evaluated),
             "metrics": {name: metrics[name] for name in _SHOWN if name in metrics},
             "folds": metrics.get("folds", []),
@@ -62,50 +63,50 @@ def build(
 def markdown(card: Mapping[str, Any]) -> str:
     """The card as the description of the version in MLflow."""
     scores = card["evaluation"]["metrics"]
-    rows = [f"| {name} | {_shown(numbers)} |" for name, numbers in scores.items()]
-    used = [("Intended use", "intended_use"), ("Not intended", "not_intended"), ("Contact", "contact")]
+    rows = [f"| {metric_labels.label(name)} | {_value(numbers)} |" for name, numbers in scores.items()]
+    statements = [("Intended use", "intended_use"), ("Not intended", "not_intended"), ("Contact", "contact")]
     notice = [f"**Notice:** {card['notice']}", ""] if card["notice"] else []
-    licences = ", ".join(f"{what} {licence}" for what, licence in card["licences"].items())
+    licences = ", ".join(f"{subject} {licence}" for subject, licence in card["licences"].items())
     lineage = card["lineage"]
     return "\n".join(
         [
             f"# {card['name']}",
             "",
             *notice,
-            *(f"**{title}:** {card[key]}  " for title, key in used),
+            *(f"**{title}:** {card[key]}  " for title, key in statements),
             f"**New patients:** {card['new_patients']}  ",
             f"**Evaluated:** {evaluated(card)}  ",
             f"**Data contract:** {card['evaluation']['data_contract']}  ",
             f"**Licences:** {licences}",
             "",
-            "| metric, out of fold | value [95 % interval] |",
+            "| metric (out of fold) | value [95 % interval] |",
             "|---|---|",
             *rows,
             "",
-            ", ".join(f"{what} {lineage[what]}" for what in ("digest", "commit", "image", "folds")),
+            ", ".join(f"{name} {lineage[name]}" for name in ("digest", "commit", "image", "folds")),
         ]
     )
 
 
 def evaluated(card: Mapping[str, Any]) -> str:
-    """Patients and events that were evaluated, and who was excluded at which step, in one line."""
-    told = card["evaluation"]
-    if "patients" not in told:
+    """The numbers of evaluated patients and events, and of patients excluded at each step, in one line."""
+    evaluation = card["evaluation"]
+    if "patients" not in evaluation:
         return "not recorded"
-    excluded = told.get("excluded", {})
-    gone = [f"{n} at {step} ({why})" for step, reasons in excluded.items() for why, n in reasons.items()]
-    counts = f"{told['patients']} patients, {told['events']} events"
-    return f"{counts}; excluded: {', '.join(gone) or 'nobody'}"
+    steps = evaluation.get("excluded", {})
+    excluded = [f"{count} at {step} ({reason})" for step, reasons in steps.items() for reason, count in reasons.items()]
+    counts = f"{evaluation['patients']} patients, {evaluation['events']} events"
+    return f"{counts}; excluded: {', '.join(excluded) or 'none'}"
 
 
-def gaps(tree: Any, place: str = "") -> list[str]:
-    """The dotted places at which the card has a gap."""
+def gaps(tree: Any, path: str = "") -> list[str]:
+    """The dotted paths of the card's gaps."""
     if isinstance(tree, Mapping):
-        return [gap for key, value in tree.items() for gap in gaps(value, f"{place}.{key}".lstrip("."))]
-    return [place] if tree == GAP else []
+        return [gap for key, value in tree.items() for gap in gaps(value, f"{path}.{key}".lstrip("."))]
+    return [path] if tree == GAP else []
 
 
-def _shown(numbers: Mapping[str, float | None]) -> str:
+def _value(numbers: Mapping[str, float | None]) -> str:
     value, low, high = (numbers.get(name) for name in ("value", "low", "high"))
     if value is None:
         return "not defined"

@@ -1,4 +1,4 @@
-"""What one prediction costs: processor time and peak memory of a made-up patient, measured side by side."""
+"""The cost of one prediction: processor time and peak memory for a synthetic patient, measured alternately."""
 
 import statistics
 import time
@@ -17,35 +17,35 @@ ROUNDS = 5
 
 
 class Cost(BaseModel):
-    """seconds: processor time of one patient (median);  peak_bytes: weights and live tensors at the worst moment."""
+    """seconds: processor time per patient (median);  peak_bytes: largest size of weights and live tensors."""
 
     model_config = ConfigDict(frozen=True)
     seconds: float
     peak_bytes: int
 
 
-def measure(rivals: Mapping[str, Ensemble], patches: int, rounds: int = ROUNDS) -> dict[str, Cost]:
-    """The cost of each ensemble on one patient of `patches` patches whom no fold knows.
+def measure(models: Mapping[str, Ensemble], patches: int, rounds: int = ROUNDS) -> dict[str, Cost]:
+    """The cost of each ensemble for one new patient with `patches` patches.
 
-    Processor time of the one thread that predicts, not wall time, and the rivals in turn, round by round: a busy
-    machine slows all of them alike. The peak counts tensors, so that it is the same number on every machine.
+    Processor time of the predicting thread, not wall time. The models alternate in each round, so that other load on
+    the machine affects all of them equally. The peak counts tensors, so that it is the same on every machine.
     """
-    inputs = {name: _patient(ensemble, patches) for name, ensemble in rivals.items()}
-    peaks = {name: _peak(ensemble, inputs[name]) for name, ensemble in rivals.items()}  # warms up as well
-    seconds: dict[str, list[float]] = {name: [] for name in rivals}
+    inputs = {name: _patient(ensemble, patches) for name, ensemble in models.items()}
+    peaks = {name: _peak(ensemble, inputs[name]) for name, ensemble in models.items()}  # also warms up
+    seconds: dict[str, list[float]] = {name: [] for name in models}
     for _ in range(rounds):
-        for name, ensemble in rivals.items():
+        for name, ensemble in models.items():
             start = time.thread_time()
             ensemble.predict(**inputs[name])
             seconds[name].append(time.thread_time() - start)
-    return {name: Cost(seconds=statistics.median(seconds[name]), peak_bytes=peaks[name]) for name in rivals}
+    return {name: Cost(seconds=statistics.median(seconds[name]), peak_bytes=peaks[name]) for name in models}
 
 
 def _patient(ensemble: Ensemble, patches: int) -> dict[str, Any]:
     bag = torch.randn(patches, ensemble.features, generator=torch.Generator().manual_seed(0))
     genes: dict[str, float | None] = dict.fromkeys(ensemble.genes, 0.0)
     return {
-        "patient_id": "a made-up patient",
+        "patient_id": "synthetic patient",
         "patches": bag,
         "genes": genes,
         "covariates": dict.fromkeys(ensemble.covariates, 0.0),
@@ -61,12 +61,12 @@ def _peak(ensemble: Ensemble, patient: Mapping[str, Any]) -> int:
 
 
 class _Live(TorchDispatchMode):
-    """Counts the bytes of the tensors that operations made and that are still there."""
+    """Counts the bytes of the live tensors that operations created."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.now, self.peak = 0, 0
-        self._seen: set[int] = set()
+        self._counted: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -76,14 +76,14 @@ class _Live(TorchDispatchMode):
         return result
 
     def _count(self, storage: torch.UntypedStorage) -> None:
-        place, size = storage.data_ptr(), storage.nbytes()
-        if not place or place in self._seen:
-            return  # a view of what is counted already
-        self._seen.add(place)
+        address, size = storage.data_ptr(), storage.nbytes()
+        if not address or address in self._counted:
+            return  # a view of a tensor that is counted already
+        self._counted.add(address)
         self.now += size
         self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._gone, place, size)
+        weakref.finalize(storage, self._release, address, size)
 
-    def _gone(self, place: int, size: int) -> None:
-        self._seen.discard(place)
+    def _release(self, address: int, size: int) -> None:
+        self._counted.discard(address)
         self.now -= size

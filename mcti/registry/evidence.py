@@ -1,4 +1,4 @@
-"""What a version is judged by: the evaluation's numbers and files, kept with the version."""
+"""The evidence for a version: the results of its evaluation and validation, stored with the version's run."""
 
 import tempfile
 from collections.abc import Mapping
@@ -8,21 +8,32 @@ from typing import TYPE_CHECKING, Any
 
 from mcti import redaction, storage
 from mcti.errors import DataError, OperationalError
-from mcti.registry import compared, ensemble, lineage, mlflow_client, tracking
+from mcti.registry import ensemble_files, headline_metrics, lineage, mlflow_client, tracking
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FOLDER, REGIMES = "evaluation", "regimes.csv"
-OURS = "mcti"
-_NEEDED = ("metrics.json", "predictions.csv", "groups.csv", "result.json")
-_KEPT = (*_NEEDED, "summary.json", "baselines.csv", "excluded.csv", "report.html", "figures", "plots")
+MODEL = "mcti"
+_REQUIRED = ("metrics.json", "predictions.csv", "groups.csv", "result.json")
+_STORED = (*_REQUIRED, "summary.json", "baselines.csv", "excluded.csv", "report.html", "figures", "plots")
 _COUNTS = ("patients", "events", "median_follow_up", "excluded", "warnings")
+_COHORT_FIELDS = ("name", "endpoint", "expression_scale", "md5", "numbers", "warnings")
+_EXPECTATION_FIELDS = ("id", "description", "severity", "passed", "failing", "rows")
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The evaluation in `reports` of the folds whose first `model.json` is `spec`."""
+    """The evaluation in `reports` of folds whose first model.json is `spec`.
+
+    data          MD5 of each input of the training;  folds_sha256  over the assignment of patients to folds
+    contract      result of the data contract: passed | failed, `unknown` without a validation
+    cohort        numbers of the validated cohort and its excluded patients by reason, as counts
+    evaluated     counts of the evaluated patients: patients, events, excluded {step: {reason: patients}}, median
+                  follow-up (months, None: not reached), warnings
+    regimes       out-of-fold predictions without one modality, with outcomes; None where no fold has any
+    md5           over the files that the gates read
+    """
 
     reports: Path
     metrics: Mapping[str, Any]
@@ -38,71 +49,64 @@ class Evidence:
 
     @classmethod
     def read(cls, folds: Path, reports: Path, validation: Path | None = None) -> "Evidence":
-        """Read and compare: the evaluated patients must be the folds' test patients.
+        """Read the results and check that the evaluated patients are the folds' test patients.
 
-        validation  what `mcti validate` wrote of the same cohort; contract: passed | failed, `unknown` without it;
-                    cohort: its numbers and who left it for which reason, as counts
-        evaluated   counts of the evaluated patients: patients, events, excluded {step: {reason: patients}}, median
-                    follow-up (None: not reached), warnings
-        regimes     out-of-fold predictions with a modality taken away, and what happened; None where no fold has any
+        validation  the folder that `mcti validate` wrote for the same cohort
 
-        Raises
-            DataError: a file is missing, or the evaluation is of other models.
+        Raises DataError when a file is missing, or the evaluation is of other models.
         """
-        for name in _NEEDED:
+        for name in _REQUIRED:
             if not (reports / name).exists():
                 raise DataError(f"{name} is missing", str(reports), "run `mcti evaluate` first")
-        folders = ensemble.fold_folders(folds)
-        _same_risks(folders, reports / "predictions.csv")
-        spec = storage.read_json(folders[0] / "model.json")
-        metrics = storage.read_json(reports / "metrics.json")
+        folders = ensemble_files.fold_folders(folds)
+        _check_same_risks(folders, reports / "predictions.csv")
         result = storage.read_json(reports / "result.json")
         contract, cohort = ("unknown", {}) if validation is None else _contract(validation, str(result["cohort_md5"]))
         with tempfile.TemporaryDirectory(prefix="mcti-redacted-") as scratch:
-            md5 = _md5(contract, [_shown(reports / name, Path(scratch)) for name in _NEEDED])
+            md5 = _md5(contract, [_redacted(reports / name, Path(scratch)) for name in _REQUIRED])
         return cls(
-            reports,
-            metrics,
-            spec,
-            lineage.data_versions(folds),
-            lineage.folds_sha256(folds),
-            str(result["notice"]),
-            contract,
-            cohort,
-            {name: result[name] for name in _COUNTS if name in result},
-            _regimes(folders, reports),
-            md5,
+            reports=reports,
+            metrics=storage.read_json(reports / "metrics.json"),
+            spec=storage.read_json(folders[0] / "model.json"),
+            data=lineage.data_versions(folds),
+            folds_sha256=lineage.folds_sha256(folds),
+            notice=str(result["notice"]),
+            contract=contract,
+            cohort=cohort,
+            evaluated={name: result[name] for name in _COUNTS if name in result},
+            regimes=_regimes(folders, reports),
+            md5=md5,
         )
 
-    def score(self, model: str = OURS) -> Mapping[str, float]:
+    def score(self, model: str = MODEL) -> Mapping[str, float]:
         """C-index of a model: value, low, high."""
         scores: Mapping[str, float] = self.metrics[model]["c_index"]
         return scores
 
     def log(self) -> None:
-        """Settings, the figures that people compare, data versions and files (all metrics) into the active run."""
+        """Log settings, headline metrics, data versions and files into the active run."""
         import mlflow
 
         tracking.log_params(self.spec.get("params", {}))
         primary = storage.read_json(self.reports / "result.json").get("primary_baseline")
-        mlflow.log_metrics(compared.figures(self.metrics, primary))
+        mlflow.log_metrics(headline_metrics.select(self.metrics, primary))
         for name, md5 in self.data.items():
             tracking.log_dataset(name, md5, {"patients": len(self.spec.get("patients", []))})
-        kept = [self.reports / name for name in _KEPT if (self.reports / name).exists()]
+        files = [self.reports / name for name in _STORED if (self.reports / name).exists()]
         with tempfile.TemporaryDirectory(prefix="mcti-redacted-") as scratch:
             if self.regimes is not None:
                 self.regimes.to_csv(Path(scratch) / REGIMES, index=False, lineterminator="\n")
-                kept.append(Path(scratch) / REGIMES)
-            shown = [_shown(path, Path(scratch)) for path in kept]
-            tracking.log_files({path: f"{FOLDER}/{path.name}" if path.is_dir() else FOLDER for path in shown})
+                files.append(Path(scratch) / REGIMES)
+            redacted = [_redacted(path, Path(scratch)) for path in files]
+            tracking.log_files({path: f"{FOLDER}/{path.name}" if path.is_dir() else FOLDER for path in redacted})
 
 
 def fetch(run_id: str, name: str, scratch: Path, folder: str = FOLDER) -> Path:
-    """One file or folder of the evaluation (or of `folder`) that is kept with a version's run.
+    """One file or folder of the evaluation (or of `folder`) from a version's run.
 
     Raises
-        DataError: the run has no such file.
-        OperationalError: it has, and it cannot be fetched.
+    DataError when the run has no such file.
+    OperationalError when the file exists and cannot be downloaded.
     """
     from mlflow.exceptions import MlflowException
 
@@ -110,19 +114,18 @@ def fetch(run_id: str, name: str, scratch: Path, folder: str = FOLDER) -> Path:
         return mlflow_client.download(f"runs:/{run_id}/{folder}/{name}", scratch)
     except (MlflowException, OSError) as error:
         if name in names(run_id, folder):
-            said = str(error).splitlines()[0]
-            hint = "see the log of MLflow and of S3 and try again"
-            raise OperationalError(f"{folder}/{name} cannot be fetched ({said})", f"run {run_id}", hint) from error
-        raise DataError(f"{folder}/{name} is missing", f"run {run_id}", "register the model anew") from error
+            reason = str(error).splitlines()[0]
+            hint = "see the logs of MLflow and of S3 and try again"
+            raise OperationalError(f"{folder}/{name} cannot be downloaded ({reason})", f"run {run_id}", hint) from error
+        raise DataError(f"{folder}/{name} is missing", f"run {run_id}", "register the model again") from error
 
 
 def md5_of(run_id: str, contract: str, scratch: Path) -> str:
-    """The MD5 of the evidence that is kept with a version's run, from its files as they are now.
+    """The MD5 of the evidence in a version's run, computed from its current files.
 
-    Raises
-        DataError: the run lacks one of them.
+    Raises DataError when a file is missing.
     """
-    return _md5(contract, [fetch(run_id, name, scratch) for name in _NEEDED])
+    return _md5(contract, [fetch(run_id, name, scratch) for name in _REQUIRED])
 
 
 def _md5(contract: str, files: list[Path]) -> str:
@@ -130,14 +133,14 @@ def _md5(contract: str, files: list[Path]) -> str:
 
 
 def names(run_id: str, folder: str = FOLDER) -> list[str]:
-    """The names of the evaluation's files and folders (or of `folder`'s) that are kept with a version's run."""
+    """The names of the files and folders of the evaluation (or of `folder`) in a version's run."""
     from mlflow import MlflowClient
 
     return [Path(item.path).name for item in MlflowClient().list_artifacts(run_id, folder)]
 
 
-def predictions(path: Path) -> "pd.DataFrame":
-    """A predictions file with every number as it was written, to the last bit."""
+def read_predictions(path: Path) -> "pd.DataFrame":
+    """A predictions file; each number has exactly the bits that were written."""
     import pandas as pd
 
     return pd.read_csv(path, dtype={"patient_id": str}, keep_default_na=False, float_precision="round_trip")
@@ -149,8 +152,8 @@ def _regimes(folders: list[Path], reports: Path) -> "pd.DataFrame | None":
         return None
     import pandas as pd
 
-    outcome = predictions(reports / "predictions.csv")[["patient_id", "fold", "time_months", "event"]]
-    return pd.concat([predictions(file) for file in files]).merge(outcome, on=["patient_id", "fold"])
+    outcome = read_predictions(reports / "predictions.csv")[["patient_id", "fold", "time_months", "event"]]
+    return pd.concat([read_predictions(file) for file in files]).merge(outcome, on=["patient_id", "fold"])
 
 
 def _contract(validation: Path, cohort_md5: str) -> tuple[str, dict[str, Any]]:
@@ -158,46 +161,43 @@ def _contract(validation: Path, cohort_md5: str) -> tuple[str, dict[str, Any]]:
     if results["md5"] != cohort_md5:
         what = f"the validation is of cohort {results['md5'][:8]}…, the evaluation of {cohort_md5[:8]}…"
         raise DataError(what, str(validation), "run `mcti validate` on the cohort that was evaluated")
-    told = {name: results.get(name) for name in ("name", "endpoint", "expression_scale", "md5", "numbers", "warnings")}
-    told["attrition"] = {reason: len(ids) for reason, ids in results.get("attrition", {}).items()}
-    told["expectations"] = [
-        {name: finding[name] for name in ("id", "description", "severity", "passed", "failing", "rows")}
-        for finding in results.get("expectations", ())
+    cohort = {name: results.get(name) for name in _COHORT_FIELDS}
+    cohort["attrition"] = {reason: len(ids) for reason, ids in results.get("attrition", {}).items()}
+    cohort["expectations"] = [
+        {name: expectation[name] for name in _EXPECTATION_FIELDS} for expectation in results.get("expectations", ())
     ]
-    return "passed" if results["passed"] else "failed", told
+    return "passed" if results["passed"] else "failed", cohort
 
 
-def _shown(path: Path, scratch: Path) -> Path:
-    """The file as it may leave: with `--redact` tables and the report get the hashes of their patients."""
+def _redacted(path: Path, scratch: Path) -> Path:
+    """The file as it may be published: with `--redact`, tables and report contain hashes in place of patient ids."""
     if not redaction.active() or path.suffix not in (".csv", ".html"):
         return path
     if path.suffix == ".html":
-        redaction.register_ids(predictions(path.with_name("predictions.csv"))["patient_id"])
+        redaction.register_ids(read_predictions(path.with_name("predictions.csv"))["patient_id"])
         (scratch / path.name).write_text(redaction.text(path.read_text(encoding="utf-8")), encoding="utf-8")
         return scratch / path.name
     import pandas as pd
 
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)  # as text: not a bit of a number may change
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)  # as text: the numbers must keep every bit
     table["patient_id"] = table["patient_id"].map(redaction.redact_id)
     table.to_csv(scratch / path.name, index=False, lineterminator="\n")
     return scratch / path.name
 
 
-def _same_risks(folders: list[Path], evaluated: Path) -> None:
+def _check_same_risks(folders: list[Path], evaluated: Path) -> None:
     import pandas as pd
 
-    ours = pd.concat([predictions(folder / "predictions.csv") for folder in folders])
-    theirs = predictions(evaluated)
-    strangers = sorted(set(ours["patient_id"]) ^ set(theirs["patient_id"]))
-    if strangers:
-        raise DataError(
-            f"patient {strangers[0]!r} is not in both the folds' and the evaluation's predictions",
-            str(evaluated),
-            "run `mcti evaluate` on these models",
-        )
-    if len(ours) == len(theirs):
-        both = ours.merge(theirs, on=["patient_id", "fold"], suffixes=("_ours", "_theirs"))
-        moved = both.loc[both["risk_ours"] != both["risk_theirs"], "patient_id"]
-        if len(moved):
-            what = f"the risk of patient {moved.iloc[0]!r} is not that of the fold's model"
-            raise DataError(what, str(evaluated), "run `mcti evaluate` on these models")
+    of_folds = pd.concat([read_predictions(folder / "predictions.csv") for folder in folders])
+    of_evaluation = read_predictions(evaluated)
+    hint = "run `mcti evaluate` on these models"
+    unmatched = sorted(set(of_folds["patient_id"]) ^ set(of_evaluation["patient_id"]))
+    if unmatched:
+        what = f"patient {unmatched[0]!r} is not in both the folds' and the evaluation's predictions"
+        raise DataError(what, str(evaluated), hint)
+    if len(of_folds) == len(of_evaluation):
+        both = of_folds.merge(of_evaluation, on=["patient_id", "fold"], suffixes=("_folds", "_evaluation"))
+        different = both.loc[both["risk_folds"] != both["risk_evaluation"], "patient_id"]
+        if len(different):
+            what = f"the risk of patient {different.iloc[0]!r} is not that of the fold's model"
+            raise DataError(what, str(evaluated), hint)

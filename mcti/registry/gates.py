@@ -1,6 +1,6 @@
-"""The rules between challenger and champion: each gate turns numbers into a verdict, all of them into an outcome.
+"""The promotion gates: each turns measurements into a verdict, all verdicts together into an outcome.
 
-A gate knows no model and no file: `steps/judging.py` measures, this module decides (docs/registry.md).
+A gate reads no model and no file: `steps/promote/gate_evaluation.py` measures, this module decides (docs/registry.md).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,12 +12,12 @@ from mcti.params import PromoteParams
 from mcti.registry.alpha_spending import Look
 
 PROMOTE, REJECT, NOT_ENOUGH_EVIDENCE, UNCHANGED = "promote", "reject", "not-enough-evidence", "unchanged"
-PASS, INFORMATIONAL = "pass", "noted"
-"""Verdicts of a gate beside REJECT and UNSURE; `noted`: measured and told, it does not rule."""
+PASS, INFORMATIONAL = "pass", "informational"
+"""Verdicts of a gate next to REJECT and NOT_ENOUGH_EVIDENCE; informational: reported, does not decide."""
 
 
 class Difference(BaseModel):
-    """By how much the challenger leads: a difference on the same patients, with its interval."""
+    """Challenger minus comparator on the same patients, with its interval; positive: the challenger is better."""
 
     model_config = ConfigDict(frozen=True)
     metric: str = "C-index"
@@ -36,7 +36,7 @@ class Difference(BaseModel):
 
 
 class Gate(BaseModel):
-    """One gate's word: verdict pass | noted | reject | not-enough-evidence, the reason, the numbers behind it."""
+    """Result of one gate: verdict pass | informational | reject | not-enough-evidence, reason, numbers behind it."""
 
     model_config = ConfigDict(frozen=True)
     name: str
@@ -46,121 +46,129 @@ class Gate(BaseModel):
 
 
 class GateEvaluation(BaseModel):
-    """What all gates together say."""
+    """The outcome of all gates; difference: in Uno's C against the champion, or in C against the first baseline."""
 
     model_config = ConfigDict(frozen=True)
     outcome: str
     reason: str
-    lead: Difference | None
+    difference: Difference | None
     gates: tuple[Gate, ...]
     look: Look | None = None
 
 
-def conclude(gates: Sequence[Gate], lead: Difference | None, look: Look | None = None) -> GateEvaluation:
-    """One gate that rejects rejects; else one that cannot tell leaves it open; else it is a promotion."""
+def combine(gates: Sequence[Gate], difference: Difference | None, look: Look | None = None) -> GateEvaluation:
+    """reject where one gate rejects; else not-enough-evidence where one gate lacks evidence; else promote."""
     for outcome in (REJECT, NOT_ENOUGH_EVIDENCE):
-        said = [f"{gate.name}: {gate.reason}" for gate in gates if gate.verdict == outcome]
-        if said:
-            return GateEvaluation(outcome=outcome, reason="; ".join(said), lead=lead, gates=tuple(gates), look=look)
-    return GateEvaluation(outcome=PROMOTE, reason=gates[0].reason, lead=lead, gates=tuple(gates), look=look)
+        reasons = [f"{gate.name}: {gate.reason}" for gate in gates if gate.verdict == outcome]
+        if reasons:
+            return GateEvaluation(
+                outcome=outcome, reason="; ".join(reasons), difference=difference, gates=tuple(gates), look=look
+            )
+    return GateEvaluation(outcome=PROMOTE, reason=gates[0].reason, difference=difference, gates=tuple(gates), look=look)
 
 
-def superior(lead: Difference, look: Look, params: PromoteParams) -> Gate:
-    """Uno's C: the interval at the level of this look must clear the margin on one side or the other."""
-    numbers = {**lead.model_dump(mode="json"), "level": look.alpha, "look": look.number, "margin": params.margin}
+def superiority(difference: Difference, look: Look, params: PromoteParams) -> Gate:
+    """Uno's C: the interval at the level of this look must be above or below the margin."""
+    numbers = {**difference.model_dump(mode="json"), "level": look.alpha, "look": look.number, "margin": params.margin}
 
     def gate(verdict: str, reason: str) -> Gate:
         return Gate(name="superiority", verdict=verdict, reason=reason, numbers=numbers)
 
-    if lead.events < params.min_events:
-        few = f"{lead.events} events on {lead.patients} common patients"
+    if difference.events < params.min_events:
+        few = f"{difference.events} events on {difference.patients} common patients"
         return gate(NOT_ENOUGH_EVIDENCE, f"{few}, fewer than promote.min_events {params.min_events}")
     if look.alpha <= 0:
-        used = f"{look.number - 1} judgements have used up promote.alpha {params.alpha:g} on these patients"
-        return gate(NOT_ENOUGH_EVIDENCE, f"{used}: test on new patients")
-    if lead.low is None or lead.high is None:
-        return gate(NOT_ENOUGH_EVIDENCE, f"the interval of the lead cannot be computed: {lead}")
-    at = f"look {look.number} of {look.of}, one-sided level {look.alpha:.4f}"
-    if lead.low > params.margin:
-        return gate(PASS, f"the lead is above {params.margin:g}: {lead}; {at}")
-    if lead.high < params.margin:
-        return gate(REJECT, f"the lead is below {params.margin:g}: {lead}; {at}")
-    return gate(NOT_ENOUGH_EVIDENCE, f"the interval of the lead holds {params.margin:g}: {lead}; {at}")
+        spent = f"{look.number - 1} evaluations have spent promote.alpha {params.alpha:g} on these patients"
+        return gate(NOT_ENOUGH_EVIDENCE, f"{spent}: test on new patients")
+    if difference.low is None or difference.high is None:
+        return gate(NOT_ENOUGH_EVIDENCE, f"the interval of the difference cannot be computed: {difference}")
+    level = f"look {look.number} of {look.of}, one-sided level {look.alpha:.4f}"
+    if difference.low > params.margin:
+        return gate(PASS, f"the difference is above {params.margin:g}: {difference}; {level}")
+    if difference.high < params.margin:
+        return gate(REJECT, f"the difference is below {params.margin:g}: {difference}; {level}")
+    return gate(
+        NOT_ENOUGH_EVIDENCE, f"the interval of the difference contains {params.margin:g}: {difference}; {level}"
+    )
 
 
-def not_worse(name: str, lead: Difference, margin: float, must_show: bool = True) -> Gate:
-    """Non-inferiority: `lead` is positive where the challenger is better; it may fall behind by `margin` at most.
+def non_inferiority(name: str, difference: Difference, margin: float, evidence_required: bool = True) -> Gate:
+    """The challenger may be worse by at most `margin`; `difference` is positive where the challenger is better.
 
-    must_show: that it does not fall behind further has to be shown; else only the contrary, shown, rejects.
+    evidence_required  not-enough-evidence where non-inferiority is not shown; False: only shown inferiority rejects
     """
-    numbers = {**lead.model_dump(mode="json"), "margin": margin}
-    if lead.high is not None and lead.high < -margin:
-        return Gate(name=name, verdict=REJECT, reason=f"worse by more than {margin:g}: {lead}", numbers=numbers)
-    if lead.low is not None and lead.low > -margin:
-        return Gate(name=name, verdict=PASS, reason=f"not worse by {margin:g}: {lead}", numbers=numbers)
-    if not must_show:
-        reason = f"{lead.events} events, too few to rule on: {lead}"
-        return Gate(name=name, verdict=INFORMATIONAL, reason=reason, numbers=numbers)
-    reason = f"not shown to be within {margin:g}: {lead}"
-    return Gate(name=name, verdict=NOT_ENOUGH_EVIDENCE, reason=reason, numbers=numbers)
+    numbers = {**difference.model_dump(mode="json"), "margin": margin}
+    if difference.high is not None and difference.high < -margin:
+        verdict, reason = REJECT, f"worse by more than {margin:g}: {difference}"
+    elif difference.low is not None and difference.low > -margin:
+        verdict, reason = PASS, f"not worse by {margin:g} or more: {difference}"
+    elif evidence_required:
+        verdict, reason = NOT_ENOUGH_EVIDENCE, f"not shown to be within {margin:g}: {difference}"
+    else:
+        verdict, reason = INFORMATIONAL, f"{difference.events} events, too few for a verdict: {difference}"
+    return Gate(name=name, verdict=verdict, reason=reason, numbers=numbers)
 
 
-def at_most(name: str, ours: float, theirs: float, times: float, unit: str) -> Gate:
-    """A cost of serving: at most `times` the champion's."""
-    ratio = ours / theirs
-    numbers = {"challenger": ours, "champion": theirs, "ratio": ratio, "limit": times, "unit": unit}
-    reason = f"{ours:.3g} {unit}, {ratio:.2f} times the champion's {theirs:.3g}; limit {times:g}"
-    return Gate(name=name, verdict=PASS if ratio <= times else REJECT, reason=reason, numbers=numbers)
+def max_ratio(name: str, challenger: float, champion: float, limit: float, unit: str) -> Gate:
+    """A cost of serving (latency, memory): at most `limit` times the champion's."""
+    ratio = challenger / champion
+    numbers = {"challenger": challenger, "champion": champion, "ratio": ratio, "limit": limit, "unit": unit}
+    reason = f"{challenger:.3g} {unit}, {ratio:.2f} times the champion's {champion:.3g}; limit {limit:g}"
+    return Gate(name=name, verdict=PASS if ratio <= limit else REJECT, reason=reason, numbers=numbers)
 
 
-def contract(word: str, params: PromoteParams) -> Gate:
-    """The data contract (`mcti validate`) of the cohort that the models were made from: passed | failed | unknown."""
-    if word == "passed":
-        return Gate(name="data contract", verdict=PASS, reason="the cohort keeps its contract")
-    if word == "failed":
-        return Gate(name="data contract", verdict=REJECT, reason="a critical expectation does not hold")
-    reason = "no result of `mcti validate` came with the version (mcti register --validation)"
+def data_contract(result: str, params: PromoteParams) -> Gate:
+    """The data contract (`mcti validate`) of the training cohort; result: passed | failed | unknown."""
+    if result == "passed":
+        return Gate(name="data contract", verdict=PASS, reason="the cohort meets the data contract")
+    if result == "failed":
+        return Gate(name="data contract", verdict=REJECT, reason="the cohort fails a critical expectation")
+    reason = "the version was registered without a result of `mcti validate` (mcti register --validation)"
     verdict = NOT_ENOUGH_EVIDENCE if params.require_contract else INFORMATIONAL
     return Gate(name="data contract", verdict=verdict, reason=reason)
 
 
-def unseen(seen: Mapping[str, int], tested: int) -> Gate:
-    """No model may have been trained on a patient whom it is judged by; `seen`: how many of `tested`, by version."""
-    guilty = [f"{who}: {count} of {tested} test patients were trained on" for who, count in seen.items() if count]
-    reason = "; ".join(guilty) or f"none of {tested} test patients was trained on, by the SHA-256 of their ids"
-    return Gate(name="unseen patients", verdict=REJECT if guilty else PASS, reason=reason, numbers=dict(seen))
+def no_training_patients(trained: Mapping[str, int], tested: int) -> Gate:
+    """No model may be evaluated on its own training patients; trained: their number among `tested`, by version."""
+    violations = [
+        f"{version}: {count} of {tested} test patients were in its training"
+        for version, count in trained.items()
+        if count
+    ]
+    reason = "; ".join(violations) or f"none of {tested} test patients was in the training, by the SHA-256 of their ids"
+    verdict = REJECT if violations else PASS
+    return Gate(name="unseen patients", verdict=verdict, reason=reason, numbers=dict(trained))
 
 
-def approval(people: Iterable[str], params: PromoteParams) -> Gate:
-    """Enough people other than the one who registered the version have approved these very weights and evidence."""
-    named = sorted(set(people))
-    said = f"{len(named)} of {params.approvals} approvals ({', '.join(named) or 'none yet'})"
-    enough = len(named) >= params.approvals
-    reason = said if enough else f"{said}: `mcti approve`"
+def approval(approvers: Iterable[str], params: PromoteParams) -> Gate:
+    """`promote.approvals` persons other than the one who registered the version must have approved it."""
+    names = sorted(set(approvers))
+    counted = f"{len(names)} of {params.approvals} approvals ({', '.join(names) or 'none yet'})"
+    enough = len(names) >= params.approvals
+    reason = counted if enough else f"{counted}: run `mcti approve`"
     return Gate(
-        name="approval", verdict=PASS if enough else NOT_ENOUGH_EVIDENCE, reason=reason, numbers={"approved": named}
+        name="approval", verdict=PASS if enough else NOT_ENOUGH_EVIDENCE, reason=reason, numbers={"approved": names}
     )
 
 
-def primary(lead: Difference, error: Difference | None) -> Gate:
-    """The challenger against the primary baseline of its own evaluation: told of every promotion, it rules on none.
+def primary_baseline(c_index: Difference, brier: Difference | None) -> Gate:
+    """The challenger against the primary baseline of its own evaluation; informational.
 
-    lead: difference in C;  error: of the integrated Brier score as a lead (positive: the challenger errs less).
+    c_index  difference in C;  brier  difference in the integrated Brier score, positive: the challenger is better
     """
-    beats = lead.low is not None and lead.low > 0
-    verdict = "it beats" if beats else "it was NOT shown to beat"
-    told = f"{verdict} the primary baseline: {lead}" + ("" if error is None else f"; {error}")
-    numbers = {**lead.model_dump(mode="json"), "beats": beats}
-    if error is not None:
-        numbers["brier"] = error.model_dump(mode="json")
-    return Gate(name="primary baseline", verdict=INFORMATIONAL, reason=told, numbers=numbers)
+    better = c_index.low is not None and c_index.low > 0
+    verdict = "better than" if better else "NOT shown to be better than"
+    reason = f"{verdict} the primary baseline: {c_index}" + ("" if brier is None else f"; {brier}")
+    numbers = {**c_index.model_dump(mode="json"), "better": better}
+    if brier is not None:
+        numbers["brier"] = brier.model_dump(mode="json")
+    return Gate(name="primary baseline", verdict=INFORMATIONAL, reason=reason, numbers=numbers)
 
 
-def first(lead: Difference) -> Gate:
-    """The first champion meets no rival; it is said plainly whether it beats the clinical Cox baseline."""
-    beats = lead.low is not None and lead.low > 0
-    verdict = "first champion; it beats" if beats else "first champion; it does NOT beat"
-    numbers = {**lead.model_dump(mode="json"), "beats": beats}
-    return Gate(
-        name="first champion", verdict=PASS, reason=f"{verdict} the clinical Cox baseline: {lead}", numbers=numbers
-    )
+def first_champion(difference: Difference) -> Gate:
+    """The first champion has no predecessor to be compared with; the clinical Cox baseline is reported."""
+    better = difference.low is not None and difference.low > 0
+    verdict = "better than" if better else "NOT shown to be better than"
+    reason = f"first champion; {verdict} the clinical Cox baseline: {difference}"
+    numbers = {**difference.model_dump(mode="json"), "better": better}
+    return Gate(name="first champion", verdict=PASS, reason=reason, numbers=numbers)

@@ -1,4 +1,4 @@
-"""One retraining at a time: a lease on a model, an object in S3 that only one writer can make."""
+"""One retraining at a time: a lease on a model, an object in S3 that only one writer can create."""
 
 import contextlib
 import time
@@ -9,28 +9,29 @@ from mcti import s3, storage
 from mcti.errors import DataError
 
 ATTEMPTS = 5
-"""Runs that start at the same moment, or a hand that deletes the object, may come between a read and a write."""
+"""A concurrent run, or a manual deletion of the object, may interfere between a read and a write."""
 
 
 class Lease(BaseModel):
-    """Who holds a model, and since when (seconds since 1970); `holder` "" means nobody does."""
+    """The run that holds a model, and since when (seconds since 1970); `holder` "" means that the lease is free."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     holder: str
     since: float
 
     def is_free_for(self, holder: str, hours: float) -> bool:
-        """Whether `holder` may take it: nobody has it, or they do already, or it was left behind hours ago."""
+        """Whether `holder` may acquire it: it is free, already theirs, or older than `hours`."""
         return self.holder in ("", holder) or time.time() - self.since > hours * 3600
 
 
 def acquire(address: str, holder: str, hours: float) -> Lease:
-    """Take the lease at `address`, or see who has it: the lease as it stands afterwards.
+    """Acquire the lease at `address` unless another run holds it; the lease as it is afterwards.
 
-    A task that is tried again gets its own lease back; one that is older than `hours` was left by a killed run.
+    A retried task acquires its own lease again. A lease older than `hours` was left by a killed run and is replaced.
 
     Raises
-        s3.Conflict: the object was written or deleted by others at each of a few attempts.
+    s3.Conflict when other writers changed the object at each attempt.
+    DataError when the object is not a lease.
     """
     for _ in range(ATTEMPTS - 1):
         with contextlib.suppress(s3.Conflict):
@@ -39,25 +40,25 @@ def acquire(address: str, holder: str, hours: float) -> Lease:
 
 
 def _attempt(address: str, holder: str, hours: float) -> Lease:
-    """One attempt; `s3.Conflict` where the object changed or vanished meanwhile."""
-    mine = Lease(holder=holder, since=time.time())
-    found, etag = _find(address)
-    if found is None:
-        _put(address, mine, only_if_absent=True)
-    elif found.is_free_for(holder, hours):
-        _put(address, mine, only_if_etag=etag)
+    """One attempt; `s3.Conflict` where the object was changed or deleted meanwhile."""
+    own_lease = Lease(holder=holder, since=time.time())
+    current, etag = _find(address)
+    if current is None:
+        _put(address, own_lease, only_if_absent=True)
+    elif current.is_free_for(holder, hours):
+        _put(address, own_lease, only_if_etag=etag)
     else:
-        return found
-    return mine
+        return current
+    return own_lease
 
 
 def release(address: str, holder: str) -> bool:
-    """End our own lease; False when somebody else has it, or nobody."""
+    """Release the lease of `holder`; False when another run holds it, or it is free."""
     try:
-        found, etag = _find(address)
+        current, etag = _find(address)
     except DataError:
         return False
-    if found is None or found.holder != holder:
+    if current is None or current.holder != holder:
         return False
     try:
         _put(address, Lease(holder="", since=time.time()), only_if_etag=etag)
@@ -80,4 +81,4 @@ def _find(address: str) -> tuple[Lease | None, str]:
     try:
         return Lease.model_validate_json(body), etag
     except ValidationError as error:
-        raise DataError("not a lease", address, "delete the object when no retraining runs") from error
+        raise DataError("not a lease", address, "delete the object while no retraining is running") from error

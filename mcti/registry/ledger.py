@@ -1,9 +1,9 @@
-"""The record of who moved which alias when and why: lines that name the hash of the line before, one S3 object each.
+"""The ledger: who moved which alias, when and why. One S3 object per entry, each with the hash of the entry before.
 
-A line is written with a conditional put under its number, so of two writers at once exactly one gets the number. The
-line is written before the aliases move: what the last line says is what the aliases must be (`promotion.mend`).
-The hash of the last line also stands as a tag of the registered model, so that a lost tail is noticed. The stack's
-bucket keeps versions: what an edit or a deletion hid is still there.
+An entry is written with a conditional put under its number, so of two concurrent writers exactly one gets the number.
+The entry is written before the aliases move: the aliases must be those of the last entry (`promotion.repair`). The hash
+of the last entry is also a tag of the registered model, so that lost entries are detected. The bucket of the local
+stack keeps versions: the objects before an edit or a deletion can be restored.
 """
 
 import hashlib
@@ -20,140 +20,145 @@ from mcti.errors import DataError, OperationalError
 from mcti.registry import approvals
 
 DEFAULT = "s3://mcti-ledger"
-_FIRST = "0" * 64
-SKEW = timedelta(minutes=5)
-"""By so much the clocks of two machines may differ."""
+MAX_CLOCK_SKEW = timedelta(minutes=5)
+"""Accepted difference between the clocks of two machines."""
+_NO_HASH = "0" * 64  # `before` of the first entry
 
 
 class LedgerEntry(BaseModel):
-    """One decision and the aliases after it; `hash` is the SHA-256 of all the rest."""
+    """One decision and the aliases after it; `hash` is the SHA-256 of all other fields.
+
+    id        random: identifies our own entry when the response of its put was lost
+    before    hash of the entry before
+    action    promote | reject | not-enough-evidence | rollback | repair
+    version   the version that was evaluated, or rolled back to
+    champion, previous  the aliases after the action
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     number: int
-    id: str  # random: tells our own line from a rival's when an answer got lost
-    before: str  # hash of the line before
+    id: str
+    before: str
     time: str
     who: str
-    action: str  # promote | reject | not-enough-evidence | rollback | repair
+    action: str
     model: str
-    version: int  # the version judged, or rolled back to
-    champion: int | None  # after the action
+    version: int
+    champion: int | None
     previous: int | None
     evidence: dict[str, Any]
     hash: str = ""
 
-    def sealed(self) -> Self:
-        """The line with its hash."""
-        return self.model_copy(update={"hash": self.seal()})
+    def with_hash(self) -> Self:
+        """The entry with its hash."""
+        return self.model_copy(update={"hash": self.computed_hash()})
 
-    def seal(self) -> str:
-        """SHA-256 of the line without its hash, as JSON with sorted keys."""
+    def computed_hash(self) -> str:
+        """SHA-256 of the entry without its hash, as JSON with sorted keys."""
         text = json.dumps(self.model_dump(mode="json", exclude={"hash"}), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 def folder(model: str) -> str:
-    """Where the lines of a model lie: MCTI_LEDGER (an s3:// address), by default the stack's own bucket."""
+    """The folder of the entries of a model: below MCTI_LEDGER (an s3:// address), by default the stack's bucket."""
     return storage.join(os.environ.get("MCTI_LEDGER", DEFAULT), model, "")
 
 
 def read(model: str) -> list[LedgerEntry]:
-    """All lines in order; they are not checked (`verify` does that).
+    """All entries in order; `find_faults` checks them.
 
     Raises
-        DataError: an object is no line of a ledger.
-        OperationalError: S3 is in the way.
+    DataError when an object is not an entry of a ledger.
+    OperationalError when S3 is unavailable.
     """
     return [parse(storage.read_bytes(address), address) for address in storage.addresses(folder(model))]
 
 
 def length(model: str) -> int:
-    """How many lines there are."""
+    """The number of entries."""
     return len(storage.addresses(folder(model)))
 
 
-def append(lines: list[LedgerEntry], **fields: Any) -> LedgerEntry:
-    """Write the next line after `lines`, as they were read.
+def append(entries: list[LedgerEntry], **fields: Any) -> LedgerEntry:
+    """Write the next entry after `entries`, as they were read.
 
     Raises
-        s3.Conflict: somebody else wrote a line since they were read.
-        OperationalError: the clock stands before the last line's time, or S3 is in the way; nothing was written.
+    s3.Conflict when another writer added an entry since they were read.
+    OperationalError when the clock is before the time of the last entry, or S3 is unavailable; nothing was written.
     """
-    last = lines[-1] if lines else None
+    last = entries[-1] if entries else None
     now = datetime.now(UTC)
-    if last is not None and now + SKEW < datetime.fromisoformat(last.time):
-        what = f"the clock says {now:%Y-%m-%d %H:%M} UTC, line {last.number} was written {last.time}"
-        raise OperationalError(what, f"ledger of {last.model}", "set the clock of this machine right")
-    line = LedgerEntry(
+    if last is not None and now + MAX_CLOCK_SKEW < datetime.fromisoformat(last.time):
+        what = f"the clock shows {now:%Y-%m-%d %H:%M} UTC, before entry {last.number} of {last.time}"
+        raise OperationalError(what, f"ledger of {last.model}", "correct the clock of this machine")
+    entry = LedgerEntry(
         number=last.number + 1 if last else 1,
-        before=last.hash if last else _FIRST,
+        before=last.hash if last else _NO_HASH,
         id=secrets.token_hex(8),
         time=now.isoformat(timespec="seconds"),
         who=approvals.actor(),
         **fields,
-    ).sealed()
-    address = _address(line)
+    ).with_hash()
+    address = _address(entry)
     try:
-        s3.put(address, written(line), only_if_absent=True)
+        s3.put(address, to_bytes(entry), only_if_absent=True)
     except s3.Conflict:
-        # The put may have arrived although its answer got lost and the client tried again.
-        if parse(storage.read_bytes(address), address).id != line.id:
+        # The put may have succeeded although its response was lost and the client tried again.
+        if parse(storage.read_bytes(address), address).id != entry.id:
             raise
-    return line
+    return entry
 
 
-def faults(lines: list[LedgerEntry], head: str | None) -> list[str]:
-    """Everything wrong with the chain, one sentence each; `head` is `number:hash` as the registry remembers it."""
-    found, before, time = [], _FIRST, ""
-    for position, line in enumerate(lines, start=1):
-        name = f"line {line.number}"
-        if line.number != position:
-            found.append(f"line {position} is missing or out of order: line {line.number} stands in its place")
-        if line.hash != line.seal():
-            found.append(f"{name} was edited: its hash does not fit its contents")
-        if line.before != before:
-            found.append(f"{name} does not follow the line before it")
-        if time and datetime.fromisoformat(line.time) + SKEW < datetime.fromisoformat(time):
-            found.append(f"{name} is dated {line.time}, before the line before it ({time}): a clock was set back")
-        before, time = line.hash, line.time
-    last = f"{lines[-1].number}:{lines[-1].hash}" if lines else None
-    if head and head != last and not _beyond(lines, head):
-        found.append(
-            f"the registry remembers line {head.partition(':')[0]} with another hash: lines were lost or rewritten"
-        )
-    return found
+def find_faults(entries: list[LedgerEntry], head: str | None) -> list[str]:
+    """Every fault of the chain, one sentence each; `head` is `number:hash` of the last entry in the registry's tag."""
+    faults, before, time = [], _NO_HASH, ""
+    for position, entry in enumerate(entries, start=1):
+        name = f"entry {entry.number}"
+        if entry.number != position:
+            faults.append(f"entry {position} is missing or out of order: entry {entry.number} is in its position")
+        if entry.hash != entry.computed_hash():
+            faults.append(f"{name} was edited: its hash does not match its contents")
+        if entry.before != before:
+            faults.append(f"{name} does not follow the entry before it")
+        if time and datetime.fromisoformat(entry.time) + MAX_CLOCK_SKEW < datetime.fromisoformat(time):
+            faults.append(f"{name} is dated {entry.time}, before the entry before it ({time}): a clock was set back")
+        before, time = entry.hash, entry.time
+    last = f"{entries[-1].number}:{entries[-1].hash}" if entries else None
+    if head and head != last and not _is_earlier(entries, head):
+        number = head.partition(":")[0]
+        faults.append(f"the registry stores another hash of entry {number}: entries were lost or rewritten")
+    return faults
 
 
-def _beyond(lines: list[LedgerEntry], head: str) -> bool:
-    """Whether the remembered head is an earlier line: a writer was cut off before it could remember its own."""
-    number, _, known = head.partition(":")
-    return any(str(line.number) == number and line.hash == known for line in lines)
+def _is_earlier(entries: list[LedgerEntry], head: str) -> bool:
+    """Whether the stored head is an earlier entry: a writer was interrupted before it could store its own."""
+    number, _, stored = head.partition(":")
+    return any(str(entry.number) == number and entry.hash == stored for entry in entries)
 
 
-def _address(line: LedgerEntry) -> str:
-    return f"{folder(line.model)}{line.number:08d}.json"
+def _address(entry: LedgerEntry) -> str:
+    return f"{folder(entry.model)}{entry.number:08d}.json"
 
 
 def parse(body: bytes, address: str) -> LedgerEntry:
-    """A line from the bytes of its object, which must be the very ones that `append` writes.
+    """An entry from the bytes of its object, which must be exactly those that `append` writes.
 
-    Raises
-        DataError: they are not; another spelling of the same values counts as an edit, too.
+    Raises DataError otherwise: other bytes for the same values also count as an edit.
     """
-    hint = "restore the object from its former version or from the bucket's backup"
+    hint = "restore the object from its earlier version or from the bucket's backup"
     try:
-        line = LedgerEntry.model_validate_json(body)
-        if datetime.fromisoformat(line.time).tzinfo is None:
-            raise ValueError(f"time {line.time} names no time zone")
+        entry = LedgerEntry.model_validate_json(body)
+        if datetime.fromisoformat(entry.time).tzinfo is None:
+            raise ValueError(f"time {entry.time} has no time zone")
     except ValidationError as error:
-        raise DataError(f"no line of a ledger ({error.errors()[0]['msg']})", address, hint) from None
+        raise DataError(f"not a ledger entry ({error.errors()[0]['msg']})", address, hint) from None
     except ValueError as error:
-        raise DataError(f"no line of a ledger ({error})", address, hint) from None
-    if written(line) != body:
-        raise DataError("the line was edited: its bytes are not as they were written", address, hint)
-    return line
+        raise DataError(f"not a ledger entry ({error})", address, hint) from None
+    if to_bytes(entry) != body:
+        raise DataError("the entry was edited: its bytes are not as they were written", address, hint)
+    return entry
 
 
-def written(line: LedgerEntry) -> bytes:
-    """The bytes of a line's object."""
-    return storage.to_json(line.model_dump(mode="json")).encode()
+def to_bytes(entry: LedgerEntry) -> bytes:
+    """The bytes of the object of an entry."""
+    return storage.to_json(entry.model_dump(mode="json")).encode()

@@ -1,4 +1,4 @@
-"""Where a model comes from: the commit of the code and the MD5s of the data."""
+"""The origin of a model: the commit of the code and the MD5s of the data."""
 
 import hashlib
 import os
@@ -22,15 +22,15 @@ SETTINGS = ("params.yaml", "dvc.yaml")
 SOURCE = "mcti.data.source"
 """Tag of a model version: the MD5 of the folder of source tables and slides, where a pipeline pinned one."""
 KFP_RUN = "mcti.kfp_run"
-"""Tag of everything that came of a pipeline run: its id in Kubeflow Pipelines."""
+"""Tag of everything that a pipeline run created: the id of the run in Kubeflow Pipelines."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The pipeline run that a version comes from; "" where something is not known.
+    """The pipeline run that created a version; "" for an unknown value.
 
     run     id of the run in Kubeflow Pipelines;  pipeline  its name and the SHA-256 of its definition
-    data    MD5 of the folder of sources
+    data    MD5 of the folder of source tables and slides
     """
 
     run: str = ""
@@ -38,60 +38,62 @@ class Origin:
     data: str = ""
 
     def tags(self) -> dict[str, str]:
-        """The tags of the model version; what is not known has none."""
-        found = {KFP_RUN: self.run, "mcti.pipeline": self.pipeline, SOURCE: self.data}
-        return {name: value for name, value in found.items() if value}
+        """The tags of the model version; an unknown value has no tag."""
+        tags = {KFP_RUN: self.run, "mcti.pipeline": self.pipeline, SOURCE: self.data}
+        return {name: value for name, value in tags.items() if value}
 
 
 def commit() -> str:
-    """The commit of the code that runs, `…-dirty` when files of the package or the settings differ (`changed`).
+    """The commit of the running code, `…-dirty` when files of the package or the settings differ (`changed_files`).
 
-    MCTI_COMMIT says it where there is no checkout (an image); without either it is `unknown`.
+    MCTI_COMMIT replaces it where there is no checkout (an image); without either it is `unknown`.
     """
-    named = os.environ.get("MCTI_COMMIT")
-    if named:
-        return named
+    stated = os.environ.get("MCTI_COMMIT")
+    if stated:
+        return stated
     head = _git(Path(mcti.__file__).resolve().parent, "rev-parse", "HEAD")
     if head is None:
         return UNKNOWN
-    return head + (DIRTY if changed() else "")
+    return head + (DIRTY if changed_files() else "")
 
 
-def changed() -> list[str]:
-    """What differs from the last commit: tracked files of the package; params.yaml and dvc.yaml of the working
-    directory, also where git does not know them. Results that DVC writes (dvc.lock, metrics) do not count.
+def changed_files() -> list[str]:
+    """The files that differ from the last commit.
+
+    Tracked files of the package; params.yaml and dvc.yaml of the working directory, also if untracked. Results that DVC
+    writes (dvc.lock, metrics) do not count.
     """
     package = Path(mcti.__file__).resolve().parent
-    found = _git(package, "status", "--porcelain", "--untracked-files=no", ".") or ""
+    status = _git(package, "status", "--porcelain", "--untracked-files=no", ".") or ""
     project = Path.cwd()
     settings = [name for name in SETTINGS if (project / name).is_file()]
-    # Of no argument git would report everything.
-    found += "\n" + ((_git(project, "status", "--porcelain", "--", *settings) or "") if settings else "")
-    return sorted({line.split(maxsplit=1)[1] for line in found.splitlines() if line.strip()})
+    # Without an argument git would report all files.
+    status += "\n" + ((_git(project, "status", "--porcelain", "--", *settings) or "") if settings else "")
+    return sorted({line.split(maxsplit=1)[1] for line in status.splitlines() if line.strip()})
 
 
 def has_commit(sha: str) -> bool:
-    """Whether the checkout that runs knows this commit."""
+    """Whether the checkout of the running code contains this commit."""
     return _git(Path(mcti.__file__).resolve().parent, "cat-file", "-e", f"{sha}^{{commit}}") is not None
 
 
 def image() -> str:
-    """The image of this task, as MCTI_IMAGE names it (pin it by digest); `none` outside a pipeline."""
+    """The image of this task: MCTI_IMAGE (should include the digest); `none` outside a pipeline."""
     return os.environ.get("MCTI_IMAGE") or "none"
 
 
 def code() -> dict[str, str]:
-    """Tags of a run: which code it is, and in which image."""
+    """Tags of a run: commit and image."""
     return {"mcti.commit": commit(), "mcti.image": image()}
 
 
 def pipeline_run() -> str:
-    """The id of the pipeline run that this process is a task of, as MCTI_RUN names it; "" elsewhere."""
+    """The id of the pipeline run of which this process is a task: MCTI_RUN; "" outside a pipeline."""
     return os.environ.get("MCTI_RUN", "")
 
 
 def folds_sha256(models: Path) -> str:
-    """SHA-256 over who was trained on and who was tested in which fold."""
+    """SHA-256 over the training and test patients of each fold."""
     import pandas as pd
 
     rows = []
@@ -103,22 +105,24 @@ def folds_sha256(models: Path) -> str:
 
 
 def data_versions(models: Path) -> dict[str, str]:
-    """MD5s of what the models were made from, by path, as the dvc.lock of their project names them.
+    """MD5s of the data that the models were trained on, by path, from the dvc.lock of their project.
 
-    Models outside a DVC project (a cluster's step) have their own word for it: `bags`, one MD5 over the digests of
-    all training and test parts in their model.json.
+    Models outside a DVC project (a step on a cluster) have one entry: `bags`, the MD5 over the digests of all training
+    and test parts in their model.json.
+
+    Raises DataError when dvc.lock cannot be read.
     """
     lock = next((p / "dvc.lock" for p in models.resolve().parents if (p / "dvc.lock").is_file()), None)
-    found = _locked(lock, models.resolve()) if lock is not None else {}
-    return found or {"bags": storage.text_md5("".join(_digests(folder) for folder in sorted(models.glob("fold_*"))))}
+    locked = _locked(lock, models.resolve()) if lock is not None else {}
+    return locked or {"bags": storage.text_md5("".join(_digests(folder) for folder in sorted(models.glob("fold_*"))))}
 
 
 def _locked(lock: Path, models: Path) -> dict[str, str]:
-    """The data that the stage which wrote `models` depends on; none when no stage did."""
+    """The data dependencies of the stage that wrote `models`; empty when no stage did."""
     try:
         stages: Mapping[str, Any] = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"]
     except (yaml.YAMLError, KeyError, TypeError) as error:
-        raise DataError("not a lock file of DVC", str(lock), "run `dvc repro` again") from error
+        raise DataError("not a DVC lock file", str(lock), "run `dvc repro` again") from error
     for stage in stages.values():
         if any((lock.parent / out["path"]).resolve() == models for out in stage.get("outs", ())):
             return {d["path"]: str(d["md5"]) for d in stage["deps"] if not d["path"].startswith("mcti/")}
@@ -131,7 +135,7 @@ def _digests(folder: Path) -> str:
 
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+        completed = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return completed.stdout.strip() if completed.returncode == 0 else None

@@ -1,12 +1,12 @@
-"""The measures of an evaluation in words, for readers who do not know the keys of metrics.json."""
+"""Labels of the metrics of an evaluation, for readers of reports; each names the best value or direction."""
 
-MEASURES = {
-    "auc": "AUC (1 is best, 0.5 is chance)",
+LABELS = {
+    "auc": "time-dependent AUC (1 is best, 0.5 is chance)",
     "brier": "Brier score (lower is better)",
     "c_index": "Harrell's C (1 is best, 0.5 is chance)",
     "c_within_subtype": "Harrell's C within subtypes",
     "ibs": "integrated Brier score (lower is better)",
-    "ibs_skill": "share of the Kaplan-Meier curve's Brier error removed (0 is none)",
+    "ibs_skill": "reduction of the Kaplan-Meier curve's integrated Brier score (1 is best, 0 is none)",
     "ici": "integrated calibration index (lower is better)",
     "intercept": "calibration intercept (0 is best)",
     "slope": "calibration slope (1 is best)",
@@ -16,9 +16,9 @@ MEASURES = {
 }
 
 
-def worded(name: str) -> str:
-    """A key of metrics.json in words, with its direction; what stands at a horizon ends in its months."""
-    kind, _, months = name.rpartition("_")
-    if kind in MEASURES and months.replace(".", "", 1).isdecimal():
-        return f"{MEASURES[kind]} at {months} months"
-    return MEASURES.get(name, name)
+def label(name: str) -> str:
+    """The label of a key of metrics.json; a metric of one horizon ends in its months. An unknown key is unchanged."""
+    metric, _, months = name.rpartition("_")
+    if metric in LABELS and months.replace(".", "", 1).isdecimal():
+        return f"{LABELS[metric]} at {months} months"
+    return LABELS.get(name, name)

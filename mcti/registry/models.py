@@ -8,21 +8,22 @@ from typing import Any
 
 from mcti import storage
 from mcti.errors import DataError, UsageError
-from mcti.registry import ensemble, mlflow_client, tracking
+from mcti.registry import ensemble_files, mlflow_client, prediction_columns, tracking
+from mcti.registry.ensemble import Ensemble
 
 DIGEST, EVALUATION, RUN = "mcti.digest", "mcti.evaluation_md5", "mcti.run_id"
-CONTRACT = "mcti.contract"  # passed | failed | unknown: what `mcti validate` said of the cohort
+CONTRACT = "mcti.contract"  # passed | failed | unknown: result of `mcti validate` on the cohort
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
 
 
-def find(client: Any, name: str, digest: str) -> Any | None:
+def version_by_digest(client: Any, name: str, digest: str) -> Any | None:
     """The version of `name` with these weights, or None."""
     versions = client.search_model_versions(f"name = '{name}'")
     return next((v for v in sorted(versions, key=lambda v: int(v.version)) if v.tags.get(DIGEST) == digest), None)
 
 
 def log(folder: Path, digest: str) -> str:
-    """Log the ensemble in `folder` (of `ensemble.assemble`) into the active run; its `models:/m-…` address."""
+    """Log the ensemble in `folder` (of `ensemble_files.assemble`) into the active run; its `models:/m-…` address."""
     import mlflow
 
     logged = mlflow.pyfunc.log_model(name="model", **_as_mlflow(folder), metadata={DIGEST: digest})
@@ -30,14 +31,14 @@ def log(folder: Path, digest: str) -> str:
 
 
 def save(folder: Path, out: Path) -> None:
-    """The ensemble in `folder` as an MLflow model folder that needs no registry: for a server that has none."""
+    """The ensemble in `folder` as an MLflow model folder that needs no registry: for a server without one."""
     import mlflow
 
     mlflow.pyfunc.save_model(path=str(out), **_as_mlflow(folder))
 
 
 def _as_mlflow(folder: Path) -> dict[str, Any]:
-    loaded = ensemble.load(folder)
+    loaded = ensemble_files.load(folder)
     return {
         "python_model": str(Path(__file__).with_name("pyfunc_model.py")),
         "artifacts": {"ensemble": str(folder)},
@@ -48,7 +49,7 @@ def _as_mlflow(folder: Path) -> dict[str, Any]:
 
 
 def create_version(name: str, address: str, tags: Mapping[str, str]) -> Any:
-    """One more version of `name`; it appears whole and tagged, or not at all."""
+    """A new version of `name`; it appears complete and with its tags, or not at all."""
     import mlflow
 
     return mlflow.register_model(address, name, tags=dict(tags))
@@ -69,8 +70,7 @@ def version_by_alias(client: Any, name: str, alias: str) -> Any | None:
 def version_by_number(client: Any, name: str, number: int) -> Any:
     """Version `number` of `name`.
 
-    Raises
-        DataError: there is none.
+    Raises DataError when there is none.
     """
     from mlflow.exceptions import MlflowException
 
@@ -86,35 +86,36 @@ def version_by_number(client: Any, name: str, number: int) -> Any:
 _ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<number>\d+))")
 
 
-def parts(address: str) -> tuple[str, str, str]:
-    """Name, alias and number of models:/NAME@ALIAS (no number) or models:/NAME/NUMBER (no alias).
+def parse_address(address: str) -> tuple[str, str, str]:
+    """Name, alias and number of models:/NAME@ALIAS (number empty) or models:/NAME/NUMBER (alias empty).
 
-    Raises UsageError when it is no such address.
+    Raises UsageError for any other address.
     """
-    found = _ADDRESS.fullmatch(address)
-    if found is None:
-        raise UsageError(f"{address!r} names no version", "the address", "write models:/NAME@ALIAS or models:/NAME/3")
-    return found["name"], found["alias"] or "", found["number"] or ""
+    match = _ADDRESS.fullmatch(address)
+    if match is None:
+        hint = "write models:/NAME@ALIAS or models:/NAME/3"
+        raise UsageError(f"{address!r} is not the address of a version", "the address", hint)
+    return match["name"], match["alias"] or "", match["number"] or ""
 
 
-def named(client: Any, address: str) -> Any:
-    """The version that an address names, models:/NAME@ALIAS or models:/NAME/NUMBER.
+def version_at(client: Any, address: str) -> Any:
+    """The version at models:/NAME@ALIAS or models:/NAME/NUMBER.
 
     Raises
-        UsageError: it is no such address.
-        DataError: there is no such version.
+    UsageError for any other address.
+    DataError when there is no such version.
     """
-    name, alias, number = parts(address)
+    name, alias, number = parse_address(address)
     if alias:
         version = version_by_alias(client, name, alias)
         if version is None:
             raise DataError(f"no version carries the alias {alias}", f"model {name}", "run `mcti promote` first")
-        number = version.version  # asked for again: a version by its alias does not say which aliases it has
+        number = version.version  # read again below: a version read by its alias lists no aliases
     return version_by_number(client, name, int(number))
 
 
 def exists(client: Any, name: str, number: int) -> bool:
-    """Whether version `number` of `name` is there (one deleted by hand is not)."""
+    """Whether version `number` of `name` exists, that is, was not deleted."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -127,73 +128,70 @@ def exists(client: Any, name: str, number: int) -> bool:
 
 
 def run_of(version: Any) -> str:
-    """The run that holds the evidence of a version.
+    """The run with the evaluation of a version.
 
-    Raises
-        DataError: the version was not made by `mcti register`, so there is none.
+    Raises DataError when the version was not made by `mcti register`.
     """
     if not {RUN, DIGEST} <= version.tags.keys():
-        hint = "register its folds with `mcti register`; what was made by other hands has no evidence to judge"
-        raise DataError("the version carries no evidence", f"model {version.name}, version {version.version}", hint)
+        hint = "register its folds with `mcti register`"
+        raise DataError("the version has no evaluation", f"model {version.name}, version {version.version}", hint)
     return str(version.tags[RUN])
 
 
 def fetch(location: str, scratch: Path) -> Path:
-    """The folder of an ensemble: of an address `models:/NAME@ALIAS`, of an MLflow model folder, or the folder itself.
+    """The folder of an ensemble.
+
+    location  models:/NAME@ALIAS, models:/NAME/NUMBER, runs:/…, an MLflow model folder, or a folder of folds
 
     Raises
-        DataError: there is no model, or its files are not those that were registered.
-        OperationalError: the registry does not answer.
+    DataError when there is no model, or its files are not those that were registered.
+    OperationalError when the registry does not respond.
     """
     if location.startswith("models:/"):
         with tracking.service() as client:
-            version = named(client, location)
-            # By number: the alias may move while the files come.
-            folder = _downloaded(f"models:/{version.name}/{version.version}", scratch)
+            version = version_at(client, location)
+            # By number: the alias may move during the download.
+            folder = mlflow_client.download(f"models:/{version.name}/{version.version}", scratch)
         _check_digest(folder, version)
     elif location.startswith(("runs:/", "mlflow-artifacts:/")):
         with tracking.service():
-            folder = _downloaded(location, scratch)
+            folder = mlflow_client.download(location, scratch)
     else:
         folder = Path(location)
         if not folder.is_dir():
-            raise DataError("no such folder", location, "name models:/NAME@ALIAS or a folder of trained folds")
-    return _inner(folder)
+            raise DataError("no such folder", location, "use models:/NAME@ALIAS or a folder of trained folds")
+    return _ensemble_folder(folder)
 
 
-def _downloaded(location: str, scratch: Path) -> Path:
-    return mlflow_client.download(location, scratch)
-
-
-def _inner(folder: Path) -> Path:
+def _ensemble_folder(folder: Path) -> Path:
     inner = folder / "artifacts" / "ensemble"
     return inner if inner.is_dir() else folder
 
 
 def _check_digest(folder: Path, version: Any) -> None:
-    """The index against the version's tag, which lies in another service: one who may write S3 alone fools nobody."""
-    known, index = version.tags.get(DIGEST), _inner(folder) / ensemble.INDEX
+    """Compare the index with the version's tag. The tag is in another service: write access to S3 is not sufficient."""
+    known, index = version.tags.get(DIGEST), _ensemble_folder(folder) / ensemble_files.INDEX
     if known is None or not index.exists():
-        return  # made by other hands
-    found = ensemble.digest_of(storage.read_json(index))
-    if found != known:
-        what = f"the weights are not those that were registered: SHA-256 {found[:12]}…, not {known[:12]}…"
+        return  # not made by `mcti register`
+    actual = ensemble_files.digest_of(storage.read_json(index))
+    if actual != known:
+        what = f"the weights are not those that were registered: SHA-256 {actual[:12]}…, not {known[:12]}…"
         where = f"model {version.name}, version {version.version}"
-        raise DataError(what, where, "restore its files from a backup of the bucket, or register the model anew")
+        raise DataError(what, where, "restore its files from a backup of the bucket, or register the model again")
 
 
 def requirements() -> list[str]:
-    """What a server needs to load the model, at the versions in use here."""
+    """The packages that a server needs to load the model, at their installed versions."""
     return [f"{name}=={installed(name)}" for name in ("mcti", "torch", "safetensors", "pandas", "numpy")]
 
 
-def _signature(loaded: ensemble.Ensemble) -> Any:
+def _signature(loaded: Ensemble) -> Any:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
     from mlflow.types.schema import AnyType, Map
 
-    # Numbers, but not declared so: MLflow would take every row and every gene through pandas and back, twice, which
-    # costs ten times the forward pass. The served model looks at each value itself (mcti/registry/pyfunc_model.py).
+    # The values are numbers but are not declared as such: MLflow would convert every row and gene with pandas twice,
+    # which costs ten times the forward pass. The served model checks each value itself (pyfunc_model.py).
     columns = [
         ColSpec(DataType.string, "patient_id"),
         ColSpec(Map(AnyType()), "genes", required=False),
@@ -202,18 +200,18 @@ def _signature(loaded: ensemble.Ensemble) -> Any:
     if loaded.covariates:
         columns.append(ColSpec(Map(AnyType()), "covariates"))
     horizons = [float(months) for months in loaded.horizons_months]
-    kinds = {"text": DataType.string, "number": DataType.double, "count": DataType.long, "flag": DataType.boolean}
-    outputs = [ColSpec(kinds[kind], name) for name, kind in ensemble.outputs(horizons).items()]
-    wanted = [
+    types = {"text": DataType.string, "number": DataType.double, "count": DataType.long, "flag": DataType.boolean}
+    columns_out = prediction_columns.column_types(horizons)
+    outputs = [ColSpec(types[column_type], name) for name, column_type in columns_out.items()]
+    parameters = [
         ParamSpec("horizons_months", DataType.double, horizons, shape=(-1,)),
         ParamSpec("risk_groups", DataType.long, 2),
     ]
-    parameters = ParamSchema(wanted)
-    return ModelSignature(inputs=Schema(columns), outputs=Schema(outputs), params=parameters)
+    return ModelSignature(inputs=Schema(columns), outputs=Schema(outputs), params=ParamSchema(parameters))
 
 
-def _example(loaded: ensemble.Ensemble) -> Any:
-    """A made-up patient: all genes at 0, two patches of zeros; no real one may stand in a registry."""
+def _example(loaded: Ensemble) -> Any:
+    """A synthetic patient: all genes 0, two patches of zeros; no patient's data may be in the registry."""
     import pandas as pd
 
     genes = dict.fromkeys(loaded.genes, 0.0)

@@ -1,4 +1,4 @@
-"""What the registry knows of a model in use, and the history of its monitoring there."""
+"""A registered model for the monitoring: its evaluation, its age, and the history of its monitoring runs in MLflow."""
 
 import time
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ _PREFIX = "monitor."
 
 
 @dataclass(frozen=True)
-class Registered:
+class RegisteredModel:
     """A version in the registry: age in days since it was registered, and metrics.json of its evaluation."""
 
     name: str
@@ -24,50 +24,53 @@ class Registered:
 
 
 @dataclass(frozen=True)
-class Point:
-    """An earlier run of the monitoring: when (seconds since 1970), of which version, with which numbers."""
+class MonitoringRun:
+    """An earlier run of the monitoring: start (seconds since 1970), version of the model, its numbers."""
 
     seconds: float
     version: str
     numbers: Mapping[str, float]
 
 
-def find(location: str, scratch: Path) -> Registered | None:
-    """The version that a `models:/NAME@ALIAS` or `models:/NAME/VERSION` address names; None for any other place.
+def find(location: str, scratch: Path) -> RegisteredModel | None:
+    """The version at `models:/NAME@ALIAS` or `models:/NAME/VERSION`; None for any other location.
 
     Raises
-        DataError: there is no such version;  OperationalError: the registry does not answer.
+    DataError when there is no such version.
+    OperationalError when the registry does not respond.
     """
     if not location.startswith("models:/"):
         return None
     with tracking.service() as client:
-        found = models.named(client, location)
-        metrics = storage.read_json(evidence.fetch(models.run_of(found), "metrics.json", scratch))
-    # A clock that was set back makes no model younger than new.
-    age = max(time.time() - found.creation_timestamp / 1000, 0.0) / 86400
-    return Registered(str(found.name), str(found.version), age, metrics)
+        version = models.version_at(client, location)
+        metrics = storage.read_json(evidence.fetch(models.run_of(version), "metrics.json", scratch))
+    # Not negative, also after a clock was set back.
+    age = max(time.time() - version.creation_timestamp / 1000, 0.0) / 86400
+    return RegisteredModel(str(version.name), str(version.version), age, metrics)
 
 
-def log(experiment: str, of: Registered, numbers: Mapping[str, float], tags: Mapping[str, str], page: Path) -> None:
-    """One run of the history: the numbers, which rule fired, and the page."""
+def log(
+    experiment: str, model: RegisteredModel, numbers: Mapping[str, float], tags: Mapping[str, str], report: Path
+) -> None:
+    """Log one monitoring run: its numbers, the rule that fired (in `tags`), and the report."""
     import mlflow
 
-    named = {STEP: "monitor", MODEL: of.name, VERSION: of.version, **tags}
-    with tracking.service(), tracking.run(experiment, f"monitor-{of.name}-{of.version}", named):
+    all_tags = {STEP: "monitor", MODEL: model.name, VERSION: model.version, **tags}
+    with tracking.service(), tracking.run(experiment, f"monitor-{model.name}-{model.version}", all_tags):
         mlflow.log_metrics({f"{_PREFIX}{name}": value for name, value in numbers.items()})
-        tracking.log_files({page: "monitoring"})
+        tracking.log_files({report: "monitoring"})
 
 
-def history(experiment: str, name: str, most: int = 60) -> list[Point]:
-    """The last runs of the monitoring of a model, oldest first."""
+def history(experiment: str, name: str, limit: int = 60) -> list[MonitoringRun]:
+    """The last `limit` monitoring runs of a model, oldest first."""
     with tracking.service() as client:
-        found = client.get_experiment_by_name(experiment)
-        if found is None:
+        record = client.get_experiment_by_name(experiment)
+        if record is None:
             return []
         query = f"tags.`{STEP}` = 'monitor' and tags.`{MODEL}` = '{name}' and attributes.status = 'FINISHED'"
-        runs = client.search_runs([found.experiment_id], query, max_results=most, order_by=["start_time DESC"])
+        runs = client.search_runs([record.experiment_id], query, max_results=limit, order_by=["start_time DESC"])
     return [
-        Point(run.info.start_time / 1000, run.data.tags.get(VERSION, ""), _numbers(run.data.metrics))
+        MonitoringRun(run.info.start_time / 1000, run.data.tags.get(VERSION, ""), _numbers(run.data.metrics))
         for run in reversed(list(runs))
     ]
 

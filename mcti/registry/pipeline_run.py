@@ -1,8 +1,8 @@
-"""The pipeline run that this process is a task of: who it is, its run in MLflow, and one for each step below that.
+"""The pipeline run of which this process is a task: its run in MLflow, and one run below that for each step.
 
-The tasks are told by their environment (pipelines/resources.py): MCTI_RUN, the id of the run in Kubeflow Pipelines;
-MCTI_PIPELINE, name and SHA-256 of the definition; MCTI_IMAGE; MCTI_EXPERIMENT of MLflow. Elsewhere nothing is noted.
-MLflow only watches here: where it stays away, a step says so and works on.
+The environment identifies the run (pipelines/resources.py): MCTI_RUN, the id of the run in Kubeflow Pipelines;
+MCTI_PIPELINE, name and SHA-256 of the definition; MCTI_IMAGE; MCTI_EXPERIMENT of MLflow. Outside a pipeline run nothing
+is logged. When MLflow is unavailable, a step issues a warning and continues.
 """
 
 import functools
@@ -15,136 +15,134 @@ from mcti import redaction
 from mcti.errors import MctiError, NotEnoughEvidence, OperationalError, Rejected
 from mcti.registry import lineage, refusals, tracking
 from mcti.registry.lineage import Origin
-from mcti.registry.resumption import LEASE, LEASE_HOURS, LeaseTaken, end_again
+from mcti.registry.resumption import LEASE, LEASE_HOURS, LeaseTaken, end_resumed
 
 P = ParamSpec("P")
 R = TypeVar("R")
 RESULT, REASON = "mcti.result", "mcti.reason"
-"""Tags of the run of MLflow that stands for the pipeline run: how it ended (as its status), and why."""
+"""Tags of the MLflow run of the pipeline run: its final state (as the status) and the reason."""
 
 
 class TrackingUnavailable(UserWarning):
-    """MLflow stayed away, and the work went on without a note there."""
+    """MLflow was unavailable; the step continued without logging."""
 
 
 def required_run_id() -> str:
     """The id of the pipeline run.
 
-    Raises
-        OperationalError: this is no task of one, so nothing could be told apart by it.
+    Raises OperationalError when this process is not a task of a pipeline run.
     """
-    found = lineage.pipeline_run()
-    if not found:
-        hint = "run it as a task: mcti pipeline submit, or run-local"
-        raise OperationalError("no pipeline run is named", "MCTI_RUN", hint)
-    return found
+    run = lineage.pipeline_run()
+    if not run:
+        hint = "run this step as a task: mcti pipeline submit, or run-local"
+        raise OperationalError("the id of the pipeline run is missing", "MCTI_RUN", hint)
+    return run
 
 
 def origin(data: str = "") -> Origin:
-    """Where this task's results come from; `data`: MD5 of the folder of sources."""
+    """The origin of this task's results; `data`: MD5 of the folder of source tables and slides."""
     return Origin(run=lineage.pipeline_run(), pipeline=os.environ.get("MCTI_PIPELINE", ""), data=data)
 
 
 def tracked(step: Callable[P, R]) -> Callable[P, R]:
-    """A step that is a run of MLflow below that of its pipeline run: how it ended, and its headline as metrics.
+    """Log a step as a run of MLflow below that of its pipeline run: its final state, and its headline as metrics.
 
-    Its errors in settings and data are computed once in a run (refusals.kept).
+    Its errors in settings and data are cached for the retries of the task (refusals.cache_refusals).
     """
 
     @functools.wraps(step)
-    def wrapped(*arguments: P.args, **named: P.kwargs) -> R:
+    def wrapped(*arguments: P.args, **options: P.kwargs) -> R:
         name = step.__name__
-        note = _quietly(lambda: _open(name), name) if tracking_enabled() else None
+        run_id = _warn_on_error(lambda: _open(name), name) if tracking_enabled() else None
         try:
-            result = step(*arguments, **named)
+            result = step(*arguments, **options)
         except BaseException as error:
-            # A "no" of the gate is a result.
+            # A rejection by the gates is a result.
             state = "FINISHED" if isinstance(error, Rejected | NotEnoughEvidence) else "FAILED"
             reason = redaction.text(f"{name}: {error}") if state == "FAILED" else ""
-            if note is not None:
-                _quietly(lambda: _close(note, state, {}, reason), name)
+            if run_id is not None:
+                _warn_on_error(lambda: _close(run_id, state, {}, reason), name)
             raise
-        if note is not None:
+        if run_id is not None:
             headline = getattr(result, "headline", dict)
-            _quietly(lambda: _close(note, "FINISHED", headline()), name)
+            _warn_on_error(lambda: _close(run_id, "FINISHED", headline()), name)
         return result
 
     return refusals.cache_refusals(wrapped)
 
 
 def tag_data_version(md5: str) -> None:
-    """Tag the run of MLflow with the version of the sources, as soon as a task knows it."""
+    """Tag the run of MLflow with the version of the source data."""
     if tracking_enabled() and md5:
-        _quietly(lambda: _tag({lineage.SOURCE: md5}), "the version of the sources")
+        _warn_on_error(lambda: _tag({lineage.SOURCE: md5}), "the version of the source data")
 
 
 def tag_lease(address: str, hours: float) -> None:
-    """Tag the run of MLflow with its lease: a step that starts again after the run's end takes it again."""
+    """Tag the run of MLflow with its lease: a step that is retried after the end of the run acquires it again."""
     if tracking_enabled():
-        _quietly(lambda: _tag({LEASE: address, LEASE_HOURS: str(hours)}), "the lease")
+        _warn_on_error(lambda: _tag({LEASE: address, LEASE_HOURS: str(hours)}), "the lease")
 
 
 def close(state: str, reason: str, *, required: bool = False) -> None:
-    """End the run of MLflow as the pipeline ended.
+    """End the run of MLflow with the final state of the pipeline.
 
     state       FINISHED | FAILED | KILLED;  reason  one line, "" for none
-    required    an error of MLflow is raised: no other marker says how the run ended
+    required    raise an error of MLflow: there is no other record of the final state
     """
     if tracking_enabled() and required:
         _end(state, reason)
     elif tracking_enabled():
-        _quietly(lambda: _end(state, reason), "the end of the run")
+        _warn_on_error(lambda: _end(state, reason), "the end of the run")
 
 
 def tags() -> dict[str, str]:
-    """The tags of the run of MLflow that stands for this task's pipeline run.
+    """The tags of the MLflow run of this task's pipeline run.
 
-    Raises
-        OperationalError: MLflow does not answer.
+    Raises OperationalError when MLflow does not respond.
     """
     with tracking.service() as client:
         return dict(client.get_run(tracking.parent(client)).data.tags)
 
 
 def tracking_enabled() -> bool:
-    """Whether this is a task of a pipeline run, and MLflow is named."""
+    """Whether this is a task of a pipeline run and a tracking server is configured."""
     return bool(lineage.pipeline_run()) and tracking.server_configured()
 
 
-def _quietly(do: Callable[[], Any], what: str) -> Any:
+def _warn_on_error(action: Callable[[], Any], subject: str) -> Any:
     try:
-        return do()
+        return action()
     except LeaseTaken:
         raise
     except MctiError as error:
-        warnings.warn(f"{what} is not noted in MLflow: {error}", TrackingUnavailable, stacklevel=3)
+        warnings.warn(f"{subject} is not logged in MLflow: {error}", TrackingUnavailable, stacklevel=3)
         return None
 
 
 def _open(step: str) -> str:
     with tracking.service() as client:
         joined = tracking.joined_run(client)
-        if joined:  # Kubeflow has opened a run for this task
+        if joined:  # Kubeflow created a run for this task
             for name, value in {**tracking.origin_tags(), "mcti.step": step}.items():
                 client.set_tag(joined, name, value)
             return joined
-        above = tracking.resumed_parent(client)
-        number = client.get_run(above).info.experiment_id
-        tags = {**tracking.below(above), "mcti.step": step, **lineage.code()}
+        parent = tracking.resumed_parent(client)
+        number = client.get_run(parent).info.experiment_id
+        tags = {**tracking.child_tags(parent), "mcti.step": step, **lineage.code()}
         return str(client.create_run(number, run_name=step, tags=tags).info.run_id)
 
 
-def _close(note: str, state: str, numbers: Mapping[str, float], reason: str = "") -> None:
+def _close(run_id: str, state: str, numbers: Mapping[str, float], reason: str = "") -> None:
     with tracking.service() as client:
         for name, value in numbers.items():
-            client.log_metric(note, name, value)
+            client.log_metric(run_id, name, value)
         if reason:
-            client.set_tag(note, "mcti.error", reason[:5000])
-        if os.environ.get("MLFLOW_RUN_ID"):  # a run of Kubeflow's is ended by Kubeflow
+            client.set_tag(run_id, "mcti.error", reason[:5000])
+        if os.environ.get("MLFLOW_RUN_ID"):  # Kubeflow ends its own run
             return
-        client.set_terminated(note, state)
+        client.set_terminated(run_id, state)
         if reason:
-            end_again(client, tracking.parent(client), reason)
+            end_resumed(client, tracking.parent(client), reason)
 
 
 def _tag(tags: Mapping[str, str]) -> None:
@@ -157,13 +155,13 @@ def _tag(tags: Mapping[str, str]) -> None:
 def _end(state: str, reason: str) -> None:
     with tracking.service() as client:
         run = tracking.parent(client)
-        told = {RESULT: state, REASON: reason[:5000], "mcti.error": reason[:5000] if state != "FINISHED" else ""}
-        known = client.get_run(run).data.tags
-        for name, value in told.items():
-            if value or known.get(name):  # no empty tag, unless it hides what an earlier attempt left
+        tags = {RESULT: state, REASON: reason[:5000], "mcti.error": reason[:5000] if state != "FINISHED" else ""}
+        existing = client.get_run(run).data.tags
+        for name, value in tags.items():
+            if value or existing.get(name):  # an empty tag only where it replaces that of an earlier attempt
                 client.set_tag(run, name, value)
         if os.environ.get("MLFLOW_RUN_ID"):
             return
-        for left in tracking.left_running(client, run):
-            client.set_terminated(left, "KILLED")
+        for unfinished in tracking.unfinished_runs(client, run):
+            client.set_terminated(unfinished, "KILLED")
         client.set_terminated(run, state)

@@ -1,10 +1,11 @@
-"""The one way aliases move: a line of the ledger first, then what it says; and how to find and mend what was cut.
+"""Moving aliases: an entry of the ledger is written first, then the aliases follow it; finding and repairing faults.
 
-What the last line says is what the aliases must be. A promotion that dies before its line has not happened; one that
-dies after it is finished by `mend`.
+The aliases must be those of the last entry. A promotion that is interrupted before its entry is written has not
+happened; one that is interrupted afterwards is completed by `repair`.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from mcti.errors import DataError
@@ -14,180 +15,183 @@ from mcti.registry.ledger import LedgerEntry
 
 ROLLBACK, REPAIR = "rollback", "repair"
 _HEAD = "mcti.ledger_head"
+_DELETED = "version"  # first word of a fault about a deleted version
+
+
+@dataclass(frozen=True)
+class Aliases:
+    """The versions with the aliases `champion` and `previous`; None: not set."""
+
+    champion: int | None
+    previous: int | None
+
+    @classmethod
+    def of_last(cls, entries: list[LedgerEntry]) -> "Aliases":
+        """As the last entry states them."""
+        return cls(entries[-1].champion, entries[-1].previous) if entries else cls(None, None)
+
+    @classmethod
+    def read(cls, client: Any, name: str) -> "Aliases":
+        """As they are in the registry."""
+        versions = (models.version_by_alias(client, name, alias) for alias in (models.CHAMPION, models.PREVIOUS))
+        return cls(*(None if version is None else int(version.version) for version in versions))
+
+    def items(self) -> tuple[tuple[str, int | None], ...]:
+        """(alias, version) of both."""
+        return (models.CHAMPION, self.champion), (models.PREVIOUS, self.previous)
 
 
 def decide(
-    client: Any,
-    lines: list[LedgerEntry],
-    name: str,
-    version: int,
-    judgement: GateEvaluation,
-    evidence: Mapping[str, Any],
+    client: Any, entries: list[LedgerEntry], version: Any, evaluation: GateEvaluation, evidence: Mapping[str, Any]
 ) -> LedgerEntry:
-    """Write the decision down after `lines`, as `checked` gave them, then move the aliases when it is to promote.
+    """Record the decision about `version` after `entries`, as `verified_entries` gave them, and move the aliases.
 
     Raises
-        s3.Conflict: another decision was written since `lines` were read; nothing was moved.
-        DataError: an alias was moved by hand, or a version deleted, while this one was judged; nothing was moved.
+    s3.Conflict when another decision was recorded since `entries` were read; no alias was moved.
+    DataError when an alias was moved or a version deleted during the evaluation; no alias was moved.
     """
-    found = findings(client, name, lines)
-    if found and ledger.length(name) == len(lines):  # else a rival's line is what they speak of: the put will tell
-        _refuse(name, found)
-    champion, previous = _said(lines)
-    after = (version, champion) if judgement.outcome == PROMOTE else (champion, previous)
-    told = {**judgement.model_dump(mode="json"), **evidence}
-    return _write(client, lines, judgement.outcome, name, version, after, told)
+    name = version.name
+    faults = find_faults(client, name, entries)
+    if faults and ledger.length(name) == len(entries):  # otherwise a concurrent entry causes them: the put will fail
+        _refuse(name, faults)
+    aliases = Aliases.of_last(entries)
+    if evaluation.outcome == PROMOTE:
+        aliases = Aliases(int(version.version), aliases.champion)
+    record = {**evaluation.model_dump(mode="json"), **evidence}
+    return _write(client, entries, evaluation.outcome, name, int(version.version), aliases, record)
 
 
 def rollback(client: Any, name: str) -> LedgerEntry:
-    """Give the alias `champion` back to the version before it; one that was deleted by hand is passed over.
+    """Return the alias `champion` to the version before; a version that was deleted is skipped.
 
-    Raises
-        DataError: there is no version before.
+    Raises DataError when there is no version before, or the ledger has other faults.
     """
-    lines = ledger.read(name)
-    _refuse(name, [fault for fault in findings(client, name, lines) if not fault.startswith(_GONE)])
-    champion = _said(lines)[0]
-    former = _former(client, lines, champion)
+    entries = ledger.read(name)
+    _refuse(name, [fault for fault in find_faults(client, name, entries) if not fault.startswith(_DELETED)])
+    champion = Aliases.of_last(entries).champion
+    former = _former(client, entries, champion)
     if former is None:
         raise DataError("there is no previous champion", f"model {name}", "promote a version first")
-    after = (former, _former(client, lines, former))
-    told = {"withdrawn": champion, "reason": f"version {champion} was withdrawn"}
-    return _write(client, lines, ROLLBACK, name, former, after, told)
+    aliases = Aliases(former, _former(client, entries, former))
+    record = {"withdrawn": champion, "reason": f"version {champion} was withdrawn"}
+    return _write(client, entries, ROLLBACK, name, former, aliases, record)
 
 
-def checked(client: Any, name: str) -> list[LedgerEntry]:
-    """The ledger's lines, when the chain is whole and the aliases are what it says.
+def verified_entries(client: Any, name: str) -> list[LedgerEntry]:
+    """The entries of the ledger, if the chain is complete and the aliases agree with it.
 
-    Raises
-        DataError: a line was edited, lost or reordered, or an alias moved without the ledger.
+    Raises DataError when an entry was edited, lost or reordered, or an alias was moved without the ledger.
     """
-    lines = ledger.read(name)
-    _refuse(name, findings(client, name, lines))
-    return lines
+    entries = ledger.read(name)
+    _refuse(name, find_faults(client, name, entries))
+    return entries
 
 
-def findings(client: Any, name: str, lines: list[LedgerEntry]) -> list[str]:
-    """All faults of the chain, every version deleted by hand, every alias that is not what the last line says."""
-    found = ledger.faults(lines, _head(client, name))
-    gone = _gone(client, name, lines)
-    found += [f"{_GONE} {number}, {alias} by the ledger, was deleted by hand" for alias, number in gone.items()]
-    for alias, is_now, wanted in zip(
-        (models.CHAMPION, models.PREVIOUS), _aliases(client, name), _said(lines), strict=True
-    ):
-        if is_now != wanted and alias not in gone:
-            found.append(
-                f"alias {alias} is {_told(is_now)}, the ledger says {_told(wanted)}: moved by hand, or a promotion was "
-                "cut or is under way"
+def find_faults(client: Any, name: str, entries: list[LedgerEntry]) -> list[str]:
+    """All faults of the chain, every deleted version, and every alias that differs from the last entry."""
+    faults = ledger.find_faults(entries, _head(client, name))
+    deleted = _deleted(client, name, entries)
+    faults += [f"{_DELETED} {number}, {alias} in the ledger, was deleted manually" for alias, number in deleted.items()]
+    expected = dict(Aliases.of_last(entries).items())
+    for alias, actual in Aliases.read(client, name).items():
+        if actual != expected[alias] and alias not in deleted:
+            faults.append(
+                f"alias {alias} is {_named(actual)}, in the ledger {_named(expected[alias])}: it was moved manually, "
+                "or a promotion was interrupted or is in progress"
             )
-    return found
+    return faults
 
 
-def hint(client: Any, name: str) -> list[str]:
-    """Set the aliases to what the last line says; what was wrong with them.
+def repair(client: Any, name: str) -> list[str]:
+    """Set the aliases to the state of the last entry; the faults that were found.
 
-    A champion that was deleted by hand cannot come back: the one before it takes its place, and a line says so.
+    A champion that was deleted cannot be restored: the champion before it replaces it, and an entry records that.
 
-    Raises
-        DataError: the chain itself is broken; that no command can mend.
+    Raises DataError when the chain itself is damaged: its objects must be restored from a backup.
     """
-    lines = ledger.read(name)
-    broken = ledger.faults(lines, _head(client, name))
-    if broken:
-        raise DataError(broken[0], f"ledger of {name}", "restore the ledger's objects from a backup of the bucket")
-    found = findings(client, name, lines)
-    gone = _gone(client, name, lines)
-    if gone:
-        champion = _said(lines)[0]
-        champion = _former(client, lines, champion) if models.CHAMPION in gone else champion
-        after = (champion, _former(client, lines, champion))
-        number = gone.get(models.CHAMPION, gone.get(models.PREVIOUS, 0))
-        _write(client, lines, REPAIR, name, number, after, {"deleted": gone, "reason": "; ".join(found)})
-    elif lines:
-        _apply(client, lines[-1])
-    return found
-
-
-_GONE = "version"
-"""How a finding of a deleted version begins."""
+    entries = ledger.read(name)
+    damaged = ledger.find_faults(entries, _head(client, name))
+    if damaged:
+        raise DataError(damaged[0], f"ledger of {name}", "restore the ledger's objects from a backup of the bucket")
+    faults = find_faults(client, name, entries)
+    deleted = _deleted(client, name, entries)
+    if deleted:
+        champion = Aliases.of_last(entries).champion
+        champion = _former(client, entries, champion) if models.CHAMPION in deleted else champion
+        aliases = Aliases(champion, _former(client, entries, champion))
+        number = deleted.get(models.CHAMPION, deleted.get(models.PREVIOUS, 0))
+        _write(client, entries, REPAIR, name, number, aliases, {"deleted": deleted, "reason": "; ".join(faults)})
+    elif entries:
+        _apply(client, entries[-1])
+    return faults
 
 
 def _write(
     client: Any,
-    lines: list[LedgerEntry],
+    entries: list[LedgerEntry],
     action: str,
     name: str,
     version: int,
-    after: tuple[int | None, int | None],
+    aliases: Aliases,
     evidence: Mapping[str, Any],
 ) -> LedgerEntry:
-    champion, previous = after
-    line = ledger.append(
-        lines,
+    entry = ledger.append(
+        entries,
         action=action,
         model=name,
         version=version,
-        champion=champion,
-        previous=previous,
+        champion=aliases.champion,
+        previous=aliases.previous,
         evidence=dict(evidence),
     )
-    _apply(client, line)
-    # Where this process slept between line and aliases, a later line was mended in the meantime: it has the last word.
-    if ledger.length(name) > line.number:
+    _apply(client, entry)
+    # If this process was suspended between entry and aliases, a later entry may exist: the last entry decides.
+    if ledger.length(name) > entry.number:
         _apply(client, ledger.read(name)[-1])
-    return line
+    return entry
 
 
-def _apply(client: Any, line: LedgerEntry) -> None:
-    for alias, number in ((models.PREVIOUS, line.previous), (models.CHAMPION, line.champion)):
+def _apply(client: Any, entry: LedgerEntry) -> None:
+    for alias, number in ((models.PREVIOUS, entry.previous), (models.CHAMPION, entry.champion)):
         if number is not None:
-            client.set_registered_model_alias(line.model, alias, str(number))
-        elif models.version_by_alias(client, line.model, alias) is not None:
-            client.delete_registered_model_alias(line.model, alias)
-    client.set_registered_model_tag(line.model, _HEAD, f"{line.number}:{line.hash}")
+            client.set_registered_model_alias(entry.model, alias, str(number))
+        elif models.version_by_alias(client, entry.model, alias) is not None:
+            client.delete_registered_model_alias(entry.model, alias)
+    client.set_registered_model_tag(entry.model, _HEAD, f"{entry.number}:{entry.hash}")
 
 
-def _refuse(name: str, found: list[str]) -> None:
-    if found:
-        hint = "see `mcti ledger verify`; `mcti promote --repair` sets the aliases to what the ledger says"
-        raise DataError(found[0], f"ledger of {name}", hint)
+def _refuse(name: str, faults: list[str]) -> None:
+    if faults:
+        hint = "see `mcti ledger verify`; `mcti promote --repair` sets the aliases to the state in the ledger"
+        raise DataError(faults[0], f"ledger of {name}", hint)
 
 
-def _told(version: int | None) -> str:
+def _named(version: int | None) -> str:
     return "not set" if version is None else f"version {version}"
 
 
-def _said(lines: list[LedgerEntry]) -> tuple[int | None, int | None]:
-    """Champion and previous by the last line."""
-    return (lines[-1].champion, lines[-1].previous) if lines else (None, None)
+def _deleted(client: Any, name: str, entries: list[LedgerEntry]) -> dict[str, int]:
+    """Champion and previous of the ledger that no longer exist, by alias."""
+    expected = Aliases.of_last(entries).items()
+    return {
+        alias: number for alias, number in expected if number is not None and not models.exists(client, name, number)
+    }
 
 
-def _aliases(client: Any, name: str) -> tuple[int | None, int | None]:
-    found = (models.version_by_alias(client, name, alias) for alias in (models.CHAMPION, models.PREVIOUS))
-    champion, previous = (None if version is None else int(version.version) for version in found)
-    return champion, previous
-
-
-def _gone(client: Any, name: str, lines: list[LedgerEntry]) -> dict[str, int]:
-    """Versions that the ledger holds to be champion or previous and that are not there any more, by alias."""
-    said = zip((models.CHAMPION, models.PREVIOUS), _said(lines), strict=True)
-    return {alias: number for alias, number in said if number is not None and not models.exists(client, name, number)}
-
-
-def _former(client: Any, lines: list[LedgerEntry], champion: int | None) -> int | None:
-    """The last champion before this one that is still there: whoever was deleted by hand cannot come back."""
-    former, passed = _before(lines, champion), {champion}
+def _former(client: Any, entries: list[LedgerEntry], champion: int | None) -> int | None:
+    """The last champion before this one that still exists."""
+    former, passed = _before(entries, champion), {champion}
     while former is not None and former not in passed:
-        if models.exists(client, lines[-1].model, former):
+        if models.exists(client, entries[-1].model, former):
             return former
         passed.add(former)
-        former = _before(lines, former)
+        former = _before(entries, former)
     return None
 
 
-def _before(lines: list[LedgerEntry], champion: int | None) -> int | None:
-    """Who was champion before `champion` became it."""
-    promoted = [line for line in lines if line.action == PROMOTE and line.champion == champion]
+def _before(entries: list[LedgerEntry], champion: int | None) -> int | None:
+    """The champion before `champion` was promoted."""
+    promoted = [entry for entry in entries if entry.action == PROMOTE and entry.champion == champion]
     return promoted[-1].previous if promoted else None
 
 

@@ -1,9 +1,9 @@
-"""The model as MLflow loads and serves it: this file is logged as code, beside weights and JSON; nothing is pickled.
+"""The model as MLflow loads and serves it: this file is logged as code, together with weights and JSON; no pickle.
 
-Input, one row a patient: patient_id, genes ({name: value}), features ([[…], …], N patches of D values, or
+Input, one row per patient: patient_id, genes ({name: value}), features ([[…], …], N patches of D values, or
 {"shape": [N, D], "float32": base64}), covariates ({name: value}; only for a model that reads clinical covariates).
 Output: the columns of `mcti predict` (docs/serving.md), to the bit.
-A request that cannot be answered gets 400 and one line of what, where and how to mend it.
+A request that cannot be answered gets 400 and one line: what, where, hint.
 """
 
 import base64
@@ -23,18 +23,18 @@ from mlflow.pyfunc import PythonModel
 
 from mcti import redaction
 from mcti.errors import DataError, MctiError
-from mcti.registry import ensemble
+from mcti.registry import ensemble_files
 
-MOST_PATIENTS = 1000
-"""Patients of a request."""
-MOST_PATCHES = 200_000
-"""Patches of a patient: some ten slides at 20x; a request beyond is a mistake or an attack."""
-MOST_HORIZONS = 100
-"""Months at which S(t) is asked."""
+MAX_PATIENTS = 1000
+"""Patients per request."""
+MAX_PATCHES = 200_000
+"""Patches per patient: about ten slides at 20x."""
+MAX_HORIZONS = 100
+"""Horizons of S(t) per request."""
 
 
-class Refusal(MlflowException):  # type: ignore[misc]
-    """400 with our one line. MLflow's server would write the whole table before it, ids and genes with it."""
+class InvalidRequest(MlflowException):  # type: ignore[misc]
+    """Status 400 with our one line: its message is immutable, since MLflow would prepend the whole table with ids."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if name != "message" or not hasattr(self, name):
@@ -42,25 +42,28 @@ class Refusal(MlflowException):  # type: ignore[misc]
 
 
 class ServedModel(PythonModel):  # type: ignore[misc]
-    """An ensemble behind MLflow's interface."""
+    """An ensemble with the interface of MLflow's models."""
 
     def load_context(self, context: Any) -> None:
-        """Read the ensemble that was logged with this code."""
-        self.ensemble = ensemble.load(Path(context.artifacts["ensemble"]))
+        """Read the ensemble that was logged with this file."""
+        self.ensemble = ensemble_files.load(Path(context.artifacts["ensemble"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002
-        """One row out for each row in; `params["horizons_months"]` chooses the months of S(t)."""
+        """One output row per input row; `params`: horizons_months (months of S(t)) and risk_groups.
+
+        Raises InvalidRequest when a row or a parameter is invalid.
+        """
         try:
             return _frame(self._rows(model_input, params or {}))
         except MctiError as error:
-            told = redaction.text(str(error), map(str, model_input.get("patient_id", ())))
-            raise Refusal(told, error_code=INVALID_PARAMETER_VALUE) from error
+            message = redaction.text(str(error), map(str, model_input.get("patient_id", ())))
+            raise InvalidRequest(message, error_code=INVALID_PARAMETER_VALUE) from error
 
     def _rows(self, model_input: pd.DataFrame, params: Mapping[str, Any]) -> list[dict[str, Any]]:
         if "patient_id" not in model_input.columns:
             raise DataError("column patient_id is missing", "the request", "send patient_id, genes, features")
-        if len(model_input) > MOST_PATIENTS:
-            hint = f"send at most {MOST_PATIENTS} at a time, or use mcti predict"
+        if len(model_input) > MAX_PATIENTS:
+            hint = f"send at most {MAX_PATIENTS} at a time, or use mcti predict"
             raise DataError(f"{len(model_input)} patients", "the request", hint)
         _refuse_duplicates(model_input["patient_id"].astype(str).tolist())
         horizons, groups = _horizons(params.get("horizons_months")), params.get("risk_groups")
@@ -71,9 +74,9 @@ class ServedModel(PythonModel):  # type: ignore[misc]
 
     def _row(self, row: Mapping[Any, Any], horizons: list[float] | None, groups: int) -> dict[str, Any]:
         features, patient = row.get("features"), str(row["patient_id"])
-        if patient in _NOBODY:
-            raise DataError("patient_id is empty", "the request", "name each patient, by any word")
-        genes, covariates = (_named(row.get(name), name) for name in ("genes", "covariates"))
+        if patient in _EMPTY_IDS:
+            raise DataError("patient_id is empty", "the request", "send a non-empty id for each patient")
+        genes, covariates = (_numbers_by_name(row.get(name), name) for name in ("genes", "covariates"))
         bag = None if _absent(features) else torch.as_tensor(_matrix(features), dtype=torch.float32)
         try:
             return self.ensemble.predict(patient, bag, genes, horizons, covariates, groups)
@@ -82,32 +85,32 @@ class ServedModel(PythonModel):  # type: ignore[misc]
 
 
 def _refuse_duplicates(patients: Sequence[str]) -> None:
-    seen: set[str] = set()
+    earlier: set[str] = set()
     for patient in patients:
-        if patient in seen and patient not in _NOBODY:
+        if patient in earlier and patient not in _EMPTY_IDS:
             raise DataError("two rows of one patient_id", f"the request, patient {patient}", "send each patient once")
-        seen.add(patient)
+        earlier.add(patient)
 
 
-_NOBODY = frozenset({"", "None", "nan"})  # MLflow makes a text of a null before we see it
+_EMPTY_IDS = frozenset({"", "None", "nan"})  # MLflow converts a null to text before this code receives it
 
 
 def _horizons(chosen: Sequence[float] | None) -> list[float] | None:
-    """Months at which S(t) is wanted; None: those of the model."""
+    """The horizons (months) of the request; None: those of the model."""
     if chosen is None or not len(chosen):
         return None
-    hint = f"send at most {MOST_HORIZONS} months, none below 0"
-    if len(chosen) > MOST_HORIZONS:
+    hint = f"send at most {MAX_HORIZONS} months, none below 0"
+    if len(chosen) > MAX_HORIZONS:
         raise DataError(f"{len(chosen)} horizons_months", "the request", hint)
     months = [float(value) for value in chosen]
-    wrong = next((value for value in months if not 0 <= value < math.inf), None)
-    if wrong is not None:
-        raise DataError(f"horizons_months {wrong:g}", "the request", hint)
+    invalid = next((value for value in months if not 0 <= value < math.inf), None)
+    if invalid is not None:
+        raise DataError(f"horizons_months {invalid:g}", "the request", hint)
     return months
 
 
 def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """None stays None among numbers: the NaN that pandas makes of it is no JSON, and strict clients refuse it."""
+    """None stays None in numeric columns: pandas would make it NaN, which is not valid JSON."""
     gaps = {name for row in rows for name, value in row.items() if value is None}
     return pd.DataFrame(rows).assign(**{name: pd.Series([row[name] for row in rows], dtype=object) for name in gaps})
 
@@ -118,16 +121,16 @@ def _absent(value: Any) -> bool:
     )
 
 
-def _named(value: Any, what: str) -> dict[str, float | None] | None:
+def _numbers_by_name(value: Any, name: str) -> dict[str, float | None] | None:
     """`{name: number}`, None where nothing was sent."""
     if _absent(value):
         return None
-    hint = f'send {what} as {{"name": 2.5}}, null where not measured'
+    hint = f'send {name} as {{"name": 2.5}}, null where not measured'
     if not isinstance(value, Mapping):
-        raise DataError(f"{what} are a {type(value).__name__}, no numbers by name", "the request", hint)
-    for name, number in value.items():
+        raise DataError(f"{name} are a {type(value).__name__}, not numbers by name", "the request", hint)
+    for key, number in value.items():
         if number is not None and not _is_number(number):
-            raise DataError(f"{what}: {name!r} is {reprlib.repr(number)}, no number", "the request", hint)
+            raise DataError(f"{name}: {key!r} is {reprlib.repr(number)}, not a number", "the request", hint)
     return dict(value)
 
 
@@ -136,7 +139,7 @@ def _is_number(value: object) -> bool:
         return False
     try:
         float(value)
-    except OverflowError:  # an integer of JSON has no end
+    except OverflowError:  # an integer in JSON has any length
         return False
     return True
 
@@ -148,43 +151,43 @@ def _matrix(value: Any) -> Any:
     if isinstance(value, Mapping):
         return _packed(value)
     if isinstance(value, str) or not hasattr(value, "__len__"):
-        raise DataError(f"features are a {type(value).__name__}, no table of numbers", "the request", hint)
-    _few_enough(len(value))
+        raise DataError(f"features are a {type(value).__name__}, not a table of numbers", "the request", hint)
+    _check_patch_count(len(value))
     try:
         table = np.array(value if isinstance(value, np.ndarray) else list(value))
     except (TypeError, ValueError) as error:
-        raise DataError(f"features are no table of numbers ({error})", "the request", hint) from error
+        raise DataError(f"features are not a table of numbers ({error})", "the request", hint) from error
     if table.dtype.kind not in "fiu":
-        what = "features are no table of numbers: there is a text, a null or a truth value"
+        what = "features are not a table of numbers: they contain a text, a null or a boolean"
         raise DataError(what, "the request", hint)
     return table.astype(np.float32)
 
 
 def _packed(value: Mapping[str, Any]) -> Any:
-    """(N, D) from base64 of little-endian float32: a quarter of the size of digits, and nothing to parse."""
+    """(N, D) from base64 of little-endian float32: a quarter of the size of decimal numbers, and no parsing."""
     import numpy as np
 
     hint = 'send {"shape": [N, D], "float32": base64 of the rows, little-endian}'
     shape, text = value.get("shape"), value.get("float32")
     if not isinstance(shape, list) or not isinstance(text, str) or len(value) != 2 or not _is_shape(shape):
         raise DataError("features are an object without shape [N, D] and float32", "the request", hint)
-    _few_enough(shape[0])
+    _check_patch_count(shape[0])
     try:
         body = base64.b64decode(text, validate=True)
     except ValueError as error:
-        raise DataError(f"features are no base64 ({error})", "the request", hint) from error
+        raise DataError(f"features are not base64 ({error})", "the request", hint) from error
     if len(body) != 4 * shape[0] * shape[1]:
         raise DataError(f"{len(body)} bytes of features and shape {shape}", "the request", hint)
     return np.frombuffer(body, dtype="<f4").reshape(shape).astype(np.float32)
 
 
 def _is_shape(shape: list[Any]) -> bool:
-    return len(shape) == 2 and all(type(n) is int and n >= 0 for n in shape)  # True is an int, too
+    return len(shape) == 2 and all(type(n) is int and n >= 0 for n in shape)  # True is an instance of int
 
 
-def _few_enough(patches: int) -> None:
-    if patches > MOST_PATCHES:
-        hint = f"send at most {MOST_PATCHES}, or use mcti predict"
+def _check_patch_count(patches: int) -> None:
+    if patches > MAX_PATCHES:
+        hint = f"send at most {MAX_PATCHES}, or use mcti predict"
         raise DataError(f"{patches} patches of one patient", "the request", hint)
 
 

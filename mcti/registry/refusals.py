@@ -1,13 +1,13 @@
-"""Refusals of a task: an error in its settings (exit code 2) or data (3) that another attempt would only repeat.
+"""Refusals of a task: an error in its settings (exit code 2) or data (3), which a retry would only repeat.
 
-Kubeflow Pipelines and Argo see exit code 1 of every failed task, so the engine retries those errors as well. The first
-attempt therefore writes a small record; the next attempt of the same task in the same run finds it and ends at once
-with the same error. Records lie below the folder of the run in DVC's remote (MCTI_REMOTE), without a remote as tags
-of the run in MLflow. Where neither can be reached, the task is computed again.
+Kubeflow Pipelines and Argo receive exit code 1 of every failed task, so they retry these errors as well. The first
+attempt therefore writes a small record; the next attempt of the same task in the same run reads it and ends at once
+with the same error. Records are below the folder of the run in DVC's remote (MCTI_REMOTE), without a remote in tags of
+the run in MLflow. Where neither is available, the task is computed again.
 
 A record is valid for the waits between the attempts and ten minutes for each pod to start (MCTI_RETRY_SECONDS, from the
-row of the resource table), and the exit task deletes those of its run: a run that is repeated after its data were
-repaired is computed. KFP does not repeat the exit task with a run, so the time limit is what counts there.
+row of the resource table), and the exit task deletes those of its run, so that a run is computed again after its data
+were corrected. KFP does not repeat the exit task when it retries a run; then the time limit applies.
 """
 
 import contextlib
@@ -28,12 +28,12 @@ from mcti.registry import lineage, tracking
 P = ParamSpec("P")
 R = TypeVar("R")
 _TAG = "mcti.refused."
-_LONGEST_TAG = 5000  # characters of the value of a tag that every version of MLflow takes
-_ERRORS: dict[int, type[MctiError]] = {kind.exit_code: kind for kind in (UsageError, DataError)}
+_MAX_TAG_LENGTH = 5000  # characters; accepted by every version of MLflow
+_ERRORS: dict[int, type[MctiError]] = {error.exit_code: error for error in (UsageError, DataError)}
 
 
 class Refusal(BaseModel):
-    """The error of a task, as it is kept for the next attempt; times in seconds since 1970."""
+    """The error of a task, stored for the next attempt; times in seconds since 1970."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     step: str
@@ -46,7 +46,7 @@ class Refusal(BaseModel):
     valid_until: float
 
     @classmethod
-    def of(cls, error: MctiError, step: str, digest: str, seconds: float) -> Self:
+    def from_error(cls, error: MctiError, step: str, digest: str, seconds: float) -> Self:
         """The record of `error`, valid for `seconds` from now."""
         now, (message, where, hint) = time.time(), map(redaction.text, (error.what, error.where, error.hint))
         return cls(
@@ -55,36 +55,36 @@ class Refusal(BaseModel):
         )  # fmt: skip
 
     def error(self) -> MctiError:
-        """The error again: the same line and the same exit code."""
+        """The stored error: the same line and the same exit code."""
         return _ERRORS[self.exit_code](self.message, self.where, self.hint)
 
 
 def cache_refusals(step: Callable[P, R]) -> Callable[P, R]:
-    """A step whose refusal is computed once in a pipeline run, however often the engine tries again.
+    """Compute the refusal of a step once per pipeline run: each retry of the task raises the stored error.
 
-    Outside a task that may be retried it is the step itself.
+    No effect outside a task that may be retried.
     """
 
     @functools.wraps(step)
-    def wrapped(*arguments: P.args, **named: P.kwargs) -> R:
+    def wrapped(*arguments: P.args, **options: P.kwargs) -> R:
         seconds = _seconds()
         if not seconds:
-            return step(*arguments, **named)
-        name, digest = step.__name__, _digest(step, arguments, named)
+            return step(*arguments, **options)
+        name, digest = step.__name__, _digest(step, arguments, options)
         earlier = _find(name, digest)
         if earlier is not None:
             raise earlier.error()
         try:
-            return step(*arguments, **named)
+            return step(*arguments, **options)
         except (UsageError, DataError) as error:
-            _keep(Refusal.of(error, name, digest, seconds))
+            _store(Refusal.from_error(error, name, digest, seconds))
             raise
 
     return wrapped
 
 
 def clear() -> None:
-    """Delete the refusals of this pipeline run; for its exit task. What cannot be reached is left to expire."""
+    """Delete the refusals of this pipeline run; called by its exit task. A record that cannot be deleted expires."""
     if not lineage.pipeline_run():
         return
     if os.environ.get("MCTI_REMOTE"):
@@ -98,14 +98,14 @@ def clear() -> None:
 
 
 def _seconds() -> float:
-    """How long a refusal of this task is of use; 0 where no attempt can follow."""
+    """Seconds for which a refusal of this task is valid; 0 where the task is not retried."""
     return float(os.environ.get("MCTI_RETRY_SECONDS") or 0) if lineage.pipeline_run() else 0.0
 
 
-def _digest(step: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]) -> str:
-    """MD5 over inputs and settings; not over where the result goes, which may differ between attempts."""
-    given = inspect.signature(step).bind(*arguments, **named).arguments
-    plain = {name: _plain(value) for name, value in given.items() if name != "out" and not callable(value)}
+def _digest(step: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]) -> str:
+    """MD5 over inputs and settings, without the output path, which may differ between attempts."""
+    bound = inspect.signature(step).bind(*arguments, **options).arguments
+    plain = {name: _plain(value) for name, value in bound.items() if name != "out" and not callable(value)}
     return storage.text_md5(storage.to_json(plain))
 
 
@@ -121,26 +121,26 @@ def _plain(value: object) -> object:
 
 def _find(step: str, digest: str) -> Refusal | None:
     """The valid refusal of the same task in this run."""
-    for read in _places(_read_object, _read_tag):
+    for read in _stores(_read_object, _read_tag):
         try:
-            found = read(step, digest)
+            refusal = read(step, digest)
         except OperationalError:
-            continue  # the next place may answer
-        return found if found is not None and found.valid_until > time.time() else None
+            continue  # the next store may be available
+        return refusal if refusal is not None and refusal.valid_until > time.time() else None
     return None
 
 
-def _keep(refusal: Refusal) -> None:
-    for write in _places(_write_object, _write_tag):
-        with contextlib.suppress(MctiError):  # the task has failed already, and its own error is the one to report
+def _store(refusal: Refusal) -> None:
+    for write in _stores(_write_object, _write_tag):
+        with contextlib.suppress(MctiError):  # the task has failed, and its own error must be reported
             write(refusal)
             return
 
 
-def _places(remote: Callable[..., Any], tracked: Callable[..., Any]) -> list[Callable[..., Any]]:
-    """The functions for the places that this task knows, in the order in which they are tried."""
-    known = (("MCTI_REMOTE", remote), ("MLFLOW_TRACKING_URI", tracked))
-    return [function for name, function in known if os.environ.get(name)]
+def _stores(remote: Callable[..., Any], tracked: Callable[..., Any]) -> list[Callable[..., Any]]:
+    """The functions of the stores that are configured for this task, in order of preference."""
+    stores = (("MCTI_REMOTE", remote), ("MLFLOW_TRACKING_URI", tracked))
+    return [function for name, function in stores if os.environ.get(name)]
 
 
 def _folder() -> str:
@@ -154,7 +154,7 @@ def _address(step: str, digest: str) -> str:
 def _read_object(step: str, digest: str) -> Refusal | None:
     try:
         return Refusal.model_validate_json(storage.read_bytes(_address(step, digest)))
-    except (DataError, ValidationError):  # there is none, or another version wrote it
+    except (DataError, ValidationError):  # no record, or one in another format
         return None
 
 
@@ -164,7 +164,7 @@ def _write_object(refusal: Refusal) -> None:
 
 @contextlib.contextmanager
 def _tags() -> Iterator[tuple[Any, str, dict[str, str]]]:
-    """The client, the run of MLflow that stands for the pipeline run, and its tags that hold refusals."""
+    """The client, the MLflow run of the pipeline run, and its tags that contain refusals."""
     with tracking.service() as client:
         run = tracking.parent(client)
         tags = client.get_run(run).data.tags
@@ -182,6 +182,6 @@ def _read_tag(step: str, digest: str) -> Refusal | None:
 
 def _write_tag(refusal: Refusal) -> None:
     text = refusal.model_dump_json()
-    if len(text) <= _LONGEST_TAG:
+    if len(text) <= _MAX_TAG_LENGTH:
         with tracking.service() as client:
             client.set_tag(tracking.parent(client), f"{_TAG}{refusal.step}-{refusal.digest}", text)

@@ -1,14 +1,14 @@
-"""How a pipeline run ended: the marker of its last task, and what the exit task concludes from it.
+"""The outcome of a pipeline run: the marker of its last task, and the conclusion of the exit task.
 
 KFP gives the exit task a final status, which is not reliable on a cluster: COMPLETE, FAILED or RUNNING (RUNNING also
 after full success, after a driver failed, and after termination), the message always empty. So the last task of each
 branch of a pipeline, which runs only if everything before it succeeded and which is never taken from the cache, writes
 a marker:
 
-* `<remote>/runs/<run>/outcome.json`, where `cluster.remote` is set. This one is primary: an object store keeps what was
-  written, and the pipelines cannot run without theirs, whereas MLflow may be away at that moment.
-* the tags `mcti.result` and `mcti.reason` of the run of MLflow that stands for the pipeline run, which ends FINISHED at
-  once: the "retry" of a run repeats its failed tasks, but never the exit task.
+* `<remote>/runs/<run>/outcome.json`, where `cluster.remote` is set. It is the primary marker: the pipelines require
+  their object store, whereas MLflow may be unavailable at that moment.
+* the tags `mcti.result` and `mcti.reason` of the MLflow run of the pipeline run, which ends as FINISHED at once: the
+  "retry" of a run repeats its failed tasks, but never the exit task.
 """
 
 import logging
@@ -28,11 +28,11 @@ _NO_MARKER = "the last task did not run: a task or a driver failed, or the run w
 
 
 class RunOutcome(BaseModel):
-    """How a run ended.
+    """The outcome of a run.
 
-    state       FINISHED | FAILED | KILLED as MLflow calls it; UNKNOWN where nothing could be read
-    reason      why, in one line: what a successful run came to, or what failed
-    source      where that is known from;  reported  the final status that KFP handed to the exit task
+    state       FINISHED | FAILED | KILLED as MLflow calls it; UNKNOWN where no source could be read
+    reason      one line: the result of a successful run, or what failed
+    source      the source of state and reason;  reported  the final status that KFP passed to the exit task
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,8 +46,7 @@ class RunOutcome(BaseModel):
 def record_success(run: str, remote: str, reason: str) -> None:
     """Write the marker of a successful run, and end its run of MLflow.
 
-    Raises
-        OperationalError: the marker could not be written: the task is to be tried again.
+    Raises OperationalError when the marker cannot be written: the task is then retried.
     """
     if remote:
         outcome = RunOutcome(run=run, state="FINISHED", reason=reason, source=LAST_TASK)
@@ -56,7 +55,7 @@ def record_success(run: str, remote: str, reason: str) -> None:
 
 
 def determine(run: str, remote: str, reported: str | None) -> RunOutcome:
-    """How `run` ended, from the marker, then from KFP's API; `reported` decides only where neither can be read.
+    """The outcome of `run`, from the marker, then from KFP's API; `reported` decides only where neither can be read.
 
     remote      DVC's remote, "" for none;  reported  `PipelineTaskFinalStatus.state`
     """
@@ -73,14 +72,14 @@ def determine(run: str, remote: str, reported: str | None) -> RunOutcome:
     elif read:
         state, reason, source = "FAILED", _NO_MARKER, "no marker of the last task"
     else:
-        state, reason, source = _from_word(reported), "", "the final status"
+        state, reason, source = _from_status(reported), "", "the final status"
     return RunOutcome(run=run, state=state, reason=reason, source=source, reported=reported or "")
 
 
 def end(run: str, remote: str, reported: str | None, out: Path) -> RunOutcome:
-    """What the exit task does: determine the outcome, write it to `out`, end the run of MLflow, delete the refusals.
+    """The exit task: determine the outcome, write it to `out`, end the run of MLflow, delete the cached refusals.
 
-    A state that is not known counts as failed in MLflow.
+    An unknown state counts as failed in MLflow.
     """
     outcome = determine(run, remote, reported)
     storage.write_json(out, outcome.model_dump(mode="json"))
@@ -95,14 +94,14 @@ def _marker(remote: str, run: str) -> str:
 
 
 def _read_marker(run: str, remote: str) -> tuple[RunOutcome | None, bool]:
-    """The marker, and whether any place of it could be read."""
-    found, read = None, False
+    """The marker, and whether any source of it could be read."""
+    marker, read = None, False
     if remote:
-        found, read = _read_object(_marker(remote, run))
-    if found is None and pipeline_run.tracking_enabled():
-        found, known = _read_tags(run)
-        read = read or known
-    return found, read
+        marker, read = _read_object(_marker(remote, run))
+    if marker is None and pipeline_run.tracking_enabled():
+        marker, tags_read = _read_tags(run)
+        read = read or tags_read
+    return marker, read
 
 
 def _read_object(address: str) -> tuple[RunOutcome | None, bool]:
@@ -127,6 +126,6 @@ def _read_tags(run: str) -> tuple[RunOutcome | None, bool]:
     return RunOutcome(run=run, state="FINISHED", reason=reason, source="MLflow"), True
 
 
-def _from_word(reported: str | None) -> Literal["FINISHED", "FAILED", "UNKNOWN"]:
-    """kfp.local's words are right; of a cluster's only FAILED says something."""
+def _from_status(reported: str | None) -> Literal["FINISHED", "FAILED", "UNKNOWN"]:
+    """The status of kfp.local is reliable; of a cluster's status only FAILED is."""
     return {"SUCCEEDED": "FINISHED", "FAILED": "FAILED"}.get(reported or "", "UNKNOWN")  # type: ignore[return-value]

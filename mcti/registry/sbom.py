@@ -5,45 +5,49 @@ from importlib import metadata
 from typing import Any
 
 _SHORT = 80
-"""Some packages put the whole text of their licence where its name belongs."""
+"""Longest licence name in characters: some packages have the whole text of the licence in this field."""
 
 
 def build() -> dict[str, Any]:
-    """name, version, purl and licence of every installed distribution, sorted; no serial number and no time in it:
-    the same environment gives the same document.
+    """Name, version, purl and licence of every installed distribution, sorted by name.
+
+    It has no serial number and no time: the same environment gives the same document.
     """
-    found = {_name(package): package for package in metadata.distributions() if package.metadata["Name"]}
+    packages = {_name(package): package for package in metadata.distributions() if package.metadata["Name"]}
     return {
         "bomFormat": "CycloneDX",
         "specVersion": "1.5",
         "version": 1,
-        "metadata": {"component": _component("mcti", found["mcti"])} if "mcti" in found else {},
-        "components": [_component(name, package) for name, package in sorted(found.items()) if name != "mcti"],
+        "metadata": {"component": _component("mcti", packages["mcti"])} if "mcti" in packages else {},
+        "components": [_component(name, package) for name, package in sorted(packages.items()) if name != "mcti"],
     }
 
 
 def _component(name: str, package: metadata.Distribution) -> dict[str, Any]:
     purl = f"pkg:pypi/{name}@{package.version}"
-    told = package.metadata
-    stated = {"expression": told["License-Expression"]} if "License-Expression" in told else _named(package)
-    known = {"licenses": [stated]} if stated else {}
-    return {"type": "library", "name": name, "version": package.version, "purl": purl, "bom-ref": purl, **known}
+    fields = package.metadata
+    expression = {"expression": fields["License-Expression"]} if "License-Expression" in fields else None
+    stated = expression or _licence_name(package)
+    licences = {"licenses": [stated]} if stated else {}
+    return {"type": "library", "name": name, "version": package.version, "purl": purl, "bom-ref": purl, **licences}
 
 
 def licence(component: dict[str, Any]) -> str:
-    """What a component of the document says of its licence; empty where the package is silent."""
+    """The licence of a component of the document; empty where the package states none."""
     stated = component.get("licenses", [{}])[0]
     return str(stated.get("expression") or stated.get("license", {}).get("name", ""))
 
 
-def _named(package: metadata.Distribution) -> dict[str, Any]:
+def _licence_name(package: metadata.Distribution) -> dict[str, Any]:
     """The licence of a package without an SPDX expression: its licence field, or its classifiers."""
-    told = package.metadata
-    first = str(told["License"]).strip().splitlines() if "License" in told else []
+    fields = package.metadata
+    first = str(fields["License"]).strip().splitlines() if "License" in fields else []
     name = first[0].strip() if first else ""
     if 0 < len(name) <= _SHORT and name.upper() != "UNKNOWN" and not name.startswith("Copyright"):
         return {"license": {"name": name}}
-    classes = [line.rpartition(" :: ")[2] for line in told.get_all("Classifier") or () if line.startswith("License ::")]
+    classes = [
+        line.rpartition(" :: ")[2] for line in fields.get_all("Classifier") or () if line.startswith("License ::")
+    ]
     name = ", ".join(word for word in classes if word != "OSI Approved")
     return {"license": {"name": name}} if name else {}
 

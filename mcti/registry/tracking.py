@@ -1,4 +1,4 @@
-"""Runs of the tracking server: joined when the caller has one, opened otherwise; errors of the service as ours."""
+"""Runs of the tracking server: joined where Kubeflow created one, created otherwise; errors become ours."""
 
 import contextlib
 import logging
@@ -21,8 +21,8 @@ from mcti.registry import lineage, mlflow_client, resumption
 from mcti.waiting import log_while_waiting
 
 PARENT = "mlflow.parentRunId"
-_ASK_SECONDS = 10.0  # for an answer to the question whether the server is there
-_SETTLE_SECONDS = 1.0  # a run made beside ours may be the earlier one, and be seen later
+_HEALTH_SECONDS = 10.0  # timeout of a request to the health endpoint
+_SETTLE_SECONDS = 1.0  # until a run that a concurrent task created is visible
 
 
 def server_configured() -> bool:
@@ -32,11 +32,11 @@ def server_configured() -> bool:
 
 @contextlib.contextmanager
 def service() -> Iterator[Any]:
-    """The MLflow client of the server that MLFLOW_TRACKING_URI names.
+    """The MLflow client of the server at MLFLOW_TRACKING_URI.
 
     Raises
-        OperationalError: none is named, it does not answer, or it fails during the body.
-        DataError: the body asks for something that it does not have.
+    OperationalError when the variable is not set, the server does not respond, or it fails during the body.
+    DataError when the body requests an object that does not exist.
     """
     uri = _reachable()
     mlflow_client.prepare()
@@ -58,7 +58,7 @@ def service() -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """MLflow prints addresses on stdout, where a program expects our one JSON document, and hints on stderr."""
+    """Suppress MLflow's output: with --json, stdout must be one JSON document; MLflow prints addresses there."""
     logger = logging.getLogger("mlflow")
     before = logger.level
     logger.setLevel(logging.WARNING)
@@ -72,34 +72,34 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def run(experiment: str, name: str, tags: Mapping[str, str]) -> Iterator[str]:
-    """A run to log into, its id: the one of MLFLOW_RUN_ID where Kubeflow opened it, else a new one.
+    """A run to log into, its id: the one of MLFLOW_RUN_ID where Kubeflow created it, otherwise a new one.
 
-    A new run ends FINISHED, or FAILED when the body raises; a joined one is left open for its owner. In a task of a
-    pipeline a new run lies below the one of its pipeline run.
+    A new run ends FINISHED, or FAILED when the body raises; Kubeflow ends its own run. In a task of a pipeline a new
+    run is a child of the run of its pipeline run.
     """
     import mlflow
 
     client = mlflow.MlflowClient()
     joined = joined_run(client)
     if joined:
-        with _kept_joined(), mlflow.start_run(run_id=joined, nested=True):
+        with _preserved_run_id(), mlflow.start_run(run_id=joined, nested=True):
             mlflow.set_tags({**tags, **origin_tags()})
             yield joined
         return
-    above = resumed_parent(client) if lineage.pipeline_run() else ""
+    parent_id = resumed_parent(client) if lineage.pipeline_run() else ""
     mlflow.set_experiment(experiment)
     try:
-        with mlflow.start_run(run_name=name, tags={**tags, **(below(above) if above else {})}) as active:
+        with mlflow.start_run(run_name=name, tags={**tags, **(child_tags(parent_id) if parent_id else {})}) as active:
             yield str(active.info.run_id)
     except Exception as error:
-        if above:
-            resumption.end_again(client, above, f"{name}: {error}")
+        if parent_id:
+            resumption.end_resumed(client, parent_id, f"{name}: {error}")
         raise
 
 
 @contextlib.contextmanager
-def _kept_joined() -> Iterator[None]:
-    """MLflow removes MLFLOW_RUN_ID from the environment when any run ends; what follows in this task joins it too."""
+def _preserved_run_id() -> Iterator[None]:
+    """Restore MLFLOW_RUN_ID, which MLflow removes from the environment when any run ends."""
     before = os.environ.get("MLFLOW_RUN_ID")
     try:
         yield
@@ -109,118 +109,117 @@ def _kept_joined() -> Iterator[None]:
 
 
 def joined_run(client: Any) -> str:
-    """The run that Kubeflow's MLflow plugin opened for this task (MLFLOW_RUN_ID), if our server has it; else "".
+    """The run that Kubeflow's MLflow plugin created for this task (MLFLOW_RUN_ID), if our server has it; otherwise "".
 
-    The plugin may point at another server than MLFLOW_TRACKING_URI: a run of that one cannot be joined here, and
-    MLflow's own functions must not try to.
+    The plugin may use another server than MLFLOW_TRACKING_URI. A run of that server cannot be joined, so the variable
+    is removed from the environment of MLflow's own functions.
     """
     from mlflow.exceptions import MlflowException
 
-    named = os.environ.get("MLFLOW_RUN_ID", "")
+    run_id = os.environ.get("MLFLOW_RUN_ID", "")
     try:
-        if named:
-            client.get_run(named)
+        if run_id:
+            client.get_run(run_id)
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        told = f"warning: MLFLOW_RUN_ID {named} is no run of this MLflow: a run of our own is opened"
-        print(told, file=sys.stderr)  # noqa: T201  (warnings are silent while MLflow's client is used)
+        message = f"warning: MLflow has no run {run_id} (MLFLOW_RUN_ID): a new run is created"
+        print(message, file=sys.stderr)  # noqa: T201  (warnings are silent while MLflow's client is used)
         del os.environ["MLFLOW_RUN_ID"]
         return ""
-    return named
+    return run_id
 
 
 def resumed_parent(client: Any) -> str:
-    """As `parent`; a run that had ended is open again, with the lease of its retraining.
+    """As `parent`; a run that has ended is resumed, with the lease of its retraining.
 
-    Raises
-        LeaseTaken: another run is retraining the model by now.
+    Raises LeaseTaken when another run is retraining the model.
     """
-    above = parent(client)
-    if not os.environ.get("MLFLOW_RUN_ID"):  # a run of Kubeflow's is opened and ended by Kubeflow
-        resumption.resume(client, above)
-    return above
+    parent_id = parent(client)
+    if not os.environ.get("MLFLOW_RUN_ID"):  # Kubeflow creates and ends its own run
+        resumption.resume(client, parent_id)
+    return parent_id
 
 
 def parent(client: Any) -> str:
-    """The run of MLflow that stands for this task's pipeline run, made unless it is there; its id.
+    """The id of the MLflow run of this task's pipeline run; the run is created if it does not exist.
 
-    Where Kubeflow's MLflow plugin has opened a run for this task, it is the one above that: nothing is doubled.
+    Where Kubeflow's MLflow plugin created a run for this task, it is the parent of that run.
     """
     joined = joined_run(client)
     if joined:
         return str(client.get_run(joined).data.tags.get(PARENT) or joined)
     number = experiment_id(client, os.environ.get("MCTI_EXPERIMENT") or "mcti")
-    made = _pipeline_runs(client, number)
-    if not made:
+    runs = _pipeline_runs(client, number)
+    if not runs:
         origin = lineage.Origin(lineage.pipeline_run(), os.environ.get("MCTI_PIPELINE", ""))
         tags = {**origin.tags(), "mcti.step": "pipeline", **lineage.code()}
-        ours = client.create_run(number, run_name=f"{origin.pipeline.partition('@')[0]} {origin.run}", tags=tags)
-        time.sleep(_SETTLE_SECONDS)  # MLflow has no lock: the earliest wins, and all must have seen it
-        made = _pipeline_runs(client, number)
-        if made[0] != ours.info.run_id:  # a task beside us was first
-            client.delete_run(ours.info.run_id)
-    return made[0]
+        created = client.create_run(number, run_name=f"{origin.pipeline.partition('@')[0]} {origin.run}", tags=tags)
+        time.sleep(_SETTLE_SECONDS)  # MLflow has no lock: all concurrent tasks use the earliest run
+        runs = _pipeline_runs(client, number)
+        if runs[0] != created.info.run_id:  # a concurrent task was first
+            client.delete_run(created.info.run_id)
+    return runs[0]
 
 
-def left_running(client: Any, above: str) -> list[str]:
-    """Runs of this task's pipeline run, but for its own `above`, whose process was killed before it could end them."""
-    experiments = [found.experiment_id for found in client.search_experiments()]
+def unfinished_runs(client: Any, parent_id: str) -> list[str]:
+    """Child runs of this task's pipeline run that a killed process left RUNNING; without `parent_id` itself."""
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     query = f"tags.`{lineage.KFP_RUN}` = '{lineage.pipeline_run()}' and attributes.status = 'RUNNING'"
-    found = (str(run.info.run_id) for run in client.search_runs(experiments, query))
-    return [run for run in found if run != above]
+    runs = (str(run.info.run_id) for run in client.search_runs(experiments, query))
+    return [run for run in runs if run != parent_id]
 
 
 def origin_tags() -> dict[str, str]:
-    """Tags by which a run that Kubeflow opened is found as one of ours is; none outside a pipeline run."""
+    """Tags that make a run created by Kubeflow searchable like our own; none outside a pipeline run."""
     run = lineage.pipeline_run()
     return {**lineage.Origin(run, os.environ.get("MCTI_PIPELINE", "")).tags(), **lineage.code()} if run else {}
 
 
-def below(above: str) -> dict[str, str]:
-    """Tags of a run below `above`, the run of this task's pipeline run."""
-    return {PARENT: above, lineage.KFP_RUN: lineage.pipeline_run()}
+def child_tags(parent_id: str) -> dict[str, str]:
+    """Tags of a child of `parent_id`, the run of this task's pipeline run."""
+    return {PARENT: parent_id, lineage.KFP_RUN: lineage.pipeline_run()}
 
 
 def experiment_id(client: Any, name: str) -> str:
-    """The number of an experiment, made unless it is there."""
+    """The id of an experiment, which is created if it does not exist."""
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
         try:
             return str(client.create_experiment(name))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-            found = client.get_experiment_by_name(name)  # somebody beside us was first
-    return str(found.experiment_id)
+            experiment = client.get_experiment_by_name(name)  # a concurrent process was first
+    return str(experiment.experiment_id)
 
 
 def _pipeline_runs(client: Any, number: str) -> list[str]:
     query = f"tags.`{lineage.KFP_RUN}` = '{lineage.pipeline_run()}' and tags.`mcti.step` = 'pipeline'"
-    found = client.search_runs([number], query, order_by=["start_time ASC"])
-    return [str(run.info.run_id) for run in found]
+    runs = client.search_runs([number], query, order_by=["start_time ASC"])
+    return [str(run.info.run_id) for run in runs]
 
 
 @contextlib.contextmanager
-def again(run_id: str) -> Iterator[str]:
-    """A finished run, opened to log more into it."""
+def reopen(run_id: str) -> Iterator[str]:
+    """Reopen a finished run to log more into it."""
     import mlflow
 
-    with _kept_joined(), mlflow.start_run(run_id=run_id, nested=True):
+    with _preserved_run_id(), mlflow.start_run(run_id=run_id, nested=True):
         yield run_id
 
 
 def log_params(tree: Mapping[str, Any]) -> None:
-    """The settings as flat `section.key` parameters; long values are cut at MLflow's 6000 characters."""
+    """The settings as flat `section.key` parameters; values are cut at 6000 characters, the limit of MLflow."""
     import mlflow
 
     mlflow.log_params({key: str(value)[:6000] for key, value in _flat(tree)})
 
 
 def log_dataset(name: str, digest: str, rows: Mapping[str, int], context: str = "training") -> None:
-    """Tie the run to a version of the data by its MD5; `context` says what the run did with it."""
+    """Link the run to a version of the data by its MD5; context: the use of the data, such as training."""
     import mlflow
     import pandas as pd
 
@@ -243,12 +242,12 @@ def log_json(client: Any, run_id: str, path: str, document: BaseModel) -> None:
 
 
 def close_stale(client: Any, experiment: str, tag: str, value: str) -> None:
-    """Mark runs FAILED that a killed process left RUNNING under the same tag."""
-    found = client.get_experiment_by_name(experiment)
-    if found is None:
+    """Mark the runs as FAILED that a killed process left RUNNING with the same tag."""
+    record = client.get_experiment_by_name(experiment)
+    if record is None:
         return
     query = f"tags.`{tag}` = '{value}' and attributes.status = 'RUNNING'"
-    for old in client.search_runs([found.experiment_id], query):
+    for old in client.search_runs([record.experiment_id], query):
         client.set_terminated(old.info.run_id, "FAILED")
 
 
@@ -263,44 +262,50 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 def _reachable() -> str:
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     if not uri:
-        raise OperationalError("no MLflow server is named", "MLFLOW_TRACKING_URI", service_hint("MLFLOW_TRACKING_URI"))
+        raise OperationalError(
+            "no MLflow server is configured", "MLFLOW_TRACKING_URI", service_hint("MLFLOW_TRACKING_URI")
+        )
     if urlsplit(uri).password is not None:
-        hint = "leave it out; a server asks for MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-        raise OperationalError("logs would show the password in MLflow's address", "MLFLOW_TRACKING_URI", hint)
+        hint = "remove it and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        raise OperationalError(
+            "the address of MLflow contains a password, which logs would show", "MLFLOW_TRACKING_URI", hint
+        )
     if not uri.startswith(("http://", "https://")):
-        return uri  # a database or a managed service that has no health page
-    patience = _patience()
-    with log_while_waiting(f"MLflow at {uri}", patience + _ASK_SECONDS):
-        until = time.monotonic() + patience
+        return uri  # a database or a managed service without a health endpoint
+    timeout = _retry_timeout()
+    with log_while_waiting(f"MLflow at {uri}", timeout + _HEALTH_SECONDS):
+        until = time.monotonic() + timeout
         while True:
             try:
-                _ask(uri)
+                _check_health(uri)
             except OperationalError:
                 if time.monotonic() >= until:
                     raise
-                time.sleep(min(2.0, patience / 10))  # a server that is started anew is back within seconds
+                time.sleep(min(2.0, timeout / 10))  # a restarted server responds within seconds
             else:
                 return uri
 
 
-def _patience() -> float:
-    """Seconds for which a server that does not answer is asked again: MCTI_PATIENCE_SECONDS, else none."""
+def _retry_timeout() -> float:
+    """Seconds for which a server that does not respond is tried again: MCTI_PATIENCE_SECONDS, by default 0."""
     text = os.environ.get("MCTI_PATIENCE_SECONDS") or "0"
     try:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
-    if not 0 <= seconds < math.inf:  # also of "nan" and "inf": such a wait would have no end
-        raise OperationalError(f"{text!r} is not a number of seconds", "MCTI_PATIENCE_SECONDS", "write 0 or more")
+    if not 0 <= seconds < math.inf:  # "nan" and "inf" would mean a wait without end
+        raise OperationalError(
+            f"{text!r} is not a number of seconds", "MCTI_PATIENCE_SECONDS", "use a number, 0 or more"
+        )
     return seconds
 
 
-def _ask(uri: str) -> None:
+def _check_health(uri: str) -> None:
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_ASK_SECONDS) as answer:  # noqa: S310  (checked above)  # nosec B310
-            answer.read()
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_HEALTH_SECONDS) as response:  # noqa: S310  (checked above)  # nosec B310
+            response.read()
     except urllib.error.HTTPError as error:
-        error.close()  # it answers; whether it lets us in shows with the first request
+        error.close()  # the server responds; the first request shows whether it grants access
     except (urllib.error.URLError, OSError, ValueError) as error:
-        what = f"MLflow does not answer ({error})"
+        what = f"MLflow does not respond ({error})"
         raise OperationalError(what, uri, service_hint("MLFLOW_TRACKING_URI")) from error

@@ -1,4 +1,4 @@
-"""A search in the tracking server: one run for the study, below it one for each trial, however many workers log."""
+"""A search in the tracking server: one run for the study and one child run per trial, for any number of workers."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,17 +11,17 @@ STUDY, TRIAL = "mcti.study", "mcti.trial"
 
 
 def open_study(experiment: str, study: str, settings: Mapping[str, Any]) -> str:
-    """The run of a study, made unless it is there; its id.
+    """The id of the run of a study; the run is created if it does not exist.
 
-    Raises OperationalError when the server does not answer.
+    Raises OperationalError when the server does not respond.
     """
     with tracking.service() as client:
         number = tracking.experiment_id(client, experiment)
         runs = client.search_runs([number], f"tags.`{STUDY}` = '{study}' and tags.`{TRIAL}` = 'all'")
         if runs:
             return str(runs[0].info.run_id)
-        above = tracking.below(tracking.resumed_parent(client)) if lineage.pipeline_run() else {}
-        tags = {STUDY: study, TRIAL: "all", "mcti.step": "search", **above}
+        parent = tracking.child_tags(tracking.resumed_parent(client)) if lineage.pipeline_run() else {}
+        tags = {STUDY: study, TRIAL: "all", "mcti.step": "search", **parent}
         run = client.create_run(number, run_name="search", tags=tags)
         for name, value in settings.items():
             client.log_param(run.info.run_id, name, str(value)[:6000])
@@ -31,10 +31,10 @@ def open_study(experiment: str, study: str, settings: Mapping[str, Any]) -> str:
 def log_trial(
     parent: str, number: int, state: str, settings: Mapping[str, Any], scores: Mapping[int, float], mean: float | None
 ) -> None:
-    """One finished trial as a run below `parent`, once: settings, score of each inner fold, mean. state: a word."""
+    """Log a finished trial once, as a child run of `parent`: state, settings, score of each inner fold, mean."""
     with tracking.service() as client:
-        above = client.get_run(parent)
-        experiment, study = above.info.experiment_id, above.data.tags[STUDY]
+        study_run = client.get_run(parent)
+        experiment, study = study_run.info.experiment_id, study_run.data.tags[STUDY]
         if client.search_runs([experiment], f"tags.`{PARENT}` = '{parent}' and tags.`{TRIAL}` = '{number}'"):
             return
         tags = {PARENT: parent, STUDY: study, TRIAL: str(number), "mcti.state": state, "mcti.step": "search"}
@@ -49,7 +49,7 @@ def log_trial(
 
 
 def close_study(parent: str, metrics: Mapping[str, float], files: Sequence[Path]) -> None:
-    """The result of a study into its run: metrics, figures and tables."""
+    """Log the result of a study into its run, metrics, figures and tables, and end the run."""
     with tracking.service() as client:
         for name, value in metrics.items():
             client.log_metric(parent, name, value)

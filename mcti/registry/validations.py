@@ -1,4 +1,4 @@
-"""The validation of a data version as a run of MLflow: its numbers and its report, tied to the data by their MD5."""
+"""The validation of a data version as a run of MLflow: its numbers and its report, linked to the data by MD5."""
 
 import os
 from pathlib import Path
@@ -8,24 +8,23 @@ from mcti.registry import lineage, tracking
 
 
 def log(report: Path, experiment: str) -> str:
-    """Log what `validate` wrote into the folder `report`; the id of the run.
+    """Log the files that `validate` wrote into the folder `report`; the id of the run.
 
-    The run of a cohort that broke its contract ends FAILED; a run that a pipeline opened is joined and left open.
+    The run of a cohort that fails its contract ends as FAILED; Kubeflow ends a run that it created.
 
-    Raises
-        OperationalError: no server is named, it does not answer, or it fails.
+    Raises OperationalError when no server is configured, or it does not respond, or it fails.
     """
     import mlflow
 
     results = storage.read_json(report / "results.json")
-    failed = [found for found in results["expectations"] if not found["passed"]]
-    critical = sum(found["severity"] == "critical" for found in failed)
+    failed = [expectation for expectation in results["expectations"] if not expectation["passed"]]
+    critical = sum(expectation["severity"] == "critical" for expectation in failed)
     numbers = {f"validation.{name}": value for name, value in results["numbers"].items()}
     counts = {"validation.failed_critical": critical, "validation.failed_warnings": len(failed) - critical}
     tags = {
         "mcti.step": "validate",
-        "mcti.contract": "kept" if results["passed"] else "broken",
-        "mcti.failed": ", ".join(found["id"] for found in failed) or "none",
+        "mcti.contract": "passed" if results["passed"] else "failed",
+        "mcti.failed": ", ".join(expectation["id"] for expectation in failed) or "none",
         "mcti.commit": lineage.commit(),
         "mcti.data.cohort": results["md5"],
         **{f"mcti.data.{name}": md5 for name, md5 in results["sources"].items()},

@@ -23,10 +23,11 @@ from mcti.model.attribution import Attribution, attribute
 from mcti.model.names import PART_NAMES
 from mcti.params import ExplainParams, ExtractParams
 from mcti.progress import Progress
-from mcti.registry import ensemble, models
+from mcti.registry import ensemble_files, models
+from mcti.registry.ensemble import Ensemble
 from mcti.registry.pipeline_run import tracked
 from mcti.steps.extract import extract
-from mcti.steps.predict.step import by_name
+from mcti.steps.predict.step import expression_by_gene
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 from mcti.storage import Location
@@ -104,7 +105,7 @@ def explain(
     if (cohort is None) == (new_patients is None):
         raise UsageError("exactly one source of patients is needed", "--cohort, --new-patients", "set one of the two")
     with TemporaryDirectory(prefix="mcti-explain-") as scratch:
-        loaded = ensemble.load(models.fetch(model, Path(scratch, "model")))
+        loaded = ensemble_files.load(models.fetch(model, Path(scratch, "model")))
         given = {} if gene_sets is None else gene_set_files.read_gmt(gene_sets, loaded.genes)
         if new_patients is not None:
             folder = Path(new_patients)
@@ -144,13 +145,13 @@ def _new_patients_source(folder: Path, features: Location | None, chosen: Sequen
 
 
 def _case(
-    loaded: ensemble.Ensemble,
+    loaded: Ensemble,
     bag: PatientBag,
     genes: tuple[str, ...],
     params: ExplainParams,
 ) -> _Case:
     try:
-        vector = None if bag.genes is None else loaded.vector(bag.patient_id, by_name(bag, genes) or {})
+        vector = None if bag.genes is None else loaded.gene_vector(bag.patient_id, expression_by_gene(bag, genes) or {})
         found = {
             name: attribute(loaded.members[name], bag.patches, vector, bag.covariates, steps=params.steps)
             for name in loaded.eligible_members(bag.patient_id)
@@ -188,7 +189,7 @@ class _Writer:
     def __init__(
         self,
         draft: Path,
-        loaded: ensemble.Ensemble,
+        loaded: Ensemble,
         sets: Mapping[str, frozenset[str]],
         params: ExplainParams,
         source: _Source,

@@ -1,4 +1,4 @@
-"""lineage: from a model version to the run, pipeline, image, commit and data it came from, and back."""
+"""lineage: the run, pipeline, image, commit and data of a model version, and the reverse search."""
 
 import re
 import tempfile
@@ -9,18 +9,18 @@ from pydantic import BaseModel, ConfigDict
 
 from mcti import pinned, storage, versions
 from mcti.errors import DataError, MctiError, UsageError
-from mcti.registry import ensemble, evidence, ledger, models, promotion, tracking
+from mcti.registry import ensemble_files, evidence, ledger, models, promotion, tracking
 from mcti.registry import lineage as origins
 from mcti.steps.result import StepResult
 
 State = Literal["verified", "recorded", "dirty", "unknown", "FAULT"]
-_BACK = {"kfp-run": "mcti.kfp_run", "pipeline": "mcti.pipeline", "image": "mcti.image", "commit": "mcti.commit"} | {
+_TAGS = {"kfp-run": "mcti.kfp_run", "pipeline": "mcti.pipeline", "image": "mcti.image", "commit": "mcti.commit"} | {
     "data": origins.SOURCE
 }
 
 
 class Link(BaseModel):
-    """One link of the chain: `verified` was recomputed now, `recorded` was only read, `dirty` is no commit's code."""
+    """One link of the chain: `verified`: recomputed now; `recorded`: only read; `dirty`: the code of no commit."""
 
     model_config = ConfigDict(frozen=True)
     what: str
@@ -37,10 +37,10 @@ class LineageResult(StepResult):
     links: tuple[Link, ...]
 
     def lines(self) -> list[str]:
-        """For people: a link a line."""
+        """Human-readable output: one line per link."""
         width = max(len(link.what) for link in self.links)
-        told = [f"{x.what:<{width}}  {x.state:<8}  {x.value}{f'  ({x.note})' if x.note else ''}" for x in self.links]
-        return [f"{self.name} version {self.version}", *told]
+        rows = [f"{x.what:<{width}}  {x.state:<8}  {x.value}{f'  ({x.note})' if x.note else ''}" for x in self.links]
+        return [f"{self.name} version {self.version}", *rows]
 
 
 class DescendantsResult(StepResult):
@@ -51,16 +51,19 @@ class DescendantsResult(StepResult):
 
 
 def lineage(address: str, remote: str | None = None) -> LineageResult:
-    """The chain of a model version; every hash in it that can be recomputed is.
+    """The chain of a model version; every hash that can be recomputed is verified.
 
     address models:/NAME@ALIAS or models:/NAME/NUMBER
-    remote  DVC's remote, s3://bucket/prefix: sources, cohort and features are read whole and compared with their MD5s;
-            None: they are not
-    Raises  DataError naming every link that is broken; OperationalError when the registry or S3 is in the way
+    remote  DVC's remote, s3://bucket/prefix: source data, cohort and features are read completely and compared with
+            their MD5s; None: they are not read
+
+    Raises
+    DataError with every link that is broken.
+    OperationalError when the registry or S3 is unavailable.
     """
-    models.parts(address)  # before anything is asked for
+    models.parse_address(address)
     with tracking.service() as client, tempfile.TemporaryDirectory(prefix="mcti-lineage-") as scratch:
-        version = models.named(client, address)
+        version = models.version_at(client, address)
         links = [
             _weights(version, Path(scratch)),
             _evaluation(version, Path(scratch)),
@@ -72,19 +75,23 @@ def lineage(address: str, remote: str | None = None) -> LineageResult:
     result = LineageResult(name=version.name, version=int(version.version), links=tuple(links))
     broken = [f"{link.what}: {link.note}" for link in links if link.state == "FAULT"]
     if broken:
-        hint = "restore what was altered from its backup, or register the model anew"
+        hint = "restore the altered files from a backup, or register the model again"
         raise DataError("; ".join(broken), f"{version.name} version {version.version}", hint)
     return result
 
 
 def descendants(source: str) -> DescendantsResult:
-    """The versions of all models that came from `kfp-run:ID`, `data:MD5`, `commit:SHA`, `image:NAME`, `pipeline:…`."""
-    kind, _, value = source.partition(":")
-    if kind not in _BACK or not value or "'" in value:
-        raise UsageError(f"{source!r} names no source", "the address", f"write one of {', '.join(_BACK)}, then :VALUE")
+    """The versions of all models that came from `kfp-run:ID`, `data:MD5`, `commit:SHA`, `image:NAME`, `pipeline:…`.
+
+    Raises UsageError for any other text.
+    """
+    source_type, _, value = source.partition(":")
+    if source_type not in _TAGS or not value or "'" in value:
+        hint = f"write one of {', '.join(_TAGS)}, then :VALUE"
+        raise UsageError(f"{source!r} is not a source", "the address", hint)
     with tracking.service() as client:
-        found = client.search_model_versions(f"tags.`{_BACK[kind]}` = '{value}'")
-        names = sorted(f"models:/{version.name}/{version.version}" for version in found)
+        registered = client.search_model_versions(f"tags.`{_TAGS[source_type]}` = '{value}'")
+        names = sorted(f"models:/{version.name}/{version.version}" for version in registered)
     return DescendantsResult(source=source, versions=tuple(names))
 
 
@@ -92,82 +99,82 @@ def _weights(version: Any, scratch: Path) -> Link:
     """Every file's SHA-256 against the index, the index against the tag."""
     known = version.tags.get(models.DIGEST, "")
     try:
-        loaded = ensemble.load(models.fetch(f"models:/{version.name}/{version.version}", scratch / "model"))
+        loaded = ensemble_files.load(models.fetch(f"models:/{version.name}/{version.version}", scratch / "model"))
     except DataError as error:
         return Link(what="weights", value=known, state="FAULT", note=str(error))
-    if loaded.digest != known:  # `fetch` lets a version without the tag pass: other hands may have made it
-        return Link(what="weights", value=known, state="FAULT", note=f"their SHA-256 is {loaded.digest}")
+    if loaded.digest != known:  # `fetch` accepts a version without the tag
+        return Link(what="weights", value=known, state="FAULT", note=f"the SHA-256 of the weights is {loaded.digest}")
     return Link(what="weights", value=known, state="verified", note=f"{len(loaded.members)} folds")
 
 
 def _evaluation(version: Any, scratch: Path) -> Link:
     known = version.tags.get(models.EVALUATION, "")
     try:
-        found = evidence.md5_of(models.run_of(version), version.tags.get(models.CONTRACT, "unknown"), scratch)
+        actual = evidence.md5_of(models.run_of(version), version.tags.get(models.CONTRACT, "unknown"), scratch)
     except DataError as error:
         return Link(what="evaluation", value=known, state="FAULT", note=str(error))
-    if found != known:
-        return Link(what="evaluation", value=known, state="FAULT", note=f"the MD5 of its files is {found}")
+    if actual != known:
+        return Link(what="evaluation", value=known, state="FAULT", note=f"the MD5 of its files is {actual}")
     return Link(what="evaluation", value=known, state="verified")
 
 
 def _data(version: Any, remote: str | None) -> list[Link]:
-    """Everything that DVC recorded, byte by byte where a remote is given and has it."""
+    """All data that DVC recorded; verified byte by byte where a remote is set and contains it."""
     tags = sorted((tag, md5) for tag, md5 in version.tags.items() if tag.startswith("mcti.data."))
     return [
         _one_data(f"data {tag.removeprefix('mcti.data.')}", md5, tag == origins.SOURCE, remote) for tag, md5 in tags
     ]
 
 
-def _one_data(what: str, md5: str, source: bool, remote: str | None) -> Link:
-    if what == "data bags":
-        note = "a digest of the bags that training read, no file of the remote"
-        return Link(what=what, value=md5, state="recorded", note=note)
+def _one_data(name: str, md5: str, source: bool, remote: str | None) -> Link:
+    if name == "data bags":
+        note = "a digest of the bags that the training read, not a file of the remote"
+        return Link(what=name, value=md5, state="recorded", note=note)
     if remote is None or not _DVC_MD5.fullmatch(md5):
-        return Link(what=what, value=md5, state="recorded", note="" if remote else "not read: no --remote")
+        return Link(what=name, value=md5, state="recorded", note="" if remote else "not read: no --remote")
     address = pinned.Pinned(remote.rstrip("/"), md5)
-    # Sources must be there; results of the steps only where somebody pushed them.
+    # Source data must exist in the remote; results of steps only where they were pushed.
     if not source and not storage.exists(pinned.object_address(remote.rstrip("/"), md5)):
-        return Link(what=what, value=md5, state="recorded", note="not in the remote: `dvc push` sends it")
+        return Link(what=name, value=md5, state="recorded", note="not in the remote: run `dvc push`")
     faults = versions.verify(str(address))
     state: State = "FAULT" if faults else "verified"
-    return Link(what=what, value=md5, state=state, note="; ".join(faults[:3]))
+    return Link(what=name, value=md5, state=state, note="; ".join(faults[:3]))
 
 
 _DVC_MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 
 
 def _commit(version: Any) -> Link:
-    """A commit is read, never recomputed: whether its code gives these weights, only a new training could tell."""
+    """A commit is read, not verified: that would require a new training."""
     known = version.tags.get("mcti.commit", origins.UNKNOWN)
     if known == origins.UNKNOWN:
         return Link(what="commit", value=known, state="unknown")
     if known.endswith(origins.DIRTY):
         files = version.tags.get(origins.CHANGED, "files of the package")
-        return Link(what="commit", value=known, state="dirty", note=f"differed from it: {files}")
-    here = "known to this checkout" if origins.has_commit(known) else "not known to this checkout"
-    return Link(what="commit", value=known, state="recorded", note=here)
+        return Link(what="commit", value=known, state="dirty", note=f"these files differed: {files}")
+    note = "in this checkout" if origins.has_commit(known) else "not in this checkout"
+    return Link(what="commit", value=known, state="recorded", note=note)
 
 
 def _run(client: Any, version: Any) -> list[Link]:
-    """The MLflow run, which must be there; run, pipeline and image of the cluster, where one was at work."""
+    """The MLflow run, which must exist; run, pipeline and image of the cluster, if the model was trained there."""
     try:
         run = client.get_run(models.run_of(version))
         links = [Link(what="MLflow run", value=run.info.run_id, state="recorded", note=str(run.info.status))]
     except MctiError as error:
         links = [Link(what="MLflow run", value=version.tags.get(models.RUN, "none"), state="FAULT", note=str(error))]
-    for what, tag in (("KFP run", "mcti.kfp_run"), ("pipeline", "mcti.pipeline"), ("image", "mcti.image")):
+    for name, tag in (("KFP run", "mcti.kfp_run"), ("pipeline", "mcti.pipeline"), ("image", "mcti.image")):
         value = version.tags.get(tag, "")
-        loose = what == "image" and value and "@sha256:" not in value
-        note = "a name, not a digest: it may mean something else today" if loose else ""
-        links.append(Link(what=what, value=value or "none", state="recorded" if value else "unknown", note=note))
+        unpinned = name == "image" and value and "@sha256:" not in value
+        note = "a name without a digest: it may refer to another image now" if unpinned else ""
+        links.append(Link(what=name, value=value or "none", state="recorded" if value else "unknown", note=note))
     return links
 
 
 def _ledger(client: Any, version: Any) -> Link:
-    lines = ledger.read(version.name)
-    faults = promotion.findings(client, version.name, lines)
-    ours = [line for line in lines if line.version == int(version.version)]
-    value = ", ".join(f"line {line.number} {line.action}" for line in ours) or "no line"
-    state: State = "FAULT" if faults else "verified" if lines else "unknown"  # no line: nothing was recomputed
+    entries = ledger.read(version.name)
+    faults = promotion.find_faults(client, version.name, entries)
+    decisions = [entry for entry in entries if entry.version == int(version.version)]
+    value = ", ".join(f"entry {entry.number} {entry.action}" for entry in decisions) or "no entry"
+    state: State = "FAULT" if faults else "verified" if entries else "unknown"  # no entry: nothing to verify
     return Link(what="ledger", value=value, state=state, note="; ".join(faults))

@@ -1,4 +1,4 @@
-"""What every step gives back: a small typed result, also written as JSON beside its output."""
+"""The result of a step: small, typed, and also written as JSON with its output."""
 
 from pathlib import Path
 from typing import Self
@@ -9,7 +9,7 @@ from mcti import storage
 
 
 class StepResult(BaseModel):
-    """Base of the steps' results: no times, host names or absolute paths, so that re-runs give the same bytes."""
+    """Base of the results: no times, host names or absolute paths, so that a repeated run gives the same bytes."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -19,7 +19,7 @@ class StepResult(BaseModel):
         return self
 
     def headline(self) -> dict[str, float]:
-        """The few numbers a caller shows or logs."""
+        """The numbers for a summary or a log."""
         return {
             k: float(v) for k, v in self.model_dump().items() if isinstance(v, int | float) and not isinstance(v, bool)
         }

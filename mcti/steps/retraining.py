@@ -1,4 +1,4 @@
-"""What a retraining does before and after its steps: is there something new, is another one running, make room."""
+"""The start and the end of a retraining: detection of new data, and the lease of the model."""
 
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,13 @@ from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 
 
-class Detected(StepResult):
-    """Whether to go on, and why (not); `ingest` are the settings with every source pinned to version `data`.
+class DetectResult(StepResult):
+    """Whether to retrain, and the reason; `ingest`: the settings with every source pinned to version `data`.
 
-    lease   address of the object that lets one retraining of this model run at a time
+    lease   address of the object that permits one retraining of this model at a time
     """
 
-    go: bool
+    retrain: bool
     reason: str
     data: str
     model: str
@@ -29,28 +29,29 @@ class Detected(StepResult):
 
 @logged
 @cache_refusals
-def detect(name: str, ingest: IngestParams, remote: str, run: str, hours: float, out: Path) -> Detected:
-    """Compare the newest version of the sources with those that versions of the model were trained on.
+def detect(name: str, ingest: IngestParams, remote: str, run: str, hours: float, out: Path) -> DetectResult:
+    """Compare the newest version of the source data with those that versions of the model were trained on.
 
     Reads   REMOTE/heads/<ingest.name>.json, the versions of model `name`
-    Writes  out (JSON); with something new: the lease of the model, held by `run` until `finish`
-    Raises  DataError when no version of the sources was ever declared, or the model has no champion to compare with
+    Writes  out (JSON); with new data: the lease of the model, which `run` holds until `finish`
+
+    Raises DataError when no version of the source data was declared, or the model has no champion.
     """
     newest = versions.latest_version(remote, ingest.name).md5
     with tracking.service() as client:
         champion = models.version_by_alias(client, name, models.CHAMPION)
         if champion is None:
             raise DataError(f"model {name} has no champion", "the registry", "run the training pipeline first")
-        found = _trained_on(client, name, newest)
-    reason, go = f"version {newest} of the sources is new", True
-    if found is not None:
-        reason, go = f"nothing new: version {found} of {name} was trained on {newest}", False
+        trained = _trained_on(client, name, newest)
+    reason, retrain = f"version {newest} of the source data is new", True
+    if trained is not None:
+        reason, retrain = f"no new data: version {trained} of {name} was trained on {newest}", False
     elif (holder := lease.acquire(_lease_of(remote, name), run, hours).holder) != run:
-        reason, go = f"run {holder} is retraining {name}: this one yields", False
+        reason, retrain = f"run {holder} is retraining {name}: this run ends", False
     else:
         pipeline_run.tag_lease(_lease_of(remote, name), hours)
-    result = Detected(
-        go=go,
+    result = DetectResult(
+        retrain=retrain,
         reason=reason,
         data=newest,
         model=f"models:/{name}@{models.CHAMPION}",
@@ -63,14 +64,16 @@ def detect(name: str, ingest: IngestParams, remote: str, run: str, hours: float,
 
 
 def finish(name: str, remote: str, run: str) -> bool:
-    """End the lease of this run, so that the next retraining may start; whether it had the lease."""
+    """Release the lease of this run, so that the next retraining may start; whether the run held it."""
     return lease.release(_lease_of(remote, name), run)
 
 
 def conclude(run: str, remote: str, held: str, reason: str) -> None:
-    """Record that every task of a run has succeeded, and end its lease: the last task of every branch.
+    """Record that every task of a run has succeeded, and release its lease: the last task of every branch.
 
-    remote  DVC's remote, "" for none;  held  address of the lease, "" where the pipeline takes none
+    remote  DVC's remote, "" for none;  held  address of the lease, "" for a pipeline without one
+
+    Raises OperationalError when the record cannot be written.
     """
     run_outcome.record_success(run, remote, reason)
     if held:
@@ -80,24 +83,23 @@ def conclude(run: str, remote: str, held: str, reason: str) -> None:
 def pinned_to(ingest: IngestParams, remote: str, md5: str) -> IngestParams:
     """The settings with each source below the folder of the clinical table read from version `md5` of that folder.
 
-    Raises
-        UsageError: a source lies outside that folder, and so in no version of it.
+    Raises UsageError when a source is outside that folder, and thus in no version of it.
     """
     folder = ingest.clinical.rpartition("/")[0]
     base = str(pinned.Pinned(remote, md5))
     sources = {"clinical": ingest.clinical, "expression": ingest.expression, "slides": ingest.slides}
     for key, source in sources.items():
         if source is not None and not source.startswith(f"{folder}/"):
-            hint = f"keep all sources in {folder or 'one folder'}: their folder is what DVC versions"
-            raise UsageError(f"{source} lies outside {folder or 'a folder'}", f"ingest.{key}", hint)
+            hint = f"keep all sources in {folder or 'one folder'}: DVC versions this folder"
+            raise UsageError(f"{source} is outside {folder or 'a folder'}", f"ingest.{key}", hint)
     moved = {key: base + source[len(folder) :] for key, source in sources.items() if source is not None}
     return ingest.model_copy(update=moved)
 
 
 def _trained_on(client: Any, name: str, md5: str) -> str | None:
-    """Number of the version of the model that was trained on these sources, promoted or not."""
-    found = client.search_model_versions(f"name = '{name}'")
-    return next((str(version.version) for version in found if version.tags.get(lineage.SOURCE) == md5), None)
+    """The number of the version of the model that was trained on this data version, promoted or not."""
+    registered = client.search_model_versions(f"name = '{name}'")
+    return next((str(version.version) for version in registered if version.tags.get(lineage.SOURCE) == md5), None)
 
 
 def _lease_of(remote: str, name: str) -> str:

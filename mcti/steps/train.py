@@ -1,9 +1,9 @@
-"""Cohort, features and folds to one trained model a fold."""
+"""train: one model per fold, from cohort, features and folds."""
 
 import contextlib
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from mcti.params import TrainParams
 from mcti.progress import Progress
 from mcti.registry.pipeline_run import tracked
 from mcti.steps.result import StepResult
-from mcti.steps.search.best_settings import Best
+from mcti.steps.search.best_settings import BestSettings
 from mcti.steps.task_log import logged
 from mcti.storage import Location
 from mcti.training import devices
@@ -28,7 +28,7 @@ from mcti.training.worker_pool import Channel, Pool
 
 
 class TrainResult(StepResult):
-    """What was trained: one entry a fold in each tuple, in the order of `folds`."""
+    """What was trained: one entry per fold in each tuple, in the order of `folds`."""
 
     folds: tuple[int, ...]
     train_patients: tuple[int, ...]
@@ -40,12 +40,12 @@ class TrainResult(StepResult):
 
 
 @dataclass(frozen=True)
-class Job:
-    """One fold, as plain values that travel to a worker."""
+class FoldJob:
+    """One fold, as plain values that are sent to a worker."""
 
     cohort: str
     features: str | None
-    part: FoldSplit
+    split: FoldSplit
     params: TrainParams
     out: Path
     trace: Path | None = None
@@ -67,54 +67,62 @@ def train(
     refit: bool = False,
     progress: Progress | None = None,
 ) -> TrainResult:
-    """Train one model a fold; fold by fold what is finished is kept, and what was interrupted goes on.
+    """Train one model per fold; a finished fold is kept, and an interrupted one resumes.
 
-    refit: instead one model on all patients of the split, out/refit, with the settings of the folds. Nobody is left
-    to test it on: its evidence is that of the folds (docs/registry.md).
-
-    Reads   cohort, features/<slide_id>.h5 (None: genes alone), folds.csv, best.yaml of `search` (settings that won)
+    Reads   cohort, features/<slide_id>.h5 (None: genes alone), folds.csv, best.yaml of `search` (the winning settings)
     Writes  out/fold_<k>/{weights.safetensors,model.json,predictions.csv,history.csv}, out/result.json; regimes.csv in a
-            fold whose model can do without a modality, uncalibrated.csv in one with recalibrated curves; folds that
-            the split no longer has are removed. `fold`: that one alone, the others stay as they are. `profile`: a
-            trace of a few steps of the first fold trained
-    Raises  DataError for a fold that cannot be learned from, a loss that is no number, checkpoints of another run
-            UsageError for settings in `best` that training does not know, or a fold that does not exist
-            Paused after SIGTERM: saved, and the same command goes on
+            fold whose model accepts an absent modality, uncalibrated.csv in one with recalibrated curves; folds that
+            the split no longer has are removed
+    Raises  DataError when a training part has too few events, the loss is not finite, or checkpoints belong to
+            another run
+            UsageError when `best` has a setting that training does not have, or the fold does not exist
+            OperationalError when the device is not available or has too little memory
+            Paused after SIGTERM: the state is saved, and the same command resumes
+
+    fold     train this fold alone; the other folds do not change
+    refit    train one model on all patients of the split instead, out/refit, with the settings of the folds; there is
+             no test patient left, so that its evidence is that of the folds (docs/registry.md)
+    profile  file for the trace of a few steps of the first fold
     """
-    devices.need(params.device)
-    chosen = None if best is None else Best.read(best)
+    devices.require_device(params.device)
     split = read_folds(folds)
     numbers = split.numbers if fold is None else [fold]
-    parts = [FoldSplit(k, tuple(split.train_patients(k)), tuple(split.test_patients(k))) for k in numbers]
+    splits = [FoldSplit(k, tuple(split.train_patients(k)), tuple(split.test_patients(k))) for k in numbers]
     if refit:
-        parts = [FoldSplit(REFIT, tuple(sorted({*parts[0].train, *parts[0].test})), ())]
-    slides = None if features is None else str(features)
-    told = [
-        (params, None) if chosen is None else (chosen.settings(params, p.fold), chosen.record(p.fold)) for p in parts
-    ]
-    settings = told[0][0]
-    jobs = [
-        Job(str(cohort), slides, part, own, Path(out), profile if k == 0 else None, record)
-        for k, (part, (own, record)) in enumerate(zip(parts, told, strict=True))
-    ]
-    _data.cache_clear()  # a folder may have been written anew since the last call in this process
-    place = ranks()
+        splits = [FoldSplit(REFIT, tuple(sorted({*splits[0].train, *splits[0].test})), ())]
+    winning = None if best is None else BestSettings.read(best)
+    jobs = [_job(cohort, features, one, params, winning, Path(out)) for one in splits]
+    jobs[0] = replace(jobs[0], trace=profile)
+    _load.cache_clear()  # a folder may have been written again since the last call in this process
+    process = ranks()
     # Under torchrun the processes share each fold; without it, each worker has folds of its own.
-    with Pool(_one, settings.workers if place.world == 1 else 1, len(jobs)) as pool:
+    with Pool(_train_job, jobs[0].params.workers if process.world == 1 else 1, len(jobs)) as pool:
         summaries = pool.map(jobs, progress)
-    result = _result(summaries, settings)
-    if place.first:
-        _tidy(Path(out), keep=None if fold is not None or refit else numbers)
+    result = _result(summaries, jobs[0].params)
+    if process.first:
+        _remove_leftovers(Path(out), keep=None if fold is not None or refit else numbers)
         result.save(Path(out), "refit.json" if refit else "result.json")
-    place.wait()
+    process.wait()
     return result
 
 
-def _one(job: Job, channel: Channel) -> FoldSummary:
-    data = _data(job.cohort, job.features, job.params.modalities)
+def _job(
+    cohort: Location,
+    features: Location | None,
+    split: FoldSplit,
+    params: TrainParams,
+    winning: BestSettings | None,
+    out: Path,
+) -> FoldJob:
+    settings = params if winning is None else winning.settings(params, split.fold)
+    record = None if winning is None else winning.record(split.fold)
+    return FoldJob(str(cohort), None if features is None else str(features), split, settings, out, search=record)
+
+
+def _train_job(job: FoldJob, channel: Channel) -> FoldSummary:
     return train_fold(
-        data,
-        job.part,
+        _load(job.cohort, job.features, job.params.modalities),
+        job.split,
         job.params,
         job.out,
         stop=channel.stop,
@@ -125,19 +133,19 @@ def _one(job: Job, channel: Channel) -> FoldSummary:
 
 
 @lru_cache(maxsize=1)
-def _data(cohort: str, features: str | None, modalities: str) -> Dataset:
-    """The cohort, read once a process."""
+def _load(cohort: str, features: str | None, modalities: str) -> Dataset:
+    """The cohort, read once per process."""
     return load_dataset(cohort, None if modalities == "genes" else features).restricted_to(modalities)
 
 
-def _tidy(out: Path, keep: list[int] | None) -> None:
-    """Take away the work folder, and the folds that the split no longer has.
+def _remove_leftovers(out: Path, keep: list[int] | None) -> None:
+    """Remove the work folder, and the folds that the split no longer has.
 
-    keep: the folds of a run of all; None: one fold was trained, and the checkpoints of the others stay.
+    keep  the folds of a run of all folds; None: one fold was trained, and the checkpoints of the others are kept
     """
     with storage.translating_os_errors(out):
         if keep is None:
-            with contextlib.suppress(OSError):  # not there, or not empty
+            with contextlib.suppress(OSError):  # does not exist, or is not empty
                 (out / ".work").rmdir()
             return
         shutil.rmtree(out / ".work", ignore_errors=True)

@@ -1,10 +1,10 @@
-"""An optimizer that keeps next to nothing: factored second moments, no first moment, weights in bfloat16.
+"""bf16 Adafactor: an optimizer with factored second moments, no first moment and weights in bfloat16.
 
-AdamW keeps two numbers a weight beside weight and gradient, 16 bytes in all; this one two bytes for the weight, two for
-the gradient and one number for each row and column of a matrix. It is Adafactor (Shazeer and Stern 2018, ICML,
-algorithm 4) but for the step size, which is the learning rate itself: steps relative to a weight's size would leave
-residual branches that start at zero there. A step far below the spacing of bfloat16 is not lost: the new weight is
-rounded up or down by chance, right on average (Gupta et al. 2015, ICML).
+AdamW stores weight, gradient and two moments, 16 bytes per weight. This optimizer stores two bytes for the weight, two
+for the gradient and one number for each row and column of a matrix. It is Adafactor (Shazeer and Stern 2018, ICML,
+algorithm 4) except for the step size, which is the learning rate itself: steps relative to a weight's size would
+keep residual branches at zero that start there. A step far below the spacing of bfloat16 is not lost: the new weight is
+rounded up or down at random, without bias (Gupta et al. 2015, ICML).
 """
 
 from collections.abc import Callable, Iterator
@@ -31,11 +31,11 @@ def to_bf16_matrices(net: nn.Module) -> None:
             parameter.data = parameter.data.bfloat16()
 
 
-class Lean(torch.optim.Optimizer):
+class Bf16Adafactor(torch.optim.Optimizer):
     """Adafactor with an absolute step, decoupled weight decay and stochastic rounding; see the module.
 
     beta2 of step t is 1 - t^-0.8. An update whose root mean square exceeds 1 is shortened to it. The roundings of a
-    step are a function of (seed, step) alone, so a resumed run takes the same ones.
+    step are a function of (seed, step) alone, so a resumed run has the same ones.
     """
 
     def __init__(self, params: Any, lr: float, seed: int, weight_decay: float = 0.0) -> None:
@@ -99,8 +99,8 @@ def _slabs(parameter: Tensor, state: dict[str, Tensor]) -> Iterator[Slab]:
     moments = (state["rows"].view(-1, rows), state["columns"].view(-1, columns))
     for weight, slope, row, column in zip(*stacked, *moments, strict=True):
         for start in range(0, rows, count):
-            here = slice(start, start + count)
-            yield weight[here], slope[here], row[here], column
+            rows_of_slab = slice(start, start + count)
+            yield weight[rows_of_slab], slope[rows_of_slab], row[rows_of_slab], column
 
 
 def _follow(pieces: list[Slab], state: dict[str, Tensor], keep: float, shape: torch.Size) -> None:

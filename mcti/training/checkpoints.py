@@ -1,8 +1,8 @@
-"""Exact checkpoints: everything a run needs to go on as if it had never stopped, in one file written at once.
+"""Exact checkpoints: the whole state of a run in one file, from which it resumes with the same bits.
 
 A file is a BLAKE2b checksum followed by a safetensors image whose metadata hold the plain values as JSON. Nothing in
-it can run code, and a flipped bit or a cut end is noticed. No state of a random generator is kept, because there is
-none: every random choice is a function of (seed, step, patient), see bags.py and loop.py.
+it can execute code, and a flipped bit or a truncated file is detected. There is no state of a random generator to keep:
+every random choice is a function of (seed, step, patient), see mcti/dataset/sampling.py and loop.py.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ _CHECKSUM_BYTES = 32
 
 
 class CorruptCheckpoint(UserWarning):
-    """A checkpoint could not be read and the one before it is used."""
+    """A checkpoint cannot be read, and the one before it is used."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Checkpoint:
 
     tensors  weights, averages and moments by name
     values   plain JSON values: history, running sums
-    identity what the run belongs to: digests and settings; a resume compares them
-    path     the file that it was read from
+    identity  digests of data and code, and settings; a resumed run must have the same
+    path      the file that it was read from
     """
 
     step: int
@@ -48,9 +48,9 @@ class Checkpoint:
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint into `folder` (made if need be), whole or not at all, and keep the last two.
+    """Write a checkpoint into `folder` (created where necessary), complete or not at all, and keep the last two.
 
-    Raises OperationalError when the disk is full or the folder cannot be written; older ones stay as they were.
+    Raises OperationalError when the disk is full or the folder cannot be written; older ones are unchanged.
     """
     values = {"step": checkpoint.step, "values": checkpoint.values, "identity": checkpoint.identity}
     tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.tensors.items()}
@@ -64,20 +64,20 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
 
 
 def latest(folder: Path, identity: Mapping[str, Any]) -> Checkpoint | None:
-    """The newest checkpoint of `folder` that can be read, or None where there is none.
+    """The newest readable checkpoint of `folder`, or None where there is none.
 
-    A corrupt file is passed over with a CorruptCheckpoint warning that names it and what is used in its place.
+    A corrupt file is skipped with a CorruptCheckpoint warning that names it and the file used in its place.
 
     Raises DataError when the checkpoint belongs to other data or settings than `identity`, naming the difference.
     """
     paths = _files(folder)
     while paths:
         path = paths.pop()
-        found = _read(path)
-        if found is not None:
-            _same(found.identity, identity, path)
-            return found
-        instead = f"trying {paths[-1].name} before it" if paths else "there is none before it, starting anew"
+        checkpoint = _read(path)
+        if checkpoint is not None:
+            _check_identity(checkpoint.identity, identity, path)
+            return checkpoint
+        instead = f"trying {paths[-1].name} before it" if paths else "there is none before it, starting at step 0"
         warnings.warn(f"{path.name} is corrupt: {instead}", CorruptCheckpoint, stacklevel=2)
     return None
 
@@ -104,9 +104,9 @@ def _read(path: Path) -> Checkpoint | None:
         return None
 
 
-def _same(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
+def _check_identity(stored: Mapping[str, Any], required: Mapping[str, Any], path: Path) -> None:
     """Compare identities key by key, sections by dotted path."""
-    if changed := compatibility.differences(found, wanted):
+    if changed := compatibility.differences(stored, required):
         shown = compatibility.describe_differences(changed, "{key} was {one} and is {other}")
-        hint = f"run with the former data and settings again, or delete {path.parent} to start anew"
+        hint = f"run with the former data and settings, or delete {path.parent} to start again"
         raise DataError(f"the checkpoint belongs to another run: {shown}", str(path), hint)

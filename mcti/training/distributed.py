@@ -1,4 +1,4 @@
-"""One run over several processes (torchrun): each takes its share of a step's patients, the gradients are added up.
+"""One run over several processes (torchrun): each has a share of a step's patients, and the gradients are added up.
 
 Losses are means over the patients of the whole step (losses.py), so the sum over processes is the gradient of the one
 process. Without torchrun there is one process, and everything here is the identity.
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's place among `world` processes."""
+    """The rank of this process among `world` processes."""
 
     rank: int = 0
     world: int = 1
@@ -27,12 +27,12 @@ class Ranks:
         """Whether this process writes the files."""
         return self.rank == 0
 
-    def mine(self, patients: Sequence[T]) -> list[T]:
+    def share(self, patients: Sequence[T]) -> list[T]:
         """The share of this process; all shares together are the whole, each patient once."""
         return list(patients[self.rank :: self.world])
 
     def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace every gradient by its sum over the processes; a parameter that nobody used keeps none."""
+        """Replace every gradient by its sum over the processes; a parameter that no process used keeps none."""
         if self.world == 1:
             return
         every = list(parameters)
@@ -53,21 +53,21 @@ class Ranks:
         return dict(zip(values, total.tolist(), strict=True))
 
     def gather(self, mine: Mapping[int, float], count: int) -> list[float]:
-        """The numbers of all positions 0 … count - 1, each of which one process has."""
+        """The numbers of all positions 0 … count - 1; each process contributes its own."""
         total = self.add({str(position): mine.get(position, 0.0) for position in range(count)})
         return list(total.values())
 
-    def any(self, asked: bool) -> bool:
-        """Whether any process says so: all of them must stop at the same step."""
-        return bool(self.add({"asked": float(asked)})["asked"])
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is true in any process: all of them must stop at the same step."""
+        return bool(self.add({"flag": float(flag)})["flag"])
 
     def wait(self) -> None:
-        """Return when all processes are here."""
-        self.add({"here": 1.0})
+        """Return when all processes have called this."""
+        self.add({"arrived": 1.0})
 
 
 def ranks() -> Ranks:
-    """The place of this process; joins the group that torchrun announced in the environment."""
+    """The rank of this process; joins the process group of torchrun, which the environment describes."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
         return Ranks()
     if not distributed.is_initialized():

@@ -22,13 +22,13 @@ from mcti.training.loop import Outcome
 
 _CURVES = ("loss", "survival", "subtype", "instance", "learning_rate")
 """Columns of history.csv after the epoch."""
-SEEN = 200
-"""So many training patients are predicted once more, for the scale of the risks (model/sketch.py)."""
+REFERENCE_PATIENTS = 200
+"""Training patients who are predicted for the scale of the risks (mcti/model/reference_profile.py)."""
 
 
 @dataclass(frozen=True)
 class FoldSummary:
-    """The few numbers of a trained fold."""
+    """The size and the last loss of a trained fold."""
 
     fold: int
     train_patients: int
@@ -38,11 +38,16 @@ class FoldSummary:
 
 
 def predict(
-    model: TrainedModel, tested: Sequence[PatientBag], horizons: Sequence[float], *, subtypes: bool = False
+    model: TrainedModel, bags: Sequence[PatientBag], horizons: Sequence[float], *, subtypes: bool = False
 ) -> list[dict[str, float]]:
-    """Risk and S(t) of each patient, one at a time (model/trained.py); DataError names the patient."""
+    """Risk and S(t) of each patient, one at a time (mcti/model/trained.py).
+
+    horizons  months t of S(t);  subtypes: with the probability of each subtype
+
+    Raises DataError when the bag of a patient does not fit the model, naming the patient.
+    """
     rows = []
-    for bag in tested:
+    for bag in bags:
         try:
             rows.append(model.predict(bag.patches, bag.genes, horizons, bag.covariates, subtypes=subtypes))
         except MctiError as error:
@@ -50,111 +55,120 @@ def predict(
     return rows
 
 
-def predict_regimes(
-    model: TrainedModel, tested: Sequence[PatientBag], horizons: Sequence[float]
-) -> list[dict[str, Any]]:
-    """Each patient who has both modalities once more by slides only and by genes only: rows with patient_id, regime.
+def predict_regimes(model: TrainedModel, bags: Sequence[PatientBag], horizons: Sequence[float]) -> list[dict[str, Any]]:
+    """Predictions of each patient with both modalities from slides only and from genes only, with the regime's name.
 
-    Empty for a model that knows no stand-in for an absent modality.
+    Empty for a model without stand-ins for an absent modality.
     """
     if not model.config.missing or len(model.config.modalities) < 2:
         return []
     rows: list[dict[str, Any]] = []
-    for bag in tested:
+    for bag in bags:
         if bag.patches is not None and bag.genes is not None:
-            alone = {"slides_only": (bag.patches, None), "genes_only": (None, bag.genes)}
-            for regime, (patches, genes) in alone.items():
-                found = model.predict(patches, genes, horizons, bag.covariates)
-                rows.append({"patient_id": bag.patient_id, "regime": regime, **found})
+            inputs = {"slides_only": (bag.patches, None), "genes_only": (None, bag.genes)}
+            for regime, (patches, genes) in inputs.items():
+                prediction = model.predict(patches, genes, horizons, bag.covariates)
+                rows.append({"patient_id": bag.patient_id, "regime": regime, **prediction})
     return rows
 
 
 def predict_uncalibrated(
-    model: TrainedModel, tested: Sequence[PatientBag], horizons: Sequence[float]
+    model: TrainedModel, bags: Sequence[PatientBag], horizons: Sequence[float]
 ) -> list[dict[str, Any]]:
-    """What each patient's prediction would be without the recalibration; empty for a model without one."""
+    """Each patient's prediction without the recalibration; empty for a model without one."""
     if model.fitted.recalibration is None:
         return []
     plain = TrainedModel(model.net, model.config, dataclasses.replace(model.fitted, recalibration=None))
-    rows = predict(plain, tested, horizons)
-    return [{"patient_id": bag.patient_id, **row} for bag, row in zip(tested, rows, strict=True)]
+    rows = predict(plain, bags, horizons)
+    return [{"patient_id": bag.patient_id, **row} for bag, row in zip(bags, rows, strict=True)]
 
 
 def write(
     folder: Path,
     outcome: Outcome,
-    chosen: Sequence[PatientBag],
-    tested: Sequence[PatientBag],
+    train_bags: Sequence[PatientBag],
+    test_bags: Sequence[PatientBag],
     params: TrainParams,
     fold: int,
     identity: Mapping[str, Any],
-    told: Mapping[str, Any],
+    data_record: Mapping[str, Any],
 ) -> None:
-    """The folder of a fold, whole or not at all; the same outcome gives the same bytes.
+    """Write the folder of a fold, complete or not at all; the same outcome gives the same bytes.
 
-    told  what model.json says of the data beside identity and model: features (how they were made), cohort
+    data_record  entries of model.json about the data: features (how they were extracted), cohort
     """
-    rows = predict(outcome.model, tested, params.horizons_months, subtypes=True)
-    lines = [{"patient_id": bag.patient_id, "fold": fold, **row} for bag, row in zip(tested, rows, strict=True)]
-    tensors = {name: value.detach().cpu().contiguous() for name, value in outcome.model.net.state_dict().items()}
-    record = {
-        **outcome.model.spec(),
-        **identity,
-        "patients": sorted(hashed(bag.patient_id) for bag in chosen),
-        "horizons_months": _plain(params),
-        **told,
+    model, horizons = outcome.model, params.horizons_months
+    rows = predict(model, test_bags, horizons, subtypes=True)
+    predictions = [{"patient_id": bag.patient_id, **row} for bag, row in zip(test_bags, rows, strict=True)]
+    risks = [row["risk"] for row in rows]
+    record = _record(outcome, train_bags, risks, params) | identity | data_record
+    tables = {
+        "predictions.csv": predictions,
+        "regimes.csv": predict_regimes(model, test_bags, horizons),
+        "uncalibrated.csv": predict_uncalibrated(model, test_bags, horizons),
     }
-    genes, events, risks = outcome.model.config.genes, sum(bag.event for bag in chosen), [row["risk"] for row in rows]
-    some = sorted(chosen, key=lambda bag: hashed(bag.patient_id))[:SEEN]
-    seen = [row["risk"] for row in predict(outcome.model, some, params.horizons_months)]
-    record["reference"] = ReferenceProfile.fit(
-        chosen, genes, events, outcome.model.fitted, risks, seen, outcome.model.config.covariates
-    ).spec()
-    record["trained_bag_cap"] = outcome.bag_cap  # below train.bag_cap where a GPU was too small for it
-    # Named one by one: a history that came through a checkpoint has its keys in another order.
-    curves = [*_CURVES, *(["validation"] if params.patience else [])]
-    history = [{"epoch": int(row["epoch"]), **{name: row[name] for name in curves}} for row in outcome.history]
-    regimes = predict_regimes(outcome.model, tested, params.horizons_months)
-    before = predict_uncalibrated(outcome.model, tested, params.horizons_months)
+    tensors = {name: value.detach().cpu().contiguous() for name, value in model.net.state_dict().items()}
     with storage.replacing(folder) as draft:
         draft.mkdir()
         (draft / "weights.safetensors").write_bytes(safetensors.torch.save(_sorted(tensors)))
         (draft / "model.json").write_text(storage.to_json(record), encoding="utf-8")
-        (draft / "predictions.csv").write_text(_csv(sorted(lines, key=_by_id)), encoding="utf-8")
-        (draft / "history.csv").write_text(_csv(history), encoding="utf-8")
-        if regimes:
-            rows = [{"patient_id": row.pop("patient_id"), "fold": fold, **row} for row in regimes]
-            (draft / "regimes.csv").write_text(_csv(sorted(rows, key=_by_id)), encoding="utf-8")
-        if before:
-            rows = [{"patient_id": row.pop("patient_id"), "fold": fold, **row} for row in before]
-            (draft / "uncalibrated.csv").write_text(_csv(sorted(rows, key=_by_id)), encoding="utf-8")
+        (draft / "history.csv").write_text(_csv(_history(outcome, params)), encoding="utf-8")
+        for name, table in tables.items():
+            if table or name == "predictions.csv":
+                lines = [{"patient_id": row["patient_id"], "fold": fold, **row} for row in sorted(table, key=_by_id)]
+                (draft / name).write_text(_csv(lines), encoding="utf-8")
 
 
-def cohort_record(cohort: Mapping[str, str], chosen: Sequence[PatientBag], params: TrainParams) -> dict[str, Any]:
+def _record(
+    outcome: Outcome, train_bags: Sequence[PatientBag], risks: Sequence[float], params: TrainParams
+) -> dict[str, Any]:
+    """The entries of model.json about the model and its training patients; risks: of the test patients."""
+    model = outcome.model
+    hashes = {hashed(bag.patient_id): bag for bag in train_bags}
+    sample = [hashes[name] for name in sorted(hashes)[:REFERENCE_PATIENTS]]
+    train_risks = [row["risk"] for row in predict(model, sample, params.horizons_months)]
+    events, genes, covariates = sum(bag.event for bag in train_bags), model.config.genes, model.config.covariates
+    reference = ReferenceProfile.fit(train_bags, genes, events, model.fitted, risks, train_risks, covariates)
+    return {
+        **model.spec(),
+        "patients": sorted(hashes),
+        "horizons_months": list(params.horizons_months),
+        "reference": reference.spec(),
+        "trained_bag_cap": outcome.bag_cap,  # below train.bag_cap where the GPU had too little memory for it
+    }
+
+
+def _history(outcome: Outcome, params: TrainParams) -> list[dict[str, Any]]:
+    # Columns by name: a history that was restored from a checkpoint has its keys in another order.
+    curves = [*_CURVES, *(["validation"] if params.patience else [])]
+    return [{"epoch": int(row["epoch"]), **{name: row[name] for name in curves}} for row in outcome.history]
+
+
+def cohort_record(cohort: Mapping[str, str], bags: Sequence[PatientBag], params: TrainParams) -> dict[str, Any]:
     """Name and endpoint of the cohort, and the Kaplan-Meier curve of the training part {months: share} at the horizons.
 
-    Null beyond the longest follow-up: nothing is extrapolated. Empty for patients of no cohort.
+    Null beyond the longest follow-up: nothing is extrapolated. Empty for patients who belong to no cohort.
     """
     if not cohort:
         return {}
-    longest = max(bag.time_months for bag in chosen)
-    curve = {f"{t:g}": _kaplan_meier(chosen, t) if t <= longest else None for t in params.horizons_months}
-    return {**cohort, "patients": len(chosen), "events": sum(bag.event for bag in chosen), "survival": curve}
+    longest = max(bag.time_months for bag in bags)
+    curve = {f"{t:g}": _kaplan_meier(bags, t) if t <= longest else None for t in params.horizons_months}
+    return {**cohort, "patients": len(bags), "events": sum(bag.event for bag in bags), "survival": curve}
 
 
-def _kaplan_meier(chosen: Sequence[PatientBag], months: float) -> float:
+def _kaplan_meier(bags: Sequence[PatientBag], months: float) -> float:
     """Share without the event after `months`: the product over event times of 1 - events / patients at risk."""
     share = 1.0
-    for time in sorted({bag.time_months for bag in chosen if bag.event and bag.time_months <= months}):
-        events = sum(bag.event and bag.time_months == time for bag in chosen)
-        share *= 1 - events / sum(bag.time_months >= time for bag in chosen)
+    for time in sorted({bag.time_months for bag in bags if bag.event and bag.time_months <= months}):
+        events = sum(bag.event and bag.time_months == time for bag in bags)
+        share *= 1 - events / sum(bag.time_months >= time for bag in bags)
     return share
 
 
 def load(folder: storage.Location) -> TrainedModel:
     """The model of a fold folder that `write` wrote, local or in S3.
 
-    Raises DataError when a file is missing, torn or does not belong to the other.
+    Raises DataError when a file is missing or truncated, or weights and model.json do not match.
     """
     where = storage.join(folder, "weights.safetensors")
     try:
@@ -166,19 +180,19 @@ def load(folder: storage.Location) -> TrainedModel:
 
 
 def is_current(folder: Path, identity: Mapping[str, Any]) -> bool:
-    """Whether the folder is whole and was made from the same data, settings and code."""
+    """Whether the folder is complete and was made from the same data, settings and code."""
     names = ("weights.safetensors", "model.json", "predictions.csv", "history.csv")
     if not all((folder / name).is_file() for name in names):
         return False
     try:
         record = storage.read_json(folder / "model.json")
     except DataError:
-        return False  # torn from outside: train it again
+        return False  # damaged: the fold is trained again
     return all(record.get(name) == value for name, value in identity.items())
 
 
 def summary(folder: Path, fold: int, train_patients: int, test_patients: int) -> FoldSummary:
-    """The few numbers of a written fold."""
+    """The summary of a written fold."""
     tensors = safetensors.torch.load_file(folder / "weights.safetensors")
     with (folder / "history.csv").open(encoding="utf-8", newline="") as stream:
         last = list(csv.DictReader(stream))[-1]
@@ -191,10 +205,6 @@ def summary(folder: Path, fold: int, train_patients: int, test_patients: int) ->
     )
 
 
-def _plain(params: TrainParams) -> list[float]:
-    return list(params.horizons_months)
-
-
 def _sorted(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensors[name] for name in sorted(tensors)}
 
@@ -204,7 +214,7 @@ def _by_id(row: Mapping[str, Any]) -> str:
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as CSV; floats in their shortest form that reads back to the same bits. A refit has no tested patient."""
+    """Rows as CSV; floats in their shortest form that reads back to the same bits. A refit has no test patient."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]) if rows else ["patient_id", "fold", "risk"], lineterminator="\n")
     writer.writeheader()

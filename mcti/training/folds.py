@@ -1,4 +1,4 @@
-"""One fold: who is in it, what is fitted on its training part, its run from the first step to its folder."""
+"""One fold: what is fitted on its training part, and its training from the first step to its folder."""
 
 import dataclasses
 import hashlib
@@ -34,12 +34,12 @@ _log = logging.getLogger(__name__)
 
 
 class NothingToProfile(UserWarning):
-    """A trace was asked of a fold that is trained already."""
+    """A profile was requested of a fold that is already trained."""
 
 
 def train_fold(
     data: Dataset,
-    part: FoldSplit,
+    split: FoldSplit,
     params: TrainParams,
     out: Path,
     *,
@@ -48,132 +48,143 @@ def train_fold(
     trace: Path | None = None,
     search: Mapping[str, Any] | None = None,
 ) -> fold_files.FoldSummary:
-    """Train the model of a fold and write out/fold_<k>/{weights.safetensors,model.json,predictions.csv,history.csv},
-    for a model that can do without a modality also regimes.csv, for one whose curves were recalibrated also
-    uncalibrated.csv. `trace`: a file for the profile of a few steps. `search`: what model.json keeps of the search
-    that chose the settings (None: nobody searched).
+    """Train the model of one fold.
 
-    A folder there that was made from the same data, settings and code is kept. A run that was killed goes on from the
-    checkpoints in out/.work/fold_<k>, or below MCTI_CHECKPOINTS, which are gone when the fold is written.
+    Writes  out/fold_<k>/{weights.safetensors,model.json,predictions.csv,history.csv}; regimes.csv for a model that
+            accepts an absent modality; uncalibrated.csv for a model with recalibrated curves
+    trace   file for the profile of a few steps
+    search  what model.json records of the search that chose the settings (None: there was none)
 
-    Raises DataError for a training part without events or without a patient of some subtype, for a wrong bag, for a
-    loss that is no number, and for checkpoints of other data or settings. Paused when `stop()` said so.
+    A folder that was made from the same data, settings and code is kept. An interrupted run resumes from the
+    checkpoints in out/.work/fold_<k>, or below MCTI_CHECKPOINTS; they are deleted when the fold is written.
+
+    Raises DataError when the training part has no event or no patient of some subtype, a bag is malformed, the loss is
+    not finite, or the checkpoints belong to other data or settings
+    Raises Paused when `stop()` returned true
     """
-    where, folder = part.name.replace("_", " "), out / part.name
-    chosen, tested = data.select(part.train, where), data.select(part.test, where)
-    identity = identify(data, chosen, tested, params, part.fold) | ({} if search is None else {"search": dict(search)})
-    work = _work(out, part, identity)
+    where, folder = split.name.replace("_", " "), out / split.name
+    train_bags, test_bags = data.select(split.train, where), data.select(split.test, where)
+    identity = identify(data, train_bags, test_bags, params, split.fold)
+    identity |= {} if search is None else {"search": dict(search)}
+    work = _checkpoint_folder(out, split, identity)
     if fold_files.is_current(folder, identity):
         _log.info("%s: already trained from the same data, settings and code, kept: %s", where, folder)
         if trace is not None:
             warnings.warn(f"{where} is finished: there is no step to profile", NothingToProfile, stacklevel=2)
     else:
-        task = prepare(data, chosen, params, ("fold", part.fold), where)
-        check_tested(task.config, tested, where)
-        keeper = CheckpointConfig(work, identity, stop)
-        runs = _Runs(progress, 1 + params.recalibration_folds)
-        outcome = train(task, keeper=keeper, progress=runs.progress, trace=trace if ranks().first else None)
+        task = prepare(data, train_bags, params, ("fold", split.fold), where)
+        check_test_part(task.config, test_bags, where)
+        checkpointing = CheckpointConfig(work, identity, stop)
+        runs = _SuccessiveRuns(progress, 1 + params.recalibration_folds)
+        trace = trace if ranks().first else None
+        outcome = train(task, checkpointing=checkpointing, progress=runs.progress, trace=trace)
         if params.recalibration_folds:
-            outcome = recalibrated(outcome, data, chosen, params, part, keeper, runs)
+            outcome = recalibrate(outcome, data, train_bags, params, split, checkpointing, runs)
         if ranks().first:
-            told = {"features": dict(data.provenance), "cohort": fold_files.cohort_record(data.cohort, chosen, params)}
-            fold_files.write(folder, outcome, chosen, tested, params, part.fold, identity, told)
-    ranks().wait()  # the others read what the first has written
+            cohort = fold_files.cohort_record(data.cohort, train_bags, params)
+            record = {"features": dict(data.provenance), "cohort": cohort}
+            fold_files.write(folder, outcome, train_bags, test_bags, params, split.fold, identity, record)
+    ranks().wait()  # the other processes read what the first has written
     if ranks().first:
         shutil.rmtree(work, ignore_errors=True)
-    return fold_files.summary(folder, part.fold, len(part.train), len(part.test))
+    return fold_files.summary(folder, split.fold, len(split.train), len(split.test))
 
 
-def _work(out: Path, part: FoldSplit, identity: Mapping[str, Any]) -> Path:
-    """Where the checkpoints of a fold lie.
+def _checkpoint_folder(out: Path, split: FoldSplit, identity: Mapping[str, Any]) -> Path:
+    """The folder of the checkpoints of a fold.
 
-    A task that Kubernetes tries again starts in an empty folder: MCTI_CHECKPOINTS names one that outlives the pod.
-    Below it each run of a pipeline (MCTI_RUN) and each identity has its own, so that no two tasks share one.
+    A task that Kubernetes retries starts in an empty folder: MCTI_CHECKPOINTS names one that outlives the pod. Each
+    pipeline run (MCTI_RUN) and each identity has its own folder below it, so that no two tasks share one.
     """
-    lasting = os.environ.get("MCTI_CHECKPOINTS")
-    if not lasting:
-        return out / ".work" / part.name
-    return Path(lasting) / (os.environ.get("MCTI_RUN") or "by hand") / storage.text_md5(storage.to_json(identity))
+    persistent = os.environ.get("MCTI_CHECKPOINTS")
+    if not persistent:
+        return out / ".work" / split.name
+    return Path(persistent) / (os.environ.get("MCTI_RUN") or "no-run") / storage.text_md5(storage.to_json(identity))
 
 
 def prepare(
-    data: Dataset, chosen: Sequence[PatientBag], params: TrainParams, seed_key: tuple[int | str, ...], where: str
+    data: Dataset, bags: Sequence[PatientBag], params: TrainParams, seed_key: tuple[int | str, ...], where: str
 ) -> Task:
-    """The task of training on `chosen`: checked bags, scales and bins fitted on them alone, the network's shape.
+    """The task of training on `bags`: checked, with scales and bins fitted on them alone, and the network's shape.
 
-    With `patience` a share of `chosen` is held out: nothing is fitted on it, and its loss decides when to stop.
+    With `patience` a share of `bags` is held out: nothing is fitted on it, and its loss decides when to stop.
+
+    Raises DataError when no model can be fitted on the bags, naming the patient or the class.
     """
-    watched: list[PatientBag] = []
+    validation: list[PatientBag] = []
     if params.patience:
-        chosen, watched = hold_out(chosen, params.validation_share, (params.seed, *seed_key))
-        where = f"{where}, less its inner validation part"
-    check_training_part(chosen, data.classes, f"the training part of {where}")
-    fitted = fit_inputs(chosen, params.bins, len(data.genes), params.gene_transform)
-    config = configure(data, chosen, params, features=len(fitted.features.mean))
+        bags, validation = hold_out(bags, params.validation_share, (params.seed, *seed_key))
+        where = f"{where}, without its inner validation part"
+    check_training_part(bags, data.classes, f"the training part of {where}")
+    fitted = fit_inputs(bags, params.bins, len(data.genes), params.gene_transform)
+    config = configure(data, bags, params, features=len(fitted.features.mean))
     if config.covariates:
-        fitted = dataclasses.replace(fitted, covariates=fit_covariates(chosen, config.covariates))
-    return Task(chosen, fitted, config, params, seed_key, where, watched)
+        fitted = dataclasses.replace(fitted, covariates=fit_covariates(bags, config.covariates))
+    return Task(bags, fitted, config, params, seed_key, where, validation)
 
 
-class _Runs:
-    """The progress of several runs one after the other as one bar."""
+class _SuccessiveRuns:
+    """The progress of several training runs, one after the other, as one bar; the runs count as equally long."""
 
     def __init__(self, progress: Progress | None, runs: int) -> None:
-        self._tell, self._runs, self.done = progress, runs, 0
+        self._progress, self._runs, self.finished = progress, runs, 0
         self._restored: dict[int, float] = {}  # by run
 
     def progress(self, done: float, total: float, unit: str, detail: str = "", restored: float = 0, /) -> None:
-        """Progress of the run at hand, all of them taken for equally long."""
-        if self._tell is not None:
-            self._restored[self.done] = restored
-            self._tell(self.done * total + done, self._runs * total, unit, detail, sum(self._restored.values()))
+        """Progress of the current run."""
+        if self._progress is not None:
+            self._restored[self.finished] = restored
+            all_done, all_restored = self.finished * total + done, sum(self._restored.values())
+            self._progress(all_done, self._runs * total, unit, detail, all_restored)
 
 
-def recalibrated(
+def recalibrate(
     outcome: Outcome,
     data: Dataset,
-    chosen: Sequence[PatientBag],
+    bags: Sequence[PatientBag],
     params: TrainParams,
-    part: FoldSplit,
-    keeper: CheckpointConfig,
-    runs: _Runs,
+    split: FoldSplit,
+    checkpointing: CheckpointConfig,
+    runs: _SuccessiveRuns,
 ) -> Outcome:
-    """The outcome with its curves put right by inner models of the same training part (recalibration.py)."""
+    """The outcome with survival curves recalibrated by inner models of the same training part (recalibration.py)."""
     config, fitted = outcome.model.config, outcome.model.fitted
-    # An inner part may lack nobody's slides, and its model must still predict one who has none.
+    # In an inner part each patient may have slides, and its model must still predict a patient without slides.
     shape = {"missing": config.missing, "modalities": list(config.modalities)}
     settings = params.model_copy(update={"architecture": {**params.architecture, **shape}})
 
-    def inner(kept: list[PatientBag], number: int) -> TrainedModel:
-        runs.done = 1 + number
-        where = f"{part.name.replace('_', ' ')}, inner model {number + 1} of the recalibration"
-        task = prepare(data, kept, settings, ("fold", part.fold, "inner", number), where)
-        own = CheckpointConfig(keeper.folder / f"inner_{number}", {**keeper.identity, "inner": number}, keeper.stop)
-        return train(task, keeper=own, progress=runs.progress).model
+    def train_inner(kept: list[PatientBag], number: int) -> TrainedModel:
+        runs.finished = 1 + number
+        where = f"{split.name.replace('_', ' ')}, inner model {number + 1} of the recalibration"
+        task = prepare(data, kept, settings, ("fold", split.fold, "inner", number), where)
+        identity = {**checkpointing.identity, "inner": number}
+        inner = CheckpointConfig(checkpointing.folder / f"inner_{number}", identity, checkpointing.stop)
+        return train(task, checkpointing=inner, progress=runs.progress).model
 
-    key = (params.seed, "fold", part.fold)
-    found = recalibration.of(fitted.edges, chosen, params.recalibration_folds, key, inner)
-    model = TrainedModel(outcome.model.net, config, dataclasses.replace(fitted, recalibration=found))
+    key = (params.seed, "fold", split.fold)
+    fit = recalibration.fit_by_inner_models(fitted.edges, bags, params.recalibration_folds, key, train_inner)
+    model = TrainedModel(outcome.model.net, config, dataclasses.replace(fitted, recalibration=fit))
     return dataclasses.replace(outcome, model=model)
 
 
-def check_tested(config: ModelConfig, tested: Sequence[PatientBag], where: str) -> None:
-    """Refuse a test patient whom the model will not be able to predict, before hours are spent on training it.
+def check_test_part(config: ModelConfig, bags: Sequence[PatientBag], where: str) -> None:
+    """Refuse a test patient whom the model cannot predict, before the training starts.
 
     Raises DataError as `TrainedModel.predict`, naming the patient.
     """
-    for bag in tested:
+    for bag in bags:
         try:
             select_modalities(config, bag.patches, bag.genes)
         except DataError as error:
             raise DataError(error.what, f"{error.where}, {where}, patient {bag.patient_id}", error.hint) from error
 
 
-def configure(data: Dataset, chosen: Sequence[PatientBag], params: TrainParams, features: int) -> ModelConfig:
-    """The network's shape; it learns stand-ins for an absent modality where training shows it one."""
-    missing = params.modality_dropout > 0 or any(bag.patches is None or bag.genes is None for bag in chosen)
-    seen = {"slides": any(bag.patches is not None for bag in chosen), "genes": any(b.genes is not None for b in chosen)}
-    architecture = {"missing": missing, "modalities": [name for name, here in seen.items() if here]}
+def configure(data: Dataset, bags: Sequence[PatientBag], params: TrainParams, features: int) -> ModelConfig:
+    """The network's shape; it learns stand-ins for an absent modality where a training patient lacks one."""
+    missing = params.modality_dropout > 0 or any(bag.patches is None or bag.genes is None for bag in bags)
+    slides, genes = any(bag.patches is not None for bag in bags), any(bag.genes is not None for bag in bags)
+    modalities = [name for name, present in (("slides", slides), ("genes", genes)) if present]
+    architecture = {"missing": missing, "modalities": modalities}
     architecture |= params.architecture
     return preset(
         params.preset,
@@ -186,14 +197,14 @@ def configure(data: Dataset, chosen: Sequence[PatientBag], params: TrainParams, 
 
 
 def identify(
-    data: Dataset, chosen: Sequence[PatientBag], tested: Sequence[PatientBag], params: TrainParams, fold: int
+    data: Dataset, train_bags: Sequence[PatientBag], test_bags: Sequence[PatientBag], params: TrainParams, fold: int
 ) -> dict[str, Any]:
     """What the bits of a fold's result depend on: data, settings and the code that trains."""
     names = hashlib.md5("\0".join([*data.genes, "", *data.classes]).encode(), usedforsecurity=False).hexdigest()
     covariates = tuple(params.architecture.get("covariates", ()))
     digests = {
-        "train": digest(chosen, covariates),
-        "test": digest(tested, covariates),
+        "train": digest(train_bags, covariates),
+        "test": digest(test_bags, covariates),
         "names": names,
         "code": code_digest(),
     }

@@ -1,7 +1,7 @@
 """The training loop: plain torch, the same bits on every run, from the start or from a checkpoint.
 
-Every random choice is a function of (seed, step) or (seed, epoch, patient), never of what was drawn before. So the
-state of a run is its weights, its moments and a step number, and a run that was killed goes on exactly.
+Every random choice is a function of (seed, step) or (seed, epoch, patient), never of earlier draws. So the state of a
+run is its weights, its moments and a step number, and an interrupted run resumes exactly.
 """
 
 import contextlib
@@ -27,15 +27,18 @@ _log = logging.getLogger(__name__)
 
 
 class Paused(MctiError):
-    """A request to stop came (SIGTERM): the state is saved, and the same command goes on from it."""
+    """A stop was requested (SIGTERM): the state is saved, and the same command resumes from it."""
 
     exit_code, code = 0, "paused"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A trained model, its learning curve (one row an epoch, means over the patients of the epoch), and the bag cap it
-    was trained with: that of the settings, or less where a GPU was too small."""
+    """A trained model, its learning curve and its bag cap.
+
+    history  one row per epoch, means over the patients of the epoch
+    bag_cap  patches per patient in training: the setting, or less where the GPU had too little memory
+    """
 
     model: TrainedModel
     history: tuple[Mapping[str, float], ...]
@@ -44,7 +47,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """Where checkpoints go, whose they are, and who may ask to stop."""
+    """The folder of the checkpoints, the identity of the run that they belong to, and `stop`: true requests a stop."""
 
     folder: Path
     identity: Mapping[str, Any]
@@ -52,95 +55,98 @@ class CheckpointConfig:
 
 
 def train(
-    task: Task, *, keeper: CheckpointConfig | None = None, progress: Progress | None = None, trace: Path | None = None
+    task: Task,
+    *,
+    checkpointing: CheckpointConfig | None = None,
+    progress: Progress | None = None,
+    trace: Path | None = None,
 ) -> Outcome:
     """Train one model; the last weights (or their average) are the model, with `patience` those of the best epoch.
 
-    With `cox_weight` a Cox model of the same patients is fitted beside it.
+    With `cox_weight` the model is an ensemble with a Cox model of the same patients.
 
-    With a `keeper` the run saves itself now and then and starts from the newest checkpoint found there. `trace`: a
-    file for the profile of a few steps.
+    checkpointing  the run saves its state at intervals and starts from the newest checkpoint in the folder
+    trace          file for the profile of a few steps
 
-    Raises
-        Diverged: the loss became NaN, infinite or ran away; the error names step, patients and last checkpoint.
-        DataError: the checkpoint found belongs to other data or settings.
-        OperationalError: the GPU has too little memory, with half the patches of the longest bag, too.
-        Paused: `keeper.stop()` said so; the state is saved.
+    Raises Diverged when the loss became NaN, infinite or far too large, naming step, patients and last checkpoint
+    Raises DataError when the newest checkpoint belongs to other data or settings
+    Raises OperationalError when the GPU has too little memory even for half the patches of the longest bag
+    Raises Paused when `checkpointing.stop()` returned true; the state is saved
     """
     device = _device(task.params.device)
     with reproducible(task.params.threads), profiling.traced(trace) as after_step:
         run = Run(task, device)
-        if keeper is not None:
-            _resume(run, keeper, progress)
+        if checkpointing is not None:
+            _resume(run, checkpointing, progress)
         restored = run.state.step
-        run.ranks.wait()  # none may save before all have read
-        saver = _Saver(run.state, keeper, task.params.checkpoint_seconds, run.ranks)
+        run.ranks.wait()  # no process may save before all have read
+        saver = _Saver(run.state, checkpointing, task.params.checkpoint_seconds, run.ranks)
         pace = _Pace()
         while not run.over:
             pace.patients += run.advance(saver.last)
             after_step()
             if progress is not None:
-                said = f"{task.where}, loss {run.state.last_loss:.3f}, {pace.rate:.0f} patients/s"
-                progress(run.steps if run.over else run.state.step, run.steps, "steps", said, restored)
+                detail = f"{task.where}, loss {run.state.last_loss:.3f}, {pace.rate:.0f} patients/s"
+                progress(run.steps if run.over else run.state.step, run.steps, "steps", detail, restored)
             saver.after_step(task.where)
         run.check_weights(saver.last)
         model = TrainedModel(run.state.kept(), task.config, task.fitted)
         if task.params.cox_weight:
-            model = fit_cox_branch.joined(model, task.bags, task.params.cox_weight, task.params.seed)
+            model = fit_cox_branch.with_cox_branch(model, task.bags, task.params.cox_weight, task.params.seed)
         return Outcome(model, tuple(run.state.history), run.state.bag_cap)
 
 
-def _resume(run: Run, keeper: CheckpointConfig, progress: Progress | None) -> None:
-    """Take over the newest checkpoint, if there is one, and log which."""
-    found, where = checkpoints.latest(keeper.folder, keeper.identity), run.task.where
-    run.state.load(found)
-    if found is None:
-        _log.info("%s: no checkpoint in %s, starting at step 0 of %d", where, keeper.folder, run.steps)
+def _resume(run: Run, checkpointing: CheckpointConfig, progress: Progress | None) -> None:
+    """Restore the newest checkpoint, if there is one, and log which."""
+    checkpoint, where = checkpoints.latest(checkpointing.folder, checkpointing.identity), run.task.where
+    run.state.load(checkpoint)
+    if checkpoint is None:
+        _log.info("%s: no checkpoint in %s, starting at step 0 of %d", where, checkpointing.folder, run.steps)
         return
-    epoch, epochs = found.step // run.steps_an_epoch, run.params.epochs
-    place = f"step {found.step} of {run.steps} (epoch {epoch} of {epochs})"
-    _log.info("%s: resumed from %s, checkpoint %s", where, place, found.path)
-    if run.over and progress is not None:  # no step follows that would report
+    epoch, epochs = checkpoint.step // run.steps_per_epoch, run.params.epochs
+    position = f"step {checkpoint.step} of {run.steps} (epoch {epoch} of {epochs})"
+    _log.info("%s: resumed from %s, checkpoint %s", where, position, checkpoint.path)
+    if run.over and progress is not None:  # no further step reports progress
         progress(run.steps, run.steps, "steps", where, run.steps)
 
 
 class _Pace:
-    """Patients trained on since the start, and how many a second."""
+    """Patients trained on since the start, and the rate."""
 
     def __init__(self) -> None:
         self.patients, self.started = 0, time.monotonic()
 
     @property
     def rate(self) -> float:
-        """Patients a second."""
+        """Patients per second."""
         return self.patients / max(time.monotonic() - self.started, 1e-6)
 
 
 class _Saver:
-    """Decides when the state is written."""
+    """Writes the state when a checkpoint is due or a stop is requested."""
 
-    def __init__(self, state: State, keeper: CheckpointConfig | None, seconds: float, place: Ranks) -> None:
-        self.state, self.keeper, self.seconds, self.ranks = state, keeper, seconds, place
+    def __init__(self, state: State, checkpointing: CheckpointConfig | None, seconds: float, ranks: Ranks) -> None:
+        self.state, self.checkpointing, self.seconds, self.ranks = state, checkpointing, seconds, ranks
         self.last = "none yet"
-        self.at = time.monotonic()
+        self.saved_at = time.monotonic()
 
     def after_step(self, where: str) -> None:
-        """Save when it is time; save and raise Paused when asked to stop."""
-        if self.keeper is None:
+        """Save when a checkpoint is due; save and raise Paused when a stop is requested."""
+        if self.checkpointing is None:
             return
-        asked = self.ranks.any(self.keeper.stop())
-        due = asked or time.monotonic() - self.at >= self.seconds
+        stop = self.ranks.any(self.checkpointing.stop())
+        due = stop or time.monotonic() - self.saved_at >= self.seconds
         if due and self.ranks.first:
-            saved = checkpoints.save(self.keeper.folder, self.state.checkpoint(self.keeper.identity))
-            self.last, self.at = saved.name, time.monotonic()
+            saved = checkpoints.save(self.checkpointing.folder, self.state.checkpoint(self.checkpointing.identity))
+            self.last, self.saved_at = saved.name, time.monotonic()
             _log.debug("%s: checkpoint %s written", where, saved)
-        if asked:
-            raise Paused(f"paused after step {self.state.step}", where, "run the same command again to go on from here")
+        if stop:
+            raise Paused(f"paused after step {self.state.step}", where, "run the same command again to resume")
 
 
 @contextlib.contextmanager
 def reproducible(threads: int) -> Iterator[None]:
-    """Fixed threads, deterministic kernels and a private random state inside; everything as before afterwards."""
+    """Fixed threads, deterministic kernels and a private random state inside; the former state returns at the end."""
     # cuBLAS reads this when its first handle is made; without it no matrix product there is deterministic.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.get_num_threads(), torch.get_deterministic_debug_mode()

@@ -1,7 +1,7 @@
 """What training minimises: discrete-time survival, subtype and instance terms (docs/model.md section 6).
 
-Every loss comes as one term a patient; the mean is taken over the patients of the whole step. So a step that is cut
-into parts (accumulation) or spread over processes adds up to the very same loss.
+Each loss is one term per patient; the mean is taken over the patients of the whole step. So a step that is split into
+parts (accumulation) or over processes adds up to the same loss.
 """
 
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from torch.nn import functional
 
 
 def discrete_nll(logits: Tensor, bins: Tensor, events: Tensor, alpha: float) -> Tensor:
-    """Censored negative log-likelihood of discrete hazards, one term a patient; lower is better.
+    """Censored negative log-likelihood of discrete hazards, one term per patient; lower is better.
 
     With h_j = sigmoid(logit_j), the hazard of bin j, and S_j = prod_{l<=j} (1 - h_l):
       uncensored in bin k   u = -log S_{k-1} - log h_k
       censored in bin k     c = -log S_k
       term = (1 - alpha) (u + c) + alpha u = u + (1 - alpha) c
-    so alpha = 0 is the likelihood and alpha = 1 forgets the censored patients. (Zadeh and Schmid 2021, IEEE TPAMI
+    so alpha = 0 is the likelihood and alpha = 1 ignores the censored patients. (Zadeh and Schmid 2021, IEEE TPAMI
     43:3126-3137, equations 3-6.) Works on logits: log h and log(1 - h) stay finite where sigmoid rounds to 0 or 1.
 
     logits (b, B), bins (b,) int64, events (b,) bool -> (b,)
@@ -32,24 +32,24 @@ def discrete_nll(logits: Tensor, bins: Tensor, events: Tensor, alpha: float) -> 
 
 
 def piecewise_nll(logits: Tensor, times: Tensor, events: Tensor, edges: Sequence[float], alpha: float) -> Tensor:
-    """Censored negative log-likelihood of hazard rates constant within each bin, one term a patient; lower is better.
+    """Censored negative log-likelihood of hazard rates constant within each bin, one term per patient; lower is better.
 
     With a_j = softplus(logit_j), what bin j of width w_j adds to the cumulative hazard (mcti/model/hazards.py), and t
     in bin k, H(t) = sum_{j<k} a_j + a_k (t - edge_k) / w_k and the rate is a_k / w_k per month:
       event at t            -log(a_k / w_k) + H(t)
       censored at t         (1 - alpha) H(t)
-    alpha as in `discrete_nll`. Unlike there, when in a bin something happens matters, and bins may be many.
-    (Friedman 1982, Ann. Statist. 10:101-113, section 2.) A time beyond the last edge meets the last bin's rate.
+    alpha as in `discrete_nll`. Unlike there, the time within a bin enters, and there may be many bins.
+    (Friedman 1982, Ann. Statist. 10:101-113, section 2.) A time beyond the last edge has the last bin's rate.
 
     logits (b, B), times (b,) months, events (b,) bool, edges (B + 1) -> (b,)
     """
-    knots = torch.tensor(list(edges), dtype=logits.dtype, device=logits.device)
-    at = torch.searchsorted(knots[1:-1].contiguous(), times.to(logits.dtype), right=True)
-    width = (knots[1:] - knots[:-1])[at]
+    bounds = torch.tensor(list(edges), dtype=logits.dtype, device=logits.device)
+    at = torch.searchsorted(bounds[1:-1].contiguous(), times.to(logits.dtype), right=True)
+    width = (bounds[1:] - bounds[:-1])[at]
     added = functional.softplus(logits)
     before = torch.cat([torch.zeros_like(added[:, :1]), added.cumsum(dim=1)], dim=1).gather(1, at[:, None])[:, 0]
-    here = added.gather(1, at[:, None])[:, 0]
-    cumulative = before + here * (times.to(logits.dtype) - knots[at]) / width
+    in_bin = added.gather(1, at[:, None])[:, 0]
+    cumulative = before + in_bin * (times.to(logits.dtype) - bounds[at]) / width
     # log softplus(x) is x where x is far below 0; softplus itself rounds to 0 there.
     chosen = logits.gather(1, at[:, None])[:, 0]
     rate = torch.where(chosen < -20, chosen, functional.softplus(chosen.clamp_min(-20)).log()) - width.log()
@@ -57,12 +57,15 @@ def piecewise_nll(logits: Tensor, times: Tensor, events: Tensor, edges: Sequence
 
 
 def subtype_terms(logits: Tensor, subtypes: Tensor, weights: Tensor) -> Tensor:
-    """Cross-entropy of the subtype, one weighted term a patient: logits (b, C), subtypes (b,), weights (C,) -> (b,)."""
+    """Cross-entropy of the subtype, one weighted term per patient.
+
+    logits (b, C), subtypes (b,), weights (C,) -> (b,)
+    """
     return functional.cross_entropy(logits, subtypes, weight=weights, reduction="none")
 
 
 def hard_negative_terms(logits: Tensor, present: Tensor, subtypes: Tensor, count: int) -> Tensor:
-    """What the instance classifier says of critical patches that it should not, one term a patient.
+    """The loss of the instance classifier on hard negatives among the critical patches, one term per patient.
 
     Online hard example mining (Shrivastava et al. 2016, CVPR) over the critical patches in memory: for each class the
     `count` patches with the largest logit of that class among the patients of *other* subtypes (fewer where there are
@@ -84,16 +87,16 @@ def hard_negative_terms(logits: Tensor, present: Tensor, subtypes: Tensor, count
 
 
 def class_weights(subtypes: Tensor, classes: int) -> Tensor:
-    """Weights (C,) that give every class of a training part the same say: n / (C n_c), mean 1 over its patients."""
+    """Weights (C,) that give each class of a training part equal influence: n / (C n_c), mean 1 over its patients."""
     counts = torch.bincount(subtypes, minlength=classes).clamp(min=1).float()
     return len(subtypes) / (classes * counts)
 
 
 def cox_terms(risk: Tensor, times: Tensor, events: Tensor, ties: str = "efron") -> Tensor:
-    """Negative log partial likelihood of Cox's model, one term a patient (0 for a censored one); lower is better.
+    """Negative log partial likelihood of Cox's model, one term per patient (0 for a censored one); lower is better.
 
     Breslow: each event i adds log sum_{times_j >= times_i} exp(risk_j) - risk_i.  Efron: of the d events at one
-    time, the l-th (l = 0 … d-1) sees the sum less l/d of the tied events' own. (Efron 1977, JASA 72:557-565.)
+    time, the l-th (l = 0 … d-1) has the sum minus l/d of the tied events' own. (Efron 1977, JASA 72:557-565.)
     risk, times, events (b,) -> (b,). The sum, not the mean, is the likelihood; equal times are ties.
     """
     at_risk = times[None, :] >= times[:, None]
@@ -102,15 +105,15 @@ def cox_terms(risk: Tensor, times: Tensor, events: Tensor, ties: str = "efron") 
     weights = (risk - floor).exp()
     total = (at_risk * weights).sum(dim=1)
     if ties == "efron":
-        place = tied.tril(-1).sum(dim=1) / tied.sum(dim=1).clamp(min=1)  # l / d, by position among the tied
-        total = total - place * (tied * weights).sum(dim=1)
+        position = tied.tril(-1).sum(dim=1) / tied.sum(dim=1).clamp(min=1)  # l / d, by position among the tied
+        total = total - position * (tied * weights).sum(dim=1)
     # Where there is no event the sum may cancel to 0; its logarithm must not reach the gradient.
     safe = torch.where(events, total, torch.ones_like(total))
     return torch.where(events, safe.log() + floor - risk, torch.zeros_like(risk))
 
 
 def ranking_terms(risk: Tensor, times: Tensor, events: Tensor) -> Tensor:
-    """A smooth surrogate of 1 - C, one term a patient: log2(1 + exp(risk_j - risk_i)) averaged over the patients j
+    """A smooth surrogate of 1 - C, one term per patient: log2(1 + exp(risk_j - risk_i)) averaged over the patients j
     who outlive the event of i (Raykar et al. 2007, NIPS 20, equation 7); 1 where risks are equal, lower is better.
 
     risk, times, events (b,) -> (b,); 0 for a patient that orders no pair.

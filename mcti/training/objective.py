@@ -1,4 +1,4 @@
-"""The loss of a step, one term a patient, also where the step is in parts and the loss compares patients."""
+"""The loss of a step, one term per patient, also where the step is split and the loss compares patients."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -36,7 +36,7 @@ class Objective:
         return self.params.survival_loss != "nll"
 
     def __call__(self, net: MCTI | Comparator, batch: Batch, pairs: PairTerms | None) -> dict[str, Tensor]:
-        """The terms of a batch by name, one a patient; `loss` is their weighted sum, `risk` is no loss."""
+        """The terms of a batch by name, one per patient; `loss` is their weighted sum, `risk` is the prediction."""
         params, config = self.params, self.config
         output = self.forward(net, batch)
         survival = self.likelihood(output.hazard_logits, batch)
@@ -52,12 +52,12 @@ class Objective:
         return {**dict(zip(TERMS, (total, survival, subtype, instance), strict=True)), "risk": output.risk}
 
     def forward(self, net: MCTI | Comparator, batch: Batch) -> Prediction:
-        """The network's output for a batch, in the arithmetic asked for; logits and risk are float32 always."""
-        kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.params.precision)
+        """The network's output for a batch, in the precision of the settings; logits and risk are always float32."""
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.params.precision)
         flags: dict[str, Tensor] = {}
         if self.config.missing:
             flags = {"slides_present": batch.slides_present, "genes_present": batch.genes_present}
-        with torch.autocast(self.device.type, kind, enabled=kind is not None):
+        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
             output: Prediction = net(batch.patches, batch.mask, batch.genes, covariates=batch.covariates, **flags)
         return output
 
@@ -73,8 +73,8 @@ class Objective:
         memory: {patient_id: (risk, months)} of patients of former steps, as constants. They are at risk while they
         were followed; their own events were counted in their own step, so here they count as censored.
         """
-        here = {bag.patient_id for bag in bags}
-        old = [pair for patient, pair in memory.items() if patient not in here]
+        current = {bag.patient_id for bag in bags}
+        old = [pair for patient, pair in memory.items() if patient not in current]
         risks = torch.cat([risk, risk.new_tensor([pair[0] for pair in old])])
         times = torch.tensor([*(bag.time_months for bag in bags), *(pair[1] for pair in old)], device=risk.device)
         events = torch.tensor([*(bag.event for bag in bags), *([False] * len(old))], device=risk.device)
@@ -87,10 +87,10 @@ class Objective:
     ) -> tuple[Tensor, Tensor]:
         """Terms (b,) of all patients of a step, and the gradient (b,) of their sum along each risk.
 
-        With both, a part of the step can give its share of the exact gradient though it does not hold the others:
+        With both, a part of the step yields its share of the exact gradient without the other patients in memory:
         term + slope · (risk - risk as a constant) has the term's value and the sum's gradient.
         """
-        given = risk.detach().clone().requires_grad_()
-        terms = self.pair_terms(given, bags, memory)
-        (slope,) = torch.autograd.grad(terms.sum(), given)
+        constant = risk.detach().clone().requires_grad_()
+        terms = self.pair_terms(constant, bags, memory)
+        (slope,) = torch.autograd.grad(terms.sum(), constant)
         return terms.detach(), slope

@@ -9,23 +9,23 @@ import torch
 from mcti import storage
 
 _STEPS = 5
-"""Enough to see a pattern; a trace of a whole run would be gigabytes."""
+"""Enough for a pattern; a trace of a whole run would have gigabytes."""
 
 
 @contextmanager
 def traced(out: Path | None) -> Iterator[Callable[[], None]]:
-    """Trace the steps 2 to 6 of the body, which calls what it is given after each step; None: nothing.
+    """Trace the steps 2 to 6 of the body, which calls the yielded function after each step; None: no trace.
 
-    The first step is left out, since it pays for allocations and kernel choices that come once. Writes `out` (JSON)
-    when the steps are over, or the body is.
+    The first step is excluded: it contains allocations and kernel choices that happen once. Writes `out` (JSON) after
+    the traced steps, or at the end of the body.
     """
     if out is None:
         yield lambda: None
         return
-    kinds = [torch.profiler.ProfilerActivity.CPU]
+    activities = [torch.profiler.ProfilerActivity.CPU]
     if torch.cuda.is_available():
-        kinds.append(torch.profiler.ProfilerActivity.CUDA)
-    profiler, done = torch.profiler.profile(activities=kinds), 0
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+    profiler, done = torch.profiler.profile(activities=activities), 0
 
     def finish() -> None:
         profiler.stop()

@@ -1,9 +1,10 @@
-"""Survival curves put right by patients of the training part whom the predicting model had not seen.
+"""Recalibration of survival curves by patients of the training part whom the predicting model was not trained on.
 
-A network's curves are too sure of themselves where it overfits; its own training patients cannot show that. So the
-training part is dealt into inner folds, a model is trained on each rest and predicts the fold left out, and two numbers
-are fitted on these predictions: how far the level is off, and by how much patients are set too far apart. The model of
-the whole training part then keeps its risks, and its curves pass through the two numbers (Fitted.recalibration).
+The curves of a network are overconfident where it overfits, and its own training patients cannot show that. So the
+training part is split into inner folds. A model is trained without each inner fold and predicts it. Two numbers are
+fitted on these predictions: a level (by how much the predicted hazards are too high or too low) and a slope (by how
+much the predictions of different patients are too far apart). The model of the whole training part keeps its risks,
+and its curves are transformed with the two numbers (Fitted.recalibration).
 """
 
 from collections.abc import Callable, Sequence
@@ -18,66 +19,69 @@ from mcti.model.hazards import survival_at
 from mcti.model.trained import Recalibration, TrainedModel, hazard_increments
 
 SLOPE_EVENTS = 20
-"""Events from which on the slope is fitted as well: ten for each of the two numbers."""
+"""Fewest events for which the slope is fitted as well: ten for each of the two numbers."""
 
 
 @dataclass(frozen=True)
-class Unseen:
-    """Curves of patients by models that did not see them: after each bin of `edges`, (n, B); their fate (n,)."""
+class HeldOutCurves:
+    """Curves of patients by models that were not trained on them: S after each bin of `edges`, (n, B).
+
+    time_months, event  (n,) each
+    """
 
     survival: Tensor
     time_months: Tensor
     event: Tensor
 
 
-def of(
+def fit_by_inner_models(
     edges: Sequence[float],
     bags: Sequence[PatientBag],
     folds: int,
     key: tuple[int | str, ...],
     train: Callable[[list[PatientBag], int], TrainedModel],
 ) -> Recalibration:
-    """The two numbers of a training part `bags` whose model has these `edges`.
+    """Level and slope of a training part `bags` whose model has these `edges`.
 
-    train  fits the model of inner fold k on the patients that it is given; nobody else has a say
+    train  fits the model without inner fold k on the patients of its first argument alone
     """
-    parts, survival = deal(bags, folds, key), torch.zeros(len(bags), len(edges) - 1, dtype=torch.float64)
+    parts, survival = assign_inner_folds(bags, folds, key), torch.zeros(len(bags), len(edges) - 1, dtype=torch.float64)
     for k, left_out in enumerate(parts):
-        kept = [bags[place] for part in parts if part is not left_out for place in part]
+        kept = [bags[position] for part in parts if part is not left_out for position in part]
         model = train(kept, k)
-        survival[left_out] = curves(model, [bags[place] for place in left_out], edges)
+        survival[left_out] = curves(model, [bags[position] for position in left_out], edges)
     months = torch.tensor([bag.time_months for bag in bags], dtype=torch.float64)
-    return fit(Unseen(survival, months, torch.tensor([bag.event for bag in bags])), edges)
+    return fit(HeldOutCurves(survival, months, torch.tensor([bag.event for bag in bags])), edges)
 
 
-def deal(bags: Sequence[PatientBag], folds: int, key: tuple[int | str, ...]) -> list[list[int]]:
-    """Positions in `bags` of each inner fold, alike in events and subtypes; `key` decides the shuffle."""
+def assign_inner_folds(bags: Sequence[PatientBag], folds: int, key: tuple[int | str, ...]) -> list[list[int]]:
+    """Positions in `bags` of each inner fold, stratified by event and subtype and shuffled by `key`."""
     order = torch.randperm(len(bags), generator=seeded_generator("recalibration", *key)).tolist()
-    order.sort(key=lambda place: (bags[place].event, bags[place].subtype))  # stable: shuffled within a stratum
+    order.sort(key=lambda position: (bags[position].event, bags[position].subtype))  # stable: shuffled within a stratum
     return [sorted(order[k::folds]) for k in range(folds)]
 
 
 def curves(model: TrainedModel, bags: Sequence[PatientBag], edges: Sequence[float]) -> Tensor:
-    """(n, B) float64: S at the inner and last `edges`, of a model whose own edges may be others."""
+    """(n, B) float64: S at the inner and last `edges`, of a model whose own edges may differ."""
     rows = []
     for bag in bags:
         with torch.inference_mode():
-            found = model.output(bag.patches, bag.genes, bag.covariates).survival.double()
-        rows.append(survival_at(found, model.fitted.edges, edges[1:], model.config.head)[0])
+            survival = model.output(bag.patches, bag.genes, bag.covariates).survival.double()
+        rows.append(survival_at(survival, model.fitted.edges, edges[1:], model.config.head)[0])
     return torch.stack(rows)
 
 
-def fit(unseen: Unseen, edges: Sequence[float]) -> Recalibration:
+def fit(held_out: HeldOutCurves, edges: Sequence[float]) -> Recalibration:
     """Level and slope by Poisson regression of the events in each bin on the log of the predicted cumulative hazard.
 
     With constant hazard inside a bin the likelihood of survival times is that of a Poisson count whose expectation is
     the exposed part of the bin's hazard (Holford 1980, Biometrics 36:299-305); the regression on predicted hazards is
     that of Crowson, Atkinson and Therneau 2016 (Stat. Methods Med. Res. 25:1692-1706):
     log E = intercept + centre_j + slope (log h_ij - centre_j) + log exposed_ij.
-    A slope below 0 would turn the ranking round: then it is 0, and everybody gets the mean curve.
+    A negative slope would reverse the ranking: then the slope is 0, and all patients get the mean curve.
     """
-    logs = hazard_increments(unseen.survival).log()
-    exposed, ended = _exposure(unseen, edges)
+    logs = hazard_increments(held_out.survival).log()
+    exposed, ended = _exposure(held_out, edges)
     weight = exposed.sum(0).clamp_min(1e-12)
     centre = (logs * exposed).sum(0) / weight
     spread, slope = logs - centre, 1.0
@@ -88,20 +92,20 @@ def fit(unseen: Unseen, edges: Sequence[float]) -> Recalibration:
     return Recalibration(intercept, slope, tuple(centre.tolist()))
 
 
-def _exposure(unseen: Unseen, edges: Sequence[float]) -> tuple[Tensor, Tensor]:
+def _exposure(held_out: HeldOutCurves, edges: Sequence[float]) -> tuple[Tensor, Tensor]:
     """Share of each bin in which a patient was followed, and the events, (n, B) each."""
-    knots = torch.tensor(list(edges), dtype=torch.float64)
-    start, end = knots[:-1], knots[1:]
-    time = unseen.time_months.double()[:, None]
+    bounds = torch.tensor(list(edges), dtype=torch.float64)
+    start, end = bounds[:-1], bounds[1:]
+    time = held_out.time_months.double()[:, None]
     exposed = ((time - start) / (end - start)).clamp(0, 1)
-    own = (torch.searchsorted(knots, unseen.time_months.double(), right=True) - 1).clamp(0, len(end) - 1)
+    bins = (torch.searchsorted(bounds, held_out.time_months.double(), right=True) - 1).clamp(0, len(end) - 1)
     ended = torch.zeros_like(exposed)
-    ended[torch.arange(len(own)), own] = unseen.event.double()
+    ended[torch.arange(len(bins)), bins] = held_out.event.double()
     return exposed, ended
 
 
 def _slope(centre: Tensor, spread: Tensor, exposed: Tensor, ended: Tensor) -> float:
-    """Newton's steps on the likelihood with the intercept profiled out; concave, so a few settle it."""
+    """Newton's method on the profile likelihood of the slope; it is concave, so that a few steps converge."""
     slope = 1.0
     for _ in range(50):
         expected = exposed * (centre + slope * spread).exp()
@@ -109,7 +113,7 @@ def _slope(centre: Tensor, spread: Tensor, exposed: Tensor, ended: Tensor) -> fl
         mean = float((share * spread).sum())
         gradient = float((ended * spread).sum()) - float(ended.sum()) * mean
         curvature = float(ended.sum()) * float((share * (spread - mean).square()).sum())
-        if curvature < 1e-12:  # all patients alike: any slope gives the same curves
+        if curvature < 1e-12:  # all predictions are equal: any slope gives the same curves
             return 1.0
         step = max(-1.0, min(1.0, gradient / curvature))
         slope += step

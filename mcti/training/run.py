@@ -1,4 +1,4 @@
-"""One training run step by step: a function of its state and the data alone, whatever the parts and processes."""
+"""One training run step by step: a function of its state and the data alone, for any split into parts or processes."""
 
 import math
 import sys
@@ -26,26 +26,26 @@ from mcti.training.objective import TERMS, Objective, PairTerms
 from mcti.training.state import State
 
 _LEAST_SCALE = 2.0**-10
-"""Of the loss in fp16: gradients that overflow under it are not made by the scale."""
+"""Of the loss in fp16: a gradient that overflows at this scale does not overflow because of it."""
 
 
 class OutOfMemory(UserWarning):
-    """The GPU was too small for a step, which is taken again with fewer patches a patient."""
+    """The GPU had too little memory for a step, which is repeated with fewer patches per patient."""
 
 
 class Diverged(DataError):
-    """The loss or a gradient became NaN or infinite, or the loss ran away."""
+    """The loss or a gradient became NaN or infinite, or the loss far too large."""
 
 
 @dataclass(frozen=True)
 class Task:
     """One model to train.
 
-    bags      the patients of the training part, and nobody else
-    fitted    scales and bin edges of the same patients
-    seed_key  separates the random choices of models trained with one seed, e.g. ("fold", 3)
-    where     the words for messages, e.g. "fold 3"
-    watched   patients held out of the training part, whose loss decides when to stop; none: it is not asked
+    bags        the patients of the training part
+    fitted      scales and bin edges of the same patients
+    seed_key    separates the random choices of models trained with one seed, e.g. ("fold", 3)
+    where       the name of the task in messages, e.g. "fold 3"
+    validation  patients held out of the training part, whose loss decides when to stop; empty without early stopping
     """
 
     bags: Sequence[PatientBag]
@@ -54,7 +54,7 @@ class Task:
     params: TrainParams
     seed_key: tuple[int | str, ...]
     where: str
-    watched: Sequence[PatientBag] = ()
+    validation: Sequence[PatientBag] = ()
 
 
 class Run:
@@ -71,27 +71,30 @@ class Run:
         self.state = State(net, _optimizer(net, task.params, task.seed_key), task.params, device)
         self.objective = Objective(task.bags, task.fitted, task.config, task.params, device)
         self.lengths = [_length(bag, task.params.bag_cap) for bag in task.bags]
-        self.steps_an_epoch = len(batch_order(self.lengths, task.params.batch_patients, (0,)))
-        self.steps = task.params.epochs * self.steps_an_epoch
+        self.steps_per_epoch = len(batch_order(self.lengths, task.params.batch_patients, (0,)))
+        self.steps = task.params.epochs * self.steps_per_epoch
         self._order: tuple[int, list[list[int]]] = (-1, [])
 
     @property
     def over(self) -> bool:
         """Whether all epochs are done, or the inner validation loss has not fallen for `patience` of them."""
-        tired = 0 < self.params.patience <= self.state.best.get("stale", 0)
-        return self.state.step >= self.steps or tired
+        exhausted = 0 < self.params.patience <= self.state.best.get("stale", 0)
+        return self.state.step >= self.steps or exhausted
 
     def advance(self, last_checkpoint: str) -> int:
-        """One step: forward, loss, backward, update; the sums of the epoch grow, and at its end become a row.
+        """One step: forward, loss, backward, update. The last step of an epoch adds a row to the history.
 
         Returns the number of patients of the step.
+
+        Raises Diverged when the loss or a gradient is not finite or the loss is far too large
+        Raises OperationalError when the GPU has too little memory
         """
-        state, (epoch, position) = self.state, divmod(self.state.step, self.steps_an_epoch)
+        state, (epoch, position) = self.state, divmod(self.state.step, self.steps_per_epoch)
         chosen = [self.task.bags[i] for i in self._epoch_order(epoch)[position]]
         state.net.train()
         try:
             parts, risks = self._gradients(chosen, epoch)
-        except DataError as error:  # the couplings refuse costs that are no numbers
+        except DataError as error:  # the couplings refuse costs that are not finite
             raise self._diverged(error.what, chosen, last_checkpoint) from error
         state.scaler.unscale_(state.optimizer)
         self._guard(parts["loss"], chosen, last_checkpoint)
@@ -102,49 +105,51 @@ class Run:
         state.update(parts, len(chosen))
         if self.objective.compares:
             pairs = {bag.patient_id: (risk, bag.time_months) for bag, risk in zip(chosen, risks, strict=True)}
-            state.remember(pairs, self.params.pair_memory)
-        if position + 1 == self.steps_an_epoch:
+            state.store_risks(pairs, self.params.pair_memory)
+        if position + 1 == self.steps_per_epoch:
             state.close_epoch(epoch, rate)
-            if self.task.watched:
+            if self.task.validation:
                 try:
-                    state.judge(self._validation_loss())
+                    state.record_validation(self._validation_loss())
                 except DataError as error:
                     raise self._diverged(error.what, chosen, last_checkpoint) from error
         return len(chosen)
 
     def check_weights(self, last_checkpoint: str) -> None:
-        """Raise Diverged where the last update made a weight that is not finite: no later loss would notice."""
+        """Raise Diverged where the last update made a weight that is not finite: no later loss would reveal it."""
         if not all(bool(weight.isfinite().all()) for weight in self.state.kept().parameters()):
             raise self._diverged("a weight is not finite after the last step", [], last_checkpoint)
 
     def _gradients(self, chosen: list[PatientBag], epoch: int) -> tuple[dict[str, float], list[float]]:
-        """As `_accumulate`; a GPU out of memory gets one more try with half the patches of the longest bag."""
+        """As `_accumulate`; a GPU out of memory leads to one retry with half the patches of the longest bag."""
         try:
             return self._accumulate(chosen, epoch)
         except torch.OutOfMemoryError as error:
             longest = max(_length(bag, self.state.bag_cap) for bag in chosen)
-            # The other processes wait for this one's gradients, which do not come: with several there is no retry.
+            # The other processes wait for the gradients of this one: with several processes there is no retry.
             if self.state.bag_cap < self.params.bag_cap or longest == 1 or self.ranks.world > 1:
-                raise self._no_room(longest) from error
+                raise self._out_of_memory(longest) from error
         self.state.bag_cap = max(1, longest // 2)
-        said = f"{self.task.where}, step {self.state.step}: the GPU is out of memory with {longest} patches a patient; "
-        warnings.warn(f"{said}going on with bag_cap {self.state.bag_cap}", OutOfMemory, stacklevel=2)
+        event = (
+            f"{self.task.where}, step {self.state.step}: the GPU is out of memory with {longest} patches per patient"
+        )
+        warnings.warn(f"{event}; continuing with bag_cap {self.state.bag_cap}", OutOfMemory, stacklevel=2)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         try:
             return self._accumulate(chosen, epoch)
         except torch.OutOfMemoryError as error:
-            raise self._no_room(self.state.bag_cap) from error
+            raise self._out_of_memory(self.state.bag_cap) from error
 
-    def _no_room(self, patches: int) -> OperationalError:
-        what = f"the GPU is out of memory with {patches} patches a patient"
+    def _out_of_memory(self, patches: int) -> OperationalError:
+        what = f"the GPU is out of memory with {patches} patches per patient"
         hint = "set train.micro_patients to 1, train.bag_cap lower, or train.precision to bf16"
         return OperationalError(what, f"{self.task.where}, step {self.state.step}", hint)
 
     def _accumulate(self, chosen: list[PatientBag], epoch: int) -> tuple[dict[str, float], list[float]]:
         """Gradients of the mean loss over `chosen`, a few patients in memory at once; losses and risks as numbers."""
         self.state.optimizer.zero_grad(set_to_none=True)
-        mine = self.ranks.mine(range(len(chosen)))
+        mine = self.ranks.share(range(len(chosen)))
         size = self.params.micro_patients or len(chosen)
         parts = [mine[start : start + size] for start in range(0, len(mine), size)]
         whole = len(mine) == len(chosen) and len(parts) == 1
@@ -164,7 +169,7 @@ class Run:
     def _terms(
         self, chosen: list[PatientBag], rows: Sequence[int], epoch: int, pairs: tuple[Tensor, Tensor] | None
     ) -> dict[str, Tensor]:
-        """The losses of the patients `rows` of a step, with the random choices that the whole step would make."""
+        """The losses of the patients `rows` of a step, with the same random choices as in the whole step."""
         bags = [chosen[row] for row in rows]
         key, covariates = (self.params.seed, epoch), self.task.config.covariates
         batch = collate(bags, self.task.fitted, self.state.bag_cap, key, covariates).to(self.device)
@@ -182,53 +187,53 @@ class Run:
     def _pairs(self, chosen: list[PatientBag], parts: list[list[int]], epoch: int) -> tuple[Tensor, Tensor]:
         """Terms and slopes of the comparing loss for all patients of a step that is never in memory as a whole.
 
-        One more forward pass, without gradient and with the same random choices, tells the risks.
+        An additional forward pass, without gradient and with the same random choices, yields the risks.
         """
         mine: dict[int, float] = {}
         with torch.no_grad():
             for rows in parts:
-                # Any pairs will do: the risks do not depend on them.
-                nothing = torch.zeros(2, len(chosen), device=self.device)
-                terms = self._terms(chosen, rows, epoch, (nothing[0], nothing[1]))
+                # The risks do not depend on the pairs, so zeros serve.
+                zeros = torch.zeros(2, len(chosen), device=self.device)
+                terms = self._terms(chosen, rows, epoch, (zeros[0], zeros[1]))
                 mine |= dict(zip(rows, terms["risk"].tolist(), strict=True))
         risks = torch.tensor(self.ranks.gather(mine, len(chosen)), device=self.device)
         memory = {name: (risk, months) for name, (risk, months) in self.state.memory.items()}
         return self.objective.pair_surrogate(risks, chosen, memory)
 
     def _validation_loss(self) -> float:
-        """Mean likelihood term of the patients held out, whole bags, under the weights that would be kept now."""
+        """Mean likelihood term of the patients held out, whole bags, with the weights that are the result so far."""
         net, total = self.state.net, 0.0
         last = {name: value.clone() for name, value in net.state_dict().items()}
         net.load_state_dict(self.state.current())
         net.eval()
         with torch.no_grad():
-            for bag in self.task.watched:
+            for bag in self.task.validation:
                 longest = _length(bag, sys.maxsize)
                 batch = collate([bag], self.task.fitted, longest, (0,), self.task.config.covariates)
                 batch = batch.to(self.device)
                 total += float(self.objective.likelihood(self.objective.forward(net, batch).hazard_logits, batch))
         net.load_state_dict(last)
-        # One process's number for all: they must stop at the same epoch.
-        return self.ranks.add({"loss": total / len(self.task.watched) if self.ranks.first else 0.0})["loss"]
+        # All processes use the number of the first: they must stop at the same epoch.
+        return self.ranks.add({"loss": total / len(self.task.validation) if self.ranks.first else 0.0})["loss"]
 
     def _hide(self, batch: Batch, epoch: int) -> Batch:
-        """Modality dropout: of each patient with both, hide slides or genes with the chance set, never both."""
-        chance = self.params.modality_dropout
-        if not chance:
+        """Modality dropout: hide slides or genes of a patient who has both, with the configured probability."""
+        probability = self.params.modality_dropout
+        if not probability:
             return batch
         slides, genes = batch.slides_present.clone(), batch.genes_present.clone()
         for row, patient in enumerate(batch.patient_ids):
             random = seeded_generator(self.params.seed, *self.task.seed_key, "hide", epoch, patient)
-            lot = float(torch.rand((), generator=random))
-            if lot < chance and bool(slides[row]) and bool(genes[row]):
-                (slides if lot < chance / 2 else genes)[row] = False
+            draw = float(torch.rand((), generator=random))
+            if draw < probability and bool(slides[row]) and bool(genes[row]):
+                (slides if draw < probability / 2 else genes)[row] = False
         return batch.with_presence(slides, genes)
 
     def _guard(self, loss: float, chosen: list[PatientBag], last_checkpoint: str) -> None:
-        """Stop at a loss that is no number or ran away, before it reaches the weights or a checkpoint."""
+        """Stop at a loss that is not finite or far too large, before it reaches the weights or a checkpoint."""
         limit = max(100.0, 20.0 * self.state.first_loss)
         grads = [p.grad for p in self.state.net.parameters() if p.grad is not None]
-        # In fp16 a gradient that overflowed costs a step and halves the loss scale; without end, it is no overflow.
+        # In fp16 an overflow skips the step and halves the loss scale; at the smallest scale the cause is another one.
         fp16 = self.state.scaler.is_enabled() and self.state.scaler.get_scale() > _LEAST_SCALE
         finite = fp16 or all(bool(grad.isfinite().all()) for grad in grads)
         if math.isfinite(loss) and loss <= limit and finite:
@@ -240,7 +245,7 @@ class Run:
         names = ", ".join(bag.patient_id for bag in chosen[:16]) + (", …" if len(chosen) > 16 else "")
         patients = f", patients {names}" if names else ""
         where = f"{self.task.where}, step {self.state.step}{patients}; last good checkpoint: {last_checkpoint}"
-        return Diverged(what, where, "lower train.learning_rate, or look at these patients' genes and features")
+        return Diverged(what, where, "lower train.learning_rate, or check the genes and features of these patients")
 
     def _epoch_order(self, epoch: int) -> list[list[int]]:
         if self._order[0] != epoch:
@@ -267,12 +272,12 @@ def _length(bag: PatientBag, cap: int) -> int:
 
 
 def _optimizer(net: nn.Module, params: TrainParams, seed_key: tuple[int | str, ...]) -> torch.optim.Optimizer:
-    """AdamW, or `bf16_adafactor`; weight decay on matrices only: shrinking a bias or a norm's scale has no use."""
+    """AdamW or bf16 Adafactor; weight decay on matrices only, not on biases and scales of norms."""
     matrices = [p for p in net.parameters() if p.ndim >= 2]
     rest = [p for p in net.parameters() if p.ndim < 2]
     groups = [{"params": matrices, "weight_decay": params.weight_decay}, {"params": rest, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
     if params.optimizer == "bf16_adafactor":
         seed = seeded_generator(params.seed, *seed_key, "rounding").initial_seed()
-        return bf16_adafactor.Lean(groups, params.learning_rate, seed)
+        return bf16_adafactor.Bf16Adafactor(groups, params.learning_rate, seed)
     return torch.optim.AdamW(groups, lr=params.learning_rate)

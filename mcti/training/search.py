@@ -1,7 +1,8 @@
-"""Search of the training settings: Optuna over inner folds, resumable, the same trials whatever the number of workers.
+"""Search of the training settings: Optuna over inner folds, resumable, with the same trials for any number of workers.
 
-Trials come in generations of fixed size and inner folds in rounds: every score of a round is known before anything is
-decided. The sampler is seeded by the number of the trial, so neither a kill nor another machine changes a draw.
+Trials run in generations of fixed size and inner folds in rounds: every score of a round is available before a trial
+is pruned. The sampler is seeded by the number of the trial, so neither an interruption nor another machine changes a
+draw.
 """
 
 import logging
@@ -34,7 +35,7 @@ class Trial:
 
     @property
     def mean(self) -> float:
-        """Mean score over the inner folds seen."""
+        """Mean score over the scored inner folds."""
         return sum(self.scores.values()) / len(self.scores) if self.scores else float("nan")
 
 
@@ -43,7 +44,8 @@ class Plan:
     """What is searched, and how long.
 
     space     setting -> [low, high] (log scale) or three and more choices
-    start     settings of the first trial, where they lie in the space; also: settings of the trials after it
+    start     settings of the first trial, where they are in the space
+    warm_starts  settings of the trials after it
     folds     inner folds
     parallel_trials  trials of a generation;  trials: all of them, pruned ones too;
     timeout_minutes: no new ones after, 0: no limit
@@ -58,7 +60,7 @@ class Plan:
     timeout_minutes: float
     wilcoxon_p_threshold: float
     seed: int
-    also: Sequence[Mapping[str, Setting]] = ()
+    warm_starts: Sequence[Mapping[str, Setting]] = ()
 
 
 def check_space(space: Space) -> None:
@@ -66,10 +68,10 @@ def check_space(space: Space) -> None:
     for name, values in space.items():
         if len(values) < 2 or len(set(values)) < len(values):
             hint = "give [low, high] or three and more choices"
-            raise UsageError(f"{list(values)!r} is nothing to choose from", f"search.space, {name}", hint)
+            raise UsageError(f"{list(values)!r} has no two different values", f"search.space, {name}", hint)
         if _is_range(values) and not 0 < float(values[0]) < float(values[1]):
             hint = "give 0 < low < high: ranges are searched on a log scale"
-            raise UsageError(f"{list(values)!r} is no range", f"search.space, {name}", hint)
+            raise UsageError(f"{list(values)!r} is not a range", f"search.space, {name}", hint)
 
 
 def optimise(
@@ -77,15 +79,17 @@ def optimise(
 ) -> list[Trial]:
     """Run the trials that the study still lacks, and return all of them in order.
 
-    storage     Optuna storage URL; study_name: a study found there goes on, half-run trials included
+    storage     Optuna storage URL; study_name: an existing study of this name is resumed, unfinished trials included
     evaluate    scores a whole round at once
     progress    called with all trials before the first round and after each
-    Raises DataError when every trial failed; UsageError for a space that cannot be drawn from.
+
+    Raises DataError when every trial failed
+    Raises UsageError when the space has a setting that cannot be drawn
     """
     check_space(plan.space)
     with quiet():
         study = _Study(plan, storage, study_name)
-        log_found(study.trials(), plan)
+        log_resumed(study.trials(), plan)
         progress(study.trials())
         started = time.monotonic()
 
@@ -93,7 +97,7 @@ def optimise(
             late = plan.timeout_minutes and time.monotonic() - started >= plan.timeout_minutes * 60
             return not late or not study.trials()  # the first generation always runs
 
-        while generation := study.generation(may_ask=in_time()):
+        while generation := study.generation(may_start=in_time()):
             for inner in range(plan.folds):
                 _round(study, generation, inner, evaluate)
                 progress(study.trials())
@@ -104,12 +108,12 @@ def optimise(
     return trials
 
 
-def log_found(trials: Sequence[Trial], plan: Plan) -> None:
-    """Log what an earlier process left in the study."""
+def log_resumed(trials: Sequence[Trial], plan: Plan) -> None:
+    """Log the trials that an earlier process has stored in the study."""
     finished = sum(trial.state != "running" for trial in trials)
     if trials:
         begun = f", {len(trials) - finished} begun" if len(trials) > finished else ""
-        _log.info("found %d finished trials of %d%s: they are not run again", finished, plan.trials, begun)
+        _log.info("resuming with %d finished trials of %d%s: they are not run again", finished, plan.trials, begun)
 
 
 def check_complete(trials: Sequence[Trial]) -> None:
@@ -133,7 +137,7 @@ def best(trials: Sequence[Trial]) -> Trial:
 def importance(trials: Sequence[Trial], space: Space, seed: int) -> dict[str, float]:
     """Share of the score's variance that each setting explains, by fANOVA (Hutter et al. 2014, ICML); sums to 1.
 
-    Zeros where fewer than four trials are complete or all scored the same: nothing can be said then.
+    Zeros where fewer than four trials are complete or all scores are equal: no share can be estimated then.
     """
     complete = [trial for trial in trials if trial.state == "complete"]
     if len(complete) < 4 or len({trial.mean for trial in complete}) < 2:
@@ -148,44 +152,46 @@ def importance(trials: Sequence[Trial], space: Space, seed: int) -> dict[str, fl
             )
             study.add_trial(frozen)
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
-        found = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    return {name: float(found.get(name, 0.0)) for name in space}
+        shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return {name: float(shares.get(name, 0.0)) for name in space}
 
 
 def _round(study: "_Study", generation: Sequence[Trial], inner: int, evaluate: Evaluate) -> None:
     """Score one inner fold of every trial still running; what an earlier process stored is not trained again."""
-    wanted = [trial for trial in generation if trial.state == "running" and inner not in trial.scores]
-    scores = evaluate([(trial.settings, inner) for trial in wanted])
-    for trial, score in zip(wanted, scores, strict=True):
+    unscored = [trial for trial in generation if trial.state == "running" and inner not in trial.scores]
+    scores = evaluate([(trial.settings, inner) for trial in unscored])
+    for trial, score in zip(unscored, scores, strict=True):
         study.report(trial, inner, score)
-    for trial in wanted:
+    for trial in unscored:
         study.decide(trial)
 
 
 class _Study:
-    """An Optuna study behind the few words that the search needs."""
+    """An Optuna study with the few operations that the search needs."""
 
     def __init__(self, plan: Plan, storage: str, name: str) -> None:
         import optuna
 
         self.plan, self.optuna = plan, optuna
         pruner = optuna.pruners.WilcoxonPruner(p_threshold=plan.wilcoxon_p_threshold)
+        self.storage = optuna.storages.RDBStorage(storage)
         self.study = optuna.create_study(
-            storage=storage, study_name=name, direction="maximize", pruner=pruner, load_if_exists=True
+            storage=self.storage, study_name=name, direction="maximize", pruner=pruner, load_if_exists=True
         )
+        self.study_id = self.storage.get_study_id_from_name(name)
         if not self.study.get_trials(deepcopy=False):
             enqueue_starts(self.study, plan)
 
-    def generation(self, *, may_ask: bool) -> list[Trial]:
-        """The trials to run next: half-run ones of a killed process, filled up with new ones; empty at the end."""
+    def generation(self, *, may_start: bool) -> list[Trial]:
+        """The trials to run next: unfinished ones of an interrupted process, then new ones; empty at the end."""
         states = self.optuna.trial.TrialState
         running = [t.number for t in self.study.get_trials(deepcopy=False) if t.state == states.RUNNING]
-        asked = len([t for t in self.study.get_trials(deepcopy=False) if t.state != states.WAITING])
-        # A generation ends at a multiple of `together`, so that a resumed search groups its trials as before.
-        while may_ask and asked < self.plan.trials and (not running or asked % self.plan.parallel_trials):
-            self._seed(asked)
+        started = len([t for t in self.study.get_trials(deepcopy=False) if t.state != states.WAITING])
+        # A generation ends at a multiple of `parallel_trials`, so that a resumed search groups its trials as before.
+        while may_start and started < self.plan.trials and (not running or started % self.plan.parallel_trials):
+            self._seed(started)
             running.append(self.study.ask().number)
-            asked += 1
+            started += 1
             self._draw(running[-1])
         for number in running:
             self._draw(number)
@@ -201,24 +207,24 @@ class _Study:
         trial.scores[inner] = score
 
     def decide(self, trial: Trial) -> None:
-        """Give up a trial that is behind the best of the former generations; never at its last fold."""
+        """Prune a trial that is worse than the best of the former generations; never at its last fold."""
         behind = trial.state == "running" and len(trial.scores) < self.plan.folds
         if behind and self._live(trial.number).should_prune():
             self.study.tell(trial.number, state=self.optuna.trial.TrialState.PRUNED)
             trial.state = "pruned"
 
     def finish(self, trial: Trial) -> None:
-        """Close a trial that saw all its folds."""
+        """Complete a trial whose inner folds are all scored."""
         if trial.state == "running":
             self.study.tell(trial.number, trial.mean)
             trial.state = "complete"
 
     def trials(self) -> list[Trial]:
-        """All trials begun, by number."""
+        """All started trials, by number."""
         return read_trials(self.study)
 
     def _draw(self, number: int) -> None:
-        """Choose the settings of a trial; those that are stored already stay."""
+        """Choose the settings of a trial; stored ones do not change."""
         self._seed(number)
         draw(self._live(number), self.plan.space)
 
@@ -226,24 +232,24 @@ class _Study:
         self.study.sampler = sampler(self.plan, number)
 
     def _live(self, number: int) -> Any:
-        frozen = next(t for t in self.study.get_trials(deepcopy=False) if t.number == number)
-        return self.optuna.trial.Trial(self.study, frozen._trial_id)
+        trial_id = self.storage.get_trial_id_from_study_id_trial_number(self.study_id, number)
+        return self.optuna.trial.Trial(self.study, trial_id)
 
 
 def read_trials(study: Any) -> list[Trial]:
-    """All trials begun of an Optuna study, by number."""
-    words = {"RUNNING": "running", "COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
-    found = []
+    """All started trials of an Optuna study, by number."""
+    states = {"RUNNING": "running", "COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+    trials = []
     for frozen in study.get_trials(deepcopy=False):
-        if frozen.state.name in words:
+        if frozen.state.name in states:
             scores = {int(k): float(v) for k, v in sorted(frozen.intermediate_values.items())}
-            found.append(Trial(frozen.number, dict(frozen.params), scores, words[frozen.state.name]))
-    return sorted(found, key=lambda trial: trial.number)
+            trials.append(Trial(frozen.number, dict(frozen.params), scores, states[frozen.state.name]))
+    return sorted(trials, key=lambda trial: trial.number)
 
 
 def enqueue_starts(study: Any, plan: Plan) -> None:
-    """Put the settings that are to be tried first into a new study, where they lie in the space."""
-    for settings in (plan.start, *plan.also):
+    """Enqueue the settings of the first trials in a new study, where they are inside the space."""
+    for settings in (plan.start, *plan.warm_starts):
         if _within(settings, plan.space):
             study.enqueue_trial({name: settings[name] for name in plan.space}, skip_if_exists=True)
 
@@ -253,13 +259,13 @@ def sampler(plan: Plan, number: int) -> Any:
     import optuna
 
     seed = seeded_generator(plan.seed, "trial", number).initial_seed() % 2**32
-    # A quarter of the trials at random, the rest by the model: with Optuna's ten a short search were all random.
+    # A quarter of the trials is random: with Optuna's default of ten, all trials of a short search would be random.
     startup = min(10, max(2, plan.trials // 4))
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup)
 
 
 def draw(trial: Any, space: Space) -> None:
-    """Choose a live trial's settings; those that it has already stay."""
+    """Choose a live trial's settings; settings that it already has do not change."""
     for name, values in space.items():
         _suggest(trial, name, values)
 
@@ -269,17 +275,17 @@ def _is_range(values: Sequence[Setting]) -> bool:
 
 
 def _distributions(space: Space) -> dict[str, Any]:
-    from optuna import distributions as kinds
+    from optuna import distributions as optuna_distributions
 
-    made: dict[str, Any] = {}
+    distributions: dict[str, Any] = {}
     for name, values in space.items():
         if not _is_range(values):
-            made[name] = kinds.CategoricalDistribution(list(values))
+            distributions[name] = optuna_distributions.CategoricalDistribution(list(values))
         elif all(isinstance(value, int) for value in values):
-            made[name] = kinds.IntDistribution(int(values[0]), int(values[1]), log=True)
+            distributions[name] = optuna_distributions.IntDistribution(int(values[0]), int(values[1]), log=True)
         else:
-            made[name] = kinds.FloatDistribution(float(values[0]), float(values[1]), log=True)
-    return made
+            distributions[name] = optuna_distributions.FloatDistribution(float(values[0]), float(values[1]), log=True)
+    return distributions
 
 
 def _suggest(trial: Any, name: str, values: Sequence[Setting]) -> None:
@@ -301,16 +307,16 @@ def _within(start: Mapping[str, Setting], space: Space) -> bool:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without Optuna's own log lines and its remarks that a part is experimental."""
+    """Suppress Optuna's own log lines and its warnings about experimental features."""
     import optuna
 
-    before = optuna.logging.get_verbosity()
+    verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            # A worker of shared_study.py has a thread of its own that beats.
+            # A worker of shared_study.py records the heartbeat in a thread of its own.
             warnings.filterwarnings("ignore", "Heartbeat of storage is supposed to be used with Study.optimize")
             yield
     finally:
-        optuna.logging.set_verbosity(before)
+        optuna.logging.set_verbosity(verbosity)

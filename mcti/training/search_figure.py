@@ -1,4 +1,4 @@
-"""The figure of a search: what mattered, how it went, and which settings went with which score."""
+"""The figure of a search: importance of the settings, history of the scores, settings and score of each trial."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 from mcti.training.search import Setting, Trial, best
 
-_GREY, _BLUE, _ORANGE = "#8c8c8c", "#0072b2", "#d55e00"  # Okabe and Ito 2008: told apart by colour-blind readers
+_GREY, _BLUE, _ORANGE = "#8c8c8c", "#0072b2", "#d55e00"  # Okabe and Ito 2008: distinguishable for colour-blind readers
 
 
 def draw(trials: Sequence[Trial], importances: Mapping[str, float], path: Path) -> None:
@@ -48,8 +48,8 @@ def _parallel(axes: Any, trials: Sequence[Trial], names: Sequence[str]) -> None:
     """Each complete trial is a line over the settings (lowest to highest value tried) that ends at its score."""
     complete = [trial for trial in trials if trial.state == "complete"]
     winner = best(complete)
-    columns = [_places([trial.settings[name] for trial in complete]) for name in names]
-    columns.append(_places([trial.mean for trial in complete]))
+    columns = [_ranks([trial.settings[name] for trial in complete]) for name in names]
+    columns.append(_ranks([trial.mean for trial in complete]))
     for row, trial in enumerate(complete):
         chosen = trial.number == winner.number
         heights = [column[row] for column in columns]
@@ -59,7 +59,7 @@ def _parallel(axes: Any, trials: Sequence[Trial], names: Sequence[str]) -> None:
     axes.set_title("Settings and score (best in orange)")
 
 
-def _places(values: Sequence[Setting]) -> list[float]:
-    """Ranks on 0 … 1: settings live on log scales and in words, their order is what can be drawn together."""
+def _ranks(values: Sequence[Setting]) -> list[float]:
+    """Ranks on 0 … 1: settings have log scales or are text, and their order can be drawn on one axis."""
     order = sorted(set(values), key=lambda value: (isinstance(value, str), value))
     return [order.index(value) / max(len(order) - 1, 1) for value in values]

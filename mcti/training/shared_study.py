@@ -1,8 +1,10 @@
-"""A study in PostgreSQL that several processes work on at once: each trial once, a lost one once more.
+"""A study in PostgreSQL that several processes work on at once: each trial runs once, a lost trial is retried once.
 
-Beside search.py, whose trials come in rounds and are the same whatever happens, here every worker takes the next trial
-when it is free. Which settings are tried then depends on who finishes first; nothing else does. PostgreSQL may go away
-and come back: every word with it is said again, with growing pauses, until it is answered.
+In search.py the trials run in rounds and do not depend on the number of workers. Here each worker takes the next trial
+when it is free, so which settings are tried depends on the order in which the workers finish; nothing else does. When
+PostgreSQL is unavailable, each operation is repeated, with growing pauses, until the server answers.
+
+Why not `Study.optimize` with Optuna's own heartbeat thread: docs/decisions/0004-shared-study.md.
 """
 
 import contextlib
@@ -19,11 +21,12 @@ from mcti.waiting import call_periodically, log_while_waiting
 
 T = TypeVar("T")
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds between two tries to reach the server
-_POLL = 1.0  # seconds between two looks at trials that others are running
-_LOCK_LIMIT = "SET lock_timeout = '60s'"  # a worker that stands still keeps its lock: that is an error, not a long wait
+_POLL = 1.0  # seconds between two queries for trials that other workers are running
+_LOCK_TIMEOUT = "60s"  # a stalled worker keeps its lock: that is an error, not a long wait
+_TABLES_LOCK = 7151  # key of the lock under which Optuna creates its tables
 _CONNECTION = {
     "connect_timeout": 10,
-    # A network that drops packets says nothing: without these an answer is waited for for two hours.
+    # A network that drops packets reports no error: without these options a query waits for two hours.
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
@@ -40,15 +43,15 @@ class StorageUnavailable(UserWarning):
 
 
 class TrialReassigned(UserWarning):
-    """A slow worker's trial was taken for lost."""
+    """The trial of a slow worker was reassigned to another one."""
 
 
 class SharedStudy:
     """One worker's view of a study.
 
     url               postgresql://…; the password may come from PGPASSWORD or ~/.pgpass
-    heartbeat_seconds a running trial tells that often that it lives; silent for twice as long, it is lost
-    wait_minutes      how long an unreachable server is waited for
+    heartbeat_seconds interval of the heartbeats of a running trial; without any for twice as long, the trial is lost
+    wait_minutes      longest wait for an unreachable server
     """
 
     def __init__(self, plan: Plan, url: str, name: str, *, heartbeat_seconds: int, wait_minutes: float) -> None:
@@ -56,67 +59,70 @@ class SharedStudy:
 
         self.plan, self.name, self.url, self.optuna = plan, name, url, optuna
         self.heartbeat_seconds, self.wait_minutes = heartbeat_seconds, wait_minutes
-        self.storage: Any = self.patiently(self._connect)
-        self.study: Any = self.patiently(self._open)
+        self.storage: Any = self.retried(self._connect)
+        self.study: Any = self.retried(self._open)
+        self.study_id = self.retried(lambda: int(self.storage.get_study_id_from_name(name)))
 
     def work(
-        self, score: Callable[[Trial, int], float], told: Callable[[Trial], None], stop: Callable[[], bool]
+        self, score: Callable[[Trial, int], float], on_end: Callable[[Trial], None], stop: Callable[[], bool]
     ) -> None:
-        """Take trials until the study has all it wants; return when those of the others have ended, too.
+        """Run trials until the study has all of them; return when the trials of the other workers have ended, too.
 
-        score  of a trial at an inner fold, NaN where training diverged;  told: called with each trial that ended here
-        stop   asked between two folds; true hands the trial back and returns
+        score   of a trial at an inner fold, NaN where training diverged
+        on_end  called with each trial that ends in this worker
+        stop    called between two folds; true returns the trial to the study and ends the worker
+
+        Raises OperationalError when PostgreSQL does not answer for `wait_minutes` or refuses the connection.
         """
         started = time.monotonic()
         while not stop():
             number = self._next(started, stop)
             if number is None:
                 return
-            with self._alive(number):
-                ended = self._kept(number, score, stop)
+            with self._heartbeat(number):
+                ended = self._run_unless_reassigned(number, score, stop)
             if ended is not None:
-                told(ended)
+                on_end(ended)
 
     def _next(self, started: float, stop: Callable[[], bool]) -> int | None:
-        """The number of this worker's next trial; None when all have ended. Waits for the trials of the others."""
-        lost = f"a worker that is silent for {2 * self.heartbeat_seconds} s loses its trial"
+        """The number of this worker's next trial; None when all have ended. Waits for the trials of other workers."""
+        lost = f"a worker without a heartbeat for {2 * self.heartbeat_seconds} s loses its trial"
         with log_while_waiting(f"trials of other workers in study {self.name}", lost):
             while not stop():
                 late = bool(self.plan.timeout_minutes) and time.monotonic() - started >= self.plan.timeout_minutes * 60
-                number = self.patiently(lambda: self._claim(may_ask=not late))  # noqa: B023
-                if number is not None or not self.patiently(self._others):
+                number = self.retried(lambda: self._claim(may_start=not late))  # noqa: B023
+                if number is not None or not self.retried(self._has_open_trials):
                     return number
                 time.sleep(_POLL)
         return None
 
     def trials(self) -> list[Trial]:
-        """All trials by number; those that were lost and tried again are left out."""
-        return self.patiently(lambda: [t for t in search.read_trials(self.study) if not self._again(t)])
+        """All trials by number, without the lost ones that were run again under another number."""
+        return self.retried(lambda: [t for t in search.read_trials(self.study) if not self._was_repeated(t)])
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Inside, no other worker of this study is: a lock that goes with the connection, so a kill frees it."""
-        from sqlalchemy import text
+    def exclusive(self) -> Iterator[None]:
+        """Exclude the other workers of this study; the lock ends with the connection, and so with the worker."""
+        from sqlalchemy import func, select
 
         key = int.from_bytes(self.name.encode()[-7:], "big")
         with self.storage.engine.connect() as connection:
-            connection.execute(text(_LOCK_LIMIT))
-            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": key})
+            _lock(connection, key)
             try:
                 yield
             finally:
-                with contextlib.suppress(Exception):  # with the connection the lock is gone as well
-                    connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": key})
+                with contextlib.suppress(Exception):  # the end of the connection releases the lock as well
+                    connection.execute(select(func.pg_advisory_unlock(key)))
 
-    def patiently(self, call: Callable[[], T]) -> T:
-        """The result of `call`, said again with growing pauses while the server is away.
+    def retried(self, call: Callable[[], T]) -> T:
+        """The result of `call`, repeated with growing pauses while the server is unavailable.
 
-        Raises OperationalError after `wait_minutes`, and at once when the server lets this user in nowhere.
+        Raises OperationalError after `wait_minutes`, and at once when the server refuses the user or the database.
         """
         with log_while_waiting(f"PostgreSQL at {without_password(self.url)}", self.wait_minutes * 60):
-            return self._repeated(call)
+            return self._until_answered(call)
 
-    def _repeated(self, call: Callable[[], T]) -> T:
+    def _until_answered(self, call: Callable[[], T]) -> T:
         from sqlalchemy.exc import DBAPIError
 
         began, pause = time.monotonic(), _FIRST_PAUSE
@@ -125,38 +131,37 @@ class SharedStudy:
                 return call()
             except (DBAPIError, self.optuna.exceptions.StorageInternalError) as error:
                 cause = error if isinstance(error, DBAPIError) else error.__cause__
-                if not isinstance(cause, DBAPIError) or not _is_away(cause):
+                if not isinstance(cause, DBAPIError) or not _is_unavailable(cause):
                     raise
-                if _is_refused(cause):
+                if _is_refusal(cause):
                     raise self._refused(cause) from error
                 if time.monotonic() - began > self.wait_minutes * 60:
                     raise self._unreachable(cause) from error
-            said = f"{without_password(self.url)} does not answer: waiting {pause:.0f} s, the trial goes on afterwards"
-            warnings.warn(said, StorageUnavailable, stacklevel=2)
+            message = f"{without_password(self.url)} does not answer: retrying in {pause:.0f} s, the trial resumes then"
+            warnings.warn(message, StorageUnavailable, stacklevel=2)
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _unreachable(self, cause: Exception) -> OperationalError:
         what = f"PostgreSQL does not answer ({str(cause).splitlines()[0]})"
-        hint = "start it, or check search.storage, and run the same command again: the study goes on"
+        hint = "start it, or check search.storage, and run the same command again: the study resumes"
         return OperationalError(what, without_password(self.url), hint)
 
     def _refused(self, cause: Exception) -> OperationalError:
-        said = str(cause).splitlines()[0].rpartition("FATAL:")[2].strip()
+        reason = str(cause).splitlines()[0].rpartition("FATAL:")[2].strip()
         hint = "check user and database of search.storage, and the password in PGPASSWORD or ~/.pgpass"
-        return OperationalError(f"PostgreSQL refuses the connection ({said})", without_password(self.url), hint)
+        return OperationalError(f"PostgreSQL refuses the connection ({reason})", without_password(self.url), hint)
 
     def _connect(self) -> Any:
-        """Optuna's storage; its tables are made by one worker at a time, since two at once would collide."""
-        from sqlalchemy import create_engine, text
+        """Optuna's storage; one worker at a time creates its tables, since two at once would collide."""
+        from sqlalchemy import create_engine
 
         storages, address = self.optuna.storages, driver_url(self.url)
         engine = {"pool_pre_ping": True, "connect_args": _CONNECTION}
         lock = create_engine(address, **engine)
         try:
             with lock.connect() as connection:
-                connection.execute(text(_LOCK_LIMIT))
-                connection.execute(text("SELECT pg_advisory_lock(7151)"))
+                _lock(connection, _TABLES_LOCK)
                 return storages.RDBStorage(
                     address,
                     engine_kwargs=engine,
@@ -170,7 +175,7 @@ class SharedStudy:
             lock.dispose()
 
     def _open(self) -> Any:
-        with self.alone():
+        with self.exclusive():
             study = self.optuna.create_study(
                 storage=self.storage,
                 study_name=self.name,
@@ -182,111 +187,120 @@ class SharedStudy:
                 search.enqueue_starts(study, self.plan)
             return study
 
-    def _claim(self, *, may_ask: bool) -> int | None:
-        """The number of a trial that is now this worker's: a waiting one first, a new one while there are too few."""
+    def _claim(self, *, may_start: bool) -> int | None:
+        """The number of a trial claimed for this worker: a waiting one first, a new one while there are too few."""
         states = self.optuna.trial.TrialState
-        self._adopt()
+        self._start_missing_heartbeats()
         self.optuna.storages.fail_stale_trials(self.study)
-        with self.alone():
-            found = self.study.get_trials(deepcopy=False)
-            waiting = any(trial.state == states.WAITING for trial in found)
-            begun = [trial for trial in found if trial.state != states.WAITING and not self._again(trial)]
-            if not waiting and (len(begun) >= self.plan.trials or not may_ask):
+        with self.exclusive():
+            trials = self.study.get_trials(deepcopy=False)
+            waiting = any(trial.state == states.WAITING for trial in trials)
+            started = [trial for trial in trials if trial.state != states.WAITING and not self._was_repeated(trial)]
+            if not waiting and (len(started) >= self.plan.trials or not may_start):
                 return None
-            self.study.sampler = search.sampler(self.plan, len(found))
+            self.study.sampler = search.sampler(self.plan, len(trials))
             trial = self.study.ask()
-            self.storage.record_heartbeat(trial._trial_id)
+            self.storage.record_heartbeat(self._trial_id(trial.number))
             search.draw(trial, self.plan.space)
             return int(trial.number)
 
-    def _kept(self, number: int, score: Callable[[Trial, int], float], stop: Callable[[], bool]) -> Trial | None:
-        """As `_run`; None for a trial that was taken away: this worker was silent too long, and another has it."""
+    def _run_unless_reassigned(
+        self, number: int, score: Callable[[Trial, int], float], stop: Callable[[], bool]
+    ) -> Trial | None:
+        """As `_run`; None for a trial that was reassigned: this worker recorded no heartbeat for too long."""
         try:
             return self._run(number, score, stop)
         except self.optuna.exceptions.UpdateFinishedTrialError:
-            said = f"trial {number} was given to another worker: this one was silent for two heartbeats"
-            warnings.warn(f"{said}; set search.heartbeat_seconds higher", TrialReassigned, stacklevel=2)
+            event = f"trial {number} was reassigned to another worker: this one missed two heartbeats"
+            warnings.warn(f"{event}; set search.heartbeat_seconds higher", TrialReassigned, stacklevel=2)
             return None
 
     def _run(self, number: int, score: Callable[[Trial, int], float], stop: Callable[[], bool]) -> Trial | None:
-        """Score the inner folds that are still missing; None when asked to stop before the last."""
-        states, trial = self.optuna.trial.TrialState, self.patiently(lambda: self._read(number))
+        """Score the inner folds that are still missing; None when a stop is requested before the last."""
+        states, trial = self.optuna.trial.TrialState, self.retried(lambda: self._read(number))
         for inner in range(self.plan.folds):
             if inner not in trial.scores:
                 if stop():
-                    self.patiently(lambda: self._hand_back(number))
+                    self.retried(lambda: self._return_to_study(number))
                     return None
                 value = score(trial, inner)
                 if value != value:
-                    self.patiently(lambda: self._live(number).set_user_attr(_DIVERGED, True))
+                    self.retried(lambda: self._live(number).set_user_attr(_DIVERGED, True))
                     return self._end(number, states.FAIL, None)
                 trial.scores[inner] = value
-                self.patiently(lambda: self._live(number).report(value, inner))  # noqa: B023
-            if len(trial.scores) < self.plan.folds and self.patiently(lambda: self._live(number).should_prune()):
+                self.retried(lambda: self._live(number).report(value, inner))  # noqa: B023
+            if len(trial.scores) < self.plan.folds and self.retried(lambda: self._live(number).should_prune()):
                 return self._end(number, states.PRUNED, None)
         return self._end(number, states.COMPLETE, trial.mean)
 
     def _end(self, number: int, state: Any, value: float | None) -> Trial:
-        def tell() -> None:
-            if self._frozen(number).state == self.optuna.trial.TrialState.RUNNING:  # else an earlier try got through
+        def finish() -> None:
+            if self._frozen(number).state == self.optuna.trial.TrialState.RUNNING:  # otherwise an earlier try succeeded
                 self.study.tell(number, value, state=state)
 
-        self.patiently(tell)
-        return self.patiently(lambda: self._read(number))
+        self.retried(finish)
+        return self.retried(lambda: self._read(number))
 
-    def _hand_back(self, number: int) -> None:
-        """The trial ends here and waits anew with the scores that it has, for whoever comes."""
+    def _return_to_study(self, number: int) -> None:
+        """End the trial in this worker and enqueue it again with its scores, for any worker."""
         frozen = self._frozen(number)
         if frozen.state == self.optuna.trial.TrialState.RUNNING:
             history = [*frozen.system_attrs.get("handed_back", []), number]
-            again = self.optuna.trial.create_trial(
+            waiting = self.optuna.trial.create_trial(
                 state=self.optuna.trial.TrialState.WAITING,
                 params=frozen.params,
                 distributions=frozen.distributions,
                 system_attrs={**frozen.system_attrs, "handed_back": history},
                 intermediate_values=frozen.intermediate_values,
             )
-            self.study.add_trial(again)
+            self.study.add_trial(waiting)
             self.study.tell(number, state=self.optuna.trial.TrialState.FAIL)
 
-    def _again(self, trial: Any) -> bool:
-        """Whether a failed trial stands once more in the study under another number."""
+    def _was_repeated(self, trial: Any) -> bool:
+        """Whether a failed trial is in the study a second time, under another number."""
         numbers = set()
         for other in self.study.get_trials(deepcopy=False):
             numbers |= {*other.system_attrs.get("retry_history", []), *other.system_attrs.get("handed_back", [])}
         return trial.number in numbers
 
-    def _others(self) -> bool:
+    def _has_open_trials(self) -> bool:
         """Whether a trial is running or waiting."""
         states = self.optuna.trial.TrialState
         return any(t.state in (states.RUNNING, states.WAITING) for t in self.study.get_trials(deepcopy=False))
 
-    def _adopt(self) -> None:
-        """Give a first heartbeat to a running trial without one: its worker died, or lost the server, on the way to
-        it, and Optuna never misses a heart that never beat."""
-        from sqlalchemy import text
+    def _start_missing_heartbeats(self) -> None:
+        """Record a first heartbeat of each running trial that has none.
+
+        Its worker ended, or lost the server, between the claim and the first heartbeat. Optuna reassigns a trial only
+        after a heartbeat that is too old, and has no public query for trials without any.
+        """
+        from sqlalchemy import column, select, table
 
         running = [
-            trial._trial_id
+            self._trial_id(trial.number)
             for trial in self.study.get_trials(deepcopy=False)
             if trial.state == self.optuna.trial.TrialState.RUNNING
         ]
+        query = select(column("trial_id")).select_from(table("trial_heartbeats"))
         with self.storage.engine.connect() as connection:
-            beating = {row[0] for row in connection.execute(text("SELECT trial_id FROM trial_heartbeats"))}
+            recorded = {row[0] for row in connection.execute(query)}
         for trial_id in running:
-            if trial_id not in beating:
+            if trial_id not in recorded:
                 self.storage.record_heartbeat(trial_id)
 
     @contextlib.contextmanager
-    def _alive(self, number: int) -> Iterator[None]:
-        """Inside, a thread tells that the trial lives; while the server is away it keeps trying."""
-        trial_id = self.patiently(lambda: self._frozen(number))._trial_id
+    def _heartbeat(self, number: int) -> Iterator[None]:
+        """Record heartbeats of the trial in a thread while the body runs; while the server is unavailable, keep trying.
 
-        def beat() -> None:
-            with contextlib.suppress(Exception):  # the worker itself waits, and says so
+        Optuna's own thread ends at the first failed heartbeat, and another worker would then receive the trial.
+        """
+        trial_id = self.retried(lambda: self._trial_id(number))
+
+        def record() -> None:
+            with contextlib.suppress(Exception):  # the worker itself waits for the server and reports it
                 self.storage.record_heartbeat(trial_id)
 
-        with call_periodically(beat, self.heartbeat_seconds / 2):
+        with call_periodically(record, self.heartbeat_seconds / 2):
             yield
 
     def _read(self, number: int) -> Trial:
@@ -296,7 +310,10 @@ class SharedStudy:
         return next(trial for trial in self.study.get_trials(deepcopy=False) if trial.number == number)
 
     def _live(self, number: int) -> Any:
-        return self.optuna.trial.Trial(self.study, self._frozen(number)._trial_id)
+        return self.optuna.trial.Trial(self.study, self._trial_id(number))
+
+    def _trial_id(self, number: int) -> int:
+        return int(self.storage.get_trial_id_from_study_id_trial_number(self.study_id, number))
 
 
 def is_shared(url: str | None) -> bool:
@@ -314,13 +331,21 @@ def without_password(url: str) -> str:
     return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:…@", url)
 
 
-def _is_away(error: Any) -> bool:
-    """Whether the server cannot be reached or is shutting down, and not that it refused what was said."""
+def _lock(connection: Any, key: int) -> None:
+    """Take an advisory lock of the connection; an error after _LOCK_TIMEOUT."""
+    from sqlalchemy import func, select
+
+    connection.execute(select(func.set_config("lock_timeout", _LOCK_TIMEOUT, False)))
+    connection.execute(select(func.pg_advisory_lock(key)))
+
+
+def _is_unavailable(error: Any) -> bool:
+    """Whether the server cannot be reached or is shutting down; false where it refused a statement."""
     from sqlalchemy import exc
 
     return bool(error.connection_invalidated) or isinstance(error, exc.OperationalError | exc.InterfaceError)
 
 
-def _is_refused(error: Any) -> bool:
-    """Whether the server is there and does not know the user, the database or the password: waiting mends nothing."""
+def _is_refusal(error: Any) -> bool:
+    """Whether the server refuses the user, the database or the password, so that a retry has no prospect."""
     return _REFUSED.search(str(error)) is not None

@@ -1,4 +1,4 @@
-"""The state of a training run: what a step reads and changes, and how it becomes a checkpoint and back."""
+"""The state of a training run: what a step reads and changes, and its conversion to and from a checkpoint."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,12 +12,12 @@ from mcti.params import TrainParams
 from mcti.training.checkpoints import Checkpoint
 
 _FIRST_SCALE = 256.0
-"""Of the loss in fp16. torch begins at 65536, and each overflow on the way down costs a step of a short training."""
+"""Of the loss in fp16. torch starts at 65536, and each overflow until the scale fits costs a step."""
 
 
 class State:
     """Weights, moments, averaged and best weights, the loss scale, step number, sums of the running epoch and rows of
-    the finished ones, the risks that a loss remembers.
+    the finished ones, and the risks that a comparing loss stores.
 
     bag_cap  patches of a patient in training: the setting, or less once a GPU was too small for it
     best     {loss, epoch, stale}: lowest inner validation loss so far, its epoch, epochs since; empty without one
@@ -58,8 +58,8 @@ class State:
         self.history.append({"epoch": float(epoch + 1), **means, "learning_rate": rate})
         self.sums, self.patients = {}, 0
 
-    def judge(self, loss: float) -> None:
-        """Note the inner validation loss of the epoch just closed; the weights are kept where it is the lowest."""
+    def record_validation(self, loss: float) -> None:
+        """Record the inner validation loss of the closed epoch; the weights are kept where it is the lowest so far."""
         self.history[-1]["validation"] = loss
         if not self.best or loss < self.best["loss"]:
             self.best = {"loss": loss, "epoch": self.history[-1]["epoch"], "stale": 0.0}
@@ -67,15 +67,15 @@ class State:
         else:
             self.best["stale"] += 1
 
-    def remember(self, risks: Mapping[str, tuple[float, float]], most: int) -> None:
-        """Keep the last `most` patients with the risk they had when they were seen last."""
+    def store_risks(self, risks: Mapping[str, tuple[float, float]], most: int) -> None:
+        """Keep the last `most` patients of former steps, each with the latest risk."""
         for patient, pair in risks.items():
             self.memory.pop(patient, None)
             self.memory[patient] = list(pair)
         self.memory = dict(list(self.memory.items())[-most:]) if most else {}
 
     def current(self) -> dict[str, Tensor]:
-        """The weights that would be the result now, were there no best ones: the last, or their running average."""
+        """The weights that are the result where there are no best ones: the last, or their running average."""
         return self.average or self.net.state_dict()
 
     def kept(self) -> MCTI | Comparator:
@@ -85,34 +85,34 @@ class State:
         return self.net
 
     def checkpoint(self, identity: Mapping[str, Any]) -> Checkpoint:
-        """Everything of the run, as tensors and plain values."""
+        """The whole state of the run, as tensors and plain values."""
         tensors = {f"net.{name}": value for name, value in self.net.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.items()}
         tensors |= {f"best.{name}": value for name, value in self.best_weights.items()}
         for name, moments in self._moments():
-            tensors |= {f"optimizer.{name}.{kind}": value for kind, value in moments.items()}
-        # As pairs: JSON with sorted keys would lose the order of the memory.
+            tensors |= {f"optimizer.{name}.{moment}": value for moment, value in moments.items()}
+        # As pairs: JSON with sorted keys would lose the order of the stored risks.
         memory = list(self.memory.items())
         values = {name: getattr(self, name) for name in _PLAIN} | {"memory": memory, "scaler": self.scaler.state_dict()}
         return Checkpoint(self.step, tensors, values, identity)
 
     def load(self, checkpoint: Checkpoint | None) -> None:
-        """Take over a checkpoint of the same run; None: stay at the start."""
+        """Restore a checkpoint of the same run; None: the run starts at step 0."""
         if checkpoint is None:
             return
         tensors = checkpoint.tensors
         self.net.load_state_dict(_below("net.", tensors))
-        places = {name: value.device for name, value in self.net.state_dict().items()}
-        for kind in ("average", "best"):
-            found = {k: v.clone().to(places[k]) for k, v in _below(f"{kind}.", tensors).items()}
-            setattr(self, "average" if kind == "average" else "best_weights", found)
+        devices = {name: value.device for name, value in self.net.state_dict().items()}
+        for prefix, attribute in (("average.", "average"), ("best.", "best_weights")):
+            weights = {k: v.clone().to(devices[k]) for k, v in _below(prefix, tensors).items()}
+            setattr(self, attribute, weights)
         for name, parameter in self.net.named_parameters():
             moments = _below(f"optimizer.{name}.", tensors)
             if moments:
                 # The count of steps stays on the CPU, where the optimizers keep it.
                 self.optimizer.state[parameter] = {
-                    kind: value.clone() if kind == "step" else value.to(parameter.device).clone()
-                    for kind, value in moments.items()
+                    moment: value.clone() if moment == "step" else value.to(parameter.device).clone()
+                    for moment, value in moments.items()
                 }
         self.step = checkpoint.step
         for name in _PLAIN:

@@ -1,7 +1,7 @@
-"""Jobs on the cores at hand: in this process or in spawned ones, with the same results either way.
+"""Jobs on the available cores, in this process or in spawned ones, with the same results either way.
 
-A job is a picklable value, its function a module's own. Workers report progress, stop at a step when asked, and die
-with their parent: a killed run leaves nobody behind who writes into the folder of the next one.
+A job is a picklable value and its function a module-level one. Workers report progress, stop at a step on request, and
+end with their parent: no process of a killed run writes into the folder of the next one.
 """
 
 import multiprocessing
@@ -28,23 +28,23 @@ _REPORT_SECONDS = 0.2
 
 
 class Channel(Protocol):
-    """What a job sees of the one who runs it."""
+    """The connection of a job to the process that runs it."""
 
     def progress(self, done: float, total: float, unit: str, detail: str = "", restored: float = 0, /) -> None:
         """Report that `done` of `total` items of this job are finished; see Progress."""
 
     def stop(self) -> bool:
-        """Whether the job should save itself and raise Paused."""
+        """Whether the job should save its state and raise Paused."""
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 @dataclass
-class _Tally:
-    """Adds the jobs' progress up for one bar; a job that did not begin yet is taken for as long as the longest."""
+class _TotalProgress:
+    """Sums the progress of the jobs for one bar; a job that has not started counts as long as the longest one."""
 
     progress: Progress | None
     jobs: int
@@ -59,50 +59,51 @@ class _Tally:
             self.progress(sum(self.done.values()), whole, unit, detail, sum(self.restored.values()))
 
     def finish(self, job: int) -> None:
-        """The job has ended; one that never reported found its result there, and is no work that is left."""
+        """The job has ended; a job without any report had its result already and is no remaining work."""
         if job not in self.totals:
             self.done[job] = self.totals[job] = self.restored[job] = 0
 
 
 @dataclass
-class _Here:
+class _LocalChannel:
     """The channel of a job in this process."""
 
-    tally: _Tally
+    total_progress: _TotalProgress
     job: int
-    asked: Callable[[], bool]
+    stop_requested: Callable[[], bool]
 
     def progress(self, done: float, total: float, unit: str, detail: str = "", restored: float = 0, /) -> None:
-        self.tally(self.job, done, total, unit, detail, restored)
+        self.total_progress(self.job, done, total, unit, detail, restored)
 
     def stop(self) -> bool:
-        return self.asked()
+        return self.stop_requested()
 
 
-class _Remote:
-    """The channel of a job in a worker: a queue to the parent, an event from it."""
+class _WorkerChannel:
+    """The channel of a job in a worker process: a queue to the parent, an event from it."""
 
     inbox: Any = None
     event: Any = None
 
     def __init__(self, job: int) -> None:
-        self.job, self.at = job, 0.0
+        self.job, self.reported_at = job, 0.0
 
     def progress(self, done: float, total: float, unit: str, detail: str = "", restored: float = 0, /) -> None:
         now = time.monotonic()
-        if done >= total or now - self.at >= _REPORT_SECONDS:
-            self.at = now
-            _Remote.inbox.put((self.job, done, total, unit, detail, restored))
+        if done >= total or now - self.reported_at >= _REPORT_SECONDS:
+            self.reported_at = now
+            _WorkerChannel.inbox.put((self.job, done, total, unit, detail, restored))
 
     def stop(self) -> bool:
-        return bool(_Remote.event.is_set())
+        return bool(_WorkerChannel.event.is_set())
 
 
 class Pool(Generic[J, R]):
     """Runs `function(job, channel)` for each job; a context manager that keeps its workers between calls of `map`.
 
-    workers: processes at a time, 0: one a core. With one worker, or one job at most (`jobs_at_most`), all runs here.
-    SIGTERM asks the jobs to save and stop; the call then raises Paused.
+    workers  processes at a time; 0: one per core. With one worker, or one job at most (`jobs_at_most`), all jobs run in
+             this process
+    SIGTERM requests that the jobs save their state and stop; `map` then raises Paused.
     """
 
     def __init__(self, function: Callable[[J, Channel], R], workers: int, jobs_at_most: int) -> None:
@@ -110,69 +111,69 @@ class Pool(Generic[J, R]):
         self.executor: futures.ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Self:
-        self.former = _on_sigterm(self._ask)
+        self.former_handler = _on_sigterm(self._request_stop)
         context = multiprocessing.get_context("spawn")
         self.event = context.Event()
         if self.workers > 1:
             self.inbox = context.Queue()
             self.executor = futures.ProcessPoolExecutor(
-                self.workers, context, initializer=_begin, initargs=(self.inbox, self.event, logs.state())
+                self.workers, context, initializer=_initialise_worker, initargs=(self.inbox, self.event, logs.state())
             )
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.executor is not None:
-            if kind is KeyboardInterrupt:
-                self.event.set()  # or the workers would train on until their fold is finished
+            if error_type is KeyboardInterrupt:
+                self.event.set()  # otherwise the workers would train until their fold is finished
             self.executor.shutdown(wait=True, cancel_futures=True)
             self.inbox.close()
-        if self.former is not None:
-            signal.signal(signal.SIGTERM, self.former)
+        if self.former_handler is not None:
+            signal.signal(signal.SIGTERM, self.former_handler)
 
     def map(self, jobs: Sequence[J], progress: Progress | None = None) -> list[R]:
         """The results in the order of the jobs.
 
-        Raises what the first failing job raised; the others have stopped by then. OperationalError when a worker
-        died.
+        Raises the error of the first failed job; the other jobs have stopped by then
+        Raises OperationalError when a worker process died
         """
-        tally = _Tally(progress, len(jobs))
+        total_progress = _TotalProgress(progress, len(jobs))
         if self.executor is None:
-            return [self._here(job, number, tally) for number, job in enumerate(jobs)]
+            return [self._run_locally(job, number, total_progress) for number, job in enumerate(jobs)]
         submitted = [self.executor.submit(_work, self.function, job, number) for number, job in enumerate(jobs)]
         try:
-            self._wait(submitted, tally)
+            self._wait(submitted, total_progress)
             return [future.result() for future in submitted]
         except BrokenProcessPool as error:
-            hint = "run the same command again to go on; with too little memory set train.workers to 1"
+            hint = "run the same command again to resume; with too little memory set train.workers to 1"
             raise OperationalError("a training process died", "the pool of workers", hint) from error
 
-    def _here(self, job: J, number: int, tally: _Tally) -> R:
-        result = self.function(job, _Here(tally, number, self.event.is_set))
-        tally.finish(number)
+    def _run_locally(self, job: J, number: int, total_progress: _TotalProgress) -> R:
+        result = self.function(job, _LocalChannel(total_progress, number, self.event.is_set))
+        total_progress.finish(number)
         return result
 
-    def _wait(self, submitted: Sequence["futures.Future[R]"], tally: _Tally) -> None:
-        open_ones = set(submitted)
-        while open_ones:
-            finished, open_ones = futures.wait(open_ones, timeout=_REPORT_SECONDS)
-            for report in _waiting(self.inbox):
-                tally(*report)
+    def _wait(self, submitted: Sequence["futures.Future[R]"], total_progress: _TotalProgress) -> None:
+        running = set(submitted)
+        while running:
+            finished, running = futures.wait(running, timeout=_REPORT_SECONDS)
+            for report in _pending(self.inbox):
+                total_progress(*report)
             for future in finished:
-                tally.finish(submitted.index(future))
+                total_progress.finish(submitted.index(future))
             failures = [e for f in finished if (e := f.exception()) is not None and not isinstance(e, Paused)]
             if failures:
                 self.event.set()
-                futures.wait([future for future in open_ones if not future.cancel()])
+                futures.wait([future for future in running if not future.cancel()])
                 raise failures[0]
 
-    def _ask(self, *_: object) -> None:
+    def _request_stop(self, *_: object) -> None:
         self.event.set()
 
 
-def _waiting(inbox: Any) -> Iterator[tuple[int, float, float, str, str, float]]:
-    """The reports that lie in the queue now."""
+def _pending(inbox: Any) -> Iterator[tuple[int, float, float, str, str, float]]:
+    """The reports that the queue contains now."""
     while True:
         try:
             yield inbox.get_nowait()
@@ -189,18 +190,17 @@ def _on_sigterm(handler: Callable[..., None]) -> Any:
     return former
 
 
-def _begin(inbox: Any, event: Any, log: Any) -> None:
-    """A worker's first act: remember the channel, warn and log as the parent does, leave signals to it, and end with
-    it."""
-    _Remote.inbox, _Remote.event = inbox, event
+def _initialise_worker(inbox: Any, event: Any, log: Any) -> None:
+    """Initialise a worker: channel, warnings and log as in the parent, signals ignored, end with the parent."""
+    _WorkerChannel.inbox, _WorkerChannel.event = inbox, event
     format_own_warnings()
     logs.join(log)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _die_with_parent() -> None:
+def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -209,6 +209,6 @@ def _die_with_parent() -> None:
 
 def _work(function: Callable[[J, Channel], R], job: J, number: int) -> R:
     try:
-        return function(job, _Remote(number))
-    except MctiError as error:  # told here: the parent did not read the tables, so it does not know whom to hide
+        return function(job, _WorkerChannel(number))
+    except MctiError as error:  # redacted here: the parent has not read the tables, so it has no ids to redact
         raise type(error)(*map(redaction.text, (error.what, error.where, error.hint))) from error

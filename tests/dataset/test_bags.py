@@ -47,8 +47,8 @@ def test_edges_rise_strictly_and_leave_an_event_for_every_bin_even_with_ties(see
     edges = bin_edges(times, events, BinParams(count=count))
     assert all(left < right for left, right in itertools.pairwise(edges))
     assert len(edges) == count + 1
-    seen = bin_index(torch.from_numpy(times[events]), edges)
-    assert sorted(set(seen.tolist())) == list(range(count))
+    indices = bin_index(torch.from_numpy(times[events]), edges)
+    assert sorted(set(indices.tolist())) == list(range(count))
 
 
 def test_fewer_event_times_than_bins_are_refused():
@@ -100,7 +100,7 @@ def test_a_draw_is_uniform_over_patches():
 def test_every_patient_is_in_one_batch_of_an_epoch(patients, batch):
     lengths = [1 + (7 * number) % 30 for number in range(patients)]
     one = batch_order(lengths, batch, (0, 1))
-    assert sorted(place for chosen in one for place in chosen) == list(range(patients))
+    assert sorted(position for chosen in one for position in chosen) == list(range(patients))
     assert len(one) == len(batch_order(lengths, batch, (0, 2)))
     assert patients == 1 or min(map(len, one)) > 1
     assert patients < 100 or _companies(one) != _companies(batch_order(lengths, batch, (0, 2)))
@@ -118,7 +118,7 @@ def test_batches_hold_bags_of_like_length():
     random = np.random.default_rng(0)
     lengths = random.integers(1, 1000, size=256).tolist()
     batches = batch_order(lengths, 16, (0,))
-    padded = sum(len(chosen) * max(lengths[place] for place in chosen) for chosen in batches)
+    padded = sum(len(chosen) * max(lengths[position] for position in chosen) for chosen in batches)
     assert padded < 1.5 * sum(lengths)  # in random company it is about 1.9
 
 

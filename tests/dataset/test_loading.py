@@ -1,4 +1,4 @@
-"""gather, and what becomes of clinical covariates on the way from the table to a prediction."""
+"""load_dataset, and what becomes of clinical covariates on the way from the table to a prediction."""
 
 import math
 
@@ -12,7 +12,7 @@ from mcti.cohort import tables
 from mcti.dataset.loading import SlideBag, load_bag, load_dataset
 from mcti.errors import DataError
 from mcti.params import PredictParams
-from mcti.registry import ensemble
+from mcti.registry import ensemble_files
 from mcti.steps.predict.step import frame, predict
 from mcti.steps.train import train
 from tests.training.factories import folders, settings
@@ -37,7 +37,7 @@ def test_numeric_covariates_come_by_name_and_missing_ones_as_none(world):
 
 
 def test_the_quality_of_a_patients_slides_is_counted_over_all_of_them(tmp_path):
-    """By hand: 3 and 1 tiles kept of 8 and 2, 4 and 1 blurred, 1 unreadable; tissue 0.6, 0.9, 0.9 and 1.0."""
+    """Worked example: 3 and 1 tiles kept of 8 and 2, 4 and 1 blurred, 1 unreadable; tissue 0.6, 0.9, 0.9 and 1.0."""
     for name, tissue, candidate, blurred, failed in (("a", [0.6, 0.9, 0.9], 8, 4, 1), ("b", [1.0], 2, 1, 0)):
         with h5py.File(tmp_path / f"{name}.h5", "w") as file:
             file["features"] = np.ones((len(tissue), 2), dtype=np.float32)
@@ -61,7 +61,7 @@ def test_a_model_with_covariates_predicts_its_cohort_to_the_bit_and_reads_them(w
     parts = [pd.read_csv(path, dtype=str) for path in sorted((tmp_path / "models").glob("fold_*/predictions.csv"))]
     trained = pd.concat(parts).set_index("patient_id")["risk"].to_dict()
     assert pd.read_csv(tmp_path / "out.csv", dtype=str).set_index("patient_id")["risk"].to_dict() == trained
-    loaded, row = ensemble.load(tmp_path / "models"), frame(cohort, features).iloc[1]
+    loaded, row = ensemble_files.load(tmp_path / "models"), frame(cohort, features).iloc[1]
     assert loaded.covariates == ("age", "is_female")
     patches = torch.tensor(row["features"])
     risks = [
@@ -70,8 +70,8 @@ def test_a_model_with_covariates_predicts_its_cohort_to_the_bit_and_reads_them(w
     ]
     assert repr(risks[0]) == trained["P-001"]
     assert risks[0] != risks[1]
-    nobody = loaded.predict("new", patches, row["genes"], (12.0,), {"age": None, "is_female": None})
+    unknown = loaded.predict("new", patches, row["genes"], (12.0,), {"age": None, "is_female": None})
     half = loaded.predict("new", patches, row["genes"], (12.0,), {"age": None, "is_female": 1.0})
-    assert (nobody["missing"], half["missing"]) == ("clinical", "")
+    assert (unknown["missing"], half["missing"]) == ("clinical", "")
     with pytest.raises(DataError, match=r"'age' is not there.*give age, is_female"):
         loaded.predict("new", patches, row["genes"], (12.0,), {})

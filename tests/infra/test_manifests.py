@@ -16,7 +16,7 @@ from mcti import params, s3
 from mcti.cli.app import app
 from mcti.monitoring import prometheus
 from mcti.monitoring.rules import Verdict
-from mcti.registry import http_server
+from mcti.registry import v2_protocol
 from pipelines import submit
 from tests.infra.manifests import CUSTOM, OVERLAYS, ROOT, SECRETS, containers, named, walk
 from tests.pipelines.conftest import DATA
@@ -198,7 +198,7 @@ def test_the_champion_is_served_by_our_own_command_where_its_probes_ask(complete
     for probe in ("readinessProbe", "livenessProbe"):
         asked = container[probe]["httpGet"]
         assert asked["port"] == port["name"]
-        assert f'"{asked["path"]}"' in Path(http_server.__file__).read_text(encoding="utf-8")
+        assert f'"{asked["path"]}"' in Path(v2_protocol.__file__).read_text(encoding="utf-8")
     allowed = named(complete[overlay], "NetworkPolicy")["champion"]["spec"]["ingress"]
     assert [rule["ports"] for rule in allowed] == [[{"protocol": "TCP", "port": port["containerPort"]}]]
 
@@ -232,7 +232,7 @@ def test_prometheus_itself_takes_the_alarms(complete, tmp_path):
 
 
 def test_alarms_and_dashboard_read_gauges_that_the_monitor_writes(complete):
-    written = {gauge.name for gauge in prometheus.of({}, Verdict("none", (), {}), ())}
+    written = {gauge.name for gauge in prometheus.gauges({}, Verdict("none", (), {}), ())}
     read = set(re.findall(r"mcti_monitor_\w+", json.dumps(complete["local"])))
     assert read
     assert read <= written

@@ -49,7 +49,7 @@ def test_complete_values_leave_nothing_to_test_in_missingness():
 
 def test_a_rule_that_could_not_be_tested_has_no_gauge_and_is_grey_on_the_page():
     found = verdict([UNTESTED], "3 events")
-    (fired,) = [gauge for gauge in prometheus.of({}, found, [UNTESTED]) if gauge.name == "mcti_monitor_retrain"]
+    (fired,) = [gauge for gauge in prometheus.gauges({}, found, [UNTESTED]) if gauge.name == "mcti_monitor_retrain"]
     assert [labels["rule"] for labels, _ in fired.samples] == ["events", "age"]
     facts = monitoring_html.Facts("m", "c", "", 1, 1, 0, 1, (), "3 events")
     html = monitoring_html.render(facts, found, [UNTESTED], [], MonitorParams())

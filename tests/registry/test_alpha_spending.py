@@ -1,4 +1,4 @@
-"""The budget of a test set: increments that add up to alpha, looks that the ledger remembers."""
+"""The budget of a test set: increments that add up to alpha, looks that are read from the ledger."""
 
 import math
 
@@ -13,28 +13,28 @@ PARAMS = PromoteParams(alpha=0.05, looks=10)
 PATIENTS = [(f"P{i:03d}", float(i + 1), i % 2) for i in range(200)]
 
 
-def line(look, number):
+def entry(look, number):
     return LedgerEntry(
         number=number, id="x", before="", time="", who="", action="reject", model="m", version=1, champion=None,
         previous=None, evidence={"look": look.model_dump(mode="json")},
     )  # fmt: skip
 
 
-def looks(count, params=PARAMS, patients=PATIENTS, lines=()):
-    lines = list(lines)
+def looks(count, params=PARAMS, patients=PATIENTS, entries=()):
+    entries = list(entries)
     for _ in range(count):
-        found = alpha_spending.look(lines, patients, f"c{len(lines)}:champion", params)
-        lines.append(line(found, len(lines) + 1))
-        yield found
+        look = alpha_spending.next_look(entries, patients, f"c{len(entries)}:champion", params)
+        entries.append(entry(look, len(entries) + 1))
+        yield look
 
 
 @pytest.mark.parametrize("function", ["pocock", "obrien-fleming"])
-def test_the_increments_of_all_looks_add_up_to_alpha_and_nothing_is_left_after_them(function):
+def test_the_increments_of_all_looks_add_up_to_alpha(function):
     params = PARAMS.model_copy(update={"spending": function})
-    found = [look.alpha for look in looks(12, params)]
-    assert math.fsum(found[:10]) == pytest.approx(0.05, rel=1e-12)
-    assert all(alpha > 0 for alpha in found[:10])
-    assert found[10:] == pytest.approx([0, 0], abs=1e-15)
+    alphas = [look.alpha for look in looks(12, params)]
+    assert math.fsum(alphas[:10]) == pytest.approx(0.05, rel=1e-12)
+    assert all(alpha > 0 for alpha in alphas[:10])
+    assert alphas[10:] == pytest.approx([0, 0], abs=1e-15)
 
 
 def test_the_first_increments_are_those_of_lan_and_demets():
@@ -47,30 +47,30 @@ def test_the_first_increments_are_those_of_lan_and_demets():
 
 def test_the_same_pair_on_the_same_patients_is_the_same_look():
     before = list(looks(3))
-    lines = [line(look, i) for i, look in enumerate(before, 1)]
-    assert alpha_spending.look(lines, PATIENTS, "c1:champion", PARAMS) == before[1]
-    assert alpha_spending.look([*lines, line(before[1], 4)], PATIENTS, "c9:champion", PARAMS).number == 4
+    entries = [entry(look, i) for i, look in enumerate(before, 1)]
+    assert alpha_spending.next_look(entries, PATIENTS, "c1:champion", PARAMS) == before[1]
+    assert alpha_spending.next_look([*entries, entry(before[1], 4)], PATIENTS, "c9:champion", PARAMS).number == 4
 
 
-def test_one_patient_more_is_no_fresh_start_but_half_a_new_cohort_is():
-    lines = [line(look, i) for i, look in enumerate(looks(3), 1)]
+def test_one_new_patient_is_no_new_test_set_and_half_a_new_cohort_is():
+    entries = [entry(look, i) for i, look in enumerate(looks(3), 1)]
     more = [*PATIENTS, ("Q", 3.0, 1)]
-    assert alpha_spending.look(lines, more, "c0:champion", PARAMS).number == 4
+    assert alpha_spending.next_look(entries, more, "c0:champion", PARAMS).number == 4
     others = [(f"Q{i}", months, event) for i, (_, months, event) in enumerate(PATIENTS)]
-    assert alpha_spending.look(lines, [*PATIENTS[:50], *others], "c0:champion", PARAMS).number == 1
+    assert alpha_spending.next_look(entries, [*PATIENTS[:50], *others], "c0:champion", PARAMS).number == 1
 
 
-def test_changed_settings_cannot_hand_out_what_was_spent():
-    lines = [line(look, i) for i, look in enumerate(looks(9), 1)]
+def test_changed_settings_cannot_spend_more_than_alpha():
+    entries = [entry(look, i) for i, look in enumerate(looks(9), 1)]
     spent = math.fsum(look.alpha for look in looks(9))
     generous = PARAMS.model_copy(update={"looks": 12})
-    rest = [look.alpha for look in looks(20, generous, lines=lines)]
+    rest = [look.alpha for look in looks(20, generous, entries=entries)]
     assert spent + math.fsum(rest) <= 0.05 + 1e-12
 
 
 def test_the_overlap_of_small_sets_is_exact_and_of_large_ones_close():
     one, other = [f"P{i}" for i in range(40)], [f"P{i}" for i in range(10, 50)]
-    assert alpha_spending.overlap(alpha_spending.sketch_of(one), alpha_spending.sketch_of(other)) == 30 / 50
+    assert alpha_spending.overlap(alpha_spending.minhash(one), alpha_spending.minhash(other)) == 30 / 50
     big, half = [f"P{i}" for i in range(3000)], [f"P{i}" for i in range(1000, 4000)]
     # 64 hashes: standard error sqrt(0.5 * 0.5 / 64) = 0.06
-    assert abs(alpha_spending.overlap(alpha_spending.sketch_of(big), alpha_spending.sketch_of(half)) - 0.5) < 0.19
+    assert abs(alpha_spending.overlap(alpha_spending.minhash(big), alpha_spending.minhash(half)) - 0.5) < 0.19

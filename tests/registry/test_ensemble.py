@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from mcti.errors import DataError
 from mcti.model.clinical import check_ranges
-from mcti.registry import ensemble
+from mcti.registry import ensemble, ensemble_files, prediction_columns
 from tests.registry.factories import GENES, Run
 
 
@@ -23,7 +23,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture
 def assembled(run, tmp_path):
-    ensemble.assemble(run.models, tmp_path / "ensemble")
+    ensemble_files.assemble(run.models, tmp_path / "ensemble")
     return tmp_path / "ensemble"
 
 
@@ -45,7 +45,7 @@ def genes_of(run, number):
 )
 def test_features_of_another_kind_are_refused_as_far_as_their_files_say(assembled, told, refused):
     known = {"encoder": "uni", "encoder_weights_sha256": "ab", "target_mpp": 0.5}
-    loaded = dataclasses.replace(ensemble.load(assembled), made=known)
+    loaded = dataclasses.replace(ensemble_files.load(assembled), made=known)
     if not refused:
         loaded.check_features(told, "features")
         return
@@ -54,7 +54,7 @@ def test_features_of_another_kind_are_refused_as_far_as_their_files_say(assemble
 
 
 def test_a_known_patient_gets_the_bits_of_the_fold_that_did_not_see_them(run, assembled):
-    loaded = ensemble.load(assembled)
+    loaded = ensemble_files.load(assembled)
     expected = pd.read_csv(run.evaluation / "predictions.csv", float_precision="round_trip").set_index("patient_id")
     for number, patient in enumerate(run.ids):
         row = loaded.predict(patient, torch.from_numpy(run.bags[number]), genes_of(run, number))
@@ -64,7 +64,7 @@ def test_a_known_patient_gets_the_bits_of_the_fold_that_did_not_see_them(run, as
 
 
 def test_an_unknown_patient_gets_the_mean_of_all_members(run, assembled):
-    row = ensemble.load(assembled).predict("new", torch.from_numpy(run.bags[0]), genes_of(run, 0))
+    row = ensemble_files.load(assembled).predict("new", torch.from_numpy(run.bags[0]), genes_of(run, 0))
     each = [run.model(fold).predict(*run.patient(0), (12.0, 60.0)) for fold in range(3)]
     assert row["model"] == "ensemble"
     # float64 sums of three numbers; only the order of addition may differ
@@ -73,7 +73,7 @@ def test_an_unknown_patient_gets_the_mean_of_all_members(run, assembled):
 
 
 def test_a_folder_of_folds_and_its_ensemble_are_one_model(run, assembled):
-    assert ensemble.load(run.models).digest == ensemble.load(assembled).digest
+    assert ensemble_files.load(run.models).digest == ensemble_files.load(assembled).digest
 
 
 def test_the_ensemble_names_no_patient_in_any_of_its_files(run, assembled):
@@ -82,24 +82,24 @@ def test_the_ensemble_names_no_patient_in_any_of_its_files(run, assembled):
 
 
 def test_genes_are_found_by_name_whatever_their_order_and_company(run, assembled):
-    loaded, bag = ensemble.load(assembled), torch.from_numpy(run.bags[3])
+    loaded, bag = ensemble_files.load(assembled), torch.from_numpy(run.bags[3])
     ordered = genes_of(run, 3)
     shuffled = {"ANOTHER": 9.0, **dict(reversed(ordered.items()))}
     assert loaded.predict("x", bag, shuffled) == loaded.predict("x", bag, ordered) | {"unknown_genes": 1}
 
 
 def test_a_missing_gene_is_named_and_an_unmeasured_one_is_null(run, assembled):
-    loaded, bag, genes = ensemble.load(assembled), torch.from_numpy(run.bags[0]), genes_of(run, 0)
+    loaded, bag, genes = ensemble_files.load(assembled), torch.from_numpy(run.bags[0]), genes_of(run, 0)
     with pytest.raises(DataError, match=r"'ESR1' is missing.*patient x.*null"):
         loaded.predict("x", bag, {name: value for name, value in genes.items() if name != "ESR1"})
     assert math.isfinite(loaded.predict("x", bag, genes | {"ESR1": None})["risk"])
 
 
 def test_a_few_missing_genes_count_as_not_measured_aloud(run, assembled, monkeypatch):
-    loaded, bag, genes = ensemble.load(assembled), torch.from_numpy(run.bags[0]), genes_of(run, 0)
-    monkeypatch.setattr(ensemble, "MISSING_GENES", 0.34)
+    loaded, bag, genes = ensemble_files.load(assembled), torch.from_numpy(run.bags[0]), genes_of(run, 0)
+    monkeypatch.setattr(ensemble, "MAX_MISSING_GENES", 0.34)
     short = {name: value for name, value in genes.items() if name != "ESR1"}
-    with pytest.warns(ensemble.GenesMissing, match="1 genes of the model are missing .*: ESR1"):
+    with pytest.warns(ensemble.MissingGenesWarning, match="1 genes of the model are missing .*: ESR1"):
         found = loaded.predict("x", bag, short)
     assert found == loaded.predict("x", bag, genes | {"ESR1": None})
     del short["ERBB2"]
@@ -111,7 +111,7 @@ def test_an_altered_file_is_refused(assembled):
     path = assembled / "fold_1" / "model.json"
     path.write_text(path.read_text() + " ")
     with pytest.raises(DataError, match=r"SHA-256 .*fold_1/model.json"):
-        ensemble.load(assembled)
+        ensemble_files.load(assembled)
 
 
 @pytest.mark.parametrize("name", ["../fold_9", "fold_x", "/etc"])
@@ -121,7 +121,7 @@ def test_a_member_outside_the_folder_is_refused(assembled, name):
     index["members"][name] = index["members"]["fold_0"]
     path.write_text(json.dumps(index))
     with pytest.raises(DataError, match="no fold"):
-        ensemble.load(assembled)
+        ensemble_files.load(assembled)
 
 
 def test_weights_with_a_nan_are_refused(tmp_path):
@@ -132,26 +132,26 @@ def test_weights_with_a_nan_are_refused(tmp_path):
     tensors[name].flatten()[0] = math.nan
     save_file(tensors, path)
     with pytest.raises(DataError, match=r"NaN.*fold_2"):
-        ensemble.load(run.models)
+        ensemble_files.load(run.models)
 
 
 def test_a_pickle_in_disguise_is_refused_unopened(tmp_path):
     run = Run(tmp_path)
     torch.save({"weight": torch.zeros(1)}, run.models / "fold_0" / "weights.safetensors")
     with pytest.raises(DataError, match="no safetensors file"):
-        ensemble.load(run.models)
+        ensemble_files.load(run.models)
 
 
 def test_a_folder_without_folds_says_what_to_run(tmp_path):
     with pytest.raises(DataError, match="mcti train"):
-        ensemble.load(tmp_path)
+        ensemble_files.load(tmp_path)
 
 
 def test_a_refit_predicts_new_patients_and_known_ones_keep_the_bits_of_the_evaluation(tmp_path):
     run = Run(tmp_path)
     run.refit()
-    ensemble.assemble(run.models, tmp_path / "ensemble", refit=True)
-    loaded, folds = ensemble.load(tmp_path / "ensemble"), ensemble.load(run.models)
+    ensemble_files.assemble(run.models, tmp_path / "ensemble", refit=True)
+    loaded, folds = ensemble_files.load(tmp_path / "ensemble"), ensemble_files.load(run.models)
     bag, genes = torch.from_numpy(run.bags[0]), genes_of(run, 0)
     known = [model.predict(run.ids[0], bag, genes) | {"digest": ""} for model in (loaded, folds)]
     assert known[0] == known[1]
@@ -174,12 +174,12 @@ def test_a_refit_of_another_run_is_refused(tmp_path, changes, words):
     run = Run(tmp_path)
     run.refit(**changes)
     with pytest.raises(DataError, match=words):
-        ensemble.assemble(run.models, tmp_path / "ensemble", refit=True)
+        ensemble_files.assemble(run.models, tmp_path / "ensemble", refit=True)
 
 
 def test_without_a_refit_it_says_what_to_run(run, tmp_path):
     with pytest.raises(DataError, match="mcti train --refit"):
-        ensemble.assemble(run.models, tmp_path / "ensemble", refit=True)
+        ensemble_files.assemble(run.models, tmp_path / "ensemble", refit=True)
 
 
 @pytest.mark.parametrize("key", ["params", "digests"])
@@ -192,16 +192,16 @@ def test_folds_of_other_settings_or_code_are_no_ensemble(tmp_path, key):
     file.write_text(json.dumps(said | {key: change[key]}))
     words = {"params": "train.epochs is 4 here and 3 in the first", "digests": "code is '0000"}[key]
     with pytest.raises(DataError, match=rf"the folds belong to different models: {words}.*fold_1"):
-        ensemble.assemble(run.models, tmp_path / "ensemble")
+        ensemble_files.assemble(run.models, tmp_path / "ensemble")
     assert not (tmp_path / "ensemble").exists()
-    with pytest.raises(DataError, match="not one model's"):
-        ensemble.load(run.models)
+    with pytest.raises(DataError, match="the folds belong to different models"):
+        ensemble_files.load(run.models)
 
 
 def test_unknown_genes_are_counted(run, assembled):
     patches, genes = run.patient(0)
     named = dict(zip(GENES, genes.tolist(), strict=True))
-    loaded = ensemble.load(assembled)
+    loaded = ensemble_files.load(assembled)
     assert loaded.predict("new", patches, named)["unknown_genes"] == 0
     assert loaded.predict("new", patches, named | {"ESR": 1.0, "TP53": None})["unknown_genes"] == 2
 
@@ -210,11 +210,11 @@ def test_survival_beyond_the_longest_follow_up_in_training_is_flagged(run, assem
     """The made models' last edge lies at 200 months."""
     patches, genes = run.patient(0)
     named = dict(zip(GENES, genes.tolist(), strict=True))
-    loaded = ensemble.load(assembled)
+    loaded = ensemble_files.load(assembled)
     assert loaded.predict("new", patches, named)["beyond_followup"] == ""
     row = loaded.predict("new", patches, named, horizons_months=(12, 200, 200.5, 240))
     assert row["beyond_followup"] == "S_200.5+S_240"
-    assert list(row) == list(ensemble.outputs((12, 200, 200.5, 240)))
+    assert list(row) == list(prediction_columns.column_types((12, 200, 200.5, 240)))
 
 
 @pytest.mark.parametrize(

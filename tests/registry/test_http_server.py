@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from mcti.errors import DataError
-from mcti.registry import ensemble, http_server, models
+from mcti.registry import ensemble_files, http_server, models
 from tests.registry.factories import FEATURES, GENES, Run
 
 pytestmark = [pytest.mark.slow]
@@ -27,7 +27,7 @@ BIN = Path(sys.executable).parent
 def saved(tmp_path_factory):
     root = tmp_path_factory.mktemp("served")
     run = Run(root)
-    ensemble.assemble(run.models, root / "ensemble")
+    ensemble_files.assemble(run.models, root / "ensemble")
     models.save(root / "ensemble", root / "saved")
     return run, root / "ensemble", root / "saved"
 
@@ -89,7 +89,7 @@ def expected(run, folder):
     """What the batch says, as JSON would write it."""
     import torch
 
-    loaded = ensemble.load(folder)
+    loaded = ensemble_files.load(folder)
     rows = [
         loaded.predict(name, torch.from_numpy(run.bags[i]), dict(zip(GENES, map(float, run.genes[i]), strict=True)))
         for i, name in enumerate(run.ids)

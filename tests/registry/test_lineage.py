@@ -32,7 +32,7 @@ def test_a_clean_tree_is_the_commit_whatever_dvc_wrote(project):
     for name in ("dvc.lock", "metrics.json"):
         (project / name).write_text("b: 2\n")
     assert lineage.commit() == git(project, "rev-parse", "HEAD")
-    assert lineage.changed() == []
+    assert lineage.changed_files() == []
 
 
 @pytest.mark.parametrize("name", ["params.yaml", "dvc.yaml", "mcti/__init__.py"])
@@ -42,7 +42,7 @@ def test_changed_code_or_settings_are_dirty(project, name, staged):
     if staged:
         git(project, "add", "-A")
     assert lineage.commit() == git(project, "rev-parse", "HEAD") + "-dirty"
-    assert lineage.changed() == [name]
+    assert lineage.changed_files() == [name]
 
 
 def test_settings_that_git_does_not_know_are_dirty(project):

@@ -1,4 +1,4 @@
-"""MLflow and S3 failing at every single request of a promotion: whole, or not at all, after at most one repair."""
+"""MLflow and S3 fail at each request of a promotion: it is complete or not done, after at most one repair."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -25,34 +25,34 @@ NAME = "faults"
 
 
 class Killed(BaseException):
-    """The end of the process, as kill -9 makes it: nothing catches it."""
+    """The end of the process, as by kill -9: no handler catches it."""
 
 
 class Wire:
-    """Every request of this process to MLflow and S3, counted; what happens at request `at` and after it."""
+    """Counts the requests of this process to MLflow and S3, and injects a fault at request `at` or from it on."""
 
     def __init__(self, monkeypatch):
         self.log, self.plan = [], None
         for owner in (requests.Session, botocore.httpsession.URLLib3Session):
-            monkeypatch.setattr(owner, "send", self._watched(owner.send, owner is requests.Session))
+            monkeypatch.setattr(owner, "send", self._intercepted(owner.send, owner is requests.Session))
 
-    def _watched(self, send, is_mlflow):
-        def tracking_enabled(session, request, *arguments, **named):
+    def _intercepted(self, send, is_mlflow):
+        def intercepted(session, request, *arguments, **options):
             self.log.append(request.method)
             if self.plan is None:
-                return send(session, request, *arguments, **named)
+                return send(session, request, *arguments, **options)
             at, how = self.plan
             if how == "dead" and len(self.log) > at:
                 dead = requests.ConnectionError("gone"), EndpointConnectionError(endpoint_url="gone")
                 raise dead[0] if is_mlflow else dead[1]
             if how == "before" and len(self.log) == at + 1:
                 raise Killed
-            answer = send(session, request, *arguments, **named)
+            response = send(session, request, *arguments, **options)
             if how == "after" and len(self.log) == at + 1:
                 raise Killed
-            return answer
+            return response
 
-        return tracking_enabled
+        return intercepted
 
     def requests_of(self, action):
         """The methods of the requests that an action makes, in order."""
@@ -82,10 +82,10 @@ def runs(tmp_path_factory):
 
 @pytest.fixture
 def wire(runs, servers_of, tmp_path, monkeypatch):
-    """Version 1 is champion, version 2 the challenger; `wire` stands in every line."""
+    """Version 1 is the champion, version 2 the challenger; all requests pass through the Wire."""
     for run in runs:
         params = RegisterParams(name=NAME, experiment=NAME)
-        register(run.models, run.evaluation, params, tmp_path / "r.json", run.validation)
+        register(run.models, run.evaluation, run.validation, params, tmp_path / "r.json")
     if not show_ledger(NAME).entries:
         promote(NAME, LAX, version=1)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")  # MLflow sleeps for minutes between its own retries
@@ -98,52 +98,52 @@ def second():
 
 def state():
     with tracking.service() as client:
-        found = (models.version_by_alias(client, NAME, alias) for alias in ("champion", "previous"))
-        return tuple(None if version is None else int(version.version) for version in found)
+        versions = (models.version_by_alias(client, NAME, alias) for alias in ("champion", "previous"))
+        return tuple(None if version is None else int(version.version) for version in versions)
 
 
-def settled(lines_before):
-    """One repair, then: not at all or fully; back to version 1. True when it was promoted."""
+def promoted_completely(entries_before):
+    """After one repair the promotion is complete (True) or not done; then version 1 is champion again."""
     if show_ledger(NAME).faults:
         with tracking.service() as client:
-            promotion.hint(client, NAME)  # what `mcti promote --repair` does first
-    told = verify_ledger(NAME)
+            promotion.repair(client, NAME)
+    result = verify_ledger(NAME)
     whole = state() == (2, 1)
     assert whole or state() == (1, None)
-    assert len(told.entries) == lines_before + whole  # a promotion without its line, or a line without its promotion
+    assert len(result.entries) == entries_before + whole  # entry and promotion exist together, or neither
     if whole:
         rollback(NAME)
     return whole
 
 
-def test_a_kill_at_any_request_leaves_it_whole_or_not_done(wire):
+def test_a_kill_at_any_request_leaves_the_promotion_complete_or_not_done(wire):
     methods = wire.requests_of(second)
     rollback(NAME)
     writes = [number for number, method in enumerate(methods) if method not in ("GET", "HEAD")]
-    assert len(writes) >= 4  # ledger line, two aliases, the head
-    # A read killed before or after its answer is one and the same; a write may have arrived.
+    assert len(writes) >= 4  # ledger entry, two aliases, the head
+    # A read is interrupted before or after its response with the same effect; a write may have been received.
     cuts = [(at, "before") for at in range(len(methods))] + [(at, "after") for at in writes]
     outcomes, killed = [], 0
     for at, how in cuts:
         before = len(ledger.read(NAME))
         killed += wire.fail(at, how, second) == "killed"
-        outcomes.append(settled(before))
+        outcomes.append(promoted_completely(before))
     assert True in outcomes
     assert False in outcomes
-    # The rest are files, which MLflow fetches in threads of its own: a kill there is a file that did not come.
+    # The other requests download files in threads of MLflow: a kill there is a failed download.
     assert killed >= 2 * len(writes)
 
 
-def test_a_service_that_dies_at_any_write_is_one_clear_error_and_leaves_it_whole_or_not_done(wire):
+def test_a_service_that_fails_at_any_write_is_one_error_and_the_promotion_is_complete_or_not_done(wire):
     methods = wire.requests_of(second)
     rollback(NAME)
     for at in (number for number, method in enumerate(methods) if method not in ("GET", "HEAD")):
         before = len(ledger.read(NAME))
         assert wire.fail(at, "dead", second) == "refused"
-        settled(before)
+        promoted_completely(before)
 
 
-def test_a_ledger_that_may_only_be_read_stops_the_promotion_before_anything_moves(wire, monkeypatch):
+def test_a_read_only_ledger_stops_the_promotion_before_any_alias_moves(wire, monkeypatch):
     before = len(ledger.read(NAME))
     with monkeypatch.context() as patch:
 
@@ -158,38 +158,39 @@ def test_a_ledger_that_may_only_be_read_stops_the_promotion_before_anything_move
     assert verify_ledger(NAME).faults == ()
 
 
-def test_of_24_promotions_at_once_exactly_one_wins_each_round_and_none_is_lost(wire):
-    """Each has judged and read the ledger; all go for the line and the aliases in the same moment."""
-    judgement = GateEvaluation(outcome="promote", reason="race", lead=None, gates=())
+def test_exactly_one_of_24_concurrent_promotions_succeeds_in_each_round(wire):
+    """All have evaluated the gates and read the ledger; they write the entry and the aliases at the same time."""
+    evaluation = GateEvaluation(outcome="promote", reason="race", difference=None, gates=())
     for _ in range(3):
         with tracking.service() as client:
-            lines = promotion.checked(client, NAME)
+            entries = promotion.verified_entries(client, NAME)
             champion = state()[0]
-            version = 2 if champion == 1 else 1
+            number = 2 if champion == 1 else 1
+            version = models.version_by_number(client, NAME, number)
 
-            def one(who, client=client, lines=lines, version=version):
+            def one(who, client=client, entries=entries, version=version):
                 try:
-                    return promotion.decide(client, lines, NAME, version, judgement, {"who": who})
+                    return promotion.decide(client, entries, version, evaluation, {"who": who})
                 except s3.Conflict:
                     return None
 
             with ThreadPoolExecutor(24) as pool:
-                won = [line for line in pool.map(one, range(24)) if line]
-        assert len(won) == 1
-        told = verify_ledger(NAME)
-        assert told.entries[-1] == won[0]
-        assert len(told.entries) == len(lines) + 1
-        assert state() == (version, champion)
+                written = [entry for entry in pool.map(one, range(24)) if entry]
+        assert len(written) == 1
+        result = verify_ledger(NAME)
+        assert result.entries[-1] == written[0]
+        assert len(result.entries) == len(entries) + 1
+        assert state() == (number, champion)
 
 
-def test_the_ledger_keeps_what_an_edit_hides(wire):
+def test_the_bucket_keeps_the_entry_before_an_edit(wire):
     address = storage.addresses(ledger.folder(NAME))[0]
     bucket, key = s3.split_address(address)
     body = storage.read_bytes(address)
     s3.put(address, body + b" ")
-    kept = s3.client().list_object_versions(Bucket=bucket, Prefix=key)["Versions"]
-    old = next(version for version in kept if not version["IsLatest"])
-    found = s3.client().get_object(Bucket=bucket, Key=key, VersionId=old["VersionId"])["Body"].read()
+    versions = s3.client().list_object_versions(Bucket=bucket, Prefix=key)["Versions"]
+    old = next(version for version in versions if not version["IsLatest"])
+    original = s3.client().get_object(Bucket=bucket, Key=key, VersionId=old["VersionId"])["Body"].read()
     s3.put(address, body)
-    assert found == body
+    assert original == body
     assert verify_ledger(NAME).faults == ()

@@ -18,9 +18,9 @@ AGREED = PromoteParams(approvals=1)
     ],
 )  # fmt: skip
 def test_each_limit_has_a_loose_side(name, looser, stricter):
-    (said,) = strictness.looser(AGREED.model_copy(update={name: looser}), AGREED)
+    (said,) = strictness.less_strict(AGREED.model_copy(update={name: looser}), AGREED)
     assert said.startswith(f"promote.{name} ")
-    assert strictness.looser(AGREED.model_copy(update={name: stricter}), AGREED) == []
+    assert strictness.less_strict(AGREED.model_copy(update={name: stricter}), AGREED) == []
 
 
 def test_every_setting_that_is_a_limit_is_looked_at():
@@ -32,4 +32,4 @@ def test_every_setting_that_is_a_limit_is_looked_at():
 
 def test_the_phrase_names_both_values():
     given = AGREED.model_copy(update={"margin": -0.25})
-    assert strictness.looser(given, AGREED) == ["promote.margin -0.25 (params.yaml: 0)"]
+    assert strictness.less_strict(given, AGREED) == ["promote.margin -0.25 (params.yaml: 0)"]

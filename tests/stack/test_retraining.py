@@ -34,7 +34,7 @@ def champion(servers_of, tmp_path):
     md5 = publish(tmp_path / "raw", "patient_id\n")
     run = Run(tmp_path / "a run", seed=21)
     wanted = RegisterParams(name=NAME, experiment="tests")
-    made = register(run.models, run.evaluation, wanted, tmp_path / "v.json", run.validation, origin=Origin(data=md5))
+    made = register(run.models, run.evaluation, run.validation, wanted, tmp_path / "v.json", origin=Origin(data=md5))
     with tracking.service() as client:
         client.set_registered_model_alias(NAME, models.CHAMPION, str(made.version))
     return md5
@@ -47,7 +47,7 @@ def look(tmp_path, run: str):
 def test_a_new_version_is_taken_by_one_run_and_the_other_yields(champion, tmp_path):
     md5 = publish(tmp_path / "raw", "patient_id\nP-1\n")
     first, second = look(tmp_path, "run-1"), look(tmp_path, "run-2")
-    assert (first.go, second.go) == (True, False)
+    assert (first.retrain, second.retrain) == (True, False)
     assert second.reason == f"run run-1 is retraining {NAME}: this one yields"
     assert first.ingest.clinical == f"dvc+{REMOTE}/{md5}/clinical.csv"
     assert look(tmp_path, "run-1").go, "a task that is tried again has its own lease"
@@ -61,7 +61,7 @@ def test_a_challenger_that_was_turned_down_is_not_trained_again(champion, tmp_pa
     md5 = publish(tmp_path / "raw", "patient_id\nP-2\n")
     run = Run(tmp_path / "another run", seed=22)
     wanted = RegisterParams(name=NAME, experiment="tests")
-    register(run.models, run.evaluation, wanted, tmp_path / "v.json", run.validation, origin=Origin(data=md5))
+    register(run.models, run.evaluation, run.validation, wanted, tmp_path / "v.json", origin=Origin(data=md5))
     found = look(tmp_path, "run-3")
     assert not found.go
     assert found.reason.startswith("nothing new")

@@ -38,7 +38,7 @@ def made(tmp_path_factory, running):
         drawn = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><circle r="4"/></svg>'
         (run.evaluation / "figures" / "forest.svg").write_text(drawn)
         params = RegisterParams(name="dossier", experiment="dossier", intended_use=HOSTILE)
-        register(run.models, run.evaluation, params, out / "r.json", run.validation)
+        register(run.models, run.evaluation, run.validation, params, out / "r.json")
         promote("dossier", LAX)
     pd.DataFrame({"patient_id": ["P-001"], "genes": [0.25]}).to_csv(out / "contributions.csv", index=False)
     result = dossier("models:/dossier@champion", out / "dossier.html", explanations=out)

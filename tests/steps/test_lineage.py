@@ -32,7 +32,7 @@ def version(servers_of, tmp_path, monkeypatch):
     origin = Origin(run="run-7", pipeline="mcti-training@sha256:" + "1" * 64, data=md5)
     monkeypatch.setenv("MCTI_IMAGE", IMAGE)
     params = RegisterParams(name="chained", experiment="tests")
-    made = register(run.models, run.evaluation, params, tmp_path / "x.json", run.validation, origin=origin)
+    made = register(run.models, run.evaluation, run.validation, params, tmp_path / "x.json", origin=origin)
     return f"models:/chained/{made.version}", md5
 
 
@@ -78,7 +78,7 @@ def test_a_model_of_a_dirty_tree_says_so(servers_of, tmp_path, monkeypatch):
     monkeypatch.setattr(origins, "commit", lambda: "a" * 40 + "-dirty")
     monkeypatch.setattr(origins, "changed", lambda: ["params.yaml"])
     params = RegisterParams(name="dirty", experiment="tests")
-    made = register(run.models, run.evaluation, params, tmp_path / "x.json", run.validation)
+    made = register(run.models, run.evaluation, run.validation, params, tmp_path / "x.json")
     (link,) = [link for link in lineage(f"models:/dirty/{made.version}").links if link.what == "commit"]
     assert (link.state, link.value, link.note) == ("dirty", "a" * 40 + "-dirty", "differed from it: params.yaml")
 

@@ -17,7 +17,7 @@ from mcti.params import EvaluateParams, ExplainParams, MonitorParams, PredictPar
 from mcti.steps.evaluate.step import evaluate
 from mcti.steps.explain import explain
 from mcti.steps.monitor import monitor
-from mcti.steps.predict.step import predict
+from mcti.steps.predict.step import PatientPages, predict
 from mcti.steps.train import train
 from mcti.steps.validate import validate
 from mcti.training.worker_pool import Channel, Pool
@@ -60,7 +60,7 @@ def test_predictions_pages_and_explanations_name_nobody_and_still_join(world, tm
     ids = list(tables.read_patients(cohort)["patient_id"])
     out, why = tmp_path / "out", tmp_path / "why"
     explain(models, cohort, features, ExplainParams(steps=8), why, patient_ids=ids[:2])
-    predict(models, cohort, features, ONE, out / "risks.csv", pages=out / "pages", explanation=why)
+    predict(models, cohort, features, ONE, out / "risks.csv", pages=PatientPages(out / "pages", why))
     predict(models, cohort, features, ONE, out / "risks.json")
     assert naming(tmp_path, ids) == []
     assert list(pd.read_csv(out / "risks.csv")["patient_id"]) == [sha(name) for name in ids]
@@ -75,7 +75,7 @@ def test_the_same_files_without_the_flag_do_name_them(world, tmp_path, monkeypat
     models, cohort, features, _ = world
     ids = list(tables.read_patients(cohort)["patient_id"])
     explain(models, cohort, features, ExplainParams(steps=8), tmp_path / "why", patient_ids=ids[:1])
-    predict(models, cohort, features, ONE, tmp_path / "risks.csv", pages=tmp_path / "pages")
+    predict(models, cohort, features, ONE, tmp_path / "risks.csv", pages=PatientPages(tmp_path / "pages"))
     found = set(naming(tmp_path, ids))
     assert {"risks.csv", f"pages/{ids[0]}.html", "why/contributions.csv", f"why/patients/{ids[0]}.html"} <= found
 
@@ -108,7 +108,7 @@ def test_a_slide_called_after_a_person_is_hidden_as_well(world, tmp_path, redact
         file["features"][0] = np.nan
     out, lax = tmp_path / "out", PredictParams(workers=1, max_refused_share=0.5)
     explain(models, named, away, ExplainParams(steps=8), out / "why", patient_ids=ids[1:3])
-    predict(models, named, away, lax, out / "risks.csv", pages=out / "pages", explanation=out / "why")
+    predict(models, named, away, lax, out / "risks.csv", pages=PatientPages(out / "pages", out / "why"))
     validate(named, None, ValidateParams(min_patients=5, min_events=2), out / "contract")
     monitor(models, named, away, MonitorParams(), out / "watch")
     assert naming(out, ["Schulze", "Berta"]) == []

@@ -12,7 +12,7 @@ import pytest
 from mcti import s3, storage
 from mcti.errors import DataError, OperationalError
 from mcti.params import RegisterParams
-from mcti.registry import ensemble, models, tracking
+from mcti.registry import ensemble_files, models, tracking
 from mcti.steps import register as step
 from mcti.steps.register import register
 from tests.registry.factories import Run
@@ -32,7 +32,7 @@ def run(tmp_path_factory):
 
 def test_a_version_carries_alias_run_data_and_commit(run, servers_of, tmp_path):
     params = RegisterParams(name="whole", experiment="tests")
-    result = register(run.models, run.evaluation, params, tmp_path / "registration.json")
+    result = register(run.models, run.evaluation, None, params, tmp_path / "registration.json")
     assert json.loads((tmp_path / "registration.json").read_text()) == result.model_dump(mode="json")
     assert result.notice == "made by hand"
     with tracking.service() as client:
@@ -52,7 +52,7 @@ def test_a_version_carries_all_that_a_reader_of_it_must_know(run, servers_of, tm
     import mlflow
 
     params = RegisterParams(name="card", experiment="tests", intended_use="research", data_licence="CC-BY-4.0")
-    result = register(run.models, run.evaluation, params, tmp_path / "registration.json", run.validation)
+    result = register(run.models, run.evaluation, run.validation, params, tmp_path / "registration.json")
     with tracking.service() as client:
         version = models.version_by_alias(client, "card", "challenger")
         folder = mlflow.artifacts.download_artifacts(artifact_uri=f"runs:/{result.run_id}/card", dst_path=str(tmp_path))
@@ -80,13 +80,13 @@ def test_a_version_carries_all_that_a_reader_of_it_must_know(run, servers_of, tm
 def test_a_validation_of_another_cohort_is_refused(run, tmp_path):
     (tmp_path / "results.json").write_text(json.dumps({"md5": "b" * 32, "passed": True}))
     with pytest.raises(DataError, match="validation is of cohort bbbbbbbb…, the evaluation of aaaaaaaa…"):
-        register(run.models, run.evaluation, RegisterParams(), tmp_path / "r.json", tmp_path)
+        register(run.models, run.evaluation, tmp_path, RegisterParams(), tmp_path / "r.json")
 
 
 def test_nothing_pickled_lies_in_a_version(run, servers_of, tmp_path):
     import mlflow
 
-    register(run.models, run.evaluation, RegisterParams(name="files", experiment="tests"), tmp_path / "r.json")
+    register(run.models, run.evaluation, None, RegisterParams(name="files", experiment="tests"), tmp_path / "r.json")
     with tracking.service():
         folder = mlflow.artifacts.download_artifacts(artifact_uri="models:/files@challenger", dst_path=str(tmp_path))
     files = [path for path in Path(folder).rglob("*") if path.is_file()]
@@ -95,7 +95,7 @@ def test_nothing_pickled_lies_in_a_version(run, servers_of, tmp_path):
 
 
 def test_a_new_process_that_may_not_unpickle_gives_the_bits_of_the_evaluation(run, servers_of, tmp_path):
-    register(run.models, run.evaluation, RegisterParams(name="bits", experiment="tests"), tmp_path / "r.json")
+    register(run.models, run.evaluation, None, RegisterParams(name="bits", experiment="tests"), tmp_path / "r.json")
     run.frame().to_json(tmp_path / "frame.json", orient="records", double_precision=15)
     (tmp_path / "frame.json").write_text(json.dumps(run.frame().to_dict("records")))
     script = """
@@ -117,9 +117,9 @@ out.to_csv(sys.argv[2], index=False)
 def test_weights_exchanged_together_with_their_index_are_refused(run, servers_of, tmp_path):
     """Who may write the bucket alone can make files and index agree, but not with the version's tag in MLflow."""
     params = RegisterParams(name="exchanged", experiment="tests")
-    made = register(run.models, run.evaluation, params, tmp_path / "r.json")
+    made = register(run.models, run.evaluation, None, params, tmp_path / "r.json")
     other = Run(tmp_path / "another run", seed=5)
-    ensemble.assemble(other.models, tmp_path / "other")
+    ensemble_files.assemble(other.models, tmp_path / "other")
     with tracking.service() as client:
         source = client.get_model_version("exchanged", str(made.version)).source
         stored = client.get_logged_model(source.rpartition("/")[2]).artifact_location
@@ -133,13 +133,13 @@ def test_weights_exchanged_together_with_their_index_are_refused(run, servers_of
 
 def test_the_same_weights_are_one_version_and_new_evidence_renews_it(run, servers_of, tmp_path):
     params = RegisterParams(name="once", experiment="tests")
-    first = register(run.models, run.evaluation, params, tmp_path / "r.json")
-    assert register(run.models, run.evaluation, params, tmp_path / "r.json") == first
+    first = register(run.models, run.evaluation, None, params, tmp_path / "r.json")
+    assert register(run.models, run.evaluation, None, params, tmp_path / "r.json") == first
     path = run.evaluation / "metrics.json"
     before = path.read_text()
     try:
         path.write_text(before.replace('"value": 0.5', '"value": 0.75'))
-        again = register(run.models, run.evaluation, params, tmp_path / "r.json")
+        again = register(run.models, run.evaluation, None, params, tmp_path / "r.json")
     finally:
         path.write_text(before)
     assert again.version == first.version
@@ -162,9 +162,9 @@ def test_a_crash_in_the_middle_and_a_retry_leave_one_whole_version(run, servers_
     with monkeypatch.context() as patch:
         patch.setattr(step.models, crash_in, die)
         with pytest.raises(Killed):
-            register(run.models, run.evaluation, params, tmp_path / "r.json")
+            register(run.models, run.evaluation, None, params, tmp_path / "r.json")
     assert not (tmp_path / "r.json").exists()
-    result = register(run.models, run.evaluation, params, tmp_path / "r.json")
+    result = register(run.models, run.evaluation, None, params, tmp_path / "r.json")
     assert [int(v.version) for v in versions(params.name)] == [result.version] == [1]
     with tracking.service() as client:
         experiment = client.get_experiment_by_name(params.experiment).experiment_id
@@ -174,19 +174,19 @@ def test_a_crash_in_the_middle_and_a_retry_leave_one_whole_version(run, servers_
 def test_predictions_of_other_models_are_refused(run, servers_of, tmp_path):
     other = Run(tmp_path / "other", seed=9)
     with pytest.raises(DataError, match="risk of patient 'P-000' is not that of the fold's model"):
-        register(run.models, other.evaluation, RegisterParams(name="no", experiment="tests"), tmp_path / "r.json")
+        register(run.models, other.evaluation, None, RegisterParams(name="no", experiment="tests"), tmp_path / "r.json")
 
 
 def test_without_an_evaluation_it_says_which_file_is_missing(run, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"metrics\.json is missing"):
-        register(run.models, tmp_path / "empty", RegisterParams(), tmp_path / "r.json")
+        register(run.models, tmp_path / "empty", None, RegisterParams(), tmp_path / "r.json")
 
 
 def test_a_server_that_does_not_answer_is_one_clear_error(run, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(OperationalError, match=r"MLflow does not answer.*stack up"):
-        register(run.models, run.evaluation, RegisterParams(), tmp_path / "r.json")
+        register(run.models, run.evaluation, None, RegisterParams(), tmp_path / "r.json")
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     with pytest.raises(OperationalError, match="no MLflow server is named"):
-        register(run.models, run.evaluation, RegisterParams(), tmp_path / "r.json")
+        register(run.models, run.evaluation, None, RegisterParams(), tmp_path / "r.json")

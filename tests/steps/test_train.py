@@ -178,10 +178,10 @@ def test_sigterm_saves_and_sigkill_loses_nothing(world, tmp_path, workers):
         process = _start(world, out, workers)
         _wait_for_a_checkpoint(out, process)
         process.send_signal(blow)
-        said = process.communicate(timeout=60)[0]
+        stderr = process.communicate(timeout=60)[0]
         if blow == signal.SIGTERM:
             assert process.returncode == 0
-            assert "Paused: paused after step" in said
+            assert "Paused: paused after step" in stderr
     assert list(out.glob(".work/fold_*/*.checkpoint"))
     process = _start(world, out, workers)
     assert process.wait(timeout=120) == 0
@@ -204,9 +204,9 @@ def test_a_task_tried_again_in_an_empty_folder_goes_on_where_the_killed_one_was(
     process.communicate()
     left = sorted(lasting.glob("run-7/*/*.checkpoint"))
     assert left
-    seen = []
-    train(*world, settings, tmp_path / "second pod", progress=lambda done, *_: seen.append(done))
-    assert min(seen) > int(left[-1].stem.removeprefix("step_")), "it did not begin anew"
+    states = []
+    train(*world, settings, tmp_path / "second pod", progress=lambda done, *_: states.append(done))
+    assert min(states) > int(left[-1].stem.removeprefix("step_")), "it did not start again"
     assert storage.tree_md5(tmp_path / "second pod") == storage.tree_md5(tmp_path / "plain")
     assert not list(lasting.rglob("*.checkpoint"))
 
@@ -234,8 +234,8 @@ def test_a_model_with_modality_dropout_is_predicted_in_each_regime(world, tmp_pa
     assert sorted(rows["patient_id"]) == sorted([*both.index] * 2)
     for row in rows.itertuples():
         bag = bags[row.patient_id]
-        given = (bag.patches, None) if row.regime == "slides_only" else (None, bag.genes)
-        assert row.risk == model.predict(*given, (12,))["risk"] != both.loc[row.patient_id, "risk"]
+        only = (bag.patches, None) if row.regime == "slides_only" else (None, bag.genes)
+        assert row.risk == model.predict(*only, (12,))["risk"] != both.loc[row.patient_id, "risk"]
 
 
 @pytest.mark.parametrize("modality", ["slides", "genes"])

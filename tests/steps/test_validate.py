@@ -121,7 +121,7 @@ def test_the_result_goes_to_mlflow_with_the_md5_of_the_data(made, tmp_path, serv
         names = {item.path for item in client.list_artifacts(first.info.run_id, "validation")}
     assert kept.run_id == first.info.run_id
     assert (first.info.status, broken.info.status) == ("FINISHED", "FAILED")
-    assert (first.data.tags["mcti.contract"], broken.data.tags["mcti.contract"]) == ("kept", "broken")
+    assert (first.data.tags["mcti.contract"], broken.data.tags["mcti.contract"]) == ("passed", "failed")
     assert "events_enough" in broken.data.tags["mcti.failed"]
     assert first.data.tags["mcti.data.cohort"] == kept.md5 == storage.tree_md5(made)
     (entry,) = first.inputs.dataset_inputs

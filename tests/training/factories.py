@@ -1,4 +1,4 @@
-"""Small made cohorts: in memory as bags, and on disk as the folders that the steps read."""
+"""Small synthetic cohorts: in memory as bags, and on disk as the folders that the steps read."""
 
 from pathlib import Path
 
@@ -26,14 +26,14 @@ def settings(**changes) -> TrainParams:
 def bags(patients: int = 24, seed: int = 0) -> list[PatientBag]:
     """Patients with 1 to 12 patches; the first gene shortens the life."""
     random = np.random.default_rng(seed)
-    made = []
+    patient_bags = []
     for number in range(patients):
         genes = random.normal(size=len(GENES)).astype(np.float32)
         months = float(np.round(30 * np.exp(-0.8 * genes[0] + 0.3 * random.normal()), 2))
         patches = torch.from_numpy(random.normal(size=(random.integers(1, 13), WIDTH)).astype(np.float32))
         event = bool(random.random() < 0.6)
-        made.append(PatientBag(f"P-{number:03}", patches, torch.from_numpy(genes), months, event, number % 2))
-    return made
+        patient_bags.append(PatientBag(f"P-{number:03}", patches, torch.from_numpy(genes), months, event, number % 2))
+    return patient_bags
 
 
 def dataset(patients: int = 24, seed: int = 0) -> Dataset:
@@ -42,8 +42,8 @@ def dataset(patients: int = 24, seed: int = 0) -> Dataset:
 
 def folders(root: Path, patients: int = 24, folds: int = 2, seed: int = 0) -> tuple[Path, Path, Path]:
     """cohort, features and folds.csv below `root`."""
-    made = bags(patients, seed)
-    ids = [bag.patient_id for bag in made]
+    patient_bags = bags(patients, seed)
+    ids = [bag.patient_id for bag in patient_bags]
     frame = pd.DataFrame(
         {
             "patient_id": ids,
@@ -51,12 +51,12 @@ def folders(root: Path, patients: int = 24, folds: int = 2, seed: int = 0) -> tu
             "site": "A",
             "age": 60.0,
             "is_female": pd.array([1] * patients, dtype="Int8"),
-            "subtype": [CLASSES[bag.subtype] for bag in made],
-            "time_months": [bag.time_months for bag in made],
-            "event": np.array([bag.event for bag in made], dtype=np.int8),
+            "subtype": [CLASSES[bag.subtype] for bag in patient_bags],
+            "time_months": [bag.time_months for bag in patient_bags],
+            "event": np.array([bag.event for bag in patient_bags], dtype=np.int8),
         }
     )
-    expression = pd.DataFrame(np.stack([bag.genes.numpy() for bag in made]), index=ids, columns=list(GENES))
+    expression = pd.DataFrame(np.stack([bag.genes.numpy() for bag in patient_bags]), index=ids, columns=list(GENES))
     slides = pd.DataFrame({"patient_id": ids, "slide_id": [f"{name}-S" for name in ids]})
     for column in ("path", "stain", "md5"):
         slides[column] = None
@@ -78,7 +78,7 @@ def folders(root: Path, patients: int = 24, folds: int = 2, seed: int = 0) -> tu
     features.mkdir()
     slides = slides[[column.name for column in tables.SLIDES]]
     tables.write(tables.Cohort(frame, expression, slides, info), cohort)
-    for bag in made:
+    for bag in patient_bags:
         with h5py.File(features / f"{bag.patient_id}-S.h5", "w") as file:
             file["features"] = bag.patches.numpy()
             file["coords"] = np.zeros((len(bag.patches), 2), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""A PostgreSQL of the tests' own: started on a free port below a temporary folder, stopped by its process number."""
+"""A PostgreSQL server of the tests: started on a free port in a temporary folder, stopped by its process id."""
 
 import os
 import pwd
@@ -15,8 +15,8 @@ import pytest
 
 def binaries() -> Path | None:
     """The folder of initdb and postgres; Debian keeps them out of PATH."""
-    found = shutil.which("initdb")
-    homes = [Path(found).resolve().parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    initdb = shutil.which("initdb")
+    homes = [Path(initdb).resolve().parent] if initdb else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     return next((home for home in reversed(homes) if (home / "postgres").exists()), None)
 
 

@@ -50,20 +50,22 @@ def test_hard_negatives_agree_with_a_sort_and_have_the_gradient_of_finite_differ
     present = torch.rand(5, 4, generator=random) < 0.7
     subtypes = torch.tensor([0, 1, 2, 0, 1])
     chosen = []
-    for kind in range(3):
-        every = [logits[i, k, kind].item() for i in range(5) for k in range(4) if subtypes[i] != kind and present[i, k]]
+    for label in range(3):
+        every = [
+            logits[i, k, label].item() for i in range(5) for k in range(4) if subtypes[i] != label and present[i, k]
+        ]
         chosen += sorted(every, reverse=True)[:3]
     expected = sum(math.log1p(math.exp(value)) for value in chosen) / len(chosen)
-    found = losses.hard_negative_terms(logits, present, subtypes, 3)
-    assert found.mean().item() == pytest.approx(expected)
-    assert torch.autograd.gradcheck(lambda given: losses.hard_negative_terms(given, present, subtypes, 3), (logits,))
+    terms = losses.hard_negative_terms(logits, present, subtypes, 3)
+    assert terms.mean().item() == pytest.approx(expected)
+    assert torch.autograd.gradcheck(lambda values: losses.hard_negative_terms(values, present, subtypes, 3), (logits,))
 
 
 def test_a_batch_of_one_subtype_or_without_patches_has_no_negatives_of_it():
     logits = torch.randn(2, 3, 2, generator=torch.Generator().manual_seed(0))
-    nobody = torch.zeros(2, 3, dtype=torch.bool)
-    assert losses.hard_negative_terms(logits, nobody, torch.tensor([0, 1]), 4).tolist() == [0, 0]
-    everyone = losses.hard_negative_terms(logits, ~nobody, torch.tensor([0, 0]), 99)
+    no_patches = torch.zeros(2, 3, dtype=torch.bool)
+    assert losses.hard_negative_terms(logits, no_patches, torch.tensor([0, 1]), 4).tolist() == [0, 0]
+    everyone = losses.hard_negative_terms(logits, ~no_patches, torch.tensor([0, 0]), 99)
     assert everyone.mean().item() == pytest.approx(functional.softplus(logits[..., 1]).mean().item())
 
 
@@ -73,21 +75,23 @@ def test_training_with_hard_negatives_lowers_what_they_score():
     )
     scores = []
     for outcome in (plain, mined):
-        given = task()
-        batch = collate(list(given.bags), given.fitted, 99, (0, 0))
+        prepared = task()
+        batch = collate(list(prepared.bags), prepared.fitted, 99, (0, 0))
         with torch.no_grad():
-            seen = outcome.model.net(batch.patches, batch.mask, batch.genes)
-        scores.append(losses.hard_negative_terms(seen.critical_logits, seen.critical >= 0, batch.subtypes, 4).mean())
+            output = outcome.model.net(batch.patches, batch.mask, batch.genes)
+        scores.append(
+            losses.hard_negative_terms(output.critical_logits, output.critical >= 0, batch.subtypes, 4).mean()
+        )
     assert scores[1] < scores[0]
 
 
 def test_covariates_are_standardised_on_the_training_part_alone():
-    given = task(architecture={"covariates": ["age", "is_female"]})
+    prepared = task(architecture={"covariates": ["age", "is_female"]})
     ages = torch.tensor([50.0 + row for row in range(16) if row != 3])
-    scale = given.fitted.covariates
+    scale = prepared.fitted.covariates
     assert scale.mean.tolist() == pytest.approx([ages.mean().item(), 1])
     assert scale.sd.tolist() == pytest.approx([ages.std(correction=0).item(), 1])  # one that does not vary is silent
-    batch = collate(list(given.bags), given.fitted, 99, (0, 0), ("age", "is_female"))
+    batch = collate(list(prepared.bags), prepared.fitted, 99, (0, 0), ("age", "is_female"))
     assert batch.covariates.isnan().nonzero().tolist() == [[3, 0]]
     known = batch.covariates[:, 0][~batch.covariates[:, 0].isnan()]
     assert known.mean().item() == pytest.approx(0, abs=1e-6)
@@ -114,8 +118,8 @@ def test_missing_by_settings_predicts_from_either_modality():
     model = loop.train(task(architecture={"missing": True})).model
     bag = factories.bags(16)[3]
     both, genes, slides = (
-        model.predict(*given, (12,))["risk"]
-        for given in ((bag.patches, bag.genes), (None, bag.genes), (bag.patches, None))
+        model.predict(*prepared, (12,))["risk"]
+        for prepared in ((bag.patches, bag.genes), (None, bag.genes), (bag.patches, None))
     )
     assert len({both, genes, slides}) == 3
 

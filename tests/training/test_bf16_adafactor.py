@@ -13,14 +13,14 @@ SETTINGS = {"optimizer": "bf16_adafactor", "precision": "bf16"}
 
 def one(weight, slope, **settings):
     parameter = torch.nn.Parameter(weight.clone())
-    optimizer = bf16_adafactor.Lean([parameter], lr=0.5, seed=3, **settings)
+    optimizer = bf16_adafactor.Bf16Adafactor([parameter], lr=0.5, seed=3, **settings)
     parameter.grad = slope.clone()
     optimizer.step()
     return parameter.detach(), optimizer.state[parameter]
 
 
 def test_a_first_step_of_separable_squares_is_the_sign_of_the_gradient():
-    """By hand: where g² is an outer product its factors say all, so g / √v = ±1; decay takes lr · decay off first."""
+    """Where g² is an outer product, its factors are exact, so g / √v = ±1; the decay lr · decay is subtracted first."""
     slope = torch.tensor([1.0, -2.0, 4.0])[:, None] * torch.tensor([3.0, -1.0])
     moved, _ = one(torch.ones(3, 2), slope, weight_decay=0.1)
     torch.testing.assert_close(moved, 0.95 - 0.5 * slope.sign())
@@ -31,7 +31,7 @@ def test_a_first_step_of_separable_squares_is_the_sign_of_the_gradient():
 def test_a_sudden_gradient_moves_no_further_than_one_step_size():
     """Second step, gradient a thousandfold: the root mean square of the update stays 1."""
     parameter = torch.nn.Parameter(torch.zeros(4, 4))
-    optimizer = bf16_adafactor.Lean([parameter], lr=0.5, seed=3)
+    optimizer = bf16_adafactor.Bf16Adafactor([parameter], lr=0.5, seed=3)
     slope = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
     for size in (1.0, 1000.0):
         before = parameter.detach().clone()
@@ -71,10 +71,10 @@ def test_it_keeps_a_row_and_a_column_of_each_matrix():
 
 def test_a_paused_training_goes_on_to_the_same_bits_and_ends_in_float32(tmp_path):
     undisturbed = loop.train(task(**SETTINGS))
-    seen = iter(range(1, 9))
+    calls = iter(range(1, 9))
     with pytest.raises(loop.Paused):
-        loop.train(task(**SETTINGS), keeper=loop.CheckpointConfig(tmp_path, {}, lambda: next(seen) == 4))
-    resumed = loop.train(task(**SETTINGS), keeper=loop.CheckpointConfig(tmp_path, {}))
+        loop.train(task(**SETTINGS), checkpointing=loop.CheckpointConfig(tmp_path, {}, lambda: next(calls) == 4))
+    resumed = loop.train(task(**SETTINGS), checkpointing=loop.CheckpointConfig(tmp_path, {}))
     assert same(undisturbed, resumed)
     assert undisturbed.history == resumed.history
     assert {value.dtype for value in weights(resumed).values()} == {torch.float32}

@@ -19,10 +19,10 @@ def made(step):
 
 def test_a_checkpoint_comes_back_bit_for_bit(tmp_path):
     checkpoints.save(tmp_path, made(7))
-    found = checkpoints.latest(tmp_path, IDENTITY)
-    assert found.step == 7
-    assert torch.equal(found.tensors["net.w"], made(7).tensors["net.w"])
-    assert found.values == made(7).values
+    checkpoint = checkpoints.latest(tmp_path, IDENTITY)
+    assert checkpoint.step == 7
+    assert torch.equal(checkpoint.tensors["net.w"], made(7).tensors["net.w"])
+    assert checkpoint.values == made(7).values
 
 
 def test_the_newest_of_the_last_two_is_taken(tmp_path):
@@ -37,7 +37,7 @@ def test_no_checkpoint_is_no_error(tmp_path):
 
 
 @pytest.mark.parametrize("position", [0, 5, 40, 60, 200, -1])
-def test_a_flipped_bit_is_noticed_and_the_one_before_is_used_aloud(tmp_path, position):
+def test_a_flipped_bit_is_detected_and_the_one_before_is_used_with_a_warning(tmp_path, position):
     checkpoints.save(tmp_path, made(1))
     path = checkpoints.save(tmp_path, made(2))
     raw = bytearray(path.read_bytes())
@@ -55,15 +55,15 @@ def test_a_cut_file_is_noticed(tmp_path, length):
         assert checkpoints.latest(tmp_path, IDENTITY) is None
 
 
-def test_when_no_checkpoint_can_be_read_the_last_warning_says_that_the_run_starts_anew(tmp_path):
+def test_when_no_checkpoint_can_be_read_the_last_warning_states_that_the_run_starts_again(tmp_path):
     for step in (1, 2):
         checkpoints.save(tmp_path, made(step)).write_bytes(b"")
     with pytest.warns(CorruptCheckpoint) as caught:
         assert checkpoints.latest(tmp_path, IDENTITY) is None
-    said = [str(warning.message) for warning in caught]
-    assert said == [
+    messages = [str(warning.message) for warning in caught]
+    assert messages == [
         "step_000000002.checkpoint is corrupt: trying step_000000001.checkpoint before it",
-        "step_000000001.checkpoint is corrupt: there is none before it, starting anew",
+        "step_000000001.checkpoint is corrupt: there is none before it, starting at step 0",
     ]
 
 
@@ -89,7 +89,7 @@ def test_a_full_disk_leaves_the_older_checkpoint_as_it_was(tmp_path, monkeypatch
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OperationalError, match="no room on the disk"):
+    with pytest.raises(OperationalError, match="on the disk"):
         checkpoints.save(tmp_path, made(2))
     monkeypatch.undo()
     assert [path.name for path in tmp_path.iterdir()] == ["step_000000001.checkpoint"]

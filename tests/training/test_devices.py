@@ -1,4 +1,4 @@
-"""A task that asks for a GPU on an image or a node without one: an error before any work."""
+"""A task that requires a GPU on an image or a node without one ends with an error before any work."""
 
 import pytest
 import torch
@@ -11,25 +11,25 @@ from mcti.training import devices
 
 
 @pytest.fixture(params=[(None, "is a CPU build"), ("13.0", "no GPU is visible")])
-def said(request, monkeypatch):
-    """What is said of an image for CPUs, and of one for GPUs on a node that has none."""
+def message(request, monkeypatch):
+    """The error message of an image for CPUs, and of one for GPUs on a node without a GPU."""
     built, words = request.param
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", built)
     return words
 
 
-def test_training_and_search_refuse_before_they_read_anything(said, tmp_path):
+def test_training_and_search_refuse_before_they_read_anything(message, tmp_path):
     """No input exists, and yet the error is the GPU's."""
-    nowhere, asked = tmp_path / "nowhere", TrainParams(device="cuda")
-    with pytest.raises(OperationalError, match=said) as caught:
-        train(nowhere, nowhere, nowhere, asked, tmp_path / "out")
+    nowhere, cuda = tmp_path / "nowhere", TrainParams(device="cuda")
+    with pytest.raises(OperationalError, match=message) as caught:
+        train(nowhere, nowhere, nowhere, cuda, tmp_path / "out")
     assert "take the image of target gpu on a node with a GPU" in str(caught.value)
-    with pytest.raises(OperationalError, match=said):
-        search(nowhere, nowhere, nowhere, SearchParams(), asked, tmp_path / "out")
+    with pytest.raises(OperationalError, match=message):
+        search(nowhere, nowhere, nowhere, SearchParams(), cuda, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_whoever_asks_for_no_gpu_needs_none(said):
-    devices.need("auto")
-    devices.need("cpu")
+def test_auto_and_cpu_need_no_gpu(message):
+    devices.require_device("auto")
+    devices.require_device("cpu")

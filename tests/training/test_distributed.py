@@ -24,7 +24,7 @@ for name, changes in {CASES!r}.items():
 
 
 def test_shares_are_disjoint_and_whole():
-    shares = [Ranks(rank, 3).mine(list(range(8))) for rank in range(3)]
+    shares = [Ranks(rank, 3).share(list(range(8))) for rank in range(3)]
     assert sorted(patient for share in shares for patient in share) == list(range(8))
 
 

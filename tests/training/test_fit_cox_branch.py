@@ -1,4 +1,4 @@
-"""The Cox model that `train` fits beside a network, against scikit-learn and scikit-survival."""
+"""The Cox model that `train` fits in an ensemble with a network, against scikit-learn and scikit-survival."""
 
 import dataclasses
 
@@ -32,10 +32,10 @@ def people(count=60, **changes):
 
 def scores(model, bags):
     rows = [model.inputs(bag.patches, bag.genes, bag.covariates) for bag in bags]
-    found = [
+    columns = [
         model.net.cox_branch.scores(r["patches"], r["mask"], r["genes"], r.get("covariates"), None, None) for r in rows
     ]
-    return torch.cat(found).double().numpy()
+    return torch.cat(columns).double().numpy()
 
 
 @pytest.mark.parametrize("penalty", [1.0, 100.0])
@@ -59,8 +59,8 @@ def test_scores_are_those_of_a_ridge_cox_model_on_whitened_components(monkeypatc
 
 
 def whitened(table, most=None):
-    found = PCA(most and min(most, table.shape[1]), whiten=True, svd_solver="full")
-    return found.fit_transform(StandardScaler().fit_transform(table)) * np.sqrt(len(table) / (len(table) - 1))
+    pca = PCA(most and min(most, table.shape[1]), whiten=True, svd_solver="full")
+    return pca.fit_transform(StandardScaler().fit_transform(table)) * np.sqrt(len(table) / (len(table) - 1))
 
 
 def moments(bag):
@@ -85,13 +85,13 @@ def test_one_epoch_leaves_the_network_near_chance_and_the_cox_model_carries_both
     bags = people(200)
     bags, unseen = bags[:120], bags[120:]
     months, event = [bag.time_months for bag in unseen], [bag.event for bag in unseen]
-    found = {}
+    c_index = {}
     for share in (0.0, 0.5):
         model = train(bags, cox_weight=share)
         risks = [model.predict(bag.patches, bag.genes, (12.0,))["risk"] for bag in unseen]
-        found[share] = concordance_index_censored(event, months, risks)[0]
-    assert found[0.0] < 0.75
-    assert found[0.5] > 0.8
+        c_index[share] = concordance_index_censored(event, months, risks)[0]
+    assert c_index[0.0] < 0.75
+    assert c_index[0.5] > 0.8
 
 
 def test_the_network_itself_stays_as_it_was():
@@ -101,7 +101,7 @@ def test_the_network_itself_stays_as_it_was():
 
 
 def test_noise_is_shrunk_to_nearly_nothing():
-    """The penalty is chosen on inner folds: what tells nothing gets no say, and the network keeps its ranking."""
+    """The penalty is chosen on inner folds: uninformative inputs have no influence, the network ranks alone."""
     bags = [dataclasses.replace(bag, genes=torch.randn(len(factories.GENES))) for bag in people(200)]
     order = np.random.default_rng(0).permutation(200)
     bags = [
@@ -111,14 +111,14 @@ def test_noise_is_shrunk_to_nearly_nothing():
     assert scores(train(bags), bags).std() < 0.15
 
 
-@pytest.mark.parametrize("lacking", [{"patches": None}, {"genes": None}])
-def test_a_modality_that_nobody_has_has_no_say(lacking):
-    bags = people(**lacking)
+@pytest.mark.parametrize("without", [{"patches": None}, {"genes": None}])
+def test_a_modality_that_no_patient_has_has_no_influence(without):
+    bags = people(**without)
     model = train(bags)
-    assert float(model.net.cox_branch.features.abs().max()) == 0 or "patches" not in lacking
-    assert float(model.net.cox_branch.genes.abs().max()) == 0 or "genes" not in lacking
-    told = model.predict(bags[0].patches, bags[0].genes, (12.0,))
-    assert np.isfinite(list(told.values())).all()
+    assert float(model.net.cox_branch.features.abs().max()) == 0 or "patches" not in without
+    assert float(model.net.cox_branch.genes.abs().max()) == 0 or "genes" not in without
+    with_genes = model.predict(bags[0].patches, bags[0].genes, (12.0,))
+    assert np.isfinite(list(with_genes.values())).all()
 
 
 def test_two_events_are_enough_to_fit():

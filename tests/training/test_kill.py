@@ -1,4 +1,4 @@
-"""SIGKILL at random moments: whoever kills a run, the result is the undisturbed run's to the last bit."""
+"""SIGKILL at random moments: the result of the resumed run equals the uninterrupted one to the last bit."""
 
 import json
 import subprocess
@@ -29,7 +29,7 @@ def newest():
 for blow in range({BLOWS} + 1):
     before, child = newest(), os.fork()
     if child == 0:
-        outcome = loop.train(task(**{CHANGES!r}), keeper=loop.CheckpointConfig(folder / "work", {{}}))
+        outcome = loop.train(task(**{CHANGES!r}), checkpointing=loop.CheckpointConfig(folder / "work", {{}}))
         torch.save({{"weights": dict(weights(outcome)), "history": outcome.history}}, folder / "done.pt")
         os._exit(0)
     if blow < {BLOWS}:
@@ -47,11 +47,11 @@ print(json.dumps(left))
 @pytest.mark.slow
 def test_twenty_kills_at_random_moments_change_no_bit(tmp_path):
     """Oracle: the same run in this process, never disturbed. A victim writes a checkpoint after every step."""
-    said = subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path)], capture_output=True, text=True, check=True)
-    left = json.loads(said.stdout)
+    process = subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path)], capture_output=True, text=True, check=True)
+    left = json.loads(process.stdout)
     assert len(set(left)) >= 10  # the kills met the run at different steps
     undisturbed = loop.train(task(**CHANGES))
-    found = torch.load(tmp_path / "done.pt", weights_only=True)
-    assert list(found["history"]) == list(undisturbed.history)
+    resumed = torch.load(tmp_path / "done.pt", weights_only=True)
+    assert list(resumed["history"]) == list(undisturbed.history)
     for name, value in weights(undisturbed).items():
-        assert torch.equal(found["weights"][name], value), name
+        assert torch.equal(resumed["weights"][name], value), name

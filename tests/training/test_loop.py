@@ -56,16 +56,16 @@ def test_a_run_paused_after_any_step_goes_on_to_the_same_bits(plain, tmp_path):
     """Every step of the run is a pause once; weights and learning curve equal the undisturbed run's."""
     steps = 3 * 2
     for cut in range(1, steps + 1):
-        folder, seen = tmp_path / str(cut), iter(range(1, steps + 1))
+        folder, calls = tmp_path / str(cut), iter(range(1, steps + 1))
         with pytest.raises(loop.Paused, match=f"paused after step {cut} in fold 0"):
-            loop.train(task(), keeper=loop.CheckpointConfig(folder, {"a": 1}, lambda: next(seen) == cut))  # noqa: B023
-        resumed = loop.train(task(), keeper=loop.CheckpointConfig(folder, {"a": 1}))
+            loop.train(task(), checkpointing=loop.CheckpointConfig(folder, {"a": 1}, lambda: next(calls) == cut))  # noqa: B023
+        resumed = loop.train(task(), checkpointing=loop.CheckpointConfig(folder, {"a": 1}))
         assert same(plain, resumed)
         assert plain.history == resumed.history
 
 
 def test_checkpoints_on_the_way_change_nothing(plain, tmp_path):
-    kept = loop.train(task(checkpoint_seconds=0), keeper=loop.CheckpointConfig(tmp_path, {}))
+    kept = loop.train(task(checkpoint_seconds=0), checkpointing=loop.CheckpointConfig(tmp_path, {}))
     assert same(plain, kept)
     assert len(list(tmp_path.glob("*.checkpoint"))) == 2
 
@@ -73,20 +73,22 @@ def test_checkpoints_on_the_way_change_nothing(plain, tmp_path):
 def test_averaged_weights_resume_to_the_same_bits_too(tmp_path):
     undisturbed = loop.train(task(ema=0.9))
     assert not same(undisturbed, loop.train(task()))
-    seen = iter(range(1, 9))
+    calls = iter(range(1, 9))
     with pytest.raises(loop.Paused):
-        loop.train(task(ema=0.9), keeper=loop.CheckpointConfig(tmp_path, {}, lambda: next(seen) == 4))
-    assert same(undisturbed, loop.train(task(ema=0.9), keeper=loop.CheckpointConfig(tmp_path, {})))
+        loop.train(task(ema=0.9), checkpointing=loop.CheckpointConfig(tmp_path, {}, lambda: next(calls) == 4))
+    assert same(undisturbed, loop.train(task(ema=0.9), checkpointing=loop.CheckpointConfig(tmp_path, {})))
 
 
 def test_a_corrupt_checkpoint_costs_steps_and_no_bit(plain, tmp_path):
-    seen = iter(range(1, 9))
+    calls = iter(range(1, 9))
     with pytest.raises(loop.Paused):
-        loop.train(task(checkpoint_seconds=0), keeper=loop.CheckpointConfig(tmp_path, {}, lambda: next(seen) == 4))
+        loop.train(
+            task(checkpoint_seconds=0), checkpointing=loop.CheckpointConfig(tmp_path, {}, lambda: next(calls) == 4)
+        )
     newest = max(tmp_path.glob("*.checkpoint"))
     newest.write_bytes(newest.read_bytes()[:-9])
     with pytest.warns(checkpoints.CorruptCheckpoint, match=newest.name):
-        assert same(plain, loop.train(task(), keeper=loop.CheckpointConfig(tmp_path, {})))
+        assert same(plain, loop.train(task(), checkpointing=loop.CheckpointConfig(tmp_path, {})))
 
 
 def test_patients_in_parts_give_the_same_loss_and_gradient_as_all_at_once():
@@ -107,7 +109,7 @@ def test_a_loss_that_is_no_number_stops_with_step_patients_and_checkpoint(tmp_pa
     silent = dataclasses.replace(broken.bags[5], genes=torch.full((len(factories.GENES),), 3e38))
     wrong = dataclasses.replace(broken, bags=[*broken.bags[:5], silent, *broken.bags[6:]])
     with pytest.raises(running.Diverged, match=r"fold 0, step \d.*P-005.*last good checkpoint: ") as caught:
-        loop.train(wrong, keeper=loop.CheckpointConfig(tmp_path, {}))
+        loop.train(wrong, checkpointing=loop.CheckpointConfig(tmp_path, {}))
     assert isinstance(caught.value, DataError)
 
 
@@ -122,13 +124,13 @@ def test_the_learning_rate_rises_then_falls_to_nothing():
 
 
 def test_modality_dropout_hides_one_modality_at_the_rate_asked_and_never_both():
-    given = task(modality_dropout=0.5)
-    run = running.Run(given, torch.device("cpu"))
-    batch = collate(list(given.bags), given.fitted, 99, (0, 0))
+    prepared = task(modality_dropout=0.5)
+    run = running.Run(prepared, torch.device("cpu"))
+    batch = collate(list(prepared.bags), prepared.fitted, 99, (0, 0))
     hidden = [run._hide(batch, epoch) for epoch in range(60)]
-    slides = torch.stack([seen.slides_present for seen in hidden]).float().mean()
-    genes = torch.stack([seen.genes_present for seen in hidden]).float().mean()
-    assert all(bool((seen.slides_present | seen.genes_present).all()) for seen in hidden)
+    slides = torch.stack([hidden_batch.slides_present for hidden_batch in hidden]).float().mean()
+    genes = torch.stack([hidden_batch.genes_present for hidden_batch in hidden]).float().mean()
+    assert all(bool((hidden_batch.slides_present | hidden_batch.genes_present).all()) for hidden_batch in hidden)
     for share in (slides, genes):  # 960 draws of chance 1/4: sd 0.014
         assert share.item() == pytest.approx(0.75, abs=0.06)
 
@@ -137,8 +139,8 @@ def test_a_model_trained_with_dropout_predicts_from_either_modality():
     model = loop.train(task(modality_dropout=0.5)).model
     bag = factories.bags(16)[3]
     risks = {
-        model.predict(*given, (12,))["risk"]
-        for given in ((bag.patches, bag.genes), (None, bag.genes), (bag.patches, None))
+        model.predict(*prepared, (12,))["risk"]
+        for prepared in ((bag.patches, bag.genes), (None, bag.genes), (bag.patches, None))
     }
     assert len(risks) == 3
     with pytest.raises(DataError, match="no slides"):
@@ -151,15 +153,15 @@ def test_a_model_trained_on_both_refuses_a_patient_with_one(plain):
         plain.model.predict(None, bag.genes, (12,))
 
 
-@pytest.mark.parametrize("kind", ["cox", "ranking"])
-def test_the_other_survival_losses_train(kind):
-    history = loop.train(task(survival_loss=kind, epochs=20, learning_rate=1e-2)).history
+@pytest.mark.parametrize("survival_loss", ["cox", "ranking"])
+def test_the_other_survival_losses_train(survival_loss):
+    history = loop.train(task(survival_loss=survival_loss, epochs=20, learning_rate=1e-2)).history
     assert history[-1]["survival"] < history[0]["survival"]
 
 
 def test_bf16_trains_to_nearly_the_same_loss():
     """bfloat16 keeps 8 bits: the losses of a short run agree within a few percent."""
-    one, two = (loop.train(task(precision=kind)).history[-1]["loss"] for kind in ("float32", "bf16"))
+    one, two = (loop.train(task(precision=precision)).history[-1]["loss"] for precision in ("float32", "bf16"))
     assert two == pytest.approx(one, rel=0.05)
 
 
@@ -174,7 +176,7 @@ def test_training_draws_nothing_from_numpy_or_random():
 
 def test_training_starts_at_the_base_hazard_of_its_part():
     """Before the first step every patient stands near the share of the training part that has the event in a bin."""
-    given = task()
-    run = running.Run(given, torch.device("cpu"))
-    expected = base_hazard(given.bags, given.fitted.edges)
+    prepared = task()
+    run = running.Run(prepared, torch.device("cpu"))
+    expected = base_hazard(prepared.bags, prepared.fitted.edges)
     torch.testing.assert_close(run.state.net.survival_head.out.bias.detach(), torch.logit(expected))

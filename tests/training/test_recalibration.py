@@ -1,4 +1,4 @@
-"""Survival curves put right inside the training part: two numbers, in which nobody else has a say."""
+"""Survival curves recalibrated inside the training part: two numbers, on which no other patient has an influence."""
 
 import dataclasses
 import json
@@ -19,68 +19,68 @@ from mcti.training import recalibration
 from mcti.training.fold_files import load
 from mcti.training.folds import train_fold
 from mcti.training.loop import Paused
-from mcti.training.recalibration import Unseen
+from mcti.training.recalibration import HeldOutCurves
 from tests.training import factories
 
 EDGES = (0.0, 10.0, 25.0, 45.0, 80.0)
 
 
-def cohort(count: int, *, level: float = 0.0, stretch: float = 1.0, seed: int = 0) -> tuple[Unseen, np.ndarray]:
-    """Patients with a constant hazard in each bin, and curves whose log hazards are off: (told, true S)."""
+def cohort(count: int, *, level: float = 0.0, stretch: float = 1.0, seed: int = 0) -> tuple[HeldOutCurves, np.ndarray]:
+    """Patients with a constant hazard in each bin, and curves whose log hazards are off: (predicted, true S)."""
     random = np.random.default_rng(seed)
     rates = np.array([0.15, 0.3, 0.3, 0.4])  # cumulative hazard of each bin for the mean patient
     person = 0.8 * random.normal(size=(count, 1))
     true = rates * np.exp(person)
-    told = rates * np.exp(level + stretch * person)
-    knots, cumulated = np.array(EDGES), np.concatenate([np.zeros((count, 1)), true.cumsum(1)], axis=1)
+    predicted = rates * np.exp(level + stretch * person)
+    bounds, cumulated = np.array(EDGES), np.concatenate([np.zeros((count, 1)), true.cumsum(1)], axis=1)
     drawn = random.exponential(size=count)
-    death = np.array([np.interp(e, c, knots, right=1e6) for e, c in zip(drawn, cumulated, strict=True)])
+    death = np.array([np.interp(e, c, bounds, right=1e6) for e, c in zip(drawn, cumulated, strict=True)])
     censored = random.uniform(5, 80, count)
-    survival = torch.from_numpy(np.exp(-told.cumsum(1)))
+    survival = torch.from_numpy(np.exp(-predicted.cumsum(1)))
     time, event = np.minimum(death, censored), death <= censored
-    return Unseen(survival, torch.from_numpy(time), torch.from_numpy(event)), np.exp(-true.cumsum(1))
+    return HeldOutCurves(survival, torch.from_numpy(time), torch.from_numpy(event)), np.exp(-true.cumsum(1))
 
 
 def test_the_two_numbers_are_those_of_a_poisson_regression():
     """Oracle: scikit-learn's PoissonRegressor without penalty, exposure as weights."""
     unseen, _ = cohort(300, level=0.5, stretch=1.7)
-    found = recalibration.fit(unseen, EDGES)
+    fit = recalibration.fit(unseen, EDGES)
     exposed, ended = (t.numpy() for t in recalibration._exposure(unseen, EDGES))
-    centre = np.array(found.centre)
+    centre = np.array(fit.centre)
     spread = (hazard_increments(unseen.survival).log().numpy() - centre).ravel()
     weight = (exposed * np.exp(centre)).ravel()
-    seen = weight > 0
+    exposed = weight > 0
     model = PoissonRegressor(alpha=0, tol=1e-12, max_iter=10**4)
-    model.fit(spread[seen, None], ended.ravel()[seen] / weight[seen], sample_weight=weight[seen])
-    assert found.slope == pytest.approx(model.coef_[0], abs=1e-4)
-    assert found.intercept == pytest.approx(model.intercept_, abs=1e-4)
+    model.fit(spread[exposed, None], ended.ravel()[exposed] / weight[exposed], sample_weight=weight[exposed])
+    assert fit.slope == pytest.approx(model.coef_[0], abs=1e-4)
+    assert fit.intercept == pytest.approx(model.intercept_, abs=1e-4)
 
 
 def test_curves_that_are_too_sure_come_near_the_truth():
     unseen, true = cohort(4000, level=0.7, stretch=2.0)
-    found = recalibration.fit(unseen, EDGES)
-    assert found.slope == pytest.approx(0.5, abs=0.05)
-    before, after = (np.abs(s.numpy() - true).mean() for s in (unseen.survival, found(unseen.survival)))
+    fit = recalibration.fit(unseen, EDGES)
+    assert fit.slope == pytest.approx(0.5, abs=0.05)
+    before, after = (np.abs(s.numpy() - true).mean() for s in (unseen.survival, fit(unseen.survival)))
     assert before > 0.15
     assert after < 0.02
 
 
 def test_right_curves_stay_and_reversed_ones_become_the_mean_curve():
     unseen, _ = cohort(20000)
-    found = recalibration.fit(unseen, EDGES)
-    assert (found.intercept, found.slope) == (pytest.approx(0, abs=0.05), pytest.approx(1, abs=0.05))
+    fit = recalibration.fit(unseen, EDGES)
+    assert (fit.intercept, fit.slope) == (pytest.approx(0, abs=0.05), pytest.approx(1, abs=0.05))
     reversed_, _ = cohort(4000, stretch=-1.0)
     curves = recalibration.fit(reversed_, EDGES)(reversed_.survival)
     assert float(curves.std(dim=0).max()) < 1e-12
 
 
-def test_few_events_move_the_level_alone():
+def test_below_the_fewest_events_only_the_level_is_fitted():
     unseen, _ = cohort(30, level=1.0, stretch=3.0)
     few = dataclasses.replace(unseen, event=unseen.event & (torch.arange(30) < 20))
     assert 0 < int(few.event.sum()) < recalibration.SLOPE_EVENTS
-    found = recalibration.fit(few, EDGES)
-    assert found.slope == 1.0
-    assert found.intercept < 0
+    fit = recalibration.fit(few, EDGES)
+    assert fit.slope == 1.0
+    assert fit.intercept < 0
 
 
 def test_no_change_is_no_change():
@@ -91,11 +91,11 @@ def test_no_change_is_no_change():
 
 def test_inner_folds_share_the_events_and_the_subtypes_evenly():
     bags = factories.bags(60)
-    parts = recalibration.deal(bags, 3, (1,))
-    assert sorted(place for part in parts for place in part) == list(range(60))
-    events = [sum(bags[place].event for place in part) for part in parts]
+    parts = recalibration.assign_inner_folds(bags, 3, (1,))
+    assert sorted(position for part in parts for position in part) == list(range(60))
+    events = [sum(bags[position].event for position in part) for part in parts]
     assert max(events) - min(events) <= 2  # two strata, each uneven by one at most
-    assert recalibration.deal(bags, 3, (2,)) != parts
+    assert recalibration.assign_inner_folds(bags, 3, (2,)) != parts
 
 
 SETTINGS = factories.settings(workers=1, epochs=2, horizons_months=(12.0, 36.0))
@@ -112,14 +112,14 @@ def test_risks_stay_to_the_bit_and_curves_do_not(tmp_path):
     data = factories.dataset(48)
     train_fold(data, PART, SETTINGS, tmp_path / "plain")
     train_fold(data, PART, RECALIBRATED, tmp_path / "right")
-    plain, right, told = (
+    plain, right, predicted = (
         table(tmp_path / "plain"),
         table(tmp_path / "right"),
         table(tmp_path / "right", "uncalibrated.csv"),
     )
     assert plain["risk"].equals(right["risk"])
     assert not np.allclose(plain["S_36"], right["S_36"], atol=1e-3)
-    assert told["S_36"].equals(plain["S_36"])
+    assert predicted["S_36"].equals(plain["S_36"])
     assert not (tmp_path / "plain" / "fold_0" / "uncalibrated.csv").exists()
     model = load(tmp_path / "right" / "fold_0")  # what the registry and the server load
     for bag in data.select(PART.test, "the test"):
@@ -139,11 +139,11 @@ def test_no_test_patient_has_a_say(tmp_path):
 def test_stopped_within_an_inner_model_it_goes_on_to_the_same_bytes(tmp_path):
     data = factories.dataset(48)
     train_fold(data, PART, RECALIBRATED, tmp_path / "whole")
-    asked = iter(range(1000))
+    requested = iter(range(1000))
     eager = RECALIBRATED.model_copy(update={"checkpoint_seconds": 0.0})
     steps = 2 * 5  # of the model itself; its inner models come after
     with pytest.raises(Paused, match="inner model 1 of the recalibration"):
-        train_fold(data, PART, eager, tmp_path / "again", stop=lambda: next(asked) == steps)
+        train_fold(data, PART, eager, tmp_path / "again", stop=lambda: next(requested) == steps)
     train_fold(data, PART, eager, tmp_path / "again")
     for name in ("weights.safetensors", "predictions.csv", "uncalibrated.csv"):
         assert (tmp_path / "again" / "fold_0" / name).read_bytes() == (
@@ -151,7 +151,7 @@ def test_stopped_within_an_inner_model_it_goes_on_to_the_same_bytes(tmp_path):
         ).read_bytes()
 
 
-def test_the_report_tells_before_and_after(tmp_path):
+def test_the_report_shows_before_and_after(tmp_path):
     cohort, features, folds = factories.folders(tmp_path, patients=48)
     train(cohort, features, folds, RECALIBRATED, tmp_path / "models")
     params = EvaluateParams(bootstrap=100, horizons_months=(12.0, 36.0), baselines=("cox_clinical_genes",))
@@ -163,5 +163,5 @@ def test_the_report_tells_before_and_after(tmp_path):
 
 
 def test_one_inner_fold_is_refused():
-    with pytest.raises(UsageError, match="leaves nobody to train on"):
+    with pytest.raises(UsageError, match="recalibration_folds 1"):
         check(TrainParams, {"recalibration_folds": 1}, "params.yaml")

@@ -20,14 +20,14 @@ def gradient(**changes):
     run = running.Run(task(preset="compact", **changes), torch.device("cpu"))
     with loop.reproducible(1):
         parts, _ = run._accumulate(list(run.task.bags[:9]), 0)
-    found = torch.cat([p.grad.flatten() for p in run.state.net.parameters() if p.grad is not None])
-    return parts["loss"], found
+    gradients = torch.cat([p.grad.flatten() for p in run.state.net.parameters() if p.grad is not None])
+    return parts["loss"], gradients
 
 
-@pytest.mark.parametrize("kind", ["nll", "cox", "ranking"])
-def test_dropout_and_losses_over_pairs_do_not_see_how_a_step_is_cut(kind):
+@pytest.mark.parametrize("survival_loss", ["nll", "cox", "ranking"])
+def test_dropout_and_losses_over_pairs_do_not_see_how_a_step_is_cut(survival_loss):
     """Float32 sums in another order: 1e-4 of the largest gradient. Preset compact, with its dropout."""
-    whole, parts = gradient(survival_loss=kind), gradient(survival_loss=kind, micro_patients=2)
+    whole, parts = gradient(survival_loss=survival_loss), gradient(survival_loss=survival_loss, micro_patients=2)
     assert parts[0] == pytest.approx(whole[0], rel=1e-5)
     torch.testing.assert_close(parts[1], whole[1], rtol=1e-3, atol=1e-4 * float(whole[1].abs().max()))
 
@@ -39,23 +39,23 @@ def test_the_memory_puts_former_patients_at_risk_and_counts_their_events_once(ti
     bags = list(run.task.bags)
     risk = torch.randn(len(bags), generator=torch.Generator().manual_seed(0))
     memory = {bag.patient_id: (float(value), bag.time_months) for bag, value in zip(bags[8:], risk[8:], strict=True)}
-    found = run.objective.pair_terms(risk[:8], bags[:8], memory)
+    terms_of_all = run.objective.pair_terms(risk[:8], bags[:8], memory)
     times = torch.tensor([bag.time_months for bag in bags])
     events = torch.tensor([bag.event and number < 8 for number, bag in enumerate(bags)])
-    torch.testing.assert_close(found, losses.cox_terms(risk, times, events, ties)[:8])
+    torch.testing.assert_close(terms_of_all, losses.cox_terms(risk, times, events, ties)[:8])
     again = {bags[0].patient_id: (99.0, 1e3), **memory}  # a patient who is here is not at risk twice
-    torch.testing.assert_close(run.objective.pair_terms(risk[:8], bags[:8], again), found)
+    torch.testing.assert_close(run.objective.pair_terms(risk[:8], bags[:8], again), terms_of_all)
 
 
 def test_the_memory_holds_the_latest_patients_and_survives_a_pause(tmp_path):
-    given = task(survival_loss="cox", pair_memory=6)
-    undisturbed = loop.train(given)
+    prepared = task(survival_loss="cox", pair_memory=6)
+    undisturbed = loop.train(prepared)
     assert not same(undisturbed, loop.train(task(survival_loss="cox")))
-    seen = iter(range(1, 7))
+    calls = iter(range(1, 7))
     with pytest.raises(loop.Paused):
-        loop.train(given, keeper=loop.CheckpointConfig(tmp_path, {}, lambda: next(seen) == 4))
-    assert same(undisturbed, loop.train(given, keeper=loop.CheckpointConfig(tmp_path, {})))
-    run = running.Run(given, torch.device("cpu"))
+        loop.train(prepared, checkpointing=loop.CheckpointConfig(tmp_path, {}, lambda: next(calls) == 4))
+    assert same(undisturbed, loop.train(prepared, checkpointing=loop.CheckpointConfig(tmp_path, {})))
+    run = running.Run(prepared, torch.device("cpu"))
     with loop.reproducible(1):
         run.advance("")
     assert len(run.state.memory) == 6
@@ -73,16 +73,16 @@ def too_small(monkeypatch, most):
     monkeypatch.setattr(MCTI, "forward", forward)
 
 
-def test_a_gpu_out_of_memory_goes_on_with_half_the_patches_aloud(monkeypatch, tmp_path):
+def test_a_gpu_out_of_memory_continues_with_half_the_patches_and_a_warning(monkeypatch, tmp_path):
     too_small(monkeypatch, 8)
     with pytest.warns(running.OutOfMemory, match=r"fold 0, step \d: the GPU is out of memory with 1\d patches"):
         outcome = loop.train(task())
     assert outcome.bag_cap in (5, 6)
-    seen = iter(range(1, 7))
+    calls = iter(range(1, 7))
     with pytest.warns(running.OutOfMemory), pytest.raises(loop.Paused):
-        loop.train(task(), keeper=loop.CheckpointConfig(tmp_path, {}, lambda: next(seen) == 4))
+        loop.train(task(), checkpointing=loop.CheckpointConfig(tmp_path, {}, lambda: next(calls) == 4))
     assert same(
-        outcome, loop.train(task(), keeper=loop.CheckpointConfig(tmp_path, {}))
+        outcome, loop.train(task(), checkpointing=loop.CheckpointConfig(tmp_path, {}))
     )  # the smaller cap is in the checkpoint
 
 
@@ -90,7 +90,7 @@ def test_a_gpu_that_is_still_too_small_is_a_clear_error(monkeypatch):
     too_small(monkeypatch, 0)
     with (
         pytest.warns(running.OutOfMemory),
-        pytest.raises(OperationalError, match=r"with \d patches a patient in fold 0, step \d: set train\.micro"),
+        pytest.raises(OperationalError, match=r"with \d patches per patient in fold 0, step \d: set train\.micro"),
     ):
         loop.train(task())
 
@@ -100,34 +100,37 @@ def test_fp16_trains_to_nearly_the_same_loss_and_resumes_to_the_same_bits(tmp_pa
     undisturbed = loop.train(task(precision="fp16", epochs=5))
     plain = loop.train(task(epochs=5))
     assert undisturbed.history[-1]["loss"] == pytest.approx(plain.history[-1]["loss"], rel=0.02)
-    seen = iter(range(1, 99))
+    calls = iter(range(1, 99))
     with pytest.raises(loop.Paused):
         loop.train(
-            task(precision="fp16", epochs=5), keeper=loop.CheckpointConfig(tmp_path, {}, lambda: next(seen) == 3)
+            task(precision="fp16", epochs=5),
+            checkpointing=loop.CheckpointConfig(tmp_path, {}, lambda: next(calls) == 3),
         )
-    assert same(undisturbed, loop.train(task(precision="fp16", epochs=5), keeper=loop.CheckpointConfig(tmp_path, {})))
+    assert same(
+        undisturbed, loop.train(task(precision="fp16", epochs=5), checkpointing=loop.CheckpointConfig(tmp_path, {}))
+    )
 
 
 def test_early_stopping_keeps_the_weights_of_the_lowest_inner_validation_loss(tmp_path):
-    given = task(patience=2, epochs=60, learning_rate=3e-2, cox_weight=0.0)
-    outcome = loop.train(given)
+    prepared = task(patience=2, epochs=60, learning_rate=3e-2, cox_weight=0.0)
+    outcome = loop.train(prepared)
     curve = [row["validation"] for row in outcome.history]
     best = min(range(len(curve)), key=curve.__getitem__)
     assert len(curve) == best + 3 < 60
     net, total = outcome.model.net, 0.0
-    objective = running.Run(given, torch.device("cpu")).objective
+    objective = running.Run(prepared, torch.device("cpu")).objective
     with torch.no_grad():
-        for bag in given.watched:
-            batch = collate([bag], given.fitted, 99, (0,))
+        for bag in prepared.validation:
+            batch = collate([bag], prepared.fitted, 99, (0,))
             total += float(objective.likelihood(net(batch.patches, batch.mask, batch.genes).hazard_logits, batch))
-    assert total / len(given.watched) == pytest.approx(curve[best], rel=1e-5)
-    seen = iter(range(1, 999))
+    assert total / len(prepared.validation) == pytest.approx(curve[best], rel=1e-5)
+    calls = iter(range(1, 999))
     with pytest.raises(loop.Paused):
-        loop.train(given, keeper=loop.CheckpointConfig(tmp_path, {}, lambda: next(seen) == len(curve) - 1))
-    assert same(outcome, loop.train(given, keeper=loop.CheckpointConfig(tmp_path, {})))
+        loop.train(prepared, checkpointing=loop.CheckpointConfig(tmp_path, {}, lambda: next(calls) == len(curve) - 1))
+    assert same(outcome, loop.train(prepared, checkpointing=loop.CheckpointConfig(tmp_path, {})))
 
 
-def test_whoever_is_held_out_has_no_say_in_what_is_fitted():
+def test_held_out_patients_have_no_influence_on_the_fit():
     data = factories.dataset(24)
     bags = list(data.bags.values())
     kept, held = hold_out(bags, 0.25, (7, "fold", 0))
@@ -135,10 +138,10 @@ def test_whoever_is_held_out_has_no_say_in_what_is_fitted():
     assert sum(bag.event for bag in held) == round(0.25 * sum(bag.event for bag in bags))
     settings = factories.settings(patience=2)
     one = folds.prepare(data, bags, settings, ("fold", 0), "fold 0")
-    names = {bag.patient_id for bag in one.watched}
+    names = {bag.patient_id for bag in one.validation}
     altered = [dataclasses.replace(b, genes=b.genes + 50) if b.patient_id in names else b for b in bags]
     two = folds.prepare(data, altered, settings, ("fold", 0), "fold 0")
-    assert {bag.patient_id for bag in two.watched} == names
+    assert {bag.patient_id for bag in two.validation} == names
     assert one.fitted.spec() == two.fitted.spec()
 
 
@@ -156,10 +159,10 @@ def test_a_trace_is_written_and_changes_no_bit(tmp_path):
     assert any("aten::" in event.get("name", "") for event in events)
 
 
-def test_progress_tells_patients_a_second(tmp_path):
-    said = []
-    loop.train(task(), progress=lambda *words: said.append(words))
-    assert [words[:2] for words in said] == [(step, 6) for step in range(1, 7)]
-    unit, detail, restored = said[-1][2:]
+def test_progress_reports_patients_per_second(tmp_path):
+    details = []
+    loop.train(task(), progress=lambda *words: details.append(words))
+    assert [words[:2] for words in details] == [(step, 6) for step in range(1, 7)]
+    unit, detail, restored = details[-1][2:]
     assert (unit, restored) == ("steps", 0)
     assert "patients/s" in detail

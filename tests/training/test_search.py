@@ -6,7 +6,7 @@ from mcti.training.search import Plan, Trial
 
 
 def plan(**changes) -> Plan:
-    given = {
+    starts = {
         "space": {"x": [0.01, 1.0], "kind": ["a", "b", "c"]},
         "start": {"x": 0.1, "kind": "b"},
         "folds": 3,
@@ -16,7 +16,7 @@ def plan(**changes) -> Plan:
         "wilcoxon_p_threshold": 0.3,
         "seed": 5,
     }
-    return Plan(**(given | changes))
+    return Plan(**(starts | changes))
 
 
 def score(settings, inner):
@@ -24,8 +24,8 @@ def score(settings, inner):
     return 0.9 - abs(settings["x"] - 0.3) - (settings["kind"] == "c") * 0.1 + 0.01 * inner
 
 
-def run(given, url="sqlite://", name="s", evaluate=score, progress=lambda trials: None):
-    return search.optimise(given, url, name, lambda pairs: [evaluate(*pair) for pair in pairs], progress)
+def run(starts, url="sqlite://", name="s", evaluate=score, progress=lambda trials: None):
+    return search.optimise(starts, url, name, lambda pairs: [evaluate(*pair) for pair in pairs], progress)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_the_winner_is_complete_and_no_complete_trial_is_better(trials):
 
 
 def test_a_trial_behind_on_every_fold_is_pruned_after_two_and_one_ahead_never(trials):
-    """Two differences of one sign give the Wilcoxon test p = 1/4, the least it can say of two folds."""
+    """Two differences of one sign give p = 1/4 in the Wilcoxon test, its smallest value for two folds."""
     pruned = [trial for trial in trials if trial.state == "pruned"]
     assert pruned
     for trial in pruned:
@@ -89,9 +89,9 @@ def test_a_study_cut_off_in_any_round_goes_on_to_the_same_trials(trials, tmp_pat
 
 
 def test_a_diverged_trial_fails_alone():
-    found = run(plan(), evaluate=lambda s, k: float("nan") if s["kind"] == "a" else score(s, k))
-    assert {trial.state for trial in found if trial.settings["kind"] == "a"} <= {"failed"}
-    assert search.best(found).settings["kind"] != "a"
+    trials_run = run(plan(), evaluate=lambda s, k: float("nan") if s["kind"] == "a" else score(s, k))
+    assert {trial.state for trial in trials_run if trial.settings["kind"] == "a"} <= {"failed"}
+    assert search.best(trials_run).settings["kind"] != "a"
     with pytest.raises(DataError, match="no trial could be trained"):
         run(plan(trials=2), evaluate=lambda s, k: float("nan"))
 

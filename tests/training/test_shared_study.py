@@ -1,4 +1,4 @@
-"""Workers on one study in PostgreSQL: no trial twice, a lost one once more, a server that goes and comes."""
+"""Workers on one study in PostgreSQL: no trial runs twice, a lost one is retried, the server may be unavailable."""
 
 import os
 import signal
@@ -20,8 +20,8 @@ from tests.training.test_search import plan, score
 
 @pytest.fixture(scope="module")
 def server():
-    with Server() as found:
-        yield found
+    with Server() as shared:
+        yield shared
 
 
 def study(server, name, heartbeat=1, wait=1.0, **changes):
@@ -29,8 +29,8 @@ def study(server, name, heartbeat=1, wait=1.0, **changes):
         return SharedStudy(plan(**changes), server.url, name, heartbeat_seconds=heartbeat, wait_minutes=wait)
 
 
-# Workers as processes: the imports are paid once, then each is a fork. Each score is a line in a file, so that a trial
-# scored twice shows.
+# Workers as processes: one process imports, then forks. Each score is a line in a file, so that a trial that is scored
+# twice is detected.
 WORKERS = """
 import os, sys, time, warnings
 import optuna, sqlalchemy, psycopg, optuna.storages
@@ -47,8 +47,8 @@ for _ in range(int(count)):
     child = os.fork()
     if child == 0:
         with search.quiet():
-            found = shared_study.SharedStudy(plan(), url, name, heartbeat_seconds=int(heartbeat), wait_minutes=2)
-            found.work(scored, lambda trial: None, lambda: False)
+            shared = shared_study.SharedStudy(plan(), url, name, heartbeat_seconds=int(heartbeat), wait_minutes=2)
+            shared.work(scored, lambda trial: None, lambda: False)
         os._exit(0)
     children.append(child)
 sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
@@ -86,14 +86,14 @@ def test_a_killed_worker_s_trial_is_retried_once_from_the_folds_it_had(server, t
     os.killpg(victim.pid, signal.SIGKILL)
     victim.wait()
     killed = len(scored(log))
-    found = study(server, "study-0000002")
-    found.work(lambda trial, inner: score(trial.settings, inner), lambda trial: None, lambda: False)
-    trials = found.trials()
+    shared = study(server, "study-0000002")
+    shared.work(lambda trial, inner: score(trial.settings, inner), lambda trial: None, lambda: False)
+    trials = shared.trials()
     assert len(trials) == 10
-    lost = [t for t in found.study.get_trials(deepcopy=False) if t.state.name == "FAIL"]
+    lost = [t for t in shared.study.get_trials(deepcopy=False) if t.state.name == "FAIL"]
     assert len(lost) == 1
     again = [
-        t for t in found.study.get_trials(deepcopy=False) if lost[0].number in t.system_attrs.get("retry_history", [])
+        t for t in shared.study.get_trials(deepcopy=False) if lost[0].number in t.system_attrs.get("retry_history", [])
     ]
     assert len(again) == 1
     assert again[0].params == lost[0].params
@@ -103,61 +103,61 @@ def test_a_killed_worker_s_trial_is_retried_once_from_the_folds_it_had(server, t
 
 
 def test_a_trial_lost_twice_stays_failed(server):
-    found = study(server, "study-0000003", trials=1)
+    shared = study(server, "study-0000003", trials=1)
     for _ in range(2):
-        assert found._claim(may_ask=True) is not None
-        time.sleep(2.2)  # two heartbeats of one second, unheard
-    assert found._claim(may_ask=True) is None
-    assert [trial.state for trial in found.trials()] == ["failed"]
+        assert shared._claim(may_start=True) is not None
+        time.sleep(2.2)  # two missed heartbeats of one second
+    assert shared._claim(may_start=True) is None
+    assert [trial.state for trial in shared.trials()] == ["failed"]
 
 
-def test_a_slow_worker_whose_trial_was_given_away_goes_on_with_another(server):
-    found = study(server, "study-0000009", trials=2)
+def test_a_slow_worker_whose_trial_was_reassigned_continues_with_another(server):
+    shared = study(server, "study-0000009", trials=2)
 
     def scoring(trial, inner):
         if trial.number == 0 and inner == 0:
-            found.study.tell(0, state=found.optuna.trial.TrialState.FAIL)  # as a worker does that hears no heart
+            shared.study.tell(0, state=shared.optuna.trial.TrialState.FAIL)  # as another worker would
         return score(trial.settings, inner)
 
-    with pytest.warns(shared_study.TrialReassigned, match="trial 0 was given to another worker"):
-        found.work(scoring, lambda trial: None, lambda: False)
-    assert [trial.state for trial in found.trials()] == ["failed", "complete"]
+    with pytest.warns(shared_study.TrialReassigned, match="trial 0 was reassigned to another worker"):
+        shared.work(scoring, lambda trial: None, lambda: False)
+    assert [trial.state for trial in shared.trials()] == ["failed", "complete"]
 
 
-def test_a_trial_that_never_beat_is_found(server):
-    """Its worker died, or lost the server, between asking for the trial and the first heartbeat."""
-    found = study(server, "study-0000004", trials=1)
-    found.study.ask()
-    assert found._claim(may_ask=True) is None
+def test_a_trial_without_any_heartbeat_is_reassigned(server):
+    """Its worker ended, or lost the server, between the claim of the trial and the first heartbeat."""
+    shared = study(server, "study-0000004", trials=1)
+    shared.study.ask()
+    assert shared._claim(may_start=True) is None
     time.sleep(2.2)
-    number = found._claim(may_ask=True)
+    number = shared._claim(may_start=True)
     assert number is not None
-    found.work(lambda trial, inner: 0.5, lambda trial: None, lambda: True)
+    shared.work(lambda trial, inner: 0.5, lambda trial: None, lambda: True)
 
 
-def test_whoever_is_asked_to_stop_hands_the_trial_back_with_its_scores(server):
-    found, seen = study(server, "study-0000005", trials=2), []
+def test_a_stopped_worker_returns_its_trial_with_its_scores(server):
+    shared, scored_folds = study(server, "study-0000005", trials=2), []
 
     def scoring(trial, inner):
-        seen.append((trial.number, inner))
+        scored_folds.append((trial.number, inner))
         return score(trial.settings, inner)
 
-    found.work(scoring, lambda trial: None, lambda: len(seen) == 2)
-    assert seen == [(0, 0), (0, 1)]
-    found.work(scoring, lambda trial: None, lambda: False)
-    assert [inner for _, inner in seen[2:3]] == [2]  # the fold that was missing, and no other
-    assert len(found.trials()) == 2
+    shared.work(scoring, lambda trial: None, lambda: len(scored_folds) == 2)
+    assert scored_folds == [(0, 0), (0, 1)]
+    shared.work(scoring, lambda trial: None, lambda: False)
+    assert [inner for _, inner in scored_folds[2:3]] == [2]  # the fold that was missing, and no other
+    assert len(shared.trials()) == 2
 
 
 def test_a_diverged_trial_fails_and_is_not_retried(server):
-    found = study(server, "study-0000006", trials=2)
-    found.work(lambda trial, inner: float("nan") if trial.number == 0 else 0.6, lambda trial: None, lambda: False)
-    assert [trial.state for trial in found.trials()] == ["failed", "complete"]
+    shared = study(server, "study-0000006", trials=2)
+    shared.work(lambda trial, inner: float("nan") if trial.number == 0 else 0.6, lambda trial: None, lambda: False)
+    assert [trial.state for trial in shared.trials()] == ["failed", "complete"]
 
 
 @pytest.mark.slow
-def test_a_server_that_goes_away_is_waited_for_and_the_study_goes_on(server):
-    found, away = study(server, "study-0000007"), []
+def test_an_unavailable_server_is_waited_for_and_the_study_resumes(server):
+    shared, away = study(server, "study-0000007"), []
 
     def scoring(trial, inner):
         if (trial.number, inner) == (2, 1) and not away:
@@ -166,16 +166,16 @@ def test_a_server_that_goes_away_is_waited_for_and_the_study_goes_on(server):
             away[0].start()
         return score(trial.settings, inner)
 
-    with pytest.warns(StorageUnavailable, match=r"does not answer: waiting \d"):
-        found.work(scoring, lambda trial: None, lambda: False)
+    with pytest.warns(StorageUnavailable, match=r"does not answer: retrying in \d"):
+        shared.work(scoring, lambda trial: None, lambda: False)
     away[0].join()
-    trials = found.trials()
+    trials = shared.trials()
     assert len(trials) == 10
     assert {trial.state for trial in trials} <= {"complete", "pruned"}
 
 
 @pytest.mark.filterwarnings("ignore::mcti.training.shared_study.StorageUnavailable")
-def test_a_server_that_stays_away_is_one_clear_error():
+def test_a_server_that_remains_unavailable_is_one_clear_error():
     url = "postgresql://me:secret@127.0.0.1:1/none"
     with pytest.raises(OperationalError, match="PostgreSQL does not answer") as caught:
         SharedStudy(plan(), url, "study-0000008", heartbeat_seconds=1, wait_minutes=0.01)
@@ -184,10 +184,10 @@ def test_a_server_that_stays_away_is_one_clear_error():
 
 
 @pytest.mark.parametrize(
-    ("there", "wrong"), [("/postgres", "/nowhere"), ("mcti@", "nobody-here@")], ids=["database", "user"]
+    ("valid", "invalid"), [("/postgres", "/nowhere"), ("mcti@", "nobody-here@")], ids=["database", "user"]
 )
-def test_a_server_that_refuses_is_one_clear_error_at_once_and_not_waited_for(server, there, wrong):
-    url = server.url.replace(there, wrong)
+def test_a_server_that_refuses_is_one_clear_error_at_once_and_not_waited_for(server, valid, invalid):
+    url = server.url.replace(valid, invalid)
     with warnings.catch_warnings():
         warnings.simplefilter("error", StorageUnavailable)
         with pytest.raises(OperationalError, match=r"refuses the connection .*does not exist"):

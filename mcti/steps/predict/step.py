@@ -1,4 +1,4 @@
-"""predict: risk and survival of patients, by a registered model or by the folds of a folder."""
+"""predict: risk and survival of patients, with a registered model or with the folds in a folder."""
 
 import math
 import tempfile
@@ -17,7 +17,8 @@ from mcti.errors import DataError, MctiError, UsageError, did_you_mean
 from mcti.model.trained import single_thread
 from mcti.params import ExtractParams, PredictParams
 from mcti.progress import Progress
-from mcti.registry import ensemble, models
+from mcti.registry import ensemble_files, models
+from mcti.registry.ensemble import Ensemble
 from mcti.registry.pipeline_run import tracked
 from mcti.steps.extract import extract
 from mcti.steps.predict import patient_pages
@@ -29,15 +30,16 @@ from mcti.training.worker_pool import Channel, Pool, cores
 if TYPE_CHECKING:
     import pandas as pd
 
-CHUNK = 32
-"""Patients of a job: enough to pay for its start, few enough that their bags fit into memory."""
+PATIENTS_PER_JOB = 32
+"""Enough to amortise the start of a job, few enough that their bags fit into memory."""
 
 
 class PredictResult(StepResult):
-    """How many patients; `known` of them belong to the development cohort and got their out-of-fold risk.
+    """Counts of patients.
 
-    out_of_distribution  flagged as unlike the training patients;  incomplete  without slides or without genes
-    refused              not predicted, since the model cannot read what there is of them
+    patients             predicted;  refused  not predicted, since the model cannot read their data
+    known                of the development cohort, with their out-of-fold risk
+    out_of_distribution  flagged as different from the training patients;  incomplete  without slides or genes
     """
 
     patients: int
@@ -49,20 +51,36 @@ class PredictResult(StepResult):
 
 
 @dataclass(frozen=True)
-class Job:
-    """Some patients, as plain values that travel to a worker. source: a cohort, or a folder of new patients."""
+class PatientPages:
+    """Where the patient pages are written. explanation: output folder of `mcti explain`; pdf: also as PDF."""
 
-    model: str
-    source: str
+    folder: Path
+    explanation: Location | None = None
+    pdf: bool = False
+
+
+@dataclass(frozen=True)
+class PatientSource:
+    """A cohort, or a folder of new patients (`new`), with its features; plain values that are sent to workers."""
+
+    folder: str
     features: str | None
     new: bool
-    chosen: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PredictionJob:
+    """Patients that one worker predicts."""
+
+    model: str
+    source: PatientSource
+    patients: tuple[str, ...]
     risk_groups: int
 
 
 @dataclass(frozen=True)
 class Refused:
-    """A patient who cannot be predicted, and why."""
+    """A patient who cannot be predicted, and the error."""
 
     patient_id: str
     error: MctiError
@@ -80,9 +98,7 @@ def predict(
     new_patients: Location | None = None,
     patient_ids: Sequence[str] = (),
     extraction: ExtractParams = ExtractParams(),  # noqa: B008  (frozen)
-    pages: Path | None = None,
-    explanation: Location | None = None,
-    pdf: bool = False,
+    pages: PatientPages | None = None,
     progress: Progress = lambda *_: None,
 ) -> PredictResult:
     """Predict patients one at a time on one thread, in several processes: the same bits in a batch and alone.
@@ -91,53 +107,48 @@ def predict(
             with features/<slide_id>.h5 (None: no slides are used), or the folder `new_patients` of patients without an
             outcome (mcti/dataset/new_patients.py), whose slides are extracted with the settings `extraction` where
             the folder has no features; patient_ids: only these patients, empty: all of them;
-            explanation: the output folder of `mcti explain`, for the patient pages
+            pages.explanation: the output folder of `mcti explain`
     Writes  out (.csv, or .json for any other reader), sorted by patient: the columns of docs/serving.md;
-            <out>.refused.csv (.json) where somebody cannot be predicted: patient_id, reason; the others are;
-            pages/<patient_id>.html, one a patient, with `pdf` also .pdf; with `--redact` the hash in place of the id,
-            in names of files too
-    Raises  DataError naming a patient whose genes or slides do not fit the model, when nobody's do (nothing is written)
-            or more do not than params.max_refused_share allows (all is written)
-            OperationalError when the registry does not answer
+            <out>.refused.csv (.json) with patient_id and reason of each patient who cannot be predicted;
+            pages.folder/<patient_id>.html per patient, with `pages.pdf` also .pdf; with `--redact` hashes replace the
+            ids, also in file names
+
+    Raises
+    UsageError unless exactly one of `cohort` and `new_patients` is set.
+    DataError when no patient can be predicted (nothing is written), or a larger share is refused than
+    params.max_refused_share (all is written); the message names the first patient and what does not fit the model.
+    OperationalError when the registry does not respond.
     """
     if (cohort is None) == (new_patients is None):
         raise UsageError("exactly one source of patients is needed", "--cohort, --new-patients", "set one of the two")
     with tempfile.TemporaryDirectory(prefix="mcti-predict-") as scratch:
         folder = models.fetch(model, Path(scratch, "model"))
-        loaded = ensemble.load(folder)
+        loaded = ensemble_files.load(folder)
         if new_patients is not None:
-            names = new_patient_folder.patient_ids(Path(new_patients))
             features = new_patient_folder.feature_folder(
                 Path(new_patients),
                 Path(scratch, "features"),
                 lambda slides, out: extract(slides, extraction, out, progress=progress),
             )
-        else:
-            names = sorted(map(str, tables.read_patients(str(cohort))["patient_id"]))
-        names = _select(names, patient_ids, str(new_patients or cohort))
-        slides = None if features is None else str(features)
-        chunks = [tuple(names[start : start + CHUNK]) for start in range(0, len(names), CHUNK)]
-        source, new = str(new_patients or cohort), new_patients is not None
-        jobs = [Job(str(folder), source, slides, new, chunk, params.risk_groups) for chunk in chunks]
-        for kept in (_loaded, _tables):  # a folder may have been written anew since the last call in this process
-            kept.cache_clear()
-        with Pool(_predict_some, params.workers or min(cores(), len(jobs)), len(jobs)) as pool:
-            told = [row for part in pool.map(jobs, progress) for row in part]
-        refused = [row for row in told if isinstance(row, Refused)]
-        rows = [row for row in told if not isinstance(row, Refused)]
+        source = PatientSource(
+            str(new_patients or cohort), None if features is None else str(features), new_patients is not None
+        )
+        names = _select(_patient_ids(source), patient_ids, source.folder)
+        rows, refused = _predict_all(folder, source, names, params, progress)
         if not rows:
             raise refused[0].error
         _write([row | {"patient_id": redaction.redact_id(row["patient_id"])} for row in rows], out)
-        _list_refused(refused, out)
+        _write_refused(refused, out)
         if pages is not None:
-            notice = "" if new else tables.read_info(source).notice
-            owned = (
-                new_patient_folder.slides_by_patient(Path(source)) if new else slides_with_features(source, features)
-            )
-            development = patient_pages.development_of(folder, model)
-            patient_pages.write(rows, pages, development, loaded, explanation, notice, owned, pdf=pdf)
-    _refuse_too_many(refused, len(names), params, out)
+            _write_pages(rows, pages, source, loaded, patient_pages.development_of(folder, model))
+    _check_refused_share(refused, len(names), params, out)
     return _result(rows, len(refused), loaded)
+
+
+def _patient_ids(source: PatientSource) -> list[str]:
+    if source.new:
+        return new_patient_folder.patient_ids(Path(source.folder))
+    return sorted(map(str, tables.read_patients(source.folder)["patient_id"]))
 
 
 def _select(known: Sequence[str], patient_ids: Sequence[str], source: str) -> list[str]:
@@ -148,40 +159,56 @@ def _select(known: Sequence[str], patient_ids: Sequence[str], source: str) -> li
     return sorted(set(patient_ids)) or list(known)
 
 
+def _predict_all(
+    folder: Path, source: PatientSource, names: Sequence[str], params: PredictParams, progress: Progress
+) -> tuple[list[dict[str, Any]], list[Refused]]:
+    """The predictions in the order of the names, and the patients without one."""
+    chunks = [tuple(names[start : start + PATIENTS_PER_JOB]) for start in range(0, len(names), PATIENTS_PER_JOB)]
+    jobs = [PredictionJob(str(folder), source, chunk, params.risk_groups) for chunk in chunks]
+    for cached in (_load_model, _load_tables):  # a folder may have changed since the last call in this process
+        cached.cache_clear()
+    with Pool(_run_job, params.workers or min(cores(), len(jobs)), len(jobs)) as pool:
+        results = [row for part in pool.map(jobs, progress) for row in part]
+    refused = [row for row in results if isinstance(row, Refused)]
+    return [row for row in results if not isinstance(row, Refused)], refused
+
+
 @single_thread()
-def _predict_some(job: Job, channel: Channel) -> list[dict[str, Any] | Refused]:
-    loaded, source = _loaded(job.model), _tables(job.source, job.features, new=job.new)
+def _run_job(job: PredictionJob, channel: Channel) -> list[dict[str, Any] | Refused]:
+    loaded, source = _load_model(job.model), _load_tables(job.source)
     rows: list[dict[str, Any] | Refused] = []
-    for done, patient in enumerate(job.chosen, start=1):
+    for done, patient in enumerate(job.patients, start=1):
         try:
-            rows.append(_one(loaded, source.load((patient,)), patient, job.risk_groups))
+            rows.append(_predict_one(loaded, source.load((patient,)), patient, job.risk_groups))
         except DataError as error:
-            # Told here: a worker read the tables, so it alone may know which ids to hide.
-            told = DataError(*map(redaction.text, (error.what, error.where, error.hint)))
-            rows.append(Refused(patient, told))
-        channel.progress(done, len(job.chosen), "patients")
+            # Redacted here: the ids were registered in the worker, which read the tables.
+            redacted = DataError(*map(redaction.text, (error.what, error.where, error.hint)))
+            rows.append(Refused(patient, redacted))
+        channel.progress(done, len(job.patients), "patients")
     return rows
 
 
 @lru_cache(maxsize=1)
-def _loaded(folder: str) -> ensemble.Ensemble:
-    """The model, read once a process."""
-    return ensemble.load(Path(folder))
+def _load_model(folder: str) -> Ensemble:
+    """The model, read once per process."""
+    return ensemble_files.load(Path(folder))
 
 
 @lru_cache(maxsize=1)
-def _tables(source: str, features: str | None, *, new: bool) -> CohortTables | new_patient_folder.NewPatientTables:
-    """The tables of the patients, read once a process: a large expression takes longer than a patient."""
-    return (
-        new_patient_folder.NewPatientTables.read(Path(source), features) if new else CohortTables.read(source, features)
-    )
+def _load_tables(source: PatientSource) -> CohortTables | new_patient_folder.NewPatientTables:
+    """The tables of the patients, read once per process: a large expression table takes longer than a patient."""
+    if source.new:
+        return new_patient_folder.NewPatientTables.read(Path(source.folder), source.features)
+    return CohortTables.read(source.folder, source.features)
 
 
 def frame(cohort: Location, features: Location | None) -> "pd.DataFrame":
     """The patients of a cohort as the input of the served model (`mlflow.pyfunc.load_model(uri).predict(frame)`).
 
     Columns patient_id, genes ({name: value}), features (N patches of D numbers, as lists) and covariates
-    ({name: value}), which a model that reads none leaves aside.
+    ({name: value}), which a model without covariates ignores.
+
+    Raises DataError when the tables and the features do not fit together.
     """
     import pandas as pd
 
@@ -189,7 +216,7 @@ def frame(cohort: Location, features: Location | None) -> "pd.DataFrame":
     rows = [
         {
             "patient_id": patient,
-            "genes": by_name(bag, data.genes),
+            "genes": expression_by_gene(bag, data.genes),
             "features": None if bag.patches is None else bag.patches.tolist(),
             "covariates": {name: math.nan if value is None else value for name, value in bag.covariates.items()},
         }
@@ -198,16 +225,16 @@ def frame(cohort: Location, features: Location | None) -> "pd.DataFrame":
     return pd.DataFrame(rows)
 
 
-def by_name(bag: PatientBag, genes: tuple[str, ...]) -> dict[str, float] | None:
+def expression_by_gene(bag: PatientBag, genes: tuple[str, ...]) -> dict[str, float] | None:
     """The expression of a patient as {gene: value}, NaN where not measured; None: no expression."""
     return None if bag.genes is None else dict(zip(genes, bag.genes.tolist(), strict=True))
 
 
-def _one(loaded: ensemble.Ensemble, data: Dataset, patient: str, groups: int) -> dict[str, Any]:
+def _predict_one(loaded: Ensemble, data: Dataset, patient: str, groups: int) -> dict[str, Any]:
     bag = data.bags[patient]
     try:
         loaded.check_features(data.provenance, "the patient's bag")
-        expression = by_name(bag, data.genes)
+        expression = expression_by_gene(bag, data.genes)
         return loaded.predict(bag.patient_id, bag.patches, expression, covariates=bag.covariates, risk_groups=groups)
     except MctiError as error:
         raise error.with_patient(patient) from error
@@ -217,24 +244,38 @@ def _refused_list(out: Path) -> Path:
     return out.with_name(f"{out.stem}.refused{out.suffix}")
 
 
-def _list_refused(refused: Sequence[Refused], out: Path) -> None:
-    """Beside `out`, or nothing there: a list of an earlier run would be taken for one of this."""
-    where = _refused_list(out)
-    storage.remove(where)
+def _write_refused(refused: Sequence[Refused], out: Path) -> None:
+    """The list of refused patients next to `out`; an existing list of an earlier run is deleted."""
+    path = _refused_list(out)
+    storage.remove(path)
     if refused:
-        said = ({"patient_id": redaction.redact_id(r.patient_id), "reason": str(r.error)} for r in refused)
-        _write(list(said), where)
+        _write([{"patient_id": redaction.redact_id(row.patient_id), "reason": str(row.error)} for row in refused], path)
 
 
-def _refuse_too_many(refused: Sequence[Refused], asked: int, params: PredictParams, out: Path) -> None:
-    if len(refused) > params.max_refused_share * asked:
+def _write_pages(
+    rows: list[dict[str, Any]],
+    pages: PatientPages,
+    source: PatientSource,
+    loaded: Ensemble,
+    development: patient_pages.About,
+) -> None:
+    if source.new:
+        notice, slides = "", new_patient_folder.slides_by_patient(Path(source.folder))
+    else:
+        notice = tables.read_info(source.folder).notice
+        slides = slides_with_features(source.folder, source.features)
+    patient_pages.write(rows, pages.folder, development, loaded, pages.explanation, notice, slides, pdf=pages.pdf)
+
+
+def _check_refused_share(refused: Sequence[Refused], requested: int, params: PredictParams, out: Path) -> None:
+    if len(refused) > params.max_refused_share * requested:
         first = refused[0].error
-        what = f"{len(refused)} of {asked} patients cannot be predicted, the first: {first.what}"
+        what = f"{len(refused)} of {requested} patients cannot be predicted, the first: {first.what}"
         hint = f"{first.hint}; {_refused_list(out).name} lists them, the others are in {out.name}"
         raise DataError(what, first.where, hint)
 
 
-def _result(rows: Sequence[Mapping[str, Any]], refused: int, loaded: ensemble.Ensemble) -> PredictResult:
+def _result(rows: Sequence[Mapping[str, Any]], refused: int, loaded: Ensemble) -> PredictResult:
     return PredictResult(
         patients=len(rows),
         known=sum(loaded.is_development_patient(str(row["patient_id"])) for row in rows),

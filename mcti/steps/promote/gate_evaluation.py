@@ -1,4 +1,4 @@
-"""Measure a challenger against the champion: what the gates of the registry decide on."""
+"""Measurements of a challenger against the champion, from which the gates of the registry decide."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from mcti.errors import DataError
 from mcti.model.names import display
 from mcti.params import PromoteParams
 from mcti.redaction import hashed
-from mcti.registry import alpha_spending, approvals, cost, ensemble, evidence, gates, models
+from mcti.registry import alpha_spending, approvals, cost, ensemble_files, evidence, gates, models
 from mcti.registry.alpha_spending import Look
 from mcti.registry.gates import Difference, Gate, GateEvaluation
 from mcti.registry.ledger import LedgerEntry
@@ -27,7 +27,7 @@ BASELINE = "cox_clinical"
 
 @dataclass(frozen=True)
 class Candidate:
-    """A version with its evidence, fetched below `scratch` when first asked for."""
+    """A version with its evaluation, which is downloaded below `scratch` at the first use."""
 
     version: Any
     scratch: Path
@@ -37,6 +37,11 @@ class Candidate:
         """SHA-256 of weights and assignment."""
         return str(self.version.tags[models.DIGEST])
 
+    @property
+    def label(self) -> str:
+        """`version 3`."""
+        return f"version {self.version.version}"
+
     @cached_property
     def folder(self) -> Path:
         """The folder of the ensemble."""
@@ -45,207 +50,235 @@ class Candidate:
     @cached_property
     def predictions(self) -> "pd.DataFrame":
         """Out-of-fold predictions with outcomes."""
-        return evidence.predictions(self._file("predictions.csv"))
+        return evidence.read_predictions(self._file("predictions.csv"))
 
     @cached_property
     def groups(self) -> "pd.DataFrame":
-        """patient_id and the labels whose groups are judged apart."""
+        """patient_id and the labels of the groups that have their own gates."""
         import pandas as pd
 
         return pd.read_csv(self._file("groups.csv"), dtype=str, keep_default_na=False)
 
     @cached_property
     def regimes(self) -> dict[str, "pd.DataFrame"]:
-        """Out-of-fold predictions with a modality taken away, by the name of the regime; none: it cannot do without."""
+        """Out-of-fold predictions without one modality, by regime; empty for a model that requires all modalities."""
         if evidence.REGIMES not in evidence.names(models.run_of(self.version)):
             return {}
-        table = evidence.predictions(self._file(evidence.REGIMES))
+        table = evidence.read_predictions(self._file(evidence.REGIMES))
         return {str(regime): rows for regime, rows in table.groupby("regime")}
 
+    @cached_property
     def metrics(self) -> Mapping[str, Any]:
         """metrics.json of the evaluation."""
-        found: Mapping[str, Any] = storage.read_json(self._file("metrics.json"))
-        return found
+        metrics: Mapping[str, Any] = storage.read_json(self._file("metrics.json"))
+        return metrics
 
-    def seen(self, tested: "pd.DataFrame") -> int:
-        """How many rows (patient_id, fold) were in the training part of the very model that predicted them."""
-        trained = ensemble.trained_on(self.folder)
-        pairs = zip(tested["patient_id"], tested["fold"], strict=True)
-        # A version registered with --redact names its patients by the very hash.
+    def counts(self) -> dict[str, int]:
+        """Evaluated patients and events; a patient whom several folds tested counts once."""
+        patients = self.predictions.drop_duplicates("patient_id")
+        return {"patients": len(patients), "events": int(patients["event"].sum())}
+
+    def trained_on_tested(self) -> int:
+        """Number of test rows (patient_id, fold) whose patient was in the training part of the same fold."""
+        trained = ensemble_files.trained_on(self.folder)
+        pairs = zip(self.predictions["patient_id"], self.predictions["fold"], strict=True)
+        # A version that was registered with --redact has hashes in place of ids.
         return sum(not {patient, hashed(patient)}.isdisjoint(trained[f"fold_{fold}"]) for patient, fold in pairs)
 
     def _file(self, name: str) -> Path:
         return evidence.fetch(models.run_of(self.version), name, self.scratch)
 
 
-def judge(
-    challenger: Candidate, champion: Candidate | None, lines: Sequence[LedgerEntry], params: PromoteParams
+@dataclass(frozen=True)
+class GateContext:
+    """Challenger and champion on their common patients; champion: how the reports name it."""
+
+    paired: "PairedComparison"
+    champion: str
+    params: PromoteParams
+
+    @cached_property
+    def bootstrap(self) -> "PairedBootstrap":
+        """Resamples of the common patients."""
+        from mcti.evaluation.paired_comparison import PairedBootstrap
+
+        return PairedBootstrap.draw(self.paired, self.params.bootstrap, self.params.seed)
+
+    def interval(self, pair: Any, confidence: float | None = None) -> "Interval":
+        """The interval of a difference, at `promote.confidence` unless stated; pair: statistics of both models."""
+        return self.bootstrap.difference(pair, self.params.confidence if confidence is None else confidence)
+
+    def difference(self, metric: str, interval: "Interval | None", lower_is_better: bool = False) -> Difference:
+        """An interval with the counts of the common patients; positive: the challenger is better."""
+        counts = {"patients": len(self.paired.patients), "events": self.paired.events}
+        ends = {"value": None, "low": None, "high": None} if interval is None else interval.as_dict()
+        return Difference(
+            metric=metric, against=self.champion, **counts, **(_negated(ends) if lower_is_better else ends)
+        )
+
+
+def evaluate_gates(
+    challenger: Candidate, champion: Candidate | None, entries: Sequence[LedgerEntry], params: PromoteParams
 ) -> GateEvaluation:
-    """All gates; `lines` of the ledger tell how often these test patients were looked at."""
+    """All gates of a challenger.
+
+    champion  None: there is none yet;  entries  of the ledger: earlier evaluations on these test patients
+
+    Raises DataError when the evaluation of a first champion has no clinical Cox baseline.
+    """
     if champion is None:
-        lead = against_baseline(challenger)
-        return gates.conclude([gates.first(lead), *_primary(challenger), *_rules(challenger, None, params)], lead)
+        difference = against_baseline(challenger)
+        return gates.combine(
+            [
+                gates.first_champion(difference),
+                *_primary_baseline(challenger),
+                *_fixed_rules(challenger, None, params),
+            ],
+            difference,
+        )
     from mcti.evaluation.paired_comparison import PairedComparison
 
-    rivals = PairedComparison.from_tables(challenger.predictions, champion.predictions, params.uno_tau_quantile)
-    look = alpha_spending.look(lines, rows(rivals), f"{challenger.digest}:{champion.digest}", params)
-    against = f"champion version {champion.version.version}"
-    lead, found = compare(rivals, challenger.groups, against, look, params)
-    enough = rivals.events >= params.min_events
-    rest = [*_regimes(challenger, champion, against, params), *_costs(challenger, champion, params)] if enough else []
-    rules = _rules(challenger, champion, params)
-    told = _primary(challenger)
-    return gates.conclude([*found, *told, *rest, *rules], lead, look if enough and look.alpha > 0 else None)
-
-
-def compare(
-    rivals: "PairedComparison", labels: "pd.DataFrame", against: str, look: Look, params: PromoteParams
-) -> tuple[Difference, list[Gate]]:
-    """The statistical gates: superiority in Uno's C; Harrell's C told; Brier score, calibration, groups not worse."""
-    from mcti.evaluation.paired_comparison import PairedBootstrap
-
-    told = _Told(rivals, against)
-    if rivals.events < params.min_events or look.alpha <= 0:
-        lead = told.of("Uno's C", None)
-        return lead, [gates.superior(lead, look, params)]
-    drawn = PairedBootstrap.draw(rivals, params.bootstrap, params.seed)
-    lead = told.of("Uno's C", drawn.difference(rivals.uno_c(), 1 - 2 * look.alpha))
-    harrell = told.of("Harrell's C", drawn.difference(rivals.harrell_c(), params.confidence))
-    harrell_gate = Gate(
-        name="harrell", verdict=gates.INFORMATIONAL, reason=str(harrell), numbers=harrell.model_dump(mode="json")
+    paired = PairedComparison.from_tables(challenger.predictions, champion.predictions, params.uno_tau_quantile)
+    look = alpha_spending.next_look(entries, test_set_rows(paired), f"{challenger.digest}:{champion.digest}", params)
+    context = GateContext(paired, f"champion {champion.label}", params)
+    difference, statistical = compare(context, challenger.groups, look)
+    enough = paired.events >= params.min_events
+    further = [*_regimes(challenger, champion, context), *_costs(challenger, champion, params)] if enough else []
+    return gates.combine(
+        [*statistical, *_primary_baseline(challenger), *further, *_fixed_rules(challenger, champion, params)],
+        difference,
+        look if enough and look.alpha > 0 else None,
     )
-    found = [gates.superior(lead, look, params), harrell_gate, *_absolute(rivals, drawn, told, params)]
-    return lead, [*found, *_groups(rivals, drawn, labels, against, params)]
 
 
-def against_baseline(challenger: Candidate) -> Difference:
-    """The lead over the clinical Cox model as the evaluation found it.
+def compare(context: GateContext, labels: "pd.DataFrame", look: Look) -> tuple[Difference, list[Gate]]:
+    """The statistical gates, and the difference in Uno's C.
 
-    Raises DataError when the evaluation did not fit it.
+    Superiority in Uno's C; Harrell's C (informational); non-inferiority in Brier score, calibration and groups.
+
+    labels  patient_id and one column per grouping;  look  gives the level of the superiority gate
     """
-    ours = challenger.metrics()[evidence.OURS]
-    if BASELINE not in ours["comparison"]:
-        hint = f"add {BASELINE} to evaluate.baselines and run `mcti evaluate` and `mcti register` again"
-        raise DataError(f"the evaluation has no baseline {BASELINE}", "metrics.json of the challenger", hint)
-    return Difference(against=BASELINE, **_counts(challenger), **ours["comparison"][BASELINE]["difference"])
-
-
-def _counts(candidate: Candidate) -> dict[str, int]:
-    """Evaluated patients and events, each patient once, however many folds tested them."""
-    patients = candidate.predictions.drop_duplicates("patient_id")
-    return {"patients": len(patients), "events": int(patients["event"].sum())}
-
-
-def _primary(challenger: Candidate) -> list[Gate]:
-    """The gate of the primary baseline; none where the evaluation left it out."""
-    compared = challenger.metrics()[evidence.OURS]["comparison"]
-    name = next((name for name, found in compared.items() if found.get("primary")), None)
-    if name is None:
-        return []
-    counts, found = _counts(challenger), compared[name]
-    lead = Difference(against=display(name), **counts, **found["difference"])
-    errors = found.get("ibs_difference")
-    if errors is None or errors["value"] is None:
-        return [gates.primary(lead, None)]
-    turned = {"value": -errors["value"], "low": _minus(errors["high"]), "high": _minus(errors["low"])}
-    error = Difference(metric="integrated Brier score", against=display(name), **counts, **turned)
-    return [gates.primary(lead, error)]
-
-
-def _minus(value: float | None) -> float | None:
-    return None if value is None else -value
-
-
-@dataclass(frozen=True)
-class _Told:
-    """Intervals as leads: with the counts and the rival's name."""
-
-    rivals: "PairedComparison"
-    against: str
-
-    def of(self, metric: str, interval: "Interval | None", sign: int = 1) -> Difference:
-        """sign -1 turns a loss, of which less is better, into a lead."""
-        counts = {"patients": len(self.rivals.patients), "events": self.rivals.events}
-        known = {"value": None, "low": None, "high": None} if interval is None else interval.as_dict()
-        if sign < 0:
-            turned = {name: None if number is None else -number for name, number in known.items()}
-            known = {"value": turned["value"], "low": turned["high"], "high": turned["low"]}
-        return Difference(metric=metric, against=self.against, **counts, **known)
-
-
-def _absolute(
-    rivals: "PairedComparison", drawn: "PairedBootstrap", told: _Told, params: PromoteParams
-) -> Iterator[Gate]:
-    """Survival probabilities: Brier score and calibration, as leads (positive: the challenger is better)."""
-    known = len(rivals.horizons) > 0
-    for name, metric, pair, margin in (
-        ("brier score", "integrated Brier score", rivals.ibs, params.ibs_margin),
-        ("calibration", "calibration index", rivals.ici, params.calibration_margin),
-    ):
-        interval = drawn.difference(pair(), params.confidence) if known else None
-        yield gates.not_worse(name, told.of(metric, interval, sign=-1), margin)
-
-
-def _groups(
-    rivals: "PairedComparison", drawn: "PairedBootstrap", labels: "pd.DataFrame", against: str, params: PromoteParams
-) -> Iterator[Gate]:
-    from mcti.evaluation.subgroups import MIN_INTERVAL_EVENTS
-
-    for name, member in rivals.group_members(labels):
-        events = int(rivals.event[member].sum())
-        if events < MIN_INTERVAL_EVENTS or member.all():
-            continue
-        interval = drawn.difference(rivals.uno_c(member), params.confidence)
-        counts = {"patients": int(member.sum()), "events": events}
-        lead = Difference(metric="Uno's C", against=against, **counts, **interval.as_dict())
-        yield gates.not_worse(name, lead, params.group_margin, events >= params.group_min_events)
-
-
-def _regimes(challenger: Candidate, champion: Candidate, against: str, params: PromoteParams) -> Iterator[Gate]:
-    """Uno's C with a modality taken away, where both models have such predictions."""
-    from mcti.evaluation.paired_comparison import PairedBootstrap, PairedComparison
-
-    for regime in sorted({*challenger.regimes, *champion.regimes}):
-        name = f"regime {regime}"
-        if regime not in champion.regimes:
-            yield Gate(name=name, verdict=gates.INFORMATIONAL, reason="the champion cannot predict it")
-            continue
-        if regime not in challenger.regimes:
-            yield Gate(name=name, verdict=gates.REJECT, reason="the champion predicts it, the challenger cannot")
-            continue
-        rivals = PairedComparison.from_tables(
-            challenger.regimes[regime], champion.regimes[regime], params.uno_tau_quantile
-        )
-        interval = PairedBootstrap.draw(rivals, params.bootstrap, params.seed).difference(
-            rivals.uno_c(), params.confidence
-        )
-        lead = _Told(rivals, against).of("Uno's C", interval)
-        yield gates.not_worse(name, lead, params.group_margin, rivals.events >= params.group_min_events)
-
-
-def _costs(challenger: Candidate, champion: Candidate, params: PromoteParams) -> list[Gate]:
-    loaded = {"challenger": ensemble.load(challenger.folder), "champion": ensemble.load(champion.folder)}
-    costs = cost.measure(loaded, params.benchmark_patches)
-    ours, theirs = costs["challenger"], costs["champion"]
-    return [
-        gates.at_most("latency", ours.seconds, theirs.seconds, params.max_latency_ratio, "processor seconds a patient"),
-        gates.at_most("memory", ours.peak_bytes / 1e6, theirs.peak_bytes / 1e6, params.max_memory_ratio, "MB at most"),
+    paired = context.paired
+    if paired.events < context.params.min_events or look.alpha <= 0:
+        difference = context.difference("Uno's C", None)
+        return difference, [gates.superiority(difference, look, context.params)]
+    difference = context.difference("Uno's C", context.interval(paired.uno_c(), 1 - 2 * look.alpha))
+    harrell = context.difference("Harrell's C", context.interval(paired.harrell_c()))
+    return difference, [
+        gates.superiority(difference, look, context.params),
+        Gate(name="harrell", verdict=gates.INFORMATIONAL, reason=str(harrell), numbers=harrell.model_dump(mode="json")),
+        *_survival_probabilities(context),
+        *_groups(context, labels),
     ]
 
 
-def _rules(challenger: Candidate, champion: Candidate | None, params: PromoteParams) -> Iterator[Gate]:
-    """What no statistic can excuse: contract, test patients in training, approvals."""
-    yield gates.contract(challenger.version.tags.get(models.CONTRACT, "unknown"), params)
-    seen = {f"version {challenger.version.version}": challenger.seen(challenger.predictions)}
-    if champion is not None:
-        seen[f"version {champion.version.version}"] = champion.seen(champion.predictions)
-    yield gates.unseen(seen, len(challenger.predictions))
+def against_baseline(challenger: Candidate) -> Difference:
+    """The difference to the clinical Cox model in the challenger's evaluation.
+
+    Raises DataError when the evaluation does not contain this baseline.
+    """
+    comparison = challenger.metrics[evidence.MODEL]["comparison"]
+    if BASELINE not in comparison:
+        hint = f"add {BASELINE} to evaluate.baselines and run `mcti evaluate` and `mcti register` again"
+        raise DataError(f"the evaluation has no baseline {BASELINE}", "metrics.json of the challenger", hint)
+    return Difference(against=display(BASELINE), **challenger.counts(), **comparison[BASELINE]["difference"])
+
+
+def _primary_baseline(challenger: Candidate) -> list[Gate]:
+    """The gate of the primary baseline; none where the evaluation has no primary contrast."""
+    comparison = challenger.metrics[evidence.MODEL]["comparison"]
+    name = next((name for name, contrast in comparison.items() if contrast.get("primary")), None)
+    if name is None:
+        return []
+    counts, contrast = challenger.counts(), comparison[name]
+    c_index = Difference(against=display(name), **counts, **contrast["difference"])
+    errors = contrast.get("ibs_difference")
+    if errors is None or errors["value"] is None:
+        return [gates.primary_baseline(c_index, None)]
+    brier = Difference(metric="integrated Brier score", against=display(name), **counts, **_negated(errors))
+    return [gates.primary_baseline(c_index, brier)]
+
+
+def _negated(ends: Mapping[str, float | None]) -> dict[str, float | None]:
+    """The interval {value, low, high} of the negated statistic."""
+    value, low, high = (None if ends[end] is None else -ends[end] for end in ("value", "low", "high"))  # type: ignore[operator]
+    return {"value": value, "low": high, "high": low}
+
+
+def _survival_probabilities(context: GateContext) -> Iterator[Gate]:
+    """Non-inferiority of the survival probabilities: Brier score and calibration."""
+    paired, params = context.paired, context.params
+    for name, metric, pair, margin in (
+        ("brier score", "integrated Brier score", paired.ibs, params.ibs_margin),
+        ("calibration", "calibration index", paired.ici, params.calibration_margin),
+    ):
+        interval = context.interval(pair()) if len(paired.horizons) else None
+        yield gates.non_inferiority(name, context.difference(metric, interval, lower_is_better=True), margin)
+
+
+def _groups(context: GateContext, labels: "pd.DataFrame") -> Iterator[Gate]:
+    """Non-inferiority in each group with enough events for an interval."""
+    from mcti.evaluation.subgroups import MIN_INTERVAL_EVENTS
+
+    paired, params = context.paired, context.params
+    for name, member in paired.group_members(labels):
+        events = int(paired.event[member].sum())
+        if events < MIN_INTERVAL_EVENTS or member.all():
+            continue
+        ends = context.interval(paired.uno_c(member)).as_dict()
+        counts = {"patients": int(member.sum()), "events": events}
+        difference = Difference(metric="Uno's C", against=context.champion, **counts, **ends)
+        yield gates.non_inferiority(name, difference, params.group_margin, events >= params.group_min_events)
+
+
+def _regimes(challenger: Candidate, champion: Candidate, context: GateContext) -> Iterator[Gate]:
+    """Non-inferiority in Uno's C without one modality, where both models have such predictions."""
+    from mcti.evaluation.paired_comparison import PairedComparison
+
+    params = context.params
+    for regime in sorted({*challenger.regimes, *champion.regimes}):
+        name = f"regime {regime}"
+        if regime not in champion.regimes:
+            yield Gate(name=name, verdict=gates.INFORMATIONAL, reason="the champion has no predictions for it")
+            continue
+        if regime not in challenger.regimes:
+            reason = "the champion has predictions for it, the challenger has none"
+            yield Gate(name=name, verdict=gates.REJECT, reason=reason)
+            continue
+        tables = challenger.regimes[regime], champion.regimes[regime]
+        paired = PairedComparison.from_tables(*tables, params.uno_tau_quantile)
+        inner = GateContext(paired, context.champion, params)
+        difference = inner.difference("Uno's C", inner.interval(paired.uno_c()))
+        yield gates.non_inferiority(name, difference, params.group_margin, paired.events >= params.group_min_events)
+
+
+def _costs(challenger: Candidate, champion: Candidate, params: PromoteParams) -> list[Gate]:
+    """Latency and memory of one prediction."""
+    loaded = {"challenger": ensemble_files.load(challenger.folder), "champion": ensemble_files.load(champion.folder)}
+    costs = cost.measure(loaded, params.benchmark_patches)
+    new, current = costs["challenger"], costs["champion"]
+    seconds, megabytes = "processor seconds per patient", "MB at the peak"
+    return [
+        gates.max_ratio("latency", new.seconds, current.seconds, params.max_latency_ratio, seconds),
+        gates.max_ratio("memory", new.peak_bytes / 1e6, current.peak_bytes / 1e6, params.max_memory_ratio, megabytes),
+    ]
+
+
+def _fixed_rules(challenger: Candidate, champion: Candidate | None, params: PromoteParams) -> list[Gate]:
+    """Rules that do not depend on the comparison: data contract, test patients in the training, approvals."""
+    candidates = [challenger] if champion is None else [challenger, champion]
+    trained = {candidate.label: candidate.trained_on_tested() for candidate in candidates}
+    rules = [
+        gates.data_contract(challenger.version.tags.get(models.CONTRACT, "unknown"), params),
+        gates.no_training_patients(trained, len(challenger.predictions)),
+    ]
     if params.approvals:
-        yield gates.approval(approvals.given(challenger.version), params)
+        rules.append(gates.approval(approvals.approvers(challenger.version), params))
+    return rules
 
 
-def rows(rivals: "PairedComparison") -> Iterator[tuple[str, float, int]]:
-    """(patient, months, event) of the common patients, by which a test set is known."""
-    table = rivals.patients
+def test_set_rows(paired: "PairedComparison") -> Iterator[tuple[str, float, int]]:
+    """(patient, months, event) of the common patients: the identity of a test set."""
+    table = paired.patients
     for patient, months, event in zip(table["patient_id"], table["time_months"], table["event"], strict=True):
         yield str(patient), float(months), int(event)

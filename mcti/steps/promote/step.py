@@ -1,4 +1,4 @@
-"""promote, rollback, approve and the ledger: who may be champion, on what evidence, and how to go back."""
+"""promote, rollback, repair, approve and the ledger: which version is the champion, and on what evidence."""
 
 import tempfile
 from pathlib import Path
@@ -18,42 +18,42 @@ from mcti.steps.task_log import logged
 
 
 class PromoteResult(StepResult):
-    """The decision: `champion` is the version that carries the alias afterwards, `line` the ledger's number."""
+    """The decision. champion: the version with that alias afterwards; ledger_entry: number of the entry, if any."""
 
     name: str
     version: int
     outcome: str
     reason: str
     champion: int | None
-    lead: Difference | None
+    difference: Difference | None = None
     gates: tuple[Gate, ...] = ()
-    line: int | None
+    ledger_entry: int | None = None
     dry_run: bool
 
     def lines(self) -> list[str]:
-        """For people."""
-        tried = " (dry run: nothing was moved)" if self.dry_run else ""
-        judged = [f"  {gate.name}: {gate.verdict}: {gate.reason}" for gate in self.gates]
-        return [f"{self.name} version {self.version}: {self.outcome}: {self.reason}{tried}", *judged]
+        """Human-readable output: the decision, then one line per gate."""
+        suffix = " (dry run: no alias was changed)" if self.dry_run else ""
+        by_gate = [f"  {gate.name}: {gate.verdict}: {gate.reason}" for gate in self.gates]
+        return [f"{self.name} version {self.version}: {self.outcome}: {self.reason}{suffix}", *by_gate]
 
 
 class RepairResult(StepResult):
-    """What was wrong and is mended (with `dry_run`: would be), and the champion afterwards."""
+    """Faults that were repaired (with `dry_run`: that would be), and the champion afterwards."""
 
     name: str
     champion: int | None
-    mended: tuple[str, ...]
+    repaired: tuple[str, ...]
     dry_run: bool
 
     def lines(self) -> list[str]:
-        """For people."""
-        word = "to mend" if self.dry_run else "mended"
-        told = [f"{word}: {sentence}" for sentence in self.mended] or ["nothing to mend"]
-        return [*told, f"{self.name}: champion {'none' if self.champion is None else f'version {self.champion}'}"]
+        """Human-readable output."""
+        prefix = "to repair" if self.dry_run else "repaired"
+        faults = [f"{prefix}: {fault}" for fault in self.repaired] or ["nothing to repair"]
+        return [*faults, f"{self.name}: champion {'none' if self.champion is None else f'version {self.champion}'}"]
 
 
 class ApproveResult(StepResult):
-    """Who approved, and everybody whose approval of the version stands now."""
+    """Who approved the version, and every valid approval of it."""
 
     name: str
     version: int
@@ -62,9 +62,9 @@ class ApproveResult(StepResult):
 
 
 class LedgerResult(StepResult):
-    """The ledger of a model: `faults` is empty when every line and every alias is as it was written.
+    """The ledger of a model. `faults` is empty when every entry and every alias is as it was written.
 
-    versioned  whether its bucket keeps what an edit or a deletion hides; None: it does not say
+    versioned  whether its bucket keeps earlier versions of its objects; None: unknown
     """
 
     name: str
@@ -73,23 +73,24 @@ class LedgerResult(StepResult):
     versioned: bool | None
 
     def lines(self) -> list[str]:
-        """For people: a line a decision, then what is wrong."""
-        told = [
-            f"{line.number} {line.time} {line.who} {line.action} version {line.version} -> champion {line.champion}: "
-            f"{line.evidence.get('reason', '')}{_override(line)}"
-            for line in self.entries
+        """Human-readable output: one line per decision, then the faults."""
+        decisions = [
+            f"{entry.number} {entry.time} {entry.who} {entry.action} version {entry.version} -> "
+            f"champion {entry.champion}: {entry.evidence.get('reason', '')}{_override(entry)}"
+            for entry in self.entries
         ]
         faults = [f"FAULT {fault}" for fault in self.faults]
-        bare = "; the bucket keeps no versions: an edited line could not be restored from it"
-        return [*told, *faults, f"{len(told)} lines, {len(faults)} faults{bare if self.versioned is False else ''}"]
+        unversioned = "; the bucket keeps no versions: an edited entry could not be restored"
+        total = f"{len(decisions)} entries, {len(faults)} faults{unversioned if self.versioned is False else ''}"
+        return [*decisions, *faults, total]
 
 
-def _override(line: LedgerEntry) -> str:
-    """What stands behind a decision with looser margins than params.yaml."""
-    looser = line.evidence.get("looser")
+def _override(entry: LedgerEntry) -> str:
+    """A decision with less strict settings than params.yaml, and its reason."""
+    looser = entry.evidence.get("looser")
     if not looser:
         return ""
-    return f" [LOOSER than params.yaml: {'; '.join(looser)}; reason: {line.evidence.get('override_reason', '')}]"
+    return f" [LOOSER than params.yaml: {'; '.join(looser)}; reason: {entry.evidence.get('override_reason', '')}]"
 
 
 @logged
@@ -103,131 +104,144 @@ def promote(
     agreed: PromoteParams | None = None,
     reason: str = "",
 ) -> PromoteResult:
-    """Judge a version (default: the challenger) against the champion on the same patients; move the alias, or not.
+    """Compare a version (default: the challenger) with the champion on the same patients, and promote it or not.
 
-    agreed  the settings of params.yaml: where `params` are looser, a reason must be given, and the ledger names both
+    agreed  the settings of params.yaml: where `params` are less strict, a reason is required, and the ledger has both
+
+    Reads   the version and the champion with their evaluations from MLflow; the ledger of model `name`
+    Writes  one entry of the ledger and, on promotion, the aliases `champion` and `previous`; nothing with `dry_run`
 
     Raises
-        UsageError: looser margins without a reason.
-        Rejected, NotEnoughEvidence: the gate said no, or cannot tell; the numbers are in the message.
-        DataError: no such model or version; ledger and aliases disagree.
-        s3.Conflict: another promotion was faster.
+    UsageError when settings are less strict than params.yaml and no reason is given.
+    Rejected, NotEnoughEvidence when a gate rejects or lacks evidence; the message has the numbers.
+    DataError when there is no such model or version, or ledger and aliases disagree.
+    s3.Conflict when another promotion was written first.
     """
-    looser = [] if agreed is None else strictness.looser(params, agreed)
+    looser = [] if agreed is None else strictness.less_strict(params, agreed)
     if looser and not reason.strip() and not dry_run:
-        hint = "give --reason TEXT, which the ledger keeps, or promote with params.yaml as it is"
+        hint = "give --reason TEXT, which the ledger stores, or promote with the settings of params.yaml"
         raise UsageError(f"looser than params.yaml: {'; '.join(looser)}", "the promotion", hint)
     with (
         tracking.service() as client,
         tempfile.TemporaryDirectory(prefix="mcti-promote-", ignore_cleanup_errors=True) as scratch,
     ):
         challenger = _challenger(client, name, version)
-        lines = promotion.checked(client, name)
+        entries = promotion.verified_entries(client, name)
         champion = models.version_by_alias(client, name, models.CHAMPION)
         number = int(challenger.version)
         if champion is not None and champion.version == challenger.version:
-            reason = f"version {number} is the champion already"
-            return _result(name, number, gates.UNCHANGED, reason, number, dry_run=dry_run)
-        judgement = _judge(challenger, champion, lines, params, Path(scratch))
-        told = _circumstances(challenger, params) | ({"looser": looser, "override_reason": reason} if looser else {})
-        line = None if dry_run else _decide(client, lines, challenger, judgement, told)
-    _refuse(judgement, name, number)
-    after = number if line is not None else (int(champion.version) if champion is not None else None)
-    return _result(
-        name,
-        number,
-        judgement.outcome,
-        judgement.reason,
-        after,
-        lead=judgement.lead,
-        gates=judgement.gates,
-        line=line.number if line else None,
+            unchanged = f"version {number} is already the champion"
+            return PromoteResult(
+                name=name, version=number, outcome=gates.UNCHANGED, reason=unchanged, champion=number, dry_run=dry_run
+            )
+        evaluation = _evaluate(challenger, champion, entries, params, Path(scratch))
+        record = _circumstances(challenger, params)
+        if looser:
+            record |= {"looser": looser, "override_reason": reason}
+        entry = None if dry_run else _decide(client, entries, challenger, evaluation, record)
+    _raise_unless_promoted(evaluation, name, number)
+    current = None if champion is None else int(champion.version)
+    return PromoteResult(
+        name=name,
+        version=number,
+        outcome=evaluation.outcome,
+        reason=evaluation.reason,
+        champion=current if entry is None else number,
+        difference=evaluation.difference,
+        gates=evaluation.gates,
+        ledger_entry=None if entry is None else entry.number,
         dry_run=dry_run,
     )
 
 
 def repair(name: str, *, dry_run: bool = False) -> RepairResult:
-    """Set the aliases to what the ledger says, and write down when a version was deleted by hand; judges nothing.
+    """Set the aliases to the state in the ledger, and record a version that was deleted; no gate is evaluated.
 
-    Raises DataError when the ledger itself is broken: that no command can mend.
+    Raises DataError when the ledger itself is damaged: its objects must be restored from a backup.
     """
     with tracking.service() as client:
-        found = promotion.findings(client, name, ledger.read(name)) if dry_run else promotion.hint(client, name)
+        entries = ledger.read(name)
+        faults = promotion.find_faults(client, name, entries) if dry_run else promotion.repair(client, name)
         champion = models.version_by_alias(client, name, models.CHAMPION)
     number = None if champion is None else int(champion.version)
-    return RepairResult(name=name, champion=number, mended=tuple(found), dry_run=dry_run)
+    return RepairResult(name=name, champion=number, repaired=tuple(faults), dry_run=dry_run)
 
 
 def approve(name: str, version: int | None = None) -> ApproveResult:
-    """Approve a version (default: the challenger) as the second pair of eyes; promote.approvals asks for so many.
+    """Approve a version (default: the challenger) as a second reviewer; promote.approvals is the number required.
 
-    The approval is bound to the weights and the evidence as they are now: a renewed evaluation needs a new one.
+    The approval applies to the current weights and evaluation: a new evaluation needs a new approval.
 
     Raises DataError when the actor registered the version.
     """
     with tracking.service() as client:
         chosen = _challenger(client, name, version)
         who = approvals.approve(client, chosen)
-        people = approvals.given(models.version_by_number(client, name, int(chosen.version)))
-    return ApproveResult(name=name, version=int(chosen.version), who=who, approved=tuple(people))
+        approvers = approvals.approvers(models.version_by_number(client, name, int(chosen.version)))
+    return ApproveResult(name=name, version=int(chosen.version), who=who, approved=tuple(approvers))
 
 
 def rollback(name: str) -> PromoteResult:
-    """Give the alias `champion` back to the version before, and write it down.
+    """Return the alias `champion` to the version before, and record it in the ledger.
 
-    Raises DataError when there is none before.
+    Raises DataError when there is no version before.
     """
     with tracking.service() as client:
-        line = promotion.rollback(client, name)
-    return _result(
-        name, line.version, line.action, line.evidence["reason"], line.champion, line=line.number, dry_run=False
+        entry = promotion.rollback(client, name)
+    return PromoteResult(
+        name=name,
+        version=entry.version,
+        outcome=entry.action,
+        reason=entry.evidence["reason"],
+        champion=entry.champion,
+        ledger_entry=entry.number,
+        dry_run=False,
     )
 
 
 def verify_ledger(name: str) -> LedgerResult:
-    """The ledger when it is whole and the aliases are what it says.
+    """The ledger, if it is complete and the aliases agree with it.
 
-    Raises DataError naming every line edited, lost or reordered and every alias moved by hand.
+    Raises DataError with every entry that was edited, lost or reordered, and every alias that was moved manually.
     """
-    found = show_ledger(name)
-    if found.faults:
-        hint = "`mcti promote --repair` mends the aliases; an altered line must come back from a backup of the bucket"
-        raise DataError("; ".join(found.faults), f"ledger of {name}", hint)
-    return found
+    result = show_ledger(name)
+    if result.faults:
+        hint = "`mcti promote --repair` repairs aliases; restore an altered entry from a backup of the bucket"
+        raise DataError("; ".join(result.faults), f"ledger of {name}", hint)
+    return result
 
 
 def show_ledger(name: str) -> LedgerResult:
-    """All lines, and what is wrong with them."""
+    """All entries and their faults."""
     with tracking.service() as client:
-        lines = ledger.read(name)
-        faults = promotion.findings(client, name, lines)
-    versioned = s3.has_versioning(ledger.folder(name))
-    return LedgerResult(name=name, entries=tuple(lines), faults=tuple(faults), versioned=versioned)
+        entries = ledger.read(name)
+        faults = promotion.find_faults(client, name, entries)
+    versioned = s3.keeps_versions(ledger.folder(name))
+    return LedgerResult(name=name, entries=tuple(entries), faults=tuple(faults), versioned=versioned)
 
 
 def _challenger(client: Any, name: str, version: int | None) -> Any:
     if version is not None:
         return models.version_by_number(client, name, version)
-    found = models.version_by_alias(client, name, models.CHALLENGER)
-    if found is None:
-        raise DataError("no version carries the alias challenger", f"model {name}", "run `mcti register` first")
-    return found
+    challenger = models.version_by_alias(client, name, models.CHALLENGER)
+    if challenger is None:
+        raise DataError("no version has the alias challenger", f"model {name}", "run `mcti register` first")
+    return challenger
 
 
-def _judge(
-    challenger: Any, champion: Any | None, lines: list[LedgerEntry], params: PromoteParams, scratch: Path
+def _evaluate(
+    challenger: Any, champion: Any | None, entries: list[LedgerEntry], params: PromoteParams, scratch: Path
 ) -> GateEvaluation:
-    ours = Candidate(challenger, scratch / "ours")
-    theirs = None if champion is None else Candidate(champion, scratch / "theirs")
-    return gate_evaluation.judge(ours, theirs, lines, params)
+    current = None if champion is None else Candidate(champion, scratch / "champion")
+    return gate_evaluation.evaluate_gates(Candidate(challenger, scratch / "challenger"), current, entries, params)
 
 
 def _decide(
-    client: Any, lines: list[LedgerEntry], challenger: Any, judgement: GateEvaluation, told: dict[str, Any]
+    client: Any, entries: list[LedgerEntry], challenger: Any, evaluation: GateEvaluation, record: dict[str, Any]
 ) -> LedgerEntry:
-    line = promotion.decide(client, lines, challenger.name, int(challenger.version), judgement, told)
-    tracking.log_json(client, models.run_of(challenger), f"promotion/line_{line.number}.json", line)
-    return line
+    entry = promotion.decide(client, entries, challenger, evaluation, record)
+    tracking.log_json(client, models.run_of(challenger), f"promotion/entry_{entry.number}.json", entry)
+    return entry
 
 
 def _circumstances(challenger: Any, params: PromoteParams) -> dict[str, Any]:
@@ -242,14 +256,13 @@ def _circumstances(challenger: Any, params: PromoteParams) -> dict[str, Any]:
     }
 
 
-def _refuse(judgement: GateEvaluation, name: str, version: int) -> None:
-    refusal = {gates.REJECT: Rejected, gates.NOT_ENOUGH_EVIDENCE: NotEnoughEvidence}.get(judgement.outcome)
-    if refusal is not None:
-        statistics = [g for g in judgement.gates if g.verdict == judgement.outcome and "events" in g.numbers]
-        more = "; train on more patients" if statistics else ""  # which cures no leak, no cost, no missing approval
-        raise refusal(judgement.reason, f"model {name}, version {version}", f"the champion stays{more}")
-
-
-def _result(name: str, version: int, outcome: str, reason: str, champion: int | None, **more: Any) -> PromoteResult:
-    fields = {"lead": None, "line": None} | more
-    return PromoteResult(name=name, version=version, outcome=outcome, reason=reason, champion=champion, **fields)
+def _raise_unless_promoted(evaluation: GateEvaluation, name: str, version: int) -> None:
+    errors = {gates.REJECT: Rejected, gates.NOT_ENOUGH_EVIDENCE: NotEnoughEvidence}
+    error = errors.get(evaluation.outcome)
+    if error is None:
+        return
+    decisive = [gate for gate in evaluation.gates if gate.verdict == evaluation.outcome]
+    # More patients help a statistical gate only, not a leak, a cost or a missing approval.
+    statistical = any("events" in gate.numbers for gate in decisive)
+    hint = "the champion is unchanged" + ("; train on more patients" if statistical else "")
+    raise error(evaluation.reason, f"model {name}, version {version}", hint)

@@ -1,4 +1,4 @@
-"""best.yaml of `mcti search`: the settings that won, for all folds or for each, and the search behind them."""
+"""best.yaml of `mcti search`: the winning settings, for all folds or per fold, and the record of the search."""
 
 import statistics
 from collections import Counter
@@ -16,7 +16,7 @@ from mcti.storage import Location
 
 
 @dataclass(frozen=True)
-class Best:
+class BestSettings:
     """Settings of training for a fold, with the record of the search that model.json keeps.
 
     tree  the parsed file: {settings, inner}, or {nested: {fold: {settings, inner}}}
@@ -26,11 +26,10 @@ class Best:
     tree: Mapping[str, Any]
 
     @classmethod
-    def read(cls, location: Location) -> "Best":
+    def read(cls, location: Location) -> "BestSettings":
         """Read a best.yaml.
 
-        Raises
-            DataError: it is no file that `mcti search` wrote.
+        Raises DataError when `mcti search` did not write the file.
         """
         hint = "give the best.yaml that `mcti search` wrote"
         try:
@@ -43,22 +42,24 @@ class Best:
         return cls(str(location), tree)
 
     def settings(self, params: TrainParams, fold: int) -> TrainParams:
-        """`params` with the winning settings of a fold on top, each by its dotted path.
+        """`params` with the winning settings of a fold, each by its dotted path.
 
-        REFIT after a nested search takes the median of each number over the folds, and the most frequent word.
+        REFIT after a nested search has the median of each number over the folds, and the most frequent text.
 
-        Raises
-            DataError: the search was nested and knows no such fold.
-            UsageError: a setting that training does not know.
+        Raises DataError when the search was nested and has no such fold
+        Raises UsageError when training has no such setting
         """
         if "nested" not in self.tree:
             return override(params, dict(self.tree["settings"]), self.where)
         if fold == REFIT:
-            return override(params, _middle([part["settings"] for part in self.tree["nested"].values()]), self.where)
+            return override(params, _typical([part["settings"] for part in self.tree["nested"].values()]), self.where)
         return override(params, dict(self._part(fold)["settings"]), self.where)
 
     def record(self, fold: int) -> dict[str, Any]:
-        """What model.json says of the search: {nested, outer_fold, settings (names), trials, c_index, gain …}."""
+        """The record of the search in model.json: {nested, outer_fold, settings (names), trials, c_index, gain …}.
+
+        Raises DataError when the search was nested and has no such fold.
+        """
         nested = "nested" in self.tree
         part = self._part(fold) if nested and fold != REFIT else self._first() if nested else self.tree
         inner = dict(part.get("inner", {}))
@@ -79,21 +80,24 @@ class Best:
 
 
 def override(params: TrainParams, settings: dict[str, Any], where: str) -> TrainParams:
-    """`params` with some settings replaced; `architecture.width` and the like reach into a section."""
+    """`params` with some settings replaced; a dotted name such as `architecture.width` is one of a section.
+
+    Raises UsageError when training has no such setting or refuses the value.
+    """
     tree = params.model_dump()
     for name, value in settings.items():
         *sections, key = name.split(".")
-        place = tree
+        target = tree
         for section in sections:
-            if not isinstance(place.get(section), dict):
-                raise UsageError(f"{name!r} is no setting of train", where, f"train has no section {section!r}")
-            place = place[section]
-        place[key] = value
+            if not isinstance(target.get(section), dict):
+                raise UsageError(f"{name!r} is not a setting of train", where, f"train has no section {section!r}")
+            target = target[section]
+        target[key] = value
     return check(TrainParams, tree, where)
 
 
-def _middle(chosen: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One value a setting: the lower median of numbers, which is one of them; the most frequent word."""
+def _typical(chosen: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One value per setting: the lower median of numbers, which is one of them; the most frequent text."""
     middle: dict[str, Any] = {}
     for name in chosen[0]:
         values = [settings[name] for settings in chosen]

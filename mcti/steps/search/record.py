@@ -1,4 +1,4 @@
-"""What a search leaves behind: its result as files, its trials in the tracking server."""
+"""The record of a search: its result as files, its trials on the tracking server."""
 
 import csv
 import shutil
@@ -19,10 +19,10 @@ from mcti.training.search import Setting, Trial
 
 
 class SearchResult(StepResult):
-    """What won, and on how many trials that rests; `c_index` is the mean over the inner folds.
+    """The winning settings and the number of trials behind them; `c_index` is the mean over the inner folds.
 
     gain  mean difference of the winner and the starting settings over the inner folds, with the ends of its 95 %
-          interval (folds overlap: Nadeau and Bengio 2003). The winner was chosen by the same numbers: too high by that.
+          interval (folds overlap: Nadeau and Bengio 2003). Biased upwards: the same numbers chose the winner.
     """
 
     c_index: float
@@ -40,7 +40,7 @@ class SearchResult(StepResult):
 
 
 class NestedResult(StepResult):
-    """A search for each outer fold, inside its own training part; tuples in the order of `folds`."""
+    """One search per outer fold, inside its training part; tuples in the order of `folds`."""
 
     folds: tuple[int, ...]
     c_index: tuple[float, ...]
@@ -52,33 +52,33 @@ class NestedResult(StepResult):
 
 
 class TrialLog:
-    """Trials in the tracking server, each once it has ended, below the run of the study; without a server nothing."""
+    """Logs each ended trial on the tracking server, below the run of the study; without a server it does nothing."""
 
     def __init__(self, study: Study, parent: str | None = None) -> None:
-        self.seen: set[int] = set()
+        self.logged: set[int] = set()
         if parent is None:
-            told = {"outer_fold": study.params.outer_fold, "epochs": study.params.epochs, "seed": study.params.seed}
+            settings = {"outer_fold": study.params.outer_fold, "epochs": study.params.epochs, "seed": study.params.seed}
             logged = tracking.server_configured()
-            parent = trials.open_study(study.params.experiment, study.name, told) if logged else ""
+            parent = trials.open_study(study.params.experiment, study.name, settings) if logged else ""
         self.parent = parent
 
     def __call__(self, trial: Trial) -> None:
-        """Log a trial that has ended and is not there yet."""
-        if self.parent and trial.state != "running" and trial.number not in self.seen:
+        """Log a trial that has ended and is not logged yet."""
+        if self.parent and trial.state != "running" and trial.number not in self.logged:
             mean = trial.mean if trial.state == "complete" else None
             trials.log_trial(self.parent, trial.number, trial.state, trial.settings, trial.scores, mean)
-            self.seen.add(trial.number)
+            self.logged.add(trial.number)
 
 
 def close_log(study: Study, result: SearchResult, out: Path) -> None:
-    """The result of the study into its run."""
+    """Log the result of the study in its run."""
     if tracking.server_configured():
         files = [out / name for name in ("best.yaml", "trials.csv", "importance.png")]
         trials.close_study(TrialLog(study).parent, {"c_index": result.c_index, "trials": result.trials}, files)
 
 
 def write(out: Path, trials: Sequence[Trial], params: SearchParams, plan: searching.Plan) -> SearchResult:
-    """best.yaml, trials.csv, importance.png and result.json: all of it or nothing."""
+    """best.yaml, trials.csv, importance.png and result.json: all of them or none."""
     winner = searching.best(trials)
     first = trials[0] if trials[0].state == "complete" and trials[0].settings == dict(plan.start) else None
     gained = gain(winner, first)
@@ -106,7 +106,7 @@ def write(out: Path, trials: Sequence[Trial], params: SearchParams, plan: search
 
 
 def gain(winner: Trial, first: Trial | None) -> Interval:
-    """The winner's score minus that of the starting settings, over the inner folds; NaN where these were not scored."""
+    """The winner's score minus that of the starting settings, over the inner folds; NaN where these have no scores."""
     shared = [] if first is None else sorted(winner.scores.keys() & first.scores.keys())
     differences = [winner.scores[k] - first.scores[k] for k in shared] if first is not None else []
     if len(differences) < 2:
@@ -115,11 +115,11 @@ def gain(winner: Trial, first: Trial | None) -> Interval:
 
 
 def write_nested(out: Path, results: Mapping[int, SearchResult], parts: Path) -> NestedResult:
-    """best.yaml with the settings of every outer fold, fold_<k>/ as `write` made them, result.json; all or nothing.
+    """best.yaml with the settings of each outer fold, fold_<k>/ of `write`, result.json; all of them or none.
 
-    parts  the folder in which `write` left fold_<k>
+    parts  the folder in which `write` wrote fold_<k>
     """
-    found = NestedResult(
+    result = NestedResult(
         folds=tuple(results),
         c_index=tuple(one.c_index for one in results.values()),
         gain=tuple(one.gain for one in results.values()),
@@ -129,7 +129,7 @@ def write_nested(out: Path, results: Mapping[int, SearchResult], parts: Path) ->
         epochs=next(iter(results.values())).epochs,
     )
     trees = {k: yaml.safe_load((parts / f"fold_{k}" / "best.yaml").read_text(encoding="utf-8")) for k in results}
-    head = "# Settings of train that won for each outer fold inside its own training part.\n"
+    head = "# Winning settings of train for each outer fold, inside its training part.\n"
     with storage.replacing(out) as draft:
         draft.mkdir()
         for number in results:
@@ -137,7 +137,7 @@ def write_nested(out: Path, results: Mapping[int, SearchResult], parts: Path) ->
         (draft / "best.yaml").write_text(
             head + yaml.safe_dump({"nested": trees}, sort_keys=True, allow_unicode=True), encoding="utf-8"
         )
-        return found.save(draft)
+        return result.save(draft)
 
 
 def _best_yaml(winner: Trial, result: SearchResult) -> str:
@@ -154,12 +154,12 @@ def _best_yaml(winner: Trial, result: SearchResult) -> str:
             "trials": result.trials,
         },
     }
-    head = "# Settings of train that won on the inner folds, by dotted path, and the score they won with.\n"
+    head = "# Winning settings of train on the inner folds, by dotted path, and their score.\n"
     return head + yaml.safe_dump(tree, sort_keys=True, allow_unicode=True)
 
 
 def _write_trials(path: Path, trials: Sequence[Trial], plan: searching.Plan) -> None:
-    """trials.csv: trial, state, c_index (mean of the inner folds seen), one column an inner fold and a setting."""
+    """trials.csv: trial, state, c_index (mean of the scored inner folds), one column per inner fold and per setting."""
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["trial", "state", "c_index", *(f"inner_{k}" for k in range(plan.folds)), *plan.space])

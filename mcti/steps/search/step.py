@@ -1,4 +1,4 @@
-"""Cohort, features and folds to the training settings that win on the inner folds of one training part."""
+"""search: the winning training settings on the inner folds of one outer training part, or of each."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ from mcti.training.worker_pool import Channel, Pool, cores
 
 
 class InitResult(StepResult):
-    """The study that workers will find: its name, trials ended or begun in it, trials wanted."""
+    """The study that workers will open: its name, its trials ended or started, and its planned trials."""
 
     study: str
     trials: int
@@ -50,27 +50,30 @@ def search(
 ) -> SearchResult | NestedResult | InitResult:
     """Search the settings of training over the inner folds of one outer training part, or of each (`nested`).
 
-    One search for all folds sees the test patients of every fold but its own: the evaluation reports how many.
+    One search for all folds reads test patients of the other folds: the evaluation reports how many.
 
-    Reads   cohort, features/<slide_id>.h5 (None: genes alone), folds.csv; of no test patient of `params.outer_fold`
-            anything enters a model or a score. The settings of `params.warm_start`, where a model is named
-    Writes  out/{best.yaml,trials.csv,importance.png,result.json}: all of it or nothing; nested: best.yaml with the
-            settings of every fold, the rest in out/fold_<k>. While it runs, the study lies
-            beside `out` (or in `params.storage`); killed and started again, it goes on with the trials it has. Each
-            trial is a run of the tracking server, where one is named
-    init    only make the study in PostgreSQL, for workers to come
-    Raises  DataError when no trial could be trained, UsageError for a space that names what training does not know,
-            OperationalError when PostgreSQL or the tracking server stays away, Paused after SIGTERM
+    Reads   cohort, features/<slide_id>.h5 (None: genes alone), folds.csv; no test patient of `params.outer_fold` enters
+            a model or a score. The settings of `params.warm_start`, where a model is named
+    Writes  out/{best.yaml,trials.csv,importance.png,result.json}: all of them or none; nested: best.yaml with the
+            settings of each fold, the other files in out/fold_<k>. During the search the study is in a folder next to
+            `out` (or in `params.storage`); after an interruption it resumes with the stored trials. Each trial is a run
+            on the tracking server, where one is configured
+    Raises  DataError when no trial could be trained
+            UsageError when the space has a setting or a value that training does not have
+            OperationalError when PostgreSQL or the tracking server is unavailable
+            Paused after SIGTERM
+
+    init    only create the study in PostgreSQL, before its workers start
     """
-    devices.need(train.device)
+    devices.require_device(train.device)
     split = read_folds(folds)
     base = train.model_copy(update={"epochs": params.epochs})
     _check_space(params, base)
     numbers = split.numbers if params.nested else [params.outer_fold]
-    asked = [params.model_copy(update={"outer_fold": number, "nested": False}) for number in numbers]
-    planned = [_study(cohort, features, split, one, base) for one in asked]
+    single = [params.model_copy(update={"outer_fold": number, "nested": False}) for number in numbers]
+    planned = [_study(cohort, features, split, one, base) for one in single]
     if init:
-        return _make(planned)
+        return _initialise(planned)
     result = _nested(planned, Path(out), progress) if params.nested else _searched(planned[0], Path(out), progress)
     for folder in (_work(Path(out)), _nested_work(Path(out))):
         shutil.rmtree(folder, ignore_errors=True)
@@ -78,7 +81,7 @@ def search(
 
 
 def _check_space(params: SearchParams, base: TrainParams) -> None:
-    """A value that training refuses is known before the first trial."""
+    """Refuse values of the space that training does not accept, before the first trial."""
     searching.check_space(params.space)
     for name, values in params.space.items():
         for value in values:
@@ -87,15 +90,15 @@ def _check_space(params: SearchParams, base: TrainParams) -> None:
 
 def _study(cohort: Location, features: Location | None, split: Folds, params: SearchParams, base: TrainParams) -> Study:
     """The study of one outer training part."""
-    parts = study_setup.inner_parts(split, params.outer_fold)
-    plan = study_setup.plan_of(params, base, len(parts))
-    name = f"search-{study_setup.identity(load_dataset(cohort, features), parts, params, base)}"
-    study_setup.data_of.cache_clear()
-    return Study(str(cohort), None if features is None else str(features), tuple(parts), base, plan, params, name)
+    splits = study_setup.inner_splits(split, params.outer_fold)
+    plan = study_setup.plan_of(params, base, len(splits))
+    name = f"search-{study_setup.identity(load_dataset(cohort, features), splits, params, base)}"
+    study_setup.load.cache_clear()
+    return Study(str(cohort), None if features is None else str(features), tuple(splits), base, plan, params, name)
 
 
 def _searched(study: Study, out: Path, progress: Progress | None) -> SearchResult:
-    """Run one study and write its result; the study itself stays where it lies."""
+    """Run one study and write its result; the study itself is kept."""
     trials = (_shared if is_shared(study.params.storage) else _embedded)(study, out, _Reporter(study.plan, progress))
     result = record.write(out, trials, study.params, study.plan)
     close_log(study, result, out)
@@ -103,9 +106,9 @@ def _searched(study: Study, out: Path, progress: Progress | None) -> SearchResul
 
 
 def _nested(planned: Sequence[Study], out: Path, progress: Progress | None) -> NestedResult:
-    """One search after the other, each inside the training part of its own outer fold.
+    """One search after the other, each inside the training part of its outer fold.
 
-    Every study is kept until the last one has ended: a search started again asks for no trial twice.
+    Each study is kept until the last one has ended: a resumed search runs no trial twice.
     """
     results = {}
     for done, planned_study in enumerate(planned):
@@ -129,9 +132,9 @@ class _FoldProgress:
         self.progress(self.done * total + done, self.searches * total, unit, text, restored)
 
 
-def _make(planned: Sequence[Study]) -> InitResult:
+def _initialise(planned: Sequence[Study]) -> InitResult:
     if not is_shared(planned[0].params.storage):
-        hint = "give --storage postgresql://…; a study in SQLite is made by the search itself"
+        hint = "give --storage postgresql://…; the search itself creates a study in SQLite"
         raise UsageError("no study to share", "search --init", hint)
     with searching.quiet():
         trials = sum(len(open_shared(study).trials()) for study in planned)
@@ -140,37 +143,38 @@ def _make(planned: Sequence[Study]) -> InitResult:
 
 
 def _embedded(study: Study, out: Path, report: "_Reporter") -> list[Trial]:
-    """The trials in rounds over the workers of this process; the study lies in SQLite, or where storage says."""
+    """The trials in rounds over the workers of this process; the study is in SQLite, or in `params.storage`."""
     url, logged = study.params.storage or _sqlite(_work(out)), TrialLog(study)
     with Pool(study_setup.score, study.base.workers, study.params.parallel_trials) as pool:
 
         def evaluate(pairs: Sequence[tuple[Mapping[str, Setting], int]]) -> list[float]:
             if pool.event.is_set():
-                raise Paused("paused between two trials", "the search", "run the same command again to go on from here")
-            return pool.map([study.job(chosen, k) for chosen, k in pairs], report.of_round(len(pairs)))
+                raise Paused("paused between two trials", "the search", "run the same command again to resume")
+            jobs = [study.job(settings, inner) for settings, inner in pairs]
+            return pool.map(jobs, report.round_progress(len(pairs)))
 
-        def told(trials: list[Trial]) -> None:
+        def report_and_log(trials: list[Trial]) -> None:
             report(trials)
             for trial in trials:
                 logged(trial)
 
-        trials = searching.optimise(study.plan, url, study.name, evaluate, told)
-    told(trials)
+        trials = searching.optimise(study.plan, url, study.name, evaluate, report_and_log)
+    report_and_log(trials)
     return trials
 
 
 def _shared(study: Study, out: Path, report: "_Reporter") -> list[Trial]:  # noqa: ARG001
-    """The trials by as many workers as this process may have, together with those of other processes."""
+    """The trials by the workers of this process, shared with the workers of other processes."""
     with searching.quiet():
         shared = open_shared(study)
-        with shared.alone():  # one run of the study, whoever comes first
+        with shared.exclusive():  # one run of the study, opened by the first process
             parent = TrialLog(study).parent
-        searching.log_found(shared.trials(), study.plan)
+        searching.log_resumed(shared.trials(), study.plan)
         count = min(study.base.workers or cores(), study.plan.trials)
         with Pool(_worker, count, count) as pool:
-            pool.map([Worker(study, parent, -(-study.plan.trials // count))] * count, report.counted)
+            pool.map([Worker(study, parent, -(-study.plan.trials // count))] * count, report.trial_progress)
             if pool.event.is_set():
-                hint = "run the same command again, or leave the rest to the other workers"
+                hint = "run the same command again, or let the other workers finish"
                 raise Paused("paused: its trials wait for a worker", "the search", hint)
         trials = shared.trials()
     searching.check_complete(trials)
@@ -179,7 +183,10 @@ def _shared(study: Study, out: Path, report: "_Reporter") -> list[Trial]:  # noq
 
 @dataclass(frozen=True)
 class Worker:
-    """One worker of a shared study: the run to log below (empty: none), and its share of the trials, for the bar."""
+    """One worker of a shared study.
+
+    parent  tracking run of the study (empty: none);  share: expected number of its trials, for the progress bar
+    """
 
     study: Study
     parent: str
@@ -193,7 +200,7 @@ def _worker(job: Worker, channel: Channel) -> None:
         steps = _Steps(channel, done, max(done, job.share), f"trial {trial.number}, inner fold {inner}")
         return study_setup.score(study.job(trial.settings, inner), steps)
 
-    def told(trial: Trial) -> None:
+    def on_end(trial: Trial) -> None:
         nonlocal done
         done += 1
         logged(trial)
@@ -201,7 +208,7 @@ def _worker(job: Worker, channel: Channel) -> None:
         channel.progress(done, max(done, job.share), "trials", score)
 
     with searching.quiet():
-        open_shared(study).work(score, told, channel.stop)
+        open_shared(study).work(score, on_end, channel.stop)
     channel.progress(done, done, "trials")
 
 
@@ -224,17 +231,17 @@ class _Steps:
 
 
 def open_shared(study: Study) -> SharedStudy:
-    """The study in PostgreSQL, made unless it is there."""
+    """The study in PostgreSQL, created where it does not exist."""
     params = study.params
     assert params.storage is not None
-    given = {"heartbeat_seconds": params.heartbeat_seconds, "wait_minutes": params.wait_minutes}
-    return SharedStudy(study.plan, params.storage, study.name, **given)  # type: ignore[arg-type]
+    timing = {"heartbeat_seconds": params.heartbeat_seconds, "wait_minutes": params.wait_minutes}
+    return SharedStudy(study.plan, params.storage, study.name, **timing)  # type: ignore[arg-type]
 
 
 class _Reporter:
-    """Turns finished rounds into progress: inner folds trained, of at most trials x folds.
+    """Reports finished rounds as progress: inner folds trained, of at most trials x folds.
 
-    scored, restored    inner folds with a score; those that the study held before this process began
+    scored, restored    inner folds with a score; those that the study contained at the start of this process
     best                the highest mean C so far, as text; empty before a trial is complete
     """
 
@@ -252,17 +259,17 @@ class _Reporter:
         else:
             self._report(self.scored, self.best)
 
-    def of_round(self, jobs: int) -> Progress:
-        """Progress of the `jobs` inner folds that are trained side by side now, by their steps."""
+    def round_progress(self, jobs: int) -> Progress:
+        """Progress of the `jobs` inner folds that are trained in parallel now, by their steps."""
 
         def report(done: float, total: float, unit: str, detail: str = "", restored: float = 0, /) -> None:  # noqa: ARG001
             steps = f"this round {int(done)} of {int(total)} {unit}"
-            share = min(done / total, 0.999) if total else 0.0  # whole when its scores are stored
+            share = min(done / total, 0.999) if total else 0.0  # complete when its scores are stored
             self._report(self.scored + jobs * share, ", ".join(filter(None, (self.best, steps))))
 
         return report
 
-    def counted(self, done: float, total: float, unit: str, detail: str = "", restored: float = 0, /) -> None:
+    def trial_progress(self, done: float, total: float, unit: str, detail: str = "", restored: float = 0, /) -> None:
         """Progress of workers that count trials themselves."""
         if self.progress is not None:
             self.progress(done, total, unit, detail, restored)
@@ -277,7 +284,7 @@ def _work(out: Path) -> Path:
 
 
 def _nested_work(out: Path) -> Path:
-    """Where the searches of the outer folds lie until all have ended."""
+    """The folder of the searches of the outer folds until all have ended."""
     return out.parent / f".{out.name}.nested"
 
 

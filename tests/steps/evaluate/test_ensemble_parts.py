@@ -114,8 +114,8 @@ def test_shares_by_hand():
 
 def test_every_figure_of_metrics_json_has_a_name_that_mlflow_takes(project):
     """MLflow 3: letters, digits and `_ - . / :` and blanks; a comma ends the registration of a model."""
-    from mcti.registry import compared
+    from mcti.registry import headline_metrics
 
-    found = compared.figures(json.loads((project / "out" / "metrics.json").read_text()), None)
+    found = headline_metrics.select(json.loads((project / "out" / "metrics.json").read_text()), None)
     assert "mcti.c_index.value" in found
     assert [name for name in found if not re.fullmatch(r"[\w\-./: ]+", name)] == []

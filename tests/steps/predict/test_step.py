@@ -13,8 +13,8 @@ from mcti.cohort import tables
 from mcti.dataset.loading import load_dataset
 from mcti.errors import DataError, UsageError
 from mcti.params import PredictParams
-from mcti.registry import ensemble
-from mcti.steps.predict.step import frame, predict
+from mcti.registry import ensemble_files
+from mcti.steps.predict.step import PatientPages, frame, predict
 from mcti.steps.train import train
 from tests.training.factories import GENES, WIDTH, folders, settings
 
@@ -155,7 +155,7 @@ def refitted(world, tmp_path_factory):
     root, cohort, features = world
     train(cohort, features, root / "folds.csv", settings(epochs=1, workers=1), root / "models", refit=True)
     folder = tmp_path_factory.mktemp("refitted") / "ensemble"
-    ensemble.assemble(root / "models", folder, refit=True)
+    ensemble_files.assemble(root / "models", folder, refit=True)
     return folder
 
 
@@ -180,7 +180,7 @@ def test_risk_groups_of_a_refit_are_cut_where_the_folds_were_wrong_about_those_t
     """By hand: the share of a fold's training patients below its out-of-fold median, as a quantile of the refit's."""
     root, cohort, features = world
     predict(str(refitted), None, None, DEFAULTS, tmp_path / "o.csv", new_patients=newcomers(world, tmp_path))
-    data, loaded, shares = load_dataset(cohort, features), ensemble.load(refitted), []
+    data, loaded, shares = load_dataset(cohort, features), ensemble_files.load(refitted), []
 
     def learned(name):
         bags = [b for b in data.bags.values() if name == "refit" or name not in loaded.eligible_members(b.patient_id)]
@@ -250,7 +250,7 @@ def test_a_page_a_patient_shows_curve_and_flags_and_escapes_names(world, tmp_pat
             DEFAULTS,
             tmp_path / "o.csv",
             new_patients=place,
-            pages=tmp_path / "pages",
+            pages=PatientPages(tmp_path / "pages"),
         )
     assert len(list((tmp_path / "pages").iterdir())) == 23
     slides = pd.read_csv(place / "slides.csv")
@@ -262,7 +262,7 @@ def test_a_page_a_patient_shows_curve_and_flags_and_escapes_names(world, tmp_pat
         DEFAULTS,
         tmp_path / "o.csv",
         new_patients=place,
-        pages=tmp_path / "pages",
+        pages=PatientPages(tmp_path / "pages"),
     )
     pages = sorted(path.name for path in (tmp_path / "pages").iterdir())
     assert len(pages) == 24, "and none as PDF, which nobody asked for"
@@ -277,7 +277,9 @@ def test_a_page_a_patient_shows_curve_and_flags_and_escapes_names(world, tmp_pat
 
 def test_the_page_of_a_patient_of_the_development_cohort_says_who_speaks(world, tmp_path):
     root, cohort, features = world
-    predict(str(root / "models"), cohort, features, DEFAULTS, tmp_path / "o.csv", pages=tmp_path / "pages")
+    predict(
+        str(root / "models"), cohort, features, DEFAULTS, tmp_path / "o.csv", pages=PatientPages(tmp_path / "pages")
+    )
     html = next((tmp_path / "pages").glob("*.html")).read_text(encoding="utf-8")
     assert re.search(r"predicted by fold_\d, which did not see this patient of the development cohort", html)
 
@@ -286,7 +288,9 @@ def test_the_page_places_the_risk_in_the_development_cohort(world, tmp_path):
     """Percentile: the share of the fold's test patients with a lower risk. The model keeps knots of at least two
     patients, no risk itself, so that a fold of twelve tells it within two knots."""
     root, cohort, features = world
-    predict(str(root / "models"), cohort, features, DEFAULTS, tmp_path / "o.csv", pages=tmp_path / "pages")
+    predict(
+        str(root / "models"), cohort, features, DEFAULTS, tmp_path / "o.csv", pages=PatientPages(tmp_path / "pages")
+    )
     rows = pd.read_csv(tmp_path / "o.csv").set_index("patient_id")
     for fold in (0, 1):
         table = pd.read_csv(root / "models" / f"fold_{fold}" / "predictions.csv").set_index("patient_id")

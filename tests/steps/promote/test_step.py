@@ -31,7 +31,7 @@ def runs(tmp_path_factory):
 def registered(runs, name, tmp_path):
     for run in runs:
         params = RegisterParams(name=name, experiment=name)
-        yield register(run.models, run.evaluation, params, tmp_path / "r.json", run.validation)
+        yield register(run.models, run.evaluation, run.validation, params, tmp_path / "r.json")
 
 
 PROMOTED = GateEvaluation(outcome="promote", reason="in a test", lead=None, gates=())

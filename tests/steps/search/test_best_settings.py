@@ -13,7 +13,7 @@ from mcti.params import TrainParams
 from mcti.steps.evaluate import search_use
 from mcti.steps.evaluate.comparators import check_training
 from mcti.steps.evaluate.step import split_outcomes
-from mcti.steps.search.best_settings import Best
+from mcti.steps.search.best_settings import BestSettings
 from mcti.steps.train import train
 from tests.training import factories
 
@@ -25,9 +25,9 @@ def part(outer: int, **settings) -> dict:
     return {"settings": settings, "inner": inner}
 
 
-def write(place, tree) -> Best:
-    place.write_text(yaml.safe_dump(tree))
-    return Best.read(place)
+def write(path, tree) -> BestSettings:
+    path.write_text(yaml.safe_dump(tree))
+    return BestSettings.read(path)
 
 
 NESTED = {"nested": {0: part(0, learning_rate=1e-3), 1: part(1, learning_rate=1e-2)}}
@@ -58,7 +58,7 @@ def test_a_nested_search_gives_each_fold_its_own_and_the_refit_the_middle(tmp_pa
 def test_another_file_is_refused(tmp_path, text):
     (tmp_path / "best.yaml").write_text(text)
     with pytest.raises(DataError, match="no `settings` to read"):
-        Best.read(tmp_path / "best.yaml")
+        BestSettings.read(tmp_path / "best.yaml")
 
 
 def test_the_models_record_their_search_and_the_patients_that_it_saw(tmp_path):
@@ -68,14 +68,14 @@ def test_the_models_record_their_search_and_the_patients_that_it_saw(tmp_path):
     (tmp_path / "one.yaml").write_text(yaml.safe_dump(part(0, learning_rate=2e-3)))
     settings = factories.settings(workers=1, epochs=1)
     train(cohort, features, folds, settings, tmp_path / "one", best=tmp_path / "one.yaml")
-    found = search_use.read(tmp_path / "one", split)
-    assert found["seen"] == len(split.test_patients(1))
-    assert found["patients"] == len(split.test_patients(0)) + len(split.test_patients(1))
-    assert f"{found['seen']} of the {found['patients']} evaluated patients" in summary_text.search_sentences(found)[0]
-    assert "0.010 [-0.020, 0.040]" in summary_text.search_sentences(found)[1]
+    use = search_use.read(tmp_path / "one", split)
+    assert use["seen"] == len(split.test_patients(1))
+    assert use["patients"] == len(split.test_patients(0)) + len(split.test_patients(1))
+    assert f"{use['seen']} of the {use['patients']} evaluated patients" in summary_text.search_sentences(use)[0]
+    assert "0.010 [-0.020, 0.040]" in summary_text.search_sentences(use)[1]
 
 
-def test_a_nested_search_saw_nobody_and_its_folds_are_one_model_though_their_settings_differ(tmp_path):
+def test_a_nested_search_reads_no_test_patient_and_its_folds_are_one_model_of_different_settings(tmp_path):
     cohort, features, folds = factories.folders(tmp_path)
     (tmp_path / "nested.yaml").write_text(yaml.safe_dump(NESTED))
     train(
@@ -90,8 +90,8 @@ def test_a_nested_search_saw_nobody_and_its_folds_are_one_model_though_their_set
         storage.read_json(tmp_path / "nested" / f"fold_{k}" / "model.json")["params"]["learning_rate"] for k in (0, 1)
     ]
     assert rates == [1e-3, 1e-2]
-    found = search_use.read(tmp_path / "nested", read_folds(folds))
-    assert (found["nested"], found["seen"]) == (True, 0)
+    use = search_use.read(tmp_path / "nested", read_folds(folds))
+    assert (use["nested"], use["seen"]) == (True, 0)
     outcomes = split_outcomes(tables.read_patients(cohort), read_folds(folds))
     check_training(tmp_path / "nested", outcomes)
     model = storage.read_json(tmp_path / "nested" / "fold_1" / "model.json")

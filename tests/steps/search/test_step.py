@@ -11,10 +11,16 @@ from mcti.params import SearchParams
 from mcti.steps import train as training_step
 from mcti.steps.search import step as step
 from mcti.steps.search import study_setup
+from mcti.steps.search.best_settings import override
 from tests.training import factories
 from tests.training.postgres import Server
 
 SPACE = {"learning_rate": [1e-4, 1e-2], "alpha": [0.1, 0.3, 0.6]}
+
+
+def trial_job(world, split, base, settings) -> study_setup.TrialJob:
+    params = override(base, dict(settings), "search.space")
+    return study_setup.TrialJob(str(world[0]), str(world[1]), split, params, ("inner", split.fold))
 
 
 def asked(**changes) -> SearchParams:
@@ -55,12 +61,9 @@ def test_the_best_is_the_complete_trial_with_the_highest_mean(searched):
 
 def test_the_best_settings_train_again_to_the_very_score_recorded(world, searched):
     best = yaml.safe_load((searched[1] / "best.yaml").read_text())
-    parts = study_setup.inner_parts(read_folds(world[2]), 0)
+    parts = study_setup.inner_splits(read_folds(world[2]), 0)
     base = factories.settings(epochs=best["inner"]["epochs"])
-    scores = [
-        study_setup.score(study_setup.job_of(str(world[0]), str(world[1]), p, base, best["settings"]), Silent())
-        for p in parts
-    ]
+    scores = [study_setup.score(trial_job(world, p, base, best["settings"]), Silent()) for p in parts]
     assert scores == best["inner"]["c_index_by_fold"]
 
 
@@ -74,7 +77,7 @@ class Silent:
 
 def test_no_test_patient_of_the_outer_fold_is_in_an_inner_part(world):
     split = read_folds(world[2])
-    for part in study_setup.inner_parts(split, 0):
+    for part in study_setup.inner_splits(split, 0):
         assert not {*part.train, *part.test} & set(split.test_patients(0))
         assert sorted({*part.train, *part.test}) == split.train_patients(0)
         assert not set(part.train) & set(part.test)
@@ -87,12 +90,12 @@ class Cut(Exception):
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [1, 4])
 def test_a_search_cut_off_goes_on_to_the_same_bytes(world, searched, tmp_path, after):
-    """The study survives in the work folder beside the result; rounds that it holds are not trained again."""
-    out, seen = tmp_path / "search", []
+    """The study is kept in the work folder next to the result; its rounds are not trained again."""
+    out, reports = tmp_path / "search", []
 
     def cut(done, *_):
-        seen.append(done)
-        if len(seen) == after:
+        reports.append(done)
+        if len(reports) == after:
             raise Cut
 
     with pytest.raises(Cut):
@@ -114,7 +117,7 @@ def test_a_value_that_training_refuses_is_named_before_the_first_trial(world, tm
         ({"learning_rate": [-1.0, 1.0]}, "0 < low < high"),
         ({"alpha": [0.1, 0.3, 7.0]}, "input should be less than or equal to 1"),
         ({"alpha": [0.3, 0.1]}, "0 < low < high"),
-        ({"preset": ["tiny"]}, "nothing to choose from"),
+        ({"preset": ["tiny"]}, "no two different values"),
     ):
         with pytest.raises(UsageError, match=words):
             step.search(*world, asked(space=space), factories.settings(), tmp_path / "search")
@@ -171,7 +174,7 @@ def test_every_trial_is_one_run_below_the_run_of_the_study(world, tmp_path, monk
     address = f"sqlite:///{tmp_path / 'mlflow.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     params = asked(experiment="looked for", trials=3)
-    for _ in range(2):  # the second time the study is searched anew, and logged once
+    for _ in range(2):  # the second time the study is searched again, and logged once
         result = step.search(*world, params, factories.settings(workers=1), tmp_path / "search")
     client = MlflowClient(address)
     runs = client.search_runs([client.get_experiment_by_name("looked for").experiment_id])
@@ -229,7 +232,7 @@ def nested(world, tmp_path_factory):
 
 
 def test_a_nested_search_finds_settings_for_each_fold_inside_its_own_training_part(world, nested, tmp_path):
-    """Oracle: the search of fold 1 alone, asked for by `outer_fold`."""
+    """Oracle: the search of fold 1 alone, selected by `outer_fold`."""
     result, out = nested
     numbers = read_folds(world[2]).numbers
     assert sorted(path.name for path in out.iterdir()) == ["best.yaml", *(f"fold_{k}" for k in numbers), "result.json"]
@@ -243,7 +246,7 @@ def test_a_nested_search_finds_settings_for_each_fold_inside_its_own_training_pa
 
 
 def test_the_gain_is_the_paired_difference_over_the_inner_folds(searched):
-    """Nadeau and Bengio 2003 by hand: variance of the mean (1 / J + 1 / (J - 1)) s², t with J - 1 degrees."""
+    """Nadeau and Bengio 2003 manually: variance of the mean (1 / J + 1 / (J - 1)) s², t with J - 1 degrees."""
     from scipy import stats
 
     result, out = searched

@@ -1,9 +1,9 @@
-"""Words of the release dossier: the points that it is asked for and where each is answered; the cohort's counts."""
+"""Requirements on the release dossier, the section that answers each, and labels of the cohort's counts."""
 
 from collections.abc import Sequence
 
 _AI_ACT, _TRIPOD, _CARD = "EU AI Act, Annex IV", "TRIPOD+AI", "model card"
-ASKED: Sequence[tuple[str, str, str, str]] = (
+REQUIREMENTS: Sequence[tuple[str, str, str, str]] = (
     (_AI_ACT, "1(a)", "intended purpose, provider, version", "use"),
     (_AI_ACT, "1(b)", "interaction with other hardware and software", ""),
     (_AI_ACT, "1(c)", "versions of software and firmware", "software"),
@@ -12,7 +12,7 @@ ASKED: Sequence[tuple[str, str, str, str]] = (
     (_AI_ACT, "2(a)-(c)", "development, design choices, architecture, resources", "methods"),
     (_AI_ACT, "2(d)", "data: provenance, selection, labelling, cleaning", "data"),
     (_AI_ACT, "2(e)", "human oversight", ""),
-    (_AI_ACT, "2(f)", "changes foreseen beforehand", "changes"),
+    (_AI_ACT, "2(f)", "predetermined changes", "changes"),
     (_AI_ACT, "2(g)", "validation and testing, metrics, discriminatory impact", "results"),
     (_AI_ACT, "2(h)", "cybersecurity (docs/security.md)", "lineage"),
     (_AI_ACT, "3", "capabilities and limits, accuracy by group, specification of input", "groups"),
@@ -42,7 +42,9 @@ ASKED: Sequence[tuple[str, str, str, str]] = (
     (_CARD, "ethics", "risks and mitigations, caveats", "limits"),
 )  # fmt: skip
 
-COHORT = {
+"""(document, point, requirement, key of the section); an empty key: no section answers it."""
+
+COHORT_LABELS = {
     "patients": "patients in the cohort, before the split",
     "events": "events in the cohort, before the split",
     "event_rate": "share of events in the cohort",
@@ -51,4 +53,4 @@ COHORT = {
     "genes": "genes",
     "subtypes": "subtypes",
 }
-"""What the contract counts of the cohort itself, in words; the rest are its measures."""
+"""Labels of the counts of the cohort; all other numbers of a validation are measurements of the contract."""

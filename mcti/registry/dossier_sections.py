@@ -1,0 +1,198 @@
+"""Sections of the release dossier about purpose, data, methods, limits, changes, lineage and software."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mcti.registry import sbom
+from mcti.registry.card import GAP
+from mcti.registry.dossier_document import DossierSource, Section, Table, interval, pairs
+from mcti.registry.dossier_requirements import COHORT_LABELS
+from mcti.registry.dossier_results import comparison_name
+
+
+def use(source: DossierSource) -> Section:
+    """Intended use."""
+    card = source.card
+    keys = {"intended use": "intended_use", "not intended": "not_intended", "contact": "contact"}
+    table = pairs(
+        {**{title: card[key] for title, key in keys.items()}, "new patients are predicted by": card["new_patients"]}
+    )
+    gaps = [
+        f"{name}: state it in params.yaml (register.{name})"
+        for name in ("intended_use", "contact")
+        if card[name] == GAP
+    ]
+    open_points = ("instructions for use", "who may override the model, and how (human oversight)")
+    return Section(key="use", title="Intended use", tables=(table,), gaps=(*gaps, *open_points))
+
+
+def data(source: DossierSource) -> Section:
+    """The cohort, its data contract, and the evaluated and excluded patients."""
+    cohort, licences = source.card["data"], source.card["licences"]
+    gaps = [] if licences["data"] != GAP else ["licence of the data (register.data_licence)"]
+    gaps += ["setting, dates and eligibility of the cohort", "ethical approval"]
+    if cohort == GAP:
+        tables = tuple(_evaluated(source, {}))
+        gaps = ["data contract: register with `mcti register --validation`", *gaps]
+        return Section(key="data", title="Data and attrition", tables=tables, gaps=tuple(gaps))
+    numbers = dict(cohort["numbers"] or {})
+    counts = {label: numbers.pop(name) for name, label in COHORT_LABELS.items() if name in numbers}
+    contract = tuple(
+        (
+            expectation["description"],
+            expectation["severity"],
+            "met" if expectation["passed"] else f"FAILED in {expectation['failing']} of {expectation['rows']} rows",
+        )
+        for expectation in cohort["expectations"]
+    )
+    return Section(
+        key="data",
+        title="Data and attrition",
+        paragraphs=(f"Cohort {cohort['name']}, MD5 {cohort['md5']}.", *(cohort["warnings"] or ())),
+        tables=(
+            *_evaluated(source, {"endpoint": cohort["endpoint"], "licence": licences["data"]}),
+            pairs(counts, "the cohort as it was validated"),
+            Table(headers=("data contract", "severity", "result"), rows=contract),
+            pairs(numbers, "measurements of the data contract"),
+        ),
+        gaps=tuple(gaps),
+    )
+
+
+def _evaluated(source: DossierSource, further: Mapping[str, Any]) -> Iterator[Table]:
+    """The counts of the evaluated patients, and of the patients excluded at each step."""
+    evaluation = source.evaluation
+    labels = {"patients": "patients evaluated", "events": "events among them"}
+    counts = {label: evaluation[name] for name, label in labels.items() if name in evaluation}
+    if "median_follow_up" in evaluation:
+        months = evaluation["median_follow_up"]
+        counts["median follow-up, months (reverse Kaplan-Meier)"] = "not reached" if months is None else months
+    yield pairs(counts | dict(further))
+    steps: Mapping[str, Mapping[str, int]] = evaluation.get("excluded", {})
+    rows = tuple((step, reason, str(count)) for step, reasons in steps.items() for reason, count in reasons.items())
+    yield Table(headers=("excluded at", "reason", "patients"), rows=rows or (("no step", "none", "0"),))
+
+
+def methods(source: DossierSource) -> Section:
+    """Inputs, architecture, settings and outputs of the model."""
+    card = source.card
+    features = card["inputs"]["features"]
+    known = features != GAP
+    inputs = {name: value for name, value in card["inputs"].items() if name != "features"}
+    inputs |= features if known else {"features": "unknown"}
+    no_search = ("No search of the settings is recorded.",)
+    return Section(
+        key="methods",
+        title="Methods",
+        paragraphs=(
+            "Scales, bins and imputation are fitted on the training part of each fold only. Each patient is predicted "
+            "on one thread: the same input gives the same bits.",
+            *source.metrics["mcti"].get("search", {}).get("sentences", no_search),
+        ),
+        tables=(
+            pairs(inputs, "inputs"),
+            pairs(card["architecture"], "architecture"),
+            pairs(card["training"]["settings"], "settings of the training"),
+            pairs(
+                {
+                    **card["outputs"],
+                    "edges of the time bins, months": card["bins_months"],
+                    "licence of the encoder": card["licences"]["encoder"],
+                }
+            ),
+        ),
+        gaps=() if known else ("origin of the features: extract them with `mcti extract` and train again",),
+    )
+
+
+def explanations(source: DossierSource) -> Section:
+    """Contributions for example patients."""
+    if not source.examples:
+        gap = "examples: run `mcti explain`, then `mcti dossier --explanations DIR`"
+        return Section(key="explanations", title="Explanation examples", gaps=(gap,))
+    headers = tuple(source.examples[0])
+    rows = tuple(tuple(row[name] for name in headers) for row in source.examples)
+    return Section(
+        key="explanations",
+        title="Explanation examples",
+        paragraphs=("Contributions to the risk by modality (integrated gradients); patient ids are hashed.",),
+        tables=(Table(headers=headers, rows=rows),),
+    )
+
+
+def limits(source: DossierSource) -> Section:
+    """Known limits, and comparisons without evidence of superiority."""
+    paragraphs = [source.card["notice"]] if source.card["notice"] else []
+    paragraphs += source.evaluation.get("warnings", [])
+    for name, contrast in source.metrics["mcti"].get("comparison", {}).items():
+        if (name == "cox_clinical" or contrast.get("primary")) and not (contrast["difference"]["low"] or 0) > 0:
+            value, low, high = interval(contrast["difference"])
+            paragraphs.append(
+                f"The model was not shown to be better than {comparison_name(name, contrast)}: "
+                f"difference of C {value} ({low} to {high})."
+            )
+    paragraphs += [
+        "Out-of-fold results on the development cohort do not predict the results in another hospital.",
+        "Risks have no unit and are comparable within this model only.",
+        "Patients who differ from the training cohort are flagged, not refused; monitor the drift of the inputs "
+        "(mcti monitor).",
+    ]
+    if source.card["new_patients"].startswith("the refit"):
+        paragraphs.append(
+            "New patients are predicted by a refit, for which no test patients remain: its evidence is that of the "
+            "folds."
+        )
+    gaps = ("clinical consequences of a wrong risk", "risk management (Article 9)", "clinical evaluation")
+    return Section(key="limits", title="Limits and risks", paragraphs=tuple(paragraphs), gaps=gaps)
+
+
+def changes(source: DossierSource) -> Section:
+    """The gate evaluation of the version, and the ledger of the model."""
+    title = "Change against the last champion"
+    evaluated = [entry for entry in source.entries if entry.version == source.version and entry.evidence.get("gates")]
+    if not evaluated:
+        return Section(key="changes", title=title, gaps=("no gate evaluation: run `mcti promote`",))
+    entry = evaluated[-1]
+    rows = tuple((gate["name"], gate["verdict"], gate["reason"]) for gate in entry.evidence["gates"])
+    history = tuple(
+        (str(one.number), one.time, one.who, one.action, str(one.version), str(one.champion or "none"))
+        for one in source.entries
+    )
+    return Section(
+        key="changes",
+        title=title,
+        paragraphs=(f"Ledger entry {entry.number}: {entry.action}: {entry.evidence.get('reason', '')}.",),
+        tables=(
+            Table(headers=("gate", "verdict", "reason"), rows=rows),
+            Table(headers=("entry", "time", "who", "action", "version", "champion after"), rows=history),
+        ),
+    )
+
+
+def lineage(source: DossierSource) -> Section:
+    """Digest, commit, image and data versions."""
+    record = source.card["lineage"]
+    values = {name: record[name] for name in ("digest", "commit", "image", "folds")}
+    values |= {f"data {path}": md5 for path, md5 in record["data"].items()}
+    values |= {f"ledger entry {entry.number}": entry.hash for entry in source.entries[-1:]}
+    gaps = []
+    if str(record["commit"]).endswith("-dirty") or record["commit"] == "unknown":
+        gaps.append("code or settings were not those of a commit: commit them and train again")
+    if "@sha256:" not in str(record["image"]):
+        gaps.append("no image with a digest: train and register in one (MCTI_IMAGE)")
+    return Section(key="lineage", title="Lineage", tables=(pairs(values),), gaps=tuple(gaps))
+
+
+def software(source: DossierSource) -> Section:
+    """The packages and their licences."""
+    components = source.sbom["components"]
+    rows = tuple((part["name"], part["version"], sbom.licence(part) or GAP) for part in components)
+    unknown = [row[0] for row in rows if row[2] == GAP]
+    text = f"{len(components)} packages at the registration; CycloneDX 1.5 in the JSON file next to this page."
+    return Section(
+        key="software",
+        title="Software (SBOM)",
+        paragraphs=(text,),
+        tables=(Table(headers=("package", "version", "licence"), rows=rows),),
+        gaps=(f"licence not stated by: {', '.join(unknown)}",) if unknown else (),
+    )

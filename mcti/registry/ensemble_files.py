@@ -1,0 +1,199 @@
+"""The folder of an ensemble: writing, reading and checking it. Weights are safetensors, the rest is JSON; no pickle."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mcti import storage
+from mcti.errors import DataError
+from mcti.model import compatibility
+from mcti.model.reference_profile import ReferenceProfile
+from mcti.model.trained import TrainedModel
+from mcti.redaction import hashed
+from mcti.registry.ensemble import Ensemble
+
+INDEX = "ensemble.json"
+REFIT = "refit"
+_FILES = ("weights.safetensors", "model.json")
+
+
+def assemble(models: Path, out: Path, *, refit: bool = False) -> str:
+    """Copy the folds below `models` (fold_*/…) into the new folder `out` with an index; the digest of the contents.
+
+    refit  also copy models/refit, which then predicts new patients
+
+    Raises
+    DataError when there is no fold, when a fold lacks a file, when two folds differ in settings or code, or when both
+    test the same patient within one repeat.
+    DataError when the refit is missing, or differs from the folds in settings, code or patients.
+    """
+    folds = fold_folders(models)
+    _check_compatible(folds)
+    folders = [*folds, _refit_folder(models, folds)] if refit else folds
+    index: dict[str, Any] = {"members": {folder.name: _file_hashes(folder) for folder in folders}}
+    index["assigned"] = _assigned(folds)
+    if refit:
+        index["default_members"] = [REFIT]
+    out.mkdir(parents=True)
+    for folder in folders:
+        (out / folder.name).mkdir()
+        for name in _FILES:
+            (out / folder.name / name).write_bytes((folder / name).read_bytes())
+    (out / INDEX).write_text(storage.to_json(index), encoding="utf-8")
+    return digest_of(index)
+
+
+def load(folder: Path) -> Ensemble:
+    """The ensemble in `folder`: what `assemble` wrote, or the folds as `mcti train` wrote them.
+
+    Raises DataError when a file is missing, altered, not a safetensors file, or contains a NaN or infinite weight.
+    """
+    if (folder / INDEX).exists():
+        index = storage.read_json(folder / INDEX)
+        folders = [folder / name for name in sorted(index["members"], key=_fold_number)]
+        for path in folders:
+            _check_unaltered(path, index["members"][path.name])
+    else:
+        folders = fold_folders(folder)
+        index = {"members": {path.name: _file_hashes(path) for path in folders}, "assigned": _assigned(folders)}
+        _check_compatible(folders)
+    spec = storage.read_json(folders[0] / "model.json")
+    return Ensemble(
+        members={path.name: _read_member(path) for path in folders},
+        assigned={patient: tuple(names) for patient, names in index["assigned"].items()},
+        horizons_months=tuple(float(months) for months in spec["horizons_months"]),
+        digest=digest_of(index),
+        reference_profiles=_read_profiles(folders),
+        default_members=tuple(index.get("default_members", ())),
+        feature_attributes=spec.get("features", {}),
+    )
+
+
+def trained_on(folder: Path) -> dict[str, frozenset[str]]:
+    """SHA-256 of the ids of the training patients of each member; `folder` contains fold_*/model.json.
+
+    Raises DataError when a model.json does not list its patients.
+    """
+    patients = {}
+    for path in fold_folders(folder):
+        spec = storage.read_json(path / "model.json")
+        if "patients" not in spec:
+            raise DataError("the training patients are not listed", str(path / "model.json"), "train this fold again")
+        patients[path.name] = frozenset(_as_hash(str(patient)) for patient in spec["patients"])
+    return patients
+
+
+def _as_hash(patient: str) -> str:
+    """`mcti train` writes hashes; a model.json that another program wrote may list plain ids."""
+    return patient if re.fullmatch("[0-9a-f]{64}", patient) else hashed(patient)
+
+
+def digest_of(index: Mapping[str, Any]) -> str:
+    """One SHA-256 over the members' files and the assignment: the identity of the model."""
+    return hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
+
+
+def fold_folders(models: Path) -> list[Path]:
+    """The folders fold_0, fold_1, … below `models`, in the order of their numbers.
+
+    Raises DataError when there is none.
+    """
+    folders = [path for path in models.glob("fold_*") if path.is_dir() and path.name.removeprefix("fold_").isdecimal()]
+    if not folders:
+        raise DataError("no trained fold (fold_0, fold_1, …)", str(models), "run `mcti train` first")
+    return sorted(folders, key=lambda path: _fold_number(path.name))
+
+
+def _check_compatible(folders: Sequence[Path]) -> None:
+    files = [path / "model.json" for path in folders]
+    compatibility.check_folds({str(file): storage.read_json(file) for file in files if file.exists()})
+
+
+def _refit_folder(models: Path, folds: Sequence[Path]) -> Path:
+    """The folder of the refit, which must have the settings, the code and all patients of the folds."""
+    folder = models / REFIT
+    if not (folder / "model.json").exists():
+        raise DataError("no refit", str(folder), "run `mcti train --refit`, or set register.predictor to cv_ensemble")
+    refit, fold = (storage.read_json(path / "model.json") for path in (folder, folds[0]))
+    code = [spec.get("digests", {}).get("code") for spec in (refit, fold)]
+    all_patients = {patient for path in folds for patient in storage.read_json(path / "model.json")["patients"]}
+    differences = {
+        "settings": refit["params"] != fold["params"],
+        "code": code[0] != code[1],
+        "patients": set(refit["patients"]) != all_patients,
+    }
+    if any(differences.values()):
+        names = ", ".join(name for name, differs in differences.items() if differs)
+        raise DataError(f"the refit has other {names} than the folds", str(folder), "run `mcti train --refit` again")
+    return folder
+
+
+def _fold_number(name: str) -> int:
+    if name == REFIT:
+        return -1
+    number = name.removeprefix("fold_")
+    if number == name or not number.isdecimal():  # a name such as `../x` must not lead out of the folder
+        raise DataError(f"member {name!r} is not a fold", INDEX, "register the models again")
+    return int(number)
+
+
+def _file_hashes(folder: Path) -> dict[str, str]:
+    for name in _FILES:
+        if not (folder / name).exists():
+            raise DataError(f"{name} is missing", str(folder), "run `mcti train` again: it resumes with this fold")
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in _FILES}
+
+
+def _check_unaltered(folder: Path, expected: Mapping[str, str]) -> None:
+    for name, actual in _file_hashes(folder).items():
+        if actual != expected.get(name):
+            raise DataError(
+                f"SHA-256 {actual[:12]}… is not the registered {expected.get(name, 'none')[:12]}…",
+                str(folder / name),
+                "the file was altered: download the model from the registry again",
+            )
+
+
+def _read_profiles(folders: Sequence[Path]) -> dict[str, ReferenceProfile]:
+    profiles = {}
+    for folder in folders:
+        spec = storage.read_json(folder / "model.json")
+        if "reference" in spec:
+            profiles[folder.name] = ReferenceProfile.from_spec(spec["reference"], str(folder / "model.json"))
+    return profiles
+
+
+def _assigned(folders: Sequence[Path]) -> dict[str, list[str]]:
+    """The folds that tested each patient, by the hash of the id."""
+    import pandas as pd
+
+    assigned: dict[str, list[str]] = {}
+    for folder in folders:
+        path = folder / "predictions.csv"
+        if not path.exists():
+            raise DataError("predictions.csv is missing", str(folder), "run `mcti train` again")
+        for patient in pd.read_csv(path, usecols=["patient_id"], dtype=str, keep_default_na=False)["patient_id"]:
+            assigned.setdefault(hashed(patient), []).append(folder.name)
+    return dict(sorted(assigned.items()))
+
+
+def _read_member(folder: Path) -> TrainedModel:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = folder / "weights.safetensors"
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise DataError(
+            f"not a safetensors file ({error})", str(path), "use the file that `mcti train` wrote"
+        ) from error
+    invalid = [
+        name for name, tensor in tensors.items() if tensor.is_floating_point() and not bool(tensor.isfinite().all())
+    ]
+    if invalid:
+        raise DataError(f"tensor {invalid[0]!r} contains a NaN or an infinity", str(path), "train this fold again")
+    return TrainedModel.from_state(tensors, storage.read_json(folder / "model.json"), str(folder / "model.json"))
