@@ -54,7 +54,9 @@ def read_gmt(location: Location, universe: Sequence[str]) -> dict[str, frozenset
             raise DataError(f"gene set {name!r} occurs twice", where, "give each set a different name")
         sets[name] = frozenset(genes) & known
     if not sets:
-        raise DataError("the file is empty", str(location), "write gene sets: name, description, genes, separated by tabs")
+        raise DataError(
+            "the file is empty", str(location), "write gene sets: name, description, genes, separated by tabs"
+        )
     usable = {name: genes for name, genes in sets.items() if len(genes) >= MIN_GENES}
     if not usable:
         what = f"none of {len(sets)} gene sets has {MIN_GENES} of the model's {len(known)} genes"

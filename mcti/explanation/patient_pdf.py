@@ -52,7 +52,7 @@ def pdf(
 
 
 def _text(page: Any, text: str, top: float, *, size: float = 10, color: str = "black", weight: str = "normal") -> float:
-    """Write wrapped text from the left margin; returns the top of the next text. `$` is a character, not mathematics."""
+    """Write wrapped text from the left margin; returns the top of the next text. `$` does not start mathematics."""
     lines = textwrap.wrap(text, round(_CHARACTERS * 10 / size)) or [""]
     page.text(
         _LEFT, top, "\n".join(lines), va="top", fontsize=size, color=color, weight=weight, parse_math=False,

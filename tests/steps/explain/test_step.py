@@ -12,7 +12,7 @@ from mcti import storage
 from mcti.cohort import tables
 from mcti.errors import DataError, UsageError
 from mcti.params import ExplainParams, PredictParams
-from mcti.steps.explain import explain
+from mcti.steps.explain.step import explain
 from mcti.steps.predict.step import predict
 from mcti.steps.train import train
 from tests.training.factories import folders, settings
@@ -38,7 +38,7 @@ def world(tmp_path_factory):
 @pytest.fixture(scope="module")
 def explained(world, tmp_path_factory):
     root, cohort, features = world
-    out = tmp_path_factory.mktemp("out") / "why"
+    out = tmp_path_factory.mktemp("out") / "explanations"
     return explain(str(root / "models"), cohort, features, PARAMS, out, gene_sets=root / "sets.gmt"), out
 
 
@@ -68,21 +68,21 @@ def strangers(world, place):
 
 def test_new_patients_are_explained_as_predict_sees_them_and_their_page_shows_it(world, tmp_path):
     models, new = str(world[0] / "models"), strangers(world, tmp_path / "new")
-    result = explain(models, None, None, PARAMS, tmp_path / "why", new_patients=new)
+    result = explain(models, None, None, PARAMS, tmp_path / "explanations", new_patients=new)
     assert result.patients == 2
-    where = {"new_patients": new, "pages": tmp_path / "pages", "explanation": tmp_path / "why", "pdf": True}
+    where = {"new_patients": new, "pages": tmp_path / "pages", "explanation": tmp_path / "explanations", "pdf": True}
     predict(models, None, None, PredictParams(), tmp_path / "p.csv", **where)
     risks = pd.read_csv(tmp_path / "p.csv").set_index("patient_id")["risk"]
-    table = pd.read_csv(tmp_path / "why" / "contributions.csv").set_index("patient_id")
+    table = pd.read_csv(tmp_path / "explanations" / "contributions.csv").set_index("patient_id")
     pd.testing.assert_series_equal(table["risk"], risks, atol=2e-5, rtol=0)
     html = (tmp_path / "pages" / "N-P-002.html").read_text(encoding="utf-8")
-    for words in ("<polyline", "What the risk consists of", "genes it reads most", "data:image/png"):
+    for words in ("<svg", "Contributions to the risk", "genes with the largest weights", "data:image/png"):
         assert words in html
-    told = (tmp_path / "pages" / "N-P-002.pdf").read_bytes()
-    assert told.startswith(b"%PDF-")
-    assert told.count(b"/Type /Page\n") + told.count(b"/Type /Page ") == 1
+    pdf = (tmp_path / "pages" / "N-P-002.pdf").read_bytes()
+    assert pdf.startswith(b"%PDF-")
+    assert pdf.count(b"/Type /Page\n") + pdf.count(b"/Type /Page ") == 1
     predict(models, None, None, PredictParams(), tmp_path / "again.csv", **where)
-    assert (tmp_path / "pages" / "N-P-002.pdf").read_bytes() == told, "neither date nor version"
+    assert (tmp_path / "pages" / "N-P-002.pdf").read_bytes() == pdf, "neither date nor version"
     with pytest.raises(DataError, match=r"patient 'N-P-02'.*N-P-002"):
         explain(models, None, None, PARAMS, tmp_path / "w", new_patients=new, patient_ids=["N-P-02"])
     with pytest.raises(UsageError, match="one source of patients"):
@@ -158,20 +158,20 @@ def test_one_patient_alone_is_explained_as_in_company(world, explained, tmp_path
 
 def test_two_runs_write_the_same_bytes(world, explained, tmp_path):
     root, cohort, features = world
-    explain(str(root / "models"), cohort, features, PARAMS, tmp_path / "why", gene_sets=root / "sets.gmt")
-    assert storage.tree_md5(tmp_path / "why") == storage.tree_md5(explained[1])
+    explain(str(root / "models"), cohort, features, PARAMS, tmp_path / "explanations", gene_sets=root / "sets.gmt")
+    assert storage.tree_md5(tmp_path / "explanations") == storage.tree_md5(explained[1])
 
 
 def test_an_unknown_patient_is_named_with_the_next_of_kin_and_nothing_is_written(world, tmp_path):
     root, cohort, features = world
     with pytest.raises(DataError, match=r"patient 'p-007' in .*did you mean P-007"):
-        explain(str(root / "models"), cohort, features, PARAMS, tmp_path / "why", patient_ids=["p-007"])
+        explain(str(root / "models"), cohort, features, PARAMS, tmp_path / "explanations", patient_ids=["p-007"])
     assert not list(tmp_path.iterdir())
 
 
 def test_a_patient_without_slides_is_refused_by_name_where_the_model_knows_no_stand_in(world, tmp_path):
     root, cohort, _ = world
     with pytest.raises(DataError, match=r"no slides.*patient P-000"):
-        explain(str(root / "models"), cohort, None, PARAMS, tmp_path / "why")
-    assert not (tmp_path / "why").exists()
+        explain(str(root / "models"), cohort, None, PARAMS, tmp_path / "explanations")
+    assert not (tmp_path / "explanations").exists()
     assert tables.read_patients(cohort).shape[0] == 24
