@@ -20,12 +20,12 @@ def rows():
 
 
 def test_the_forest_holds_all_each_fold_each_subtype_and_site():
-    found = {row.name: row for row in rows()}
-    assert {"all", "fold 0", "fold 1", "fold 2", "subtype A", "subtype B"} <= set(found)
+    by_name = {row.name: row for row in rows()}
+    assert {"all", "fold 0", "fold 1", "fold 2", "subtype A", "subtype B"} <= set(by_name)
     fold = OUTCOMES.folds[1]
     alone = metrics.harrell_c(fold.event, fold.time_months, RISK[OUTCOMES.fold_number == 1])
-    assert found["fold 1"].c_index.value == pytest.approx(alone, abs=1e-12)
-    assert found["fold 1"].events == fold.event.sum()
+    assert by_name["fold 1"].c_index.value == pytest.approx(alone, abs=1e-12)
+    assert by_name["fold 1"].events == fold.event.sum()
     drawn = cohort_figures.forest(rows())
     assert "subtype A" in drawn.alt
     assert "fold 2" in drawn.svg

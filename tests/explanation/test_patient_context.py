@@ -44,10 +44,10 @@ def test_the_curve_of_the_cohort_is_kaplan_meiers_and_ends_with_the_follow_up():
     chosen = bags(40)
     time, event = np.array([bag.time_months for bag in chosen]), np.array([bag.event for bag in chosen])
     params = TrainParams(horizons_months=(6.0, 12.0, 36.0, 1000.0))
-    found = cohort_record({"name": "made", "endpoint": "OS"}, chosen, params)
-    assert (found["patients"], found["events"]) == (40, event.sum())
+    record = cohort_record({"name": "made", "endpoint": "OS"}, chosen, params)
+    assert (record["patients"], record["events"]) == (40, event.sum())
     fitted = KaplanMeierFitter().fit(time, event)
     for months in (6.0, 12.0, 36.0):
-        assert found["survival"][f"{months:g}"] == pytest.approx(fitted.predict(months), abs=1e-9)
-    assert found["survival"]["1000"] is None
+        assert record["survival"][f"{months:g}"] == pytest.approx(fitted.predict(months), abs=1e-9)
+    assert record["survival"]["1000"] is None
     assert cohort_record({}, chosen, params) == {}

@@ -54,16 +54,16 @@ def test_risk_is_that_of_predict_and_the_parts_add_up_to_it(world, explained, tm
     assert explained[0].largest_gap == pytest.approx(table["gap"].abs().max())
 
 
-def strangers(world, place):
+def strangers(world, folder):
     """Two patients of the cohort as people without an outcome, under other ids."""
     _, cohort, features = world
-    place.mkdir()
+    folder.mkdir()
     genes = tables.read_expression(cohort).iloc[2:4]
-    genes.rename(index=lambda name: f"N-{name}").to_csv(place / "expression.csv", index_label="patient_id")
+    genes.rename(index=lambda name: f"N-{name}").to_csv(folder / "expression.csv", index_label="patient_id")
     slides = tables.read_slides(cohort)[["patient_id", "slide_id"]].iloc[2:4]
-    slides.assign(patient_id="N-" + slides["patient_id"]).to_csv(place / "slides.csv", index=False)
-    shutil.copytree(features, place / "features")
-    return place
+    slides.assign(patient_id="N-" + slides["patient_id"]).to_csv(folder / "slides.csv", index=False)
+    shutil.copytree(features, folder / "features")
+    return folder
 
 
 def test_new_patients_are_explained_as_predict_sees_them_and_their_page_shows_it(world, tmp_path):
@@ -117,14 +117,14 @@ def test_a_page_shows_the_plan_with_its_share_and_below_one_percent_a_sentence_a
     """By hand from tokens.csv: the carried tokens' share of the sum of absolute parts, for each patient and model."""
     tokens = pd.read_csv(explained[1] / "tokens.csv")
     tokens["part"] = tokens["contribution"].abs()
-    seen = set()
+    is_shown = set()
     for (patient, _), rows in tokens.groupby(["patient_id", "model"]):
         share = rows.loc[rows["token"].str.startswith("carried"), "part"].sum() / rows["part"].sum()
         page = (explained[1] / "patients" / f"{patient}.html").read_text(encoding="utf-8")
         assert f"Share of the transport plan in the attribution of this patient: {100 * share:.2g} %" in page
         assert ("From patches to gene groups" in page) is bool(share >= 0.01)
-        seen.add(share >= 0.01)
-    assert seen, "somebody was explained"
+        is_shown.add(share >= 0.01)
+    assert is_shown, "somebody was explained"
 
 
 def test_groups_sets_and_plans_have_a_row_each(explained):

@@ -281,7 +281,9 @@ def test_the_page_of_a_patient_of_the_development_cohort_says_who_speaks(world, 
         str(root / "models"), cohort, features, DEFAULTS, tmp_path / "o.csv", pages=PatientPages(tmp_path / "pages")
     )
     html = next((tmp_path / "pages").glob("*.html")).read_text(encoding="utf-8")
-    assert re.search(r"predicted by the model fold_\d, which was trained without this patient of the development cohort", html)
+    assert re.search(
+        r"predicted by the model fold_\d, which was trained without this patient of the development cohort", html
+    )
 
 
 def test_the_page_places_the_risk_in_the_development_cohort(world, tmp_path):
