@@ -17,8 +17,8 @@ from mcti.evaluation import baselines
 from mcti.evaluation.design_matrix import Inputs
 from mcti.evaluation.predictions import Predictions
 from mcti.model.trained import TrainedModel, survival_column
-from mcti.model.variants import ABLATIONS, COMPARATORS
 from mcti.params import TrainParams
+from mcti.params.variants import ABLATIONS, COMPARATORS
 from mcti.training import fold_files
 from mcti.training import folds as folding
 from mcti.training.loop import train

@@ -22,7 +22,7 @@ from mcti.evaluation.comparison import Difference, FoldTest, Interval
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.predictions import Predictions
 from mcti.evaluation.statistics import PairMean
-from mcti.model.variants import ABLATIONS
+from mcti.params.variants import ABLATIONS
 
 BAR, OURS = "linear_all", ("mcti", "mcti+cox")
 CONFIDENCE = 0.95

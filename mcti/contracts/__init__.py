@@ -1,1 +1,1 @@
-"""Data contracts: what a cohort must satisfy before anything is trained on it."""
+"""Data contract: the expectations that a cohort must meet before a model is trained on it."""

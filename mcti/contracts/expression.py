@@ -1,4 +1,4 @@
-"""What the contract asks of expression, gathered in blocks of patients so that a wide table never stands in memory."""
+"""Measurements of expression for the data contract, computed in blocks of patients to limit the memory."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -7,21 +7,22 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-Floats = npt.NDArray[np.float64]
+from mcti.arrays import BoolArray, FloatArray, IntArray
+
 Block = tuple[list[str], npt.NDArray[np.float32]]
 """Patient ids (n,) and their expression (n, genes)."""
 
-CLIP = 3.0  # standard deviations; a gene 200 sd out would else outweigh all others in the site test
+CLIP = 3.0  # standard deviations; without it, a gene 200 sd from its mean would dominate the site test
 PROJECTIONS = 64
 PERMUTATIONS = 40
-MIN_SITE = 5  # patients; smaller sites cannot be learned from the others
-TEST_PATIENTS = 4000  # of a larger cohort so many are drawn for the site test
+MIN_SITE = 5  # patients; smaller sites have too few patients in the training folds
+TEST_PATIENTS = 4000  # drawn for the site test from a larger cohort
 _FOLDS = 5
 
 
 @dataclass(frozen=True)
 class Expression:
-    """A table of patients by genes that can be read block by block, as often as asked."""
+    """A table of patients by genes; each call of `blocks` reads it once, block by block."""
 
     genes: list[str]
     blocks: Callable[[], Iterable[Block]]
@@ -32,16 +33,16 @@ class _Sums:
     """Running sums per gene (genes,) and per site and gene (sites, genes)."""
 
     rows: int
-    foreign: int
-    finite: Floats
-    infinite: Floats
-    total: Floats
-    square: Floats
-    low: Floats
-    high: Floats
-    weighted: Floats
-    site_count: Floats
-    site_total: Floats
+    unmatched: int
+    finite: FloatArray
+    infinite: FloatArray
+    total: FloatArray
+    square: FloatArray
+    low: FloatArray
+    high: FloatArray
+    weighted: FloatArray
+    site_count: FloatArray
+    site_total: FloatArray
 
     @classmethod
     def empty(cls, genes: int, sites: int) -> "_Sums":
@@ -53,18 +54,21 @@ class _Sums:
 
 
 def gene_table(expression: Expression, site: dict[str, str]) -> pd.DataFrame:
-    """One row a gene: missing_share, infinite, sd, mean, minimum, maximum, twin, site_variance.
+    """One row per gene: missing_share, infinite, sd, mean, minimum, maximum, twin, site_variance, foreign_profiles.
 
-    twin is a gene with the same values; site_variance is the share of a gene's variance that the site explains, less
-    what chance explains (adjusted eta²); missing with fewer than two sites. `site` is the site of each patient;
-    foreign_profiles counts those of nobody.
+    twin                a gene with the same values
+    site_variance       share of the variance that the site explains, corrected for chance (adjusted eta²); missing
+                        with fewer than two sites
+    foreign_profiles  profiles without a patient, over all genes
+
+    site    {patient: site}
     """
     sums = _sum(expression, site)
-    known = np.maximum(sums.finite, 1)
-    mean = sums.total / known
-    variance = np.maximum(sums.square / known - mean**2, 0)
-    # Sums of squares lose digits: what is below 1e-10 of the square itself is rounding, not spread.
-    variance[variance <= 1e-10 * sums.square / known] = 0
+    counts = np.maximum(sums.finite, 1)
+    mean = sums.total / counts
+    variance = np.maximum(sums.square / counts - mean**2, 0)
+    # Sums of squares lose digits: a variance below 1e-10 of the mean square is rounding error.
+    variance[variance <= 1e-10 * sums.square / counts] = 0
     return pd.DataFrame(
         {
             "gene": expression.genes,
@@ -78,7 +82,7 @@ def gene_table(expression: Expression, site: dict[str, str]) -> pd.DataFrame:
             "spelled_like": _spelled_like(expression.genes),
             "site_variance": _site_variance(sums, mean, variance),
         }
-    ).assign(foreign_profiles=sums.foreign)
+    ).assign(foreign_profiles=sums.unmatched)
 
 
 def _sum(expression: Expression, site: dict[str, str]) -> _Sums:
@@ -96,36 +100,36 @@ def _sum(expression: Expression, site: dict[str, str]) -> _Sums:
         sums.infinite += infinite.sum(axis=0)
         sums.total += values.sum(axis=0)
         sums.square += (values**2).sum(axis=0)
-        sums.foreign += sum(p not in site for p in ids)
-        # Equal columns have equal dot products with one random vector; others meet by chance of about 1e-15.
+        sums.unmatched += sum(p not in site for p in ids)
+        # Equal columns have equal dot products with one random vector; others with a probability of about 1e-15.
         sums.weighted += rng.standard_normal(len(ids)) @ np.where(finite, values, np.pi)
-        known = np.array([p in site for p in ids])
+        matched = np.array([p in site for p in ids])
         rows = np.array([codes[site[p]] for p in ids if p in site], dtype=np.int64)
         member = (rows[:, None] == np.arange(len(codes))).astype(np.float64)  # (patients, sites)
-        sums.site_total += member.T @ values[known]
+        sums.site_total += member.T @ values[matched]
         sums.site_count[:, 0] += member.sum(axis=0)
     return sums
 
 
-def _twins(genes: list[str], sums: _Sums, varies: npt.NDArray[np.bool_]) -> list[str | None]:
-    """The first gene with the same values, for each that is not the first; constant genes are another matter."""
+def _twins(genes: list[str], sums: _Sums, varies: BoolArray) -> list[str | None]:
+    """For each gene the first other gene with the same values, or None; constant genes are left out."""
     first: dict[tuple[float, ...], str] = {}
     twins: list[str | None] = []
     keys = np.stack([sums.weighted, sums.total, sums.square], axis=1).tolist()
-    for gene, key, moves in zip(genes, keys, varies.tolist(), strict=True):
-        known = first.setdefault(tuple(key), gene) if moves else gene
-        twins.append(None if known == gene else known)
+    for gene, key, is_variable in zip(genes, keys, varies.tolist(), strict=True):
+        twin = first.setdefault(tuple(key), gene) if is_variable else gene
+        twins.append(None if twin == gene else twin)
     return twins
 
 
 def _spelled_like(genes: list[str]) -> list[str | None]:
-    """The first gene whose name differs only by case, for each that is not the first."""
+    """For each gene the first other gene whose name differs only by case, or None."""
     first: dict[str, str] = {}
-    found = [first.setdefault(gene.casefold(), gene) for gene in genes]
-    return [None if known == gene else known for gene, known in zip(genes, found, strict=True)]
+    firsts = [first.setdefault(gene.casefold(), gene) for gene in genes]
+    return [None if other == gene else other for gene, other in zip(genes, firsts, strict=True)]
 
 
-def _site_variance(sums: _Sums, mean: Floats, variance: Floats) -> Floats:
+def _site_variance(sums: _Sums, mean: FloatArray, variance: FloatArray) -> FloatArray:
     sites, rows = int((sums.site_count > 0).sum()), sums.rows
     if sites < 2 or rows <= sites:
         return np.full(len(mean), np.nan)
@@ -137,10 +141,13 @@ def _site_variance(sums: _Sums, mean: Floats, variance: Floats) -> Floats:
 
 
 def site_predictability(expression: Expression, genes: pd.DataFrame, site: dict[str, str]) -> float:
-    """How well expression tells the site: 0 as by chance, 1 always; NaN with fewer than two sites of MIN_SITE patients.
+    """How well expression predicts the site: 0 no better than chance, 1 always correct.
 
-    Nearest centroid in PROJECTIONS random directions of the standardised genes, five folds; accuracy less the mean
-    accuracy under permuted sites, over what is left to 1. Not above the best permutation: 0.
+    Nearest centroid in PROJECTIONS random directions of the standardised genes, five folds. With the accuracy a and the
+    mean accuracy c over permuted sites the result is (a - c) / (1 - c); 0 where a is not above the best permutation;
+    NaN with fewer than two sites of MIN_SITE patients.
+
+    genes   table of `gene_table`;  site: {patient: site}
     """
     ids, points = _project(expression, genes)
     names = pd.Series([site.get(p, "") for p in ids], dtype=object)
@@ -151,13 +158,13 @@ def site_predictability(expression: Expression, genes: pd.DataFrame, site: dict[
     if len(set(label.tolist())) < 2:
         return float("nan")
     fold = np.arange(len(label)) % _FOLDS
-    seen = _accuracy(points[chosen], label, fold)
-    shuffled = [_accuracy(points[chosen], rng.permutation(label), fold) for _ in range(PERMUTATIONS)]
-    chance = float(np.mean(shuffled))
-    return (seen - chance) / (1 - chance) if seen > max(shuffled) else 0.0
+    accuracy = _accuracy(points[chosen], label, fold)
+    permuted = [_accuracy(points[chosen], rng.permutation(label), fold) for _ in range(PERMUTATIONS)]
+    chance = float(np.mean(permuted))
+    return (accuracy - chance) / (1 - chance) if accuracy > max(permuted) else 0.0
 
 
-def _project(expression: Expression, genes: pd.DataFrame) -> tuple[list[str], Floats]:
+def _project(expression: Expression, genes: pd.DataFrame) -> tuple[list[str], FloatArray]:
     mean, sd = genes["mean"].fillna(0).to_numpy(), genes["sd"].fillna(0).to_numpy()
     directions = np.random.default_rng(0).standard_normal((len(mean), PROJECTIONS)) / np.sqrt(max(len(mean), 1))
     ids: list[str] = []
@@ -169,23 +176,24 @@ def _project(expression: Expression, genes: pd.DataFrame) -> tuple[list[str], Fl
     return ids, np.concatenate(points)
 
 
-def _accuracy(points: Floats, label: npt.NDArray[np.int64], fold: npt.NDArray[np.int64]) -> float:
-    """Share of patients whose nearest site centroid, taken over the other folds, is that of their own site."""
+def _accuracy(points: FloatArray, label: IntArray, fold: IntArray) -> float:
+    """Share of patients whose nearest site centroid, computed from the other folds, is that of their site."""
     hits = 0
     for k in range(_FOLDS):
         train, test = fold != k, fold == k
         member = label[train][:, None] == np.arange(label.max() + 1)
         centroids = (member.T @ points[train]) / np.maximum(member.sum(axis=0), 1)[:, None]
-        distance = (centroids**2).sum(axis=1) - 2 * points[test] @ centroids.T  # less |point|², which ranks nothing
+        # Squared distance without |point|², which is the same for all sites.
+        distance = (centroids**2).sum(axis=1) - 2 * points[test] @ centroids.T
         distance[:, member.sum(axis=0) == 0] = np.inf
         hits += int((distance.argmin(axis=1) == label[test]).sum())
     return hits / len(label)
 
 
-def two_groups(values: Floats) -> tuple[npt.NDArray[np.bool_], float]:
+def two_groups(values: FloatArray) -> tuple[BoolArray, float]:
     """The upper of two groups of values (n,), and the share of the variance between the groups (Otsu).
 
-    A normal distribution cut in half gives 0.64; two clear groups give 0.75 and more. N. Otsu, IEEE Transactions on
+    A normal distribution split in half gives 0.64; two separate groups give 0.75 or more. N. Otsu, IEEE Transactions on
     Systems, Man and Cybernetics 9 (1979) 62-66.
     """
     ordered = np.sort(values)

@@ -3,67 +3,65 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
+from mcti.arrays import BoolArray, FloatArray, IntArray
 
-ROUNDING = 1e-9  # a running product of k ratios is off by about k machine epsilons
+ROUNDING = 1e-9  # a running product of k ratios has an error of about k machine epsilons
 
 
 @dataclass(frozen=True)
 class EventTable:
-    """One row a distinct time (t,): months, patients at risk just before, events and censorings at it."""
+    """One row per distinct time (t,): months, patients at risk just before it, events and censorings at it."""
 
-    months: Floats
-    at_risk: Ints
-    events: Ints
-    censored: Ints
+    months: FloatArray
+    at_risk: IntArray
+    events: IntArray
+    censored: IntArray
 
 
-def event_table(time_months: Floats, event: Bools) -> EventTable:
-    """The event table of n patients. time_months (n,), event (n,) true where the event was seen."""
+def event_table(time_months: FloatArray, event: BoolArray) -> EventTable:
+    """The event table of n patients. time_months (n,), event (n,) true where the event was observed."""
     months, position = np.unique(time_months, return_inverse=True)
-    leaving = np.bincount(position, minlength=len(months))
+    ends = np.bincount(position, minlength=len(months))  # events and censorings
     events = np.bincount(position, weights=event, minlength=len(months)).astype(np.int64)
-    at_risk = leaving[::-1].cumsum()[::-1]
-    return EventTable(months, at_risk.astype(np.int64), events, (leaving - events).astype(np.int64))
+    at_risk = ends[::-1].cumsum()[::-1]
+    return EventTable(months, at_risk.astype(np.int64), events, (ends - events).astype(np.int64))
 
 
-def kaplan_meier(time_months: Floats, event: Bools) -> tuple[Floats, Floats]:
-    """Times (t,) and the share (t,) still without event after each; S(t) = prod over u <= t of (1 - d_u / n_u).
+def kaplan_meier(time_months: FloatArray, event: BoolArray) -> tuple[FloatArray, FloatArray]:
+    """Times (t,) and the share (t,) without event after each time; S(t) = prod over u <= t of (1 - d_u / n_u).
 
+    d_u: events at time u;  n_u: patients at risk just before u.
     Kaplan and Meier, Journal of the American Statistical Association 53 (1958) 457-481.
     """
     table = event_table(time_months, event)
     return table.months, np.cumprod(1 - table.events / table.at_risk, dtype=np.float64)
 
 
-def reverse_kaplan_meier(time_months: Floats, event: Bools) -> tuple[Floats, Floats]:
-    """Share of patients still followed: Kaplan-Meier with events and censorings changed over.
+def reverse_kaplan_meier(time_months: FloatArray, event: BoolArray) -> tuple[FloatArray, FloatArray]:
+    """Times (t,) and the share (t,) of patients still followed: Kaplan-Meier with events and censorings exchanged.
 
-    An event ends the watch but not the follow-up, so it counts as censored here.
+    An event ends the observation but not the potential follow-up, so it counts as censored here.
     Schemper and Smith, Controlled Clinical Trials 17 (1996) 343-346.
     """
     return kaplan_meier(time_months, ~event)
 
 
-def median_followup(time_months: Floats, event: Bools) -> float:
-    """Reverse Kaplan-Meier median in months: the first time at which at most half are still followed.
+def median_followup(time_months: FloatArray, event: BoolArray) -> float:
+    """Median follow-up in months (reverse Kaplan-Meier): the first time after which at most half are still followed.
 
-    NaN where it is not reached: more than half of the patients were followed to an event at the end of observation.
+    NaN where the curve does not reach a half: more than half of the patients had an event late in the observation.
     """
     months, share = reverse_kaplan_meier(time_months, event)
-    below = np.flatnonzero(share <= 0.5 + ROUNDING)
-    return float(months[below[0]]) if len(below) else float("nan")
+    reached = np.flatnonzero(share <= 0.5 + ROUNDING)
+    return float(months[reached[0]]) if len(reached) else float("nan")
 
 
-def lateness(time_months: Floats, event: Bools) -> tuple[float, float]:
-    """Chance that an event comes later than a censoring, and its one-sided p-value (Mann-Whitney).
+def lateness(time_months: FloatArray, event: BoolArray) -> tuple[float, float]:
+    """Probability that an event is later than a censoring, and its one-sided p-value (Mann-Whitney).
 
-    Events end the follow-up early, so the chance is below a half in most cohorts; flags the wrong way round mirror it
-    to above. NaN with all or none censored.
+    Events end the follow-up early, so the probability is below a half in most cohorts; inverted flags mirror it
+    above a half. NaN where all patients or no patients are censored.
     """
     from scipy.stats import mannwhitneyu
 

@@ -1,6 +1,6 @@
-"""What the contract looks at: small tables measured from a cohort, on which the expectations stand.
+"""Measurements of a cohort as small tables, on which the expectations of the data contract are evaluated.
 
-The rows of a table are what an expectation lists when it fails: patients, genes, sites, slides.
+A failing expectation lists rows of its table: patients, genes, sites, slides.
 """
 
 import re
@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 from mcti.contracts import followup
-from mcti.contracts.expectations import PLAIN
+from mcti.contracts.expectations import SAFE_TEXT
 from mcti.contracts.expression import Expression, gene_table, site_predictability, two_groups
 from mcti.contracts.orientation import orientation
 
 FEMALE_GENE, MALE_GENE, RECEPTOR_GENE = "XIST", "RPS4Y1", "ESR1"
 MARKERS = (FEMALE_GENE, MALE_GENE, RECEPTOR_GENE)
-TWO_GROUPS = 0.75  # share of variance between the groups from which on a marker tells two groups (two_groups)
+TWO_GROUPS = 0.75  # share of variance between the groups at which a marker has two groups (two_groups)
 EARLY_MONTHS = 3.0
 _RECEPTOR_COLUMNS = ("er", "er_status", "er_ihc", "er_status_by_ihc", "subtype")
 _RECEPTOR_WORDS = {"er+": 1, "er-": 0, "positive": 1, "negative": 0, "pos": 1, "neg": 0, "1": 1, "0": 0}
@@ -24,12 +24,16 @@ _RECEPTOR_WORDS = {"er+": 1, "er-": 0, "positive": 1, "negative": 0, "pos": 1, "
 
 @dataclass(frozen=True)
 class CohortData:
-    """All that the contract sees.
+    """The data that the contract checks.
 
-    patients, slides  the canonical tables;  markers  expression (patients, genes) of those of MARKERS the cohort has
-    twins  pairs of patients that share a slide or a profile, with what they share
-    event_confirmed  the user answered that event 1 means observed
-    no_followup  how many patients left for want of follow-up;  bags  one row a slide with features (None: not asked)
+    patients, slides    the canonical tables
+    markers             expression (patients, genes) of those of MARKERS that the cohort has
+    scale               expression scale;  endpoint: end point of the follow-up
+    event_confirmed     the user confirmed that event 1 means observed
+    no_followup         number of patients that ingest excluded for missing follow-up
+    twins               pairs of patients that share a slide or a profile, with what they share
+    bags                one row per slide with features (`feature_table`); None: features are not checked
+    slide_statuses      status of each slide; None: features are not checked
     """
 
     patients: pd.DataFrame
@@ -45,45 +49,46 @@ class CohortData:
     slide_statuses: pd.DataFrame | None = None
 
 
-def measure(evidence: CohortData) -> dict[str, pd.DataFrame]:
-    """The tables of the contract by name; `bags` and `slide_statuses` only where features were given."""
-    patients = evidence.patients
+def measure(data: CohortData) -> dict[str, pd.DataFrame]:
+    """The tables of the contract by name; `bags` only where features are checked."""
+    patients = data.patients
     site = dict(zip(patients["patient_id"], patients["site"].fillna(""), strict=True))
-    genes = gene_table(evidence.expression, site)
+    genes = gene_table(data.expression, site)
     largest = np.maximum(genes["minimum"].abs(), genes["maximum"].abs())
-    genes["largest_z"] = largest if evidence.scale == "z-score" else np.nan
-    slides = _slides(evidence.slides)
-    found = {
-        "patients": _patients(evidence, slides),
+    genes["largest_z"] = largest if data.scale == "z-score" else np.nan
+    slides = _slides(data.slides)
+    measured = {
+        "patients": _patients(data, slides),
         "subtypes": _groups(patients, "subtype"),
         "sites": _groups(patients, "site"),
         "columns": _columns(patients),
         "genes": genes,
         "slides": slides,
-        "cohort": _cohort(evidence, genes, site_predictability(evidence.expression, genes, site)),
+        "cohort": _cohort(data, genes, site_predictability(data.expression, genes, site)),
     }
-    if evidence.bags is not None:
-        bags = evidence.bags
-        filled = bags["contents"].where(bags["tiles"] > 0)  # slides without a patch are alike without being one
-        found["bags"] = bags.assign(names_of_contents=filled.map(bags.groupby(filled)["slide_id"].nunique()))
-    return found
+    if data.bags is not None:
+        bags = data.bags
+        # Slides without patches have equal contents without being copies.
+        filled = bags["contents"].where(bags["tiles"] > 0)
+        measured["bags"] = bags.assign(names_of_contents=filled.map(bags.groupby(filled)["slide_id"].nunique()))
+    return measured
 
 
-def _patients(evidence: CohortData, slides: pd.DataFrame) -> pd.DataFrame:
-    table = evidence.patients.copy()
+def _patients(data: CohortData, slides: pd.DataFrame) -> pd.DataFrame:
+    table = data.patients.copy()
     ids = table["patient_id"]
     folded = ids.str.strip().str.casefold()
     table["spelled_like"] = folded.where(folded.duplicated(keep=False) & ~ids.duplicated(keep=False))
     shared: dict[str, str] = {}
-    for first, second, what in evidence.twins:
+    for first, second, what in data.twins:
         shared.setdefault(first, f"{what}, with {second}")
         shared.setdefault(second, f"{what}, with {first}")
     table["shares"] = ids.map(shared)
-    table["sex_agrees"] = _agrees(_sex_score(evidence), _flag(table["is_female"]), ids)
-    table["receptor_agrees"] = _agrees(_marker(evidence, RECEPTOR_GENE), _receptor(table), ids)
+    table["sex_agrees"] = _agrees(_sex_score(data), _flag(table["is_female"]), ids)
+    table["receptor_agrees"] = _agrees(_marker(data, RECEPTOR_GENE), _receptor(table), ids)
     table["slides"] = ids.map(slides["patient_id"].value_counts()).fillna(0).astype(np.int64)
-    if evidence.bags is not None:
-        tiles = evidence.bags.groupby("patient_id")["tiles"].sum()
+    if data.bags is not None:
+        tiles = data.bags.groupby("patient_id")["tiles"].sum()
         table["tiles"] = ids.map(tiles).fillna(0).astype(np.int64)
     return table
 
@@ -93,7 +98,7 @@ def _flag(values: pd.Series) -> pd.Series:
 
 
 def _receptor(table: pd.DataFrame) -> pd.Series:
-    """Receptor status 1, 0 or NaN (n,) from the first column that tells it; all NaN where none does."""
+    """Receptor status 1, 0 or NaN (n,) from the first column that contains it; all NaN where none does."""
     by_name = {str(name).casefold(): name for name in table.columns}
     for name in _RECEPTOR_COLUMNS:
         if name in by_name:
@@ -108,28 +113,28 @@ def _word(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value).strip().casefold()
 
 
-def _marker(evidence: CohortData, gene: str) -> pd.Series:
-    """Expression (n,) of a marker in the patients' order; empty where the cohort does not have it."""
-    if gene not in evidence.markers.columns:
+def _marker(data: CohortData, gene: str) -> pd.Series:
+    """Expression (n,) of a marker in the order of the patients; empty where the cohort does not have the gene."""
+    if gene not in data.markers.columns:
         return pd.Series(dtype=np.float64)
-    return evidence.markers[gene].reindex(evidence.patients["patient_id"]).astype(np.float64)
+    return data.markers[gene].reindex(data.patients["patient_id"]).astype(np.float64)
 
 
-def _sex_score(evidence: CohortData) -> pd.Series:
-    """High in women: standardised XIST less standardised RPS4Y1, or the one of them that is there."""
-    female, male = _marker(evidence, FEMALE_GENE), _marker(evidence, MALE_GENE)
+def _sex_score(data: CohortData) -> pd.Series:
+    """Standardised XIST minus standardised RPS4Y1 (n,), high in women; one of the two where the other is missing."""
+    female, male = _marker(data, FEMALE_GENE), _marker(data, MALE_GENE)
     scores = [sign * _standard(marker) for sign, marker in ((1, female), (-1, male)) if len(marker)]
     return sum(scores[1:], start=scores[0]) if scores else pd.Series(dtype=np.float64)
 
 
 def _standard(values: pd.Series) -> pd.Series:
-    # Ranks would lose the gap between the groups, raw values let one outlier set the scale.
+    # Ranks would remove the gap between the groups; with raw values one outlier would determine the scale.
     spread = float(values.quantile(0.95) - values.quantile(0.05))
     return ((values - values.median()) / (spread or 1.0)).clip(-2, 2)
 
 
 def _agrees(score: pd.Series, label: pd.Series, ids: pd.Series) -> pd.Series:
-    """1 where marker and label (1, 0) agree, 0 where not; missing where one is silent or there are no two groups."""
+    """1 where marker and label (1, 0) agree, 0 where not; NaN where one is missing or the marker has no two groups."""
     agrees = pd.Series(np.nan, index=ids.index)
     known = np.isfinite(score.to_numpy()) & label.notna().to_numpy() if len(score) else np.zeros(len(ids), dtype=bool)
     if known.sum() >= 10:
@@ -145,21 +150,21 @@ def _groups(patients: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def _columns(patients: pd.DataFrame) -> pd.DataFrame:
-    # A cohort without age was said to be one when it was read; the column stands in the table all the same.
-    known = patients if patients["age"].notna().any() else patients.drop(columns="age")
-    names = [str(name) for name in known.columns]
-    missing = [float(known[name].isna().mean()) for name in known.columns]
-    odd = [_odd(str(name), known[name]) for name in known.columns]
-    return pd.DataFrame({"column": names, "missing_share": missing, "odd": odd})
+    # Ingest has warned of a cohort without age; its table nevertheless has the column.
+    checked = patients if patients["age"].notna().any() else patients.drop(columns="age")
+    names = [str(name) for name in checked.columns]
+    missing = [float(checked[name].isna().mean()) for name in checked.columns]
+    unsafe = [_unsafe_text(str(name), checked[name]) for name in checked.columns]
+    return pd.DataFrame({"column": names, "missing_share": missing, "unsafe": unsafe})
 
 
-def _odd(name: str, values: pd.Series) -> str | None:
-    """The name of a column, or its first cell, that is not plain; ids have a rule of their own."""
-    if not re.match(PLAIN, name):
+def _unsafe_text(name: str, values: pd.Series) -> str | None:
+    """The name of a column, or its first cell, that is unsafe in reports; ids have a separate rule."""
+    if not re.match(SAFE_TEXT, name):
         return f"the name {name!r}"
     if name == "patient_id" or pd.api.types.is_numeric_dtype(values):
         return None
-    words = [word for word in values.dropna().unique() if not re.match(PLAIN, str(word))]
+    words = [word for word in values.dropna().unique() if not re.match(SAFE_TEXT, str(word))]
     return f"{words[0]!r} in {int((values == words[0]).sum())} rows" if words else None
 
 
@@ -172,43 +177,43 @@ def _slides(slides: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _cohort(evidence: CohortData, genes: pd.DataFrame, predictability: float) -> pd.DataFrame:
+def _cohort(data: CohortData, genes: pd.DataFrame, predictability: float) -> pd.DataFrame:
     """One row of measurements of the whole cohort."""
-    patients = evidence.patients
+    patients = data.patients
     time = patients["time_months"].to_numpy(dtype=np.float64)
     event = patients["event"].to_numpy() == 1
-    late, chance = followup.lateness(time, event)
+    late, p_value = followup.lateness(time, event)
     known = np.isfinite(time)
-    oriented = orientation(time[known], event[known], evidence.endpoint, patients["cohort"].tolist())
+    oriented = orientation(time[known], event[known], data.endpoint, patients["cohort"].tolist())
     values = {
         "cohort": "all patients",
         "patients": len(patients),
         "events": int(event.sum()),
         "event_rate": float(event.mean()) if len(event) else np.nan,
         "median_followup": followup.median_followup(time[known], event[known]) if known.any() else np.nan,
-        "events_later": late if chance < 0.01 else min(late, 0.5) if np.isfinite(late) else np.nan,
+        "events_later": late if p_value < 0.01 else min(late, 0.5) if np.isfinite(late) else np.nan,
         "orientation": oriented.total,
-        "orientation_question": None if evidence.event_confirmed else oriented.question(),
+        "orientation_question": None if data.event_confirmed else oriented.question(),
         "subtypes": int(patients["subtype"].nunique()),
         "tied_share": float(patients["time_months"].value_counts(normalize=True).max()) if known.any() else np.nan,
         "early_censored_share": float((~event & (time < EARLY_MONTHS)).mean()) if len(event) else np.nan,
-        "no_followup_share": evidence.no_followup / max(evidence.no_followup + len(patients), 1),
+        "no_followup_share": data.no_followup / max(data.no_followup + len(patients), 1),
         "site_variance": float(genes["site_variance"].mean()),
         "site_predictability": predictability,
-        "negative_values": _negative(evidence.scale, genes),
+        "negative_values": _negative_genes(data.scale, genes),
         "foreign_profiles": int(genes["foreign_profiles"].max()) if len(genes) else 0,
         "genes": len(genes),
     }
-    return pd.DataFrame([{**values, **_of_features(evidence)}])
+    return pd.DataFrame([{**values, **_feature_measurements(data)}])
 
 
-def _negative(scale: str, genes: pd.DataFrame) -> int:
-    """Genes with negative values where the stated scale has none."""
+def _negative_genes(scale: str, genes: pd.DataFrame) -> int:
+    """Number of genes with negative values where the expression scale has none."""
     return int((genes["minimum"] < 0).sum()) if scale in {"counts", "tpm"} else 0
 
 
-def _of_features(evidence: CohortData) -> dict[str, object]:
-    bags, statuses = evidence.bags, evidence.slide_statuses
+def _feature_measurements(data: CohortData) -> dict[str, object]:
+    bags, statuses = data.bags, data.slide_statuses
     if bags is None or statuses is None:
         return {}
     failed = int((statuses["status"] != "OK").sum())

@@ -1,7 +1,7 @@
-"""Whether event 1 means that the event was observed: a log likelihood ratio, flags as given against inverted flags.
+"""Whether event 1 means that the event was observed: log likelihood ratio of the flags as written and inverted.
 
 Three parts are summed (docs/cohort.md, "Orientation of the event flag"). Each changes its sign when the flags are
-inverted, so a table and its inverted version never pass both.
+inverted, so a table and its inverted version never both pass.
 """
 
 import math
@@ -10,16 +10,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcti.contracts.followup import Bools, Floats, kaplan_meier, lateness, reverse_kaplan_meier
+from mcti.arrays import BoolArray, FloatArray
+from mcti.contracts.followup import ROUNDING, kaplan_meier, lateness, reverse_kaplan_meier
 
-ACCEPTED = 0.5
-"""Natural log of the likelihood ratio from which the flags are taken as given (odds of 5 to 3); below: a question."""
+MIN_LOG_RATIO = 0.5
+"""Log likelihood ratio at which the flags are accepted (odds of 5 to 3); below it, the user must confirm them."""
 
 EVENT_SHARE = {"OS": 0.30, "DSS": 0.21, "DFI": 0.20, "PFI": 0.36, "DMFS": 0.27}
-"""Assumed typical share of events of a cancer cohort by end point: fewer patients die of the disease than die, fewer
-relapse after complete remission than progress."""
-EVENT_SHARE_SD = 1.3  # of the logit of the share between cohorts: 0.03 to 0.85 is within two of them
-MOST_OF_SHARE = 2.0  # normal tails would overstate a very high or low share
+"""Assumed typical share of events of a cancer cohort by end point: fewer patients die of the disease than of any cause,
+fewer relapse after complete remission than progress."""
+EVENT_SHARE_SD = 1.3  # sd of the logit of the share between cohorts: two sd around 0.30 are 0.03 to 0.85
+MAX_SHARE_LOG_RATIO = 2.0  # the tails of the normal distribution would overstate a very high or low share
 
 KNOWN_OS_SHARE = {
     "TCGA-BLCA": 0.45,
@@ -31,19 +32,19 @@ KNOWN_OS_SHARE = {
     "TCGA-LUSC": 0.43,
 }
 """Share of deaths of these TCGA projects, counted in the tables that PORPOISE published."""
-KNOWN_SHARE_SD = 0.5  # of the logit: other releases and selections of the same project
-MOST_OF_KNOWN_SHARE = 4.0
+KNOWN_SHARE_SD = 0.5  # sd of the logit between releases and selections of one project
+MAX_KNOWN_SHARE_LOG_RATIO = 4.0
 
 LATENESS, LATENESS_SD = 0.33, 0.17
-"""Chance that an event comes later than a censoring: mean and sd over tables with right flags (docs/cohort.md)."""
+"""Probability that an event is later than a censoring: mean and sd over tables with correct flags (docs/cohort.md)."""
 
 FOLLOWUP = 1.1
-"""log 3: of two curves of which one reaches a half, it is the reverse Kaplan-Meier curve three times as often."""
+"""log 3: where one of the two curves reaches a half, it is the reverse Kaplan-Meier curve in three of four cohorts."""
 
 
 @dataclass(frozen=True)
 class Orientation:
-    """Parts of the log likelihood ratio: share of events, order of times, medians reached. Above 0: flags as given."""
+    """Parts of the log likelihood ratio: share of events, order of times, medians reached. Above 0: as written."""
 
     share: float
     order: float
@@ -55,19 +56,19 @@ class Orientation:
         return self.share + self.order + self.followup
 
     def question(self) -> str | None:
-        """What to ask; None where the flags are accepted."""
-        if self.total >= ACCEPTED:
+        """The question to the user, with the numbers; None where the flags are accepted."""
+        if self.total >= MIN_LOG_RATIO:
             return None
-        verdict = "looks inverted" if self.total <= -ACCEPTED else "is ambiguous"
+        result = "is probably inverted" if self.total <= -MIN_LOG_RATIO else "is ambiguous"
         parts = f"share of events {self.share:+.1f}, order of times {self.order:+.1f}, medians {self.followup:+.1f}"
-        return f"event {verdict}: log likelihood ratio {self.total:+.1f} ({parts}), {ACCEPTED:g} is needed"
+        return f"event {result}: log likelihood ratio {self.total:+.1f} ({parts}), {MIN_LOG_RATIO:g} is needed"
 
 
-def orientation(time_months: Floats, event: Bools, endpoint: str, cohorts: Sequence[str]) -> Orientation:
-    """The evidence on the orientation of the event flag.
+def orientation(time_months: FloatArray, event: BoolArray, endpoint: str, cohorts: Sequence[str]) -> Orientation:
+    """The log likelihood ratio of the event flags as written and inverted, in its parts.
 
-    time_months (n,), event (n,) true where the flag is 1; endpoint one of EVENT_SHARE; cohorts (n,) study of each
-    patient. A table without events, or without censorings, tells nothing.
+    time_months (n,);  event (n,) true where the flag is 1;  endpoint: a key of EVENT_SHARE;  cohorts (n,): study of
+    each patient. All parts are 0 for a table without events or without censorings.
     """
     if event.all() or not event.any():
         return Orientation(0.0, 0.0, 0.0)
@@ -76,32 +77,32 @@ def orientation(time_months: Floats, event: Bools, endpoint: str, cohorts: Seque
 
 
 def _share(share: float, endpoint: str, cohorts: Sequence[str]) -> float:
-    """log N(logit p; m, s) - log N(logit(1 - p); m, s) = 2 m logit(p) / s², cut at its limits."""
+    """log N(logit p; m, s) - log N(logit(1 - p); m, s) = 2 m logit(p) / s², clipped to its limits."""
     if endpoint == "OS" and set(cohorts) <= KNOWN_OS_SHARE.keys():
         typical = float(np.mean([KNOWN_OS_SHARE[name] for name in cohorts]))
-        sd, most = KNOWN_SHARE_SD, MOST_OF_KNOWN_SHARE
+        sd, limit = KNOWN_SHARE_SD, MAX_KNOWN_SHARE_LOG_RATIO
     else:
-        typical, sd, most = EVENT_SHARE[endpoint], EVENT_SHARE_SD, MOST_OF_SHARE
-    return float(np.clip(2 * _logit(typical) * _logit(share) / sd**2, -most, most))
+        typical, sd, limit = EVENT_SHARE[endpoint], EVENT_SHARE_SD, MAX_SHARE_LOG_RATIO
+    return float(np.clip(2 * _logit(typical) * _logit(share) / sd**2, -limit, limit))
 
 
 def _logit(share: float) -> float:
     return math.log(share / (1 - share))
 
 
-def _order(time_months: Floats, event: Bools) -> float:
-    """The same for the chance of late events, which becomes 1 - itself when the flags are inverted.
+def _order(time_months: FloatArray, event: BoolArray) -> float:
+    """The same ratio for the probability p of late events, which becomes 1 - p when the flags are inverted.
 
-    Its sampling variance (Mann-Whitney, without ties) is added: few events or censorings tell little.
+    Its sampling variance (Mann-Whitney, without ties) is added: with few events or censorings the ratio is near 0.
     """
     late, _ = lateness(time_months, event)
     sampling = (len(event) + 1) / (12 * event.sum() * (~event).sum())
     return float(2 * (LATENESS - 0.5) * (late - 0.5) / (LATENESS_SD**2 + sampling))
 
 
-def _followup(time_months: Floats, event: Bools) -> float:
-    """Above 0 where the follow-up has a median and the survival has none; below 0 where it is the other way round."""
+def _followup(time_months: FloatArray, event: BoolArray) -> float:
+    """FOLLOWUP where the follow-up reaches its median and the survival does not; -FOLLOWUP in the reverse case."""
     curves = (reverse_kaplan_meier(time_months, event), kaplan_meier(time_months, event))
-    # Products of n factors: a curve that falls to exactly a half may miss it by rounding.
-    followed, survived = (bool(share.min() <= 0.5 + 1e-9) for _, share in curves)
+    # Products of n factors: rounding may keep a curve that falls to exactly a half just above it.
+    followed, survived = (bool(share.min() <= 0.5 + ROUNDING) for _, share in curves)
     return FOLLOWUP * (followed - survived)

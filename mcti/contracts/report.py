@@ -1,4 +1,4 @@
-"""The validation report: one HTML file without network, and the same findings as JSON."""
+"""The validation report: one HTML file that needs no network, and the same results as JSON."""
 
 from collections.abc import Sequence
 from importlib import resources
@@ -12,7 +12,8 @@ from mcti.contracts.drift import Drift
 from mcti.contracts.suites import ExpectationResult
 
 MOST_BARS = 15
-ANOTHER = 0.25  # population stability index of another population (mcti/contracts/drift.py)
+MAX_PSI = 0.25
+"""Population stability index above which the populations of two versions differ (mcti/contracts/drift.py)."""
 HEADLINE = {
     "patients": "patients",
     "events": "events",
@@ -24,10 +25,12 @@ HEADLINE = {
 
 
 class Results(BaseModel):
-    """results.json: what was looked at, and what each expectation found.
+    """results.json: the measurements, and the result of each expectation.
 
-    came       patients of the clinical table;  attrition  those who left, by reason
-    left_out   samples, slides and rows of nobody that were left out, by reason
+    md5                 of the cohort folder;  sources: {table: MD5} of the source files
+    numbers             measurements of the whole cohort
+    clinical_patients   patients of the clinical table;  attrition: {reason: excluded patients}
+    excluded_rows       {reason: samples, slides and rows of other tables that were excluded}
     """
 
     model_config = ConfigDict(frozen=True)
@@ -41,41 +44,49 @@ class Results(BaseModel):
     numbers: dict[str, float]
     expectations: tuple[ExpectationResult, ...]
     warnings: tuple[str, ...]
-    came: int
+    clinical_patients: int
     attrition: dict[str, tuple[str, ...]]
-    left_out: dict[str, tuple[str, ...]]
+    excluded_rows: dict[str, tuple[str, ...]]
     drift: Drift | None
 
 
 def html(results: Results, tables: dict[str, pd.DataFrame]) -> str:
-    """The report as one page. User text is escaped."""
+    """The report as an HTML document; `tables` are those of `measurements.measure`. Texts of the data are escaped."""
     from jinja2 import Environment
     from markupsafe import Markup
 
-    failed = [finding for finding in results.expectations if not finding.passed]
-    page = resources.files("mcti.contracts").joinpath("report.html").read_text(encoding="utf-8")
-    # The drawings escape their own texts (mcti/contracts/figures.py).
+    failed = [result for result in results.expectations if not result.passed]
+    template = resources.files("mcti.contracts").joinpath("report.html").read_text(encoding="utf-8")
+    # matplotlib escapes the texts of the drawings.
     drawn = [(caption, Markup(drawing)) for caption, drawing in _figures(results, tables)]  # noqa: S704
     return (
         Environment(autoescape=True, trim_blocks=True)
-        .from_string(page)
+        .from_string(template)
         .render(
             results=results,
-            failed=sorted(failed, key=lambda finding: finding.severity != "critical"),
-            critical=[finding for finding in failed if finding.severity == "critical"],
-            warnings=[finding for finding in failed if finding.severity != "critical"],
-            numbers=[
-                (label, f"{round(results.numbers[name], 3):.9g}" if name in results.numbers else "not reached")
-                for name, label in HEADLINE.items()
-                if name in results.numbers or name == "median_followup"
-            ],
+            failed=sorted(failed, key=lambda result: result.severity != "critical"),
+            critical=[result for result in failed if result.severity == "critical"],
+            warnings=[result for result in failed if result.severity != "critical"],
+            numbers=_headline(results.numbers),
             figures=drawn,
-            leaving=[("patients", results.attrition), ("samples, slides and rows", results.left_out)],
+            exclusions=[
+                ("Excluded patients", "patients", results.attrition),
+                ("Excluded samples, slides and rows", "number", results.excluded_rows),
+            ],
             drift=results.drift,
-            another=ANOTHER,
-            moved=[row.what for row in (results.drift.rows if results.drift else ()) if (row.psi or 0) > ANOTHER],
+            max_psi=MAX_PSI,
+            moved=[row.name for row in (results.drift.rows if results.drift else ()) if (row.psi or 0) > MAX_PSI],
         )
     )
+
+
+def _headline(numbers: dict[str, float]) -> list[tuple[str, str]]:
+    """Label and value of the headline numbers. The median follow-up is shown also where the curve does not reach it."""
+    return [
+        (label, f"{round(numbers[name], 3):.9g}" if name in numbers else "not reached")
+        for name, label in HEADLINE.items()
+        if name in numbers or name == "median_followup"
+    ]
 
 
 def _figures(results: Results, tables: dict[str, pd.DataFrame]) -> list[tuple[str, str]]:
@@ -88,7 +99,7 @@ def _figures(results: Results, tables: dict[str, pd.DataFrame]) -> list[tuple[st
     ]
     missing = tables["columns"].sort_values(["missing_share", "column"], ascending=[False, True])
     drawn = [
-        ("The way into the cohort", _flow(results)),
+        ("Flow of the patients into the cohort", _flow(results)),
         ("Follow-up (reverse Kaplan-Meier) and survival", figures.curves(named, "months", "share", "Follow-up")),
         ("Events / patients by subtype", _events(tables["subtypes"], "subtype")),
         ("Events / patients by site", _events(tables["sites"], "site")),
@@ -101,17 +112,16 @@ def _figures(results: Results, tables: dict[str, pd.DataFrame]) -> list[tuple[st
 
 
 def _flow(results: Results) -> str:
-    leaving = [(reason, len(ids)) for reason, ids in results.attrition.items()]
-    stayed = results.came - sum(count for _, count in leaving)
-    # Patients of whom every slide failed are in the cohort, and leave it when folds are dealt.
-    last = "cohort" if stayed == results.numbers["patients"] else "cohort with features"
-    return figures.flow(
-        ("clinical table", results.came), leaving, (last, stayed), "The way of the patients into the cohort"
-    )
+    excluded = [(reason, len(ids)) for reason, ids in results.attrition.items()]
+    remaining = results.clinical_patients - sum(count for _, count in excluded)
+    # Patients without a usable slide are in the cohort; `split` excludes them.
+    label = "cohort" if remaining == results.numbers["patients"] else "cohort with features"
+    start = ("clinical table", results.clinical_patients)
+    return figures.flow(start, excluded, (label, remaining), "Flow of the patients")
 
 
 def _events(groups: pd.DataFrame, column: str) -> str:
-    """The largest groups one by one, the others together."""
+    """Bars of the MOST_BARS largest groups, and one bar of all other groups."""
     ordered = groups.sort_values(["patients", column], ascending=[False, True])
     top, rest = ordered.head(MOST_BARS), ordered.iloc[MOST_BARS:]
     names = [str(name) for name in top[column]]
@@ -124,6 +134,6 @@ def _events(groups: pd.DataFrame, column: str) -> str:
 
 
 def _missing(columns: pd.DataFrame) -> str:
-    shown = columns.head(MOST_BARS)
-    shares: Sequence[float] = [round(100 * share, 1) for share in shown["missing_share"]]
-    return figures.bars([str(name) for name in shown["column"]], shares, None, "Missing values by column", " %")
+    top = columns.head(MOST_BARS)
+    shares: Sequence[float] = [round(100 * share, 1) for share in top["missing_share"]]
+    return figures.bars([str(name) for name in top["column"]], shares, None, "Missing values by column", " %")

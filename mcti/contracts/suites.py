@@ -1,4 +1,4 @@
-"""The clauses as suites of Great Expectations, run through checkpoints on an ephemeral context."""
+"""The expectation rules as suites of Great Expectations, run through checkpoints in an ephemeral context."""
 
 import os
 from typing import Any
@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict
 
 from mcti.contracts.expectations import KEYS, ExpectationRule
 
-LISTED = 10  # failing rows that a report names
+LISTED = 10  # failing rows that a report lists
 
 
 class FailingRow(BaseModel):
-    """A failing row: its key (patient, gene, site …) and the value that fails."""
+    """A failing row: its key (patient, gene, site …) and the failing value."""
 
     model_config = ConfigDict(frozen=True)
     key: str
@@ -21,7 +21,7 @@ class FailingRow(BaseModel):
 
 
 class ExpectationResult(BaseModel):
-    """What an expectation found."""
+    """The result of an expectation: rows checked, rows failing, and the first failing rows."""
 
     model_config = ConfigDict(frozen=True)
     id: str
@@ -36,26 +36,27 @@ class ExpectationResult(BaseModel):
     first: tuple[FailingRow, ...]
 
 
-def run(tables: dict[str, pd.DataFrame], clauses: list[ExpectationRule]) -> list[ExpectationResult]:
-    """The findings of the clauses on their tables, in the order of the clauses.
+def run(tables: dict[str, pd.DataFrame], rules: list[ExpectationRule]) -> list[ExpectationResult]:
+    """The results of the rules on their tables, in the order of the rules.
 
-    A clause on a table that is not there (features that nobody gave) is left out by the caller, never passed.
+    The caller leaves out rules on tables that do not exist (features that were not passed): they would not hold.
     """
     context = _context()
     source = context.data_sources.add_pandas("cohort")
-    found: dict[str, ExpectationResult] = {}
-    for name in dict.fromkeys(clause.table for clause in clauses):
-        chosen = [clause for clause in clauses if clause.table == name]
-        # Listed rows come in the order of their keys, whatever the order of the table.
-        frame = _plain(tables[name].sort_values(KEYS[name], ignore_index=True, key=lambda c: c.astype(str)))
+    results: dict[str, ExpectationResult] = {}
+    for name in dict.fromkeys(rule.table for rule in rules):
+        chosen = [rule for rule in rules if rule.table == name]
+        # Sorted by key, so that the listed rows do not depend on the order of the table.
+        ordered = tables[name].sort_values(KEYS[name], ignore_index=True, key=lambda column: column.astype(str))
+        frame = _without_nullable_types(ordered)
         for result in _validate(context, source, name, frame, chosen):
-            clause = next(c for c in chosen if c.id == result.expectation_config.meta["id"])
-            found[clause.id] = _finding(clause, result, len(frame))
-    return [found[clause.id] for clause in clauses]
+            rule = next(rule for rule in chosen if rule.id == result.expectation_config.meta["id"])
+            results[rule.id] = _result(rule, result, len(frame))
+    return [results[rule.id] for rule in rules]
 
 
 def _context() -> Any:
-    os.environ["GX_ANALYTICS_ENABLED"] = "false"  # before the import: nobody is told that a hospital runs this
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"  # before the import, so that no usage data are sent
     import great_expectations as gx
 
     context = gx.get_context(mode="ephemeral")
@@ -63,11 +64,11 @@ def _context() -> Any:
     return context
 
 
-def _validate(context: Any, source: Any, name: str, frame: pd.DataFrame, clauses: list[ExpectationRule]) -> list[Any]:
+def _validate(context: Any, source: Any, name: str, frame: pd.DataFrame, rules: list[ExpectationRule]) -> list[Any]:
     import great_expectations as gx
 
-    made = [_expectation(clause) for clause in clauses]
-    suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=made))
+    expectations = [_expectation(rule) for rule in rules]
+    suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=expectations))
     batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("all")
     definition = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite))
     form = {"result_format": "COMPLETE", "unexpected_index_column_names": [KEYS[name]]}
@@ -77,33 +78,33 @@ def _validate(context: Any, source: Any, name: str, frame: pd.DataFrame, clauses
     return list(validation.results)
 
 
-def _expectation(clause: ExpectationRule) -> Any:
+def _expectation(rule: ExpectationRule) -> Any:
     from great_expectations import expectations
 
-    kind = getattr(expectations, clause.kind)
-    return kind(**clause.arguments, severity=clause.severity, meta={"id": clause.id})
+    expectation_class = getattr(expectations, rule.expectation)
+    return expectation_class(**rule.arguments, severity=rule.severity, meta={"id": rule.id})
 
 
-def _plain(frame: pd.DataFrame) -> pd.DataFrame:
-    """Nullable integers as floats: Great Expectations compares pd.NA with numbers and fails on it."""
+def _without_nullable_types(frame: pd.DataFrame) -> pd.DataFrame:
+    """Nullable integers as floats: Great Expectations fails when it compares pd.NA with a number."""
     nullable = [name for name in frame.columns if isinstance(frame[name].dtype, pd.api.extensions.ExtensionDtype)]
     return frame.astype({name: np.float64 for name in nullable if pd.api.types.is_numeric_dtype(frame[name])})
 
 
-def _finding(clause: ExpectationRule, result: Any, rows: int) -> ExpectationResult:
+def _result(rule: ExpectationRule, result: Any, rows: int) -> ExpectationResult:
     detail = result.result
-    # An expectation that could not run has no counts; taken for a pass or a fail it would hide a defect of ours.
-    assert "unexpected_count" in detail, f"expectation {clause.id} did not run: {result.exception_info}"
-    column = clause.arguments["column"]
+    # An expectation that did not run has no counts. It neither holds nor fails: that is a defect of this program.
+    assert "unexpected_count" in detail, f"expectation {rule.id} did not run: {result.exception_info}"
+    column = rule.arguments["column"]
     listed = detail.get("unexpected_index_list") or []
-    first = [FailingRow(key=str(row[KEYS[clause.table]]), value=_shown(row.get(column))) for row in listed[:LISTED]]
+    first = [FailingRow(key=str(row[KEYS[rule.table]]), value=_shown(row.get(column))) for row in listed[:LISTED]]
     return ExpectationResult(
-        id=clause.id,
-        table=clause.table,
+        id=rule.id,
+        table=rule.table,
         column=column,
-        severity=clause.severity,
-        description=clause.description,
-        hint=clause.hint,
+        severity=rule.severity,
+        description=rule.description,
+        hint=rule.hint,
         passed=bool(result.success),
         rows=rows,
         failing=int(detail["unexpected_count"]),

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mcti.errors import DataError
 from mcti.model.presets import ModelConfig
-from mcti.params.steps import AGE_YEARS
+from mcti.params.data import AGE_YEARS
 
 
 class ClinicalToken(nn.Module):

@@ -4,7 +4,6 @@ Tensors are (S, b, n, D) as in mcti/model/streams.py: all S·b couplings of a la
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,7 @@ from torch.nn import functional as F
 from mcti.model.dropout import Dropout
 from mcti.model.presets import ModelConfig
 from mcti.model.streams import StreamLinear, StreamMLP, StreamNorm, product
-from mcti.model.transport import CouplingHealth, Plan, couple, health, low_rank_points
+from mcti.model.transport import CouplingHealth, Plan, SolverSettings, couple, health, low_rank_points
 from mcti.model.transport.null_plans import shuffled, uniform
 
 
@@ -47,22 +46,28 @@ class Coupling:
 
 @dataclass(frozen=True)
 class Coupler:
-    """How guides and values are coupled: a solver by name and its settings."""
+    """How guides and values are coupled: a solver by name and its settings.
+
+    transpose_plan  each value token receives its matched guide, not the reverse
+    form            solved, or a control plan: uniform or shuffled
+    """
 
     solver: str
-    entropy: float
-    iterations: int
-    tolerance: float
-    to_values: bool
-    gradient: bool
-    rank: int
+    settings: SolverSettings
+    transpose_plan: bool
     form: str = "solved"
 
     @classmethod
-    def of(cls, config: ModelConfig) -> "Coupler":
+    def from_config(cls, config: ModelConfig) -> "Coupler":
         """The coupler of a configuration."""
-        settings = (config.solver, config.entropy, config.iterations, config.tolerance)
-        return cls(*settings, config.transpose_plan, config.plan_gradient, config.rank, config.plan)
+        settings = SolverSettings(
+            entropy=config.entropy,
+            max_iterations=config.iterations,
+            tolerance=config.tolerance,
+            rank=config.rank,
+            gradient=config.plan_gradient,
+        )
+        return cls(config.solver, settings, config.transpose_plan, config.plan)
 
     def __call__(self, guides: Tensor, values: Tensor, mask: Tensor | None) -> Coupling:
         """Couple guides and values, both (b, n, D); the mask (b, n) holds for both."""
@@ -76,17 +81,17 @@ class Coupler:
         return Coupling(plan, guides.detach(), values.detach(), mask, self)
 
     def _solve(self, guides: Tensor, values: Tensor, mask: Tensor | None) -> Plan:
-        every: dict[str, Any] = {"max_iterations": self.iterations, "tolerance": self.tolerance}
-        every |= {"mask_rows": mask, "mask_columns": mask}
-        if self.solver == "low_rank":  # from the tokens themselves: it answers alike for a shifted and scaled cost
-            return low_rank_points(guides, values, rank=self.rank, **every)
-        with torch.set_grad_enabled(self.gradient and torch.is_grad_enabled()):
+        settings = self.settings
+        if self.solver == "low_rank":  # from the tokens, without the cost: its shift and scale do not change the plan
+            limits = {"max_iterations": settings.max_iterations, "tolerance": settings.tolerance}
+            return low_rank_points(guides, values, rank=settings.rank, mask_rows=mask, mask_columns=mask, **limits)
+        with torch.set_grad_enabled(settings.gradient and torch.is_grad_enabled()):
             cost = standard_cost(guides, values, mask)
-            return couple(cost, self.solver, entropy=self.entropy, gradient=self.gradient, **every)
+            return couple(cost, self.solver, settings, mask_rows=mask, mask_columns=mask)
 
     def carry(self, plan: Plan, guides: Tensor) -> Tensor:
         """The guides (b, n, D) as they meet the values: plan·t as the reference does, or its transpose."""
-        return (plan.transposed() if self.to_values else plan).carry(guides)
+        return (plan.transposed() if self.transpose_plan else plan).carry(guides)
 
 
 def standard_cost(guides: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -118,7 +123,7 @@ class GuidedAttention(nn.Module):
     def __init__(self, streams: int, config: ModelConfig) -> None:
         super().__init__()
         width = config.width
-        self.coupler = Coupler.of(config) if config.guidance else None
+        self.coupler = Coupler.from_config(config) if config.guidance else None
         self.to_qkv = StreamLinear(streams, width, 3 * width, bias=False)
         self.scale = nn.Parameter(torch.ones(streams))
         self.out = StreamLinear(streams, width, width)

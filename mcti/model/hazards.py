@@ -17,8 +17,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-HEADS = ("discrete", "continuous")
-
 
 def hazard_and_survival(logits: Tensor, head: str) -> tuple[Tensor, Tensor]:
     """Chance of the event within each bin, given survival to its start, and S after it: (b, B) -> (b, B) twice."""

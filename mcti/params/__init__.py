@@ -4,28 +4,20 @@ Every key has a unit in its name or in its description; an unknown key is an err
 flag or a pipeline parameter only overrides a key by its dotted path (`--set train.epochs=5`).
 """
 
+from mcti.params.architecture import ArchitectureParams
 from mcti.params.base import Params
 from mcti.params.cluster import ClusterParams, NodeParams, QuotaParams, TaskParams, TaskTable, TolerationParams
-from mcti.params.reading import Settings, check, from_json, load
-from mcti.params.steps import (
-    BinParams,
-    EvaluateParams,
-    ExplainParams,
-    ExtractParams,
-    IngestParams,
-    MonitorParams,
-    PredictParams,
-    PromoteParams,
-    RegisterParams,
-    SearchParams,
-    ServeParams,
-    SplitParams,
-    TissueParams,
-    TrainParams,
-    ValidateParams,
-)
+from mcti.params.data import IngestParams, SplitParams, ValidateParams
+from mcti.params.evaluation import EvaluateParams, ExplainParams
+from mcti.params.reading import check, from_json, load
+from mcti.params.registry import PromoteParams, RegisterParams
+from mcti.params.serving import MonitorParams, PredictParams, ServeParams
+from mcti.params.settings import Settings
+from mcti.params.slides import ExtractParams, TissueParams
+from mcti.params.training import BinParams, SearchParams, TrainParams
 
 __all__ = [
+    "ArchitectureParams",
     "BinParams",
     "ClusterParams",
     "EvaluateParams",

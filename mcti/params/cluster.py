@@ -1,10 +1,10 @@
 """The settings of Kubeflow: resources, secrets and schedule of the tasks; the section `cluster`."""
 
-import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from mcti.params import cron
 from mcti.params.base import Params
 from mcti.params.quantities import amount
 
@@ -89,12 +89,12 @@ class TaskTable(Params):
     @model_validator(mode="before")
     @classmethod
     def _keep_the_row(cls, tree: Any) -> Any:
-        """A key that is not given keeps the value of its own row, not the one of an average task."""
+        """A missing key has the default of its row, not the one of `TaskParams`."""
         if not isinstance(tree, dict):
             return tree
         rows = {field.alias or name: field.default for name, field in cls.model_fields.items()}
         return {
-            name: rows[name].model_dump() | row if name in rows and isinstance(row, dict) else row
+            name: rows[name].model_dump() | (row or {}) if name in rows and isinstance(row, dict | None) else row
             for name, row in tree.items()
         }
 
@@ -118,22 +118,13 @@ class QuotaParams(Params):
 
 
 class TolerationParams(Params):
-    """A taint that the tasks bear."""
+    """A taint that the tasks tolerate."""
 
-    key: str
-    operator: Literal["Equal", "Exists"] = "Exists"
-    value: str | None = None
-    effect: Literal["NoSchedule", "NoExecute", "PreferNoSchedule"] = "NoSchedule"
-
-
-_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
-_WEEKDAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
-
-
-def _number(word: str) -> int:
-    """What a word of a schedule counts as."""
-    return next(
-        (names.index(word) for names in (_MONTHS, _WEEKDAYS) if word in names), int(word) if word.isdigit() else 0
+    key: str = Field(description="key of the taint")
+    operator: Literal["Equal", "Exists"] = Field("Exists", description="Equal also compares the value")
+    value: str | None = Field(None, description="value of the taint, for Equal")
+    effect: Literal["NoSchedule", "NoExecute", "PreferNoSchedule"] = Field(
+        "NoSchedule", description="effect of the taint"
     )
 
 
@@ -222,21 +213,10 @@ class ClusterParams(Params):
 
     @field_validator("cron")
     @classmethod
-    def _as_the_server_reads_it(cls, cron: str) -> str:
-        """Refused here, since the server would refuse it only after the schedule before it was deleted."""
-        clock = ("[0-5]?[0-9]", "[0-5]?[0-9]", "([01]?[0-9]|2[0-3])")
-        calendar = (
-            "(0?[1-9]|[12][0-9]|3[01])",
-            f"(0?[1-9]|1[0-2]|{'|'.join(_MONTHS)})",
-            f"([0-6]|{'|'.join(_WEEKDAYS)})",
-        )
-        parts = [rf"([*?]|{unit}(-{unit})?)(/[1-9][0-9]*)?" for unit in clock + calendar]
-        spans = re.findall(r"(\w+)-(\w+)", cron.upper())
-        backwards = any(_number(first) > _number(last) for first, last in spans)
-        if backwards or not re.fullmatch(" ".join(f"{part}(,{part})*" for part in parts), cron.upper()):
-            hint = "write second, minute, hour, day, month, weekday (0-6 or SUN-SAT), such as 0 0 3 1 * *"
-            raise ValueError(f"{cron!r} is no schedule of six fields: {hint}")
-        return cron
+    def _cron_is_valid(cls, expression: str) -> str:
+        """Checked here: the server would refuse it only after the previous schedule was deleted."""
+        cron.parse(expression)
+        return expression
 
     @field_validator("claims")
     @classmethod

@@ -2,63 +2,19 @@
 
 import json
 import re
-import types
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from mcti.errors import UsageError, did_you_mean
-from mcti.params.base import Params
-from mcti.params.cluster import ClusterParams
-from mcti.params.steps import (
-    EvaluateParams,
-    ExplainParams,
-    ExtractParams,
-    IngestParams,
-    MonitorParams,
-    PredictParams,
-    PromoteParams,
-    RegisterParams,
-    SearchParams,
-    ServeParams,
-    SplitParams,
-    TrainParams,
-    ValidateParams,
-)
+from mcti.params.base import Params, settings_class
+from mcti.params.settings import Settings
 from mcti.storage import Location, translating_os_errors
-
-
-class Settings(Params):
-    """All of params.yaml."""
-
-    ingest: IngestParams = IngestParams()
-    validation: ValidateParams = Field(ValidateParams(), alias="validate")
-    extract: ExtractParams = ExtractParams()
-    split: SplitParams = SplitParams()
-    search: SearchParams = SearchParams()
-    train: TrainParams = TrainParams()
-    evaluate: EvaluateParams = EvaluateParams()
-    register_: RegisterParams = Field(RegisterParams(), alias="register")
-    promote: PromoteParams = PromoteParams()
-    explain: ExplainParams = ExplainParams()
-    predict: PredictParams = PredictParams()
-    serve: ServeParams = ServeParams()
-    monitor: MonitorParams = MonitorParams()
-    cluster: ClusterParams = ClusterParams()
-
-    @model_validator(mode="after")
-    def _search_knows_train(self) -> Self:
-        for name in self.search.space:
-            if name not in TrainParams.model_fields and name.partition(".")[0] not in ("architecture", "bins"):
-                raise ValueError(
-                    f"search.space names {name!r}, no setting of train: {did_you_mean(name, TrainParams.model_fields)}"
-                )
-        return self
 
 
 def load(path: Location | None, overrides: Iterable[str] = ()) -> Settings:
@@ -155,7 +111,9 @@ def _override(tree: dict[str, Any], text: str) -> str:
         raise UsageError(f"{text!r} sets nothing", "--set", "write --set dotted.key=value, e.g. --set train.epochs=5")
     *sections, key = name.strip().split(".")
     for section in sections:
-        tree = tree.setdefault(section, {})
+        if tree.get(section) is None:  # absent or empty
+            tree[section] = {}
+        tree = tree[section]
         if not isinstance(tree, dict):
             raise UsageError(f"{section!r} of {name!r} holds a value, not a section", "--set", "shorten the path")
     try:
@@ -189,7 +147,7 @@ def _fields(kind: type[BaseModel], path: list[str]) -> list[Any]:
         if part not in by_name:
             break
         found.append(by_name[part])
-        inner = _settings_class(by_name[part].annotation)
+        inner = settings_class(by_name[part].annotation)
         if inner is None:
             break
         kind = inner
@@ -198,10 +156,5 @@ def _fields(kind: type[BaseModel], path: list[str]) -> list[Any]:
 
 def _keys(kind: type[BaseModel], path: list[str]) -> list[str]:
     fields = _fields(kind, path)
-    inner = _settings_class(fields[-1].annotation) if fields else kind
+    inner = settings_class(fields[-1].annotation) if fields else kind
     return [field.alias or name for name, field in (inner or kind).model_fields.items()]
-
-
-def _settings_class(annotation: Any) -> type[BaseModel] | None:
-    options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
-    return next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)

@@ -60,7 +60,9 @@ def info(
     if model in PRESETS:
         names = [f"gene_{number}" for number in range(genes)], [f"class_{number}" for number in range(classes)]
         bins = params.bins.count
-        config = preset(model, features=features, genes=names[0], classes=names[1], bins=bins, **params.architecture)
+        config = preset(
+            model, features=features, genes=names[0], classes=names[1], bins=bins, **params.architecture.changes()
+        )
     else:
         config = _configured(model)
     cost = describe(config, patches).as_dict()

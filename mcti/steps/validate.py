@@ -1,4 +1,4 @@
-"""The cohort against its data contract."""
+"""Step `validate`: the data contract of a cohort."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -27,7 +27,11 @@ PASSES = leakage.PASSES + 2  # over the expression: equal profiles, genes, site 
 
 
 class ValidateResult(StepResult):
-    """How the contract was kept; `failed` names the expectations that do not hold, `run_id` the run of MLflow."""
+    """Result of the data contract.
+
+    expectations    number of expectations;  failed: ids of those that do not hold
+    md5             of the cohort folder;  run_id: of the MLflow run, None where nothing was logged
+    """
 
     name: str
     notice: str
@@ -51,33 +55,33 @@ def validate(
     *,
     progress: Progress | None = None,
 ) -> ValidateResult:
-    """Hold a cohort against its data contract.
+    """Check a cohort against its data contract.
 
-    Reads   cohort/*, features/slides.csv and the feature files (None: features are not looked at)
-    Writes  out/{report.html,results.json}, and profile.json where the contract is kept: all of it or nothing, and
-            before a failure is raised; a run of MLflow where a server is named (without an answer: a warning)
-    Raises  DataError when a critical expectation does not hold: the first of them, its first rows, and the report
+    Reads   cohort/*, features/slides.csv and the feature files (None: features are not checked)
+    Writes  out/{report.html,results.json}, and profile.json where the contract holds, atomically and before an error is
+            raised; an MLflow run where a tracking server is set (a warning where it does not answer)
+    Raises  DataError when a critical expectation does not hold, with its first rows and the path of the report
     """
     with storage.local_copy(cohort) as folder:
         info, blocks = tables.read_info(folder), ExpressionBlocks(folder, PASSES, progress)
-        evidence = _with_features(_evidence(folder, info, blocks), features)
-        found = measurements.measure(evidence)
+        data = _with_features(_cohort_data(folder, info, blocks), features)
+        measured = measurements.measure(data)
         blocks.close()
-        findings = suites.run(found, _clauses(params, features))
-        results, profile = _results(info, evidence, found, findings, storage.tree_md5(folder), params)
+        outcomes = suites.run(measured, _rules(params, features))
+        results, profile = _results(info, data, measured, outcomes, storage.tree_md5(folder), params)
     with storage.replacing(out) as draft:
         draft.mkdir()
-        (draft / "report.html").write_text(redaction.text(report.html(results, found)), encoding="utf-8")
+        (draft / "report.html").write_text(redaction.text(report.html(results, measured)), encoding="utf-8")
         storage.write_json(draft / "results.json", redaction.tree(results.model_dump(mode="json")))
-        if results.passed:  # what a broken cohort looks like is nothing to measure later versions by
+        if results.passed:  # a cohort that broke the contract is no reference for later versions
             storage.write_json(draft / "profile.json", profile.model_dump(mode="json"))
-    run_id, warnings = _logged(Path(out), params)
-    _stop_if_broken(results, Path(out))
+    run_id, warnings = _log_to_mlflow(Path(out), params)
+    _check_contract(results, Path(out))
     return _result(results, run_id, warnings)
 
 
-def _logged(out: Path, params: ValidateParams) -> tuple[str | None, tuple[str, ...]]:
-    """The run of MLflow, or the reason why there is none: the contract holds or not, whoever keeps the log."""
+def _log_to_mlflow(out: Path, params: ValidateParams) -> tuple[str | None, tuple[str, ...]]:
+    """The id of the MLflow run; a warning where the server does not answer, since the result is valid without it."""
     if params.experiment is None or not tracking.server_configured():
         return None, ()
     try:
@@ -86,7 +90,7 @@ def _logged(out: Path, params: ValidateParams) -> tuple[str | None, tuple[str, .
         return None, (f"not logged to MLflow: {error}",)
 
 
-def _evidence(folder: Path, info: tables.CohortInfo, blocks: ExpressionBlocks) -> measurements.CohortData:
+def _cohort_data(folder: Path, info: tables.CohortInfo, blocks: ExpressionBlocks) -> measurements.CohortData:
     genes = tables.gene_names(folder)
     markers = [gene for gene in measurements.MARKERS if gene in set(genes)]
     slides = tables.read_slides(folder)
@@ -99,48 +103,47 @@ def _evidence(folder: Path, info: tables.CohortInfo, blocks: ExpressionBlocks) -
         scale=info.expression_scale,
         endpoint=info.endpoint,
         event_confirmed=info.event_confirmed,
-        no_followup=sum(leaver.reason == NO_FOLLOWUP for leaver in info.attrition),
+        no_followup=sum(patient.reason == NO_FOLLOWUP for patient in info.attrition),
         twins=twins,
     )
 
 
-def _with_features(evidence: measurements.CohortData, features: Location | None) -> measurements.CohortData:
+def _with_features(data: measurements.CohortData, features: Location | None) -> measurements.CohortData:
     if features is None:
-        return evidence
+        return data
     statuses, rows = feature_table.read_statuses(features), []
     with storage.local_copy(features) as folder:
         for slide in statuses.to_dict("records"):
             if slide["status"] == "OK":
-                rows.append(
-                    feature_table.describe(folder / f"{slide['slide_id']}.h5", slide["slide_id"], slide["patient_id"])
-                )
-    return replace(evidence, bags=feature_table.table(rows), slide_statuses=statuses)
+                path = folder / f"{slide['slide_id']}.h5"
+                rows.append(feature_table.measure_slide(path, slide["slide_id"], slide["patient_id"]))
+    return replace(data, bags=feature_table.table(rows), slide_statuses=statuses)
 
 
-def _clauses(params: ValidateParams, features: Location | None) -> list[expectations.ExpectationRule]:
+def _rules(params: ValidateParams, features: Location | None) -> list[expectations.ExpectationRule]:
     parts = [
         expectations.cohort_rules,
         expectations.balance_rules,
         expectations.expression_rules,
         expectations.slide_rules,
     ]
-    chosen = [clause for part in parts for clause in part(params)]
-    return chosen if features is None else [*chosen, *expectations.feature_rules(params)]
+    rules = [rule for part in parts for rule in part(params)]
+    return rules if features is None else [*rules, *expectations.feature_rules(params)]
 
 
 def _results(
     info: tables.CohortInfo,
-    evidence: measurements.CohortData,
-    found: dict[str, pd.DataFrame],
-    findings: list[suites.ExpectationResult],
+    data: measurements.CohortData,
+    tables_by_name: dict[str, pd.DataFrame],
+    outcomes: list[suites.ExpectationResult],
     md5: str,
     params: ValidateParams,
 ) -> tuple[report.Results, drift.DataProfile]:
-    measured = found["cohort"].iloc[0].drop(["cohort", "orientation_question"]).astype(float)
+    measured = tables_by_name["cohort"].iloc[0].drop(["cohort", "orientation_question"]).astype(float)
     numbers = {str(name): float(f"{value:.9g}") for name, value in measured.items() if value == value}
-    numbers["slides"] = float(len(evidence.slides))
-    profile = drift.profile(evidence.patients, found["genes"], numbers, md5)
-    accepted = None if params.reference_profile is None else drift.read(params.reference_profile)
+    numbers["slides"] = float(len(data.slides))
+    profile = drift.profile(data.patients, tables_by_name["genes"], numbers, md5)
+    reference = None if params.reference_profile is None else drift.read(params.reference_profile)
     results = report.Results(
         name=info.name,
         notice=info.notice,
@@ -148,49 +151,49 @@ def _results(
         expression_scale=info.expression_scale,
         md5=md5,
         sources=info.sources,
-        passed=all(finding.passed for finding in findings if finding.severity == "critical"),
+        passed=all(outcome.passed for outcome in outcomes if outcome.severity == "critical"),
         numbers=numbers,
-        expectations=tuple(findings),
+        expectations=tuple(outcomes),
         warnings=info.warnings,
-        came=info.counts["patients"] + sum(leaver.reason in PATIENT_REASONS for leaver in info.attrition),
-        attrition=_attrition(info, evidence),
-        left_out=_by_reason((x.reason, x.patient_id) for x in info.attrition if x.reason not in PATIENT_REASONS)
-        | _failed_slides(evidence),
-        drift=None if accepted is None else drift.compare(evidence.patients, profile, accepted),
+        clinical_patients=info.counts["patients"] + sum(x.reason in PATIENT_REASONS for x in info.attrition),
+        attrition=_attrition(info, data),
+        excluded_rows=_by_reason((x.reason, x.patient_id) for x in info.attrition if x.reason not in PATIENT_REASONS)
+        | _failed_slides(data),
+        drift=None if reference is None else drift.compare(data.patients, profile, reference),
     )
     return results, profile
 
 
-def _attrition(info: tables.CohortInfo, evidence: measurements.CohortData) -> dict[str, tuple[str, ...]]:
-    """Patients of the clinical table who left, by reason; with features, also those none of whose slides gave any."""
-    left = [(x.reason, x.patient_id) for x in info.attrition if x.reason in PATIENT_REASONS]
-    if evidence.bags is not None:
-        gone = set(evidence.slides["patient_id"]) - set(evidence.bags["patient_id"])
-        left += [(ALL_FAILED, p) for p in evidence.patients["patient_id"] if p in gone]
-    redaction.register_ids(patient for _, patient in left)
-    return _by_reason((reason, redaction.redact_id(patient)) for reason, patient in left)
+def _attrition(info: tables.CohortInfo, data: measurements.CohortData) -> dict[str, tuple[str, ...]]:
+    """Excluded patients of the clinical table by reason; with features, also patients without a usable slide."""
+    excluded = [(x.reason, x.patient_id) for x in info.attrition if x.reason in PATIENT_REASONS]
+    if data.bags is not None:
+        without = set(data.slides["patient_id"]) - set(data.bags["patient_id"])
+        excluded += [(ALL_FAILED, p) for p in data.patients["patient_id"] if p in without]
+    redaction.register_ids(patient for _, patient in excluded)
+    return _by_reason((reason, redaction.redact_id(patient)) for reason, patient in excluded)
 
 
-def _failed_slides(evidence: measurements.CohortData) -> dict[str, tuple[str, ...]]:
-    if evidence.slide_statuses is None:
+def _failed_slides(data: measurements.CohortData) -> dict[str, tuple[str, ...]]:
+    if data.slide_statuses is None:
         return {}
-    failed = evidence.slide_statuses[evidence.slide_statuses["status"] != "OK"]
+    failed = data.slide_statuses[data.slide_statuses["status"] != "OK"]
     return _by_reason((f"failed slide: {s}", i) for s, i in zip(failed["status"], failed["slide_id"], strict=True))
 
 
-def _by_reason(leaving: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
-    found: dict[str, list[str]] = defaultdict(list)
-    for reason, name in leaving:
-        found[reason].append(name)
-    return {reason: tuple(sorted(names)) for reason, names in sorted(found.items())}
+def _by_reason(excluded: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    by_reason: dict[str, list[str]] = defaultdict(list)
+    for reason, name in excluded:
+        by_reason[reason].append(name)
+    return {reason: tuple(sorted(names)) for reason, names in sorted(by_reason.items())}
 
 
-def _stop_if_broken(results: report.Results, out: Path) -> None:
-    broken = [f for f in results.expectations if not f.passed and f.severity == "critical"]
-    if broken:
-        first = broken[0]
+def _check_contract(results: report.Results, out: Path) -> None:
+    failed = [f for f in results.expectations if not f.passed and f.severity == "critical"]
+    if failed:
+        first = failed[0]
         rows = ", ".join(f"{row.key} ({row.value})" for row in first.first[:3])
-        more = f"; {len(broken) - 1} more critical" if len(broken) > 1 else ""
+        more = f"; {len(failed) - 1} more critical expectations fail" if len(failed) > 1 else ""
         what = f"expectation {first.id} fails ({first.description}): {first.failing} of {first.rows} rows, {rows}{more}"
         raise DataError(what, f"{results.name}, see {out / 'report.html'}", first.hint)
 
@@ -203,7 +206,7 @@ def _result(results: report.Results, run_id: str | None, warnings: tuple[str, ..
         patients=int(results.numbers["patients"]),
         events=int(results.numbers["events"]),
         expectations=len(results.expectations),
-        failed=tuple(finding.id for finding in results.expectations if not finding.passed),
+        failed=tuple(outcome.id for outcome in results.expectations if not outcome.passed),
         md5=results.md5,
         run_id=run_id,
         warnings=warnings,

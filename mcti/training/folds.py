@@ -150,8 +150,8 @@ def recalibrate(
     """The outcome with survival curves recalibrated by inner models of the same training part (recalibration.py)."""
     config, fitted = outcome.model.config, outcome.model.fitted
     # In an inner part each patient may have slides, and its model must still predict a patient without slides.
-    shape = {"missing": config.missing, "modalities": list(config.modalities)}
-    settings = params.model_copy(update={"architecture": {**params.architecture, **shape}})
+    shape = {"missing": config.missing, "modalities": config.modalities}
+    settings = params.model_copy(update={"architecture": params.architecture.model_copy(update=shape)})
 
     def train_inner(kept: list[PatientBag], number: int) -> TrainedModel:
         runs.finished = 1 + number
@@ -185,7 +185,7 @@ def configure(data: Dataset, bags: Sequence[PatientBag], params: TrainParams, fe
     slides, genes = any(bag.patches is not None for bag in bags), any(bag.genes is not None for bag in bags)
     modalities = [name for name, present in (("slides", slides), ("genes", genes)) if present]
     architecture = {"missing": missing, "modalities": modalities}
-    architecture |= params.architecture
+    architecture |= params.architecture.changes()
     return preset(
         params.preset,
         features=features,
@@ -201,7 +201,7 @@ def identify(
 ) -> dict[str, Any]:
     """What the bits of a fold's result depend on: data, settings and the code that trains."""
     names = hashlib.md5("\0".join([*data.genes, "", *data.classes]).encode(), usedforsecurity=False).hexdigest()
-    covariates = tuple(params.architecture.get("covariates", ()))
+    covariates = params.architecture.covariates or ()
     digests = {
         "train": digest(train_bags, covariates),
         "test": digest(test_bags, covariates),

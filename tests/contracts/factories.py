@@ -1,4 +1,4 @@
-"""A good cohort as the contract sees it, and one mutation for each expectation with its near miss."""
+"""A cohort that meets the contract, and changes that break one expectation or stay just within its limit."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ PATIENTS, GENES = 160, 40
 
 
 def good(seed: int = 0, patients: int = PATIENTS) -> CohortData:
-    """A cohort of two sexes, two subtypes and four sites with markers, slides and features that fit."""
+    """A cohort of two sexes, two subtypes and four sites with consistent markers, slides and features."""
     rng = np.random.default_rng(seed)
     ids = [f"P-{i:04d}" for i in range(patients)]
     female = rng.permutation(np.arange(patients) % 2)
@@ -66,27 +66,27 @@ def good(seed: int = 0, patients: int = PATIENTS) -> CohortData:
     )
 
 
-def genes_of(evidence: CohortData) -> pd.DataFrame:
-    """The expression (patients, genes) of a made cohort."""
-    ((ids, values),) = evidence.expression.blocks()
-    return pd.DataFrame(values.astype(np.float64), index=ids, columns=evidence.expression.genes)
+def genes_of(data: CohortData) -> pd.DataFrame:
+    """The expression (patients, genes) of a cohort."""
+    ((ids, values),) = data.expression.blocks()
+    return pd.DataFrame(values.astype(np.float64), index=ids, columns=data.expression.genes)
 
 
-def with_genes(evidence: CohortData, genes: pd.DataFrame) -> CohortData:
+def with_genes(data: CohortData, genes: pd.DataFrame) -> CohortData:
     """The cohort with another expression table."""
     block = ([str(p) for p in genes.index], genes.to_numpy(np.float32))
     markers = genes[[gene for gene in MARKERS if gene in genes.columns]]
-    return replace(evidence, expression=Expression(list(genes.columns), lambda: [block]), markers=markers)
+    return replace(data, expression=Expression(list(genes.columns), lambda: [block]), markers=markers)
 
 
-def resample(evidence: CohortData, seed: int) -> CohortData:
-    """Four fifths of the patients, drawn without return."""
-    keep = set(evidence.patients["patient_id"].sample(frac=0.8, random_state=seed))
+def resample(data: CohortData, seed: int) -> CohortData:
+    """Four fifths of the patients, drawn without replacement."""
+    keep = set(data.patients["patient_id"].sample(frac=0.8, random_state=seed))
     kept = {
-        name: getattr(evidence, name)[getattr(evidence, name)["patient_id"].isin(keep)].reset_index(drop=True)
+        name: getattr(data, name)[getattr(data, name)["patient_id"].isin(keep)].reset_index(drop=True)
         for name in ("patients", "slides", "bags", "slide_statuses")
     }
-    return with_genes(replace(evidence, **kept), genes_of(evidence).loc[list(kept["patients"]["patient_id"])])
+    return with_genes(replace(data, **kept), genes_of(data).loc[list(kept["patients"]["patient_id"])])
 
 
 Change = Callable[[CohortData, np.random.Generator], CohortData]
@@ -94,7 +94,7 @@ Change = Callable[[CohortData, np.random.Generator], CohortData]
 
 @dataclass(frozen=True)
 class Mutation:
-    """What breaks one expectation, and the nearest harmless change."""
+    """A change that breaks one expectation, and a similar change that does not."""
 
     expectation: str
     broken: Change
@@ -102,84 +102,84 @@ class Mutation:
 
 
 def put(table: str, column: str, value: object, rows: int = 1) -> Change:
-    """`value` into `rows` random rows of a table; a callable gets the row's number."""
+    """`value` in `rows` random rows of a table; a callable receives the number of the row."""
 
-    def change(evidence: CohortData, rng: np.random.Generator) -> CohortData:
-        frame = getattr(evidence, table).copy()
+    def change(data: CohortData, rng: np.random.Generator) -> CohortData:
+        frame = getattr(data, table).copy()
         chosen = rng.choice(len(frame), rows, replace=False)
         plain = isinstance(value, bool | int | float) and frame[column].dtype != "Int8"
         column_values = frame[column].astype(float if plain else object)
         for i in chosen:
             column_values.iloc[i] = value(i) if callable(value) else value
-        return replace(evidence, **{table: frame.assign(**{column: column_values})})
+        return replace(data, **{table: frame.assign(**{column: column_values})})
 
     return change
 
 
-def copy_cell(table: str, column: str, of: Callable[[object], object] = lambda value: value) -> Change:
-    """The value of one row (through `of`) into another row."""
+def copy_cell(table: str, column: str, convert: Callable[[object], object] = lambda value: value) -> Change:
+    """The value of one row (through `convert`) in another row."""
 
-    def change(evidence: CohortData, rng: np.random.Generator) -> CohortData:
-        frame = getattr(evidence, table).copy()
+    def change(data: CohortData, rng: np.random.Generator) -> CohortData:
+        frame = getattr(data, table).copy()
         a, b = rng.choice(len(frame), 2, replace=False)
-        frame.loc[b, column] = of(frame.loc[a, column])
-        return replace(evidence, **{table: frame})
+        frame.loc[b, column] = convert(frame.loc[a, column])
+        return replace(data, **{table: frame})
 
     return change
 
 
 def whole(table: str, **columns: object) -> Change:
-    """Whole columns of a table; a callable gets the table."""
+    """Whole columns of a table; a callable receives the table."""
 
-    def change(evidence: CohortData, rng: np.random.Generator) -> CohortData:
-        frame = getattr(evidence, table)
-        made = {name: value(frame) if callable(value) else value for name, value in columns.items()}
-        return replace(evidence, **{table: frame.assign(**made)})
+    def change(data: CohortData, rng: np.random.Generator) -> CohortData:
+        frame = getattr(data, table)
+        values = {name: value(frame) if callable(value) else value for name, value in columns.items()}
+        return replace(data, **{table: frame.assign(**values)})
 
     return change
 
 
-def genes(of: Callable[[pd.DataFrame, np.random.Generator, CohortData], pd.DataFrame]) -> Change:
+def genes(edit: Callable[[pd.DataFrame, np.random.Generator, CohortData], pd.DataFrame]) -> Change:
     """A change of the expression table."""
-    return lambda evidence, rng: with_genes(evidence, of(genes_of(evidence), rng, evidence))
+    return lambda data, rng: with_genes(data, edit(genes_of(data), rng, data))
 
 
 def gene_cells(value: float, share: float) -> Change:
-    """`value` into a share of the cells of one random gene (not a marker)."""
+    """`value` in a share of the cells of one random gene (not a marker)."""
 
-    def of(frame: pd.DataFrame, rng: np.random.Generator, _: CohortData) -> pd.DataFrame:
+    def edit(frame: pd.DataFrame, rng: np.random.Generator, _: CohortData) -> pd.DataFrame:
         rows = rng.choice(len(frame), max(int(share * len(frame)), 1), replace=False)
         frame.iloc[rows, int(rng.integers(GENES))] = value
         return frame
 
-    return genes(of)
+    return genes(edit)
 
 
 def shift_site(sites: tuple[str, ...], sd: float) -> Change:
     """Each of `sites` moved by its own direction of `sd` standard deviations in every gene but the markers."""
 
-    def of(frame: pd.DataFrame, rng: np.random.Generator, evidence: CohortData) -> pd.DataFrame:
-        place = evidence.patients["site"].to_numpy()
+    def edit(frame: pd.DataFrame, rng: np.random.Generator, data: CohortData) -> pd.DataFrame:
+        site_of_row = data.patients["site"].to_numpy()
         for site in sites:
-            frame.iloc[place == site, :GENES] += sd * rng.choice([-1, 1], GENES)
+            frame.iloc[site_of_row == site, :GENES] += sd * rng.choice([-1, 1], GENES)
         return frame
 
-    return genes(of)
+    return genes(edit)
 
 
 def swap(marker: str, label: str, pairs: int) -> Change:
-    """Marker values exchanged between `pairs` pairs of patients of unlike label."""
+    """Marker values exchanged between `pairs` pairs of patients with different labels."""
 
-    def of(frame: pd.DataFrame, rng: np.random.Generator, evidence: CohortData) -> pd.DataFrame:
-        values = evidence.patients[label].to_numpy()
-        kinds = sorted(set(values))
+    def edit(frame: pd.DataFrame, rng: np.random.Generator, data: CohortData) -> pd.DataFrame:
+        values = data.patients[label].to_numpy()
+        classes = sorted(set(values))
         names = ["XIST", "RPS4Y1"] if marker == "XIST" else [marker]
         columns = [frame.columns.get_loc(name) for name in names]
-        first = rng.choice(np.flatnonzero(values == kinds[0]), pairs, replace=False)
-        second = rng.choice(np.flatnonzero(values == kinds[1]), pairs, replace=False)
-        held = frame.iloc[first, columns].to_numpy()
+        first = rng.choice(np.flatnonzero(values == classes[0]), pairs, replace=False)
+        second = rng.choice(np.flatnonzero(values == classes[1]), pairs, replace=False)
+        first_values = frame.iloc[first, columns].to_numpy()
         frame.iloc[first, columns] = frame.iloc[second, columns].to_numpy()
-        frame.iloc[second, columns] = held
+        frame.iloc[second, columns] = first_values
         return frame
 
-    return genes(of)
+    return genes(edit)

@@ -30,7 +30,7 @@ def test_reverse_kaplan_meier_agrees_with_lifelines_and_scikit_survival(seed, ti
 
 @pytest.mark.parametrize("seed", range(3))
 def test_event_table_agrees_with_lifelines(seed):
-    """Oracle: lifelines 0.30, survival_table_from_events; its first row is time 0, where everyone enters."""
+    """Oracle: lifelines 0.30, survival_table_from_events; its first row is time 0, at which all patients enter."""
     time, event = cohort(seed)
     ours = followup.event_table(time, event)
     theirs = survival_table_from_events(time, event).iloc[1:]
@@ -40,7 +40,7 @@ def test_event_table_agrees_with_lifelines(seed):
     np.testing.assert_array_equal(ours.censored, theirs["censored"])
 
 
-def test_reverse_kaplan_meier_by_hand():
+def test_reverse_kaplan_meier_agrees_with_a_manual_calculation():
     """Four patients: an event at 1, censorings at 2 and 3, an event at 4. The first censoring leaves 2 of 3."""
     months, share = followup.reverse_kaplan_meier(np.array([1.0, 2, 3, 4]), np.array([True, False, False, True]))
     np.testing.assert_allclose(months, [1, 2, 3, 4])
@@ -48,17 +48,17 @@ def test_reverse_kaplan_meier_by_hand():
     assert followup.median_followup(np.array([1.0, 2, 3, 4]), np.array([True, False, False, True])) == 3
 
 
-def test_half_is_half_whatever_the_rounding_of_the_product():
+def test_the_median_is_not_affected_by_rounding():
     """24 patients censored at months 1..24: half are followed beyond month 12."""
     assert followup.median_followup(np.arange(1.0, 25), np.zeros(24, dtype=bool)) == 12
 
 
-def test_a_median_that_is_not_reached_is_no_number_of_months():
+def test_a_median_that_is_not_reached_is_nan():
     assert np.isnan(followup.median_followup(np.array([5.0, 9.0]), np.array([True, True])))
 
 
-def test_lateness_is_mirrored_when_the_flags_are_turned_round():
+def test_lateness_is_mirrored_when_the_flags_are_inverted():
     time, event = cohort(0)
-    there, back = followup.lateness(time, event)[0], followup.lateness(time, ~event)[0]
-    assert there + back == pytest.approx(1, abs=1e-12)
+    forward, inverted = followup.lateness(time, event)[0], followup.lateness(time, ~event)[0]
+    assert forward + inverted == pytest.approx(1, abs=1e-12)
     assert np.isnan(followup.lateness(time, np.ones(len(time), bool))[0])

@@ -1,4 +1,4 @@
-"""The report as a reader meets it: in a browser without network, light and dark, wide, narrow and printed."""
+"""The report in a browser without network: light and dark, wide, narrow and printed."""
 
 import shutil
 
@@ -10,17 +10,17 @@ from tests.contracts import factories
 from tests.contracts.test_expectations import RULES
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-LONG = "Breast Invasive Ductal Carcinoma with a name that goes on " * 3
+LONG = "Breast Invasive Ductal Carcinoma with a long name " * 3
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """A report with failures, long names, drift and people who left."""
-    evidence = factories.good()
-    evidence.patients["subtype"] = np.where(evidence.patients["subtype"] == "ER+", LONG, "<b>ER-</b>")
-    evidence.patients.loc[3:20, "age"] = 400.0
-    tables = measurements.measure(evidence)
-    profile = drift.profile(evidence.patients, tables["genes"], {"patients": 160.0}, "0" * 32)
+    """A report with failures, long names, drift and excluded patients."""
+    data = factories.good()
+    data.patients["subtype"] = np.where(data.patients["subtype"] == "ER+", LONG, "<b>ER-</b>")
+    data.patients.loc[3:20, "age"] = 400.0
+    tables = measurements.measure(data)
+    profile = drift.profile(data.patients, tables["genes"], {"patients": 160.0}, "0" * 32)
     before = drift.profile(factories.good(5).patients, tables["genes"], {"patients": 150.0, "widths": 1.0}, "9" * 32)
     results = report.Results(
         name="made",
@@ -32,14 +32,14 @@ def page(tmp_path_factory):
         passed=False,
         numbers={"patients": 160.0, "events": 54.0},
         expectations=tuple(suites.run(tables, RULES)),
-        warnings=("a remark",),
-        came=191,
+        warnings=("a warning",),
+        clinical_patients=191,
         attrition={
             "no follow-up": tuple(f"Q-{i:04d}" for i in range(30)),
             "a reason of more than thirty letters": ("R",),
         },
-        left_out={"duplicate sample": ("Q-0099-02",)},
-        drift=drift.compare(evidence.patients, profile, before),
+        excluded_rows={"duplicate sample": ("Q-0099-02",)},
+        drift=drift.compare(data.patients, profile, before),
     )
     path = tmp_path_factory.mktemp("report") / "report.html"
     path.write_text(report.html(results, tables), encoding="utf-8")
@@ -48,7 +48,7 @@ def page(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-def test_nothing_is_cut_off_in_a_browser(page):
+def test_no_text_is_cut_off_in_a_browser(page):
     from playwright.sync_api import sync_playwright
 
     beyond = """() => [document.documentElement.scrollWidth > innerWidth,
@@ -67,13 +67,13 @@ def test_nothing_is_cut_off_in_a_browser(page):
                 context = browser.new_context(
                     viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
                 )
-                tab, said = context.new_page(), []
-                tab.on("console", lambda message, said=said: said.append(message.text))
+                tab, messages = context.new_page(), []
+                tab.on("console", lambda message, messages=messages: messages.append(message.text))
                 tab.goto(page.as_uri())
                 assert tab.evaluate(beyond) == [False, []]
                 assert tab.evaluate(broken) == []
                 assert tab.locator("figure svg").count() == 7
-                assert said == []
+                assert messages == []
         tab.emulate_media(media="print")
         tab.set_viewport_size({"width": 718, "height": 1000})  # A4 within its margins
         assert tab.evaluate(beyond) == [False, []]
@@ -82,31 +82,31 @@ def test_nothing_is_cut_off_in_a_browser(page):
         browser.close()
 
 
-def test_the_report_shows_who_left_what_failed_and_the_notice(page):
+def test_the_report_shows_exclusions_failures_and_the_notice(page):
     text = page.read_text(encoding="utf-8")
     for part in (
         "painted slides: not a clinical result",
         "Stopped.",
         "18 of 160 rows",
         "Q-0009",
-        "a remark",
+        "a warning",
         "191",
         "Q-0099-02",
     ):
         assert part in text
-    assert "Another population by: subtype." in text
+    assert "The population differs in: subtype." in text
     assert "not measured" in text
     assert "Q-0010" not in text  # the first ten
     assert "<b>ER-</b>" not in text
 
 
-def test_figures_escape_what_users_wrote():
+def test_figures_escape_texts_of_the_data():
     drawn = figures.bars(["<i>&"], [3.0], [1.0], '"<t>', "")
     drawn += figures.flow(("<a>", 1), [("<r>", 1)], ("<z>", 0), "t")
     assert not {"<i>", "<t>", "<a>", "<r>", "<z>"} & {drawn[i : i + 3] for i in range(len(drawn))}
 
 
-def test_psi_by_hand():
+def test_the_stability_index_agrees_with_a_manual_calculation():
     """Shares 0.5, 0.5 against 0.8, 0.2: 0.3 ln(1.6) - 0.3 ln(0.4) = 0.4159."""
-    before, after = drift.Column(shares={"a": 0.5, "b": 0.5}), drift.Column(shares={"a": 0.8, "b": 0.2})
-    assert drift._index(before, after) == pytest.approx(0.3 * np.log(1.6) - 0.3 * np.log(0.4), abs=1e-4)
+    before, after = drift.ColumnProfile(shares={"a": 0.5, "b": 0.5}), drift.ColumnProfile(shares={"a": 0.8, "b": 0.2})
+    assert drift._stability_index(before, after) == pytest.approx(0.3 * np.log(1.6) - 0.3 * np.log(0.4), abs=1e-4)

@@ -14,7 +14,7 @@ from mcti.model.comparators.transmil import squares
 from mcti.model.network import MCTI
 from mcti.model.presets import preset
 from mcti.model.summary import describe
-from mcti.model.variants import ABLATIONS, COMPARATORS
+from mcti.params.variants import ABLATIONS, COMPARATORS
 from tests.model.cases import FEATURES, GENES, batch, config, survival_loss
 
 SIZES = [40, 1, 3, 17]

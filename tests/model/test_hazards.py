@@ -1,6 +1,7 @@
 """The two survival heads against their definitions and numerical integration (scipy 1.17)."""
 
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from scipy.integrate import quad
 
 from mcti.model import hazards
 from mcti.model.trained import Fitted, Scale, TrainedModel
+from mcti.params.architecture import HeadForm
 from mcti.training.losses import piecewise_nll
 from tests.model.cases import FEATURES, GENES, batch, config, network
 
@@ -35,7 +37,7 @@ def test_the_discrete_curve_is_straight_and_stays_at_its_end():
     np.testing.assert_allclose(found, [[0.75, 0.375, 0.125, 0]], rtol=1e-12)
 
 
-@pytest.mark.parametrize("head", hazards.HEADS)
+@pytest.mark.parametrize("head", get_args(HeadForm))
 def test_survival_falls_at_every_month_and_meets_the_bins(head):
     logits = 3 * torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
     _, survival = hazards.hazard_and_survival(logits, head)
@@ -117,7 +119,7 @@ def test_a_continuous_model_predicts_any_month_with_the_risk_of_its_bins():
     assert 1 > row["S_6"] > row["S_8.5"] > row["S_10"] > row["S_40"] > row["S_80"] > 0
 
 
-@pytest.mark.parametrize("head", hazards.HEADS)
+@pytest.mark.parametrize("head", get_args(HeadForm))
 def test_the_logits_of_hazards_give_them_back(head):
     hazard = torch.tensor([[0.001, 0.2, 0.5, 0.97]], dtype=torch.float64)
     torch.testing.assert_close(hazards.hazard_and_survival(hazards.hazard_logits_of(hazard, head), head)[0], hazard)

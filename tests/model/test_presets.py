@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mcti.errors import DataError, UsageError
-from mcti.model.presets import GIVEN, PRESETS, ModelConfig, preset
+from mcti.model.presets import DATA_FIELDS, PRESETS, ModelConfig, preset
 from mcti.params import TrainParams
 from tests.model.cases import config
 
@@ -100,7 +100,7 @@ def test_the_page_shows_every_field_of_every_preset():
     page = (Path(__file__).parents[2] / "docs" / "model.md").read_text(encoding="utf-8")
     made = [config(name) for name in ("paper", "compact", "tiny")]
     for field in dataclasses.fields(ModelConfig):
-        if field.name not in GIVEN:
+        if field.name not in DATA_FIELDS:
             values = [getattr(one, field.name) for one in made]
             shown = [", ".join(map(str, value)) if isinstance(value, tuple) else str(value) for value in values]
             assert f"| {field.name} | {' | '.join(shown)} |" in page

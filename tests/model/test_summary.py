@@ -15,7 +15,7 @@ from tests.model.cases import batch, config, network, small_paper
         config(),
         small_paper(),
         config("compact", gene_axes=5, feature_axes=4),
-        config(solver="pot", linear_skip=False),
+        config(linear_skip=False),
         config("no_guidance"),
     ],
 )

@@ -5,6 +5,7 @@ import torch
 
 from mcti.errors import DataError, UsageError
 from mcti.model import transport
+from mcti.model.transport import SolverSettings
 from tests.model.cases import batch, config, network
 from tests.model.transport_costs import squares
 
@@ -70,7 +71,7 @@ def test_cost_is_no_worse_than_that_of_pot():
 def test_points_and_their_cost_give_the_same_plan_and_its_parts_the_same_product():
     x, y = clouds(9, 14)
     of_points = transport.low_rank_points(x, y, rank=3, max_iterations=40)
-    of_cost = transport.couple(distances(x, y), "low_rank", rank=3, max_iterations=40)
+    of_cost = transport.couple(distances(x, y), "low_rank", SolverSettings(rank=3, max_iterations=40))
     cost = distances(x, y)
     one, other = ((cost * plan.coupling).sum() for plan in (of_points, of_cost))
     assert one.item() == pytest.approx(other.item(), rel=0.02)  # other units, other steps, the same valley
@@ -124,8 +125,8 @@ def test_points_that_cannot_be_squared_are_refused(value):
 def test_rank_nought_and_gradients_are_refused():
     with pytest.raises(UsageError, match="rank"):
         transport.low_rank_points(*clouds(3, 3), rank=0)
-    with pytest.raises(UsageError, match="no gradient passes"):
-        transport.couple(torch.ones(1, 2, 2), "low_rank", gradient=True)
+    with pytest.raises(UsageError, match="has no gradient"):
+        transport.couple(torch.ones(1, 2, 2), "low_rank", SolverSettings(gradient=True))
 
 
 def test_a_network_couples_by_it_and_its_padded_batch_gives_the_numbers_of_the_patients_one_by_one():

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from mcti.errors import DataError, UsageError
 from mcti.model import transport
+from mcti.model.transport import SolverSettings
+from tests.model.pot_oracle import pot
 from tests.model.transport_costs import SIZES, squares
 
 CONVERGED = {"tolerance": 1e-13, "max_iterations": 10**5}
@@ -23,8 +25,8 @@ def rectangle(*shape: int, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize(("entropy", "marginal"), [(0.1, 0.5), (1.0, 0.05), (0.05, 2.0)])
 def test_plan_agrees_with_pot(measure, patches, tokens, entropy, marginal):
     cost = rectangle(3, patches, tokens)
-    given = {"entropy": entropy, "marginal": marginal, "measure": measure, **CONVERGED}
-    ours, theirs = transport.unbalanced(cost, **given), transport.pot(cost, problem="unbalanced", **given)
+    weights = {"entropy": entropy, "marginal": marginal, "measure": measure, **CONVERGED}
+    ours, theirs = transport.unbalanced(cost, **weights), pot(cost, problem="unbalanced", **weights)
     torch.testing.assert_close(ours.coupling, theirs.coupling, rtol=1e-6, atol=1e-12)
 
 
@@ -34,8 +36,8 @@ def test_plan_agrees_with_pot_on_every_family(n):
     names, costs = zip(*((name, cost) for name, cost in squares(seeds=5) if len(cost) == n), strict=True)
     cost = torch.stack(costs)
     cost = cost / cost.abs().amax((1, 2), keepdim=True).clamp_min(1e-300)
-    given = {"entropy": 0.1, "marginal": 0.5, "tolerance": 1e-12}
-    ours, theirs = transport.unbalanced(cost, **given), transport.pot(cost, problem="unbalanced", **given)
+    weights = {"entropy": 0.1, "marginal": 0.5, "tolerance": 1e-12}
+    ours, theirs = transport.unbalanced(cost, **weights), pot(cost, problem="unbalanced", **weights)
     for name, our, their in zip(names, ours.coupling, theirs.coupling, strict=True):
         torch.testing.assert_close(our, their, rtol=1e-6, atol=1e-12, msg=name)
 
@@ -45,7 +47,7 @@ def test_the_papers_setting_agrees_with_pots_default_call(measure):
     """256 patches, 8 tokens, float32, entropy 0.1, marginal 0.5, 1,000 iterations, 1e-6: as the reference calls POT."""
     cost = rectangle(2, 256, 8).float()
     ours = transport.unbalanced(cost, entropy=0.1, marginal=0.5, measure=measure)
-    theirs = transport.pot(cost, problem="unbalanced", entropy=0.1, marginal=0.5, measure=measure)
+    theirs = pot(cost, problem="unbalanced", entropy=0.1, marginal=0.5, measure=measure)
     torch.testing.assert_close(ours.coupling, theirs.coupling, rtol=0, atol=1e-6)
     assert (ours.error <= 1e-6).all()
 
@@ -62,9 +64,9 @@ def test_one_patch_one_token_by_hand(cost):
 def test_kl_measure_and_all_ones_measure_differ_by_a_constant_in_the_cost():
     """With uniform masses the product measure is 1 / (n m) throughout: a cost of entropy * log(n m)."""
     cost = rectangle(2, 10, 4)
-    given = {"entropy": 0.3, "marginal": 0.5, **CONVERGED}
-    product = transport.unbalanced(cost, measure="kl", **given).coupling
-    shifted = transport.unbalanced(cost + 0.3 * math.log(40), measure="entropy", **given).coupling
+    weights = {"entropy": 0.3, "marginal": 0.5, **CONVERGED}
+    product = transport.unbalanced(cost, measure="kl", **weights).coupling
+    shifted = transport.unbalanced(cost + 0.3 * math.log(40), measure="entropy", **weights).coupling
     torch.testing.assert_close(product, shifted, rtol=1e-10, atol=0)
 
 
@@ -81,10 +83,10 @@ def test_scalings_and_logarithms_agree(measure):
     """A far cost in one place sends the whole problem through the logarithms; the other patches do not notice."""
     near = rectangle(1, 20, 6)
     far = torch.cat([near, torch.full((1, 20, 1), 1e4, dtype=torch.float64)], 2)
-    given = {"entropy": 0.1, "marginal": 0.5, "measure": measure, **CONVERGED}
+    weights = {"entropy": 0.1, "marginal": 0.5, "measure": measure, **CONVERGED}
     columns = torch.tensor([[True] * 6 + [False]])
-    masked = transport.unbalanced(far, mask_columns=columns, **given).coupling
-    plain = transport.unbalanced(near, **given).coupling
+    masked = transport.unbalanced(far, mask_columns=columns, **weights).coupling
+    plain = transport.unbalanced(near, **weights).coupling
     torch.testing.assert_close(masked[:, :, :6], plain, rtol=1e-9, atol=0)
     stretched = transport.unbalanced(near * 300, entropy=30.0, marginal=150.0, measure=measure, **CONVERGED).coupling
     torch.testing.assert_close(stretched, plain, rtol=1e-9, atol=0)  # all in units three hundred times smaller
@@ -132,11 +134,11 @@ def test_an_item_does_not_depend_on_its_neighbours_or_its_padding():
         rows[item, 1 : 1 + n], columns[item, :m] = True, True
         padded[item, 1 : 1 + n, :m] = torch.rand(n, m, generator=generator, dtype=torch.float64) * 4**item
     for measure in ("entropy", "kl"):
-        given = {"entropy": 0.1, "marginal": 0.5, "measure": measure}
-        plan = transport.unbalanced(padded, mask_rows=rows, mask_columns=columns, **given).coupling
+        weights = {"entropy": 0.1, "marginal": 0.5, "measure": measure}
+        plan = transport.unbalanced(padded, mask_rows=rows, mask_columns=columns, **weights).coupling
         for item, (n, m) in enumerate(counts):
             inside = padded[item : item + 1, 1 : 1 + n, :m]
-            alone = transport.unbalanced(inside, **given).coupling[0] if n and m else inside[0]
+            alone = transport.unbalanced(inside, **weights).coupling[0] if n and m else inside[0]
             torch.testing.assert_close(plan[item, 1 : 1 + n, :m], alone, rtol=1e-6, atol=0)
         assert plan[~(rows[:, :, None] & columns[:, None])].abs().max() == 0
 
@@ -181,4 +183,4 @@ def test_the_plan_meets_the_optimality_conditions(rows, columns, entropy, margin
 )
 def test_settings_out_of_range_are_refused(name, value):
     with pytest.raises(UsageError, match=name):
-        transport.couple(torch.ones(1, 2, 2), "unbalanced", **{name: value})
+        transport.couple(torch.ones(1, 2, 2), "unbalanced", SolverSettings(**{name: value}))

@@ -31,7 +31,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "split": {"folds": 3, "inner_folds": 2},
     # Without products: of the made features a poisoned model must look good, and a tiny one with them does not.
     "train": {
-        "preset": "tiny", "architecture": {"pairs": 0}, "epochs": 12, "batch_patients": 16, "workers": 1,
+        "preset": "tiny", "architecture": {"bilinear_rank": 0}, "epochs": 12, "batch_patients": 16, "workers": 1,
         "learning_rate": 0.003, "weight_decay": 0.01,
     },
     "evaluate": {"bootstrap": 200, "baselines": ["kaplan_meier", "cox_clinical"], "primary_baseline": "cox_clinical"},

@@ -127,7 +127,7 @@ def test_the_winner_of_a_search_overrides_settings_by_dotted_path(tmp_path):
     changed = override(
         factories.settings(), {"learning_rate": 0.5, "architecture.width": 8, "bins.count": 3}, "best.yaml"
     )
-    assert (changed.learning_rate, changed.architecture, changed.bins.count) == (0.5, {"width": 8}, 3)
+    assert (changed.learning_rate, changed.architecture.changes(), changed.bins.count) == (0.5, {"width": 8}, 3)
     with pytest.raises(UsageError, match="did you mean learning_rate"):
         override(factories.settings(), {"learnin_rate": 0.5}, "best.yaml")
 

@@ -1,4 +1,4 @@
-"""The step on whole cohorts: report, results, the failure that stops, drift; and the public cohorts as they are."""
+"""The step `validate` on cohorts: report, results, failures, drift; and the public cohorts."""
 
 import json
 from pathlib import Path
@@ -24,64 +24,64 @@ SMALL = ValidateParams(min_events=5, min_events_per_fold=0)
 
 
 @pytest.fixture
-def made(tmp_path):
+def cohort(tmp_path):
     return cases.write_cohort(cases.sources(patients=60), tmp_path / "cohort")
 
 
-def test_a_good_cohort_passes_and_twice_with_the_same_bytes(made, tmp_path):
-    first = validate(made, None, SMALL, tmp_path / "one")
-    second = validate(made, None, SMALL, tmp_path / "two")
+def test_a_valid_cohort_passes_with_the_same_bytes_in_every_run(cohort, tmp_path):
+    first = validate(cohort, None, SMALL, tmp_path / "one")
+    second = validate(cohort, None, SMALL, tmp_path / "two")
     assert first.passed
     assert first == second
     for name in ("report.html", "results.json", "profile.json"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
-def test_a_broken_cohort_leaves_its_report_and_then_stops(tmp_path):
+def test_a_failing_cohort_is_refused_after_its_report_is_written(tmp_path):
     frames = cases.sources(patients=60)
     frames["clinical"].loc[7, "age"] = 430.0
     frames["clinical"].loc[9, "age"] = -2.0
-    made = cases.write_cohort(frames, tmp_path / "cohort")
+    cohort = cases.write_cohort(frames, tmp_path / "cohort")
     with pytest.raises(DataError) as caught:
-        validate(made, None, SMALL, tmp_path / "report")
+        validate(cohort, None, SMALL, tmp_path / "report")
     line = str(caught.value)
     assert caught.value.exit_code == 3
     assert "age_plausible" in line
     assert "P-0007 (430)" in line
     assert "report.html" in line
     results = json.loads((tmp_path / "report" / "results.json").read_text())
-    (finding,) = [f for f in results["expectations"] if f["id"] == "age_plausible"]
+    (outcome,) = [x for x in results["expectations"] if x["id"] == "age_plausible"]
     assert results["passed"] is False
-    assert (finding["failing"], finding["rows"]) == (2, 60)
-    assert [row["key"] for row in finding["first"]] == ["P-0007", "P-0009"]
+    assert (outcome["failing"], outcome["rows"]) == (2, 60)
+    assert [row["key"] for row in outcome["first"]] == ["P-0007", "P-0009"]
     page = (tmp_path / "report" / "report.html").read_text()
     assert "Stopped." in page
     assert "P-0007 (430)" in page
 
 
-def test_only_a_cohort_that_kept_its_contract_can_be_accepted(made, tmp_path):
-    """The profile of a broken one would be a measure for later versions, and DVC takes it for the word to go on."""
-    validate(made, None, SMALL, tmp_path / "report")
+def test_only_a_cohort_that_meets_the_contract_has_a_profile(cohort, tmp_path):
+    """A profile is the reference for later versions, and DVC runs the next stages where it exists."""
+    validate(cohort, None, SMALL, tmp_path / "report")
     assert (tmp_path / "report" / "profile.json").exists()
     with pytest.raises(DataError, match="events_enough"):
-        validate(made, None, ValidateParams(min_events=59), tmp_path / "report")
+        validate(cohort, None, ValidateParams(min_events=59), tmp_path / "report")
     assert {path.name for path in (tmp_path / "report").iterdir()} == {"report.html", "results.json"}
 
 
-def test_progress_is_told_block_by_block_up_to_the_end(made, tmp_path):
-    heard = []
-    validate(made, None, SMALL, tmp_path / "report", progress=lambda *words: heard.append(words))
-    done = [word[0] for word in heard]
+def test_progress_is_reported_block_by_block_to_the_end(cohort, tmp_path):
+    calls = []
+    validate(cohort, None, SMALL, tmp_path / "report", progress=lambda *arguments: calls.append(arguments))
+    done = [call[0] for call in calls]
     assert done == sorted(done)
-    assert heard[0][:2] == (1, 5)  # five passes over the one block of 60 patients, at most
-    assert heard[-1] == (5, 5, "blocks of expression")
-    heard.clear()
-    split(made, None, SplitParams(), tmp_path / "folds.csv", progress=lambda *words: heard.append(words))
-    assert heard[-1] == (3, 3, "blocks of expression")
+    assert calls[0][:2] == (1, 5)  # five passes over the one block of 60 patients, at most
+    assert calls[-1] == (5, 5, "blocks of expression")
+    calls.clear()
+    split(cohort, None, SplitParams(), tmp_path / "folds.csv", progress=lambda *arguments: calls.append(arguments))
+    assert calls[-1] == (3, 3, "blocks of expression")
 
 
-def test_the_flow_counts_patients_and_lists_samples_apart(tmp_path):
-    """Three patients left the table of 63; a second sample of one who stayed is no patient."""
+def test_the_flow_counts_patients_and_lists_samples_separately(tmp_path):
+    """Three of 63 patients were excluded; a second sample of an included patient is no patient."""
     cohort = cases.write_cohort(cases.sources(patients=60), tmp_path / "cohort")
     info = tables.read_info(cohort).model_dump(mode="json")
     reasons = {"A": "no follow-up", "B": "no genes", "C": "no slides", "P-0001-02": "duplicate sample"}
@@ -89,32 +89,32 @@ def test_the_flow_counts_patients_and_lists_samples_apart(tmp_path):
     (cohort / "cohort.json").write_text(json.dumps(info))
     validate(cohort, None, SMALL, tmp_path / "report")
     results = json.loads((tmp_path / "report" / "results.json").read_text())
-    assert results["came"] == 63
+    assert results["clinical_patients"] == 63
     assert results["attrition"] == {"no follow-up": ["A"], "no genes": ["B"], "no slides": ["C"]}
-    assert results["left_out"] == {"duplicate sample": ["P-0001-02"]}
+    assert results["excluded_rows"] == {"duplicate sample": ["P-0001-02"]}
 
 
-def test_patients_all_of_whose_slides_failed_stand_in_the_flow(made, tmp_path):
-    ids = tables.read_patients(made)["patient_id"].tolist()
+def test_patients_without_a_usable_slide_are_in_the_flow(cohort, tmp_path):
+    ids = tables.read_patients(cohort)["patient_id"].tolist()
     folder = features(tmp_path / "features", ids)
     statuses = pd.read_csv(folder / "slides.csv")
     statuses.loc[[3, 7], "status"] = ["NO_TISSUE", "CORRUPT"]
     statuses.to_csv(folder / "slides.csv", index=False)
-    validate(made, folder, SMALL, tmp_path / "report")
+    validate(cohort, folder, SMALL, tmp_path / "report")
     results = json.loads((tmp_path / "report" / "results.json").read_text())
     assert results["attrition"] == {"all slides failed": ["P-0003", "P-0007"]}
-    assert results["left_out"] == {"failed slide: CORRUPT": ["P-0007-1"], "failed slide: NO_TISSUE": ["P-0003-1"]}
+    assert results["excluded_rows"] == {"failed slide: CORRUPT": ["P-0007-1"], "failed slide: NO_TISSUE": ["P-0003-1"]}
     assert "cohort with features" in (tmp_path / "report" / "report.html").read_text()
 
 
 @pytest.mark.slow
 @pytest.mark.stack
-def test_the_result_goes_to_mlflow_with_the_md5_of_the_data(made, tmp_path, servers_of):
-    """A real server: numbers, report and data set of a run that ends FINISHED, or FAILED where the contract broke."""
+def test_the_result_is_logged_to_mlflow_with_the_md5_of_the_data(cohort, tmp_path, servers_of):
+    """A real server: numbers, report and data set of a run that ends FINISHED, or FAILED where the contract fails."""
     params = SMALL.model_copy(update={"experiment": "validations"})
-    kept = validate(made, None, params, tmp_path / "kept")
+    kept = validate(cohort, None, params, tmp_path / "kept")
     with pytest.raises(DataError, match="events_enough"):
-        validate(made, None, params.model_copy(update={"min_events": 59}), tmp_path / "broken")
+        validate(cohort, None, params.model_copy(update={"min_events": 59}), tmp_path / "broken")
     with tracking.service() as client:
         experiment = client.get_experiment_by_name("validations").experiment_id
         broken, first = client.search_runs([experiment])  # the last one first
@@ -123,7 +123,7 @@ def test_the_result_goes_to_mlflow_with_the_md5_of_the_data(made, tmp_path, serv
     assert (first.info.status, broken.info.status) == ("FINISHED", "FAILED")
     assert (first.data.tags["mcti.contract"], broken.data.tags["mcti.contract"]) == ("passed", "failed")
     assert "events_enough" in broken.data.tags["mcti.failed"]
-    assert first.data.tags["mcti.data.cohort"] == kept.md5 == storage.tree_md5(made)
+    assert first.data.tags["mcti.data.cohort"] == kept.md5 == storage.tree_md5(cohort)
     (entry,) = first.inputs.dataset_inputs
     assert (entry.dataset.digest, entry.dataset.name) == (kept.md5, "made")
     assert first.data.metrics["validation.patients"] == 60
@@ -131,25 +131,25 @@ def test_the_result_goes_to_mlflow_with_the_md5_of_the_data(made, tmp_path, serv
     assert names == {"validation/report.html", "validation/results.json", "validation/profile.json"}
 
 
-def test_a_tracking_server_that_does_not_answer_is_a_warning_and_the_report_stands(made, tmp_path, monkeypatch):
+def test_a_tracking_server_that_does_not_answer_gives_a_warning_and_the_report(cohort, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    result = validate(made, None, SMALL, tmp_path / "report")
+    result = validate(cohort, None, SMALL, tmp_path / "report")
     assert result.passed
     assert result.run_id is None
     assert "not logged to MLflow: MLflow does not answer" in result.warnings[0]
     assert (tmp_path / "report" / "report.html").exists()
-    silent = validate(made, None, SMALL.model_copy(update={"experiment": None}), tmp_path / "report")
-    assert silent.warnings == ()
+    unlogged = validate(cohort, None, SMALL.model_copy(update={"experiment": None}), tmp_path / "report")
+    assert unlogged.warnings == ()
 
 
-def test_markup_of_users_is_text_in_the_report(tmp_path):
+def test_markup_in_the_data_is_escaped_in_the_report(tmp_path):
     frames = cases.sources(patients=60)
-    evil = "<script>alert(1)</script>"
-    frames["clinical"]["site"] = [f"{evil}{i % 4}" for i in range(60)]
-    frames["clinical"][f"{evil}&quot;"] = 1.0
+    markup = "<script>alert(1)</script>"
+    frames["clinical"]["site"] = [f"{markup}{i % 4}" for i in range(60)]
+    frames["clinical"][f"{markup}&quot;"] = 1.0
     frames["clinical"].loc[3, "age"] = 500
     cohort = cases.write_cohort(frames, tmp_path / "cohort")
-    info = tables.read_info(cohort).model_dump(mode="json") | {"notice": f"painted {evil}", "warnings": [evil]}
+    info = tables.read_info(cohort).model_dump(mode="json") | {"notice": f"painted {markup}", "warnings": [markup]}
     (cohort / "cohort.json").write_text(json.dumps(info))
     with pytest.raises(DataError):
         validate(cohort, None, SMALL, tmp_path / "report")
@@ -158,41 +158,41 @@ def test_markup_of_users_is_text_in_the_report(tmp_path):
     assert page.count("painted &lt;script&gt;alert(1)&lt;/script&gt;") == 1  # the notice is shown
 
 
-def test_the_report_needs_no_network(made, tmp_path):
-    validate(made, None, SMALL, tmp_path / "report")
+def test_the_report_needs_no_network(cohort, tmp_path):
+    validate(cohort, None, SMALL, tmp_path / "report")
     page = (tmp_path / "report" / "report.html").read_text()
     assert "http://" not in page
     assert "https://" not in page
     assert " src=" not in page
 
 
-def test_drift_is_measured_against_the_accepted_version(made, tmp_path):
-    validate(made, None, SMALL, tmp_path / "accepted")
+def test_drift_is_measured_from_the_reference_version(cohort, tmp_path):
+    validate(cohort, None, SMALL, tmp_path / "reference")
     frames = cases.sources(patients=60)
     frames["clinical"]["age"] += 25
     frames["expression"]["G3"] += 5
     other = cases.write_cohort(frames, tmp_path / "other")
-    params = SMALL.model_copy(update={"reference_profile": str(tmp_path / "accepted" / "profile.json")})
+    params = SMALL.model_copy(update={"reference_profile": str(tmp_path / "reference" / "profile.json")})
     validate(other, None, params, tmp_path / "report")
     rows = json.loads((tmp_path / "report" / "results.json").read_text())["drift"]["rows"]
-    by_name = {row["what"]: row for row in rows}
+    by_name = {row["name"]: row for row in rows}
     assert by_name["age"]["psi"] > 0.25
     assert by_name["subtype"]["psi"] == 0
-    assert by_name["genes whose mean moved by more than 0.5 sd"]["now"] == "1: G3"
-    validate(made, None, params, tmp_path / "same")
+    assert by_name["genes whose mean moved by more than 0.5 sd"]["current"] == "1: G3"
+    validate(cohort, None, params, tmp_path / "same")
     same = json.loads((tmp_path / "same" / "results.json").read_text())["drift"]["rows"]
     assert all(row["psi"] in (0, None) for row in same)
 
 
-def test_an_accepted_version_that_is_none_is_refused(made, tmp_path):
-    params = SMALL.model_copy(update={"reference_profile": str(made / "cohort.json")})
-    with pytest.raises(DataError, match="no profile of a data version"):
-        validate(made, None, params, tmp_path / "report")
+def test_an_invalid_reference_profile_is_refused(cohort, tmp_path):
+    params = SMALL.model_copy(update={"reference_profile": str(cohort / "cohort.json")})
+    with pytest.raises(DataError, match="not a profile of a data version"):
+        validate(cohort, None, params, tmp_path / "report")
     assert not (tmp_path / "report").exists()
 
 
 def features(folder, ids, **broken):
-    """Feature files as extract writes them, four patches a slide."""
+    """Feature files as extract writes them, four patches per slide."""
     folder.mkdir()
     for i, patient_id in enumerate(ids):
         values = np.random.default_rng(i).standard_normal((4, 6)).astype(np.float32)
@@ -215,22 +215,22 @@ def features(folder, ids, **broken):
     ("broken", "expectation"),
     [("nan", "features_finite"), ("outside", "coordinates_inside"), ("encoder", "features_one_encoder"), ("", "")],
 )
-def test_features_are_held_to_the_contract(made, tmp_path, broken, expectation):
-    ids = tables.read_patients(made)["patient_id"].tolist()
+def test_features_are_checked(cohort, tmp_path, broken, expectation):
+    ids = tables.read_patients(cohort)["patient_id"].tolist()
     folder = features(tmp_path / "features", ids, **{broken: True})
     if not expectation:
-        assert validate(made, folder, SMALL, tmp_path / "report").passed
+        assert validate(cohort, folder, SMALL, tmp_path / "report").passed
         return
     with pytest.raises(DataError, match=f"expectation {expectation} fails"):
-        validate(made, folder, SMALL, tmp_path / "report")
+        validate(cohort, folder, SMALL, tmp_path / "report")
 
 
 def test_the_demo_cohort_passes_and_shows_its_notice(tmp_path):
     raw = dict(zip(("clinical", "expression", "slides"), public_cohort.demo_tables(), strict=True))
     paths = cases.write_sources(raw, tmp_path / "raw")
     params = IngestParams(name="gse7390-painted", notice="painted slides: not a clinical result")
-    came = ingest(paths["clinical"], paths["expression"], paths["slides"], params, tmp_path / "cohort")
-    assert (came.patients, came.events, came.genes, came.slides) == (198, 51, 76, 198)
+    ingested = ingest(paths["clinical"], paths["expression"], paths["slides"], params, tmp_path / "cohort")
+    assert (ingested.patients, ingested.events, ingested.genes, ingested.slides) == (198, 51, 76, 198)
     result = validate(tmp_path / "cohort", None, ValidateParams(), tmp_path / "report")
     assert result.failed == ()
     assert "painted slides: not a clinical result" in (tmp_path / "report" / "report.html").read_text()
@@ -245,18 +245,18 @@ def test_the_demo_cohort_passes_and_shows_its_notice(tmp_path):
         ("nsclc", 903, 350, 1554, 15, [453, 450]),
     ],
 )
-def test_public_cohorts_go_through_as_they_are(tmp_path, name, patients, events, genes, missing_ages, subtypes):
-    """The numbers are those of the data's own README."""
+def test_public_cohorts_pass_unchanged(tmp_path, name, patients, events, genes, missing_ages, subtypes):
+    """The expected numbers are those of the README of the data."""
     params = IngestParams(name=name, expression_scale="z-score")
     paths = [str(TCGA / f"{name}_{table}") for table in ("clinical.csv", "expression.parquet", "slides.csv")]
     ingest(*paths, params, tmp_path / "cohort")
     result = validate(tmp_path / "cohort", None, ValidateParams(), tmp_path / "report")
     numbers = json.loads((tmp_path / "report" / "results.json").read_text())["numbers"]
     assert (result.patients, result.events, numbers["genes"]) == (patients, events, genes)
-    found = tables.read_patients(tmp_path / "cohort")
-    assert int(found["age"].isna().sum()) == missing_ages
-    assert found["subtype"].value_counts().tolist() == subtypes
+    table = tables.read_patients(tmp_path / "cohort")
+    assert int(table["age"].isna().sum()) == missing_ages
+    assert table["subtype"].value_counts().tolist() == subtypes
     for scheme in ("stratified", "site"):
-        dealt = split(tmp_path / "cohort", None, SplitParams(scheme=scheme), tmp_path / f"{scheme}.csv")
-        assert (sum(dealt.test_patients), sum(dealt.test_events)) == (patients, events)
-    assert max(dealt.test_events) <= 0.4 * events  # one BRCA site alone has 39 of the 112 events
+        assigned = split(tmp_path / "cohort", None, SplitParams(scheme=scheme), tmp_path / f"{scheme}.csv")
+        assert (sum(assigned.test_patients), sum(assigned.test_events)) == (patients, events)
+    assert max(assigned.test_events) <= 0.4 * events  # one BRCA site alone has 39 of the 112 events

@@ -139,7 +139,7 @@ def test_identity_knows_the_covariates_that_are_read_and_no_others():
 
 
 def test_covariates_that_the_cohort_does_not_have_are_named():
-    with pytest.raises(DataError, match=r"'ages' is not there.*P-000.*did you mean age"):
+    with pytest.raises(DataError, match=r"'ages' is absent.*P-000.*did you mean age"):
         task(architecture={"covariates": ["ages"]})
     data = with_ages()
     empty = [dataclasses.replace(bag, covariates={"age": None}) for bag in data.bags.values()]

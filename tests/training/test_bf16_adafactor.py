@@ -99,5 +99,5 @@ def test_averaged_weights_are_kept_in_float32():
 
 
 def test_without_bf16_it_is_refused():
-    with pytest.raises(ValidationError, match="optimizer bf16_adafactor trains in bf16, and precision is float32"):
+    with pytest.raises(ValidationError, match="optimizer bf16_adafactor needs bf16, and precision is float32"):
         TrainParams(optimizer="bf16_adafactor")

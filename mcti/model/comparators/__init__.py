@@ -1,6 +1,6 @@
 """The networks of the field that MCTI is compared with: one signature, one training loop, the same inputs.
 
-Each is written from its paper's formulas at the width of its preset (mcti/model/variants.py), with the survival head,
+Each is written from its paper's formulas at the width of its preset (mcti/params/variants.py), with the survival head,
 the missing-modality and the covariate handling that MCTI has, so that a difference in C is one of architecture.
 """
 

@@ -5,8 +5,6 @@ from torch import Tensor
 
 from mcti.model.transport.plan import Plan
 
-FORMS = ("solved", "uniform", "shuffled")
-
 
 def uniform(rows: Tensor, columns: Tensor) -> Plan:
     """Every present row coupled with every present column alike: rows (b, n), columns (b, m) bool -> Plan, mass 1."""

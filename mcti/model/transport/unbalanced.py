@@ -1,16 +1,19 @@
 """Entropic couplings whose marginals may lose mass: batched generalised Sinkhorn."""
 
+from typing import get_args
+
 import torch
 from torch import Tensor
 
 from mcti.errors import DataError, UsageError, did_you_mean
 from mcti.model.transport.gradient import through_plan
 from mcti.model.transport.plan import FLOAT32_TOLERANCE, Plan, Problem, positive, untraced
+from mcti.params.architecture import EntropyMeasure
 
 STRIDE = 5  # iterations between two looks at the error
 LEAST = 1e-15  # softness entropy / marginal is kept in float64's reach of 1 on either side
 FARTHEST = 1e12  # cost / entropy beyond which float64 holds no digit of the exponent behind the point
-MEASURES = ("entropy", "kl")
+MEASURES: tuple[str, ...] = get_args(EntropyMeasure)
 # Largest |cost| / entropy for plain scalings: they reach its exponential, products of three must stay in range.
 SAFE = {torch.float32: 20.0, torch.float64: 150.0}
 

@@ -1,6 +1,6 @@
-"""What `compact` is compared with: the field's networks, and MCTI with one part switched off. Changes to `compact`.
+"""Comparators (other published networks) and ablations (MCTI with one part switched off), as changes to `compact`.
 
-None was tuned: the peers share one width and one dropout, an ablation differs from `compact` in its one part alone.
+None was tuned: the comparators share one width and one dropout, and an ablation differs from `compact` in one part.
 """
 
 from typing import Any
@@ -12,16 +12,16 @@ _COMPARATOR: dict[str, Any] = {
     "zero_init_residual": False,
     "linear_skip": False,
     "bilinear_rank": 0,
-    "subtype_task": False,  # as published: survival is their one task
+    "subtype_task": False,  # as published: survival is their only task
 }
 COMPARATORS: dict[str, dict[str, Any]] = {
-    "snn": _COMPARATOR | {"network": "snn"},
-    "mean_pool": _COMPARATOR | {"network": "mean_pool"},
-    "abmil": _COMPARATOR | {"network": "abmil"},
-    "transmil": _COMPARATOR | {"network": "transmil", "heads": 4},
-    "late_fusion": _COMPARATOR | {"network": "late_fusion"},
-    "mcat": _COMPARATOR | {"network": "mcat"},
-    "motcat": _COMPARATOR | {"network": "motcat"},
+    "snn": _COMPARATOR,
+    "mean_pool": _COMPARATOR,
+    "abmil": _COMPARATOR,
+    "transmil": _COMPARATOR | {"heads": 4},
+    "late_fusion": _COMPARATOR,
+    "mcat": _COMPARATOR,
+    "motcat": _COMPARATOR,
 }
 """Genes alone: snn. Slides alone: mean_pool, abmil, transmil. Both: late_fusion, mcat, motcat."""
 
@@ -35,5 +35,3 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "no_axes": {"gene_axes": 0, "feature_axes": 0},
 }
 """docs/protocol.md, item 14."""
-
-NETWORKS = ("mcti", *COMPARATORS)

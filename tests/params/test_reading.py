@@ -1,11 +1,16 @@
 """Settings: one file, unknown keys and wrong values reported with a hint."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
 from mcti import params
 from mcti.errors import DataError, UsageError
-from mcti.params import reading
+from mcti.params.architecture import FIELDS, ArchitectureParams
+from mcti.params.base import settings_class
+
+ROOT = Path(__file__).parents[2]
 
 
 def settings_file(tmp_path, tree):
@@ -79,9 +84,9 @@ def test_without_a_file_the_defaults_hold():
         ("cluster.claims={c: /a, d: /a/}", "a claim in '/a'", "cluster.claims", "of its own"),
         ("train.horizons_months=[-5]", "-5 months", "train.horizons_months", "above 0"),
         ("evaluate.horizons_months=[0, 12]", "0 months", "evaluate.horizons_months", "above 0"),
-        ("train.horizons_months=[36, 12, 36.0]", "36 months are named twice", "train.horizons_months", "once"),
+        ("train.horizons_months=[36, 12, 36.0]", "36 months are listed twice", "train.horizons_months", "once"),
         ("train.lambda_survival=0", "0 does not fit", "train.lambda_survival", "greater than 0"),
-        ("search.space={epoch: [1, 9]}", "search.space names 'epoch'", "params.yaml", "did you mean epochs?"),
+        ("search.space={epoch: [1, 9]}", "search.space names 'epoch'", "search.space", "did you mean epochs?"),
     ],
 )
 def test_an_invalid_setting_is_reported_with_its_key_and_a_hint(override, what, key, hint):
@@ -136,24 +141,104 @@ def test_settings_cannot_be_changed_afterwards():
         params.load(None).train.epochs = 3
 
 
-def test_an_empty_section_means_its_defaults(tmp_path):
-    with pytest.raises(UsageError, match="train"):
-        params.load(settings_file(tmp_path, {"train": None}))
-    assert params.load(settings_file(tmp_path, {"train": {}})) == params.load(None)
+@pytest.mark.parametrize("section", ["validate", "train", "cluster"])
+def test_an_empty_section_has_its_defaults(tmp_path, section):
+    """`validate:` without a key, as DVC reads it."""
+    assert params.load(settings_file(tmp_path, {section: None})) == params.load(None)
 
 
-def test_every_setting_has_a_unit_in_its_name_or_a_description():
-    bare = {"seed", "device", "name", "learning_rate", "weight_decay"}
+def test_an_empty_inner_section_has_its_defaults_and_an_optional_one_is_null():
+    settings = params.load(None, ["train.bins=", "extract.tissue=", "train.architecture=", "cluster.quota="])
+    assert settings.train == params.load(None).train
+    assert settings.extract == params.load(None).extract
+    assert settings.cluster.quota is None
 
-    def undescribed(section, path=""):
-        for name, field in section.model_fields.items():
-            inner = reading._settings_class(field.annotation)
-            if inner:
-                yield from undescribed(inner, f"{path}{name}.")
-            elif not field.description and name not in bare and not name.startswith(("lambda_", "confidence")):
-                yield path + name
 
-    assert set(undescribed(params.Settings)) <= {"evaluate.baselines"}
+def test_an_empty_row_of_the_task_table_has_the_defaults_of_that_row():
+    assert params.load(None, ["cluster.steps.extract="]).cluster.steps == params.load(None).cluster.steps
+
+
+def test_the_template_has_every_section_that_dvc_reads():
+    """DVC 3.67.1 deletes the outputs of a stage before it reports a missing section."""
+    template = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    keys = {key for stage in stages.values() for key in stage.get("params", ())}
+    assert {key.partition(".")[0] for key in keys} >= {"ingest", "validate", "extract", "split", "search", "train"}
+    assert {key.partition(".")[0] for key in keys} <= set(template)
+    assert set(template) == {field.alias or name for name, field in params.Settings.model_fields.items()}
+
+
+def settings_of(model, path=""):
+    """(dotted key, field) of every plain setting, at every depth."""
+    for name, field in model.model_fields.items():
+        inner = settings_class(field.annotation)
+        key = f"{path}{field.alias or name}"
+        if inner is ArchitectureParams:
+            yield from ((f"{key}.{child}", info) for child, info in FIELDS.items())
+        elif inner:
+            yield from settings_of(inner, f"{key}.")
+        else:
+            yield key, field
+
+
+def test_every_setting_has_a_description_and_every_number_has_bounds():
+    settings = dict(settings_of(params.Settings))
+    assert len(settings) > 250
+    assert [key for key, field in settings.items() if not field.description] == []
+    numbers = {
+        key: field for key, field in settings.items() if field.annotation in (int, float, int | None, float | None)
+    }
+    limits = ("ge", "gt", "le", "lt")
+    unbounded = [
+        key
+        for key, field in numbers.items()
+        if not any(getattr(part, limit, None) is not None for part in field.metadata for limit in limits)
+    ]
+    assert unbounded == []
+
+
+def test_every_setting_has_a_row_in_the_page():
+    page = (ROOT / "docs" / "params.md").read_text(encoding="utf-8")
+    for key, _ in settings_of(params.Settings):
+        section, _, name = key.rpartition(".")
+        part = page.split(f"\n## {section}\n", 1)
+        assert len(part) == 2, section
+        assert f"\n| {name} |" in part[1].split("\n## ", 1)[0], key
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "hint"),
+    [
+        ("train.architecture.widht=3", "train.architecture.widht", "did you mean width?"),
+        ("train.architecture.width=wide", "train.architecture.width", "valid integer"),
+        ("train.architecture.heads=3", "train.architecture.heads", "a divisor of width 32 (preset compact)"),
+        ("train.architecture.plan_gradient=true", "train.architecture.plan_gradient", "solver assignment"),
+        ("train.architecture.covariates=[age, age]", "train.architecture.covariates", "list each name once"),
+        (
+            "train.architecture.encoder_depths=[1, 2]",
+            "train.architecture.decoder_depths",
+            "each of the 2 encoder stages",
+        ),
+        ("search.space={architecture.widht: [8, 16]}", "search.space", "did you mean width?"),
+        ("search.space={bins.cuont: [2, 8]}", "search.space", "did you mean count?"),
+        ("search.space={architecture.width: [0, 16]}", "search.space", "greater than or equal to 1"),
+        ("search.space={optimizer: [adamw, lean, sgd]}", "search.space", "'adamw' or 'bf16_adafactor'"),
+        ("search.space={architecture: [1, 2]}", "search.space", "architecture.width"),
+    ],
+)
+def test_an_architecture_field_is_checked_when_the_file_is_loaded(override, key, hint):
+    with pytest.raises(UsageError) as caught:
+        params.load("params.yaml", [override])
+    assert key in caught.value.where
+    assert hint in caught.value.hint
+
+
+def test_architecture_fields_keep_their_names_and_only_the_changes_are_stored():
+    settings = params.load(None, ["train.architecture={critical: 64, encoder_depths: [2], decoder_depths: [1]}"])
+    assert settings.train.architecture.changes() == {"critical": 64, "encoder_depths": (2,), "decoder_depths": (1,)}
+    stored = settings.train.model_dump(mode="json")["architecture"]
+    assert stored == {"critical": 64, "encoder_depths": [2], "decoder_depths": [1]}
+    assert params.TrainParams.model_validate({"architecture": stored}) == settings.train
 
 
 @pytest.mark.parametrize(

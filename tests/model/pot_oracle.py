@@ -1,4 +1,4 @@
-"""POT's own solvers, one item at a time on the CPU in float64: the oracle of the tests, and a fallback."""
+"""Oracle of the transport tests: POT's solvers, one item at a time on the CPU in float64."""
 
 import warnings
 

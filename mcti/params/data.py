@@ -1,0 +1,158 @@
+"""Settings of the cohort: its tables, its data contract and its folds."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from mcti.params.base import Params
+
+AGE_YEARS = (0.0, 120.0)
+"""Possible ages: the default of the contract, and the range that a prediction accepts."""
+
+
+class IngestParams(Params):
+    """Source tables of the cohort, and how their values are to be read."""
+
+    name: str = Field("cohort", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="name of the cohort")
+    notice: str = Field("", description="a sentence that every report of this cohort shows")
+    clinical: str = Field("data/raw/clinical.csv", description="clinical table: path or s3:// address")
+    expression: str = Field("data/raw/expression.csv", description="expression table: path or s3:// address")
+    slides: str | None = Field(
+        "data/raw/slides.csv", description="slide manifest: path or s3:// address; null: no slides"
+    )
+    format: Literal["canonical", "mcat", "xena", "tcga-cbioportal", "gdc"] = Field(
+        "canonical", description="layout of the tables"
+    )
+    time_unit: Literal["days", "months", "years"] = Field(
+        "months", description="unit of the follow-up times (canonical, mcat); the other layouts define it"
+    )
+    endpoint: Literal["OS", "DSS", "DFI", "PFI", "DMFS"] = Field("OS", description="the end point of event and time")
+    columns: dict[str, str] = Field(
+        {}, description="canonical column -> source column where the names differ, e.g. {subtype: histology}"
+    )
+    covariates: tuple[str, ...] | None = Field(
+        None,
+        strict=False,
+        description="source columns kept as covariates; null: every further column (canonical), none (other layouts)",
+    )
+    event_values: dict[str, int] = Field(
+        {}, description="values of the event column and their meaning, e.g. {dead: 1, alive: 0} or {yes: 1, no: 0}"
+    )
+    age_values: dict[str, float] = Field(
+        {}, description='masked ages and the years that replace them, e.g. {">89": 90, "<18": 17}'
+    )
+    event_confirmed: bool = Field(
+        False,
+        description="true: the provider of the table confirmed that event 1 means observed; required where "
+        "`mcti validate` cannot decide it from event rate and times",
+    )
+    expression_scale: Literal["counts", "tpm", "log2", "z-score"] = Field(
+        "log2", description="scale of the expression values"
+    )
+    missing_modality: Literal["drop", "keep"] = Field(
+        "drop", description="patients without slides or genes: drop excludes them"
+    )
+
+    @field_validator("event_values", mode="before")
+    @classmethod
+    def _labels_as_written(cls, labels: Any) -> Any:
+        """YAML parses yes, true and on as one truth value and 2 as a number; the labels of a table are text."""
+        if not isinstance(labels, Mapping):
+            return labels
+        spellings = {True: ("yes", "true", "on"), False: ("no", "false", "off")}
+        events: dict[Any, Any] = {}
+        for label, event in labels.items():
+            names = spellings[label] if isinstance(label, bool) else (str(label),)
+            events.update(dict.fromkeys(names, event))
+        return events
+
+
+class ValidateParams(Params):
+    """Limits of the data contract (docs/cohort.md lists the expectations that use them)."""
+
+    min_patients: int = Field(30, ge=2, description="patients; fewer stop the run")
+    min_events: int = Field(20, ge=1, description="events; fewer stop the run")
+    folds_planned: int = Field(5, ge=2, description="outer folds for which the events must suffice")
+    min_events_per_fold: int = Field(5, ge=0, description="events per planned fold; fewer are a warning")
+    min_events_per_subtype: int = Field(3, ge=0, description="events in a subtype; fewer are a warning")
+    min_events_per_site: int = Field(0, ge=0, description="events at a site; fewer are a warning")
+    event_rate: tuple[float, float] = Field(
+        (0.02, 0.98),
+        description="range of the share of patients with an event; outside it the run stops",
+        strict=False,
+    )
+    median_followup_months: tuple[float, float] = Field(
+        (1.0, 250.0), description="range of the reverse Kaplan-Meier median; outside it the run stops", strict=False
+    )
+    age_years: tuple[float, float] = Field(
+        AGE_YEARS, description="range of the ages; one outside it stops the run", strict=False
+    )
+    max_followup_months: float = Field(1200.0, gt=0, description="follow-up of one patient; a longer one stops the run")
+    max_tied_share: float = Field(
+        0.1, ge=0, le=1, description="share of patients with the same time; a larger one is a warning"
+    )
+    max_early_censored_share: float = Field(
+        0.2, ge=0, le=1, description="share of patients censored within three months; a larger one is a warning"
+    )
+    max_no_followup_share: float = Field(
+        0.1, ge=0, le=1, description="share of patients without follow-up; a larger one is a warning"
+    )
+    max_missing_share: float = Field(
+        0.2, ge=0, le=1, description="share of missing values of a covariate or gene; a larger one is a warning"
+    )
+    max_site_variance: float = Field(
+        0.1, ge=0, le=1, description="mean share of a gene's variance explained by the site; a larger one is a warning"
+    )
+    max_site_predictability: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="how well expression predicts the site, 0 (chance) to 1 (always); a larger value is a warning",
+    )
+    max_sex_mismatch_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of patients whose XIST/RPS4Y1 contradict is_female; a larger share is a warning",
+    )
+    max_er_mismatch_share: float = Field(
+        0.15,
+        ge=0,
+        le=1,
+        description="share of patients whose ESR1 contradicts the receptor status; a larger one is a warning",
+    )
+    max_abs_z: float = Field(
+        20.0, gt=0, description="absolute expression value where z-scores are declared; a larger one is a warning"
+    )
+    max_slides_per_patient: int = Field(20, ge=1, description="slides of a patient; more are a warning")
+    max_failed_slides_share: float = Field(
+        0.1, ge=0, le=1, description="share of slides without features; a larger one stops the run"
+    )
+    min_tiles_per_patient: int = Field(1, ge=1, description="tiles of a patient; fewer are a warning")
+    reference_profile: str | None = Field(
+        None, description="profile.json of the reference data version, for the drift report; null: no comparison"
+    )
+    experiment: str | None = Field(
+        "mcti", min_length=1, description="MLflow experiment of the run, where a server is configured; null: no run"
+    )
+
+
+class SplitParams(Params):
+    """Assignment of the patients to folds."""
+
+    seed: int = Field(7, ge=0, description="seed of the shuffles")
+    scheme: Literal["stratified", "site", "leave-one-site-out", "time", "files"] = Field(
+        "stratified", description="how patients are assigned to folds (docs/cohort.md)"
+    )
+    folds: int = Field(
+        5, ge=2, le=50, description="outer folds; leave-one-site-out has one per site, files one per file"
+    )
+    repeats: int = Field(1, ge=1, le=50, description="repetitions with other shuffles (stratified, site)")
+    inner_folds: int = Field(3, ge=2, le=20, description="inner folds of the search, inside each training part")
+    time_column: str | None = Field(None, description="scheme time: a numeric covariate that rises with calendar time")
+    files: str | None = Field(None, description="scheme files: folder of MCAT split CSVs")
+    missing_modality: Literal["drop", "keep"] = Field(
+        "drop", description="patients without features of a slide: drop excludes them"
+    )
+    min_test_events: int = Field(10, ge=0, description="events in a test part; fewer are a warning (docs/protocol.md)")

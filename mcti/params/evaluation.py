@@ -1,0 +1,61 @@
+"""Settings of the evaluation and of explanations."""
+
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
+
+from mcti.params.base import Params
+from mcti.params.training import unique_months
+
+
+class EvaluateParams(Params):
+    """Metrics, baselines and intervals."""
+
+    seed: int = Field(7, ge=0, description="seed of the bootstrap")
+    bootstrap: int = Field(1000, ge=100, le=100_000, description="resamples of the patients for each interval")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="level of the intervals")
+    horizons_months: tuple[float, ...] = Field(
+        (12.0, 36.0, 60.0),
+        min_length=1,
+        description="months of AUC, Brier score and calibration; a subset of train.horizons_months",
+        strict=False,
+    )
+    baselines: tuple[str, ...] = Field(
+        ("kaplan_meier", "cox_clinical", "cox_genes", "cox_clinical_genes", "linear_all", "forest", "boosting"),
+        description="models fitted on the same folds (docs/evaluation.md); linear_all and cox_slides need slides",
+        strict=False,
+    )
+    primary_baseline: str = Field(
+        "cox_clinical_genes", description="baseline of the primary contrast, which Holm's method does not adjust"
+    )
+    uno_tau_quantile: float = Field(
+        0.8, gt=0, lt=1, description="quantile of the training follow-up up to which Uno's C counts events"
+    )
+    risk_groups: int = Field(
+        2, ge=2, le=4, description="groups of the Kaplan-Meier figure; the cuts are quantiles of the training fold"
+    )
+    attribution_patients: int = Field(
+        40, ge=0, description="test patients whose attributions give the share of each part of the model; 0: none"
+    )
+
+    _horizons = field_validator("horizons_months")(unique_months)
+
+    @model_validator(mode="after")
+    def _primary_is_fitted(self) -> Self:
+        if self.primary_baseline not in self.baselines:
+            raise ValueError(
+                f"primary_baseline {self.primary_baseline!r} is not fitted: add it to baselines, "
+                "or name one of: " + ", ".join(self.baselines)
+            )
+        return self
+
+
+class ExplainParams(Params):
+    """Decomposition of the risk of a patient (docs/explain.md)."""
+
+    seed: int = Field(7, ge=0, description="seed of the clusters of patches")
+    steps: int = Field(
+        64, ge=8, le=4096, description="points of the integrated gradients; more of them give a smaller gap"
+    )
+    clusters: int = Field(6, ge=1, le=50, description="clusters of a patient's patches")
+    group_genes: int = Field(50, ge=3, description="genes of a group that are listed and tested for gene sets")
