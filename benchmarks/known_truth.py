@@ -11,8 +11,8 @@ So slides alone can find the first and cannot find the second; genes alone can f
 default of `mcti train`, the ensemble of MCTI with a Cox model, which finds neither well; the others are single models.
 Exits with 1 where MCTI is not above the single modalities by .05 where it must be, where a single modality finds what
 it does not contain (C above .60 from slides in `pairing`), where MCTI without its products (`no_bilinear`) finds the
-pairing as well, where without the subtype task the tumour is mined as well, or the planted patches are not critical (AUROC
-below .9). Results: docs/model.md, section 6.
+pairing as well, where without the subtype task the tumour is mined as well, or the planted patches are not critical
+(AUROC below .9). Results: docs/model.md, section 6.
 """
 
 import argparse

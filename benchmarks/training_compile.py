@@ -1,7 +1,7 @@
 """Question: does torch.compile make training on the CPU faster? Prints the ratio, and what compiling costs first.
 
 Run    python -m benchmarks.training_compile [--presets compact paper] [--steps 12] [--patches 300] [--spread 0.5]
-Prints for each preset: seconds until the end of the first compiled step, seconds per step plain and compiled (A B A B …,
+Prints for each preset: seconds until the first compiled step ends, seconds per step plain and compiled (A B A B …,
 so that both have the same noise) with the interval of the ratio, the largest gap between the losses of the two, and the
 number of steps after which the time of the compilation is recovered.
 With `--spread 0` all bags have one length, the kindest case; 0.5: half to one and a half times `--patches`, as bags
