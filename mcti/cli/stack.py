@@ -8,20 +8,20 @@ import typer
 from mcti.cli.command_context import CommandContext, command, print_status
 
 group = typer.Typer()
-stack_group = typer.Typer(help="The one-machine stack: S3 and MLflow on loopback.")
+stack_group = typer.Typer(help="The one-machine stack: S3 and MLflow on 127.0.0.1.")
 
-Root = Annotated[str, typer.Option("--root", metavar="DIR", help="The checkout whose stack is meant.")]
+Root = Annotated[str, typer.Option("--root", metavar="DIR", help="Checkout whose stack is used.")]
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang these commands into the tree."""
+    """Add these commands to the command tree."""
     app.add_typer(group)
     app.add_typer(stack_group, name="stack")
 
 
 @command(stack_group, "up")
 def up(context: CommandContext, root: Root = ".") -> object:  # noqa: ARG001
-    """Start the servers that do not run yet.
+    """Start S3 and MLflow, where they are not running.
 
     Example: mcti stack up
     """
@@ -32,7 +32,7 @@ def up(context: CommandContext, root: Root = ".") -> object:  # noqa: ARG001
 
 @command(stack_group, "down")
 def down(context: CommandContext, root: Root = ".") -> object:  # noqa: ARG001
-    """Stop exactly the servers that `up` started, by their process numbers.
+    """Stop the servers that `up` started, and no other process.
 
     Example: mcti stack down
     """
@@ -43,7 +43,7 @@ def down(context: CommandContext, root: Root = ".") -> object:  # noqa: ARG001
 
 @command(stack_group, "status")
 def status(context: CommandContext, root: Root = ".") -> object:  # noqa: ARG001
-    """Say which servers run and where.
+    """Show which servers are running, and their addresses.
 
     Example: mcti stack status --json
     """
@@ -55,7 +55,7 @@ def status(context: CommandContext, root: Root = ".") -> object:  # noqa: ARG001
 @command(stack_group, "join")
 def join(
     context: CommandContext,  # noqa: ARG001
-    folder: Annotated[str, typer.Argument(metavar="DIR", help="The checkout whose stack is to be used.")],
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="Checkout whose stack is used.")],
     root: Root = ".",
 ) -> object:
     """Use the running stack of another checkout on this machine.
@@ -69,7 +69,7 @@ def join(
 
 @command(group, "demo")
 def demo(context: CommandContext, root: Root = ".") -> object:
-    """Run the whole way on the demo cohort: from painted slides to a promoted champion.
+    """Run the complete demo: from painted slides to a promoted champion.
 
     Example: mcti demo
     """
