@@ -1,6 +1,6 @@
-"""Claim: hed44 encodes at least 250 tiles/s a core; the whole extraction with lite0 (tissue, tiles, features, preview,
-files) of a slide of 1,024 tiles runs at 0.9 or more of the encoder alone and at least 4 times as fast as a plain loop
-of OpenSlide and torch in eager mode, with the same features. Run: python -m benchmarks.slides_extract
+"""Claim: hed44 encodes at least 250 tiles/s per core. An extraction with lite0 (tissue, tiles, features, preview,
+files) of a slide of 1,024 tiles reaches at least 0.9 of the rate of the encoder alone, and at least 4 times the rate
+of a plain loop of OpenSlide and torch in eager mode, with the same features. Run: python -m benchmarks.slides_extract
 """
 
 import argparse
@@ -16,11 +16,11 @@ import numpy as np
 import openslide
 import torch
 
-from benchmarks.slides_memory import made
+from benchmarks.slides_memory import write_slide
 from mcti.params import ExtractParams
 from mcti.slides import encoder_protocol, encoders, features, probe
 from mcti.steps.extract import extract
-from tests.slides.test_encoders import torch_lite0  # the network in plain torch: the tests' oracle, and the peer here
+from tests.slides.test_encoders import torch_lite0  # the network in plain torch, the oracle of the tests
 
 _TILE, _BATCH = 256, 64
 _MPP = 0.25  # of the slide that slides_memory makes
@@ -36,7 +36,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         slide = Path(folder, "S.tif")
-        made(slide, options.edge)
+        write_slide(slide, options.edge)
         tiles = some_tiles(slide)
         hed44(tiles, options.rounds)
         lite0(slide, tiles, options.rounds)
@@ -50,7 +50,7 @@ def some_tiles(path: Path) -> list[np.ndarray]:
 def hed44(tiles: list[np.ndarray], rounds: int) -> None:
     encoder = encoders.make("hed44", 0.5)
     rates = [len(tiles) / cpu(encoder.encode, tiles)[0] for _ in range(rounds)]
-    print(f"hed44: {told(rates, '.0f')} tiles/s a core, {load()}")
+    print(f"hed44: {summary(rates, '.0f')} tiles/s per core, {load()}")
 
 
 def lite0(slide: Path, tiles: list[np.ndarray], rounds: int) -> None:
@@ -63,18 +63,18 @@ def lite0(slide: Path, tiles: list[np.ndarray], rounds: int) -> None:
         with tempfile.TemporaryDirectory() as out:
             took = cpu(extract, slide, params, Path(out))[0]
             numbers, corners = features.read(Path(out, "S.h5"))
-        whole = len(corners) / took
-        over_encoder.append(whole / (len(tiles) / cpu(encoder.encode, tiles)[0]))
+        rate = len(corners) / took
+        over_encoder.append(rate / (len(tiles) / cpu(encoder.encode, tiles)[0]))
         took, plain = cpu(plain_loop, slide, corners[:_BATCH])
-        over_plain.append(whole / (len(plain) / took))
+        over_plain.append(rate / (len(plain) / took))
         gaps.append(float(np.abs(plain - numbers[:_BATCH]).max()))
-    print(f"lite0, {len(corners)} tiles, whole over the encoder alone: {told(over_encoder)}, {load()}")
+    print(f"lite0, {len(corners)} tiles, extraction over the encoder alone: {summary(over_encoder)}, {load()}")
     peer = f"OpenSlide {openslide.__library_version__} + torch {torch.__version__} eager"
-    print(f"lite0, whole over {peer}: {told(over_plain)}x, largest gap {max(gaps):.1e}, {load()}")
+    print(f"lite0, extraction over {peer}: {summary(over_plain)}x, largest gap {max(gaps):.1e}, {load()}")
 
 
 def plain_loop(slide: Path, corners: np.ndarray) -> np.ndarray:
-    """Features (n, 1280) as a script of an afternoon makes them."""
+    """Features (n, 1280) as a simple script computes them."""
     with openslide.OpenSlide(slide) as opened, torch.inference_mode():
         read = [opened.read_region(corner, 0, (_TILE, _TILE)).convert("RGB") for corner in corners.tolist()]
         batch = (encoder_protocol.to_batch([np.asarray(picture) for picture in read], 224) - 127) / 128
@@ -82,14 +82,14 @@ def plain_loop(slide: Path, corners: np.ndarray) -> np.ndarray:
 
 
 def cpu(run: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
-    """CPU seconds, since on a shared machine the wall clock measures the neighbours; and what came out."""
+    """CPU seconds and the result; on a shared machine wall time would depend on other processes."""
     start = time.process_time()
     result = run(*arguments)
     return time.process_time() - start, result
 
 
-def told(values: list[float], form: str = ".2f") -> str:
-    return f"{statistics.median(values):{form}} ({min(values):{form}}-{max(values):{form}})"
+def summary(values: list[float], number_format: str = ".2f") -> str:
+    return f"{statistics.median(values):{number_format}} ({min(values):{number_format}}-{max(values):{number_format}})"
 
 
 def load() -> str:

@@ -7,6 +7,7 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from mcti.demo import painting
@@ -25,24 +26,24 @@ def main() -> None:
         slides.mkdir()
         painting.paint(slides / "S0000.tif", seed=0, grade=2, er_positive=True)
         data = (slides / "S0000.tif").read_bytes()
-        for i in range(1, options.slides):  # a trailing number, so that no two are the same
+        for i in range(1, options.slides):  # a trailing number, so that no two files are equal
             (slides / f"S{i:04d}.tif").write_bytes(data + str(i).encode())
-        times = [both(lambda: inventory(slides, Path(folder, "i.csv"))) for _ in range(options.rounds)]
+        times = [wall_and_cpu(lambda: inventory(slides, Path(folder, "i.csv"))) for _ in range(options.rounds)]
         for name, taken in zip(("s", "CPU second"), zip(*times, strict=True), strict=True):
             rates = [options.slides / seconds for seconds in taken]
-            told = f"{statistics.median(rates):.0f} slides a {name} ({min(rates):.0f}-{max(rates):.0f})"
-            print(f"inventory: {told}, {load()}")
-        # One tile a slide: the extraction itself is not what is measured.
+            summary = f"{statistics.median(rates):.0f} slides per {name} ({min(rates):.0f}-{max(rates):.0f})"
+            print(f"inventory: {summary}, {load()}")
+        # Few tiles per slide: the benchmark does not measure the extraction itself.
         params = ExtractParams(resolution=2.0, tile=512, tissue={"min_sharpness": 0})
         extract(slides, params, out)
-        times = [both(lambda: extract(slides, params, out)) for _ in range(options.rounds)]
+        times = [wall_and_cpu(lambda: extract(slides, params, out)) for _ in range(options.rounds)]
         for name, taken in zip(("wall", "CPU"), zip(*times, strict=True), strict=True):
-            told = f"{statistics.median(taken):.2f} s {name} ({min(taken):.2f}-{max(taken):.2f})"
-            print(f"unchanged re-run of {options.slides}: {told}, {load()}")
+            summary = f"{statistics.median(taken):.2f} s {name} ({min(taken):.2f}-{max(taken):.2f})"
+            print(f"unchanged re-run of {options.slides}: {summary}, {load()}")
 
 
-def both(run) -> tuple[float, float]:
-    """Wall and CPU seconds: the first is what a user waits, the second what it is when nobody else computes."""
+def wall_and_cpu(run: Callable[[], object]) -> tuple[float, float]:
+    """Wall and CPU seconds: the waiting time of a user, and the time on an idle machine."""
     start, used = time.perf_counter(), time.process_time()
     run()
     return time.perf_counter() - start, time.process_time() - used

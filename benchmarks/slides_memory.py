@@ -1,5 +1,6 @@
-"""Claim: extraction's memory is flat in the slide's size: a slide of 98,304² px peaks within 1.3 of one of 24,576²,
-under 1.5 GiB with lite0. Run: python benchmarks/slides_memory.py [--encoder lite0] [--small 24576] [--large 98304]
+"""Claim: the memory of an extraction hardly depends on the slide size: a slide of 98,304² px peaks at most 1.3 times as
+high as one of 24,576² px, below 1.5 GiB with lite0.
+Run: python benchmarks/slides_memory.py [--encoder lite0] [--small 24576] [--large 98304]
 """
 
 import argparse
@@ -37,24 +38,24 @@ def main() -> None:
 
 
 def peak(edge: int, encoder: str) -> float:
-    """Peak resident memory of one extraction, GiB, in a process of its own."""
+    """Peak resident memory of one extraction, GiB, in a separate process."""
     with tempfile.TemporaryDirectory() as folder:
         slides = Path(folder, "slides")
         slides.mkdir()
-        made(slides / "S.tif", edge)
+        write_slide(slides / "S.tif", edge)
         command = [sys.executable, "-c", _RUN, str(slides), str(Path(folder, "out")), encoder]
-        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-        print(f"{edge}²: {told[0]} tiles, {int(told[1]) / 2**20:.2f} GiB")
-        return int(told[1]) / 2**20
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+        print(f"{edge}²: {output[0]} tiles, {int(output[1]) / 2**20:.2f} GiB")
+        return int(output[1]) / 2**20
 
 
-def made(path: Path, edge: int) -> None:
-    """A slide of `edge`² px at 0.25 µm/px from the tiles of one painted slide, over and over; two levels, 4 apart."""
+def write_slide(path: Path, edge: int) -> None:
+    """A slide of `edge`² px at 0.25 µm/px from the repeated tiles of one painted slide; two levels with factor 4."""
     encoded = painted_tiles(path.with_name("painted.tmp"))
     with tifffile.TiffWriter(path, bigtiff=True) as writer:
         for level, size in enumerate((edge, edge // 4)):
             writer.write(
-                repeated(encoded, size), shape=(size, size, 3), dtype=np.uint8, subfiletype=level, **options(level)
+                repeat_tiles(encoded, size), shape=(size, size, 3), dtype=np.uint8, subfiletype=level, **options(level)
             )
 
 
@@ -71,7 +72,7 @@ def options(level: int) -> dict[str, Any]:
 
 
 def painted_tiles(draft: Path) -> list[list[bytes]]:
-    """Rows of 8 x 8 tiles as a file holds them: encoded once, however large the slide."""
+    """Eight rows of eight encoded tiles, encoded once for any slide size."""
     painting.paint(draft, seed=0, grade=2, er_positive=True)
     with probe.open_reader(draft, "tiff") as reader:
         block = reader.read(0, 0, 0, 2048, 2048)
@@ -79,12 +80,12 @@ def painted_tiles(draft: Path) -> list[list[bytes]]:
     data = draft.read_bytes()
     with tifffile.TiffFile(draft) as file:
         page = file.pages[0]
-        parts = [data[o : o + c] for o, c in zip(page.dataoffsets, page.databytecounts, strict=True)]
+        tiles = [data[o : o + c] for o, c in zip(page.dataoffsets, page.databytecounts, strict=True)]
     draft.unlink()
-    return [parts[i : i + 8] for i in range(0, 64, 8)]
+    return [tiles[i : i + 8] for i in range(0, 64, 8)]
 
 
-def repeated(encoded: list[list[bytes]], size: int) -> Iterator[bytes]:
+def repeat_tiles(encoded: list[list[bytes]], size: int) -> Iterator[bytes]:
     for row in range(size // 256):
         for column in range(size // 256):
             yield encoded[row % 8][column % 8]

@@ -6,7 +6,7 @@ import argparse
 import os
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import imagecodecs
@@ -33,35 +33,35 @@ def main() -> None:
 
 def compare(path: Path, size: int, rounds: int) -> None:
     """Direct reader against OpenSlide (with Pillow's LANCZOS where the tile is made smaller)."""
-    facts = probe.examine(path, mpp=0.5)
-    corners = [(x, y) for y in range(0, facts.height - size, size) for x in range(0, facts.width - size, size)]
-    grid = Grid(facts.width, facts.height, 256, (size, size), (size, size))
+    info = probe.examine(path, mpp=0.5)
+    corners = [(x, y) for y in range(0, info.height - size, size) for x in range(0, info.width - size, size)]
+    grid = Grid(info.width, info.height, 256, (size, size), (size, size))
 
-    def ours() -> Iterator[np.ndarray]:
+    def direct() -> Iterator[np.ndarray]:
         with probe.open_reader(path, "tiff") as reader:
             source = TileSource(reader, grid)
             for x, y in corners:
                 yield source.read(x, y)
 
-    def theirs() -> Iterator[np.ndarray]:
+    def peer() -> Iterator[np.ndarray]:
         with openslide.OpenSlide(path) as slide:
             for corner in corners:
                 picture = slide.read_region(corner, 0, (size, size)).convert("RGB")
                 yield np.asarray(picture if size == 256 else picture.resize((256, 256), Image.Resampling.LANCZOS))
 
-    gap = max(int(np.abs(a.astype(int) - b).max()) for a, b in zip(ours(), theirs(), strict=True))
+    gap = max(int(np.abs(a.astype(int) - b).max()) for a, b in zip(direct(), peer(), strict=True))
     name = f"{size} to 256 px, {len(corners)} tiles, OpenSlide {openslide.__library_version__}"
-    report(name, lambda: used(ours()), lambda: used(theirs()), rounds, gap)
+    report(name, lambda: consume(direct()), lambda: consume(peer()), rounds, gap)
 
 
-def used(tiles: Iterator[np.ndarray]) -> None:
-    """One tile after the other, none kept: the kernel's time for fresh pages is nobody's reading."""
+def consume(tiles: Iterator[np.ndarray]) -> None:
+    """Read one tile after the other and keep none: memory allocation is not part of the measurement."""
     for _ in tiles:
         pass
 
 
 def bare(path: Path, rounds: int) -> None:
-    """Direct reader on whole native tiles against imagecodecs on their bytes alone."""
+    """Direct reader on whole native tiles against imagecodecs on their bytes."""
     data = path.read_bytes()
     page = tiff.directories(lambda offset, count: data[offset : offset + count], len(data))[0]
     if page.compression != 7:
@@ -72,25 +72,25 @@ def bare(path: Path, rounds: int) -> None:
     columns, rows = page.grid
     space = 3 if page.photometric == 6 else 2
 
-    def ours() -> None:
+    def direct() -> None:
         with probe.open_reader(path, "tiff") as reader:
             for row in range(rows):
                 for column in range(columns):
                     reader.read(0, column * across, row * down, across, down)
 
-    def theirs() -> None:
+    def peer() -> None:
         for chunk in chunks:
             imagecodecs.jpeg8_decode(chunk, tables=page.jpeg_tables, colorspace=space, outcolorspace=2)
 
-    report(f"native tiles, imagecodecs {imagecodecs.__version__}", ours, theirs, rounds, 0)
+    report(f"native tiles, imagecodecs {imagecodecs.__version__}", direct, peer, rounds, 0)
 
 
-def report(name: str, ours, peer, rounds: int, gap: int) -> None:
-    """A B A B …, so that both meet the same noise; the ratio of each pair, its median and range. CPU time of a core."""
+def report(name: str, direct: Callable[[], object], peer: Callable[[], object], rounds: int, gap: int) -> None:
+    """Print median and range of the ratio of CPU times; A B A B …, so that both have the same noise."""
     ratios = []
     for _ in range(rounds):
         took = []
-        for run in (ours, peer):
+        for run in (direct, peer):
             start = time.process_time()
             run()
             took.append(time.process_time() - start)

@@ -8,7 +8,8 @@ from pathlib import Path
 from pydantic import BaseModel
 from typer.main import get_command
 
-from mcti.cli.app import app
+from mcti.cli import command_context
+from mcti.cli.app import SECTIONS, app
 from mcti.cohort import tables
 from mcti.contracts import expectations
 from mcti.params import ArchitectureParams, Settings
@@ -48,25 +49,48 @@ Each field is optional; its default is the value of `train.preset`. The table sh
 
 CLI_HEAD = """# The command line
 
-One command a step; the same word as the function, the DVC stage and the component. Every command takes
-`--params FILE` (default `params.yaml`), `--set dotted.key=value` (repeatable), `--json` (exactly one JSON document on
-stdout; people's lines and progress go to stderr), `--debug` and `--help`.
-Inputs may be local paths or `s3://` addresses.
+This page lists every command with its arguments, options, types and defaults. `make docs` writes it from `mcti/cli/`.
 
-| exit code | meaning |
+There is one command per step. Function, DVC stage and Kubeflow component of a step have the same name as the command.
+`mcti --help` lists the commands by section, `mcti COMMAND --help` describes one, `mcti --version` prints the version.
+Inputs are local paths or `s3://` addresses.
+
+## Output
+
+Human-readable output goes to stdout, progress and log lines go to stderr. With `--json`, stdout is exactly one JSON
+document: the result, or an error object.
+
+## Errors
+
+An error is one line on stderr: `error: WHAT in WHERE: HINT`. With `--json`, stdout is
+`{"error": {"code": …, "message": …, "where": …, "hint": …}}`; all four values are strings.
+
+| key | value |
 |---|---|
-| 0 | done |
-| 1 | a defect of ours: run again with `--debug` and report it |
-| 2 | usage: a flag or a setting is wrong |
-| 3 | bad data: the line names file, row, column, value and mend |
-| 4 | the environment or a service: no server, no room, no permission |
-| 10 | rejected (`promote`) |
-| 11 | not enough evidence (`promote`) |
-| 130 | interrupted |
+| `code` | kind of the error, see the table below |
+| `message` | what is wrong, with the value |
+| `where` | file, row, column, setting, flag or address; may be empty |
+| `hint` | how to fix it; may be empty |
 
-An error is one line, `error: WHAT in WHERE: MEND`; with `--json` stdout also gets
-`{"error": {"code", "message", "where", "hint"}}`.
-This page is written by `make docs` from `mcti/cli/`.
+```
+$ mcti ingest --params nowhere --out data/cohort --json
+{"error": {"code": "data", "message": "no such file or folder", "where": "nowhere", "hint": "check the path"}}
+```
+
+| exit code | `code` | meaning |
+|---|---|---|
+| 0 | | success |
+| 1 | `defect` | defect in mcti: run again with `--debug` and report it |
+| 2 | `usage` | wrong command, flag or setting; no input was read |
+| 3 | `data` | bad data: the message names file, row, column and value |
+| 4 | `environment` | operational error: server, disk space, permission or GPU unavailable |
+| 10 | `rejected` | `promote`: a gate rejected the version |
+| 11 | `not-enough-evidence` | `promote`: the data do not suffice for a decision |
+| 130 | `interrupted` | stopped by Ctrl-C or a signal; the same command resumes |
+
+## Common options
+
+Every command has these options.
 """
 
 
@@ -78,12 +102,17 @@ def params_page() -> str:
 
 def cli_page() -> str:
     """docs/cli.md."""
-    parts = [CLI_HEAD]
     tree = get_command(app)
-    for name, command in sorted(tree.commands.items()):
-        inner = getattr(command, "commands", None)
-        found = sorted((f"{name} {word}", sub) for word, sub in inner.items()) if inner else [(name, command)]
-        parts += [_command(words, sub) for words, sub in found]
+    shared = [parameter for parameter in tree.commands["ingest"].params if parameter.name in command_context.COMMON]
+    parts = [CLI_HEAD, "\n", _options(shared)]
+    for section, names in SECTIONS.items():
+        parts.append(f"\n# {section}\n")
+        for name in names:
+            inner = getattr(tree.commands[name], "commands", None)
+            commands = (
+                [(f"{name} {word}", sub) for word, sub in inner.items()] if inner else [(name, tree.commands[name])]
+            )
+            parts += [_command(words, command) for words, command in commands]
     return "".join(parts)
 
 
@@ -100,8 +129,36 @@ def cohort_page() -> str:
 
 def _command(words: str, command: typing.Any) -> str:
     text = (command.help or "").replace("\b\n", "")
-    what, _, example = text.partition("Example:")
-    return f"\n## `mcti {words}`\n{what.strip()}\n\n```\n{example.strip()}\n```\n"
+    description, _, example = text.partition("Example:")
+    specific = [parameter for parameter in command.params if parameter.name not in command_context.COMMON]
+    table = f"\n{_options(specific)}" if specific else ""
+    return f"\n## `mcti {words}`\n\n{description.strip()}\n\n```\n{example.strip()}\n```\n{table}"
+
+
+def _options(parameters: typing.Sequence[typing.Any]) -> str:
+    """A table of arguments and options: flag, type, default, meaning."""
+    head = "| option | type | default | meaning |\n|---|---|---|---|\n"
+    return head + "".join(f"| {' | '.join(_option(parameter))} |\n" for parameter in parameters)
+
+
+def _option(parameter: typing.Any) -> tuple[str, str, str, str]:
+    annotation = parameter.type_descriptor.annotation
+    is_flag = bool(getattr(parameter, "is_flag", False))
+    flag = parameter.opts[0] if parameter.opts[0].startswith("-") else ""
+    value = "" if is_flag else f" {parameter.metavar}" if parameter.metavar else ""
+    name = f"`{(flag + value).strip()}`".replace("|", "\\|")
+    scalar = next((kind for kind in (bool, int, float, Path) if _holds(annotation, kind)), str)
+    words = {bool: "flag", int: "integer", float: "number", Path: "path", str: "text"}[scalar]
+    words += ", repeatable" if parameter.multiple else ""
+    default = "required" if parameter.required else "off" if is_flag else f"`{parameter.default}`"
+    environment = f" (environment: `{parameter.envvar}`)" if parameter.envvar else ""
+    default = "none" if parameter.default is None and not parameter.required and not is_flag else default
+    return name, words, default, f"{parameter.help or ''}{environment}".replace("|", "\\|")
+
+
+def _holds(annotation: typing.Any, kind: type) -> bool:
+    """Whether an annotation is this type, or a union or list of it."""
+    return annotation is kind or any(_holds(part, kind) for part in typing.get_args(annotation))
 
 
 def _named(model: type[BaseModel]) -> list[tuple[str, typing.Any]]:

@@ -159,7 +159,7 @@ def local_copy(location: Location, cache_dir: Location | None = None) -> Iterato
     """
     if not is_s3(location):
         if not Path(location).exists():
-            raise DataError("no such file or folder", str(location), "check the path, or run the step that makes it")
+            raise DataError("no such file or folder", str(location), "check the path, or run the step that writes it")
         yield Path(location)
         return
     with translating_os_errors(cache_dir), tempfile.TemporaryDirectory(prefix="mcti-", dir=cache_dir) as folder:

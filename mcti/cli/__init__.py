@@ -1,7 +1,7 @@
-"""The command line: one command a step, the same word everywhere (docs/cli.md).
+"""The command line: one command per step, with the same name as the step (docs/cli.md).
 
-Exit codes: 0 done, 1 a defect of ours, 2 usage, 3 bad data, 4 environment or a service, 10 rejected, 11 not enough
-evidence, 130 interrupted. With `--json` stdout carries exactly one JSON document; everything else goes to stderr.
+Exit codes: 0 success, 1 defect in mcti, 2 usage, 3 bad data, 4 operational error, 10 rejected, 11 not enough
+evidence, 130 interrupted. With `--json` stdout is exactly one JSON document; all other output goes to stderr.
 """
 
 import sys
@@ -12,6 +12,6 @@ from mcti.errors import format_own_warnings
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one command and leave with its exit code."""
+    """Run one command and exit with its exit code."""
     format_own_warnings()
     sys.exit(run_app(app, sys.argv[1:] if arguments is None else arguments))

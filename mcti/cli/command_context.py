@@ -1,4 +1,4 @@
-"""The one way every command is called: settings in, one result out, errors as one line and an exit code."""
+"""How every command is called: settings as input, one result as output, errors as one line and an exit code."""
 
 import functools
 import inspect
@@ -15,26 +15,37 @@ import typer
 from typer.exceptions import TyperException
 
 from mcti import logs, redaction, storage
-from mcti.cli.progress import Progress
+from mcti.cli.progress import ProgressDisplay
 from mcti.errors import DataError, MctiError
 from mcti.task import INTERRUPTED, to_mcti_error
 
-if TYPE_CHECKING:  # pydantic takes a third of the time that `mcti --help` may take
+if TYPE_CHECKING:  # importing pydantic takes a third of the time limit for `mcti --help`
     from mcti.params import Params, Settings
 
 DEFAULT_PARAMS = "params.yaml"
 
-_COMMON: dict[str, tuple[Any, object]] = {
-    "params_file": (Annotated[str | None, typer.Option("--params", metavar="FILE", help="Settings.")], None),
+COMMON: dict[str, tuple[Any, object]] = {
+    "params_file": (
+        Annotated[
+            str | None,
+            typer.Option("--params", metavar="FILE", help="Settings file; default: params.yaml, if it exists."),
+        ],
+        None,
+    ),
     "overrides": (
         Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; repeatable.")],
         None,
     ),
-    "as_json": (Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")], False),
+    "as_json": (
+        Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout and nothing else.")],
+        False,
+    ),
     "redact": (
         Annotated[
             bool,
-            typer.Option("--redact", help="Patient ids leave as SHA-256: in lines, logs, reports and predictions."),
+            typer.Option(
+                "--redact", help="Replace patient ids by their SHA-256 in output, logs, reports and predictions."
+            ),
         ],
         False,
     ),
@@ -45,7 +56,7 @@ P = TypeVar("P", bound="Params")
 
 
 class CommandContext:
-    """What a command needs of its surroundings: settings with the flags on top, progress, the dry run."""
+    """Settings with the command-line flags applied, progress display and dry-run plan of one command."""
 
     def __init__(self, params_file: str | None, overrides: Sequence[str] | None) -> None:
         from mcti import params
@@ -53,9 +64,9 @@ class CommandContext:
 
         orphans.exit_with_dvc()
         settings.activate(Path.cwd())
-        found = params_file or (DEFAULT_PARAMS if Path(DEFAULT_PARAMS).exists() else None)
-        self.settings = params.load(found, overrides or ())
-        self.progress = Progress()
+        file = params_file or (DEFAULT_PARAMS if Path(DEFAULT_PARAMS).exists() else None)
+        self.settings = params.load(file, overrides or ())
+        self.progress = ProgressDisplay()
 
     def project_settings(self) -> "Settings":
         """The settings of params.yaml in the working directory without `--set` and `--params`; defaults without it."""
@@ -64,17 +75,25 @@ class CommandContext:
         return params.load(DEFAULT_PARAMS if Path(DEFAULT_PARAMS).exists() else None, ())
 
     def merged(self, section: P, **flags: object) -> P:
-        """`section` with the flags that were given; checked like the file itself."""
+        """`section` with the flags that are not None; validated like the settings file.
+
+        Raises
+            UsageError: a flag has an invalid value.
+        """
         from mcti import params
 
-        given = {name: value for name, value in flags.items() if value is not None}
-        return params.check(type(section), section.model_dump(by_alias=True) | given, "the flags")
+        overrides = {name: value for name, value in flags.items() if value is not None}
+        return params.check(type(section), section.model_dump(by_alias=True) | overrides, "the flags")
 
     def plan(self, reads: Mapping[str, storage.Location | None], section: "Params", out: str) -> dict[str, Any]:
-        """What `--dry-run` shows: inputs, checked to exist, settings in force, output; nothing is written."""
+        """The result of `--dry-run`: inputs, settings and output; nothing is written.
+
+        Raises
+            DataError: an input does not exist.
+        """
         for name, location in reads.items():
             if location is not None and not storage.exists(location):
-                raise DataError("no such file or folder", f"--{name} {location}", "run the step that makes it first")
+                raise DataError("no such file or folder", f"--{name} {location}", "run the step that writes it first")
         return {
             "dry_run": True,
             "reads": {k: str(v) for k, v in reads.items() if v is not None},
@@ -84,13 +103,13 @@ class CommandContext:
 
 
 def command(group: typer.Typer, name: str) -> Callable[[Callable[..., object]], Callable[..., None]]:
-    """Make a function of (context, its own options) a command with the options that all commands share."""
+    """Decorator: make a function of (context, its own options) a command that also has the common options."""
 
     def register(function: Callable[..., object]) -> Callable[..., None]:
         @functools.wraps(function)
         def run(**options: Any) -> None:
             as_json = options.pop("as_json")
-            options.pop("debug")  # read by `run_app`, which stands around the parser too
+            options.pop("debug")  # `run_app` reads it: the parser can fail before this function runs
             if options.pop("redact"):
                 redaction.enable()
             context = CommandContext(options.pop("params_file"), options.pop("overrides"))
@@ -100,7 +119,7 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[..., object]], 
                 context.progress.close()
             if logs.is_first_process():
                 _show(name, result, as_json)
-            if code := getattr(result, "exit_code", 0):  # a complete report of something that is wrong
+            if code := getattr(result, "exit_code", 0):  # a complete report of a fault that was detected
                 raise typer.Exit(code)
 
         run.__signature__ = _signature(function)  # type: ignore[attr-defined]
@@ -115,23 +134,23 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[..., object]], 
 
 
 def run_app(app: typer.Typer, arguments: Sequence[str]) -> int:
-    """Run the app; its exit code. Every error becomes one line on stderr, or one JSON object under `--json`.
+    """Run the app and return its exit code. Every error is one line on stderr, and one JSON object with `--json`.
 
-    With `--debug` the traceback stands before it on stderr.
+    With `--debug` the traceback is printed to stderr before it.
     """
     try:
         with logs.enabled(unless=sys.stderr.isatty()):
             return int(app(list(arguments) or ["--help"], standalone_mode=False) or 0)
-    except (Exception, KeyboardInterrupt) as error:  # a defect of ours, too: the traceback is for --debug
-        code, report = _reported(error)
-        if "--debug" in arguments:  # inside the handler: outside of it there is no traceback any more
+    except (Exception, KeyboardInterrupt) as error:  # a defect in mcti included; --debug prints its traceback
+        code, report = _error_report(error)
+        if "--debug" in arguments:  # format_exc works only inside the handler
             print(redaction.text(traceback.format_exc()), file=sys.stderr, end="")  # noqa: T201
-    _complain(report, as_json="--json" in arguments)
+    _print_error(report, as_json="--json" in arguments)
     return code
 
 
-def _reported(error: BaseException) -> tuple[int, dict[str, str]]:
-    """Exit code and report of an error."""
+def _error_report(error: BaseException) -> tuple[int, dict[str, str]]:
+    """Exit code and the error object of an exception."""
     if isinstance(error, TyperException):
         message = error.format_message().rstrip(".")
         return 2, {"code": "usage", "message": message, "where": "", "hint": "see --help"}
@@ -140,7 +159,7 @@ def _reported(error: BaseException) -> tuple[int, dict[str, str]]:
 
 
 def _exit_code(error: MctiError) -> int:
-    # A pause is no failure for a person, but a stage of DVC that ends with 0 is recorded as whole.
+    # A requested pause is no failure for a user, but DVC records a stage that ends with 0 as complete.
     paused_stage = error.exit_code == 0 and "DVC_STAGE" in os.environ
     return INTERRUPTED if paused_stage else error.exit_code
 
@@ -149,7 +168,7 @@ def _signature(function: Callable[..., object]) -> inspect.Signature:
     own = list(inspect.signature(function).parameters.values())[1:]
     shared = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-        for name, (annotation, default) in _COMMON.items()
+        for name, (annotation, default) in COMMON.items()
     ]
     return inspect.Signature([p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + shared)
 
@@ -172,7 +191,7 @@ def _print(line: str) -> None:
 
 
 def _lines(name: str, tree: Mapping[str, Any]) -> list[str]:
-    """A result for people: the plain values on one line, each list or mapping on a line of its own."""
+    """A result as human-readable output: scalar values on one line, each list or mapping on its own line."""
     plain = [
         f"{key} {_number(value)}"
         for key, value in tree.items()
@@ -204,15 +223,15 @@ def _plain(result: object) -> Any:
 
 
 def print_status(line: str) -> None:
-    """A line for people, on stderr: stdout is the result's alone."""
+    """Print a human-readable line to stderr: stdout is reserved for the result."""
     print(redaction.text(line), file=sys.stderr, flush=True)  # noqa: T201
 
 
-def _complain(found: Mapping[str, str], as_json: bool) -> None:
-    report = {key: redaction.text(value) for key, value in found.items()}
+def _print_error(error: Mapping[str, str], as_json: bool) -> None:
+    report = {key: redaction.text(value) for key, value in error.items()}
     if as_json:
         print(json.dumps({"error": report}, ensure_ascii=False))  # noqa: T201
-    place = f" in {report['where']}" if report["where"] else ""
+    location = f" in {report['where']}" if report["where"] else ""
     hint = f": {report['hint']}" if report["hint"] else ""
-    word = "" if report["code"] == "paused" else "error: "  # whoever asked for a pause did not fail
-    print(f"{word}{' '.join(report['message'].split())}{place}{hint}", file=sys.stderr)  # noqa: T201
+    prefix = "" if report["code"] == "paused" else "error: "  # a pause was requested: it is no error
+    print(f"{prefix}{' '.join(report['message'].split())}{location}{hint}", file=sys.stderr)  # noqa: T201

@@ -1,4 +1,4 @@
-"""Commands on models: the registry, its gate and ledger, predictions, reference checkpoints."""
+"""Commands on models: registry, promotion gates and ledger, predictions, reference checkpoints."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,8 @@ from mcti.errors import UsageError
 NewPatients = Annotated[
     str | None,
     typer.Option(
-        metavar="DIR", help="Folder of new patients: expression.csv, clinical.csv, slides.csv or slides/; not --cohort."
+        metavar="DIR",
+        help="Folder of new patients (expression.csv, clinical.csv, slides.csv or slides/) instead of --cohort.",
     ),
 ]
 PatientId = Annotated[
@@ -21,12 +22,12 @@ PatientId = Annotated[
 ]
 
 group = typer.Typer()
-model_group = typer.Typer(help="Look into a model, or convert one of the published reference.")
-ledger_group = typer.Typer(help="The hash-chained record of promotions.")
+model_group = typer.Typer(help="Describe a model, or convert a checkpoint of the published reference.")
+ledger_group = typer.Typer(help="Print or verify the ledger: the hash-chained record of promotions.")
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang these commands into the tree."""
+    """Add these commands to the command tree."""
     app.add_typer(group)
     app.add_typer(model_group, name="model")
     app.add_typer(ledger_group, name="ledger")
@@ -38,26 +39,30 @@ def promote(
     name: Name = None,
     version: Annotated[int | None, typer.Option(metavar="N", help="Version; default: the challenger.")] = None,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Judge nothing: set the aliases to what the ledger says.")
+        bool, typer.Option("--repair", help="Set the aliases to the state of the ledger; evaluate no gate.")
     ] = False,
     reason: Annotated[
-        str, typer.Option("--reason", metavar="TEXT", help="Why margins looser than params.yaml; the ledger keeps it.")
+        str,
+        typer.Option(
+            "--reason", metavar="TEXT", help="Why settings are looser than params.yaml; the ledger records it."
+        ),
     ] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Move nothing: say what would be done.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Evaluate the gates and move no alias.")] = False,
 ) -> object:
-    """Judge the challenger against the champion and move the alias, or not: exit 0, 10 (rejected), 11 (cannot tell).
+    """Compare the challenger with the champion and promote it if all gates pass. A rejection ends with exit code 10,
+    missing evidence with 11.
 
     Example: mcti promote --name lung-os --dry-run
     """
     from mcti.steps.promote import step as steps
 
-    chosen = name or context.settings.register_.name
+    model = name or context.settings.register_.name
     if repair and version is not None:
-        raise UsageError("--repair judges no version", "--version", "leave one of the two out")
+        raise UsageError("--repair does not take a version", "--version", "omit one of the two")
     if repair:
-        return steps.repair(chosen, dry_run=dry_run)
-    given, agreed = context.settings.promote, context.project_settings().promote
-    return steps.promote(chosen, given, version=version, dry_run=dry_run, agreed=agreed, reason=reason)
+        return steps.repair(model, dry_run=dry_run)
+    settings, project = context.settings.promote, context.project_settings().promote
+    return steps.promote(model, settings, version=version, dry_run=dry_run, agreed=project, reason=reason)
 
 
 @command(group, "approve")
@@ -66,7 +71,7 @@ def approve(
     name: Name = None,
     version: Annotated[int | None, typer.Option(metavar="N", help="Version; default: the challenger.")] = None,
 ) -> object:
-    """Approve a version that somebody else registered: promote.approvals asks for so many (two-person rule).
+    """Approve a version that another person registered. promote.approvals sets how many approvals a promotion needs.
 
     Example: mcti approve --name lung-os --version 7
     """
@@ -80,10 +85,10 @@ def lineage(
     context: CommandContext,
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="models:/NAME@ALIAS, or kfp-run:ID, data:MD5, …")],
     remote: Annotated[
-        str | None, typer.Option(metavar="URL", help="DVC's remote: verify the sources, too; cluster.remote.")
+        str | None, typer.Option(metavar="URL", help="DVC's remote, to verify the sources; default: cluster.remote.")
     ] = None,
 ) -> object:
-    """Print where a version comes from and verify every hash; or list the versions that came from a run or data.
+    """Print the origin of a model version and verify every hash, or list the versions of a run or of a data version.
 
     Example: mcti lineage models:/lung-os@champion --remote s3://mcti-data/dvc
     """
@@ -99,9 +104,9 @@ def dossier(
     context: CommandContext,  # noqa: ARG001
     uri: Annotated[str, typer.Argument(metavar="URI", help="models:/NAME@ALIAS or models:/NAME/VERSION.")],
     out: OutFile,
-    explanations: Annotated[str | None, typer.Option(metavar="DIR", help="What `mcti explain` wrote.")] = None,
+    explanations: Annotated[str | None, typer.Option(metavar="DIR", help="Output of `mcti explain`.")] = None,
 ) -> object:
-    """Write the release dossier of a version: one HTML page that prints, and the same as JSON with the SBOM.
+    """Write the release dossier of a version as a printable HTML page, and as JSON with the software bill of materials.
 
     Example: mcti dossier models:/lung-os@champion --out dossier.html
     """
@@ -112,7 +117,7 @@ def dossier(
 
 @command(group, "rollback")
 def rollback(context: CommandContext, name: Name = None) -> object:
-    """Give the alias `champion` back to the version before, and write it down.
+    """Return the alias `champion` to the previous version, and record this in the ledger.
 
     Example: mcti rollback --name lung-os
     """
@@ -126,24 +131,28 @@ def predict(
     context: CommandContext,
     model: Model,
     out: OutFile,
-    cohort: Annotated[str | None, typer.Option(metavar="DIR", help="What `mcti ingest` wrote.")] = None,
+    cohort: Annotated[str | None, typer.Option(metavar="DIR", help="Cohort that `mcti ingest` wrote.")] = None,
     features: Features = None,
     new_patients: NewPatients = None,
     patient_id: PatientId = None,
-    pages: Annotated[str | None, typer.Option(metavar="DIR", help="Also a page a patient.")] = None,
-    explanation: Annotated[
-        str | None, typer.Option(metavar="DIR", help="What `mcti explain` wrote, for the pages.")
+    pages: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Output folder for one HTML report per patient.")
     ] = None,
-    pdf: Annotated[bool, typer.Option("--pdf", help="The pages as PDF, too.")] = False,
+    explanation: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Output of `mcti explain`, shown in the reports of --pages.")
+    ] = None,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Write the reports of --pages as PDF, too.")] = False,
     dry_run: DryRun = False,
 ) -> object:
-    """Predict risk and S(t) of patients with a registered model or a folder of trained ones.
+    """Predict the risk and the survival curve S(t) of patients with a registered model or a folder of trained models.
 
     Example: mcti predict --model models:/lung-os@champion --new-patients new/ --out new.csv --pages pages/
     """
     section = context.settings.predict
     if (pdf or explanation) and not pages:
-        raise UsageError("no --pages", "--pdf" if pdf else "--explanation", "write --pages DIR, where they are to go")
+        raise UsageError(
+            "no --pages", "--pdf" if pdf else "--explanation", "add --pages DIR, the output folder of the reports"
+        )
     if dry_run:
         reads = {"cohort": cohort, "features": features, "new-patients": new_patients, "explanation": explanation}
         return context.plan(reads, section, out)
@@ -170,7 +179,7 @@ def serve(
     model: Model,
     port: Annotated[int | None, typer.Option(metavar="N", help="Port; 0: a free one.")] = None,
 ) -> object:
-    """Serve a model over HTTP until Ctrl-C: MLflow's endpoints and KServe's V2 protocol, sizes and times limited.
+    """Serve a model over HTTP with MLflow's endpoints and KServe's V2 protocol. Stop with Ctrl-C.
 
     Example: mcti serve --model models:/lung-os@champion --port 8080
     """
@@ -185,14 +194,14 @@ def explain(
     context: CommandContext,
     model: Model,
     out: OutFolder,
-    cohort: Annotated[str | None, typer.Option(metavar="DIR", help="What `mcti ingest` wrote.")] = None,
+    cohort: Annotated[str | None, typer.Option(metavar="DIR", help="Cohort that `mcti ingest` wrote.")] = None,
     features: Features = None,
     new_patients: NewPatients = None,
     patient_id: PatientId = None,
-    gene_sets: Annotated[str | None, typer.Option(metavar="FILE", help="Gene sets (GMT) to look for.")] = None,
+    gene_sets: Annotated[str | None, typer.Option(metavar="FILE", help="Gene sets (GMT) to test.")] = None,
     dry_run: DryRun = False,
 ) -> object:
-    """Explain the risk of patients: by modality, token, gene and tile, with gene groups and transport plans.
+    """Explain the risk of patients by modality, token, gene and tile, with gene groups and transport plans.
 
     Example: mcti explain --model models/folds --cohort data/cohort --patient-id P-1 --out explanations
     """
@@ -200,7 +209,7 @@ def explain(
     if dry_run:
         reads = {"cohort": cohort, "features": features, "new-patients": new_patients, "gene-sets": gene_sets}
         return context.plan(reads, section, out)
-    from mcti.steps.explain import explain as step
+    from mcti.steps.explain.step import explain as step
 
     return step(
         model,
@@ -224,13 +233,13 @@ def monitor(
     out: OutFolder,
     features: Features = None,
     evaluation: Annotated[
-        str | None, typer.Option(metavar="DIR", help="What `mcti evaluate` wrote; default: of the registered version.")
+        str | None, typer.Option(metavar="DIR", help="Output of `mcti evaluate`; default: that of the version.")
     ] = None,
     dry_run: DryRun = False,
 ) -> object:
-    """Hold new patients against the model in use: drift, decay, age; say whether to train again, and which rule fired.
+    """Check the model in use on new patients for drift, loss of performance and age, and report whether to retrain it.
 
-    Example: mcti monitor --model models:/lung-os@champion --cohort data/cohort --features data/features --out watch
+    Example: mcti monitor --model models:/lung-os@champion --cohort data/cohort --out monitoring
     """
     section = context.settings.monitor
     if dry_run:
@@ -243,12 +252,12 @@ def monitor(
 @command(model_group, "info")
 def info(
     context: CommandContext,
-    model: Annotated[str, typer.Argument(metavar="PRESET|DIR|URI", help="A preset, a model's folder, or models:/…")],
+    model: Annotated[str, typer.Argument(metavar="PRESET|DIR|URI", help="Preset, model folder, or models:/…")],
     features: Annotated[int, typer.Option(metavar="N", min=1, help="Width of a patch feature, for a preset.")] = 1024,
     genes: Annotated[int, typer.Option(metavar="N", min=1, help="Number of genes, for a preset.")] = 1558,
-    patches: Annotated[int, typer.Option(metavar="N", min=1, help="Patches of the patient.")] = 4000,
+    patches: Annotated[int, typer.Option(metavar="N", min=1, help="Number of patches of the patient.")] = 4000,
 ) -> object:
-    """Print parameters by part, floating point operations a patient, and memory.
+    """Print the number of parameters by part, the floating point operations per patient, and the memory of a model.
 
     Example: mcti model info compact
     """
@@ -264,15 +273,17 @@ def convert_reference(
         str, typer.Argument(metavar="CHECKPOINT", help="State dict (.pt) of the published reference.")
     ],
     out: OutFolder,
-    genes: Annotated[str | None, typer.Option(metavar="FILE", help="Gene names, one a line, in its order.")] = None,
+    genes: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Gene names, one per line, in the model's order.")
+    ] = None,
     measure: Annotated[
-        str, typer.Option(metavar="entropy|kl", help="Of the patch-gene coupling: POT until 0.9.4, or since.")
+        str, typer.Option(metavar="entropy|kl", help="Measure of the coupling: entropy (POT until 0.9.4) or kl.")
     ] = "entropy",
     guides: Annotated[
-        str, typer.Option(metavar="fusion_x|fusion", help="Mixes that guide the decoder's streams: docs/model.md.")
+        str, typer.Option(metavar="fusion_x|fusion", help="Inputs of the decoder streams (docs/model.md).")
     ] = "fusion_x",
 ) -> object:
-    """Turn a checkpoint of the published reference into a model of preset `paper`.
+    """Convert a checkpoint of the published reference to a model of preset `paper`.
 
     Example: mcti model convert-reference reference.pt --out models/reference
     """
@@ -283,7 +294,7 @@ def convert_reference(
 
 @command(ledger_group, "verify")
 def verify(context: CommandContext, name: Name = None) -> object:
-    """Find any line of the ledger that was edited, lost or reordered, and any alias moved by hand.
+    """Verify that no ledger entry was edited, removed or reordered, and that no alias was moved manually.
 
     Example: mcti ledger verify --name lung-os
     """
@@ -294,7 +305,7 @@ def verify(context: CommandContext, name: Name = None) -> object:
 
 @command(ledger_group, "show")
 def show(context: CommandContext, name: Name = None) -> object:
-    """Print who moved which alias when, and on what evidence.
+    """Print the ledger: who moved which alias, when, and on what evidence.
 
     Example: mcti ledger show --name lung-os --json
     """

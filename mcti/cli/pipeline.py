@@ -1,4 +1,4 @@
-"""Commands on Kubeflow: compile, submit, schedule and inspect the pipelines, or run one on this machine."""
+"""Commands for Kubeflow: compile, submit, schedule and inspect the pipelines, or run one on this machine."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,36 +8,36 @@ import typer
 from mcti.cli.command_context import CommandContext, command, print_status
 from mcti.cli.options import OutFile, OutFolder
 
-group = typer.Typer(help="The pipelines on Kubeflow, or on this machine.")
+group = typer.Typer(help="Compile, run, schedule and inspect the pipelines on Kubeflow, or run one on this machine.")
 
 Data = Annotated[
-    str | None, typer.Option("--data", metavar="MD5", help="Version of the sources; default: from their .dvc file.")
+    str | None, typer.Option("--data", metavar="MD5", help="Version of the sources; default: that of their .dvc file.")
 ]
 Host = Annotated[
     str, typer.Option("--host", metavar="URL", envvar="KF_PIPELINES_ENDPOINT", help="Address of the API server.")
 ]
-Run = Annotated[str, typer.Argument(metavar="RUN", help="Id that `mcti pipeline submit` printed.")]
-Kind = Annotated[str, typer.Option("--kind", metavar="NAME", help="training | retraining | inference")]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="Id of the run, as `mcti pipeline submit` printed it.")]
+Pipeline = Annotated[str, typer.Option("--kind", metavar="NAME", help="Pipeline: training | retraining | inference.")]
 Namespace = Annotated[
     str | None,
-    typer.Option("--namespace", metavar="NAME", help="Namespace of the runs: yours (Profile) on a shared cluster."),
+    typer.Option("--namespace", metavar="NAME", help="Namespace of the runs: that of your profile in multi-user mode."),
 ]
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang these commands into the tree."""
+    """Add these commands to the command tree."""
     app.add_typer(group, name="pipeline")
 
 
 @command(group, "compile")
-def compile_(context: CommandContext, out: OutFile, kind: Kind = "training", data: Data = None) -> object:
-    """Write a pipeline as YAML, ready for `kfp run create -f`; the same settings give the same bytes.
+def compile_(context: CommandContext, out: OutFile, pipeline: Pipeline = "training", data: Data = None) -> object:
+    """Compile a pipeline to YAML for `kfp run create -f`. The same settings give the same bytes.
 
     Example: mcti pipeline compile --out training.yaml
     """
     from pipelines import submit
 
-    return submit.compile_to(context.settings, data, Path(out), kind)
+    return submit.compile_to(context.settings, data, Path(out), pipeline)
 
 
 @command(group, "check")
@@ -45,7 +45,7 @@ def check(
     context: CommandContext,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Compiled pipeline of Kubeflow Pipelines.")],
 ) -> object:
-    """Check a compiled pipeline against what a cluster refuses; one line per rule, exit code 3 if one is broken.
+    """Check a compiled pipeline against the rules of a cluster. A violated rule ends with exit code 3.
 
     Example: mcti pipeline check training.yaml
     """
@@ -59,33 +59,37 @@ def check(
 
 @command(group, "submit")
 def submit(
-    context: CommandContext, host: Host, kind: Kind = "training", namespace: Namespace = None, data: Data = None
+    context: CommandContext, host: Host, pipeline: Pipeline = "training", namespace: Namespace = None, data: Data = None
 ) -> object:
-    """Start one run on a cluster.
+    """Start one run of a pipeline on a cluster.
 
     Example: mcti pipeline submit --host http://localhost:8888
     """
     from pipelines import submit
 
-    return submit.submit(context.settings, data, host, namespace, kind)
+    return submit.submit(context.settings, data, host, namespace, pipeline)
 
 
 @command(group, "schedule")
 def schedule(
-    context: CommandContext, host: Host, kind: Kind = "retraining", namespace: Namespace = None, data: Data = None
+    context: CommandContext,
+    host: Host,
+    pipeline: Pipeline = "retraining",
+    namespace: Namespace = None,
+    data: Data = None,
 ) -> object:
-    """Run a pipeline by cluster.cron and print its next time; called again it changes nothing, unless they did.
+    """Schedule a pipeline by cluster.cron and print its next time. An unchanged schedule is kept.
 
     Example: mcti pipeline schedule --host http://localhost:8888
     """
     from pipelines import schedule
 
-    return schedule.schedule(context.settings, data, host, namespace, kind)
+    return schedule.schedule(context.settings, data, host, namespace, pipeline)
 
 
 @command(group, "status")
 def status(context: CommandContext, run: Run, host: Host, namespace: Namespace = None) -> object:  # noqa: ARG001
-    """Print one line a task: state, attempts, duration, and the last log line and exit code of one that failed.
+    """Print one line per task: state, attempts, duration, and the last log line and exit code of a failed task.
 
     Example: mcti pipeline status 3f0c… --host http://localhost:8888
     """
@@ -98,11 +102,11 @@ def status(context: CommandContext, run: Run, host: Host, namespace: Namespace =
 def logs(
     context: CommandContext,  # noqa: ARG001
     run: Run,
-    task: Annotated[str, typer.Argument(metavar="TASK", help="As `mcti pipeline status` names it: train:0.")],
+    task: Annotated[str, typer.Argument(metavar="TASK", help="Name as in `mcti pipeline status`, such as train:0.")],
     host: Host,
     namespace: Namespace = None,
 ) -> object:
-    """Print the log of a task's last attempt.
+    """Print the log of the last attempt of a task.
 
     Example: mcti pipeline logs 3f0c… train:0 --host http://localhost:8888
     """
@@ -113,7 +117,7 @@ def logs(
 
 @command(group, "doctor")
 def doctor(context: CommandContext, host: Host, namespace: Namespace = None) -> object:
-    """Read what a cluster has for these settings, and name what is missing; nothing is changed.
+    """Check what a cluster has for these settings, and name what is missing. Nothing is changed.
 
     Example: mcti pipeline doctor --host http://localhost:8888
     """
@@ -126,14 +130,16 @@ def doctor(context: CommandContext, host: Host, namespace: Namespace = None) -> 
 def run_local(
     context: CommandContext,
     out: OutFolder,
-    runner: Annotated[str, typer.Option(metavar="NAME", help="subprocess | docker")] = "subprocess",
-    kind: Kind = "training",
+    runner: Annotated[
+        str, typer.Option(metavar="NAME", help="Runner of the tasks: subprocess | docker.")
+    ] = "subprocess",
+    pipeline: Pipeline = "training",
     data: Data = None,
 ) -> object:
-    """Execute the compiled pipeline on this machine, each task as a process or as a container of cluster.image.
+    """Run a compiled pipeline on this machine, each task as a process or as a container of cluster.image.
 
     Example: mcti pipeline run-local --runner subprocess --out runs
     """
     from pipelines import local_run
 
-    return local_run.run_local(context.settings, data, runner, Path(out), kind)
+    return local_run.run_local(context.settings, data, runner, Path(out), pipeline)

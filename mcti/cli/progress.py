@@ -6,8 +6,8 @@ from typing import Any
 from mcti.progress import ProgressLog, RateEstimator, format_duration, format_rate
 
 
-class Progress:
-    """Callable as mcti.progress.Progress; steps call it, and do not know about terminals."""
+class ProgressDisplay:
+    """A mcti.progress.Progress that draws a bar on a terminal and logs lines elsewhere."""
 
     def __init__(self) -> None:
         self._bar: Any = None
@@ -16,14 +16,14 @@ class Progress:
         self._lines = ProgressLog()
 
     def __call__(self, done: float, total: float, unit: str, detail: str = "", restored: float = 0, /) -> None:
-        """Show that `done` of `total` are finished."""
+        """Show that `done` of `total` items are finished."""
         if sys.stderr.isatty():
             self._on_terminal(done, total, unit, detail, restored)
         else:
             self._lines(done, total, unit, detail, restored)
 
     def close(self) -> None:
-        """Take the bar away; a later call opens a new one."""
+        """Remove the bar; a later call opens a new one."""
         if self._bar is not None:
             self._bar.stop()
         self._bar = self._task = None

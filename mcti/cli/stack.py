@@ -1,4 +1,4 @@
-"""Commands on the one-machine stack (S3, MLflow) and the demo that runs on it."""
+"""Commands for the one-machine stack (S3, MLflow), and the demo that runs on it."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,9 +8,9 @@ import typer
 from mcti.cli.command_context import CommandContext, command, print_status
 
 group = typer.Typer()
-stack_group = typer.Typer(help="The one-machine stack: S3 and MLflow on 127.0.0.1.")
+stack_group = typer.Typer(help="Start, stop and inspect the one-machine stack: S3 and MLflow on loopback.")
 
-Root = Annotated[str, typer.Option("--root", metavar="DIR", help="Checkout whose stack is used.")]
+Root = Annotated[str, typer.Option("--root", metavar="DIR", help="Checkout of the stack.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -21,7 +21,7 @@ def add_to(app: typer.Typer) -> None:
 
 @command(stack_group, "up")
 def up(context: CommandContext, root: Root = ".") -> object:  # noqa: ARG001
-    """Start S3 and MLflow, where they are not running.
+    """Start the servers that are not running.
 
     Example: mcti stack up
     """
@@ -32,7 +32,7 @@ def up(context: CommandContext, root: Root = ".") -> object:  # noqa: ARG001
 
 @command(stack_group, "down")
 def down(context: CommandContext, root: Root = ".") -> object:  # noqa: ARG001
-    """Stop the servers that `up` started, and no other process.
+    """Stop the servers that `up` started, by their process ids.
 
     Example: mcti stack down
     """
@@ -43,7 +43,7 @@ def down(context: CommandContext, root: Root = ".") -> object:  # noqa: ARG001
 
 @command(stack_group, "status")
 def status(context: CommandContext, root: Root = ".") -> object:  # noqa: ARG001
-    """Show which servers are running, and their addresses.
+    """Print which servers run, and their addresses.
 
     Example: mcti stack status --json
     """
@@ -69,7 +69,7 @@ def join(
 
 @command(group, "demo")
 def demo(context: CommandContext, root: Root = ".") -> object:
-    """Run the complete demo: from painted slides to a promoted champion.
+    """Run all steps on the demo cohort, from synthetic slides to a promoted champion.
 
     Example: mcti demo
     """

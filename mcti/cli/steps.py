@@ -1,6 +1,5 @@
-"""The eight steps of the pipeline, as commands."""
+"""The eight steps of the training pipeline, as commands."""
 
-import functools
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +13,7 @@ group = typer.Typer()
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang these commands into the tree."""
+    """Add these commands to the command tree."""
     app.add_typer(group)
 
 
@@ -25,10 +24,12 @@ def ingest(
     clinical: Annotated[str | None, typer.Option(metavar="FILE", help="Clinical table.")] = None,
     expression: Annotated[str | None, typer.Option(metavar="FILE", help="Expression table.")] = None,
     slides: Annotated[str | None, typer.Option(metavar="FILE", help="Slide manifest.")] = None,
-    format: Annotated[str | None, typer.Option(metavar="NAME", help="Layout of the tables.")] = None,
+    format: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Layout of the source tables; default: ingest.format.")
+    ] = None,
     dry_run: DryRun = False,
 ) -> object:
-    """Read the source tables into the canonical cohort.
+    """Read the source tables and write the canonical cohort.
 
     Example: mcti ingest --clinical clinical.csv --expression expression.parquet --slides slides.csv --out data/cohort
     """
@@ -47,7 +48,7 @@ def ingest(
 def validate(
     context: CommandContext, cohort: Cohort, out: OutFolder, features: Features = None, dry_run: DryRun = False
 ) -> object:
-    """Hold the cohort against its data contract; a failed critical expectation exits with 3.
+    """Check the cohort against its data contract. A failed critical expectation ends with exit code 3.
 
     Example: mcti validate --cohort data/cohort --out reports/validation
     """
@@ -65,13 +66,15 @@ def extract(
     slides: Slides,
     out: OutFolder,
     encoder: Annotated[
-        str | None, typer.Option(metavar="NAME", help="hed44 | lite0 | timm:NAME[@FILE] | onnx:FILE")
+        str | None, typer.Option(metavar="NAME", help="Encoder: hed44 | lite0 | timm:NAME[@FILE] | onnx:FILE.")
     ] = None,
-    workers: Annotated[int | None, typer.Option(metavar="N", help="Decoding threads; 0: one a core.")] = None,
-    shard: Annotated[str | None, typer.Option(metavar="I/N", help="Only the slides of shard I of N (from 0).")] = None,
+    workers: Annotated[int | None, typer.Option(metavar="N", help="Decoding threads; 0: one per core.")] = None,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Process only the slides of shard I of N (from 0).")
+    ] = None,
     dry_run: DryRun = False,
 ) -> object:
-    """Find tissue, cut tiles and turn every slide into patch features.
+    """Detect the tissue of every slide, tile it and encode each tile as a feature vector.
 
     Example: mcti extract --slides data/cohort/slides.parquet --out data/features --encoder hed44
     """
@@ -87,7 +90,7 @@ def extract(
 def split(
     context: CommandContext, cohort: Cohort, out: OutFile, features: Features = None, dry_run: DryRun = False
 ) -> object:
-    """Deal the patients to folds, and each training part to inner folds.
+    """Assign the patients to folds, and the training patients of each fold to inner folds.
 
     Example: mcti split --cohort data/cohort --features data/features --out data/folds.csv
     """
@@ -107,12 +110,12 @@ def search(
     out: OutFolder,
     features: Features = None,
     storage: Annotated[
-        str | None, typer.Option(metavar="URL", help="SQLite, or postgresql://… for many workers.")
+        str | None, typer.Option(metavar="URL", help="Study: SQLite, or postgresql://… for several workers.")
     ] = None,
-    init: Annotated[bool, typer.Option("--init", help="Only make the study in PostgreSQL.")] = False,
+    init: Annotated[bool, typer.Option("--init", help="Only create the study in PostgreSQL.")] = False,
     dry_run: DryRun = False,
 ) -> object:
-    """Search the training settings over inner folds; the test part of search.outer_fold is never read.
+    """Search the training settings over inner folds. The test patients of search.outer_fold are never read.
 
     Example: mcti search --cohort data/cohort --features data/features --folds data/folds.csv --out models/search
     """
@@ -133,13 +136,17 @@ def train(
     folds: Folds,
     out: OutFolder,
     features: Features = None,
-    best: Annotated[str | None, typer.Option(metavar="FILE", help="best.yaml of `mcti search`.")] = None,
+    best: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Settings that `mcti search` wrote (best.yaml).")
+    ] = None,
     fold: Annotated[int | None, typer.Option(metavar="N", help="Train this fold only.")] = None,
-    profile: Annotated[str | None, typer.Option(metavar="FILE", help="Trace a few steps of the first fold.")] = None,
-    refit: Annotated[bool, typer.Option("--refit", help="Instead one model on all patients: OUT/refit.")] = False,
+    profile: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write a profiler trace of a few steps of the first fold.")
+    ] = None,
+    refit: Annotated[bool, typer.Option("--refit", help="Train one model on all patients instead: OUT/refit.")] = False,
     dry_run: DryRun = False,
 ) -> object:
-    """Train one model a fold; killed and started again, it goes on where it was.
+    """Train one model per fold. An interrupted training resumes from its last checkpoint.
 
     Example: mcti train --cohort data/cohort --features data/features --folds data/folds.csv --out models/folds
     """
@@ -148,9 +155,18 @@ def train(
         return context.plan({"cohort": cohort, "features": features, "folds": folds, "best": best}, section, out)
     from mcti.steps.train import train as step
 
-    trace = None if profile is None else Path(profile)
-    chosen, into = functools.partial(step, best=best, fold=fold, refit=refit, profile=trace), Path(out)
-    return chosen(cohort, features, folds, section, into, progress=context.progress)
+    return step(
+        cohort,
+        features,
+        folds,
+        section,
+        Path(out),
+        best=best,
+        fold=fold,
+        refit=refit,
+        profile=None if profile is None else Path(profile),
+        progress=context.progress,
+    )
 
 
 @command(group, "evaluate")
@@ -163,14 +179,15 @@ def evaluate(
     features: Features = None,
     comparator: Annotated[
         list[str] | None,
-        typer.Option(metavar="DIR", help="Folder of another model trained on these folds; repeatable."),
+        typer.Option(metavar="DIR", help="Model trained on the same folds, for the comparison; repeatable."),
     ] = None,
     slides: Annotated[
-        str | None, typer.Option(metavar="MANIFEST|FOLDER", help="Show critical patches from these slides, too.")
+        str | None,
+        typer.Option(metavar="MANIFEST|FOLDER", help="Show the most relevant patches of these slides in the report."),
     ] = None,
     dry_run: DryRun = False,
 ) -> object:
-    """Score the out-of-fold risks against the baselines, with intervals, and write the report.
+    """Compare the out-of-fold risks with the baselines, with confidence intervals, and write the report.
 
     Example: mcti evaluate --cohort data/cohort --folds data/folds.csv --models models/folds --out reports/evaluation
     """
@@ -180,16 +197,27 @@ def evaluate(
         return context.plan(reads | {f"comparator {folder}": folder for folder in comparators}, section, out)
     from mcti.steps.evaluate.step import evaluate as step
 
-    beside = functools.partial(step, comparators=comparators, slides=slides, progress=context.progress)
-    return beside(cohort, features, folds, models, section, Path(out))
+    return step(
+        cohort,
+        features,
+        folds,
+        models,
+        section,
+        Path(out),
+        comparators=comparators,
+        slides=slides,
+        progress=context.progress,
+    )
 
 
 @command(group, "register")
 def register(
     context: CommandContext,
     models: Models,
-    evaluation: Annotated[str, typer.Option(metavar="DIR", help="What `mcti evaluate` wrote.")],
-    validation: Annotated[str | None, typer.Option(metavar="DIR", help="What `mcti validate` wrote.")] = None,
+    evaluation: Annotated[str, typer.Option(metavar="DIR", help="Evaluation that `mcti evaluate` wrote.")],
+    validation: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Validation that `mcti validate` wrote.")
+    ] = None,
     name: Name = None,
     out: OutFile = "reports/registration.json",
     dry_run: DryRun = False,
@@ -206,7 +234,7 @@ def register(
     from mcti.registry.lineage import Origin
     from mcti.steps.register import register as step
 
-    # As a pipeline's version it says which sources it knows, or a retraining would train on them again.
+    # Without the version of its sources, as a pipeline records it, a retraining would train on them again.
     origin = Origin(data=versions.source_md5(context.settings.ingest.clinical))
     return step(models, evaluation, validation, section, Path(out), origin=origin)
 
@@ -216,5 +244,5 @@ def _shard(text: str | None) -> tuple[int, int] | None:
         return None
     index, slash, count = text.partition("/")
     if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
-        raise UsageError(f"{text!r} is no shard", "--shard", "write I/N with 0 <= I < N, e.g. 0/4")
+        raise UsageError(f"invalid shard {text!r}", "--shard", "write I/N with 0 <= I < N, e.g. 0/4")
     return int(index), int(count)

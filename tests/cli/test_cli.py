@@ -1,4 +1,4 @@
-"""The command line as a contract: one JSON document, exit codes, one line an error, a quick start."""
+"""The contract of the command line: one JSON document, exit codes, one line per error, sections of the help."""
 
 import json
 import subprocess
@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import mcti
 from mcti.cli import command_context
-from mcti.cli.app import app
+from mcti.cli.app import SECTIONS, app, summary
 
 MCTI = str(Path(sys.executable).with_name("mcti"))
 
@@ -18,7 +19,7 @@ def run(*arguments, cwd=None):
 
 
 def commands():
-    """Every command with its words, e.g. ("model", "info")."""
+    """Every command as a tuple, e.g. ("model", "info")."""
     from typer.main import get_command
 
     tree = get_command(app)
@@ -32,10 +33,49 @@ def commands():
 @pytest.mark.parametrize("words", list(commands()), ids=" ".join)
 def test_every_command_has_a_help_with_an_example_of_itself(words, capsys):
     assert command_context.run_app(app, [*words, "--help"]) == 0
-    shown = capsys.readouterr().out
-    assert f"Example: mcti {' '.join(words)}" in shown
-    assert "--json" in shown
-    assert "--set" in shown
+    output = capsys.readouterr().out
+    assert f"Example: mcti {' '.join(words)}" in output
+    assert "--json" in output
+    assert "--set" in output
+
+
+def test_the_help_lists_every_command_once_by_section_with_a_whole_sentence(capsys):
+    from typer.main import get_command
+
+    tree = get_command(app)
+    assert sorted(name for names in SECTIONS.values() for name in names) == sorted(tree.commands)
+    assert command_context.run_app(app, ["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.removesuffix(":") in SECTIONS] == [f"{section}:" for section in SECTIONS]
+    text = " ".join(" ".join(lines).split())
+    for name in tree.commands:
+        assert f"{name} {summary(tree.commands[name])}" in text
+        assert summary(tree.commands[name]).endswith(".")
+
+
+def test_version_prints_the_version(capsys):
+    assert command_context.run_app(app, ["--version"]) == 0
+    assert capsys.readouterr().out == f"mcti {mcti.__version__}\n"
+
+
+def test_the_page_of_the_command_line_lists_every_option_with_type_and_default():
+    """A row per option: flag, type, default, meaning; a change of an option without `make docs` fails in test_docs."""
+    from typer.main import get_command
+
+    page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
+    tree = get_command(app)
+    for words in commands():
+        command = tree.commands[words[0]] if len(words) == 1 else tree.commands[words[0]].commands[words[1]]
+        part = page.partition(f"## `mcti {' '.join(words)}`\n")[2].partition("\n## ")[0]
+        rows = [line.split(" | ") for line in part.splitlines() if line.startswith("| `")]
+        own = [parameter for parameter in command.params if parameter.name not in command_context.COMMON]
+        assert [row[0].strip("| `").split(" ")[0] for row in rows if "--" in row[0]] == [
+            parameter.opts[0] for parameter in own if parameter.opts[0].startswith("-")
+        ]
+        assert len(rows) == len(own)
+        assert all(len(row) >= 4 and row[1] and row[2] for row in rows)
+    for name in ("--params", "--set", "--json", "--redact", "--debug"):
+        assert f"| `{name}" in page
 
 
 def test_help_imports_none_of_the_slow_libraries():
@@ -44,7 +84,7 @@ def test_help_imports_none_of_the_slow_libraries():
     code = f"""
 import sys
 from mcti.cli import command_context
-from mcti.cli.app import app
+from mcti.cli.app import SECTIONS, app, summary
 assert command_context.run_app(app, ["--help"]) == 0
 print([name for name in {slow} if name in sys.modules], file=sys.stderr)
 """
@@ -117,10 +157,10 @@ def test_a_defect_of_ours_exits_with_1_and_shows_its_traceback_only_on_demand(ca
     assert "Traceback" not in capsys.readouterr().err
     for arguments in (["--debug"], ["--debug", "--json"]):
         assert command_context.run_app(app, ["stack", "status", *arguments]) == 1
-        shown = capsys.readouterr().err
-        assert shown.startswith("Traceback (most recent call last):")
-        assert ", in broken\n" in shown  # the line that raised it
-        assert "NoneType: None" not in shown
+        output = capsys.readouterr().err
+        assert output.startswith("Traceback (most recent call last):")
+        assert ", in broken\n" in output  # the line that raised it
+        assert "NoneType: None" not in output
 
 
 def test_the_traceback_of_bad_data_is_shown_on_demand(capsys):

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from mcti.cli.progress import Progress
+from mcti.cli.progress import ProgressDisplay
 from tests.test_logs import LINE
 from tests.training import factories
 
@@ -21,7 +21,7 @@ def test_a_bar_shows_rate_and_remaining_time_of_the_same_estimator(monkeypatch):
     """200 steps from a checkpoint, then 4 a second after 40 s without any."""
     now, terminal = [0.0], Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
-    progress = Progress()
+    progress = ProgressDisplay()
     monkeypatch.setattr(progress._pace, "_clock", lambda: now[0])
     monkeypatch.setattr("mcti.cli.progress.RateEstimator", lambda: progress._pace)
     now[0] = 40.0

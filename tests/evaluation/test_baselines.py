@@ -69,13 +69,13 @@ def test_altering_the_test_rows_changes_nothing_that_was_fitted(name, inputs):
     genes = inputs.genes.copy()
     genes.iloc[150:] = 1e6
     wild = Inputs(patients, genes, np.where(np.arange(160)[:, None] >= 150, 1e6, inputs.bags))
-    said = []
+    predictions = []
     for table in (inputs, wild):
         outcomes = Outcomes.from_folds(table.patients, {0: (list(patients["patient_id"][:120]), ["P0130", "P0155"])})
-        said.append(baselines.fit_predict(name, table, outcomes, MONTHS, 0))
-    assert said[0].risk[0] == said[1].risk[0]
-    np.testing.assert_array_equal(said[0].survival[0], said[1].survival[0])
-    assert np.isfinite(said[1].risk).all()
+        predictions.append(baselines.fit_predict(name, table, outcomes, MONTHS, 0))
+    assert predictions[0].risk[0] == predictions[1].risk[0]
+    np.testing.assert_array_equal(predictions[0].survival[0], predictions[1].survival[0])
+    assert np.isfinite(predictions[1].risk).all()
 
 
 def test_an_unknown_baseline_is_refused_with_a_suggestion():
@@ -118,8 +118,8 @@ def test_a_category_unseen_in_training_is_no_category():
     words = pd.DataFrame({"grade": ["1", "2", "3", "2"]})
     block = Clinical(["grade"]).fit(Inputs(words, pd.DataFrame(index=range(4))))
     unseen = block.columns(Inputs(pd.DataFrame({"grade": ["9"]}), pd.DataFrame(index=range(1))))
-    seen = block.columns(Inputs(words, pd.DataFrame(index=range(4))))
-    assert (unseen[0] == seen.min(axis=0)).all()
+    columns = block.columns(Inputs(words, pd.DataFrame(index=range(4))))
+    assert (unseen[0] == columns.min(axis=0)).all()
 
 
 def test_components_have_unit_variance_in_training(inputs):

@@ -11,7 +11,7 @@ from mcti.evaluation.outcomes import Outcomes
 from tests.evaluation.factories import make_folds, make_patients
 
 
-def _made(count: int = 3000) -> tuple[Outcomes, np.ndarray]:
+def _simulate(count: int = 3000) -> tuple[Outcomes, np.ndarray]:
     """The true S(36): exp(-36/60 exp(x))."""
     patients = make_patients(count)
     outcomes = Outcomes.from_folds(patients, make_folds(patients))
@@ -20,18 +20,18 @@ def _made(count: int = 3000) -> tuple[Outcomes, np.ndarray]:
 
 def test_the_truth_is_calibrated_in_every_fifth():
     """600 patients a group: the binomial error is at most 2 points, three of them are allowed."""
-    outcomes, survival = _made()
-    found = calibration.calibration_groups(outcomes, survival, 36.0)
-    np.testing.assert_allclose(found["observed"], found["predicted"], atol=0.06)
-    assert (found["low"] < found["observed"]).all()
-    assert (found["observed"] < found["high"]).all()
-    assert (np.diff(found["predicted"]) > 0).all()
+    outcomes, survival = _simulate()
+    result = calibration.calibration_groups(outcomes, survival, 36.0)
+    np.testing.assert_allclose(result["observed"], result["predicted"], atol=0.06)
+    assert (result["low"] < result["observed"]).all()
+    assert (result["observed"] < result["high"]).all()
+    assert (np.diff(result["predicted"]) > 0).all()
 
 
 def test_a_forecast_too_dark_lies_below_the_line():
-    outcomes, survival = _made()
-    found = calibration.calibration_groups(outcomes, survival**3, 36.0)
-    assert (found["observed"] < found["predicted"] - 0.02).all()
+    outcomes, survival = _simulate()
+    result = calibration.calibration_groups(outcomes, survival**3, 36.0)
+    assert (result["observed"] < result["predicted"] - 0.02).all()
 
 
 def _value(statistic, outcomes):
@@ -51,7 +51,7 @@ def test_slope_and_intercept_agree_with_scikit_learn(tied):
 
 def test_the_truth_has_slope_one_intercept_nought_and_a_small_index():
     """3000 patients: standard errors of slope and intercept are about .05, three of them are allowed."""
-    outcomes, survival = _made()
+    outcomes, survival = _simulate()
     assert _value(calibration.recalibration(outcomes, survival, 36.0, "slope"), outcomes) == pytest.approx(1, abs=0.15)
     assert _value(calibration.recalibration(outcomes, survival, 36.0, "intercept"), outcomes) == pytest.approx(
         0, abs=0.15
@@ -61,7 +61,7 @@ def test_the_truth_has_slope_one_intercept_nought_and_a_small_index():
 
 
 def test_an_overconfident_model_has_a_slope_below_one():
-    outcomes, survival = _made()
+    outcomes, survival = _simulate()
     logit = 2 * np.log((1 - survival) / survival)
     assert _value(
         calibration.recalibration(outcomes, 1 / (1 + np.exp(logit)), 36.0, "slope"), outcomes
@@ -81,10 +81,10 @@ def test_d_calibration_accepts_the_truth_and_refuses_a_dark_forecast():
     outcomes = Outcomes.from_folds(patients, make_folds(patients))
     horizons = np.array([12.0, 36.0, 60.0])
     truth = np.exp(-np.exp(patients["x"].to_numpy()[outcomes.patient])[:, None] * horizons / 60)
-    found = calibration.d_calibration(outcomes, truth, horizons)
-    assert found.p > 0.01
-    np.testing.assert_allclose(found.share, 0.2, atol=0.04)
-    assert found.share.sum() == pytest.approx(1)
+    result = calibration.d_calibration(outcomes, truth, horizons)
+    assert result.p > 0.01
+    np.testing.assert_allclose(result.share, 0.2, atol=0.04)
+    assert result.share.sum() == pytest.approx(1)
     assert calibration.d_calibration(outcomes, truth**3, horizons).p < 1e-6
 
 
@@ -93,12 +93,12 @@ def test_d_calibration_by_hand():
     spreads over [0, .5]: .4 .4 .2 0 0."""
     patients = pd.DataFrame({"patient_id": ["A", "B", "C"], "event": [1, 0, 1], "time_months": [10.0, 10.0, 5.0]})
     outcomes = Outcomes.from_folds(patients, {0: (["C"], ["A", "B"])})
-    found = calibration.d_calibration(outcomes, np.array([[0.5], [0.5]]), np.array([10.0]))
-    np.testing.assert_allclose(found.share, np.array([0.4, 0.4, 1.2, 0, 0]) / 2, atol=1e-12)
+    result = calibration.d_calibration(outcomes, np.array([[0.5], [0.5]]), np.array([10.0]))
+    np.testing.assert_allclose(result.share, np.array([0.4, 0.4, 1.2, 0, 0]) / 2, atol=1e-12)
 
 
 def test_one_prediction_for_all_has_an_intercept_and_no_slope():
-    outcomes, _ = _made(300)
+    outcomes, _ = _simulate(300)
     alike = np.full(len(outcomes.patient), 0.5)
     assert np.isnan(_value(calibration.recalibration(outcomes, alike, 36.0, "slope"), outcomes))
     assert np.isfinite(_value(calibration.recalibration(outcomes, alike, 36.0, "intercept"), outcomes))
@@ -110,6 +110,6 @@ def test_a_group_that_was_not_followed_so_long_has_no_observed_share():
     table["time_months"] = [10.0] * 5 + [5.0, 20.0, 40.0, 40.0, 40.0]
     more = table.assign(patient_id="T" + table["patient_id"])
     outcomes = Outcomes.from_folds(pd.concat([table, more]), {0: (list(more["patient_id"]), list(table["patient_id"]))})
-    found = calibration.calibration_groups(outcomes, np.repeat([0.9, 0.2], 5), 36.0, groups=2)
-    assert np.isnan(found["observed"][0])
-    assert found["observed"][1] == pytest.approx(0.4)
+    result = calibration.calibration_groups(outcomes, np.repeat([0.9, 0.2], 5), 36.0, groups=2)
+    assert np.isnan(result["observed"][0])
+    assert result["observed"][1] == pytest.approx(0.4)

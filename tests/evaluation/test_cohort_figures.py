@@ -20,12 +20,12 @@ def rows():
 
 
 def test_the_forest_holds_all_each_fold_each_subtype_and_site():
-    found = {row.name: row for row in rows()}
-    assert {"all", "fold 0", "fold 1", "fold 2", "subtype A", "subtype B"} <= set(found)
+    by_name = {row.name: row for row in rows()}
+    assert {"all", "fold 0", "fold 1", "fold 2", "subtype A", "subtype B"} <= set(by_name)
     fold = OUTCOMES.folds[1]
     alone = metrics.harrell_c(fold.event, fold.time_months, RISK[OUTCOMES.fold_number == 1])
-    assert found["fold 1"].c_index.value == pytest.approx(alone, abs=1e-12)
-    assert found["fold 1"].events == fold.event.sum()
+    assert by_name["fold 1"].c_index.value == pytest.approx(alone, abs=1e-12)
+    assert by_name["fold 1"].events == fold.event.sum()
     drawn = cohort_figures.forest(rows())
     assert "subtype A" in drawn.alt
     assert "fold 2" in drawn.svg
@@ -36,7 +36,7 @@ def test_the_flow_counts_who_was_excluded_at_which_step_and_who_was_evaluated():
     assert "43 patients in the clinical table" in drawn.alt
     assert "xcluded at ingest: 1: no follow-up; excluded at split: 2: no features of a slide" in drawn.alt
     assert "40 patients evaluated, 12 with the event, 28 without" in drawn.alt
-    assert "nobody excluded" in cohort_figures.flow({}, 40, 12).svg
+    assert "no patient excluded" in cohort_figures.flow({}, 40, 12).svg
 
 
 def test_the_learning_curves_tell_start_and_end():

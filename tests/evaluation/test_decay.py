@@ -42,12 +42,12 @@ def test_without_entry_months_nothing_is_cut():
 def test_unos_c_agrees_with_scikit_survival():
     """Oracle: sksurv.metrics.concordance_index_ipcw with the same tau, censoring from the same patients."""
     event, time, x, survival = patients(np.random.default_rng(0))
-    found = decay.assess(event, time, x, survival, None, PARAMS)
+    result = decay.assess(event, time, x, survival, None, PARAMS)
     outcome = np.array(list(zip(event, time, strict=True)), dtype=[("e", bool), ("t", float)])
     theirs = concordance_index_ipcw(outcome, outcome, x, tau=float(np.quantile(time, decay.TAU_QUANTILE)))[0]
-    assert found.uno_c.value == pytest.approx(theirs, abs=1e-9)
-    assert found.loss is None
-    assert found.not_assessed_reason == ""
+    assert result.uno_c.value == pytest.approx(theirs, abs=1e-9)
+    assert result.loss is None
+    assert result.not_assessed_reason == ""
 
 
 def test_a_model_as_good_as_registered_is_accused_in_five_of_a_hundred_runs_at_most():
@@ -80,17 +80,17 @@ def test_few_events_are_not_judged_and_from_five_on_c_stands_there_with_its_inte
     event, time, x, survival = patients(np.random.default_rng(3), count=40)
     for events in (0, 4, 5, 9):
         shown = event & (np.cumsum(event) <= events)
-        found = decay.assess(shown, time, x, survival, Interval(0.99, 0.98, 1.0), PARAMS)
-        assert found.not_assessed_reason == f"{events} events of new patients; 10 are needed"
-        assert found.alarms == ()
-        assert (found.uno_c is not None) == (events >= 5)
+        result = decay.assess(shown, time, x, survival, Interval(0.99, 0.98, 1.0), PARAMS)
+        assert result.not_assessed_reason == f"{events} events of new patients; 10 are needed"
+        assert result.alarms == ()
+        assert (result.uno_c is not None) == (events >= 5)
     outcome = np.array(list(zip(shown, time, strict=True)), dtype=[("e", bool), ("t", float)])
     theirs = concordance_index_ipcw(outcome, outcome, x, tau=float(np.quantile(time, decay.TAU_QUANTILE)))[0]
-    assert found.uno_c.value == pytest.approx(theirs, abs=1e-9)
-    assert found.uno_c.low < found.uno_c.value < found.uno_c.high
+    assert result.uno_c.value == pytest.approx(theirs, abs=1e-9)
+    assert result.uno_c.low < result.uno_c.value < result.uno_c.high
 
 
 def test_without_anything_to_compare_with_the_performance_is_not_judged():
     event, time, x, survival = patients(np.random.default_rng(4))
-    found = decay.assess(event, time, x, {1000.0: survival[36.0]}, None, PARAMS)
-    assert found.not_assessed_reason.startswith("neither a registered Uno's C")
+    result = decay.assess(event, time, x, {1000.0: survival[36.0]}, None, PARAMS)
+    assert result.not_assessed_reason.startswith("neither a registered Uno's C")

@@ -30,12 +30,12 @@ def test_drawing_twice_gives_the_same_bytes(tied):
 
 
 def test_every_figure_is_sound_xml_with_its_own_ids_and_no_address_to_load(tied):
-    seen: set[str] = set()
+    known_ids: set[str] = set()
     for figure in _drawn(tied):
         root = ET.fromstring(figure.inline())
         ids = {node.get("id") for node in root.iter() if node.get("id")}
-        assert not ids & seen
-        seen |= ids
+        assert not ids & known_ids
+        known_ids |= ids
         links = {v for node in root.iter() for k, v in node.attrib.items() if k.endswith("href")}
         assert all(link.startswith("#") for link in links)
         assert "currentColor" in figure.inline()

@@ -20,8 +20,8 @@ def evaluation(tmp_path):
     (tmp_path / "figures" / "kaplan_meier.svg").write_text(drawn, encoding="utf-8")
     c = {"value": 0.61, "low": 0.5, "high": 0.7}
     models = {"mcti": c, "a|b": {**c, "value": 0.7}, "short": {"value": None, "low": None, "high": None}}
-    told = {"patients": 60, "events": 24, "folds": 3, "notice": "<b>painted</b>", "models": models}
-    (tmp_path / "result.json").write_text(json.dumps(told), encoding="utf-8")
+    result = {"patients": 60, "events": 24, "folds": 3, "notice": "<b>painted</b>", "models": models}
+    (tmp_path / "result.json").write_text(json.dumps(result), encoding="utf-8")
     return tmp_path
 
 

@@ -249,9 +249,11 @@ def test_subtype_scores_agree_with_scikit_learn_also_under_resampling():
     truth, classes = generator.choice(["a", "b", "c"], 60), ["a", "b", "c"]
     probability = generator.dirichlet(np.ones(3), 60).round(1)
     draws = generator.multinomial(60, np.full(60, 1 / 60), size=4).astype(np.float64)
-    found = metrics.subtype_statistics(np.arange(60), truth, classes, probability)
+    statistics = metrics.subtype_statistics(np.arange(60), truth, classes, probability)
     guessed = np.array(classes)[probability.argmax(axis=1)]
-    for weights, area, f1 in zip(draws, found["subtype_auroc"](draws), found["subtype_macro_f1"](draws), strict=True):
+    for weights, area, f1 in zip(
+        draws, statistics["subtype_auroc"](draws), statistics["subtype_macro_f1"](draws), strict=True
+    ):
         areas = [roc_auc_score(truth == c, probability[:, i], sample_weight=weights) for i, c in enumerate(classes)]
         assert area == pytest.approx(np.mean(areas), abs=1e-12)
         assert f1 == pytest.approx(f1_score(truth, guessed, average="macro", sample_weight=weights), abs=1e-12)

@@ -93,14 +93,14 @@ def test_the_checklist_fills_what_the_run_knows_and_leaves_the_rest_to_people():
 
 def with_search(**more) -> Scores:
     gain = {"value": 0.02, "low": -0.03, "high": 0.07}
-    found = {"nested": False, "outer_folds": [0], "trials": 8, "gain": gain, "seen": 60, "patients": 80}
-    return dataclasses.replace(make_scores(-0.1, 0.1), search=found | more)
+    search = {"nested": False, "outer_folds": [0], "trials": 8, "gain": gain, "seen": 60, "patients": 80}
+    return dataclasses.replace(make_scores(-0.1, 0.1), search=search | more)
 
 
 def test_a_search_that_saw_test_patients_is_said_as_a_warning_in_tripod_16_and_in_its_own_section():
     text = page(with_search())
-    told = "60 of the 80 evaluated patients influenced the choice of the settings"
-    assert text.count(told) == 3
+    sentence = "60 of the 80 evaluated patients influenced the choice of the settings"
+    assert text.count(sentence) == 3
     assert "0.020 [-0.030, 0.070]" in text
     assert "best of 8 trials" in text
 

@@ -45,13 +45,13 @@ def test_every_member_is_counted_with_events_and_small_groups_get_no_interval():
     patients["site"] = np.where(np.arange(120) < 50, "big", [f"tiny{i}" for i in range(120)])
     outcomes = Outcomes.from_folds(patients, make_folds(patients, 4))
     pairs = metrics.c_index(outcomes, patients["x"].to_numpy()[outcomes.patient])
-    found = {g.name: g for g in subgroups.table(pairs, patients, outcomes.tested, DRAWS, 0.95)}
-    assert {"women", "men", "subtype A", "subtype B", "site big", "sites with few events"} <= set(found)
+    by_name = {g.name: g for g in subgroups.table(pairs, patients, outcomes.tested, DRAWS, 0.95)}
+    assert {"women", "men", "subtype A", "subtype B", "site big", "sites with few events"} <= set(by_name)
     events = int(patients["event"].sum())
     for one, other in (("women", "men"), ("subtype A", "subtype B"), ("site big", "sites with few events")):
-        assert found[one].patients + found[other].patients == 120
-        assert found[one].events + found[other].events == events
-    assert found["women"].c_index.low < found["women"].c_index.value < found["women"].c_index.high
+        assert by_name[one].patients + by_name[other].patients == 120
+        assert by_name[one].events + by_name[other].events == events
+    assert by_name["women"].c_index.low < by_name["women"].c_index.value < by_name["women"].c_index.high
     patients["event"] = (np.arange(120) < 4).astype(int)
     few = subgroups.table(pairs, patients, outcomes.tested, DRAWS, 0.95)
     assert [group.events for group in few if group.name in ("women", "men")] != [0, 0]
@@ -67,12 +67,12 @@ def test_subgroups_count_the_evaluated_patients_alone():
     ids = list(patients["patient_id"])
     outcomes = Outcomes.from_folds(patients, {0: (ids[90:], ids[:90])})
     pairs = metrics.c_index(outcomes, patients["x"].to_numpy()[outcomes.patient])
-    found = {g.name: g for g in subgroups.table(pairs, patients, outcomes.tested, DRAWS, 0.95)}
+    by_name = {g.name: g for g in subgroups.table(pairs, patients, outcomes.tested, DRAWS, 0.95)}
     kept = patients.iloc[:90]
     middle = kept["age"].median()
-    assert found[f"age up to {middle:g}"].patients == (kept["age"] <= middle).sum()
-    assert found["women"].patients + found["men"].patients == 90
-    assert found["women"].events + found["men"].events == kept["event"].sum()
+    assert by_name[f"age up to {middle:g}"].patients == (kept["age"] <= middle).sum()
+    assert by_name["women"].patients + by_name["men"].patients == 90
+    assert by_name["women"].events + by_name["men"].events == kept["event"].sum()
 
 
 def test_what_does_not_divide_the_cohort_gives_no_subgroup():

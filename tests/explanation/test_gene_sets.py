@@ -23,12 +23,12 @@ def test_p_is_that_of_fishers_exact_test():
 def test_q_by_hand_over_all_groups_and_sets():
     """Benjamini and Hochberg on m tests: q of rank r is the least p_s · m / s over the ranks s >= r."""
     sets = {"A": frozenset(UNIVERSE[:5]), "B": frozenset(UNIVERSE[20:30])}
-    found = over_represented([UNIVERSE[:6], UNIVERSE[22:28]], sets, 40)
-    entries = [entry for row in found for entry in row]
+    result = over_represented([UNIVERSE[:6], UNIVERSE[22:28]], sets, 40)
+    entries = [entry for row in result for entry in row]
     ranked = sorted(entries, key=lambda entry: entry.p)
     for rank, entry in enumerate(ranked, start=1):
         assert entry.q == pytest.approx(
-            min(later.p * 4 / place for place, later in enumerate(ranked, start=1) if place >= rank), rel=1e-12
+            min(later.p * 4 / position for position, later in enumerate(ranked, start=1) if position >= rank), rel=1e-12
         )
 
 
@@ -36,9 +36,9 @@ def test_a_planted_set_is_found_and_random_ones_are_not():
     random = np.random.default_rng(0)
     sets = {f"R{n}": frozenset(random.choice(UNIVERSE, 8, replace=False)) for n in range(30)}
     sets["planted"] = frozenset(UNIVERSE[:8])
-    found = over_represented([UNIVERSE[:8]], sets, 40)[0]
-    assert found[0].gene_set == "planted"
-    assert [entry.gene_set for entry in found if entry.q < 0.05] == ["planted"]
+    result = over_represented([UNIVERSE[:8]], sets, 40)[0]
+    assert result[0].gene_set == "planted"
+    assert [entry.gene_set for entry in result if entry.q < 0.05] == ["planted"]
 
 
 def test_sets_are_cut_to_the_genes_of_the_model_and_tiny_ones_left_out(tmp_path):

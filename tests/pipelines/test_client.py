@@ -94,7 +94,7 @@ def test_a_namespace_is_named_where_there_is_one_to_choose(server, settings, nam
     with pytest.raises(OperationalError, match=r"--namespace nowhere does not apply.*omit --namespace"):
         call(settings, DATA, address, "nowhere")
     state.multi_user = True
-    with pytest.raises(OperationalError, match="name yours: --namespace NAME"):
+    with pytest.raises(OperationalError, match="name the one of your profile: --namespace NAME"):
         call(settings, DATA, address, None)
     with client.service(address) as service:
         client.require_namespace(service.about(), "alice", address)

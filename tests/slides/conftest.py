@@ -42,7 +42,7 @@ def painted_once(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def painted(painted_once, tmp_path) -> Path:
-    """A painted slide of one's own, to be broken."""
+    """A copy of the painted slide that a test may damage."""
     return Path(shutil.copy(painted_once, tmp_path / "P1.tif"))
 
 

@@ -19,34 +19,46 @@ def write_levels(folder: Path, pictures: list[np.ndarray], *, mpp: float = 0.5, 
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for i, picture in enumerate(pictures):
-        kind = ("ORIGINAL", "PRIMARY", "VOLUME", "NONE") if not i else ("DERIVED", "PRIMARY", "VOLUME", "RESAMPLED")
+        image_type = (
+            ("ORIGINAL", "PRIMARY", "VOLUME", "NONE") if not i else ("DERIVED", "PRIMARY", "VOLUME", "RESAMPLED")
+        )
         scale = pictures[0].shape[1] / picture.shape[1]
         extent = pictures[0].shape[1] * mpp
         path = folder / f"level{i}.dcm"
-        written.append(write_instance(path, picture, kind, mpp * scale, seed, extent=extent, lossless=True))
+        written.append(write_instance(path, picture, image_type, mpp * scale, seed, extent=extent, lossless=True))
     return written
 
 
 def write_slide(folder: Path, picture: np.ndarray, *, mpp: float = 0.5, levels: int = 3, seed: str = "1", **changes):
-    """A series in `folder`: level0.dcm and so on, each half the one before, thumbnail.dcm, label.dcm, overview.dcm."""
+    """A series in `folder`: level0.dcm and so on, each half as large, thumbnail.dcm, label.dcm, overview.dcm."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     level = picture
     for i in range(levels):
-        kind = ("ORIGINAL", "PRIMARY", "VOLUME", "NONE") if not i else ("DERIVED", "PRIMARY", "VOLUME", "RESAMPLED")
+        image_type = (
+            ("ORIGINAL", "PRIMARY", "VOLUME", "NONE") if not i else ("DERIVED", "PRIMARY", "VOLUME", "RESAMPLED")
+        )
         written.append(folder / f"level{i}.dcm")
-        write_instance(written[-1], level, kind, mpp * 2**i, seed, extent=picture.shape[1] * mpp, **changes)
+        write_instance(written[-1], level, image_type, mpp * 2**i, seed, extent=picture.shape[1] * mpp, **changes)
         level = cv2.resize(level, (level.shape[1] // 2, level.shape[0] // 2), interpolation=cv2.INTER_AREA)
     small = cv2.resize(picture, (200, 150), interpolation=cv2.INTER_AREA)
     for flavour in ("THUMBNAIL", "LABEL", "OVERVIEW"):
-        kind = ("ORIGINAL", "PRIMARY", flavour, "RESAMPLED" if flavour == "THUMBNAIL" else "NONE")
+        image_type = ("ORIGINAL", "PRIMARY", flavour, "RESAMPLED" if flavour == "THUMBNAIL" else "NONE")
         written.append(folder / f"{flavour.lower()}.dcm")
-        write_instance(written[-1], small, kind, mpp * 10, seed, extent=100.0)
+        write_instance(written[-1], small, image_type, mpp * 10, seed, extent=100.0)
     return written
 
 
 def write_instance(
-    path: Path, picture: np.ndarray, kind, mpp: float, seed: str, *, extent: float, lossless: bool = False, **changes
+    path: Path,
+    picture: np.ndarray,
+    image_type,
+    mpp: float,
+    seed: str,
+    *,
+    extent: float,
+    lossless: bool = False,
+    **changes,
 ) -> Path:
     """One instance: JPEG frames of 256 px, TILED_FULL. `extent`: µm across the whole slide."""
     height, width = picture.shape[:2]
@@ -54,7 +66,7 @@ def write_instance(
     header.SOPClassUID, header.SOPInstanceUID = WHOLE_SLIDE, generate_uid(entropy_srcs=[seed, path.stem])
     header.SeriesInstanceUID, header.StudyInstanceUID = (generate_uid(entropy_srcs=[seed, n]) for n in ("series", "s"))
     header.FrameOfReferenceUID = generate_uid(entropy_srcs=[seed, "frame"])
-    header.Modality, header.ImageType, header.PatientID = "SM", list(kind), "SECRET^NAME"
+    header.Modality, header.ImageType, header.PatientID = "SM", list(image_type), "SECRET^NAME"
     header.TotalPixelMatrixColumns, header.TotalPixelMatrixRows = width, height
     header.ImagedVolumeWidth, header.ImagedVolumeHeight = extent / 1000, extent / 1000 * height / width
     header.SamplesPerPixel, header.PhotometricInterpretation, header.PlanarConfiguration = 3, "YBR_FULL_422", 0

@@ -1,4 +1,4 @@
-"""Tile codecs: every one against OpenSlide or tifffile on the same file."""
+"""Tile codecs: each compared with OpenSlide or tifffile on the same file."""
 
 import numpy as np
 import openslide
@@ -12,9 +12,9 @@ from .conftest import texture, write_tiff
 
 
 def read_all(path):
-    facts = probe.examine(path)
-    with probe.open_reader(path, facts.reader) as reader:
-        return reader.read(0, 0, 0, facts.width, facts.height)
+    info = probe.examine(path)
+    with probe.open_reader(path, info.reader) as reader:
+        return reader.read(0, 0, 0, info.width, info.height)
 
 
 @pytest.mark.parametrize(
@@ -40,8 +40,8 @@ def test_each_codec_gives_the_pixels_that_openslide_gives(tmp_path, options):
         picture = picture.transpose(2, 0, 1)
     path = write_tiff(tmp_path / "a.tif", picture, **options)
     with openslide.OpenSlide(path) as slide:
-        theirs = np.asarray(slide.read_region((0, 0), 0, (200, 150)))[:, :, :3]
-    np.testing.assert_array_equal(read_all(path), theirs)
+        expected = np.asarray(slide.read_region((0, 0), 0, (200, 150)))[:, :, :3]
+    np.testing.assert_array_equal(read_all(path), expected)
 
 
 def test_lossless_jpeg_2000_tiles_give_the_original_pixels(tmp_path):
@@ -53,7 +53,7 @@ def test_lossless_jpeg_2000_tiles_give_the_original_pixels(tmp_path):
 
 @pytest.mark.parametrize(("number", "name"), [(33003, "YCbCr"), (33005, "RGB")])
 def test_both_jpeg_2000_codecs_of_aperio_give_the_pixels_of_openslide(tmp_path, number, name):
-    """Oracle: OpenSlide 4.0.1, which reads these through OpenJPEG and a colour conversion of its own."""
+    """Oracle: OpenSlide 4.0.1, which reads these through OpenJPEG and its own colour conversion."""
     path = write_tiff(
         tmp_path / "a.svs",
         np.random.default_rng(0).integers(0, 256, (256, 512, 3), np.uint8),
@@ -66,8 +66,8 @@ def test_both_jpeg_2000_codecs_of_aperio_give_the_pixels_of_openslide(tmp_path, 
         at = file.pages[0].tags["Compression"].valueoffset
     path.write_bytes(data[:at] + number.to_bytes(2, "little") + data[at + 2 :])
     with openslide.OpenSlide(path) as slide:
-        theirs = np.asarray(slide.read_region((0, 0), 0, (512, 256)))[:, :, :3]
-    np.testing.assert_array_equal(read_all(path), theirs)
+        expected = np.asarray(slide.read_region((0, 0), 0, (512, 256)))[:, :, :3]
+    np.testing.assert_array_equal(read_all(path), expected)
 
 
 def test_a_jpeg_tile_that_states_another_size_is_refused_before_decoding(tmp_path):
@@ -96,7 +96,7 @@ def test_the_error_names_an_unsupported_codec(tmp_path):
 
 
 def damaged(path, damage):
-    """The slide with the bytes of its one tile changed, in their place."""
+    """The slide with the bytes of its single tile replaced."""
     data = bytearray(path.read_bytes())
     with tifffile.TiffFile(path) as file:
         offset, count = file.pages[0].dataoffsets[0], file.pages[0].databytecounts[0]
@@ -106,7 +106,7 @@ def damaged(path, damage):
 
 @pytest.mark.parametrize("lost", [0.3, 0.6])
 def test_a_truncated_jpeg_tile_is_refused_and_not_filled_with_grey(tmp_path, lost):
-    """libjpeg alone fills the rest and only warns."""
+    """Without strict mode, libjpeg fills the rest and only warns."""
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     path = write_tiff(tmp_path / "a.svs", noise, compression="jpeg")
     damaged(path, lambda body: body[: int(len(body) * (1 - lost))].ljust(len(body), b"\0"))
@@ -115,7 +115,7 @@ def test_a_truncated_jpeg_tile_is_refused_and_not_filled_with_grey(tmp_path, los
 
 
 def test_a_jpeg_tile_is_decoded_with_the_colour_space_of_the_directory(tmp_path):
-    """A JFIF marker says YCbCr; the directory's RGB wins, as in libtiff (oracle: OpenSlide)."""
+    """A JFIF marker means YCbCr; the directory's RGB has precedence, as in libtiff (oracle: OpenSlide)."""
     path = write_tiff(tmp_path / "a.tif", texture(64, 64), compression="jpeg")
     before = read_all(path)
     data = path.read_bytes()
@@ -123,17 +123,17 @@ def test_a_jpeg_tile_is_decoded_with_the_colour_space_of_the_directory(tmp_path)
     with tifffile.TiffFile(path) as file:
         offset, count = file.pages[0].dataoffsets[0], file.pages[0].databytecounts[0]
         tags = file.pages[0].tags
-        places = tags["TileOffsets"].valueoffset, tags["TileByteCounts"].valueoffset
+        entries = tags["TileOffsets"].valueoffset, tags["TileByteCounts"].valueoffset
     tile = data[offset : offset + 2] + jfif + data[offset + 2 : offset + count]
     changed = bytearray(data + tile)
-    for place, value in zip(places, (len(data), len(tile)), strict=True):
-        changed[place : place + 4] = value.to_bytes(4, "little")
+    for entry, value in zip(entries, (len(data), len(tile)), strict=True):
+        changed[entry : entry + 4] = value.to_bytes(4, "little")
     path.write_bytes(changed)
     np.testing.assert_array_equal(read_all(path), before)
 
 
 def test_a_jpeg_2000_tile_with_zeros_or_without_its_end_is_refused(tmp_path):
-    """OpenJPEG, and OpenSlide with it, would paint something."""
+    """OpenJPEG, and therefore OpenSlide, would return pixels."""
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     for damage in (
         lambda body: body[: len(body) // 2] + bytes(2000) + body[len(body) // 2 + 2000 :],

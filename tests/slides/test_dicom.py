@@ -1,4 +1,4 @@
-"""DICOM slides: one row a series, whichever file is named, and nothing of the files beside it."""
+"""DICOM slides: one row per series for any of its files; other files of the folder are ignored."""
 
 import shutil
 
@@ -30,7 +30,7 @@ def test_a_folder_with_one_series_is_one_row_with_the_name_of_the_folder(series)
     (row,) = manifest.read(series)
     assert (row.slide_id, row.path) == ("slide A", str(series / "level0.dcm"))
     assert manifest.read(series.parent) == [row]
-    for name in ("level2.dcm", "label.dcm"):  # any instance stands for its slide
+    for name in ("level2.dcm", "label.dcm"):  # any instance identifies the slide
         assert manifest.read(series / name) == [row]
 
 
@@ -58,16 +58,16 @@ def test_files_without_ending_or_with_a_uid_as_name_are_dicom_and_an_index_is_no
     (tmp_path / "DICOMDIR").write_bytes(data.replace(dicom.WHOLE_SLIDE.encode(), index))
     (row,) = manifest.read(tmp_path)
     assert row.path == str(tmp_path / "IM000")
-    facts = probe.examine(row.path)
-    assert (facts.width, facts.height, facts.levels, facts.mpp) == (1024, 768, 3, (0.5, 0.5))
+    info = probe.examine(row.path)
+    assert (info.width, info.height, info.levels, info.mpp) == (1024, 768, 3, (0.5, 0.5))
 
 
 def test_the_slide_is_the_same_from_any_of_its_files_and_from_the_folder(series):
     locations = [series, *sorted(series.iterdir())]
     assert len({probe.content_id(location) for location in locations}) == 1
     for location in locations:
-        facts = probe.examine(location)
-        assert (facts.width, facts.height, facts.levels, facts.mpp, facts.compression) == (
+        info = probe.examine(location)
+        assert (info.width, info.height, info.levels, info.mpp, info.compression) == (
             1024, 768, 3, (0.5, 0.5), "jpeg",
         )  # fmt: skip
 
@@ -126,8 +126,10 @@ def test_the_reason_states_what_a_dicom_file_without_a_slide_is(series, tmp_path
         Status.UNSUPPORTED_FORMAT,
         "the DICOM series holds no VOLUME instance, only label",
     )
-    kind = ("ORIGINAL", "PRIMARY", "AXIAL")
-    path = dicom_factory.write_instance(tmp_path / "ct.dcm", texture(64, 64), kind, 0.5, "5", extent=32, Modality="CT")
+    image_type = ("ORIGINAL", "PRIMARY", "AXIAL")
+    path = dicom_factory.write_instance(
+        tmp_path / "ct.dcm", texture(64, 64), image_type, 0.5, "5", extent=32, Modality="CT"
+    )
     data = path.read_bytes().replace(dicom.WHOLE_SLIDE.encode(), b"1.2.840.10008.5.1.4.1.1.2".ljust(30, b"\0"))
     path.write_bytes(data)
     assert status_of(path) == (Status.UNSUPPORTED_FORMAT, "DICOM of modality CT, no whole slide image")

@@ -22,7 +22,7 @@ def tiles():
 
 
 def torch_lite0(batch: torch.Tensor) -> torch.Tensor:
-    """EfficientNet-Lite0 written from the paper's table, with separate batch norms: nothing shared with ours."""
+    """EfficientNet-Lite0 by the table of the paper, with separate batch norms, independent of mcti.slides.lite0."""
     state = torch.load(lite0.weights_file(), map_location="cpu", weights_only=True)
 
     def layer(x, name, norm, stride=1, groups=1):
@@ -120,7 +120,7 @@ def test_an_onnx_file_gets_the_preprocessing_of_its_sidecar(tmp_path):
     with pytest.raises(UsageError, match=r"expects 0\.5 µm/px, extract.resolution is 1"):
         encoders.make(f"onnx:{path}", 1.0)
     (tmp_path / "toy.onnx.json").write_text(json.dumps({**card, "width": 6}))
-    with pytest.raises(UsageError, match="width 6 is stated, the graph gives 5"):
+    with pytest.raises(UsageError, match="width is 6, but the graph returns 5"):
         encoders.make(f"onnx:{path}", 0.5)
 
 
@@ -169,7 +169,7 @@ def test_the_licence_is_checked_for_the_hub_address_of_an_encoder_too():
 
 @pytest.fixture
 def timm(monkeypatch):
-    """A timm of one small network: the real one needs a torchvision that this torch has none for."""
+    """A fake timm with one small network: the real timm needs a torchvision for this version of torch."""
 
     def create_model(name, pretrained, num_classes, **options):
         if pretrained:
@@ -224,7 +224,7 @@ def test_a_pickle_that_runs_code_is_refused_as_weights(timm, tmp_path):
 
 
 def test_weights_with_the_names_of_transformers_are_renamed():
-    """Phikon-v2 ships so; the three projections lie one under another in timm."""
+    """The form of Phikon-v2; timm stacks the three projections."""
     part = [torch.full((2, 2), float(i)) for i in range(3)]
     state = {
         f"encoder.layer.0.attention.attention.{n}.weight": p

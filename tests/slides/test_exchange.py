@@ -1,4 +1,4 @@
-"""Feature sets of other tools: files as those tools write them, and round trips that lose nothing."""
+"""Feature sets of other tools: files in their form, and round trips without loss."""
 
 import h5py
 import numpy as np
@@ -103,7 +103,7 @@ def test_plain_tensors_are_imported_without_coordinates_and_with_their_patients(
     np.testing.assert_array_equal(bag.features, NUMBERS)
     assert bag.coords is None
     assert features.read_info(tmp_path / "store" / "S1.h5").tiles == 300
-    with pytest.raises(DataError, match="TRIDENT wants coordinates"):
+    with pytest.raises(DataError, match="TRIDENT needs coordinates"):
         export_features(tmp_path / "store", "trident", tmp_path / "out")
     assert not (tmp_path / "out").exists()  # all of it or nothing
 
@@ -112,7 +112,7 @@ def test_exports_are_the_same_bytes_twice(tmp_path):
     import_features(trident(tmp_path / "in"), "trident", tmp_path / "store")
     for form in exchange.FORMATS:
         if form == "stamp":
-            continue  # wants an mpp
+            continue  # needs an mpp
         for name in ("one", "two"):
             export_features(tmp_path / "store", form, tmp_path / name)
         one, two = (
@@ -165,13 +165,13 @@ def plain(attributes):
 
 def test_the_tile_attributes_of_clam_are_converted_and_kept(tmp_path):
     """Written as CLAM 2 writes: 256 px of level 1, of which each is 4 px of level 0."""
-    theirs = {"patch_size": 256, "patch_level": 1, "downsample": [4.0, 4.0], "downsampled_level_dim": [2560, 1920]}
-    theirs |= {"level_dim": [2560, 1920], "name": "S1"}
+    expected = {"patch_size": 256, "patch_level": 1, "downsample": [4.0, 4.0], "downsampled_level_dim": [2560, 1920]}
+    expected |= {"level_dim": [2560, 1920], "name": "S1"}
     for folder in ("h5_files", "pt_files"):
         (tmp_path / "in" / folder).mkdir(parents=True)
     with h5py.File(tmp_path / "in" / "h5_files" / "S1.h5", "w") as file:
         file["features"], file["coords"] = NUMBERS, COORDS
-        file["coords"].attrs.update({name: np.array(v) if isinstance(v, list) else v for name, v in theirs.items()})
+        file["coords"].attrs.update({name: np.array(v) if isinstance(v, list) else v for name, v in expected.items()})
     torch.save(torch.from_numpy(NUMBERS), tmp_path / "in" / "pt_files" / "S1.pt")
     import_features(tmp_path / "in", "clam", tmp_path / "store")
     _, grid, _ = table(tmp_path / "store" / "S1.h5", "coords")

@@ -47,18 +47,18 @@ def levels_of(folder):
 
 
 def test_pixels_of_every_level_are_those_of_openslide(series):
-    facts = probe.examine(series)
-    assert (facts.reader, facts.mpp_source) == ("dicom", "dicom")
+    info = probe.examine(series)
+    assert (info.reader, info.mpp_source) == ("dicom", "dicom")
     theirs_facts = probe.examine(series, choice="openslide")
-    assert (facts.mpp, facts.quickhash) == (theirs_facts.mpp, theirs_facts.quickhash)
-    assert (facts.width, facts.height, facts.levels) == (1001, 777, theirs_facts.levels)
+    assert (info.mpp, info.quickhash) == (theirs_facts.mpp, theirs_facts.quickhash)
+    assert (info.width, info.height, info.levels) == (1001, 777, theirs_facts.levels)
     path = series / "level1.dcm"
     rng = np.random.default_rng(0)
-    with probe.open_reader(path, "dicom") as ours, probe.open_reader(path, "openslide") as theirs:
-        assert [level.downsample for level in ours.levels] == [level.downsample for level in theirs.levels]
-        for i, level in enumerate(ours.levels):
+    with probe.open_reader(path, "dicom") as actual, probe.open_reader(path, "openslide") as expected:
+        assert [level.downsample for level in actual.levels] == [level.downsample for level in expected.levels]
+        for i, level in enumerate(actual.levels):
             for x, y in rng.integers((-50, -50), (level.width, level.height), (25, 2)).tolist():
-                np.testing.assert_array_equal(ours.read(i, x, y, 150, 90), theirs.read(i, x, y, 150, 90))
+                np.testing.assert_array_equal(actual.read(i, x, y, 150, 90), expected.read(i, x, y, 150, 90))
 
 
 def test_a_slide_without_a_resolution_needs_one_in_the_manifest(tmp_path):

@@ -45,19 +45,19 @@ def wide(tmp_path_factory):
 
 def test_every_reader_gives_the_same_pixels_of_every_level_of_odd_size(odd):
     rng = np.random.default_rng(1)
-    with probe.open_reader(odd, "tiff") as ours, probe.open_reader(odd, "openslide") as theirs:
-        assert ours.levels == theirs.levels
-        for i, level in enumerate(ours.levels):
+    with probe.open_reader(odd, "tiff") as actual, probe.open_reader(odd, "openslide") as expected:
+        assert actual.levels == expected.levels
+        for i, level in enumerate(actual.levels):
             for x, y in rng.integers((-50, -50), (level.width, level.height), (40, 2)).tolist():
-                np.testing.assert_array_equal(ours.read(i, x, y, 150, 90), theirs.read(i, x, y, 150, 90))
+                np.testing.assert_array_equal(actual.read(i, x, y, 150, 90), expected.read(i, x, y, 150, 90))
 
 
 def test_sharpness_does_not_depend_on_the_position(odd):
     """Oracle: OpenSlide's region at x = 1024 has half the variance of that at x = 0."""
-    with probe.open_reader(odd, "tiff") as ours, probe.open_reader(odd, "openslide") as theirs:
+    with probe.open_reader(odd, "tiff") as actual, probe.open_reader(odd, "openslide") as expected:
         for x in (0, 511, 1024, 1700):
-            assert sharpness(theirs.read(1, x, 512, 256, 256)) == sharpness(ours.read(1, x, 512, 256, 256))
-        exact = sharpness(theirs.read(1, 1024, 512, 256, 256))
+            assert sharpness(expected.read(1, x, 512, 256, 256)) == sharpness(actual.read(1, x, 512, 256, 256))
+        exact = sharpness(expected.read(1, 1024, 512, 256, 256))
     with openslide.OpenSlide(odd) as slide:
         blended = sharpness(np.asarray(slide.read_region((2049, 1025), 1, (256, 256)))[:, :, :3])
     assert blended < 0.7 * exact
@@ -68,9 +68,9 @@ def test_tiles_are_the_same_from_every_reader(odd, wide, resolution):
     for path in (odd, wide):
         tiles = []
         for name in ("tiff", "openslide"):
-            facts = probe.examine(path, choice=name)
+            info = probe.examine(path, choice=name)
             with probe.open_reader(path, name) as reader:
-                grid = Grid.over(facts.width, facts.height, facts.mpp, resolution, 128)
+                grid = Grid.for_slide(info.width, info.height, info.mpp, resolution, 128)
                 source = TileSource(reader, grid)
                 tiles.append(np.stack([source.read(x, y) for x, y in grid.corners()[::7].tolist()]))
         np.testing.assert_array_equal(tiles[0], tiles[1])

@@ -1,4 +1,4 @@
-"""Masks out to QuPath and back."""
+"""Masks to GeoJSON for QuPath and back."""
 
 import json
 
@@ -103,4 +103,4 @@ def test_adjacent_areas_add_up_and_overlapping_areas_do_not(tmp_path):
         return masks.from_geojson(path, VIEW).sum() * 256
 
     assert area((10, 50), (50, 90)) == pytest.approx(area((10, 90)), rel=1e-6)
-    assert area((16, 96), (32, 64)) == pytest.approx(area((16, 96)), rel=0.12)  # shared pixels at the upper rim
+    assert area((16, 96), (32, 64)) == pytest.approx(area((16, 96)), rel=0.12)  # shared pixels at the upper edge

@@ -1,4 +1,4 @@
-"""OME-XML: units, forms of XML, and which Pixels belongs to which directory."""
+"""OME-XML: units, forms of XML, and the Pixels element of each directory."""
 
 import pytest
 
@@ -10,7 +10,7 @@ SCHEMA = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 def document(pixels, prefix="", head='<?xml version="1.0" encoding="UTF-8"?>'):
     name = f"{prefix}:OME xmlns:{prefix}" if prefix else "OME xmlns"
     end = f"{prefix}:OME" if prefix else "OME"
-    images = "".join(f"<Image>{one}</Image>".replace("<", f"<{prefix}:" if prefix else "<") for one in pixels)
+    images = "".join(f"<Image>{element}</Image>".replace("<", f"<{prefix}:" if prefix else "<") for element in pixels)
     images = images.replace(f"<{prefix}:/", f"</{prefix}:") if prefix else images
     return f'{head}<{name}="{SCHEMA}">{images}</{end}>'
 
@@ -40,9 +40,9 @@ def document(pixels, prefix="", head='<?xml version="1.0" encoding="UTF-8"?>'):
 )
 @pytest.mark.parametrize("prefix", ["", "ome"])
 def test_sizes_are_read_in_every_unit_of_the_schema(text, mpp, prefix):
-    (found,) = ome.pixels(document([f"<Pixels SizeX='9' SizeY='8' {text}/>"], prefix))
-    assert found.size == (9, 8)
-    assert found.mpp == (None if mpp is None else pytest.approx(mpp, rel=1e-12))
+    (picture,) = ome.pixels(document([f"<Pixels SizeX='9' SizeY='8' {text}/>"], prefix))
+    assert picture.size == (9, 8)
+    assert picture.mpp == (None if mpp is None else pytest.approx(mpp, rel=1e-12))
 
 
 def test_ome_xml_may_have_a_comment_before_the_root_and_a_prefix():
@@ -68,8 +68,8 @@ def test_tiffdata_states_the_directories_of_its_pixels(tables, holds):
         f"<Pixels SizeX='9' SizeY='8' SizeC='3' SizeZ='2' SizeT='1'><Channel SamplesPerPixel='3'/>{tables}</Pixels>"
     )
     text = f"<OME xmlns='{SCHEMA}' UUID='urn:uuid:own'><Image>{pixels}</Image></OME>"
-    (found,) = ome.pixels(text)
-    assert {i for i in range(6) if found.holds(i)} == holds
+    (picture,) = ome.pixels(text)
+    assert {i for i in range(6) if picture.holds(i)} == holds
 
 
 def test_entities_of_a_document_type_are_not_expanded():

@@ -1,4 +1,4 @@
-"""Areas: polygons as pixels against the shoelace formula and matplotlib, pixels as polygons against the pixels."""
+"""Exact areas: coverage compared with the shoelace formula and matplotlib, outlines with the pixels."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def shoelace(ring):
 def star(seed, points, centre, radius):
     """A simple polygon: angles in order, radii at random."""
     rng = np.random.default_rng(seed)
-    angle = (np.arange(points) + rng.uniform(0, 0.9, points)) * 2 * np.pi / points  # all round: it crosses nowhere
+    angle = (np.arange(points) + rng.uniform(0, 0.9, points)) * 2 * np.pi / points  # a full turn, so no edges cross
     length = rng.uniform(0.3, 1.0, points) * radius
     return np.stack([centre[0] + length * np.cos(angle), centre[1] + length * np.sin(angle)], axis=1)
 

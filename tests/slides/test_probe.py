@@ -20,8 +20,8 @@ def status_of(path, **options):
 
 
 def test_real_slides_without_a_resolution_are_refused_until_the_manifest_states_it(cmu, tcga):
-    facts = probe.examine(cmu)
-    assert (facts.mpp, facts.mpp_source, facts.reader) == ((0.499, 0.499), "aperio", "tiff")
+    info = probe.examine(cmu)
+    assert (info.mpp, info.mpp_source, info.reader) == ((0.499, 0.499), "aperio", "tiff")
     assert status_of(tcga) is Status.MISSING_MPP
     assert probe.examine(tcga, mpp=0.5).mpp_source == "manifest"
 
@@ -91,9 +91,9 @@ def test_an_ome_tiff_states_its_resolution_with_a_unit(tmp_path):
         photometric="rgb",
         metadata={"axes": "YXS", "PhysicalSizeX": 250, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.25},
     )
-    facts = probe.examine(path)
-    assert facts.mpp == pytest.approx((0.25, 0.25))
-    assert facts.mpp_source == "ome"
+    info = probe.examine(path)
+    assert info.mpp == pytest.approx((0.25, 0.25))
+    assert info.mpp_source == "ome"
 
 
 def test_a_file_with_only_a_label_is_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""Which pictures of a TIFF are the slide, and its resolution: the case, and the right answer."""
+"""The levels of a TIFF slide and its resolution, for files of several writers."""
 
 import cv2
 import numpy as np
@@ -35,9 +35,9 @@ def test_a_thumbnail_page_first_is_not_the_slide(tmp_path, tiled):
         writer.write(small, photometric="rgb", metadata=None, **({"tile": (64, 64)} if tiled else {}))
         writer.write(PICTURE, **TILES, **MPP, metadata=None)
         writer.write(HALF, **TILES, subfiletype=1, metadata=None)
-    facts = probe.examine(path)
-    assert (facts.reader, facts.width, facts.height) == ("tiff", 800, 600)
-    assert facts.mpp == pytest.approx((0.5, 0.5))
+    info = probe.examine(path)
+    assert (info.reader, info.width, info.height) == ("tiff", 800, 600)
+    assert info.mpp == pytest.approx((0.5, 0.5))
     pixels, levels = first_pixels(path)
     assert [(level.width, level.height) for level in levels] == [(800, 600), (400, 300), *([(160, 120)] * tiled)]
     np.testing.assert_array_equal(pixels[0], PICTURE[:64, :64])
@@ -48,9 +48,9 @@ def test_the_smallest_level_first_is_read_from_the_largest(tmp_path):
     with tifffile.TiffWriter(path) as writer:
         for picture in (HALF[::2, ::2], HALF, PICTURE):
             writer.write(picture, **TILES, metadata=None, **(MPP if picture is PICTURE else {}))
-    facts = probe.examine(path)
-    assert (facts.width, facts.levels) == (800, 3)
-    assert facts.mpp == pytest.approx((0.5, 0.5))
+    info = probe.examine(path)
+    assert (info.width, info.levels) == (800, 3)
+    assert info.mpp == pytest.approx((0.5, 0.5))
     pixels, _ = first_pixels(path)
     np.testing.assert_array_equal(pixels[1], HALF[:64, :64])
 
@@ -98,9 +98,9 @@ def test_an_ome_tiff_keeps_resolution_levels_and_pixels_in_every_codec(tmp_path,
     with tifffile.TiffWriter(path, ome=True) as writer:
         writer.write(PICTURE, subifds=1, compression=compression, metadata={"axes": "YXS", **sizes}, **TILES)
         writer.write(HALF, subfiletype=1, compression=compression, **TILES)
-    facts = probe.examine(path)
-    assert (facts.reader, facts.vendor, facts.levels, facts.mpp_source) == ("tiff", "ome", 2, "ome")
-    assert facts.mpp == pytest.approx((0.25, 0.25))
+    info = probe.examine(path)
+    assert (info.reader, info.vendor, info.levels, info.mpp_source) == ("tiff", "ome", 2, "ome")
+    assert info.mpp == pytest.approx((0.25, 0.25))
     pixels, _ = first_pixels(path)
     assert np.abs(pixels[0].astype(int) - PICTURE[:64, :64]).mean() <= (5 if compression == "jpeg" else 0)
     assert np.abs(pixels[1].astype(int) - HALF[:64, :64]).mean() <= (5 if compression == "jpeg" else 0)
@@ -114,15 +114,15 @@ def two_images(path, second, **options):
 
 
 def test_a_section_of_another_image_is_no_level(tmp_path):
-    facts = probe.examine(two_images(tmp_path / "a.ome.tif", HALF))
-    assert (facts.width, facts.levels) == (800, 1)
-    assert facts.mpp == (0.5, 0.5)
+    info = probe.examine(two_images(tmp_path / "a.ome.tif", HALF))
+    assert (info.width, info.levels) == (800, 1)
+    assert info.mpp == (0.5, 0.5)
 
 
 def test_resolution_is_that_of_the_image_which_is_read(tmp_path):
     larger = texture(1200, 1500)
-    facts = probe.examine(two_images(tmp_path / "a.ome.tif", larger))
-    assert (facts.width, facts.mpp, facts.levels) == (1500, (0.25, 0.25), 1)
+    info = probe.examine(two_images(tmp_path / "a.ome.tif", larger))
+    assert (info.width, info.mpp, info.levels) == (1500, (0.25, 0.25), 1)
 
 
 def test_the_micron_sign_in_latin_1_is_read(tmp_path):
@@ -189,7 +189,7 @@ def test_a_thumbnail_page_first_in_strips_is_not_the_slide(tmp_path):
     with tifffile.TiffWriter(path) as writer:
         writer.write(HALF[::2, ::2], photometric="rgb", metadata=None)
         writer.write(PICTURE, photometric="rgb", metadata=None)
-    facts = probe.examine(path, mpp=0.5)
-    assert (facts.reader, facts.width, facts.height) == ("flat", 800, 600)
+    info = probe.examine(path, mpp=0.5)
+    assert (info.reader, info.width, info.height) == ("flat", 800, 600)
     pixels, _ = first_pixels(path, "flat")
     np.testing.assert_array_equal(pixels[0], PICTURE[:64, :64])

@@ -15,18 +15,18 @@ from .conftest import texture, write_tiff
 
 
 def compare(path, mpp, regions, seed):
-    facts = probe.examine(path, mpp=mpp)
+    info = probe.examine(path, mpp=mpp)
     rng = np.random.default_rng(seed)
-    boxes = rng.integers((-40, -40, 1, 1), (facts.width, facts.height, 200, 200), (regions, 4))
+    boxes = rng.integers((-40, -40, 1, 1), (info.width, info.height, 200, 200), (regions, 4))
     boxes = boxes[np.lexsort((boxes[:, 0], boxes[:, 1] // 256))]  # row by row, so that both readers use their caches
-    with probe.open_reader(path, "tiff") as ours, openslide.OpenSlide(path) as theirs:
+    with probe.open_reader(path, "tiff") as actual, openslide.OpenSlide(path) as reference:
         for x, y, width, height in boxes.tolist():
-            expected = on_white(np.asarray(theirs.read_region((x, y), 0, (width, height))))
-            np.testing.assert_array_equal(ours.read(0, x, y, width, height), expected)
-        for level in range(1, len(ours.levels)):
-            size = ours.levels[level].width, ours.levels[level].height
-            expected = on_white(np.asarray(theirs.read_region((0, 0), level, size)))
-            np.testing.assert_array_equal(ours.read(level, 0, 0, *size), expected)
+            expected = on_white(np.asarray(reference.read_region((x, y), 0, (width, height))))
+            np.testing.assert_array_equal(actual.read(0, x, y, width, height), expected)
+        for level in range(1, len(actual.levels)):
+            size = actual.levels[level].width, actual.levels[level].height
+            expected = on_white(np.asarray(reference.read_region((0, 0), level, size)))
+            np.testing.assert_array_equal(actual.read(level, 0, 0, *size), expected)
 
 
 def test_random_regions_of_real_slides_are_those_of_openslide(cmu, tcga):
@@ -76,9 +76,9 @@ def without_first_tile(path, picture, level):
 
 def test_a_tile_of_length_0_is_glass_as_in_openslide(tmp_path):
     path = without_first_tile(tmp_path / "a.tif", texture(256, 256), level=0)
-    with probe.open_reader(path, "tiff") as ours, openslide.OpenSlide(path) as theirs:
-        region = ours.read(0, 10, 10, 100, 100)
-        np.testing.assert_array_equal(region, on_white(np.asarray(theirs.read_region((10, 10), 0, (100, 100)))))
+    with probe.open_reader(path, "tiff") as actual, openslide.OpenSlide(path) as reference:
+        region = actual.read(0, 10, 10, 100, 100)
+        np.testing.assert_array_equal(region, on_white(np.asarray(reference.read_region((10, 10), 0, (100, 100)))))
     assert (region[:54, :54] == 255).all()
     assert (region[60:, 60:] < 255).any()
 
@@ -96,9 +96,9 @@ def test_a_missing_tile_of_a_lower_level_is_filled_from_the_finer_level(tmp_path
 def test_a_slide_decoded_at_half_its_size_is_the_mean_over_two_by_two_pixels(cmu):
     """Oracle: the mean of OpenSlide's pixels, by numpy. The difference is the rounding of single frequencies."""
     box = (100, 400, 1200, 1600)
-    with probe.open_reader(cmu, "tiff") as ours, openslide.OpenSlide(cmu) as theirs:
-        small = ours.read(0, *box, shrink=2).astype(float)
-        full = on_white(np.asarray(theirs.read_region(box[:2], 0, box[2:]))).astype(float)
+    with probe.open_reader(cmu, "tiff") as actual, openslide.OpenSlide(cmu) as reference:
+        small = actual.read(0, *box, shrink=2).astype(float)
+        full = on_white(np.asarray(reference.read_region(box[:2], 0, box[2:]))).astype(float)
     gap = np.abs(small - full.reshape(800, 2, 600, 2, 3).mean(axis=(1, 3)))
     assert gap.mean() < 0.4  # rounding by at most half a grey level gives 0.25 on average
     assert np.percentile(gap, 99) < 3
@@ -140,8 +140,8 @@ def test_the_reader_can_be_chosen_and_all_readers_agree(tmp_path):
     path = write_tiff(tmp_path / "a.tif", texture(150, 200), compression="zlib")
     pictures = []
     for name in ("tiff", "openslide", "flat"):
-        facts = probe.examine(path, mpp=0.5, choice=name)
-        assert facts.reader == name
+        info = probe.examine(path, mpp=0.5, choice=name)
+        assert info.reader == name
         with probe.open_reader(path, name) as reader:
             pictures.append(reader.read(0, -5, -5, 100, 90))
     np.testing.assert_array_equal(pictures[0], pictures[1])

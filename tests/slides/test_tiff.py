@@ -25,14 +25,14 @@ def test_directories_agree_with_tifffile(tmp_path, options):
         writer.write(texture(150, 200), tile=(64, 64), subifds=2, resolution=(20000, 40000), resolutionunit=3)
         writer.write(texture(75, 100), tile=(64, 64), subfiletype=1)
         writer.write(texture(37, 50), tile=(64, 64), subfiletype=1)
-    ours = parse(path.read_bytes())
+    actual = parse(path.read_bytes())
     with tifffile.TiffFile(path) as file:
-        theirs = [file.pages[0], *file.pages[0].pages]
-        for mine, page in zip(ours, theirs, strict=True):
+        expected = [file.pages[0], *file.pages[0].pages]
+        for mine, page in zip(actual, expected, strict=True):
             assert (mine.width, mine.height, mine.tile) == (page.imagewidth, page.imagelength, (64, 64))
             assert mine.offsets.tolist() == list(page.dataoffsets)
             assert mine.counts.tolist() == list(page.databytecounts)
-    assert ours[0].resolution == pytest.approx((0.5, 0.25))
+    assert actual[0].resolution == pytest.approx((0.5, 0.25))
 
 
 def test_a_file_truncated_at_any_byte_has_the_status_truncated(tmp_path):

@@ -1,4 +1,4 @@
-"""Tissue against glass, pen, padding and blank slides; real pen marks with their ground truth."""
+"""Tissue compared with glass, pen, padding and blank slides; real pen marks with their ground truth."""
 
 import cv2
 import numpy as np
@@ -26,10 +26,10 @@ def with_tissue(colour=(220, 140, 180)):
 
 @pytest.mark.parametrize("colour", ["green", "black"])
 def test_at_most_five_per_cent_of_real_pen_pixels_are_kept(colour):
-    """Ground truth: HistoQC's pen masks; its own rule keeps a third of the red pen (field notes)."""
+    """Ground truth: HistoQC's pen masks; its own rule keeps a third of the red pen."""
     picture = cv2.cvtColor(cv2.imread(str(real(f"pen/pen_{colour}.png"))), cv2.COLOR_BGR2RGB)
     pen = cv2.imread(str(real(f"pen/pen_{colour}_mask.png")), 0) > 0
-    if colour == "black":  # nothing else lies on that slide
+    if colour == "black":  # that slide has nothing else
         with pytest.raises(SlideError, match="no tissue"):
             tissue.detect(picture, 8.0, PARAMS)
     else:
@@ -37,7 +37,7 @@ def test_at_most_five_per_cent_of_real_pen_pixels_are_kept(colour):
 
 
 def test_at_least_ninety_per_cent_of_the_tissue_close_to_a_real_pen_mark_is_kept():
-    """Tissue here: pink or purple of some saturation outside of the pen, by hue alone and not by our rule."""
+    """Tissue in this test: saturated pink or purple outside of the pen, by hue, independent of the tested rule."""
     picture = cv2.cvtColor(cv2.imread(str(real("pen/pen_green.png"))), cv2.COLOR_BGR2RGB)
     pen = cv2.imread(str(real("pen/pen_green_mask.png")), 0) > 0
     hue, saturation, _ = cv2.split(cv2.cvtColor(picture, cv2.COLOR_RGB2HSV))
@@ -106,7 +106,7 @@ def test_islands_and_holes_count_in_square_millimetres():
 
 
 def test_the_overview_of_a_real_slide_holds_block_means(cmu):
-    """Oracle: means over 16 x 16 px of the whole slide at once, with numpy."""
+    """Oracle: means over 16 x 16 px of the whole slide, with numpy."""
     with probe.open_reader(cmu, "tiff") as reader:
         view = tissue.overview(reader, (0.499, 0.499), 8.0)
         whole = reader.read(0, 0, 0, 139 * 16, 186 * 16).astype(float)
@@ -124,7 +124,7 @@ def test_an_unreadable_tile_is_marked_in_the_overview(painted):
         pages = [file.pages[0], file.pages[1], file.pages[2]]
         spans = [(p.dataoffsets[0], p.databytecounts[0]) for p in pages]
     data = bytearray(painted.read_bytes())
-    for offset, count in spans:  # the corner is lost on every level
+    for offset, count in spans:  # the corner is damaged in every level
         data[offset + 2 : offset + count] = bytes(count - 2)
     painted.write_bytes(data)
     with probe.open_reader(painted, "tiff") as reader:

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from mcti.demo import painting
 from mcti.errors import OperationalError
 from mcti.params import ExtractParams
 from mcti.slides import probe, staging
-from mcti.slides.status import SlideError, Status
 from mcti.steps.extract import extract, merge_shards
 from mcti.steps.inventory import inventory
 from tests.slides import dicom_factory
@@ -142,29 +140,6 @@ def test_a_killed_run_resumes_and_its_copies_are_deleted(bucket, folder, params,
     extract(folder, ExtractParams(max_failed_slides_share=0.5), local)
     assert objects(out) == files(local)
     assert left_in(params) == []
-
-
-def test_the_total_size_of_copies_stays_within_the_cache(tmp_path):
-    """Without a server: a copy that does not fit waits until others are deleted."""
-    reservations, totals, sizes = staging.DiskReservations(tmp_path), [], []
-
-    def work(size):
-        with reservations.reserve(size, 100, "a slide"):
-            sizes.append(size)
-            totals.append(sum(sizes))
-            time.sleep(0.05)
-            sizes.remove(size)
-
-    threads = [threading.Thread(target=work, args=(size,)) for size in (60, 50, 40, 30, 100)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(totals) == 5
-    assert max(totals) <= 100
-    with pytest.raises(SlideError) as caught, reservations.reserve(101, 100, "a slide"):
-        pass
-    assert caught.value.status is Status.READ_ERROR
 
 
 def test_content_ids_do_not_depend_on_the_location_of_a_slide(bucket, folder):

@@ -1,4 +1,4 @@
-"""The viewer: pixels and layers in their places, nothing else served, and a real browser that shows them."""
+"""The viewer: pixels and layers at their positions, only the slide is served, and a real browser shows it."""
 
 import http.client
 import json
@@ -50,14 +50,14 @@ def slide(tmp_path):
 @pytest.fixture
 def scene(slide):
     path, _ = slide
-    facts = probe.examine(path)
+    info = probe.examine(path)
     mask = np.zeros((50, 70), bool)
     mask[:25] = True
     coords = np.array([[0, 0], [100, 0], [600, 400]])
     scores = Scores("risk", coords, np.array([-1.0, 0.0, 1.0]), (100, 100), centre=0.0)
-    seen = Overview(np.full((50, 70, 3), 200, np.uint8), np.zeros((50, 70), bool), (10.0, 10.0))
-    with probe.open_reader(path, facts.reader) as reader:
-        yield Scene(reader, facts, path.stem, mask=(mask, seen), grid=(coords, (100, 100)), scores=scores)
+    view = Overview(np.full((50, 70, 3), 200, np.uint8), np.zeros((50, 70), bool), (10.0, 10.0))
+    with probe.open_reader(path, info.reader) as reader:
+        yield Scene(reader, info, path.stem, mask=(mask, view), grid=(coords, (100, 100)), scores=scores)
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def picture_at(server, name):
 
 
 def test_joined_deep_zoom_tiles_are_the_slide(server, slide):
-    """Oracle: the picture that was written; JPEG of quality 88 keeps a smooth one within a few grey levels."""
+    """Oracle: the picture that was written; JPEG of quality 88 changes a smooth one by a few grey levels."""
     _, picture = slide
     document = ElementTree.fromstring(get(server, "slide.dzi")[1])
     size = document[0].attrib
@@ -160,7 +160,7 @@ def test_only_the_slide_is_served(server, slide):
 
 
 def test_pages_of_other_hosts_cannot_read_it(server):
-    """A name that an attacker points to 127.0.0.1 is refused, and the page may load nothing from outside."""
+    """A Host name that resolves to 127.0.0.1 is refused, and the page may load nothing from outside."""
     assert get(server, "scene.json", host="evil.example")[0].status == 403
     answer, page = get(server, "")
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
@@ -175,18 +175,18 @@ def test_a_region_that_does_not_decode_is_grey_with_a_cross(tmp_path):
         offset, count = file.pages[0].dataoffsets[0], file.pages[0].databytecounts[0]
     data[offset : offset + count] = bytes(count)
     path.write_bytes(data)
-    facts = probe.examine(path)
-    with probe.open_reader(path, facts.reader) as reader:
-        scene = Scene(reader, facts, "a")
+    info = probe.examine(path)
+    with probe.open_reader(path, info.reader) as reader:
+        scene = Scene(reader, info, "a")
         picture = scene.slide(scene.box(7, 0, 0))
     assert picture.max() <= 150
 
 
 def test_a_large_slide_of_one_level_is_not_decoded_for_each_overview_tile(tmp_path, monkeypatch):
     path = write_tiff(tmp_path / "a.tif", texture(4096, 4096), tile=(256, 256))
-    facts = probe.examine(path)
-    with probe.open_reader(path, facts.reader) as reader:
-        scene, largest = Scene(reader, facts, "a"), []
+    info = probe.examine(path)
+    with probe.open_reader(path, info.reader) as reader:
+        scene, largest = Scene(reader, info, "a"), []
         read = reader.read
         monkeypatch.setattr(reader, "read", lambda *box: largest.append(box[3] * box[4]) or read(*box))
         small = scene.slide(scene.box(8, 0, 0))
@@ -199,16 +199,16 @@ def test_a_large_slide_of_one_level_is_not_decoded_for_each_overview_tile(tmp_pa
 def test_files_of_different_slides_are_refused(slide, painted, tmp_path):
     path, _ = slide
     with pytest.raises(UsageError, match="scores need the tiles"):
-        view(path, scores="a.csv", browser=False)
+        view(path, scores="a.csv")
     extract_one(SlideRow("P", "P1", str(painted)), ExtractParams(), Hed44Encoder(), tmp_path)
     with pytest.raises(DataError, match="2048x2048 px, this one has 700x500"):
-        view(path, tmp_path / "P1.h5", browser=False)
+        view(path, tmp_path / "P1.h5")
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 def test_a_browser_pans_and_zooms_a_slide_with_its_layers(painted, tmp_path):
-    """The command itself, in a process of its own, looked at with Chromium and ended with Ctrl-C."""
+    """The command in a separate process, opened with Chromium and stopped with Ctrl-C."""
     from playwright.sync_api import sync_playwright
 
     extract_one(SlideRow("P", "P1", str(painted)), ExtractParams(), Hed44Encoder(), tmp_path)
@@ -217,17 +217,17 @@ def test_a_browser_pans_and_zooms_a_slide_with_its_layers(painted, tmp_path):
     table.to_csv(tmp_path / "scores.csv", index=False)
     command = [str(Path(sys.executable).with_name("mcti")), "view", str(painted), "--features", str(tmp_path / "P1.h5")]
     command += ["--scores", str(tmp_path / "scores.csv"), "--centre", "0", "--no-browser", "--json"]
-    # A shell that runs the tests in its background has them ignore Ctrl-C, and what they start inherits that.
+    # Processes started by a background shell ignore Ctrl-C, and their children inherit that.
     heeds = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **heeds)
     try:
         url = running.stderr.readline().split()[1]
         with sync_playwright() as play:
             browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-            tab, said, hosts = browser.new_page(viewport={"width": 1200, "height": 800}), [], set()
-            tab.set_default_timeout(120_000)  # of a machine that does much else
-            tab.on("console", lambda message: said.append(message.text))
-            tab.on("pageerror", lambda error: said.append(str(error)))
+            tab, messages, hosts = browser.new_page(viewport={"width": 1200, "height": 800}), [], set()
+            tab.set_default_timeout(120_000)  # for a loaded machine
+            tab.on("console", lambda message: messages.append(message.text))
+            tab.on("pageerror", lambda error: messages.append(str(error)))
             tab.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
             tab.goto(url)
             whole = "every(i => viewer.world.getItemAt(i).getFullyLoaded())"
@@ -253,17 +253,17 @@ def test_a_browser_pans_and_zooms_a_slide_with_its_layers(painted, tmp_path):
             texts = [tab.locator(f"#{name}").inner_text() for name in ("name", "bar-text", "low")]
             browser.close()
         running.send_signal(signal.SIGINT)
-        told, _ = running.communicate(timeout=60)
+        output, _ = running.communicate(timeout=60)
     finally:
         running.kill()
-    assert said == []
+    assert messages == []
     assert hosts == {urlsplit(url).netloc}
     assert texts[0] == "P1"
     assert texts[1].endswith("µm")
     assert float(texts[2]) < 0
     assert len(np.unique(shot[:, 400:].reshape(-1, 3), axis=0)) > 5000  # a picture, not a page
     assert running.returncode == 0
-    assert json.loads(told) == {"slide": "P1", "layers": ["tissue", "tiles", "scores"]}
+    assert json.loads(output) == {"slide": "P1", "layers": ["tissue", "tiles", "scores"]}
 
 
 def test_invalid_scores_are_refused_with_their_row(painted, tmp_path):
@@ -279,7 +279,7 @@ def test_invalid_scores_are_refused_with_their_row(painted, tmp_path):
         (f"x,y,score\n{x},{y},nan\n{x},{y},1\n", "row 2"),
         (f"x,y,score\n{x},{y},1\n{x},{y},2\n", "two scores"),
         (f"x,y,score\n{x},{y},1\n{x}.5,{y},2\n", "row 3"),
-        (f"x,y,score\n{x},{y},a\n", "no number"),
+        (f"x,y,score\n{x},{y},a\n", "not numeric"),
     ):
         (tmp_path / "s.csv").write_text(text)
         with pytest.raises(DataError, match=match):

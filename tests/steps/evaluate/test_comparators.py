@@ -50,22 +50,22 @@ def test_the_command_line_puts_every_model_into_one_table(project, monkeypatch, 
     for peer in PEERS:
         words += ["--comparator", f"models/{peer}"]
     assert command_context.run_app(app, words) == 0, capsys.readouterr().err
-    found = json.loads((project / "by hand" / "metrics.json").read_text())
+    metrics = json.loads((project / "by hand" / "metrics.json").read_text())
     others = {"abmil", "mcat", "cox_clinical_genes", "network_alone", "cox_part"}
-    assert set(found) == {"mcti"} | others
-    assert set(found["mcti"]["comparison"]) == others
-    gap = found["mcti"]["c_index"]["value"] - found["abmil"]["c_index"]["value"]
-    assert found["mcti"]["comparison"]["abmil"]["difference"]["value"] == pytest.approx(gap, abs=1e-12)
+    assert set(metrics) == {"mcti"} | others
+    assert set(metrics["mcti"]["comparison"]) == others
+    gap = metrics["mcti"]["c_index"]["value"] - metrics["abmil"]["c_index"]["value"]
+    assert metrics["mcti"]["comparison"]["abmil"]["difference"]["value"] == pytest.approx(gap, abs=1e-12)
     assert ">abmil<" in (project / "by hand" / "report.html").read_text()
 
 
 def test_a_row_holds_the_predictions_of_its_own_folder(project):
     """By hand: the risks of models/mcat, and its C as if it were ours."""
     run(project, "models/mcat")
-    told = pd.read_csv(project / "out" / "baselines.csv")
-    told = told[told["model"] == "mcat"].set_index("patient_id")["risk"]
+    rows = pd.read_csv(project / "out" / "baselines.csv")
+    rows = rows[rows["model"] == "mcat"].set_index("patient_id")["risk"]
     parts = [pd.read_csv(file) for file in (project / "models" / "mcat").glob("fold_*/predictions.csv")]
-    pd.testing.assert_series_equal(told, pd.concat(parts).set_index("patient_id")["risk"].sort_index())
+    pd.testing.assert_series_equal(rows, pd.concat(parts).set_index("patient_id")["risk"].sort_index())
     beside = json.loads((project / "out" / "metrics.json").read_text())["mcat"]["c_index"]
     run(project, models="models/mcat")
     assert json.loads((project / "out" / "metrics.json").read_text())["mcti"]["c_index"] == beside
@@ -94,8 +94,8 @@ def test_a_model_of_other_folds_is_refused_whatever_its_predictions_say(project)
 def test_a_model_that_some_training_patients_were_kept_from_is_refused(project, tmp_path):
     shutil.copytree(project / "models" / "abmil", tmp_path / "abmil")
     file = tmp_path / "abmil" / "fold_1" / "model.json"
-    said = json.loads(file.read_text())
-    file.write_text(json.dumps(said | {"patients": said["patients"][2:]}))
+    spec = json.loads(file.read_text())
+    file.write_text(json.dumps(spec | {"patients": spec["patients"][2:]}))
     with pytest.raises(DataError, match="differ from those of the fold: 0 more, 2 missing"):
         run(project, str(tmp_path / "abmil"))
 
@@ -104,8 +104,8 @@ def test_folds_that_are_not_one_models_are_refused(project, tmp_path):
     """As a fold trained alone with other settings leaves them, or a run that failed half-way."""
     shutil.copytree(project / "models" / "abmil", tmp_path / "abmil")
     file = tmp_path / "abmil" / "fold_1" / "model.json"
-    said = json.loads(file.read_text())
-    file.write_text(json.dumps(said | {"params": said["params"] | {"epochs": 99}}))
+    spec = json.loads(file.read_text())
+    file.write_text(json.dumps(spec | {"params": spec["params"] | {"epochs": 99}}))
     words = r"the folds belong to different models: train\.epochs is 99 here and \d+ in the first in .*fold_1"
     with pytest.raises(DataError, match=words):
         run(project, str(tmp_path / "abmil"))

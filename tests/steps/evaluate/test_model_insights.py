@@ -42,7 +42,7 @@ def test_the_page_shows_groups_curves_and_critical_patches(project):
 
 def test_the_subtype_is_scored_from_the_predictions(project):
     """By hand from predictions.csv of the folds: macro-F1 of the likeliest class."""
-    found = json.loads((project / "out" / "metrics.json").read_text())["mcti"]
+    metrics_json = json.loads((project / "out" / "metrics.json").read_text())["mcti"]
     rows = pd.concat([pd.read_csv(f) for f in sorted((project / "models").glob("fold_*/predictions.csv"))])
     truth = pd.read_parquet(project / "cohort" / "patients.parquet").set_index("patient_id")["subtype"]
     scores = metrics.subtype_scores(
@@ -51,8 +51,8 @@ def test_the_subtype_is_scored_from_the_predictions(project):
     )
     assert np.allclose(rows[["P_IDC", "P_ILC"]].sum(axis=1), 1)
     for name, value in scores.items():
-        assert found[name]["value"] == pytest.approx(value, abs=1e-12)
-        assert found[name]["low"] <= value <= found[name]["high"]
+        assert metrics_json[name]["value"] == pytest.approx(value, abs=1e-12)
+        assert metrics_json[name]["low"] <= value <= metrics_json[name]["high"]
 
 
 def test_the_critical_patches_lie_in_the_patients_own_slides(project):

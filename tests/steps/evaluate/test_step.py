@@ -44,10 +44,10 @@ def make_project(root, count: int = 80, folds: int = 4, repeats: int = 1) -> Non
         with h5py.File(root / "features" / f"{slide}.h5", "w") as file:
             file["features"] = generator.normal(size=(9, 30)).astype(np.float32)
             file["coords"] = np.zeros((9, 2), dtype=np.int64)
-    rows, place = [], {p: i for i, p in enumerate(patients["patient_id"])}
+    rows, row = [], {p: i for i, p in enumerate(patients["patient_id"])}
     for k, (train, test) in make_folds(patients, folds, repeats).items():
         rows += [(p, k, "train", i % 2) for i, p in enumerate(train)] + [(p, k, "test", None) for p in test]
-        risk = x[[place[p] for p in test]] + generator.normal(size=len(test)) + 5 * k
+        risk = x[[row[p] for p in test]] + generator.normal(size=len(test)) + 5 * k
         frame = pd.DataFrame({"patient_id": test, "fold": k, "risk": risk})
         frame["S_12"] = np.exp(-0.2 * np.exp(risk - 5 * k))
         frame["S_36"] = np.exp(-0.6 * np.exp(risk - 5 * k))
@@ -58,8 +58,8 @@ def make_project(root, count: int = 80, folds: int = 4, repeats: int = 1) -> Non
 
 
 def run(root, params=PARAMS, out="out", features="features", **more):
-    place = None if features is None else root / features
-    return evaluate(root / "cohort", place, root / "folds.csv", root / "models", params, root / out, **more)
+    folder = None if features is None else root / features
+    return evaluate(root / "cohort", folder, root / "folds.csv", root / "models", params, root / out, **more)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def files(folder):
 
 
 def test_it_writes_what_the_formats_promise_and_the_same_bytes_again(project):
-    said = []
+    reports = []
     first = files(project / "out")
     wanted = {"metrics.json", "summary.json", "result.json", "predictions.csv", "baselines.csv", "report.html"}
     assert wanted <= set(first)
@@ -84,25 +84,25 @@ def test_it_writes_what_the_formats_promise_and_the_same_bytes_again(project):
         first
     )
     (project / "out" / "left_over.txt").write_text("of an older version")
-    run(project, progress=lambda *step: said.append(step))
-    assert said == [*((i, 4, "baselines", name) for i, name in enumerate(PARAMS.baselines)), (4, 4, "baselines")]
+    run(project, progress=lambda *step: reports.append(step))
+    assert reports == [*((i, 4, "baselines", name) for i, name in enumerate(PARAMS.baselines)), (4, 4, "baselines")]
     assert files(project / "out") == first
     assert not any(str(project).encode() in content for content in first.values())
 
 
 def test_metrics_hold_every_model_with_intervals_and_our_comparison(project):
-    found = json.loads((project / "out" / "metrics.json").read_text())
-    assert list(found) == sorted(["mcti", *PARAMS.baselines])
-    for numbers in found.values():
+    metrics_json = json.loads((project / "out" / "metrics.json").read_text())
+    assert list(metrics_json) == sorted(["mcti", *PARAMS.baselines])
+    for numbers in metrics_json.values():
         c = numbers["c_index"]
         assert 0 <= c["low"] <= c["value"] <= c["high"] <= 1
         assert len(numbers["folds"]) == 4
-    assert set(found["mcti"]["comparison"]) == set(PARAMS.baselines)
-    entry = found["mcti"]["comparison"]["cox_clinical"]
-    gap = found["mcti"]["c_index"]["value"] - found["cox_clinical"]["c_index"]["value"]
+    assert set(metrics_json["mcti"]["comparison"]) == set(PARAMS.baselines)
+    entry = metrics_json["mcti"]["comparison"]["cox_clinical"]
+    gap = metrics_json["mcti"]["c_index"]["value"] - metrics_json["cox_clinical"]["c_index"]["value"]
     assert entry["difference"]["value"] == pytest.approx(gap, abs=1e-12)
     assert entry["difference"]["low"] <= gap <= entry["difference"]["high"]
-    assert found["mcti"]["comparison"]["cox_clinical_genes"]["primary"] is True
+    assert metrics_json["mcti"]["comparison"]["cox_clinical_genes"]["primary"] is True
 
 
 def test_ours_has_risk_groups_subgroups_and_decision_curve(project):
@@ -125,8 +125,8 @@ def test_scoring_the_predictions_file_by_hand_gives_the_reported_c(project):
         event, time, risk = part["event"].to_numpy() == 1, part["time_months"].to_numpy(), part["risk"].to_numpy()
         count = int(((time[:, None] < time) & event[:, None]).sum())
         by_hand, pairs = by_hand + count * metrics.harrell_c(event, time, risk), pairs + count
-    found = json.loads((project / "out" / "metrics.json").read_text())["mcti"]["c_index"]["value"]
-    assert found == pytest.approx(by_hand / pairs, abs=1e-12)
+    c_index = json.loads((project / "out" / "metrics.json").read_text())["mcti"]["c_index"]["value"]
+    assert c_index == pytest.approx(by_hand / pairs, abs=1e-12)
 
 
 class _Page(HTMLParser):
@@ -177,8 +177,8 @@ def test_a_fold_without_events_is_reported(project, tmp_path):
     patients.loc[patients["patient_id"].isin(test), "event"] = 0
     patients.to_parquet(tmp_path / "p" / "cohort" / "patients.parquet")
     run(tmp_path / "p", PARAMS.model_copy(update={"baselines": ("cox_clinical",), "primary_baseline": "cox_clinical"}))
-    found = json.loads((tmp_path / "p" / "out" / "metrics.json").read_text())["mcti"]["folds"][1]
-    assert found == {"fold": 1, "patients": 20, "events": 0, "c_index": None}
+    fold = json.loads((tmp_path / "p" / "out" / "metrics.json").read_text())["mcti"]["folds"][1]
+    assert fold == {"fold": 1, "patients": 20, "events": 0, "c_index": None}
     assert "have no event" in (tmp_path / "p" / "out" / "report.html").read_text()
 
 
