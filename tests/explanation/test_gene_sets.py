@@ -50,11 +50,11 @@ def test_sets_are_restricted_to_the_genes_of_the_model_and_small_ones_left_out(t
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (b"A\tabout\n", "no gene set in .*line 1: write name, description and genes"),
-        (b"A\tx\tg1\tg2\tg3\nA\tx\tg1\n", "'A' comes twice in .*line 2"),
+        (b"A\tabout\n", "not a gene set in .*line 1: write name, description and genes"),
+        (b"A\tx\tg1\tg2\tg3\nA\tx\tg1\n", "'A' occurs twice in .*line 2"),
         (b"A\tx\tTP53\tMYC\tKRAS\n", r"none of 1 gene sets has 3 of the model's 40 genes.*e\.g\. g0"),
-        (b"\xff\xfe\tA\n", "no text"),
-        (b"\n\n", "the file is empty in .*give gene sets"),
+        (b"\xff\xfe\tA\n", "the file is not text"),
+        (b"\n\n", "the file is empty in .*write gene sets"),
     ],
 )
 def test_a_malformed_gmt_file_is_an_error_that_names_the_line(tmp_path, text, words):
