@@ -1,9 +1,9 @@
 """Claim: on a real cohort without drift, the rate of alarms is at most `monitor.alpha`; a real change is detected.
 
 Patients, genes and slide features are those of TCGA (../shared/data). Each run splits the patients at random: a
-fraction `later` is compared with the others, which represent the training part; the two do not differ. The control splits them
-by a known difference: another disease (subtype), another hospital (site). The risk is a fixed sum of genes: a fitted
-one would require one training per run; tests/monitoring/test_drift.py has one.
+fraction `later` is compared with the others, which represent the training part; the two do not differ. The control
+splits them by a known difference: another disease (subtype), another hospital (site). The risk is a fixed sum of
+genes: a fitted one would require one training per run; tests/monitoring/test_drift.py has one.
 Run: python -m benchmarks.monitoring_false_alarms [--cohort brca] [--runs 500] [--data ../shared/data/tcga]
 """
 

@@ -1,6 +1,6 @@
 """Claim: the 99th percentile of `mlflow models serve` is at most 5 times the forward pass of the same patient.
 
-The forward pass is `Ensemble.predict` in this process; it alternates with the requests, so that other load affects both.
+The forward pass is `Ensemble.predict` in this process; it alternates with the requests, so that load affects both.
 Every response is compared: no bit may differ. `mcti serve` is called with the V2 protocol and tensors.
 Run: python -m benchmarks.serving_latency [--patches 1000] [--features 44] [--genes 1000] [--members 5] [--rounds 100]
 """
