@@ -210,7 +210,7 @@ class open_bytes:  # noqa: N801 (used as a function)
 
     def __enter__(self) -> tuple[tiff.Pread, int]:
         if storage.is_s3(self._location):
-            return s3.ranged(os.fspath(self._location))
+            return s3.range_reader(os.fspath(self._location))
         try:
             if not self._path.is_file():
                 raise SlideError(Status.READ_ERROR, self._reason(), "check the path in the manifest")

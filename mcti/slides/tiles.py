@@ -30,7 +30,7 @@ class Grid:
     step: tuple[int, int]
 
     @classmethod
-    def over(
+    def for_slide(
         cls, width: int, height: int, mpp: tuple[float, float], resolution: float, tile: int, overlap: int = 0
     ) -> "Grid":
         """The grid of a slide with `mpp` µm/px: tiles of `tile` px at `resolution` µm/px, `overlap` px in common."""

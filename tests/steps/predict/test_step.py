@@ -275,9 +275,9 @@ def test_a_page_a_patient_shows_curve_and_flags_and_escapes_names(world, tmp_pat
     html = (tmp_path / "pages" / "N-P-000 <b>.html").read_text(encoding="utf-8")
     assert "N-P-000 &lt;b&gt;" in html
     assert "<b>.html" not in html
-    assert "<polyline" in html
+    assert "<svg" in html
     assert "predicted by the mean of all fold models" in html
-    assert re.search(r"Distance from the training patients \d\.\d\d of the limit of 1", html)
+    assert re.search(r"Distance from the training patients: \d\.\d\d of the limit of 1", html)
     assert not re.search(r"(src|href)=[\"']?http", html)
 
 
@@ -287,7 +287,9 @@ def test_the_page_of_a_development_patient_states_the_fold(world, tmp_path):
         str(root / "models"), cohort, features, DEFAULTS, tmp_path / "o.csv", pages=PatientPages(tmp_path / "pages")
     )
     html = next((tmp_path / "pages").glob("*.html")).read_text(encoding="utf-8")
-    assert re.search(r"predicted by fold_\d, which did not see this patient of the development cohort", html)
+    assert re.search(
+        r"predicted by the model fold_\d, which was trained without this patient of the development cohort", html
+    )
 
 
 def test_the_page_places_the_risk_in_the_development_cohort(world, tmp_path):
