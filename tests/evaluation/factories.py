@@ -26,7 +26,7 @@ def make_patients(count: int, seed: int = 0, *, beta: float = 1.0, months: int =
 
 
 def make_folds(patients: pd.DataFrame, folds: int = 5, repeats: int = 1) -> dict[int, tuple[list[str], list[str]]]:
-    """{fold: (training patients, test patients)}, dealt at random, anew in each repeat."""
+    """{fold: (training patients, test patients)}, assigned at random in each repetition."""
     ids = patients["patient_id"].to_numpy()
     parts = {}
     for repeat in range(repeats):

@@ -1,4 +1,4 @@
-"""What may be wrong with the predictions of a fold, one by one."""
+"""Reading of predictions, and every error in the predictions of a fold."""
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ HORIZONS = np.array([12.0, 36.0])
 
 @pytest.fixture
 def models(tmp_path):
-    """Folders of two folds with sound predictions, and the outcomes they belong to."""
+    """Folders of two folds with valid predictions, and their outcomes."""
     patients = make_patients(20)
     folds = make_folds(patients, 2)
     for k, (_, test) in folds.items():
@@ -28,7 +28,7 @@ def models(tmp_path):
     return tmp_path, Outcomes.from_folds(patients, folds)
 
 
-def test_risks_come_back_to_the_bit(models, tmp_path):
+def test_risks_are_read_without_loss(models, tmp_path):
     folder, outcomes = models
     read = predictions.read_models(folder, outcomes, HORIZONS)
     first = outcomes.patient_ids[outcomes.patient[0]]
@@ -70,7 +70,7 @@ def _foreign(frame):
         (lambda f: f.set_axis([*"abcde"], axis=1)[["a"]], "a single column.*separate the columns by commas"),
     ],
 )
-def test_what_is_wrong_is_named_with_file_and_patient(models, change, message):
+def test_each_error_names_file_and_patient(models, change, message):
     folder, outcomes = models
     path = folder / "fold_1" / "predictions.csv"
     predictions.write_csv(change(pd.read_csv(path)), path)
@@ -79,7 +79,7 @@ def test_what_is_wrong_is_named_with_file_and_patient(models, change, message):
     assert "fold_1" in str(caught.value)
 
 
-def test_a_fold_without_a_model_and_a_torn_file_are_refused(models):
+def test_a_missing_fold_and_a_truncated_file_are_errors(models):
     folder, outcomes = models
     (folder / "fold_1" / "predictions.csv").write_text("")
     with pytest.raises(DataError, match="not a CSV table"):
@@ -89,7 +89,7 @@ def test_a_fold_without_a_model_and_a_torn_file_are_refused(models):
         predictions.read_models(folder, outcomes, HORIZONS)
 
 
-def test_words_in_a_column_of_numbers_are_refused(models):
+def test_text_in_a_column_of_numbers_is_an_error(models):
     folder, outcomes = models
     path = folder / "fold_0" / "predictions.csv"
     predictions.write_csv(pd.read_csv(path).astype({"risk": str}).assign(risk="high"), path)

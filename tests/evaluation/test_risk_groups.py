@@ -1,4 +1,4 @@
-"""Risk groups: limits from the training part alone."""
+"""Risk groups: limits from the training part only."""
 
 import math
 
@@ -17,7 +17,7 @@ def _simulate(repeats: int = 1) -> tuple[Outcomes, np.ndarray]:
     return outcomes, patients["x"].to_numpy()[outcomes.patient] + 10.0 * outcomes.fold_number
 
 
-def test_groups_are_about_equal_though_the_folds_have_other_scales():
+def test_groups_are_about_equal_with_folds_on_different_scales():
     outcomes, risk = _simulate()
     for count in (2, 3, 4):
         sizes = np.bincount(risk_groups.assign(outcomes, risk, count))
@@ -25,8 +25,8 @@ def test_groups_are_about_equal_though_the_folds_have_other_scales():
         assert sizes.min() > 0.6 * 120 / count
 
 
-def test_the_limits_of_a_fold_do_not_see_its_own_risks():
-    """A wild risk in fold 0 moves the limits of the others; the limit of fold 0 stays where it was."""
+def test_the_limits_of_a_fold_do_not_depend_on_its_own_risks():
+    """An extreme risk in fold 0 changes the limits of the other folds, not that of fold 0."""
     outcomes, risk = _simulate()
     first_fold = slice(0, int(outcomes.starts[1]))
     limits = []
@@ -42,7 +42,7 @@ def test_the_limits_of_a_fold_do_not_see_its_own_risks():
     assert limits[0] == limits[1]
 
 
-def test_outcomes_have_no_say_in_the_groups():
+def test_the_groups_do_not_depend_on_outcomes():
     patients = make_patients(120)
     folds, risk = make_folds(patients, 4), np.random.default_rng(0).normal(size=120)
     before = risk_groups.assign(Outcomes.from_folds(patients, folds), risk, 2)
@@ -57,19 +57,19 @@ def test_log_rank_agrees_with_lifelines():
     assert groups.p == pytest.approx(multivariate_logrank_test(time, groups.group, event).p_value, rel=1e-9)
 
 
-def test_high_risk_dies_earlier():
+def test_the_high_risk_group_has_earlier_events():
     outcomes, risk = _simulate()
     low, high = risk_groups.form_groups(outcomes, risk, 2).curves
     assert low.at(60.0) > high.at(60.0) + 0.2
 
 
-def test_repeated_patients_have_curves_but_no_p():
+def test_repeated_folds_have_curves_and_no_p():
     groups = risk_groups.form_groups(*_simulate(repeats=2), 2)
     assert math.isnan(groups.p)
     assert all(groups.curves)
 
 
-def test_one_risk_for_all_is_one_group():
+def test_equal_risks_form_one_group():
     outcomes, risk = _simulate()
     groups = risk_groups.form_groups(outcomes, np.zeros(len(risk)), 2)
     assert groups.sizes() == [120, 0]

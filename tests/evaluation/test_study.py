@@ -1,4 +1,4 @@
-"""The real study, small: its one command on a cohort of its own layout, its numbers against scikit-survival."""
+"""The study on a small cohort: its command, and its numbers against scikit-survival."""
 
 import io
 import json
@@ -25,8 +25,8 @@ MODELS = ("linear_all", "mcti", "no_bilinear", "permuted linear_all")
 pytestmark = pytest.mark.slow
 
 
-def a_cohort(root, classes=None):
-    """Real patients and genes of GSE7390 with made patches, at eight made sites, as the study reads a cohort."""
+def write_cohort(root, classes=None):
+    """Patients and genes of GSE7390 with simulated patches and eight simulated sites, in the layout of the study."""
     clinical, expression, _ = demo_tables()
     clinical = clinical.drop(columns=["grade", "size_cm"]).head(PATIENTS)
     clinical["site"] = [f"S{i % 8}" for i in range(PATIENTS)]
@@ -60,7 +60,7 @@ def study(root, *flags):
 def finished_study(tmp_path_factory):
     """The folder of a study that was stopped before its first fit and started again; its cohort's table."""
     root = tmp_path_factory.mktemp("study")
-    table = a_cohort(root)
+    table = write_cohort(root)
     stopped = study(root, "--minutes", "1e-9")
     assert stopped.returncode != 0
     assert "linear_all is not whole" in stopped.stderr, "no table without the model that all are held against"
@@ -80,7 +80,7 @@ def c_within_folds(table, folder):
     return right / pairs
 
 
-def test_every_c_of_the_tables_is_that_of_its_predictions(finished_study):
+def test_every_c_of_the_tables_agrees_with_its_predictions(finished_study):
     root, table = finished_study
     arms = json.loads((root / "docs" / "results.json").read_text(encoding="utf-8"))["arms"]
     assert [arm["scheme"] for arm in arms] == ["site", "random"]
@@ -99,9 +99,9 @@ def test_every_c_of_the_tables_is_that_of_its_predictions(finished_study):
         assert difference["low"] < difference["value"] < difference["high"]
 
 
-def test_a_cohort_of_one_class_gets_its_tables(tmp_path):
-    """The AUROC of one subtype is not defined: null in the JSON, a dash in the table, and every fit was not in vain."""
-    a_cohort(tmp_path, classes="the only one")
+def test_a_cohort_of_one_class_has_tables(tmp_path):
+    """The AUROC of one subtype is not defined: null in the JSON, a dash in the table, and the study finishes."""
+    write_cohort(tmp_path, classes="the only one")
     done = study(tmp_path, "--seeds", "1", "--models", "linear_all", "mcti")
     assert done.returncode == 0, done.stderr
     arms = json.loads((tmp_path / "docs" / "results.json").read_text(encoding="utf-8"))["arms"]
@@ -109,7 +109,7 @@ def test_a_cohort_of_one_class_gets_its_tables(tmp_path):
     assert "AUROC –, macro-F1 1.000" in (tmp_path / "docs" / "results.md").read_text(encoding="utf-8")
 
 
-def test_what_is_not_defined_is_null_in_json_wherever_it_stands():
+def test_undefined_numbers_are_null_in_json():
     tree = {"a": [1.0, math.nan, {"b": (math.inf, 2)}], "c": "nan"}
     assert study_report.plain(tree) == {"a": [1.0, None, {"b": [None, 2]}], "c": "nan"}
 
@@ -125,7 +125,7 @@ def test_no_site_is_on_both_sides_and_every_patient_is_tested_once(finished_stud
         assert set(table.loc[part, "site"]).isdisjoint(table.loc[rest, "site"])
 
 
-def test_it_goes_on_where_it_was_and_refuses_another_protocol(finished_study):
+def test_it_resumes_and_refuses_another_protocol(finished_study):
     root, _ = finished_study
     pages = {name: (root / "docs" / name).read_bytes() for name in ("results.md", "results.json")}
     gone = next((root / "study" / "small" / "site" / "mcti").glob("*/*.csv"))
@@ -141,7 +141,7 @@ def test_it_goes_on_where_it_was_and_refuses_another_protocol(finished_study):
     assert "another protocol or other data" in other.stderr
 
 
-def test_the_shipped_settings_train_as_the_study_did():
+def test_the_shipped_settings_equal_those_of_the_study():
     """The study takes the defaults of `train`; params.yaml names columns of its own cohort, and nothing else."""
     assert set(tcga_study.SETTINGS) == {"device", "threads"}
     shipped, default = params.load(ROOT / "params.yaml").train, params.TrainParams()

@@ -1,4 +1,4 @@
-"""C among some of the patients, against the plain C of the chosen rows."""
+"""C of a subset of the patients, against the C of the selected rows."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def _one_fold(count: int = 200):
     return patients, Outcomes.from_folds(patients, {0: (ids[:10], ids[10:])})
 
 
-def test_c_among_some_is_the_c_of_these_rows():
+def test_c_of_a_subset_equals_the_c_of_its_rows():
     patients, outcomes = _one_fold()
     risk = np.round(patients["x"].to_numpy(), 1)[outcomes.patient]
     member = (patients["subtype"] == "A").to_numpy()
@@ -30,7 +30,7 @@ def test_c_among_some_is_the_c_of_these_rows():
     assert ours == pytest.approx(alone, abs=1e-12)
 
 
-def test_a_model_that_knows_only_the_subtype_ranks_nobody_within_it():
+def test_a_model_of_the_subtype_alone_has_no_c_within_subtype():
     patients = make_patients(300)
     patients["time_months"] *= np.where(patients["subtype"] == "A", 0.3, 1.0)
     outcomes = Outcomes.from_folds(patients, make_folds(patients))
@@ -60,8 +60,8 @@ def test_every_member_is_counted_with_events_and_small_groups_get_no_interval():
         assert np.isnan(group.c_index.low), "and has no interval"
 
 
-def test_subgroups_count_the_evaluated_patients_alone():
-    """30 of 120 patients are in no test part: neither counts, nor the median age, nor small sites know of them."""
+def test_subgroups_count_only_evaluated_patients():
+    """30 of 120 patients are in no test part: they do not enter counts, median age or small sites."""
     patients = make_patients(120)
     patients.loc[90:, "age"] = 200.0
     ids = list(patients["patient_id"])
@@ -75,7 +75,7 @@ def test_subgroups_count_the_evaluated_patients_alone():
     assert by_name["women"].events + by_name["men"].events == kept["event"].sum()
 
 
-def test_what_does_not_divide_the_cohort_gives_no_subgroup():
+def test_a_characteristic_with_one_value_gives_no_subgroup():
     patients = make_patients(20)
     patients["is_female"], patients["subtype"], patients["site"], patients["age"] = 1, "A", "S", np.nan
     assert list(subgroups.members(patients)) == []

@@ -18,7 +18,7 @@ def test_fewer_different_patches_than_clusters():
     assert set(clusters(np.eye(2, dtype=np.float32), 6, seed=0).tolist()) == {0, 1}
 
 
-def test_the_plan_of_clusters_by_hand():
+def test_the_plan_by_cluster_equals_the_worked_out_masses():
     """Patches 0 and 1 (cluster 0) and 2 (cluster 1); token 0 has 3/4 of its mass from cluster 0, token 1 has 1/4."""
     shares = np.array([[1.0, 0.0], [0.5, 0.5], [0.5, 0.5]])
     plan = np.array([[0.4, 0.0], [0.0, 0.2]])

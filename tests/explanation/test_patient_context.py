@@ -1,4 +1,4 @@
-"""What the page of a patient says beside the prediction."""
+"""The context of a prediction in the patient reports."""
 
 import numpy as np
 import pytest
@@ -27,19 +27,19 @@ def test_the_page_names_cohort_endpoint_model_date_and_percentile_and_marks_what
     assert "<td>0.800</td>" in page
 
 
-def test_a_model_that_knows_nothing_of_its_cohort_says_nothing_of_it():
+def test_without_context_the_page_does_not_mention_the_cohort():
     page = patient_html.render(ROW, "", None)
     for text in ("Developed on", "development cohort", "stroke-dasharray", "extrapolated"):
         assert text not in page
 
 
-def test_the_sheet_says_the_same():
+def test_the_pdf_depends_on_its_content_only():
     assert patient_pdf.pdf(ROW, "", None, CONTEXT).startswith(b"%PDF")
     assert patient_pdf.pdf(ROW, "", None, CONTEXT) == patient_pdf.pdf(ROW, "", None, CONTEXT)
     assert patient_pdf.pdf(ROW, "", None, CONTEXT) != patient_pdf.pdf(ROW, "", None, NO_CONTEXT)
 
 
-def test_the_curve_of_the_cohort_is_kaplan_meiers_and_ends_with_the_follow_up():
+def test_the_curve_of_the_cohort_agrees_with_lifelines_and_ends_with_the_follow_up():
     """Oracle: lifelines 0.30."""
     chosen = bags(40)
     time, event = np.array([bag.time_months for bag in chosen]), np.array([bag.event for bag in chosen])

@@ -77,7 +77,9 @@ def explain_patient(
         DataError when genes or slides of the patient do not fit the model
     """
     try:
-        vector = None if bag.genes is None else ensemble.vector(bag.patient_id, expression_by_gene(bag, genes) or {})
+        vector = (
+            None if bag.genes is None else ensemble.gene_vector(bag.patient_id, expression_by_gene(bag, genes) or {})
+        )
         attributions = {
             name: attribute(ensemble.members[name], bag.patches, vector, bag.covariates, steps=params.steps)
             for name in ensemble.eligible_members(bag.patient_id)

@@ -1,4 +1,4 @@
-"""Network alone and Cox part alone of really trained models, and the shares of the attribution."""
+"""Network alone and Cox part alone of trained models, and the shares of the attribution."""
 
 import json
 import re
@@ -43,7 +43,7 @@ def of_part(project, name: str) -> pd.DataFrame:
 @pytest.mark.parametrize(("part", "folder"), [("network_alone", "network"), ("cox_part", "cox")])
 def test_each_part_predicts_as_a_model_trained_without_the_other(project, part, folder):
     """Oracle: the same training with cox_weight 0, and with 1. The Cox model is fitted after the network, so that
-    the network's weights do not know of it."""
+    the network's weights do not depend on it."""
     ours, theirs = of_part(project, part), of_folder(project / folder)
     assert list(ours["patient_id"]) == list(theirs["patient_id"])
     for column in ("risk", "S_12", "S_36"):
@@ -51,7 +51,7 @@ def test_each_part_predicts_as_a_model_trained_without_the_other(project, part, 
     assert not np.allclose(ours["risk"], of_folder(project / "models")["risk"], atol=1e-3)
 
 
-def test_their_c_is_that_of_their_predictions_and_they_are_no_rivals(project):
+def test_the_parts_have_the_c_of_their_predictions_and_are_not_comparators(project):
     result = json.loads((project / "out" / "metrics.json").read_text())
     outcome = pd.read_csv(project / "out" / "predictions.csv")[["patient_id", "fold", "time_months", "event"]]
     for part in ("network_alone", "cox_part"):
@@ -81,7 +81,7 @@ def test_the_report_has_both_rows_and_the_shares(project):
     assert ("Critical patches of the best- and the worst-predicted" in page) is not small, "and no section"
 
 
-def test_paired_differences_of_the_brier_score_are_those_of_the_scores(project):
+def test_paired_differences_of_the_brier_score_equal_the_differences_of_the_scores(project):
     result = json.loads((project / "out" / "metrics.json").read_text())
     for name, entry in result["mcti"]["comparison"].items():
         gap = result["mcti"]["ibs"]["value"] - result[name]["ibs"]["value"]
@@ -99,7 +99,7 @@ def test_a_network_without_a_cox_model_has_no_parts(project, tmp_path):
     assert "network alone" not in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_shares_by_hand():
+def test_shares_equal_the_worked_out_values():
     """Two patients: |1| + |-3| of the Cox model, 2 of genes, 2 of a critical patch, 4 of the plan, 8 clinical."""
     tokens = [
         {"linear_slides": 1.0, "linear_genes": -3.0, "gene_0": 2.0, "patch_11": -2.0},
@@ -112,8 +112,8 @@ def test_shares_by_hand():
     assert attribution_shares.shares([{"gene_0": 0.0}]) is None
 
 
-def test_every_figure_of_metrics_json_has_a_name_that_mlflow_takes(project):
-    """MLflow 3: letters, digits and `_ - . / :` and blanks; a comma ends the registration of a model."""
+def test_every_key_of_metrics_json_is_a_valid_mlflow_name(project):
+    """MLflow 3: letters, digits and `_ - . / :` and blanks; a comma makes the registration fail."""
     from mcti.registry import headline_metrics
 
     result = headline_metrics.select(json.loads((project / "out" / "metrics.json").read_text()), None)

@@ -1,4 +1,4 @@
-"""Regimes of modalities side by side, on the patients who have both."""
+"""Comparison of modalities on the patients who have both."""
 
 import json
 

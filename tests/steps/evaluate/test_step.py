@@ -1,4 +1,4 @@
-"""The step on a small cohort with real files: what it writes, and what it refuses."""
+"""The step on a small cohort with real files: its output and its errors."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ PARAMS = EvaluateParams(
 
 
 def make_project(root, count: int = 80, folds: int = 4, repeats: int = 1) -> None:
-    """cohort/, features/, folds.csv and models/fold_<k>/predictions.csv whose risk is the truth and some noise."""
+    """cohort/, features/, folds.csv and models/fold_<k>/predictions.csv whose risk is the true one plus noise."""
     patients = make_patients(count)
     x = patients.pop("x").to_numpy()
     generator = np.random.default_rng(1)
@@ -75,7 +75,7 @@ def files(folder):
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def test_it_writes_what_the_formats_promise_and_the_same_bytes_again(project):
+def test_it_writes_all_files_with_the_same_bytes_on_every_run(project):
     reports = []
     first = files(project / "out")
     wanted = {"metrics.json", "summary.json", "result.json", "predictions.csv", "baselines.csv", "report.html"}
@@ -90,7 +90,7 @@ def test_it_writes_what_the_formats_promise_and_the_same_bytes_again(project):
     assert not any(str(project).encode() in content for content in first.values())
 
 
-def test_metrics_hold_every_model_with_intervals_and_our_comparison(project):
+def test_metrics_contain_every_model_with_intervals_and_the_comparison(project):
     metrics_json = json.loads((project / "out" / "metrics.json").read_text())
     assert list(metrics_json) == sorted(["mcti", *PARAMS.baselines])
     for numbers in metrics_json.values():
@@ -105,7 +105,7 @@ def test_metrics_hold_every_model_with_intervals_and_our_comparison(project):
     assert metrics_json["mcti"]["comparison"]["cox_clinical_genes"]["primary"] is True
 
 
-def test_ours_has_risk_groups_subgroups_and_decision_curve(project):
+def test_mcti_has_risk_groups_subgroups_and_decision_curve(project):
     ours = json.loads((project / "out" / "metrics.json").read_text())["mcti"]
     assert sum(ours["risk_groups"]["sizes"].values()) == 80
     gain = ours["risk_groups"]["rmst_months"]
@@ -118,7 +118,7 @@ def test_ours_has_risk_groups_subgroups_and_decision_curve(project):
     assert ours["c_within_subtype"]["value"] > 0.5
 
 
-def test_scoring_the_predictions_file_by_hand_gives_the_reported_c(project):
+def test_the_reported_c_can_be_computed_from_the_predictions_file(project):
     frame = pd.read_csv(project / "out" / "predictions.csv")
     by_hand, pairs = 0.0, 0
     for _, part in frame.groupby("fold"):
@@ -142,7 +142,7 @@ class _Page(HTMLParser):
         self.text += data
 
 
-def test_the_report_stands_alone_and_shows_notice_figures_and_events(project):
+def test_the_report_is_self_contained_and_shows_notice_figures_and_events(project):
     page = _Page()
     source = (project / "out" / "report.html").read_text()
     page.feed(source)
@@ -155,7 +155,7 @@ def test_the_report_stands_alone_and_shows_notice_figures_and_events(project):
     assert "events" in page.text
 
 
-def test_without_features_slide_baselines_are_left_out_aloud(project):
+def test_without_features_slide_baselines_are_left_out_with_a_warning(project):
     result = run(project, out="genes alone", features=None)
     assert result.skipped == {"linear_all": "no slide features were given"}
     assert "Cox: clinical + genes + slides was left out" in (project / "genes alone" / "report.html").read_text()
@@ -182,7 +182,7 @@ def test_a_fold_without_events_is_reported(project, tmp_path):
     assert "have no event" in (tmp_path / "p" / "out" / "report.html").read_text()
 
 
-def test_bad_input_leaves_the_old_report_as_it_was(project):
+def test_bad_input_leaves_the_previous_report_unchanged(project):
     before = files(project / "out")
     broken = PARAMS.model_copy(update={"horizons_months": (12.0, 36.0, 60.0)})
     with pytest.raises(DataError, match=r"'S_60' is missing.*set evaluate\.horizons_months"):
