@@ -1,4 +1,4 @@
-"""Small made cohorts for the tests of this room."""
+"""Small cohorts for the tests of this package."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from mcti.cohort.tables import Cohort, CohortInfo
 
 
 def sources(patients: int = 40, genes: int = 30, seed: int = 0) -> dict[str, pd.DataFrame]:
-    """Clinical, expression and slide tables that `ingest` takes without a word."""
+    """Clinical, expression and slide tables that `ingest` accepts without a warning."""
     rng = np.random.default_rng(seed)
     ids = [f"P-{i:04d}" for i in range(patients)]
     clinical = pd.DataFrame(
@@ -41,7 +41,7 @@ def write_sources(frames: dict[str, pd.DataFrame], folder: Path) -> dict[str, st
 
 
 def cohort(frames: dict[str, pd.DataFrame]) -> Cohort:
-    """A canonical cohort of the frames without a detour through files."""
+    """A canonical cohort of the frames, without files."""
     patients = frames["clinical"].copy()
     patients["is_female"] = patients["is_female"].astype("Int8")
     patients["event"] = patients["event"].astype("int8")
