@@ -32,6 +32,21 @@ def sources(patients: int = 40, genes: int = 30, seed: int = 0) -> dict[str, pd.
     return {"clinical": clinical, "expression": expression, "slides": slides}
 
 
+def patient_table(seed: int = 0, patients: int = 120, site_count: int = 12, subtypes: int = 3) -> pd.DataFrame:
+    """Patients with site, subtype, time, event and year, as `split` reads them."""
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame(
+        {
+            "patient_id": [f"P-{i:04d}" for i in range(patients)],
+            "site": [f"S{s:02d}" for s in np.minimum(rng.geometric(0.25, patients) - 1, site_count - 1)],
+            "subtype": rng.choice([f"k{j}" for j in range(subtypes)], patients),
+            "time_months": rng.uniform(1, 100, patients),
+            "event": (rng.random(patients) < 0.4).astype(int),
+            "year": rng.integers(1990, 2020, patients).astype(float),
+        }
+    )
+
+
 def write_sources(frames: dict[str, pd.DataFrame], folder: Path) -> dict[str, str]:
     """The tables as CSV; {name: path}."""
     folder.mkdir(parents=True, exist_ok=True)
