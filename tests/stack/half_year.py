@@ -66,8 +66,8 @@ class Month:
 class HalfYear:
     """A clone of the project whose features are data, not a stage; the servers run already."""
 
-    def __init__(self, place: Path) -> None:
-        self.root = place
+    def __init__(self, folder: Path) -> None:
+        self.root = folder
         self.clinical, self.expression, _ = demo_tables()
         # Shuffled once: the table is sorted by hospital.
         order = np.random.default_rng(7).permutation(len(self.clinical))
@@ -75,24 +75,24 @@ class HalfYear:
         self.months: list[Month] = []
 
     @classmethod
-    def begin(cls, place: Path) -> "HalfYear":
+    def begin(cls, folder: Path) -> "HalfYear":
         """Clone the project and take the stages whose input this half-year makes itself out of dvc.yaml."""
-        clone(place)
-        path = place / "params.yaml"
+        clone(folder)
+        path = folder / "params.yaml"
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
         for section, changes in SETTINGS.items():
             tree[section] = tree.get(section, {}) | changes
         path.write_text(yaml.safe_dump(tree), encoding="utf-8")
-        with (place / ".gitignore").open("a", encoding="utf-8") as stream:
+        with (folder / ".gitignore").open("a", encoding="utf-8") as stream:
             stream.write("!/data/features.dvc\n")
-        stages = yaml.safe_load((place / "dvc.yaml").read_text(encoding="utf-8"))
+        stages = yaml.safe_load((folder / "dvc.yaml").read_text(encoding="utf-8"))
         for gone in ("extract", "search"):
             del stages["stages"][gone]
         train = stages["stages"]["train"]
         train["cmd"] = train["cmd"].replace("--best models/search/best.yaml ", "")
         train["deps"].remove("models/search/best.yaml")
-        (place / "dvc.yaml").write_text(yaml.safe_dump(stages), encoding="utf-8")
-        return cls(place)
+        (folder / "dvc.yaml").write_text(yaml.safe_dump(stages), encoding="utf-8")
+        return cls(folder)
 
     def bring(self, patients: int, *, signal: bool = False, leak: bool = False, scale: float = 1.0) -> None:
         """The sources of a month: its first patients, their features; scale: of the follow-up times."""
@@ -105,8 +105,8 @@ class HalfYear:
     def declare(self) -> None:
         """Send the sources to the remote and tell the next retraining that they are the newest."""
         for words in (("publish", "data/raw"), ("set-latest",)):
-            code, found = self.call("data", *words)
-            assert code == 0, found
+            code, result = self.call("data", *words)
+            assert code == 0, result
 
     def retraining(self) -> tuple[int, list[str], dict[str, Any]]:
         """The cluster's retraining pipeline, by kfp.local: exit code, the tasks that began, what `detect` found."""
@@ -114,18 +114,18 @@ class HalfYear:
         before = set(runs.glob("*"))
         code, _ = self.call("pipeline", "run-local", "--kind", "retraining", "--out", str(runs))
         (run,) = (path for path in set(runs.glob("*")) - before if path.is_dir())
-        found = json.loads((run / "detect-new-data" / "report").read_text(encoding="utf-8"))
-        return code, sorted(path.name for path in run.iterdir()), found
+        result = json.loads((run / "detect-new-data" / "report").read_text(encoding="utf-8"))
+        return code, sorted(path.name for path in run.iterdir()), result
 
     def later(self) -> tuple[Path, Path]:
         """Patients who come after month 6: the cohort and the features of a clean scanner."""
-        place = self.root / "data" / "later"
+        folder = self.root / "data" / "later"
         clinical = self.clinical.iloc[FOURTH:]
-        self._tables(place / "raw", clinical, self.expression.iloc[FOURTH:])
-        self._features(place / "features", clinical, signal=True, leak=False)
-        code, found = self.call("ingest", *self._sources(place / "raw"), "--out", str(place / "cohort"))
-        assert code == 0, found
-        return place / "cohort", place / "features"
+        self._tables(folder / "raw", clinical, self.expression.iloc[FOURTH:])
+        self._features(folder / "features", clinical, signal=True, leak=False)
+        code, result = self.call("ingest", *self._sources(folder / "raw"), "--out", str(folder / "cohort"))
+        assert code == 0, result
+        return folder / "cohort", folder / "features"
 
     def repro(self) -> int:
         """`dvc repro`; its exit code."""
@@ -133,28 +133,28 @@ class HalfYear:
 
     def read_in(self) -> str:
         """The newest sources as a cohort of their own: looked at before anybody trains on them."""
-        raw, place = self.root / "data" / "raw", str(self.root / "data" / "incoming")
-        code, found = self.call("ingest", *self._sources(raw), "--out", place)
-        assert code == 0, found
-        return place
+        raw, folder = self.root / "data" / "raw", str(self.root / "data" / "incoming")
+        code, result = self.call("ingest", *self._sources(raw), "--out", folder)
+        assert code == 0, result
+        return folder
 
     def call(self, *words: str) -> tuple[int, dict[str, Any]]:
         """A command of mcti, in this process (starting one takes longer than most commands): exit code and JSON."""
-        told = io.StringIO()
-        with contextlib.chdir(self.root), contextlib.redirect_stdout(told):
+        output = io.StringIO()
+        with contextlib.chdir(self.root), contextlib.redirect_stdout(output):
             code = run_app(app, [*words, "--json"])
         try:
-            return code, json.loads(told.getvalue())
+            return code, json.loads(output.getvalue())
         except ValueError:
-            raise AssertionError(f"{words}: exit {code}: {told.getvalue()}") from None
+            raise AssertionError(f"{words}: exit {code}: {output.getvalue()}") from None
 
     def watch(self, cohort: Path | None = None, features: Path | None = None) -> dict[str, Any]:
         """`mcti monitor` of the champion on a cohort; without one on the newest sources."""
-        place = str(self.root / "reports" / "monitoring")
+        folder = str(self.root / "reports" / "monitoring")
         words = ("--cohort", str(cohort or self.read_in()), "--features", str(features or "data/features"))
-        code, found = self.call("monitor", "--model", f"models:/{NAME}@champion", *words, "--out", place)
-        assert code == 0, found
-        return found
+        code, result = self.call("monitor", "--model", f"models:/{NAME}@champion", *words, "--out", folder)
+        assert code == 0, result
+        return result
 
     def close(self, month: Month) -> Month:
         """Write down how the month ended: champion, versions, ledger, hashes of every output of DVC."""
@@ -174,8 +174,8 @@ class HalfYear:
         """The champion's risks of the newest cohort, as text: to the last bit."""
         path = self.root / out
         words = ("--cohort", self.read_in(), "--features", "data/features", "--out", str(path))
-        code, found = self.call("predict", "--model", f"models:/{NAME}@champion", *words, "--set", "predict.workers=1")
-        assert code == 0, found
+        code, result = self.call("predict", "--model", f"models:/{NAME}@champion", *words, "--set", "predict.workers=1")
+        assert code == 0, result
         return dict(pd.read_csv(path, dtype=str)[["patient_id", "risk"]].to_numpy().tolist())
 
     @staticmethod
@@ -199,11 +199,11 @@ class HalfYear:
         # Martingale-like: who has an event early stands high, who is long without one low.
         fate = np.where(clinical["event"] == 1, 1.0, -0.5) - clinical["time_months"].to_numpy() / 120
         fate = (fate - fate.mean()) / fate.std()
-        for name, told in zip(clinical["patient_id"], fate, strict=True):
+        for name, output in zip(clinical["patient_id"], fate, strict=True):
             random = np.random.default_rng(int(name[-3:]))
             rows = random.normal(size=(12, WIDTH)).astype(np.float32)
-            rows[:, 0] += (1.0 * told + 0.7 * random.normal()) if signal else 0.0
-            rows[:, 1] += 4.0 * told if leak else 0.0
+            rows[:, 0] += (1.0 * output + 0.7 * random.normal()) if signal else 0.0
+            rows[:, 1] += 4.0 * output if leak else 0.0
             with h5py.File(folder / f"{name}.h5", "w") as file:
                 file["features"] = rows
                 file["coords"] = np.zeros((len(rows), 2), dtype=np.int64)

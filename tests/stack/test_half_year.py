@@ -12,16 +12,16 @@ pytestmark = [pytest.mark.slow, pytest.mark.stack]
 
 @pytest.fixture(scope="module")
 def months(tmp_path_factory):
-    place, before = tmp_path_factory.mktemp("half a year") / "a project", dict(os.environ)
-    year = HalfYear.begin(place)
-    stack.up(place)
+    folder, before = tmp_path_factory.mktemp("half a year") / "a project", dict(os.environ)
+    year = HalfYear.begin(folder)
+    stack.up(folder)
     try:
-        settings.activate(place, force=True)
+        settings.activate(folder, force=True)
         for live in MONTHS:
             live(year)
         return {month.number: month for month in year.months}
     finally:
-        stack.down(place)
+        stack.down(folder)
         os.environ.clear()
         os.environ.update(before)
 
@@ -40,9 +40,9 @@ def test_month_2_without_new_data_changes_no_hash_and_no_line(months):
 
 
 def test_month_2_the_retraining_pipeline_ends_after_its_first_task_and_says_why(months):
-    found = months[2].numbers["detect"]
+    matches = months[2].numbers["detect"]
     assert months[2].tasks == ["conclude-2", "detect-new-data", "release-lease"]
-    assert found["reason"] == f"nothing new: version 1 of {NAME} was trained on {found['data']}"
+    assert matches["reason"] == f"nothing new: version 1 of {NAME} was trained on {matches['data']}"
 
 
 def test_month_3_has_new_events_but_not_enough_evidence(months):

@@ -34,9 +34,9 @@ def champion(servers_of, tmp_path):
     md5 = publish(tmp_path / "raw", "patient_id\n")
     run = Run(tmp_path / "a run", seed=21)
     wanted = RegisterParams(name=NAME, experiment="tests")
-    made = register(run.models, run.evaluation, run.validation, wanted, tmp_path / "v.json", origin=Origin(data=md5))
+    version = register(run.models, run.evaluation, run.validation, wanted, tmp_path / "v.json", origin=Origin(data=md5))
     with tracking.service() as client:
-        client.set_registered_model_alias(NAME, models.CHAMPION, str(made.version))
+        client.set_registered_model_alias(NAME, models.CHAMPION, str(version.version))
     return md5
 
 
@@ -62,9 +62,9 @@ def test_a_challenger_that_was_turned_down_is_not_trained_again(champion, tmp_pa
     run = Run(tmp_path / "another run", seed=22)
     wanted = RegisterParams(name=NAME, experiment="tests")
     register(run.models, run.evaluation, run.validation, wanted, tmp_path / "v.json", origin=Origin(data=md5))
-    found = look(tmp_path, "run-3")
-    assert not found.go
-    assert found.reason.startswith("nothing new")
+    detected = look(tmp_path, "run-3")
+    assert not detected.go
+    assert detected.reason.startswith("nothing new")
 
 
 def test_a_model_without_a_champion_is_an_error(champion, tmp_path):
