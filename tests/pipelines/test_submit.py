@@ -145,7 +145,11 @@ def test_the_documented_command_is_one_that_the_official_program_takes(words, pa
     context = command.make_context(name, line[line.index(name) + 1 :])
     if group == "recurring-run":
         expected_words = context.params
-        assert (expected_words["enabled"], expected_words["catchup"], expected_words["max_concurrency"]) == (True, False, 1)
+        assert (expected_words["enabled"], expected_words["catchup"], expected_words["max_concurrency"]) == (
+            True,
+            False,
+            1,
+        )
         ClusterParams(cron=expected_words["cron_expression"])
     help_text = command.get_help(context)
     for option in [word for word in line if word.startswith("--") and word != "--endpoint"]:

@@ -98,7 +98,11 @@ def test_extraction_fans_out_over_the_shards_and_training_over_the_folds(ir):
 
 def test_the_resources_of_a_task_come_from_the_table(ir, settings):
     container_settings = _executor(ir, "train")["resources"]
-    assert container_settings["resourceCpuLimit"] == container_settings["resourceCpuRequest"] == settings.cluster.steps.train.cpu
+    assert (
+        container_settings["resourceCpuLimit"]
+        == container_settings["resourceCpuRequest"]
+        == settings.cluster.steps.train.cpu
+    )
     assert (
         container_settings["resourceMemoryLimit"]
         == container_settings["resourceMemoryRequest"]
