@@ -30,8 +30,8 @@ def main() -> int:
     null = []
     for seed in range(args.simulations):
         patients, risks = _cohort(args.patients, scale, np.random.default_rng([7, seed]))
-        for name, found in _intervals(patients, risks, args.resamples, seed).items():
-            covered[name].append(found.low <= truth[name] <= found.high)
+        for name, interval in _intervals(patients, risks, args.resamples, seed).items():
+            covered[name].append(interval.low <= truth[name] <= interval.high)
         null.append(_permuted(patients, risks["good"], seed))
     return _print(args, truth, covered, np.array(null))
 
@@ -47,10 +47,10 @@ def _intervals(patients: pd.DataFrame, risks: dict, resamples: int, seed: int) -
         f"auc_{MONTHS:g}": metrics.auc_at(tested, good, MONTHS),
         f"brier_{MONTHS:g}": metrics.brier_at(tested, survival, MONTHS),
     }
-    found = {
+    intervals = {
         name: comparison.interval(statistic, draws.matching(statistic), 0.95) for name, statistic in single.items()
     }
-    return {**found, "difference": comparison.paired(c_good, c_noisy, draws.stratified, 0.95).interval}
+    return {**intervals, "difference": comparison.paired(c_good, c_noisy, draws.stratified, 0.95).interval}
 
 
 def _truth(scale: float, seed: int) -> dict[str, float]:
@@ -94,11 +94,11 @@ def _scale(share: float) -> float:
 
 
 def _folds(patients: pd.DataFrame, seed: int) -> dict[int, tuple[list[str], list[str]]]:
-    ids, place = patients["patient_id"].to_numpy(), np.zeros(len(patients), dtype=int)
+    ids, fold = patients["patient_id"].to_numpy(), np.zeros(len(patients), dtype=int)
     generator = np.random.default_rng([11, seed])
     for stratum in (np.flatnonzero(patients["event"] == 1), np.flatnonzero(patients["event"] == 0)):
-        place[generator.permutation(stratum)] = np.arange(len(stratum)) % 5
-    return {k: (list(ids[place != k]), list(ids[place == k])) for k in range(5)}
+        fold[generator.permutation(stratum)] = np.arange(len(stratum)) % 5
+    return {k: (list(ids[fold != k]), list(ids[fold == k])) for k in range(5)}
 
 
 def _permuted(patients: pd.DataFrame, risk: np.ndarray, seed: int) -> float:

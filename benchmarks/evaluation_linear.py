@@ -64,35 +64,35 @@ def load(name: str) -> Inputs:
 def _bags(name: str) -> dict[str, np.ndarray]:
     """All regions of each patient's slides, (regions, 192)."""
     slides = pd.read_csv(DATA / f"{name}_slides.csv")
-    found: dict[str, list[np.ndarray]] = {}
+    patches: dict[str, list[np.ndarray]] = {}
     with zipfile.ZipFile(DATA / "bags" / f"{name}.zip") as archive:
-        place = {Path(n).stem: n for n in archive.namelist() if n.endswith(".pt")}
+        members = {Path(n).stem: n for n in archive.namelist() if n.endswith(".pt")}
         for patient, slide in zip(slides["patient_id"], slides["slide_id"], strict=True):
-            if (stem := slide.removesuffix(".svs")) in place:
-                tensor = torch.load(io.BytesIO(archive.read(place[stem])), weights_only=True)
-                found.setdefault(patient, []).append(tensor.numpy().astype(np.float64))
-    return {patient: np.concatenate(parts) for patient, parts in found.items()}
+            if (stem := slide.removesuffix(".svs")) in members:
+                tensor = torch.load(io.BytesIO(archive.read(members[stem])), weights_only=True)
+                patches.setdefault(patient, []).append(tensor.numpy().astype(np.float64))
+    return {patient: np.concatenate(parts) for patient, parts in patches.items()}
 
 
 def _folds(patients: pd.DataFrame, scheme: str, repeats: int) -> dict[int, tuple[list[str], list[str]]]:
-    ids, made = patients["patient_id"].to_numpy(), {}
+    ids, folds = patients["patient_id"].to_numpy(), {}
     strata = patients["event"].astype(str) + patients["subtype"]
     for repeat in range(repeats):
         dealer = StratifiedKFold if scheme == "random" else StratifiedGroupKFold
         parts = dealer(5, shuffle=True, random_state=repeat).split(ids, strata, patients["site"])
         for k, (train, test) in enumerate(parts):
-            made[5 * repeat + k] = (list(ids[train]), list(ids[test]))
-    return made
+            folds[5 * repeat + k] = (list(ids[train]), list(ids[test]))
+    return folds
 
 
 def _print(cohort: str, scheme: str, name: str, outcomes: Outcomes, risk: np.ndarray, draws: np.ndarray) -> float:
     statistic = metrics.c_index(outcomes, risk)
     by_fold = [comparison.point(statistic.only(k), len(outcomes.event)) for k in range(len(outcomes.folds))]
-    found = comparison.interval(statistic, draws, 0.95)
+    interval = comparison.interval(statistic, draws, 0.95)
     bar = f"   bar {BAR[cohort, scheme]:.3f}" if name == "linear_all" else ""
     print(
         f"{cohort:6} {scheme:7} {name:19} mean of folds {np.mean(by_fold):.3f} ± {np.std(by_fold):.3f}"
-        f"   C {found.value:.3f} [{found.low:.3f}, {found.high:.3f}]{bar}",
+        f"   C {interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]{bar}",
         flush=True,
     )
     return float(np.mean(by_fold))

@@ -13,7 +13,7 @@ def explain(  # noqa: D103
     from pathlib import Path
 
     from mcti.params import ExplainParams, from_json
-    from mcti.steps.explain import explain as step
+    from mcti.steps.explain.step import explain as step
 
     section = from_json(ExplainParams, params, "parameter explain")
     result = step(model, cohort.path, features.path, section, Path(explanation.path), patient_ids=patient_ids)

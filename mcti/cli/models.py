@@ -209,7 +209,7 @@ def explain(
     if dry_run:
         reads = {"cohort": cohort, "features": features, "new-patients": new_patients, "gene-sets": gene_sets}
         return context.plan(reads, section, out)
-    from mcti.steps.explain import explain as step
+    from mcti.steps.explain.step import explain as step
 
     return step(
         model,

@@ -84,19 +84,16 @@ def view(
 
     Example: mcti view a.svs --features data/features/a.h5 --scores scores.csv
     """
+    import webbrowser
+
     from mcti.steps.view import view as step
 
-    return step(
-        slide,
-        features,
-        scores,
-        column=column,
-        centre=centre,
-        mpp=mpp,
-        port=port,
-        browser=not no_browser,
-        on_ready=lambda url: print_status(f"open {url}"),
-    )
+    def announce(url: str) -> None:
+        print_status(f"open {url}")
+        if not no_browser:
+            webbrowser.open(url)
+
+    return step(slide, features, scores, column=column, centre=centre, mpp=mpp, port=port, on_ready=announce)
 
 
 @command(features_group, "import")

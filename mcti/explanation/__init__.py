@@ -1,1 +1,1 @@
-"""Explanations of single predictions: gene sets, clusters of patches, the page for people (docs/explain.md)."""
+"""Explanations of single predictions: gene sets, clusters of patches, HTML and PDF reports (docs/explain.md)."""

@@ -1,40 +1,46 @@
-"""The explanation of one patient as a self-contained page: no network, no script, light and dark, prints."""
+"""The explanation of one patient as a self-contained HTML page: no network, no script; light, dark and printed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from typing import Any
 
-from mcti.explanation import drawing
 from mcti.explanation.gene_sets import Enrichment
+from mcti.explanation.templates import template
 
-_BARS = 10
+_SHOWN_GENES = 10
+_SHOWN_TOKENS = 20
+_SHOWN_SETS = 5
 _LEVEL = 0.05
-_SMALL = 0.01
-"""Share of the attribution below which a transport plan gets a sentence and no table."""
+"""Gene sets with a q below this level are shown."""
+_SMALL_SHARE = 0.01
+"""A transport plan with a smaller share of the attribution gets a sentence and no table."""
 
 
 @dataclass(frozen=True)
-class Group:
-    """One gene group: its token's part of the risk, its genes by weight, the sets that it is rich in, by p."""
+class GeneGroup:
+    """One gene group: the contribution of its token to the risk, its genes by weight, its gene sets by p."""
 
     name: str
-    part: float
+    contribution: float
     genes: Sequence[tuple[str, float]]
     sets: Sequence[Enrichment]
 
 
 @dataclass(frozen=True)
-class Member:
-    """What one model of the ensemble says. plan: (clusters, groups) of mass; tokens: (name, part), largest first;
-    shares: of the attribution of this patient, by name: `critical patches`, `transport plan`."""
+class MemberExplanation:
+    """The explanation of one patient by one model of the ensemble.
+
+    tokens  (name, contribution), the largest first
+    plan    (clusters, groups) transport mass;  cluster_patches  number of patches of each cluster
+    shares  {name: share of this patient's attribution} of critical patches and transport plan
+    """
 
     name: str
     risk: float
     baseline: float
     gap: float
     tokens: Sequence[tuple[str, float]]
-    groups: Sequence[Group]
+    groups: Sequence[GeneGroup]
     plan: Sequence[Sequence[float]]
     cluster_patches: Sequence[int]
     shares: Mapping[str, float] = field(default_factory=dict)
@@ -42,81 +48,81 @@ class Member:
 
 @dataclass(frozen=True)
 class SlideMap:
-    """The tiles of one slide: png is a data: address, empty where the features have no coordinates."""
+    """The tiles of one slide; png is a data: address, empty where the feature file has no coordinates."""
 
     slide_id: str
     tiles: int
-    part: float
+    contribution: float
     png: str
 
 
-def render(
-    patient_id: str,
-    cohort: str,
-    notice: str,
-    numbers: Mapping[str, float],
-    genes: Sequence[tuple[str, float]],
-    members: Sequence[Member],
-    slides: Sequence[SlideMap],
-) -> str:
-    """The page. numbers: risk, baseline, gap and the part of each modality; genes: (gene, part), all of them."""
-    from jinja2 import Environment
-    from markupsafe import Markup
+@dataclass(frozen=True)
+class PatientReport:
+    """Everything that the page of one patient shows.
 
-    source = resources.files("mcti.explanation").joinpath("page.html").read_text(encoding="utf-8")
-    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
-    raising = sorted((g for g in genes if g[1] > 0), key=lambda g: (-g[1], g[0]))[:_BARS]
-    lowering = sorted((g for g in genes if g[1] < 0), key=lambda g: (g[1], g[0]))[:_BARS]
-    modalities = [(name, numbers[name]) for name in ("slides", "genes", "clinical")]
-    # drawing.py escapes the texts of its figures.
-    return page.render(
-        patient_id=patient_id,
-        cohort=cohort,
-        notice=notice,
+    numbers  risk, baseline, gap and the contribution of slides, genes and clinical;  genes  (gene, contribution), all
+    """
+
+    patient_id: str
+    cohort: str
+    notice: str
+    numbers: Mapping[str, float]
+    genes: Sequence[tuple[str, float]]
+    members: Sequence[MemberExplanation]
+    slides: Sequence[SlideMap]
+
+
+def render(report: PatientReport) -> str:
+    """The HTML page."""
+    numbers = report.numbers
+    raising = sorted((g for g in report.genes if g[1] > 0), key=lambda g: (-g[1], g[0]))[:_SHOWN_GENES]
+    lowering = sorted((g for g in report.genes if g[1] < 0), key=lambda g: (g[1], g[0]))[:_SHOWN_GENES]
+    named = (("Genes that raise the risk most", raising), ("Genes that lower the risk most", lowering))
+    return template("explanation.html").render(
+        report=report,
         numbers=numbers,
-        share=_share(numbers),
-        modalities=Markup(drawing.parts(modalities, "Part of each modality")),  # noqa: S704
-        genes=[
-            Markup(drawing.parts(chosen, f"Genes that {word} the risk most"))  # noqa: S704
-            for word, chosen in (("raise", raising), ("lower", lowering))
-            if chosen
-        ],
-        members=[_member(member) for member in members],
-        slides=slides,
+        gap_share=_gap_share(numbers),
+        modalities=[(name, numbers[name]) for name in ("slides", "genes", "clinical")],
+        genes=[(title, rows) for title, rows in named if rows],
+        members=[_member(member) for member in report.members],
         level=_LEVEL,
     )
 
 
-def _share(numbers: Mapping[str, float]) -> str:
-    way = abs(numbers["risk"] - numbers["baseline"])
-    return f"{100 * abs(numbers['gap']) / way:.2g} %" if way else "no difference to the baseline"
+def _gap_share(numbers: Mapping[str, float]) -> str:
+    difference = abs(numbers["risk"] - numbers["baseline"])
+    return f"{100 * abs(numbers['gap']) / difference:.2g} %" if difference else "no difference to the baseline"
 
 
-def _member(member: Member) -> dict[str, Any]:
-    from markupsafe import Markup
-
-    largest = max((mass for row in member.plan for mass in row), default=0.0) or 1.0
+def _member(member: MemberExplanation) -> dict[str, Any]:
     return {
         "name": member.name,
         "risk": member.risk,
         "baseline": member.baseline,
         "gap": member.gap,
-        "tokens": Markup(drawing.parts(member.tokens[: 2 * _BARS], "Parts of the tokens")),  # noqa: S704
-        "groups": [
-            {
-                "name": group.name,
-                "part": group.part,
-                "genes": ", ".join(f"{gene} {100 * weight:.2g}\u00a0%" for gene, weight in group.genes[:_BARS]),
-                "sets": [entry for entry in group.sets if entry.q < _LEVEL][:5],
-                "tested": len(group.sets),
-            }
-            for group in member.groups
-        ],
-        "shares": [(name, f"{100 * share:.2g} %", share < _SMALL) for name, share in member.shares.items()],
-        "plan": []
-        if member.shares.get("transport plan", 1.0) < _SMALL
-        else [
-            {"patches": patches, "cells": [(mass, round(100 * mass / largest)) for mass in row]}
-            for patches, row in zip(member.cluster_patches, member.plan, strict=True)
-        ],
+        "tokens": member.tokens[:_SHOWN_TOKENS],
+        "groups": [_group(group) for group in member.groups],
+        "shares": [(name, f"{100 * share:.2g} %", share < _SMALL_SHARE) for name, share in member.shares.items()],
+        "plan": _plan(member),
     }
+
+
+def _group(group: GeneGroup) -> dict[str, Any]:
+    return {
+        "name": group.name,
+        "contribution": group.contribution,
+        "genes": ", ".join(f"{gene} {100 * weight:.2g}\u00a0%" for gene, weight in group.genes[:_SHOWN_GENES]),
+        "sets": [entry for entry in group.sets if entry.q < _LEVEL][:_SHOWN_SETS],
+        "tested": len(group.sets),
+    }
+
+
+def _plan(member: MemberExplanation) -> list[dict[str, Any]]:
+    """Rows of the table of the plan: (mass, percent of the largest mass) per group; empty for a small share."""
+    if member.shares.get("transport plan", 1.0) < _SMALL_SHARE:
+        return []
+    largest = max((mass for row in member.plan for mass in row), default=0.0) or 1.0
+    return [
+        {"patches": patches, "cells": [(mass, round(100 * mass / largest)) for mass in row]}
+        for patches, row in zip(member.cluster_patches, member.plan, strict=True)
+    ]

@@ -52,7 +52,7 @@ def render(
         header=header,
         verdict=verdict,
         families=[_family(family) for family in families],
-        # The SVG contains numbers of ours only; the template escapes all other text.
+        # The SVG contains computed numbers only; the template escapes all other text.
         trends=[
             {
                 "name": t.name,

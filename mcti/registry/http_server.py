@@ -85,7 +85,7 @@ def _replace_invocations(app: Any, loaded: Any) -> None:
 
 
 def _checked(query: dict[str, Any], parameters: Sequence[str]) -> dict[str, Any]:
-    """The query of /invocations if its top level is valid; the messages are ours, not MLflow's.
+    """The query of /invocations if its top level is valid; the messages come from mcti, not from MLflow.
 
     Raises DataError for an unknown key or parameter, for no table or several, and for a table that is not a list of
     objects.

@@ -109,7 +109,7 @@ def version_at(client: Any, address: str) -> Any:
     if alias:
         version = version_by_alias(client, name, alias)
         if version is None:
-            raise DataError(f"no version carries the alias {alias}", f"model {name}", "run `mcti promote` first")
+            raise DataError(f"no version has the alias {alias}", f"model {name}", "run `mcti promote` first")
         number = version.version  # read again below: a version read by its alias lists no aliases
     return version_by_number(client, name, int(number))
 

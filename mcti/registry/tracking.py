@@ -1,4 +1,4 @@
-"""Runs of the tracking server: joined where Kubeflow created one, created otherwise; errors become ours."""
+"""Runs of the tracking server: joined where Kubeflow created one, created otherwise; its errors become MctiErrors."""
 
 import contextlib
 import logging

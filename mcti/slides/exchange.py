@@ -235,7 +235,7 @@ def _to_stamp(slide: PortableFeatures, folder: Path) -> None:
     if "patch_size_level0" in slide.grid and "tile_size_um" not in root:
         root["tile_size_um"] = float(slide.grid["patch_size_level0"]) * mpp
         root["tile_size_px"] = int(slide.grid.get("patch_size", 0))
-    tables = {"feats": slide.features.astype(np.float16), "coords": coords}
+    tables: dict[str, NDArray[Any]] = {"feats": slide.features.astype(np.float16), "coords": coords}
     hdf5.write_tables(folder / f"{slide.slide_id}.h5", tables, {}, root)
 
 

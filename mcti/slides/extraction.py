@@ -155,7 +155,7 @@ def _write_pictures(folder: Path, slide_id: str, view: Overview, mask: Mask | Co
 
 def _write_features(slide: _OpenSlide, context: ExtractionContext, view: Overview, mask: Mask | Coverage) -> None:
     params, info, folder = context.params, slide.info, context.store.folder
-    grid = Grid.over(info.width, info.height, info.mpp, params.resolution, params.tile, params.overlap)
+    grid = Grid.for_slide(info.width, info.height, info.mpp, params.resolution, params.tile, params.overlap)
     tiles = candidate_tiles(view, mask, grid, params)
     checkpoints = folder / f".{slide.row.slide_id}.{slide.key[:16]}.blocks"
     source = TileSource(slide.reader, grid)

@@ -29,7 +29,7 @@ class OpenSlideReader(ClosingReader):
     def _level(self, i: int) -> Level:
         size, prefix = self._slide.level_dimensions[i], f"openslide.level[{i}].tile-"
         tile = [int(self.properties.get(prefix + name, 256)) for name in ("width", "height")]
-        level = Level.of(size, self._slide.dimensions, (tile[0], tile[1]))
+        level = Level.from_size(size, self._slide.dimensions, (tile[0], tile[1]))
         return replace(level, exact=True) if self._has_whole_downsample(i, level) else level
 
     def _has_whole_downsample(self, index: int, level: Level) -> bool:

@@ -191,8 +191,9 @@ def _checked(location: Location) -> str:
 
 
 def local_slide(location: str, cache: str | None = None, cache_gib: float = 50.0) -> AbstractContextManager[Path]:
-    """A local path of a slide: its own path, or a copy of an `s3://` object that is deleted after use (staging.py).
+    """A local path of a slide: its path, or a copy of an `s3://` object that is deleted after use (staging.py).
 
+    cache_gib   largest total size of all copies, GiB
     Raises SlideError when the location holds no slide, or the copy exceeds the cache.
     Raises OperationalError when the disk is full.
     """
@@ -210,7 +211,7 @@ class open_bytes:  # noqa: N801 (used as a function)
 
     def __enter__(self) -> tuple[tiff.Pread, int]:
         if storage.is_s3(self._location):
-            return s3.ranged(os.fspath(self._location))
+            return s3.range_reader(os.fspath(self._location))
         try:
             if not self._path.is_file():
                 raise SlideError(Status.READ_ERROR, self._reason(), "check the path in the manifest")

@@ -35,7 +35,7 @@ class Level:
     exact: bool = True
 
     @classmethod
-    def of(cls, size: tuple[int, int], finest: tuple[int, int], tile: tuple[int, int]) -> "Level":
+    def from_size(cls, size: tuple[int, int], finest: tuple[int, int], tile: tuple[int, int]) -> "Level":
         """The level of `size` (width, height) of a slide whose finest level has size `finest`."""
         downsample = (finest[0] / size[0], finest[1] / size[1])
         exact = is_whole(sum(downsample) / 2, max(size)) or max(size) <= ONE_PIECE

@@ -29,7 +29,7 @@ class TiffReader(ClosingReader):
         # Distance of a tile's planes in the tables (the number of tiles of the grid), and number of planes.
         self._strides = [(page.grid[0] * page.grid[1], decoding.planes(page)) for page in self._pages]
         first = self._pages[0]
-        self.levels = [Level.of((p.width, p.height), (first.width, first.height), p.tile) for p in self._pages]
+        self.levels = [Level.from_size((p.width, p.height), (first.width, first.height), p.tile) for p in self._pages]
         self._small: dict[tuple[int, int], decoding.Decode] = {}
         self._files = self._open_levels(path)
         self._lock = threading.Lock()

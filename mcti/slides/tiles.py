@@ -30,7 +30,7 @@ class Grid:
     step: tuple[int, int]
 
     @classmethod
-    def over(
+    def for_slide(
         cls, width: int, height: int, mpp: tuple[float, float], resolution: float, tile: int, overlap: int = 0
     ) -> "Grid":
         """The grid of a slide with `mpp` µm/px: tiles of `tile` px at `resolution` µm/px, `overlap` px in common."""
@@ -122,7 +122,9 @@ class TileSource:
 
 
 def sharpness(picture: Pixels) -> float:
-    """Variance of the Laplacian of the green channel (grey levels²): a few when out of focus, hundreds when sharp.
+    """Variance of the Laplacian of the green channel of a tile (h, w, 3), in grey levels².
+
+    A few when out of focus, hundreds when sharp.
 
     Pech-Pacheco et al., ICPR 2000, vol. 3, pp. 314-317.
     """

@@ -1,6 +1,5 @@
 """The step `view`: shows a slide with tissue, tiles and scores in a browser on this machine."""
 
-import webbrowser
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -45,10 +44,9 @@ def view(
     centre: float | None = None,
     mpp: float | None = None,
     port: int = 0,
-    browser: bool = True,
     on_ready: Callable[[str], None] = lambda _: None,
 ) -> ViewResult:
-    """Show a slide on 127.0.0.1 until Ctrl-C; `on_ready` is called with the address.
+    """Show a slide on 127.0.0.1 until Ctrl-C; `on_ready` is called with the address; `mpp` in µm/px.
 
     Reads   slide; features, its file of the feature store (its tiles, and the mask in masks/ of the same folder);
             scores as for `heatmap`. Without features, tissue is detected with the default settings.
@@ -68,8 +66,6 @@ def view(
         scene = _scene(reader, info, path.stem, features, table)
         with _server(scene, port) as server:
             on_ready(server.url)
-            if browser:
-                webbrowser.open(server.url)
             with suppress(KeyboardInterrupt):  # the documented way to stop the viewer
                 server.serve_forever()
     return ViewResult(slide=path.stem, layers=scene.layers)

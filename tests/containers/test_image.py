@@ -98,7 +98,7 @@ def test_what_the_steps_import_has_its_bytecode(engine, image):
     """A task cannot write it, so it would compile a thousand modules each time; the first optimizer imports most."""
     code = (
         "import great_expectations, mlflow.pyfunc, optuna, sys, torch\n"
-        "import mcti.steps.evaluate.step, mcti.steps.explain, mcti.steps.extract, mcti.steps.ingest\n"
+        "import mcti.steps.evaluate.step, mcti.steps.explain.step, mcti.steps.extract, mcti.steps.ingest\n"
         "import mcti.steps.monitor, mcti.steps.train, mcti.steps.validate\n"
         "import mcti.steps.predict.step, mcti.steps.promote.step, mcti.steps.search.step\n"
         "torch.optim.AdamW([torch.nn.Parameter(torch.ones(1))])\n"

@@ -26,11 +26,11 @@ def make_patients(count: int, seed: int = 0, *, beta: float = 1.0, months: int =
 
 
 def make_folds(patients: pd.DataFrame, folds: int = 5, repeats: int = 1) -> dict[int, tuple[list[str], list[str]]]:
-    """{fold: (training patients, test patients)}, dealt at random, anew in each repeat."""
+    """{fold: (training patients, test patients)}, assigned at random in each repetition."""
     ids = patients["patient_id"].to_numpy()
-    made = {}
+    parts = {}
     for repeat in range(repeats):
-        place = np.random.default_rng(repeat).permutation(len(ids)) % folds
+        fold = np.random.default_rng(repeat).permutation(len(ids)) % folds
         for k in range(folds):
-            made[repeat * folds + k] = (list(ids[place != k]), list(ids[place == k]))
-    return made
+            parts[repeat * folds + k] = (list(ids[fold != k]), list(ids[fold == k]))
+    return parts

@@ -1,4 +1,4 @@
-"""Every baseline: sees the training part alone, ranks the right way round, gives proper curves."""
+"""Every baseline: fitted on the training part only, correct direction of the risk, valid curves."""
 
 import numpy as np
 import pandas as pd
@@ -53,7 +53,7 @@ def test_curves_fall_from_one_and_the_same_seed_gives_the_same_bits(name, inputs
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_higher_risk_means_an_earlier_event(name, inputs):
-    """The signal is strong (C of the truth .77), so a model the wrong way round would fall below .5 at once."""
+    """The signal is strong (C of the truth .77), so a model with the reversed direction would be below .5."""
     test = inputs.rows(np.arange(110, 160))
     risk, survival = baselines.create(name).fit(inputs.rows(np.arange(110)), 0).predict(test, MONTHS)
     assert metrics.harrell_c(test.event, test.time_months, risk) > 0.6
@@ -61,21 +61,21 @@ def test_higher_risk_means_an_earlier_event(name, inputs):
 
 
 @pytest.mark.parametrize("name", baselines.REGISTRY)
-def test_altering_the_test_rows_changes_nothing_that_was_fitted(name, inputs):
-    """A wild test patient must leave the word on another test patient bit for bit the same."""
+def test_a_changed_test_row_changes_no_fitted_quantity(name, inputs):
+    """An extreme test patient must not change any bit of the prediction for another test patient."""
     patients = inputs.patients.copy()
     patients.loc[patients.index[150:], ["age", "time_months"]] = [1e6, 1e6]
     patients.loc[patients.index[150:], ["subtype", "site"]] = "never seen"
     genes = inputs.genes.copy()
     genes.iloc[150:] = 1e6
     wild = Inputs(patients, genes, np.where(np.arange(160)[:, None] >= 150, 1e6, inputs.bags))
-    said = []
+    predictions = []
     for table in (inputs, wild):
         outcomes = Outcomes.from_folds(table.patients, {0: (list(patients["patient_id"][:120]), ["P0130", "P0155"])})
-        said.append(baselines.fit_predict(name, table, outcomes, MONTHS, 0))
-    assert said[0].risk[0] == said[1].risk[0]
-    np.testing.assert_array_equal(said[0].survival[0], said[1].survival[0])
-    assert np.isfinite(said[1].risk).all()
+        predictions.append(baselines.fit_predict(name, table, outcomes, MONTHS, 0))
+    assert predictions[0].risk[0] == predictions[1].risk[0]
+    np.testing.assert_array_equal(predictions[0].survival[0], predictions[1].survival[0])
+    assert np.isfinite(predictions[1].risk).all()
 
 
 def test_an_unknown_baseline_is_refused_with_a_suggestion():
@@ -114,12 +114,12 @@ def test_missing_ages_become_the_training_median_and_are_flagged():
     assert columns[2, 0] == pytest.approx(columns[:2, 0].mean())  # the median of 40 and 60
 
 
-def test_a_category_unseen_in_training_is_no_category():
+def test_a_category_that_is_not_in_training_is_encoded_as_zeros():
     words = pd.DataFrame({"grade": ["1", "2", "3", "2"]})
     block = Clinical(["grade"]).fit(Inputs(words, pd.DataFrame(index=range(4))))
     unseen = block.columns(Inputs(pd.DataFrame({"grade": ["9"]}), pd.DataFrame(index=range(1))))
-    seen = block.columns(Inputs(words, pd.DataFrame(index=range(4))))
-    assert (unseen[0] == seen.min(axis=0)).all()
+    columns = block.columns(Inputs(words, pd.DataFrame(index=range(4))))
+    assert (unseen[0] == columns.min(axis=0)).all()
 
 
 def test_components_have_unit_variance_in_training(inputs):
@@ -130,7 +130,7 @@ def test_components_have_unit_variance_in_training(inputs):
         np.testing.assert_allclose(columns.std(axis=0), 1, atol=1e-9)
 
 
-def test_a_constant_column_is_silent():
+def test_a_constant_column_becomes_zero():
     table = pd.DataFrame({"is_female": pd.array([1, 1, 1], dtype="Int8")})
     block = Clinical(["is_female"]).fit(Inputs(table, pd.DataFrame(index=range(3))))
     other = pd.DataFrame({"is_female": pd.array([0], dtype="Int8")})

@@ -43,7 +43,7 @@ def test_censoring_curve_agrees_with_scikit_survival(tied):
     np.testing.assert_allclose(censoring_curve(*tied).at(at), oracle.predict_proba(at), atol=EXACT)
 
 
-def test_a_step_counts_from_its_own_time_on():
+def test_a_step_holds_from_its_time_on():
     steps = StepFunction(np.array([1.0, 2.0]), np.array([0.5, 0.25]))
     assert list(steps.at(np.array([0.0, 0.999, 1.0, 1.5, 2.0, 9.0]))) == [1, 1, 0.5, 0.5, 0.25, 0.25]
     assert steps.quantile(0.5) == 1.0
@@ -52,14 +52,14 @@ def test_a_step_counts_from_its_own_time_on():
 
 
 @pytest.mark.parametrize("count", range(2, 60, 2))
-def test_half_of_the_patients_is_half_whatever_the_rounding_of_the_product(count):
+def test_the_median_allows_for_the_rounding_of_the_product(count):
     """Closed form: n patients censored at months 1..n leave exactly half at month n / 2; 24 patients: 12, not 13."""
     time = np.arange(1.0, count + 1)
     assert median_follow_up(np.zeros(count, dtype=bool), time) == count / 2
     assert KaplanMeier.fit(np.ones(count, dtype=bool), time).quantile(0.5) == count / 2
 
 
-def test_a_median_follow_up_that_is_not_reached_is_no_number_of_months():
+def test_a_median_follow_up_that_is_not_reached_is_infinite():
     """Events at 1, 2, 3 and one censoring, at 1.5: two of three still followed at the end of all observation."""
     assert median_follow_up(np.array([True, False, True, True]), np.array([1.0, 1.5, 2.0, 3.0])) == np.inf
     assert median_follow_up(np.ones(3, dtype=bool), np.array([1.0, 2.0, 3.0])) == np.inf

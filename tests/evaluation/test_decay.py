@@ -1,4 +1,4 @@
-"""Performance on later outcomes: delay, censoring, how often a steady model is accused, and that a broken one is."""
+"""Performance on later outcomes: delay, censoring, false alarms of an unchanged model, alarms of a failing one."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ PARAMS = MonitorParams(bootstrap=100, c_margin=0.0, calibration_margin=0.0, min_
 
 
 def patients(random, count=120, beta=1.0):
-    """Exponential lives with log hazard beta * x; S(t) is known, so the predictions are calibrated."""
+    """Exponential times with log hazard beta * x; S(t) is known, so the predictions are calibrated."""
     x = random.normal(size=count)
     rate = np.exp(beta * x) / 60
     death, censored = random.exponential(1 / rate), random.uniform(6, 100, count)
@@ -21,8 +21,8 @@ def patients(random, count=120, beta=1.0):
     return death <= censored, np.minimum(death, censored), x, survival
 
 
-def test_follow_up_is_cut_for_everybody_at_the_delay_before_the_last_contact():
-    """By hand: last contact in month 30 (10 + 20), cut at 24. The event of the second, at 26, is not known there."""
+def test_follow_up_is_cut_for_all_patients_at_the_delay_before_the_last_contact():
+    """Last contact in month 30 (10 + 20), cut at 24. The event of the second, at 26, is not known there."""
     event, time = np.array([True, True, False, False]), np.array([5.0, 6.0, 20.0, 2.0])
     entry = np.array([0.0, 20.0, 10.0, 28.0])
     kept, event, time = decay.mature_follow_up(event, time, entry, delay_months=6.0)
@@ -42,15 +42,15 @@ def test_without_entry_months_nothing_is_cut():
 def test_unos_c_agrees_with_scikit_survival():
     """Oracle: sksurv.metrics.concordance_index_ipcw with the same tau, censoring from the same patients."""
     event, time, x, survival = patients(np.random.default_rng(0))
-    found = decay.assess(event, time, x, survival, None, PARAMS)
+    result = decay.assess(event, time, x, survival, None, PARAMS)
     outcome = np.array(list(zip(event, time, strict=True)), dtype=[("e", bool), ("t", float)])
     theirs = concordance_index_ipcw(outcome, outcome, x, tau=float(np.quantile(time, decay.TAU_QUANTILE)))[0]
-    assert found.uno_c.value == pytest.approx(theirs, abs=1e-9)
-    assert found.loss is None
-    assert found.not_assessed_reason == ""
+    assert result.uno_c.value == pytest.approx(theirs, abs=1e-9)
+    assert result.loss is None
+    assert result.not_assessed_reason == ""
 
 
-def test_a_model_as_good_as_registered_is_accused_in_five_of_a_hundred_runs_at_most():
+def test_an_unchanged_model_has_a_false_alarm_in_at_most_five_percent_of_runs():
     """Margins 0, 100 runs; the registered C is drawn with its own error. The limit is the 99th percentile of 5 %."""
     random, alarms = np.random.default_rng(1), 0
     truth, error = 0.742, 0.02  # C of 20,000 such patients, checked below
@@ -63,7 +63,7 @@ def test_a_model_as_good_as_registered_is_accused_in_five_of_a_hundred_runs_at_m
     assert alarms <= stats.binom.ppf(0.99, 100, 0.05)
 
 
-def test_risks_that_say_nothing_and_survival_that_is_far_too_high_are_both_accused():
+def test_uninformative_risks_and_overestimated_survival_both_raise_an_alarm():
     random = np.random.default_rng(2)
     event, time, x, survival = patients(random, count=200)
     registered = Interval(0.74, 0.70, 0.78)
@@ -76,21 +76,21 @@ def test_risks_that_say_nothing_and_survival_that_is_far_too_high_are_both_accus
     assert "event probability at 36 months" in rosy.alarms[0]
 
 
-def test_few_events_are_not_judged_and_from_five_on_c_stands_there_with_its_interval():
+def test_few_events_are_not_assessed_and_c_is_reported_from_five_events_on():
     event, time, x, survival = patients(np.random.default_rng(3), count=40)
     for events in (0, 4, 5, 9):
         shown = event & (np.cumsum(event) <= events)
-        found = decay.assess(shown, time, x, survival, Interval(0.99, 0.98, 1.0), PARAMS)
-        assert found.not_assessed_reason == f"{events} events of new patients; 10 are needed"
-        assert found.alarms == ()
-        assert (found.uno_c is not None) == (events >= 5)
+        result = decay.assess(shown, time, x, survival, Interval(0.99, 0.98, 1.0), PARAMS)
+        assert result.not_assessed_reason == f"{events} events of new patients; 10 are needed"
+        assert result.alarms == ()
+        assert (result.uno_c is not None) == (events >= 5)
     outcome = np.array(list(zip(shown, time, strict=True)), dtype=[("e", bool), ("t", float)])
     theirs = concordance_index_ipcw(outcome, outcome, x, tau=float(np.quantile(time, decay.TAU_QUANTILE)))[0]
-    assert found.uno_c.value == pytest.approx(theirs, abs=1e-9)
-    assert found.uno_c.low < found.uno_c.value < found.uno_c.high
+    assert result.uno_c.value == pytest.approx(theirs, abs=1e-9)
+    assert result.uno_c.low < result.uno_c.value < result.uno_c.high
 
 
-def test_without_anything_to_compare_with_the_performance_is_not_judged():
+def test_without_a_reference_the_performance_is_not_assessed():
     event, time, x, survival = patients(np.random.default_rng(4))
-    found = decay.assess(event, time, x, {1000.0: survival[36.0]}, None, PARAMS)
-    assert found.not_assessed_reason.startswith("neither a registered Uno's C")
+    result = decay.assess(event, time, x, {1000.0: survival[36.0]}, None, PARAMS)
+    assert result.not_assessed_reason.startswith("neither a registered Uno's C")

@@ -1,4 +1,4 @@
-"""Figures: the same bytes, escaped text, alt texts; looked at in a browser by tests/stack."""
+"""Figures: the same bytes, escaped text, text alternatives."""
 
 import xml.etree.ElementTree as ET
 
@@ -29,19 +29,19 @@ def test_drawing_twice_gives_the_same_bytes(tied):
         assert first.png.startswith(b"\x89PNG")
 
 
-def test_every_figure_is_sound_xml_with_its_own_ids_and_no_address_to_load(tied):
-    seen: set[str] = set()
+def test_every_figure_is_valid_xml_with_unique_ids_and_no_external_address(tied):
+    known_ids: set[str] = set()
     for figure in _drawn(tied):
         root = ET.fromstring(figure.inline())
         ids = {node.get("id") for node in root.iter() if node.get("id")}
-        assert not ids & seen
-        seen |= ids
+        assert not ids & known_ids
+        known_ids |= ids
         links = {v for node in root.iter() for k, v in node.attrib.items() if k.endswith("href")}
         assert all(link.startswith("#") for link in links)
         assert "currentColor" in figure.inline()
 
 
-def test_alt_texts_tell_the_numbers(tied):
+def test_alt_texts_contain_the_numbers(tied):
     alts = [figure.alt for figure in _drawn(tied)]
     assert "log-rank p" in alts[0]
     assert "MCTI 0.600 [0.500, 0.700]" in alts[1]
@@ -49,7 +49,7 @@ def test_alt_texts_tell_the_numbers(tied):
     assert "predicted" in alts[3]
 
 
-def test_the_users_words_are_escaped(tied):
+def test_user_text_is_escaped(tied):
     assert "a&lt;b&gt;" in _drawn(tied)[1].svg
 
 
@@ -62,5 +62,5 @@ def test_months_on_the_axis_are_round(horizon, last):
 
 
 @pytest.mark.parametrize(("p", "text"), [(0.0001, "< 0.001"), (0.0134, "= 0.013"), (float("nan"), "not defined")])
-def test_p_is_written_as_journals_do(p, text):
+def test_p_is_written_in_the_format_of_journals(p, text):
     assert figures.p_text(p) == text

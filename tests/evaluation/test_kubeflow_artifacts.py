@@ -1,4 +1,4 @@
-"""What Kubeflow's page shows of an evaluation."""
+"""The artifacts of an evaluation for the Kubeflow UI."""
 
 import json
 
@@ -20,12 +20,12 @@ def evaluation(tmp_path):
     (tmp_path / "figures" / "kaplan_meier.svg").write_text(drawn, encoding="utf-8")
     c = {"value": 0.61, "low": 0.5, "high": 0.7}
     models = {"mcti": c, "a|b": {**c, "value": 0.7}, "short": {"value": None, "low": None, "high": None}}
-    told = {"patients": 60, "events": 24, "folds": 3, "notice": "<b>painted</b>", "models": models}
-    (tmp_path / "result.json").write_text(json.dumps(told), encoding="utf-8")
+    result = {"patients": 60, "events": 24, "folds": 3, "notice": "<b>painted</b>", "models": models}
+    (tmp_path / "result.json").write_text(json.dumps(result), encoding="utf-8")
     return tmp_path
 
 
-def test_the_curve_is_that_of_the_middle_horizon(evaluation):
+def test_the_roc_curve_is_that_of_the_middle_horizon(evaluation):
     false, true, threshold = kubeflow_artifacts.roc(evaluation)
     assert (false, threshold) == ([0.0, 0.5, 1.0], [0.0, 0.5, 1.0])
     assert true == pytest.approx([0.036, 0.536, 1.036])
@@ -37,14 +37,14 @@ def test_without_a_horizon_the_curve_is_empty(evaluation):
     assert kubeflow_artifacts.roc(evaluation) == ([], [], [])
 
 
-def test_the_page_of_the_curves_holds_the_drawing_and_escapes_the_notice(evaluation):
+def test_the_page_contains_the_figure_and_escapes_the_notice(evaluation):
     page = kubeflow_artifacts.curves(evaluation)
     assert page.count("<svg") == page.count("</svg>") == 1
     assert "<?xml" not in page
     assert "&lt;b&gt;painted&lt;/b&gt;" in page
 
 
-def test_the_table_has_the_best_first_and_no_cell_can_break_it(evaluation):
+def test_the_table_is_sorted_by_c_and_its_cells_are_escaped(evaluation):
     lines = kubeflow_artifacts.scores(evaluation).splitlines()
     assert lines[0] == "**&lt;b&gt;painted&lt;/b&gt;**"
     assert lines[-3:] == [

@@ -1,4 +1,4 @@
-"""Oracles: scikit-survival 0.28 and lifelines 0.30 (second implementations), and cases worked by hand."""
+"""Oracles: scikit-survival 0.28 and lifelines 0.30 (second implementations), and cases with known results."""
 
 import numpy as np
 import pandas as pd
@@ -23,19 +23,19 @@ def _value(statistic, tested):
     return point(statistic, len(tested.patient_ids))
 
 
-def test_c_by_hand():
+def test_c_equals_the_worked_out_value():
     """Events at 1 and 3, censored at 2 and 4: pairs (1,2) (1,3) (1,4) (3,4); the risks get two right and tie one."""
     event, time = np.array([True, False, True, False]), np.array([1.0, 2.0, 3.0, 4.0])
     assert metrics.harrell_c(event, time, np.array([2.0, 1.0, 2.0, 3.0])) == pytest.approx((1 + 0.5 + 0 + 0) / 4)
 
 
-def test_the_patient_who_dies_first_should_have_the_higher_risk():
+def test_c_is_one_when_the_earlier_event_has_the_higher_risk():
     event, time = np.ones(5, dtype=bool), np.arange(1.0, 6.0)
     assert metrics.harrell_c(event, time, -time) == 1.0
     assert metrics.harrell_c(event, time, time) == 0.0
 
 
-def test_c_without_an_orderable_pair_is_not_a_number():
+def test_c_without_an_orderable_pair_is_nan():
     assert np.isnan(metrics.harrell_c(np.zeros(4, dtype=bool), np.arange(4.0) + 1, np.arange(4.0)))
 
 
@@ -70,8 +70,8 @@ def test_shifting_the_risks_of_one_fold_changes_no_ranking_metric(tied):
         assert _value(make(tied, shifted), tied) == pytest.approx(_value(make(tied, risk), tied), abs=EXACT)
 
 
-def test_a_resample_scores_as_the_copied_patients_do(tied):
-    """Oracle: scikit-survival on a table in which the drawn patients stand as often as they were drawn."""
+def test_a_resample_has_the_score_of_the_copied_patients(tied):
+    """Oracle: scikit-survival on a table with a copy of each patient per draw."""
     risk = _risk(tied)
     draws = np.random.default_rng(0).multinomial(150, np.full(150, 1 / 150), size=4).astype(float)
     ours = metrics.c_index(tied, risk)(draws)
@@ -85,7 +85,7 @@ def test_a_resample_scores_as_the_copied_patients_do(tied):
 
 
 def _one_fold(count: int = 400, months: int = 0) -> tuple[Outcomes, np.ndarray, np.ndarray]:
-    """One fold without tied times, with the training and test tables as scikit-survival wants them.
+    """One fold without tied times, with the training and test tables in the format of scikit-survival.
 
     At tied times scikit-survival 0.28 weighs an event by 1/G(T) in place of 1/G(T-) and the two differ by intent.
     """
@@ -143,7 +143,7 @@ def _whole_months(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("times", [WHOLE_MONTHS, *(_whole_months(seed) for seed in range(4))])
-def test_a_forecast_of_one_half_scores_a_quarter_at_every_month_ties_included(times):
+def test_a_prediction_of_one_half_scores_a_quarter_at_every_month_with_ties(times):
     """(1/2)² whatever happened: the weights sum to n at every t (Graf et al. 1999)."""
     tested = _scored_on_itself(*times)
     for months in np.unique(times[0])[:-1]:
@@ -151,7 +151,7 @@ def test_a_forecast_of_one_half_scores_a_quarter_at_every_month_ties_included(ti
         assert _value(metrics.brier_at(tested, half, float(months)), tested) == pytest.approx(0.25, abs=EXACT)
 
 
-def test_weights_at_ties_by_hand():
+def test_weights_at_ties_equal_the_worked_out_values():
     """Months 1, 2, 2, 3, 4, 5, 6. The censoring at 2 leaves 4 of the 5 who stand after the event at 2: G(2) = 4/5,
     G(2-) = 1. By month 2 the two events weigh 1, the four who stand 5/4, the one censored at 2 nothing."""
     (fold,) = _scored_on_itself(*WHOLE_MONTHS).folds
@@ -174,7 +174,7 @@ def test_the_weights_of_the_events_add_up_to_one_minus_kaplan_meier(seed):
         assert weight[had].sum() / len(time) == pytest.approx(1 - fitted.predict(months), abs=1e-9)
 
 
-def test_all_weighed_figures_take_the_weights_of_the_tie_rule():
+def test_all_weighted_metrics_use_the_weights_of_the_tie_rule():
     """Uno's C, AUC, ROC curve, calibration and decision curve on whole months, from the weights worked out above.
 
     By month 2.5 the events at 1 and 2 weigh 1 each. Risks put the event at 2 below all others: AUC and ROC area are
@@ -199,7 +199,7 @@ def test_all_weighed_figures_take_the_weights_of_the_tie_rule():
     assert _value(metrics.uno_c(tested, risk, 0.8), tested) == pytest.approx(oracle, abs=EXACT)
 
 
-def test_the_kaplan_meier_prediction_has_no_skill_and_the_truth_has(tied):
+def test_the_kaplan_meier_prediction_has_no_skill_and_true_probabilities_have(tied):
     horizons = np.array([12.0, 36.0])
     everyone = metrics.kaplan_meier_prediction(tied, horizons)
     assert _value(metrics.brier_skill(tied, everyone, horizons), tied) == 0
@@ -208,7 +208,7 @@ def test_the_kaplan_meier_prediction_has_no_skill_and_the_truth_has(tied):
     assert _value(metrics.brier_skill(tied, truth, horizons), tied) > 0.1
 
 
-def test_a_fold_without_events_takes_no_part_and_breaks_nothing():
+def test_a_fold_without_events_does_not_contribute():
     patients = make_patients(100)
     folds = make_folds(patients, 4)
     patients.loc[patients["patient_id"].isin(folds[2][1]), "event"] = 0
@@ -233,7 +233,7 @@ def test_a_horizon_beyond_the_last_training_event_is_not_usable_though_g_is_posi
     assert list(metrics.usable_horizons(tested, np.array([45.0, 60.0]))) == [True, False]
 
 
-def test_subtype_scores_by_hand():
+def test_subtype_scores_equal_the_worked_out_values():
     truth = pd.Series(["A", "A", "B", "B"])
     probability = pd.DataFrame({"A": [0.9, 0.4, 0.3, 0.6], "B": [0.1, 0.6, 0.7, 0.4]})
     scores = metrics.subtype_scores(truth, probability)
@@ -249,9 +249,11 @@ def test_subtype_scores_agree_with_scikit_learn_also_under_resampling():
     truth, classes = generator.choice(["a", "b", "c"], 60), ["a", "b", "c"]
     probability = generator.dirichlet(np.ones(3), 60).round(1)
     draws = generator.multinomial(60, np.full(60, 1 / 60), size=4).astype(np.float64)
-    found = metrics.subtype_statistics(np.arange(60), truth, classes, probability)
+    statistics = metrics.subtype_statistics(np.arange(60), truth, classes, probability)
     guessed = np.array(classes)[probability.argmax(axis=1)]
-    for weights, area, f1 in zip(draws, found["subtype_auroc"](draws), found["subtype_macro_f1"](draws), strict=True):
+    for weights, area, f1 in zip(
+        draws, statistics["subtype_auroc"](draws), statistics["subtype_macro_f1"](draws), strict=True
+    ):
         areas = [roc_auc_score(truth == c, probability[:, i], sample_weight=weights) for i, c in enumerate(classes)]
         assert area == pytest.approx(np.mean(areas), abs=1e-12)
         assert f1 == pytest.approx(f1_score(truth, guessed, average="macro", sample_weight=weights), abs=1e-12)

@@ -23,7 +23,7 @@ def table(risk, time, event, fold=0):
     return pd.DataFrame({"patient_id": ids, "fold": fold, "risk": risk, **alive, "time_months": time, "event": counted})
 
 
-def test_both_concordances_and_the_brier_score_are_those_of_scikit_survival(truth):
+def test_both_c_and_the_brier_score_agree_with_scikit_survival(truth):
     """Oracle: scikit-survival 0.28.0 with all patients as training part; one fold, so nothing is pooled."""
     time, event, draw = truth
     good, bad = -time + draw.normal(0, 10, 160), draw.normal(size=160)
@@ -43,7 +43,7 @@ def test_both_concordances_and_the_brier_score_are_those_of_scikit_survival(trut
     assert point_estimates(paired.ibs(), 140)[0] == pytest.approx(oracle, rel=1e-9)
 
 
-def test_the_interval_is_of_the_difference_and_holds_it(truth):
+def test_the_interval_of_the_difference_contains_the_difference(truth):
     time, event, draw = truth
     risk = -time + draw.normal(0, 30, 160)
     close = risk + draw.normal(0, 1, 160)
@@ -55,7 +55,7 @@ def test_the_interval_is_of_the_difference_and_holds_it(truth):
     assert difference.high - difference.low < 0.03
 
 
-def test_a_group_counts_pairs_of_its_members_alone(truth):
+def test_a_group_counts_only_pairs_of_its_members(truth):
     time, event, draw = truth
     risk = draw.normal(size=160)
     paired = PairedComparison.from_tables(table(risk, time, event), table(-risk, time, event), tau_quantile=0.999)
@@ -72,7 +72,7 @@ def test_a_group_counts_pairs_of_its_members_alone(truth):
     assert point_estimates(others.uno_c(), 160)[0] != pytest.approx(point_estimates(paired.uno_c(), 160)[0])
 
 
-def test_no_common_patient_leaves_nothing_to_compare(truth):
+def test_without_a_common_patient_the_comparison_is_empty(truth):
     time, event, draw = truth
     ours = table(draw.normal(size=160), time, event)
     theirs = ours.assign(patient_id=[f"Q{i}" for i in range(160)])
@@ -80,7 +80,7 @@ def test_no_common_patient_leaves_nothing_to_compare(truth):
     assert (len(paired.patients), paired.events) == (0, 0)
 
 
-def test_follow_up_is_that_of_the_newer_table(truth):
+def test_follow_up_is_that_of_the_first_table(truth):
     time, event, draw = truth
     risk = draw.normal(size=160)
     newer = table(risk, time + 5, event)

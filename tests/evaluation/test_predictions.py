@@ -1,4 +1,4 @@
-"""What may be wrong with the predictions of a fold, one by one."""
+"""Reading of predictions, and every error in the predictions of a fold."""
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ HORIZONS = np.array([12.0, 36.0])
 
 @pytest.fixture
 def models(tmp_path):
-    """Folders of two folds with sound predictions, and the outcomes they belong to."""
+    """Folders of two folds with valid predictions, and their outcomes."""
     patients = make_patients(20)
     folds = make_folds(patients, 2)
     for k, (_, test) in folds.items():
@@ -28,11 +28,11 @@ def models(tmp_path):
     return tmp_path, Outcomes.from_folds(patients, folds)
 
 
-def test_risks_come_back_to_the_bit(models, tmp_path):
-    place, outcomes = models
-    read = predictions.read_models(place, outcomes, HORIZONS)
+def test_risks_are_read_without_loss(models, tmp_path):
+    folder, outcomes = models
+    read = predictions.read_models(folder, outcomes, HORIZONS)
     first = outcomes.patient_ids[outcomes.patient[0]]
-    frame = pd.read_csv(place / "fold_0" / "predictions.csv", float_precision="round_trip").set_index("patient_id")
+    frame = pd.read_csv(folder / "fold_0" / "predictions.csv", float_precision="round_trip").set_index("patient_id")
     assert read.risk[0] == frame.loc[first, "risk"]
     predictions.write_csv(predictions.with_outcomes(outcomes, read, HORIZONS), tmp_path / "all.csv")
     written = pd.read_csv(tmp_path / "all.csv", float_precision="round_trip")
@@ -57,7 +57,7 @@ def _foreign(frame):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (_without_a_row, "has no prediction"),
         (_twice, "more than one prediction"),
@@ -70,31 +70,31 @@ def _foreign(frame):
         (lambda f: f.set_axis([*"abcde"], axis=1)[["a"]], "a single column.*separate the columns by commas"),
     ],
 )
-def test_what_is_wrong_is_named_with_file_and_patient(models, change, said):
-    place, outcomes = models
-    path = place / "fold_1" / "predictions.csv"
+def test_each_error_names_file_and_patient(models, change, message):
+    folder, outcomes = models
+    path = folder / "fold_1" / "predictions.csv"
     predictions.write_csv(change(pd.read_csv(path)), path)
-    with pytest.raises(DataError, match=said) as caught:
-        predictions.read_models(place, outcomes, HORIZONS)
+    with pytest.raises(DataError, match=message) as caught:
+        predictions.read_models(folder, outcomes, HORIZONS)
     assert "fold_1" in str(caught.value)
 
 
-def test_a_fold_without_a_model_and_a_torn_file_are_refused(models):
-    place, outcomes = models
-    (place / "fold_1" / "predictions.csv").write_text("")
+def test_a_missing_fold_and_a_truncated_file_are_errors(models):
+    folder, outcomes = models
+    (folder / "fold_1" / "predictions.csv").write_text("")
     with pytest.raises(DataError, match="not a CSV table"):
-        predictions.read_models(place, outcomes, HORIZONS)
-    (place / "fold_1" / "predictions.csv").unlink()
+        predictions.read_models(folder, outcomes, HORIZONS)
+    (folder / "fold_1" / "predictions.csv").unlink()
     with pytest.raises(DataError, match="no such file"):
-        predictions.read_models(place, outcomes, HORIZONS)
+        predictions.read_models(folder, outcomes, HORIZONS)
 
 
-def test_words_in_a_column_of_numbers_are_refused(models):
-    place, outcomes = models
-    path = place / "fold_0" / "predictions.csv"
+def test_text_in_a_column_of_numbers_is_an_error(models):
+    folder, outcomes = models
+    path = folder / "fold_0" / "predictions.csv"
     predictions.write_csv(pd.read_csv(path).astype({"risk": str}).assign(risk="high"), path)
     with pytest.raises(DataError, match="'high'"):
-        predictions.read_models(place, outcomes, HORIZONS)
+        predictions.read_models(folder, outcomes, HORIZONS)
 
 
 def test_folds_must_belong_to_the_cohort_and_keep_training_and_test_apart():

@@ -1,4 +1,4 @@
-"""What the page says, from scores made by hand."""
+"""The text of the report for given scores."""
 
 import dataclasses
 
@@ -14,7 +14,7 @@ PARAMS = EvaluateParams(baselines=("cox_clinical",), primary_baseline="cox_clini
 
 
 def make_scores(low: float, high: float, events: tuple[int, ...] = (12, 15)) -> Scores:
-    """Ours .65, the baseline .6, the difference's interval as given; no horizon."""
+    """MCTI and the baseline with C .65, the interval of the difference as given; no horizon."""
     folds = [{"fold": k, "patients": 40, "events": n, "c_index": 0.6 if n else None} for k, n in enumerate(events)]
     number = {"value": 0.65, "low": 0.55, "high": 0.75}
     models = {
@@ -39,11 +39,11 @@ def page(scores: Scores, name: str = "c", notice: str = "") -> str:
     ("ends", "verdict"),
     [((0.01, 0.1), "MCTI ranks better"), ((-0.1, -0.01), "MCTI ranks worse"), ((-0.1, 0.1), "no difference is shown")],
 )
-def test_the_verdict_follows_the_interval_whichever_way_it_went(ends, verdict):
+def test_the_verdict_follows_the_interval_in_both_directions(ends, verdict):
     assert verdict in page(make_scores(*ends))
 
 
-def test_folds_without_events_few_events_and_horizons_out_of_reach_are_said():
+def test_folds_without_events_few_events_and_unusable_horizons_are_reported():
     text = page(make_scores(-0.1, 0.1, events=(0, 4)))
     assert "1 test fold(s) have no event" in text
     assert "Only 4 events: no conclusion is possible" in text
@@ -51,7 +51,7 @@ def test_folds_without_events_few_events_and_horizons_out_of_reach_are_said():
     assert "Cox: clinical + genes + slides was left out: no slide features were given" in text
 
 
-def test_words_of_the_cohort_are_escaped():
+def test_text_of_the_cohort_is_escaped():
     text = page(make_scores(-0.1, 0.1), name="<script>alert(1)</script>", notice="<b>")
     assert "<script" not in text
     assert "&lt;script&gt;" in text
@@ -66,18 +66,18 @@ def test_excluded_patients_are_counted_by_step_and_reason():
     )
 
 
-def test_a_median_follow_up_that_is_not_reached_is_said():
+def test_a_median_follow_up_that_is_not_reached_is_reported():
     facts = report.CohortSummary("c", "", "OS", 80, 27, np.inf, "12 genes")
     text = report.render(facts, make_scores(-0.1, 0.1), [], PARAMS, {})
     assert "median follow-up not reached (reverse Kaplan-Meier)" in text
 
 
-def test_undefined_numbers_are_called_so():
+def test_undefined_numbers_are_reported_as_not_defined():
     assert summary_text.format_interval(Interval(np.nan, np.nan, np.nan)) == "not defined"
     assert summary_text.format_interval(Interval(0.5, np.nan, np.nan)) == "0.500"
 
 
-def test_the_checklist_fills_what_the_run_knows_and_leaves_the_rest_to_people():
+def test_the_checklist_fills_the_items_of_the_run_and_leaves_the_others_to_the_authors():
     study = tripod_checklist.StudySummary(
         "OS", 80, 27, {"split": {"no features": 2}}, "12 genes", "painted", (40, 42), (13, 14)
     )
@@ -93,19 +93,19 @@ def test_the_checklist_fills_what_the_run_knows_and_leaves_the_rest_to_people():
 
 def with_search(**more) -> Scores:
     gain = {"value": 0.02, "low": -0.03, "high": 0.07}
-    found = {"nested": False, "outer_folds": [0], "trials": 8, "gain": gain, "seen": 60, "patients": 80}
-    return dataclasses.replace(make_scores(-0.1, 0.1), search=found | more)
+    search = {"nested": False, "outer_folds": [0], "trials": 8, "gain": gain, "seen": 60, "patients": 80}
+    return dataclasses.replace(make_scores(-0.1, 0.1), search=search | more)
 
 
-def test_a_search_that_saw_test_patients_is_said_as_a_warning_in_tripod_16_and_in_its_own_section():
+def test_a_search_that_used_test_patients_is_reported_in_three_places():
     text = page(with_search())
-    told = "60 of the 80 evaluated patients influenced the choice of the settings"
-    assert text.count(told) == 3
+    sentence = "60 of the 80 evaluated patients influenced the choice of the settings"
+    assert text.count(sentence) == 3
     assert "0.020 [-0.030, 0.070]" in text
     assert "best of 8 trials" in text
 
 
-def test_a_nested_search_says_that_no_test_patient_was_seen():
+def test_a_nested_search_is_reported_as_using_no_test_patient():
     gains = {"0": {"value": 0.01, "low": None, "high": None}, "1": {"value": -0.02, "low": None, "high": None}}
     text = page(with_search(nested=True, seen=0, outer_folds=[0, 1], gains=gains))
     assert "no test patient was used" in text
@@ -114,7 +114,7 @@ def test_a_nested_search_says_that_no_test_patient_was_seen():
 
 
 def with_slopes(*slopes: float) -> Scores:
-    """Scores with one horizon a slope, at months 12, 24 …"""
+    """Scores with one horizon per slope, at months 12, 24 …"""
     scores, horizons = make_scores(-0.1, 0.1), np.arange(1, len(slopes) + 1) * 12.0
     number = {"value": 0.2, "low": 0.1, "high": 0.3}
     for model in scores.models.values():

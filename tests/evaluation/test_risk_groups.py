@@ -1,4 +1,4 @@
-"""Risk groups: limits from the training part alone."""
+"""Risk groups: limits from the training part only."""
 
 import math
 
@@ -11,38 +11,38 @@ from mcti.evaluation.outcomes import Outcomes
 from tests.evaluation.factories import make_folds, make_patients
 
 
-def _made(repeats: int = 1) -> tuple[Outcomes, np.ndarray]:
+def _simulate(repeats: int = 1) -> tuple[Outcomes, np.ndarray]:
     patients = make_patients(120)
     outcomes = Outcomes.from_folds(patients, make_folds(patients, 4, repeats))
     return outcomes, patients["x"].to_numpy()[outcomes.patient] + 10.0 * outcomes.fold_number
 
 
-def test_groups_are_about_equal_though_the_folds_have_other_scales():
-    outcomes, risk = _made()
+def test_groups_are_about_equal_with_folds_on_different_scales():
+    outcomes, risk = _simulate()
     for count in (2, 3, 4):
         sizes = np.bincount(risk_groups.assign(outcomes, risk, count))
         assert len(sizes) == count
         assert sizes.min() > 0.6 * 120 / count
 
 
-def test_the_limits_of_a_fold_do_not_see_its_own_risks():
-    """A wild risk in fold 0 moves the limits of the others; the limit of fold 0 stays where it was."""
-    outcomes, risk = _made()
-    own = slice(0, int(outcomes.starts[1]))
+def test_the_limits_of_a_fold_do_not_depend_on_its_own_risks():
+    """An extreme risk in fold 0 changes the limits of the other folds, not that of fold 0."""
+    outcomes, risk = _simulate()
+    first_fold = slice(0, int(outcomes.starts[1]))
     limits = []
     for scale in (1.0, 5.0):
         stretched = risk_groups.standardise_within_fold(outcomes, risk)
-        stretched[own] *= scale
+        stretched[first_fold] *= scale
         basis = stretched[~np.isin(outcomes.patient, outcomes.folds[0].patients)]
         limits.append(np.median(basis))
-        assigned = risk_groups.assign(outcomes, risk, 2)[own]
+        assigned = risk_groups.assign(outcomes, risk, 2)[first_fold]
         np.testing.assert_array_equal(
-            assigned, risk_groups.standardise_within_fold(outcomes, risk)[own] > np.median(basis)
+            assigned, risk_groups.standardise_within_fold(outcomes, risk)[first_fold] > np.median(basis)
         )
     assert limits[0] == limits[1]
 
 
-def test_outcomes_have_no_say_in_the_groups():
+def test_the_groups_do_not_depend_on_outcomes():
     patients = make_patients(120)
     folds, risk = make_folds(patients, 4), np.random.default_rng(0).normal(size=120)
     before = risk_groups.assign(Outcomes.from_folds(patients, folds), risk, 2)
@@ -51,26 +51,26 @@ def test_outcomes_have_no_say_in_the_groups():
 
 
 def test_log_rank_agrees_with_lifelines():
-    outcomes, risk = _made()
-    found = risk_groups.form_groups(outcomes, risk, 3)
+    outcomes, risk = _simulate()
+    groups = risk_groups.form_groups(outcomes, risk, 3)
     event, time = outcomes.event[outcomes.patient], outcomes.time_months[outcomes.patient]
-    assert found.p == pytest.approx(multivariate_logrank_test(time, found.group, event).p_value, rel=1e-9)
+    assert groups.p == pytest.approx(multivariate_logrank_test(time, groups.group, event).p_value, rel=1e-9)
 
 
-def test_high_risk_dies_earlier():
-    outcomes, risk = _made()
+def test_the_high_risk_group_has_earlier_events():
+    outcomes, risk = _simulate()
     low, high = risk_groups.form_groups(outcomes, risk, 2).curves
     assert low.at(60.0) > high.at(60.0) + 0.2
 
 
-def test_repeated_patients_have_curves_but_no_p():
-    found = risk_groups.form_groups(*_made(repeats=2), 2)
-    assert math.isnan(found.p)
-    assert all(found.curves)
+def test_repeated_folds_have_curves_and_no_p():
+    groups = risk_groups.form_groups(*_simulate(repeats=2), 2)
+    assert math.isnan(groups.p)
+    assert all(groups.curves)
 
 
-def test_one_risk_for_all_is_one_group():
-    outcomes, risk = _made()
-    found = risk_groups.form_groups(outcomes, np.zeros(len(risk)), 2)
-    assert found.sizes() == [120, 0]
-    assert math.isnan(found.p)
+def test_equal_risks_form_one_group():
+    outcomes, risk = _simulate()
+    groups = risk_groups.form_groups(outcomes, np.zeros(len(risk)), 2)
+    assert groups.sizes() == [120, 0]
+    assert math.isnan(groups.p)

@@ -1,4 +1,4 @@
-"""Oracles: scikit-learn's roc_curve (1.9) and scikit-survival's cumulative_dynamic_auc (0.28), and a case by hand."""
+"""Oracles: scikit-learn's roc_curve (1.9) and scikit-survival's cumulative_dynamic_auc (0.28)."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_without_censoring_it_is_the_curve_of_scikit_learn():
     np.testing.assert_allclose(true, theirs[1], atol=1e-12)
 
 
-def test_a_fold_whose_risks_are_on_another_scale_changes_nothing():
+def test_the_scale_of_a_fold_does_not_change_the_curve():
     tested, risk = outcomes(3)
     moved = risk * np.array([1.0, 100.0, 0.01])[tested.fold_number] + np.array([0, 7, -3])[tested.fold_number]
     for ours, theirs in zip(roc.curve_at(tested, risk, 36.0), roc.curve_at(tested, moved, 36.0), strict=True):

@@ -1,4 +1,4 @@
-"""The real study, small: its one command on a cohort of its own layout, its numbers against scikit-survival."""
+"""The study on a small cohort: its command, and its numbers against scikit-survival."""
 
 import io
 import json
@@ -25,31 +25,31 @@ MODELS = ("linear_all", "mcti", "no_bilinear", "permuted linear_all")
 pytestmark = pytest.mark.slow
 
 
-def a_cohort(place, classes=None):
-    """Real patients and genes of GSE7390 with made patches, at eight made sites, as the study reads a cohort."""
+def write_cohort(root, classes=None):
+    """Patients and genes of GSE7390 with simulated patches and eight simulated sites, in the layout of the study."""
     clinical, expression, _ = demo_tables()
     clinical = clinical.drop(columns=["grade", "size_cm"]).head(PATIENTS)
     clinical["site"] = [f"S{i % 8}" for i in range(PATIENTS)]
     if classes is not None:
         clinical["subtype"] = classes
-    clinical.to_csv(place / "small_clinical.csv", index=False)
-    expression.iloc[:PATIENTS, :21].to_parquet(place / "small_expression.parquet")
+    clinical.to_csv(root / "small_clinical.csv", index=False)
+    expression.iloc[:PATIENTS, :21].to_parquet(root / "small_expression.parquet")
     names = clinical["patient_id"]
     pd.DataFrame({"patient_id": names, "slide_id": [f"{n}-slide" for n in names]}).to_csv(
-        place / "small_slides.csv", index=False
+        root / "small_slides.csv", index=False
     )
     random = np.random.default_rng(5)
-    (place / "bags").mkdir()
-    with zipfile.ZipFile(place / "bags" / "small.zip", "w") as archive:
+    (root / "bags").mkdir()
+    with zipfile.ZipFile(root / "bags" / "small.zip", "w") as archive:
         for name in names:
-            told = io.BytesIO()
-            torch.save(torch.from_numpy(random.normal(size=(5, 8)).astype(np.float32)), told)
-            archive.writestr(f"{name}-slide.pt", told.getvalue())
+            stream = io.BytesIO()
+            torch.save(torch.from_numpy(random.normal(size=(5, 8)).astype(np.float32)), stream)
+            archive.writestr(f"{name}-slide.pt", stream.getvalue())
     return clinical.set_index("patient_id")
 
 
-def study(place, *flags):
-    words = ["--data", str(place), "--out", str(place / "study"), "--docs", str(place / "docs"), "--workers", "1"]
+def study(root, *flags):
+    words = ["--data", str(root), "--out", str(root / "study"), "--docs", str(root / "docs"), "--workers", "1"]
     words += ["--folds", str(FOLDS), "--seeds", str(SEEDS), "--bootstrap", "60", "--models", *MODELS, *flags]
     return subprocess.run(
         [sys.executable, "-m", "benchmarks.tcga_study", *words], cwd=ROOT, capture_output=True, text=True, check=False
@@ -57,16 +57,16 @@ def study(place, *flags):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def finished_study(tmp_path_factory):
     """The folder of a study that was stopped before its first fit and started again; its cohort's table."""
-    place = tmp_path_factory.mktemp("study")
-    table = a_cohort(place)
-    stopped = study(place, "--minutes", "1e-9")
+    root = tmp_path_factory.mktemp("study")
+    table = write_cohort(root)
+    stopped = study(root, "--minutes", "1e-9")
     assert stopped.returncode != 0
     assert "linear_all is not whole" in stopped.stderr, "no table without the model that all are held against"
-    done = study(place)
+    done = study(root)
     assert done.returncode == 0, done.stderr
-    return place, table
+    return root, table
 
 
 def c_within_folds(table, folder):
@@ -75,22 +75,22 @@ def c_within_folds(table, folder):
     for path in sorted(folder.glob("*.csv")):
         rows = pd.read_csv(path, dtype={"patient_id": str})
         truth = table.loc[rows["patient_id"]]
-        found = concordance_index_censored(truth["event"].astype(bool), truth["time_months"], rows["risk"])
-        right, pairs = right + found[1] + found[3] / 2, pairs + sum(found[1:4])
+        concordance = concordance_index_censored(truth["event"].astype(bool), truth["time_months"], rows["risk"])
+        right, pairs = right + concordance[1] + concordance[3] / 2, pairs + sum(concordance[1:4])
     return right / pairs
 
 
-def test_every_c_of_the_tables_is_that_of_its_predictions(made):
-    place, table = made
-    arms = json.loads((place / "docs" / "results.json").read_text(encoding="utf-8"))["arms"]
+def test_every_c_of_the_tables_agrees_with_its_predictions(finished_study):
+    root, table = finished_study
+    arms = json.loads((root / "docs" / "results.json").read_text(encoding="utf-8"))["arms"]
     assert [arm["scheme"] for arm in arms] == ["site", "random"]
     for arm in arms:
         assert arm["missing"] == []
         for name in ("mcti", "no_bilinear"):
-            folder = place / "study" / "small" / arm["scheme"] / name
-            own = [c_within_folds(table, folder / f"seed_{seed}") for seed in range(SEEDS)]
-            assert arm["models"][name]["c_by_seed"] == pytest.approx(own, abs=1e-12)
-        linear = place / "study" / "small" / arm["scheme"] / "linear_all" / "seed_0"
+            folder = root / "study" / "small" / arm["scheme"] / name
+            c_by_seed = [c_within_folds(table, folder / f"seed_{seed}") for seed in range(SEEDS)]
+            assert arm["models"][name]["c_by_seed"] == pytest.approx(c_by_seed, abs=1e-12)
+        linear = root / "study" / "small" / arm["scheme"] / "linear_all" / "seed_0"
         bar = arm["models"]["linear_all"]["c_index"]["value"]
         assert bar == pytest.approx(c_within_folds(table, linear), abs=1e-12)
         difference = arm["models"]["mcti"]["minus_linear_all"]
@@ -99,9 +99,9 @@ def test_every_c_of_the_tables_is_that_of_its_predictions(made):
         assert difference["low"] < difference["value"] < difference["high"]
 
 
-def test_a_cohort_of_one_class_gets_its_tables(tmp_path):
-    """The AUROC of one subtype is not defined: null in the JSON, a dash in the table, and every fit was not in vain."""
-    a_cohort(tmp_path, classes="the only one")
+def test_a_cohort_of_one_class_has_tables(tmp_path):
+    """The AUROC of one subtype is not defined: null in the JSON, a dash in the table, and the study finishes."""
+    write_cohort(tmp_path, classes="the only one")
     done = study(tmp_path, "--seeds", "1", "--models", "linear_all", "mcti")
     assert done.returncode == 0, done.stderr
     arms = json.loads((tmp_path / "docs" / "results.json").read_text(encoding="utf-8"))["arms"]
@@ -109,14 +109,14 @@ def test_a_cohort_of_one_class_gets_its_tables(tmp_path):
     assert "AUROC –, macro-F1 1.000" in (tmp_path / "docs" / "results.md").read_text(encoding="utf-8")
 
 
-def test_what_is_not_defined_is_null_in_json_wherever_it_stands():
+def test_undefined_numbers_are_null_in_json():
     tree = {"a": [1.0, math.nan, {"b": (math.inf, 2)}], "c": "nan"}
     assert study_report.plain(tree) == {"a": [1.0, None, {"b": [None, 2]}], "c": "nan"}
 
 
-def test_no_site_is_on_both_sides_and_every_patient_is_tested_once(made):
-    place, table = made
-    folds = json.loads((place / "study" / "small" / "protocol.json").read_text(encoding="utf-8"))["folds"]
+def test_no_site_is_on_both_sides_and_every_patient_is_tested_once(finished_study):
+    root, table = finished_study
+    folds = json.loads((root / "study" / "small" / "protocol.json").read_text(encoding="utf-8"))["folds"]
     for scheme in ("site", "random"):
         tested = [set(patients) for patients in folds[scheme].values()]
         assert sorted(p for part in tested for p in part) == sorted(table.index)
@@ -125,23 +125,23 @@ def test_no_site_is_on_both_sides_and_every_patient_is_tested_once(made):
         assert set(table.loc[part, "site"]).isdisjoint(table.loc[rest, "site"])
 
 
-def test_it_goes_on_where_it_was_and_refuses_another_protocol(made):
-    place, _ = made
-    pages = {name: (place / "docs" / name).read_bytes() for name in ("results.md", "results.json")}
-    gone = next((place / "study" / "small" / "site" / "mcti").glob("*/*.csv"))
-    before = {path: path.stat().st_mtime_ns for path in (place / "study").rglob("*.csv") if path != gone}
+def test_it_resumes_and_refuses_another_protocol(finished_study):
+    root, _ = finished_study
+    pages = {name: (root / "docs" / name).read_bytes() for name in ("results.md", "results.json")}
+    gone = next((root / "study" / "small" / "site" / "mcti").glob("*/*.csv"))
+    before = {path: path.stat().st_mtime_ns for path in (root / "study").rglob("*.csv") if path != gone}
     kept = gone.read_bytes()
     gone.unlink()
-    assert study(place).returncode == 0
+    assert study(root).returncode == 0
     assert gone.read_bytes() == kept, "the same seed gives the same bytes"
     assert {path: path.stat().st_mtime_ns for path in before} == before, "what was there is not fitted again"
-    assert {name: (place / "docs" / name).read_bytes() for name in pages} == pages
-    other = study(place, "--folds", str(FOLDS + 1))
+    assert {name: (root / "docs" / name).read_bytes() for name in pages} == pages
+    other = study(root, "--folds", str(FOLDS + 1))
     assert other.returncode != 0
     assert "another protocol or other data" in other.stderr
 
 
-def test_the_shipped_settings_train_as_the_study_did():
+def test_the_shipped_settings_equal_those_of_the_study():
     """The study takes the defaults of `train`; params.yaml names columns of its own cohort, and nothing else."""
     assert set(tcga_study.SETTINGS) == {"device", "threads"}
     shipped, default = params.load(ROOT / "params.yaml").train, params.TrainParams()

@@ -1,4 +1,4 @@
-"""C among some of the patients, against the plain C of the chosen rows."""
+"""C of a subset of the patients, against the C of the selected rows."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def _one_fold(count: int = 200):
     return patients, Outcomes.from_folds(patients, {0: (ids[:10], ids[10:])})
 
 
-def test_c_among_some_is_the_c_of_these_rows():
+def test_c_of_a_subset_equals_the_c_of_its_rows():
     patients, outcomes = _one_fold()
     risk = np.round(patients["x"].to_numpy(), 1)[outcomes.patient]
     member = (patients["subtype"] == "A").to_numpy()
@@ -30,7 +30,7 @@ def test_c_among_some_is_the_c_of_these_rows():
     assert ours == pytest.approx(alone, abs=1e-12)
 
 
-def test_a_model_that_knows_only_the_subtype_ranks_nobody_within_it():
+def test_a_model_of_the_subtype_alone_has_no_c_within_subtype():
     patients = make_patients(300)
     patients["time_months"] *= np.where(patients["subtype"] == "A", 0.3, 1.0)
     outcomes = Outcomes.from_folds(patients, make_folds(patients))
@@ -45,13 +45,13 @@ def test_every_member_is_counted_with_events_and_small_groups_get_no_interval():
     patients["site"] = np.where(np.arange(120) < 50, "big", [f"tiny{i}" for i in range(120)])
     outcomes = Outcomes.from_folds(patients, make_folds(patients, 4))
     pairs = metrics.c_index(outcomes, patients["x"].to_numpy()[outcomes.patient])
-    found = {g.name: g for g in subgroups.table(pairs, patients, outcomes.tested, DRAWS, 0.95)}
-    assert {"women", "men", "subtype A", "subtype B", "site big", "sites with few events"} <= set(found)
+    by_name = {g.name: g for g in subgroups.table(pairs, patients, outcomes.tested, DRAWS, 0.95)}
+    assert {"women", "men", "subtype A", "subtype B", "site big", "sites with few events"} <= set(by_name)
     events = int(patients["event"].sum())
     for one, other in (("women", "men"), ("subtype A", "subtype B"), ("site big", "sites with few events")):
-        assert found[one].patients + found[other].patients == 120
-        assert found[one].events + found[other].events == events
-    assert found["women"].c_index.low < found["women"].c_index.value < found["women"].c_index.high
+        assert by_name[one].patients + by_name[other].patients == 120
+        assert by_name[one].events + by_name[other].events == events
+    assert by_name["women"].c_index.low < by_name["women"].c_index.value < by_name["women"].c_index.high
     patients["event"] = (np.arange(120) < 4).astype(int)
     few = subgroups.table(pairs, patients, outcomes.tested, DRAWS, 0.95)
     assert [group.events for group in few if group.name in ("women", "men")] != [0, 0]
@@ -60,22 +60,22 @@ def test_every_member_is_counted_with_events_and_small_groups_get_no_interval():
         assert np.isnan(group.c_index.low), "and has no interval"
 
 
-def test_subgroups_count_the_evaluated_patients_alone():
-    """30 of 120 patients are in no test part: neither counts, nor the median age, nor small sites know of them."""
+def test_subgroups_count_only_evaluated_patients():
+    """30 of 120 patients are in no test part: they do not enter counts, median age or small sites."""
     patients = make_patients(120)
     patients.loc[90:, "age"] = 200.0
     ids = list(patients["patient_id"])
     outcomes = Outcomes.from_folds(patients, {0: (ids[90:], ids[:90])})
     pairs = metrics.c_index(outcomes, patients["x"].to_numpy()[outcomes.patient])
-    found = {g.name: g for g in subgroups.table(pairs, patients, outcomes.tested, DRAWS, 0.95)}
+    by_name = {g.name: g for g in subgroups.table(pairs, patients, outcomes.tested, DRAWS, 0.95)}
     kept = patients.iloc[:90]
     middle = kept["age"].median()
-    assert found[f"age up to {middle:g}"].patients == (kept["age"] <= middle).sum()
-    assert found["women"].patients + found["men"].patients == 90
-    assert found["women"].events + found["men"].events == kept["event"].sum()
+    assert by_name[f"age up to {middle:g}"].patients == (kept["age"] <= middle).sum()
+    assert by_name["women"].patients + by_name["men"].patients == 90
+    assert by_name["women"].events + by_name["men"].events == kept["event"].sum()
 
 
-def test_what_does_not_divide_the_cohort_gives_no_subgroup():
+def test_a_characteristic_with_one_value_gives_no_subgroup():
     patients = make_patients(20)
     patients["is_female"], patients["subtype"], patients["site"], patients["age"] = 1, "A", "S", np.nan
     assert list(subgroups.members(patients)) == []

@@ -1,4 +1,4 @@
-"""A small trained run made by hand: random networks of preset `tiny`, their predictions, an evaluation of them."""
+"""A small synthetic run: random networks of preset `tiny`, their predictions, and an evaluation of them."""
 
 import json
 import math
@@ -33,7 +33,7 @@ class Run:
         regimes: bool = False,
     ) -> None:
         self.models, self.evaluation = root / "models", root / "evaluation"
-        draw = np.random.default_rng(5)  # the patients are the same whatever the seed of the networks
+        draw = np.random.default_rng(5)  # the patients are independent of the seed of the networks
         self.ids = [f"P-{number:03d}" for number in range(patients)]
         self.genes = draw.normal(size=(patients, len(GENES))).astype(np.float32)
         self.bags = [draw.normal(size=(int(draw.integers(3, 9)), FEATURES)).astype(np.float32) for _ in self.ids]
@@ -45,7 +45,7 @@ class Run:
         self.validation = root / "validation"
         self.validation.mkdir()
         results = {
-            "name": "made", "endpoint": "OS", "expression_scale": "log2", "md5": "a" * 32,
+            "name": "synthetic", "endpoint": "OS", "expression_scale": "log2", "md5": "a" * 32,
             "passed": contract == "passed",
             "numbers": {"patients": patients, "events": int(self.event.sum())}, "warnings": [],
             "attrition": {"no follow-up": ["X-1", "X-2"]},
@@ -85,9 +85,14 @@ class Run:
             folder.mkdir(parents=True)
             save_file({k: v.contiguous() for k, v in net.state_dict().items()}, folder / "weights.safetensors")
             trained = [hashed(p) for p, f in zip(self.ids, self.fold, strict=True) if f != fold]
-            made = {"encoder": "hed44", "encoder_weights_sha256": "9" * 64, "target_mpp": 0.5, "tissue_method": "hed"}
+            features = {
+                "encoder": "hed44",
+                "encoder_weights_sha256": "9" * 64,
+                "target_mpp": 0.5,
+                "tissue_method": "hed",
+            }
             extra = {
-                "features": made,
+                "features": features,
                 "params": {"epochs": 3},
                 "horizons_months": list(HORIZONS),
                 "patients": trained,
@@ -118,24 +123,24 @@ class Run:
         scores = {"c_index": {"value": 0.5 + skill, "low": 0.4 + skill, "high": 0.6 + skill}}
         numbers = {"difference": {"value": skill, "low": skill - 0.1, "high": skill + 0.1}}
         counts = [{"patients": len(table), "events": int(table["event"].sum())}]
-        search = {"nested": False, "seen": 4, "sentences": ["The search saw 4 evaluated patients."]}
-        ours = scores | {"comparison": {"cox_clinical": numbers}, "folds": counts, "search": search}
-        metrics = {"mcti": ours, "cox_clinical": scores}
+        search = {"nested": False, "seen": 4, "sentences": ["The search used 4 evaluated patients."]}
+        model = scores | {"comparison": {"cox_clinical": numbers}, "folds": counts, "search": search}
+        metrics = {"mcti": model, "cox_clinical": scores}
         (self.evaluation / "metrics.json").write_text(json.dumps(metrics, sort_keys=True))
         result = {
-            "notice": "made by hand",
+            "notice": "synthetic data",
             "cohort_md5": "a" * 32,
             "patients": len(table),
             "events": int(table["event"].sum()),
             "median_follow_up": None,
             "excluded": {"ingest": {"no follow-up": 2}, "split": {"no features of a slide": 3}},
-            "warnings": ["Poor calibration: made by hand."],
+            "warnings": ["Poor calibration: synthetic data."],
         }
         (self.evaluation / "result.json").write_text(json.dumps(result))
         assert math.isfinite(table["risk"].sum())
 
     def refit(self, **changes: object) -> None:
-        """Another random network as `models/refit`, as if trained on everybody; `changes` to its model.json."""
+        """Another random network as `models/refit`, for all patients; `changes` replace keys of its model.json."""
         source, folder = self.models / "fold_0", self.models / "refit"
         folder.mkdir()
         spec = json.loads((source / "model.json").read_text()) | {"patients": [hashed(p) for p in self.ids]} | changes

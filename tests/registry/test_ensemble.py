@@ -1,4 +1,4 @@
-"""The folds as one model: known patients by the fold that did not see them, others by the mean; files checked."""
+"""The folds as one model: development patients by the fold that tested them, new patients by the mean."""
 
 import dataclasses
 import json
@@ -32,28 +32,28 @@ def genes_of(run, number):
 
 
 @pytest.mark.parametrize(
-    ("told", "refused"),
+    ("attributes", "message"),
     [
-        ({}, ""),  # a file of another tool, which says nothing
+        ({}, ""),  # a file of another tool without attributes
         ({"encoder": "uni", "encoder_weights_sha256": "", "target_mpp": 0.5}, ""),
-        ({"encoder": "timm:uni", "encoder_weights_sha256": "ab"}, ""),  # the same weights by another name
+        ({"encoder": "timm:uni", "encoder_weights_sha256": "ab"}, ""),  # the same weights with another name
         ({"encoder": "uni", "encoder_weights_sha256": "cd"}, "encoder_weights_sha256 cd, .* ab"),
         ({"encoder": "conch"}, "encoder conch, .* uni"),
         ({"encoder": "uni", "target_mpp": 1.0}, "target_mpp 1.0, .* 0.5"),
         ({"encoder": "uni", "target_mpp": [0.5, 1.0]}, "target_mpp"),
     ],
 )
-def test_features_of_another_kind_are_refused_as_far_as_their_files_say(assembled, told, refused):
+def test_features_of_another_origin_are_refused_where_their_files_record_it(assembled, attributes, message):
     known = {"encoder": "uni", "encoder_weights_sha256": "ab", "target_mpp": 0.5}
-    loaded = dataclasses.replace(ensemble_files.load(assembled), made=known)
-    if not refused:
-        loaded.check_features(told, "features")
+    loaded = dataclasses.replace(ensemble_files.load(assembled), feature_attributes=known)
+    if not message:
+        loaded.check_features(attributes, "features")
         return
-    with pytest.raises(DataError, match=refused):
-        loaded.check_features(told, "features")
+    with pytest.raises(DataError, match=message):
+        loaded.check_features(attributes, "features")
 
 
-def test_a_known_patient_gets_the_bits_of_the_fold_that_did_not_see_them(run, assembled):
+def test_a_development_patient_gets_the_bits_of_the_fold_that_tested_them(run, assembled):
     loaded = ensemble_files.load(assembled)
     expected = pd.read_csv(run.evaluation / "predictions.csv", float_precision="round_trip").set_index("patient_id")
     for number, patient in enumerate(run.ids):
@@ -63,7 +63,7 @@ def test_a_known_patient_gets_the_bits_of_the_fold_that_did_not_see_them(run, as
         assert row["model"] == f"fold_{run.fold[number]}"
 
 
-def test_an_unknown_patient_gets_the_mean_of_all_members(run, assembled):
+def test_a_new_patient_gets_the_mean_of_all_members(run, assembled):
     row = ensemble_files.load(assembled).predict("new", torch.from_numpy(run.bags[0]), genes_of(run, 0))
     each = [run.model(fold).predict(*run.patient(0), (12.0, 60.0)) for fold in range(3)]
     assert row["model"] == "ensemble"
@@ -72,16 +72,16 @@ def test_an_unknown_patient_gets_the_mean_of_all_members(run, assembled):
     assert row["S_12"] == pytest.approx(np.mean([e["S_12"] for e in each]), rel=1e-14)
 
 
-def test_a_folder_of_folds_and_its_ensemble_are_one_model(run, assembled):
+def test_a_folder_of_folds_and_its_ensemble_have_the_same_digest(run, assembled):
     assert ensemble_files.load(run.models).digest == ensemble_files.load(assembled).digest
 
 
-def test_the_ensemble_names_no_patient_in_any_of_its_files(run, assembled):
+def test_no_file_of_the_ensemble_contains_a_patient_id(run, assembled):
     text = "".join(path.read_text() for path in assembled.rglob("*.json"))
     assert not any(patient in text for patient in run.ids)
 
 
-def test_genes_are_found_by_name_whatever_their_order_and_company(run, assembled):
+def test_genes_are_selected_by_name_in_any_order(run, assembled):
     loaded, bag = ensemble_files.load(assembled), torch.from_numpy(run.bags[3])
     ordered = genes_of(run, 3)
     shuffled = {"ANOTHER": 9.0, **dict(reversed(ordered.items()))}
@@ -95,13 +95,13 @@ def test_a_missing_gene_is_named_and_an_unmeasured_one_is_null(run, assembled):
     assert math.isfinite(loaded.predict("x", bag, genes | {"ESR1": None})["risk"])
 
 
-def test_a_few_missing_genes_count_as_not_measured_aloud(run, assembled, monkeypatch):
+def test_a_few_missing_genes_count_as_not_measured_with_a_warning(run, assembled, monkeypatch):
     loaded, bag, genes = ensemble_files.load(assembled), torch.from_numpy(run.bags[0]), genes_of(run, 0)
     monkeypatch.setattr(ensemble, "MAX_MISSING_GENES", 0.34)
     short = {name: value for name, value in genes.items() if name != "ESR1"}
     with pytest.warns(ensemble.MissingGenesWarning, match="1 genes of the model are missing .*: ESR1"):
-        found = loaded.predict("x", bag, short)
-    assert found == loaded.predict("x", bag, genes | {"ESR1": None})
+        prediction = loaded.predict("x", bag, short)
+    assert prediction == loaded.predict("x", bag, genes | {"ESR1": None})
     del short["ERBB2"]
     with pytest.raises(DataError, match=r"\(2 of 3\).*at most 34% may be missing"):
         loaded.predict("x", bag, short)
@@ -120,7 +120,7 @@ def test_a_member_outside_the_folder_is_refused(assembled, name):
     index = json.loads(path.read_text())
     index["members"][name] = index["members"]["fold_0"]
     path.write_text(json.dumps(index))
-    with pytest.raises(DataError, match="no fold"):
+    with pytest.raises(DataError, match="is not a fold"):
         ensemble_files.load(assembled)
 
 
@@ -135,19 +135,19 @@ def test_weights_with_a_nan_are_refused(tmp_path):
         ensemble_files.load(run.models)
 
 
-def test_a_pickle_in_disguise_is_refused_unopened(tmp_path):
+def test_a_pickle_as_weights_is_refused_unopened(tmp_path):
     run = Run(tmp_path)
     torch.save({"weight": torch.zeros(1)}, run.models / "fold_0" / "weights.safetensors")
-    with pytest.raises(DataError, match="no safetensors file"):
+    with pytest.raises(DataError, match="not a safetensors file"):
         ensemble_files.load(run.models)
 
 
-def test_a_folder_without_folds_says_what_to_run(tmp_path):
+def test_a_folder_without_folds_is_refused_with_the_command_to_run(tmp_path):
     with pytest.raises(DataError, match="mcti train"):
         ensemble_files.load(tmp_path)
 
 
-def test_a_refit_predicts_new_patients_and_known_ones_keep_the_bits_of_the_evaluation(tmp_path):
+def test_a_refit_predicts_new_patients_and_development_patients_keep_the_bits_of_the_evaluation(tmp_path):
     run = Run(tmp_path)
     run.refit()
     ensemble_files.assemble(run.models, tmp_path / "ensemble", refit=True)
@@ -163,35 +163,35 @@ def test_a_refit_predicts_new_patients_and_known_ones_keep_the_bits_of_the_evalu
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"params": {"epochs": 4}}, "other settings than the folds"),
         ({"patients": ["0" * 64]}, "other patients than the folds"),
         ({"digests": {"code": "f" * 32}}, "other code than the folds"),
     ],
 )
-def test_a_refit_of_another_run_is_refused(tmp_path, changes, words):
+def test_a_refit_of_another_run_is_refused(tmp_path, changes, message):
     run = Run(tmp_path)
     run.refit(**changes)
-    with pytest.raises(DataError, match=words):
+    with pytest.raises(DataError, match=message):
         ensemble_files.assemble(run.models, tmp_path / "ensemble", refit=True)
 
 
-def test_without_a_refit_it_says_what_to_run(run, tmp_path):
+def test_a_missing_refit_is_refused_with_the_command_to_run(run, tmp_path):
     with pytest.raises(DataError, match="mcti train --refit"):
         ensemble_files.assemble(run.models, tmp_path / "ensemble", refit=True)
 
 
 @pytest.mark.parametrize("key", ["params", "digests"])
-def test_folds_of_other_settings_or_code_are_no_ensemble(tmp_path, key):
-    """Neither registered nor asked for a prediction as `mcti train` left them."""
+def test_folds_with_other_settings_or_code_are_refused(tmp_path, key):
+    """Both when they are registered and when their folder is loaded."""
     run = Run(tmp_path)
     file = run.models / "fold_1" / "model.json"
-    said = json.loads(file.read_text())
-    change = {"params": {"epochs": 4}, "digests": said["digests"] | {"code": "0" * 32}}
-    file.write_text(json.dumps(said | {key: change[key]}))
-    words = {"params": "train.epochs is 4 here and 3 in the first", "digests": "code is '0000"}[key]
-    with pytest.raises(DataError, match=rf"the folds belong to different models: {words}.*fold_1"):
+    spec = json.loads(file.read_text())
+    change = {"params": {"epochs": 4}, "digests": spec["digests"] | {"code": "0" * 32}}
+    file.write_text(json.dumps(spec | {key: change[key]}))
+    message = {"params": "train.epochs is 4 here and 3 in the first", "digests": "code is '0000"}[key]
+    with pytest.raises(DataError, match=rf"the folds belong to different models: {message}.*fold_1"):
         ensemble_files.assemble(run.models, tmp_path / "ensemble")
     assert not (tmp_path / "ensemble").exists()
     with pytest.raises(DataError, match="the folds belong to different models"):
@@ -207,7 +207,7 @@ def test_unknown_genes_are_counted(run, assembled):
 
 
 def test_survival_beyond_the_longest_follow_up_in_training_is_flagged(run, assembled):
-    """The made models' last edge lies at 200 months."""
+    """The last time bin of the synthetic models ends at 200 months."""
     patches, genes = run.patient(0)
     named = dict(zip(GENES, genes.tolist(), strict=True))
     loaded = ensemble_files.load(assembled)
@@ -218,16 +218,16 @@ def test_survival_beyond_the_longest_follow_up_in_training_is_flagged(run, assem
 
 
 @pytest.mark.parametrize(
-    ("values", "words"),
+    ("values", "message"),
     [({"age": 22000.0}, "'age' is 22000, not 0 to 120 .*years"), ({"age": -1.0}, "'age' is -1"),
      ({"is_female": 2.0}, "'is_female' is 2, not 0 to 1"), ({"age": None, "is_female": 1.0}, ""),
      ({"age": 120.0, "size_cm": 900.0}, ""), ({"age": math.nan}, "")],
 )  # fmt: skip
-def test_covariates_outside_the_range_of_the_contract_are_refused(values, words):
+def test_covariates_outside_the_range_of_the_contract_are_refused(values, message):
     names = tuple(values)
-    if not words:
+    if not message:
         check_ranges(values, names)
         check_ranges({"age": 22000.0}, ("size_cm",))  # a covariate that the model does not read
         return
-    with pytest.raises(DataError, match=words):
+    with pytest.raises(DataError, match=message):
         check_ranges(values, names)

@@ -32,7 +32,7 @@ def test_the_interval_of_the_difference_decides(low, high, verdict):
     assert gates.superiority(difference(low, high), LOOK, PARAMS).verdict == verdict
 
 
-def test_too_few_events_are_not_enough_evidence_for_any_difference():
+def test_below_the_minimum_of_events_no_difference_is_enough_evidence():
     gate = gates.superiority(difference(0.2, 0.4, events=19), LOOK, PARAMS)
     assert gate.verdict == "not-enough-evidence"
     assert "19 events" in gate.reason

@@ -1,4 +1,4 @@
-"""What a task asks of the API server of its own run."""
+"""The state of a run as a task reads it from the API server."""
 
 import pytest
 
@@ -39,34 +39,34 @@ def server(monkeypatch, tmp_path):
         yield address, state
 
 
-def test_without_an_address_nothing_is_asked(server):
+def test_without_an_address_no_request_is_sent(server):
     assert kfp_api.reported("run-1") is None
     assert server[1].requests == []
 
 
-@pytest.mark.parametrize("by", ["address", "service"])
-def test_the_tasks_that_failed_are_named_without_the_structure(server, monkeypatch, by, tmp_path):
+@pytest.mark.parametrize("source", ["address", "service"])
+def test_failed_tasks_are_listed_without_structural_nodes(server, monkeypatch, source, tmp_path):
     address, state = server
-    if by == "address":
+    if source == "address":
         monkeypatch.setenv("KF_PIPELINES_ENDPOINT", f"{address}/")
     else:  # as Kubernetes announces the Service ml-pipeline to the pods of its namespace
         monkeypatch.setenv("ML_PIPELINE_SERVICE_HOST", "127.0.0.1")
         monkeypatch.setenv("ML_PIPELINE_SERVICE_PORT_HTTP", address.rpartition(":")[2])
     (tmp_path / "token").write_text("of-the-account\n", encoding="utf-8")
-    told = kfp_api.reported("run-1")
-    assert told.failed == ("condition-5-driver", "evaluate-driver", "train")
-    assert told.succeeded == {"split"}
-    assert not told.terminated
+    run = kfp_api.reported("run-1")
+    assert run.failed == ("condition-5-driver", "evaluate-driver", "train")
+    assert run.succeeded == {"split"}
+    assert not run.terminated
     assert state.requests[-1][2] == "Bearer of-the-account"
 
 
-@pytest.mark.parametrize("word", ["CANCELING", "CANCELED"])
+@pytest.mark.parametrize("status", ["CANCELING", "CANCELED"])
 @pytest.mark.parametrize("where", ["state", "history"])
-def test_a_run_is_terminated_where_its_state_or_its_history_says_so(server, monkeypatch, word, where):
+def test_a_run_is_terminated_if_its_state_or_its_history_shows_it(server, monkeypatch, status, where):
     address, state = server
     monkeypatch.setenv("KF_PIPELINES_ENDPOINT", address)
-    history = [{"state": "RUNNING"}, {"state": word}, {"state": "FAILED"}]
-    state.runs["run-1"] = RUN | ({"state": word} if where == "state" else {"state_history": history})
+    history = [{"state": "RUNNING"}, {"state": status}, {"state": "FAILED"}]
+    state.runs["run-1"] = RUN | ({"state": status} if where == "state" else {"state_history": history})
     assert kfp_api.reported("run-1").terminated
 
 
@@ -91,20 +91,20 @@ def test_only_the_last_execution_of_a_run_counts(server, monkeypatch, now, histo
 
 
 @pytest.mark.parametrize(
-    "answer", [(b"<html>", "text/html", 200), (b"{}", "application/json", 200), (b"", "text/plain", 503)]
+    "response", [(b"<html>", "text/html", 200), (b"{}", "application/json", 200), (b"", "text/plain", 503)]
 )
-def test_an_answer_that_is_no_run_is_a_warning(server, monkeypatch, answer):
+def test_a_response_that_is_not_a_run_is_a_warning(server, monkeypatch, response):
     address, state = server
     monkeypatch.setenv("KF_PIPELINES_ENDPOINT", address)
-    state.instead = answer
-    with pytest.warns(UserWarning, match="Kubeflow Pipelines does not report run run-1"):
+    state.instead = response
+    with pytest.warns(UserWarning, match="returned no run run-1"):
         assert kfp_api.reported("run-1") is None
 
 
-def test_a_server_that_says_nothing_is_given_up_soon(server, monkeypatch):
+def test_a_server_without_a_response_times_out(server, monkeypatch):
     address, state = server
     monkeypatch.setenv("KF_PIPELINES_ENDPOINT", address)
     monkeypatch.setattr(kfp_api, "SECONDS", 0.3)
     state.sleep = 2
-    with pytest.warns(UserWarning, match="does not report"):
+    with pytest.warns(UserWarning, match="returned no run"):
         assert kfp_api.reported("run-1") is None

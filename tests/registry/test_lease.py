@@ -1,4 +1,4 @@
-"""The lease under deletions between a read and a conditional write, with the answers of three servers.
+"""The lease under deletions between a read and a conditional write, with the responses of three servers.
 
 If-Match on a missing key: AWS S3 and moto answer 404 NoSuchKey, SeaweedFS 4.48 answers 412 PreconditionFailed.
 """
@@ -21,7 +21,7 @@ class Body:
 
 
 class Server:
-    """Objects in memory with conditional writes; `after_get` runs between a read and whatever comes next."""
+    """Objects in memory with conditional writes; `after_get` runs directly after a read."""
 
     def __init__(self, code):
         self.code, self.objects, self.number, self.after_get = code, {}, 0, lambda: None
@@ -45,9 +45,9 @@ class Server:
 
 @pytest.fixture(params=["NoSuchKey", "404", "PreconditionFailed"])
 def server(request, monkeypatch):
-    made = Server(request.param)
-    monkeypatch.setattr(s3, "client", lambda: made)
-    return made
+    fake = Server(request.param)
+    monkeypatch.setattr(s3, "client", lambda: fake)
+    return fake
 
 
 def deleted_once(server):
@@ -66,7 +66,7 @@ def test_a_deletion_before_a_conditional_write_is_a_conflict(server):
     assert server.objects == {}
 
 
-def test_a_lease_that_is_deleted_while_it_is_taken_is_taken_anew(server):
+def test_a_lease_that_is_deleted_during_an_acquisition_is_acquired_again(server):
     assert lease.acquire(ADDRESS, "one", 1).holder == "one"
     assert lease.acquire(ADDRESS, "two", 1).holder == "one"
     deleted_once(server)
@@ -74,21 +74,21 @@ def test_a_lease_that_is_deleted_while_it_is_taken_is_taken_anew(server):
     assert lease._find(ADDRESS)[0].holder == "one"
 
 
-def test_a_lease_that_is_deleted_while_it_is_given_back_was_not_given_back(server):
+def test_a_lease_that_is_deleted_during_a_release_was_not_released(server):
     lease.acquire(ADDRESS, "one", 1)
     deleted_once(server)
     assert not lease.release(ADDRESS, "one")
     assert lease.acquire(ADDRESS, "two", 1).holder == "two"
 
 
-def test_a_lease_that_vanishes_at_every_attempt_is_a_conflict(server):
+def test_a_lease_that_is_deleted_at_every_attempt_is_a_conflict(server):
     server.after_get = server.objects.clear
 
-    def put_back(**arguments):
+    def refused(**arguments):
         raise ClientError({"Error": {"Code": "PreconditionFailed"}}, "PutObject")
 
     lease.acquire(ADDRESS, "one", 1)
-    server.put_object = put_back
+    server.put_object = refused
     with pytest.raises(s3.Conflict):
         lease.acquire(ADDRESS, "one", 1)
 

@@ -1,4 +1,4 @@
-"""Which working tree is dirty. Oracle: git itself, on a repository of a package and its settings."""
+"""Dirty working trees. Oracle: git, on a repository of a package and its settings."""
 
 import subprocess
 
@@ -9,8 +9,8 @@ from mcti.registry import lineage
 
 def git(folder, *arguments):
     identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-    done = subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True)
-    return done.stdout.strip()
+    completed = subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True)
+    return completed.stdout.strip()
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_clean_tree_is_the_commit_whatever_dvc_wrote(project):
+def test_results_of_dvc_do_not_make_a_tree_dirty(project):
     for name in ("dvc.lock", "metrics.json"):
         (project / name).write_text("b: 2\n")
     assert lineage.commit() == git(project, "rev-parse", "HEAD")
@@ -45,14 +45,14 @@ def test_changed_code_or_settings_are_dirty(project, name, staged):
     assert lineage.changed_files() == [name]
 
 
-def test_settings_that_git_does_not_know_are_dirty(project):
+def test_untracked_settings_are_dirty(project):
     git(project, "rm", "-q", "--cached", "params.yaml")
     git(project, "commit", "-q", "-m", "second")
     assert lineage.commit().endswith("-dirty")
 
 
-def test_settings_of_a_project_of_its_own_count_too(project, tmp_path_factory, monkeypatch):
-    other = tmp_path_factory.mktemp("own")
+def test_settings_of_a_separate_project_count(project, tmp_path_factory, monkeypatch):
+    other = tmp_path_factory.mktemp("project")
     (other / "params.yaml").write_text("a: 1\n")
     git(other, "init", "-q")
     git(other, "add", "-A")

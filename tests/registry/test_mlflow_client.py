@@ -15,14 +15,14 @@ MULTIPART = ("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "MLFLOW_ENABLE_PROXY_MULT
 
 @pytest.fixture
 def without_s3(servers_of, monkeypatch):
-    """This process cannot reach the port of S3 and has no keys, as a pod whose NetworkPolicy allows MLflow alone."""
+    """This process cannot reach S3 and has no keys, like a pod whose NetworkPolicy permits MLflow only."""
     port, attempts = urlsplit(os.environ["AWS_ENDPOINT_URL_S3"]).port, []
     connect = socket.socket.connect
 
     def refused(self, address):
         if address[1:] and address[1] == port:
             attempts.append(address)
-            raise AssertionError("this process may not reach S3")  # an OSError would be tried again for minutes
+            raise AssertionError("this process may not reach S3")  # an OSError would be retried for minutes
         return connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", refused)
@@ -33,7 +33,7 @@ def without_s3(servers_of, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.stack
-def test_files_go_through_the_server_alone(without_s3, tmp_path, monkeypatch):
+def test_files_are_transferred_through_the_server_only(without_s3, tmp_path, monkeypatch):
     for name in MULTIPART:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # a request to S3 fails the test at once
@@ -49,7 +49,7 @@ def test_files_go_through_the_server_alone(without_s3, tmp_path, monkeypatch):
     assert without_s3 == []
 
 
-def test_a_value_of_the_user_is_kept(monkeypatch):
+def test_a_value_in_the_environment_is_kept(monkeypatch):
     monkeypatch.setenv(MULTIPART[0], "true")
     monkeypatch.delenv(MULTIPART[1], raising=False)
     mlflow_client.prepare()
@@ -57,7 +57,7 @@ def test_a_value_of_the_user_is_kept(monkeypatch):
 
 
 def test_every_session_of_mlflow_announces_long_waits():
-    """As MLflow 3.17.2 makes its sessions; another release may do it elsewhere."""
+    """As MLflow 3.17.2 creates its sessions; another release may use another class."""
     mlflow_client.prepare()
     from mlflow.utils import request_utils
 
@@ -66,7 +66,7 @@ def test_every_session_of_mlflow_announces_long_waits():
     assert type(session.get_adapter("https://127.0.0.1")).__name__ == "AnnouncingAdapter"
 
 
-def test_preparing_twice_changes_nothing():
+def test_a_second_preparation_has_no_effect():
     mlflow_client.prepare()
     from mlflow.utils import request_utils
 
@@ -75,7 +75,7 @@ def test_preparing_twice_changes_nothing():
     assert request_utils.TCPKeepAliveHTTPAdapter is first
 
 
-def test_nothing_of_ours_imports_mlflow_before_its_client_is_set_up():
+def test_no_module_imports_mlflow_before_its_client_is_set_up():
     modules = "mcti.registry.models, mcti.registry.evidence, mcti.steps.promote.step"
     code = f"import sys, {modules}; sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,4 +1,4 @@
-"""An error in settings or data is computed once in a pipeline run, however often the engine tries again."""
+"""An error in settings or data is computed once per pipeline run, for any number of retries."""
 
 import json
 import time
@@ -40,23 +40,23 @@ def task(tmp_path, monkeypatch):
     return tmp_path / "remote"
 
 
-def _fails(kind=DataError, **changes):
-    given = {"cohort": "c", "params": SplitParams(), "out": Path("a"), **changes}
-    with pytest.raises(kind) as caught:
-        count(given.pop("cohort"), given.pop("params"), given.pop("out"), **given)
+def _fails(expected=DataError, **changes):
+    arguments = {"cohort": "c", "params": SplitParams(), "out": Path("a"), **changes}
+    with pytest.raises(expected) as caught:
+        count(arguments.pop("cohort"), arguments.pop("params"), arguments.pop("out"), **arguments)
     return caught.value
 
 
-@pytest.mark.parametrize("kind", [DataError, UsageError])
-def test_the_second_attempt_ends_with_the_same_line_and_exit_code_and_computes_nothing(task, kind):
-    first, second = _fails(kind, error=kind), _fails(kind, error=kind, out=Path("another attempt"))
+@pytest.mark.parametrize("error", [DataError, UsageError])
+def test_the_second_attempt_ends_with_the_same_line_and_exit_code_and_computes_nothing(task, error):
+    first, second = _fails(error, error=error), _fails(error, error=error, out=Path("another attempt"))
     assert len(CALLS) == 1
     assert (str(second), second.exit_code, second.as_dict()) == (str(first), first.exit_code, first.as_dict())
     (record,) = (task / "runs" / "run-1" / "refused").iterdir()
-    found = json.loads(record.read_text(encoding="utf-8"))
-    assert record.name == f"count-{found['digest']}.json"
-    assert (found["step"], found["exit_code"], found["message"]) == ("count", kind.exit_code, "no patient")
-    assert found["valid_until"] == pytest.approx(found["time"] + 60)
+    stored = json.loads(record.read_text(encoding="utf-8"))
+    assert record.name == f"count-{stored['digest']}.json"
+    assert (stored["step"], stored["exit_code"], stored["message"]) == ("count", error.exit_code, "no patient")
+    assert stored["valid_until"] == pytest.approx(stored["time"] + 60)
 
 
 @pytest.mark.parametrize("change", [{"cohort": "d"}, {"params": SplitParams(folds=3)}, {"shard": 1}])
@@ -66,10 +66,10 @@ def test_other_inputs_or_settings_are_computed(task, change):
     assert len(CALLS) == 2
 
 
-@pytest.mark.parametrize("kind", [OperationalError, Rejected, RuntimeError])
-def test_what_may_go_well_next_time_is_computed_again(task, kind):
+@pytest.mark.parametrize("error", [OperationalError, Rejected, RuntimeError])
+def test_an_error_that_a_retry_may_not_repeat_is_computed_again(task, error):
     for _ in range(2):
-        _fails(kind, error=kind)
+        _fails(error, error=error)
     assert len(CALLS) == 2
     assert not task.exists()
 
@@ -84,7 +84,7 @@ def test_another_run_and_an_expired_record_are_computed(task, monkeypatch):
     assert len(CALLS) == 3
 
 
-def test_outside_a_task_that_may_be_retried_nothing_is_kept(task, monkeypatch):
+def test_outside_a_task_with_retries_nothing_is_stored(task, monkeypatch):
     monkeypatch.delenv("MCTI_RETRY_SECONDS")
     _fails()
     _fails()
@@ -92,7 +92,7 @@ def test_outside_a_task_that_may_be_retried_nothing_is_kept(task, monkeypatch):
     assert not task.exists()
 
 
-def test_a_damaged_record_is_no_verdict(task):
+def test_a_damaged_record_is_ignored(task):
     _fails()
     (record,) = (task / "runs" / "run-1" / "refused").iterdir()
     record.write_text("{", encoding="utf-8")
@@ -100,7 +100,7 @@ def test_a_damaged_record_is_no_verdict(task):
     assert len(CALLS) == 2
 
 
-def test_where_no_place_can_be_reached_the_task_fails_as_before(task, monkeypatch):
+def test_without_a_reachable_store_the_task_is_computed_again(task, monkeypatch):
     monkeypatch.setenv("MCTI_REMOTE", "s3://mcti-data/dvc")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
@@ -115,9 +115,7 @@ def test_where_no_place_can_be_reached_the_task_fails_as_before(task, monkeypatc
 @pytest.mark.slow
 @pytest.mark.stack
 @pytest.mark.parametrize("remote", ["s3://mcti-data/dvc", None], ids=["remote", "mlflow"])
-def test_on_real_servers_records_are_found_and_the_exit_task_deletes_those_of_its_run(
-    servers_of, task, monkeypatch, remote
-):
+def test_real_servers_store_records_and_the_exit_task_deletes_those_of_its_run(servers_of, task, monkeypatch, remote):
     for name in ("MCTI_EXPERIMENT", "MCTI_PIPELINE"):
         monkeypatch.setenv(name, f"refusals-{'remote' if remote else 'mlflow'}")
     for run in ("run-a", "run-b"):
@@ -127,12 +125,12 @@ def test_on_real_servers_records_are_found_and_the_exit_task_deletes_those_of_it
         else:
             monkeypatch.delenv("MCTI_REMOTE", raising=False)
         assert str(_fails()) == str(_fails())
-    assert len(CALLS) == 2, "once in each run"
+    assert len(CALLS) == 2, "once per run"
     refusals.clear()
     _fails()
     monkeypatch.setenv("MCTI_RUN", "run-a")
     _fails()
-    assert len(CALLS) == 3, "run-b is computed anew, run-a has its record"
+    assert len(CALLS) == 3, "run-b is computed again, run-a has its record"
     if remote:
         assert [address for address in storage.addresses(f"{remote}/runs/run-a/") if "/refused/count-" in address]
     else:

@@ -1,4 +1,4 @@
-"""Which settings of a promotion let more through than those agreed on."""
+"""Settings of a promotion that are less strict than those of the project."""
 
 import pytest
 
@@ -17,19 +17,19 @@ AGREED = PromoteParams(approvals=1)
         ("require_contract", False, True), ("approvals", 0, 2),
     ],
 )  # fmt: skip
-def test_each_limit_has_a_loose_side(name, looser, stricter):
-    (said,) = strictness.less_strict(AGREED.model_copy(update={name: looser}), AGREED)
-    assert said.startswith(f"promote.{name} ")
+def test_each_limit_has_a_less_strict_direction(name, looser, stricter):
+    (phrase,) = strictness.less_strict(AGREED.model_copy(update={name: looser}), AGREED)
+    assert phrase.startswith(f"promote.{name} ")
     assert strictness.less_strict(AGREED.model_copy(update={name: stricter}), AGREED) == []
 
 
-def test_every_setting_that_is_a_limit_is_looked_at():
-    """A new limit must be put on one side, or here, knowingly."""
+def test_every_limit_has_a_direction():
+    """A new setting must be listed with its direction, or in this test."""
     neither = {"seed", "bootstrap", "spending", "uno_tau_quantile", "benchmark_patches"}
-    looked = {*strictness.LOOSER_ABOVE, *strictness.LOOSER_BELOW}
-    assert looked | neither == set(PromoteParams.model_fields)
+    limits = {*strictness.LOOSER_ABOVE, *strictness.LOOSER_BELOW}
+    assert limits | neither == set(PromoteParams.model_fields)
 
 
 def test_the_phrase_names_both_values():
-    given = AGREED.model_copy(update={"margin": -0.25})
-    assert strictness.less_strict(given, AGREED) == ["promote.margin -0.25 (params.yaml: 0)"]
+    params = AGREED.model_copy(update={"margin": -0.25})
+    assert strictness.less_strict(params, AGREED) == ["promote.margin -0.25 (params.yaml: 0)"]

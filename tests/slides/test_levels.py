@@ -70,7 +70,7 @@ def test_tiles_are_the_same_from_every_reader(odd, wide, resolution):
         for name in ("tiff", "openslide"):
             info = probe.examine(path, choice=name)
             with probe.open_reader(path, name) as reader:
-                grid = Grid.over(info.width, info.height, info.mpp, resolution, 128)
+                grid = Grid.for_slide(info.width, info.height, info.mpp, resolution, 128)
                 source = TileSource(reader, grid)
                 tiles.append(np.stack([source.read(x, y) for x, y in grid.corners()[::7].tolist()]))
         np.testing.assert_array_equal(tiles[0], tiles[1])

@@ -17,7 +17,7 @@ sizes = st.integers(1, 5000)
 @settings(deadline=None)  # no failure on a loaded machine
 @given(sizes, sizes, st.floats(0.05, 2.5), st.floats(0.05, 2.5), st.sampled_from([32, 224, 256]))
 def test_tiles_cover_the_slide_without_overlap_and_with_the_right_footprint(width, height, mpp, resolution, tile):
-    grid = Grid.over(width, height, (mpp, mpp), resolution, tile)
+    grid = Grid.for_slide(width, height, (mpp, mpp), resolution, tile)
     corners = grid.corners()
     for axis, size in ((0, width), (1, height)):
         starts = np.unique(corners[:, axis])
@@ -32,7 +32,7 @@ def test_tiles_cover_the_slide_without_overlap_and_with_the_right_footprint(widt
 
 
 def test_the_step_is_reduced_by_the_overlap():
-    grid = Grid.over(1000, 1000, (0.25, 0.25), 0.5, 100, overlap=20)
+    grid = Grid.for_slide(1000, 1000, (0.25, 0.25), 0.5, 100, overlap=20)
     assert (grid.footprint, grid.step) == ((200, 200), (160, 160))
 
 
@@ -60,7 +60,7 @@ def test_tiles_come_from_the_coarsest_level_that_is_fine_enough(tmp_path, resolu
         writer.write(picture, **options)
         writer.write(cv2.resize(picture, (256, 256), interpolation=cv2.INTER_AREA), subfiletype=1, **options)
     with probe.open_reader(path, "tiff") as reader:
-        grid = Grid.over(512, 512, (0.5, 0.5), resolution, 64)
+        grid = Grid.for_slide(512, 512, (0.5, 0.5), resolution, 64)
         assert grid.footprint == (footprint, footprint)
         source = TileSource(reader, grid)
         assert source._level == level
@@ -82,6 +82,6 @@ def test_blur_lowers_the_sharpness(cmu):
 def test_pixels_beyond_the_edge_are_white(tmp_path):
     path = write_tiff(tmp_path / "a.tif", np.full((100, 100, 3), 9, np.uint8))
     with probe.open_reader(path, "tiff") as reader:
-        tile = TileSource(reader, Grid.over(100, 100, (0.5, 0.5), 0.5, 64)).read(64, 64)
+        tile = TileSource(reader, Grid.for_slide(100, 100, (0.5, 0.5), 0.5, 64)).read(64, 64)
     assert (tile[:36, :36] == 9).all()
     assert (tile[36:] == 255).all()

@@ -1,4 +1,4 @@
-"""The release dossier on a real registry: everything the run knows, every gap named, nothing that can run."""
+"""The release dossier on a real registry: the data of the run, every gap, and no script."""
 
 import json
 import re
@@ -24,8 +24,8 @@ HOSTILE = "<script>alert(1)</script>"
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, running):
-    """Two versions, the second promoted over the first; its dossier with explanations, as text and as a tree."""
+def document(tmp_path_factory, running):
+    """Two versions, the second promoted; its dossier with explanations, as HTML and as a tree."""
     from pathlib import Path
 
     from mcti.local import settings
@@ -35,8 +35,8 @@ def made(tmp_path_factory, running):
     for seed in (0, 1):
         run = Run(out / f"run {seed}", seed=seed, patients=40)
         (run.evaluation / "figures").mkdir()
-        drawn = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><circle r="4"/></svg>'
-        (run.evaluation / "figures" / "forest.svg").write_text(drawn)
+        svg = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><circle r="4"/></svg>'
+        (run.evaluation / "figures" / "forest.svg").write_text(svg)
         params = RegisterParams(name="dossier", experiment="dossier", intended_use=HOSTILE)
         register(run.models, run.evaluation, run.validation, params, out / "r.json")
         promote("dossier", LAX)
@@ -49,8 +49,8 @@ def section(tree, key):
     return next(part for part in tree["sections"] if part["key"] == key)
 
 
-def test_the_page_is_self_contained_and_what_users_wrote_cannot_run(made):
-    _, page, _ = made
+def test_the_page_is_self_contained_and_user_input_is_escaped(document):
+    _, page, _ = document
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)" in page
     assert "ages are &lt;b&gt;numbers" in page
@@ -58,33 +58,33 @@ def test_the_page_is_self_contained_and_what_users_wrote_cannot_run(made):
     assert "data:image/svg+xml;base64," in page
 
 
-def test_the_change_against_the_last_champion_is_that_of_the_ledger(made):
-    _, _, tree = made
-    line = show_ledger("dossier").entries[-1]
+def test_the_change_against_the_last_champion_is_that_of_the_ledger(document):
+    _, _, tree = document
+    entry = show_ledger("dossier").entries[-1]
     gates, history = section(tree, "changes")["tables"]
-    assert [row[:2] for row in gates["rows"]] == [[g["name"], g["verdict"]] for g in line.evidence["gates"]]
+    assert [row[:2] for row in gates["rows"]] == [[g["name"], g["verdict"]] for g in entry.evidence["gates"]]
     assert [row[0] for row in history["rows"]] == ["1", "2"]
-    assert any(line.hash in row for row in section(tree, "lineage")["tables"][0]["rows"])
+    assert any(entry.hash in row for row in section(tree, "lineage")["tables"][0]["rows"])
 
 
-def test_what_the_run_does_not_know_is_a_gap_and_counted(made):
-    result, page, tree = made
+def test_missing_information_is_a_gap_and_counted(document):
+    result, page, tree = document
     gaps = section(tree, "use")["gaps"]
     assert any("register.contact" in gap for gap in gaps)
     assert not any("register.intended_use" in gap for gap in gaps)
     assert result.gaps == sum(len(part["gaps"]) for part in tree["sections"])
     assert page.count('class="gap"') == sum(bool(part["gaps"]) for part in tree["sections"])
-    asked = {(a["regime"], a["point"]): a["state"] for a in tree["answers"]}
-    assert asked["EU AI Act, Annex IV", "8"] == "gap"
-    assert asked["EU AI Act, Annex IV", "6"] == "answered"
-    assert asked["TRIPOD+AI", "20"] == "partly"
+    states = {(a["document"], a["point"]): a["state"] for a in tree["answers"]}
+    assert states["EU AI Act, Annex IV", "8"] == "gap"
+    assert states["EU AI Act, Annex IV", "6"] == "answered"
+    assert states["TRIPOD+AI", "20"] == "partly"
     assert (result.answered, result.partly, result.open) == tuple(
-        list(asked.values()).count(state) for state in ("answered", "partly", "gap")
+        list(states.values()).count(state) for state in ("answered", "partly", "gap")
     )
 
 
-def test_patients_of_the_examples_and_of_the_attrition_are_not_named(made):
-    _, page, tree = made
+def test_patient_ids_are_not_in_the_dossier(document):
+    _, page, tree = document
     assert section(tree, "explanations")["tables"][0]["rows"][0][1] == "0.25"
     assert section(tree, "data")["tables"][1]["rows"] == [
         ["ingest", "no follow-up", "2"],
@@ -95,19 +95,19 @@ def test_patients_of_the_examples_and_of_the_attrition_are_not_named(made):
         assert name not in json.dumps(tree)
 
 
-def test_the_counts_are_those_of_the_evaluated_patients_and_the_search_is_stated(made):
-    """The run of tests/registry/factories.py: 40 patients evaluated; what the contract counted is called the cohort."""
-    _, page, tree = made
+def test_the_counts_are_those_of_the_evaluated_patients_and_the_search_is_stated(document):
+    """The run of tests/registry/factories.py: 40 evaluated patients; the data contract counts the cohort."""
+    _, page, tree = document
     counts = dict(section(tree, "data")["tables"][0]["rows"])
     assert counts["patients evaluated"] == "40"
     assert counts["median follow-up, months (reverse Kaplan-Meier)"] == "not reached"
-    assert "The search saw 4 evaluated patients." in section(tree, "methods")["said"]
-    assert "Poor calibration: made by hand." in section(tree, "limits")["said"]
+    assert "The search used 4 evaluated patients." in section(tree, "methods")["paragraphs"]
+    assert "Poor calibration: synthetic data." in section(tree, "limits")["paragraphs"]
     assert "settings are searched on inner folds" not in page
 
 
-def test_the_bill_of_materials_is_cyclonedx_with_versions_and_licences(made):
-    _, _, tree = made
+def test_the_bill_of_materials_is_cyclonedx_with_versions_and_licences(document):
+    _, _, tree = document
     sbom = tree["sbom"]
     assert (sbom["bomFormat"], sbom["specVersion"]) == ("CycloneDX", "1.5")
     parts = {part["name"]: part for part in sbom["components"]}
@@ -117,15 +117,15 @@ def test_the_bill_of_materials_is_cyclonedx_with_versions_and_licences(made):
 
 
 @pytest.mark.parametrize(
-    ("uri", "kind", "words"),
+    ("uri", "error", "message"),
     [
-        ("dossier", UsageError, "names no version"),
-        ("models:/dossier", UsageError, "names no version"),
-        ("models:/dossier@nobody", DataError, "no version carries the alias nobody"),
+        ("dossier", UsageError, "is not the address of a version"),
+        ("models:/dossier", UsageError, "is not the address of a version"),
+        ("models:/dossier@unknown", DataError, "no version has the alias unknown"),
         ("models:/dossier/99", DataError, "no version 99.*known: 1, 2"),
     ],
 )
-def test_a_wrong_address_is_one_clear_line_and_writes_nothing(made, tmp_path, uri, kind, words):
-    with pytest.raises(kind, match=words):
+def test_an_invalid_address_is_one_error_and_writes_nothing(document, tmp_path, uri, error, message):
+    with pytest.raises(error, match=message):
         dossier(uri, tmp_path / "d.html")
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""The chain from a version to its sources on a real MLflow and S3, and every way to break it."""
+"""The chain from a version to its source data on a real MLflow and S3, and the faults that break it."""
 
 import contextlib
 from pathlib import Path
@@ -23,7 +23,7 @@ IMAGE = "registry.example/mcti-python@sha256:" + "0" * 64
 
 @pytest.fixture
 def version(servers_of, tmp_path, monkeypatch):
-    """A version registered by a pipeline run on sources that lie in the remote; (address, md5 of the sources)."""
+    """A version of a pipeline run on source data in the remote; (address, MD5 of the source data)."""
     sources = tmp_path / "raw"
     sources.mkdir()
     (sources / "clinical.csv").write_text("patient_id\n", encoding="utf-8")
@@ -32,25 +32,25 @@ def version(servers_of, tmp_path, monkeypatch):
     origin = Origin(run="run-7", pipeline="mcti-training@sha256:" + "1" * 64, data=md5)
     monkeypatch.setenv("MCTI_IMAGE", IMAGE)
     params = RegisterParams(name="chained", experiment="tests")
-    made = register(run.models, run.evaluation, run.validation, params, tmp_path / "x.json", origin=origin)
-    return f"models:/chained/{made.version}", md5
+    registered = register(run.models, run.evaluation, run.validation, params, tmp_path / "x.json", origin=origin)
+    return f"models:/chained/{registered.version}", md5
 
 
-def test_the_chain_of_a_version_is_walked_and_every_hash_verified(version):
+def test_the_chain_of_a_version_is_listed_and_every_hash_verified(version):
     address, md5 = version
-    found = {link.what: link for link in lineage(address, REMOTE).links}
-    assert {name for name, link in found.items() if link.state == "verified"} >= {
+    links = {link.what: link for link in lineage(address, REMOTE).links}
+    assert {name for name, link in links.items() if link.state == "verified"} >= {
         "weights", "evaluation", "data source",
     }  # fmt: skip
-    # Looked up or read, and not recomputed: no ledger line was written yet.
-    assert {found[name].state for name in ("MLflow run", "KFP run", "image", "pipeline", "data bags")} == {"recorded"}
-    assert found["ledger"].state == "unknown"
-    assert found["commit"].state in {"recorded", "dirty", "unknown"}
-    assert found["data source"].value == md5
-    assert found["KFP run"].value == "run-7"
-    assert found["image"].value == IMAGE
-    assert found["pipeline"].value.startswith("mcti-training@sha256:1")
-    assert lineage(address).links[2].state == "recorded", "without a remote nobody read the sources"
+    # Read, not recomputed; the ledger has no entry yet.
+    assert {links[name].state for name in ("MLflow run", "KFP run", "image", "pipeline", "data bags")} == {"recorded"}
+    assert links["ledger"].state == "unknown"
+    assert links["commit"].state in {"recorded", "dirty", "unknown"}
+    assert links["data source"].value == md5
+    assert links["KFP run"].value == "run-7"
+    assert links["image"].value == IMAGE
+    assert links["pipeline"].value.startswith("mcti-training@sha256:1")
+    assert lineage(address).links[2].state == "recorded", "without a remote the source data are not read"
 
 
 def test_features_are_verified_where_the_remote_has_them(version, tmp_path):
@@ -63,9 +63,9 @@ def test_features_are_verified_where_the_remote_has_them(version, tmp_path):
         number = address.rpartition("/")[2]
         client.set_model_version_tag("chained", number, "mcti.data.data/features", md5)
         client.set_model_version_tag("chained", number, "mcti.data.data/cohort", "0" * 32 + ".dir")
-    found = {link.what: link for link in lineage(address, REMOTE).links}
-    assert found["data data/features"].state == "verified"
-    assert (found["data data/cohort"].state, "dvc push" in found["data data/cohort"].note) == ("recorded", True)
+    links = {link.what: link for link in lineage(address, REMOTE).links}
+    assert links["data data/features"].state == "verified"
+    assert (links["data data/cohort"].state, "dvc push" in links["data data/cohort"].note) == ("recorded", True)
     assert {link.state for link in lineage(address).links if link.what.startswith("data ")} == {"recorded"}
     (entry,) = pinned.manifest_entries(pinned.parse(f"dvc+{REMOTE}/{md5}"), storage.read_bytes).values()
     s3.put(pinned.object_address(REMOTE, entry), b"altered")
@@ -73,22 +73,22 @@ def test_features_are_verified_where_the_remote_has_them(version, tmp_path):
         lineage(address, REMOTE)
 
 
-def test_a_model_of_a_dirty_tree_says_so(servers_of, tmp_path, monkeypatch):
+def test_a_model_of_a_dirty_tree_is_marked(servers_of, tmp_path, monkeypatch):
     run = Run(tmp_path / "a run", seed=12)
     monkeypatch.setattr(origins, "commit", lambda: "a" * 40 + "-dirty")
-    monkeypatch.setattr(origins, "changed", lambda: ["params.yaml"])
+    monkeypatch.setattr(origins, "changed_files", lambda: ["params.yaml"])
     params = RegisterParams(name="dirty", experiment="tests")
-    made = register(run.models, run.evaluation, run.validation, params, tmp_path / "x.json")
-    (link,) = [link for link in lineage(f"models:/dirty/{made.version}").links if link.what == "commit"]
-    assert (link.state, link.value, link.note) == ("dirty", "a" * 40 + "-dirty", "differed from it: params.yaml")
+    registered = register(run.models, run.evaluation, run.validation, params, tmp_path / "x.json")
+    (link,) = [link for link in lineage(f"models:/dirty/{registered.version}").links if link.what == "commit"]
+    assert (link.state, link.value, link.note) == ("dirty", "a" * 40 + "-dirty", "these files differed: params.yaml")
 
 
-def test_one_walks_back_from_a_run_and_from_data_to_the_version(version):
+def test_versions_are_listed_by_their_run_data_and_image(version):
     address, md5 = version
     for source in ("kfp-run:run-7", f"data:{md5}", f"image:{IMAGE}"):
         assert address in descendants(source).versions
     assert descendants("kfp-run:run-8").versions == ()
-    with pytest.raises(UsageError, match="names no source"):
+    with pytest.raises(UsageError, match="is not a source"):
         descendants("weather:rain")
 
 
@@ -120,8 +120,8 @@ def test_an_evaluation_altered_in_the_store_breaks_the_chain(version, tmp_path):
             client.log_artifact(run_id, str(path), "evaluation")
 
 
-def test_weights_whose_digest_nobody_wrote_down_are_not_verified(version):
-    """Without the tag of the version anybody who may write the bucket could exchange them."""
+def test_weights_without_a_recorded_digest_are_not_verified(version):
+    """Without the tag of the version a user with write access to the bucket could exchange them."""
     address, _ = version
     with tracking.service() as client:
         client.delete_model_version_tag("chained", address.rpartition("/")[2], models.DIGEST)
@@ -129,7 +129,7 @@ def test_weights_whose_digest_nobody_wrote_down_are_not_verified(version):
         lineage(address)
 
 
-def test_an_alias_moved_by_hand_breaks_the_chain(version):
+def test_an_alias_that_was_moved_manually_breaks_the_chain(version):
     address, _ = version
     with contextlib.suppress(Rejected, NotEnoughEvidence):
         promote("chained", PromoteParams(min_events=1, bootstrap=100))
@@ -140,6 +140,6 @@ def test_an_alias_moved_by_hand_breaks_the_chain(version):
 
 
 @pytest.mark.parametrize("address", ["models:/x", "models:/x@a@b", "x"])
-def test_what_names_no_version_is_refused(address):
-    with pytest.raises(UsageError, match="names no version"):
+def test_an_invalid_address_is_refused(address):
+    with pytest.raises(UsageError, match="is not the address of a version"):
         lineage(address)

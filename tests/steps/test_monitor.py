@@ -30,7 +30,7 @@ def world(tmp_path_factory):
 
 
 def renamed(cohort):
-    """Other people: their ids are not those of the development cohort."""
+    """New patients: their ids are not those of the development cohort."""
     whole = read(cohort)
     for frame in (whole.patients, whole.slides):
         frame["patient_id"] = "N-" + frame["patient_id"]
@@ -54,7 +54,7 @@ def write(cohort, whole):
 
 
 def changed(world, tmp_path, change):
-    """The later cohort with something done to its expression and patients."""
+    """The later cohort after `change` to its expression or patients."""
     *_, later, features = world
     whole = read(later)
     change(whole)
@@ -83,10 +83,10 @@ def test_enough_new_events_fire_the_rule_of_events(world, tmp_path):
     models, _, _, later, features = world
     result = monitor(str(models), later, features, PARAMS.model_copy(update={"new_events": 5}), tmp_path / "out")
     assert (result.retrain, result.rule, result.fired) == (True, "events", ("events",))
-    assert "from 5 on" in result.reasons["events"]
+    assert "the limit is 5" in result.reasons["events"]
 
 
-def test_shifted_genes_fire_the_rule_of_drift_and_are_named(world, tmp_path):
+def test_shifted_genes_fire_the_rule_of_drift_and_are_listed(world, tmp_path):
     def shift(whole):
         whole.expression["g1"] += 2
 
@@ -94,9 +94,9 @@ def test_shifted_genes_fire_the_rule_of_drift_and_are_named(world, tmp_path):
     result = monitor(str(world[0]), cohort, features, PARAMS, tmp_path / "out")
     assert result.rule == "drift"
     assert "genes" in result.drifted
-    found = json.loads((tmp_path / "out" / "findings.json").read_text())["genes"]["columns"]
-    assert found[0]["column"] == "g1"
-    assert found[0]["shift"] > 1
+    columns = json.loads((tmp_path / "out" / "findings.json").read_text())["genes"]["columns"]
+    assert columns[0]["column"] == "g1"
+    assert columns[0]["shift"] > 1
 
 
 def test_genes_that_are_no_longer_measured_fire_the_rule_of_drift(world, tmp_path):
@@ -109,7 +109,7 @@ def test_genes_that_are_no_longer_measured_fire_the_rule_of_drift(world, tmp_pat
 
 
 def test_outcomes_that_contradict_the_risks_fire_the_rule_of_performance(world, tmp_path):
-    """The order of fates is turned round: who was said to live long dies first."""
+    """The order of the outcomes is reversed: the patients with the lowest risk die first."""
     models, _, _, later, features = world
     (tmp_path / "evaluation").mkdir()
     storage.write_json(
@@ -129,7 +129,7 @@ def test_outcomes_that_contradict_the_risks_fire_the_rule_of_performance(world, 
     assert result.rule == "performance"
     assert result.uno_c["value"] < 0.1
     assert result.c_loss["low"] > 0.5
-    assert good.c_loss is None  # a folder carries no registered interval
+    assert good.c_loss is None  # a folder has no registered interval
 
 
 def read_risks(models, cohort, features, tmp_path):
@@ -140,18 +140,18 @@ def read_risks(models, cohort, features, tmp_path):
 
 
 def test_the_gauges_follow_the_grammar_of_prometheus(world, tmp_path):
-    """The rules of the text format 0.0.4 by hand: one HELP and TYPE a metric, samples below, no metric twice."""
+    """The rules of the text format 0.0.4: one HELP and TYPE per metric, samples below, no metric twice."""
     models, _, _, later, features = world
     monitor(str(models), later, features, PARAMS, tmp_path / "out")
     text = (tmp_path / "out" / "metrics.prom").read_text(encoding="utf-8")
     sample = re.compile(r'([a-z_:][a-z0-9_:]*)\{((?:[a-z_]+="(?:[^"\\\n]|\\[\\"n])*",?)+)\} (-?[0-9.e+-]+|NaN)')
     assert text.endswith("\n")
-    seen, current = [], None
+    metrics, current = [], None
     for line in text.splitlines():
         if line.startswith("# HELP "):
             current = line.split()[2]
-            assert current not in seen
-            seen.append(current)
+            assert current not in metrics
+            metrics.append(current)
         elif line.startswith("# TYPE "):
             assert line == f"# TYPE {current} gauge"
         else:
@@ -163,7 +163,7 @@ def test_the_gauges_follow_the_grammar_of_prometheus(world, tmp_path):
     assert 'rule="drift"} 0.0' in text
 
 
-def test_the_page_is_self_contained_and_escapes_what_users_wrote(world, tmp_path):
+def test_the_report_is_self_contained_and_escapes_user_input(world, tmp_path):
     def name(whole):
         object.__setattr__(whole.info, "notice", "<script>alert(1)</script>")
 
@@ -176,7 +176,7 @@ def test_the_page_is_self_contained_and_escapes_what_users_wrote(world, tmp_path
     assert "No rule fired" in html
 
 
-def test_a_model_without_a_reference_is_refused(world, tmp_path):
+def test_a_model_without_a_reference_profile_is_refused(world, tmp_path):
     import shutil
 
     models, _, _, later, features = world
@@ -185,16 +185,16 @@ def test_a_model_without_a_reference_is_refused(world, tmp_path):
     spec = json.loads(path.read_text())
     del spec["reference"]
     path.write_text(json.dumps(spec))
-    with pytest.raises(DataError, match="no reference of its training patients"):
+    with pytest.raises(DataError, match="no reference profile of its training patients"):
         monitor(str(tmp_path / "old"), later, features, PARAMS, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_the_reference_holds_no_value_of_a_patient_and_only_the_training_part(world):
+def test_the_reference_profile_contains_no_value_of_a_patient_and_only_the_training_part(world):
     models, cohort, *_ = world
     spec = json.loads((models / "fold_0" / "model.json").read_text())
     assert spec["reference"]["patients"] == len(spec["patients"]) == 40
     values = {f"{v:.6g}" for v in tables.read_expression(cohort).to_numpy().ravel()}
-    knots = {knot.split(":")[0] for g in GENES for knot in spec["reference"]["families"]["genes"][g].split()[2:]}
-    assert len(knots) == 5 * (40 // 5 - 1)
-    assert not {f"{float(k):.6g}" for k in knots} & values
+    grid = {point.split(":")[0] for g in GENES for point in spec["reference"]["families"]["genes"][g].split()[2:]}
+    assert len(grid) == 5 * (40 // 5 - 1)
+    assert not {f"{float(k):.6g}" for k in grid} & values

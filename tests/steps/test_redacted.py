@@ -15,7 +15,7 @@ from mcti.cohort import tables
 from mcti.errors import DataError
 from mcti.params import EvaluateParams, ExplainParams, MonitorParams, PredictParams, ValidateParams
 from mcti.steps.evaluate.step import evaluate
-from mcti.steps.explain import explain
+from mcti.steps.explain.step import explain
 from mcti.steps.monitor import monitor
 from mcti.steps.predict.step import PatientPages, predict
 from mcti.steps.train import train

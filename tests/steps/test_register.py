@@ -1,4 +1,4 @@
-"""register on a real MLflow and S3: one version, whole, found again."""
+"""register on a real MLflow and S3: one complete version, also after a repeated call."""
 
 import json
 import subprocess
@@ -30,11 +30,11 @@ def run(tmp_path_factory):
     return Run(tmp_path_factory.mktemp("a run"))
 
 
-def test_a_version_carries_alias_run_data_and_commit(run, servers_of, tmp_path):
+def test_a_version_has_alias_run_data_and_commit(run, servers_of, tmp_path):
     params = RegisterParams(name="whole", experiment="tests")
     result = register(run.models, run.evaluation, None, params, tmp_path / "registration.json")
     assert json.loads((tmp_path / "registration.json").read_text()) == result.model_dump(mode="json")
-    assert result.notice == "made by hand"
+    assert result.notice == "synthetic data"
     with tracking.service() as client:
         version = models.version_by_alias(client, "whole", "challenger")
         logged = client.get_run(result.run_id)
@@ -48,7 +48,7 @@ def test_a_version_carries_alias_run_data_and_commit(run, servers_of, tmp_path):
     assert [d.dataset.digest for d in logged.inputs.dataset_inputs] == [result.data["bags"]]
 
 
-def test_a_version_carries_all_that_a_reader_of_it_must_know(run, servers_of, tmp_path):
+def test_a_version_has_card_sbom_and_signature(run, servers_of, tmp_path):
     import mlflow
 
     params = RegisterParams(name="card", experiment="tests", intended_use="research", data_licence="CC-BY-4.0")
@@ -83,7 +83,7 @@ def test_a_validation_of_another_cohort_is_refused(run, tmp_path):
         register(run.models, run.evaluation, tmp_path, RegisterParams(), tmp_path / "r.json")
 
 
-def test_nothing_pickled_lies_in_a_version(run, servers_of, tmp_path):
+def test_a_version_contains_no_pickle(run, servers_of, tmp_path):
     import mlflow
 
     register(run.models, run.evaluation, None, RegisterParams(name="files", experiment="tests"), tmp_path / "r.json")
@@ -94,7 +94,7 @@ def test_nothing_pickled_lies_in_a_version(run, servers_of, tmp_path):
     assert not [path for path in files if path.read_bytes()[:2] in (b"\x80\x02", b"\x80\x04", b"\x80\x05", b"PK")]
 
 
-def test_a_new_process_that_may_not_unpickle_gives_the_bits_of_the_evaluation(run, servers_of, tmp_path):
+def test_a_new_process_without_unpickling_gives_the_bits_of_the_evaluation(run, servers_of, tmp_path):
     register(run.models, run.evaluation, None, RegisterParams(name="bits", experiment="tests"), tmp_path / "r.json")
     run.frame().to_json(tmp_path / "frame.json", orient="records", double_precision=15)
     (tmp_path / "frame.json").write_text(json.dumps(run.frame().to_dict("records")))
@@ -108,30 +108,30 @@ out = model.predict(pd.DataFrame(json.load(open(sys.argv[1]))))
 out.to_csv(sys.argv[2], index=False)
 """
     subprocess.run([sys.executable, "-c", script, str(tmp_path / "frame.json"), str(tmp_path / "o.csv")], check=True)
-    ours = pd.read_csv(tmp_path / "o.csv", dtype=str).set_index("patient_id")
+    predictions = pd.read_csv(tmp_path / "o.csv", dtype=str).set_index("patient_id")
     evaluated = pd.read_csv(run.evaluation / "predictions.csv", dtype=str).set_index("patient_id")
     for column in ("risk", "S_12", "S_60"):
-        assert ours[column].loc[evaluated.index].to_dict() == evaluated[column].to_dict()
+        assert predictions[column].loc[evaluated.index].to_dict() == evaluated[column].to_dict()
 
 
 def test_weights_exchanged_together_with_their_index_are_refused(run, servers_of, tmp_path):
-    """Who may write the bucket alone can make files and index agree, but not with the version's tag in MLflow."""
+    """With write access to the bucket only, files and index can be made consistent, but not with the tag in MLflow."""
     params = RegisterParams(name="exchanged", experiment="tests")
-    made = register(run.models, run.evaluation, None, params, tmp_path / "r.json")
+    registered = register(run.models, run.evaluation, None, params, tmp_path / "r.json")
     other = Run(tmp_path / "another run", seed=5)
     ensemble_files.assemble(other.models, tmp_path / "other")
     with tracking.service() as client:
-        source = client.get_model_version("exchanged", str(made.version)).source
+        source = client.get_model_version("exchanged", str(registered.version)).source
         stored = client.get_logged_model(source.rpartition("/")[2]).artifact_location
-    place = f"s3://mcti-mlflow/artifacts/{stored.removeprefix('mlflow-artifacts:/')}/artifacts/ensemble"
-    assert storage.exists(f"{place}/ensemble.json")
+    folder = f"s3://mcti-mlflow/artifacts/{stored.removeprefix('mlflow-artifacts:/')}/artifacts/ensemble"
+    assert storage.exists(f"{folder}/ensemble.json")
     for path in (path for path in (tmp_path / "other").rglob("*") if path.is_file()):
-        s3.put(f"{place}/{path.relative_to(tmp_path / 'other')}", path.read_bytes())
+        s3.put(f"{folder}/{path.relative_to(tmp_path / 'other')}", path.read_bytes())
     with pytest.raises(DataError, match=r"the weights are not those that were registered.*exchanged, version 1"):
         models.fetch("models:/exchanged@challenger", tmp_path)
 
 
-def test_the_same_weights_are_one_version_and_new_evidence_renews_it(run, servers_of, tmp_path):
+def test_the_same_weights_are_one_version_and_a_new_evaluation_replaces_the_old(run, servers_of, tmp_path):
     params = RegisterParams(name="once", experiment="tests")
     first = register(run.models, run.evaluation, None, params, tmp_path / "r.json")
     assert register(run.models, run.evaluation, None, params, tmp_path / "r.json") == first
@@ -150,7 +150,7 @@ def test_the_same_weights_are_one_version_and_new_evidence_renews_it(run, server
 
 
 @pytest.mark.parametrize("crash_in", ["log", "create_version"])
-def test_a_crash_in_the_middle_and_a_retry_leave_one_whole_version(run, servers_of, tmp_path, monkeypatch, crash_in):
+def test_a_crash_and_a_retry_result_in_one_complete_version(run, servers_of, tmp_path, monkeypatch, crash_in):
     params = RegisterParams(name=f"crash-{crash_in}", experiment=f"crash-{crash_in}")
 
     class Killed(BaseException):
@@ -177,7 +177,7 @@ def test_predictions_of_other_models_are_refused(run, servers_of, tmp_path):
         register(run.models, other.evaluation, None, RegisterParams(name="no", experiment="tests"), tmp_path / "r.json")
 
 
-def test_without_an_evaluation_it_says_which_file_is_missing(run, tmp_path):
+def test_a_missing_file_of_the_evaluation_is_an_error(run, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"metrics\.json is missing"):
         register(run.models, tmp_path / "empty", None, RegisterParams(), tmp_path / "r.json")

@@ -14,6 +14,7 @@ from mcti.dataset import new_patients as new_patient_folder
 from mcti.dataset.bags import Dataset, PatientBag
 from mcti.dataset.loading import CohortTables, load_dataset, slides_with_features
 from mcti.errors import DataError, MctiError, UsageError, did_you_mean
+from mcti.explanation.patient_context import PredictionContext
 from mcti.model.trained import single_thread
 from mcti.params import ExtractParams, PredictParams
 from mcti.progress import Progress
@@ -88,7 +89,7 @@ class Refused:
 
 @logged
 @tracked
-def predict(
+def predict(  # noqa: PLR0913  (a step: inputs, params, out, options)
     model: str,
     cohort: Location | None,
     features: Location | None,
@@ -140,7 +141,7 @@ def predict(
         _write([row | {"patient_id": redaction.redact_id(row["patient_id"])} for row in rows], out)
         _write_refused(refused, out)
         if pages is not None:
-            _write_pages(rows, pages, source, loaded, patient_pages.development_of(folder, model))
+            _write_pages(rows, pages, source, loaded, patient_pages.development_context(folder, model))
     _check_refused_share(refused, len(names), params, out)
     return _result(rows, len(refused), loaded)
 
@@ -257,7 +258,7 @@ def _write_pages(
     pages: PatientPages,
     source: PatientSource,
     loaded: Ensemble,
-    development: patient_pages.About,
+    development: PredictionContext,
 ) -> None:
     if source.new:
         notice, slides = "", new_patient_folder.slides_by_patient(Path(source.folder))

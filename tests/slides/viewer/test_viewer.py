@@ -199,10 +199,10 @@ def test_a_large_slide_of_one_level_is_not_decoded_for_each_overview_tile(tmp_pa
 def test_files_of_different_slides_are_refused(slide, painted, tmp_path):
     path, _ = slide
     with pytest.raises(UsageError, match="scores need the tiles"):
-        view(path, scores="a.csv", browser=False)
+        view(path, scores="a.csv")
     extract_one(SlideRow("P", "P1", str(painted)), ExtractParams(), Hed44Encoder(), tmp_path)
     with pytest.raises(DataError, match="2048x2048 px, this one has 700x500"):
-        view(path, tmp_path / "P1.h5", browser=False)
+        view(path, tmp_path / "P1.h5")
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Other trained models beside ours in one table: the way from `mcti train` of each to `mcti evaluate` of all."""
+"""Comparators in the evaluation: from `mcti train` of each model to `mcti evaluate` of all."""
 
 import json
 import shutil
@@ -16,15 +16,15 @@ from mcti.steps.train import train
 from tests.training import factories
 
 PARAMS = EvaluateParams(bootstrap=100, baselines=("cox_clinical_genes",), horizons_months=(12.0,))
-PEERS = ("abmil", "mcat")
+COMPARATORS = ("abmil", "mcat")
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """Ours and two peers trained on the same folds; `elsewhere` on others of the same patients."""
-    root = tmp_path_factory.mktemp("peers")
+    """MCTI and two comparators trained on the same folds; `elsewhere` on other folds of the same patients."""
+    root = tmp_path_factory.mktemp("comparators")
     cohort, features, folds = factories.folders(root, patients=40)
-    for preset, name in (("tiny", "folds"), *((peer, peer) for peer in PEERS)):
+    for preset, name in (("tiny", "folds"), *((comparator, comparator) for comparator in COMPARATORS)):
         train(cohort, features, folds, factories.settings(workers=1, epochs=1, preset=preset), root / "models" / name)
     again = SplitParams(folds=2, inner_folds=2, min_test_events=0, seed=8)
     split(cohort, None, again, root / "other.csv")
@@ -34,8 +34,8 @@ def project(tmp_path_factory):
     return root
 
 
-def run(root, *peers, models="models/folds", params=PARAMS):
-    folders = [root / peer for peer in peers]
+def run(root, *comparators, models="models/folds", params=PARAMS):
+    folders = [root / comparator for comparator in comparators]
     out = root / "out"
     return evaluate(
         root / "cohort", root / "features", root / "folds.csv", root / models, params, out, comparators=folders
@@ -45,30 +45,30 @@ def run(root, *peers, models="models/folds", params=PARAMS):
 def test_the_command_line_puts_every_model_into_one_table(project, monkeypatch, capsys):
     monkeypatch.chdir(project)
     words = ["evaluate", "--cohort", "cohort", "--features", "features", "--folds", "folds.csv", "--models"]
-    words += ["models/folds", "--out", "by hand", "--set", "evaluate.bootstrap=100"]
+    words += ["models/folds", "--out", "two words", "--set", "evaluate.bootstrap=100"]
     words += ["--set", "evaluate.baselines=[cox_clinical_genes]"]
-    for peer in PEERS:
-        words += ["--comparator", f"models/{peer}"]
+    for comparator in COMPARATORS:
+        words += ["--comparator", f"models/{comparator}"]
     assert command_context.run_app(app, words) == 0, capsys.readouterr().err
-    found = json.loads((project / "by hand" / "metrics.json").read_text())
+    metrics = json.loads((project / "two words" / "metrics.json").read_text())
     others = {"abmil", "mcat", "cox_clinical_genes", "network_alone", "cox_part"}
-    assert set(found) == {"mcti"} | others
-    assert set(found["mcti"]["comparison"]) == others
-    gap = found["mcti"]["c_index"]["value"] - found["abmil"]["c_index"]["value"]
-    assert found["mcti"]["comparison"]["abmil"]["difference"]["value"] == pytest.approx(gap, abs=1e-12)
-    assert ">abmil<" in (project / "by hand" / "report.html").read_text()
+    assert set(metrics) == {"mcti"} | others
+    assert set(metrics["mcti"]["comparison"]) == others
+    gap = metrics["mcti"]["c_index"]["value"] - metrics["abmil"]["c_index"]["value"]
+    assert metrics["mcti"]["comparison"]["abmil"]["difference"]["value"] == pytest.approx(gap, abs=1e-12)
+    assert ">abmil<" in (project / "two words" / "report.html").read_text()
 
 
-def test_a_row_holds_the_predictions_of_its_own_folder(project):
-    """By hand: the risks of models/mcat, and its C as if it were ours."""
+def test_a_comparator_has_the_predictions_of_its_folder(project):
+    """The risks of models/mcat, and its C when it is evaluated as the main model."""
     run(project, "models/mcat")
-    told = pd.read_csv(project / "out" / "baselines.csv")
-    told = told[told["model"] == "mcat"].set_index("patient_id")["risk"]
+    rows = pd.read_csv(project / "out" / "baselines.csv")
+    rows = rows[rows["model"] == "mcat"].set_index("patient_id")["risk"]
     parts = [pd.read_csv(file) for file in (project / "models" / "mcat").glob("fold_*/predictions.csv")]
-    pd.testing.assert_series_equal(told, pd.concat(parts).set_index("patient_id")["risk"].sort_index())
-    beside = json.loads((project / "out" / "metrics.json").read_text())["mcat"]["c_index"]
+    pd.testing.assert_series_equal(rows, pd.concat(parts).set_index("patient_id")["risk"].sort_index())
+    single = json.loads((project / "out" / "metrics.json").read_text())["mcat"]["c_index"]
     run(project, models="models/mcat")
-    assert json.loads((project / "out" / "metrics.json").read_text())["mcti"]["c_index"] == beside
+    assert json.loads((project / "out" / "metrics.json").read_text())["mcti"]["c_index"] == single
 
 
 def test_two_models_of_one_name_are_refused(project):
@@ -80,8 +80,8 @@ def test_two_models_of_one_name_are_refused(project):
         run(project, "cox_clinical_genes")
 
 
-def test_a_model_of_other_folds_is_refused_whatever_its_predictions_say(project):
-    """Its predictions.csv is made to fit these folds: what it was trained on gives it away."""
+def test_a_model_of_other_folds_is_refused_even_with_matching_predictions(project):
+    """Its predictions.csv fits these folds; the training patients in model.json show the difference."""
     for fold in (0, 1):
         mine, theirs = (project / name / f"fold_{fold}" / "predictions.csv" for name in ("models/folds", "elsewhere"))
         shutil.copyfile(mine, theirs)
@@ -91,21 +91,21 @@ def test_a_model_of_other_folds_is_refused_whatever_its_predictions_say(project)
         run(project, models="elsewhere")
 
 
-def test_a_model_that_some_training_patients_were_kept_from_is_refused(project, tmp_path):
+def test_a_model_trained_without_some_training_patients_is_refused(project, tmp_path):
     shutil.copytree(project / "models" / "abmil", tmp_path / "abmil")
     file = tmp_path / "abmil" / "fold_1" / "model.json"
-    said = json.loads(file.read_text())
-    file.write_text(json.dumps(said | {"patients": said["patients"][2:]}))
+    spec = json.loads(file.read_text())
+    file.write_text(json.dumps(spec | {"patients": spec["patients"][2:]}))
     with pytest.raises(DataError, match="differ from those of the fold: 0 more, 2 missing"):
         run(project, str(tmp_path / "abmil"))
 
 
-def test_folds_that_are_not_one_models_are_refused(project, tmp_path):
-    """As a fold trained alone with other settings leaves them, or a run that failed half-way."""
+def test_folds_of_different_models_are_refused(project, tmp_path):
+    """For example after a single fold was trained with other settings, or after a failed run."""
     shutil.copytree(project / "models" / "abmil", tmp_path / "abmil")
     file = tmp_path / "abmil" / "fold_1" / "model.json"
-    said = json.loads(file.read_text())
-    file.write_text(json.dumps(said | {"params": said["params"] | {"epochs": 99}}))
+    spec = json.loads(file.read_text())
+    file.write_text(json.dumps(spec | {"params": spec["params"] | {"epochs": 99}}))
     words = r"the folds belong to different models: train\.epochs is 99 here and \d+ in the first in .*fold_1"
     with pytest.raises(DataError, match=words):
         run(project, str(tmp_path / "abmil"))

@@ -1,4 +1,4 @@
-"""Network alone and Cox part alone of really trained models, and the shares of the attribution."""
+"""Network alone and Cox part alone of trained models, and the shares of the attribution."""
 
 import json
 import re
@@ -43,7 +43,7 @@ def of_part(project, name: str) -> pd.DataFrame:
 @pytest.mark.parametrize(("part", "folder"), [("network_alone", "network"), ("cox_part", "cox")])
 def test_each_part_predicts_as_a_model_trained_without_the_other(project, part, folder):
     """Oracle: the same training with cox_weight 0, and with 1. The Cox model is fitted after the network, so that
-    the network's weights do not know of it."""
+    the network's weights do not depend on it."""
     ours, theirs = of_part(project, part), of_folder(project / folder)
     assert list(ours["patient_id"]) == list(theirs["patient_id"])
     for column in ("risk", "S_12", "S_36"):
@@ -51,40 +51,40 @@ def test_each_part_predicts_as_a_model_trained_without_the_other(project, part, 
     assert not np.allclose(ours["risk"], of_folder(project / "models")["risk"], atol=1e-3)
 
 
-def test_their_c_is_that_of_their_predictions_and_they_are_no_rivals(project):
-    found = json.loads((project / "out" / "metrics.json").read_text())
+def test_the_parts_have_the_c_of_their_predictions_and_are_not_comparators(project):
+    result = json.loads((project / "out" / "metrics.json").read_text())
     outcome = pd.read_csv(project / "out" / "predictions.csv")[["patient_id", "fold", "time_months", "event"]]
     for part in ("network_alone", "cox_part"):
         right = pairs = 0.0
         for _, rows in of_part(project, part).merge(outcome, on=["patient_id", "fold"]).groupby("fold"):
             c = concordance_index_censored(rows["event"] == 1, rows["time_months"], rows["risk"])
             right, pairs = right + c[1] + c[3] / 2, pairs + sum(c[1:4])
-        assert found[part]["c_index"]["value"] == pytest.approx(right / pairs, abs=1e-12)
-        assert found["mcti"]["comparison"][part]["p_holm"] is None
-    family = {n: v["p"] for n, v in found["mcti"]["comparison"].items() if n in ASKED.baselines}
+        assert result[part]["c_index"]["value"] == pytest.approx(right / pairs, abs=1e-12)
+        assert result["mcti"]["comparison"][part]["p_holm"] is None
+    family = {n: v["p"] for n, v in result["mcti"]["comparison"].items() if n in ASKED.baselines}
     smallest = min(family.values())
     name = min(family, key=family.get)
-    assert found["mcti"]["comparison"][name]["p_holm"] == pytest.approx(min(1, 2 * smallest))
+    assert result["mcti"]["comparison"][name]["p_holm"] == pytest.approx(min(1, 2 * smallest))
 
 
 def test_the_report_has_both_rows_and_the_shares(project):
     page = (project / "out" / "report.html").read_text(encoding="utf-8")
     for text in ("MCTI: network alone", "MCTI: Cox part alone", "Shares of the attribution (7 test patients)"):
         assert text in page
-    told = json.loads((project / "out" / "metrics.json").read_text())["mcti"]["attribution"]
-    assert told["patients"] == 7
-    assert sum(told["shares"].values()) == pytest.approx(1)
-    assert sum(told["details"].values()) == pytest.approx(told["shares"]["network_slides"])
-    assert told["shares"]["cox"] > 0
-    small = told["details"]["critical_patches"] < 0.01
+    attribution = json.loads((project / "out" / "metrics.json").read_text())["mcti"]["attribution"]
+    assert attribution["patients"] == 7
+    assert sum(attribution["shares"].values()) == pytest.approx(1)
+    assert sum(attribution["details"].values()) == pytest.approx(attribution["shares"]["network_slides"])
+    assert attribution["shares"]["cox"] > 0
+    small = attribution["details"]["critical_patches"] < 0.01
     assert ("Share of the critical patches" in page) is small, "a sentence"
     assert ("Critical patches of the best- and the worst-predicted" in page) is not small, "and no section"
 
 
-def test_paired_differences_of_the_brier_score_are_those_of_the_scores(project):
-    found = json.loads((project / "out" / "metrics.json").read_text())
-    for name, entry in found["mcti"]["comparison"].items():
-        gap = found["mcti"]["ibs"]["value"] - found[name]["ibs"]["value"]
+def test_paired_differences_of_the_brier_score_equal_the_differences_of_the_scores(project):
+    result = json.loads((project / "out" / "metrics.json").read_text())
+    for name, entry in result["mcti"]["comparison"].items():
+        gap = result["mcti"]["ibs"]["value"] - result[name]["ibs"]["value"]
         assert entry["ibs_difference"]["value"] == pytest.approx(gap, abs=1e-12)
         assert entry["ibs_difference"]["low"] <= gap <= entry["ibs_difference"]["high"]
 
@@ -93,29 +93,29 @@ def test_a_network_without_a_cox_model_has_no_parts(project, tmp_path):
     cohort, features, folds = project / "cohort", project / "features", project / "folds.csv"
     quick = ASKED.model_copy(update={"attribution_patients": 0, "baselines": ("cox_clinical_genes",)})
     evaluate(cohort, features, folds, project / "network", quick, tmp_path / "out")
-    found = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert set(found) == {"mcti", "cox_clinical_genes"}
-    assert "attribution" not in found["mcti"]
+    result = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert set(result) == {"mcti", "cox_clinical_genes"}
+    assert "attribution" not in result["mcti"]
     assert "network alone" not in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_shares_by_hand():
+def test_shares_equal_the_worked_out_values():
     """Two patients: |1| + |-3| of the Cox model, 2 of genes, 2 of a critical patch, 4 of the plan, 8 clinical."""
     tokens = [
         {"linear_slides": 1.0, "linear_genes": -3.0, "gene_0": 2.0, "patch_11": -2.0},
         {"carried_0": 4.0, "clinical": 5.0, "covariates": -3.0, "focus": 0.0, "mean_patch": 0.0},
     ]
-    found = attribution_shares.shares(tokens)
-    assert found.shares == {"network_slides": 0.3, "network_genes": 0.1, "cox": 0.2, "clinical": 0.4}
-    assert found.details == {"critical_patches": 0.1, "transport_plan": 0.2, "mean_patch": 0.0}
+    result = attribution_shares.shares(tokens)
+    assert result.shares == {"network_slides": 0.3, "network_genes": 0.1, "cox": 0.2, "clinical": 0.4}
+    assert result.details == {"critical_patches": 0.1, "transport_plan": 0.2, "mean_patch": 0.0}
     assert attribution_shares.shares([]) is None
     assert attribution_shares.shares([{"gene_0": 0.0}]) is None
 
 
-def test_every_figure_of_metrics_json_has_a_name_that_mlflow_takes(project):
-    """MLflow 3: letters, digits and `_ - . / :` and blanks; a comma ends the registration of a model."""
+def test_every_key_of_metrics_json_is_a_valid_mlflow_name(project):
+    """MLflow 3: letters, digits and `_ - . / :` and blanks; a comma makes the registration fail."""
     from mcti.registry import headline_metrics
 
-    found = headline_metrics.select(json.loads((project / "out" / "metrics.json").read_text()), None)
-    assert "mcti.c_index.value" in found
-    assert [name for name in found if not re.fullmatch(r"[\w\-./: ]+", name)] == []
+    result = headline_metrics.select(json.loads((project / "out" / "metrics.json").read_text()), None)
+    assert "mcti.c_index.value" in result
+    assert [name for name in result if not re.fullmatch(r"[\w\-./: ]+", name)] == []

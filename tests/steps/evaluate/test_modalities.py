@@ -1,4 +1,4 @@
-"""Regimes of modalities side by side, on the patients who have both."""
+"""Comparison of modalities on the patients who have both."""
 
 import json
 
@@ -33,9 +33,9 @@ def test_each_regime_has_its_c_on_the_same_patients(world, tmp_path):
     """Oracle: scikit-survival, fold by fold, weighted by the comparable pairs."""
     root, cohort, features, folds = world
     evaluate(cohort, features, folds, root / "models", PARAMS, tmp_path / "out")
-    found = json.loads((tmp_path / "out" / "metrics.json").read_text())["mcti"]
-    assert set(found["regimes"]) == {"both", "slides_only", "genes_only"}
-    assert found["regimes"]["both"]["c_index"]["value"] == pytest.approx(found["c_index"]["value"], abs=1e-12)
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())["mcti"]
+    assert set(metrics["regimes"]) == {"both", "slides_only", "genes_only"}
+    assert metrics["regimes"]["both"]["c_index"]["value"] == pytest.approx(metrics["c_index"]["value"], abs=1e-12)
     truth = {bag.patient_id: bag for bag in bags(40)}
     for regime in ("slides_only", "genes_only"):
         right = pairs = 0.0
@@ -46,8 +46,8 @@ def test_each_regime_has_its_c_on_the_same_patients(world, tmp_path):
             times = np.array([truth[patient].time_months for patient in rows["patient_id"]])
             _, agree, disagree, ties, _ = concordance_index_censored(events, times, rows["risk"])
             right, pairs = right + agree + ties / 2, pairs + agree + disagree + ties
-        assert found["regimes"][regime]["c_index"]["value"] == pytest.approx(right / pairs, abs=1e-9)
-        assert found["regimes"][regime]["patients"] == 40
+        assert metrics["regimes"][regime]["c_index"]["value"] == pytest.approx(right / pairs, abs=1e-9)
+        assert metrics["regimes"][regime]["patients"] == 40
     assert "slides only" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""The report of really trained models shows their groups, curves and critical patches."""
+"""Gene groups, learning curves and critical patches in the report of trained models."""
 
 import base64
 import io
@@ -41,8 +41,8 @@ def test_the_page_shows_groups_curves_and_critical_patches(project):
 
 
 def test_the_subtype_is_scored_from_the_predictions(project):
-    """By hand from predictions.csv of the folds: macro-F1 of the likeliest class."""
-    found = json.loads((project / "out" / "metrics.json").read_text())["mcti"]
+    """From predictions.csv of the folds: macro-F1 of the most probable class."""
+    metrics_json = json.loads((project / "out" / "metrics.json").read_text())["mcti"]
     rows = pd.concat([pd.read_csv(f) for f in sorted((project / "models").glob("fold_*/predictions.csv"))])
     truth = pd.read_parquet(project / "cohort" / "patients.parquet").set_index("patient_id")["subtype"]
     scores = metrics.subtype_scores(
@@ -51,11 +51,11 @@ def test_the_subtype_is_scored_from_the_predictions(project):
     )
     assert np.allclose(rows[["P_IDC", "P_ILC"]].sum(axis=1), 1)
     for name, value in scores.items():
-        assert found[name]["value"] == pytest.approx(value, abs=1e-12)
-        assert found[name]["low"] <= value <= found[name]["high"]
+        assert metrics_json[name]["value"] == pytest.approx(value, abs=1e-12)
+        assert metrics_json[name]["low"] <= value <= metrics_json[name]["high"]
 
 
-def test_the_critical_patches_lie_in_the_patients_own_slides(project):
+def test_the_critical_patches_are_in_the_slides_of_the_patient(project):
     cohort = project / "cohort"
     outcomes = split_outcomes(pd.read_parquet(cohort / "patients.parquet"), read_folds(project / "folds.csv"))
     risk = np.arange(len(outcomes.patient), dtype=np.float64)
@@ -68,8 +68,8 @@ def test_the_critical_patches_lie_in_the_patients_own_slides(project):
         assert scores == sorted(scores, reverse=True)
 
 
-def test_where_slides_are_given_the_page_shows_the_patches_and_says_why_one_is_missing(project, tmp_path):
-    """Slides of every other patient, each of one colour: what is shown has the colour of its patient's slide."""
+def test_with_slides_the_report_shows_the_patches_and_the_reason_for_a_missing_image(project, tmp_path):
+    """Slides of every second patient, each of one colour: an image has the colour of its patient's slide."""
     shutil.copytree(project / "features", tmp_path / "features")
     (tmp_path / "slides").mkdir()
     for number, file in enumerate(sorted((tmp_path / "features").glob("*.h5"))):
@@ -93,7 +93,7 @@ def test_where_slides_are_given_the_page_shows_the_patches_and_says_why_one_is_m
     assert all(int(number) % 2 for number in missing)
 
 
-def test_without_weights_and_without_slides_nothing_is_shown_and_nothing_breaks(project, tmp_path):
+def test_without_weights_and_without_slides_the_details_are_empty(project, tmp_path):
     outcomes = split_outcomes(
         pd.read_parquet(project / "cohort" / "patients.parquet"), read_folds(project / "folds.csv")
     )

@@ -1,4 +1,4 @@
-"""The step on a small cohort with real files: what it writes, and what it refuses."""
+"""The step on a small cohort with real files: its output and its errors."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ PARAMS = EvaluateParams(
 
 
 def make_project(root, count: int = 80, folds: int = 4, repeats: int = 1) -> None:
-    """cohort/, features/, folds.csv and models/fold_<k>/predictions.csv whose risk is the truth and some noise."""
+    """cohort/, features/, folds.csv and models/fold_<k>/predictions.csv whose risk is the true one plus noise."""
     patients = make_patients(count)
     x = patients.pop("x").to_numpy()
     generator = np.random.default_rng(1)
@@ -44,10 +44,10 @@ def make_project(root, count: int = 80, folds: int = 4, repeats: int = 1) -> Non
         with h5py.File(root / "features" / f"{slide}.h5", "w") as file:
             file["features"] = generator.normal(size=(9, 30)).astype(np.float32)
             file["coords"] = np.zeros((9, 2), dtype=np.int64)
-    rows, place = [], {p: i for i, p in enumerate(patients["patient_id"])}
+    rows, row = [], {p: i for i, p in enumerate(patients["patient_id"])}
     for k, (train, test) in make_folds(patients, folds, repeats).items():
         rows += [(p, k, "train", i % 2) for i, p in enumerate(train)] + [(p, k, "test", None) for p in test]
-        risk = x[[place[p] for p in test]] + generator.normal(size=len(test)) + 5 * k
+        risk = x[[row[p] for p in test]] + generator.normal(size=len(test)) + 5 * k
         frame = pd.DataFrame({"patient_id": test, "fold": k, "risk": risk})
         frame["S_12"] = np.exp(-0.2 * np.exp(risk - 5 * k))
         frame["S_36"] = np.exp(-0.6 * np.exp(risk - 5 * k))
@@ -58,8 +58,8 @@ def make_project(root, count: int = 80, folds: int = 4, repeats: int = 1) -> Non
 
 
 def run(root, params=PARAMS, out="out", features="features", **more):
-    place = None if features is None else root / features
-    return evaluate(root / "cohort", place, root / "folds.csv", root / "models", params, root / out, **more)
+    folder = None if features is None else root / features
+    return evaluate(root / "cohort", folder, root / "folds.csv", root / "models", params, root / out, **more)
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +75,8 @@ def files(folder):
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def test_it_writes_what_the_formats_promise_and_the_same_bytes_again(project):
-    said = []
+def test_it_writes_all_files_with_the_same_bytes_on_every_run(project):
+    reports = []
     first = files(project / "out")
     wanted = {"metrics.json", "summary.json", "result.json", "predictions.csv", "baselines.csv", "report.html"}
     assert wanted <= set(first)
@@ -84,28 +84,28 @@ def test_it_writes_what_the_formats_promise_and_the_same_bytes_again(project):
         first
     )
     (project / "out" / "left_over.txt").write_text("of an older version")
-    run(project, progress=lambda *step: said.append(step))
-    assert said == [*((i, 4, "baselines", name) for i, name in enumerate(PARAMS.baselines)), (4, 4, "baselines")]
+    run(project, progress=lambda *step: reports.append(step))
+    assert reports == [*((i, 4, "baselines", name) for i, name in enumerate(PARAMS.baselines)), (4, 4, "baselines")]
     assert files(project / "out") == first
     assert not any(str(project).encode() in content for content in first.values())
 
 
-def test_metrics_hold_every_model_with_intervals_and_our_comparison(project):
-    found = json.loads((project / "out" / "metrics.json").read_text())
-    assert list(found) == sorted(["mcti", *PARAMS.baselines])
-    for numbers in found.values():
+def test_metrics_contain_every_model_with_intervals_and_the_comparison(project):
+    metrics_json = json.loads((project / "out" / "metrics.json").read_text())
+    assert list(metrics_json) == sorted(["mcti", *PARAMS.baselines])
+    for numbers in metrics_json.values():
         c = numbers["c_index"]
         assert 0 <= c["low"] <= c["value"] <= c["high"] <= 1
         assert len(numbers["folds"]) == 4
-    assert set(found["mcti"]["comparison"]) == set(PARAMS.baselines)
-    entry = found["mcti"]["comparison"]["cox_clinical"]
-    gap = found["mcti"]["c_index"]["value"] - found["cox_clinical"]["c_index"]["value"]
+    assert set(metrics_json["mcti"]["comparison"]) == set(PARAMS.baselines)
+    entry = metrics_json["mcti"]["comparison"]["cox_clinical"]
+    gap = metrics_json["mcti"]["c_index"]["value"] - metrics_json["cox_clinical"]["c_index"]["value"]
     assert entry["difference"]["value"] == pytest.approx(gap, abs=1e-12)
     assert entry["difference"]["low"] <= gap <= entry["difference"]["high"]
-    assert found["mcti"]["comparison"]["cox_clinical_genes"]["primary"] is True
+    assert metrics_json["mcti"]["comparison"]["cox_clinical_genes"]["primary"] is True
 
 
-def test_ours_has_risk_groups_subgroups_and_decision_curve(project):
+def test_mcti_has_risk_groups_subgroups_and_decision_curve(project):
     ours = json.loads((project / "out" / "metrics.json").read_text())["mcti"]
     assert sum(ours["risk_groups"]["sizes"].values()) == 80
     gain = ours["risk_groups"]["rmst_months"]
@@ -118,15 +118,15 @@ def test_ours_has_risk_groups_subgroups_and_decision_curve(project):
     assert ours["c_within_subtype"]["value"] > 0.5
 
 
-def test_scoring_the_predictions_file_by_hand_gives_the_reported_c(project):
+def test_the_reported_c_can_be_computed_from_the_predictions_file(project):
     frame = pd.read_csv(project / "out" / "predictions.csv")
     by_hand, pairs = 0.0, 0
     for _, part in frame.groupby("fold"):
         event, time, risk = part["event"].to_numpy() == 1, part["time_months"].to_numpy(), part["risk"].to_numpy()
         count = int(((time[:, None] < time) & event[:, None]).sum())
         by_hand, pairs = by_hand + count * metrics.harrell_c(event, time, risk), pairs + count
-    found = json.loads((project / "out" / "metrics.json").read_text())["mcti"]["c_index"]["value"]
-    assert found == pytest.approx(by_hand / pairs, abs=1e-12)
+    c_index = json.loads((project / "out" / "metrics.json").read_text())["mcti"]["c_index"]["value"]
+    assert c_index == pytest.approx(by_hand / pairs, abs=1e-12)
 
 
 class _Page(HTMLParser):
@@ -142,7 +142,7 @@ class _Page(HTMLParser):
         self.text += data
 
 
-def test_the_report_stands_alone_and_shows_notice_figures_and_events(project):
+def test_the_report_is_self_contained_and_shows_notice_figures_and_events(project):
     page = _Page()
     source = (project / "out" / "report.html").read_text()
     page.feed(source)
@@ -155,7 +155,7 @@ def test_the_report_stands_alone_and_shows_notice_figures_and_events(project):
     assert "events" in page.text
 
 
-def test_without_features_slide_baselines_are_left_out_aloud(project):
+def test_without_features_slide_baselines_are_left_out_with_a_warning(project):
     result = run(project, out="genes alone", features=None)
     assert result.skipped == {"linear_all": "no slide features were given"}
     assert "Cox: clinical + genes + slides was left out" in (project / "genes alone" / "report.html").read_text()
@@ -177,12 +177,12 @@ def test_a_fold_without_events_is_reported(project, tmp_path):
     patients.loc[patients["patient_id"].isin(test), "event"] = 0
     patients.to_parquet(tmp_path / "p" / "cohort" / "patients.parquet")
     run(tmp_path / "p", PARAMS.model_copy(update={"baselines": ("cox_clinical",), "primary_baseline": "cox_clinical"}))
-    found = json.loads((tmp_path / "p" / "out" / "metrics.json").read_text())["mcti"]["folds"][1]
-    assert found == {"fold": 1, "patients": 20, "events": 0, "c_index": None}
+    fold = json.loads((tmp_path / "p" / "out" / "metrics.json").read_text())["mcti"]["folds"][1]
+    assert fold == {"fold": 1, "patients": 20, "events": 0, "c_index": None}
     assert "have no event" in (tmp_path / "p" / "out" / "report.html").read_text()
 
 
-def test_bad_input_leaves_the_old_report_as_it_was(project):
+def test_bad_input_leaves_the_previous_report_unchanged(project):
     before = files(project / "out")
     broken = PARAMS.model_copy(update={"horizons_months": (12.0, 36.0, 60.0)})
     with pytest.raises(DataError, match=r"'S_60' is missing.*set evaluate\.horizons_months"):

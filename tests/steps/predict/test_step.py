@@ -63,23 +63,23 @@ def test_json_holds_the_same_rows_as_csv(world, tmp_path):
     predict(str(root / "models"), cohort, features, DEFAULTS, tmp_path / "out.json")
     rows = json.loads((tmp_path / "out.json").read_text())
     table = pd.read_csv(tmp_path / "out.csv", float_precision="round_trip", dtype={"missing": str, "digest": str})
-    words = {name: table[name].fillna("") for name in ("missing", "beyond_followup")}
-    known = table.astype(object).where(table.notna(), None).assign(**words)
+    texts = {name: table[name].fillna("") for name in ("missing", "beyond_followup")}
+    known = table.astype(object).where(table.notna(), None).assign(**texts)
     assert rows == known.to_dict("records")
 
 
 def test_progress_counts_every_patient(world, tmp_path):
     root, cohort, features = world
-    seen = []
+    counts = []
     predict(
         str(root / "models"),
         cohort,
         features,
         DEFAULTS,
         tmp_path / "o.csv",
-        progress=lambda *told: seen.append(told[:2]),
+        progress=lambda *values: counts.append(values[:2]),
     )
-    assert seen == [(n, 24) for n in range(1, 25)]
+    assert counts == [(n, 24) for n in range(1, 25)]
 
 
 def test_a_cohort_without_a_gene_of_the_model_is_refused_with_patient_and_gene(world, tmp_path):
@@ -96,19 +96,19 @@ def test_a_cohort_without_a_gene_of_the_model_is_refused_with_patient_and_gene(w
     assert not (tmp_path / "o.csv").exists()
 
 
-def test_without_features_a_model_of_slides_says_so(world, tmp_path):
+def test_without_features_a_model_of_slides_is_an_error(world, tmp_path):
     root, cohort, _ = world
     with pytest.raises(DataError, match="no slides, and the model was trained on patients with both"):
         predict(str(root / "models"), cohort, None, DEFAULTS, tmp_path / "o.csv")
 
 
-def test_a_place_without_a_model_is_refused(world, tmp_path):
+def test_a_folder_without_a_model_is_refused(world, tmp_path):
     _, cohort, features = world
     with pytest.raises(DataError, match="no such folder"):
         predict(str(tmp_path / "nowhere"), cohort, features, DEFAULTS, tmp_path / "o.csv")
 
 
-def test_the_frame_of_the_served_model_holds_every_patient_whole(world):
+def test_the_frame_for_the_served_model_contains_every_patient(world):
     _, cohort, features = world
     rows = frame(cohort, features)
     assert list(rows.columns) == ["patient_id", "genes", "features", "covariates"]
@@ -116,19 +116,19 @@ def test_the_frame_of_the_served_model_holds_every_patient_whole(world):
     assert rows["features"].map(lambda bag: {len(patch) for patch in bag} == {WIDTH}).all()
 
 
-def newcomers(world, tmp_path, change=lambda expression: None):
-    """The cohort's patients as strangers: a folder of tables, with features and no outcome."""
+def new_patient_folder(world, tmp_path, change=lambda expression: None):
+    """The cohort's patients under new ids: a folder of tables, with features and without outcomes."""
     _, cohort, features = world
-    place = tmp_path / "new"
-    place.mkdir()
+    folder = tmp_path / "new"
+    folder.mkdir()
     expression = tables.read_expression(cohort)
     expression.index = [f"N-{name}" for name in expression.index]
     change(expression)
-    expression.to_csv(place / "expression.csv", index_label="patient_id")
+    expression.to_csv(folder / "expression.csv", index_label="patient_id")
     slides = tables.read_slides(cohort)[["patient_id", "slide_id"]]
-    slides.assign(patient_id="N-" + slides["patient_id"]).to_csv(place / "slides.csv", index=False)
-    shutil.copytree(features, place / "features")
-    return place
+    slides.assign(patient_id="N-" + slides["patient_id"]).to_csv(folder / "slides.csv", index=False)
+    shutil.copytree(features, folder / "features")
+    return folder
 
 
 def predicted(path):
@@ -138,7 +138,7 @@ def predicted(path):
 def test_a_folder_of_new_patients_needs_no_outcome_and_gets_group_span_and_flags(world, tmp_path):
     root, *_ = world
     result = predict(
-        str(root / "models"), None, None, DEFAULTS, tmp_path / "o.csv", new_patients=newcomers(world, tmp_path)
+        str(root / "models"), None, None, DEFAULTS, tmp_path / "o.csv", new_patients=new_patient_folder(world, tmp_path)
     )
     table = predicted(tmp_path / "o.csv")
     assert (result.patients, result.known, result.incomplete) == (24, 0, 0)
@@ -151,7 +151,7 @@ def test_a_folder_of_new_patients_needs_no_outcome_and_gets_group_span_and_flags
 
 @pytest.fixture(scope="module")
 def refitted(world, tmp_path_factory):
-    """The ensemble of the folds with a refit on everybody."""
+    """The ensemble of the folds with a refit on all patients."""
     root, cohort, features = world
     train(cohort, features, root / "folds.csv", settings(epochs=1, workers=1), root / "models", refit=True)
     folder = tmp_path_factory.mktemp("refitted") / "ensemble"
@@ -159,41 +159,43 @@ def refitted(world, tmp_path_factory):
     return folder
 
 
-def test_new_patients_whom_a_refit_predicts_are_not_counted_as_known(world, refitted, tmp_path):
-    result = predict(str(refitted), None, None, DEFAULTS, tmp_path / "o.csv", new_patients=newcomers(world, tmp_path))
+def test_new_patients_of_a_refit_are_not_counted_as_known(world, refitted, tmp_path):
+    result = predict(
+        str(refitted), None, None, DEFAULTS, tmp_path / "o.csv", new_patients=new_patient_folder(world, tmp_path)
+    )
     assert (result.patients, result.known) == (24, 0)
     assert (predicted(tmp_path / "o.csv")["model"] == "refit").all()
 
 
 def test_risk_groups_are_cut_at_quantiles_of_the_out_of_fold_risks(world, tmp_path):
-    """By hand: the median of each fold's own predictions, averaged over both folds."""
+    """Oracle: the median of each fold's own predictions, averaged over both folds."""
     root, *_ = world
-    predict(str(root / "models"), None, None, DEFAULTS, tmp_path / "o.csv", new_patients=newcomers(world, tmp_path))
+    predict(
+        str(root / "models"), None, None, DEFAULTS, tmp_path / "o.csv", new_patients=new_patient_folder(world, tmp_path)
+    )
     table = predicted(tmp_path / "o.csv")
     medians = [pd.read_csv(p)["risk"].median() for p in sorted((root / "models").glob("fold_*/predictions.csv"))]
     assert_cut(table, float(np.mean(medians)))
 
 
-def test_risk_groups_of_a_refit_are_cut_where_the_folds_were_wrong_about_those_they_learned_from(
-    world, refitted, tmp_path
-):
-    """By hand: the share of a fold's training patients below its out-of-fold median, as a quantile of the refit's."""
+def test_risk_groups_of_a_refit_have_thresholds_on_the_scale_of_its_training_risks(world, refitted, tmp_path):
+    """Oracle: the share of a fold's training patients below its out-of-fold median, as a quantile of the refit's."""
     root, cohort, features = world
-    predict(str(refitted), None, None, DEFAULTS, tmp_path / "o.csv", new_patients=newcomers(world, tmp_path))
+    predict(str(refitted), None, None, DEFAULTS, tmp_path / "o.csv", new_patients=new_patient_folder(world, tmp_path))
     data, loaded, shares = load_dataset(cohort, features), ensemble_files.load(refitted), []
 
-    def learned(name):
+    def training_risks(name):
         bags = [b for b in data.bags.values() if name == "refit" or name not in loaded.eligible_members(b.patient_id)]
         return np.array([loaded.members[name].predict(b.patches, b.genes, (36.0,))["risk"] for b in bags])
 
     for name in ("fold_0", "fold_1"):
         middle = pd.read_csv(root / "models" / name / "predictions.csv")["risk"].median()
-        shares.append(float((learned(name) <= middle).mean()))
-    assert_cut(predicted(tmp_path / "o.csv"), float(np.quantile(learned("refit"), np.mean(shares))), 0.15)
+        shares.append(float((training_risks(name) <= middle).mean()))
+    assert_cut(predicted(tmp_path / "o.csv"), float(np.quantile(training_risks("refit"), np.mean(shares))), 0.15)
 
 
 def assert_cut(table, limit, near=0.02):
-    """Below the limit low, above it high; how near to it is left open, since a sketch has few knots."""
+    """Low below the limit and high above it; not near the limit, since the quantile grid is coarse."""
     clear = (table["risk"] - limit).abs() > near * table["risk"].std() + 1e-3
     assert clear.sum() > 12
     assert (table.loc[clear, "risk"] > limit).eq(table.loc[clear, "risk_group"] == "high").all()
@@ -204,22 +206,24 @@ def test_one_process_or_several_one_patient_or_many_give_the_same_bits(world, tm
     from mcti.steps.predict import step as step
 
     root, cohort, features = world
-    monkeypatch.setattr(step, "CHUNK", 7)
+    monkeypatch.setattr(step, "PATIENTS_PER_JOB", 7)
     for workers in (1, 2):
         params = PredictParams(workers=workers)
         predict(str(root / "models"), cohort, features, params, tmp_path / f"{workers}.csv")
     assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "2.csv").read_bytes()
 
 
-def test_the_tables_are_read_once_however_many_jobs_there_are(world, tmp_path, monkeypatch):
+def test_the_tables_are_read_once_for_any_number_of_jobs(world, tmp_path, monkeypatch):
     from mcti.dataset import new_patients as steps
 
     read = []
-    monkeypatch.setattr("mcti.steps.predict.step.CHUNK", 4)
+    monkeypatch.setattr("mcti.steps.predict.step.PATIENTS_PER_JOB", 4)
     monkeypatch.setattr(steps, "_expression", lambda folder, before=steps._expression: read.append(1) or before(folder))
     one = PredictParams(workers=1)
-    predict(str(world[0] / "models"), None, None, one, tmp_path / "o.csv", new_patients=newcomers(world, tmp_path))
-    assert len(read) == 2, "who they are, then their genes: not once for each of the six jobs"
+    predict(
+        str(world[0] / "models"), None, None, one, tmp_path / "o.csv", new_patients=new_patient_folder(world, tmp_path)
+    )
+    assert len(read) == 2, "once for the ids and once for the genes, not once for each of the six jobs"
 
 
 def test_patients_of_another_scale_are_flagged_and_ordinary_ones_are_not(world, tmp_path):
@@ -227,8 +231,8 @@ def test_patients_of_another_scale_are_flagged_and_ordinary_ones_are_not(world, 
         expression.iloc[:6] = 2 ** (expression.iloc[:6] + 4)
 
     root, *_ = world
-    place = newcomers(world, tmp_path, counts_in_place_of_logs)
-    result = predict(str(root / "models"), None, None, DEFAULTS, tmp_path / "o.csv", new_patients=place)
+    folder = new_patient_folder(world, tmp_path, counts_in_place_of_logs)
+    result = predict(str(root / "models"), None, None, DEFAULTS, tmp_path / "o.csv", new_patients=folder)
     table = predicted(tmp_path / "o.csv").sort_index()
     assert table["out_of_distribution"].iloc[:6].all()
     assert (table["ood_score"].iloc[:6] > 3).all()
@@ -241,52 +245,56 @@ def test_a_page_a_patient_shows_curve_and_flags_and_escapes_names(world, tmp_pat
         expression.rename(index={"N-P-000": "N-P-000 <b>"}, inplace=True)
 
     root, *_ = world
-    place = newcomers(world, tmp_path, name)
-    with pytest.raises(DataError, match=r"2 of 25 patients.* no genes"):  # the slide's old owner; the new one has none
+    folder = new_patient_folder(world, tmp_path, name)
+    with pytest.raises(
+        DataError, match=r"2 of 25 patients.* no genes"
+    ):  # the former patient of the slide, and the renamed patient
         predict(
             str(root / "models"),
             None,
             None,
             DEFAULTS,
             tmp_path / "o.csv",
-            new_patients=place,
+            new_patients=folder,
             pages=PatientPages(tmp_path / "pages"),
         )
     assert len(list((tmp_path / "pages").iterdir())) == 23
-    slides = pd.read_csv(place / "slides.csv")
-    slides.replace({"N-P-000": "N-P-000 <b>"}).to_csv(place / "slides.csv", index=False)
+    slides = pd.read_csv(folder / "slides.csv")
+    slides.replace({"N-P-000": "N-P-000 <b>"}).to_csv(folder / "slides.csv", index=False)
     predict(
         str(root / "models"),
         None,
         None,
         DEFAULTS,
         tmp_path / "o.csv",
-        new_patients=place,
+        new_patients=folder,
         pages=PatientPages(tmp_path / "pages"),
     )
     pages = sorted(path.name for path in (tmp_path / "pages").iterdir())
-    assert len(pages) == 24, "and none as PDF, which nobody asked for"
+    assert len(pages) == 24, "and no PDF without the flag"
     html = (tmp_path / "pages" / "N-P-000 <b>.html").read_text(encoding="utf-8")
     assert "N-P-000 &lt;b&gt;" in html
     assert "<b>.html" not in html
-    assert "<polyline" in html
+    assert "<svg" in html
     assert "predicted by the mean of all fold models" in html
-    assert re.search(r"Distance from the training patients \d\.\d\d of the limit of 1", html)
+    assert re.search(r"Distance from the training patients: \d\.\d\d of the limit of 1", html)
     assert not re.search(r"(src|href)=[\"']?http", html)
 
 
-def test_the_page_of_a_patient_of_the_development_cohort_says_who_speaks(world, tmp_path):
+def test_the_page_of_a_development_patient_states_the_fold(world, tmp_path):
     root, cohort, features = world
     predict(
         str(root / "models"), cohort, features, DEFAULTS, tmp_path / "o.csv", pages=PatientPages(tmp_path / "pages")
     )
     html = next((tmp_path / "pages").glob("*.html")).read_text(encoding="utf-8")
-    assert re.search(r"predicted by fold_\d, which did not see this patient of the development cohort", html)
+    assert re.search(
+        r"predicted by the model fold_\d, which was trained without this patient of the development cohort", html
+    )
 
 
 def test_the_page_places_the_risk_in_the_development_cohort(world, tmp_path):
-    """Percentile: the share of the fold's test patients with a lower risk. The model keeps knots of at least two
-    patients, no risk itself, so that a fold of twelve tells it within two knots."""
+    """Percentile: the share of the fold's test patients with a lower risk. The model stores a quantile grid
+    with at least two patients per interval, no single risk: a fold of twelve gives it within two intervals."""
     root, cohort, features = world
     predict(
         str(root / "models"), cohort, features, DEFAULTS, tmp_path / "o.csv", pages=PatientPages(tmp_path / "pages")
@@ -296,13 +304,13 @@ def test_the_page_places_the_risk_in_the_development_cohort(world, tmp_path):
         table = pd.read_csv(root / "models" / f"fold_{fold}" / "predictions.csv").set_index("patient_id")
         for patient in table.index[:4]:
             page = (tmp_path / "pages" / f"{patient}.html").read_text(encoding="utf-8")
-            told = float(re.search(r"higher than that of (\d+) % of the patients", page).group(1))
-            assert told == pytest.approx(100 * (table["risk"] < rows.loc[patient, "risk"]).mean(), abs=34)
+            percentile = float(re.search(r"higher than that of (\d+) % of the patients", page).group(1))
+            assert percentile == pytest.approx(100 * (table["risk"] < rows.loc[patient, "risk"]).mean(), abs=34)
             assert "Developed on cohort made, endpoint OS; model models; predicted on 20" in page
             assert "Dashed: the development cohort (Kaplan-Meier)" in page
 
 
-def test_both_or_no_source_of_patients_is_a_wrong_call(world, tmp_path):
+def test_both_or_no_source_of_patients_is_an_error(world, tmp_path):
     root, cohort, features = world
     for sources in ((None, None), (cohort, tmp_path)):
         with pytest.raises(UsageError, match="one source of patients"):
@@ -314,54 +322,54 @@ def test_a_folder_without_patients_and_a_patient_twice_are_refused(world, tmp_pa
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="there is no patient"):
         predict(str(root / "models"), None, None, DEFAULTS, tmp_path / "o.csv", new_patients=tmp_path / "empty")
-    place = newcomers(world, tmp_path)
-    lines = (place / "expression.csv").read_text().splitlines()
-    (place / "expression.csv").write_text("\n".join(lines).replace("N-P-001,", "../N-P-001,") + "\n")
+    folder = new_patient_folder(world, tmp_path)
+    lines = (folder / "expression.csv").read_text().splitlines()
+    (folder / "expression.csv").write_text("\n".join(lines).replace("N-P-001,", "../N-P-001,") + "\n")
     with pytest.raises(DataError, match=r"'\.\./N-P-001' cannot name a patient"):
-        predict(str(root / "models"), None, None, DEFAULTS, tmp_path / "o.csv", new_patients=place)
-    (place / "expression.csv").write_text("\n".join([*lines, lines[1]]) + "\n")
+        predict(str(root / "models"), None, None, DEFAULTS, tmp_path / "o.csv", new_patients=folder)
+    (folder / "expression.csv").write_text("\n".join([*lines, lines[1]]) + "\n")
     with pytest.raises(DataError, match=r"N-P-000.*two rows"):
-        predict(str(root / "models"), None, None, DEFAULTS, tmp_path / "o.csv", new_patients=place)
+        predict(str(root / "models"), None, None, DEFAULTS, tmp_path / "o.csv", new_patients=folder)
 
 
-def with_features(place, slide, change):
+def with_features(folder, slide, change):
     """Alter the features file of a slide of these new patients."""
-    with h5py.File(place / "features" / f"{slide}.h5", "a") as file:
+    with h5py.File(folder / "features" / f"{slide}.h5", "a") as file:
         change(file)
 
 
 def emptied(file):
-    """No patch is left of the slide."""
-    kept = file["features"][:0]
+    """The slide without patches."""
+    empty = file["features"][:0]
     del file["features"]
-    file["features"] = kept
+    file["features"] = empty
 
 
-def test_who_cannot_be_predicted_is_listed_and_costs_nobody_else_the_prediction(world, tmp_path):
+def test_a_refused_patient_is_listed_and_the_others_are_predicted(world, tmp_path):
     root, *_ = world
-    place, out = newcomers(world, tmp_path), tmp_path / "o.csv"
-    predict(str(root / "models"), None, None, DEFAULTS, out, new_patients=place)
-    whole, owner = predicted(out), pd.read_csv(place / "slides.csv", dtype=str).set_index("slide_id")["patient_id"]
+    folder, out = new_patient_folder(world, tmp_path), tmp_path / "o.csv"
+    predict(str(root / "models"), None, None, DEFAULTS, out, new_patients=folder)
+    whole, owner = predicted(out), pd.read_csv(folder / "slides.csv", dtype=str).set_index("slide_id")["patient_id"]
     slide = owner.drop_duplicates(keep=False).index[0]
-    with_features(place, slide, emptied)
+    with_features(folder, slide, emptied)
     with pytest.raises(DataError, match=r"1 of 24 patients.*bag without a patch.*o\.refused\.csv lists them"):
-        predict(str(root / "models"), None, None, DEFAULTS, out, new_patients=place)
+        predict(str(root / "models"), None, None, DEFAULTS, out, new_patients=folder)
     pd.testing.assert_frame_equal(predicted(out), whole.drop(owner[slide]))
     assert list(predicted(tmp_path / "o.refused.csv").index) == [owner[slide]]
     allowed = PredictParams(max_refused_share=0.05)
-    assert predict(str(root / "models"), None, None, allowed, out, new_patients=place).refused == 1
-    shutil.rmtree(place)
-    predict(str(root / "models"), None, None, DEFAULTS, out, new_patients=newcomers(world, tmp_path))
+    assert predict(str(root / "models"), None, None, allowed, out, new_patients=folder).refused == 1
+    shutil.rmtree(folder)
+    predict(str(root / "models"), None, None, DEFAULTS, out, new_patients=new_patient_folder(world, tmp_path))
     assert not (tmp_path / "o.refused.csv").exists()
 
 
-def test_features_of_another_encoder_are_refused_though_they_are_as_wide(world, tmp_path):
+def test_features_of_another_encoder_of_the_same_width_are_refused(world, tmp_path):
     root, *_ = world
-    models, place = shutil.copytree(root / "models", tmp_path / "models"), newcomers(world, tmp_path)
+    models, folder = shutil.copytree(root / "models", tmp_path / "models"), new_patient_folder(world, tmp_path)
     for path in models.glob("fold_*/model.json"):
-        spec = json.loads(path.read_text()) | {"features": {"encoder": "ours", "target_mpp": 0.5}}
+        spec = json.loads(path.read_text()) | {"features": {"encoder": "synthetic", "target_mpp": 0.5}}
         path.write_text(json.dumps(spec))
-    for slide in pd.read_csv(place / "slides.csv", dtype=str)["slide_id"]:
-        with_features(place, slide, lambda file: file.attrs.update(encoder="another"))
-    with pytest.raises(DataError, match="features with encoder another, and the model learned from ours"):
-        predict(str(models), None, None, DEFAULTS, tmp_path / "o.csv", new_patients=place)
+    for slide in pd.read_csv(folder / "slides.csv", dtype=str)["slide_id"]:
+        with_features(folder, slide, lambda file: file.attrs.update(encoder="another"))
+    with pytest.raises(DataError, match="the features have encoder another, those of the training had synthetic"):
+        predict(str(models), None, None, DEFAULTS, tmp_path / "o.csv", new_patients=folder)

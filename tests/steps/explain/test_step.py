@@ -1,4 +1,4 @@
-"""explain: files that agree with predict and among themselves, heatmaps from them, bad input."""
+"""explain: agreement of its files with predict and with each other, bad input."""
 
 import re
 import shutil
@@ -12,7 +12,7 @@ from mcti import storage
 from mcti.cohort import tables
 from mcti.errors import DataError, UsageError
 from mcti.params import ExplainParams, PredictParams
-from mcti.steps.explain import explain
+from mcti.steps.explain.step import explain
 from mcti.steps.predict.step import predict
 from mcti.steps.train import train
 from tests.training.factories import folders, settings
@@ -38,11 +38,11 @@ def world(tmp_path_factory):
 @pytest.fixture(scope="module")
 def explained(world, tmp_path_factory):
     root, cohort, features = world
-    out = tmp_path_factory.mktemp("out") / "why"
+    out = tmp_path_factory.mktemp("out") / "explanations"
     return explain(str(root / "models"), cohort, features, PARAMS, out, gene_sets=root / "sets.gmt"), out
 
 
-def test_risk_is_that_of_predict_and_the_parts_add_up_to_it(world, explained, tmp_path):
+def test_the_risk_equals_that_of_predict_and_the_contributions_add_up_to_it(world, explained, tmp_path):
     root, cohort, features = world
     predict(str(root / "models"), cohort, features, PredictParams(), tmp_path / "p.csv")
     risks = pd.read_csv(tmp_path / "p.csv").set_index("patient_id")["risk"]
@@ -54,42 +54,42 @@ def test_risk_is_that_of_predict_and_the_parts_add_up_to_it(world, explained, tm
     assert explained[0].largest_gap == pytest.approx(table["gap"].abs().max())
 
 
-def strangers(world, place):
-    """Two patients of the cohort as people without an outcome, under other ids."""
+def write_new_patients(world, folder):
+    """Two patients of the cohort as new patients without an outcome, under other ids."""
     _, cohort, features = world
-    place.mkdir()
+    folder.mkdir()
     genes = tables.read_expression(cohort).iloc[2:4]
-    genes.rename(index=lambda name: f"N-{name}").to_csv(place / "expression.csv", index_label="patient_id")
+    genes.rename(index=lambda name: f"N-{name}").to_csv(folder / "expression.csv", index_label="patient_id")
     slides = tables.read_slides(cohort)[["patient_id", "slide_id"]].iloc[2:4]
-    slides.assign(patient_id="N-" + slides["patient_id"]).to_csv(place / "slides.csv", index=False)
-    shutil.copytree(features, place / "features")
-    return place
+    slides.assign(patient_id="N-" + slides["patient_id"]).to_csv(folder / "slides.csv", index=False)
+    shutil.copytree(features, folder / "features")
+    return folder
 
 
-def test_new_patients_are_explained_as_predict_sees_them_and_their_page_shows_it(world, tmp_path):
-    models, new = str(world[0] / "models"), strangers(world, tmp_path / "new")
-    result = explain(models, None, None, PARAMS, tmp_path / "why", new_patients=new)
+def test_new_patients_are_explained_with_the_risks_of_predict_and_their_page_shows_it(world, tmp_path):
+    models, new = str(world[0] / "models"), write_new_patients(world, tmp_path / "new")
+    result = explain(models, None, None, PARAMS, tmp_path / "explanations", new_patients=new)
     assert result.patients == 2
-    where = {"new_patients": new, "pages": tmp_path / "pages", "explanation": tmp_path / "why", "pdf": True}
+    where = {"new_patients": new, "pages": tmp_path / "pages", "explanation": tmp_path / "explanations", "pdf": True}
     predict(models, None, None, PredictParams(), tmp_path / "p.csv", **where)
     risks = pd.read_csv(tmp_path / "p.csv").set_index("patient_id")["risk"]
-    table = pd.read_csv(tmp_path / "why" / "contributions.csv").set_index("patient_id")
+    table = pd.read_csv(tmp_path / "explanations" / "contributions.csv").set_index("patient_id")
     pd.testing.assert_series_equal(table["risk"], risks, atol=2e-5, rtol=0)
     html = (tmp_path / "pages" / "N-P-002.html").read_text(encoding="utf-8")
-    for words in ("<polyline", "What the risk consists of", "genes it reads most", "data:image/png"):
+    for words in ("<svg", "Contributions to the risk", "genes with the largest weights", "data:image/png"):
         assert words in html
-    told = (tmp_path / "pages" / "N-P-002.pdf").read_bytes()
-    assert told.startswith(b"%PDF-")
-    assert told.count(b"/Type /Page\n") + told.count(b"/Type /Page ") == 1
+    pdf = (tmp_path / "pages" / "N-P-002.pdf").read_bytes()
+    assert pdf.startswith(b"%PDF-")
+    assert pdf.count(b"/Type /Page\n") + pdf.count(b"/Type /Page ") == 1
     predict(models, None, None, PredictParams(), tmp_path / "again.csv", **where)
-    assert (tmp_path / "pages" / "N-P-002.pdf").read_bytes() == told, "neither date nor version"
+    assert (tmp_path / "pages" / "N-P-002.pdf").read_bytes() == pdf, "the PDF has no date and no version"
     with pytest.raises(DataError, match=r"patient 'N-P-02'.*N-P-002"):
         explain(models, None, None, PARAMS, tmp_path / "w", new_patients=new, patient_ids=["N-P-02"])
     with pytest.raises(UsageError, match="one source of patients"):
         explain(models, world[1], None, PARAMS, tmp_path / "w", new_patients=new)
 
 
-def test_tiles_genes_and_tokens_are_the_parts_of_their_modality(explained):
+def test_tiles_genes_and_tokens_add_up_to_their_modality(explained):
     table = pd.read_csv(explained[1] / "contributions.csv").set_index("patient_id")
     genes = pd.read_parquet(explained[1] / "genes.parquet")
     np.testing.assert_allclose(genes.sum(axis=1), table["genes"], rtol=0, atol=1e-6)  # stored in float32
@@ -100,7 +100,7 @@ def test_tiles_genes_and_tokens_are_the_parts_of_their_modality(explained):
         assert tiles["score"].sum() == pytest.approx(table.loc[patient, "slides"], rel=1e-9)
 
 
-def test_each_slide_has_its_tiles_where_its_features_have_them(world, explained):
+def test_each_slide_has_the_tiles_and_coordinates_of_its_feature_file(world, explained):
     _, _, features = world
     assert explained[0].slides_without_coordinates == 1
     with h5py.File(features / "P-004-S.h5") as file:
@@ -113,21 +113,21 @@ def test_each_slide_has_its_tiles_where_its_features_have_them(world, explained)
     assert (patch["x"], patch["y"]) in set(map(tuple, tiles[["x", "y"]].to_numpy().tolist()))
 
 
-def test_a_page_shows_the_plan_with_its_share_and_below_one_percent_a_sentence_alone(explained):
-    """By hand from tokens.csv: the carried tokens' share of the sum of absolute parts, for each patient and model."""
+def test_a_page_shows_the_plan_from_one_percent_of_the_attribution_on(explained):
+    """From tokens.csv: the carried tokens' share of the sum of absolute parts, for each patient and model."""
     tokens = pd.read_csv(explained[1] / "tokens.csv")
     tokens["part"] = tokens["contribution"].abs()
-    seen = set()
+    is_shown = set()
     for (patient, _), rows in tokens.groupby(["patient_id", "model"]):
         share = rows.loc[rows["token"].str.startswith("carried"), "part"].sum() / rows["part"].sum()
         page = (explained[1] / "patients" / f"{patient}.html").read_text(encoding="utf-8")
         assert f"Share of the transport plan in the attribution of this patient: {100 * share:.2g} %" in page
         assert ("From patches to gene groups" in page) is bool(share >= 0.01)
-        seen.add(share >= 0.01)
-    assert seen, "somebody was explained"
+        is_shown.add(share >= 0.01)
+    assert is_shown, "at least one patient is explained"
 
 
-def test_groups_sets_and_plans_have_a_row_each(explained):
+def test_groups_sets_and_plans_have_their_rows(explained):
     groups = pd.read_csv(explained[1] / "gene_groups.csv")
     one = groups[groups["patient_id"] == "P-000"]
     assert one.groupby(["model", "group"]).size().tolist() == [3, 3]
@@ -139,7 +139,7 @@ def test_groups_sets_and_plans_have_a_row_each(explained):
     assert plans[plans["patient_id"] == "P-000"].groupby("cluster")["patches"].first().is_monotonic_decreasing
 
 
-def test_the_page_is_self_contained_and_escapes_what_users_wrote(explained):
+def test_the_page_is_self_contained_and_escapes_user_text(explained):
     text = (explained[1] / "patients" / "P-000.html").read_text(encoding="utf-8")
     assert not re.search(r'(?:src|href)="(?!data:)', text)
     assert "<script" not in text
@@ -147,7 +147,7 @@ def test_the_page_is_self_contained_and_escapes_what_users_wrote(explained):
     assert "P-000-S" in text
 
 
-def test_one_patient_alone_is_explained_as_in_company(world, explained, tmp_path):
+def test_a_patient_has_the_same_explanation_alone_and_with_others(world, explained, tmp_path):
     root, cohort, features = world
     out = tmp_path / "alone"
     explain(str(root / "models"), cohort, features, PARAMS, out, patient_ids=["P-005"], gene_sets=root / "sets.gmt")
@@ -158,20 +158,20 @@ def test_one_patient_alone_is_explained_as_in_company(world, explained, tmp_path
 
 def test_two_runs_write_the_same_bytes(world, explained, tmp_path):
     root, cohort, features = world
-    explain(str(root / "models"), cohort, features, PARAMS, tmp_path / "why", gene_sets=root / "sets.gmt")
-    assert storage.tree_md5(tmp_path / "why") == storage.tree_md5(explained[1])
+    explain(str(root / "models"), cohort, features, PARAMS, tmp_path / "explanations", gene_sets=root / "sets.gmt")
+    assert storage.tree_md5(tmp_path / "explanations") == storage.tree_md5(explained[1])
 
 
-def test_an_unknown_patient_is_named_with_the_next_of_kin_and_nothing_is_written(world, tmp_path):
+def test_an_unknown_patient_is_an_error_with_a_suggestion_and_nothing_is_written(world, tmp_path):
     root, cohort, features = world
     with pytest.raises(DataError, match=r"patient 'p-007' in .*did you mean P-007"):
-        explain(str(root / "models"), cohort, features, PARAMS, tmp_path / "why", patient_ids=["p-007"])
+        explain(str(root / "models"), cohort, features, PARAMS, tmp_path / "explanations", patient_ids=["p-007"])
     assert not list(tmp_path.iterdir())
 
 
-def test_a_patient_without_slides_is_refused_by_name_where_the_model_knows_no_stand_in(world, tmp_path):
+def test_a_patient_without_slides_is_an_error_where_the_model_needs_slides(world, tmp_path):
     root, cohort, _ = world
     with pytest.raises(DataError, match=r"no slides.*patient P-000"):
-        explain(str(root / "models"), cohort, None, PARAMS, tmp_path / "why")
-    assert not (tmp_path / "why").exists()
+        explain(str(root / "models"), cohort, None, PARAMS, tmp_path / "explanations")
+    assert not (tmp_path / "explanations").exists()
     assert tables.read_patients(cohort).shape[0] == 24

@@ -1,10 +1,11 @@
-"""Sections of the dossier from facts made by hand: counts of the evaluated patients, search, parts, differences."""
+"""Sections of the dossier from synthetic data: counts of the evaluated patients, search, parts, differences."""
 
 from typing import Any
 
 from mcti.registry import dossier
 from mcti.registry.card import GAP, evaluated
-from mcti.registry.dossier import Dossier, Facts
+from mcti.registry.dossier import Dossier
+from mcti.registry.dossier_document import DossierSource
 
 NUMBER = {"value": 0.6, "low": 0.5, "high": 0.7}
 COMPARED = {"difference": NUMBER, "p_holm": 0.2, "ibs_difference": {"value": -0.01, "low": -0.02, "high": 0.01}}
@@ -33,63 +34,63 @@ def card(**evaluation: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def made(result: dict[str, Any]) -> Dossier:
-    ours = {
+def build(result: dict[str, Any]) -> Dossier:
+    model = {
         "c_index": NUMBER, "slope_60": NUMBER, "ibs": NUMBER,
         "comparison": {"cox_clinical": COMPARED, "linear_all": {**COMPARED, "primary": True}},
         "search": {"sentences": ["The outcomes of 448 of the 561 evaluated patients took part in the choice."]},
         "attribution": {"patients": 40, "shares": {"network_slides": 0.12, "cox": 0.73}, "details": {}},
     }  # fmt: skip
-    metrics = {"mcti": ours, "network_alone": {"c_index": NUMBER}, "cox_part": {"c_index": NUMBER}}
-    facts = Facts(
-        version=1, alias="champion", card=card(), metrics=metrics, sbom={"components": []}, lines=(), evaluated=result
+    metrics = {"mcti": model, "network_alone": {"c_index": NUMBER}, "cox_part": {"c_index": NUMBER}}
+    source = DossierSource(
+        version=1,
+        alias="champion",
+        card=card(),
+        metrics=metrics,
+        sbom={"components": []},
+        entries=(),
+        evaluation=result,
     )
-    return Dossier.of(facts)
+    return Dossier.build(source)
 
 
-def rows(found: Dossier, key: str) -> list[tuple[str, ...]]:
-    section = next(part for part in found.sections if part.key == key)
+def rows(document: Dossier, key: str) -> list[tuple[str, ...]]:
+    section = next(part for part in document.sections if part.key == key)
     return [row for table in section.tables for row in table.rows]
 
 
-def test_patients_and_events_are_those_evaluated_and_the_cohort_is_called_the_cohort():
-    data = rows(made(RESULT), "data")
+def test_counts_of_evaluated_patients_and_of_the_cohort_are_separate():
+    data = rows(build(RESULT), "data")
     assert ("patients evaluated", "561") in data
     assert ("events among them", "122") in data
     assert ("median follow-up, months (reverse Kaplan-Meier)", "39.62") in data
     assert ("patients in the cohort, before the split", "575") in data
-    assert not [row for row in data if row[0] == "patients"], "a count that does not say of whom"
+    assert not [row for row in data if row[0] == "patients"], "a count without its population"
     assert ("split", "no features of a slide", "14") in data
 
 
-def test_a_median_follow_up_that_is_not_reached_is_said():
-    data = rows(made({**RESULT, "median_follow_up": None}), "data")
+def test_a_median_follow_up_that_is_not_reached_is_stated():
+    data = rows(build({**RESULT, "median_follow_up": None}), "data")
     assert ("median follow-up, months (reverse Kaplan-Meier)", "not reached") in data
 
 
 def test_the_search_the_parts_and_the_warnings_are_stated():
-    found = made(RESULT)
-    said = {part.key: " ".join(part.said) for part in found.sections}
-    assert "448 of the 561 evaluated patients" in said["methods"]
-    assert "Poor calibration: slope 0.41" in said["limits"]
-    results = rows(found, "results")
+    document = build(RESULT)
+    text = {part.key: " ".join(part.paragraphs) for part in document.sections}
+    assert "448 of the 561 evaluated patients" in text["methods"]
+    assert "Poor calibration: slope 0.41" in text["limits"]
+    results = rows(document, "results")
     assert ("MCTI: Cox part alone", "0.600", "0.500", "0.700") in results
     assert ("Cox part", "73 %") in results
     assert ("Cox: clinical + genes + slides (primary contrast)", "-0.010", "-0.020", "0.010", "not defined") in results
-    page = dossier.html(found, {})
+    page = dossier.html(document, {})
     assert "561" in page
     assert "cox_clinical" not in page
 
 
-def test_a_version_of_before_the_counts_were_kept_falls_back_to_the_attrition_of_its_contract():
-    data = rows(made({}), "data")
-    assert ("before the split", "no follow-up", "2") in data
-    assert not [row for row in data if row[0] == "patients evaluated"]
-
-
-def test_the_card_says_who_was_evaluated_and_excluded():
-    told = evaluated(card(**RESULT))
+def test_the_card_counts_evaluated_and_excluded_patients():
+    line = evaluated(card(**RESULT))
     assert (
-        told == "561 patients, 122 events; excluded: 2 at ingest (no follow-up), 14 at split (no features of a slide)"
+        line == "561 patients, 122 events; excluded: 2 at ingest (no follow-up), 14 at split (no features of a slide)"
     )
     assert evaluated(card()) == "not recorded"

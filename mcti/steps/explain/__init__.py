@@ -1,0 +1,1 @@
+"""The step explain: contributions of the inputs to the risk of single patients."""
