@@ -1,4 +1,4 @@
-"""Addresses that name bytes; the transport is played by a dictionary, DVC itself by its own classes."""
+"""Pinned addresses; a dictionary takes the place of S3, and the oracle are the classes of DVC."""
 
 import json
 
@@ -22,18 +22,18 @@ def remote():
     return objects, f"dvc+s3://b/p/{md5}"
 
 
-def test_the_manifest_has_the_bytes_and_the_md5_that_dvc_gives_it():
-    """Oracle: dvc_data's own Tree (DVC 3.67)."""
+def test_the_manifest_has_the_bytes_and_the_md5_of_dvc():
+    """Oracle: Tree of dvc_data (DVC 3.67)."""
     tree = Tree()
     for name, data in FILES.items():
         tree.add(tuple(name.split("/")), None, HashInfo("md5", pinned.md5_hex(data)))
     tree.digest()
-    ours = pinned.manifest_bytes({name: pinned.md5_hex(data) for name, data in FILES.items()})
-    assert ours == tree.as_bytes()
-    assert pinned.md5_hex(ours) + ".dir" == tree.hash_info.value
+    body = pinned.manifest_bytes({name: pinned.md5_hex(data) for name, data in FILES.items()})
+    assert body == tree.as_bytes()
+    assert pinned.md5_hex(body) + ".dir" == tree.hash_info.value
 
 
-def test_files_below_a_path_are_those_of_that_folder_alone(remote):
+def test_files_below_a_path_are_those_of_that_folder_only(remote):
     objects, address = remote
     assert set(pinned.files(address, objects.__getitem__)) == set(FILES)
     below = pinned.files(f"{address}/slides", objects.__getitem__)
@@ -41,7 +41,7 @@ def test_files_below_a_path_are_those_of_that_folder_alone(remote):
     assert pinned.read(f"{address}/slides/é.svs", objects.__getitem__) == b"e"
 
 
-def test_bytes_that_are_not_those_of_the_address_are_refused(remote):
+def test_bytes_with_another_md5_are_refused(remote):
     objects, address = remote
     objects[pinned.object_address("s3://b/p", pinned.md5_hex(b"x"))] = b"y"
     with pytest.raises(DataError, match="the bytes have MD5"):

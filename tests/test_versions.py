@@ -1,4 +1,4 @@
-"""Versions in DVC's remote, against the real dvc and a real S3: what one side pushes the other pulls, byte for byte."""
+"""Versions in DVC's remote, with the real dvc and a real S3: one pushes what the other pulls, byte for byte."""
 
 import shutil
 import subprocess
@@ -46,18 +46,18 @@ def version(project) -> str:
     return versions.publish(project / "raw", REMOTE).address
 
 
-def test_what_dvc_pushed_is_read_without_dvc_one_file_or_all(project):
+def test_a_version_pushed_by_dvc_is_read_without_dvc(project):
     dvc(project, "add", "raw")
     dvc(project, "push")
     assert storage.addresses(f"{REMOTE}/files"), "DVC must not use the remote of another stack"
     (md5,) = [w for w in (project / "raw.dvc").read_text(encoding="utf-8").split() if w.endswith(".dir")]
     version = f"dvc+{REMOTE}/{md5}"
     assert storage.read_bytes(f"{version}/clinical.csv") == (project / "raw/clinical.csv").read_bytes()
-    assert versions.publish(project / "raw", REMOTE).uploaded == 0, "the same bytes are the same version"
+    assert versions.publish(project / "raw", REMOTE).uploaded == 0, "equal bytes are the same version"
     with storage.local_copy(version) as copy:
         assert tree_md5(copy) == tree_md5(project / "raw")
     with storage.local_copy(f"{version}/slides/a.tif") as slide:
-        assert slide.name == "a.tif"  # the readers go by the ending
+        assert slide.name == "a.tif"  # the readers use the suffix
         assert slide.stat().st_size == 3_000_000
     assert storage.size(f"{version}/slides/a.tif") == 3_000_000
     assert storage.addresses(f"{version}/slides") == [f"{version}/slides/a.tif", f"{version}/slides/b b.tif"]
@@ -67,7 +67,7 @@ def test_what_dvc_pushed_is_read_without_dvc_one_file_or_all(project):
         storage.read_bytes(f"{version}/no.csv")
 
 
-def test_a_manifest_in_a_version_names_slides_of_that_version(project, version):
+def test_a_slide_manifest_in_a_version_refers_to_slides_of_that_version(project, version):
     """So a shard fetches its own slides, one by one, each checked against its MD5."""
     from mcti.cohort.assembly import resolve_slide_path
 
@@ -90,7 +90,7 @@ def test_an_object_changed_under_its_name_is_refused(project, version):
     assert versions.verify(version) == []
 
 
-def test_what_we_publish_dvc_pulls_and_knows_as_its_own(project, version, tmp_path):
+def test_a_published_version_is_pulled_by_dvc(project, version, tmp_path):
     again = versions.publish(project / "raw", REMOTE)
     assert (again.address, again.uploaded) == (version, 0)
     (project / "raw/more.csv").write_text("x")
@@ -127,7 +127,7 @@ def test_a_folder_with_a_dot_in_its_name_keeps_it(tmp_path):
     assert versions.source_md5(str(tmp_path / "raw.v2" / "clinical.csv")) == "b" * 32 + ".dir"
 
 
-def test_the_head_names_only_versions_that_are_there_whole(project, version):
+def test_only_complete_versions_can_be_declared_latest(project, version):
     md5 = version.rpartition("/")[2]
     versions.set_latest_version(REMOTE, "lung", md5)
     assert versions.latest_version(REMOTE, "lung").md5 == md5
@@ -151,7 +151,7 @@ def test_wrong_keys_are_named_and_never_printed(project, version, monkeypatch):
     assert "A-WRONG-KEY" not in str(caught.value)
 
 
-def test_a_shard_extracts_slides_of_a_version_and_refuses_an_altered_one(project, tmp_path):
+def test_a_shard_extracts_slides_of_a_version_and_refuses_a_changed_one(project, tmp_path):
     from mcti.demo.painting import paint
     from mcti.params import ExtractParams
     from mcti.steps.extract import extract
@@ -178,4 +178,4 @@ def test_a_key_depends_on_all_earlier_stages_and_on_no_later_one():
     assert versions.stage_keys("md5", "ingest", "extract", "other")[:2] == keys[:2]
     assert not set(versions.stage_keys("md5", "other", "extract", "split")) & set(keys)
     assert not set(versions.stage_keys("newer", "ingest", "extract", "split")) & set(keys)
-    assert versions.stage_keys("md5", "ingeste", "xtract")[1] != keys[1], "where one text ends matters"
+    assert versions.stage_keys("md5", "ingeste", "xtract")[1] != keys[1], "the boundary between two sections matters"

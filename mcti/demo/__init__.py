@@ -1,1 +1,1 @@
-"""The demo: a cohort of public tables with painted slides, and the run from nothing to a promoted champion."""
+"""The demo: a cohort of public tables with painted slides, and the complete run up to a promoted champion."""

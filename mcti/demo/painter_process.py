@@ -1,6 +1,6 @@
-"""A painter process: one job a line on stdin, `{}` or an error on stdout for each; ends when its input ends.
+"""A painter process: reads one job per line from stdin, writes `{}` or an error to stdout, ends at the end of input.
 
-A process of its own, not a fork of the demo: it must hold none of the demo's locks, nor run the caller's script again.
+It is a new process and not a fork: a fork would inherit the locks of the demo and run the caller's script again.
 """
 
 import json
@@ -13,7 +13,7 @@ from mcti.errors import MctiError
 
 
 def main() -> None:
-    """Paint until there is no job left."""
+    """Paint the slides of all jobs."""
     for line in sys.stdin:
         job = json.loads(line)
         answer = {}
@@ -25,7 +25,7 @@ def main() -> None:
             sys.stdout.write(json.dumps(answer) + "\n")
             sys.stdout.flush()
         except BrokenPipeError:
-            os._exit(1)  # the demo is gone, and nobody is left to be told
+            os._exit(1)  # the demo has ended: no process reads the answer
 
 
 if __name__ == "__main__":

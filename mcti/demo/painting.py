@@ -1,8 +1,8 @@
-"""Painted slides: made-up H&E pictures in real pyramidal TIFF files, for cohorts that ship no slides.
+"""Painted slides: synthetic H&E pictures in pyramidal TIFF files, for cohorts without slides.
 
-Nothing here is a patient's tissue. Nuclear size, cell density and gland formation are drawn around a real grade and
-oestrogen-receptor status, with noise as wide as one grade, so that a picture hints at its patient and tells little.
-Stain goes down as optical density (Beer-Lambert), so haematoxylin and eosin mix as dyes do.
+No picture shows a patient's tissue. Nuclear size, cell density and gland formation depend on the grade and oestrogen
+receptor status of a patient, with noise as wide as one grade, so that a picture is only weakly informative. Stains are
+added as optical densities (Beer-Lambert), so that haematoxylin and eosin mix as dyes do.
 """
 
 from dataclasses import dataclass
@@ -23,14 +23,14 @@ MPP = 0.5
 
 @dataclass(frozen=True)
 class SlideTraits:
-    """What one picture shows. Lengths in pixels of 0.5 µm, shares between 0 and 1."""
+    """Traits of one picture. Lengths in pixels of 0.5 µm, shares between 0 and 1."""
 
     nucleus: float  # radius of a tumour nucleus
     variation: float  # spread of the radius, relative
     spacing: float  # distance between tumour nuclei
     tumour: float  # share of the tissue
     glands: int
-    lymphocytes: float  # share of the candidate places taken
+    lymphocytes: float  # share of the candidate points
     fat: float  # share of the tissue
     pen: bool
     fold: bool
@@ -38,7 +38,7 @@ class SlideTraits:
 
 
 def draw_traits(rng: np.random.Generator, grade: int, er_positive: bool) -> SlideTraits:
-    """Draw a recipe around a grade (1-3) and a receptor status; each trait carries noise about as wide as one grade."""
+    """Random traits for a grade (1-3) and a receptor status; each trait has noise about as wide as one grade."""
     aggressive = grade - 2 + (0.0 if er_positive else 0.5) + rng.normal(0.0, 0.9)
     return SlideTraits(
         nucleus=float(np.clip(8.5 + 0.9 * aggressive + rng.normal(0.0, 0.8), 6.0, 13.0)),
@@ -59,8 +59,7 @@ def paint(out: Path, *, seed: int, grade: int, er_positive: bool) -> None:
 
     The same arguments give the same bytes. `grade` is the histological grade, 1 to 3.
 
-    Raises
-        OperationalError: `out` cannot be written.
+    Raises OperationalError when `out` cannot be written.
     """
     rng = np.random.default_rng([seed, grade, int(er_positive)])
     picture = render(rng, draw_traits(rng, grade, er_positive))
@@ -69,7 +68,7 @@ def paint(out: Path, *, seed: int, grade: int, er_positive: bool) -> None:
 
 
 def render(rng: np.random.Generator, traits: SlideTraits) -> Plane:
-    """The picture of a recipe, RGB (2048, 2048, 3) uint8."""
+    """The picture with these traits, RGB (2048, 2048, 3) uint8."""
     tissue, fat, tumour = _ground(rng, traits)
     haematoxylin, eosin = _stroma(rng, tissue, tumour)
     cells = tissue_drawing.CellPainter(rng, haematoxylin, eosin)
@@ -78,23 +77,23 @@ def render(rng: np.random.Generator, traits: SlideTraits) -> Plane:
     lumen = _glands(rng, traits, cells, free & tumour)
     _cells(rng, traits, cells, free & ~lumen, tumour)
     if traits.fold:
-        tissue_drawing.fold(rng, haematoxylin, eosin)
+        tissue_drawing.draw_fold(rng, haematoxylin, eosin)
     picture = tissue_drawing.stain(haematoxylin, eosin, rng)
     if traits.blurred:
-        tissue_drawing.blur(rng, picture)
+        tissue_drawing.blur_region(rng, picture)
     if traits.pen:
-        tissue_drawing.pen(rng, picture)
+        tissue_drawing.draw_pen(rng, picture)
     return picture
 
 
 def _ground(rng: np.random.Generator, traits: SlideTraits) -> tuple[Plane, Plane, Plane]:
-    """Where tissue, fat and tumour lie, three (2048, 2048) bool planes."""
-    # A dome keeps the tissue in the middle and the glass at the rim, as on a biopsy slide.
+    """Masks of tissue, fat and tumour, three (2048, 2048) bool planes."""
+    # The dome restricts the tissue to the middle, with glass at the rim, as on a biopsy slide.
     x = np.linspace(-1.0, 1.0, 64)
     dome = 150.0 * np.clip(np.maximum(np.abs(x)[:, None], np.abs(x)[None, :]) - 0.55, 0.0, None)
-    tissue = tissue_drawing.field(rng, 7, EDGE, share=0.9, minus=dome)
-    fat = tissue_drawing.field(rng, 9, EDGE, share=traits.fat) & tissue
-    tumour = tissue_drawing.field(rng, 12, EDGE, share=traits.tumour)
+    tissue = tissue_drawing.noise_field(rng, 7, EDGE, share=0.9, minus=dome)
+    fat = tissue_drawing.noise_field(rng, 9, EDGE, share=traits.fat) & tissue
+    tumour = tissue_drawing.noise_field(rng, 12, EDGE, share=traits.tumour)
     return tissue, fat, tumour
 
 
@@ -104,7 +103,7 @@ def _stroma(rng: np.random.Generator, tissue: Plane, tumour: Plane) -> tuple[Pla
 
     fibres = tissue_drawing.fibres(rng, EDGE)
     eosin = cv2.addWeighted(fibres, 0.55, fibres, 0.0, 12)
-    # Sheets of tumour cells are paler than collagen and carry a bluish haze.
+    # Sheets of tumour cells are paler than collagen and slightly blue.
     eosin[tumour] = cv2.addWeighted(fibres, 0.25, fibres, 0.0, 26)[tumour]
     haematoxylin = np.where(tumour, np.uint8(14), np.uint8(5))
     edge = cv2.blur(tissue.astype(np.uint8) * 255, (9, 9))
@@ -122,20 +121,20 @@ def _fat(rng: np.random.Generator, haematoxylin: Plane, eosin: Plane, fat: Plane
 
 
 def _glands(rng: np.random.Generator, traits: SlideTraits, cells: tissue_drawing.CellPainter, allowed: Plane) -> Plane:
-    """Tubules: a clear lumen within a ring of cells. Gives back where they lie, (2048, 2048) bool."""
-    taken = np.zeros((EDGE, EDGE), np.uint8)
+    """Draw tubules (a clear lumen within a ring of cells); returns their mask, (2048, 2048) bool."""
+    occupied = np.zeros((EDGE, EDGE), np.uint8)
     inside = allowed.copy()
     inside[:120] = inside[-120:] = inside[:, :120] = inside[:, -120:] = False
     candidates = tissue_drawing.jittered_grid(rng, 190, inside)
     for x, y in rng.permutation(candidates)[: traits.glands]:
-        cells.gland(int(x), int(y), traits.nucleus, taken)
-    return taken > 0
+        cells.gland(int(x), int(y), traits.nucleus, occupied)
+    return occupied > 0
 
 
 def _cells(
     rng: np.random.Generator, traits: SlideTraits, cells: tissue_drawing.CellPainter, allowed: Plane, tumour: Plane
 ) -> None:
-    """Tumour cells in their sheets, fibroblasts between them, lymphocytes over all."""
+    """Draw tumour cells in their sheets, fibroblasts between them, lymphocytes everywhere."""
     sheets = tissue_drawing.jittered_grid(rng, traits.spacing, allowed & tumour)
     cells.scatter(sheets[rng.random(len(sheets)) < 0.85], traits.nucleus, traits.variation, 0.78, 62)
     stroma = tissue_drawing.jittered_grid(rng, 58, allowed & ~tumour)

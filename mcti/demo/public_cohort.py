@@ -1,7 +1,7 @@
-"""The tables of the demo cohort: GSE7390, real patients, genes and follow-up, bundled with scikit-survival.
+"""The tables of the demo cohort: GSE7390, real patients, genes and follow-up, part of scikit-survival.
 
 Desmedt et al., Clinical Cancer Research 13 (2007) 3207-3214: 198 node-negative breast cancers, 76 gene probes, time
-to distant metastasis. The cohort has no slides; mcti/demo/painting.py paints one a patient.
+to distant metastasis. The cohort has no slides; mcti/demo/painting.py paints one per patient.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ GRADES = {"well differentiated": 1, "intermediate": 2, "poorly differentiated": 
 
 
 class DemoTables(NamedTuple):
-    """The three source tables as `ingest` reads them; `slides` paths are relative to the manifest."""
+    """The three source tables in the form that `ingest` reads; paths of slides are relative to the manifest."""
 
     clinical: pd.DataFrame
     expression: pd.DataFrame
@@ -23,8 +23,8 @@ class DemoTables(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Patient:
-    """What a painter must know of a demo patient. `grade` is 1-3; the two patients without one have None."""
+class DemoPatient:
+    """A demo patient with the traits that determine the painted slide. `grade` is 1-3, None for two patients."""
 
     patient_id: str
     slide_id: str
@@ -42,12 +42,12 @@ def demo_tables() -> DemoTables:
     return DemoTables(clinical, genes, slides)
 
 
-def demo_patients() -> list[Patient]:
-    """The demo patients with what their slides are painted after."""
+def demo_patients() -> list[DemoPatient]:
+    """The demo patients with the traits that determine their slides."""
     clinical, _, slides = demo_tables()
     rows = zip(slides.to_dict("records"), clinical.to_dict("records"), strict=True)
     return [
-        Patient(
+        DemoPatient(
             patient_id=str(slide["patient_id"]),
             slide_id=str(slide["slide_id"]),
             path=str(slide["path"]),
@@ -81,5 +81,5 @@ def _load() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _grades(words: "pd.Series[Any]") -> pd.Series:
-    """Grade 1-3 as nullable integers; the source's word for a grade nobody wrote down (`unkown`) is missing."""
+    """Grade 1-3 as nullable integers; a grade that the source does not know (`unkown`, its spelling) is missing."""
     return words.astype(str).map(GRADES).astype("Int64").reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""The demo cohort on disk: real tables, painted slides; made once, resumed slide by slide, found again unchanged."""
+"""The raw data of the demo cohort: real tables and painted slides, written once and resumed slide by slide."""
 
 import json
 import os
@@ -13,125 +13,122 @@ from typing import Any
 
 from mcti import storage
 from mcti.demo import painting, public_cohort, tissue_drawing
-from mcti.demo.public_cohort import Patient, demo_patients, demo_tables
+from mcti.demo.public_cohort import DemoPatient, demo_patients, demo_tables
 from mcti.errors import OperationalError
 from mcti.progress import Progress
+from mcti.slides import pyramid_writer
 
 SEED = 7
-_MIDDLE = 2  # the grade two patients of the source have not is painted as the middle one
+_MIDDLE_GRADE = 2  # used for the two patients without a grade
 _RECORD = "painted.json"
 
 
-def make(raw: Path, patients: int | None = None, progress: Progress = lambda *_: None) -> bool:
-    """Write clinical.csv, expression.csv, slides.csv and slides/*.tif below `raw`; whether anything had to be written.
+def write(raw: Path, patients: int | None = None, progress: Progress = lambda *_: None) -> bool:
+    """Write clinical.csv, expression.csv, slides.csv and slides/*.tif below `raw`; False where all files were current.
 
-    `patients` limits the cohort to the first so many. A slide that stands as it was painted is left alone.
+    A slide that is unchanged since it was painted is kept. `patients` limits the cohort to its first patients.
 
-    Raises
-        OperationalError: no room, or the folder cannot be written.
+    Raises OperationalError when the disk is full, or the folder cannot be written.
     """
-    if _unchanged(raw, patients):
+    if _is_current(raw, patients):
         return False
-    wanted = demo_patients()[:patients]
-    known = _record(raw)["md5"]
-    _paint_all(raw, [patient for patient in wanted if not _stands(raw, patient, known)], progress)
+    selected = demo_patients()[:patients]
+    recorded = _read_record(raw)["md5"]
+    _paint_all(raw, [patient for patient in selected if not _is_painted(raw, patient, recorded)], progress)
     tables = demo_tables()
-    md5 = {patient.path: storage.md5(raw / patient.path) for patient in wanted}
-    ids = {patient.patient_id for patient in wanted}
+    md5 = {patient.path: storage.md5(raw / patient.path) for patient in selected}
+    ids = {patient.patient_id for patient in selected}
     slides = tables.slides[tables.slides["patient_id"].isin(ids)].copy()
     slides["mpp"], slides["md5"] = painting.MPP, slides["path"].map(md5)
     for name, table in (("clinical", tables.clinical), ("expression", tables.expression), ("slides", slides)):
         text = table[table["patient_id"].isin(ids)].to_csv(index=False, lineterminator="\n")
         storage.write_text(raw / f"{name}.csv", text)
         md5[f"{name}.csv"] = storage.md5(raw / f"{name}.csv")
-    storage.write_json(raw / _RECORD, {"painter": _painter(), "patients": patients, "md5": md5})
+    storage.write_json(raw / _RECORD, {"painter": _painter_identity(), "patients": patients, "md5": md5})
     return True
 
 
-def _unchanged(raw: Path, patients: int | None) -> bool:
-    """Whether everything stands as an earlier run left it; known from the record alone, in a second."""
+def _is_current(raw: Path, patients: int | None) -> bool:
+    """Whether all files are those of the record of an earlier run, for the same patients and painting code."""
     if not (raw / _RECORD).exists():
         return False
     record = storage.read_json(raw / _RECORD)
     files: dict[str, str] = record["md5"]
-    asked = (record["painter"], record.get("patients"), "slides.csv" in files) == (_painter(), patients, True)
-    return asked and all((raw / name).exists() and storage.md5(raw / name) == md5 for name, md5 in files.items())
+    is_same_run = (record["painter"], record.get("patients")) == (_painter_identity(), patients)
+    if not is_same_run or "slides.csv" not in files:
+        return False
+    return all((raw / name).exists() and storage.md5(raw / name) == md5 for name, md5 in files.items())
 
 
-def _record(raw: Path) -> dict[str, Any]:
-    """What was painted, MD5 by file; slides of another painter are thrown away."""
+def _read_record(raw: Path) -> dict[str, Any]:
+    """The record of the painted files ({file: MD5}); slides of other painting code are deleted."""
     path = raw / _RECORD
-    fresh: dict[str, Any] = {"painter": _painter(), "md5": {}}
-    found: dict[str, Any] = storage.read_json(path) if path.exists() else fresh
-    if found["painter"] != _painter():
+    empty: dict[str, Any] = {"painter": _painter_identity(), "md5": {}}
+    record: dict[str, Any] = storage.read_json(path) if path.exists() else empty
+    if record["painter"] != _painter_identity():
         with storage.translating_os_errors(raw):
             shutil.rmtree(raw / "slides", ignore_errors=True)
-        found = fresh
-    # Written first: slides of a run cut short are then known to be this painter's.
-    storage.write_json(path, found)
-    return found
+        record = empty
+    # Written before the slides: an interrupted run can then tell which code painted them.
+    storage.write_json(path, record)
+    return record
 
 
-def _painter() -> str:
-    """Identity of the painting code and seed: other code paints other slides."""
-    code = [storage.md5(module.__file__) for module in (painting, tissue_drawing, public_cohort) if module.__file__]
-    return f"seed {SEED}, code {'-'.join(code)}"
+def _painter_identity() -> str:
+    """The seed and the MD5s of the painting code: other code paints other slides."""
+    modules = (painting, tissue_drawing, pyramid_writer, public_cohort)
+    md5s = [storage.md5(module.__file__) for module in modules if module.__file__]
+    return f"seed {SEED}, code {'-'.join(md5s)}"
 
 
-def _stands(raw: Path, patient: Patient, record: dict[str, str]) -> bool:
+def _is_painted(raw: Path, patient: DemoPatient, recorded: dict[str, str]) -> bool:
     path = raw / patient.path
     if not path.exists():
         return False
-    known = record.get(patient.path)
-    return known is None or storage.md5(path) == known  # a slide appears whole or not at all
+    md5 = recorded.get(patient.path)
+    return md5 is None or storage.md5(path) == md5  # slides are written atomically: without a record it is complete
 
 
-def _paint_all(raw: Path, missing: Sequence[Patient], progress: Progress) -> None:
+def _paint_all(raw: Path, missing: Sequence[DemoPatient], progress: Progress) -> None:
     if not missing:
         return
     with storage.translating_os_errors(raw):
         (raw / "slides").mkdir(parents=True, exist_ok=True)
-    jobs, done = iter(missing), iter(range(1, len(missing) + 1))
+    patients, finished = iter(missing), iter(range(1, len(missing) + 1))
     lock = threading.Lock()
 
-    def next_job() -> Patient | None:
+    def next_patient() -> DemoPatient | None:
         with lock:
-            return next(jobs, None)
+            return next(patients, None)
 
-    def tell() -> None:
+    def report() -> None:
         with lock:
-            progress(next(done), len(missing), "slides painted")
+            progress(next(finished), len(missing), "slides painted")
 
     count = min(os.cpu_count() or 1, len(missing))
     with ThreadPoolExecutor(count) as pool:
-        for ended in [pool.submit(_employ, raw, next_job, tell) for _ in range(count)]:
-            ended.result()
+        for future in [pool.submit(_run_painter, raw, next_patient, report) for _ in range(count)]:
+            future.result()
 
 
-def _employ(raw: Path, next_job: Callable[[], Patient | None], tell: Callable[[], None]) -> None:
-    """Feed one painter process; it ends when we do, since its input ends then."""
+def _run_painter(raw: Path, next_patient: Callable[[], DemoPatient | None], report: Callable[[], None]) -> None:
+    """Send jobs to one painter process; it ends with this process, since its input ends then."""
     command = [sys.executable, "-m", "mcti.demo.painter_process"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as painter:
         if painter.stdin is None or painter.stdout is None:
             raise OperationalError("no pipe to the painter", str(raw), "raise the limit of open files (ulimit -n)")
-        while (patient := next_job()) is not None:
+        while (patient := next_patient()) is not None:
             painter.stdin.write(json.dumps(_job(raw, patient)) + "\n")
             painter.stdin.flush()
-            answer = json.loads(painter.stdout.readline() or '{"what": "the painter ended"}')
+            answer = json.loads(painter.stdout.readline() or '{"what": "the painter process ended"}')
             if answer:
-                raise OperationalError(answer["what"], answer.get("where", str(raw)), answer.get("hint", "try again"))
-            tell()
+                where, hint = answer.get("where", str(raw)), answer.get("hint", "run the same command again")
+                raise OperationalError(answer["what"], where, hint)
+            report()
 
 
-def _job(raw: Path, patient: Patient) -> dict[str, Any]:
+def _job(raw: Path, patient: DemoPatient) -> dict[str, Any]:
     number = int(patient.slide_id.rpartition("-")[2])
-    grade = _MIDDLE if patient.grade is None else patient.grade
+    grade = _MIDDLE_GRADE if patient.grade is None else patient.grade
     out = str((raw / patient.path).resolve())
     return {"out": out, "seed": SEED * 100_000 + number, "grade": grade, "er_positive": patient.er_positive}
-
-
-def _write_if_new(path: Path, text: str) -> bool:
-    if path.exists() and path.read_text(encoding="utf-8") == text:
-        return False
-    storage.write_text(path, text)
-    return True

@@ -1,4 +1,4 @@
-"""The demo: from nothing to a promoted champion on real servers, resumable at any moment (docs/stack.md)."""
+"""The demo: the complete run on real servers, up to a promoted champion; it can be resumed at any point."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +10,14 @@ from mcti import params, storage
 from mcti.demo import raw_data
 from mcti.errors import NotEnoughEvidence, Rejected, UsageError
 from mcti.local import dvc_program, servers, stack
-from mcti.model.names import PARTS
+from mcti.model.names import PARTS, display
 from mcti.params import Settings
 from mcti.progress import Progress
 from mcti.registry import models, tracking
 from mcti.steps.promote.step import promote
 
-Say = Callable[[str], None]
+Announce = Callable[[str], None]
+"""Shows one line of status to the user."""
 MARKER = "MCTI_DEMO"
 _RAW = Path("data/raw")
 _EVALUATION = Path("reports/evaluation")
@@ -24,7 +25,10 @@ _REGISTRATION = Path("reports/registration.json")
 
 
 class DemoResult(BaseModel):
-    """What the demo ends with; `changed` is false when everything stood as it was."""
+    """The result of the demo; `changed` is false when every stage was up to date.
+
+    c_index     {model: C-index of the out-of-fold risks with its 95 % interval, as text}
+    """
 
     model_config = ConfigDict(frozen=True)
     changed: bool
@@ -36,14 +40,14 @@ class DemoResult(BaseModel):
     mlflow: str
 
     def lines(self) -> list[str]:
-        """Ten lines for people."""
-        rivals = {name: value for name, value in self.c_index.items() if name not in ("mcti", *PARTS)}
-        baselines = " · ".join(f"{name} {value}" for name, value in rivals.items())
+        """Ten lines for the terminal."""
+        others = {name: value for name, value in self.c_index.items() if name not in ("mcti", *PARTS)}
+        baselines = " · ".join(f"{display(name)} {value}" for name, value in others.items())
         return [
-            "done: what had changed was run" if self.changed else "nothing changed: every stage is up to date",
+            "done: the changed stages were run" if self.changed else "nothing changed: every stage is up to date",
             f"cohort     {self.cohort}",
             f"notice     {self.notice}",
-            f"C-index    mcti {self.c_index['mcti']}, 95 % interval",
+            f"C-index    {display('mcti')} {self.c_index['mcti']}, 95 % interval",
             f"baselines  {baselines}",
             f"model      {self.model}",
             f"report     {self.report}",
@@ -53,20 +57,20 @@ class DemoResult(BaseModel):
         ]
 
 
-def demo(root: Path, say: Say, progress: Progress = lambda *_: None, patients: int | None = None) -> DemoResult:
-    """Stack, demo cohort, `dvc repro`, `dvc push`, promotion; goes on where an earlier run was cut.
+def demo(root: Path, say: Announce, progress: Progress = lambda *_: None, patients: int | None = None) -> DemoResult:
+    """Start the stack, write the demo cohort, run `dvc repro` and `dvc push`, and promote the model.
 
-    `patients` limits the cohort to the first so many, for tests.
+    An interrupted demo is resumed. `patients` limits the cohort to its first patients, for tests.
 
     Raises
-        UsageError: `root` is no checkout of the project.
-        OperationalError: another demo runs here, a server or the disk is in the way.
+        UsageError when `root` is no checkout of the project.
+        OperationalError when another demo is running, or a server or the disk is not available.
     """
     root = Path(root).resolve()
     if not (root / "dvc.yaml").is_file():
         raise UsageError("no dvc.yaml", str(root), "run the demo in a checkout of the project")
     with stack.locked(root / stack.FOLDER / "demo.lock", "mcti demo"):
-        # Under the lock, whatever carries the mark was left behind by a demo that was killed.
+        # With the lock held, processes with the marker belong to a demo that was killed.
         servers.stop(servers.marked_processes(root, MARKER))
         try:
             return _run(root, say, progress, patients)
@@ -74,19 +78,19 @@ def demo(root: Path, say: Say, progress: Progress = lambda *_: None, patients: i
             servers.stop(servers.marked_processes(root, MARKER))
 
 
-def _run(root: Path, say: Say, progress: Progress, patients: int | None) -> DemoResult:
+def _run(root: Path, say: Announce, progress: Progress, patients: int | None) -> DemoResult:
     say("1/6  servers")
     running = stack.up(root, say)
     settings = params.load(root / "params.yaml")
     say("2/6  cohort: real patients and genes, painted slides")
-    if raw_data.make(root / _RAW, patients, progress) or not (root / "data" / "raw.dvc").exists():
+    if raw_data.write(root / _RAW, patients, progress) or not (root / "data" / "raw.dvc").exists():
         _dvc(root, "add", str(_RAW), quiet=True)
     say("3/6  dvc repro: eight stages")
     before = _digest(root / "dvc.lock")
     _dvc(root, "repro")
     changed = before != _digest(root / "dvc.lock")
     say("4/6  registry")
-    _make_registered(root)
+    _register_if_missing(root)
     say("5/6  dvc push")
     _dvc(root, "push", quiet=True)
     say("6/6  promotion")
@@ -95,15 +99,15 @@ def _run(root: Path, say: Say, progress: Progress, patients: int | None) -> Demo
 
 
 def _dvc(root: Path, *arguments: str, quiet: bool = False) -> None:
-    dvc_program.run(root, *arguments, quiet=quiet, marks={MARKER: str(root)})
+    dvc_program.run(root, *arguments, quiet=quiet, environment={MARKER: str(root)})
 
 
-def _make_registered(root: Path) -> None:
-    """Register again when the registry does not have what DVC believes to be registered: the stack may be new."""
-    said = storage.read_json(root / _REGISTRATION)
+def _register_if_missing(root: Path) -> None:
+    """Run the stage register again when the registry lacks its model, as in a new stack; DVC considers it done."""
+    registration = storage.read_json(root / _REGISTRATION)
     with tracking.service() as client:
-        found = models.version_by_digest(client, said["name"], said["digest"])
-    if found is None:
+        version = models.version_by_digest(client, registration["name"], registration["digest"])
+    if version is None:
         _dvc(root, "repro", "--force", "--single-item", "register")
 
 

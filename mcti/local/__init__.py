@@ -1,1 +1,1 @@
-"""The one-machine stack (S3, MLflow) and the demo that runs on it."""
+"""The one-machine stack: SeaweedFS as S3, MLflow, and DVC configured for them."""

@@ -1,4 +1,4 @@
-"""DVC as a program: where its remote is, what it tracks, how a killed run is picked up again."""
+"""DVC as a child process: configuration of its remote, and recovery after a killed run."""
 
 import configparser
 import json
@@ -18,24 +18,26 @@ REMOTE = "storage"
 
 
 def configure_remote(root: Path, stack: Path) -> None:
-    """Write `.dvc/config.local` (git-ignored) so that plain `dvc push` and `dvc pull` reach the stack in `stack`.
+    """Write `.dvc/config.local` (git-ignored) so that `dvc push` and `dvc pull` use the stack in the folder `stack`.
 
-    A folder without `.dvc` has nothing to version and is left alone.
+    A folder without `.dvc` is not changed.
+
+    Raises OperationalError when the file `env` of the stack has no S3 endpoint.
     """
     dvc = root / ".dvc"
     if not dvc.is_dir():
         return
-    endpoint = _exported(stack / settings.ENV, "AWS_ENDPOINT_URL_S3")
+    endpoint = _read_export(stack / settings.ENV, "AWS_ENDPOINT_URL_S3")
     config = configparser.ConfigParser()
     config[f"'remote \"{REMOTE}\"'"] = {
         "endpointurl": endpoint,
         "credentialpath": str(stack / settings.CREDENTIALS),
-        # A named profile, since DVC would let keys in the environment win over an unnamed one.
+        # A named profile: without one, DVC prefers keys of the environment.
         "profile": settings.PROFILE,
         "region": settings.REGION,
     }
-    # DVC remembers by a remote's URL alone which versions lie in it, in a folder that all projects of a machine share:
-    # of two stacks, the second would be told that everything is there already, and get nothing.
+    # DVC caches which versions a remote has, keyed by the URL of the remote, in a folder that all projects of a machine
+    # share. With a second stack it would assume that all versions are already in its remote, and upload nothing.
     config["core"] = {"site_cache_dir": str(dvc / "tmp" / "site")}
     if not (root / ".git").exists():
         config["core"]["no_scm"] = "true"
@@ -44,13 +46,12 @@ def configure_remote(root: Path, stack: Path) -> None:
         config.write(stream)
 
 
-def run(root: Path, *arguments: str, quiet: bool = False, marks: Mapping[str, str] | None = None) -> str:
-    """Run `dvc ARGUMENTS` in `root`; its messages go to stderr, or into the result when `quiet`.
+def run(root: Path, *arguments: str, quiet: bool = False, environment: Mapping[str, str] | None = None) -> str:
+    """Run `dvc ARGUMENTS` in `root`; its messages go to stderr, or are returned when `quiet`.
 
-    `marks` go into the environment of DVC and its stages, by which they are found when their caller was killed.
+    environment     further variables for DVC and its stages, such as a marker by which they are identified later
 
-    Raises
-        OperationalError: DVC is missing or fails; its reason is in the error, or above it on stderr.
+    Raises OperationalError when DVC is missing or fails; the reason is in the error, or on stderr.
     """
     program = Path(sys.executable).with_name("dvc")
     if not program.exists():
@@ -60,7 +61,7 @@ def run(root: Path, *arguments: str, quiet: bool = False, marks: Mapping[str, st
     done = subprocess.run(
         [sys.executable, "-m", "dvc", *arguments],
         cwd=root,
-        env={**os.environ, **settings.QUIET, **(marks or {}), "PATH": path},
+        env={**os.environ, **settings.QUIET, **(environment or {}), "PATH": path},
         stdout=subprocess.PIPE if quiet else sys.stderr.fileno(),
         stderr=subprocess.STDOUT if quiet else None,
         text=True,
@@ -72,25 +73,25 @@ def run(root: Path, *arguments: str, quiet: bool = False, marks: Mapping[str, st
 
 
 def clear_stale_locks(root: Path) -> None:
-    """Drop what a killed DVC left in `.dvc/tmp/rwlock`: entries of processes that are gone or are not DVC now.
+    """Remove entries of `.dvc/tmp/rwlock` whose process has ended or is not DVC.
 
-    DVC itself trusts any living pid, so a pid used again would block the folder for good. The file is replaced whole
-    when it was cut short by the kill.
+    DVC accepts every running pid, so that a pid reused by another process would block the folder permanently. A file
+    that was truncated by the kill is replaced.
     """
-    path = root / ".dvc" / "tmp" / "rwlock"
-    if not path.is_file():
+    lock_file = root / ".dvc" / "tmp" / "rwlock"
+    if not lock_file.is_file():
         return
     try:
-        table = json.loads(path.read_text(encoding="utf-8") or "{}")
+        table = json.loads(lock_file.read_text(encoding="utf-8") or "{}")
     except ValueError:
         table = {}
-    writers = {place: info for place, info in table.get("write", {}).items() if _is_dvc(info["pid"])}
+    writers = {path: entry for path, entry in table.get("write", {}).items() if _is_dvc(entry["pid"])}
     readers = {
-        place: kept
-        for place, infos in table.get("read", {}).items()
-        if (kept := [info for info in infos if _is_dvc(info["pid"])])
+        path: running
+        for path, entries in table.get("read", {}).items()
+        if (running := [entry for entry in entries if _is_dvc(entry["pid"])])
     }
-    storage.write_text(path, json.dumps({"write": writers, "read": readers}))
+    storage.write_text(lock_file, json.dumps({"write": writers, "read": readers}))
 
 
 def _is_dvc(pid: int) -> bool:
@@ -102,15 +103,17 @@ def _is_dvc(pid: int) -> bool:
 
 
 def _failure(arguments: tuple[str, ...], code: int, output: str) -> OperationalError:
-    ended = f"was killed by signal {-code}" if code < 0 else "failed"
+    result = f"was killed by signal {-code}" if code < 0 else "failed"
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     reason = next((line for line in reversed(lines) if "ERROR" in line), lines[-1] if lines else "")
-    hint = "mend that and run the same command again: finished work is kept"
-    return OperationalError(f"`dvc {' '.join(arguments)}` {ended}", reason, hint if reason else f"see above; {hint}")
+    hint = "correct this and run the same command again: finished work is kept"
+    return OperationalError(
+        f"`dvc {' '.join(arguments)}` {result}", reason, hint if reason else f"see the output above; {hint}"
+    )
 
 
-def _exported(env: Path, name: str) -> str:
+def _read_export(env: Path, name: str) -> str:
     for line in env.read_text(encoding="utf-8").splitlines():
         if line.startswith(f"export {name}="):
             return line.partition("=")[2].strip("'\"")
-    raise OperationalError(f"{name} is missing", str(env), "write it anew with `mcti stack up`")
+    raise OperationalError(f"{name} is missing", str(env), "run `mcti stack up` again")

@@ -1,6 +1,6 @@
-"""Processes whose caller was killed: a stage that outlived its DVC, a DVC that outlived its demo.
+"""Orphaned processes: a stage whose DVC process was killed.
 
-Left alone, they would write into the same folders as the run that is started next.
+Without this module it would continue, and write to the same folders as the next run.
 """
 
 import os
@@ -10,25 +10,25 @@ import time
 import psutil
 
 _SHELLS = {"sh", "bash", "dash", "zsh", "fish", "ksh", "busybox"}
-_LOOK_EVERY_SECONDS = 0.2
+_POLL_SECONDS = 0.2
 _KILLED = 137
 
 
 def exit_with_dvc() -> None:
-    """Inside a DVC stage, watch the DVC process and end with it; elsewhere do nothing.
+    """In a DVC stage, exit when the DVC process ends; elsewhere do nothing.
 
-    DVC starts a stage through a shell, so a DVC killed with SIGKILL leaves the stage running.
+    DVC starts a stage through a shell, so that a stage continues when DVC is killed with SIGKILL.
     """
     if "DVC_STAGE" in os.environ:
         callers = _callers()
-        threading.Thread(target=_watch, args=(callers,), name="end-with-dvc", daemon=True).start()
+        threading.Thread(target=_exit_after, args=(callers,), name="end-with-dvc", daemon=True).start()
 
 
 def _callers() -> list[psutil.Process]:
-    """The parent and, as far as these are shells, its parents: shell, shell, DVC."""
-    found = psutil.Process().parents()
-    count = next((i for i, process in enumerate(found) if _name(process) not in _SHELLS), len(found) - 1)
-    return list(found[: count + 1])
+    """The parents of this process up to the first that is no shell: shell, shell, DVC."""
+    parents = psutil.Process().parents()
+    last = next((i for i, process in enumerate(parents) if _name(process) not in _SHELLS), len(parents) - 1)
+    return list(parents[: last + 1])
 
 
 def _name(process: psutil.Process) -> str:
@@ -38,18 +38,18 @@ def _name(process: psutil.Process) -> str:
         return ""
 
 
-def _watch(callers: list[psutil.Process]) -> None:
-    while all(_lives(process) for process in callers):
-        time.sleep(_LOOK_EVERY_SECONDS)
+def _exit_after(callers: list[psutil.Process]) -> None:
+    while all(_is_running(process) for process in callers):
+        time.sleep(_POLL_SECONDS)
     for child in psutil.Process().children(recursive=True):
         try:
             child.kill()
         except psutil.NoSuchProcess:
             continue
-    os._exit(_KILLED)  # as hard as the kill that took the caller: nothing half-written is renamed into place
+    os._exit(_KILLED)  # without cleanup: no incomplete output may be renamed to its final name
 
 
-def _lives(process: psutil.Process) -> bool:
+def _is_running(process: psutil.Process) -> bool:
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

@@ -1,7 +1,7 @@
-"""Processes that outlive the command: started in a session of their own, found again, stopped with their children.
+"""Server processes that continue after the command ends: start, identify and stop them with their children.
 
-A server carries the mark MCTI_STACK=<its stack folder> in its environment, as do its children. So a server whose
-starter was killed before it could write the pid down is still found, and nothing else is ever stopped.
+A server and its children have MCTI_STACK=<stack folder> in their environment. This marker identifies a server even if
+its parent was killed before it recorded the pid. No other process is ever stopped.
 """
 
 import os
@@ -20,11 +20,11 @@ from mcti.storage import translating_os_errors
 from mcti.waiting import log_while_waiting
 
 MARKER = "MCTI_STACK"
-_PATIENCE_SECONDS = 8.0  # SeaweedFS lingers 15 s after SIGTERM; its writes are with the kernel long before
+_STOP_SECONDS = 8.0  # SeaweedFS takes 15 s after SIGTERM, but passes its writes to the kernel at once
 
 
 class Server(BaseModel):
-    """One started process; `created` (s since the epoch) tells it from a later one with the same pid."""
+    """A started process; `created` (s since the epoch) distinguishes it from a later process with the same pid."""
 
     model_config = ConfigDict(frozen=True)
     name: str
@@ -32,20 +32,19 @@ class Server(BaseModel):
     created: float
 
     def process(self) -> psutil.Process | None:
-        """The process, unless it has ended or another one has its pid."""
+        """The process; None when it has ended, or another process has its pid."""
         try:
-            found = psutil.Process(self.pid)
-            same = abs(found.create_time() - self.created) < 1.0 and found.status() != psutil.STATUS_ZOMBIE
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.created) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return None
-        return found if same else None
+        return process if same else None
 
 
 def start(name: str, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Server:
-    """Start `command` marked as part of the stack in `folder`, its output in folder/logs/<name>.log.
+    """Start `command` with the marker of the stack in `folder`; its output goes to folder/logs/<name>.log.
 
-    Raises
-        OperationalError: the program is missing or the log cannot be written.
+    Raises OperationalError when the program is missing, or the log cannot be written.
     """
     log = folder / "logs" / f"{name}.log"
     with translating_os_errors(log):
@@ -63,32 +62,32 @@ def start(name: str, command: Sequence[str], folder: Path, environment: Mapping[
     return Server(name=name, pid=process.pid, created=psutil.Process(process.pid).create_time())
 
 
-def marked_processes(folder: Path, mark: str = MARKER) -> list[psutil.Process]:
-    """All processes of this user that carry the mark of `folder` in their environment, recorded or not."""
-    me = os.getuid()
-    found = []
+def marked_processes(folder: Path, marker: str = MARKER) -> list[psutil.Process]:
+    """All processes of this user with `marker` = `folder` in their environment, except this process."""
+    user = os.getuid()
+    marked = []
     for process in psutil.process_iter():
         try:
-            if process.uids().real == me and process.environ().get(mark) == str(folder):
-                found.append(process)
+            if process.uids().real == user and process.environ().get(marker) == str(folder):
+                marked.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
             continue
-    return [process for process in found if process.pid != os.getpid()]
+    return [process for process in marked if process.pid != os.getpid()]
 
 
 def stop(processes: Sequence[psutil.Process]) -> None:
-    """Ask the processes and their children to end, then make them."""
+    """Terminate the processes and their children; kill those that have not ended after some seconds."""
     family = {p.pid: p for parent in processes for p in [parent, *_children(parent)]}
     for process in family.values():
         _send(process.terminate)
-    _, left = psutil.wait_procs(list(family.values()), timeout=_PATIENCE_SECONDS)
-    for process in left:
+    _, running = psutil.wait_procs(list(family.values()), timeout=_STOP_SECONDS)
+    for process in running:
         _send(process.kill)
-    psutil.wait_procs(left, timeout=_PATIENCE_SECONDS)
+    psutil.wait_procs(running, timeout=_STOP_SECONDS)
 
 
 def remove_sockets(ports: Iterable[int]) -> None:
-    """Remove the socket files that SeaweedFS leaves behind in /tmp when it is killed."""
+    """Remove the socket files that a killed SeaweedFS leaves in /tmp."""
     for port in ports:
         for path in Path(tempfile.gettempdir()).glob(f"seaweedfs-*-{port}.sock"):
             if path.stat().st_uid == os.getuid():
@@ -98,8 +97,7 @@ def remove_sockets(ports: Iterable[int]) -> None:
 def wait_until(ready: Callable[[], bool], server: Server, seconds: float, log: Path) -> None:
     """Wait until `ready()`.
 
-    Raises
-        OperationalError: the server ended, or is not ready in time; the last line of its log is in the message.
+    Raises OperationalError when the server ends or is not ready in `seconds`, with the last error of its log.
     """
     limit = time.monotonic() + seconds
     with log_while_waiting(f"the {server.name} server to start ({log})", seconds):
@@ -108,26 +106,26 @@ def wait_until(ready: Callable[[], bool], server: Server, seconds: float, log: P
                 raise OperationalError(f"the {server.name} server ended while starting", str(log), last_error_line(log))
             if time.monotonic() > limit:
                 what = f"the {server.name} server is not ready after {seconds:.0f} s"
-                raise OperationalError(what, str(log), "see it")
+                raise OperationalError(what, str(log), "check this log")
             time.sleep(0.1)
 
 
 def last_error_line(log: Path) -> str:
-    """What the log says last that sounds like a reason."""
+    """The last line of a log that reports an error, else its last line."""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     reasons = [line for line in lines[-40:] if any(w in line.lower() for w in ("error", "fail", "fatal", "no space"))]
-    return (reasons or lines or ["its log is empty"])[-1][:300]
+    return (reasons or lines or ["the log is empty"])[-1][:300]
 
 
-def free_port(wanted: int, taken: set[int]) -> int:
-    """`wanted` if it is free on loopback, else one that the system picks; added to `taken`."""
-    port = wanted if wanted and wanted not in taken and is_free(wanted) else _any_port(taken)
+def free_port(preferred: int, taken: set[int]) -> int:
+    """`preferred` if it is free on 127.0.0.1, else a port chosen by the system; added to `taken`."""
+    port = preferred if preferred and preferred not in taken and is_free(preferred) else _any_port(taken)
     taken.add(port)
     return port
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody listens on the port of 127.0.0.1, nor on all addresses."""
+    """Whether no process listens on the port of 127.0.0.1 or of all addresses."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -138,7 +136,7 @@ def is_free(port: int) -> bool:
 
 
 def accepts_connections(port: int) -> bool:
-    """Whether somebody accepts connections on the port of 127.0.0.1."""
+    """Whether a process accepts connections on the port of 127.0.0.1."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         return probe.connect_ex(("127.0.0.1", port)) == 0
@@ -164,4 +162,4 @@ def _send(action: Callable[[], object]) -> None:
     try:
         action()
     except psutil.NoSuchProcess:
-        return  # it has just ended by itself: what we wanted
+        return  # it has already ended

@@ -1,4 +1,4 @@
-"""What a process must know of the stack: addresses, keys, switches; written to `.stack/env`, read by `activate`."""
+"""Environment of the stack (addresses, keys, switches): written to `.stack/env`, applied by `activate`."""
 
 import json
 import os
@@ -28,16 +28,18 @@ QUIET = {
 
 
 def activate(start: Path, *, force: bool = False) -> Path | None:
-    """Point this process at the nearest stack at or above `start`; the file read, or None when there is none.
+    """Configure this process for the nearest stack at or above `start`; the file read, or None without a stack.
 
-    An S3 or MLflow address already in the environment stays (unless `force`): it was chosen on purpose. Where the
-    stack's S3 is taken, keys of another service are dropped from the environment, since they would be refused.
+    An S3 or MLflow address in the environment takes precedence (unless `force`). Where the S3 of the stack is used,
+    keys of other services are removed from the environment, since the stack would refuse them.
     """
-    place = nearest(start, f".stack/{ENV}")
-    if place is None:
+    root = nearest(start, f".stack/{ENV}")
+    if root is None:
         return None
-    found = place / ".stack" / ENV
-    values = dict(_parse(line) for line in found.read_text(encoding="utf-8").splitlines() if line.startswith("export"))
+    env_file = root / ".stack" / ENV
+    values = dict(
+        _parse(line) for line in env_file.read_text(encoding="utf-8").splitlines() if line.startswith("export")
+    )
     keep_s3 = not force and "AWS_ENDPOINT_URL_S3" in os.environ
     if not keep_s3:
         for name in _OTHER_KEYS:
@@ -50,16 +52,19 @@ def activate(start: Path, *, force: bool = False) -> Path | None:
             os.environ[name] = value
         else:
             os.environ.setdefault(name, value)
-    return found
+    return env_file
 
 
 def nearest(start: Path, name: str) -> Path | None:
-    """The nearest folder at or above `start` with a `name` that we may read: the stack of another user is not ours."""
+    """The nearest folder at or above `start` with a readable `name`; stacks of other users are not readable."""
     return next((folder for folder in (start, *start.parents) if os.access(folder / name, os.R_OK)), None)
 
 
 def write(folder: Path, ports: dict[str, int], credentials: Path | None = None) -> Path:
-    """Write `folder`/env (mode 0600), to be sourced by a shell."""
+    """Write `folder`/env (mode 0600), which a shell can source.
+
+    ports           {server: port};  credentials: path of the credentials file, default: that of `folder`
+    """
     values = _values(ports, credentials or folder / CREDENTIALS)
     lines = ["# The stack of this folder: `. .stack/env`. Written by `mcti stack up`."]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in sorted(values.items())]
@@ -67,15 +72,17 @@ def write(folder: Path, ports: dict[str, int], credentials: Path | None = None) 
 
 
 def environment(folder: Path, ports: dict[str, int]) -> dict[str, str]:
-    """The environment of a server or tool of the stack: ours, without keys of other services."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MLFLOW_", "_MLFLOW"))}
+    """The environment of a server of the stack: that of this process, without keys of other services."""
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MLFLOW_", "_MLFLOW"))
+    }
     values = _values(ports, folder / CREDENTIALS)
-    values.pop("MLFLOW_TRACKING_URI")  # the server is what it names
-    return {**ours, **values, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    values.pop("MLFLOW_TRACKING_URI")  # it is the address of the server itself
+    return {**inherited, **values, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 
 def make_credentials(folder: Path) -> Path:
-    """Keys made on the spot, once a stack, in files only the owner can read; the path of SeaweedFS's identities."""
+    """Generate the keys of a stack once, in files with mode 0600; the path of the identities of SeaweedFS."""
     identities = folder / "identities.json"
     if not ((folder / SECRETS).exists() and (folder / CREDENTIALS).exists() and identities.exists()):
         access, secret = secrets.token_hex(10), secrets.token_urlsafe(30)
@@ -92,7 +99,7 @@ def make_credentials(folder: Path) -> Path:
 
 
 def write_private(path: Path, text: str) -> Path:
-    """`text` to a file of mode 0600 from its first byte on, whole or not at all."""
+    """Write `text` atomically to a file that has mode 0600 from its creation."""
     with storage.replacing(path) as draft:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "w", encoding="utf-8") as stream:  # noqa: PTH123  (a descriptor, not a path)
@@ -101,7 +108,7 @@ def write_private(path: Path, text: str) -> Path:
 
 
 def s3_ready(ports: dict[str, int]) -> bool:
-    """Whether S3 answers a signed request of this process."""
+    """Whether S3 answers a signed request."""
     if not servers.accepts_connections(ports["s3"]):
         return False
     try:
@@ -112,10 +119,10 @@ def s3_ready(ports: dict[str, int]) -> bool:
 
 
 def mlflow_ready(ports: dict[str, int]) -> bool:
-    """Whether MLflow says that it is healthy."""
+    """Whether the health check of MLflow succeeds."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{ports['mlflow']}/health", timeout=2) as answer:  # nosec B310
-            return bool(answer.status == 200)
+        with urllib.request.urlopen(f"http://127.0.0.1:{ports['mlflow']}/health", timeout=2) as response:  # nosec B310
+            return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False
 

@@ -1,7 +1,7 @@
 """The one-machine stack: SeaweedFS as S3 and MLflow on SQLite, both on loopback, in `<root>/.stack` (docs/stack.md).
 
-`up` may be called at any time and in any state: it starts what is missing and says what was running. `down` stops
-the processes it started and no other.
+`up` can be called in any state: it starts the servers that are not running. `down` stops the processes that `up`
+started, and no others.
 """
 
 import contextlib
@@ -25,15 +25,18 @@ from mcti.waiting import log_while_waiting
 FOLDER = ".stack"
 LEDGER = "mcti-ledger"
 BUCKETS = ("mcti-data", "mcti-mlflow", LEDGER)
-_READY_SECONDS = 240.0  # 8 s on two idle cores; a loaded machine may take ten times as long
-Say = Callable[[str], None]
+_READY_SECONDS = 240.0  # 8 s on two idle cores; a loaded machine may need ten times as long
+Announce = Callable[[str], None]
+"""Shows one line of status to the user."""
 
 
 class Stack(BaseModel):
-    """What runs where; `already` is true when `up` had nothing to start.
+    """State of the stack.
 
-    servers  those that run
-    stopped  "name pid" of each process that `down` ended
+    already     whether all servers were already running before `up`, or stopped before `down`
+    s3, mlflow  addresses;  folder: the stack folder
+    servers     the running servers
+    stopped     "name pid" of each process that `down` stopped
     """
 
     model_config = ConfigDict(frozen=True)
@@ -46,15 +49,15 @@ class Stack(BaseModel):
     stopped: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """For people."""
+        """One or two lines for the terminal."""
         pids = ", ".join(f"{server.name} {server.pid}" for server in self.servers)
         if self.stopped:
-            return [f"stopped {', '.join(self.stopped)} of {self.folder}; its data stay"]
+            return [f"stopped {', '.join(self.stopped)} of {self.folder}; the data are kept"]
         if not self.running and self.servers:
-            return [f"only {pids} of {self.folder} runs, or does not answer: `mcti stack up` makes it whole"]
+            return [f"only {pids} of {self.folder} is running, or a server does not answer: run `mcti stack up`"]
         if not self.running:
-            return [f"no server of {self.folder} runs"]
-        state = "runs already" if self.already else "runs now"
+            return [f"no server of {self.folder} is running"]
+        state = "is already running" if self.already else "is running"
         return [
             f"the stack {state}: S3 {self.s3}, MLflow {self.mlflow} (pids {pids})",
             f"for a shell: . {shlex.quote(str(Path(self.folder) / settings.ENV))}    to stop: make stop",
@@ -62,19 +65,21 @@ class Stack(BaseModel):
 
 
 class State(BaseModel):
-    """`.stack/state.json`: the ports chosen once and kept, and the processes started."""
+    """`.stack/state.json`: the ports, which are kept, and the started processes.
+
+    joined  folder of another checkout whose stack this one uses
+    """
 
     model_config = ConfigDict(frozen=True)
     ports: dict[str, int] = {}
     servers: tuple[Server, ...] = ()
-    joined: str = ""  # the folder of another clone whose stack this one uses
+    joined: str = ""
 
 
-def up(root: Path, say: Say = lambda _: None) -> Stack:
-    """Start S3 and MLflow of the project in `root`, make the buckets, point DVC and this process at them.
+def up(root: Path, say: Announce = lambda _: None) -> Stack:
+    """Start S3 and MLflow of the project in `root`, create the buckets, configure DVC and this process for them.
 
-    Raises
-        OperationalError: a program is missing, a server does not come up, the folder cannot be written.
+    Raises OperationalError when a program is missing, a server does not start, or the folder cannot be written.
     """
     folder = _folder(root)
     with storage.translating_os_errors(folder):
@@ -83,8 +88,8 @@ def up(root: Path, say: Say = lambda _: None) -> Stack:
         state = _load(folder)
         already = bool(state.servers) and all(server.process() for server in state.servers)
         if not already:
-            servers.stop(servers.marked_processes(folder))  # a half-started or half-killed stack
-            # One stack of this user after the other: a port stays free until its server has bound it.
+            servers.stop(servers.marked_processes(folder))  # of a stack that was started or stopped in part
+            # Stacks of one user start one after the other: a chosen port is free until its server has bound it.
             with locked(_cache() / "stack.lock", "mcti stack up", timeout_seconds=_READY_SECONDS):
                 state = _start_all(root, folder, say)
         settings.write(folder, state.ports)
@@ -92,68 +97,70 @@ def up(root: Path, say: Say = lambda _: None) -> Stack:
         for bucket in BUCKETS:
             s3.ensure_bucket(bucket, versioned=bucket == LEDGER)
         dvc_program.configure_remote(root, folder)
-        return _stack(folder, state, running=True, already=already)
+        return _describe(folder, state, running=True, already=already)
 
 
 def down(root: Path) -> Stack:
-    """Stop the servers of `root` and their children, and nothing else; the data stay."""
+    """Stop the servers of `root` and their children, and no other process; the data are kept."""
     folder = _folder(root)
     state = _load(folder)
-    found = [(server.name, process) for server in state.servers if (process := server.process())]
-    found += [("process", process) for process in servers.marked_processes(folder)]
-    alive = {process.pid: (name, process) for name, process in reversed(found)}  # reversed: a recorded name wins
-    servers.stop([process for _, process in alive.values()])
+    named = [(server.name, process) for server in state.servers if (process := server.process())]
+    named += [("process", process) for process in servers.marked_processes(folder)]
+    running = {process.pid: (name, process) for name, process in reversed(named)}  # a recorded name takes precedence
+    servers.stop([process for _, process in running.values()])
     servers.remove_sockets(state.ports.values())
     if folder.is_dir():
         _save(folder, State(ports=state.ports))
-    stopped = tuple(f"{name} {pid}" for pid, (name, _) in sorted(alive.items()))
-    return _stack(folder, State(ports=state.ports), running=False, already=not alive, stopped=stopped)
+    stopped = tuple(f"{name} {pid}" for pid, (name, _) in sorted(running.items()))
+    return _describe(folder, State(ports=state.ports), running=False, already=not running, stopped=stopped)
 
 
 def status(root: Path) -> Stack:
-    """What of the stack of `root` runs now."""
+    """The running servers of the stack of `root`."""
     folder = _folder(root)
     state = _load(folder)
     if state.joined:
         return status(Path(state.joined))
     alive = tuple(server for server in state.servers if server.process())
-    whole = bool(alive) and len(alive) == len(state.servers)
-    healthy = whole and all(servers.accepts_connections(state.ports[name]) for name in ("s3", "mlflow"))
-    return _stack(folder, State(ports=state.ports, servers=alive), running=healthy, already=healthy)
+    complete = bool(alive) and len(alive) == len(state.servers)
+    healthy = complete and all(servers.accepts_connections(state.ports[name]) for name in ("s3", "mlflow"))
+    return _describe(folder, State(ports=state.ports, servers=alive), running=healthy, already=healthy)
 
 
 def join(root: Path, folder: Path) -> Stack:
-    """Let the clone in `root` use the running stack of the project in `folder`.
+    """Configure the checkout in `root` for the running stack of the checkout in `folder`.
 
     Raises
-        UsageError: there is no stack in `folder`.
-        OperationalError: it does not run.
+        UsageError when there is no stack in `folder`, or `root` has a running stack.
+        OperationalError when the stack in `folder` is not running.
     """
-    theirs = _folder(folder)
-    if not theirs.is_dir():
-        raise UsageError("no stack", str(folder), "name a folder in which `mcti stack up` was run")
-    found = status(folder)
-    if not found.running:
-        raise OperationalError("the stack does not run", str(folder), f"run `mcti stack up` in {folder}")
-    ours = _folder(root)
-    if ours != theirs:
-        if _load(ours).servers:
-            raise UsageError("this folder has a stack of its own", str(root), "run `mcti stack down` first")
-        with storage.translating_os_errors(ours):
-            ours.mkdir(mode=0o700, parents=True, exist_ok=True)
-        settings.write(ours, _load(theirs).ports, credentials=theirs / settings.CREDENTIALS)
-        _save(ours, State(joined=str(theirs.parent)))
-        dvc_program.configure_remote(root, theirs)
+    shared = _folder(folder)
+    if not shared.is_dir():
+        raise UsageError("no stack", str(folder), "use a folder in which `mcti stack up` was run")
+    state = status(folder)
+    if not state.running:
+        raise OperationalError("the stack is not running", str(folder), f"run `mcti stack up` in {folder}")
+    joining = _folder(root)
+    if joining != shared:
+        if _load(joining).servers:
+            raise UsageError("this folder has its own stack", str(root), "run `mcti stack down` first")
+        with storage.translating_os_errors(joining):
+            joining.mkdir(mode=0o700, parents=True, exist_ok=True)
+        settings.write(joining, _load(shared).ports, credentials=shared / settings.CREDENTIALS)
+        _save(joining, State(joined=str(shared.parent)))
+        dvc_program.configure_remote(root, shared)
         settings.activate(root, force=True)
-    return found
+    return state
 
 
 @contextlib.contextmanager
 def locked(path: Path, name: str, timeout_seconds: float = 0.0) -> Iterator[None]:
-    """Hold the lock file while the body runs; the kernel frees it when the holder dies, however it dies.
+    """Hold the lock file while the body runs; the kernel releases it when the process ends in any way.
 
-    Raises
-        OperationalError: somebody else holds it; the message names the process.
+    name                command of the lock, for messages
+    timeout_seconds     how long to wait for another process
+
+    Raises OperationalError when another process holds the lock, with its pid.
     """
     with storage.translating_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -176,14 +183,14 @@ def _acquire(descriptor: int, path: Path, name: str, timeout_seconds: float) -> 
             if time.monotonic() >= limit:
                 holder = path.read_text(encoding="utf-8").strip() or "unknown"
                 raise OperationalError(
-                    f"another `{name}` is running (pid {holder})", str(path.parent), "wait for it, or stop it"
+                    f"another `{name}` is running (pid {holder})", str(path.parent), "wait until it ends, or stop it"
                 ) from None
             time.sleep(0.2)
         else:
             return
 
 
-def _start_all(root: Path, folder: Path, say: Say) -> State:
+def _start_all(root: Path, folder: Path, say: Announce) -> State:
     ports = _choose_ports(_load(folder).ports)
     identities = settings.make_credentials(folder)
     settings.write(folder, ports)
@@ -200,7 +207,7 @@ def _start_all(root: Path, folder: Path, say: Say) -> State:
         servers.wait_until(lambda: settings.s3_ready(ports), s3, _READY_SECONDS, logs / "s3.log")
         servers.wait_until(lambda: settings.mlflow_ready(ports), mlflow, _READY_SECONDS, logs / "mlflow.log")
     except BaseException:
-        servers.stop(servers.marked_processes(folder))  # all of it or nothing
+        servers.stop(servers.marked_processes(folder))  # both servers or none
         _save(folder, State(ports=ports))
         raise
     return state
@@ -219,17 +226,17 @@ _USUAL_PORTS = {
 }
 
 
-def _choose_ports(before: dict[str, int]) -> dict[str, int]:
-    """The ports of last time where they are free (clients keep working), else the usual ones, else any."""
+def _choose_ports(previous: dict[str, int]) -> dict[str, int]:
+    """The previous ports where they are free (so that clients keep working), else the usual ports, else any."""
     taken: set[int] = set()
-    return {name: servers.free_port(before.get(name, usual), taken) for name, usual in _USUAL_PORTS.items()}
+    return {name: servers.free_port(previous.get(name, usual), taken) for name, usual in _USUAL_PORTS.items()}
 
 
 def _weed_command(folder: Path, ports: dict[str, int], identities: Path) -> list[str]:
     data = folder / "s3"
     with storage.translating_os_errors(data):
         data.mkdir(mode=0o700, exist_ok=True)
-    named = {"s3": "s3.port", "s3_grpc": "s3.port.grpc"} | {
+    flags = {"s3": "s3.port", "s3_grpc": "s3.port.grpc"} | {
         part + end: f"{part}.port{dot}"
         for part in ("master", "volume", "filer")
         for end, dot in (("", ""), ("_grpc", ".grpc"))
@@ -240,9 +247,9 @@ def _weed_command(folder: Path, ports: dict[str, int], identities: Path) -> list
         f"-dir={data}",
         "-ip=127.0.0.1",
         "-ip.bind=127.0.0.1",
-        *(f"-{flag}={ports[name]}" for name, flag in named.items()),
+        *(f"-{flag}={ports[name]}" for name, flag in flags.items()),
         "-filer",
-        "-filer.disableHttp",  # the filer's own door knows no password
+        "-filer.disableHttp",  # the HTTP server of the filer has no authentication
         "-s3",
         f"-s3.config={identities}",
         "-s3.iam=false",
@@ -250,16 +257,16 @@ def _weed_command(folder: Path, ports: dict[str, int], identities: Path) -> list
         "-s3.port.lance=0",
         "-master.telemetry=false",
         "-master.volumeSizeLimitMB=1024",
-        # Not 0 (as many as fit on the disk now): every bucket takes volumes of its own, and a small disk had too few.
+        # Not 0 (the number that fits on the disk): every bucket needs its own volumes, and a small disk has too few.
         "-volume.max=10000",
         "-volume.preStopSeconds=0",
     ]
 
 
 def _weed_environment(folder: Path) -> dict[str, str]:
-    """The parts of SeaweedFS believe each other by these keys; nobody else can write to a volume directly."""
+    """Keys with which the parts of SeaweedFS authenticate each other; without them no process can write to a volume."""
     keys = json.loads((folder / settings.SECRETS).read_text(encoding="utf-8"))
-    growth = {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}  # one volume a bucket at a time, not seven
+    growth = {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}  # one volume per bucket at a time, not seven
     return {"PATH": os.environ.get("PATH", ""), "HOME": str(folder), **growth, **keys}
 
 
@@ -278,22 +285,22 @@ def _mlflow_command(folder: Path, ports: dict[str, int]) -> list[str]:
 
 
 def _program(name: str) -> Path:
-    found = Path(sys.executable).with_name(name)
-    if not found.exists():
+    program = Path(sys.executable).with_name(name)
+    if not program.exists():
         raise OperationalError(
-            f"the program {name} is missing", str(found.parent), "install mcti[local] (make install)"
+            f"the program {name} is missing", str(program.parent), "install mcti[local] (make install)"
         )
-    return found
+    return program
 
 
 def _cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mcti"
 
 
-def nearest_root(place: Path) -> Path:
-    """The nearest folder that has a stack, as `mcti` finds its addresses from any folder below; else `place`."""
-    place = place.resolve()
-    return settings.nearest(place, FOLDER) or place
+def nearest_root(start: Path) -> Path:
+    """The nearest folder at or above `start` with a stack; `start` where there is none."""
+    start = start.resolve()
+    return settings.nearest(start, FOLDER) or start
 
 
 def _folder(root: Path) -> Path:
@@ -310,8 +317,8 @@ def _save(folder: Path, state: State) -> State:
     return state
 
 
-def _stack(folder: Path, state: State, *, running: bool, already: bool, stopped: tuple[str, ...] = ()) -> Stack:
+def _describe(folder: Path, state: State, *, running: bool, already: bool, stopped: tuple[str, ...] = ()) -> Stack:
     ports = state.ports
     address = {name: f"http://127.0.0.1:{ports[name]}" if name in ports else "" for name in ("s3", "mlflow")}
-    about = {"folder": str(folder), "servers": state.servers, "stopped": stopped}
-    return Stack(running=running, already=already, **about, **address)
+    fields = {"folder": str(folder), "servers": state.servers, "stopped": stopped}
+    return Stack(running=running, already=already, **fields, **address)

@@ -1,4 +1,4 @@
-"""Painted slides: real files, the same bytes for the same seed, traits that lean with grade and no more."""
+"""Painted slides: valid files, the same bytes for the same seed, traits that depend weakly on the grade."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def test_openslide_opens_a_painted_slide_and_reads_its_resolution(painted):
         assert slide.properties["openslide.objective-power"] == "20"
 
 
-def test_the_same_seed_paints_the_same_bytes_and_another_seed_others(painted, tmp_path):
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(painted, tmp_path):
     again, other = tmp_path / "again.tif", tmp_path / "other.tif"
     painting.paint(again, seed=3, grade=2, er_positive=True)
     painting.paint(other, seed=4, grade=2, er_positive=True)
@@ -30,7 +30,7 @@ def test_the_same_seed_paints_the_same_bytes_and_another_seed_others(painted, tm
     assert other.read_bytes() != painted.read_bytes()
 
 
-def test_a_painted_slide_holds_glass_pink_stroma_and_purple_nuclei(painted):
+def test_a_painted_slide_shows_glass_pink_stroma_and_purple_nuclei(painted):
     with openslide.OpenSlide(painted) as slide:
         picture = np.asarray(slide.read_region((0, 0), 0, (2048, 2048)).convert("RGB")).astype(int)
     red, green, blue = picture[..., 0], picture[..., 1], picture[..., 2]
@@ -39,8 +39,8 @@ def test_a_painted_slide_holds_glass_pink_stroma_and_purple_nuclei(painted):
     assert ((blue > red + 10) & (red > green)).mean() > 0.02  # purple
 
 
-def test_grade_moves_the_traits_but_one_picture_does_not_tell_it():
-    """Means over 300 draws differ, while the two grades' ranges overlap: no trait is an oracle."""
+def test_traits_depend_on_the_grade_and_overlap_between_grades():
+    """Means over 300 draws differ, while the ranges of the two grades overlap."""
     sizes = {
         grade: [painting.draw_traits(np.random.default_rng([i, grade]), grade, True).nucleus for i in range(300)]
         for grade in (1, 3)

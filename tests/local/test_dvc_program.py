@@ -1,4 +1,4 @@
-"""DVC seen from outside: its remote, its stale locks, its failures."""
+"""DVC as a child process: its remote, its stale locks, its failures."""
 
 import json
 import os
@@ -27,11 +27,11 @@ def rwlock(project, pid, command="dvc repro"):
     (project / ".dvc" / "tmp" / "rwlock").write_text(json.dumps(lock))
 
 
-def test_a_lock_of_a_living_stranger_with_a_dead_dvcs_pid_is_dropped(project):
-    """Real DVC stops at such a lock; with it dropped, it runs."""
-    stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
+def test_a_lock_whose_pid_belongs_to_another_program_is_removed(project):
+    """DVC alone stops at such a lock; after its removal DVC runs."""
+    other_program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
     try:
-        rwlock(project, stranger.pid)
+        rwlock(project, other_program.pid)
         blocked = subprocess.run(
             [sys.executable, "-m", "dvc", "repro"], cwd=project, capture_output=True, text=True, check=False
         )
@@ -40,62 +40,64 @@ def test_a_lock_of_a_living_stranger_with_a_dead_dvcs_pid_is_dropped(project):
         dvc_program.run(project, "repro", quiet=True)
         assert (project / "out.txt").read_text() == "hi\n"
     finally:
-        stranger.kill()
-        stranger.wait()
+        other_program.kill()
+        other_program.wait()
 
 
-def test_a_lock_cut_short_by_a_kill_is_dropped(project):
+def test_a_truncated_lock_file_is_replaced(project):
     (project / ".dvc" / "tmp" / "rwlock").write_text('{"write": {"/x"')
     dvc_program.run(project, "repro", quiet=True)
     assert (project / "out.txt").exists()
 
 
-def test_a_lock_of_a_living_dvc_is_kept(project):
+def test_a_lock_of_a_running_dvc_is_kept(project):
     program = [sys.executable, "-c", "import time; time.sleep(300)", "dvc", "repro"]
-    living = subprocess.Popen(program)
+    running_dvc = subprocess.Popen(program)
     try:
-        rwlock(project, living.pid)
+        rwlock(project, running_dvc.pid)
         dvc_program.clear_stale_locks(project)
         assert json.loads((project / ".dvc" / "tmp" / "rwlock").read_text())["write"]
     finally:
-        living.kill()
-        living.wait()
+        running_dvc.kill()
+        running_dvc.wait()
 
 
-def test_a_failing_stage_is_one_error_with_dvcs_reason(project):
+def test_a_failing_stage_is_one_error_with_the_reason_of_dvc(project):
     (project / "dvc.yaml").write_text("stages:\n  hello:\n    cmd: exit 3\n    outs: [out.txt]\n")
     with pytest.raises(OperationalError, match=r"dvc repro` failed.*exited with 3"):
         dvc_program.run(project, "repro", quiet=True)
 
 
-def test_the_remote_is_written_for_plain_dvc_and_git_is_not_asked_where_there_is_none(project, tmp_path):
+def test_the_remote_is_configured_for_dvc_and_git_is_optional(project, tmp_path):
     stack = tmp_path / "a stack"
     stack.mkdir()
     settings.write(stack, {"s3": 18333, "mlflow": 15000})
     (project / ".dvc" / "config").write_text("['remote \"storage\"']\n    url = s3://mcti-data/dvc\n")
     dvc_program.configure_remote(project, stack)
-    shown = dvc_program.run(project, "config", "--list", quiet=True)
-    assert "remote.storage.endpointurl=http://127.0.0.1:18333" in shown
-    assert f"remote.storage.credentialpath={stack / 'credentials'}" in shown
-    assert "core.no_scm=true" in shown
-    assert f"core.site_cache_dir={project / '.dvc' / 'tmp' / 'site'}" in shown, "or another stack's remote is ours"
+    config = dvc_program.run(project, "config", "--list", quiet=True)
+    assert "remote.storage.endpointurl=http://127.0.0.1:18333" in config
+    assert f"remote.storage.credentialpath={stack / 'credentials'}" in config
+    assert "core.no_scm=true" in config
+    assert f"core.site_cache_dir={project / '.dvc' / 'tmp' / 'site'}" in config, (
+        "a shared cache would mix up the remotes of two stacks"
+    )
 
 
-def test_the_marks_reach_the_stages(project):
+def test_environment_variables_are_passed_to_the_stages(project):
     (project / "dvc.yaml").write_text("stages:\n  hello:\n    cmd: echo $MCTI_DEMO > out.txt\n    outs: [out.txt]\n")
-    dvc_program.run(project, "repro", quiet=True, marks={"MCTI_DEMO": "here"})
-    assert (project / "out.txt").read_text() == "here\n"
+    dvc_program.run(project, "repro", quiet=True, environment={"MCTI_DEMO": "value"})
+    assert (project / "out.txt").read_text() == "value\n"
     assert "MCTI_DEMO" not in os.environ
 
 
-def test_a_killed_dvc_is_told_apart_from_a_failed_one(project):
+def test_a_killed_dvc_is_reported_as_killed(project):
     (project / "dvc.yaml").write_text("stages:\n  hello:\n    cmd: kill -9 $PPID\n    outs: [out.txt]\n")
     with pytest.raises(OperationalError, match=r"was killed by signal 9.*finished work is kept"):
         dvc_program.run(project, "repro", quiet=True)
 
 
-def test_dvc_sees_the_record_of_the_sources_through_our_gitignore(tmp_path):
-    """Else a plain `dvc push` would leave the sources behind without a word."""
+def test_the_gitignore_does_not_hide_the_dvc_file_of_the_sources(tmp_path):
+    """Otherwise `dvc push` would silently skip the sources."""
     from dvc.repo import Repo
 
     root = Path(__file__).parents[2]

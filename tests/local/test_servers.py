@@ -1,4 +1,4 @@
-"""Processes that outlive their starter: found by mark, told apart by start time, stopped with their children."""
+"""Server processes: identified by marker and start time, stopped with their children."""
 
 import os
 import shlex
@@ -32,7 +32,7 @@ def folder(tmp_path):
     servers.stop(servers.marked_processes(tmp_path))
 
 
-def test_a_server_is_found_by_its_mark_and_stopped_with_its_children(folder):
+def test_a_server_is_identified_by_its_marker_and_stopped_with_its_children(folder):
     server = servers.start("x", FAMILY, folder, dict(os.environ))
     until(lambda: len(servers.marked_processes(folder)) == 2)
     servers.stop([psutil.Process(server.pid)])
@@ -40,13 +40,13 @@ def test_a_server_is_found_by_its_mark_and_stopped_with_its_children(folder):
     assert server.process() is None
 
 
-def test_another_process_with_the_same_pid_is_not_ours(folder):
+def test_another_process_with_the_same_pid_is_not_the_server(folder):
     server = servers.start("x", SLEEP, folder, dict(os.environ))
     assert server.process() is not None
     assert server.model_copy(update={"created": server.created - 60}).process() is None
 
 
-def test_a_process_of_another_stack_is_left_alone(folder, tmp_path_factory):
+def test_a_process_of_another_stack_is_not_stopped(folder, tmp_path_factory):
     other = tmp_path_factory.mktemp("other")
     server = servers.start("x", SLEEP, other, dict(os.environ))
     try:
@@ -56,14 +56,14 @@ def test_a_process_of_another_stack_is_left_alone(folder, tmp_path_factory):
         servers.stop(servers.marked_processes(other))
 
 
-def test_a_server_that_ends_while_starting_says_its_last_words(folder):
+def test_a_server_that_ends_while_starting_is_reported_with_its_last_error(folder):
     command = [sys.executable, "-c", "print('starting'); print('Error: no such table'); raise SystemExit(3)"]
     server = servers.start("x", command, folder, dict(os.environ))
     with pytest.raises(OperationalError, match=r"x server ended.*x\.log.*Error: no such table"):
         servers.wait_until(lambda: False, server, 30, folder / "logs" / "x.log")
 
 
-def test_a_server_that_never_answers_is_given_up(folder):
+def test_a_server_that_is_never_ready_is_an_error(folder):
     server = servers.start("x", SLEEP, folder, dict(os.environ))
     with pytest.raises(OperationalError, match="not ready after"):
         servers.wait_until(lambda: False, server, 0.3, folder / "logs" / "x.log")
@@ -85,15 +85,15 @@ def test_two_servers_never_get_one_port():
     assert len({servers.free_port(0, chosen) for _ in range(20)}) == 20
 
 
-def test_a_dead_process_is_no_server(folder):
+def test_a_process_that_has_ended_is_no_server(folder):
     server = servers.start("x", SLEEP, folder, dict(os.environ))
     os.kill(server.pid, signal.SIGKILL)
     until(lambda: server.process() is None)
     assert Server(name="x", pid=2**22 - 1, created=0.0).process() is None
 
 
-def test_a_stage_ends_with_the_dvc_that_was_killed(tmp_path):
-    """DVC starts a stage through a shell: killing DVC alone leaves shell and stage alive."""
+def test_a_stage_exits_when_its_dvc_is_killed(tmp_path):
+    """DVC starts a stage through a shell: without this module shell and stage would continue after a kill of DVC."""
     stage = tmp_path / "stage.py"
     stage.write_text(
         "import subprocess, sys, time\n"
@@ -117,9 +117,9 @@ def test_a_stage_ends_with_the_dvc_that_was_killed(tmp_path):
         servers.stop(servers.marked_processes(tmp_path))
 
 
-def test_outside_a_stage_nothing_is_watched(monkeypatch):
+def test_outside_a_stage_no_process_is_monitored(monkeypatch):
     from mcti.local import orphans
 
     monkeypatch.delenv("DVC_STAGE", raising=False)
-    monkeypatch.setattr(orphans, "_callers", lambda: pytest.fail("looked for callers"))
+    monkeypatch.setattr(orphans, "_callers", lambda: pytest.fail("searched for parents"))
     orphans.exit_with_dvc()

@@ -1,4 +1,4 @@
-"""The environment of a stack: what `activate` sets, what it leaves, and who may read the keys."""
+"""The environment of a stack: the variables that `activate` sets and keeps, and the permissions of the keys."""
 
 import os
 import stat
@@ -30,7 +30,7 @@ def root(tmp_path):
     return root
 
 
-def test_the_nearest_stack_above_is_found(root):
+def test_the_nearest_stack_above_is_activated(root):
     inner = root / "data" / "raw"
     inner.mkdir(parents=True)
     assert settings.activate(inner) == root / ".stack" / "env"
@@ -39,39 +39,39 @@ def test_the_nearest_stack_above_is_found(root):
     assert os.environ["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:15000"
 
 
-def test_without_a_stack_nothing_is_touched(tmp_path):
+def test_without_a_stack_the_environment_is_unchanged(tmp_path):
     before = dict(os.environ)
     assert settings.activate(tmp_path) is None
     assert dict(os.environ) == before
 
 
-def test_the_stack_of_another_user_who_keeps_it_shut_is_not_ours(root):
+def test_an_unreadable_stack_of_another_user_is_not_activated(root):
     (root / ".stack").chmod(0)
     child = os.fork()
     if not child:
-        ours = True
+        activated = True
         try:
             if os.geteuid() == 0:
-                os.setuid(65534)  # root may read everything; this is nobody
-            ours = settings.activate(root) is not None
+                os.setuid(65534)  # the user nobody: root can read every file
+            activated = settings.activate(root) is not None
         finally:
-            os._exit(ours)
+            os._exit(activated)
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_an_address_chosen_on_purpose_stays(root):
+def test_an_address_in_the_environment_takes_precedence(root):
     os.environ["AWS_ENDPOINT_URL_S3"] = "https://s3.example"
-    os.environ["AWS_PROFILE"] = "theirs"
+    os.environ["AWS_PROFILE"] = "other"
     os.environ["MLFLOW_TRACKING_URI"] = "https://mlflow.example"
     settings.activate(root)
     assert os.environ["AWS_ENDPOINT_URL_S3"] == "https://s3.example"
-    assert os.environ["AWS_PROFILE"] == "theirs"
+    assert os.environ["AWS_PROFILE"] == "other"
     assert "AWS_SHARED_CREDENTIALS_FILE" not in os.environ
     assert os.environ["MLFLOW_TRACKING_URI"] == "https://mlflow.example"
 
 
 def test_keys_of_another_service_are_not_sent_to_the_stack(root):
-    os.environ |= {"AWS_ACCESS_KEY_ID": "theirs", "AWS_SECRET_ACCESS_KEY": "theirs", "AWS_PROFILE": "theirs"}
+    os.environ |= {"AWS_ACCESS_KEY_ID": "other", "AWS_SECRET_ACCESS_KEY": "other", "AWS_PROFILE": "other"}
     settings.activate(root)
     assert not {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"} & set(os.environ)
 
@@ -87,7 +87,7 @@ def test_only_the_owner_can_read_keys_and_settings(root, name):
     assert stat.S_IMODE((root / ".stack" / name).stat().st_mode) == 0o600
 
 
-def test_keys_are_made_once_and_differ_between_stacks(root, tmp_path):
+def test_keys_are_generated_once_and_differ_between_stacks(root, tmp_path):
     before = (root / ".stack" / "credentials").read_text()
     settings.make_credentials(root / ".stack")
     assert (root / ".stack" / "credentials").read_text() == before

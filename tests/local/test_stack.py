@@ -1,4 +1,4 @@
-"""The stack from outside: real servers, started, found, joined, broken and mended."""
+"""The stack with real servers: start, status, join, recovery."""
 
 import os
 import socket
@@ -24,13 +24,13 @@ def root_of(running):
 class TestRunning:
     pytestmark = real
 
-    def test_both_servers_answer_and_the_buckets_are_there(self, servers_of):
-        with urllib.request.urlopen(f"{servers_of.mlflow}/health") as answer:
-            assert answer.status == 200
+    def test_both_servers_answer_and_the_buckets_exist(self, servers_of):
+        with urllib.request.urlopen(f"{servers_of.mlflow}/health") as response:
+            assert response.status == 200
         names = {bucket["Name"] for bucket in s3.client().list_buckets()["Buckets"]}
         assert set(stack.BUCKETS) <= names
 
-    def test_every_port_is_bound_to_loopback_alone(self, servers_of):
+    def test_every_port_is_bound_to_loopback_only(self, servers_of):
         processes = servers.marked_processes(Path(servers_of.folder))
         listening = [c for p in processes for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN]
         assert len(listening) >= 9  # eight of SeaweedFS, one of MLflow
@@ -42,15 +42,15 @@ class TestRunning:
         monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(wrong))
         with pytest.raises(OperationalError, match="S3 refused the credentials") as caught:
             storage.read_bytes("s3://mcti-data/x")
-        assert f"the keys of profile default in {wrong}" in str(caught.value), "named"
+        assert f"the keys of profile default in {wrong}" in str(caught.value), "the file is named"
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDTYPO")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush-hush")
         with pytest.raises(OperationalError, match="check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") as again:
             storage.read_bytes("s3://mcti-data/x")
         for word in ("AKIDTYPO", "hush-hush"):
-            assert word not in f"{caught.value}{again.value}", "and never printed"
+            assert word not in f"{caught.value}{again.value}", "keys are never printed"
 
-    def test_without_keys_nothing_is_given(self, servers_of):
+    def test_requests_without_keys_are_refused(self, servers_of):
         with pytest.raises(OSError, match="403"):
             urllib.request.urlopen(f"{servers_of.s3}/mcti-data")
 
@@ -59,7 +59,7 @@ class TestRunning:
         assert again.already
         assert again.servers == servers_of.servers
 
-    def test_status_says_that_it_runs_and_the_state_holds_no_secret(self, servers_of):
+    def test_status_reports_running_servers_and_the_state_has_no_secret(self, servers_of):
         assert stack.status(root_of(servers_of)).running
         folder = Path(servers_of.folder)
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -67,7 +67,7 @@ class TestRunning:
         commands = " ".join(" ".join(p.cmdline()) for p in servers.marked_processes(folder))
         assert secret not in commands + (folder / "state.json").read_text() + (folder / "env").read_text()
 
-    def test_another_clone_joins_and_pushes_to_the_same_remote(self, servers_of, tmp_path):
+    def test_another_checkout_joins_and_pushes_to_the_same_remote(self, servers_of, tmp_path):
         clone = tmp_path / "a clone"
         (clone / ".dvc").mkdir(parents=True)
         (clone / ".dvc" / "config").write_text(
@@ -82,26 +82,26 @@ class TestRunning:
         stack.down(clone)
         assert stack.status(root_of(servers_of)).running
 
-    def test_dvc_uses_the_stacks_keys_whatever_keys_the_shell_has(self, servers_of, tmp_path, monkeypatch):
+    def test_dvc_uses_the_keys_of_the_stack_despite_keys_in_the_environment(self, servers_of, tmp_path, monkeypatch):
         (tmp_path / ".dvc").mkdir()
         (tmp_path / ".dvc" / "config").write_text(
             "[core]\n    remote = storage\n['remote \"storage\"']\n    url = s3://mcti-data/u\n"
         )
         stack.join(tmp_path, root_of(servers_of))
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "theirs")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "theirs")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "other")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "other")
         (tmp_path / "file").write_text("y")
         dvc_program.run(tmp_path, "add", "file", quiet=True)
         dvc_program.run(tmp_path, "push", quiet=True)
 
-    def test_a_bucket_takes_one_volume_so_that_a_small_disk_has_room_for_many(self, servers_of):
+    def test_a_bucket_uses_one_volume_so_that_many_fit_on_a_small_disk(self, servers_of):
         for number in range(40):
             s3.ensure_bucket(f"many-{number}")
             s3.put(f"s3://many-{number}/object", b"x")
         volumes = [path.name for path in Path(servers_of.folder, "s3").glob("many-*.dat")]
         assert len(volumes) == 40, volumes
 
-    def test_conditional_writes_have_one_winner(self, servers_of):
+    def test_only_one_of_two_conditional_writes_succeeds(self, servers_of):
         etag = s3.put("s3://mcti-data/conditional", b"1", only_if_absent=True)
         with pytest.raises(s3.Conflict):
             s3.put("s3://mcti-data/conditional", b"2", only_if_absent=True)
@@ -118,7 +118,7 @@ class TestRunning:
 class TestBroken:
     pytestmark = real
 
-    def test_killed_servers_lost_records_and_taken_ports_end_in_a_whole_stack_with_its_data(self, tmp_path):
+    def test_the_stack_recovers_from_killed_servers_lost_records_and_occupied_ports(self, tmp_path):
         before = dict(os.environ)
         try:
             first = stack.up(tmp_path)
@@ -137,21 +137,21 @@ class TestBroken:
             assert not second.already
             assert second.mlflow != first.mlflow
             assert storage.read_bytes("s3://mcti-data/kept") == b"kept"
-            # As if `up` had been killed before it could write the pids down.
+            # The state of a stack whose `up` was killed before it recorded the pids.
             (tmp_path / ".stack" / "state.json").unlink()
-            (told,) = stack.down(tmp_path).lines()
-            assert all(f"process {server.pid}" in told for server in second.servers)
+            (line,) = stack.down(tmp_path).lines()
+            assert all(f"process {server.pid}" in line for server in second.servers)
             assert all(server.process() is None for server in second.servers)
             assert servers.marked_processes(tmp_path / ".stack") == []
             assert stack.down(tmp_path).already
-            assert stack.down(tmp_path).lines() == [f"no server of {tmp_path / '.stack'} runs"]
+            assert stack.down(tmp_path).lines() == [f"no server of {tmp_path / '.stack'} is running"]
         finally:
             stack.down(tmp_path)
             os.environ.clear()
             os.environ.update(before)
 
 
-def test_a_missing_program_is_named_with_its_mend(tmp_path, monkeypatch):
+def test_a_missing_program_is_named_with_a_hint(tmp_path, monkeypatch):
     monkeypatch.setattr(stack.sys, "executable", str(tmp_path / "bin" / "python"))
     before = dict(os.environ)
     with pytest.raises(OperationalError, match=r"weed is missing.*make install"):
@@ -160,14 +160,14 @@ def test_a_missing_program_is_named_with_its_mend(tmp_path, monkeypatch):
     os.environ.update(before)
 
 
-def test_a_place_that_cannot_be_written_is_one_error(tmp_path):
+def test_a_folder_that_cannot_be_written_is_one_error(tmp_path):
     (tmp_path / ".stack").write_text("a file where the folder should be")
     with pytest.raises(Exception, match=r"\.stack") as caught:
         stack.up(tmp_path)
     assert caught.value.exit_code in (3, 4)
 
 
-def test_a_second_holder_of_a_lock_is_told_the_pid_of_the_first(tmp_path):
+def test_a_held_lock_is_refused_with_the_pid_of_its_holder(tmp_path):
     script = (
         "import sys, time; from pathlib import Path; from mcti.local import stack\n"
         "with stack.locked(Path(sys.argv[1]), 'mcti demo'):\n    print('held', flush=True); time.sleep(300)"
@@ -181,19 +181,19 @@ def test_a_second_holder_of_a_lock_is_told_the_pid_of_the_first(tmp_path):
             pytest.raises(OperationalError, match=rf"another `mcti demo` is running \(pid {holder.pid}\)"),
             stack.locked(tmp_path / "lock", "mcti demo"),
         ):
-            pytest.fail("two hold one lock")
+            pytest.fail("two processes hold the lock")
         holder.kill()
         holder.wait()
-        with stack.locked(tmp_path / "lock", "mcti demo"):  # the lock died with its holder
+        with stack.locked(tmp_path / "lock", "mcti demo"):  # the lock was released when its holder ended
             assert (tmp_path / "lock").read_text() == str(os.getpid())
     finally:
         holder.kill()
         holder.wait()
 
 
-def test_the_stack_meant_is_the_nearest_one_at_or_above(tmp_path):
+def test_the_nearest_stack_at_or_above_is_used(tmp_path):
     (below := tmp_path / "data" / "raw").mkdir(parents=True)
-    assert stack.nearest_root(below) == below, "there is none"
+    assert stack.nearest_root(below) == below, "no stack"
     (tmp_path / ".stack").mkdir()
     assert stack.nearest_root(below) == stack.nearest_root(tmp_path) == tmp_path
 
@@ -203,9 +203,9 @@ def test_joining_a_folder_without_a_stack_is_refused(tmp_path):
         stack.join(tmp_path, tmp_path / "nowhere")
 
 
-def test_joining_a_stack_that_does_not_run_is_refused(tmp_path):
+def test_joining_a_stack_that_is_not_running_is_refused(tmp_path):
     (tmp_path / ".stack").mkdir()
-    with pytest.raises(OperationalError, match="does not run"):
+    with pytest.raises(OperationalError, match="is not running"):
         stack.join(tmp_path / "clone", tmp_path)
 
 
@@ -216,6 +216,6 @@ def test_the_demo_outside_a_checkout_is_refused(tmp_path):
         demo(tmp_path, say=lambda _: None)
 
 
-def test_settings_name_the_folder_they_were_written_for(tmp_path):
+def test_the_environment_names_the_credentials_of_another_folder(tmp_path):
     settings.write(tmp_path, {"s3": 1, "mlflow": 2}, credentials=tmp_path / "elsewhere" / "credentials")
     assert "elsewhere/credentials" in (tmp_path / "env").read_text()
