@@ -1,4 +1,4 @@
-"""Claim: half a year of a model in use ends as docs/half-year.md tells it; draws that page's figure.
+"""Claim: half a year of a model in use has the outcomes in docs/half-year.md; draws the figure of that page.
 
 Run: python -m benchmarks.half_year [--out docs/figures]   (minutes; starts and stops its own servers)
 """
@@ -12,7 +12,8 @@ from typing import Any
 from mcti.local import settings, stack
 from tests.stack.half_year import MONTHS, HalfYear, Month
 
-_LEFT, _STEP, _TOP, _WIDTH, _HEIGHT = 70, 120, 34, 800, 300
+_COLOURS = {"promote": "#1a7f37", "reject": "#b2182b"}
+_UNDECIDED = "#8a5a00"
 
 
 def main() -> int:
@@ -20,77 +21,76 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("docs/figures"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        place = Path(scratch) / "a project"
-        year = HalfYear.begin(place)
-        stack.up(place)
+        root = Path(scratch) / "a project"
+        year = HalfYear.create(root)
+        stack.up(root)
         try:
-            settings.activate(place, force=True)
-            for live in MONTHS:
-                live(year)
-                print(_told(year.months[-1]), flush=True)
+            settings.activate(root, force=True)
+            for run_month in MONTHS:
+                run_month(year)
+                print(summary(year.months[-1]), flush=True)
         finally:
-            stack.down(place)
-    (options.out / "half_year.svg").write_text(drawn(year.months), encoding="utf-8")
+            stack.down(root)
+    draw(year.months, options.out / "half_year.svg")
     return 0
 
 
-def _told(month: Month) -> str:
-    new = [f"{line['action']} version {line['version']}: {_lead(line)}" for line in month.decisions]
-    faults = "whole" if month.faults == [] else f"FAULTS {month.faults}"
+def summary(month: Month) -> str:
+    """One line about a month."""
+    decisions = [f"{entry['action']} version {entry['version']}: {_difference(entry)}" for entry in month.decisions]
+    faults = "without faults" if month.faults == [] else f"FAULTS {month.faults}"
     return (
-        f"month {month.number}: {month.story}; rule {month.rule or '-'}; exits {month.exits}; "
-        f"{'; '.join(new) or 'no line'}; "
-        f"champion {month.champion}, {month.versions} versions, ledger of {month.lines} lines {faults}"
+        f"month {month.number}: {month.summary}; rule {month.rule or '-'}; exits {month.exits}; "
+        f"{'; '.join(decisions) or 'no entry'}; "
+        f"champion {month.champion}, {month.versions} versions, ledger with {month.entries} entries {faults}"
     )
 
 
-def _lead(line: dict[str, Any]) -> str:
-    lead = line["evidence"].get("lead")
-    if not lead or lead["value"] is None or lead["low"] is None:
-        return str(line["evidence"].get("reason", ""))[:80]
-    return f"{lead['metric']} {lead['value']:+.3f} [{lead['low']:+.3f}, {lead['high']:+.3f}] against {lead['against']}"
+def _difference(entry: dict[str, Any]) -> str:
+    difference = entry["evidence"].get("difference")
+    if not difference or difference["value"] is None or difference["low"] is None:
+        return str(entry["evidence"].get("reason", ""))[:80]
+    value, low, high = (difference[end] for end in ("value", "low", "high"))
+    return f"{difference['metric']} {value:+.3f} [{low:+.3f}, {high:+.3f}] against {difference['against']}"
 
 
-def drawn(months: list[Month]) -> str:
-    """Month by month: who is champion, what was decided, and the lead with the interval that decided it."""
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" font-family="sans-serif" '
-        'font-size="12"><title>Lead of each challenger over its champion, by month</title>'
-        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#fff"/>'
+def draw(months: list[Month], path: Path) -> None:
+    """The difference of each challenger to its champion with its interval, and the events of each month."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context({"svg.hashsalt": "half_year", "svg.fonttype": "none", "font.size": 9}):
+        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        axes = figure.subplots()
+        axes.axhline(0, color="#888", linestyle="--", linewidth=1)
+        for month in months:
+            for entry in month.decisions[:1]:
+                difference = entry["evidence"].get("difference")
+                if difference and difference["low"] is not None:
+                    value, low, high = (difference[end] for end in ("value", "low", "high"))
+                    colour = _COLOURS.get(entry["action"], _UNDECIDED)
+                    axes.errorbar(
+                        month.number, value, yerr=[[value - low], [high - value]], fmt="o", color=colour, linewidth=2
+                    )
+        axes.set_xticks([month.number for month in months], ["\n".join(_labels(month)) for month in months])
+        axes.set_xlim(0.5, len(months) + 0.5)
+        axes.set_ylabel("difference in C, with the interval\nthat decides")
+        axes.spines[["top", "right"]].set_visible(False)
+        figure.savefig(
+            path, metadata={"Date": None, "Title": "Difference of each challenger to its champion, by month"}
+        )
+
+
+def _labels(month: Month) -> list[str]:
+    labels = [
+        f"month {month.number}",
+        f"rule: {month.rule}" if month.rule else "",
+        "no new data" if month.exits.get("retraining") == 0 else "",
+        "stopped: contract" if month.exits["dvc repro"] != 0 else "",
+        *(entry["action"] for entry in month.decisions),
+        f"champion {month.champion}",
     ]
-    zero = _y(0.0)
-    parts.append(
-        f'<line x1="{_LEFT - 20}" x2="{_WIDTH - 20}" y1="{zero}" y2="{zero}" stroke="#888" stroke-dasharray="4 4"/>'
-    )
-    for tick in (-0.2, 0.0, 0.2, 0.4):
-        parts.append(f'<text x="{_LEFT - 26}" y="{_y(tick) + 4}" text-anchor="end" fill="#555">{tick:+.1f}</text>')
-    parts.append('<text x="10" y="18" fill="#222">lead in C, with the interval that decides</text>')
-    for month in months:
-        x = _LEFT + (month.number - 1) * _STEP + 20
-        for line in month.decisions[:1]:
-            lead = line["evidence"].get("lead")
-            if lead and lead["low"] is not None:
-                colour = {"promote": "#1a7f37", "reject": "#b2182b"}.get(line["action"], "#8a5a00")
-                ends = f'y1="{_y(lead["low"])}" y2="{_y(lead["high"])}"'
-                parts.append(f'<line x1="{x}" x2="{x}" {ends} stroke="{colour}" stroke-width="3"/>')
-                parts.append(f'<circle cx="{x}" cy="{_y(lead["value"])}" r="5" fill="{colour}"/>')
-        words = [
-            f"month {month.number}",
-            month.rule and f"rule: {month.rule}",
-            month.exits.get("retraining") == 0 and "nothing new",
-            month.exits["dvc repro"] != 0 and "stopped: contract",
-            *(line["action"] for line in month.decisions),
-        ]
-        words = [word for word in (*words, f"champion {month.champion}") if word]
-        parts += [
-            f'<text x="{x}" y="{_HEIGHT - 76 + 15 * i}" text-anchor="middle" fill="#222">{w}</text>'
-            for i, w in enumerate(words)
-        ]
-    return "".join(parts) + "</svg>\n"
-
-
-def _y(lead: float) -> float:
-    return round(_TOP + (0.6 - max(min(lead, 0.6), -0.35)) / 0.95 * (_HEIGHT - _TOP - 100), 1)
+    return [label for label in labels if label]
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
 """Claim: MCTI finds a signal that only the slide carries, and one that only the pairing of slide and genes carries.
 
 Run    python -m benchmarks.known_truth [--patients 480] [--epochs 40] [--seeds 3]
-Reads  ../shared/data/tcga (real genes, subtype and survival of TCGA-NSCLC); made ones where it is missing
+Reads  ../shared/data/tcga (real genes, subtype and survival of TCGA-NSCLC); synthetic ones where it is missing
 Prints C on patients not learned from, by signal and model, and how well the planted patches stand out as critical ones
 
 Each bag is planted: 37 background patches are noise; 3 tumour patches also show the subtype, and one more direction.
-  slide    that direction tells the patient's fate (real follow-up, with noise), whatever the genes are
-  pairing  it tells the fate only by its sign against that of a gene group: alone it is noise, and so are the genes
-So slides alone can find the first and cannot find the second; genes alone can find neither. `mcti+cox` is MCTI with the
-Cox model beside it that `mcti train` fits by default, and that can find neither well; all others stand alone.
+  slide    that direction determines the patient's outcome (real follow-up, with noise), for any genes
+  pairing  its sign relative to that of a gene group determines the outcome: alone it is noise, and so are the genes
+So slides alone can find the first and cannot find the second; genes alone can find neither. `mcti+cox` is the
+default of `mcti train`, the ensemble of MCTI with a Cox model, which finds neither well; the others are single models.
 Exits with 1 where MCTI is not above the single modalities by .05 where it must be, where a single modality finds what
-it cannot know (C above .60 from slides in `pairing`), where MCTI without its products (`no_bilinear`) finds the pairing
-as well, where without the subtype task the tumour is mined as well, or the planted patches are not critical (AUROC
-below .9). Results: docs/model.md, section 6.
+it does not contain (C above .60 from slides in `pairing`), where MCTI without its products (`no_bilinear`) finds the
+pairing as well, where without the subtype task the tumour is mined as well, or the planted patches are not critical
+(AUROC below .9). Results: docs/model.md, section 6.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from mcti.training.loop import train
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "tcga"
 FEATURES, PATCHES, TUMOUR = 6, 40, 3
-SUBTYPE, FATE = 0, 1  # columns of a tumour patch that speak; all others are noise
+SUBTYPE, FATE = 0, 1  # columns of a tumour patch with a signal; all others are noise
 SIGNALS = ("slide", "pairing")
 MODELS = ("mcti", "mcti+cox", "snn", "abmil", "mcat")
 ABLATIONS = ("no_subtype_task", "no_gene_grouping", "uniform_plan", "shuffled_plan", "no_guidance", "no_bilinear")
@@ -53,7 +53,7 @@ class Truth:
 
 
 def cohort(patients: int, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
-    """Real follow-up, subtypes and genes (20 that vary together), or made ones of the same form."""
+    """Real follow-up, subtypes and genes (20 that vary together), or synthetic ones of the same form."""
     if DATA.is_dir():
         table = pd.read_csv(DATA / "nsclc_clinical.csv").sample(patients, random_state=seed).reset_index(drop=True)
         genes = pd.read_parquet(DATA / "nsclc_expression.parquet").set_index("patient_id").loc[table["patient_id"]]
@@ -159,14 +159,14 @@ def table(
     patients: int, epochs: int, seeds: int, models: tuple[str, ...]
 ) -> dict[tuple[str, str], tuple[float, float]]:
     """{(signal, model): (mean C, mean AUROC)} over seeds of the weights."""
-    truth, found = plant(patients), {}
+    truth, scores = plant(patients), {}
     for signal in SIGNALS:
         for name in models:
             runs = [measure(truth, signal, name, epochs, seed) for seed in range(seeds)]
-            found[signal, name] = tuple(float(np.mean(column)) for column in zip(*runs, strict=True))
-            c, area = found[signal, name]
+            scores[signal, name] = tuple(float(np.mean(column)) for column in zip(*runs, strict=True))
+            c, area = scores[signal, name]
             print(f"{signal:8} {name:17} C {c:.3f}   planted patches AUROC {area:.3f}", flush=True)
-    return found
+    return scores
 
 
 def main() -> int:
@@ -174,15 +174,15 @@ def main() -> int:
     for flag, default in (("patients", 480), ("epochs", 40), ("seeds", 3)):
         parser.add_argument(f"--{flag}", type=int, default=default)
     args = parser.parse_args()
-    found = table(args.patients, args.epochs, args.seeds, MODELS + ABLATIONS)
-    c = {key: value[0] for key, value in found.items()}
+    scores = table(args.patients, args.epochs, args.seeds, MODELS + ABLATIONS)
+    c = {key: value[0] for key, value in scores.items()}
     sound = [
         c["slide", "mcti"] >= c["slide", "snn"] + 0.05,
         c["pairing", "mcti"] >= max(c["pairing", "snn"], c["pairing", "abmil"]) + 0.05,
         c["pairing", "abmil"] <= 0.60,
         c["pairing", "mcti"] >= c["pairing", "no_bilinear"] + 0.05,
-        found["slide", "mcti"][1] >= found["slide", "no_subtype_task"][1] + 0.05,
-        min(found[signal, "mcti"][1] for signal in SIGNALS) >= 0.9,
+        scores["slide", "mcti"][1] >= scores["slide", "no_subtype_task"][1] + 0.05,
+        min(scores[signal, "mcti"][1] for signal in SIGNALS) >= 0.9,
     ]
     return 0 if all(sound) else 1
 

@@ -1,6 +1,7 @@
-"""Every model of a comparison by one name, fitted on one training part: tables, trees, networks, MCTI, the stack.
+"""The model zoo: each model of a comparison by its name, fitted on one training part.
 
-`evaluate` scores one trained model against the baselines of tables; a study asks for all of these on the same folds.
+Linear models, trees, networks, MCTI and its ensemble with a Cox model. `mcti evaluate` compares one trained model with
+the baselines; a study compares all of these models on the same folds.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,8 +29,8 @@ NETWORKS: Mapping[str, str] = {
     ENSEMBLE: "compact",
     **{name: name for name in (*COMPARATORS, *ABLATIONS)},
 }
-"""Name -> `train.preset`. All else is the same for all of them: settings, folds, covariates. Each is the network alone;
-only the stack, which is what `mcti train` makes by default, has the Cox model beside it (`train.cox_weight`)."""
+"""Name -> `train.preset`; settings, folds and covariates are the same for all. Each is the network alone, except for
+the ensemble with a Cox model, the default of `mcti train` (`train.cox_weight`)."""
 NAMES = (*baselines.REGISTRY, *NETWORKS)
 
 
@@ -46,8 +47,8 @@ class Patients:
 
 
 @dataclass(frozen=True)
-class Part:
-    """One fold by rows of the cohort's table: who is learned from, who is predicted, and its number."""
+class RowSplit:
+    """One fold by rows of the cohort's table: the training part, the test part and the number."""
 
     fold: int
     train: IntArray
@@ -55,31 +56,30 @@ class Part:
 
 
 Forecast = Callable[[IntArray], Predictions]
-"""Rows of the cohort's table -> risk and S at the horizons asked for."""
+"""Rows of the cohort's table -> risk and S at the horizons of the settings."""
 
 
-def fit(name: str, patients: Patients, part: Part, params: TrainParams) -> Forecast:
-    """Fit one model on a training part; `params.seed` decides what is drawn, `params.horizons_months` where S stands.
+def fit(name: str, patients: Patients, split: RowSplit, params: TrainParams) -> Forecast:
+    """Fit one model on a training part; `params.seed` decides the draws, `params.horizons_months` the months of S.
 
-    Raises
-        UsageError: there is no model of that name.
-        DataError: the training part cannot be learned from.
+    Raises UsageError when there is no model of that name
+    Raises DataError when no model can be fitted on the training part
     """
     if name in NETWORKS:
-        return network_forecast(fit_network(name, patients, part, params), patients, params.horizons_months)
+        return network_forecast(fit_network(name, patients, split, params), patients, params.horizons_months)
     if name not in baselines.REGISTRY:
         raise UsageError(f"no model {name!r}", "the study", did_you_mean(name, NAMES))
     months, model = np.array(params.horizons_months), baselines.create(name)
-    model.fit(patients.inputs.rows(part.train), params.seed)
+    model.fit(patients.inputs.rows(split.train), params.seed)
     return lambda rows: Predictions(*model.predict(patients.inputs.rows(rows), months))
 
 
-def fit_network(name: str, patients: Patients, part: Part, params: TrainParams) -> TrainedModel:
+def fit_network(name: str, patients: Patients, split: RowSplit, params: TrainParams) -> TrainedModel:
     """One network, trained by the loop of `mcti train` for its fixed number of epochs."""
     share = params.cox_weight if name == ENSEMBLE else 0.0
     settings = params.model_copy(update={"preset": NETWORKS[name], "cox_weight": share})
-    where = f"{name}, fold {part.fold}"
-    task = folding.prepare(patients.data, patients.bags(part.train), settings, ("fold", part.fold), where)
+    where = f"{name}, fold {split.fold}"
+    task = folding.prepare(patients.data, patients.bags(split.train), settings, ("fold", split.fold), where)
     return train(task).model
 
 

@@ -1,9 +1,9 @@
-"""Claim: on a real cohort without drift the watch cries wolf no more often than `monitor.alpha`; a real change it sees.
+"""Claim: on a real cohort without drift, the rate of alarms is at most `monitor.alpha`; a real change is detected.
 
-Patients, genes and slide features are TCGA's (../shared/data). Each run parts the patients anew at random, a
-fraction `later` against the others, as if the others had been the training part: nothing has changed between the two.
-The control parts them by what is known to differ: another disease (subtype), another hospital (site). The risk is a
-fixed sum of genes: a fitted one would need a training a run; tests/monitoring/test_drift.py has one.
+Patients, genes and slide features are those of TCGA (../shared/data). Each run splits the patients at random: a
+fraction `later` is compared with the others, which represent the training part; the two do not differ. The control
+splits them by a known difference: another disease (subtype), another hospital (site). The risk is a fixed sum of
+genes: a fitted one would require one training per run; tests/monitoring/test_drift.py has one.
 Run: python -m benchmarks.monitoring_false_alarms [--cohort brca] [--runs 500] [--data ../shared/data/tcga]
 """
 
@@ -34,9 +34,9 @@ def alarms(
     trained = part_of(table, before)
     families = {name: {c: ColumnProfile.fit(values) for c, values in part.items()} for name, part in trained.items()}
     out_of_fold = ColumnProfile.fit(risk[before], between=2)
-    sketch = ReferenceProfile(len(before), 0, families, {}, out_of_fold)
-    risks, new = drift.Risks({"one": out_of_fold}, {"one": risk[later]}), part_of(table, later)
-    return [[f.name for f in drift.compare(sketch, new, risks, params) if f.drifted] for params in levels]
+    profile = ReferenceProfile(len(before), 0, families, {}, out_of_fold)
+    risks, new = drift.MemberRisks({"one": out_of_fold}, {"one": risk[later]}), part_of(table, later)
+    return [[f.name for f in drift.compare(profile, new, risks, params) if f.drifted] for params in levels]
 
 
 def main() -> int:
@@ -57,17 +57,17 @@ def main() -> int:
     print(f"{options.cohort}: {count} patients, {columns} columns, {size} of them later, {options.runs} runs")
     draw = np.random.default_rng(1)
     orders = [draw.permutation(count) for _ in range(options.runs)]
-    # No smallest effect: the statistics alone have to hold the level.
+    # No minimum effect: the tests alone must keep the level.
     levels = [MonitorParams(alpha=alpha, min_effect=0.0) for alpha in (0.01, 0.05)]
-    found = [alarms(table, risk, order[size:], order[:size], levels) for order in orders]
+    results = [alarms(table, risk, order[size:], order[:size], levels) for order in orders]
     for level, params in enumerate(levels):
-        hits = sum(bool(run[level]) for run in found)
+        hits = sum(bool(run[level]) for run in results)
         low, high = stats.binomtest(hits, options.runs).proportion_ci(method="exact")
         print(f"no drift, alpha {params.alpha}: {hits} of {options.runs} runs alarm [{low:.3f}, {high:.3f}]")
         assert stats.binomtest(hits, options.runs, params.alpha, alternative="greater").pvalue > 0.001
     for name, later in _changes(frame["subtype"].to_numpy(), frame["site"].to_numpy()).items():
-        (named,) = alarms(table, risk, np.flatnonzero(~later), np.flatnonzero(later), [MonitorParams()])
-        print(f"control, {name} ({later.sum()} patients): {', '.join(named) or 'no alarm'}")
+        (families,) = alarms(table, risk, np.flatnonzero(~later), np.flatnonzero(later), [MonitorParams()])
+        print(f"control, {name} ({later.sum()} patients): {', '.join(families) or 'no alarm'}")
     return 0
 
 

@@ -184,7 +184,7 @@ class Heads(nn.Module):
 class PeerMCTI(nn.Module):
     """One patient: patches (N, D_in), genes (G,) -> subtype logits (C,), hazard logits (B,)."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (the nine sizes of the network)
         self, *, features: int, genes: int, classes: int, bins: int, width: int, query: int, critical: int, tokens: int,
         task: int,
     ) -> None:  # fmt: skip

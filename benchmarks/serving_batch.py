@@ -66,7 +66,7 @@ def make_patients(out: Path, patients: int, patches: int, features: int, genes: 
 
 
 def processor_seconds() -> float:
-    """Of this process and of the workers that have ended; on a busy machine the clock on the wall tells little."""
+    """Of this process and of the workers that have ended; on a busy machine wall time is unreliable."""
     return sum(
         spent.ru_utime + spent.ru_stime
         for spent in (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))

@@ -1,7 +1,7 @@
-"""Claim: the 99th percentile of `mlflow models serve` stays within 5 times the bare forward of the same patient.
+"""Claim: the 99th percentile of `mlflow models serve` is at most 5 times the forward pass of the same patient.
 
-The bare forward is `Ensemble.predict` in this process; it and the requests alternate, so that both meet the same noise.
-Every answer is compared: not a bit may differ. `ours` is `mcti serve`, the V2 protocol with tensors.
+The forward pass is `Ensemble.predict` in this process; it alternates with the requests, so that load affects both.
+Every response is compared: no bit may differ. `mcti serve` is called with the V2 protocol and tensors.
 Run: python -m benchmarks.serving_latency [--patches 1000] [--features 44] [--genes 1000] [--members 5] [--rounds 100]
 """
 
@@ -55,8 +55,8 @@ def running(*command: str) -> Iterator[str]:
 
 def post(address: str, body: bytes) -> Any:
     request = urllib.request.Request(address, body, {"content-type": "application/json"})
-    with urllib.request.urlopen(request, timeout=120) as answer:
-        return json.loads(answer.read())
+    with urllib.request.urlopen(request, timeout=120) as response:
+        return json.loads(response.read())
 
 
 def main() -> int:
@@ -85,47 +85,49 @@ def main() -> int:
             "the same, base64": json.dumps({"dataframe_records": [row | {"features": packed}]}).encode(),
             "mcti serve, V2": json.dumps({"inputs": tensors}).encode(),
         }
-        words = ("models", "serve", "--model-uri", str(root / "saved"), "--env-manager", "local")
+        arguments = ("models", "serve", "--model-uri", str(root / "saved"), "--env-manager", "local")
         with (
-            running(str(BIN / "mlflow"), *words) as theirs,
-            running(str(BIN / "mcti"), "serve", "--model", str(root / "saved")) as ours,
+            running(str(BIN / "mlflow"), *arguments) as mlflow_address,
+            running(str(BIN / "mcti"), "serve", "--model", str(root / "saved")) as mcti_address,
         ):
-            places = dict.fromkeys(bodies, f"{theirs}/invocations") | {"mcti serve, V2": f"{ours}/v2/models/mcti/infer"}
-            return measure(loaded, torch.from_numpy(bag), genes, places, bodies, options)
+            addresses = dict.fromkeys(bodies, f"{mlflow_address}/invocations")
+            addresses["mcti serve, V2"] = f"{mcti_address}/v2/models/mcti/infer"
+            return measure(loaded, torch.from_numpy(bag), genes, addresses, bodies, options)
 
 
 def measure(
     loaded: Ensemble,
     bag: torch.Tensor,
     genes: dict[str, float],
-    places: dict[str, str],
+    addresses: dict[str, str],
     bodies: dict[str, bytes],
     options: argparse.Namespace,
 ) -> int:
-    seconds: dict[str, list[float]] = {"bare forward": [], **{name: [] for name in places}}
+    seconds: dict[str, list[float]] = {"forward pass": [], **{name: [] for name in addresses}}
     for turn in range(options.rounds + 5):
         start = time.perf_counter()
         expected = loaded.predict("P", bag, genes)
-        took = {"bare forward": time.perf_counter() - start}
-        for name, place in places.items():
+        durations = {"forward pass": time.perf_counter() - start}
+        for name, address in addresses.items():
             start = time.perf_counter()
-            answer = post(place, bodies[name])
-            took[name] = time.perf_counter() - start
-            risk = answer["predictions"][0]["risk"] if "predictions" in answer else answer["outputs"][1]["data"][0]
+            response = post(address, bodies[name])
+            durations[name] = time.perf_counter() - start
+            risk = (
+                response["predictions"][0]["risk"] if "predictions" in response else response["outputs"][1]["data"][0]
+            )
             assert risk == expected["risk"], (risk, expected["risk"])
-        if turn >= 5:  # the first ones warm up
-            for name, value in took.items():
+        if turn >= 5:  # the first rounds are warm-up
+            for name, value in durations.items():
                 seconds[name].append(value)
-    bare = np.median(seconds["bare forward"])
+    bare = np.median(seconds["forward pass"])
     print(
         f"{options.patches} patches of {options.features}, {options.genes} genes, {options.members} members, "
         f"{options.rounds} rounds; torch {torch.__version__}"
     )
     for name, values in seconds.items():
         p50, p99 = np.quantile(values, [0.5, 0.99])
-        ratio = (
-            f"p99 / median bare {p99 / bare:.2f}, p99 / p99 bare {p99 / np.quantile(seconds['bare forward'], 0.99):.2f}"
-        )
+        forward_p99 = np.quantile(seconds["forward pass"], 0.99)
+        ratio = f"p99 / median forward {p99 / bare:.2f}, p99 / p99 forward {p99 / forward_p99:.2f}"
         print(f"{name:22} p50 {1e3 * p50:7.1f} ms  p99 {1e3 * p99:7.1f} ms  {ratio}")
     return 0
 

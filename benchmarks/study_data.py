@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from benchmarks.model_zoo import Part, Patients
+from benchmarks.model_zoo import Patients, RowSplit
 from mcti.dataset.bags import Dataset, PatientBag, digest
 from mcti.errors import DataError
 from mcti.evaluation.design_matrix import Inputs
@@ -23,21 +23,21 @@ CLINICAL = ("age", "is_female")
 
 @dataclass(frozen=True)
 class Cohort:
-    """patients: tables and bags;  folds {scheme: parts};  digest: MD5 of everything that is learned from."""
+    """patients: tables and bags;  folds {scheme: parts};  digest: MD5 of all data that the models read."""
 
     name: str
     patients: Patients
-    folds: dict[str, list[Part]]
+    folds: dict[str, list[RowSplit]]
     covariates: tuple[str, ...]
     digest: str
 
     @property
     def table(self) -> pd.DataFrame:
-        """The cohort's table, one row a patient."""
+        """The cohort's table, one row per patient."""
         return self.patients.inputs.patients
 
     def outcomes(self, scheme: str) -> Outcomes:
-        """Who was tested in which fold, and how it ended."""
+        """The test patients of each fold with their outcomes."""
         ids = self.table["patient_id"].to_numpy()
         return Outcomes.from_folds(
             self.table, {p.fold: (list(ids[p.train]), list(ids[p.test])) for p in self.folds[scheme]}
@@ -46,10 +46,10 @@ class Cohort:
 
 def names(folder: Path) -> list[str]:
     """The cohorts of a folder: NAME_clinical.csv, NAME_expression.parquet, NAME_slides.csv and bags/NAME.zip."""
-    found = sorted(file.name.removesuffix("_clinical.csv") for file in folder.glob("*_clinical.csv"))
-    if not found:
+    cohorts = sorted(file.name.removesuffix("_clinical.csv") for file in folder.glob("*_clinical.csv"))
+    if not cohorts:
         raise DataError("no NAME_clinical.csv", str(folder), "give the folder of the cohorts (--data)")
-    return found
+    return cohorts
 
 
 def read(folder: Path, name: str, folds: int, repeats: int, most: int | None = None) -> Cohort:
@@ -64,11 +64,13 @@ def read(folder: Path, name: str, folds: int, repeats: int, most: int | None = N
     inputs = Inputs(table, genes.loc[table["patient_id"]], np.stack([moments(bags[p]) for p in table["patient_id"]]))
     classes = tuple(sorted(table["subtype"].unique()))
     values = inputs.genes.to_numpy(dtype=np.float32)
-    made = [_bag(row, bags[row["patient_id"]], values[i], classes) for i, row in enumerate(table.to_dict("records"))]
-    data = Dataset({bag.patient_id: bag for bag in made}, tuple(map(str, inputs.genes.columns)), classes)
+    bag_list = [
+        _bag(row, bags[row["patient_id"]], values[i], classes) for i, row in enumerate(table.to_dict("records"))
+    ]
+    data = Dataset({bag.patient_id: bag for bag in bag_list}, tuple(map(str, inputs.genes.columns)), classes)
     known = tuple(c for c in CLINICAL if c in table and table[c].nunique(dropna=True) > 1)
-    data_digest = hashlib.md5((digest(made, known) + ",".join(table["site"])).encode()).hexdigest()
-    parts = {scheme: deal(table, scheme, folds, repeats) for scheme in SCHEMES}
+    data_digest = hashlib.md5((digest(bag_list, known) + ",".join(table["site"])).encode()).hexdigest()
+    parts = {scheme: assign_folds(table, scheme, folds, repeats) for scheme in SCHEMES}
     return Cohort(name, Patients(inputs, data), parts, known, data_digest)
 
 
@@ -80,25 +82,25 @@ def moments(bag: np.ndarray) -> np.ndarray:
 def read_bags(folder: Path, name: str) -> dict[str, np.ndarray]:
     """All regions of each patient's slides, (N, D) float32, slides in the order of their names."""
     slides = pd.read_csv(folder / f"{name}_slides.csv").sort_values(["patient_id", "slide_id"])
-    found: dict[str, list[np.ndarray]] = {}
+    by_patient: dict[str, list[np.ndarray]] = {}
     with zipfile.ZipFile(folder / "bags" / f"{name}.zip") as archive:
-        place = {Path(n).stem: n for n in archive.namelist() if n.endswith(".pt")}
+        members = {Path(n).stem: n for n in archive.namelist() if n.endswith(".pt")}
         for patient, slide in zip(slides["patient_id"].astype(str), slides["slide_id"], strict=True):
-            if (stem := str(slide).removesuffix(".svs")) in place:
-                tensor = torch.load(io.BytesIO(archive.read(place[stem])), weights_only=True)
-                found.setdefault(patient, []).append(tensor.float().numpy())
-    return {patient: np.concatenate(parts) for patient, parts in found.items()}
+            if (stem := str(slide).removesuffix(".svs")) in members:
+                tensor = torch.load(io.BytesIO(archive.read(members[stem])), weights_only=True)
+                by_patient.setdefault(patient, []).append(tensor.float().numpy())
+    return {patient: np.concatenate(parts) for patient, parts in by_patient.items()}
 
 
-def deal(table: pd.DataFrame, scheme: str, folds: int, repeats: int) -> list[Part]:
-    """Folds stratified by event and subtype; scheme "site": no site on both sides. Those of evaluation_linear.py."""
-    strata, made = table["event"].astype(str) + table["subtype"], []
+def assign_folds(table: pd.DataFrame, scheme: str, folds: int, repeats: int) -> list[RowSplit]:
+    """Folds stratified by event and subtype; scheme "site": no site in both parts. As in evaluation_linear.py."""
+    strata, splits = table["event"].astype(str) + table["subtype"], []
     for repeat in range(repeats):
-        dealer = StratifiedKFold if scheme == "random" else StratifiedGroupKFold
+        splitter = StratifiedKFold if scheme == "random" else StratifiedGroupKFold
         grouping = {} if scheme == "random" else {"groups": table["site"]}
-        parts = dealer(folds, shuffle=True, random_state=repeat).split(table, strata, **grouping)
-        made += [Part(folds * repeat + k, train, test) for k, (train, test) in enumerate(parts)]
-    return made
+        parts = splitter(folds, shuffle=True, random_state=repeat).split(table, strata, **grouping)
+        splits += [RowSplit(folds * repeat + k, train, test) for k, (train, test) in enumerate(parts)]
+    return splits
 
 
 def _bag(row: dict, patches: np.ndarray, genes: np.ndarray, classes: tuple[str, ...]) -> PatientBag:

@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 
 from benchmarks import study_data
+from benchmarks.study_text import HEAD, NOTES, display
 from mcti import figure_canvas, storage
 from mcti.errors import MctiError
 from mcti.evaluation import calibration, comparison, metrics, risk_groups, subgroups
@@ -54,8 +55,8 @@ class Arm:
 
     @property
     def label(self) -> str:
-        """As a heading."""
-        return f"{self.cohort.name.upper()}, {'folds by site' if self.scheme == 'site' else 'random folds'}"
+        """The heading of the arm."""
+        return label(self.cohort.name, self.scheme)
 
     def pairs(self, name: str, seeds: tuple[int, ...] | None = None) -> PairMean:
         """C within folds of a model, over some of its seeds or all."""
@@ -64,7 +65,7 @@ class Arm:
 
 
 def write(cohorts: Mapping[str, study_data.Cohort], args: argparse.Namespace, units: Iterable[Any]) -> None:
-    """docs/results.md, results.json and the figures, from whatever is there."""
+    """Write docs/results.md, results.json and the figure, from the units that are finished."""
     by_arm: dict[tuple[str, str], dict[str, dict[int, list[Any]]]] = {}
     for unit in units:
         models = by_arm.setdefault((unit.cohort, unit.scheme), {})
@@ -72,10 +73,10 @@ def write(cohorts: Mapping[str, study_data.Cohort], args: argparse.Namespace, un
     arms = [_arm(cohorts[name], scheme, models, args) for (name, scheme), models in by_arm.items()]
     arms = [arm for arm in arms if BAR in arm.models]
     if not arms:
-        raise MctiError(f"no tables: {BAR} is not whole in any arm", str(args.out), f"add {BAR} to --models")
+        raise MctiError(f"no tables: {BAR} is not complete in any arm", str(args.out), f"add {BAR} to --models")
     primary = contrasts(arms)
     document = plain({"arms": [numbers(arm) for arm in arms], "primary": primary, "settings": _settings(args, arms)})
-    figure = forest(arms)
+    figure = forest(document["arms"])
     args.docs.joinpath("figures").mkdir(parents=True, exist_ok=True)
     args.docs.joinpath("figures", "results_forest.svg").write_text(figure.svg, encoding="utf-8")
     storage.write_json(args.docs / "results.json", document)
@@ -85,18 +86,18 @@ def write(cohorts: Mapping[str, study_data.Cohort], args: argparse.Namespace, un
 def _arm(cohort: study_data.Cohort, scheme: str, models: Mapping[str, Any], args: argparse.Namespace) -> Arm:
     outcomes = cohort.outcomes(scheme)
     draws = comparison.Draws.sample(outcomes.event, args.bootstrap, 7)
-    found, missing = {}, []
+    scored, missing = {}, []
     for name, seeds in models.items():
-        whole = [s for s, all_units in sorted(seeds.items()) if all(u.file(args.out).exists() for u in all_units)]
-        if whole:
-            found[name] = _scored(outcomes, {s: [u.file(args.out) for u in seeds[s]] for s in whole})
-        if len(whole) < len(seeds):
-            missing.append(f"{name} ({len(whole)} of {len(seeds)} seeds)")
-    return Arm(cohort, scheme, outcomes, draws, found, missing)
+        complete = [s for s, all_units in sorted(seeds.items()) if all(u.file(args.out).exists() for u in all_units)]
+        if complete:
+            scored[name] = _scored(outcomes, {s: [u.file(args.out) for u in seeds[s]] for s in complete})
+        if len(complete) < len(seeds):
+            missing.append(f"{name} ({len(complete)} of {len(seeds)} seeds)")
+    return Arm(cohort, scheme, outcomes, draws, scored, missing)
 
 
 def _scored(outcomes: Outcomes, files: Mapping[int, list[Path]]) -> Scored:
-    """Risks of each seed standardised within fold, so that none weighs more; S averaged over the seeds."""
+    """Risks of each seed standardised within fold, so that all weigh the same; S averaged over the seeds."""
     tables = {seed: _rows(outcomes, paths) for seed, paths in files.items()}
     risk = np.column_stack(
         [risk_groups.standardise_within_fold(outcomes, t["risk"].to_numpy()) for t in tables.values()]
@@ -118,13 +119,13 @@ def _rows(outcomes: Outcomes, paths: list[Path]) -> pd.DataFrame:
 
 
 def numbers(arm: Arm) -> dict[str, Any]:
-    """Every number of an arm, for JSON and for the page."""
+    """All figures of an arm, for results.json and docs/results.md."""
     events = [int(fold.event.sum()) for fold in arm.outcomes.folds]
-    found = {"cohort": arm.cohort.name, "scheme": arm.scheme, "patients": len(arm.outcomes.patient_ids)}
+    head = {"cohort": arm.cohort.name, "scheme": arm.scheme, "patients": len(arm.outcomes.patient_ids)}
     models = {name: _model(arm, name) for name in arm.models}
     ablations = {n: _against(arm, n, "mcti") for n in ABLATIONS if n in arm.models and "mcti" in arm.models}
     return {
-        **found,
+        **head,
         "events": int(arm.outcomes.event.sum()),
         "events_by_fold": events,
         "models": models,
@@ -162,31 +163,31 @@ def _model(arm: Arm, name: str) -> dict[str, Any]:
         "slope_36": calibration.recalibration(outcomes, predicted.survival[:, middle], 36.0, "slope"),
         "ici_36": calibration.ici(outcomes, predicted.survival[:, middle], 36.0),
     }
-    found: dict[str, Any] = {
+    scores: dict[str, Any] = {
         key: comparison.interval(statistic, draws.matching(statistic), CONFIDENCE).as_dict()
         for key, statistic in statistics.items()
     }
-    found["d_calibration_p"] = comparison.finite(
+    scores["d_calibration_p"] = comparison.finite(
         calibration.d_calibration(outcomes, predicted.survival, months[usable]).p
     )
     everyone = len(outcomes.patient_ids)
     by_fold = [comparison.point(pairs.only(k), everyone) for k in range(len(outcomes.folds))]
-    found |= {"mean_of_folds": float(np.nanmean(by_fold)), "by_fold": by_fold}
-    found |= {"seeds": list(scored.seeds), "c_by_seed": list(scored.single)}
+    scores |= {"mean_of_folds": float(np.nanmean(by_fold)), "by_fold": by_fold}
+    scores |= {"seeds": list(scored.seeds), "c_by_seed": list(scored.single)}
     if name != BAR:
-        found["minus_linear_all"] = _against(arm, name, BAR)
-    return found
+        scores["minus_linear_all"] = _against(arm, name, BAR)
+    return scores
 
 
-def _against(arm: Arm, name: str, rival: str) -> dict[str, Any]:
+def _against(arm: Arm, name: str, comparator: str) -> dict[str, Any]:
     """A model minus another on the same patients, and on the same seeds where both have several."""
-    both = [s for s in arm.models[name].seeds if s in arm.models[rival].seeds]
+    both = [s for s in arm.models[name].seeds if s in arm.models[comparator].seeds]
     chosen = {
         n: tuple(arm.models[n].seeds.index(s) for s in both) if len(arm.models[n].seeds) > 1 and both else None
-        for n in (name, rival)
+        for n in (name, comparator)
     }
-    chosen = chosen if rival != BAR else dict.fromkeys(chosen)  # the bar has no seed
-    ours, theirs = arm.pairs(name, chosen[name]), arm.pairs(rival, chosen[rival])
+    chosen = chosen if comparator != BAR else dict.fromkeys(chosen)  # the linear model has no seed
+    ours, theirs = arm.pairs(name, chosen[name]), arm.pairs(comparator, chosen[comparator])
     difference: Difference = comparison.paired(ours, theirs, arm.draws.stratified, CONFIDENCE)
     one = np.ones((1, len(arm.outcomes.patient_ids)))
     by_fold = [float((ours.only(k)(one) - theirs.only(k)(one))[0]) for k in range(len(arm.outcomes.folds))]
@@ -196,7 +197,7 @@ def _against(arm: Arm, name: str, rival: str) -> dict[str, Any]:
         **difference.interval.as_dict(),
         "p": comparison.finite(difference.p),
         "fold_corrected": folds.interval.as_dict(),
-        "seeds": both if rival != BAR else list(arm.models[name].seeds),
+        "seeds": both if comparator != BAR else list(arm.models[name].seeds),
     }
 
 
@@ -226,7 +227,7 @@ def _subtype(arm: Arm) -> dict[str, float]:
 
 
 def contrasts(arms: list[Arm]) -> list[dict[str, Any]]:
-    """The primary contrasts with Holm over models and cohorts, for each scheme of its own; PRIMARY is the one named."""
+    """The primary contrasts with Holm over models and cohorts, separately for each scheme."""
     rows = []
     for scheme in study_data.SCHEMES:
         family = {
@@ -245,32 +246,38 @@ def contrasts(arms: list[Arm]) -> list[dict[str, Any]]:
     return rows
 
 
-def forest(arms: list[Arm]) -> figure_canvas.Figure:
-    """C minus that of linear_all, with paired intervals, one panel an arm."""
-    names = [n for n in dict.fromkeys(n for arm in arms for n in arm.models) if n != BAR]
-    with figure_canvas.canvas("results_forest", width=11.0, height=1.4 + 0.27 * len(names)) as (axes,):
+def forest(arms: list[dict[str, Any]]) -> figure_canvas.Figure:
+    """C minus that of the linear model, with paired intervals, one panel per arm of results.json."""
+    models = [name for name in dict.fromkeys(name for arm in arms for name in arm["models"]) if name != BAR]
+    with figure_canvas.canvas("results_forest", width=11.0, height=1.4 + 0.27 * len(models)) as (axes,):
         drawing = axes.figure
         axes.remove()
         panels = drawing.subplots(1, len(arms), sharey=True, squeeze=False)[0]
         for panel, arm in zip(panels, arms, strict=True):
-            for row, name in enumerate(names):
-                if name not in arm.models:
+            for row, name in enumerate(models):
+                if name not in arm["models"]:
                     continue
-                d = _against(arm, name, BAR)
+                d = arm["models"][name]["minus_linear_all"]
                 colour = figure_canvas.COLOURS[1] if name in OURS else figure_canvas.COLOURS[0]
                 panel.plot([d["low"], d["high"]], [row, row], color=colour)
                 panel.plot([d["value"]], [row], "D" if name in OURS else "o", color=colour, markersize=5)
             panel.axvline(0, color=figure_canvas.INK, linewidth=0.8, linestyle=":")
-            panel.set(title=arm.label, ylim=(len(names) - 0.5, -0.5), yticks=range(len(names)))
-            panel.set_yticklabels(names)
-            panel.set_xlabel("C minus linear_all")
-        alt = "; ".join(f"{arm.label}: {_best(arm)}" for arm in arms)
-        return figure_canvas.finish("results_forest", "C minus that of the all-linear model", alt, [panels[0]])
+            title = label(arm["cohort"], arm["scheme"])
+            panel.set(title=title, ylim=(len(models) - 0.5, -0.5), yticks=range(len(models)))
+            panel.set_yticklabels([display(name) for name in models])
+            panel.set_xlabel("C minus linear model")
+        alt = "; ".join(f"{label(arm['cohort'], arm['scheme'])}: {_headline(arm)}" for arm in arms)
+        return figure_canvas.finish("results_forest", "C minus that of the linear model", alt, [panels[0]])
 
 
-def _best(arm: Arm) -> str:
-    ours = {n: _against(arm, n, BAR)["value"] for n in OURS if n in arm.models}
-    return ", ".join(f"{n} {'–' if v is None else f'{v:+.3f}'}" for n, v in ours.items())
+def label(cohort: str, scheme: str) -> str:
+    """The heading of an arm."""
+    return f"{cohort.upper()}, {'folds by site' if scheme == 'site' else 'random folds'}"
+
+
+def _headline(arm: dict[str, Any]) -> str:
+    differences = {name: arm["models"][name]["minus_linear_all"]["value"] for name in OURS if name in arm["models"]}
+    return ", ".join(f"{display(n)} {'–' if v is None else f'{v:+.3f}'}" for n, v in differences.items())
 
 
 def _settings(args: argparse.Namespace, arms: list[Arm]) -> dict[str, Any]:
@@ -286,29 +293,30 @@ def page(arms: list[Arm], document: dict[str, Any], figure: figure_canvas.Figure
     partial = [f"{a['cohort']}/{a['scheme']}: {', '.join(a['missing'])}" for a in document["arms"] if a["missing"]]
     parts = [HEAD]
     if partial:
-        parts += ["**Partial.** Not run yet; the command below goes on from what is there:\n"]
+        parts += ["**Partial.** These models are missing; the command below resumes with them:\n"]
         parts += ["\n".join(f"* {line}" for line in partial), ""]
     parts += ["```", "python -m benchmarks.tcga_study", "```", ""]
     parts += [_primary_table(document["primary"]), ""]
     parts += [f"![{figure.alt}](figures/results_forest.svg)", ""]
-    for arm, found in zip(arms, document["arms"], strict=True):
-        parts += [_arm_section(arm, found), ""]
+    for arm, figures in zip(arms, document["arms"], strict=True):
+        parts += [_arm_section(arm, figures), ""]
     return "\n".join([*parts, NOTES])
 
 
-def _arm_section(arm: Arm, found: dict[str, Any]) -> str:
+def _arm_section(arm: Arm, figures: dict[str, Any]) -> str:
     bar = BARS.get((arm.cohort.name, arm.scheme))
     lines = [f"## {arm.label}", ""]
     lines += [
-        f"{found['patients']} patients, {found['events']} events; events in the test folds: "
-        + ", ".join(map(str, found["events_by_fold"]))
-        + (f". The bar, as the mean of folds of an untuned all-linear model: {bar:.3f}." if bar else "."),
+        f"{figures['patients']} patients, {figures['events']} events; events in the test folds: "
+        + ", ".join(map(str, figures["events_by_fold"]))
+        + ".",
+        *([f"Reference, the mean of folds of an untuned all-linear model: {bar:.3f}."] if bar else []),
         "",
-        "| model | C | mean of folds | single seeds | minus linear_all | corrected for folds "
+        "| model | C | mean of folds | single seeds | minus linear model | corrected for folds "
         "| within subtype | Uno's C |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for name, m in sorted(found["models"].items(), key=lambda item: -(item[1]["c_index"]["value"] or 0)):
+    for name, m in sorted(figures["models"].items(), key=lambda item: -(item[1]["c_index"]["value"] or 0)):
         less = m.get("minus_linear_all")
         seeds = " ".join(_p(c) for c in m["c_by_seed"]) if len(m["c_by_seed"]) > 1 else ""
         lines.append(
@@ -321,19 +329,19 @@ def _arm_section(arm: Arm, found: dict[str, Any]) -> str:
         "| model | AUC 36 months | integrated Brier | skill | slope 36 months | ICI 36 months | D-calibration p |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name, m in found["models"].items():
+    for name, m in figures["models"].items():
         p = m["d_calibration_p"]
         lines.append(
             f"| {_bold(name)} | {_interval(m['auc_36'])} | {_interval(m['ibs'])} | {_interval(m['ibs_skill'])} "
             f"| {_interval(m['slope_36'], 2)} | {_interval(m['ici_36'])} | {'–' if p is None else f'{p:.3f}'} |"
         )
-    lines += _difference_table("Ablations: C minus MCTI's, same seeds", found["ablations_minus_mcti"])
+    lines += _difference_table("Ablations: C minus MCTI's, same seeds", figures["ablations_minus_mcti"])
     lines += _difference_table(
         "Negative controls: MCTI (seed 0) with a modality replaced at inference, C minus MCTI's",
-        found["controls_minus_mcti"],
+        figures["controls_minus_mcti"],
     )
-    if found["subtype"]:
-        s = found["subtype"]
+    if figures["subtype"]:
+        s = figures["subtype"]
         lines += ["", f"Subtype by MCTI: AUROC {_p(s['subtype_auroc'])}, macro-F1 {_p(s['subtype_macro_f1'])}."]
     return "\n".join(lines)
 
@@ -341,7 +349,7 @@ def _arm_section(arm: Arm, found: dict[str, Any]) -> str:
 def _difference_table(title: str, rows: Mapping[str, Any]) -> list[str]:
     if not rows:
         return []
-    body = [f"| {name} | {_signed(row)} |" for name, row in rows.items()]
+    body = [f"| {display(name)} | {_signed(row)} |" for name, row in rows.items()]
     return ["", f"| {title} | difference |", "|---|---|", *body]
 
 
@@ -349,7 +357,7 @@ def _primary_table(rows: list[dict[str, Any]]) -> str:
     lines = ["| cohort | folds | contrast | difference in C | p | p (Holm) |", "|---|---|---|---|---|---|"]
     lines += [
         f"| {r['cohort'].upper()} | {r['scheme']}{' (primary)' if r['scheme'] == PRIMARY else ''} "
-        f"| {r['model']} − {BAR} | {_signed(r)} | {_p(r['p'])} | {_p(r['p_holm'])} |"
+        f"| {display(r['model'])} − linear model | {_signed(r)} | {_p(r['p'])} | {_p(r['p_holm'])} |"
         for r in rows
     ]
     return "\n".join(lines)
@@ -360,7 +368,7 @@ def _p(value: float | None) -> str:
 
 
 def _bold(name: str) -> str:
-    return f"**{name}**" if name in OURS else name
+    return f"**{display(name)}**" if name in OURS else display(name)
 
 
 def _interval(n: Mapping[str, Any], digits: int = 3) -> str:
@@ -377,44 +385,3 @@ def _signed(n: Mapping[str, Any]) -> str:
         return "–"
     ends = "" if n["low"] is None else f" [{n['low']:+.3f}, {n['high']:+.3f}]"
     return f"{n['value']:+.3f}{ends}"
-
-
-HEAD = """# The real study: MCTI among linear, tree and neural models
-
-Written by `benchmarks/tcga_study.py` (its head states the protocol); for machines: [results.json](results.json).
-Overall survival, folds of the same patients for every model. C is Harrell's within folds; of a network, the C of the
-mean over its seeds of the risks standardised within fold. Brackets are 95 % percentile intervals over resampled
-patients (stratified by event for C); a difference is resampled as a difference. The slide features of TCGA come from an
-encoder that was pretrained on TCGA itself, without labels: those results are transductive.
-"""
-NOTES = """## How to read it
-
-* *corrected for folds*: interval of the mean difference over folds by Nadeau and Bengio (2003). The bootstrap over
-  patients holds the fitted models fixed.
-* *within subtype*: only pairs of one subtype. `subtype_only` and `site_only` are controls: what a label of the sample
-  alone tells.
-* `permuted …`: the same model learned from patients whose follow-up was dealt among each other; its C belongs at 0.5.
-* A control near 0 says that the model does not use that modality.
-* No network was tuned on a test fold: one setting, one number of epochs, the last weights. The linear models choose
-  their penalty inside the training part.
-* `mcti+cox`: what `mcti train` makes by default, the mean of the hazard logits of MCTI and of a ridge Cox model on the
-  same inputs (`train.cox_weight`; docs/model.md, section 7). All other networks stand alone. `linear_all` also reads
-  the subtype.
-* The setting of the networks (`SETTINGS` in the script) and the axes of `compact` came about before this study, by
-  looking at two other deals of the same two cohorts into folds by site and at random (one seed, not all folds): on
-  the standardised inputs themselves MCTI had C .546 on BRCA and .596 on NSCLC by site; along the axes .630 and .593
-  at learning rate 3e-3, .656 and .584 at 1e-2 with weight decay 0.1 (four folds); 5e-3 was taken between them. With
-  few sites two deals by site are nearly the same deal, so that the figures here are optimistic by that choice; on
-  other cohorts nothing has been chosen.
-* The form of the ensemble was chosen with knowledge of these cohorts. Before it, a Cox regression on inner out-of-fold
-  risks weighed MCTI and `linear_all` (by site +.004 and -.003 against `linear_all`), at four times the training. On one
-  more deal by site (two seeds) the mean of log hazards, each on its own scale, was at .681 (BRCA) and .601 (NSCLC), of
-  standardised ones at .678 and .599, a network learned on top of the Cox model's out-of-fold scores at .663 and .598,
-  MCTI alone at .652 and .588, the Cox model alone at .672 and .604. The size of the bag as one more column of MCTI was
-  tried and dropped: no gain. In the first whole run the Cox model of `mcti+cox` read the mean patch alone (its lead
-  over `linear_all`: by site +.014 and +.003, random +.019 and +.002); the spread came in for the demo's cohort
-  (docs/decisions/0002-ridge-cox-ensemble.md), and the ensemble was fitted anew.
-* The products of slide and genes (`bilinear_rank`) came for the planted truth of `benchmarks/known_truth.py`. A linear
-  path from the mean critical patch was tried beside them and dropped, having cost .02 on these very folds of BRCA (two
-  seeds); the products themselves changed nothing there (.639 and .636, one seed).
-"""

@@ -1,4 +1,4 @@
-"""Claim: on real cohorts MCTI, or its stack with the linear model, ranks patients better than the all-linear Cox model.
+"""Claim: on real cohorts MCTI, or its ensemble with a Cox model, ranks patients better than the all-linear Cox model.
 
 Run    python -m benchmarks.tcga_study [--data FOLDER] [--workers 2]     98 minutes of two cores
 Reads  FOLDER (default ../shared/data/tcga): NAME_clinical.csv, NAME_expression.parquet, NAME_slides.csv, bags/NAME.zip
@@ -7,10 +7,10 @@ Writes study/ (out-of-fold predictions by cohort, scheme, model, seed and fold; 
        docs/results.json and docs/figures/results_*.svg
 The protocol: five site-grouped and five random folds, the same for every model; networks by one training loop with one
 setting and one fixed number of epochs, none of them tuned; three seeds; baselines with their penalties chosen inside
-the training part. Primary contrasts, fixed before a test fold is read: mcti and stack minus linear_all in C on the
-site-grouped folds, paired bootstrap over patients, Holm over both and all cohorts. Killed, it goes on where it was; a
-`study/` of another protocol or of other data is refused. `--minutes` stops asking for new work; the tables then show
-what is there, and say what is missing. `--report` only draws the tables anew.
+the training part. Primary contrasts, fixed before a test fold is read: mcti and mcti+cox minus linear_all in C on the
+site-grouped folds, paired bootstrap over patients, Holm over both and all cohorts. An interrupted run resumes; a
+`study/` of another protocol or of other data is refused. After `--minutes` no new work starts; the tables then contain
+the finished part and list what is missing. `--report` only writes the tables and figures again.
 """
 
 import argparse
@@ -31,7 +31,7 @@ import pandas as pd
 import torch
 
 from benchmarks import model_zoo, study_data, study_report
-from benchmarks.model_zoo import Part, Patients
+from benchmarks.model_zoo import Patients, RowSplit
 from mcti.errors import MctiError
 from mcti.evaluation import baselines
 from mcti.evaluation.predictions import Predictions
@@ -85,7 +85,7 @@ def main() -> int:
 
 
 def units(cohorts: Iterable[study_data.Cohort], args: argparse.Namespace) -> Iterator[Unit]:
-    """All work, the most telling first: seed by seed, model by model."""
+    """All work in order of importance: seed by seed, model by model."""
     many = list(cohorts)
     for seed in range(args.seeds):
         for model in args.models:
@@ -97,19 +97,19 @@ def units(cohorts: Iterable[study_data.Cohort], args: argparse.Namespace) -> Ite
 
 
 def freeze(cohort: study_data.Cohort, args: argparse.Namespace) -> None:
-    """Write down folds, settings and contrasts before the first fit; refuse to go on under another protocol."""
+    """Record folds, settings and contrasts before the first fit; refuse to resume under another protocol."""
     ids = cohort.table["patient_id"].to_numpy()
-    said = {
+    protocol = {
         "data": cohort.digest,
         "settings": settings(cohort, 0).model_dump(mode="json"),
         "metric": "Harrell's C within folds, mean over seeds of risks standardised within fold",
         "primary": ["mcti - linear_all", "mcti+cox - linear_all"],
         "folds": {s: {str(p.fold): sorted(ids[p.test]) for p in parts} for s, parts in cohort.folds.items()},
     }
-    text = json.dumps(said, indent=1, sort_keys=True)
+    text = json.dumps(protocol, indent=1, sort_keys=True)
     file = args.out / cohort.name / "protocol.json"
     if file.exists() and file.read_text(encoding="utf-8") != text:
-        raise MctiError("another protocol or other data", str(file), "give another --out, or take the folder away")
+        raise MctiError("another protocol or other data", str(file), "set another --out, or remove the folder")
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as draft:
@@ -125,17 +125,17 @@ def settings(cohort: study_data.Cohort, seed: int) -> TrainParams:
     )
 
 
-def work(args: argparse.Namespace, asked: list[Unit], started: float) -> None:
-    """Do what is not done yet, `--workers` at a time, until it is done or the time is up."""
-    open_units = [unit for unit in asked if not unit.file(args.out).exists()]
-    done, limit = len(asked) - len(open_units), args.minutes * 60 or float("inf")
+def work(args: argparse.Namespace, planned: list[Unit], started: float) -> None:
+    """Run the open units, `--workers` at a time, until all are done or the time limit is reached."""
+    open_units = [unit for unit in planned if not unit.file(args.out).exists()]
+    done, limit = len(planned) - len(open_units), args.minutes * 60 or float("inf")
     if args.workers == 1:
         for unit in open_units:
             if time.monotonic() - started > limit:
                 return
             _do(args, unit)
             done += 1
-            _say(done, len(asked), unit, started)
+            _say(done, len(planned), unit, started)
         return
     with ProcessPoolExecutor(args.workers, multiprocessing.get_context("spawn")) as pool:
         running: dict[Future[None], Unit] = {}
@@ -148,7 +148,7 @@ def work(args: argparse.Namespace, asked: list[Unit], started: float) -> None:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 future.result()
                 done += 1
-                _say(done, len(asked), running.pop(future), started)
+                _say(done, len(planned), running.pop(future), started)
 
 
 def _say(done: int, of: int, unit: Unit, started: float) -> None:
@@ -180,48 +180,50 @@ def _do(args: argparse.Namespace, unit: Unit) -> None:
         draft.write_text(table.to_csv(index=False, lineterminator="\n"), encoding="utf-8")
 
 
-def predict(cohort: study_data.Cohort, part: Part, unit: Unit) -> pd.DataFrame:
+def predict(cohort: study_data.Cohort, split: RowSplit, unit: Unit) -> pd.DataFrame:
     """patient_id, risk, S_<months>; of `mcti` also its risks under the negative controls and the subtype."""
     patients, params = cohort.patients, settings(cohort, unit.seed)
     name = unit.model.removeprefix("permuted ")
     if name != unit.model:
-        patients = permuted(patients, part, unit.seed)
+        patients = permuted(patients, split, unit.seed)
     more: dict[str, np.ndarray] = {}
     if name == "mcti":
-        model = model_zoo.fit_network(name, patients, part, params)
-        found = model_zoo.network_forecast(model, patients, HORIZONS)(part.test)
+        model = model_zoo.fit_network(name, patients, split, params)
+        predictions = model_zoo.network_forecast(model, patients, HORIZONS)(split.test)
         if name == unit.model and unit.seed == 0:
-            more = controls(model, patients, part) | subtypes(model, patients, part)
+            more = controls(model, patients, split) | subtypes(model, patients, split)
     else:
-        found = model_zoo.fit(name, patients, part, params)(part.test)
-    return _table(cohort, part, found, more)
+        predictions = model_zoo.fit(name, patients, split, params)(split.test)
+    return _table(cohort, split, predictions, more)
 
 
-def _table(cohort: study_data.Cohort, part: Part, found: Predictions, more: dict[str, np.ndarray]) -> pd.DataFrame:
-    columns = {"patient_id": cohort.table["patient_id"].to_numpy()[part.test], "risk": found.risk}
-    columns |= {f"S_{months:g}": found.survival[:, i] for i, months in enumerate(HORIZONS)}
+def _table(
+    cohort: study_data.Cohort, split: RowSplit, predictions: Predictions, more: dict[str, np.ndarray]
+) -> pd.DataFrame:
+    columns = {"patient_id": cohort.table["patient_id"].to_numpy()[split.test], "risk": predictions.risk}
+    columns |= {f"S_{months:g}": predictions.survival[:, i] for i, months in enumerate(HORIZONS)}
     return pd.DataFrame(columns | more)
 
 
-def permuted(patients: Patients, part: Part, seed: int) -> Patients:
-    """The training patients with each other's follow-up: what is learned from them is nothing."""
+def permuted(patients: Patients, split: RowSplit, seed: int) -> Patients:
+    """The training patients with permuted follow-up: there is nothing to learn from them."""
     table, bags = patients.inputs.patients.copy(), dict(patients.data.bags)
-    drawn = np.random.default_rng([23, seed, part.fold]).permutation(part.train)
+    drawn = np.random.default_rng([23, seed, split.fold]).permutation(split.train)
     for column in ("time_months", "event"):
         values = table[column].to_numpy().copy()
-        values[part.train] = values[drawn]
+        values[split.train] = values[drawn]
         table[column] = values
-    for row in part.train:
+    for row in split.train:
         name = table["patient_id"].iloc[row]
         time_months, event = float(table["time_months"].iloc[row]), bool(table["event"].iloc[row])
         bags[name] = replace(bags[name], time_months=time_months, event=event)
     return Patients(replace(patients.inputs, patients=table), replace(patients.data, bags=bags))
 
 
-def controls(model: TrainedModel, patients: Patients, part: Part) -> dict[str, np.ndarray]:
+def controls(model: TrainedModel, patients: Patients, split: RowSplit) -> dict[str, np.ndarray]:
     """Risks when a modality is replaced at inference: by the training mean, by zeros, by another test patient's."""
-    tested = patients.bags(part.test)
-    drawn = np.random.default_rng([29, part.fold]).permutation(len(tested))
+    tested = patients.bags(split.test)
+    drawn = np.random.default_rng([29, split.fold]).permutation(len(tested))
     mean = model.fitted.features.mean[None]
     changed = {
         "slides_mean": [replace(bag, patches=mean) for bag in tested],
@@ -234,12 +236,12 @@ def controls(model: TrainedModel, patients: Patients, part: Part) -> dict[str, n
     return {f"risk {name}": model_zoo.predict_bags(model, bags, HORIZONS).risk for name, bags in changed.items()}
 
 
-def subtypes(model: TrainedModel, patients: Patients, part: Part) -> dict[str, np.ndarray]:
+def subtypes(model: TrainedModel, patients: Patients, split: RowSplit) -> dict[str, np.ndarray]:
     """P of each subtype."""
     with torch.inference_mode():
         rows = [
             model.net(**model.inputs(bag.patches, bag.genes, bag.covariates)).subtype_logits.softmax(1)[0]
-            for bag in patients.bags(part.test)
+            for bag in patients.bags(split.test)
         ]
     table = torch.stack(rows).numpy()
     return {f"P {name}": table[:, i] for i, name in enumerate(patients.data.classes)}
@@ -249,18 +251,18 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the cohorts")
     parser.add_argument("--cohorts", nargs="+", help="names; default: all of the folder")
-    parser.add_argument("--out", type=Path, default=ROOT / "study", help="predictions, to go on from")
+    parser.add_argument("--out", type=Path, default=ROOT / "study", help="predictions; a run resumes from them")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="where results.md and its figures go")
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS, metavar="NAME")
     parser.add_argument("--schemes", nargs="+", default=list(study_data.SCHEMES), choices=study_data.SCHEMES)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--repeats", type=int, default=1, help="how often the cohort is dealt into folds")
+    parser.add_argument("--repeats", type=int, default=1, help="number of assignments of the cohort to folds")
     parser.add_argument("--bootstrap", type=int, default=2000)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--minutes", type=float, default=0, help="ask for no new work after so long; 0: no limit")
-    parser.add_argument("--patients", type=int, help="only so many of each cohort, for a trial of the script")
-    parser.add_argument("--report", action="store_true", help="no fitting: tables and figures of what is there")
+    parser.add_argument("--minutes", type=float, default=0, help="start no new work after these minutes; 0: no limit")
+    parser.add_argument("--patients", type=int, help="number of patients of each cohort, for a trial of the script")
+    parser.add_argument("--report", action="store_true", help="no fitting: tables and figures of the finished part")
     return parser.parse_args()
 
 

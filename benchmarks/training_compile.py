@@ -1,9 +1,9 @@
 """Question: does torch.compile make training on the CPU faster? Prints the ratio, and what compiling costs first.
 
 Run    python -m benchmarks.training_compile [--presets compact paper] [--steps 12] [--patches 300] [--spread 0.5]
-Prints for each preset: seconds until the first compiled step is done, seconds a step plain and compiled (A B A B …, so
-that both meet the same noise) with the interval of the ratio, the largest gap between the losses of the two, and after
-how many steps the time spent on compiling is won back.
+Prints for each preset: seconds until the first compiled step ends, seconds per step plain and compiled (A B A B …,
+so that both have the same noise) with the interval of the ratio, the largest gap between the losses of the two, and the
+number of steps after which the time of the compilation is recovered.
 With `--spread 0` all bags have one length, the kindest case; 0.5: half to one and a half times `--patches`, as bags
 come. Peers: the same network, data and loop, with and without `net.compile()` (inductor, shapes marked dynamic).
 Preset `paper` is taken smaller (width 64), or two cores would take hours.
@@ -59,7 +59,7 @@ def cohort(patches: int, spread: float) -> Dataset:
 
 
 def task(data: Dataset, preset: str, steps: int) -> Task:
-    """A training of so many steps."""
+    """A training of this number of steps."""
     architecture = SMALL_PAPER if preset == "paper" else {}
     epochs = -(-steps * BATCH // PATIENTS) + 1
     params = TrainParams(
@@ -101,8 +101,8 @@ def main() -> int:
     parser.add_argument("--spread", type=float, default=0.5)
     args = parser.parse_args()
     data = cohort(args.patches, args.spread)
-    said = f"{BATCH} patients of {args.patches} patches ± {args.spread:.0%}"
-    print(f"torch {torch.__version__}, {os.cpu_count()} cores, one thread, {said}")
+    data_text = f"{BATCH} patients of {args.patches} patches ± {args.spread:.0%}"
+    print(f"torch {torch.__version__}, {os.cpu_count()} cores, one thread, {data_text}")
     with reproducible(1):
         for preset in args.presets:
             print(measure(data, preset, args.steps), flush=True)

@@ -1,14 +1,14 @@
 """Claim: on permuted outcomes the mean out-of-fold C is within two standard errors of 0.5, over 50 permutations.
 
 Run    python -m benchmarks.training_null [--permutations 50] [--models mcti linear_all] [--peek]
-Reads  ../shared/data/tcga (TCGA-BRCA: real bags, genes, covariates, follow-up); a made cohort where it is missing
-Writes study/null/ (the C of each permutation, to go on from after a kill)
+Reads  ../shared/data/tcga (TCGA-BRCA: real bags, genes, covariates, follow-up); a synthetic cohort where it is missing
+Writes study/null/ (the C of each permutation, from which an interrupted run resumes)
 
-Follow-up and event go to another patient together; slides, genes, age and subtype stay, so that all that could leak is
-there, and whoever is ranked better than by chance was peeked at. Each permutation is dealt into two folds by its own
-events, fitted on the one and scored on the other as in the study: bins, scales and weights anew.
-`--peek` shows what a leak looks like: the test part is learned from as well.
-Exits with 1 where a mean lies further than two standard errors from 0.5 (with `--peek`: where none is above it).
+Follow-up and event are permuted together; slides, genes, age and subtype stay, so that every possible leak is kept and
+a ranking better than chance can only come from one. Each permutation is split into two folds by its own events, fitted
+on the one and scored on the other as in the study, with bins, scales and weights of its own.
+`--peek` shows the effect of a leak: the test part is part of the training.
+Exits with 1 where a mean differs by more than two standard errors from 0.5 (with `--peek`: where none is above it).
 """
 
 import argparse
@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 
 from benchmarks import model_zoo, study_data, tcga_study
-from benchmarks.model_zoo import Part, Patients
+from benchmarks.model_zoo import Patients, RowSplit
 from mcti.dataset.bags import Dataset, PatientBag
 from mcti.evaluation import comparison, metrics
 from mcti.evaluation.design_matrix import Inputs
@@ -35,16 +35,18 @@ COVARIATES = ("age",)
 
 def main() -> int:
     args = _arguments()
-    patients = read(args.patients) if tcga_study.DATA.is_dir() else made(args.patients)
-    found = {name: [] for name in args.models}
+    patients = read(args.patients) if tcga_study.DATA.is_dir() else synthetic(args.patients)
+    c_by_model = {name: [] for name in args.models}
     for number in range(args.permutations):
         for name in args.models:
-            found[name].append(kept(args, patients, name, number))
-        print(f"permutation {number + 1}: " + json.dumps({n: round(c[-1], 3) for n, c in found.items()}), flush=True)
-    return report(args, len(patients.inputs.patients), found)
+            c_by_model[name].append(stored(args, patients, name, number))
+        print(
+            f"permutation {number + 1}: " + json.dumps({n: round(c[-1], 3) for n, c in c_by_model.items()}), flush=True
+        )
+    return report(args, len(patients.inputs.patients), c_by_model)
 
 
-def kept(args: argparse.Namespace, patients: Patients, name: str, number: int) -> float:
+def stored(args: argparse.Namespace, patients: Patients, name: str, number: int) -> float:
     """The C of one permutation: from its file, or fitted now."""
     key = text_md5(f"{sorted(patients.data.bags)} {tcga_study.SETTINGS} {args.peek}")[:8]
     file = args.out / key / name / f"{number}.json"
@@ -57,14 +59,14 @@ def kept(args: argparse.Namespace, patients: Patients, name: str, number: int) -
 
 
 def c_of(patients: Patients, name: str, number: int, *, peek: bool = False, folds: int = 2, **changes: object) -> float:
-    """Out-of-fold C of one model on one permutation; `peek`: it is fitted on everybody; `changes` of `train`."""
+    """Out-of-fold C of one model on one permutation; `peek`: it is fitted on all patients; `changes` of `train`."""
     shuffled = permuted(patients, number)
     table, risks = shuffled.inputs.patients, []
-    parts = study_data.deal(table, "random", folds, 1)
+    parts = study_data.assign_folds(table, "random", folds, 1)
     settings = {**tcga_study.SETTINGS, "architecture": {"covariates": list(COVARIATES)}, "seed": number, **changes}
     params = model_zoo.TrainParams.model_validate(settings)
     for part in parts:
-        learned = Part(part.fold, np.arange(len(table)), part.test) if peek else part
+        learned = RowSplit(part.fold, np.arange(len(table)), part.test) if peek else part
         risks.append(model_zoo.fit(name, shuffled, learned, params)(part.test).risk)
     ids = table["patient_id"].to_numpy()
     outcomes = Outcomes.from_folds(table, {p.fold: (list(ids[p.train]), list(ids[p.test])) for p in parts})
@@ -72,7 +74,7 @@ def c_of(patients: Patients, name: str, number: int, *, peek: bool = False, fold
 
 
 def permuted(patients: Patients, number: int) -> Patients:
-    """The patients with each other's follow-up: what anything tells of it is chance."""
+    """The patients with permuted follow-up: any association with it is chance."""
     table = patients.inputs.patients.copy()
     drawn = np.random.default_rng([31, number]).permutation(len(table))
     for column in ("time_months", "event"):
@@ -91,8 +93,8 @@ def read(most: int) -> Patients:
     return study_data.read(tcga_study.DATA, "brca", 2, 1, most).patients
 
 
-def made(count: int, genes: int = 20, width: int = 8, patches: int = 6) -> Patients:
-    """A cohort of noise with subtypes that the bags show: something to learn beside the fate."""
+def synthetic(count: int, genes: int = 20, width: int = 8, patches: int = 6) -> Patients:
+    """A cohort of noise with subtypes that the bags show: there is something to learn other than the outcome."""
     random = np.random.default_rng(3)
     ids, second = [f"P-{i:03}" for i in range(count)], random.random(count) < 0.4
     bags = random.normal(size=(count, patches, width)).astype(np.float32) + second[:, None, None]
@@ -116,15 +118,15 @@ def made(count: int, genes: int = 20, width: int = 8, patches: int = 6) -> Patie
 
 
 def standard_errors(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean, its standard error, and how many of them it lies above 0.5."""
+    """Mean, its standard error, and its distance from 0.5 in standard errors."""
     mean, error = float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
     return mean, error, (mean - 0.5) / error
 
 
-def report(args: argparse.Namespace, patients: int, found: dict[str, list[float]]) -> int:
+def report(args: argparse.Namespace, patients: int, c_by_model: dict[str, list[float]]) -> int:
     print(f"{args.permutations} permutations of {patients} patients, two folds each{', PEEKING' * args.peek}")
     away = []
-    for name, values in found.items():
+    for name, values in c_by_model.items():
         mean, error, distance = standard_errors(values)
         away.append(distance)
         print(f"  {name:12} mean C {mean:.4f}, standard error {error:.4f}: {distance:+.2f} of them from 0.5")

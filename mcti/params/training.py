@@ -127,9 +127,7 @@ class TrainParams(Params):
     @model_validator(mode="after")
     def _bf16_adafactor_needs_bf16(self) -> Self:
         if self.optimizer == "bf16_adafactor" and self.precision != "bf16":
-            raise ValueError(
-                f"optimizer bf16_adafactor trains in bf16, and precision is {self.precision}: set it to bf16"
-            )
+            raise ValueError(f"optimizer bf16_adafactor needs bf16, and precision is {self.precision}: set it to bf16")
         return self
 
     @model_validator(mode="after")

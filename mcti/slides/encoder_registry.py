@@ -153,7 +153,7 @@ def canonical_name(name: str) -> str:
 
 
 def check(name: str, spec: EncoderSpec, resolution: float, accepted: tuple[str, ...]) -> None:
-    """Refuse a resolution that was not used in training, and a restricted licence that was not accepted.
+    """Refuse a resolution (µm/px) that was not used in training, and a restricted licence that was not accepted.
 
     Raises UsageError.
     """

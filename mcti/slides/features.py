@@ -170,7 +170,9 @@ class FeatureFile:
         return np.asarray(self._file["tissue_fraction"][:], np.float32)
 
     def tile_counts(self) -> dict[str, float]:
-        """Numbers of candidate, kept, blurred and failed tiles, and `tissue`; empty when the file does not count."""
+        """Numbers of candidate, kept, blurred and failed tiles, and `tissue`, the sum of tissue_fraction (N,); empty
+        when the file does not count tiles.
+        """
         attributes, names = self.attributes, ("candidate", "kept", "blurred", "failed")
         fractions = self.tissue_fraction()
         if fractions is None or not len(fractions) or not all(f"tiles_{name}" in attributes for name in names):
@@ -283,7 +285,7 @@ def _with_check(blocks: Iterable[TileBlock], check_disk: Callable[[], None]) -> 
 def file_attributes(
     content_id: str, info: SlideInfo, params: ExtractParams, encoder: EncoderIdentity, key: str
 ) -> dict[str, str | float | int]:
-    """The attributes of a slide's feature file."""
+    """The attributes of a slide's feature file; resolutions in µm/px."""
     return {
         "schema_version": SCHEMA_VERSION,
         "key": key,
@@ -304,7 +306,7 @@ def file_attributes(
 
 
 def grid_attributes(slide_id: str, info: SlideInfo, params: ExtractParams, grid: Grid) -> dict[str, str | float | int]:
-    """The attributes of `coords`, named as TRIDENT's readers expect them."""
+    """The attributes of `coords`, named as TRIDENT's readers expect them; sizes in pixels."""
     return {
         "name": slide_id,
         "patch_size": params.tile,

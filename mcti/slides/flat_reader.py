@@ -48,7 +48,10 @@ class FlatReader(ClosingReader):
         """Do nothing: the file is not open."""
 
     def read(self, level: int, x: int, y: int, width: int, height: int, shrink: int = 1) -> Pixels:
-        """See Reader."""
+        """See Reader.
+
+        Raises RegionError when `level` is not 0.
+        """
         if level:
             raise RegionError(f"a plain picture has no level {level}")
         return smaller(cut(self._picture, x, y, width, height), shrink)

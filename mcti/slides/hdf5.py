@@ -74,6 +74,7 @@ def write_tables(
 ) -> None:
     """Write arrays as datasets of a new file, completely or not at all.
 
+    tables      arrays (N, …) by name
     attributes  attributes by dataset; root: attributes of the file
     Raises OperationalError when the disk is full or the folder is not writable.
     """

@@ -51,7 +51,10 @@ class Scores:
 
     @property
     def limits(self) -> tuple[float, float]:
-        """Values at the two ends of the colour scale: the 1st and 99th percentile, symmetric around the centre."""
+        """Lower and upper end of the colour scale, in the unit of the score: percentiles 1 and 99 of the values (N,).
+
+        With a centre, the limits are symmetric around it.
+        """
         low, high = (float(v) for v in np.percentile(self.values, [1, 99]))
         if self.centre is not None:
             reach = max(abs(low - self.centre), abs(high - self.centre))

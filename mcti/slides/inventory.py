@@ -38,7 +38,10 @@ class InventoryRow:
 
 
 def check(row: SlideRow, choice: str = "auto") -> InventoryRow:
-    """The row of one slide; a fault of the slide is stated in the row, not raised."""
+    """The row of one slide. A fault of the slide is stated in the row and never raised.
+
+    Raises ChecksumMismatch when a pinned slide has changed.
+    """
     result = InventoryRow(row.slide_id, row.patient_id, Status.OK.value)
     try:
         if row.problem:

@@ -95,7 +95,10 @@ class OnnxFileEncoder(OnnxEncoder):
 
     @cached_property
     def width(self) -> int:
-        """Number of features per tile, measured on one black tile."""
+        """Number of features per tile, measured on one black tile.
+
+        Raises DataError when the graph cannot run, or its first output is not (n, width).
+        """
         features = self._run(np.zeros((1, 3, self.size, self.size), np.float32))
         if features.ndim != 2:
             what = f"the first output has shape {features.shape}, not (n, width)"

@@ -191,8 +191,9 @@ def _checked(location: Location) -> str:
 
 
 def local_slide(location: str, cache: str | None = None, cache_gib: float = 50.0) -> AbstractContextManager[Path]:
-    """A local path of a slide: its own path, or a copy of an `s3://` object that is deleted after use (staging.py).
+    """A local path of a slide: its path, or a copy of an `s3://` object that is deleted after use (staging.py).
 
+    cache_gib   largest total size of all copies, GiB
     Raises SlideError when the location holds no slide, or the copy exceeds the cache.
     Raises OperationalError when the disk is full.
     """

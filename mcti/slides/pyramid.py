@@ -154,7 +154,7 @@ def _checked_size(
 
 
 def number(text: str) -> float | None:
-    """A number with a decimal point or comma, as scanners write it; None for other text."""
+    """A resolution (µm/px) with a decimal point or comma, as scanners write it; None for other text."""
     try:
         return float(text.replace(",", "."))
     except ValueError:

@@ -62,6 +62,7 @@ class DiskReservations:
 def staged(location: str, folder: str | None, limit_gib: float) -> Iterator[Path]:
     """A local copy of the slide at an `s3://` address, in `folder` (default: the system's temporary folder).
 
+    limit_gib   largest total size of all copies, GiB
     Raises DataError when the object does not exist.
     Raises SlideError when the slide is larger than the limit.
     Raises OperationalError when the disk has too little free space.

@@ -154,12 +154,12 @@ class Directory:
 
     @property
     def offsets(self) -> NDArray[np.uint64]:
-        """Byte offset of each tile or strip."""
+        """Byte offset (N,) of each tile or strip."""
         return np.asarray(self.tags.get(324, self.tags.get(273, np.zeros(0))), np.uint64)
 
     @property
     def counts(self) -> NDArray[np.uint64]:
-        """Size in bytes of each tile or strip."""
+        """Size (N,) in bytes of each tile or strip."""
         return np.asarray(self.tags.get(325, self.tags.get(279, np.zeros(0))), np.uint64)
 
     @property

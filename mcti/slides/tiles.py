@@ -122,7 +122,9 @@ class TileSource:
 
 
 def sharpness(picture: Pixels) -> float:
-    """Variance of the Laplacian of the green channel (grey levels²): a few when out of focus, hundreds when sharp.
+    """Variance of the Laplacian of the green channel of a tile (h, w, 3), in grey levels².
+
+    A few when out of focus, hundreds when sharp.
 
     Pech-Pacheco et al., ICPR 2000, vol. 3, pp. 314-317.
     """

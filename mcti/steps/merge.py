@@ -24,7 +24,7 @@ class MergeResult(StepResult):
 @logged
 @cache_refusals
 def merge(parts: Sequence[Location], out: Path) -> MergeResult:
-    """Copy the files of all folders `parts` into one folder, as if one task had written them.
+    """Copy the files of all folders `parts` into one folder.
 
     Reads   every file below each part, except result.json, which describes only that part
     Writes  out: all of it or nothing

@@ -54,7 +54,7 @@ class FoldJob:
 
 @logged
 @tracked
-def train(
+def train(  # noqa: PLR0913  (a step: inputs, params, out, options)
     cohort: Location,
     features: Location | None,
     folds: Location,

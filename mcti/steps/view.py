@@ -46,7 +46,7 @@ def view(
     port: int = 0,
     on_ready: Callable[[str], None] = lambda _: None,
 ) -> ViewResult:
-    """Show a slide on 127.0.0.1 until Ctrl-C; `on_ready` is called with the address.
+    """Show a slide on 127.0.0.1 until Ctrl-C; `on_ready` is called with the address; `mpp` in µm/px.
 
     Reads   slide; features, its file of the feature store (its tiles, and the mask in masks/ of the same folder);
             scores as for `heatmap`. Without features, tissue is detected with the default settings.

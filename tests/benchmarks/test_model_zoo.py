@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks import model_zoo
-from benchmarks.model_zoo import Part, Patients
+from benchmarks.model_zoo import Patients, RowSplit
 from mcti.dataset.bags import Dataset, PatientBag
 from mcti.errors import UsageError
 from mcti.evaluation.design_matrix import Inputs
@@ -16,7 +16,7 @@ PARAMS = TrainParams.model_validate(
     {"epochs": 1, "batch_patients": 16, "device": "cpu", "horizons_months": (12.0, 36.0)}
 )
 ROWS = np.arange(60)
-PART = Part(0, ROWS[:40], ROWS[40:])
+PART = RowSplit(0, ROWS[:40], ROWS[40:])
 
 
 def made(seed: int = 0, *, altered: bool = False) -> Patients:

@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from mcti.cohort import tables
-from mcti.dataset.loading import SlideBag, load_bag, load_dataset
+from mcti.dataset import loading
+from mcti.dataset.loading import SlideBag, check_single_encoder, load_bag, load_dataset
 from mcti.errors import DataError
 from mcti.params import PredictParams
 from mcti.registry import ensemble_files
+from mcti.slides.features import read_slide
 from mcti.steps.predict.step import frame, predict
 from mcti.steps.train import train
 from tests.training.factories import folders, settings
@@ -73,5 +75,47 @@ def test_a_model_with_covariates_predicts_its_cohort_to_the_bit_and_reads_them(w
     unknown = loaded.predict("new", patches, row["genes"], (12.0,), {"age": None, "is_female": None})
     half = loaded.predict("new", patches, row["genes"], (12.0,), {"age": None, "is_female": 1.0})
     assert (unknown["missing"], half["missing"]) == ("clinical", "")
-    with pytest.raises(DataError, match=r"'age' is not there.*give age, is_female"):
+    with pytest.raises(DataError, match=r"'age' is absent.*provide age, is_female"):
         loaded.predict("new", patches, row["genes"], (12.0,), {})
+
+
+def test_a_bag_keeps_the_coordinates_of_its_tiles_from_one_read_of_each_file(tmp_path, monkeypatch):
+    for name, first in (("a", 0), ("b", 1000)):
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            file["features"] = np.full((2, 3), first, dtype=np.float16)
+            file["coords"] = np.array([[first, 0], [first, 256]], dtype=np.int64)
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        file["features"] = np.ones((1, 3), dtype=np.float32)
+    reads = []
+    monkeypatch.setattr(loading, "read_slide", lambda where: reads.append(where) or read_slide(where))
+    bag = load_bag(tmp_path, ["a", "b", "c"])
+    assert len(reads) == 3
+    assert bag.patches.dtype == torch.float32
+    assert [(tiles.slide_id, tiles.count) for tiles in bag.tiles] == [("a", 2), ("b", 2), ("c", 1)]
+    assert bag.tiles[1].coordinates.tolist() == [[1000, 0], [1000, 256]]
+    assert bag.tiles[2].coordinates is None
+    assert bag.patches[2:4].tolist() == [[1000.0] * 3] * 2
+
+
+def test_a_file_without_features_is_named(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["coords"] = np.zeros((1, 2))
+    with pytest.raises(DataError, match=r"a\.h5"):
+        load_bag(tmp_path, ["a"])
+
+
+def test_features_of_two_encoders_are_refused_and_one_is_reported():
+    one, two = {"encoder": "hed44", "target_mpp": 0.5}, {"encoder": "uni", "target_mpp": 0.25}
+    assert check_single_encoder([one, one], "features") == one
+    assert check_single_encoder([one, {"encoder": "hed44", "target_mpp": 0.25}], "features")["target_mpp"] == [
+        0.25,
+        0.5,
+    ]
+    with pytest.raises(DataError, match=r"two encoders .encoder hed44 and uni. in features"):
+        check_single_encoder([one, two], "features")
+
+
+def test_a_requested_patient_who_is_not_in_the_cohort_is_named(world):
+    assert list(load_dataset(*world[:2], patients=["P-003", "P-001"]).bags) == ["P-001", "P-003"]
+    with pytest.raises(DataError, match=r"there is no patient 'P-01'.*did you mean"):
+        load_dataset(*world[:2], patients=["P-01"])

@@ -16,7 +16,7 @@ EXACT_ITERATIONS = 10**7  # of the network simplex: far above what n = 2,048 tak
 
 @untraced
 @torch.no_grad()
-def pot(
+def pot(  # noqa: PLR0913  (the parameters of the transport problem)
     cost: Tensor,
     *,
     problem: str = "exact",

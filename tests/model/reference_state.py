@@ -10,7 +10,7 @@ LARGE = {"features": 1024, "width": 1024, "query": 128, "critical": 256, "tokens
 SMALL = {"features": 12, "width": 8, "query": 6, "critical": 5, "tokens": 2, "task": 4, "hidden": 10}
 
 
-def shapes(
+def shapes(  # noqa: C901, PLR0913  (a transcript of the published layers)
     *, features: int, width: int, query: int, critical: int, tokens: int, task: int, hidden: int,
     genes: int = 7, classes: int = 2, bins: int = 4,
 ) -> dict[str, tuple[int, ...]]:  # fmt: skip

@@ -130,7 +130,7 @@ def test_the_order_of_the_patches_changes_nothing():
     axes=st.integers(0, 14),
     seed=st.integers(0, 99),
 )
-def test_any_shape_gives_finite_outputs_of_the_promised_shape(
+def test_any_shape_gives_finite_outputs_of_the_promised_shape(  # noqa: PLR0913  (one argument per drawn size)
     sizes, critical, tokens, task_tokens, width, stages, solver, axes, seed
 ):
     depths = (1,) * stages

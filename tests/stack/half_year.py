@@ -1,8 +1,9 @@
 """Half a year of a model in use, month by month, on real servers: S3, MLflow, DVC and the command line.
 
-Patients, genes and fates are those of GSE7390; the features are made, since nobody has the slides. In a month of good
-scans (`signal`) their first column tells of the fate, as a stain may; in month 6 the second one *is* the fate (`leak`),
-as a date that slipped into the features would be. Used by tests/stack/test_half_year.py and benchmarks/half_year.py.
+Patients, genes and outcomes are those of GSE7390; the features are simulated, since the slides are not available. In a
+month with sharp scans (`signal`) their first column is correlated with the outcome, as a stain may be; in month 6 the
+second column *is* the outcome (`leak`), like a date that was included in the features. Used by
+tests/stack/test_half_year.py and benchmarks/half_year.py.
 """
 
 import contextlib
@@ -24,12 +25,12 @@ from mcti.demo.public_cohort import demo_tables
 from tests.stack.small_project import clone, dvc
 
 WIDTH, NAME, REMOTE = 6, "half-year", "s3://mcti-data/dvc"
-FIRST, THIRD, FOURTH = 90, 120, 160  # patients known in the months; the others come after month 6
+FIRST, THIRD, FOURTH = 90, 120, 160  # patients by month; the others come after month 6
 SETTINGS: dict[str, dict[str, Any]] = {
-    "ingest": {"name": NAME, "notice": "real patients and genes, made features: not a clinical result"},
+    "ingest": {"name": NAME, "notice": "real patients and genes, simulated features: not a clinical result"},
     "validate": {"min_events": 10},
     "split": {"folds": 3, "inner_folds": 2},
-    # Without products: of the made features a poisoned model must look good, and a tiny one with them does not.
+    # Without products: a tiny model with them does not use the leaked column of the simulated features.
     "train": {
         "preset": "tiny", "architecture": {"bilinear_rank": 0}, "epochs": 12, "batch_patients": 16, "workers": 1,
         "learning_rate": 0.003, "weight_decay": 0.01,
@@ -47,16 +48,16 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 @dataclass
 class Month:
-    """What happened: commands with their exit codes, the state afterwards, the new lines of the ledger."""
+    """The events of a month: exit codes of the commands, the state afterwards, the new ledger entries."""
 
     number: int
-    story: str
+    summary: str
     rule: str = ""
     exits: dict[str, int] = field(default_factory=dict)
     tasks: list[str] = field(default_factory=list)
     champion: int | None = None
     versions: int = 0
-    lines: int = 0
+    entries: int = 0
     hashes: dict[str, str] = field(default_factory=dict)
     decisions: list[dict[str, Any]] = field(default_factory=list)
     faults: Any = None
@@ -64,10 +65,10 @@ class Month:
 
 
 class HalfYear:
-    """A clone of the project whose features are data, not a stage; the servers run already."""
+    """A clone of the project with features as data, not as a stage; the servers are running."""
 
-    def __init__(self, place: Path) -> None:
-        self.root = place
+    def __init__(self, root: Path) -> None:
+        self.root = root
         self.clinical, self.expression, _ = demo_tables()
         # Shuffled once: the table is sorted by hospital.
         order = np.random.default_rng(7).permutation(len(self.clinical))
@@ -75,94 +76,94 @@ class HalfYear:
         self.months: list[Month] = []
 
     @classmethod
-    def begin(cls, place: Path) -> "HalfYear":
-        """Clone the project and take the stages whose input this half-year makes itself out of dvc.yaml."""
-        clone(place)
-        path = place / "params.yaml"
+    def create(cls, root: Path) -> "HalfYear":
+        """Clone the project and remove the stages whose results are data here from dvc.yaml."""
+        clone(root)
+        path = root / "params.yaml"
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
         for section, changes in SETTINGS.items():
             tree[section] = tree.get(section, {}) | changes
         path.write_text(yaml.safe_dump(tree), encoding="utf-8")
-        with (place / ".gitignore").open("a", encoding="utf-8") as stream:
+        with (root / ".gitignore").open("a", encoding="utf-8") as stream:
             stream.write("!/data/features.dvc\n")
-        stages = yaml.safe_load((place / "dvc.yaml").read_text(encoding="utf-8"))
-        for gone in ("extract", "search"):
-            del stages["stages"][gone]
+        stages = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))
+        for stage in ("extract", "search"):
+            del stages["stages"][stage]
         train = stages["stages"]["train"]
         train["cmd"] = train["cmd"].replace("--best models/search/best.yaml ", "")
         train["deps"].remove("models/search/best.yaml")
-        (place / "dvc.yaml").write_text(yaml.safe_dump(stages), encoding="utf-8")
-        return cls(place)
+        (root / "dvc.yaml").write_text(yaml.safe_dump(stages), encoding="utf-8")
+        return cls(root)
 
-    def bring(self, patients: int, *, signal: bool = False, leak: bool = False, scale: float = 1.0) -> None:
-        """The sources of a month: its first patients, their features; scale: of the follow-up times."""
+    def add_sources(self, patients: int, *, signal: bool = False, leak: bool = False, scale: float = 1.0) -> None:
+        """Write the source data of a month: tables and features; scale: factor of the follow-up times."""
         raw, features = self.root / "data" / "raw", self.root / "data" / "features"
         clinical = self.clinical.iloc[:patients].assign(time_months=lambda t: t["time_months"] * scale)
         self._tables(raw, clinical, self.expression.iloc[:patients])
         self._features(features, clinical, signal=signal, leak=leak)
-        self._must(dvc(self.root, "add", "data/raw", "data/features", "--quiet", check=False))
+        self._check(dvc(self.root, "add", "data/raw", "data/features", "--quiet", check=False))
 
     def declare(self) -> None:
-        """Send the sources to the remote and tell the next retraining that they are the newest."""
-        for words in (("publish", "data/raw"), ("set-latest",)):
-            code, found = self.call("data", *words)
-            assert code == 0, found
+        """Push the source data to the remote and declare them as the newest version."""
+        for arguments in (("publish", "data/raw"), ("set-latest",)):
+            code, result = self.call("data", *arguments)
+            assert code == 0, result
 
     def retraining(self) -> tuple[int, list[str], dict[str, Any]]:
-        """The cluster's retraining pipeline, by kfp.local: exit code, the tasks that began, what `detect` found."""
+        """The cluster's retraining pipeline, by kfp.local: exit code, the started tasks, the result of `detect`."""
         runs = self.root / "runs"
         before = set(runs.glob("*"))
         code, _ = self.call("pipeline", "run-local", "--kind", "retraining", "--out", str(runs))
         (run,) = (path for path in set(runs.glob("*")) - before if path.is_dir())
-        found = json.loads((run / "detect-new-data" / "report").read_text(encoding="utf-8"))
-        return code, sorted(path.name for path in run.iterdir()), found
+        detected = json.loads((run / "detect-new-data" / "report").read_text(encoding="utf-8"))
+        return code, sorted(path.name for path in run.iterdir()), detected
 
     def later(self) -> tuple[Path, Path]:
-        """Patients who come after month 6: the cohort and the features of a clean scanner."""
-        place = self.root / "data" / "later"
+        """Patients who come after month 6: cohort and features without the leak."""
+        folder = self.root / "data" / "later"
         clinical = self.clinical.iloc[FOURTH:]
-        self._tables(place / "raw", clinical, self.expression.iloc[FOURTH:])
-        self._features(place / "features", clinical, signal=True, leak=False)
-        code, found = self.call("ingest", *self._sources(place / "raw"), "--out", str(place / "cohort"))
-        assert code == 0, found
-        return place / "cohort", place / "features"
+        self._tables(folder / "raw", clinical, self.expression.iloc[FOURTH:])
+        self._features(folder / "features", clinical, signal=True, leak=False)
+        code, result = self.call("ingest", *self._sources(folder / "raw"), "--out", str(folder / "cohort"))
+        assert code == 0, result
+        return folder / "cohort", folder / "features"
 
     def repro(self) -> int:
         """`dvc repro`; its exit code."""
         return dvc(self.root, "repro", check=False).returncode
 
-    def read_in(self) -> str:
-        """The newest sources as a cohort of their own: looked at before anybody trains on them."""
-        raw, place = self.root / "data" / "raw", str(self.root / "data" / "incoming")
-        code, found = self.call("ingest", *self._sources(raw), "--out", place)
-        assert code == 0, found
-        return place
+    def ingest(self) -> str:
+        """The newest source data as a separate cohort, before a model is trained on them."""
+        raw, cohort = self.root / "data" / "raw", str(self.root / "data" / "incoming")
+        code, result = self.call("ingest", *self._sources(raw), "--out", cohort)
+        assert code == 0, result
+        return cohort
 
-    def call(self, *words: str) -> tuple[int, dict[str, Any]]:
-        """A command of mcti, in this process (starting one takes longer than most commands): exit code and JSON."""
-        told = io.StringIO()
-        with contextlib.chdir(self.root), contextlib.redirect_stdout(told):
-            code = run_app(app, [*words, "--json"])
+    def call(self, *arguments: str) -> tuple[int, dict[str, Any]]:
+        """A command of mcti, in this process (a new process takes longer than most commands): exit code and JSON."""
+        output = io.StringIO()
+        with contextlib.chdir(self.root), contextlib.redirect_stdout(output):
+            code = run_app(app, [*arguments, "--json"])
         try:
-            return code, json.loads(told.getvalue())
+            return code, json.loads(output.getvalue())
         except ValueError:
-            raise AssertionError(f"{words}: exit {code}: {told.getvalue()}") from None
+            raise AssertionError(f"{arguments}: exit {code}: {output.getvalue()}") from None
 
-    def watch(self, cohort: Path | None = None, features: Path | None = None) -> dict[str, Any]:
-        """`mcti monitor` of the champion on a cohort; without one on the newest sources."""
-        place = str(self.root / "reports" / "monitoring")
-        words = ("--cohort", str(cohort or self.read_in()), "--features", str(features or "data/features"))
-        code, found = self.call("monitor", "--model", f"models:/{NAME}@champion", *words, "--out", place)
-        assert code == 0, found
-        return found
+    def monitor(self, cohort: Path | None = None, features: Path | None = None) -> dict[str, Any]:
+        """`mcti monitor` of the champion on a cohort; without one on the newest source data."""
+        out = str(self.root / "reports" / "monitoring")
+        arguments = ("--cohort", str(cohort or self.ingest()), "--features", str(features or "data/features"))
+        code, result = self.call("monitor", "--model", f"models:/{NAME}@champion", *arguments, "--out", out)
+        assert code == 0, result
+        return result
 
     def close(self, month: Month) -> Month:
-        """Write down how the month ended: champion, versions, ledger, hashes of every output of DVC."""
+        """Record the state at the end of the month: champion, versions, ledger, hash of every output of DVC."""
         _, ledger = self.call("ledger", "verify")
-        lines = ledger.get("entries", [])
+        entries = ledger.get("entries", [])
         lock = yaml.safe_load((self.root / "dvc.lock").read_text(encoding="utf-8"))["stages"]
-        month.lines, month.champion = len(lines), lines[-1]["champion"] if lines else None
-        month.decisions = lines[self.months[-1].lines if self.months else 0 :]
+        month.entries, month.champion = len(entries), entries[-1]["champion"] if entries else None
+        month.decisions = entries[self.months[-1].entries if self.months else 0 :]
         month.faults = list(ledger["faults"]) if "faults" in ledger else ledger
         month.hashes = {out["path"]: out["md5"] for stage in lock.values() for out in stage["outs"]}
         registration = json.loads((self.root / "reports" / "registration.json").read_text(encoding="utf-8"))
@@ -173,9 +174,10 @@ class HalfYear:
     def risks(self, out: str) -> dict[str, str]:
         """The champion's risks of the newest cohort, as text: to the last bit."""
         path = self.root / out
-        words = ("--cohort", self.read_in(), "--features", "data/features", "--out", str(path))
-        code, found = self.call("predict", "--model", f"models:/{NAME}@champion", *words, "--set", "predict.workers=1")
-        assert code == 0, found
+        arguments = ("--cohort", self.ingest(), "--features", "data/features", "--out", str(path))
+        model = ("--model", f"models:/{NAME}@champion")
+        code, result = self.call("predict", *model, *arguments, "--set", "predict.workers=1")
+        assert code == 0, result
         return dict(pd.read_csv(path, dtype=str)[["patient_id", "risk"]].to_numpy().tolist())
 
     @staticmethod
@@ -196,26 +198,26 @@ class HalfYear:
         ids = clinical["patient_id"]
         table = pd.DataFrame({"patient_id": ids, "slide_id": ids, "status": "OK"})
         table.to_csv(folder / "slides.csv", index=False)
-        # Martingale-like: who has an event early stands high, who is long without one low.
-        fate = np.where(clinical["event"] == 1, 1.0, -0.5) - clinical["time_months"].to_numpy() / 120
-        fate = (fate - fate.mean()) / fate.std()
-        for name, told in zip(clinical["patient_id"], fate, strict=True):
+        # Similar to a martingale residual: high for an early event, low for a long follow-up without one.
+        outcome = np.where(clinical["event"] == 1, 1.0, -0.5) - clinical["time_months"].to_numpy() / 120
+        outcome = (outcome - outcome.mean()) / outcome.std()
+        for name, value in zip(clinical["patient_id"], outcome, strict=True):
             random = np.random.default_rng(int(name[-3:]))
             rows = random.normal(size=(12, WIDTH)).astype(np.float32)
-            rows[:, 0] += (1.0 * told + 0.7 * random.normal()) if signal else 0.0
-            rows[:, 1] += 4.0 * told if leak else 0.0
+            rows[:, 0] += (1.0 * value + 0.7 * random.normal()) if signal else 0.0
+            rows[:, 1] += 4.0 * value if leak else 0.0
             with h5py.File(folder / f"{name}.h5", "w") as file:
                 file["features"] = rows
                 file["coords"] = np.zeros((len(rows), 2), dtype=np.int64)
 
     @staticmethod
-    def _must(done: Any) -> None:
-        assert done.returncode == 0, done.stdout + done.stderr
+    def _check(process: Any) -> None:
+        assert process.returncode == 0, process.stdout + process.stderr
 
 
 def _first(year: HalfYear) -> None:
     month = Month(1, f"{FIRST} patients, blurred scans: the first model")
-    year.bring(FIRST)
+    year.add_sources(FIRST)
     month.exits["dvc repro"] = year.repro()
     month.exits["promote"], month.numbers["promote"] = year.call("promote")
     year.declare()
@@ -223,8 +225,8 @@ def _first(year: HalfYear) -> None:
 
 
 def _second(year: HalfYear) -> None:
-    month = Month(2, "nothing new")
-    month.rule = year.watch()["rule"]
+    month = Month(2, "no new data")
+    month.rule = year.monitor()["rule"]
     month.exits["dvc repro"] = year.repro()
     month.exits["retraining"], month.tasks, month.numbers["detect"] = year.retraining()
     year.close(month)
@@ -232,18 +234,18 @@ def _second(year: HalfYear) -> None:
 
 def _third(year: HalfYear) -> None:
     month = Month(3, f"{THIRD - FIRST} more patients, the same scans")
-    year.bring(THIRD)
-    month.rule = year.watch()["rule"]
+    year.add_sources(THIRD)
+    month.rule = year.monitor()["rule"]
     month.exits["dvc repro"] = year.repro()
     month.exits["promote"], month.numbers["promote"] = year.call("promote")
     year.close(month)
 
 
 def _fourth(year: HalfYear) -> None:
-    month = Month(4, f"{FOURTH - THIRD} more patients, and every slide scanned anew, sharp")
-    year.bring(FOURTH, signal=True)
-    month.numbers["watch"] = year.watch()
-    month.rule = month.numbers["watch"]["rule"]
+    month = Month(4, f"{FOURTH - THIRD} more patients, and sharp scans of all slides")
+    year.add_sources(FOURTH, signal=True)
+    month.numbers["monitor"] = year.monitor()
+    month.rule = month.numbers["monitor"]["rule"]
     month.exits["dvc repro"] = year.repro()
     month.exits["promote"], month.numbers["promote"] = year.call("promote")
     month.numbers["risks"] = year.risks("month-4.csv")
@@ -251,27 +253,27 @@ def _fourth(year: HalfYear) -> None:
 
 
 def _fifth(year: HalfYear) -> None:
-    month = Month(5, "the follow-up arrives in days, and calls itself months")
-    year.bring(FOURTH, signal=True, scale=30.4375)
+    month = Month(5, "follow-up in days in the column for months")
+    year.add_sources(FOURTH, signal=True, scale=30.4375)
     month.exits["dvc repro"] = year.repro()
     month.exits["promote"], month.numbers["promote"] = year.call("promote")
     year.close(month)
 
 
 def _sixth(year: HalfYear) -> None:
-    month = Month(6, "the fate slipped into the features; promoted on evidence too good, withdrawn when others came")
-    year.bring(FOURTH, signal=True, leak=True)
+    month = Month(6, "features that contain the outcome; promoted on biased evidence, withdrawn on later patients")
+    year.add_sources(FOURTH, signal=True, leak=True)
     month.exits["dvc repro"] = year.repro()
     month.exits["promote"], month.numbers["promote"] = year.call("promote")
     cohort, features = year.later()
-    month.numbers["watch"] = year.watch(cohort, features)
-    month.rule = month.numbers["watch"]["rule"]
+    month.numbers["monitor"] = year.monitor(cohort, features)
+    month.rule = month.numbers["monitor"]["rule"]
     month.exits["rollback"], month.numbers["rollback"] = year.call("rollback")
-    # The clean features of month 4 again: the champion of today must give that month's bits.
-    year.bring(FOURTH, signal=True)
+    # The features of month 4 again: the champion must give the bits of that month.
+    year.add_sources(FOURTH, signal=True)
     month.numbers["risks"] = year.risks("month-6.csv")
     year.close(month)
 
 
 MONTHS = (_first, _second, _third, _fourth, _fifth, _sixth)
-"""The six months; what each must come to is the business of the test."""
+"""The six months; tests/stack/test_half_year.py asserts their outcomes."""

@@ -1,4 +1,4 @@
-"""When a retraining goes on and when not, on a real registry and S3."""
+"""The conditions of a retraining, on a real registry and S3."""
 
 import time
 
@@ -20,7 +20,7 @@ INGEST = IngestParams(name="retrained-cohort")
 
 
 def publish(folder, text: str) -> str:
-    """One more version of the sources, declared the newest."""
+    """A new version of the source data, declared the newest."""
     folder.mkdir(exist_ok=True)
     (folder / "clinical.csv").write_text(text, encoding="utf-8")
     md5 = versions.publish(folder, REMOTE).md5
@@ -30,41 +30,43 @@ def publish(folder, text: str) -> str:
 
 @pytest.fixture
 def champion(servers_of, tmp_path):
-    """A champion trained on the newest version of the sources; the MD5 of that version."""
+    """A champion trained on the newest version of the source data; the MD5 of that version."""
     md5 = publish(tmp_path / "raw", "patient_id\n")
     run = Run(tmp_path / "a run", seed=21)
-    wanted = RegisterParams(name=NAME, experiment="tests")
-    made = register(run.models, run.evaluation, run.validation, wanted, tmp_path / "v.json", origin=Origin(data=md5))
+    params = RegisterParams(name=NAME, experiment="tests")
+    registered = register(
+        run.models, run.evaluation, run.validation, params, tmp_path / "v.json", origin=Origin(data=md5)
+    )
     with tracking.service() as client:
-        client.set_registered_model_alias(NAME, models.CHAMPION, str(made.version))
+        client.set_registered_model_alias(NAME, models.CHAMPION, str(registered.version))
     return md5
 
 
-def look(tmp_path, run: str):
+def detect_for(tmp_path, run: str):
     return detect(NAME, INGEST, REMOTE, run, 48, tmp_path / "report.json")
 
 
-def test_a_new_version_is_taken_by_one_run_and_the_other_yields(champion, tmp_path):
+def test_a_new_data_version_is_acquired_by_one_run_and_the_other_ends(champion, tmp_path):
     md5 = publish(tmp_path / "raw", "patient_id\nP-1\n")
-    first, second = look(tmp_path, "run-1"), look(tmp_path, "run-2")
+    first, second = detect_for(tmp_path, "run-1"), detect_for(tmp_path, "run-2")
     assert (first.retrain, second.retrain) == (True, False)
-    assert second.reason == f"run run-1 is retraining {NAME}: this one yields"
+    assert second.reason == f"run run-1 is retraining {NAME}: this run ends"
     assert first.ingest.clinical == f"dvc+{REMOTE}/{md5}/clinical.csv"
-    assert look(tmp_path, "run-1").go, "a task that is tried again has its own lease"
-    assert not finish(NAME, REMOTE, "run-2"), "the lease is not theirs to give back"
+    assert detect_for(tmp_path, "run-1").retrain, "a retried task acquires its own lease again"
+    assert not finish(NAME, REMOTE, "run-2"), "another run cannot release the lease"
     assert finish(NAME, REMOTE, "run-1")
-    assert look(tmp_path, "run-2").go
+    assert detect_for(tmp_path, "run-2").retrain
     assert finish(NAME, REMOTE, "run-2")
 
 
-def test_a_challenger_that_was_turned_down_is_not_trained_again(champion, tmp_path):
+def test_the_data_of_a_rejected_challenger_are_not_trained_on_again(champion, tmp_path):
     md5 = publish(tmp_path / "raw", "patient_id\nP-2\n")
     run = Run(tmp_path / "another run", seed=22)
-    wanted = RegisterParams(name=NAME, experiment="tests")
-    register(run.models, run.evaluation, run.validation, wanted, tmp_path / "v.json", origin=Origin(data=md5))
-    found = look(tmp_path, "run-3")
-    assert not found.go
-    assert found.reason.startswith("nothing new")
+    params = RegisterParams(name=NAME, experiment="tests")
+    register(run.models, run.evaluation, run.validation, params, tmp_path / "v.json", origin=Origin(data=md5))
+    detected = detect_for(tmp_path, "run-3")
+    assert not detected.retrain
+    assert detected.reason.startswith("no new data")
 
 
 def test_a_model_without_a_champion_is_an_error(champion, tmp_path):
@@ -72,10 +74,10 @@ def test_a_model_without_a_champion_is_an_error(champion, tmp_path):
         detect("never-trained", INGEST, REMOTE, "run-4", 48, tmp_path / "report.json")
 
 
-def test_a_lease_left_by_a_killed_run_ends_by_itself(servers_of):
+def test_the_lease_of_a_killed_run_expires(servers_of):
     address = f"{REMOTE}/leases/old.json"
-    left = lease.Lease(holder="killed", since=time.time() - 3 * 3600)
-    s3.put(address, storage.to_json(left.model_dump()).encode())
+    abandoned = lease.Lease(holder="killed", since=time.time() - 3 * 3600)
+    s3.put(address, storage.to_json(abandoned.model_dump()).encode())
     assert lease.acquire(address, "run-5", 4).holder == "killed"
     assert lease.acquire(address, "run-5", 2).holder == "run-5"
     assert lease.acquire(address, "run-6", 2).holder == "run-5"

@@ -24,7 +24,7 @@ def test_training_and_search_refuse_before_they_read_anything(message, tmp_path)
     nowhere, cuda = tmp_path / "nowhere", TrainParams(device="cuda")
     with pytest.raises(OperationalError, match=message) as caught:
         train(nowhere, nowhere, nowhere, cuda, tmp_path / "out")
-    assert "take the image of target gpu on a node with a GPU" in str(caught.value)
+    assert "use the image of target gpu on a node with a GPU" in str(caught.value)
     with pytest.raises(OperationalError, match=message):
         search(nowhere, nowhere, nowhere, SearchParams(), cuda, tmp_path / "out")
     assert not (tmp_path / "out").exists()

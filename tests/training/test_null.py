@@ -13,7 +13,7 @@ SMALL = {"epochs": 3, "architecture": {"covariates": ["age"], **SIZES}}
 @pytest.mark.parametrize("name", ["mcti", "linear_all"])
 def test_on_permuted_outcomes_c_is_a_half_and_a_leak_is_seen(name):
     """Of 40 patients and 8 permutations the mean has a standard error of .027: a leak lies three and more above."""
-    patients = training_null.made(40)
+    patients = training_null.synthetic(40)
     honest, peeking = (
         [training_null.c_of(patients, name, number, peek=peek, **SMALL) for number in range(8)]
         for peek in (False, True)
@@ -23,7 +23,7 @@ def test_on_permuted_outcomes_c_is_a_half_and_a_leak_is_seen(name):
 
 
 def test_a_permutation_moves_the_follow_up_and_nothing_else():
-    before = training_null.made(30)
+    before = training_null.synthetic(30)
     after = training_null.permuted(before, 1)
     one, two = before.inputs.patients, after.inputs.patients
     assert not np.array_equal(one["time_months"], two["time_months"])

@@ -148,7 +148,7 @@ def test_held_out_patients_have_no_influence_on_the_fit():
 def test_a_training_part_without_an_event_after_holding_out_is_refused_by_name():
     data = factories.dataset(8)
     bags = [dataclasses.replace(bag, event=False) for bag in data.bags.values()]
-    with pytest.raises(DataError, match="0 events in the training part of fold 0, less its inner validation part"):
+    with pytest.raises(DataError, match="0 events in the training part of fold 0, without its inner validation part"):
         folds.prepare(data, bags, factories.settings(patience=1), ("fold", 0), "fold 0")
 
 

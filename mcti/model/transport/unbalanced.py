@@ -19,7 +19,7 @@ SAFE = {torch.float32: 20.0, torch.float64: 150.0}
 
 
 @untraced
-def unbalanced(
+def unbalanced(  # noqa: PLR0913  (the parameters of the transport problem)
     cost: Tensor,
     *,
     entropy: float,

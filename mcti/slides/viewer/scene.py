@@ -101,7 +101,7 @@ class Scene:
         return {"tissue": self._tissue, "tiles": self._tiles, "scores": self._scores}[name](box)
 
     def tile_at(self, x: float, y: float) -> dict[str, Any] | None:
-        """The tile that covers a level-0 point, and its score; None when there is none."""
+        """The tile that covers the point x, y (level-0 px), and its score; None when there is none."""
         coords, footprint = self._tile_corners
         inside = np.flatnonzero(((coords <= (x, y)) & (coords + footprint > (x, y))).all(axis=1))
         if not len(inside):

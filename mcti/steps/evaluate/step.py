@@ -73,7 +73,7 @@ class EvaluateResult(StepResult):
 
 @logged
 @tracked
-def evaluate(
+def evaluate(  # noqa: PLR0913  (a step: inputs, params, out, options)
     cohort: Location,
     features: Location | None,
     folds: Location,

@@ -47,7 +47,7 @@ class _Source:
 
 @logged
 @tracked
-def explain(
+def explain(  # noqa: PLR0913  (a step: inputs, params, out, options)
     model: str,
     cohort: Location | None,
     features: Location | None,

@@ -89,7 +89,7 @@ class Refused:
 
 @logged
 @tracked
-def predict(
+def predict(  # noqa: PLR0913  (a step: inputs, params, out, options)
     model: str,
     cohort: Location | None,
     features: Location | None,

@@ -114,8 +114,7 @@ def test_the_bytes_do_not_depend_on_the_number_of_workers(world, searched, tmp_p
 
 def test_a_value_that_training_refuses_is_named_before_the_first_trial(world, tmp_path):
     for space, words in (
-        ({"learning_rate": [-1.0, 1.0]}, "0 < low < high"),
-        ({"alpha": [0.1, 0.3, 7.0]}, "input should be less than or equal to 1"),
+        ({"learning_rate": [1.0, 1e-3]}, "0 < low < high"),
         ({"alpha": [0.3, 0.1]}, "0 < low < high"),
         ({"preset": ["tiny"]}, "no two different values"),
     ):

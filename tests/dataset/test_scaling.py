@@ -1,0 +1,34 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from mcti.dataset.scaling import fit_covariates, fit_feature_scale, fit_scale
+from mcti.errors import DataError
+from tests.training import factories
+
+
+def test_scales_agree_with_numpy_and_leave_missing_values_out():
+    """Oracle: numpy's nanmean and nanstd in float64."""
+    values = torch.tensor([[1.0, 5.0, 7.0], [3.0, 5.0, float("nan")], [8.0, 5.0, 9.0]])
+    scale = fit_scale(values)
+    np.testing.assert_allclose(scale.mean, np.nanmean(values.double().numpy(), axis=0), rtol=1e-6)  # float32 storage
+    np.testing.assert_allclose(scale.sd[[0, 2]], np.nanstd(values.double().numpy(), axis=0)[[0, 2]], rtol=1e-6)
+    standard = scale(values)
+    assert standard[:, 1].tolist() == [0, 0, 0]  # constant: silent
+    assert standard[1, 2] == 0  # missing: the mean
+    np.testing.assert_allclose(standard[:, 0].numpy().std(), 1, rtol=1e-6)
+
+
+def test_every_patient_weighs_the_same_in_the_scale_of_features():
+    many, one = torch.zeros(99, 1), torch.full((1, 1), 2.0)
+    scale = fit_feature_scale([many, one])
+    assert scale.mean.tolist() == [1.0]
+    assert scale.sd.tolist() == [1.0]
+
+
+def test_a_covariate_without_any_value_is_refused():
+    bags = [dataclasses.replace(bag, covariates={"age": None}) for bag in factories.bags(3)]
+    with pytest.raises(DataError, match="no patient has a value of covariate 'age'"):
+        fit_covariates(bags, ("age",))
