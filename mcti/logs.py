@@ -165,5 +165,5 @@ def _log_warning(
     line: Any = None,  # noqa: ARG001
 ) -> None:
     ours = category.__module__.partition(".")[0] == "mcti"
-    place = "" if ours else f"{category.__name__} ({filename}:{lineno}): "
-    _logger.warning("%s%s", place, message)
+    location = "" if ours else f"{category.__name__} ({filename}:{lineno}): "
+    _logger.warning("%s%s", location, message)

@@ -40,18 +40,18 @@ class RateEstimator:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._samples: deque[tuple[float, float]] = deque()  # (time, items made by this process by then)
-        self._now = self._made = 0.0
+        self._now = self._processed = 0.0
 
     def update(self, done: float, restored: float = 0) -> None:
         """`done` items are finished, `restored` of them not by this process."""
-        self._now, self._made = self._clock(), done - restored
-        if self._samples and self._made < self._samples[-1][1]:
+        self._now, self._processed = self._clock(), done - restored
+        if self._samples and self._processed < self._samples[-1][1]:
             self._samples.clear()  # another sequence has begun
         if self._samples:
-            at, made = self._samples[-1]
-            if self._made == made or self._now - at < _SAMPLE_SECONDS:
+            at, processed = self._samples[-1]
+            if self._processed == processed or self._now - at < _SAMPLE_SECONDS:
                 return
-        self._samples.append((self._now, self._made))
+        self._samples.append((self._now, self._processed))
         while len(self._samples) > 2 and self._is_spare(*self._samples[1]):
             self._samples.popleft()
 
@@ -60,16 +60,16 @@ class RateEstimator:
         """Items a second; None: not known yet."""
         if not self._samples:
             return None
-        span, made = self._now - self._samples[0][0], self._made - self._samples[0][1]
-        return made / span if span >= _LEAST_SECONDS and made > 0 else None
+        span, processed = self._now - self._samples[0][0], self._processed - self._samples[0][1]
+        return processed / span if span >= _LEAST_SECONDS and processed > 0 else None
 
     def seconds_left(self, done: float, total: float) -> float | None:
         """Remaining time; None: not known yet."""
         return None if self.rate is None else max(0.0, total - done) / self.rate
 
-    def _is_spare(self, at: float, made: float) -> bool:
+    def _is_spare(self, at: float, processed: float) -> bool:
         """Whether the window may start at this sample."""
-        return at <= self._now - _WINDOW_SECONDS and made <= self._made - _WINDOW_ITEMS
+        return at <= self._now - _WINDOW_SECONDS and processed <= self._processed - _WINDOW_ITEMS
 
 
 class ProgressLog:

@@ -59,15 +59,15 @@ def text(sentence: str, also: Iterable[str] = ()) -> str:
         return sentence
     known = _registered | _counted(also)
     pieces, longest = _PIECES.findall(sentence), max(known.values(), default=0)
-    told: list[str] = []
-    place = 0
-    while place < len(pieces):
+    parts: list[str] = []
+    position = 0
+    while position < len(pieces):
         # Of two ids the longer one: P-1 must not hide half of P-1-A.
-        ends = range(min(place + longest, len(pieces)), place, -1)
-        end = next((end for end in ends if "".join(pieces[place:end]) in known), None)
-        told.append(pieces[place] if end is None else hashed("".join(pieces[place:end])))
-        place = place + 1 if end is None else end
-    return _NAMED.sub(_hide, "".join(told))
+        ends = range(min(position + longest, len(pieces)), position, -1)
+        end = next((end for end in ends if "".join(pieces[position:end]) in known), None)
+        parts.append(pieces[position] if end is None else hashed("".join(pieces[position:end])))
+        position = position + 1 if end is None else end
+    return _NAMED.sub(_hide, "".join(parts))
 
 
 def tree(value: Any, *, named: bool = False) -> Any:

@@ -45,8 +45,8 @@ def get(location: str) -> tuple[bytes, str]:
     """
     bucket, key = split_address(location)
     with service(location):
-        found = client().get_object(Bucket=bucket, Key=key)
-        return bytes(found["Body"].read()), str(found["ETag"])
+        response = client().get_object(Bucket=bucket, Key=key)
+        return bytes(response["Body"].read()), str(response["ETag"])
 
 
 def put(location: str, body: bytes, *, only_if_absent: bool = False, only_if_etag: str = "") -> str:
@@ -202,10 +202,10 @@ def service(location: str, *, many: bool = False) -> Iterator[None]:
 
     longest = longest_wait()
     # Without the key, which may hold a patient's id.
-    place = urlsplit(os.environ.get("AWS_ENDPOINT_URL_S3", "")).netloc.rpartition("@")[2] or "AWS"
+    server = urlsplit(os.environ.get("AWS_ENDPOINT_URL_S3", "")).netloc.rpartition("@")[2] or "AWS"
     try:
         with log_while_waiting(
-            f"S3 ({place}), bucket {split_address(location)[0]}", _MANY_REQUESTS.format(longest) if many else longest
+            f"S3 ({server}), bucket {split_address(location)[0]}", _MANY_REQUESTS.format(longest) if many else longest
         ):
             yield
     except exceptions.ClientError as error:

@@ -51,13 +51,13 @@ def join(location: Location, *names: str) -> str:
 
 def translate_os_error(error: OSError, where: Location | None = None) -> MctiError:
     """The error a person can act on for what the operating system said."""
-    place = str(where or error.filename or "")
+    location = str(where or error.filename or "")
     if isinstance(error, FileNotFoundError):
-        return DataError("no such file or folder", place, "check the path")
+        return DataError("no such file or folder", location, "check the path")
     if isinstance(error, IsADirectoryError | NotADirectoryError):
-        return DataError("a file was expected where a folder is, or the reverse", place, "check the path")
+        return DataError("a file was expected where a folder is, or the reverse", location, "check the path")
     what, hint = _OS_ERRORS.get(error.errno or 0, (error.strerror or str(error), "see the message of the system"))
-    return OperationalError(what, place, hint)
+    return OperationalError(what, location, hint)
 
 
 @contextlib.contextmanager

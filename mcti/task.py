@@ -79,12 +79,12 @@ def to_mcti_error(error: BaseException) -> MctiError:
     return MctiError(f"{type(error).__name__}: {error}", "", "run again with --debug and report it")
 
 
-def _fail(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _fail(error_type: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """The hook of a process that ends by an exception."""
     shown = to_mcti_error(error)
     logs.begin("ERROR")  # does nothing, unless MCTI_LOG_LEVEL itself is what is wrong
     if shown.code == "defect" or logging.getLogger("mcti").isEnabledFor(logging.DEBUG):
-        sys.__excepthook__(kind, error, trace)
+        sys.__excepthook__(error_type, error, trace)
     # A pause is no success of a task: its outputs are not there.
     code = shown.exit_code or INTERRUPTED
     _reported.append(str(shown))

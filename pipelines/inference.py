@@ -37,16 +37,18 @@ def inference(settings: Settings, data: str, version: str = "") -> Any:
         data: str = data,
     ) -> None:
         last = outcome(remote=settings.cluster.remote or "")
-        with dsl.ExitHandler(parts.place(last, "utility", cache=False), name="inference"):
+        with dsl.ExitHandler(parts.configure(last, "utility", cache=False), name="inference"):
             keys, cohort = parts.keys({"ingest": ingest, "extract": extract}, data), parts.sources(ingest, data)
             inputs = {"cohort": cohort, "features": parts.features(extract, cohort, keys)}
             # The alias may have moved since the last run: predictions are never taken from the cache.
-            predicted = parts.place(predict_component(params=predict, model=model, **inputs), "predict", cache=False)
+            predicted = parts.configure(
+                predict_component(params=predict, model=model, **inputs), "predict", cache=False
+            )
             explained = explain_component(params=explain, model=model, patient_ids=[], **inputs)
-            explanation = parts.place(explained, "explain", cache=False).after(predicted).outputs["explanation"]
+            explanation = parts.configure(explained, "explain", cache=False).after(predicted).outputs["explanation"]
             with dsl.ParallelFor(items=parts.shards, name="slides") as shard:
                 images = heatmaps(shard=shard, shards=len(parts.shards), explanation=explanation, **inputs)
-                parts.place(images, "explain", cache=False)
+                parts.configure(images, "explain", cache=False)
             published = parts.publish(predictions=predicted.outputs["predictions"], explanation=explanation)
             parts.conclude("new patients predicted", after=[images, *published])
 

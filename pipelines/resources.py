@@ -7,7 +7,9 @@ from mcti.params import ClusterParams, TaskParams
 USER = 10001  # the user of the image (Dockerfile)
 
 
-def place(task: dsl.PipelineTask, name: str, cluster: ClusterParams, *, cache: bool, version: str) -> dsl.PipelineTask:
+def configure(
+    task: dsl.PipelineTask, name: str, cluster: ClusterParams, *, cache: bool, version: str
+) -> dsl.PipelineTask:
     """Give `task` the image, resources, retries, time-out, secrets and volumes of row `name`.
 
     name    alias of a row of `cluster.steps`

@@ -47,10 +47,10 @@ def retraining(settings: Settings, data: str = "", version: str = "") -> Any:  #
         sections = {"extract": extract, "split": split, "search": search, "train": train, "evaluate": evaluate}
         sections |= {"register": register, "promote": promote}
         last = release_lease(register=register, remote=remote)
-        with dsl.ExitHandler(parts.place(last, "utility", cache=False), name="retraining"):
+        with dsl.ExitHandler(parts.configure(last, "utility", cache=False), name="retraining"):
             hours = settings.cluster.lease_hours
             detected = detect_new_data(params=ingest, register=register, remote=remote, hours=hours)
-            newest = parts.place(detected, "utility", cache=False).outputs
+            newest = parts.configure(detected, "utility", cache=False).outputs
             with dsl.If(newest["Output"] == True, name="new-data"):  # noqa: E712  (a condition of KFP's, not of Python)
                 keys = parts.keys(sections | {"ingest": newest["ingest"]}, newest["data"])
                 cohort = parts.sources(newest["ingest"], newest["data"])

@@ -43,11 +43,11 @@ class Stages:
     cache: bool
     version: str
 
-    def place(self, task: dsl.PipelineTask, name: str, *, cache: bool | None = None) -> dsl.PipelineTask:
+    def configure(self, task: dsl.PipelineTask, name: str, *, cache: bool | None = None) -> dsl.PipelineTask:
         """`task` with the resources of row `name`."""
         # A tag may point to another image later, and KFP's cache compares the name only.
         cache = (self.cache if cache is None else cache) and "@sha256:" in self.cluster.image
-        return resources.place(task, name, self.cluster, cache=cache, version=self.version)
+        return resources.configure(task, name, self.cluster, cache=cache, version=self.version)
 
     @property
     def config(self) -> dsl.PipelineConfig | None:
@@ -64,42 +64,42 @@ class Stages:
         """Hashes of what cohort, features, folds, best settings and evaluation depend on: `key` of their readers."""
         steps = ("ingest", "extract", "split", "search", "train", "evaluate")
         texts = {name: sections.get(name, "") for name in steps}
-        return dict(self.place(cache_keys(data=data, **texts), "utility").outputs)
+        return dict(self.configure(cache_keys(data=data, **texts), "utility").outputs)
 
     def sources(self, ingest: Any, data: Any) -> Any:
         """The cohort of the source tables."""
-        return self.place(ingest_component(params=ingest, data=data), "ingest").outputs["cohort"]
+        return self.configure(ingest_component(params=ingest, data=data), "ingest").outputs["cohort"]
 
     def features(self, extract: Any, cohort: Any, keys: Artifacts, after: dsl.PipelineTask | None = None) -> Any:
         """Features of the slides of the cohort: one task per shard, then merged."""
         shards = len(self.shards)
         with dsl.ParallelFor(items=self.shards, name="shards") as shard:
             part = extract_component(params=extract, key=keys["cohort"], shard=shard, shards=shards, cohort=cohort)
-            self.place(part.after(after) if after is not None else part, "extract")
+            self.configure(part.after(after) if after is not None else part, "extract")
         parts = dsl.Collected(part.outputs["features"])
         whole = merge_features(params=extract, key=keys["features"], parts=parts)
-        return self.place(whole, "utility").outputs["whole"]
+        return self.configure(whole, "utility").outputs["whole"]
 
     def validate(self, validate: Any, cohort: Any, keys: Artifacts) -> dsl.PipelineTask:
         """The check of the cohort against its contract; the other tasks run after it."""
-        return self.place(validate_component(params=validate, key=keys["cohort"], cohort=cohort), "validate")
+        return self.configure(validate_component(params=validate, key=keys["cohort"], cohort=cohort), "validate")
 
     def monitor(self, monitor: Any, model: Any, inputs: Artifacts) -> dsl.PipelineTask:
         """The champion checked on the new patients; its output is true where it must be retrained."""
-        return self.place(monitor_component(params=monitor, model=model, **inputs), "monitor", cache=False)
+        return self.configure(monitor_component(params=monitor, model=model, **inputs), "monitor", cache=False)
 
     def search(self, sections: Artifacts, inputs: Artifacts, keys: Artifacts) -> Any:
         """The best settings: from one task, or from `cluster.search_workers` tasks that share a PostgreSQL study."""
         arguments = {"params": sections["search"], "train": sections["train"], "key": keys["folds"], **inputs}
         if self.cluster.search_workers == 1:
-            return self.place(search_component(**arguments), "search").outputs["best"]
-        study = self.place(create_study(**arguments), "utility", cache=False)
+            return self.configure(search_component(**arguments), "search").outputs["best"]
+        study = self.configure(create_study(**arguments), "utility", cache=False)
         with dsl.ParallelFor(items=list(range(self.cluster.search_workers)), name="workers"):
             worker = search_component(**arguments).after(study)
-            self.place(worker, "search", cache=False)
+            self.configure(worker, "search", cache=False)
         # All trials are complete: one more search adds none, and writes the result of all of them.
         collected = search_component(**arguments).after(worker).set_display_name("collect")
-        return self.place(collected, "search", cache=False).outputs["best"]
+        return self.configure(collected, "search", cache=False).outputs["best"]
 
     def train_and_promote(
         self,
@@ -119,44 +119,46 @@ class Stages:
         data        MD5 of the sources, recorded with the model version
         lease       address of the lease of a retraining
         """
-        folds = self.place(split_component(params=sections["split"], key=keys["features"], **inputs), "split").outputs
+        folds = self.configure(
+            split_component(params=sections["split"], key=keys["features"], **inputs), "split"
+        ).outputs
         inputs = {**inputs, "folds": folds["folds"]}
         best, key = self.search(sections, inputs, keys), keys["best"]
         with dsl.ParallelFor(folds["Output"], name="folds", parallelism=self.cluster.parallel_folds) as fold:
             model = train_component(params=sections["train"], key=key, fold=fold, best=best, **inputs)
-            self.place(model, "train")
+            self.configure(model, "train")
         merged = merge_models(key=key, parts=dsl.Collected(model.outputs["model"]))
-        models = self.place(merged, "utility").outputs["whole"]
+        models = self.configure(merged, "utility").outputs["whole"]
         evaluated = evaluate_component(params=sections["evaluate"], key=key, models=models, **inputs)
-        report = self.place(evaluated, "evaluate").outputs["report"]
+        report = self.configure(evaluated, "evaluate").outputs["report"]
         reports = {"evaluation": report, "validation": validated.outputs["report"]}
-        plots = self.place(visualize(key=keys["evaluation"], evaluation=report), "utility")
+        plots = self.configure(visualize(key=keys["evaluation"], evaluation=report), "utility")
         registered = register_component(params=sections["register"], data=data, models=models, **reports)
-        version = self.place(registered, "register", cache=False).outputs["version"]
+        version = self.configure(registered, "register", cache=False).outputs["version"]
         promoted = promote_component(params=sections["promote"], version=version)
-        verdict = self.place(promoted, "promote", cache=False).outputs["verdict"]
+        verdict = self.configure(promoted, "promote", cache=False).outputs["verdict"]
         published = self.publish(features=inputs["features"], models=models, evaluation=report)
         last = conclude_verdict(verdict=verdict, remote=self.cluster.remote or "", lease=lease)
-        self.place_last(last, after=[plots, *published])
+        self.configure_last(last, after=[plots, *published])
 
     def publish(self, **results: Any) -> list[dsl.PipelineTask]:
         """Results as versions in DVC's remote, where the settings name one; the tasks."""
         tasks = []
         for name, result in results.items() if self.cluster.remote else ():
             task = publish(remote=self.cluster.remote, name=name, result=result)
-            tasks.append(self.place(task.set_display_name(f"publish-{name}"), "utility", cache=False))
+            tasks.append(self.configure(task.set_display_name(f"publish-{name}"), "utility", cache=False))
         return tasks
 
     def conclude(self, reason: Any, after: list[dsl.PipelineTask], lease: Any = "") -> None:
         """The last task of a branch that ends for `reason`."""
-        self.place_last(conclude(reason=reason, remote=self.cluster.remote or "", lease=lease), after)
+        self.configure_last(conclude(reason=reason, remote=self.cluster.remote or "", lease=lease), after)
 
-    def place_last(self, task: dsl.PipelineTask, after: list[dsl.PipelineTask]) -> None:
+    def configure_last(self, task: dsl.PipelineTask, after: list[dsl.PipelineTask]) -> None:
         """Place the task that marks the run as successful: after every task of its branch whose output is not read.
 
         It belongs to the same branch, since KFP skips a task that waits for a skipped branch. It is never cached.
         """
-        self.place(task.after(*after), "utility", cache=False).set_display_name("conclude")
+        self.configure(task.after(*after), "utility", cache=False).set_display_name("conclude")
 
 
 def sections_of(settings: Settings) -> dict[str, str]:

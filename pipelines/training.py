@@ -44,7 +44,7 @@ def training(settings: Settings, data: str, version: str = "") -> Any:
         sections = {"ingest": ingest, "extract": extract, "split": split, "search": search, "train": train}
         sections |= {"evaluate": evaluate, "register": register, "promote": promote}
         last = outcome(remote=settings.cluster.remote or "")
-        with dsl.ExitHandler(parts.place(last, "utility", cache=False), name="training"):
+        with dsl.ExitHandler(parts.configure(last, "utility", cache=False), name="training"):
             keys, cohort = parts.keys(sections, data), parts.sources(ingest, data)
             validated = parts.validate(validate, cohort, keys)
             inputs = {"cohort": cohort, "features": parts.features(extract, cohort, keys, after=validated)}

@@ -30,11 +30,11 @@ def main(words: list[str]) -> int:
     done = subprocess.run([sys.executable, "-m", "pip", *_REPORT, *words], stdout=subprocess.PIPE, text=True)
     if done.returncode:
         return 2
-    found = accelerator_packages(json.loads(done.stdout))
-    if found:
-        shown = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+    packages = accelerator_packages(json.loads(done.stdout))
+    if packages:
+        shown = ", ".join(packages[:3]) + (f" and {len(packages) - 3} more" if len(packages) > 3 else "")
         print(shown)  # noqa: T201  (the answer of a program)
-    return int(bool(found))
+    return int(bool(packages))
 
 
 if __name__ == "__main__":

@@ -50,15 +50,15 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Announce, ask, run, print the table; the exit code."""
-    given = parser().parse_args(arguments)
-    if given.list:
+    options = parser().parse_args(arguments)
+    if options.list:
         print("\n".join(f"{step.name:<16} {step.does}" for step in (*STEPS, CLEAN)))  # noqa: T201
         return 0
-    steps, session, good = _steps(given), None, False
+    steps, session, good = _steps(options), None, False
     try:
-        session = _session(given, steps)
+        session = _session(options, steps)
         print(announcement(session, steps), flush=True)  # noqa: T201
-        if not given.yes and not _agreed(steps):
+        if not options.yes and not _agreed(steps):
             raise Missing("nobody agreed: answer yes, or run with YES=1")
         write_settings(session)
         if len(steps) == len(STEPS):
@@ -73,12 +73,12 @@ def main(arguments: list[str] | None = None) -> int:
     return 0 if good else 1
 
 
-def _steps(given: argparse.Namespace) -> list[Step]:
-    if given.clean:
+def _steps(options: argparse.Namespace) -> list[Step]:
+    if options.clean:
         return [CLEAN]
-    if given.offline:
+    if options.offline:
         return chosen(STEPS, None, OFFLINE)
-    return chosen((*STEPS, CLEAN) if given.only else STEPS, given.first, given.only)
+    return chosen((*STEPS, CLEAN) if options.only else STEPS, options.first, options.only)
 
 
 def needs_cluster(steps: list[Step]) -> bool:
@@ -86,28 +86,28 @@ def needs_cluster(steps: list[Step]) -> bool:
     return any(step.name not in OFFLINE for step in steps)
 
 
-def _session(given: argparse.Namespace, steps: list[Step]) -> Session:
+def _session(arguments: argparse.Namespace, steps: list[Step]) -> Session:
     """Options and the facts of earlier rehearsals in the same folder."""
     online = needs_cluster(steps)
-    if given.namespace != "mcti":
-        raise Missing(f"namespace {given.namespace}: the manifests are for the namespace mcti")
-    if online and not given.host and any(step.name not in ("look", "install", "clean") for step in steps):
+    if arguments.namespace != "mcti":
+        raise Missing(f"namespace {arguments.namespace}: the manifests are for the namespace mcti")
+    if online and not arguments.host and any(step.name not in ("look", "install", "clean") for step in steps):
         forward = "kubectl -n kubeflow port-forward service/ml-pipeline 8888:8888"
         hint = f"for instance HOST=http://localhost:8888 beside `{forward}`"
         raise Missing(f"no address of Kubeflow Pipelines is named: {hint}")
     options = Options(
-        host=given.host,
-        context=(given.context or _current_context()) if online else "",
-        namespace=given.namespace,
-        runs_namespace=given.runs_namespace or given.namespace,
-        multi_user=given.multi_user,
-        image=given.image,
-        services_image=given.services_image,
-        postgres_image=given.postgres_image,
-        seaweedfs_image=given.seaweedfs_image,
-        patience=given.patience,
+        host=arguments.host,
+        context=(arguments.context or _current_context()) if online else "",
+        namespace=arguments.namespace,
+        runs_namespace=arguments.runs_namespace or arguments.namespace,
+        multi_user=arguments.multi_user,
+        image=arguments.image,
+        services_image=arguments.services_image,
+        postgres_image=arguments.postgres_image,
+        seaweedfs_image=arguments.seaweedfs_image,
+        patience=arguments.patience,
     )
-    folder = given.folder.resolve()
+    folder = arguments.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     session = Session(options, ROOT, folder)
     if saved(session).exists():

@@ -19,11 +19,11 @@ def backed_up(session: Session) -> str:
     before = set(_stored(session))
     for _ in range(2):
         run_job(session, "backup", "backup", 1800)
-    made = sorted(set(_stored(session)) - before)
-    if len(made) != 2:
-        raise Differs(f"two backups left {len(made)} objects below {PREFIX}")
-    session.facts["backup"] = made[-1]
-    return f"{made[0]} and {made[1].rpartition('/')[2]}"
+    new_objects = sorted(set(_stored(session)) - before)
+    if len(new_objects) != 2:
+        raise Differs(f"two backups left {len(new_objects)} objects below {PREFIX}")
+    session.facts["backup"] = new_objects[-1]
+    return f"{new_objects[0]} and {new_objects[1].rpartition('/')[2]}"
 
 
 def restored(session: Session) -> str:
@@ -71,8 +71,8 @@ def _restore(session: Session, dump: str) -> list[str]:
     connected = "SELECT count(*) FROM pg_stat_activity WHERE datname IN ('mlflow', 'search')"
     wait_until("nobody connected to the databases", lambda: _psql(session, "postgres", connected).strip() == "0", 120)
     words = ["exec", "-i", "postgresql-0", "--", "sh", "-c", f"psql -U '{user}' -d postgres -f - 2>&1 >/dev/null"]
-    told = session.cluster.call(*words, limit=1800, stdin=dump)
-    return [line for line in told.splitlines() if "ERROR" in line and not EXPECTED.search(line)]
+    output = session.cluster.call(*words, limit=1800, stdin=dump)
+    return [line for line in output.splitlines() if "ERROR" in line and not EXPECTED.search(line)]
 
 
 def _fetched(session: Session, address: str) -> str:

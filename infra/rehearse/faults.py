@@ -30,13 +30,13 @@ def killed(service: str) -> Any:
     """An action that kills the pod of a service (mlflow, postgresql, s3) and waits until another one is ready."""
 
     def action(session: Session) -> str:
-        cluster, kind = session.cluster, "deployment" if service == "mlflow" else "statefulset"
+        cluster, resource = session.cluster, "deployment" if service == "mlflow" else "statefulset"
         label = f"app.kubernetes.io/name={service}"
-        found = cluster.read("pods", "-l", label).get("items", ())
-        if not found:
+        existing = cluster.read("pods", "-l", label).get("items", ())
+        if not existing:
             raise Missing(f"no pod of {service} in {session.options.namespace}: run the step `install`")
-        old = {pod["metadata"]["uid"] for pod in found}
-        names = [pod["metadata"]["name"] for pod in found]
+        old = {pod["metadata"]["uid"] for pod in existing}
+        names = [pod["metadata"]["name"] for pod in existing]
         cluster.call("delete", "pod", *names, "--grace-period=0", "--force", limit=120)
 
         def replaced() -> bool:
@@ -44,7 +44,7 @@ def killed(service: str) -> Any:
             return bool(pods) and not old & {pod["metadata"]["uid"] for pod in pods}
 
         wait_until(f"another pod of {service}", replaced, 300 * session.options.patience)
-        cluster.rolled_out(f"{kind}/{service}")
+        cluster.rolled_out(f"{resource}/{service}")
         return f"{', '.join(names)} deleted by force; another one is ready"
 
     return action

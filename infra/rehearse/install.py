@@ -38,11 +38,11 @@ def looked_at(session: Session) -> str:
         ) from error
     if "serverVersion" not in version:
         raise Missing(f"context {options.context} names no API server: check CONTEXT")
-    for verb, kind in RIGHTS:
+    for verb, resource in RIGHTS:
         # The answer "no" has exit code 1, as an error has.
-        answer = cluster.call("auth", "can-i", verb, kind, codes=(0, 1)).strip()
+        answer = cluster.call("auth", "can-i", verb, resource, codes=(0, 1)).strip()
         if answer != "yes":
-            raise Missing(f"no right to {verb} {kind} in {options.namespace}: use a context of its administrator")
+            raise Missing(f"no right to {verb} {resource} in {options.namespace}: use a context of its administrator")
     if not cluster.read("storageclass").get("items"):
         raise Missing("the cluster has no storage class, so claims never bind: install a provisioner of volumes")
     if options.host:
@@ -57,22 +57,24 @@ def _kubeflow_answers(session: Session) -> None:
             raise Missing(f"{check['detail']}: {check['hint']}")
     try:
         words = ("deployments", "-A", "--field-selector", "metadata.name=ml-pipeline")
-        found = [each["metadata"]["namespace"] for each in session.cluster.read(*words).get("items", ())]
+        namespaces = [each["metadata"]["namespace"] for each in session.cluster.read(*words).get("items", ())]
     except Differs:  # no right to look elsewhere: nothing is known
         return
     options = session.options
-    if found and not options.multi_user and options.runs_namespace not in found:
-        told = f"Kubeflow Pipelines lies in {found[0]} and starts its runs there, not in {options.runs_namespace}"
-        raise Missing(f"{told}: RUNS_NAMESPACE={found[0]}, or ARGS=--multi-user for Profiles")
+    if namespaces and not options.multi_user and options.runs_namespace not in namespaces:
+        message = (
+            f"Kubeflow Pipelines lies in {namespaces[0]} and starts its runs there, not in {options.runs_namespace}"
+        )
+        raise Missing(f"{message}: RUNS_NAMESPACE={namespaces[0]}, or ARGS=--multi-user for Profiles")
 
 
 def installed(session: Session) -> str:
     """Namespace, Secrets, overlay; then the same overlay once more, which must change nothing."""
     cluster = session.cluster
-    if not cluster.there("namespace", session.options.namespace):
+    if not cluster.exists("namespace", session.options.namespace):
         cluster.call("create", "namespace", session.options.namespace)
         session.facts["made_namespace"] = True
-    session.facts.setdefault("made_services", not cluster.there("statefulset", "postgresql"))
+    session.facts.setdefault("made_services", not cluster.exists("statefulset", "postgresql"))
     _make_secrets(session)
     write_site(session)
     cluster.call("delete", "job", "buckets", "--ignore-not-found")
@@ -90,7 +92,7 @@ def _buckets_made(session: Session) -> None:
     cluster, job = session.cluster, "buckets"
 
     def over() -> Any:
-        return cluster.job_end(job) if cluster.there("job", job) else {"type": "Complete"}
+        return cluster.job_end(job) if cluster.exists("job", job) else {"type": "Complete"}
 
     end = wait_until("the end of job buckets", over, 660 * session.options.patience)
     if end["type"] == "Failed":
@@ -112,8 +114,8 @@ def _applied_again(session: Session) -> list[str]:
 
 
 def _generations(session: Session) -> dict[str, int]:
-    found = session.cluster.read("statefulsets").get("items", ())
-    return {each["metadata"]["name"]: each["metadata"]["generation"] for each in found}
+    statefulsets = session.cluster.read("statefulsets").get("items", ())
+    return {each["metadata"]["name"]: each["metadata"]["generation"] for each in statefulsets}
 
 
 def write_site(session: Session, **images: str) -> Path:
@@ -141,26 +143,26 @@ def write_site(session: Session, **images: str) -> Path:
 
 def _image(name: str, text: str) -> dict[str, str]:
     """`text` is repository[:tag][@digest], as a kustomization names its parts."""
-    found = re.fullmatch(r"(?P<newName>.+?)(:(?P<newTag>[\w][\w.-]*))?(@(?P<digest>sha256:[0-9a-f]{64}))?", text)
-    if not found:
+    match = re.fullmatch(r"(?P<newName>.+?)(:(?P<newTag>[\w][\w.-]*))?(@(?P<digest>sha256:[0-9a-f]{64}))?", text)
+    if not match:
         raise Missing(f"{text!r} is no name of an image: write repository:tag or repository@sha256:…")
-    return {"name": name, **{key: value for key, value in found.groupdict().items() if value}}
+    return {"name": name, **{key: value for key, value in match.groupdict().items() if value}}
 
 
 def _make_secrets(session: Session) -> None:
     """Those of the runbook, where they are not there yet; random keys, never written to a file."""
     cluster = session.cluster
-    if not cluster.there("secret", "mcti-s3"):
+    if not cluster.exists("secret", "mcti-s3"):
         access, key = random.token_hex(10), random.token_hex(20)
         make_secret(session, "mcti-s3", access_key=access, secret_key=key)
-    if not cluster.there("secret", "mcti-s3-identities"):
+    if not cluster.exists("secret", "mcti-s3-identities"):
         pair = session.secret("mcti-s3")
         make_secret(
             session,
             "mcti-s3-identities",
             **{"identities.json": identities((pair["access_key"], pair["secret_key"]))},
         )
-    if not cluster.there("secret", "mcti-postgresql"):
+    if not cluster.exists("secret", "mcti-postgresql"):
         set_password(session, "mcti", random.token_hex(16))
     session.facts["user"] = session.secret("mcti-postgresql")["user"]
 
@@ -184,7 +186,7 @@ def set_password(session: Session, user: str, password: str) -> None:
 def make_secret(session: Session, name: str, *, namespace: str | None = None, **values: str) -> None:
     """Create a Secret or replace its values; they go through standard input, so that no process list shows them."""
     where = namespace or session.options.namespace
-    if not session.cluster.there("secret", name, namespace=where):
+    if not session.cluster.exists("secret", name, namespace=where):
         session.facts.setdefault("made_secrets", []).append([where, name])
     tree = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": values}
     session.cluster.call("apply", "-f", "-", stdin=json.dumps(tree), namespace=namespace)
@@ -205,9 +207,9 @@ def _for_runs_elsewhere(session: Session) -> None:
 def diagnosed(session: Session) -> str:
     """`mcti pipeline doctor`: everything that the pipelines need is there."""
     write_settings(session)
-    found = session.pipeline("doctor")
-    lacking = [check for check in found["checks"] if check["state"] == "missing"]
+    diagnosis = session.pipeline("doctor")
+    lacking = [check for check in diagnosis["checks"] if check["state"] == "missing"]
     if lacking:
-        told = "; ".join(f"{check['name']} ({check['detail']}: {check['hint']})" for check in lacking)
-        raise Missing(f"`mcti pipeline doctor` finds missing: {told}")
-    return f"{len(found['checks'])} checks, nothing missing"
+        message = "; ".join(f"{check['name']} ({check['detail']}: {check['hint']})" for check in lacking)
+        raise Missing(f"`mcti pipeline doctor` finds missing: {message}")
+    return f"{len(diagnosis['checks'])} checks, nothing missing"

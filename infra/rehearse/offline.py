@@ -20,7 +20,7 @@ def rendered(session: Session) -> str:
 def checked(session: Session) -> str:
     """The three pipelines with the settings of this rehearsal: compiled, and checked by `mcti pipeline check`."""
     write_settings(session)
-    for kind in KINDS:
-        session.mcti("pipeline", "compile", "--kind", kind, "--data", ANY_VERSION, "--out", f"{kind}.yaml")
-        session.mcti("pipeline", "check", f"{kind}.yaml")
+    for pipeline in KINDS:
+        session.mcti("pipeline", "compile", "--kind", pipeline, "--data", ANY_VERSION, "--out", f"{pipeline}.yaml")
+        session.mcti("pipeline", "check", f"{pipeline}.yaml")
     return f"{len(KINDS)} pipelines compiled, no rule broken"

@@ -13,10 +13,10 @@ _HINT = "set COMPILED_PIPELINE_SPEC_PATCH (infra/runbook.md, Prepare Kubeflow Pi
 _LOOP_HINT = "where the task outside the loop was tried again, this Kubeflow ignores retries inside ParallelFor"
 
 
-def fails_once(folder: str, place: str) -> None:  # noqa: D103  (the text becomes the task's; KFP shows it)
+def fails_once(folder: str, position: str) -> None:  # noqa: D103  (the text becomes the task's; KFP shows it)
     from mcti import s3
 
-    marker = f"{folder}/{place}"
+    marker = f"{folder}/{position}"
     if not s3.exists(marker):
         s3.put(marker, b"first attempt")
         raise SystemExit("the first attempt fails on purpose: the second one succeeds")
@@ -43,17 +43,17 @@ def _judged(session: Session, run: str, *, in_loop: bool) -> str:
     Raises
         Differs: it did not succeed at its second attempt, whatever became of the other.
     """
-    found = session.ended(run, 1800)
+    status = session.ended(run, 1800)
     # `mcti pipeline status` adds the number of the iteration to the name of a task in a loop.
-    task = next((each for each in found["tasks"] if (":" in each["name"]) is in_loop), None)
+    task = next((each for each in status["tasks"] if (":" in each["name"]) is in_loop), None)
     if task is None or not task["attempts"]:
-        raise Differs(f"the task did not run; run {run} ended {found['state']}")
-    seen = f"{task['name']} of run {run} ended {task['state']} after {_attempts(task['attempts'])}"
+        raise Differs(f"the task did not run; run {run} ended {status['state']}")
+    observed = f"{task['name']} of run {run} ended {task['state']} after {_attempts(task['attempts'])}"
     if task["state"] != "SUCCEEDED":
-        raise Differs(f"{seen}: {_LOOP_HINT if in_loop else _HINT}")
+        raise Differs(f"{observed}: {_LOOP_HINT if in_loop else _HINT}")
     if task["attempts"] != 2:
-        raise Differs(seen)
-    return seen
+        raise Differs(observed)
+    return observed
 
 
 def _attempts(count: int) -> str:
@@ -65,9 +65,9 @@ def _pipeline(image: str) -> object:
 
     @dsl.pipeline(name=f"{MODEL}-fails-once")
     def pipeline(folder: str) -> None:
-        _within_limits(component(folder=folder, place="outside"))
-        with dsl.ParallelFor(["inside"]) as place:
-            _within_limits(component(folder=folder, place=place))
+        _within_limits(component(folder=folder, position="outside"))
+        with dsl.ParallelFor(["inside"]) as position:
+            _within_limits(component(folder=folder, position=position))
 
     return pipeline
 

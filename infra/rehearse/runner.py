@@ -27,11 +27,11 @@ class Step:
 
 def chosen(steps: Iterable[Step], first: str | None, only: Iterable[str]) -> list[Step]:
     """The steps from `first` on, or those named in `only`."""
-    found, names = list(steps), set(only)
+    candidates, names = list(steps), set(only)
     if names:
-        return [step for step in found if step.name in names]
-    start = next((i for i, step in enumerate(found) if step.name == first), 0)
-    return found[start:]
+        return [step for step in candidates if step.name in names]
+    start = next((i for i, step in enumerate(candidates) if step.name == first), 0)
+    return candidates[start:]
 
 
 def rehearse(session: Session, steps: list[Step], say: Callable[[str], None]) -> bool:
@@ -44,20 +44,20 @@ def rehearse(session: Session, steps: list[Step], say: Callable[[str], None]) ->
     for number, step in enumerate(steps, 1):
         say(f"[{number}/{len(steps)}] {step.name}: {step.does}")
         begun = time.monotonic()
-        seen, good = "interrupted", False
+        observed, good = "interrupted", False
         try:
-            seen, good = _seen(session, step)
+            observed, good = _run_step(session, step)
         except Missing as missing:
-            seen = f"missing: {missing}"
+            observed = f"missing: {missing}"
             raise
         finally:
-            results[step.name] = {"seen": seen, "good": good, "seconds": round(time.monotonic() - begun)}
+            results[step.name] = {"seen": observed, "good": good, "seconds": round(time.monotonic() - begun)}
             save(session)  # also what a step made before it was given up: a later `--clean` must know of it
-        say(f"      {'as expected' if good else 'DIFFERS'} after {results[step.name]['seconds']} s: {seen}")
+        say(f"      {'as expected' if good else 'DIFFERS'} after {results[step.name]['seconds']} s: {observed}")
     return all(results[step.name]["good"] for step in steps)
 
 
-def _seen(session: Session, step: Step) -> tuple[str, bool]:
+def _run_step(session: Session, step: Step) -> tuple[str, bool]:
     results = session.facts["results"]
     if lacking := [name for name in step.needs if not results.get(name, {}).get("good")]:
         return f"not done: needs {', '.join(lacking)}", False
@@ -75,9 +75,13 @@ def table(session: Session, steps: Iterable[Step]) -> str:
     """Step, expected, seen: one row for each step that was ever run in this folder."""
     results = session.facts.get("results", {})
     rows = [
-        (step.name, step.expected, f"{'' if found['good'] else 'DIFFERS: '}{found['seen']} ({found['seconds']} s)")
+        (
+            step.name,
+            step.expected,
+            f"{'' if result['good'] else 'DIFFERS: '}{result['seen']} ({result['seconds']} s)",
+        )
         for step in steps
-        if (found := results.get(step.name))
+        if (result := results.get(step.name))
     ]
     head = ("step", "expected", "seen")
     widths = [max(len(row[i]) for row in [head, *rows]) for i in (0, 1)]

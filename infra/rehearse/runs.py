@@ -20,11 +20,11 @@ def submitted(session: Session) -> str:
     blocked: list[str] = []
 
     def started() -> Any:
-        found = session.pipeline("status", run)
-        if found["state"] in ENDED or any(task["state"] in {"RUNNING", "SUCCEEDED"} for task in found["tasks"]):
+        status = session.pipeline("status", run)
+        if status["state"] in ENDED or any(task["state"] in {"RUNNING", "SUCCEEDED"} for task in status["tasks"]):
             return True
         # On a small node a pod waits its turn now and then; what is absent is absent at each question.
-        blocked[:] = [*blocked, found["problems"][0]] if found["problems"] else []
+        blocked[:] = [*blocked, status["problems"][0]] if status["problems"] else []
         if len(blocked) > 6:
             raise Missing(f"pods of run {run} cannot start: {blocked[-1]}")
         return False
@@ -36,8 +36,8 @@ def submitted(session: Session) -> str:
 def trained(session: Session) -> str:
     """The training that was disturbed ends well, and its version is the champion."""
     run = session.facts["training"]
-    found = session.succeeded(run, 2 * HOUR)
-    again = [f"{task['name']} {task['attempts']}x" for task in found["tasks"] if task["attempts"] > 1]
+    status = session.succeeded(run, 2 * HOUR)
+    again = [f"{task['name']} {task['attempts']}x" for task in status["tasks"] if task["attempts"] > 1]
     with session.outside() as environment:
         versions = session.mcti("lineage", f"kfp-run:{run}", **environment)
         session.mcti("ledger", "verify", "--name", MODEL, **environment)
@@ -54,8 +54,8 @@ def retrained(session: Session) -> str:
     write_settings(session)
     session.facts["data"] = publish(session, *SECOND)
     run = session.submit("retraining")
-    found = session.succeeded(run, 2 * HOUR)
-    ran = _ran(found)
+    status = session.succeeded(run, 2 * HOUR)
+    ran = _ran(status)
     if not any(name.startswith("train") for name in ran):
         raise Differs(f"run {run} succeeded without a training; tasks: {', '.join(sorted(ran))}")
     return f"run {run}: {len(ran)} tasks, a challenger trained and judged"
@@ -64,8 +64,8 @@ def retrained(session: Session) -> str:
 def nothing_new(session: Session) -> str:
     """The same retraining once more: no newer version of the sources, so it ends after its first task."""
     run = session.submit("retraining")
-    found = session.succeeded(run, HOUR)
-    if more := [name for name in _ran(found) if name.startswith(("ingest", "extract", "train"))]:
+    status = session.succeeded(run, HOUR)
+    if more := [name for name in _ran(status) if name.startswith(("ingest", "extract", "train"))]:
         raise Differs(f"run {run} went on to {', '.join(more)}")
     log = str(session.pipeline("logs", run, "detect"))
     if "nothing new" not in log:
@@ -83,8 +83,8 @@ def scheduled(session: Session) -> str:
     """A recurring run: enabled, unchanged when scheduled again, and started by the clock within some minutes."""
     write_settings(session, cron="0 */3 * * * *")
     known = set(_kfp_runs(session))
-    made = session.pipeline("schedule", namespaced=session.options.multi_user)
-    session.facts["schedule"] = made["schedule"]
+    schedule = session.pipeline("schedule", namespaced=session.options.multi_user)
+    session.facts["schedule"] = schedule["schedule"]
     save(session)  # should this process be killed, `--clean` deletes it
     try:
         if session.pipeline("schedule", namespaced=session.options.multi_user)["changed"]:
@@ -93,7 +93,7 @@ def scheduled(session: Session) -> str:
             "a run by the clock", lambda: sorted(set(_kfp_runs(session)) - known), 900 * session.options.patience, 20
         )
         # Disabled and not deleted yet: deleting a schedule may take the runs that it started with it.
-        client_of(session).disable_recurring_run(made["schedule"])
+        client_of(session).disable_recurring_run(schedule["schedule"])
         session.succeeded(run, HOUR)
     finally:
         unschedule(session)
@@ -103,10 +103,10 @@ def scheduled(session: Session) -> str:
 
 def unschedule(session: Session) -> None:
     """Delete the recurring run of this rehearsal: nobody wants a training every three minutes."""
-    if made := session.facts.get("schedule"):
+    if schedule := session.facts.get("schedule"):
         if not session.options.host:
-            raise Missing(f"recurring run {made} is still there: name Kubeflow Pipelines (HOST=…) to delete it")
-        client_of(session).delete_recurring_run(made)
+            raise Missing(f"recurring run {schedule} is still there: name Kubeflow Pipelines (HOST=…) to delete it")
+        client_of(session).delete_recurring_run(schedule)
         del session.facts["schedule"]
 
 
@@ -115,8 +115,8 @@ def _kfp_runs(session: Session) -> list[str]:
     service = client_of(session)
     namespace = session.options.runs_namespace if session.options.multi_user else None
     experiment = service.get_experiment(experiment_name=MODEL, namespace=namespace).experiment_id
-    found = service.list_runs(experiment_id=experiment, namespace=namespace, page_size=50, sort_by="created_at desc")
-    return [run.run_id for run in found.runs or ()]
+    page = service.list_runs(experiment_id=experiment, namespace=namespace, page_size=50, sort_by="created_at desc")
+    return [run.run_id for run in page.runs or ()]
 
 
 def client_of(session: Session) -> Any:
@@ -128,9 +128,9 @@ def client_of(session: Session) -> Any:
     return kfp.Client(host=session.options.host, existing_token=token, cookies=cookies, ssl_ca_cert=authority)
 
 
-def _ran(found: dict[str, Any]) -> set[str]:
-    return {task["name"] for task in found["tasks"] if task["attempts"] or task["state"] == "SUCCEEDED"}
+def _ran(status: dict[str, Any]) -> set[str]:
+    return {task["name"] for task in status["tasks"] if task["attempts"] or task["state"] == "SUCCEEDED"}
 
 
-def _versions(found: Any) -> list[Any]:
-    return list(found.get("versions", found) if isinstance(found, dict) else found)
+def _versions(status: Any) -> list[Any]:
+    return list(status.get("versions", status) if isinstance(status, dict) else status)

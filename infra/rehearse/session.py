@@ -68,13 +68,13 @@ class Session:
         command, seconds = ["mcti", *words, "--json"], limit * self.options.patience
         text = run(command, seconds, folder=self.work, environment={**self._kubeconfig(), **environment}, codes=(0, 4))
         try:
-            found = json.loads(text)
+            result = json.loads(text)
         except ValueError as error:
             raise Differs(f"`mcti {' '.join(words[:2])}` printed no JSON document") from error
-        error = found.get("error") if isinstance(found, dict) else None
+        error = result.get("error") if isinstance(result, dict) else None
         if isinstance(error, dict):
             raise Differs(f"`mcti {' '.join(words[:2])}`: {error.get('message')} in {error.get('where')}")
-        return found
+        return result
 
     def _kubeconfig(self) -> dict[str, str]:
         """Our commands ask kubectl's current context: a first file that names the one of the rehearsal, and no key."""
@@ -91,10 +91,10 @@ class Session:
         where = ["--namespace", self.options.runs_namespace] if namespaced else []
         return self.mcti("pipeline", *words, "--host", self.options.host, *where, limit=limit)
 
-    def submit(self, kind: str, *words: str) -> str:
+    def submit(self, pipeline: str, *words: str) -> str:
         """Start a run; its id."""
-        found = self.pipeline("submit", "--kind", kind, *words, namespaced=self.options.multi_user)
-        return str(found["run"])
+        result = self.pipeline("submit", "--kind", pipeline, *words, namespaced=self.options.multi_user)
+        return str(result["run"])
 
     def ended(self, run_id: str, limit: float) -> dict[str, Any]:
         """The status of a run that has ended.
@@ -106,24 +106,24 @@ class Session:
 
         def status() -> Any:
             try:
-                found = self.pipeline("status", run_id)
+                result = self.pipeline("status", run_id)
             except Differs as error:
                 lost.append(error)
                 if len(lost) == 5:
                     raise
                 return None
             lost.clear()
-            return found if found["state"] in ENDED else None
+            return result if result["state"] in ENDED else None
 
         return dict(wait_until(f"the end of run {run_id}", status, limit * self.options.patience, every=20))
 
     def succeeded(self, run_id: str, limit: float) -> dict[str, Any]:
         """The same; Differs when it did not succeed, with the tasks that failed and why."""
-        found = self.ended(run_id, limit)
-        if found["state"] != "SUCCEEDED":
-            failed = [f"{task['name']} ({task['reason']})" for task in found["tasks"] if task["state"] == "FAILED"]
-            raise Differs(f"run {run_id} ended {found['state']}: {'; '.join(failed) or found.get('error') or ''}")
-        return found
+        result = self.ended(run_id, limit)
+        if result["state"] != "SUCCEEDED":
+            failed = [f"{task['name']} ({task['reason']})" for task in result["tasks"] if task["state"] == "FAILED"]
+            raise Differs(f"run {run_id} ended {result['state']}: {'; '.join(failed) or result.get('error') or ''}")
+        return result
 
     def secret(self, name: str) -> dict[str, str]:
         """The values of a Secret."""

@@ -77,7 +77,7 @@ def wait_until(what: str, check: Callable[[], Any], limit: float, every: float =
     Raises
         Differs: there was none within `limit` seconds.
     """
-    begun = said = time.monotonic()
+    begun = reported = time.monotonic()
     until = begun + limit
     while True:
         if answer := check():
@@ -85,8 +85,8 @@ def wait_until(what: str, check: Callable[[], Any], limit: float, every: float =
         now = time.monotonic()
         if now >= until:
             raise Differs(f"{what}: not within {limit:.0f} s")
-        if now - said >= 60:
-            said = now
+        if now - reported >= 60:
+            reported = now
             print(f"      waiting: {what}, {now - begun:.0f} s of at most {limit:.0f} s", flush=True)  # noqa: T201
         time.sleep(min(every, max(until - time.monotonic(), 0)))
 
@@ -118,7 +118,7 @@ class Cluster:
         """What `kubectl get words -o json` prints."""
         return json.loads(self.call("get", *words, "-o", "json", namespace=namespace) or "{}")
 
-    def there(self, *words: str, namespace: str | None = None) -> bool:
+    def exists(self, *words: str, namespace: str | None = None) -> bool:
         """Whether an object exists."""
         return bool(self.call("get", *words, "--ignore-not-found", "-o", "name", namespace=namespace).strip())
 
@@ -168,10 +168,10 @@ class Cluster:
         for pod in self._pods(name):
             for state in _waiting(pod):
                 if state.get("reason") in ABSENT:
-                    told = f"{state['reason']}: {state.get('message', '')}"
+                    text = f"{state['reason']}: {state.get('message', '')}"
                     hint = "load the image into the node or name another (SERVICES_IMAGE, POSTGRES_IMAGE, "
                     hint += "SEAWEEDFS_IMAGE); make the Secret (infra/runbook.md, Install)"
-                    return f"pod {pod['metadata']['name']} waits, {' '.join(told.split())[:200]}: {hint}"
+                    return f"pod {pod['metadata']['name']} waits, {' '.join(text.split())[:200]}: {hint}"
         return ""
 
     def _told(self, name: str) -> str:
@@ -193,8 +193,8 @@ def _waiting(pod: Any) -> list[Any]:
 def _state(pod: Any) -> str:
     status = pod.get("status", {})
     conditions = [c.get("message", "") for c in status.get("conditions", ()) if c.get("status") == "False"]
-    told = [state.get("reason", "") for state in _waiting(pod)] + conditions
-    return f"is {status.get('phase', 'unknown')} ({'; '.join(dict.fromkeys(filter(None, told)))[:200]})"
+    text = [state.get("reason", "") for state in _waiting(pod)] + conditions
+    return f"is {status.get('phase', 'unknown')} ({'; '.join(dict.fromkeys(filter(None, text)))[:200]})"
 
 
 def _short(words: list[str]) -> str:

@@ -44,10 +44,12 @@ def write_settings(session: Session, **cluster: Any) -> Path:
         "mcti-s3": {"access_key": "AWS_ACCESS_KEY_ID", "secret_key": "AWS_SECRET_ACCESS_KEY"},
         "mcti-postgresql": {"password": "PGPASSWORD"},
     }
-    own = {"image": session.options.image, "secrets": secrets, **cluster}
+    rehearsal_settings = {"image": session.options.image, "secrets": secrets, **cluster}
     path = session.work / "params.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(over(over(tree, shared), {"cluster": own}), sort_keys=False), encoding="utf-8")
+    path.write_text(
+        yaml.safe_dump(over(over(tree, shared), {"cluster": rehearsal_settings}), sort_keys=False), encoding="utf-8"
+    )
     return path
 
 
@@ -81,6 +83,6 @@ def publish(session: Session, events: int, censored: int) -> str:
     with session.outside("s3") as environment:
         sent = session.mcti("data", "publish", str(raw.relative_to(session.work)), limit=600, **environment)
         session.mcti("data", "set-latest", sent["md5"], **environment)
-        found = session.mcti("data", "verify", f"dvc+{REMOTE}/{sent['md5']}", **environment)
-    assert found["faults"] == 0, json.dumps(found)
+        result = session.mcti("data", "verify", f"dvc+{REMOTE}/{sent['md5']}", **environment)
+    assert result["faults"] == 0, json.dumps(result)
     return str(sent["md5"])

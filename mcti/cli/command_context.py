@@ -165,12 +165,12 @@ def _exit_code(error: MctiError) -> int:
 
 
 def _signature(function: Callable[..., object]) -> inspect.Signature:
-    own = list(inspect.signature(function).parameters.values())[1:]
+    specific = list(inspect.signature(function).parameters.values())[1:]
     shared = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
         for name, (annotation, default) in COMMON.items()
     ]
-    return inspect.Signature([p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + shared)
+    return inspect.Signature([p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in specific] + shared)
 
 
 def _show(name: str, result: object, as_json: bool) -> None:

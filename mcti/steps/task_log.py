@@ -48,16 +48,16 @@ def logged(step: Callable[P, R]) -> Callable[P, R]:
 
 def _run(step: Callable[..., R], bound: inspect.BoundArguments) -> R:
     started = time.monotonic()
-    given = bound.arguments
-    _log.info("started: %s, data %s, settings %s", _version(), data_version(given), _settings(given))
+    arguments = bound.arguments
+    _log.info("started: %s, data %s, settings %s", _version(), data_version(arguments), _settings(arguments))
     try:
         result = step(*bound.args, **bound.kwargs)
     except (Rejected, NotEnoughEvidence) as verdict:  # a result, although the command ends with an exit code
         task.log_end(f"finished in {format_duration(time.monotonic() - started)}: {verdict.code}, {verdict}")
         raise
     out = bound.arguments.get("out")
-    place = "" if out is None else f"; results in {out}"
-    task.log_end(f"finished in {format_duration(time.monotonic() - started)}{_headline(result)}{place}")
+    destination = "" if out is None else f"; results in {out}"
+    task.log_end(f"finished in {format_duration(time.monotonic() - started)}{_headline(result)}{destination}")
     return result
 
 

@@ -68,11 +68,11 @@ def test_the_page_of_the_command_line_lists_every_option_with_type_and_default()
         command = tree.commands[words[0]] if len(words) == 1 else tree.commands[words[0]].commands[words[1]]
         part = page.partition(f"## `mcti {' '.join(words)}`\n")[2].partition("\n## ")[0]
         rows = [line.split(" | ") for line in part.splitlines() if line.startswith("| `")]
-        own = [parameter for parameter in command.params if parameter.name not in command_context.COMMON]
+        specific = [parameter for parameter in command.params if parameter.name not in command_context.COMMON]
         assert [row[0].strip("| `").split(" ")[0] for row in rows if "--" in row[0]] == [
-            parameter.opts[0] for parameter in own if parameter.opts[0].startswith("-")
+            parameter.opts[0] for parameter in specific if parameter.opts[0].startswith("-")
         ]
-        assert len(rows) == len(own)
+        assert len(rows) == len(specific)
         assert all(len(row) >= 4 and row[1] and row[2] for row in rows)
     for name in ("--params", "--set", "--json", "--redact", "--debug"):
         assert f"| `{name}" in page

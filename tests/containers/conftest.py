@@ -30,25 +30,34 @@ def engine(tmp_path_factory):
     if os.environ["MCTI_IMAGE_TEST"] != "1":
         yield dict(os.environ)
         return
-    place = tmp_path_factory.mktemp("engine")
-    if reason := obstacle(place):
+    folder = tmp_path_factory.mktemp("engine")
+    if reason := obstacle(folder):
         pytest.skip(f"no Docker engine can be started here: {reason}")
-    socket = f"unix://{place}/docker.sock"
-    words = ["--data-root", place / "data", "--exec-root", place / "exec", "--pidfile", place / "pid", "--host", socket]
+    socket = f"unix://{folder}/docker.sock"
+    words = [
+        "--data-root",
+        folder / "data",
+        "--exec-root",
+        folder / "exec",
+        "--pidfile",
+        folder / "pid",
+        "--host",
+        socket,
+    ]
     # Another storage driver than overlay2 copies every layer whole: gigabytes, and minutes.
     words += ["--storage-driver=overlay2", "--bridge=none", "--iptables=false", "--ip-masq=false"]
     program = shutil.which("dockerd", path=PATH)
-    with (place / "log").open("w") as log:
+    with (folder / "log").open("w") as log:
         process = subprocess.Popen([program, *map(str, words)], stdout=log, stderr=log, start_new_session=True)
     environment = {**os.environ, "DOCKER_HOST": socket, "DOCKER_BUILDKIT": "1", "PATH": PATH}
     try:
-        wait_for(environment, process, place / "log")
+        wait_for(environment, process, folder / "log")
         yield environment
     finally:
         stop(process)
         # The engine leaves its network's mount, which would keep pytest from ever removing the folder.
-        subprocess.run(["umount", place / "exec/netns/default"], capture_output=True)
-        shutil.rmtree(place, ignore_errors=True)  # gigabytes, which pytest would keep
+        subprocess.run(["umount", folder / "exec/netns/default"], capture_output=True)
+        shutil.rmtree(folder, ignore_errors=True)  # gigabytes, which pytest would keep
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
@@ -61,7 +70,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def obstacle(place: Path) -> str:
+def obstacle(folder: Path) -> str:
     """Why no engine can be started on this machine, or the image not be built; empty when nothing is in the way."""
     missing = [name for name in NEEDED if shutil.which(name, path=PATH) is None]
     if missing:
@@ -74,8 +83,8 @@ def obstacle(place: Path) -> str:
         return (
             f"the base has Python {PYTHON[0]}.{PYTHON[1]}, this environment {sys.version_info[0]}.{sys.version_info[1]}"
         )
-    free = shutil.disk_usage(place).free / 1e9
-    return f"{free:.0f} GB free in {place}, {NEEDED_GB} needed" if free < NEEDED_GB else ""
+    free = shutil.disk_usage(folder).free / 1e9
+    return f"{free:.0f} GB free in {folder}, {NEEDED_GB} needed" if free < NEEDED_GB else ""
 
 
 def wait_for(environment, process, log):

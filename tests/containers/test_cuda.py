@@ -45,17 +45,17 @@ def index(tmp_path):
 
 
 def make_wheel(index, name, version, requires=None):
-    place = index / name.replace("_", "-")
-    place.mkdir(parents=True)
+    folder = index / name.replace("_", "-")
+    folder.mkdir(parents=True)
     file = f"{name}-{version}-py3-none-any.whl"
     lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
     lines += [f"Requires-Dist: {requires}"] if requires else []
-    with zipfile.ZipFile(place / file, "w") as wheel:
+    with zipfile.ZipFile(folder / file, "w") as wheel:
         info = f"{name}-{version}.dist-info"
         wheel.writestr(f"{info}/METADATA", "\n".join(lines) + "\n")
         wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr(f"{info}/RECORD", "")
-    (place / "index.html").write_text(f'<a href="{file}">{file}</a>')
+    (folder / "index.html").write_text(f'<a href="{file}">{file}</a>')
 
 
 @pytest.fixture

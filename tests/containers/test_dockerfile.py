@@ -14,10 +14,10 @@ BIN = Path(sys.executable).parent
 
 
 def program(name: str) -> str:
-    found = shutil.which(name, path=str(BIN))
-    if found is None:
+    program_path = shutil.which(name, path=str(BIN))
+    if program_path is None:
         pytest.skip(f"{name} is not installed: make install")
-    return found
+    return program_path
 
 
 def test_hadolint_finds_nothing():

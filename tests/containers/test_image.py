@@ -41,11 +41,11 @@ def docker(engine, *words):
     return subprocess.run(["docker", *words], env=engine, capture_output=True, text=True, check=True).stdout
 
 
-def served(engine, image, place):
+def served(engine, image, folder):
     """What the champion's server says, started as its manifest does, of whether it is ready."""
     manifest = yaml.safe_load((ROOT / "infra/kubernetes/components/champion/champion.yaml").read_text(encoding="utf-8"))
     (container,) = manifest["spec"]["predictor"]["containers"]
-    uri = stack.status(place).mlflow
+    uri = stack.status(folder).mlflow
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -56,8 +56,8 @@ def served(engine, image, place):
     address = f"http://127.0.0.1:{port}/v2/health/ready"
     try:
         for _ in range(300):
-            with contextlib.suppress(OSError), urllib.request.urlopen(address) as said:
-                return json.load(said)
+            with contextlib.suppress(OSError), urllib.request.urlopen(address) as output:
+                return json.load(output)
             time.sleep(1)
         raise AssertionError(docker(engine, "logs", name))
     finally:
@@ -121,9 +121,9 @@ def test_the_pipeline_in_containers_gives_the_bytes_of_dvc(engine, image, tmp_pa
 
     One container is killed while it trains: the task is tried again, goes on from its checkpoint, and no bit tells.
     """
-    place = clone(tmp_path / "project")
-    shrink_settings(place, SMALLEST)
-    make_raw_data(place, events=16, censored=16)
+    project_folder = clone(tmp_path / "project")
+    shrink_settings(project_folder, SMALLEST)
+    make_raw_data(project_folder, events=16, censored=16)
     monkeypatch.setenv("DOCKER_HOST", engine["DOCKER_HOST"])
 
     def kill(folder):
@@ -134,41 +134,41 @@ def test_the_pipeline_in_containers_gives_the_bytes_of_dvc(engine, image, tmp_pa
                 return True
         return False
 
-    stack.up(place)
+    stack.up(project_folder)
     try:
-        done = dvc(place, "repro", check=False)
+        done = dvc(project_folder, "repro", check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         words = ("--runner", "docker", "--set", f"cluster.image={image}", "--set", f"register.name={NAME}", "--json")
         words += ("--set", "cluster.extract_shards=4")
-        done = struck(place, tmp_path / "runs", kill, *words)
+        done = struck(project_folder, tmp_path / "runs", kill, *words)
         assert done.returncode == 0, done.stderr[-5000:]
         run = Path(json.loads(done.stdout)["folder"])
-        chain = json.loads(mcti(place, "lineage", f"models:/{NAME}@champion", "--json").stdout)
-        assert served(engine, image, place)["ready"] is True
+        chain = json.loads(mcti(project_folder, "lineage", f"models:/{NAME}@champion", "--json").stdout)
+        assert served(engine, image, project_folder)["ready"] is True
     finally:
-        stack.down(place)
-    made = {
+        stack.down(project_folder)
+    digests = {
         "data/folds.csv": run / "split/folds/folds.csv",
         "reports/evaluation/predictions.csv": run / "evaluate/report/predictions.csv",
         "reports/evaluation/metrics.json": run / "evaluate/report/metrics.json",
     }
-    for name, path in made.items():
-        assert path.read_bytes() == (place / name).read_bytes(), name
-    assert tree_md5(run / "merge-features/whole") == tree_md5(place / "data/features")
+    for name, path in digests.items():
+        assert path.read_bytes() == (project_folder / name).read_bytes(), name
+    assert tree_md5(run / "merge-features/whole") == tree_md5(project_folder / "data/features")
     assert (run / "evaluate").stat().st_uid == 10001
     named = {link["what"]: link["value"] for link in chain["links"]}["image"]
     assert named == f"mcti-python@{docker(engine, 'image', 'inspect', '--format', '{{.Id}}', image).strip()}"
-    assert trained_by_hand(engine, image, place, tmp_path / "by hand")
+    assert trained_by_hand(engine, image, project_folder, tmp_path / "by hand")
 
 
-def trained_by_hand(engine, image, place, out):
+def trained_by_hand(engine, image, folder, out):
     """`docker run IMAGE mcti train …` as the documentation says it: whether fold 1 gets the bytes of dvc."""
     out.mkdir()
     out.chmod(0o777)
     words = ["mcti", "train", "--params", "/data/params.yaml", "--cohort", "/data/data/cohort", "--fold", "1"]
     words += ["--features", "/data/data/features", "--folds", "/data/data/folds.csv"]
     words += ["--best", "/data/models/search/best.yaml", "--out", "/out/folds"]
-    done = run(engine, image, *words, mounts=(f"{place}:/data:ro", f"{out}:/out"))
+    done = run(engine, image, *words, mounts=(f"{folder}:/data:ro", f"{out}:/out"))
     assert done.returncode == 0, done.stderr
     name = "fold_1/predictions.csv"
-    return (out / "folds" / name).read_bytes() == (place / "models" / "folds" / name).read_bytes()
+    return (out / "folds" / name).read_bytes() == (folder / "models" / "folds" / name).read_bytes()

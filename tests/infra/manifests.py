@@ -58,8 +58,8 @@ def walk(tree):
             yield from walk(value)
 
 
-def named(documents, kind):
-    return {document["metadata"]["name"]: document for document in documents if document["kind"] == kind}
+def named(documents, kind_name):
+    return {document["metadata"]["name"]: document for document in documents if document["kind"] == kind_name}
 
 
 def containers(documents):

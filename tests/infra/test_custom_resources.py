@@ -46,9 +46,9 @@ def custom(complete):
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_every_object_of_an_operator_is_as_its_release_wants_it(complete, overlay):
-    found = [document for document in complete[overlay] if document["kind"] in CUSTOM]
-    assert found
-    for document in found:
+    documents = [document for document in complete[overlay] if document["kind"] in CUSTOM]
+    assert documents
+    for document in documents:
         check(document)
 
 
@@ -66,7 +66,7 @@ def put(tree, path, value):
 
 
 @pytest.mark.parametrize(
-    ("kind", "path", "value"),
+    ("kind_name", "path", "value"),
     [
         ("TrainingRuntime", ("spec", "mlPolicy", "torch"), {"numProcPerNode": "auto"}),  # gone since 2.2
         ("TrainJob", ("spec", "trainer", "numProcPerNode"), "auto"),  # a number since 2.2
@@ -81,8 +81,8 @@ def put(tree, path, value):
         ("SecretStore", ("spec", "provider", "aws", "service"), "S3"),
     ],
 )
-def test_a_wrong_field_is_found(custom, kind, path, value):
-    broken = copy.deepcopy(custom[kind])
+def test_a_wrong_field_is_found(custom, kind_name, path, value):
+    broken = copy.deepcopy(custom[kind_name])
     put(broken, path, value)
     with pytest.raises((jsonschema.ValidationError, kubernetes_validate.ValidationError)):
         check(broken)
@@ -100,7 +100,7 @@ def test_external_secrets_make_what_our_pods_read(tmp_path):
     """Key by key those of the runbook; the vault of Amazon is one of many."""
     from tests.infra.manifests import SECRETS
 
-    made = named(with_components(tmp_path, "minio-or-seaweedfs", "external-secrets"), "ExternalSecret")
-    assert named(kustomize(KUBERNETES / "overlays/aws"), "ExternalSecret").keys() == made.keys()
-    for secret in made.values():
+    keys = named(with_components(tmp_path, "minio-or-seaweedfs", "external-secrets"), "ExternalSecret")
+    assert named(kustomize(KUBERNETES / "overlays/aws"), "ExternalSecret").keys() == keys.keys()
+    for secret in keys.values():
         assert {entry["secretKey"] for entry in secret["spec"]["data"]} == SECRETS[secret["spec"]["target"]["name"]]

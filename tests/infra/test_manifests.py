@@ -42,9 +42,9 @@ def test_a_mistake_would_be_found(rendered, overlay):
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_no_container_is_root_boundless_or_of_an_unknown_version(complete, overlay):
-    found = list(containers(complete[overlay]))
-    assert len(found) >= 5
-    for document, pod, container in found:
+    names = list(containers(complete[overlay]))
+    assert len(names) >= 5
+    for document, pod, container in names:
         where = f"{document['kind']} {document['metadata']['name']}, {container['name']}"
         assert re.search(r":[\w.-]*\d[\w.-]*$|@sha256:", container["image"]), where
         assert set(container["resources"]) == {"requests", "limits"}, where
@@ -62,12 +62,12 @@ def test_every_name_that_a_manifest_mentions_exists(complete, overlay):
     claims = set(named(documents, "PersistentVolumeClaim"))
     classes = set(named(documents, "PriorityClass"))
     for tree in (tree for document in documents for tree in walk(document)):
-        if isinstance(found := tree.get("secretKeyRef"), dict):
-            assert found["key"] in SECRETS[found["name"]]
-        if isinstance(found := tree.get("configMapKeyRef"), dict):
-            assert found["key"] in maps[found["name"]]["data"]
-        if isinstance(found := tree.get("secret"), dict):
-            assert {item["key"] for item in found["items"]} <= SECRETS[found["secretName"]]
+        if isinstance(names := tree.get("secretKeyRef"), dict):
+            assert names["key"] in SECRETS[names["name"]]
+        if isinstance(names := tree.get("configMapKeyRef"), dict):
+            assert names["key"] in maps[names["name"]]["data"]
+        if isinstance(names := tree.get("secret"), dict):
+            assert {item["key"] for item in names["items"]} <= SECRETS[names["secretName"]]
         if "serviceAccountName" in tree:
             assert tree["serviceAccountName"] in accounts
         if "claimName" in tree:
@@ -76,40 +76,40 @@ def test_every_name_that_a_manifest_mentions_exists(complete, overlay):
             assert tree["priorityClassName"] in classes
 
 
-def asked_for(place, kind="training", overrides=()):
+def asked_for(folder, pipeline="training", overrides=()):
     """What a compiled pipeline names of the cluster: (kind of thing, name, key in it)."""
     settings = params.load(ROOT / "params.yaml", ["cluster.remote=s3://mcti-data/dvc", *overrides])
-    package = place / f"{kind}.yaml"
-    submit.compile_to(settings, DATA, package, kind)
+    package = folder / f"{pipeline}.yaml"
+    submit.compile_to(settings, DATA, package, pipeline)
     _, platform = yaml.safe_load_all(package.read_text(encoding="utf-8"))
     for task in platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values():
         for secret in task.get("secretAsEnv", ()):
             yield from (("Secret", secret["secretName"], pair["secretKey"]) for pair in secret["keyToEnv"])
-        for found in task.get("configMapAsEnv", ()):
-            yield from (("ConfigMap", found["configMapName"], pair["configMapKey"]) for pair in found["keyToEnv"])
+        for names in task.get("configMapAsEnv", ()):
+            yield from (("ConfigMap", names["configMapName"], pair["configMapKey"]) for pair in names["keyToEnv"])
         yield from (("PersistentVolumeClaim", claim["constant"], "") for claim in task.get("pvcMount", ()))
         yield from (("node", *label) for label in task.get("nodeSelector", {}).get("labels", {}).items())
 
 
-def there(documents):
+def existing_objects(documents):
     """The same of an overlay; the Secrets are those that the runbook has you make."""
     maps, claims = named(documents, "ConfigMap"), named(documents, "PersistentVolumeClaim")
     labels = [tree["nodeSelector"] for document in documents for tree in walk(document) if "nodeSelector" in tree]
     return {
         *(("Secret", name, key) for name, keys in SECRETS.items() for key in keys),
-        *(("ConfigMap", name, key) for name, found in maps.items() for key in found["data"]),
+        *(("ConfigMap", name, key) for name, names in maps.items() for key in names["data"]),
         *(("PersistentVolumeClaim", name, "") for name in claims),
         *(("node", key, value) for label in labels for key, value in label.items()),
     }
 
 
-@pytest.mark.parametrize("kind", submit.PIPELINES)
-def test_what_the_pipelines_ask_of_the_cluster_is_there(rendered, tmp_path, kind):
+@pytest.mark.parametrize("pipeline", submit.PIPELINES)
+def test_what_the_pipelines_ask_of_the_cluster_is_there(rendered, tmp_path, pipeline):
     """The compiled pipelines of params.yaml against every overlay."""
-    asked = set(asked_for(tmp_path, kind))
-    assert ("Secret", "mcti-s3", "access_key") in asked
+    requested = set(asked_for(tmp_path, pipeline))
+    assert ("Secret", "mcti-s3", "access_key") in requested
     for documents in rendered.values():
-        assert asked <= there(documents)
+        assert requested <= existing_objects(documents)
         assert "pipeline-runner" in named(documents, "ServiceAccount")
 
 
@@ -125,9 +125,9 @@ def test_what_the_pipelines_ask_of_the_cluster_is_there(rendered, tmp_path, kind
 )
 def test_what_is_asked_for_and_not_there_would_be_found(rendered, tmp_path, override, missing):
     declared = "cluster.other_objects=[mcti-s3, mcti-s4, mcti-services]"  # else compile itself refuses unknown names
-    asked = set(asked_for(tmp_path, overrides=[override, declared]))
+    requested = set(asked_for(tmp_path, overrides=[override, declared]))
     for documents in rendered.values():
-        assert asked - there(documents) == {missing}
+        assert requested - existing_objects(documents) == {missing}
 
 
 def test_what_is_there_for_the_pipelines_is_asked_for(rendered):
@@ -188,29 +188,29 @@ def test_the_champion_is_served_by_our_own_command_where_its_probes_ask(complete
     (container,) = service["spec"]["predictor"]["containers"]
     program, command, *words = [*container["command"], *container["args"]]
     assert (program, command) == ("mcti", "serve")
-    given = {word.partition("=")[0]: word.partition("=")[2] for word in words if not word.startswith("--set")}
+    arguments = {word.partition("=")[0]: word.partition("=")[2] for word in words if not word.startswith("--set")}
     known = {name for option in get_command(app).commands["serve"].params for name in option.opts}
-    assert set(given) <= known
+    assert set(arguments) <= known
     changed = params.load(None, [word.partition("=")[2] for word in words if word.startswith("--set")])
     assert changed.serve.host == "0.0.0.0", "a probe of Kubernetes does not come from the pod's loopback"
     (port,) = container["ports"]
-    assert int(given["--port"]) == port["containerPort"]
+    assert int(arguments["--port"]) == port["containerPort"]
     for probe in ("readinessProbe", "livenessProbe"):
-        asked = container[probe]["httpGet"]
-        assert asked["port"] == port["name"]
-        assert f'"{asked["path"]}"' in Path(v2_protocol.__file__).read_text(encoding="utf-8")
+        requested = container[probe]["httpGet"]
+        assert requested["port"] == port["name"]
+        assert f'"{requested["path"]}"' in Path(v2_protocol.__file__).read_text(encoding="utf-8")
     allowed = named(complete[overlay], "NetworkPolicy")["champion"]["spec"]["ingress"]
     assert [rule["ports"] for rule in allowed] == [[{"protocol": "TCP", "port": port["containerPort"]}]]
 
 
 def test_the_buckets_are_made_and_the_ledger_keeps_what_is_overwritten(rendered, monkeypatch):
     """The job's own words, run here against a client that writes down what it is asked."""
-    made = {}
-    monkeypatch.setattr(s3, "ensure_bucket", lambda name, *, versioned=False: made.update({name: versioned}))
+    buckets = {}
+    monkeypatch.setattr(s3, "ensure_bucket", lambda name, *, versioned=False: buckets.update({name: versioned}))
     commands = [container.get("command", []) for *_, container in containers(rendered["minio-or-seaweedfs"])]
     for script in (command[2] for command in commands if command[1:2] == ["-c"] and "ensure_bucket" in command[2]):
         exec(script, {})
-    assert made == {"mcti-data": False, "mcti-mlflow": False, "mcti-ledger": True, "mcti-backup": True}
+    assert buckets == {"mcti-data": False, "mcti-mlflow": False, "mcti-ledger": True, "mcti-backup": True}
 
 
 def test_every_alarm_has_its_part_in_the_runbook(complete):

@@ -31,13 +31,13 @@ def test_a_pod_that_no_policy_names_reaches_none_of_ours(rendered, overlay):
 @pytest.mark.parametrize("overlay", OVERLAYS)
 @pytest.mark.parametrize("namespace", ["mcti", "kubeflow"])
 def test_a_task_reaches_what_it_needs_wherever_kubeflow_starts_it(rendered, overlay, namespace):
-    found, task = policies(rendered[overlay]), (namespace, TASK)
-    assert may_connect(found, task, ours("mlflow"), 5000)
-    assert may_connect(found, task, ours("postgresql"), 5432)
-    assert may_connect(found, task, ours("s3"), 8333) == (overlay != "aws")  # aws: the store lies outside
+    all_policies, task = policies(rendered[overlay]), (namespace, TASK)
+    assert may_connect(all_policies, task, ours("mlflow"), 5000)
+    assert may_connect(all_policies, task, ours("postgresql"), 5432)
+    assert may_connect(all_policies, task, ours("s3"), 8333) == (overlay != "aws")  # aws: the store lies outside
     for port in (8887, 8888, 8080, 9000, 8333):  # API server, ML-Metadata, object store
-        assert may_connect(found, task, ("kubeflow", KUBEFLOW), port)
-    assert not may_connect(found, ("mcti", TASK), ours("postgresql"), 22)
+        assert may_connect(all_policies, task, ("kubeflow", KUBEFLOW), port)
+    assert not may_connect(all_policies, ("mcti", TASK), ours("postgresql"), 22)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -51,39 +51,41 @@ def test_a_task_reaches_the_api_server(rendered, overlay, port):
 @pytest.mark.parametrize("overlay", OVERLAYS)
 @pytest.mark.parametrize("protocol", ["TCP", "UDP"])
 def test_names_are_resolved_by_the_cluster_and_by_the_cache_of_a_node(rendered, overlay, protocol):
-    found = policies(rendered[overlay])
+    all_policies = policies(rendered[overlay])
     for pod in (("mcti", TASK), ours("mlflow")):
-        assert may_connect(found, pod, ("kube-system", {"k8s-app": "kube-dns"}), 53, protocol)
-        assert may_connect(found, pod, "169.254.20.10", 53, protocol)  # NodeLocal DNSCache
-        assert may_connect(found, pod, "169.254.25.10", 53, protocol)  # the same by Kubespray
-        assert not may_connect(found, pod, "169.254.169.254", 80, protocol)  # keys of the cloud's machine
+        assert may_connect(all_policies, pod, ("kube-system", {"k8s-app": "kube-dns"}), 53, protocol)
+        assert may_connect(all_policies, pod, "169.254.20.10", 53, protocol)  # NodeLocal DNSCache
+        assert may_connect(all_policies, pod, "169.254.25.10", 53, protocol)  # the same by Kubespray
+        assert not may_connect(all_policies, pod, "169.254.169.254", 80, protocol)  # keys of the cloud's machine
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_kubeflow_in_our_namespace_works_and_ours_stays_closed(rendered, tmp_path, overlay):
     added = () if overlay == "local" else ("kubeflow-in-namespace",)  # `local` has it already
-    found = policies(with_components(tmp_path, overlay, *added))
+    all_policies = policies(with_components(tmp_path, overlay, *added))
     for server in (KUBEFLOW, UNLABELLED):
-        assert may_connect(found, ("mcti", TASK), ("mcti", server), 8887)
-        assert may_connect(found, ("mcti", server), ("mcti", UNLABELLED), 3306)
-        assert may_connect(found, ("ingress", {}), ("mcti", server), 3000)
-        assert may_connect(found, ("mcti", server), "10.96.0.1", 443)
-        assert may_connect(found, ("mcti", server), ours("mlflow"), 5000)
-        assert not may_connect(found, ("mcti", server), ours("postgresql"), 5432)
+        assert may_connect(all_policies, ("mcti", TASK), ("mcti", server), 8887)
+        assert may_connect(all_policies, ("mcti", server), ("mcti", UNLABELLED), 3306)
+        assert may_connect(all_policies, ("ingress", {}), ("mcti", server), 3000)
+        assert may_connect(all_policies, ("mcti", server), "10.96.0.1", 443)
+        assert may_connect(all_policies, ("mcti", server), ours("mlflow"), 5000)
+        assert not may_connect(all_policies, ("mcti", server), ours("postgresql"), 5432)
     strict = [
-        policy for policy in found if policy["metadata"]["name"] not in ("kubeflow", "pipeline-tasks-to-kubeflow")
+        policy
+        for policy in all_policies
+        if policy["metadata"]["name"] not in ("kubeflow", "pipeline-tasks-to-kubeflow")
     ]
     assert not may_connect(strict, ("mcti", TASK), ("mcti", KUBEFLOW), 8887)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_servers_and_jobs_reach_what_they_need(complete, overlay):
-    found = policies(complete[overlay])
+    all_policies = policies(complete[overlay])
     for name in ("mlflow", "mlflow-migrate", "backup"):
-        assert may_connect(found, ours(name), ours("postgresql"), 5432)
-    assert may_connect(found, ours("champion"), ours("mlflow"), 5000)
-    assert not may_connect(found, ours("champion"), ours("postgresql"), 5432)
-    assert may_connect(found, ("kubeflow", KUBEFLOW), ours("mlflow"), 5000)
+        assert may_connect(all_policies, ours(name), ours("postgresql"), 5432)
+    assert may_connect(all_policies, ours("champion"), ours("mlflow"), 5000)
+    assert not may_connect(all_policies, ours("champion"), ours("postgresql"), 5432)
+    assert may_connect(all_policies, ("kubeflow", KUBEFLOW), ours("mlflow"), 5000)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

@@ -22,9 +22,9 @@ def test_argo_reports_from_the_pods_of_a_run_with_the_token_of_their_account(ren
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_no_pod_of_ours_has_a_token_or_goes_without_a_priority(complete, overlay):
-    found = list(pods(complete[overlay]))
-    assert len(found) >= 5
-    for document, labels, spec in found:
+    entries = list(pods(complete[overlay]))
+    assert len(entries) >= 5
+    for document, labels, spec in entries:
         where = f"{document['kind']} {document['metadata']['name']}"
         assert spec["automountServiceAccountToken"] is False, where
         assert spec["priorityClassName"] in ("mcti-service", "mcti-training"), where
@@ -62,7 +62,7 @@ def test_no_program_of_postgresql_needs_a_line_in_passwd(complete, overlay):
     scripts = named(complete[overlay], "ConfigMap")["mcti-postgresql-scripts"]["data"].values()
     commands += [([line], set()) for script in scripts for line in script.replace("\\\n", "").splitlines()]
     assert sum(bool(POSTGRESQL.search(" ".join(command))) for command, _ in commands) >= 4
-    assert [found for command, environment in commands for found in without_user(command, environment)] == []
+    assert [entries for command, environment in commands for entries in without_user(command, environment)] == []
 
 
 def test_a_program_without_a_user_would_be_found():
@@ -80,9 +80,9 @@ def test_a_probe_has_more_than_a_second_on_a_busy_node(complete, overlay):
 
 def test_on_one_machine_the_images_of_the_node_start(tmp_path):
     """Also the champion's, which a site adds: no registry is asked for an image that was loaded into the node."""
-    found = list(containers(with_components(tmp_path, "local", "champion")))
-    assert len(found) >= 9
-    assert {container["imagePullPolicy"] for _, _, container in found} == {"IfNotPresent"}
+    entries = list(containers(with_components(tmp_path, "local", "champion")))
+    assert len(entries) >= 9
+    assert {container["imagePullPolicy"] for _, _, container in entries} == {"IfNotPresent"}
 
 
 def test_mlflow_is_replaced_without_a_second_copy_on_one_machine_and_without_a_gap_elsewhere(rendered):
@@ -103,7 +103,7 @@ def test_a_cluster_without_operators_takes_the_overlay(rendered, overlay):
     kinds = {
         document["apiVersion"].partition("/")[0] for document in rendered[overlay] if "." in document["apiVersion"]
     }
-    assert {kind for kind in kinds if not kind.endswith("k8s.io")} == set()
+    assert {all_kind for all_kind in kinds if not all_kind.endswith("k8s.io")} == set()
     assert not {document["kind"] for document in rendered[overlay]} & OPERATORS
 
 
@@ -124,7 +124,7 @@ def test_mlflow_answers_to_every_name_of_its_service_and_to_a_port_forward(rende
     from mlflow.server.security_utils import is_allowed_host_header
 
     for documents in rendered.values():
-        ((_, _, server),) = [found for found in containers(documents) if found[2]["name"] == "mlflow"]
+        ((_, _, server),) = [entries for entries in containers(documents) if entries[2]["name"] == "mlflow"]
         (words,) = [word for word in server["command"] if word.startswith("--allowed-hosts=")]
         hosts = words.partition("=")[2].split(",")
         service = ("mlflow", "mlflow.mcti", "mlflow.mcti.svc", "mlflow.mcti.svc.cluster.local")

@@ -53,9 +53,9 @@ class Kfp:
         return SimpleNamespace(experiment_id="e")
 
     def list_runs(self, **_):
-        found = [SimpleNamespace(run_id=run) for run in self.runs]
+        runs = [SimpleNamespace(run_id=run) for run in self.runs]
         self.runs = ["old", "by-the-clock"]
-        return SimpleNamespace(runs=found)
+        return SimpleNamespace(runs=runs)
 
     def disable_recurring_run(self, schedule):
         self.calls.append(("disable", schedule))
@@ -63,8 +63,8 @@ class Kfp:
     def delete_recurring_run(self, schedule):
         self.calls.append(("delete", schedule))
 
-    def create_run_from_pipeline_package(self, package, **given):
-        self.calls.append(("run", Path(package).read_text(encoding="utf-8"), given))
+    def create_run_from_pipeline_package(self, package, **environment):
+        self.calls.append(("run", Path(package).read_text(encoding="utf-8"), environment))
         return SimpleNamespace(run_id="fails-once")
 
 
@@ -232,13 +232,13 @@ def test_without_an_address_of_kubeflow_or_an_answer_nothing_is_asked_of_the_clu
 
 
 def test_a_host_that_is_no_kubeflow_is_seen_before_anything_is_changed(edge, capsys):
-    said = {
+    message = {
         "state": "missing",
         "name": "server",
         "detail": "no Kubeflow in http://localhost:8888",
         "hint": "check --host",
     }
-    say(edge, missing=[said])
+    say(edge, missing=[message])
     assert rehearse(edge, *HOST, *only("look", "install")) == 4
     assert "no Kubeflow in http://localhost:8888: check --host" in capsys.readouterr().err
     assert not [call for call in calls(edge) if {"apply", "create"} & set(call) and "can-i" not in call]
@@ -272,8 +272,8 @@ def test_our_commands_ask_the_context_of_the_rehearsal(edge, monkeypatch):
     assert rehearse(edge, *HOST, "--context", "other", *only("look", "install", "doctor")) == 0
     path = edge.folder / "rehearsal/context.yaml"
     assert yaml.safe_load(path.read_text(encoding="utf-8"))["current-context"] == "other"
-    given = json.loads((edge.folder / "state.json").read_text(encoding="utf-8"))["kubeconfig"]
-    assert given == f"{path}{os.pathsep}/srv/kubernetes/config"
+    environment = json.loads((edge.folder / "state.json").read_text(encoding="utf-8"))["kubeconfig"]
+    assert environment == f"{path}{os.pathsep}/srv/kubernetes/config"
 
 
 def test_what_a_library_raises_is_a_row_and_what_was_made_is_remembered(edge, monkeypatch, capsys):
@@ -458,9 +458,9 @@ def test_names_of_images_are_taken_apart(text, parts):
 def test_the_task_that_fails_once_fails_once(monkeypatch):
     from mcti import s3
 
-    there = set()
-    monkeypatch.setattr(s3, "exists", lambda address: address in there)
-    monkeypatch.setattr(s3, "put", lambda address, body: there.add(address))
+    existing = set()
+    monkeypatch.setattr(s3, "exists", lambda address: address in existing)
+    monkeypatch.setattr(s3, "put", lambda address, body: existing.add(address))
     with pytest.raises(SystemExit, match="on purpose"):
         retry.fails_once("s3://bucket/markers", "outside")
     retry.fails_once("s3://bucket/markers", "outside")
@@ -473,13 +473,13 @@ TRIED = only("look", "install", "retry", "retry-in-loop")
 
 def test_one_run_has_a_task_with_retries_outside_and_one_inside_a_loop(edge, capsys):
     assert rehearse(edge, *HOST, *TRIED) == 0
-    ((_, package, given),) = edge.kfp.calls
+    ((_, package, environment),) = edge.kfp.calls
     spec, platform = yaml.safe_load_all(package)
     outside, loop = sorted(spec["root"]["dag"]["tasks"].values(), key=lambda task: "parameterIterator" in task)
     (inside,) = spec["components"][loop["componentRef"]["name"]]["dag"]["tasks"].values()
     assert outside["retryPolicy"]["maxRetryCount"] == inside["retryPolicy"]["maxRetryCount"] == 2
     assert loop["parameterIterator"]["items"]["raw"] == '["inside"]'
-    assert given["arguments"]["folder"].startswith("s3://")
+    assert environment["arguments"]["folder"].startswith("s3://")
     pods = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values()
     assert [pod["secretAsEnv"][0]["secretName"] for pod in pods] == ["mcti-s3", "mcti-s3"]
     rows = [line for line in capsys.readouterr().out.splitlines() if "| SUCCEEDED after 2 attempts" in line]
@@ -556,8 +556,8 @@ def test_the_make_word_hands_on_what_is_named():
 
 
 def test_identities_hold_every_pair_of_keys():
-    found = json.loads(identities(("a", "b"), ("c", "d")))["identities"]
-    assert [entry["credentials"][0]["accessKey"] for entry in found] == ["a", "c"]
+    runs = json.loads(identities(("a", "b"), ("c", "d")))["identities"]
+    assert [entry["credentials"][0]["accessKey"] for entry in runs] == ["a", "c"]
 
 
 def test_every_step_of_the_documentation_exists():

@@ -22,9 +22,9 @@ def kubectl_commands():
     lines = [line.strip() for block in FENCED for line in block] + INLINE
     for line in lines:
         for part in re.split(r"\$\(|\|\||&&| \| | & ?$|[)] ", re.sub(r"\s+#.*$", "", line)):
-            found = re.search(r"\bkubectl .*", part)
-            if found:
-                words = shlex.split(re.sub(r"( [12]?[<>] ?\S+)+$", "", found.group(0).rstrip(")&; ")))
+            all_lines = re.search(r"\bkubectl .*", part)
+            if all_lines:
+                words = shlex.split(re.sub(r"( [12]?[<>] ?\S+)+$", "", all_lines.group(0).rstrip(")&; ")))
                 yield words[: words.index("--")] if "--" in words else words
 
 

@@ -27,8 +27,8 @@ def amount(text, unit):
 
 
 def requests(container):
-    asked = container["resources"]["requests"]
-    return round(amount(asked["cpu"], 0.001)), round(amount(asked["memory"], MIB))
+    requests = container["resources"]["requests"]
+    return round(amount(requests["cpu"], 0.001)), round(amount(requests["memory"], MIB))
 
 
 def total(*pairs):
@@ -56,9 +56,9 @@ def largest_task(cluster, documents):
     (limits,) = named(documents, "LimitRange")["mcti"]["spec"]["limits"]
     wait = requests({"resources": {"requests": limits["defaultRequest"]}})
     tasks = [requests({"resources": {"requests": {"cpu": row.cpu, "memory": row.memory}}}) for row in rows(cluster)]
-    own = total(tuple(map(max, zip(*tasks, strict=True))), wait)
+    summed_requests = total(tuple(map(max, zip(*tasks, strict=True))), wait)
     driver = total(DRIVER, wait)
-    return tuple(map(max, zip(own, LAUNCHER, driver, strict=True)))
+    return tuple(map(max, zip(summed_requests, LAUNCHER, driver, strict=True)))
 
 
 def test_services_and_the_largest_task_find_a_place_beside_kubernetes_and_kubeflow(rendered, tmp_path):

@@ -16,8 +16,8 @@ def make(folder: Path) -> None:
     folder.mkdir()
     keys = {name: ec.generate_private_key(ec.SECP256R1()) for name in ("authority", "server", "client")}
     for name, key in keys.items():
-        made = _certificate(name, key.public_key(), keys["authority"])
-        (folder / f"{name}.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+        created = _certificate(name, key.public_key(), keys["authority"])
+        (folder / f"{name}.pem").write_bytes(created.public_bytes(serialization.Encoding.PEM))
         text = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )

@@ -50,29 +50,29 @@ class Handler(BaseHTTPRequestHandler):
             if log[1] not in self.state.logs:
                 return self._answer({"error_message": f"Failed to read logs for run: pods {log[1]} not found"}, 500)
             return self._send(self.state.logs[log[1]].encode(), "text/plain", 200)
-        kind, _, name = path.removeprefix(BASE + "/").partition("/")
+        resource, _, name = path.removeprefix(BASE + "/").partition("/")
         table = {"experiments": self.state.experiments, "runs": self.state.runs, "recurringruns": self.state.recurring}
-        if kind not in table:
+        if resource not in table:
             return self._answer({"error": f"no route {path}"}, 404)
         if not name:
-            key = "recurringRuns" if kind == "recurringruns" else kind
-            return self._answer({key: list(table[kind].values()), "total_size": len(table[kind])})
-        if name not in table[kind]:
+            key = "recurringRuns" if resource == "recurringruns" else resource
+            return self._answer({key: list(table[resource].values()), "total_size": len(table[resource])})
+        if name not in table[resource]:
             return self._answer({"error": "not found"}, 404)
-        found = table[kind][name]
+        entry = table[resource][name]
         # As the server: a value that is its type's default is left out.
-        self._answer({key: value for key, value in found.items() if value != "STATUS_UNSPECIFIED"})
-        if kind == "recurringruns" and found["status"] == "STATUS_UNSPECIFIED":
+        self._answer({key: value for key, value in entry.items() if value != "STATUS_UNSPECIFIED"})
+        if resource == "recurringruns" and entry["status"] == "STATUS_UNSPECIFIED":
             self.state.unseen -= 1
-            found["status"] = found["status"] if self.state.unseen > 0 else "ENABLED"
+            entry["status"] = entry["status"] if self.state.unseen > 0 else "ENABLED"
         return None
 
     def do_POST(self):
         path = self._seen("POST")
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        kind = path.removeprefix(BASE + "/")
+        resource = path.removeprefix(BASE + "/")
         try:
-            self._answer(getattr(self, f"_make_{kind}")(body))
+            self._answer(getattr(self, f"_make_{resource}")(body))
         except (AssertionError, json_format.ParseError) as error:
             self._answer({"error": str(error)}, 400)
 
@@ -82,13 +82,13 @@ class Handler(BaseHTTPRequestHandler):
         self._answer({})
 
     def _make_experiments(self, body):
-        made = {**body, "created_at": NOW, "experiment_id": f"experiment-{len(self.state.experiments)}"}
-        return self.state.experiments.setdefault(made["experiment_id"], made)
+        created = {**body, "created_at": NOW, "experiment_id": f"experiment-{len(self.state.experiments)}"}
+        return self.state.experiments.setdefault(created["experiment_id"], created)
 
     def _make_runs(self, body):
         check(body["pipeline_spec"])
-        made = {**body, "created_at": NOW, "run_id": f"run-{len(self.state.runs)}", "state": "RUNNING"}
-        return self.state.runs.setdefault(made["run_id"], made)
+        created = {**body, "created_at": NOW, "run_id": f"run-{len(self.state.runs)}", "state": "RUNNING"}
+        return self.state.runs.setdefault(created["run_id"], created)
 
     def _make_recurringruns(self, body):
         check(body["pipeline_spec"])
@@ -97,8 +97,8 @@ class Handler(BaseHTTPRequestHandler):
         # As the server: without a mode a recurring run is disabled, and one that is enabled has no status at first
         # (kubeflow/pipelines, resource_manager.go, CreateJob: the condition of an object that has none).
         status = "STATUS_UNSPECIFIED" if body.get("mode") == "ENABLE" else "DISABLED"
-        made = {**body, "created_at": NOW, "recurring_run_id": f"recurring-{count}", "status": status}
-        return self.state.recurring.setdefault(made["recurring_run_id"], made)
+        created = {**body, "created_at": NOW, "recurring_run_id": f"recurring-{count}", "status": status}
+        return self.state.recurring.setdefault(created["recurring_run_id"], created)
 
     def _seen(self, method):
         path = urlparse(self.path).path
@@ -116,9 +116,9 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self, body, status=200):
         self._send(json.dumps(body).encode(), "application/json", status)
 
-    def _send(self, data, kind, status):
+    def _send(self, data, resource, status):
         self.send_response(status)
-        self.send_header("Content-Type", kind)
+        self.send_header("Content-Type", resource)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)

@@ -21,7 +21,7 @@ else:
 """
 
 
-def install(tmp_path, monkeypatch, given):
+def install(tmp_path, monkeypatch, responses):
     """Put the double on PATH alone; a function that changes what it answers: {question: answer}, None for no object."""
     program, answers = tmp_path / "bin" / "kubectl", tmp_path / "answers.json"
     program.parent.mkdir()
@@ -30,7 +30,7 @@ def install(tmp_path, monkeypatch, given):
     monkeypatch.setenv("PATH", str(program.parent))
 
     def has(changed):
-        tree = {key: value for key, value in {**given, **changed}.items() if value is not None}
+        tree = {key: value for key, value in {**responses, **changed}.items() if value is not None}
         answers.write_text(json.dumps(tree), encoding="utf-8")
 
     has({})

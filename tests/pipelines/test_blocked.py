@@ -29,8 +29,8 @@ def running(state):
 
 
 def workflow(name, phase, message, node="mcti-x7k2p-1"):
-    found = {"displayName": name, "type": "Pod", "phase": phase, "message": message}
-    return {"items": [{"status": {"nodes": {node: found, "mcti-x7k2p-2": {"phase": "Succeeded"}}}}]}
+    report = {"displayName": name, "type": "Pod", "phase": phase, "message": message}
+    return {"items": [{"status": {"nodes": {node: report, "mcti-x7k2p-2": {"phase": "Succeeded"}}}}]}
 
 
 def waiting(reason="", message="", condition="", seconds=90):
@@ -82,12 +82,12 @@ def test_a_pod_that_has_waited_for_seconds_only_is_a_note(server, cluster):
     running(state)
     full = "0/1 nodes are available: 1 Insufficient cpu."
     cluster({EVERYWHERE[0]: {"items": [waiting(condition=full, seconds=20)]}})
-    found = status.status("run-0", address)
-    assert (found.problems, found.exit_code) == ((), 0)
-    assert found.lines()[-1] == f"note: a pod has waited for a node for less than 60 s ({full})"
+    report = status.status("run-0", address)
+    assert (report.problems, report.exit_code) == ((), 0)
+    assert report.lines()[-1] == f"note: a pod has waited for a node for less than 60 s ({full})"
     cluster({EVERYWHERE[0]: {"items": [waiting(condition=full, seconds=120)]}})
-    found = status.status("run-0", address)
-    assert (found.notes, found.exit_code) == ((), 4)
+    report = status.status("run-0", address)
+    assert (report.notes, report.exit_code) == ((), 4)
 
 
 REFUSED = "Error from server (Forbidden): pods is forbidden: cannot list at the cluster scope"
@@ -99,8 +99,8 @@ def test_without_rights_for_all_namespaces_that_of_the_context_is_read(server, c
     refused = dict.fromkeys(EVERYWHERE, REFUSED)
     pods = {"items": [waiting("ImagePullBackOff", "Back-off")]}
     cluster({**refused, HERE[0]: pods, HERE[1]: {"items": []}})
-    found = status.status("run-0", address)
-    assert (len(found.problems), found.unknown, found.exit_code) == (1, (), 4)
+    report = status.status("run-0", address)
+    assert (len(report.problems), report.unknown, report.exit_code) == (1, (), 4)
     cluster({**refused, **{question: {"items": []} for question in HERE}})
     (line,) = status.status("run-0", address).unknown
     assert REFUSED in line
@@ -110,12 +110,14 @@ def test_without_rights_for_all_namespaces_that_of_the_context_is_read(server, c
 def test_where_the_namespace_is_refused_too_it_is_unknown_why(server, cluster):
     address, state = server
     running(state)
-    here = REFUSED.replace("at the cluster scope", "in the namespace alice")
-    cluster(dict.fromkeys(EVERYWHERE, REFUSED) | dict.fromkeys(HERE, here))
-    found = status.status("run-0", address)
-    assert found.exit_code == 0
-    assert found.lines()[-1].startswith(f"unknown: why pods of the run do not start: kubectl cannot read them ({here})")
-    cluster({word.replace(" -l", " -n bob -l"): here for word in HERE})
+    listing = REFUSED.replace("at the cluster scope", "in the namespace alice")
+    cluster(dict.fromkeys(EVERYWHERE, REFUSED) | dict.fromkeys(HERE, listing))
+    report = status.status("run-0", address)
+    assert report.exit_code == 0
+    assert report.lines()[-1].startswith(
+        f"unknown: why pods of the run do not start: kubectl cannot read them ({listing})"
+    )
+    cluster({word.replace(" -l", " -n bob -l"): listing for word in HERE})
     assert len(status.status("run-0", address, "bob").unknown) == 1
 
 

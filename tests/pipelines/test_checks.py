@@ -47,11 +47,11 @@ def _pod(platform, name):
     return platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"][f"exec-{name}"]
 
 
-@pytest.mark.parametrize("kind", submit.PIPELINES)
+@pytest.mark.parametrize("pipeline", submit.PIPELINES)
 @pytest.mark.parametrize("more", [[], ["cluster.search_workers=3", STUDY], ["cluster.extract_shards=40"]])
-def test_every_pipeline_keeps_every_rule(kind, more, tmp_path):
+def test_every_pipeline_keeps_every_rule(pipeline, more, tmp_path):
     settings = params.load(None, [*OVERRIDES, *more])
-    submit.compile_to(settings, DATA, tmp_path / "file.yaml", kind)
+    submit.compile_to(settings, DATA, tmp_path / "file.yaml", pipeline)
     report = checks.check(tmp_path / "file.yaml", settings.cluster)
     assert report.violations == ()
     assert set(report.passed) == {rule.name for rule in checks.RULES}
@@ -144,8 +144,8 @@ def _plain_parameter(spec, _):
 
 
 def _constant(spec, _):
-    given = _tasks(spec)["publish"]["inputs"]["parameters"]["remote"]
-    given["runtimeValue"]["constant"] = "s3://mcti$$/dvc"
+    parameters = _tasks(spec)["publish"]["inputs"]["parameters"]["remote"]
+    parameters["runtimeValue"]["constant"] = "s3://mcti$$/dvc"
 
 
 def _variable(spec, _):
@@ -251,8 +251,10 @@ PLANTED = [
 @pytest.mark.parametrize(("change", "rule", "message"), PLANTED)
 def test_a_planted_violation_is_found_by_its_rule_alone(ir, settings, tmp_path, change, rule, message):
     report = _broken(ir, tmp_path, change, settings.cluster)
-    assert {found.rule for found in report.violations} == {rule}
-    assert any(re.search(message, found.message, re.DOTALL) for found in report.violations), report.violation_lines()
+    assert {entries.rule for entries in report.violations} == {rule}
+    assert any(re.search(message, entries.message, re.DOTALL) for entries in report.violations), (
+        report.violation_lines()
+    )
     assert report.exit_code == 3
 
 
@@ -263,12 +265,12 @@ def test_every_rule_has_a_planted_violation_a_reason_and_a_source():
 
 def test_a_task_above_the_largest_node_is_refused(ir, tmp_path):
     small = params.load(None, [*OVERRIDES, "cluster.largest_node={cpu: 3500m, memory: 8Gi, gpus: 1}"]).cluster
-    found = [violation.message for violation in _broken(ir, tmp_path, lambda *_: None, small).violations]
-    shown = {re.sub(r" is above.*", "", line) for line in found}
+    entries = [violation.message for violation in _broken(ir, tmp_path, lambda *_: None, small).violations]
+    shown = {re.sub(r" is above.*", "", line) for line in entries}
     assert "task train: cpu 4" in shown
     assert "task train: gpus 2" in shown
     assert "task train: memory 16Gi" in shown
-    assert not [line for line in found if "task evaluate" in line]
+    assert not [line for line in entries if "task evaluate" in line]
 
 
 def test_secrets_of_the_namespace_can_be_declared(tmp_path):
@@ -326,7 +328,7 @@ def test_known_objects_are_those_of_the_overlays_and_of_the_documents():
 
 def test_the_shipped_quota_is_that_of_the_base():
     manifests = yaml.safe_load_all((ROOT / "infra/kubernetes/base/quota.yaml").read_text(encoding="utf-8"))
-    hard = next(found for found in manifests if found["kind"] == "ResourceQuota")["spec"]["hard"]
+    hard = next(entries for entries in manifests if entries["kind"] == "ResourceQuota")["spec"]["hard"]
     quota = params.load(None).cluster.quota
     for field, name in {"cpu": "requests.cpu", "memory": "requests.memory", "cpu_limit": "limits.cpu"}.items():
         assert amount(getattr(quota, field)) == amount(str(hard[name]))
@@ -391,10 +393,10 @@ def test_a_pipeline_of_somebody_else_is_checked_too(tmp_path):
             _use(number=number)
 
     compiler.Compiler().compile(theirs, str(tmp_path / "theirs.yaml"))
-    found = {
+    entries = {
         violation.rule for violation in checks.check(tmp_path / "theirs.yaml", params.load(None).cluster).violations
     }
-    assert {"parameter-types", "pod-security", "image-digest"} <= found
+    assert {"parameter-types", "pod-security", "image-digest"} <= entries
 
 
 @pytest.mark.slow
@@ -412,5 +414,5 @@ def test_the_command_prints_one_line_per_rule_and_ends_with_3(ir, tmp_path):
     assert "note: retries of failed tasks need COMPILED_PIPELINE_SPEC_PATCH" in done.stdout
     done = subprocess.run([*command, str(file), "--json"], capture_output=True, text=True, check=False, cwd=tmp_path)
     report = json.loads(done.stdout)
-    assert {found["rule"] for found in report["violations"]} == {"pod-security", "rewritten-values"}
+    assert {entries["rule"] for entries in report["violations"]} == {"pod-security", "rewritten-values"}
     assert done.returncode == 3

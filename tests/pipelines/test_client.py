@@ -124,10 +124,10 @@ def test_each_is_one_line_and_exit_code_4(server, words, capsys, tmp_path, monke
     address, state = server
     state.instead = PAGE
     assert run_app(app, ["pipeline", *words, "--host", address]) == 4
-    told = capsys.readouterr()
-    lines = [line for line in (told.out + told.err).splitlines() if "not Kubeflow Pipelines" in line]
+    output = capsys.readouterr()
+    lines = [line for line in (output.out + output.err).splitlines() if "not Kubeflow Pipelines" in line]
     assert len(lines) == 1
-    assert "Traceback" not in told.err
+    assert "Traceback" not in output.err
 
 
 def test_a_scheme_that_the_server_does_not_speak_is_named(settings, tmp_path, monkeypatch):

@@ -80,11 +80,11 @@ def test_a_cancelled_run_leaves_no_container_not_even_one_that_has_ended(monkeyp
     """As the engine answers: without `all` it tells of those that run."""
     running, exited = Container(137), Container(0)
 
-    def found(all=False, filters=None, ignore_removed=False):
+    def list_containers(all=False, filters=None, ignore_removed=False):
         assert filters == {"label": "mcti.run=a run"}
         return [running, exited] if all else [running]
 
-    monkeypatch.setattr("docker.from_env", lambda: SimpleNamespace(containers=SimpleNamespace(list=found)))
+    monkeypatch.setattr("docker.from_env", lambda: SimpleNamespace(containers=SimpleNamespace(list=list_containers)))
     kill("a run")
     assert (running.removed, exited.removed) == (True, True)
 
@@ -105,5 +105,5 @@ def test_a_container_takes_files_through_the_server_of_mlflow(monkeypatch, tmp_p
         monkeypatch.setenv(name, set_by_user)
     engine = SimpleNamespace(images=SimpleNamespace(get=lambda image: SimpleNamespace(id="sha256:0")))
     monkeypatch.setattr("docker.from_env", lambda: engine)
-    made = runner(tmp_path, ClusterParams(), "run")
-    assert made.container_run_args["environment"][name] == in_container
+    docker_runner = runner(tmp_path, ClusterParams(), "run")
+    assert docker_runner.container_run_args["environment"][name] == in_container

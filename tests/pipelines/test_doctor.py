@@ -55,16 +55,16 @@ def checks(settings, address, namespace=None):
 
 
 def test_a_cluster_that_has_everything_is_fine(server, cluster, settings):
-    told = doctor.doctor(settings, server[0], None)
-    assert {check.state for check in told.checks} == {"OK"}, told.lines()
-    assert told.exit_code == 0
-    names = [check.name for check in told.checks]
+    diagnosis = doctor.doctor(settings, server[0], None)
+    assert {check.state for check in diagnosis.checks} == {"OK"}, diagnosis.lines()
+    assert diagnosis.exit_code == 0
+    names = [check.name for check in diagnosis.checks]
     assert names == [
         "server", "version", "mode", "access", "experiment", "kubectl", "secret mcti-s3", "configmap mcti-services",
         "account pipeline-runner", "claim scratch", "quota", "image mcti-python:0.1.0", "COMPILED_PIPELINE_SPEC_PATCH",
     ]  # fmt: skip
-    assert "hush" not in str(told)
-    assert "aHVzaA==" not in str(told)
+    assert "hush" not in str(diagnosis)
+    assert "aHVzaA==" not in str(diagnosis)
 
 
 SECRET, CONFIG = "get secret mcti-s3 -n kubeflow", "get configmap mcti-services -n kubeflow"
@@ -113,51 +113,51 @@ LACKS = {
 @pytest.mark.parametrize(("name", "changed", "words"), LACKS.values(), ids=LACKS)
 def test_what_is_missing_is_one_line_with_its_fix(server, cluster, settings, name, changed, words):
     cluster(changed)
-    told = doctor.doctor(settings, server[0], None)
-    (lacking,) = [check for check in told.checks if check.state == "missing"]
+    diagnosis = doctor.doctor(settings, server[0], None)
+    (lacking,) = [check for check in diagnosis.checks if check.state == "missing"]
     assert lacking.name == name
     assert words in lacking.line()
-    assert told.exit_code == 4
+    assert diagnosis.exit_code == 4
 
 
 def test_a_claim_that_is_not_bound_yet_and_an_image_of_a_registry_are_unknown(server, cluster):
-    asked = params.load(None, ["cluster.claims={scratch: /scratch}", "cluster.image=registry.example/mcti-python:1"])
+    calls = params.load(None, ["cluster.claims={scratch: /scratch}", "cluster.image=registry.example/mcti-python:1"])
     cluster({"get pvc scratch -n kubeflow": {"status": {"phase": "Pending"}}})
-    told = doctor.doctor(asked, server[0], None)
-    unknown = [check.name for check in told.checks if check.state == "unknown"]
+    diagnosis = doctor.doctor(calls, server[0], None)
+    unknown = [check.name for check in diagnosis.checks if check.state == "unknown"]
     assert unknown == ["claim scratch", "image registry.example/mcti-python:1"]
-    assert told.exit_code == 0
+    assert diagnosis.exit_code == 0
 
 
 def test_a_namespace_of_ones_own_is_where_everything_is_looked_for(server, cluster, settings):
     address, state = server
     state.multi_user = True
-    found = {
+    calls = {
         key.replace("kubeflow", "alice").replace("pipeline-runner", "default-editor"): v for key, v in GIVEN.items()
     }
-    cluster(found)
-    told = checks(settings, address, "alice")
-    assert {check.state for check in told.values()} == {"OK"}
-    assert "account default-editor" in told
+    cluster(calls)
+    diagnosis = checks(settings, address, "alice")
+    assert {check.state for check in diagnosis.values()} == {"OK"}
+    assert "account default-editor" in diagnosis
 
 
 def test_what_the_server_lacks_is_named_and_kubectl_is_still_asked(server, cluster, settings):
     address, state = server
     state.version, state.multi_user = "2.16.0", True
-    told = checks(settings, address)
-    assert told["version"].state == told["mode"].state == "missing"
+    diagnosis = checks(settings, address)
+    assert diagnosis["version"].state == diagnosis["mode"].state == "missing"
     state.refuse = 401
-    told = checks(settings, address)
-    assert told["server"].state == "missing"
-    assert "refused the request (401)" in told["server"].detail
-    assert told["secret mcti-s3"].state == "OK"
+    diagnosis = checks(settings, address)
+    assert diagnosis["server"].state == "missing"
+    assert "refused the request (401)" in diagnosis["server"].detail
+    assert diagnosis["secret mcti-s3"].state == "OK"
 
 
 def test_without_kubectl_the_server_alone_is_asked(server, settings, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    told = checks(settings, server[0])
-    assert told["kubectl"].state == "unknown"
-    assert told["server"].state == "OK"
+    diagnosis = checks(settings, server[0])
+    assert diagnosis["kubectl"].state == "unknown"
+    assert diagnosis["server"].state == "OK"
 
 
 def test_a_cluster_that_does_not_answer_ends_the_questions(server, cluster, settings, monkeypatch):
@@ -165,9 +165,9 @@ def test_a_cluster_that_does_not_answer_ends_the_questions(server, cluster, sett
     monkeypatch.setattr(doctor, "SECONDS", 3)
     monkeypatch.setattr(kubectl, "SECONDS", 10)
     cluster({"sleep": 2})
-    told = checks(settings, server[0])
-    assert told["deployment ml-pipeline"].state == "unknown"
-    assert "did not answer within 1 s" in told["deployment ml-pipeline"].detail
+    diagnosis = checks(settings, server[0])
+    assert diagnosis["deployment ml-pipeline"].state == "unknown"
+    assert "did not answer within 1 s" in diagnosis["deployment ml-pipeline"].detail
 
 
 def test_the_command_prints_a_line_a_check_and_ends_with_4(server, cluster, capsys, monkeypatch, tmp_path):
@@ -188,8 +188,8 @@ REFUSED = "Error from server (Forbidden): deployments.apps is forbidden: cannot 
 
 def test_without_rights_for_all_namespaces_the_context_s_own_is_read(server, cluster, settings):
     cluster({API: REFUSED, API_HERE: GIVEN[API]})
-    found = checks(settings, server[0])
-    assert found["COMPILED_PIPELINE_SPEC_PATCH"].state == found["secret mcti-s3"].state == "OK"
+    calls = checks(settings, server[0])
+    assert calls["COMPILED_PIPELINE_SPEC_PATCH"].state == calls["secret mcti-s3"].state == "OK"
     cluster({API: REFUSED, API_HERE: {"items": []}})
     lacking = checks(settings, server[0])["deployment ml-pipeline"]
     assert (lacking.state, lacking.detail) == ("unknown", REFUSED)

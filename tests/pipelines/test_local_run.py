@@ -23,9 +23,9 @@ def test_a_failed_task_ends_the_run_and_the_exit_handler_says_so(tmp_path, monke
         run_local(params.load(None, once_more), None, "subprocess", tmp_path / "runs")
     (report,) = (tmp_path / "runs").glob("*/outcome/report")
     assert json.loads(report.read_text(encoding="utf-8"))["state"] == "FAILED"
-    told = capfd.readouterr()
-    assert told.out == "", "standard output is for our result alone"
-    assert told.err.count("no such file or folder in data/raw/clinical.csv: check the path") == 2
+    output = capfd.readouterr()
+    assert output.out == "", "standard output is for our result alone"
+    assert output.err.count("no such file or folder in data/raw/clinical.csv: check the path") == 2
 
 
 @pytest.mark.slow
@@ -39,8 +39,8 @@ def test_a_task_that_is_refused_for_its_data_is_computed_once_and_leaves_no_reco
     words += ["cluster.steps.ingest.retries=1", "cluster.steps.ingest.backoff_seconds=1"]
     with pytest.raises(OperationalError, match="Inner task failed: 'ingest' inside 'exit-handler-1'"):
         run_local(params.load(None, words), None, "subprocess", tmp_path / "runs")
-    told = capfd.readouterr().err
-    assert told.count("no such file or folder in data/raw/clinical.csv: check the path") >= 2, "the same line twice"
+    output = capfd.readouterr().err
+    assert output.count("no such file or folder in data/raw/clinical.csv: check the path") >= 2, "the same line twice"
     with tracking.service() as client:
         number = client.get_experiment_by_name("refused-test").experiment_id
         computed = client.search_runs([number], "tags.`mcti.step` = 'ingest'")
@@ -90,8 +90,8 @@ def test_a_blank_in_the_path_of_the_environment_does_not_cut_the_line_of_a_shell
     python.chmod(0o700)
     monkeypatch.setattr("sys.executable", str(python))
     with interpreter():
-        said = subprocess.run(f"{sys.executable} -c 'print(6 * 7)'", shell=True, check=True, capture_output=True)
-    assert said.stdout == b"42\n"
+        output = subprocess.run(f"{sys.executable} -c 'print(6 * 7)'", shell=True, check=True, capture_output=True)
+    assert output.stdout == b"42\n"
     assert sys.executable == str(python)
 
 

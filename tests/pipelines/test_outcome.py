@@ -62,9 +62,9 @@ def api(task, monkeypatch):
         yield stands
 
 
-def exit_task(tmp_path, word, kind="training", remote=REMOTE):
+def exit_task(tmp_path, word, pipeline="training", remote=REMOTE):
     """Run the exit task of a pipeline as KFP does; its report."""
-    told = dsl.PipelineTaskFinalStatus(
+    final_status = dsl.PipelineTaskFinalStatus(
         state=word,
         pipeline_job_resource_name="run",
         pipeline_task_name="exit-handler-1",
@@ -72,22 +72,24 @@ def exit_task(tmp_path, word, kind="training", remote=REMOTE):
         error_message=None,
     )
     report = types.SimpleNamespace(path=str(tmp_path / "report"))
-    if kind == "retraining":
-        release_lease.python_func(told, RegisterParams(name="out").model_dump_json(by_alias=True), remote, report)
+    if pipeline == "retraining":
+        release_lease.python_func(
+            final_status, RegisterParams(name="out").model_dump_json(by_alias=True), remote, report
+        )
     else:
-        outcome.python_func(told, remote, report)
+        outcome.python_func(final_status, remote, report)
     return json.loads((tmp_path / "report").read_text(encoding="utf-8"))
 
 
-def last_task(kind, remote=REMOTE):
+def last_task(pipeline, remote=REMOTE):
     """Run the last task of a branch."""
     reason = {
         "training": "promote: better",
         "nothing new": "nothing new: version 2 of m was trained on abc",
         "champion stays": "no rule of monitor fired: the champion stays",
     }
-    conclude.python_func(reason[kind], remote, LEASE if kind != "training" else "")
-    return reason[kind]
+    conclude.python_func(reason[pipeline], remote, LEASE if pipeline != "training" else "")
+    return reason[pipeline]
 
 
 def ended(task):
@@ -98,11 +100,11 @@ def ended(task):
 
 
 @pytest.mark.parametrize("word", ["COMPLETE", "RUNNING", "FAILED", "SUCCEEDED", None])
-@pytest.mark.parametrize("kind", ["training", "retraining", "inference"])
-def test_a_run_whose_last_task_ran_has_succeeded_whatever_the_final_status_says(task, tmp_path, kind, word):
+@pytest.mark.parametrize("pipeline", ["training", "retraining", "inference"])
+def test_a_run_whose_last_task_ran_has_succeeded_whatever_the_final_status_says(task, tmp_path, pipeline, word):
     count(3)
     reason = last_task("training")
-    report = exit_task(tmp_path, word, kind)
+    report = exit_task(tmp_path, word, pipeline)
     assert (report["state"], report["reason"], report["reported"]) == ("FINISHED", reason, word or "")
     status, tags = ended(task)
     assert (status, tags["mcti.result"], tags["mcti.reason"]) == ("FINISHED", "FINISHED", reason)
@@ -120,24 +122,24 @@ def test_a_retraining_that_had_nothing_to_do_finished_and_says_why(task, tmp_pat
     lease.release(LEASE, "the next run")
 
 
-@pytest.mark.parametrize("kind", ["training", "retraining", "inference"])
+@pytest.mark.parametrize("pipeline", ["training", "retraining", "inference"])
 @pytest.mark.parametrize(
     ("word", "failed"), [("FAILED", "train"), ("RUNNING", "train-driver")], ids=["in a task", "in a driver"]
 )
-def test_a_failed_run_is_failed_and_names_what_failed(task, api, tmp_path, kind, word, failed):
+def test_a_failed_run_is_failed_and_names_what_failed(task, api, tmp_path, pipeline, word, failed):
     count(3)
     api("running", ingest="SUCCEEDED", **{failed.replace("-", "_"): "FAILED", "root": "FAILED"})
-    report = exit_task(tmp_path, word, kind)
+    report = exit_task(tmp_path, word, pipeline)
     assert (report["state"], report["reason"]) == ("FAILED", f"failed: {failed}")
     assert ended(task)[0] == "FAILED"
     assert ended(task)[1]["mcti.error"] == f"failed: {failed}"
 
 
-@pytest.mark.parametrize("kind", ["training", "retraining", "inference"])
-def test_a_terminated_run_is_killed_where_the_history_says_so(task, api, tmp_path, kind):
+@pytest.mark.parametrize("pipeline", ["training", "retraining", "inference"])
+def test_a_terminated_run_is_killed_where_the_history_says_so(task, api, tmp_path, pipeline):
     pipeline_run._open("count")  # its process was killed
     api("terminated", train="FAILED")
-    assert exit_task(tmp_path, "RUNNING", kind)["state"] == "KILLED"
+    assert exit_task(tmp_path, "RUNNING", pipeline)["state"] == "KILLED"
     assert ended(task)[0] == "KILLED"
 
 

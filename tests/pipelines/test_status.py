@@ -32,9 +32,9 @@ F1124 12:00:05.000000      17 main.go:57] failed to execute component: exit stat
 {LAST}"""
 
 
-def compiled(kind, tmp_path_factory):
-    path = tmp_path_factory.mktemp("package") / f"{kind}.yaml"
-    submit.compile_to(load(None, list(OVERRIDES)), DATA, path, kind)
+def compiled(pipeline, tmp_path_factory):
+    path = tmp_path_factory.mktemp("package") / f"{pipeline}.yaml"
+    submit.compile_to(load(None, list(OVERRIDES)), DATA, path, pipeline)
     return next(yaml.safe_load_all(path.read_text(encoding="utf-8")))
 
 
@@ -43,8 +43,8 @@ def training(ir):
     return ir[0]
 
 
-def by_name(told):
-    return {task.name: task for task in told.tasks}
+def by_name(report):
+    return {task.name: task for task in report.tasks}
 
 
 def test_an_id_is_the_hash_of_a_name():
@@ -59,14 +59,14 @@ def test_a_run_is_one_line_a_task(server, training, shipped):
     run = Recording(training, LOOPS, cached=("ingest",), shipped=shipped)
     state.runs["run-0"] = run.build()
     assert len(run.details) > 90, "as many nodes as a real run has"
-    told = status.status("run-0", address)
-    tasks = by_name(told)
+    report = status.status("run-0", address)
+    tasks = by_name(report)
     assert sorted(tasks) == sorted(TASKS)
-    assert {task.state for task in told.tasks} == {"SUCCEEDED"}
+    assert {task.state for task in report.tasks} == {"SUCCEEDED"}
     assert (tasks["ingest"].attempts, tasks["ingest"].reason) == (0, "from the cache")
     assert (tasks["train:1"].attempts, tasks["train:1"].seconds) == (1, 125.0)
-    assert told.exit_code == 0
-    lines = told.lines()
+    assert report.exit_code == 0
+    lines = report.lines()
     assert len(lines) == 1 + len(TASKS)
     (line,) = [line for line in lines if line.split()[0] == "train:1"]
     assert line.split() == ["train:1", "SUCCEEDED", "1", "attempt", "2", "min", "5", "s"]
@@ -206,13 +206,13 @@ def test_the_log_of_a_task_that_is_gone_is_one_clear_error(server, training):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["retraining", "inference"])
-def test_the_other_pipelines_too(server, kind, tmp_path_factory):
+@pytest.mark.parametrize("pipeline", ["retraining", "inference"])
+def test_the_other_pipelines_too(server, pipeline, tmp_path_factory):
     address, state = server
     loops = {"shards": 3, "folds": 2, "slides": 3}
-    state.runs["run-0"] = Recording(compiled(kind, tmp_path_factory), loops).build()
+    state.runs["run-0"] = Recording(compiled(pipeline, tmp_path_factory), loops).build()
     tasks = by_name(status.status("run-0", address))
-    exit_task, many = {"retraining": ("release-lease", "train:1"), "inference": ("outcome", "heatmaps:2")}[kind]
+    exit_task, many = {"retraining": ("release-lease", "train:1"), "inference": ("outcome", "heatmaps:2")}[pipeline]
     assert {exit_task, many, "conclude"} <= set(tasks)
     assert {task.state for task in tasks.values()} == {"SUCCEEDED"}
 

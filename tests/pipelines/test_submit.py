@@ -61,10 +61,10 @@ def test_the_official_program_submits_and_schedules_the_compiled_file(server, pa
 
 def test_a_submitted_run_carries_what_was_compiled(server, settings, ir, capsys):
     address, state = server
-    told = submit.submit(settings, DATA, address, None)
+    submitted = submit.submit(settings, DATA, address, None)
     assert capsys.readouterr().out == "", "standard output is for our result alone"
     (run,) = state.runs.values()
-    assert told["run"] == "run-0"
+    assert submitted["run"] == "run-0"
     assert run["pipeline_spec"]["pipeline_spec"]["root"] == ir[0]["root"]
     assert run["pipeline_spec"]["pipeline_spec"]["deploymentSpec"] == ir[0]["deploymentSpec"]
     assert run["pipeline_spec"]["platform_spec"] == ir[1]
@@ -98,9 +98,9 @@ def test_a_schedule_is_made_once_and_replaced_only_when_something_changed(server
 def test_a_schedule_that_a_hand_has_changed_is_made_anew_and_one_of_another_name_stays(server, settings, by_hand):
     address, state = server
     schedule.schedule(settings, DATA, address, None)
-    (made,) = state.recurring.values()
-    state.recurring["theirs"] = {**made, "recurring_run_id": "theirs", "display_name": "theirs"}
-    made.update(by_hand)
+    (created,) = state.recurring.values()
+    state.recurring["theirs"] = {**created, "recurring_run_id": "theirs", "display_name": "theirs"}
+    created.update(by_hand)
     assert schedule.schedule(settings, DATA, address, None)["changed"]
     assert not schedule.schedule(settings, DATA, address, None)["changed"]
     theirs, ours = sorted(state.recurring.values(), key=lambda run: run["display_name"] != "theirs")
@@ -110,9 +110,9 @@ def test_a_schedule_that_a_hand_has_changed_is_made_anew_and_one_of_another_name
 
 def test_a_schedule_that_is_not_enabled_afterwards_is_an_error(server, settings, monkeypatch):
     address, _state = server
-    made = schedule.client.Client.create_recurring_run
+    created = schedule.client.Client.create_recurring_run
     monkeypatch.setattr(
-        schedule.client.Client, "create_recurring_run", lambda *words, **named: made(*words, **named, enabled=False)
+        schedule.client.Client, "create_recurring_run", lambda *words, **named: created(*words, **named, enabled=False)
     )
     with pytest.raises(OperationalError, match=r"is DISABLED, not ENABLED.*recurring-run enable recurring-1"):
         schedule.schedule(settings, DATA, address, None)
@@ -144,9 +144,13 @@ def test_the_documented_command_is_one_that_the_official_program_takes(words, pa
     command = kfp_cli.commands[group].commands[name]
     context = command.make_context(name, line[line.index(name) + 1 :])
     if group == "recurring-run":
-        asked = context.params
-        assert (asked["enabled"], asked["catchup"], asked["max_concurrency"]) == (True, False, 1)
-        ClusterParams(cron=asked["cron_expression"])
+        expected_words = context.params
+        assert (expected_words["enabled"], expected_words["catchup"], expected_words["max_concurrency"]) == (
+            True,
+            False,
+            1,
+        )
+        ClusterParams(cron=expected_words["cron_expression"])
     help_text = command.get_help(context)
     for option in [word for word in line if word.startswith("--") and word != "--endpoint"]:
         assert option in help_text

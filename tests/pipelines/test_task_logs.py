@@ -38,11 +38,11 @@ def shown(world, root, params, capfd):
 
     @dsl.pipeline(name="one")
     def one():
-        given = {
+        arguments = {
             name: dsl.importer(artifact_uri=str(path), artifact_class=kinds.get(name, dsl.Dataset)).output
             for name, path in world.items()
         }
-        train(params=params, key="", fold=1, **given)
+        train(params=params, key="", fold=1, **arguments)
 
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root), raise_on_error=False)
     capfd.readouterr()

@@ -60,17 +60,17 @@ def _upstream(tasks, name):
 
 
 @pytest.mark.parametrize(
-    ("kind", "branches"),
+    ("pipeline", "branches"),
     [("training", 1), ("retraining", 3), ("inference", 1)],
     ids=["training", "retraining", "inference"],
 )
 @pytest.mark.parametrize("remote", ["s3://mcti-data/dvc", "null"])
-def test_every_branch_ends_with_a_task_that_runs_only_if_all_before_it_succeeded(kind, branches, remote):
+def test_every_branch_ends_with_a_task_that_runs_only_if_all_before_it_succeeded(pipeline, branches, remote):
     """What waits for a branch that KFP skips is skipped too, so each branch has its own; none comes from the cache."""
-    if kind == "retraining" and remote == "null":
+    if pipeline == "retraining" and remote == "null":
         pytest.skip("retraining needs a remote")
-    asked = params.load(None, [*OVERRIDES, f"cluster.remote={remote}"])
-    spec = json_format.MessageToDict(submit.PIPELINES[kind](asked, DATA, "").pipeline_spec)
+    settings = params.load(None, [*OVERRIDES, f"cluster.remote={remote}"])
+    spec = json_format.MessageToDict(submit.PIPELINES[pipeline](settings, DATA, "").pipeline_spec)
     dags = [part["dag"]["tasks"] for part in spec["components"].values() if "dag" in part]
     ends = [(tasks, name) for tasks in dags for name in tasks if name.startswith("conclude")]
     assert len(ends) == branches
@@ -97,10 +97,18 @@ def test_extraction_fans_out_over_the_shards_and_training_over_the_folds(ir):
 
 
 def test_the_resources_of_a_task_come_from_the_table(ir, settings):
-    asked = _executor(ir, "train")["resources"]
-    assert asked["resourceCpuLimit"] == asked["resourceCpuRequest"] == settings.cluster.steps.train.cpu
-    assert asked["resourceMemoryLimit"] == asked["resourceMemoryRequest"] == settings.cluster.steps.train.memory
-    wanted = asked["accelerator"]
+    container_settings = _executor(ir, "train")["resources"]
+    assert (
+        container_settings["resourceCpuLimit"]
+        == container_settings["resourceCpuRequest"]
+        == settings.cluster.steps.train.cpu
+    )
+    assert (
+        container_settings["resourceMemoryLimit"]
+        == container_settings["resourceMemoryRequest"]
+        == settings.cluster.steps.train.memory
+    )
+    wanted = container_settings["accelerator"]
     assert (wanted["resourceCount"], wanted["resourceType"]) == ("2", "nvidia.com/gpu")
     assert "accelerator" not in _executor(ir, "split")["resources"]
     assert _tasks(ir, "for-loop-4")["train"]["retryPolicy"] == {
@@ -113,9 +121,9 @@ def test_the_resources_of_a_task_come_from_the_table(ir, settings):
 def test_limits_may_be_above_requests():
     words = ["cluster.steps.train.cpu_limit=8", "cluster.steps.train.memory_limit=20Gi"]
     spec = json_format.MessageToDict(training(params.load(None, [*OVERRIDES, *words]), DATA).pipeline_spec)
-    asked = spec["deploymentSpec"]["executors"]["exec-train"]["container"]["resources"]
-    assert (asked["resourceCpuRequest"], asked["resourceCpuLimit"]) == ("4", "8")
-    assert (asked["resourceMemoryRequest"], asked["resourceMemoryLimit"]) == ("16Gi", "20Gi")
+    settings = spec["deploymentSpec"]["executors"]["exec-train"]["container"]["resources"]
+    assert (settings["resourceCpuRequest"], settings["resourceCpuLimit"]) == ("4", "8")
+    assert (settings["resourceMemoryRequest"], settings["resourceMemoryLimit"]) == ("16Gi", "20Gi")
     with pytest.raises(UsageError, match=r"cpu_limit 2 is below cpu 4 .*cluster.steps.train"):
         params.load(None, ["cluster.steps.train.cpu_limit=2"])
 
@@ -125,8 +133,8 @@ def test_loop_items_have_the_type_of_the_parameter_that_they_feed(ir, settings):
     url = "postgresql://mcti@postgres.mcti/optuna"
     many = params.load(None, [*OVERRIDES, "cluster.search_workers=3", f"search.storage={url}"])
     loops = 0
-    for kind in submit.PIPELINES.values():
-        spec = json_format.MessageToDict(kind(many, DATA, "").pipeline_spec)
+    for pipeline in submit.PIPELINES.values():
+        spec = json_format.MessageToDict(pipeline(many, DATA, "").pipeline_spec)
         tasks = [task for c in spec["components"].values() for task in c.get("dag", {}).get("tasks", {}).values()]
         for task in (task for task in tasks if "parameterIterator" in task):
             declared = spec["components"][task["componentRef"]["name"]]["inputDefinitions"]["parameters"]
@@ -165,14 +173,14 @@ def test_a_gpu_task_goes_to_gpu_nodes_and_the_others_stay_away(ir):
 
 def test_every_task_has_the_environment_of_the_table(ir, settings):
     for name in (key.removeprefix("exec-") for key in ir[0]["deploymentSpec"]["executors"]):
-        given = {pair["name"]: pair["value"] for pair in _executor(ir, name)["env"]}
-        assert given.pop("MCTI_PIPELINE").startswith("mcti-training@sha256:"), name
+        parameters = {pair["name"]: pair["value"] for pair in _executor(ir, name)["env"]}
+        assert parameters.pop("MCTI_PIPELINE").startswith("mcti-training@sha256:"), name
         identity = {"MCTI_IMAGE": settings.cluster.image, "MCTI_EXPERIMENT": settings.cluster.experiment}
         identity |= {"MCTI_CHECKPOINTS": "/scratch/checkpoints", "MCTI_REMOTE": settings.cluster.remote}
         identity |= {"MCTI_LOG_LEVEL": "DEBUG"}
-        window = given.pop("MCTI_RETRY_SECONDS", None)
+        window = parameters.pop("MCTI_RETRY_SECONDS", None)
         assert window == {"validate": None, "promote": None, "train": "2010", "extract": "2010"}.get(name, "1290"), name
-        assert given == {**settings.cluster.environment, **identity}, name
+        assert parameters == {**settings.cluster.environment, **identity}, name
         # The id of the run is known only when the pod is: Kubeflow's label says it.
         assert _kubernetes(ir, name)["fieldPathAsEnv"] == [
             {"name": "MCTI_RUN", "fieldPath": "metadata.labels['pipeline/runid']"}
@@ -180,13 +188,13 @@ def test_every_task_has_the_environment_of_the_table(ir, settings):
 
 
 def test_sources_come_from_the_remote_by_their_version(ir):
-    given = from_json(
+    parameters = from_json(
         params.IngestParams, ir[0]["root"]["inputDefinitions"]["parameters"]["ingest"]["defaultValue"], "x"
     )
     base = f"dvc+s3://mcti-data/dvc/{DATA}"
-    assert given.clinical == f"{base}/clinical.csv"
-    assert given.expression == f"{base}/expression.csv"
-    assert given.slides == f"{base}/slides.csv"
+    assert parameters.clinical == f"{base}/clinical.csv"
+    assert parameters.expression == f"{base}/expression.csv"
+    assert parameters.slides == f"{base}/slides.csv"
 
 
 def test_a_source_outside_the_versioned_folder_is_refused(tmp_path):
@@ -198,18 +206,18 @@ def test_a_source_outside_the_versioned_folder_is_refused(tmp_path):
 def test_a_version_of_the_registry_is_told_run_pipeline_image_and_data(ir, settings):
     inputs = _tasks(ir)["register"]["inputs"]["parameters"]
     assert inputs["data"]["componentInputParameter"] == "pipelinechannel--data"
-    given = {pair["name"]: pair["value"] for pair in _executor(ir, "register")["env"]}
-    assert given["MCTI_IMAGE"] == settings.cluster.image
-    assert re.fullmatch(r"mcti-training@sha256:[0-9a-f]{64}", given["MCTI_PIPELINE"])
+    parameters = {pair["name"]: pair["value"] for pair in _executor(ir, "register")["env"]}
+    assert parameters["MCTI_IMAGE"] == settings.cluster.image
+    assert re.fullmatch(r"mcti-training@sha256:[0-9a-f]{64}", parameters["MCTI_PIPELINE"])
 
 
 def test_every_task_has_image_secrets_limits_and_a_user_that_is_not_root(ir, settings):
     executors = ir[0]["deploymentSpec"]["executors"]
     assert set(executors) == set(ir[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"])
     for name in (key.removeprefix("exec-") for key in executors):
-        asked, extra = _executor(ir, name), _kubernetes(ir, name)
-        assert asked["image"] == settings.cluster.image
-        assert asked["resources"]["resourceMemoryLimit"]
+        container_settings, extra = _executor(ir, name), _kubernetes(ir, name)
+        assert container_settings["image"] == settings.cluster.image
+        assert container_settings["resources"]["resourceMemoryLimit"]
         assert extra["securityContext"] == {"runAsUser": "10001", "runAsGroup": "10001", "runAsNonRoot": True}
         assert int(extra["activeDeadlineSeconds"]) > 0
         (secret,) = extra["secretAsEnv"]
@@ -242,18 +250,18 @@ KEYS = {
 
 def test_a_reused_result_follows_from_the_same_data_and_settings(ir):
     """KFP's cache compares parameters and the name of the image, not what lies in the artifacts that a task reads."""
-    given = {
+    parameters = {
         name: task for dag in ("exit-handler-1", "for-loop-3", "for-loop-4") for name, task in _tasks(ir, dag).items()
     }
     for name, key in KEYS.items():
-        parameter = given[name]["inputs"]["parameters"]["key"]
-        told = parameter.get("taskOutputParameter", {}).get(
+        parameter = parameters[name]["inputs"]["parameters"]["key"]
+        value = parameter.get("taskOutputParameter", {}).get(
             "outputParameterKey", parameter.get("componentInputParameter")
         )
-        assert told in (key, f"pipelinechannel--cache-keys-{key}"), name
-    cached = {name for name, task in given.items() if task.get("cachingOptions", {}).get("enableCache")}
+        assert value in (key, f"pipelinechannel--cache-keys-{key}"), name
+    cached = {name for name, task in parameters.items() if task.get("cachingOptions", {}).get("enableCache")}
     assert {name for name in cached if "loop" not in name} == {*KEYS, "ingest", "cache-keys"}
-    hashed = given["cache-keys"]["inputs"]["parameters"]
+    hashed = parameters["cache-keys"]["inputs"]["parameters"]
     assert set(hashed) == {"data", "ingest", "extract", "split", "search", "train", "evaluate"}
 
 
@@ -281,10 +289,10 @@ def test_workers_of_the_search_share_one_study_and_one_task_collects(settings):
 
 def _best_of(tasks):
     return [
-        given
+        parameters
         for task in tasks.values()
-        for given in task.get("inputs", {}).get("artifacts", {}).values()
-        if given.get("taskOutputArtifact", {}).get("outputArtifactKey") == "best"
+        for parameters in task.get("inputs", {}).get("artifacts", {}).values()
+        if parameters.get("taskOutputArtifact", {}).get("outputArtifactKey") == "best"
     ]
 
 
@@ -292,28 +300,28 @@ def _best_of(tasks):
     ("storage", "words"), [("null", "share a study in PostgreSQL"), ("postgresql://u:hush@h/d", "show the password")]
 )
 def test_workers_need_a_study_that_they_can_share_and_no_password_goes_into_a_pipeline(storage, words):
-    asked = params.load(None, ["cluster.search_workers=2", f"search.storage={storage}"])
+    settings = params.load(None, ["cluster.search_workers=2", f"search.storage={storage}"])
     with pytest.raises(UsageError, match=words) as caught:
-        training(asked, "")
+        training(settings, "")
     assert "hush" not in str(caught.value)
 
 
 def test_settings_arrive_as_they_were_written(ir, settings):
     """KFP's own mappings turn 10 into 10.0, which strict settings refuse; JSON text does not."""
-    given = ir[0]["root"]["inputDefinitions"]["parameters"]
+    parameters = ir[0]["root"]["inputDefinitions"]["parameters"]
     # The row of train has GPUs, so training demands one.
     demanding = settings.train.model_copy(update={"device": "cuda"})
-    assert from_json(params.TrainParams, given["train"]["defaultValue"], "x") == demanding
-    assert from_json(params.ExtractParams, given["extract"]["defaultValue"], "x") == settings.extract
-    assert given["data"]["defaultValue"] == DATA
+    assert from_json(params.TrainParams, parameters["train"]["defaultValue"], "x") == demanding
+    assert from_json(params.ExtractParams, parameters["extract"]["defaultValue"], "x") == settings.extract
+    assert parameters["data"]["defaultValue"] == DATA
     with pytest.raises(UsageError, match="not JSON"):
         from_json(params.TrainParams, "{", "parameter train")
 
 
 def test_a_cohort_without_slides_is_refused_before_anything_is_sent():
-    for kind in submit.PIPELINES.values():
+    for pipeline in submit.PIPELINES.values():
         with pytest.raises(UsageError, match="without slides"):
-            kind(params.load(None, ["ingest.slides=null"]), "", "")
+            pipeline(params.load(None, ["ingest.slides=null"]), "", "")
 
 
 def test_checkpoints_in_a_folder_that_ends_with_the_pod_are_refused():

@@ -28,11 +28,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def clone(place: Path, origin: Path = ROOT) -> Path:
+def clone(folder: Path, origin: Path = ROOT) -> Path:
     """A fresh clone of the last commit, with this environment in its `.venv`."""
-    subprocess.run(["git", "clone", "-q", str(origin), str(place)], check=True)
-    (place / ".venv").symlink_to(BIN.parent)
-    return place
+    subprocess.run(["git", "clone", "-q", str(origin), str(folder)], check=True)
+    (folder / ".venv").symlink_to(BIN.parent)
+    return folder
 
 
 def shrink_settings(project: Path, changed: dict[str, dict[str, Any]] = SETTINGS) -> None:
@@ -113,11 +113,11 @@ def struck(project: Path, out: Path, kill: Callable[[str], bool], *arguments: st
 
 def kill_process(folder: str) -> bool:
     """SIGKILL the task, which is a process, and the processes that it started."""
-    found = [one for one in psutil.process_iter(["cmdline"]) if folder in " ".join(one.info["cmdline"] or ())]
-    for one in [child for task in found for child in (task, *task.children(recursive=True))]:
+    processes = [one for one in psutil.process_iter(["cmdline"]) if folder in " ".join(one.info["cmdline"] or ())]
+    for one in [child for task in processes for child in (task, *task.children(recursive=True))]:
         with contextlib.suppress(psutil.NoSuchProcess):
             one.kill()
-    return bool(found)
+    return bool(processes)
 
 
 def environment() -> dict[str, str]:

@@ -28,32 +28,32 @@ def s3(servers_of, monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path):
-    place = tmp_path / "features"
-    place.mkdir()
+    folder = tmp_path / "features"
+    folder.mkdir()
     for number in range(6):
-        (place / f"{number}.h5").write_bytes(bytes([number]) * 1000)
-    return place
+        (folder / f"{number}.h5").write_bytes(bytes([number]) * 1000)
+    return folder
 
 
 def test_every_third_request_refused_changes_nothing(s3, folder):
     s3.refuse_every = 3
-    made = versions.publish(folder, REMOTE + "/third")
-    with storage.local_copy(made.address) as copy:
+    results = versions.publish(folder, REMOTE + "/third")
+    with storage.local_copy(results.address) as copy:
         assert tree_md5(copy) == tree_md5(folder)
     assert s3.requests > 20, "requests went through the proxy"
 
 
 def test_a_slow_service_changes_nothing(s3, folder):
     s3.delay_seconds = 0.2
-    made = versions.publish(folder, REMOTE + "/slow")
-    assert versions.verify(made.address) == []
+    results = versions.publish(folder, REMOTE + "/slow")
+    assert versions.verify(results.address) == []
 
 
 def test_a_service_that_is_down_for_a_while_is_waited_for(s3, folder):
     s3.down_until = time.monotonic() + 4
-    made = versions.publish(folder, REMOTE + "/down")
+    results = versions.publish(folder, REMOTE + "/down")
     assert time.monotonic() > s3.down_until
-    assert versions.verify(made.address) == []
+    assert versions.verify(results.address) == []
 
 
 def test_a_service_that_stays_down_is_one_clear_error_and_no_version(s3, folder, monkeypatch):

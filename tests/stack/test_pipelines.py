@@ -61,29 +61,29 @@ FIRST_MODEL = (
 )  # fmt: skip
 
 
-def mcti(place, *words):
+def mcti(folder, *words):
     """A command in this process, in folder `place`: what it says as JSON."""
-    told = io.StringIO()
-    with contextlib.chdir(place), contextlib.redirect_stdout(told):
+    output = io.StringIO()
+    with contextlib.chdir(folder), contextlib.redirect_stdout(output):
         code = run_app(app, [*words, "--json"])
-    assert code == 0, (words, told.getvalue())
-    return json.loads(told.getvalue())
+    assert code == 0, (words, output.getvalue())
+    return json.loads(output.getvalue())
 
 
 @pytest.fixture(scope="module")
 def project(running, tmp_path_factory):
     """A folder with settings and a champion; the newest version of the sources has patients it has not seen."""
     settings.activate(Path(running.folder).parent, force=True)  # the environment is put back at the end of the module
-    place = tmp_path_factory.mktemp("a cluster")
+    folder = tmp_path_factory.mktemp("a cluster")
     with Server() as postgres:
         tree = {**PARAMS, "search": {**PARAMS["search"], "storage": postgres.url}}
-        (place / "params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
-        make_raw_data(place, *FIRST)
+        (folder / "params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+        make_raw_data(folder, *FIRST)
         for words in FIRST_MODEL:
-            mcti(place, *words)
-        make_raw_data(place, *SECOND)
-        versions.set_latest_version(REMOTE, NAME, versions.publish(place / "data" / "raw", REMOTE).md5)
-        yield place
+            mcti(folder, *words)
+        make_raw_data(folder, *SECOND)
+        versions.set_latest_version(REMOTE, NAME, versions.publish(folder / "data" / "raw", REMOTE).md5)
+        yield folder
 
 
 @pytest.fixture(scope="module")
@@ -98,11 +98,11 @@ def retrained(project):
     return run_local(project, "retraining")
 
 
-def started(project, kind, *words):
+def started(project, pipeline, *words):
     """(process, folder of its results); what it says besides its result goes into a file there: a pipe would fill."""
-    out = project / "runs" / f"{kind} {len(list(project.glob('runs/*')))}"
+    out = project / "runs" / f"{pipeline} {len(list(project.glob('runs/*')))}"
     out.mkdir(parents=True)
-    command = [sys.executable, "-c", "from mcti.cli import main; main()", "pipeline", "run-local", "--kind", kind]
+    command = [sys.executable, "-c", "from mcti.cli import main; main()", "pipeline", "run-local", "--kind", pipeline]
     with (out / "log").open("w") as log:
         process = subprocess.Popen(
             [*command, "--json", "--out", str(out), *words], cwd=project, stdout=subprocess.PIPE, stderr=log, text=True
@@ -110,13 +110,13 @@ def started(project, kind, *words):
     return process, out
 
 
-def run_local(project, kind, *words):
+def run_local(project, pipeline, *words):
     """What the command says and the folder of the run, once it is done."""
-    process, out = started(project, kind, *words)
+    process, out = started(project, pipeline, *words)
     stdout, _ = process.communicate()
     assert process.returncode == 0, (out / "log").read_text(encoding="utf-8")[-5000:]
-    said = json.loads(stdout)
-    return said, Path(said["folder"])
+    result = json.loads(stdout)
+    return result, Path(result["folder"])
 
 
 def wait_for(happened, process, out, seconds=600):
@@ -131,10 +131,10 @@ def wait_for(happened, process, out, seconds=600):
 def runs_of(run):
     """The run of MLflow that stands for a pipeline run, and those below it."""
     with tracking.service() as client:
-        numbers = [found.experiment_id for found in client.search_experiments()]
-        found = client.search_runs(numbers, f"tags.`mcti.kfp_run` = '{run}'")
-        (parent,) = [one for one in found if one.data.tags["mcti.step"] == "pipeline"]
-        return parent, [one for one in found if one.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+        numbers = [runs.experiment_id for runs in client.search_experiments()]
+        runs = client.search_runs(numbers, f"tags.`mcti.kfp_run` = '{run}'")
+        (parent,) = [one for one in runs if one.data.tags["mcti.step"] == "pipeline"]
+        return parent, [one for one in runs if one.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
 
 
 def versions_of_the_model():
@@ -144,31 +144,31 @@ def versions_of_the_model():
 
 def tasks_of(run):
     """Processes that are tasks of this run."""
-    mark, found = f"MCTI_RUN={run}".encode(), []
+    mark, runs = f"MCTI_RUN={run}".encode(), []
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:
             if mark in path.read_bytes().split(b"\0"):
-                found.append(path.parent.name)
+                runs.append(path.parent.name)
         except OSError:  # ended, or not ours
             continue
-    return [pid for pid in found if pid != str(os.getpid())]
+    return [pid for pid in runs if pid != str(os.getpid())]
 
 
 def test_a_cancelled_retraining_registers_nothing_and_makes_room_and_one_beside_it_yields(project):
     process, out = started(project, "retraining")
     wait_for(lambda: list(out.glob("*/**/detect-new-data/report")), process, out)
-    said, folder = run_local(project, "retraining")
+    result, folder = run_local(project, "retraining")
     verdict = json.loads((folder / "detect-new-data" / "report").read_text(encoding="utf-8"))
     assert not verdict["go"]
     assert verdict["reason"].endswith(f"is retraining {NAME}: this one yields")
-    assert said["reason"] == verdict["reason"]
+    assert result["reason"] == verdict["reason"]
     holder = verdict["reason"].split()[1]
     wait_for(lambda: tasks_of(holder) and list(out.glob("*/**/extract")), process, out)
     process.send_signal(signal.SIGTERM)
     process.communicate()
-    told = (out / "log").read_text(encoding="utf-8")
-    assert process.returncode == 130, told[-3000:]
-    assert told.rstrip().endswith("cancelled: its tasks are stopped")
+    output = (out / "log").read_text(encoding="utf-8")
+    assert process.returncode == 130, output[-3000:]
+    assert output.rstrip().endswith("cancelled: its tasks are stopped")
     assert not tasks_of(holder)
     assert len(versions_of_the_model()) == 1
     parent, below = runs_of(holder)
@@ -177,26 +177,26 @@ def test_a_cancelled_retraining_registers_nothing_and_makes_room_and_one_beside_
 
 
 def test_new_data_are_found_trained_on_and_judged_against_the_champion(retrained, newest, tmp_path):
-    said, folder = retrained
-    (found,) = folder.glob("**/detect-new-data/report")
-    assert json.loads(found.read_text(encoding="utf-8"))["reason"] == f"version {newest} of the sources is new"
+    result, folder = retrained
+    (runs,) = folder.glob("**/detect-new-data/report")
+    assert json.loads(runs.read_text(encoding="utf-8"))["reason"] == f"version {newest} of the sources is new"
     first, second = versions_of_the_model()
     assert "mcti.data.source" not in first.tags
     assert second.tags["mcti.data.source"] == newest
-    assert second.tags["mcti.kfp_run"] == said["run"]
+    assert second.tags["mcti.kfp_run"] == result["run"]
     (verdict,) = folder.glob("**/promote/verdict")
     judged = json.loads(verdict.read_text(encoding="utf-8"))
-    assert said["reason"] == judged["reason"]
+    assert result["reason"] == judged["reason"]
     assert judged["outcome"] in (PROMOTE, REJECT, NOT_ENOUGH_EVIDENCE), judged
     again = detect(NAME, IngestParams(**PARAMS["ingest"]), REMOTE, "the next run", 48, tmp_path / "report.json")
     assert again.reason == f"nothing new: version 2 of {NAME} was trained on {newest}"
 
 
 def test_the_run_is_one_run_of_mlflow_with_its_steps_below(retrained, newest):
-    said, _ = retrained
-    parent, below = runs_of(said["run"])
+    result, _ = retrained
+    parent, below = runs_of(result["run"])
     tags = {name: parent.data.tags[f"mcti.{name}"] for name in ("pipeline", "image", "data.source")}
-    assert tags == {"pipeline": said["version"], "image": "mcti-python:0.1.0", "data.source": newest}
+    assert tags == {"pipeline": result["version"], "image": "mcti-python:0.1.0", "data.source": newest}
     assert parent.info.status == "FINISHED"
     once = {"ingest", "validate", "monitor", "split", "evaluate", "register", "promote"}
     steps = [run.data.tags["mcti.step"] for run in below]
@@ -209,15 +209,15 @@ def test_the_run_is_one_run_of_mlflow_with_its_steps_below(retrained, newest):
 
 
 def test_a_version_leads_to_its_run_pipeline_image_and_data_and_each_of_them_back(retrained, newest, project):
-    said, _ = retrained
+    result, _ = retrained
     version = f"models:/{NAME}/2"
     chain = mcti(project, "lineage", version, "--remote", REMOTE)
     links = {link["what"]: link for link in chain["links"]}
     assert (links["data source"]["value"], links["data source"]["state"]) == (newest, "verified")
-    assert links["KFP run"]["value"] == said["run"]
-    assert links["pipeline"]["value"] == said["version"]
+    assert links["KFP run"]["value"] == result["run"]
+    assert links["pipeline"]["value"] == result["version"]
     assert links["image"]["value"] == "mcti-python:0.1.0"
-    for source in (f"kfp-run:{said['run']}", f"pipeline:{said['version']}", f"data:{newest}"):
+    for source in (f"kfp-run:{result['run']}", f"pipeline:{result['version']}", f"data:{newest}"):
         assert mcti(project, "lineage", source)["versions"] == [version]
 
 
@@ -234,16 +234,16 @@ def test_kubeflows_page_gets_a_roc_curve_the_survival_and_a_table(retrained):
     (shown,) = retrained[1].glob("**/visualize")
     assert "<svg" in (shown / "curves").read_text(encoding="utf-8")
     assert "| Cox: clinical |" in (shown / "scores").read_text(encoding="utf-8")
-    told = json.loads((shown / "executor_output.json").read_text(encoding="utf-8"))
-    points = told["artifacts"]["roc"]["artifacts"][0]["metadata"]["confidenceMetrics"]
+    output = json.loads((shown / "executor_output.json").read_text(encoding="utf-8"))
+    points = output["artifacts"]["roc"]["artifacts"][0]["metadata"]["confidenceMetrics"]
     assert (points[0]["recall"], points[-1]["recall"]) == (0, 1)
     assert (points[0]["falsePositiveRate"], points[-1]["falsePositiveRate"]) == (0, 1)
 
 
 def test_each_result_went_to_the_remote_as_a_version_of_its_own(retrained):
-    made = [json.loads(path.read_text(encoding="utf-8")) for path in retrained[1].glob("**/publish*/version")]
-    assert len({version["md5"] for version in made}) == 3, "features, models, evaluation"
-    assert [fault for version in made for fault in versions.verify(version["address"])] == []
+    published = [json.loads(path.read_text(encoding="utf-8")) for path in retrained[1].glob("**/publish*/version")]
+    assert len({version["md5"] for version in published}) == 3, "features, models, evaluation"
+    assert [fault for version in published for fault in versions.verify(version["address"])] == []
 
 
 def test_new_patients_get_predictions_and_a_heatmap_of_every_slide(project, newest):

@@ -33,21 +33,21 @@ RESULTS = ["data/folds.csv", "reports/evaluation/metrics.json", "reports/evaluat
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """A clone in which the servers run and all eight stages are done."""
-    place = clone(tmp_path_factory.mktemp("first clone") / "a project")
-    shrink_settings(place)
-    make_raw_data(place)
-    stack.up(place)
+    folder = clone(tmp_path_factory.mktemp("first clone") / "a project")
+    shrink_settings(folder)
+    make_raw_data(folder)
+    stack.up(folder)
     try:
-        dvc(place, "add", "data/raw", "--quiet")
-        done = dvc(place, "repro", check=False)
+        dvc(folder, "add", "data/raw", "--quiet")
+        done = dvc(folder, "repro", check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-        yield place
+        yield folder
     finally:
-        stack.down(place)
+        stack.down(folder)
 
 
-def results(place):
-    return {name: (place / name).read_bytes() for name in RESULTS}
+def results(folder):
+    return {name: (folder / name).read_bytes() for name in RESULTS}
 
 
 def test_all_eight_stages_ran_and_left_their_files(project):
@@ -143,12 +143,12 @@ def test_the_compiled_kubeflow_pipeline_gives_the_very_bytes_of_dvc(project, tmp
     done = struck(project, tmp_path / "runs", kill_process, *words)
     assert done.returncode == 0, done.stderr[-5000:]
     run = Path(json.loads(done.stdout)["folder"])
-    made = {
+    digests = {
         "data/folds.csv": run / "split/folds/folds.csv",
         "reports/evaluation/metrics.json": run / "evaluate/report/metrics.json",
         "reports/evaluation/predictions.csv": run / "evaluate/report/predictions.csv",
     }
-    assert {name: path.read_bytes() for name, path in made.items()} == results(project)
+    assert {name: path.read_bytes() for name, path in digests.items()} == results(project)
     assert tree_md5(run / "merge-features/whole") == tree_md5(project / "data/features")
     assert tree_md5(run / "ingest/cohort") == tree_md5(project / "data/cohort")
     assert json.loads((run / "promote/verdict").read_text(encoding="utf-8"))["champion"] == 1
@@ -184,9 +184,9 @@ print(json.dumps(found))
         [sys.executable, "-c", script, *pages], capture_output=True, text=True, env=environment(), check=False
     )
     assert done.returncode == 0, done.stderr
-    for page, seen in json.loads(done.stdout).items():
-        assert seen["errors"] == [], page
-        assert seen["outside"] == [], page
-        assert seen["shapes"], page
-        assert all(width > 50 and natural > 0 for width, natural in seen["shapes"]), page
-        assert seen["wide"], page
+    for page, requests in json.loads(done.stdout).items():
+        assert requests["errors"] == [], page
+        assert requests["outside"] == [], page
+        assert requests["shapes"], page
+        assert all(width > 50 and natural > 0 for width, natural in requests["shapes"]), page
+        assert requests["wide"], page
