@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -47,19 +48,20 @@ class Figure:
 
     def inline(self) -> str:
         """The SVG element for an HTML page; text and axes take the text colour of the page."""
-        return inline_svg(self.svg, self.name)
+        return inline_svg(self.svg, self.name, self.title)
 
 
-def inline_svg(svg: str, name: str, colours: Mapping[str, str] | None = None) -> str:
+def inline_svg(svg: str, name: str, title: str, colours: Mapping[str, str] | None = None) -> str:
     """The SVG element of a document, for an HTML page that holds several: ids get the prefix `name`.
 
+    title   read by screen readers
     colours {colour of the figure: CSS colour of the page}; INK becomes `currentColor`.
     """
     body = svg[svg.index("<svg") :].replace(INK, "currentColor")
     for colour, css in (colours or {}).items():
         body = body.replace(colour, css)
     body = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", body)
-    return re.sub(r"<svg ", f'<svg role="img" aria-labelledby="{name}-title" ', body, count=1)
+    return body.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1)
 
 
 @contextmanager

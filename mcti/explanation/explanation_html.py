@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mcti.explanation.gene_sets import Enrichment
+from mcti.explanation.labels import model_label, token_label
 from mcti.explanation.templates import template
 
 _SHOWN_GENES = 10
@@ -96,11 +97,11 @@ def _gap_share(numbers: Mapping[str, float]) -> str:
 
 def _member(member: MemberExplanation) -> dict[str, Any]:
     return {
-        "name": member.name,
+        "name": model_label(member.name),
         "risk": member.risk,
         "baseline": member.baseline,
         "gap": member.gap,
-        "tokens": member.tokens[:_SHOWN_TOKENS],
+        "tokens": [(token_label(token), value) for token, value in member.tokens[:_SHOWN_TOKENS]],
         "groups": [_group(group) for group in member.groups],
         "shares": [(name, f"{100 * share:.2g} %", share < _SMALL_SHARE) for name, share in member.shares.items()],
         "plan": _plan(member),
@@ -109,7 +110,7 @@ def _member(member: MemberExplanation) -> dict[str, Any]:
 
 def _group(group: GeneGroup) -> dict[str, Any]:
     return {
-        "name": group.name,
+        "name": token_label(group.name),
         "contribution": group.contribution,
         "genes": ", ".join(f"{gene} {100 * weight:.2g}\u00a0%" for gene, weight in group.genes[:_SHOWN_GENES]),
         "sets": [entry for entry in group.sets if entry.q < _LEVEL][:_SHOWN_SETS],

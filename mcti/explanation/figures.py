@@ -42,8 +42,7 @@ def survival_svg(points: Sequence[tuple[float, float, float, float]], cohort: Ma
     with canvas("survival", width=5.6, height=3.0, style={**STYLE, "figure.constrained_layout.use": False}) as (axes,):
         axes.set_position((0.09, 0.17, 0.88, 0.8))
         draw_survival(axes, points, cohort)
-        axes.set_title("Predicted survival by month", visible=False)
-        return inline_svg(to_svg(axes.figure), "survival", _PAGE_COLOURS)
+        return inline_svg(to_svg(axes.figure), "survival", "Predicted survival by month", _PAGE_COLOURS)
 
 
 def tile_map(coordinates: IntArray, scores: FloatArray) -> Rgba:

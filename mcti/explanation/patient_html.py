@@ -10,6 +10,7 @@ from typing import Any
 from mcti import redaction, storage
 from mcti.explanation import figures
 from mcti.explanation.figures import Rgba
+from mcti.explanation.labels import model_label, token_label
 from mcti.explanation.patient_context import NO_CONTEXT, PredictionContext
 from mcti.explanation.templates import template
 from mcti.storage import Location
@@ -43,7 +44,11 @@ class PatientExplanation:
             ((self.tokens.get(key, 0.0), key) for key in self.genes), key=lambda pair: (-abs(pair[0]), pair[1])
         )
         return [
-            (f"{model}, {group}", contribution, ", ".join(self.genes[model, group][:_SHOWN_GENES]))
+            (
+                f"{model_label(model)}, {token_label(group)}",
+                contribution,
+                ", ".join(self.genes[model, group][:_SHOWN_GENES]),
+            )
             for contribution, (model, group) in ranked[:_SHOWN_GROUPS]
         ]
 
@@ -108,7 +113,7 @@ def model_name(row: Mapping[str, Any]) -> str:
     """The model that predicts the patient, in words."""
     name = str(row["model"])
     if name.startswith("fold_"):
-        return f"the model {name}, which was trained without this patient of the development cohort"
+        return f"the model of {model_label(name)}, which was trained without this patient of the development cohort"
     return {"ensemble": "the mean of all fold models", "refit": "the refit on all patients"}.get(name, name)
 
 

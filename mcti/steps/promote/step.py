@@ -216,7 +216,7 @@ def show_ledger(name: str) -> LedgerResult:
     with tracking.service() as client:
         entries = ledger.read(name)
         faults = promotion.find_faults(client, name, entries)
-    versioned = s3.keeps_versions(ledger.folder(name))
+    versioned = s3.has_versioning(ledger.folder(name))
     return LedgerResult(name=name, entries=tuple(entries), faults=tuple(faults), versioned=versioned)
 
 

@@ -288,7 +288,7 @@ def test_the_page_of_a_development_patient_states_the_fold(world, tmp_path):
     )
     html = next((tmp_path / "pages").glob("*.html")).read_text(encoding="utf-8")
     assert re.search(
-        r"predicted by the model fold_\d, which was trained without this patient of the development cohort", html
+        r"predicted by the model of fold \d, which was trained without this patient of the development cohort", html
     )
 
 

@@ -1,0 +1,31 @@
+"""The model card: its Markdown, its counts and its gaps."""
+
+from mcti.registry import card
+
+CARD = {
+    "name": "lung-os", "intended_use": "research", "not_intended": "treatment", "contact": card.GAP, "notice": "demo",
+    "new_patients": "the mean of all fold models",
+    "evaluation": {
+        "metrics": {"c_index": {"value": 0.6123, "low": 0.55, "high": 0.67}, "ibs": {"value": None}},
+        "data_contract": "passed", "patients": 40, "events": 12, "excluded": {"split": {"no slide": 3}},
+    },
+    "lineage": {"digest": "d", "commit": "c", "image": "i", "folds": "f"},
+    "licences": {"code": "Apache-2.0", "encoder": card.GAP, "data": "CC-BY-4.0"},
+}  # fmt: skip
+
+
+def test_the_markdown_has_labels_values_and_counts():
+    text = card.markdown(CARD)
+    assert "| Harrell's C (1 is best, 0.5 is chance) | 0.612 [0.550, 0.670] |" in text
+    assert "| integrated Brier score (lower is better) | not defined |" in text
+    assert "**Evaluated:** 40 patients, 12 events; excluded: 3 at split (no slide)" in text
+    assert text.startswith("# lung-os\n\n**Notice:** demo")
+
+
+def test_the_gaps_are_listed_by_their_path():
+    assert card.gaps(CARD) == ["contact", "licences.encoder"]
+
+
+def test_without_excluded_patients_the_counts_state_none():
+    evaluation = {"patients": 40, "events": 12}
+    assert card.evaluated({"evaluation": evaluation}) == "40 patients, 12 events; excluded: none"
