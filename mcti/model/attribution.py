@@ -39,7 +39,7 @@ class Attribution:
     genes           (G,) one a gene, in the order of the model; covariates (V,)
     tokens          token -> part, along the same path: patch_0 …, carried_0 …, gene_0 …, clinical, and the
                     paths past the U-Net mean_patch, focus (the mean critical patch) and covariates, and linear_slides
-                    and linear_genes of the Cox model beside the network (mcti/model/cox_branch.py)
+                    and linear_genes of the ridge Cox model of the ensemble (mcti/model/cox_branch.py)
     critical        (K',) row in the bag of patch token k
     shares          (N, K') mass that tile i gave to patch token k; a row sums to 1
     plan            (K', T) mass between patch and gene tokens
@@ -92,15 +92,15 @@ def attribute(
         raise UsageError(what, "the model", "explain a model of the presets compact or paper")
     with single_thread():
         with torch.no_grad():
-            seen = net(**inputs, couplings=True)
-        path = _Path(net, inputs, seen)
+            prediction = net(**inputs, couplings=True)
+        path = _Path(net, inputs, prediction)
         gradients, tokens = path.integrate(steps)
         shares, tiles = path.tiles(gradients)
     parts = {name: (gradient * path.ends[name].nan_to_num(0.0))[0] for name, gradient in gradients.items()}
     if path.net.axes.genes is not None:  # the axes are linear: what an axis adds is the sum over its genes
         parts["genes"] = (gradients["genes"] @ path.net.axes.genes * inputs["genes"].double())[0]
-    if path.beside:
-        parts["genes"] = parts["genes"] + gradients["linear_genes"][0] * path.beside["genes"]
+    if path.cox_parts:
+        parts["genes"] = parts["genes"] + gradients["linear_genes"][0] * path.cox_parts["genes"]
     return Attribution(
         risk=path.at(1.0),
         baseline=path.at(0.0),
@@ -111,14 +111,14 @@ def attribute(
         critical=path.mined.critical[0][path.mined.critical[0] >= 0],
         shares=shares,
         plan=path.plan[0][path.mined.critical[0] >= 0],
-        groups=_groups(path.net, path.ends["genes"], seen.gene_groups),
+        groups=_groups(path.net, path.ends["genes"], prediction.gene_groups),
     )
 
 
 class _Path:
     """The network on the straight line from the baseline to one patient, its choices fixed as they were for them."""
 
-    def __init__(self, net: MCTI, inputs: Mapping[str, Tensor], seen: Prediction) -> None:
+    def __init__(self, net: MCTI, inputs: Mapping[str, Tensor], prediction: Prediction) -> None:
         self.present = {name: inputs.get(f"{name}_present") for name in ("slides", "genes")}
         self.net = copy.deepcopy(net).double().requires_grad_(requires_grad=False)
         self.rows, genes = self.net.axes(inputs["patches"].double(), inputs["genes"].double())
@@ -127,7 +127,7 @@ class _Path:
         self.mined = PathologyOutput(**{name: _double(value) for name, value in vars(self.mined).items()})
         if self.net.absent is not None and self.present["slides"] is not None and not bool(self.present["slides"]):
             self.mined.critical = torch.full_like(self.mined.critical, -1)
-        self.plan, self.couplings = seen.gene_plan.double(), seen.couplings or []
+        self.plan, self.couplings = prediction.gene_plan.double(), prediction.couplings or []
         self.weight = float(self.net.pathology.patch_weight(self.mined.present, inputs["mask"])[0])
         skip = self.net.survival_head.linear_skip
         average = self.mined.average
@@ -139,8 +139,8 @@ class _Path:
         self.ends["focus"] = self.mined.focus
         if inputs.get("covariates") is not None:
             self.ends["covariates"] = inputs["covariates"].double()
-        self.beside = _beside(self.net, inputs)
-        self.ends |= {f"linear_{name}": values.sum().view(1, 1) for name, values in self.beside.items()}
+        self.cox_parts = _cox_parts(self.net, inputs)
+        self.ends |= {f"linear_{name}": values.sum().view(1, 1) for name, values in self.cox_parts.items()}
 
     def at(self, share: float) -> float:
         """Risk at a share of the way, 0 … 1."""
@@ -156,24 +156,24 @@ class _Path:
             low, high = edges[start : start + _POINTS + 1][:-1], edges[start : start + _POINTS + 1][1:]
             with torch.no_grad():
                 before, after = (self._tokens(self._inputs(shares))[1] for shares in (low, high))
-            given = {name: value.requires_grad_() for name, value in self._inputs((low + high) / 2).items()}
-            _, made = arguments = self._tokens(given)
-            wanted = [*given.values(), *made.values()]
-            found = torch.autograd.grad(self._risk(*arguments).sum(), wanted, allow_unused=True)
-            slopes = [torch.zeros_like(w) if g is None else g for w, g in zip(wanted, found, strict=True)]
-            for name, slope in zip(given, slopes, strict=False):
+            inputs = {name: value.requires_grad_() for name, value in self._inputs((low + high) / 2).items()}
+            _, parts = arguments = self._tokens(inputs)
+            variables = [*inputs.values(), *parts.values()]
+            slopes = torch.autograd.grad(self._risk(*arguments).sum(), variables, allow_unused=True)
+            slopes = [torch.zeros_like(w) if g is None else g for w, g in zip(variables, slopes, strict=True)]
+            for name, slope in zip(inputs, slopes, strict=False):
                 gradients[name] += slope.sum(0, keepdim=True) / steps
-            for name, slope in zip(made, slopes[len(given) :], strict=True):
+            for name, slope in zip(parts, slopes[len(inputs) :], strict=True):
                 part = (slope * (after[name] - before[name])).sum((0, -1))
                 tokens[name] = tokens.get(name, torch.zeros_like(part)) + part
         return gradients, self._named(tokens)
 
     def tiles(self, gradients: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Shares (N, K') of the mass, and the part (N,) of each tile; both empty without slides."""
-        here = self.mined.critical[0] >= 0
-        if not bool(here.any()):
+        present = self.mined.critical[0] >= 0
+        if not bool(present.any()):
             return torch.zeros(0, 0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64)
-        branch, shares, found = self.net.pathology, [], []
+        branch, shares, blocks = self.net.pathology, [], []
         to_sums, to_mean, to_focus = (gradients[name][0] for name in ("sums", "mean", "focus"))
         if self.net.survival_head.linear_skip is not None:
             to_mean = (to_mean - to_mean.mean()) / self.sd
@@ -182,13 +182,13 @@ class _Path:
                 rows = self.rows[:, start : start + branch.block]
                 masses = branch.masses(rows, self.mined.keys, self.mined.present)[0]  # (block, K)
                 handed = (masses * (F.normalize(rows[0], dim=-1) @ to_sums.T)).sum(1) * self.weight
-                found.append(handed + rows[0] @ to_mean / self.rows.shape[1])
-                shares.append(masses[:, here])
-            parts, critical = torch.cat(found), self.mined.critical[0, here]
-            weights = focus_weights(self.mined.scores, self.mined.critical >= 0)[0, here]
+                blocks.append(handed + rows[0] @ to_mean / self.rows.shape[1])
+                shares.append(masses[:, present])
+            parts, critical = torch.cat(blocks), self.mined.critical[0, present]
+            weights = focus_weights(self.mined.scores, self.mined.critical >= 0)[0, present]
             parts[critical] += weights * (self.rows[0, critical] @ to_focus)
-            if self.beside:
-                parts += gradients["linear_slides"][0] * self.beside["slides"]
+            if self.cox_parts:
+                parts += gradients["linear_slides"][0] * self.cox_parts["slides"]
         return torch.cat(shares), parts
 
     def _inputs(self, shares: Tensor) -> dict[str, Tensor]:
@@ -198,48 +198,48 @@ class _Path:
             for name, end in self.ends.items()
         }
 
-    def _tokens(self, given: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def _tokens(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The patches' mean as given, and the tokens: each (p, tokens, D), the linear paths (p, 1, columns)."""
-        net, points = self.net, len(given["sums"])
+        net, points = self.net, len(inputs["sums"])
         mined = dataclasses.replace(self.mined, **{k: _copies(v, points) for k, v in vars(self.mined).items()})
-        mined.tokens = net.pathology.tokens_of(given["sums"], mined.present)
-        mined.average, mined.focus = given["mean"], given["focus"]
-        gene_tokens, _ = net.genomics(given["genes"])
+        mined.tokens = net.pathology.tokens_of(inputs["sums"], mined.present)
+        mined.average, mined.focus = inputs["mean"], inputs["focus"]
+        gene_tokens, _ = net.genomics(inputs["genes"])
         if net.absent is not None:
             flags = [None if flag is None else _copies(flag, points) for flag in self.present.values()]
             mined, gene_tokens = net.absent(mined, gene_tokens, *flags)
-        made = {"patch": mined.tokens, "carried": _copies(self.plan, points).transpose(1, 2) @ mined.tokens}
-        made |= {"gene": gene_tokens, "mean_patch": mined.average[:, None], "focus": mined.focus[:, None]}
+        parts = {"patch": mined.tokens, "carried": _copies(self.plan, points).transpose(1, 2) @ mined.tokens}
+        parts |= {"gene": gene_tokens, "mean_patch": mined.average[:, None], "focus": mined.focus[:, None]}
         if net.clinical is not None:
-            clinical, read = net.clinical(given["covariates"])
-            made |= {"clinical": clinical, "covariates": read[:, None]}
-        made |= {name: values[:, None] for name, values in given.items() if name.startswith("linear_")}
-        made["patch"] = made["patch"].clone()  # the plan carries the former one: this is its own part alone
-        return mined.present, made
+            clinical, read = net.clinical(inputs["covariates"])
+            parts |= {"clinical": clinical, "covariates": read[:, None]}
+        parts |= {name: values[:, None] for name, values in inputs.items() if name.startswith("linear_")}
+        parts["patch"] = parts["patch"].clone()  # the plan carries the former one: this is its own part alone
+        return mined.present, parts
 
-    def _risk(self, present: Tensor, made: Mapping[str, Tensor]) -> Tensor:
+    def _risk(self, present: Tensor, parts: Mapping[str, Tensor]) -> Tensor:
         """Risk (p,) of the tokens."""
-        net, clinical = self.net, made.get("clinical")
-        values = net.sequence(made["patch"], made["carried"], made["gene"], clinical)
+        net, clinical = self.net, parts.get("clinical")
+        values = net.sequence(parts["patch"], parts["carried"], parts["gene"], clinical)
         tokens = Tokens(values, net.joint_mask(present, clinical), self.plan)
         x, streams, mask = net.streams(tokens)
         with _held(net, self.couplings):
             streams, _ = net.unet(x, streams, mask)
-        read = None if clinical is None else made["covariates"][:, 0]
+        read = None if clinical is None else parts["covariates"][:, 0]
         mean = mean_token(streams, mask)[SURV]
-        logits = net.survival_head.decide(mean, made["mean_patch"][:, 0], made["focus"][:, 0], made["gene"], read)
+        logits = net.survival_head.decide(mean, parts["mean_patch"][:, 0], parts["focus"][:, 0], parts["gene"], read)
         if net.cox_branch is not None:
-            scores = made["linear_slides"][:, 0, 0] + made["linear_genes"][:, 0, 0]
+            scores = parts["linear_slides"][:, 0, 0] + parts["linear_genes"][:, 0, 0]
             logits = net.cox_branch(logits, scores if read is None else scores + net.cox_branch.clinical(read))
         return -hazard_and_survival(logits, net.config.head)[1].sum(1)
 
     def _named(self, tokens: Mapping[str, Tensor]) -> dict[str, float]:
         """Parts by the name of the token; absent patch tokens are left out."""
-        here = int((self.mined.critical[0] >= 0).sum())
+        patches = int((self.mined.critical[0] >= 0).sum())
         named: dict[str, float] = {}
         for name, values in tokens.items():
             if name in ("patch", "carried", "gene"):
-                count = here if name == "patch" else len(values)
+                count = patches if name == "patch" else len(values)
                 named |= {f"{name}_{k}": float(values[k]) for k in range(count)}
             else:
                 named[name] = float(values[0])
@@ -274,8 +274,8 @@ def _held(net: MCTI, couplings: list[Coupling]) -> Iterator[None]:
             layer.coupler = coupler
 
 
-def _beside(net: MCTI, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What the Cox model beside the network has of each tile (N,) and each gene (G,); nothing where there is none."""
+def _cox_parts(net: MCTI, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Log hazard ratio that the Cox branch adds for each tile (N,) and each gene (G,); empty without that branch."""
     if net.cox_branch is None:
         return {}
     rows, genes = inputs["patches"][0].double(), inputs["genes"][0].double()
@@ -288,9 +288,9 @@ def _groups(net: MCTI, genes: Tensor, weights: Tensor | None) -> Tensor:
     if not isinstance(net.genomics, DenseGenes):
         assert weights is not None
         return weights[0].double()
-    given = genes.clone().requires_grad_()
-    lengths = net.genomics(given)[0][0].norm(dim=-1)  # (T,)
-    pulls = torch.stack([torch.autograd.grad(length, given, retain_graph=True)[0][0].abs() for length in lengths])
+    variable = genes.clone().requires_grad_()
+    lengths = net.genomics(variable)[0][0].norm(dim=-1)  # (T,)
+    pulls = torch.stack([torch.autograd.grad(length, variable, retain_graph=True)[0][0].abs() for length in lengths])
     return net.axes.by_gene(pulls / pulls.sum(1, keepdim=True).clamp_min(1e-300))
 
 

@@ -29,8 +29,8 @@ class Axes(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        seen = config_after_axes(config)
-        genes, features = (len(seen.genes), len(config.genes)), (seen.features, config.features)
+        after_axes = config_after_axes(config)
+        genes, features = (len(after_axes.genes), len(config.genes)), (after_axes.features, config.features)
         self.register_buffer("genes", torch.eye(*genes) if config.gene_axes else None)
         self.register_buffer("features", torch.eye(*features) if config.feature_axes else None)
         self.genes: Tensor | None
@@ -103,8 +103,8 @@ def along(values: Tensor, directions: Tensor | None) -> Tensor:
     """(…, p) along the axes (A, p): (…, A); the values themselves where there is none."""
     if directions is None:
         return values
-    kind = torch.promote_types(values.dtype, directions.dtype)
-    return values.to(kind) @ directions.to(kind).T
+    dtype = torch.promote_types(values.dtype, directions.dtype)
+    return values.to(dtype) @ directions.to(dtype).T
 
 
 def config_after_axes(config: ModelConfig) -> ModelConfig:

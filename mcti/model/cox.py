@@ -114,10 +114,10 @@ def choose_penalty(
 
 def inner_folds(event: BoolArray, folds: int, seed: int) -> IntArray:
     """(n,) inner fold of each patient, events dealt evenly."""
-    generator, place = np.random.default_rng(seed), np.zeros(len(event), dtype=np.int64)
+    generator, fold = np.random.default_rng(seed), np.zeros(len(event), dtype=np.int64)
     for stratum in (np.flatnonzero(event), np.flatnonzero(~event)):
-        place[generator.permutation(stratum)] = np.arange(len(stratum)) % folds
-    return place
+        fold[generator.permutation(stratum)] = np.arange(len(stratum)) % folds
+    return fold
 
 
 def _better(trial: tuple[float, FloatArray, FloatArray], value: float) -> bool:

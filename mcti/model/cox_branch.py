@@ -54,8 +54,8 @@ class CoxBranch(nn.Module):
         """Inputs as `MCTI.forward` takes them -> log hazard ratio of each patient (b,)."""
         mean, spread = moments(patches.to(self.features.dtype), mask, self.block)
         slides = mean @ self.features + spread @ self.spreads - self.usual
-        told = genes.to(self.genes.dtype) @ self.genes
-        total = self._here(slides, slides_present) + self._here(told, genes_present)
+        gene_scores = genes.to(self.genes.dtype) @ self.genes
+        total = self._here(slides, slides_present) + self._here(gene_scores, genes_present)
         return total if covariates is None else total + self.clinical(read_covariates(covariates))
 
     def tiles(self, patches: Tensor) -> Tensor:

@@ -71,13 +71,13 @@ class Coupler:
 
     def __call__(self, guides: Tensor, values: Tensor, mask: Tensor | None) -> Coupling:
         """Couple guides and values, both (b, n, D); the mask (b, n) holds for both."""
-        here = guides.new_ones(guides.shape[:2], dtype=torch.bool) if mask is None else mask
+        present = guides.new_ones(guides.shape[:2], dtype=torch.bool) if mask is None else mask
         if self.form == "uniform":
-            plan: Plan = uniform(here, here)
+            plan: Plan = uniform(present, present)
         else:
             plan = self._solve(guides, values, mask)
         if self.form == "shuffled":
-            plan = shuffled(plan, here)
+            plan = shuffled(plan, present)
         return Coupling(plan, guides.detach(), values.detach(), mask, self)
 
     def _solve(self, guides: Tensor, values: Tensor, mask: Tensor | None) -> Plan:
@@ -101,14 +101,14 @@ def standard_cost(guides: Tensor, values: Tensor, mask: Tensor | None = None) ->
     the plain expansion of the square would lose. Tokens without any variance cost 0.
     """
     with torch.autocast(guides.device.type, enabled=False):
-        kind = torch.promote_types(guides.dtype, torch.float32)
-        here = values.new_ones(values.shape[:2], dtype=kind) if mask is None else mask.to(kind)
-        here, count = here[..., None], here.sum(1)[:, None, None]
-        centre = (values.to(kind) * here).sum(1, keepdim=True) / count
-        values, guides = (values - centre) * here, (guides - centre) * here
+        dtype = torch.promote_types(guides.dtype, torch.float32)
+        present = values.new_ones(values.shape[:2], dtype=dtype) if mask is None else mask.to(dtype)
+        present, count = present[..., None], present.sum(1)[:, None, None]
+        centre = (values.to(dtype) * present).sum(1, keepdim=True) / count
+        values, guides = (values - centre) * present, (guides - centre) * present
         squares = guides.square().sum(-1)[:, :, None] + values.square().sum(-1)[:, None]
         cost = torch.baddbmm(squares, guides, values.transpose(1, 2), alpha=-2)
-        pairs = here * here.transpose(1, 2)
+        pairs = present * present.transpose(1, 2)
         cost = (cost - (cost * pairs).sum((1, 2), keepdim=True) / count.square()) * pairs
         variance = cost.square().sum((1, 2), keepdim=True) / count.square()
         return cost * torch.where(variance > 0, variance, 1.0).rsqrt()
@@ -139,8 +139,8 @@ class GuidedAttention(nn.Module):
         queries, keys = F.normalize(queries, dim=2), F.normalize(keys, dim=2)  # each channel over the tokens
         scale = self.scale[:, None, None, None]
         channels = (scale * (keys.transpose(2, 3) @ queries)).softmax(-1)  # (S, b, D, D)
-        seen = product(guided.flatten(0, 1), channels.flatten(0, 1).to(guided.dtype)).view(guided.shape)
-        out: Tensor = self.out(seen) + self.local(values)
+        attended = product(guided.flatten(0, 1), channels.flatten(0, 1).to(guided.dtype)).view(guided.shape)
+        out: Tensor = self.out(attended) + self.local(values)
         return out
 
     def _guide(self, guides: Tensor, values: Tensor, mask: Tensor | None, trace: list[Coupling] | None) -> Tensor:

@@ -40,12 +40,12 @@ def survival_at(survival: Tensor, edges: Sequence[float], months: Sequence[float
 
     survival (b, B); edges (B + 1) in months, the first is 0; months (h), none below 0 -> (b, h) in float64.
     """
-    knots = torch.tensor(list(edges), dtype=torch.float64)
-    at = torch.tensor(list(months), dtype=torch.float64).clamp_min(float(knots[0]))
+    times = torch.tensor(list(edges), dtype=torch.float64)
+    requested = torch.tensor(list(months), dtype=torch.float64).clamp_min(float(times[0]))
     if head == "discrete":
-        at = at.clamp_max(float(knots[-1]))
-    right = torch.searchsorted(knots, at, right=True).clamp(1, len(knots) - 1)
-    share = (at - knots[right - 1]) / (knots[right] - knots[right - 1])  # above 1 beyond the last edge
+        requested = requested.clamp_max(float(times[-1]))
+    right = torch.searchsorted(times, requested, right=True).clamp(1, len(times) - 1)
+    share = (requested - times[right - 1]) / (times[right] - times[right - 1])  # above 1 beyond the last edge
     heights = torch.cat([torch.ones(len(survival), 1, dtype=torch.float64), survival.double()], dim=1)
     if head == "discrete":
         return heights[:, right - 1] * (1 - share) + heights[:, right] * share

@@ -19,15 +19,19 @@ class Head(nn.Module):
 
     def forward(self, mean: Tensor, mined: PathologyOutput, gene_tokens: Tensor, covariates: Tensor | None) -> Tensor:
         """mean (b, D), what the slides gave, gene tokens (b, T, D), covariates (b, 2V) or None -> (b, outputs)."""
-        seen = mined.average if self.linear_skip is None else self.linear_skip.norm(mined.average)
-        return self.decide(mean, seen, mined.focus, gene_tokens, covariates)
+        mean_patch = mined.average if self.linear_skip is None else self.linear_skip.norm(mined.average)
+        return self.decide(mean, mean_patch, mined.focus, gene_tokens, covariates)
 
     def decide(
-        self, mean: Tensor, seen: Tensor, focus: Tensor, gene_tokens: Tensor, covariates: Tensor | None
+        self, mean: Tensor, mean_patch: Tensor, focus: Tensor, gene_tokens: Tensor, covariates: Tensor | None
     ) -> Tensor:
         """The same from the average patch as the skip sees it, normalised (b, D_in), and the focus (b, D_in)."""
         logits: Tensor = self.out(self.drop(self.norm(mean)))
-        return logits if self.linear_skip is None else logits + self.linear_skip(seen, focus, gene_tokens, covariates)
+        return (
+            logits
+            if self.linear_skip is None
+            else logits + self.linear_skip(mean_patch, focus, gene_tokens, covariates)
+        )
 
 
 class Skip(nn.Module):
@@ -47,10 +51,10 @@ class Skip(nn.Module):
         self.clinical = _zero_linear(2 * len(config.covariates), outputs) if config.covariates else None
         self.pairing = Pairing(config.features, genes, config.bilinear_rank, outputs) if config.bilinear_rank else None
 
-    def forward(self, seen: Tensor, focus: Tensor, gene_tokens: Tensor, covariates: Tensor | None) -> Tensor:
+    def forward(self, mean_patch: Tensor, focus: Tensor, gene_tokens: Tensor, covariates: Tensor | None) -> Tensor:
         """Average patch through `norm` (b, D_in), focus (b, D_in), (b, T, D), (b, 2V) or None -> (b, outputs)."""
         genes = self.drop(gene_tokens.flatten(1))
-        logits: Tensor = self.slides(self.drop(seen)) + self.genes(genes)
+        logits: Tensor = self.slides(self.drop(mean_patch)) + self.genes(genes)
         if self.clinical is not None:
             logits = logits + self.clinical(covariates)
         return logits if self.pairing is None else logits + self.pairing(self.drop(focus), genes)
@@ -74,6 +78,6 @@ class Pairing(nn.Module):
 
 def _zero_linear(inputs: int, outputs: int) -> nn.Linear:
     """A linear map that starts at zero."""
-    made = nn.Linear(inputs, outputs, bias=False)
-    nn.init.zeros_(made.weight)
-    return made
+    layer = nn.Linear(inputs, outputs, bias=False)
+    nn.init.zeros_(layer.weight)
+    return layer

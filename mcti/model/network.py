@@ -78,14 +78,14 @@ class MCTI(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.config, seen = config, config_after_axes(config)
+        self.config, after_axes = config, config_after_axes(config)
         self.axes = Axes(config)
-        self.pathology = PathologyBranch(seen)
-        self.genomics = gene_branch(seen)
+        self.pathology = PathologyBranch(after_axes)
+        self.genomics = gene_branch(after_axes)
         self.task_tokens = nn.Parameter(torch.randn(3, config.task_tokens, config.width) * config.width**-0.5)
         self.unet = TaskUNet(config)
-        self.subtype_head = Head(seen, len(config.classes))
-        self.survival_head = Head(seen, config.bins)
+        self.subtype_head = Head(after_axes, len(config.classes))
+        self.survival_head = Head(after_axes, config.bins)
         self.absent = AbsentTokens(config) if config.missing else None
         self.clinical = ClinicalToken(config) if config.covariates else None
         self.cox_branch = CoxBranch(config) if config.cox_branch else None
@@ -111,8 +111,8 @@ class MCTI(nn.Module):
         """
         check_inputs(self.config, patches, mask, genes, slides_present=slides_present, genes_present=genes_present)
         check_covariates(self.config, covariates, len(patches))
-        own = self.task_tokens.dtype
-        rows, values = self.axes(patches, to_compute_dtype(genes, own))
+        weight_dtype = self.task_tokens.dtype
+        rows, values = self.axes(patches, to_compute_dtype(genes, weight_dtype))
         mined = self.pathology(rows, mask)
         gene_tokens, groups = self.genomics(values)
         if self.absent is not None:
@@ -121,13 +121,13 @@ class MCTI(nn.Module):
             require_all_modalities(slides_present, genes_present)
         clinical, read = None, None
         if self.clinical is not None and covariates is not None:
-            clinical, read = self.clinical(to_compute_dtype(covariates, own))
+            clinical, read = self.clinical(to_compute_dtype(covariates, weight_dtype))
         tokens = self.join(mined, gene_tokens, clinical)
         trace: list[Coupling] | None = [] if couplings else None
         streams, norms = self.unet(*self.streams(tokens), trace)
-        kind = torch.promote_types(values.dtype, torch.float32)  # logits are never half
+        dtype = torch.promote_types(values.dtype, torch.float32)  # logits are never half
         means = mean_token(streams, self._mask(tokens))
-        logits = self.survival_head(means[SURV], mined, gene_tokens, read).to(kind)
+        logits = self.survival_head(means[SURV], mined, gene_tokens, read).to(dtype)
         if self.cox_branch is not None:
             scores = self.cox_branch.scores(patches, mask, genes, covariates, slides_present, genes_present)
             logits = self.cox_branch(logits, scores)
@@ -137,11 +137,11 @@ class MCTI(nn.Module):
             hazard=hazard,
             survival=survival,
             risk=-survival.sum(1),
-            subtype_logits=self._subtype(means[CLS], mined, gene_tokens, read).to(kind),
-            instance_logits=self._taught(mined.instance_logits).to(kind),
+            subtype_logits=self._subtype(means[CLS], mined, gene_tokens, read).to(dtype),
+            instance_logits=self._for_subtype_task(mined.instance_logits).to(dtype),
             critical=mined.critical,
             critical_scores=mined.scores,
-            critical_logits=self._taught(mined.critical_logits),
+            critical_logits=self._for_subtype_task(mined.critical_logits),
             critical_mass=mined.mass,
             gene_plan=tokens.gene_plan,
             gene_groups=None if groups is None else self.axes.by_gene(groups),
@@ -150,11 +150,11 @@ class MCTI(nn.Module):
         )
 
     def _subtype(self, mean: Tensor, mined: PathologyOutput, gene_tokens: Tensor, read: Tensor | None) -> Tensor:
-        seen = dataclasses.replace(mined, focus=self._taught(mined.focus))
-        out: Tensor = self.subtype_head(self._taught(mean), seen, self._taught(gene_tokens), read)
+        probed = dataclasses.replace(mined, focus=self._for_subtype_task(mined.focus))
+        out: Tensor = self.subtype_head(self._for_subtype_task(mean), probed, self._for_subtype_task(gene_tokens), read)
         return out
 
-    def _taught(self, values: Tensor) -> Tensor:
+    def _for_subtype_task(self, values: Tensor) -> Tensor:
         """What the subtype losses may shape: nothing behind their heads where that task is switched off."""
         return values if self.config.subtype_task else values.detach()
 
@@ -226,16 +226,16 @@ class AbsentTokens(nn.Module):
             gene_tokens = torch.where(genes_present[:, None, None], gene_tokens, self.genes.to(gene_tokens.dtype))
         if slides_present is None:
             return mined, gene_tokens
-        here = slides_present[:, None]
+        present = slides_present[:, None]
         first = torch.zeros_like(mined.present)
         first[:, 0] = True
         stand_in = first[..., None] * self.slides.to(mined.tokens.dtype)
-        mined.tokens = torch.where(here[..., None], mined.tokens, stand_in)
-        mined.present = torch.where(here, mined.present, first)
-        mined.critical = mined.critical.masked_fill(~here, -1)
-        mined.scores, mined.mass = mined.scores.masked_fill(~here, 0), mined.mass.masked_fill(~here, 0)
-        mined.critical_logits = mined.critical_logits.masked_fill(~here[..., None], 0)
-        mined.average, mined.focus = mined.average.masked_fill(~here, 0), mined.focus.masked_fill(~here, 0)
+        mined.tokens = torch.where(present[..., None], mined.tokens, stand_in)
+        mined.present = torch.where(present, mined.present, first)
+        mined.critical = mined.critical.masked_fill(~present, -1)
+        mined.scores, mined.mass = mined.scores.masked_fill(~present, 0), mined.mass.masked_fill(~present, 0)
+        mined.critical_logits = mined.critical_logits.masked_fill(~present[..., None], 0)
+        mined.average, mined.focus = mined.average.masked_fill(~present, 0), mined.focus.masked_fill(~present, 0)
         return mined, gene_tokens
 
 
@@ -245,8 +245,8 @@ def gene_cost(tokens: Tensor, gene_tokens: Tensor, present: Tensor | None = None
     Rows of absent patch tokens cost 0; never in half precision. All distances zero: all costs are.
     """
     with torch.autocast(tokens.device.type, enabled=False):
-        kind = torch.promote_types(tokens.dtype, torch.float32)
-        x, y = (rows.to(kind) - rows.to(kind).amin(-1, keepdim=True) for rows in (tokens, gene_tokens))
+        dtype = torch.promote_types(tokens.dtype, torch.float32)
+        x, y = (rows.to(dtype) - rows.to(dtype).amin(-1, keepdim=True) for rows in (tokens, gene_tokens))
         cost = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square()
         if present is not None:
             cost = cost * present[..., None]
@@ -254,9 +254,9 @@ def gene_cost(tokens: Tensor, gene_tokens: Tensor, present: Tensor | None = None
         return cost / torch.where(largest > 0, largest, 1.0)
 
 
-def to_compute_dtype(values: Tensor, own: torch.dtype) -> Tensor:
+def to_compute_dtype(values: Tensor, weight_dtype: torch.dtype) -> Tensor:
     """Inputs in the number type of the weights, or in float32 where these are half."""
-    return values.to(torch.promote_types(own, torch.float32))
+    return values.to(torch.promote_types(weight_dtype, torch.float32))
 
 
 def require_all_modalities(slides_present: Tensor | None, genes_present: Tensor | None) -> None:

@@ -120,13 +120,13 @@ class PathologyBranch(nn.Module):
         with torch.autocast(patches.device.type, enabled=False):
             for start in range(0, patches.shape[1], self.block):
                 rows = patches[:, start : start + self.block].to(self.instance.weight.dtype)
-                here = mask[:, start : start + self.block, None].to(rows.dtype)
-                logits = self.instance(rows).masked_fill(here == 0, -torch.inf)  # (b, block, C)
+                block_mask = mask[:, start : start + self.block, None].to(rows.dtype)
+                logits = self.instance(rows).masked_fill(block_mask == 0, -torch.inf)  # (b, block, C)
                 top, best = logits.max(1)
                 scores.append(logits.amax(-1))
                 tops.append(top)
                 bests.append(best + start)
-                total = total + (here.mT @ rows)[:, 0]
+                total = total + (block_mask.mT @ rows)[:, 0]
         winner = torch.stack(tops).argmax(0, keepdim=True)
         best = torch.stack(bests).gather(0, winner)[0]
         return torch.cat(scores, 1), best, total / mask.sum(1, keepdim=True).clamp_min(1)
@@ -172,12 +172,12 @@ class PathologyBranch(nn.Module):
     def masses(self, rows: Tensor, keys: Tensor, present: Tensor) -> Tensor:
         """How each patch spreads one unit of mass over the critical patches: (b, N, D_in) -> (b, N, K)."""
         queries = F.normalize(self.query(rows), dim=-1)
-        likeness = F.normalize(queries @ keys.transpose(1, 2), dim=-1)
+        similarity = F.normalize(queries @ keys.transpose(1, 2), dim=-1)
         if self.inverse_temperature is not None:
-            likeness = likeness * self.inverse_temperature
+            similarity = similarity * self.inverse_temperature
         # A bag without a single critical patch (absent slides) spreads its mass evenly instead of dividing by nought.
         hidden = ~present & present.any(1, keepdim=True)
-        return likeness.masked_fill(hidden[:, None], -torch.inf).softmax(-1)
+        return similarity.masked_fill(hidden[:, None], -torch.inf).softmax(-1)
 
 
 def focus_weights(scores: Tensor, present: Tensor) -> Tensor:

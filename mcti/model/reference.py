@@ -80,15 +80,18 @@ def convert(
 
     with storage.local_copy(checkpoint) as path:
         state = read_state(path)
-        found = translate(state, genes=genes, classes=classes, measure=measure, guides=guides, where=str(checkpoint))
+        conversion = translate(
+            state, genes=genes, classes=classes, measure=measure, guides=guides, where=str(checkpoint)
+        )
         with storage.replacing(out) as draft:
             draft.mkdir()
             save_file(
-                {name: tensor.contiguous() for name, tensor in found.weights.items()}, draft / "weights.safetensors"
+                {name: tensor.contiguous() for name, tensor in conversion.weights.items()},
+                draft / "weights.safetensors",
             )
-            storage.write_json(draft / "model.json", {"config": json.loads(found.config.to_json())})
-            storage.write_json(draft / "conversion.json", found.report(state))
-    return found
+            storage.write_json(draft / "model.json", {"config": json.loads(conversion.config.to_json())})
+            storage.write_json(draft / "conversion.json", conversion.report(state))
+    return conversion
 
 
 def load(folder: Location) -> MCTI:
@@ -185,17 +188,19 @@ def _ranked(state: Mapping[str, Tensor]) -> dict[str, str]:
     siblings: dict[tuple[str, ...], set[int]] = {}
     for key in state:
         parts = key.split(".")
-        for place, part in enumerate(parts):
+        for position, part in enumerate(parts):
             if part.isdecimal():
-                siblings.setdefault(tuple(parts[:place]), set()).add(int(part))
-    ranks = {parent: {index: rank for rank, index in enumerate(sorted(found))} for parent, found in siblings.items()}
+                siblings.setdefault(tuple(parts[:position]), set()).add(int(part))
+    ranks = {
+        parent: {index: rank for rank, index in enumerate(sorted(indices))} for parent, indices in siblings.items()
+    }
 
     def short(key: str) -> str:
         """The key with ranks for indices."""
         parts = key.split(".")
         return ".".join(
-            str(ranks[tuple(parts[:place])][int(part)]) if part.isdecimal() else part
-            for place, part in enumerate(parts)
+            str(ranks[tuple(parts[:position])][int(part)]) if part.isdecimal() else part
+            for position, part in enumerate(parts)
         )
 
     return {short(key): key for key in state}
@@ -219,7 +224,7 @@ def _config(
 
     def count(pattern: str) -> int:
         """Number of different indices where the pattern has its group."""
-        return len({found[1] for key in keys if (found := re.match(pattern, key))})
+        return len({match[1] for key in keys if (match := re.match(pattern, key))})
 
     width = size("b_classifier.proj.weight", 0)
     stages = count(r"encoder_layers\.(\d+)\.")
@@ -305,9 +310,9 @@ def _check_second(state: Mapping[str, Tensor], second: Mapping[str, str], where:
 def _check_dead_shapes(state: Mapping[str, Tensor], keys: Mapping[str, str], config: ModelConfig, where: str) -> None:
     """Of the dead, too, the shape must be that of the published reference, as far as they are there."""
     for key, shape in reference_keys.dead_shapes(config).items():
-        found = tuple(state[keys[key]].shape) if key in keys else shape
-        if found != shape:
-            raise DataError(f"{keys[key]} has shape {found}", where, f"expected {shape}")
+        actual = tuple(state[keys[key]].shape) if key in keys else shape
+        if actual != shape:
+            raise DataError(f"{keys[key]} has shape {actual}", where, f"expected {shape}")
 
 
 def _refuse_foreign(keys: Mapping[str, str], where: str) -> None:

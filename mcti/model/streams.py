@@ -22,8 +22,8 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     it once more: a sixth of a guided block's time at the paper's width.
     """
     if torch.is_autocast_enabled(x.device.type):  # which does not reach into a function of our own
-        kind = torch.get_autocast_dtype(x.device.type)
-        x, weight, bias = x.to(kind), weight.to(kind), None if bias is None else bias.to(kind)
+        dtype = torch.get_autocast_dtype(x.device.type)
+        x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
     if not torch.is_grad_enabled():
         return _product(x, weight, bias)
     out: Tensor = _Product.apply(x, weight, bias)  # type: ignore[no-untyped-call]

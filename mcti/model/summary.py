@@ -47,13 +47,13 @@ def describe(config: ModelConfig, patches: int = 4000) -> Summary:
     parameters = _parameters(config)
     if config.network != "mcti":
         return _peer(config, patches)
-    seen = config_after_axes(config)
+    after_axes = config_after_axes(config)
     flops = {
         "axes": _axes_flops(config, patches),
-        "pathology": _bag_flops(seen, patches) + _critical_flops(seen),
-        "genomics": _gene_flops(seen),
-        "unet": _unet_flops(seen),
-        "heads": _head_flops(seen),
+        "pathology": _bag_flops(after_axes, patches) + _critical_flops(after_axes),
+        "genomics": _gene_flops(after_axes),
+        "unet": _unet_flops(after_axes),
+        "heads": _head_flops(after_axes),
     }
     # Backward: twice the forward pass, once for the inputs and once for the weights; the bag itself wants no gradient
     # but its blocks are computed again, which comes to the same. Nothing before the axes is learned: they run once.
@@ -95,9 +95,9 @@ def _parameters(config: ModelConfig) -> dict[str, int]:
 
 
 def _axes_flops(config: ModelConfig, patches: int) -> int:
-    seen = config_after_axes(config)
-    features = patches * config.features * seen.features if config.feature_axes else 0
-    return 2 * (features + (len(config.genes) * len(seen.genes) if config.gene_axes else 0))
+    after_axes = config_after_axes(config)
+    features = patches * config.features * after_axes.features if config.feature_axes else 0
+    return 2 * (features + (len(config.genes) * len(after_axes.genes) if config.gene_axes else 0))
 
 
 def _bag_flops(config: ModelConfig, patches: int) -> int:
@@ -147,9 +147,9 @@ def _memory(config: ModelConfig, patches: int, parameters: int) -> dict[str, int
     depths = sum(config.encoder_depths) + config.bottleneck_depth + sum(config.decoder_depths)
     layers = 2 * (len(config.encoder_depths) + len(config.decoder_depths)) * config.attention_depth
     kept = 2 * depths * (KEPT_GUIDED * n * width + 3 * width**2) + layers * (KEPT_ATTENTION * n * width + 2 * n * n)
-    seen = config_after_axes(config).features
-    block = min(config.block, patches) * (2 * seen + 3 * config.query + 4 * config.critical)
-    along_axes = patches * seen if config.feature_axes else 0
+    after_axes = config_after_axes(config).features
+    block = min(config.block, patches) * (2 * after_axes + 3 * config.query + 4 * config.critical)
+    along_axes = patches * after_axes if config.feature_axes else 0
     return {
         "weights": FLOAT32 * parameters,
         "gradients": FLOAT32 * parameters,

@@ -103,5 +103,5 @@ def mean_token(x: Tensor, mask: Tensor | None) -> Tensor:
     """Mean over the present tokens: (S, b, n, D), mask (b, n) -> (S, b, D)."""
     if mask is None:
         return x.mean(2)
-    here = mask[..., None].to(x.dtype)
-    return (x * here).sum(2) / here.sum(1)
+    present = mask[..., None].to(x.dtype)
+    return (x * present).sum(2) / present.sum(1)

@@ -1,4 +1,4 @@
-"""`params.yaml` and overrides to checked settings; every refusal names the key, its value and the mend."""
+"""`params.yaml` and overrides to checked settings; each error names the key, its value and a hint."""
 
 import json
 import re
@@ -20,8 +20,7 @@ from mcti.storage import Location, translating_os_errors
 def load(path: Location | None, overrides: Iterable[str] = ()) -> Settings:
     """Settings from a YAML file (None: the defaults), each override (`dotted.key=value`, the value as YAML) on top.
 
-    Raises
-        UsageError: an unknown key, a value of the wrong type or out of range, YAML that does not parse.
+    Raises UsageError when a key is unknown, a value has the wrong type or is out of range, or the YAML does not parse
     """
     tree = _read(path) if path is not None else {}
     overridden = [_override(tree, text) for text in overrides]
@@ -37,49 +36,51 @@ def load(path: Location | None, overrides: Iterable[str] = ()) -> Settings:
 P = typing.TypeVar("P", bound=Params)
 
 
-def check(kind: type[P], tree: Mapping[str, Any], where: str) -> P:
-    """`tree` as a `kind` of settings, or a UsageError that names the first wrong key, its value and the mend."""
+def check(model: type[P], tree: Mapping[str, Any], where: str) -> P:
+    """Settings of this class from a mapping.
+
+    Raises UsageError, with key, value and hint, when a key is unknown or a value does not fit
+    """
     try:
-        return kind.model_validate(tree)
+        return model.model_validate(tree)
     except ValidationError as error:
-        raise _explain(kind, error.errors()[0], where) from None
+        raise _explain(model, error.errors()[0], where) from None
 
 
-def from_json(kind: type[P], text: str, where: str) -> P:
-    """A section as JSON text, the form in which pipelines hand it on: KFP's own mappings turn 10 into 10.0.
+def from_json(model: type[P], text: str, where: str) -> P:
+    """Settings of this class from JSON text, the form that pipelines pass: KFP's own mappings turn 10 into 10.0.
 
-    Raises
-        UsageError: not JSON, or not such a section.
+    Raises UsageError when the text is not JSON or not such a section
     """
     try:
         tree = json.loads(text)
     except ValueError as error:
         raise UsageError(
-            f"not JSON ({error})", where, "hand on the section as `mcti pipeline compile` wrote it"
+            f"not JSON ({error})", where, "pass the section as `mcti pipeline compile` wrote it"
         ) from error
-    return check(kind, tree, where)
+    return check(model, tree, where)
 
 
-class _Twice(yaml.YAMLError):
+class _RepeatedKey(yaml.YAMLError):
     def __init__(self, key: str, line: int) -> None:
-        super().__init__(f"key {key!r} stands twice, line {line}")
+        super().__init__(f"key {key!r} is repeated, line {line}")
         self.key, self.line = key, line
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which 5e-3 is a number, as in YAML 1.2 and for dvc; PyYAML follows 1.1, which wants 5.0e-3.
+    """YAML in which 5e-3 is a number, as in YAML 1.2 and in DVC; PyYAML follows 1.1, which requires 5.0e-3.
 
-    A key that stands twice is refused: PyYAML would drop the former, a whole section of settings, without a word.
+    A repeated key is refused: PyYAML would ignore the first one, a whole section of settings, without a message.
     """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The mapping of a node; raises _Twice."""
-        seen = set[str]()
+        """The mapping of a node; raises _RepeatedKey."""
+        keys = set[str]()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise _Twice(key.value, key.start_mark.line + 1)
-                seen.add(key.value)
+                if key.value in keys:
+                    raise _RepeatedKey(key.value, key.start_mark.line + 1)
+                keys.add(key.value)
         return super().construct_mapping(node, deep=deep)
 
 
@@ -94,11 +95,13 @@ def _read(path: Location) -> dict[str, Any]:
             text = Path(path).read_text(encoding="utf-8")
         tree = yaml.load(text, _Loader)  # noqa: S506 - a safe loader
     except UnicodeDecodeError as error:
-        raise UsageError(f"not UTF-8 text ({error.reason} at byte {error.start})", str(path), "save it so") from error
-    except _Twice as error:
-        raise UsageError(f"key {error.key!r} stands twice", f"{path}, line {error.line}", "join the two") from error
+        raise UsageError(
+            f"not UTF-8 text ({error.reason} at byte {error.start})", str(path), "save it as UTF-8"
+        ) from error
+    except _RepeatedKey as error:
+        raise UsageError(f"key {error.key!r} is repeated", f"{path}, line {error.line}", "merge the two") from error
     except yaml.YAMLError as error:
-        raise UsageError("not YAML", f"{path}: {error}", "mend the line named") from error
+        raise UsageError("not YAML", f"{path}: {error}", "correct this line") from error
     if not isinstance(tree or {}, dict):
         raise UsageError("not a mapping of settings", str(path), "write `section:` and its keys below")
     return tree or {}
@@ -123,38 +126,38 @@ def _override(tree: dict[str, Any], text: str) -> str:
     return name.strip()
 
 
-def _explain(kind: type[BaseModel], error: ErrorDetails, where: str) -> UsageError:
+def _explain(model: type[BaseModel], error: ErrorDetails, where: str) -> UsageError:
     path = [str(part) for part in error["loc"]]
-    place = f"{where}, key {'.'.join(path)}" if path else where
+    location = f"{where}, key {'.'.join(path)}" if path else where
     if error["type"] == "extra_forbidden":
-        return UsageError(f"unknown key {path[-1]!r}", place, did_you_mean(path[-1], _keys(kind, path[:-1])))
+        return UsageError(f"unknown key {path[-1]!r}", location, did_you_mean(path[-1], _keys(model, path[:-1])))
     if error["type"] == "value_error":
         what, _, hint = str(error.get("ctx", {}).get("error", error["msg"])).partition(": ")
-        return UsageError(what, place, hint)
-    return UsageError(f"{error['input']!r} does not fit", place, _mend(kind, path, error["msg"]))
+        return UsageError(what, location, hint)
+    return UsageError(f"{error['input']!r} does not fit", location, _hint(model, path, error["msg"]))
 
 
-def _mend(kind: type[BaseModel], path: list[str], message: str) -> str:
-    described = [field.description for field in _fields(kind, path) if field.description]
+def _hint(model: type[BaseModel], path: list[str], message: str) -> str:
+    described = [field.description for field in _fields(model, path) if field.description]
     return message[0].lower() + message[1:] + (f" ({described[-1]})" if described else "")
 
 
-def _fields(kind: type[BaseModel], path: list[str]) -> list[Any]:
+def _fields(model: type[BaseModel], path: list[str]) -> list[Any]:
     """The fields along a path, as far as it leads through settings."""
-    found = []
+    fields = []
     for part in path:
-        by_name = {field.alias or name: field for name, field in kind.model_fields.items()}
+        by_name = {field.alias or name: field for name, field in model.model_fields.items()}
         if part not in by_name:
             break
-        found.append(by_name[part])
+        fields.append(by_name[part])
         inner = settings_class(by_name[part].annotation)
         if inner is None:
             break
-        kind = inner
-    return found
+        model = inner
+    return fields
 
 
-def _keys(kind: type[BaseModel], path: list[str]) -> list[str]:
-    fields = _fields(kind, path)
-    inner = settings_class(fields[-1].annotation) if fields else kind
-    return [field.alias or name for name, field in (inner or kind).model_fields.items()]
+def _keys(model: type[BaseModel], path: list[str]) -> list[str]:
+    fields = _fields(model, path)
+    inner = settings_class(fields[-1].annotation) if fields else model
+    return [field.alias or name for name, field in (inner or model).model_fields.items()]

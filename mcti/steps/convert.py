@@ -40,17 +40,17 @@ def convert_reference(
     from mcti.model.reference import convert
 
     names = read_names(genes) if genes is not None else None
-    found = convert(checkpoint, out, genes=names, measure=measure, guides=guides)
+    conversion = convert(checkpoint, out, genes=names, measure=measure, guides=guides)
     report = storage.read_json(out / "conversion.json")
     return ConvertResult(
-        used_keys=len(found.used),
-        second_names=len(found.second),
-        dead_keys=len(found.dead),
+        used_keys=len(conversion.used),
+        second_names=len(conversion.second),
+        dead_keys=len(conversion.dead),
         live_parameters=report["live_parameters"],
         dead_parameters=report["dead_parameters"],
-        genes=len(found.config.genes),
-        classes=len(found.config.classes),
-        bins=found.config.bins,
+        genes=len(conversion.config.genes),
+        classes=len(conversion.config.classes),
+        bins=conversion.config.bins,
     )
 
 

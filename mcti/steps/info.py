@@ -82,10 +82,10 @@ def _configured(model: str) -> "ModelConfig":
 def _first_config(folder: Path) -> "ModelConfig":
     from mcti.model.presets import ModelConfig
 
-    found = sorted(folder.rglob("model.json"))
-    if not found:
+    files = sorted(folder.rglob("model.json"))
+    if not files:
         raise DataError(
             "no model.json", str(folder), "name a preset, a folder `mcti train` wrote, or models:/NAME@ALIAS"
         )
-    spec: dict[str, Any] = storage.read_json(found[0])
-    return ModelConfig.from_json(storage.to_json(spec["config"]), str(found[0]))
+    spec: dict[str, Any] = storage.read_json(files[0])
+    return ModelConfig.from_json(storage.to_json(spec["config"]), str(files[0]))

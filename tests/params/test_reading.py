@@ -20,17 +20,17 @@ def settings_file(tmp_path, tree):
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
-        (b"train: {epochs: 3}\nsplit: {folds: 4}\ntrain: {seed: 1}\n", "key 'train' stands twice in .*, line 3: join"),
-        (b"train:\n  epochs: 3\n  seed: 1\n  epochs: 4\n", "key 'epochs' stands twice in .*, line 4"),
+        (b"train: {epochs: 3}\nsplit: {folds: 4}\ntrain: {seed: 1}\n", "key 'train' is repeated in .*, line 3: merge"),
+        (b"train:\n  epochs: 3\n  seed: 1\n  epochs: 4\n", "key 'epochs' is repeated in .*, line 4"),
         (b"\xff\xfe", r"not UTF-8 text \(invalid start byte at byte 0\) in .*params.yaml"),
     ],
 )
-def test_a_file_that_would_lose_a_setting_or_is_no_text_is_refused(tmp_path, text, words):
+def test_a_repeated_key_and_a_file_that_is_no_text_are_refused(tmp_path, text, message):
     path = tmp_path / "params.yaml"
     path.write_bytes(text)
-    with pytest.raises(UsageError, match=words):
+    with pytest.raises(UsageError, match=message):
         params.load(path)
 
 

@@ -18,7 +18,7 @@ from mcti.model.presets import ModelConfig
 
 
 @dataclass
-class Read:
+class Reading:
     """What a peer made of a batch.
 
     vector     (b, D) the patient
@@ -52,7 +52,7 @@ class Comparator(nn.Module, ABC):
         self.cox_branch = CoxBranch(config) if config.cox_branch else None
 
     @abstractmethod
-    def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Read:
+    def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Reading:
         """patches (b, N, D_in), mask (b, N) True = real, genes (b, G) -> the patients' vectors."""
 
     def forward(
@@ -69,30 +69,33 @@ class Comparator(nn.Module, ABC):
         """Predict a batch; arguments and errors are MCTI's (mcti/model/network.py)."""
         check_inputs(self.config, patches, mask, genes, slides_present=slides_present, genes_present=genes_present)
         check_covariates(self.config, covariates, len(patches))
-        own = self.survival_head.weight.dtype
-        (rows, values), real = self.axes(to_compute_dtype(patches, own), to_compute_dtype(genes, own)), mask
+        weight_dtype = self.survival_head.weight.dtype
+        (rows, values), real = (
+            self.axes(to_compute_dtype(patches, weight_dtype), to_compute_dtype(genes, weight_dtype)),
+            mask,
+        )
         if self.absent is not None:
             rows, real, values = self.absent(rows, mask, values, slides_present, genes_present)
         else:
             require_all_modalities(slides_present, genes_present)
-        found = self.read(rows.masked_fill(~real[..., None], 0.0), real, values)
-        kind = torch.promote_types(found.vector.dtype, torch.float32)  # logits are never half
-        logits = self.survival_head(self.drop(found.vector)).to(kind)
+        reading = self.read(rows.masked_fill(~real[..., None], 0.0), real, values)
+        dtype = torch.promote_types(reading.vector.dtype, torch.float32)  # logits are never half
+        logits = self.survival_head(self.drop(reading.vector)).to(dtype)
         if self.clinical is not None and covariates is not None:
-            logits = logits + self.clinical(read_covariates(to_compute_dtype(covariates, own)))
+            logits = logits + self.clinical(read_covariates(to_compute_dtype(covariates, weight_dtype)))
         if self.cox_branch is not None:
             scores = self.cox_branch.scores(patches, mask, genes, covariates, slides_present, genes_present)
             logits = self.cox_branch(logits, scores)
         hazard, survival = hazard_and_survival(logits, self.config.head)
-        probed = found.vector if self.config.subtype_task else found.vector.detach()
+        probed = reading.vector if self.config.subtype_task else reading.vector.detach()
         return Prediction(
             hazard_logits=logits,
             hazard=hazard,
             survival=survival,
             risk=-survival.sum(1),
-            subtype_logits=self.subtype_head(self.drop(probed)).to(kind),
+            subtype_logits=self.subtype_head(self.drop(probed)).to(dtype),
             instance_logits=logits.new_zeros(len(logits), len(self.config.classes)),
-            **self._critical(found, real, slides_present),
+            **self._critical(reading, real, slides_present),
             gene_groups=None,
             norms={},
             couplings=None,
@@ -103,23 +106,23 @@ class Comparator(nn.Module, ABC):
         """Begin near these hazards (B,) for everybody, as MCTI does."""
         self.survival_head.bias.copy_(hazard_logits_of(hazard, self.config.head))
 
-    def _critical(self, found: Read, mask: Tensor, slides_present: Tensor | None) -> dict[str, Tensor]:
+    def _critical(self, reading: Reading, mask: Tensor, slides_present: Tensor | None) -> dict[str, Tensor]:
         """The patches with the largest attention in the place of MCTI's critical ones; none without attention."""
         batch, kept, config = len(mask), self.config.critical, self.config
-        if found.attention is None:
-            weights, present = found.vector.new_zeros(batch, kept), mask.new_zeros(batch, kept)
+        if reading.attention is None:
+            weights, present = reading.vector.new_zeros(batch, kept), mask.new_zeros(batch, kept)
             index = torch.zeros(batch, kept, dtype=torch.long, device=mask.device)
         else:
-            scores = found.attention.detach().masked_fill(~mask, -1.0)
+            scores = reading.attention.detach().masked_fill(~mask, -1.0)
             index = scores.argsort(dim=1, descending=True, stable=True)[:, :kept]
             present = mask.gather(1, index)
             if slides_present is not None:
                 present = present & slides_present[:, None]
             index, present = (F.pad(part, (0, kept - index.shape[1])) for part in (index, present))
-            weights = found.attention.detach().gather(1, index) * present
-        plan = found.vector.new_zeros(batch, kept, config.tokens)
-        if found.plan is not None:
-            chosen = found.plan.detach().gather(1, index[..., None].expand(-1, -1, config.tokens))
+            weights = reading.attention.detach().gather(1, index) * present
+        plan = reading.vector.new_zeros(batch, kept, config.tokens)
+        if reading.plan is not None:
+            chosen = reading.plan.detach().gather(1, index[..., None].expand(-1, -1, config.tokens))
             plan = chosen.to(plan.dtype) * present[..., None]
         return {
             "critical": torch.where(present, index, -1),

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from mcti.model.axes import config_after_axes
-from mcti.model.comparators.base import Comparator, Read
+from mcti.model.comparators.base import Comparator, Reading
 from mcti.model.comparators.genes import GeneSets, self_normalising
 from mcti.model.comparators.pooling import GatedAttention, embedding
 from mcti.model.network import gene_cost
@@ -18,16 +18,16 @@ class LateFusion(Comparator):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        seen = config_after_axes(config)
-        self.embed = embedding(seen)
+        after_axes = config_after_axes(config)
+        self.embed = embedding(after_axes)
         self.pool = GatedAttention(config.width)
-        self.hidden = self_normalising((len(seen.genes), config.gene_width, config.width), config.gene_dropout)
+        self.hidden = self_normalising((len(after_axes.genes), config.gene_width, config.width), config.gene_dropout)
         self.join = nn.Sequential(nn.Linear(2 * config.width, config.width), nn.ReLU())
 
-    def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Read:
+    def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Reading:
         """See Comparator."""
         slide, attention = self.pool(self.embed(patches), mask)
-        return Read(self.join(torch.cat([slide, self.hidden(genes)], 1)), attention)
+        return Reading(self.join(torch.cat([slide, self.hidden(genes)], 1)), attention)
 
 
 class MCAT(Comparator):
@@ -38,9 +38,9 @@ class MCAT(Comparator):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        seen = config_after_axes(config)
-        self.embed = embedding(seen)
-        self.sets = GeneSets(seen)
+        after_axes = config_after_axes(config)
+        self.embed = embedding(after_axes)
+        self.sets = GeneSets(after_axes)
         self.transformers = nn.ModuleList(SelfAttention(1, config.attention_depth, config) for _ in range(2))
         self.pools = nn.ModuleList(GatedAttention(config.width) for _ in range(2))
         self.join = nn.Sequential(nn.Linear(2 * config.width, config.width), nn.ReLU())
@@ -58,7 +58,7 @@ class MCAT(Comparator):
         weights = scores.masked_fill(~mask[:, None], -torch.inf).softmax(-1)
         return weights @ self.to_v(patches), weights
 
-    def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Read:
+    def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Reading:
         """See Comparator; a patch's weight is its mean over the gene sets."""
         gene_tokens = self.sets(genes)
         answers, weights = self.couple(self.embed(patches), mask, gene_tokens)
@@ -66,7 +66,7 @@ class MCAT(Comparator):
             pool(transformer(tokens[None], None)[0])[0]
             for tokens, transformer, pool in zip((answers, gene_tokens), self.transformers, self.pools, strict=True)
         ]
-        return Read(self.join(torch.cat(pooled, 1)), weights.mean(1), weights.transpose(1, 2))
+        return Reading(self.join(torch.cat(pooled, 1)), weights.mean(1), weights.transpose(1, 2))
 
 
 class MOTCat(MCAT):

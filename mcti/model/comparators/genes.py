@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mcti.model.axes import config_after_axes
-from mcti.model.comparators.base import Comparator, Read
+from mcti.model.comparators.base import Comparator, Reading
 from mcti.model.dropout import AlphaDropout
 from mcti.model.presets import ModelConfig
 
@@ -28,9 +28,9 @@ class SNN(Comparator):
         genes = len(config_after_axes(config).genes)
         self.hidden = self_normalising((genes, config.gene_width, config.width), config.gene_dropout)
 
-    def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Read:  # noqa: ARG002 - genes alone
+    def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Reading:  # noqa: ARG002 - genes alone
         """See Comparator."""
-        return Read(self.hidden(genes))
+        return Reading(self.hidden(genes))
 
 
 class GeneSets(nn.Module):

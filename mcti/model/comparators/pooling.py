@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from mcti.model.axes import config_after_axes
-from mcti.model.comparators.base import Comparator, Read
+from mcti.model.comparators.base import Comparator, Reading
 from mcti.model.dropout import Dropout
 from mcti.model.presets import ModelConfig
 
@@ -43,10 +43,10 @@ class MeanPool(Comparator):
             embedding(config_after_axes(config)), nn.Linear(config.width, config.width), nn.ReLU()
         )
 
-    def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Read:  # noqa: ARG002 - slides alone
+    def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Reading:  # noqa: ARG002 - slides alone
         """See Comparator; every patch has the same weight."""
         count = mask.sum(1, keepdim=True).clamp_min(1)
-        return Read(self.hidden(patches.sum(1) / count), mask / count)
+        return Reading(self.hidden(patches.sum(1) / count), mask / count)
 
 
 class ABMIL(Comparator):
@@ -57,6 +57,6 @@ class ABMIL(Comparator):
         self.embed = embedding(config_after_axes(config))
         self.pool = GatedAttention(config.width)
 
-    def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Read:  # noqa: ARG002 - slides alone
+    def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Reading:  # noqa: ARG002 - slides alone
         """See Comparator."""
-        return Read(*self.pool(self.embed(patches), mask))
+        return Reading(*self.pool(self.embed(patches), mask))

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from mcti.model.axes import config_after_axes
-from mcti.model.comparators.base import Comparator, Read
+from mcti.model.comparators.base import Comparator, Reading
 from mcti.model.comparators.pooling import embedding
 from mcti.model.presets import ModelConfig
 from mcti.model.streams import AttentionLayer
@@ -26,16 +26,16 @@ class TransMIL(Comparator):
         self.places = Pyramid(config.width)
         self.norm = nn.LayerNorm(config.width)
 
-    def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Read:  # noqa: ARG002 - slides alone
+    def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Reading:  # noqa: ARG002 - slides alone
         """See Comparator."""
         source, grid = squares(mask)
         laid = self.embed(patches).gather(1, source[..., None].expand(-1, -1, self.config.width))
         laid = laid * grid[..., None]
         tokens = torch.cat([self.token.expand(len(laid), 1, -1).to(laid.dtype), laid], 1)
-        here = torch.cat([grid.new_ones(len(grid), 1), grid], 1)
-        tokens = self.first(tokens[None], here)[0]
+        present = torch.cat([grid.new_ones(len(grid), 1), grid], 1)
+        tokens = self.first(tokens[None], present)[0]
         tokens = torch.cat([tokens[:, :1], self.places(tokens[:, 1:], grid)], 1)
-        return Read(self.norm(self.second(tokens[None], here)[0, :, 0]))
+        return Reading(self.norm(self.second(tokens[None], present)[0, :, 0]))
 
 
 class Pyramid(nn.Module):
@@ -66,5 +66,5 @@ def squares(mask: Tensor) -> tuple[Tensor, Tensor]:
     across = torch.arange(side, device=mask.device)
     row, column = (part.flatten() for part in torch.meshgrid(across, across, indexing="ij"))
     grid = (row < sides[:, None]) & (column < sides[:, None])
-    place = row * sides[:, None] + column
-    return torch.where(grid, place % counts[:, None], 0), grid
+    position = row * sides[:, None] + column
+    return torch.where(grid, position % counts[:, None], 0), grid

@@ -58,9 +58,9 @@ def _solve(problem: Problem) -> Tensor:
     permutation = torch.full(rows.shape, -1)
     for count in sorted(set(counts.tolist()) - {0}):
         some = (counts == count).nonzero()  # (k, 1)
-        here, there = (mask[some[:, 0]].nonzero()[:, 1].view(-1, count) for mask in (rows, columns))
-        found = _columns(table[some[:, :, None], here[:, :, None], there[:, None, :]])
-        permutation[some, here] = there.gather(1, found)
+        row_index, column_index = (mask[some[:, 0]].nonzero()[:, 1].view(-1, count) for mask in (rows, columns))
+        matched = _columns(table[some[:, :, None], row_index[:, :, None], column_index[:, None, :]])
+        permutation[some, row_index] = column_index.gather(1, matched)
     return permutation.to(problem.cost.device)
 
 

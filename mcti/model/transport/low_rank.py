@@ -144,8 +144,8 @@ def _checked(rows: Tensor, columns: Tensor, mask_rows: Tensor | None, mask_colum
 def _squared_distances(rows: Tensor, columns: Tensor, problem: Problem) -> _Costs:
     """|x - y|² = [|x|², 1, -2x]·[1, |y|², y]', about the columns' mean and in units of the largest possible."""
     x, y = (
-        points.double().masked_fill(~here[..., None], 0.0)
-        for points, here in ((rows, problem.rows), (columns, problem.columns))
+        points.double().masked_fill(~present[..., None], 0.0)
+        for points, present in ((rows, problem.rows), (columns, problem.columns))
     )
     count = problem.columns.sum(1)[:, None, None].clamp_min(1)
     centre = y.sum(1, keepdim=True) / count
@@ -218,8 +218,8 @@ def _rounded(factor: Tensor, mass: Tensor, inner: Tensor) -> Tensor:
     factor = factor * (mass / factor.sum(2).clamp_min(tiny)).clamp_max(1)[..., None]
     factor = factor * (inner / factor.sum(1).clamp_min(tiny)).clamp_max(1)[:, None]
     rows, columns = (mass - factor.sum(2)).clamp_min(0), (inner - factor.sum(1)).clamp_min(0)
-    lacking = columns.sum(1).clamp_min(tiny)[:, None, None]
-    return factor + rows[..., None] * (columns[:, None] / lacking)
+    mass = columns.sum(1).clamp_min(tiny)[:, None, None]
+    return factor + rows[..., None] * (columns[:, None] / mass)
 
 
 def _value(costs: _Costs, rows: Tensor, columns: Tensor) -> Tensor:

@@ -19,13 +19,13 @@ def shuffled(plan: Plan, rows: Tensor) -> Plan:
     The order is a fixed draw, a function of n alone: training and inference meet the same one, and a patient's plan
     does not depend on the company. rows (b, n) bool; absent rows keep their place.
     """
-    source = _deal(rows)
+    source = _permute(rows)
     coupling = plan.coupling.gather(1, source[..., None].expand_as(plan.coupling))
     permutation = None if plan.permutation is None else plan.permutation.gather(1, source)
     return Plan(coupling, plan.iterations, plan.error, permutation)
 
 
-def _deal(rows: Tensor) -> Tensor:
+def _permute(rows: Tensor) -> Tensor:
     """(b, n) which row's mass each row gets."""
     lots = torch.rand(rows.shape[1], generator=torch.Generator().manual_seed(rows.shape[1])).to(rows.device)
     drawn = (lots + (~rows).float()).argsort(1)  # present rows in the order of their lots, absent ones behind
