@@ -62,7 +62,7 @@ FIRST_MODEL = (
 
 
 def mcti(folder, *words):
-    """A command in this process, in a folder of the project: its output as JSON."""
+    """A command in this process, in `folder`: its output as JSON."""
     output = io.StringIO()
     with contextlib.chdir(folder), contextlib.redirect_stdout(output):
         code = run_app(app, [*words, "--json"])
