@@ -1,8 +1,8 @@
 """Dropout with one mask per step, independent of how the step is divided into parts or over processes.
 
 torch draws a mask for the rows of a forward pass, so that half a batch has other masks than the whole batch. Here a
-mask is drawn for all patients of the step, and each part uses its own rows: gradients summed over parts (accumulation) or
-over processes equal those of the whole step.
+mask is drawn for all patients of the step, and each part uses its own rows: gradients summed over parts
+(accumulation) or over processes equal those of the whole step.
 """
 
 from collections.abc import Iterator, Sequence

@@ -83,7 +83,7 @@ def _columns(table: Tensor) -> Tensor:
 
 
 def _in_range(cost: Tensor) -> Tensor:
-    """The cost (b, n, m) in the range of the solver: float32 unchanged (its potentials are float64), else float64 near 1.
+    """The cost (b, n, m) for the solver: float32 unchanged (its potentials are float64), otherwise float64 near 1.
 
     Scaled by a power of two, which changes no digit: sums of the largest float64 would overflow.
     """

@@ -171,7 +171,7 @@ def positive(**settings: float) -> None:
 
 
 def untraced(function: Callable[Given, Result]) -> Callable[Given, Result]:
-    """Exclude a function from torch.compile that branches on values or loops to a tolerance: one graph break, not dozens."""
+    """Exclude a function from torch.compile that branches on values or loops to a tolerance: one graph break."""
 
     @wraps(function)
     def run(*args: Given.args, **settings: Given.kwargs) -> Result:
