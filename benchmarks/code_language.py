@@ -121,7 +121,7 @@ def name_violations(source: str, file: str, vocabulary: Vocabulary) -> Iterator[
     module = Definition(Path(file).stem, 1, False)
     for name, line, assigned in [module, *definitions(ast.parse(source))]:
         if assigned and name.strip("_") in vocabulary.names:
-            yield Violation(file, line, "name", f"{name}: say what the value is")
+            yield Violation(file, line, "name", f"{name}: use the name of the value")
         term = private_term(name, vocabulary)
         if term and not any(fnmatch(file, pattern) for pattern in vocabulary.allowed.get(term, ())):
             yield Violation(file, line, "term", f"{name}: {term} -> {vocabulary.identifiers[term]}")

@@ -28,6 +28,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from benchmarks import code_language
 from benchmarks.code_language import ROOT, Violation, Vocabulary
@@ -65,8 +66,7 @@ class Function:
     def length(self) -> int:
         """Lines without those of the docstring."""
         first = self.node.body[0]
-        lines = first.end_lineno - first.lineno + 1 if self.docstring else 0
-        return self.node.end_lineno - self.node.lineno + 1 - lines
+        return _lines(self.node) - (_lines(first) if self.docstring else 0)
 
     @cached_property
     def raises(self) -> bool:
@@ -123,7 +123,7 @@ class Tree:
         paths = [*code_language.python_files(self.root), *code_language.documents(self.root)]
         return sorted(set(code_language.violations(self.root, Vocabulary.read(), paths)))
 
-    def ruff(self, rule: str, option: str) -> list[dict[str, object]]:
+    def ruff(self, rule: str, option: str) -> list[dict[str, Any]]:
         """The findings of one ruff rule in the packages, under this option alone."""
         folders = [package for package in PACKAGES if (self.root / package).is_dir()]
         command = ["ruff", "check", "--isolated", "--ignore-noqa", "--exit-zero", "--output-format", "json"]
@@ -131,7 +131,8 @@ class Tree:
         done = subprocess.run(
             [sys.executable, "-m", *command], cwd=self.root, capture_output=True, text=True, check=True
         )
-        return json.loads(done.stdout)
+        findings: list[dict[str, Any]] = json.loads(done.stdout)
+        return findings
 
     @cached_property
     def complexity(self) -> list[tuple[int, Violation]]:
@@ -151,6 +152,10 @@ class Tree:
             file = Path(str(row["filename"])).resolve().relative_to(self.root.resolve()).as_posix()
             counts.append((count, Violation(file, row["location"]["row"], rule, str(row["message"]).split(" > ")[0])))
         return counts
+
+
+def _lines(node: ast.stmt) -> int:
+    return (node.end_lineno or node.lineno) - node.lineno + 1
 
 
 def _names_error(node: ast.Raise) -> bool:

@@ -1,6 +1,6 @@
-"""Claim: a good cohort never fails an expectation, over 200 resamples of four fifths of its patients.
+"""Claim: a valid cohort never fails an expectation, over 200 resamples of four fifths of its patients.
 
-Run: python benchmarks/contracts_false_alarms.py [--resamples 200]   (about a second each)
+Run: python benchmarks/contracts_false_alarms.py [--resamples 200]   (about one second each)
 """
 
 import argparse
@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the made cohort is that of the tests
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the cohort is that of the tests
 
 from mcti.contracts import measurements, suites
 from tests.contracts import factories
@@ -22,8 +22,8 @@ def main() -> int:
     base = factories.good(1, patients=400)
     alarms: Counter[str] = Counter()
     for seed in range(count):
-        found = suites.run(measurements.measure(factories.resample(base, seed)), RULES)
-        alarms.update(finding.id for finding in found if not finding.passed)
+        results = suites.run(measurements.measure(factories.resample(base, seed)), RULES)
+        alarms.update(result.id for result in results if not result.passed)
     print(f"{sum(alarms.values())} false alarms of {len(RULES)} expectations in {count} resamples {dict(alarms)}")
     return int(bool(alarms))
 

@@ -2,9 +2,8 @@
 
 Run: python benchmarks/contracts_scale.py [--patients 4000 8000 16000] [--genes 2000] [--folder DIR]
 
-Each size is made block by block and measured in a process of its own: seconds and peak memory of validate and split.
-Peer of the same run: the smallest size; the ratio says how time grows against cells. Memory beyond that of the imports
-is fitted as a + b * patients + c * genes and extrapolated to 100,000 x 20,000.
+Each size is written block by block and measured in a separate process: seconds and peak memory of validate and split.
+The comparison is the smallest size of the same run: the ratio of the times against the ratio of the cells.
 """
 
 import argparse
@@ -28,16 +27,16 @@ def main() -> int:
     if args.measure:
         print(json.dumps(_measure(Path(args.measure))))
         return 0
-    found = []
+    measured = []
     for patients in args.patients:
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
             _make(Path(folder), patients, args.genes)
             command = [sys.executable, __file__, "--measure", folder]
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}
             ran = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-        found.append({"patients": patients, "genes": args.genes, **json.loads(ran.stdout.splitlines()[-1])})
-        print(json.dumps(found[-1]))
-    first, last = found[0], found[-1]
+        measured.append({"patients": patients, "genes": args.genes, **json.loads(ran.stdout.splitlines()[-1])})
+        print(json.dumps(measured[-1]))
+    first, last = measured[0], measured[-1]
     cells = last["patients"] / first["patients"]
     growth = (last["seconds"] - last["import_seconds"]) / max(first["seconds"] - first["import_seconds"], 1e-9)
     print(f"cells x {cells:.1f}: time x {growth:.2f}; peak {last['peak_gib']:.2f} GiB of {LIMIT_GIB:g}")
@@ -45,7 +44,7 @@ def main() -> int:
 
 
 def _make(folder: Path, patients: int, genes: int) -> None:
-    """A cohort of noise as `ingest` writes it, one row group after the other."""
+    """Write a cohort of noise as `ingest` does, one row group after the other."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -57,7 +56,7 @@ def _make(folder: Path, patients: int, genes: int) -> None:
     table = pd.DataFrame(
         {
             "patient_id": ids,
-            "cohort": "made",
+            "cohort": "noise",
             "site": [f"S{i % 40:02d}" for i in range(patients)],
             "age": rng.integers(30, 80, patients).astype(float),
             "is_female": pd.array(rng.integers(0, 2, patients), dtype="Int8"),
@@ -68,7 +67,7 @@ def _make(folder: Path, patients: int, genes: int) -> None:
     )
     slides = pd.DataFrame({column.name: pd.Series(dtype=object) for column in tables.SLIDES})
     info = tables.CohortInfo(
-        name="made",
+        name="noise",
         notice="",
         endpoint="OS",
         expression_scale="z-score",
@@ -89,7 +88,7 @@ def _make(folder: Path, patients: int, genes: int) -> None:
 
 def _measure(folder: Path) -> dict[str, float]:
     start = time.perf_counter()
-    import great_expectations  # noqa: F401  its import is no cost of the data
+    import great_expectations  # noqa: F401  not part of the measured time
 
     from mcti.params import SplitParams, ValidateParams
     from mcti.steps.split import split
@@ -99,12 +98,12 @@ def _measure(folder: Path) -> dict[str, float]:
     validate(folder, None, ValidateParams(), folder / "report")
     validated = time.perf_counter()
     split(folder, None, SplitParams(), folder / "folds.csv")
-    done = time.perf_counter()
+    end = time.perf_counter()
     return {
-        "seconds": round(done - start, 2),
+        "seconds": round(end - start, 2),
         "import_seconds": round(imported - start, 2),
         "validate_seconds": round(validated - imported, 2),
-        "split_seconds": round(done - validated, 2),
+        "split_seconds": round(end - validated, 2),
         "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3),
     }
 
@@ -113,7 +112,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--patients", type=int, nargs="+", default=[4000, 8000, 16000])
     parser.add_argument("--genes", type=int, default=2000)
-    parser.add_argument("--folder", default=None, help="where the tables are made; 8 GB for 100,000 x 20,000")
+    parser.add_argument("--folder", default=None, help="folder of the tables; 8 GB for 100,000 x 20,000")
     parser.add_argument("--measure", default=None, help=argparse.SUPPRESS)
     return parser.parse_args()
 

@@ -147,7 +147,7 @@ def _option(parameter: typing.Any) -> tuple[str, str, str, str]:
     flag = parameter.opts[0] if parameter.opts[0].startswith("-") else ""
     value = "" if is_flag else f" {parameter.metavar}" if parameter.metavar else ""
     name = f"`{(flag + value).strip()}`".replace("|", "\\|")
-    scalar = next((option for option in (bool, int, float, Path) if _holds(annotation, option)), str)
+    scalar = next((scalar_type for scalar_type in (bool, int, float, Path) if _holds(annotation, scalar_type)), str)
     words = {bool: "flag", int: "integer", float: "number", Path: "path", str: "text"}[scalar]
     words += ", repeatable" if parameter.multiple else ""
     default = "required" if parameter.required else "off" if is_flag else f"`{parameter.default}`"
@@ -156,9 +156,9 @@ def _option(parameter: typing.Any) -> tuple[str, str, str, str]:
     return name, words, default, f"{parameter.help or ''}{environment}".replace("|", "\\|")
 
 
-def _holds(annotation: typing.Any, scalar: type) -> bool:
+def _holds(annotation: typing.Any, scalar_type: type) -> bool:
     """Whether an annotation is this type, or a union or list of it."""
-    return annotation is scalar or any(_holds(part, scalar) for part in typing.get_args(annotation))
+    return annotation is scalar_type or any(_holds(part, scalar_type) for part in typing.get_args(annotation))
 
 
 def _named(model: type[BaseModel]) -> list[tuple[str, typing.Any]]:

@@ -50,7 +50,7 @@ class Server:
         return match[1] if match else ""
 
 
-class Client(kfp.Client):
+class Client(kfp.Client):  # type: ignore[misc]  # kfp has no types
     """The SDK's client with client certificates, without retries and with a time limit on every request."""
 
     _server: Server | None = None

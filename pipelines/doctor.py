@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
+from kfp_server_api.exceptions import ApiException
 from kubernetes.utils.quantity import parse_quantity
 from pydantic import BaseModel, ConfigDict
 
@@ -98,7 +99,7 @@ def _check_mode(server: client.Server, namespace: str | None) -> Check:
 def _check_access(service: client.Client, experiment: str, namespace: str | None) -> Iterator[Check]:
     try:
         experiments = service.list_experiments(page_size=100, namespace=namespace).experiments or ()
-    except client.ApiException as error:
+    except ApiException as error:
         refusal = client.translate_api_error(error, "the server")
         yield Check(name="access", state="missing", detail=refusal.what, hint=refusal.hint)
         return

@@ -303,7 +303,7 @@ def _seconds(detail: Any) -> float | None:
     if start is None or start.year < 2000:  # the server writes the year 1970 for a task that has not started
         return None
     until = end if end is not None and end.year >= 2000 and end >= start else datetime.now(UTC)
-    return max((until - start).total_seconds(), 0.0)
+    return max(float((until - start).total_seconds()), 0.0)
 
 
 def _error(detail: Any) -> str:

@@ -67,10 +67,10 @@ def nothing_new(session: Session) -> str:
     status = session.succeeded(run, HOUR)
     if more := [name for name in _ran(status) if name.startswith(("ingest", "extract", "train"))]:
         raise Differs(f"run {run} went on to {', '.join(more)}")
-    log = str(session.pipeline("logs", run, "detect"))
+    log = str(session.pipeline("logs", run, "detect-new-data"))
     if "nothing new" not in log:
-        raise Differs(f"run {run} ended after detect, whose log does not say `nothing new`")
-    return f"run {run} ended after detect: nothing new"
+        raise Differs(f"run {run} ended after detect-new-data, but its log does not contain `nothing new`")
+    return f"run {run} ended after detect-new-data: nothing new"
 
 
 def inferred(session: Session) -> str:

@@ -67,7 +67,7 @@ STEPS = (
     Step(
         "nothing-new",
         "submits the retraining again",
-        "ends after detect: nothing new",
+        "ends after detect-new-data: nothing new",
         runs.nothing_new,
         ("retraining",),
     ),

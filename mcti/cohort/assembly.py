@@ -170,7 +170,7 @@ def _expression(matrix: Matrix) -> pd.DataFrame:
         return f"{matrix.where}, row {matrix.rows[position]}, column patient_id"
 
     if not matrix.genes:
-        raise DataError("the table has no gene", matrix.where, "add one column per gene beside patient_id")
+        raise DataError("the table has no gene", matrix.where, "add one column per gene next to patient_id")
     check_duplicate_columns(matrix.genes, matrix.where)
     labels.check_ids(matrix.ids, address)
     labels.check_unique(matrix.ids, address)

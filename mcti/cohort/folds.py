@@ -121,7 +121,7 @@ def read_folds(location: Location) -> Folds:
     """Read folds.csv as `split` wrote it.
 
     Raises DataError when it is no such file, a patient occurs twice in a fold, a fold has no training or no test
-    patients, or the file was changed after `split` wrote it (folds.json beside it records its hash).
+    patients, or the file was changed after `split` wrote it (its description folds.json records the hash).
     """
     table = read_table(location)
     table.require("patient_id", "fold", "role", "inner")

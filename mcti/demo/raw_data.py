@@ -69,7 +69,7 @@ def _read_record(raw: Path) -> dict[str, Any]:
         with storage.translating_os_errors(raw):
             shutil.rmtree(raw / "slides", ignore_errors=True)
         record = empty
-    # Written before the slides: an interrupted run can then tell which code painted them.
+    # Written before the slides: after an interruption it records which code painted them.
     storage.write_json(path, record)
     return record
 

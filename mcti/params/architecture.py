@@ -133,7 +133,7 @@ _OPTIONAL = {
 }
 
 
-class ArchitectureParams(create_model("_ArchitectureFields", __base__=Params, **_OPTIONAL)):  # type: ignore[misc,call-overload]
+class ArchitectureParams(create_model("_ArchitectureFields", __base__=Params, **_OPTIONAL)):  # type: ignore[misc]
     """Fields of the preset to change; a missing one has the value of the preset (docs/model.md, table of presets)."""
 
     def changes(self) -> dict[str, Any]:

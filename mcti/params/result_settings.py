@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mcti.params.base import Params
-from mcti.params.reading import Settings
+from mcti.params.settings import Settings
 
 RESULT_NEUTRAL: Mapping[str, frozenset[str]] = {
     "extract": frozenset({"workers", "accept_licences", "cache", "cache_gib"}),

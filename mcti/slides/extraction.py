@@ -85,7 +85,12 @@ def extract_slide(row: SlideRow, context: ExtractionContext) -> SlideOutcome:
 
 def _reuse_or_extract(row: SlideRow, context: ExtractionContext) -> SlideOutcome:
     store = context.store
-    content_id = _content_id(row, context)
+    try:
+        content_id = ":".join(filter(None, [probe.content_id(row.path), row.md5]))
+    except SlideError as error:
+        if _remove_unless_current(row, context):
+            raise
+        raise SlideError(error.status, f"{error.reason}; the features of an earlier run are kept") from error
     key = _key(row, context, content_id)
     complete = store.has_pictures(row.slide_id)
     previous = context.previous.get(row.slide_id)
@@ -110,19 +115,13 @@ def _reuse_or_extract(row: SlideRow, context: ExtractionContext) -> SlideOutcome
     return SlideOutcome.from_file(row.slide_id, row.patient_id, written, processed=True)
 
 
-def _content_id(row: SlideRow, context: ExtractionContext) -> str:
-    """Hash of the slide's content, followed by the manifest's MD5 if it has one.
-
-    Raises SlideError when the slide cannot be reached; features of other settings are deleted before.
-    """
-    try:
-        return ":".join(filter(None, [probe.content_id(row.path), row.md5]))
-    except SlideError as error:
-        existing = context.store.read_info(row.slide_id)
-        if existing is None or existing.key != _key(row, context, existing.content_id):
-            context.store.remove_slide(row.slide_id)
-            raise
-        raise SlideError(error.status, f"{error.reason}; the features of an earlier run are kept") from error
+def _remove_unless_current(row: SlideRow, context: ExtractionContext) -> bool:
+    """Delete the files of an unreachable slide, unless they were extracted with these settings; whether it deleted."""
+    existing = context.store.read_info(row.slide_id)
+    if existing is not None and existing.key == _key(row, context, existing.content_id):
+        return False
+    context.store.remove_slide(row.slide_id)
+    return True
 
 
 def _key(row: SlideRow, context: ExtractionContext, content_id: str) -> str:

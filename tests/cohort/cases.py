@@ -1,4 +1,4 @@
-"""Small made cohorts for the tests of this room."""
+"""Small cohorts for the tests of this package."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from mcti.cohort.tables import Cohort, CohortInfo
 
 
 def sources(patients: int = 40, genes: int = 30, seed: int = 0) -> dict[str, pd.DataFrame]:
-    """Clinical, expression and slide tables that `ingest` takes without a word."""
+    """Clinical, expression and slide tables that `ingest` accepts without a warning."""
     rng = np.random.default_rng(seed)
     ids = [f"P-{i:04d}" for i in range(patients)]
     clinical = pd.DataFrame(
@@ -32,6 +32,21 @@ def sources(patients: int = 40, genes: int = 30, seed: int = 0) -> dict[str, pd.
     return {"clinical": clinical, "expression": expression, "slides": slides}
 
 
+def patient_table(seed: int = 0, patients: int = 120, site_count: int = 12, subtypes: int = 3) -> pd.DataFrame:
+    """Patients with site, subtype, time, event and year, as `split` reads them."""
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame(
+        {
+            "patient_id": [f"P-{i:04d}" for i in range(patients)],
+            "site": [f"S{s:02d}" for s in np.minimum(rng.geometric(0.25, patients) - 1, site_count - 1)],
+            "subtype": rng.choice([f"k{j}" for j in range(subtypes)], patients),
+            "time_months": rng.uniform(1, 100, patients),
+            "event": (rng.random(patients) < 0.4).astype(int),
+            "year": rng.integers(1990, 2020, patients).astype(float),
+        }
+    )
+
+
 def write_sources(frames: dict[str, pd.DataFrame], folder: Path) -> dict[str, str]:
     """The tables as CSV; {name: path}."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -41,7 +56,7 @@ def write_sources(frames: dict[str, pd.DataFrame], folder: Path) -> dict[str, st
 
 
 def cohort(frames: dict[str, pd.DataFrame]) -> Cohort:
-    """A canonical cohort of the frames without a detour through files."""
+    """A canonical cohort of the frames, without files."""
     patients = frames["clinical"].copy()
     patients["is_female"] = patients["is_female"].astype("Int8")
     patients["event"] = patients["event"].astype("int8")

@@ -1,4 +1,4 @@
-import itertools
+"""Assignment of patients to outer and inner folds, and the folds file."""
 
 import numpy as np
 import pandas as pd
@@ -6,23 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcti.cohort import folds, sites
+from mcti.cohort import folds
 from mcti.errors import DataError, UsageError
 from mcti.params import SplitParams
-
-
-def patient_table(seed=0, patients=120, site_count=12, subtypes=3):
-    rng = np.random.default_rng(seed)
-    return pd.DataFrame(
-        {
-            "patient_id": [f"P-{i:04d}" for i in range(patients)],
-            "site": [f"S{s:02d}" for s in np.minimum(rng.geometric(0.25, patients) - 1, site_count - 1)],
-            "subtype": rng.choice([f"k{j}" for j in range(subtypes)], patients),
-            "time_months": rng.uniform(1, 100, patients),
-            "event": (rng.random(patients) < 0.4).astype(int),
-            "year": rng.integers(1990, 2020, patients).astype(float),
-        }
-    )
+from tests.cohort.cases import patient_table
 
 
 @settings(max_examples=25, deadline=None)
@@ -68,33 +55,6 @@ def test_no_site_is_in_two_folds_or_in_two_inner_folds(scheme):
         assert (inner.groupby(site[inner.index]).nunique() == 1).all()
 
 
-def best_event_balance(events, site, count):
-    """Exhaustive search: the minimum of the largest deviation of a share of events from 1 / count, in per cent."""
-    codes, site_code = np.unique(site, return_inverse=True)
-    per_site = np.bincount(site_code, weights=events)
-    best = np.inf
-    for rest in itertools.product(range(count), repeat=len(codes) - 1):
-        assignment = (0, *rest)
-        if len(set(assignment)) == count:
-            share = np.bincount(assignment, weights=per_site, minlength=count) / per_site.sum()
-            best = min(best, 100 * np.abs(share - 1 / count).max())
-    return best
-
-
-@pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("searched", [True, False])
-def test_site_folds_are_within_three_points_of_the_best_event_balance(seed, searched, monkeypatch):
-    """Oracle: all assignments of 8 sites in 3 folds; also with the exhaustive search of the product switched off."""
-    if searched:
-        monkeypatch.setattr(sites, "EXACT_ASSIGNMENTS", 0)
-    frame = patient_table(seed, site_count=8)
-    event = frame["event"].to_numpy() == 1
-    assignment = sites.assign_sites(frame["site"].tolist(), event, frame["subtype"].tolist(), 3, [seed], 64)
-    share = np.bincount(assignment, weights=event, minlength=3) / event.sum()
-    ours = 100 * np.abs(share - 1 / 3).max()
-    assert ours <= best_event_balance(event, frame["site"].to_numpy(), 3) + 3
-
-
 def test_time_folds_train_on_the_past_only():
     frame = patient_table()
     year = frame.set_index("patient_id")["year"]
@@ -102,27 +62,6 @@ def test_time_folds_train_on_the_past_only():
     assert assigned.numbers == [0, 1, 2]
     for number in assigned.numbers:
         assert year[assigned.train_patients(number)].max() < year[assigned.test_patients(number)].min()
-
-
-def test_mcat_split_files_are_used_unchanged(tmp_path):
-    frame = patient_table(patients=40)
-    ids = frame["patient_id"].tolist()
-    for k in range(2):
-        test = ids[20 * k : 20 * k + 20]
-        train = [p for p in ids if p not in test]
-        pd.DataFrame({"train": pd.Series(train), "val": pd.Series([*test[:-1], "UNKNOWN"])}).to_csv(
-            tmp_path / f"splits_{k}.csv"
-        )
-    assigned = folds.assign_folds(frame, SplitParams(scheme="files", files=str(tmp_path)))
-    assert assigned.numbers == [0, 1]
-    assert assigned.test_patients(0) == ids[:19]
-    assert assigned.train_patients(1) == ids[:20]
-
-
-def test_mcat_split_file_with_a_patient_in_both_parts_is_refused(tmp_path):
-    (tmp_path / "splits_0.csv").write_text(",train,val\n0,P-0000,P-0001\n1,P-0001,\n")
-    with pytest.raises(DataError, match=r"'P-0001' is in train and in val in .*splits_0.csv"):
-        folds.assign_folds(patient_table(), SplitParams(scheme="files", files=str(tmp_path)))
 
 
 @pytest.mark.parametrize(

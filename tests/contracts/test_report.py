@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from mcti.contracts import drift, figures, measurements, report, suites
+from mcti.contracts import drift, measurements, report, suites
 from tests.contracts import factories
 from tests.contracts.test_expectations import RULES
 
@@ -98,15 +98,3 @@ def test_the_report_shows_exclusions_failures_and_the_notice(page):
     assert "not measured" in text
     assert "Q-0010" not in text  # the first ten
     assert "<b>ER-</b>" not in text
-
-
-def test_figures_escape_texts_of_the_data():
-    drawn = figures.bars(["<i>&"], [3.0], [1.0], '"<t>', "")
-    drawn += figures.flow(("<a>", 1), [("<r>", 1)], ("<z>", 0), "t")
-    assert not {"<i>", "<t>", "<a>", "<r>", "<z>"} & {drawn[i : i + 3] for i in range(len(drawn))}
-
-
-def test_the_stability_index_agrees_with_a_manual_calculation():
-    """Shares 0.5, 0.5 against 0.8, 0.2: 0.3 ln(1.6) - 0.3 ln(0.4) = 0.4159."""
-    before, after = drift.ColumnProfile(shares={"a": 0.5, "b": 0.5}), drift.ColumnProfile(shares={"a": 0.8, "b": 0.2})
-    assert drift._stability_index(before, after) == pytest.approx(0.3 * np.log(1.6) - 0.3 * np.log(0.4), abs=1e-4)

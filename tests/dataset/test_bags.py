@@ -43,14 +43,14 @@ def test_the_digest_sees_every_part_of_a_patient():
         assert digest([people[0], dataclasses.replace(people[1], **change), people[2]]) != plain
 
 
-def bag_of_two_slides() -> PatientBag:
+def two_slide_bag() -> PatientBag:
     coordinates = np.array([[0, 0], [256, 512]], dtype=np.int64)
     slides = (SlideTiles("a", 2, coordinates), SlideTiles("b", 1))
     return PatientBag("P-1", torch.zeros(3, 2), torch.zeros(4), 1.0, True, 0, slides=slides)
 
 
 def test_each_row_of_a_bag_has_the_position_of_its_tile():
-    bag = bag_of_two_slides()
+    bag = two_slide_bag()
     assert bag.tile_position(1) == TilePosition("a", 256, 512, 2, 2)
     assert bag.tile_position(2) == TilePosition("b", None, None, 1, 1), "a feature file without coordinates"
     for row in (3, -1):
@@ -59,7 +59,7 @@ def test_each_row_of_a_bag_has_the_position_of_its_tile():
 
 
 def test_coordinates_do_not_change_the_digest():
-    bag = bag_of_two_slides()
+    bag = two_slide_bag()
     assert digest([bag]) == digest([dataclasses.replace(bag, slides=())])
 
 
@@ -70,7 +70,7 @@ def test_the_digest_is_a_constant_of_its_values():
 
 
 def test_a_dataset_restricted_to_one_modality_has_no_trace_of_the_other():
-    data = Dataset({"P-1": bag_of_two_slides()}, ("g1", "g2", "g3", "g4"), ("A",))
+    data = Dataset({"P-1": two_slide_bag()}, ("g1", "g2", "g3", "g4"), ("A",))
     genes, slides = data.restricted_to("genes").bags["P-1"], data.restricted_to("slides").bags["P-1"]
     assert (genes.patches, genes.slides) == (None, ())
     assert slides.genes is None

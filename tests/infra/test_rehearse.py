@@ -327,7 +327,7 @@ def test_a_step_that_differs_is_a_row_and_those_that_build_on_it_are_not_done(ed
     steps = only("look", "install", "submit", "training", "retraining", "backup")
     assert rehearse(edge, *HOST, *steps) == 1
     table = capsys.readouterr().out.rpartition("step ")[2]
-    assert "DIFFERS: run training-1 ended FAILED: detect" in table
+    assert "DIFFERS: run training-1 ended FAILED: detect-new-data" in table
     assert "not done: needs training" in table
     assert "\nbackup " in table, "what does not build on it is done"
     assert ["retraining"] not in [call for call in calls(edge) if "retraining" in call]

@@ -1,10 +1,8 @@
 """Server processes: identified by marker and start time, stopped with their children."""
 
 import os
-import shlex
 import signal
 import socket
-import subprocess
 import sys
 import time
 
@@ -90,36 +88,3 @@ def test_a_process_that_has_ended_is_no_server(folder):
     os.kill(server.pid, signal.SIGKILL)
     until(lambda: server.process() is None)
     assert Server(name="x", pid=2**22 - 1, created=0.0).process() is None
-
-
-def test_a_stage_exits_when_its_dvc_is_killed(tmp_path):
-    """DVC starts a stage through a shell: without this module shell and stage would continue after a kill of DVC."""
-    stage = tmp_path / "stage.py"
-    stage.write_text(
-        "import subprocess, sys, time\n"
-        "from mcti.local import orphans\n"
-        "orphans.exit_with_dvc()\n"
-        f"child = subprocess.Popen({SLEEP!r})\n"
-        f"open({str(tmp_path / 'pids')!r}, 'w').write(f'{{child.pid}} ')\n"
-        "time.sleep(300)\n"
-    )
-    line = f"X=1 {shlex.quote(sys.executable)} {shlex.quote(str(stage))}; true"
-    caller = f"import subprocess; subprocess.run(['/bin/sh', '-c', {line!r}])"
-    environment = {**os.environ, "DVC_STAGE": "train", servers.MARKER: str(tmp_path)}
-    dvc = subprocess.Popen([sys.executable, "-c", caller], env=environment)
-    try:
-        until(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text().endswith(" "))
-        time.sleep(0.5)
-        dvc.kill()
-        dvc.wait()
-        until(lambda: servers.marked_processes(tmp_path) == [])
-    finally:
-        servers.stop(servers.marked_processes(tmp_path))
-
-
-def test_outside_a_stage_no_process_is_monitored(monkeypatch):
-    from mcti.local import orphans
-
-    monkeypatch.delenv("DVC_STAGE", raising=False)
-    monkeypatch.setattr(orphans, "_callers", lambda: pytest.fail("searched for parents"))
-    orphans.exit_with_dvc()

@@ -40,7 +40,7 @@ def shrink_settings(project: Path, changed: dict[str, dict[str, Any]] = SETTINGS
     path = project / "params.yaml"
     tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     for section, changes in changed.items():
-        tree[section] = tree.get(section, {}) | changes
+        tree[section] = (tree.get(section) or {}) | changes
     path.write_text(yaml.safe_dump(tree), encoding="utf-8")
 
 

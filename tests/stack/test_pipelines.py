@@ -159,8 +159,8 @@ def test_a_cancelled_retraining_registers_nothing_and_makes_room_and_one_beside_
     wait_for(lambda: list(out.glob("*/**/detect-new-data/report")), process, out)
     result, folder = run_local(project, "retraining")
     verdict = json.loads((folder / "detect-new-data" / "report").read_text(encoding="utf-8"))
-    assert not verdict["go"]
-    assert verdict["reason"].endswith(f"is retraining {NAME}: this one yields")
+    assert not verdict["retrain"]
+    assert verdict["reason"].endswith(f"is retraining {NAME}: this run ends")
     assert result["reason"] == verdict["reason"]
     holder = verdict["reason"].split()[1]
     wait_for(lambda: tasks_of(holder) and list(out.glob("*/**/extract")), process, out)
@@ -179,7 +179,7 @@ def test_a_cancelled_retraining_registers_nothing_and_makes_room_and_one_beside_
 def test_new_data_are_found_trained_on_and_judged_against_the_champion(retrained, newest, tmp_path):
     result, folder = retrained
     (runs,) = folder.glob("**/detect-new-data/report")
-    assert json.loads(runs.read_text(encoding="utf-8"))["reason"] == f"version {newest} of the sources is new"
+    assert json.loads(runs.read_text(encoding="utf-8"))["reason"] == f"version {newest} of the source data is new"
     first, second = versions_of_the_model()
     assert "mcti.data.source" not in first.tags
     assert second.tags["mcti.data.source"] == newest

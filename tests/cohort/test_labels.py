@@ -1,0 +1,48 @@
+"""Text cells as ids, numbers, flags, times and events."""
+
+import pandas as pd
+import pytest
+
+from mcti.cohort import labels
+from mcti.cohort.raw_tables import RawTable
+from mcti.errors import DataError, UsageError
+
+
+def table(*cells):
+    return RawTable(pd.DataFrame({"x": list(cells)}), "f", list(range(2, 2 + len(cells))))
+
+
+def test_times_are_converted_to_months():
+    assert labels.times(table("365.25", ""), "x", "days").fillna(-1).tolist() == [12.0, -1.0]
+    with pytest.raises(DataError, match=r"time is -1, which is negative in f, row 2"):
+        labels.times(table("-1"), "x", "months")
+
+
+def test_flags_and_events_are_zero_one_or_missing():
+    assert labels.flags(table("1", "0.0", "NA"), "x", "hint").fillna(-1).tolist() == [1, 0, -1]
+    assert labels.events(table("Dead", "0"), "x", {"dead": 1}).tolist() == [1, 0]
+    with pytest.raises(DataError, match="'Dead', neither 0 nor 1"):
+        labels.events(table("Dead"), "x", {})
+    with pytest.raises(UsageError, match="mapped to 2"):
+        labels.events(table("Dead"), "x", {"dead": 2})
+
+
+def test_masked_ages_are_mapped():
+    assert labels.ages(table("> 89", "50"), "x", {">89": 90}).tolist() == [90.0, 50.0]
+
+
+def test_a_covariate_is_numeric_only_if_every_cell_is_a_number():
+    assert labels.covariate(table("1", "2.5"), "x").tolist() == [1.0, 2.5]
+    assert labels.covariate(table("1", "low "), "x").tolist() == ["1", "low"]
+
+
+def test_invalid_duplicated_and_misspelled_ids_are_refused():
+    address = "row {}".format
+    labels.check_ids(["P-1", "P-2"], address)
+    for text, message in (("", "is missing"), ("a ", "space"), ("7.0", "decimals"), ("a/b", "not well formed")):
+        with pytest.raises(DataError, match=message):
+            labels.check_ids([text], address)
+    with pytest.raises(DataError, match=r"duplicate patient_id 'a' in row 1; the first: row 0"):
+        labels.check_unique(["a", "a"], address)
+    with pytest.raises(DataError, match="'A' is written 'a' in clinical"):
+        labels.check_same_spelling(["A"], ["a"], address, "clinical")
