@@ -1,6 +1,6 @@
-"""What can go wrong, as one line a person can act on and an object a program can read.
+"""Errors: one line for people, one object for programs.
 
-Every error names what is wrong, where, and how to mend it. The command line turns it into an exit code; a traceback
+Every error names what is wrong, where, and what to do. The command line turns it into an exit code; a traceback
 is shown for our own defects only.
 """
 
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 
 class MctiError(Exception):
-    """An error with an address: what is wrong, where it stands, how to mend it.
+    """An error that states what is wrong, where, and what to do.
 
     Subclasses carry the exit code of the command line (docs/cli.md).
     """
@@ -29,7 +29,7 @@ class MctiError(Exception):
         return self.what + (f" in {self.where}" if self.where else "") + (f": {self.hint}" if self.hint else "")
 
     def with_patient(self, patient_id: str) -> Self:
-        """The same error that also says whose it is; one that does already stays as it was."""
+        """The same error with the id of its patient; an error that already names the patient is unchanged."""
         named = f"patient {patient_id}"
         where = self.where if named in self.where else ", ".join(part for part in (self.where, named) if part)
         return type(self)(self.what, where, self.hint)
@@ -52,7 +52,7 @@ class DataError(MctiError):
 
 
 class OperationalError(MctiError):
-    """The machine or a service is in the way: no server, no room, no permission, no GPU."""
+    """The machine or a service prevents the command: no server, no disk space, no permission, no GPU."""
 
     exit_code, code = 4, "environment"
 
@@ -68,19 +68,19 @@ def service_hint(variable: str) -> str:
 
 
 class Rejected(MctiError):
-    """A promotion gate said no."""
+    """A promotion gate rejected the version."""
 
     exit_code, code = 10, "rejected"
 
 
 class NotEnoughEvidence(MctiError):
-    """A promotion gate could not tell."""
+    """A promotion gate has too little evidence for a decision."""
 
     exit_code, code = 11, "not-enough-evidence"
 
 
 def format_own_warnings() -> None:
-    """From here on in this process a warning of ours is one line for people; those of libraries keep file and line."""
+    """Print the warnings of mcti as one line each; those of libraries keep file and line. Holds for the process."""
     usual = warnings.formatwarning
 
     def plain(

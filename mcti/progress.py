@@ -12,7 +12,7 @@ _WINDOW_SECONDS = 60.0
 _WINDOW_ITEMS = 16
 _SAMPLE_SECONDS = 0.5
 _LEAST_SECONDS = 2.0
-"""A rate over a shorter span says nothing: workers that start together report their first items at about one time."""
+"""A rate over a shorter span is not meaningful: workers that start together report their first items together."""
 
 _log = logging.getLogger(__name__)
 
@@ -24,8 +24,8 @@ class Progress(Protocol):
         """`done` of `total` items are finished.
 
         unit        what is counted, e.g. "steps"
-        detail      what else there is to say, e.g. "loss 0.52"
-        restored    how many of `done` were not made by this process: they lay in a checkpoint, a study or a folder
+        detail      further text, e.g. "loss 0.52"
+        restored    how many of `done` come from a checkpoint, a study or a folder and not from this process
         """
 
 

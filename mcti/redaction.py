@@ -1,7 +1,7 @@
-"""Patient ids kept out of what leaves: with `--redact` (or MCTI_REDACT=1) each becomes the SHA-256 of itself.
+"""Redaction of patient ids in every output: with `--redact` (or MCTI_REDACT=1) each becomes the SHA-256 of itself.
 
-The hash is the one by which a registered model knows its patients (`registry/ensemble.py`), so that redacted tables
-still join with each other and with the registry. An id that can be guessed can be found from its hash by guessing.
+A registered model stores its training patients by the same hash (`registry/ensemble.py`), so that redacted tables
+can be joined with each other and with the registry. An id that can be guessed can be found from its hash by guessing.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from typing import Any
 
 VARIABLE = "MCTI_REDACT"
 _NAMED = re.compile(r"(patients? ['\"]?)([^\s'\"(),:;]*\d[^\s'\"(),:;]*)")
-"""`patient P-0041` in a sentence of ours; an id without a digit is found only when its table was read before."""
+"""`patient P-0041` in a message; an id without a digit is found only when its table was read before."""
 
 _PIECES = re.compile(r"[^\W_]+|[\W_]")
 """Letters and digits together, everything else one by one."""
@@ -71,7 +71,7 @@ def text(sentence: str, also: Iterable[str] = ()) -> str:
 
 
 def tree(value: Any, *, named: bool = False) -> Any:
-    """A JSON value as it may leave; named: it stands under a key of patients, so that a text in it is an id."""
+    """A redacted JSON value; named: the key of the value is one of patients, so that a text in it is an id."""
     if not active():
         return value
     if isinstance(value, Mapping):

@@ -38,7 +38,7 @@ def split_address(location: str) -> tuple[str, str]:
 
 
 def get(location: str) -> tuple[bytes, str]:
-    """Bytes and etag of one object; the etag is what `put(only_if_etag=…)` wants.
+    """Bytes and etag of one object; the etag is the argument of `put(only_if_etag=…)`.
 
     Raises
         DataError: there is no such object.
@@ -114,9 +114,9 @@ def download(location: str, path: str) -> None:
 
 
 def has_versioning(location: str) -> bool | None:
-    """Whether the bucket of an s3:// address keeps what is overwritten or deleted; None where we may not ask.
+    """Whether the bucket of an s3:// address keeps old versions of objects; None without permission to read the setting.
 
-    Raises OperationalError when S3 is in the way.
+    Raises OperationalError when S3 is unavailable.
     """
     from botocore.exceptions import ClientError
 
@@ -166,7 +166,7 @@ def _client(environment: tuple[str, ...]) -> Any:  # noqa: ARG001  (the key of t
     retries = {"total_max_attempts": _attempts(), "mode": "standard"}
     session = boto3.Session()
     keys = session.get_credentials()
-    # As of a Secret made from a file that ends with a line break; boto3 says then that S3 does not answer.
+    # As of a Secret made from a file that ends with a line break; boto3 then reports that S3 does not respond.
     if keys and re.search(r"\s", f"{keys.access_key}{keys.secret_key}"):
         raise OperationalError("a key of S3 holds a line break or blank", _whose_keys(), "write the key alone")
     config = Config(retries=retries, connect_timeout=_CONNECT_SECONDS, read_timeout=_SILENT_SECONDS)
@@ -194,7 +194,7 @@ def longest_wait() -> float:
 
 @contextlib.contextmanager
 def service(location: str, *, many: bool = False) -> Iterator[None]:
-    """Turn what S3 or its client refuses into an MctiError that names the address and the mend; log a long wait.
+    """Turn what S3 or its client refuses into an MctiError that names the address and a hint; log a long wait.
 
     many    the body makes several requests, or moves an object of any size: it may last longer than one request
     """
@@ -221,16 +221,16 @@ def _refusal(code: str, location: str) -> MctiError:
     if code in {"NoSuchKey", "404", "NoSuchBucket"}:
         return NotFound("no such object", location, "check the address")
     if code in {"PreconditionFailed", "412", "ConditionalRequestConflict"}:
-        return Conflict("somebody else wrote first", location, "read again and retry")
+        return Conflict("another process wrote first", location, "read again and retry")
     if code in {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "403"}:
         return OperationalError(
             f"S3 refused the credentials ({code})", location, f"check {_whose_keys()} and their rights"
         )
-    mends = {
-        "RequestTimeTooSkewed": "set the clock of this machine right",
+    hints = {
+        "RequestTimeTooSkewed": "correct the clock of this machine",
         "InternalError": "see the log of the service (of mcti stack: .stack/logs); its disk may be full",
     }
-    return OperationalError(f"S3 answered {code}", location, mends.get(code, "see the log of the service"))
+    return OperationalError(f"S3 answered {code}", location, hints.get(code, "see the log of the service"))
 
 
 def _keys_hint() -> str:
@@ -278,7 +278,7 @@ def stream(location: str) -> io.BufferedReader:
 class _ObjectReader(io.RawIOBase):
     def __init__(self, location: str) -> None:
         self._pread, self._length = range_reader(location)
-        self.name = location  # as of a file: pydicom asks for it
+        self.name = location  # as of a file: pydicom reads it
         self._at = 0
 
     def readable(self) -> bool:

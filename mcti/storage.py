@@ -1,6 +1,6 @@
-"""Where bytes live: local paths, `s3://` addresses and versions in DVC's remote (`pinned`); whole files or nothing.
+"""Access to bytes: local paths, `s3://` addresses and versions in DVC's remote (`pinned`); whole files or nothing.
 
-A step takes a `Location` and need not know which of them it is; what only an object can do stands in mcti/s3.py.
+A step takes a `Location` of any of these types; operations that only objects have are in mcti/s3.py.
 """
 
 import contextlib
@@ -21,7 +21,10 @@ Location = str | os.PathLike[str]
 """A local path, an `s3://bucket/key` address or a `dvc+s3://` one. A string: `Path("s3://b/k")` loses a slash."""
 
 _OS_ERRORS = {
-    errno.ENOSPC: ("no room on the disk", "free some space and run the same command again: finished work is kept"),
+    errno.ENOSPC: (
+        "no space left on the disk",
+        "free some space and run the same command again: finished work is kept",
+    ),
     errno.EDQUOT: (
         "the disk quota is used up",
         "free some space and run the same command again: finished work is kept",
@@ -50,7 +53,7 @@ def join(location: Location, *names: str) -> str:
 
 
 def translate_os_error(error: OSError, where: Location | None = None) -> MctiError:
-    """The error a person can act on for what the operating system said."""
+    """The error of the operating system as an MctiError with a hint."""
     location = str(where or error.filename or "")
     if isinstance(error, FileNotFoundError):
         return DataError("no such file or folder", location, "check the path")
@@ -62,7 +65,7 @@ def translate_os_error(error: OSError, where: Location | None = None) -> MctiErr
 
 @contextlib.contextmanager
 def translating_os_errors(where: Location | None = None) -> Iterator[None]:
-    """Turn an OSError of the body into an MctiError that names the place and the mend."""
+    """Turn an OSError of the body into an MctiError that names the location and a hint."""
     try:
         yield
     except OSError as error:
@@ -71,9 +74,9 @@ def translating_os_errors(where: Location | None = None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(out: Location) -> Iterator[Path]:
-    """A draft beside `out` (a file or a folder) that takes its place when the body ends well, and is gone when not.
+    """A draft next to `out` (a file or a folder) that replaces it when the body succeeds, and is removed otherwise.
 
-    A reader sees the old result or the new one, never a part. A draft left by a killed process is thrown away.
+    A reader gets the old result or the new one, never a part. A draft left by a killed process is removed.
     The body creates the draft as a file, or as a folder with `draft.mkdir()`.
 
     Raises
@@ -121,12 +124,12 @@ def read_json(location: Location) -> Any:
         return json.loads(read_bytes(location))
     except ValueError as error:
         raise DataError(
-            f"not a JSON document ({error})", str(location), "write it anew with the step it comes from"
+            f"not a JSON document ({error})", str(location), "write it again with the step that made it"
         ) from error
 
 
 def read_bytes(location: Location) -> bytes:
-    """All bytes of a file or an object; those of a pinned one are held against its MD5."""
+    """All bytes of a file or an object; those of a pinned address are checked against its MD5."""
     if pinned.is_pinned(location):
         return pinned.read(os.fspath(location), read_bytes)
     if is_s3(location):
@@ -154,8 +157,8 @@ def local_copy(location: Location, cache_dir: Location | None = None) -> Iterato
     The copy is deleted at the end; it is staged below `cache_dir` (default: the system's temporary folder).
 
     Raises
-        DataError: nothing is there.
-        OperationalError: the service or the disk is in the way.
+        DataError: the address does not exist.
+        OperationalError: the service or the disk is unavailable.
     """
     if not is_s3(location):
         if not Path(location).exists():
@@ -203,7 +206,7 @@ def size(location: Location) -> int:
     """Bytes of a file, or of all objects at an address.
 
     Raises
-        DataError: nothing is there.
+        DataError: the address does not exist.
     """
     if not is_s3(location):
         with translating_os_errors(location):
@@ -215,7 +218,7 @@ def size(location: Location) -> int:
 
 
 def _objects(location: Location) -> list[str]:
-    """The `s3://` addresses of the objects that hold what lies at an address."""
+    """The `s3://` addresses of the objects that hold the content of an address."""
     if not pinned.is_pinned(location):
         return addresses(location)
     return [version.object for version in pinned.files(os.fspath(location), read_bytes).values()]
@@ -225,7 +228,7 @@ def download(location: Location, folder: Location) -> Path:
     """Copy what is at an address into `folder`, under its own name; the copy's path.
 
     Raises
-        DataError: nothing is there.
+        DataError: the address does not exist.
     """
     return _download(location, Path(folder))
 
@@ -265,7 +268,7 @@ def _download(location: Location, folder: Path) -> Path:
 
 
 def _download_version(address: str, folder: Path) -> Path:
-    """As `_download`; each file is held against its MD5 before anybody sees it."""
+    """As `_download`; each file is checked against its MD5 before it is used."""
     root = folder / address.rstrip("/").rpartition("/")[2]
     for name, version in pinned.files(address, read_bytes).items():
         target = root / name if name else root

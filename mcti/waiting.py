@@ -1,6 +1,6 @@
 """Lines about a wait for a service: what for, for how long already, and when it ends.
 
-A person who sees nothing cannot tell a wait from a hang, and libraries that repeat a request do so without a word.
+Without a line a wait cannot be distinguished from a hang; libraries repeat requests without a message.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 
 LOG_INTERVAL_SECONDS = 30.0
-"""Below the minute after which somebody asks whether anything still happens."""
+"""Below a minute, so that a wait is reported early."""
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def log_while_waiting(subject: str, ends: float | str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def call_periodically(act: Callable[[], None], seconds: float) -> Iterator[None]:
-    """Call `act` every so many seconds, in a thread of its own, while the body runs; first after one wait."""
+    """Call `act` every `seconds`, in its own thread, while the body runs; first after one wait."""
     over = threading.Event()
 
     def repeat() -> None:

@@ -45,7 +45,7 @@ def test_a_draft_of_a_killed_process_is_thrown_away(tmp_path):
 @pytest.mark.parametrize(
     ("number", "error_class", "words"),
     [
-        (errno.ENOSPC, OperationalError, "no room on the disk"),
+        (errno.ENOSPC, OperationalError, "no space left on the disk"),
         (errno.EROFS, OperationalError, "read-only"),
         (errno.EACCES, OperationalError, "permission denied"),
         (errno.ENOENT, DataError, "no such file"),
@@ -60,7 +60,7 @@ def test_an_error_of_the_system_gets_location_and_hint(number, error_class, word
 
 
 def test_a_full_disk_during_a_write_is_reported_with_the_path(tmp_path):
-    with pytest.raises(OperationalError, match=r"no room on the disk.*out"), storage.replacing(tmp_path / "out"):
+    with pytest.raises(OperationalError, match=r"no space left on the disk.*out"), storage.replacing(tmp_path / "out"):
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
