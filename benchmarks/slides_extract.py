@@ -63,6 +63,7 @@ def lite0(slide: Path, tiles: list[np.ndarray], rounds: int) -> None:
         with tempfile.TemporaryDirectory() as out:
             took = cpu(extract, slide, params, Path(out))[0]
             numbers, corners = features.read(Path(out, "S.h5"))
+        assert corners is not None, "extract writes coordinates"
         rate = len(corners) / took
         over_encoder.append(rate / (len(tiles) / cpu(encoder.encode, tiles)[0]))
         took, plain = cpu(plain_loop, slide, corners[:_BATCH])
