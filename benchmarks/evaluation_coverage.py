@@ -14,8 +14,10 @@ import sys
 import numpy as np
 import pandas as pd
 
+from mcti.arrays import FloatArray
 from mcti.evaluation import comparison, metrics
 from mcti.evaluation.outcomes import Outcomes
+from mcti.evaluation.statistics import Statistic
 
 MONTHS = 36.0
 TRUTH_PATIENTS = 8000
@@ -25,7 +27,8 @@ NOISE = 1.5  # standard deviation of what the second model adds to the risk
 def main() -> int:
     args = _arguments()
     scale = _scale(args.share_of_events)
-    truth = pd.DataFrame([_truth(scale, seed) for seed in range(args.truth)]).mean().to_dict()
+    means = pd.DataFrame([_truth(scale, seed) for seed in range(args.truth)]).mean()
+    truth = {str(name): float(value) for name, value in means.items()}
     covered: dict[str, list[bool]] = {name: [] for name in truth}
     null = []
     for seed in range(args.simulations):
@@ -36,13 +39,15 @@ def main() -> int:
     return _print(args, truth, covered, np.array(null))
 
 
-def _intervals(patients: pd.DataFrame, risks: dict, resamples: int, seed: int) -> dict[str, comparison.Interval]:
+def _intervals(
+    patients: pd.DataFrame, risks: dict[str, FloatArray], resamples: int, seed: int
+) -> dict[str, comparison.Interval]:
     tested = Outcomes.from_folds(patients, _folds(patients, seed))
     draws = comparison.Draws.sample(tested.event, resamples, seed)
     good, noisy = (risks[name][tested.patient] for name in ("good", "noisy"))
     survival = risks["survival"][tested.patient]
     c_good, c_noisy = metrics.c_index(tested, good), metrics.c_index(tested, noisy)
-    single = {
+    single: dict[str, Statistic] = {
         "c_index": c_good,
         f"auc_{MONTHS:g}": metrics.auc_at(tested, good, MONTHS),
         f"brier_{MONTHS:g}": metrics.brier_at(tested, survival, MONTHS),
@@ -71,7 +76,7 @@ def _truth(scale: float, seed: int) -> dict[str, float]:
     }
 
 
-def _cohort(count: int, scale: float, generator: np.random.Generator) -> tuple[pd.DataFrame, dict]:
+def _cohort(count: int, scale: float, generator: np.random.Generator) -> tuple[pd.DataFrame, dict[str, FloatArray]]:
     x = generator.normal(size=count)
     death = generator.exponential(scale * np.exp(-x))
     censored = generator.uniform(6, 150, size=count)
@@ -107,7 +112,7 @@ def _permuted(patients: pd.DataFrame, risk: np.ndarray, seed: int) -> float:
     return comparison.point(metrics.c_index(tested, risk[order][tested.patient]), len(patients))
 
 
-def _print(args: argparse.Namespace, truth: dict, covered: dict, null: np.ndarray) -> int:
+def _print(args: argparse.Namespace, truth: dict[str, float], covered: dict[str, list[bool]], null: FloatArray) -> int:
     sound = True
     print(f"{args.simulations} cohorts of {args.patients} patients, {args.resamples} resamples each")
     for name, hits in covered.items():

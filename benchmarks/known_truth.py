@@ -28,6 +28,7 @@ from sklearn.metrics import roc_auc_score
 from benchmarks import model_zoo
 from mcti.dataset.bags import Dataset, PatientBag
 from mcti.evaluation.metrics import harrell_c
+from mcti.model.trained import TrainedModel
 from mcti.params import TrainParams
 from mcti.training import fold_files
 from mcti.training import folds as folding
@@ -143,7 +144,7 @@ def measure(truth: Truth, signal: str, name: str, epochs: int, seed: int) -> tup
     return harrell_c(event == 1, time, risk), planted(model, tested, truth.tumour[cut:])
 
 
-def planted(model: object, tested: list[PatientBag], tumour: np.ndarray) -> float:
+def planted(model: TrainedModel, tested: list[PatientBag], tumour: np.ndarray) -> float:
     """Mean over patients of the AUROC of tumour against background patches by the score that makes them critical."""
     if model.config.network != "mcti":
         return float("nan")
@@ -159,12 +160,13 @@ def table(
     patients: int, epochs: int, seeds: int, models: tuple[str, ...]
 ) -> dict[tuple[str, str], tuple[float, float]]:
     """{(signal, model): (mean C, mean AUROC)} over seeds of the weights."""
-    truth, scores = plant(patients), {}
+    truth = plant(patients)
+    scores: dict[tuple[str, str], tuple[float, float]] = {}
     for signal in SIGNALS:
         for name in models:
             runs = [measure(truth, signal, name, epochs, seed) for seed in range(seeds)]
-            scores[signal, name] = tuple(float(np.mean(column)) for column in zip(*runs, strict=True))
-            c, area = scores[signal, name]
+            c, area = (float(np.mean(column)) for column in zip(*runs, strict=True))
+            scores[signal, name] = c, area
             print(f"{signal:8} {name:17} C {c:.3f}   planted patches AUROC {area:.3f}", flush=True)
     return scores
 

@@ -128,9 +128,9 @@ def main() -> None:
     table = look(net, cohort, held_out, 0)
     for epoch in range(1, options.epochs + 1):
         net.train()
-        for rows in torch.randperm(options.patients).split(16):
+        for rows in torch.randperm(options.patients).split(16):  # type: ignore[no-untyped-call]
             optimizer.zero_grad()
-            loss(net, cohort, rows.tolist()).backward()
+            loss(net, cohort, rows.tolist()).backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
             optimizer.step()
         table += look(net, cohort, held_out, epoch)

@@ -110,9 +110,9 @@ def compact_training(options: argparse.Namespace) -> list[Row]:
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
 
     def work() -> Tensor:
-        found = step(net, inputs)
+        output = step(net, inputs)
         optimizer.step()
-        return found
+        return output
 
     times, _ = medians({"train": work}, options.rounds)
     return [("compact, training", f"{4 / times['train']:.1f} patients/s", ">= 4", f"N = {options.patches}")]
@@ -121,7 +121,8 @@ def compact_training(options: argparse.Namespace) -> list[Row]:
 def batching(options: argparse.Namespace) -> list[Row]:
     """Eight patients at once against one after the other, compact."""
     net, inputs = compact(options).eval(), bags(options, 8, 64)
-    single = [tuple(part[row : row + 1] for part in inputs) for row in range(8)]
+    x, mask, genes = inputs
+    single = [(x[row : row + 1], mask[row : row + 1], genes[row : row + 1]) for row in range(8)]
     works = {"together": lambda: step(net, inputs), "apart": lambda: torch.cat([step(net, one) for one in single])}
     times, answers = medians(works, options.rounds)
     gap = float((answers["together"] - answers["apart"]).abs().max())
@@ -177,7 +178,8 @@ def _measured(options: argparse.Namespace, what: str, patches: int) -> dict[str,
     for name in ("width", "critical", "task", "features", "genes", "threads"):
         command += [f"--{name}", str(getattr(options, name))]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return measured
 
 
 def measure(options: argparse.Namespace) -> dict[str, float]:
@@ -194,7 +196,8 @@ def peak_mb() -> float:
 
 
 def _one(options: argparse.Namespace, inputs: tuple[Tensor, Tensor, Tensor]) -> float:
-    what, work = options.measure, None
+    what = options.measure
+    work: Callable[[], object] | None = None
     if what in ("peer", "published"):
         other = peer(options) if what == "peer" else published(options)
         work = lambda: peer_step(other, inputs)  # noqa: E731

@@ -62,7 +62,8 @@ def chains(repetitions: int, n: int, looks: int, params: PromoteParams, seed: in
             cohort.predicted(np.sqrt(0.5) * common + np.sqrt(0.5) * draw.normal(size=n), sd=1.0)
             for _ in range(looks + 1)
         ]
-        promoted, naive, entries, bootstrap = 0, 0, [], None
+        promoted, naive, bootstrap = 0, 0, None
+        entries: list[LedgerEntry] = []
         for number, challenger in enumerate(tables[1:]):
             paired = PairedComparison.from_tables(challenger, tables[0])
             look = alpha_spending.next_look(

@@ -31,7 +31,8 @@ from mcti.steps.predict.step import predict
 def make_models(out: Path, members: int, features: int, genes: int) -> None:
     """Folds of preset `compact` with random weights, and a reference of 40 random patients."""
     names = tuple(f"G{number}" for number in range(genes))
-    fitted = Fitted(*(Scale(torch.zeros(n), torch.ones(n)) for n in (genes, features)), (0.0, 12.0, 36.0, 60.0, 120.0))
+    gene_scale, feature_scale = (Scale(torch.zeros(n), torch.ones(n)) for n in (genes, features))
+    fitted = Fitted(gene_scale, feature_scale, (0.0, 12.0, 36.0, 60.0, 120.0))
     for fold in range(members):
         torch.manual_seed(fold)
         bags = [PatientBag(str(i), torch.randn(50, features), torch.randn(genes), 10.0, True, 0, {}) for i in range(40)]

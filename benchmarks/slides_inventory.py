@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mcti.demo import painting
-from mcti.params import ExtractParams
+from mcti.params import ExtractParams, TissueParams
 from mcti.steps.extract import extract
 from mcti.steps.inventory import inventory
 
@@ -34,7 +34,7 @@ def main() -> None:
             summary = f"{statistics.median(rates):.0f} slides per {name} ({min(rates):.0f}-{max(rates):.0f})"
             print(f"inventory: {summary}, {load()}")
         # Few tiles per slide: the benchmark does not measure the extraction itself.
-        params = ExtractParams(resolution=2.0, tile=512, tissue={"min_sharpness": 0})
+        params = ExtractParams(resolution=2.0, tile=512, tissue=TissueParams(min_sharpness=0))
         extract(slides, params, out)
         times = [wall_and_cpu(lambda: extract(slides, params, out)) for _ in range(options.rounds)]
         for name, taken in zip(("wall", "CPU"), zip(*times, strict=True), strict=True):

@@ -3,8 +3,10 @@
 import hashlib
 import io
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -103,7 +105,7 @@ def assign_folds(table: pd.DataFrame, scheme: str, folds: int, repeats: int) -> 
     return splits
 
 
-def _bag(row: dict, patches: np.ndarray, genes: np.ndarray, classes: tuple[str, ...]) -> PatientBag:
+def _bag(row: Mapping[str, Any], patches: np.ndarray, genes: np.ndarray, classes: tuple[str, ...]) -> PatientBag:
     return PatientBag(
         patient_id=row["patient_id"],
         patches=torch.from_numpy(patches),

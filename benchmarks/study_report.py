@@ -21,7 +21,7 @@ from mcti.evaluation import calibration, comparison, metrics, risk_groups, subgr
 from mcti.evaluation.comparison import Difference, FoldTest, Interval
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.predictions import Predictions
-from mcti.evaluation.statistics import PairMean
+from mcti.evaluation.statistics import PairMean, Statistic
 from mcti.params.variants import ABLATIONS
 
 BAR, OURS = "linear_all", ("mcti", "mcti+cox")
@@ -102,7 +102,7 @@ def _scored(outcomes: Outcomes, files: Mapping[int, list[Path]]) -> Scored:
     risk = np.column_stack(
         [risk_groups.standardise_within_fold(outcomes, t["risk"].to_numpy()) for t in tables.values()]
     )
-    columns = [c for c in tables[min(tables)] if c.startswith("S_")]
+    columns = [c for c in map(str, tables[min(tables)]) if c.startswith("S_")]
     survival = np.mean([t[columns].to_numpy() for t in tables.values()], axis=0)
     everyone = len(outcomes.patient_ids)
     single = tuple(comparison.point(metrics.c_index(outcomes, r), everyone) for r in risk.T)
@@ -148,12 +148,12 @@ def plain(value: Any) -> Any:
 def _model(arm: Arm, name: str) -> dict[str, Any]:
     outcomes, scored, draws = arm.outcomes, arm.models[name], arm.draws
     pairs = arm.pairs(name)
-    months = np.array([float(c.removeprefix("S_")) for c in scored.table if c.startswith("S_")])
+    months = np.array([float(c.removeprefix("S_")) for c in map(str, scored.table) if c.startswith("S_")])
     usable = metrics.usable_horizons(outcomes, months)
     predicted = Predictions(scored.risk.mean(axis=1), scored.survival[:, usable])
     middle = int(np.argmin(np.abs(months[usable] - 36)))
     label = arm.cohort.table["subtype"].astype(str).to_numpy()
-    statistics = {
+    statistics: dict[str, Statistic] = {
         "c_index": pairs,
         "c_within_subtype": subgroups.pairs_of_one_label(pairs, label),
         "uno_c": metrics.uno_c(outcomes, predicted.risk, 0.8),
@@ -211,7 +211,7 @@ def _controls(arm: Arm) -> dict[str, Any]:
         column.removeprefix("risk "): comparison.paired(
             metrics.c_index(arm.outcomes, table[column].to_numpy()), plain, arm.draws.stratified, CONFIDENCE
         ).interval.as_dict()
-        for column in table
+        for column in map(str, table)
         if column.startswith("risk ")
     }
 
@@ -219,7 +219,7 @@ def _controls(arm: Arm) -> dict[str, Any]:
 def _subtype(arm: Arm) -> dict[str, float]:
     """AUROC and macro-F1 of MCTI's subtype head, seed 0."""
     table = arm.models["mcti"].table if "mcti" in arm.models else pd.DataFrame()
-    columns = [c for c in table if c.startswith("P ")]
+    columns = [c for c in map(str, table) if c.startswith("P ")]
     if not columns:
         return {}
     truth = arm.cohort.table["subtype"].iloc[arm.outcomes.patient].reset_index(drop=True)

@@ -227,10 +227,12 @@ def controls(model: TrainedModel, patients: Patients, split: RowSplit) -> dict[s
     mean = model.fitted.features.mean[None]
     changed = {
         "slides_mean": [replace(bag, patches=mean) for bag in tested],
-        "slides_zero": [replace(bag, patches=torch.zeros_like(bag.patches)) for bag in tested],
+        "slides_zero": [
+            bag if bag.patches is None else replace(bag, patches=torch.zeros_like(bag.patches)) for bag in tested
+        ],
         "slides_shuffled": [replace(bag, patches=tested[k].patches) for bag, k in zip(tested, drawn, strict=True)],
         "genes_mean": [replace(bag, genes=model.fitted.genes.mean) for bag in tested],
-        "genes_zero": [replace(bag, genes=torch.zeros_like(bag.genes)) for bag in tested],
+        "genes_zero": [bag if bag.genes is None else replace(bag, genes=torch.zeros_like(bag.genes)) for bag in tested],
         "genes_shuffled": [replace(bag, genes=tested[k].genes) for bag, k in zip(tested, drawn, strict=True)],
     }
     return {f"risk {name}": model_zoo.predict_bags(model, bags, HORIZONS).risk for name, bags in changed.items()}

@@ -62,9 +62,8 @@ def task(data: Dataset, preset: str, steps: int) -> Task:
     """A training of this number of steps."""
     architecture = SMALL_PAPER if preset == "paper" else {}
     epochs = -(-steps * BATCH // PATIENTS) + 1
-    params = TrainParams(
-        preset=preset, epochs=epochs, batch_patients=BATCH, architecture=architecture, device="cpu", threads=1
-    )
+    settings = {"preset": preset, "architecture": architecture, "epochs": epochs, "batch_patients": BATCH}
+    params = TrainParams.model_validate({**settings, "device": "cpu", "threads": 1})
     return folding.prepare(data, list(data.bags.values()), params, ("compile",), preset)
 
 

@@ -28,6 +28,7 @@ from mcti.dataset.bags import Dataset, PatientBag
 from mcti.evaluation import comparison, metrics
 from mcti.evaluation.design_matrix import Inputs
 from mcti.evaluation.outcomes import Outcomes
+from mcti.params import TrainParams
 from mcti.storage import replacing, text_md5
 
 COVARIATES = ("age",)
@@ -36,7 +37,7 @@ COVARIATES = ("age",)
 def main() -> int:
     args = _arguments()
     patients = read(args.patients) if tcga_study.DATA.is_dir() else synthetic(args.patients)
-    c_by_model = {name: [] for name in args.models}
+    c_by_model: dict[str, list[float]] = {name: [] for name in args.models}
     for number in range(args.permutations):
         for name in args.models:
             c_by_model[name].append(stored(args, patients, name, number))
@@ -64,7 +65,7 @@ def c_of(patients: Patients, name: str, number: int, *, peek: bool = False, fold
     table, risks = shuffled.inputs.patients, []
     parts = study_data.assign_folds(table, "random", folds, 1)
     settings = {**tcga_study.SETTINGS, "architecture": {"covariates": list(COVARIATES)}, "seed": number, **changes}
-    params = model_zoo.TrainParams.model_validate(settings)
+    params = TrainParams.model_validate(settings)
     for part in parts:
         learned = RowSplit(part.fold, np.arange(len(table)), part.test) if peek else part
         risks.append(model_zoo.fit(name, shuffled, learned, params)(part.test).risk)

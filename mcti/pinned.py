@@ -2,7 +2,7 @@
 
 Such an address identifies content: every byte read through it is checked against the MD5 in the address, so that an
 object that was changed under its name is refused. The MD5 of a folder is that of its manifest, a JSON list of
-{md5, relpath} that is stored in the remote beside the files (DVC 3, `files/md5/`). Neither DVC nor git is needed;
+{md5, relpath} that is stored in the remote with the files (DVC 3, `files/md5/`). Neither DVC nor git is needed;
 `mcti.storage` transfers the bytes.
 """
 

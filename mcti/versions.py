@@ -105,9 +105,9 @@ def verify(address: str) -> list[str]:
 
 
 def source_md5(source: Location) -> str:
-    """The MD5 in the `.dvc` file beside the folder of a source table; empty where DVC does not track that folder.
+    """The MD5 in the `.dvc` file of the folder of a source table; empty where DVC does not track that folder.
 
-    A table beside params.yaml is in the root of the project, which DVC cannot track as a source folder.
+    A table next to params.yaml is in the root of the project, which DVC cannot track as a source folder.
     """
     folder = Path(os.path.normpath(Path(source).parent))
     if storage.is_s3(source) or folder.name in ("", ".."):

@@ -109,5 +109,5 @@ def _source_md5(context: CommandContext) -> str:
     md5 = versions.source_md5(clinical)
     if not md5:
         hint = "run `dvc add` on that folder, or pass the MD5"
-        raise UsageError("no .dvc file beside the folder of the source tables", clinical, hint)
+        raise UsageError("no .dvc file for the folder of the source tables", clinical, hint)
     return md5

@@ -75,4 +75,4 @@ def demo(context: CommandContext, root: Root = ".") -> object:
     """
     from mcti.demo.run import demo as run
 
-    return run(Path(root), say=print_status, progress=context.progress)
+    return run(Path(root), announce=print_status, progress=context.progress)

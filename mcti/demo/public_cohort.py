@@ -81,5 +81,5 @@ def _load() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _grades(words: "pd.Series[Any]") -> pd.Series:
-    """Grade 1-3 as nullable integers; a grade that the source does not know (`unkown`, its spelling) is missing."""
+    """Grade 1-3 as nullable integers; an unknown grade (spelled `unkown` in the source) is missing."""
     return words.astype(str).map(GRADES).astype("Int64").reset_index(drop=True)

@@ -57,7 +57,9 @@ class DemoResult(BaseModel):
         ]
 
 
-def demo(root: Path, say: Announce, progress: Progress = lambda *_: None, patients: int | None = None) -> DemoResult:
+def demo(
+    root: Path, announce: Announce, progress: Progress = lambda *_: None, patients: int | None = None
+) -> DemoResult:
     """Start the stack, write the demo cohort, run `dvc repro` and `dvc push`, and promote the model.
 
     An interrupted demo is resumed. `patients` limits the cohort to its first patients, for tests.
@@ -73,27 +75,27 @@ def demo(root: Path, say: Announce, progress: Progress = lambda *_: None, patien
         # With the lock held, processes with the marker belong to a demo that was killed.
         servers.stop(servers.marked_processes(root, MARKER))
         try:
-            return _run(root, say, progress, patients)
+            return _run(root, announce, progress, patients)
         finally:
             servers.stop(servers.marked_processes(root, MARKER))
 
 
-def _run(root: Path, say: Announce, progress: Progress, patients: int | None) -> DemoResult:
-    say("1/6  servers")
-    running = stack.up(root, say)
+def _run(root: Path, announce: Announce, progress: Progress, patients: int | None) -> DemoResult:
+    announce("1/6  servers")
+    running = stack.up(root, announce)
     settings = params.load(root / "params.yaml")
-    say("2/6  cohort: real patients and genes, painted slides")
+    announce("2/6  cohort: real patients and genes, painted slides")
     if raw_data.write(root / _RAW, patients, progress) or not (root / "data" / "raw.dvc").exists():
         _dvc(root, "add", str(_RAW), quiet=True)
-    say("3/6  dvc repro: eight stages")
+    announce("3/6  dvc repro: eight stages")
     before = _digest(root / "dvc.lock")
     _dvc(root, "repro")
     changed = before != _digest(root / "dvc.lock")
-    say("4/6  registry")
+    announce("4/6  registry")
     _register_if_missing(root)
-    say("5/6  dvc push")
+    announce("5/6  dvc push")
     _dvc(root, "push", quiet=True)
-    say("6/6  promotion")
+    announce("6/6  promotion")
     decision = _promote(settings)
     return _result(root, running.mlflow, decision, changed)
 

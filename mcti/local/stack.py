@@ -76,7 +76,7 @@ class State(BaseModel):
     joined: str = ""
 
 
-def up(root: Path, say: Announce = lambda _: None) -> Stack:
+def up(root: Path, announce: Announce = lambda _: None) -> Stack:
     """Start S3 and MLflow of the project in `root`, create the buckets, configure DVC and this process for them.
 
     Raises OperationalError when a program is missing, a server does not start, or the folder cannot be written.
@@ -91,7 +91,7 @@ def up(root: Path, say: Announce = lambda _: None) -> Stack:
             servers.stop(servers.marked_processes(folder))  # of a stack that was started or stopped in part
             # Stacks of one user start one after the other: a chosen port is free until its server has bound it.
             with locked(_cache() / "stack.lock", "mcti stack up", timeout_seconds=_READY_SECONDS):
-                state = _start_all(root, folder, say)
+                state = _start_all(root, folder, announce)
         settings.write(folder, state.ports)
         settings.activate(root, force=True)
         for bucket in BUCKETS:
@@ -190,16 +190,16 @@ def _acquire(descriptor: int, path: Path, name: str, timeout_seconds: float) -> 
             return
 
 
-def _start_all(root: Path, folder: Path, say: Announce) -> State:
+def _start_all(root: Path, folder: Path, announce: Announce) -> State:
     ports = _choose_ports(_load(folder).ports)
     identities = settings.make_credentials(folder)
     settings.write(folder, ports)
     settings.activate(root, force=True)
     state = _save(folder, State(ports=ports))
-    say(f"S3 (SeaweedFS) on 127.0.0.1:{ports['s3']}")
+    announce(f"S3 (SeaweedFS) on 127.0.0.1:{ports['s3']}")
     s3 = servers.start("s3", _weed_command(folder, ports, identities), folder, _weed_environment(folder))
     state = _save(folder, State(ports=ports, servers=(s3,)))
-    say(f"MLflow on 127.0.0.1:{ports['mlflow']}")
+    announce(f"MLflow on 127.0.0.1:{ports['mlflow']}")
     mlflow = servers.start("mlflow", _mlflow_command(folder, ports), folder, settings.environment(folder, ports))
     state = _save(folder, State(ports=ports, servers=(s3, mlflow)))
     logs = folder / "logs"

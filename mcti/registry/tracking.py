@@ -307,5 +307,5 @@ def _check_health(uri: str) -> None:
     except urllib.error.HTTPError as error:
         error.close()  # the server responds; the first request shows whether it grants access
     except (urllib.error.URLError, OSError, ValueError) as error:
-        what = f"MLflow does not respond ({error})"
+        what = f"MLflow does not answer ({error})"
         raise OperationalError(what, uri, service_hint("MLFLOW_TRACKING_URI")) from error

@@ -45,7 +45,7 @@ def detect(name: str, ingest: IngestParams, remote: str, run: str, hours: float,
         trained = _trained_on(client, name, newest)
     reason, retrain = f"version {newest} of the source data is new", True
     if trained is not None:
-        reason, retrain = f"no new data: version {trained} of {name} was trained on {newest}", False
+        reason, retrain = f"nothing new: version {trained} of {name} was trained on {newest}", False
     elif (holder := lease.acquire(_lease_of(remote, name), run, hours).holder) != run:
         reason, retrain = f"run {holder} is retraining {name}: this run ends", False
     else:

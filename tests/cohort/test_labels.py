@@ -36,7 +36,7 @@ def test_a_covariate_is_numeric_only_if_every_cell_is_a_number():
     assert labels.covariate(table("1", "low "), "x").tolist() == ["1", "low"]
 
 
-def test_ids_are_well_formed_unique_and_spelled_in_one_way():
+def test_invalid_duplicated_and_misspelled_ids_are_refused():
     address = "row {}".format
     labels.check_ids(["P-1", "P-2"], address)
     for text, message in (("", "is missing"), ("a ", "space"), ("7.0", "decimals"), ("a/b", "not well formed")):

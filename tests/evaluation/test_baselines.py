@@ -7,7 +7,7 @@ import pytest
 from mcti.errors import DataError, UsageError
 from mcti.evaluation import baselines, metrics
 from mcti.evaluation.comparison import point
-from mcti.evaluation.design_matrix import Bags, Clinical, Genes, Inputs
+from mcti.evaluation.design_matrix import Inputs
 from mcti.evaluation.outcomes import Outcomes
 from tests.evaluation.factories import make_folds, make_patients
 
@@ -102,36 +102,3 @@ def test_all_columns_together_beat_the_clinical_ones_over_folds(inputs):
     }
     assert scores["kaplan_meier"] == 0.5
     assert 0.5 < scores["cox_clinical"] < scores["linear_all"]
-
-
-def test_missing_ages_become_the_training_median_and_are_flagged():
-    patients = pd.DataFrame({"age": [40.0, 60.0, np.nan], "subtype": ["A", "B", "B"]})
-    train = Inputs(patients, pd.DataFrame(index=range(3)))
-    block = Clinical().fit(train)
-    columns = block.columns(train)
-    assert columns.shape == (3, 3)  # age, its flag, one column for two subtypes
-    np.testing.assert_allclose(columns.mean(axis=0), 0, atol=1e-12)
-    assert columns[2, 0] == pytest.approx(columns[:2, 0].mean())  # the median of 40 and 60
-
-
-def test_a_category_that_is_not_in_training_is_encoded_as_zeros():
-    words = pd.DataFrame({"grade": ["1", "2", "3", "2"]})
-    block = Clinical(["grade"]).fit(Inputs(words, pd.DataFrame(index=range(4))))
-    unseen = block.columns(Inputs(pd.DataFrame({"grade": ["9"]}), pd.DataFrame(index=range(1))))
-    columns = block.columns(Inputs(words, pd.DataFrame(index=range(4))))
-    assert (unseen[0] == columns.min(axis=0)).all()
-
-
-def test_components_have_unit_variance_in_training(inputs):
-    train = inputs.rows(np.arange(100))
-    for block in (Genes(5), Bags(5)):
-        columns = block.fit(train).columns(train)
-        assert columns.shape == (100, 5)
-        np.testing.assert_allclose(columns.std(axis=0), 1, atol=1e-9)
-
-
-def test_a_constant_column_becomes_zero():
-    table = pd.DataFrame({"is_female": pd.array([1, 1, 1], dtype="Int8")})
-    block = Clinical(["is_female"]).fit(Inputs(table, pd.DataFrame(index=range(3))))
-    other = pd.DataFrame({"is_female": pd.array([0], dtype="Int8")})
-    assert (block.columns(Inputs(other, pd.DataFrame(index=range(1)))) == 0).all()

@@ -5,8 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mcti.evaluation import report, summary_text, tripod_checklist
-from mcti.evaluation.comparison import Interval
+from mcti.evaluation import report
 from mcti.evaluation.scores import Scores
 from mcti.params import EvaluateParams
 
@@ -69,26 +68,7 @@ def test_excluded_patients_are_counted_by_step_and_reason():
 def test_a_median_follow_up_that_is_not_reached_is_reported():
     facts = report.CohortSummary("c", "", "OS", 80, 27, np.inf, "12 genes")
     text = report.render(facts, make_scores(-0.1, 0.1), [], PARAMS, {})
-    assert "median follow-up not reached (reverse Kaplan-Meier)" in text
-
-
-def test_undefined_numbers_are_reported_as_not_defined():
-    assert summary_text.format_interval(Interval(np.nan, np.nan, np.nan)) == "not defined"
-    assert summary_text.format_interval(Interval(0.5, np.nan, np.nan)) == "0.500"
-
-
-def test_the_checklist_fills_the_items_of_the_run_and_leaves_the_others_to_the_authors():
-    study = tripod_checklist.StudySummary(
-        "OS", 80, 27, {"split": {"no features": 2}}, "12 genes", "painted", (40, 42), (13, 14)
-    )
-    items = {item.number: item for item in tripod_checklist.fill(study, make_scores(-0.1, 0.1), PARAMS)}
-    assert len(items) == len(tripod_checklist.TOPICS)
-    assert "80 patients, 27 events, at least 12 events in a test fold" in items["10"].text
-    assert items["26"].text == "painted"
-    assert items["20a"].text.startswith("82 patients in the clinical table; excluded: 2 at split (no features); 80")
-    assert items["21"].text.endswith("training part of a fold: 40 to 42 patients, 13 to 14 events")
-    assert items["17"].open
-    assert not items["8a"].open
+    assert "median follow-up not reached (reverse Kaplan-Meier" in text
 
 
 def with_search(**more) -> Scores:

@@ -52,7 +52,7 @@ def test_an_unreadable_stack_of_another_user_is_not_activated(root):
         activated = True
         try:
             if os.geteuid() == 0:
-                os.setuid(65534)  # the user nobody: root can read every file
+                os.setuid(65534)  # an unprivileged user: root can read every file
             activated = settings.activate(root) is not None
         finally:
             os._exit(activated)

@@ -213,7 +213,7 @@ def test_the_demo_outside_a_checkout_is_refused(tmp_path):
     from mcti.demo.run import demo
 
     with pytest.raises(UsageError, match=r"no dvc\.yaml"):
-        demo(tmp_path, say=lambda _: None)
+        demo(tmp_path, announce=lambda _: None)
 
 
 def test_the_environment_names_the_credentials_of_another_folder(tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components.utilities.keys import keys
+from components.utilities.cache_keys import cache_keys
 from mcti import params
 from mcti.params import SearchParams, Settings, TrainParams
 from mcti.params.result_settings import RESULT_NEUTRAL, result_settings, result_text, stage_keys, trial_settings
@@ -46,7 +46,9 @@ def test_result_settings_are_equal_for_other_workers_and_differ_for_another_rate
 
 def test_pipeline_keys_do_not_depend_on_result_neutral_settings():
     def best(search: SearchParams, train: TrainParams) -> str:
-        return keys.python_func("md5", "{}", "{}", "{}", search.model_dump_json(), train.model_dump_json(), "{}")[3]
+        return cache_keys.python_func("md5", "{}", "{}", "{}", search.model_dump_json(), train.model_dump_json(), "{}")[
+            3
+        ]
 
     usual = best(SearchParams(), TrainParams())
     assert best(SearchParams(heartbeat_seconds=5), TrainParams(workers=3)) == usual

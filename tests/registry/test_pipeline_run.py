@@ -155,7 +155,7 @@ def test_a_run_of_another_mlflow_is_not_joined(task, monkeypatch, capsys):
 
 def test_without_mlflow_the_step_continues_with_a_warning(task, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    with pytest.warns(pipeline_run.TrackingUnavailable, match="count is not logged in MLflow: MLflow does not respond"):
+    with pytest.warns(pipeline_run.TrackingUnavailable, match="count is not logged in MLflow: MLflow does not answer"):
         assert count(3).patients == 3
     with pytest.warns(pipeline_run.TrackingUnavailable, match="the end of the run"):
         pipeline_run.close("FINISHED", "")

@@ -82,7 +82,7 @@ class HalfYear:
         path = root / "params.yaml"
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
         for section, changes in SETTINGS.items():
-            tree[section] = tree.get(section, {}) | changes
+            tree[section] = (tree.get(section) or {}) | changes
         path.write_text(yaml.safe_dump(tree), encoding="utf-8")
         with (root / ".gitignore").open("a", encoding="utf-8") as stream:
             stream.write("!/data/features.dvc\n")

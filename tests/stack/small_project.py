@@ -40,12 +40,12 @@ def shrink_settings(project: Path, changed: dict[str, dict[str, Any]] = SETTINGS
     path = project / "params.yaml"
     tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     for section, changes in changed.items():
-        tree[section] = tree.get(section, {}) | changes
+        tree[section] = (tree.get(section) or {}) | changes
     path.write_text(yaml.safe_dump(tree), encoding="utf-8")
 
 
 def make_raw_data(project: Path, events: int = EVENTS, censored: int = CENSORED) -> None:
-    """The tables of the first patients of the demo cohort, and their painted slides; those that lie there stay."""
+    """The tables of the first patients of the demo cohort, and their painted slides; existing slides are kept."""
     from mcti.demo.public_cohort import demo_patients, demo_tables
 
     clinical, expression, slides = demo_tables()
@@ -89,8 +89,8 @@ def struck(project: Path, out: Path, kill: Callable[[str], bool], *arguments: st
     """`mcti pipeline run-local` in the clone; the first training task that has saved a checkpoint is killed.
 
     kill    SIGKILLs the task whose command names this folder; whether there was one
-    Raises  AssertionError when none was killed. KFP's own line of the retry is no witness: tasks beside each other
-            switch its logger on and off, and at times it is lost.
+    Raises  AssertionError when none was killed. KFP's log line of the retry is unreliable: concurrent tasks switch its
+            logger on and off, so that the line is sometimes lost.
     """
     out.mkdir(parents=True, exist_ok=True)
     words = ["pipeline", "run-local", "--out", str(out), *arguments]

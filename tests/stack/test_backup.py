@@ -62,6 +62,6 @@ def test_what_the_job_has_stored_is_there_again_after_the_restore_of_the_runbook
         expected = re.findall(r"grep -Ev '(.*)'", (INFRA / "runbook.md").read_text(encoding="utf-8"))
         assert len(expected) == 1
         assert [line for line in refusals.splitlines() if not re.search(expected[0], line)] == []
-        assert "ERROR" in refusals, "psql says what it cannot do with its own role"
+        assert "ERROR" in refusals, "psql reports the statements that its own role may not execute"
         for database in ("mlflow", "search"):
             assert psql(after, database, ["-tAc", "SELECT note FROM kept"]).stdout == f"{database} ø\n"

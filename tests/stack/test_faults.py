@@ -69,7 +69,7 @@ def test_mlflow_that_is_down_for_a_while_is_waited_for(servers_of, monkeypatch):
     server = os.environ["MLFLOW_TRACKING_URI"]
     with in_front_of(server) as (address, _):
         port = int(address.rpartition(":")[2])
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")  # nobody listens there any more
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")  # no server listens on this port now
     with pytest.raises(OperationalError, match="MLflow does not answer"), tracking.service():
         pass
     monkeypatch.setenv("MCTI_PATIENCE_SECONDS", "30")

@@ -42,7 +42,7 @@ def test_month_2_without_new_data_changes_no_hash_and_adds_no_entry(months):
 def test_month_2_the_retraining_pipeline_ends_after_its_first_task_with_the_reason(months):
     detected = months[2].numbers["detect"]
     assert months[2].tasks == ["conclude-2", "detect-new-data", "release-lease"]
-    assert detected["reason"] == f"no new data: version 1 of {NAME} was trained on {detected['data']}"
+    assert detected["reason"] == f"nothing new: version 1 of {NAME} was trained on {detected['data']}"
 
 
 def test_month_3_has_new_events_but_not_enough_evidence(months):

@@ -62,7 +62,7 @@ FIRST_MODEL = (
 
 
 def mcti(folder, *words):
-    """A command in this process, in folder `place`: what it says as JSON."""
+    """A command in this process, in `folder`: its output as JSON."""
     output = io.StringIO()
     with contextlib.chdir(folder), contextlib.redirect_stdout(output):
         code = run_app(app, [*words, "--json"])
@@ -94,12 +94,12 @@ def newest(project):
 
 @pytest.fixture(scope="module")
 def retrained(project):
-    """The retraining pipeline to its end: (what it said, folder of the run)."""
+    """The retraining pipeline to its end: (its output, folder of the run)."""
     return run_local(project, "retraining")
 
 
 def started(project, pipeline, *words):
-    """(process, folder of its results); what it says besides its result goes into a file there: a pipe would fill."""
+    """(process, folder of its results); all other output goes to a file in that folder, since a pipe would fill."""
     out = project / "runs" / f"{pipeline} {len(list(project.glob('runs/*')))}"
     out.mkdir(parents=True)
     command = [sys.executable, "-c", "from mcti.cli import main; main()", "pipeline", "run-local", "--kind", pipeline]
@@ -111,7 +111,7 @@ def started(project, pipeline, *words):
 
 
 def run_local(project, pipeline, *words):
-    """What the command says and the folder of the run, once it is done."""
+    """The output of the command and the folder of the run, after its end."""
     process, out = started(project, pipeline, *words)
     stdout, _ = process.communicate()
     assert process.returncode == 0, (out / "log").read_text(encoding="utf-8")[-5000:]
@@ -125,7 +125,7 @@ def wait_for(happened, process, out, seconds=600):
             return
         assert process.poll() is None, (out / "log").read_text(encoding="utf-8")[-5000:]
         time.sleep(0.1)
-    raise AssertionError("it did not happen")
+    raise AssertionError("the condition was not met")
 
 
 def runs_of(run):
@@ -149,18 +149,18 @@ def tasks_of(run):
         try:
             if mark in path.read_bytes().split(b"\0"):
                 runs.append(path.parent.name)
-        except OSError:  # ended, or not ours
+        except OSError:  # ended, or owned by another user
             continue
     return [pid for pid in runs if pid != str(os.getpid())]
 
 
-def test_a_cancelled_retraining_registers_nothing_and_makes_room_and_one_beside_it_yields(project):
+def test_a_cancelled_retraining_registers_nothing_and_a_concurrent_one_ends(project):
     process, out = started(project, "retraining")
     wait_for(lambda: list(out.glob("*/**/detect-new-data/report")), process, out)
     result, folder = run_local(project, "retraining")
     verdict = json.loads((folder / "detect-new-data" / "report").read_text(encoding="utf-8"))
-    assert not verdict["go"]
-    assert verdict["reason"].endswith(f"is retraining {NAME}: this one yields")
+    assert not verdict["retrain"]
+    assert verdict["reason"].endswith(f"is retraining {NAME}: this run ends")
     assert result["reason"] == verdict["reason"]
     holder = verdict["reason"].split()[1]
     wait_for(lambda: tasks_of(holder) and list(out.glob("*/**/extract")), process, out)
@@ -176,18 +176,18 @@ def test_a_cancelled_retraining_registers_nothing_and_makes_room_and_one_beside_
     assert {run.data.tags["mcti.step"] for run in below} <= {"ingest", "validate", "extract"}
 
 
-def test_new_data_are_found_trained_on_and_judged_against_the_champion(retrained, newest, tmp_path):
+def test_a_model_is_trained_on_new_data_and_compared_with_the_champion(retrained, newest, tmp_path):
     result, folder = retrained
     (runs,) = folder.glob("**/detect-new-data/report")
-    assert json.loads(runs.read_text(encoding="utf-8"))["reason"] == f"version {newest} of the sources is new"
+    assert json.loads(runs.read_text(encoding="utf-8"))["reason"] == f"version {newest} of the source data is new"
     first, second = versions_of_the_model()
     assert "mcti.data.source" not in first.tags
     assert second.tags["mcti.data.source"] == newest
     assert second.tags["mcti.kfp_run"] == result["run"]
     (verdict,) = folder.glob("**/promote/verdict")
-    judged = json.loads(verdict.read_text(encoding="utf-8"))
-    assert result["reason"] == judged["reason"]
-    assert judged["outcome"] in (PROMOTE, REJECT, NOT_ENOUGH_EVIDENCE), judged
+    evaluation = json.loads(verdict.read_text(encoding="utf-8"))
+    assert result["reason"] == evaluation["reason"]
+    assert evaluation["outcome"] in (PROMOTE, REJECT, NOT_ENOUGH_EVIDENCE), evaluation
     again = detect(NAME, IngestParams(**PARAMS["ingest"]), REMOTE, "the next run", 48, tmp_path / "report.json")
     assert again.reason == f"nothing new: version 2 of {NAME} was trained on {newest}"
 

@@ -66,7 +66,7 @@ def test_the_data_of_a_rejected_challenger_are_not_trained_on_again(champion, tm
     register(run.models, run.evaluation, run.validation, params, tmp_path / "v.json", origin=Origin(data=md5))
     detected = detect_for(tmp_path, "run-3")
     assert not detected.retrain
-    assert detected.reason.startswith("no new data")
+    assert detected.reason.startswith("nothing new")
 
 
 def test_a_model_without_a_champion_is_an_error(champion, tmp_path):

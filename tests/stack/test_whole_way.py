@@ -1,4 +1,4 @@
-"""The whole way on real servers: raw tables and slides to a promoted champion, through DVC, in folders with spaces."""
+"""End to end on real servers: raw tables and slides to a promoted champion, with DVC, in folders with spaces."""
 
 import json
 import random
@@ -134,10 +134,10 @@ def test_killed_again_and_again_it_ends_with_the_same_numbers(project, tmp_path)
     assert results(other) == results(project)
 
 
-def test_the_compiled_kubeflow_pipeline_gives_the_very_bytes_of_dvc(project, tmp_path):
-    """The compiled file under kfp.local: slides in two shards, a process of its own for every task and fold.
+def test_the_compiled_kubeflow_pipeline_gives_the_bytes_of_dvc(project, tmp_path):
+    """The compiled file under kfp.local: slides in two shards, one process per task and fold.
 
-    One training task is killed after its first checkpoint: it is tried again, goes on, and no bit tells.
+    One training task is killed after its first checkpoint: it is retried and resumes, and the bytes are the same.
     """
     words = ("--set", "cluster.extract_shards=2", "--set", "register.name=parity", "--json")
     done = struck(project, tmp_path / "runs", kill_process, *words)

@@ -183,10 +183,10 @@ def test_a_missing_file_of_the_evaluation_is_an_error(run, tmp_path):
         register(run.models, tmp_path / "empty", None, RegisterParams(), tmp_path / "r.json")
 
 
-def test_a_server_that_does_not_answer_is_one_clear_error(run, tmp_path, monkeypatch):
+def test_a_server_that_does_not_answer_is_one_error(run, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(OperationalError, match=r"MLflow does not answer.*stack up"):
         register(run.models, run.evaluation, None, RegisterParams(), tmp_path / "r.json")
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    with pytest.raises(OperationalError, match="no MLflow server is named"):
+    with pytest.raises(OperationalError, match="no MLflow server is configured"):
         register(run.models, run.evaluation, None, RegisterParams(), tmp_path / "r.json")

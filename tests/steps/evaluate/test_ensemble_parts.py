@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 from sksurv.metrics import concordance_index_censored
 
-from mcti.evaluation import attribution_shares
 from mcti.params import EvaluateParams
 from mcti.steps.evaluate.step import evaluate
 from mcti.steps.train import train
@@ -97,19 +96,6 @@ def test_a_network_without_a_cox_model_has_no_parts(project, tmp_path):
     assert set(result) == {"mcti", "cox_clinical_genes"}
     assert "attribution" not in result["mcti"]
     assert "network alone" not in (tmp_path / "out" / "report.html").read_text()
-
-
-def test_shares_equal_the_worked_out_values():
-    """Two patients: |1| + |-3| of the Cox model, 2 of genes, 2 of a critical patch, 4 of the plan, 8 clinical."""
-    tokens = [
-        {"linear_slides": 1.0, "linear_genes": -3.0, "gene_0": 2.0, "patch_11": -2.0},
-        {"carried_0": 4.0, "clinical": 5.0, "covariates": -3.0, "focus": 0.0, "mean_patch": 0.0},
-    ]
-    result = attribution_shares.shares(tokens)
-    assert result.shares == {"network_slides": 0.3, "network_genes": 0.1, "cox": 0.2, "clinical": 0.4}
-    assert result.details == {"critical_patches": 0.1, "transport_plan": 0.2, "mean_patch": 0.0}
-    assert attribution_shares.shares([]) is None
-    assert attribution_shares.shares([{"gene_0": 0.0}]) is None
 
 
 def test_every_key_of_metrics_json_is_a_valid_mlflow_name(project):

@@ -13,7 +13,7 @@ from mcti.cohort import tables
 from mcti.errors import DataError, UsageError
 from mcti.params import ExplainParams, PredictParams
 from mcti.steps.explain.step import explain
-from mcti.steps.predict.step import predict
+from mcti.steps.predict.step import PatientPages, predict
 from mcti.steps.train import train
 from tests.training.factories import folders, settings
 
@@ -70,7 +70,8 @@ def test_new_patients_are_explained_with_the_risks_of_predict_and_their_page_sho
     models, new = str(world[0] / "models"), write_new_patients(world, tmp_path / "new")
     result = explain(models, None, None, PARAMS, tmp_path / "explanations", new_patients=new)
     assert result.patients == 2
-    where = {"new_patients": new, "pages": tmp_path / "pages", "explanation": tmp_path / "explanations", "pdf": True}
+    pages = PatientPages(tmp_path / "pages", tmp_path / "explanations", pdf=True)
+    where = {"new_patients": new, "pages": pages}
     predict(models, None, None, PredictParams(), tmp_path / "p.csv", **where)
     risks = pd.read_csv(tmp_path / "p.csv").set_index("patient_id")["risk"]
     table = pd.read_csv(tmp_path / "explanations" / "contributions.csv").set_index("patient_id")

@@ -1,0 +1,32 @@
+import numpy as np
+import pytest
+
+from mcti.evaluation import summary_text
+from mcti.evaluation.comparison import Interval
+from tests.evaluation.test_report import make_scores
+
+
+def test_undefined_numbers_are_reported_as_not_defined():
+    assert summary_text.format_interval(Interval(np.nan, np.nan, np.nan)) == "not defined"
+    assert summary_text.format_interval(Interval(0.5, np.nan, np.nan)) == "0.500"
+
+
+def test_an_interval_has_three_decimals():
+    assert summary_text.format_interval(Interval(0.61249, 0.5, 0.75)) == "0.612 [0.500, 0.750]"
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.0, "0 %"), (0.00012, "0.012 %"), (0.0099, "0.99 %"), (0.01, "1 %"), (0.734, "73 %")]
+)
+def test_a_share_has_two_significant_digits_below_one_percent(share, text):
+    assert summary_text.percent(share) == text
+
+
+def test_skipped_baselines_have_their_display_name_in_the_warnings():
+    warnings = summary_text.warnings(make_scores(-0.1, 0.1), {"linear_all": "no slide features were given"})
+    assert "Baseline Cox: clinical + genes + slides was left out: no slide features were given." in warnings
+
+
+def test_without_a_horizon_there_is_no_calibration_text():
+    assert summary_text.calibration_sentences(make_scores(-0.1, 0.1)) == ""
+    assert summary_text.calibration(make_scores(-0.1, 0.1)) == {}
