@@ -1,4 +1,4 @@
-"""How far a long step is: rate and remaining time, and a log line now and then."""
+"""Progress of a long step: rate, remaining time, and log lines at an interval."""
 
 import logging
 import time
@@ -12,20 +12,20 @@ _WINDOW_SECONDS = 60.0
 _WINDOW_ITEMS = 16
 _SAMPLE_SECONDS = 0.5
 _LEAST_SECONDS = 2.0
-"""A rate over a shorter span is not meaningful: workers that start together report their first items together."""
+"""A rate over a shorter span is unreliable: workers that start together report their first items at the same time."""
 
 _log = logging.getLogger(__name__)
 
 
 class Progress(Protocol):
-    """What a step reports to."""
+    """The callable to which a step reports its progress."""
 
     def __call__(self, done: float, total: float, unit: str, detail: str = "", restored: float = 0, /) -> None:
         """`done` of `total` items are finished.
 
         unit        what is counted, e.g. "steps"
         detail      further text, e.g. "loss 0.52"
-        restored    how many of `done` come from a checkpoint, a study or a folder and not from this process
+        restored    how many of `done` were restored from a checkpoint, a study or a folder
         """
 
 
