@@ -1,1 +1,1 @@
-"""The network in pure torch: it knows tensors, not files."""
+"""The network in pure torch: tensors only, no files."""

@@ -33,10 +33,10 @@ _POINTS = 8
 class Attribution:
     """Parts of one patient's risk under one model; each part is in units of risk, positive = earlier event.
 
-    risk, baseline  of the patient; and of one whose tiles hand nothing over and whose genes and covariates stand at
-                    the training mean, under the same choices of the network
-    tiles           (N,) one a tile, in the order of the bag; empty without slides
-    genes           (G,) one a gene, in the order of the model; covariates (V,)
+    risk, baseline  of the patient; and of the baseline, without tiles and with genes and covariates at the training
+                    mean, under the same selections of the network
+    tiles           (N,) one per tile, in the order of the bag; empty without slides
+    genes           (G,) one per gene, in the order of the model; covariates (V,)
     tokens          token -> part, along the same path: patch_0 …, carried_0 …, gene_0 …, clinical, and the
                     paths past the U-Net mean_patch, focus (the mean critical patch) and covariates, and linear_slides
                     and linear_genes of the ridge Cox model of the ensemble (mcti/model/cox_branch.py)
@@ -82,13 +82,16 @@ def attribute(
 ) -> Attribution:
     """Integrated gradients of a patient's risk (Sundararajan et al. 2017, ICML, equation 1), midpoint rule.
 
-    patches, genes, covariates as `TrainedModel.predict` takes them, and refused as there; steps: points on the path.
-    The parts of tokens are conductances (Dhamdhere et al. 2019, ICLR): the gradient at the token times its own way
-    along the same path, so that they too add up to risk less baseline. Computed in float64, on one thread.
+    patches, genes, covariates as in `TrainedModel.predict`; steps: number of points on the path.
+    The parts of tokens are conductances (Dhamdhere et al. 2019, ICLR): the gradient at the token times its
+    change along the same path, so that their sum is also risk - baseline. Computed in float64, on one thread.
+
+    Raises UsageError when the network is a comparator
+    Raises DataError as `TrainedModel.predict`
     """
     net, inputs = model.net, model.inputs(patches, genes, covariates)
     if not isinstance(net, MCTI):
-        what = f"the network is {model.config.network}, whose choices this explanation does not know"
+        what = f"the network is {model.config.network}, which this explanation does not support"
         raise UsageError(what, "the model", "explain a model of the presets compact or paper")
     with single_thread():
         with torch.no_grad():
@@ -132,7 +135,7 @@ class _Path:
         skip = self.net.survival_head.linear_skip
         average = self.mined.average
         self.sd = 1.0
-        if skip is not None:  # its norm fixed, what the skip sees is linear in the tiles
+        if skip is not None:  # its norm fixed, the input of the path is linear in the tiles
             self.sd = float((average.var(correction=0) + skip.norm.eps).sqrt())
             average = skip.norm(average)
         self.ends: dict[str, Tensor] = {"sums": self.mined.sums, "mean": average, "genes": genes}

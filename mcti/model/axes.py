@@ -38,7 +38,7 @@ class Axes(nn.Module):
 
     def forward(self, patches: Tensor, genes: Tensor) -> tuple[Tensor, Tensor]:
         """(b, N, D_in), (b, G) -> (b, N, A_f), (b, A_g)."""
-        # Never in half precision: the order of the scores behind it decides which patches the network sees.
+        # Never in half precision: the order of the scores selects the critical patches.
         with torch.autocast(patches.device.type, enabled=False):
             return along(patches, self.features), along(genes, self.genes)
 
@@ -55,7 +55,7 @@ class Axes(nn.Module):
 
     @torch.no_grad()
     def fit_genes(self, genes: Tensor) -> None:
-        """From standardised genes (n, G), a missing value 0. An axis along which nothing varies is 0, stays silent."""
+        """From standardised genes (n, G), a missing value 0. An axis without variance is 0."""
         assert self.genes is not None
         self.genes.copy_(directions(genes, len(self.genes)))
 
@@ -108,7 +108,7 @@ def along(values: Tensor, directions: Tensor | None) -> Tensor:
 
 
 def config_after_axes(config: ModelConfig) -> ModelConfig:
-    """The configuration as the layers behind the axes see it: axes in the place of features and genes.
+    """The configuration of the layers after the axes: features and genes are replaced by axes.
 
     There cannot be more axes than columns.
     """

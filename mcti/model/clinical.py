@@ -39,11 +39,14 @@ def read_covariates(covariates: Tensor) -> Tensor:
 
 
 RANGES: dict[str, tuple[float, float]] = {"age": AGE_YEARS, "is_female": (0.0, 1.0)}
-"""What the contract of the cohort demands of a covariate of this name; others have the units of their source."""
+"""Range that the data contract requires of a covariate; others have the units of their source."""
 
 
 def check_ranges(covariates: Mapping[str, float | None], names: Sequence[str]) -> None:
-    """Raise a DataError for the first covariate of `names` outside its range in RANGES; missing values pass."""
+    """Check the covariates (V) of one patient against their RANGES, in the units of the table; missing values pass.
+
+    Raises DataError when a value is outside its range
+    """
     for name in names:
         low, high = RANGES.get(name, (-math.inf, math.inf))
         value = covariates.get(name)
@@ -53,14 +56,17 @@ def check_ranges(covariates: Mapping[str, float | None], names: Sequence[str]) -
 
 
 def check_covariates(config: ModelConfig, covariates: Tensor | None, patients: int) -> None:
-    """Refuse covariates (b, V) of another number than the model reads, and any for a model that reads none."""
+    """Check the covariates (b, V) of a batch.
+
+    Raises DataError when their number is not the one that the model reads, or a value is infinite
+    """
     expected = (patients, len(config.covariates))
     shape = (patients, 0) if covariates is None else tuple(covariates.shape)
     if shape != expected:
         raise DataError(
             f"covariates of shape {shape}, not {expected}",
             "the batch",
-            f"give {', '.join(config.covariates)}" if config.covariates else "leave them out: the model reads none",
+            f"give {', '.join(config.covariates)}" if config.covariates else "omit them: the model reads none",
         )
     if covariates is not None and bool(covariates.isinf().any()):
         row, column = covariates.isinf().nonzero()[0].tolist()

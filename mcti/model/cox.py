@@ -113,7 +113,7 @@ def choose_penalty(
 
 
 def inner_folds(event: BoolArray, folds: int, seed: int) -> IntArray:
-    """(n,) inner fold of each patient, events dealt evenly."""
+    """(n,) inner fold of each patient; events are assigned evenly."""
     generator, fold = np.random.default_rng(seed), np.zeros(len(event), dtype=np.int64)
     for stratum in (np.flatnonzero(event), np.flatnonzero(~event)):
         fold[generator.permutation(stratum)] = np.arange(len(stratum)) % folds

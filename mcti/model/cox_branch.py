@@ -1,8 +1,8 @@
-"""A Cox model beside the network: linear in mean and spread of the patches, genes, covariates (docs/model.md, 7).
+"""Branch of a ridge Cox model: linear in mean and spread of the patches, genes, covariates (docs/model.md, section 7).
 
-With some hundred patients a penalised linear model is as good as any network, and errs on other patients: the mean of
-the two log hazards is better than the network alone (docs/results.md). Its numbers are fitted in closed form
-after the network was trained (mcti/training/fit_cox_branch.py), not learned with it, and stored with the weights.
+With some hundred patients a penalised linear model is as good as any network and errs on different patients: the mean
+of the two log hazards ranks better than the network alone (docs/results.md). The coefficients are fitted in closed form
+after the training of the network (mcti/training/fit_cox_branch.py) and stored with the weights.
 """
 
 import torch
@@ -23,7 +23,7 @@ class CoxBranch(nn.Module):
     covariates  (2V,) the same of the covariates as `read_covariates` gives them
     usual       () what the spreads of the mean training patient add
 
-    All are 0 before the fit and then change nothing. A missing input stands at its training mean and adds nothing.
+    All are 0 before the fit and then change nothing. A missing input is at its training mean and adds nothing.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -59,7 +59,7 @@ class CoxBranch(nn.Module):
         return total if covariates is None else total + self.clinical(read_covariates(covariates))
 
     def tiles(self, patches: Tensor) -> Tensor:
-        """Patches of one patient (N, D_in) -> (N,) what each adds to what the slides say.
+        """Patches of one patient (N, D_in) -> (N,) contribution of each to the score.
 
         A standard deviation is the sum of its rows' shares (x - mean)² / (N sd).
         """
@@ -70,7 +70,7 @@ class CoxBranch(nn.Module):
         return (rows @ self.features + shares - self.usual) / len(rows)
 
     def clinical(self, read: Tensor) -> Tensor:
-        """What `read_covariates` gave, (b, 2V) -> (b,)."""
+        """Covariates of `read_covariates` (b, 2V) -> (b,) their part of the score."""
         return read.to(self.covariates.dtype) @ self.covariates
 
     def forward(self, logits: Tensor, scores: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""Dropout whose mask belongs to the patients of a step, however the step is cut into parts or spread over processes.
+"""Dropout with one mask per step, independent of how the step is divided into parts or over processes.
 
-torch draws a mask for the rows at hand, so that half a batch meets other masks than the whole batch. Here a mask is
-drawn for all patients of the step, and each part takes the rows of its own: gradients added over parts (accumulation)
-or over processes are those of the whole step.
+torch draws a mask for the rows of a forward pass, so that half a batch has other masks than the whole batch. Here a
+mask is drawn for all patients of the step, and each part uses its own rows: gradients summed over parts
+(accumulation) or over processes equal those of the whole step.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 @dataclass
 class _Step:
-    """Patients of the running step, and which of them are at hand; none: the rows at hand are all."""
+    """Number of patients of the current step, and the rows of the current part; no rows: the whole step."""
 
     patients: int = 0
     rows: tuple[int, ...] = ()
@@ -27,9 +27,9 @@ _step = _Step()
 
 @contextmanager
 def part_of_step(patients: int, rows: Sequence[int]) -> Iterator[None]:
-    """Inside, a forward pass holds the patients `rows` (positions) of a step of so many `patients`.
+    """Inside, a forward pass has the patients `rows` (positions) of a step with `patients` patients.
 
-    The caller seeds torch's generator alike for every part of a step.
+    The caller gives torch's generator the same seed for every part of a step.
     """
     before = _step.patients, _step.rows
     _step.patients, _step.rows = patients, () if len(rows) == patients else tuple(rows)
@@ -75,7 +75,7 @@ class AlphaDropout(Dropout):
 
 
 def _mask(x: Tensor, share: float, axis: int) -> Tensor:
-    """1 / (1 - share) where a value stays, 0 where it goes: the rows at hand of the mask of the whole step."""
+    """1 / (1 - share) where a value is kept, else 0: the rows of this part, of the mask of the whole step."""
     if not _step.rows:
         every: Tensor = F.dropout(torch.ones_like(x), share)
         return every

@@ -37,7 +37,7 @@ class GroupedGenes(nn.Module):
     """T learned group queries attend over gene tokens; which gene a group reads is an output.
 
     Gene i of a patient, value x_i, is the token x_i·e_i under the key a_i + x_i·c_i (e, a, c learned, width w), so
-    group t reads it with weight softmax_i(q_t·(a_i + x_i·c_i)/√w): each patient is grouped anew. The tokens
+    group t reads it with weight softmax_i(q_t·(a_i + x_i·c_i)/√w): the grouping differs between patients. The tokens
     (G, w) are never built: the products are taken factor by factor, O(b·T·G).
 
     genes (b, G) -> tokens (b, T, D), weights (b, T, G) that sum to 1 over the genes.
@@ -47,10 +47,10 @@ class GroupedGenes(nn.Module):
         super().__init__()
         count, inner = len(config.genes), config.gene_width
         self.queries = nn.Parameter(torch.randn(config.tokens, inner))
-        self.names = nn.Parameter(torch.randn(count, inner))  # a, what gene i is
-        self.levels = nn.Parameter(torch.randn(count, inner) * 0.1)  # c, what its value adds
-        self.contents = nn.Parameter(torch.randn(count, inner))  # e, what it hands on
-        self.groups = nn.Parameter(torch.randn(config.tokens, inner) * 0.1)  # which group a token speaks for
+        self.names = nn.Parameter(torch.randn(count, inner))  # a, identity of gene i
+        self.levels = nn.Parameter(torch.randn(count, inner) * 0.1)  # c, effect of its value
+        self.contents = nn.Parameter(torch.randn(count, inner))  # e, its content
+        self.groups = nn.Parameter(torch.randn(config.tokens, inner) * 0.1)  # offset of each group's token
         self.out = nn.Sequential(
             nn.Linear(inner, config.width),
             nn.ELU(),

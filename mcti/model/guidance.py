@@ -1,4 +1,4 @@
-"""Transport-guided attention: values that the task tokens guide through a coupling (docs/model.md, section 4).
+"""Transport-guided attention: a coupling combines task tokens and values (docs/model.md, section 4).
 
 Tensors are (S, b, n, D) as in mcti/model/streams.py: all S·b couplings of a layer are solved in one call.
 """
@@ -23,7 +23,7 @@ class Coupling:
     plan    between the rows of guides and of values
     guides  (S·b, n, D) task tokens t;  values (S·b, n, D)
     mask    (S·b, n) True = present, or None where all are
-    coupler what made the plan
+    coupler computed the plan
     """
 
     plan: Plan
@@ -117,7 +117,7 @@ def standard_cost(guides: Tensor, values: Tensor, mask: Tensor | None = None) ->
 class GuidedAttention(nn.Module):
     """TGA(x, t): channel attention over values that the task tokens guide by optimal transport.
 
-    x, t (S, b, n, D), mask (b, n) -> (S, b, n, D). No gradient passes the plan unless the coupler says so.
+    x, t (S, b, n, D), mask (b, n) -> (S, b, n, D). No gradient passes the plan unless `plan_gradient` is set.
     """
 
     def __init__(self, streams: int, config: ModelConfig) -> None:
@@ -130,7 +130,7 @@ class GuidedAttention(nn.Module):
         self.local = StreamMLP(streams, width)
 
     def forward(self, x: Tensor, guides: Tensor, mask: Tensor | None, trace: list[Coupling] | None = None) -> Tensor:
-        """Guide the values, attend along the channels; the coupling is added to the trace."""
+        """x, guides (S, b, n, D), mask (b, n) -> (S, b, n, D); the coupling is appended to the trace."""
         qkv = self.to_qkv(x)
         if mask is not None:
             qkv = qkv * mask[..., None]  # an absent token must not enter a channel's norm

@@ -1,14 +1,14 @@
 """From the logits of a survival head to a curve: hazards by bin, or a rate that is constant within each bin.
 
-Both heads give B numbers a patient, and S after each bin; they differ in what a logit means, in how S runs between the
-bin edges and so in the likelihood (mcti/training/losses.py).
+Both heads return B numbers per patient, and S after each bin. They differ in the meaning of a logit, in S between the
+bin edges and therefore in the likelihood (mcti/training/losses.py).
 
 discrete    h_j = sigmoid(logit_j), the chance of the event within bin j (docs/model.md, section 6). Inside a bin the
-            density is constant, so that S is straight; beyond the last edge S stays (Kvamme and Borgan 2021, Lifetime
-            Data Anal. 27:710-736, section 4, CDI).
+            density is constant, so that S is linear; beyond the last edge S is constant (Kvamme and Borgan 2021,
+            Lifetime Data Anal. 27:710-736, section 4, CDI).
 continuous  a_j = softplus(logit_j), what bin j adds to the cumulative hazard H. H is piecewise linear and rises, so
             S = exp(-H) falls at every month: the piecewise exponential model (Friedman 1982, Ann. Statist. 10:101-113;
-            by networks: Bender et al. 2021, ECML PKDD). Beyond the last edge the last bin's rate goes on.
+            by networks: Bender et al. 2021, ECML PKDD). Beyond the last edge the rate of the last bin continues.
 """
 
 from collections.abc import Sequence

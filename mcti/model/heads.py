@@ -8,7 +8,7 @@ from mcti.model.presets import ModelConfig
 
 
 class Head(nn.Module):
-    """Mean token of a stream to logits (docs/model.md, section 6), with paths past the U-Net where asked."""
+    """Mean token of a stream to logits (docs/model.md, section 6), with the optional paths past the U-Net."""
 
     def __init__(self, config: ModelConfig, outputs: int) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class Head(nn.Module):
     def decide(
         self, mean: Tensor, mean_patch: Tensor, focus: Tensor, gene_tokens: Tensor, covariates: Tensor | None
     ) -> Tensor:
-        """The same from the average patch as the skip sees it, normalised (b, D_in), and the focus (b, D_in)."""
+        """The same from the normalised mean patch (b, D_in) and the focus (b, D_in)."""
         logits: Tensor = self.out(self.drop(self.norm(mean)))
         return (
             logits
@@ -71,7 +71,7 @@ class Pairing(nn.Module):
         self.out = _zero_linear(rank, outputs)
 
     def forward(self, left: Tensor, right: Tensor) -> Tensor:
-        """The weighted products of the two sides' directions."""
+        """(b, p), (b, q) -> (b, outputs)."""
         out: Tensor = self.out(self.left(left) * self.right(right))
         return out
 

@@ -27,9 +27,9 @@ __all__ = ["MCTI", "Prediction", "check_inputs"]
 
 @dataclass
 class Prediction:
-    """What the network says of a batch of b patients (B bins, C classes, K critical patches, T tokens, G genes).
+    """Output for a batch of b patients (B bins, C classes, K critical patches, T tokens, G genes).
 
-    hazard_logits    (b, B)     the loss wants these; mcti/model/hazards.py says what they mean
+    hazard_logits    (b, B)     input of the loss; defined in mcti/model/hazards.py
     hazard           (b, B)     chance of the event within the bin, given survival to its start
     survival         (b, B)     chance that the event comes after the bin
     risk             (b,)       -sum of survival: higher means earlier, no unit
@@ -38,11 +38,11 @@ class Prediction:
     critical         (b, K)     rows of the critical patches, best first; -1 where the bag has fewer
     critical_scores  (b, K)     their instance logit; 0 where absent
     critical_logits  (b, K, C)  their instance logit of each class; 0 where absent
-    critical_mass    (b, K)     patches' worth of mass each received; sums to the bag's size
+    critical_mass    (b, K)     mass that each received, in patches; sums to the size of the bag
     gene_plan        (b, K, T)  coupling of patch tokens and gene tokens
     gene_groups      (b, T, G)  weight of each gene in each token; None for the dense gene branch
     norms            layer -> (S, b) mean norm of the present tokens
-    couplings        every coupling of the guided attention in order, when asked for
+    couplings        every coupling of the guided attention in order, on request
     """
 
     hazard_logits: Tensor
@@ -155,7 +155,7 @@ class MCTI(nn.Module):
         return out
 
     def _for_subtype_task(self, values: Tensor) -> Tensor:
-        """What the subtype losses may shape: nothing behind their heads where that task is switched off."""
+        """Values with the gradient of the subtype losses; detached where the subtype task is switched off."""
         return values if self.config.subtype_task else values.detach()
 
     @torch.no_grad()
@@ -211,7 +211,7 @@ class MCTI(nn.Module):
 
 
 class AbsentTokens(nn.Module):
-    """Learned tokens in the place of slides or genes that a patient does not have."""
+    """Learned tokens that replace absent slides or genes."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -221,7 +221,7 @@ class AbsentTokens(nn.Module):
     def forward(
         self, mined: PathologyOutput, gene_tokens: Tensor, slides_present: Tensor | None, genes_present: Tensor | None
     ) -> tuple[PathologyOutput, Tensor]:
-        """Absent slides become one patch token, absent genes T gene tokens; without flags nothing changes."""
+        """gene_tokens (b, T, D), flags (b,): absent slides become one patch token, absent genes T gene tokens."""
         if genes_present is not None:
             gene_tokens = torch.where(genes_present[:, None, None], gene_tokens, self.genes.to(gene_tokens.dtype))
         if slides_present is None:
@@ -255,17 +255,20 @@ def gene_cost(tokens: Tensor, gene_tokens: Tensor, present: Tensor | None = None
 
 
 def to_compute_dtype(values: Tensor, weight_dtype: torch.dtype) -> Tensor:
-    """Inputs in the number type of the weights, or in float32 where these are half."""
+    """Inputs of any shape in the dtype of the weights, or in float32 where the weights have half precision."""
     return values.to(torch.promote_types(weight_dtype, torch.float32))
 
 
 def require_all_modalities(slides_present: Tensor | None, genes_present: Tensor | None) -> None:
-    """Without learned stand-ins an absent modality would be read as zeros."""
+    """Check the flags (b,): without learned tokens an absent modality would be read as zeros.
+
+    Raises DataError when a patient lacks a modality
+    """
     for name, flags in (("slides", slides_present), ("genes", genes_present)):
         if flags is not None and not bool(flags.all()):
             row = int((~flags).nonzero()[0])
             raise DataError(
-                f"the patient has no {name}, and this model has no stand-in for them",
+                f"the patient has no {name}, and this model has no tokens for absent ones",
                 f"batch, patient in row {row}",
                 "train with architecture.missing: true, or exclude the patient",
             )

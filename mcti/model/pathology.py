@@ -1,4 +1,4 @@
-"""Pathology branch: the subtype task mines the tumour (docs/model.md, section 1; MICCAI 2024, section 2.1)."""
+"""Pathology branch: the subtype task selects critical patches (docs/model.md, section 1; MICCAI 2024, section 2.1)."""
 
 from dataclasses import dataclass
 
@@ -12,14 +12,14 @@ from mcti.model.presets import ModelConfig
 
 @dataclass
 class PathologyOutput:
-    """What the pathology branch found in a batch of bags.
+    """Output of the pathology branch for a batch of bags.
 
     tokens           (b, K, D) patch tokens, rows in descending score; absent rows are zero
     present          (b, K) bool, False where a bag has fewer than K critical patches
     critical         (b, K) row of the patch in its bag, -1 where absent
     scores           (b, K) largest instance logit of the patch, 0 where absent
     critical_logits  (b, K, C) instance logits of the patch, 0 where absent
-    mass             (b, K) patches' worth of mass each critical patch received; a row sums to the bag's N
+    mass             (b, K) mass that each critical patch received, in patches; a row sums to the bag's N
     instance_logits  (b, C) largest instance logit of each class over the bag
     average          (b, D_in) mean patch feature
     focus            (b, D_in) mean critical patch feature, each weighing by the softmax of its score
@@ -70,7 +70,7 @@ class PathologyBranch(nn.Module):
         self.attention = PatchAttention(config.width, config.critical)
 
     def forward(self, patches: Tensor, mask: Tensor) -> PathologyOutput:
-        """Mine, transport, aggregate and refine; see the class."""
+        """patches (b, N, D_in), mask (b, N) -> tokens (b, K, D) and the selection; see the class."""
         scores, best, average = self._scan(patches, mask)
         index, present = self._select(scores)
         rows = _rows(patches, index).to(self.instance.weight.dtype)  # (b, K, D_in)
@@ -102,7 +102,7 @@ class PathologyBranch(nn.Module):
         return tokens
 
     def patch_weight(self, present: Tensor, mask: Tensor) -> Tensor:
-        """What one patch's mass counts in the sums, (b,): with `normalise_mass` tokens over patches, else 1."""
+        """Weight of one patch's mass in the sums, (b,): with `normalise_mass` tokens over patches, else 1."""
         if not self.normalise_mass:
             return torch.ones(len(mask), device=mask.device)
         return present.sum(1).clamp_min(1) / mask.sum(1).clamp_min(1)
@@ -116,7 +116,7 @@ class PathologyBranch(nn.Module):
     def _scan(self, patches: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Scores (b, N), -inf where padded; the best patch of each class (b, C); the mean patch (b, D_in)."""
         scores, tops, bests, total = [], [], [], _real(patches.new_zeros(()))
-        # Never in half precision: the order of the scores decides which patches the network sees.
+        # Never in half precision: the order of the scores selects the critical patches.
         with torch.autocast(patches.device.type, enabled=False):
             for start in range(0, patches.shape[1], self.block):
                 rows = patches[:, start : start + self.block].to(self.instance.weight.dtype)
@@ -183,7 +183,7 @@ class PathologyBranch(nn.Module):
 def focus_weights(scores: Tensor, present: Tensor) -> Tensor:
     """Softmax (b, K) of the scores of the critical patches that are present; 0 where a bag has none.
 
-    The survival loss trains the instance classifier through it: what tells the fate shall be looked at.
+    The survival loss trains the instance classifier through these weights.
     """
     return scores.masked_fill(~present, -torch.inf).softmax(1).nan_to_num(0.0)
 
@@ -216,11 +216,11 @@ class PatchAttention(nn.Module):
         self.local = nn.Sequential(nn.Linear(width, width, bias=False), nn.GELU(), nn.Linear(width, width, bias=False))
 
     def forward(self, tokens: Tensor, present: Tensor) -> Tensor:
-        """Mix along the tokens, then attend along the channels; see the class."""
+        """tokens (b, K, D), present (b, K) -> (b, K, D)."""
         tokens = tokens * present[..., None]
         queries = F.normalize(self.to_q(tokens), dim=1)  # each channel over the tokens
         keys = F.normalize(self.to_k(tokens), dim=1)
-        # The mixing reads the order of the rows: that is why they stand in descending score.
+        # The mixing depends on the order of the rows: descending score.
         values = F.normalize(self.mix(self.to_v(tokens).transpose(1, 2)).transpose(1, 2), dim=-1)
         channels = (self.scale * keys.transpose(1, 2) @ queries).softmax(-1)  # (b, D, D)
         out: Tensor = (self.out(values @ channels) + self.local(values)) * present[..., None]

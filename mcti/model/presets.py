@@ -23,7 +23,7 @@ _Names = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(strict=True, allow_inf_nan=False))
 class ModelConfig(Architecture):
-    """The shape of one network and the meaning of its inputs and outputs; written beside the weights as JSON.
+    """The shape of one network and the meaning of its inputs and outputs; written as JSON with the weights.
 
     preset      name of the preset that the architecture started from
     network     "mcti" or the name of a comparator (mcti/model/comparators)

@@ -23,16 +23,16 @@ from mcti.model.presets import ModelConfig, preset
 from mcti.model.reference_keys import GUIDES
 from mcti.storage import Location
 
-_HINT = "give the state dict of the published reference model, saved by torch.save"
+_HINT = "use the state dict of the published reference model, saved by torch.save"
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """A reference state dict in our names.
+    """A reference state dict under the names of this package.
 
     config   preset `paper` with the widths of the checkpoint
-    weights  our name -> tensor, loadable with strict=True
-    used     reference key -> our name
+    weights  name here -> tensor, loadable with strict=True
+    used     reference key -> name here
     second   second name -> the key it repeats
     dead     reference key -> why it never influences an output
     """
@@ -44,7 +44,7 @@ class Conversion:
     dead: dict[str, str]
 
     def report(self, state: Mapping[str, Tensor]) -> dict[str, Any]:
-        """What became of every key and how many parameters live, as JSON values."""
+        """Status of every key and numbers of used and unused parameters, as JSON values."""
         return {
             "used": self.used,
             "second_names": self.second,
@@ -112,7 +112,7 @@ def load(folder: Location) -> MCTI:
         network.load_state_dict(weights, strict=True, assign=True)
     except RuntimeError as error:
         raise DataError(
-            "the weights do not fit the configuration", str(folder), "convert the checkpoint anew"
+            "the weights do not fit the configuration", str(folder), "convert the checkpoint again"
         ) from error
     return network.requires_grad_().eval()
 
@@ -153,7 +153,11 @@ def translate(
     guides: str = "fusion_x",
     where: str = "the checkpoint",
 ) -> Conversion:
-    """The state dict in our names; see `convert` for arguments and errors."""
+    """The state dict (tensors of any shape) under the names of this package; arguments as in `convert`.
+
+    Raises DataError when a key is foreign or missing, or a shape does not match
+    Raises UsageError when `guides` is unknown
+    """
     if guides not in GUIDES:
         raise UsageError(f"there are no guides {guides!r}", "convert-reference", did_you_mean(guides, GUIDES))
     keys = _ranked(state)
@@ -251,18 +255,18 @@ def _config(
     )
 
 
-def _names(what: str, count: int, given: Sequence[str] | None, where: str) -> list[str]:
-    if given is None:
+def _names(what: str, count: int, names: Sequence[str] | None, where: str) -> list[str]:
+    if names is None:
         digits = len(str(count))
         return [f"{what}_{number:0{digits}d}" for number in range(1, count + 1)]
-    if len(given) != count:
+    if len(names) != count:
         raise DataError(
-            f"{count} inputs or outputs of kind {what}, but {len(given)} names", where, "give them all, in order"
+            f"{count} inputs or outputs of kind {what}, but {len(names)} names", where, "list all of them, in order"
         )
-    if len(set(given)) < count:
-        twice = next(name for name in given if list(given).count(name) > 1)
-        raise DataError(f"the {what} {twice!r} is named twice", where, "give each name once")
-    return list(given)
+    if len(set(names)) < count:
+        twice = next(name for name in names if list(names).count(name) > 1)
+        raise DataError(f"the {what} {twice!r} is named twice", where, "list each name once")
+    return list(names)
 
 
 def _gather(

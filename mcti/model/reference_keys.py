@@ -1,6 +1,6 @@
-"""Where each tensor of preset `paper` stands in a state dict of the published reference, and what is dead there.
+"""Keys of the published reference for each tensor of preset `paper`, and the keys that are unused.
 
-Keys are written with the rank of an index among its siblings in the place of the index (mcti/model/reference.py).
+Keys are written with the rank of an index among its siblings instead of the index (mcti/model/reference.py).
 """
 
 import itertools

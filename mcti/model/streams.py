@@ -1,6 +1,6 @@
 """Layers that run several task streams of one shape as one batched product, and self-attention over them.
 
-S streams with weights of their own stand in one tensor (S, b, n, D); b patients, n tokens. A mask (b, n) is True where
+S streams with separate weights share one tensor (S, b, n, D); b patients, n tokens. A mask (b, n) is True where
 a token is present; None means that all are.
 """
 
@@ -45,7 +45,7 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Gradients of those that want one, the weight's as (S, d_out, d_in)."""
+        """The required gradients, that of the weight as (S, d_out, d_in)."""
         x, weight = ctx.saved_tensors
         to_x, to_weight, to_bias = ctx.needs_input_grad
         return (
@@ -65,7 +65,7 @@ class StreamLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(streams, wide).uniform_(-bound, bound)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Each stream through its own weights."""
+        """(S, b, n, d_in) -> (S, b, n, d_out)."""
         return product(x.flatten(1, 2), self.weight, self.bias).view(len(x), *x.shape[1:3], -1)
 
     def zero_init(self) -> None:
@@ -84,7 +84,7 @@ class StreamNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(streams, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise each token, then scale and shift it as its stream does."""
+        """(S, b, n, D) -> (S, b, n, D)."""
         plain = F.layer_norm(x, x.shape[-1:])
         return torch.addcmul(self.bias[:, None, None], plain, self.weight[:, None, None])
 
@@ -165,7 +165,7 @@ class Mix(nn.Module):
             nn.init.zeros_(self.bias)
 
     def forward(self, pair: Tensor) -> Tensor:
-        """Weigh and add; see the class."""
+        """(2, b, n, D) -> (outputs, b, n, D)."""
         first, second = self.weight[:, 0], self.weight[:, 1]
         shape = (-1, 1, 1, 1)
         return first.view(shape) * pair[:1] + second.view(shape) * pair[1:] + self.bias.view(shape)

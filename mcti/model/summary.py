@@ -1,4 +1,4 @@
-"""What a configuration costs: parameters by part, arithmetic and memory a patient; for `mcti model info`."""
+"""Cost of a configuration: parameters by part, operations and memory per patient; for `mcti model info`."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -43,10 +43,10 @@ class Summary:
 
 
 def describe(config: ModelConfig, patches: int = 4000) -> Summary:
-    """The cost of this configuration for one patient with so many patches (N)."""
+    """The cost of this configuration for one patient with N `patches`."""
     parameters = _parameters(config)
     if config.network != "mcti":
-        return _peer(config, patches)
+        return _comparator(config, patches)
     after_axes = config_after_axes(config)
     flops = {
         "axes": _axes_flops(config, patches),
@@ -55,14 +55,14 @@ def describe(config: ModelConfig, patches: int = 4000) -> Summary:
         "unet": _unet_flops(after_axes),
         "heads": _head_flops(after_axes),
     }
-    # Backward: twice the forward pass, once for the inputs and once for the weights; the bag itself wants no gradient
+    # Backward: twice the forward pass, once for the inputs and once for the weights; the bag itself needs no gradient
     # but its blocks are computed again, which comes to the same. Nothing before the axes is learned: they run once.
     training = 3 * sum(flops.values()) - 2 * flops["axes"]
     return Summary(parameters, patches, flops, training, _memory(config, patches, sum(parameters.values())))
 
 
-def _peer(config: ModelConfig, patches: int) -> Summary:
-    """Of a peer, the products of a forward pass as they are counted while it runs on zeros.
+def _comparator(config: ModelConfig, patches: int) -> Summary:
+    """Of a comparator, the products of a forward pass as they are counted while it runs on zeros.
 
     Its activations are not known by formula: of the bag, one token a patch is counted.
     """

@@ -207,8 +207,8 @@ class ClusterParams(Params):
     claims: dict[_Object, str] = Field({}, description="PersistentVolumeClaim -> folder where the tasks see it")
     checkpoints: str | None = Field(
         None,
-        description="folder below one of `claims` that keeps the checkpoints of training between tries; "
-        "null: a task that is tried in another pod begins anew",
+        description="folder below one of `claims` for the checkpoints of training between attempts; "
+        "null: a retry in another pod starts from the beginning",
     )
 
     @field_validator("cron")
@@ -232,5 +232,5 @@ class ClusterParams(Params):
     def _checkpoints_outlive_the_pod(self) -> Self:
         folders = [folder.rstrip("/") for folder in self.claims.values()]
         if self.checkpoints and not any(f"{self.checkpoints}/".startswith(f"{folder}/") for folder in folders):
-            raise ValueError(f"checkpoints {self.checkpoints!r} lie in no folder of claims: name a claim's folder")
+            raise ValueError(f"checkpoints {self.checkpoints!r} are in no folder of claims: name a claim's folder")
         return self

@@ -30,7 +30,10 @@ class PromoteParams(Params):
         0.0, ge=-1, le=1, description="lead in Uno's C that the lower end of the challenger's interval must exceed"
     )
     alpha: float = Field(
-        0.05, gt=0, lt=0.5, description="probability of a false promotion over all looks at one set of test patients"
+        0.05,
+        gt=0,
+        lt=0.5,
+        description="probability of a false promotion over all gate evaluations on one set of test patients",
     )
     looks: int = Field(
         10, ge=1, le=1000, description="gate evaluations over which `alpha` is spent; more need new patients"

@@ -9,7 +9,7 @@ from mcti.storage import Location
 
 
 class ConvertResult(StepResult):
-    """How many keys and parameters were taken over, and how many never reach an output."""
+    """Number of keys and parameters that were converted, and of those that never reach an output."""
 
     used_keys: int
     second_names: int
@@ -30,12 +30,12 @@ def convert_reference(
     measure: str = "entropy",
     guides: str = "fusion_x",
 ) -> ConvertResult:
-    """Translate a state dict of the published reference; measure and guides as mcti/model/reference.py has them.
+    """Convert a state dict of the published reference; measure and guides as in mcti/model/reference.py.
 
-    Reads   checkpoint (torch.save of a state dict; nothing in it is executed), genes (one name a line, in the order
-            the reference was trained on; without it they are numbered)
+    Reads   checkpoint (torch.save of a state dict; nothing in it is executed), genes (one name per line, in the order
+            of the reference's training; without it they are numbered)
     Writes  out/{weights.safetensors, model.json, conversion.json}: conversion.json accounts for every key
-    Raises  DataError on anything but such a state dict: foreign keys, missing keys, wrong shapes, a pickle payload
+    Raises  DataError when the file is no such state dict: foreign or missing keys, wrong shapes, a pickle payload
     """
     from mcti.model.reference import convert
 
@@ -55,9 +55,12 @@ def convert_reference(
 
 
 def read_names(location: Location) -> list[str]:
-    """Names, one a line; blank lines are left out. Raises DataError where the file is no UTF-8 text."""
+    """Names of a file, one per line; blank lines are skipped.
+
+    Raises DataError when the file is no UTF-8 text
+    """
     try:
         text = storage.read_bytes(location).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError("not UTF-8 text", str(location), "give one name a line") from error
+        raise DataError("not UTF-8 text", str(location), "write one name per line") from error
     return [line.strip() for line in text.splitlines() if line.strip()]

@@ -1,4 +1,4 @@
-"""The command `mcti model info`: what a model costs, by part."""
+"""The command `mcti model info`: parameters, operations and memory of a model, by part."""
 
 import tempfile
 from pathlib import Path
@@ -31,7 +31,7 @@ class InfoResult(StepResult):
     memory_bytes_total: int
 
     def lines(self) -> list[str]:
-        """A table for people."""
+        """A human-readable table."""
         head = f"preset {self.preset}: width {self.width}, {self.sequence} tokens, {self.genes} genes, "
         table = [(f"parameters, {part}", f"{count:,}") for part, count in self.parameters.items()]
         table += [("parameters, all", f"{self.parameters_total:,}")]
@@ -49,10 +49,10 @@ def info(
 ) -> InfoResult:
     """Parameters, arithmetic and memory of a preset, of a folder with a model.json, or of a registered version.
 
-    A preset has no inputs of its own: `features`, `genes` and `classes` are then counted as given (by default those
-    of the published reference's key table).
+    For a preset the numbers of inputs are `features`, `genes` and `classes`; the defaults are those of the published
+    reference.
 
-    Raises DataError when there is no such model.
+    Raises DataError when there is no such model
     """
     from mcti.model.presets import PRESETS, preset
     from mcti.model.summary import describe

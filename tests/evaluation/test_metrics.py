@@ -179,9 +179,10 @@ def test_all_weighted_metrics_use_the_weights_of_the_tie_rule():
 
     By month 2.5 the events at 1 and 2 weigh 1 each. Risks put the event at 2 below all others: AUC and ROC area are
     the share of the other event's weight, 1/2. Uno's C with tau beyond 6: events at 1, 2, 3, 5 have G(T-) = 1, 1, 4/5
-    and 8/15 (4 of 5 remain at 2, 2 of 3 at 4) and order 6, 5 - the tie at 2 leaves the censored one behind -, 3, 1.
+    and 8/15 (4 of 5 remain at 2, 2 of 3 at 4) and order 6, 5 (the censoring at 2 is after the event), 3 and 1 patients.
     """
-    from mcti.evaluation import calibration, decision, roc
+    from mcti.evaluation import calibration, roc
+    from mcti.evaluation.net_benefit import net_benefit
 
     tested = _scored_on_itself(*WHOLE_MONTHS)
     risk = np.array([9.0, 0, 1, 1, 1, 1, 1])
@@ -190,7 +191,7 @@ def test_all_weighted_metrics_use_the_weights_of_the_tie_rule():
     assert np.trapezoid(true, false) == pytest.approx(0.5)
     known = calibration.weighted_status(tested, 2.0)
     np.testing.assert_allclose(known.weight, [1, 1, 0, 1.25, 1.25, 1.25, 1.25], rtol=EXACT)
-    benefit = decision.net_benefit(tested, np.zeros(7), 2.0, 0.5)  # all treated: 2/7 events, 5/7 without
+    benefit = net_benefit(tested, np.zeros(7), 2.0, 0.5)  # all treated: 2/7 events, 5/7 without
     assert _value(benefit, tested) == pytest.approx(2 / 7 - 5 / 7)
     squared = 1 / np.array([1, 1, 4 / 5, 8 / 15]) ** 2
     pairs = squared * np.array([6, 5, 3, 1])

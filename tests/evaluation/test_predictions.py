@@ -62,7 +62,7 @@ def _foreign(frame):
         (_without_a_row, "has no prediction"),
         (_twice, "more than one prediction"),
         (_foreign, "patient X is not a test patient"),
-        (lambda f: f.drop(columns="S_36"), "column 'S_36' is missing.*survival columns there: S_12;"),
+        (lambda f: f.drop(columns="S_36"), "column 'S_36' is missing.*survival columns of the file: S_12;"),
         (lambda f: f.assign(risk=np.nan), "not a finite number.*patient P"),
         (lambda f: f.assign(S_12=1.2), r"S_12 is .*1.2.*not in \[0, 1\]"),
         (lambda f: f.assign(S_12=0.4), r"S_36 is above S_12: a survival curve never rises.*patient P"),

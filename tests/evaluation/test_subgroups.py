@@ -78,4 +78,4 @@ def test_subgroups_count_only_evaluated_patients():
 def test_a_characteristic_with_one_value_gives_no_subgroup():
     patients = make_patients(20)
     patients["is_female"], patients["subtype"], patients["site"], patients["age"] = 1, "A", "S", np.nan
-    assert list(subgroups.members(patients)) == []
+    assert list(subgroups.subgroup_members(patients)) == []

@@ -1,4 +1,4 @@
-"""What all peers share: absent modalities, covariates, heads, and a Prediction as MCTI gives it."""
+"""What all comparators share: absent modalities, covariates, heads, and a Prediction as MCTI gives it."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from mcti.model.presets import ModelConfig
 
 @dataclass
 class Reading:
-    """What a peer made of a batch.
+    """Output of the body of a comparator.
 
     vector     (b, D) the patient
     attention  (b, N) weight of each patch, a row sums to 1; None where the network has no such weight
@@ -64,9 +64,9 @@ class Comparator(nn.Module, ABC):
         slides_present: Tensor | None = None,
         genes_present: Tensor | None = None,
         covariates: Tensor | None = None,
-        couplings: bool = False,  # noqa: ARG002 - MCTI's signature; a peer has no guided attention to trace
+        couplings: bool = False,  # noqa: ARG002 - MCTI's signature; a comparator has no guided attention to trace
     ) -> Prediction:
-        """Predict a batch; arguments and errors are MCTI's (mcti/model/network.py)."""
+        """Predict a batch of b patients; shapes and errors as in MCTI.forward (mcti/model/network.py)."""
         check_inputs(self.config, patches, mask, genes, slides_present=slides_present, genes_present=genes_present)
         check_covariates(self.config, covariates, len(patches))
         weight_dtype = self.survival_head.weight.dtype
@@ -103,11 +103,11 @@ class Comparator(nn.Module, ABC):
 
     @torch.no_grad()
     def init_hazard(self, hazard: Tensor) -> None:
-        """Begin near these hazards (B,) for everybody, as MCTI does."""
+        """Initialise the predicted hazards near these (B,), as MCTI does."""
         self.survival_head.bias.copy_(hazard_logits_of(hazard, self.config.head))
 
     def _critical(self, reading: Reading, mask: Tensor, slides_present: Tensor | None) -> dict[str, Tensor]:
-        """The patches with the largest attention in the place of MCTI's critical ones; none without attention."""
+        """The patches with the largest attention as the critical patches; none without attention."""
         batch, kept, config = len(mask), self.config.critical, self.config
         if reading.attention is None:
             weights, present = reading.vector.new_zeros(batch, kept), mask.new_zeros(batch, kept)

@@ -14,7 +14,7 @@ from mcti.model.transport import unbalanced
 
 
 class LateFusion(Comparator):
-    """ABMIL of the slides beside an SNN of the genes, joined by one hidden layer."""
+    """ABMIL of the slides and an SNN of the genes, joined by one hidden layer."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
@@ -25,13 +25,13 @@ class LateFusion(Comparator):
         self.join = nn.Sequential(nn.Linear(2 * config.width, config.width), nn.ReLU())
 
     def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Reading:
-        """See Comparator."""
+        """patches (b, N, D_in), mask (b, N), genes (b, G) -> vector (b, D); see Comparator."""
         slide, attention = self.pool(self.embed(patches), mask)
         return Reading(self.join(torch.cat([slide, self.hidden(genes)], 1)), attention)
 
 
 class MCAT(Comparator):
-    """Genes ask, patches answer (after Chen et al. 2021, ICCV): T gene sets attend over the patches by one head.
+    """Gene-guided co-attention (after Chen et al. 2021, ICCV): T gene sets attend over the patches by one head.
 
     The T answers and the T gene tokens pass a transformer each, are pooled by gated attention and joined.
     """
@@ -59,7 +59,7 @@ class MCAT(Comparator):
         return weights @ self.to_v(patches), weights
 
     def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Reading:
-        """See Comparator; a patch's weight is its mean over the gene sets."""
+        """patches (b, N, D_in), mask (b, N), genes (b, G) -> vector (b, D); weights are means over the gene sets."""
         gene_tokens = self.sets(genes)
         answers, weights = self.couple(self.embed(patches), mask, gene_tokens)
         pooled = [

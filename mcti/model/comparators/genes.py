@@ -29,7 +29,7 @@ class SNN(Comparator):
         self.hidden = self_normalising((genes, config.gene_width, config.width), config.gene_dropout)
 
     def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Reading:  # noqa: ARG002 - genes alone
-        """See Comparator."""
+        """patches (b, N, D_in), mask (b, N), genes (b, G) -> vector (b, D); see Comparator."""
         return Reading(self.hidden(genes))
 
 

@@ -44,7 +44,7 @@ class MeanPool(Comparator):
         )
 
     def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Reading:  # noqa: ARG002 - slides alone
-        """See Comparator; every patch has the same weight."""
+        """patches (b, N, D_in), mask (b, N), genes (b, G) -> vector (b, D); every patch has the same weight."""
         count = mask.sum(1, keepdim=True).clamp_min(1)
         return Reading(self.hidden(patches.sum(1) / count), mask / count)
 
@@ -58,5 +58,5 @@ class ABMIL(Comparator):
         self.pool = GatedAttention(config.width)
 
     def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Reading:  # noqa: ARG002 - slides alone
-        """See Comparator."""
+        """patches (b, N, D_in), mask (b, N), genes (b, G) -> vector (b, D); see Comparator."""
         return Reading(*self.pool(self.embed(patches), mask))

@@ -27,7 +27,7 @@ class TransMIL(Comparator):
         self.norm = nn.LayerNorm(config.width)
 
     def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Reading:  # noqa: ARG002 - slides alone
-        """See Comparator."""
+        """patches (b, N, D_in), mask (b, N), genes (b, G) -> vector (b, D); see Comparator."""
         source, grid = squares(mask)
         laid = self.embed(patches).gather(1, source[..., None].expand(-1, -1, self.config.width))
         laid = laid * grid[..., None]
@@ -55,10 +55,10 @@ class Pyramid(nn.Module):
 
 
 def squares(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each place of the batch's largest square comes from: mask (b, N) -> source (b, S²), grid (b, S²).
+    """Source of each cell of the largest square of the batch: mask (b, N) -> source (b, S²), grid (b, S²).
 
-    source: row of the bag at that place;  grid: True inside the patient's own square of side ceil(sqrt(N)). Present
-    rows stand first in a bag.
+    source: row of the bag in that cell;  grid: True inside the patient's own square of side ceil(sqrt(N)). Present
+    rows are the first ones of a bag.
     """
     counts = mask.sum(1).clamp_min(1)
     sides = counts.double().sqrt().ceil().long()  # (b,)

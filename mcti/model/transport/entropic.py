@@ -9,13 +9,15 @@ from mcti.model.transport.gradient import through_plan
 from mcti.model.transport.newton import newton_step
 from mcti.model.transport.plan import FLOAT32_SPREAD, FLOAT32_TOLERANCE, Plan, Problem, positive, untraced
 
-STRIDE = 5  # iterations between two looks at the error
+STRIDE = 5  # iterations between two checks of the error
 COARSER = 4.0  # entropy of a level over that of the next
 EASY = 64.0  # spread of the costs over the entropy up to which no coarser level pays
-PATIENCE = 50  # iterations before Newton steps come in between: one costs about as much as so many iterations
+PATIENCE = 50  # iterations before Newton steps come in between: one costs about as much as these
 WARM_UP = 10  # iterations on each coarser level
 FAR = 6  # coarser levels from which on each ends with a Newton step: so long a path, ten iterations a level lose it
-FINEST = 1e-12  # least entropy over the spread of the costs: below, float64 cannot tell it from exact transport
+FINEST = (
+    1e-12  # least entropy over the spread of the costs: below, float64 does not distinguish it from exact transport
+)
 
 
 @untraced
@@ -170,7 +172,7 @@ class _Scaling:
         return coupling, error
 
     def keep(self, chosen: Tensor) -> None:
-        """Go on with these items only."""
+        """Continue with these items only."""
         if bool(chosen.all()):
             return
         for name in ("energy", "item", "a", "b", "y", "u", "v", "kernel"):

@@ -77,13 +77,13 @@ def _columns(table: Tensor) -> Tensor:
     parts = table.contiguous().chunk(torch.get_num_threads())
     if len(parts) == 1:
         return solved(table.contiguous())
-    # Threads of our own, gone with the call: lapx keeps its pool, and a forked data loader waits for it for ever.
+    # A pool per call: lapx keeps its own one, on which a forked data loader would wait forever.
     with ThreadPoolExecutor(len(parts)) as pool:
         return torch.cat(list(pool.map(solved, parts)))
 
 
 def _in_range(cost: Tensor) -> Tensor:
-    """The cost as the solver wants it: float32 as it is (its potentials are float64), else float64 near 1.
+    """The cost (b, n, m) for the solver: float32 unchanged (its potentials are float64), otherwise float64 near 1.
 
     Scaled by a power of two, which changes no digit: sums of the largest float64 would overflow.
     """

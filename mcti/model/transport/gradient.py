@@ -13,7 +13,7 @@ NULL = 1e-10  # eigenvalues below belong to shifts between the two potentials, w
 def through_plan(
     cost: Tensor, coupling: Tensor, problem: Problem, *, entropy: float, softness: float, gradient: bool
 ) -> Tensor:
-    """The coupling as a function of the cost where `gradient` asks for it, else as a constant.
+    """The coupling (b, n, m): with `gradient` a function of the cost (b, n, m), otherwise a constant.
 
     softness = entropy / marginal for `unbalanced`, 0 for fixed marginals.
     """

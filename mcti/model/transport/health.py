@@ -1,4 +1,4 @@
-"""How much a coupling says: whether it stands rounding noise, how sharp it is, how different its tokens are."""
+"""Health of a coupling: stability under rounding noise, sharpness, and diversity of its tokens."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class CouplingHealth:
     moved         share of the rows' mass that goes elsewhere under the noise, 0-1; low is good. Near 1 the plan is
                   an arbitrary choice between near-identical tokens and carries nothing
     entropy       mean entropy of where a row's mass goes, over log m: 0 one column each, 1 spread evenly
-    rank_rows     effective rank of the row tokens, 1 to min(n, D); 1 = all alike
+    rank_rows     effective rank of the row tokens, 1 to min(n, D); 1 = all identical
     rank_columns  of the column tokens
     """
 

@@ -18,7 +18,7 @@ class LowRankPlan(Plan):
     """coupling = rows · diag(r) · columns', held as its factors.
 
     rows (b, n, r) and columns (b, m, r): joint masses of tokens and of the r classes they meet in, each class of mass
-    1/r. `coupling` (b, n, m) is built anew whenever it is asked for; `carry` does without, in O((n + m)·r·D).
+    1/r. `coupling` (b, n, m) is computed at each access; `carry` does not need it: O((n + m)·r·D).
     """
 
     rows: Tensor
@@ -102,7 +102,7 @@ def low_rank_points(
     2025, ICML, use the same set). A squared distance is a product of D + 2 columns, so a step costs
     O((n + m)·r·D). The last factors are rounded into the polytope (Altschuler et al. 2017, algorithm 2): uniform
     marginals hold to rounding whatever the iteration reached, and `Plan.error` is what is left.
-    Trap: the problem is not convex; this is a descent from one start, and no bound tells how far the optimum is.
+    Trap: the problem is not convex. This is a descent from one start, without a bound on the distance to the optimum.
 
     rows (b, n, D), columns (b, m, D), masks (b, n), (b, m), True = present; max_iterations: of the descent;
     tolerance: relative fall of the cost within ten iterations below which an item stops -> LowRankPlan. No gradient.

@@ -1,10 +1,10 @@
-"""Newton steps on the semi-dual of an entropic plan: they finish where Sinkhorn's iteration crawls."""
+"""Newton steps on the semi-dual of an entropic plan: they converge where Sinkhorn's iteration is slow."""
 
 import torch
 from torch import Tensor
 
 HALVINGS = 12
-LONGEST = 30.0  # first trial step in a potential, in entropies: farther out the quadratic model says nothing
+LONGEST = 30.0  # first trial step in a potential, in entropies: beyond, the quadratic model is not valid
 ASCENT = 1e-4  # share of the predicted gain that a step must bring (Armijo)
 RIDGE = 1e-3  # of the error, on eigenvalues in [0, 1]: fades as the error does, so convergence stays superlinear
 LEAST_RIDGE = 1e-13

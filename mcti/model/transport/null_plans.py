@@ -1,4 +1,4 @@
-"""Plans that know nothing: what a coupling must beat to show that it does something (ablations of the study)."""
+"""Control plans without information, for the ablations of the study."""
 
 import torch
 from torch import Tensor
@@ -7,17 +7,17 @@ from mcti.model.transport.plan import Plan
 
 
 def uniform(rows: Tensor, columns: Tensor) -> Plan:
-    """Every present row coupled with every present column alike: rows (b, n), columns (b, m) bool -> Plan, mass 1."""
+    """Equal mass between all present rows and columns: rows (b, n), columns (b, m) bool -> Plan, mass 1."""
     a, b = (mask / mask.sum(1, keepdim=True).clamp_min(1).double() for mask in (rows, columns))
     coupling = (a[:, :, None] * b[:, None, :]).float()
     return Plan(coupling, 0, torch.zeros(len(rows), device=rows.device))
 
 
 def shuffled(plan: Plan, rows: Tensor) -> Plan:
-    """The plan with its present rows dealt anew: the masses stay, who holds them does not.
+    """The plan with its present rows permuted: the set of masses is kept, their assignment to rows is not.
 
-    The order is a fixed draw, a function of n alone: training and inference meet the same one, and a patient's plan
-    does not depend on the company. rows (b, n) bool; absent rows keep their place.
+    The order is a fixed draw, a function of n alone: training and inference use the same one, and a patient's
+    plan does not depend on the batch. rows (b, n) bool; absent rows keep their position.
     """
     source = _permute(rows)
     coupling = plan.coupling.gather(1, source[..., None].expand_as(plan.coupling))
@@ -26,7 +26,7 @@ def shuffled(plan: Plan, rows: Tensor) -> Plan:
 
 
 def _permute(rows: Tensor) -> Tensor:
-    """(b, n) which row's mass each row gets."""
+    """(b, n) source row of each row's mass."""
     lots = torch.rand(rows.shape[1], generator=torch.Generator().manual_seed(rows.shape[1])).to(rows.device)
     drawn = (lots + (~rows).float()).argsort(1)  # present rows in the order of their lots, absent ones behind
     places = (~rows).float().argsort(dim=1, stable=True)  # present rows as they stand

@@ -1,4 +1,4 @@
-"""What every coupling solver takes and gives: the checked problem with its masks, and the plan."""
+"""Input and output of every coupling solver: the checked problem with its masks, and the plan."""
 
 import math
 from collections.abc import Callable
@@ -24,7 +24,7 @@ class Plan:
 
     coupling     (b, n, m) mass, float32 or float64; absent rows and columns hold none
     iterations   of the slowest item of the batch; 0 where the solver has none
-    error        (b,) how far the plan is from what was asked: for fixed marginals the largest error of a row, as a
+    error        (b,) distance of the plan from the requested one: for fixed marginals the largest error of a row, as a
                  share of the mass it should hold; for `unbalanced` a bound on the relative error of the scalings
     permutation  (b, n) column of each row, -1 for an absent row; None where the plan is no assignment
     """
@@ -81,7 +81,7 @@ class Problem:
 
     @classmethod
     def of(cls, cost: Tensor, mask_rows: Tensor | None, mask_columns: Tensor | None) -> "Problem":
-        """Check cost and masks; what stands at absent tokens is never looked at.
+        """Check cost (b, n, m) and masks; values at absent tokens are not read.
 
         Raises DataError for a cost that is not floating (b, n, m), masks of another type or shape, and a NaN or
         infinite cost between present tokens, of which it names the first.
@@ -112,13 +112,16 @@ class Problem:
         return a, b
 
     def both_or_neither(self) -> None:
-        """Raise DataError for an item that has tokens on one side only: no plan meets such marginals."""
+        """Check the sides of every item.
+
+        Raises DataError when an item has tokens on one side only: no plan meets such marginals
+        """
         lone = (self.rows.any(1) != self.columns.any(1)).nonzero()
         if len(lone):
             raise DataError(
                 "one side has no present token, the other has mass to move",
                 where=f"transport, batch item {int(lone[0])}",
-                hint="mask both sides, or take solver unbalanced, where mass may vanish",
+                hint="mask both sides, or use solver unbalanced, where mass may vanish",
             )
 
     def result_dtype(self) -> torch.dtype:
@@ -156,17 +159,19 @@ def _finite(cost: Tensor) -> None:
 
 
 def positive(**settings: float) -> None:
-    """Raise UsageError when a setting of a solver is not a positive finite number."""
+    """Check settings of a solver.
+
+    Raises UsageError when one is not a positive finite number
+    """
     for name, value in settings.items():
         if not 0 < value < float("inf"):
             raise UsageError(
-                f"{name} is {value!r}, not a positive number", where="transport", hint=f"give {name} above 0"
+                f"{name} is {value!r}, not a positive number", where="transport", hint=f"set {name} above 0"
             )
 
 
 def untraced(function: Callable[Given, Result]) -> Callable[Given, Result]:
-    """Keep torch.compile out of a function that looks at values, or loops to a tolerance: one break of the graph, not
-    dozens."""
+    """Exclude a function from torch.compile that branches on values or loops to a tolerance: one graph break."""
 
     @wraps(function)
     def run(*args: Given.args, **settings: Given.kwargs) -> Result:

@@ -1,4 +1,4 @@
-"""Entropic couplings whose marginals may lose mass: batched generalised Sinkhorn."""
+"""Entropic couplings with soft marginals: batched generalised Sinkhorn."""
 
 from typing import get_args
 
@@ -10,7 +10,7 @@ from mcti.model.transport.gradient import through_plan
 from mcti.model.transport.plan import FLOAT32_TOLERANCE, Plan, Problem, positive, untraced
 from mcti.params.architecture import EntropyMeasure
 
-STRIDE = 5  # iterations between two looks at the error
+STRIDE = 5  # iterations between two checks of the error
 LEAST = 1e-15  # softness entropy / marginal is kept in float64's reach of 1 on either side
 FARTHEST = 1e12  # cost / entropy beyond which float64 holds no digit of the exponent behind the point
 MEASURES: tuple[str, ...] = get_args(EntropyMeasure)
@@ -155,7 +155,7 @@ class _Potentials:
         return (self.x[chosen].mT + self.y[chosen] - self.energy[chosen]).exp()
 
     def keep(self, chosen: Tensor) -> None:
-        """Go on with these items only."""
+        """Continue with these items only."""
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
                 setattr(self, name, value[chosen])
