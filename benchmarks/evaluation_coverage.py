@@ -1,11 +1,11 @@
-"""Claim: the 95 % intervals of the evaluation hold the truth in 92 to 98 % of cohorts.
+"""Claim: the 95 % intervals of the evaluation contain the true value in 92 to 98 % of cohorts.
 
 Run: python benchmarks/evaluation_coverage.py [--simulations 500] [--patients 198] [--share-of-events 0.26]
 
-Each simulation makes a cohort with a known risk (exponential times, uniform censoring), deals it to five folds, and
-asks whether the interval of each metric holds its true value (the mean over 12 cohorts of 8000). `difference` is the
-paired difference in C between that risk and a noisier copy. The null line: the same risks against permuted outcomes.
-Exits with 1 when a coverage lies outside 92 to 98 %, or the mean C of the null more than 2 standard errors from 0.5.
+Each simulation draws a cohort with a known risk (exponential times, uniform censoring), splits it into five folds, and
+checks whether the interval of each metric contains its true value (the mean over 12 cohorts of 8000). `difference` is
+the paired difference in C between that risk and a noisier copy. The null line: the same risks with permuted outcomes.
+Exits with 1 when a coverage is outside 92 to 98 %, or the mean C of the null more than 2 standard errors from 0.5.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""Claim: the linear baselines reach the published bar on the real cohorts of ../shared/data/tcga.
+"""Claim: the linear baselines reach the published reference on the real cohorts of ../shared/data/tcga.
 
 Run: python benchmarks/evaluation_linear.py [--repeats 4] [--cohort brca nsclc]
 
-The bar (data/README.md there): ridge Cox on PCA-30 genes, PCA-20 of the bags' mean and sd, age, sex, subtype, untuned,
-4x5 folds, random [grouped by tissue source site], mean of folds: BRCA .645 [.626], NSCLC .606 [.585]. Ours brings the
-components to unit variance and chooses the penalty inside the training part. The encoder of these slide features was
-pretrained on TCGA itself: transductive. Prints the mean of folds (as the bar) and the pair-weighted C (our estimate),
-and exits with 1 where a mean lies more than .02 below the bar.
+Reference (data/README.md there): ridge Cox on PCA-30 genes, PCA-20 of the bags' mean and sd, age, sex, subtype, not
+tuned, 4x5 folds, random [grouped by tissue source site], mean of folds: BRCA .645 [.626], NSCLC .606 [.585]. Our
+baseline scales the components to unit variance and chooses the penalty inside the training part. The encoder of these
+slide features was pretrained on TCGA itself (transductive). Prints the mean of folds (as the reference) and the
+pair-weighted C (our estimate), and exits with 1 where a mean is more than .02 below the reference.
 """
 
 import argparse

@@ -20,7 +20,7 @@ from benchmarks.slides_memory import write_slide
 from mcti.params import ExtractParams
 from mcti.slides import encoder_protocol, encoders, features, probe
 from mcti.steps.extract import extract
-from tests.slides.test_encoders import torch_lite0  # the network in plain torch, the oracle of the tests
+from tests.slides.torch_lite0 import torch_lite0
 
 _TILE, _BATCH = 256, 64
 _MPP = 0.25  # of the slide that slides_memory makes
@@ -63,13 +63,13 @@ def lite0(slide: Path, tiles: list[np.ndarray], rounds: int) -> None:
         with tempfile.TemporaryDirectory() as out:
             took = cpu(extract, slide, params, Path(out))[0]
             numbers, corners = features.read(Path(out, "S.h5"))
-        assert corners is not None, "extract writes coordinates"
+        assert corners is not None, "extraction writes coordinates"
         rate = len(corners) / took
         over_encoder.append(rate / (len(tiles) / cpu(encoder.encode, tiles)[0]))
         took, plain = cpu(plain_loop, slide, corners[:_BATCH])
         over_plain.append(rate / (len(plain) / took))
         gaps.append(float(np.abs(plain - numbers[:_BATCH]).max()))
-    print(f"lite0, {len(corners)} tiles, extraction over the encoder alone: {summary(over_encoder)}, {load()}")
+    print(f"lite0, {len(numbers)} tiles, extraction over the encoder alone: {summary(over_encoder)}, {load()}")
     peer = f"OpenSlide {openslide.__library_version__} + torch {torch.__version__} eager"
     print(f"lite0, extraction over {peer}: {summary(over_plain)}x, largest gap {max(gaps):.1e}, {load()}")
 

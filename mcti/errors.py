@@ -1,7 +1,7 @@
-"""What can go wrong, as one line a person can act on and an object a program can read.
+"""Errors with three parts: what is wrong, where, and a hint how to fix it.
 
-Every error names what is wrong, where, and how to mend it. The command line turns it into an exit code; a traceback
-is shown for our own defects only.
+The command line prints an error as one line, or as a JSON object, and turns it into an exit code. A traceback is
+printed only for defects in mcti.
 """
 
 import difflib
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 
 class MctiError(Exception):
-    """An error with an address: what is wrong, where it stands, how to mend it.
+    """An error with location and hint; rendered as `WHAT in WHERE: HINT`.
 
     Subclasses carry the exit code of the command line (docs/cli.md).
     """
@@ -29,18 +29,18 @@ class MctiError(Exception):
         return self.what + (f" in {self.where}" if self.where else "") + (f": {self.hint}" if self.hint else "")
 
     def with_patient(self, patient_id: str) -> Self:
-        """The same error that also says whose it is; one that does already stays as it was."""
+        """The same error with the patient in its location; unchanged where the location names the patient already."""
         named = f"patient {patient_id}"
         where = self.where if named in self.where else ", ".join(part for part in (self.where, named) if part)
         return type(self)(self.what, where, self.hint)
 
     def as_dict(self) -> dict[str, str]:
-        """The error as the command line prints it under `--json`."""
+        """The error object that the command line prints with `--json`."""
         return {"code": self.code, "message": self.what, "where": self.where, "hint": self.hint}
 
 
 class UsageError(MctiError):
-    """The command or a parameter is wrong: nothing was read yet."""
+    """A command, flag or setting is wrong; no input was read."""
 
     exit_code, code = 2, "usage"
 
@@ -52,13 +52,13 @@ class DataError(MctiError):
 
 
 class OperationalError(MctiError):
-    """The machine or a service is in the way: no server, no room, no permission, no GPU."""
+    """The machine or a service prevents the operation: server, disk space, permission or GPU unavailable."""
 
     exit_code, code = 4, "environment"
 
 
 def service_hint(variable: str) -> str:
-    """What to do about a service that does not answer at the address in `variable`; on a cluster there is no stack."""
+    """A hint for a service that does not respond at the address in `variable`; a cluster has no one-machine stack."""
     if os.environ.get("KUBERNETES_SERVICE_HOST"):  # Kubernetes sets it in every pod
         return f"check that its pod runs, that {variable} names its Service, and the NetworkPolicies"
     host = urlsplit(os.environ.get(variable, "")).hostname
@@ -68,27 +68,27 @@ def service_hint(variable: str) -> str:
 
 
 class Rejected(MctiError):
-    """A promotion gate said no."""
+    """A promotion gate rejected the version."""
 
     exit_code, code = 10, "rejected"
 
 
 class NotEnoughEvidence(MctiError):
-    """A promotion gate could not tell."""
+    """The data do not suffice for a decision of a promotion gate."""
 
     exit_code, code = 11, "not-enough-evidence"
 
 
 def format_own_warnings() -> None:
-    """From here on in this process a warning of ours is one line for people; those of libraries keep file and line."""
-    usual = warnings.formatwarning
+    """Print warnings of mcti as one line without file and line number; those of libraries keep them."""
+    default_format = warnings.formatwarning
 
     def plain(
         message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
     ) -> str:
         if category.__module__.partition(".")[0] == "mcti":
             return f"warning: {message}\n"
-        return usual(message, category, filename, lineno, line)
+        return default_format(message, category, filename, lineno, line)
 
     warnings.formatwarning = plain
 

@@ -1,7 +1,7 @@
 """Plain log lines on stderr: `2026-11-29T10:00:00Z INFO train: 120 of 400 steps, 3.1 steps/s, 1 min 30 s left`.
 
-Every module logs to `logging.getLogger(__name__)`, below the logger `mcti`. Nothing is shown until `begin` was called:
-by a task of a pipeline (task.py), by the command line without a terminal, and by the workers of either.
+Every module logs to `logging.getLogger(__name__)`, below the logger `mcti`. Nothing is printed before `begin`
+is called: by a pipeline task (task.py), by the command line without a terminal, and by their worker processes.
 """
 
 import logging
@@ -27,16 +27,16 @@ _names: list[str] = []
 _SECRET_VARIABLE = re.compile(r"(PASSWORD|PASSWD|SECRET|TOKEN|SECRET_ACCESS_KEY|API_KEY)$")
 _IN_ADDRESS = re.compile(r"(://[^/\s:@]*:)[^/\s@]+(?=@)")
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_SHORTEST_SECRET = 4  # a shorter value would also be found inside ordinary words and numbers
+_SHORTEST_SECRET = 4  # a shorter value would also match inside ordinary words and numbers
 
 
 def is_first_process() -> bool:
-    """Whether this process writes for all: of those that torchrun starts, the first alone."""
+    """Whether this process writes the output: of the processes of torchrun, only the first."""
     return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
 
 def level() -> str:
-    """The lowest level that is shown, as MCTI_LOG_LEVEL sets it.
+    """The lowest level that is printed, from MCTI_LOG_LEVEL.
 
     Raises
         UsageError: no such level.
@@ -48,7 +48,7 @@ def level() -> str:
 
 
 def begin(lowest: str | None = None) -> None:
-    """Show the lines of this process from here on; of several equal processes the first alone.
+    """Print the log lines of this process from now on; of the processes of torchrun, only those of the first.
 
     lowest  the level; None: that of MCTI_LOG_LEVEL
     """
@@ -76,7 +76,7 @@ def end() -> None:
 
 @contextmanager
 def enabled(*, unless: bool) -> Iterator[None]:
-    """Show the lines inside, as `begin` does; on a terminal (`unless`) a bar takes their place."""
+    """Print the log lines inside, unless `unless` is true: a terminal has a progress bar instead."""
     if unless or active():
         yield
         return
@@ -88,19 +88,19 @@ def enabled(*, unless: bool) -> Iterator[None]:
 
 
 def quiet_libraries() -> None:
-    """Other packages log from WARNING on, and a warning of any package is one line of the log."""
+    """Set the level of other packages to WARNING, and log a Python warning as one line."""
     logging.getLogger().setLevel(logging.WARNING)
     warnings.showwarning = _log_warning
 
 
 def name_process(name: str) -> None:
-    """The lines of this process carry this name, outside every `step`."""
+    """Set the name in the lines of this process outside every `step`."""
     _names[:] = [name]
 
 
 @contextmanager
 def step(name: str) -> Iterator[None]:
-    """The lines written inside carry this name."""
+    """Set the name in the lines that are logged inside."""
     _names.append(name)
     try:
         yield
@@ -109,12 +109,12 @@ def step(name: str) -> Iterator[None]:
 
 
 def state() -> tuple[bool, bool, tuple[str, ...]]:
-    """What a worker process needs to log as this one does; see `join`."""
+    """The state that a worker process needs to log like this process; see `join`."""
     return active(), warnings.showwarning is _log_warning, tuple(_names)
 
 
 def join(parent: tuple[bool, bool, tuple[str, ...]]) -> None:
-    """Log as the parent process does, which gave its `state`."""
+    """Log like the parent process, whose `state` this is."""
     shown, in_task, names = parent
     _names[:] = names
     if shown:
@@ -146,7 +146,7 @@ class _Line(logging.Formatter):
 
 
 class _Stderr(logging.StreamHandler[Any]):
-    """Writes to whatever `sys.stderr` is when a line comes: it may have been replaced since."""
+    """A handler that looks up `sys.stderr` for every line: it may have been replaced since."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)

@@ -1,4 +1,4 @@
-"""How far a long step is: rate and remaining time, and a log line now and then."""
+"""Progress of a long step: rate, remaining time, and log lines at an interval."""
 
 import logging
 import time
@@ -12,20 +12,20 @@ _WINDOW_SECONDS = 60.0
 _WINDOW_ITEMS = 16
 _SAMPLE_SECONDS = 0.5
 _LEAST_SECONDS = 2.0
-"""A rate over a shorter span says nothing: workers that start together report their first items at about one time."""
+"""A rate over a shorter span is unreliable: workers that start together report their first items at the same time."""
 
 _log = logging.getLogger(__name__)
 
 
 class Progress(Protocol):
-    """What a step reports to."""
+    """The callable to which a step reports its progress."""
 
     def __call__(self, done: float, total: float, unit: str, detail: str = "", restored: float = 0, /) -> None:
         """`done` of `total` items are finished.
 
         unit        what is counted, e.g. "steps"
-        detail      what else there is to say, e.g. "loss 0.52"
-        restored    how many of `done` were not made by this process: they lay in a checkpoint, a study or a folder
+        detail      further text, e.g. "loss 0.52"
+        restored    how many of `done` were restored from a checkpoint, a study or a folder
         """
 
 

@@ -1,7 +1,7 @@
-"""Patient ids kept out of what leaves: with `--redact` (or MCTI_REDACT=1) each becomes the SHA-256 of itself.
+"""Redaction of patient ids: with `--redact` (or MCTI_REDACT=1) each id in the output is replaced by its SHA-256.
 
-The hash is the one by which a registered model knows its patients (`registry/ensemble.py`), so that redacted tables
-still join with each other and with the registry. An id that can be guessed can be found from its hash by guessing.
+A registered model stores the same hashes (`registry/ensemble.py`), so that redacted tables can be joined with each
+other and with the registry. An id that can be guessed can be recovered from its hash by guessing.
 """
 
 import hashlib
@@ -12,22 +12,22 @@ from typing import Any
 
 VARIABLE = "MCTI_REDACT"
 _NAMED = re.compile(r"(patients? ['\"]?)([^\s'\"(),:;]*\d[^\s'\"(),:;]*)")
-"""`patient P-0041` in a sentence of ours; an id without a digit is found only when its table was read before."""
+"""`patient P-0041` in a message; an id without a digit is recognised only if its table was read before."""
 
 _PIECES = re.compile(r"[^\W_]+|[\W_]")
-"""Letters and digits together, everything else one by one."""
+"""Runs of letters and digits, and every other character alone."""
 
 _registered: dict[str, int] = {}
-"""Ids with the number of their pieces; none that is a bare number."""
+"""Registered ids with the number of their pieces; purely numeric ids are excluded."""
 
 
 def active() -> bool:
-    """Whether ids are to be hidden; the environment carries it to the processes that this one starts."""
+    """Whether ids are redacted; child processes inherit this from the environment."""
     return os.environ.get(VARIABLE) == "1"
 
 
 def enable() -> None:
-    """From here on, in this process and those it starts."""
+    """Redact ids in this process and its child processes from now on."""
     os.environ[VARIABLE] = "1"
 
 
@@ -37,23 +37,23 @@ def hashed(patient_id: str) -> str:
 
 
 def redact_id(patient_id: str) -> str:
-    """The id as it may leave: itself, or its hash."""
+    """The id for output: unchanged, or its hash."""
     return hashed(patient_id) if active() else patient_id
 
 
 def register_ids(ids: Iterable[str]) -> None:
-    """Ids that a table brought in, so that `text` finds them anywhere: of patients, and of slides, which may be called
-    after a person without holding the patient's id."""
+    """Register the ids of a table, so that `text` recognises them everywhere: of patients, and of slides, whose names
+    may identify a person without containing the patient's id."""
     if active():
         _registered.update(_counted(ids))
 
 
 def text(sentence: str, also: Iterable[str] = ()) -> str:
-    """A line for people, a log, a page or a name of a file as it may leave: every id that is known, or named as a
-    patient's, also within a longer word (`P-0041.h5`; `P-0041-DX1` of a slide whose table was not read).
+    """A message, log line, report or file name for output: every registered id, and every id after the word `patient`,
+    is redacted, also within a longer word (`P-0041.h5`; `P-0041-DX1` of a slide whose table was not read).
 
-    An id that is a bare number is found only where it is named as a patient's: 17 may be a count.
-    also  ids that need not be remembered
+    A purely numeric id is recognised only after the word `patient`: 17 may be a count.
+    also  further ids, which are not registered
     """
     if not active():
         return sentence
@@ -71,7 +71,7 @@ def text(sentence: str, also: Iterable[str] = ()) -> str:
 
 
 def tree(value: Any, *, named: bool = False) -> Any:
-    """A JSON value as it may leave; named: it stands under a key of patients, so that a text in it is an id."""
+    """A JSON value for output; named: it belongs to a key of patients, so that each text in it is an id."""
     if not active():
         return value
     if isinstance(value, Mapping):

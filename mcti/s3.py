@@ -1,8 +1,8 @@
-"""Objects behind `s3://bucket/key` addresses: read, write on a condition, list, read in parts; refusals in plain words.
+"""Objects at `s3://bucket/key` addresses: read, conditional write, list, read of ranges; errors with a hint.
 
-The only module that makes a client of boto3. Credentials and endpoint come from the environment alone
-(AWS_ENDPOINT_URL_S3, AWS_SHARED_CREDENTIALS_FILE, AWS_PROFILE, a pod's service account, …), so no secret passes through
-our settings.
+This is the only module that creates a boto3 client. Credentials and endpoint come from the environment only
+(AWS_ENDPOINT_URL_S3, AWS_SHARED_CREDENTIALS_FILE, AWS_PROFILE, a pod's service account, …), so the settings contain no
+secret.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ class NotFound(DataError):
 
 
 class Conflict(OperationalError):
-    """A conditional write came second: somebody else wrote the object first."""
+    """A conditional write failed: another process changed the object first."""
 
 
 def split_address(location: str) -> tuple[str, str]:
@@ -38,7 +38,7 @@ def split_address(location: str) -> tuple[str, str]:
 
 
 def get(location: str) -> tuple[bytes, str]:
-    """Bytes and etag of one object; the etag is what `put(only_if_etag=…)` wants.
+    """Bytes and etag of one object; pass the etag to `put(only_if_etag=…)`.
 
     Raises
         DataError: there is no such object.
@@ -50,7 +50,11 @@ def get(location: str) -> tuple[bytes, str]:
 
 
 def put(location: str, body: bytes, *, only_if_absent: bool = False, only_if_etag: str = "") -> str:
-    """Write one object; the new etag. With a condition, `Conflict` when somebody else wrote or deleted it first."""
+    """Write one object; returns the new etag.
+
+    Raises
+        Conflict: the condition does not hold: another process wrote or deleted the object.
+    """
     bucket, key = split_address(location)
     condition = {"IfNoneMatch": "*"} if only_if_absent else {"IfMatch": only_if_etag} if only_if_etag else {}
     with service(location), _deleted_is_conflict(location, bool(only_if_etag)):
@@ -93,14 +97,14 @@ def size(location: str) -> int:
 
 
 def remove(location: str) -> None:
-    """Delete an object; nothing there is fine, too."""
+    """Delete an object, if it exists."""
     bucket, key = split_address(location)
     with service(location):
         client().delete_object(Bucket=bucket, Key=key)
 
 
 def upload(path: str, location: str) -> None:
-    """Copy a local file of any size to an object; it appears whole or not at all."""
+    """Copy a local file of any size to an object, atomically."""
     bucket, key = split_address(location)
     with service(location, many=True):
         client().upload_file(path, bucket, key)
@@ -114,9 +118,10 @@ def download(location: str, path: str) -> None:
 
 
 def has_versioning(location: str) -> bool | None:
-    """Whether the bucket of an s3:// address keeps what is overwritten or deleted; None where we may not ask.
+    """Whether the bucket of an s3:// address is versioned; None without the right to read this.
 
-    Raises OperationalError when S3 is in the way.
+    Raises
+        OperationalError: S3 is unavailable.
     """
     from botocore.exceptions import ClientError
 
@@ -131,10 +136,10 @@ def has_versioning(location: str) -> bool | None:
 
 
 def ensure_bucket(name: str, *, versioned: bool = False) -> None:
-    """Make the bucket unless it is there; versioned: it keeps what an overwrite or a deletion hides.
+    """Create the bucket if it does not exist; versioned: enable versioning.
 
     Raises
-        OperationalError: S3 does not answer, or refuses the credentials.
+        OperationalError: S3 does not respond, or refuses the credentials.
     """
     with service(f"s3://{name}", many=True):
         if name not in {bucket["Name"] for bucket in client().list_buckets()["Buckets"]}:
@@ -144,7 +149,7 @@ def ensure_bucket(name: str, *, versioned: bool = False) -> None:
 
 
 def client() -> Any:
-    """The S3 client that the environment describes now; one per description, since making one takes 0.3 s."""
+    """The S3 client for the current environment variables; cached, since creating one takes 0.3 s."""
     return _client(tuple(os.environ.get(name, "") for name in _CLIENT_ENVIRONMENT))
 
 
@@ -166,42 +171,42 @@ def _client(environment: tuple[str, ...]) -> Any:  # noqa: ARG001  (the key of t
     retries = {"total_max_attempts": _attempts(), "mode": "standard"}
     session = boto3.Session()
     keys = session.get_credentials()
-    # As of a Secret made from a file that ends with a line break; boto3 says then that S3 does not answer.
+    # A Secret made from a file may end with a line break; boto3 then reports that S3 does not respond.
     if keys and re.search(r"\s", f"{keys.access_key}{keys.secret_key}"):
-        raise OperationalError("a key of S3 holds a line break or blank", _whose_keys(), "write the key alone")
+        raise OperationalError("a key of S3 contains a line break or blank", _source_of_keys(), "write only the key")
     config = Config(retries=retries, connect_timeout=_CONNECT_SECONDS, read_timeout=_SILENT_SECONDS)
     return session.client("s3", config=config)
 
 
 def _attempts() -> int:
-    """Tries of one request: 4 last some seconds, enough for a person; a task of a cluster sets AWS_MAX_ATTEMPTS higher.
+    """Attempts of one request: 4 take some seconds; a task of a cluster sets AWS_MAX_ATTEMPTS higher.
 
     Raises
-        OperationalError: the variable holds no whole number above 0.
+        OperationalError: the variable is no whole number above 0.
     """
     text = os.environ.get("AWS_MAX_ATTEMPTS") or "4"
     if not re.fullmatch(r"[1-9]\d{0,3}", text):
-        raise OperationalError(f"{text!r} is not a number of tries", "AWS_MAX_ATTEMPTS", "write a whole number from 1")
+        raise OperationalError(f"{text!r} is no number of attempts", "AWS_MAX_ATTEMPTS", "write a whole number from 1")
     return int(text)
 
 
 def longest_wait() -> float:
-    """Seconds after which a request that gets no answer is given up: every try, and the pauses that double between."""
-    tries = _attempts()
-    pauses = sum(min(2.0**number, _LONGEST_PAUSE_SECONDS) for number in range(tries - 1))
-    return tries * (_CONNECT_SECONDS + _SILENT_SECONDS) + pauses
+    """Seconds after which a request without a response is abandoned: all attempts, and the doubling pauses between."""
+    attempts = _attempts()
+    pauses = sum(min(2.0**number, _LONGEST_PAUSE_SECONDS) for number in range(attempts - 1))
+    return attempts * (_CONNECT_SECONDS + _SILENT_SECONDS) + pauses
 
 
 @contextlib.contextmanager
 def service(location: str, *, many: bool = False) -> Iterator[None]:
-    """Turn what S3 or its client refuses into an MctiError that names the address and the mend; log a long wait.
+    """Translate errors of S3 and its client into an MctiError with address and hint; log long waits.
 
-    many    the body makes several requests, or moves an object of any size: it may last longer than one request
+    many    the body sends several requests, or transfers an object of any size: it may take longer than one request
     """
     from botocore import exceptions
 
     longest = longest_wait()
-    # Without the key, which may hold a patient's id.
+    # Without the key of the object, which may contain a patient's id.
     server = urlsplit(os.environ.get("AWS_ENDPOINT_URL_S3", "")).netloc.rpartition("@")[2] or "AWS"
     try:
         with log_while_waiting(
@@ -221,16 +226,16 @@ def _refusal(code: str, location: str) -> MctiError:
     if code in {"NoSuchKey", "404", "NoSuchBucket"}:
         return NotFound("no such object", location, "check the address")
     if code in {"PreconditionFailed", "412", "ConditionalRequestConflict"}:
-        return Conflict("somebody else wrote first", location, "read again and retry")
+        return Conflict("another process wrote first", location, "read again and retry")
     if code in {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "403"}:
         return OperationalError(
-            f"S3 refused the credentials ({code})", location, f"check {_whose_keys()} and their rights"
+            f"S3 refused the credentials ({code})", location, f"check {_source_of_keys()} and their rights"
         )
-    mends = {
-        "RequestTimeTooSkewed": "set the clock of this machine right",
+    hints = {
+        "RequestTimeTooSkewed": "correct the clock of this machine",
         "InternalError": "see the log of the service (of mcti stack: .stack/logs); its disk may be full",
     }
-    return OperationalError(f"S3 answered {code}", location, mends.get(code, "see the log of the service"))
+    return OperationalError(f"S3 answered {code}", location, hints.get(code, "see the log of the service"))
 
 
 def _keys_hint() -> str:
@@ -239,8 +244,8 @@ def _keys_hint() -> str:
     return "start the stack (mcti stack up) or set AWS_PROFILE"
 
 
-def _whose_keys() -> str:
-    """Where the keys come from, for people; never the keys."""
+def _source_of_keys() -> str:
+    """Where the keys come from, as text; never the keys."""
     if os.environ.get("AWS_ACCESS_KEY_ID"):
         return "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     file = os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials"

@@ -1,6 +1,6 @@
-"""Where bytes live: local paths, `s3://` addresses and versions in DVC's remote (`pinned`); whole files or nothing.
+"""Files at local paths, `s3://` addresses and versions in DVC's remote (`pinned`); writes are atomic.
 
-A step takes a `Location` and need not know which of them it is; what only an object can do stands in mcti/s3.py.
+A step accepts a `Location` of each of these types. Operations that only objects have are in mcti/s3.py.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ Location = str | os.PathLike[str]
 """A local path, an `s3://bucket/key` address or a `dvc+s3://` one. A string: `Path("s3://b/k")` loses a slash."""
 
 _OS_ERRORS = {
-    errno.ENOSPC: ("no room on the disk", "free some space and run the same command again: finished work is kept"),
+    errno.ENOSPC: ("the disk is full", "free some space and run the same command again: finished work is kept"),
     errno.EDQUOT: (
         "the disk quota is used up",
         "free some space and run the same command again: finished work is kept",
@@ -50,7 +50,7 @@ def join(location: Location, *names: str) -> str:
 
 
 def translate_os_error(error: OSError, where: Location | None = None) -> MctiError:
-    """The error a person can act on for what the operating system said."""
+    """An OSError as an MctiError with location and hint."""
     location = str(where or error.filename or "")
     if isinstance(error, FileNotFoundError):
         return DataError("no such file or folder", location, "check the path")
@@ -62,7 +62,12 @@ def translate_os_error(error: OSError, where: Location | None = None) -> MctiErr
 
 @contextlib.contextmanager
 def translating_os_errors(where: Location | None = None) -> Iterator[None]:
-    """Turn an OSError of the body into an MctiError that names the place and the mend."""
+    """Translate an OSError of the body into an MctiError with location and hint.
+
+    Raises
+        DataError: a file or folder does not exist, or has the wrong type.
+        OperationalError: every other OSError, such as a full disk or a missing permission.
+    """
     try:
         yield
     except OSError as error:
@@ -71,13 +76,13 @@ def translating_os_errors(where: Location | None = None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(out: Location) -> Iterator[Path]:
-    """A draft beside `out` (a file or a folder) that takes its place when the body ends well, and is gone when not.
+    """A draft beside `out` (a file or a folder) that replaces `out` when the body succeeds, and is deleted otherwise.
 
-    A reader sees the old result or the new one, never a part. A draft left by a killed process is thrown away.
+    A reader sees the old result or the new one, never a part. The draft of a killed process is deleted by the next one.
     The body creates the draft as a file, or as a folder with `draft.mkdir()`.
 
     Raises
-        OperationalError: the place cannot be written, or the disk is full.
+        OperationalError: `out` cannot be written, or the disk is full.
     """
     target = Path(out)
     draft = target.parent / f".{target.name}.draft"
@@ -93,7 +98,7 @@ def replacing(out: Location) -> Iterator[Path]:
 
 
 def write_text(out: Location, text: str) -> None:
-    """`text` as UTF-8 to `out`, whole or not at all."""
+    """Write `text` as UTF-8 to `out`, atomically."""
     if is_s3(out):
         s3.put(os.fspath(out), text.encode())
         return
@@ -102,7 +107,7 @@ def write_text(out: Location, text: str) -> None:
 
 
 def write_json(out: Location, value: object) -> None:
-    """`value` as indented JSON with sorted keys, whole or not at all; the same value gives the same bytes."""
+    """Write `value` as indented JSON with sorted keys, atomically; the same value gives the same bytes."""
     write_text(out, to_json(value))
 
 
@@ -120,13 +125,11 @@ def read_json(location: Location) -> Any:
     try:
         return json.loads(read_bytes(location))
     except ValueError as error:
-        raise DataError(
-            f"not a JSON document ({error})", str(location), "write it anew with the step it comes from"
-        ) from error
+        raise DataError(f"not a JSON document ({error})", str(location), "run the step that writes it again") from error
 
 
 def read_bytes(location: Location) -> bytes:
-    """All bytes of a file or an object; those of a pinned one are held against its MD5."""
+    """All bytes of a file or an object; a pinned object is checked against its MD5."""
     if pinned.is_pinned(location):
         return pinned.read(os.fspath(location), read_bytes)
     if is_s3(location):
@@ -154,8 +157,8 @@ def local_copy(location: Location, cache_dir: Location | None = None) -> Iterato
     The copy is deleted at the end; it is staged below `cache_dir` (default: the system's temporary folder).
 
     Raises
-        DataError: nothing is there.
-        OperationalError: the service or the disk is in the way.
+        DataError: no such file or object.
+        OperationalError: the service is unavailable, or the disk is full.
     """
     if not is_s3(location):
         if not Path(location).exists():
@@ -181,7 +184,7 @@ def text_md5(text: str) -> str:
 
 
 def tree_md5(path: Location) -> str:
-    """One MD5 over a file, or over names and contents of all files below a folder (hidden ones left out)."""
+    """One MD5 of a file, or of the names and contents of all files below a folder (hidden files excluded)."""
     root = Path(path)
     if not root.is_dir():
         return md5(root)
@@ -203,7 +206,7 @@ def size(location: Location) -> int:
     """Bytes of a file, or of all objects at an address.
 
     Raises
-        DataError: nothing is there.
+        DataError: no such file or object.
     """
     if not is_s3(location):
         with translating_os_errors(location):
@@ -215,7 +218,7 @@ def size(location: Location) -> int:
 
 
 def _objects(location: Location) -> list[str]:
-    """The `s3://` addresses of the objects that hold what lies at an address."""
+    """The `s3://` addresses of the objects that store the files of an address."""
     if not pinned.is_pinned(location):
         return addresses(location)
     return [version.object for version in pinned.files(os.fspath(location), read_bytes).values()]
@@ -225,13 +228,13 @@ def download(location: Location, folder: Location) -> Path:
     """Copy what is at an address into `folder`, under its own name; the copy's path.
 
     Raises
-        DataError: nothing is there.
+        DataError: no such file or object.
     """
     return _download(location, Path(folder))
 
 
 def remove(location: Location) -> None:
-    """Delete a file or an object; nothing there is fine, too."""
+    """Delete a file or an object, if it exists."""
     if not is_s3(location):
         with translating_os_errors(location):
             Path(location).unlink(missing_ok=True)
@@ -240,7 +243,7 @@ def remove(location: Location) -> None:
 
 
 def upload(path: Location, location: Location) -> None:
-    """Copy a local file of any size to an object; it appears whole or not at all."""
+    """Copy a local file of any size to an object, atomically."""
     with translating_os_errors(path):
         s3.upload(os.fspath(path), os.fspath(location))
 
@@ -265,7 +268,7 @@ def _download(location: Location, folder: Path) -> Path:
 
 
 def _download_version(address: str, folder: Path) -> Path:
-    """As `_download`; each file is held against its MD5 before anybody sees it."""
+    """As `_download`; each file is checked against its MD5."""
     root = folder / address.rstrip("/").rpartition("/")[2]
     for name, version in pinned.files(address, read_bytes).items():
         target = root / name if name else root
@@ -289,7 +292,7 @@ def _sync(path: Path) -> None:
 
 
 def _swap(draft: Path, target: Path) -> None:
-    # rename() cannot replace a folder that is not empty, so the old one steps aside first.
+    # rename() cannot replace a folder that is not empty, so the old one is renamed first.
     old = target.parent / f".{target.name}.old"
     _remove(old)
     if target.is_dir():

@@ -1,4 +1,4 @@
-"""A task of a pipeline, seen as a process: its first and last line in the log, and how an error ends it.
+"""A pipeline task as a process: the first and last line of its log, and its end after an error.
 
 `mcti/__init__.py` calls `begin` when this process executes a component, before anything heavy is imported.
 """
@@ -18,13 +18,13 @@ from mcti.errors import MctiError
 from mcti.progress import format_duration
 
 INTERRUPTED = 130
-"""Exit code of a command or task that was stopped; as of a shell's child that ended by SIGINT."""
+"""Exit code of a command or task that was stopped: that of a process that ended by SIGINT."""
 
 AGAIN = "run the same command again: finished work is kept"
 _FUNCTION = "--function_to_execute"
 _log = logging.getLogger(__name__)
 _reported: list[str] = []
-"""What was logged as an end already: a step's last line or an error. Without one, the end of the process is logged."""
+"""Last lines that were logged already: of a step, or an error. Without one, the end of the process is logged."""
 
 
 class Interrupted(MctiError):
@@ -54,7 +54,7 @@ def begin(name: str) -> None:
 
 
 def version() -> str:
-    """`mcti 0.1.0, commit 1a2b…, image NAME@sha256:…`; what is not known is left out."""
+    """`mcti 0.1.0, commit 1a2b…, image NAME@sha256:…`; unknown parts are omitted."""
     commit, image = os.environ.get("MCTI_COMMIT"), os.environ.get("MCTI_IMAGE")
     parts = [f"mcti {mcti.__version__}", commit and f"commit {commit}", image and f"image {image}"]
     return ", ".join(part for part in parts if part)
@@ -67,7 +67,7 @@ def log_end(message: str) -> None:
 
 
 def to_mcti_error(error: BaseException) -> MctiError:
-    """Any exception as one line with an exit code: an MctiError as it is, trouble of the system explained."""
+    """Any exception as an MctiError with an exit code; an OSError is translated, an MctiError is returned unchanged."""
     if isinstance(error, MctiError):
         return error
     if isinstance(error, OSError):
@@ -80,12 +80,12 @@ def to_mcti_error(error: BaseException) -> MctiError:
 
 
 def _fail(error_type: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """The hook of a process that ends by an exception."""
+    """The excepthook of a task: logs the error as one line and exits with its exit code."""
     shown = to_mcti_error(error)
-    logs.begin("ERROR")  # does nothing, unless MCTI_LOG_LEVEL itself is what is wrong
+    logs.begin("ERROR")  # has an effect only where MCTI_LOG_LEVEL itself is invalid
     if shown.code == "defect" or logging.getLogger("mcti").isEnabledFor(logging.DEBUG):
         sys.__excepthook__(error_type, error, trace)
-    # A pause is no success of a task: its outputs are not there.
+    # A pause is no success of a task: its outputs do not exist.
     code = shown.exit_code or INTERRUPTED
     _reported.append(str(shown))
     _log.error("%s (exit code %d)", shown, code)

@@ -1,6 +1,6 @@
-"""Lines about a wait for a service: what for, for how long already, and when it ends.
+"""Log lines during a wait for a service: its subject, its duration and its end.
 
-A person who sees nothing cannot tell a wait from a hang, and libraries that repeat a request do so without a word.
+Without them a user cannot distinguish a wait from a hang: libraries that repeat a request log nothing.
 """
 
 import contextlib
@@ -10,17 +10,17 @@ import time
 from collections.abc import Callable, Iterator
 
 LOG_INTERVAL_SECONDS = 30.0
-"""Below the minute after which somebody asks whether anything still happens."""
+"""Interval of the lines: shorter than a minute, so that a wait is visible early."""
 
 _log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
 def log_while_waiting(subject: str, ends: float | str) -> Iterator[None]:
-    """Log a line every half minute while the body waits for `subject`; none when it is done sooner.
+    """Log a line every half minute while the body waits for `subject`; none for a shorter wait.
 
-    ends    seconds after which the wait ends by itself, or a sentence about what ends it
-    The lines are warnings: without a log they go to standard error as they are.
+    ends    seconds after which the wait ends, or a sentence about its end
+    The lines are warnings: without a log they are printed to standard error.
     """
     started = time.monotonic()
 
@@ -34,7 +34,7 @@ def log_while_waiting(subject: str, ends: float | str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def call_periodically(act: Callable[[], None], seconds: float) -> Iterator[None]:
-    """Call `act` every so many seconds, in a thread of its own, while the body runs; first after one wait."""
+    """Call `act` at an interval of `seconds` in a separate thread while the body runs; first after one interval."""
     over = threading.Event()
 
     def repeat() -> None:

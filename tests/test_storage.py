@@ -45,7 +45,7 @@ def test_a_draft_of_a_killed_process_is_thrown_away(tmp_path):
 @pytest.mark.parametrize(
     ("number", "error_class", "words"),
     [
-        (errno.ENOSPC, OperationalError, "no room on the disk"),
+        (errno.ENOSPC, OperationalError, "the disk is full"),
         (errno.EROFS, OperationalError, "read-only"),
         (errno.EACCES, OperationalError, "permission denied"),
         (errno.ENOENT, DataError, "no such file"),
@@ -60,7 +60,7 @@ def test_an_error_of_the_system_gets_location_and_hint(number, error_class, word
 
 
 def test_a_full_disk_during_a_write_is_reported_with_the_path(tmp_path):
-    with pytest.raises(OperationalError, match=r"no room on the disk.*out"), storage.replacing(tmp_path / "out"):
+    with pytest.raises(OperationalError, match=r"the disk is full.*out"), storage.replacing(tmp_path / "out"):
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
@@ -111,7 +111,7 @@ def test_a_key_with_a_line_break_is_named_and_not_shown(monkeypatch, identity, s
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", identity)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
-    with pytest.raises(OperationalError, match="holds a line break") as caught:
+    with pytest.raises(OperationalError, match="contains a line break") as caught:
         storage.exists("s3://bucket/key")
     assert caught.value.where == "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     assert "AKID" not in str(caught.value)

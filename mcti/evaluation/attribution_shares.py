@@ -40,7 +40,7 @@ def shares(tokens: list[Mapping[str, float]]) -> AttributionShares | None:
 
     tokens  one mapping per patient: token -> contribution to the risk (`Attribution.tokens`)
 
-    Trap: contributions of both signs cancel, so the shares are of absolute values. A share says how much of the
+    Trap: contributions of both signs cancel, so the shares are of absolute values. A share shows how much of the
     prediction depends on a part, not in which direction.
     """
     sums: dict[str, float] = {}

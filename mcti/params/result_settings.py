@@ -1,6 +1,6 @@
 """The settings that a result depends on; all others may change without a stage, a fold or a cached task running again.
 
-One list serves every use: the `params:` of dvc.yaml (a test compares them), the identity of
+One list serves all of these: the `params:` of dvc.yaml (a test compares them), the identity of
 a trained fold and of a search study, and the cache keys of the pipelines.
 """
 

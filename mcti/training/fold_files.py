@@ -101,7 +101,7 @@ def write(
     rows = predict(model, test_bags, horizons, subtypes=True)
     predictions = [{"patient_id": bag.patient_id, **row} for bag, row in zip(test_bags, rows, strict=True)]
     risks = [row["risk"] for row in rows]
-    record = _record(outcome, train_bags, risks, params) | identity | data_record
+    record = {**_record(outcome, train_bags, risks, params), **identity, **data_record}
     tables = {
         "predictions.csv": predictions,
         "regimes.csv": predict_regimes(model, test_bags, horizons),

@@ -281,7 +281,7 @@ class SharedStudy:
             for trial in self.study.get_trials(deepcopy=False)
             if trial.state == self.optuna.trial.TrialState.RUNNING
         ]
-        query = select(column("trial_id")).select_from(table("trial_heartbeats"))
+        query: Any = select(column("trial_id")).select_from(table("trial_heartbeats"))
         with self.storage.engine.connect() as connection:
             recorded = {row[0] for row in connection.execute(query)}
         for trial_id in running:

@@ -85,7 +85,7 @@ def test_there_is_no_interval_where_most_resamples_are_undefined():
     patients = make_patients(40)
     patients["event"] = [1, *[0] * 39]
     tested = Outcomes.from_folds(patients, make_folds(patients, 4))
-    statistic = metrics.auc_at(tested, np.zeros(40), 1e9)  # nobody is followed so long: no control
+    statistic = metrics.auc_at(tested, np.zeros(40), 1e9)  # no patient is followed so long: no control
     result = comparison.interval(statistic, comparison.resamples(tested.event, 100, 0), 0.95)
     assert result.as_dict() == {"value": None, "low": None, "high": None}
 

@@ -224,7 +224,7 @@ def test_horizons_beyond_the_follow_up_are_not_usable(tied):
 
 
 def test_a_horizon_beyond_the_last_training_event_is_not_usable_though_g_is_positive():
-    """The longest followed training patient has the event at 50: G stays above 0, but nobody was observed at 60."""
+    """The longest followed training patient has the event at 50: G stays above 0, but no patient was observed at 60."""
     patients = make_patients(60, 2)
     patients.loc[:29, ["time_months", "event"]] = [30.0, 1]
     patients.loc[0, "time_months"] = 50.0

@@ -1,6 +1,7 @@
 import pytest
 
 from tests.infra.manifests import KUBERNETES, OPTIONAL, OVERLAYS, kubectl_is_new_enough, kustomize, with_components
+from tests.infra.rehearsal import edge, whole  # noqa: F401  (fixtures)
 
 
 @pytest.fixture(scope="session")

@@ -8,45 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional
 
 from mcti.errors import DataError, OperationalError, UsageError
-from mcti.slides import encoder_protocol, encoder_registry, encoders, hed44, lite0, timm_encoder
+from mcti.slides import encoder_protocol, encoder_registry, encoders, hed44, timm_encoder
 
 from .conftest import texture
+from .torch_lite0 import torch_lite0
 
 
 @pytest.fixture(scope="module")
 def tiles():
     return [texture(256, 256, seed) for seed in range(3)]
-
-
-def torch_lite0(batch: torch.Tensor) -> torch.Tensor:
-    """EfficientNet-Lite0 by the table of the paper, with separate batch norms, independent of mcti.slides.lite0."""
-    state = torch.load(lite0.weights_file(), map_location="cpu", weights_only=True)
-
-    def layer(x, name, norm, stride=1, groups=1):
-        weight = state[name + ".weight"]
-        total = max(weight.shape[-1] - stride, 0) if x.shape[-1] % stride == 0 else weight.shape[-1] - 1
-        x = functional.pad(x, [total // 2, total - total // 2] * 2)
-        x = functional.conv2d(x, weight, stride=stride, groups=groups)
-        keys = ("running_mean", "running_var", "weight", "bias")
-        return functional.batch_norm(x, *(state[f"{norm}.{key}"] for key in keys), eps=1e-3)
-
-    x = functional.relu6(layer(batch, "_conv_stem", "_bn0", 2))
-    number = 0
-    stages = [(1, 1, 16), (2, 2, 24), (2, 2, 40), (3, 2, 80), (3, 1, 112), (4, 2, 192), (1, 1, 320)]
-    for repeats, first_stride, width in stages:
-        for repeat in range(repeats):
-            name, stride, before = f"_blocks.{number}.", first_stride if repeat == 0 else 1, x
-            if number:
-                x = functional.relu6(layer(x, name + "_expand_conv", name + "_bn0"))
-            x = functional.relu6(layer(x, name + "_depthwise_conv", name + "_bn1", stride, x.shape[1]))
-            x = layer(x, name + "_project_conv", name + "_bn2")
-            assert x.shape[1] == width
-            x = x + before if stride == 1 and before.shape[1] == width else x
-            number += 1
-    return functional.relu6(layer(x, "_conv_head", "_bn1")).mean(dim=(2, 3))
 
 
 def test_lite0_agrees_with_the_network_written_in_torch(tiles):
