@@ -82,23 +82,23 @@ def _bag(row: dict[Any, Any], patches: torch.Tensor, genes: pd.DataFrame, classe
     )
 
 
-def deal(table: pd.DataFrame, count: int) -> Parts:
+def assign_parts(table: pd.DataFrame, count: int) -> Parts:
     """{fold: (training patients, test patients)}, stratified by event and subtype."""
-    place = assign_stratified(table, count, [0])
+    fold_numbers = assign_stratified(table, count, [0])
     ids = table.patient_id
-    return {fold: (list(ids[place != fold]), list(ids[place == fold])) for fold in range(count)}
+    return {fold: (list(ids[fold_numbers != fold]), list(ids[fold_numbers == fold])) for fold in range(count)}
 
 
 def risks(data: Dataset, parts: Parts, tested: Outcomes, params: TrainParams) -> np.ndarray:
     """Out-of-fold risks of one seed, in the order of `tested`."""
-    found = np.empty(len(tested.patient_ids))
+    predicted = np.empty(len(tested.patient_ids))
     for fold, part in tested.parts():
         name = ("fold", fold.number)
         task = folding.prepare(data, data.select(parts[fold.number][0], "fold"), params, name, f"fold {fold.number}")
         chosen = data.select([tested.patient_ids[row] for row in fold.patients], "fold")
         rows = fold_files.predict(train(task).model, chosen, [12.0])
-        found[part] = [row["risk"] for row in rows]
-    return found
+        predicted[part] = [row["risk"] for row in rows]
+    return predicted
 
 
 SETTINGS = {"batch_patients": 16, "learning_rate": 1e-3, "weight_decay": 1e-2, "cox_weight": 0.0, "threads": 1}
@@ -110,9 +110,9 @@ def score(data: Dataset, parts: Parts, tested: Outcomes, change: dict[str, Any],
     total = np.zeros(len(tested.patient_ids))
     for seed in range(args.seeds):
         params = TrainParams.model_validate({**SETTINGS, "epochs": args.epochs, "seed": seed, **change})
-        found = risks(data, parts, tested, params)
+        predicted = risks(data, parts, tested, params)
         for _, part in tested.parts():
-            total[part] += (found[part] - found[part].mean()) / max(float(found[part].std()), 1e-12)
+            total[part] += (predicted[part] - predicted[part].mean()) / max(float(predicted[part].std()), 1e-12)
     return c_index(tested, total)
 
 
@@ -124,16 +124,16 @@ def main() -> None:
     parser.add_argument("--flags", nargs="+", default=list(FLAGS), choices=FLAGS, metavar="NAME")
     args = parser.parse_args()
     data, table = read(args.patients)
-    parts = deal(table, args.folds)
+    parts = assign_parts(table, args.folds)
     tested = Outcomes.from_folds(table, parts)
     draws = Draws.sample(tested.event, args.bootstrap, seed=0).stratified
     start = time.perf_counter()
     base = score(data, parts, tested, {}, args)
-    own = interval(base, draws, 0.95)
+    unchanged = interval(base, draws, 0.95)
     print(f"{len(table)} patients, {int(table.event.sum())} events, {args.folds} folds, {args.epochs} epochs")
     print("| flag | C | difference [95 % interval] | seconds |\n|---|---|---|---|")
     seconds = time.perf_counter() - start
-    print(f"| none | {own.value:.3f} [{own.low:.3f}, {own.high:.3f}] | | {seconds:.0f} |", flush=True)
+    print(f"| none | {unchanged.value:.3f} [{unchanged.low:.3f}, {unchanged.high:.3f}] | | {seconds:.0f} |", flush=True)
     for flag in args.flags:
         start = time.perf_counter()
         ours = score(data, parts, tested, FLAGS[flag], args)

@@ -42,8 +42,11 @@ class Cohort:
         clinical = clinical[clinical.patient_id.isin(bags)].sample(frac=1, random_state=0)
         genes = pd.read_parquet(DATA / "brca_expression.parquet").set_index("patient_id").loc[clinical.patient_id]
         self.names = list(genes.columns)
-        seen = torch.cat([torch.cat(bags[patient]) for patient in clinical.patient_id[:train]])
-        self.bags = [(torch.cat(bags[patient]) - seen.mean(0)) / seen.std(0) for patient in clinical.patient_id]
+        training_patches = torch.cat([torch.cat(bags[patient]) for patient in clinical.patient_id[:train]])
+        self.bags = [
+            (torch.cat(bags[patient]) - training_patches.mean(0)) / training_patches.std(0)
+            for patient in clinical.patient_id
+        ]
         values = torch.tensor(genes.to_numpy(np.float32))
         self.genes = (values - values[:train].mean(0)) / values[:train].std(0).clamp_min(1e-6)
         time, event = clinical.time_months.to_numpy(), clinical.event.to_numpy()
@@ -61,15 +64,15 @@ class Cohort:
 
 def loss(net: MCTI, cohort: Cohort, rows: list[int]) -> Tensor:
     """Mean likelihood of the discrete hazards, and the subtype losses at 0.3."""
-    found = net(*cohort.batch(rows))
+    output = net(*cohort.batch(rows))
     bins, event = cohort.bins[rows][:, None], cohort.event[rows]
-    stays = F.logsigmoid(-found.hazard_logits)
+    stays = F.logsigmoid(-output.hazard_logits)
     until = stays.cumsum(1).gather(1, bins)[:, 0]
-    last = F.logsigmoid(found.hazard_logits).gather(1, bins)[:, 0] - stays.gather(1, bins)[:, 0]
+    last = F.logsigmoid(output.hazard_logits).gather(1, bins)[:, 0] - stays.gather(1, bins)[:, 0]
     survival = -(until + event * last).mean()
     subtype = cohort.subtype[rows].long()
     return survival + 0.3 * (
-        F.cross_entropy(found.subtype_logits, subtype) + F.cross_entropy(found.instance_logits, subtype)
+        F.cross_entropy(output.subtype_logits, subtype) + F.cross_entropy(output.instance_logits, subtype)
     )
 
 
@@ -77,10 +80,10 @@ def loss(net: MCTI, cohort: Cohort, rows: list[int]) -> Tensor:
 def look(net: MCTI, cohort: Cohort, rows: list[int], epoch: int) -> list[dict[str, float | str]]:
     """One row a coupling layer, means over streams and patients."""
     net.eval()
-    found = net(*cohort.batch(rows), couplings=True).couplings
-    assert found is not None
+    couplings = net(*cohort.batch(rows), couplings=True).couplings
+    assert couplings is not None
     table: list[dict[str, float | str]] = []
-    for number, coupling in enumerate(found):
+    for number, coupling in enumerate(couplings):
         health = coupling.health()
         values = (health.moved, health.entropy, health.rank_rows, health.rank_columns)
         numbers = [round(float(value.mean()), 4) for value in values]
@@ -120,8 +123,8 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     cohort = Cohort(options.patients)
-    made = preset("compact", features=192, genes=cohort.names, classes=("IDC", "ILC"), bins=4, solver=options.solver)
-    net, held_out = MCTI(made), list(range(options.patients, min(options.patients + 32, len(cohort.bags))))
+    config = preset("compact", features=192, genes=cohort.names, classes=("IDC", "ILC"), bins=4, solver=options.solver)
+    net, held_out = MCTI(config), list(range(options.patients, min(options.patients + 32, len(cohort.bags))))
     net.axes.fit_genes(cohort.genes[: options.patients])
     net.axes.fit_features(cohort.bags[: options.patients])
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=1e-2)

@@ -33,8 +33,8 @@ def peer(options: argparse.Namespace) -> PeerMCTI:
     torch.manual_seed(0)
     warnings.filterwarnings("ignore", message=".*reg_type.*")
     sizes = {"features": options.features, "genes": options.genes, "classes": 2, "bins": 4, "width": options.width}
-    made = PeerMCTI(**sizes, query=128, critical=options.critical, tokens=8, task=options.task)
-    return made.eval()  # no dropout: both must give the same answer
+    other = PeerMCTI(**sizes, query=128, critical=options.critical, tokens=8, task=options.task)
+    return other.eval()  # no dropout: both must give the same answer
 
 
 def published(options: argparse.Namespace) -> PeerMCTI:
@@ -45,10 +45,10 @@ def published(options: argparse.Namespace) -> PeerMCTI:
 
 
 def paper(other: PeerMCTI) -> MCTI:
-    """Ours with the peer's weights."""
-    found = reference.translate(other.state_dict())
-    net = MCTI(found.config).eval()
-    net.load_state_dict(found.weights, assign=True)
+    """mcti with the peer's weights."""
+    converted = reference.translate(other.state_dict())
+    net = MCTI(converted.config).eval()
+    net.load_state_dict(converted.weights, assign=True)
     return net.requires_grad_()
 
 
@@ -69,9 +69,9 @@ def step(net: MCTI, inputs: tuple[Tensor, Tensor, Tensor], *, half: bool = False
     """Forward and backward; the logits."""
     net.zero_grad(set_to_none=True)
     with torch.autocast("cpu", torch.bfloat16) if half else contextlib.nullcontext():
-        found = net(*inputs)
-    (found.hazard_logits.sum() + found.subtype_logits.sum() + found.instance_logits.sum()).backward()
-    return torch.cat([found.subtype_logits, found.hazard_logits], 1).detach()
+        output = net(*inputs)
+    (output.hazard_logits.sum() + output.subtype_logits.sum() + output.instance_logits.sum()).backward()
+    return torch.cat([output.subtype_logits, output.hazard_logits], 1).detach()
 
 
 def peer_step(net: PeerMCTI, inputs: tuple[Tensor, Tensor, Tensor]) -> Tensor:
@@ -94,13 +94,13 @@ def medians(works: dict[str, Callable[[], Tensor]], rounds: int) -> tuple[dict[s
 
 
 def against(options: argparse.Namespace, name: str, goal: float) -> list[Row]:
-    """One of ours against the peer's step, both of one patient."""
+    """One mcti model against the peer's step, both of one patient."""
     other, inputs = peer(options), bags(options, 1)
-    ours = compact(options) if name == "compact" else paper(other)
-    works = {"peer": lambda: peer_step(other, inputs), name: lambda: step(ours, inputs, half=name == "paper, bf16")}
+    mcti = compact(options) if name == "compact" else paper(other)
+    works = {"peer": lambda: peer_step(other, inputs), name: lambda: step(mcti, inputs, half=name == "paper, bf16")}
     times, answers = medians(works, options.rounds)
     gap = "another model" if name == "compact" else f"gap {float((answers[name] - answers['peer']).abs().max()):.1e}"
-    note = f"peer {times['peer']:.2f} s, ours {times[name]:.2f} s, {gap}"
+    note = f"peer {times['peer']:.2f} s, mcti {times[name]:.2f} s, {gap}"
     return [(f"{name}: faster than the peer", f"{times['peer'] / times[name]:.1f}x", f">= {goal}x", note)]
 
 
@@ -158,18 +158,18 @@ def memory(options: argparse.Namespace) -> list[Row]:
 
 
 def optimizer(options: argparse.Namespace) -> list[Row]:
-    """Peak of two steps with the optimizer: the peer with AdamW, ours in bf16 with `bf16_adafactor`."""
+    """Peak of two steps with the optimizer: the peer with AdamW, mcti in bf16 with `bf16_adafactor`."""
     base = _measured(options, "idle", 1)["peak_mb"]
-    published, peer, ours = (
+    published, peer, mcti = (
         _measured(options, name, options.patches)["peak_mb"] - base
         for name in ("published-adamw", "peer-adamw", "paper-bf16-adafactor")
     )
-    return [("paper with bf16_adafactor: share of the peer's with AdamW", *_share(ours, published, peer, 0.3))]
+    return [("paper with bf16_adafactor: share of the peer's with AdamW", *_share(mcti, published, peer, 0.3))]
 
 
-def _share(ours: float, published: float, peer: float, goal: float) -> tuple[str, str, str]:
-    note = f"{ours:.0f} of {published:.0f} MB; {ours / peer:.2f} of the {peer:.0f} MB without the unused weights"
-    return f"{ours / published:.2f}", f"<= {goal}", note
+def _share(mcti: float, published: float, peer: float, goal: float) -> tuple[str, str, str]:
+    note = f"{mcti:.0f} of {published:.0f} MB; {mcti / peer:.2f} of the {peer:.0f} MB without the unused weights"
+    return f"{mcti / published:.2f}", f"<= {goal}", note
 
 
 def _measured(options: argparse.Namespace, what: str, patches: int) -> dict[str, float]:
@@ -230,7 +230,7 @@ def _one(options: argparse.Namespace, inputs: tuple[Tensor, Tensor, Tensor]) -> 
 
 
 def _bare(options: argparse.Namespace) -> MCTI:
-    """Preset paper with its own start: no peer beside it in memory."""
+    """Preset paper with its own start: without a peer in memory."""
     torch.manual_seed(0)
     names = [f"G{number}" for number in range(options.genes)]
     sizes = {"width": options.width, "critical": options.critical, "task_tokens": options.task}

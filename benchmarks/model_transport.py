@@ -1,4 +1,4 @@
-"""Claims: batched couplings cost at most a quarter of POT's one by one, and say the same.
+"""Claims: batched couplings cost at most a quarter of POT's one by one, and give the same plans.
 
 Peer: POT, one item after the other on the CPU in float64, each with its round trip of tensors, as the reference does.
 Run: python -m benchmarks.model_transport [--rounds 9] [--threads 1]
@@ -22,7 +22,7 @@ Solver = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Claim:
-    """One row of the table: two ways to the same answer; goal is the ratio promised, 0 where only told."""
+    """One row of the table: two ways to the same answer; goal is the ratio promised, 0 where only reported."""
 
     name: str
     cost: Tensor
@@ -88,17 +88,17 @@ def unbalanced_one_by_one(cost: Tensor) -> Tensor:
 
 
 def exact(cost: Tensor) -> Tensor:
-    """Ours, one to one."""
+    """mcti, one to one."""
     return transport.assignment(cost).coupling
 
 
 def soft(cost: Tensor) -> Tensor:
-    """Ours, with soft marginals, at the reference's settings."""
+    """mcti, with soft marginals, at the reference's settings."""
     return transport.unbalanced(cost, entropy=0.1, marginal=0.5).coupling
 
 
 def entropic(cost: Tensor) -> Tensor:
-    """Ours, with fixed marginals, as far as preset `compact` would iterate."""
+    """mcti, with fixed marginals, as far as preset `compact` would iterate."""
     return transport.sinkhorn(cost, entropy=0.1, tolerance=1e-3).coupling
 
 

@@ -1,4 +1,4 @@
-"""Names of the NumPy array types that several packages share; shapes stand in the docstrings."""
+"""Names of the NumPy array types that several packages share; the docstrings state the shapes."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -91,9 +91,9 @@ def test_the_longest_wait_for_s3_counts_tries_and_pauses(monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["0", "many", "-1", "1.5"])
-def test_tries_that_are_no_number_are_one_clear_error(monkeypatch, text):
+def test_a_number_of_attempts_that_is_invalid_is_one_clear_error(monkeypatch, text):
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", text)
-    with pytest.raises(OperationalError, match="not a number of tries in AWS_MAX_ATTEMPTS"):
+    with pytest.raises(OperationalError, match="no number of attempts in AWS_MAX_ATTEMPTS"):
         s3.size("s3://bucket/key")
 
 

@@ -52,12 +52,12 @@ def made(seed: int = 0, *, altered: bool = False) -> Patients:
 
 @pytest.mark.parametrize("name", model_zoo.NAMES)
 def test_every_name_gives_risks_and_falling_curves(name):
-    found = model_zoo.fit(name, made(), PART, PARAMS)(PART.test)
-    assert found.risk.shape == (20,)
-    assert np.isfinite(found.risk).all()
-    assert found.survival.shape == (20, 2)
-    assert (found.survival[:, 0] >= found.survival[:, 1] - 1e-9).all()
-    assert ((found.survival >= 0) & (found.survival <= 1)).all()
+    predicted = model_zoo.fit(name, made(), PART, PARAMS)(PART.test)
+    assert predicted.risk.shape == (20,)
+    assert np.isfinite(predicted.risk).all()
+    assert predicted.survival.shape == (20, 2)
+    assert (predicted.survival[:, 0] >= predicted.survival[:, 1] - 1e-9).all()
+    assert ((predicted.survival >= 0) & (predicted.survival <= 1)).all()
 
 
 def test_an_unknown_name_is_met_with_the_nearest():
@@ -67,14 +67,14 @@ def test_an_unknown_name_is_met_with_the_nearest():
 
 @pytest.mark.parametrize("name", ["mcti+cox", "mcat"])
 def test_what_is_fitted_never_sees_the_test_part(name):
-    """Fitted on a cohort with other test patients, the model says the same of a third person."""
+    """Fitted on a cohort with other test patients, the model predicts the same for a third patient."""
     one = model_zoo.fit(name, made(), PART, PARAMS)
     two = model_zoo.fit(name, made(altered=True), PART, PARAMS)
     np.testing.assert_array_equal(one(PART.train[:5]).risk, two(PART.train[:5]).risk)
 
 
 def test_the_stack_is_what_train_makes_and_the_networks_stand_alone():
-    """`mcti+cox` has the Cox model beside it by the share of `train`; `mcti` does not, and has the same weights."""
+    """`mcti+cox` is the ensemble with a Cox model; `mcti` is the network alone, with the same weights."""
     patients = made()
     alone, both = (model_zoo.fit_network(name, patients, PART, PARAMS) for name in ("mcti", "mcti+cox"))
     assert not alone.config.cox_branch

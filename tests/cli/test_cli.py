@@ -103,7 +103,7 @@ def test_under_json_stdout_holds_one_document_and_nothing_else(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["c.csv"]
 
 
-def test_of_the_processes_of_torchrun_the_first_alone_tells_the_result(tmp_path, capsys, monkeypatch):
+def test_of_the_processes_of_torchrun_only_the_first_prints_the_result(tmp_path, capsys, monkeypatch):
     """Else stdout would hold a document for each of them."""
     words = ["model", "info", "tiny", "--json"]
     monkeypatch.chdir(tmp_path)
@@ -142,8 +142,8 @@ def test_a_wrong_call_is_one_line_on_stderr_and_one_object_under_json(
     assert word in " ".join(report.values())
 
 
-def test_a_value_that_is_not_there_has_no_name_before_nothing(capsys):
-    """Such as the version of sources that nobody versions."""
+def test_an_empty_value_is_left_out_with_its_name(capsys):
+    """Such as the version of unversioned sources."""
     command_context._show("compile", {"file": "x.yaml", "data": "", "shards": 0, "cached": False}, as_json=False)
     assert capsys.readouterr().out == "compile: file x.yaml · shards 0 · cached False\n"
 
@@ -168,7 +168,7 @@ def test_the_traceback_of_bad_data_is_shown_on_demand(capsys):
     assert "mcti.errors.DataError" in capsys.readouterr().err
 
 
-def test_sources_beside_the_settings_compile_and_register_without_a_version(capsys, monkeypatch, tmp_path):
+def test_sources_in_the_folder_of_the_settings_compile_and_register_without_a_version(capsys, monkeypatch, tmp_path):
     """ValueError before: PosixPath('.') has an empty name."""
     monkeypatch.chdir(tmp_path)
     sources = [f"--set=ingest.{name}={name}.csv" for name in ("clinical", "expression", "slides")]

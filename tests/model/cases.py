@@ -22,17 +22,17 @@ def small_paper(**overrides: object) -> ModelConfig:
 def network(of: ModelConfig, seed: int = 0, *, loud: bool = True) -> MCTI:
     """A network with seeded weights, its axes fitted; `loud` also draws the zero-initialised ones."""
     torch.manual_seed(seed)
-    made = MCTI(of)
+    net = MCTI(of)
     generator = torch.Generator().manual_seed(seed)
-    if made.axes.genes is not None:
-        made.axes.fit_genes(torch.randn(200, len(of.genes), generator=generator))
-    if made.axes.features is not None:
-        made.axes.fit_features([torch.randn(200, of.features, generator=generator)])
+    if net.axes.genes is not None:
+        net.axes.fit_genes(torch.randn(200, len(of.genes), generator=generator))
+    if net.axes.features is not None:
+        net.axes.fit_features([torch.randn(200, of.features, generator=generator)])
     if loud:
-        for parameter in made.parameters():
+        for parameter in net.parameters():
             if not bool(parameter.any()):
                 torch.nn.init.normal_(parameter, std=0.2)
-    return made
+    return net
 
 
 def batch(sizes: list[int], seed: int = 1, features: int = FEATURES) -> tuple[Tensor, Tensor, Tensor]:

@@ -45,26 +45,26 @@ def test_the_parts_add_up_to_the_risk_of_predict_less_the_baseline(world):
     """Completeness (Sundararajan et al. 2017, proposition 1), for inputs and for tokens; the midpoint rule errs."""
     model, bags = world
     for bag in bags[:3]:
-        found = attribute(model, bag.patches, bag.genes, bag.covariates, steps=128)
-        way = found.risk - found.baseline
-        assert found.risk == pytest.approx(
+        attribution = attribute(model, bag.patches, bag.genes, bag.covariates, steps=128)
+        way = attribution.risk - attribution.baseline
+        assert attribution.risk == pytest.approx(
             model.predict(bag.patches, bag.genes, (12,), bag.covariates)["risk"], abs=2e-5
         )
-        assert sum(found.modalities.values()) + found.gap == pytest.approx(way, abs=1e-12)
-        assert abs(found.gap) < 0.02 * abs(way) + 1e-4
-        assert sum(found.tokens.values()) == pytest.approx(way, abs=0.02 * abs(way) + 1e-4)
+        assert sum(attribution.modalities.values()) + attribution.gap == pytest.approx(way, abs=1e-12)
+        assert abs(attribution.gap) < 0.02 * abs(way) + 1e-4
+        assert sum(attribution.tokens.values()) == pytest.approx(way, abs=0.02 * abs(way) + 1e-4)
 
 
 def test_shapes_and_shares(world):
     model, bags = world
     bag = bags[0]
-    found = attribute(model, bag.patches, bag.genes, bag.covariates, steps=8)
-    kept, tokens = len(found.critical), model.config.tokens
-    assert found.tiles.shape == (len(bag.patches),)
-    assert found.genes.shape == (len(factories.GENES),)
-    assert found.plan.shape == (kept, tokens)
-    torch.testing.assert_close(found.shares.sum(1), torch.ones(len(bag.patches)).double(), rtol=0, atol=1e-9)
-    torch.testing.assert_close(found.groups.sum(1), torch.ones(tokens).double(), rtol=0, atol=1e-5)
+    attribution = attribute(model, bag.patches, bag.genes, bag.covariates, steps=8)
+    kept, tokens = len(attribution.critical), model.config.tokens
+    assert attribution.tiles.shape == (len(bag.patches),)
+    assert attribution.genes.shape == (len(factories.GENES),)
+    assert attribution.plan.shape == (kept, tokens)
+    torch.testing.assert_close(attribution.shares.sum(1), torch.ones(len(bag.patches)).double(), rtol=0, atol=1e-9)
+    torch.testing.assert_close(attribution.groups.sum(1), torch.ones(tokens).double(), rtol=0, atol=1e-5)
 
 
 def test_the_network_is_left_as_it_was(world):

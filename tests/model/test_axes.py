@@ -29,8 +29,8 @@ def test_axes_are_the_whitened_principal_components_of_another_library(patients)
     axes, genes, bag = Axes(config()).double(), standard(patients, 9, 0), standard(40, 7, 1)
     axes.fit_genes(genes)
     axes.fit_features([bag])
-    found = axes(bag[None], genes)
-    for ours, table, count in ((found[1], genes, 4), (found[0][0], bag, 3)):
+    fitted = axes(bag[None], genes)
+    for ours, table, count in ((fitted[1], genes, 4), (fitted[0][0], bag, 3)):
         other = PCA(count, svd_solver="full").fit_transform(table.numpy())
         other /= other.std(0)
         agree = np.abs((ours.numpy() * other).mean(0))  # the sign is free
@@ -83,16 +83,16 @@ def test_without_axes_nothing_changes_and_nothing_is_stored():
 
 
 def test_more_axes_than_columns_are_all_the_columns():
-    seen = config_after_axes(config(gene_axes=100, feature_axes=100))
-    assert (len(seen.genes), seen.features) == (9, 7)
+    projected = config_after_axes(config(gene_axes=100, feature_axes=100))
+    assert (len(projected.genes), projected.features) == (9, 7)
 
 
 @pytest.mark.parametrize("name", ["tiny", "snn", "abmil", "transmil", "late_fusion", "mcat", "motcat", "mean_pool"])
 def test_every_network_reads_along_the_axes(name):
     """What lies across all axes is not seen; what lies along one is."""
     torch.manual_seed(0)
-    made = config(name)
-    net = build(made).eval()
+    net = config(name)
+    net = build(net).eval()
     net.axes.fit_genes(standard(50, 9, 0))
     net.axes.fit_features([standard(40, 7, 1)])
     patches, mask, genes = torch.randn(1, 6, 7), torch.ones(1, 6, dtype=torch.bool), torch.randn(1, 9)
@@ -115,10 +115,10 @@ def test_inputs_of_another_number_type_are_read_as_the_network_computes(name):
     mask = torch.ones(1, 6, dtype=torch.bool)
     with torch.no_grad():
         plain = net(patches, mask, genes, covariates=age)
-        for kind in (torch.int64, torch.float16, torch.float64):
-            found = net(patches.to(kind), mask, genes.to(kind), covariates=age.to(kind))
-            assert found.hazard_logits.dtype == torch.float32
-            torch.testing.assert_close(found.hazard_logits, plain.hazard_logits)
+        for dtype in (torch.int64, torch.float16, torch.float64):
+            fitted = net(patches.to(dtype), mask, genes.to(dtype), covariates=age.to(dtype))
+            assert fitted.hazard_logits.dtype == torch.float32
+            torch.testing.assert_close(fitted.hazard_logits, plain.hazard_logits)
 
 
 def test_under_autocast_the_axes_keep_their_digits():
@@ -132,16 +132,16 @@ def test_under_autocast_the_axes_keep_their_digits():
     assert all(torch.equal(one, other) for one, other in zip(half, axes(patches, genes), strict=True))
 
 
-def test_the_parts_of_the_genes_are_told_gene_by_gene_and_add_up():
+def test_gene_attributions_are_reported_per_gene_and_sum_to_the_risk():
     torch.manual_seed(0)
-    made = config()
-    net = MCTI(made)
+    shape = config()
+    net = MCTI(shape)
     net.axes.fit_genes(standard(50, 9, 0))
     net.axes.fit_features([standard(40, 7, 1)])
     plain = {"genes": Scale(torch.zeros(9), torch.ones(9)), "features": Scale(torch.zeros(7), torch.ones(7))}
-    model = TrainedModel(net, made, Fitted(**plain, edges=(0.0, 1.0, 2.0, 3.0, 4.0)))
-    found = attribute(model, torch.randn(5, 7), torch.randn(9), steps=128)
-    assert found.genes.shape == (9,)
-    assert found.groups.shape == (2, 9)
-    assert float(found.genes.abs().sum()) > 0
-    assert abs(found.gap) < 1e-3 * abs(found.risk - found.baseline) + 1e-6
+    model = TrainedModel(net, shape, Fitted(**plain, edges=(0.0, 1.0, 2.0, 3.0, 4.0)))
+    attribution = attribute(model, torch.randn(5, 7), torch.randn(9), steps=128)
+    assert attribution.genes.shape == (9,)
+    assert attribution.groups.shape == (2, 9)
+    assert float(attribution.genes.abs().sum()) > 0
+    assert abs(attribution.gap) < 1e-3 * abs(attribution.risk - attribution.baseline) + 1e-6

@@ -87,7 +87,7 @@ def test_a_trained_model_reads_them_by_name_standardised_as_in_training():
     assert gap["risk"] != pytest.approx(expected, rel=1e-9)
 
 
-def test_a_covariate_that_nobody_named_or_that_is_infinite_is_an_error():
+def test_an_absent_or_infinite_covariate_is_an_error():
     patches, _, genes = batch([5])
     with pytest.raises(DataError, match=r"'age' is absent.*did you mean Age"):
         model().predict(patches[0], genes[0], (12,), {"Age": 3.0, "is_female": 1.0})

@@ -26,8 +26,8 @@ def peer(name, seed=0, **overrides):
 
 
 def tensors(prediction):
-    found = {field.name: getattr(prediction, field.name) for field in dataclasses.fields(prediction)}
-    return {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}
+    values = {field.name: getattr(prediction, field.name) for field in dataclasses.fields(prediction)}
+    return {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
 
 
 @pytest.mark.parametrize("name", [*COMPARATORS, *ABLATIONS])
@@ -46,10 +46,10 @@ def test_a_padded_batch_gives_the_numbers_of_the_patients_one_by_one(name):
 @pytest.mark.parametrize("name", [*COMPARATORS, *ABLATIONS])
 def test_a_prediction_has_the_shapes_of_the_reference_network(name):
     reference = tensors(build(config("compact"))(*batch(SIZES)))
-    found = tensors(peer(name)(*batch(SIZES)))
-    for key, value in found.items():
+    values = tensors(peer(name)(*batch(SIZES)))
+    for key, value in values.items():
         assert value.shape == reference[key].shape, key
-    torch.testing.assert_close(found["risk"], -torch.cumprod(1 - found["hazard_logits"].sigmoid(), 1).sum(1))
+    torch.testing.assert_close(values["risk"], -torch.cumprod(1 - values["hazard_logits"].sigmoid(), 1).sum(1))
 
 
 @pytest.mark.parametrize("name", list(COMPARATORS))
@@ -134,10 +134,10 @@ def test_the_answers_of_motcat_are_means_of_patches():
 def test_the_critical_patches_of_a_peer_are_those_with_the_largest_weight(name):
     net = peer(name).eval()
     patches, mask, genes = batch([40, 3])
-    found = net(patches, mask, genes)
-    assert (found.critical_scores.diff(dim=1) <= 0).all()
-    assert (found.critical[1] >= 0).sum() == 3
-    assert found.critical_scores[1].sum() == pytest.approx(1, abs=1e-6)
+    values = net(patches, mask, genes)
+    assert (values.critical_scores.diff(dim=1) <= 0).all()
+    assert (values.critical[1] >= 0).sum() == 3
+    assert values.critical_scores[1].sum() == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", list(COMPARATORS))
@@ -210,6 +210,6 @@ def test_an_ablation_differs_from_compact_in_its_part_alone():
 def test_the_cost_of_a_peer_is_counted():
     """snn: two products and two heads; 2 flops a weight."""
     without = {"gene_axes": 0, "feature_axes": 0}
-    made = preset("snn", features=FEATURES, genes=GENES, classes=("a", "b"), bins=4, **without)
-    assert describe(made, 50).forward_flops == {"snn": 2 * (9 * 64 + 64 * 64 + 64 * 4 + 64 * 2)}
+    net = preset("snn", features=FEATURES, genes=GENES, classes=("a", "b"), bins=4, **without)
+    assert describe(net, 50).forward_flops == {"snn": 2 * (9 * 64 + 64 * 64 + 64 * 4 + 64 * 2)}
     assert isinstance(build(config("compact")), MCTI)

@@ -1,4 +1,4 @@
-"""The network under torch.compile: traced with stated breaks (docs/model.md), the same numbers and gradients.
+"""The network under torch.compile: traced with stated breaks (docs/model.md), the same numbers and prediction.
 
 Backend aot_eager traces forward and backward passes and runs them with torch's own kernels, so no compiler is needed.
 """
@@ -13,9 +13,11 @@ def test_the_compiled_network_gives_the_numbers_and_gradients_of_the_plain_one()
     answers = []
     for run in (net, torch.compile(net, backend="aot_eager")):
         net.zero_grad()
-        found = run(*inputs)
-        (found.risk.sum() + found.subtype_logits.sum() + found.instance_logits.sum()).backward()
-        answers.append((found.hazard_logits.detach(), {name: p.grad.clone() for name, p in net.named_parameters()}))
+        prediction = run(*inputs)
+        (prediction.risk.sum() + prediction.subtype_logits.sum() + prediction.instance_logits.sum()).backward()
+        answers.append(
+            (prediction.hazard_logits.detach(), {name: p.grad.clone() for name, p in net.named_parameters()})
+        )
     (plain, slopes), (compiled, others) = answers
     torch.testing.assert_close(compiled, plain, rtol=1e-5, atol=1e-6)
     for name, slope in slopes.items():

@@ -24,7 +24,7 @@ def filled(share: float) -> CoxBranch:
 def test_the_score_is_the_sum_of_its_parts_for_each_patient_alone():
     path, (patches, mask, genes) = filled(0.5), batch([3, 1, 5])
     covariates = torch.tensor([[0.5, -1.0], [torch.nan, 2.0], [0.0, torch.nan]])
-    found = path.scores(patches, mask, genes, covariates, None, None)
+    scores = path.scores(patches, mask, genes, covariates, None, None)
     for row, size in enumerate([3, 1, 5]):
         known = [0.0 if value != value else float(value) for value in covariates[row]]
         gone = [float(value != value) for value in covariates[row]]
@@ -32,15 +32,15 @@ def test_the_score_is_the_sum_of_its_parts_for_each_patient_alone():
         wanted = float(rows.mean(0) @ path.features.numpy() + rows.std(0) @ path.spreads.numpy() - path.usual)
         wanted += float(genes[row] @ path.genes)
         wanted += sum(v * float(c) for v, c in zip([*known, *gone], path.covariates, strict=True))
-        assert abs(float(found[row]) - wanted) < 1e-5
+        assert abs(float(scores[row]) - wanted) < 1e-5
 
 
 def test_what_a_patient_lacks_adds_nothing():
     path, (patches, mask, genes) = filled(0.5), batch([3, 2])
     absent = torch.tensor([True, False])
-    found = path.scores(patches, mask, genes, None, absent, ~absent)
+    scores = path.scores(patches, mask, genes, None, absent, ~absent)
     only_slides = path.tiles(patches[0, :3]).sum()
-    torch.testing.assert_close(found, torch.stack([only_slides, genes[1] @ path.genes]))
+    torch.testing.assert_close(scores, torch.stack([only_slides, genes[1] @ path.genes]))
 
 
 @pytest.mark.parametrize("block", [2, 100])
@@ -72,9 +72,9 @@ def test_before_the_fit_nothing_changes():
     for name in ("tiny", "abmil"):
         of = config(name)
         alone = build(of).eval() if name == "abmil" else network(of).eval()
-        beside = build(dataclasses.replace(of, cox_branch=True)).eval()
-        beside.load_state_dict(beside.state_dict() | alone.state_dict())
-        assert torch.equal(beside(*inputs).hazard_logits, alone(*inputs).hazard_logits)
+        ensemble = build(dataclasses.replace(of, cox_branch=True)).eval()
+        ensemble.load_state_dict(ensemble.state_dict() | alone.state_dict())
+        assert torch.equal(ensemble(*inputs).hazard_logits, alone(*inputs).hazard_logits)
 
 
 def test_it_is_no_weight_that_training_would_move():

@@ -70,21 +70,21 @@ def headed(module, mean, average, focus, genes, covariates):
 
 def stand_in(module, tokens, genes):
     """AbsentTokens fills a PathologyOutput in place: give it a new one each time."""
-    found = mined()
-    found.tokens = tokens
-    changed, gene_tokens = module(found, genes, FLAGS["slides_present"], FLAGS["genes_present"])
+    checked = mined()
+    checked.tokens = tokens
+    changed, gene_tokens = module(checked, genes, FLAGS["slides_present"], FLAGS["genes_present"])
     return changed.tokens, gene_tokens
 
 
 def branch(module, rows):
-    found = module(rows, BAG)
-    return found.tokens, found.instance_logits
+    checked = module(rows, BAG)
+    return checked.tokens, checked.instance_logits
 
 
 def whole(module, rows, genes, covariates):
     """Both modalities absent once: every part of the network has its share."""
-    found = module(rows, BAG, genes, covariates=covariates, **FLAGS)
-    return found.hazard_logits, found.subtype_logits, found.survival
+    checked = module(rows, BAG, genes, covariates=covariates, **FLAGS)
+    return checked.hazard_logits, checked.subtype_logits, checked.survival
 
 
 def masked(module, *inputs):
@@ -113,9 +113,9 @@ def absent_inputs(module, rows, genes):
 
 
 def beside():
-    made = CoxBranch(TINY)
-    made.cox_weight.fill_(0.3)
-    return made
+    branch = CoxBranch(TINY)
+    branch.cox_weight.fill_(0.3)
+    return branch
 
 
 PAST = (draw(2, FEATURES, seed=1), draw(2, FEATURES, seed=4), draw(2, 2, WIDTH, seed=2), draw(2, 2, seed=3))
@@ -164,20 +164,21 @@ CASES = {
 }  # fmt: skip
 
 
-def test_no_module_of_the_room_is_left_out():
-    found = set()
+def test_every_module_of_the_package_has_a_case():
+    checked = set()
     for info in pkgutil.walk_packages(mcti.model.__path__, "mcti.model."):
         module = importlib.import_module(info.name)
         classes = inspect.getmembers(module, inspect.isclass)
-        found |= {kind for _, kind in classes if issubclass(kind, nn.Module) and kind.__module__ == info.name}
-    assert found - {Comparator} == set(CASES)
+        modules = {module_class for _, module_class in classes if issubclass(module_class, nn.Module)}
+        checked |= {module_class for module_class in modules if module_class.__module__ == info.name}
+    assert checked - {Comparator} == set(CASES)
 
 
-@pytest.mark.parametrize("kind", CASES, ids=lambda kind: kind.__name__)
-def test_gradients_by_inputs_and_weights_are_those_of_finite_differences(kind):
-    make, run, inputs = CASES[kind]
+@pytest.mark.parametrize("module_class", CASES, ids=lambda module_class: module_class.__name__)
+def test_gradients_by_inputs_and_weights_are_those_of_finite_differences(module_class):
+    make, run, inputs = CASES[module_class]
     torch.manual_seed(0)
-    module = make().double().train(kind in (Dropout, AlphaDropout))
+    module = make().double().train(module_class in (Dropout, AlphaDropout))
     weights = dict(module.named_parameters())
     for weight in weights.values():
         nn.init.normal_(weight, std=0.5)

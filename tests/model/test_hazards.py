@@ -28,13 +28,13 @@ def test_rates_by_hand():
     hazard, survival = hazards.hazard_and_survival(hazard_logits_of([LN2, LN2, 2 * LN2]), "continuous")
     np.testing.assert_allclose(survival, [[1 / 2, 1 / 4, 1 / 16]], rtol=1e-12)
     np.testing.assert_allclose(hazard, [[1 / 2, 1 / 2, 3 / 4]], rtol=1e-12)
-    found = hazards.survival_at(survival, EDGES, [0, 3, 6, 8, 25, 40, 55], "continuous")
-    np.testing.assert_allclose(found, [[1, 2**-0.5, 0.5, 2**-1.5, 1 / 8, 1 / 16, 1 / 32]], rtol=1e-12)
+    computed = hazards.survival_at(survival, EDGES, [0, 3, 6, 8, 25, 40, 55], "continuous")
+    np.testing.assert_allclose(computed, [[1, 2**-0.5, 0.5, 2**-1.5, 1 / 8, 1 / 16, 1 / 32]], rtol=1e-12)
 
 
 def test_the_discrete_curve_is_straight_and_stays_at_its_end():
-    found = hazards.survival_at(torch.tensor([[0.5, 0.25, 0.0]]), EDGES, [3, 8, 25, 400], "discrete")
-    np.testing.assert_allclose(found, [[0.75, 0.375, 0.125, 0]], rtol=1e-12)
+    computed = hazards.survival_at(torch.tensor([[0.5, 0.25, 0.0]]), EDGES, [3, 8, 25, 400], "discrete")
+    np.testing.assert_allclose(computed, [[0.75, 0.375, 0.125, 0]], rtol=1e-12)
 
 
 @pytest.mark.parametrize("head", get_args(HeadForm))
@@ -68,14 +68,14 @@ def test_the_likelihood_is_a_density_whose_integral_is_the_survival():
         assert mass == pytest.approx(one - other, rel=1e-7)
 
 
-def test_a_censored_patient_says_that_they_outlived_their_time():
+def test_a_censored_patient_contributes_the_survival_to_their_time():
     """-log S(t), S from the curve; alpha takes its share off."""
     logits = torch.tensor([[-1.0, 0.5, 2.0]], dtype=torch.float64).expand(3, -1)
     times = torch.tensor([4.0, 6.0, 33.0], dtype=torch.float64)
     _, survival = hazards.hazard_and_survival(logits[:1], "continuous")
     expected = -0.75 * hazards.survival_at(survival, EDGES, times.tolist(), "continuous")[0].log()
-    found = piecewise_nll(logits, times, torch.zeros(3, dtype=torch.bool), EDGES, 0.25)
-    torch.testing.assert_close(found, expected)
+    computed = piecewise_nll(logits, times, torch.zeros(3, dtype=torch.bool), EDGES, 0.25)
+    torch.testing.assert_close(computed, expected)
 
 
 def test_likelihood_has_the_gradient_of_finite_differences_and_none_that_is_no_number():

@@ -9,13 +9,13 @@ from tests.model.cases import batch, config, network
 
 def test_the_pairing_is_the_weighted_sum_of_products_of_directions():
     torch.manual_seed(0)
-    made = Pairing(5, 7, 3, 2)
-    torch.nn.init.normal_(made.out.weight)
+    layer = Pairing(5, 7, 3, 2)
+    torch.nn.init.normal_(layer.out.weight)
     left, right = torch.randn(4, 5), torch.randn(4, 7)
-    a, b, c = (part.weight.detach().numpy() for part in (made.left, made.right, made.out))
+    a, b, c = (part.weight.detach().numpy() for part in (layer.left, layer.right, layer.out))
     form = np.einsum("or,rp,rq->opq", c, a, b)
     expected = np.einsum("opq,np,nq->no", form, left.numpy(), right.numpy())
-    np.testing.assert_allclose(made(left, right).detach().numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(layer(left, right).detach().numpy(), expected, atol=1e-5)
 
 
 def test_a_new_network_is_not_changed_by_its_pairing():

@@ -31,8 +31,8 @@ FLAGS = {
 
 
 def fields(prediction):
-    found = {field.name: getattr(prediction, field.name) for field in dataclasses.fields(prediction)}
-    return {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}
+    result = {field.name: getattr(prediction, field.name) for field in dataclasses.fields(prediction)}
+    return {name: value for name, value in result.items() if isinstance(value, torch.Tensor)}
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -52,23 +52,23 @@ def test_a_padded_batch_gives_the_numbers_of_the_patients_one_by_one(name):
 @pytest.mark.parametrize("name", FLAGS)
 def test_under_every_flag_a_padded_batch_gives_the_numbers_of_the_patients_one_by_one(name):
     """As above, at the sizes about K; the second patient has no slides, the first no genes and an unknown covariate."""
-    made = FLAGS[name]
-    net = network(made).eval()
-    sizes = [made.critical, 1, 2, made.critical - 1, made.critical + 1, 60]
+    shape = FLAGS[name]
+    net = network(shape).eval()
+    sizes = [shape.critical, 1, 2, shape.critical - 1, shape.critical + 1, 60]
     patches, mask, genes = batch(sizes)
     given = {}
-    if made.covariates:
-        given["covariates"] = torch.randn(len(sizes), len(made.covariates), generator=torch.Generator().manual_seed(2))
+    if shape.covariates:
+        given["covariates"] = torch.randn(len(sizes), len(shape.covariates), generator=torch.Generator().manual_seed(2))
         given["covariates"][0, 0] = torch.nan
-    if made.missing:
-        there = torch.arange(len(sizes))
-        given |= {"slides_present": there != 1, "genes_present": there != 0}
+    if shape.missing:
+        position = torch.arange(len(sizes))
+        given |= {"slides_present": position != 1, "genes_present": position != 0}
     with torch.no_grad():
         together = fields(net(patches, mask, genes, **given))
         for row, size in enumerate(sizes):
-            here = slice(row, row + 1)
-            own = {key: value[here] for key, value in given.items()}
-            alone = fields(net(patches[here, :size], mask[here, :size], genes[here], **own))
+            present = slice(row, row + 1)
+            single = {key: value[present] for key, value in given.items()}
+            alone = fields(net(patches[present, :size], mask[present, :size], genes[present], **single))
             for key, value in alone.items():
                 torch.testing.assert_close(together[key][row], value[0], rtol=1e-5, atol=2e-6, msg=f"{key} of {size}")
 
@@ -134,9 +134,9 @@ def test_any_shape_gives_finite_outputs_of_the_promised_shape(  # noqa: PLR0913 
     sizes, critical, tokens, task_tokens, width, stages, solver, axes, seed
 ):
     depths = (1,) * stages
-    made = config(critical=critical, tokens=tokens, task_tokens=task_tokens, width=width, solver=solver, heads=2,
+    shape = config(critical=critical, tokens=tokens, task_tokens=task_tokens, width=width, solver=solver, heads=2,
                   encoder_depths=depths, decoder_depths=depths, gene_axes=axes, feature_axes=axes)  # fmt: skip
-    prediction = network(made, seed).eval()(*batch(sizes, seed), couplings=True)
+    prediction = network(shape, seed).eval()(*batch(sizes, seed), couplings=True)
     count = len(sizes)
     assert prediction.hazard_logits.shape == prediction.survival.shape == (count, 4)
     assert prediction.subtype_logits.shape == prediction.instance_logits.shape == (count, 2)
@@ -159,8 +159,8 @@ def test_identical_patches_give_finite_outputs_and_gradients(same):
 
 def test_every_parameter_learns_from_the_three_losses():
     """Whatever the loss cannot reach is a dead parameter; the reference carries 1.3 billion of them."""
-    for made in (config(), config("compact"), small_paper(soft_instance_gate=True)):
-        net = network(made)
+    for shape in (config(), config("compact"), small_paper(soft_instance_gate=True)):
+        net = network(shape)
         patches, mask, genes = batch([20, 9, 30])
         prediction = net(patches, mask, genes)
         loss = survival_loss(prediction, torch.tensor([0, 1, 3]), torch.tensor([True, False, True]))
@@ -170,8 +170,8 @@ def test_every_parameter_learns_from_the_three_losses():
         assert silent == []
 
 
-def train(seed, steps, made, count=8):
-    net = network(made, seed, loud=False)
+def train(seed, steps, shape, count=8):
+    net = network(shape, seed, loud=False)
     patches, mask, genes = batch([5 + row for row in range(count)], seed=5)
     bins = torch.arange(count) % 4
     event = torch.ones(count, dtype=torch.bool)
@@ -187,10 +187,10 @@ def train(seed, steps, made, count=8):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("made", [config(), config("compact", dropout=0.0, gene_dropout=0.0)], ids=["tiny", "compact"])
-def test_the_whole_network_overfits_eight_patients(made):
+@pytest.mark.parametrize("shape", [config(), config("compact", dropout=0.0, gene_dropout=0.0)], ids=["tiny", "compact"])
+def test_the_whole_network_overfits_eight_patients(shape):
     """NLL below 0.05 and every pair of patients in different bins in the right order (C = 1)."""
-    _, prediction, loss, bins = train(0, 150, made)
+    _, prediction, loss, bins = train(0, 150, shape)
     assert loss < 0.05
     pairs = [(i, j) for i in range(8) for j in range(8) if bins[i] < bins[j]]
     assert all(prediction.risk[i] > prediction.risk[j] for i, j in pairs)
@@ -198,10 +198,10 @@ def test_the_whole_network_overfits_eight_patients(made):
 
 @pytest.mark.slow
 def test_one_seed_twice_gives_the_same_weights_after_twenty_steps_bit_for_bit():
-    made = config(dropout=0.2, gene_dropout=0.2)
-    first, second = train(3, 20, made)[0].state_dict(), train(3, 20, made)[0].state_dict()
+    shape = config(dropout=0.2, gene_dropout=0.2)
+    first, second = train(3, 20, shape)[0].state_dict(), train(3, 20, shape)[0].state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
-    other = train(4, 20, made)[0].state_dict()
+    other = train(4, 20, shape)[0].state_dict()
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
@@ -227,10 +227,10 @@ def test_absent_slides_are_one_learned_token_whatever_stands_in_the_bag():
     absent = torch.tensor([False, False])
     with torch.no_grad():
         prediction = net(patches, mask, genes[:1].expand(2, -1), slides_present=absent)
-        here = net(patches, mask, genes[:1].expand(2, -1))
+        present = net(patches, mask, genes[:1].expand(2, -1))
     torch.testing.assert_close(prediction.risk[0], prediction.risk[1])
     assert (prediction.critical == -1).all()
-    assert not torch.allclose(here.risk, prediction.risk)
+    assert not torch.allclose(present.risk, prediction.risk)
 
 
 def test_absent_slides_may_come_with_an_empty_bag():
@@ -263,9 +263,9 @@ def test_the_gene_cost_takes_each_rows_minimum_and_the_largest_distance():
     assert (gene_cost(torch.zeros(1, 2, 3), torch.zeros(1, 2, 3)) == 0).all()
 
 
-def test_a_coupling_says_how_healthy_it_is():
+def test_a_coupling_reports_its_health():
     prediction = network(config()).eval()(*batch([20, 3]), couplings=True)
-    found = prediction.couplings[0].health()
-    assert found.moved.shape == (4,)  # two streams of two patients
-    assert ((found.moved >= 0) & (found.moved <= 1)).all()
-    assert (found.rank_rows >= 1).all()
+    result = prediction.couplings[0].health()
+    assert result.moved.shape == (4,)  # two streams of two patients
+    assert ((result.moved >= 0) & (result.moved <= 1)).all()
+    assert (result.rank_rows >= 1).all()

@@ -13,16 +13,16 @@ from tests.model.cases import config
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_a_configuration_survives_the_way_through_json(name):
-    made = config(name)
-    assert ModelConfig.from_json(made.to_json()) == made
+    built = config(name)
+    assert ModelConfig.from_json(built.to_json()) == built
 
 
 def test_the_paper_has_the_papers_sizes():
     """Values of the column "paper preset" in docs/model.md."""
-    made = config("paper")
-    assert (made.width, made.critical, made.tokens, made.task_tokens, made.length) == (1024, 256, 8, 240, 512)
-    assert (made.encoder_depths, made.bottleneck_depth, made.decoder_depths) == ((2, 4), 2, (2, 4))
-    assert (made.solver, made.gene_entropy, made.gene_marginal, made.heads) == ("assignment", 0.1, 0.5, 1)
+    built = config("paper")
+    assert (built.width, built.critical, built.tokens, built.task_tokens, built.length) == (1024, 256, 8, 240, 512)
+    assert (built.encoder_depths, built.bottleneck_depth, built.decoder_depths) == ((2, 4), 2, (2, 4))
+    assert (built.solver, built.gene_entropy, built.gene_marginal, built.heads) == ("assignment", 0.1, 0.5, 1)
 
 
 def test_an_unknown_preset_is_met_with_the_nearest_name():
@@ -90,18 +90,18 @@ def test_json_without_a_key_or_with_a_wrong_value_is_refused():
 
 
 def test_overrides_may_be_lists_as_yaml_gives_them():
-    made = preset("tiny", features=3, genes=["A"], classes=["x"], bins=2, encoder_depths=[1, 2], decoder_depths=[2, 1])
-    assert made.encoder_depths == (1, 2)
-    assert dataclasses.replace(made, bins=3).bins == 3
+    built = preset("tiny", features=3, genes=["A"], classes=["x"], bins=2, encoder_depths=[1, 2], decoder_depths=[2, 1])
+    assert built.encoder_depths == (1, 2)
+    assert dataclasses.replace(built, bins=3).bins == 3
 
 
 def test_the_page_shows_every_field_of_every_preset():
     """docs/model.md, the table of presets: one row a field, as the code has it."""
     page = (Path(__file__).parents[2] / "docs" / "model.md").read_text(encoding="utf-8")
-    made = [config(name) for name in ("paper", "compact", "tiny")]
+    built = [config(name) for name in ("paper", "compact", "tiny")]
     for field in dataclasses.fields(ModelConfig):
         if field.name not in DATA_FIELDS:
-            values = [getattr(one, field.name) for one in made]
+            values = [getattr(one, field.name) for one in built]
             shown = [", ".join(map(str, value)) if isinstance(value, tuple) else str(value) for value in values]
             assert f"| {field.name} | {' | '.join(shown)} |" in page
 

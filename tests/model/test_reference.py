@@ -23,10 +23,10 @@ def patient(seed=1, patches=20, features=12, genes=7):
 
 
 def converted(state, **overrides):
-    found = reference.translate(state)
-    net = MCTI(found.config.__class__(**{**vars(found.config), **overrides})).eval()
-    net.load_state_dict(found.weights, strict=True)
-    return found, net
+    converted = reference.translate(state)
+    net = MCTI(converted.config.__class__(**{**vars(converted.config), **overrides})).eval()
+    net.load_state_dict(converted.weights, strict=True)
+    return converted, net
 
 
 @pytest.mark.skipif(not PAGE.exists(), reason="the project's shared key list is not on this machine")
@@ -36,11 +36,11 @@ def test_the_double_has_the_keys_and_shapes_of_the_published_reference():
     first = {key: shape for key, shape in shapes.items() if not key.startswith(("WSI_encode.i_", "WSI_encode.b_"))}
     assert len(shapes) == 723
     assert sum(int(np.prod(shape)) for shape in first.values()) == 1_745_587_532
-    found = {}
+    converted = {}
     for key, shape in first.items():
-        found.setdefault(reference_keys.pattern(key), []).append(shape)
+        converted.setdefault(reference_keys.pattern(key), []).append(shape)
     for pattern, times, allowed in reference_state.documented_patterns(PAGE):
-        mine = found[pattern]
+        mine = converted[pattern]
         assert (len(mine), set(mine)) == (times, set(allowed)), pattern
 
 
@@ -68,13 +68,13 @@ def test_the_converted_network_gives_the_references_numbers(seed, measure):
 
 def test_every_key_is_used_or_a_second_name_or_dead_with_a_reason():
     state = reference_state.state()
-    found = reference.translate(state)
-    groups = [set(found.used), set(found.second), set(found.dead)]
+    converted = reference.translate(state)
+    groups = [set(converted.used), set(converted.second), set(converted.dead)]
     assert set.union(*groups) == set(state)
     assert sum(map(len, groups)) == len(state)
-    assert all(found.dead.values())
-    report = found.report(state)
-    assert report["live_parameters"] == sum(weight.numel() for weight in found.weights.values())
+    assert all(converted.dead.values())
+    report = converted.report(state)
+    assert report["live_parameters"] == sum(weight.numel() for weight in converted.weights.values())
 
 
 @pytest.mark.parametrize("guides", reference_keys.GUIDES)
@@ -111,8 +111,8 @@ def test_every_used_key_reaches_an_output_and_no_dead_one_does():
     arrays = {key: value.double().numpy().copy() for key, value in state.items() if "fcc" not in key}
     patches, genes = (part[0].numpy() for part in patient())
     before = reference_numpy.forward(arrays, patches, genes)
-    found = reference.translate(state)
-    for key in found.dead:
+    converted = reference.translate(state)
+    for key in converted.dead:
         if "fcc" not in key:
             moved = reference_numpy.forward(arrays | {key: arrays[key] + 1}, patches, genes)
             assert (moved.hazard_logits == before.hazard_logits).all(), key
@@ -212,9 +212,9 @@ def test_a_part_without_keys_is_the_files_fault():
         reference.translate(reference_state.state(), genes=["A"] * 7)
 
 
-@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
-def test_weights_of_another_precision_become_float32(kind):
-    state = {key: value.to(kind) for key, value in reference_state.state().items()}
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_precision_become_float32(dtype):
+    state = {key: value.to(dtype) for key, value in reference_state.state().items()}
     weights = reference.translate(state).weights
     assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
     assert torch.equal(weights["subtype_head.out.bias"], state["cls_head.1.bias"].float())

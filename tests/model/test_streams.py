@@ -42,7 +42,7 @@ def test_a_mix_is_a_convolution_of_one_by_one():
     torch.testing.assert_close(module(pair), expected.transpose(0, 1))
 
 
-def test_a_calm_mix_starts_as_the_average():
+def test_a_mix_with_average_init_starts_as_the_average():
     pair = tokens()
     torch.testing.assert_close(Mix(1, average_init=True).double()(pair)[0], pair.mean(0))
 

@@ -10,7 +10,7 @@ from tests.model.cases import batch, config, network, small_paper
 
 
 @pytest.mark.parametrize(
-    "made",
+    "shape",
     [
         config(),
         small_paper(),
@@ -19,52 +19,52 @@ from tests.model.cases import batch, config, network, small_paper
         config("no_guidance"),
     ],
 )
-def test_the_arithmetic_is_that_of_the_forward_pass(made):
+def test_the_arithmetic_is_that_of_the_forward_pass(shape):
     patches, mask, genes = batch([50])
     # The fused attention kernel of the CPU is not counted; its plain form is.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        network(made).eval()(patches, mask, genes)
+        network(shape).eval()(patches, mask, genes)
     counted = {key.removeprefix("MCTI."): sum(value.values()) for key, value in counter.get_flop_counts().items()}
-    said = describe(made, 50).forward_flops
-    carried = 2 * made.critical * made.tokens * made.width  # counted under the network, not its genomic branch
-    assert said["pathology"] == counted["pathology"]
-    assert said["unet"] == counted["unet"]
-    assert said["genomics"] - carried == counted["genomics"]
-    assert said["heads"] == counted["survival_head"] + counted["subtype_head"]
+    reported = describe(shape, 50).forward_flops
+    carried = 2 * shape.critical * shape.tokens * shape.width  # counted under the network, not its genomic branch
+    assert reported["pathology"] == counted["pathology"]
+    assert reported["unet"] == counted["unet"]
+    assert reported["genomics"] - carried == counted["genomics"]
+    assert reported["heads"] == counted["survival_head"] + counted["subtype_head"]
 
 
 def test_the_axes_cost_no_backward_pass():
     """They are fitted, not learned, and stand before all that is: of a long bag they are most of a forward pass."""
-    made = config("compact", gene_axes=5, feature_axes=4)
+    shape = config("compact", gene_axes=5, feature_axes=4)
     patches, mask, genes = batch([200])
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        found = network(made)(patches, mask, genes)
-        (found.risk.sum() + found.subtype_logits.sum() + found.instance_logits.sum()).backward()
-    along, said = 2 * (200 * 12 * 4 + 9 * 5), describe(made, 200)
-    assert said.forward_flops["axes"] == along
-    assert said.training_flops == 3 * (sum(said.forward_flops.values()) - along) + along
-    assert said.training_flops == pytest.approx(counter.get_total_flops(), rel=0.06)  # the bag wants no gradient
+        counted = network(shape)(patches, mask, genes)
+        (counted.risk.sum() + counted.subtype_logits.sum() + counted.instance_logits.sum()).backward()
+    along, reported = 2 * (200 * 12 * 4 + 9 * 5), describe(shape, 200)
+    assert reported.forward_flops["axes"] == along
+    assert reported.training_flops == 3 * (sum(reported.forward_flops.values()) - along) + along
+    assert reported.training_flops == pytest.approx(counter.get_total_flops(), rel=0.06)  # the bag wants no gradient
 
 
 def test_the_papers_parameters_are_those_of_the_key_list_less_the_dead():
     """470,231,369 live ones less two mixes of 3 parameters in each of two decoder stages (docs/model.md)."""
-    made = config("paper", features=1024, genes=tuple(str(number) for number in range(1558)))
-    found = describe(made)
-    assert sum(found.parameters.values()) == 470_231_369 - 12
-    assert found.parameters["unet.encoder"] == 151_162_898
-    assert found.parameters["genomics"] == 79_888_384 + 8192**2 + 8192
+    shape = config("paper", features=1024, genes=tuple(str(number) for number in range(1558)))
+    counted = describe(shape)
+    assert sum(counted.parameters.values()) == 470_231_369 - 12
+    assert counted.parameters["unet.encoder"] == 151_162_898
+    assert counted.parameters["genomics"] == 79_888_384 + 8192**2 + 8192
 
 
 def test_a_step_of_the_paper_costs_what_was_measured_on_the_reference():
     """Known: 1,324 GFLOP a patient at N = 4,000, forward and backward; ours by formula within 3 %."""
-    made = config("paper", features=1024, genes=tuple(str(number) for number in range(1558)))
-    assert describe(made, 4000).training_flops == pytest.approx(1.324e12, rel=0.03)
+    shape = config("paper", features=1024, genes=tuple(str(number) for number in range(1558)))
+    assert describe(shape, 4000).training_flops == pytest.approx(1.324e12, rel=0.03)
 
 
 def test_the_memory_is_of_the_size_that_is_measured():
     """Oracle: bytes that autograd saves in a real pass, each storage once; the estimate may be off by half."""
-    made = config("compact")
-    net = network(made)
+    shape = config("compact")
+    net = network(shape)
     weights = {p.untyped_storage().data_ptr() for p in net.parameters()}
     kept = {}
 
@@ -76,8 +76,8 @@ def test_the_memory_is_of_the_size_that_is_measured():
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         prediction = net(*batch([500]))
     assert prediction.risk.requires_grad
-    said = describe(made, 500).memory_bytes["activations"]
-    assert said / 2 < sum(kept.values()) < said * 2
+    reported = describe(shape, 500).memory_bytes["activations"]
+    assert reported / 2 < sum(kept.values()) < reported * 2
 
 
 def test_the_parameters_of_compact_are_those_counted_by_hand():

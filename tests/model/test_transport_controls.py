@@ -20,7 +20,7 @@ def test_the_even_plan_gives_every_pair_the_same_mass():
     assert plan[1, 0].tolist() == [torch.tensor(1 / 12).item()] * 2 + [0, torch.tensor(1 / 12).item()]
 
 
-def test_dealing_anew_moves_the_mass_of_present_rows_and_keeps_it_whole():
+def test_shuffling_permutes_the_mass_of_present_rows_and_keeps_its_sum():
     before, after = solved(), shuffled(solved(), MASK)
     torch.testing.assert_close(after.coupling.sum(1), before.coupling.sum(1))
     assert after.coupling[1][~MASK[1]].sum() == 0
@@ -29,12 +29,12 @@ def test_dealing_anew_moves_the_mass_of_present_rows_and_keeps_it_whole():
     assert {tuple(row.tolist()) for row in after.coupling[0]} == rows
 
 
-def test_the_dealt_permutation_carries_as_its_matrix_does():
+def test_a_shuffled_permutation_carries_like_its_matrix():
     plan, tokens = shuffled(solved(), MASK), torch.randn(2, 6, 3)
     tokens = tokens * MASK[..., None]
     torch.testing.assert_close(plan.carry(tokens), plan.coupling @ tokens)
     torch.testing.assert_close(plan.transposed().carry(tokens), plan.coupling.transpose(1, 2) @ tokens)
 
 
-def test_the_deal_does_not_depend_on_the_call():
+def test_the_shuffle_does_not_depend_on_the_call():
     assert torch.equal(shuffled(solved(), MASK).coupling, shuffled(solved(), MASK).coupling)

@@ -14,19 +14,19 @@ def by_assignment(rows, columns):
 
 def test_distinct_tokens_stand_the_noise():
     tokens = torch.eye(12, dtype=torch.float64)[None]
-    found = transport.health(tokens, tokens.flip(1), by_assignment)
-    assert found.moved.item() == 0
-    assert found.entropy.item() == 0
-    assert found.rank_rows.item() == pytest.approx(12)
-    assert found.rank_columns.item() == pytest.approx(12)
+    reported = transport.health(tokens, tokens.flip(1), by_assignment)
+    assert reported.moved.item() == 0
+    assert reported.entropy.item() == 0
+    assert reported.rank_rows.item() == pytest.approx(12)
+    assert reported.rank_columns.item() == pytest.approx(12)
 
 
 def test_identical_tokens_do_not():
     """What the protocol warns of: the assignment between equal tokens is the noise's own."""
     tokens = torch.ones(2, 40, 6, dtype=torch.float64)
-    found = transport.health(tokens, tokens, by_assignment)
-    assert (found.moved > 0.5).all()
-    torch.testing.assert_close(found.rank_rows, torch.ones(2, dtype=torch.float64))
+    reported = transport.health(tokens, tokens, by_assignment)
+    assert (reported.moved > 0.5).all()
+    torch.testing.assert_close(reported.rank_rows, torch.ones(2, dtype=torch.float64))
 
 
 def test_the_entropic_plan_of_identical_tokens_stands_the_noise_and_says_nothing():
@@ -35,9 +35,9 @@ def test_the_entropic_plan_of_identical_tokens_stands_the_noise_and_says_nothing
     def coupling(rows, columns):
         return transport.sinkhorn(torch.cdist(rows, columns).square(), entropy=0.1)
 
-    found = transport.health(tokens, tokens, coupling)
-    assert found.moved.item() < 1e-3
-    assert found.entropy.item() == pytest.approx(1)
+    reported = transport.health(tokens, tokens, coupling)
+    assert reported.moved.item() < 1e-3
+    assert reported.entropy.item() == pytest.approx(1)
 
 
 def test_the_same_seed_gives_the_same_health():

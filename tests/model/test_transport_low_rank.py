@@ -97,17 +97,17 @@ def test_no_table_of_all_pairs_is_made():
 
     largest = 0
 
-    class Watch(TorchDispatchMode):
+    class LargestTensor(TorchDispatchMode):
         def __torch_dispatch__(self, operation, types, arguments=(), keywords=None):
             nonlocal largest
             result = operation(*arguments, **(keywords or {}))
-            for made in result if isinstance(result, tuple | list) else (result,):
-                if isinstance(made, torch.Tensor):
-                    largest = max(largest, made.numel())
+            for tensor in result if isinstance(result, tuple | list) else (result,):
+                if isinstance(tensor, torch.Tensor):
+                    largest = max(largest, tensor.numel())
             return result
 
     x, y = clouds(3000, 3000, batch=1)
-    with Watch():
+    with LargestTensor():
         plan = transport.low_rank_points(x, y, rank=8, max_iterations=2)
         plan.carry(y)
     assert largest <= 3000 * 10
