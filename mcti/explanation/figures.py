@@ -71,5 +71,5 @@ def png_address(pixels: Rgba) -> str:
     from matplotlib.image import imsave
 
     stream = io.BytesIO()
-    imsave(stream, pixels, format="png", metadata={"Software": None})
+    imsave(stream, pixels, format="png", metadata={"Software": None})  # type: ignore[dict-item]  (None: no entry)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -61,7 +61,7 @@ def fit_baselines(
         UsageError when a baseline does not exist
         DataError when a training part has no event
     """
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     models = {name: baselines.create(name) for name in params.baselines}
     skipped = {

@@ -115,7 +115,7 @@ class ExplanationFiles:
         """Each gene group with the genes of the largest weights and the gene sets over-represented in them."""
         genes_by_group = top_genes(attribution, self._genes, self._group_genes)
         listed = [[gene for gene, _ in group] for group in genes_by_group]
-        tested = [[] for _ in listed]
+        tested: list[list[gene_sets.Enrichment]] = [[] for _ in listed]
         if self._sets:
             tested = gene_sets.over_represented(listed, self._sets, len(self._genes))
         groups = []
