@@ -54,7 +54,8 @@ def info(
 
     Raises DataError when there is no such model
     """
-    from mcti.model.presets import PRESETS, preset
+    from mcti.model.presets import preset
+    from mcti.params.presets import PRESETS
     from mcti.model.summary import describe
 
     if model in PRESETS:
