@@ -117,11 +117,11 @@ def _print(args: argparse.Namespace, truth: dict[str, float], covered: dict[str,
     print(f"{args.simulations} cohorts of {args.patients} patients, {args.resamples} resamples each")
     for name, hits in covered.items():
         share = np.mean(hits)
-        sound &= 0.92 <= share <= 0.98
+        sound &= bool(0.92 <= share <= 0.98)
         spread = 196 * np.sqrt(0.0475 / len(hits))
         print(f"  {name:12} true {truth[name]:.4f}   covered {100 * share:.1f} %  (± {spread:.1f})")
     error = null.std(ddof=1) / np.sqrt(len(null))
-    sound &= abs(null.mean() - 0.5) <= 2 * error
+    sound &= bool(abs(null.mean() - 0.5) <= 2 * error)
     print(f"  permuted outcomes: mean C {null.mean():.4f} ± {error:.4f} (standard error)")
     return 0 if sound else 1
 

@@ -28,6 +28,7 @@ from sklearn.metrics import roc_auc_score
 from benchmarks import model_zoo
 from mcti.dataset.bags import Dataset, PatientBag
 from mcti.evaluation.metrics import harrell_c
+from mcti.model.network import MCTI
 from mcti.model.trained import TrainedModel
 from mcti.params import TrainParams
 from mcti.training import fold_files
@@ -146,12 +147,12 @@ def measure(truth: Truth, signal: str, name: str, epochs: int, seed: int) -> tup
 
 def planted(model: TrainedModel, tested: list[PatientBag], tumour: np.ndarray) -> float:
     """Mean over patients of the AUROC of tumour against background patches by the score that makes them critical."""
-    if model.config.network != "mcti":
+    if not isinstance(model.net, MCTI):
         return float("nan")
     areas = []
     with torch.inference_mode():
         for bag, truth in zip(tested, tumour, strict=True):
-            rows, _ = model.net.axes(model.fitted.features(bag.patches), bag.genes)
+            rows, _ = model.net.axes(model.fitted.features(bag.patches.float()), bag.genes)
             areas.append(roc_auc_score(truth, model.net.pathology.instance(rows).amax(-1).numpy()))
     return float(np.mean(areas))
 

@@ -67,7 +67,8 @@ def read(folder: Path, name: str, folds: int, repeats: int, most: int | None = N
     classes = tuple(sorted(table["subtype"].unique()))
     values = inputs.genes.to_numpy(dtype=np.float32)
     bag_list = [
-        _bag(row, bags[row["patient_id"]], values[i], classes) for i, row in enumerate(table.to_dict("records"))
+        _bag({str(k): v for k, v in row.items()}, bags[row["patient_id"]], values[i], classes)
+        for i, row in enumerate(table.to_dict("records"))
     ]
     data = Dataset({bag.patient_id: bag for bag in bag_list}, tuple(map(str, inputs.genes.columns)), classes)
     known = tuple(c for c in CLINICAL if c in table and table[c].nunique(dropna=True) > 1)

@@ -76,7 +76,8 @@ def canvas(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as MplFigure
 
-    with mpl.rc_context({**style, "svg.hashsalt": name}):
+    settings: dict[Any, Any] = {**style, "svg.hashsalt": name}
+    with mpl.rc_context(settings):
         figure = MplFigure(figsize=(width, height))
         FigureCanvasAgg(figure)
         yield list(np.atleast_1d(figure.subplots(len(rows), 1, height_ratios=list(rows))))

@@ -71,5 +71,6 @@ def png_address(pixels: Rgba) -> str:
     from matplotlib.image import imsave
 
     stream = io.BytesIO()
-    imsave(stream, pixels, format="png", metadata={"Software": None})  # type: ignore[dict-item]  (None: no entry)
+    no_software: dict[str, Any] = {"Software": None}  # None: the entry is not written
+    imsave(stream, pixels, format="png", metadata=no_software)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

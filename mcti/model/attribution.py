@@ -162,8 +162,8 @@ class _Path:
             inputs = {name: value.requires_grad_() for name, value in self._inputs((low + high) / 2).items()}
             _, parts = arguments = self._tokens(inputs)
             variables = [*inputs.values(), *parts.values()]
-            slopes = torch.autograd.grad(self._risk(*arguments).sum(), variables, allow_unused=True)
-            slopes = [torch.zeros_like(w) if g is None else g for w, g in zip(variables, slopes, strict=True)]
+            gradient = torch.autograd.grad(self._risk(*arguments).sum(), variables, allow_unused=True)
+            slopes = [torch.zeros_like(w) if g is None else g for w, g in zip(variables, gradient, strict=True)]
             for name, slope in zip(inputs, slopes, strict=False):
                 gradients[name] += slope.sum(0, keepdim=True) / steps
             for name, slope in zip(parts, slopes[len(inputs) :], strict=True):

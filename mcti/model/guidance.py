@@ -83,8 +83,15 @@ class Coupler:
     def _solve(self, guides: Tensor, values: Tensor, mask: Tensor | None) -> Plan:
         settings = self.settings
         if self.solver == "low_rank":  # from the tokens, without the cost: its shift and scale do not change the plan
-            limits = {"max_iterations": settings.max_iterations, "tolerance": settings.tolerance}
-            return low_rank_points(guides, values, rank=settings.rank, mask_rows=mask, mask_columns=mask, **limits)
+            return low_rank_points(
+                guides,
+                values,
+                rank=settings.rank,
+                max_iterations=settings.max_iterations,
+                tolerance=settings.tolerance,
+                mask_rows=mask,
+                mask_columns=mask,
+            )
         with torch.set_grad_enabled(settings.gradient and torch.is_grad_enabled()):
             cost = standard_cost(guides, values, mask)
             return couple(cost, self.solver, settings, mask_rows=mask, mask_columns=mask)

@@ -166,7 +166,7 @@ def translate(
         config = _config(state, keys, genes, classes, where)
     except UsageError as error:  # a part without a key, or of no length: the file's fault, not the caller's
         raise DataError(f"no network has its sizes ({error.where}: {error.what})", where, _HINT) from error
-    config = dataclasses.replace(config, gene_measure=measure)
+    config = dataclasses.replace(config, gene_measure=measure)  # type: ignore[arg-type]  # ModelConfig checks it
     with torch.device("meta"):
         wanted = {name: tensor.shape for name, tensor in MCTI(config).state_dict().items()}
     places = reference_keys.places(config, guides)

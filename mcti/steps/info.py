@@ -54,8 +54,9 @@ def info(
 
     Raises DataError when there is no such model
     """
-    from mcti.model.presets import PRESETS, preset
+    from mcti.model.presets import preset
     from mcti.model.summary import describe
+    from mcti.params.presets import PRESETS
 
     if model in PRESETS:
         names = [f"gene_{number}" for number in range(genes)], [f"class_{number}" for number in range(classes)]

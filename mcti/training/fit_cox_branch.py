@@ -41,7 +41,7 @@ def with_cox_branch(model: TrainedModel, bags: Sequence[PatientBag], cox_weight:
 @torch.no_grad()
 def fit_branch(branch: CoxBranch, model: TrainedModel, bags: Sequence[PatientBag], seed: int) -> None:
     """Fit the log hazard ratios of the branch and the base hazards that belong to them."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     tables = _inputs(model, bags)
     maps = {name: _columns(table, AXES.get(name)) for name, table in tables.items()}
