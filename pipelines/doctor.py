@@ -104,7 +104,7 @@ def _check_access(service: client.Client, experiment: str, namespace: str | None
         yield Check(name="access", state="missing", detail=refusal.what, hint=refusal.hint)
         return
     yield Check(name="access", state="OK", detail="experiments can be listed")
-    exists = any(each.display_name == experiment for each in experiments)
+    exists = any(row.display_name == experiment for row in experiments)
     detail = experiment if exists else f"{experiment} does not exist yet: submit creates it"
     yield Check(name="experiment", state="OK", detail=detail)
 

@@ -104,7 +104,7 @@ def test_without_rights_for_all_namespaces_that_of_the_context_is_read(server, c
     cluster({**refused, **{question: {"items": []} for question in HERE}})
     (line,) = status.status("run-0", address).unknown
     assert REFUSED in line
-    assert "give --namespace" in line
+    assert "set --namespace" in line
 
 
 def test_where_the_namespace_is_refused_too_it_is_unknown_why(server, cluster):

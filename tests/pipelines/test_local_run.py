@@ -52,7 +52,7 @@ GUARDED = """
 import subprocess, sys, time
 from mcti import params
 from pipelines import cancellation
-with cancellation.watch_process(params.load(None), {"MCTI_RUN": sys.argv[1]}, "training", "subprocess", sys.argv[1]):
+with cancellation.cancel_after_process_end(params.load(None), {"MCTI_RUN": sys.argv[1]}, "training", "subprocess", sys.argv[1]):
     task = subprocess.Popen(["sleep", "600"], env={"MCTI_RUN": sys.argv[1], "PATH": "/usr/bin:/bin"})
     print(task.pid, flush=True)
     if sys.argv[2] == "killed":
