@@ -146,7 +146,7 @@ class _Line(logging.Formatter):
 
 
 class _Stderr(logging.StreamHandler[Any]):
-    """A handler that looks up `sys.stderr` for every line: it may have been replaced since."""
+    """A handler that reads `sys.stderr` for every line: it may have been replaced since."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)

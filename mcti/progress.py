@@ -43,7 +43,7 @@ class RateEstimator:
         self._now = self._processed = 0.0
 
     def update(self, done: float, restored: float = 0) -> None:
-        """`done` items are finished, `restored` of them not by this process."""
+        """Record that `done` items are finished, `restored` of them not by this process; unit: items."""
         self._now, self._processed = self._clock(), done - restored
         if self._samples and self._processed < self._samples[-1][1]:
             self._samples.clear()  # another sequence has begun
@@ -64,7 +64,7 @@ class RateEstimator:
         return processed / span if span >= _LEAST_SECONDS and processed > 0 else None
 
     def seconds_left(self, done: float, total: float) -> float | None:
-        """Remaining time; None: not known yet."""
+        """Remaining time in seconds; None: no estimate yet."""
         return None if self.rate is None else max(0.0, total - done) / self.rate
 
     def _is_spare(self, at: float, processed: float) -> bool:
@@ -100,7 +100,10 @@ class ProgressLog:
 
 
 def format_progress(pace: RateEstimator, done: float, total: float, unit: str, detail: str = "") -> str:
-    """`120 of 400 steps, 3.1 steps/s, 1 min 30 s left, loss 0.52`; what is not known is left out."""
+    """Text such as `120 of 400 steps, 3.1 steps/s, 1 min 30 s left, loss 0.52`; unknown parts are omitted.
+
+    done, total  counts of `unit`
+    """
     left = pace.seconds_left(done, total) if done < total else None
     parts = [f"{int(done)} of {int(total)} {unit}", format_rate(pace.rate, unit)]
     parts += [f"{format_duration(left)} left" if left is not None else "", detail]
@@ -117,7 +120,7 @@ def format_rate(rate: float | None, unit: str) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """`45 s`, `1 min 30 s`, `2 h 5 min`, `3 d 4 h`."""
+    """Seconds as text: `45 s`, `1 min 30 s`, `2 h 5 min`, `3 d 4 h`."""
     whole = round(seconds)
     for large, small, size, part in (("d", "h", 86400, 3600), ("h", "min", 3600, 60), ("min", "s", 60, 1)):
         if whole >= size:

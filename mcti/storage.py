@@ -76,9 +76,9 @@ def translating_os_errors(where: Location | None = None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(out: Location) -> Iterator[Path]:
-    """A draft beside `out` (a file or a folder) that replaces `out` when the body succeeds, and is deleted otherwise.
+    """A draft next to `out` (a file or a folder) that replaces `out` when the body succeeds, and is deleted otherwise.
 
-    A reader sees the old result or the new one, never a part. The draft of a killed process is deleted by the next one.
+    A reader gets the old result or the new one, never a part. The next process deletes the draft of a killed one.
     The body creates the draft as a file, or as a folder with `draft.mkdir()`.
 
     Raises

@@ -59,7 +59,7 @@ class Attribution:
 
     @property
     def modalities(self) -> dict[str, float]:
-        """The part of each modality: sums of the parts of its inputs."""
+        """Part of each modality, in the unit of the risk: the sum of the parts of its inputs."""
         return {
             "slides": float(self.tiles.sum()),
             "genes": float(self.genes.sum()),
@@ -68,7 +68,7 @@ class Attribution:
 
     @property
     def gap(self) -> float:
-        """Completeness gap: risk - baseline - sum of the parts; 0 for an exact integral."""
+        """Completeness gap, in the unit of the risk: risk - baseline - sum of the parts; 0 for an exact integral."""
         return self.risk - self.baseline - sum(self.modalities.values())
 
 
@@ -82,7 +82,7 @@ def attribute(
 ) -> Attribution:
     """Integrated gradients of a patient's risk (Sundararajan et al. 2017, ICML, equation 1), midpoint rule.
 
-    patches, genes, covariates as in `TrainedModel.predict`; steps: number of points on the path.
+    patches (N, F), genes (G,), covariates as in `TrainedModel.predict`; steps: number of points on the path.
     The parts of tokens are conductances (Dhamdhere et al. 2019, ICLR): the gradient at the token times its
     change along the same path, so that their sum is also risk - baseline. Computed in float64, on one thread.
 

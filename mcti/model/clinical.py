@@ -43,7 +43,7 @@ RANGES: dict[str, tuple[float, float]] = {"age": AGE_YEARS, "is_female": (0.0, 1
 
 
 def check_ranges(covariates: Mapping[str, float | None], names: Sequence[str]) -> None:
-    """Check the covariates (V) of one patient against their RANGES, in the units of the table; missing values pass.
+    """Check the covariates (V,) of one patient against their RANGES, in the units of the table; missing values pass.
 
     Raises DataError when a value is outside its range
     """

@@ -44,7 +44,7 @@ class Conversion:
     dead: dict[str, str]
 
     def report(self, state: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Status of every key and numbers of used and unused parameters, as JSON values."""
+        """Status and shape of every key and the numbers of used and unused parameters, as JSON values."""
         return {
             "used": self.used,
             "second_names": self.second,
@@ -118,9 +118,11 @@ def load(folder: Location) -> MCTI:
 
 
 def read_state(path: Location) -> dict[str, Tensor]:
-    """The tensors of a file that torch.save wrote, mapped rather than read where the format allows; never executed.
+    """The tensors of a file that torch.save wrote, each with its stored shape; memory-mapped where the format allows.
 
-    Raises DataError on anything but a flat mapping of names to tensors.
+    Code in the file is never executed.
+
+    Raises DataError when the file is not a flat mapping of names to tensors
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))

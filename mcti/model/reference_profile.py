@@ -46,11 +46,11 @@ class Patient(Protocol):
 
     @property
     def covariates(self) -> Mapping[str, float | None]:
-        """Numeric clinical covariates by name."""
+        """Numeric clinical covariates by name, each in the unit of the cohort table."""
 
     @property
     def quality(self) -> Mapping[str, float]:
-        """Quality measures of the slides by name, where the extraction recorded them."""
+        """Quality measures of the slides by name, each a share between 0 and 1, where the extraction recorded them."""
 
 
 @dataclass(frozen=True)
@@ -85,13 +85,13 @@ class ColumnProfile:
         return self.rows - self.known
 
     def quantile(self, level: float) -> float:
-        """Linear interpolation between the grid points; NaN without any."""
+        """Value at a level between 0 and 1, interpolated linearly between the grid points; NaN without any."""
         if not self.quantile_grid:
             return float("nan")
         return float(np.interp(level, np.array(self.below) / self.known, self.quantile_grid))
 
     def level(self, value: float) -> float:
-        """The inverse of `quantile`, limited to the levels of the first and last grid point; NaN without any."""
+        """The inverse of `quantile`: a share, between those of the first and the last grid point; NaN without any."""
         return (
             float(np.interp(value, self.quantile_grid, np.array(self.below) / self.known))
             if self.quantile_grid
@@ -167,7 +167,7 @@ class ReferenceProfile:
         return cls(len(patients), events, families, cuts, out_of_fold, in_sample, CLIP, continuous)
 
     def level_out_of_fold(self, level: float) -> float:
-        """Share of the training patients whose risk is below the `level` quantile of the out-of-fold risks."""
+        """Share of the training patients with a risk below the quantile `level` (0 to 1) of the out-of-fold risks."""
         return self.training_risk.level(self.risk.quantile(level))
 
     def ood_score(

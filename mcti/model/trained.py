@@ -196,7 +196,7 @@ class TrainedModel:
     def from_state(
         cls, tensors: Mapping[str, Tensor], spec: Mapping[str, Any], where: str = "model.json"
     ) -> "TrainedModel":
-        """The model of `weights.safetensors` (already read) and `model.json` (already parsed).
+        """The model of `weights.safetensors` (name -> tensor of the shape that `model.json` implies) and `model.json`.
 
         Raises DataError when the two do not match or a part is missing
         """
@@ -259,7 +259,7 @@ class TrainedModel:
     def output(
         self, patches: Tensor | None, genes: Tensor | None, covariates: Mapping[str, float | None] | None = None
     ) -> Prediction:
-        """Output of the network for one patient, not recalibrated; arguments and errors as in `predict`."""
+        """Network output of one patient, shape (1, …), not recalibrated; arguments and errors as in `predict`."""
         inputs = self.inputs(patches, genes, covariates)
         with torch.inference_mode():
             output: Prediction = self.net(**inputs)
@@ -268,7 +268,10 @@ class TrainedModel:
     def inputs(
         self, patches: Tensor | None, genes: Tensor | None, covariates: Mapping[str, float | None] | None = None
     ) -> dict[str, Tensor]:
-        """Standardised inputs of the network for one patient; arguments and errors as in `predict`."""
+        """Standardised inputs of the network for one patient: patches (1, N, F), mask (1, N), genes (1, G).
+
+        Arguments and errors as in `predict`.
+        """
         patches, genes = select_modalities(self.config, patches, genes)
         rows = torch.zeros(1, self.config.features) if patches is None else self.fitted.features(patches.float())
         vector = torch.zeros(len(self.config.genes)) if genes is None else self.fitted.genes(genes.float())

@@ -24,7 +24,7 @@ class EncoderStage(nn.Module):
         self.mix = Mix(1, average_init=config.zero_init_residual)
 
     def forward(self, x: Tensor, streams: Tensor, mask: Tensor | None, trace: Trace) -> tuple[Tensor, Tensor]:
-        """x, streams -> new x, new streams."""
+        """x (1, b, n, D), streams (2, b, n, D) -> new x, new streams; mask (b, n)."""
         streams = self.attention(streams, mask)
         streams = self.guided(x.expand(2, -1, -1, -1), streams, mask, trace)
         return self.mix(streams), streams
@@ -39,7 +39,7 @@ class Bottleneck(nn.Module):
         self.mix = Mix(1, average_init=config.zero_init_residual)
 
     def forward(self, x: Tensor, streams: Tensor, mask: Tensor | None, trace: Trace) -> Tensor:
-        """x, streams -> new x."""
+        """x (1, b, n, D), streams (2, b, n, D) -> new x; mask (b, n)."""
         out: Tensor = self.mix(self.guided(x.expand(2, -1, -1, -1), streams, mask, trace))
         return out
 
@@ -57,7 +57,7 @@ class DecoderStage(nn.Module):
     def forward(
         self, x: Tensor, skip: Tensor, streams: Tensor, mask: Tensor | None, trace: Trace
     ) -> tuple[Tensor, Tensor]:
-        """x, skip, streams -> new x, new streams."""
+        """x and skip (1, b, n, D), streams (2, b, n, D) -> new x, new streams; mask (b, n)."""
         pair = torch.cat((x, skip), 1)  # (1, 2b, n, D): one transformer for both
         pair = self.attention(pair, None if mask is None else mask.repeat(2, 1))
         pair = pair.view(2, *x.shape[1:])  # (2, b, n, D)

@@ -82,7 +82,11 @@ class MonitorResult(StepResult):
         performance: Decay,
         age_days: float | None,
     ) -> "MonitorResult":
-        """subject: name and version of the model;  counts: patients, new patients, new events."""
+        """The result of one run.
+
+        subject   name and version of the model;  counts  patients, new patients, new events
+        age_days  age of the model in days, None: unknown
+        """
         patients, new_patients, new_events = counts
         return cls(
             model=subject[0],
@@ -104,7 +108,7 @@ class MonitorResult(StepResult):
         )
 
     def numbers(self) -> dict[str, float]:
-        """The finite numbers for the history of the model."""
+        """The finite numbers for the history of the model, with the unit in the name."""
         numbers: dict[str, float | None] = {
             "patients": self.patients,
             "new_patients": self.new_patients,

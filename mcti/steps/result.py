@@ -19,7 +19,7 @@ class StepResult(BaseModel):
         return self
 
     def headline(self) -> dict[str, float]:
-        """The numbers for a summary or a log."""
+        """The scalar fields, for a summary or a log."""
         return {
             k: float(v) for k, v in self.model_dump().items() if isinstance(v, int | float) and not isinstance(v, bool)
         }

@@ -35,6 +35,8 @@ def detect(name: str, ingest: IngestParams, remote: str, run: str, hours: float,
     Reads   REMOTE/heads/<ingest.name>.json, the versions of model `name`
     Writes  out (JSON); with new data: the lease of the model, which `run` holds until `finish`
 
+    hours   unit hours: maximum age of the lease; an older one is replaced
+
     Raises DataError when no version of the source data was declared, or the model has no champion.
     """
     newest = versions.latest_version(remote, ingest.name).md5

@@ -64,8 +64,8 @@ def _run(step: Callable[..., R], bound: inspect.BoundArguments) -> R:
 def data_version(arguments: Mapping[str, Any]) -> str:
     """The version of the sources that the inputs of a step name or record; `unknown` where they do neither.
 
-    ingest reads pinned addresses or tables beside a .dvc file; a cohort records the MD5s of its sources; a table of
-    slides lies in a cohort; register is told.
+    The argument of each step that states it: pinned addresses or tables with a .dvc file (ingest), the MD5s that a
+    cohort records, the cohort folder of a slide table, or the argument `origin` (register).
     """
     origin, slides = arguments.get("origin"), str(arguments.get("slides"))
     cohort = arguments.get("cohort") or (slides.removesuffix(_SLIDES) if slides.endswith(_SLIDES) else None)

@@ -44,7 +44,7 @@ class Bf16Adafactor(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Move every weight that has a gradient; `closure` is not supported."""
+        """Update every weight that has a gradient, in place and in its shape; `closure` is not supported."""
         assert closure is None
         members = [(parameter, group) for group in self.param_groups for parameter in group["params"]]
         for number, (parameter, settings) in enumerate(members):
@@ -125,7 +125,7 @@ def _apply(weight: Tensor, update: Tensor, length: float, group: dict[str, Any],
 
 
 def stochastic(values: Tensor, generator: torch.Generator) -> Tensor:
-    """float32 to bfloat16, up or down with the chances that make it right on average; finite values only."""
+    """Stochastic rounding of float32 to bfloat16, any shape: unbiased on average; finite values only."""
     bits = values.contiguous().view(torch.int32)
     chance = torch.randint(0, 2**16, bits.shape, dtype=torch.int32, device=bits.device, generator=generator)
     return ((bits + chance) & -(2**16)).view(torch.float32).bfloat16()

@@ -45,7 +45,7 @@ class Ranks:
                 distributed.all_reduce(parameter.grad)
 
     def add(self, values: Mapping[str, float]) -> dict[str, float]:
-        """The sums of named numbers over the processes."""
+        """The sum of each named scalar over the processes."""
         if self.world == 1:
             return dict(values)
         total = torch.tensor(list(values.values()), dtype=torch.float64)
@@ -53,7 +53,7 @@ class Ranks:
         return dict(zip(values, total.tolist(), strict=True))
 
     def gather(self, mine: Mapping[int, float], count: int) -> list[float]:
-        """The numbers of all positions 0 … count - 1; each process contributes its own."""
+        """The values (count,) of all positions; each process contributes its own as {position: value}."""
         total = self.add({str(position): mine.get(position, 0.0) for position in range(count)})
         return list(total.values())
 

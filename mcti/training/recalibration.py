@@ -41,7 +41,7 @@ def fit_by_inner_models(
     key: tuple[int | str, ...],
     train: Callable[[list[PatientBag], int], TrainedModel],
 ) -> Recalibration:
-    """Level and slope of a training part `bags` whose model has these `edges`.
+    """Level and slope of a training part `bags` whose model has bins with these `edges` in months.
 
     train  fits the model without inner fold k on the patients of its first argument alone
     """
@@ -77,7 +77,7 @@ def fit(held_out: HeldOutCurves, edges: Sequence[float]) -> Recalibration:
     With constant hazard inside a bin the likelihood of survival times is that of a Poisson count whose expectation is
     the exposed part of the bin's hazard (Holford 1980, Biometrics 36:299-305); the regression on predicted hazards is
     that of Crowson, Atkinson and Therneau 2016 (Stat. Methods Med. Res. 25:1692-1706):
-    log E = intercept + centre_j + slope (log h_ij - centre_j) + log exposed_ij.
+    log E = intercept + centre_j + slope (log h_ij - centre_j) + log exposed_ij; edges in months.
     A negative slope would reverse the ranking: then the slope is 0, and all patients get the mean curve.
     """
     logs = hazard_increments(held_out.survival).log()

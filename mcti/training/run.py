@@ -116,7 +116,10 @@ class Run:
         return len(chosen)
 
     def check_weights(self, last_checkpoint: str) -> None:
-        """Raise Diverged where the last update made a weight that is not finite: no later loss would reveal it."""
+        """Check the weights after the last update, since no later loss would reveal a value that is not finite.
+
+        Raises Diverged when a weight is not finite
+        """
         if not all(bool(weight.isfinite().all()) for weight in self.state.kept().parameters()):
             raise self._diverged("a weight is not finite after the last step", [], last_checkpoint)
 
@@ -255,7 +258,7 @@ class Run:
 
 
 def learning_rate(step: int, steps: int, params: TrainParams) -> float:
-    """Linear warm-up over `warmup_share` of the steps, then a half cosine to zero; step counts from 0."""
+    """Learning rate at a step (from 0): linear warm-up over the share `warmup_share`, then a half cosine to zero."""
     warm = max(1, round(params.warmup_share * steps))
     if step < warm:
         return params.learning_rate * (step + 1) / warm

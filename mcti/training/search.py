@@ -35,7 +35,7 @@ class Trial:
 
     @property
     def mean(self) -> float:
-        """Mean score over the scored inner folds."""
+        """Mean score over the scored inner folds, in the unit of the score; NaN without any."""
         return sum(self.scores.values()) / len(self.scores) if self.scores else float("nan")
 
 
@@ -64,7 +64,10 @@ class Plan:
 
 
 def check_space(space: Space) -> None:
-    """Refuse a setting that cannot be drawn: fewer than two values, a range that is not 0 < low < high."""
+    """Check that each setting of the search space can be sampled.
+
+    Raises UsageError when a setting has fewer than two different values, or a range is not 0 < low < high
+    """
     for name, values in space.items():
         if len(values) < 2 or len(set(values)) < len(values):
             hint = "give [low, high] or three and more choices"
@@ -117,7 +120,10 @@ def log_resumed(trials: Sequence[Trial], plan: Plan) -> None:
 
 
 def check_complete(trials: Sequence[Trial]) -> None:
-    """Raise a DataError that names the learning rates where no trial could be trained to its end."""
+    """Check that at least one trial is complete.
+
+    Raises DataError, with the tried learning rates, when no trial could be trained to its end
+    """
     if any(trial.state == "complete" for trial in trials):
         return
     rates = sorted({float(t.settings["learning_rate"]) for t in trials if "learning_rate" in t.settings})

@@ -68,7 +68,7 @@ class SharedStudy:
     ) -> None:
         """Run trials until the study has all of them; return when the trials of the other workers have ended, too.
 
-        score   of a trial at an inner fold, NaN where training diverged
+        score   C-index of a trial at an inner fold, between 0 and 1; NaN where training diverged
         on_end  called with each trial that ends in this worker
         stop    called between two folds; true returns the trial to the study and ends the worker
 

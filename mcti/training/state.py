@@ -42,7 +42,10 @@ class State:
             self.average = {name: _single(value).clone() for name, value in net.state_dict().items()}
 
     def update(self, parts: Mapping[str, float], patients: int) -> None:
-        """Move the weights along the gradients and count the step; `parts` are means over `patients`."""
+        """Update the weights and count the step.
+
+        parts  scalar parts of the loss, means over `patients`
+        """
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self._follow()
@@ -59,7 +62,7 @@ class State:
         self.sums, self.patients = {}, 0
 
     def record_validation(self, loss: float) -> None:
-        """Record the inner validation loss of the closed epoch; the weights are kept where it is the lowest so far."""
+        """Record the inner validation loss (scalar) of the last epoch; store the weights if it is the lowest so far."""
         self.history[-1]["validation"] = loss
         if not self.best or loss < self.best["loss"]:
             self.best = {"loss": loss, "epoch": self.history[-1]["epoch"], "stale": 0.0}
@@ -68,14 +71,17 @@ class State:
             self.best["stale"] += 1
 
     def store_risks(self, risks: Mapping[str, tuple[float, float]], most: int) -> None:
-        """Keep the last `most` patients of former steps, each with the latest risk."""
+        """Store the last `most` patients of previous steps, each with its latest (risk, month), no unit and months."""
         for patient, pair in risks.items():
             self.memory.pop(patient, None)
             self.memory[patient] = list(pair)
         self.memory = dict(list(self.memory.items())[-most:]) if most else {}
 
     def current(self) -> dict[str, Tensor]:
-        """The weights that are the result where there are no best ones: the last, or their running average."""
+        """The last weights, or their running average, by name and in the shape of the network's parameters.
+
+        They are the result of training without a validation part.
+        """
         return self.average or self.net.state_dict()
 
     def kept(self) -> MCTI | Comparator:

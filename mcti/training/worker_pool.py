@@ -31,7 +31,7 @@ class Channel(Protocol):
     """The connection of a job to the process that runs it."""
 
     def progress(self, done: float, total: float, unit: str, detail: str = "", restored: float = 0, /) -> None:
-        """Report that `done` of `total` items of this job are finished; see Progress."""
+        """Report that `done` of `total` items (unit: `unit`) of this job are finished; see Progress."""
 
     def stop(self) -> bool:
         """Whether the job should save its state and raise Paused."""

@@ -42,7 +42,7 @@ def test_the_verdict_follows_the_interval_in_both_directions(ends, verdict):
     assert verdict in page(make_scores(*ends))
 
 
-def test_folds_without_events_few_events_and_unusable_horizons_are_reported():
+def test_folds_without_enough_events_and_unusable_horizons_are_reported():
     text = page(make_scores(-0.1, 0.1, events=(0, 4)))
     assert "1 test fold(s) have no event" in text
     assert "Only 4 events: no conclusion is possible" in text

@@ -20,7 +20,7 @@ ARCHITECTURES = {
     "no skip": {"linear_skip": False},
     "clinical": {"covariates": ["age"]},
 }
-"""Of the network; beside all but the first stands the Cox model that `train` fits by default."""
+"""Configurations of the network; all but the first include the Cox model that `train` fits by default."""
 
 
 def trained(patients=16, **changes):

@@ -1,4 +1,4 @@
-"""The Cox model beside the network: what it reads, and how the two are joined."""
+"""The Cox model next to the network: its inputs, and the combination of the two outputs."""
 
 import dataclasses
 

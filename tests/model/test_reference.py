@@ -47,7 +47,7 @@ def test_the_double_has_the_keys_and_shapes_of_the_published_reference():
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("measure", ["entropy", "kl"])
 def test_the_converted_network_gives_the_references_numbers(seed, measure):
-    """Oracle: tests/model/reference_numpy.py reading the very same state dict in float64; ours runs in float32."""
+    """Oracle: tests/model/reference_numpy.py reading the very same state dict in float64; mcti runs in float32."""
     state = reference_state.state(seed)
     _, net = converted(state, gene_measure=measure)
     patches, genes = patient(seed)

@@ -66,7 +66,7 @@ class Comparator(nn.Module, ABC):
         covariates: Tensor | None = None,
         couplings: bool = False,  # noqa: ARG002 - MCTI's signature; a comparator has no guided attention to trace
     ) -> Prediction:
-        """Predict a batch of b patients; shapes and errors as in MCTI.forward (mcti/model/network.py)."""
+        """Predict a batch: patches (b, N, F), mask (b, N), genes (b, G); errors as in MCTI.forward."""
         check_inputs(self.config, patches, mask, genes, slides_present=slides_present, genes_present=genes_present)
         check_covariates(self.config, covariates, len(patches))
         weight_dtype = self.survival_head.weight.dtype
@@ -149,7 +149,7 @@ class AbsentInputs(nn.Module):
         slides_present: Tensor | None,
         genes_present: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The batch with its gaps filled; shapes stay."""
+        """Patches, mask and genes with absent modalities replaced by learned values; each keeps its shape."""
         if genes_present is not None:
             genes = torch.where(genes_present[:, None], genes, self.genes)
         if slides_present is not None:

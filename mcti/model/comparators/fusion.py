@@ -79,7 +79,7 @@ class MOTCat(MCAT):
         """None: the plan has no parameter."""
 
     def couple(self, patches: Tensor, mask: Tensor, genes: Tensor) -> tuple[Tensor, Tensor]:
-        """See MCAT."""
+        """Patches (b, N, D), mask (b, N), genes (b, T, D); see MCAT."""
         config = self.config
         with torch.no_grad():
             plan = unbalanced(

@@ -12,7 +12,10 @@ from mcti.model.presets import ModelConfig
 
 
 def self_normalising(widths: tuple[int, ...], dropout: float) -> nn.Sequential:
-    """[Linear, ELU, AlphaDropout] from width to width (Klambauer et al. 2017, NeurIPS; with ELU as in MCAT)."""
+    """Layers (b, widths[0]) -> (b, widths[-1]) of Linear, ELU and AlphaDropout.
+
+    Klambauer et al. 2017, NeurIPS; ELU as in MCAT. dropout: share of the values that are dropped.
+    """
     layers = [
         nn.Sequential(nn.Linear(narrow, wide), nn.ELU(), AlphaDropout(dropout))
         for narrow, wide in itertools.pairwise(widths)

@@ -21,7 +21,7 @@ class GatedAttention(nn.Module):
         self.score = nn.Linear(width, 1)
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Pool; see the class."""
+        """Pool tokens (b, n, D) where mask (b, n) is True; see the class."""
         scores = self.score(torch.tanh(self.values(tokens)) * torch.sigmoid(self.gates(tokens)))[..., 0]
         if mask is not None:
             scores = scores.masked_fill(~mask, -torch.inf)

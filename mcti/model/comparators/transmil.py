@@ -46,7 +46,7 @@ class Pyramid(nn.Module):
         self.kernels = nn.ModuleList(nn.Conv2d(width, width, k, padding=k // 2, groups=width) for k in (7, 5, 3))
 
     def forward(self, tokens: Tensor, grid: Tensor) -> Tensor:
-        """x + sum of the three convolutions, 0 off the grid."""
+        """(b, n, D) -> (b, n, D): tokens plus the three convolutions; grid (b, n) marks cells with a patch."""
         side = round(tokens.shape[1] ** 0.5)
         plane = (tokens * grid[..., None]).transpose(1, 2).reshape(len(tokens), -1, side, side)
         total = plane + sum((kernel(plane) for kernel in self.kernels), torch.zeros_like(plane))

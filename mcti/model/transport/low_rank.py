@@ -31,7 +31,7 @@ class LowRankPlan(Plan):
 
     @property
     def coupling(self) -> Tensor:
-        """The plan in full: O(n·m) memory."""
+        """The dense plan (b, n, m); O(n·m) memory."""
         return self.rows @ self.columns.mT * self.rows.shape[2]
 
     def carry(self, tokens: Tensor) -> Tensor:

@@ -143,8 +143,11 @@ def _mask(name: str, mask: Tensor | None, cost: Tensor, size: int) -> Tensor:
 
 
 def finite(values: Tensor) -> bool:
-    """Whether none is NaN or infinite; in one reading, where `isfinite` makes a mask and takes ten times as long."""
-    # NaN and infinity pass to an end.
+    """Whether no value is NaN or infinite; values of any shape.
+
+    One pass over the minimum and maximum, where `isfinite` allocates a mask and takes ten times as long.
+    """
+    # Both NaN and infinity propagate to the minimum or the maximum.
     return not values.numel() or all(math.isfinite(end) for end in map(float, values.aminmax()))
 
 

@@ -39,7 +39,10 @@ class ReportData:
 
 
 def write_predictions(draft: Path, data: ReportData, others: Mapping[str, Predictions], patients: pd.DataFrame) -> None:
-    """predictions.csv (MCTI), baselines.csv (all other models) and groups.csv (subtype and site of each patient)."""
+    """Write predictions.csv (MCTI), baselines.csv (all other models) and groups.csv (columns subtype and site).
+
+    patients  cohort table, one row per patient
+    """
     outcomes, horizons = data.outcomes, np.array(sorted(data.params.horizons_months))
     predictions.write_csv(predictions.with_outcomes(outcomes, data.mcti, horizons), draft / "predictions.csv")
     parts = [predictions.table(outcomes, p, horizons).assign(model=name) for name, p in others.items()]

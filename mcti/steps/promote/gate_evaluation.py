@@ -49,19 +49,19 @@ class Candidate:
 
     @cached_property
     def predictions(self) -> "pd.DataFrame":
-        """Out-of-fold predictions with outcomes."""
+        """Out-of-fold predictions with outcomes, one row per patient."""
         return evidence.read_predictions(self._file("predictions.csv"))
 
     @cached_property
     def groups(self) -> "pd.DataFrame":
-        """patient_id and the labels of the groups that have their own gates."""
+        """Columns patient_id and the labels of the groups that have their own gates."""
         import pandas as pd
 
         return pd.read_csv(self._file("groups.csv"), dtype=str, keep_default_na=False)
 
     @cached_property
     def regimes(self) -> dict[str, "pd.DataFrame"]:
-        """Out-of-fold predictions without one modality, by regime; empty for a model that requires all modalities."""
+        """{regime: rows} of the predictions without one modality; empty for a model that requires all modalities."""
         if evidence.REGIMES not in evidence.names(models.run_of(self.version)):
             return {}
         table = evidence.read_predictions(self._file(evidence.REGIMES))
@@ -105,7 +105,10 @@ class GateContext:
         return PairedBootstrap.draw(self.paired, self.params.bootstrap, self.params.seed)
 
     def interval(self, pair: Any, confidence: float | None = None) -> "Interval":
-        """The interval of a difference, at `promote.confidence` unless stated; pair: statistics of both models."""
+        """The interval of a difference of two statistics.
+
+        pair  statistics of both models;  confidence  between 0 and 1, default: `promote.confidence`
+        """
         return self.bootstrap.difference(pair, self.params.confidence if confidence is None else confidence)
 
     def difference(self, metric: str, interval: "Interval | None", lower_is_better: bool = False) -> Difference:

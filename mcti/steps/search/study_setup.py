@@ -74,7 +74,7 @@ def inner_splits(folds: Folds, outer_fold: int) -> list[FoldSplit]:
 
 
 def score(job: TrialJob, channel: Channel) -> float:
-    """Harrell's C of an inner test part at the last epoch; NaN when training diverged.
+    """Harrell's C of an inner test part at the last epoch, between 0 and 1; NaN when training diverged.
 
     Raises DataError when no model can be fitted, a test patient does not fit the model, or no pair is comparable.
     """
