@@ -30,16 +30,16 @@ class Progress(Protocol):
 
 
 class RateEstimator:
-    """Rate (items a second) over the last minute, and the remaining time that follows from it.
+    """Rate (items per second) over the last minute, and the remaining time at this rate.
 
-    The first update is where the measurement starts, so work before it (imports, compilation, loading) does not count;
-    nor do restored items. There is no rate before two seconds have passed and an item was finished since. Where items
-    take long, the minute is extended to the last 16 of them: workers that finish side by side come in bursts.
+    The measurement starts at the first update, so it excludes earlier work (imports, compilation, loading) and restored
+    items. There is no rate before two seconds have passed and one item is finished. For long items the minute is
+    extended to the last 16 items, since parallel workers finish in bursts.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._samples: deque[tuple[float, float]] = deque()  # (time, items made by this process by then)
+        self._samples: deque[tuple[float, float]] = deque()  # (time, items finished by this process until then)
         self._now = self._processed = 0.0
 
     def update(self, done: float, restored: float = 0) -> None:
@@ -57,7 +57,7 @@ class RateEstimator:
 
     @property
     def rate(self) -> float | None:
-        """Items a second; None: not known yet."""
+        """Items per second; None: no estimate yet."""
         if not self._samples:
             return None
         span, processed = self._now - self._samples[0][0], self._processed - self._samples[0][1]
@@ -111,7 +111,7 @@ def format_progress(pace: RateEstimator, done: float, total: float, unit: str, d
 
 
 def format_rate(rate: float | None, unit: str) -> str:
-    """`3.1 steps/s`; a slow one by the minute or the hour; empty where it is not known."""
+    """`3.1 steps/s`; a slow rate per minute or per hour; empty without a rate."""
     if rate is None:
         return ""
     seconds, per = next((s, p) for s, p in ((1, "s"), (60, "min"), (3600, "h")) if rate * s >= 1 or p == "h")

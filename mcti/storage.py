@@ -43,7 +43,7 @@ def is_s3(location: Location) -> bool:
 
 
 def join(location: Location, *names: str) -> str:
-    """`names` below `location`, for a path and an address alike."""
+    """`names` below `location`, a path or an address."""
     if is_s3(location):
         return "/".join([os.fspath(location).rstrip("/"), *names])
     return str(Path(location, *names))
@@ -225,7 +225,7 @@ def _objects(location: Location) -> list[str]:
 
 
 def download(location: Location, folder: Location) -> Path:
-    """Copy what is at an address into `folder`, under its own name; the copy's path.
+    """Copy the object or prefix at an address into `folder`, under its own name; return the path of the copy.
 
     Raises
         DataError: no such file or object.

@@ -9,7 +9,7 @@ from mcti.storage import Location
 
 
 class ConvertResult(StepResult):
-    """Number of keys and parameters that were converted, and of those that never reach an output."""
+    """Number of keys and parameters that were converted, and of those without influence on any output."""
 
     used_keys: int
     second_names: int
@@ -34,7 +34,7 @@ def convert_reference(
 
     Reads   checkpoint (torch.save of a state dict; nothing in it is executed), genes (one name per line, in the order
             of the reference's training; without it they are numbered)
-    Writes  out/{weights.safetensors, model.json, conversion.json}: conversion.json accounts for every key
+    Writes  out/{weights.safetensors, model.json, conversion.json}: conversion.json lists every key
     Raises  DataError when the file is no such state dict: unknown or missing keys, wrong shapes, a pickle payload
     """
     from mcti.model.reference import convert

@@ -1,4 +1,4 @@
-"""The result of a step: small, typed, and also written as JSON with its output."""
+"""The result of a step: small, typed, and written as JSON next to the output."""
 
 from pathlib import Path
 from typing import Self

@@ -71,7 +71,7 @@ def finish(name: str, remote: str, run: str) -> bool:
 
 
 def conclude(run: str, remote: str, held: str, reason: str) -> None:
-    """Record that every task of a run has succeeded, and release its lease: the last task of every branch.
+    """Record that every task of a run has succeeded, and release its lease; this is the last task of every branch.
 
     remote  DVC's remote, "" for none;  held  address of the lease, "" for a pipeline without one
 

@@ -1,4 +1,4 @@
-"""The folder of a trained fold: predictions of its test patients, weights, settings; written whole, read again."""
+"""The folder of a trained fold: predictions of its test patients, weights, settings; atomic writing, and reading."""
 
 import csv
 import dataclasses
@@ -147,7 +147,7 @@ def _history(outcome: Outcome, params: TrainParams) -> list[dict[str, Any]]:
 def cohort_record(cohort: Mapping[str, str], bags: Sequence[PatientBag], params: TrainParams) -> dict[str, Any]:
     """Name and endpoint of the cohort, and the Kaplan-Meier curve of the training part {months: share} at the horizons.
 
-    Null beyond the longest follow-up: nothing is extrapolated. Empty for patients who belong to no cohort.
+    Null beyond the longest follow-up, without extrapolation. Empty for patients without a cohort.
     """
     if not cohort:
         return {}

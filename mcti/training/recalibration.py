@@ -1,9 +1,9 @@
 """Recalibration of survival curves by patients of the training part whom the predicting model was not trained on.
 
-The curves of a network are overconfident where it overfits, and its own training patients cannot show that. So the
+The curves of an overfitted network are overconfident, which its own training patients cannot show. Therefore the
 training part is split into inner folds. A model is trained without each inner fold and predicts it. Two numbers are
-fitted on these predictions: a level (by how much the predicted hazards are too high or too low) and a slope (by how
-much the predictions of different patients are too far apart). The model of the whole training part keeps its risks,
+fitted on these predictions: a level (the factor by which the predicted hazards are too high or too low) and a slope
+(the factor by which differences between patients are too large). The model of the whole training part keeps its risks,
 and its curves are transformed with the two numbers (Fitted.recalibration).
 """
 

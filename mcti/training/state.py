@@ -1,4 +1,4 @@
-"""The state of a training run: what a step reads and changes, and its conversion to and from a checkpoint."""
+"""The state of a training run, and its conversion to and from a checkpoint."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from mcti.params import TrainParams
 from mcti.training.checkpoints import Checkpoint
 
 _FIRST_SCALE = 256.0
-"""Of the loss in fp16. torch starts at 65536, and each overflow until the scale fits costs a step."""
+"""Initial loss scale in fp16. The default of torch is 65536, and each overflow until the scale fits loses a step."""
 
 
 class State:
@@ -38,7 +38,7 @@ class State:
         self.patients = 0
         self.history: list[dict[str, float]] = []
         self.average = {}
-        if params.ema:  # in float32, also of bf16 weights, whose digits a small step does not reach
+        if params.ema:  # float32 also for bf16 weights, whose precision is too low for small updates
             self.average = {name: _single(value).clone() for name, value in net.state_dict().items()}
 
     def update(self, parts: Mapping[str, float], patients: int) -> None:
@@ -56,7 +56,7 @@ class State:
             self.sums[name] = self.sums.get(name, 0.0) + value * patients
 
     def close_epoch(self, epoch: int, rate: float) -> None:
-        """Turn the sums into a row of the history."""
+        """Convert the sums of the epoch to a row of the history."""
         means = {name: value / self.patients for name, value in self.sums.items()}
         self.history.append({"epoch": float(epoch + 1), **means, "learning_rate": rate})
         self.sums, self.patients = {}, 0
@@ -144,7 +144,7 @@ _PLAIN = ("first_loss", "last_loss", "sums", "patients", "history", "bag_cap", "
 
 
 def _single(value: Tensor) -> Tensor:
-    """bf16 as float32; anything else as it is."""
+    """bf16 as float32; other types unchanged."""
     return value.float() if value.dtype == torch.bfloat16 else value
 
 

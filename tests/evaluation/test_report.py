@@ -31,7 +31,7 @@ def make_scores(low: float, high: float, events: tuple[int, ...] = (12, 15)) -> 
 
 def page(scores: Scores, name: str = "c", notice: str = "") -> str:
     facts = report.CohortSummary(name, notice, "OS", 80, 27, 50.0, "12 genes", {"ingest": {"no slide": 2}})
-    return report.render(facts, scores, [], PARAMS, {"linear_all": "no slide features were given"})
+    return report.render(facts, scores, [], PARAMS, {"linear_all": "no slide features were passed"})
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_folds_without_enough_events_and_unusable_horizons_are_reported():
     assert "1 test fold(s) have no event" in text
     assert "Only 4 events: no conclusion is possible" in text
     assert "Months 600 cannot be scored" in text
-    assert "Cox: clinical + genes + slides was left out: no slide features were given" in text
+    assert "Cox: clinical + genes + slides was left out: no slide features were passed" in text
 
 
 def test_text_of_the_cohort_is_escaped():

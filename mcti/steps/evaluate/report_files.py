@@ -17,7 +17,7 @@ from mcti.figure_canvas import Figure
 from mcti.params import EvaluateParams
 
 FOLLOW_UP_SHOWN = 0.9
-"""The Kaplan-Meier figure ends at this quantile of follow-up: beyond, a curve depends on very few patients."""
+"""The Kaplan-Meier figure ends at this quantile of follow-up; after it, a curve depends on very few patients."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def write_predictions(draft: Path, data: ReportData, others: Mapping[str, Predic
 
 
 def write_report(draft: Path, data: ReportData) -> None:
-    """plots/*.csv, figures/*.{svg,png} and report.html."""
+    """Write plots/*.csv, figures/*.{svg,png} and report.html."""
     points = _calibration_points(data)
     (draft / "plots").mkdir()
     for name, frame in _plot_tables(data, points).items():

@@ -38,8 +38,8 @@ PATIENTS_PER_JOB = 32
 class PredictResult(StepResult):
     """Counts of patients.
 
-    patients             predicted;  refused  not predicted, since the model cannot read their data
-    known                of the development cohort, with their out-of-fold risk
+    patients             predicted;  refused  not predicted, since their data do not fit the model
+    known                in the development cohort, with their out-of-fold risk
     out_of_distribution  flagged as different from the training patients;  incomplete  without slides or genes
     """
 

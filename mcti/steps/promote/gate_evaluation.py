@@ -82,7 +82,7 @@ class Candidate:
         """Number of test rows (patient_id, fold) whose patient was in the training part of the same fold."""
         trained = ensemble_files.trained_on(self.folder)
         pairs = zip(self.predictions["patient_id"], self.predictions["fold"], strict=True)
-        # A version that was registered with --redact has hashes in place of ids.
+        # A version that was registered with --redact has hashes instead of ids.
         return sum(not {patient, hashed(patient)}.isdisjoint(trained[f"fold_{fold}"]) for patient, fold in pairs)
 
     def _file(self, name: str) -> Path:
@@ -91,7 +91,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class GateContext:
-    """Challenger and champion on their common patients; champion: how the reports name it."""
+    """Challenger and champion on their common patients; champion: its name in the reports."""
 
     paired: "PairedComparison"
     champion: str
@@ -125,7 +125,7 @@ def evaluate_gates(
 ) -> GateEvaluation:
     """All gates of a challenger.
 
-    champion  None: there is none yet;  entries  of the ledger: earlier evaluations on these test patients
+    champion  None: no version is the champion;  entries  of the ledger: earlier evaluations on these test patients
 
     Raises DataError when the evaluation of a first champion has no clinical Cox baseline.
     """
@@ -159,7 +159,7 @@ def compare(context: GateContext, labels: "pd.DataFrame", look: Look) -> tuple[D
 
     Superiority in Uno's C; Harrell's C (informational); non-inferiority in Brier score, calibration and groups.
 
-    labels  patient_id and one column per grouping;  look  gives the level of the superiority gate
+    labels  patient_id and one column per grouping;  look  determines the level of the superiority gate
     """
     paired = context.paired
     if paired.events < context.params.min_events or look.alpha <= 0:
