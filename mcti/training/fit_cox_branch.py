@@ -59,8 +59,8 @@ def fit_branch(branch: CoxBranch, model: TrainedModel, bags: Sequence[PatientBag
     features, spreads = ratios["slides"].chunk(2)
     branch.features.copy_(features)
     branch.spreads.copy_(spreads)
-    branch.usual.copy_(tables["slides"].mean(0)[len(features) :] @ spreads)
-    scores = torch.stack([tables[name] @ ratios[name] for name in tables]).sum(0) - branch.usual
+    branch.spread_offset.copy_(tables["slides"].mean(0)[len(features) :] @ spreads)
+    scores = torch.stack([tables[name] @ ratios[name] for name in tables]).sum(0) - branch.spread_offset
     branch.base.copy_(base_logits(scores, bags, model.fitted.edges, model.config.head))
 
 

@@ -1,4 +1,4 @@
-"""What a risk consists of: completeness, planted inputs, and the network left as it was."""
+"""Attribution of a risk: completeness, planted inputs, and the unchanged network."""
 
 import dataclasses
 

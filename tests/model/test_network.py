@@ -160,7 +160,7 @@ def test_identical_patches_give_finite_outputs_and_gradients(same):
 
 
 def test_every_parameter_learns_from_the_three_losses():
-    """Whatever the loss cannot reach is a dead parameter; the reference carries 1.3 billion of them."""
+    """A parameter without gradient is unused; the reference has 1.3 billion of them."""
     for shape in (config(), config("compact"), small_paper(soft_instance_gate=True)):
         net = network(shape)
         patches, mask, genes = batch([20, 9, 30])

@@ -65,7 +65,7 @@ def test_redacted_predictions_pages_and_explanations_name_no_patient_and_still_j
     assert naming(tmp_path, ids) == []
     assert list(pd.read_csv(out / "risks.csv")["patient_id"]) == [sha(name) for name in ids]
     page = (out / "pages" / f"{sha(ids[0])}.html").read_text(encoding="utf-8")
-    assert "What the risk consists of" in page
+    assert "Contributions to the risk" in page
     assert "data:image/png" in page, "the map of the slide was found under its hidden name"
 
 

@@ -1,4 +1,4 @@
-"""Networks of slides alone that pool a bag: by its mean, and by gated attention."""
+"""Networks of slides alone that pool a bag by its mean or by gated attention."""
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ class GatedAttention(nn.Module):
 
 
 def embedding(config: ModelConfig) -> nn.Sequential:
-    """A patch feature to a token: Linear, ReLU, dropout."""
+    """Layers from a patch feature to a token: Linear, ReLU, dropout."""
     return nn.Sequential(nn.Linear(config.features, config.width), nn.ReLU(), Dropout(config.dropout))
 
 
