@@ -147,7 +147,7 @@ def site_predictability(expression: Expression, genes: pd.DataFrame, site: dict[
     mean accuracy c over permuted sites the result is (a - c) / (1 - c); 0 where a is not above the best permutation;
     NaN with fewer than two sites of MIN_SITE patients.
 
-    genes   table of `gene_table`;  site: {patient: site}
+    genes   table of `gene_table`, one row per gene;  site: {patient: site}
     """
     ids, points = _project(expression, genes)
     names = pd.Series([site.get(p, "") for p in ids], dtype=object)

@@ -50,7 +50,7 @@ class CohortData:
 
 
 def measure(data: CohortData) -> dict[str, pd.DataFrame]:
-    """The tables of the contract by name; `bags` only where features are checked."""
+    """The tables of the contract by name, one row per patient, gene, slide or cohort; `bags` only with features."""
     patients = data.patients
     site = dict(zip(patients["patient_id"], patients["site"].fillna(""), strict=True))
     genes = gene_table(data.expression, site)

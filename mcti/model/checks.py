@@ -95,5 +95,5 @@ def _check_genes(config: ModelConfig, genes: Tensor, present: Tensor) -> None:
             f"row {patient} of the batch",
             "impute it on the training fold, or exclude the patient",
         )
-    # An absent vector is replaced after the branch, where NaN times zero would still be NaN in the gradient.
+    # An absent vector is replaced only after the branch: NaN times zero would make the gradient NaN.
     raise DataError("NaN in the gene vector of a patient without genes", "the batch", "fill absent vectors with 0")

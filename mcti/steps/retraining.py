@@ -35,6 +35,8 @@ def detect(name: str, ingest: IngestParams, remote: str, run: str, hours: float,
     Reads   REMOTE/heads/<ingest.name>.json, the versions of model `name`
     Writes  out (JSON); with new data: the lease of the model, which `run` holds until `finish`
 
+    hours   unit hours: maximum age of the lease; an older one is replaced
+
     Raises DataError when no version of the source data was declared, or the model has no champion.
     """
     newest = versions.latest_version(remote, ingest.name).md5
@@ -69,7 +71,7 @@ def finish(name: str, remote: str, run: str) -> bool:
 
 
 def conclude(run: str, remote: str, held: str, reason: str) -> None:
-    """Record that every task of a run has succeeded, and release its lease: the last task of every branch.
+    """Record that every task of a run has succeeded, and release its lease; this is the last task of every branch.
 
     remote  DVC's remote, "" for none;  held  address of the lease, "" for a pipeline without one
 

@@ -73,7 +73,7 @@ def validate(
         draft.mkdir()
         (draft / "report.html").write_text(redaction.text(report.html(results, measured)), encoding="utf-8")
         storage.write_json(draft / "results.json", redaction.tree(results.model_dump(mode="json")))
-        if results.passed:  # a cohort that broke the contract is no reference for later versions
+        if results.passed:  # a cohort that violates the contract is not a reference for later versions
             storage.write_json(draft / "profile.json", profile.model_dump(mode="json"))
     run_id, warnings = _log_to_mlflow(Path(out), params)
     _check_contract(results, Path(out))
