@@ -294,7 +294,10 @@ def _check_patch(deployment: Mapping[str, Any]) -> Check:
     """Whether the API server adds the retry policy that makes Argo retry failed tasks."""
     containers = deployment.get("spec", {}).get("template", {}).get("spec", {}).get("containers") or ()
     values = [
-        str(pair.get("value", "")) for each in containers for pair in each.get("env") or () if pair.get("name") == PATCH
+        str(pair.get("value", ""))
+        for container in containers
+        for pair in container.get("env") or ()
+        if pair.get("name") == PATCH
     ]
     try:
         policy = json.loads(values[0])["templateDefaults"]["retryStrategy"]["retryPolicy"] if values else ""

@@ -92,7 +92,7 @@ def _environment(identity: Mapping[str, str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def interpreter() -> Iterator[None]:
-    """Inside, `sys.executable` is a path without blanks: kfp.local 2.17 writes it into a shell command without quotes."""
+    """Inside, `sys.executable` has no blanks: kfp.local 2.17 writes it into a shell command without quotes."""
     before = sys.executable
     if not any(letter.isspace() for letter in before):
         yield

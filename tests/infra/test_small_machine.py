@@ -2,7 +2,7 @@
 
 import yaml
 
-from infra.rehearse.settings import merge_files
+from infra.rehearse.settings import merge, merge_files
 from mcti.params import load
 from tests.infra.manifests import KUBERNETES, ROOT, containers, named, pods
 
@@ -123,4 +123,7 @@ def test_a_pod_of_kubeflow_with_a_request_and_no_limit_is_accepted(rendered):
 def test_merging_keeps_every_setting_that_the_small_settings_omit():
     text = merge_files(ROOT / "params.yaml", KUBERNETES / "overlays/local/params.yaml")
     tree, shipped = yaml.safe_load(text), yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    assert {key: tree[key] for key in shipped} == shipped
+    small = yaml.safe_load((KUBERNETES / "overlays/local/params.yaml").read_text(encoding="utf-8"))
+    assert tree == shipped | small, "the shipped section `cluster` is empty"
+    site = {"cluster": {"image": "registry.example/mcti:1", "extract_shards": 8}}
+    assert merge(site, small)["cluster"] == {"image": "registry.example/mcti:1", **small["cluster"]}
