@@ -325,7 +325,7 @@ def test_a_cohort_without_slides_is_refused_at_compile_time():
 
 
 def test_checkpoints_in_a_folder_that_ends_with_the_pod_are_refused():
-    with pytest.raises(UsageError, match=r"/tmp/checkpoints' lie in no folder of claims"):
+    with pytest.raises(UsageError, match=r"/tmp/checkpoints' are in no folder of claims"):
         params.load(None, ["cluster.checkpoints=/tmp/checkpoints", "cluster.claims={a: /scratch}"])
 
 
