@@ -164,6 +164,6 @@ def _log_warning(
     file: Any = None,  # noqa: ARG001  (the signature of warnings.showwarning)
     line: Any = None,  # noqa: ARG001
 ) -> None:
-    ours = category.__module__.partition(".")[0] == "mcti"
-    location = "" if ours else f"{category.__name__} ({filename}:{lineno}): "
+    is_own = category.__module__.partition(".")[0] == "mcti"
+    location = "" if is_own else f"{category.__name__} ({filename}:{lineno}): "
     _logger.warning("%s%s", location, message)

@@ -254,15 +254,15 @@ def _download(location: Location, folder: Path) -> Path:
     bucket, prefix = s3.split_address(os.fspath(location))
     root = folder / (prefix.rstrip("/").rpartition("/")[2] or bucket)
     keys = [s3.split_address(address)[1] for address in s3.addresses(os.fspath(location))]
-    wanted = [key for key in keys if key == prefix or key.startswith(prefix.rstrip("/") + "/") or not prefix]
-    for key in wanted:
+    matching = [key for key in keys if key == prefix or key.startswith(prefix.rstrip("/") + "/") or not prefix]
+    for key in matching:
         below = key.removeprefix(prefix).lstrip("/")
         target = (root / below) if below else root
         if not target.resolve().is_relative_to(folder.resolve()):
             raise DataError(f"object name {key!r} leaves its folder", str(location), "rename the object")
         target.parent.mkdir(parents=True, exist_ok=True)
         s3.download(f"s3://{bucket}/{key}", str(target))
-    if not wanted:
+    if not matching:
         raise DataError("no such object", str(location), "check the address")
     return root
 

@@ -107,8 +107,8 @@ def choose_penalty(
         kept = inner != k
         for g, penalty in enumerate(grid):
             beta = coefficients(design[kept], event[kept], time_months[kept], float(penalty))
-            whole = log_partial_likelihood(design, event, time_months, beta)
-            gains[g] += whole - log_partial_likelihood(design[kept], event[kept], time_months[kept], beta)
+            full_likelihood = log_partial_likelihood(design, event, time_months, beta)
+            gains[g] += full_likelihood - log_partial_likelihood(design[kept], event[kept], time_months[kept], beta)
     return float(grid[int(np.argmax(gains))])
 
 

@@ -327,7 +327,7 @@ def _check_patterns(keys: Mapping[str, str], where: str) -> None:
     for short, full in keys.items():
         pattern = reference_keys.pattern(short)
         if pattern not in patterns:
-            near = did_you_mean(pattern, patterns)
+            suggestion = did_you_mean(pattern, patterns)
             if full.startswith("module."):
-                near = "take the prefix `module.` of DataParallel off its keys"
-            raise DataError(f"unknown key {full!r}", where, f"{_HINT}; {near}")
+                suggestion = "take the prefix `module.` of DataParallel off its keys"
+            raise DataError(f"unknown key {full!r}", where, f"{_HINT}; {suggestion}")

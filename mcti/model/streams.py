@@ -58,11 +58,11 @@ class _Product(torch.autograd.Function):
 class StreamLinear(nn.Module):
     """One Linear per stream: (S, b, n, d_in) -> (S, b, n, d_out); weight (S, d_out, d_in), bias (S, d_out)."""
 
-    def __init__(self, streams: int, narrow: int, wide: int, *, bias: bool = True) -> None:
+    def __init__(self, streams: int, in_width: int, out_width: int, *, bias: bool = True) -> None:
         super().__init__()
-        bound = 1 / math.sqrt(narrow)  # initialisation of nn.Linear
-        self.weight = nn.Parameter(torch.empty(streams, wide, narrow).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(streams, wide).uniform_(-bound, bound)) if bias else None
+        bound = 1 / math.sqrt(in_width)  # initialisation of nn.Linear
+        self.weight = nn.Parameter(torch.empty(streams, out_width, in_width).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(streams, out_width).uniform_(-bound, bound)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         """(S, b, n, d_in) -> (S, b, n, d_out)."""

@@ -295,8 +295,8 @@ def select_modalities(
     patches = patches if "slides" in config.modalities else None
     genes = genes if "genes" in config.modalities else None
     if patches is None and genes is None:
-        needed = " or ".join(config.modalities)
-        raise DataError(f"no {needed}, and the model has no other inputs", "the patient", "exclude the patient")
+        required = " or ".join(config.modalities)
+        raise DataError(f"no {required}, and the model has no other inputs", "the patient", "exclude the patient")
     if (patches is None or genes is None) and not config.missing:
         absent = "slides" if patches is None else "genes"
         hint = "train with train.modality_dropout above 0, or exclude the patient"

@@ -94,7 +94,7 @@ def _cohort_data(folder: Path, info: tables.CohortInfo, blocks: ExpressionBlocks
     genes = tables.gene_names(folder)
     markers = [gene for gene in measurements.MARKERS if gene in set(genes)]
     slides = tables.read_slides(folder)
-    twins = [*leakage.same_slides(slides), *leakage.same_profiles(blocks)]
+    shared_pairs = [*leakage.same_slides(slides), *leakage.same_profiles(blocks)]
     return measurements.CohortData(
         patients=tables.read_patients(folder),
         slides=slides,
@@ -104,7 +104,7 @@ def _cohort_data(folder: Path, info: tables.CohortInfo, blocks: ExpressionBlocks
         endpoint=info.endpoint,
         event_confirmed=info.event_confirmed,
         no_followup=sum(patient.reason == NO_FOLLOWUP for patient in info.attrition),
-        twins=twins,
+        shared_pairs=shared_pairs,
     )
 
 

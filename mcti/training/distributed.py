@@ -52,9 +52,9 @@ class Ranks:
         distributed.all_reduce(total)
         return dict(zip(values, total.tolist(), strict=True))
 
-    def gather(self, mine: Mapping[int, float], count: int) -> list[float]:
+    def gather(self, contributions: Mapping[int, float], count: int) -> list[float]:
         """The values (count,) of all positions; each process contributes its own as {position: value}."""
-        total = self.add({str(position): mine.get(position, 0.0) for position in range(count)})
+        total = self.add({str(position): contributions.get(position, 0.0) for position in range(count)})
         return list(total.values())
 
     def any(self, flag: bool) -> bool:

@@ -152,10 +152,10 @@ class Run:
     def _accumulate(self, chosen: list[PatientBag], epoch: int) -> tuple[dict[str, float], list[float]]:
         """Gradients of the mean loss over `chosen`, a few patients in memory at once; losses and risks as numbers."""
         self.state.optimizer.zero_grad(set_to_none=True)
-        mine = self.ranks.share(range(len(chosen)))
+        own_positions = self.ranks.share(range(len(chosen)))
         size = self.params.micro_patients or len(chosen)
-        parts = [mine[start : start + size] for start in range(0, len(mine), size)]
-        whole = len(mine) == len(chosen) and len(parts) == 1
+        parts = [own_positions[start : start + size] for start in range(0, len(own_positions), size)]
+        whole = len(own_positions) == len(chosen) and len(parts) == 1
         pairs = None if whole or not self.objective.compares else self._pairs(chosen, parts, epoch)
         sums = dict.fromkeys(TERMS, 0.0)
         risks: dict[int, float] = {}
@@ -192,14 +192,14 @@ class Run:
 
         An additional forward pass, without gradient and with the same random choices, yields the risks.
         """
-        mine: dict[int, float] = {}
+        own_risks: dict[int, float] = {}
         with torch.no_grad():
             for rows in parts:
                 # The risks do not depend on the pairs, so zeros are used.
                 zeros = torch.zeros(2, len(chosen), device=self.device)
                 terms = self._terms(chosen, rows, epoch, (zeros[0], zeros[1]))
-                mine |= dict(zip(rows, terms["risk"].tolist(), strict=True))
-        risks = torch.tensor(self.ranks.gather(mine, len(chosen)), device=self.device)
+                own_risks |= dict(zip(rows, terms["risk"].tolist(), strict=True))
+        risks = torch.tensor(self.ranks.gather(own_risks, len(chosen)), device=self.device)
         memory = {name: (risk, months) for name, (risk, months) in self.state.memory.items()}
         return self.objective.pair_surrogate(risks, chosen, memory)
 

@@ -113,7 +113,7 @@ def _to_tolerance(state: "_Scaling", done: int, limit: int, tolerance: float, co
         if PATIENCE <= done < limit - 1 and len(state.item):
             state.newton()
             done += 1
-        elif state.grown():
+        elif state.needs_rebuild():
             state.rebuild(1.0)
     return done
 
@@ -159,7 +159,7 @@ class _Scaling:
         self.y, self.v = newton_step(*double).to(self.y.dtype), torch.ones_like(self.v)
         self.rebuild(self.level)
 
-    def grown(self) -> bool:
+    def needs_rebuild(self) -> bool:
         """Whether a scaling leaves the middle third of the number range."""
         if not len(self.item):
             return False

@@ -57,10 +57,10 @@ def _solve(problem: Problem) -> Tensor:
     counts = rows.sum(1)
     permutation = torch.full(rows.shape, -1)
     for count in sorted(set(counts.tolist()) - {0}):
-        some = (counts == count).nonzero()  # (k, 1)
-        row_index, column_index = (mask[some[:, 0]].nonzero()[:, 1].view(-1, count) for mask in (rows, columns))
-        matched = _columns(table[some[:, :, None], row_index[:, :, None], column_index[:, None, :]])
-        permutation[some, row_index] = column_index.gather(1, matched)
+        items = (counts == count).nonzero()  # (k, 1)
+        row_index, column_index = (mask[items[:, 0]].nonzero()[:, 1].view(-1, count) for mask in (rows, columns))
+        matched = _columns(table[items[:, :, None], row_index[:, :, None], column_index[:, None, :]])
+        permutation[items, row_index] = column_index.gather(1, matched)
     return permutation.to(problem.cost.device)
 
 

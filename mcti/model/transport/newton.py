@@ -32,11 +32,11 @@ def newton_step(energy: Tensor, a: Tensor, b: Tensor, y: Tensor) -> Tensor:
         gained, moved = _semi_dual(energy, a, b, trial)
         # Near the optimum F is constant up to rounding: the gradient decides.
         smaller = _error(b - moved.sum(1, keepdim=True), b) < error / 2
-        good = (gained >= value + ASCENT * step * slope) & (gained > value) | smaller | (step == 0)
-        if bool(good.all()):
+        accepted = (gained >= value + ASCENT * step * slope) & (gained > value) | smaller | (step == 0)
+        if bool(accepted.all()):
             break
-        step = torch.where(good, step, step / 2)
-    return torch.where(good[:, None, None], trial, y)
+        step = torch.where(accepted, step, step / 2)
+    return torch.where(accepted[:, None, None], trial, y)
 
 
 def _semi_dual(energy: Tensor, a: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -32,7 +32,7 @@ class InitResult(StepResult):
 
     study: str
     trials: int
-    wanted: int
+    planned: int
 
 
 @logged
@@ -138,8 +138,8 @@ def _initialise(planned: Sequence[Study]) -> InitResult:
         raise UsageError("no study to share", "search --init", hint)
     with searching.quiet():
         trials = sum(len(open_shared(study).trials()) for study in planned)
-    wanted = sum(study.plan.trials for study in planned)
-    return InitResult(study=" ".join(study.name for study in planned), trials=trials, wanted=wanted)
+    total = sum(study.plan.trials for study in planned)
+    return InitResult(study=" ".join(study.name for study in planned), trials=trials, planned=total)
 
 
 def _embedded(study: Study, out: Path, report: "_Reporter") -> list[Trial]:
