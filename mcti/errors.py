@@ -94,7 +94,7 @@ def format_own_warnings() -> None:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`did you mean X?` for a near miss, else the known words; for the `mend` of an error.
+    """`did you mean X?` for a near miss, else the known words; for the `hint` of an error.
 
     >>> did_you_mean("time_month", ["time_months", "event"])
     'did you mean time_months?'
