@@ -1,7 +1,7 @@
 """The peer: MCTI for one patient at a time, in the manner of the published reference, written from docs/model.md.
 
 Every coupling is solved by itself with ot.emd on the CPU in float64; streams run one after the other; the whole mass
-matrix N×K is in memory; the gene attention runs its dead query, key and output products. Parameter names are the
+matrix N×K is in memory; the gene attention runs its unused query, key and output products. Parameter names are the
 reference's, so that mcti.model.reference reads the peer's own state dict and both give the same answer. Left out: the
 1-D convolution of the bag classifier (4.3 GB that are never used).
 """

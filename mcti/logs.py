@@ -31,7 +31,7 @@ _SHORTEST_SECRET = 4  # a shorter value would also match inside ordinary words a
 
 
 def is_first_process() -> bool:
-    """Whether this process writes the output: of the processes of torchrun, only the first."""
+    """Whether this process writes output; under torchrun only the first process does."""
     return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
 
@@ -76,7 +76,7 @@ def end() -> None:
 
 @contextmanager
 def enabled(*, unless: bool) -> Iterator[None]:
-    """Print the log lines inside, unless `unless` is true: a terminal has a progress bar instead."""
+    """Print the log lines of the body, unless `unless` is true: a terminal has a progress bar instead."""
     if unless or active():
         yield
         return
@@ -94,13 +94,13 @@ def quiet_libraries() -> None:
 
 
 def name_process(name: str) -> None:
-    """Set the name in the lines of this process outside every `step`."""
+    """Set the name in the lines that this process logs outside of a `step`."""
     _names[:] = [name]
 
 
 @contextmanager
 def step(name: str) -> Iterator[None]:
-    """Set the name in the lines that are logged inside."""
+    """Set the name in the lines that the body logs."""
     _names.append(name)
     try:
         yield
@@ -146,7 +146,7 @@ class _Line(logging.Formatter):
 
 
 class _Stderr(logging.StreamHandler[Any]):
-    """A handler that looks up `sys.stderr` for every line: it may have been replaced since."""
+    """A handler that reads `sys.stderr` for every line: it may have been replaced since."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -164,6 +164,6 @@ def _log_warning(
     file: Any = None,  # noqa: ARG001  (the signature of warnings.showwarning)
     line: Any = None,  # noqa: ARG001
 ) -> None:
-    ours = category.__module__.partition(".")[0] == "mcti"
-    location = "" if ours else f"{category.__name__} ({filename}:{lineno}): "
+    is_own = category.__module__.partition(".")[0] == "mcti"
+    location = "" if is_own else f"{category.__name__} ({filename}:{lineno}): "
     _logger.warning("%s%s", location, message)

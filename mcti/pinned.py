@@ -25,7 +25,7 @@ _VERSION = re.compile(rf"{_MD5.pattern}(\.dir)?")
 
 
 class ChecksumMismatch(DataError):
-    """The bytes of an object do not match the MD5 in its address. The run stops: this is no fault of one slide."""
+    """The bytes of an object do not match the MD5 in its address. It ends the run: the cause is not a single slide."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def read(address: str, fetch: Fetch) -> bytes:
 
 
 def resolve_file(address: str, fetch: Fetch) -> Pinned:
-    """The version of the single file at an address; a file inside a folder is looked up in the folder's manifest.
+    """The version of the single file at an address; a file in a folder is resolved by the manifest of the folder.
 
     Raises
         DataError when the folder has no such file, or the address names a folder.

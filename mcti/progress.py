@@ -30,20 +30,20 @@ class Progress(Protocol):
 
 
 class RateEstimator:
-    """Rate (items a second) over the last minute, and the remaining time that follows from it.
+    """Rate (items per second) over the last minute, and the remaining time at this rate.
 
-    The first update is where the measurement starts, so work before it (imports, compilation, loading) does not count;
-    nor do restored items. There is no rate before two seconds have passed and an item was finished since. Where items
-    take long, the minute is extended to the last 16 of them: workers that finish side by side come in bursts.
+    The measurement starts at the first update, so it excludes earlier work (imports, compilation, loading) and restored
+    items. There is no rate before two seconds have passed and one item is finished. For long items the minute is
+    extended to the last 16 items, since parallel workers finish in bursts.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._samples: deque[tuple[float, float]] = deque()  # (time, items made by this process by then)
+        self._samples: deque[tuple[float, float]] = deque()  # (time, items finished by this process until then)
         self._now = self._processed = 0.0
 
     def update(self, done: float, restored: float = 0) -> None:
-        """`done` items are finished, `restored` of them not by this process."""
+        """Record that `done` items are finished, `restored` of them not by this process; unit: items."""
         self._now, self._processed = self._clock(), done - restored
         if self._samples and self._processed < self._samples[-1][1]:
             self._samples.clear()  # another sequence has begun
@@ -57,14 +57,14 @@ class RateEstimator:
 
     @property
     def rate(self) -> float | None:
-        """Items a second; None: not known yet."""
+        """Items per second; None: no estimate yet."""
         if not self._samples:
             return None
         span, processed = self._now - self._samples[0][0], self._processed - self._samples[0][1]
         return processed / span if span >= _LEAST_SECONDS and processed > 0 else None
 
     def seconds_left(self, done: float, total: float) -> float | None:
-        """Remaining time; None: not known yet."""
+        """Remaining time in seconds; None: no estimate yet."""
         return None if self.rate is None else max(0.0, total - done) / self.rate
 
     def _is_spare(self, at: float, processed: float) -> bool:
@@ -100,7 +100,10 @@ class ProgressLog:
 
 
 def format_progress(pace: RateEstimator, done: float, total: float, unit: str, detail: str = "") -> str:
-    """`120 of 400 steps, 3.1 steps/s, 1 min 30 s left, loss 0.52`; what is not known is left out."""
+    """Text such as `120 of 400 steps, 3.1 steps/s, 1 min 30 s left, loss 0.52`; unknown parts are omitted.
+
+    done, total  counts of `unit`
+    """
     left = pace.seconds_left(done, total) if done < total else None
     parts = [f"{int(done)} of {int(total)} {unit}", format_rate(pace.rate, unit)]
     parts += [f"{format_duration(left)} left" if left is not None else "", detail]
@@ -108,7 +111,7 @@ def format_progress(pace: RateEstimator, done: float, total: float, unit: str, d
 
 
 def format_rate(rate: float | None, unit: str) -> str:
-    """`3.1 steps/s`; a slow one by the minute or the hour; empty where it is not known."""
+    """`3.1 steps/s`; a slow rate per minute or per hour; empty without a rate."""
     if rate is None:
         return ""
     seconds, per = next((s, p) for s, p in ((1, "s"), (60, "min"), (3600, "h")) if rate * s >= 1 or p == "h")
@@ -117,7 +120,7 @@ def format_rate(rate: float | None, unit: str) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """`45 s`, `1 min 30 s`, `2 h 5 min`, `3 d 4 h`."""
+    """Seconds as text: `45 s`, `1 min 30 s`, `2 h 5 min`, `3 d 4 h`."""
     whole = round(seconds)
     for large, small, size, part in (("d", "h", 86400, 3600), ("h", "min", 3600, 60), ("min", "s", 60, 1)):
         if whole >= size:

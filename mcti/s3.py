@@ -30,7 +30,10 @@ class Conflict(OperationalError):
 
 
 def split_address(location: str) -> tuple[str, str]:
-    """Bucket and key of an `s3://bucket/key` address."""
+    """Bucket and key of an `s3://bucket/key` address.
+
+    Raises DataError when the address has another form
+    """
     bucket, _, key = location.removeprefix("s3://").partition("/")
     if not location.startswith("s3://") or not bucket:
         raise DataError(f"{location!r} is not an S3 address", hint="write s3://bucket/key")
@@ -191,7 +194,7 @@ def _attempts() -> int:
 
 
 def longest_wait() -> float:
-    """Seconds after which a request without a response is abandoned: all attempts, and the doubling pauses between."""
+    """Seconds after which a request without a response fails: the sum of all attempts and the pauses between them."""
     attempts = _attempts()
     pauses = sum(min(2.0**number, _LONGEST_PAUSE_SECONDS) for number in range(attempts - 1))
     return attempts * (_CONNECT_SECONDS + _SILENT_SECONDS) + pauses
@@ -202,6 +205,9 @@ def service(location: str, *, many: bool = False) -> Iterator[None]:
     """Translate errors of S3 and its client into an MctiError with address and hint; log long waits.
 
     many    the body sends several requests, or transfers an object of any size: it may take longer than one request
+
+    Raises OperationalError when credentials are missing or refused, or S3 does not respond; NotFound and Conflict as
+    their names
     """
     from botocore import exceptions
 
@@ -283,7 +289,7 @@ def stream(location: str) -> io.BufferedReader:
 class _ObjectReader(io.RawIOBase):
     def __init__(self, location: str) -> None:
         self._pread, self._length = range_reader(location)
-        self.name = location  # as of a file: pydicom asks for it
+        self.name = location  # as of a file: pydicom reads it
         self._at = 0
 
     def readable(self) -> bool:

@@ -43,7 +43,7 @@ def is_s3(location: Location) -> bool:
 
 
 def join(location: Location, *names: str) -> str:
-    """`names` below `location`, for a path and an address alike."""
+    """`names` below `location`, a path or an address."""
     if is_s3(location):
         return "/".join([os.fspath(location).rstrip("/"), *names])
     return str(Path(location, *names))
@@ -76,9 +76,9 @@ def translating_os_errors(where: Location | None = None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(out: Location) -> Iterator[Path]:
-    """A draft beside `out` (a file or a folder) that replaces `out` when the body succeeds, and is deleted otherwise.
+    """A draft next to `out` (a file or a folder) that replaces `out` when the body succeeds, and is deleted otherwise.
 
-    A reader sees the old result or the new one, never a part. The draft of a killed process is deleted by the next one.
+    A reader gets the old result or the new one, never a part. The next process deletes the draft of a killed one.
     The body creates the draft as a file, or as a folder with `draft.mkdir()`.
 
     Raises
@@ -225,7 +225,7 @@ def _objects(location: Location) -> list[str]:
 
 
 def download(location: Location, folder: Location) -> Path:
-    """Copy what is at an address into `folder`, under its own name; the copy's path.
+    """Copy the object or prefix at an address into `folder`, under its own name; return the path of the copy.
 
     Raises
         DataError: no such file or object.
@@ -254,15 +254,15 @@ def _download(location: Location, folder: Path) -> Path:
     bucket, prefix = s3.split_address(os.fspath(location))
     root = folder / (prefix.rstrip("/").rpartition("/")[2] or bucket)
     keys = [s3.split_address(address)[1] for address in s3.addresses(os.fspath(location))]
-    wanted = [key for key in keys if key == prefix or key.startswith(prefix.rstrip("/") + "/") or not prefix]
-    for key in wanted:
+    matching = [key for key in keys if key == prefix or key.startswith(prefix.rstrip("/") + "/") or not prefix]
+    for key in matching:
         below = key.removeprefix(prefix).lstrip("/")
         target = (root / below) if below else root
         if not target.resolve().is_relative_to(folder.resolve()):
             raise DataError(f"object name {key!r} leaves its folder", str(location), "rename the object")
         target.parent.mkdir(parents=True, exist_ok=True)
         s3.download(f"s3://{bucket}/{key}", str(target))
-    if not wanted:
+    if not matching:
         raise DataError("no such object", str(location), "check the address")
     return root
 

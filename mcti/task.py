@@ -82,10 +82,10 @@ def to_mcti_error(error: BaseException) -> MctiError:
 def _fail(error_type: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """The excepthook of a task: logs the error as one line and exits with its exit code."""
     shown = to_mcti_error(error)
-    logs.begin("ERROR")  # has an effect only where MCTI_LOG_LEVEL itself is invalid
+    logs.begin("ERROR")  # needed only if MCTI_LOG_LEVEL itself is invalid
     if shown.code == "defect" or logging.getLogger("mcti").isEnabledFor(logging.DEBUG):
         sys.__excepthook__(error_type, error, trace)
-    # A pause is no success of a task: its outputs do not exist.
+    # A paused task is not successful: its outputs do not exist.
     code = shown.exit_code or INTERRUPTED
     _reported.append(str(shown))
     _log.error("%s (exit code %d)", shown, code)

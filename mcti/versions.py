@@ -20,7 +20,7 @@ from mcti.storage import Location
 
 _log = logging.getLogger(__name__)
 
-_THREADS = 8  # The latency of S3 requests dominates: parallel requests hide it.
+_THREADS = 8  # The latency of S3 requests dominates the duration: requests are sent in parallel.
 
 
 class Version(BaseModel):

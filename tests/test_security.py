@@ -24,8 +24,8 @@ def test_every_named_defence_is_a_test_that_exists():
     assert missing == []
 
 
-def test_each_of_the_six_threats_has_its_section_and_at_least_two_defences():
+def test_each_of_the_seven_threats_has_its_section_and_at_least_two_defences():
     sections = re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]
-    for threat in ("slide", "weights", "CSV", "S3 key", "tenant", "registry"):
+    for threat in ("slide", "weights", "CSV", "request", "S3 key", "patients", "registry"):
         body = next(section for section in sections if threat in section.splitlines()[0])
         assert body.count("tests/") >= 2, threat

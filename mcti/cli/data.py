@@ -54,11 +54,14 @@ def verify(
     """
     from mcti import versions
 
-    faults = versions.verify(address)
+    _require_intact(address, versions.verify(address))
+    return {"address": address, "faults": 0}
+
+
+def _require_intact(address: str, faults: list[str]) -> None:
     if faults:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         raise DataError(faults[0] + more, address, "push the version again from a machine that has it (`dvc push`)")
-    return {"address": address, "faults": 0}
 
 
 @command(group, "publish")

@@ -1,7 +1,7 @@
 """Commands on models: registry, promotion gates and ledger, predictions, reference checkpoints."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -57,12 +57,16 @@ def promote(
     from mcti.steps.promote import step as steps
 
     model = name or context.settings.register_.name
-    if repair and version is not None:
-        raise UsageError("--repair does not take a version", "--version", "omit one of the two")
     if repair:
+        _require_no_version(version)
         return steps.repair(model, dry_run=dry_run)
     settings, project = context.settings.promote, context.project_settings().promote
     return steps.promote(model, settings, version=version, dry_run=dry_run, agreed=project, reason=reason)
+
+
+def _require_no_version(version: int | None) -> None:
+    if version is not None:
+        raise UsageError("--repair does not take a version", "--version", "omit one of the two")
 
 
 @command(group, "approve")
@@ -150,9 +154,7 @@ def predict(
     """
     section = context.settings.predict
     if (pdf or explanation) and not pages:
-        raise UsageError(
-            "no --pages", "--pdf" if pdf else "--explanation", "add --pages DIR, the output folder of the reports"
-        )
+        _refuse_without_pages("--pdf" if pdf else "--explanation")
     if dry_run:
         reads = {"cohort": cohort, "features": features, "new-patients": new_patients, "explanation": explanation}
         return context.plan(reads, section, out)
@@ -171,6 +173,10 @@ def predict(
         pages=PatientPages(Path(pages), explanation, pdf) if pages else None,
         progress=context.progress,
     )
+
+
+def _refuse_without_pages(option: str) -> NoReturn:
+    raise UsageError("no --pages", option, "add --pages DIR, the output folder of the reports")
 
 
 @command(group, "serve")

@@ -1,1 +1,1 @@
-"""Patients, expression and slides as tables: where they come from, their labels, their folds."""
+"""Cohorts: source tables of patients, expression and slides, labels, and folds."""

@@ -1,1 +1,1 @@
-"""Data contract: the expectations that a cohort must meet before a model is trained on it."""
+"""The data contract: expectations that a cohort must meet before a model is trained on it."""

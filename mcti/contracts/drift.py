@@ -61,7 +61,9 @@ class Drift(BaseModel):
 def profile(patients: pd.DataFrame, genes: pd.DataFrame, numbers: dict[str, float], md5: str) -> DataProfile:
     """The profile of a data version.
 
-    patients    canonical table;  genes: gene, mean, sd of each gene;  numbers: measurements of the whole cohort
+    patients  canonical table, one row per patient
+    genes     columns gene, mean, sd; one row per gene
+    numbers   measurements of the whole cohort by name
     """
     columns = {str(name): _column(patients[name]) for name in patients.columns if name != "patient_id"}
     moments = zip(genes["gene"], genes["mean"], genes["sd"], strict=True)
@@ -82,7 +84,10 @@ def read(location: Location) -> DataProfile:
 
 
 def compare(patients: pd.DataFrame, current: DataProfile, reference: DataProfile) -> Drift:
-    """Compare numbers, distributions and genes of two versions; `patients`: canonical table of the current version."""
+    """Compare numbers, distributions and genes of two versions.
+
+    patients  canonical table of the current version, one row per patient
+    """
     rows = [
         DriftRow(
             name=name,

@@ -78,7 +78,7 @@ def gene_table(expression: Expression, site: dict[str, str]) -> pd.DataFrame:
             "sd": np.where(sums.finite > 0, np.sqrt(variance), np.nan),
             "minimum": np.where(sums.finite > 0, sums.low, np.nan),
             "maximum": np.where(sums.finite > 0, sums.high, np.nan),
-            "twin": _twins(expression.genes, sums, variance > 0),
+            "twin": _duplicate_genes(expression.genes, sums, variance > 0),
             "spelled_like": _spelled_like(expression.genes),
             "site_variance": _site_variance(sums, mean, variance),
         }
@@ -111,15 +111,15 @@ def _sum(expression: Expression, site: dict[str, str]) -> _Sums:
     return sums
 
 
-def _twins(genes: list[str], sums: _Sums, varies: BoolArray) -> list[str | None]:
+def _duplicate_genes(genes: list[str], sums: _Sums, varies: BoolArray) -> list[str | None]:
     """For each gene the first other gene with the same values, or None; constant genes are left out."""
     first: dict[tuple[float, ...], str] = {}
-    twins: list[str | None] = []
+    duplicates: list[str | None] = []
     keys = np.stack([sums.weighted, sums.total, sums.square], axis=1).tolist()
     for gene, key, is_variable in zip(genes, keys, varies.tolist(), strict=True):
-        twin = first.setdefault(tuple(key), gene) if is_variable else gene
-        twins.append(None if twin == gene else twin)
-    return twins
+        first_equal = first.setdefault(tuple(key), gene) if is_variable else gene
+        duplicates.append(None if first_equal == gene else first_equal)
+    return duplicates
 
 
 def _spelled_like(genes: list[str]) -> list[str | None]:
@@ -147,7 +147,7 @@ def site_predictability(expression: Expression, genes: pd.DataFrame, site: dict[
     mean accuracy c over permuted sites the result is (a - c) / (1 - c); 0 where a is not above the best permutation;
     NaN with fewer than two sites of MIN_SITE patients.
 
-    genes   table of `gene_table`;  site: {patient: site}
+    genes   table of `gene_table`, one row per gene;  site: {patient: site}
     """
     ids, points = _project(expression, genes)
     names = pd.Series([site.get(p, "") for p in ids], dtype=object)

@@ -31,7 +31,7 @@ class CohortData:
     scale               expression scale;  endpoint: end point of the follow-up
     event_confirmed     the user confirmed that event 1 means observed
     no_followup         number of patients that ingest excluded for missing follow-up
-    twins               pairs of patients that share a slide or a profile, with what they share
+    shared_pairs        pairs of patients that share a slide or a profile, with what they share
     bags                one row per slide with features (`feature_table`); None: features are not checked
     slide_statuses      status of each slide; None: features are not checked
     """
@@ -44,13 +44,13 @@ class CohortData:
     endpoint: str = "OS"
     event_confirmed: bool = False
     no_followup: int = 0
-    twins: list[tuple[str, str, str]] = field(default_factory=list)
+    shared_pairs: list[tuple[str, str, str]] = field(default_factory=list)
     bags: pd.DataFrame | None = None
     slide_statuses: pd.DataFrame | None = None
 
 
 def measure(data: CohortData) -> dict[str, pd.DataFrame]:
-    """The tables of the contract by name; `bags` only where features are checked."""
+    """The tables of the contract by name, one row per patient, gene, slide or cohort; `bags` only with features."""
     patients = data.patients
     site = dict(zip(patients["patient_id"], patients["site"].fillna(""), strict=True))
     genes = gene_table(data.expression, site)
@@ -80,7 +80,7 @@ def _patients(data: CohortData, slides: pd.DataFrame) -> pd.DataFrame:
     folded = ids.str.strip().str.casefold()
     table["spelled_like"] = folded.where(folded.duplicated(keep=False) & ~ids.duplicated(keep=False))
     shared: dict[str, str] = {}
-    for first, second, what in data.twins:
+    for first, second, what in data.shared_pairs:
         shared.setdefault(first, f"{what}, with {second}")
         shared.setdefault(second, f"{what}, with {first}")
     table["shares"] = ids.map(shared)

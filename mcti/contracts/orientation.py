@@ -52,7 +52,7 @@ class Orientation:
 
     @property
     def total(self) -> float:
-        """The log likelihood ratio."""
+        """The log likelihood ratio, no unit."""
         return self.share + self.order + self.followup
 
     def question(self) -> str | None:

@@ -51,7 +51,10 @@ class Results(BaseModel):
 
 
 def html(results: Results, tables: dict[str, pd.DataFrame]) -> str:
-    """The report as an HTML document; `tables` are those of `measurements.measure`. Texts of the data are escaped."""
+    """The report as an HTML document, with escaped texts of the data.
+
+    tables  {name: rows} of `measurements.measure`
+    """
     from jinja2 import Environment
     from markupsafe import Markup
 

@@ -37,9 +37,9 @@ class ExpectationResult(BaseModel):
 
 
 def run(tables: dict[str, pd.DataFrame], rules: list[ExpectationRule]) -> list[ExpectationResult]:
-    """The results of the rules on their tables, in the order of the rules.
+    """The results of the rules on the rows of their tables, in the order of the rules.
 
-    The caller leaves out rules on tables that do not exist (features that were not passed): they would not hold.
+    The caller omits rules on tables that do not exist (features that were not passed), because they would fail.
     """
     context = _context()
     source = context.data_sources.add_pandas("cohort")

@@ -1,1 +1,1 @@
-"""Cohort and features as training, evaluation and prediction read them: bags of patches, covariates, fold splits."""
+"""Model inputs from cohort and features, for training, evaluation and prediction: bags, covariates, fold splits."""

@@ -58,10 +58,10 @@ def hold_out(
 
     Each of the two groups gives at least one patient where it has two or more. Both parts keep the order of `bags`.
     """
-    random, held = seeded_generator("hold out", *key), set()
+    random, held_out = seeded_generator("hold out", *key), set()
     for event in (False, True):
         group = [position for position, bag in enumerate(bags) if bag.event is event]
         count = max(round(share * len(group)), min(1, len(group) // 2))
-        held |= {group[number] for number in torch.randperm(len(group), generator=random)[:count].tolist()}
-    kept = [bag for position, bag in enumerate(bags) if position not in held]
-    return kept, [bags[position] for position in sorted(held)]
+        held_out |= {group[number] for number in torch.randperm(len(group), generator=random)[:count].tolist()}
+    kept = [bag for position, bag in enumerate(bags) if position not in held_out]
+    return kept, [bags[position] for position in sorted(held_out)]

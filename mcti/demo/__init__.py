@@ -1,1 +1,1 @@
-"""The demo: a cohort of public tables with painted slides, and the complete run up to a promoted champion."""
+"""The demo: a cohort of public tables with synthetic slides, and a complete run up to the promotion of a champion."""

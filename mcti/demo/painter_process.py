@@ -16,13 +16,13 @@ def main() -> None:
     """Paint the slides of all jobs."""
     for line in sys.stdin:
         job = json.loads(line)
-        answer = {}
+        response = {}
         try:
             paint(Path(job["out"]), seed=job["seed"], grade=job["grade"], er_positive=job["er_positive"])
         except MctiError as error:
-            answer = {"what": error.what, "where": error.where, "hint": error.hint}
+            response = {"what": error.what, "where": error.where, "hint": error.hint}
         try:
-            sys.stdout.write(json.dumps(answer) + "\n")
+            sys.stdout.write(json.dumps(response) + "\n")
             sys.stdout.flush()
         except BrokenPipeError:
             os._exit(1)  # the demo has ended: no process reads the answer

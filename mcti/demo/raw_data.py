@@ -120,10 +120,10 @@ def _run_painter(raw: Path, next_patient: Callable[[], DemoPatient | None], repo
         while (patient := next_patient()) is not None:
             painter.stdin.write(json.dumps(_job(raw, patient)) + "\n")
             painter.stdin.flush()
-            answer = json.loads(painter.stdout.readline() or '{"what": "the painter process ended"}')
-            if answer:
-                where, hint = answer.get("where", str(raw)), answer.get("hint", "run the same command again")
-                raise OperationalError(answer["what"], where, hint)
+            response = json.loads(painter.stdout.readline() or '{"what": "the painter process ended"}')
+            if response:
+                where, hint = response.get("where", str(raw)), response.get("hint", "run the same command again")
+                raise OperationalError(response["what"], where, hint)
             report()
 
 

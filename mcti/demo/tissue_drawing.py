@@ -73,7 +73,10 @@ class CellPainter:
             self._stamp(int(x), int(y), stamps[index])
 
     def gland(self, x: int, y: int, radius: float, occupied: Plane) -> None:
-        """A tubule around x, y: lumen, cytoplasm, one ring of nuclei; marks its area in `occupied`."""
+        """Draw a tubule: lumen, cytoplasm, one ring of nuclei; mark its area in `occupied`.
+
+        x, y, radius  centre and radius in pixels;  occupied  boolean, the shape of the drawing
+        """
         import cv2
 
         rng = self._rng

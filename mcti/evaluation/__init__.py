@@ -1,1 +1,1 @@
-"""Metrics, baselines, paired comparisons, figures and the report."""
+"""Evaluation: metrics, baselines, paired comparisons, figures and the report."""

@@ -119,8 +119,8 @@ class CoxnetGenes:
             kept = np.flatnonzero(fold != k)
             part, event, time = table[kept], train.event[kept], train.time_months[kept]
             for i, beta in enumerate(_coxnet(part, train.rows(kept), path).T):
-                whole = log_partial_likelihood(table, train.event, train.time_months, beta)
-                gains[i] += whole - log_partial_likelihood(part, event, time, beta)
+                full_likelihood = log_partial_likelihood(table, train.event, train.time_months, beta)
+                gains[i] += full_likelihood - log_partial_likelihood(part, event, time, beta)
         return path[: int(np.argmax(gains)) + 1]
 
 

@@ -22,12 +22,12 @@ class Interval:
     high: float
 
     def as_dict(self) -> dict[str, float | None]:
-        """{value, low, high} for JSON, which has no NaN: null where a number is not defined."""
+        """{value, low, high} in the unit of the statistic, for JSON: null where a number is not defined."""
         return {name: finite(number) for name, number in vars(self).items()}
 
 
 def finite(number: float) -> float | None:
-    """The number, or None where it is NaN or infinite."""
+    """The scalar itself, or None where it is NaN or infinite."""
     return float(number) if math.isfinite(number) else None
 
 
@@ -90,7 +90,7 @@ def interval(statistic: Statistic, draws: FloatArray, confidence: float) -> Inte
 
 
 def point(statistic: Statistic, patients: int) -> float:
-    """The value of the statistic on the cohort: every one of `patients` patients once."""
+    """The value of the statistic, in its unit, on the cohort: each of the `patients` patients once."""
     return float(statistic(np.ones((1, patients)))[0])
 
 

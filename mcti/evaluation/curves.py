@@ -1,7 +1,7 @@
 """Kaplan-Meier curves of survival and of censoring, with numbers at risk and pointwise intervals. Times are months."""
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 
@@ -26,13 +26,15 @@ class StepFunction:
 
     def at(self, months: FloatArray | float) -> FloatArray:
         """Height at each of `months` (any shape): 1 before the first step, the last height after the last step."""
-        heights = np.concatenate([[1.0], self.values])
-        return np.asarray(heights[np.searchsorted(self.times, months, side="right")], dtype=np.float64)
+        return self._height(months, "right")
 
     def before(self, months: FloatArray | float) -> FloatArray:
         """Left limit at each of `months` (any shape): the height just before; 1 up to and at the first step."""
+        return self._height(months, "left")
+
+    def _height(self, months: FloatArray | float, side: Literal["left", "right"]) -> FloatArray:
         heights = np.concatenate([[1.0], self.values])
-        return np.asarray(heights[np.searchsorted(self.times, months, side="left")], dtype=np.float64)
+        return np.asarray(heights[np.searchsorted(self.times, months, side=side)], dtype=np.float64)
 
     def quantile(self, share: float) -> float:
         """First time in months at which the curve is at or below `share` (within rounding); infinity without one."""

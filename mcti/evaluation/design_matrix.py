@@ -27,7 +27,7 @@ class Inputs:
     bags: FloatArray | None = None
 
     def rows(self, positions: np.ndarray) -> "Inputs":
-        """The input of the patients at these positions."""
+        """The input of the patients in these rows; positions (k,)."""
         bags = None if self.bags is None else self.bags[positions]
         return Inputs(self.patients.iloc[positions], self.genes.iloc[positions], bags)
 

@@ -62,7 +62,7 @@ def forest(c_by_model: Mapping[str, tuple[float, float, float]], folds: Mapping[
 
 
 def brier(scores: Mapping[str, Sequence[float]], horizons: FloatArray) -> Figure:
-    """Brier score of every model at the horizons; lower is better."""
+    """Brier score of every model at the horizons (h,) in months; lower is better."""
     with canvas("brier") as (axes,):
         for i, (name, values) in enumerate(scores.items()):
             style = {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i % len(DASHES)]}
@@ -130,7 +130,7 @@ def calibration(points: Mapping[float, Mapping[str, FloatArray]]) -> Figure:
 
 
 def p_text(p: float) -> str:
-    """`= 0.013`, `< 0.001`, or `not defined`."""
+    """A p-value between 0 and 1 as text: `= 0.013`, `< 0.001`, or `not defined`."""
     if not math.isfinite(p):
         return "not defined"
     return "< 0.001" if p < 0.001 else f"= {p:.3f}"

@@ -16,7 +16,7 @@ _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</
 
 
 def roc(evaluation: Path) -> tuple[list[float], list[float], list[float]]:
-    """False positive rate, true positive rate and threshold of MCTI at the middle horizon.
+    """False positive rate, true positive rate (both between 0 and 1) and threshold of MCTI at the middle horizon.
 
     evaluation  the output folder of `evaluate`;  three empty lists where no horizon could be scored
     """

@@ -58,7 +58,7 @@ class Outcomes:
 
     @classmethod
     def from_folds(cls, patients: pd.DataFrame, folds: Mapping[int, tuple[Sequence[str], Sequence[str]]]) -> "Outcomes":
-        """Outcomes of a cohort table and {fold: (training patients, test patients)}.
+        """Outcomes of a cohort table (one row per patient) and {fold: (training patients, test patients)}.
 
         Raises
             DataError when the folds name a patient who is not in the cohort

@@ -133,7 +133,7 @@ class PairedBootstrap:
         return self.differences(pair, (confidence,))[0]
 
     def differences(self, pair: tuple[Statistic, Statistic], confidences: Sequence[float]) -> list[Interval]:
-        """The same at several confidence levels, from one bootstrap."""
+        """The intervals of one difference at several confidence levels (each between 0 and 1), from one bootstrap."""
         draws = self.draws.matching(pair[0])
         model, comparator = point_estimates(pair, draws.shape[1])
         resampled = pair[0](draws) - pair[1](draws)
@@ -141,7 +141,7 @@ class PairedBootstrap:
 
 
 def point_estimates(pair: Sequence[Statistic], patients: int) -> tuple[float, ...]:
-    """The value of each statistic on the cohort of `patients` patients."""
+    """The value of each statistic, in its unit, on the cohort of `patients` patients."""
     return tuple(comparison.point(statistic, patients) for statistic in pair)
 
 

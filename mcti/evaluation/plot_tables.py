@@ -31,7 +31,7 @@ def kaplan_meier(groups: RiskGroups) -> pd.DataFrame:
 
 
 def c_index_by_fold(scores: Scores) -> pd.DataFrame:
-    """Table model, fold, patients, events, c_index; the C is empty where it is not defined."""
+    """Columns model, fold, patients, events, c_index; the C is empty where it is not defined."""
     return pd.DataFrame(
         [{"model": name, **fold} for name, numbers in scores.models.items() for fold in numbers["folds"]]
     )
@@ -73,7 +73,7 @@ def calibration(points: Mapping[float, Mapping[str, FloatArray]]) -> pd.DataFram
 
 
 def decision(scores: Scores) -> pd.DataFrame:
-    """Table threshold, ours, low, high, rival, all, lead, lead_low, lead_high: net benefit at the last horizon."""
+    """Net benefit at the last horizon, one row per threshold: MCTI with interval, baseline, treat all, difference."""
     columns = ["threshold", "ours", "low", "high", "rival", "all", "lead", "lead_low", "lead_high"]
     rows = [
         {**row, "lead": row["lead"]["value"], "lead_low": row["lead"]["low"], "lead_high": row["lead"]["high"]}

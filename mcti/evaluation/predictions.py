@@ -71,7 +71,7 @@ def with_outcomes(outcomes: Outcomes, predicted: Predictions, horizons: FloatArr
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
-    """Write UTF-8 with `\\n` and full float precision: reading the file returns exactly the same numbers."""
+    """Write the rows as UTF-8 with `\\n` and full float precision, so that reading returns the same numbers."""
     path.write_text(frame.to_csv(index=False, lineterminator="\n"), encoding="utf-8")
 
 
@@ -119,7 +119,7 @@ def checked(frame: pd.DataFrame, expected: list[str], names: list[str], where: s
 
 
 def read_csv(where: str) -> pd.DataFrame:
-    """A table whose cells are all text.
+    """A table of text columns.
 
     Raises
         DataError when the file is not a CSV table

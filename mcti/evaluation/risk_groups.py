@@ -57,8 +57,8 @@ def assign(outcomes: Outcomes, risk: FloatArray, groups: int) -> IntArray:
     group = np.zeros(len(risk), dtype=np.int64)
     shares = np.arange(1, groups) / groups
     for fold, part in outcomes.parts():
-        elsewhere = ~np.isin(outcomes.patient, fold.patients)
-        basis = scaled[elsewhere] if elsewhere.any() else scaled[part]
+        outside_fold = ~np.isin(outcomes.patient, fold.patients)
+        basis = scaled[outside_fold] if outside_fold.any() else scaled[part]
         group[part] = np.searchsorted(np.quantile(basis, shares), scaled[part], side="left")
     return group
 

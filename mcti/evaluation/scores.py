@@ -100,7 +100,7 @@ def score(
 
 
 def as_interval(numbers: Mapping[str, float | None]) -> Interval:
-    """The interval of {value, low, high}, the inverse of `Interval.as_dict`."""
+    """The interval of {value, low, high}, in their unit: the inverse of `Interval.as_dict`."""
     return Interval(*(_number(numbers[name]) for name in ("value", "low", "high")))
 
 

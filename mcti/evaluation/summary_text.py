@@ -59,7 +59,7 @@ def calibration_sentences(scores: Scores) -> str:
 
 
 def calibration(scores: Scores) -> dict[str, float | None]:
-    """Values of MCTI: slope, intercept, ici at the last horizon, and ibs; empty without a horizon."""
+    """Values of MCTI, no unit: slope, intercept, ici at the last horizon, and ibs; empty without a horizon."""
     if not len(scores.horizons):
         return {}
     numbers, last = scores.models[MCTI_KEY], f"{scores.horizons[-1]:g}"

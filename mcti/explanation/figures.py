@@ -38,7 +38,10 @@ def draw_survival(
 
 
 def survival_svg(points: Sequence[tuple[float, float, float, float]], cohort: Mapping[float, float]) -> str:
-    """The curves of `draw_survival` as an SVG element in the colours of the page."""
+    """The curves of `draw_survival` as an SVG element in the colours of the page.
+
+    points  (months, survival, lower and upper limit);  cohort  {months: survival}; survival between 0 and 1
+    """
     with canvas("survival", width=5.6, height=3.0, style={**STYLE, "figure.constrained_layout.use": False}) as (axes,):
         axes.set_position((0.09, 0.17, 0.88, 0.8))
         draw_survival(axes, points, cohort)

@@ -39,7 +39,7 @@ class PatientExplanation:
 
     @property
     def groups(self) -> list[tuple[str, float, str]]:
-        """(model and group, contribution, genes) of the gene groups with the largest contributions."""
+        """(model and group, contribution in the unit of the risk, genes) of the groups that contribute most."""
         ranked = sorted(
             ((self.tokens.get(key, 0.0), key) for key in self.genes), key=lambda pair: (-abs(pair[0]), pair[1])
         )

@@ -1,1 +1,1 @@
-"""The one-machine stack: SeaweedFS as S3, MLflow, and DVC configured for them."""
+"""The services on one machine: SeaweedFS as S3, MLflow, and the matching configuration of DVC."""

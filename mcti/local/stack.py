@@ -158,7 +158,7 @@ def locked(path: Path, name: str, timeout_seconds: float = 0.0) -> Iterator[None
     """Hold the lock file while the body runs; the kernel releases it when the process ends in any way.
 
     name                command of the lock, for messages
-    timeout_seconds     how long to wait for another process
+    timeout_seconds     seconds to wait for another process
 
     Raises OperationalError when another process holds the lock, with its pid.
     """

@@ -1,1 +1,1 @@
-"""The network in pure torch: tensors only, no files."""
+"""The networks, transport solvers and attribution in PyTorch, without access to files."""

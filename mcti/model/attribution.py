@@ -1,9 +1,10 @@
-"""What a patient's risk consists of: integrated gradients over tiles, genes, covariates and tokens (docs/explain.md).
+"""Attribution of a patient's risk to tiles, genes, covariates and tokens by integrated gradients (docs/explain.md).
 
-The network decides some things by choosing (critical patches, plans). A choice has no gradient and jumps, so that
-gradients along a path through it would explain nothing. Here the patient's own choices are held fixed: which patches
-are critical, how each patch spreads its mass, every plan and coupling. What is left is smooth, equals the network at
-the patient, and its integrated gradients add up to risk less baseline but for the error of the sum (`gap`).
+Some operations of the network are discrete selections (critical patches, plans). They have no gradient and change
+abruptly, so gradients on a path through them would not explain the risk. Therefore the patient's own selections are
+held constant: the critical patches, the mass that each patch sends to them, every plan and coupling. The remaining
+function is smooth and equals the network at the patient's inputs. Its integrated gradients sum to the risk minus the
+baseline, up to the error of the numerical integration (`gap`).
 """
 
 import copy
@@ -26,7 +27,7 @@ from mcti.model.trained import TrainedModel, single_thread
 from mcti.model.unet import SURV, mean_token
 
 _POINTS = 8
-"""Points of the path that are computed together: bounds the memory of the large preset."""
+"""Points of the path per forward pass; limits the memory of the large preset."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Attribution:
     critical        (K',) row in the bag of patch token k
     shares          (N, K') mass that tile i gave to patch token k; a row sums to 1
     plan            (K', T) mass between patch and gene tokens
-    groups          (T, G) how much gene token t reads of gene i; a row sums to 1
+    groups          (T, G) weight of gene i in gene token t; a row sums to 1
     """
 
     risk: float
@@ -59,7 +60,7 @@ class Attribution:
 
     @property
     def modalities(self) -> dict[str, float]:
-        """The part of each modality: sums of the parts of its inputs."""
+        """Part of each modality, in the unit of the risk: the sum of the parts of its inputs."""
         return {
             "slides": float(self.tiles.sum()),
             "genes": float(self.genes.sum()),
@@ -68,7 +69,7 @@ class Attribution:
 
     @property
     def gap(self) -> float:
-        """Completeness gap: risk - baseline - sum of the parts; 0 for an exact integral."""
+        """Completeness gap, in the unit of the risk: risk - baseline - sum of the parts; 0 for an exact integral."""
         return self.risk - self.baseline - sum(self.modalities.values())
 
 
@@ -82,7 +83,7 @@ def attribute(
 ) -> Attribution:
     """Integrated gradients of a patient's risk (Sundararajan et al. 2017, ICML, equation 1), midpoint rule.
 
-    patches, genes, covariates as in `TrainedModel.predict`; steps: number of points on the path.
+    patches (N, F), genes (G,), covariates as in `TrainedModel.predict`; steps: number of points on the path.
     The parts of tokens are conductances (Dhamdhere et al. 2019, ICLR): the gradient at the token times its
     change along the same path, so that their sum is also risk - baseline. Computed in float64, on one thread.
 
@@ -100,7 +101,7 @@ def attribute(
         gradients, tokens = path.integrate(steps)
         shares, tiles = path.tiles(gradients)
     parts = {name: (gradient * path.ends[name].nan_to_num(0.0))[0] for name, gradient in gradients.items()}
-    if path.net.axes.genes is not None:  # the axes are linear: what an axis adds is the sum over its genes
+    if path.net.axes.genes is not None:  # the axes are linear: the part of an axis is the sum over its genes
         parts["genes"] = (gradients["genes"] @ path.net.axes.genes * inputs["genes"].double())[0]
     if path.cox_parts:
         parts["genes"] = parts["genes"] + gradients["linear_genes"][0] * path.cox_parts["genes"]
@@ -119,7 +120,7 @@ def attribute(
 
 
 class _Path:
-    """The network on the straight line from the baseline to one patient, its choices fixed as they were for them."""
+    """The network on the straight line from the baseline to one patient, with the selections of that patient."""
 
     def __init__(self, net: MCTI, inputs: Mapping[str, Tensor], prediction: Prediction) -> None:
         self.present = {name: inputs.get(f"{name}_present") for name in ("slides", "genes")}
@@ -135,7 +136,9 @@ class _Path:
         skip = self.net.survival_head.linear_skip
         average = self.mined.average
         self.sd = 1.0
-        if skip is not None:  # its norm fixed, the input of the path is linear in the tiles
+        if (
+            skip is not None
+        ):  # with the statistics of its norm held constant, the input of the path is linear in the tiles
             self.sd = float((average.var(correction=0) + skip.norm.eps).sqrt())
             average = skip.norm(average)
         self.ends: dict[str, Tensor] = {"sums": self.mined.sums, "mean": average, "genes": genes}
@@ -146,7 +149,7 @@ class _Path:
         self.ends |= {f"linear_{name}": values.sum().view(1, 1) for name, values in self.cox_parts.items()}
 
     def at(self, share: float) -> float:
-        """Risk at a share of the way, 0 … 1."""
+        """Risk at the point `share` (0 to 1) of the path."""
         with torch.no_grad():
             return float(self._risk(*self._tokens(self._inputs(torch.tensor([share]))))[0])
 
@@ -184,8 +187,8 @@ class _Path:
             for start in range(0, self.rows.shape[1], branch.block):
                 rows = self.rows[:, start : start + branch.block]
                 masses = branch.masses(rows, self.mined.keys, self.mined.present)[0]  # (block, K)
-                handed = (masses * (F.normalize(rows[0], dim=-1) @ to_sums.T)).sum(1) * self.weight
-                blocks.append(handed + rows[0] @ to_mean / self.rows.shape[1])
+                contributed = (masses * (F.normalize(rows[0], dim=-1) @ to_sums.T)).sum(1) * self.weight
+                blocks.append(contributed + rows[0] @ to_mean / self.rows.shape[1])
                 shares.append(masses[:, present])
             parts, critical = torch.cat(blocks), self.mined.critical[0, present]
             weights = focus_weights(self.mined.scores, self.mined.critical >= 0)[0, present]
@@ -195,14 +198,14 @@ class _Path:
         return torch.cat(shares), parts
 
     def _inputs(self, shares: Tensor) -> dict[str, Tensor]:
-        """Each input at these shares (p,) of its way: (p, …); a missing covariate stays missing."""
+        """Each input at the points `shares` (p,) of the path: (p, …); a missing covariate remains missing."""
         return {
             name: shares.double().view(-1, *[1] * (end.ndim - 1)) * end.expand(len(shares), *end.shape[1:])
             for name, end in self.ends.items()
         }
 
     def _tokens(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The patches' mean as given, and the tokens: each (p, tokens, D), the linear paths (p, 1, columns)."""
+        """Which patch tokens are present, and the tokens: each (p, tokens, D), the linear paths (p, 1, columns)."""
         net, points = self.net, len(inputs["sums"])
         mined = dataclasses.replace(self.mined, **{k: _copies(v, points) for k, v in vars(self.mined).items()})
         mined.tokens = net.pathology.tokens_of(inputs["sums"], mined.present)
@@ -217,7 +220,7 @@ class _Path:
             clinical, read = net.clinical(inputs["covariates"])
             parts |= {"clinical": clinical, "covariates": read[:, None]}
         parts |= {name: values[:, None] for name, values in inputs.items() if name.startswith("linear_")}
-        parts["patch"] = parts["patch"].clone()  # the plan carries the former one: this is its own part alone
+        parts["patch"] = parts["patch"].clone()  # a separate node of the graph: without the path through the plan
         return mined.present, parts
 
     def _risk(self, present: Tensor, parts: Mapping[str, Tensor]) -> Tensor:
@@ -226,7 +229,7 @@ class _Path:
         values = net.sequence(parts["patch"], parts["carried"], parts["gene"], clinical)
         tokens = Tokens(values, net.joint_mask(present, clinical), self.plan)
         x, streams, mask = net.streams(tokens)
-        with _held(net, self.couplings):
+        with _fixed_couplings(net, self.couplings):
             streams, _ = net.unet(x, streams, mask)
         read = None if clinical is None else parts["covariates"][:, 0]
         mean = mean_token(streams, mask)[SURV]
@@ -237,7 +240,7 @@ class _Path:
         return -hazard_and_survival(logits, net.config.head)[1].sum(1)
 
     def _named(self, tokens: Mapping[str, Tensor]) -> dict[str, float]:
-        """Parts by the name of the token; absent patch tokens are left out."""
+        """Parts by the name of the token, without absent patch tokens."""
         patches = int((self.mined.critical[0] >= 0).sum())
         named: dict[str, float] = {}
         for name, values in tokens.items():
@@ -250,27 +253,27 @@ class _Path:
 
 
 @dataclass(frozen=True)
-class _Held(Coupler):
-    """A coupler that answers with the coupling it was given, once for each point of a path."""
+class _FixedCoupler(Coupler):
+    """A coupler that returns a fixed coupling, repeated for each point of a path."""
 
     kept: Coupling | None = None
 
     def __call__(self, guides: Tensor, values: Tensor, mask: Tensor | None) -> Coupling:
-        """The coupling as it was; the flat axis (S·b) runs over streams first."""
+        """The fixed coupling; on the flat axis (S·b) the streams are the outer index."""
         assert self.kept is not None
         points = len(guides) // len(self.kept.guides)
         return Coupling(self.kept.plan.repeated(points), guides, values, mask, self)
 
 
 @contextmanager
-def _held(net: MCTI, couplings: list[Coupling]) -> Iterator[None]:
-    """Inside, the guided attentions of `net` use these couplings, in order."""
+def _fixed_couplings(net: MCTI, couplings: list[Coupling]) -> Iterator[None]:
+    """Make the guided attentions of `net` use these couplings, in order, while the body runs."""
     guided = [module for module in net.unet.modules() if isinstance(module, GuidedAttention)]
     layers = [module for module in guided if module.coupler is not None]
     before = [layer.coupler for layer in layers]
     try:
         for layer, coupling in zip(layers, couplings, strict=True):
-            layer.coupler = _Held(**vars(layer.coupler), kept=coupling)
+            layer.coupler = _FixedCoupler(**vars(layer.coupler), kept=coupling)
         yield
     finally:
         for layer, coupler in zip(layers, before, strict=True):
@@ -286,15 +289,17 @@ def _cox_parts(net: MCTI, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _groups(net: MCTI, genes: Tensor, weights: Tensor | None) -> Tensor:
-    """(T, G): the weights of the grouping; for the dense branch, which has none, the pull of each gene on the token's
-    length, |d length / d gene|, brought to sum 1."""
+    """(T, G): the weights of the grouping. The dense branch has none: its weights are the sensitivity of the token's
+    length to each gene, |d length / d gene|, normalised to sum 1."""
     if not isinstance(net.genomics, DenseGenes):
         assert weights is not None
         return weights[0].double()
     variable = genes.clone().requires_grad_()
     lengths = net.genomics(variable)[0][0].norm(dim=-1)  # (T,)
-    pulls = torch.stack([torch.autograd.grad(length, variable, retain_graph=True)[0][0].abs() for length in lengths])
-    return net.axes.by_gene(pulls / pulls.sum(1, keepdim=True).clamp_min(1e-300))
+    sensitivities = torch.stack(
+        [torch.autograd.grad(length, variable, retain_graph=True)[0][0].abs() for length in lengths]
+    )
+    return net.axes.by_gene(sensitivities / sensitivities.sum(1, keepdim=True).clamp_min(1e-300))
 
 
 def _copies(value: Tensor, points: int) -> Tensor:

@@ -1,9 +1,10 @@
 """Inputs along the principal axes of the training part, each brought to unit variance, before any learned layer.
 
 Gene expression and patch features vary ten to twenty times as much along their first principal axis as along the
-thirtieth (TCGA-BRCA and NSCLC, 1,558 genes, 192 features). Gradient descent learns the strong directions first; on a
-few hundred patients it is stopped long before it comes to the others. Along whitened axes all of them are learned at
-one pace, as a ridge penalty on whitened components treats them alike (mcti/evaluation/design_matrix.py).
+thirtieth (TCGA-BRCA and NSCLC, 1,558 genes, 192 features). Gradient descent learns the directions of large variance
+first; on a few hundred patients training ends long before the others are learned. Along whitened axes all directions
+are learned at the same rate, just as a ridge penalty on whitened components shrinks them equally
+(mcti/evaluation/design_matrix.py).
 """
 
 import dataclasses
@@ -16,7 +17,8 @@ from torch.nn import functional as F
 from mcti.model.presets import ModelConfig
 
 LEAST_VARIANCE = 1e-3
-"""Of the mean variance of a column: what varies less is rounding and noise, which whitening would blow up."""
+"""Least variance of an axis, as a share of the mean variance of a column. Whitening would amplify the rounding errors
+and noise of a smaller one."""
 
 
 class Axes(nn.Module):
@@ -24,7 +26,7 @@ class Axes(nn.Module):
 
     directions: genes (A_g, G), features (A_f, D_in), a row the unit vector of an axis over its standard deviation in
     the training part; before the fit, the first columns. They are fitted, not learned, and stored with the weights.
-    Standardised inputs have mean 0 there, and so have the axes.
+    Standardised inputs have mean 0 in the training part, and so have the axes.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -55,13 +57,13 @@ class Axes(nn.Module):
 
     @torch.no_grad()
     def fit_genes(self, genes: Tensor) -> None:
-        """From standardised genes (n, G), a missing value 0. An axis without variance is 0."""
+        """Fit the gene axes to standardised genes (n, G), a missing value 0. An axis without variance is 0."""
         assert self.genes is not None
         self.genes.copy_(directions(genes, len(self.genes)))
 
     @torch.no_grad()
     def fit_features(self, bags: Sequence[Tensor]) -> None:
-        """From standardised patches of each patient (N, D_in), every patient weighing the same."""
+        """Fit the feature axes to standardised patches of each patient (N, D_in), with equal weight per patient."""
         assert self.features is not None
         moments = torch.zeros(self.features.shape[1], self.features.shape[1], dtype=torch.float64)
         for bag in bags:
@@ -75,7 +77,7 @@ def directions(rows: Tensor, count: int) -> Tensor:
     rows = rows.double()
     if len(rows) >= rows.shape[1]:
         return principal(rows.T @ rows / len(rows), count)
-    # Of 20,000 genes in a few hundred patients: the table of their moments would be 3 GiB, and cost an hour.
+    # With 20,000 genes and a few hundred patients the matrix of moments would have 3 GiB and take an hour.
     _, spread, vectors = torch.linalg.svd(rows, full_matrices=False)
     return _whitening(spread.square() / len(rows), vectors.T, rows.square().mean(), count)
 
@@ -89,8 +91,8 @@ def principal(moments: Tensor, count: int) -> Tensor:
 def _whitening(variances: Tensor, vectors: Tensor, mean: Tensor, count: int) -> Tensor:
     """The first `count` of axes (p, k) with falling variances (k,), each over its standard deviation: (count, p).
 
-    The sign of an axis is free: its largest entry is made positive. An axis with hardly any variance, measured by the
-    mean variance of a column, is 0; so are those beyond k.
+    The sign of an axis is arbitrary: its largest entry is made positive. An axis with a variance below LEAST_VARIANCE
+    times the mean variance of a column is 0, and so are those beyond k.
     """
     variances, vectors = variances[:count], vectors[:, :count]
     kept = variances > LEAST_VARIANCE * mean.clamp_min(1e-300)

@@ -73,9 +73,9 @@ def _check_bags(patches: Tensor, mask: Tensor, present: Tensor) -> None:
         )
     if finite(patches):
         return
-    wrong = (~torch.isfinite(patches).all(-1) & mask & present[:, None]).nonzero()
-    if len(wrong):
-        patient, row = wrong[0].tolist()
+    invalid = (~torch.isfinite(patches).all(-1) & mask & present[:, None]).nonzero()
+    if len(invalid):
+        patient, row = invalid[0].tolist()
         raise DataError(
             "a patch feature is NaN or infinite",
             f"row {patient} of the batch, patch row {row}",
@@ -87,13 +87,13 @@ def _check_bags(patches: Tensor, mask: Tensor, present: Tensor) -> None:
 def _check_genes(config: ModelConfig, genes: Tensor, present: Tensor) -> None:
     if finite(genes):
         return
-    wrong = (~torch.isfinite(genes) & present[:, None]).nonzero()
-    if len(wrong):
-        patient, gene = wrong[0].tolist()
+    invalid = (~torch.isfinite(genes) & present[:, None]).nonzero()
+    if len(invalid):
+        patient, gene = invalid[0].tolist()
         raise DataError(
             f"the value of gene {config.genes[gene]} is {float(genes[patient, gene])}",
             f"row {patient} of the batch",
             "impute it on the training fold, or exclude the patient",
         )
-    # An absent vector is replaced after the branch, where NaN times zero would still be NaN in the gradient.
+    # An absent vector is replaced only after the branch: NaN times zero would make the gradient NaN.
     raise DataError("NaN in the gene vector of a patient without genes", "the batch", "fill absent vectors with 0")

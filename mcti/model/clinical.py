@@ -1,4 +1,4 @@
-"""Clinical covariates as one more token of the joint sequence."""
+"""Clinical covariates as an additional token of the joint sequence."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,10 +12,10 @@ from mcti.params.data import AGE_YEARS
 
 
 class ClinicalToken(nn.Module):
-    """Covariates and what is missing of them to one token, after the gene tokens.
+    """Covariates and indicators of missing values to one token, after the gene tokens.
 
-    covariates (b, V), standardised on the training part, NaN where missing -> token (b, 1, D), and what was read
-    (b, 2V): the values, a missing one at the training mean (0), then an indicator 1 of each missing value.
+    covariates (b, V), standardised on the training part, NaN where missing -> token (b, 1, D), and its
+    input (b, 2V): the values, a missing one at the training mean (0), then an indicator 1 of each missing value.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -34,16 +34,16 @@ class ClinicalToken(nn.Module):
 
 def read_covariates(covariates: Tensor) -> Tensor:
     """(b, V), NaN where missing -> (b, 2V): the values, a missing one 0, then an indicator 1 of each missing value."""
-    gone = covariates.isnan()
-    return torch.cat((covariates.masked_fill(gone, 0.0), gone.to(covariates.dtype)), 1)
+    missing = covariates.isnan()
+    return torch.cat((covariates.masked_fill(missing, 0.0), missing.to(covariates.dtype)), 1)
 
 
 RANGES: dict[str, tuple[float, float]] = {"age": AGE_YEARS, "is_female": (0.0, 1.0)}
-"""Range that the data contract requires of a covariate; others have the units of their source."""
+"""Range that the data contract requires of a covariate; any other covariate has the unit of its source."""
 
 
 def check_ranges(covariates: Mapping[str, float | None], names: Sequence[str]) -> None:
-    """Check the covariates (V) of one patient against their RANGES, in the units of the table; missing values pass.
+    """Check the covariates (V,) of one patient against their RANGES, in the units of the table; missing values pass.
 
     Raises DataError when a value is outside its range
     """
@@ -58,7 +58,7 @@ def check_ranges(covariates: Mapping[str, float | None], names: Sequence[str]) -
 def check_covariates(config: ModelConfig, covariates: Tensor | None, patients: int) -> None:
     """Check the covariates (b, V) of a batch.
 
-    Raises DataError when their number is not the one that the model reads, or a value is infinite
+    Raises DataError when their number differs from that of the model, or a value is infinite
     """
     expected = (patients, len(config.covariates))
     shape = (patients, 0) if covariates is None else tuple(covariates.shape)

@@ -6,7 +6,7 @@ from typing import Any
 from mcti.errors import DataError
 
 SHOWN = 3
-"""Number of differences that an error lists; of the others it states the number."""
+"""Number of differences that an error lists; it states the number of the others."""
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
@@ -23,9 +23,9 @@ def describe_differences(changes: list[tuple[str, Any, Any]], template: str) -> 
 
 
 def check_folds(specs: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse folds of different models; specs: location -> content of its model.json.
+    """Check that the folds belong to one model; specs: location -> content of its model.json.
 
-    A fold that was trained alone with other settings and a run that failed half-way leave such a mixture.
+    A single fold trained with other settings, or an incomplete run, causes such a mixture.
 
     Raises DataError with the first fold that differs from the first one, and the differences
     """
@@ -38,7 +38,7 @@ def check_folds(specs: Mapping[str, Mapping[str, Any]]) -> None:
     for where in others:
         one, other = ({"train": _settings(spec), "code": _code(spec)} for spec in (specs[first], specs[where]))
         if changes := differences(one, other):
-            listed = describe_differences(changes, "{key} is {other} here and {one} in the first")
+            listed = describe_differences(changes, "{key} is {other} instead of {one}")
             raise DataError(
                 f"the folds belong to different models: {listed}", where, "train all folds with the same settings"
             )

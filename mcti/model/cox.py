@@ -14,16 +14,16 @@ from mcti.arrays import BoolArray, FloatArray, IntArray
 PENALTIES = np.array([1.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0])
 """Ridge penalties to try inside a training part; in units of events, for columns of unit variance."""
 INNER_FOLDS = 5
-"""Inner folds that choose among them."""
+"""Number of inner folds that choose the penalty."""
 GENE_AXES, SLIDE_AXES = 30, 20
-"""Whitened principal axes that stand for the genes, and for mean and spread of a patient's patch features."""
+"""Number of whitened principal axes of the genes, and of mean and spread of a patient's patch features."""
 
 
 @dataclass(frozen=True)
 class CoxModel:
     """A Cox model with its baseline hazard.
 
-    coefficients (p,);  hazard_times (k,) months, rising;  hazard (k,) cumulative baseline hazard from each time on,
+    coefficients (p,);  hazard_times (k,) months, rising;  hazard (k,) cumulative baseline hazard from each time,
     0 before the first (Breslow)
     """
 
@@ -74,7 +74,7 @@ def coefficients(design: FloatArray, event: BoolArray, time_months: FloatArray, 
     value, gradient, curvature = _likelihood(table, events, times, beta, penalty)
     for _ in range(50):
         step, share = np.linalg.solve(curvature, gradient), 1.0
-        # Halve a step that overshoots: far from the maximum the partial likelihood is not quadratic, and may overflow.
+        # Halve a step that is too long: far from the maximum the partial likelihood is not quadratic and may overflow.
         while not _better(trial := _likelihood(table, events, times, beta + share * step, penalty), value):
             share /= 2
             if share < 1e-6:
@@ -98,8 +98,8 @@ def choose_penalty(
 ) -> float:
     """The penalty of `grid` with the best cross-validated partial likelihood inside the training part.
 
-    sum over inner folds of l(beta_-k) - l_-k(beta_-k): what the left-out patients add to the likelihood (Verweij and
-    van Houwelingen 1993, Stat. Med. 12:2305-2314). It uses far more of the data than an inner C-index would.
+    sum over inner folds of l(beta_-k) - l_-k(beta_-k): the contribution of the held-out patients to the likelihood
+    (Verweij and van Houwelingen 1993, Stat. Med. 12:2305-2314). It uses more of the data than an inner C-index.
     """
     inner = inner_folds(event, folds, seed)
     gains = np.zeros(len(grid))
@@ -107,8 +107,8 @@ def choose_penalty(
         kept = inner != k
         for g, penalty in enumerate(grid):
             beta = coefficients(design[kept], event[kept], time_months[kept], float(penalty))
-            whole = log_partial_likelihood(design, event, time_months, beta)
-            gains[g] += whole - log_partial_likelihood(design[kept], event[kept], time_months[kept], beta)
+            full_likelihood = log_partial_likelihood(design, event, time_months, beta)
+            gains[g] += full_likelihood - log_partial_likelihood(design[kept], event[kept], time_months[kept], beta)
     return float(grid[int(np.argmax(gains))])
 
 
@@ -135,16 +135,16 @@ def _likelihood(
     total = np.cumsum(weight[::-1])[::-1][first][event]
     with np.errstate(divide="ignore", invalid="ignore"):  # a risk set of weight 0: the caller takes a smaller step
         means = np.cumsum((weight[:, None] * table)[::-1], axis=0)[::-1][first][event] / total[:, None]  # (events, p)
-        # The hazard each patient carried while at risk: the Hessian's first term is X' diag(carried) X.
+        # The cumulative hazard of each patient while at risk: the first term of the Hessian is X' diag(exposure) X.
         running = np.concatenate([[0.0], np.cumsum(1 / total)])
-        carried = weight * running[np.searchsorted(times[event], times, side="right")]
+        exposure = weight * running[np.searchsorted(times[event], times, side="right")]
     value = float((score - log_sets)[event].sum() - penalty / 2 * beta @ beta)
     gradient = (table[event] - means).sum(axis=0) - penalty * beta
-    curvature = (table * carried[:, None]).T @ table - means.T @ means + penalty * np.eye(len(beta))
+    curvature = (table * exposure[:, None]).T @ table - means.T @ means + penalty * np.eye(len(beta))
     return value, gradient, curvature
 
 
 def _log_risk_sets(score: FloatArray, times: FloatArray) -> FloatArray:
-    """(n,) log of the summed exp(score) of everyone still at risk at each row's time; rows sorted by time."""
+    """(n,) log of the sum of exp(score) over the patients at risk at the time of each row; sorted by time."""
     running = np.logaddexp.accumulate(score[::-1])[::-1]
     return np.asarray(running[np.searchsorted(times, times, side="left")], dtype=np.float64)

@@ -1,7 +1,7 @@
 """Branch of a ridge Cox model: linear in mean and spread of the patches, genes, covariates (docs/model.md, section 7).
 
-With some hundred patients a penalised linear model is as good as any network and errs on different patients: the mean
-of the two log hazards ranks better than the network alone (docs/results.md). The coefficients are fitted in closed form
+With a few hundred patients a penalised linear model is as accurate as a network and its errors differ: the mean of
+the two log hazards ranks better than the network alone (docs/results.md). The coefficients are fitted in closed form
 after the training of the network (mcti/training/fit_cox_branch.py) and stored with the weights.
 """
 
@@ -18,10 +18,10 @@ class CoxBranch(nn.Module):
     cox_weight  () from 0 to 1
     base        (B,) hazard logits of a patient whose score is 0
     genes       (G,) log hazard ratio of one unit of each standardised gene
-    features    (D_in,) the same of a feature's mean over the patient's patches
-    spreads     (D_in,) the same of its standard deviation over these patches
-    covariates  (2V,) the same of the covariates as `read_covariates` gives them
-    usual       () what the spreads of the mean training patient add
+    features    (D_in,) log hazard ratio of the mean of a feature over the patient's patches
+    spreads     (D_in,) log hazard ratio of its standard deviation over these patches
+    covariates  (2V,) log hazard ratio of the covariates as `read_covariates` returns them
+    spread_offset () contribution of `spreads` for the mean training patient; subtracted from the score
 
     All are 0 before the fit and then change nothing. A missing input is at its training mean and adds nothing.
     """
@@ -32,10 +32,10 @@ class CoxBranch(nn.Module):
         wide = {"features": config.features, "spreads": config.features, "covariates": 2 * len(config.covariates)}
         for name, size in {"base": config.bins, "genes": len(config.genes), **wide}.items():
             self.register_buffer(name, torch.zeros(size))
-        for name in ("cox_weight", "usual"):
+        for name in ("cox_weight", "spread_offset"):
             self.register_buffer(name, torch.zeros([]))
         self.cox_weight: Tensor
-        self.usual: Tensor
+        self.spread_offset: Tensor
         self.base: Tensor
         self.genes: Tensor
         self.features: Tensor
@@ -51,11 +51,11 @@ class CoxBranch(nn.Module):
         slides_present: Tensor | None,
         genes_present: Tensor | None,
     ) -> Tensor:
-        """Inputs as `MCTI.forward` takes them -> log hazard ratio of each patient (b,)."""
+        """Inputs as in `MCTI.forward` -> log hazard ratio of each patient (b,)."""
         mean, spread = moments(patches.to(self.features.dtype), mask, self.block)
-        slides = mean @ self.features + spread @ self.spreads - self.usual
+        slides = mean @ self.features + spread @ self.spreads - self.spread_offset
         gene_scores = genes.to(self.genes.dtype) @ self.genes
-        total = self._here(slides, slides_present) + self._here(gene_scores, genes_present)
+        total = self._where_present(slides, slides_present) + self._where_present(gene_scores, genes_present)
         return total if covariates is None else total + self.clinical(read_covariates(covariates))
 
     def tiles(self, patches: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ class CoxBranch(nn.Module):
         deviations = rows - rows.mean(0)
         spread = deviations.square().mean(0).sqrt()
         shares = deviations.square() @ torch.where(spread > 0, self.spreads / spread, 0.0)
-        return (rows @ self.features + shares - self.usual) / len(rows)
+        return (rows @ self.features + shares - self.spread_offset) / len(rows)
 
     def clinical(self, read: Tensor) -> Tensor:
         """Covariates of `read_covariates` (b, 2V) -> (b,) their part of the score."""
@@ -78,14 +78,14 @@ class CoxBranch(nn.Module):
         return (1 - self.cox_weight) * logits + self.cox_weight * (self.base + scores[:, None])
 
     @staticmethod
-    def _here(values: Tensor, present: Tensor | None) -> Tensor:
+    def _where_present(values: Tensor, present: Tensor | None) -> Tensor:
         return values if present is None else values * present
 
 
 def moments(patches: Tensor, mask: Tensor, block: int) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (b, D_in) of the real rows of bags (b, N, D_in), mask (b, N), `block` rows at a time.
 
-    A padded row is finite, and counts nothing.
+    A padded row must be finite; its weight is 0.
     """
     weight = mask.to(patches.dtype)[:, None] / mask.sum(1)[:, None, None]  # (b, 1, N)
     mean = weight @ patches

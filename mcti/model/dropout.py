@@ -27,9 +27,9 @@ _step = _Step()
 
 @contextmanager
 def part_of_step(patients: int, rows: Sequence[int]) -> Iterator[None]:
-    """Inside, a forward pass has the patients `rows` (positions) of a step with `patients` patients.
+    """While the body runs, a forward pass has the patients `rows` (positions) of a step with `patients` patients.
 
-    The caller gives torch's generator the same seed for every part of a step.
+    The caller seeds the generator of torch identically for every part of a step.
     """
     before = _step.patients, _step.rows
     _step.patients, _step.rows = patients, () if len(rows) == patients else tuple(rows)
@@ -40,14 +40,14 @@ def part_of_step(patients: int, rows: Sequence[int]) -> Iterator[None]:
 
 
 class Dropout(nn.Module):
-    """nn.Dropout with the patients on axis `axis`, which may hold several copies of them one after the other."""
+    """nn.Dropout with the patients on axis `axis`, which may contain several copies of them in succession."""
 
     def __init__(self, share: float, axis: int = 0) -> None:
         super().__init__()
         self.share, self.axis = share, axis
 
     def forward(self, x: Tensor) -> Tensor:
-        """Zero a share of the values, scale the others up; in evaluation nothing."""
+        """Set a share of the values to zero and scale the others up; the identity in evaluation."""
         if not self.training or not self.share:
             return x
         out: Tensor = x * _mask(x, self.share, self.axis)
@@ -59,12 +59,12 @@ class Dropout(nn.Module):
 
 
 class AlphaDropout(Dropout):
-    """nn.AlphaDropout likewise: mean and variance of self-normalising layers stay (Klambauer et al. 2017, NIPS 30)."""
+    """nn.AlphaDropout with one mask per step; it preserves mean and variance (Klambauer et al. 2017, NIPS 30)."""
 
-    _SATURATION = -1.7580993408473766  # minus lambda times alpha of SELU: what a dropped unit becomes
+    _SATURATION = -1.7580993408473766  # value of a dropped unit: minus lambda times alpha of SELU
 
     def forward(self, x: Tensor) -> Tensor:
-        """Set a share of the values to the saturation, then bring mean 0 and variance 1 back."""
+        """Set a share of the values to the saturation value, then restore mean 0 and variance 1."""
         if not self.training or not self.share:
             return x
         kept = (_mask(x, self.share, self.axis) > 0).to(x.dtype)

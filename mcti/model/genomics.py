@@ -10,7 +10,7 @@ from mcti.model.presets import ModelConfig
 
 
 class DenseGenes(nn.Module):
-    """The reference's function without its dead parameters: two self-normalising layers, then T·D values.
+    """The reference's function without its unused parameters: two self-normalising layers, then T·D values.
 
     genes (b, G) -> tokens (b, T, D) and no group weights. Its attention has a sequence of length one, so its softmax
     is 1 and only the value projection reaches the output.
@@ -65,7 +65,7 @@ class GroupedGenes(nn.Module):
         named = self.queries @ self.names.T * scale  # (T, G)
         levelled = self.queries @ self.levels.T * scale
         weights = (named + genes[:, None] * levelled).softmax(-1)  # (b, T, G)
-        # G values of unit variance under even weights have deviation G^-½: bring the sum back to one.
+        # With equal weights the mean of G values of unit variance has standard deviation G^-½: rescale it to one.
         values = self.drop(genes) * genes.shape[1] ** 0.5
         read = (weights * values[:, None]) @ self.contents * scale  # (b, T, w)
         return self.out(read + self.groups), weights

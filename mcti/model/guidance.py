@@ -18,9 +18,9 @@ from mcti.model.transport.null_plans import shuffled, uniform
 
 @dataclass
 class Coupling:
-    """One coupling as it was used.
+    """One coupling of the guided attention and its inputs.
 
-    plan    between the rows of guides and of values
+    plan    coupling of the rows of guides with the rows of values
     guides  (S·b, n, D) task tokens t;  values (S·b, n, D)
     mask    (S·b, n) True = present, or None where all are
     coupler computed the plan
@@ -33,7 +33,7 @@ class Coupling:
     coupler: "Coupler"
 
     def health(self, *, seed: int = 0) -> CouplingHealth:
-        """Whether the coupling stands rounding noise, how sharp it is and how different its tokens are, each (S·b,)."""
+        """Stability under rounding noise, sharpness, and diversity of the tokens, each (S·b,)."""
         return health(
             self.guides,
             self.values,
@@ -46,10 +46,10 @@ class Coupling:
 
 @dataclass(frozen=True)
 class Coupler:
-    """How guides and values are coupled: a solver by name and its settings.
+    """Computes the coupling of guides and values: a solver by name and its settings.
 
     transpose_plan  each value token receives its matched guide, not the reverse
-    form            solved, or a control plan: uniform or shuffled
+    form            "solved", or a control plan: "uniform" or "shuffled"
     """
 
     solver: str
@@ -82,7 +82,7 @@ class Coupler:
 
     def _solve(self, guides: Tensor, values: Tensor, mask: Tensor | None) -> Plan:
         settings = self.settings
-        if self.solver == "low_rank":  # from the tokens, without the cost: its shift and scale do not change the plan
+        if self.solver == "low_rank":  # computed from the tokens: shift and scale of the cost do not change the plan
             return low_rank_points(
                 guides,
                 values,
@@ -97,15 +97,15 @@ class Coupler:
             return couple(cost, self.solver, settings, mask_rows=mask, mask_columns=mask)
 
     def carry(self, plan: Plan, guides: Tensor) -> Tensor:
-        """The guides (b, n, D) as they meet the values: plan·t as the reference does, or its transpose."""
+        """The guides (b, n, D) aligned with the values: plan·t as in the reference, or plan'·t."""
         return (plan.transposed() if self.transpose_plan else plan).carry(guides)
 
 
 def standard_cost(guides: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
     """Squared distances (b, n, n) between guides and values, standardised over the pairs of present tokens.
 
-    Never in half precision, and about the values' mean: near-identical tokens differ in the last digits only, which
-    the plain expansion of the square would lose. Tokens without any variance cost 0.
+    Never in half precision, and relative to the mean of the values: near-identical tokens differ in the last digits
+    only, which the expansion of the square would lose. Tokens without any variance cost 0.
     """
     with torch.autocast(guides.device.type, enabled=False):
         dtype = torch.promote_types(guides.dtype, torch.float32)
@@ -124,7 +124,7 @@ def standard_cost(guides: Tensor, values: Tensor, mask: Tensor | None = None) ->
 class GuidedAttention(nn.Module):
     """TGA(x, t): channel attention over values that the task tokens guide by optimal transport.
 
-    x, t (S, b, n, D), mask (b, n) -> (S, b, n, D). No gradient passes the plan unless `plan_gradient` is set.
+    x, t (S, b, n, D), mask (b, n) -> (S, b, n, D). The plan is a constant for autograd unless `plan_gradient` is set.
     """
 
     def __init__(self, streams: int, config: ModelConfig) -> None:
@@ -140,7 +140,7 @@ class GuidedAttention(nn.Module):
         """x, guides (S, b, n, D), mask (b, n) -> (S, b, n, D); the coupling is appended to the trace."""
         qkv = self.to_qkv(x)
         if mask is not None:
-            qkv = qkv * mask[..., None]  # an absent token must not enter a channel's norm
+            qkv = qkv * mask[..., None]  # an absent token must not contribute to the norm of a channel
         queries, keys, values = qkv.chunk(3, -1)
         guided = self._guide(guides, values, mask, trace)
         queries, keys = F.normalize(queries, dim=2), F.normalize(keys, dim=2)  # each channel over the tokens

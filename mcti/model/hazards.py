@@ -1,14 +1,15 @@
-"""From the logits of a survival head to a curve: hazards by bin, or a rate that is constant within each bin.
+"""Survival curves from the logits of a survival head: hazards per bin, or a constant rate within each bin.
 
 Both heads return B numbers per patient, and S after each bin. They differ in the meaning of a logit, in S between the
 bin edges and therefore in the likelihood (mcti/training/losses.py).
 
-discrete    h_j = sigmoid(logit_j), the chance of the event within bin j (docs/model.md, section 6). Inside a bin the
+discrete    h_j = sigmoid(logit_j), the probability of the event in bin j (docs/model.md, section 6). Inside a bin the
             density is constant, so that S is linear; beyond the last edge S is constant (Kvamme and Borgan 2021,
             Lifetime Data Anal. 27:710-736, section 4, CDI).
-continuous  a_j = softplus(logit_j), what bin j adds to the cumulative hazard H. H is piecewise linear and rises, so
-            S = exp(-H) falls at every month: the piecewise exponential model (Friedman 1982, Ann. Statist. 10:101-113;
-            by networks: Bender et al. 2021, ECML PKDD). Beyond the last edge the rate of the last bin continues.
+continuous  a_j = softplus(logit_j), the increment of the cumulative hazard H in bin j. H is piecewise linear and
+            rises, so S = exp(-H) falls at every month: the piecewise exponential model (Friedman 1982, Ann.
+            Statist. 10:101-113; by networks: Bender et al. 2021, ECML PKDD). Beyond the last edge the rate of the last
+            bin continues.
 """
 
 from collections.abc import Sequence
@@ -19,16 +20,18 @@ from torch.nn import functional
 
 
 def hazard_and_survival(logits: Tensor, head: str) -> tuple[Tensor, Tensor]:
-    """Chance of the event within each bin, given survival to its start, and S after it: (b, B) -> (b, B) twice."""
+    """Probability of the event in each bin, given survival to its start, and S after the bin: (b, B) -> 2 x (b, B)."""
     if head == "continuous":
         added = functional.softplus(logits)
         return -torch.expm1(-added), (-added.cumsum(1)).exp()
-    survival = functional.logsigmoid(-logits).cumsum(1).exp()  # prod of (1 - hazard), safe where a hazard nears one
+    survival = (
+        functional.logsigmoid(-logits).cumsum(1).exp()
+    )  # product of (1 - hazard), accurate for a hazard close to one
     return logits.sigmoid(), survival
 
 
 def hazard_logits_of(hazard: Tensor, head: str) -> Tensor:
-    """The logits whose hazards these are, the inverse of `hazard_and_survival`: hazards in (0, 1) of any shape."""
+    """The logits of these hazards, the inverse of `hazard_and_survival`; any shape, values in (0, 1)."""
     if head == "continuous":
         added = -torch.log1p(-hazard)
         return added + torch.log(-torch.expm1(-added))  # the inverse of softplus
@@ -49,6 +52,6 @@ def survival_at(survival: Tensor, edges: Sequence[float], months: Sequence[float
     heights = torch.cat([torch.ones(len(survival), 1, dtype=torch.float64), survival.double()], dim=1)
     if head == "discrete":
         return heights[:, right - 1] * (1 - share) + heights[:, right] * share
-    # A float32 curve that reached 0 has no logarithm; the least number above 0 stands for it.
+    # A float32 curve can reach 0, which has no logarithm; the smallest positive number replaces it.
     risen = -heights.clamp_min(torch.finfo(torch.float32).tiny).log()
     return (-(risen[:, right - 1] * (1 - share) + risen[:, right] * share)).exp()

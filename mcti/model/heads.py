@@ -1,4 +1,4 @@
-"""From the mean token of a stream to logits, and the paths past the U-Net (docs/model.md, section 6)."""
+"""Heads: logits from the mean token of a stream, and the paths that bypass the U-Net (docs/model.md, section 6)."""
 
 from torch import Tensor, nn
 
@@ -8,7 +8,7 @@ from mcti.model.presets import ModelConfig
 
 
 class Head(nn.Module):
-    """Mean token of a stream to logits (docs/model.md, section 6), with the optional paths past the U-Net."""
+    """Mean token of a stream to logits (docs/model.md, section 6), with the optional paths that bypass the U-Net."""
 
     def __init__(self, config: ModelConfig, outputs: int) -> None:
         super().__init__()
@@ -18,14 +18,14 @@ class Head(nn.Module):
         self.linear_skip = Skip(config, outputs) if config.linear_skip else None
 
     def forward(self, mean: Tensor, mined: PathologyOutput, gene_tokens: Tensor, covariates: Tensor | None) -> Tensor:
-        """mean (b, D), what the slides gave, gene tokens (b, T, D), covariates (b, 2V) or None -> (b, outputs)."""
+        """mean (b, D), pathology output, gene tokens (b, T, D), covariates (b, 2V) or None -> (b, outputs)."""
         mean_patch = mined.average if self.linear_skip is None else self.linear_skip.norm(mined.average)
         return self.decide(mean, mean_patch, mined.focus, gene_tokens, covariates)
 
     def decide(
         self, mean: Tensor, mean_patch: Tensor, focus: Tensor, gene_tokens: Tensor, covariates: Tensor | None
     ) -> Tensor:
-        """The same from the normalised mean patch (b, D_in) and the focus (b, D_in)."""
+        """`forward` with the normalised mean patch (b, D_in) and the focus (b, D_in) as inputs."""
         logits: Tensor = self.out(self.drop(self.norm(mean)))
         return (
             logits
@@ -35,10 +35,10 @@ class Head(nn.Module):
 
 
 class Skip(nn.Module):
-    """Past the U-Net: linear in the mean patch feature, the gene tokens and the covariates; starts at zero.
+    """Bypass of the U-Net: linear in the mean patch feature, gene tokens and covariates; initialised to zero.
 
     A `bilinear_rank` r above 0 adds r products of one direction of the focus (the mean critical patch) and one of the
-    gene tokens: additive layers learn an interaction of slides and genes slowly (docs/model.md, section 6).
+    gene tokens, because additive layers learn an interaction of slides and genes slowly (docs/model.md, section 6).
     """
 
     def __init__(self, config: ModelConfig, outputs: int) -> None:
@@ -52,7 +52,7 @@ class Skip(nn.Module):
         self.pairing = Pairing(config.features, genes, config.bilinear_rank, outputs) if config.bilinear_rank else None
 
     def forward(self, mean_patch: Tensor, focus: Tensor, gene_tokens: Tensor, covariates: Tensor | None) -> Tensor:
-        """Average patch through `norm` (b, D_in), focus (b, D_in), (b, T, D), (b, 2V) or None -> (b, outputs)."""
+        """Mean patch after `norm` (b, D_in), focus (b, D_in), (b, T, D), (b, 2V) or None -> (b, outputs)."""
         genes = self.drop(gene_tokens.flatten(1))
         logits: Tensor = self.slides(self.drop(mean_patch)) + self.genes(genes)
         if self.clinical is not None:
@@ -61,7 +61,7 @@ class Skip(nn.Module):
 
 
 class Pairing(nn.Module):
-    """Low-rank bilinear form of two vectors, (b, p), (b, q) -> (b, outputs); starts at zero."""
+    """Low-rank bilinear form of two vectors, (b, p), (b, q) -> (b, outputs); initialised to zero."""
 
     def __init__(self, left: int, right: int, rank: int, outputs: int) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class Pairing(nn.Module):
 
 
 def _zero_linear(inputs: int, outputs: int) -> nn.Linear:
-    """A linear map that starts at zero."""
+    """A linear layer initialised to zero."""
     layer = nn.Linear(inputs, outputs, bias=False)
     nn.init.zeros_(layer.weight)
     return layer

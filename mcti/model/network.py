@@ -1,4 +1,4 @@
-"""MCTI assembled: bags and genes in, survival, subtype and what they rest on out (docs/model.md)."""
+"""The complete MCTI network: survival, subtype and their explanations from bags and genes (docs/model.md)."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -30,19 +30,19 @@ class Prediction:
     """Output for a batch of b patients (B bins, C classes, K critical patches, T tokens, G genes).
 
     hazard_logits    (b, B)     input of the loss; defined in mcti/model/hazards.py
-    hazard           (b, B)     chance of the event within the bin, given survival to its start
-    survival         (b, B)     chance that the event comes after the bin
-    risk             (b,)       -sum of survival: higher means earlier, no unit
+    hazard           (b, B)     probability of the event in the bin, given survival to its start
+    survival         (b, B)     probability that the event is after the bin
+    risk             (b,)       -sum of survival: higher = earlier event, no unit
     subtype_logits   (b, C)
     instance_logits  (b, C)     largest over the bag's patches, for L_inst
-    critical         (b, K)     rows of the critical patches, best first; -1 where the bag has fewer
-    critical_scores  (b, K)     their instance logit; 0 where absent
-    critical_logits  (b, K, C)  their instance logit of each class; 0 where absent
+    critical         (b, K)     rows of the critical patches, highest score first; -1 where the bag has fewer
+    critical_scores  (b, K)     largest instance logit of each; 0 where absent
+    critical_logits  (b, K, C)  instance logit of each class; 0 where absent
     critical_mass    (b, K)     mass that each received, in patches; sums to the size of the bag
     gene_plan        (b, K, T)  coupling of patch tokens and gene tokens
     gene_groups      (b, T, G)  weight of each gene in each token; None for the dense gene branch
     norms            layer -> (S, b) mean norm of the present tokens
-    couplings        every coupling of the guided attention in order, on request
+    couplings        every coupling of the guided attention, in order; None unless requested
     """
 
     hazard_logits: Tensor
@@ -65,7 +65,7 @@ class Prediction:
 class Tokens:
     """The joint tokens: values (b, K+2T, D), mask (b, K+2T) or None where all are present, gene plan (b, K, T).
 
-    With covariates one token more, at the end.
+    With covariates there is one more token, the last one.
     """
 
     values: Tensor
@@ -103,11 +103,12 @@ class MCTI(nn.Module):
     ) -> Prediction:
         """Predict a batch.
 
-        patches (b, N, D_in) padded with anything finite, mask (b, N) True = real patch, genes (b, G) standardised on
+        patches (b, N, D_in), padded rows finite, mask (b, N) True = real patch, genes (b, G) standardised on
         the training fold; slides_present, genes_present (b,) bool, only for a configuration with `missing`; covariates
-        (b, V) standardised likewise, NaN where missing, for a configuration that names V of them.
+        (b, V) standardised on the training fold, NaN where missing, for a configuration with V covariates.
 
-        Raises DataError, before any arithmetic, as `check_inputs` and for covariates or absences the model cannot read.
+        Raises DataError, before any arithmetic, as `check_inputs`, and for covariates or absent modalities that
+                         the model does not support
         """
         check_inputs(self.config, patches, mask, genes, slides_present=slides_present, genes_present=genes_present)
         check_covariates(self.config, covariates, len(patches))
@@ -150,8 +151,10 @@ class MCTI(nn.Module):
         )
 
     def _subtype(self, mean: Tensor, mined: PathologyOutput, gene_tokens: Tensor, read: Tensor | None) -> Tensor:
-        probed = dataclasses.replace(mined, focus=self._for_subtype_task(mined.focus))
-        out: Tensor = self.subtype_head(self._for_subtype_task(mean), probed, self._for_subtype_task(gene_tokens), read)
+        selected = dataclasses.replace(mined, focus=self._for_subtype_task(mined.focus))
+        out: Tensor = self.subtype_head(
+            self._for_subtype_task(mean), selected, self._for_subtype_task(gene_tokens), read
+        )
         return out
 
     def _for_subtype_task(self, values: Tensor) -> Tensor:
@@ -188,12 +191,12 @@ class MCTI(nn.Module):
         return shuffled(plan, mined.present) if config.plan == "shuffled" else plan
 
     def sequence(self, tokens: Tensor, carried: Tensor, gene_tokens: Tensor, clinical: Tensor | None) -> Tensor:
-        """The joint tokens (b, K+2T, D), with covariates one more, in the dtype of the patch tokens."""
+        """The joint tokens (b, K+2T, D), with covariates (b, K+2T+1, D), in the dtype of the patch tokens."""
         parts = [tokens, carried, gene_tokens] + ([] if clinical is None else [clinical])
         return torch.cat([part.to(tokens.dtype) for part in parts], 1)
 
     def joint_mask(self, present: Tensor, clinical: Tensor | None) -> Tensor | None:
-        """Which joint tokens are present, (b, K+2T) and one more; None where all are."""
+        """Which joint tokens are present, (b, K+2T), with covariates (b, K+2T+1); None where all are."""
         if bool(present.all()):
             return None
         return F.pad(present, (0, 2 * self.config.tokens + (clinical is not None)), value=True)
@@ -203,8 +206,8 @@ class MCTI(nn.Module):
         batch = len(tokens.values)
         learned = self.task_tokens[:, None].expand(-1, batch, -1, -1)  # cls, surv, mix
         shared = tokens.values[None].expand(3, -1, -1, -1)
-        every = torch.cat((shared, learned.to(shared.dtype)), 2)
-        return every[2:], every[:2], self._mask(tokens)
+        stacked = torch.cat((shared, learned.to(shared.dtype)), 2)
+        return stacked[2:], stacked[:2], self._mask(tokens)
 
     def _mask(self, tokens: Tokens) -> Tensor | None:
         return None if tokens.mask is None else F.pad(tokens.mask, (0, self.config.task_tokens), value=True)
@@ -229,8 +232,8 @@ class AbsentTokens(nn.Module):
         present = slides_present[:, None]
         first = torch.zeros_like(mined.present)
         first[:, 0] = True
-        stand_in = first[..., None] * self.slides.to(mined.tokens.dtype)
-        mined.tokens = torch.where(present[..., None], mined.tokens, stand_in)
+        replacement = first[..., None] * self.slides.to(mined.tokens.dtype)
+        mined.tokens = torch.where(present[..., None], mined.tokens, replacement)
         mined.present = torch.where(present, mined.present, first)
         mined.critical = mined.critical.masked_fill(~present, -1)
         mined.scores, mined.mass = mined.scores.masked_fill(~present, 0), mined.mass.masked_fill(~present, 0)
@@ -240,9 +243,9 @@ class AbsentTokens(nn.Module):
 
 
 def gene_cost(tokens: Tensor, gene_tokens: Tensor, present: Tensor | None = None) -> Tensor:
-    """Squared distances (b, K, T) between rows less their own minimum, divided by the patient's largest.
+    """Squared distances (b, K, T) between rows minus their own minimum, divided by the largest of the patient.
 
-    Rows of absent patch tokens cost 0; never in half precision. All distances zero: all costs are.
+    Rows of absent patch tokens cost 0; never in half precision. If all distances are zero, all costs are zero.
     """
     with torch.autocast(tokens.device.type, enabled=False):
         dtype = torch.promote_types(tokens.dtype, torch.float32)
@@ -260,7 +263,7 @@ def to_compute_dtype(values: Tensor, weight_dtype: torch.dtype) -> Tensor:
 
 
 def require_all_modalities(slides_present: Tensor | None, genes_present: Tensor | None) -> None:
-    """Check the flags (b,): without learned tokens an absent modality would be read as zeros.
+    """Check the flags (b,): without learned tokens the zeros of an absent modality would be used as data.
 
     Raises DataError when a patient lacks a modality
     """

@@ -22,9 +22,9 @@ class PathologyOutput:
     mass             (b, K) mass that each critical patch received, in patches; a row sums to the bag's N
     instance_logits  (b, C) largest instance logit of each class over the bag
     average          (b, D_in) mean patch feature
-    focus            (b, D_in) mean critical patch feature, each weighing by the softmax of its score
-    sums             (b, K, D_in) what the patches handed to each token: the input of the layers that make tokens
-    keys             (b, K, query width) of the critical patches, by which the patches choose; zero where absent
+    focus            (b, D_in) mean critical patch feature, weighted by the softmax of the scores
+    sums             (b, K, D_in) sum of the patch features sent to each token: input of the token layers
+    keys             (b, K, query width) keys of the critical patches, matched by the patches; zero where absent
     """
 
     tokens: Tensor
@@ -44,7 +44,7 @@ class PathologyBranch(nn.Module):
     """Bags of patches to K patch tokens.
 
     patches (b, N, D_in) padded, mask (b, N) True = real -> PathologyOutput. The bags are processed in blocks of `block`
-    rows, and the backward pass recomputes each block: peak memory O(block·(K + D_in)) above the bags, never N·K.
+    rows, and the backward pass recomputes each block: peak memory O(block·(K + D_in)) besides the bags, never N·K.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -97,7 +97,7 @@ class PathologyBranch(nn.Module):
         )
 
     def tokens_of(self, sums: Tensor, present: Tensor) -> Tensor:
-        """Patch tokens (b, K, D) of what the patches handed over, (b, K, D_in)."""
+        """Patch tokens (b, K, D) from the sums (b, K, D_in)."""
         tokens: Tensor = self.attention(self.refine(self.project(sums)), present)
         return tokens
 
@@ -108,7 +108,7 @@ class PathologyBranch(nn.Module):
         return present.sum(1).clamp_min(1) / mask.sum(1).clamp_min(1)
 
     def instance_at(self, patches: Tensor, best: Tensor) -> Tensor:
-        """Instance logits (b, C) of class c at the patch best[:, c]; the gradient meets these rows only."""
+        """Instance logits (b, C) of class c at the patch best[:, c]; only these rows have a gradient."""
         rows = _rows(patches, best).to(self.instance.weight.dtype)  # (b, C, D_in)
         return torch.einsum("bcd,cd->bc", rows, self.instance.weight) + self.instance.bias
 
@@ -133,12 +133,12 @@ class PathologyBranch(nn.Module):
 
     def _select(self, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Rows (b, K) of the critical patches in descending score, and which of them are present."""
-        # Stable, so that ties fall to the earlier patch on every machine and however the bag is padded.
+        # Stable, so that the earlier patch wins a tie on every machine and with any padding of the bag.
         order = scores.argsort(dim=1, descending=True, stable=True)[:, : self.critical]
         present = scores.gather(1, order) > -torch.inf
         if self.share < 1:
-            held = scores.softmax(1).gather(1, order).nan_to_num(0.0)
-            present = present & ((held.cumsum(1) - held) < self.share)
+            score_share = scores.softmax(1).gather(1, order).nan_to_num(0.0)
+            present = present & ((score_share.cumsum(1) - score_share) < self.share)
         missing = self.critical - order.shape[1]
         return F.pad(order, (0, missing)), F.pad(present, (0, missing))
 
@@ -152,7 +152,7 @@ class PathologyBranch(nn.Module):
             end = start + count
             arguments = (patches[:, start:end], mask[:, start:end], keys, present)
             if torch.is_grad_enabled():
-                # Only views of the bag are kept; the (block, K) masses are computed again on the way back.
+                # Only views of the bag are stored; the backward pass recomputes the (block, K) masses.
                 part = checkpoint(self._transport_block, *arguments, use_reentrant=False, preserve_rng_state=False)
             else:
                 part = self._transport_block(*arguments)
@@ -165,17 +165,17 @@ class PathologyBranch(nn.Module):
     def _transport_block(self, rows: Tensor, mask: Tensor, keys: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         rows = rows.to(self.instance.weight.dtype)
         shares = self.masses(rows, keys, present) * mask[..., None]  # (b, block, K)
-        # The lengths divide the shares, not the rows: no second copy of the block.
+        # The shares are divided by the lengths, not the rows: this avoids a second copy of the block.
         lengths = torch.linalg.vector_norm(rows, dim=-1, keepdim=True).clamp_min(1e-12)
         return (shares / lengths).transpose(1, 2) @ rows, shares.sum(1)
 
     def masses(self, rows: Tensor, keys: Tensor, present: Tensor) -> Tensor:
-        """How each patch spreads one unit of mass over the critical patches: (b, N, D_in) -> (b, N, K)."""
+        """Distribution of one unit of mass of each patch over the critical patches: (b, N, D_in) -> (b, N, K)."""
         queries = F.normalize(self.query(rows), dim=-1)
         similarity = F.normalize(queries @ keys.transpose(1, 2), dim=-1)
         if self.inverse_temperature is not None:
             similarity = similarity * self.inverse_temperature
-        # A bag without a single critical patch (absent slides) spreads its mass evenly instead of dividing by nought.
+        # A bag without a critical patch (absent slides) distributes its mass evenly, which avoids a division by zero.
         hidden = ~present & present.any(1, keepdim=True)
         return similarity.masked_fill(hidden[:, None], -torch.inf).softmax(-1)
 
@@ -204,7 +204,7 @@ class QueryNet(nn.Module):
 class PatchAttention(nn.Module):
     """Channel attention over the patch tokens, without residual (docs/model.md, section 1, step 6).
 
-    tokens (b, K, D), present (b, K) -> (b, K, D); absent rows come out as zero and touch no other row.
+    tokens (b, K, D), present (b, K) -> (b, K, D); absent rows are zero and have no influence on other rows.
     """
 
     def __init__(self, width: int, critical: int) -> None:
@@ -240,7 +240,7 @@ def _rows(patches: Tensor, index: Tensor) -> Tensor:
 def _gate(critical: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
     """sigmoid of the critical scores (b, K), standardised by mean and deviation over their whole bag."""
     count = mask.sum(1, keepdim=True).clamp_min(1)
-    known = scores.masked_fill(~mask, 0.0)
-    mean = known.sum(1, keepdim=True) / count
-    deviation = (((known - mean) * mask).square().sum(1, keepdim=True) / count).sqrt()
+    filled = scores.masked_fill(~mask, 0.0)
+    mean = filled.sum(1, keepdim=True) / count
+    deviation = (((filled - mean) * mask).square().sum(1, keepdim=True) / count).sqrt()
     return torch.sigmoid((critical - mean) / (deviation + 1e-6))

@@ -1,4 +1,4 @@
-"""Read a state dict of the published reference into preset `paper`: every key used, a second name, or dead and why.
+"""Read a state dict of the published reference into preset `paper`; each key is used, an alias or unused.
 
 Every width, depth and token count is taken from the shapes. Docs: docs/model.md, "Reference checkpoints".
 """
@@ -31,29 +31,29 @@ class Conversion:
     """A reference state dict under the names of this package.
 
     config   preset `paper` with the widths of the checkpoint
-    weights  name here -> tensor, loadable with strict=True
-    used     reference key -> name here
-    second   second name -> the key it repeats
-    dead     reference key -> why it never influences an output
+    weights  name in this package -> tensor, loadable with strict=True
+    used     reference key -> name in this package
+    second   alias -> the reference key that it repeats
+    unused   reference key -> reason why it has no influence on any output
     """
 
     config: ModelConfig
     weights: dict[str, Tensor]
     used: dict[str, str]
     second: dict[str, str]
-    dead: dict[str, str]
+    unused: dict[str, str]
 
     def report(self, state: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Status of every key and numbers of used and unused parameters, as JSON values."""
+        """Status and shape of every key and the numbers of used and unused parameters, as JSON values."""
         return {
             "used": self.used,
             "second_names": self.second,
-            "dead": self.dead,
+            "dead": self.unused,
             "live_parameters": sum(state[key].numel() for key in self.used),
-            "dead_parameters": sum(state[key].numel() for key in self.dead),
+            "dead_parameters": sum(state[key].numel() for key in self.unused),
             "dead_parameters_by_reason": {
-                reason: sum(state[key].numel() for key, why in self.dead.items() if why == reason)
-                for reason in sorted(set(self.dead.values()))
+                reason: sum(state[key].numel() for key, why in self.unused.items() if why == reason)
+                for reason in sorted(set(self.unused.values()))
             },
         }
 
@@ -67,14 +67,14 @@ def convert(
     measure: str = "entropy",
     guides: str = "fusion_x",
 ) -> Conversion:
-    """Write weights.safetensors, model.json and conversion.json into `out`, whole or not at all.
+    """Write weights.safetensors, model.json and conversion.json into `out`, all or nothing.
 
-    checkpoint: path or s3:// address of the reference's state dict. It carries no names: genes and classes in its order
-    may be given, else they are numbered (gene_0001, class_1). measure: of the patch-gene coupling, "entropy" as POT had
-    it until 0.9.4, or "kl" as POT has it since. guides: which mixes guide the decoder's streams, a key of GUIDES.
+    checkpoint: path or s3:// address of the reference's state dict. It contains no names: pass genes and classes in its
+    order, else they are numbered (gene_0001, class_1). measure: of the patch-gene coupling, "entropy" as in POT until
+    0.9.4, or "kl" as in later versions. guides: which mixes guide the decoder's streams, a key of GUIDES.
 
     Raises UsageError on an unknown measure or guides; DataError on a file that is no plain state dict (nothing in it is
-    executed), on foreign or missing keys, on a shape that does not fit and on names that are too many or too few.
+    executed), on unknown or missing keys, on a wrong shape and on a wrong number of names.
     """
     from safetensors.torch import save_file
 
@@ -104,7 +104,7 @@ def load(folder: Location) -> MCTI:
     with storage.local_copy(folder) as path:
         config = ModelConfig.from_json(json.dumps(storage.read_json(path / "model.json")["config"]), str(folder))
         mapped = load_file(path / "weights.safetensors")
-    # Copied to addresses of torch's own choice: on some processors a kernel rounds otherwise where these are odd.
+    # Copied into memory that torch aligns: on some processors a kernel rounds differently for unaligned tensors.
     weights = {name: tensor.clone() for name, tensor in mapped.items()}
     with torch.device("meta"):
         network = MCTI(config)
@@ -118,9 +118,11 @@ def load(folder: Location) -> MCTI:
 
 
 def read_state(path: Location) -> dict[str, Tensor]:
-    """The tensors of a file that torch.save wrote, mapped rather than read where the format allows; never executed.
+    """The tensors of a file that torch.save wrote, each with its stored shape; memory-mapped where the format allows.
 
-    Raises DataError on anything but a flat mapping of names to tensors.
+    Code in the file is never executed.
+
+    Raises DataError when the file is not a flat mapping of names to tensors
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
@@ -155,39 +157,39 @@ def translate(
 ) -> Conversion:
     """The state dict (tensors of any shape) under the names of this package; arguments as in `convert`.
 
-    Raises DataError when a key is foreign or missing, or a shape does not match
+    Raises DataError when a key is unknown or missing, or a shape does not match
     Raises UsageError when `guides` is unknown
     """
     if guides not in GUIDES:
         raise UsageError(f"there are no guides {guides!r}", "convert-reference", did_you_mean(guides, GUIDES))
     keys = _ranked(state)
-    _refuse_foreign(keys, where)
+    _check_patterns(keys, where)
     try:
         config = _config(state, keys, genes, classes, where)
-    except UsageError as error:  # a part without a key, or of no length: the file's fault, not the caller's
+    except UsageError as error:  # a part without a key or with an axis of length 0 is an error of the file
         raise DataError(f"no network has its sizes ({error.where}: {error.what})", where, _HINT) from error
     config = dataclasses.replace(config, gene_measure=measure)  # type: ignore[arg-type]  # ModelConfig checks it
     with torch.device("meta"):
-        wanted = {name: tensor.shape for name, tensor in MCTI(config).state_dict().items()}
-    places = reference_keys.places(config, guides)
-    assert places.keys() == wanted.keys(), sorted(places.keys() ^ wanted.keys())
-    weights = {name: _gather(state, keys, places[name], wanted[name], where) for name in wanted}
-    used = {keys[part]: name for name, parts in places.items() for part in parts}
-    _check_dead_shapes(state, keys, config, where)
+        shapes = {name: tensor.shape for name, tensor in MCTI(config).state_dict().items()}
+    sources = reference_keys.tensor_sources(config, guides)
+    assert sources.keys() == shapes.keys(), sorted(sources.keys() ^ shapes.keys())
+    weights = {name: _gather(state, keys, sources[name], shapes[name], where) for name in shapes}
+    used = {keys[part]: name for name, parts in sources.items() for part in parts}
+    _check_unused_shapes(state, keys, config, where)
     second = {keys[key]: keys[first] for key, first in reference_keys.second_names(keys)}
     _check_second(state, second, where)
     rest = [short for short, full in keys.items() if full not in used and full not in second]
-    dead = {keys[short]: reference_keys.dead(short, config, guides) for short in rest}
-    for full, reason in dead.items():
+    unused = {keys[short]: reference_keys.unused_reason(short, config, guides) for short in rest}
+    for full, reason in unused.items():
         if not reason:
-            raise DataError(f"foreign key {full!r}", where, _HINT)
-    return Conversion(config, weights, used, second, dead)
+            raise DataError(f"unknown key {full!r}", where, _HINT)
+    return Conversion(config, weights, used, second, unused)
 
 
 def _ranked(state: Mapping[str, Tensor]) -> dict[str, str]:
-    """Key with its indices replaced by their rank among their siblings -> key as it stands.
+    """Key with each index replaced by its rank among its siblings -> original key.
 
-    An activation or a dropout without parameters in a Sequential shifts indices; ranks do not move.
+    An activation or a dropout without parameters in a Sequential shifts the indices, but not the ranks.
     """
     siblings: dict[tuple[str, ...], set[int]] = {}
     for key in state:
@@ -217,7 +219,7 @@ def _config(
     classes: Sequence[str] | None,
     where: str,
 ) -> ModelConfig:
-    """Preset `paper` with every size read off the shapes."""
+    """Preset `paper` with every size taken from the shapes of the tensors."""
 
     def size(short: str, axis: int) -> int:
         """Length of this axis of a tensor."""
@@ -227,7 +229,7 @@ def _config(
         return tensor.shape[axis]
 
     def count(pattern: str) -> int:
-        """Number of different indices where the pattern has its group."""
+        """Number of different indices that the group of the pattern matches."""
         return len({match[1] for key in keys if (match := re.match(pattern, key))})
 
     width = size("b_classifier.proj.weight", 0)
@@ -272,7 +274,7 @@ def _names(what: str, count: int, names: Sequence[str] | None, where: str) -> li
 def _gather(
     state: Mapping[str, Tensor], keys: Mapping[str, str], parts: Sequence[str], shape: torch.Size, where: str
 ) -> Tensor:
-    """Our tensor from its parts: their elements in order must fill our shape, each part with its own share."""
+    """The tensor of `shape` whose elements are those of the parts, in order; the parts have equal shapes."""
     tensors = [state[_known(keys, part, where)] for part in parts]
     expected = _part_shape(shape, len(parts))
     for part, tensor in zip(parts, tensors, strict=True):
@@ -282,7 +284,7 @@ def _gather(
         if tensor.is_meta or not tensor.is_floating_point():
             raise DataError(f"{keys[part]} holds no real numbers", where, _HINT)
         if not bool(tensor.isfinite().all()):
-            raise DataError(f"{keys[part]} holds NaN or infinity", where, "take a checkpoint of before it diverged")
+            raise DataError(f"{keys[part]} holds NaN or infinity", where, "use a checkpoint from before the divergence")
     return torch.stack([tensor.float().reshape(expected) for tensor in tensors]).reshape(shape)
 
 
@@ -303,29 +305,29 @@ def _known(keys: Mapping[str, str], short: str, where: str) -> str:
 
 
 def _check_second(state: Mapping[str, Tensor], second: Mapping[str, str], where: str) -> None:
-    """A second name must hold the tensor it repeats, else one of the two would be dropped unseen."""
+    """Check that each alias has the same tensor as the key that it repeats; otherwise one would be lost silently."""
     for key, first in second.items():
         one, other = state[key], state[first]
-        same = one.shape == other.shape and ("fcc" in first or torch.equal(one, other))  # fcc: dead, and 4 GB
+        same = one.shape == other.shape and ("fcc" in first or torch.equal(one, other))  # fcc: unused, 4 GB
         if not same:
-            raise DataError(f"{key} differs from {first}, whose second name it is", where, _HINT)
+            raise DataError(f"{key} differs from {first}, of which it is an alias", where, _HINT)
 
 
-def _check_dead_shapes(state: Mapping[str, Tensor], keys: Mapping[str, str], config: ModelConfig, where: str) -> None:
-    """Of the dead, too, the shape must be that of the published reference, as far as they are there."""
-    for key, shape in reference_keys.dead_shapes(config).items():
+def _check_unused_shapes(state: Mapping[str, Tensor], keys: Mapping[str, str], config: ModelConfig, where: str) -> None:
+    """Check that the unused keys that exist have the shapes of the published reference."""
+    for key, shape in reference_keys.unused_shapes(config).items():
         actual = tuple(state[keys[key]].shape) if key in keys else shape
         if actual != shape:
             raise DataError(f"{keys[key]} has shape {actual}", where, f"expected {shape}")
 
 
-def _refuse_foreign(keys: Mapping[str, str], where: str) -> None:
-    """Every key must be of a pattern that the published reference has, at whatever depth."""
+def _check_patterns(keys: Mapping[str, str], where: str) -> None:
+    """Check that each key has a pattern of the published reference, at any depth."""
     patterns = reference_keys.patterns()
     for short, full in keys.items():
         pattern = reference_keys.pattern(short)
         if pattern not in patterns:
-            near = did_you_mean(pattern, patterns)
+            suggestion = did_you_mean(pattern, patterns)
             if full.startswith("module."):
-                near = "take the prefix `module.` of DataParallel off its keys"
-            raise DataError(f"foreign key {full!r}", where, f"{_HINT}; {near}")
+                suggestion = "take the prefix `module.` of DataParallel off its keys"
+            raise DataError(f"unknown key {full!r}", where, f"{_HINT}; {suggestion}")

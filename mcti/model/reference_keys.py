@@ -1,6 +1,6 @@
 """Keys of the published reference for each tensor of preset `paper`, and the keys that are unused.
 
-Keys are written with the rank of an index among its siblings instead of the index (mcti/model/reference.py).
+In a key each index is replaced by its rank among its siblings (mcti/model/reference.py).
 """
 
 import itertools
@@ -9,23 +9,24 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from mcti.model.presets import ModelConfig, preset
 
-Places = dict[str, tuple[str, ...]]  # our tensor -> reference keys, stacked along a first axis or along the rows
+TensorSources = dict[str, tuple[str, ...]]
+"""Tensor of preset `paper` -> reference keys, stacked along a first axis or along the rows."""
 
-DEAD = {
+UNUSED = {
     r"b_classifier\.fcc\.": "the 1-D convolution of the bag classifier is never part of an output",
-    r"multi_head\.W_[qk]\.": "softmax over a sequence of one is 1, whatever queries and keys are",
+    r"multi_head\.W_[qk]\.": "softmax over a sequence of length one is 1 for any queries and keys",
     r"multi_head\.W_o\.": "the value projection is reshaped to tokens before the output projection",
     r"gene_bias$": "never added",
 }
-# Of the five mixes of a decoder stage `fusion_net` carries x; two of the other four guide the streams. The names leave
-# open which, see docs/model.md.
+# Of the five mixes of a decoder stage, `fusion_net` computes x and two of the other four guide the streams. The names
+# do not determine which two, see docs/model.md.
 GUIDES = {"fusion_x": ("fusion_x_cls", "fusion_x_surv"), "fusion": ("fusion_cls", "fusion_surv")}
-IDLE_MIX = "two mixes guide the streams of a stage and one carries x; this is neither"
-LAST_MIX = "x after the last decoder stage feeds nothing"
+IDLE_MIX = "two mixes guide the streams of a stage and one computes x; this mix has neither role"
+LAST_MIX = "x after the last decoder stage is not an input of any layer"
 
 
-def places(config: ModelConfig, guides: str) -> Places:
-    """Our tensors and the reference keys (indices as ranks) that fill them, in order."""
+def tensor_sources(config: ModelConfig, guides: str) -> TensorSources:
+    """Tensors of preset `paper` and the reference keys (indices as ranks) of their values, in order."""
     return dict(itertools.chain(_fixed(), _genes(), _unet(config, guides)))
 
 
@@ -113,26 +114,26 @@ def _affine(name: str, keys: Sequence[str]) -> Iterator[tuple[str, tuple[str, ..
 
 
 def second_names(keys: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Keys that repeat another's tensor, each with the key that it repeats."""
+    """Keys that repeat the tensor of another key, each with the key that it repeats."""
     for key in keys:
         first = key.removeprefix("WSI_encode.")
         if key != first and re.match(r"[ib]_classifier\.", first) and first in keys:
             yield key, first
 
 
-def dead(key: str, config: ModelConfig, guides: str) -> str:
-    """Why a key that fills none of our tensors never influences an output; empty where there is no reason."""
+def unused_reason(key: str, config: ModelConfig, guides: str) -> str:
+    """Reason why a key that fills no tensor has no influence on any output; empty for an unknown key."""
     last = len(config.decoder_depths) - 1
     if key.startswith(f"decoder_leyers.{last}.0.fusion_net."):
         return LAST_MIX
     idle = [mix for name, mixes in GUIDES.items() if name != guides for mix in mixes]
     if key.rpartition(".")[0] in {f"decoder_leyers.{stage}.0.{mix}" for stage in range(last + 1) for mix in idle}:
         return IDLE_MIX
-    return next((reason for pattern, reason in DEAD.items() if re.match(pattern, key)), "")
+    return next((reason for pattern, reason in UNUSED.items() if re.match(pattern, key)), "")
 
 
-def dead_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """The keys that are dead under one reading or another, and their shapes."""
+def unused_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """The keys that are unused with one of the GUIDES at least, and their shapes."""
     width, hidden = config.width, config.gene_width
     shapes: dict[str, tuple[int, ...]] = {"gene_bias": (config.critical, width)}
     shapes |= {"b_classifier.fcc.weight": (width, width, width), "b_classifier.fcc.bias": (width,)}
@@ -153,7 +154,7 @@ def pattern(key: str) -> str:
 def patterns() -> set[str]:
     """All key patterns of the reference, indices as #."""
     shallow = preset("paper", features=1, genes=["-"], classes=["-"], bins=1)
-    known = {key for guides in GUIDES for parts in places(shallow, guides).values() for key in parts}
+    known = {key for guides in GUIDES for parts in tensor_sources(shallow, guides).values() for key in parts}
     known |= {f"WSI_encode.{key}" for key in known if re.match(r"[ib]_classifier\.", key)}
     pairs = ("weight", "bias")
     known |= {f"{owner}b_classifier.fcc.{part}" for owner in ("", "WSI_encode.") for part in pairs}

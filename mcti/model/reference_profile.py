@@ -1,4 +1,4 @@
-"""Reference profile: the distributions of the training patients on a coarse quantile grid, without any single value.
+"""Reference profile: the distributions of the training patients on a coarse quantile grid, without individual values.
 
 The profile is stored in model.json. With it `mcti monitor` (drift) and `mcti predict` (out of distribution) compare
 later patients with the training part without its data. It is fitted on the training part alone.
@@ -27,9 +27,9 @@ MAX_GRID_POINTS = 15
 MIN_PATIENTS_BETWEEN = 5
 """Smallest number of patients between two grid points."""
 IN_DISTRIBUTION_SHARE = 0.99
-"""Share of patients like the training patients whose score is at most 1, over all modalities."""
+"""Share of patients from the training distribution with a score of at most 1, over all modalities."""
 CLIP = 10.0
-"""Largest contribution of one column to a distance, in standard deviations: a gene at 17,036 sd would hide the rest."""
+"""Largest contribution of one column to a distance, in standard deviations: a gene at 17,036 sd would dominate it."""
 _TYPICAL = 0.9  # quantile of the training distances by which each modality is divided
 
 
@@ -46,11 +46,11 @@ class Patient(Protocol):
 
     @property
     def covariates(self) -> Mapping[str, float | None]:
-        """Numeric clinical covariates by name."""
+        """Numeric clinical covariates by name, each in the unit of the cohort table."""
 
     @property
     def quality(self) -> Mapping[str, float]:
-        """Quality measures of the slides by name, where the extraction recorded them."""
+        """Quality measures of the slides by name, each a share between 0 and 1, where the extraction recorded them."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class ColumnProfile:
         known = np.sort(values[np.isfinite(values)])
         count = min(MAX_GRID_POINTS, max(len(known) // between - 1, 0))
         ranks = np.round(np.arange(1, count + 1) * len(known) / (count + 1)).astype(int)
-        # Halfway between two patients, so that a grid point is no patient's value unless two patients share it.
+        # Halfway between two patients, so that a grid point is the value of a patient only if two patients share it.
         halfway = (known[ranks - 1] + known[ranks]) / 2
         grid = np.unique([float(f"{value:.6g}") for value in halfway])
         below = np.searchsorted(known, grid, side="right")
@@ -85,13 +85,13 @@ class ColumnProfile:
         return self.rows - self.known
 
     def quantile(self, level: float) -> float:
-        """Linear interpolation between the grid points; NaN without any."""
+        """Value at a level between 0 and 1, interpolated linearly between the grid points; NaN without any."""
         if not self.quantile_grid:
             return float("nan")
         return float(np.interp(level, np.array(self.below) / self.known, self.quantile_grid))
 
     def level(self, value: float) -> float:
-        """The inverse of `quantile`, limited to the levels of the first and last grid point; NaN without any."""
+        """The inverse of `quantile`: a share, between those of the first and the last grid point; NaN without any."""
         return (
             float(np.interp(value, self.quantile_grid, np.array(self.below) / self.known))
             if self.quantile_grid
@@ -120,11 +120,11 @@ class ReferenceProfile:
 
     cuts           by modality, the distance (see `distances`) at which the score is 1 (see `_cuts`)
     risk           out-of-fold risks of the test patients of this model; an empty grid without test patients
-    training_risk  risks that this model assigns to its own training patients. They spread wider than `risk`, and carry
-                   a level from the scale of one model to that of another (`level_out_of_fold`)
+    training_risk  risks that this model assigns to its own training patients. Their spread is larger than that of
+                   `risk`; they convert a level of one model to that of another (`level_out_of_fold`)
     clip           largest contribution of one column to a distance, in standard deviations
-    continuous     covariates of the model with more than two values. A binary one has no distance: a rare value is not
-                   out of distribution
+    continuous     covariates of the model with more than two values. A binary covariate has no distance: a rare value
+                   is not out of distribution
     """
 
     patients: int
@@ -158,7 +158,7 @@ class ReferenceProfile:
         families = {
             name: {c: ColumnProfile.fit(values) for c, values in family.items()} for name, family in columns.items()
         }
-        # Grid points only two patients apart: predictions.csv holds each out-of-fold risk, and folds may have few.
+        # Two patients per interval suffice: predictions.csv contains each out-of-fold risk, and folds may be small.
         out_of_fold, in_sample = (
             ColumnProfile.fit(np.array(list(values), dtype=np.float64), between=2) for values in (risks, training_risks)
         )
@@ -167,7 +167,7 @@ class ReferenceProfile:
         return cls(len(patients), events, families, cuts, out_of_fold, in_sample, CLIP, continuous)
 
     def level_out_of_fold(self, level: float) -> float:
-        """Share of the training patients whose risk is below the `level` quantile of the out-of-fold risks."""
+        """Share of the training patients with a risk below the quantile `level` (0 to 1) of the out-of-fold risks."""
         return self.training_risk.level(self.risk.quantile(level))
 
     def ood_score(
@@ -180,8 +180,8 @@ class ReferenceProfile:
     ) -> float | None:
         """Largest ratio, over the modalities, of a patient's distance from the training mean to its cut; no unit.
 
-        Above 1 the patient is out of distribution, as 1 in 100 patients like the training patients is. None without a
-        measurable modality. Arguments as in `distances`, but
+        A patient with a score above 1 is out of distribution; this applies to 1 in 100 patients from the training
+        distribution. None without a measurable modality. Arguments as in `distances`, but
 
         covariates  raw, by name;  names  the covariates that the model reads, in its order
         """
@@ -277,7 +277,7 @@ def _size(name: str, values: FloatArray, clip: float) -> float:
 def _cuts(
     patients: Sequence[Patient], fitted: Fitted, names: Sequence[str], continuous: Sequence[str]
 ) -> dict[str, float]:
-    """The distance of each modality that 1 in 100 patients like the training patients exceeds.
+    """The distance of each modality that 1 in 100 patients from the training distribution exceeds.
 
     The distance of each training patient is computed with the scale of all others, as for a later patient. Each
     modality is divided by its 90 % quantile. The cut is the ceil(0.99 (n + 1))-th smallest of the patients' largest
@@ -356,7 +356,9 @@ def column_values(patients: Sequence[Patient], genes: Sequence[str]) -> Table:
         if patient.genes is not None:
             expression[row] = patient.genes.double().numpy()
         if bag is not None and len(bag) and bag.shape[1] == width:
-            rows = bag.numpy().astype(np.float64)  # numpy: sums in one order, whatever torch's threads
+            rows = bag.numpy().astype(
+                np.float64
+            )  # numpy: the order of summation does not depend on the threads of torch
             means[row], count[row] = rows.mean(axis=0), len(rows)
             spread[row] = rows.std(axis=0).mean()
     names = sorted({name for patient in patients for name in patient.covariates})

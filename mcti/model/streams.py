@@ -18,10 +18,10 @@ from mcti.model.presets import ModelConfig
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x @ weight' + bias, batched: (S, m, d_in), (S, d_out, d_in), (S, d_out) or None -> (S, m, d_out).
 
-    The weight's gradient comes in the layout of the weight. That of torch.bmm comes transposed, so that autograd copies
-    it once more: a sixth of a guided block's time at the paper's width.
+    The gradient of the weight has the layout of the weight. That of torch.bmm is transposed, so autograd copies it once
+    more: a sixth of the time of a guided block at the width of the paper.
     """
-    if torch.is_autocast_enabled(x.device.type):  # which does not reach into a function of our own
+    if torch.is_autocast_enabled(x.device.type):  # autocast does not apply inside a custom autograd.Function
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
     if not torch.is_grad_enabled():
@@ -56,27 +56,27 @@ class _Product(torch.autograd.Function):
 
 
 class StreamLinear(nn.Module):
-    """One Linear a stream: (S, b, n, d_in) -> (S, b, n, d_out); weight (S, d_out, d_in), bias (S, d_out)."""
+    """One Linear per stream: (S, b, n, d_in) -> (S, b, n, d_out); weight (S, d_out, d_in), bias (S, d_out)."""
 
-    def __init__(self, streams: int, narrow: int, wide: int, *, bias: bool = True) -> None:
+    def __init__(self, streams: int, in_width: int, out_width: int, *, bias: bool = True) -> None:
         super().__init__()
-        bound = 1 / math.sqrt(narrow)  # as nn.Linear starts
-        self.weight = nn.Parameter(torch.empty(streams, wide, narrow).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(streams, wide).uniform_(-bound, bound)) if bias else None
+        bound = 1 / math.sqrt(in_width)  # initialisation of nn.Linear
+        self.weight = nn.Parameter(torch.empty(streams, out_width, in_width).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(streams, out_width).uniform_(-bound, bound)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         """(S, b, n, d_in) -> (S, b, n, d_out)."""
         return product(x.flatten(1, 2), self.weight, self.bias).view(len(x), *x.shape[1:3], -1)
 
     def zero_init(self) -> None:
-        """Start at zero, so that the residual branch ending here adds nothing at first."""
+        """Set weight and bias to zero, so that the residual branch is initially the identity."""
         nn.init.zeros_(self.weight)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
 
 class StreamNorm(nn.Module):
-    """One LayerNorm a stream over the last axis of (S, b, n, D)."""
+    """One LayerNorm per stream over the last axis of (S, b, n, D)."""
 
     def __init__(self, streams: int, width: int) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class StreamNorm(nn.Module):
 
 
 class StreamMLP(nn.Module):
-    """Linear-gelu-Linear of one width."""
+    """Linear-GELU-Linear of constant width."""
 
     def __init__(self, streams: int, width: int) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class StreamMLP(nn.Module):
 
 
 class AttentionLayer(nn.Module):
-    """x + attention(LN(x)), then x + MLP(LN(x)); absent tokens are seen by no other."""
+    """x + attention(LN(x)), then x + MLP(LN(x)); absent tokens have no influence on others."""
 
     def __init__(self, streams: int, config: ModelConfig) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ class Mix(nn.Module):
 
     def __init__(self, outputs: int, *, average_init: bool) -> None:
         super().__init__()
-        bound = 2**-0.5  # as nn.Conv2d starts with two channels
+        bound = 2**-0.5  # initialisation of nn.Conv2d with two channels
         self.weight = nn.Parameter(torch.empty(outputs, 2).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(outputs).uniform_(-bound, bound))
         if average_init:  # the plain average

@@ -20,9 +20,9 @@ class Summary:
     """Cost of a configuration.
 
     parameters          part -> number of parameters
-    patches             N the next two hold for
+    patches             N, to which the next two fields refer
     forward_flops       part -> floating-point operations of the matrix products of one patient's forward pass
-    training_flops      a whole step of one patient: forward, backward, and the bag once more (recomputed by blocks)
+    training_flops      one step of one patient: forward, backward, and the recomputation of the bag by blocks
     memory_bytes        training of one patient in float32 with Adam: weights, gradients, moments, bag, activations
     """
 
@@ -56,15 +56,15 @@ def describe(config: ModelConfig, patches: int = 4000) -> Summary:
         "heads": _head_flops(after_axes),
     }
     # Backward: twice the forward pass, once for the inputs and once for the weights; the bag itself needs no gradient
-    # but its blocks are computed again, which comes to the same. Nothing before the axes is learned: they run once.
+    # but its blocks are recomputed, which costs the same. No layer before the axes is learned: they run once.
     training = 3 * sum(flops.values()) - 2 * flops["axes"]
     return Summary(parameters, patches, flops, training, _memory(config, patches, sum(parameters.values())))
 
 
 def _comparator(config: ModelConfig, patches: int) -> Summary:
-    """Of a comparator, the products of a forward pass as they are counted while it runs on zeros.
+    """Cost of a comparator: the matrix products counted during a forward pass on zeros.
 
-    Its activations are not known by formula: of the bag, one token a patch is counted.
+    There is no formula for its activations: one token per patch of the bag is counted.
     """
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
@@ -73,7 +73,7 @@ def _comparator(config: ModelConfig, patches: int) -> Summary:
     bag, mask = torch.zeros(1, patches, config.features), torch.ones(1, patches, dtype=torch.bool)
     flags = {name: torch.ones(1, dtype=torch.bool) for name in ("slides_present", "genes_present")}
     covariates = torch.zeros(1, len(config.covariates)) if config.covariates else None
-    # The fused attention of the CPU is not counted; its plain form is.
+    # FlopCounterMode does not count the fused attention of the CPU, only the plain form.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         net(bag, mask, torch.zeros(1, len(config.genes)), covariates=covariates, **flags)
     count, parameters = counter.get_total_flops(), _parameters(config)
@@ -101,14 +101,14 @@ def _axes_flops(config: ModelConfig, patches: int) -> int:
 
 
 def _bag_flops(config: ModelConfig, patches: int) -> int:
-    """What grows with the bag: mean patch, scores, query net, masses, sums."""
+    """Operations that are proportional to the bag: mean patch, scores, query net, masses, sums."""
     features, query = config.features, config.query
     row = features * (1 + len(config.classes) + query) + query**2 + config.critical * (query + features)
     return 2 * patches * row
 
 
 def _critical_flops(config: ModelConfig) -> int:
-    """What the K critical patches pass: instance logits, focus, query net, projection and channel attention."""
+    """Operations on the K critical patches: instance logits, focus, query net, projection and channel attention."""
     features, width, classes, query = config.features, config.width, len(config.classes), config.query
     row = features * (classes + 1 + query + width) + query**2 + (3 + 1 + 3 + 2 + 1 + 2) * width**2
     return 2 * config.critical * (row + config.critical * width) + 2 * classes * features

@@ -31,7 +31,7 @@ class Scale:
 
     limits         (2, columns): values beyond the limits become the limit (winsorised)
     quantile_grid  (K, columns) quantiles at even levels of 1 / (K + 1): values become the normal scores of their level,
-                   linear between grid points and constant beyond; tied grid points count with their middle level
+                   linear between grid points and constant beyond; tied grid points have their middle level
     """
 
     mean: Tensor
@@ -45,11 +45,11 @@ class Scale:
         return self.standardised(values).nan_to_num_(nan=0.0, posinf=math.inf, neginf=-math.inf)
 
     def standardised(self, values: Tensor) -> Tensor:
-        """(…, columns) -> standardised; a missing value stays NaN."""
+        """(…, columns) -> standardised; a missing value remains NaN."""
         return (self.transformed(values) - self.mean).div_(self.sd)
 
     def transformed(self, values: Tensor) -> Tensor:
-        """(…, columns) after the transform of this scale; a missing value stays NaN."""
+        """(…, columns) after the transform of this scale; a missing value remains NaN."""
         if self.limits is not None:
             return values.clamp(self.limits[0], self.limits[1])
         return values if self.quantile_grid is None else _normal_scores(values, self.quantile_grid)
@@ -68,7 +68,7 @@ class Scale:
         """
         tables = {name: torch.tensor(spec[name], dtype=torch.float32) for name in _TABLES if name in spec}
         if any(table.shape[-1:] != tables["mean"].shape for table in tables.values()):
-            raise ValueError("a scale whose tables differ in width")
+            raise ValueError("the tables of a scale differ in width")
         return cls(**tables)
 
 
@@ -169,7 +169,7 @@ class Fitted:
 
 @contextlib.contextmanager
 def single_thread() -> Iterator[None]:
-    """One torch thread inside, the previous number afterwards; a context manager or a decorator.
+    """Use one torch thread while the body runs; a context manager or a decorator.
 
     This fixes the order of the additions in a sum, and parallel processes do not wait for each other's threads, which
     would cost more than the arithmetic of one patient.
@@ -196,7 +196,7 @@ class TrainedModel:
     def from_state(
         cls, tensors: Mapping[str, Tensor], spec: Mapping[str, Any], where: str = "model.json"
     ) -> "TrainedModel":
-        """The model of `weights.safetensors` (already read) and `model.json` (already parsed).
+        """The model of `weights.safetensors` (name -> tensor of the shape that `model.json` implies) and `model.json`.
 
         Raises DataError when the two do not match or a part is missing
         """
@@ -211,7 +211,7 @@ class TrainedModel:
         try:
             net.load_state_dict(dict(tensors), strict=True)
         except RuntimeError as error:
-            first = str(error).splitlines()[1].strip()  # the first of a long list, below its title
+            first = str(error).splitlines()[1].strip()  # the first entry of a long list, after its title
             hint = "take both files from the same fold folder"
             raise DataError(f"the weights do not fit the configuration ({first})", where, hint) from error
         return cls(net, config, fitted)
@@ -259,7 +259,7 @@ class TrainedModel:
     def output(
         self, patches: Tensor | None, genes: Tensor | None, covariates: Mapping[str, float | None] | None = None
     ) -> Prediction:
-        """Output of the network for one patient, not recalibrated; arguments and errors as in `predict`."""
+        """Network output of one patient, shape (1, …), not recalibrated; arguments and errors as in `predict`."""
         inputs = self.inputs(patches, genes, covariates)
         with torch.inference_mode():
             output: Prediction = self.net(**inputs)
@@ -268,7 +268,10 @@ class TrainedModel:
     def inputs(
         self, patches: Tensor | None, genes: Tensor | None, covariates: Mapping[str, float | None] | None = None
     ) -> dict[str, Tensor]:
-        """Standardised inputs of the network for one patient; arguments and errors as in `predict`."""
+        """Standardised inputs of the network for one patient: patches (1, N, F), mask (1, N), genes (1, G).
+
+        Arguments and errors as in `predict`.
+        """
         patches, genes = select_modalities(self.config, patches, genes)
         rows = torch.zeros(1, self.config.features) if patches is None else self.fitted.features(patches.float())
         vector = torch.zeros(len(self.config.genes)) if genes is None else self.fitted.genes(genes.float())
@@ -292,8 +295,8 @@ def select_modalities(
     patches = patches if "slides" in config.modalities else None
     genes = genes if "genes" in config.modalities else None
     if patches is None and genes is None:
-        needed = " or ".join(config.modalities)
-        raise DataError(f"no {needed}, and the model reads nothing else", "the patient", "exclude the patient")
+        required = " or ".join(config.modalities)
+        raise DataError(f"no {required}, and the model has no other inputs", "the patient", "exclude the patient")
     if (patches is None or genes is None) and not config.missing:
         absent = "slides" if patches is None else "genes"
         hint = "train with train.modality_dropout above 0, or exclude the patient"

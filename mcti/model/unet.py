@@ -1,6 +1,6 @@
 """Encoder, bottleneck and decoder over the task streams (docs/model.md, section 5).
 
-Streams (2, b, n, D) are cls and surv, x (1, b, n, D) is what they share.
+Streams (2, b, n, D) are cls and surv; x (1, b, n, D) is shared by both.
 """
 
 import torch
@@ -10,12 +10,12 @@ from mcti.model.guidance import Coupling, GuidedStack
 from mcti.model.presets import ModelConfig
 from mcti.model.streams import Mix, SelfAttention
 
-CLS, SURV = 0, 1  # places of the two streams
+CLS, SURV = 0, 1  # index of each stream
 Trace = list[Coupling] | None
 
 
 class EncoderStage(nn.Module):
-    """Streams attend to themselves, each then guides x through a stack of its own; x becomes the mix of both."""
+    """Self-attention of each stream; each stream then guides x through its own stack; the new x is the mix of both."""
 
     def __init__(self, depth: int, config: ModelConfig) -> None:
         super().__init__()
@@ -24,14 +24,14 @@ class EncoderStage(nn.Module):
         self.mix = Mix(1, average_init=config.zero_init_residual)
 
     def forward(self, x: Tensor, streams: Tensor, mask: Tensor | None, trace: Trace) -> tuple[Tensor, Tensor]:
-        """x, streams -> new x, new streams."""
+        """x (1, b, n, D), streams (2, b, n, D) -> new x, new streams; mask (b, n)."""
         streams = self.attention(streams, mask)
         streams = self.guided(x.expand(2, -1, -1, -1), streams, mask, trace)
         return self.mix(streams), streams
 
 
 class Bottleneck(nn.Module):
-    """x guided by either stream, then mixed; the streams stay as they are."""
+    """x guided by each stream, then mixed; the streams do not change."""
 
     def __init__(self, depth: int, config: ModelConfig) -> None:
         super().__init__()
@@ -39,13 +39,13 @@ class Bottleneck(nn.Module):
         self.mix = Mix(1, average_init=config.zero_init_residual)
 
     def forward(self, x: Tensor, streams: Tensor, mask: Tensor | None, trace: Trace) -> Tensor:
-        """x, streams -> new x."""
+        """x (1, b, n, D), streams (2, b, n, D) -> new x; mask (b, n)."""
         out: Tensor = self.mix(self.guided(x.expand(2, -1, -1, -1), streams, mask, trace))
         return out
 
 
 class DecoderStage(nn.Module):
-    """The pair [x, skip] attends to itself; its mixes guide the streams and, but for the last stage, carry x on."""
+    """Self-attention of the pair [x, skip]; its mixes guide the streams and form the new x (not in the last stage)."""
 
     def __init__(self, depth: int, config: ModelConfig, *, last: bool) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class DecoderStage(nn.Module):
     def forward(
         self, x: Tensor, skip: Tensor, streams: Tensor, mask: Tensor | None, trace: Trace
     ) -> tuple[Tensor, Tensor]:
-        """x, skip, streams -> new x, new streams."""
+        """x and skip (1, b, n, D), streams (2, b, n, D) -> new x, new streams; mask (b, n)."""
         pair = torch.cat((x, skip), 1)  # (1, 2b, n, D): one transformer for both
         pair = self.attention(pair, None if mask is None else mask.repeat(2, 1))
         pair = pair.view(2, *x.shape[1:])  # (2, b, n, D)
@@ -66,7 +66,7 @@ class DecoderStage(nn.Module):
 
 
 class TaskUNet(nn.Module):
-    """The whole U-Net: joint tokens with their task tokens in, the two task streams out."""
+    """The complete U-Net: from joint tokens with task tokens to the two task streams."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -1,1 +1,1 @@
-"""Monitoring of a model in use: drift from its training patients, rules of retraining, report and metrics."""
+"""Monitoring of a model in use: drift from the training patients, retraining rules, report and metrics."""

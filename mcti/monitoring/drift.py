@@ -95,7 +95,10 @@ class MemberRisks:
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Holm's step-down adjustment (1979, Scand. J. Statist. 6:65-70); NaN stays NaN and is not counted."""
+    """P-values with Holm's step-down adjustment (1979, Scand. J. Statist. 6:65-70), between 0 and 1.
+
+    NaN remains NaN and is not counted.
+    """
     defined = sorted((p, name) for name, p in p_values.items() if not np.isnan(p))
     adjusted, highest = dict.fromkeys(p_values, float("nan")), 0.0
     for rank, (p, name) in enumerate(defined):

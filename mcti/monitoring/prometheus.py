@@ -44,7 +44,7 @@ def text(gauges: Iterable[Gauge], labels: Mapping[str, str]) -> str:
 
 
 def gauges(numbers: Mapping[str, float], verdict: Verdict, families: Sequence[Family]) -> list[Gauge]:
-    """Every gauge of a monitoring run; numbers: those of the run's history."""
+    """Every gauge of a monitoring run; numbers: those of the run's history, with the unit in the name."""
     tested = [family for family in families if family.tested]
     plain = [
         Gauge(f"mcti_monitor_{name}", description, (({}, numbers.get(name)),)) for name, description in _PLAIN.items()

@@ -39,7 +39,8 @@ def decide(
 ) -> Verdict:
     """Evaluate all rules.
 
-    new_events    events of patients outside the development cohort;  age_days  None: unknown
+    new_events    events of patients outside the development cohort
+    age_days      age of the model in days, None: unknown
     decay         alarms of the performance;  not_assessed  reason why the performance was not assessed
     """
     drifted = [family.name for family in families if family.drifted]

@@ -1,7 +1,7 @@
-"""The one source of settings: `params.yaml` as frozen, checked objects.
+"""The settings: `params.yaml` as frozen, validated objects.
 
-Every key has a unit in its name or in its description; an unknown key is an error with a suggestion. A command line
-flag or a pipeline parameter only overrides a key by its dotted path (`--set train.epochs=5`).
+Every key has a unit in its name or in its description; an unknown key is an error with a suggestion. Command line
+flags and pipeline parameters override keys by their dotted path (`--set train.epochs=5`).
 """
 
 from mcti.params.architecture import ArchitectureParams

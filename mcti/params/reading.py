@@ -29,7 +29,7 @@ def load(path: Location | None, overrides: Iterable[str] = ()) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         from_flag = any(_concerns(first, name) for name in overridden)
-        raise _explain(Settings, first, "--set" if from_flag else str(path or "the overrides")) from None
+        raise _usage_error(Settings, first, "--set" if from_flag else str(path or "the overrides")) from None
 
 
 def _concerns(error: ErrorDetails, overridden: str) -> bool:
@@ -54,7 +54,7 @@ def check(model: type[P], tree: Mapping[str, Any], where: str) -> P:
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        raise _explain(model, error.errors()[0], where) from None
+        raise _usage_error(model, error.errors()[0], where) from None
 
 
 def from_json(model: type[P], text: str, where: str) -> P:
@@ -136,7 +136,7 @@ def _override(tree: dict[str, Any], text: str) -> str:
     return name.strip()
 
 
-def _explain(model: type[BaseModel], error: ErrorDetails, where: str) -> UsageError:
+def _usage_error(model: type[BaseModel], error: ErrorDetails, where: str) -> UsageError:
     path = _written_path(model, [str(part) for part in error["loc"]])
     location = f"{where}, key {'.'.join(path)}" if path else where
     if error["type"] == "extra_forbidden":

@@ -16,8 +16,8 @@ def unique_months(months: tuple[float, ...]) -> tuple[float, ...]:
     Raises ValueError when a month is not above 0 or is listed twice
     """
     names = [f"{month:g}" for month in months]
-    if wrong := [name for month, name in zip(months, names, strict=True) if month <= 0]:
-        raise ValueError(f"{wrong[0]} months: set months after the start of follow-up, above 0")
+    if invalid := [name for month, name in zip(months, names, strict=True) if month <= 0]:
+        raise ValueError(f"{invalid[0]} months: set months after the start of follow-up, above 0")
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"{twice[0]} months are listed twice: list each once")
     return months

@@ -1,1 +1,1 @@
-"""MLflow: runs, model versions, aliases, promotion and its ledger."""
+"""The model registry in MLflow: runs, versions, aliases, promotion gates and the ledger."""

@@ -78,7 +78,7 @@ def next_look(
 
 
 def budget(looks: int, params: PromoteParams) -> float:
-    """Part of `alpha` that may be spent after `looks` of `params.looks` looks; all of it at the last one.
+    """Share of `alpha` that may be spent after `looks` of `params.looks` looks; all of it at the last one.
 
     pocock           alpha ln(1 + (e - 1) t): nearly even, slightly more for the first looks
     obrien-fleming   2 - 2 Phi(z(alpha / 2) / sqrt t): almost nothing at first, most at the end

@@ -69,5 +69,5 @@ def interval(numbers: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def number(value: float | None) -> str:
-    """Three decimals, or `not defined`."""
+    """A scalar as text with three decimals, or `not defined`."""
     return "not defined" if value is None else f"{value:.3f}"

@@ -140,7 +140,7 @@ def names(run_id: str, folder: str = FOLDER) -> list[str]:
 
 
 def read_predictions(path: Path) -> "pd.DataFrame":
-    """A predictions file; each number has exactly the bits that were written."""
+    """The rows of a predictions file; each number has exactly the bits that were written."""
     import pandas as pd
 
     return pd.read_csv(path, dtype={"patient_id": str}, keep_default_na=False, float_precision="round_trip")

@@ -93,7 +93,7 @@ def superiority(difference: Difference, look: Look, params: PromoteParams) -> Ga
 
 
 def non_inferiority(name: str, difference: Difference, margin: float, evidence_required: bool = True) -> Gate:
-    """The challenger may be worse by at most `margin`; `difference` is positive where the challenger is better.
+    """The challenger may be worse by at most `margin`, in the unit of `difference` (positive: challenger is better).
 
     evidence_required  not-enough-evidence where non-inferiority is not shown; False: only shown inferiority rejects
     """

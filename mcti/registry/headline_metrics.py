@@ -12,9 +12,9 @@ _ENDS = ("value", "low", "high")
 
 
 def select(metrics: Mapping[str, Any], primary: str | None) -> dict[str, float]:
-    """At most twenty metrics by name (`mcti.c_index.value`), without undefined ones.
+    """At most twenty metrics by name (`mcti.c_index.value`), each in the unit of metrics.json, without undefined ones.
 
-    metrics  as metrics.json;  primary  baseline of the evaluation's primary contrast, None: not stated
+    metrics  content of metrics.json;  primary  baseline of the evaluation's primary contrast, None: not stated
     """
     values = dict(_model_metrics(metrics[MODEL]))
     if primary is not None:

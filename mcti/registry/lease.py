@@ -20,14 +20,15 @@ class Lease(BaseModel):
     since: float
 
     def is_free_for(self, holder: str, hours: float) -> bool:
-        """Whether `holder` may acquire it: it is free, already theirs, or older than `hours`."""
+        """Whether `holder` may acquire it: no holder, the same holder, or an age above `hours` (unit: hours)."""
         return self.holder in ("", holder) or time.time() - self.since > hours * 3600
 
 
 def acquire(address: str, holder: str, hours: float) -> Lease:
-    """Acquire the lease at `address` unless another run holds it; the lease as it is afterwards.
+    """Acquire the lease at `address` unless another run holds it; return its state afterwards.
 
-    A retried task acquires its own lease again. A lease older than `hours` was left by a killed run and is replaced.
+    A retried task acquires its own lease again. A lease with an age above `hours` (unit: hours) belongs to a killed
+    run and is replaced.
 
     Raises
     s3.Conflict when other writers changed the object at each attempt.

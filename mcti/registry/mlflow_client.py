@@ -55,9 +55,9 @@ def _announcing(adapter: Any) -> Any:
 
 
 def longest_wait(retries: Any, timeout: float | tuple[float, float]) -> float:
-    """Seconds after which a request without a response fails: every attempt (`timeout` each) and the pauses between.
+    """Seconds after which a request without a response fails: the sum of all attempts and the pauses between them.
 
-    retries  urllib3's Retry
+    retries  urllib3's Retry;  timeout  seconds per attempt, or (connect, read)
     """
     per_attempt = sum(timeout) if isinstance(timeout, tuple) else timeout
     retry_count = int(retries.total or 0)

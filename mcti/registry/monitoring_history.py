@@ -52,7 +52,7 @@ def find(location: str, scratch: Path) -> RegisteredModel | None:
 def log(
     experiment: str, model: RegisteredModel, numbers: Mapping[str, float], tags: Mapping[str, str], report: Path
 ) -> None:
-    """Log one monitoring run: its numbers, the rule that fired (in `tags`), and the report."""
+    """Log one monitoring run: its numbers (unit in the name), the rule that fired (in `tags`), and the report."""
     import mlflow
 
     all_tags = {STEP: "monitor", MODEL: model.name, VERSION: model.version, **tags}

@@ -78,7 +78,10 @@ def tag_data_version(md5: str) -> None:
 
 
 def tag_lease(address: str, hours: float) -> None:
-    """Tag the run of MLflow with its lease: a step that is retried after the end of the run acquires it again."""
+    """Tag the MLflow run with its lease and the maximum age of the lease (unit: hours).
+
+    A step that is retried after the end of the run acquires the lease again.
+    """
     if tracking_enabled():
         _warn_on_error(lambda: _tag({LEASE: address, LEASE_HOURS: str(hours)}), "the lease")
 

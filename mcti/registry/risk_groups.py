@@ -32,7 +32,7 @@ class RiskScale:
     def group(self, risks: Mapping[str, float], groups: int) -> str | None:
         """The risk group of one patient; None for a model without reference profiles.
 
-        risks   risk by each member that predicted the patient;  groups  their number: 2, 3 or 4
+        risks   {member: risk}, no unit, of each member that predicted the patient;  groups  2, 3 or 4
 
         Raises DataError for another number of groups.
         """

@@ -31,7 +31,10 @@ def open_study(experiment: str, study: str, settings: Mapping[str, Any]) -> str:
 def log_trial(
     parent: str, number: int, state: str, settings: Mapping[str, Any], scores: Mapping[int, float], mean: float | None
 ) -> None:
-    """Log a finished trial once, as a child run of `parent`: state, settings, score of each inner fold, mean."""
+    """Log a finished trial once, as a child run of `parent`: state, settings, score of each inner fold, mean.
+
+    scores, mean  C-index, between 0 and 1
+    """
     with tracking.service() as client:
         study_run = client.get_run(parent)
         experiment, study = study_run.info.experiment_id, study_run.data.tags[STUDY]
@@ -49,7 +52,7 @@ def log_trial(
 
 
 def close_study(parent: str, metrics: Mapping[str, float], files: Sequence[Path]) -> None:
-    """Log the result of a study into its run, metrics, figures and tables, and end the run."""
+    """Log the result of a study (scalar metrics, figures, tables) to its run, and end the run."""
     with tracking.service() as client:
         for name, value in metrics.items():
             client.log_metric(parent, name, value)

@@ -34,7 +34,7 @@ def add_routes(app: Any, loaded: Any, address: str) -> None:
     metadata = model_metadata(name, version, served)
     infer = _infer_endpoint(loaded, served, name, version)
     model, model_version = f"/v2/models/{name}", f"/v2/models/{name}/versions/{version}"
-    for path, answer in {
+    for path, response in {
         "/v2": {"name": "mcti", "version": version, "extensions": []},
         "/v2/health/live": {"live": True},
         "/v2/health/ready": {"ready": True},
@@ -43,14 +43,14 @@ def add_routes(app: Any, loaded: Any, address: str) -> None:
         model_version: metadata,
         f"{model_version}/ready": {"ready": True},
     }.items():
-        app.add_api_route(path, _constant(answer), methods=["GET"])
+        app.add_api_route(path, _constant(response), methods=["GET"])
     for path in (f"{model}/infer", f"{model_version}/infer"):
         app.add_route(path, infer, methods=["POST"])
 
 
-def _constant(answer: dict[str, Any]) -> Any:
+def _constant(response: dict[str, Any]) -> Any:
     def endpoint() -> dict[str, Any]:
-        return answer
+        return response
 
     return endpoint
 

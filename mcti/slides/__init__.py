@@ -1,1 +1,1 @@
-"""Whole-slide images: inventory, tissue, tiles, features, heatmaps."""
+"""Whole-slide images: inventory, tissue detection, tiles, features and heatmaps."""

@@ -84,13 +84,13 @@ def _read_level(reader: Reader, level: int, shrink: int) -> tuple[Pixels, Mask]:
     across, down = across * max(1, 2048 // across), down * max(1, 512 // down)
     for y in range(0, size.height, down):
         for x in range(0, size.width, across):
-            block, lost = _block(reader, level, x, y, across, down)
+            block, unreadable = _block(reader, level, x, y, across, down)
             area = np.s_[y // shrink : (y + down) // shrink, x // shrink : (x + across) // shrink]
             fine = cv2.resize(block, (across // shrink, down // shrink), interpolation=cv2.INTER_AREA)
             target = picture[area]
             target[:] = fine[: target.shape[0], : target.shape[1]]
-            if lost is not None:
-                holes = cv2.resize(lost, (across // shrink, down // shrink), interpolation=cv2.INTER_AREA) > 0
+            if unreadable is not None:
+                holes = cv2.resize(unreadable, (across // shrink, down // shrink), interpolation=cv2.INTER_AREA) > 0
                 unreadable[area] = holes[: target.shape[0], : target.shape[1]]
     return picture, unreadable
 
@@ -101,7 +101,7 @@ def _block(reader: Reader, level: int, x: int, y: int, width: int, height: int) 
         return reader.read(level, x, y, width, height), None
     except RegionError:
         across, down = reader.levels[level].tile
-        block, lost = np.full((height, width, 3), 255, np.uint8), np.zeros((height, width), np.uint8)
+        block, unreadable = np.full((height, width, 3), 255, np.uint8), np.zeros((height, width), np.uint8)
     for top in range(y // down * down, y + height, down):
         for left in range(x // across * across, x + width, across):
             x0, y0, x1, y1 = max(left, x), max(top, y), min(left + across, x + width), min(top + down, y + height)
@@ -109,8 +109,8 @@ def _block(reader: Reader, level: int, x: int, y: int, width: int, height: int) 
             try:
                 block[area] = reader.read(level, x0, y0, x1 - x0, y1 - y0)
             except RegionError:
-                lost[area] = 255
-    return block, lost
+                unreadable[area] = 255
+    return block, unreadable
 
 
 def detect(picture: Pixels, resolution: float, params: TissueParams, unreadable: Mask | None = None) -> Mask:

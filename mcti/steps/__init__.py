@@ -1,1 +1,1 @@
-"""The steps: plain functions from paths to paths, one a file, called by every caller."""
+"""The steps of the pipeline: functions from input paths to output paths, one module or package per step."""

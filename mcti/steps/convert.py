@@ -9,7 +9,7 @@ from mcti.storage import Location
 
 
 class ConvertResult(StepResult):
-    """Number of keys and parameters that were converted, and of those that never reach an output."""
+    """Number of keys and parameters that were converted, and of those without influence on any output."""
 
     used_keys: int
     second_names: int
@@ -34,8 +34,8 @@ def convert_reference(
 
     Reads   checkpoint (torch.save of a state dict; nothing in it is executed), genes (one name per line, in the order
             of the reference's training; without it they are numbered)
-    Writes  out/{weights.safetensors, model.json, conversion.json}: conversion.json accounts for every key
-    Raises  DataError when the file is no such state dict: foreign or missing keys, wrong shapes, a pickle payload
+    Writes  out/{weights.safetensors, model.json, conversion.json}: conversion.json lists every key
+    Raises  DataError when the file is no such state dict: unknown or missing keys, wrong shapes, a pickle payload
     """
     from mcti.model.reference import convert
 
@@ -45,7 +45,7 @@ def convert_reference(
     return ConvertResult(
         used_keys=len(conversion.used),
         second_names=len(conversion.second),
-        dead_keys=len(conversion.dead),
+        dead_keys=len(conversion.unused),
         live_parameters=report["live_parameters"],
         dead_parameters=report["dead_parameters"],
         genes=len(conversion.config.genes),

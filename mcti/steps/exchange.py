@@ -47,7 +47,7 @@ def export_features(source: Location, format_name: str, out: Path) -> ExchangeRe
 
     Reads   source/*.h5
     Writes  out, in the layout of the format: all of it or nothing
-    Raises  DataError when there are no features, or a slide lacks what the format needs
+    Raises  DataError when there are no features, or a slide lacks data that the format requires
             UsageError when the format is unknown
     """
     exchange.check_format(format_name)
@@ -64,7 +64,7 @@ def export_features(source: Location, format_name: str, out: Path) -> ExchangeRe
 
 
 def _common_width(width: int, slide: PortableFeatures) -> int:
-    """The width of a slide's features, which is that of the slides before (0: first slide)."""
+    """The width of a slide's features, which must equal that of the previous slides (0: first slide)."""
     slide_width = int(slide.features.shape[1])
     if width not in (0, slide_width):
         what = f"features of width {slide_width}, other slides have width {width}"

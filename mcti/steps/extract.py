@@ -60,8 +60,8 @@ def extract(
             shard i, and slides-<i>-of-<n>.csv in place of slides.csv (then call `merge_shards`). During the run
             heartbeat.json (with `shard`: heartbeat-<i>-of-<n>.json) is renewed every 15 s. `out` may be an s3://
             address: each slide is uploaded when it is complete.
-            The files of a slide that was read and fails are removed. The files of slides that cannot be reached, or
-            are not in the list, stay.
+            The files of a slide that was read and fails are removed. The files of slides that are unavailable or not
+            in the list are kept.
     Raises  DataError when the manifest is wrong, or more slides fail than params.max_failed_slides_share allows (the
             table is written first)
             UsageError when the encoder does not fit the settings, or the shard does not exist
@@ -87,9 +87,9 @@ def extract(
 
 
 def merge_shards(out: Location, params: ExtractParams, shard_count: int | None = None) -> ExtractResult:
-    """Join the tables of all shards in `out` into slides.csv; then `out` holds what one run would have written.
+    """Join the tables of all shards in `out` into slides.csv; the result in `out` equals that of a single run.
 
-    shard_count     number of shards; None: as the names of the tables state
+    shard_count     number of shards; None: the number in the names of the tables
     Raises  DataError when the table of a shard is missing, or too many slides failed
     """
     store = open_store(out, "", params.cache)
@@ -185,7 +185,7 @@ def _check_failures(result: ExtractResult, outcomes: list[SlideOutcome], params:
 
 
 def _write_contact_sheets(store: FeatureStore, outcomes: list[SlideOutcome], previous_table: str) -> None:
-    """Draw new sheets, unless this run changed nothing: a thousand pictures take longer than the rest of such a run."""
+    """Draw new sheets if this run changed any slide: a thousand images take longer than a run without changes."""
     changed = any(outcome.processed for outcome in outcomes if outcome.status == Status.OK)
     if not changed and previous_table == slide_table.to_csv(outcomes):
         return

@@ -8,7 +8,7 @@ from mcti.slides import heatmap as drawing
 from mcti.steps.result import StepResult
 from mcti.storage import Location
 
-_EDGE_PX = 1500  # approximate longer edge of the picture
+_EDGE_PX = 1500  # approximate longer edge of the image, pixels
 
 
 class HeatmapResult(StepResult):

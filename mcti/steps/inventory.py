@@ -33,7 +33,7 @@ def inventory(
 
     Reads   slides, the headers of the files they name, and samples of their bytes
     Writes  out, a CSV: one row per slide with status, reason, reader, size, levels, resolution and content
-    Raises  DataError when the manifest itself is wrong; a fault of a slide is stated in its row
+    Raises  DataError when the manifest itself is wrong; an error of a slide is in its row
     """
     slide_rows = manifest.read(slides)
     rows = []

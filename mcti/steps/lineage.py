@@ -20,7 +20,7 @@ _TAGS = {"kfp-run": "mcti.kfp_run", "pipeline": "mcti.pipeline", "image": "mcti.
 
 
 class Link(BaseModel):
-    """One link of the chain: `verified`: recomputed now; `recorded`: only read; `dirty`: the code of no commit."""
+    """One link of the chain: `verified`: recomputed; `recorded`: read only; `dirty`: code that is in no commit."""
 
     model_config = ConfigDict(frozen=True)
     what: str
@@ -44,7 +44,7 @@ class LineageResult(StepResult):
 
 
 class DescendantsResult(StepResult):
-    """The versions that came from one run, pipeline, image, commit or data version."""
+    """The versions that were made from one run, pipeline, image, commit or data version."""
 
     source: str
     versions: tuple[str, ...]
@@ -81,7 +81,7 @@ def lineage(address: str, remote: str | None = None) -> LineageResult:
 
 
 def descendants(source: str) -> DescendantsResult:
-    """The versions of all models that came from `kfp-run:ID`, `data:MD5`, `commit:SHA`, `image:NAME`, `pipeline:…`.
+    """The versions of all models made from `kfp-run:ID`, `data:MD5`, `commit:SHA`, `image:NAME`, `pipeline:…`.
 
     Raises UsageError for any other text.
     """
@@ -96,7 +96,7 @@ def descendants(source: str) -> DescendantsResult:
 
 
 def _weights(version: Any, scratch: Path) -> Link:
-    """Every file's SHA-256 against the index, the index against the tag."""
+    """Compare the SHA-256 of every file with the index, and that of the index with the tag."""
     known = version.tags.get(models.DIGEST, "")
     try:
         loaded = ensemble_files.load(models.fetch(f"models:/{version.name}/{version.version}", scratch / "model"))

@@ -82,7 +82,11 @@ class MonitorResult(StepResult):
         performance: Decay,
         age_days: float | None,
     ) -> "MonitorResult":
-        """subject: name and version of the model;  counts: patients, new patients, new events."""
+        """The result of one run.
+
+        subject   name and version of the model;  counts  patients, new patients, new events
+        age_days  age of the model in days, None: unknown
+        """
         patients, new_patients, new_events = counts
         return cls(
             model=subject[0],
@@ -104,7 +108,7 @@ class MonitorResult(StepResult):
         )
 
     def numbers(self) -> dict[str, float]:
-        """The finite numbers for the history of the model."""
+        """The finite numbers for the history of the model, with the unit in the name."""
         numbers: dict[str, float | None] = {
             "patients": self.patients,
             "new_patients": self.new_patients,
@@ -122,7 +126,7 @@ class MonitorResult(StepResult):
 
 @dataclass(frozen=True)
 class Predictions:
-    """Of the new patients, in order: risk (n,), S(t) {months: (n,)}; by_member: {member: risks of its patients}."""
+    """Predictions of the new patients, in order: risk (n,), S(t) {months: (n,)}; by_member: {member: risks}."""
 
     risk: FloatArray
     survival: Mapping[float, FloatArray]
@@ -141,7 +145,7 @@ def monitor(
     evaluation: Location | None = None,
     progress: Progress = lambda *_: None,
 ) -> MonitorResult:
-    """Compare the new patients of a cohort with the training patients of a model; decide whether to train it again.
+    """Compare the new patients of a cohort with the training patients of a model; decide whether to retrain it.
 
     Reads   the model (models:/NAME@ALIAS, or a folder of folds), cohort/{patients,expression,slides}.parquet,
             features/<slide_id>.h5, evaluation/metrics.json (None: that of the registered version, if there is one)
@@ -177,7 +181,7 @@ def monitor(
 
 @dataclass(frozen=True)
 class _Report:
-    """Everything that the output folder shows."""
+    """Everything that is written to the output folder."""
 
     result: MonitorResult
     verdict: Verdict
@@ -231,8 +235,8 @@ class _Report:
 def _reference_profile(loaded: Ensemble, model: str) -> ReferenceProfile:
     """The reference profile of the member with the most training patients.
 
-    That of one member: the training parts overlap, and the distribution of their union cannot be computed from the
-    profiles without interpolation on the quantile grids.
+    The profile of one member, because the training parts overlap and the distribution of their union cannot be
+    computed from the profiles without interpolation on the quantile grids.
     """
     if len(loaded.reference_profiles) < len(loaded.members):
         hint = "train and register the model again"
@@ -254,7 +258,7 @@ def _predict(loaded: Ensemble, new: Sequence[PatientBag], genes: tuple[str, ...]
         risks.append(float(np.mean([row["risk"] for row in rows.values()])))
         for months, column in survival.items():
             column.append(float(np.mean([row[survival_column(months)] for row in rows.values()])))
-        # Each patient is assigned to one member by the hash of the id: risks of one member have the out-of-fold spread.
+        # The hash of the id assigns each patient to one member: risks of one member have the out-of-fold spread.
         member = names[int(hashed(bag.patient_id)[:8], 16) % len(names)]
         members[member].append(rows[member]["risk"])
         progress(done, len(new), "patients")

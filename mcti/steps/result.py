@@ -1,4 +1,4 @@
-"""The result of a step: small, typed, and also written as JSON with its output."""
+"""The result of a step: small, typed, and written as JSON next to the output."""
 
 from pathlib import Path
 from typing import Self
@@ -19,7 +19,7 @@ class StepResult(BaseModel):
         return self
 
     def headline(self) -> dict[str, float]:
-        """The numbers for a summary or a log."""
+        """The scalar fields, for a summary or a log."""
         return {
             k: float(v) for k, v in self.model_dump().items() if isinstance(v, int | float) and not isinstance(v, bool)
         }

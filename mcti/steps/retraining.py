@@ -35,6 +35,8 @@ def detect(name: str, ingest: IngestParams, remote: str, run: str, hours: float,
     Reads   REMOTE/heads/<ingest.name>.json, the versions of model `name`
     Writes  out (JSON); with new data: the lease of the model, which `run` holds until `finish`
 
+    hours   unit hours: maximum age of the lease; an older one is replaced
+
     Raises DataError when no version of the source data was declared, or the model has no champion.
     """
     newest = versions.latest_version(remote, ingest.name).md5
@@ -68,16 +70,16 @@ def finish(name: str, remote: str, run: str) -> bool:
     return lease.release(_lease_of(remote, name), run)
 
 
-def conclude(run: str, remote: str, held: str, reason: str) -> None:
-    """Record that every task of a run has succeeded, and release its lease: the last task of every branch.
+def conclude(run: str, remote: str, lease_address: str, reason: str) -> None:
+    """Record that every task of a run has succeeded, and release its lease; this is the last task of every branch.
 
-    remote  DVC's remote, "" for none;  held  address of the lease, "" for a pipeline without one
+    remote  DVC's remote, "" for none;  lease_address  of the model, "" for a pipeline without one
 
     Raises OperationalError when the record cannot be written.
     """
     run_outcome.record_success(run, remote, reason)
-    if held:
-        lease.release(held, run)
+    if lease_address:
+        lease.release(lease_address, run)
 
 
 def pinned_to(ingest: IngestParams, remote: str, md5: str) -> IngestParams:

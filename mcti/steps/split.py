@@ -1,4 +1,4 @@
-"""Step `split`: the patients of a cohort to folds."""
+"""Step `split`: assigns the patients of a cohort to folds."""
 
 from collections import Counter
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a step writes to the log: a line at its start, its progress, a line at its end."""
+"""Log lines of a step: its start, its progress and its end."""
 
 import functools
 import inspect
@@ -19,9 +19,9 @@ from mcti.registry import lineage
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_LONGEST_VALUE = 160  # of a result, in characters: lists of patients and nested settings stay in result.json
+_LONGEST_VALUE = 160  # longest value of a result in the log, in characters: longer ones are in result.json only
 _OPTIONS = ("fold", "refit", "init", "shard", "name", "version", "hours", "dry_run")
-"""Arguments of steps that are no input and no section of params.yaml."""
+"""Arguments of steps that are neither inputs nor sections of params.yaml."""
 
 _SLIDES = "/slides.parquet"
 _UNKNOWN = "unknown"
@@ -64,8 +64,8 @@ def _run(step: Callable[..., R], bound: inspect.BoundArguments) -> R:
 def data_version(arguments: Mapping[str, Any]) -> str:
     """The version of the sources that the inputs of a step name or record; `unknown` where they do neither.
 
-    ingest reads pinned addresses or tables beside a .dvc file; a cohort records the MD5s of its sources; a table of
-    slides lies in a cohort; register is told.
+    The argument of each step that states it: pinned addresses or tables with a .dvc file (ingest), the MD5s that a
+    cohort records, the cohort folder of a slide table, or the argument `origin` (register).
     """
     origin, slides = arguments.get("origin"), str(arguments.get("slides"))
     cohort = arguments.get("cohort") or (slides.removesuffix(_SLIDES) if slides.endswith(_SLIDES) else None)
@@ -76,7 +76,7 @@ def data_version(arguments: Mapping[str, Any]) -> str:
             return _of_source(str(arguments["clinical"]))
         return _UNKNOWN if cohort is None else _recorded(str(cohort))
     except (MctiError, OSError, KeyError, TypeError, AttributeError, ValueError):
-        return _UNKNOWN  # inputs that cannot be read are refused by the step itself, with the reason
+        return _UNKNOWN  # the step itself reports inputs that cannot be read
 
 
 def _of_source(clinical: str) -> str:
@@ -96,7 +96,7 @@ def _version() -> str:
 
 
 def _settings(arguments: Mapping[str, Any]) -> str:
-    """The sections that the step was given, and its plain options, as one JSON object."""
+    """The sections and plain options of the call, as one JSON object."""
     sections = {n: v.model_dump(mode="json", by_alias=True) for n, v in arguments.items() if isinstance(v, Params)}
     options = {n: arguments[n] for n in _OPTIONS if n in arguments}
     return json.dumps(sections.pop("params", {}) | sections | options, ensure_ascii=False, separators=(",", ":"))

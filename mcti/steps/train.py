@@ -28,7 +28,7 @@ from mcti.training.worker_pool import Channel, Pool
 
 
 class TrainResult(StepResult):
-    """What was trained: one entry per fold in each tuple, in the order of `folds`."""
+    """The trained folds: one entry per fold in each tuple, in the order of `folds`."""
 
     folds: tuple[int, ...]
     train_patients: tuple[int, ...]
@@ -80,8 +80,8 @@ def train(  # noqa: PLR0913  (a step: inputs, params, out, options)
             Paused after SIGTERM: the state is saved, and the same command resumes
 
     fold     train this fold alone; the other folds do not change
-    refit    train one model on all patients of the split instead, out/refit, with the settings of the folds; there is
-             no test patient left, so that its evidence is that of the folds (docs/registry.md)
+    refit    train one model on all patients of the split instead, out/refit, with the settings of the folds; there are
+             no test patients, so its evidence is that of the folds (docs/registry.md)
     profile  file for the trace of a few steps of the first fold
     """
     devices.require_device(params.device)
@@ -93,7 +93,7 @@ def train(  # noqa: PLR0913  (a step: inputs, params, out, options)
     winning = None if best is None else BestSettings.read(best)
     jobs = [_job(cohort, features, one, params, winning, Path(out)) for one in splits]
     jobs[0] = replace(jobs[0], trace=profile)
-    _load.cache_clear()  # a folder may have been written again since the last call in this process
+    _load.cache_clear()  # the folder may have changed since the last call in this process
     process = ranks()
     # Under torchrun the processes share each fold; without it, each worker has folds of its own.
     with Pool(_train_job, jobs[0].params.workers if process.world == 1 else 1, len(jobs)) as pool:

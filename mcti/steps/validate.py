@@ -73,7 +73,7 @@ def validate(
         draft.mkdir()
         (draft / "report.html").write_text(redaction.text(report.html(results, measured)), encoding="utf-8")
         storage.write_json(draft / "results.json", redaction.tree(results.model_dump(mode="json")))
-        if results.passed:  # a cohort that broke the contract is no reference for later versions
+        if results.passed:  # a cohort that violates the contract is not a reference for later versions
             storage.write_json(draft / "profile.json", profile.model_dump(mode="json"))
     run_id, warnings = _log_to_mlflow(Path(out), params)
     _check_contract(results, Path(out))
@@ -94,7 +94,7 @@ def _cohort_data(folder: Path, info: tables.CohortInfo, blocks: ExpressionBlocks
     genes = tables.gene_names(folder)
     markers = [gene for gene in measurements.MARKERS if gene in set(genes)]
     slides = tables.read_slides(folder)
-    twins = [*leakage.same_slides(slides), *leakage.same_profiles(blocks)]
+    shared_pairs = [*leakage.same_slides(slides), *leakage.same_profiles(blocks)]
     return measurements.CohortData(
         patients=tables.read_patients(folder),
         slides=slides,
@@ -104,7 +104,7 @@ def _cohort_data(folder: Path, info: tables.CohortInfo, blocks: ExpressionBlocks
         endpoint=info.endpoint,
         event_confirmed=info.event_confirmed,
         no_followup=sum(patient.reason == NO_FOLLOWUP for patient in info.attrition),
-        twins=twins,
+        shared_pairs=shared_pairs,
     )
 
 

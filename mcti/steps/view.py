@@ -28,7 +28,7 @@ class ViewResult(StepResult):
 
 @dataclass(frozen=True)
 class _ScoreTable:
-    """A CSV with scores of tiles; centre: middle of a diverging colour scale."""
+    """A CSV with scores of tiles; centre: midpoint of a diverging colour scale."""
 
     location: Location
     column: str

@@ -1,1 +1,1 @@
-"""Bags, losses, the loop, checkpoints and the search."""
+"""Training: losses, optimizers, training loop, checkpoints, recalibration and search of the settings."""

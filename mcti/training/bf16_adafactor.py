@@ -2,9 +2,9 @@
 
 AdamW stores weight, gradient and two moments, 16 bytes per weight. This optimizer stores two bytes for the weight, two
 for the gradient and one number for each row and column of a matrix. It is Adafactor (Shazeer and Stern 2018, ICML,
-algorithm 4) except for the step size, which is the learning rate itself: steps relative to a weight's size would
-keep residual branches at zero that start there. A step far below the spacing of bfloat16 is not lost: the new weight is
-rounded up or down at random, without bias (Gupta et al. 2015, ICML).
+algorithm 4) except for the step size, which is the learning rate itself: steps relative to the size of a
+weight would keep zero-initialised residual branches at zero. A step far below the spacing of bfloat16 is not lost: the
+new weight is rounded up or down at random, without bias (Gupta et al. 2015, ICML).
 """
 
 from collections.abc import Callable, Iterator
@@ -16,15 +16,15 @@ from torch import Tensor, nn
 from mcti.dataset.sampling import seeded_generator
 
 _SLAB = 2**22
-"""Weights that are updated at a time, so that no float32 copy of a large matrix is made."""
+"""Number of weights per update, which avoids a float32 copy of a large matrix."""
 _TINY = 1e-30
-"""Added to squared gradients: a row without any has no direction."""
+"""Added to squared gradients: a row of zeros has no direction."""
 
 
 def to_bf16_matrices(net: nn.Module) -> None:
-    """Matrices of the network to bfloat16, in place; vectors, and what scores the patches, stay as they are.
+    """Convert the matrices of the network to bfloat16, in place, except vectors and the instance classifier.
 
-    Which patches are critical is decided by the order of scores that differ in their last digits.
+    The critical patches depend on the order of scores that differ in their last digits.
     """
     for name, parameter in net.named_parameters():
         if parameter.ndim >= 2 and ".instance." not in f".{name}":
@@ -34,8 +34,8 @@ def to_bf16_matrices(net: nn.Module) -> None:
 class Bf16Adafactor(torch.optim.Optimizer):
     """Adafactor with an absolute step, decoupled weight decay and stochastic rounding; see the module.
 
-    beta2 of step t is 1 - t^-0.8. An update whose root mean square exceeds 1 is shortened to it. The roundings of a
-    step are a function of (seed, step) alone, so a resumed run has the same ones.
+    beta2 of step t is 1 - t^-0.8. An update with a root mean square above 1 is scaled to 1. The roundings of a step
+    are a function of (seed, step) alone, so a resumed run repeats them.
     """
 
     def __init__(self, params: Any, lr: float, seed: int, weight_decay: float = 0.0) -> None:
@@ -44,7 +44,7 @@ class Bf16Adafactor(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Move every weight that has a gradient; `closure` is not supported."""
+        """Update every weight that has a gradient, in place and in its shape; `closure` is not supported."""
         assert closure is None
         members = [(parameter, group) for group in self.param_groups for parameter in group["params"]]
         for number, (parameter, settings) in enumerate(members):
@@ -91,7 +91,7 @@ Slab = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def _slabs(parameter: Tensor, state: dict[str, Tensor]) -> Iterator[Slab]:
-    """A stack of matrices (…, n, m) a few rows at a time."""
+    """A stack of matrices (…, n, m) in blocks of a few rows."""
     assert parameter.grad is not None
     rows, columns = parameter.shape[-2:]
     count = max(1, _SLAB // columns)
@@ -104,7 +104,7 @@ def _slabs(parameter: Tensor, state: dict[str, Tensor]) -> Iterator[Slab]:
 
 
 def _follow(pieces: list[Slab], state: dict[str, Tensor], keep: float, shape: torch.Size) -> None:
-    """Let the moments follow the mean squared gradient of each row and column."""
+    """Update the moments with the mean squared gradient of each row and column."""
     state["columns"].mul_(keep)
     for _, slope, row, column in pieces:
         square = slope.float().square() + _TINY
@@ -118,14 +118,14 @@ def _direction(slope: Tensor, row: Tensor, column: Tensor) -> Tensor:
 
 
 def _apply(weight: Tensor, update: Tensor, length: float, group: dict[str, Any], generator: torch.Generator) -> None:
-    """weight (1 - lr · decay) - lr · update, shortened to root mean square 1; in place, in the weight's dtype."""
+    """weight (1 - lr · decay) - lr · update, root mean square at most 1; in place, in the dtype of the weight."""
     moved = weight.float() * (1 - group["lr"] * group["weight_decay"])
     moved.add_(update, alpha=-group["lr"] / max(1.0, length))
     weight.copy_(stochastic(moved, generator) if weight.dtype == torch.bfloat16 else moved)
 
 
 def stochastic(values: Tensor, generator: torch.Generator) -> Tensor:
-    """float32 to bfloat16, up or down with the chances that make it right on average; finite values only."""
+    """Stochastic rounding of float32 to bfloat16, any shape: unbiased on average; finite values only."""
     bits = values.contiguous().view(torch.int32)
     chance = torch.randint(0, 2**16, bits.shape, dtype=torch.int32, device=bits.device, generator=generator)
     return ((bits + chance) & -(2**16)).view(torch.float32).bfloat16()

@@ -1,7 +1,7 @@
 """Exact checkpoints: the whole state of a run in one file, from which it resumes with the same bits.
 
 A file is a BLAKE2b checksum followed by a safetensors image whose metadata hold the plain values as JSON. Nothing in
-it can execute code, and a flipped bit or a truncated file is detected. There is no state of a random generator to keep:
+it can execute code, and a flipped bit or a truncated file is detected. No state of a random generator is stored:
 every random choice is a function of (seed, step, patient), see mcti/dataset/sampling.py and loop.py.
 """
 
@@ -27,7 +27,7 @@ _CHECKSUM_BYTES = 32
 
 
 class CorruptCheckpoint(UserWarning):
-    """A checkpoint cannot be read, and the one before it is used."""
+    """A checkpoint cannot be read; the previous one is used instead."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Checkpoint:
 
     tensors  weights, averages and moments by name
     values   plain JSON values: history, running sums
-    identity  digests of data and code, and settings; a resumed run must have the same
+    identity  digests of data and code, and settings; they must be equal in a resumed run
     path      the file that it was read from
     """
 
@@ -77,7 +77,7 @@ def latest(folder: Path, identity: Mapping[str, Any]) -> Checkpoint | None:
         if checkpoint is not None:
             _check_identity(checkpoint.identity, identity, path)
             return checkpoint
-        instead = f"trying {paths[-1].name} before it" if paths else "there is none before it, starting at step 0"
+        instead = f"trying {paths[-1].name} before it" if paths else "there is no older one, starting at step 0"
         warnings.warn(f"{path.name} is corrupt: {instead}", CorruptCheckpoint, stacklevel=2)
     return None
 
@@ -108,5 +108,5 @@ def _check_identity(stored: Mapping[str, Any], required: Mapping[str, Any], path
     """Compare identities key by key, sections by dotted path."""
     if changed := compatibility.differences(stored, required):
         shown = compatibility.describe_differences(changed, "{key} was {one} and is {other}")
-        hint = f"run with the former data and settings, or delete {path.parent} to start again"
+        hint = f"run with the previous data and settings, or delete {path.parent} to start again"
         raise DataError(f"the checkpoint belongs to another run: {shown}", str(path), hint)

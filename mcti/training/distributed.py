@@ -1,7 +1,7 @@
-"""One run over several processes (torchrun): each has a share of a step's patients, and the gradients are added up.
+"""One run over several processes (torchrun): each has a share of the patients of a step, and the gradients are summed.
 
-Losses are means over the patients of the whole step (losses.py), so the sum over processes is the gradient of the one
-process. Without torchrun there is one process, and everything here is the identity.
+Losses are means over the patients of the whole step (losses.py), so the sum over processes equals the gradient of a
+single process. Without torchrun there is one process, and every operation of this module is the identity.
 """
 
 import os
@@ -45,16 +45,16 @@ class Ranks:
                 distributed.all_reduce(parameter.grad)
 
     def add(self, values: Mapping[str, float]) -> dict[str, float]:
-        """The sums of named numbers over the processes."""
+        """The sum of each named scalar over the processes."""
         if self.world == 1:
             return dict(values)
         total = torch.tensor(list(values.values()), dtype=torch.float64)
         distributed.all_reduce(total)
         return dict(zip(values, total.tolist(), strict=True))
 
-    def gather(self, mine: Mapping[int, float], count: int) -> list[float]:
-        """The numbers of all positions 0 … count - 1; each process contributes its own."""
-        total = self.add({str(position): mine.get(position, 0.0) for position in range(count)})
+    def gather(self, contributions: Mapping[int, float], count: int) -> list[float]:
+        """The values (count,) of all positions; each process contributes its own as {position: value}."""
+        total = self.add({str(position): contributions.get(position, 0.0) for position in range(count)})
         return list(total.values())
 
     def any(self, flag: bool) -> bool:
@@ -72,6 +72,8 @@ def ranks() -> Ranks:
         return Ranks()
     if not distributed.is_initialized():
         if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))  # or all processes would share the first GPU
+            torch.cuda.set_device(
+                int(os.environ.get("LOCAL_RANK", "0"))
+            )  # otherwise all processes would use the first GPU
         distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     return Ranks(distributed.get_rank(), distributed.get_world_size())

@@ -40,7 +40,7 @@ def with_cox_branch(model: TrainedModel, bags: Sequence[PatientBag], cox_weight:
 
 @torch.no_grad()
 def fit_branch(branch: CoxBranch, model: TrainedModel, bags: Sequence[PatientBag], seed: int) -> None:
-    """Fit the log hazard ratios of the branch and the base hazards that belong to them."""
+    """Fit the log hazard ratios of the branch and the corresponding base hazards."""
     from threadpoolctl import threadpool_limits
 
     tables = _inputs(model, bags)
@@ -48,7 +48,7 @@ def fit_branch(branch: CoxBranch, model: TrainedModel, bags: Sequence[PatientBag
     design = torch.cat([tables[name] @ maps[name].T for name in tables], 1).numpy()
     event = np.array([bag.event for bag in bags])
     months = np.array([bag.time_months for bag in bags])
-    with threadpool_limits(1):  # several threads would add in another order
+    with threadpool_limits(1):  # several threads would change the order of summation
         penalty = cox.choose_penalty(design, event, months, cox.PENALTIES, cox.INNER_FOLDS, seed)
         coefficients = torch.from_numpy(cox.coefficients(design, event, months, penalty))
     parts = torch.split(coefficients, [len(rows) for rows in maps.values()])
@@ -59,15 +59,15 @@ def fit_branch(branch: CoxBranch, model: TrainedModel, bags: Sequence[PatientBag
     features, spreads = ratios["slides"].chunk(2)
     branch.features.copy_(features)
     branch.spreads.copy_(spreads)
-    branch.usual.copy_(tables["slides"].mean(0)[len(features) :] @ spreads)
-    scores = torch.stack([tables[name] @ ratios[name] for name in tables]).sum(0) - branch.usual
+    branch.spread_offset.copy_(tables["slides"].mean(0)[len(features) :] @ spreads)
+    scores = torch.stack([tables[name] @ ratios[name] for name in tables]).sum(0) - branch.spread_offset
     branch.base.copy_(base_logits(scores, bags, model.fitted.edges, model.config.head))
 
 
 def base_logits(scores: Tensor, bags: Sequence[PatientBag], edges: Sequence[float], head: str) -> Tensor:
     """(B,) hazard logits of a patient whose score is 0, for the scores (n,) of a training part.
 
-    The expected number of events in each bin, of the patients who reach it, equals the observed number (plus half a
+    The expected number of events in each bin, among the patients at risk, equals the observed number (plus half a
     patient, as in `mcti.dataset.time_bins.base_hazard`): the maximum likelihood of discrete hazards with the scores
     as offsets. Solved by bisection.
     """

@@ -1,4 +1,4 @@
-"""The folder of a trained fold: predictions of its test patients, weights, settings; written whole, read again."""
+"""The folder of a trained fold: predictions of its test patients, weights, settings; atomic writing, and reading."""
 
 import csv
 import dataclasses
@@ -56,9 +56,9 @@ def predict(
 
 
 def predict_regimes(model: TrainedModel, bags: Sequence[PatientBag], horizons: Sequence[float]) -> list[dict[str, Any]]:
-    """Predictions of each patient with both modalities from slides only and from genes only, with the regime's name.
+    """Predictions from slides only and from genes only of each patient with both modalities; one row per prediction.
 
-    Empty for a model without stand-ins for an absent modality.
+    horizons in months. Empty for a model without learned values for an absent modality.
     """
     if not model.config.missing or len(model.config.modalities) < 2:
         return []
@@ -75,7 +75,7 @@ def predict_regimes(model: TrainedModel, bags: Sequence[PatientBag], horizons: S
 def predict_uncalibrated(
     model: TrainedModel, bags: Sequence[PatientBag], horizons: Sequence[float]
 ) -> list[dict[str, Any]]:
-    """Each patient's prediction without the recalibration; empty for a model without one."""
+    """Predictions without the recalibration, one row per patient; empty for a model without one; horizons in months."""
     if model.fitted.recalibration is None:
         return []
     plain = TrainedModel(model.net, model.config, dataclasses.replace(model.fitted, recalibration=None))
@@ -147,7 +147,7 @@ def _history(outcome: Outcome, params: TrainParams) -> list[dict[str, Any]]:
 def cohort_record(cohort: Mapping[str, str], bags: Sequence[PatientBag], params: TrainParams) -> dict[str, Any]:
     """Name and endpoint of the cohort, and the Kaplan-Meier curve of the training part {months: share} at the horizons.
 
-    Null beyond the longest follow-up: nothing is extrapolated. Empty for patients who belong to no cohort.
+    Null beyond the longest follow-up, without extrapolation. Empty for patients without a cohort.
     """
     if not cohort:
         return {}

@@ -84,7 +84,7 @@ def train_fold(
             cohort = fold_files.cohort_record(data.cohort, train_bags, params)
             record = {"features": dict(data.provenance), "cohort": cohort}
             fold_files.write(folder, outcome, train_bags, test_bags, params, split.fold, identity, record)
-    ranks().wait()  # the other processes read what the first has written
+    ranks().wait()  # the other processes read the files of the first process
     if ranks().first:
         shutil.rmtree(work, ignore_errors=True)
     return fold_files.summary(folder, split.fold, len(split.train), len(split.test))
@@ -105,9 +105,9 @@ def _checkpoint_folder(out: Path, split: FoldSplit, identity: Mapping[str, Any])
 def prepare(
     data: Dataset, bags: Sequence[PatientBag], params: TrainParams, seed_key: tuple[int | str, ...], where: str
 ) -> Task:
-    """The task of training on `bags`: checked, with scales and bins fitted on them alone, and the network's shape.
+    """The checked task of training on `bags`: scales and bins, fitted on them alone, and the network configuration.
 
-    With `patience` a share of `bags` is held out: nothing is fitted on it, and its loss decides when to stop.
+    With `patience` a share of `bags` is held out: it is not used to fit anything, and its loss ends the training.
 
     Raises DataError when no model can be fitted on the bags, naming the patient or the class.
     """
@@ -124,7 +124,7 @@ def prepare(
 
 
 class _SuccessiveRuns:
-    """The progress of several training runs, one after the other, as one bar; the runs count as equally long."""
+    """The progress of several training runs, one after the other, as one bar, with equal weight per run."""
 
     def __init__(self, progress: Progress | None, runs: int) -> None:
         self._progress, self._runs, self.finished = progress, runs, 0
@@ -168,7 +168,7 @@ def recalibrate(
 
 
 def check_test_part(config: ModelConfig, bags: Sequence[PatientBag], where: str) -> None:
-    """Refuse a test patient whom the model cannot predict, before the training starts.
+    """Check, before the training starts, that the model can predict every test patient.
 
     Raises DataError as `TrainedModel.predict`, naming the patient.
     """
@@ -180,7 +180,7 @@ def check_test_part(config: ModelConfig, bags: Sequence[PatientBag], where: str)
 
 
 def configure(data: Dataset, bags: Sequence[PatientBag], params: TrainParams, features: int) -> ModelConfig:
-    """The network's shape; it learns stand-ins for an absent modality where a training patient lacks one."""
+    """The network configuration; it learns tokens for absent modalities if a training patient lacks a modality."""
     missing = params.modality_dropout > 0 or any(bag.patches is None or bag.genes is None for bag in bags)
     slides, genes = any(bag.patches is not None for bag in bags), any(bag.genes is not None for bag in bags)
     modalities = [name for name, present in (("slides", slides), ("genes", genes)) if present]
@@ -199,7 +199,7 @@ def configure(data: Dataset, bags: Sequence[PatientBag], params: TrainParams, fe
 def identify(
     data: Dataset, train_bags: Sequence[PatientBag], test_bags: Sequence[PatientBag], params: TrainParams, fold: int
 ) -> dict[str, Any]:
-    """What the bits of a fold's result depend on: data, settings and the code that trains."""
+    """Everything that determines the bits of the result of a fold: data, settings and training code."""
     names = hashlib.md5("\0".join([*data.genes, "", *data.classes]).encode(), usedforsecurity=False).hexdigest()
     covariates = params.architecture.covariates or ()
     digests = {

@@ -1,7 +1,7 @@
-"""The training loop: plain torch, the same bits on every run, from the start or from a checkpoint.
+"""The training loop in plain torch, with the same bits in every run, whether started or resumed from a checkpoint.
 
-Every random choice is a function of (seed, step) or (seed, epoch, patient), never of earlier draws. So the state of a
-run is its weights, its moments and a step number, and an interrupted run resumes exactly.
+Every random choice is a function of (seed, step) or (seed, epoch, patient), never of earlier draws. Therefore the state
+of a run consists of weights, moments and the step number, and an interrupted run resumes exactly.
 """
 
 import contextlib
@@ -79,7 +79,7 @@ def train(
         if checkpointing is not None:
             _resume(run, checkpointing, progress)
         restored = run.state.step
-        run.ranks.wait()  # no process may save before all have read
+        run.ranks.wait()  # no process may save before all have loaded
         saver = _Saver(run.state, checkpointing, task.params.checkpoint_seconds, run.ranks)
         pace = _Pace()
         while not run.over:
@@ -111,7 +111,7 @@ def _resume(run: Run, checkpointing: CheckpointConfig, progress: Progress | None
 
 
 class _Pace:
-    """Patients trained on since the start, and the rate."""
+    """Number of patients processed since the start, and the rate."""
 
     def __init__(self) -> None:
         self.patients, self.started = 0, time.monotonic()
@@ -146,12 +146,12 @@ class _Saver:
 
 @contextlib.contextmanager
 def reproducible(threads: int) -> Iterator[None]:
-    """Fixed threads, deterministic kernels and a private random state inside; the former state returns at the end."""
-    # cuBLAS reads this when its first handle is made; without it no matrix product there is deterministic.
+    """Run the body with fixed threads, deterministic kernels and its own random state; restore the previous state."""
+    # cuBLAS reads this when its first handle is created; without it, matrix products on a GPU are not deterministic.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     torch.set_num_threads(threads)
-    # The same switch as use_deterministic_algorithms(True), which would import the compiler for three seconds.
+    # Equivalent to use_deterministic_algorithms(True), which would import the compiler and take three seconds.
     torch.set_deterministic_debug_mode("error")
     try:
         with torch.random.fork_rng():

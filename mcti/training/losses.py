@@ -1,7 +1,7 @@
-"""What training minimises: discrete-time survival, subtype and instance terms (docs/model.md section 6).
+"""Losses of the training: survival, subtype and instance terms (docs/model.md section 6).
 
-Each loss is one term per patient; the mean is taken over the patients of the whole step. So a step that is split into
-parts (accumulation) or over processes adds up to the same loss.
+Each loss has one term per patient, and the mean is over the patients of the whole step. Therefore a step that is split
+into parts (accumulation) or over processes has the same loss.
 """
 
 from collections.abc import Sequence
@@ -34,11 +34,11 @@ def discrete_nll(logits: Tensor, bins: Tensor, events: Tensor, alpha: float) -> 
 def piecewise_nll(logits: Tensor, times: Tensor, events: Tensor, edges: Sequence[float], alpha: float) -> Tensor:
     """Censored negative log-likelihood of hazard rates constant within each bin, one term per patient; lower is better.
 
-    With a_j = softplus(logit_j), what bin j of width w_j adds to the cumulative hazard (mcti/model/hazards.py), and t
-    in bin k, H(t) = sum_{j<k} a_j + a_k (t - edge_k) / w_k and the rate is a_k / w_k per month:
+    With a_j = softplus(logit_j), the increment of the cumulative hazard in bin j of width w_j (mcti/model/hazards.py),
+    and t in bin k, H(t) = sum_{j<k} a_j + a_k (t - edge_k) / w_k and the rate is a_k / w_k per month:
       event at t            -log(a_k / w_k) + H(t)
       censored at t         (1 - alpha) H(t)
-    alpha as in `discrete_nll`. Unlike there, the time within a bin enters, and there may be many bins.
+    alpha as in `discrete_nll`. In contrast to it, the time within a bin is used, and there may be many bins.
     (Friedman 1982, Ann. Statist. 10:101-113, section 2.) A time beyond the last edge has the last bin's rate.
 
     logits (b, B), times (b,) months, events (b,) bool, edges (B + 1) -> (b,)
@@ -50,7 +50,7 @@ def piecewise_nll(logits: Tensor, times: Tensor, events: Tensor, edges: Sequence
     before = torch.cat([torch.zeros_like(added[:, :1]), added.cumsum(dim=1)], dim=1).gather(1, at[:, None])[:, 0]
     in_bin = added.gather(1, at[:, None])[:, 0]
     cumulative = before + in_bin * (times.to(logits.dtype) - bounds[at]) / width
-    # log softplus(x) is x where x is far below 0; softplus itself rounds to 0 there.
+    # For x far below 0, log softplus(x) is x; softplus itself rounds to 0.
     chosen = logits.gather(1, at[:, None])[:, 0]
     rate = torch.where(chosen < -20, chosen, functional.softplus(chosen.clamp_min(-20)).log()) - width.log()
     return torch.where(events, cumulative - rate, (1 - alpha) * cumulative)
@@ -68,11 +68,11 @@ def hard_negative_terms(logits: Tensor, present: Tensor, subtypes: Tensor, count
     """The loss of the instance classifier on hard negatives among the critical patches, one term per patient.
 
     Online hard example mining (Shrivastava et al. 2016, CVPR) over the critical patches in memory: for each class the
-    `count` patches with the largest logit of that class among the patients of *other* subtypes (fewer where there are
-    fewer) are its hard negatives, and each costs softplus(logit), the logistic loss of a negative. A patch may be the
-    negative of several classes. The mean over patients is the mean over all C·count chosen ones, so that the weight
+    `count` patches with the largest logit of that class among the patients of *other* subtypes (or all of
+    them) are its hard negatives, and each contributes softplus(logit), the logistic loss of a negative. A patch may be
+    a negative of several classes. The mean over patients is the mean over all C·count chosen ones, so that the weight
     does not depend on how many patients a step has. PathologyOutput within the patients that are in memory at once
-    (train.micro_patients): cut into other parts, a step finds other negatives.
+    (train.micro_patients): with another split of the step the negatives differ.
 
     logits (b, K, C) of the critical patches, present (b, K), subtypes (b,) -> (b,)
     """
@@ -107,7 +107,7 @@ def cox_terms(risk: Tensor, times: Tensor, events: Tensor, ties: str = "efron") 
     if ties == "efron":
         position = tied.tril(-1).sum(dim=1) / tied.sum(dim=1).clamp(min=1)  # l / d, by position among the tied
         total = total - position * (tied * weights).sum(dim=1)
-    # Where there is no event the sum may cancel to 0; its logarithm must not reach the gradient.
+    # Without an event the sum may cancel to 0; its logarithm must not enter the gradient.
     safe = torch.where(events, total, torch.ones_like(total))
     return torch.where(events, safe.log() + floor - risk, torch.zeros_like(risk))
 
@@ -116,7 +116,7 @@ def ranking_terms(risk: Tensor, times: Tensor, events: Tensor) -> Tensor:
     """A smooth surrogate of 1 - C, one term per patient: log2(1 + exp(risk_j - risk_i)) averaged over the patients j
     who outlive the event of i (Raykar et al. 2007, NIPS 20, equation 7); 1 where risks are equal, lower is better.
 
-    risk, times, events (b,) -> (b,); 0 for a patient that orders no pair.
+    risk, times, events (b,) -> (b,); 0 for a patient without a comparable pair.
     """
     ordered = events[:, None] & ((times[None, :] > times[:, None]) | ((times[None, :] == times[:, None]) & ~events))
     pairs = functional.softplus(risk[None, :] - risk[:, None]) / torch.log(torch.tensor(2.0, dtype=risk.dtype))

@@ -1,4 +1,4 @@
-"""The loss of a step, one term per patient, also where the step is split and the loss compares patients."""
+"""The loss of a step, one term per patient; also for split steps and for losses that compare patients."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -70,8 +70,8 @@ class Objective:
     def pair_terms(self, risk: Tensor, bags: Sequence[PatientBag], memory: Mapping[str, tuple[float, float]]) -> Tensor:
         """Terms (b,) of the loss that compares `bags`, whose risks are (b,), with one another and with the memory.
 
-        memory: {patient_id: (risk, months)} of patients of former steps, as constants. They are at risk while they
-        were followed; their own events were counted in their own step, so here they count as censored.
+        memory: {patient_id: (risk, months)} of patients of previous steps, as constants. They are at risk until
+        the end of their follow-up; their events were counted in their own step, so they count as censored.
         """
         current = {bag.patient_id for bag in bags}
         old = [pair for patient, pair in memory.items() if patient not in current]
@@ -85,9 +85,9 @@ class Objective:
     def pair_surrogate(
         self, risk: Tensor, bags: Sequence[PatientBag], memory: Mapping[str, tuple[float, float]]
     ) -> tuple[Tensor, Tensor]:
-        """Terms (b,) of all patients of a step, and the gradient (b,) of their sum along each risk.
+        """Terms (b,) of all patients of a step, and the gradient (b,) of their sum with respect to each risk.
 
-        With both, a part of the step yields its share of the exact gradient without the other patients in memory:
+        Both together give the share of a part in the exact gradient without the other patients in memory:
         term + slope · (risk - risk as a constant) has the term's value and the sum's gradient.
         """
         constant = risk.detach().clone().requires_grad_()

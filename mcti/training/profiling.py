@@ -9,7 +9,7 @@ import torch
 from mcti import storage
 
 _STEPS = 5
-"""Enough for a pattern; a trace of a whole run would have gigabytes."""
+"""Number of traced steps; a trace of a whole run would have gigabytes."""
 
 
 @contextmanager

@@ -1,9 +1,9 @@
 """Recalibration of survival curves by patients of the training part whom the predicting model was not trained on.
 
-The curves of a network are overconfident where it overfits, and its own training patients cannot show that. So the
+The curves of an overfitted network are overconfident, which its own training patients cannot show. Therefore the
 training part is split into inner folds. A model is trained without each inner fold and predicts it. Two numbers are
-fitted on these predictions: a level (by how much the predicted hazards are too high or too low) and a slope (by how
-much the predictions of different patients are too far apart). The model of the whole training part keeps its risks,
+fitted on these predictions: a level (the factor by which the predicted hazards are too high or too low) and a slope
+(the factor by which differences between patients are too large). The model of the whole training part keeps its risks,
 and its curves are transformed with the two numbers (Fitted.recalibration).
 """
 
@@ -41,7 +41,7 @@ def fit_by_inner_models(
     key: tuple[int | str, ...],
     train: Callable[[list[PatientBag], int], TrainedModel],
 ) -> Recalibration:
-    """Level and slope of a training part `bags` whose model has these `edges`.
+    """Level and slope of a training part `bags` whose model has bins with these `edges` in months.
 
     train  fits the model without inner fold k on the patients of its first argument alone
     """
@@ -77,7 +77,7 @@ def fit(held_out: HeldOutCurves, edges: Sequence[float]) -> Recalibration:
     With constant hazard inside a bin the likelihood of survival times is that of a Poisson count whose expectation is
     the exposed part of the bin's hazard (Holford 1980, Biometrics 36:299-305); the regression on predicted hazards is
     that of Crowson, Atkinson and Therneau 2016 (Stat. Methods Med. Res. 25:1692-1706):
-    log E = intercept + centre_j + slope (log h_ij - centre_j) + log exposed_ij.
+    log E = intercept + centre_j + slope (log h_ij - centre_j) + log exposed_ij; edges in months.
     A negative slope would reverse the ranking: then the slope is 0, and all patients get the mean curve.
     """
     logs = hazard_increments(held_out.survival).log()

@@ -26,7 +26,7 @@ from mcti.training.objective import TERMS, Objective, PairTerms
 from mcti.training.state import State
 
 _LEAST_SCALE = 2.0**-10
-"""Of the loss in fp16: a gradient that overflows at this scale does not overflow because of it."""
+"""Smallest loss scale in fp16: a gradient that overflows at this scale has another cause."""
 
 
 class OutOfMemory(UserWarning):
@@ -94,7 +94,7 @@ class Run:
         state.net.train()
         try:
             parts, risks = self._gradients(chosen, epoch)
-        except DataError as error:  # the couplings refuse costs that are not finite
+        except DataError as error:  # the solvers reject costs that are not finite
             raise self._diverged(error.what, chosen, last_checkpoint) from error
         state.scaler.unscale_(state.optimizer)
         self._guard(parts["loss"], chosen, last_checkpoint)
@@ -116,12 +116,15 @@ class Run:
         return len(chosen)
 
     def check_weights(self, last_checkpoint: str) -> None:
-        """Raise Diverged where the last update made a weight that is not finite: no later loss would reveal it."""
+        """Check the weights after the last update, since no later loss would reveal a value that is not finite.
+
+        Raises Diverged when a weight is not finite
+        """
         if not all(bool(weight.isfinite().all()) for weight in self.state.kept().parameters()):
             raise self._diverged("a weight is not finite after the last step", [], last_checkpoint)
 
     def _gradients(self, chosen: list[PatientBag], epoch: int) -> tuple[dict[str, float], list[float]]:
-        """As `_accumulate`; a GPU out of memory leads to one retry with half the patches of the longest bag."""
+        """`_accumulate`, repeated once with half the patches of the longest bag if the GPU is out of memory."""
         try:
             return self._accumulate(chosen, epoch)
         except torch.OutOfMemoryError as error:
@@ -149,10 +152,10 @@ class Run:
     def _accumulate(self, chosen: list[PatientBag], epoch: int) -> tuple[dict[str, float], list[float]]:
         """Gradients of the mean loss over `chosen`, a few patients in memory at once; losses and risks as numbers."""
         self.state.optimizer.zero_grad(set_to_none=True)
-        mine = self.ranks.share(range(len(chosen)))
+        own_positions = self.ranks.share(range(len(chosen)))
         size = self.params.micro_patients or len(chosen)
-        parts = [mine[start : start + size] for start in range(0, len(mine), size)]
-        whole = len(mine) == len(chosen) and len(parts) == 1
+        parts = [own_positions[start : start + size] for start in range(0, len(own_positions), size)]
+        whole = len(own_positions) == len(chosen) and len(parts) == 1
         pairs = None if whole or not self.objective.compares else self._pairs(chosen, parts, epoch)
         sums = dict.fromkeys(TERMS, 0.0)
         risks: dict[int, float] = {}
@@ -189,19 +192,19 @@ class Run:
 
         An additional forward pass, without gradient and with the same random choices, yields the risks.
         """
-        mine: dict[int, float] = {}
+        own_risks: dict[int, float] = {}
         with torch.no_grad():
             for rows in parts:
-                # The risks do not depend on the pairs, so zeros serve.
+                # The risks do not depend on the pairs, so zeros are used.
                 zeros = torch.zeros(2, len(chosen), device=self.device)
                 terms = self._terms(chosen, rows, epoch, (zeros[0], zeros[1]))
-                mine |= dict(zip(rows, terms["risk"].tolist(), strict=True))
-        risks = torch.tensor(self.ranks.gather(mine, len(chosen)), device=self.device)
+                own_risks |= dict(zip(rows, terms["risk"].tolist(), strict=True))
+        risks = torch.tensor(self.ranks.gather(own_risks, len(chosen)), device=self.device)
         memory = {name: (risk, months) for name, (risk, months) in self.state.memory.items()}
         return self.objective.pair_surrogate(risks, chosen, memory)
 
     def _validation_loss(self) -> float:
-        """Mean likelihood term of the patients held out, whole bags, with the weights that are the result so far."""
+        """Mean likelihood term of the patients held out, whole bags, with the current result weights."""
         net, total = self.state.net, 0.0
         last = {name: value.clone() for name, value in net.state_dict().items()}
         net.load_state_dict(self.state.current())
@@ -213,7 +216,7 @@ class Run:
                 batch = batch.to(self.device)
                 total += float(self.objective.likelihood(self.objective.forward(net, batch).hazard_logits, batch))
         net.load_state_dict(last)
-        # All processes use the number of the first: they must stop at the same epoch.
+        # All processes use the value of the first, so that they stop at the same epoch.
         return self.ranks.add({"loss": total / len(self.task.validation) if self.ranks.first else 0.0})["loss"]
 
     def _hide(self, batch: Batch, epoch: int) -> Batch:
@@ -233,7 +236,7 @@ class Run:
         """Stop at a loss that is not finite or far too large, before it reaches the weights or a checkpoint."""
         limit = max(100.0, 20.0 * self.state.first_loss)
         grads = [p.grad for p in self.state.net.parameters() if p.grad is not None]
-        # In fp16 an overflow skips the step and halves the loss scale; at the smallest scale the cause is another one.
+        # In fp16 an overflow skips the step and halves the loss scale; at the smallest scale there is another cause.
         fp16 = self.state.scaler.is_enabled() and self.state.scaler.get_scale() > _LEAST_SCALE
         finite = fp16 or all(bool(grad.isfinite().all()) for grad in grads)
         if math.isfinite(loss) and loss <= limit and finite:
@@ -255,7 +258,7 @@ class Run:
 
 
 def learning_rate(step: int, steps: int, params: TrainParams) -> float:
-    """Linear warm-up over `warmup_share` of the steps, then a half cosine to zero; step counts from 0."""
+    """Learning rate at a step (from 0): linear warm-up over the share `warmup_share`, then a half cosine to zero."""
     warm = max(1, round(params.warmup_share * steps))
     if step < warm:
         return params.learning_rate * (step + 1) / warm
@@ -263,7 +266,7 @@ def learning_rate(step: int, steps: int, params: TrainParams) -> float:
 
 
 def _seed_everything(key: tuple[int | str, ...]) -> None:
-    """Weights and dropout draw from torch's own generator; numpy and random are never used in training."""
+    """Seed the generator of torch, the only one in training: weights and dropout use it, numpy and random do not."""
     torch.manual_seed(seeded_generator(*key).initial_seed())
 
 

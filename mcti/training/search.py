@@ -1,8 +1,8 @@
 """Search of the training settings: Optuna over inner folds, resumable, with the same trials for any number of workers.
 
-Trials run in generations of fixed size and inner folds in rounds: every score of a round is available before a trial
-is pruned. The sampler is seeded by the number of the trial, so neither an interruption nor another machine changes a
-draw.
+Trials run in generations of fixed size and inner folds in rounds: all scores of a round are available before a trial
+is pruned. The sampler is seeded by the number of the trial, so neither an interruption nor another machine changes the
+sampled settings.
 """
 
 import logging
@@ -35,13 +35,13 @@ class Trial:
 
     @property
     def mean(self) -> float:
-        """Mean score over the scored inner folds."""
+        """Mean score over the scored inner folds, in the unit of the score; NaN without any."""
         return sum(self.scores.values()) / len(self.scores) if self.scores else float("nan")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is searched, and how long.
+    """Search space and limits of a search.
 
     space     setting -> [low, high] (log scale) or three and more choices
     start     settings of the first trial, where they are in the space
@@ -64,7 +64,10 @@ class Plan:
 
 
 def check_space(space: Space) -> None:
-    """Refuse a setting that cannot be drawn: fewer than two values, a range that is not 0 < low < high."""
+    """Check that each setting of the search space can be sampled.
+
+    Raises UsageError when a setting has fewer than two different values, or a range is not 0 < low < high
+    """
     for name, values in space.items():
         if len(values) < 2 or len(set(values)) < len(values):
             hint = "give [low, high] or three and more choices"
@@ -77,7 +80,7 @@ def check_space(space: Space) -> None:
 def optimise(
     plan: Plan, storage: str, study_name: str, evaluate: Evaluate, progress: Callable[[list[Trial]], None]
 ) -> list[Trial]:
-    """Run the trials that the study still lacks, and return all of them in order.
+    """Run the missing trials of the study, and return all trials in order.
 
     storage     Optuna storage URL; study_name: an existing study of this name is resumed, unfinished trials included
     evaluate    scores a whole round at once
@@ -117,7 +120,10 @@ def log_resumed(trials: Sequence[Trial], plan: Plan) -> None:
 
 
 def check_complete(trials: Sequence[Trial]) -> None:
-    """Raise a DataError that names the learning rates where no trial could be trained to its end."""
+    """Check that at least one trial is complete.
+
+    Raises DataError, with the tried learning rates, when no trial could be trained to its end
+    """
     if any(trial.state == "complete" for trial in trials):
         return
     rates = sorted({float(t.settings["learning_rate"]) for t in trials if "learning_rate" in t.settings})
@@ -125,7 +131,7 @@ def check_complete(trials: Sequence[Trial]) -> None:
     tried = f", learning_rate {', '.join(f'{rate:.3g}' for rate in rates)}" if rates else ""
     key = "the learning_rate of search.space" if rates else "train.learning_rate"
     what = f"no trial could be trained to its end ({failed} of {len(trials)} diverged{tried})"
-    raise DataError(what, "the search", f"lower {key}, or look at the data")
+    raise DataError(what, "the search", f"lower {key}, or check the data")
 
 
 def best(trials: Sequence[Trial]) -> Trial:
@@ -137,7 +143,7 @@ def best(trials: Sequence[Trial]) -> Trial:
 def importance(trials: Sequence[Trial], space: Space, seed: int) -> dict[str, float]:
     """Share of the score's variance that each setting explains, by fANOVA (Hutter et al. 2014, ICML); sums to 1.
 
-    Zeros where fewer than four trials are complete or all scores are equal: no share can be estimated then.
+    Zeros where fewer than four trials are complete or all scores are equal: then no share can be estimated.
     """
     complete = [trial for trial in trials if trial.state == "complete"]
     if len(complete) < 4 or len({trial.mean for trial in complete}) < 2:
@@ -157,7 +163,7 @@ def importance(trials: Sequence[Trial], space: Space, seed: int) -> dict[str, fl
 
 
 def _round(study: "_Study", generation: Sequence[Trial], inner: int, evaluate: Evaluate) -> None:
-    """Score one inner fold of every trial still running; what an earlier process stored is not trained again."""
+    """Score one inner fold of every running trial, without scores that an earlier process has stored."""
     unscored = [trial for trial in generation if trial.state == "running" and inner not in trial.scores]
     scores = evaluate([(trial.settings, inner) for trial in unscored])
     for trial, score in zip(unscored, scores, strict=True):
@@ -207,7 +213,7 @@ class _Study:
         trial.scores[inner] = score
 
     def decide(self, trial: Trial) -> None:
-        """Prune a trial that is worse than the best of the former generations; never at its last fold."""
+        """Prune a trial that is worse than the best of the previous generations; never at its last fold."""
         behind = trial.state == "running" and len(trial.scores) < self.plan.folds
         if behind and self._live(trial.number).should_prune():
             self.study.tell(trial.number, state=self.optuna.trial.TrialState.PRUNED)
@@ -224,7 +230,7 @@ class _Study:
         return read_trials(self.study)
 
     def _draw(self, number: int) -> None:
-        """Choose the settings of a trial; stored ones do not change."""
+        """Sample the settings of a trial; stored settings do not change."""
         self._seed(number)
         draw(self._live(number), self.plan.space)
 
@@ -265,7 +271,7 @@ def sampler(plan: Plan, number: int) -> Any:
 
 
 def draw(trial: Any, space: Space) -> None:
-    """Choose a live trial's settings; settings that it already has do not change."""
+    """Sample the settings of a running trial; stored settings do not change."""
     for name, values in space.items():
         _suggest(trial, name, values)
 

@@ -1,7 +1,7 @@
-"""A study in PostgreSQL that several processes work on at once: each trial runs once, a lost trial is retried once.
+"""A study in PostgreSQL for several concurrent processes: each trial runs once, a lost trial is retried once.
 
 In search.py the trials run in rounds and do not depend on the number of workers. Here each worker takes the next trial
-when it is free, so which settings are tried depends on the order in which the workers finish; nothing else does. When
+when it is free, so the tried settings, and nothing else, depend on the order in which the workers finish. When
 PostgreSQL is unavailable, each operation is repeated, with growing pauses, until the server answers.
 
 Why not `Study.optimize` with Optuna's own heartbeat thread: docs/decisions/0004-shared-study.md.
@@ -22,7 +22,7 @@ from mcti.waiting import call_periodically, log_while_waiting
 T = TypeVar("T")
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds between two tries to reach the server
 _POLL = 1.0  # seconds between two queries for trials that other workers are running
-_LOCK_TIMEOUT = "60s"  # a stalled worker keeps its lock: that is an error, not a long wait
+_LOCK_TIMEOUT = "60s"  # a stalled worker holds its lock: after this time it is an error
 _TABLES_LOCK = 7151  # key of the lock under which Optuna creates its tables
 _CONNECTION = {
     "connect_timeout": 10,
@@ -68,7 +68,7 @@ class SharedStudy:
     ) -> None:
         """Run trials until the study has all of them; return when the trials of the other workers have ended, too.
 
-        score   of a trial at an inner fold, NaN where training diverged
+        score   C-index of a trial at an inner fold, between 0 and 1; NaN where training diverged
         on_end  called with each trial that ends in this worker
         stop    called between two folds; true returns the trial to the study and ends the worker
 

@@ -1,4 +1,4 @@
-"""The state of a training run: what a step reads and changes, and its conversion to and from a checkpoint."""
+"""The state of a training run, and its conversion to and from a checkpoint."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from mcti.params import TrainParams
 from mcti.training.checkpoints import Checkpoint
 
 _FIRST_SCALE = 256.0
-"""Of the loss in fp16. torch starts at 65536, and each overflow until the scale fits costs a step."""
+"""Initial loss scale in fp16. The default of torch is 65536, and each overflow until the scale fits loses a step."""
 
 
 class State:
@@ -38,11 +38,14 @@ class State:
         self.patients = 0
         self.history: list[dict[str, float]] = []
         self.average = {}
-        if params.ema:  # in float32, also of bf16 weights, whose digits a small step does not reach
+        if params.ema:  # float32 also for bf16 weights, whose precision is too low for small updates
             self.average = {name: _single(value).clone() for name, value in net.state_dict().items()}
 
     def update(self, parts: Mapping[str, float], patients: int) -> None:
-        """Move the weights along the gradients and count the step; `parts` are means over `patients`."""
+        """Update the weights and count the step.
+
+        parts  scalar parts of the loss, means over `patients`
+        """
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self._follow()
@@ -53,13 +56,13 @@ class State:
             self.sums[name] = self.sums.get(name, 0.0) + value * patients
 
     def close_epoch(self, epoch: int, rate: float) -> None:
-        """Turn the sums into a row of the history."""
+        """Convert the sums of the epoch to a row of the history."""
         means = {name: value / self.patients for name, value in self.sums.items()}
         self.history.append({"epoch": float(epoch + 1), **means, "learning_rate": rate})
         self.sums, self.patients = {}, 0
 
     def record_validation(self, loss: float) -> None:
-        """Record the inner validation loss of the closed epoch; the weights are kept where it is the lowest so far."""
+        """Record the inner validation loss (scalar) of the last epoch; store the weights if it is the lowest so far."""
         self.history[-1]["validation"] = loss
         if not self.best or loss < self.best["loss"]:
             self.best = {"loss": loss, "epoch": self.history[-1]["epoch"], "stale": 0.0}
@@ -68,14 +71,17 @@ class State:
             self.best["stale"] += 1
 
     def store_risks(self, risks: Mapping[str, tuple[float, float]], most: int) -> None:
-        """Keep the last `most` patients of former steps, each with the latest risk."""
+        """Store the last `most` patients of previous steps, each with its latest (risk, month), no unit and months."""
         for patient, pair in risks.items():
             self.memory.pop(patient, None)
             self.memory[patient] = list(pair)
         self.memory = dict(list(self.memory.items())[-most:]) if most else {}
 
     def current(self) -> dict[str, Tensor]:
-        """The weights that are the result where there are no best ones: the last, or their running average."""
+        """The last weights, or their running average, by name and in the shape of the network's parameters.
+
+        They are the result of training without a validation part.
+        """
         return self.average or self.net.state_dict()
 
     def kept(self) -> MCTI | Comparator:
@@ -138,7 +144,7 @@ _PLAIN = ("first_loss", "last_loss", "sums", "patients", "history", "bag_cap", "
 
 
 def _single(value: Tensor) -> Tensor:
-    """bf16 as float32; anything else as it is."""
+    """bf16 as float32; other types unchanged."""
     return value.float() if value.dtype == torch.bfloat16 else value
 
 

@@ -1,7 +1,7 @@
-"""Jobs on the available cores, in this process or in spawned ones, with the same results either way.
+"""Jobs on the available cores, with the same results in this process and in spawned processes.
 
-A job is a picklable value and its function a module-level one. Workers report progress, stop at a step on request, and
-end with their parent: no process of a killed run writes into the folder of the next one.
+A job is a picklable value, and its function is defined at module level. Workers report progress, stop at a step on
+request, and end with their parent, so that no process of a killed run writes into the folder of the next run.
 """
 
 import multiprocessing
@@ -31,7 +31,7 @@ class Channel(Protocol):
     """The connection of a job to the process that runs it."""
 
     def progress(self, done: float, total: float, unit: str, detail: str = "", restored: float = 0, /) -> None:
-        """Report that `done` of `total` items of this job are finished; see Progress."""
+        """Report that `done` of `total` items (unit: `unit`) of this job are finished; see Progress."""
 
     def stop(self) -> bool:
         """Whether the job should save its state and raise Paused."""
@@ -59,7 +59,7 @@ class _TotalProgress:
             self.progress(sum(self.done.values()), whole, unit, detail, sum(self.restored.values()))
 
     def finish(self, job: int) -> None:
-        """The job has ended; a job without any report had its result already and is no remaining work."""
+        """The job has ended; a job without any report had a stored result and is not counted as work."""
         if job not in self.totals:
             self.done[job] = self.totals[job] = self.restored[job] = 0
 

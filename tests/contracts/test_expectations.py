@@ -159,7 +159,7 @@ def without_followup(count):
 
 
 def shared(what):
-    return lambda data, rng: replace(data, twins=[("P-0003", "P-0007", what)] if what else [])
+    return lambda data, rng: replace(data, shared_pairs=[("P-0003", "P-0007", what)] if what else [])
 
 
 MUTATIONS = [

@@ -99,9 +99,9 @@ def test_d_calibration_equals_the_values_worked_out_for_two_patients():
 
 def test_equal_predictions_have_an_intercept_and_no_slope():
     outcomes, _ = _simulate(300)
-    alike = np.full(len(outcomes.patient), 0.5)
-    assert np.isnan(_value(calibration.recalibration(outcomes, alike, 36.0, "slope"), outcomes))
-    assert np.isfinite(_value(calibration.recalibration(outcomes, alike, 36.0, "intercept"), outcomes))
+    constant = np.full(len(outcomes.patient), 0.5)
+    assert np.isnan(_value(calibration.recalibration(outcomes, constant, 36.0, "slope"), outcomes))
+    assert np.isfinite(_value(calibration.recalibration(outcomes, constant, 36.0, "intercept"), outcomes))
 
 
 def test_a_group_not_followed_up_to_the_horizon_has_no_observed_probability():

@@ -76,7 +76,7 @@ def test_uninformative_risks_and_overestimated_survival_both_raise_an_alarm():
     assert "event probability at 36 months" in rosy.alarms[0]
 
 
-def test_few_events_are_not_assessed_and_c_is_reported_from_five_events_on():
+def test_below_ten_events_nothing_is_assessed_and_c_is_reported_from_five_events_on():
     event, time, x, survival = patients(np.random.default_rng(3), count=40)
     for events in (0, 4, 5, 9):
         shown = event & (np.cumsum(event) <= events)

@@ -48,7 +48,7 @@ def test_c_agrees_with_scikit_survival_and_lifelines_ties_included(seed):
     risk = np.round(patients["x"].to_numpy(), 1)
     ours = metrics.harrell_c(event, time, risk)
     assert ours == pytest.approx(concordance_index_censored(event, time, risk)[0], abs=EXACT)
-    assert ours == pytest.approx(concordance_index(time, -risk, event), abs=EXACT)  # lifelines wants -risk
+    assert ours == pytest.approx(concordance_index(time, -risk, event), abs=EXACT)  # lifelines expects -risk
 
 
 def test_c_of_folds_is_the_pair_weighted_mean_of_their_c(tied):

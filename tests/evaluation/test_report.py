@@ -31,7 +31,7 @@ def make_scores(low: float, high: float, events: tuple[int, ...] = (12, 15)) -> 
 
 def page(scores: Scores, name: str = "c", notice: str = "") -> str:
     facts = report.CohortSummary(name, notice, "OS", 80, 27, 50.0, "12 genes", {"ingest": {"no slide": 2}})
-    return report.render(facts, scores, [], PARAMS, {"linear_all": "no slide features were given"})
+    return report.render(facts, scores, [], PARAMS, {"linear_all": "no slide features were passed"})
 
 
 @pytest.mark.parametrize(
@@ -42,12 +42,12 @@ def test_the_verdict_follows_the_interval_in_both_directions(ends, verdict):
     assert verdict in page(make_scores(*ends))
 
 
-def test_folds_without_events_few_events_and_unusable_horizons_are_reported():
+def test_folds_without_enough_events_and_unusable_horizons_are_reported():
     text = page(make_scores(-0.1, 0.1, events=(0, 4)))
     assert "1 test fold(s) have no event" in text
     assert "Only 4 events: no conclusion is possible" in text
     assert "Months 600 cannot be scored" in text
-    assert "Cox: clinical + genes + slides was left out: no slide features were given" in text
+    assert "Cox: clinical + genes + slides was left out: no slide features were passed" in text
 
 
 def test_text_of_the_cohort_is_escaped():

@@ -63,7 +63,7 @@ def finished_study(tmp_path_factory):
     table = write_cohort(root)
     stopped = study(root, "--minutes", "1e-9")
     assert stopped.returncode != 0
-    assert "linear_all is not whole" in stopped.stderr, "no table without the reference model"
+    assert "linear_all is not complete" in stopped.stderr, "no table without the reference model"
     done = study(root)
     assert done.returncode == 0, done.stderr
     return root, table

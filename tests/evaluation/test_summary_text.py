@@ -23,8 +23,8 @@ def test_a_share_has_two_significant_digits_below_one_percent(share, text):
 
 
 def test_skipped_baselines_have_their_display_name_in_the_warnings():
-    warnings = summary_text.warnings(make_scores(-0.1, 0.1), {"linear_all": "no slide features were given"})
-    assert "Baseline Cox: clinical + genes + slides was left out: no slide features were given." in warnings
+    warnings = summary_text.warnings(make_scores(-0.1, 0.1), {"linear_all": "no slide features were passed"})
+    assert "Baseline Cox: clinical + genes + slides was left out: no slide features were passed." in warnings
 
 
 def test_without_a_horizon_there_is_no_calibration_text():

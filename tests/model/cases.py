@@ -1,4 +1,4 @@
-"""Small networks and batches that the tests of this room share."""
+"""Small networks and batches that the tests of this package share."""
 
 import torch
 from torch import Tensor

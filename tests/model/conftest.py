@@ -1,4 +1,4 @@
-"""POT looks for every array library it knows at its first call, for twenty seconds; these tests hand it NumPy only."""
+"""POT imports every supported array library at its first call, which takes twenty seconds; these tests use NumPy."""
 
 import os
 

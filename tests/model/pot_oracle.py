@@ -64,7 +64,7 @@ def _one(
     table = cost.numpy()
     stop = {"stopThr": tolerance, "numItermax": max_iterations, "log": True}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # not converged: the plan's error says so
+        warnings.simplefilter("ignore")  # not converged: the plan's error reports it
         if problem == "exact":
             masses = (torch.full((size,), 1 / size, dtype=torch.float64).numpy() for size in cost.shape)
             # From zero up: ot.emd 0.9.7 moves nothing where a lone cost is negative; a constant changes no plan.

@@ -135,7 +135,7 @@ def shapes(**sizes: int) -> dict[str, tuple[int, ...]]:
 
 
 def state(seed: int = 0, **sizes: int) -> dict[str, Tensor]:
-    """Random tensors under the reference's names; second names share theirs, the largest unused one takes no memory."""
+    """Random tensors under the reference's names; aliases share theirs, the largest unused tensor takes no memory."""
     generator = torch.Generator().manual_seed(seed)
     tensors: dict[str, Tensor] = {}
     for key, shape in shapes(**{**SMALL, **sizes}).items():

@@ -1,4 +1,4 @@
-"""What a risk consists of: completeness, planted inputs, and the network left as it was."""
+"""Attribution of a risk: completeness, planted inputs, and the unchanged network."""
 
 import dataclasses
 
@@ -20,7 +20,7 @@ ARCHITECTURES = {
     "no skip": {"linear_skip": False},
     "clinical": {"covariates": ["age"]},
 }
-"""Of the network; beside all but the first stands the Cox model that `train` fits by default."""
+"""Configurations of the network; all but the first include the Cox model that `train` fits by default."""
 
 
 def trained(patients=16, **changes):

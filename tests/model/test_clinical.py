@@ -51,7 +51,7 @@ def test_a_padded_batch_gives_the_numbers_of_the_patients_one_by_one():
 def test_gradient_is_that_of_finite_differences():
     net = ClinicalToken(config(covariates=NAMES)).double()
     rows = torch.tensor([[0.5, -1.0], [0.2, 1.0]], dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda given: net(given)[0], (rows,))
+    assert torch.autograd.gradcheck(lambda covariates: net(covariates)[0], (rows,))
 
 
 def test_without_the_flag_there_is_no_token_and_no_parameter():
@@ -60,10 +60,10 @@ def test_without_the_flag_there_is_no_token_and_no_parameter():
     assert config(covariates=NAMES).length == config().length + 1
 
 
-@pytest.mark.parametrize(("names", "given"), [(NAMES, None), (NAMES, torch.zeros(2, 3)), ((), torch.zeros(2, 2))])
-def test_covariates_of_another_number_are_refused(names, given):
+@pytest.mark.parametrize(("names", "covariates"), [(NAMES, None), (NAMES, torch.zeros(2, 3)), ((), torch.zeros(2, 2))])
+def test_covariates_of_another_number_are_refused(names, covariates):
     with pytest.raises(DataError, match="covariates of shape"):
-        network(config(covariates=names))(*batch([4, 4]), covariates=given)
+        network(config(covariates=names))(*batch([4, 4]), covariates=covariates)
 
 
 def model() -> TrainedModel:
@@ -80,10 +80,10 @@ def test_a_trained_model_reads_them_by_name_standardised_as_in_training():
     standard = torch.tensor([[1.5, 1.0]])
     with torch.no_grad():
         expected = trained.net(patches, mask, genes, covariates=standard).risk.item()
-    given = {"stage": 2.0, "is_female": 1.0, "age": 75.0}
-    assert trained.predict(patches[0], genes[0], (12,), given)["risk"] == pytest.approx(expected, rel=1e-6)
-    gap = trained.predict(patches[0], genes[0], (12,), given | {"age": None})
-    assert gap == trained.predict(patches[0], genes[0], (12,), given | {"age": math.nan})
+    patient = {"stage": 2.0, "is_female": 1.0, "age": 75.0}
+    assert trained.predict(patches[0], genes[0], (12,), patient)["risk"] == pytest.approx(expected, rel=1e-6)
+    gap = trained.predict(patches[0], genes[0], (12,), patient | {"age": None})
+    assert gap == trained.predict(patches[0], genes[0], (12,), patient | {"age": math.nan})
     assert gap["risk"] != pytest.approx(expected, rel=1e-9)
 
 

@@ -1,4 +1,4 @@
-"""The networks of the comparison: same signature, no padding seen, learnable, and their formulas by hand."""
+"""The comparators: one signature, no effect of padding, gradients for every weight, outputs equal to the formulas."""
 
 import dataclasses
 import math

@@ -21,5 +21,5 @@ def test_folds_are_compared_with_the_first_one_that_has_settings():
     spec = {"params": {"seed": 1}}
     compatibility.check_folds({"fold_0": {}, "fold_1": spec, "fold_2": spec})
     compatibility.check_folds({})
-    with pytest.raises(DataError, match=r"train\.seed is 2 here and 1 in the first in fold_3"):
+    with pytest.raises(DataError, match=r"train\.seed is 2 instead of 1 in fold_3"):
         compatibility.check_folds({"fold_1": spec, "fold_3": {"params": {"seed": 2}}})

@@ -1,4 +1,4 @@
-"""The Cox model beside the network: what it reads, and how the two are joined."""
+"""The Cox model next to the network: its inputs, and the combination of the two outputs."""
 
 import dataclasses
 
@@ -29,7 +29,7 @@ def test_the_score_is_the_sum_of_its_parts_for_each_patient_alone():
         known = [0.0 if value != value else float(value) for value in covariates[row]]
         gone = [float(value != value) for value in covariates[row]]
         rows = patches[row, :size].numpy()
-        wanted = float(rows.mean(0) @ path.features.numpy() + rows.std(0) @ path.spreads.numpy() - path.usual)
+        wanted = float(rows.mean(0) @ path.features.numpy() + rows.std(0) @ path.spreads.numpy() - path.spread_offset)
         wanted += float(genes[row] @ path.genes)
         wanted += sum(v * float(c) for v, c in zip([*known, *gone], path.covariates, strict=True))
         assert abs(float(scores[row]) - wanted) < 1e-5
@@ -54,7 +54,7 @@ def test_the_parts_of_the_tiles_add_up_to_what_the_slides_say(block):
 
 def test_a_single_tile_has_no_spread():
     path, (patches, mask, genes) = filled(0.5), batch([1])
-    wanted = patches[0, 0] @ path.features - path.usual
+    wanted = patches[0, 0] @ path.features - path.spread_offset
     torch.testing.assert_close(path.scores(patches, mask, 0 * genes, None, None, None)[0], wanted)
     torch.testing.assert_close(path.tiles(patches[0])[0], wanted)
 

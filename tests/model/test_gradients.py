@@ -1,4 +1,4 @@
-"""Gradients of every module of the room against finite differences, in float64: by its inputs and by its weights.
+"""Gradients of every module of the package against finite differences, in float64: by its inputs and by its weights.
 
 Oracle: torch.autograd.gradcheck. The couplings of the guided attention are exact assignments, which are constant around
 almost every point.
@@ -112,14 +112,14 @@ def absent_inputs(module, rows, genes):
     return filled, genes
 
 
-def beside():
+def weighted_cox_branch():
     branch = CoxBranch(TINY)
     branch.cox_weight.fill_(0.3)
     return branch
 
 
 PAST = (draw(2, FEATURES, seed=1), draw(2, FEATURES, seed=4), draw(2, 2, WIDTH, seed=2), draw(2, 2, seed=3))
-"""What goes past the U-Net: mean patch, focus, gene tokens, covariates."""
+"""Inputs of the head that bypass the U-Net: mean patch, focus, gene tokens, covariates."""
 WHOLE = (draw(2, 4, FEATURES), draw(2, 3, seed=1), draw(2, 1, seed=2))
 COMPARATOR = config("mcat", features=FEATURES, genes=GENES, width=WIDTH, critical=3, tokens=2, gene_width=3,
               missing=True,
@@ -138,14 +138,14 @@ CASES = {
     EncoderStage: (lambda: EncoderStage(1, TINY), staged, (streams(1), streams(2, 1))),
     Bottleneck: (lambda: Bottleneck(1, TINY), staged, (streams(1), streams(2, 1))),
     DecoderStage: (lambda: DecoderStage(1, TINY, last=False), staged, (streams(1), streams(1, 1), streams(2, 2))),
-    TaskUNet: (lambda: TaskUNet(TINY), lambda net, *given: net(*given, HERE)[0], (streams(1), streams(2, 1))),
+    TaskUNet: (lambda: TaskUNet(TINY), lambda net, *inputs: net(*inputs, HERE)[0], (streams(1), streams(2, 1))),
     PathologyBranch: (lambda: PathologyBranch(TINY), branch, (draw(2, 4, FEATURES),)),
     QueryNet: (lambda: QueryNet(FEATURES, 3), straight, (draw(2, FEATURES),)),
     PatchAttention: (lambda: PatchAttention(WIDTH, 3), masked, (draw(2, 3, WIDTH),)),
     DenseGenes: (lambda: DenseGenes(TINY), first, (draw(2, 3),)),
     GroupedGenes: (lambda: GroupedGenes(TINY), straight, (draw(2, 3),)),
-    CoxBranch: (beside, lambda net, x: net(x, x[:, 0]), (draw(2, 4),)),
-    Axes: (lambda: Axes(config(**SIZES, gene_axes=2, feature_axes=2)), lambda net, *given: net(*given),
+    CoxBranch: (weighted_cox_branch, lambda net, x: net(x, x[:, 0]), (draw(2, 4),)),
+    Axes: (lambda: Axes(config(**SIZES, gene_axes=2, feature_axes=2)), lambda net, *inputs: net(*inputs),
            (draw(2, 4, FEATURES), draw(2, 3))),
     ClinicalToken: (lambda: ClinicalToken(TINY), straight, (draw(2, 1),)),
     Head: (lambda: Head(TINY, 3), headed, (draw(2, WIDTH), *PAST)),
@@ -184,10 +184,10 @@ def test_gradients_by_inputs_and_weights_are_those_of_finite_differences(module_
         nn.init.normal_(weight, std=0.5)
     names = list(weights)
 
-    def answer(*given):
+    def output(*leaves):
         torch.manual_seed(1)  # the same mask at every call, for the modules that draw one
-        values = dict(zip(names, given[len(inputs) :], strict=True))
-        return run(lambda *args, **named: functional_call(module, values, args, named), *given[: len(inputs)])
+        values = dict(zip(names, leaves[len(inputs) :], strict=True))
+        return run(lambda *args, **named: functional_call(module, values, args, named), *leaves[: len(inputs)])
 
     leaves = [value.clone().requires_grad_() for value in (*inputs, *weights.values())]
-    assert gradcheck(answer, leaves, atol=1e-6, rtol=1e-4, fast_mode=True)  # along random directions
+    assert gradcheck(output, leaves, atol=1e-6, rtol=1e-4, fast_mode=True)  # along random directions

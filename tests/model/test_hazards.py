@@ -59,8 +59,8 @@ def test_the_likelihood_is_a_density_whose_integral_is_the_survival():
     _, survival = hazards.hazard_and_survival(logits, "continuous")
 
     def density(month: float) -> float:
-        given = torch.tensor([month], dtype=torch.float64)
-        return math.exp(-piecewise_nll(logits, given, torch.tensor([True]), EDGES, 0.3).item())
+        time = torch.tensor([month], dtype=torch.float64)
+        return math.exp(-piecewise_nll(logits, time, torch.tensor([True]), EDGES, 0.3).item())
 
     for start, end in ((0, 5), (2, 9), (7, 60)):
         mass, _ = quad(density, start, end, points=[edge for edge in EDGES if start < edge < end])
@@ -83,7 +83,7 @@ def test_likelihood_has_the_gradient_of_finite_differences_and_none_that_is_no_n
     logits = torch.randn(6, 3, generator=random, dtype=torch.float64, requires_grad=True)
     times = 45 * torch.rand(6, generator=random, dtype=torch.float64)
     events = torch.tensor([True, False] * 3)
-    assert torch.autograd.gradcheck(lambda given: piecewise_nll(given, times, events, EDGES, 0.3), (logits,))
+    assert torch.autograd.gradcheck(lambda logits: piecewise_nll(logits, times, events, EDGES, 0.3), (logits,))
     far = torch.tensor([[-800.0, 800.0, -800.0], [800.0, -800.0, 0.0]], requires_grad=True)
     terms = piecewise_nll(far, torch.tensor([3.0, 8.0]), torch.tensor([True, True]), EDGES, 0.0)
     terms.sum().backward()

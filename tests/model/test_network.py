@@ -56,18 +56,20 @@ def test_under_every_flag_a_padded_batch_gives_the_numbers_of_the_patients_one_b
     net = network(shape).eval()
     sizes = [shape.critical, 1, 2, shape.critical - 1, shape.critical + 1, 60]
     patches, mask, genes = batch(sizes)
-    given = {}
+    optional = {}
     if shape.covariates:
-        given["covariates"] = torch.randn(len(sizes), len(shape.covariates), generator=torch.Generator().manual_seed(2))
-        given["covariates"][0, 0] = torch.nan
+        optional["covariates"] = torch.randn(
+            len(sizes), len(shape.covariates), generator=torch.Generator().manual_seed(2)
+        )
+        optional["covariates"][0, 0] = torch.nan
     if shape.missing:
         position = torch.arange(len(sizes))
-        given |= {"slides_present": position != 1, "genes_present": position != 0}
+        optional |= {"slides_present": position != 1, "genes_present": position != 0}
     with torch.no_grad():
-        together = fields(net(patches, mask, genes, **given))
+        together = fields(net(patches, mask, genes, **optional))
         for row, size in enumerate(sizes):
             present = slice(row, row + 1)
-            single = {key: value[present] for key, value in given.items()}
+            single = {key: value[present] for key, value in optional.items()}
             alone = fields(net(patches[present, :size], mask[present, :size], genes[present], **single))
             for key, value in alone.items():
                 torch.testing.assert_close(together[key][row], value[0], rtol=1e-5, atol=2e-6, msg=f"{key} of {size}")
@@ -158,7 +160,7 @@ def test_identical_patches_give_finite_outputs_and_gradients(same):
 
 
 def test_every_parameter_learns_from_the_three_losses():
-    """Whatever the loss cannot reach is a dead parameter; the reference carries 1.3 billion of them."""
+    """A parameter without gradient is unused; the reference has 1.3 billion of them."""
     for shape in (config(), config("compact"), small_paper(soft_instance_gate=True)):
         net = network(shape)
         patches, mask, genes = batch([20, 9, 30])
@@ -257,7 +259,7 @@ def test_an_absent_modality_is_refused_where_there_is_no_stand_in():
 
 
 def test_the_gene_cost_takes_each_rows_minimum_and_the_largest_distance():
-    """By hand: rows (1, 3) and (2, 2) less their minimum are (0, 2) and (0, 0); the gene row (5, 6) is (0, 1)."""
+    """Rows (1, 3) and (2, 2) less their minimum are (0, 2) and (0, 0); the gene row (5, 6) is (0, 1)."""
     tokens, genes = torch.tensor([[[1.0, 3.0], [2.0, 2.0]]]), torch.tensor([[[5.0, 6.0], [4.0, 4.0]]])
     torch.testing.assert_close(gene_cost(tokens, genes), torch.tensor([[[0.25, 1.0], [0.25, 0.0]]]))
     assert (gene_cost(torch.zeros(1, 2, 3), torch.zeros(1, 2, 3)) == 0).all()

@@ -47,7 +47,7 @@ def test_the_double_has_the_keys_and_shapes_of_the_published_reference():
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("measure", ["entropy", "kl"])
 def test_the_converted_network_gives_the_references_numbers(seed, measure):
-    """Oracle: tests/model/reference_numpy.py reading the very same state dict in float64; ours runs in float32."""
+    """Oracle: tests/model/reference_numpy.py reading the very same state dict in float64; mcti runs in float32."""
     state = reference_state.state(seed)
     _, net = converted(state, gene_measure=measure)
     patches, genes = patient(seed)
@@ -66,29 +66,29 @@ def test_the_converted_network_gives_the_references_numbers(seed, measure):
     np.testing.assert_allclose(got.survival[0], expected.survival, rtol=1e-4, atol=1e-4)
 
 
-def test_every_key_is_used_or_a_second_name_or_dead_with_a_reason():
+def test_every_key_is_used_an_alias_or_unused_with_a_reason():
     state = reference_state.state()
     converted = reference.translate(state)
-    groups = [set(converted.used), set(converted.second), set(converted.dead)]
+    groups = [set(converted.used), set(converted.second), set(converted.unused)]
     assert set.union(*groups) == set(state)
     assert sum(map(len, groups)) == len(state)
-    assert all(converted.dead.values())
+    assert all(converted.unused.values())
     report = converted.report(state)
     assert report["live_parameters"] == sum(weight.numel() for weight in converted.weights.values())
 
 
 @pytest.mark.parametrize("guides", reference_keys.GUIDES)
-def test_the_dead_are_those_of_the_published_count_and_two_mixes_a_decoder_stage(guides):
+def test_the_unused_keys_are_those_of_the_published_count_and_two_mixes_per_decoder_stage(guides):
     """1,275,356,163 by the key list: fcc, W_q, W_k, W_o, gene_bias, last fusion_net; the maths page adds the mixes."""
     shapes = reference_state.shapes(**reference_state.LARGE, genes=1558)
-    dead = reference.translate(reference_state.state(), guides=guides).dead
-    counted = sum(int(np.prod(shapes[key])) for key in dead)
-    mixes = [key for key, reason in dead.items() if reason == reference_keys.IDLE_MIX]
+    unused = reference.translate(reference_state.state(), guides=guides).unused
+    counted = sum(int(np.prod(shapes[key])) for key in unused)
+    mixes = [key for key, reason in unused.items() if reason == reference_keys.IDLE_MIX]
     assert len(mixes) == 2 * 2 * 2  # two mixes of a weight and a bias, in two stages
     assert sum(int(np.prod(shapes[key])) for key in mixes) == 12
     assert counted == 1_275_356_163 + 12
-    assert "decoder_leyers.1.0.fusion_net.weight" in dead
-    assert "decoder_leyers.0.0.fusion_net.weight" not in dead
+    assert "decoder_leyers.1.0.fusion_net.weight" in unused
+    assert "decoder_leyers.0.0.fusion_net.weight" not in unused
 
 
 def test_the_other_reading_of_the_mixes_takes_the_other_two():
@@ -105,14 +105,14 @@ def test_the_other_reading_of_the_mixes_takes_the_other_two():
         reference.translate(state, guides="fusion_y")
 
 
-def test_every_used_key_reaches_an_output_and_no_dead_one_does():
-    """Moving one number of a live tensor moves an output; the dead are not even looked at."""
+def test_every_used_key_influences_an_output_and_no_unused_key_does():
+    """A change of one value of a used tensor changes an output; unused tensors are not read."""
     state = reference_state.state()
     arrays = {key: value.double().numpy().copy() for key, value in state.items() if "fcc" not in key}
     patches, genes = (part[0].numpy() for part in patient())
     before = reference_numpy.forward(arrays, patches, genes)
     converted = reference.translate(state)
-    for key in converted.dead:
+    for key in converted.unused:
         if "fcc" not in key:
             moved = reference_numpy.forward(arrays | {key: arrays[key] + 1}, patches, genes)
             assert (moved.hazard_logits == before.hazard_logits).all(), key
@@ -137,21 +137,21 @@ def test_a_checkpoint_written_before_zip_archives_is_read_too(tmp_path):
     assert reference.read_state(tmp_path / "old.pt").keys() == reference_state.state().keys()
 
 
-def test_foreign_missing_and_misshapen_keys_are_named(tmp_path):
+def test_unknown_missing_and_misshapen_keys_are_named(tmp_path):
     state = reference_state.state()
-    with pytest.raises(DataError, match=r"foreign key 'encoder_layers.0.0.wrong.weight'"):
+    with pytest.raises(DataError, match=r"unknown key 'encoder_layers.0.0.wrong.weight'"):
         reference.translate(state | {"encoder_layers.0.0.wrong.weight": torch.zeros(1)})
-    with pytest.raises(DataError, match=r"foreign key 'decoder_leyers.0.0.x_AB.layers.2"):
+    with pytest.raises(DataError, match=r"unknown key 'decoder_leyers.0.0.x_AB.layers.2"):
         reference.translate(state | {"decoder_leyers.0.0.x_AB.layers.2.0.norm.weight": torch.zeros(8)})
     key = "bottleneck.cls_TGAB.blocks.1.0.fn.to_k.weight"
     with pytest.raises(DataError, match=f"{key} is missing"):
         reference.translate({name: value for name, value in state.items() if name != key})
     with pytest.raises(DataError, match=key):
         reference.translate(state | {key: torch.zeros(8, 9)})
-    for dead in ("gene_bias", "multi_head.W_o.weight", "decoder_leyers.0.0.fusion_cls.weight"):
-        with pytest.raises(DataError, match=dead):
-            reference.translate(state | {dead: torch.zeros(3, 3)})
-    with pytest.raises(DataError, match="second name"):
+    for unused in ("gene_bias", "multi_head.W_o.weight", "decoder_leyers.0.0.fusion_cls.weight"):
+        with pytest.raises(DataError, match=unused):
+            reference.translate(state | {unused: torch.zeros(3, 3)})
+    with pytest.raises(DataError, match="alias"):
         reference.translate(state | {"WSI_encode.i_classifier.fc.0.bias": torch.full((2,), 9.0)})
     with pytest.raises(DataError, match="7 inputs"):
         reference.translate(state, genes=["A"])
@@ -222,5 +222,5 @@ def test_weights_of_another_precision_become_float32(dtype):
 
 def test_a_checkpoint_of_another_preset_is_refused(tmp_path):
     torch.save(network(config()).state_dict(), tmp_path / "ours.pt")
-    with pytest.raises(DataError, match="foreign key"):
+    with pytest.raises(DataError, match="unknown key"):
         reference.convert(tmp_path / "ours.pt", tmp_path / "out")

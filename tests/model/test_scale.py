@@ -40,7 +40,7 @@ def test_rank_gives_normal_scores():
 
 
 def test_rank_at_between_and_beyond_grid_points():
-    """Grid points 1, 2, 2, 4 at levels 0.2, 0.4, 0.6, 0.8: 2 lies at 0.5, 3 half way from 0.6 to 0.8."""
+    """Grid points 1, 2, 2, 4 at levels 0.2, 0.4, 0.6, 0.8: 2 is at 0.5, 3 halfway between 0.6 and 0.8."""
     grid = torch.tensor([[1.0], [2.0], [2.0], [4.0]])
     scale = Scale(torch.zeros(1), torch.ones(1), quantile_grid=grid)
     scores = scale(torch.tensor([[-9.0], [1.0], [1.5], [2.0], [3.0], [4.0], [99.0]]))[:, 0]

@@ -1,4 +1,4 @@
-"""Oracle: torch.utils.flop_counter counts the products as they run; parameters are counted by hand."""
+"""Oracle: torch.utils.flop_counter counts the products as they run; parameters are counted from the layer sizes."""
 
 import pytest
 import torch
@@ -34,7 +34,7 @@ def test_the_arithmetic_is_that_of_the_forward_pass(shape):
 
 
 def test_the_axes_cost_no_backward_pass():
-    """They are fitted, not learned, and stand before all that is: of a long bag they are most of a forward pass."""
+    """They are fitted before training and precede every learned layer; in a long bag they dominate the forward pass."""
     shape = config("compact", gene_axes=5, feature_axes=4)
     patches, mask, genes = batch([200])
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
@@ -43,7 +43,7 @@ def test_the_axes_cost_no_backward_pass():
     along, reported = 2 * (200 * 12 * 4 + 9 * 5), describe(shape, 200)
     assert reported.forward_flops["axes"] == along
     assert reported.training_flops == 3 * (sum(reported.forward_flops.values()) - along) + along
-    assert reported.training_flops == pytest.approx(counter.get_total_flops(), rel=0.06)  # the bag wants no gradient
+    assert reported.training_flops == pytest.approx(counter.get_total_flops(), rel=0.06)  # the bag needs no gradient
 
 
 def test_the_papers_parameters_are_those_of_the_key_list_less_the_dead():
@@ -56,7 +56,7 @@ def test_the_papers_parameters_are_those_of_the_key_list_less_the_dead():
 
 
 def test_a_step_of_the_paper_costs_what_was_measured_on_the_reference():
-    """Known: 1,324 GFLOP a patient at N = 4,000, forward and backward; ours by formula within 3 %."""
+    """Known: 1,324 GFLOP a patient at N = 4,000, forward and backward; the formula of mcti is within 3 %."""
     shape = config("paper", features=1024, genes=tuple(str(number) for number in range(1558)))
     assert describe(shape, 4000).training_flops == pytest.approx(1.324e12, rel=0.03)
 

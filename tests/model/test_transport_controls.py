@@ -1,4 +1,4 @@
-"""Plans that know nothing: even, and dealt anew."""
+"""Null plans, which do not depend on the cost: uniform and permuted."""
 
 import torch
 

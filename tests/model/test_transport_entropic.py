@@ -95,7 +95,7 @@ def test_one_token_takes_all(shape):
 
 
 def test_small_entropy_nears_the_exact_coupling():
-    """The bias of the entropic objective is at most entropy·log n (the plan's entropy lies in [log n, 2 log n])."""
+    """The bias of the entropic objective is at most entropy·log n (the plan's entropy is within [log n, 2 log n])."""
     cost = rectangle(4, 30, 30)
     exact = (cost * transport.assignment(cost).coupling).sum((1, 2))
     plan = transport.sinkhorn(cost, entropy=1e-3, max_iterations=200_000)
@@ -207,7 +207,7 @@ def test_gradient_of_repeated_tokens_is_finite():
     largest=st.floats(1e-6, 20),
 )
 def test_any_shape_meets_its_marginals_and_has_the_form_of_a_scaling(rows, columns, entropy, seed, largest):
-    """The plan is exp(f + g - cost / entropy): its logarithm has no interaction left beside the cost's."""
+    """The plan is exp(f + g - cost / entropy): its logarithm has no interaction other than that of the cost."""
     cost = largest * rectangle(1, rows, columns, seed=seed)
     plan = transport.sinkhorn(cost, entropy=entropy, tolerance=1e-8, max_iterations=10**5).coupling
     assert marginals_hold(plan, 1e-8)

@@ -1,4 +1,4 @@
-"""The exact solver against scipy 1.17 and POT 0.9.7, by hand, and on what no cost should be."""
+"""The exact solver against scipy 1.17, POT 0.9.7 and manual solutions, and on invalid costs."""
 
 import itertools
 import math
@@ -24,7 +24,7 @@ def total(cost: Tensor, permutation: Tensor) -> float:
 
 
 def scale(cost: Tensor) -> float:
-    """What the total is relative to: n costs of the largest size, lest terms that cancel ask for more than rounding."""
+    """Scale of the tolerance: n times the largest cost, because rounding errors do not shrink where terms cancel."""
     return float(cost.abs().max()) * len(cost)
 
 

@@ -29,7 +29,7 @@ def test_identical_tokens_do_not():
     torch.testing.assert_close(reported.rank_rows, torch.ones(2, dtype=torch.float64))
 
 
-def test_the_entropic_plan_of_identical_tokens_stands_the_noise_and_says_nothing():
+def test_the_entropic_plan_of_identical_tokens_is_stable_under_noise_and_uninformative():
     tokens = torch.ones(1, 40, 6, dtype=torch.float64)
 
     def coupling(rows, columns):

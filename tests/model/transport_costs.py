@@ -59,7 +59,7 @@ SIZES = (1, 2, 3, 7, 24, 48)
 
 
 def squares(seeds: int) -> Iterator[tuple[str, Tensor]]:
-    """Every family at every size under so many seeds."""
+    """Every family at every size, under `seeds` seeds each."""
     for n in SIZES:
         for seed in range(seeds):
             for name, cost in families(n, seed):

@@ -249,7 +249,7 @@ def test_every_setting_has_a_row_in_the_page():
         ("search.space={architecture.widht: [8, 16]}", "search.space", "did you mean width?"),
         ("search.space={bins.cuont: [2, 8]}", "search.space", "did you mean count?"),
         ("search.space={architecture.width: [0, 16]}", "search.space", "greater than or equal to 1"),
-        ("search.space={optimizer: [adamw, lean, sgd]}", "search.space", "'adamw' or 'bf16_adafactor'"),
+        ("search.space={optimizer: [adamw, adafactor, sgd]}", "search.space", "'adamw' or 'bf16_adafactor'"),
         ("search.space={architecture: [1, 2]}", "search.space", "architecture.width"),
     ],
 )

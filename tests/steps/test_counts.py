@@ -28,7 +28,7 @@ GONE = {
 def write_sources(root) -> pd.DataFrame:
     """clinical.csv, expression.csv, slides.csv and features/slides.csv, in which the patients of GONE lack something.
 
-    Beside the patients, two profiles and a slide of nobody: they are no patients and must not be counted.
+    Two more profiles and a slide belong to no patient of the cohort and must not be counted.
     """
     random = np.random.default_rng(3)
     ids = [f"P{i:03}" for i in range(PATIENTS)]
@@ -77,10 +77,10 @@ def run(root, scheme: str) -> None:
         table["S_12"] = np.exp(-0.3 * np.exp(table["risk"]))
         (root / "models" / f"fold_{number}").mkdir(parents=True)
         table.to_csv(root / "models" / f"fold_{number}" / "predictions.csv", index=False)
-    asked = EvaluateParams(
+    params = EvaluateParams(
         bootstrap=100, horizons_months=(12.0,), baselines=("cox_clinical",), primary_baseline="cox_clinical"
     )
-    evaluate(root / "cohort", None, root / "folds.csv", root / "models", asked, root / "out")
+    evaluate(root / "cohort", None, root / "folds.csv", root / "models", params, root / "out")
 
 
 @pytest.fixture(scope="module", params=["stratified", "time"])
@@ -93,7 +93,7 @@ def project(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tables(project):
-    """predictions.csv with the clinical table beside each row, and excluded.csv; the page as text without tags."""
+    """predictions.csv joined with the clinical table, and excluded.csv."""
     root, _ = project
     rows = pd.read_csv(root / "out" / "predictions.csv")
     clinical = pd.read_csv(root / "clinical.csv").drop(columns=["time_months", "event"])
@@ -109,16 +109,16 @@ def cells(page: str, section: str) -> list[list[str]]:
     return [[re.sub(r"<[^>]+>", "", cell) for cell in row] for row in plain]
 
 
-def test_who_was_excluded_is_whom_the_source_tables_lack_something_of(project, tables):
+def test_excluded_patients_are_those_with_missing_source_data(project, tables):
     _, scheme = project
     gone = tables[1]
-    found = Counter(zip(gone["step"], gone["reason"], strict=True))
-    wanted = {key: len(patients) for key, patients in GONE.items()}
-    untested = PATIENTS - sum(wanted.values()) - len(tables[0])
+    counts = Counter(zip(gone["step"], gone["reason"], strict=True))
+    expected = {key: len(patients) for key, patients in GONE.items()}
+    untested = PATIENTS - sum(expected.values()) - len(tables[0])
     assert (untested > 0) is (scheme == "time")
     if untested:
-        wanted["evaluate", "in training parts only, tested in no fold"] = untested
-    assert found == wanted
+        expected["evaluate", "in training parts only, tested in no fold"] = untested
+    assert counts == expected
     for key, patients in GONE.items():
         named = gone.loc[(gone["step"] == key[0]) & (gone["reason"] == key[1]), "patient_id"]
         assert sorted(named) == [f"P{i:03}" for i in patients]
@@ -140,9 +140,9 @@ def test_header_flow_and_checklist_count_the_evaluated_rows(tables):
     assert items["20a"].startswith(f"{PATIENTS} patients in the clinical table; excluded: ")
     assert items["20a"].endswith(f"{patients} evaluated, {events} with the event")
     assert items["21"].startswith(f"test: {patients} patients, {events} events")
-    told = {(row[0], row[1]): int(row[2]) for row in cells(page, "excluded")}
-    assert told == Counter(zip(gone["step"], gone["reason"], strict=True))
-    for (step, reason), count in told.items():
+    reported = {(row[0], row[1]): int(row[2]) for row in cells(page, "excluded")}
+    assert reported == Counter(zip(gone["step"], gone["reason"], strict=True))
+    for (step, reason), count in reported.items():
         assert f"{count} at {step} ({reason})" in items["20a"]
 
 
@@ -168,10 +168,10 @@ def test_subgroups_and_folds_count_the_evaluated_rows(tables):
         "subtype A": rows["subtype"] == "A",
         "subtype B": rows["subtype"] == "B",
     }
-    found = {row[0]: row for row in cells(page, "subgroups")}
+    subgroups = {row[0]: row for row in cells(page, "subgroups")}
     for name, member in chosen.items():
-        assert found[name][1:3] == [str(member.sum()), str(rows.loc[member, "event"].sum())]
-        assert found[name][3].startswith(f"{c_within_folds(rows[member]):.3f}")
+        assert subgroups[name][1:3] == [str(member.sum()), str(rows.loc[member, "event"].sum())]
+        assert subgroups[name][3].startswith(f"{c_within_folds(rows[member]):.3f}")
     for number, part in rows.groupby("fold"):
         row = next(row for row in cells(page, "folds") if row[0] == f"fold {number}")
         assert row[1:3] == [str(len(part)), str(part["event"].sum())]
@@ -184,8 +184,10 @@ def c_within_folds(rows: pd.DataFrame) -> float:
     for _, part in rows.groupby("fold"):
         if not part["event"].any():
             continue
-        found = concordance_index_censored(part["event"] == 1, part["time_months"], part["risk"])
-        right, pairs = right + found[1] + found[3] / 2, pairs + sum(found[1:4])
+        _, concordant, discordant, tied, _ = concordance_index_censored(
+            part["event"] == 1, part["time_months"], part["risk"]
+        )
+        right, pairs = right + concordant + tied / 2, pairs + concordant + discordant + tied
     return right / pairs
 
 

@@ -36,8 +36,8 @@ def out_of_fold_c(folder, seed, permuted, scheme):
     for number in folds.numbers:
         train, test = folds.train_patients(number), folds.test_patients(number)
         mean, sd = values.loc[train].mean(), values.loc[train].std()
-        seen = Surv.from_arrays(labels.loc[train, "event"] == 1, labels.loc[train, "time_months"])
-        cox = CoxPHSurvivalAnalysis(alpha=1.0).fit(((values.loc[train] - mean) / sd).to_numpy(), seen)
+        training = Surv.from_arrays(labels.loc[train, "event"] == 1, labels.loc[train, "time_months"])
+        cox = CoxPHSurvivalAnalysis(alpha=1.0).fit(((values.loc[train] - mean) / sd).to_numpy(), training)
         risk = cox.predict(((values.loc[test] - mean) / sd).to_numpy())
         event, months = labels.loc[test, "event"].to_numpy() == 1, labels.loc[test, "time_months"].to_numpy()
         scores.append(concordance_index_censored(event, months, risk)[0])

@@ -55,7 +55,7 @@ def naming(folder: Path, ids: list[str]) -> list[str]:
     ]
 
 
-def test_predictions_pages_and_explanations_name_nobody_and_still_join(world, tmp_path, redacting):
+def test_redacted_predictions_pages_and_explanations_name_no_patient_and_still_join(world, tmp_path, redacting):
     models, cohort, features, _ = world
     ids = list(tables.read_patients(cohort)["patient_id"])
     out, why = tmp_path / "out", tmp_path / "why"
@@ -65,22 +65,22 @@ def test_predictions_pages_and_explanations_name_nobody_and_still_join(world, tm
     assert naming(tmp_path, ids) == []
     assert list(pd.read_csv(out / "risks.csv")["patient_id"]) == [sha(name) for name in ids]
     page = (out / "pages" / f"{sha(ids[0])}.html").read_text(encoding="utf-8")
-    assert "What the risk consists of" in page
+    assert "Contributions to the risk" in page
     assert "data:image/png" in page, "the map of the slide was found under its hidden name"
 
 
 def test_the_same_files_without_the_flag_do_name_them(world, tmp_path, monkeypatch):
-    """Or the test above would look at files that name nobody anyway."""
+    """Control of the test above: without redaction the same files contain the identifiers."""
     monkeypatch.delenv("MCTI_REDACT", raising=False)
     models, cohort, features, _ = world
     ids = list(tables.read_patients(cohort)["patient_id"])
     explain(models, cohort, features, ExplainParams(steps=8), tmp_path / "why", patient_ids=ids[:1])
     predict(models, cohort, features, ONE, tmp_path / "risks.csv", pages=PatientPages(tmp_path / "pages"))
-    found = set(naming(tmp_path, ids))
-    assert {"risks.csv", f"pages/{ids[0]}.html", "why/contributions.csv", f"why/patients/{ids[0]}.html"} <= found
+    files = set(naming(tmp_path, ids))
+    assert {"risks.csv", f"pages/{ids[0]}.html", "why/contributions.csv", f"why/patients/{ids[0]}.html"} <= files
 
 
-def test_reports_of_the_watch_the_contract_and_the_evaluation_name_nobody(world, tmp_path, redacting):
+def test_redacted_reports_of_monitoring_contract_and_evaluation_name_no_patient(world, tmp_path, redacting):
     models, cohort, features, folds = world
     ids = list(tables.read_patients(cohort)["patient_id"])
     monitor(models, cohort, features, MonitorParams(), tmp_path / "watch")

@@ -32,7 +32,7 @@ def count(cohort, params: TrainParams, out: Path, *, fold=None, progress=None) -
     if fold == 1:
         raise Rejected("worse", "the gate", "train")
     if fold == 2:
-        raise DataError("wrong", "a file", "mend it")
+        raise DataError("wrong", "a file", "correct it")
     progress(3, 3, "patients")
     logging.getLogger("mcti.below").info("inside")
     return Counted(patients=3, share=1 / 3, parts=(0.123456, 2.0), notice="", nested={"a": "b" * 200})
@@ -65,8 +65,8 @@ def test_start_progress_and_end(shown, tmp_path):
 
 
 def test_a_rejection_is_an_end_and_an_error_is_left_to_the_end_of_the_process(shown, tmp_path):
-    for fold, kind in ((1, Rejected), (2, DataError)):
-        with pytest.raises(kind):
+    for fold, error in ((1, Rejected), (2, DataError)):
+        with pytest.raises(error):
             count(tmp_path, TrainParams(), tmp_path, fold=fold)
     ends = [line for line in shown() if "started" not in line]
     assert ends == ["INFO count: finished in 0 s: rejected, worse in the gate: train"]
@@ -117,5 +117,5 @@ def test_the_version_of_the_data_is_what_the_inputs_record(tmp_path, arguments, 
     storage.write_json(tmp_path / "cohort" / "cohort.json", {"sources": {"clinical": "1", "slides": "2"}})
     (tmp_path / "torn").mkdir()
     (tmp_path / "torn" / "cohort.json").write_text("{")
-    given = {k: v.replace("ROOT", str(tmp_path)) if isinstance(v, str) else v for k, v in arguments.items()}
-    assert data_version(given) == version
+    resolved = {k: v.replace("ROOT", str(tmp_path)) if isinstance(v, str) else v for k, v in arguments.items()}
+    assert data_version(resolved) == version

@@ -248,7 +248,7 @@ def test_a_model_of_one_modality_leaves_the_other_aside(world, tmp_path, modalit
     assert model.predict(bag.patches, bag.genes, (12,)) == model.predict(*alone, (12,))
     assert not (tmp_path / "folds" / "fold_0" / "regimes.csv").exists()
     other = (None, bag.genes) if modality == "slides" else (bag.patches, None)
-    with pytest.raises(DataError, match=f"no {modality}, and the model reads nothing else"):
+    with pytest.raises(DataError, match=f"no {modality}, and the model has no other inputs"):
         model.predict(*other, (12,))
 
 

@@ -63,7 +63,7 @@ def test_when_no_checkpoint_can_be_read_the_last_warning_states_that_the_run_sta
     messages = [str(warning.message) for warning in caught]
     assert messages == [
         "step_000000002.checkpoint is corrupt: trying step_000000001.checkpoint before it",
-        "step_000000001.checkpoint is corrupt: there is none before it, starting at step 0",
+        "step_000000001.checkpoint is corrupt: there is no older one, starting at step 0",
     ]
 
 

@@ -1,7 +1,7 @@
-"""The networks of the field that MCTI is compared with: one signature, one training loop, the same inputs.
+"""Published networks that MCTI is compared with, with the same signature, training loop and inputs.
 
-Each is written from its paper's formulas at the width of its preset (mcti/params/variants.py), with the survival head,
-the missing-modality and the covariate handling that MCTI has, so that a difference in C is one of architecture.
+Each implements the formulas of its paper at the width of its preset (mcti/params/variants.py). Survival head, handling
+of missing modalities and covariates are those of MCTI, so that a difference in C is due to the architecture.
 """
 
 from mcti.model.comparators.base import Comparator

@@ -1,4 +1,4 @@
-"""What all comparators share: absent modalities, covariates, heads, and a Prediction as MCTI gives it."""
+"""Common parts of all comparators: absent modalities, covariates, heads, and the Prediction of MCTI."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ from mcti.model.presets import ModelConfig
 class Reading:
     """Output of the body of a comparator.
 
-    vector     (b, D) the patient
+    vector     (b, D) representation of the patient
     attention  (b, N) weight of each patch, a row sums to 1; None where the network has no such weight
-    plan       (b, N, T) how patches and gene tokens were coupled; None where they were not
+    plan       (b, N, T) coupling of patches and gene tokens; None where the network has none
     """
 
     vector: Tensor
@@ -32,10 +32,11 @@ class Reading:
 
 
 class Comparator(nn.Module, ABC):
-    """A network that makes one vector of a patient and reads hazards off it linearly.
+    """A network that maps a patient to one vector, and the vector linearly to hazards.
 
-    The subtype is read off the detached vector: a probe that shapes nothing, unless `subtype_task` is on. Covariates
-    reach the hazards by a linear path that starts at zero. There is no instance classifier: its logits are 0.
+    The subtype is a linear function of the detached vector, without influence on it unless `subtype_task` is on.
+    Covariates enter the hazards by a linear path, initialised to zero. There is no instance classifier: its logits are
+    0.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -66,7 +67,7 @@ class Comparator(nn.Module, ABC):
         covariates: Tensor | None = None,
         couplings: bool = False,  # noqa: ARG002 - MCTI's signature; a comparator has no guided attention to trace
     ) -> Prediction:
-        """Predict a batch of b patients; shapes and errors as in MCTI.forward (mcti/model/network.py)."""
+        """Predict a batch: patches (b, N, F), mask (b, N), genes (b, G); errors as in MCTI.forward."""
         check_inputs(self.config, patches, mask, genes, slides_present=slides_present, genes_present=genes_present)
         check_covariates(self.config, covariates, len(patches))
         weight_dtype = self.survival_head.weight.dtype
@@ -134,7 +135,7 @@ class Comparator(nn.Module, ABC):
 
 
 class AbsentInputs(nn.Module):
-    """A learned patch and a learned gene vector in the place of slides or genes that a patient does not have."""
+    """A learned patch and a learned gene vector that replace absent slides or genes."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -149,7 +150,7 @@ class AbsentInputs(nn.Module):
         slides_present: Tensor | None,
         genes_present: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The batch with its gaps filled; shapes stay."""
+        """Patches, mask and genes with absent modalities replaced by learned values; each keeps its shape."""
         if genes_present is not None:
             genes = torch.where(genes_present[:, None], genes, self.genes)
         if slides_present is not None:

@@ -33,7 +33,7 @@ class LateFusion(Comparator):
 class MCAT(Comparator):
     """Gene-guided co-attention (after Chen et al. 2021, ICCV): T gene sets attend over the patches by one head.
 
-    The T answers and the T gene tokens pass a transformer each, are pooled by gated attention and joined.
+    The T outputs and the T gene tokens pass through one transformer each, are pooled by gated attention and joined.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -47,12 +47,12 @@ class MCAT(Comparator):
         self.coupler()
 
     def coupler(self) -> None:
-        """Parameters of the coupling."""
+        """Create the parameters of the coupling."""
         width = self.config.width
         self.to_q, self.to_k, self.to_v = (nn.Linear(width, width) for _ in range(3))
 
     def couple(self, patches: Tensor, mask: Tensor, genes: Tensor) -> tuple[Tensor, Tensor]:
-        """Patch tokens (b, N, D), gene tokens (b, T, D) -> answers (b, T, D), how they read (b, T, N)."""
+        """Patch tokens (b, N, D), gene tokens (b, T, D) -> outputs (b, T, D), attention (b, T, N)."""
         width = patches.shape[-1]
         scores = self.to_q(genes) @ self.to_k(patches).transpose(1, 2) * width**-0.5
         weights = scores.masked_fill(~mask[:, None], -torch.inf).softmax(-1)
@@ -61,25 +61,25 @@ class MCAT(Comparator):
     def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Reading:
         """patches (b, N, D_in), mask (b, N), genes (b, G) -> vector (b, D); weights are means over the gene sets."""
         gene_tokens = self.sets(genes)
-        answers, weights = self.couple(self.embed(patches), mask, gene_tokens)
+        outputs, weights = self.couple(self.embed(patches), mask, gene_tokens)
         pooled = [
             pool(transformer(tokens[None], None)[0])[0]
-            for tokens, transformer, pool in zip((answers, gene_tokens), self.transformers, self.pools, strict=True)
+            for tokens, transformer, pool in zip((outputs, gene_tokens), self.transformers, self.pools, strict=True)
         ]
         return Reading(self.join(torch.cat(pooled, 1)), weights.mean(1), weights.transpose(1, 2))
 
 
 class MOTCat(MCAT):
-    """MCAT with an unbalanced optimal-transport plan in the place of attention (after Xu and Chen 2023, ICCV).
+    """MCAT with an unbalanced optimal-transport plan instead of attention (after Xu and Chen 2023, ICCV).
 
-    A gene token's answer is the mean of the patches by the mass they send it. The plan is a constant for the gradient.
+    The output of a gene token is the mean of the patches, weighted by their mass. The plan is a constant for autograd.
     """
 
     def coupler(self) -> None:
-        """None: the plan has no parameter."""
+        """The plan has no parameters."""
 
     def couple(self, patches: Tensor, mask: Tensor, genes: Tensor) -> tuple[Tensor, Tensor]:
-        """See MCAT."""
+        """Patches (b, N, D), mask (b, N), genes (b, T, D); see MCAT."""
         config = self.config
         with torch.no_grad():
             plan = unbalanced(

@@ -12,7 +12,10 @@ from mcti.model.presets import ModelConfig
 
 
 def self_normalising(widths: tuple[int, ...], dropout: float) -> nn.Sequential:
-    """[Linear, ELU, AlphaDropout] from width to width (Klambauer et al. 2017, NeurIPS; with ELU as in MCAT)."""
+    """Layers (b, widths[0]) -> (b, widths[-1]) of Linear, ELU and AlphaDropout.
+
+    Klambauer et al. 2017, NeurIPS; ELU as in MCAT. dropout: share of the values that are dropped.
+    """
     layers = [
         nn.Sequential(nn.Linear(narrow, wide), nn.ELU(), AlphaDropout(dropout))
         for narrow, wide in itertools.pairwise(widths)
@@ -34,10 +37,10 @@ class SNN(Comparator):
 
 
 class GeneSets(nn.Module):
-    """T disjoint sets of genes, each to a token by a self-normalising layer of its own: genes (b, G) -> (b, T, D).
+    """T disjoint sets of genes, each mapped to a token by its own self-normalising layer: genes (b, G) -> (b, T, D).
 
-    MCAT takes six functional categories of signatures; where no such lists are given, the sets are a fixed random
-    partition, a function of G and T alone.
+    MCAT uses six functional categories of signatures. Without such lists the sets are a fixed random partition that
+    depends on G and T alone.
     """
 
     source: Tensor
@@ -47,7 +50,7 @@ class GeneSets(nn.Module):
         genes, sets = len(config.genes), config.tokens
         longest = -(-genes // sets)
         order = torch.randperm(genes, generator=torch.Generator().manual_seed(genes))
-        # Sets of unequal length end in a place behind the last gene, which is always 0.
+        # Shorter sets are padded with the index after the last gene, where the value is always 0.
         source = torch.cat([order, torch.full((sets * longest - genes,), genes)]).view(longest, sets).T
         self.register_buffer("source", source.contiguous())
         bound = longest**-0.5

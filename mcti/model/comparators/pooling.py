@@ -1,4 +1,4 @@
-"""Networks of slides alone that pool a bag: by its mean, and by gated attention."""
+"""Networks of slides alone that pool a bag by its mean or by gated attention."""
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ class GatedAttention(nn.Module):
         self.score = nn.Linear(width, 1)
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Pool; see the class."""
+        """Pool tokens (b, n, D) where mask (b, n) is True; see the class."""
         scores = self.score(torch.tanh(self.values(tokens)) * torch.sigmoid(self.gates(tokens)))[..., 0]
         if mask is not None:
             scores = scores.masked_fill(~mask, -torch.inf)
@@ -30,7 +30,7 @@ class GatedAttention(nn.Module):
 
 
 def embedding(config: ModelConfig) -> nn.Sequential:
-    """A patch feature to a token: Linear, ReLU, dropout."""
+    """Layers from a patch feature to a token: Linear, ReLU, dropout."""
     return nn.Sequential(nn.Linear(config.features, config.width), nn.ReLU(), Dropout(config.dropout))
 
 

@@ -1,4 +1,4 @@
-"""TransMIL: a transformer over the patches with a convolution for their places (Shao et al. 2021, NeurIPS)."""
+"""TransMIL: a transformer over the patches with a convolutional position encoding (Shao et al. 2021, NeurIPS)."""
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +11,11 @@ from mcti.model.streams import AttentionLayer
 
 
 class TransMIL(Comparator):
-    """A class token and the patches: attention, pyramid position encoding, attention; the class token is the patient.
+    """A class token and the patches: attention, pyramid position encoding, attention; the output is the class token.
 
-    The patches are laid row by row on the smallest square that holds them, the first ones again where it is not full.
-    Attention is exact, O(N²) in time; the paper's Nyström form approximates it. Padding never enters: each patient
-    has a square of its own, and beyond it is the zero padding of the convolution.
+    The patches fill the smallest square row by row; the first patches are repeated in its last cells. Attention is
+    exact, O(N²) in time; the Nyström form of the paper approximates it. Padding has no influence: each patient has its
+    own square, surrounded by the zero padding of the convolution.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -23,18 +23,18 @@ class TransMIL(Comparator):
         self.embed = embedding(config_after_axes(config))
         self.token = nn.Parameter(torch.randn(config.width) * config.width**-0.5)
         self.first, self.second = AttentionLayer(1, config), AttentionLayer(1, config)
-        self.places = Pyramid(config.width)
+        self.position_encoding = Pyramid(config.width)
         self.norm = nn.LayerNorm(config.width)
 
     def read(self, patches: Tensor, mask: Tensor, genes: Tensor) -> Reading:  # noqa: ARG002 - slides alone
         """patches (b, N, D_in), mask (b, N), genes (b, G) -> vector (b, D); see Comparator."""
         source, grid = squares(mask)
-        laid = self.embed(patches).gather(1, source[..., None].expand(-1, -1, self.config.width))
-        laid = laid * grid[..., None]
-        tokens = torch.cat([self.token.expand(len(laid), 1, -1).to(laid.dtype), laid], 1)
+        cells = self.embed(patches).gather(1, source[..., None].expand(-1, -1, self.config.width))
+        cells = cells * grid[..., None]
+        tokens = torch.cat([self.token.expand(len(cells), 1, -1).to(cells.dtype), cells], 1)
         present = torch.cat([grid.new_ones(len(grid), 1), grid], 1)
         tokens = self.first(tokens[None], present)[0]
-        tokens = torch.cat([tokens[:, :1], self.places(tokens[:, 1:], grid)], 1)
+        tokens = torch.cat([tokens[:, :1], self.position_encoding(tokens[:, 1:], grid)], 1)
         return Reading(self.norm(self.second(tokens[None], present)[0, :, 0]))
 
 
@@ -46,7 +46,7 @@ class Pyramid(nn.Module):
         self.kernels = nn.ModuleList(nn.Conv2d(width, width, k, padding=k // 2, groups=width) for k in (7, 5, 3))
 
     def forward(self, tokens: Tensor, grid: Tensor) -> Tensor:
-        """x + sum of the three convolutions, 0 off the grid."""
+        """(b, n, D) -> (b, n, D): tokens plus the three convolutions; grid (b, n) marks cells with a patch."""
         side = round(tokens.shape[1] ** 0.5)
         plane = (tokens * grid[..., None]).transpose(1, 2).reshape(len(tokens), -1, side, side)
         total = plane + sum((kernel(plane) for kernel in self.kernels), torch.zeros_like(plane))

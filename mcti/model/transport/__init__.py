@@ -62,10 +62,10 @@ def couple(
     mask_rows: Tensor | None = None,
     mask_columns: Tensor | None = None,
 ) -> Plan:
-    """Couple by the solver of this name: cost (b, n, m), masks (b, n), (b, m), True = present -> Plan.
+    """Compute a coupling with the solver of this name: cost (b, n, m), masks (b, n), (b, m), True = present -> Plan.
 
-    Raises UsageError when the solver is unknown or a gradient is requested of a plan that has none; further errors as
-    the solver
+    Raises UsageError when the solver is unknown or a gradient is requested of a plan that has none; other errors as
+    in the solver
     """
     chosen = settings or SolverSettings()
     if solver not in SOLVERS:

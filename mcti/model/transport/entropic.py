@@ -11,8 +11,8 @@ from mcti.model.transport.plan import FLOAT32_SPREAD, FLOAT32_TOLERANCE, Plan, P
 
 STRIDE = 5  # iterations between two checks of the error
 COARSER = 4.0  # entropy of a level over that of the next
-EASY = 64.0  # spread of the costs over the entropy up to which no coarser level pays
-PATIENCE = 50  # iterations before Newton steps come in between: one costs about as much as these
+EASY = 64.0  # spread of the costs over the entropy up to which coarser levels do not save time
+PATIENCE = 50  # iterations before Newton steps are inserted: one step costs about as much as these iterations
 WARM_UP = 10  # iterations on each coarser level
 FAR = 6  # coarser levels from which on each ends with a Newton step: so long a path, ten iterations a level lose it
 FINEST = (
@@ -33,12 +33,12 @@ def sinkhorn(
 ) -> Plan:
     """Balanced entropic plan: argmin <P, cost> + entropy·sum P (log P - 1), uniform marginals over the present.
 
-    Scalings of a kernel that carries the potentials (Schmitzer 2019, SIAM J. Sci. Comput. 41(3), section 3), so that
-    neither tiny entropies nor huge costs underflow, after coarser levels of the entropy where the costs spread widely;
-    what is not done by then gets a Newton step after every few iterations.
-    Every item stops by itself: its numbers do not depend on its neighbours in the batch. The columns' marginals hold
-    to rounding, `Plan.error` is that of the rows. Trap: convergence is not accuracy; the plan of a large entropy is
-    far from the exact coupling however small the tolerance.
+    Scalings of a kernel that contains the potentials (Schmitzer 2019, SIAM J. Sci. Comput. 41(3), section 3), so that
+    neither small entropies nor large costs underflow. Widely spread costs are solved at coarser levels of the entropy
+    first; items that have not converged by then get a Newton step after every few iterations.
+    Each item stops independently: its numbers do not depend on the other items of the batch. The marginals of the
+    columns hold to rounding; `Plan.error` is the error of the rows. Trap: convergence is not accuracy; the plan of a
+    large entropy is far from the exact coupling for any tolerance.
 
     cost (b, n, m) any finite numbers, entropy in units of the cost, tolerance relative to the mass of a row; masks
     (b, n), (b, m), True = present -> Plan. Computed in float32 where cost and tolerance allow it, else in float64.
@@ -56,22 +56,22 @@ def sinkhorn(
 
 
 def _energy(problem: Problem, entropy: float, tolerance: float) -> tuple[Tensor, Tensor]:
-    """(cost - its least) / entropy (b, n, m), inf where absent, and its largest present entry (b,) in float64.
+    """(cost - its minimum) / entropy (b, n, m), inf where absent, and the largest present entry (b,) in float64.
 
-    float32 where the costs lie few entropies apart and the tolerance is above its rounding, else float64.
+    float32 where the costs differ by few entropies and the tolerance is above its rounding, else float64.
     """
     cost = problem.cost
     low, high = cost, cost
     if not problem.whole:
         low, high = cost.masked_fill(problem.absent, torch.inf), cost.masked_fill(problem.absent, -torch.inf)
     least, most = low.amin((1, 2)).double(), high.amax((1, 2)).double()
-    # Halves, lest the difference of the largest finite numbers overflow; an item without tokens is -inf here.
+    # Halved, because the difference of the largest finite numbers overflows; an item without tokens is -inf.
     half = (most / 2 - least / 2).clamp_min(0)
     scale = 2 / (2 * FINEST * half).clamp_min(max(entropy, torch.finfo(torch.float64).tiny))
     spread = half * scale
     fine = cost.dtype == torch.float64 or tolerance < FLOAT32_TOLERANCE or bool((spread > FLOAT32_SPREAD).any())
     work = torch.float64 if fine else torch.float32
-    scale = scale.clamp_max(torch.finfo(work).max)  # costs that are all alike under an entropy of almost nothing
+    scale = scale.clamp_max(torch.finfo(work).max)  # equal costs with an entropy close to zero
     energy = (cost.to(work) / 2 - (least / 2).to(work)[:, None, None]) * scale.to(work)[:, None, None]
     return energy if problem.whole else energy.masked_fill(problem.absent, torch.inf), spread
 
@@ -79,10 +79,12 @@ def _energy(problem: Problem, entropy: float, tolerance: float) -> tuple[Tensor,
 def _solve(
     energy: Tensor, spread: Tensor, problem: Problem, max_iterations: int, tolerance: float
 ) -> tuple[Tensor, Tensor, int]:
-    """Coupling (b, n, m), error (b,) and iterations of the slowest item; items of as many levels go together."""
+    """Coupling (b, n, m), error (b,) and iterations of the slowest item; solved in groups of equal level counts."""
     coupling, error, slowest = torch.zeros_like(energy), energy.new_zeros(len(energy)), 0
     levels = (spread / EASY).clamp_min(1).log().div(math.log(COARSER)).ceil()
-    levels = levels.clamp_max(max_iterations // (2 * (WARM_UP + 1)))  # half the iterations at most go to coarser levels
+    levels = levels.clamp_max(
+        max_iterations // (2 * (WARM_UP + 1))
+    )  # at most half of the iterations for coarser levels
     for count in sorted(set(levels.int().tolist())):
         state = _Scaling(energy, problem)
         state.keep(levels == count)
@@ -111,7 +113,7 @@ def _to_tolerance(state: "_Scaling", done: int, limit: int, tolerance: float, co
         if PATIENCE <= done < limit - 1 and len(state.item):
             state.newton()
             done += 1
-        elif state.grown():
+        elif state.needs_rebuild():
             state.rebuild(1.0)
     return done
 
@@ -119,22 +121,24 @@ def _to_tolerance(state: "_Scaling", done: int, limit: int, tolerance: float, co
 class _Scaling:
     """Scalings u, v of kernel = exp(x + y - energy / level) for the items that are not finished.
 
-    The kernel is made from y alone, with the largest entry of every row at 1; y starts where that of every column is 1
-    too, and after a round no column lacks mass: nothing that matters can underflow. u and v are taken up into y before
-    they leave the number range.
+    The kernel is computed from y alone, with 1 as the largest entry of each row. Initially y makes 1 the largest entry
+    of each column, too, and after an iteration each column has its mass: no significant entry can underflow. u and v
+    are absorbed into y before they leave the number range.
     """
 
     def __init__(self, energy: Tensor, problem: Problem) -> None:
         self.energy, self.item = energy, torch.arange(len(energy), device=energy.device)
         self.a, self.b = (mass.to(energy.dtype)[:, None] for mass in problem.masses())  # (b, 1, n), (b, 1, m)
         reduced = _finite(energy.amin(2, keepdim=True)) - energy
-        self.y = torch.where(self.b > 0, -reduced.amax(1, keepdim=True), -torch.inf)  # in entropies of the level
+        self.y = torch.where(
+            self.b > 0, -reduced.amax(1, keepdim=True), -torch.inf
+        )  # in units of the entropy of the level
         self.level, self.u, self.v = 1.0, torch.ones_like(self.a), torch.ones_like(self.b)
         self.kernel = energy
         self.tiny = torch.finfo(energy.dtype).tiny
 
     def rebuild(self, level: float) -> None:
-        """Take v up into y, in units of this level's entropy, and make the kernel again."""
+        """Absorb v into y, in units of the entropy of this level, and recompute the kernel."""
         self.y = (self.y + self.v.log()) * (self.level / level)
         logits = self.y - self.energy / level
         logits -= _finite(logits.amax(2, keepdim=True))
@@ -150,12 +154,12 @@ class _Scaling:
         return torch.where(self.a > 0, (before / self.u - 1).abs(), 0.0).amax((1, 2))
 
     def newton(self) -> None:
-        """A Newton step in float64 on the potentials, at the entropy of the level."""
+        """Apply a Newton step in float64 to the potentials, at the entropy of the level."""
         double = [value.double() for value in (self.energy / self.level, self.a, self.b, self.y + self.v.log())]
         self.y, self.v = newton_step(*double).to(self.y.dtype), torch.ones_like(self.v)
         self.rebuild(self.level)
 
-    def grown(self) -> bool:
+    def needs_rebuild(self) -> bool:
         """Whether a scaling leaves the middle third of the number range."""
         if not len(self.item):
             return False
@@ -180,5 +184,5 @@ class _Scaling:
 
 
 def _finite(largest: Tensor) -> Tensor:
-    """An absent row or column is -inf throughout: nothing to take off."""
+    """0 for an absent row or column, whose entries are all -inf; otherwise the value."""
     return torch.where(largest.isinf(), 0.0, largest)

@@ -1,4 +1,4 @@
-"""Exact couplings: assignment between equally many tokens of equal mass."""
+"""Exact couplings: assignment between equal numbers of tokens with equal mass."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,15 +13,15 @@ from mcti.model.transport.plan import Plan, Problem, untraced
 @untraced
 @torch.no_grad()
 def assignment(cost: Tensor, mask_rows: Tensor | None = None, mask_columns: Tensor | None = None) -> Plan:
-    """Couple present rows and columns one to one at the least total cost.
+    """Couple present rows and columns one to one with minimal total cost.
 
     With n equal masses on either side an optimal plan is a permutation divided by n (Birkhoff), so the linear program
     is an assignment problem; solved by shortest augmenting paths (Jonker and Volgenant 1987, lapx) in float64.
-    Ties are broken by the solver: equal costs may give another permutation of the same total.
+    The solver breaks ties: with equal costs another permutation may have the same total.
 
     cost (b, n, m), masks (b, n) and (b, m), True = present -> Plan with coupling (b, n, m) in the cost's dtype and
     permutation (b, n). No gradient.
-    Raises DataError on a cost that is not finite and where an item has not as many present rows as columns.
+    Raises DataError when a cost is not finite, or an item has different numbers of present rows and columns
     """
     problem = Problem.of(cost, mask_rows, mask_columns)
     _check_counts(problem)
@@ -40,15 +40,15 @@ def _check_counts(problem: Problem) -> None:
         raise DataError(
             f"{int(rows[item].sum())} present rows cannot be assigned one to one to {int(columns[item].sum())} columns",
             where=f"transport, batch item {item}",
-            hint="mask equally many, or take solver sinkhorn, which couples any two numbers of tokens",
+            hint="mask equal numbers of rows and columns, or use solver sinkhorn, which couples any numbers of tokens",
         )
 
 
 def _solve(problem: Problem) -> Tensor:
-    """Column of each row, (b, n), -1 where the row is absent; items of as many tokens go to the solver together.
+    """Column of each row, (b, n), -1 where the row is absent; items with the same number of tokens are solved together.
 
-    Absent tokens are cut out, not made expensive: the solver meets the very matrix of the unpadded item, and so breaks
-    its ties the same way.
+    Absent tokens are removed, not made expensive: the solver receives the matrix of the unpadded item and breaks ties
+    in the same way.
     """
     table = _in_range(problem.cost).cpu()
     if problem.whole:
@@ -57,10 +57,10 @@ def _solve(problem: Problem) -> Tensor:
     counts = rows.sum(1)
     permutation = torch.full(rows.shape, -1)
     for count in sorted(set(counts.tolist()) - {0}):
-        some = (counts == count).nonzero()  # (k, 1)
-        row_index, column_index = (mask[some[:, 0]].nonzero()[:, 1].view(-1, count) for mask in (rows, columns))
-        matched = _columns(table[some[:, :, None], row_index[:, :, None], column_index[:, None, :]])
-        permutation[some, row_index] = column_index.gather(1, matched)
+        items = (counts == count).nonzero()  # (k, 1)
+        row_index, column_index = (mask[items[:, 0]].nonzero()[:, 1].view(-1, count) for mask in (rows, columns))
+        matched = _columns(table[items[:, :, None], row_index[:, :, None], column_index[:, None, :]])
+        permutation[items, row_index] = column_index.gather(1, matched)
     return permutation.to(problem.cost.device)
 
 
@@ -77,7 +77,7 @@ def _columns(table: Tensor) -> Tensor:
     parts = table.contiguous().chunk(torch.get_num_threads())
     if len(parts) == 1:
         return solved(table.contiguous())
-    # A pool per call: lapx keeps its own one, on which a forked data loader would wait forever.
+    # A pool per call: that of lapx is permanent, and a forked data loader would wait for it forever.
     with ThreadPoolExecutor(len(parts)) as pool:
         return torch.cat(list(pool.map(solved, parts)))
 

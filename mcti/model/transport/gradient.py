@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mcti.model.transport.plan import Problem
 
-NULL = 1e-10  # eigenvalues below belong to shifts between the two potentials, which no plan feels
+NULL = 1e-10  # smaller eigenvalues belong to shifts between the two potentials, which do not change the plan
 
 
 def through_plan(
@@ -33,7 +33,7 @@ class _ImplicitPlan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, cost: Tensor, coupling: Tensor, entropy: float, softness: float) -> Tensor:
-        """The coupling that was solved for already."""
+        """The coupling, already computed by the solver."""
         ctx.save_for_backward(coupling)
         ctx.entropy, ctx.softness, ctx.dtype = entropy, softness, cost.dtype
         return coupling.clone()

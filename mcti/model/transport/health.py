@@ -15,11 +15,12 @@ NOISE = 1e-6  # relative to the tokens' root mean square: about the rounding of 
 class CouplingHealth:
     """One number for each item of the batch, (b,) float64 on the CPU.
 
-    moved         share of the rows' mass that goes elsewhere under the noise, 0-1; low is good. Near 1 the plan is
-                  an arbitrary choice between near-identical tokens and carries nothing
-    entropy       mean entropy of where a row's mass goes, over log m: 0 one column each, 1 spread evenly
+    moved         share of the mass of the rows that the noise moves to other columns, 0-1; lower is better. Near 1
+                  the plan is an arbitrary selection between near-identical tokens and has no information
+    entropy       mean entropy of the distribution of a row over the columns, divided by log m: 0 one column per row,
+                  1 uniform
     rank_rows     effective rank of the row tokens, 1 to min(n, D); 1 = all identical
-    rank_columns  of the column tokens
+    rank_columns  effective rank of the column tokens
     """
 
     moved: Tensor
@@ -42,8 +43,8 @@ def health(
     """Couple the tokens twice, once with noise on both, and compare (docs/model.md, coupling health).
 
     row_tokens (b, n, D), column_tokens (b, m, D); `coupling` makes the plan from them, cost and masks included, as the
-    model does; masks (b, n), (b, m), True = present, only choose the tokens of the rank. The noise is normal, drawn
-    under `seed` on the CPU and scaled by `noise` times the root mean square of each item's tokens.
+    model does; masks (b, n), (b, m), True = present, select the tokens of the effective rank. The noise is normal,
+    drawn with `seed` on the CPU and scaled by `noise` times the root mean square of each item's tokens.
     """
     generator = torch.Generator().manual_seed(seed)
     plan = coupling(row_tokens, column_tokens).coupling.double().cpu()
@@ -63,7 +64,7 @@ def _noisy(tokens: Tensor, noise: float, generator: torch.Generator) -> Tensor:
 
 
 def moved_share(plan: Tensor, other: Tensor) -> Tensor:
-    """Share of the mass (b,) that one plan (b, n, m) sends elsewhere than the other, row by row.
+    """Share of the mass (b,) that two plans (b, n, m) send to different columns, row by row.
 
     Half the sum of |plan - other| over the mass: between two permutations the share of the rows that differ.
     """
@@ -72,7 +73,7 @@ def moved_share(plan: Tensor, other: Tensor) -> Tensor:
 
 
 def plan_entropy(plan: Tensor) -> Tensor:
-    """Mean entropy (b,) of where the mass of a row goes, weighted by its mass, over log m; 0 for one column."""
+    """Mean entropy (b,) of the distribution of a row over m columns, weighted by mass, divided by log m; 0 if m = 1."""
     mass = plan.sum((1, 2))
     rows = plan.sum(2)
     spread = torch.special.entr(plan).sum((1, 2)) - torch.special.entr(rows).sum(1)
@@ -86,7 +87,7 @@ def plan_entropy(plan: Tensor) -> Tensor:
 def effective_rank(tokens: Tensor, mask: Tensor | None = None) -> Tensor:
     """Effective rank (b,) of tokens (b, n, D): exp of the entropy of their singular values' shares.
 
-    Roy and Vetterli 2007, EUSIPCO, 606-610. Not centred: tokens that are all alike have rank 1, whatever they are.
+    Roy and Vetterli 2007, EUSIPCO, 606-610. Not centred: identical tokens have rank 1.
     An item without any token, or of zeros only, has rank 0.
     """
     tokens = tokens.detach().double().cpu()

@@ -1,4 +1,4 @@
-"""Couplings of low rank: two thin factors, found by mirror descent, that never build the n x m plan."""
+"""Couplings of low rank: two thin factors, computed by mirror descent without the n x m plan."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ from torch import Tensor
 from mcti.errors import DataError
 from mcti.model.transport.plan import Plan, Problem, positive, untraced
 
-STEP = 10.0  # of the mirror descent, in units of the largest entry of the gradient
+STEP = 10.0  # step of the mirror descent, in units of the largest entry of the gradient
 ROUNDS = 20  # Sinkhorn rounds of a projection: a fixed number, so that no item depends on its neighbours
 PATIENCE = 10  # iterations over which the cost must fall by the tolerance
 
 
 class LowRankPlan(Plan):
-    """coupling = rows · diag(r) · columns', held as its factors.
+    """coupling = rows · diag(r) · columns', stored as its factors.
 
-    rows (b, n, r) and columns (b, m, r): joint masses of tokens and of the r classes they meet in, each class of mass
+    rows (b, n, r) and columns (b, m, r): joint masses of the tokens and the r latent classes, each class of mass
     1/r. `coupling` (b, n, m) is computed at each access; `carry` does not need it: O((n + m)·r·D).
     """
 
@@ -31,16 +31,16 @@ class LowRankPlan(Plan):
 
     @property
     def coupling(self) -> Tensor:
-        """The plan in full: O(n·m) memory."""
+        """The dense plan (b, n, m); O(n·m) memory."""
         return self.rows @ self.columns.mT * self.rows.shape[2]
 
     def carry(self, tokens: Tensor) -> Tensor:
-        """coupling @ tokens (b, m, D) -> (b, n, D), by way of the r classes."""
+        """coupling @ tokens (b, m, D) -> (b, n, D), computed through the r classes."""
         rank = self.rows.shape[2]
         return self.rows.to(tokens.dtype) @ (self.columns.mT.to(tokens.dtype) @ tokens * rank)
 
     def repeated(self, times: int) -> "LowRankPlan":
-        """Each item of the batch `times` times, one after the other."""
+        """Each item of the batch repeated `times` times in succession."""
         rows, columns, error = (value.repeat_interleave(times, 0) for value in (self.rows, self.columns, self.error))
         return LowRankPlan(rows, columns, self.iterations, error)
 
@@ -51,7 +51,7 @@ class LowRankPlan(Plan):
 
 @dataclass(frozen=True)
 class _Costs:
-    """A batch of costs as what it does to thin matrices: (b, m, r) -> (b, n, r), and the transpose."""
+    """A batch of costs as a linear operator on thin matrices: (b, m, r) -> (b, n, r), and its transpose."""
 
     times: Callable[[Tensor], Tensor]
     transposed_times: Callable[[Tensor], Tensor]
@@ -68,9 +68,9 @@ def low_rank(
     mask_rows: Tensor | None = None,
     mask_columns: Tensor | None = None,
 ) -> LowRankPlan:
-    """Plan of rank at most `rank` between costs that are there already: `low_rank_points` without the points.
+    """Plan of rank at most `rank` for a given cost matrix: `low_rank_points` without the points.
 
-    cost (b, n, m), masks (b, n), (b, m), True = present -> LowRankPlan. The cost takes O(n·m); no more is added.
+    cost (b, n, m), masks (b, n), (b, m), True = present -> LowRankPlan. Memory: the cost, O(n·m), and the factors.
     Raises DataError and UsageError as `low_rank_points`.
     """
     positive(rank=rank, max_iterations=max_iterations, tolerance=tolerance)
@@ -101,13 +101,13 @@ def low_rank_points(
     iterations of r columns instead of Dykstra's, and for n = m = rank the set holds every permutation (Halmos et al.
     2025, ICML, use the same set). A squared distance is a product of D + 2 columns, so a step costs
     O((n + m)·r·D). The last factors are rounded into the polytope (Altschuler et al. 2017, algorithm 2): uniform
-    marginals hold to rounding whatever the iteration reached, and `Plan.error` is what is left.
+    marginals hold to rounding after any number of iterations, and `Plan.error` is the remaining error.
     Trap: the problem is not convex. This is a descent from one start, without a bound on the distance to the optimum.
 
     rows (b, n, D), columns (b, m, D), masks (b, n), (b, m), True = present; max_iterations: of the descent;
     tolerance: relative fall of the cost within ten iterations below which an item stops -> LowRankPlan. No gradient.
-    Raises DataError for points that are not finite or do not belong together, masks as in `Problem`, an item with
-    tokens on one side alone; UsageError for a setting that is not positive.
+    Raises DataError when points are not finite or have different widths, a mask is invalid (`Problem`), or an item has
+    tokens on one side only; UsageError when a setting is not positive
     """
     positive(rank=rank, max_iterations=max_iterations, tolerance=tolerance)
     problem = _checked(rows, columns, mask_rows, mask_columns)
@@ -123,17 +123,17 @@ def low_rank_points(
 
 
 def _checked(rows: Tensor, columns: Tensor, mask_rows: Tensor | None, mask_columns: Tensor | None) -> Problem:
-    """Masks and presence checked by the rules of every solver; the cost of the problem is a stand-in of one column."""
+    """The problem with checked masks, as in every solver; its cost is a placeholder with one column."""
     if rows.dim() != 3 or columns.dim() != 3 or rows.shape[::2] != columns.shape[::2] or 0 in rows.shape[1:]:
         what = f"points of shapes {tuple(rows.shape)} and {tuple(columns.shape)}"
         raise DataError(what, where="transport", hint="give (b, n, D) and (b, m, D) with at least one token each")
     masks = []
     for name, points, mask in (("rows", rows, mask_rows), ("columns", columns, mask_columns)):
-        largest = points.detach().abs().amax(2, keepdim=True)  # (b, n, 1): NaN and infinity pass on
+        largest = points.detach().abs().amax(2, keepdim=True)  # (b, n, 1): NaN and infinity propagate
         side = Problem.of(largest, mask, None)
         masks.append(side.rows)
         if not bool((side.cost < torch.finfo(largest.dtype).max ** 0.5).all()):
-            hint = "look for features that ran away"
+            hint = "check for diverged features"
             raise DataError(f"the {name} are too large to square", where="transport, points", hint=hint)
     whole = bool(masks[0].all() & masks[1].all())
     problem = Problem(rows.new_zeros(len(rows), 1, 1), masks[0], masks[1], whole)
@@ -142,7 +142,7 @@ def _checked(rows: Tensor, columns: Tensor, mask_rows: Tensor | None, mask_colum
 
 
 def _squared_distances(rows: Tensor, columns: Tensor, problem: Problem) -> _Costs:
-    """|x - y|² = [|x|², 1, -2x]·[1, |y|², y]', about the columns' mean and in units of the largest possible."""
+    """|x - y|² = [|x|², 1, -2x]·[1, |y|², y]', relative to the mean of the columns, at most 1."""
     x, y = (
         points.double().masked_fill(~present[..., None], 0.0)
         for points, present in ((rows, problem.rows), (columns, problem.columns))
@@ -165,7 +165,7 @@ def _squared_distances(rows: Tensor, columns: Tensor, problem: Problem) -> _Cost
 def _solve(
     costs: _Costs, a: Tensor, b: Tensor, rank: int, limit: int, tolerance: float, result: torch.dtype
 ) -> LowRankPlan:
-    """Descend in turn on either factor; for the other held still the cost is linear, so that no step raises it."""
+    """Alternate steps on the two factors: with one of them fixed the cost is linear, so no step increases it."""
     inner = (a.sum(1, keepdim=True) > 0).double().expand(-1, rank) / rank  # (b, r)
     rows, columns = _start(costs, a, b, inner)
     value = best = _value(costs, rows, columns)
@@ -187,10 +187,10 @@ def _solve(
 
 
 def _start(costs: _Costs, a: Tensor, b: Tensor, inner: Tensor) -> tuple[Tensor, Tensor]:
-    """Classes about r present columns, evenly spaced: rows join by cost to them, columns by mean cost to those rows."""
+    """Initial classes around r evenly spaced columns: rows by cost to them, columns by mean cost to these rows."""
     present = b > 0
-    places = torch.arange(inner.shape[1], device=b.device) * present.sum(1, keepdim=True) // inner.shape[1]
-    anchors = (~present).long().argsort(dim=1, stable=True).gather(1, places)  # (b, r)
+    positions = torch.arange(inner.shape[1], device=b.device) * present.sum(1, keepdim=True) // inner.shape[1]
+    anchors = (~present).long().argsort(dim=1, stable=True).gather(1, positions)  # (b, r)
     chosen = torch.zeros(*b.shape, inner.shape[1], dtype=b.dtype, device=b.device).scatter_(1, anchors[:, None], 1.0)
     rows = _step(a[..., None] * inner[:, None], costs.times(chosen), a, inner)
     columns = _step(b[..., None] * inner[:, None], costs.transposed_times(rows), b, inner)
@@ -199,7 +199,7 @@ def _start(costs: _Costs, a: Tensor, b: Tensor, inner: Tensor) -> tuple[Tensor, 
 
 def _step(factor: Tensor, gradient: Tensor, mass: Tensor, inner: Tensor) -> Tensor:
     """Proximal step of a factor (b, n, r) down its gradient, projected: Sinkhorn on factor·exp(-gradient)."""
-    slope = gradient - gradient.amin(2, keepdim=True)  # a constant of a row changes nothing after the projection
+    slope = gradient - gradient.amin(2, keepdim=True)  # a constant per row has no effect after the projection
     slope = torch.where(mass[..., None] > 0, slope, 0.0)
     largest = slope.amax((1, 2), keepdim=True)
     kernel = factor * torch.exp(-STEP * slope / torch.where(largest > 0, largest, 1.0))
@@ -213,7 +213,7 @@ def _step(factor: Tensor, gradient: Tensor, mass: Tensor, inner: Tensor) -> Tens
 
 
 def _rounded(factor: Tensor, mass: Tensor, inner: Tensor) -> Tensor:
-    """The factor with its marginals made exact: too full rows and columns are cut, and what lacks is spread."""
+    """The factor with exact marginals: the excess of rows and columns is removed and the deficit distributed."""
     tiny = torch.finfo(factor.dtype).tiny
     factor = factor * (mass / factor.sum(2).clamp_min(tiny)).clamp_max(1)[..., None]
     factor = factor * (inner / factor.sum(1).clamp_min(tiny)).clamp_max(1)[:, None]

@@ -16,7 +16,7 @@ def uniform(rows: Tensor, columns: Tensor) -> Plan:
 def shuffled(plan: Plan, rows: Tensor) -> Plan:
     """The plan with its present rows permuted: the set of masses is kept, their assignment to rows is not.
 
-    The order is a fixed draw, a function of n alone: training and inference use the same one, and a patient's
+    The order is pseudorandom, a function of n alone: training and inference use the same one, and a patient's
     plan does not depend on the batch. rows (b, n) bool; absent rows keep their position.
     """
     source = _permute(rows)
@@ -28,7 +28,7 @@ def shuffled(plan: Plan, rows: Tensor) -> Plan:
 def _permute(rows: Tensor) -> Tensor:
     """(b, n) source row of each row's mass."""
     lots = torch.rand(rows.shape[1], generator=torch.Generator().manual_seed(rows.shape[1])).to(rows.device)
-    drawn = (lots + (~rows).float()).argsort(1)  # present rows in the order of their lots, absent ones behind
-    places = (~rows).float().argsort(dim=1, stable=True)  # present rows as they stand
-    drawn[~rows.gather(1, places)] = places[~rows.gather(1, places)]
-    return torch.empty_like(drawn).scatter_(1, places, drawn)
+    drawn = (lots + (~rows).float()).argsort(1)  # present rows in random order, then the absent rows
+    positions = (~rows).float().argsort(dim=1, stable=True)  # present rows in their own order
+    drawn[~rows.gather(1, positions)] = positions[~rows.gather(1, positions)]
+    return torch.empty_like(drawn).scatter_(1, positions, drawn)

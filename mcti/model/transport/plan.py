@@ -11,10 +11,10 @@ from torch import Tensor
 
 from mcti.errors import DataError, UsageError
 
-Given = ParamSpec("Given")
+Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
-FLOAT32_TOLERANCE = 1e-5  # float32 sums of a few hundred entries are good to about 1e-6
+FLOAT32_TOLERANCE = 1e-5  # sums of a few hundred float32 entries have errors of about 1e-6
 FLOAT32_SPREAD = 1e3  # costs this many entropies apart: float32 potentials keep four digits of the exponent
 
 
@@ -22,8 +22,8 @@ FLOAT32_SPREAD = 1e3  # costs this many entropies apart: float32 potentials keep
 class Plan:
     """A batch of couplings between n rows and m columns.
 
-    coupling     (b, n, m) mass, float32 or float64; absent rows and columns hold none
-    iterations   of the slowest item of the batch; 0 where the solver has none
+    coupling     (b, n, m) mass, float32 or float64; 0 in absent rows and columns
+    iterations   number for the slowest item of the batch; 0 for a solver without iterations
     error        (b,) distance of the plan from the requested one: for fixed marginals the largest error of a row, as a
                  share of the mass it should hold; for `unbalanced` a bound on the relative error of the scalings
     permutation  (b, n) column of each row, -1 for an absent row; None where the plan is no assignment
@@ -37,7 +37,7 @@ class Plan:
     def carry(self, tokens: Tensor) -> Tensor:
         """Carry tokens (b, m, D) of the columns to the rows: coupling @ tokens, (b, n, D), in the tokens' dtype.
 
-        An assignment is gathered, not multiplied: n·D reads where the product costs n²·D.
+        An assignment is an index operation: n·D reads instead of a product of n²·D operations.
         """
         if self.permutation is None:
             return self.coupling.to(tokens.dtype) @ tokens
@@ -47,12 +47,12 @@ class Plan:
         return tokens.gather(1, index) * mass[..., None].to(tokens.dtype)
 
     def transposed(self) -> "Plan":
-        """The same mass with rows and columns exchanged, (b, m, n); `error` stays that of the solver."""
+        """The same mass with rows and columns exchanged, (b, m, n); `error` is that of the solver."""
         permutation = None if self.permutation is None else _inverse(self.permutation, self.coupling.shape[2])
         return Plan(self.coupling.transpose(1, 2), self.iterations, self.error, permutation)
 
     def repeated(self, times: int) -> "Plan":
-        """Each item of the batch `times` times, one after the other."""
+        """Each item of the batch repeated `times` times in succession."""
         permutation = None if self.permutation is None else self.permutation.repeat_interleave(times, 0)
         coupling, error = (value.repeat_interleave(times, 0) for value in (self.coupling, self.error))
         return Plan(coupling, self.iterations, error, permutation)
@@ -61,7 +61,9 @@ class Plan:
 def _inverse(permutation: Tensor, columns: int) -> Tensor:
     """Row of each column (b, m), -1 for an absent column."""
     batch, rows = permutation.shape
-    spare = torch.where(permutation >= 0, permutation, columns)  # absent rows write into a column that is cut off
+    spare = torch.where(
+        permutation >= 0, permutation, columns
+    )  # absent rows write into an additional column, which is removed
     inverse = permutation.new_full((batch, columns + 1), -1)
     inverse.scatter_(1, spare, torch.arange(rows, device=permutation.device).expand(batch, -1))
     return inverse[:, :columns]
@@ -69,9 +71,9 @@ def _inverse(permutation: Tensor, columns: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Problem:
-    """A checked batch of costs: what is present, and zero cost wherever something is not.
+    """A checked batch of costs with masks; the cost of absent tokens is zero.
 
-    cost (b, n, m) finite, detached; rows (b, n), columns (b, m) bool; whole: nothing is absent
+    cost (b, n, m) finite, detached; rows (b, n), columns (b, m) bool; whole: no token is absent
     """
 
     cost: Tensor
@@ -83,8 +85,8 @@ class Problem:
     def of(cls, cost: Tensor, mask_rows: Tensor | None, mask_columns: Tensor | None) -> "Problem":
         """Check cost (b, n, m) and masks; values at absent tokens are not read.
 
-        Raises DataError for a cost that is not floating (b, n, m), masks of another type or shape, and a NaN or
-        infinite cost between present tokens, of which it names the first.
+        Raises DataError for a cost that is not floating (b, n, m), masks of another type or shape, and for the
+        first NaN or infinite cost between present tokens
         """
         if cost.dim() != 3 or not cost.is_floating_point() or 0 in cost.shape[1:]:
             raise DataError(
@@ -119,13 +121,13 @@ class Problem:
         lone = (self.rows.any(1) != self.columns.any(1)).nonzero()
         if len(lone):
             raise DataError(
-                "one side has no present token, the other has mass to move",
+                "one side has no present token, but the other side has mass",
                 where=f"transport, batch item {int(lone[0])}",
-                hint="mask both sides, or use solver unbalanced, where mass may vanish",
+                hint="mask both sides, or use solver unbalanced, which allows mass to vanish",
             )
 
     def result_dtype(self) -> torch.dtype:
-        """float32 for half precision: in 8 bits of mantissa no marginal would hold."""
+        """float32 for half precision, since 8 bits of mantissa are too few for the marginals."""
         return self.cost.dtype if self.cost.dtype == torch.float64 else torch.float32
 
 
@@ -143,8 +145,11 @@ def _mask(name: str, mask: Tensor | None, cost: Tensor, size: int) -> Tensor:
 
 
 def finite(values: Tensor) -> bool:
-    """Whether none is NaN or infinite; in one reading, where `isfinite` makes a mask and takes ten times as long."""
-    # NaN and infinity pass to an end.
+    """Whether no value is NaN or infinite; values of any shape.
+
+    One pass over the minimum and maximum, where `isfinite` allocates a mask and takes ten times as long.
+    """
+    # Both NaN and infinity propagate to the minimum or the maximum.
     return not values.numel() or all(math.isfinite(end) for end in map(float, values.aminmax()))
 
 
@@ -154,7 +159,7 @@ def _finite(cost: Tensor) -> None:
         raise DataError(
             f"the cost is {cost[item, row, column].item()}, not a finite number",
             where=f"transport, batch item {item}, row {row}, column {column}",
-            hint="look for NaN or infinite features of that item, or mask the absent token",
+            hint="check the features of that item for NaN or infinity, or mask the absent token",
         )
 
 
@@ -170,15 +175,15 @@ def positive(**settings: float) -> None:
             )
 
 
-def untraced(function: Callable[Given, Result]) -> Callable[Given, Result]:
+def untraced(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """Exclude a function from torch.compile that branches on values or loops to a tolerance: one graph break."""
 
     @wraps(function)
-    def run(*args: Given.args, **settings: Given.kwargs) -> Result:
-        # Not `disable` at import: it loads the compiler, two seconds for every process that never compiles.
+    def run(*args: Parameters.args, **settings: Parameters.kwargs) -> Result:
+        # `disable` is not called at import: it imports the compiler, which takes two seconds in every process.
         if torch.compiler.is_compiling():
             kept_out = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
-            return cast("Callable[Given, Result]", kept_out)(*args, **settings)
+            return cast("Callable[Parameters, Result]", kept_out)(*args, **settings)
         return function(*args, **settings)
 
     return run

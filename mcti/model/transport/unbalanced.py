@@ -11,10 +11,10 @@ from mcti.model.transport.plan import FLOAT32_TOLERANCE, Plan, Problem, positive
 from mcti.params.architecture import EntropyMeasure
 
 STRIDE = 5  # iterations between two checks of the error
-LEAST = 1e-15  # softness entropy / marginal is kept in float64's reach of 1 on either side
-FARTHEST = 1e12  # cost / entropy beyond which float64 holds no digit of the exponent behind the point
+LEAST = 1e-15  # limits of entropy / marginal, so that 1 + softness and its inverse are accurate in float64
+FARTHEST = 1e12  # cost / entropy above which float64 has no decimal digit of the exponent
 MEASURES: tuple[str, ...] = get_args(EntropyMeasure)
-# Largest |cost| / entropy for plain scalings: they reach its exponential, products of three must stay in range.
+# Largest |cost| / entropy for plain scalings: they reach its exponential, and products of three must be finite.
 SAFE = {torch.float32: 20.0, torch.float64: 150.0}
 
 
@@ -31,18 +31,18 @@ def unbalanced(  # noqa: PLR0913  (the parameters of the transport problem)
     mask_columns: Tensor | None = None,
     gradient: bool = False,
 ) -> Plan:
-    """Entropic plan whose marginals are held by a KL weight (docs/model.md section 3).
+    """Entropic plan with marginals that are enforced by a KL weight (docs/model.md section 3).
 
     argmin <P, cost> + entropy·KL(P | R) + marginal·KL(P1 | a) + marginal·KL(P'1 | b), a and b uniform over the present
     tokens; R all ones for measure "entropy" (as the reference), the product a·b' for "kl". Fixed point of
     u = (a / Kv)^f, v = (b / K'u)^f, f = marginal / (marginal + entropy), K = R·exp(-cost / entropy) (Chizat et al.
     2018, Math. Comp. 87, algorithm 1). In logarithms one iteration contracts the distance to the fixed point by f² at
-    least, so that a step bounds what is left of it: `Plan.error` is that bound, and each item stops by itself where it
-    meets the tolerance. Trap: adding a constant to the cost changes the mass that moves, unlike with fixed marginals.
+    least, so that a step bounds the remaining distance: `Plan.error` is that bound, and each item stops independently
+    when it meets the tolerance. Trap: a constant added to the cost changes the mass, unlike with fixed marginals.
 
     cost (b, n, m) any finite numbers, entropy and marginal in its units; masks (b, n), (b, m), True = present; an item
-    with tokens on one side alone moves nothing -> Plan. Computed in float32 where cost and tolerance allow it, else in
-    float64. `gradient`: differentiates the plan by the cost, implicitly; else it is a constant.
+    with tokens on one side only has an empty plan -> Plan. Computed in float32 where cost and tolerance allow it, else
+    in float64. `gradient`: differentiates the plan by the cost, implicitly; else it is a constant.
     Raises DataError for a bad cost or mask, UsageError for a bad setting.
     """
     positive(entropy=entropy, marginal=marginal, tolerance=tolerance, max_iterations=max_iterations)
@@ -59,7 +59,7 @@ def unbalanced(  # noqa: PLR0913  (the parameters of the transport problem)
 
 
 def _state(problem: Problem, entropy: float, softness: float, measure: str, tolerance: float) -> "_Potentials":
-    """The iteration in plain scalings where they cannot leave the number range, else in logarithms."""
+    """The iteration in plain scalings where these cannot overflow or underflow, else in logarithms."""
     largest = float(problem.cost.abs().amax()) / entropy if problem.cost.numel() else 0.0
     fine = problem.cost.dtype == torch.float64 or tolerance < FLOAT32_TOLERANCE
     work = torch.float64 if fine or largest > SAFE[torch.float32] else torch.float32
@@ -97,12 +97,12 @@ def _check_mass(coupling: Tensor) -> None:
         raise DataError(
             "the cost is so far below zero that the mass of the plan overflows",
             where="transport, solver unbalanced",
-            hint="shift the cost: moving mass must not earn many times `marginal`",
+            hint="shift the cost: its minimum must not be below -`marginal` by a large factor",
         )
 
 
 class _Potentials:
-    """x = log u and y = log v, iterated in logarithms: slow, and safe for every finite cost.
+    """x = log u and y = log v, iterated in logarithms: slower, but stable for every finite cost.
 
     energy (b, n, m) = cost / entropy, inf where absent; a (b, 1, n) and b (b, 1, m) are masses
     """
@@ -119,7 +119,7 @@ class _Potentials:
         return torch.where(mass > 0, potential, -torch.inf)
 
     def advance(self, count: int) -> Tensor:
-        """`count` iterations; the bound (b,) of what is left: |y - y*| <= f² / (1 - f²) · |last change of y|."""
+        """`count` iterations; a bound (b,) of the distance: |y - y*| <= f² / (1 - f²) · |last change of y|."""
         before = self.iterate(count)
         change = torch.where(self.b > 0, self.y - before, 0.0).abs().amax((1, 2))
         return change / (2 * self.softness + self.softness**2)
@@ -134,13 +134,13 @@ class _Potentials:
         return before
 
     def _half(self, mass: Tensor, reached: Tensor) -> Tensor:
-        reached = torch.where(reached.isinf(), 0.0, reached)  # nothing on the other side: no pull
+        reached = torch.where(reached.isinf(), 0.0, reached)  # no mass on the other side
         return self._absent_out(self.power * (mass.log() - reached), mass)
 
     def shift(self) -> None:
-        """Move the constant between x and y to where the dual is largest: the slowest mode of the iteration.
+        """Shift the constant between x and y to the maximum of the dual: the slowest mode of the iteration.
 
-        x + t, y - t leave the plan as it is; its marginal terms are balanced at
+        x + t, y - t do not change the plan; its marginal terms are balanced at
         t = log(sum a·exp(-s·x) / sum b·exp(-s·y)) / 2s, s = entropy / marginal (Sejourne et al. 2022, AISTATS).
         """
         pulls = [
@@ -162,7 +162,7 @@ class _Potentials:
 
 
 class _Scalings(_Potentials):
-    """The same iteration on u and v: two products a round, no exponential of the whole kernel."""
+    """The same iteration on u and v: two products per iteration, without the exponential of the kernel."""
 
     def __init__(self, energy: Tensor, a: Tensor, b: Tensor, softness: float) -> None:
         super().__init__(energy, a, b, softness)

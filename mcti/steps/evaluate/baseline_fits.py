@@ -65,7 +65,7 @@ def fit_baselines(
 
     models = {name: baselines.create(name) for name in params.baselines}
     skipped = {
-        name: "no slide features were given" for name, b in models.items() if b.needs_bags and inputs.bags is None
+        name: "no slide features were passed" for name, b in models.items() if b.needs_bags and inputs.bags is None
     }
     selected = [name for name in models if name not in skipped]
     horizons = np.array(sorted(params.horizons_months))

@@ -29,7 +29,7 @@ ATTRIBUTION_STEPS = 16
 class FoldModels:
     """The models of all folds, with the bags of their test patients loaded patient by patient.
 
-    `usable` is false where the weights of a fold do not exist, or features are needed and not given.
+    `usable` is false where the weights of a fold do not exist, or required features are missing.
     """
 
     def __init__(self, models: Location, cohort: Location, features: Location | None, outcomes: Outcomes) -> None:

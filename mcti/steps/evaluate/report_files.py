@@ -17,7 +17,7 @@ from mcti.figure_canvas import Figure
 from mcti.params import EvaluateParams
 
 FOLLOW_UP_SHOWN = 0.9
-"""The Kaplan-Meier figure ends at this quantile of follow-up: beyond, a curve depends on very few patients."""
+"""The Kaplan-Meier figure ends at this quantile of follow-up; after it, a curve depends on very few patients."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,10 @@ class ReportData:
 
 
 def write_predictions(draft: Path, data: ReportData, others: Mapping[str, Predictions], patients: pd.DataFrame) -> None:
-    """predictions.csv (MCTI), baselines.csv (all other models) and groups.csv (subtype and site of each patient)."""
+    """Write predictions.csv (MCTI), baselines.csv (all other models) and groups.csv (columns subtype and site).
+
+    patients  cohort table, one row per patient
+    """
     outcomes, horizons = data.outcomes, np.array(sorted(data.params.horizons_months))
     predictions.write_csv(predictions.with_outcomes(outcomes, data.mcti, horizons), draft / "predictions.csv")
     parts = [predictions.table(outcomes, p, horizons).assign(model=name) for name, p in others.items()]
@@ -51,7 +54,7 @@ def write_predictions(draft: Path, data: ReportData, others: Mapping[str, Predic
 
 
 def write_report(draft: Path, data: ReportData) -> None:
-    """plots/*.csv, figures/*.{svg,png} and report.html."""
+    """Write plots/*.csv, figures/*.{svg,png} and report.html."""
     points = _calibration_points(data)
     (draft / "plots").mkdir()
     for name, frame in _plot_tables(data, points).items():

@@ -137,12 +137,12 @@ def evaluate(  # noqa: PLR0913  (a step: inputs, params, out, options)
 
 
 def patients_in_folds(patients: pd.DataFrame, split: Folds) -> pd.DataFrame:
-    """The patients of the folds, in the order of the table; `split` may have excluded others of the cohort."""
+    """The rows of the patients in the folds, in the order of the table; `split` may exclude patients of the cohort."""
     return patients[patients["patient_id"].isin(set(split.frame["patient_id"]))].reset_index(drop=True)
 
 
 def split_outcomes(patients: pd.DataFrame, split: Folds) -> Outcomes:
-    """The test parts of all folds with the outcomes of their patients.
+    """The test parts of all folds with the outcomes of their patients; `patients` has one row per patient.
 
     Raises
         DataError when there is no fold, or a fold does not fit the table (`Outcomes.from_folds`)

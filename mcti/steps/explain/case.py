@@ -38,7 +38,7 @@ class ExplainedPatient:
 
     @cached_property
     def numbers(self) -> dict[str, float]:
-        """risk, baseline, contribution of each modality, completeness gap; means over the models."""
+        """Means over the models, in the unit of risk: risk, baseline, contribution per modality, completeness gap."""
         modalities = [attribution.modalities for attribution in self.attributions.values()]
         contributions = {name: float(np.mean([part[name] for part in modalities])) for name in modalities[0]}
         ends = {name: float(self.mean(name)) for name in ("risk", "baseline")}

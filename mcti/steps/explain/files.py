@@ -29,7 +29,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
 """{table: columns} of the CSV files."""
 
 SHARES = ("critical_patches", "transport_plan")
-"""Parts whose share of the attribution a page states."""
+"""Parts of the attribution whose share is on the page."""
 
 
 class ExplanationFiles:
@@ -112,7 +112,7 @@ class ExplanationFiles:
         )
 
     def _groups(self, patient_id: str, model: str, attribution: Attribution) -> list[GeneGroup]:
-        """Each gene group with the genes of the largest weights and the gene sets over-represented in them."""
+        """Each gene group with its genes of largest weight and the gene sets over-represented among these."""
         genes_by_group = top_genes(attribution, self._genes, self._group_genes)
         listed = [[gene for gene, _ in group] for group in genes_by_group]
         tested: list[list[gene_sets.Enrichment]] = [[] for _ in listed]

@@ -13,7 +13,7 @@ from mcti.registry.ensemble import Ensemble
 from mcti.storage import Location
 
 PERCENTILE_LEVELS = 100
-"""The percentile of a risk is given in steps of one in this many."""
+"""Number of steps of the percentile of a risk."""
 
 
 def write(
@@ -57,7 +57,7 @@ def write(
 def development_context(folder: Path, model: str) -> PredictionContext:
     """Cohort, endpoint, curve and follow-up from the model.json of the members; the curve is their mean.
 
-    folder  of the ensemble;  model  as the user named it: a models:/ address, or a folder whose name is shown
+    folder  of the ensemble;  model  as the user specified it: a models:/ address, or a folder (its name is shown)
     """
     specs = [storage.read_json(file) for file in sorted(folder.glob("fold_*/model.json"))]
     cohorts = [spec["cohort"] for spec in specs if spec.get("cohort")]

@@ -38,8 +38,8 @@ PATIENTS_PER_JOB = 32
 class PredictResult(StepResult):
     """Counts of patients.
 
-    patients             predicted;  refused  not predicted, since the model cannot read their data
-    known                of the development cohort, with their out-of-fold risk
+    patients             predicted;  refused  not predicted, since their data do not fit the model
+    known                in the development cohort, with their out-of-fold risk
     out_of_distribution  flagged as different from the training patients;  incomplete  without slides or genes
     """
 
@@ -206,8 +206,8 @@ def _load_tables(source: PatientSource) -> CohortTables | new_patient_folder.New
 def frame(cohort: Location, features: Location | None) -> "pd.DataFrame":
     """The patients of a cohort as the input of the served model (`mlflow.pyfunc.load_model(uri).predict(frame)`).
 
-    Columns patient_id, genes ({name: value}), features (N patches of D numbers, as lists) and covariates
-    ({name: value}), which a model without covariates ignores.
+    One row per patient; columns patient_id, genes ({name: value}), features (N patches of D numbers, as lists) and
+    covariates ({name: value}), which a model without covariates ignores.
 
     Raises DataError when the tables and the features do not fit together.
     """
@@ -227,7 +227,7 @@ def frame(cohort: Location, features: Location | None) -> "pd.DataFrame":
 
 
 def expression_by_gene(bag: PatientBag, genes: tuple[str, ...]) -> dict[str, float] | None:
-    """The expression of a patient as {gene: value}, NaN where not measured; None: no expression."""
+    """The expression (G,) of a patient as {gene: value}, NaN where not measured; None: no expression."""
     return None if bag.genes is None else dict(zip(genes, bag.genes.tolist(), strict=True))
 
 

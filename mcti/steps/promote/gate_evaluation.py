@@ -49,19 +49,19 @@ class Candidate:
 
     @cached_property
     def predictions(self) -> "pd.DataFrame":
-        """Out-of-fold predictions with outcomes."""
+        """Out-of-fold predictions with outcomes, one row per patient."""
         return evidence.read_predictions(self._file("predictions.csv"))
 
     @cached_property
     def groups(self) -> "pd.DataFrame":
-        """patient_id and the labels of the groups that have their own gates."""
+        """Columns patient_id and the labels of the groups that have their own gates."""
         import pandas as pd
 
         return pd.read_csv(self._file("groups.csv"), dtype=str, keep_default_na=False)
 
     @cached_property
     def regimes(self) -> dict[str, "pd.DataFrame"]:
-        """Out-of-fold predictions without one modality, by regime; empty for a model that requires all modalities."""
+        """{regime: rows} of the predictions without one modality; empty for a model that requires all modalities."""
         if evidence.REGIMES not in evidence.names(models.run_of(self.version)):
             return {}
         table = evidence.read_predictions(self._file(evidence.REGIMES))
@@ -82,7 +82,7 @@ class Candidate:
         """Number of test rows (patient_id, fold) whose patient was in the training part of the same fold."""
         trained = ensemble_files.trained_on(self.folder)
         pairs = zip(self.predictions["patient_id"], self.predictions["fold"], strict=True)
-        # A version that was registered with --redact has hashes in place of ids.
+        # A version that was registered with --redact has hashes instead of ids.
         return sum(not {patient, hashed(patient)}.isdisjoint(trained[f"fold_{fold}"]) for patient, fold in pairs)
 
     def _file(self, name: str) -> Path:
@@ -91,7 +91,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class GateContext:
-    """Challenger and champion on their common patients; champion: how the reports name it."""
+    """Challenger and champion on their common patients; champion: its name in the reports."""
 
     paired: "PairedComparison"
     champion: str
@@ -105,7 +105,10 @@ class GateContext:
         return PairedBootstrap.draw(self.paired, self.params.bootstrap, self.params.seed)
 
     def interval(self, pair: Any, confidence: float | None = None) -> "Interval":
-        """The interval of a difference, at `promote.confidence` unless stated; pair: statistics of both models."""
+        """The interval of a difference of two statistics.
+
+        pair  statistics of both models;  confidence  between 0 and 1, default: `promote.confidence`
+        """
         return self.bootstrap.difference(pair, self.params.confidence if confidence is None else confidence)
 
     def difference(self, metric: str, interval: "Interval | None", lower_is_better: bool = False) -> Difference:
@@ -122,7 +125,7 @@ def evaluate_gates(
 ) -> GateEvaluation:
     """All gates of a challenger.
 
-    champion  None: there is none yet;  entries  of the ledger: earlier evaluations on these test patients
+    champion  None: no version is the champion;  entries  of the ledger: earlier evaluations on these test patients
 
     Raises DataError when the evaluation of a first champion has no clinical Cox baseline.
     """
@@ -156,7 +159,7 @@ def compare(context: GateContext, labels: "pd.DataFrame", look: Look) -> tuple[D
 
     Superiority in Uno's C; Harrell's C (informational); non-inferiority in Brier score, calibration and groups.
 
-    labels  patient_id and one column per grouping;  look  gives the level of the superiority gate
+    labels  patient_id and one column per grouping;  look  determines the level of the superiority gate
     """
     paired = context.paired
     if paired.events < context.params.min_events or look.alpha <= 0:

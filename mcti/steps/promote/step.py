@@ -62,7 +62,7 @@ class ApproveResult(StepResult):
 
 
 class LedgerResult(StepResult):
-    """The ledger of a model. `faults` is empty when every entry and every alias is as it was written.
+    """The ledger of a model. `faults` is empty when every entry and every alias is unchanged since it was written.
 
     versioned  whether its bucket keeps earlier versions of its objects; None: unknown
     """
@@ -80,7 +80,7 @@ class LedgerResult(StepResult):
             for entry in self.entries
         ]
         faults = [f"FAULT {fault}" for fault in self.faults]
-        unversioned = "; the bucket keeps no versions: an edited entry could not be restored"
+        unversioned = "; the bucket is not versioned: an edited entry could not be restored"
         total = f"{len(decisions)} entries, {len(faults)} faults{unversioned if self.versioned is False else ''}"
         return [*decisions, *faults, total]
 
@@ -104,7 +104,7 @@ def promote(
     agreed: PromoteParams | None = None,
     reason: str = "",
 ) -> PromoteResult:
-    """Compare a version (default: the challenger) with the champion on the same patients, and promote it or not.
+    """Compare a version (default: the challenger) with the champion on the same patients; promote it if all gates pass.
 
     agreed  the settings of params.yaml: where `params` are less strict, a reason is required, and the ledger has both
 
@@ -262,7 +262,7 @@ def _raise_unless_promoted(evaluation: GateEvaluation, name: str, version: int) 
     if error is None:
         return
     decisive = [gate for gate in evaluation.gates if gate.verdict == evaluation.outcome]
-    # More patients help a statistical gate only, not a leak, a cost or a missing approval.
+    # More patients change a statistical gate only, not leakage, cost or a missing approval.
     statistical = any("events" in gate.numbers for gate in decisive)
     hint = "the champion is unchanged" + ("; train on more patients" if statistical else "")
     raise error(evaluation.reason, f"model {name}, version {version}", hint)

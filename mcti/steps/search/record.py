@@ -22,7 +22,7 @@ class SearchResult(StepResult):
     """The winning settings and the number of trials behind them; `c_index` is the mean over the inner folds.
 
     gain  mean difference of the winner and the starting settings over the inner folds, with the ends of its 95 %
-          interval (folds overlap: Nadeau and Bengio 2003). Biased upwards: the same numbers chose the winner.
+          interval (folds overlap: Nadeau and Bengio 2003). Biased upwards, because the same scores select the winner.
     """
 
     c_index: float

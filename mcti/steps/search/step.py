@@ -32,7 +32,7 @@ class InitResult(StepResult):
 
     study: str
     trials: int
-    wanted: int
+    planned: int
 
 
 @logged
@@ -81,7 +81,7 @@ def search(
 
 
 def _check_space(params: SearchParams, base: TrainParams) -> None:
-    """Refuse values of the space that training does not accept, before the first trial."""
+    """Check, before the first trial, that training accepts the values of the space."""
     searching.check_space(params.space)
     for name, values in params.space.items():
         for value in values:
@@ -106,7 +106,7 @@ def _searched(study: Study, out: Path, progress: Progress | None) -> SearchResul
 
 
 def _nested(planned: Sequence[Study], out: Path, progress: Progress | None) -> NestedResult:
-    """One search after the other, each inside the training part of its outer fold.
+    """Run one search after the other, each inside the training part of its outer fold.
 
     Each study is kept until the last one has ended: a resumed search runs no trial twice.
     """
@@ -138,8 +138,8 @@ def _initialise(planned: Sequence[Study]) -> InitResult:
         raise UsageError("no study to share", "search --init", hint)
     with searching.quiet():
         trials = sum(len(open_shared(study).trials()) for study in planned)
-    wanted = sum(study.plan.trials for study in planned)
-    return InitResult(study=" ".join(study.name for study in planned), trials=trials, wanted=wanted)
+    total = sum(study.plan.trials for study in planned)
+    return InitResult(study=" ".join(study.name for study in planned), trials=trials, planned=total)
 
 
 def _embedded(study: Study, out: Path, report: "_Reporter") -> list[Trial]:

@@ -74,7 +74,7 @@ def inner_splits(folds: Folds, outer_fold: int) -> list[FoldSplit]:
 
 
 def score(job: TrialJob, channel: Channel) -> float:
-    """Harrell's C of an inner test part at the last epoch; NaN when training diverged.
+    """Harrell's C of an inner test part at the last epoch, between 0 and 1; NaN when training diverged.
 
     Raises DataError when no model can be fitted, a test patient does not fit the model, or no pair is comparable.
     """
@@ -89,7 +89,7 @@ def score(job: TrialJob, channel: Channel) -> float:
         model.inputs(bag.patches, bag.genes, bag.covariates)
     try:
         risks = [row["risk"] for row in predict(model, test_bags, (12.0,))]
-    except DataError:  # weights so large that the forward pass overflows
+    except DataError:  # the weights are so large that the forward pass overflows
         return float("nan")
     if not np.isfinite(risks).all():
         return float("nan")
@@ -165,7 +165,7 @@ _NOT_IN_STUDY = {
 
 
 def identity(data: Dataset, splits: Sequence[FoldSplit], params: SearchParams, base: TrainParams) -> str:
-    """MD5 of what the trials depend on: data, settings and code; a study of other ones has another name."""
+    """MD5 of data, settings and code, which determine the trials; it is part of the name of the study."""
     from mcti.dataset.bags import digest
 
     patients = [digest(data.select((*split.train, *split.test), "the folds")) for split in splits]

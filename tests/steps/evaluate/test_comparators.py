@@ -106,7 +106,7 @@ def test_folds_of_different_models_are_refused(project, tmp_path):
     file = tmp_path / "abmil" / "fold_1" / "model.json"
     spec = json.loads(file.read_text())
     file.write_text(json.dumps(spec | {"params": spec["params"] | {"epochs": 99}}))
-    words = r"the folds belong to different models: train\.epochs is 99 here and \d+ in the first in .*fold_1"
+    words = r"the folds belong to different models: train\.epochs is 99 instead of \d+ in .*fold_1"
     with pytest.raises(DataError, match=words):
         run(project, str(tmp_path / "abmil"))
     with pytest.raises(DataError, match=words):

@@ -157,7 +157,7 @@ def test_the_report_is_self_contained_and_shows_notice_figures_and_events(projec
 
 def test_without_features_slide_baselines_are_left_out_with_a_warning(project):
     result = run(project, out="genes alone", features=None)
-    assert result.skipped == {"linear_all": "no slide features were given"}
+    assert result.skipped == {"linear_all": "no slide features were passed"}
     assert "Cox: clinical + genes + slides was left out" in (project / "genes alone" / "report.html").read_text()
 
 

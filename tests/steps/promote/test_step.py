@@ -263,7 +263,7 @@ class TestOnServers:
         monkeypatch.setenv("MCTI_LEDGER", "s3://plain-ledger")
         with tracking.service() as client:
             promoted_versions(client, "plain", 1)
-        assert verify_ledger("plain").lines()[-1].startswith("1 entries, 0 faults; the bucket keeps no versions")
+        assert verify_ledger("plain").lines()[-1].startswith("1 entries, 0 faults; the bucket is not versioned")
 
     def test_an_edited_and_a_deleted_entry_are_detected(self, runs, servers_of, tmp_path):
         list(registered(runs, "edited", tmp_path))

@@ -97,7 +97,7 @@ def test_a_nested_search_reads_no_test_patient_and_its_folds_are_one_model_of_di
     model = storage.read_json(tmp_path / "nested" / "fold_1" / "model.json")
     model["params"]["epochs"] = 9
     storage.write_json(tmp_path / "nested" / "fold_1" / "model.json", model)
-    with pytest.raises(DataError, match=r"train\.epochs is 9 here and 1 in the first"):
+    with pytest.raises(DataError, match=r"train\.epochs is 9 instead of 1"):
         check_training(tmp_path / "nested", outcomes)
 
 

@@ -216,7 +216,7 @@ def test_workers_in_postgresql_make_the_same_files(world, tmp_path):
     with Server() as server:
         params = asked(storage=server.url, trials=3)
         made_first = step.search(*world, params, factories.settings(workers=1), tmp_path / "search", init=True)
-        assert (made_first.trials, made_first.wanted) == (0, 3)
+        assert (made_first.trials, made_first.planned) == (0, 3)
         result = step.search(*world, params, factories.settings(workers=2), tmp_path / "search")
         again = step.search(*world, params, factories.settings(workers=1), tmp_path / "again")
     assert result.trials == 3
