@@ -1,24 +1,24 @@
-# One vocabulary for hands and CI. `make` lists the words.
+# The same targets for developers and CI. `make` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-# Any Python from 3.11 to 3.13; torch from where your pip finds it (a CUDA or a CPU wheel).
+# Any Python from 3.11 to 3.13; torch from pip's index (a CUDA or a CPU wheel).
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
 TORCH ?= torch==2.13.0
-# The index to take PyTorch from; empty: pip's own. PyPI's build for x86-64 brings CUDA, the one of
+# The package index of PyTorch; empty: pip's index. PyPI's build for x86-64 includes CUDA, the one of
 # https://download.pytorch.org/whl/cpu does not (docs/kubeflow.md, "The image").
 TORCH_INDEX ?=
 TORCH_FROM = $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
-# Names the CUDA packages that TORCH would bring and ends with 1 if there are any; fetches descriptions only.
+# Lists the CUDA packages that TORCH requires and ends with 1 if there are any; downloads metadata only.
 TORCH_CHECK = $(BIN)/python infra/images/cuda.py $(TORCH_FROM) "$(TORCH)"
 BASE_IMAGE ?= python:3.11-slim-bookworm
 BUILD_IMAGE ?= python:3.11-bookworm
 TARGET ?= runtime
 IMAGE ?= mcti-python:0.1.0$(patsubst %,-%,$(filter-out runtime,$(TARGET)))
 IMAGE_LOCK = $(if $(filter dev services,$(TARGET)),requirements.lock,requirements-runtime.lock)
-# Published without a wheel; dvc, lifelines and kfp bring them.
+# Published without a wheel; dvc, lifelines and kfp require them.
 SOURCE_ONLY := antlr4-python3-runtime,autograd-gamma,kfp-server-api
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -28,10 +28,10 @@ export DO_NOT_TRACK = true
 
 .PHONY: help install check bandit check-infra test test-fast coverage demo stop stack lock image image-test sbom audit compile rehearse bench docs clean
 
-help:  ## list these words
+help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(INSTALLED)  ## make the environment in .venv, every package by hash
+install: $(INSTALLED)  ## install the environment in .venv, every package by hash
 
 $(INSTALLED): requirements.lock requirements-uv.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11-3.13 found: install one, or name it (make PYTHON=…)" >&2; exit 4; }
@@ -51,10 +51,10 @@ check: $(INSTALLED)  ## lint, types, layers, declared dependencies
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
 
-bandit: $(INSTALLED)  ## bandit over the code (fetched by uv; what is left out, and why: pyproject.toml)
+bandit: $(INSTALLED)  ## bandit on the code (fetched by uv; exclusions with reasons: pyproject.toml)
 	$(BIN)/uv tool run --from bandit==1.9.4 --with tomli bandit -q -c pyproject.toml -r mcti components pipelines
 
-check-infra: $(INSTALLED)  ## the Kubernetes manifests against Checkov's policies (fetches Checkov into build/)
+check-infra: $(INSTALLED)  ## check the Kubernetes manifests with Checkov (fetches Checkov into build/)
 	@command -v kubectl >/dev/null || { echo "error: no kubectl: install 1.27 or later" >&2; exit 4; }
 	@test -x build/checkov/bin/checkov || { $(BIN)/uv venv --quiet build/checkov && \
 		$(BIN)/uv pip install --quiet --python build/checkov/bin/python checkov==3.3.30; }
@@ -63,7 +63,7 @@ check-infra: $(INSTALLED)  ## the Kubernetes manifests against Checkov's policie
 		build/checkov/bin/checkov --config-file infra/kubernetes/.checkov.yaml --file build/$$(basename $$overlay).yaml || exit 1; done
 	@echo "every overlay keeps Checkov's policies"
 
-test: check  ## everything: lint, types, layers, unit tests, real servers, one whole small pipeline
+test: check  ## everything: lint, types, layers, unit tests, real servers, one complete small pipeline
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(INSTALLED)  ## only the fast unit tests
@@ -73,7 +73,7 @@ coverage: $(INSTALLED)  ## branch coverage of mcti/ by the fast tests, with its 
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not stack and not container" \
 		--cov --cov-report=term:skip-covered --cov-report=json:build/coverage.json
 
-demo: $(INSTALLED)  ## from nothing to a promoted champion on the demo cohort
+demo: $(INSTALLED)  ## all steps on the demo cohort, up to a promoted champion
 	@$(BIN)/mcti demo
 
 stop: $(INSTALLED)  ## stop the servers that `make demo` or `make stack` started
@@ -86,7 +86,7 @@ docs: $(INSTALLED)  ## write the pages and the drawing that are generated from t
 stack: $(INSTALLED)  ## start S3 and MLflow on this machine
 	@$(BIN)/mcti stack up
 
-lock: $(INSTALLED)  ## resolve requirements.lock anew from pyproject.toml
+lock: $(INSTALLED)  ## resolve requirements.lock again from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UV_ARGS) --custom-compile-command "make lock" \
 		$$(sed -n 's/^# not locked, since torch brings its own: //p' pyproject.toml | tr ' ' '\n' | sed 's/^/--no-emit-package /') \
 		--extra local --extra pipelines --extra lite0 --extra dev pyproject.toml -o requirements.lock
@@ -99,7 +99,7 @@ lock: $(INSTALLED)  ## resolve requirements.lock anew from pyproject.toml
 compile: $(INSTALLED)  ## the Kubeflow pipeline as YAML: build/training.yaml
 	$(BIN)/mcti pipeline compile --out build/training.yaml
 
-rehearse: $(INSTALLED)  ## take a cluster through everything, step by step: HOST, CONTEXT, IMAGE, YES=1, ARGS (docs/rehearsal.md)
+rehearse: $(INSTALLED)  ## test a complete cluster, step by step: HOST, CONTEXT, IMAGE, YES=1, ARGS (docs/rehearsal.md)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m infra.rehearse $(if $(HOST),--host "$(HOST)") $(if $(CONTEXT),--context "$(CONTEXT)") \
 		$(if $(filter command line environment,$(origin IMAGE)),--image "$(IMAGE)") $(if $(RUNS_NAMESPACE),--runs-namespace "$(RUNS_NAMESPACE)") \
 		$(foreach name,SERVICES POSTGRES SEAWEEDFS,$(if $($(name)_IMAGE),--$(shell echo $(name) | tr A-Z a-z)-image "$($(name)_IMAGE)")) \
@@ -122,16 +122,16 @@ image: $(INSTALLED)  ## the container image IMAGE: TARGET=runtime|gpu|services|d
 		--build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg BUILD_IMAGE=$(BUILD_IMAGE) --build-arg TORCH="$(TORCH)" \
 		--build-arg LOCK=$(IMAGE_LOCK) --build-arg COMMIT=$$(git rev-parse HEAD 2>/dev/null || echo unknown) .
 
-image-test: $(INSTALLED)  ## build the image in an engine of its own and run the pipeline in containers
+image-test: $(INSTALLED)  ## build the image in a separate engine and run the pipeline in containers
 	MCTI_IMAGE_TEST=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs --durations=5 tests/containers
 
-sbom: $(INSTALLED)  ## what the image is made of, as CycloneDX: build/sbom.json
+sbom: $(INSTALLED)  ## components of the image, as CycloneDX: build/sbom.json
 	@mkdir -p build
 	$(BIN)/cyclonedx-py requirements --output-reproducible --of JSON --sv 1.6 -o build/sbom.json requirements-runtime.lock
 
-audit: $(INSTALLED)  ## known weaknesses of the image's packages; asks the advisory service of PyPI (network)
+audit: $(INSTALLED)  ## known vulnerabilities of the image's packages; queries the advisory service of PyPI (network)
 	$(BIN)/pip-audit --require-hashes --disable-pip --requirement requirements-runtime.lock
 
-clean:  ## remove caches and build leftovers; never touches data/, models/ or reports/
+clean:  ## remove caches and build outputs; never deletes data/, models/ or reports/
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
