@@ -49,8 +49,8 @@ class Architecture:
     )
     gene_marginal: float = Field(gt=0, description="KL weight of the marginals of the patch-gene coupling")
     gene_measure: EntropyMeasure = Field(
-        description="entropy in the patch-gene coupling, relative to the all-ones matrix (entropy) or to the product of the "
-        "marginals (kl)"
+        description="entropy in the patch-gene coupling, relative to the all-ones matrix (entropy) or to the product of "
+        "the marginals (kl)"
     )
     block: int = Field(
         8192,
@@ -78,7 +78,7 @@ class Architecture:
     bilinear_rank: int = Field(
         0,
         ge=0,
-        description="number of products of a direction of the mean critical patch and one of the gene tokens in that path",
+        description="products of a direction of the mean critical patch and one of the gene tokens, in that path",
     )
     plan_gradient: bool = Field(
         False,

@@ -147,7 +147,7 @@ class ClusterParams(Params):
     remote: str | None = Field(
         None,
         pattern=r"^s3://[^/]+(/.*[^/])?$",
-        description="DVC's remote, s3://bucket/prefix: sources are read from it by MD5, results are uploaded; null: neither",
+        description="DVC's remote, s3://bucket/prefix: sources are read by MD5, results are uploaded; null: neither",
     )
     lease_hours: int = Field(48, ge=1, description="a retraining that was killed blocks the next one no longer")
     run_ttl_hours: int | None = Field(

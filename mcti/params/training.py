@@ -148,8 +148,8 @@ class SearchParams(Params):
         2,
         ge=1,
         le=64,
-        description="trials per generation, whose settings are chosen before any of them is scored; more use more cores, and "
-        "the sampler has fewer results",
+        description="trials per generation, whose settings are chosen before any of them is scored; more use more cores, "
+        "and the sampler has fewer results",
     )
     wilcoxon_p_threshold: float = Field(
         0.3, ge=0, le=1, description="p-value below which a trial worse than the best is pruned (Wilcoxon test)"
