@@ -1,7 +1,7 @@
 """Cancellation of a local run: its tasks are stopped, its lease is released, its MLflow run is closed.
 
 `cancel` does this in the process of the run. SIGKILL leaves that process no time, so a second process, started by
-`watch_process`, waits for its end and then calls `cancel`.
+`cancel_after_process_end`, waits for its end and then calls `cancel`.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ def cancel(settings: Settings, pipeline: str, runner: str, run: str) -> None:
 
 
 @contextlib.contextmanager
-def watch_process(
+def cancel_after_process_end(
     settings: Settings, environment: Mapping[str, str], pipeline: str, runner: str, run: str
 ) -> Iterator[None]:
     """Inside, a second process cancels the run when this process ends without leaving the context.
@@ -47,13 +47,13 @@ def watch_process(
     command = [sys.executable, "-P", "-m", "pipelines.cancellation"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
-    ) as watcher:
-        watcher.stdin.write(json.dumps(arguments) + "\n")  # type: ignore[union-attr]
-        watcher.stdin.flush()  # type: ignore[union-attr]
+    ) as observer:
+        observer.stdin.write(json.dumps(arguments) + "\n")  # type: ignore[union-attr]
+        observer.stdin.flush()  # type: ignore[union-attr]
         try:
             yield
         finally:
-            watcher.communicate(_COMPLETED)
+            observer.communicate(_COMPLETED)
 
 
 def main() -> None:
@@ -63,7 +63,7 @@ def main() -> None:
         return
     text, environment, pipeline, runner, run = json.loads(first)
     os.environ.update(environment)
-    cancel(from_json(Settings, text, "the settings of the watched run"), pipeline, runner, run)
+    cancel(from_json(Settings, text, "the settings of the run"), pipeline, runner, run)
 
 
 def _kill_tasks(runner: str, run: str) -> None:

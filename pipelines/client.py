@@ -1,7 +1,7 @@
 """The client of a Kubeflow Pipelines server: credentials, time limits, and one clear error for every refusal.
 
-It extends the official SDK. The credentials come from the environment only, so that no secret stands on a command
-line: KFP_TOKEN (bearer token) or KFP_COOKIES (session of a login page such as Dex), KFP_CA_CERT (file, certificate
+It extends the official SDK. The credentials come from the environment only, so that no command line contains a
+secret: KFP_TOKEN (bearer token) or KFP_COOKIES (session of a login page such as Dex), KFP_CA_CERT (file, certificate
 authority of the server), KFP_CLIENT_CERT and KFP_CLIENT_KEY (files, mutual TLS).
 """
 

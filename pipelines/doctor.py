@@ -104,7 +104,7 @@ def _check_access(service: client.Client, experiment: str, namespace: str | None
         yield Check(name="access", state="missing", detail=refusal.what, hint=refusal.hint)
         return
     yield Check(name="access", state="OK", detail="experiments can be listed")
-    exists = any(each.display_name == experiment for each in experiments)
+    exists = any(row.display_name == experiment for row in experiments)
     detail = experiment if exists else f"{experiment} does not exist yet: submit creates it"
     yield Check(name="experiment", state="OK", detail=detail)
 
@@ -294,7 +294,10 @@ def _check_patch(deployment: Mapping[str, Any]) -> Check:
     """Whether the API server adds the retry policy that makes Argo retry failed tasks."""
     containers = deployment.get("spec", {}).get("template", {}).get("spec", {}).get("containers") or ()
     values = [
-        str(pair.get("value", "")) for each in containers for pair in each.get("env") or () if pair.get("name") == PATCH
+        str(pair.get("value", ""))
+        for container in containers
+        for pair in container.get("env") or ()
+        if pair.get("name") == PATCH
     ]
     try:
         policy = json.loads(values[0])["templateDefaults"]["retryStrategy"]["retryPolicy"] if values else ""

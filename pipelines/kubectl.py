@@ -107,12 +107,12 @@ def _list(resource: str, run: str, namespace: str | None) -> Listing:
 def unreadable(*listings: Listing) -> list[str]:
     """Why the causes of waiting pods are unknown: one line per reason; [] where all listings could be read."""
     lines = [
-        f"kubectl cannot read them ({each.error}): ask for rights, or give --namespace"
-        for each in listings
-        if each.error
+        f"kubectl cannot read them ({listing.error}): request the rights, or set --namespace"
+        for listing in listings
+        if listing.error
     ]
-    if not lines and listings[0].refused and not any(each.items for each in listings):
-        hint = "give --namespace: the namespace of the context has none of them"
+    if not lines and listings[0].refused and not any(listing.items for listing in listings):
+        hint = "set --namespace: the namespace of the context has none of them"
         lines = [f"kubectl cannot read all namespaces ({listings[0].refused}): {hint}"]
     return [f"why pods of the run do not start: {line}" for line in dict.fromkeys(lines)]
 
@@ -139,7 +139,7 @@ def _display_name(node: Mapping[str, Any]) -> str:
 def problems(pods: Iterable[Mapping[str, Any]], messages: Iterable[NodeMessage]) -> list[str]:
     """Why pods of a run cannot start, each with a hint; one line per cause."""
     lines = [line for pod in pods for line in _problems_of_pod(pod)]
-    pending = [each.text for each in messages if each.phase == "Pending"]
+    pending = [message.text for message in messages if message.phase == "Pending"]
     lines += [_quota_problem(text) for text in pending if "exceeded quota" in text]
     return list(dict.fromkeys(lines))
 

@@ -25,8 +25,8 @@ def run_local(
 ) -> dict[str, str]:
     """Compile a pipeline and execute the compiled file with kfp.local; results and the file are written below `out`.
 
-    Each run has a folder of its own, named after the pipeline and the time. The error of a failed task stands in the
-    output above the last line. SIGINT and SIGTERM cancel the run: its tasks are killed and no further task starts.
+    Each run has a separate folder, named after the pipeline and the time. The error of a failed task is printed before
+    the last line of the output. SIGINT and SIGTERM cancel the run: its tasks are killed and no further task starts.
     After SIGKILL a second process cancels it.
 
     Raises
@@ -45,7 +45,7 @@ def run_local(
     with contextlib.ExitStack() as stack:
         _start_runner(stack, settings, runner, out, run)
         try:
-            stack.enter_context(cancellation.watch_process(settings, identity, pipeline, runner, run))
+            stack.enter_context(cancellation.cancel_after_process_end(settings, identity, pipeline, runner, run))
             stack.enter_context(_environment(identity))
             # The output of the tasks goes to stderr: stdout may be one JSON document.
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
@@ -92,7 +92,7 @@ def _environment(identity: Mapping[str, str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def interpreter() -> Iterator[None]:
-    """Inside, `sys.executable` is a path without blanks: kfp.local 2.17 puts it into a shell's line without quotes."""
+    """Inside, `sys.executable` has no blanks: kfp.local 2.17 writes it into a shell command without quotes."""
     before = sys.executable
     if not any(letter.isspace() for letter in before):
         yield

@@ -86,7 +86,7 @@ class RunStatus(BaseModel):
 def status(run: str, host: str, namespace: str | None = None) -> RunStatus:
     """State of a run and of each task; of a failed task, the last line of its log is read.
 
-    namespace   where kubectl looks for the pods; None: in all, without rights for all in that of the context
+    namespace   of the pods that kubectl reads; None: all namespaces, or that of the context without rights for all
 
     Raises
         OperationalError: the server is not reachable, or refuses the request.
@@ -133,9 +133,9 @@ def _with_messages(
     error: str, rows: list[TaskStatus], messages: list[kubectl.NodeMessage]
 ) -> tuple[str, list[TaskStatus]]:
     """Error and rows of a run, with Argo's message for a task that failed without a log: its pod was not created."""
-    failed = [each for each in messages if each.phase in ("Failed", "Error")]
-    by_pod = {each.node.rpartition("-")[2]: each.text for each in failed}
-    by_group = {each.name: each.text for each in failed if _GROUP_DRIVER.match(each.name)}
+    failed = [message for message in messages if message.phase in ("Failed", "Error")]
+    by_pod = {message.node.rpartition("-")[2]: message.text for message in failed}
+    by_group = {message.name: message.text for message in failed if _GROUP_DRIVER.match(message.name)}
     filled = []
     for task in rows:
         if task.state == "FAILED" and not _has_reason(task):
@@ -253,13 +253,13 @@ def _by_name(details: list[Any], names: Iterable[str]) -> list[TaskStatus]:
     by_id = {detail.task_id: detail for detail in details}
     plain = {name.partition(":")[0] for name in names}
     rows = []
-    for detail in sorted(details, key=lambda each: str(each.start_time)):
+    for detail in sorted(details, key=lambda row: str(row.start_time)):
         name = str(detail.display_name)
         if name not in plain and (plain or _STRUCTURE.match(name) or not detail.parent_task_id):
             continue
-        inside = [each for each in details if detail in _parents(each, by_id)]
-        attempts = [each for each in inside if re.search(r"\(\d+\)$", str(each.display_name))]
-        pods = [child.pod_name for each in reversed([detail, *inside]) for child in each.child_tasks or ()]
+        inside = [node for node in details if detail in _parents(node, by_id)]
+        attempts = [node for node in inside if re.search(r"\(\d+\)$", str(node.display_name))]
+        pods = [child.pod_name for node in reversed([detail, *inside]) for child in node.child_tasks or ()]
         rows.append(
             TaskStatus(
                 name=name + _number(detail, by_id),

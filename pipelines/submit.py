@@ -28,7 +28,7 @@ PIPELINES: dict[str, Callable[[Settings, str, str], Any]] = {
 def compile_to(settings: Settings, data: str | None, out: Path, pipeline: str = "training") -> dict[str, str]:
     """Write a pipeline of these settings as YAML; the same settings give the same bytes.
 
-    data        version of the sources; None: the MD5 that DVC recorded beside their folder, or none
+    data        version of the sources; None: the MD5 that DVC recorded next to their folder, or none
     pipeline    training | retraining | inference
 
     Raises

@@ -1,1 +1,1 @@
-"""`make rehearse`: the whole system on a cluster, step by step (docs/rehearsal.md)."""
+"""`make rehearse`: the complete system on a Kubernetes cluster, step by step (docs/rehearsal.md)."""

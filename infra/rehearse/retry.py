@@ -1,19 +1,19 @@
-"""Tasks that fail once: does this Kubeflow try failed tasks again (infra/runbook.md, Prepare Kubeflow Pipelines)."""
+"""Tasks that fail once: check that Kubeflow retries failed tasks (infra/runbook.md, Prepare Kubeflow Pipelines)."""
 
 import time
 from typing import Any
 
 from kfp import compiler, dsl, kubernetes
 
-from infra.rehearse.runs import client_of
+from infra.rehearse.runs import kfp_client
 from infra.rehearse.session import MODEL, REMOTE, Session
-from infra.rehearse.shell import Differs
+from infra.rehearse.shell import UnexpectedResult
 
 _HINT = "set COMPILED_PIPELINE_SPEC_PATCH (infra/runbook.md, Prepare Kubeflow Pipelines)"
-_LOOP_HINT = "where the task outside the loop was tried again, this Kubeflow ignores retries inside ParallelFor"
+_LOOP_HINT = "if the task outside the loop was retried, this Kubeflow ignores retries inside ParallelFor"
 
 
-def fails_once(folder: str, position: str) -> None:  # noqa: D103  (the text becomes the task's; KFP shows it)
+def fails_once(folder: str, position: str) -> None:  # noqa: D103  (KFP would show a docstring as the description of the task)
     from mcti import s3
 
     marker = f"{folder}/{position}"
@@ -23,36 +23,36 @@ def fails_once(folder: str, position: str) -> None:  # noqa: D103  (the text bec
     print("the second attempt")  # noqa: T201
 
 
-def retried(session: Session) -> str:
-    """Submit a pipeline of two such tasks, each of which may be tried twice more; judge the one outside a loop."""
+def retry_outside_loop(session: Session) -> str:
+    """Submit a pipeline of two such tasks with two retries each; check the task outside the loop."""
     session.facts["fails_once"] = _submit(session)
-    return _judged(session, session.facts["fails_once"], in_loop=False)
+    return _observe_retry(session, session.facts["fails_once"], in_loop=False)
 
 
-def retried_in_loop(session: Session) -> str:
-    """The task of the same run inside a ParallelFor, for which Kubeflow may ignore retries (kubeflow/pipelines#12389).
+def retry_in_loop(session: Session) -> str:
+    """Check the task inside the ParallelFor, whose retries Kubeflow may ignore (kubeflow/pipelines#12389).
 
-    Called alone or again it submits a run of its own: what an earlier one saw may no longer hold.
+    It uses the run of the step `retry` once. Alone, or a second time, it submits a new run, since the configuration of
+    the cluster may have changed.
     """
-    return _judged(session, session.facts.pop("fails_once", None) or _submit(session), in_loop=True)
+    return _observe_retry(session, session.facts.pop("fails_once", None) or _submit(session), in_loop=True)
 
 
-def _judged(session: Session, run: str, *, in_loop: bool) -> str:
-    """What became of one of the two tasks.
+def _observe_retry(session: Session, run: str, *, in_loop: bool) -> str:
+    """State and number of attempts of one of the two tasks.
 
-    Raises
-        Differs: it did not succeed at its second attempt, whatever became of the other.
+    Raises UnexpectedResult when it did not succeed at its second attempt, independent of the other task.
     """
-    status = session.ended(run, 1800)
+    status = session.wait_for_end(run, 1800)
     # `mcti pipeline status` adds the number of the iteration to the name of a task in a loop.
-    task = next((each for each in status["tasks"] if (":" in each["name"]) is in_loop), None)
+    task = next((row for row in status["tasks"] if (":" in row["name"]) is in_loop), None)
     if task is None or not task["attempts"]:
-        raise Differs(f"the task did not run; run {run} ended {status['state']}")
+        raise UnexpectedResult(f"the task did not run; run {run} ended {status['state']}")
     observed = f"{task['name']} of run {run} ended {task['state']} after {_attempts(task['attempts'])}"
     if task["state"] != "SUCCEEDED":
-        raise Differs(f"{observed}: {_LOOP_HINT if in_loop else _HINT}")
+        raise UnexpectedResult(f"{observed}: {_LOOP_HINT if in_loop else _HINT}")
     if task["attempts"] != 2:
-        raise Differs(observed)
+        raise UnexpectedResult(observed)
     return observed
 
 
@@ -65,15 +65,15 @@ def _pipeline(image: str) -> object:
 
     @dsl.pipeline(name=f"{MODEL}-fails-once")
     def pipeline(folder: str) -> None:
-        _within_limits(component(folder=folder, position="outside"))
+        _configure(component(folder=folder, position="outside"))
         with dsl.ParallelFor(["inside"]) as position:
-            _within_limits(component(folder=folder, position=position))
+            _configure(component(folder=folder, position=position))
 
     return pipeline
 
 
-def _within_limits(task: Any) -> None:
-    """Retries, resources and Secrets of a task."""
+def _configure(task: Any) -> None:
+    """Set retries, resources, security context and Secrets of a task."""
     task.set_caching_options(False)
     task.set_retry(2, backoff_duration="5s", backoff_factor=2.0, backoff_max_duration="3600s")
     task.set_cpu_request("100m").set_cpu_limit("1").set_memory_request("256Mi").set_memory_limit("1Gi")
@@ -88,7 +88,7 @@ def _submit(session: Session) -> str:
     package = session.work / "fails-once.yaml"
     package.parent.mkdir(parents=True, exist_ok=True)
     compiler.Compiler().compile(_pipeline(session.options.image), str(package))
-    started = client_of(session).create_run_from_pipeline_package(
+    started = kfp_client(session).create_run_from_pipeline_package(
         str(package),
         arguments={"folder": f"{REMOTE}/fails-once/{time.time_ns()}"},
         run_name=f"{MODEL} fails once",

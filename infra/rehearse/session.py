@@ -1,4 +1,4 @@
-"""What the steps share: the options, the folder of this rehearsal, what earlier steps made, and our own commands."""
+"""The state that the steps share: options, folder, facts of earlier steps, kubectl and the mcti commands."""
 
 import base64
 import contextlib
@@ -11,17 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from infra.rehearse.shell import Cluster, Differs, run, wait_until
+from infra.rehearse.shell import Cluster, UnexpectedResult, run, wait_until
 
-MODEL = "mcti-rehearsal"  # model, cohort, pipelines and experiment of the rehearsal; nothing else has this name
+MODEL = "mcti-rehearsal"  # name of model, cohort, pipelines and experiment; only the rehearsal uses it
 REMOTE = f"s3://mcti-data/{MODEL}"
 SERVICES = ("statefulset/s3", "statefulset/postgresql", "deployment/mlflow")
-ENDED = {"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"}
+END_STATES = {"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"}
 
 
 @dataclass(frozen=True)
 class Options:
-    """The command line (docs/rehearsal.md)."""
+    """The options of the command line (docs/rehearsal.md)."""
 
     host: str
     context: str
@@ -37,7 +37,7 @@ class Options:
 
 @dataclass
 class Session:
-    """One rehearsal; `facts` outlive the process, so that it can be resumed."""
+    """One rehearsal; `facts` are stored in its folder, so that it can be resumed."""
 
     options: Options
     root: Path
@@ -46,38 +46,38 @@ class Session:
 
     @property
     def cluster(self) -> Cluster:
-        """kubectl for the namespace of our services."""
+        """kubectl for the namespace of the services."""
         return Cluster(self.options.context, self.options.namespace, self.options.patience)
 
     @property
     def work(self) -> Path:
-        """Where our own commands run: settings, data."""
+        """The working folder of the mcti commands: settings and data."""
         return self.folder / "work"
 
     @property
-    def site(self) -> Path:
-        """The overlay that is applied."""
-        return self.folder / "site"
+    def overlay(self) -> Path:
+        """The folder of the overlay that is applied."""
+        return self.folder / "overlay"
 
     def mcti(self, *words: str, limit: float = 300, **environment: str) -> Any:
-        """What one of our own commands prints under --json.
+        """The output of an mcti command with --json.
 
-        Raises
-            Differs: it ended with an error. Exit code 4 with a result is none: status and doctor name what is missing.
+        Raises UnexpectedResult when it ends with an error. Exit code 4 with a result is accepted: `status` and `doctor`
+        end with it when they report a missing object.
         """
         command, seconds = ["mcti", *words, "--json"], limit * self.options.patience
         text = run(command, seconds, folder=self.work, environment={**self._kubeconfig(), **environment}, codes=(0, 4))
         try:
             result = json.loads(text)
         except ValueError as error:
-            raise Differs(f"`mcti {' '.join(words[:2])}` printed no JSON document") from error
+            raise UnexpectedResult(f"`mcti {' '.join(words[:2])}` printed no JSON document") from error
         error = result.get("error") if isinstance(result, dict) else None
         if isinstance(error, dict):
-            raise Differs(f"`mcti {' '.join(words[:2])}`: {error.get('message')} in {error.get('where')}")
+            raise UnexpectedResult(f"`mcti {' '.join(words[:2])}`: {error.get('message')} in {error.get('where')}")
         return result
 
     def _kubeconfig(self) -> dict[str, str]:
-        """Our commands ask kubectl's current context: a first file that names the one of the rehearsal, and no key."""
+        """KUBECONFIG with a first file that sets the current context, which the mcti commands use. It has no key."""
         if not self.options.context:
             return {}
         path = self.folder / "context.yaml"
@@ -87,42 +87,47 @@ class Session:
         return {"KUBECONFIG": os.pathsep.join([str(path), others])}
 
     def pipeline(self, *words: str, namespaced: bool = True, limit: float = 300) -> Any:
-        """A command of the group `mcti pipeline` against the API server."""
-        where = ["--namespace", self.options.runs_namespace] if namespaced else []
-        return self.mcti("pipeline", *words, "--host", self.options.host, *where, limit=limit)
+        """The output of a command of the group `mcti pipeline` with the address of the API server."""
+        namespace = ["--namespace", self.options.runs_namespace] if namespaced else []
+        return self.mcti("pipeline", *words, "--host", self.options.host, *namespace, limit=limit)
 
     def submit(self, pipeline: str, *words: str) -> str:
-        """Start a run; its id."""
+        """Submit a run. Returns its id."""
         result = self.pipeline("submit", "--kind", pipeline, *words, namespaced=self.options.multi_user)
         return str(result["run"])
 
-    def ended(self, run_id: str, limit: float) -> dict[str, Any]:
-        """The status of a run that has ended.
+    def wait_for_end(self, run_id: str, limit: float) -> dict[str, Any]:
+        """Wait for the end of a run, at most `limit` seconds times the patience factor. Returns its status.
 
-        Raises
-            Differs: it did not end in time, or five questions in a row had no answer; one may get lost on a busy node.
+        Raises UnexpectedResult when it does not end in time, or when five requests in a row fail (a busy node may lose
+        one).
         """
-        lost: list[Differs] = []
+        failures: list[UnexpectedResult] = []
 
         def status() -> Any:
             try:
                 result = self.pipeline("status", run_id)
-            except Differs as error:
-                lost.append(error)
-                if len(lost) == 5:
+            except UnexpectedResult as error:
+                failures.append(error)
+                if len(failures) == 5:
                     raise
                 return None
-            lost.clear()
-            return result if result["state"] in ENDED else None
+            failures.clear()
+            return result if result["state"] in END_STATES else None
 
         return dict(wait_until(f"the end of run {run_id}", status, limit * self.options.patience, every=20))
 
-    def succeeded(self, run_id: str, limit: float) -> dict[str, Any]:
-        """The same; Differs when it did not succeed, with the tasks that failed and why."""
-        result = self.ended(run_id, limit)
+    def wait_for_success(self, run_id: str, limit: float) -> dict[str, Any]:
+        """Wait for the end of a run. Returns its status.
+
+        Raises UnexpectedResult when it did not succeed, with the failed tasks and their reasons.
+        """
+        result = self.wait_for_end(run_id, limit)
         if result["state"] != "SUCCEEDED":
             failed = [f"{task['name']} ({task['reason']})" for task in result["tasks"] if task["state"] == "FAILED"]
-            raise Differs(f"run {run_id} ended {result['state']}: {'; '.join(failed) or result.get('error') or ''}")
+            raise UnexpectedResult(
+                f"run {run_id} ended {result['state']}: {'; '.join(failed) or result.get('error') or ''}"
+            )
         return result
 
     def secret(self, name: str) -> dict[str, str]:
@@ -131,8 +136,8 @@ class Session:
         return {key: base64.b64decode(value).decode() for key, value in data.items()}
 
     @contextlib.contextmanager
-    def outside(self, *services: str) -> Iterator[dict[str, str]]:
-        """The environment in which our commands reach S3 and MLflow from here, by port-forwards."""
+    def port_forwards(self, *services: str) -> Iterator[dict[str, str]]:
+        """Forward ports of `services` (default: s3, mlflow). Yields the environment with their addresses and keys."""
         keys = self.secret("mcti-s3")
         with contextlib.ExitStack() as stack:
             ports = {name: stack.enter_context(self._forward(name)) for name in services or ("s3", "mlflow")}
@@ -149,26 +154,31 @@ class Session:
     def _forward(self, service: str) -> Iterator[int]:
         target = {"s3": 8333, "mlflow": 5000}[service]
         port = _free_port()
-        words = [*self.cluster.words(), "port-forward", f"service/{service}", f"{port}:{target}"]
-        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        command = [*self.cluster.prefix(), "port-forward", f"service/{service}", f"{port}:{target}"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            wait_until(f"a port-forward to {service}", lambda: _answers(port), 60 * self.options.patience, every=0.5)
+            wait_until(
+                f"a port-forward to {service}",
+                lambda: _accepts_connections(port),
+                60 * self.options.patience,
+                every=0.5,
+            )
             yield port
         finally:
             process.terminate()
             process.wait(30)
 
 
-def saved(session: Session) -> Path:
-    """Where the facts of a rehearsal lie."""
+def facts_path(session: Session) -> Path:
+    """The file of the facts."""
     return session.folder / "facts.json"
 
 
-def save(session: Session) -> None:
-    """Write the facts, whole or not at all."""
-    draft = saved(session).with_suffix(".draft")
+def save_facts(session: Session) -> None:
+    """Write the facts atomically."""
+    draft = facts_path(session).with_suffix(".draft")
     draft.write_text(json.dumps(session.facts, indent=2), encoding="utf-8")
-    draft.replace(saved(session))
+    draft.replace(facts_path(session))
 
 
 def _free_port() -> int:
@@ -177,7 +187,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _answers(port: int) -> bool:
+def _accepts_connections(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(2)
         return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,45 +1,47 @@
-"""An upgrade with a migration of MLflow's tables, and a StatefulSet that was given a wrong image."""
+"""An upgrade with a migration of MLflow's tables, and a StatefulSet with a wrong image."""
 
-from infra.rehearse.backup import run_job, stop_writers
-from infra.rehearse.install import write_site
+from infra.rehearse.backup import run_cronjob, stop_mlflow
+from infra.rehearse.install import write_overlay
 from infra.rehearse.session import MODEL, SERVICES, Session
-from infra.rehearse.shell import Differs, wait_until
+from infra.rehearse.shell import UnexpectedResult, wait_until
 
-WRONG = "postgres:no-such-image-of-the-rehearsal"
+MISSING_IMAGE = "postgres:no-such-image-of-the-rehearsal"
 
 
-def upgraded(session: Session) -> str:
-    """MLflow scaled to zero, one Job that migrates, then the servers; a Job that is there is not in the way."""
+def upgrade_services(session: Session) -> str:
+    """Scale MLflow to zero, run the migration, apply the overlay without the Job `buckets` of an earlier apply."""
     cluster = session.cluster
-    write_site(session)
-    stop_writers(session)
-    cluster.call("apply", "-k", str(session.site), "-l", "app.kubernetes.io/name=mlflow-migrate", limit=180)
-    run_job(session, "mlflow-migrate", "migrate", 1800)
+    write_overlay(session)
+    stop_mlflow(session)
+    cluster.call("apply", "-k", str(session.overlay), "-l", "app.kubernetes.io/name=mlflow-migrate", limit=180)
+    run_cronjob(session, "mlflow-migrate", "migrate", 1800)
     cluster.call("delete", "job", "buckets", "--ignore-not-found")
-    cluster.call("apply", "-k", str(session.site), limit=180)
-    cluster.rolled_out(*SERVICES)
-    with session.outside() as environment:
+    cluster.call("apply", "-k", str(session.overlay), limit=180)
+    cluster.wait_for_rollout(*SERVICES)
+    with session.port_forwards() as environment:
         session.mcti("ledger", "verify", "--name", MODEL, **environment)
-    return "migrated with no server running; the new servers are ready and the ledger agrees"
+    return "migrated while no server ran; the new servers are ready, registry and ledger agree"
 
 
-def unstuck(session: Session) -> str:
-    """A wrong image, the correction, and the pod deleted, since a StatefulSet waits for a pod that was never ready."""
+def correct_image(session: Session) -> str:
+    """Apply a missing image, then the right one, and delete the pod, for which the StatefulSet would wait."""
     cluster = session.cluster
-    write_site(session, postgres=WRONG)
+    write_overlay(session, postgres=MISSING_IMAGE)
     cluster.call("delete", "job", "buckets", "--ignore-not-found")
     try:
-        cluster.call("apply", "-k", str(session.site), limit=180)
-        wait_until("a pod that cannot fetch its image", lambda: _waits(session), 600 * session.options.patience)
+        cluster.call("apply", "-k", str(session.overlay), limit=180)
+        wait_until(
+            "a pod that cannot pull its image", lambda: _image_pull_failed(session), 600 * session.options.patience
+        )
     finally:
-        write_site(session)
-        cluster.call("apply", "-k", str(session.site), limit=180)
+        write_overlay(session)
+        cluster.call("apply", "-k", str(session.overlay), limit=180)
         cluster.call("delete", "pod", "postgresql-0", limit=180)
-    cluster.rolled_out("statefulset/postgresql", "deployment/mlflow")
-    return "the wrong image kept the pod waiting; corrected and the pod deleted, PostgreSQL is ready"
+    cluster.wait_for_rollout("statefulset/postgresql", "deployment/mlflow")
+    return "the pod waited for the missing image; after the correction and the deletion of the pod PostgreSQL is ready"
 
 
-def _waits(session: Session) -> bool:
+def _image_pull_failed(session: Session) -> bool:
     pods = session.cluster.read("pods", "-l", "app.kubernetes.io/name=postgresql").get("items", ())
     states = [
         status.get("state", {}).get("waiting", {}).get("reason", "")
@@ -48,5 +50,5 @@ def _waits(session: Session) -> bool:
         for status in pod.get("status", {}).get(part, ())
     ]
     if any(reason == "CreateContainerConfigError" for reason in states):
-        raise Differs("PostgreSQL's pod lacks a Secret: run the step `install`")
+        raise UnexpectedResult("PostgreSQL's pod lacks a Secret: run the step `install`")
     return any(reason in {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull"} for reason in states)

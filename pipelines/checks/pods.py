@@ -93,7 +93,7 @@ def _mount_fault(folder: str, folders: list[str]) -> str | None:
     if folders.count(folder) > 1:
         return "is mounted twice"
     if folder != "/dev/shm" and any(f"{folder}/".startswith(f"{reserved}/") for reserved in _RESERVED):  # noqa: S108  # nosec B108
-        return "lies in a folder of the image, of KFP or of Argo"
+        return "is in a folder of the image, of KFP or of Argo"
     return None
 
 

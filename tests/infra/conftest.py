@@ -1,12 +1,12 @@
 import pytest
 
 from tests.infra.manifests import KUBERNETES, OPTIONAL, OVERLAYS, kubectl_is_new_enough, kustomize, with_components
-from tests.infra.rehearsal import edge, whole  # noqa: F401  (fixtures)
+from tests.infra.rehearsal import fake_cluster, full_rehearsal  # noqa: F401  (fixtures)
 
 
 @pytest.fixture(scope="session")
 def rendered():
-    """Every overlay, as it is."""
+    """Every overlay without optional components."""
     if not kubectl_is_new_enough():
         pytest.skip("needs kubectl 1.27 or later to render")
     return {name: kustomize(KUBERNETES / "overlays" / name) for name in OVERLAYS}

@@ -1,4 +1,4 @@
-"""Render overlays as `kubectl apply -k` would, and walk through what comes out."""
+"""Render overlays as `kubectl apply -k` does, and iterate over the rendered objects."""
 
 import os
 import shutil
@@ -10,11 +10,11 @@ import yaml
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "infra/kubernetes"
 OVERLAYS = sorted(path.name for path in (KUBERNETES / "overlays").iterdir())
-# Components that any overlay may add; `profile` takes the namespace away and is tested by itself.
+# Components that any overlay may add; `profile` removes the namespace and is tested separately.
 OPTIONAL = ("champion", "alarms")
-# Kinds of operators, which Kubernetes' own schemas do not know.
+# Kinds of operators, which Kubernetes' schemas do not contain.
 CUSTOM = {"InferenceService", "PrometheusRule", "ExternalSecret", "SecretStore", "TrainJob", "TrainingRuntime"}
-# Made with kubectl or by an operator (infra/runbook.md), never written down here.
+# Created with kubectl or by an operator (infra/runbook.md); no manifest contains them.
 SECRETS = {
     "mcti-s3": {"access_key", "secret_key"},
     "mcti-postgresql": {"user", "password", "mlflow_uri", "search_uri"},
@@ -25,8 +25,8 @@ SECRETS = {
 def kubectl_is_new_enough():
     if not shutil.which("kubectl"):
         return False
-    answer = subprocess.run(["kubectl", "kustomize", "--help"], capture_output=True, text=True, check=False)
-    return answer.returncode == 0 and "--load-restrictor" in answer.stdout
+    done = subprocess.run(["kubectl", "kustomize", "--help"], capture_output=True, text=True, check=False)
+    return done.returncode == 0 and "--load-restrictor" in done.stdout
 
 
 def kustomize(folder):
@@ -36,7 +36,7 @@ def kustomize(folder):
 
 
 def with_components(folder, overlay, *components):
-    """An overlay of one's own in `folder`, as the runbook describes it: one of ours and components."""
+    """A site overlay in `folder`, as the runbook describes it: one of the shipped overlays and components."""
     tree = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
@@ -58,12 +58,12 @@ def walk(tree):
             yield from walk(value)
 
 
-def named(documents, kind_name):
-    return {document["metadata"]["name"]: document for document in documents if document["kind"] == kind_name}
+def named(documents, resource_kind):
+    return {document["metadata"]["name"]: document for document in documents if document["kind"] == resource_kind}
 
 
 def containers(documents):
-    """(manifest, pod's spec, container) of every container, init containers too."""
+    """(manifest, spec of the pod, container) of every container and init container."""
     for document in documents:
         for tree in walk(document):
             for key in ("containers", "initContainers"):

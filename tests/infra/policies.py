@@ -1,4 +1,4 @@
-"""NetworkPolicies as a network plugin reads them: may one pod open a connection to another pod, or to an address."""
+"""Evaluate NetworkPolicies as a network plugin does: whether a pod may connect to another pod or an address."""
 
 import ipaddress
 
@@ -50,13 +50,13 @@ def _peer(peer, namespace, other):
         address = ipaddress.ip_address(other)
         return block is not None and (
             address in ipaddress.ip_network(block["cidr"])
-            and not any(address in ipaddress.ip_network(hole) for hole in block.get("except", ()))
+            and not any(address in ipaddress.ip_network(excluded) for excluded in block.get("except", ()))
         )
     if "ipBlock" in peer:
         return False
-    where, labels = other
+    other_namespace, labels = other
     if "namespaceSelector" in peer:
-        right_namespace = matches(peer["namespaceSelector"], {"kubernetes.io/metadata.name": where})
+        right_namespace = matches(peer["namespaceSelector"], {"kubernetes.io/metadata.name": other_namespace})
     else:
-        right_namespace = where == namespace
+        right_namespace = other_namespace == namespace
     return right_namespace and matches(peer.get("podSelector", {}), labels)

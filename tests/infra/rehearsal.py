@@ -1,4 +1,4 @@
-"""A rehearsal against programs that record how they are called: fixtures and helpers of its tests."""
+"""A rehearsal with fake programs that record their calls: fixtures and helpers of its tests."""
 
 import contextlib
 import gzip
@@ -22,7 +22,7 @@ HOST = ("--host", "http://localhost:8888")
 
 
 class Clock:
-    """A clock that a wait moves on at once."""
+    """A clock that `sleep` advances without a wait."""
 
     def __init__(self):
         self.now = 0.0
@@ -32,11 +32,11 @@ class Clock:
 
     def sleep(self, seconds):
         self.now += max(seconds, 0.5)
-        time.sleep(0.1)  # a program that was started needs some time of ours
+        time.sleep(0.1)  # a program that was started needs some real time
 
 
 class Kfp:
-    """What the rehearsal asks of the SDK: runs by the clock, and a run of one task."""
+    """The methods of the SDK's client that the rehearsal calls."""
 
     def __init__(self):
         self.calls, self.runs = [], ["old"]
@@ -46,7 +46,7 @@ class Kfp:
 
     def list_runs(self, **_):
         runs = [SimpleNamespace(run_id=run) for run in self.runs]
-        self.runs = ["old", "by-the-clock"]
+        self.runs = ["old", "scheduled"]
         return SimpleNamespace(runs=runs)
 
     def disable_recurring_run(self, schedule):
@@ -60,8 +60,8 @@ class Kfp:
         return SimpleNamespace(run_id="fails-once")
 
 
-def programs(folder):
-    """The programs, run by this Python without its packages: they start in a few milliseconds."""
+def write_fake_programs(folder):
+    """Copy the fake programs; this Python runs them without site packages, so they start in a few milliseconds."""
     folder.mkdir()
     for source in FAKES.iterdir():
         program = folder / source.name
@@ -70,68 +70,70 @@ def programs(folder):
     return folder
 
 
-def edge_in(tmp_path, monkeypatch):
-    """The programs on PATH, Kubeflow's client, MLflow's answer; no painting, no waiting."""
-    monkeypatch.setenv("PATH", f"{programs(tmp_path / 'bin')}:{os.environ['PATH']}")
+def install_fake_programs(tmp_path, monkeypatch):
+    """Fake programs on PATH, a fake client of Kubeflow and response of MLflow; no slides, no waits."""
+    monkeypatch.setenv("PATH", f"{write_fake_programs(tmp_path / 'bin')}:{os.environ['PATH']}")
     monkeypatch.setenv("FAKE_STATE", str(tmp_path / "state.json"))
     monkeypatch.setenv("FAKE_LOG", str(tmp_path / "log"))
     kfp = Kfp()
-    monkeypatch.setattr(runs, "client_of", lambda session: kfp)
-    monkeypatch.setattr(retry, "client_of", lambda session: kfp)
+    monkeypatch.setattr(runs, "kfp_client", lambda session: kfp)
+    monkeypatch.setattr(retry, "kfp_client", lambda session: kfp)
     monkeypatch.setattr(runs, "run_status", lambda *_: "FINISHED")
     monkeypatch.setattr(work, "write_cohort", lambda session, *_: session.work / "data/raw")
     monkeypatch.setattr(shell, "time", Clock())
-    stored = iter(range(1000))
+    call_number = iter(range(1000))
     monkeypatch.setattr(
-        backup, "listed", lambda *_: [f"s3://mcti-backup/postgresql/{n}.sql.gz" for n in range(2 * next(stored))]
+        backup,
+        "list_addresses",
+        lambda *_: [f"s3://mcti-backup/postgresql/{n}.sql.gz" for n in range(2 * next(call_number))],
     )
-    monkeypatch.setattr(backup, "fetch", lambda *_: gzip.compress(b"SELECT 1;"))
+    monkeypatch.setattr(backup, "read_object", lambda *_: gzip.compress(b"SELECT 1;"))
     return SimpleNamespace(folder=tmp_path, kfp=kfp)
 
 
 @pytest.fixture
-def edge(tmp_path, monkeypatch):
-    return edge_in(tmp_path, monkeypatch)
+def fake_cluster(tmp_path, monkeypatch):
+    return install_fake_programs(tmp_path, monkeypatch)
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """A rehearsal of every step that needs a cluster: its edge, exit code and what it printed."""
+def full_rehearsal(tmp_path_factory):
+    """A rehearsal of every step that needs a cluster: its fake_cluster, exit code and what it printed."""
     with pytest.MonkeyPatch.context() as monkeypatch, contextlib.redirect_stdout(io.StringIO()) as printed:
-        edge = edge_in(tmp_path_factory.mktemp("whole"), monkeypatch)
-        code = rehearse(edge, *HOST, *only(*CLUSTER))
-    return SimpleNamespace(edge=edge, code=code, printed=printed.getvalue())
+        fake_cluster = install_fake_programs(tmp_path_factory.mktemp("rehearsal"), monkeypatch)
+        code = rehearse(fake_cluster, *HOST, *only(*CLUSTER))
+    return SimpleNamespace(fake_cluster=fake_cluster, code=code, printed=printed.getvalue())
 
 
-def set_state(edge, **state):
-    path = edge.folder / "state.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    path.write_text(json.dumps(known | state), encoding="utf-8")
+def set_state(fake_cluster, **state):
+    path = fake_cluster.folder / "state.json"
+    stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    path.write_text(json.dumps(stored | state), encoding="utf-8")
 
 
-def rehearse(edge, *words):
-    return rehearsal.main([*words, "--folder", str(edge.folder / "rehearsal"), "--yes"])
+def rehearse(fake_cluster, *words):
+    return rehearsal.main([*words, "--folder", str(fake_cluster.folder / "rehearsal"), "--yes"])
 
 
-def calls(edge):
-    path = edge.folder / "log"
+def calls(fake_cluster):
+    path = fake_cluster.folder / "log"
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
-def as_if_done(edge, *names):
-    """Facts and results of a rehearsal whose earlier steps went well."""
-    assert rehearse(edge, *HOST, *only("look", "install")) == 0
-    path = edge.folder / "rehearsal/facts.json"
+def complete_steps(fake_cluster, *names):
+    """Write facts and results of a rehearsal whose earlier steps succeeded."""
+    assert rehearse(fake_cluster, *HOST, *only("look", "install")) == 0
+    path = fake_cluster.folder / "rehearsal/facts.json"
     facts = json.loads(path.read_text(encoding="utf-8"))
     facts |= {"training": "training-1", "data": "0" * 32 + ".dir", "backup": "s3://mcti-backup/postgresql/1.sql.gz"}
-    facts["results"] |= {name: {"seen": "before", "good": True, "seconds": 1} for name in names}
+    facts["results"] |= {name: {"observed": "earlier result", "succeeded": True, "seconds": 1} for name in names}
     path.write_text(json.dumps(facts), encoding="utf-8")
-    (edge.folder / "log").unlink()
+    (fake_cluster.folder / "log").unlink()
 
 
-def first_at(edge, *words):
-    """Number of the first call that holds these words."""
-    return next(n for n, call in enumerate(calls(edge)) if all(word in call for word in words))
+def index_of_call(fake_cluster, *words):
+    """Index of the first call that contains these words."""
+    return next(n for n, call in enumerate(calls(fake_cluster)) if all(word in call for word in words))
 
 
 def only(*names):

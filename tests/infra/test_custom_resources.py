@@ -1,4 +1,4 @@
-"""Objects of operators: against the fields of their releases (schemas/), their pods against Kubernetes' own schemas."""
+"""Objects of operators against the schemas of their releases (schemas/), their pods against Kubernetes' schemas."""
 
 import copy
 import json
@@ -14,7 +14,13 @@ from tests.infra.test_manifests import KUBERNETES_VERSION
 SCHEMAS = {
     path.stem: json.loads(path.read_text(encoding="utf-8")) for path in Path(__file__).parent.glob("schemas/*.json")
 }
-PREDICTOR = {"minReplicas", "maxReplicas", "timeout", "labels", "annotations"}  # KServe's own beside those of a pod
+PREDICTOR = {
+    "minReplicas",
+    "maxReplicas",
+    "timeout",
+    "labels",
+    "annotations",
+}  # fields of KServe, in addition to those of a pod
 
 
 def check(document):
@@ -25,7 +31,7 @@ def check(document):
 
 
 def embedded(document):
-    """The objects of Kubernetes inside: the pod of a predictor, the jobs of a runtime."""
+    """The embedded objects of Kubernetes: the pod of a predictor, the jobs of a runtime."""
     if document["kind"] == "InferenceService":
         predictor = document["spec"]["predictor"]
         pod = {key: value for key, value in predictor.items() if key not in PREDICTOR}
@@ -45,28 +51,28 @@ def custom(complete):
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_every_object_of_an_operator_is_as_its_release_wants_it(complete, overlay):
+def test_every_object_of_an_operator_is_valid_by_the_schema_of_its_release(complete, overlay):
     documents = [document for document in complete[overlay] if document["kind"] in CUSTOM]
     assert documents
     for document in documents:
         check(document)
 
 
-def test_every_schema_says_which_release_it_is_from():
+def test_every_schema_names_its_release():
     for schema in SCHEMAS.values():
         jsonschema.Draft202012Validator.check_schema(schema)
         assert "Source: " in schema["$comment"]
 
 
-def put(tree, path, value):
-    *way, last = path
-    for key in way:
+def set_value(tree, path, value):
+    *parents, last = path
+    for key in parents:
         tree = tree[key]
     tree[last] = value
 
 
 @pytest.mark.parametrize(
-    ("kind_name", "path", "value"),
+    ("resource_kind", "path", "value"),
     [
         ("TrainingRuntime", ("spec", "mlPolicy", "torch"), {"numProcPerNode": "auto"}),  # gone since 2.2
         ("TrainJob", ("spec", "trainer", "numProcPerNode"), "auto"),  # a number since 2.2
@@ -81,14 +87,14 @@ def put(tree, path, value):
         ("SecretStore", ("spec", "provider", "aws", "service"), "S3"),
     ],
 )
-def test_a_wrong_field_is_found(custom, kind_name, path, value):
-    broken = copy.deepcopy(custom[kind_name])
-    put(broken, path, value)
+def test_a_wrong_field_is_detected(custom, resource_kind, path, value):
+    broken = copy.deepcopy(custom[resource_kind])
+    set_value(broken, path, value)
     with pytest.raises((jsonschema.ValidationError, kubernetes_validate.ValidationError)):
         check(broken)
 
 
-def test_a_wrong_field_in_the_pod_of_a_training_is_found(custom):
+def test_a_wrong_field_in_the_pod_of_a_training_is_detected(custom):
     broken = copy.deepcopy(custom["TrainingRuntime"])
     job = broken["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]
     job["spec"]["template"]["spec"]["containers"][0]["image_pull_policy"] = "Always"
@@ -96,11 +102,11 @@ def test_a_wrong_field_in_the_pod_of_a_training_is_found(custom):
         check(broken)
 
 
-def test_external_secrets_make_what_our_pods_read(tmp_path):
-    """Key by key those of the runbook; the vault of Amazon is one of many."""
+def test_external_secrets_create_the_keys_that_the_pods_read(tmp_path):
+    """Exactly the keys of the runbook; the overlay `aws` declares the same Secrets."""
     from tests.infra.manifests import SECRETS
 
-    keys = named(with_components(tmp_path, "minio-or-seaweedfs", "external-secrets"), "ExternalSecret")
-    assert named(kustomize(KUBERNETES / "overlays/aws"), "ExternalSecret").keys() == keys.keys()
-    for secret in keys.values():
+    secrets = named(with_components(tmp_path, "minio-or-seaweedfs", "external-secrets"), "ExternalSecret")
+    assert named(kustomize(KUBERNETES / "overlays/aws"), "ExternalSecret").keys() == secrets.keys()
+    for secret in secrets.values():
         assert {entry["secretKey"] for entry in secret["spec"]["data"]} == SECRETS[secret["spec"]["target"]["name"]]

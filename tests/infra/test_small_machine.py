@@ -1,22 +1,22 @@
-"""Overlay `local` and one task of a pipeline on 2 cores and 8 GiB, beside Kubernetes and Kubeflow Pipelines."""
+"""Overlay `local` and one task of a pipeline on 2 cores and 8 GiB, together with Kubernetes and Kubeflow Pipelines."""
 
 import yaml
 
-from infra.rehearse.settings import merged
+from infra.rehearse.settings import merge, merge_files
 from mcti.params import load
 from tests.infra.manifests import KUBERNETES, ROOT, containers, named, pods
 
 MIB = 1 << 20
-# What others ask for on such a node, in thousandths of a core and MiB.
+# Requests of the other pods of such a node, in thousandths of a core and MiB.
 # kubeadm and kind: API server 250, controllers 200, scheduler 100, etcd 100, two CoreDNS 200, network plugin 100.
 KUBE_SYSTEM = (950, 290)
 # Kubeflow Pipelines 2.17 as shipped: API server 250, scheduled workflows 120, persistence agent 120, viewer 120,
 # MySQL 100, Argo 100, visualisation 30, object store 20, page 10 (manifests/kustomize of its release).
 KUBEFLOW = (870, 3200)
-# What KFP adds to a task: its launcher, an init container, and the driver, a pod that ends before the task starts.
+# Requests that KFP adds to a task: the launcher, an init container; the driver, a pod that ends before the task.
 LAUNCHER = (100, 0)
 DRIVER = (100, 64)
-NODE = (2000, 8192 - 300)  # the kubelet keeps some memory for itself
+NODE = (2000, 8192 - 300)  # the kubelet reserves some memory
 
 
 def amount(text, unit):
@@ -35,15 +35,15 @@ def total(*pairs):
     return tuple(map(sum, zip(*pairs, strict=True)))
 
 
-def of_pod(spec):
-    """As the scheduler counts: the sum of the containers, or the largest init container where that is more."""
-    together = total(*map(requests, spec["containers"]))
-    return tuple(map(max, zip(together, *map(requests, spec.get("initContainers", ())), strict=True)))
+def pod_requests(spec):
+    """The requests of a pod for the scheduler: the sum of its containers, or the largest init container if larger."""
+    container_sum = total(*map(requests, spec["containers"]))
+    return tuple(map(max, zip(container_sum, *map(requests, spec.get("initContainers", ())), strict=True)))
 
 
 def settings(tmp_path):
     path = tmp_path / "params.yaml"
-    path.write_text(merged(ROOT / "params.yaml", KUBERNETES / "overlays/local/params.yaml"), encoding="utf-8")
+    path.write_text(merge_files(ROOT / "params.yaml", KUBERNETES / "overlays/local/params.yaml"), encoding="utf-8")
     return load(path)
 
 
@@ -61,9 +61,9 @@ def largest_task(cluster, documents):
     return tuple(map(max, zip(summed_requests, LAUNCHER, driver, strict=True)))
 
 
-def test_services_and_the_largest_task_find_a_place_beside_kubernetes_and_kubeflow(rendered, tmp_path):
+def test_services_and_the_largest_task_fit_on_a_node_with_kubernetes_and_kubeflow(rendered, tmp_path):
     services = [
-        of_pod(spec)
+        pod_requests(spec)
         for document, _, spec in pods(rendered["local"])
         if document["kind"] in ("Deployment", "StatefulSet")
     ]
@@ -74,9 +74,11 @@ def test_services_and_the_largest_task_find_a_place_beside_kubernetes_and_kubefl
     assert memory <= NODE[1]
 
 
-def test_jobs_ask_for_no_more_than_a_task_leaves_when_it_is_done(rendered, tmp_path):
+def test_no_job_requests_more_than_a_task(rendered, tmp_path):
     task = largest_task(settings(tmp_path).cluster, rendered["local"])
-    jobs = [of_pod(spec) for document, _, spec in pods(rendered["local"]) if document["kind"] in ("Job", "CronJob")]
+    jobs = [
+        pod_requests(spec) for document, _, spec in pods(rendered["local"]) if document["kind"] in ("Job", "CronJob")
+    ]
     assert len(jobs) == 3
     assert all(cores <= task[0] and memory <= task[1] for cores, memory in jobs)
 
@@ -95,12 +97,12 @@ def test_the_quota_of_the_settings_is_that_of_the_namespace(rendered, tmp_path):
 
 
 def test_every_task_of_the_settings_is_small(tmp_path):
-    """A row that is added later and forgotten there would be the one that is never scheduled."""
+    """A step that overlay `local` omits would keep its larger request and never be scheduled."""
     assert {row.cpu for row in rows(settings(tmp_path).cluster)} == {"100m"}
 
 
-def test_the_quota_holds_everything_at_once(rendered):
-    """Services, jobs and ten tasks, each with a container of Argo's that gets the limits of the LimitRange."""
+def test_the_quota_suffices_for_services_jobs_and_ten_tasks(rendered):
+    """Each task has a container of Argo with the limits of the LimitRange."""
     hard = named(rendered["local"], "ResourceQuota")["mcti"]["spec"]["hard"]
     cores = sum(amount(c["resources"]["limits"]["cpu"], 1) for *_, c in containers(rendered["local"]))
     memory = sum(amount(c["resources"]["limits"]["memory"], MIB) for *_, c in containers(rendered["local"]))
@@ -110,15 +112,18 @@ def test_the_quota_holds_everything_at_once(rendered):
     assert memory + 10 * task[1] <= amount(hard["limits.memory"], MIB)
 
 
-def test_a_pod_of_kubeflow_that_names_a_request_alone_is_taken(rendered):
-    """It gets the default limit; a request above its limit is refused. KFP's MySQL asks for 800 MiB."""
+def test_a_pod_of_kubeflow_with_a_request_and_no_limit_is_accepted(rendered):
+    """It gets the default limit; a request above its limit is refused. KFP's MySQL requests 800 MiB."""
     for documents in rendered.values():
         (limits,) = named(documents, "LimitRange")["mcti"]["spec"]["limits"]
         assert amount(limits["default"]["memory"], MIB) >= 800
         assert amount(limits["default"]["cpu"], 0.001) >= 250
 
 
-def test_merging_keeps_what_the_small_settings_do_not_name():
-    text = merged(ROOT / "params.yaml", KUBERNETES / "overlays/local/params.yaml")
+def test_merging_keeps_every_setting_that_the_small_settings_omit():
+    text = merge_files(ROOT / "params.yaml", KUBERNETES / "overlays/local/params.yaml")
     tree, shipped = yaml.safe_load(text), yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    assert {key: tree[key] for key in shipped} == shipped
+    small = yaml.safe_load((KUBERNETES / "overlays/local/params.yaml").read_text(encoding="utf-8"))
+    assert tree == shipped | small, "the shipped section `cluster` is empty"
+    site = {"cluster": {"image": "registry.example/mcti:1", "extract_shards": 8}}
+    assert merge(site, small)["cluster"] == {"image": "registry.example/mcti:1", **small["cluster"]}

@@ -1,4 +1,4 @@
-"""An authority of the tests' own, a server's certificate and a client's."""
+"""A certificate authority for the tests, with one certificate for the server and one for the client."""
 
 import datetime
 import ipaddress
@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 DAY = datetime.timedelta(days=1)
 
 
-def make(folder: Path) -> None:
-    """folder/{authority,server,client}.{pem,key}: the latter two signed by the first, the server for 127.0.0.1."""
+def write_certificates(folder: Path) -> None:
+    """Write folder/{authority,server,client}.{pem,key}; the authority signs server (127.0.0.1) and client."""
     folder.mkdir()
     keys = {name: ec.generate_private_key(ec.SECP256R1()) for name in ("authority", "server", "client")}
     for name, key in keys.items():

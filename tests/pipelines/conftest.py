@@ -1,4 +1,4 @@
-"""What the tests of the pipelines share: settings with every kind of resource, and the compiled file."""
+"""Fixtures of the tests of the pipelines: settings with every kind of resource, and the compiled file."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from mcti import params
 from pipelines import submit
 from tests.pipelines import fake_api
 
-DATA = "d41d8cd98f00b204e9800998ecf8427e.dir"  # any version of the sources will do
+DATA = "d41d8cd98f00b204e9800998ecf8427e.dir"  # an arbitrary version of the sources
 OVERRIDES = (
     "cluster.image=registry.example/mcti-python@sha256:" + "0" * 64,
     "cluster.steps.train.gpus=2",
@@ -27,7 +27,7 @@ OVERRIDES = (
 
 @pytest.fixture
 def server(monkeypatch, tmp_path):
-    monkeypatch.setenv("HOME", str(tmp_path))  # the SDK and kubectl read a context there
+    monkeypatch.setenv("HOME", str(tmp_path))  # the SDK and kubectl read a context from it
     monkeypatch.delenv("KUBECONFIG", raising=False)
     for name in ("KFP_TOKEN", "KFP_COOKIES", "KFP_CA_CERT", "KFP_CLIENT_CERT", "KFP_CLIENT_KEY"):
         monkeypatch.delenv(name, raising=False)
@@ -50,5 +50,5 @@ def package(settings, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def ir(package):
-    """The two documents of the file: the pipeline, and what Kubernetes is asked for."""
+    """The two documents of the file: the pipeline, and its settings for Kubernetes."""
     return list(yaml.safe_load_all(package.read_text(encoding="utf-8")))

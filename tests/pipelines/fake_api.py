@@ -1,7 +1,7 @@
-"""A double of the Kubeflow Pipelines API server: remembers what it was sent, and checks it as the real one would.
+"""A fake Kubeflow Pipelines API server: it stores the requests and validates them like the real one.
 
-Answers what the official SDK and the official `kfp` program ask: health, experiments, runs, recurring runs. What
-arrives in `pipeline_spec` must be a pipeline as kfp's own schema (protobuf) knows it, and a cron must have six fields.
+It serves the requests of the official SDK and of the official `kfp` program: health, experiments, runs, recurring
+runs. `pipeline_spec` must be valid by kfp's schema (protobuf), and a cron expression must have six fields.
 """
 
 import json
@@ -20,10 +20,10 @@ NOW = "2026-11-24T12:00:00Z"  # the tables that the official program prints need
 
 
 class State:
-    """What the server knows; `refuse` makes it answer with that status, `instead` with that body and content type.
+    """The state of the server. With `refuse` every response has this status, with `instead` this body and type.
 
-    logs    {name of a pod: its log};  sleep  seconds before each answer
-    unseen  how often a new schedule is read before its controller has seen it
+    logs    {name of a pod: its log};  sleep  seconds before each response
+    unprocessed  number of reads of a new schedule before its controller has processed it
     """
 
     def __init__(self):
@@ -32,7 +32,7 @@ class State:
         self.requests = []  # (method, path, authorization)
         self.cookies = []
         self.refuse = 0
-        self.unseen = 1
+        self.unprocessed = 1
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -41,10 +41,10 @@ class Handler(BaseHTTPRequestHandler):
     state: State
 
     def do_GET(self):
-        path = self._seen("GET")
+        path = self._record_request("GET")
         if path == f"{BASE}/healthz":
-            known = {"commit_sha": "unknown", "tag_name": self.state.version, "multi_user": self.state.multi_user}
-            return self._answer(known | {"pipeline_store": "database"})
+            build = {"commit_sha": "unknown", "tag_name": self.state.version, "multi_user": self.state.multi_user}
+            return self._answer(build | {"pipeline_store": "database"})
         log = re.fullmatch(r"/apis/v1alpha1/runs/[^/]+/nodes/([^/]+)/log", path)
         if log:
             if log[1] not in self.state.logs:
@@ -60,47 +60,47 @@ class Handler(BaseHTTPRequestHandler):
         if name not in table[resource]:
             return self._answer({"error": "not found"}, 404)
         entry = table[resource][name]
-        # As the server: a value that is its type's default is left out.
+        # As the server does: a value that is the default of its type is omitted.
         self._answer({key: value for key, value in entry.items() if value != "STATUS_UNSPECIFIED"})
         if resource == "recurringruns" and entry["status"] == "STATUS_UNSPECIFIED":
-            self.state.unseen -= 1
-            entry["status"] = entry["status"] if self.state.unseen > 0 else "ENABLED"
+            self.state.unprocessed -= 1
+            entry["status"] = entry["status"] if self.state.unprocessed > 0 else "ENABLED"
         return None
 
     def do_POST(self):
-        path = self._seen("POST")
+        path = self._record_request("POST")
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         resource = path.removeprefix(BASE + "/")
         try:
-            self._answer(getattr(self, f"_make_{resource}")(body))
+            self._answer(getattr(self, f"_create_{resource}")(body))
         except (AssertionError, json_format.ParseError) as error:
             self._answer({"error": str(error)}, 400)
 
     def do_DELETE(self):
-        path = self._seen("DELETE")
+        path = self._record_request("DELETE")
         self.state.recurring.pop(path.rpartition("/")[2])
         self._answer({})
 
-    def _make_experiments(self, body):
+    def _create_experiments(self, body):
         created = {**body, "created_at": NOW, "experiment_id": f"experiment-{len(self.state.experiments)}"}
         return self.state.experiments.setdefault(created["experiment_id"], created)
 
-    def _make_runs(self, body):
-        check(body["pipeline_spec"])
+    def _create_runs(self, body):
+        validate(body["pipeline_spec"])
         created = {**body, "created_at": NOW, "run_id": f"run-{len(self.state.runs)}", "state": "RUNNING"}
         return self.state.runs.setdefault(created["run_id"], created)
 
-    def _make_recurringruns(self, body):
-        check(body["pipeline_spec"])
+    def _create_recurringruns(self, body):
+        validate(body["pipeline_spec"])
         assert re.fullmatch(r"\S+( \S+){5}", body["trigger"]["cron_schedule"]["cron"]), "six fields, seconds first"
         count = sum(method == "POST" and path.endswith("recurringruns") for method, path, _ in self.state.requests)
-        # As the server: without a mode a recurring run is disabled, and one that is enabled has no status at first
+        # As the server does: without a mode a recurring run is disabled, and one that is enabled has no status at first
         # (kubeflow/pipelines, resource_manager.go, CreateJob: the condition of an object that has none).
         status = "STATUS_UNSPECIFIED" if body.get("mode") == "ENABLE" else "DISABLED"
         created = {**body, "created_at": NOW, "recurring_run_id": f"recurring-{count}", "status": status}
         return self.state.recurring.setdefault(created["recurring_run_id"], created)
 
-    def _seen(self, method):
+    def _record_request(self, method):
         path = urlparse(self.path).path
         self.state.requests.append((method, path, self.headers.get("Authorization")))
         self.state.cookies.append(self.headers.get("Cookie"))
@@ -130,11 +130,11 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def log_message(self, *arguments):
-        """Say nothing."""
+        """Write no log."""
 
 
-def check(sent):
-    """The IR as the server's own schema sees it: unknown fields and wrong types are errors."""
+def validate(sent):
+    """Parse a compiled pipeline by the server's schema: unknown fields and wrong types are errors."""
     pipeline = json_format.ParseDict(sent["pipeline_spec"], pipeline_spec_pb2.PipelineSpec())
     platform = json_format.ParseDict(sent["platform_spec"], pipeline_spec_pb2.PlatformSpec())
     executors = pipeline.deployment_spec["executors"]
@@ -147,7 +147,7 @@ def check(sent):
 
 @contextmanager
 def serving(tls=None):
-    """(address, state) of a running double; `tls`: the server's side of HTTPS."""
+    """(address, state) of a running fake server; `tls`: the SSL context of the server for HTTPS."""
     state = State()
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"state": state}))
     if tls is not None:

@@ -1,4 +1,4 @@
-"""A double of kubectl: a program that answers questions from a file, and refuses where the answer is a text."""
+"""A fake kubectl: its responses come from a file; a response that is a text is an error message."""
 
 import json
 import stat
@@ -22,16 +22,16 @@ else:
 
 
 def install(tmp_path, monkeypatch, responses):
-    """Put the double on PATH alone; a function that changes what it answers: {question: answer}, None for no object."""
+    """Make PATH contain only the fake. Returns a function that changes responses: {command: response or None}."""
     program, answers = tmp_path / "bin" / "kubectl", tmp_path / "answers.json"
     program.parent.mkdir()
     program.write_text(FAKE.format(python=sys.executable, answers=str(answers)), encoding="utf-8")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", str(program.parent))
 
-    def has(changed):
+    def respond(changed):
         tree = {key: value for key, value in {**responses, **changed}.items() if value is not None}
         answers.write_text(json.dumps(tree), encoding="utf-8")
 
-    has({})
-    return has
+    respond({})
+    return respond

@@ -1,8 +1,8 @@
-"""A run as KFP's API reports it: the nodes that Argo makes of a compiled pipeline, with their names hashed to ids.
+"""A run as KFP's API reports it: the nodes that Argo creates for a compiled pipeline, with ids that hash their names.
 
-The shape is that of a run of KFP 2.16 that was recorded with its workflow, and of 2.17.0 as it was seen: `task_details`
-hold a name's last part, a state, times, and the ids of children as `pod_name`; no id of their own, no parent, no pod.
-As shipped, 2.17 gives every template a retry strategy, so that each node has a child `(0)` more.
+The format is that of a recorded run of KFP 2.16 and of an observed run of 2.17.0: an entry of `task_details` has the
+last part of a name, a state, times, and the ids of its children as `pod_name`; no id, no parent, no pod of the node.
+The shipped configuration of 2.17 gives every template a retry strategy, so each node has an additional child `(0)`.
 """
 
 import datetime
@@ -35,7 +35,7 @@ class Recording:
         self.run_state = "FAILED" if self.fail or stop else "RUNNING" if waiting else "SUCCEEDED"
 
     def build(self, run="run-0"):
-        """The run as `GET runs/ID` answers."""
+        """The run as in the response to `GET runs/ID`."""
         root = f"{self.workflow}.root"
         self.node(f"{self.workflow}", "SUCCEEDED", [f"{root}-driver"])
         self.pod(f"{root}-driver", "SUCCEEDED", [root])
@@ -73,13 +73,14 @@ class Recording:
         self.details.append(entry | ({"state": state} if state else {}))
 
     def pod(self, name, state, children, attempts=None):
-        """A template that is one pod: with a retry strategy, a node of its own and one for each attempt."""
+        """A template with one pod: with a retry strategy a node for the template and one per attempt."""
         if not self.shipped and attempts is None:
             return self.node(name, state, children)
-        tries = [f"{name}({index})" for index in range(attempts or 1)]
-        self.node(name, state, tries)
-        for one in tries:
-            self.node(one, "FAILED" if one != tries[-1] else state, children if one == tries[-1] else [])
+        attempt_names = [f"{name}({index})" for index in range(attempts or 1)]
+        self.node(name, state, attempt_names)
+        for attempt in attempt_names:
+            is_last = attempt == attempt_names[-1]
+            self.node(attempt, state if is_last else "FAILED", children if is_last else [])
         return None
 
     def dag(self, tasks, path):
@@ -120,27 +121,27 @@ class Recording:
             self.node(inner, "SUCCEEDED", [f"{inner}.iteration-driver"])
         self.pod(f"{inner}.iteration-driver", "SUCCEEDED", [f"{inner}.iteration-iterations"])
         count = self.iterations[task["taskInfo"]["name"]]
-        each = [f"{inner}.iteration-iterations({index}:{index})" for index in range(count)]
-        self.node(f"{inner}.iteration-iterations", "SUCCEEDED", each)
-        for one in each:
-            begun = self.attempt(one)
-            item = f"{begun}.iteration-item"
-            self.node(one, "SUCCEEDED", [begun] if begun != one else [f"{item}-driver"])
-            if begun != one:
-                self.node(begun, "SUCCEEDED", [f"{item}-driver"])
+        iterations = [f"{inner}.iteration-iterations({index}:{index})" for index in range(count)]
+        self.node(f"{inner}.iteration-iterations", "SUCCEEDED", iterations)
+        for iteration in iterations:
+            attempt = self.attempt(iteration)
+            item = f"{attempt}.iteration-item"
+            self.node(iteration, "SUCCEEDED", [attempt] if attempt != iteration else [f"{item}-driver"])
+            if attempt != iteration:
+                self.node(attempt, "SUCCEEDED", [f"{item}-driver"])
             self.pod(f"{item}-driver", "SUCCEEDED", [item])
-            deep = self.attempt(item)
-            firsts = [f"{deep}.{other}-driver" for other in inside if not inside[other].get("dependentTasks")]
-            self.node(item, "SUCCEEDED", [deep] if deep != item else firsts)
-            if deep != item:
-                self.node(deep, "SUCCEEDED", firsts)
-            self.dag(inside, deep)
+            item_attempt = self.attempt(item)
+            firsts = [f"{item_attempt}.{other}-driver" for other in inside if not inside[other].get("dependentTasks")]
+            self.node(item, "SUCCEEDED", [item_attempt] if item_attempt != item else firsts)
+            if item_attempt != item:
+                self.node(item_attempt, "SUCCEEDED", firsts)
+            self.dag(inside, item_attempt)
 
     def container(self, key, name, task, after):
         number = name.split("iteration-iterations(")[-1].partition(":")[0] if "iteration-iterations(" in name else ""
-        word = f"{key}:{number}" if number else key
-        attempts = self.fail.get(word, 1)
-        state = "FAILED" if word in self.fail else "SUCCEEDED"
+        title = f"{key}:{number}" if number else key
+        attempts = self.fail.get(title, 1)
+        state = "FAILED" if title in self.fail else "SUCCEEDED"
         inner = self.attempt(name)
         executor = f"{inner}.executor"
         self.pod(f"{name}-driver", "SUCCEEDED", [name])
@@ -152,5 +153,5 @@ class Recording:
         self.pod(executor, state, after, attempts if "retryPolicy" in task or self.shipped else None)
         prefix = "retry-system-container-impl" if "retryPolicy" in task else "system-container-impl"
         for index in range(attempts):
-            self.logs[f"{self.workflow}-{prefix}-{fnv(f'{executor}({index})')}"] = f"attempt {index} of {word}\n"
+            self.logs[f"{self.workflow}-{prefix}-{fnv(f'{executor}({index})')}"] = f"attempt {index} of {title}\n"
         return None

@@ -1,4 +1,4 @@
-"""Why pods of a run cannot start, or could not: over doubles of the server and of kubectl."""
+"""Reasons why pods of a run cannot start or could not start, with a fake server and a fake kubectl."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -12,16 +12,16 @@ from tests.pipelines.recorded import Recording
 
 PODS = ("get pods", "-l pipeline/runid=run-0")
 FLOWS = ("get workflows.argoproj.io", "-l pipeline/runid=run-0")
-HERE = tuple(" ".join(words) for words in (PODS, FLOWS))
+IN_NAMESPACE = tuple(" ".join(words) for words in (PODS, FLOWS))
 EVERYWHERE = tuple(" -A ".join(words) for words in (PODS, FLOWS))
 ACCOUNT = 'pods "mcti-x" is forbidden: error looking up service account kubeflow/pipeline-runner: not found'
 
 
 @pytest.fixture
 def cluster(tmp_path, monkeypatch):
-    """A function that says what kubectl answers."""
-    nothing = {"items": []}
-    return fake_kubectl.install(tmp_path, monkeypatch, dict.fromkeys(EVERYWHERE, nothing))
+    """A function that sets the responses of kubectl."""
+    empty = {"items": []}
+    return fake_kubectl.install(tmp_path, monkeypatch, dict.fromkeys(EVERYWHERE, empty))
 
 
 def running(state):
@@ -45,24 +45,27 @@ def waiting(reason="", message="", condition="", seconds=90):
 
 
 ABSENT = 'secret "mcti-s3" not found'
-TROUBLES = {
+BLOCKED_PODS = {
     "image": (waiting("ImagePullBackOff", "Back-off"), "image registry.example/mcti@sha256:0 cannot be pulled"),
     "secret": (waiting("CreateContainerConfigError", ABSENT), f"{ABSENT}): create it"),
     "claim": (waiting(condition='persistentvolumeclaim "scratch" not found'), "a claim does not bind"),
     "unbound": (waiting(condition="pod has unbound immediate PersistentVolumeClaims"), "a claim does not bind"),
-    "room": (waiting(condition="0/1 nodes are available: 1 Insufficient cpu."), "no node can run a pod (0/1 nodes"),
+    "resources": (
+        waiting(condition="0/1 nodes are available: 1 Insufficient cpu."),
+        "no node can run a pod (0/1 nodes",
+    ),
 }
 
 
-@pytest.mark.parametrize("trouble", [*TROUBLES, "quota", "quota without any pod"])
-def test_status_names_why_pods_cannot_start_and_ends_with_4(server, cluster, capsys, trouble, monkeypatch, tmp_path):
+@pytest.mark.parametrize("cause", [*BLOCKED_PODS, "quota", "quota without any pod"])
+def test_status_reports_why_pods_cannot_start_and_exits_with_4(server, cluster, capsys, cause, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     address, state = server
     state.runs["run-0"] = {"run_id": "run-0", "display_name": "mcti-training", "state": "RUNNING"}
-    pod, words = TROUBLES.get(trouble, (waiting(), "the quota is used up"))
+    pod, words = BLOCKED_PODS.get(cause, (waiting(), "the quota is used up"))
     message = 'pods "mcti-x" is forbidden: exceeded quota: all, requested: requests.cpu=4'
-    node = {"phase": "Pending", "message": message if "quota" in trouble else "ContainerCreating"}
-    pods = [] if trouble == "quota without any pod" else [pod, pod]
+    node = {"phase": "Pending", "message": message if "quota" in cause else "ContainerCreating"}
+    pods = [] if cause == "quota without any pod" else [pod, pod]
     cluster(
         {
             f"{PODS[0]} -A {PODS[1]}": {"items": pods},
@@ -77,7 +80,7 @@ def test_status_names_why_pods_cannot_start_and_ends_with_4(server, cluster, cap
 
 
 def test_a_pod_that_has_waited_for_seconds_only_is_a_note(server, cluster):
-    """The scheduler names every pod Unschedulable that it could not place at once."""
+    """The scheduler marks every pod as Unschedulable that it cannot place immediately."""
     address, state = server
     running(state)
     full = "0/1 nodes are available: 1 Insufficient cpu."
@@ -98,32 +101,32 @@ def test_without_rights_for_all_namespaces_that_of_the_context_is_read(server, c
     running(state)
     refused = dict.fromkeys(EVERYWHERE, REFUSED)
     pods = {"items": [waiting("ImagePullBackOff", "Back-off")]}
-    cluster({**refused, HERE[0]: pods, HERE[1]: {"items": []}})
+    cluster({**refused, IN_NAMESPACE[0]: pods, IN_NAMESPACE[1]: {"items": []}})
     report = status.status("run-0", address)
     assert (len(report.problems), report.unknown, report.exit_code) == (1, (), 4)
-    cluster({**refused, **{question: {"items": []} for question in HERE}})
+    cluster({**refused, **{command: {"items": []} for command in IN_NAMESPACE}})
     (line,) = status.status("run-0", address).unknown
     assert REFUSED in line
-    assert "give --namespace" in line
+    assert "set --namespace" in line
 
 
-def test_where_the_namespace_is_refused_too_it_is_unknown_why(server, cluster):
+def test_without_rights_for_the_namespace_the_cause_is_unknown(server, cluster):
     address, state = server
     running(state)
     listing = REFUSED.replace("at the cluster scope", "in the namespace alice")
-    cluster(dict.fromkeys(EVERYWHERE, REFUSED) | dict.fromkeys(HERE, listing))
+    cluster(dict.fromkeys(EVERYWHERE, REFUSED) | dict.fromkeys(IN_NAMESPACE, listing))
     report = status.status("run-0", address)
     assert report.exit_code == 0
     assert report.lines()[-1].startswith(
         f"unknown: why pods of the run do not start: kubectl cannot read them ({listing})"
     )
-    cluster({word.replace(" -l", " -n bob -l"): listing for word in HERE})
+    cluster({word.replace(" -l", " -n bob -l"): listing for word in IN_NAMESPACE})
     assert len(status.status("run-0", address, "bob").unknown) == 1
 
 
-@pytest.mark.parametrize("shipped", [True, False], ids=["every template retried", "plain"])
+@pytest.mark.parametrize("shipped", [True, False], ids=["retry strategy in every template", "plain"])
 def test_a_task_whose_pod_was_forbidden_has_argo_s_message_as_its_reason(server, cluster, ir, shipped):
-    """It has no log: no pod was ever made (account, PodSecurity, quota)."""
+    """It has no log, since no pod was created (account, PodSecurity, quota)."""
     address, state = server
     run = Recording(ir[0], {"shards": 3, "folds": 2}, fail={"search": 1}, shipped=shipped)
     state.runs["run-0"] = run.build()
@@ -137,13 +140,13 @@ def test_a_task_whose_pod_was_forbidden_has_argo_s_message_as_its_reason(server,
     assert reason == "ValueError: no column x"
 
 
-def test_a_first_driver_that_was_forbidden_has_the_message_too(server, cluster, ir):
+def test_a_first_driver_that_was_forbidden_has_the_message_as_its_reason(server, cluster, ir):
     address, state = server
-    known = Recording(ir[0], {"shards": 3, "folds": 2}, fail={"search": 1}).build()
-    (first,) = [node for node in known["run_details"]["task_details"] if node["display_name"] == "root-driver"]
+    run = Recording(ir[0], {"shards": 3, "folds": 2}, fail={"search": 1}).build()
+    (first,) = [node for node in run["run_details"]["task_details"] if node["display_name"] == "root-driver"]
     first["state"] = "FAILED"
-    known["run_details"]["task_details"] = [known["run_details"]["task_details"][0], first]
-    state.runs["run-0"] = known
+    run["run_details"]["task_details"] = [run["run_details"]["task_details"][0], first]
+    state.runs["run-0"] = run
     cluster({EVERYWHERE[1]: workflow("root-driver(0)", "Error", ACCOUNT)})
     (row,) = [task for task in status.status("run-0", address).tasks if task.state == "FAILED"]
     assert (row.name, row.reason) == ("root-driver", ACCOUNT)

@@ -1,4 +1,4 @@
-"""Hosts that are no Kubeflow Pipelines, expired tokens, servers of another kind: one line each, with the fix."""
+"""Hosts that are not Kubeflow Pipelines, expired tokens, other versions: one error line each, with a hint."""
 
 import base64
 import json
@@ -42,27 +42,27 @@ def test_a_host_that_is_no_kubeflow_pipelines_is_named(server, settings, name, o
 
 
 @pytest.mark.parametrize("name", ["submit", "schedule", "status"])
-def test_a_server_that_never_answers_ends_the_command(settings, monkeypatch, name, tmp_path):
-    """It takes the connection, and says nothing."""
+def test_a_server_without_a_response_is_an_error(settings, monkeypatch, name, tmp_path):
+    """It accepts the connection and sends no response."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(client, "PROBE_SECONDS", 1)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
         with pytest.raises(OperationalError, match=r"does not answer \(ReadTimeoutError\).*port-forward"):
             commands(settings, address)[name]()
 
 
-def test_a_server_that_stops_answering_after_the_first_question_ends_the_command(server, settings, monkeypatch):
+def test_a_server_that_stops_responding_after_the_first_request_is_an_error(server, settings, monkeypatch):
     address, state = server
     monkeypatch.setattr(client, "PROBE_SECONDS", 1)
 
-    def ask():
+    def request():
         with client.service(address) as service:
             state.sleep = 3
             service.get_run("run-0")
 
     with pytest.raises(OperationalError, match="does not answer"):
-        ask()
+        request()
 
 
 @pytest.mark.parametrize("name", ["submit", "schedule"])
@@ -77,18 +77,18 @@ def test_another_minor_version_is_refused_with_the_setting_that_allows_it(server
 
 
 @pytest.mark.parametrize(
-    ("version", "wanted"),
+    ("version", "required"),
     [("2.17.0", "2.17"), ("v2.17.3", "2.17"), ("unknown", "2.17"), ("", "2.17"), ("2.18.1", "2.18")],
 )
-def test_the_wanted_version_and_one_that_is_not_said_pass(server, version, wanted):
+def test_the_required_version_and_an_unreported_one_are_accepted(server, version, required):
     address, state = server
     state.version = version
     with client.service(address) as service:
-        client.require_version(service.about(), wanted, address)
+        client.require_version(service.about(), required, address)
 
 
 @pytest.mark.parametrize("name", ["submit", "schedule"])
-def test_a_namespace_is_named_where_there_is_one_to_choose(server, settings, name):
+def test_a_namespace_is_required_in_multi_user_mode_only(server, settings, name):
     address, state = server
     call = {"submit": submit.submit, "schedule": schedule.schedule}[name]
     with pytest.raises(OperationalError, match=r"--namespace nowhere does not apply.*omit --namespace"):
@@ -100,7 +100,7 @@ def test_a_namespace_is_named_where_there_is_one_to_choose(server, settings, nam
         client.require_namespace(service.about(), "alice", address)
 
 
-def test_a_refusal_tells_what_the_server_said_and_whether_the_token_is_too_old(server, settings, monkeypatch):
+def test_a_refusal_has_the_message_of_the_server_and_the_expiry_of_the_token(server, settings, monkeypatch):
     address, state = server
 
     def token(ends):
@@ -119,7 +119,7 @@ def test_a_refusal_tells_what_the_server_said_and_whether_the_token_is_too_old(s
 
 
 @pytest.mark.parametrize("words", [("status", "run-0"), ("logs", "run-0", "train"), ("doctor",)])
-def test_each_is_one_line_and_exit_code_4(server, words, capsys, tmp_path, monkeypatch):
+def test_each_error_is_one_line_and_exit_code_4(server, words, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     address, state = server
     state.instead = PAGE
@@ -130,7 +130,7 @@ def test_each_is_one_line_and_exit_code_4(server, words, capsys, tmp_path, monke
     assert "Traceback" not in output.err
 
 
-def test_a_scheme_that_the_server_does_not_speak_is_named(settings, tmp_path, monkeypatch):
+def test_a_wrong_scheme_is_named(settings, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     with fake_api.serving() as (address, _):
         for host in (address.replace("http:", "https:"), address.removeprefix("http://")):

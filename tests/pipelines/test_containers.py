@@ -1,4 +1,4 @@
-"""How a container ended, as kfp.local hears it. The engine is a double here; tests/containers have a real one."""
+"""The exit code of a container, as kfp.local receives it, with a fake engine; tests/containers use a real one."""
 
 from types import SimpleNamespace
 
@@ -13,13 +13,13 @@ from pipelines.containers import exit_codes_read, kill, runner
 
 
 class Container:
-    """One that ends with this exit code, or is gone when asked for it."""
+    """A container with this exit code; None: it does not exist any more when the exit code is read."""
 
     def __init__(self, exit_code: int | None) -> None:
         self.exit_code, self.removed = exit_code, False
 
     def logs(self, stream: bool) -> list[bytes]:
-        return [b"half a letter: \xc3", b"\xa4\n"]
+        return [b"half a character: \xc3", b"\xa4\n"]
 
     def wait(self) -> dict[str, int]:
         if self.exit_code is None:
@@ -33,8 +33,8 @@ class Container:
 
 
 @pytest.fixture
-def ended(monkeypatch, tmp_path):
-    """Run a task of kfp.local in such a container: what kfp.local makes of it."""
+def run_in(monkeypatch, tmp_path):
+    """A function that runs a task of kfp.local in a container and returns the status that kfp.local reports."""
 
     def run(container):
         engine = SimpleNamespace(
@@ -52,19 +52,19 @@ def ended(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(("exit_code", "status"), [(0, Status.SUCCESS), (3, Status.FAILURE), (137, Status.FAILURE)])
-def test_the_exit_code_of_a_container_decides(ended, exit_code, status):
+def test_the_exit_code_of_a_container_decides(run_in, exit_code, status):
     container = Container(exit_code)
     with exit_codes_read():
-        assert ended(container) == status
+        assert run_in(container) == status
     assert container.removed
 
 
-def test_a_container_that_vanished_has_failed(ended):
+def test_a_container_that_does_not_exist_any_more_has_failed(run_in):
     with exit_codes_read():
-        assert ended(Container(None)) == Status.FAILURE
+        assert run_in(Container(None)) == Status.FAILURE
 
 
-def test_a_container_that_somebody_else_is_removing_has_failed(ended):
+def test_a_container_whose_removal_is_in_progress_has_failed(run_in):
     """As `docker rm -f` of a running task: it was killed (137), and the engine refuses a second removal (409)."""
     container = Container(137)
 
@@ -73,11 +73,11 @@ def test_a_container_that_somebody_else_is_removing_has_failed(ended):
 
     container.remove = remove
     with exit_codes_read():
-        assert ended(container) == Status.FAILURE
+        assert run_in(container) == Status.FAILURE
 
 
-def test_a_cancelled_run_leaves_no_container_not_even_one_that_has_ended(monkeypatch):
-    """As the engine answers: without `all` it tells of those that run."""
+def test_a_cancelled_run_leaves_no_container_running_or_exited(monkeypatch):
+    """As the engine does: without `all` it lists running containers only."""
     running, exited = Container(137), Container(0)
 
     def list_containers(all=False, filters=None, ignore_removed=False):
@@ -89,15 +89,15 @@ def test_a_cancelled_run_leaves_no_container_not_even_one_that_has_ended(monkeyp
     assert (running.removed, exited.removed) == (True, True)
 
 
-def test_kfp_itself_would_call_it_a_success(ended):
-    """When this fails, KFP has mended it, and pipelines/containers.py may leave it to KFP."""
+def test_kfp_reports_a_removed_container_as_a_success(run_in):
+    """If this fails, KFP has fixed the fault, and pipelines/containers.py can drop its replacement."""
     container = Container(None)
     container.logs = lambda stream: []
-    assert ended(container) == Status.SUCCESS
+    assert run_in(container) == Status.SUCCESS
 
 
 @pytest.mark.parametrize(("set_by_user", "in_container"), [(None, "false"), ("true", "true")])
-def test_a_container_takes_files_through_the_server_of_mlflow(monkeypatch, tmp_path, set_by_user, in_container):
+def test_a_container_downloads_files_through_the_server_of_mlflow(monkeypatch, tmp_path, set_by_user, in_container):
     name = "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD"
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.delenv(name, raising=False)

@@ -1,4 +1,4 @@
-"""What a cluster lacks, one line a check: over a double of the server, and a kubectl that answers from a folder."""
+"""Missing prerequisites of a cluster, one line per check, with a fake server and a fake kubectl."""
 
 import json
 
@@ -25,7 +25,7 @@ def quota(hard, used):
     return {"items": [{"metadata": {"name": "all"}, "status": {"hard": hard, "used": used}}]}
 
 
-GIVEN = {
+COMPLETE = {
     API: deployment(("COMPILED_PIPELINE_SPEC_PATCH", PATCH)),
     "get namespace kubeflow": {},
     "get secret mcti-s3 -n kubeflow": {"data": {"access_key": "czM=", "secret_key": "aHVzaA=="}},
@@ -46,15 +46,15 @@ def settings():
 
 @pytest.fixture
 def cluster(tmp_path, monkeypatch):
-    """A function that changes what kubectl answers: {question: answer}; None takes the object away."""
-    return fake_kubectl.install(tmp_path, monkeypatch, GIVEN)
+    """A function that changes responses of kubectl: {command: response}; None: the object does not exist."""
+    return fake_kubectl.install(tmp_path, monkeypatch, COMPLETE)
 
 
 def checks(settings, address, namespace=None):
     return {check.name: check for check in doctor.doctor(settings, address, namespace).checks}
 
 
-def test_a_cluster_that_has_everything_is_fine(server, cluster, settings):
+def test_a_complete_cluster_passes_every_check(server, cluster, settings):
     diagnosis = doctor.doctor(settings, server[0], None)
     assert {check.state for check in diagnosis.checks} == {"OK"}, diagnosis.lines()
     assert diagnosis.exit_code == 0
@@ -70,7 +70,7 @@ def test_a_cluster_that_has_everything_is_fine(server, cluster, settings):
 SECRET, CONFIG = "get secret mcti-s3 -n kubeflow", "get configmap mcti-services -n kubeflow"
 ACCOUNT, QUOTAS = "get serviceaccount pipeline-runner -n kubeflow", "get resourcequotas -n kubeflow"
 FULL = quota({"requests.cpu": "4", "limits.memory": "20Gi"}, {"requests.cpu": "500m", "limits.memory": "8Gi"})
-LACKS = {
+MISSING = {
     "no namespace": ("namespace", {"get namespace kubeflow": None}, "kubectl create namespace kubeflow"),
     "no secret": (
         "secret mcti-s3",
@@ -110,38 +110,38 @@ LACKS = {
 }
 
 
-@pytest.mark.parametrize(("name", "changed", "words"), LACKS.values(), ids=LACKS)
-def test_what_is_missing_is_one_line_with_its_fix(server, cluster, settings, name, changed, words):
+@pytest.mark.parametrize(("name", "changed", "words"), MISSING.values(), ids=MISSING)
+def test_a_missing_prerequisite_is_one_line_with_a_hint(server, cluster, settings, name, changed, words):
     cluster(changed)
     diagnosis = doctor.doctor(settings, server[0], None)
-    (lacking,) = [check for check in diagnosis.checks if check.state == "missing"]
-    assert lacking.name == name
-    assert words in lacking.line()
+    (missing,) = [check for check in diagnosis.checks if check.state == "missing"]
+    assert missing.name == name
+    assert words in missing.line()
     assert diagnosis.exit_code == 4
 
 
 def test_a_claim_that_is_not_bound_yet_and_an_image_of_a_registry_are_unknown(server, cluster):
-    calls = params.load(None, ["cluster.claims={scratch: /scratch}", "cluster.image=registry.example/mcti-python:1"])
+    settings = params.load(None, ["cluster.claims={scratch: /scratch}", "cluster.image=registry.example/mcti-python:1"])
     cluster({"get pvc scratch -n kubeflow": {"status": {"phase": "Pending"}}})
-    diagnosis = doctor.doctor(calls, server[0], None)
+    diagnosis = doctor.doctor(settings, server[0], None)
     unknown = [check.name for check in diagnosis.checks if check.state == "unknown"]
     assert unknown == ["claim scratch", "image registry.example/mcti-python:1"]
     assert diagnosis.exit_code == 0
 
 
-def test_a_namespace_of_ones_own_is_where_everything_is_looked_for(server, cluster, settings):
+def test_in_multi_user_mode_every_object_is_read_from_the_named_namespace(server, cluster, settings):
     address, state = server
     state.multi_user = True
-    calls = {
-        key.replace("kubeflow", "alice").replace("pipeline-runner", "default-editor"): v for key, v in GIVEN.items()
+    responses = {
+        key.replace("kubeflow", "alice").replace("pipeline-runner", "default-editor"): v for key, v in COMPLETE.items()
     }
-    cluster(calls)
+    cluster(responses)
     diagnosis = checks(settings, address, "alice")
     assert {check.state for check in diagnosis.values()} == {"OK"}
     assert "account default-editor" in diagnosis
 
 
-def test_what_the_server_lacks_is_named_and_kubectl_is_still_asked(server, cluster, settings):
+def test_faults_of_the_server_are_named_and_kubectl_is_still_used(server, cluster, settings):
     address, state = server
     state.version, state.multi_user = "2.16.0", True
     diagnosis = checks(settings, address)
@@ -153,14 +153,14 @@ def test_what_the_server_lacks_is_named_and_kubectl_is_still_asked(server, clust
     assert diagnosis["secret mcti-s3"].state == "OK"
 
 
-def test_without_kubectl_the_server_alone_is_asked(server, settings, monkeypatch, tmp_path):
+def test_without_kubectl_only_the_server_is_checked(server, settings, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     diagnosis = checks(settings, server[0])
     assert diagnosis["kubectl"].state == "unknown"
     assert diagnosis["server"].state == "OK"
 
 
-def test_a_cluster_that_does_not_answer_ends_the_questions(server, cluster, settings, monkeypatch):
+def test_a_cluster_that_does_not_respond_ends_the_checks(server, cluster, settings, monkeypatch):
     monkeypatch.setattr(doctor, "CALL_SECONDS", 1)
     monkeypatch.setattr(doctor, "SECONDS", 3)
     monkeypatch.setattr(kubectl, "SECONDS", 10)
@@ -170,7 +170,7 @@ def test_a_cluster_that_does_not_answer_ends_the_questions(server, cluster, sett
     assert "did not answer within 1 s" in diagnosis["deployment ml-pipeline"].detail
 
 
-def test_the_command_prints_a_line_a_check_and_ends_with_4(server, cluster, capsys, monkeypatch, tmp_path):
+def test_the_command_prints_one_line_per_check_and_exits_with_4(server, cluster, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     cluster({"get secret mcti-s3 -n kubeflow": None})
     assert run_app(app, ["pipeline", "doctor", "--host", server[0]]) == 4
@@ -182,17 +182,17 @@ def test_the_command_prints_a_line_a_check_and_ends_with_4(server, cluster, caps
     }  # fmt: skip
 
 
-API_HERE = API.replace(" -A", "")
+API_OF_CONTEXT = API.replace(" -A", "")
 REFUSED = "Error from server (Forbidden): deployments.apps is forbidden: cannot list at the cluster scope"
 
 
-def test_without_rights_for_all_namespaces_the_context_s_own_is_read(server, cluster, settings):
-    cluster({API: REFUSED, API_HERE: GIVEN[API]})
-    calls = checks(settings, server[0])
-    assert calls["COMPILED_PIPELINE_SPEC_PATCH"].state == calls["secret mcti-s3"].state == "OK"
-    cluster({API: REFUSED, API_HERE: {"items": []}})
-    lacking = checks(settings, server[0])["deployment ml-pipeline"]
-    assert (lacking.state, lacking.detail) == ("unknown", REFUSED)
-    assert "with --namespace" in lacking.hint
-    cluster({API: REFUSED, API_HERE.replace("deployments", "deployments -n kubeflow"): GIVEN[API]})
+def test_without_rights_for_all_namespaces_that_of_the_context_is_read(server, cluster, settings):
+    cluster({API: REFUSED, API_OF_CONTEXT: COMPLETE[API]})
+    by_name = checks(settings, server[0])
+    assert by_name["COMPILED_PIPELINE_SPEC_PATCH"].state == by_name["secret mcti-s3"].state == "OK"
+    cluster({API: REFUSED, API_OF_CONTEXT: {"items": []}})
+    deployment_check = checks(settings, server[0])["deployment ml-pipeline"]
+    assert (deployment_check.state, deployment_check.detail) == ("unknown", REFUSED)
+    assert "with --namespace" in deployment_check.hint
+    cluster({API: REFUSED, API_OF_CONTEXT.replace("deployments", "deployments -n kubeflow"): COMPLETE[API]})
     assert checks(settings, server[0], "kubeflow")["COMPILED_PIPELINE_SPEC_PATCH"].state == "OK"

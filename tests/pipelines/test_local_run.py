@@ -15,16 +15,16 @@ from pipelines.local_run import _reason, interpreter, run_local
 
 
 @pytest.mark.slow
-def test_a_failed_task_ends_the_run_and_the_exit_handler_says_so(tmp_path, monkeypatch, capfd):
-    """Retries included: the sources are missing, and stay missing."""
+def test_a_failed_task_ends_the_run_and_the_exit_task_reports_it(tmp_path, monkeypatch, capfd):
+    """The sources are missing at every attempt."""
     monkeypatch.chdir(tmp_path)
-    once_more = ["cluster.steps.ingest.retries=1", "cluster.steps.ingest.backoff_seconds=1"]
+    overrides = ["cluster.steps.ingest.retries=1", "cluster.steps.ingest.backoff_seconds=1"]
     with pytest.raises(OperationalError, match="Inner task failed: 'ingest' inside 'exit-handler-1'"):
-        run_local(params.load(None, once_more), None, "subprocess", tmp_path / "runs")
+        run_local(params.load(None, overrides), None, "subprocess", tmp_path / "runs")
     (report,) = (tmp_path / "runs").glob("*/outcome/report")
     assert json.loads(report.read_text(encoding="utf-8"))["state"] == "FAILED"
     output = capfd.readouterr()
-    assert output.out == "", "standard output is for our result alone"
+    assert output.out == "", "standard output contains only the result"
     assert output.err.count("no such file or folder in data/raw/clinical.csv: check the path") == 2
 
 
@@ -33,7 +33,7 @@ def test_a_failed_task_ends_the_run_and_the_exit_handler_says_so(tmp_path, monke
 def test_a_task_that_is_refused_for_its_data_is_computed_once_and_leaves_no_record(
     servers_of, tmp_path, monkeypatch, capfd
 ):
-    """The engine tries it again; the second attempt finds the refusal of the first one in the remote."""
+    """The second attempt reads the refusal of the first one from the remote."""
     monkeypatch.chdir(tmp_path)
     words = ["cluster.remote=s3://mcti-data/refused-test", "cluster.experiment=refused-test"]
     words += ["cluster.steps.ingest.retries=1", "cluster.steps.ingest.backoff_seconds=1"]
@@ -48,11 +48,12 @@ def test_a_task_that_is_refused_for_its_data_is_computed_once_and_leaves_no_reco
     assert not [name for name in storage.addresses("s3://mcti-data/refused-test/runs/") if "/refused/" in name]
 
 
-GUARDED = """
+MONITORED_RUN = """
 import subprocess, sys, time
 from mcti import params
 from pipelines import cancellation
-with cancellation.watch_process(params.load(None), {"MCTI_RUN": sys.argv[1]}, "training", "subprocess", sys.argv[1]):
+run = sys.argv[1]
+with cancellation.cancel_after_process_end(params.load(None), {"MCTI_RUN": run}, "training", "subprocess", run):
     task = subprocess.Popen(["sleep", "600"], env={"MCTI_RUN": sys.argv[1], "PATH": "/usr/bin:/bin"})
     print(task.pid, flush=True)
     if sys.argv[2] == "killed":
@@ -60,10 +61,10 @@ with cancellation.watch_process(params.load(None), {"MCTI_RUN": sys.argv[1]}, "t
 """
 
 
-@pytest.mark.parametrize("end", ["killed", "well"])
-def test_the_tasks_of_a_run_that_was_killed_end_and_those_of_another_go_on(tmp_path, end):
+@pytest.mark.parametrize("end", ["killed", "completed"])
+def test_the_tasks_of_a_killed_run_end_and_those_of_another_run_continue(tmp_path, end):
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MLFLOW_"))}
-    command = [sys.executable, "-c", GUARDED, f"the run {os.getpid()}", end]
+    command = [sys.executable, "-c", MONITORED_RUN, f"the run {os.getpid()}", end]
     runner = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
     task = psutil.Process(int(runner.stdout.readline()))
     other = psutil.Popen(["sleep", "600"], env={"MCTI_RUN": f"another run {os.getpid()}", "PATH": "/usr/bin:/bin"})
@@ -73,7 +74,7 @@ def test_the_tasks_of_a_run_that_was_killed_end_and_those_of_another_go_on(tmp_p
         runner.wait(timeout=120)
         if end == "killed":
             task.wait(timeout=120)
-        assert task.is_running() is (end == "well")
+        assert task.is_running() is (end == "completed")
         assert other.is_running()
     finally:
         for process in (task, other):
@@ -82,8 +83,8 @@ def test_the_tasks_of_a_run_that_was_killed_end_and_those_of_another_go_on(tmp_p
         runner.stdout.close()
 
 
-def test_a_blank_in_the_path_of_the_environment_does_not_cut_the_line_of_a_shell(tmp_path, monkeypatch):
-    """As kfp.local writes it: without quotes."""
+def test_the_path_of_the_interpreter_may_contain_a_blank(tmp_path, monkeypatch):
+    """kfp.local writes it into a shell command without quotes."""
     python = tmp_path / "a user's" / "python"
     python.parent.mkdir()
     python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n', encoding="utf-8")
@@ -110,13 +111,13 @@ def test_a_blank_in_the_path_of_the_environment_does_not_cut_the_line_of_a_shell
         ),
     ],
 )
-def test_the_last_task_that_decided_gives_the_reason(tmp_path, reports, reason):
+def test_the_reason_is_that_of_the_last_decision(tmp_path, reports, reason):
     for name, content in reports.items():
         storage.write_json(tmp_path / name, content)
     assert _reason(tmp_path) == reason
 
 
-def test_without_a_docker_engine_the_docker_runner_says_so(tmp_path, monkeypatch):
+def test_the_docker_runner_without_an_engine_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
     with pytest.raises(OperationalError, match="no Docker engine"):
         run_local(params.load(None), "", "docker", tmp_path / "runs")

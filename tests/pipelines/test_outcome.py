@@ -1,7 +1,7 @@
-"""How a run ends in MLflow: the last task and the exit task, over the words that a cluster was seen to use.
+"""The end of a run in MLflow: the last task and the exit task, with the final states that a cluster reports.
 
 The states are those of Kubeflow Pipelines 2.17.0 (observed): the final status is COMPLETE, FAILED or RUNNING, its
-message empty; kfp.local says SUCCEEDED or FAILED. MLflow and S3 are real servers, KFP's API is a double.
+message empty; kfp.local reports SUCCEEDED or FAILED. MLflow and S3 are real servers, KFP's API is a fake.
 """
 
 import json
@@ -33,13 +33,13 @@ HISTORY = {
 def count(patients: int) -> StepResult:
     """A step of the pipeline."""
     if patients < 0:
-        raise ValueError("less than nobody")
+        raise ValueError("negative number of patients")
     return StepResult()
 
 
 @pytest.fixture
 def task(servers_of, request, monkeypatch):
-    """The environment of a task of a run of its own; the id of that run."""
+    """Set the environment of a task of a new run. Returns the id of the run."""
     name = f"kfp-{abs(hash(request.node.name))}"
     for key, value in {"RUN": name, "PIPELINE": "mcti-training@sha256:1", "EXPERIMENT": "outcome"}.items():
         monkeypatch.setenv(f"MCTI_{key}", value)
@@ -50,20 +50,20 @@ def task(servers_of, request, monkeypatch):
 
 @pytest.fixture
 def api(task, monkeypatch):
-    """A double of KFP's API that this task can ask: a function that says how the run stands there."""
+    """A fake KFP API that the task reads: a function that sets history and task states of the run."""
     with fake_api.serving() as (address, state):
         monkeypatch.setenv("KF_PIPELINES_ENDPOINT", address)
 
-        def stands(history, **tasks):
+        def set_run(history, **tasks):
             details = [{"display_name": name.replace("_", "-"), "state": word} for name, word in tasks.items()]
-            known = {"run_id": task, "state": "RUNNING", "state_history": HISTORY[history]}
-            state.runs[task] = known | {"run_details": {"task_details": details}}
+            run = {"run_id": task, "state": "RUNNING", "state_history": HISTORY[history]}
+            state.runs[task] = run | {"run_details": {"task_details": details}}
 
-        yield stands
+        yield set_run
 
 
 def exit_task(tmp_path, word, pipeline="training", remote=REMOTE):
-    """Run the exit task of a pipeline as KFP does; its report."""
+    """Run the exit task of a pipeline as KFP does. Returns its report."""
     final_status = dsl.PipelineTaskFinalStatus(
         state=word,
         pipeline_job_resource_name="run",
@@ -82,18 +82,18 @@ def exit_task(tmp_path, word, pipeline="training", remote=REMOTE):
 
 
 def last_task(pipeline, remote=REMOTE):
-    """Run the last task of a branch."""
+    """Run the last task of a branch. Returns its reason."""
     reason = {
         "training": "promote: better",
         "nothing new": "nothing new: version 2 of m was trained on abc",
-        "champion stays": "no rule of monitor fired: the champion stays",
+        "champion is kept": "no rule of monitor fired: the champion is kept",
     }
     conclude.python_func(reason[pipeline], remote, LEASE if pipeline != "training" else "")
     return reason[pipeline]
 
 
-def ended(task):
-    """State and tags of the run of MLflow that stands for the pipeline run."""
+def mlflow_run(task):
+    """Status and tags of the MLflow run of the pipeline run."""
     with tracking.service() as client:
         run = client.get_run(tracking.parent(client))
         return run.info.status, run.data.tags
@@ -101,23 +101,23 @@ def ended(task):
 
 @pytest.mark.parametrize("word", ["COMPLETE", "RUNNING", "FAILED", "SUCCEEDED", None])
 @pytest.mark.parametrize("pipeline", ["training", "retraining", "inference"])
-def test_a_run_whose_last_task_ran_has_succeeded_whatever_the_final_status_says(task, tmp_path, pipeline, word):
+def test_a_run_whose_last_task_ran_is_finished_for_every_final_status(task, tmp_path, pipeline, word):
     count(3)
     reason = last_task("training")
     report = exit_task(tmp_path, word, pipeline)
     assert (report["state"], report["reason"], report["reported"]) == ("FINISHED", reason, word or "")
-    status, tags = ended(task)
+    status, tags = mlflow_run(task)
     assert (status, tags["mcti.result"], tags["mcti.reason"]) == ("FINISHED", "FINISHED", reason)
     assert "mcti.error" not in tags
 
 
-@pytest.mark.parametrize("branch", ["nothing new", "champion stays"])
-def test_a_retraining_that_had_nothing_to_do_finished_and_says_why(task, tmp_path, branch):
+@pytest.mark.parametrize("branch", ["nothing new", "champion is kept"])
+def test_a_retraining_without_a_new_version_is_finished_and_has_a_reason(task, tmp_path, branch):
     lease.acquire(LEASE, task, 4)
     reason = last_task(branch)
     assert exit_task(tmp_path, "RUNNING", "retraining")["reason"] == reason
-    assert ended(task)[0] == "FINISHED"
-    assert ended(task)[1]["mcti.reason"] == reason
+    assert mlflow_run(task)[0] == "FINISHED"
+    assert mlflow_run(task)[1]["mcti.reason"] == reason
     assert lease.acquire(LEASE, "the next run", 4).holder == "the next run"
     lease.release(LEASE, "the next run")
 
@@ -126,21 +126,21 @@ def test_a_retraining_that_had_nothing_to_do_finished_and_says_why(task, tmp_pat
 @pytest.mark.parametrize(
     ("word", "failed"), [("FAILED", "train"), ("RUNNING", "train-driver")], ids=["in a task", "in a driver"]
 )
-def test_a_failed_run_is_failed_and_names_what_failed(task, api, tmp_path, pipeline, word, failed):
+def test_a_failed_run_names_the_failed_task(task, api, tmp_path, pipeline, word, failed):
     count(3)
     api("running", ingest="SUCCEEDED", **{failed.replace("-", "_"): "FAILED", "root": "FAILED"})
     report = exit_task(tmp_path, word, pipeline)
     assert (report["state"], report["reason"]) == ("FAILED", f"failed: {failed}")
-    assert ended(task)[0] == "FAILED"
-    assert ended(task)[1]["mcti.error"] == f"failed: {failed}"
+    assert mlflow_run(task)[0] == "FAILED"
+    assert mlflow_run(task)[1]["mcti.error"] == f"failed: {failed}"
 
 
 @pytest.mark.parametrize("pipeline", ["training", "retraining", "inference"])
-def test_a_terminated_run_is_killed_where_the_history_says_so(task, api, tmp_path, pipeline):
+def test_a_run_with_a_terminated_history_is_killed(task, api, tmp_path, pipeline):
     pipeline_run._open("count")  # its process was killed
     api("terminated", train="FAILED")
     assert exit_task(tmp_path, "RUNNING", pipeline)["state"] == "KILLED"
-    assert ended(task)[0] == "KILLED"
+    assert mlflow_run(task)[0] == "KILLED"
 
 
 @pytest.mark.parametrize("word", ["RUNNING", "FAILED", "COMPLETE"])
@@ -151,33 +151,33 @@ def test_without_kfps_api_a_run_without_a_marker_is_failed(task, tmp_path, word,
     monkeypatch.setenv("KF_PIPELINES_ENDPOINT", "http://127.0.0.1:9")
     with pytest.warns(UserWarning, match="Kubeflow Pipelines does not report"):
         assert exit_task(tmp_path, word)["state"] == "FAILED"
-    assert ended(task)[0] == "FAILED"
+    assert mlflow_run(task)[0] == "FAILED"
 
 
 def test_the_marker_is_read_from_mlflow_where_there_is_no_remote(task, tmp_path):
     last_task("training", remote="")
     assert exit_task(tmp_path, "RUNNING", remote="")["source"] == "MLflow"
-    assert ended(task)[0] == "FINISHED"
+    assert mlflow_run(task)[0] == "FINISHED"
 
 
-def test_the_marker_in_the_remote_counts_where_mlflow_was_away(task, tmp_path, monkeypatch):
+def test_the_marker_in_the_remote_is_used_after_an_outage_of_mlflow(task, tmp_path, monkeypatch):
     uri = pipeline_run.os.environ["MLFLOW_TRACKING_URI"]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.warns(pipeline_run.TrackingUnavailable):
         last_task("training")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     exit_task(tmp_path, "RUNNING")
-    assert ended(task)[0] == "FINISHED"
+    assert mlflow_run(task)[0] == "FINISHED"
 
 
-def test_a_marker_that_can_be_written_nowhere_fails_the_last_task(task, monkeypatch):
+def test_the_last_task_fails_when_it_can_write_no_marker(task, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(Exception, match="MLflow does not answer"):
         last_task("training", remote="")
 
 
 @pytest.mark.parametrize(("word", "state"), [("SUCCEEDED", "FINISHED"), ("FAILED", "FAILED"), ("RUNNING", "UNKNOWN")])
-def test_kfp_locals_words_count_where_there_is_neither_remote_nor_mlflow(task, tmp_path, monkeypatch, word, state):
+def test_the_state_of_kfp_local_is_used_without_remote_and_mlflow(task, tmp_path, monkeypatch, word, state):
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     conclude.python_func("done", "", "")
     assert exit_task(tmp_path, word, remote="")["state"] == state
@@ -190,18 +190,18 @@ def test_the_verdict_of_the_gate_is_the_reason(task, tmp_path):
 
 
 def test_a_run_that_is_retried_opens_again_and_its_last_task_ends_it(task, tmp_path):
-    """KFP's "retry" repeats failed tasks and what follows, but never the exit task."""
+    """KFP's "retry" repeats failed tasks and later ones, but never the exit task."""
     lease.acquire(LEASE, task, 4)
     pipeline_run.tag_lease(LEASE, 4)
-    with pytest.raises(ValueError, match="nobody"):
+    with pytest.raises(ValueError, match="negative number"):
         count(-1)
     exit_task(tmp_path, "FAILED", "retraining")
-    assert ended(task)[0] == "FAILED"
+    assert mlflow_run(task)[0] == "FAILED"
     assert pipeline_run._warn_on_error(lambda: pipeline_run._open("count"), "count")
-    assert ended(task)[0] == "RUNNING"
+    assert mlflow_run(task)[0] == "RUNNING"
     assert lease.acquire(LEASE, "another run", 4).holder == task, "the lease is held again"
-    last_task("champion stays")
-    status, tags = ended(task)
+    last_task("champion is kept")
+    status, tags = mlflow_run(task)
     assert (status, tags["mcti.result"]) == ("FINISHED", "FINISHED")
     assert not tags.get("mcti.error")
     assert lease.acquire(LEASE, "another run", 4).holder == "another run"
@@ -211,15 +211,15 @@ def test_a_run_that_is_retried_opens_again_and_its_last_task_ends_it(task, tmp_p
 def test_a_step_that_fails_in_a_retried_run_ends_it_again(task, tmp_path):
     pipeline_run.tag_lease(LEASE, 4)
     exit_task(tmp_path, "FAILED")
-    with pytest.raises(ValueError, match="nobody"):
+    with pytest.raises(ValueError, match="negative number"):
         count(-1)
-    status, tags = ended(task)
-    assert (status, tags["mcti.error"]) == ("FAILED", "count: less than nobody")
-    assert lease.acquire(LEASE, "another run", 4).holder == "another run", "its lease was given back"
+    status, tags = mlflow_run(task)
+    assert (status, tags["mcti.error"]) == ("FAILED", "count: negative number of patients")
+    assert lease.acquire(LEASE, "another run", 4).holder == "another run", "its lease was released"
     lease.release(LEASE, "another run")
 
 
-def test_a_run_that_is_retried_yields_to_the_retraining_that_has_the_lease_by_now(task, tmp_path):
+def test_a_retried_run_fails_while_another_retraining_has_the_lease(task, tmp_path):
     count(3)
     pipeline_run.tag_lease(LEASE, 4)
     exit_task(tmp_path, "FAILED", "retraining")
@@ -228,5 +228,5 @@ def test_a_run_that_is_retried_yields_to_the_retraining_that_has_the_lease_by_no
         count(3)
     with pytest.raises(LeaseTaken), tracking.service(), tracking.run("outcome", "validate", {}):
         pass
-    assert ended(task)[0] == "FAILED"
+    assert mlflow_run(task)[0] == "FAILED"
     s3.remove(LEASE)

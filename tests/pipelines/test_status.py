@@ -1,4 +1,4 @@
-"""One line a task of ours, out of all the nodes that KFP reports; logs by the name of the pod."""
+"""One line per task from all nodes that KFP reports; logs by the name of the pod."""
 
 import json
 
@@ -21,7 +21,9 @@ TASKS = [
     "publish-models", "publish-evaluation", "conclude", "outcome",
 ]  # fmt: skip
 # The lines of launcher and executor: https://github.com/kubeflow/pipelines/issues/11252
-LAST = 'time="2026-11-24T12:00:05Z" level=info msg="sub-process exited" argo=true error="<nil>"\nError: exit status 1\n'
+ARGO_LINES = (
+    'time="2026-11-24T12:00:05Z" level=info msg="sub-process exited" argo=true error="<nil>"\nError: exit status 1\n'
+)
 ERROR = (
     "2026-11-24T12:00:04Z ERROR train: no such file or folder in s3://mcti-data/cohort: check the path (exit code 3)"
 )
@@ -29,7 +31,7 @@ LOG = f"""I1124 12:00:00.000000      17 launcher.go:100] input ComponentSpec
 2026-11-24T12:00:01Z INFO train: task started, pipeline run run-0, mcti 0.1.0
 {ERROR}
 F1124 12:00:05.000000      17 main.go:57] failed to execute component: exit status 3
-{LAST}"""
+{ARGO_LINES}"""
 
 
 def compiled(pipeline, tmp_path_factory):
@@ -48,17 +50,17 @@ def by_name(report):
 
 
 def test_an_id_is_the_hash_of_a_name():
-    """FNV-1a's published vectors, and a node of a real run of KFP 2.16."""
+    """The published vectors of FNV-1a, and a node of a real run of KFP 2.16."""
     assert [nodes.fnv1a(text) for text in ("", "a", "foobar")] == [0x811C9DC5, 0xE40C292C, 0xBF9CF968]
     assert nodes.fnv1a("general-cpu-rnggt.root.workspace-name.executor(0)") == 1467617326
 
 
-@pytest.mark.parametrize("shipped", [True, False], ids=["every template retried", "plain"])
-def test_a_run_is_one_line_a_task(server, training, shipped):
+@pytest.mark.parametrize("shipped", [True, False], ids=["retry strategy in every template", "plain"])
+def test_a_run_is_one_line_per_task(server, training, shipped):
     address, state = server
     run = Recording(training, LOOPS, cached=("ingest",), shipped=shipped)
     state.runs["run-0"] = run.build()
-    assert len(run.details) > 90, "as many nodes as a real run has"
+    assert len(run.details) > 90, "about the number of nodes of a real run"
     report = status.status("run-0", address)
     tasks = by_name(report)
     assert sorted(tasks) == sorted(TASKS)
@@ -73,8 +75,8 @@ def test_a_run_is_one_line_a_task(server, training, shipped):
     assert lines[0] == "run run-0 · mcti-training 0123 · SUCCEEDED"
 
 
-@pytest.mark.parametrize("shipped", [True, False], ids=["every template retried", "plain"])
-def test_a_failed_task_tells_its_attempts_last_line_and_exit_code(server, training, shipped):
+@pytest.mark.parametrize("shipped", [True, False], ids=["retry strategy in every template", "plain"])
+def test_a_failed_task_has_its_attempts_last_line_and_exit_code(server, training, shipped):
     address, state = server
     run = Recording(training, LOOPS, fail={"train:1": 3}, shipped=shipped)
     state.runs["run-0"] = run.build()
@@ -86,12 +88,15 @@ def test_a_failed_task_tells_its_attempts_last_line_and_exit_code(server, traini
     assert logs.logs("run-0", "train:1", address) == LOG
 
 
-FOUR = 'time=2026-11-24T12:00:05.1Z level=INFO msg="sub-process exited" error="exit status 1"\n'  # Argo 4
+ARGO_4_LINE = 'time=2026-11-24T12:00:05.1Z level=INFO msg="sub-process exited" error="exit status 1"\n'  # Argo 4
 PROGRESS = "2026-11-24T12:00:01Z INFO train: 40 of 400 steps"
 FAILURES = {
     "killed": (f"{PROGRESS}\nF1124 12:00:05.0  17 main.go:57] failed to execute component: signal: killed\n", "137"),
     "a library after the error": (f"{ERROR}\nView run train at: http://mlflow/#/runs/1\n", "3"),
-    "Argo 4": (f"{ERROR}\nF1124 12:00:05.0 17 main.go:57] failed to execute component: exit status 3\n{FOUR}", "3"),
+    "Argo 4": (
+        f"{ERROR}\nF1124 12:00:05.0 17 main.go:57] failed to execute component: exit status 3\n{ARGO_4_LINE}",
+        "3",
+    ),
     "a script of another image": (
         "Traceback\nValueError: no column x\nF1124 12:00:05.0 17 main.go:57] exit status 1\n",
         "1",
@@ -107,17 +112,17 @@ REASONS = {
 
 @pytest.mark.parametrize("case", FAILURES)
 def test_the_reason_is_the_line_of_the_task_and_not_that_of_argo(server, training, case):
-    """Argo ends the log of every failed pod with `Error: exit status 1`, whatever the task's own exit code was."""
+    """Argo ends the log of every failed pod with `Error: exit status 1`, independent of the exit code of the task."""
     address, state = server
     run = Recording(training, LOOPS, fail={"train:1": 1})
     state.runs["run-0"] = run.build()
     text, code = FAILURES[case]
-    state.logs = dict.fromkeys(run.logs, text + LAST)
+    state.logs = dict.fromkeys(run.logs, text + ARGO_LINES)
     assert by_name(status.status("run-0", address))["train:1"].reason == REASONS[case]
-    assert logs.exit_code(text + LAST) == code
+    assert logs.exit_code(text + ARGO_LINES) == code
 
 
-def test_a_failed_driver_is_named_and_what_follows_was_skipped(server, training):
+def test_a_failed_driver_is_the_reason_of_its_task(server, training):
     address, state = server
     run = Recording(training, LOOPS, stop=("split",))
     state.runs["run-0"] = run.build()
@@ -126,14 +131,14 @@ def test_a_failed_driver_is_named_and_what_follows_was_skipped(server, training)
     cause = 'input parameter "fold" type mismatch: expect NUMBER_INTEGER, got string'
     arguments = "component=" + "x" * MAX_CHARACTERS
     text = f"I1124 12:00:00.0 1 main.go:9] start\nF1124 12:00:01.0  1 main.go:79] driver({arguments}) failed: {cause}\n"
-    state.logs = dict.fromkeys(tasks["split"].pods, text + LAST)
+    state.logs = dict.fromkeys(tasks["split"].pods, text + ARGO_LINES)
     (reason,) = [task.reason for task in status.status("run-0", address).tasks if task.name == "split"]
     assert reason.startswith("its driver failed: ")
     assert reason.endswith(f"failed: {cause}")
 
 
-def test_a_failed_driver_of_a_loop_has_a_line_of_its_own(server, training):
-    """Its loop has no task that could carry the reason."""
+def test_a_failed_driver_of_a_loop_has_a_separate_line(server, training):
+    """The loop has no task that could have the reason."""
     address, state = server
     known = Recording(training, LOOPS).build()
     (driver, *_) = [node for node in known["run_details"]["task_details"] if node["display_name"] == "iteration-driver"]
@@ -141,13 +146,13 @@ def test_a_failed_driver_of_a_loop_has_a_line_of_its_own(server, training):
     state.runs["run-0"] = known
     digest = driver["child_tasks"][0]["pod_name"].rpartition("-")[2]
     text = "F1124 12:00:01.0  1 main.go:79] driver.DAG(x) failed: items are not a list\n"
-    state.logs = {f"mcti-x7k2p-system-dag-driver-{digest}": text + LAST}
+    state.logs = {f"mcti-x7k2p-system-dag-driver-{digest}": text + ARGO_LINES}
     row = by_name(status.status("run-0", address))["iteration-driver"]
     assert (row.state, row.attempts) == ("FAILED", 1)
     assert row.reason == "driver.DAG(x) failed: items are not a list"
 
 
-def test_tasks_that_have_not_begun_are_pending(server, training):
+def test_tasks_that_have_not_started_are_pending(server, training):
     address, state = server
     run = Recording(training, LOOPS, waiting=("split",))
     known = run.build()
@@ -157,7 +162,7 @@ def test_tasks_that_have_not_begun_are_pending(server, training):
     assert {task.state for task in status.status("run-0", address).tasks} == {"PENDING"}
 
 
-def test_a_terminated_run_says_so(server, training):
+def test_a_terminated_run_is_marked(server, training):
     address, state = server
     known = Recording(training, LOOPS, fail={"train:0": 1}).build()
     known["state_history"].append({"state": "CANCELING"})
@@ -167,8 +172,8 @@ def test_a_terminated_run_says_so(server, training):
     assert status.status("run-0", address).lines()[0].endswith("FAILED"), "it was retried since"
 
 
-def test_names_alone_do_where_no_hash_fits(server, training):
-    """Another engine, or a later version: parents are named, ids are not those of Argo."""
+def test_names_are_used_where_no_hash_matches(server, training):
+    """Another engine or a later version: entries name their parents, ids are not those of Argo."""
     address, state = server
 
     def task(number, name, parent, **more):
@@ -194,7 +199,7 @@ def test_names_alone_do_where_no_hash_fits(server, training):
         assert tasks["evaluate"].reason == "out of memory"
 
 
-def test_the_log_of_a_task_that_is_gone_is_one_clear_error(server, training):
+def test_a_deleted_log_is_one_clear_error(server, training):
     address, state = server
     state.runs["run-0"] = Recording(training, LOOPS, cached=("ingest",)).build()
     with pytest.raises(OperationalError, match=r"log of split cannot be read any more.*executor-logs.*archiveLogs"):
@@ -207,17 +212,19 @@ def test_the_log_of_a_task_that_is_gone_is_one_clear_error(server, training):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pipeline", ["retraining", "inference"])
-def test_the_other_pipelines_too(server, pipeline, tmp_path_factory):
+def test_retraining_and_inference_have_one_line_per_task(server, pipeline, tmp_path_factory):
     address, state = server
     loops = {"shards": 3, "folds": 2, "slides": 3}
     state.runs["run-0"] = Recording(compiled(pipeline, tmp_path_factory), loops).build()
     tasks = by_name(status.status("run-0", address))
-    exit_task, many = {"retraining": ("release-lease", "train:1"), "inference": ("outcome", "heatmaps:2")}[pipeline]
-    assert {exit_task, many, "conclude"} <= set(tasks)
+    exit_task, loop_task = {"retraining": ("release-lease", "train:1"), "inference": ("outcome", "heatmaps:2")}[
+        pipeline
+    ]
+    assert {exit_task, loop_task, "conclude"} <= set(tasks)
     assert {task.state for task in tasks.values()} == {"SUCCEEDED"}
 
 
-def test_of_the_last_tasks_of_all_branches_the_one_that_ran_is_shown():
+def test_only_the_executed_one_of_the_last_tasks_of_all_branches_is_shown():
     def rows(*pairs):
         return [status.TaskStatus(name=name, state=state, attempts=0, seconds=None) for name, state in pairs]
 

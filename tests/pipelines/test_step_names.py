@@ -47,7 +47,7 @@ def test_a_component_only_passes_arguments(file):
         assert not [n for n in ast.walk(function) if isinstance(n, ast.If | ast.IfExp | ast.While | ast.Match)]
 
 
-def test_components_have_the_artifacts_that_the_user_interface_of_kubeflow_shows():
+def test_components_have_the_artifact_types_that_kubeflow_displays():
     types = {
         (name, output): spec.type
         for name in COMPONENTS

@@ -20,17 +20,17 @@ ROOT = Path(__file__).parents[2]
 
 
 def kfp(address: str, *words: str) -> subprocess.CompletedProcess[str]:
-    """The official program, as a user would call it."""
+    """Call the official program as a user does."""
     program = str(Path(sys.executable).with_name("kfp"))
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
     return subprocess.run([program, "--endpoint", address, *words], capture_output=True, text=True, env=environment)
 
 
 def refuse(sent):
-    raise AssertionError("the server is out of order")
+    raise AssertionError("the server fails")
 
 
-def train_as_sent(run):
+def train_task_of(run):
     sent = run["pipeline_spec"]
     executor = sent["pipeline_spec"]["deploymentSpec"]["executors"]["exec-train"]["container"]
     kubernetes = sent["platform_spec"]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-train"]
@@ -40,7 +40,7 @@ def train_as_sent(run):
 @pytest.mark.slow
 def test_the_official_program_submits_and_schedules_the_compiled_file(server, package, ir, settings):
     address, state = server
-    words = ("-e", "mcti", "-r", "by hand", "-f", str(package), "data=of another day")
+    words = ("-e", "mcti", "-r", "manual", "-f", str(package), "data=of another day")
     done = kfp(address, "run", "create", *words)
     assert done.returncode == 0, done.stderr
     words = ("--experiment-name", "mcti", "--job-name", "monthly", "--cron-expression", settings.cluster.cron)
@@ -48,7 +48,7 @@ def test_the_official_program_submits_and_schedules_the_compiled_file(server, pa
                "--pipeline-package-path", str(package))  # fmt: skip
     assert done.returncode == 0, done.stderr
     for run in [*state.runs.values(), *state.recurring.values()]:
-        executor, kubernetes = train_as_sent(run)
+        executor, kubernetes = train_task_of(run)
         assert executor["image"] == settings.cluster.image
         assert executor["resources"]["accelerator"]["resourceCount"] == "2"
         assert kubernetes["secretAsEnv"][0]["secretName"] == "mcti-s3"
@@ -59,10 +59,10 @@ def test_the_official_program_submits_and_schedules_the_compiled_file(server, pa
     assert monthly["mode"] == "ENABLE"
 
 
-def test_a_submitted_run_carries_what_was_compiled(server, settings, ir, capsys):
+def test_a_submitted_run_has_the_compiled_pipeline(server, settings, ir, capsys):
     address, state = server
     submitted = submit.submit(settings, DATA, address, None)
-    assert capsys.readouterr().out == "", "standard output is for our result alone"
+    assert capsys.readouterr().out == "", "standard output contains only the result"
     (run,) = state.runs.values()
     assert submitted["run"] == "run-0"
     assert run["pipeline_spec"]["pipeline_spec"]["root"] == ir[0]["root"]
@@ -74,7 +74,7 @@ def test_a_submitted_run_carries_what_was_compiled(server, settings, ir, capsys)
         status.status("run-9", address)
 
 
-def test_a_schedule_is_made_once_and_replaced_only_when_something_changed(server, settings):
+def test_a_schedule_is_created_once_and_replaced_only_after_a_change(server, settings):
     address, state = server
     first = schedule.schedule(settings, DATA, address, None)
     again = schedule.schedule(settings, DATA, address, None)
@@ -84,7 +84,9 @@ def test_a_schedule_is_made_once_and_replaced_only_when_something_changed(server
     assert first["next"].endswith("-01 03:00:00 UTC"), "the first of a month"
     later = settings.model_copy(update={"cluster": settings.cluster.model_copy(update={"cron": "0 0 4 1 * *"})})
     assert schedule.schedule(later, DATA, address, None)["changed"]
-    assert not schedule.schedule(later, "another version of the sources", address, None)["changed"], "it finds its own"
+    assert not schedule.schedule(later, "another version of the sources", address, None)["changed"], (
+        "the data version is determined by each run"
+    )
     bigger = later.model_copy(update={"train": later.train.model_copy(update={"epochs": 9})})
     assert schedule.schedule(bigger, DATA, address, None)["changed"]
     (only,) = state.recurring.values()
@@ -93,19 +95,19 @@ def test_a_schedule_is_made_once_and_replaced_only_when_something_changed(server
 
 
 @pytest.mark.parametrize(
-    "by_hand", [{"status": "DISABLED"}, {"trigger": {"periodic_schedule": {"interval_second": "60"}}}]
+    "change", [{"status": "DISABLED"}, {"trigger": {"periodic_schedule": {"interval_second": "60"}}}]
 )
-def test_a_schedule_that_a_hand_has_changed_is_made_anew_and_one_of_another_name_stays(server, settings, by_hand):
+def test_a_manually_changed_schedule_is_replaced_and_others_are_kept(server, settings, change):
     address, state = server
     schedule.schedule(settings, DATA, address, None)
     (created,) = state.recurring.values()
-    state.recurring["theirs"] = {**created, "recurring_run_id": "theirs", "display_name": "theirs"}
-    created.update(by_hand)
+    state.recurring["other"] = {**created, "recurring_run_id": "other", "display_name": "other"}
+    created.update(change)
     assert schedule.schedule(settings, DATA, address, None)["changed"]
     assert not schedule.schedule(settings, DATA, address, None)["changed"]
-    theirs, ours = sorted(state.recurring.values(), key=lambda run: run["display_name"] != "theirs")
-    assert theirs["recurring_run_id"] == "theirs"
-    assert (ours["status"], ours["trigger"]["cron_schedule"]["cron"]) == ("ENABLED", settings.cluster.cron)
+    other, replaced = sorted(state.recurring.values(), key=lambda run: run["display_name"] != "other")
+    assert other["recurring_run_id"] == "other"
+    assert (replaced["status"], replaced["trigger"]["cron_schedule"]["cron"]) == ("ENABLED", settings.cluster.cron)
 
 
 def test_a_schedule_that_is_not_enabled_afterwards_is_an_error(server, settings, monkeypatch):
@@ -119,15 +121,15 @@ def test_a_schedule_that_is_not_enabled_afterwards_is_an_error(server, settings,
 
 
 def documented(first_words):
-    """The command line of docs/kubeflow.md that begins with these words, as a shell would split it."""
+    """The command of docs/kubeflow.md that begins with these words, as a list of arguments."""
     text = (ROOT / "docs/kubeflow.md").read_text(encoding="utf-8").replace("\\\n", " ")
     (line,) = [line for line in text.splitlines() if line.startswith("kfp ") and f" {first_words} " in line]
     return shlex.split(line)[1:]
 
 
-def test_a_schedule_that_no_controller_has_seen_is_an_error(server, settings, monkeypatch):
+def test_a_schedule_that_no_controller_has_processed_is_an_error(server, settings, monkeypatch):
     address, state = server
-    state.unseen = 1000
+    state.unprocessed = 1000
     monkeypatch.setattr(schedule, "CONFIRM_SECONDS", 0.3)
     monkeypatch.setattr(schedule, "PAUSE_SECONDS", 0.1)
     with pytest.raises(OperationalError, match=r"is STATUS_UNSPECIFIED after 0 s.*ml-pipeline-scheduledworkflow"):
@@ -135,8 +137,8 @@ def test_a_schedule_that_no_controller_has_seen_is_an_error(server, settings, mo
 
 
 @pytest.mark.parametrize("words", ["run create", "recurring-run create"])
-def test_the_documented_command_is_one_that_the_official_program_takes(words, package, monkeypatch, tmp_path):
-    """Parsed by the program's own command: an option that it has not is an error, and a schedule must be enabled."""
+def test_the_official_program_accepts_the_documented_command(words, package, monkeypatch, tmp_path):
+    """The program's parser refuses an unknown option; a schedule must be enabled."""
     monkeypatch.chdir(tmp_path)
     Path("training.yaml").write_bytes(package.read_bytes())
     line = documented(words)
@@ -144,30 +146,30 @@ def test_the_documented_command_is_one_that_the_official_program_takes(words, pa
     command = kfp_cli.commands[group].commands[name]
     context = command.make_context(name, line[line.index(name) + 1 :])
     if group == "recurring-run":
-        expected_words = context.params
-        assert (expected_words["enabled"], expected_words["catchup"], expected_words["max_concurrency"]) == (
+        options = context.params
+        assert (options["enabled"], options["catchup"], options["max_concurrency"]) == (
             True,
             False,
             1,
         )
-        ClusterParams(cron=expected_words["cron_expression"])
+        ClusterParams(cron=options["cron_expression"])
     help_text = command.get_help(context)
     for option in [word for word in line if word.startswith("--") and word != "--endpoint"]:
         assert option in help_text
 
 
-def test_a_schedule_that_the_server_refuses_is_said_to_be_gone(server, settings, monkeypatch):
-    """It was deleted before, so that there are never two: the user must know that there is none now."""
+def test_the_error_reports_that_the_old_schedule_was_deleted(server, settings, monkeypatch):
+    """The old schedule is deleted first, so that there are never two: the error must report that there is none."""
     address, state = server
     schedule.schedule(settings, DATA, address, None)
-    monkeypatch.setattr(fake_api, "check", refuse)
+    monkeypatch.setattr(fake_api, "validate", refuse)
     later = settings.model_copy(update={"cluster": settings.cluster.model_copy(update={"cron": "0 0 4 1 * *"})})
     with pytest.raises(OperationalError, match="mcti-retraining has no schedule now"):
         schedule.schedule(later, DATA, address, None)
     assert state.recurring == {}
 
 
-def test_the_token_goes_along_and_a_refusal_is_named_without_it(server, settings, monkeypatch):
+def test_the_token_is_sent_and_is_no_part_of_an_error(server, settings, monkeypatch):
     address, state = server
     monkeypatch.setenv("KFP_TOKEN", "a-secret-token")
     submit.submit(settings, DATA, address, None)
@@ -178,7 +180,7 @@ def test_the_token_goes_along_and_a_refusal_is_named_without_it(server, settings
     assert "a-secret-token" not in str(caught.value)
 
 
-def test_the_session_of_a_login_page_goes_along(server, settings, monkeypatch):
+def test_the_cookies_of_a_login_page_are_sent(server, settings, monkeypatch):
     address, state = server
     monkeypatch.setenv("KFP_COOKIES", "authservice_session=of-dex")
     submit.submit(settings, DATA, address, None)
@@ -191,13 +193,11 @@ def test_the_session_of_a_login_page_goes_along(server, settings, monkeypatch):
     assert "of-dex" not in str(caught.value)
 
 
-def test_a_server_that_asks_for_a_certificate_gets_ours_and_is_held_against_our_authority(
-    settings, monkeypatch, tmp_path
-):
-    """A real handshake: the server refuses who has none, and we refuse a server that nobody vouches for."""
+def test_mutual_tls_uses_the_client_certificate_and_the_authority(settings, monkeypatch, tmp_path):
+    """A real handshake: without a client certificate the server refuses; without the authority the client refuses."""
     monkeypatch.setenv("HOME", str(tmp_path))
     folder = tmp_path / "certificates"
-    certificates.make(folder)
+    certificates.write_certificates(folder)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(folder / "server.pem", folder / "server.key")
     tls.load_verify_locations(folder / "authority.pem")
@@ -221,7 +221,7 @@ def test_no_server_is_one_clear_error(settings, monkeypatch, tmp_path):
         submit.submit(settings, DATA, "http://127.0.0.1:9", None)
 
 
-def test_the_version_of_the_sources_is_the_one_that_dvc_wrote_down(tmp_path, monkeypatch):
+def test_the_version_of_the_sources_is_that_of_the_dvc_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = params.load(None)
     assert versions.source_md5(settings.ingest.clinical) == ""

@@ -1,4 +1,4 @@
-"""The log of a task as kfp.local shows it: what the component's process writes, line by line."""
+"""The log of a task as kfp.local prints it: the lines of the process of the component."""
 
 import json
 import re
@@ -20,9 +20,9 @@ SOURCES = {"clinical": "0" * 32, "expression": "1" * 32}
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """Cohort, features, a folder with folds.csv, and one with the best settings of a search: none."""
-    root = tmp_path_factory.mktemp("world")
+def inputs(tmp_path_factory):
+    """Cohort, features, a folder with folds.csv, and a folder with the (empty) best settings of a search."""
+    root = tmp_path_factory.mktemp("inputs")
     cohort, features, folds = factories.folders(root)
     storage.write_json(cohort / "cohort.json", storage.read_json(cohort / "cohort.json") | {"sources": SOURCES})
     (root / "folds").mkdir()
@@ -32,40 +32,38 @@ def world(tmp_path_factory):
     return {"cohort": cohort, "features": features, "folds": root / "folds", "best": root / "best"}
 
 
-def shown(world, root, params, capfd):
-    """The component `train` of fold 1 in a process of its own: its log lines."""
-    kinds = {"best": dsl.Artifact}
+def log_lines(inputs, root, params, capfd):
+    """Run the component `train` for fold 1 in a subprocess. Returns its log lines."""
+    artifact_classes = {"best": dsl.Artifact}
 
     @dsl.pipeline(name="one")
     def one():
         arguments = {
-            name: dsl.importer(artifact_uri=str(path), artifact_class=kinds.get(name, dsl.Dataset)).output
-            for name, path in world.items()
+            name: dsl.importer(artifact_uri=str(path), artifact_class=artifact_classes.get(name, dsl.Dataset)).output
+            for name, path in inputs.items()
         }
         train(params=params, key="", fold=1, **arguments)
 
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root), raise_on_error=False)
     capfd.readouterr()
     one()
-    both = "\n".join(capfd.readouterr())
-    assert "\r" not in both
-    lines = [raw.strip() + "\n" for raw in both.splitlines()]
+    output = "\n".join(capfd.readouterr())
+    assert "\r" not in output
+    lines = [raw.strip() + "\n" for raw in output.splitlines()]
     return [line for line in lines if LINE.fullmatch(line)]
 
 
-def test_the_log_of_train_holds_start_progress_and_end_with_the_numbers_of_the_result(
-    world, tmp_path, monkeypatch, capfd
-):
+def test_the_log_of_train_has_start_progress_and_the_numbers_of_the_result(inputs, tmp_path, monkeypatch, capfd):
     for name, value in {"RUN": "run-7", "COMMIT": "abc", "IMAGE": "x@sha256:1", "LOG_LEVEL": "INFO"}.items():
         monkeypatch.setenv(f"MCTI_{name}", value)
     params = factories.settings(workers=1)
-    lines = shown(world, tmp_path, params.model_dump_json(by_alias=True), capfd)
+    lines = log_lines(inputs, tmp_path, params.model_dump_json(by_alias=True), capfd)
     assert all(" INFO train: " in line for line in lines)
     first, start, checkpoint, progress, end = (line.partition("train: ")[2].rstrip("\n") for line in lines)
-    about = "mcti 0.1.0, commit abc, image x@sha256:1"
-    assert first == f"task started, pipeline run run-7, {about}"
+    version = "mcti 0.1.0, commit abc, image x@sha256:1"
+    assert first == f"task started, pipeline run run-7, {version}"
     head, _, settings = start.partition(", settings ")
-    assert head == f"started: {about}, data clinical={'0' * 32} expression={'1' * 32}"
+    assert head == f"started: {version}, data clinical={'0' * 32} expression={'1' * 32}"
     assert json.loads(settings) == params.model_dump(mode="json", by_alias=True) | {"fold": 1}
     assert re.fullmatch(r"fold 1: no checkpoint in \S+/fold_1, starting at step 0 of 6", checkpoint)
     (folder,) = tmp_path.glob("one-*/train/model")
@@ -90,33 +88,33 @@ train(cohort, features, f"{folds}/folds.csv", settings, Path(out), best=f"{best}
 """
 
 
-def test_a_task_that_was_killed_logs_from_which_checkpoint_it_resumes(world, tmp_path, monkeypatch, capfd):
-    """As in another pod, with a volume that outlives both."""
+def test_a_killed_task_logs_the_checkpoint_from_which_it_resumes(inputs, tmp_path, monkeypatch, capfd):
+    """As in another pod, with a volume that persists."""
     monkeypatch.setenv("MCTI_CHECKPOINTS", str(tmp_path / "claim"))
     monkeypatch.setenv("MCTI_RUN", "run-8")
     params = factories.settings(workers=1, epochs=60, checkpoint_seconds=0.0).model_dump_json(by_alias=True)
-    folders = [str(world[name]) for name in ("cohort", "features", "folds", "best")]
-    victim = subprocess.Popen([sys.executable, "-c", KILLED, *folders, params, str(tmp_path / "first pod")])
+    folders = [str(inputs[name]) for name in ("cohort", "features", "folds", "best")]
+    process = subprocess.Popen([sys.executable, "-c", KILLED, *folders, params, str(tmp_path / "first pod")])
     deadline = time.monotonic() + 300
     while not list((tmp_path / "claim").glob("run-8/*/*.checkpoint")):
-        assert victim.poll() is None
+        assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    victim.kill()
-    victim.wait()
+    process.kill()
+    process.wait()
     newest = sorted((tmp_path / "claim").glob("run-8/*/*.checkpoint"))[-1]
     step = int(newest.stem.removeprefix("step_"))
-    lines = shown(world, tmp_path / "second pod", params, capfd)
-    about = [line.partition("train: ")[2] for line in lines if "train: fold 1: " in line]
-    assert about == [f"fold 1: resumed from step {step} of 120 (epoch {step // 2} of 60), checkpoint {newest}\n"]
+    lines = log_lines(inputs, tmp_path / "second pod", params, capfd)
+    messages = [line.partition("train: ")[2] for line in lines if "train: fold 1: " in line]
+    assert messages == [f"fold 1: resumed from step {step} of 120 (epoch {step // 2} of 60), checkpoint {newest}\n"]
     assert "finished in " in lines[-1]
 
 
-def test_wrong_data_are_the_last_line_of_the_log(world, tmp_path, capfd):
-    """With the exit code of the command; the traceback is for the level DEBUG."""
+def test_a_data_error_is_the_last_line_of_the_log(inputs, tmp_path, capfd):
+    """It has the exit code of the command; the traceback is logged at level DEBUG only."""
     (tmp_path / "empty").mkdir()
-    broken = world | {"folds": tmp_path / "empty"}
-    lines = shown(broken, tmp_path / "runs", factories.settings(workers=1).model_dump_json(by_alias=True), capfd)
+    broken = inputs | {"folds": tmp_path / "empty"}
+    lines = log_lines(broken, tmp_path / "runs", factories.settings(workers=1).model_dump_json(by_alias=True), capfd)
     last = lines[-1].partition("Z ")[2]
     assert last.startswith(f"ERROR train: no such file or folder in {tmp_path}/empty/folds.csv: check the path")
     assert last.endswith(" (exit code 3)\n")

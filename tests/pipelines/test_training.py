@@ -65,8 +65,8 @@ def _upstream(tasks, name):
     ids=["training", "retraining", "inference"],
 )
 @pytest.mark.parametrize("remote", ["s3://mcti-data/dvc", "null"])
-def test_every_branch_ends_with_a_task_that_runs_only_if_all_before_it_succeeded(pipeline, branches, remote):
-    """What waits for a branch that KFP skips is skipped too, so each branch has its own; none comes from the cache."""
+def test_every_branch_ends_with_a_task_that_depends_on_all_others(pipeline, branches, remote):
+    """KFP skips every task behind a skipped branch, so each branch has a separate last task, which is never cached."""
     if pipeline == "retraining" and remote == "null":
         pytest.skip("retraining needs a remote")
     settings = params.load(None, [*OVERRIDES, f"cluster.remote={remote}"])
@@ -108,11 +108,11 @@ def test_the_resources_of_a_task_come_from_the_table(ir, settings):
         == container_settings["resourceMemoryRequest"]
         == settings.cluster.steps.train.memory
     )
-    wanted = container_settings["accelerator"]
-    assert (wanted["resourceCount"], wanted["resourceType"]) == ("2", "nvidia.com/gpu")
+    gpus = container_settings["accelerator"]
+    assert (gpus["resourceCount"], gpus["resourceType"]) == ("2", "nvidia.com/gpu")
     assert "accelerator" not in _executor(ir, "split")["resources"]
     assert _tasks(ir, "for-loop-4")["train"]["retryPolicy"] == {
-        # Four attempts of 12 hours, and waits of 30, 60 and 120 s: counted from the first attempt's start.
+        # Four attempts of 12 hours and waits of 30, 60 and 120 s, from the start of the first attempt.
         "backoffDuration": "30s", "backoffFactor": 2.0, "backoffMaxDuration": "173010s", "maxRetryCount": 3,
     }  # fmt: skip
     assert "retryPolicy" not in _tasks(ir)["promote"]
@@ -129,12 +129,12 @@ def test_limits_may_be_above_requests():
 
 
 def test_loop_items_have_the_type_of_the_parameter_that_they_feed(ir, settings):
-    """The back end refuses a STRING item for an integer parameter; kfp.local converts it."""
+    """The API server refuses a STRING item for an integer parameter; kfp.local converts it."""
     url = "postgresql://mcti@postgres.mcti/optuna"
-    many = params.load(None, [*OVERRIDES, "cluster.search_workers=3", f"search.storage={url}"])
+    parallel = params.load(None, [*OVERRIDES, "cluster.search_workers=3", f"search.storage={url}"])
     loops = 0
     for pipeline in submit.PIPELINES.values():
-        spec = json_format.MessageToDict(pipeline(many, DATA, "").pipeline_spec)
+        spec = json_format.MessageToDict(pipeline(parallel, DATA, "").pipeline_spec)
         tasks = [task for c in spec["components"].values() for task in c.get("dag", {}).get("tasks", {}).values()]
         for task in (task for task in tasks if "parameterIterator" in task):
             declared = spec["components"][task["componentRef"]["name"]]["inputDefinitions"]["parameters"]
@@ -147,13 +147,13 @@ def test_loop_items_have_the_type_of_the_parameter_that_they_feed(ir, settings):
     ("retries", "backoff", "minutes", "seconds"), [(0, 30, 30, 1800), (1, 5, 10, 1205), (3, 30, 720, 173010)]
 )
 def test_the_maximum_duration_of_retries_is_attempts_and_waits(retries, backoff, minutes, seconds):
-    """(retries + 1) x time-out + backoff x (1 + 2 + 4 ...), by hand."""
+    """(retries + 1) x time-out + backoff x (1 + 2 + 4 ...), calculated manually."""
     row = params.TaskParams(retries=retries, backoff_seconds=backoff, timeout_minutes=minutes)
     assert row.retry_seconds == seconds
     assert row.refusal_seconds == backoff * (2**retries - 1) + 600 * retries
 
 
-def test_nothing_of_ours_names_ml_metadata(ir):
+def test_no_source_file_names_ml_metadata(ir):
     """The release of Kubeflow Pipelines without it finds artifacts by their address."""
     root = Path(__file__).parents[2]
     sources = [path for name in ("mcti", "pipelines", "components") for path in (root / name).rglob("*.py")]
@@ -163,7 +163,7 @@ def test_nothing_of_ours_names_ml_metadata(ir):
         assert not re.search(r"mlmd|ml[-_ ]?metadata|metadata[-_](grpc|store)", text, re.IGNORECASE)
 
 
-def test_a_gpu_task_goes_to_gpu_nodes_and_the_others_stay_away(ir):
+def test_gpu_tasks_select_gpu_nodes_and_others_do_not(ir):
     train, split = _kubernetes(ir, "train"), _kubernetes(ir, "split")
     assert train["nodeSelector"]["labels"] == {"accelerator": "h200"}
     assert train["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
@@ -181,7 +181,7 @@ def test_every_task_has_the_environment_of_the_table(ir, settings):
         window = parameters.pop("MCTI_RETRY_SECONDS", None)
         assert window == {"validate": None, "promote": None, "train": "2010", "extract": "2010"}.get(name, "1290"), name
         assert parameters == {**settings.cluster.environment, **identity}, name
-        # The id of the run is known only when the pod is: Kubeflow's label says it.
+        # Only the pod has the id of the run, as a label of Kubeflow.
         assert _kubernetes(ir, name)["fieldPathAsEnv"] == [
             {"name": "MCTI_RUN", "fieldPath": "metadata.labels['pipeline/runid']"}
         ], name
@@ -198,12 +198,12 @@ def test_sources_come_from_the_remote_by_their_version(ir):
 
 
 def test_a_source_outside_the_versioned_folder_is_refused(tmp_path):
-    stray = params.load(None, ["cluster.remote=s3://b/p", "ingest.expression=elsewhere/expression.csv"])
+    settings = params.load(None, ["cluster.remote=s3://b/p", "ingest.expression=elsewhere/expression.csv"])
     with pytest.raises(UsageError, match=r"elsewhere/expression.csv lies outside data/raw.*ingest.expression"):
-        submit.compile_to(stray, DATA, tmp_path / "x.yaml")
+        submit.compile_to(settings, DATA, tmp_path / "x.yaml")
 
 
-def test_a_version_of_the_registry_is_told_run_pipeline_image_and_data(ir, settings):
+def test_the_task_register_receives_run_pipeline_image_and_data(ir, settings):
     inputs = _tasks(ir)["register"]["inputs"]["parameters"]
     assert inputs["data"]["componentInputParameter"] == "pipelinechannel--data"
     parameters = {pair["name"]: pair["value"] for pair in _executor(ir, "register")["env"]}
@@ -249,7 +249,7 @@ KEYS = {
 
 
 def test_a_reused_result_follows_from_the_same_data_and_settings(ir):
-    """KFP's cache compares parameters and the name of the image, not what lies in the artifacts that a task reads."""
+    """KFP's cache compares parameters and the name of the image, not the contents of the artifacts that it reads."""
     parameters = {
         name: task for dag in ("exit-handler-1", "for-loop-3", "for-loop-4") for name, task in _tasks(ir, dag).items()
     }
@@ -265,7 +265,7 @@ def test_a_reused_result_follows_from_the_same_data_and_settings(ir):
     assert set(hashed) == {"data", "ingest", "extract", "split", "search", "train", "evaluate"}
 
 
-def test_nothing_is_reused_of_an_image_that_is_not_named_by_its_digest():
+def test_no_result_is_reused_for_an_image_without_a_digest():
     spec = training(params.load(None, [word for word in OVERRIDES if "cluster.image" not in word]), DATA).pipeline_spec
     tasks = [task for component in spec.components.values() for task in component.dag.tasks.values()]
     assert len(tasks) > 10
@@ -274,8 +274,8 @@ def test_nothing_is_reused_of_an_image_that_is_not_named_by_its_digest():
 
 def test_workers_of_the_search_share_one_study_and_one_task_collects(settings):
     url = "postgresql://mcti@postgres.mcti/optuna"
-    many = params.load(None, [*OVERRIDES, "cluster.search_workers=3", f"search.storage={url}"])
-    spec = json_format.MessageToDict(training(many, DATA).pipeline_spec)
+    parallel = params.load(None, [*OVERRIDES, "cluster.search_workers=3", f"search.storage={url}"])
+    spec = json_format.MessageToDict(training(parallel, DATA).pipeline_spec)
     tasks = spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]
     (loop,) = [name for name, task in tasks.items() if "for-loop" in name and "create-study" in str(task)]
     assert json.loads(tasks[loop]["parameterIterator"]["items"]["raw"]) == [0, 1, 2]
@@ -318,17 +318,17 @@ def test_settings_arrive_as_they_were_written(ir, settings):
         from_json(params.TrainParams, "{", "parameter train")
 
 
-def test_a_cohort_without_slides_is_refused_before_anything_is_sent():
+def test_a_cohort_without_slides_is_refused_at_compile_time():
     for pipeline in submit.PIPELINES.values():
         with pytest.raises(UsageError, match="without slides"):
             pipeline(params.load(None, ["ingest.slides=null"]), "", "")
 
 
 def test_checkpoints_in_a_folder_that_ends_with_the_pod_are_refused():
-    with pytest.raises(UsageError, match=r"/tmp/checkpoints' lie in no folder of claims"):
+    with pytest.raises(UsageError, match=r"/tmp/checkpoints' are in no folder of claims"):
         params.load(None, ["cluster.checkpoints=/tmp/checkpoints", "cluster.claims={a: /scratch}"])
 
 
-def test_a_changed_key_of_a_row_leaves_its_other_keys():
+def test_a_changed_key_of_a_row_keeps_its_other_keys():
     row = params.load(None, ["cluster.steps.train.gpus=1"]).cluster.steps.train
     assert (row.gpus, row.memory, row.retries) == (1, "16Gi", 3)
