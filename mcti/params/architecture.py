@@ -49,7 +49,7 @@ class Architecture:
     )
     gene_marginal: float = Field(gt=0, description="KL weight of the marginals of the patch-gene coupling")
     gene_measure: EntropyMeasure = Field(
-        description="entropy in the patch-gene coupling, relative to the all-ones matrix (entropy) or to the product of "
+        description="entropy in the patch-gene coupling, relative to the all-ones matrix (entropy) or the product of "
         "the marginals (kl)"
     )
     block: int = Field(

@@ -148,7 +148,7 @@ class SearchParams(Params):
         2,
         ge=1,
         le=64,
-        description="trials per generation, whose settings are chosen before any of them is scored; more use more cores, "
+        description="trials per generation, chosen before any of them is scored; more use more cores, "
         "and the sampler has fewer results",
     )
     wilcoxon_p_threshold: float = Field(
