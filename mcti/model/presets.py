@@ -1,4 +1,4 @@
-"""The complete configuration of one network: architecture, inputs and outputs; model.json holds it."""
+"""The complete configuration of one network: architecture, inputs and outputs; stored in model.json."""
 
 import dataclasses
 import json
@@ -64,7 +64,7 @@ class ModelConfig(Architecture):
     def from_json(cls, text: str, where: str = "model.json") -> "ModelConfig":
         """The configuration that `to_json` wrote.
 
-        Raises DataError when the text is no JSON object, a key is unknown or missing, or a value does not fit
+        Raises DataError when the text is not a JSON object, a key is unknown or missing, or a value does not fit
         """
         try:
             tree = json.loads(text)

@@ -137,7 +137,7 @@ def read_state(path: Location) -> dict[str, Tensor]:
     for key, value in state.items():
         if isinstance(value, Mapping):
             raise DataError(
-                f"entry {key!r} is a mapping", str(path), f"{_HINT}; if that entry is it, save it by itself"
+                f"entry {key!r} is a mapping", str(path), f"{_HINT}; if that entry is the state dict, save it alone"
             )
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise DataError(f"entry {key!r} is a {type(value).__name__}, not a tensor", str(path), _HINT)
@@ -282,9 +282,11 @@ def _gather(
         if squeezed != tuple(length for length in expected if length != 1):
             raise DataError(f"{keys[part]} has shape {tuple(tensor.shape)}", where, f"expected {tuple(expected)}")
         if tensor.is_meta or not tensor.is_floating_point():
-            raise DataError(f"{keys[part]} holds no real numbers", where, _HINT)
+            raise DataError(f"{keys[part]} contains no real numbers", where, _HINT)
         if not bool(tensor.isfinite().all()):
-            raise DataError(f"{keys[part]} holds NaN or infinity", where, "use a checkpoint from before the divergence")
+            raise DataError(
+                f"{keys[part]} contains NaN or infinity", where, "use a checkpoint from before the divergence"
+            )
     return torch.stack([tensor.float().reshape(expected) for tensor in tensors]).reshape(shape)
 
 
@@ -329,5 +331,5 @@ def _check_patterns(keys: Mapping[str, str], where: str) -> None:
         if pattern not in patterns:
             suggestion = did_you_mean(pattern, patterns)
             if full.startswith("module."):
-                suggestion = "take the prefix `module.` of DataParallel off its keys"
+                suggestion = "remove the prefix `module.` of DataParallel from its keys"
             raise DataError(f"unknown key {full!r}", where, f"{_HINT}; {suggestion}")

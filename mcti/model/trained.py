@@ -152,7 +152,7 @@ class Fitted:
         configured = (len(config.genes), config.features, config.bins, len(config.covariates))
         if fitted != configured:
             what = f"fitted to {fitted} genes, features, bins and covariates, but configured for {configured}"
-            raise DataError(what, where, "take the model.json that `mcti train` wrote")
+            raise DataError(what, where, "use the model.json that `mcti train` wrote")
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> "Fitted":
@@ -204,7 +204,7 @@ class TrainedModel:
             config = ModelConfig.from_json(to_json(spec["config"]), where)
             fitted = Fitted.from_spec(spec["fitted"])
         except (KeyError, TypeError, ValueError) as error:
-            hint = "take the model.json that `mcti train` wrote"
+            hint = "use the model.json that `mcti train` wrote"
             raise DataError(f"{error} is missing or malformed", where, hint) from error
         fitted.check(config, where)
         net = build(config)
@@ -212,7 +212,7 @@ class TrainedModel:
             net.load_state_dict(dict(tensors), strict=True)
         except RuntimeError as error:
             first = str(error).splitlines()[1].strip()  # the first entry of a long list, after its title
-            hint = "take both files from the same fold folder"
+            hint = "use both files of the same fold folder"
             raise DataError(f"the weights do not fit the configuration ({first})", where, hint) from error
         return cls(net, config, fitted)
 

@@ -1,6 +1,6 @@
-"""Every field of the network's architecture: type, bounds and meaning, once for params.yaml and for model.json.
+"""The fields of the network architecture with type, bounds and meaning, for params.yaml and model.json.
 
-`Architecture` is the complete form; `mcti.model.presets.ModelConfig` adds the inputs and outputs that the data decide.
+`Architecture` is the complete form; `mcti.model.presets.ModelConfig` adds the inputs and outputs of the data.
 `ArchitectureParams` is the section `train.architecture`: the same fields, each optional. Symbols as in docs/model.md:
 D_in = width of a patch feature, D = width, K = critical, T = tokens, R = task_tokens, B = bins.
 """
@@ -27,7 +27,7 @@ class Architecture:
     """The shape of one network."""
 
     width: int = Field(ge=1, description="D, width of tokens and streams")
-    query: int = Field(ge=1, description="width of the query network, by which patches choose their critical patches")
+    query: int = Field(ge=1, description="width of the query network, which matches patches with critical patches")
     critical: int = Field(ge=1, description="K, number of most critical patches of a patient")
     tokens: int = Field(ge=1, description="T, number of gene tokens")
     task_tokens: int = Field(ge=1, description="R, number of learned tokens of each stream")
@@ -49,10 +49,13 @@ class Architecture:
     )
     gene_marginal: float = Field(gt=0, description="KL weight of the marginals of the patch-gene coupling")
     gene_measure: EntropyMeasure = Field(
-        description="its entropy, relative to the all-ones matrix (entropy) or to the product of the marginals (kl)"
+        description="entropy in the patch-gene coupling, relative to the all-ones matrix (entropy) or the product of "
+        "the marginals (kl)"
     )
     block: int = Field(
-        8192, ge=1, description="patches processed at once, over all bags of a batch; bounds the memory, not the result"
+        8192,
+        ge=1,
+        description="patches processed at once, over all bags of a batch; limits the memory, not the result",
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout rate of every residual branch and before the heads")
     gene_dropout: float = Field(0.0, ge=0, lt=1, description="dropout rate of the gene branch")
@@ -66,19 +69,20 @@ class Architecture:
         0.0, ge=0, description="initial value of the learned factor in the mass softmax; 0: a fixed factor of 1"
     )
     normalise_mass: bool = Field(
-        False, description="divide the mass sums by patches per token, so that the size of a bag carries no signal"
+        False, description="divide the mass sums by patches per token, so that the size of a bag has no influence"
     )
-    zero_init_residual: bool = Field(False, description="residual branches start at zero")
+    zero_init_residual: bool = Field(False, description="residual branches are initialised to zero")
     linear_skip: bool = Field(
         False, description="linear path from the mean patch feature and the gene tokens to the logits"
     )
     bilinear_rank: int = Field(
         0,
         ge=0,
-        description="products of a direction of the mean critical patch and of the gene tokens, in that path",
+        description="products of a direction of the mean critical patch and one of the gene tokens, in that path",
     )
     plan_gradient: bool = Field(
-        False, description="gradients pass the couplings of the guided attention; solvers sinkhorn and unbalanced only"
+        False,
+        description="backpropagate through the couplings of the guided attention; solvers sinkhorn and unbalanced only",
     )
     missing: bool = Field(False, description="learned tokens replace absent slides or genes")
     critical_share: float = Field(
@@ -95,17 +99,19 @@ class Architecture:
         get_args(Modality), strict=False, min_length=1, description="modalities that the network reads"
     )
     gene_axes: int = Field(
-        0, ge=0, description="whitened principal axes of the genes that the network reads in their place; 0: the genes"
+        0, ge=0, description="number of whitened principal axes that replace the genes; 0: the genes themselves"
     )
-    feature_axes: int = Field(0, ge=0, description="the same of the patch features; 0: the features")
+    feature_axes: int = Field(
+        0,
+        ge=0,
+        description="number of whitened principal axes that replace the patch features; 0: the features themselves",
+    )
     hard_negatives: int = Field(
         0, ge=0, description="highest-scoring patches of other subtypes per class and step in the instance loss"
     )
-    subtype_task: bool = Field(
-        True, description="false: the subtype loss trains the subtype head only, no layer before it"
-    )
+    subtype_task: bool = Field(True, description="false: the subtype loss trains the subtype head only")
     plan: PlanForm = Field("solved", description="solved, or a control plan: uniform or shuffled")
-    guidance: bool = Field(True, description="false: the guided attention reads its values without task tokens")
+    guidance: bool = Field(True, description="false: the guided attention uses its values without task tokens")
 
     @model_validator(mode="after")
     def _fields_fit_together(self) -> Self:

@@ -1,4 +1,4 @@
-"""The base class of all settings, and the error of a value that other settings rule out."""
+"""The base class of all settings, and the error of a value that other settings exclude."""
 
 import types
 import typing
@@ -45,7 +45,7 @@ def _is_class_of_settings(annotation: Any) -> bool:
 
 
 def refuse(path: str | tuple[str, ...], value: Any, hint: str) -> NoReturn:
-    """Report a value that other fields rule out; called by validators of a whole class. path: field, or fields inside.
+    """Report a value that other fields exclude; called by validators of a whole class. path: field, or fields inside.
 
     Raises pydantic's ValidationError, located at the field
     """

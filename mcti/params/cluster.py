@@ -8,7 +8,7 @@ from mcti.params import cron
 from mcti.params.base import Params
 from mcti.params.quantities import amount
 
-# Names as Kubernetes takes them: it would refuse another one only when the task starts.
+# Names that Kubernetes accepts; it would refuse another one only when the task starts.
 _Object = Annotated[str, Field(pattern=r"^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$")]
 _Key = Annotated[str, Field(pattern=r"^[-._A-Za-z0-9]+$")]
 _Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -23,7 +23,7 @@ _Memory = Annotated[str, Field(pattern=r"^[1-9]\d*(Mi|Gi|M|G)$")]
 
 
 class TaskParams(Params):
-    """What one task of a cluster gets: requests reserve, limits bound. A null limit equals its request."""
+    """Resources of one task of a cluster: requests are reserved, limits are maxima. A null limit equals its request."""
 
     cpu: _Cores = Field("2", description="cores requested, e.g. 4 or 500m")
     cpu_limit: _Cores | None = Field(None, description="cores at most; null: those requested")
@@ -32,7 +32,7 @@ class TaskParams(Params):
         None, description="memory at most, above it the task is killed; null: the memory requested"
     )
     gpus: int = Field(0, ge=0, description="GPUs of the type cluster.gpu_resource")
-    retries: int = Field(2, ge=0, le=10, description="further attempts after a failed one")
+    retries: int = Field(2, ge=0, le=10, description="further attempts after a failed attempt")
     backoff_seconds: int = Field(30, ge=1, description="wait before the first retry; doubles with each")
     timeout_minutes: int = Field(120, ge=1, description="an attempt that runs longer is stopped")
     shared_memory: str | None = Field(
@@ -54,9 +54,9 @@ class TaskParams(Params):
 
     @property
     def refusal_seconds(self) -> int:
-        """How long an attempt may find the refusal of the one before: the waits, and ten minutes for each pod to start.
+        """Seconds during which the refusal of an attempt is valid for the next: the waits, and ten minutes per pod.
 
-        No longer, since a run that is repeated after its data were repaired must not find it.
+        It is limited so that a run that is repeated after a repair of its data starts again.
         """
         return self.wait_seconds + 600 * self.retries
 
@@ -141,25 +141,25 @@ class ClusterParams(Params):
     kfp_version: str = Field(
         "2.17",
         pattern=r"^\d+\.\d+$",
-        description="minor version of Kubeflow Pipelines that runs are sent to; a server of another one is refused",
+        description="minor version of Kubeflow Pipelines; a server with another version is refused",
     )
     cron: str = Field("0 0 3 1 * *", description="schedule of the retraining; six fields, seconds first, UTC")
     remote: str | None = Field(
         None,
         pattern=r"^s3://[^/]+(/.*[^/])?$",
-        description="DVC's remote, s3://bucket/prefix: sources are read from it by MD5, results go back; null: neither",
+        description="DVC's remote, s3://bucket/prefix: sources are read by MD5, results are uploaded; null: neither",
     )
     lease_hours: int = Field(48, ge=1, description="a retraining that was killed blocks the next one no longer")
     run_ttl_hours: int | None = Field(
         None,
         ge=1,
         le=24 * 365,
-        description="hours that pods and logs of a run that ended stay in the cluster, as shipped a day at most "
+        description="hours after which pods and logs of an ended run are deleted, as shipped a day at most "
         "(docs/kubeflow.md); null: as the server sets it, one hour as shipped",
     )
     extract_shards: int = Field(4, ge=1, le=1024, description="parallel tasks of extract and of the heatmaps")
     search_workers: int = Field(
-        1, ge=1, le=256, description="parallel tasks of search; more than one need search.storage in PostgreSQL"
+        1, ge=1, le=256, description="parallel tasks of search; more than one requires search.storage in PostgreSQL"
     )
     parallel_folds: int = Field(0, ge=0, description="folds trained at the same time; 0: all")
     steps: TaskTable = TaskTable()
@@ -176,7 +176,7 @@ class ClusterParams(Params):
     gpu_node_labels: dict[_Label, _Value] = Field({}, description="labels of the nodes for tasks with GPUs")
     node_labels: dict[_Label, _Value] = Field({}, description="labels of the nodes for all other tasks")
     gpu_tolerations: tuple[TolerationParams, ...] = Field(
-        (TolerationParams(key="nvidia.com/gpu"),), description="taints that tasks with GPUs bear", strict=False
+        (TolerationParams(key="nvidia.com/gpu"),), description="taints that tasks with GPUs tolerate", strict=False
     )
     secrets: dict[_Object, dict[_Key, _Variable]] = Field(
         {"mcti-s3": {"access_key": "AWS_ACCESS_KEY_ID", "secret_key": "AWS_SECRET_ACCESS_KEY"}},  # nosec B105
@@ -204,7 +204,7 @@ class ClusterParams(Params):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="lowest level of the lines in the logs of the tasks (docs/kubeflow.md)"
     )
-    claims: dict[_Object, str] = Field({}, description="PersistentVolumeClaim -> folder where the tasks see it")
+    claims: dict[_Object, str] = Field({}, description="PersistentVolumeClaim -> mount path in the tasks")
     checkpoints: str | None = Field(
         None,
         description="folder below one of `claims` for the checkpoints of training between attempts; "
@@ -224,7 +224,7 @@ class ClusterParams(Params):
         folders = [folder.rstrip("/") for folder in claims.values()]
         for folder in folders:
             if not folder.startswith("/") or folder in ("/tmp", "/dev/shm") or folders.count(folder) > 1:  # noqa: S108
-                hint = "name an absolute folder of its own; /tmp and /dev/shm are mounted already"
+                hint = "name a separate absolute folder; /tmp and /dev/shm are mounted already"
                 raise ValueError(f"a claim in {folder or '/'!r}: {hint}")
         return claims
 

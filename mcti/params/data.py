@@ -12,7 +12,7 @@ AGE_YEARS = (0.0, 120.0)
 
 
 class IngestParams(Params):
-    """Source tables of the cohort, and how their values are to be read."""
+    """Source tables of the cohort, and the interpretation of their values."""
 
     name: str = Field("cohort", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="name of the cohort")
     notice: str = Field("", description="a sentence that every report of this cohort shows")

@@ -59,7 +59,7 @@ class PromoteParams(Params):
     group_min_events: int = Field(
         50,
         ge=10,
-        description="events from which a group must show non-inferiority; with fewer only proven harm rejects",
+        description="events from which a group must show non-inferiority; with fewer only shown inferiority rejects",
     )
     max_latency_ratio: float = Field(
         2.0, gt=0, description="processor time of a prediction, as a multiple of the champion's"
@@ -72,5 +72,5 @@ class PromoteParams(Params):
         True, description="true: without a result of `mcti validate` the outcome is: not enough evidence"
     )
     approvals: int = Field(
-        0, ge=0, le=10, description="number of people who must have approved (`mcti approve`); 2: two-person rule"
+        0, ge=0, le=10, description="number of persons who must have approved (`mcti approve`); 2: two-person rule"
     )

@@ -1,4 +1,4 @@
-"""The settings that a result depends on; all others may change without a stage, a fold or a cached task running again.
+"""The settings that a result depends on; a change of any other setting repeats no stage, fold or cached task.
 
 One list serves all of these: the `params:` of dvc.yaml (a test compares them), the identity of
 a trained fold and of a search study, and the cache keys of the pipelines.
@@ -16,7 +16,7 @@ RESULT_NEUTRAL: Mapping[str, frozenset[str]] = {
     "search": frozenset({"heartbeat_seconds", "wait_minutes", "experiment"}),
     "train": frozenset({"workers", "checkpoint_seconds"}),
 }
-"""By section of params.yaml, the settings that change no bit of a result.
+"""By section of params.yaml, the settings that do not change any bit of a result.
 
 `train.device` and `train.threads` are not among them: another order of summation changes the last digits.
 """

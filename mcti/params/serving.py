@@ -27,8 +27,12 @@ class ServeParams(Params):
 
     host: str = Field("127.0.0.1", min_length=1, description="address of the server")
     port: int = Field(8080, ge=0, le=65535, description="port of the server; 0: a free one")
-    max_request_mb: int = Field(256, ge=1, description="size of a request in MB; a larger one gets status 400 unparsed")
-    request_seconds: int = Field(60, ge=1, description="seconds of a request; a longer one gets status 504")
+    max_request_mb: int = Field(
+        256, ge=1, description="largest request in MB; a larger one is refused with status 400 before it is parsed"
+    )
+    request_seconds: int = Field(
+        60, ge=1, description="longest duration of a request in seconds; a longer one is refused with status 504"
+    )
 
 
 class MonitorParams(Params):

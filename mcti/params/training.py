@@ -35,7 +35,7 @@ class BinParams(Params):
 class TrainParams(Params):
     """Training of one model per fold."""
 
-    seed: int = Field(7, ge=0, description="seed of the weights, the order of the patients and the drawn patches")
+    seed: int = Field(7, ge=0, description="seed of the weights, the order of the patients and the sampled patches")
     preset: PresetName = Field(
         "compact", description="architecture (docs/model.md); a comparator or an ablation for comparison"
     )
@@ -44,7 +44,7 @@ class TrainParams(Params):
     epochs: int = Field(4, ge=1, description="epochs; the last weights are the model")
     batch_patients: int = Field(64, ge=1, description="patients per step")
     bag_cap: int = Field(
-        4096, ge=1, description="patches drawn per patient and epoch in training; evaluation reads all of them"
+        4096, ge=1, description="patches sampled per patient and epoch in training; evaluation uses all of them"
     )
     learning_rate: float = Field(5e-3, gt=0, description="largest step size of the optimizer")
     weight_decay: float = Field(0.1, ge=0, description="decoupled weight decay of matrices, times the learning rate")
@@ -68,7 +68,9 @@ class TrainParams(Params):
     )
     cox_ties: Literal["efron", "breslow"] = Field("efron", description="tied event times in the Cox likelihood")
     pair_memory: int = Field(
-        0, ge=0, description="patients of earlier steps that cox and ranking compare with, at their last risk"
+        0,
+        ge=0,
+        description="number of patients of earlier steps, at their last risk, in the comparisons of cox and ranking",
     )
     alpha: float = Field(0.3, ge=0, le=1, description="weight of the uncensored terms in the survival loss")
     lambda_survival: float = Field(1.0, gt=0, description="weight of the survival loss")
@@ -110,7 +112,7 @@ class TrainParams(Params):
     workers: int = Field(0, ge=0, description="folds trained at the same time; 0: one per core")
     checkpoint_seconds: float = Field(20.0, ge=0, description="least time between two checkpoints of a run, in seconds")
     horizons_months: tuple[float, ...] = Field(
-        (12.0, 36.0, 60.0), min_length=1, description="months at which S(t) is written", strict=False
+        (12.0, 36.0, 60.0), min_length=1, description="months t at which S(t) is predicted", strict=False
     )
 
     _horizons = field_validator("horizons_months")(unique_months)
@@ -146,8 +148,8 @@ class SearchParams(Params):
         2,
         ge=1,
         le=64,
-        description="trials that are chosen before any of them is scored; more of them use more cores and learn less "
-        "from each other",
+        description="trials per generation, chosen before any of them is scored; more use more cores, "
+        "and the sampler has fewer results",
     )
     wilcoxon_p_threshold: float = Field(
         0.3, ge=0, le=1, description="p-value below which a trial worse than the best is pruned (Wilcoxon test)"
@@ -184,6 +186,21 @@ class SearchParams(Params):
         "all folds, whose training part includes test patients of the others",
     )
 
+    @field_validator("space", mode="before")
+    @classmethod
+    def _sections_as_dotted_names(cls, space: Any) -> Any:
+        """`architecture: {width: [16, 32]}`, which `--set search.space.architecture.width=[16, 32]` writes too."""
+        if not isinstance(space, dict):
+            return space
+        dotted: dict[Any, Any] = {}
+        for name, values in space.items():
+            dotted |= (
+                {f"{name}.{key}": value for key, value in values.items()}
+                if isinstance(values, dict)
+                else {name: values}
+            )
+        return dotted
+
     @field_validator("space")
     @classmethod
     def _space_fits_train(cls, space: dict[str, list[Any]]) -> dict[str, list[Any]]:
@@ -210,7 +227,8 @@ def _train_field(name: str) -> TypeAdapter[Any]:
     if child and parent in fields and (inner := settings_class(fields[parent].annotation)):
         section, key, fields = f"train.{parent}", child, FIELDS if inner is ArchitectureParams else inner.model_fields
     if key not in fields:
-        raise ValueError(f"search.space names {name!r}, no setting of {section}: {did_you_mean(key, fields)}")
+        hint = f"did you mean architecture.{key}?" if key in FIELDS else did_you_mean(key, fields)
+        raise ValueError(f"search.space names {name!r}, no setting of {section}: {hint}")
     if settings_class(fields[key].annotation):
         raise ValueError(f"search.space names the section {name!r}: name one of its settings, e.g. architecture.width")
     return TypeAdapter(checked_type(fields[key]), config=ConfigDict(strict=True))

@@ -12,7 +12,7 @@ _COMPARATOR: dict[str, Any] = {
     "zero_init_residual": False,
     "linear_skip": False,
     "bilinear_rank": 0,
-    "subtype_task": False,  # as published: survival is their only task
+    "subtype_task": False,  # as published: their only task is survival
 }
 COMPARATORS: dict[str, dict[str, Any]] = {
     "snn": _COMPARATOR,

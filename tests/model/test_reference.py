@@ -188,7 +188,7 @@ def test_a_payload_is_named_by_what_it_would_call(tmp_path):
 
 def test_wrapped_checkpoints_are_told_how_to_unwrap_them(tmp_path):
     torch.save({"state_dict": reference_state.state(), "epoch": 3}, tmp_path / "nested.pt")
-    with pytest.raises(DataError, match=r"entry 'state_dict' is a mapping.*save it by itself"):
+    with pytest.raises(DataError, match=r"entry 'state_dict' is a mapping.*save it alone"):
         reference.read_state(tmp_path / "nested.pt")
     with pytest.raises(DataError, match=r"prefix `module.` of DataParallel"):
         reference.translate({f"module.{key}": value for key, value in reference_state.state().items()})
@@ -199,7 +199,7 @@ def test_sparse_tensors_and_numbers_that_are_none_are_refused(tmp_path):
     torch.save(reference_state.state() | {key: torch.zeros(2, 8).to_sparse()}, tmp_path / "sparse.pt")
     with pytest.raises(DataError, match=rf"{key}' is a sparse tensor"):
         reference.read_state(tmp_path / "sparse.pt")
-    with pytest.raises(DataError, match=rf"{key} holds NaN or infinity"):
+    with pytest.raises(DataError, match=rf"{key} contains NaN or infinity"):
         reference.translate(reference_state.state() | {key: torch.full((2, 8), torch.nan)})
 
 
