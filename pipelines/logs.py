@@ -2,17 +2,14 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import urllib3
 from kfp_server_api.exceptions import ApiException
 
-from mcti.errors import DataError, OperationalError, did_you_mean
 from pipelines import client, kubectl
+from pipelines.nodes import TaskStatus
 from pipelines.text import one_line
-
-if TYPE_CHECKING:
-    from pipelines.status import TaskStatus
 
 SECONDS = 10
 # The last line of a failed pod is `Error: exit status 1`: Argo writes it, and the number is always 1.
@@ -24,38 +21,7 @@ _EXIT = re.compile(r"exit (?:status|code) (\d+)|signal: (killed)")
 _KILLED = "137"  # 128 + SIGKILL: out of memory, or a time-out
 
 
-def logs(run: str, task: str, host: str, namespace: str | None = None) -> str:
-    """The complete log of the last attempt of a task.
-
-    task        name as in the output of `mcti pipeline status`: train:0
-
-    Raises
-        DataError: the run has no such task, or the task has not started.
-        OperationalError: the pod was deleted, and the archive does not have the log.
-    """
-    from pipelines.status import task_rows
-
-    with client.service(host) as service:
-        rows = {row.name: row for row in task_rows(service.get_run(run))}
-        if task not in rows:
-            raise DataError(f"no task {task!r}", f"run {run}", did_you_mean(task, rows))
-        row = rows[task]
-        if not row.pods:
-            reason = row.reason or row.state.lower()
-            raise DataError(f"task {task} has no log: {reason}", f"run {run}", "see mcti pipeline status")
-        text = read(service, run, row, kubectl.list_pods(run, namespace).items)
-    if text:
-        return text
-    hint = (
-        "pods are deleted an hour after the end (Argo's time to live): see the artifact executor-logs of the task in "
-        "Kubeflow's user interface, or the tag mcti.error of the step in MLflow; to keep the next logs, enable Argo's "
-        "archiveLogs with a keyFormat that matches the archive path of the API server"
-    )
-    what = f"the log of {task} cannot be read any more: neither its pod nor the archive of the API server has it"
-    raise OperationalError(what, host, hint)
-
-
-def read(service: client.Client, run: str, task: "TaskStatus", pods: Iterable[Mapping[str, Any]]) -> str:
+def read(service: client.Client, run: str, task: TaskStatus, pods: Iterable[Mapping[str, Any]]) -> str:
     """The log of the last attempt; "" where no source has it."""
     existing = {pod["metadata"]["name"]: pod for pod in pods}
     candidates = [name for name in task.pods if name in existing] or list(task.pods)
@@ -74,7 +40,7 @@ def read(service: client.Client, run: str, task: "TaskStatus", pods: Iterable[Ma
     return ""
 
 
-def reason(service: client.Client, run: str, task: "TaskStatus", pods: Iterable[Mapping[str, Any]]) -> str:
+def reason(service: client.Client, run: str, task: TaskStatus, pods: Iterable[Mapping[str, Any]]) -> str:
     """Why a task failed: the last line of its log that mcti wrote, and its exit code; "" where neither is known."""
     text = read(service, run, task, pods)
     line = last_line(text)
@@ -107,7 +73,7 @@ def exit_code(text: str) -> str:
     return (matches[-1][1] or _KILLED) if matches else ""
 
 
-def _exit_of_pod(task: "TaskStatus", pods: Iterable[Mapping[str, Any]]) -> str:
+def _exit_of_pod(task: TaskStatus, pods: Iterable[Mapping[str, Any]]) -> str:
     for pod in pods:
         if pod["metadata"]["name"] in task.pods:
             for container in pod.get("status", {}).get("containerStatuses") or ():

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
+
 MAX_ITERATIONS = 10_000
 _EXIT = "ALL_UPSTREAM_TASKS_COMPLETED"
 
@@ -27,6 +29,25 @@ class TaskNode:
     name: str
     node: str
     retried: bool
+
+
+class TaskStatus(BaseModel):
+    """One task of a run.
+
+    name        with the number of its fold, shard or worker: train:0
+    attempts    0: not started, or taken from the cache
+    seconds     duration so far
+    reason      last line of its log and its exit code, or why it waits
+    pods        possible names of its pods, the last attempt first
+    """
+
+    model_config = ConfigDict(frozen=True)
+    name: str
+    state: str
+    attempts: int
+    seconds: float | None
+    reason: str = ""
+    pods: tuple[str, ...] = ()
 
 
 class Nodes:

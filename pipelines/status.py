@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from mcti.progress import format_duration
 from mcti.registry.kfp_api import was_terminated
 from pipelines import client, kubectl, logs
-from pipelines.nodes import Nodes, TaskNode, tasks
+from pipelines.nodes import Nodes, TaskNode, TaskStatus, tasks
 from pipelines.text import one_line
 
 ENDED = {"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"}
@@ -24,25 +24,6 @@ _STRUCTURE = re.compile(
 _GROUP_DRIVER = re.compile(
     r"^(root|exit-handler-\d+|condition-(branches-)?\d+|for-loop-\d+|iteration|iteration-item)-driver$"
 )
-
-
-class TaskStatus(BaseModel):
-    """One task of a run.
-
-    name        with the number of its fold, shard or worker: train:0
-    attempts    0: not started, or taken from the cache
-    seconds     duration so far
-    reason      last line of its log and its exit code, or why it waits
-    pods        possible names of its pods, the last attempt first
-    """
-
-    model_config = ConfigDict(frozen=True)
-    name: str
-    state: str
-    attempts: int
-    seconds: float | None
-    reason: str = ""
-    pods: tuple[str, ...] = ()
 
 
 class RunStatus(BaseModel):

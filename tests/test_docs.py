@@ -116,6 +116,21 @@ def test_every_bare_path_of_the_code_exists(package):
     assert missing == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_every_test_that_a_page_names_exists(page):
+    assert missing_tests(page.read_text(encoding="utf-8")) == []
+
+
+def test_a_missing_test_is_detected():
+    text = "`tests/test_docs.py::test_no_such`, `tests/test_docs.py::test_a_missing_test_is_detected`"
+    assert missing_tests(text) == ["tests/test_docs.py::test_no_such"]
+
+
+def missing_tests(text: str) -> list[str]:
+    named = re.findall(r"(tests/[\w/]+\.py)::(?:\w+::)?(\w+)", text)
+    return [f"{file}::{test}" for file, test in named if not re.search(rf"\bdef {test}\(", text_of(file))]
+
+
 def missing_paths(text: str) -> list[str]:
     return [name for name in BARE_PATH.findall(text) if not (ROOT / name).exists()]
 

@@ -110,9 +110,9 @@ def logs(
 
     Example: mcti pipeline logs 3f0c… train:0 --host http://localhost:8888
     """
-    from pipelines import logs
+    from pipelines.task_log import task_log
 
-    return logs.logs(run, task, host, namespace)
+    return task_log(run, task, host, namespace)
 
 
 @command(group, "doctor")

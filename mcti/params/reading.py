@@ -28,9 +28,19 @@ def load(path: Location | None, overrides: Iterable[str] = ()) -> Settings:
         return Settings.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) + "."
-        from_flag = any(key.startswith(f"{name}.") or f"{name}.".startswith(key) for name in overridden)
+        from_flag = any(_concerns(first, name) for name in overridden)
         raise _usage_error(Settings, first, "--set" if from_flag else str(path or "the overrides")) from None
+
+
+def _concerns(error: ErrorDetails, overridden: str) -> bool:
+    """Whether an override can be the cause of an error: at its key, above or below it.
+
+    Where settings do not fit together (`refuse`), the error is located at one of them, and the cause may be another one
+    of the same section.
+    """
+    parts = [str(part) for part in error["loc"]]
+    key = ".".join(parts[:-1] if error["type"] == "does_not_fit" else parts) + "."
+    return key.startswith(f"{overridden}.") or f"{overridden}.".startswith(key)
 
 
 P = typing.TypeVar("P", bound=Params)
@@ -127,14 +137,28 @@ def _override(tree: dict[str, Any], text: str) -> str:
 
 
 def _usage_error(model: type[BaseModel], error: ErrorDetails, where: str) -> UsageError:
-    path = [str(part) for part in error["loc"]]
+    path = _written_path(model, [str(part) for part in error["loc"]])
     location = f"{where}, key {'.'.join(path)}" if path else where
     if error["type"] == "extra_forbidden":
         return UsageError(f"unknown key {path[-1]!r}", location, did_you_mean(path[-1], _keys(model, path[:-1])))
     if error["type"] == "value_error":
         what, _, hint = str(error.get("ctx", {}).get("error", error["msg"])).partition(": ")
         return UsageError(what, location, hint)
-    return UsageError(f"{error['input']!r} does not fit", location, _hint(model, path, error["msg"]))
+    if error["type"] == "model_type":
+        names = ", ".join(_keys(model, path)[:3])
+        return UsageError(f"{error['input']!r} is not a section", location, f"write its keys below it: {names}, …")
+    return UsageError(f"{_shown(error['input'])} does not fit", location, _hint(model, path, error["msg"]))
+
+
+def _shown(value: Any) -> str:
+    """A value as YAML has it: a list in brackets."""
+    return repr(list(value) if isinstance(value, tuple) else value)
+
+
+def _written_path(model: type[BaseModel], path: list[str]) -> list[str]:
+    """The path as params.yaml has it: pydantic adds the type that it tried, such as `list[float]`."""
+    depth = len(_fields(model, path))
+    return path[:depth] + [part for part in path[depth:] if not re.fullmatch(r"\w+\[.*\]|\[key\]", part)]
 
 
 def _hint(model: type[BaseModel], path: list[str], message: str) -> str:

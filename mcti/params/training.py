@@ -186,6 +186,21 @@ class SearchParams(Params):
         "all folds, whose training part includes test patients of the others",
     )
 
+    @field_validator("space", mode="before")
+    @classmethod
+    def _sections_as_dotted_names(cls, space: Any) -> Any:
+        """`architecture: {width: [16, 32]}`, which `--set search.space.architecture.width=[16, 32]` writes too."""
+        if not isinstance(space, dict):
+            return space
+        dotted: dict[Any, Any] = {}
+        for name, values in space.items():
+            dotted |= (
+                {f"{name}.{key}": value for key, value in values.items()}
+                if isinstance(values, dict)
+                else {name: values}
+            )
+        return dotted
+
     @field_validator("space")
     @classmethod
     def _space_fits_train(cls, space: dict[str, list[Any]]) -> dict[str, list[Any]]:
@@ -212,7 +227,8 @@ def _train_field(name: str) -> TypeAdapter[Any]:
     if child and parent in fields and (inner := settings_class(fields[parent].annotation)):
         section, key, fields = f"train.{parent}", child, FIELDS if inner is ArchitectureParams else inner.model_fields
     if key not in fields:
-        raise ValueError(f"search.space names {name!r}, no setting of {section}: {did_you_mean(key, fields)}")
+        hint = f"did you mean architecture.{key}?" if key in FIELDS else did_you_mean(key, fields)
+        raise ValueError(f"search.space names {name!r}, no setting of {section}: {hint}")
     if settings_class(fields[key].annotation):
         raise ValueError(f"search.space names the section {name!r}: name one of its settings, e.g. architecture.width")
     return TypeAdapter(checked_type(fields[key]), config=ConfigDict(strict=True))

@@ -1,6 +1,6 @@
-"""A Docker engine of our own and the image in it, for `make image-test`; elsewhere these tests are skipped.
+"""A separate Docker engine with the image, for `make image-test`; otherwise these tests are skipped.
 
-MCTI_IMAGE_TEST=1 starts an engine and builds the image; else it names an image of the engine at DOCKER_HOST.
+MCTI_IMAGE_TEST=1 starts an engine and builds the image; any other value names an image of the engine at DOCKER_HOST.
 """
 
 import os
@@ -16,23 +16,23 @@ import pytest
 ROOT = Path(__file__).parents[2]
 BASE, IMAGE = "mcti-base-python:test", "mcti-python:test"
 NEEDED = ("dockerd", "docker", "debootstrap", "make")
-NEEDED_GB = 12  # the base, the packages, every layer twice while it is built
-PYTHON = (3, 11)  # of the base: the wheels are fetched by this interpreter
-# First the client of the engine's own package, which can build: another one may lack buildx.
+NEEDED_GB = 12  # the base, the packages, every layer twice during the build
+PYTHON = (3, 11)  # of the base: this interpreter downloads the wheels
+# The client of the engine's package comes first, since it can build; another one may lack buildx.
 PATH = os.pathsep.join([*(["/usr/bin"] if Path("/usr/bin/docker").exists() else []), os.environ["PATH"], "/usr/sbin"])
 
 
 @pytest.fixture(scope="session")
 def engine(tmp_path_factory):
-    """Environment that reaches a fresh engine; it is stopped by its process number afterwards."""
+    """The environment of a new engine, which is stopped by its process id afterwards."""
     if "MCTI_IMAGE_TEST" not in os.environ:
         pytest.skip("builds an image for minutes: run `make image-test`")
     if os.environ["MCTI_IMAGE_TEST"] != "1":
         yield dict(os.environ)
         return
     folder = tmp_path_factory.mktemp("engine")
-    if reason := obstacle(folder):
-        pytest.skip(f"no Docker engine can be started here: {reason}")
+    if reason := missing_requirement(folder):
+        pytest.skip(f"no Docker engine can be started on this machine: {reason}")
     socket = f"unix://{folder}/docker.sock"
     words = [
         "--data-root",
@@ -44,7 +44,7 @@ def engine(tmp_path_factory):
         "--host",
         socket,
     ]
-    # Another storage driver than overlay2 copies every layer whole: gigabytes, and minutes.
+    # Any storage driver other than overlay2 copies every complete layer: gigabytes and minutes.
     words += ["--storage-driver=overlay2", "--bridge=none", "--iptables=false", "--ip-masq=false"]
     program = shutil.which("dockerd", path=PATH)
     with (folder / "log").open("w") as log:
@@ -55,13 +55,13 @@ def engine(tmp_path_factory):
         yield environment
     finally:
         stop(process)
-        # The engine leaves its network's mount, which would keep pytest from ever removing the folder.
+        # The engine leaves the mount of its network, which would prevent pytest from removing the folder.
         subprocess.run(["umount", folder / "exec/netns/default"], capture_output=True)
         shutil.rmtree(folder, ignore_errors=True)  # gigabytes, which pytest would keep
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """End the engine, which takes its containerd and its mounts along."""
+    """Stop the engine; it ends its containerd and removes its mounts."""
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(timeout=120)
@@ -70,8 +70,8 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def obstacle(folder: Path) -> str:
-    """Why no engine can be started on this machine, or the image not be built; empty when nothing is in the way."""
+def missing_requirement(folder: Path) -> str:
+    """Why this machine cannot start an engine or build the image; empty when it can."""
     missing = [name for name in NEEDED if shutil.which(name, path=PATH) is None]
     if missing:
         return f"{', '.join(missing)} not installed (Debian: apt-get install docker.io debootstrap make)"
@@ -88,30 +88,30 @@ def obstacle(folder: Path) -> str:
 
 
 def wait_for(environment, process, log):
-    """Until the engine answers; skip with its own words when it cannot run here."""
+    """Wait until the engine answers; skip with its last log line when it cannot run on this machine."""
     for _ in range(60):
         if process.poll() is not None:
-            pytest.skip(f"no Docker engine can be started here: {log.read_text().splitlines()[-1]}")
+            pytest.skip(f"no Docker engine can be started on this machine: {log.read_text().splitlines()[-1]}")
         if subprocess.run(["docker", "version"], env=environment, capture_output=True).returncode == 0:
             return
         time.sleep(1)
-    pytest.skip("no Docker engine can be started here: it does not answer within a minute")
+    pytest.skip("no Docker engine can be started on this machine: it does not answer within a minute")
 
 
 @pytest.fixture(scope="session")
 def image(engine):
-    """Name of the runtime image, built the way the documentation says."""
+    """The name of the runtime image, built as documented."""
     if os.environ["MCTI_IMAGE_TEST"] != "1":
         return os.environ["MCTI_IMAGE_TEST"]
     done = subprocess.run(
         [str(ROOT / "infra/images/base.sh"), BASE], env=engine, cwd=ROOT, capture_output=True, text=True
     )
     if done.returncode:
-        pytest.skip(f"no base image can be made here: {last_line(done)}")
+        pytest.skip(f"no base image can be built on this machine: {last_line(done)}")
     words = ["docker", "run", "--rm", "--network", "none", BASE, "true"]
     tried = subprocess.run(words, env=engine, capture_output=True, text=True)
     if tried.returncode:
-        pytest.skip(f"the Docker engine cannot run a container here: {last_line(tried)}")
+        pytest.skip(f"the Docker engine cannot run a container on this machine: {last_line(tried)}")
     words = [f"IMAGE={IMAGE}", f"BASE_IMAGE={BASE}", f"BUILD_IMAGE={BASE}-build"]
     subprocess.run(["make", "image", *words], env=engine, check=True, cwd=ROOT)
     return IMAGE

@@ -1,4 +1,4 @@
-"""What the recipe refuses before anything is fetched: CUDA in a CPU image, a client that cannot build, no engine."""
+"""Refusals of `make image` before any download: CUDA in a CPU image, a client that cannot build, no engine."""
 
 import os
 import runpy
@@ -15,7 +15,7 @@ SCRIPT = ROOT / "infra/images/cuda.py"
 BIN = Path(sys.executable).parent
 
 
-def named(packages):
+def accelerator_packages(packages):
     items = [{"metadata": {"name": name, "version": version}} for name, version in packages]
     return runpy.run_path(str(SCRIPT))["accelerator_packages"]({"install": items})
 
@@ -32,12 +32,12 @@ def named(packages):
     ],
 )
 def test_packages_for_graphics_cards_are_named(packages, names):
-    assert named(packages) == names
+    assert accelerator_packages(packages) == names
 
 
 @pytest.fixture
 def index(tmp_path):
-    """A package index with a torch of which the wheel asks for CUDA, as PyPI's does; its address."""
+    """The address of a package index with a torch wheel that requires CUDA, like that of PyPI."""
     folder = tmp_path / "index"
     make_wheel(folder, "torch", "2.13.0", requires="nvidia-cublas==13.1")
     make_wheel(folder, "nvidia_cublas", "13.1")
@@ -78,13 +78,13 @@ def client(tmp_path):
 
 
 def make_image(folder, *words):
-    """`make image` with this client and pip's own configuration set aside; nothing is installed or fetched."""
+    """Run `make image` with this client and without the configuration of pip; no package is installed."""
     environment = {"PATH": f"{folder}:{BIN}:/usr/bin:/bin", "HOME": str(folder), "PIP_CONFIG_FILE": os.devnull}
     line = ["make", "--assume-old=.venv/.installed", "image", f"BIN={BIN}", *words]
     return subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
-def test_cuda_in_the_cpu_image_is_refused_before_it_is_fetched(client, index):
+def test_cuda_in_the_cpu_image_is_refused_before_any_download(client, index):
     done = make_image(client("Docker version 20.10.24+dfsg1, build 297e128"), f"TORCH_INDEX={index}")
     line = next(line for line in done.stderr.splitlines() if line.startswith("error: "))
     assert line.startswith("error: the CPU image (runtime) would get CUDA, several GB (nvidia-cublas==13.1): ")

@@ -1,4 +1,4 @@
-"""The image as a cluster uses it: another user, a root file system that cannot be written, no network of its own."""
+"""The image as a cluster uses it: another user, a read-only root file system, no network."""
 
 import contextlib
 import json
@@ -14,11 +14,11 @@ import yaml
 from mcti.local import stack
 from mcti.storage import tree_md5
 from tests.containers.conftest import ROOT
-from tests.stack.small_project import clone, dvc, make_raw_data, mcti, shrink_settings, struck
+from tests.stack.small_project import clone, dvc, make_raw_data, mcti, run_with_one_killed_task, shrink_settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.container]
 LARGEST_GB = 1.4
-NAME = "in-containers"  # another model than dvc's: equal bytes would be the same version of it
+NAME = "in-containers"  # not the model of DVC: equal bytes would be the same version
 SMALLEST = {
     "validate": {"min_events": 5, "min_patients": 10},
     "split": {"folds": 2, "inner_folds": 2},
@@ -41,8 +41,8 @@ def docker(engine, *words):
     return subprocess.run(["docker", *words], env=engine, capture_output=True, text=True, check=True).stdout
 
 
-def served(engine, image, folder):
-    """What the champion's server says, started as its manifest does, of whether it is ready."""
+def readiness(engine, image, folder):
+    """Start the champion's server as its manifest does. Returns its response about readiness."""
     manifest = yaml.safe_load((ROOT / "infra/kubernetes/components/champion/champion.yaml").read_text(encoding="utf-8"))
     (container,) = manifest["spec"]["predictor"]["containers"]
     uri = stack.status(folder).mlflow
@@ -64,7 +64,7 @@ def served(engine, image, folder):
         docker(engine, "rm", "--force", name)
 
 
-def test_it_starts_as_a_stranger_who_can_write_nowhere_but_in_tmp(engine, image):
+def test_it_starts_as_another_user_and_can_write_only_to_tmp(engine, image):
     done = run(engine, image, "mcti", "--help")
     assert done.returncode == 0, done.stderr
     assert "train" in done.stdout
@@ -73,16 +73,16 @@ def test_it_starts_as_a_stranger_who_can_write_nowhere_but_in_tmp(engine, image)
     assert run(engine, image, "id", "-u").stdout.strip() == "10001"
 
 
-def test_compiler_servers_and_package_tools_are_not_in_it(engine, image):
+def test_it_contains_no_compiler_server_or_package_tool(engine, image):
     absent = ["gcc", "cc", "dvc", "git"]
     for name in absent:
         assert run(engine, image, "which", name).returncode == 1, name
-    modules = "('dvc', 'flask', 'pip', 'pytest', 'kubernetes')"  # flask: what MLflow's server runs on
+    modules = "('dvc', 'flask', 'pip', 'pytest', 'kubernetes')"  # flask: used by the server of MLflow
     code = f"import importlib.util as u; print([n for n in {modules} if u.find_spec(n)])"
     assert run(engine, image, "python3", "-c", code).stdout.strip() == "[]"
 
 
-def test_everything_that_the_steps_import_is_in_it(engine, image):
+def test_it_contains_every_import_of_the_steps(engine, image):
     code = (
         "import boto3, cv2, great_expectations, h5py, imagecodecs, kfp.dsl.executor_main, lap, mlflow, onnx, "
         "onnxruntime, openslide, optuna, ot, psycopg, sksurv.ensemble, tifffile, torch\n"
@@ -110,16 +110,16 @@ def test_what_the_steps_import_has_its_bytecode(engine, image):
     assert (done.returncode, done.stdout.split()) == (0, []), done.stdout + done.stderr
 
 
-def test_it_is_no_larger_than_we_say(engine, image):
+def test_its_size_is_below_the_documented_limit(engine, image):
     words = ["docker", "image", "inspect", "--format", "{{.Size}}", image]
     size = int(subprocess.run(words, env=engine, capture_output=True, text=True, check=True).stdout)
     assert size / 1e9 <= LARGEST_GB
 
 
 def test_the_pipeline_in_containers_gives_the_bytes_of_dvc(engine, image, tmp_path, monkeypatch):
-    """And of the pipeline in processes, which tests/stack/test_whole_way.py holds against dvc. Slides in four shards.
+    """tests/stack/test_whole_way.py compares the pipeline in processes with DVC. Slides in four shards.
 
-    One container is killed while it trains: the task is tried again, goes on from its checkpoint, and no bit tells.
+    One container is killed during the training: the task is retried and resumes, and the bytes are the same.
     """
     project_folder = clone(tmp_path / "project")
     shrink_settings(project_folder, SMALLEST)
@@ -140,11 +140,11 @@ def test_the_pipeline_in_containers_gives_the_bytes_of_dvc(engine, image, tmp_pa
         assert done.returncode == 0, done.stdout + done.stderr
         words = ("--runner", "docker", "--set", f"cluster.image={image}", "--set", f"register.name={NAME}", "--json")
         words += ("--set", "cluster.extract_shards=4")
-        done = struck(project_folder, tmp_path / "runs", kill, *words)
+        done = run_with_one_killed_task(project_folder, tmp_path / "runs", kill, *words)
         assert done.returncode == 0, done.stderr[-5000:]
         run = Path(json.loads(done.stdout)["folder"])
         chain = json.loads(mcti(project_folder, "lineage", f"models:/{NAME}@champion", "--json").stdout)
-        assert served(engine, image, project_folder)["ready"] is True
+        assert readiness(engine, image, project_folder)["ready"] is True
     finally:
         stack.down(project_folder)
     digests = {
@@ -156,13 +156,13 @@ def test_the_pipeline_in_containers_gives_the_bytes_of_dvc(engine, image, tmp_pa
         assert path.read_bytes() == (project_folder / name).read_bytes(), name
     assert tree_md5(run / "merge-features/whole") == tree_md5(project_folder / "data/features")
     assert (run / "evaluate").stat().st_uid == 10001
-    named = {link["what"]: link["value"] for link in chain["links"]}["image"]
-    assert named == f"mcti-python@{docker(engine, 'image', 'inspect', '--format', '{{.Id}}', image).strip()}"
-    assert trained_by_hand(engine, image, project_folder, tmp_path / "by hand")
+    recorded_image = {link["what"]: link["value"] for link in chain["links"]}["image"]
+    assert recorded_image == f"mcti-python@{docker(engine, 'image', 'inspect', '--format', '{{.Id}}', image).strip()}"
+    assert manual_training_equals_dvc(engine, image, project_folder, tmp_path / "manual")
 
 
-def trained_by_hand(engine, image, folder, out):
-    """`docker run IMAGE mcti train …` as the documentation says it: whether fold 1 gets the bytes of dvc."""
+def manual_training_equals_dvc(engine, image, folder, out):
+    """Run the documented `docker run IMAGE mcti train …`. Returns whether fold 1 has the bytes of DVC."""
     out.mkdir()
     out.chmod(0o777)
     words = ["mcti", "train", "--params", "/data/params.yaml", "--cohort", "/data/data/cohort", "--fold", "1"]

@@ -136,6 +136,33 @@ def test_a_missing_file_is_named(tmp_path):
         params.load(tmp_path / "nowhere.yaml")
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train=3", "3 is not a section in --set, key train: write its keys below it: seed, preset, architecture, …"),
+        ("train.architecture=[1]", "[1] is not a section in --set, key train.architecture: write its keys below it:"),
+        ("search.space.learning_rate=3", "3 does not fit in --set, key search.space.learning_rate: input"),
+        ("cluster.secrets={A_b: {a: B}}", "'A_b' does not fit in --set, key cluster.secrets.A_b: string should match"),
+        ("train.architecture.encoder_depths=[1, 2]", "[1] does not fit in --set, key train.architecture.decoder"),
+        ("search.space.width=[8, 16]", "search.space names 'width', no setting of train in --set, key search.space: "
+         "did you mean architecture.width?"),
+        ("search.space.architecture.widht=[8, 16]", "no setting of train.architecture in --set, key search.space: did"),
+    ],
+)  # fmt: skip
+def test_an_error_names_the_key_as_written_and_its_source(override, message):
+    with pytest.raises(UsageError) as caught:
+        params.load("params.yaml", [override])
+    assert message in str(caught.value)
+
+
+def test_the_search_space_may_be_written_as_sections(tmp_path):
+    space = {"learning_rate": [0.001, 0.01], "architecture": {"width": [16, 32]}, "bins": {"count": [2, 8]}}
+    written = params.load(settings_file(tmp_path, {"search": {"space": space}})).search.space
+    assert written == {"learning_rate": [0.001, 0.01], "architecture.width": [16, 32], "bins.count": [2, 8]}
+    loaded = params.load("params.yaml", ["search.space.architecture.width=[16, 32]"]).search.space
+    assert loaded["architecture.width"] == [16, 32]
+
+
 def test_settings_cannot_be_changed_afterwards():
     with pytest.raises(ValueError, match="frozen"):
         params.load(None).train.epochs = 3

@@ -1,6 +1,7 @@
 """Settings that cannot change a result: dvc.yaml, cache keys and fold identities leave the same ones out."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,42 @@ def test_params_yaml_states_every_listed_setting(stage):
     tree = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     missing = [key for key in stage_keys(stage) if key.partition(".")[2] not in tree[key.partition(".")[0]]]
     assert missing == []
+
+
+@pytest.mark.parametrize("stage", ["search", "train"])
+def test_dvc_resolves_each_listed_value_of_one_line_before_it_runs_a_stage(stage):
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    required = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]["meta"]["required"]
+    values = {key: tree[key.partition(".")[0]][key.partition(".")[2]] for key in stage_keys(stage)}
+    assert required == [f"${{{key}}}" for key, value in values.items() if not isinstance(value, list | dict)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("section", "stage", "message"),
+    [
+        ("search", "search", "Could not find 'search.epochs'"),
+        ("train", "search", "Could not find 'train.alpha'"),
+        ("train", "train", "Could not find 'train.alpha'"),
+    ],
+)
+def test_the_real_dvc_names_an_empty_section_and_deletes_no_output(tmp_path, section, stage, message):
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")) | {section: None}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    outputs = {name: tmp_path / "models" / name for name in ("search", "folds")}
+    for folder in outputs.values():
+        folder.mkdir(parents=True)
+
+    def dvc(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [str(Path(sys.executable).with_name("dvc")), *words]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    dvc("init", "--no-scm", "-q")
+    ended = dvc("repro", "--single-item", stage)
+    assert ended.returncode != 0
+    assert message in ended.stderr
+    assert all(folder.is_dir() for folder in outputs.values())
 
 
 def test_each_result_neutral_setting_exists():

@@ -224,7 +224,7 @@ def test_a_retried_run_fails_while_another_retraining_has_the_lease(task, tmp_pa
     pipeline_run.tag_lease(LEASE, 4)
     exit_task(tmp_path, "FAILED", "retraining")
     lease.acquire(LEASE, "another run", 4)
-    with pytest.raises(LeaseTaken, match="run another run is retraining the model by now"):
+    with pytest.raises(LeaseTaken, match="run another run is retraining the model"):
         count(3)
     with pytest.raises(LeaseTaken), tracking.service(), tracking.run("outcome", "validate", {}):
         pass

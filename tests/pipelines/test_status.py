@@ -9,7 +9,7 @@ from mcti.cli.app import app
 from mcti.cli.command_context import run_app
 from mcti.errors import DataError, OperationalError
 from mcti.params import load
-from pipelines import logs, nodes, status, submit
+from pipelines import logs, nodes, status, submit, task_log
 from pipelines.text import MAX_CHARACTERS
 from tests.pipelines.conftest import DATA, OVERRIDES
 from tests.pipelines.recorded import Recording
@@ -85,7 +85,7 @@ def test_a_failed_task_has_its_attempts_last_line_and_exit_code(server, training
     tasks = by_name(status.status("run-0", address))
     assert (tasks["train:1"].state, tasks["train:1"].attempts, tasks["train:1"].reason) == ("FAILED", 3, ERROR)
     assert (tasks["train:0"].state, tasks["train:0"].reason) == ("SUCCEEDED", "")
-    assert logs.logs("run-0", "train:1", address) == LOG
+    assert task_log.task_log("run-0", "train:1", address) == LOG
 
 
 ARGO_4_LINE = 'time=2026-11-24T12:00:05.1Z level=INFO msg="sub-process exited" error="exit status 1"\n'  # Argo 4
@@ -203,11 +203,11 @@ def test_a_deleted_log_is_one_clear_error(server, training):
     address, state = server
     state.runs["run-0"] = Recording(training, LOOPS, cached=("ingest",)).build()
     with pytest.raises(OperationalError, match=r"log of split cannot be read any more.*executor-logs.*archiveLogs"):
-        logs.logs("run-0", "split", address)
+        task_log.task_log("run-0", "split", address)
     with pytest.raises(DataError, match=r"no task 'train:7'.*did you mean train:"):
-        logs.logs("run-0", "train:7", address)
+        task_log.task_log("run-0", "train:7", address)
     with pytest.raises(DataError, match="task ingest has no log: from the cache"):
-        logs.logs("run-0", "ingest", address)
+        task_log.task_log("run-0", "ingest", address)
 
 
 @pytest.mark.slow
@@ -226,7 +226,7 @@ def test_retraining_and_inference_have_one_line_per_task(server, pipeline, tmp_p
 
 def test_only_the_executed_one_of_the_last_tasks_of_all_branches_is_shown():
     def rows(*pairs):
-        return [status.TaskStatus(name=name, state=state, attempts=0, seconds=None) for name, state in pairs]
+        return [nodes.TaskStatus(name=name, state=state, attempts=0, seconds=None) for name, state in pairs]
 
     branches = rows(("conclude", "SKIPPED"), ("conclude", "SUCCEEDED"), ("conclude", "SKIPPED"), ("train", "SKIPPED"))
     assert status.one_of_each_branch(branches) == [branches[1], branches[3]]

@@ -199,7 +199,7 @@ def test_sources_come_from_the_remote_by_their_version(ir):
 
 def test_a_source_outside_the_versioned_folder_is_refused(tmp_path):
     settings = params.load(None, ["cluster.remote=s3://b/p", "ingest.expression=elsewhere/expression.csv"])
-    with pytest.raises(UsageError, match=r"elsewhere/expression.csv lies outside data/raw.*ingest.expression"):
+    with pytest.raises(UsageError, match=r"elsewhere/expression.csv is outside data/raw.*ingest.expression"):
         submit.compile_to(settings, DATA, tmp_path / "x.yaml")
 
 

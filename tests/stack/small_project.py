@@ -85,10 +85,12 @@ def mcti(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def struck(project: Path, out: Path, kill: Callable[[str], bool], *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_with_one_killed_task(
+    project: Path, out: Path, kill: Callable[[str], bool], *arguments: str
+) -> subprocess.CompletedProcess[str]:
     """`mcti pipeline run-local` in the clone; the first training task that has saved a checkpoint is killed.
 
-    kill    SIGKILLs the task whose command names this folder; whether there was one
+    kill    sends SIGKILL to the task whose command names this folder; returns whether there was one
     Raises  AssertionError when none was killed. KFP's log line of the retry is unreliable: concurrent tasks switch its
             logger on and off, so that the line is sometimes lost.
     """
@@ -113,10 +115,12 @@ def struck(project: Path, out: Path, kill: Callable[[str], bool], *arguments: st
 
 def kill_process(folder: str) -> bool:
     """SIGKILL the task, which is a process, and the processes that it started."""
-    processes = [one for one in psutil.process_iter(["cmdline"]) if folder in " ".join(one.info["cmdline"] or ())]
-    for one in [child for task in processes for child in (task, *task.children(recursive=True))]:
+    processes = [
+        process for process in psutil.process_iter(["cmdline"]) if folder in " ".join(process.info["cmdline"] or ())
+    ]
+    for process in [child for task in processes for child in (task, *task.children(recursive=True))]:
         with contextlib.suppress(psutil.NoSuchProcess):
-            one.kill()
+            process.kill()
     return bool(processes)
 
 

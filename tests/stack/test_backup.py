@@ -1,4 +1,4 @@
-"""The nightly backup and its way back: the words of the manifest and of the runbook, on a real PostgreSQL and S3."""
+"""Backup and restore: the commands of the manifest and of the runbook on a real PostgreSQL and S3."""
 
 import gzip
 import re
@@ -21,7 +21,7 @@ def psql(server, database, words, **more):
     return subprocess.run(command, check=True, capture_output=True, text=True, **more)
 
 
-def test_what_the_job_has_stored_is_there_again_after_the_restore_of_the_runbook(servers_of, tmp_path, monkeypatch):
+def test_the_restore_of_the_runbook_restores_the_backup_of_the_job(servers_of, tmp_path, monkeypatch):
     pod = yaml.safe_load((INFRA / "kubernetes/base/backup.yaml").read_text(encoding="utf-8"))
     pod = pod["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     (dump,), (store,) = pod["initContainers"], pod["containers"]
@@ -44,7 +44,7 @@ def test_what_the_job_has_stored_is_there_again_after_the_restore_of_the_runbook
         reach = {"PGUSER": "mcti", "PGPORT": str(before.port), "PATH": "/usr/bin:/bin"}
         subprocess.run([before.home / program, *words], check=True, env=reach)
     _, _, script = store["command"]
-    for _ in range(2):  # two backups of one day
+    for _ in range(2):  # two backups on one day
         exec(script.replace("/dump/", f"{tmp_path}/dump/").replace("/tmp/all", f"{tmp_path}/tmp/all"), {})
         time.sleep(1.1)
     address, second = storage.addresses("s3://mcti-backup/postgresql/")
@@ -52,7 +52,7 @@ def test_what_the_job_has_stored_is_there_again_after_the_restore_of_the_runbook
     assert re.fullmatch(r"s3://mcti-backup/postgresql/\d{4}-\d\d-\d\dT\d{6}Z\.sql\.gz", address)
     (restore,) = re.findall(r"-- psql (.*) < all\.sql", (INFRA / "runbook.md").read_text(encoding="utf-8"))
     with Server() as after:
-        for database in ("mlflow", "search"):  # as the init script of an empty cluster has made them
+        for database in ("mlflow", "search"):  # as created by the init script of an empty cluster
             psql(after, "postgres", ["-c", f"CREATE DATABASE {database}"])
         words = restore.replace("$user", "mcti").replace('"', "").split()
         assert words[:4] == ["-U", "mcti", "-d", "postgres"]

@@ -1,4 +1,4 @@
-"""Services that fail for a while: real S3 and MLflow behind a proxy that misbehaves. Times are scaled down."""
+"""Temporary failures of services: real S3 and MLflow behind a proxy with faults. Times are scaled down."""
 
 import os
 import threading
@@ -19,7 +19,7 @@ REMOTE = "s3://mcti-data/faults-test"
 
 @pytest.fixture
 def s3(servers_of, monkeypatch):
-    """The faults of an S3 that this process talks to through the proxy, with the patience of a cluster's task."""
+    """The faults of the proxy between this process and S3, with the retries of a task on a cluster."""
     with in_front_of(os.environ["AWS_ENDPOINT_URL_S3"]) as (address, faults):
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", address)
         monkeypatch.setenv("AWS_MAX_ATTEMPTS", "12")
@@ -49,14 +49,14 @@ def test_a_slow_service_changes_nothing(s3, folder):
     assert versions.verify(results.address) == []
 
 
-def test_a_service_that_is_down_for_a_while_is_waited_for(s3, folder):
+def test_a_temporary_outage_of_s3_is_waited_for(s3, folder):
     s3.down_until = time.monotonic() + 4
     results = versions.publish(folder, REMOTE + "/down")
     assert time.monotonic() > s3.down_until
     assert versions.verify(results.address) == []
 
 
-def test_a_service_that_stays_down_is_one_clear_error_and_no_version(s3, folder, monkeypatch):
+def test_a_permanent_outage_of_s3_is_one_clear_error_and_no_version(s3, folder, monkeypatch):
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
     s3.down_until = time.monotonic() + 600
     with pytest.raises(OperationalError, match="S3 answered"):
@@ -65,7 +65,7 @@ def test_a_service_that_stays_down_is_one_clear_error_and_no_version(s3, folder,
     assert not [a for a in storage.addresses(REMOTE + "/gone") if a.endswith(".dir")]
 
 
-def test_mlflow_that_is_down_for_a_while_is_waited_for(servers_of, monkeypatch):
+def test_a_temporary_outage_of_mlflow_is_waited_for(servers_of, monkeypatch):
     server = os.environ["MLFLOW_TRACKING_URI"]
     with in_front_of(server) as (address, _):
         port = int(address.rpartition(":")[2])

@@ -72,8 +72,8 @@ def mcti(folder, *words):
 
 @pytest.fixture(scope="module")
 def project(running, tmp_path_factory):
-    """A folder with settings and a champion; the newest version of the sources has patients it has not seen."""
-    settings.activate(Path(running.folder).parent, force=True)  # the environment is put back at the end of the module
+    """A folder with settings and a champion; the newest version of the sources has new patients."""
+    settings.activate(Path(running.folder).parent, force=True)  # the environment is restored at the end of the module
     folder = tmp_path_factory.mktemp("a cluster")
     with Server() as postgres:
         tree = {**PARAMS, "search": {**PARAMS["search"], "storage": postgres.url}}
@@ -98,7 +98,7 @@ def retrained(project):
     return run_local(project, "retraining")
 
 
-def started(project, pipeline, *words):
+def start(project, pipeline, *words):
     """(process, folder of its results); all other output goes to a file in that folder, since a pipe would fill."""
     out = project / "runs" / f"{pipeline} {len(list(project.glob('runs/*')))}"
     out.mkdir(parents=True)
@@ -112,7 +112,7 @@ def started(project, pipeline, *words):
 
 def run_local(project, pipeline, *words):
     """The output of the command and the folder of the run, after its end."""
-    process, out = started(project, pipeline, *words)
+    process, out = start(project, pipeline, *words)
     stdout, _ = process.communicate()
     assert process.returncode == 0, (out / "log").read_text(encoding="utf-8")[-5000:]
     result = json.loads(stdout)
@@ -129,12 +129,12 @@ def wait_for(happened, process, out, seconds=600):
 
 
 def runs_of(run):
-    """The run of MLflow that stands for a pipeline run, and those below it."""
+    """The MLflow run of a pipeline run, and its child runs."""
     with tracking.service() as client:
-        numbers = [runs.experiment_id for runs in client.search_experiments()]
-        runs = client.search_runs(numbers, f"tags.`mcti.kfp_run` = '{run}'")
-        (parent,) = [one for one in runs if one.data.tags["mcti.step"] == "pipeline"]
-        return parent, [one for one in runs if one.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+        ids = [experiment.experiment_id for experiment in client.search_experiments()]
+        runs = client.search_runs(ids, f"tags.`mcti.kfp_run` = '{run}'")
+        (parent,) = [parent for parent in runs if parent.data.tags["mcti.step"] == "pipeline"]
+        return parent, [child for child in runs if child.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
 
 
 def versions_of_the_model():
@@ -144,18 +144,18 @@ def versions_of_the_model():
 
 def tasks_of(run):
     """Processes that are tasks of this run."""
-    mark, runs = f"MCTI_RUN={run}".encode(), []
+    mark, pids = f"MCTI_RUN={run}".encode(), []
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:
             if mark in path.read_bytes().split(b"\0"):
-                runs.append(path.parent.name)
+                pids.append(path.parent.name)
         except OSError:  # ended, or owned by another user
             continue
-    return [pid for pid in runs if pid != str(os.getpid())]
+    return [pid for pid in pids if pid != str(os.getpid())]
 
 
 def test_a_cancelled_retraining_registers_nothing_and_a_concurrent_one_ends(project):
-    process, out = started(project, "retraining")
+    process, out = start(project, "retraining")
     wait_for(lambda: list(out.glob("*/**/detect-new-data/report")), process, out)
     result, folder = run_local(project, "retraining")
     verdict = json.loads((folder / "detect-new-data" / "report").read_text(encoding="utf-8"))
@@ -178,8 +178,8 @@ def test_a_cancelled_retraining_registers_nothing_and_a_concurrent_one_ends(proj
 
 def test_a_model_is_trained_on_new_data_and_compared_with_the_champion(retrained, newest, tmp_path):
     result, folder = retrained
-    (runs,) = folder.glob("**/detect-new-data/report")
-    assert json.loads(runs.read_text(encoding="utf-8"))["reason"] == f"version {newest} of the source data is new"
+    (report,) = folder.glob("**/detect-new-data/report")
+    assert json.loads(report.read_text(encoding="utf-8"))["reason"] == f"version {newest} of the source data is new"
     first, second = versions_of_the_model()
     assert "mcti.data.source" not in first.tags
     assert second.tags["mcti.data.source"] == newest

@@ -20,8 +20,8 @@ from tests.stack.small_project import (
     kill_process,
     make_raw_data,
     mcti,
+    run_with_one_killed_task,
     shrink_settings,
-    struck,
 )
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
@@ -90,7 +90,7 @@ def test_a_changed_parameter_touches_exactly_its_own_stages(project, key, value,
         path.write_text(before, encoding="utf-8")
 
 
-def test_the_champion_gives_in_a_new_process_the_very_bits_of_the_evaluation(project):
+def test_the_champion_gives_in_a_new_process_the_bits_of_the_evaluation(project):
     promoted = mcti(project, "promote", "--json")
     assert promoted.returncode == 0, promoted.stderr
     assert json.loads(promoted.stdout)["outcome"] == "promote"
@@ -100,10 +100,10 @@ def test_the_champion_gives_in_a_new_process_the_very_bits_of_the_evaluation(pro
         "--features", "data/features", "--out", str(out),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    # As text: not a bit may be lost on the way.
-    ours = pd.read_csv(out, dtype=str).set_index("patient_id")["risk"]
+    # As text, so that every bit is compared.
+    predicted = pd.read_csv(out, dtype=str).set_index("patient_id")["risk"]
     evaluated = pd.read_csv(project / "reports/evaluation/predictions.csv", dtype=str).set_index("patient_id")["risk"]
-    assert ours.loc[evaluated.index].to_dict() == evaluated.to_dict()
+    assert predicted.loc[evaluated.index].to_dict() == evaluated.to_dict()
 
 
 def test_another_clone_pulls_everything_and_runs_nothing(project, tmp_path):
@@ -119,7 +119,7 @@ def test_another_clone_pulls_everything_and_runs_nothing(project, tmp_path):
     assert results(other) == results(project)
 
 
-def test_killed_again_and_again_it_ends_with_the_same_numbers(project, tmp_path):
+def test_a_repro_that_is_killed_several_times_gives_the_same_numbers(project, tmp_path):
     other = clone(tmp_path / "killed clone")
     shrink_settings(other)
     (other / "data").mkdir(exist_ok=True)
@@ -140,7 +140,7 @@ def test_the_compiled_kubeflow_pipeline_gives_the_bytes_of_dvc(project, tmp_path
     One training task is killed after its first checkpoint: it is retried and resumes, and the bytes are the same.
     """
     words = ("--set", "cluster.extract_shards=2", "--set", "register.name=parity", "--json")
-    done = struck(project, tmp_path / "runs", kill_process, *words)
+    done = run_with_one_killed_task(project, tmp_path / "runs", kill_process, *words)
     assert done.returncode == 0, done.stderr[-5000:]
     run = Path(json.loads(done.stdout)["folder"])
     digests = {
@@ -162,7 +162,7 @@ import json, shutil, sys
 from playwright.sync_api import sync_playwright
 with sync_playwright() as play:
     browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-    found = {}
+    results = {}
     for page_path in sys.argv[1:]:
         page = browser.new_context(offline=True).new_page()
         errors, requests = [], []
@@ -173,20 +173,20 @@ with sync_playwright() as play:
         shapes = page.evaluate(
             "() => [...document.querySelectorAll('img, figure svg, svg[role=img]')]"
             ".map(e => [e.getBoundingClientRect().width, e.tagName == 'IMG' ? e.naturalWidth : 1])")
-        wide = page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
-        found[page_path] = {"errors": errors, "outside": [u for u in requests if not u.startswith(("file:", "data:"))],
-                            "shapes": shapes, "wide": wide}
+        fits = page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
+        outside = [u for u in requests if not u.startswith(("file:", "data:"))]
+        results[page_path] = {"errors": errors, "outside": outside, "shapes": shapes, "fits": fits}
     browser.close()
-print(json.dumps(found))
+print(json.dumps(results))
 """
     pages = [str(project / "reports" / name / "report.html") for name in ("evaluation", "validation")]
     done = subprocess.run(
         [sys.executable, "-c", script, *pages], capture_output=True, text=True, env=environment(), check=False
     )
     assert done.returncode == 0, done.stderr
-    for page, requests in json.loads(done.stdout).items():
-        assert requests["errors"] == [], page
-        assert requests["outside"] == [], page
-        assert requests["shapes"], page
-        assert all(width > 50 and natural > 0 for width, natural in requests["shapes"]), page
-        assert requests["wide"], page
+    for page, result in json.loads(done.stdout).items():
+        assert result["errors"] == [], page
+        assert result["outside"] == [], page
+        assert result["shapes"], page
+        assert all(width > 50 and natural > 0 for width, natural in result["shapes"]), page
+        assert result["fits"], page
