@@ -27,7 +27,7 @@ def test_bags_that_cannot_be_learned_from_are_named():
             check_training_part(changed, factories.CLASSES, "fold 1")
 
 
-def test_the_digest_sees_every_part_of_a_patient():
+def test_the_digest_depends_on_every_part_of_a_patient():
     people = factories.bags(3)
     plain = digest(people)
     assert plain == digest(factories.bags(3))

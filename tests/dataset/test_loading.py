@@ -1,4 +1,4 @@
-"""load_dataset, and what becomes of clinical covariates on the way from the table to a prediction."""
+"""load_dataset, and clinical covariates from the table to the prediction."""
 
 import math
 

@@ -67,7 +67,7 @@ def test_shapes_and_shares(world):
     torch.testing.assert_close(attribution.groups.sum(1), torch.ones(tokens).double(), rtol=0, atol=1e-5)
 
 
-def test_the_network_is_left_as_it_was(world):
+def test_the_network_is_unchanged(world):
     model, bags = world
     before = {name: value.clone() for name, value in model.net.state_dict().items()}
     attribute(model, bags[0].patches, bags[0].genes, bags[0].covariates, steps=8)

@@ -46,7 +46,7 @@ def test_a_patient_of_many_patches_weighs_as_one_of_few():
     assert torch.allclose(axes.features, before)
 
 
-def test_what_does_not_vary_has_no_axis():
+def test_a_constant_direction_has_no_axis():
     axes = Axes(config()).double()
     axes.fit_genes(torch.cat([standard(20, 2, 3), torch.zeros(20, 7)], 1).double())
     assert axes.genes[2:].abs().max() == 0

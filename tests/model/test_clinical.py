@@ -13,7 +13,7 @@ NAMES = ("age", "is_female")
 ROWS = torch.tensor([[0.5, -1.0], [math.nan, 1.0]])
 
 
-def test_what_is_read_by_hand():
+def test_scores_equal_a_manual_computation():
     """Values with a missing one at the mean, then what is missing."""
     token, read = ClinicalToken(config(covariates=NAMES))(ROWS)
     assert read.tolist() == [[0.5, -1.0, 0.0, 0.0], [0.0, 1.0, 1.0, 0.0]]

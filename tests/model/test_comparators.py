@@ -141,7 +141,7 @@ def test_the_critical_patches_of_a_peer_are_those_with_the_largest_weight(name):
 
 
 @pytest.mark.parametrize("name", list(COMPARATORS))
-def test_what_is_absent_is_replaced_by_what_was_learned(name):
+def test_absent_inputs_are_replaced_by_learned_values(name):
     net = peer(name, missing=True).eval()
     patches, mask, genes = batch(SIZES)
     gone = torch.tensor([False, True, False, True])
@@ -166,7 +166,7 @@ def test_covariates_reach_the_hazards_and_are_asked_for_by_name():
 
 
 @pytest.mark.parametrize("name", ["abmil", "no_subtype_task"])
-def test_the_switched_off_subtype_task_shapes_nothing_behind_its_head(name):
+def test_without_the_subtype_task_its_loss_trains_the_head_only(name):
     net = peer(name)
     prediction = net(*batch(SIZES))
     (prediction.subtype_logits.sum() + prediction.instance_logits.sum()).backward()

@@ -1,4 +1,4 @@
-"""The network under torch.compile: traced with stated breaks (docs/model.md), the same numbers and prediction.
+"""The network under torch.compile: traced with stated breaks (docs/model.md), with the same numbers and prediction.
 
 Backend aot_eager traces forward and backward passes and runs them with torch's own kernels, so no compiler is needed.
 """

@@ -35,7 +35,7 @@ def test_the_score_is_the_sum_of_its_parts_for_each_patient_alone():
         assert abs(float(scores[row]) - wanted) < 1e-5
 
 
-def test_what_a_patient_lacks_adds_nothing():
+def test_missing_inputs_have_no_contribution():
     path, (patches, mask, genes) = filled(0.5), batch([3, 2])
     absent = torch.tensor([True, False])
     scores = path.scores(patches, mask, genes, None, absent, ~absent)
@@ -44,7 +44,7 @@ def test_what_a_patient_lacks_adds_nothing():
 
 
 @pytest.mark.parametrize("block", [2, 100])
-def test_the_parts_of_the_tiles_add_up_to_what_the_slides_say(block):
+def test_the_parts_of_the_tiles_sum_to_the_score_of_the_slides(block):
     path, (patches, mask, genes) = filled(0.5), batch([7])
     path.block = block
     parts = path.tiles(patches[0])

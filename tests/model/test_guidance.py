@@ -116,7 +116,7 @@ def test_gradients_are_those_of_finite_differences(gradient):
     assert torch.autograd.gradcheck(lambda a, b: module(a, b, None), (x, guides), atol=1e-5)
 
 
-def test_the_trace_holds_every_coupling_in_order():
+def test_the_trace_contains_every_coupling_in_order():
     module, trace = loud(GuidedStack(2, 3, small_paper())), []
     module(tokens(1), tokens(2), None, trace)
     assert len(trace) == 3

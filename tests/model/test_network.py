@@ -222,7 +222,7 @@ def test_half_precision_stays_within_two_hundredths(solver):
     torch.testing.assert_close(half.survival, exact.survival, rtol=0, atol=2e-2)
 
 
-def test_absent_slides_are_one_learned_token_whatever_stands_in_the_bag():
+def test_absent_slides_are_one_learned_token_for_any_bag():
     net = network(config(missing=True)).eval()
     patches, mask, genes = batch([9, 9])
     patches[1] = patches[1] * 3
@@ -245,7 +245,7 @@ def test_absent_slides_may_come_with_an_empty_bag():
     torch.testing.assert_close(prediction.risk[0], alone.risk[0], rtol=1e-5, atol=1e-6)
 
 
-def test_absent_genes_are_learned_tokens_whatever_stands_in_the_vector():
+def test_absent_genes_are_learned_tokens_for_any_vector():
     net = network(config(missing=True)).eval()
     patches, mask, genes = batch([9, 9])
     patches[1] = patches[0]

@@ -47,7 +47,7 @@ def test_blocks_of_the_bag_give_the_tokens_and_gradients_of_the_whole_bag(paper)
         torch.testing.assert_close(blocked_gradients[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_blocks_keep_views_of_the_bag_and_never_its_masses():
+def test_blocks_store_views_of_the_bag_but_not_its_masses():
     """What the forward pass saves for the backward pass must not grow with N but for the bag itself."""
 
     def saved(count):
@@ -116,7 +116,7 @@ def test_the_survival_task_reaches_the_instance_classifier_only_through_the_gate
         assert reached == gate
 
 
-def test_a_share_of_the_scores_keeps_the_fewest_patches_that_hold_it():
+def test_critical_share_keeps_the_fewest_patches_with_this_share_of_the_scores():
     module = branch(critical_share=0.5)
     patches, mask, _ = batch([30])
     scores = module.instance(patches)[0].amax(-1).softmax(0).sort(descending=True).values

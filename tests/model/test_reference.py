@@ -180,7 +180,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, raw):
         reference.convert(tmp_path / "missing.pt", tmp_path / "out")
 
 
-def test_a_payload_is_named_by_what_it_would_call(tmp_path):
+def test_the_error_of_a_pickle_payload_names_the_function_that_it_calls(tmp_path):
     torch.save({"a": Payload()}, tmp_path / "bad.pt")
     with pytest.raises(DataError, match=r"a pickle that calls \S*print, which tensors need not"):
         reference.read_state(tmp_path / "bad.pt")

@@ -70,7 +70,7 @@ def test_self_attention_agrees_with_the_maths_page_written_out():
             np.testing.assert_allclose(got[stream, patient], expected, rtol=1e-9)  # both in float64
 
 
-def test_absent_tokens_are_seen_by_no_other():
+def test_absent_tokens_have_no_influence_on_other_tokens():
     module, x = loud(SelfAttention(2, 2, small_paper())), tokens()
     mask = torch.tensor([[True] * 4 + [False] * 2] * 2)
     torch.testing.assert_close(module(x, mask)[:, :, :4], module(x[:, :, :4], None))

@@ -55,7 +55,7 @@ def test_the_papers_parameters_are_those_of_the_key_list_less_the_dead():
     assert counted.parameters["genomics"] == 79_888_384 + 8192**2 + 8192
 
 
-def test_a_step_of_the_paper_costs_what_was_measured_on_the_reference():
+def test_the_cost_of_a_step_of_the_paper_is_that_measured_on_the_reference():
     """Known: 1,324 GFLOP a patient at N = 4,000, forward and backward; the formula of mcti is within 3 %."""
     shape = config("paper", features=1024, genes=tuple(str(number) for number in range(1558)))
     assert describe(shape, 4000).training_flops == pytest.approx(1.324e12, rel=0.03)

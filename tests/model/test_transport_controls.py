@@ -29,7 +29,7 @@ def test_shuffling_permutes_the_mass_of_present_rows_and_keeps_its_sum():
     assert {tuple(row.tolist()) for row in after.coupling[0]} == rows
 
 
-def test_a_shuffled_permutation_carries_like_its_matrix():
+def test_carry_of_a_shuffled_permutation_equals_that_of_its_matrix():
     plan, tokens = shuffled(solved(), MASK), torch.randn(2, 6, 3)
     tokens = tokens * MASK[..., None]
     torch.testing.assert_close(plan.carry(tokens), plan.coupling @ tokens)

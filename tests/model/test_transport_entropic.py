@@ -150,7 +150,7 @@ def test_an_item_does_not_depend_on_its_neighbours_or_its_padding():
     assert together[~(rows[:, :, None] & columns[:, None])].abs().max() == 0
 
 
-def test_items_without_tokens_move_nothing_and_one_sided_ones_are_refused():
+def test_items_without_tokens_have_an_empty_plan_and_one_sided_ones_are_refused():
     none, some = torch.zeros(1, 3, dtype=torch.bool), torch.ones(1, 3, dtype=torch.bool)
     assert transport.sinkhorn(torch.ones(1, 3, 3), entropy=0.1, mask_rows=none, mask_columns=none).coupling.sum() == 0
     with pytest.raises(DataError, match="one side has no present token"):

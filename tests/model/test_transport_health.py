@@ -1,4 +1,4 @@
-"""Coupling health on tokens whose answer is known."""
+"""Coupling health on tokens with known results."""
 
 import math
 

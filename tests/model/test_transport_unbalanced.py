@@ -113,7 +113,7 @@ def test_mass_beyond_all_numbers_is_an_error_not_an_infinity():
         transport.unbalanced(torch.full((1, 2, 2), -1e6), entropy=0.1, marginal=0.5)
 
 
-def test_the_error_is_a_bound_on_what_is_missing():
+def test_the_error_bounds_the_distance_to_the_fixed_point():
     cost = rectangle(4, 30, 8)
     final = transport.unbalanced(cost, entropy=0.1, marginal=0.5, **CONVERGED).coupling
     for limit in (1, 2, 5, 9):

@@ -1,4 +1,4 @@
-"""A cohort with exclusions at every step: each count of the report, worked out again from CSV files alone."""
+"""A cohort with exclusions at every step: each count of the report, recomputed from the CSV files alone."""
 
 import json
 import re

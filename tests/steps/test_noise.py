@@ -1,4 +1,4 @@
-"""A permutation test of the way from tables to folds: Cox on noise scores one half, on a real signal it does not."""
+"""A permutation test of the steps from tables to folds: Cox on noise scores one half, on a real signal it does not."""
 
 import numpy as np
 import pytest

@@ -124,7 +124,7 @@ def _reads_then_fails(name: str, channel: Channel) -> None:
     raise DataError("a bag without a patch", f"/data/{name}.h5", "extract it again")
 
 
-def test_what_a_worker_complains_of_is_hidden_where_the_table_was_read(redacting):
+def test_errors_of_a_worker_are_redacted_in_the_worker_that_read_the_table(redacting):
     with pytest.raises(DataError) as caught, Pool(_reads_then_fails, 2, 2) as pool:
         pool.map(["Schulze_Berta", "Schulze_Berta"])
     assert str(caught.value) == f"a bag without a patch in /data/{sha('Schulze_Berta')}.h5: extract it again"

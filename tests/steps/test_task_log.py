@@ -64,7 +64,7 @@ def test_start_progress_and_end(shown, tmp_path):
     )
 
 
-def test_a_rejection_is_an_end_and_an_error_is_left_to_the_end_of_the_process(shown, tmp_path):
+def test_a_rejection_is_logged_as_an_end_and_an_error_by_the_end_of_the_process(shown, tmp_path):
     for fold, error in ((1, Rejected), (2, DataError)):
         with pytest.raises(error):
             count(tmp_path, TrainParams(), tmp_path, fold=fold)
@@ -112,7 +112,7 @@ def test_settings_of_two_sections_and_no_password(shown, tmp_path):
         ({"name": "mcti", "params": PromoteParams()}, "unknown"),
     ],
 )
-def test_the_version_of_the_data_is_what_the_inputs_record(tmp_path, arguments, version):
+def test_the_version_of_the_data_is_that_recorded_in_the_inputs(tmp_path, arguments, version):
     (tmp_path / "raw.dvc").write_text("outs:\n- md5: abcd.dir\n  path: raw\n")
     storage.write_json(tmp_path / "cohort" / "cohort.json", {"sources": {"clinical": "1", "slides": "2"}})
     (tmp_path / "torn").mkdir()

@@ -33,7 +33,7 @@ def trained(world, tmp_path_factory):
     return train(*world, factories.settings(workers=1), out), out
 
 
-def test_every_fold_gets_its_four_files_and_nothing_is_left_over(trained):
+def test_every_fold_has_its_four_files_and_no_others_remain(trained):
     result, out = trained
     assert result.folds == (0, 1)
     assert sorted(path.name for path in out.iterdir()) == ["fold_0", "fold_1", "result.json"]
@@ -190,7 +190,7 @@ def test_sigterm_saves_and_sigkill_loses_nothing(world, tmp_path, workers):
 
 
 @pytest.mark.slow
-def test_a_task_tried_again_in_an_empty_folder_goes_on_where_the_killed_one_was(world, tmp_path, monkeypatch):
+def test_a_task_retried_in_an_empty_folder_resumes_from_the_killed_one(world, tmp_path, monkeypatch):
     """As in another pod, with a volume that outlives both. Oracle: the bytes of an undisturbed run."""
     lasting, settings = tmp_path / "claim", factories.settings(workers=1, epochs=60)
     train(*world, settings, tmp_path / "plain")

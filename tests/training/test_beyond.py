@@ -1,4 +1,4 @@
-"""Training with what reaches beyond the paper: hard negatives, covariates, the continuous head, by settings alone."""
+"""Training with the extensions of the paper: hard negatives, covariates, the continuous head, by settings alone."""
 
 import dataclasses
 import math
@@ -69,7 +69,7 @@ def test_a_batch_of_one_subtype_or_without_patches_has_no_negatives_of_it():
     assert everyone.mean().item() == pytest.approx(functional.softplus(logits[..., 1]).mean().item())
 
 
-def test_training_with_hard_negatives_lowers_what_they_score():
+def test_training_with_hard_negatives_lowers_their_scores():
     plain, mined = (
         loop.train(task(architecture={"hard_negatives": count}, epochs=15, learning_rate=1e-2)) for count in (0, 4)
     )
@@ -129,7 +129,7 @@ def test_the_continuous_head_learns_from_times_inside_a_bin():
     assert history[-1]["survival"] < history[0]["survival"]
 
 
-def test_identity_knows_the_covariates_that_are_read_and_no_others():
+def test_identity_depends_on_the_covariates_of_the_model_only():
     data = with_ages()
     bags = list(data.bags.values())
     older = [dataclasses.replace(bags[0], covariates={"age": 99.0, "is_female": 1.0}), *bags[1:]]

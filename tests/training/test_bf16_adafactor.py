@@ -53,7 +53,7 @@ def test_a_matrix_in_pieces_takes_the_step_of_the_whole(monkeypatch):
         torch.testing.assert_close(one(weight[row], slope[row])[1]["rows"], moments["rows"][row])
 
 
-def test_roundings_are_right_on_average_and_exact_where_there_is_nothing_to_round():
+def test_stochastic_rounding_is_unbiased_and_exact_for_representable_values():
     """1 + 2^-9 lies a quarter of the way from 1 to the next bfloat16, 1 + 2^-7."""
     generator = torch.Generator().manual_seed(0)
     rounded = bf16_adafactor.stochastic(torch.full((40000,), 1 + 2**-9), generator).float()
@@ -69,7 +69,7 @@ def test_it_keeps_a_row_and_a_column_of_each_matrix():
     assert sum(value.numel() for value in state.values()) == 300 + 200 + 1
 
 
-def test_a_paused_training_goes_on_to_the_same_bits_and_ends_in_float32(tmp_path):
+def test_a_paused_training_resumes_to_the_same_bits_and_ends_in_float32(tmp_path):
     undisturbed = loop.train(task(**SETTINGS))
     calls = iter(range(1, 9))
     with pytest.raises(loop.Paused):

@@ -17,7 +17,7 @@ def made(step):
     return Checkpoint(step, {"net.w": torch.full((2,), 1 / 3 + step)}, values, IDENTITY)
 
 
-def test_a_checkpoint_comes_back_bit_for_bit(tmp_path):
+def test_a_checkpoint_is_restored_bit_for_bit(tmp_path):
     checkpoints.save(tmp_path, made(7))
     checkpoint = checkpoints.latest(tmp_path, IDENTITY)
     assert checkpoint.step == 7

@@ -81,7 +81,7 @@ def test_in_each_bin_as_many_events_are_expected_as_there_were(head):
         assert chance.sum() == pytest.approx(wanted, rel=1e-6)
 
 
-def test_one_epoch_leaves_the_network_near_chance_and_the_cox_model_carries_both():
+def test_after_one_epoch_the_network_is_near_chance_and_the_ensemble_as_good_as_the_cox_model():
     bags = people(200)
     bags, unseen = bags[:120], bags[120:]
     months, event = [bag.time_months for bag in unseen], [bag.event for bag in unseen]
@@ -128,6 +128,6 @@ def test_two_events_are_enough_to_fit():
     assert np.isfinite(cox.coefficients(design, event, months, chosen)).all()
 
 
-def test_the_inner_folds_follow_the_seed_and_nothing_else():
+def test_the_inner_folds_depend_on_the_seed_only():
     one, two = (train(people()).net.cox_branch.state_dict() for _ in range(2))
     assert all(torch.equal(one[name], two[name]) for name in one)

@@ -28,7 +28,7 @@ def test_the_identity_depends_on_data_and_settings_and_not_on_workers():
     )
 
 
-def test_the_network_has_stand_ins_where_a_training_patient_lacks_a_modality():
+def test_the_network_has_learned_tokens_if_a_training_patient_lacks_a_modality():
     data = factories.dataset(16)
     bags = list(data.bags.values())
     config = folds.configure(data, bags, factories.settings(), factories.WIDTH)

@@ -52,7 +52,7 @@ def test_training_lowers_the_loss_on_data_that_hold_a_signal():
     assert history[-1]["loss"] < 0.8 * history[0]["loss"]
 
 
-def test_a_run_paused_after_any_step_goes_on_to_the_same_bits(plain, tmp_path):
+def test_a_run_paused_after_any_step_resumes_to_the_same_bits(plain, tmp_path):
     """Every step of the run is a pause once; weights and learning curve equal the undisturbed run's."""
     steps = 3 * 2
     for cut in range(1, steps + 1):
@@ -123,7 +123,7 @@ def test_the_learning_rate_rises_then_falls_to_nothing():
     assert all(math.isfinite(rate) for rate in [running.learning_rate(0, 1, params)])
 
 
-def test_modality_dropout_hides_one_modality_at_the_rate_asked_and_never_both():
+def test_modality_dropout_hides_one_modality_at_the_configured_rate_and_never_both():
     prepared = task(modality_dropout=0.5)
     run = running.Run(prepared, torch.device("cpu"))
     batch = collate(list(prepared.bags), prepared.fitted, 99, (0, 0))

@@ -1,4 +1,4 @@
-"""Permuted outcomes, small and on a made cohort: nothing is found where nothing is, and a leak would be."""
+"""Permuted outcomes on a small synthetic cohort: C is one half, and leakage is detected."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ SMALL = {"epochs": 3, "architecture": {"covariates": ["age"], **SIZES}}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["mcti", "linear_all"])
-def test_on_permuted_outcomes_c_is_a_half_and_a_leak_is_seen(name):
+def test_on_permuted_outcomes_c_is_one_half_and_leakage_is_detected(name):
     """Of 40 patients and 8 permutations the mean has a standard error of .027: a leak lies three and more above."""
     patients = training_null.synthetic(40)
     honest, peeking = (
@@ -22,7 +22,7 @@ def test_on_permuted_outcomes_c_is_a_half_and_a_leak_is_seen(name):
     assert training_null.standard_errors(peeking)[2] > 3
 
 
-def test_a_permutation_moves_the_follow_up_and_nothing_else():
+def test_a_permutation_changes_the_follow_up_only():
     before = training_null.synthetic(30)
     after = training_null.permuted(before, 1)
     one, two = before.inputs.patients, after.inputs.patients

@@ -136,7 +136,7 @@ def test_no_test_patient_has_a_say(tmp_path):
     assert one["recalibration"] == two["recalibration"]
 
 
-def test_stopped_within_an_inner_model_it_goes_on_to_the_same_bytes(tmp_path):
+def test_training_stopped_within_an_inner_model_resumes_to_the_same_bytes(tmp_path):
     data = factories.dataset(48)
     train_fold(data, PART, RECALIBRATED, tmp_path / "whole")
     requested = iter(range(1000))

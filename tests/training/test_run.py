@@ -47,7 +47,7 @@ def test_the_memory_puts_former_patients_at_risk_and_counts_their_events_once(ti
     torch.testing.assert_close(run.objective.pair_terms(risk[:8], bags[:8], again), terms_of_all)
 
 
-def test_the_memory_holds_the_latest_patients_and_survives_a_pause(tmp_path):
+def test_the_memory_contains_the_latest_patients_and_is_restored_after_a_pause(tmp_path):
     prepared = task(survival_loss="cox", pair_memory=6)
     undisturbed = loop.train(prepared)
     assert not same(undisturbed, loop.train(task(survival_loss="cox")))

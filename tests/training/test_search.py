@@ -20,7 +20,7 @@ def plan(**changes) -> Plan:
 
 
 def score(settings, inner):
-    """Best at x = 0.3, by 0.5 at most; every inner fold shifts all trials alike."""
+    """Best at x = 0.3, by 0.5 at most; every inner fold shifts all trials equally."""
     return 0.9 - abs(settings["x"] - 0.3) - (settings["kind"] == "c") * 0.1 + 0.01 * inner
 
 
@@ -71,7 +71,7 @@ class Cut(Exception):
 
 
 @pytest.mark.parametrize("after", [0, 3, 7, 12])
-def test_a_study_cut_off_in_any_round_goes_on_to_the_same_trials(trials, tmp_path, after):
+def test_a_study_interrupted_in_any_round_resumes_with_the_same_trials(trials, tmp_path, after):
     url, calls = f"sqlite:///{tmp_path / 'study.db'}", []
 
     def cut(settings, inner):

@@ -57,7 +57,7 @@ def test_an_unknown_requested_patient_is_an_error_with_a_suggestion(world, tmp_p
     assert not list(tmp_path.iterdir())
 
 
-def test_json_holds_the_same_rows_as_csv(world, tmp_path):
+def test_json_has_the_same_rows_as_csv(world, tmp_path):
     root, cohort, features = world
     predict(str(root / "models"), cohort, features, DEFAULTS, tmp_path / "out.csv")
     predict(str(root / "models"), cohort, features, DEFAULTS, tmp_path / "out.json")

@@ -89,7 +89,7 @@ class Cut(Exception):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [1, 4])
-def test_a_search_cut_off_goes_on_to_the_same_bytes(world, searched, tmp_path, after):
+def test_an_interrupted_search_resumes_to_the_same_bytes(world, searched, tmp_path, after):
     """The study is kept in the work folder next to the result; its rounds are not trained again."""
     out, reports = tmp_path / "search", []
 
