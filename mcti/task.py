@@ -4,9 +4,11 @@
 """
 
 import atexit
+import importlib.metadata
 import itertools
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -14,7 +16,7 @@ from types import TracebackType
 
 import mcti
 from mcti import logs
-from mcti.errors import MctiError
+from mcti.errors import MctiError, OperationalError
 from mcti.progress import format_duration
 
 INTERRUPTED = 130
@@ -76,7 +78,19 @@ def to_mcti_error(error: BaseException) -> MctiError:
         return storage.translate_os_error(error)
     if isinstance(error, KeyboardInterrupt):
         return Interrupted("interrupted", "", AGAIN)
+    if isinstance(error, ModuleNotFoundError) and (extra := _extra_with(error.name or "")):
+        return OperationalError(f"the package {error.name} is not installed", "", f"pip install 'mcti[{extra}]'")
     return MctiError(f"{type(error).__name__}: {error}", "", "run again with --debug and report it")
+
+
+def _extra_with(module: str) -> str:
+    """The optional dependencies of mcti (`pipelines`, …) that contain a module; "" where none does."""
+    package = module.partition(".")[0].replace("_", "-").lower()
+    for requirement in importlib.metadata.requires("mcti") or ():
+        name, _, extra = requirement.partition("extra == ")
+        if extra and re.match(r"[\w.-]+", name)[0].replace("_", "-").lower() == package:  # type: ignore[index]
+            return extra.strip("\"' )")
+    return ""
 
 
 def _fail(error_type: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

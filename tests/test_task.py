@@ -93,3 +93,21 @@ def test_the_level_silences_a_task_but_for_its_error():
 )
 def test_a_component_is_known_by_the_arguments_of_its_process(arguments, name):
     assert task.component(arguments) == name
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        ("docker", "the package docker is not installed: pip install 'mcti[pipelines]'"),
+        ("kfp_server_api.rest", "the package kfp_server_api.rest is not installed: pip install 'mcti[pipelines]'"),
+        ("timm", "the package timm is not installed: pip install 'mcti[timm]'"),
+    ],
+)
+def test_a_missing_optional_package_is_named_with_the_command_that_installs_it(module, message):
+    error = task.to_mcti_error(ModuleNotFoundError(f"No module named {module!r}", name=module))
+    assert (str(error), error.exit_code) == (message, 4)
+
+
+def test_a_missing_module_of_no_optional_dependency_is_a_defect():
+    error = task.to_mcti_error(ModuleNotFoundError("No module named 'mcti.no_such'", name="mcti.no_such"))
+    assert error.code == "defect"
