@@ -1,11 +1,11 @@
 # One file, four targets: runtime (CPU), gpu (TORCH names a CUDA build), services (MLflow's server), dev (tests and tools).
-# `make image` calls it; it needs no network: build/wheels holds every package, fetched and checked by hash before.
+# `make image` calls it; it needs no network: build/wheels holds every package, downloaded and verified by hash before.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 ARG BUILD_IMAGE=python:3.11-bookworm
 
 # hadolint ignore=DL3006
 FROM ${BASE_IMAGE} AS base
-# USER and LOGNAME: the ledger names who promoted, and the number of the user stands in no passwd file.
+# USER and LOGNAME: the ledger records the user of a promotion, and the uid has no entry in /etc/passwd.
 ENV PATH=/opt/mcti/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HOME=/tmp \
@@ -30,11 +30,11 @@ COPY ${LOCK} /src/lock
 RUN --mount=type=bind,source=build/wheels,target=/wheels \
     python3 -m pip --python /opt/mcti/bin/python3 install --no-cache-dir --no-compile --no-index --find-links /wheels/torch --find-links /wheels/locked "${TORCH}" setuptools \
     && python3 -m pip --python /opt/mcti/bin/python3 install --no-cache-dir --no-compile --no-index --find-links /wheels/locked --no-deps --no-build-isolation --require-hashes -r /src/lock
-# Only the result of this stage is copied: what is taken out here is in no layer of the image.
+# Only the result of this stage is copied: files that it removes are in no layer of the image.
 COPY infra/images/trim.sh /src/trim.sh
 RUN /src/trim.sh /opt/mcti
 
-# A layer of its own: a change of our code does not send all packages again.
+# A separate layer: a change of the code does not transfer all packages again.
 FROM packages AS project
 COPY pyproject.toml README.md LICENSE /src/
 COPY mcti /src/mcti
@@ -47,7 +47,7 @@ ENV MCTI_COMMIT=${COMMIT}
 LABEL org.opencontainers.image.revision=${COMMIT} org.opencontainers.image.licenses=Apache-2.0
 COPY --from=packages /opt/mcti /opt/mcti
 COPY --from=project /only/opt/mcti /opt/mcti
-# The root file system may be read-only: everything temporary goes here.
+# The root file system may be read-only: temporary files are written to this folder.
 VOLUME /tmp
 WORKDIR /tmp
 USER 10001:10001
@@ -57,7 +57,7 @@ FROM runtime AS gpu
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 
-# With LOCK=requirements.lock, which `make image TARGET=services` gives it: MLflow's server, the backup.
+# With LOCK=requirements.lock, as in `make image TARGET=services`: MLflow's server, the backup.
 FROM runtime AS services
 
 FROM runtime AS dev

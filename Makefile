@@ -107,7 +107,7 @@ rehearse: $(INSTALLED)  ## test a complete cluster, step by step: HOST, CONTEXT,
 
 image: $(INSTALLED)  ## the container image IMAGE: TARGET=runtime|gpu|services|dev, TORCH, TORCH_INDEX, BASE_IMAGE, BUILD_IMAGE (docs/kubeflow.md)
 	@command -v docker >/dev/null || { echo "error: no docker: install an engine (Debian: apt-get install docker.io)" >&2; exit 4; }
-	@# From version 23 on the client builds by a plug-in, which Debian and static downloads leave out.
+	@# From version 23 on the client builds by a plug-in, which Debian and static downloads omit.
 	@docker buildx version >/dev/null 2>&1 || test "$$(docker --version | sed -n 's/^Docker version \([0-9]*\)\..*/\1/p')" -lt 23 2>/dev/null || \
 		{ echo "error: $$(docker --version | sed 's/,.*//') has no buildx, which builds images: install the plug-in (docker-buildx or docker-buildx-plugin; not podman or nerdctl)" >&2; exit 4; }
 	@docker version --format '{{.Server.Version}}' >/dev/null 2>&1 || \

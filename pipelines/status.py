@@ -147,13 +147,13 @@ def task_rows(run: Any) -> list[TaskStatus]:
     details = list(run.run_details.task_details or ()) if run.run_details else []
     spec = _pipeline_spec(run.pipeline_spec)
     nodes = Nodes(details)
-    known = tasks(spec, nodes) if spec else []
+    compiled_tasks = tasks(spec, nodes) if spec else []
     over = str(run.state) in ENDED
     groups = _failed_groups(details, nodes)
     nothing_ran = not details or any(group.name == "root-driver" for group in groups)
-    if any(nodes.exists(task.node) for task in known if task.node) or (known and nothing_ran):
-        return [*one_of_each_branch([_row(task, nodes, over=over) for task in known]), *groups]
-    return _by_name(details, {task.name for task in known})
+    if any(nodes.exists(task.node) for task in compiled_tasks if task.node) or (compiled_tasks and nothing_ran):
+        return [*one_of_each_branch([_row(task, nodes, over=over) for task in compiled_tasks]), *groups]
+    return _by_name(details, {task.name for task in compiled_tasks})
 
 
 def one_of_each_branch(rows: list[TaskStatus]) -> list[TaskStatus]:

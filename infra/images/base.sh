@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Base images without a registry, from Debian's packages: NAME (Python, to run in) and NAME-build (pip and strip, too).
+# Base images without a registry, from Debian's packages: NAME (Python, for the runtime) and NAME-build (with pip and strip).
 # Run as root: infra/images/base.sh NAME [DEBIAN_MIRROR]
 set -euo pipefail
 name=${1:?usage: base.sh NAME [DEBIAN_MIRROR]}
@@ -16,7 +16,7 @@ import() { tar --numeric-owner -C "$folder" -c . | docker import - "$1" >/dev/nu
 debootstrap --variant=minbase --include=python3,ca-certificates bookworm "$folder" "$mirror" >/dev/null
 slim
 import "$name"
-# pip makes the environment; strip takes debugging symbols out of some wheels: one library shrinks from 174 MB to 1 MB.
+# pip creates the environment; strip removes the debugging symbols of some wheels: one library shrinks from 174 MB to 1 MB.
 cp /etc/resolv.conf "$folder/etc/resolv.conf"
 chroot "$folder" apt-get -qq update
 chroot "$folder" apt-get -qq install -y --no-install-recommends binutils python3-venv python3-pip >/dev/null

@@ -33,7 +33,7 @@ def main(words: list[str]) -> int:
     packages = accelerator_packages(json.loads(done.stdout))
     if packages:
         shown = ", ".join(packages[:3]) + (f" and {len(packages) - 3} more" if len(packages) > 3 else "")
-        print(shown)  # noqa: T201  (the answer of a program)
+        print(shown)  # noqa: T201  (the output of a program)
     return int(bool(packages))
 
 

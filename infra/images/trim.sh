@@ -1,23 +1,23 @@
 #!/usr/bin/env bash
-# Take out of an environment what no task of ours needs, and compile what they import: infra/images/trim.sh ENVIRONMENT
-# Run while the image is built. What is missing afterwards shows in the checks at the end, and in tests/containers.
+# Remove from an environment the files that no task needs, and compile the imported modules: infra/images/trim.sh ENVIRONMENT
+# Run during the build of the image. The checks at the end and tests/containers detect a missing file.
 set -euo pipefail
 bin=$1/bin
 cd "$1"/lib/python3*/site-packages
 
 # Tests, model test data (onnx), conversion tools, an RPC server (pyarrow), the C library of onnxruntime: its Python
-# module has the code inside and does not load that file.
+# module contains the code and does not load that file.
 rm -rf torch/test torch/bin/test_* torch/bin/*Test torch/bin/protoc* torch/lib/lib*test.so \
     pyarrow/*flight* pyarrow/_pyarrow_cpp_tests* pyarrow/src \
     onnx/backend/test onnxruntime/transformers onnxruntime/tools onnxruntime/quantization onnxruntime/capi/libonnxruntime.so*
 find . -depth -type d -name tests -exec rm -rf {} +
 
-# What only a compiler or a type checker reads; web pages and forms of Great Expectations, of which we take the results.
+# Files for compilers and type checkers; web pages and forms of Great Expectations, of which mcti uses the results only.
 find . -depth -type d -name include -not -path '*.dist-info/*' -exec rm -rf {} +
 find . -type f -not -path '*.dist-info/*' \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.[cha]' -o -name '*.hpp' -o -name '*.cpp' \) -delete
 rm -rf great_expectations/render/view/static great_expectations/datasource/fluent/schemas matplotlib/mpl-data/sample_data
 
-# Compilers of torch.compile, which we do not use: the optimizers import torch._dynamo, and stop before these.
+# Compilers of torch.compile, which mcti does not use: the optimizers import torch._dynamo, but none of these.
 rm -rf torch/_inductor/{codegen,kernel,fx_passes}
 
 # A wheel keeps three copies where the library has two links.
@@ -26,14 +26,14 @@ for copy in pyarrow/libarrow_python*.so.*.*.*; do
     ln -sf "$(basename "$copy")" "${copy%.*.*.*}"
 done
 
-# Of the two hundred services that boto3 knows we talk to one, and to those that give credentials.
+# boto3 contains two hundred services; mcti uses S3 and those that issue credentials.
 find botocore/data -mindepth 1 -maxdepth 1 -type d ! -name s3 ! -name sts ! -name 'sso*' -exec rm -rf {} +
 
-# Of fifty image codecs we call those of slides and heatmaps: LZW, PackBits, deflate, Zstandard, JPEG, JPEG 2000. Pillow reads no AVIF.
+# mcti uses the image codecs of slides and heatmaps, of about fifty: LZW, PackBits, deflate, Zstandard, JPEG, JPEG 2000. Pillow reads no AVIF.
 find imagecodecs -name '_*.abi3.so' | grep -vE '/_(shared|shared_cython|imcd|zlib|deflate|zstd|jpeg8|jpeg2k)\.abi3\.so$' | xargs rm
 rm PIL/_avif.*
 
-unused_libraries() {  # $1: folder of libraries; the rest: what loads them
+unused_libraries() {  # $1: folder of libraries; the rest: files that load them
     "$bin/python3" - "$@" <<'PYTHON'
 import re
 import subprocess
@@ -55,8 +55,8 @@ PYTHON
 unused_libraries imagecodecs.libs imagecodecs
 unused_libraries pillow.libs PIL
 
-# Symbols that only a debugger or a linker reads. In some libraries a tool moved parts after they were linked: strip
-# leaves them off a page boundary, where the loader refuses them. These stay as they are.
+# Symbols that only a debugger or a linker reads. In some libraries a tool moved parts after the linking: strip
+# would move them off a page boundary, where the loader refuses them. These are not changed.
 export LC_ALL=C
 strip_one() {
     strip --strip-unneeded -o "$1.stripped" "$1"
@@ -70,7 +70,7 @@ export -f strip_one
 # CUDA's own libraries come without symbols.
 find . -name '*.so*' -type f -size +100k -not -path './nvidia/*' -not -path './triton/*' -print0 | xargs -0 -P 2 -n 40 bash -euc 'for file; do strip_one "$file"; done' -
 
-# Bytecode of what is imported, and of nothing else: the root file system is read-only, so tasks cannot make their own.
+# Bytecode of the imported modules only: the root file system is read-only, so tasks cannot write it.
 find . -depth -type d -name __pycache__ -exec rm -rf {} +
 cd /
 _KFP_RUNTIME=true "$bin/python3" - <<'PYTHON'
@@ -90,7 +90,7 @@ for name in (
     importlib.import_module(name)
 boto3.Session().client("s3", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
 
-# Libraries that import the rest when they are first used: an optimizer (a thousand modules), a study, a figure, a codec.
+# Libraries that import further modules at their first use: an optimizer (a thousand modules), a study, a figure, a codec.
 import imagecodecs, optuna, torch
 from matplotlib.figure import Figure
 weight = torch.nn.Linear(2, 1)
@@ -108,7 +108,7 @@ for codec in ("lzw", "packbits", "zlib", "deflate", "zstd", "jpeg8", "jpeg2k"):
     getattr(imagecodecs, f"{codec}_decode")
     assert getattr(imagecodecs, codec.upper()).available, codec
 
-# Every library that was stripped can be loaded, and has what it needs. Those in folders *.libs come with their modules.
+# Every stripped library can be loaded with its dependencies. Those in folders *.libs are loaded with their modules.
 import ctypes, os, sys, sysconfig
 from pathlib import Path
 site, broken = Path(sysconfig.get_path("purelib")), 0
@@ -122,7 +122,7 @@ for library in sorted(site.rglob("*.so*")):
         try:
             ctypes.CDLL(str(library))
         except OSError as error:
-            if "libcuda.so" not in str(error):  # the driver: of the machine, not of the image
+            if "libcuda.so" not in str(error):  # the driver belongs to the machine, not to the image
                 print(error, file=sys.stderr, flush=True)
                 os._exit(1)
         os._exit(0)

@@ -51,10 +51,10 @@ def items(document: Document, task: Task) -> int:
     """Number of items of a loop: of its list, of the parameter's default, of the settings of `split`, else assumed."""
     source = task.spec["parameterIterator"].get("items", {})
     name = source.get("inputParameter")
-    known = json_value(source.get("raw")) if name is None else document.value(task, name)
-    known = json_value(known) if isinstance(known, str) else known
-    if isinstance(known, list):
-        return len(known)
+    loop_items = json_value(source.get("raw")) if name is None else document.value(task, name)
+    loop_items = json_value(loop_items) if isinstance(loop_items, str) else loop_items
+    if isinstance(loop_items, list):
+        return len(loop_items)
     producer = document.producer(task, name) if name else None
     is_split = producer is not None and container_step(producer) == "split"
     settings = json_value(document.value(producer, "params")) if producer and is_split else None

@@ -68,11 +68,11 @@ def test_the_page_of_the_command_line_lists_every_option_with_type_and_default()
         command = tree.commands[words[0]] if len(words) == 1 else tree.commands[words[0]].commands[words[1]]
         part = page.partition(f"## `mcti {' '.join(words)}`\n")[2].partition("\n## ")[0]
         rows = [line.split(" | ") for line in part.splitlines() if line.startswith("| `")]
-        specific = [parameter for parameter in command.params if parameter.name not in command_context.COMMON]
+        parameters = [parameter for parameter in command.params if parameter.name not in command_context.COMMON]
         assert [row[0].strip("| `").split(" ")[0] for row in rows if "--" in row[0]] == [
-            parameter.opts[0] for parameter in specific if parameter.opts[0].startswith("-")
+            parameter.opts[0] for parameter in parameters if parameter.opts[0].startswith("-")
         ]
-        assert len(rows) == len(specific)
+        assert len(rows) == len(parameters)
         assert all(len(row) >= 4 and row[1] and row[2] for row in rows)
     for name in ("--params", "--set", "--json", "--redact", "--debug"):
         assert f"| `{name}" in page
@@ -92,7 +92,7 @@ print([name for name in {slow} if name in sys.modules], file=sys.stderr)
     assert done.stderr.strip() == "[]"
 
 
-def test_under_json_stdout_holds_one_document_and_nothing_else(tmp_path):
+def test_stdout_under_json_is_exactly_one_document(tmp_path):
     (tmp_path / "c.csv").write_text("patient_id\n", encoding="utf-8")
     tables = ["--clinical", "c.csv", "--expression", "c.csv", "--slides", "c.csv"]
     done = run("ingest", *tables, "--out", "o", "--dry-run", "--json", cwd=tmp_path)
@@ -103,8 +103,8 @@ def test_under_json_stdout_holds_one_document_and_nothing_else(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["c.csv"]
 
 
-def test_of_the_processes_of_torchrun_only_the_first_prints_the_result(tmp_path, capsys, monkeypatch):
-    """Else stdout would hold a document for each of them."""
+def test_only_the_first_process_of_torchrun_prints_the_result(tmp_path, capsys, monkeypatch):
+    """Otherwise stdout would contain one document per process."""
     words = ["model", "info", "tiny", "--json"]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -142,13 +142,13 @@ def test_a_wrong_call_is_one_line_on_stderr_and_one_object_under_json(
     assert word in " ".join(report.values())
 
 
-def test_an_empty_value_is_left_out_with_its_name(capsys):
-    """Such as the version of unversioned sources."""
+def test_an_empty_value_and_its_name_are_omitted(capsys):
+    """For example the version of unversioned sources."""
     command_context._show("compile", {"file": "x.yaml", "data": "", "shards": 0, "cached": False}, as_json=False)
     assert capsys.readouterr().out == "compile: file x.yaml · shards 0 · cached False\n"
 
 
-def test_a_defect_of_ours_exits_with_1_and_shows_its_traceback_only_on_demand(capsys, monkeypatch):
+def test_an_internal_error_exits_with_1_and_shows_its_traceback_only_on_request(capsys, monkeypatch):
     def broken(*_args, **_kwargs):
         raise ZeroDivisionError("by design")
 
@@ -163,13 +163,13 @@ def test_a_defect_of_ours_exits_with_1_and_shows_its_traceback_only_on_demand(ca
         assert "NoneType: None" not in output
 
 
-def test_the_traceback_of_bad_data_is_shown_on_demand(capsys):
+def test_the_traceback_of_a_data_error_is_shown_on_request(capsys):
     assert command_context.run_app(app, ["validate", "--cohort", "nowhere", "--out", "x", "--debug"]) == 3
     assert "mcti.errors.DataError" in capsys.readouterr().err
 
 
 def test_sources_in_the_folder_of_the_settings_compile_and_register_without_a_version(capsys, monkeypatch, tmp_path):
-    """ValueError before: PosixPath('.') has an empty name."""
+    """The name of PosixPath('.') is empty, which must not cause a ValueError."""
     monkeypatch.chdir(tmp_path)
     sources = [f"--set=ingest.{name}={name}.csv" for name in ("clinical", "expression", "slides")]
     assert command_context.run_app(app, ["pipeline", "compile", "--out", "pipeline.yaml", *sources]) == 0
@@ -181,8 +181,8 @@ def test_sources_in_the_folder_of_the_settings_compile_and_register_without_a_ve
 
 
 @pytest.mark.parametrize(("environment", "code"), [({}, 0), ({"DVC_STAGE": "train"}, 130)])
-def test_a_pause_is_success_for_a_person_but_not_for_dvc(environment, code, capsys, monkeypatch):
-    """DVC records a stage that ends with 0 as whole."""
+def test_a_pause_has_exit_code_0_for_a_user_and_another_one_for_dvc(environment, code, capsys, monkeypatch):
+    """DVC records a stage with exit code 0 as complete."""
     from mcti.training.loop import Paused
 
     def paused(*_args, **_kwargs):

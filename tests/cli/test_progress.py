@@ -18,7 +18,7 @@ class Terminal(io.StringIO):
 
 
 def test_a_bar_shows_rate_and_remaining_time_of_the_same_estimator(monkeypatch):
-    """200 steps from a checkpoint, then 4 a second after 40 s without any."""
+    """200 steps from a checkpoint, 40 s without a step, then 4 steps per second."""
     now, terminal = [0.0], Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
     progress = ProgressDisplay()

@@ -20,7 +20,7 @@ def small_paper(**overrides: object) -> ModelConfig:
 
 
 def network(of: ModelConfig, seed: int = 0, *, loud: bool = True) -> MCTI:
-    """A network with seeded weights, its axes fitted; `loud` also draws the zero-initialised ones."""
+    """A network with seeded weights, its axes fitted; `loud` also randomises the zero-initialised weights."""
     torch.manual_seed(seed)
     net = MCTI(of)
     generator = torch.Generator().manual_seed(seed)
@@ -36,7 +36,7 @@ def network(of: ModelConfig, seed: int = 0, *, loud: bool = True) -> MCTI:
 
 
 def batch(sizes: list[int], seed: int = 1, features: int = FEATURES) -> tuple[Tensor, Tensor, Tensor]:
-    """Bags of these sizes, padded with sevens so that a leak shows; mask; genes."""
+    """Bags of these sizes, padded with sevens, so that any influence of the padding is visible; mask; genes."""
     generator = torch.Generator().manual_seed(seed)
     longest = max(sizes)
     patches = torch.full((len(sizes), longest, features), 7.0)
@@ -47,7 +47,7 @@ def batch(sizes: list[int], seed: int = 1, features: int = FEATURES) -> tuple[Te
 
 
 def survival_loss(prediction: Prediction, bins: Tensor, event: Tensor) -> Tensor:
-    """Mean negative log-likelihood of discrete hazards, all terms weighed alike."""
+    """Mean negative log-likelihood of discrete hazards, with equal weights."""
     hazard = torch.nn.functional.logsigmoid(prediction.hazard_logits)
     stays = torch.nn.functional.logsigmoid(-prediction.hazard_logits)
     before = (stays.cumsum(1) - stays).gather(1, bins[:, None])[:, 0]

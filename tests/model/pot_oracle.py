@@ -78,6 +78,6 @@ def _one(
 
 
 def _in_range(table: np.ndarray) -> np.ndarray:
-    """The costs, near 1 where they were far from it: by its fixed thresholds ot.emd takes 1e-300 for a tie with 0."""
+    """The costs, near 1 where they were far from it: with its fixed thresholds ot.emd treats 1e-300 as equal to 0."""
     exponent = int(np.frexp(np.abs(table).max())[1])
     return table if abs(exponent) <= ORDINARY else np.ldexp(table, -exponent)

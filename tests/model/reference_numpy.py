@@ -112,7 +112,7 @@ def genomics(w: Weights, g: Array, width: int) -> Array:
 def unbalanced_plan(
     p: Array, genes: Array, entropy: float = 0.1, marginal: float = 0.5, measure: str = "entropy"
 ) -> Array:
-    """Section 3: generalised Sinkhorn, iterated until nothing moves."""
+    """Section 3: generalised Sinkhorn, iterated to convergence."""
     cost = squared_distances(p - p.min(1, keepdims=True), genes - genes.min(1, keepdims=True))
     cost = cost / cost.max()
     k, t = cost.shape

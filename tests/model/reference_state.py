@@ -1,4 +1,4 @@
-"""A test double of the published reference: random tensors under its key names, at any width."""
+"""Synthetic state dicts of the published reference: random tensors under its key names, at any width."""
 
 import re
 from dataclasses import dataclass

@@ -42,7 +42,7 @@ def world(request):
 
 
 def test_the_parts_add_up_to_the_risk_of_predict_less_the_baseline(world):
-    """Completeness (Sundararajan et al. 2017, proposition 1), for inputs and for tokens; the midpoint rule errs."""
+    """Completeness (Sundararajan et al. 2017, proposition 1) for inputs and tokens; the midpoint rule has an error."""
     model, bags = world
     for bag in bags[:3]:
         attribution = attribute(model, bag.patches, bag.genes, bag.covariates, steps=128)
@@ -99,7 +99,7 @@ def test_a_gene_and_a_patch_at_the_mean_have_no_part_and_what_is_absent_has_none
 
 
 def test_the_gene_that_shortens_the_life_has_the_largest_part():
-    """The first gene of the made patients sets the time (tests/training/factories.py), the others are noise."""
+    """The first gene of the patients determines the time (tests/training/factories.py), the others are noise."""
     model, bags = trained(60, learning_rate=1e-2, lambda_subtype=0.0, lambda_instance=0.0)
     total = sum(attribute(model, bag.patches, bag.genes, steps=16).genes.abs() for bag in bags)
     assert int(total.argmax()) == 0

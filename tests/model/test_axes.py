@@ -89,7 +89,7 @@ def test_more_axes_than_columns_are_all_the_columns():
 
 @pytest.mark.parametrize("name", ["tiny", "snn", "abmil", "transmil", "late_fusion", "mcat", "motcat", "mean_pool"])
 def test_every_network_reads_along_the_axes(name):
-    """What lies across all axes is not seen; what lies along one is."""
+    """A direction orthogonal to all axes has no influence; one along an axis has."""
     torch.manual_seed(0)
     net = config(name)
     net = build(net).eval()
@@ -106,7 +106,7 @@ def test_every_network_reads_along_the_axes(name):
 
 @pytest.mark.parametrize("name", ["tiny", "snn", "late_fusion"])
 def test_inputs_of_another_number_type_are_read_as_the_network_computes(name):
-    """Whole numbers, halves and doubles: what NumPy and files hand over; never axes rounded to whole numbers."""
+    """Integer, half and double inputs, as from NumPy and files; the axes are never rounded to integers."""
     torch.manual_seed(0)
     net = build(config(name, covariates=["age"])).eval()
     net.axes.fit_genes(standard(50, 9, 0))
@@ -122,7 +122,7 @@ def test_inputs_of_another_number_type_are_read_as_the_network_computes(name):
 
 
 def test_under_autocast_the_axes_keep_their_digits():
-    """bf16 would round them to eight bits, and the order of the scores behind them decides which patches are seen."""
+    """bf16 would round them to eight bits, but the order of the scores determines the critical patches."""
     axes = Axes(config())
     axes.fit_genes(standard(50, 9, 0))
     axes.fit_features([standard(40, 7, 1)])

@@ -14,7 +14,7 @@ ROWS = torch.tensor([[0.5, -1.0], [math.nan, 1.0]])
 
 
 def test_scores_equal_a_manual_computation():
-    """Values with a missing one at the mean, then what is missing."""
+    """Values with a missing one at the mean, then the indicators of missing values."""
     token, read = ClinicalToken(config(covariates=NAMES))(ROWS)
     assert read.tolist() == [[0.5, -1.0, 0.0, 0.0], [0.0, 1.0, 1.0, 0.0]]
     assert token.shape == (2, 1, 16)

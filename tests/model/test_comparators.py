@@ -54,7 +54,7 @@ def test_a_prediction_has_the_shapes_of_the_reference_network(name):
 
 @pytest.mark.parametrize("name", list(COMPARATORS))
 def test_six_patients_are_learned_by_heart(name):
-    """Loss of random fates falls to nearly its floor: every weight that must move does."""
+    """The loss on random outcomes falls almost to its minimum, so every weight is trained."""
     net = peer(name, dropout=0.0, gene_dropout=0.0)
     patches, mask, genes = batch([5, 9, 2, 7, 4, 6])
     bins, event = torch.tensor([0, 1, 2, 3, 0, 2]), torch.tensor([True, True, True, True, False, True])
@@ -113,7 +113,7 @@ def test_the_square_of_transmil_by_hand():
 
 
 def test_the_gene_sets_are_a_partition():
-    """Each gene moves exactly one token, and a gene that does not exist moves none."""
+    """Each gene changes exactly one token; the padding index changes none."""
     sets = GeneSets(config("mcat", tokens=4, gene_dropout=0.0))
     genes = torch.zeros(1, len(GENES))
     moved = [(sets(genes.index_fill(1, torch.tensor([g]), 3.0)) != sets(genes)).any(-1)[0] for g in range(len(GENES))]
@@ -122,7 +122,7 @@ def test_the_gene_sets_are_a_partition():
 
 
 def test_the_answers_of_motcat_are_means_of_patches():
-    """The plan's columns are brought to one: with equal patches every gene set hears that patch."""
+    """The columns of the plan are normalised to one: with equal patches every gene set receives that patch."""
     net = peer("motcat").eval()
     tokens = torch.randn(1, 1, 64).expand(1, 6, 64)
     answers, weights = net.couple(tokens, torch.ones(1, 6, dtype=torch.bool), torch.randn(1, 8, 64))

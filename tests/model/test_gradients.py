@@ -69,7 +69,7 @@ def headed(module, mean, average, focus, genes, covariates):
 
 
 def stand_in(module, tokens, genes):
-    """AbsentTokens fills a PathologyOutput in place: give it a new one each time."""
+    """AbsentTokens changes a PathologyOutput in place, so each call needs a new one."""
     checked = mined()
     checked.tokens = tokens
     changed, gene_tokens = module(checked, genes, FLAGS["slides_present"], FLAGS["genes_present"])

@@ -82,7 +82,7 @@ def test_absent_tokens_touch_no_present_one(solver, to_values):
 
 
 def test_each_value_meets_its_matched_guide_when_the_plan_is_transposed():
-    """Guides are the values in another order: the transposed plan hands each value its own copy back, over n."""
+    """Guides are the values in another order: the transposed plan returns to each value its own copy, divided by n."""
     module = loud(GuidedAttention(1, config(width=8, solver="assignment", transpose_plan=True)))
     values = tokens(3, 1)[0]
     order = torch.tensor([2, 0, 1, 5, 3, 4])

@@ -24,7 +24,7 @@ def hazard_logits_of(added: list[float]) -> torch.Tensor:
 
 
 def test_rates_by_hand():
-    """The bins add ln 2, ln 2, 2 ln 2 to the cumulative hazard: S is 1/2, 1/4, 1/16, and 1/sqrt(2) half way in."""
+    """The bins add ln 2, ln 2, 2 ln 2 to the cumulative hazard: S is 1/2, 1/4, 1/16, 1/sqrt(2) at half a bin."""
     hazard, survival = hazards.hazard_and_survival(hazard_logits_of([LN2, LN2, 2 * LN2]), "continuous")
     np.testing.assert_allclose(survival, [[1 / 2, 1 / 4, 1 / 16]], rtol=1e-12)
     np.testing.assert_allclose(hazard, [[1 / 2, 1 / 2, 3 / 4]], rtol=1e-12)
@@ -69,7 +69,7 @@ def test_the_likelihood_is_a_density_whose_integral_is_the_survival():
 
 
 def test_a_censored_patient_contributes_the_survival_to_their_time():
-    """-log S(t), S from the curve; alpha takes its share off."""
+    """-log S(t), S from the curve, times 1 - alpha."""
     logits = torch.tensor([[-1.0, 0.5, 2.0]], dtype=torch.float64).expand(3, -1)
     times = torch.tensor([4.0, 6.0, 33.0], dtype=torch.float64)
     _, survival = hazards.hazard_and_survival(logits[:1], "continuous")

@@ -26,7 +26,7 @@ def test_a_new_network_is_not_changed_by_its_pairing():
 
 
 def test_the_focus_is_the_mean_critical_patch_weighed_by_the_softmax_of_its_score():
-    """The second bag has four patches for six places: absent ones weigh nothing."""
+    """The second bag has four patches for six positions: absent ones have no weight."""
     net, (patches, mask, genes) = network(config(critical=6)).eval(), batch([9, 4])
     mined = net.pathology(*net.axes(patches, genes)[:1], mask)
     for row, count in ((0, 6), (1, 4)):
@@ -37,7 +37,7 @@ def test_the_focus_is_the_mean_critical_patch_weighed_by_the_softmax_of_its_scor
 
 
 def test_the_survival_loss_trains_the_instance_classifier_through_the_focus():
-    """Without the gate nothing else of it reaches the hazards."""
+    """Without the gate it has no other influence on the hazards."""
     reached = {}
     for pairs in (0, 2):
         net = network(config(bilinear_rank=pairs, soft_instance_gate=False))

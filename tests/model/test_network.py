@@ -209,7 +209,7 @@ def test_one_seed_twice_gives_the_same_weights_after_twenty_steps_bit_for_bit():
 
 @pytest.mark.parametrize("solver", ["assignment", "sinkhorn"])
 def test_half_precision_stays_within_two_hundredths(solver):
-    """bf16 keeps eight bits; couplings and the order of the scores are computed in float32 all the same."""
+    """bf16 keeps eight bits; couplings and the order of the scores are computed in float32."""
     net = network(config("compact", solver=solver), loud=False).eval()
     inputs = batch([30, 9])
     with torch.no_grad():

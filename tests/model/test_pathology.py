@@ -48,7 +48,7 @@ def test_blocks_of_the_bag_give_the_tokens_and_gradients_of_the_whole_bag(paper)
 
 
 def test_blocks_store_views_of_the_bag_but_not_its_masses():
-    """What the forward pass saves for the backward pass must not grow with N but for the bag itself."""
+    """What the forward pass saves for the backward pass must not grow with N, except for the bag itself."""
 
     def saved(count):
         patches, mask, _ = batch([count])

@@ -96,7 +96,7 @@ def test_overrides_may_be_lists_as_yaml_gives_them():
 
 
 def test_the_page_shows_every_field_of_every_preset():
-    """docs/model.md, the table of presets: one row a field, as the code has it."""
+    """docs/model.md, the table of presets: one row per field, as in the code."""
     page = (Path(__file__).parents[2] / "docs" / "model.md").read_text(encoding="utf-8")
     built = [config(name) for name in ("paper", "compact", "tiny")]
     for field in dataclasses.fields(ModelConfig):

@@ -47,7 +47,7 @@ def test_the_double_has_the_keys_and_shapes_of_the_published_reference():
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("measure", ["entropy", "kl"])
 def test_the_converted_network_gives_the_references_numbers(seed, measure):
-    """Oracle: tests/model/reference_numpy.py reading the very same state dict in float64; mcti runs in float32."""
+    """Oracle: tests/model/reference_numpy.py reading the same state dict in float64; mcti runs in float32."""
     state = reference_state.state(seed)
     _, net = converted(state, gene_measure=measure)
     patches, genes = patient(seed)
@@ -204,7 +204,7 @@ def test_sparse_tensors_and_numbers_that_are_none_are_refused(tmp_path):
 
 
 def test_a_part_without_keys_is_the_files_fault():
-    """Exit code 3, not 2: the caller's command is right."""
+    """Exit code 3, not 2, because the command is correct."""
     shallow = {key: value for key, value in reference_state.state().items() if not key.startswith("decoder_leyers")}
     with pytest.raises(DataError, match="decoder_depths"):
         reference.translate(shallow)

@@ -47,7 +47,7 @@ def test_the_axes_cost_no_backward_pass():
 
 
 def test_the_papers_parameters_are_those_of_the_key_list_less_the_dead():
-    """470,231,369 live ones less two mixes of 3 parameters in each of two decoder stages (docs/model.md)."""
+    """470,231,369 used parameters minus two mixes of 3 parameters in each of two decoder stages (docs/model.md)."""
     shape = config("paper", features=1024, genes=tuple(str(number) for number in range(1558)))
     counted = describe(shape)
     assert sum(counted.parameters.values()) == 470_231_369 - 12
@@ -62,7 +62,7 @@ def test_the_cost_of_a_step_of_the_paper_is_that_measured_on_the_reference():
 
 
 def test_the_memory_is_of_the_size_that_is_measured():
-    """Oracle: bytes that autograd saves in a real pass, each storage once; the estimate may be off by half."""
+    """Oracle: bytes that autograd saves in a real pass, each storage once; tolerance: half of it."""
     shape = config("compact")
     net = network(shape)
     weights = {p.untyped_storage().data_ptr() for p in net.parameters()}

@@ -30,7 +30,7 @@ def marginals_hold(coupling: torch.Tensor, tolerance: float) -> bool:
 
 @pytest.mark.parametrize("n", SIZES)
 def test_marginals_hold_on_every_cost_at_one_entropy(n):
-    """Entropy 0.1 and the default iterations, whatever the cost: in its units 1e200 is all but exact transport."""
+    """Entropy 0.1 and the default iterations, for any cost: in its units 1e200 is practically exact transport."""
     names, costs = zip(*((name, cost) for name, cost in CASES if len(cost) == n), strict=True)
     plan = transport.sinkhorn(torch.stack(costs), entropy=0.1)
     for name, coupling, error in zip(names, plan.coupling, plan.error, strict=True):
@@ -191,7 +191,7 @@ def test_the_plan_is_a_constant_unless_asked():
 
 
 def test_gradient_of_repeated_tokens_is_finite():
-    """Sharp plans between groups of equal tokens: the system of the adjoint is all but singular."""
+    """Sharp plans between groups of equal tokens: the system of the adjoint is almost singular."""
     cost = torch.kron(1 - torch.eye(3, dtype=torch.float64), torch.ones(4, 4))[None].requires_grad_()
     plan = transport.sinkhorn(cost, entropy=0.01, gradient=True)
     plan.coupling.square().sum().backward()

@@ -76,7 +76,7 @@ def test_lower_precisions_are_solved_to_the_optimum_of_their_own_digits(dtype):
 
 
 def test_paper_size_agrees_with_scipy():
-    """n = 512, tokens as alike as the reference's."""
+    """n = 512, tokens as similar as those of the reference."""
     generator = torch.Generator().manual_seed(0)
     left, right = (1 + 1e-3 * torch.randn(512, 64, generator=generator, dtype=torch.float64) for _ in range(2))
     cost = torch.cdist(left, right, compute_mode="donot_use_mm_for_euclid_dist").square()
@@ -86,7 +86,7 @@ def test_paper_size_agrees_with_scipy():
 
 
 def test_assignment_by_hand():
-    """Greedy takes 1 and pays 9 for the rest; the optimum is 2 + 2."""
+    """A greedy solution takes 1 and then 9; the optimum is 2 + 2."""
     plan = transport.assignment(torch.tensor([[[1.0, 2.0], [2.0, 9.0]]]))
     assert plan.permutation.tolist() == [[1, 0]]
     assert plan.coupling.tolist() == [[[0.0, 0.5], [0.5, 0.0]]]
@@ -163,7 +163,7 @@ def _in_child(cost: Tensor, answers: "multiprocessing.SimpleQueue[list[list[int]
 
 
 def test_a_forked_process_solves_too():
-    """Data loaders fork; a pool of native threads left from the parent would wait there for ever."""
+    """Data loaders fork; a pool of native threads of the parent would wait in the child forever."""
     cost = torch.rand(4, 20, 20, generator=torch.Generator().manual_seed(5))
     before = torch.get_num_threads()
     try:
@@ -183,7 +183,7 @@ def test_a_forked_process_solves_too():
 
 
 def test_compiled_code_gets_the_same_plan():
-    """One break of the graph a coupling: the solver itself is not traced."""
+    """One graph break per coupling: the solver itself is not traced."""
     cost = torch.rand(2, 6, 6, generator=torch.Generator().manual_seed(6))
 
     def carried(cost: Tensor) -> Tensor:

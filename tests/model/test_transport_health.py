@@ -22,7 +22,7 @@ def test_distinct_tokens_stand_the_noise():
 
 
 def test_identical_tokens_do_not():
-    """What the protocol warns of: the assignment between equal tokens is the noise's own."""
+    """The assignment between equal tokens is determined by the noise (docs/protocol.md)."""
     tokens = torch.ones(2, 40, 6, dtype=torch.float64)
     reported = transport.health(tokens, tokens, by_assignment)
     assert (reported.moved > 0.5).all()
@@ -48,7 +48,7 @@ def test_the_same_seed_gives_the_same_health():
 
 
 def test_moved_share_by_hand():
-    """Three of four rows change their column; a row that sends half elsewhere counts half."""
+    """Three of four rows change their column; a row with half of its mass in another column counts half."""
     before = torch.eye(4)[None] / 4
     assert transport.moved_share(before, torch.eye(4)[[1, 2, 0, 3]][None] / 4).item() == 0.75
     half = before.clone()

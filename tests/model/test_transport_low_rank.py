@@ -26,7 +26,7 @@ def marginals_hold(plan, n, m, tolerance=1e-12):
 
 @pytest.mark.parametrize("n", [1, 7, 24])
 def test_marginals_are_uniform_and_the_cost_is_between_exact_and_independent(n):
-    """Every family of costs, twenty iterations: the rounding makes the marginals exact, whatever was reached."""
+    """Every family of costs, twenty iterations: the rounding makes the marginals exact before convergence, too."""
     named = [(name, cost) for name, cost in squares(seeds=1) if len(cost) == n and not name.startswith("huge")]
     costs = torch.stack([cost for _, cost in named])
     plan = transport.low_rank(costs, rank=4, max_iterations=20, tolerance=1e-6)

@@ -80,7 +80,7 @@ def test_a_heavy_marginal_weight_gives_the_balanced_plan():
 
 @pytest.mark.parametrize("measure", ["entropy", "kl"])
 def test_scalings_and_logarithms_agree(measure):
-    """A far cost in one place sends the whole problem through the logarithms; the other patches do not notice."""
+    """One large cost switches the whole problem to logarithms; the other patches do not change."""
     near = rectangle(1, 20, 6)
     far = torch.cat([near, torch.full((1, 20, 1), 1e4, dtype=torch.float64)], 2)
     weights = {"entropy": 0.1, "marginal": 0.5, "measure": measure, **CONVERGED}

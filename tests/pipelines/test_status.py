@@ -140,10 +140,12 @@ def test_a_failed_driver_is_the_reason_of_its_task(server, training):
 def test_a_failed_driver_of_a_loop_has_a_separate_line(server, training):
     """The loop has no task that could have the reason."""
     address, state = server
-    known = Recording(training, LOOPS).build()
-    (driver, *_) = [node for node in known["run_details"]["task_details"] if node["display_name"] == "iteration-driver"]
-    driver["state"] = known["state"] = "FAILED"
-    state.runs["run-0"] = known
+    response = Recording(training, LOOPS).build()
+    (driver, *_) = [
+        node for node in response["run_details"]["task_details"] if node["display_name"] == "iteration-driver"
+    ]
+    driver["state"] = response["state"] = "FAILED"
+    state.runs["run-0"] = response
     digest = driver["child_tasks"][0]["pod_name"].rpartition("-")[2]
     text = "F1124 12:00:01.0  1 main.go:79] driver.DAG(x) failed: items are not a list\n"
     state.logs = {f"mcti-x7k2p-system-dag-driver-{digest}": text + ARGO_LINES}
@@ -155,20 +157,20 @@ def test_a_failed_driver_of_a_loop_has_a_separate_line(server, training):
 def test_tasks_that_have_not_started_are_pending(server, training):
     address, state = server
     run = Recording(training, LOOPS, waiting=("split",))
-    known = run.build()
-    state.runs["run-0"] = known
+    response = run.build()
+    state.runs["run-0"] = response
     assert by_name(status.status("run-0", address))["split"].state == "PENDING"
-    known["run_details"] = {"task_details": []}
+    response["run_details"] = {"task_details": []}
     assert {task.state for task in status.status("run-0", address).tasks} == {"PENDING"}
 
 
 def test_a_terminated_run_is_marked(server, training):
     address, state = server
-    known = Recording(training, LOOPS, fail={"train:0": 1}).build()
-    known["state_history"].append({"state": "CANCELING"})
-    state.runs["run-0"] = known
+    response = Recording(training, LOOPS, fail={"train:0": 1}).build()
+    response["state_history"].append({"state": "CANCELING"})
+    state.runs["run-0"] = response
     assert status.status("run-0", address).lines()[0].endswith("FAILED (terminated)")
-    known["state_history"] += [{"state": "FAILED"}, {"state": "RUNNING"}, {"state": "FAILED"}]
+    response["state_history"] += [{"state": "FAILED"}, {"state": "RUNNING"}, {"state": "FAILED"}]
     assert status.status("run-0", address).lines()[0].endswith("FAILED"), "it was retried since"
 
 
@@ -178,8 +180,8 @@ def test_names_are_used_where_no_hash_matches(server, training):
 
     def task(number, name, parent, **more):
         times = {"start_time": "2026-11-24T12:00:00Z", "end_time": "2026-11-24T12:00:30Z"}
-        known = {"task_id": f"t{number}", "display_name": name, "parent_task_id": parent, "state": "SUCCEEDED"}
-        return known | times | more
+        entry = {"task_id": f"t{number}", "display_name": name, "parent_task_id": parent, "state": "SUCCEEDED"}
+        return entry | times | more
 
     details = [
         task(1, "root", None), task(2, "root-driver", "t1"), task(3, "for-loop-4", "t1"), task(4, "iteration-0", "t3"),
@@ -188,8 +190,8 @@ def test_names_are_used_where_no_hash_matches(server, training):
         task(9, "evaluate", "t1", error={"code": 1, "message": "out of memory"}),
     ]  # fmt: skip
     state.logs = {"pod-b": LOG}
-    known = Recording(training, LOOPS).build() | {"run_details": {"task_details": details}}
-    for run in (known, {name: value for name, value in known.items() if name != "pipeline_spec"}):
+    response = Recording(training, LOOPS).build() | {"run_details": {"task_details": details}}
+    for run in (response, {name: value for name, value in response.items() if name != "pipeline_spec"}):
         state.runs["run-0"] = run
         tasks = by_name(status.status("run-0", address))
         assert {"train:0", "evaluate"} <= set(tasks)

@@ -230,23 +230,23 @@ def test_two_workers_share_the_trials_of_one_study_in_postgresql(retrained):
     assert set(collected["state"]) <= {"complete", "pruned"}
 
 
-def test_kubeflows_page_gets_a_roc_curve_the_survival_and_a_table(retrained):
-    (shown,) = retrained[1].glob("**/visualize")
-    assert "<svg" in (shown / "curves").read_text(encoding="utf-8")
-    assert "| Cox: clinical |" in (shown / "scores").read_text(encoding="utf-8")
-    output = json.loads((shown / "executor_output.json").read_text(encoding="utf-8"))
+def test_kubeflow_displays_roc_curve_survival_and_table(retrained):
+    (folder,) = retrained[1].glob("**/visualize")
+    assert "<svg" in (folder / "curves").read_text(encoding="utf-8")
+    assert "| Cox: clinical |" in (folder / "scores").read_text(encoding="utf-8")
+    output = json.loads((folder / "executor_output.json").read_text(encoding="utf-8"))
     points = output["artifacts"]["roc"]["artifacts"][0]["metadata"]["confidenceMetrics"]
     assert (points[0]["recall"], points[-1]["recall"]) == (0, 1)
     assert (points[0]["falsePositiveRate"], points[-1]["falsePositiveRate"]) == (0, 1)
 
 
-def test_each_result_went_to_the_remote_as_a_version_of_its_own(retrained):
+def test_each_result_is_a_separate_version_in_the_remote(retrained):
     published = [json.loads(path.read_text(encoding="utf-8")) for path in retrained[1].glob("**/publish*/version")]
     assert len({version["md5"] for version in published}) == 3, "features, models, evaluation"
     assert [fault for version in published for fault in versions.verify(version["address"])] == []
 
 
-def test_new_patients_get_predictions_and_a_heatmap_of_every_slide(project, newest):
+def test_new_patients_have_predictions_and_a_heatmap_per_slide(project, newest):
     _, folder = run_local(project, "inference", "--data", newest)
     patients = pd.read_csv(project / "data" / "raw" / "clinical.csv", dtype=str)["patient_id"]
     (path,) = folder.glob("**/predict/predictions/predictions.csv")

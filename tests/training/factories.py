@@ -18,7 +18,7 @@ WIDTH = 6
 
 
 def settings(**changes) -> TrainParams:
-    """A run of seconds: preset tiny, three epochs."""
+    """Settings of a run of a few seconds: preset tiny, three epochs."""
     usual = {"preset": "tiny", "epochs": 3, "batch_patients": 8, "learning_rate": 1e-3, "weight_decay": 1e-2}
     return TrainParams.model_validate(usual | changes)
 

@@ -21,7 +21,7 @@ def binaries() -> Path | None:
 
 
 class Server:
-    """One server; `url` for clients. A context manager that stops it and takes its folder away."""
+    """One server; `url` for clients. A context manager that stops it and deletes its folder."""
 
     def __init__(self) -> None:
         home = binaries()
@@ -48,7 +48,7 @@ class Server:
         shutil.rmtree(self.folder)
 
     def start(self) -> None:
-        """Start it, and return when it answers."""
+        """Start it, and return when it responds."""
         options = ["-D", str(self.data), "-p", str(self.port), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
         options += ["-c", f"unix_socket_directories={self.data}"]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -61,7 +61,7 @@ class Server:
         raise AssertionError("PostgreSQL did not start")
 
     def stop(self) -> None:
-        """Stop it at once, as a crash would look to its clients."""
+        """Stop it immediately; to its clients this equals a crash."""
         if self.process is not None:
             self.process.send_signal(signal.SIGINT)  # fast shutdown: connections are cut
             self.process.wait(60)

@@ -44,7 +44,7 @@ def test_hard_negatives_by_hand():
 
 
 def test_hard_negatives_agree_with_a_sort_and_have_the_gradient_of_finite_differences():
-    """Oracle: one list a class, sorted in Python."""
+    """Oracle: one list per class, sorted in Python."""
     random = torch.Generator().manual_seed(0)
     logits = torch.randn(5, 4, 3, generator=random, dtype=torch.float64, requires_grad=True)
     present = torch.rand(5, 4, generator=random) < 0.7

@@ -41,7 +41,7 @@ def test_a_sudden_gradient_moves_no_further_than_one_step_size():
 
 
 def test_a_matrix_in_pieces_takes_the_step_of_the_whole(monkeypatch):
-    """A stack of two matrices has moments of its own for each, whatever the size of a piece."""
+    """A stack of two matrices has separate moments for each, for any size of a block."""
     generator = torch.Generator().manual_seed(1)
     weight, slope = (torch.randn(2, 6, 5, generator=generator) for _ in range(2))
     whole, moments = one(weight, slope)
@@ -54,7 +54,7 @@ def test_a_matrix_in_pieces_takes_the_step_of_the_whole(monkeypatch):
 
 
 def test_stochastic_rounding_is_unbiased_and_exact_for_representable_values():
-    """1 + 2^-9 lies a quarter of the way from 1 to the next bfloat16, 1 + 2^-7."""
+    """1 + 2^-9 is a quarter of the distance from 1 to the next bfloat16, 1 + 2^-7."""
     generator = torch.Generator().manual_seed(0)
     rounded = bf16_adafactor.stochastic(torch.full((40000,), 1 + 2**-9), generator).float()
     assert set(rounded.tolist()) == {1.0, 1 + 2**-7}
@@ -82,7 +82,7 @@ def test_a_paused_training_resumes_to_the_same_bits_and_ends_in_float32(tmp_path
 
 
 def test_training_lowers_the_loss_nearly_as_adamw_does():
-    """30 epochs on data that hold a signal; AdamW in bf16 is the measure."""
+    """30 epochs on data with a signal, compared with AdamW in bf16."""
     ends = {}
     for name in ("adamw", "bf16_adafactor"):
         history = loop.train(task(optimizer=name, precision="bf16", epochs=30, learning_rate=1e-2)).history

@@ -97,7 +97,7 @@ def test_a_full_disk_leaves_the_older_checkpoint_as_it_was(tmp_path, monkeypatch
 
 
 def test_a_file_that_may_not_grow_is_one_clear_error_and_leaves_no_part_behind(tmp_path):
-    """The limit is the system's own: the write itself fails half way, as on a disk that fills up."""
+    """The limit is set in the system: the write fails halfway, as on a full disk."""
     checkpoints.save(tmp_path, made(1))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (64, before[1]))

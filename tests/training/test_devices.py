@@ -20,7 +20,7 @@ def message(request, monkeypatch):
 
 
 def test_training_and_search_refuse_before_they_read_anything(message, tmp_path):
-    """No input exists, and yet the error is the GPU's."""
+    """No input exists, but the error is about the GPU."""
     nowhere, cuda = tmp_path / "nowhere", TrainParams(device="cuda")
     with pytest.raises(OperationalError, match=message) as caught:
         train(nowhere, nowhere, nowhere, cuda, tmp_path / "out")

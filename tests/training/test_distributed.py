@@ -37,7 +37,7 @@ def test_a_process_of_its_own_is_the_first_of_one(monkeypatch):
 
 @pytest.mark.slow
 def test_two_processes_give_the_numbers_of_one(tmp_path):
-    """torchrun with gloo; float32 sums in another order are all that differs: 1e-5."""
+    """torchrun with gloo; tolerance for float32 sums in another order: 1e-5."""
     world = factories.folders(tmp_path)
     (tmp_path / "script.py").write_text(SCRIPT)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}

@@ -46,7 +46,7 @@ print(json.dumps(left))
 
 @pytest.mark.slow
 def test_twenty_kills_at_random_moments_change_no_bit(tmp_path):
-    """Oracle: the same run in this process, never disturbed. A victim writes a checkpoint after every step."""
+    """Oracle: the same run in this process uninterrupted. The killed run writes a checkpoint after every step."""
     process = subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path)], capture_output=True, text=True, check=True)
     left = json.loads(process.stdout)
     assert len(set(left)) >= 10  # the kills met the run at different steps

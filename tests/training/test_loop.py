@@ -53,7 +53,7 @@ def test_training_lowers_the_loss_on_data_that_hold_a_signal():
 
 
 def test_a_run_paused_after_any_step_resumes_to_the_same_bits(plain, tmp_path):
-    """Every step of the run is a pause once; weights and learning curve equal the undisturbed run's."""
+    """The run pauses at every step once; weights and learning curve equal those of the uninterrupted run."""
     steps = 3 * 2
     for cut in range(1, steps + 1):
         folder, calls = tmp_path / str(cut), iter(range(1, steps + 1))
@@ -175,7 +175,7 @@ def test_training_draws_nothing_from_numpy_or_random():
 
 
 def test_training_starts_at_the_base_hazard_of_its_part():
-    """Before the first step every patient stands near the share of the training part that has the event in a bin."""
+    """Before the first step each predicted hazard is near the share of the training part with the event in that bin."""
     prepared = task()
     run = running.Run(prepared, torch.device("cpu"))
     expected = base_hazard(prepared.bags, prepared.fitted.edges)
