@@ -1,12 +1,14 @@
 """The tests mirror the packages: each module has a test file of its own, or tests/mirror.yaml names what covers it."""
 
 import ast
+import re
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import yaml
+from jinja2 import Environment, meta, nodes
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("mcti",)
@@ -92,3 +94,24 @@ def test_a_module_without_test_and_line_is_detected():
     module = next(iter(mirror()))
     assert module in missing({name: tests for name, tests in mirror().items() if name != module})
     assert len(missing({})) >= len(mirror()) > 0
+
+
+@pytest.mark.parametrize("template", sorted((ROOT / "mcti").rglob("*.html")), ids=lambda path: path.name)
+def test_every_name_in_a_template_occurs_in_the_code(template):
+    """Jinja renders an unknown name as nothing: a renamed field would disappear from its page without an error."""
+    code = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "mcti").rglob("*.py")))
+    assert unknown_names(template.read_text(encoding="utf-8"), code) == []
+
+
+def test_an_unknown_name_in_a_template_is_detected():
+    text = "{% for row in rows %}{{ loop.index0 }} {{ row.mend }} {{ row['told'] }} {{ row.hint }}{% endfor %}"
+    assert unknown_names(text, "rows = [row]; row.hint") == ["mend", "told"]
+
+
+def unknown_names(template: str, code: str) -> list[str]:
+    """Variables, attributes and constant keys of a Jinja template that are no word of the code."""
+    tree = Environment(autoescape=True).parse(template)
+    names = meta.find_undeclared_variables(tree) | {node.attr for node in tree.find_all(nodes.Getattr)}
+    names |= {node.arg.value for node in tree.find_all(nodes.Getitem) if isinstance(node.arg, nodes.Const)}
+    words = set(re.findall(r"\w+", code)) | {"index0", "index", "first", "last"}  # of Jinja's loop
+    return sorted(name for name in names if isinstance(name, str) and name not in words)

@@ -84,13 +84,13 @@ def _read_level(reader: Reader, level: int, shrink: int) -> tuple[Pixels, Mask]:
     across, down = across * max(1, 2048 // across), down * max(1, 512 // down)
     for y in range(0, size.height, down):
         for x in range(0, size.width, across):
-            block, unreadable = _block(reader, level, x, y, across, down)
+            block, failed = _block(reader, level, x, y, across, down)
             area = np.s_[y // shrink : (y + down) // shrink, x // shrink : (x + across) // shrink]
             fine = cv2.resize(block, (across // shrink, down // shrink), interpolation=cv2.INTER_AREA)
             target = picture[area]
             target[:] = fine[: target.shape[0], : target.shape[1]]
-            if unreadable is not None:
-                holes = cv2.resize(unreadable, (across // shrink, down // shrink), interpolation=cv2.INTER_AREA) > 0
+            if failed is not None:
+                holes = cv2.resize(failed, (across // shrink, down // shrink), interpolation=cv2.INTER_AREA) > 0
                 unreadable[area] = holes[: target.shape[0], : target.shape[1]]
     return picture, unreadable
 
