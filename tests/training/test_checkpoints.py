@@ -89,7 +89,7 @@ def test_a_full_disk_leaves_the_older_checkpoint_as_it_was(tmp_path, monkeypatch
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OperationalError, match="on the disk"):
+    with pytest.raises(OperationalError, match="the disk is full"):
         checkpoints.save(tmp_path, made(2))
     monkeypatch.undo()
     assert [path.name for path in tmp_path.iterdir()] == ["step_000000001.checkpoint"]
