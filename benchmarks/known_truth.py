@@ -152,6 +152,7 @@ def planted(model: TrainedModel, tested: list[PatientBag], tumour: np.ndarray) -
     areas = []
     with torch.inference_mode():
         for bag, truth in zip(tested, tumour, strict=True):
+            assert bag.patches is not None
             rows, _ = model.net.axes(model.fitted.features(bag.patches.float()), bag.genes)
             areas.append(roc_auc_score(truth, model.net.pathology.instance(rows).amax(-1).numpy()))
     return float(np.mean(areas))
