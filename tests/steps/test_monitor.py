@@ -159,7 +159,9 @@ def test_the_gauges_follow_the_grammar_of_prometheus(world, tmp_path):
             assert match, line
             assert match[1] == current
             float(match[3])
-    assert re.search(r'^mcti_monitor_retrain\{model="models",rule="drift",version="[0-9a-f]+"\} 0\.0$', text, re.MULTILINE)
+    assert re.search(
+        r'^mcti_monitor_retrain\{model="models",rule="drift",version="[0-9a-f]+"\} 0\.0$', text, re.MULTILINE
+    )
 
 
 def test_the_report_is_self_contained_and_escapes_user_input(world, tmp_path):
