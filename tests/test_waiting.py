@@ -99,7 +99,7 @@ def test_a_number_of_attempts_that_is_invalid_is_one_clear_error(monkeypatch, te
 
 def test_mlflow_that_never_answers_the_first_question(monkeypatch, caplog):
     with never_answering() as address:
-        monkeypatch.setattr(tracking, "_ASK_SECONDS", 0.5)
+        monkeypatch.setattr(tracking, "_HEALTH_SECONDS", 0.5)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         monkeypatch.setenv("MCTI_PATIENCE_SECONDS", "1")
         with pytest.raises(OperationalError, match="MLflow does not answer"), tracking.service():
@@ -124,7 +124,7 @@ def test_mlflow_that_stops_answering_later(monkeypatch, caplog):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     with never_answering() as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-        monkeypatch.setattr(tracking, "_ask", lambda uri: None)  # it answered this one
+        monkeypatch.setattr(tracking, "_check_health", lambda uri: None)  # it answered this one
         with pytest.raises(OperationalError, match="MLflow failed"), tracking.service() as client:
             client.search_experiments()
     host = address.removeprefix("http://")

@@ -43,8 +43,8 @@ from pathlib import Path
 folder, users = Path(sys.argv[1]), [Path(name) for name in sys.argv[2:]]
 wanted, files = set(), [file for user in users for file in user.rglob("*.so*")]
 while files:
-    said = subprocess.run(["readelf", "-d", files.pop()], capture_output=True, text=True, check=True).stdout
-    new = set(re.findall(r"NEEDED.*\[(.*)\]", said)) - wanted
+    output = subprocess.run(["readelf", "-d", files.pop()], capture_output=True, text=True, check=True).stdout
+    new = set(re.findall(r"NEEDED.*\[(.*)\]", output)) - wanted
     wanted |= new
     files += [folder / name for name in new if (folder / name).exists()]
 for library in folder.iterdir():
@@ -81,7 +81,7 @@ for name in (
     "cv2", "defusedxml.ElementTree", "great_expectations", "h5py", "imagecodecs", "jinja2", "kfp.dsl.executor_main", "lap", "matplotlib.backends.backend_pdf",
     "matplotlib.backends.backend_svg", "matplotlib.pyplot", "mlflow.pyfunc", "mlflow.pyfunc.scoring_server", "mlflow.artifacts",
     "mlflow.tracking", "onnx.helper", "onnx.numpy_helper", "onnxruntime", "openslide", "optuna.importance", "ot", "ot.batch", "pandas",
-    "pyarrow.dataset", "pyarrow.parquet", "PIL.ImageDraw", "PIL.JpegImagePlugin", "PIL.PngImagePlugin", "PIL.TiffImagePlugin", "psutil",
+    "prometheus_client", "prometheus_client.core", "pyarrow.dataset", "pyarrow.parquet", "PIL.ImageDraw", "PIL.JpegImagePlugin", "PIL.PngImagePlugin", "PIL.TiffImagePlugin", "psutil",
     "psycopg", "pydicom", "pydicom.encaps", "rich.progress", "safetensors.torch", "scipy.stats", "simplejpeg", "sklearn.cluster", "sklearn.decomposition",
     "sklearn.linear_model", "sksurv.compare", "sksurv.datasets", "sksurv.ensemble", "sksurv.linear_model", "sksurv.metrics",
     "sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql", "tifffile", "torch.distributed", "torch.optim",
