@@ -82,7 +82,7 @@ for name in (
     "matplotlib.backends.backend_svg", "matplotlib.pyplot", "mlflow.pyfunc", "mlflow.pyfunc.scoring_server", "mlflow.artifacts",
     "mlflow.tracking", "onnx.helper", "onnx.numpy_helper", "onnxruntime", "openslide", "optuna.importance", "ot", "ot.batch", "pandas",
     "prometheus_client", "prometheus_client.core", "pyarrow.dataset", "pyarrow.parquet", "PIL.ImageDraw", "PIL.JpegImagePlugin", "PIL.PngImagePlugin", "PIL.TiffImagePlugin", "psutil",
-    "psycopg", "pydicom", "pydicom.encaps", "rich.progress", "safetensors.torch", "scipy.stats", "simplejpeg", "sklearn.cluster", "sklearn.decomposition",
+    "psycopg", "pydantic.dataclasses", "pydicom", "pydicom.encaps", "rich.progress", "safetensors.torch", "scipy.stats", "simplejpeg", "sklearn.cluster", "sklearn.decomposition",
     "sklearn.linear_model", "sksurv.compare", "sksurv.datasets", "sksurv.ensemble", "sksurv.linear_model", "sksurv.metrics",
     "sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql", "tifffile", "torch.distributed", "torch.optim",
     "torch.utils.checkpoint", "torch.utils.flop_counter", "typer.main", "uvicorn", "uvicorn.loops.auto", "uvicorn.protocols.http.auto", "yaml",
