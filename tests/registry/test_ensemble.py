@@ -190,7 +190,7 @@ def test_folds_with_other_settings_or_code_are_refused(tmp_path, key):
     spec = json.loads(file.read_text())
     change = {"params": {"epochs": 4}, "digests": spec["digests"] | {"code": "0" * 32}}
     file.write_text(json.dumps(spec | {key: change[key]}))
-    message = {"params": "train.epochs is 4 here and 3 in the first", "digests": "code is '0000"}[key]
+    message = {"params": "train.epochs is 4 instead of 3", "digests": "code is '0000"}[key]
     with pytest.raises(DataError, match=rf"the folds belong to different models: {message}.*fold_1"):
         ensemble_files.assemble(run.models, tmp_path / "ensemble")
     assert not (tmp_path / "ensemble").exists()
