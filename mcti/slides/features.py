@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from mcti import storage
 from mcti.errors import DataError
 from mcti.params import ExtractParams, TissueParams
+from mcti.params.result_settings import RESULT_NEUTRAL
 from mcti.slides import hdf5, tiles, tissue
 from mcti.slides.encoder_protocol import EncoderIdentity
 from mcti.slides.probe import SlideInfo
@@ -30,8 +31,7 @@ SCHEMA_VERSION = 1
 IMPORTED_PREFIX = "imported from "
 """First words of the key of features that another tool made."""
 # The encoder enters the key by its identity, not by the path of its file.
-_NOT_IN_KEY = {"slides", "encoder", "workers", "accept_licences", "cache", "cache_gib"}
-_NOT_IN_KEY |= {"slide_minutes", "max_failed_slides_share"}
+_NOT_IN_KEY = {*RESULT_NEUTRAL["extract"], "slides", "encoder", "slide_minutes", "max_failed_slides_share"}
 PROVENANCE = ("encoder", "encoder_weights_sha256", "encoder_preprocessing", "target_mpp", "tissue_method")
 """Attributes that describe how features were extracted; files of other tools may lack some."""
 _CHUNK_ROWS = 256  # files with chunks of one row, as some tools write them, take 7 to 20 times longer to read

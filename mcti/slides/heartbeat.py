@@ -1,5 +1,6 @@
 """A status file for a running extraction, renewed at intervals, and its progress reports."""
 
+import contextlib
 import threading
 import time
 from types import TracebackType
@@ -8,6 +9,7 @@ from typing import Self
 from mcti import storage
 from mcti.progress import Progress
 from mcti.storage import Location
+from mcti.waiting import call_periodically
 
 EVERY_SECONDS = 15.0
 
@@ -21,24 +23,22 @@ class Heartbeat:
 
     def __init__(self, file: Location, total: int, progress: Progress | None = None) -> None:
         self._file, self._total, self._progress = file, total, progress
-        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._lock, self._repetition = threading.Lock(), contextlib.ExitStack()
         self._done = self._restored = self._tiles = 0
         self._working: list[str] = []
         self._started = time.monotonic()
-        self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Self:
         self._write()
         if self._progress is not None:
             self._progress(0, self._total, "slides")  # starts the measurement of the rate
-        self._thread.start()
+        self._repetition.enter_context(call_periodically(self._renew, EVERY_SECONDS))
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ended.set()
-        self._thread.join()
+        self._repetition.close()
         storage.remove(self._file)
 
     def start(self, slide_id: str) -> None:
@@ -65,11 +65,10 @@ class Heartbeat:
             detail = f"{self._tiles} tiles ({rate:.0f}/s), {last}"
             self._progress(self._done, self._total, "slides", detail, self._restored)
 
-    def _run(self) -> None:
-        while not self._ended.wait(EVERY_SECONDS):
-            self._write()
-            if self._working:
-                self._report(f"at {self._working[0]}")
+    def _renew(self) -> None:
+        self._write()
+        if self._working:
+            self._report(f"at {self._working[0]}")
 
     def _write(self) -> None:
         with self._lock:
