@@ -8,7 +8,12 @@ from mcti.registry.dossier import Dossier
 from mcti.registry.dossier_document import DossierSource
 
 NUMBER = {"value": 0.6, "low": 0.5, "high": 0.7}
-COMPARED = {"difference": NUMBER, "p_holm": 0.2, "ibs_difference": {"value": -0.01, "low": -0.02, "high": 0.01}}
+COMPARED = {
+    "difference": NUMBER,
+    "p": 0.04,
+    "p_holm": 0.2,
+    "ibs_difference": {"value": -0.01, "low": -0.02, "high": 0.01},
+}
 RESULT = {
     "patients": 561,
     "events": 122,

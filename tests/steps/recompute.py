@@ -90,7 +90,8 @@ def calibration(rows: pd.DataFrame, trained: Trained, months: float) -> dict[str
     """Slope, intercept and integrated calibration index, by SciPy's minimiser."""
     had, weight = status(rows, trained, months)
     risk = 1 - rows[f"S_{months:g}"].to_numpy()
-    logit = np.log(risk / (1 - risk))
+    inside = np.clip(risk, 0.0001, 0.9999)  # as documented: 0 and 1 have no log-odds
+    logit = np.log(inside / (1 - inside))
     scaled = (logit - logit.mean()) / logit.std()
     one = np.ones(len(logit))
     slope = _logistic(np.stack([one, logit], 1), had, weight)[1]

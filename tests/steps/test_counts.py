@@ -208,7 +208,9 @@ def test_the_headline_c_and_table_1_are_those_of_the_evaluated_rows(project, tab
         women = int(part["is_female"].sum())
         assert table.loc["female, n (%)", name] == f"{women} ({100 * women / len(part):.1f})"
         low, middle, high = part["age"].quantile([0.25, 0.5, 0.75])
-        assert table.loc["age, median [quartiles]", name] == f"{middle:.4g} [{low:.4g}, {high:.4g}]"
+        missing = part["age"].isna().sum()
+        ages = f"{middle:.4g} [{low:.4g}, {high:.4g}]" + (f", {missing} missing" if missing else "")
+        assert table.loc["age, median [quartiles]", name] == ages
         of_a = int((part["subtype"] == "A").sum())
         assert table.loc["subtype A, n (%)", name] == f"{of_a} ({100 * of_a / len(part):.1f})"
         assert table.loc["sites", name] == str(part["site"].nunique())
