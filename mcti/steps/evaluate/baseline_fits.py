@@ -35,9 +35,9 @@ def bag_moments(cohort: Location, features: Location, patients: list[str]) -> Fl
     moments: dict[str, FloatArray] = {}
     for patient, slides in tables.read_slides(cohort).groupby("patient_id")["slide_id"]:
         files = [storage.join(features, f"{slide}.h5") for slide in sorted(slides)]
-        patches = [rows for rows in (_read_features(file) for file in files if storage.exists(file)) if len(rows)]
-        if patches:
-            rows = np.concatenate(patches)
+        patches = [read_slide(file).features for file in files if storage.exists(file)]
+        if any(map(len, patches)):
+            rows = np.concatenate([part for part in patches if len(part)]).astype(np.float64)
             moments[str(patient)] = np.concatenate([rows.mean(axis=0), rows.std(axis=0)])
     if not moments:
         raise DataError("no slide of the cohort has features", str(features), "extract the slides of this cohort")
@@ -46,10 +46,6 @@ def bag_moments(cohort: Location, features: Location, patients: list[str]) -> Fl
         raise DataError(f"the features have different widths: {sorted(widths)}", str(features), hint)
     without_patches = np.full(2 * widths.pop(), np.nan)
     return np.stack([moments.get(patient, without_patches) for patient in patients])
-
-
-def _read_features(location: str) -> FloatArray:
-    return read_slide(location).features.astype(np.float64)
 
 
 def fit_baselines(
