@@ -15,9 +15,10 @@ from mcti.errors import DataError, UsageError
 from mcti.params import ExtractParams
 from mcti.progress import Progress
 from mcti.registry.pipeline_run import tracked
-from mcti.slides import encoders, extraction, manifest, shards, slide_table, thumbnails
+from mcti.slides import encoders, exchange, extraction, feature_import, manifest, shards, slide_table, thumbnails
 from mcti.slides.encoder_protocol import Encoder
 from mcti.slides.extraction import ExtractionContext
+from mcti.slides.feature_source import FeatureSource
 from mcti.slides.feature_store import FeatureStore, feature_path, open_store, preview_path
 from mcti.slides.heartbeat import Heartbeat
 from mcti.slides.manifest import SlideRow
@@ -52,38 +53,44 @@ def extract(
     shard: tuple[int, int] | None = None,
     progress: Progress | None = None,
 ) -> ExtractResult:
-    """Extract the features of every slide in a manifest (CSV, Parquet) or folder.
+    """Extract the features of every slide in a manifest (CSV, Parquet) or folder, or import ready-made ones.
 
-    Reads   slides, and the files that they name
+    Reads   slides, and the files that they name; with params.source `import` only the ids and `mpp` of the slides, and
+            the files of params.import_.path
     Writes  out/<slide_id>.h5, previews/<slide_id>.jpg and masks/<slide_id>.geojson, each complete or absent; at the
             end out/slides.csv, contact sheets and result.json. With `shard` (i, n), 0 <= i < n: only the slides of
             shard i, and slides-<i>-of-<n>.csv in place of slides.csv (then call `merge_shards`). During the run
             heartbeat.json (with `shard`: heartbeat-<i>-of-<n>.json) is renewed every 15 s. `out` may be an s3://
             address: each slide is uploaded when it is complete.
             The files of a slide that was read and fails are removed. The files of slides that are unavailable or not
-            in the list are kept.
-    Raises  DataError when the manifest is wrong, or more slides fail than params.max_failed_slides_share allows (the
-            table is written first)
+            in the list are kept. An import writes no pictures.
+    Raises  DataError when the manifest is wrong, more slides fail than params.max_failed_slides_share allows (the
+            table is written first), or no file of features is named after a slide
             UsageError when the encoder does not fit the settings, or the shard does not exist
             OperationalError when the disk is full, S3 does not answer, or a package is missing
     """
-    rows = manifest.read(slides)
-    encoder = encoders.make(params.encoder, params.resolution, params.accept_licences)
+    rows = manifest.read(slides, paths_required=params.source == "slides")
+    origin = _open_source(params, rows) if params.source == "import" else _encoder(params)
+    name = _encoder_name(params, origin)
     suffix = ""
     if shard is not None:
         shards.check_shard(shard)
         rows = [row for row in rows if shards.shard_of(row.slide_id, shard[1]) == shard[0]]
         suffix = f"-{shard[0]}-of-{shard[1]}"
-    _check_masks(params.tissue.masks, out)
+    if params.source == "slides":
+        _check_masks(params.tissue.masks, out)
     store = open_store(out, suffix, params.cache)
     with Heartbeat(store.location(f"heartbeat{suffix}.json"), len(rows), progress) as heartbeat:
-        outcomes = _extract_all(rows, params, encoder, store, heartbeat)
+        if isinstance(origin, FeatureSource):
+            outcomes = _import_all(rows, params, origin, store, heartbeat)
+        else:
+            outcomes = _extract_all(rows, params, origin, store, heartbeat)
         if shard is None:
-            return _finish(store, outcomes, params, encoder.identity.name)
+            return _finish(store, outcomes, params, name)
         slide_table.write(store.folder / shards.table_name(*shard), outcomes)
         store.publish_tables()
     store.close()
-    return _summarise(outcomes, encoder.identity.name)
+    return _summarise(outcomes, name)
 
 
 def merge_shards(out: Location, params: ExtractParams, shard_count: int | None = None) -> ExtractResult:
@@ -101,10 +108,51 @@ def merge_shards(out: Location, params: ExtractParams, shard_count: int | None =
             where = storage.join(out, table.name)
             raise DataError("the table of a shard is missing", where, f"run mcti extract --shard {i}/{count}")
     outcomes = [outcome for table in tables for outcome in slide_table.read(table)]
-    encoder = encoders.make(params.encoder, params.resolution, params.accept_licences)
+    name = _encoder_name(params, None if params.source == "import" else _encoder(params))
     for table in tables:
         table.unlink()
-    return _finish(store, outcomes, params, encoder.identity.name, merged=True)
+    return _finish(store, outcomes, params, name, merged=True)
+
+
+def _encoder(params: ExtractParams) -> Encoder:
+    return encoders.make(params.encoder, params.resolution, params.accept_licences)
+
+
+def _encoder_name(params: ExtractParams, origin: Encoder | FeatureSource | None) -> str:
+    """Name of the encoder that makes the features, or of the one that the settings state for ready-made features."""
+    if origin is None or isinstance(origin, FeatureSource):
+        return "" if params.import_ is None else params.import_.encoder
+    return origin.identity.name
+
+
+def _open_source(params: ExtractParams, rows: Sequence[SlideRow]) -> FeatureSource:
+    """The folder of ready-made features, after checks of the settings; its coverage of the slides is logged."""
+    settings = params.import_
+    assert settings is not None, "ExtractParams requires it"
+    exchange.check_format(settings.format)
+    source = FeatureSource.open(settings.path)
+    _log.info("%s", source.coverage(row.slide_id for row in rows))
+    return source
+
+
+def _import_all(
+    rows: Sequence[SlideRow], params: ExtractParams, source: FeatureSource, store: FeatureStore, heartbeat: Heartbeat
+) -> list[SlideOutcome]:
+    """Import the features slide by slide: the files are read in the time that the disk needs."""
+    settings = params.import_
+    assert settings is not None, "ExtractParams requires it"
+    outcomes = []
+    for row in rows:
+        heartbeat.start(row.slide_id)
+        outcome = feature_import.import_slide(row, source, settings, store)
+        if outcome.processed and outcome.status == Status.OK:
+            store.publish(row.slide_id)
+            heartbeat.add_tiles(outcome.tiles)
+        heartbeat.finish(row.slide_id, outcome.status, processed=outcome.processed)
+        outcomes.append(outcome)
+    processed = sum(outcome.processed for outcome in outcomes)
+    _log.info("%d of %d slides were already imported, %d processed", len(rows) - processed, len(rows), processed)
+    return outcomes
 
 
 def _check_masks(masks: str | None, out: Location) -> None:
@@ -159,11 +207,12 @@ def _extract_all(
 def _finish(
     store: FeatureStore, outcomes: list[SlideOutcome], params: ExtractParams, encoder: str, *, merged: bool = False
 ) -> ExtractResult:
-    """Write the table of slides, the contact sheets and result.json."""
+    """Write the table of slides, the contact sheets (of slides) and result.json."""
     _remove_temporary_files(store.folder)
     store.download("slides.csv")
     table = store.folder / "slides.csv"
-    _write_contact_sheets(store, outcomes, table.read_text(encoding="utf-8") if table.exists() else "")
+    if params.source == "slides":
+        _write_contact_sheets(store, outcomes, table.read_text(encoding="utf-8") if table.exists() else "")
     slide_table.write(table, outcomes)
     result = _summarise(outcomes, encoder)
     storage.write_json(store.folder / "result.json", result.model_dump(mode="json"))
