@@ -205,12 +205,17 @@ def addresses(prefix: Location) -> list[str]:
 def versions_below(prefix: Location) -> dict[str, str]:
     """What identifies the content of each object below an address: {name below it: MD5 or etag}, no object read.
 
-    The etag of an object that was uploaded in one part is its MD5.
+    The address of one object gives one entry with the name "". The etag of an object that was uploaded in one part is
+    its MD5.
     """
     root = os.fspath(prefix).rstrip("/")
     if pinned.is_pinned(prefix):
         return {name: version.md5 for name, version in pinned.files(root, read_bytes).items()}
-    return {address.removeprefix(f"{root}/"): etag for address, etag in s3.etags(f"{root}/").items()}
+    below = {address.removeprefix(f"{root}/"): etag for address, etag in s3.etags(f"{root}/").items()}
+    if below:
+        return below
+    single = s3.etags(root).get(root)
+    return {} if single is None else {"": single}
 
 
 def size(location: Location) -> int:

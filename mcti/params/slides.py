@@ -27,10 +27,10 @@ class TissueParams(Params):
 class ImportParams(Params):
     """Ready-made features of another tool. `unknown` states that a value is not known: then it is not compared."""
 
-    format: str = Field(min_length=1, description="layout of the files, as in `mcti features import --format`")
-    path: str = Field(
-        min_length=1, description="folder with one file per slide, named <slide_id>: path, s3:// or dvc+s3:// address"
+    format: Literal["trident", "clam", "stamp", "slide2vec", "pt", "h5", "npy", "parquet"] = Field(
+        description="layout of the files (docs/slides.md)"
     )
+    path: str = Field(min_length=1, description="file or folder of the set: path, s3:// or dvc+s3:// address")
     encoder: str = Field(min_length=1, description="name of the encoder that made the features, or unknown")
     mpp: Annotated[float, Field(gt=0, le=200)] | Literal["unknown"] = Field(
         description="resolution at which the patches were encoded, in µm/px, or unknown"

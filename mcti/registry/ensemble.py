@@ -81,11 +81,11 @@ class Ensemble:
                     declared unknown, is not compared. Where both sides have the SHA-256 of the encoder's weights, it
                     is compared instead of the name.
 
-        Raises DataError when encoder, weights, preprocessing of the tiles, µm/px or patch size differ.
+        Raises DataError when encoder, weights, preprocessing, µm/px, patch size or level (patch, slide) differ.
         """
         weights = [side.get("encoder_weights_sha256") for side in (attributes, self.feature_attributes)]
         encoder = "encoder_weights_sha256" if all(weights) else "encoder"
-        for name in (encoder, "encoder_preprocessing", "target_mpp", "target_patch_size"):
+        for name in (encoder, "encoder_preprocessing", "target_mpp", "target_patch_size", "level"):
             actual, expected = attributes.get(name), self.feature_attributes.get(name)
             known = all(value and value != "unknown" for value in (actual, expected))
             if known and actual != expected and not (isinstance(expected, list) and actual in expected):

@@ -3,22 +3,26 @@
 import hashlib
 import json
 import math
-import tempfile
+from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mcti import pinned, storage
-from mcti.errors import DataError, UsageError
+from mcti.errors import DataError
 from mcti.params import ExtractParams, ImportParams, from_json
 from mcti.params.result_settings import result_text
 from mcti.slides import exchange, features
-from mcti.slides.exchange import PortableFeatures
-from mcti.slides.feature_source import FeatureSource
+from mcti.slides.feature_sets.checks import SetFacts, check_set
+from mcti.slides.feature_sets.entries import SetEntry
+from mcti.slides.feature_source import FeatureSource, file_version, list_versions
 from mcti.slides.feature_store import FeatureStore, feature_path
-from mcti.slides.manifest import SlideRow
+from mcti.slides.manifest import ListedSlide
+from mcti.slides.portable import MissingMpp, PortableFeatures
 from mcti.slides.slide_table import SlideOutcome
 from mcti.slides.status import SlideError, Status
+from mcti.storage import Location
 
 KEY_PREFIX = "import:"
 """First characters of the key of features that `mcti extract` imported. It can import them again."""
@@ -27,28 +31,50 @@ MAX_MPP_DIFFERENCE = 0.1
 """Relative difference of two resolutions that count as equal: scanners of one magnification differ by up to 8 %."""
 
 
-def import_slide(row: SlideRow, source: FeatureSource, params: ImportParams, store: FeatureStore) -> SlideOutcome:
+def import_slide(
+    entry: SetEntry, row: ListedSlide, source: FeatureSource, params: ImportParams, store: FeatureStore
+) -> SlideOutcome:
     """Write the ready-made features of one slide to the store, unless they exist already; its row of slides.csv.
 
-    A slide without a file, with a broken file or with contradictory features leaves no feature file.
-    Raises OperationalError for faults of the machine, UsageError for a setting that fits no slide.
+    row     slide_id: name in the store, of a patient where the entry stands for all slides of the patient
+    A slide with a broken file or with contradictory features leaves no feature file.
+    Raises OperationalError for faults of the machine.
     """
     try:
-        if row.problem:
-            raise SlideError(Status.READ_ERROR, row.problem)
-        return _reuse_or_import(row, source, params, store)
-    except (UsageError, pinned.ChecksumMismatch):
+        return _reuse_or_import(entry, row, source, params, store)
+    except pinned.ChecksumMismatch:
         raise
+    except MissingMpp as error:
+        return _failed(row, Status.MISSING_MPP, f"{error.what}: {error.hint}", store)
     except SlideError as error:
-        return SlideOutcome(row.slide_id, row.patient_id, error.status.value, error.reason)
+        return _failed(row, error.status, error.reason, store)
     except DataError as error:  # of the reader: the file is broken
-        store.remove_imported(row.slide_id)
-        reason = f"{error.what}: {error.hint}"
-        return SlideOutcome(row.slide_id, row.patient_id, Status.READ_ERROR.value, reason)
+        where = error.where.removeprefix(f"{source.root}/")
+        return _failed(row, Status.READ_ERROR, f"{error.what} ({where}): {error.hint}", store)
+
+
+def without_features(row: ListedSlide, store: FeatureStore) -> SlideOutcome:
+    """The row of a slide without ready-made features; those of an earlier run are removed."""
+    what = "no entry of the set belongs to the slide: add its file to extract.import.path, or delete the row"
+    return _failed(row, Status.NO_FEATURES, what, store)
+
+
+def check_imported(store: FeatureStore, slide_ids: Iterable[str]) -> None:
+    """Refuse a store whose slides differ in level, width, encoder, resolution or size of the patches.
+
+    Raises DataError with the slides that differ from the majority.
+    """
+    check_set([_facts(store.location(feature_path(store.folder, name).name), name) for name in slide_ids])
+
+
+def _facts(location: Location, slide_id: str) -> SetFacts:
+    with features.open_file(location) as file:
+        values = np.empty((0, file.width), np.float32)
+        return SetFacts.of(PortableFeatures(slide_id, values, file.coords(), file.grid, file.attributes, file.level))
 
 
 def compute_key(versions: dict[str, str], mpp: float | None, params: ImportParams) -> str:
-    """The key of imported features: SHA-256 over the files, the mpp of the manifest and the settings.
+    """The key of imported features: SHA-256 over the files, the mpp of the table and the settings.
 
     versions    of the slide's files by name. The address of the folder is left out: a copy gives the same features.
     """
@@ -57,45 +83,40 @@ def compute_key(versions: dict[str, str], mpp: float | None, params: ImportParam
     return KEY_PREFIX + hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _reuse_or_import(row: SlideRow, source: FeatureSource, params: ImportParams, store: FeatureStore) -> SlideOutcome:
+def _failed(row: ListedSlide, status: Status, reason: str, store: FeatureStore) -> SlideOutcome:
+    existing = store.read_info(row.slide_id)
+    if existing is not None and not existing.is_imported:
+        store.remove_imported(row.slide_id)
+    return SlideOutcome(row.slide_id, row.patient_id, status.value, reason)
+
+
+def _reuse_or_import(
+    entry: SetEntry, row: ListedSlide, source: FeatureSource, params: ImportParams, store: FeatureStore
+) -> SlideOutcome:
     existing = store.read_info(row.slide_id)
     if existing is not None and existing.is_imported:
         what = f"{row.slide_id}.h5 holds features {existing.key} by `mcti features import`"
         raise SlideError(Status.READ_ERROR, what, "choose another output folder, or move these files")
-    if row.slide_id not in source.names:
-        store.remove_imported(row.slide_id)
-        what = "no file of features is named after the slide"
-        raise SlideError(Status.NO_FEATURES, what, "add its file to extract.import.path, or delete the row")
-    versions = {name: source.version(name) for name in source.names[row.slide_id]}
-    key = compute_key(versions, row.mpp, params)
+    key = compute_key(source.version(entry), row.mpp, params)
     if existing is not None and existing.key == key:
         return SlideOutcome.from_file(row.slide_id, row.patient_id, existing, processed=False)
+    with source.staged(entry):
+        slide = entry.read(row.mpp)
+    slide = _declared(_with_mpp(slide, row), params)
     store.remove_slide(row.slide_id)  # pictures and features of an extraction
-    slide = _declared(_read(row, source, params), params)
     target = feature_path(store.folder, row.slide_id)
-    exchange.to_store(replace(slide, attributes={**slide.attributes, "key": key}), target, params.format)
+    named = replace(slide, slide_id=row.slide_id, attributes={**slide.attributes, "key": key})
+    exchange.to_store(named, target, params.format)
     written = features.read_info(target)
     assert written is not None, "a file that was just written can be read"
     return SlideOutcome.from_file(row.slide_id, row.patient_id, written, processed=True)
 
 
-def _read(row: SlideRow, source: FeatureSource, params: ImportParams) -> PortableFeatures:
-    """The features of a slide from a folder with its files only: one reader serves single slides and whole sets."""
-    with tempfile.TemporaryDirectory(prefix="mcti-import-") as scratch:
-        source.stage(row.slide_id, Path(scratch))
-        try:
-            slides = [s for s in exchange.read_set(Path(scratch), params.format, row.mpp) if s.slide_id == row.slide_id]
-        except DataError as error:
-            where = error.where.removeprefix(scratch).lstrip("/")
-            raise DataError(f"{error.what} ({where})" if where else error.what, source.location, error.hint) from error
-        except UsageError as error:
-            if row.mpp is not None or params.format != "stamp":
-                raise
-            hint = "enter mpp (µm/px of level 0) in the table of slides"
-            raise SlideError(Status.MISSING_MPP, "STAMP stores coordinates in µm", hint) from error
-    if not slides:
-        raise DataError(f"no {params.format} features of the slide", source.location, "check extract.import.format")
-    return slides[0]
+def _with_mpp(slide: PortableFeatures, row: ListedSlide) -> PortableFeatures:
+    """The slide with the µm/px of level 0 of its row, which precedes that of the file."""
+    if row.mpp is None:
+        return slide
+    return replace(slide, attributes={**slide.attributes, "mpp_x": row.mpp, "mpp_y": row.mpp, "mpp_source": "manifest"})
 
 
 def _declared(slide: PortableFeatures, params: ImportParams) -> PortableFeatures:
@@ -153,5 +174,6 @@ def cache_text(text: str) -> str:
     params = from_json(ExtractParams, text, "parameter extract") if text else ExtractParams()
     if params.source == "slides" or params.import_ is None:
         return kept
-    source = FeatureSource.open(params.import_.path)
-    return kept + storage.to_json({name: source.version(name) for name in source.versions})
+    path = params.import_.path
+    versions = {name: file_version(path, name, version) for name, version in list_versions(path).items()}
+    return kept + storage.to_json(versions)

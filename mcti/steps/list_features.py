@@ -5,7 +5,7 @@ from typing import Any
 
 from mcti import storage
 from mcti.params import ExtractParams
-from mcti.slides.feature_source import FeatureSource
+from mcti.slides.feature_source import file_version, list_versions
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 from mcti.storage import Location
@@ -30,12 +30,11 @@ def list_features(params: ExtractParams, out: Path) -> ListFeaturesResult:
     files = _read_list(out) if out.exists() else {}
     current, read = {}, 0
     if params.source == "import" and params.import_ is not None:
-        source = FeatureSource.open(params.import_.path)
-        for name in source.versions:
-            stamp = _stamp(source.location, name)
-            entry = files.get(name, {})
+        path = params.import_.path
+        for name, listed in list_versions(path).items():
+            stamp, entry = _stamp(path, name), files.get(name, {})
             if not stamp or {key: entry.get(key) for key in stamp} != stamp:
-                entry, read = {"version": source.version(name), **stamp}, read + bool(stamp)
+                entry, read = {"version": file_version(path, name, listed), **stamp}, read + bool(stamp)
             current[name] = entry
     storage.write_json(out, {"source": params.source, "files": current})
     return ListFeaturesResult(files=len(current), read=read)
@@ -51,7 +50,7 @@ def _stamp(location: str, name: str) -> dict[str, int]:
     """Size in bytes and time of the last change in ns of a local file; empty for an object."""
     if storage.is_s3(location):
         return {}
-    path = Path(location, name)
+    path = Path(location) if Path(location).is_file() else Path(location, name)
     with storage.translating_os_errors(path):
         status = path.stat()
     return {"bytes": status.st_size, "modified": status.st_mtime_ns}
