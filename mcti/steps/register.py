@@ -155,6 +155,7 @@ def _tags(digest: str, evidence: Evidence, model_card: Mapping[str, Any]) -> dic
         "mcti.encoder": str(features.get("encoder", card.GAP)),
         "mcti.encoder_sha256": str(features.get("encoder_weights_sha256", card.GAP)),
         "mcti.target_mpp": str(features.get("target_mpp", card.GAP)),
+        "mcti.target_patch_size": str(features.get("target_patch_size", card.GAP)),
         "mcti.tissue": str(features.get("tissue_method", card.GAP)),
         **{f"mcti.licence.{subject}": licence for subject, licence in model_card["licences"].items()},
         approvals.REGISTERED_BY: approvals.actor(),
