@@ -70,12 +70,14 @@ class ModelInsights:
     patients  the best- and worst-predicted patients with their critical patches: {patient_id, selection (best | worst),
               agreement, months, rank, patches: [{slide_id, x, y, index, score, crop: {address, missing}}]}
     table_1   characteristics of the patients (`characteristics.table`)
+    embeddings    whether the features are embeddings of slides or patients, which have no patches
     """
 
     history: Mapping[int, Mapping[str, Sequence[float]]] = field(default_factory=dict)
     groups: GeneGroups | None = None
     patients: Sequence[Mapping[str, Any]] = ()
     table_1: pd.DataFrame = field(default_factory=pd.DataFrame)
+    embeddings: bool = False
 
 
 NO_INSIGHTS = ModelInsights()
@@ -116,6 +118,7 @@ def render(
         table_1=_table_1(insights.table_1),
         groups=insights.groups,
         patients=insights.patients,
+        embeddings=insights.embeddings,
         excluded=[(step, reason, n) for step, reasons in cohort.excluded.items() for reason, n in reasons.items()],
         methods=_methods(scores, params),
         checklist=tripod_checklist.fill(cohort.study, scores, params),

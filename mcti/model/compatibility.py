@@ -37,7 +37,7 @@ def check_folds(specs: Mapping[str, Mapping[str, Any]]) -> None:
     first, *others = comparable
     for where in others:
         one, other = (
-            {"train": _settings(spec), "code": spec.get("digests", {}).get("code")}
+            {"train": shared_settings(spec), "code": spec.get("digests", {}).get("code")}
             for spec in (specs[first], specs[where])
         )
         if changes := differences(one, other):
@@ -47,7 +47,7 @@ def check_folds(specs: Mapping[str, Mapping[str, Any]]) -> None:
             )
 
 
-def _settings(spec: Mapping[str, Any]) -> dict[str, Any]:
+def shared_settings(spec: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that all folds must share: without those that a nested search chose for each fold."""
     search = spec.get("search") or {}
     per_fold = set(search.get("settings", ())) if search.get("nested") else set()

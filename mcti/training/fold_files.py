@@ -19,8 +19,9 @@ from mcti.params import TrainParams
 from mcti.redaction import hashed
 from mcti.training.loop import Outcome
 
-_CURVES = ("loss", "survival", "subtype", "instance", "learning_rate")
-"""Columns of history.csv after the epoch."""
+_CURVES = ("loss", "survival", "subtype", "instance", "c_index", "learning_rate")
+_VALIDATION = ("validation", "validation_c_index")
+"""Columns of history.csv after the epoch: of the training part, and of the validation part of early stopping."""
 REFERENCE_PATIENTS = 200
 """Training patients who are predicted for the scale of the risks (mcti/model/reference_profile.py)."""
 
@@ -139,8 +140,13 @@ def _record(
 
 def _history(outcome: Outcome, params: TrainParams) -> list[dict[str, Any]]:
     # Columns by name: a history that was restored from a checkpoint has its keys in another order.
-    curves = [*_CURVES, *(["validation"] if params.patience else [])]
-    return [{"epoch": int(row["epoch"]), **{name: row[name] for name in curves}} for row in outcome.history]
+    curves = [*_CURVES, *(_VALIDATION if params.patience else ())]
+    return [{"epoch": int(row["epoch"]), **{name: _cell(row[name]) for name in curves}} for row in outcome.history]
+
+
+def _cell(value: float) -> float | str:
+    """An undefined number as an empty cell."""
+    return value if value == value else ""
 
 
 def cohort_record(cohort: Mapping[str, str], bags: Sequence[PatientBag], params: TrainParams) -> dict[str, Any]:
