@@ -130,7 +130,7 @@ def select_samples(
     cells = tissue_cells or [()] * len(samples)
     selected: dict[str, int] = {}
     excluded = []
-    for position in sorted(range(len(samples)), key=lambda i: (_is_later(cells[i]), samples[i])):
+    for position in sorted(range(len(samples)), key=lambda i: (any(map(_LATER.search, cells[i])), samples[i])):
         if not is_tumour(samples[position], cells[position]):
             excluded.append(ExcludedPatient(patient_id=samples[position], reason=NOT_TUMOUR))
         elif patients[position] in selected:
@@ -138,10 +138,6 @@ def select_samples(
         else:
             selected[patients[position]] = position
     return sorted(selected.values()), excluded
-
-
-def _is_later(tissue_cells: Sequence[str]) -> bool:
-    return any(_LATER.search(cell) for cell in tissue_cells)
 
 
 def patients_by_genes(

@@ -6,8 +6,12 @@ from typing import Any, Literal
 from mcti.cohort.tables import ID_PATTERN, ID_RULE, PATIENTS, SLIDES
 from mcti.contracts.orientation import MIN_LOG_RATIO
 from mcti.params import ValidateParams
+from mcti.params.data import AGE_YEARS
 
 Severity = Literal["critical", "warning"]
+
+MAX_FOLLOWUP_MONTHS = 1200.0
+"""A longer follow-up of one patient is a date or another unit: no person is observed for a hundred years."""
 
 ID = rf"^{ID_PATTERN.pattern}\Z"
 """The project's id pattern as Great Expectations needs it: anchored at both ends."""
@@ -65,10 +69,10 @@ def cohort_rules(p: ValidateParams) -> list[ExpectationRule]:
         _filled("subtype_filled", "patients", "subtype"),
         _range("time_positive", "patients", "time_months", (0, None), "follow-up is above 0 months", strict_min=True,
                hint="correct the dates, or delete the patients without follow-up"),
-        _range("time_plausible", "patients", "time_months", (None, p.max_followup_months),
+        _range("time_plausible", "patients", "time_months", (None, MAX_FOLLOWUP_MONTHS),
                "the follow-up is shorter than a human life",
                hint="the cell may be a date or days: correct it, or set ingest.time_unit"),
-        _range("age_plausible", "patients", "age", p.age_years, "ages are plausible in years",
+        _range("age_plausible", "patients", "age", AGE_YEARS, "ages are plausible in years",
                hint="check the unit and the value"),
         _set("sex_is_flag", "patients", "is_female", [0, 1], "is_female is 1, 0 or missing"),
         _range("patients_enough", "cohort", "patients", (p.min_patients, None), "there are enough patients",
