@@ -82,7 +82,7 @@ def ibs(rows, trained) -> float:
 def test_the_table_of_models(page, models, trained, model):
     rows = models[model]
     reference = recompute.integrated([recompute.kaplan_meier_brier(rows, trained, t) for t in HORIZONS], HORIZONS)
-    expected = [recompute.pair_mean(rows, trained, kind) for kind in ("harrell", "subtype", "uno")]
+    expected = [recompute.pair_mean(rows, trained, metric) for metric in ("harrell", "subtype", "uno")]
     expected += [recompute.pair_mean(rows, trained, "auc", t) for t in HORIZONS]
     expected += [ibs(rows, trained), 1 - ibs(rows, trained) / reference]
     assert [value(cell) for cell in shown(page, "models")[display(model)]] == pytest.approx(expected, abs=ROUNDED)
@@ -196,13 +196,13 @@ def test_calibration_figure_and_brier_scores_over_time(project, models, trained)
 def test_the_decision_curve_at_every_threshold(project, models, trained):
     table, months = pd.read_csv(project / "out" / "plots" / "decision.csv"), HORIZONS[-1]
     assert len(table) > 5
-    for row in table.itertuples():
-        ours, rival, everyone = (
-            recompute.net_benefit(models[name], trained, months, row.threshold, treat_all=treat_all)
+    for row in table.to_dict("records"):
+        ours, baseline, everyone = (
+            recompute.net_benefit(models[name], trained, months, row["threshold"], treat_all=treat_all)
             for name, treat_all in (("mcti", False), ("cox_clinical", False), ("mcti", True))
         )
-        assert (row.ours, row.rival, row.all) == pytest.approx((ours, rival, everyone), abs=1e-9)
-        assert row.lead == pytest.approx(ours - rival, abs=1e-9)
+        assert (row["ours"], row["rival"], row["all"]) == pytest.approx((ours, baseline, everyone), abs=1e-9)
+        assert row["lead"] == pytest.approx(ours - baseline, abs=1e-9)
 
 
 def test_the_sentences_at_the_top_repeat_the_tables(page, models, trained):
