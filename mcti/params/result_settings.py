@@ -1,7 +1,7 @@
 """The settings that a result depends on; a change of any other setting repeats no stage, fold or cached task.
 
-One list serves all of these: the `params:` of dvc.yaml (a test compares them), the identity of
-a trained fold and of a search study, and the cache keys of the pipelines.
+One list serves all of these: the settings files on which the stages of dvc.yaml depend (`mcti settings`), the identity
+of a trained fold and of a search study, and the cache keys of the pipelines.
 """
 
 import json
@@ -22,6 +22,8 @@ RESULT_NEUTRAL: Mapping[str, frozenset[str]] = {
 """
 UNUSED_BY_SEARCH = frozenset({"epochs", "horizons_months", "recalibration_folds"})
 """Settings of `train` that no trial reads: it has `search.epochs`, one horizon and no recalibrated curves."""
+STAGES = ("ingest", "validate", "extract", "split", "search", "train", "evaluate", "register")
+"""The stages of dvc.yaml that read a section of params.yaml with their own name."""
 
 
 def result_settings(section: str, params: Params) -> dict[str, Any]:
@@ -44,15 +46,15 @@ def result_text(section: str, text: str) -> str:
     return json.dumps(kept, sort_keys=True)
 
 
-def stage_keys(stage: str) -> list[str]:
-    """The dotted keys of params.yaml that the DVC stage `search` or `train` depends on, sorted."""
-    sections = {"search": ("search", "train"), "train": ("train",)}[stage]
-    keys = [f"{name}.{field}" for name in sections for field in _result_fields(name)]
-    return sorted(key for key in keys if stage == "train" or key.removeprefix("train.") not in UNUSED_BY_SEARCH)
+def stage_settings(settings: Settings) -> dict[str, dict[str, Any]]:
+    """By DVC stage, the settings that can change its result: {section: {name: JSON value}}, defaults filled in.
 
-
-def _result_fields(section: str) -> list[str]:
-    model = Settings.model_fields[section].annotation
-    assert isinstance(model, type)
-    assert issubclass(model, Params)
-    return [name for name in model.model_fields if name not in RESULT_NEUTRAL[section]]
+    A change of a default or of a preset in the code is a change of these settings, too.
+    """
+    sections = {field.alias or name: getattr(settings, name) for name, field in Settings.model_fields.items()}
+    stages = {stage: {stage: result_settings(stage, sections[stage])} for stage in STAGES}
+    stages["search"]["train"] = trial_settings(settings.train)
+    architecture = settings.train.complete_architecture()
+    for stage in ("search", "train"):
+        stages[stage]["train"] = stages[stage]["train"] | {"architecture": architecture}
+    return stages

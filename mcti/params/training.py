@@ -1,11 +1,12 @@
 """Settings of training and of the search for its settings."""
 
+import dataclasses
 from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from mcti.errors import did_you_mean
-from mcti.params.architecture import FIELDS, Architecture, ArchitectureParams
+from mcti.params.architecture import FIELDS, FIELDS_FROM_DATA, Architecture, ArchitectureParams
 from mcti.params.base import Params, checked_type, refuse, settings_class
 from mcti.params.presets import PRESETS, PresetName
 
@@ -125,6 +126,12 @@ class TrainParams(Params):
             first = error.errors()[0]
             refuse(("architecture", *map(str, first["loc"])), first["input"], f"{first['msg']} (preset {self.preset})")
         return self
+
+    def complete_architecture(self) -> dict[str, Any]:
+        """Every field of the architecture, of the preset or changed; None where training takes it from the data."""
+        changes = self.architecture.changes()
+        from_data = {name: changes.get(name) for name in FIELDS_FROM_DATA}
+        return dataclasses.asdict(Architecture(**(PRESETS[self.preset] | changes))) | from_data
 
     @model_validator(mode="after")
     def _bf16_adafactor_needs_bf16(self) -> Self:
