@@ -6,10 +6,12 @@ of a trained fold and of a search study, and the cache keys of the pipelines.
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mcti.params.base import Params
-from mcti.params.settings import Settings
+
+if TYPE_CHECKING:  # the search space is checked with the lists of this module
+    from mcti.params.settings import Settings
 
 RESULT_NEUTRAL: Mapping[str, frozenset[str]] = {
     "extract": frozenset({"workers", "accept_licences", "cache", "cache_gib"}),
@@ -46,12 +48,12 @@ def result_text(section: str, text: str) -> str:
     return json.dumps(kept, sort_keys=True)
 
 
-def stage_settings(settings: Settings) -> dict[str, dict[str, Any]]:
+def stage_settings(settings: "Settings") -> dict[str, dict[str, Any]]:
     """By DVC stage, the settings that can change its result: {section: {name: JSON value}}, defaults filled in.
 
     A change of a default or of a preset in the code is a change of these settings, too.
     """
-    sections = {field.alias or name: getattr(settings, name) for name, field in Settings.model_fields.items()}
+    sections = {field.alias or name: getattr(settings, name) for name, field in type(settings).model_fields.items()}
     stages = {stage: {stage: result_settings(stage, sections[stage])} for stage in STAGES}
     stages["search"]["train"] = trial_settings(settings.train)
     architecture = settings.train.complete_architecture()

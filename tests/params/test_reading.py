@@ -251,6 +251,8 @@ def test_every_setting_has_a_row_in_the_page():
         ("search.space={architecture.width: [0, 16]}", "search.space", "greater than or equal to 1"),
         ("search.space={optimizer: [adamw, adafactor, sgd]}", "search.space", "'adamw' or 'bf16_adafactor'"),
         ("search.space={architecture: [1, 2]}", "search.space", "architecture.width"),
+        ("train.horizons_months=3", "train.horizons_months", "input should be a valid list"),
+        ("cluster.secrets=3", "cluster.secrets", "input should be a valid mapping"),
     ],
 )
 def test_an_architecture_field_is_checked_when_the_file_is_loaded(override, key, hint):

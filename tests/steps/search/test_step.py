@@ -116,7 +116,7 @@ def test_a_value_that_training_refuses_is_named_before_the_first_trial(world, tm
     for space, words in (
         ({"learning_rate": [1.0, 1e-3]}, "0 < low < high"),
         ({"alpha": [0.3, 0.1]}, "0 < low < high"),
-        ({"preset": ["tiny"]}, "no two different values"),
+        ({"preset": ["tiny"]}, "fewer than two values"),
     ):
         with pytest.raises(UsageError, match=words):
             step.search(*world, asked(space=space), factories.settings(), tmp_path / "search")
