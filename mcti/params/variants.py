@@ -33,7 +33,7 @@ NETWORK_FIELDS: dict[str, tuple[str, ...]] = {
     "snn": (*_EVERY, *_GENES),
     "mean_pool": (*_EVERY, *_SLIDES),
     "abmil": (*_EVERY, *_SLIDES),
-    "transmil": (*_EVERY, *_SLIDES, *_ATTENTION),
+    "transmil": (*_EVERY, "feature_axes", *_ATTENTION),
     "late_fusion": (*_EVERY, *_SLIDES, *_GENES),
     "mcat": _MCAT,
     "motcat": (*_MCAT, "gene_entropy", "gene_marginal", "gene_measure", "iterations", "tolerance"),
