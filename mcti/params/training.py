@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from mcti.params.architecture import FIELDS_FROM_DATA, Architecture, ArchitectureParams
+from mcti.params.architecture import FIELDS, FIELDS_FROM_DATA, Architecture, ArchitectureParams
 from mcti.params.base import Params, refuse, refuse_text
 from mcti.params.presets import NETWORKS, PRESETS, PresetName
 from mcti.params.variants import NETWORK_FIELDS
@@ -120,8 +120,8 @@ class TrainParams(Params):
 
     @model_validator(mode="after")
     def _preset_reads_the_fields(self) -> Self:
-        read = NETWORK_FIELDS.get(NETWORKS[self.preset])
-        for name, value in self.architecture.changes().items() if read else ():
+        read = NETWORK_FIELDS.get(NETWORKS[self.preset], tuple(FIELDS))
+        for name, value in self.architecture.changes().items():
             if name not in read:
                 text = f"preset {self.preset} does not read {name}: it reads {', '.join(read)}"
                 refuse_text(("architecture", name), value, text)
