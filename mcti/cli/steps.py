@@ -1,4 +1,4 @@
-"""The settings and the eight steps of the training pipeline, as commands."""
+"""The settings and the steps of the training pipeline, as commands."""
 
 from pathlib import Path
 from typing import Annotated

@@ -14,7 +14,7 @@ from mcti.params.registry import PromoteParams, RegisterParams
 from mcti.params.search import SearchParams
 from mcti.params.serving import MonitorParams, PredictParams, ServeParams
 from mcti.params.settings import Settings
-from mcti.params.slides import ExtractParams, TissueParams
+from mcti.params.slides import ExtractParams, ImportParams, TissueParams
 from mcti.params.training import BinParams, TrainParams
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "EvaluateParams",
     "ExplainParams",
     "ExtractParams",
+    "ImportParams",
     "IngestParams",
     "MonitorParams",
     "NodeParams",

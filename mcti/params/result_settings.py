@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # the search space is checked with the lists of this module
 
 RESULT_NEUTRAL: Mapping[str, frozenset[str]] = {
     "extract": frozenset({"workers", "accept_licences", "cache", "cache_gib"}),
-    "search": frozenset({"heartbeat_seconds", "wait_minutes", "experiment"}),
+    "search": frozenset({"wait_minutes", "experiment"}),
     "train": frozenset({"workers", "checkpoint_seconds"}),
 }
 """By section of params.yaml, the settings that do not change any bit of a result.
@@ -25,12 +25,12 @@ RESULT_NEUTRAL: Mapping[str, frozenset[str]] = {
 UNUSED_BY_SEARCH = frozenset({"epochs", "horizons_months", "recalibration_folds"})
 """Settings of `train` that no trial reads: it has `search.epochs`, one horizon and no recalibrated curves."""
 STAGES = ("ingest", "validate", "extract", "split", "search", "train", "evaluate", "register")
-"""The stages of dvc.yaml that read a section of params.yaml with their own name."""
+"""The stages of dvc.yaml that read the section of params.yaml with their name."""
 
 
 def result_settings(section: str, params: Params) -> dict[str, Any]:
     """The settings of a section as JSON values, without those that cannot change a result."""
-    return params.model_dump(mode="json", exclude=set(RESULT_NEUTRAL.get(section, ())))
+    return params.model_dump(mode="json", by_alias=True, exclude=set(RESULT_NEUTRAL.get(section, ())))
 
 
 def trial_settings(train: Params) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def test_pipeline_keys_do_not_depend_on_result_neutral_settings():
         ]
 
     usual = best(SearchParams(), TrainParams())
-    assert best(SearchParams(heartbeat_seconds=5), TrainParams(workers=3)) == usual
+    assert best(SearchParams(wait_minutes=5), TrainParams(workers=3)) == usual
     assert best(SearchParams(trials=9), TrainParams()) != usual
     assert best(SearchParams(), TrainParams(device="cpu")) != usual, "another device changes the last digits"
 
@@ -53,7 +53,6 @@ def changed_stages(*overrides: str) -> set[str]:
     [
         ("train.workers=2", set()),
         ("train.checkpoint_seconds=1", set()),
-        ("search.heartbeat_seconds=5", set()),
         ("search.wait_minutes=5", set()),
         ("search.experiment=other", set()),
         ("extract.workers=3", set()),
