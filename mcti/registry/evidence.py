@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 FOLDER, REGIMES = "evaluation", "regimes.csv"
 MODEL = "mcti"
 _REQUIRED = ("metrics.json", "predictions.csv", "groups.csv", "result.json")
-_STORED = (*_REQUIRED, "summary.json", "baselines.csv", "excluded.csv", "report.html", "figures", "plots")
+_STORED = (*_REQUIRED, "summary.json", "baselines.csv", "excluded.csv", "report.html", "figures", "plots",
+           "baseline_models.safetensors", "case_mix.json")  # fmt: skip
 _COUNTS = ("patients", "events", "median_follow_up", "excluded", "warnings")
 _COHORT_FIELDS = ("name", "endpoint", "expression_scale", "md5", "numbers", "warnings")
 _EXPECTATION_FIELDS = ("id", "description", "severity", "passed", "failing", "rows")

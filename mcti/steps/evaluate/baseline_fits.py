@@ -1,6 +1,7 @@
 """Input of the baselines from a cohort, and their predictions on every fold."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -11,12 +12,26 @@ from mcti.cohort import tables
 from mcti.errors import DataError
 from mcti.evaluation import baselines
 from mcti.evaluation.design_matrix import Inputs
+from mcti.evaluation.linear_predictor import StoredBaselines
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.predictions import Predictions
 from mcti.params import EvaluateParams
 from mcti.progress import Progress
 from mcti.slides.features import read_slide
 from mcti.storage import Location
+
+
+@dataclass(frozen=True)
+class FittedBaselines:
+    """The baselines of an evaluation.
+
+    predictions  {name: out-of-fold predictions};  stored  the fitted models that can be stored as numbers
+    skipped      {name: reason}
+    """
+
+    predictions: dict[str, Predictions]
+    stored: StoredBaselines
+    skipped: Mapping[str, str]
 
 
 def read_inputs(cohort: Location, features: Location | None, patients: pd.DataFrame) -> Inputs:
@@ -54,8 +69,8 @@ def _read_features(location: str) -> FloatArray:
 
 def fit_baselines(
     inputs: Inputs, outcomes: Outcomes, params: EvaluateParams, progress: Progress | None = None
-) -> tuple[dict[str, Predictions], Mapping[str, str]]:
-    """Predictions of every baseline of the settings on every fold, and {skipped baseline: reason}.
+) -> FittedBaselines:
+    """Every baseline of the settings, fitted on every fold, with its predictions.
 
     Raises
         UsageError when a baseline does not exist
@@ -69,13 +84,16 @@ def fit_baselines(
     }
     selected = [name for name in models if name not in skipped]
     horizons = np.array(sorted(params.horizons_months))
-    fitted = {}
+    fitted, stored = {}, {}
     # One thread: a fixed order of summation, so that the last bit does not depend on the load of the machine.
     with threadpool_limits(1):
         for done, name in enumerate(selected):
             if progress is not None:
                 progress(done, len(selected), "baselines", name)
-            fitted[name] = baselines.fit_predict(name, inputs, outcomes, horizons, params.seed)
+            folds = baselines.fit_folds(name, inputs, outcomes, params.seed)
+            fitted[name] = baselines.predict_folds(folds, inputs, outcomes, horizons)
+            numbers = [model for fold in folds if (model := fold.stored(horizons)) is not None]
+            stored |= {name: numbers} if numbers else {}
     if progress is not None:
         progress(len(selected), len(selected), "baselines")
-    return fitted, skipped
+    return FittedBaselines(fitted, StoredBaselines(stored, tuple(map(str, inputs.genes.columns))), skipped)
