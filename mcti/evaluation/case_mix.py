@@ -65,7 +65,7 @@ class CaseMix:
 
     @classmethod
     def fit(cls, table: pd.DataFrame, months: float) -> Self:
-        """The moments of a table of `variables`."""
+        """The moments of a table of `variables` (n, p), their linear predictor at `months`."""
         values = table.to_numpy(dtype=np.float64)
         values = values[np.isfinite(values).all(axis=1)]
         covariance = np.atleast_2d(np.cov(values, rowvar=False)) if len(values) > 1 else np.zeros((table.shape[1],) * 2)
@@ -109,7 +109,7 @@ class CaseMix:
 
 @dataclass(frozen=True)
 class Membership:
-    """How well the membership model tells two cohorts apart: AUC 0.5 for equal cohorts, 1 for disjoint ones.
+    """How well the membership model separates two cohorts: AUC 0.5 for equal cohorts, 1 for disjoint ones.
 
     variables  of the model;  auc  with its interval
     """
@@ -119,7 +119,7 @@ class Membership:
 
 
 def membership(development: CaseMix, validation: CaseMix, names: Sequence[str], confidence: float) -> Membership:
-    """The membership model of the variables `names` that are not constant in both cohorts.
+    """The membership model of the variables `names` (p,) that are not constant in both cohorts; AUC 0.5 to 1.
 
     D² is the squared Mahalanobis distance of the means with the pooled covariance. Its expectation exceeds the true
     value Δ² by the number of variables, so that AUC = Φ(Δ / √2) takes the unbiased estimate of Δ², limited to 0. The
@@ -139,10 +139,9 @@ def membership(development: CaseMix, validation: CaseMix, names: Sequence[str], 
     distance = float(gap @ np.linalg.lstsq(pooled, gap, rcond=None)[0])
     size = first * second / (first + second)
     unbiased = max((degrees - p - 1) / degrees * distance - p / size, 0.0)
-    limits = _noncentrality((degrees - p + 1) / (p * degrees) * size * distance, p, degrees - p + 1, confidence)
-    return Membership(
-        tuple(used), Interval(*(_auc(value) for value in (unbiased, *(limit / size for limit in limits))))
-    )
+    value = (degrees - p + 1) / (p * degrees) * size * distance
+    low, high = _noncentrality(value, p, degrees - p + 1, confidence)
+    return Membership(tuple(used), Interval(_auc(unbiased), _auc(low / size), _auc(high / size)))
 
 
 def _auc(squared_distance: float) -> float:

@@ -60,7 +60,7 @@ class Evidence:
             if not (reports / name).exists():
                 raise DataError(f"{name} is missing", str(reports), "run `mcti evaluate` first")
         folders = ensemble_files.fold_folders(folds)
-        _check_same_risks(folders, reports / "predictions.csv")
+        check_same_risks(folders, reports / "predictions.csv")
         result = storage.read_json(reports / "result.json")
         contract, cohort = ("unknown", {}) if validation is None else _contract(validation, str(result["cohort_md5"]))
         with tempfile.TemporaryDirectory(prefix="mcti-redacted-") as scratch:
@@ -186,7 +186,11 @@ def _redacted(path: Path, scratch: Path) -> Path:
     return scratch / path.name
 
 
-def _check_same_risks(folders: list[Path], evaluated: Path) -> None:
+def check_same_risks(folders: list[Path], evaluated: Path) -> None:
+    """Check that an evaluation is of the models in `folders` (fold_*): same patients, same risks.
+
+    Raises DataError with the first patient for whom they differ.
+    """
     import pandas as pd
 
     of_folds = pd.concat([read_predictions(folder / "predictions.csv") for folder in folders])

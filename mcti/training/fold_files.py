@@ -145,7 +145,7 @@ def _history(outcome: Outcome, params: TrainParams) -> list[dict[str, Any]]:
 
 
 def cohort_record(cohort: Mapping[str, str], bags: Sequence[PatientBag], params: TrainParams) -> dict[str, Any]:
-    """Name and endpoint of the cohort, and the Kaplan-Meier curve of the training part {months: share} at the horizons.
+    """The description of the cohort, and the Kaplan-Meier curve of the training part {months: share} at the horizons.
 
     Null beyond the longest follow-up, without extrapolation. Empty for patients without a cohort.
     """

@@ -12,7 +12,7 @@ from mcti.cohort import tables
 from mcti.errors import DataError
 from mcti.evaluation import baselines
 from mcti.evaluation.design_matrix import Inputs
-from mcti.evaluation.linear_predictor import StoredBaselines
+from mcti.evaluation.linear_predictor import LinearPredictor, StoredBaselines
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.predictions import Predictions
 from mcti.params import EvaluateParams
@@ -84,7 +84,8 @@ def fit_baselines(
     }
     selected = [name for name in models if name not in skipped]
     horizons = np.array(sorted(params.horizons_months))
-    fitted, stored = {}, {}
+    fitted: dict[str, Predictions] = {}
+    stored: dict[str, list[LinearPredictor]] = {}
     # One thread: a fixed order of summation, so that the last bit does not depend on the load of the machine.
     with threadpool_limits(1):
         for done, name in enumerate(selected):
