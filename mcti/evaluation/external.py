@@ -77,7 +77,10 @@ class CaseMixComparison:
 
 
 def compare_case_mix(development: CaseMix | None, validation: CaseMix, confidence: float) -> CaseMixComparison | None:
-    """Both membership models of p variables; confidence in (0, 1). None where the development is unknown or has its linear predictor at another horizon."""
+    """Both membership models of p variables; confidence in (0, 1).
+
+    None where the development is unknown or has its linear predictor at another horizon.
+    """
     if development is None or development.months != validation.months:
         return None
     models = [
