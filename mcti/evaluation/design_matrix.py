@@ -21,20 +21,22 @@ class Inputs:
     genes (n, G)  expression
     bags (n, 2 D) mean and standard deviation of the patient's patch features, NaN for a patient without slides; None
                   where the evaluation has no slide features
+    embeddings    whether each row of the features stands for a slide or a patient, not for a patch
     """
 
     patients: pd.DataFrame
     genes: pd.DataFrame
     bags: FloatArray | None = None
+    embeddings: bool = False
 
     def rows(self, positions: np.ndarray) -> "Inputs":
         """The input of the patients in these rows; positions (k,)."""
         bags = None if self.bags is None else self.bags[positions]
-        return Inputs(self.patients.iloc[positions], self.genes.iloc[positions], bags)
+        return Inputs(self.patients.iloc[positions], self.genes.iloc[positions], bags, self.embeddings)
 
     def with_genes(self, names: Sequence[str]) -> "Inputs":
         """The same patients with these genes in this order; a gene that the table lacks is missing in every patient."""
-        return Inputs(self.patients, self.genes.reindex(columns=list(names)), self.bags)
+        return Inputs(self.patients, self.genes.reindex(columns=list(names)), self.bags, self.embeddings)
 
     @property
     def event(self) -> BoolArray:
@@ -158,6 +160,32 @@ class Bags:
         return Terms(offset=offset, features=columns)
 
 
+class Embedding:
+    """The mean embedding of a patient's slides as z-scores, rotated to the principal axes of the training part.
+
+    All axes are kept and none is scaled, so a ridge penalty gives the model of all D z-scores (the penalty does not
+    change under a rotation, and axes without variance have no coefficient) with at most n columns.
+    """
+
+    def fit(self, train: Inputs) -> Self:
+        """Medians, scales and axes of the training part."""
+        self._reduce = Reduce(None).fit(_means(train))
+        scaled = self._reduce.apply(_means(train))
+        self._axes = np.linalg.svd(scaled, full_matrices=False)[2]
+        return self
+
+    def columns(self, inputs: Inputs) -> FloatArray:
+        """(n, min(n, D)) of the training part."""
+        return np.asarray(self._reduce.apply(_means(inputs)) @ self._axes.T, dtype=np.float64)
+
+    def terms(self, coefficients: FloatArray) -> Terms:
+        """See Block."""
+        columns, offset = self._reduce.linear(self._axes.T @ coefficients)
+        unused = np.zeros(len(columns.median))  # the standard deviations of the moments
+        both = (np.concatenate([part, unused]) for part in (columns.median, columns.coefficient))
+        return Terms(offset=offset, features=Columns(*both))
+
+
 class Reduce:
     """Median imputation, z-scores and optionally the first principal components, scaled to unit variance.
 
@@ -249,3 +277,9 @@ def _medians(table: FloatArray) -> FloatArray:
 def _bags(inputs: Inputs) -> FloatArray:
     assert inputs.bags is not None, "a slide baseline needs slide features"
     return inputs.bags
+
+
+def _means(inputs: Inputs) -> FloatArray:
+    """(n, D) mean embedding of each patient."""
+    moments = _bags(inputs)
+    return moments[:, : moments.shape[1] // 2]

@@ -50,9 +50,7 @@ def _analysis_items(summary: ExternalSummary, scores: Scores, skipped: Mapping[s
 
 def _result_items(summary: ExternalSummary, development: Mapping[str, object]) -> dict[str, str]:
     excluded = ", ".join(f"{count} ({reason})" for reason, count in summary.excluded.items()) or "none"
-    compared = (
-        "compared with those of the development" if development else "the figures of the development are not known"
-    )
+    compared = "with those of the development" if development else "the figures of the development are not known"
     return {
         "20a": f"{summary.patients + sum(summary.excluded.values())} patients in the cohort; not predicted: "
         f"{excluded}; "

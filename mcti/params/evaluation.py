@@ -21,8 +21,12 @@ class EvaluateParams(Params):
         strict=False,
     )
     baselines: tuple[str, ...] = Field(
-        ("kaplan_meier", "cox_clinical", "cox_genes", "cox_clinical_genes", "linear_all", "forest", "boosting"),
-        description="models fitted on the same folds (docs/evaluation.md); linear_all and cox_slides need slides",
+        (
+            *("kaplan_meier", "cox_clinical", "cox_genes", "cox_clinical_genes", "cox_slide_embedding"),
+            *("linear_all", "forest", "boosting"),
+        ),
+        description="models fitted on the same folds (docs/evaluation.md); linear_all and cox_slides need slides, "
+        "cox_slide_embedding needs embeddings of slides or patients",
         strict=False,
     )
     primary_baseline: str = Field(

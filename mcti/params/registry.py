@@ -61,6 +61,23 @@ class PromoteParams(Params):
         ge=10,
         description="events from which a group must show non-inferiority; with fewer only shown inferiority rejects",
     )
+    baseline_margin: float = Field(
+        0.0,
+        ge=-1,
+        le=1,
+        description="difference in Uno's C by which the challenger may be worse than `evaluate.primary_baseline`",
+    )
+    baseline_ibs_margin: float = Field(
+        0.0,
+        ge=-1,
+        le=1,
+        description="difference in integrated Brier score by which it may be worse than `evaluate.primary_baseline`",
+    )
+    require_baseline: bool = Field(
+        False,
+        description="true: the challenger must be shown to be within both margins of the primary baseline (with "
+        "margins of 0: better); false: it is rejected only where it is shown to be worse",
+    )
     max_latency_ratio: float = Field(
         2.0, gt=0, description="processor time of a prediction, as a multiple of the champion's"
     )

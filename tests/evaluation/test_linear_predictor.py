@@ -12,7 +12,16 @@ from mcti.evaluation.outcomes import Outcomes
 from tests.evaluation.factories import make_folds, make_patients
 
 MONTHS = np.array([12.0, 36.0])
-NAMES = ("kaplan_meier", "cox_clinical", "cox_genes", "cox_clinical_genes", "cox_slides", "linear_all", "site_only")
+NAMES = (
+    "kaplan_meier",
+    "cox_clinical",
+    "cox_genes",
+    "cox_clinical_genes",
+    "cox_slides",
+    "cox_slide_embedding",
+    "linear_all",
+    "site_only",
+)
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,7 @@ from mcti.evaluation import (
 from mcti.evaluation.attribution_shares import SMALL_SHARE, AttributionShares
 from mcti.evaluation.comparison import finite
 from mcti.evaluation.curves import median_follow_up
+from mcti.evaluation.linear_predictor import StoredBaselines
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.predictions import Predictions
 from mcti.evaluation.scores import MCTI_KEY, Scores
@@ -94,8 +95,8 @@ def evaluate(  # noqa: PLR0913  (a step: inputs, params, out, options)
             role), models/fold_<k>/predictions.csv and the same of each folder in `comparators`; slides, a manifest or
             folder for images of the critical patches (None: the report lists their positions)
     Writes  out/{metrics.json, summary.json, predictions.csv, groups.csv, baselines.csv, report.html, result.json,
-            excluded.csv, baseline_models.safetensors (the fitted linear baselines), case_mix.json (means and
-            covariances), figures/, plots/}: all of it or nothing, the same bytes on every run
+            excluded.csv, baseline_models.safetensors (the fitted linear baselines), case_mix.json (moments),
+            figures/, plots/}: all of it or nothing, the same bytes on every run
     Raises  DataError when a test patient has no prediction or more than one, and when a model was trained on its test
             patients
             UsageError when a baseline does not exist, and when two models have one name
@@ -133,8 +134,7 @@ def evaluate(  # noqa: PLR0913  (a step: inputs, params, out, options)
         draft.mkdir()
         report_files.write_predictions(draft, data, others, patients)
         _write_excluded(draft, removed)
-        (draft / linear_predictor.FILE).write_bytes(fitted.stored.save())
-        storage.write_json(draft / case_mix.FILE, _case_mix(patients, outcomes, mcti, horizons))
+        _write_development(draft, fitted.stored, _case_mix(patients, outcomes, mcti, horizons))
         report_files.write_report(draft, data)
         storage.write_json(draft / "metrics.json", numbers.metrics_json())
         result = _result(data, _md5(cohort))
@@ -187,6 +187,12 @@ def _search(models: Location, split: Folds) -> dict[str, object]:
 def _write_excluded(draft: Path, removed: Sequence[ExcludedPatient]) -> None:
     table = flow.table(removed)
     predictions.write_csv(table.assign(patient_id=table["patient_id"].map(redaction.redact_id)), draft / "excluded.csv")
+
+
+def _write_development(draft: Path, stored: StoredBaselines, moments: dict[str, object]) -> None:
+    """Write what `mcti test` needs of the development, without a value of a single patient."""
+    (draft / linear_predictor.FILE).write_bytes(stored.save())
+    storage.write_json(draft / case_mix.FILE, moments)
 
 
 def _case_mix(patients: pd.DataFrame, outcomes: Outcomes, mcti: Predictions, horizons: FloatArray) -> dict[str, object]:

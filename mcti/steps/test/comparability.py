@@ -44,9 +44,8 @@ def check_unseen(patients: Sequence[str], trained: Mapping[str, frozenset[str]],
     development = frozenset(ensemble.assigned).union(*trained.values())
     known = sorted(patient for patient in patients if hashed(patient) in development)
     if known:
-        what = (
-            f"{len(known)} of {len(patients)} patients belong to the development of the model, the first: {known[0]!r}"
-        )
+        share = f"{len(known)} of {len(patients)} patients belong to the development of the model"
+        what = f"{share}, the first: {known[0]!r}"
         raise DataError(what, "the cohort", "test on patients whom the model never saw, without these")
 
 
