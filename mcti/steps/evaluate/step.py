@@ -95,8 +95,7 @@ def evaluate(  # noqa: PLR0913  (a step: inputs, params, out, options)
             role), models/fold_<k>/predictions.csv and the same of each folder in `comparators`; slides, a manifest or
             folder for images of the critical patches (None: the report lists their positions)
     Writes  out/{metrics.json, summary.json, predictions.csv, groups.csv, baselines.csv, report.html, result.json,
-            excluded.csv, baseline_models.safetensors (the fitted linear baselines), case_mix.json (moments),
-            figures/, plots/}: all of it or nothing, the same bytes on every run
+            excluded.csv, baseline_models.safetensors, case_mix.json, figures/, plots/}: reproducibly, or nothing
     Raises  DataError when a test patient has no prediction or more than one, and when a model was trained on its test
             patients
             UsageError when a baseline does not exist, and when two models have one name
