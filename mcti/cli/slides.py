@@ -12,6 +12,14 @@ group = typer.Typer()
 features_group = typer.Typer(help="Import, export and merge feature sets.")
 
 FormatName = Annotated[str, typer.Option("--format", metavar="NAME", help="Format: trident | clam | stamp | pt.")]
+ImportFormat = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        help="Format: trident | clam | stamp | slide2vec | pt | h5 | npy | parquet.",
+    ),
+]
 Mpp = Annotated[
     float | None,
     typer.Option("--mpp", metavar="µm/px", help="Resolution of level 0, for files that do not state it."),
@@ -99,21 +107,52 @@ def view(
 @command(features_group, "import")
 def import_features(
     context: CommandContext,  # noqa: ARG001
-    source: Annotated[str, typer.Argument(metavar="SRC", help="Folder of the other tool.")],
-    format_name: FormatName,
+    source: Annotated[str, typer.Argument(metavar="SRC", help="File or folder of the other tool.")],
+    format_name: ImportFormat,
     out: OutFolder,
     mpp: Mpp = None,
     slides: Annotated[
-        str | None, typer.Option("--slides", metavar="FILE", help="Table with patient_id and slide_id.")
+        str | None, typer.Option("--slides", metavar="FILE", help="Table with patient_id, slide_id and optional mpp.")
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", metavar="NAME", help="Encoder, where the files do not state it.")
+    ] = None,
+    patch_size_level0: Annotated[
+        int | None,
+        typer.Option("--patch-size-level0", metavar="PX", min=1, help="Edge of a tile, where the files lack it."),
+    ] = None,
+    coordinates: Annotated[
+        str | None,
+        typer.Option("--coordinates", metavar="DIR", help="CLAM's folder patches, or hs2p's folder tiles."),
     ] = None,
 ) -> object:
-    """Import features of TRIDENT, CLAM, STAMP or plain .pt files, so that training needs no slides.
+    """Import features of other tools, of patches, slides or patients, so that training needs no slides.
 
     Example: mcti features import clam-features/ --format clam --slides slides.csv --out data/features
     """
     from mcti.steps.exchange import import_features as step
 
-    return step(source, format_name, Path(out), mpp=mpp, slides=slides)
+    return step(
+        source,
+        format_name,
+        Path(out),
+        mpp=mpp,
+        slides=slides,
+        encoder=encoder,
+        patch_size_level0=patch_size_level0,
+        coordinates=coordinates,
+    )
+
+
+@command(features_group, "list")
+def list_features(context: CommandContext, out: OutFile = "data/feature_files.json") -> object:
+    """List the ready-made feature files of extract.import with their versions; DVC runs it before `extract`.
+
+    Example: mcti features list --out data/feature_files.json
+    """
+    from mcti.steps.list_features import list_features as step
+
+    return step(context.settings.extract, Path(out))
 
 
 @command(features_group, "export")

@@ -30,6 +30,7 @@ NOT_CLINICAL_SLIDE = "in the slide manifest, not in the clinical table"
 
 SLIDE_SUFFIXES = {".svs", ".ndpi", ".tif", ".tiff", ".scn", ".mrxs", ".vms", ".vmu", ".bif", ".svslide", ".dcm", ".czi"}
 SLIDE_SUFFIXES |= {".dicom"}
+SLIDE_SUFFIXES |= {".h5", ".pt", ".npy", ".npz"}  # tables of STAMP and CLAM list feature files
 
 
 @dataclass(frozen=True)

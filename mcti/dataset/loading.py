@@ -21,7 +21,8 @@ def load_dataset(
 ) -> Dataset:
     """The patients of a cohort with their genes and the features of all their slides.
 
-    Reads   cohort/{patients,expression,slides}.parquet, features/<slide_id>.h5 (None: no patient has slides)
+    Reads   cohort/{patients,expression,slides}.parquet, features/<slide_id>.h5, or features/<patient_id>.h5 of a
+            patient without such a file (None: no patient has slides)
     genes     only these, in this order; None: all of the table
     patients  only these; none: all of the cohort
     Covariates are age, is_female and the cohort's own numeric ones, None where missing.
@@ -59,7 +60,8 @@ class CohortTables:
         candidates = ["age", "is_female", *tables.covariates(patients)]
         covariates = tuple(name for name in candidates if pd.api.types.is_numeric_dtype(patients[name]))
         expression = tables.read_expression(cohort, genes)
-        return cls(cohort, features, patients, expression, slides_with_features(cohort, features), covariates)
+        slides = slides_with_features(cohort, features, patients["patient_id"])
+        return cls(cohort, features, patients, expression, slides, covariates)
 
     def load(self, patients: Sequence[str] = ()) -> Dataset:
         """These patients (none: all) as a dataset; arguments and errors as in `load_dataset`."""
@@ -115,8 +117,15 @@ class CohortTables:
         return [self._by_id[patient] for patient in sorted(set(patients))]
 
 
-def slides_with_features(cohort: Location, features: Location | None) -> dict[str, list[str]]:
-    """Slides with features by patient, sorted by slide id: the order in which their tiles fill the bag."""
+def slides_with_features(
+    cohort: Location, features: Location | None, patients: Iterable[str] | None = None
+) -> dict[str, list[str]]:
+    """Names of the feature files by patient, sorted: the order in which their rows fill the bag.
+
+    patients  of the cohort; None: read from its table
+    The file of a slide is `<slide_id>.h5`. A patient none of whose slides has one is represented by `<patient_id>.h5`,
+    the embedding of the patient, where it exists.
+    """
     if features is None:
         return {}
     table = tables.read_slides(cohort).sort_values(["patient_id", "slide_id"])
@@ -124,7 +133,13 @@ def slides_with_features(cohort: Location, features: Location | None) -> dict[st
     for patient, slide in zip(table["patient_id"], table["slide_id"], strict=True):
         if exists(join(features, f"{slide}.h5")):
             by_patient.setdefault(str(patient), []).append(str(slide))
-    return by_patient
+    names = tables.read_patients(cohort)["patient_id"] if patients is None else patients
+    return by_patient | patient_files(features, (str(name) for name in names if str(name) not in by_patient))
+
+
+def patient_files(features: Location, patients: Iterable[str]) -> dict[str, list[str]]:
+    """`[patient_id]` of each of these patients who has a feature file of their own."""
+    return {patient: [patient] for patient in patients if exists(join(features, f"{patient}.h5"))}
 
 
 def _genes(expression: pd.DataFrame, patient: str) -> torch.Tensor | None:

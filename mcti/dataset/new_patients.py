@@ -1,6 +1,6 @@
 """New patients before any outcome: a folder of tables and slides as the dataset that prediction reads."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from mcti import redaction
 from mcti.cohort.raw_tables import Matrix
 from mcti.cohort.reading import read_matrix
 from mcti.dataset.bags import Dataset, PatientBag
-from mcti.dataset.loading import check_single_encoder, load_bag
+from mcti.dataset.loading import check_single_encoder, load_bag, patient_files
 from mcti.errors import DataError, did_you_mean
 from mcti.slides import manifest
 from mcti.storage import Location, exists, join
@@ -49,15 +49,21 @@ def slides_by_patient(folder: Path) -> dict[str, list[str]]:
     return by_patient
 
 
-def slides_with_features(folder: Path, features: Location | None) -> dict[str, list[str]]:
-    """As `slides_by_patient`, of the slides that have features; a patient without any is left out."""
+def slides_with_features(folder: Path, features: Location | None, patients: Iterable[str] = ()) -> dict[str, list[str]]:
+    """As `slides_by_patient`, of the slides that have features; a patient without any is left out.
+
+    patients  who may have no slides in the list, but an embedding features/<patient_id>.h5
+    """
     if features is None:
         return {}
+    slides = slides_by_patient(folder)
     by_patient = {
-        patient: [slide for slide in slides if exists(join(features, f"{slide}.h5"))]
-        for patient, slides in slides_by_patient(folder).items()
+        patient: [slide for slide in names if exists(join(features, f"{slide}.h5"))]
+        for patient, names in slides.items()
     }
-    return {patient: slides for patient, slides in by_patient.items() if slides}
+    by_patient = {patient: names for patient, names in by_patient.items() if names}
+    others = {*patients, *slides} - set(by_patient)
+    return by_patient | patient_files(features, sorted(others))
 
 
 def patient_ids(folder: Path) -> list[str]:
@@ -104,7 +110,8 @@ class NewPatientTables:
         Raises DataError when a table is malformed, naming the file and the row
         """
         genes, covariates = _rows_by_patient(_expression(folder)), _rows_by_patient(_clinical(folder))
-        return cls(features, *genes, *covariates, slides_with_features(folder, features))
+        patients = {*genes[0], *covariates[0]}
+        return cls(features, *genes, *covariates, slides_with_features(folder, features, patients))
 
     def load(self, patients: Sequence[str]) -> Dataset:
         """These patients with features/<slide_id>.h5 of their slides; time, event and subtype are placeholders.

@@ -13,7 +13,7 @@ import numpy as np
 from mcti.arrays import FloatArray
 from mcti.errors import DataError, UsageError, did_you_mean
 from mcti.evaluation.curves import KaplanMeier, StepFunction
-from mcti.evaluation.design_matrix import Bags, Block, Clinical, Genes, Inputs, design
+from mcti.evaluation.design_matrix import Bags, Block, Clinical, Embedding, Genes, Inputs, design
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.predictions import Predictions
 from mcti.model.cox import (
@@ -32,9 +32,14 @@ from mcti.model.cox import (
 
 
 class Baseline(Protocol):
-    """A survival model of tabular input. needs_bags: it uses slide features."""
+    """A survival model of tabular input.
+
+    needs_bags        it uses slide features
+    needs_embeddings  it uses embeddings of slides or patients, not features of patches
+    """
 
     needs_bags: bool
+    needs_embeddings: bool
 
     def fit(self, train: Inputs, seed: int) -> Self:
         """Fit the model and all preprocessing on the training part."""
@@ -49,7 +54,7 @@ class KaplanMeierBaseline:
     Its C is 0.5 by the tie rule. Its Brier score is the reference of the skill score.
     """
 
-    needs_bags = False
+    needs_bags = needs_embeddings = False
 
     def fit(self, train: Inputs, seed: int) -> Self:  # noqa: ARG002 - no random numbers
         """Estimate the curve of the training part."""
@@ -68,8 +73,9 @@ class RidgeCox:
     The penalty is chosen by the cross-validated partial likelihood of inner folds of the training part.
     """
 
-    def __init__(self, *blocks: Callable[[], Block], needs_bags: bool = False) -> None:
-        self._blocks, self.needs_bags = [create() for create in blocks], needs_bags
+    def __init__(self, *blocks: Callable[[], Block], needs_bags: bool = False, needs_embeddings: bool = False) -> None:
+        self._blocks = [create() for create in blocks]
+        self.needs_bags, self.needs_embeddings = needs_bags, needs_embeddings
         self._model: CoxModel
 
     def fit(self, train: Inputs, seed: int) -> Self:
@@ -93,7 +99,7 @@ class CoxnetGenes:
     The penalty is chosen from a path by the cross-validated partial likelihood of inner folds.
     """
 
-    needs_bags = False
+    needs_bags = needs_embeddings = False
     # The smallest share of the l1 penalty with which the solver is stable: many weak genes predict better than few.
     L1_SHARE = 0.02
     PATH_LENGTH, MIN_RATIO = 30, 0.05  # geometric path from the smallest penalty without any gene down to 5 % of it
@@ -127,7 +133,7 @@ class CoxnetGenes:
 class Trees:
     """A scikit-survival ensemble of trees on clinical columns and genes."""
 
-    needs_bags = False
+    needs_bags = needs_embeddings = False
 
     def __init__(self, create: Callable[[int], Any]) -> None:
         self._create = create
@@ -179,6 +185,7 @@ REGISTRY: Mapping[str, Callable[[], Baseline]] = {
     "cox_genes": CoxnetGenes,
     "cox_clinical_genes": lambda: RidgeCox(Clinical, _genes),
     "cox_slides": lambda: RidgeCox(_bags, needs_bags=True),
+    "cox_slide_embedding": lambda: RidgeCox(Embedding, needs_bags=True, needs_embeddings=True),
     "linear_all": lambda: RidgeCox(Clinical, _genes, _bags, needs_bags=True),
     "forest": lambda: Trees(_forest),
     "boosting": lambda: Trees(_boosting),

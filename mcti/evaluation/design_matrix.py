@@ -20,16 +20,18 @@ class Inputs:
     genes (n, G)  expression
     bags (n, 2 D) mean and standard deviation of the patient's patch features, NaN for a patient without slides; None
                   where the evaluation has no slide features
+    embeddings    whether each row of the features stands for a slide or a patient, not for a patch
     """
 
     patients: pd.DataFrame
     genes: pd.DataFrame
     bags: FloatArray | None = None
+    embeddings: bool = False
 
     def rows(self, positions: np.ndarray) -> "Inputs":
         """The input of the patients in these rows; positions (k,)."""
         bags = None if self.bags is None else self.bags[positions]
-        return Inputs(self.patients.iloc[positions], self.genes.iloc[positions], bags)
+        return Inputs(self.patients.iloc[positions], self.genes.iloc[positions], bags, self.embeddings)
 
     @property
     def event(self) -> BoolArray:
@@ -131,6 +133,25 @@ class Bags:
         return self._reduce.apply(_bags(inputs))
 
 
+class Embedding:
+    """The mean embedding of a patient's slides as z-scores, rotated to the principal axes of the training part.
+
+    All axes are kept and none is scaled, so a ridge penalty gives the model of all D z-scores (the penalty does not
+    change under a rotation, and axes without variance have no coefficient) with at most n columns.
+    """
+
+    def fit(self, train: Inputs) -> Self:
+        """Medians, scales and axes of the training part."""
+        self._reduce = Reduce(None).fit(_means(train))
+        scaled = self._reduce.apply(_means(train))
+        self._axes = np.linalg.svd(scaled, full_matrices=False)[2]
+        return self
+
+    def columns(self, inputs: Inputs) -> FloatArray:
+        """(n, min(n, D)) of the training part."""
+        return np.asarray(self._reduce.apply(_means(inputs)) @ self._axes.T, dtype=np.float64)
+
+
 class Reduce:
     """Median imputation, z-scores and optionally the first principal components, scaled to unit variance.
 
@@ -202,3 +223,9 @@ def _medians(table: FloatArray) -> FloatArray:
 def _bags(inputs: Inputs) -> FloatArray:
     assert inputs.bags is not None, "a slide baseline needs slide features"
     return inputs.bags
+
+
+def _means(inputs: Inputs) -> FloatArray:
+    """(n, D) mean embedding of each patient."""
+    moments = _bags(inputs)
+    return moments[:, : moments.shape[1] // 2]

@@ -107,15 +107,23 @@ def write_private(path: Path, text: str) -> Path:
     return path
 
 
+_PROBE = "s3://mcti-data/stack/ready"
+
+
 def s3_ready(ports: dict[str, int]) -> bool:
-    """Whether S3 answers a signed request."""
+    """Whether S3 answers signed requests and returns the bytes of an object.
+
+    The S3 server of SeaweedFS answers before its volumes are registered; each object is an InternalError until then.
+    """
     if not servers.accepts_connections(ports["s3"]):
         return False
     try:
         s3.ensure_bucket("mcti-data")
+        if not s3.exists(_PROBE):
+            s3.put(_PROBE, b"ready")
+        return s3.get(_PROBE)[0] == b"ready"
     except OperationalError:
         return False
-    return True
 
 
 def mlflow_ready(ports: dict[str, int]) -> bool:

@@ -13,6 +13,7 @@ DISPLAY = {
     "cox_genes": "Cox: genes",
     "cox_clinical_genes": "Cox: clinical + genes",
     "cox_slides": "Cox: slides",
+    "cox_slide_embedding": "Cox: slide embedding",
     "linear_all": "Cox: clinical + genes + slides",
     "forest": "Random survival forest",
     "boosting": "Gradient boosting",

@@ -1,7 +1,7 @@
 """The evidence for a version: the results of its evaluation and validation, stored with the version's run."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +13,10 @@ from mcti.registry import ensemble_files, headline_metrics, lineage, mlflow_clie
 if TYPE_CHECKING:
     import pandas as pd
 
-FOLDER, REGIMES = "evaluation", "regimes.csv"
+FOLDER, REGIMES, BASELINES = "evaluation", "regimes.csv", "baselines.csv"
 MODEL = "mcti"
 _REQUIRED = ("metrics.json", "predictions.csv", "groups.csv", "result.json")
-_STORED = (*_REQUIRED, "summary.json", "baselines.csv", "excluded.csv", "report.html", "figures", "plots")
+_STORED = (*_REQUIRED, "summary.json", BASELINES, "excluded.csv", "report.html", "figures", "plots")
 _COUNTS = ("patients", "events", "median_follow_up", "excluded", "warnings")
 _COHORT_FIELDS = ("name", "endpoint", "expression_scale", "md5", "numbers", "warnings")
 _EXPECTATION_FIELDS = ("id", "description", "severity", "passed", "failing", "rows")
@@ -63,7 +63,8 @@ class Evidence:
         result = storage.read_json(reports / "result.json")
         contract, cohort = ("unknown", {}) if validation is None else _contract(validation, str(result["cohort_md5"]))
         with tempfile.TemporaryDirectory(prefix="mcti-redacted-") as scratch:
-            md5 = _md5(contract, [_redacted(reports / name, Path(scratch)) for name in _REQUIRED])
+            hashed = _hashed({path.name for path in reports.iterdir()})
+            md5 = _md5(contract, [_redacted(reports / name, Path(scratch)) for name in hashed])
         return cls(
             reports=reports,
             metrics=storage.read_json(reports / "metrics.json"),
@@ -125,7 +126,12 @@ def md5_of(run_id: str, contract: str, scratch: Path) -> str:
 
     Raises DataError when a file is missing.
     """
-    return _md5(contract, [fetch(run_id, name, scratch) for name in _REQUIRED])
+    return _md5(contract, [fetch(run_id, name, scratch) for name in _hashed(names(run_id))])
+
+
+def _hashed(available: Container[str]) -> list[str]:
+    """The files that the gates read; `baselines.csv` is absent where no baseline could be fitted."""
+    return [*_REQUIRED, *([BASELINES] if BASELINES in available else [])]
 
 
 def _md5(contract: str, files: list[Path]) -> str:

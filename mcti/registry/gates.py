@@ -151,18 +151,38 @@ def approval(approvers: Iterable[str], params: PromoteParams) -> Gate:
     )
 
 
-def primary_baseline(c_index: Difference, brier: Difference | None) -> Gate:
-    """The challenger against the primary baseline of its own evaluation; informational.
+def primary_baseline(c_index: Difference, brier: Difference, params: PromoteParams) -> Gate:
+    """The challenger against the primary baseline of its own evaluation, on the same patients and resamples.
 
-    c_index  difference in C;  brier  difference in the integrated Brier score, positive: the challenger is better
+    Shown to be worse in one of the two differences (`promote.confidence`): reject. With `promote.require_baseline`, not
+    shown to be within the margin in both: not-enough-evidence. All gates must pass, and both differences must pass here
+    (an intersection-union test), so the level of each needs no correction (Berger 1982, Technometrics 24:295-300).
+
+    c_index  difference in Uno's C;  brier  decrease of the integrated Brier score; positive: the challenger is better
     """
+    margins = {"C": (c_index, params.baseline_margin), "Brier score": (brier, params.baseline_ibs_margin)}
+    worse = [name for name, (d, margin) in margins.items() if d.high is not None and d.high < -margin]
+    within = [name for name, (d, margin) in margins.items() if d.low is not None and d.low > -margin]
     better = c_index.low is not None and c_index.low > 0
-    verdict = "better than" if better else "NOT shown to be better than"
-    reason = f"{verdict} the primary baseline: {c_index}" + ("" if brier is None else f"; {brier}")
-    numbers = {**c_index.model_dump(mode="json"), "better": better}
-    if brier is not None:
-        numbers["brier"] = brier.model_dump(mode="json")
-    return Gate(name="primary baseline", verdict=INFORMATIONAL, reason=reason, numbers=numbers)
+    verdict = REJECT if worse else PASS if len(within) == 2 or not params.require_baseline else NOT_ENOUGH_EVIDENCE
+    shown = "shown to be better" if better else "NOT shown to be better"
+    summary = f"shown to be worse in {' and '.join(worse)}" if worse else shown
+    numbers = {
+        **c_index.model_dump(mode="json"),
+        "margin": params.baseline_margin,
+        "better": better,
+        "worse": worse,
+        "brier": {**brier.model_dump(mode="json"), "margin": params.baseline_ibs_margin},
+    }
+    reason = f"{summary} than the primary baseline: {c_index}; {brier}"
+    return Gate(name="primary baseline", verdict=verdict, reason=reason, numbers=numbers)
+
+
+def no_primary_baseline(params: PromoteParams) -> Gate:
+    """The evaluation has no predictions of its primary baseline, for example of one that needs slides."""
+    reason = "the evaluation has no predictions of a primary baseline (evaluate.primary_baseline)"
+    verdict = NOT_ENOUGH_EVIDENCE if params.require_baseline else INFORMATIONAL
+    return Gate(name="primary baseline", verdict=verdict, reason=reason)
 
 
 def first_champion(difference: Difference) -> Gate:

@@ -8,6 +8,7 @@ Attributes  of coords: the names that TRIDENT's readers expect; of the file: the
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -32,7 +33,12 @@ IMPORTED_PREFIX = "imported from "
 """First words of the key of features that another tool made."""
 # The encoder enters the key by its identity, not by the path of its file.
 _NOT_IN_KEY = {*RESULT_NEUTRAL["extract"], "slides", "encoder", "slide_minutes", "max_failed_slides_share"}
-PROVENANCE = ("encoder", "encoder_weights_sha256", "encoder_preprocessing", "target_mpp", "tissue_method")
+_NOT_IN_KEY |= {"source", "import_"}  # this key is that of features that were extracted from a slide
+PATCH_SIZE = "target_patch_size"
+"""Attribute of imported features: edge of a patch in pixels at `target_mpp`; extracted ones have it in their grid."""
+PROVENANCE = (
+    *("encoder", "encoder_weights_sha256", "encoder_preprocessing", "target_mpp", PATCH_SIZE, "tissue_method", "level"),
+)
 """Attributes that describe how features were extracted; files of other tools may lack some."""
 _CHUNK_ROWS = 256  # files with chunks of one row, as some tools write them, take 7 to 20 times longer to read
 _READ_ERRORS = (OSError, KeyError, RuntimeError)  # what h5py raises for a broken file
@@ -53,17 +59,20 @@ class TileBlock:
 
 @dataclass(frozen=True)
 class FeatureFileInfo:
-    """The facts of a feature file that the table of slides lists. `content_id`: hash of the slide's content."""
+    """The facts of a feature file that the table of slides lists. `content_id`: hash of the slide's content.
+
+    mpp, width, height  None in imported features of a slide whose resolution or size is not known
+    """
 
     key: str
     content_id: str
     tiles: int
     failed_tiles: int
-    mpp: float
+    mpp: float | None
     mpp_source: str
     reader: str
-    width: int
-    height: int
+    width: int | None
+    height: int | None
 
     @property
     def is_imported(self) -> bool:
@@ -112,11 +121,11 @@ def read_info(path: Path | BinaryIO) -> FeatureFileInfo | None:
                 content_id=str(hdf5.read_attribute(root, "slide_content_id", "")),
                 tiles=int(hdf5.read_attribute(root, "tiles_kept")),
                 failed_tiles=int(hdf5.read_attribute(root, "tiles_failed")),
-                mpp=float(hdf5.read_attribute(root, "mpp_x")),
+                mpp=None if math.isnan(mpp := float(hdf5.read_attribute(root, "mpp_x", math.nan))) else mpp,
                 mpp_source=str(hdf5.read_attribute(root, "mpp_source")),
                 reader=str(hdf5.read_attribute(root, "reader")),
-                width=int(hdf5.read_attribute(coords, "level0_width")),
-                height=int(hdf5.read_attribute(coords, "level0_height")),
+                width=int(hdf5.read_attribute(coords, "level0_width", 0)) or None,
+                height=int(hdf5.read_attribute(coords, "level0_height", 0)) or None,
             )
             rows = table.shape[0]
     except _READ_ERRORS:
@@ -146,6 +155,12 @@ class FeatureFile:
     def attributes(self) -> dict[str, Any]:
         """The attributes of the file as Python values (numbers, texts, arrays)."""
         return hdf5.plain_attributes(self._file)
+
+    @property
+    def level(self) -> str:
+        """patch | slide | patient: what one row of the features stands for."""
+        default = "slide" if self.tiles == 1 and self.coords() is None else "patch"
+        return str(self.attributes.get("level", default))
 
     @property
     def grid(self) -> dict[str, Any]:
@@ -217,6 +232,8 @@ def read_slide(location: Location) -> SlideFeatures:
     """
     with open_file(location) as file:
         attributes = file.attributes
+        if "patch_size" in file.grid and "target_mpp" in attributes:
+            attributes.setdefault(PATCH_SIZE, file.grid["patch_size"])
         values = {name: attributes[name] for name in PROVENANCE if name in attributes}
         provenance = {name: value if isinstance(value, int | float) else str(value) for name, value in values.items()}
         features = file.features().astype(np.float32, copy=False)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mcti import storage
 from mcti.errors import DataError
 from mcti.slides.decoding import Pixels
-from mcti.slides.exchange import PortableFeatures
+from mcti.slides.portable import PortableFeatures
 from mcti.slides.probe import SlideInfo
 from mcti.slides.tissue import Overview
 from mcti.storage import Location

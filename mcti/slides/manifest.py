@@ -19,6 +19,9 @@ SUFFIXES = (
 )
 """File names of slides; DICOM files without such an ending are recognised by their content."""
 
+_FEATURE_SUFFIXES = (".h5", ".pt", ".npy", ".npz")
+"""Endings of slide_id in tables of other tools, which list feature files."""
+
 _COLUMNS = ("patient_id", "slide_id", "path", "mpp", "md5")
 
 
@@ -32,6 +35,15 @@ class SlideRow:
     mpp: float | None = None
     md5: str = ""
     problem: str = ""
+
+
+@dataclass(frozen=True)
+class ListedSlide:
+    """A slide of a table without files. mpp: µm/px of level 0, None where the table has none."""
+
+    slide_id: str
+    patient_id: str
+    mpp: float | None = None
 
 
 def read(location: Location) -> list[SlideRow]:
@@ -63,21 +75,41 @@ def read_patient_ids(location: Location) -> dict[str, str]:
 
     Raises DataError when the table does not exist, a column is missing, a field is empty, or a slide has two patients.
     """
+    return {slide_id: slide.patient_id for slide_id, slide in read_listed(location).items()}
+
+
+def read_listed(location: Location) -> dict[str, ListedSlide]:
+    """The slides of a table by slide_id (without a file ending), with patient_id and mpp; it needs no column path.
+
+    Raises DataError when the table does not exist, a column is missing, a field is empty, an mpp is no positive number,
+    or a slide has two patients or two values of mpp.
+    """
     table = _frame(location)
     _require_columns(table, ("patient_id", "slide_id"), location)
-    patient_ids: dict[str, str] = {}
+    slides: dict[str, ListedSlide] = {}
     for i, record in enumerate(table.to_dict("records")):
-        patient_id, slide_id = (_text(record[name]) for name in ("patient_id", "slide_id"))
-        where = f"{location}, row {i + 2}"
-        if not patient_id or not slide_id:
-            what = f"{'slide_id' if patient_id else 'patient_id'} is empty"
-            raise DataError(what, where, "enter it, or delete the row")
-        slide_id = slide_id.removesuffix(Path(slide_id).suffix) if slide_id.lower().endswith(SUFFIXES) else slide_id
-        if patient_ids.setdefault(slide_id, patient_id) != patient_id:
-            what = f"slide {slide_id} belongs to patient {patient_ids[slide_id]} and to patient {patient_id}"
-            raise DataError(what, where, "keep one of the two rows")
-    redaction.register_ids([*patient_ids, *patient_ids.values()])
-    return patient_ids
+        slide = _listed(dict(record), f"{location}, row {i + 2}")
+        first = slides.setdefault(slide.slide_id, slide)
+        if first != slide:
+            what = f"slide {slide.slide_id} belongs to patient {first.patient_id} and to patient {slide.patient_id}"
+            if first.patient_id == slide.patient_id:
+                what = f"slide {slide.slide_id} has the mpp {first.mpp} and the mpp {slide.mpp}"
+            raise DataError(what, f"{location}, row {i + 2}", "keep one of the two rows")
+    redaction.register_ids([*slides, *(slide.patient_id for slide in slides.values())])
+    return slides
+
+
+def _listed(record: dict[str, Any], where: str) -> ListedSlide:
+    texts = {name: _text(record.get(name)) for name in ("patient_id", "slide_id", "mpp")}
+    for name in ("patient_id", "slide_id"):
+        if not texts[name]:
+            raise DataError(f"{name} is empty", where, "enter it, or delete the row")
+    name = texts["slide_id"]
+    suffix = next((ending for ending in (*SUFFIXES, *_FEATURE_SUFFIXES) if name.lower().endswith(ending)), "")
+    mpp = _mpp(texts["mpp"], where)
+    if mpp is not None and not (math.isfinite(mpp) and mpp > 0):
+        raise DataError(f"mpp is {mpp}", where, "write µm/px, e.g. 0.25, or leave it empty")
+    return ListedSlide(name[: len(name) - len(suffix)], texts["patient_id"], mpp)
 
 
 def _require_columns(table: Any, columns: tuple[str, ...], location: Location) -> None:
@@ -175,7 +207,8 @@ def _row(record: dict[str, Any], base: Path | str, where: str) -> SlideRow:
     texts = {name: _text(record.get(name)) for name in _COLUMNS}
     for name in _COLUMNS[:3]:
         if not texts[name]:
-            raise DataError(f"{name} is empty", where, "enter it, or delete the row")
+            more = ", or set extract.source: import for ready-made features" if name == "path" else ""
+            raise DataError(f"{name} is empty", where, f"enter it, or delete the row{more}")
     path, problem = _resolved(texts["path"], base)
     return SlideRow(texts["patient_id"], texts["slide_id"], path, _mpp(texts["mpp"], where), texts["md5"], problem)
 

@@ -20,6 +20,8 @@ class Status(StrEnum):
     OUT_OF_FOCUS = "OUT_OF_FOCUS"
     NOT_HE = "NOT_HE"
     TIMED_OUT = "TIMED_OUT"
+    NO_FEATURES = "NO_FEATURES"
+    CONFLICTING_FEATURES = "CONFLICTING_FEATURES"
 
 
 class SlideError(DataError):

@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from mcti.errors import OperationalError
 from mcti.local import settings
 
 PORTS = {"s3": 18333, "mlflow": 15000}
@@ -94,3 +95,23 @@ def test_keys_are_generated_once_and_differ_between_stacks(root, tmp_path):
     (tmp_path / "other").mkdir()
     settings.make_credentials(tmp_path / "other")
     assert (tmp_path / "other" / "credentials").read_text() != before
+
+
+def test_s3_whose_volumes_are_not_registered_yet_is_not_ready(monkeypatch):
+    """After a restart SeaweedFS lists its buckets before it can return an object: InternalError until then."""
+    objects, registered = {}, [False]
+
+    def get(address):
+        if not registered[0]:
+            raise OperationalError("S3 answered InternalError", address)
+        return objects[address], "etag"
+
+    monkeypatch.setattr(settings.servers, "accepts_connections", lambda port: True)
+    monkeypatch.setattr(settings.s3, "ensure_bucket", lambda name: None)
+    monkeypatch.setattr(settings.s3, "exists", lambda address: address in objects)
+    monkeypatch.setattr(settings.s3, "put", objects.__setitem__)
+    monkeypatch.setattr(settings.s3, "get", get)
+    assert not settings.s3_ready({"s3": 1})
+    registered[0] = True
+    assert settings.s3_ready({"s3": 1})
+    assert list(objects.values()) == [b"ready"]

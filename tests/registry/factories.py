@@ -139,6 +139,16 @@ class Run:
         (self.evaluation / "result.json").write_text(json.dumps(result))
         assert math.isfinite(table["risk"].sum())
 
+    def add_primary_baseline(self, risk: np.ndarray, name: str = "cox_clinical") -> None:
+        """Out-of-fold risks (patients,) of baseline `name`, with the survival probabilities of the model."""
+        table = pd.read_csv(self.evaluation / "predictions.csv", float_precision="round_trip")
+        by_patient = dict(zip(self.ids, risk, strict=True))
+        rows = table.drop(columns=["time_months", "event"]).assign(model=name, risk=table["patient_id"].map(by_patient))
+        rows.to_csv(self.evaluation / "baselines.csv", index=False)
+        metrics = json.loads((self.evaluation / "metrics.json").read_text())
+        metrics["mcti"]["comparison"][name]["primary"] = True
+        (self.evaluation / "metrics.json").write_text(json.dumps(metrics, sort_keys=True))
+
     def refit(self, **changes: object) -> None:
         """Another random network as `models/refit`, for all patients; `changes` replace keys of its model.json."""
         source, folder = self.models / "fold_0", self.models / "refit"

@@ -104,15 +104,44 @@ def test_the_first_champion_reports_the_comparison_with_the_baseline(low, words)
 
 
 @pytest.mark.parametrize(
-    ("low", "words"), [(0.01, "better than the primary"), (-0.01, "NOT shown to be better"), (None, "NOT shown")]
+    ("c_index", "brier", "required", "verdict", "words"),
+    [
+        ((0.01, 0.09), (0.001, 0.02), False, "pass", "shown to be better than the primary baseline: Uno's C"),
+        ((-0.04, 0.09), (-0.01, 0.02), False, "pass", "NOT shown to be better"),
+        ((-0.04, 0.09), (-0.01, 0.02), True, "not-enough-evidence", "NOT shown to be better"),
+        ((0.01, 0.09), (-0.01, 0.02), True, "not-enough-evidence", "shown to be better"),  # Brier score undecided
+        ((0.01, 0.09), (0.001, 0.02), True, "pass", "shown to be better"),
+        ((-0.09, -0.01), (0.001, 0.02), False, "reject", "shown to be worse in C than"),
+        ((0.01, 0.09), (-0.02, -0.001), False, "reject", "shown to be worse in Brier score than"),
+        ((-0.09, -0.01), (-0.02, -0.001), True, "reject", "shown to be worse in C and Brier score than"),
+        ((-0.09, 0.0), (-0.02, 0.0), False, "pass", "NOT shown to be better"),  # touching the margin is not beyond it
+        ((None, None), (None, None), False, "pass", "NOT shown to be better"),
+        ((None, None), (None, None), True, "not-enough-evidence", "NOT shown to be better"),
+    ],
 )
-def test_the_primary_baseline_is_reported_and_never_decides(low, words):
-    brier = difference(-0.02, 0.01)
-    gate = gates.primary_baseline(difference(low, None if low is None else 0.1), brier)
-    assert gate.verdict == "informational"
-    assert words in gate.reason
-    assert gate.numbers["brier"]["low"] == -0.02
-    assert gates.combine([gate], None).outcome == "promote"
+def test_a_challenger_that_is_shown_to_be_worse_than_the_primary_baseline_is_rejected(
+    c_index, brier, required, verdict, words
+):
+    params = PromoteParams(require_baseline=required)
+    gate = gates.primary_baseline(difference(*c_index), difference(*brier), params)
+    assert gate.verdict == verdict
+    assert gate.reason.startswith(words)
+    assert gate.numbers["brier"]["low"] == brier[0]
+    assert gates.combine([gate], None).outcome == {"pass": "promote"}.get(verdict, verdict)
+
+
+def test_the_margins_of_the_primary_baseline_permit_that_much_less():
+    lower = difference(-0.09, -0.01), difference(-0.02, -0.001)
+    assert gates.primary_baseline(*lower, PromoteParams(baseline_margin=0.02)).reason.startswith(
+        "shown to be worse in Brier score"
+    )
+    within = PromoteParams(baseline_margin=0.1, baseline_ibs_margin=0.03, require_baseline=True)
+    assert gates.primary_baseline(*lower, within).verdict == "pass"
+
+
+@pytest.mark.parametrize(("required", "verdict"), [(False, "informational"), (True, "not-enough-evidence")])
+def test_an_evaluation_without_its_primary_baseline_is_no_evidence(required, verdict):
+    assert gates.no_primary_baseline(PromoteParams(require_baseline=required)).verdict == verdict
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pandas as pd
 from mcti import storage
 from mcti.arrays import FloatArray
 from mcti.cohort import tables
+from mcti.dataset.loading import slides_with_features
 from mcti.errors import DataError
 from mcti.evaluation import baselines
 from mcti.evaluation.design_matrix import Inputs
@@ -18,44 +19,48 @@ from mcti.progress import Progress
 from mcti.slides.features import read_slide
 from mcti.storage import Location
 
+_NO_ROWS = np.zeros((0, 1))
+
 
 def read_inputs(cohort: Location, features: Location | None, patients: pd.DataFrame) -> Inputs:
     """Input of the baselines, rows as in `patients`; a patient without expression has missing values."""
     genes = tables.read_expression(cohort).reindex(patients["patient_id"])
-    bags = None if features is None else bag_moments(cohort, features, list(patients["patient_id"]))
-    return Inputs(patients, genes, bags)
+    if features is None:
+        return Inputs(patients, genes)
+    bags, embeddings = bag_moments(cohort, features, list(patients["patient_id"]))
+    return Inputs(patients, genes, bags, embeddings)
 
 
-def bag_moments(cohort: Location, features: Location, patients: list[str]) -> FloatArray:
-    """(n, 2 D) mean and standard deviation of each patient's patch features over all slides; NaN without patches.
+def bag_moments(cohort: Location, features: Location, patients: list[str]) -> tuple[FloatArray, bool]:
+    """(n, 2 D) mean and standard deviation of each patient's features over all slides, NaN without features; and
+    whether the features are embeddings: each file has one row without coordinates.
 
     Raises
         DataError when no slide of the cohort has features, or the features have different widths
     """
     moments: dict[str, FloatArray] = {}
-    for patient, slides in tables.read_slides(cohort).groupby("patient_id")["slide_id"]:
-        files = [storage.join(features, f"{slide}.h5") for slide in sorted(slides)]
-        patches = [rows for rows in (_read_features(file) for file in files if storage.exists(file)) if len(rows)]
-        if patches:
-            rows = np.concatenate(patches)
-            moments[str(patient)] = np.concatenate([rows.mean(axis=0), rows.std(axis=0)])
+    embeddings = True
+    for patient, names in slides_with_features(cohort, features, patients).items():
+        files = [read_slide(storage.join(features, f"{name}.h5")) for name in names]
+        embeddings &= all(len(file.features) == 1 and file.coordinates is None for file in files)
+        rows = np.concatenate([file.features.astype(np.float64) for file in files if len(file.features)] or [_NO_ROWS])
+        if len(rows):
+            moments[patient] = np.concatenate([rows.mean(axis=0), rows.std(axis=0)])
     if not moments:
         raise DataError("no slide of the cohort has features", str(features), "extract the slides of this cohort")
     if len(widths := {len(values) // 2 for values in moments.values()}) > 1:
         hint = "extract all slides with one encoder"
         raise DataError(f"the features have different widths: {sorted(widths)}", str(features), hint)
     without_patches = np.full(2 * widths.pop(), np.nan)
-    return np.stack([moments.get(patient, without_patches) for patient in patients])
-
-
-def _read_features(location: str) -> FloatArray:
-    return read_slide(location).features.astype(np.float64)
+    return np.stack([moments.get(patient, without_patches) for patient in patients]), embeddings
 
 
 def fit_baselines(
     inputs: Inputs, outcomes: Outcomes, params: EvaluateParams, progress: Progress | None = None
 ) -> tuple[dict[str, Predictions], Mapping[str, str]]:
     """Predictions of every baseline of the settings on every fold, and {skipped baseline: reason}.
+
+    Baselines of embeddings are fitted where the features are embeddings.
 
     Raises
         UsageError when a baseline does not exist
@@ -64,6 +69,8 @@ def fit_baselines(
     from threadpoolctl import threadpool_limits
 
     models = {name: baselines.create(name) for name in params.baselines}
+    if inputs.bags is None or not inputs.embeddings:  # a baseline of other features is no gap of this evaluation
+        models = {name: model for name, model in models.items() if not model.needs_embeddings}
     skipped = {
         name: "no slide features were passed" for name, b in models.items() if b.needs_bags and inputs.bags is None
     }

@@ -68,6 +68,17 @@ class Candidate:
         return {str(regime): rows for regime, rows in table.groupby("regime")}
 
     @cached_property
+    def primary_baseline(self) -> "tuple[str, pd.DataFrame] | None":
+        """Name and out-of-fold predictions of the primary baseline; None where the evaluation has none."""
+        comparison = self.metrics[evidence.MODEL]["comparison"]
+        name = next((name for name, contrast in comparison.items() if contrast.get("primary")), None)
+        if name is None or evidence.BASELINES not in evidence.names(models.run_of(self.version)):
+            return None
+        table = evidence.read_predictions(self._file(evidence.BASELINES))
+        rows = table[table["model"] == name]
+        return (name, rows) if len(rows) else None
+
+    @cached_property
     def metrics(self) -> Mapping[str, Any]:
         """metrics.json of the evaluation."""
         metrics: Mapping[str, Any] = storage.read_json(self._file("metrics.json"))
@@ -91,10 +102,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class GateContext:
-    """Challenger and champion on their common patients; champion: its name in the reports."""
+    """Challenger and comparator on their common patients; comparator: its name in the reports."""
 
     paired: "PairedComparison"
-    champion: str
+    comparator: str
     params: PromoteParams
 
     @cached_property
@@ -102,7 +113,7 @@ class GateContext:
         """Resamples of the common patients."""
         from mcti.evaluation.paired_comparison import PairedBootstrap
 
-        return PairedBootstrap.draw(self.paired, self.params.bootstrap, self.params.seed)
+        return PairedBootstrap.draw(self.paired, self.params.bootstrap)
 
     def interval(self, pair: Any, confidence: float | None = None) -> "Interval":
         """The interval of a difference of two statistics.
@@ -116,7 +127,7 @@ class GateContext:
         counts = {"patients": len(self.paired.patients), "events": self.paired.events}
         ends = {"value": None, "low": None, "high": None} if interval is None else interval.as_dict()
         return Difference(
-            metric=metric, against=self.champion, **counts, **(_negated(ends) if lower_is_better else ends)
+            metric=metric, against=self.comparator, **counts, **(_negated(ends) if lower_is_better else ends)
         )
 
 
@@ -134,21 +145,21 @@ def evaluate_gates(
         return gates.combine(
             [
                 gates.first_champion(difference),
-                *_primary_baseline(challenger),
+                _primary_baseline(challenger, params),
                 *_fixed_rules(challenger, None, params),
             ],
             difference,
         )
     from mcti.evaluation.paired_comparison import PairedComparison
 
-    paired = PairedComparison.from_tables(challenger.predictions, champion.predictions, params.uno_tau_quantile)
+    paired = PairedComparison.from_tables(challenger.predictions, champion.predictions)
     look = alpha_spending.next_look(entries, test_set_rows(paired), f"{challenger.digest}:{champion.digest}", params)
     context = GateContext(paired, f"champion {champion.label}", params)
     difference, statistical = compare(context, challenger.groups, look)
     enough = paired.events >= params.min_events
     further = [*_regimes(challenger, champion, context), *_costs(challenger, champion, params)] if enough else []
     return gates.combine(
-        [*statistical, *_primary_baseline(challenger), *further, *_fixed_rules(challenger, champion, params)],
+        [*statistical, _primary_baseline(challenger, params), *further, *_fixed_rules(challenger, champion, params)],
         difference,
         look if enough and look.alpha > 0 else None,
     )
@@ -187,19 +198,29 @@ def against_baseline(challenger: Candidate) -> Difference:
     return Difference(against=display(BASELINE), **challenger.counts(), **comparison[BASELINE]["difference"])
 
 
-def _primary_baseline(challenger: Candidate) -> list[Gate]:
-    """The gate of the primary baseline; none where the evaluation has no primary contrast."""
-    comparison = challenger.metrics[evidence.MODEL]["comparison"]
-    name = next((name for name, contrast in comparison.items() if contrast.get("primary")), None)
-    if name is None:
-        return []
-    counts, contrast = challenger.counts(), comparison[name]
-    c_index = Difference(against=display(name), **counts, **contrast["difference"])
-    errors = contrast.get("ibs_difference")
-    if errors is None or errors["value"] is None:
-        return [gates.primary_baseline(c_index, None)]
-    brier = Difference(metric="integrated Brier score", against=display(name), **counts, **_negated(errors))
-    return [gates.primary_baseline(c_index, brier)]
+def _primary_baseline(challenger: Candidate, params: PromoteParams) -> Gate:
+    if challenger.primary_baseline is None:
+        return gates.no_primary_baseline(params)
+    from mcti.evaluation.paired_comparison import PairedComparison
+
+    name, table = challenger.primary_baseline
+    paired = PairedComparison.from_tables(challenger.predictions, table)
+    return against_primary_baseline(GateContext(paired, display(name), params))
+
+
+def against_primary_baseline(context: GateContext) -> Gate:
+    """The gate of the primary baseline; below ten events no difference has an interval."""
+    from mcti.evaluation.subgroups import MIN_INTERVAL_EVENTS
+
+    paired, enough = context.paired, context.paired.events >= MIN_INTERVAL_EVENTS
+    c_index = context.interval(paired.uno_c()) if enough else None
+    brier = context.interval(paired.ibs()) if enough and len(paired.horizons) else None
+    metric = "decrease of the integrated Brier score"
+    return gates.primary_baseline(
+        context.difference("Uno's C", c_index),
+        context.difference(metric, brier, lower_is_better=True),
+        context.params,
+    )
 
 
 def _negated(ends: Mapping[str, float | None]) -> dict[str, float | None]:
@@ -230,7 +251,7 @@ def _groups(context: GateContext, labels: "pd.DataFrame") -> Iterator[Gate]:
             continue
         ends = context.interval(paired.uno_c(member)).as_dict()
         counts = {"patients": int(member.sum()), "events": events}
-        difference = Difference(metric="Uno's C", against=context.champion, **counts, **ends)
+        difference = Difference(metric="Uno's C", against=context.comparator, **counts, **ends)
         yield gates.non_inferiority(name, difference, params.group_margin, events >= params.group_min_events)
 
 
@@ -249,8 +270,8 @@ def _regimes(challenger: Candidate, champion: Candidate, context: GateContext) -
             yield Gate(name=name, verdict=gates.REJECT, reason=reason)
             continue
         tables = challenger.regimes[regime], champion.regimes[regime]
-        paired = PairedComparison.from_tables(*tables, params.uno_tau_quantile)
-        inner = GateContext(paired, context.champion, params)
+        paired = PairedComparison.from_tables(*tables)
+        inner = GateContext(paired, context.comparator, params)
         difference = inner.difference("Uno's C", inner.interval(paired.uno_c()))
         yield gates.non_inferiority(name, difference, params.group_margin, paired.events >= params.group_min_events)
 

@@ -76,13 +76,19 @@ class LedgerResult(StepResult):
         """Human-readable output: one line per decision, then the faults."""
         decisions = [
             f"{entry.number} {entry.time} {entry.who} {entry.action} version {entry.version} -> "
-            f"champion {entry.champion}: {entry.evidence.get('reason', '')}{_override(entry)}"
+            f"champion {entry.champion}: {entry.evidence.get('reason', '')}{_baseline(entry)}{_override(entry)}"
             for entry in self.entries
         ]
         faults = [f"FAULT {fault}" for fault in self.faults]
         unversioned = "; the bucket is not versioned: an edited entry could not be restored"
         total = f"{len(decisions)} entries, {len(faults)} faults{unversioned if self.versioned is False else ''}"
         return [*decisions, *faults, total]
+
+
+def _baseline(entry: LedgerEntry) -> str:
+    """The comparison with the primary baseline, where the reason of the decision does not contain it."""
+    reasons = [gate["reason"] for gate in entry.evidence.get("gates", ()) if gate["name"] == "primary baseline"]
+    return "".join(f"; {reason}" for reason in reasons if reason not in entry.evidence.get("reason", ""))
 
 
 def _override(entry: LedgerEntry) -> str:

@@ -9,6 +9,7 @@ from mcti import s3, storage
 from mcti.errors import DataError, NotEnoughEvidence, Rejected, UsageError
 from mcti.params import PromoteParams, RegisterParams
 from mcti.registry import ledger, models, promotion, tracking
+from mcti.registry.evidence import Evidence
 from mcti.registry.gates import GateEvaluation
 from mcti.steps.promote.step import approve, promote, repair, rollback, show_ledger, verify_ledger
 from mcti.steps.register import register
@@ -66,6 +67,34 @@ class TestOnServers:
         assert entry.evidence["override_reason"] == "rare subtype, agreed by the board"
         assert entry.evidence["looser"][0].startswith("promote.margin")
         assert "[LOOSER than params.yaml: promote.margin" in show_ledger("loose").lines()[0]
+
+    def test_a_version_worse_than_its_primary_baseline_is_rejected_with_the_numbers_in_message_and_ledger(
+        self, servers_of, tmp_path
+    ):
+        run = Run(tmp_path / "run", patients=40)
+        run.add_primary_baseline(risk=-run.time)  # the true order of the events
+        list(registered([run], "below", tmp_path))
+        with pytest.raises(Rejected, match=r"primary baseline: shown to be worse in C.* than .*Uno's C -0\.\d+ \(-0"):
+            promote("below", LAX)
+        permitted = LAX.model_copy(update={"baseline_margin": 1.0, "baseline_ibs_margin": 1.0})
+        with pytest.raises(UsageError, match=r"promote.baseline_margin 1 .*--reason"):
+            promote("below", permitted, agreed=LAX)
+        result = promote("below", permitted, agreed=LAX, reason="the baseline needs data that the site lacks")
+        gate = next(gate for gate in result.gates if gate.name == "primary baseline")
+        assert (gate.verdict, gate.numbers["better"], gate.numbers["margin"]) == ("pass", False, 1.0)
+        assert any(line.startswith("  primary baseline: pass: NOT shown to be better") for line in result.lines())
+        rejected, promoted = show_ledger("below").entries
+        assert rejected.evidence["gates"][1]["numbers"]["worse"][0] == "C"
+        assert promoted.evidence["gates"][1]["numbers"] == gate.numbers
+        lines = show_ledger("below").lines()
+        assert all(line.count("than the primary baseline: Uno's C -0") == 1 for line in lines[:2])
+
+    def test_baselines_that_were_exchanged_after_the_registration_are_detected(self, runs, servers_of, tmp_path):
+        run = Run(tmp_path / "run", patients=40)
+        run.add_primary_baseline(risk=-run.time)
+        known = Evidence.read(run.models, run.evaluation, run.validation).md5
+        run.add_primary_baseline(risk=run.time)
+        assert Evidence.read(run.models, run.evaluation, run.validation).md5 != known
 
     def test_the_same_margins_need_no_reason(self, runs, servers_of, tmp_path):
         list(registered(runs[:1], "agreed", tmp_path))
