@@ -79,10 +79,16 @@ def _deleted_is_conflict(location: str, conditional: bool) -> Iterator[None]:
 
 def addresses(prefix: str) -> list[str]:
     """The addresses of all objects below a prefix, sorted."""
+    return sorted(etags(prefix))
+
+
+def etags(prefix: str) -> dict[str, str]:
+    """The etag of each object below a prefix, by address."""
     bucket, key = split_address(prefix)
     with service(prefix, many=True):
         pages = client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
-        return sorted(f"s3://{bucket}/{item['Key']}" for page in pages for item in page.get("Contents", ()))
+        items = [item for page in pages for item in page.get("Contents", ())]
+    return {f"s3://{bucket}/{item['Key']}": str(item["ETag"]).strip('"') for item in items}
 
 
 def exists(prefix: str) -> bool:

@@ -202,6 +202,22 @@ def addresses(prefix: Location) -> list[str]:
     return s3.addresses(os.fspath(prefix))
 
 
+def versions_below(prefix: Location) -> dict[str, str]:
+    """What identifies the content of each object below an address: {name below it: MD5 or etag}, no object read.
+
+    The address of one object gives one entry with the name "". The etag of an object that was uploaded in one part is
+    its MD5.
+    """
+    root = os.fspath(prefix).rstrip("/")
+    if pinned.is_pinned(prefix):
+        return {name: version.md5 for name, version in pinned.files(root, read_bytes).items()}
+    below = {address.removeprefix(f"{root}/"): etag for address, etag in s3.etags(f"{root}/").items()}
+    if below:
+        return below
+    single = s3.etags(root).get(root)
+    return {} if single is None else {"": single}
+
+
 def size(location: Location) -> int:
     """Bytes of a file, or of all objects at an address.
 

@@ -64,7 +64,8 @@ class Stages:
         """Hashes of what cohort, features, folds, best settings and evaluation depend on: `key` of their readers."""
         steps = ("ingest", "extract", "split", "search", "train", "evaluate")
         texts = {name: sections.get(name, "") for name in steps}
-        return dict(self.configure(cache_keys(data=data, **texts), "utility").outputs)
+        # Never cached: it reads the versions of ready-made features, which no parameter names.
+        return dict(self.configure(cache_keys(data=data, **texts), "utility", cache=False).outputs)
 
     def sources(self, ingest: Any, data: Any) -> Any:
         """The cohort of the source tables."""

@@ -11,7 +11,7 @@ from kfp import compiler
 
 from mcti import storage, versions
 from mcti.errors import UsageError, did_you_mean
-from mcti.params import Settings
+from mcti.params import ExtractParams, IngestParams, Settings
 from mcti.steps.retraining import pinned_to
 from pipelines import checks, client
 from pipelines.inference import inference
@@ -60,7 +60,17 @@ def _with_pinned_sources(settings: Settings, data: str, pipeline: str) -> Settin
     remote = settings.cluster.remote
     if remote is None or not data.endswith(".dir") or pipeline == "retraining":
         return settings
-    return settings.model_copy(update={"ingest": pinned_to(settings.ingest, remote, data)})
+    sources = pinned_to(settings.ingest, remote, data)
+    return settings.model_copy(update={"ingest": sources, "extract": _with_pinned_import(settings, sources)})
+
+
+def _with_pinned_import(settings: Settings, sources: IngestParams) -> ExtractParams:
+    """The section extract; ready-made features in the folder of the sources are read from its version, too."""
+    extract, folder = settings.extract, settings.ingest.clinical.rpartition("/")[0]
+    if extract.import_ is None or not extract.import_.path.startswith(f"{folder}/"):
+        return extract
+    path = sources.clinical.rpartition("/")[0] + extract.import_.path.removeprefix(folder)
+    return extract.model_copy(update={"import_": extract.import_.model_copy(update={"path": path})})
 
 
 def submit(

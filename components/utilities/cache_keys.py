@@ -13,6 +13,7 @@ def cache_keys(  # noqa: D103
 ) -> NamedTuple("Keys", cohort=str, features=str, folds=str, best=str, evaluation=str):
     from mcti import versions
     from mcti.params.result_settings import result_text
+    from mcti.slides.feature_import import cache_text
 
     best = result_text("search", search) + result_text("train", train)
-    return tuple(versions.stage_keys(data, ingest, result_text("extract", extract), split, best, evaluate))
+    return tuple(versions.stage_keys(data, ingest, cache_text(extract), split, best, evaluate))

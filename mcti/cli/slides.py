@@ -144,6 +144,17 @@ def import_features(
     )
 
 
+@command(features_group, "list")
+def list_features(context: CommandContext, out: OutFile = "data/feature_files.json") -> object:
+    """List the ready-made feature files of extract.import with their versions; DVC runs it before `extract`.
+
+    Example: mcti features list --out data/feature_files.json
+    """
+    from mcti.steps.list_features import list_features as step
+
+    return step(context.settings.extract, Path(out))
+
+
 @command(features_group, "export")
 def export_features(
     context: CommandContext,  # noqa: ARG001

@@ -1,4 +1,4 @@
-"""The eight steps of the training pipeline, as commands."""
+"""The steps of the training pipeline, as commands."""
 
 from pathlib import Path
 from typing import Annotated

@@ -87,7 +87,7 @@ def _run(root: Path, announce: Announce, progress: Progress, patients: int | Non
     announce("2/6  cohort: real patients and genes, painted slides")
     if raw_data.write(root / _RAW, patients, progress) or not (root / "data" / "raw.dvc").exists():
         _dvc(root, "add", str(_RAW), quiet=True)
-    announce("3/6  dvc repro: eight stages")
+    announce("3/6  dvc repro: all stages")
     before = _digest(root / "dvc.lock")
     _dvc(root, "repro")
     changed = before != _digest(root / "dvc.lock")

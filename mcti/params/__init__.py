@@ -13,7 +13,7 @@ from mcti.params.reading import check, from_json, load
 from mcti.params.registry import PromoteParams, RegisterParams
 from mcti.params.serving import MonitorParams, PredictParams, ServeParams
 from mcti.params.settings import Settings
-from mcti.params.slides import ExtractParams, TissueParams
+from mcti.params.slides import ExtractParams, ImportParams, TissueParams
 from mcti.params.training import BinParams, SearchParams, TrainParams
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "EvaluateParams",
     "ExplainParams",
     "ExtractParams",
+    "ImportParams",
     "IngestParams",
     "MonitorParams",
     "NodeParams",

@@ -1,10 +1,10 @@
 """Settings of the slides: tissue detection and patch features."""
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from mcti.params.base import Params
+from mcti.params.base import Params, refuse
 
 
 class TissueParams(Params):
@@ -24,9 +24,31 @@ class TissueParams(Params):
     )
 
 
-class ExtractParams(Params):
-    """Slides to patch features."""
+class ImportParams(Params):
+    """Ready-made features of another tool. `unknown` states that a value is not known: then it is not compared."""
 
+    format: Literal["trident", "clam", "stamp", "slide2vec", "pt", "h5", "npy", "parquet"] = Field(
+        description="layout of the files (docs/slides.md)"
+    )
+    path: str = Field(min_length=1, description="file or folder of the set: path, s3:// or dvc+s3:// address")
+    encoder: str = Field(min_length=1, description="name of the encoder that made the features, or unknown")
+    mpp: Annotated[float, Field(gt=0, le=200)] | Literal["unknown"] = Field(
+        description="resolution at which the patches were encoded, in µm/px, or unknown"
+    )
+    patch_size: Annotated[int, Field(ge=1)] | Literal["unknown"] = Field(
+        description="edge of a patch in pixels at that resolution, or unknown"
+    )
+
+
+class ExtractParams(Params):
+    """Slides, or ready-made features, to the feature store."""
+
+    source: Literal["slides", "import"] = Field(
+        "slides", description="slides: encode the tiles of the slides; import: read ready-made features, no slide"
+    )
+    import_: ImportParams | None = Field(
+        None, alias="import", description="the ready-made features; required by extract.source: import"
+    )
     slides: str = Field("data/raw/slides.csv", description="slide manifest or folder: path or s3:// address")
     encoder: str = Field("hed44", description="hed44 | lite0 | timm:NAME[@FILE] | onnx:FILE")
     resolution: float = Field(0.5, ge=0.05, le=40, description="target resolution in µm/px")
@@ -54,3 +76,10 @@ class ExtractParams(Params):
         0.1, ge=0, le=1, description="share of failed slides above which the command exits with 3"
     )
     tissue: TissueParams = TissueParams()
+
+    @model_validator(mode="after")
+    def _an_import_is_described(self) -> Self:
+        if self.source == "import" and self.import_ is None:
+            hint = "write its keys format, path, encoder, mpp and patch_size; `unknown` is a value of the last three"
+            refuse("import", None, hint)
+        return self

@@ -77,17 +77,20 @@ class Ensemble:
     def check_features(self, attributes: Mapping[str, Any], where: str) -> None:
         """Refuse features of another origin than those of the training, even where the width is the same.
 
-        attributes  attributes of the feature files, `{name: value}`; an attribute that one side lacks is not compared.
-                    Where both sides have the SHA-256 of the encoder's weights, it is compared instead of the name.
+        attributes  attributes of the feature files, `{name: value}`; an attribute that one side lacks, or that was
+                    declared unknown, is not compared. Where both sides have the SHA-256 of the encoder's weights, it
+                    is compared instead of the name.
 
-        Raises DataError when encoder, weights, preprocessing of the tiles or µm/px differ.
+        Raises DataError when encoder, weights, preprocessing, µm/px, patch size or level (patch, slide) differ.
         """
         weights = [side.get("encoder_weights_sha256") for side in (attributes, self.feature_attributes)]
-        for name in ("encoder_weights_sha256" if all(weights) else "encoder", "encoder_preprocessing", "target_mpp"):
+        encoder = "encoder_weights_sha256" if all(weights) else "encoder"
+        for name in (encoder, "encoder_preprocessing", "target_mpp", "target_patch_size", "level"):
             actual, expected = attributes.get(name), self.feature_attributes.get(name)
-            if actual and expected and actual != expected and not (isinstance(expected, list) and actual in expected):
+            known = all(value and value != "unknown" for value in (actual, expected))
+            if known and actual != expected and not (isinstance(expected, list) and actual in expected):
                 what = f"the features have {name} {actual}, those of the training had {expected}"
-                raise DataError(what, where, "extract the slides with the settings of the training")
+                raise DataError(what, where, "use features that were made with the settings of the training")
 
     @single_thread()
     def predict(

@@ -74,6 +74,10 @@ class FeatureStore:
         for path in self._extracted_files(slide_id):
             self._remove(path)
 
+    def remove_imported(self, slide_id: str) -> None:
+        """Delete the feature file of a slide whose ready-made features do not exist any more."""
+        self._remove(feature_path(self.folder, slide_id))
+
     def download(self, pattern: str) -> None:
         """Make files that match a pattern available in `folder`."""
 

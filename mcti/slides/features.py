@@ -33,7 +33,12 @@ IMPORTED_PREFIX = "imported from "
 """First words of the key of features that another tool made."""
 # The encoder enters the key by its identity, not by the path of its file.
 _NOT_IN_KEY = {*RESULT_NEUTRAL["extract"], "slides", "encoder", "slide_minutes", "max_failed_slides_share"}
-PROVENANCE = ("encoder", "encoder_weights_sha256", "encoder_preprocessing", "target_mpp", "tissue_method", "level")
+_NOT_IN_KEY |= {"source", "import_"}  # this key is that of features that were extracted from a slide
+PATCH_SIZE = "target_patch_size"
+"""Attribute of imported features: edge of a patch in pixels at `target_mpp`; extracted ones have it in their grid."""
+PROVENANCE = (
+    *("encoder", "encoder_weights_sha256", "encoder_preprocessing", "target_mpp", PATCH_SIZE, "tissue_method", "level"),
+)
 """Attributes that describe how features were extracted; files of other tools may lack some."""
 _CHUNK_ROWS = 256  # files with chunks of one row, as some tools write them, take 7 to 20 times longer to read
 _READ_ERRORS = (OSError, KeyError, RuntimeError)  # what h5py raises for a broken file
@@ -227,6 +232,8 @@ def read_slide(location: Location) -> SlideFeatures:
     """
     with open_file(location) as file:
         attributes = file.attributes
+        if "patch_size" in file.grid and "target_mpp" in attributes:
+            attributes.setdefault(PATCH_SIZE, file.grid["patch_size"])
         values = {name: attributes[name] for name in PROVENANCE if name in attributes}
         provenance = {name: value if isinstance(value, int | float) else str(value) for name, value in values.items()}
         features = file.features().astype(np.float32, copy=False)

@@ -207,7 +207,8 @@ def _row(record: dict[str, Any], base: Path | str, where: str) -> SlideRow:
     texts = {name: _text(record.get(name)) for name in _COLUMNS}
     for name in _COLUMNS[:3]:
         if not texts[name]:
-            raise DataError(f"{name} is empty", where, "enter it, or delete the row")
+            more = ", or set extract.source: import for ready-made features" if name == "path" else ""
+            raise DataError(f"{name} is empty", where, f"enter it, or delete the row{more}")
     path, problem = _resolved(texts["path"], base)
     return SlideRow(texts["patient_id"], texts["slide_id"], path, _mpp(texts["mpp"], where), texts["md5"], problem)
 

@@ -21,6 +21,7 @@ class Status(StrEnum):
     NOT_HE = "NOT_HE"
     TIMED_OUT = "TIMED_OUT"
     NO_FEATURES = "NO_FEATURES"
+    CONFLICTING_FEATURES = "CONFLICTING_FEATURES"
 
 
 class SlideError(DataError):

@@ -4,23 +4,25 @@ import logging
 import os
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 
 from pydantic import Field
 
 from mcti import storage
 from mcti.errors import DataError, UsageError
-from mcti.params import ExtractParams
+from mcti.params import ExtractParams, ImportParams
 from mcti.progress import Progress
 from mcti.registry.pipeline_run import tracked
-from mcti.slides import encoders, extraction, manifest, shards, slide_table, thumbnails
+from mcti.slides import encoders, extraction, feature_import, manifest, shards, slide_table, thumbnails
 from mcti.slides.encoder_protocol import Encoder
 from mcti.slides.extraction import ExtractionContext
+from mcti.slides.feature_source import FeatureSource, open_source
 from mcti.slides.feature_store import FeatureStore, feature_path, open_store, preview_path
 from mcti.slides.heartbeat import Heartbeat
-from mcti.slides.manifest import SlideRow
+from mcti.slides.manifest import ListedSlide, SlideRow
 from mcti.slides.slide_table import SlideOutcome
 from mcti.slides.status import Status
 from mcti.steps.result import StepResult
@@ -52,38 +54,57 @@ def extract(
     shard: tuple[int, int] | None = None,
     progress: Progress | None = None,
 ) -> ExtractResult:
-    """Extract the features of every slide in a manifest (CSV, Parquet) or folder.
+    """Extract the features of every slide in a manifest (CSV, Parquet) or folder, or import ready-made ones.
 
-    Reads   slides, and the files that they name
+    Reads   slides, and the files that they name; with params.source `import` only the ids and `mpp` of the slides, and
+            the files of params.import_.path
     Writes  out/<slide_id>.h5, previews/<slide_id>.jpg and masks/<slide_id>.geojson, each complete or absent; at the
             end out/slides.csv, contact sheets and result.json. With `shard` (i, n), 0 <= i < n: only the slides of
             shard i, and slides-<i>-of-<n>.csv in place of slides.csv (then call `merge_shards`). During the run
             heartbeat.json (with `shard`: heartbeat-<i>-of-<n>.json) is renewed every 15 s. `out` may be an s3://
             address: each slide is uploaded when it is complete.
             The files of a slide that was read and fails are removed. The files of slides that are unavailable or not
-            in the list are kept.
-    Raises  DataError when the manifest is wrong, or more slides fail than params.max_failed_slides_share allows (the
-            table is written first)
+            in the list are kept. An import writes no pictures.
+    Raises  DataError when the manifest is wrong, more slides fail than params.max_failed_slides_share allows (the
+            table is written first), or no file of features is named after a slide
             UsageError when the encoder does not fit the settings, or the shard does not exist
             OperationalError when the disk is full, S3 does not answer, or a package is missing
     """
-    rows = manifest.read(slides)
-    encoder = encoders.make(params.encoder, params.resolution, params.accept_licences)
-    suffix = ""
     if shard is not None:
         shards.check_shard(shard)
-        rows = [row for row in rows if shards.shard_of(row.slide_id, shard[1]) == shard[0]]
-        suffix = f"-{shard[0]}-of-{shard[1]}"
+    if params.source == "import":
+        return _import(slides, params, out, shard, progress)
+    rows = [row for row in manifest.read(slides) if _is_in_shard(row.slide_id, shard)]
+    encoder = encoders.make(params.encoder, params.resolution, params.accept_licences)
     _check_masks(params.tissue.masks, out)
-    store = open_store(out, suffix, params.cache)
-    with Heartbeat(store.location(f"heartbeat{suffix}.json"), len(rows), progress) as heartbeat:
+    store = open_store(out, _suffix(shard), params.cache)
+    with Heartbeat(store.location(f"heartbeat{_suffix(shard)}.json"), len(rows), progress) as heartbeat:
         outcomes = _extract_all(rows, params, encoder, store, heartbeat)
-        if shard is None:
-            return _finish(store, outcomes, params, encoder.identity.name)
-        slide_table.write(store.folder / shards.table_name(*shard), outcomes)
-        store.publish_tables()
+        return _write_table(store, outcomes, params, encoder.identity.name, shard)
+
+
+def _suffix(shard: tuple[int, int] | None) -> str:
+    return "" if shard is None else f"-{shard[0]}-of-{shard[1]}"
+
+
+def _is_in_shard(slide_id: str, shard: tuple[int, int] | None) -> bool:
+    return shard is None or shards.shard_of(slide_id, shard[1]) == shard[0]
+
+
+def _write_table(
+    store: FeatureStore,
+    outcomes: list[SlideOutcome],
+    params: ExtractParams,
+    encoder: str,
+    shard: tuple[int, int] | None,
+) -> ExtractResult:
+    """Finish a run, or write the table of a shard."""
+    if shard is None:
+        return _finish(store, outcomes, params, encoder)
+    slide_table.write(store.folder / shards.table_name(*shard), outcomes)
+    store.publish_tables()
     store.close()
-    return _summarise(outcomes, encoder.identity.name)
+    return _summarise(outcomes, encoder)
 
 
 def merge_shards(out: Location, params: ExtractParams, shard_count: int | None = None) -> ExtractResult:
@@ -101,10 +122,59 @@ def merge_shards(out: Location, params: ExtractParams, shard_count: int | None =
             where = storage.join(out, table.name)
             raise DataError("the table of a shard is missing", where, f"run mcti extract --shard {i}/{count}")
     outcomes = [outcome for table in tables for outcome in slide_table.read(table)]
-    encoder = encoders.make(params.encoder, params.resolution, params.accept_licences)
     for table in tables:
         table.unlink()
-    return _finish(store, outcomes, params, encoder.identity.name, merged=True)
+    return _finish(store, outcomes, params, _encoder_name(params), merged=True)
+
+
+def _encoder_name(params: ExtractParams) -> str:
+    if params.import_ is not None and params.source == "import":
+        return params.import_.encoder
+    return encoders.make(params.encoder, params.resolution, params.accept_licences).identity.name
+
+
+def _import(
+    slides: Location, params: ExtractParams, out: Location, shard: tuple[int, int] | None, progress: Progress | None
+) -> ExtractResult:
+    """Import ready-made features slide by slide; the log begins with their coverage of the table of slides."""
+    settings = params.import_
+    assert settings is not None, "ExtractParams requires it"
+    listed = manifest.read_listed(slides)
+    with open_source(settings, listed) as source:
+        _log.info("%s", source.coverage())
+        store = open_store(out, _suffix(shard), params.cache)
+        tasks = [task for task in _import_tasks(source, settings, store) if _is_in_shard(task[0], shard)]
+        with Heartbeat(store.location(f"heartbeat{_suffix(shard)}.json"), len(tasks), progress) as heartbeat:
+            outcomes = [_import_one(slide_id, task, store, heartbeat) for slide_id, task in tasks]
+            processed = sum(outcome.processed for outcome in outcomes)
+            _log.info("%d of %d entries were already imported", len(tasks) - processed, len(tasks))
+            return _write_table(store, outcomes, params, settings.encoder, shard)
+
+
+def _import_tasks(
+    source: FeatureSource, settings: ImportParams, store: FeatureStore
+) -> list[tuple[str, Callable[[], SlideOutcome]]]:
+    """(name in the store, its import) of each entry and of each slide without one, sorted by name."""
+    tasks: list[tuple[str, Callable[[], SlideOutcome]]] = []
+    for name, identity in source.matches.by_name.items():
+        row = ListedSlide(identity.name, identity.patient_id, identity.mpp)
+        work = partial(feature_import.import_slide, source.entries[name], row, source, settings, store)
+        tasks.append((identity.name, work))
+    for row in source.matches.without_features:
+        tasks.append((row.slide_id, partial(feature_import.without_features, row, store)))
+    return sorted(tasks, key=lambda task: task[0])
+
+
+def _import_one(
+    slide_id: str, task: Callable[[], SlideOutcome], store: FeatureStore, heartbeat: Heartbeat
+) -> SlideOutcome:
+    heartbeat.start(slide_id)
+    outcome = task()
+    if outcome.processed and outcome.status == Status.OK:
+        store.publish(slide_id)
+        heartbeat.add_tiles(outcome.tiles)
+    heartbeat.finish(slide_id, outcome.status, processed=outcome.processed)
+    return outcome
 
 
 def _check_masks(masks: str | None, out: Location) -> None:
@@ -159,15 +229,18 @@ def _extract_all(
 def _finish(
     store: FeatureStore, outcomes: list[SlideOutcome], params: ExtractParams, encoder: str, *, merged: bool = False
 ) -> ExtractResult:
-    """Write the table of slides, the contact sheets and result.json."""
+    """Write the table of slides, the contact sheets (of slides) and result.json."""
     _remove_temporary_files(store.folder)
     store.download("slides.csv")
     table = store.folder / "slides.csv"
-    _write_contact_sheets(store, outcomes, table.read_text(encoding="utf-8") if table.exists() else "")
+    if params.source == "slides":
+        _write_contact_sheets(store, outcomes, table.read_text(encoding="utf-8") if table.exists() else "")
     slide_table.write(table, outcomes)
     result = _summarise(outcomes, encoder)
     storage.write_json(store.folder / "result.json", result.model_dump(mode="json"))
     store.publish_tables(merged=merged)
+    if params.source == "import":
+        feature_import.check_imported(store, sorted(o.slide_id for o in outcomes if o.status == Status.OK))
     store.close()
     _check_failures(result, outcomes, params, store.location("slides.csv"))
     return result

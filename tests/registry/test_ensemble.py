@@ -41,10 +41,12 @@ def genes_of(run, number):
         ({"encoder": "conch"}, "encoder conch, .* uni"),
         ({"encoder": "uni", "target_mpp": 1.0}, "target_mpp 1.0, .* 0.5"),
         ({"encoder": "uni", "target_mpp": [0.5, 1.0]}, "target_mpp"),
+        ({"encoder": "uni", "target_mpp": 0.5, "target_patch_size": 512}, "target_patch_size 512, .* 256"),
+        ({"encoder": "unknown", "target_mpp": 0.5, "target_patch_size": 256}, ""),  # declared as not known
     ],
 )
 def test_features_of_another_origin_are_refused_where_their_files_record_it(assembled, attributes, message):
-    known = {"encoder": "uni", "encoder_weights_sha256": "ab", "target_mpp": 0.5}
+    known = {"encoder": "uni", "encoder_weights_sha256": "ab", "target_mpp": 0.5, "target_patch_size": 256}
     loaded = dataclasses.replace(ensemble_files.load(assembled), feature_attributes=known)
     if not message:
         loaded.check_features(attributes, "features")

@@ -32,7 +32,7 @@ RESULTS = ["data/folds.csv", "reports/evaluation/metrics.json", "reports/evaluat
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A clone in which the servers run and all eight stages are done."""
+    """A clone in which the servers run and all stages are done."""
     folder = clone(tmp_path_factory.mktemp("first clone") / "a project")
     shrink_settings(folder)
     make_raw_data(folder)
