@@ -19,7 +19,7 @@ import pandas as pd
 from mcti.arrays import FloatArray
 from mcti.cohort import tables
 from mcti.errors import DataError
-from mcti.evaluation.comparison import Interval
+from mcti.evaluation.comparison import CONFIDENCE, Interval
 
 FILE = "case_mix.json"
 """Name of the file in the folder of an evaluation."""
@@ -118,7 +118,7 @@ class Membership:
     auc: Interval
 
 
-def membership(development: CaseMix, validation: CaseMix, names: Sequence[str], confidence: float) -> Membership:
+def membership(development: CaseMix, validation: CaseMix, names: Sequence[str]) -> Membership:
     """The membership model of the variables `names` (p,) that are not constant in both cohorts; AUC 0.5 to 1.
 
     D² is the squared Mahalanobis distance of the means with the pooled covariance. Its expectation exceeds the true
@@ -140,7 +140,7 @@ def membership(development: CaseMix, validation: CaseMix, names: Sequence[str], 
     size = first * second / (first + second)
     unbiased = max((degrees - p - 1) / degrees * distance - p / size, 0.0)
     value = (degrees - p + 1) / (p * degrees) * size * distance
-    low, high = _noncentrality(value, p, degrees - p + 1, confidence)
+    low, high = _noncentrality(value, p, degrees - p + 1)
     return Membership(tuple(used), Interval(_auc(unbiased), _auc(low / size), _auc(high / size)))
 
 
@@ -150,7 +150,7 @@ def _auc(squared_distance: float) -> float:
     return float(stats.norm.cdf(math.sqrt(squared_distance / 2)))
 
 
-def _noncentrality(value: float, p: int, degrees: int, confidence: float) -> tuple[float, float]:
+def _noncentrality(value: float, p: int, degrees: int) -> tuple[float, float]:
     """Two-sided interval of the noncentrality of F(p, degrees) whose observed value is `value`."""
     from scipy import optimize, stats
 
@@ -165,7 +165,7 @@ def _noncentrality(value: float, p: int, degrees: int, confidence: float) -> tup
             high *= 2
         return float(optimize.brentq(excess, 1e-12, high, xtol=1e-9))
 
-    tail = (1 - confidence) / 2
+    tail = (1 - CONFIDENCE) / 2
     return solve(1 - tail), solve(tail)
 
 

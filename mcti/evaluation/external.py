@@ -76,15 +76,15 @@ class CaseMixComparison:
         }
 
 
-def compare_case_mix(development: CaseMix | None, validation: CaseMix, confidence: float) -> CaseMixComparison | None:
-    """Both membership models of p variables; confidence in (0, 1).
+def compare_case_mix(development: CaseMix | None, validation: CaseMix) -> CaseMixComparison | None:
+    """Both membership models of p variables.
 
     None where the development is unknown or has its linear predictor at another horizon.
     """
     if development is None or development.months != validation.months:
         return None
     models = [
-        case_mix.membership(development, validation, names, confidence)
+        case_mix.membership(development, validation, names)
         for names in ([LINEAR_PREDICTOR], case_mix.common(development, validation))
     ]
     rows = case_mix.differences(development, validation)

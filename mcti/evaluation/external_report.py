@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from mcti.evaluation import characteristics, external, external_checklist
-from mcti.evaluation.comparison import Interval
+from mcti.evaluation.comparison import CONFIDENCE, Interval
 from mcti.evaluation.external import CaseMixComparison, ExternalSummary
 from mcti.evaluation.figures import p_text
 from mcti.evaluation.report import subgroup_rows
@@ -57,7 +57,7 @@ def render(
     return page.render(
         summary=summary,
         follow_up=characteristics.months(summary.follow_up),
-        level=f"{100 * params.confidence:g}",
+        level=f"{100 * CONFIDENCE:g}",
         result=result_sentence(summary, scores, development),
         loss=loss_sentences(decomposition),
         mixture_sentence=case_mix_sentence(mixture),

@@ -84,11 +84,11 @@ class Decomposition:
         }
 
 
-def decompose(development: Side, validation: Side, resamples: int, seed: int, confidence: float) -> Decomposition:
+def decompose(development: Side, validation: Side, resamples: int, seed: int) -> Decomposition:
     """The decomposition with percentile intervals over independent resamples of both cohorts.
 
     The slope of the development corrects an overfitted spread of its linear predictors; it is not estimated again in a
-    resample. resamples: number of draws;  confidence in (0, 1).
+    resample. resamples: number of draws.
     """
     slope = calibration_slope(development)
     values, points = {}, {}
@@ -102,7 +102,7 @@ def decompose(development: Side, validation: Side, resamples: int, seed: int, co
             values[f"{name}_{key}"] = statistic(draws)
             points[f"{name}_{key}"] = np.array([comparison.point(statistic, draws.shape[1])])
     drawn, observed = _with_losses(values), _with_losses(points)
-    intervals = {n: comparison.percentiles(float(observed[n][0]), drawn[n], confidence) for n in observed}
+    intervals = {n: comparison.percentiles(float(observed[n][0]), drawn[n], comparison.CONFIDENCE) for n in observed}
     return Decomposition(slope=slope, **intervals)
 
 

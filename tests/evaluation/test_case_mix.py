@@ -26,7 +26,7 @@ def test_the_membership_auc_by_hand():
     pooled = (((one - 3.0) ** 2).sum() + ((other - 8.0) ** 2).sum()) / degrees
     squared = (degrees - 2) / degrees * 25 / pooled - 1 / size
     auc = 0.5 * (1 + math.erf(math.sqrt(squared / 2) / math.sqrt(2)))
-    result = case_mix.membership(moments(one[:, None]), moments(other[:, None]), ["a"], 0.95)
+    result = case_mix.membership(moments(one[:, None]), moments(other[:, None]), ["a"])
     assert result.auc.value == pytest.approx(auc, abs=1e-9)
 
 
@@ -34,7 +34,7 @@ def test_the_limits_are_noncentralities_of_the_f_distribution():
     """Oracle: scipy's noncentral F at the limits has the tail probabilities 2.5 % and 97.5 %."""
     random = np.random.default_rng(1)
     one, other = moments(random.normal(size=(40, 2))), moments(random.normal((1.0, 0.0), 1.0, (50, 2)))
-    auc = case_mix.membership(one, other, NAMES, 0.95).auc
+    auc = case_mix.membership(one, other, NAMES).auc
     pooled = (39 * one.covariance + 49 * other.covariance) / 88
     gap = other.mean - one.mean
     value = 87 / (2 * 88) * (40 * 50 / 90) * gap @ np.linalg.inv(pooled) @ gap
@@ -65,15 +65,15 @@ def test_it_agrees_with_the_logistic_membership_model():
     one, other = random.normal(size=(2000, 2)), random.normal(size=(2000, 2)) @ np.array([[1, 0.5], [0, 1]]) + [0.7, 0]
     table, label = np.concatenate([one, other]), np.repeat([0, 1], 2000)
     oracle = roc_auc_score(label, LogisticRegression().fit(table, label).decision_function(table))
-    assert case_mix.membership(moments(one), moments(other), NAMES, 0.95).auc.value == pytest.approx(oracle, abs=0.01)
+    assert case_mix.membership(moments(one), moments(other), NAMES).auc.value == pytest.approx(oracle, abs=0.01)
 
 
 def test_equal_cohorts_have_an_auc_of_one_half_and_a_constant_variable_is_left_out():
     values = np.random.default_rng(4).normal(size=(50, 1)) * [1.0, 0.0]
-    result = case_mix.membership(moments(values), moments(values), NAMES, 0.95)
+    result = case_mix.membership(moments(values), moments(values), NAMES)
     assert result.variables == ("a",)
     assert (result.auc.value, result.auc.low) == (0.5, 0.5)
-    constant = case_mix.membership(moments(values * 0), moments(values * 0), NAMES, 0.95)
+    constant = case_mix.membership(moments(values * 0), moments(values * 0), NAMES)
     assert math.isnan(constant.auc.value)
 
 

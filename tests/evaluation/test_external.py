@@ -73,9 +73,9 @@ def test_given_groups_have_their_kaplan_meier_curves():
 def test_the_case_mix_is_compared_at_one_horizon_only():
     table = pd.DataFrame({"linear predictor": [0.0, 1.0, 2.0], "age": [50.0, 60.0, 55.0]})
     one = CaseMix.fit(table, 36.0)
-    assert external.compare_case_mix(None, one, 0.95) is None
-    assert external.compare_case_mix(CaseMix.fit(table, 60.0), one, 0.95) is None
-    document = external.compare_case_mix(one, one, 0.95).as_dict()
+    assert external.compare_case_mix(None, one) is None
+    assert external.compare_case_mix(CaseMix.fit(table, 60.0), one) is None
+    document = external.compare_case_mix(one, one).as_dict()
     assert document["membership"]["linear_predictor"]["variables"] == ["linear predictor"]
     assert [row["standardised_difference"] for row in document["variables"]] == [0.0, 0.0]
 

@@ -76,9 +76,9 @@ def test_the_parts_add_up_and_an_overfitted_spread_is_scaled():
     random = np.random.default_rng(11)
     narrow, wide = side(random.normal(size=400), 1.0, 12, folds=4), side(random.normal(size=300), 1.0, 13)
     overfitted = [Side(s.outcomes, s.risk, 3 * s.linear_predictor) for s in (narrow, wide)]
-    result = transportability.decompose(*overfitted, 100, 7, 0.95)
+    result = transportability.decompose(*overfitted, 100, 7)
     assert result.loss.value == pytest.approx(result.case_mix.value + result.other.value, abs=1e-12)
-    plain = transportability.decompose(narrow, wide, 100, 7, 0.95)
+    plain = transportability.decompose(narrow, wide, 100, 7)
     assert result.slope == pytest.approx(plain.slope / 3, rel=1e-5)
     assert result.case_mix.value == pytest.approx(plain.case_mix.value, abs=1e-5)
     assert set(result.as_dict()) == {

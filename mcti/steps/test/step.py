@@ -189,7 +189,7 @@ def _score(
         params=params,
         items=items,
         development=subject.development,
-        mixture=external.compare_case_mix(subject.development.moments, moments, params.confidence),
+        mixture=external.compare_case_mix(subject.development.moments, moments),
         decomposition=_decompose(subject.development, outcomes, predicted, horizon, params),
         excluded=predicted.excluded,
     )
@@ -223,7 +223,7 @@ def _decompose(
     survival: FloatArray = rows[column].to_numpy(dtype=np.float64)
     before = Side(known.outcomes(), rows["risk"].to_numpy(dtype=np.float64), case_mix.linear_predictor(survival))
     after = Side(outcomes, predicted.model.risk, case_mix.linear_predictor(predicted.member))
-    return transportability.decompose(before, after, params.bootstrap, params.seed, params.confidence)
+    return transportability.decompose(before, after, params.bootstrap, params.seed)
 
 
 def _summary(
