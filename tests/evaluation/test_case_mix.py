@@ -47,9 +47,7 @@ def test_the_interval_covers_the_true_auc():
     random = np.random.default_rng(2)
     truth = stats.norm.cdf(math.sqrt(0.5 / 2))
     results = [
-        case_mix.membership(
-            moments(random.normal(size=(60, 2))), moments(random.normal(size=(50, 2)) + 0.5), NAMES, 0.95
-        ).auc
+        case_mix.membership(moments(random.normal(size=(60, 2))), moments(random.normal(size=(50, 2)) + 0.5), NAMES).auc
         for _ in range(200)
     ]
     assert 0.9 <= np.mean([auc.low <= truth <= auc.high for auc in results]) <= 0.995

@@ -56,7 +56,7 @@ def test_a_narrower_case_mix_explains_the_loss_of_a_right_model():
     """The model is right in both cohorts; the second one has half the spread."""
     random = np.random.default_rng(5)
     result = transportability.decompose(
-        side(random.normal(size=1500), 1.0, 6), side(0.5 * random.normal(size=1500), 1.0, 7), 100, 7, 0.95
+        side(random.normal(size=1500), 1.0, 6), side(0.5 * random.normal(size=1500), 1.0, 7), 100, 7
     )
     assert result.loss.low > 0.03
     assert result.case_mix.value == pytest.approx(result.loss.value, abs=0.02)
@@ -66,7 +66,7 @@ def test_a_narrower_case_mix_explains_the_loss_of_a_right_model():
 def test_a_wrong_model_in_the_same_case_mix_has_no_part_of_the_case_mix():
     random = np.random.default_rng(8)
     result = transportability.decompose(
-        side(random.normal(size=1500), 1.0, 9), side(random.normal(size=1500), 0.2, 10), 100, 7, 0.95
+        side(random.normal(size=1500), 1.0, 9), side(random.normal(size=1500), 0.2, 10), 100, 7
     )
     assert result.case_mix.value == pytest.approx(0, abs=0.015)
     assert result.other.low > 0.05
