@@ -1,6 +1,7 @@
 """`params.yaml` and overrides to checked settings; each error names the key, its value and a hint."""
 
 import json
+import os
 import re
 import typing
 from collections.abc import Iterable, Mapping
@@ -13,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from mcti.errors import UsageError
 from mcti.params.base import Params, settings_class
+from mcti.params.result_settings import VARIABLE, neutral_of
 from mcti.params.settings import Settings
 from mcti.params.suggestions import suggestion
 from mcti.storage import Location, translating_os_errors
@@ -61,15 +63,23 @@ def check(model: type[P], tree: Mapping[str, Any], where: str) -> P:
 def from_json(model: type[P], text: str, where: str) -> P:
     """Settings of this class from JSON text, the form that pipelines pass: KFP's own mappings turn 10 into 10.0.
 
+    Settings that cannot change a result are in the environment of the task, unless the text has them.
+
     Raises UsageError when the text is not JSON or not such a section
     """
+    tree = _parsed(text, where)
+    flat = _parsed(os.environ.get(VARIABLE, "{}"), VARIABLE)
+    name = next((field.alias or name for name, field in Settings.model_fields.items() if field.annotation is model), "")
+    return check(model, neutral_of(name, flat) | tree if isinstance(tree, dict) else tree, where)
+
+
+def _parsed(text: str, where: str) -> Any:
     try:
-        tree = json.loads(text)
+        return json.loads(text)
     except ValueError as error:
         raise UsageError(
             f"not JSON ({error})", where, "pass the section as `mcti pipeline compile` wrote it"
         ) from error
-    return check(model, tree, where)
 
 
 class _RepeatedKey(yaml.YAMLError):
