@@ -25,7 +25,8 @@ RESULT_NEUTRAL: Mapping[str, frozenset[str]] = {
 VARIABLE = "MCTI_RESULT_NEUTRAL"
 """Environment variable with these settings of a pipeline, as JSON: {"section.name": value}.
 
-Argo would replace the two braces at the end of a nested object. KFP's cache compares the parameters of a task, not its environment: a change of these settings repeats no cached task.
+Argo would replace the two braces at the end of a nested object. KFP's cache compares the parameters of a task, not its
+environment: a change of these settings repeats no cached task.
 """
 UNUSED_BY_SEARCH = frozenset({"epochs", "horizons_months", "recalibration_folds"})
 """Settings of `train` that no trial reads: it has `search.epochs`, one horizon and no recalibrated curves."""

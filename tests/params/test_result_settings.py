@@ -59,7 +59,7 @@ def test_a_parameter_has_precedence_over_the_environment(monkeypatch):
     assert params.from_json(params.ExtractParams, "{}", "x").workers == 5
     assert params.from_json(params.SplitParams, "{}", "x") == params.SplitParams()
     monkeypatch.setenv(VARIABLE, "{")
-    with pytest.raises(UsageError, match="not JSON .* in MCTI_RESULT_NEUTRAL"):
+    with pytest.raises(UsageError, match=r"not JSON .* in MCTI_RESULT_NEUTRAL"):
         params.from_json(TrainParams, "{}", "x")
 
 
