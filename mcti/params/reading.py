@@ -30,7 +30,7 @@ def load(path: Location | None, overrides: Iterable[str] = ()) -> Settings:
     try:
         return Settings.model_validate(tree)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = _first(error)
         from_flag = any(_concerns(first, name) for name in overridden)
         raise _usage_error(Settings, first, "--set" if from_flag else str(path or "the overrides")) from None
 
@@ -57,7 +57,13 @@ def check(model: type[P], tree: Mapping[str, Any], where: str) -> P:
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        raise _usage_error(model, error.errors()[0], where) from None
+        raise _usage_error(model, _first(error), where) from None
+
+
+def _first(error: ValidationError) -> ErrorDetails:
+    """The error to report: an unknown key before others, since a misspelled required key is also a missing one."""
+    errors = error.errors()
+    return next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
 
 
 def from_json(model: type[P], text: str, where: str) -> P:
@@ -152,6 +158,8 @@ def _usage_error(model: type[BaseModel], error: ErrorDetails, where: str) -> Usa
     location = f"{where}, key {'.'.join(path)}" if path else where
     if error["type"] == "extra_forbidden":
         return UsageError(f"unknown key {path[-1]!r}", location, suggestion(model, path[:-1], path[-1]))
+    if error["type"] == "missing" and not path[-1].isdecimal():
+        return UsageError(f"key {path[-1]!r} is missing", location, _hint(model, path, "set it"))
     if error["type"] == "value_error":
         what, _, hint = str(error.get("ctx", {}).get("error", error["msg"])).partition(": ")
         return UsageError(what, location, hint)

@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from mcti import params
 from mcti.errors import UsageError
 from mcti.params import from_json
-from mcti.params.result_settings import VARIABLE
+from mcti.params.result_settings import VARIABLE, neutral_text
 from pipelines import submit
 from pipelines.training import training
 from tests.pipelines.conftest import DATA, OVERRIDES
@@ -179,7 +179,7 @@ def test_every_task_has_the_environment_of_the_table(ir, settings):
         assert parameters.pop("MCTI_PIPELINE").startswith("mcti-training@sha256:"), name
         identity = {"MCTI_IMAGE": settings.cluster.image, "MCTI_EXPERIMENT": settings.cluster.experiment}
         identity |= {"MCTI_CHECKPOINTS": "/scratch/checkpoints", "MCTI_REMOTE": settings.cluster.remote}
-        identity |= {"MCTI_LOG_LEVEL": "DEBUG"}
+        identity |= {"MCTI_LOG_LEVEL": "DEBUG", VARIABLE: neutral_text(settings)}
         window = parameters.pop("MCTI_RETRY_SECONDS", None)
         assert window == {"validate": None, "promote": None, "train": "2010", "extract": "2010"}.get(name, "1290"), name
         assert parameters == {**settings.cluster.environment, **identity}, name
