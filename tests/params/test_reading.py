@@ -255,7 +255,7 @@ def test_every_setting_has_a_row_in_the_page():
         ("cluster.secrets=3", "cluster.secrets", "input should be a valid mapping"),
         ("validate.event_rate=[0.9, 0.1]", "validate.event_rate", "low first"),
         ("extract.import.fromat=pt", "extract.import.fromat", "did you mean format?"),
-        ("cluster.gpu_tolerations=[{ky: a}]", "cluster.gpu_tolerations.0.ky", "known: key, operator"),
+        ("cluster.gpu_tolerations=[{ky: a}]", "cluster.gpu_tolerations.0.ky", "did you mean key?"),
         ("extract.import={format: pt}", "extract.import.path", "set it (file or folder of the set"),
         ("search.space.architecture.heads.x=3", "search.space", "set [low, high]"),
     ],
