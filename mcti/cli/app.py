@@ -9,7 +9,7 @@ import mcti
 from mcti.cli import data, models, pipeline, slides, stack, steps
 
 SECTIONS = {
-    "Data": ("ingest", "validate", "split", "data"),
+    "Data": ("ingest", "validate", "validate-features", "split", "data"),
     "Slides": ("inventory", "extract", "features", "heatmap", "view"),
     "Training": ("search", "train", "evaluate", "model"),
     "Registry": ("register", "promote", "approve", "rollback", "lineage", "dossier", "ledger"),

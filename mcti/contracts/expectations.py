@@ -161,13 +161,15 @@ def slide_rules(p: ValidateParams) -> list[ExpectationRule]:
 
 
 def feature_rules(p: ValidateParams) -> list[ExpectationRule]:
-    """Rules on features: one encoder, width and resolution, finite values, patches inside their slide."""
-    extract_again = "extract these slides again with the same settings"
+    """Rules on features: one encoder, width, resolution and patch size, finite values, patches inside their slide."""
+    extract_again = "extract or import these slides again with the same settings"
     return [
         _range("features_one_width", "cohort", "widths", (None, 1), "all features have one width", hint=extract_again),
         _range("features_one_encoder", "cohort", "encoders", (None, 1), "all features are of one encoder",
                hint=extract_again),
         _range("features_one_resolution", "cohort", "resolutions", (None, 1), "all features have one resolution",
+               hint=extract_again),
+        _range("features_one_patch_size", "cohort", "patch_sizes", (None, 1), "all patches have one size",
                hint=extract_again),
         _range("features_finite", "bags", "nan_rows", (None, 0), "every feature of a patch is a finite number",
                hint=extract_again),

@@ -17,6 +17,7 @@ COLUMNS = (
     "width",
     "encoder",
     "resolution",
+    "patch_size",
     "nan_rows",
     "constant_rows",
     "outside",
@@ -47,7 +48,7 @@ def measure_slide(location: Location, slide_id: str, patient_id: str) -> dict[st
     """The row of one slide (COLUMNS).
 
     tiles, width        number of patches, and of features per patch
-    resolution          µm/px; NaN where the file does not record it
+    resolution          µm/px;  patch_size  pixels at that resolution; NaN where the file does not record it
     nan_rows            patches with a feature that is not finite;  constant_rows: with equal features
     outside             patches outside the slide; 0 where the file does not record the size of the slide
     contents            hash of the features: slides with equal hashes are copies
@@ -65,6 +66,7 @@ def measure_slide(location: Location, slide_id: str, patient_id: str) -> dict[st
             "width": file.width,
             "encoder": f"{attributes['encoder']} {attributes.get('encoder_weights_sha256', '')}".strip(),
             "resolution": float(attributes.get("target_mpp", np.nan)),
+            "patch_size": float(attributes.get(feature_files.PATCH_SIZE, file.grid.get("patch_size", np.nan))),
             "outside": _count_outside(file),
             **_measure_features(file),
         }
@@ -88,6 +90,16 @@ def _measure_features(file: feature_files.FeatureFile) -> dict[str, Any]:
         constant_rows += int((np.ptp(block, axis=1) == 0).sum())
         digest.update(np.ascontiguousarray(block).tobytes())
     return {"nan_rows": nan_rows, "constant_rows": constant_rows, "contents": digest.hexdigest()}
+
+
+def measure(features: Location, statuses: pd.DataFrame) -> pd.DataFrame:
+    """One row per slide with status OK (COLUMNS).
+
+    Raises DataError when the feature file of such a slide is missing or broken.
+    """
+    with local_copy(features) as folder:
+        usable = statuses[statuses["status"] == "OK"].to_dict("records")
+        return table([measure_slide(folder / f"{s['slide_id']}.h5", s["slide_id"], s["patient_id"]) for s in usable])
 
 
 def table(rows: list[dict[str, Any]]) -> pd.DataFrame:
