@@ -26,8 +26,8 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from benchmarks import model_zoo
+from mcti.concordance import harrell_c
 from mcti.dataset.bags import Dataset, PatientBag
-from mcti.evaluation.metrics import harrell_c
 from mcti.model.network import MCTI
 from mcti.model.trained import TrainedModel
 from mcti.params import TrainParams

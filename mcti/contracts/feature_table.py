@@ -17,7 +17,6 @@ COLUMNS = (
     "width",
     "encoder",
     "resolution",
-    "patch_size",
     "nan_rows",
     "constant_rows",
     "outside",
@@ -48,7 +47,7 @@ def measure_slide(location: Location, slide_id: str, patient_id: str) -> dict[st
     """The row of one slide (COLUMNS).
 
     tiles, width        number of patches, and of features per patch
-    resolution          µm/px;  patch_size  pixels at that resolution; NaN where the file does not record it
+    resolution          µm/px; NaN where the file does not record it
     nan_rows            patches with a feature that is not finite;  constant_rows: with equal features
     outside             patches outside the slide; 0 where the file does not record the size of the slide
     contents            hash of the features: slides with equal hashes are copies
@@ -66,7 +65,6 @@ def measure_slide(location: Location, slide_id: str, patient_id: str) -> dict[st
             "width": file.width,
             "encoder": f"{attributes['encoder']} {attributes.get('encoder_weights_sha256', '')}".strip(),
             "resolution": float(attributes.get("target_mpp", np.nan)),
-            "patch_size": float(attributes.get(feature_files.PATCH_SIZE, file.grid.get("patch_size", np.nan))),
             "outside": _count_outside(file),
             **_measure_features(file),
         }

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from mcti.evaluation import characteristics, summary_text, tripod_checklist
+from mcti.evaluation import characteristics, comparison, metrics, summary_text, tripod_checklist
 from mcti.evaluation.figures import p_text
 from mcti.evaluation.scores import MCTI_KEY, Scores, as_interval
 from mcti.evaluation.subgroups import MIN_INTERVAL_EVENTS
@@ -70,12 +70,14 @@ class ModelInsights:
     patients  the best- and worst-predicted patients with their critical patches: {patient_id, selection (best | worst),
               agreement, months, rank, patches: [{slide_id, x, y, index, score, crop: {address, missing}}]}
     table_1   characteristics of the patients (`characteristics.table`)
+    embeddings    whether the features are embeddings of slides or patients, which have no patches
     """
 
     history: Mapping[int, Mapping[str, Sequence[float]]] = field(default_factory=dict)
     groups: GeneGroups | None = None
     patients: Sequence[Mapping[str, Any]] = ()
     table_1: pd.DataFrame = field(default_factory=pd.DataFrame)
+    embeddings: bool = False
 
 
 NO_INSIGHTS = ModelInsights()
@@ -109,13 +111,14 @@ def render(
     page = Environment(autoescape=select_autoescape(default_for_string=True, default=True)).from_string(source)
     return page.render(
         cohort=cohort,
-        level=f"{100 * params.confidence:g}",
+        level=f"{100 * comparison.CONFIDENCE:g}",
         resamples=params.bootstrap,
         last=f"{scores.horizons[-1]:g}" if len(scores.horizons) else "",
         warnings=summary_text.warnings(scores, skipped),
         table_1=_table_1(insights.table_1),
         groups=insights.groups,
         patients=insights.patients,
+        embeddings=insights.embeddings,
         excluded=[(step, reason, n) for step, reasons in cohort.excluded.items() for reason, n in reasons.items()],
         methods=_methods(scores, params),
         checklist=tripod_checklist.fill(cohort.study, scores, params),
@@ -319,7 +322,7 @@ def _methods(scores: Scores, params: EvaluateParams) -> list[str]:
         "C compares only pairs of patients of one test fold, because the risks of different models are on different "
         "scales; it is the pair-weighted mean of the C of each fold. A tied risk counts as half. At equal times an "
         "event precedes a censoring; two events are not ordered. Uno's C counts events before the "
-        f"{100 * params.uno_tau_quantile:g} % quantile of the training follow-up, weighted by the censoring curve of "
+        f"{100 * metrics.UNO_TAU_QUANTILE:g} % quantile of the training follow-up, weighted by the censoring curve of "
         "the training part, and does not depend on how many patients were censored.",
         f"Brier score, calibration, decision curves and AUC are given at {horizons} months. They are weighted by the "
         "inverse probability of censoring (IPCW): patients with a known status represent those who were censored "

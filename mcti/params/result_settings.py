@@ -13,7 +13,7 @@ from mcti.params.settings import Settings
 
 RESULT_NEUTRAL: Mapping[str, frozenset[str]] = {
     "extract": frozenset({"workers", "accept_licences", "cache", "cache_gib"}),
-    "search": frozenset({"heartbeat_seconds", "wait_minutes", "experiment"}),
+    "search": frozenset({"wait_minutes", "experiment"}),
     "train": frozenset({"workers", "checkpoint_seconds"}),
 }
 """By section of params.yaml, the settings that do not change any bit of a result.

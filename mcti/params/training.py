@@ -167,11 +167,6 @@ class SearchParams(Params):
         None,
         description="null: a SQLite file with the result; postgresql://…: one study for all running `mcti search`",
     )
-    heartbeat_seconds: int = Field(
-        30,
-        ge=1,
-        description="PostgreSQL: seconds between heartbeats of a trial; after two missed ones it is assigned again",
-    )
     wait_minutes: float = Field(30, ge=0, description="PostgreSQL: minutes to wait for an unreachable server")
     warm_start: str | None = Field(
         None,

@@ -292,3 +292,18 @@ def test_a_power_of_ten_is_a_number_as_in_yaml_1_2(text, tmp_path):
 
 def test_a_name_that_begins_like_a_power_of_ten_stays_a_name():
     assert params.load(None, ["ingest.name=5e-3x"]).ingest.name == "5e-3x"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "evaluate.confidence", "evaluate.uno_tau_quantile", "explain.seed", "monitor.horizon_months", "monitor.seed",
+        "promote.seed", "promote.uno_tau_quantile", "search.heartbeat_seconds", "validate.age_years",
+        "validate.max_followup_months",
+    ],
+)  # fmt: skip
+def test_a_removed_setting_is_an_unknown_key(key):
+    """docs/decisions/0006-fewer-settings.md"""
+    with pytest.raises(UsageError, match=f"unknown key '{key.partition('.')[2]}'") as caught:
+        params.load(None, [f"{key}=1"])
+    assert key in caught.value.where

@@ -88,7 +88,7 @@ def test_pipeline_keys_do_not_depend_on_result_neutral_settings():
         ]
 
     usual = best(SearchParams(), TrainParams())
-    assert best(SearchParams(heartbeat_seconds=5), TrainParams(workers=3)) == usual
+    assert best(SearchParams(wait_minutes=5), TrainParams(workers=3)) == usual
     assert best(SearchParams(trials=9), TrainParams()) != usual
     assert best(SearchParams(), TrainParams(device="cpu")) != usual, "another device changes the last digits"
 
@@ -128,7 +128,7 @@ def test_dvc_runs_search_and_train_again_only_for_settings_that_can_change_their
     dvc("repro", "--quiet")
     assert changed("train", "workers", 2) == set()
     assert changed("train", "checkpoint_seconds", 1.0) == set()
-    assert changed("search", "heartbeat_seconds", 5) == set()
+    assert changed("search", "wait_minutes", 5) == set()
     assert changed("search", "trials", 9) == {"search"}
     assert changed("train", "epochs", 9) == {"train"}
     assert changed("train", "alpha", 0.9) == {"search", "train"}

@@ -45,7 +45,7 @@ def imported(cohort, tmp_path):
 def test_imported_features_that_hold_every_expectation_pass_with_a_report(cohort, imported, tmp_path):
     result = validate_features(cohort, imported(), PARAMS, tmp_path / "report")
     slides = len(tables.read_slides(cohort))
-    assert (result.passed, result.failed, result.expectations) == (True, (), 10)
+    assert (result.passed, result.failed, result.expectations) == (True, (), 9)
     assert (result.slides, result.usable, result.tiles) == (slides, slides, 4 * slides)
     document = (tmp_path / "report" / "report.html").read_text()
     assert "Validation of the features of" in document

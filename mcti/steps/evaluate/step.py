@@ -120,8 +120,9 @@ def evaluate(  # noqa: PLR0913  (a step: inputs, params, out, options)
     )
     removed = excluded.read(tables.read_info(cohort), list(cohort_patients["patient_id"]), folds, split)
     insights = replace(
-        read_insights(cohort, features, models, outcomes, mcti, shares, slides),
+        read_insights(cohort, None if inputs.embeddings else features, models, outcomes, mcti, shares, slides),
         table_1=characteristics.table(patients, outcomes, groups),
+        embeddings=inputs.embeddings,
     )
     summary = _cohort_summary(cohort, outcomes, removed)
     data = ReportData(outcomes, mcti, groups, numbers, params, summary, skipped, insights)
@@ -163,7 +164,8 @@ def read_insights(
 ) -> report.ModelInsights:
     """Learning curves, gene groups and critical patches, as far as the files of the models exist.
 
-    Critical patches only where their share of the attribution is at least SMALL_SHARE.
+    Critical patches only with features of patches (embeddings have none: `features` is None), and where their share of
+    the attribution is at least SMALL_SHARE.
     """
     patches = []
     if shares is None or shares.details["critical_patches"] >= SMALL_SHARE:

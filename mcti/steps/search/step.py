@@ -234,8 +234,7 @@ def open_shared(study: Study) -> SharedStudy:
     """The study in PostgreSQL, created where it does not exist."""
     params = study.params
     assert params.storage is not None
-    timing = {"heartbeat_seconds": params.heartbeat_seconds, "wait_minutes": params.wait_minutes}
-    return SharedStudy(study.plan, params.storage, study.name, **timing)  # type: ignore[arg-type]
+    return SharedStudy(study.plan, params.storage, study.name, wait_minutes=params.wait_minutes)
 
 
 class _Reporter:
