@@ -15,6 +15,7 @@ from mcti.slides import features, heatmap
 from mcti.slides.heatmap import Scores
 from mcti.slides.hed44 import Hed44Encoder
 from mcti.slides.manifest import SlideRow
+from mcti.slides.portable import PortableFeatures
 from mcti.slides.tissue import Overview
 from mcti.steps.heatmap import heatmap as step
 
@@ -97,3 +98,14 @@ def test_the_step_draws_a_slide_and_refuses_scores_of_another_slide(painted, tmp
     table.to_csv(tmp_path / "scores.csv", index=False)
     with pytest.raises(DataError, match=r"scores\.csv, row 2"):
         step(painted, tmp_path / "P1.h5", tmp_path / "scores.csv", tmp_path / "other")
+
+
+def test_features_without_coordinates_or_tile_size_state_what_is_missing(tmp_path):
+    (tmp_path / "s.csv").write_text("x,y,score\n0,0,1\n")
+    vector = PortableFeatures("S1", np.ones((1, 3)), None, level="slide")
+    with pytest.raises(DataError, match="one embedding of the whole slide: there is no heatmap"):
+        heatmap.read_scores(tmp_path / "s.csv", vector)
+    coords = np.array([[x * 512, y * 512] for y in range(4) for x in range(4)])
+    for grid in ({}, {"patch_size_level0": 0}):
+        with pytest.raises(DataError, match=r"--patch-size-level0.*neighbouring tiles are 512 px apart"):
+            heatmap.read_scores(tmp_path / "s.csv", PortableFeatures("S1", np.ones((16, 3)), coords, grid))
