@@ -14,26 +14,14 @@ import numpy as np
 import pandas as pd
 
 from mcti.arrays import BoolArray, FloatArray
+from mcti.concordance import harrell_c as harrell_c
+from mcti.concordance import order_scores, orderable
 from mcti.evaluation.outcomes import Fold, Outcomes
 from mcti.evaluation.statistics import MacroF1, MeanOfStatistics, PairBlock, PairMean, RowMean, Skill, Statistic
 
-TIED = 1e-8
-"""Two risks closer than this count as tied, as in scikit-survival (`tied_tol`)."""
-
-
-def harrell_c(event: BoolArray, time_months: FloatArray, risk: FloatArray) -> float:
-    """Harrell's concordance index (C) of one set of patients. 1 best, 0.5 chance, below 0.5 reversed order.
-
-    C = P(the patient with the earlier event has the higher risk), over the pairs i, j that can be ordered: i has the
-    event and time_i < time_j, or both times are equal and j is censored at that time. Two events at one time cannot be
-    ordered. A pair with risks within 1e-8 counts as half (Harrell, Lee and Mark 1996, Stat. Med. 15:361-387; the rules
-    of scikit-survival's concordance_index_censored).
-
-    Trap: takes risks, not survival probabilities or times. event, time_months, risk (n,). NaN where no pair can be
-    ordered.
-    """
-    block = _block(np.arange(len(event)), event, risk, _orderable(event, time_months))
-    return float(PairMean((block,))(np.ones((1, len(event))))[0])
+UNO_TAU_QUANTILE = 0.8
+"""Quantile of the follow-up up to which Uno's C counts events: one value in the report, the gates and the monitoring,
+which compare it with each other."""
 
 
 def c_index(tested: Outcomes, risk: FloatArray) -> PairMean:
@@ -44,15 +32,14 @@ def c_index(tested: Outcomes, risk: FloatArray) -> PairMean:
     Trap: pooling the risks of all folds would compare numbers of different models. The unweighted mean of the folds'
     C would give a fold of three events the weight of a fold of thirty. risk (m,).
     """
-    return PairMean(
-        tuple(
-            _block(fold.patients, fold.event, risk[part], _orderable(fold.event, fold.time_months))
-            for fold, part in tested.parts()
-        )
-    )
+    blocks = []
+    for fold, part in tested.parts():
+        pairs = orderable(fold.time_months[fold.event], fold.time_months, fold.event)
+        blocks.append(_block(fold.patients, fold.event, risk[part], pairs))
+    return PairMean(tuple(blocks))
 
 
-def uno_c(tested: Outcomes, risk: FloatArray, tau_quantile: float) -> PairMean:
+def uno_c(tested: Outcomes, risk: FloatArray, tau_quantile: float = UNO_TAU_QUANTILE) -> PairMean:
     """Uno's C within folds, truncated at tau. 1 best, 0.5 chance.
 
     As Harrell's C, but independent of the censoring pattern: each pair that can be ordered and whose event is before
@@ -63,8 +50,8 @@ def uno_c(tested: Outcomes, risk: FloatArray, tau_quantile: float) -> PairMean:
     for fold, part in tested.parts():
         counted = fold.event & (fold.time_months < fold.follow_up_quantile(tau_quantile))
         weight = event_weights(fold, counted) ** 2
-        orderable = _orderable(counted, fold.time_months, fold.event) * weight[counted, None]
-        blocks.append(_block(fold.patients, counted, risk[part], orderable))
+        pairs = orderable(fold.time_months[counted], fold.time_months, fold.event) * weight[counted, None]
+        blocks.append(_block(fold.patients, counted, risk[part], pairs))
     return PairMean(tuple(blocks))
 
 
@@ -221,16 +208,6 @@ def subtype_statistics(
     }
 
 
-def _orderable(first: BoolArray, time_months: FloatArray, event: BoolArray | None = None) -> FloatArray:
-    """(a, n) 1 where the event of the row (one of `first`) is known to precede the column's patient, else 0."""
-    ended = first if event is None else event
-    time: FloatArray = time_months[first][:, None]
-    later = (time < time_months) | ((time == time_months) & ~ended)
-    return np.where(later, 1.0, 0.0)
-
-
 def _block(patients: np.ndarray, first: BoolArray, risk: FloatArray, weight: FloatArray) -> PairBlock:
     """A block whose rows are the patients of `first`; weight (a, n)."""
-    gap = risk[first, None] - risk
-    score = np.where(np.abs(gap) <= TIED, 0.5, (gap > 0).astype(np.float64))
-    return PairBlock(patients[first], patients, weight, score)
+    return PairBlock(patients[first], patients, weight, order_scores(risk[first], risk))

@@ -30,9 +30,9 @@ def assemble(models: Path, out: Path, *, refit: bool = False) -> str:
     test the same patient within one repeat.
     DataError when the refit is missing, or differs from the folds in settings, code or patients.
     """
-    folds = fold_folders(models)
+    folders = member_folders(models, refit=refit)
+    folds = [folder for folder in folders if folder.name != REFIT]
     _check_compatible(folds)
-    folders = [*folds, _refit_folder(models, folds)] if refit else folds
     index: dict[str, Any] = {"members": {folder.name: _file_hashes(folder) for folder in folders}}
     index["assigned"] = _assigned(folds)
     if refit:
@@ -44,6 +44,16 @@ def assemble(models: Path, out: Path, *, refit: bool = False) -> str:
             (out / folder.name / name).write_bytes((folder / name).read_bytes())
     (out / INDEX).write_text(storage.to_json(index), encoding="utf-8")
     return digest_of(index)
+
+
+def member_folders(models: Path, *, refit: bool = False) -> list[Path]:
+    """The folders of the folds below `models`, and with `refit` the one of the refit.
+
+    Raises DataError when there is no fold, or when the refit is missing or differs from the folds in settings, code or
+    patients.
+    """
+    folds = fold_folders(models)
+    return [*folds, _refit_folder(models, folds)] if refit else folds
 
 
 def load(folder: Path) -> Ensemble:
@@ -121,7 +131,7 @@ def _refit_folder(models: Path, folds: Sequence[Path]) -> Path:
     code = [spec.get("digests", {}).get("code") for spec in (refit, fold)]
     all_patients = {patient for path in folds for patient in storage.read_json(path / "model.json")["patients"]}
     differences = {
-        "settings": refit["params"] != fold["params"],
+        "settings": compatibility.shared_settings(refit) != compatibility.shared_settings(fold),
         "code": code[0] != code[1],
         "patients": set(refit["patients"]) != all_patients,
     }

@@ -9,6 +9,7 @@ import functools
 import os
 import warnings
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
 from mcti import redaction
@@ -21,6 +22,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 RESULT, REASON = "mcti.result", "mcti.reason"
 """Tags of the MLflow run of the pipeline run: its final state (as the status) and the reason."""
+_current_run: ContextVar[str | None] = ContextVar("mcti.registry.pipeline_run", default=None)
 
 
 class TrackingUnavailable(UserWarning):
@@ -53,7 +55,8 @@ def tracked(step: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(step)
     def wrapped(*arguments: P.args, **options: P.kwargs) -> R:
         name = step.__name__
-        run_id = _warn_on_error(lambda: _open(name), name) if tracking_enabled() else None
+        run_id = warn_on_error(lambda: _open(name), name) if tracking_enabled() else None
+        token = _current_run.set(run_id)
         try:
             result = step(*arguments, **options)
         except BaseException as error:
@@ -61,11 +64,13 @@ def tracked(step: Callable[P, R]) -> Callable[P, R]:
             state = "FINISHED" if isinstance(error, Rejected | NotEnoughEvidence) else "FAILED"
             reason = redaction.text(f"{name}: {error}") if state == "FAILED" else ""
             if run_id is not None:
-                _warn_on_error(lambda: _close(run_id, state, {}, reason), name)
+                warn_on_error(lambda: _close(run_id, state, {}, reason), name)
             raise
+        finally:
+            _current_run.reset(token)
         if run_id is not None:
             headline = getattr(result, "headline", dict)
-            _warn_on_error(lambda: _close(run_id, "FINISHED", headline()), name)
+            warn_on_error(lambda: _close(run_id, "FINISHED", headline()), name)
         return result
 
     return refusals.cache_refusals(wrapped)
@@ -74,7 +79,7 @@ def tracked(step: Callable[P, R]) -> Callable[P, R]:
 def tag_data_version(md5: str) -> None:
     """Tag the run of MLflow with the version of the source data."""
     if tracking_enabled() and md5:
-        _warn_on_error(lambda: _tag({lineage.SOURCE: md5}), "the version of the source data")
+        warn_on_error(lambda: _tag({lineage.SOURCE: md5}), "the version of the source data")
 
 
 def tag_lease(address: str, hours: float) -> None:
@@ -83,7 +88,7 @@ def tag_lease(address: str, hours: float) -> None:
     A step that is retried after the end of the run acquires the lease again.
     """
     if tracking_enabled():
-        _warn_on_error(lambda: _tag({LEASE: address, LEASE_HOURS: str(hours)}), "the lease")
+        warn_on_error(lambda: _tag({LEASE: address, LEASE_HOURS: str(hours)}), "the lease")
 
 
 def close(state: str, reason: str, *, required: bool = False) -> None:
@@ -95,7 +100,7 @@ def close(state: str, reason: str, *, required: bool = False) -> None:
     if tracking_enabled() and required:
         _end(state, reason)
     elif tracking_enabled():
-        _warn_on_error(lambda: _end(state, reason), "the end of the run")
+        warn_on_error(lambda: _end(state, reason), "the end of the run")
 
 
 def tags() -> dict[str, str]:
@@ -112,7 +117,13 @@ def tracking_enabled() -> bool:
     return bool(lineage.pipeline_run()) and tracking.server_configured()
 
 
-def _warn_on_error(action: Callable[[], Any], subject: str) -> Any:
+def current_run() -> str | None:
+    """The MLflow run of the step that runs now (`tracked`); None outside a pipeline run or without MLflow."""
+    return _current_run.get()
+
+
+def warn_on_error(action: Callable[[], Any], subject: str) -> Any:
+    """The result of `action`; None, with a warning, when MLflow is unavailable."""
     try:
         return action()
     except LeaseTaken:

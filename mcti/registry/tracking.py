@@ -215,7 +215,7 @@ def log_params(tree: Mapping[str, Any]) -> None:
     """The settings as flat `section.key` parameters; values are cut at 6000 characters, the limit of MLflow."""
     import mlflow
 
-    mlflow.log_params({key: str(value)[:6000] for key, value in _flat(tree)})
+    mlflow.log_params({key: str(value)[:6000] for key, value in flat(tree)})
 
 
 def log_dataset(name: str, digest: str, rows: Mapping[str, int], context: str = "training") -> None:
@@ -251,10 +251,11 @@ def close_stale(client: Any, experiment: str, tag: str, value: str) -> None:
         client.set_terminated(old.info.run_id, "FAILED")
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of each setting of a tree of settings."""
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

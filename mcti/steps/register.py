@@ -8,7 +8,7 @@ from typing import Any
 
 from mcti import storage
 from mcti.params import RegisterParams
-from mcti.registry import approvals, card, ensemble_files, lineage, models, sbom, tracking
+from mcti.registry import approvals, card, ensemble_files, lineage, models, sbom, tracking, training_runs
 from mcti.registry.evidence import Evidence
 from mcti.registry.lineage import Origin
 from mcti.registry.refusals import cache_refusals
@@ -50,7 +50,8 @@ def register(
 
     Reads   models_folder/fold_*/, evaluation/{metrics.json, summary.json, predictions.csv, groups.csv, report.html,
             figures/}, validation/results.json (None: the result of the data contract is unknown to the gates)
-    Writes  out (a JSON file); a run, a model version and the alias `challenger` in MLflow
+    Writes  out (a JSON file); a run, below it one per fold with its learning curve (training_runs.py), a model version
+            and the alias `challenger` in MLflow
 
     Raises
     DataError when a file is missing, or the predictions are not those of the folds.
@@ -65,6 +66,7 @@ def register(
         folder = Path(scratch) / "ensemble"
         digest = ensemble_files.assemble(folds, folder, refit=params.predictor == "refit")
         evidence = Evidence.read(folds, reports, contract)
+        trained = ensemble_files.member_folders(folds, refit=params.predictor == "refit")
         with tracking.service() as client:
             tracking.close_stale(client, params.experiment, models.DIGEST, digest)
             version = models.version_by_digest(client, params.name, digest)
@@ -72,6 +74,7 @@ def register(
                 version = _create(client, params, folder, digest, evidence, origin)
             elif version.tags.get(models.EVALUATION) != evidence.md5:
                 _renew(client, version, params, evidence)
+            training_runs.log_below(client, version.tags[models.RUN], trained)
             if version.tags.get(lineage.SOURCE, "") != origin.data:  # the same weights from another data version
                 for tag, value in origin.tags().items():
                     client.set_model_version_tag(version.name, version.version, tag, value)

@@ -15,6 +15,7 @@ from mcti.dataset.loading import load_dataset
 from mcti.dataset.splits import REFIT, FoldSplit
 from mcti.params import TrainParams
 from mcti.progress import Progress
+from mcti.registry import training_runs
 from mcti.registry.pipeline_run import tracked
 from mcti.steps.result import StepResult
 from mcti.steps.search.best_settings import BestSettings
@@ -102,6 +103,7 @@ def train(  # noqa: PLR0913  (a step: inputs, params, out, options)
     if process.first:
         _remove_leftovers(Path(out), keep=None if fold is not None or refit else numbers)
         result.save(Path(out), "refit.json" if refit else "result.json")
+        training_runs.log_in_task([Path(out) / one.name for one in splits])
     process.wait()
     return result
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from torch import Tensor
 
 from mcti import storage
 from mcti.dataset.bags import PatientBag
@@ -20,8 +19,9 @@ from mcti.params import TrainParams
 from mcti.redaction import hashed
 from mcti.training.loop import Outcome
 
-_CURVES = ("loss", "survival", "subtype", "instance", "learning_rate")
-"""Columns of history.csv after the epoch."""
+_CURVES = ("loss", "survival", "subtype", "instance", "c_index", "learning_rate")
+_VALIDATION = ("validation", "validation_c_index")
+"""Columns of history.csv after the epoch: of the training part, and of the validation part of early stopping."""
 REFERENCE_PATIENTS = 200
 """Training patients who are predicted for the scale of the risks (mcti/model/reference_profile.py)."""
 
@@ -110,7 +110,7 @@ def write(
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.net.state_dict().items()}
     with storage.replacing(folder) as draft:
         draft.mkdir()
-        (draft / "weights.safetensors").write_bytes(safetensors.torch.save(_sorted(tensors)))
+        (draft / "weights.safetensors").write_bytes(safetensors.torch.save(dict(sorted(tensors.items()))))
         (draft / "model.json").write_text(storage.to_json(record), encoding="utf-8")
         (draft / "history.csv").write_text(_csv(_history(outcome, params)), encoding="utf-8")
         for name, table in tables.items():
@@ -140,12 +140,17 @@ def _record(
 
 def _history(outcome: Outcome, params: TrainParams) -> list[dict[str, Any]]:
     # Columns by name: a history that was restored from a checkpoint has its keys in another order.
-    curves = [*_CURVES, *(["validation"] if params.patience else [])]
-    return [{"epoch": int(row["epoch"]), **{name: row[name] for name in curves}} for row in outcome.history]
+    curves = [*_CURVES, *(_VALIDATION if params.patience else ())]
+    return [{"epoch": int(row["epoch"]), **{name: _cell(row[name]) for name in curves}} for row in outcome.history]
+
+
+def _cell(value: float) -> float | str:
+    """An undefined number as an empty cell."""
+    return value if value == value else ""
 
 
 def cohort_record(cohort: Mapping[str, str], bags: Sequence[PatientBag], params: TrainParams) -> dict[str, Any]:
-    """Name and endpoint of the cohort, and the Kaplan-Meier curve of the training part {months: share} at the horizons.
+    """The description of the cohort, and the Kaplan-Meier curve of the training part {months: share} at the horizons.
 
     Null beyond the longest follow-up, without extrapolation. Empty for patients without a cohort.
     """
@@ -203,10 +208,6 @@ def summary(folder: Path, fold: int, train_patients: int, test_patients: int) ->
         parameters=sum(value.numel() for value in tensors.values()),
         loss=float(last["loss"]),
     )
-
-
-def _sorted(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensors[name] for name in sorted(tensors)}
 
 
 def _by_id(row: Mapping[str, Any]) -> str:

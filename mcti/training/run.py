@@ -6,9 +6,11 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mcti.concordance import harrell_c
 from mcti.dataset.bags import PatientBag
 from mcti.dataset.batches import Batch, collate
 from mcti.dataset.sampling import batch_order, seeded_generator
@@ -102,15 +104,16 @@ class Run:
         rate = learning_rate(state.step, self.steps, self.params)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
-        state.update(parts, len(chosen))
+        state.update(parts, risks)
         if self.objective.compares:
             pairs = {bag.patient_id: (risk, bag.time_months) for bag, risk in zip(chosen, risks, strict=True)}
             state.store_risks(pairs, self.params.pair_memory)
         if position + 1 == self.steps_per_epoch:
-            state.close_epoch(epoch, rate)
+            order = [i for step in self._epoch_order(epoch) for i in step]
+            state.close_epoch(epoch, rate, _c_index([self.task.bags[i] for i in order], state.risks))
             if self.task.validation:
                 try:
-                    state.record_validation(self._validation_loss())
+                    state.record_validation(*self._validate())
                 except DataError as error:
                     raise self._diverged(error.what, chosen, last_checkpoint) from error
         return len(chosen)
@@ -167,7 +170,7 @@ class Run:
                 sums[name] += float(terms[name].detach().sum()) / len(chosen)
             risks |= dict(zip(rows, terms["risk"].tolist(), strict=True))
         self.ranks.add_gradients(self.state.net.parameters())
-        return self.ranks.add(sums), self.ranks.gather(risks, len(chosen)) if self.objective.compares else []
+        return self.ranks.add(sums), self.ranks.gather(risks, len(chosen))
 
     def _terms(
         self, chosen: list[PatientBag], rows: Sequence[int], epoch: int, pairs: tuple[Tensor, Tensor] | None
@@ -203,9 +206,9 @@ class Run:
         memory = {name: (risk, months) for name, (risk, months) in self.state.memory.items()}
         return self.objective.pair_surrogate(risks, chosen, memory)
 
-    def _validation_loss(self) -> float:
-        """Mean likelihood term of the patients held out, whole bags, with the current result weights."""
-        net, total = self.state.net, 0.0
+    def _validate(self) -> tuple[float, float]:
+        """Mean likelihood term and C of the patients held out, whole bags, with the current result weights."""
+        net, total, risks = self.state.net, 0.0, []
         last = {name: value.clone() for name, value in net.state_dict().items()}
         net.load_state_dict(self.state.current())
         net.eval()
@@ -214,10 +217,13 @@ class Run:
                 longest = _length(bag, sys.maxsize)
                 batch = collate([bag], self.task.fitted, longest, (0,), self.task.config.covariates)
                 batch = batch.to(self.device)
-                total += float(self.objective.likelihood(self.objective.forward(net, batch).hazard_logits, batch))
+                output = self.objective.forward(net, batch)
+                total += float(self.objective.likelihood(output.hazard_logits, batch))
+                risks.append(float(output.risk))
         net.load_state_dict(last)
         # All processes use the value of the first, so that they stop at the same epoch.
-        return self.ranks.add({"loss": total / len(self.task.validation) if self.ranks.first else 0.0})["loss"]
+        loss = self.ranks.add({"loss": total / len(self.task.validation) if self.ranks.first else 0.0})["loss"]
+        return loss, _c_index(self.task.validation, risks)
 
     def _hide(self, batch: Batch, epoch: int) -> Batch:
         """Modality dropout: hide slides or genes of a patient who has both, with the configured probability."""
@@ -268,6 +274,12 @@ def learning_rate(step: int, steps: int, params: TrainParams) -> float:
 def _seed_everything(key: tuple[int | str, ...]) -> None:
     """Seed the generator of torch, the only one in training: weights and dropout use it, numpy and random do not."""
     torch.manual_seed(seeded_generator(*key).initial_seed())
+
+
+def _c_index(bags: Sequence[PatientBag], risks: Sequence[float]) -> float:
+    """Harrell's C of patients and their risks; NaN where no pair of them can be ordered."""
+    events, months = [bag.event for bag in bags], [bag.time_months for bag in bags]
+    return harrell_c(np.array(events, dtype=bool), np.array(months, dtype=float), np.array(risks, dtype=float))
 
 
 def _length(bag: PatientBag, cap: int) -> int:

@@ -1,6 +1,6 @@
 """The state of a training run, and its conversion to and from a checkpoint."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ class State:
     bag_cap  patches of a patient in training: the setting, or less once a GPU was too small for it
     best     {loss, epoch, stale}: lowest inner validation loss so far, its epoch, epochs since; empty without one
     memory   {patient_id: [risk, months]} of former steps, the latest last
+    risks    of the patients of the running epoch, in the order of its steps
     """
 
     def __init__(
@@ -36,34 +37,37 @@ class State:
         self.first_loss = self.last_loss = 0.0
         self.sums: dict[str, float] = {}
         self.patients = 0
+        self.risks: list[float] = []
         self.history: list[dict[str, float]] = []
         self.average = {}
         if params.ema:  # float32 also for bf16 weights, whose precision is too low for small updates
             self.average = {name: _single(value).clone() for name, value in net.state_dict().items()}
 
-    def update(self, parts: Mapping[str, float], patients: int) -> None:
+    def update(self, parts: Mapping[str, float], risks: Sequence[float]) -> None:
         """Update the weights and count the step.
 
-        parts  scalar parts of the loss, means over `patients`
+        parts  scalar parts of the loss, means over the patients of the step;  risks  of these patients, no unit
         """
+        patients = len(risks)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self._follow()
         if self.step == 0:
             self.first_loss = parts["loss"]
         self.step, self.last_loss, self.patients = self.step + 1, parts["loss"], self.patients + patients
+        self.risks.extend(risks)
         for name, value in parts.items():
             self.sums[name] = self.sums.get(name, 0.0) + value * patients
 
-    def close_epoch(self, epoch: int, rate: float) -> None:
-        """Convert the sums of the epoch to a row of the history."""
+    def close_epoch(self, epoch: int, rate: float, c_index: float) -> None:
+        """Convert the sums of the epoch to a row of the history; c_index: of the patients and risks of the epoch."""
         means = {name: value / self.patients for name, value in self.sums.items()}
-        self.history.append({"epoch": float(epoch + 1), **means, "learning_rate": rate})
-        self.sums, self.patients = {}, 0
+        self.history.append({"epoch": float(epoch + 1), **means, "c_index": c_index, "learning_rate": rate})
+        self.sums, self.patients, self.risks = {}, 0, []
 
-    def record_validation(self, loss: float) -> None:
-        """Record the inner validation loss (scalar) of the last epoch; store the weights if it is the lowest so far."""
-        self.history[-1]["validation"] = loss
+    def record_validation(self, loss: float, c_index: float) -> None:
+        """Record loss (scalar) and C of the inner validation part; store the weights if the loss is the lowest."""
+        self.history[-1] |= {"validation": loss, "validation_c_index": c_index}
         if not self.best or loss < self.best["loss"]:
             self.best = {"loss": loss, "epoch": self.history[-1]["epoch"], "stale": 0.0}
             self.best_weights = {name: value.clone() for name, value in self.current().items()}
@@ -140,7 +144,7 @@ class State:
         return [(name, self.optimizer.state[p]) for name, p in named if p in self.optimizer.state]
 
 
-_PLAIN = ("first_loss", "last_loss", "sums", "patients", "history", "bag_cap", "best")
+_PLAIN = ("first_loss", "last_loss", "sums", "patients", "risks", "history", "bag_cap", "best")
 
 
 def _single(value: Tensor) -> Tensor:

@@ -3,8 +3,10 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 import torch
+from sksurv.metrics import concordance_index_censored
 
 from mcti.dataset.batches import collate
 from mcti.dataset.sampling import hold_out
@@ -166,3 +168,31 @@ def test_progress_reports_patients_per_second(tmp_path):
     unit, detail, restored = details[-1][2:]
     assert (unit, restored) == ("steps", 0)
     assert "patients/s" in detail
+
+
+def sksurv_c(bags, model):
+    """Oracle: concordance_index_censored of scikit-survival, of the risks that the trained model predicts."""
+    events, months = np.array([bag.event for bag in bags]), np.array([bag.time_months for bag in bags])
+    risks = [model.predict(bag.patches, bag.genes, (12.0,), bag.covariates)["risk"] for bag in bags]
+    return concordance_index_censored(events, months, np.array(risks))[0]
+
+
+def test_the_c_of_an_epoch_is_that_of_the_training_patients():
+    """With a learning rate near 0 and without dropout, all steps of an epoch predict as the final model does."""
+    current = task(learning_rate=1e-12, weight_decay=0, cox_weight=0, epochs=2, batch_patients=5)
+    outcome = loop.train(current)
+    assert [row["c_index"] for row in outcome.history] == [pytest.approx(sksurv_c(current.bags, outcome.model))] * 2
+
+
+@pytest.mark.parametrize("changes", [{"micro_patients": 2}, {"survival_loss": "cox"}, {"survival_loss": "ranking"}])
+def test_the_c_of_an_epoch_does_not_depend_on_the_split_of_a_step_or_the_loss(changes):
+    constant = {"learning_rate": 1e-12, "weight_decay": 0, "epochs": 1}
+    (plain,), (other,) = (loop.train(task(**constant, **more)).history for more in ({}, changes))
+    assert other["c_index"] == plain["c_index"]
+
+
+def test_the_c_of_the_validation_part_is_that_of_the_patients_held_out():
+    current = task(patience=5, validation_share=0.4, cox_weight=0, epochs=3)
+    outcome = loop.train(current)
+    best = min(outcome.history, key=lambda row: row["validation"])
+    assert best["validation_c_index"] == pytest.approx(sksurv_c(current.validation, outcome.model))

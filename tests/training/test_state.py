@@ -10,10 +10,10 @@ def state(**changes):
 
 def test_an_epoch_closes_with_the_means_over_its_patients():
     current = state()
-    current.sums, current.patients = {"loss": 6.0}, 4
-    current.close_epoch(0, 1e-3)
-    assert current.history == [{"epoch": 1.0, "loss": 1.5, "learning_rate": 1e-3}]
-    assert (current.sums, current.patients) == ({}, 0)
+    current.sums, current.patients, current.risks = {"loss": 6.0}, 4, [0.1, 0.2, 0.3, 0.4]
+    current.close_epoch(0, 1e-3, 0.75)
+    assert current.history == [{"epoch": 1.0, "loss": 1.5, "c_index": 0.75, "learning_rate": 1e-3}]
+    assert (current.sums, current.patients, current.risks) == ({}, 0, [])
 
 
 def test_the_weights_of_the_lowest_validation_loss_are_kept():
@@ -22,9 +22,10 @@ def test_the_weights_of_the_lowest_validation_loss_are_kept():
     for epoch, (loss, value) in enumerate([(2.0, 0.0), (1.0, 1.0), (1.5, 2.0)]):
         parameter.data.fill_(value)
         current.history.append({"epoch": float(epoch + 1)})
-        current.record_validation(loss)
+        current.record_validation(loss, 0.5 + epoch / 10)
     assert current.best == {"loss": 1.0, "epoch": 2.0, "stale": 1.0}
     assert [row["validation"] for row in current.history] == [2.0, 1.0, 1.5]
+    assert [row["validation_c_index"] for row in current.history] == [0.5, 0.6, 0.7]
     assert float(next(current.kept().parameters()).detach().mean()) == 1.0
 
 

@@ -24,14 +24,14 @@ TOP_GENES, SHOWN_PATIENTS, SHOWN_PATCHES = 8, 3, 5
 
 
 def history(models: Location, outcomes: Outcomes) -> dict[int, dict[str, list[float]]]:
-    """{fold: {column: values}} of every fold with a history.csv."""
+    """{fold: {column: values}} of every fold with a history.csv; NaN where a value is undefined (an empty cell)."""
     by_fold = {}
     for fold in outcomes.folds:
         path = storage.join(models, f"fold_{fold.number}", "history.csv")
         if storage.exists(path):
             rows = list(csv.DictReader(io.StringIO(storage.read_bytes(path).decode("utf-8"))))
             if rows:
-                by_fold[fold.number] = {name: [float(row[name]) for row in rows] for name in rows[0]}
+                by_fold[fold.number] = {name: [float(row[name] or "nan") for row in rows] for name in rows[0]}
     return by_fold
 
 

@@ -12,11 +12,11 @@ import numpy as np
 
 from mcti import storage
 from mcti.cohort.folds import Folds
+from mcti.concordance import harrell_c
 from mcti.dataset.bags import Dataset
 from mcti.dataset.loading import load_dataset
 from mcti.dataset.splits import FoldSplit
 from mcti.errors import DataError
-from mcti.evaluation.metrics import harrell_c
 from mcti.params import SearchParams, TrainParams
 from mcti.params.result_settings import trial_settings
 from mcti.registry import ensemble_files, models
@@ -155,7 +155,6 @@ _NOT_IN_STUDY = {
     "trials",
     "timeout_minutes",
     "storage",
-    "heartbeat_seconds",
     "wait_minutes",
     "experiment",
     "warm_start",
