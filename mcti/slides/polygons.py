@@ -83,7 +83,7 @@ def _union_in_box(shapes: list[list[NDArray[np.float64]]], size: tuple[int, int]
             inside -= coverage(hole * factor, fine.shape)
         # Adjacent areas, as QuPath's eraser leaves them, add up; the overlap of two areas counts once.
         fine = np.minimum(fine + np.maximum(inside, 0), 1)
-    return fine.reshape(height, factor, width, factor).mean(axis=(1, 3))
+    return np.asarray(fine.reshape(height, factor, width, factor).mean(axis=(1, 3)), np.float64)
 
 
 def _pieces_in_rows(start: Any, end: Any, height: int) -> tuple[Any, ...]:
