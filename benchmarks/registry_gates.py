@@ -70,7 +70,7 @@ def chains(repetitions: int, n: int, looks: int, params: PromoteParams, seed: in
                 entries, gate_evaluation.test_set_rows(paired), f"{number}:champion", params
             )
             entries.append(_entry(look))
-            bootstrap = bootstrap or PairedBootstrap.draw(paired, params.bootstrap, params.seed)  # one seed, one matrix
+            bootstrap = bootstrap or PairedBootstrap.draw(paired, params.bootstrap)  # one seed, one matrix
             spent, free = bootstrap.differences(paired.uno_c(), (1 - 2 * look.alpha, 0.95))
             difference = Difference(against="", patients=n, events=paired.events, **spent.as_dict())
             promoted |= gates.superiority(difference, look, params).verdict == gates.PASS

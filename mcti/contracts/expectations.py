@@ -3,11 +3,15 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mcti.cohort.tables import ID_PATTERN, ID_RULE
+from mcti.cohort.tables import ID_PATTERN, ID_RULE, PATIENTS, SLIDES
 from mcti.contracts.orientation import MIN_LOG_RATIO
 from mcti.params import ValidateParams
+from mcti.params.data import AGE_YEARS
 
 Severity = Literal["critical", "warning"]
+
+MAX_FOLLOWUP_MONTHS = 1200.0
+"""A longer follow-up of one patient is a date or another unit: no person is observed for a hundred years."""
 
 ID = rf"^{ID_PATTERN.pattern}\Z"
 """The project's id pattern as Great Expectations needs it: anchored at both ends."""
@@ -30,6 +34,8 @@ KEYS = {
     "bags": "slide_id",
 }
 """The column that identifies a failing row of each table."""
+
+_COLUMNS = {column.name for column in (*PATIENTS, *SLIDES)}
 
 
 @dataclass(frozen=True)
@@ -63,10 +69,10 @@ def cohort_rules(p: ValidateParams) -> list[ExpectationRule]:
         _filled("subtype_filled", "patients", "subtype"),
         _range("time_positive", "patients", "time_months", (0, None), "follow-up is above 0 months", strict_min=True,
                hint="correct the dates, or delete the patients without follow-up"),
-        _range("time_plausible", "patients", "time_months", (None, p.max_followup_months),
+        _range("time_plausible", "patients", "time_months", (None, MAX_FOLLOWUP_MONTHS),
                "the follow-up is shorter than a human life",
                hint="the cell may be a date or days: correct it, or set ingest.time_unit"),
-        _range("age_plausible", "patients", "age", p.age_years, "ages are plausible in years",
+        _range("age_plausible", "patients", "age", AGE_YEARS, "ages are plausible in years",
                hint="check the unit and the value"),
         _set("sex_is_flag", "patients", "is_female", [0, 1], "is_female is 1, 0 or missing"),
         _range("patients_enough", "cohort", "patients", (p.min_patients, None), "there are enough patients",
@@ -209,7 +215,9 @@ def _range(
     words = [f"at least {low:g}"] if low is not None and not more else []
     words += [f"at most {high:g}"] if high is not None else []
     arguments = {"column": column, "min_value": low, "max_value": high, **more}
-    with_limits = f"{description}: {column} {', '.join(words)}" if words else description
+    # Columns of the user's tables keep their names; measurements are written in words.
+    measured = column if column in _COLUMNS else column.replace("followup", "follow-up").replace("_", " ")
+    with_limits = f"{description}: {measured} {', '.join(words)}" if words else description
     return ExpectationRule(id, table, severity, "ExpectColumnValuesToBeBetween", arguments, with_limits, hint)
 
 

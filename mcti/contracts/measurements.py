@@ -84,17 +84,14 @@ def _patients(data: CohortData, slides: pd.DataFrame) -> pd.DataFrame:
         shared.setdefault(first, f"{what}, with {second}")
         shared.setdefault(second, f"{what}, with {first}")
     table["shares"] = ids.map(shared)
-    table["sex_agrees"] = _agrees(_sex_score(data), _flag(table["is_female"]), ids)
+    is_female = pd.Series(table["is_female"].to_numpy(dtype=np.float64, na_value=np.nan))
+    table["sex_agrees"] = _agrees(_sex_score(data), is_female, ids)
     table["receptor_agrees"] = _agrees(_marker(data, RECEPTOR_GENE), _receptor(table), ids)
     table["slides"] = ids.map(slides["patient_id"].value_counts()).fillna(0).astype(np.int64)
     if data.bags is not None:
         tiles = data.bags.groupby("patient_id")["tiles"].sum()
         table["tiles"] = ids.map(tiles).fillna(0).astype(np.int64)
     return table
-
-
-def _flag(values: pd.Series) -> pd.Series:
-    return pd.Series(values.to_numpy(dtype=np.float64, na_value=np.nan))
 
 
 def _receptor(table: pd.DataFrame) -> pd.Series:
@@ -200,16 +197,11 @@ def _cohort(data: CohortData, genes: pd.DataFrame, predictability: float) -> pd.
         "no_followup_share": data.no_followup / max(data.no_followup + len(patients), 1),
         "site_variance": float(genes["site_variance"].mean()),
         "site_predictability": predictability,
-        "negative_values": _negative_genes(data.scale, genes),
+        "negative_values": int((genes["minimum"] < 0).sum()) if data.scale in {"counts", "tpm"} else 0,
         "foreign_profiles": int(genes["foreign_profiles"].max()) if len(genes) else 0,
         "genes": len(genes),
     }
     return pd.DataFrame([{**values, **_feature_measurements(data)}])
-
-
-def _negative_genes(scale: str, genes: pd.DataFrame) -> int:
-    """Number of genes with negative values where the expression scale has none."""
-    return int((genes["minimum"] < 0).sum()) if scale in {"counts", "tpm"} else 0
 
 
 def _feature_measurements(data: CohortData) -> dict[str, object]:

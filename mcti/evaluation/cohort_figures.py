@@ -32,7 +32,7 @@ class ForestRow:
 
 
 def forest_rows(
-    outcomes: Outcomes, pairs: PairMean, groups: Sequence[Mapping[str, Any]], draws: FloatArray, confidence: float
+    outcomes: Outcomes, pairs: PairMean, groups: Sequence[Mapping[str, Any]], draws: FloatArray
 ) -> list[ForestRow]:
     """Rows for all patients, each fold, and each subgroup (mcti/evaluation/subgroups.py).
 
@@ -41,12 +41,12 @@ def forest_rows(
     """
     total = len(outcomes.patient_ids)
     tested = outcomes.tested_event
-    rows = [ForestRow("all", len(tested), int(tested.sum()), interval(pairs, draws, confidence))]
+    rows = [ForestRow("all", len(tested), int(tested.sum()), interval(pairs, draws))]
     for k, fold in enumerate(outcomes.folds):
         events = int(fold.event.sum())
         without_ends = Interval(point(pairs.only(k), total), np.nan, np.nan)
         enough = events >= subgroups.MIN_INTERVAL_EVENTS
-        c = interval(pairs.only(k), draws, confidence) if enough else without_ends
+        c = interval(pairs.only(k), draws) if enough else without_ends
         rows.append(ForestRow(f"fold {fold.number}", len(fold.patients), events, c))
     for group in groups:
         ends = (np.nan if group["c_index"][key] is None else group["c_index"][key] for key in ("value", "low", "high"))

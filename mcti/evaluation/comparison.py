@@ -11,6 +11,10 @@ from mcti.evaluation.statistics import PairMean, Statistic
 
 MIN_DEFINED_SHARE = 0.9
 """A statistic that is undefined in more than one resample in ten (few events before a horizon) gets no interval."""
+CONFIDENCE = 0.95
+"""Level of the intervals of an evaluation. Model cards, dossiers and the monitoring depend on this value."""
+SEED = 7
+"""Seed of the resamples of gates and monitoring: no setting, because a decision must not depend on a chosen seed."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ class Draws:
         return self.stratified if isinstance(statistic, PairMean) else self.unstratified
 
 
-def interval(statistic: Statistic, draws: FloatArray, confidence: float) -> Interval:
+def interval(statistic: Statistic, draws: FloatArray, confidence: float = CONFIDENCE) -> Interval:
     """The value on the cohort, and the percentile interval over the resamples `draws` (count, n).
 
     Percentile interval (Efron and Tibshirani 1993, section 13.3). Its coverage for the C over folds is measured in
@@ -102,7 +106,9 @@ class Difference:
     p: float
 
 
-def paired(statistic: Statistic, comparator: Statistic, draws: FloatArray, confidence: float) -> Difference:
+def paired(
+    statistic: Statistic, comparator: Statistic, draws: FloatArray, confidence: float = CONFIDENCE
+) -> Difference:
     """The difference `statistic` - `comparator` of two models, resampled together.
 
     p = 2 min(share of resamples <= 0, share >= 0), with one added to each count, so that p is never 0 (Davison and
@@ -128,7 +134,7 @@ class FoldTest:
     folds: int
 
 
-def nadeau_bengio(differences: Sequence[float], test_share: float, confidence: float) -> FoldTest:
+def nadeau_bengio(differences: Sequence[float], test_share: float, confidence: float = CONFIDENCE) -> FoldTest:
     """Corrected resampled t-test over the folds of one or several cross-validations.
 
     Variance of the mean = (1/J + n_test/n_train) s², t with J - 1 degrees of freedom for J folds (Nadeau and Bengio

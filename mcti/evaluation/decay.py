@@ -19,8 +19,6 @@ from mcti.evaluation.curves import Z_95, KaplanMeier
 from mcti.evaluation.outcomes import Fold, Outcomes
 from mcti.params import MonitorParams
 
-TAU_QUANTILE = 0.8
-"""Uno's C counts events before this quantile of follow-up, the default of `mcti evaluate`."""
 MIN_AT_RISK = 10
 """A horizon is reached while at least this many patients are still under observation."""
 MIN_REPORTED_EVENTS = 5
@@ -87,13 +85,13 @@ def assess(
     if events < min(MIN_REPORTED_EVENTS, params.min_events):
         return Decay(len(event), events, not_assessed_reason=too_few)
     level = 1 - (1 - params.confidence) / 2
-    statistic = metrics.uno_c(_one_fold(event, time_months), risk, TAU_QUANTILE)
-    draws = comparison.resamples(event, params.bootstrap, params.seed)
+    statistic = metrics.uno_c(_one_fold(event, time_months), risk)
+    draws = comparison.resamples(event, params.bootstrap, comparison.SEED)
     uno = comparison.interval(statistic, draws, params.confidence)
     if too_few:
         return Decay(len(event), events, uno, registered, not_assessed_reason=too_few)
     loss = _loss(uno.value, float(np.nanstd(statistic(draws))), registered, level)
-    months, predicted, observed, gap = _calibration(event, time_months, survival, params.horizon_months, level)
+    months, predicted, observed, gap = _calibration(event, time_months, survival, level)
     alarms = []
     if loss is not None and loss.low > params.c_margin:
         alarms.append(f"Uno's C fell by {loss.value:.3f} [{loss.low:.3f}, {loss.high:.3f}]")
@@ -123,21 +121,15 @@ def _loss(current: float, error: float, registered: Interval | None, level: floa
 
 
 def _calibration(
-    event: BoolArray,
-    time_months: FloatArray,
-    survival: Mapping[float, FloatArray],
-    horizon_months: float | None,
-    level: float,
+    event: BoolArray, time_months: FloatArray, survival: Mapping[float, FloatArray], level: float
 ) -> tuple[float | None, float | None, float | None, Interval | None]:
-    """Horizon, mean predicted and Kaplan-Meier event probability there, their difference with Greenwood's interval."""
+    """Longest horizon that the follow-up reaches, the mean predicted and the Kaplan-Meier event probability there, and
+    their difference with Greenwood's interval.
+    """
     from scipy import stats
 
     curve = KaplanMeier.fit(event, time_months)
-    reached = [
-        months
-        for months in sorted(survival)
-        if curve.number_at_risk(np.array([months]))[0] >= MIN_AT_RISK and horizon_months in (None, months)
-    ]
+    reached = [months for months in sorted(survival) if curve.number_at_risk(np.array([months]))[0] >= MIN_AT_RISK]
     if not reached:
         return None, None, None, None
     months = reached[-1]

@@ -19,6 +19,10 @@ from mcti.concordance import order_scores, orderable
 from mcti.evaluation.outcomes import Fold, Outcomes
 from mcti.evaluation.statistics import MacroF1, MeanOfStatistics, PairBlock, PairMean, RowMean, Skill, Statistic
 
+UNO_TAU_QUANTILE = 0.8
+"""Quantile of the follow-up up to which Uno's C counts events: one value in the report, the gates and the monitoring,
+which compare it with each other."""
+
 
 def c_index(tested: Outcomes, risk: FloatArray) -> PairMean:
     """Harrell's C within folds: the mean over all pairs that can be ordered *and* belong to one fold.
@@ -35,7 +39,7 @@ def c_index(tested: Outcomes, risk: FloatArray) -> PairMean:
     return PairMean(tuple(blocks))
 
 
-def uno_c(tested: Outcomes, risk: FloatArray, tau_quantile: float) -> PairMean:
+def uno_c(tested: Outcomes, risk: FloatArray, tau_quantile: float = UNO_TAU_QUANTILE) -> PairMean:
     """Uno's C within folds, truncated at tau. 1 best, 0.5 chance.
 
     As Harrell's C, but independent of the censoring pattern: each pair that can be ordered and whose event is before

@@ -40,11 +40,11 @@ class PairedComparison:
     model: ScoredModel
     comparator: ScoredModel
     horizons: FloatArray
-    tau_quantile: float = 0.8
+    tau_quantile: float = metrics.UNO_TAU_QUANTILE
 
     @classmethod
     def from_tables(
-        cls, model: pd.DataFrame, comparator: pd.DataFrame, tau_quantile: float = 0.8
+        cls, model: pd.DataFrame, comparator: pd.DataFrame, tau_quantile: float = metrics.UNO_TAU_QUANTILE
     ) -> "PairedComparison":
         """From two tables with patient_id, fold, risk, S_<months>…; that of `model` also has time_months and event.
 
@@ -124,9 +124,9 @@ class PairedBootstrap:
     draws: comparison.Draws
 
     @classmethod
-    def draw(cls, pair: PairedComparison, count: int, seed: int) -> "PairedBootstrap":
+    def draw(cls, pair: PairedComparison, count: int) -> "PairedBootstrap":
         """`count` paired resamples of the common patients."""
-        return cls(comparison.Draws.sample(pair.event, count, seed))
+        return cls(comparison.Draws.sample(pair.event, count, comparison.SEED))
 
     def difference(self, pair: tuple[Statistic, Statistic], confidence: float) -> Interval:
         """Model minus comparator with its two-sided percentile interval; confidence in (0, 1)."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from mcti.evaluation import characteristics, summary_text, tripod_checklist
+from mcti.evaluation import characteristics, comparison, metrics, summary_text, tripod_checklist
 from mcti.evaluation.figures import p_text
 from mcti.evaluation.scores import MCTI_KEY, Scores, as_interval
 from mcti.evaluation.subgroups import MIN_INTERVAL_EVENTS
@@ -111,7 +111,7 @@ def render(
     page = Environment(autoescape=select_autoescape(default_for_string=True, default=True)).from_string(source)
     return page.render(
         cohort=cohort,
-        level=f"{100 * params.confidence:g}",
+        level=f"{100 * comparison.CONFIDENCE:g}",
         resamples=params.bootstrap,
         last=f"{scores.horizons[-1]:g}" if len(scores.horizons) else "",
         warnings=summary_text.warnings(scores, skipped),
@@ -149,7 +149,7 @@ def _tables(scores: Scores) -> dict[str, Any]:
         "search": summary_text.search_sentences(scores.search),
         "calibration": _calibration(scores),
         "recalibration": _recalibration(scores),
-        "subgroups": _subgroups(scores),
+        "subgroups": subgroup_rows(scores),
         "regimes": _regimes(scores),
         "subtype": _subtype(scores),
         "folds": _folds(scores),
@@ -252,7 +252,7 @@ def _recalibration(scores: Scores) -> list[dict[str, Any]]:
     ]
 
 
-def _subgroups(scores: Scores) -> list[dict[str, Any]]:
+def subgroup_rows(scores: Scores) -> list[dict[str, Any]]:
     """One row per subgroup; a C of few events is marked and has no interval."""
     rows = []
     for row in scores.subgroups:
@@ -322,7 +322,7 @@ def _methods(scores: Scores, params: EvaluateParams) -> list[str]:
         "C compares only pairs of patients of one test fold, because the risks of different models are on different "
         "scales; it is the pair-weighted mean of the C of each fold. A tied risk counts as half. At equal times an "
         "event precedes a censoring; two events are not ordered. Uno's C counts events before the "
-        f"{100 * params.uno_tau_quantile:g} % quantile of the training follow-up, weighted by the censoring curve of "
+        f"{100 * metrics.UNO_TAU_QUANTILE:g} % quantile of the training follow-up, weighted by the censoring curve of "
         "the training part, and does not depend on how many patients were censored.",
         f"Brier score, calibration, decision curves and AUC are given at {horizons} months. They are weighted by the "
         "inverse probability of censoring (IPCW): patients with a known status represent those who were censored "

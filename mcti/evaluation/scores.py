@@ -85,17 +85,17 @@ def score(
     at_horizons = {name: Predictions(p.risk, p.survival[:, usable], p.subtypes) for name, p in predictions.items()}
     subtype = patients["subtype"].astype(str).to_numpy()
     pairs = metrics.c_index(outcomes, predictions[MCTI_KEY].risk)
-    rows = subgroups.table(pairs, patients, outcomes.tested, draws.stratified, params.confidence)
+    rows = subgroups.table(pairs, patients, outcomes.tested, draws.stratified)
     by_subgroup = [row.as_dict() for row in rows]
     return Scores(
-        models={name: _model(outcomes, p, horizons, subtype, draws, params) for name, p in at_horizons.items()},
+        models={name: _model(outcomes, p, horizons, subtype, draws) for name, p in at_horizons.items()},
         comparison=compare(outcomes, at_horizons, horizons, draws, params),
         risk_groups=risk_group_numbers(outcomes, groups, draws, params),
         subgroups=by_subgroup,
         decision=decision_curve(outcomes, at_horizons, horizons, draws, params),
         horizons=horizons,
         unusable=requested[~usable],
-        forest=cohort_figures.forest_rows(outcomes, pairs, by_subgroup, draws.stratified, params.confidence),
+        forest=cohort_figures.forest_rows(outcomes, pairs, by_subgroup, draws.stratified),
     )
 
 
@@ -105,17 +105,12 @@ def as_interval(numbers: Mapping[str, float | None]) -> Interval:
 
 
 def _model(
-    outcomes: Outcomes,
-    predictions: Predictions,
-    horizons: FloatArray,
-    subtype: np.ndarray,
-    draws: Draws,
-    params: EvaluateParams,
+    outcomes: Outcomes, predictions: Predictions, horizons: FloatArray, subtype: np.ndarray, draws: Draws
 ) -> dict[str, Any]:
     """All numbers of one model, for JSON; predictions.survival (m, h) at `horizons`."""
-    statistics = model_statistics(outcomes, predictions, horizons, subtype, params)
+    statistics = model_statistics(outcomes, predictions, horizons, subtype)
     numbers: dict[str, Any] = {
-        name: comparison.interval(statistic, draws.matching(statistic), params.confidence).as_dict()
+        name: comparison.interval(statistic, draws.matching(statistic)).as_dict()
         for name, statistic in statistics.items()
     }
     if len(horizons):
@@ -125,7 +120,7 @@ def _model(
 
 
 def model_statistics(
-    outcomes: Outcomes, predictions: Predictions, horizons: FloatArray, subtype: np.ndarray, params: EvaluateParams
+    outcomes: Outcomes, predictions: Predictions, horizons: FloatArray, subtype: np.ndarray
 ) -> dict[str, Statistic]:
     """{key of metrics.json: statistic of the drawn patients} of one model.
 
@@ -135,7 +130,7 @@ def model_statistics(
     statistics: dict[str, Statistic] = {
         "c_index": pairs,
         "c_within_subtype": subgroups.pairs_of_one_label(pairs, subtype),
-        "uno_c": metrics.uno_c(outcomes, predictions.risk, params.uno_tau_quantile),
+        "uno_c": metrics.uno_c(outcomes, predictions.risk),
     }
     for column, horizon in enumerate(horizons):
         survival, t = predictions.survival[:, column], float(horizon)
@@ -143,6 +138,7 @@ def model_statistics(
         statistics[f"brier_{t:g}"] = metrics.brier_at(outcomes, survival, t)
         statistics[f"slope_{t:g}"] = calibration.recalibration(outcomes, survival, t, "slope")
         statistics[f"intercept_{t:g}"] = calibration.recalibration(outcomes, survival, t, "intercept")
+        statistics[f"oe_{t:g}"] = calibration.observed_to_expected(outcomes, survival, t)
         statistics[f"ici_{t:g}"] = calibration.ici(outcomes, survival, t)
     if (probability := predictions.subtypes) is not None:
         truth, classes = subtype[outcomes.patient], list(probability.columns)
@@ -182,8 +178,7 @@ def compare(
     others = [name for name in predictions if name != MCTI_KEY]
     comparators = [name for name in others if name not in PARTS]
     entries = {
-        name: _compare_pair(outcomes, predictions[MCTI_KEY], predictions[name], horizons, draws, params)
-        for name in others
+        name: _compare_pair(outcomes, predictions[MCTI_KEY], predictions[name], horizons, draws) for name in others
     }
     for key in ("p", "ibs_p"):
         adjusted = comparison.holm({name: _number(entries[name][key]) for name in comparators})
@@ -195,19 +190,14 @@ def compare(
 
 
 def _compare_pair(
-    outcomes: Outcomes,
-    mcti: Predictions,
-    comparator: Predictions,
-    horizons: FloatArray,
-    draws: Draws,
-    params: EvaluateParams,
+    outcomes: Outcomes, mcti: Predictions, comparator: Predictions, horizons: FloatArray, draws: Draws
 ) -> dict[str, Any]:
     pairs, comparator_pairs = metrics.c_index(outcomes, mcti.risk), metrics.c_index(outcomes, comparator.risk)
-    difference = comparison.paired(pairs, comparator_pairs, draws.stratified, params.confidence)
+    difference = comparison.paired(pairs, comparator_pairs, draws.stratified)
     ones = np.ones((1, len(outcomes.patient_ids)))
     by_fold = [float((pairs.only(k)(ones) - comparator_pairs.only(k)(ones))[0]) for k in range(len(outcomes.folds))]
     share = float(np.mean([len(fold.patients) / max(len(fold.train_event), 1) for fold in outcomes.folds]))
-    folds = comparison.nadeau_bengio(by_fold, share, params.confidence)
+    folds = comparison.nadeau_bengio(by_fold, share)
     entry = {
         "difference": difference.interval.as_dict(),
         "p": finite(difference.p),
@@ -217,7 +207,7 @@ def _compare_pair(
     }
     if len(horizons):
         errors = [metrics.integrated_brier(outcomes, model.survival, horizons) for model in (mcti, comparator)]
-        difference = comparison.paired(errors[0], errors[1], draws.unstratified, params.confidence)
+        difference = comparison.paired(errors[0], errors[1], draws.unstratified)
         entry |= {"ibs_difference": difference.interval.as_dict(), "ibs_p": finite(difference.p)}
     return entry
 
@@ -238,7 +228,7 @@ def risk_group_numbers(outcomes: Outcomes, groups: RiskGroups, draws: Draws, par
         numbers["rmst_months"] = {
             "asked_months": requested,
             "horizon_months": horizon,
-            **comparison.interval(difference, draws.unstratified, params.confidence).as_dict(),
+            **comparison.interval(difference, draws.unstratified).as_dict(),
         }
     return numbers
 
@@ -265,27 +255,22 @@ def decision_curve(
     highest = max(float(np.quantile(1 - survival["ours"], 0.95)), 0.04)
     months = float(horizons[-1])
     rows = [
-        _decision_row(outcomes, survival, months, float(threshold), draws, params.confidence)
+        _decision_row(outcomes, survival, months, float(threshold), draws)
         for threshold in np.arange(0.02, min(highest, 0.9) + 1e-9, 0.02)
     ]
     return {"horizon_months": months, "rival": baseline, "rows": rows}
 
 
 def _decision_row(
-    outcomes: Outcomes,
-    survival: Mapping[str, FloatArray],
-    months: float,
-    threshold: float,
-    draws: Draws,
-    confidence: float,
+    outcomes: Outcomes, survival: Mapping[str, FloatArray], months: float, threshold: float, draws: Draws
 ) -> dict[str, Any]:
     """One threshold; survival {key of the row: S(months) (m,)}."""
     benefit = {name: net_benefit.net_benefit(outcomes, s, months, threshold) for name, s in survival.items()}
     difference = UNDEFINED
     if "rival" in benefit:
-        difference = comparison.paired(benefit["ours"], benefit["rival"], draws.unstratified, confidence).interval
+        difference = comparison.paired(benefit["ours"], benefit["rival"], draws.unstratified).interval
     points = {n: finite(comparison.point(b, len(outcomes.patient_ids))) for n, b in benefit.items()}
-    interval = comparison.interval(benefit["ours"], draws.unstratified, confidence)
+    interval = comparison.interval(benefit["ours"], draws.unstratified)
     ends = {"low": finite(interval.low), "high": finite(interval.high)}
     return {"threshold": round(threshold, 2), "rival": None, **points, **ends, "lead": difference.as_dict()}
 

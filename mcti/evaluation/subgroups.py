@@ -46,13 +46,11 @@ class Subgroup:
         return {"name": self.name, "patients": self.patients, "events": self.events, "c_index": self.c_index.as_dict()}
 
 
-def table(
-    pairs: PairMean, patients: pd.DataFrame, tested: IntArray, draws: FloatArray, confidence: float
-) -> list[Subgroup]:
+def table(pairs: PairMean, patients: pd.DataFrame, tested: IntArray, draws: FloatArray) -> list[Subgroup]:
     """Every subgroup of the evaluated patients with its C; sites with few events form one subgroup.
 
     pairs: the pairs within folds;  patients: the cohort table (n rows);  tested (t,): its evaluated rows, the only
-    candidates for membership;  draws (count, n): stratified resamples;  confidence in (0, 1).
+    candidates for membership;  draws (count, n): stratified resamples.
     """
     event = patients["event"].to_numpy(dtype=np.int64) == 1
     rows = []
@@ -61,7 +59,7 @@ def table(
         member[tested] = selected
         events, statistic = int(event[member].sum()), pairs_among(pairs, member)
         without_ends = Interval(point(statistic, len(patients)), np.nan, np.nan)
-        c = interval(statistic, draws, confidence) if events >= MIN_INTERVAL_EVENTS else without_ends
+        c = interval(statistic, draws) if events >= MIN_INTERVAL_EVENTS else without_ends
         rows.append(Subgroup(name, int(member.sum()), events, c))
     return rows
 

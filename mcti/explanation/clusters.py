@@ -8,18 +8,21 @@ from mcti.arrays import FloatArray, IntArray
 _MAX_FITTED = 5000
 """Number of patches that k-means is fitted on; the others are assigned to the nearest centre."""
 
+_SEED = 7
+"""Seed of k-means."""
 
-def clusters(patches: NDArray[np.float32], count: int, seed: int) -> IntArray:
+
+def clusters(patches: NDArray[np.float32], count: int) -> IntArray:
     """Cluster (N,) of each patch, numbered by size, the largest first; fewer than `count` where few patches differ.
 
     k-means on the standardised features (N, D) of this patient only, so that an explanation does not depend on the
-    other patients. The same patches and seed give the same clusters.
+    other patients. The same patches give the same clusters.
     """
     from sklearn.cluster import KMeans
 
     number = min(count, len(np.unique(patches, axis=0)) if len(patches) <= _MAX_FITTED else count)
     rows = np.linspace(0, len(patches) - 1, min(len(patches), _MAX_FITTED)).astype(np.int64)
-    fitted = KMeans(number, n_init=3, random_state=seed).fit(patches[rows].astype(np.float64))
+    fitted = KMeans(number, n_init=3, random_state=_SEED).fit(patches[rows].astype(np.float64))
     labels = fitted.predict(patches.astype(np.float64)).astype(np.int64)
     sizes = np.bincount(labels, minlength=number)
     rank = np.empty(number, dtype=np.int64)

@@ -36,7 +36,10 @@ def check_folds(specs: Mapping[str, Mapping[str, Any]]) -> None:
         return
     first, *others = comparable
     for where in others:
-        one, other = ({"train": shared_settings(spec), "code": _code(spec)} for spec in (specs[first], specs[where]))
+        one, other = (
+            {"train": shared_settings(spec), "code": spec.get("digests", {}).get("code")}
+            for spec in (specs[first], specs[where])
+        )
         if changes := differences(one, other):
             listed = describe_differences(changes, "{key} is {other} instead of {one}")
             raise DataError(
@@ -49,10 +52,6 @@ def shared_settings(spec: Mapping[str, Any]) -> dict[str, Any]:
     search = spec.get("search") or {}
     per_fold = set(search.get("settings", ())) if search.get("nested") else set()
     return {name: value for name, value in _flat(spec["params"]).items() if name not in per_fold}
-
-
-def _code(spec: Mapping[str, Any]) -> Any:
-    return spec.get("digests", {}).get("code")
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -73,7 +73,7 @@ def render(
 def trend_svg(trend: Trend) -> str:
     """The line of a trend as SVG, whose colours the style sheet sets; a run without a value is left out."""
     known = [*_known(trend.values), *([] if trend.limit is None else [trend.limit])]
-    low, high = min(*known, 0.0), max(*known, _scale_top(known))
+    low, high = min(*known, 0.0), max(*known, 0.0) or 1.0  # no empty scale
     step = (_WIDTH - 2 * _EDGE) / max(len(trend.values) - 1, 1)
 
     def y_of(value: float) -> float:
@@ -90,11 +90,6 @@ def trend_svg(trend: Trend) -> str:
         f'<svg viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" role="img" aria-label="trend over {len(trend.values)} runs">'
         f'{limit}<polyline points="{line}"/>{dots}</svg>'
     )
-
-
-def _scale_top(known: Sequence[float]) -> float:
-    """The upper end of the scale; 1 where no value is positive, so that the scale is not empty."""
-    return max(max(known), 0.0) or 1.0
 
 
 def _known(values: Sequence[float | None]) -> list[float]:

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 from mcti.params.base import Params
 
 AGE_YEARS = (0.0, 120.0)
-"""Possible ages: the default of the contract, and the range that a prediction accepts."""
+"""Possible ages: the contract and a prediction accept the same range."""
 
 
 class IngestParams(Params):
@@ -85,10 +85,6 @@ class ValidateParams(Params):
     median_followup_months: tuple[float, float] = Field(
         (1.0, 250.0), description="range of the reverse Kaplan-Meier median; outside it the run stops", strict=False
     )
-    age_years: tuple[float, float] = Field(
-        AGE_YEARS, description="range of the ages; one outside it stops the run", strict=False
-    )
-    max_followup_months: float = Field(1200.0, gt=0, description="follow-up of one patient; a longer one stops the run")
     max_tied_share: float = Field(
         0.1, ge=0, le=1, description="share of patients with the same time; a larger one is a warning"
     )

@@ -13,7 +13,6 @@ class EvaluateParams(Params):
 
     seed: int = Field(7, ge=0, description="seed of the bootstrap")
     bootstrap: int = Field(1000, ge=100, le=100_000, description="resamples of the patients for each interval")
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="level of the intervals")
     horizons_months: tuple[float, ...] = Field(
         (12.0, 36.0, 60.0),
         min_length=1,
@@ -31,9 +30,6 @@ class EvaluateParams(Params):
     )
     primary_baseline: str = Field(
         "cox_clinical_genes", description="baseline of the primary contrast, which Holm's method does not adjust"
-    )
-    uno_tau_quantile: float = Field(
-        0.8, gt=0, lt=1, description="quantile of the training follow-up up to which Uno's C counts events"
     )
     risk_groups: int = Field(
         2, ge=2, le=4, description="groups of the Kaplan-Meier figure; the cuts are quantiles of the training fold"
@@ -57,7 +53,6 @@ class EvaluateParams(Params):
 class ExplainParams(Params):
     """Decomposition of the risk of a patient (docs/explain.md)."""
 
-    seed: int = Field(7, ge=0, description="seed of the clusters of patches")
     steps: int = Field(
         64, ge=8, le=4096, description="points of the integrated gradients; more of them give a smaller gap"
     )

@@ -24,7 +24,6 @@ class RegisterParams(Params):
 class PromoteParams(Params):
     """The gates between challenger and champion (docs/registry.md)."""
 
-    seed: int = Field(7, ge=0, description="seed of the bootstrap")
     bootstrap: int = Field(2000, ge=100, le=100_000, description="paired resamples of the patients")
     margin: float = Field(
         0.0, ge=-1, le=1, description="lead in Uno's C that the lower end of the challenger's interval must exceed"
@@ -44,9 +43,6 @@ class PromoteParams(Params):
     )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="level of the non-inferiority intervals")
     min_events: int = Field(20, ge=1, description="events; with fewer the outcome is: not enough evidence")
-    uno_tau_quantile: float = Field(
-        0.8, gt=0, lt=1, description="quantile of the follow-up up to which Uno's C counts events"
-    )
     ibs_margin: float = Field(
         0.01, ge=0, description="difference in integrated Brier score by which the challenger may be worse"
     )

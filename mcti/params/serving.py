@@ -38,7 +38,6 @@ class ServeParams(Params):
 class MonitorParams(Params):
     """Rules for retraining the model in use (docs/monitoring.md)."""
 
-    seed: int = Field(7, ge=0, description="seed of the bootstrap")
     experiment: str = Field("mcti-monitor", min_length=1, description="MLflow experiment of the monitoring history")
     rules: tuple[Literal["performance", "drift", "events", "age"], ...] = Field(
         ("performance", "drift", "events", "age"),
@@ -62,11 +61,6 @@ class MonitorParams(Params):
     )
     calibration_margin: float = Field(
         0.1, ge=0, description="tolerated difference of predicted and observed event probability; as c_margin"
-    )
-    horizon_months: float | None = Field(
-        None,
-        gt=0,
-        description="horizon of the calibration in months; null: the longest of the model that the follow-up reaches",
     )
     entry_column: str | None = Field(
         None, description="numeric covariate: calendar month of each patient's time zero; `delay_months` needs it"

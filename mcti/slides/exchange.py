@@ -22,6 +22,8 @@ from mcti.storage import Location
 
 FORMATS = ("trident", "clam", "stamp", "slide2vec", "pt", "h5", "npy", "parquet")
 """Formats that are imported."""
+WITH_TILING = ("clam", "slide2vec")
+"""Formats whose tiling is in a folder of its own."""
 EXPORT_FORMATS = ("trident", "clam", "stamp", "pt")
 _GRID = (
     *("name", "patch_size", "patch_size_level0", "level0_magnification", "target_magnification", "overlap"),
@@ -49,7 +51,7 @@ def find_entries(source: Path, format_name: str, coordinates: Path | None = None
     Raises UsageError for an unknown format.
     """
     check_format(format_name)
-    if format_name in ("clam", "slide2vec"):
+    if format_name in WITH_TILING:
         return {"clam": clam.find, "slide2vec": slide2vec.find}[format_name](source, coordinates)
     if format_name in plain.SUFFIXES:
         return plain.find(source, format_name)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from torch import Tensor
 
 from mcti import storage
 from mcti.dataset.bags import PatientBag
@@ -111,7 +110,7 @@ def write(
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.net.state_dict().items()}
     with storage.replacing(folder) as draft:
         draft.mkdir()
-        (draft / "weights.safetensors").write_bytes(safetensors.torch.save(_sorted(tensors)))
+        (draft / "weights.safetensors").write_bytes(safetensors.torch.save(dict(sorted(tensors.items()))))
         (draft / "model.json").write_text(storage.to_json(record), encoding="utf-8")
         (draft / "history.csv").write_text(_csv(_history(outcome, params)), encoding="utf-8")
         for name, table in tables.items():
@@ -151,7 +150,7 @@ def _cell(value: float) -> float | str:
 
 
 def cohort_record(cohort: Mapping[str, str], bags: Sequence[PatientBag], params: TrainParams) -> dict[str, Any]:
-    """Name and endpoint of the cohort, and the Kaplan-Meier curve of the training part {months: share} at the horizons.
+    """The description of the cohort, and the Kaplan-Meier curve of the training part {months: share} at the horizons.
 
     Null beyond the longest follow-up, without extrapolation. Empty for patients without a cohort.
     """
@@ -209,10 +208,6 @@ def summary(folder: Path, fold: int, train_patients: int, test_patients: int) ->
         parameters=sum(value.numel() for value in tensors.values()),
         loss=float(last["loss"]),
     )
-
-
-def _sorted(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensors[name] for name in sorted(tensors)}
 
 
 def _by_id(row: Mapping[str, Any]) -> str:

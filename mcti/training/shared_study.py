@@ -20,6 +20,7 @@ from mcti.training.search import Plan, Trial
 from mcti.waiting import call_periodically, log_while_waiting
 
 T = TypeVar("T")
+HEARTBEAT_SECONDS = 30
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds between two tries to reach the server
 _POLL = 1.0  # seconds between two queries for trials that other workers are running
 _LOCK_TIMEOUT = "60s"  # a stalled worker holds its lock: after this time it is an error
@@ -54,7 +55,9 @@ class SharedStudy:
     wait_minutes      longest wait for an unreachable server
     """
 
-    def __init__(self, plan: Plan, url: str, name: str, *, heartbeat_seconds: int, wait_minutes: float) -> None:
+    def __init__(
+        self, plan: Plan, url: str, name: str, *, wait_minutes: float, heartbeat_seconds: int = HEARTBEAT_SECONDS
+    ) -> None:
         import optuna
 
         self.plan, self.name, self.url, self.optuna = plan, name, url, optuna
@@ -133,7 +136,7 @@ class SharedStudy:
                 cause = error if isinstance(error, DBAPIError) else error.__cause__
                 if not isinstance(cause, DBAPIError) or not _is_unavailable(cause):
                     raise
-                if _is_refusal(cause):
+                if _REFUSED.search(str(cause)):  # a retry has no prospect
                     raise self._refused(cause) from error
                 if time.monotonic() - began > self.wait_minutes * 60:
                     raise self._unreachable(cause) from error
@@ -212,7 +215,7 @@ class SharedStudy:
             return self._run(number, score, stop)
         except self.optuna.exceptions.UpdateFinishedTrialError:
             event = f"trial {number} was reassigned to another worker: this one missed two heartbeats"
-            warnings.warn(f"{event}; set search.heartbeat_seconds higher", TrialReassigned, stacklevel=2)
+            warnings.warn(f"{event}; run fewer workers on this machine", TrialReassigned, stacklevel=2)
             return None
 
     def _run(self, number: int, score: Callable[[Trial, int], float], stop: Callable[[], bool]) -> Trial | None:
@@ -344,8 +347,3 @@ def _is_unavailable(error: Any) -> bool:
     from sqlalchemy import exc
 
     return bool(error.connection_invalidated) or isinstance(error, exc.OperationalError | exc.InterfaceError)
-
-
-def _is_refusal(error: Any) -> bool:
-    """Whether the server refuses the user, the database or the password, so that a retry has no prospect."""
-    return _REFUSED.search(str(error)) is not None

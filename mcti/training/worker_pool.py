@@ -111,7 +111,7 @@ class Pool(Generic[J, R]):
         self.executor: futures.ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Self:
-        self.former_handler = _on_sigterm(self._request_stop)
+        self.former_handler = _on_sigterm(lambda *_: self.event.set())
         context = multiprocessing.get_context("spawn")
         self.event = context.Event()
         if self.workers > 1:
@@ -167,9 +167,6 @@ class Pool(Generic[J, R]):
                 self.event.set()
                 futures.wait([future for future in running if not future.cancel()])
                 raise failures[0]
-
-    def _request_stop(self, *_: object) -> None:
-        self.event.set()
 
 
 def _pending(inbox: Any) -> Iterator[tuple[int, float, float, str, str, float]]:

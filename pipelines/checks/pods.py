@@ -5,10 +5,20 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from mcti.params import ClusterParams
-from pipelines.checks import objects
 from pipelines.checks.document import Document, Task, Tree
 from pipelines.checks.rule import Rule
 
+# Objects that a task may reference, with their keys: those of infra/, its runbook and docs/kubeflow.md.
+SECRETS: dict[str, frozenset[str]] = {
+    "mcti-s3": frozenset({"access_key", "secret_key"}),
+    "mcti-postgresql": frozenset({"user", "password", "mlflow_uri", "search_uri"}),
+    "mcti-mlflow": frozenset({"user", "password"}),
+    "mcti-search": frozenset({"password"}),
+}
+CONFIG_MAPS: dict[str, frozenset[str]] = {
+    "mcti-services": frozenset({"s3", "mlflow"}),
+    "mcti-buckets": frozenset({"artifacts", "backup"}),
+}
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _PATH = re.compile(r"(/[A-Za-z0-9_.-]+)+/?")
 _SUFFIX = 6  # of the workflow's name: a hyphen and five random characters
@@ -29,10 +39,10 @@ def unknown_objects(document: Document, cluster: ClusterParams) -> Iterator[str]
 
 def _unknown(document: Document, cluster: ClusterParams) -> Iterator[tuple[str, str]]:
     fields = (
-        ("secretAsEnv", "secretName", "secretKey", "Secret", objects.SECRETS),
-        ("secretAsVolume", "secretName", "", "Secret", objects.SECRETS),
-        ("configMapAsEnv", "configMapName", "configMapKey", "ConfigMap", objects.CONFIG_MAPS),
-        ("configMapAsVolume", "configMapName", "", "ConfigMap", objects.CONFIG_MAPS),
+        ("secretAsEnv", "secretName", "secretKey", "Secret", SECRETS),
+        ("secretAsVolume", "secretName", "", "Secret", SECRETS),
+        ("configMapAsEnv", "configMapName", "configMapKey", "ConfigMap", CONFIG_MAPS),
+        ("configMapAsVolume", "configMapName", "", "ConfigMap", CONFIG_MAPS),
     )
     for task, _container, pod in document.containers():
         for field, name_field, key, resource, known in fields:

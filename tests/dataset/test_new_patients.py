@@ -41,6 +41,16 @@ def test_new_patients_are_loaded_with_what_each_of_them_has(folder):
     assert (second.patches, second.covariates, second.slides) == (None, {"age": None}, ())
 
 
+def test_the_embedding_of_a_patient_stands_for_the_patient_without_features_of_slides(folder):
+    with h5py.File(folder / "features" / "P2.h5", "w") as file:
+        file["features"] = np.full((1, 2), 5.0, np.float32)
+    tables = NewPatientTables.read(folder, folder / "features")
+    assert tables.slides == {"P1": ["s1"], "P2": ["P2"]}
+    bag = tables.load(["P2"]).bags["P2"]
+    assert bag.patches.tolist() == [[5.0, 5.0]]
+    assert bag.slides[0].coordinates is None
+
+
 def test_features_of_the_folder_are_used_and_missing_ones_are_extracted(folder, tmp_path):
     calls = []
     scratch = tmp_path / "scratch"

@@ -15,8 +15,8 @@ PAIRS = metrics.c_index(OUTCOMES, RISK)
 
 def rows():
     draws = comparison.resamples(OUTCOMES.event, 100, 0)
-    groups = [g.as_dict() for g in subgroups.table(PAIRS, PATIENTS, OUTCOMES.tested, draws, 0.95)]
-    return cohort_figures.forest_rows(OUTCOMES, PAIRS, groups, draws, 0.95)
+    groups = [g.as_dict() for g in subgroups.table(PAIRS, PATIENTS, OUTCOMES.tested, draws)]
+    return cohort_figures.forest_rows(OUTCOMES, PAIRS, groups, draws)
 
 
 def test_the_forest_plot_has_all_patients_each_fold_each_subtype_and_site():

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from sksurv.metrics import concordance_index_ipcw
 
-from mcti.evaluation import decay
+from mcti.evaluation import decay, metrics
 from mcti.evaluation.comparison import Interval
 from mcti.params import MonitorParams
 
@@ -44,7 +44,7 @@ def test_unos_c_agrees_with_scikit_survival():
     event, time, x, survival = patients(np.random.default_rng(0))
     result = decay.assess(event, time, x, survival, None, PARAMS)
     outcome = np.array(list(zip(event, time, strict=True)), dtype=[("e", bool), ("t", float)])
-    theirs = concordance_index_ipcw(outcome, outcome, x, tau=float(np.quantile(time, decay.TAU_QUANTILE)))[0]
+    theirs = concordance_index_ipcw(outcome, outcome, x, tau=float(np.quantile(time, metrics.UNO_TAU_QUANTILE)))[0]
     assert result.uno_c.value == pytest.approx(theirs, abs=1e-9)
     assert result.loss is None
     assert result.not_assessed_reason == ""
@@ -85,7 +85,7 @@ def test_below_ten_events_nothing_is_assessed_and_c_is_reported_from_five_events
         assert result.alarms == ()
         assert (result.uno_c is not None) == (events >= 5)
     outcome = np.array(list(zip(shown, time, strict=True)), dtype=[("e", bool), ("t", float)])
-    theirs = concordance_index_ipcw(outcome, outcome, x, tau=float(np.quantile(time, decay.TAU_QUANTILE)))[0]
+    theirs = concordance_index_ipcw(outcome, outcome, x, tau=float(np.quantile(time, metrics.UNO_TAU_QUANTILE)))[0]
     assert result.uno_c.value == pytest.approx(theirs, abs=1e-9)
     assert result.uno_c.low < result.uno_c.value < result.uno_c.high
 

@@ -48,7 +48,7 @@ def test_the_interval_of_the_difference_contains_the_difference(truth):
     risk = -time + draw.normal(0, 30, 160)
     close = risk + draw.normal(0, 1, 160)
     paired = PairedComparison.from_tables(table(risk, time, event), table(close, time, event))
-    drawn = PairedBootstrap.draw(paired, 300, 1)
+    drawn = PairedBootstrap.draw(paired, 300)
     difference = drawn.difference(paired.uno_c(), 0.95)
     assert difference.low <= difference.value <= difference.high
     # Two models that agree on nearly every pair: the difference is far surer than either C (0.1 wide here).

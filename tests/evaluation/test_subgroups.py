@@ -45,7 +45,7 @@ def test_every_member_is_counted_with_events_and_small_groups_get_no_interval():
     patients["site"] = np.where(np.arange(120) < 50, "big", [f"tiny{i}" for i in range(120)])
     outcomes = Outcomes.from_folds(patients, make_folds(patients, 4))
     pairs = metrics.c_index(outcomes, patients["x"].to_numpy()[outcomes.patient])
-    by_name = {g.name: g for g in subgroups.table(pairs, patients, outcomes.tested, DRAWS, 0.95)}
+    by_name = {g.name: g for g in subgroups.table(pairs, patients, outcomes.tested, DRAWS)}
     assert {"women", "men", "subtype A", "subtype B", "site big", "sites with few events"} <= set(by_name)
     events = int(patients["event"].sum())
     for one, other in (("women", "men"), ("subtype A", "subtype B"), ("site big", "sites with few events")):
@@ -53,7 +53,7 @@ def test_every_member_is_counted_with_events_and_small_groups_get_no_interval():
         assert by_name[one].events + by_name[other].events == events
     assert by_name["women"].c_index.low < by_name["women"].c_index.value < by_name["women"].c_index.high
     patients["event"] = (np.arange(120) < 4).astype(int)
-    few = subgroups.table(pairs, patients, outcomes.tested, DRAWS, 0.95)
+    few = subgroups.table(pairs, patients, outcomes.tested, DRAWS)
     assert [group.events for group in few if group.name in ("women", "men")] != [0, 0]
     for group in few:
         assert np.isfinite(group.c_index.value), "a C of few events is reported"
@@ -67,7 +67,7 @@ def test_subgroups_count_only_evaluated_patients():
     ids = list(patients["patient_id"])
     outcomes = Outcomes.from_folds(patients, {0: (ids[90:], ids[:90])})
     pairs = metrics.c_index(outcomes, patients["x"].to_numpy()[outcomes.patient])
-    by_name = {g.name: g for g in subgroups.table(pairs, patients, outcomes.tested, DRAWS, 0.95)}
+    by_name = {g.name: g for g in subgroups.table(pairs, patients, outcomes.tested, DRAWS)}
     kept = patients.iloc[:90]
     middle = kept["age"].median()
     assert by_name[f"age up to {middle:g}"].patients == (kept["age"] <= middle).sum()

@@ -15,7 +15,7 @@ from mcti import params
 from mcti.errors import DataError, UsageError
 from mcti.params.quantities import amount
 from pipelines import checks, submit
-from pipelines.checks import objects, size
+from pipelines.checks import pods, size
 from pipelines.checks.document import read
 from tests.pipelines.conftest import DATA, OVERRIDES
 from tests.pipelines.violations import VIOLATIONS, rewritten_parameter, root_user
@@ -119,7 +119,7 @@ def test_known_objects_are_those_of_the_overlays_and_of_the_documentation():
     ]
     texts.append((ROOT / "docs" / "kubeflow.md").read_text(encoding="utf-8"))
     text = "\n".join(texts)
-    for name, keys in {**objects.SECRETS, **objects.CONFIG_MAPS}.items():
+    for name, keys in {**pods.SECRETS, **pods.CONFIG_MAPS}.items():
         assert name in text
         for key in keys:
             assert re.search(rf"\b{key}\b", text), f"{name}.{key}"

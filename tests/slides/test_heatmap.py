@@ -5,20 +5,14 @@ import json
 import cv2
 import numpy as np
 import openslide
-import pandas as pd
 import pytest
 import tifffile
 
 from mcti.errors import DataError
-from mcti.params import ExtractParams
-from mcti.slides import features, heatmap
+from mcti.slides import heatmap
 from mcti.slides.heatmap import Scores
-from mcti.slides.hed44 import Hed44Encoder
-from mcti.slides.manifest import SlideRow
+from mcti.slides.portable import PortableFeatures
 from mcti.slides.tissue import Overview
-from mcti.steps.heatmap import heatmap as step
-
-from .conftest import extract_one
 
 VIEW = Overview(np.full((64, 64, 3), 200, np.uint8), np.zeros((64, 64), bool), (16.0, 16.0))
 SCORES = Scores("risk", np.array([[0, 0], [256, 0], [0, 256]]), np.array([-1.0, 1.0, 0.0]), (256, 256), centre=0.0)
@@ -85,15 +79,12 @@ def test_equal_scores_of_all_tiles_are_drawn(tmp_path):
     assert (tmp_path / "a.png").stat().st_size > 0
 
 
-def test_the_step_draws_a_slide_and_refuses_scores_of_another_slide(painted, tmp_path):
-    extract_one(SlideRow("P", "P1", str(painted)), ExtractParams(), Hed44Encoder(), tmp_path)
-    numbers, coords = features.read(tmp_path / "P1.h5")
-    table = pd.DataFrame({"x": coords[:, 0], "y": coords[:, 1], "score": numbers[:, 0]})
-    table.to_csv(tmp_path / "scores.csv", index=False)
-    result = step(painted, tmp_path / "P1.h5", tmp_path / "scores.csv", tmp_path / "out")
-    assert result.tiles == len(coords)
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["heatmap.geojson", "heatmap.ome.tif", "heatmap.png"]
-    table["x"] += 1
-    table.to_csv(tmp_path / "scores.csv", index=False)
-    with pytest.raises(DataError, match=r"scores\.csv, row 2"):
-        step(painted, tmp_path / "P1.h5", tmp_path / "scores.csv", tmp_path / "other")
+def test_features_without_coordinates_or_tile_size_state_what_is_missing(tmp_path):
+    (tmp_path / "s.csv").write_text("x,y,score\n0,0,1\n")
+    vector = PortableFeatures("S1", np.ones((1, 3)), None, level="slide")
+    with pytest.raises(DataError, match="one embedding of the whole slide: there is no heatmap"):
+        heatmap.read_scores(tmp_path / "s.csv", vector)
+    coords = np.array([[x * 512, y * 512] for y in range(4) for x in range(4)])
+    for grid in ({}, {"patch_size_level0": 0}):
+        with pytest.raises(DataError, match=r"--patch-size-level0.*neighbouring tiles are 512 px apart"):
+            heatmap.read_scores(tmp_path / "s.csv", PortableFeatures("S1", np.ones((16, 3)), coords, grid))

@@ -132,3 +132,11 @@ def test_a_table_of_other_slides_is_refused(tmp_path):
     table = write_table(tmp_path / "slides.csv", "patient_id,slide_id\nP1,Z\n")
     with pytest.raises(DataError, match="none of the 1 names is in the table, the first is A"):
         import_features(source, "pt", tmp_path / "store", slides=table)
+
+
+def test_coordinates_of_another_format_and_a_missing_folder_are_refused(tmp_path):
+    source = write_tensors(tmp_path / "pt", A=ROWS)
+    with pytest.raises(UsageError, match="has its coordinates in the feature files"):
+        import_features(source, "pt", tmp_path / "store", coordinates=tmp_path)
+    with pytest.raises(DataError, match="no such file or folder"):
+        import_features(source, "clam", tmp_path / "store", coordinates=tmp_path / "none")

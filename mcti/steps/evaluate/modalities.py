@@ -97,11 +97,11 @@ def _metrics(shared: Outcomes, frame: pd.DataFrame, horizons: FloatArray, params
     usable = metrics.usable_horizons(shared, horizons)
     regime = Predictions(numbers[:, 0], numbers[:, 1:][:, usable])
     no_subtype = np.full(len(shared.patient_ids), "")  # C within subtype is reported for all test patients only
-    statistics = scores.model_statistics(shared, regime, horizons[usable], no_subtype, params)
+    statistics = scores.model_statistics(shared, regime, horizons[usable], no_subtype)
     draws = Draws.sample(shared.event, params.bootstrap, params.seed, shared.tested)
     selected = {name: statistics[name] for name in ("c_index", "uno_c", "ibs") if name in statistics}
     return {
         "patients": len(shared.tested),
         "events": int(shared.tested_event.sum()),
-        **{name: interval(one, draws.matching(one), params.confidence).as_dict() for name, one in selected.items()},
+        **{name: interval(one, draws.matching(one)).as_dict() for name, one in selected.items()},
     }

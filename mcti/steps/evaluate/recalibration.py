@@ -34,21 +34,15 @@ def compare(
     selected = np.isin(horizons, usable)
     sides = {"before": before[:, selected], "after": mcti.survival[:, selected]}
     return {
-        name: _metrics(outcomes, Predictions(mcti.risk, survival), usable, draws, params)
-        for name, survival in sides.items()
+        name: _metrics(outcomes, Predictions(mcti.risk, survival), usable, draws) for name, survival in sides.items()
     }
 
 
-def _metrics(
-    outcomes: Outcomes, side: Predictions, usable: FloatArray, draws: Draws, params: EvaluateParams
-) -> dict[str, Any]:
+def _metrics(outcomes: Outcomes, side: Predictions, usable: FloatArray, draws: Draws) -> dict[str, Any]:
     no_subtype = np.full(len(outcomes.patient_ids), "")  # rankings do not change, so C within subtype is not needed
-    statistics = scores.model_statistics(outcomes, side, usable, no_subtype, params)
+    statistics = scores.model_statistics(outcomes, side, usable, no_subtype)
     names = [f"{name}_{usable[-1]:g}" for name in ("slope", "intercept", "ici")] + ["ibs"]
-    numbers = {
-        name: interval(statistics[name], draws.matching(statistics[name]), params.confidence).as_dict()
-        for name in names
-    }
+    numbers = {name: interval(statistics[name], draws.matching(statistics[name])).as_dict() for name in names}
     p = calibration.d_calibration(outcomes, side.survival, usable).p
     return {**numbers, "d_calibration": {"p": finite(p)}}
 

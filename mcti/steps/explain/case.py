@@ -90,7 +90,7 @@ def explain_patient(
     if bag.patches is not None:
         first = next(iter(attributions))
         standardised = ensemble.members[first].fitted.features(bag.patches.float()).numpy()
-        members = clusters.clusters(standardised, params.clusters, params.seed)
+        members = clusters.clusters(standardised, params.clusters)
     return ExplainedPatient(bag, attributions, members)
 
 

@@ -113,7 +113,7 @@ class GateContext:
         """Resamples of the common patients."""
         from mcti.evaluation.paired_comparison import PairedBootstrap
 
-        return PairedBootstrap.draw(self.paired, self.params.bootstrap, self.params.seed)
+        return PairedBootstrap.draw(self.paired, self.params.bootstrap)
 
     def interval(self, pair: Any, confidence: float | None = None) -> "Interval":
         """The interval of a difference of two statistics.
@@ -152,7 +152,7 @@ def evaluate_gates(
         )
     from mcti.evaluation.paired_comparison import PairedComparison
 
-    paired = PairedComparison.from_tables(challenger.predictions, champion.predictions, params.uno_tau_quantile)
+    paired = PairedComparison.from_tables(challenger.predictions, champion.predictions)
     look = alpha_spending.next_look(entries, test_set_rows(paired), f"{challenger.digest}:{champion.digest}", params)
     context = GateContext(paired, f"champion {champion.label}", params)
     difference, statistical = compare(context, challenger.groups, look)
@@ -204,7 +204,7 @@ def _primary_baseline(challenger: Candidate, params: PromoteParams) -> Gate:
     from mcti.evaluation.paired_comparison import PairedComparison
 
     name, table = challenger.primary_baseline
-    paired = PairedComparison.from_tables(challenger.predictions, table, params.uno_tau_quantile)
+    paired = PairedComparison.from_tables(challenger.predictions, table)
     return against_primary_baseline(GateContext(paired, display(name), params))
 
 
@@ -270,7 +270,7 @@ def _regimes(challenger: Candidate, champion: Candidate, context: GateContext) -
             yield Gate(name=name, verdict=gates.REJECT, reason=reason)
             continue
         tables = challenger.regimes[regime], champion.regimes[regime]
-        paired = PairedComparison.from_tables(*tables, params.uno_tau_quantile)
+        paired = PairedComparison.from_tables(*tables)
         inner = GateContext(paired, context.comparator, params)
         difference = inner.difference("Uno's C", inner.interval(paired.uno_c()))
         yield gates.non_inferiority(name, difference, params.group_margin, paired.events >= params.group_min_events)

@@ -111,7 +111,7 @@ def gain(winner: Trial, first: Trial | None) -> Interval:
     differences = [winner.scores[k] - first.scores[k] for k in shared] if first is not None else []
     if len(differences) < 2:
         return Interval(float("nan"), float("nan"), float("nan"))
-    return nadeau_bengio(differences, 1 / (len(differences) - 1), 0.95).interval
+    return nadeau_bengio(differences, 1 / (len(differences) - 1)).interval
 
 
 def write_nested(out: Path, results: Mapping[int, SearchResult], parts: Path) -> NestedResult:

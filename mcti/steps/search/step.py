@@ -10,11 +10,11 @@ from mcti.cohort.folds import Folds, read_folds
 from mcti.dataset.loading import load_dataset
 from mcti.errors import UsageError
 from mcti.params import SearchParams, TrainParams
+from mcti.params.search import check_space
 from mcti.progress import Progress
 from mcti.registry.refusals import cache_refusals
 from mcti.steps.result import StepResult
 from mcti.steps.search import record, study_setup
-from mcti.steps.search.best_settings import override
 from mcti.steps.search.record import NestedResult, SearchResult, TrialLog, close_log
 from mcti.steps.search.study_setup import Study
 from mcti.steps.task_log import logged
@@ -82,10 +82,11 @@ def search(
 
 def _check_space(params: SearchParams, base: TrainParams) -> None:
     """Check, before the first trial, that training accepts the values of the space."""
-    searching.check_space(params.space)
-    for name, values in params.space.items():
-        for value in values:
-            override(base, {name: value}, "search.space")
+    try:
+        check_space(params.space, base)
+    except ValueError as error:
+        what, _, hint = str(error).partition(": ")
+        raise UsageError(what, "search.space", hint) from None
 
 
 def _study(cohort: Location, features: Location | None, split: Folds, params: SearchParams, base: TrainParams) -> Study:
@@ -241,8 +242,7 @@ def open_shared(study: Study) -> SharedStudy:
     """The study in PostgreSQL, created where it does not exist."""
     params = study.params
     assert params.storage is not None
-    timing = {"heartbeat_seconds": params.heartbeat_seconds, "wait_minutes": params.wait_minutes}
-    return SharedStudy(study.plan, params.storage, study.name, **timing)  # type: ignore[arg-type]
+    return SharedStudy(study.plan, params.storage, study.name, wait_minutes=params.wait_minutes)
 
 
 class _Reporter:

@@ -155,7 +155,6 @@ _NOT_IN_STUDY = {
     "trials",
     "timeout_minutes",
     "storage",
-    "heartbeat_seconds",
     "wait_minutes",
     "experiment",
     "warm_start",

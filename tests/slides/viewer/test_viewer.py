@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 import tifffile
 
-from mcti.errors import DataError, UsageError
+from mcti.errors import DataError
 from mcti.params import ExtractParams
 from mcti.slides import features, heatmap, probe
 from mcti.slides.heatmap import Scores
@@ -26,7 +26,6 @@ from mcti.slides.manifest import SlideRow
 from mcti.slides.tissue import Overview
 from mcti.slides.viewer.scene import Scene
 from mcti.slides.viewer.server import Server
-from mcti.steps.view import view
 
 from ..conftest import extract_one, texture, write_tiff
 
@@ -194,15 +193,6 @@ def test_a_large_slide_of_one_level_is_not_decoded_for_each_overview_tile(tmp_pa
     assert max(largest) <= 2048 * 1024
     want = cv2.resize(texture(4096, 4096), (256, 256), interpolation=cv2.INTER_AREA)
     assert np.abs(small.astype(int) - want).mean() < 2
-
-
-def test_files_of_different_slides_are_refused(slide, painted, tmp_path):
-    path, _ = slide
-    with pytest.raises(UsageError, match="scores need the tiles"):
-        view(path, scores="a.csv")
-    extract_one(SlideRow("P", "P1", str(painted)), ExtractParams(), Hed44Encoder(), tmp_path)
-    with pytest.raises(DataError, match="2048x2048 px, this one has 700x500"):
-        view(path, tmp_path / "P1.h5")
 
 
 @pytest.mark.slow

@@ -113,13 +113,14 @@ def test_the_bytes_do_not_depend_on_the_number_of_workers(world, searched, tmp_p
 
 
 def test_a_value_that_training_refuses_is_named_before_the_first_trial(world, tmp_path):
+    """Each fits its own setting, but not the other settings of train."""
+    base = factories.settings(architecture={"critical": 5})
     for space, words in (
-        ({"learning_rate": [1.0, 1e-3]}, "0 < low < high"),
-        ({"alpha": [0.3, 0.1]}, "0 < low < high"),
-        ({"preset": ["tiny"]}, "no two different values"),
+        ({"optimizer": ["adamw", "bf16_adafactor"]}, "'bf16_adafactor' for optimizer in search.space: optimizer bf16"),
+        ({"preset": ["tiny", "snn"]}, "'snn' for preset in search.space: preset snn does not read critical"),
     ):
         with pytest.raises(UsageError, match=words):
-            step.search(*world, asked(space=space), factories.settings(), tmp_path / "search")
+            step.search(*world, asked(space=space), base, tmp_path / "search")
 
 
 def test_a_setting_that_makes_training_diverge_fails_its_trial_alone(world, tmp_path):
