@@ -182,17 +182,19 @@ def export_features(source: Location, format_name: str, out: Path) -> ExchangeRe
     """
     exchange.check_format(format_name, exchange.EXPORT_FORMATS)
     slides = tiles = width = 0
-    level = PATCH
+    levels, encoders = set(), set()
     with storage.replacing(out) as draft, storage.local_copy(source) as folder:
         draft.mkdir()
         for file in sorted(folder.glob("*.h5")):
             slide = exchange.from_store(file)
             exchange.write_slide(slide, draft, format_name)
             slides, tiles, width = slides + 1, tiles + len(slide.features), _common_width(width, slide)
-            level = slide.level
+            levels.add(slide.level)
+            encoders.add(str(slide.attributes.get("encoder", "unknown")))
         if not slides:
             raise DataError("no feature files", str(source), "run mcti extract first")
-    return ExchangeResult(slides=slides, tiles=tiles, width=width, level=level)
+    level = next(iter(sorted(levels - {""})), SLIDE)
+    return ExchangeResult(slides=slides, tiles=tiles, width=width, level=level, encoder=", ".join(sorted(encoders)))
 
 
 def _local_tiling(coordinates: Location | None) -> AbstractContextManager[Path | None]:
