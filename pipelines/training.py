@@ -48,6 +48,7 @@ def training(settings: Settings, data: str, version: str = "") -> Any:
             keys, cohort = parts.keys(sections, data), parts.sources(ingest, data)
             validated = parts.validate(validate, cohort, keys)
             inputs = {"cohort": cohort, "features": parts.features(extract, cohort, keys, after=validated)}
-            parts.train_and_promote(sections, inputs, keys, validated, data)
+            checked = parts.validate_features(validate, inputs, keys)
+            parts.train_and_promote(sections, inputs, keys, (validated, checked), data)
 
     return run

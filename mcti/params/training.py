@@ -47,7 +47,9 @@ class TrainParams(Params):
     bag_cap: int = Field(
         4096, ge=1, description="patches sampled per patient and epoch in training; evaluation uses all of them"
     )
-    learning_rate: float = Field(5e-3, gt=0, description="largest step size of the optimizer")
+    learning_rate: float = Field(
+        5e-3, gt=0, le=1e36, description="largest step size of the optimizer; beyond 1e36 a step overflows float32"
+    )
     weight_decay: float = Field(0.1, ge=0, description="decoupled weight decay of matrices, times the learning rate")
     gene_transform: Literal["none", "winsor", "rank"] = Field(
         "none",

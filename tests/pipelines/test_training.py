@@ -48,8 +48,8 @@ def test_the_same_settings_compile_to_the_same_bytes_in_another_process(package,
 def test_the_steps_run_in_their_order(ir):
     tasks = _tasks(ir)
     after = {name: set(task.get("dependentTasks", ())) for name, task in tasks.items()}
-    order = ["ingest", "validate", "for-loop-3", "merge-features", "split", "search", "for-loop-4", "merge-models"]
-    order += ["evaluate", "register", "promote"]
+    order = ["ingest", "validate", "for-loop-3", "merge-features", "validate-features"]
+    order += ["split", "search", "for-loop-4", "merge-models", "evaluate", "register", "promote"]
     assert set(tasks) == {*order, "cache-keys", "visualize", "publish", "publish-2", "publish-3", "conclude-verdict"}
     for before, name in itertools.pairwise(order):
         assert before in after[name], f"{name} does not wait for {before}"
@@ -181,7 +181,8 @@ def test_every_task_has_the_environment_of_the_table(ir, settings):
         identity |= {"MCTI_CHECKPOINTS": "/scratch/checkpoints", "MCTI_REMOTE": settings.cluster.remote}
         identity |= {"MCTI_LOG_LEVEL": "DEBUG", VARIABLE: neutral_text(settings)}
         window = parameters.pop("MCTI_RETRY_SECONDS", None)
-        assert window == {"validate": None, "promote": None, "train": "2010", "extract": "2010"}.get(name, "1290"), name
+        windows = dict.fromkeys(("validate", "validate-features", "promote")) | {"train": "2010", "extract": "2010"}
+        assert window == windows.get(name, "1290"), name
         assert parameters == {**settings.cluster.environment, **identity}, name
         # Only the pod has the id of the run, as a label of Kubeflow.
         assert _kubernetes(ir, name)["fieldPathAsEnv"] == [
@@ -245,8 +246,9 @@ def test_results_are_reused_only_where_the_data_version_is_known(ir, settings):
 
 
 KEYS = {
-    "validate": "cohort", "extract": "cohort", "merge-features": "features", "split": "features", "search": "folds",
-    "train": "best", "merge-models": "best", "evaluate": "best", "visualize": "evaluation",
+    "validate": "cohort", "extract": "cohort", "merge-features": "features", "validate-features": "features",
+    "split": "features", "search": "folds", "train": "best", "merge-models": "best", "evaluate": "best",
+    "visualize": "evaluation",
 }  # fmt: skip
 
 
@@ -262,7 +264,7 @@ def test_a_reused_result_follows_from_the_same_data_and_settings(ir):
         )
         assert value in (key, f"pipelinechannel--cache-keys-{key}"), name
     cached = {name for name, task in parameters.items() if task.get("cachingOptions", {}).get("enableCache")}
-    assert {name for name in cached if "loop" not in name} == {*KEYS, "ingest", "cache-keys"}
+    assert {name for name in cached if "loop" not in name} == {*KEYS, "ingest"}
     hashed = parameters["cache-keys"]["inputs"]["parameters"]
     assert set(hashed) == {"data", "ingest", "extract", "split", "search", "train", "evaluate"}
 

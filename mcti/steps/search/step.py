@@ -112,25 +112,32 @@ def _nested(planned: Sequence[Study], out: Path, progress: Progress | None) -> N
     Each study is kept until the last one has ended: a resumed search runs no trial twice.
     """
     results = {}
+    restored: dict[int, float] = {}
     for done, planned_study in enumerate(planned):
         number = planned_study.params.outer_fold
-        counted = None if progress is None else _FoldProgress(progress, done, len(planned), number)
+        counted = None if progress is None else _FoldProgress(progress, done, len(planned), number, restored)
         results[number] = _searched(planned_study, _nested_work(out) / f"fold_{number}", counted)
     return record.write_nested(out, results, _nested_work(out))
 
 
 @dataclass(frozen=True)
 class _FoldProgress:
-    """Progress of one of several searches, as a part of all of them; `done` searches have ended before it."""
+    """Progress of one of several searches, as a part of all of them; `done` searches have ended before it.
+
+    restored    inner folds that each search restored, by outer fold; shared by the searches, so that the rate of the
+                next search excludes what an earlier one restored
+    """
 
     progress: Progress
     done: int
     searches: int
     fold: int
+    restored: dict[int, float]
 
     def __call__(self, done: float, total: float, unit: str, detail: str = "", restored: float = 0, /) -> None:
         text = f"outer fold {self.fold}" + (f", {detail}" if detail else "")
-        self.progress(self.done * total + done, self.searches * total, unit, text, restored)
+        self.restored[self.fold] = restored
+        self.progress(self.done * total + done, self.searches * total, unit, text, sum(self.restored.values()))
 
 
 def _initialise(planned: Sequence[Study]) -> InitResult:

@@ -258,3 +258,13 @@ def test_the_gain_is_the_paired_difference_over_the_inner_folds(searched):
     half = stats.t.ppf(0.975, count - 1) * np.sqrt((1 / count + 1 / (count - 1)) * differences.var(ddof=1))
     assert result.gain_low == pytest.approx(result.gain - half, abs=1e-9)
     assert result.gain_high == pytest.approx(result.gain + half, abs=1e-9)
+
+
+def test_the_rate_of_a_nested_search_excludes_what_each_of_its_searches_restored():
+    """The first search restored 10 of 12 inner folds, the second none: 3 were trained by this process."""
+    reports, restored = [], {}
+    for done, fold in enumerate((0, 1)):
+        report = step._FoldProgress(lambda *words: reports.append(words), done, 2, fold, restored)
+        report(12 if fold == 0 else 1, 12, "inner folds", "best C 0.600", 10 if fold == 0 else 0)
+    assert [(words[0], words[1], words[4]) for words in reports] == [(12, 24, 10), (13, 24, 10)]
+    assert reports[-1][3] == "outer fold 1, best C 0.600"
