@@ -1,4 +1,4 @@
-"""The steps of the training pipeline, as commands."""
+"""The settings and the steps of the training pipeline, as commands."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +15,17 @@ group = typer.Typer()
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the command tree."""
     app.add_typer(group)
+
+
+@command(group, "settings")
+def settings(context: CommandContext, out: OutFolder) -> object:
+    """Check the settings and write those that each stage of dvc.yaml depends on, with the defaults filled in.
+
+    Example: mcti settings --out data/settings
+    """
+    from mcti.steps.settings import settings as step
+
+    return step(context.settings, Path(out))
 
 
 @command(group, "ingest")
@@ -84,6 +95,26 @@ def extract(
     from mcti.steps.extract import extract as step
 
     return step(slides, section, out, shard=_shard(shard), progress=context.progress)
+
+
+@command(group, "validate-features")
+def validate_features(
+    context: CommandContext,
+    cohort: Cohort,
+    features: Annotated[str, typer.Option(metavar="DIR", help="Features that `mcti extract` wrote.")],
+    out: OutFolder,
+    dry_run: DryRun = False,
+) -> object:
+    """Check the features against their data contract. A failed critical expectation ends with exit code 3.
+
+    Example: mcti validate-features --cohort data/cohort --features data/features --out reports/feature_validation
+    """
+    section = context.settings.validation
+    if dry_run:
+        return context.plan({"cohort": cohort, "features": features}, section, out)
+    from mcti.steps.validate_features import validate_features as step
+
+    return step(cohort, features, section, Path(out))
 
 
 @command(group, "split")
