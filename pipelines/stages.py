@@ -25,6 +25,7 @@ from components.validate import validate as validate_component
 from components.validate_features import validate_features as validate_features_component
 from mcti.errors import UsageError
 from mcti.params import ClusterParams, Settings
+from mcti.params.result_settings import RESULT_NEUTRAL, VARIABLE, neutral_text, result_text
 from pipelines import resources
 
 Artifacts = dict[str, Any]
@@ -168,13 +169,24 @@ class Stages:
         self.configure(task.after(*after), "utility", cache=False).set_display_name("conclude")
 
 
+def cluster_of(settings: Settings) -> ClusterParams:
+    """The section `cluster`; the environment of its tasks has the settings that cannot change a result."""
+    environment = {**settings.cluster.environment, VARIABLE: neutral_text(settings)}
+    return settings.cluster.model_copy(update={"environment": environment})
+
+
+def _text(section: str, text: str) -> str:
+    """A section as the parameter of a run: without the settings that `cluster_of` passes."""
+    return result_text(section, text) if section in RESULT_NEUTRAL else text
+
+
 def sections_of(settings: Settings) -> dict[str, str]:
     """Each section of a step as JSON text; the same settings give the same text. A task with GPUs requires CUDA."""
     if settings.cluster.steps.train.gpus:  # otherwise a task on a node with GPUs could train on the CPU unnoticed
         settings = settings.model_copy(update={"train": settings.train.model_copy(update={"device": "cuda"})})
     fields = type(settings).model_fields.items()
     return {
-        field.alias or name: getattr(settings, name).model_dump_json(by_alias=True)
+        field.alias or name: _text(field.alias or name, getattr(settings, name).model_dump_json(by_alias=True))
         for name, field in fields
         if name != "cluster"
     }

@@ -22,7 +22,7 @@ def training(settings: Settings, data: str, version: str = "") -> Any:
     """
     stages.require_slides(settings)
     stages.require_study(settings)
-    parts, text = Stages(settings.cluster, cache=bool(data), version=version), stages.sections_of(settings)
+    parts, text = Stages(stages.cluster_of(settings), cache=bool(data), version=version), stages.sections_of(settings)
 
     @dsl.pipeline(
         name=f"{settings.cluster.pipeline}-training",
