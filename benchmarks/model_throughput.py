@@ -9,6 +9,7 @@ Small: python -m benchmarks.model_throughput --rounds 2 --width 64 --critical 32
 import argparse
 import contextlib
 import json
+import signal
 import statistics
 import subprocess
 import sys
@@ -266,7 +267,12 @@ def main() -> None:
     print(f"torch {torch.__version__}, {options.threads} threads, CPU, width {options.width}, {options.rounds} rounds")
     print(f"{'what':<52}{'measured':>16}{'goal':>12}  note")
     for part in options.only.split(","):
-        for what, measured, goal, note in PARTS[part](options):
+        try:
+            rows = PARTS[part](options)
+        except subprocess.CalledProcessError as error:  # the parts after it still run
+            reason = "killed, too little memory" if error.returncode == -signal.SIGKILL else error.stderr[-300:]
+            rows = [(part, "not measured", "-", f"exit status {error.returncode}: {reason}")]
+        for what, measured, goal, note in rows:
             print(f"{what:<52}{measured:>16}{goal:>12}  {note}", flush=True)
 
 
