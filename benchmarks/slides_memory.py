@@ -49,13 +49,22 @@ def peak(edge: int, encoder: str) -> float:
         return int(output[1]) / 2**20
 
 
-def write_slide(path: Path, edge: int) -> None:
-    """A slide of `edge`² px at 0.25 µm/px from the repeated tiles of one painted slide; two levels with factor 4."""
+def write_slide(path: Path, edge: int, *, aperio: bool = False) -> None:
+    """A slide of `edge`² px at 0.25 µm/px from the repeated tiles of one painted slide; two levels with factor 4.
+
+    aperio  with the description of an SVS, else generic TIFF
+    """
+    description = f"Aperio Image Library (painted)\r\n{edge}x{edge} (256x256) JPEG/RGB Q=80|AppMag = 40|MPP = 0.25"
     encoded = painted_tiles(path.with_name("painted.tmp"))
     with tifffile.TiffWriter(path, bigtiff=True) as writer:
         for level, size in enumerate((edge, edge // 4)):
             writer.write(
-                repeat_tiles(encoded, size), shape=(size, size, 3), dtype=np.uint8, subfiletype=level, **options(level)
+                repeat_tiles(encoded, size),
+                shape=(size, size, 3),
+                dtype=np.uint8,
+                subfiletype=level,
+                description=description if aperio else None,
+                **options(level),
             )
 
 

@@ -170,6 +170,7 @@ def predict(
         new_patients=new_patients,
         patient_ids=patient_id or (),
         extraction=context.settings.extract,
+        age_values=context.settings.ingest.age_values,
         pages=PatientPages(Path(pages), explanation, pdf) if pages else None,
         progress=context.progress,
     )
@@ -226,6 +227,7 @@ def explain(
         new_patients=new_patients,
         patient_ids=patient_id or (),
         extraction=context.settings.extract,
+        age_values=context.settings.ingest.age_values,
         gene_sets=gene_sets,
         progress=context.progress,
     )
@@ -251,6 +253,32 @@ def monitor(
     if dry_run:
         return context.plan({"cohort": cohort, "features": features, "evaluation": evaluation}, section, out)
     from mcti.steps.monitor import monitor as step
+
+    return step(model, cohort, features, section, Path(out), evaluation=evaluation, progress=context.progress)
+
+
+@command(group, "test")
+def test(
+    context: CommandContext,
+    model: Model,
+    cohort: Cohort,
+    out: OutFolder,
+    features: Features = None,
+    evaluation: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Evaluation of the development; default: that of the registered version."),
+    ] = None,
+    dry_run: DryRun = False,
+) -> object:
+    """Validate a model externally: test it, unchanged, on a cohort that it never saw. A cohort with patients of the
+    development, or of another endpoint, scale or encoder, ends with exit code 3.
+
+    Example: mcti test --model models:/lung-os@champion --cohort other/cohort --features other/features --out external
+    """
+    section = context.settings.evaluate
+    if dry_run:
+        return context.plan({"cohort": cohort, "features": features, "evaluation": evaluation}, section, out)
+    from mcti.steps.test.step import test as step
 
     return step(model, cohort, features, section, Path(out), evaluation=evaluation, progress=context.progress)
 

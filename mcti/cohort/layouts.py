@@ -13,12 +13,16 @@ from mcti.params import IngestParams
 
 DUPLICATE_SAMPLE = "duplicate sample"
 NOT_TUMOUR = "sample of normal tissue"
-TISSUE_COLUMNS = ("Tissue Type", "TISSUE_TYPE", "tissue_type", "tissue_type.samples", "SAMPLE_CLASS",
-                  "Sample Type", "SAMPLE_TYPE", "sample_type", "sample_type.samples")  # fmt: skip
-"""Columns of sample tables that state the tissue, the more specific first: GDC, cBioPortal, Xena."""
+TISSUE_COLUMNS = ("tissue_type", "sample_class", "sample_type")
+"""Columns of sample tables that state the tissue, the more specific first: GDC, cBioPortal, Xena. They are compared
+without case, and without `samples` and `cases` (`cases.samples.tissue_type`, `tissue_type.samples`)."""
 SEX_VALUES = {"female": "1", "male": "0"}
 
-_NORMAL = re.compile(r"\bnormals?\b|peritumou?ral|\bcontrol\b", re.IGNORECASE)
+_NORMAL = re.compile(
+    r"(?<![a-z])(normals?|controls?|healthy|uninvolved|adjacent|nat)(?![a-z])|peri[ _-]?tumou?r"
+    r"|(?<![a-z])non[ _-]?(tumou?r|neoplas|malignan|cancer)",
+    re.IGNORECASE,
+)
 _TUMOUR = re.compile(r"tumou?r|cancer|carcinoma|neoplas|metasta|recurren|primary|leuk", re.IGNORECASE)
 _LATER = re.compile(r"metasta|recurren|relapse|post", re.IGNORECASE)
 _BARCODE = re.compile(r"TCGA-(?P<site>[A-Za-z0-9]{2})-[A-Za-z0-9]{4}(-(?P<sample_type>\d{2})[A-Z]?.*)?")
@@ -93,8 +97,14 @@ def is_tumour(barcode: str, tissue_cells: Sequence[str] = ()) -> bool:
 
 def tissue_cells_by_row(frame: pd.DataFrame) -> list[tuple[str, ...]]:
     """For each row of a sample table the cells of the columns that state the tissue."""
-    columns = [name for name in TISSUE_COLUMNS if name in frame.columns]
+    names = [(_tissue_column(str(name)), name) for name in frame.columns]
+    columns = [name for column in TISSUE_COLUMNS for plain, name in names if plain == column]
     return list(frame[columns].itertuples(index=False, name=None)) if columns else [()] * len(frame)
+
+
+def _tissue_column(name: str) -> str:
+    words = re.findall(r"[a-z]+", name.casefold())
+    return "_".join(word for word in words if word not in {"samples", "cases"})
 
 
 def add_site(table: RawTable) -> RawTable:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mcti.cohort.tables import ID_PATTERN, ID_RULE
+from mcti.cohort.tables import ID_PATTERN, ID_RULE, PATIENTS, SLIDES
 from mcti.contracts.orientation import MIN_LOG_RATIO
 from mcti.params import ValidateParams
 from mcti.params.data import AGE_YEARS
@@ -34,6 +34,8 @@ KEYS = {
     "bags": "slide_id",
 }
 """The column that identifies a failing row of each table."""
+
+_COLUMNS = {column.name for column in (*PATIENTS, *SLIDES)}
 
 
 @dataclass(frozen=True)
@@ -213,7 +215,9 @@ def _range(
     words = [f"at least {low:g}"] if low is not None and not more else []
     words += [f"at most {high:g}"] if high is not None else []
     arguments = {"column": column, "min_value": low, "max_value": high, **more}
-    with_limits = f"{description}: {column} {', '.join(words)}" if words else description
+    # Columns of the user's tables keep their names; measurements are written in words.
+    measured = column if column in _COLUMNS else column.replace("followup", "follow-up").replace("_", " ")
+    with_limits = f"{description}: {measured} {', '.join(words)}" if words else description
     return ExpectationRule(id, table, severity, "ExpectColumnValuesToBeBetween", arguments, with_limits, hint)
 
 

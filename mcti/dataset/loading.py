@@ -87,9 +87,9 @@ class CohortTables:
 
     @cached_property
     def cohort_identity(self) -> dict[str, str]:
-        """Name and endpoint of the cohort, as model.json records them."""
+        """Name, endpoint and expression scale of the cohort, as model.json records them."""
         info = tables.read_info(self.cohort)
-        return {"name": info.name, "endpoint": info.endpoint}
+        return {"name": info.name, "endpoint": info.endpoint, "expression_scale": info.expression_scale}
 
     @cached_property
     def genes(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ Shapes: n patients, p columns, h horizons.
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -14,6 +14,7 @@ from mcti.arrays import FloatArray
 from mcti.errors import DataError, UsageError, did_you_mean
 from mcti.evaluation.curves import KaplanMeier, StepFunction
 from mcti.evaluation.design_matrix import Bags, Block, Clinical, Embedding, Genes, Inputs, design
+from mcti.evaluation.linear_predictor import LinearPredictor, Terms
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.predictions import Predictions
 from mcti.model.cox import (
@@ -47,6 +48,9 @@ class Baseline(Protocol):
     def predict(self, test: Inputs, months: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Risk (n,), higher means an earlier event, and S(t) (n, h) at `months` (h,)."""
 
+    def stored(self, months: FloatArray) -> LinearPredictor | None:
+        """The fitted model as numbers on raw inputs, with S(t) at `months` (h,); None: it has no such form."""
+
 
 class KaplanMeierBaseline:
     """The Kaplan-Meier curve of the training part, the same for all patients.
@@ -66,6 +70,10 @@ class KaplanMeierBaseline:
         count = len(test.patients)
         return np.zeros(count), np.tile(self._curve.at(months), (count, 1))
 
+    def stored(self, months: FloatArray) -> LinearPredictor | None:
+        """See Baseline."""
+        return LinearPredictor(Terms(), months, self._curve.at(months))
+
 
 class RidgeCox:
     """Ridge-penalised Cox regression on blocks of columns.
@@ -82,6 +90,7 @@ class RidgeCox:
         """Fit blocks, penalty and coefficients."""
         for block in self._blocks:
             block.fit(train)
+        self._widths = [block.columns(train).shape[1] for block in self._blocks]
         table = design(self._blocks, train)
         penalty = choose_penalty(table, train.event, train.time_months, PENALTIES, INNER_FOLDS, seed)
         self._model = fit_ridge(table, train.event, train.time_months, penalty)
@@ -91,6 +100,14 @@ class RidgeCox:
         """See Baseline; the risk is the log hazard ratio."""
         table = design(self._blocks, test)
         return self._model.risk(table), self._model.survival(table, months)
+
+    def stored(self, months: FloatArray) -> LinearPredictor | None:
+        """See Baseline."""
+        ends = np.cumsum(self._widths)[:-1]
+        parts = np.split(self._model.coefficients, ends)
+        terms = Terms.total([block.terms(part) for block, part in zip(self._blocks, parts, strict=True)])
+        curve = breslow_survival(np.zeros(1), self._model.hazard_times, self._model.hazard, months)
+        return LinearPredictor(terms, months, curve[0])
 
 
 class CoxnetGenes:
@@ -116,6 +133,11 @@ class CoxnetGenes:
         """See Baseline; the risk is the log hazard ratio."""
         risk = self._genes.columns(test) @ self._coefficients
         return risk, breslow_survival(risk, self._times, self._hazard, months)
+
+    def stored(self, months: FloatArray) -> LinearPredictor | None:
+        """See Baseline."""
+        curve = breslow_survival(np.zeros(1), self._times, self._hazard, months)
+        return LinearPredictor(self._genes.terms(self._coefficients), months, curve[0])
 
     def _best_path(self, table: FloatArray, train: Inputs, seed: int) -> FloatArray:
         """The penalties (k,) of the path, ending with the best one."""
@@ -153,6 +175,10 @@ class Trees:
         times = np.asarray(self._model.unique_times_, dtype=np.float64)
         survival = np.stack([StepFunction(times, curve).at(months) for curve in curves])
         return np.asarray(self._model.predict(table), dtype=np.float64), survival
+
+    def stored(self, months: FloatArray) -> LinearPredictor | None:  # noqa: ARG002
+        """See Baseline; the leaves of trees hold the outcomes of single patients, so that none is stored."""
+        return None
 
 
 def _forest(seed: int) -> Any:
@@ -233,21 +259,29 @@ def _coxnet_path(table: FloatArray, train: Inputs) -> FloatArray:
     return np.asarray(model.fit(table, _labels(train)).alphas_[1:], dtype=np.float64)
 
 
-def fit_predict(name: str, inputs: Inputs, outcomes: Outcomes, horizons: FloatArray, seed: int) -> Predictions:
-    """Fit one baseline on the training part of every fold and predict the test part.
+def fit_folds(name: str, inputs: Inputs, outcomes: Outcomes, seed: int) -> list[Baseline]:
+    """One baseline fitted on the training part of every fold, in the order of the folds.
 
-    inputs: rows in the order of the cohort table, as in `outcomes`;  horizons (h,) months.
+    inputs: rows in the order of the cohort table, as in `outcomes`.
 
     Raises
         DataError when a training part has no event
     """
-    risks, curves = [], []
     for fold in outcomes.folds:
         if not fold.train_event.any():
             hint = "choose fewer folds, or a split stratified by event"
             raise DataError("the training part has no event", f"folds, fold {fold.number}", hint)
-        model = create(name).fit(inputs.rows(fold.train_patients), seed)
-        risk, survival = model.predict(inputs.rows(fold.patients), horizons)
-        risks.append(risk)
-        curves.append(survival)
-    return Predictions(np.concatenate(risks), np.concatenate(curves))
+    return [create(name).fit(inputs.rows(fold.train_patients), seed) for fold in outcomes.folds]
+
+
+def predict_folds(fitted: Sequence[Baseline], inputs: Inputs, outcomes: Outcomes, horizons: FloatArray) -> Predictions:
+    """Predictions of the test part of every fold by the model of that fold; horizons (h,) months."""
+    parts = [
+        model.predict(inputs.rows(fold.patients), horizons) for model, fold in zip(fitted, outcomes.folds, strict=True)
+    ]
+    return Predictions(np.concatenate([risk for risk, _ in parts]), np.concatenate([curve for _, curve in parts]))
+
+
+def fit_predict(name: str, inputs: Inputs, outcomes: Outcomes, horizons: FloatArray, seed: int) -> Predictions:
+    """`fit_folds`, then `predict_folds`; arguments and errors as there."""
+    return predict_folds(fit_folds(name, inputs, outcomes, seed), inputs, outcomes, horizons)

@@ -119,6 +119,30 @@ def recalibration(
 
 
 @dataclass(frozen=True)
+class ObservedToExpected:
+    """Observed / expected number of events by a horizon, as a statistic of the drawn patients. No unit.
+
+    Calibration in the large on the scale of probabilities: 1 is right, above 1 the predicted risks are too low. The
+    observed number is weighted for censoring; with the censoring curve of the same rows it is n (1 - Kaplan-Meier).
+
+    risk (m,)  predicted event probability
+    """
+
+    status: WeightedStatus
+    risk: FloatArray
+
+    def __call__(self, draws: FloatArray) -> FloatArray:
+        """draws (count, n) -> (count,)."""
+        counts = draws[:, self.status.patient]
+        return safe_ratio(counts @ (self.status.weight * self.status.had), counts @ self.risk)
+
+
+def observed_to_expected(outcomes: Outcomes, survival: FloatArray, months: float) -> ObservedToExpected:
+    """Observed / expected events by `months` (`ObservedToExpected`); survival (m,) is S(months)."""
+    return ObservedToExpected(weighted_status(outcomes, months), 1 - survival)
+
+
+@dataclass(frozen=True)
 class Ici:
     """Integrated calibration index: mean absolute difference between predicted and observed event probability.
 

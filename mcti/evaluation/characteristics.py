@@ -73,12 +73,16 @@ def _sex(rows: pd.DataFrame) -> Iterator[tuple[str, str]]:
 
 
 def _categories(column: pd.Series, tested: pd.Series, name: str) -> Iterator[tuple[str, str]]:
+    """One row per value, with its share of the known values, and the number of missing values where there are any."""
     values = sorted(tested.dropna().astype(str).unique())
+    known = column.dropna().astype(str)
     if len(values) > MAX_LISTED_VALUES:
-        yield f"{name}, different values", str(column.nunique())
-        return
-    for value in values:
-        yield f"{name} {value}, n (%)", _share(int((column.astype(str) == value).sum()), len(column))
+        yield f"{name}, different values", str(known.nunique())
+    else:
+        for value in values:
+            yield f"{name} {value}, n (%)", _share(int((known == value).sum()), len(known))
+    if tested.isna().any():
+        yield f"{name} missing, n", str(len(column) - len(known))
 
 
 def _quartiles(column: pd.Series) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mcti.arrays import BoolArray, FloatArray
+from mcti.evaluation.linear_predictor import Columns, Terms
 
 NOT_COVARIATES = ("patient_id", "cohort", "site", "subtype", "age", "is_female", "time_months", "event")
 
@@ -33,6 +34,10 @@ class Inputs:
         bags = None if self.bags is None else self.bags[positions]
         return Inputs(self.patients.iloc[positions], self.genes.iloc[positions], bags, self.embeddings)
 
+    def with_genes(self, names: Sequence[str]) -> "Inputs":
+        """The same patients with these genes in this order; a gene that the table lacks is missing in every patient."""
+        return Inputs(self.patients, self.genes.reindex(columns=list(names)), self.bags, self.embeddings)
+
     @property
     def event(self) -> BoolArray:
         """(n,) whether the event was observed."""
@@ -52,6 +57,9 @@ class Block(Protocol):
 
     def columns(self, inputs: Inputs) -> FloatArray:
         """(n, p) finite numbers with about unit variance in the training part."""
+
+    def terms(self, coefficients: FloatArray) -> Terms:
+        """The linear function `columns(inputs) @ coefficients` of the raw inputs; coefficients (p,)."""
 
 
 class Clinical:
@@ -87,6 +95,17 @@ class Clinical:
         """(n, p) z-scores, indicators of missing values, indicators of categories."""
         return self._scale.apply(self._raw(inputs.patients))
 
+    def terms(self, coefficients: FloatArray) -> Terms:
+        """See Block."""
+        raw, offset = self._scale.unscaled(coefficients)
+        values = iter(raw.tolist())
+        return Terms(
+            offset=offset,
+            numbers={name: (median, next(values)) for name, median in self.medians.items()},
+            missing={name: next(values) for name in self.flagged},
+            categories={name: {value: next(values) for value in _encoded(c)} for name, c in self.categories.items()},
+        )
+
     def _raw(self, table: pd.DataFrame) -> FloatArray:
         parts = [np.zeros((len(table), 0))]
         for name, median in self.medians.items():
@@ -95,9 +114,7 @@ class Clinical:
         parts.extend((~np.isfinite(_numbers(table[name])))[:, None].astype(np.float64) for name in self.flagged)
         for name, categories in self.categories.items():
             values = table[name].astype(str).to_numpy()
-            # Two categories need one column. More get one each: the ridge penalty makes the redundancy harmless.
-            encoded = categories[1:] if len(categories) == 2 else categories
-            parts.extend((values == category)[:, None].astype(np.float64) for category in encoded)
+            parts.extend((values == category)[:, None].astype(np.float64) for category in _encoded(categories))
         return np.concatenate(parts, axis=1)
 
 
@@ -116,6 +133,11 @@ class Genes:
         """(n, G) or (n, components)."""
         return self._reduce.apply(inputs.genes.to_numpy(dtype=np.float64))
 
+    def terms(self, coefficients: FloatArray) -> Terms:
+        """See Block."""
+        columns, offset = self._reduce.linear(coefficients)
+        return Terms(offset=offset, genes=columns)
+
 
 class Bags:
     """Principal components of the z-scored mean and standard deviation of a patient's patch features."""
@@ -131,6 +153,11 @@ class Bags:
     def columns(self, inputs: Inputs) -> FloatArray:
         """(n, components)."""
         return self._reduce.apply(_bags(inputs))
+
+    def terms(self, coefficients: FloatArray) -> Terms:
+        """See Block."""
+        columns, offset = self._reduce.linear(coefficients)
+        return Terms(offset=offset, features=columns)
 
 
 class Embedding:
@@ -150,6 +177,13 @@ class Embedding:
     def columns(self, inputs: Inputs) -> FloatArray:
         """(n, min(n, D)) of the training part."""
         return np.asarray(self._reduce.apply(_means(inputs)) @ self._axes.T, dtype=np.float64)
+
+    def terms(self, coefficients: FloatArray) -> Terms:
+        """See Block."""
+        columns, offset = self._reduce.linear(self._axes.T @ coefficients)
+        unused = np.zeros(len(columns.median))  # the standard deviations of the moments
+        both = (np.concatenate([part, unused]) for part in (columns.median, columns.coefficient))
+        return Terms(offset=offset, features=Columns(*both))
 
 
 class Reduce:
@@ -185,6 +219,16 @@ class Reduce:
             return scaled
         return self._whiten.apply(self._pca.transform(scaled))
 
+    def linear(self, coefficients: FloatArray) -> tuple[Columns, float]:
+        """`apply(table) @ coefficients` as a function of the raw columns (medians, coefficients), and its offset."""
+        offset = 0.0
+        if self._pca is not None:
+            scores, offset = self._whiten.unscaled(coefficients)
+            coefficients = self._pca.components_.T @ scores
+            offset -= float(self._pca.mean_ @ coefficients)
+        raw, shift = self._scale.unscaled(coefficients)
+        return Columns(self._median, raw), offset + shift
+
     def _filled(self, table: FloatArray) -> FloatArray:
         return np.where(np.isfinite(table), table, self._median)
 
@@ -202,10 +246,20 @@ class Scale:
         """(n, p) -> (n, p)."""
         return np.asarray((table - self._mean) * self._factor, dtype=np.float64)
 
+    def unscaled(self, coefficients: FloatArray) -> tuple[FloatArray, float]:
+        """`apply(table) @ coefficients` as coefficients (p,) of the raw columns, and its offset."""
+        raw = np.asarray(self._factor * coefficients, dtype=np.float64)
+        return raw, -float(self._mean @ raw)
+
 
 def design(blocks: Sequence[Block], inputs: Inputs) -> FloatArray:
     """(n, p) columns of all blocks, concatenated."""
     return np.concatenate([block.columns(inputs) for block in blocks], axis=1)
+
+
+def _encoded(categories: Sequence[str]) -> Sequence[str]:
+    """The categories with a column. Two need one; more get one each: the ridge penalty makes that harmless."""
+    return categories[1:] if len(categories) == 2 else categories
 
 
 def _numbers(column: pd.Series) -> FloatArray:

@@ -149,7 +149,7 @@ def _tables(scores: Scores) -> dict[str, Any]:
         "search": summary_text.search_sentences(scores.search),
         "calibration": _calibration(scores),
         "recalibration": _recalibration(scores),
-        "subgroups": _subgroups(scores),
+        "subgroups": subgroup_rows(scores),
         "regimes": _regimes(scores),
         "subtype": _subtype(scores),
         "folds": _folds(scores),
@@ -252,7 +252,7 @@ def _recalibration(scores: Scores) -> list[dict[str, Any]]:
     ]
 
 
-def _subgroups(scores: Scores) -> list[dict[str, Any]]:
+def subgroup_rows(scores: Scores) -> list[dict[str, Any]]:
     """One row per subgroup; a C of few events is marked and has no interval."""
     rows = []
     for row in scores.subgroups:

@@ -138,6 +138,7 @@ def model_statistics(
         statistics[f"brier_{t:g}"] = metrics.brier_at(outcomes, survival, t)
         statistics[f"slope_{t:g}"] = calibration.recalibration(outcomes, survival, t, "slope")
         statistics[f"intercept_{t:g}"] = calibration.recalibration(outcomes, survival, t, "intercept")
+        statistics[f"oe_{t:g}"] = calibration.observed_to_expected(outcomes, survival, t)
         statistics[f"ici_{t:g}"] = calibration.ici(outcomes, survival, t)
     if (probability := predictions.subtypes) is not None:
         truth, classes = subtype[outcomes.patient], list(probability.columns)

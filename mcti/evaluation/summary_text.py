@@ -77,7 +77,7 @@ def composition_sentences(scores: Scores) -> str:
             f"C {format_interval(scores.c_index(COX))}; both: C {format_interval(scores.c_index(MCTI_KEY))}."
         )
     if scores.attribution:
-        shares = ", ".join(
+        shares = "; ".join(
             f"{PART_NAMES[name]} {percent(share)}" for name, share in scores.attribution["shares"].items()
         )
         patients = scores.attribution["patients"]
@@ -120,12 +120,12 @@ def _search_patients(search: Mapping[str, Any]) -> str:
 
 def _search_gain(search: Mapping[str, Any]) -> list[str]:
     if search["nested"]:
-        gains = [as_interval(gain).value for gain in search["gains"].values() if gain]
-        known = [value for value in gains if math.isfinite(value)]
+        gains = {fold: as_interval(gain) for fold, gain in search["gains"].items() if gain}
+        known = [f"fold {fold} {format_interval(gain)}" for fold, gain in gains.items() if math.isfinite(gain.value)]
         if not known:
             return []
-        by_fold = ", ".join(f"{value:+.3f}" for value in known)
-        return [f"Gain in C of the inner folds over the starting settings, by outer fold: {by_fold}. {_SELECTION}"]
+        text = f"Gain in C of the inner folds over the starting settings, by outer fold: {'; '.join(known)}"
+        return [f"{text} (intervals corrected for the overlap of the inner folds). {_SELECTION}"]
     gain = search.get("gain")
     if not gain or gain["value"] is None:
         return []

@@ -59,6 +59,8 @@ def cell(value: Any) -> str:
         return ", ".join(f"{name} {cell(inner)}" for name, inner in value.items()) or "none"
     if isinstance(value, list | tuple):
         return ", ".join(cell(inner) for inner in value) or "none"
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 

@@ -37,15 +37,20 @@ def results(source: DossierSource) -> Section:
 
 def _differences(metrics: Mapping[str, Any]) -> Iterator[Table]:
     for title, difference, p_value in (
-        ("C-index minus that of", "difference", "p_holm"),
-        ("integrated Brier score minus that of", "ibs_difference", "ibs_p_holm"),
+        ("C-index minus that of", "difference", "p"),
+        ("integrated Brier score minus that of", "ibs_difference", "ibs_p"),
     ):
+        p_values = (p_value, f"{p_value}_holm")
         rows = tuple(
-            (comparison_name(name, contrast), *interval(contrast[difference]), number(contrast.get(p_value)))
+            (
+                comparison_name(name, contrast),
+                *interval(contrast[difference]),
+                *(number(contrast.get(key)) for key in p_values),
+            )
             for name, contrast in metrics.get("comparison", {}).items()
             if difference in contrast
         )
-        yield Table(headers=(title, *_INTERVAL, "p (Holm)"), rows=rows)
+        yield Table(headers=(title, *_INTERVAL, "p", "p (Holm)"), rows=rows)
 
 
 def _parts(metrics: Mapping[str, Any]) -> Iterator[Table]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mcti.registry import sbom
+from mcti.registry import metric_labels, sbom
 from mcti.registry.card import GAP
 from mcti.registry.dossier_document import DossierSource, Section, Table, interval, pairs
 from mcti.registry.dossier_requirements import COHORT_LABELS
@@ -37,6 +37,7 @@ def data(source: DossierSource) -> Section:
         return Section(key="data", title="Data and attrition", tables=tables, gaps=tuple(gaps))
     numbers = dict(cohort["numbers"] or {})
     counts = {label: numbers.pop(name) for name, label in COHORT_LABELS.items() if name in numbers}
+    measurements = {metric_labels.MEASUREMENTS.get(name, name): value for name, value in numbers.items()}
     contract = tuple(
         (
             expectation["description"],
@@ -53,7 +54,7 @@ def data(source: DossierSource) -> Section:
             *_evaluated(source, {"endpoint": cohort["endpoint"], "licence": licences["data"]}),
             pairs(counts, "the cohort as it was validated"),
             Table(headers=("data contract", "severity", "result"), rows=contract),
-            pairs(numbers, "measurements of the data contract"),
+            pairs(measurements, "measurements of the data contract"),
         ),
         gaps=tuple(gaps),
     )

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 FOLDER, REGIMES, BASELINES = "evaluation", "regimes.csv", "baselines.csv"
 MODEL = "mcti"
 _REQUIRED = ("metrics.json", "predictions.csv", "groups.csv", "result.json")
-_STORED = (*_REQUIRED, "summary.json", BASELINES, "excluded.csv", "report.html", "figures", "plots")
+_FOR_TEST = ("baseline_models.safetensors", "case_mix.json")  # what `mcti test` reads of the development
+_STORED = (*_REQUIRED, "summary.json", BASELINES, "excluded.csv", "report.html", "figures", "plots", *_FOR_TEST)
 _COUNTS = ("patients", "events", "median_follow_up", "excluded", "warnings")
 _COHORT_FIELDS = ("name", "endpoint", "expression_scale", "md5", "numbers", "warnings")
 _EXPECTATION_FIELDS = ("id", "description", "severity", "passed", "failing", "rows")
@@ -59,7 +60,7 @@ class Evidence:
             if not (reports / name).exists():
                 raise DataError(f"{name} is missing", str(reports), "run `mcti evaluate` first")
         folders = ensemble_files.fold_folders(folds)
-        _check_same_risks(folders, reports / "predictions.csv")
+        check_same_risks(folders, reports / "predictions.csv")
         result = storage.read_json(reports / "result.json")
         contract, cohort = ("unknown", {}) if validation is None else _contract(validation, str(result["cohort_md5"]))
         with tempfile.TemporaryDirectory(prefix="mcti-redacted-") as scratch:
@@ -191,7 +192,11 @@ def _redacted(path: Path, scratch: Path) -> Path:
     return scratch / path.name
 
 
-def _check_same_risks(folders: list[Path], evaluated: Path) -> None:
+def check_same_risks(folders: list[Path], evaluated: Path) -> None:
+    """Check that an evaluation is of the models in `folders` (fold_*): same patients, same risks.
+
+    Raises DataError with the first patient for whom they differ.
+    """
     import pandas as pd
 
     of_folds = pd.concat([read_predictions(folder / "predictions.csv") for folder in folders])

@@ -38,10 +38,21 @@ class DeadlineReader:
         self._reader, self._deadline = reader, deadline
         self.name, self.levels = reader.name, reader.levels
 
-    def read(self, level: int, x: int, y: int, width: int, height: int, shrink: int = 1) -> Pixels:
+    def read(
+        self,
+        level: int,
+        x: int,
+        y: int,
+        width: int,
+        height: int,
+        shrink: int = 1,
+        *,
+        keep: bool = False,
+        buffer: Pixels | None = None,
+    ) -> Pixels:
         """See Reader."""
         self._deadline.check()
-        return self._reader.read(level, x, y, width, height, shrink)
+        return self._reader.read(level, x, y, width, height, shrink, keep=keep, buffer=buffer)
 
     def close(self) -> None:
         """Close the underlying reader."""

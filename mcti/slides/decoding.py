@@ -10,8 +10,13 @@ from mcti.slides.status import RegionError, SlideError, Status
 from mcti.slides.tiff import Directory
 
 Pixels = NDArray[np.uint8]
-Decode = Callable[[list[bytes]], Pixels]
-"""From the byte strings of a tile to (tile height, tile width, 3) uint8 RGB; raises RegionError."""
+Decode = Callable[[list[bytes], Pixels | None], Pixels]
+"""From the byte strings of a tile to (tile height, tile width, 3) uint8 RGB, in memory for the result if that is given.
+
+Codecs that cannot use the memory return another array. Raises RegionError.
+"""
+
+_DecodePiece = Callable[[bytes, Pixels | None], Pixels]
 
 _JPEG, _JPEG2000_YCC = 7, 33003
 _JPEG2000 = (_JPEG2000_YCC, 33004, 33005, 34712)  # two of Aperio, one of Bio-Formats, the registered one
@@ -67,9 +72,10 @@ def decoder(directory: Directory, shrink: int = 1) -> Decode:
     decode = _jpeg(directory, shrink) if directory.compression == _JPEG else _codec(directory)
     samples = _samples_per_piece(directory)
 
-    def decode_tile(pieces: list[bytes]) -> Pixels:
+    def decode_tile(pieces: list[bytes], buffer: Pixels | None = None) -> Pixels:
+        usable = buffer if samples == 3 else None
         try:
-            planes = [decode(piece) for piece in pieces]
+            planes = [decode(piece, usable) for piece in pieces]
         except (RuntimeError, ValueError, IndexError, TypeError, MemoryError) as error:
             raise RegionError(f"a tile does not decode ({error or type(error).__name__})") from error
         for plane in planes:
@@ -102,13 +108,13 @@ def _samples_per_piece(directory: Directory) -> int:
     return directory.samples // planes(directory)
 
 
-def _codec(directory: Directory) -> Callable[[bytes], Pixels]:
+def _codec(directory: Directory) -> _DecodePiece:
     if directory.compression in _JPEG2000:
         return _jpeg2000(directory)
     return _raw(directory)
 
 
-def _jpeg(directory: Directory, shrink: int) -> Callable[[bytes], Pixels]:
+def _jpeg(directory: Directory, shrink: int) -> _DecodePiece:
     """libjpeg-turbo in strict mode; otherwise it fills the missing part of a truncated tile with grey."""
     from simplejpeg import decode_jpeg
 
@@ -120,12 +126,13 @@ def _jpeg(directory: Directory, shrink: int) -> Callable[[bytes], Pixels]:
     # Aperio writes RGB without a marker: the directory decides, as in libtiff.
     colours = _adobe(1 if directory.photometric == 6 else 0) if components == 3 else b""
 
-    def decode(data: bytes) -> Pixels:
+    def decode(data: bytes, buffer: Pixels | None) -> Pixels:
         tables, scan = _jpeg_head(data, size, components)
         stream = b"".join((b"\xff\xd8", shared, tables, colours, scan))
         colour = "GRAY" if components == 1 else "RGB"
-        pixels: Pixels = decode_jpeg(stream, colour, min_height=down, min_width=across, min_factor=1, strict=True)
-        return pixels
+        options = {"min_height": down, "min_width": across, "min_factor": 1, "buffer": buffer, "strict": True}
+        pixels: Pixels = decode_jpeg(stream, colour, **options)
+        return pixels if buffer is None or pixels.shape != buffer.shape else buffer  # the same memory, without a view
 
     return decode
 
@@ -179,12 +186,12 @@ def _jpeg_head(data: bytes, size: tuple[int, int], components: int) -> tuple[byt
     raise ValueError("no scan")
 
 
-def _jpeg2000(directory: Directory) -> Callable[[bytes], Pixels]:
+def _jpeg2000(directory: Directory) -> _DecodePiece:
     from imagecodecs import jpeg2k_decode
 
     size, components = directory.tile, directory.samples
 
-    def decode(data: bytes) -> Pixels:
+    def decode(data: bytes, _: Pixels | None) -> Pixels:
         _check_code_stream(data, size, components)
         pixels: Pixels = jpeg2k_decode(data)
         return _rgb_of_ycc(pixels) if directory.compression == _JPEG2000_YCC else pixels
@@ -233,7 +240,7 @@ def _rgb_of_ycc(pixels: Pixels) -> Pixels:
     return np.stack(planes, axis=2).clip(0, 255).astype(np.uint8)
 
 
-def _raw(directory: Directory) -> Callable[[bytes], Pixels]:
+def _raw(directory: Directory) -> _DecodePiece:
     import imagecodecs
 
     across, down = directory.tile
@@ -248,7 +255,7 @@ def _raw(directory: Directory) -> Callable[[bytes], Pixels]:
     }
     stream = unpack[_RAW[directory.compression]]
 
-    def decode(data: bytes) -> Pixels:
+    def decode(data: bytes, _: Pixels | None) -> Pixels:
         pixels = np.frombuffer(stream(data), np.uint8)
         if pixels.size < size:
             raise ValueError(f"{pixels.size} bytes, {size} are needed")

@@ -47,7 +47,18 @@ class FlatReader(ClosingReader):
     def close(self) -> None:
         """Do nothing: the file is not open."""
 
-    def read(self, level: int, x: int, y: int, width: int, height: int, shrink: int = 1) -> Pixels:
+    def read(
+        self,
+        level: int,
+        x: int,
+        y: int,
+        width: int,
+        height: int,
+        shrink: int = 1,
+        *,
+        keep: bool = False,  # noqa: ARG002 (the whole picture is in memory)
+        buffer: Pixels | None = None,  # noqa: ARG002
+    ) -> Pixels:
         """See Reader.
 
         Raises RegionError when `level` is not 0.

@@ -52,23 +52,37 @@ class OpenSlideReader(ClosingReader):
         """Close the file."""
         self._slide.close()
 
-    def read(self, level: int, x: int, y: int, width: int, height: int, shrink: int = 1) -> Pixels:
+    def read(
+        self,
+        level: int,
+        x: int,
+        y: int,
+        width: int,
+        height: int,
+        shrink: int = 1,
+        *,
+        keep: bool = False,  # noqa: ARG002 (OpenSlide has its own cache)
+        buffer: Pixels | None = None,
+    ) -> Pixels:
         """See Reader."""
         this_level = self.levels[level]
+        whole = buffer if shrink == 1 else None
         if not level or self._has_whole_downsample(level, this_level):
             factor = round(self._openslide_downsamples[level])
-            return smaller(self._region(level, x * factor, y * factor, width, height), shrink)
+            return smaller(self._region(level, (x * factor, y * factor), (width, height), whole), shrink)
         if this_level.exact:
             return smaller(self._from_picture(level, x, y, width, height), shrink)
         corner = (round(x * this_level.downsample[0]), round(y * this_level.downsample[1]))
-        return smaller(self._region(level, *corner, width, height), shrink)
+        return smaller(self._region(level, corner, (width, height), whole), shrink)
 
-    def _region(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
-        """A region of a level; x, y in level-0 pixels."""
+    def _region(
+        self, level: int, corner: tuple[int, int], size: tuple[int, int], buffer: Pixels | None = None
+    ) -> Pixels:
+        """A region of a level; `corner` in level-0 pixels, `size` in pixels of the level."""
         import openslide
 
         try:
-            return on_white(np.asarray(self._slide.read_region((x, y), level, (width, height))))
+            return on_white(np.asarray(self._slide.read_region(corner, level, size)), buffer)
         except openslide.OpenSlideError as error:
             with self._lock:
                 self._slide = self._open()
@@ -84,6 +98,6 @@ class OpenSlideReader(ClosingReader):
 
     def _picture(self, level: int) -> Pixels | None:
         try:
-            return self._region(level, 0, 0, self.levels[level].width, self.levels[level].height)
+            return self._region(level, (0, 0), (self.levels[level].width, self.levels[level].height))
         except RegionError:
             return None

@@ -57,10 +57,23 @@ class Reader(Protocol):
     name: str
     levels: list[Level]
 
-    def read(self, level: int, x: int, y: int, width: int, height: int, shrink: int = 1) -> Pixels:
+    def read(
+        self,
+        level: int,
+        x: int,
+        y: int,
+        width: int,
+        height: int,
+        shrink: int = 1,
+        *,
+        keep: bool = False,
+        buffer: Pixels | None = None,
+    ) -> Pixels:
         """The region as RGB (height, width, 3), white outside of the picture; RegionError when it does not decode.
 
         shrink  1, 2, 4 or 8; x, y, width and height must be multiples of it; the result is that many times smaller
+        keep    whether other regions overlap this one, so that its stored tiles are needed again
+        buffer  memory of the result's shape, which the result may use: new memory costs as much time as a copy
         The array may be read-only, because it may be a tile of the cache.
         """
 
@@ -114,10 +127,13 @@ def smaller(picture: Pixels, shrink: int) -> Pixels:
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def on_white(picture: Pixels) -> Pixels:
-    """RGBA (h, w, 4) composited over white, (h, w, 3)."""
+def on_white(picture: Pixels, buffer: Pixels | None = None) -> Pixels:
+    """RGBA (h, w, 4) composited over white, (h, w, 3), in the memory of `buffer` (h, w, 3) if possible."""
     alpha = picture[:, :, 3:]
     if alpha.min(initial=WHITE) == WHITE:
-        return np.ascontiguousarray(picture[:, :, :3])
+        if buffer is None:
+            return np.ascontiguousarray(picture[:, :, :3])
+        buffer[:] = picture[:, :, :3]
+        return buffer
     blend = picture[:, :, :3].astype(np.uint16) * alpha + np.uint16(WHITE) * (WHITE - alpha.astype(np.uint16))
     return ((blend + 127) // WHITE).astype(np.uint8)

@@ -1,8 +1,6 @@
 """Reads tiled TIFF and DICOM slides directly from their files."""
 
 import os
-import threading
-from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +10,7 @@ from mcti.slides.decoding import Pixels
 from mcti.slides.frames import FrameLevel
 from mcti.slides.reader import WHITE, ClosingReader, Level, from_finer, smaller
 from mcti.slides.status import RegionError
-
-_CACHE_BYTES = 192 << 20
+from mcti.slides.tile_cache import Key, TileCache
 
 
 class TiffReader(ClosingReader):
@@ -32,13 +29,11 @@ class TiffReader(ClosingReader):
         self.levels = [Level.from_size((p.width, p.height), (first.width, first.height), p.tile) for p in self._pages]
         self._small: dict[tuple[int, int], decoding.Decode] = {}
         self._files = self._open_levels(path)
-        self._lock = threading.Lock()
-        self._tiles: OrderedDict[tuple[int, int, int], Pixels | RegionError] = OrderedDict()
-        self._cached_bytes = 0
+        self._cache = TileCache()
 
     def close(self) -> None:
         """Close the file."""
-        self._tiles.clear()
+        self._cache.clear()
         for descriptor in set(self._files):
             os.close(descriptor)
 
@@ -50,72 +45,81 @@ class TiffReader(ClosingReader):
         """The open file of each level."""
         return [os.open(path, os.O_RDONLY)] * len(self._pages)
 
-    def read(self, level: int, x: int, y: int, width: int, height: int, shrink: int = 1) -> Pixels:
+    def read(
+        self,
+        level: int,
+        x: int,
+        y: int,
+        width: int,
+        height: int,
+        shrink: int = 1,
+        *,
+        keep: bool = False,
+        buffer: Pixels | None = None,
+    ) -> Pixels:
         """See Reader. Where the codec supports it, a smaller region is decoded small: half the work, less memory."""
-        if shrink == 1:
-            return self._region(level, x, y, width, height, 1)
-        if not decoding.shrinks(self._pages[level], shrink):
-            return smaller(self._region(level, x, y, width, height, 1), shrink)
-        return self._region(level, x // shrink, y // shrink, width // shrink, height // shrink, shrink)
+        if shrink > 1 and not decoding.shrinks(self._pages[level], shrink):
+            return smaller(self._region(level, (x, y, width, height), 1, keep, None), shrink)
+        box = (x // shrink, y // shrink, width // shrink, height // shrink)
+        return self._region(level, box, shrink, keep, buffer)
 
-    def _region(self, level: int, x: int, y: int, width: int, height: int, shrink: int) -> Pixels:
-        """The region in pixels of the level made `shrink` times smaller."""
-        page = self.levels[level]
-        across, down = page.tile[0] // shrink, page.tile[1] // shrink
-        left, top = max(x, 0), max(y, 0)
-        right, bottom = min(x + width, -(-page.width // shrink)), min(y + height, -(-page.height // shrink))
-        inside = left == x and top == y and right == x + width and bottom == y + height
-        if inside and (width, height) == (across, down) and not (x % across or y % down):
-            return self._tile(level, x // across, y // down, shrink)  # the cached array, therefore read-only
-        region = np.empty((height, width, 3), np.uint8) if inside else np.full((height, width, 3), WHITE, np.uint8)
-        for row in range(top // down, -(-bottom // down)):
-            y0, y1 = max(top, row * down), min(bottom, (row + 1) * down)
-            for column in range(left // across, -(-right // across)):
-                x0, x1 = max(left, column * across), min(right, (column + 1) * across)
-                tile = self._tile(level, column, row, shrink)
-                region[y0 - y : y1 - y, x0 - x : x1 - x] = tile[
-                    y0 - row * down : y1 - row * down, x0 - column * across : x1 - column * across
-                ]
+    def _region(
+        self, level: int, box: tuple[int, int, int, int], shrink: int, keep: bool, buffer: Pixels | None
+    ) -> Pixels:
+        """The region (x, y, width, height) in pixels of the level made `shrink` times smaller."""
+        x, y, width, height = box
+        page, (across, down) = self.levels[level], self._tile_size(level, shrink)
+        columns, grid_columns = _spans(x, width, across, -(-page.width // shrink)), self._columns[level]
+        rows = _spans(y, height, down, -(-page.height // shrink))
+        inside = _length(columns) == width and _length(rows) == height
+        if inside and len(columns) == len(rows) == 1 and (width, height) == (across, down):
+            return self._tile((level, rows[0][0] * grid_columns + columns[0][0], shrink), keep, buffer)
+        region = np.empty((height, width, 3), np.uint8) if buffer is None else buffer
+        if not inside:
+            region[:] = WHITE
+        for row, y_target, y_source, last_row in rows:
+            for column, x_target, x_source, last_column in columns:
+                used_up = last_row and last_column and not keep
+                tile = self._tile((level, row * grid_columns + column, shrink), not used_up)
+                region[y_target, x_target] = tile[y_source, x_source]
+                if used_up:
+                    self._cache.release(tile)
         return region
 
-    def _tile(self, level: int, column: int, row: int, shrink: int = 1) -> Pixels:
-        index = row * self._columns[level] + column
-        key = (level, index, shrink)
-        with self._lock:
-            tile = self._tiles.get(key)
-            if tile is not None:
-                self._tiles.move_to_end(key)
+    def _tile(self, key: Key, keep: bool, buffer: Pixels | None = None) -> Pixels:
+        """A stored tile: read-only when it is in the cache. With `keep` it stays there, otherwise it leaves it."""
+        tile = self._cache.get(key, last=not keep)
         if tile is None:
-            tile = self._decode(level, column, row, shrink)
-            if not isinstance(tile, RegionError):
-                tile.flags.writeable = False
-            self._cache(key, tile)
+            tile = self._decode(key, None if keep else buffer)
+            if keep or isinstance(tile, RegionError):
+                self._cache.put(key, tile, self._four_rows(key))
         if isinstance(tile, RegionError):
             raise RegionError(str(tile))
         return tile
 
-    def _cache(self, key: tuple[int, int, int], tile: Pixels | RegionError) -> None:
-        """Keep the tiles of four rows of the level, at most 192 MiB: reading row by row then decodes each tile once."""
+    def _four_rows(self, key: Key) -> int:
+        """Bytes of four rows of tiles of a level: reading row by row then decodes each tile once."""
         level, _, shrink = key
-        across, down = self.levels[level].tile
-        row = (self._columns[level] + 2) * (across // shrink) * (down // shrink) * 3
-        with self._lock:
-            if key not in self._tiles:  # another thread may have decoded it in the meantime
-                self._cached_bytes += _bytes(tile)
-            self._tiles[key] = tile
-            while self._cached_bytes > min(4 * row, _CACHE_BYTES) and len(self._tiles) > 4:
-                self._cached_bytes -= _bytes(self._tiles.popitem(last=False)[1])
+        across, down = self._tile_size(level, shrink)
+        return 4 * (self._columns[level] + 2) * across * down * 3
 
-    def _decode(self, level: int, column: int, row: int, shrink: int) -> Pixels | RegionError:
+    def _tile_size(self, level: int, shrink: int) -> tuple[int, int]:
+        across, down = self.levels[level].tile
+        return across // shrink, down // shrink
+
+    def _decode(self, key: Key, buffer: Pixels | None) -> Pixels | RegionError:
+        level, index, shrink = key
         stride, planes = self._strides[level]
-        indices = [row * self._columns[level] + column + i * stride for i in range(planes)]
+        indices = [index + i * stride for i in range(planes)]
         if not level and not any(self._tables[level][1][i] for i in indices):
             return self._blank(shrink)
+        across, down = self._tile_size(level, shrink)
+        buffer = self._cache.empty((down, across, 3)) if buffer is None else buffer
         try:
-            return self._decoder(level, shrink)([self._read_bytes(level, i) for i in indices])
+            return self._decoder(level, shrink)([self._read_bytes(level, i) for i in indices], buffer)
         except (RegionError, OSError) as error:
             if level:  # some scanners leave gaps in lower levels; OpenSlide fills them from the finer level, too
-                return self._from_finer(level, column, row, shrink)
+                return self._from_finer(level, index, shrink)
             return RegionError(str(error))
 
     def _decoder(self, level: int, shrink: int) -> decoding.Decode:
@@ -136,7 +140,8 @@ class TiffReader(ClosingReader):
             raise RegionError("a tile without data")
         return os.pread(self._files[level], count, offset)
 
-    def _from_finer(self, level: int, column: int, row: int, shrink: int) -> Pixels | RegionError:
+    def _from_finer(self, level: int, index: int, shrink: int) -> Pixels | RegionError:
+        row, column = divmod(index, self._columns[level])
         across, down = self.levels[level].tile
         try:
             return from_finer(self, level, column * across, row * down, across, down, shrink)
@@ -160,5 +165,23 @@ class DicomReader(TiffReader):
         return [os.open(each, os.O_RDONLY) for each in self._paths]
 
 
-def _bytes(tile: Pixels | RegionError) -> int:
-    return 0 if isinstance(tile, RegionError) else tile.nbytes
+_Span = tuple[int, slice, slice, bool]
+"""Common pixels of a region and a tile along one axis: number of the tile, where they are in the region and in the
+tile, and whether they include the last pixel of the tile that belongs to the picture."""
+
+
+def _spans(start: int, length: int, edge: int, size: int) -> list[_Span]:
+    """The tiles of `edge` px of a picture of `size` px in the region of `length` px from `start`, along one axis."""
+    first, last = max(start, 0), min(start + length, size)
+    spans = []
+    for origin in range(first // edge * edge, last, edge):
+        stop = min(origin + edge, size)
+        begin, end = max(first, origin), min(last, stop)
+        target, source = slice(begin - start, end - start), slice(begin - origin, end - origin)
+        spans.append((origin // edge, target, source, end == stop))
+    return spans
+
+
+def _length(spans: list[_Span]) -> int:
+    """Pixels of the region that the tiles cover."""
+    return spans[-1][1].stop - spans[0][1].start if spans else 0

@@ -3,6 +3,7 @@
 The result does not depend on the number of threads: batches and blocks have fixed sizes and a fixed order.
 """
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from mcti import storage
 from mcti.params import ExtractParams
+from mcti.slides.decoding import Pixels
 from mcti.slides.encoder_protocol import Encoder
 from mcti.slides.features import TileBlock
 from mcti.slides.status import RegionError, SlideError, Status
@@ -60,6 +62,7 @@ class BlockEncoder:
     ) -> None:
         self._source, self._encoder, self._params = source, encoder, params
         self._checkpoints, self._report_tiles = checkpoints, report_tiles
+        self._local = threading.local()
 
     def encode(self, tiles: CandidateTiles, threads: int) -> list[EncodedBlock]:
         """All blocks in order; blocks with a checkpoint from an earlier run are not encoded again.
@@ -94,10 +97,12 @@ class BlockEncoder:
 
     def _encode_batch(self, tiles: CandidateTiles) -> TileBlock:
         """Read some tiles, drop those that do not decode or are out of focus, and encode the others."""
-        pictures, kept, failed = [], [], []
+        pictures: list[Pixels] = []
+        kept, failed = [], []
+        memory = self._batch_memory()
         for i, (x, y) in enumerate(tiles.corners.tolist()):
             try:
-                picture = self._source.read(x, y)
+                picture = self._source.read(x, y, memory[len(pictures)])
             except RegionError:
                 failed.append(i)
                 continue
@@ -108,6 +113,13 @@ class BlockEncoder:
         blurred = len(tiles) - len(kept) - len(failed)
         self._report_tiles(len(tiles))
         return TileBlock(features, tiles.corners[kept], tiles.tissue_fraction[kept], tiles.corners[failed], blurred)
+
+    def _batch_memory(self) -> Pixels:
+        """Memory (n, tile, tile, 3) for the tiles of a batch, the same for all batches of a thread."""
+        if not hasattr(self._local, "memory"):
+            self._local.memory = np.empty((_BATCH, self._params.tile, self._params.tile, 3), np.uint8)
+        memory: Pixels = self._local.memory
+        return memory
 
 
 def check_failures(blocks: list[EncodedBlock], total: int, params: ExtractParams) -> None:

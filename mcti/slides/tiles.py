@@ -89,6 +89,7 @@ class TileSource:
         self._level = best_level(reader, min(f / grid.tile for f in grid.footprint), exact=True)
         self._down = reader.levels[self._level].downsample
         self._shrink = self._whole_factor()
+        self._overlap = any(step < edge for step, edge in zip(grid.step, grid.footprint, strict=True))
 
     def _whole_factor(self) -> int:
         """How many times finer than the target the level is, if exactly 2, 4 or 8 for every tile; else 1.
@@ -102,8 +103,8 @@ class TileSource:
                 return shrink
         return 1
 
-    def read(self, x: int, y: int) -> Pixels:
-        """The tile with corner x, y (level-0 px): RGB uint8 (tile, tile, 3).
+    def read(self, x: int, y: int, buffer: Pixels | None = None) -> Pixels:
+        """The tile with corner x, y (level-0 px): RGB uint8 (tile, tile, 3), in the memory of `buffer` if possible.
 
         Raises RegionError when it does not decode.
         """
@@ -113,12 +114,15 @@ class TileSource:
         left, top = round(x / self._down[0]), round(y / self._down[1])
         right, bottom = round((x + grid.footprint[0]) / self._down[0]), round((y + grid.footprint[1]) / self._down[1])
         size = max(right - left, 1), max(bottom - top, 1)
-        picture = self._reader.read(self._level, left, top, *size, self._shrink)
-        height, width = picture.shape[:2]
-        if (width, height) == (grid.tile, grid.tile):
+        same = size == (grid.tile * self._shrink, grid.tile * self._shrink)
+        picture = self._reader.read(
+            self._level, left, top, *size, self._shrink, keep=self._overlap, buffer=buffer if same else None
+        )
+        if same:
             return picture
+        height, width = picture.shape[:2]
         interpolation = cv2.INTER_AREA if width >= grid.tile and height >= grid.tile else cv2.INTER_CUBIC
-        return np.asarray(cv2.resize(picture, (grid.tile, grid.tile), interpolation=interpolation), np.uint8)
+        return np.asarray(cv2.resize(picture, (grid.tile, grid.tile), buffer, interpolation=interpolation), np.uint8)
 
 
 def sharpness(picture: Pixels) -> float:

@@ -150,7 +150,7 @@ def _cell(value: float) -> float | str:
 
 
 def cohort_record(cohort: Mapping[str, str], bags: Sequence[PatientBag], params: TrainParams) -> dict[str, Any]:
-    """Name and endpoint of the cohort, and the Kaplan-Meier curve of the training part {months: share} at the horizons.
+    """The description of the cohort, and the Kaplan-Meier curve of the training part {months: share} at the horizons.
 
     Null beyond the longest follow-up, without extrapolation. Empty for patients without a cohort.
     """

@@ -24,6 +24,34 @@ def test_the_tissue_is_that_of_the_table_else_of_the_barcode(barcode, cells, exp
     assert layouts.is_tumour(barcode, cells) is expected
 
 
+@pytest.mark.parametrize(
+    "cell",
+    ["Solid Tissue Normal", "NORMAL_TISSUE", "adjacent_normal", "Normal Adjacent Tissue (NAT)", "Peri-tumoral",
+     "Non-tumor", "non_neoplastic tissue", "Nonmalignant", "Control Analyte", "healthy donor", "Uninvolved lung"],
+)  # fmt: skip
+def test_tissue_that_is_no_tumour_is_recognised_in_each_wording(cell):
+    assert not layouts.is_tumour("P-1", (cell,))
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["Primary Tumor", "Metastatic", "Recurrent Blood Derived Cancer - Bone Marrow", "Abnormal", "Tumor", "Unknown",
+     "Combination of natural and primary", "Primary Xenograft Tissue", ""],
+)  # fmt: skip
+def test_other_words_are_no_normal_tissue(cell):
+    assert layouts.is_tumour("P-1", (cell,))
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [("Tissue Type", "Sample Type"), ("tissue_type.samples", "sample_type.samples"), ("TISSUE TYPE", "Sample_Type"),
+     ("cases.samples.tissue_type", "cases.samples.sample_type"), ("SAMPLE_CLASS", "SAMPLE_TYPE")],
+)  # fmt: skip
+def test_the_columns_of_the_tissue_are_recognised_in_each_spelling(columns):
+    frame = pd.DataFrame({"id": ["a"], columns[1]: ["Primary Tumor"], columns[0]: ["Normal"]})
+    assert layouts.tissue_cells_by_row(frame) == [("Normal", "Primary Tumor")]
+
+
 def test_one_tumour_sample_per_patient_is_selected():
     selected, excluded = layouts.select_samples(
         ["b", "a", "n"], ["P", "P", "P"], [("Metastatic",), ("Primary",), ("Normal",)]

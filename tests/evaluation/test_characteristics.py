@@ -17,6 +17,7 @@ PATIENTS = pd.DataFrame(
         "time_months": [10.0, 20.0, 30.0, 40.0, 50.0],
         "event": [1, 0, 1, 0, 0],
         "grade": [1.0, 2.0, 3.0, 3.0, 3.0],
+        "smoker": ["yes", None, "no", "no", None],
     }
 )
 
@@ -32,6 +33,8 @@ def test_the_table_describes_the_evaluated_patients_by_group_and_fold():
     assert table.loc["age, median [quartiles]", "all"] == "60 [55, 65], 1 missing"
     assert table.loc["female, n (%)", "all"] == "2 (66.7), 1 missing"
     assert table.loc["subtype L, n (%)", "fold 0"] == "2 (100.0)"
+    assert table.loc["smoker yes, n (%)"].tolist() == ["1 (33.3)", "1 (50.0)", "0 (0.0)", "1 (100.0)", "0 (0.0)"]
+    assert table.loc["smoker missing, n"].tolist() == ["1", "0", "1", "1", "0"]
     assert table.loc["grade, median [quartiles]", "low risk"] == "2 [1.5, 2.5]"
 
 

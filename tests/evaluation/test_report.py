@@ -89,7 +89,7 @@ def test_a_nested_search_is_reported_as_using_no_test_patient():
     gains = {"0": {"value": 0.01, "low": None, "high": None}, "1": {"value": -0.02, "low": None, "high": None}}
     text = page(with_search(nested=True, seen=0, outer_folds=[0, 1], gains=gains))
     assert "no test patient was used" in text
-    assert "+0.010, -0.020" in text
+    assert "fold 0 0.010; fold 1 -0.020 (intervals" in text
     assert "influenced the choice" not in text
 
 

@@ -30,3 +30,12 @@ def test_skipped_baselines_have_their_display_name_in_the_warnings():
 def test_without_a_horizon_there_is_no_calibration_text():
     assert summary_text.calibration_sentences(make_scores(-0.1, 0.1)) == ""
     assert summary_text.calibration(make_scores(-0.1, 0.1)) == {}
+
+
+def test_the_gain_of_a_nested_search_has_the_interval_of_every_fold():
+    gains = {"0": {"value": 0.02, "low": -0.1, "high": 0.14}, "1": {"value": 0.0, "low": 0.0, "high": 0.0}, "2": None}
+    search = {"outer_folds": [0, 1, 2], "nested": True, "gains": gains}
+    patients, gain = summary_text.search_sentences(search)
+    assert "no test patient was used" in patients
+    assert "by outer fold: fold 0 0.020 [-0.100, 0.140]; fold 1 0.000 [0.000, 0.000] (" in gain
+    assert "biased upwards by selection" in gain

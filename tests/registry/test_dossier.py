@@ -8,7 +8,8 @@ from mcti.registry.dossier import Dossier
 from mcti.registry.dossier_document import DossierSource
 
 NUMBER = {"value": 0.6, "low": 0.5, "high": 0.7}
-COMPARED = {"difference": NUMBER, "p_holm": 0.2, "ibs_difference": {"value": -0.01, "low": -0.02, "high": 0.01}}
+ERRORS = {"value": -0.01, "low": -0.02, "high": 0.01}
+COMPARED = {"difference": NUMBER, "p": 0.04, "p_holm": 0.2, "ibs_difference": ERRORS, "ibs_p": 0.3}
 RESULT = {
     "patients": 561,
     "events": 122,
@@ -82,7 +83,14 @@ def test_the_search_the_parts_and_the_warnings_are_stated():
     results = rows(document, "results")
     assert ("MCTI: Cox part alone", "0.600", "0.500", "0.700") in results
     assert ("Cox part", "73 %") in results
-    assert ("Cox: clinical + genes + slides (primary contrast)", "-0.010", "-0.020", "0.010", "not defined") in results
+    assert (
+        "Cox: clinical + genes + slides (primary contrast)",
+        "-0.010",
+        "-0.020",
+        "0.010",
+        "0.300",
+        "not defined",
+    ) in results
     page = dossier.html(document, {})
     assert "561" in page
     assert "cox_clinical" not in page

@@ -9,7 +9,7 @@ from mcti.registry import dossier_document
     ("value", "text"),
     [
         (0.123456789, "0.123457"), (12, "12"), ({}, "none"), ([], "none"), ((1.5, "a"), "1.5, a"),
-        ({"low": 1, "high": [2, 3]}, "low 1, high 2, 3"), (None, "None"),
+        ({"low": 1, "high": [2, 3]}, "low 1, high 2, 3"), (None, "none"), (True, "yes"), ({"early": False}, "early no"),
     ],
 )  # fmt: skip
 def test_a_value_becomes_one_text(value, text):

@@ -120,15 +120,42 @@ def test_every_reader_and_codec_gives_the_same_smaller_region_also_beyond_the_ed
         assert (regions[0][:, -16 // shrink :] == 255).all()
 
 
-def test_the_cache_holds_four_rows_of_the_level_that_is_read(tmp_path):
+def test_the_cache_holds_four_rows_of_a_level_whose_regions_overlap(tmp_path):
     path = write_tiff(tmp_path / "a.tif", texture(64 * 16, 64 * 8), compression="jpeg")
     with probe.open_reader(path, "tiff") as reader:
         for shrink in (1, 2):
             for y in range(0, 64 * 16, 64):
-                reader.read(0, 0, y, 64 * 8, 64, shrink=shrink)
-            held = sum(tile.nbytes for tile in reader._tiles.values())
-            assert held == reader._cached_bytes
-            assert 3 * 8 * (64 // shrink) ** 2 * 3 < held <= 4 * 10 * (64 // shrink) ** 2 * 3
+                reader.read(0, 0, y, 64 * 8, 64, shrink=shrink, keep=True)
+            assert 3 * 8 * (64 // shrink) ** 2 * 3 < reader._cache.nbytes <= 4 * 10 * (64 // shrink) ** 2 * 3
+
+
+@pytest.mark.parametrize("edge", [48, 64, 100, 150])
+def test_regions_without_overlap_decode_every_tile_once_and_leave_none_in_the_cache(tmp_path, monkeypatch, edge):
+    """The picture ends within a tile, and the last regions end beyond it."""
+    path = write_tiff(tmp_path / "a.tif", texture(330, 270), compression="jpeg")
+    decoded = []
+    with probe.open_reader(path, "tiff") as reader, openslide.OpenSlide(path) as reference:
+        decode = reader._decode
+        monkeypatch.setattr(reader, "_decode", lambda key, buffer: decoded.append(key) or decode(key, buffer))
+        buffer = np.empty((edge, edge, 3), np.uint8)
+        for y in range(0, 330, edge):
+            for x in range(0, 270, edge):
+                region = reader.read(0, x, y, edge, edge, buffer=buffer)
+                expected = on_white(np.asarray(reference.read_region((x, y), 0, (edge, edge))))
+                np.testing.assert_array_equal(region, expected)
+                assert np.shares_memory(region, buffer)
+        assert reader._cache.nbytes == 0
+    assert sorted(decoded) == [(0, tile, 1) for tile in range(6 * 5)]
+
+
+def test_a_tile_in_the_memory_of_the_caller_does_not_change_the_cache(tmp_path):
+    path = write_tiff(tmp_path / "a.tif", texture(128, 128), compression="jpeg")
+    with probe.open_reader(path, "tiff") as reader:
+        buffer = np.empty((64, 64, 3), np.uint8)
+        first = reader.read(0, 0, 0, 64, 64, buffer=buffer).copy()
+        reader.read(0, 10, 10, 64, 64, buffer=buffer)  # its tiles stay in the cache
+        reader.read(0, 64, 0, 64, 64, buffer=buffer)
+        np.testing.assert_array_equal(reader.read(0, 0, 0, 64, 64, buffer=buffer), first)
 
 
 def test_labels_and_macros_are_no_levels(cmu):

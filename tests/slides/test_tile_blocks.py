@@ -8,18 +8,22 @@ from mcti.slides import tile_blocks
 from mcti.slides.status import RegionError, SlideError, Status
 from mcti.slides.tile_blocks import BlockEncoder, CandidateTiles, EncodedBlock
 
-PARAMS = ExtractParams(max_failed_tiles_share=0.5, tissue=TissueParams(min_sharpness=1.0))
+PARAMS = ExtractParams(tile=64, max_failed_tiles_share=0.5, tissue=TissueParams(min_sharpness=1.0))
 
 
 class Source:
     """Noise, except a flat tile at x = 1 and a tile at x = 2 that does not decode."""
 
-    def read(self, x, y):
+    def read(self, x, y, buffer):
         if x == 2:
+            buffer[:] = 7  # a decoder that fails has already written a part
             raise RegionError("damaged")
-        if x == 1:
-            return np.zeros((8, 8, 3), np.uint8)
-        return np.random.default_rng(x).integers(0, 256, (8, 8, 3), np.uint8)
+        buffer[:] = 0 if x == 1 else noise(x)
+        return buffer
+
+
+def noise(x):
+    return np.random.default_rng(x).integers(0, 256, (64, 64, 3), np.uint8)
 
 
 class MeanEncoder:
@@ -44,7 +48,7 @@ def test_damaged_and_blurred_tiles_are_dropped_and_counted(tmp_path):
     assert (block.failed, block.blurred) == (1, 1)
     assert rows.coords[:, 0].tolist() == [0, 3, 4, 5, 6, 7, 8, 9]
     assert rows.failed.tolist() == [[2, 0]]
-    expected = [Source().read(x, 0).mean() for x in rows.coords[:, 0].tolist()]
+    expected = [noise(x).mean() for x in rows.coords[:, 0].tolist()]
     np.testing.assert_allclose(rows.features[:, 0], expected, rtol=1e-6)  # float32
     assert sum(counts) == 10
     assert not list(tmp_path.iterdir())  # a single block needs no checkpoint

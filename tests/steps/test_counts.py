@@ -43,8 +43,10 @@ def write_sources(root) -> pd.DataFrame:
             "time_months": np.ceil(np.minimum(death, censored)),
             "event": (death <= censored).astype(int),
             "year": np.arange(PATIENTS),
+            "grade": random.choice(["G1", "G2"], PATIENTS),
         }
-    ).astype({"time_months": object, "subtype": object})
+    ).astype({"time_months": object, "subtype": object, "age": object, "grade": object})
+    clinical.loc[range(30, 150, 11), ["age", "grade"]] = ""
     clinical.loc[list(GONE["ingest", "no follow-up"]), "time_months"] = ""
     clinical.loc[list(GONE["ingest", "no subtype"]), "subtype"] = ""
     clinical.to_csv(root / "clinical.csv", index=False)
@@ -65,8 +67,8 @@ def write_sources(root) -> pd.DataFrame:
     return clinical
 
 
-def run(root, scheme: str) -> None:
-    """ingest, split, made predictions, evaluate."""
+def run(root, scheme: str, horizons: tuple[float, ...] = (12.0,), baselines=("cox_clinical",)) -> None:
+    """ingest, split, random predictions with S at `horizons` in months, evaluate."""
     write_sources(root)
     ingest(root / "clinical.csv", root / "expression.csv", root / "slides.csv", IngestParams(), root / "cohort")
     params = SplitParams(scheme=scheme, folds=3, time_column="year")
@@ -74,11 +76,12 @@ def run(root, scheme: str) -> None:
     folds, random = pd.read_csv(root / "folds.csv"), np.random.default_rng(5)
     for number, rows in folds[folds["role"] == "test"].groupby("fold"):
         table = rows[["patient_id", "fold"]].assign(risk=random.normal(size=len(rows)))
-        table["S_12"] = np.exp(-0.3 * np.exp(table["risk"]))
+        for months in horizons:
+            table[f"S_{months:g}"] = np.exp(-0.025 * months * np.exp(table["risk"]))
         (root / "models" / f"fold_{number}").mkdir(parents=True)
         table.to_csv(root / "models" / f"fold_{number}" / "predictions.csv", index=False)
     params = EvaluateParams(
-        bootstrap=100, horizons_months=(12.0,), baselines=("cox_clinical",), primary_baseline="cox_clinical"
+        bootstrap=100, horizons_months=horizons, baselines=baselines, primary_baseline="cox_clinical"
     )
     evaluate(root / "cohort", None, root / "folds.csv", root / "models", params, root / "out")
 
@@ -205,7 +208,9 @@ def test_the_headline_c_and_table_1_are_those_of_the_evaluated_rows(project, tab
         women = int(part["is_female"].sum())
         assert table.loc["female, n (%)", name] == f"{women} ({100 * women / len(part):.1f})"
         low, middle, high = part["age"].quantile([0.25, 0.5, 0.75])
-        assert table.loc["age, median [quartiles]", name] == f"{middle:.4g} [{low:.4g}, {high:.4g}]"
+        missing = part["age"].isna().sum()
+        ages = f"{middle:.4g} [{low:.4g}, {high:.4g}]" + (f", {missing} missing" if missing else "")
+        assert table.loc["age, median [quartiles]", name] == ages
         of_a = int((part["subtype"] == "A").sum())
         assert table.loc["subtype A, n (%)", name] == f"{of_a} ({100 * of_a / len(part):.1f})"
         assert table.loc["sites", name] == str(part["site"].nunique())

@@ -91,7 +91,7 @@ class Scene:
         left, top = round(box.left / down[0]), round(box.top / down[1])
         width, height = (max(1, round(n * box.scale / d)) for n, d in zip((box.width, box.height), down, strict=True))
         try:
-            picture = self._reader.read(level, left, top, width, height)
+            picture = self._reader.read(level, left, top, width, height, keep=True)
         except RegionError:
             return _unreadable_tile(box)
         return np.asarray(cv2.resize(picture, (box.width, box.height), interpolation=cv2.INTER_AREA), np.uint8)

@@ -1,6 +1,7 @@
 """Input of the baselines from a cohort, and their predictions on every fold."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from mcti.dataset.loading import slides_with_features
 from mcti.errors import DataError
 from mcti.evaluation import baselines
 from mcti.evaluation.design_matrix import Inputs
+from mcti.evaluation.linear_predictor import LinearPredictor, StoredBaselines
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.predictions import Predictions
 from mcti.params import EvaluateParams
@@ -20,6 +22,19 @@ from mcti.slides.features import read_slide
 from mcti.storage import Location
 
 _NO_ROWS = np.zeros((0, 1))
+
+
+@dataclass(frozen=True)
+class FittedBaselines:
+    """The baselines of an evaluation.
+
+    predictions  {name: out-of-fold predictions};  stored  the fitted models that can be stored as numbers
+    skipped      {name: reason}
+    """
+
+    predictions: dict[str, Predictions]
+    stored: StoredBaselines
+    skipped: Mapping[str, str]
 
 
 def read_inputs(cohort: Location, features: Location | None, patients: pd.DataFrame) -> Inputs:
@@ -57,8 +72,8 @@ def bag_moments(cohort: Location, features: Location, patients: list[str]) -> tu
 
 def fit_baselines(
     inputs: Inputs, outcomes: Outcomes, params: EvaluateParams, progress: Progress | None = None
-) -> tuple[dict[str, Predictions], Mapping[str, str]]:
-    """Predictions of every baseline of the settings on every fold, and {skipped baseline: reason}.
+) -> FittedBaselines:
+    """Every baseline of the settings, fitted on every fold, with its predictions.
 
     Baselines of embeddings are fitted where the features are embeddings.
 
@@ -76,13 +91,17 @@ def fit_baselines(
     }
     selected = [name for name in models if name not in skipped]
     horizons = np.array(sorted(params.horizons_months))
-    fitted = {}
+    fitted: dict[str, Predictions] = {}
+    stored: dict[str, list[LinearPredictor]] = {}
     # One thread: a fixed order of summation, so that the last bit does not depend on the load of the machine.
     with threadpool_limits(1):
         for done, name in enumerate(selected):
             if progress is not None:
                 progress(done, len(selected), "baselines", name)
-            fitted[name] = baselines.fit_predict(name, inputs, outcomes, horizons, params.seed)
+            folds = baselines.fit_folds(name, inputs, outcomes, params.seed)
+            fitted[name] = baselines.predict_folds(folds, inputs, outcomes, horizons)
+            numbers = [model for fold in folds if (model := fold.stored(horizons)) is not None]
+            stored |= {name: numbers} if numbers else {}
     if progress is not None:
         progress(len(selected), len(selected), "baselines")
-    return fitted, skipped
+    return FittedBaselines(fitted, StoredBaselines(stored, tuple(map(str, inputs.genes.columns))), skipped)

@@ -55,7 +55,7 @@ def write_predictions(draft: Path, data: ReportData, others: Mapping[str, Predic
 
 def write_report(draft: Path, data: ReportData) -> None:
     """Write plots/*.csv, figures/*.{svg,png} and report.html."""
-    points = _calibration_points(data)
+    points = calibration_points(data.outcomes, data.mcti, data.params, data.scores)
     (draft / "plots").mkdir()
     for name, frame in _plot_tables(data, points).items():
         predictions.write_csv(frame, draft / "plots" / f"{name}.csv")
@@ -68,12 +68,13 @@ def write_report(draft: Path, data: ReportData) -> None:
     (draft / "report.html").write_text(page, encoding="utf-8")
 
 
-def _calibration_points(data: ReportData) -> dict[float, dict[str, np.ndarray]]:
-    """{months: groups of `calibration.calibration_groups`} for every scored horizon."""
-    column = {float(t): i for i, t in enumerate(sorted(data.params.horizons_months))}
+def calibration_points(
+    outcomes: Outcomes, mcti: Predictions, params: EvaluateParams, scores: Scores
+) -> dict[float, dict[str, np.ndarray]]:
+    """{months: groups of `calibration.calibration_groups`} for every scored horizon; mcti: at the requested ones."""
+    column = {float(t): i for i, t in enumerate(sorted(params.horizons_months))}
     return {
-        t: calibration.calibration_groups(data.outcomes, data.mcti.survival[:, column[t]], t)
-        for t in map(float, data.scores.horizons)
+        t: calibration.calibration_groups(outcomes, mcti.survival[:, column[t]], t) for t in map(float, scores.horizons)
     }
 
 

@@ -8,14 +8,17 @@ import numpy as np
 import pandas as pd
 
 from mcti import redaction, storage
+from mcti.arrays import FloatArray
 from mcti.cohort import folds as cohort_folds
 from mcti.cohort import tables
 from mcti.cohort.folds import Folds
 from mcti.cohort.tables import ExcludedPatient
 from mcti.errors import DataError
 from mcti.evaluation import (
+    case_mix,
     characteristics,
     flow,
+    linear_predictor,
     predictions,
     report,
     risk_groups,
@@ -25,6 +28,7 @@ from mcti.evaluation import (
 from mcti.evaluation.attribution_shares import SMALL_SHARE, AttributionShares
 from mcti.evaluation.comparison import finite
 from mcti.evaluation.curves import median_follow_up
+from mcti.evaluation.linear_predictor import StoredBaselines
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.predictions import Predictions
 from mcti.evaluation.scores import MCTI_KEY, Scores
@@ -91,7 +95,7 @@ def evaluate(  # noqa: PLR0913  (a step: inputs, params, out, options)
             role), models/fold_<k>/predictions.csv and the same of each folder in `comparators`; slides, a manifest or
             folder for images of the critical patches (None: the report lists their positions)
     Writes  out/{metrics.json, summary.json, predictions.csv, groups.csv, baselines.csv, report.html, result.json,
-            excluded.csv, figures/, plots/}: all of it or nothing, the same bytes on every run
+            excluded.csv, baseline_models.safetensors, case_mix.json, figures/, plots/}: reproducibly, or nothing
     Raises  DataError when a test patient has no prediction or more than one, and when a model was trained on its test
             patients
             UsageError when a baseline does not exist, and when two models have one name
@@ -105,9 +109,9 @@ def evaluate(  # noqa: PLR0913  (a step: inputs, params, out, options)
     reserved = (MCTI_KEY, *PARTS, *params.baselines)
     networks = comparator_models.read(comparators, outcomes, horizons, reserved)
     inputs = baseline_fits.read_inputs(cohort, features, patients)
-    fitted, skipped = baseline_fits.fit_baselines(inputs, outcomes, params, progress)
+    fitted = baseline_fits.fit_baselines(inputs, outcomes, params, progress)
     fold_models = FoldModels(models, cohort, features, outcomes)
-    others = {**fold_models.predict_parts(horizons, progress), **networks, **fitted}
+    others = {**fold_models.predict_parts(horizons, progress), **networks, **fitted.predictions}
     groups = risk_groups.form_groups(outcomes, mcti.risk, params.risk_groups)
     numbers = scores.score(outcomes, {MCTI_KEY: mcti, **others}, patients, groups, params)
     shares = fold_models.attribution_shares(params.attribution_patients)
@@ -120,16 +124,16 @@ def evaluate(  # noqa: PLR0913  (a step: inputs, params, out, options)
     )
     removed = excluded.read(tables.read_info(cohort), list(cohort_patients["patient_id"]), folds, split)
     insights = replace(
-        read_insights(cohort, None if inputs.embeddings else features, models, outcomes, mcti, shares, slides),
+        read_insights(cohort, features, models, outcomes, mcti, shares, slides, embeddings=inputs.embeddings),
         table_1=characteristics.table(patients, outcomes, groups),
-        embeddings=inputs.embeddings,
     )
     summary = _cohort_summary(cohort, outcomes, removed)
-    data = ReportData(outcomes, mcti, groups, numbers, params, summary, skipped, insights)
+    data = ReportData(outcomes, mcti, groups, numbers, params, summary, fitted.skipped, insights)
     with storage.replacing(out) as draft:
         draft.mkdir()
         report_files.write_predictions(draft, data, others, patients)
         _write_excluded(draft, removed)
+        _write_development(draft, fitted.stored, _case_mix(patients, outcomes, mcti, horizons))
         report_files.write_report(draft, data)
         storage.write_json(draft / "metrics.json", numbers.metrics_json())
         result = _result(data, _md5(cohort))
@@ -161,17 +165,19 @@ def read_insights(
     mcti: Predictions,
     shares: AttributionShares | None,
     slides: Location | None = None,
+    *,
+    embeddings: bool = False,
 ) -> report.ModelInsights:
     """Learning curves, gene groups and critical patches, as far as the files of the models exist.
 
-    Critical patches only with features of patches (embeddings have none: `features` is None), and where their share of
-    the attribution is at least SMALL_SHARE.
+    Critical patches only with features of patches (embeddings have none), and where their share of the attribution is
+    at least SMALL_SHARE.
     """
     patches = []
-    if shares is None or shares.details["critical_patches"] >= SMALL_SHARE:
+    if not embeddings and (shares is None or shares.details["critical_patches"] >= SMALL_SHARE):
         patches = model_insights.critical_patches(cohort, features, models, outcomes, mcti.risk, slides)
     history, groups = model_insights.history(models, outcomes), model_insights.gene_groups(models, outcomes)
-    return report.ModelInsights(history, groups, patches)
+    return report.ModelInsights(history, groups, patches, embeddings=embeddings)
 
 
 def _search(models: Location, split: Folds) -> dict[str, object]:
@@ -183,6 +189,19 @@ def _search(models: Location, split: Folds) -> dict[str, object]:
 def _write_excluded(draft: Path, removed: Sequence[ExcludedPatient]) -> None:
     table = flow.table(removed)
     predictions.write_csv(table.assign(patient_id=table["patient_id"].map(redaction.redact_id)), draft / "excluded.csv")
+
+
+def _write_development(draft: Path, stored: StoredBaselines, moments: dict[str, object]) -> None:
+    """Write what `mcti test` needs of the development, without a value of a single patient."""
+    (draft / linear_predictor.FILE).write_bytes(stored.save())
+    storage.write_json(draft / case_mix.FILE, moments)
+
+
+def _case_mix(patients: pd.DataFrame, outcomes: Outcomes, mcti: Predictions, horizons: FloatArray) -> dict[str, object]:
+    """Moments of the evaluated patients, each by the first fold that tested them (with repeats there are several)."""
+    tested, first = np.unique(outcomes.patient, return_index=True)
+    table = case_mix.variables(patients.iloc[tested], mcti.survival[first, -1])
+    return case_mix.CaseMix.fit(table, float(horizons[-1])).as_dict()
 
 
 def _cohort_summary(cohort: Location, outcomes: Outcomes, removed: Sequence[ExcludedPatient]) -> report.CohortSummary:

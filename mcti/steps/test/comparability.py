@@ -1,0 +1,155 @@
+"""Whether a model can be tested on a cohort: unseen patients, same endpoint, scale, units and encoder, shared genes."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mcti.cohort import tables
+from mcti.cohort.tables import CohortInfo
+from mcti.errors import DataError
+from mcti.model.reference_profile import ColumnProfile, ReferenceProfile
+from mcti.redaction import hashed
+from mcti.registry.ensemble import MAX_MISSING_GENES, Ensemble
+
+MAX_MONTHS = 1200.0
+"""A longer follow-up is not in months: no patient is observed for a hundred years."""
+UNIT_RATIO = 5.0
+"""Ratio of two medians from which a covariate without overlap of its values is taken to have another unit."""
+MAX_SHIFTED_GENES = 0.5
+"""With a larger share of genes whose median is outside the development's range, the scale is another one."""
+_NO_UNIT = ("age", "is_female")  # their ranges are checked for every patient (mcti/model/clinical.py)
+
+
+@dataclass(frozen=True)
+class ComparedItem:
+    """One row of the table of what was compared: both values as text, and the verdict or the difference."""
+
+    item: str
+    development: str
+    validation: str
+    verdict: str
+
+
+def check_unseen(patients: Sequence[str], trained: Mapping[str, frozenset[str]], ensemble: Ensemble) -> None:
+    """Check that no patient of the cohort belongs to the development, by the SHA-256 of the ids.
+
+    trained  hashes of the training patients of each member (`ensemble_files.trained_on`)
+
+    Raises DataError with the number of such patients, and the first of them.
+    """
+    development = frozenset(ensemble.assigned).union(*trained.values())
+    known = sorted(patient for patient in patients if hashed(patient) in development)
+    if known:
+        share = f"{len(known)} of {len(patients)} patients belong to the development of the model"
+        what = f"{share}, the first: {known[0]!r}"
+        raise DataError(what, "the cohort", "test on patients whom the model never saw, without these")
+
+
+def compare(
+    record: Mapping[str, Any], info: CohortInfo, patients: pd.DataFrame, genes: pd.DataFrame, ensemble: Ensemble
+) -> list[ComparedItem]:
+    """What was compared of the development cohort and of this one; the rows of the report.
+
+    record  entry `cohort` of model.json;  genes (n, G) expression
+
+    Raises DataError for the first thing that cannot be compared: it names both values.
+    """
+    if not any(patients["event"] == 1):
+        raise DataError("no patient has the event", "the cohort", "use a cohort with longer follow-up")
+    profile = largest_profile(ensemble)
+    shared = [gene for gene in ensemble.genes if gene in genes.columns]
+    return [
+        _equal("endpoint", record.get("endpoint"), info.endpoint),
+        _equal("expression scale", record.get("expression_scale"), info.expression_scale),
+        _genes(ensemble, shared, genes.shape[1]),
+        _gene_values(genes[shared], profile.families.get("genes", {})),
+        _follow_up(patients),
+        *_covariates(ensemble, patients, profile),
+    ]
+
+
+def largest_profile(ensemble: Ensemble) -> ReferenceProfile:
+    """The reference profile of the member with the most training patients.
+
+    Raises DataError for a model without a reference profile of each member.
+    """
+    if not ensemble.members.keys() <= ensemble.reference_profiles.keys():
+        what = "the model has no reference profile of its training patients"
+        raise DataError(what, "model.json", "train and register the model again")
+    return max(ensemble.reference_profiles.values(), key=lambda profile: profile.patients)
+
+
+def _equal(item: str, development: object, validation: str) -> ComparedItem:
+    if development is None:
+        return ComparedItem(item, "not recorded", validation, "not compared")
+    if development != validation:
+        what = f"the {item} is {validation}, that of the development {development}"
+        raise DataError(what, "the cohort", f"ingest the cohort with {item} {development}; others are not comparable")
+    return ComparedItem(item, str(development), validation, "equal")
+
+
+def _genes(ensemble: Ensemble, shared: Sequence[str], columns: int) -> ComparedItem:
+    total, missing = len(ensemble.genes), len(ensemble.genes) - len(shared)
+    if missing > MAX_MISSING_GENES * total:
+        absent = next(gene for gene in ensemble.genes if gene not in set(shared))
+        what = (
+            f"the cohort has {len(shared) or 'none'} of the {total} genes of the model, the first missing: {absent!r}"
+        )
+        hint = f"at most {MAX_MISSING_GENES:.0%} may be missing; use the gene names of the development"
+        raise DataError(what, "expression.parquet of the cohort", hint)
+    verdict = f"{missing} missing, set to the training mean" if missing else "all genes of the model"
+    return ComparedItem("genes", str(total), f"{len(shared)} of {columns} columns", verdict)
+
+
+def _gene_values(genes: pd.DataFrame, profiles: Mapping[str, ColumnProfile]) -> ComparedItem:
+    """Refuse an expression most of whose medians are outside the quantile grids of the training patients."""
+    medians = {str(name): float(median) for name, median in genes.median().items()}
+    known = {name: profiles[name].quantile_grid for name in medians if name in profiles}
+    known = {name: grid for name, grid in known.items() if grid}
+    outside = [name for name, grid in known.items() if not grid[0] <= medians[name] <= grid[-1]]
+    if known and len(outside) > MAX_SHIFTED_GENES * len(known):
+        name = outside[0]
+        what = (
+            f"the medians of {len(outside)} of {len(known)} genes are outside the range of the development "
+            f"({name}: {medians[name]:.4g}, not {known[name][0]:.4g} to {known[name][-1]:.4g})"
+        )
+        raise DataError(what, "expression.parquet of the cohort", "another scale or unit: convert it as in development")
+    verdict = "no gene" if not known else f"{len(outside)} of {len(known)} medians outside"
+    return ComparedItem("expression values", "range of the central quantiles", "median of each gene", verdict)
+
+
+def _follow_up(patients: pd.DataFrame) -> ComparedItem:
+    longest = float(patients["time_months"].max())
+    if longest > MAX_MONTHS:
+        what = f"time_months reaches {longest:.6g}, more than {MAX_MONTHS:g}"
+        raise DataError(what, "the cohort", "ingest it with the unit of its times (ingest.time_unit)")
+    return ComparedItem("follow-up", "months", f"months, up to {longest:.4g}", "same unit")
+
+
+def _covariates(ensemble: Ensemble, patients: pd.DataFrame, profile: ReferenceProfile) -> list[ComparedItem]:
+    known = ["age", "is_female", *tables.covariates(patients)]
+    rows = []
+    for name in ensemble.covariates:
+        if name not in known or not pd.api.types.is_numeric_dtype(patients[name]):
+            what = f"the cohort has no numeric covariate {name!r}, which the model reads"
+            raise DataError(what, "patients.parquet of the cohort", "ingest it; an unknown value may be missing")
+        values = patients[name].to_numpy(dtype=np.float64, na_value=np.nan)
+        rows.append(_covariate(name, values[np.isfinite(values)], profile.families.get("covariates", {}).get(name)))
+    return rows
+
+
+def _covariate(name: str, values: np.ndarray, profile: ColumnProfile | None) -> ComparedItem:
+    """Refuse a covariate without a value in the development's range whose median is many times as large or small."""
+    if profile is None or not profile.quantile_grid or not values.size:
+        return ComparedItem(name, "not recorded" if profile is None else "", f"{values.size} values", "not compared")
+    low, high = profile.quantile_grid[0], profile.quantile_grid[-1]
+    one, other = profile.quantile(0.5), float(np.median(values))
+    ratio = abs(math.log(other / one)) if one * other > 0 else 0.0
+    if name not in _NO_UNIT and not ((values >= low) & (values <= high)).any() and ratio >= math.log(UNIT_RATIO):
+        what = f"the median of {name} is {other:.4g}, that of the development {one:.4g}, and the values do not overlap"
+        raise DataError(what, "patients.parquet of the cohort", "convert it to the unit of the development")
+    return ComparedItem(name, f"median {one:.4g}", f"median {other:.4g}", "overlapping values or similar median")
