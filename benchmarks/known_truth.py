@@ -31,6 +31,7 @@ from mcti.dataset.bags import Dataset, PatientBag
 from mcti.model.network import MCTI
 from mcti.model.trained import TrainedModel
 from mcti.params import TrainParams
+from mcti.params.variants import NETWORK_FIELDS
 from mcti.training import fold_files
 from mcti.training import folds as folding
 from mcti.training.loop import train
@@ -42,6 +43,7 @@ SIGNALS = ("slide", "pairing")
 MODELS = ("mcti", "mcti+cox", "snn", "abmil", "mcat")
 ABLATIONS = ("no_subtype_task", "no_gene_grouping", "uniform_plan", "shuffled_plan", "no_guidance", "no_bilinear")
 SIZES = {"width": 16, "query": 8, "critical": TUMOUR, "tokens": 4, "task_tokens": 2, "gene_width": 32}
+COMPARATOR_SIZES = {"width": 32, "gene_width": 32, "tokens": 4, "critical": 4}
 
 
 @dataclass(frozen=True)
@@ -125,15 +127,13 @@ def measure(truth: Truth, signal: str, name: str, epochs: int, seed: int) -> tup
     """C on the last third of the patients, and AUROC of the planted patches by their rank among the critical."""
     data, ids = dataset(truth, signal), [str(p) for p in truth.table["patient_id"]]
     cut = 2 * len(ids) // 3
-    sizes = (
-        SIZES
-        if name in ("mcti", "mcti+cox", *ABLATIONS)
-        else {"width": 32, "gene_width": 32, "tokens": 4, "critical": 4}
-    )
+    fields = NETWORK_FIELDS.get(model_zoo.NETWORKS[name])  # None: MCTI, which reads all
+    sizes = (COMPARATOR_SIZES if fields else SIZES) | {"gene_dropout": 0.1}
+    sizes = {field: value for field, value in sizes.items() if fields is None or field in fields}
     params = TrainParams.model_validate(
         {
             "preset": model_zoo.NETWORKS[name], "epochs": epochs, "seed": seed,
-            "learning_rate": 1e-2, "batch_patients": 32, "device": "cpu", "architecture": sizes | {"gene_dropout": 0.1},
+            "learning_rate": 1e-2, "batch_patients": 32, "device": "cpu", "architecture": sizes,
             "weight_decay": 1e-2, "cox_weight": 0.5 if name == "mcti+cox" else 0.0,
         }
     )  # fmt: skip

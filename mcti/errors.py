@@ -93,15 +93,17 @@ def format_own_warnings() -> None:
     warnings.formatwarning = plain
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+def did_you_mean(word: str, known: Iterable[str], least_similarity: float = 0.6) -> str:
     """`did you mean X?` for a near miss, else the known words; for the `hint` of an error.
+
+    least_similarity    of a near miss: difflib's ratio, 0 (no common letter) to 1 (equal)
 
     >>> did_you_mean("time_month", ["time_months", "event"])
     'did you mean time_months?'
     """
     words = [str(name) for name in known]
     folded = {name.casefold(): name for name in words}
-    near = difflib.get_close_matches(word.casefold(), folded, n=1)
+    near = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=least_similarity)
     if near:
         return f"did you mean {folded[near[0]]}?"
     shown = ", ".join(words[:12]) + (", …" if len(words) > 12 else "")

@@ -170,6 +170,7 @@ def predict(
         new_patients=new_patients,
         patient_ids=patient_id or (),
         extraction=context.settings.extract,
+        age_values=context.settings.ingest.age_values,
         pages=PatientPages(Path(pages), explanation, pdf) if pages else None,
         progress=context.progress,
     )
@@ -226,6 +227,7 @@ def explain(
         new_patients=new_patients,
         patient_ids=patient_id or (),
         extraction=context.settings.extract,
+        age_values=context.settings.ingest.age_values,
         gene_sets=gene_sets,
         progress=context.progress,
     )

@@ -1,4 +1,4 @@
-"""The steps of the training pipeline, as commands."""
+"""The settings and the steps of the training pipeline, as commands."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +15,17 @@ group = typer.Typer()
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the command tree."""
     app.add_typer(group)
+
+
+@command(group, "settings")
+def settings(context: CommandContext, out: OutFolder) -> object:
+    """Check the settings and write those that each stage of dvc.yaml depends on, with the defaults filled in.
+
+    Example: mcti settings --out data/settings
+    """
+    from mcti.steps.settings import settings as step
+
+    return step(context.settings, Path(out))
 
 
 @command(group, "ingest")

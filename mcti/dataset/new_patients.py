@@ -1,8 +1,10 @@
 """New patients before any outcome: a folder of tables and slides as the dataset that prediction reads."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -10,13 +12,17 @@ import torch
 from numpy.typing import NDArray
 
 from mcti import redaction
-from mcti.cohort.raw_tables import Matrix
-from mcti.cohort.reading import read_matrix
+from mcti.cohort import labels
+from mcti.cohort.raw_tables import Matrix, RawTable, as_matrix, key_position
+from mcti.cohort.reading import read_matrix, read_table
 from mcti.dataset.bags import Dataset, PatientBag
 from mcti.dataset.loading import check_single_encoder, load_bag, patient_files
 from mcti.errors import DataError, did_you_mean
 from mcti.slides import manifest
 from mcti.storage import Location, exists, join
+
+KEY, AGE = "patient_id", "age"
+"""Columns of the tables of new patients."""
 
 
 def slide_list(folder: Path) -> Path | None:
@@ -72,8 +78,9 @@ def patient_ids(folder: Path) -> list[str]:
     Raises DataError when there is no patient, or an id cannot be part of a file name.
     """
     ids = set(_patient_by_slide(folder).values())
-    for table in (_expression(folder), _clinical(folder)):
-        ids |= set() if table is None else set(table.ids)
+    genes, clinical = _expression(folder), _clinical_text(folder)
+    ids |= set() if genes is None else set(genes.ids)
+    ids |= set() if clinical is None else set(clinical.frame[KEY])
     if not ids:
         hint = "put expression.csv (patient_id and genes), slides.csv or a folder slides there"
         raise DataError("there is no patient", str(folder), hint)
@@ -100,8 +107,12 @@ class NewPatientTables:
     slides: Mapping[str, Sequence[str]]
 
     @classmethod
-    def read(cls, folder: Path, features: Location | None) -> "NewPatientTables":
+    def read(
+        cls, folder: Path, features: Location | None, age_values: Mapping[str, float] = MappingProxyType({})
+    ) -> "NewPatientTables":
         """Read the tables of a folder.
+
+        age_values  years of masked ages such as `>89` (ingest.age_values)
 
         Reads   folder/expression.csv|parquet (patient_id, one column per gene), clinical.csv|parquet (patient_id,
                 numeric covariates), slides.csv|parquet (patient_id, slide_id, path) or slides/ (each slide is named
@@ -109,7 +120,7 @@ class NewPatientTables:
 
         Raises DataError when a table is malformed, naming the file and the row
         """
-        genes, covariates = _rows_by_patient(_expression(folder)), _rows_by_patient(_clinical(folder))
+        genes, covariates = _rows_by_patient(_expression(folder)), _rows_by_patient(_clinical(folder, age_values))
         patients = {*genes[0], *covariates[0]}
         return cls(features, *genes, *covariates, slides_with_features(folder, features, patients))
 
@@ -155,18 +166,36 @@ def _expression(folder: Path) -> Matrix | None:
     return _read_matrix(_find_file(folder, "expression.csv", "expression.parquet"))
 
 
-def _clinical(folder: Path) -> Matrix | None:
-    return _read_matrix(_find_file(folder, "clinical.csv", "clinical.parquet"))
-
-
 def _read_matrix(path: Path | None) -> Matrix | None:
     if path is None:
         return None
-    table = read_matrix(path, "patient_id")
-    if len(set(table.ids)) < len(table.ids):
-        duplicate = min(name for name in table.ids if table.ids.count(name) > 1)
-        raise DataError(f"patient {duplicate!r} has two rows", str(path), "keep one row per patient")
+    table = read_matrix(path, KEY)
+    _check_unique(table.ids, path)
     return table
+
+
+def _clinical(folder: Path, age_values: Mapping[str, float]) -> Matrix | None:
+    table = _clinical_text(folder)
+    if table is not None and AGE in table.frame.columns:
+        years = labels.ages(table, AGE, age_values)
+        table = table.replace_column(AGE, years.map(lambda age: "" if np.isnan(age) else repr(float(age))))
+    return None if table is None else as_matrix(table, KEY)
+
+
+def _clinical_text(folder: Path) -> RawTable | None:
+    path = _find_file(folder, "clinical.csv", "clinical.parquet")
+    if path is None:
+        return None
+    table = read_table(path)
+    key_position(list(table.frame.columns), KEY, table.where)
+    _check_unique(table.frame[KEY].tolist(), path)
+    return table
+
+
+def _check_unique(ids: Sequence[str], path: Path) -> None:
+    if len(set(ids)) < len(ids):
+        duplicate = min(name for name, rows in Counter(ids).items() if rows > 1)
+        raise DataError(f"patient {duplicate!r} has two rows", str(path), "keep one row per patient")
 
 
 def _patient_by_slide(folder: Path) -> dict[str, str]:

@@ -33,25 +33,25 @@ class Conversion:
     config   preset `paper` with the widths of the checkpoint
     weights  name in this package -> tensor, loadable with strict=True
     used     reference key -> name in this package
-    second   alias -> the reference key that it repeats
+    aliases  alias -> the reference key that it repeats
     unused   reference key -> reason why it has no influence on any output
     """
 
     config: ModelConfig
     weights: dict[str, Tensor]
     used: dict[str, str]
-    second: dict[str, str]
+    aliases: dict[str, str]
     unused: dict[str, str]
 
     def report(self, state: Mapping[str, Tensor]) -> dict[str, Any]:
         """Status and shape of every key and the numbers of used and unused parameters, as JSON values."""
         return {
             "used": self.used,
-            "second_names": self.second,
-            "dead": self.unused,
-            "live_parameters": sum(state[key].numel() for key in self.used),
-            "dead_parameters": sum(state[key].numel() for key in self.unused),
-            "dead_parameters_by_reason": {
+            "aliases": self.aliases,
+            "unused": self.unused,
+            "used_parameters": sum(state[key].numel() for key in self.used),
+            "unused_parameters": sum(state[key].numel() for key in self.unused),
+            "unused_parameters_by_reason": {
                 reason: sum(state[key].numel() for key, why in self.unused.items() if why == reason)
                 for reason in sorted(set(self.unused.values()))
             },
@@ -176,14 +176,14 @@ def translate(
     weights = {name: _gather(state, keys, sources[name], shapes[name], where) for name in shapes}
     used = {keys[part]: name for name, parts in sources.items() for part in parts}
     _check_unused_shapes(state, keys, config, where)
-    second = {keys[key]: keys[first] for key, first in reference_keys.second_names(keys)}
-    _check_second(state, second, where)
-    rest = [short for short, full in keys.items() if full not in used and full not in second]
+    aliases = {keys[key]: keys[first] for key, first in reference_keys.aliases(keys)}
+    _check_aliases(state, aliases, where)
+    rest = [short for short, full in keys.items() if full not in used and full not in aliases]
     unused = {keys[short]: reference_keys.unused_reason(short, config, guides) for short in rest}
     for full, reason in unused.items():
         if not reason:
             raise DataError(f"unknown key {full!r}", where, _HINT)
-    return Conversion(config, weights, used, second, unused)
+    return Conversion(config, weights, used, aliases, unused)
 
 
 def _ranked(state: Mapping[str, Tensor]) -> dict[str, str]:
@@ -306,9 +306,9 @@ def _known(keys: Mapping[str, str], short: str, where: str) -> str:
     return keys[short]
 
 
-def _check_second(state: Mapping[str, Tensor], second: Mapping[str, str], where: str) -> None:
+def _check_aliases(state: Mapping[str, Tensor], aliases: Mapping[str, str], where: str) -> None:
     """Check that each alias has the same tensor as the key that it repeats; otherwise one would be lost silently."""
-    for key, first in second.items():
+    for key, first in aliases.items():
         one, other = state[key], state[first]
         same = one.shape == other.shape and ("fcc" in first or torch.equal(one, other))  # fcc: unused, 4 GB
         if not same:

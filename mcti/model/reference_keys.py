@@ -113,7 +113,7 @@ def _affine(name: str, keys: Sequence[str]) -> Iterator[tuple[str, tuple[str, ..
         yield f"{name}.{part}", tuple(f"{key}.{part}" for key in keys)
 
 
-def second_names(keys: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def aliases(keys: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Keys that repeat the tensor of another key, each with the key that it repeats."""
     for key in keys:
         first = key.removeprefix("WSI_encode.")

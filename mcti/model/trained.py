@@ -182,6 +182,13 @@ def single_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def _weights_hint(expected: set[str], stored: set[str]) -> str:
+    """What to do about weights that do not fit; other names mean another version, other shapes another fold."""
+    if expected == stored:
+        return "use both files of the same fold folder"
+    return "an earlier version of mcti made this model: train it again (`dvc repro`), or use that version"
+
+
 class TrainedModel:
     """Network and fitted scales; `predict` returns the risk and survival curve of one patient.
 
@@ -212,7 +219,7 @@ class TrainedModel:
             net.load_state_dict(dict(tensors), strict=True)
         except RuntimeError as error:
             first = str(error).splitlines()[1].strip()  # the first entry of a long list, after its title
-            hint = "use both files of the same fold folder"
+            hint = _weights_hint(set(net.state_dict()), set(tensors))
             raise DataError(f"the weights do not fit the configuration ({first})", where, hint) from error
         return cls(net, config, fitted)
 

@@ -11,10 +11,11 @@ from mcti.params.data import IngestParams, SplitParams, ValidateParams
 from mcti.params.evaluation import EvaluateParams, ExplainParams
 from mcti.params.reading import check, from_json, load
 from mcti.params.registry import PromoteParams, RegisterParams
+from mcti.params.search import SearchParams
 from mcti.params.serving import MonitorParams, PredictParams, ServeParams
 from mcti.params.settings import Settings
 from mcti.params.slides import ExtractParams, ImportParams, TissueParams
-from mcti.params.training import BinParams, SearchParams, TrainParams
+from mcti.params.training import BinParams, TrainParams
 
 __all__ = [
     "ArchitectureParams",

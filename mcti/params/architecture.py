@@ -133,6 +133,8 @@ class Architecture:
 
 FIELDS: dict[str, FieldInfo] = Architecture.__pydantic_fields__  # type: ignore[attr-defined]
 """Name -> type, bounds, default and description of each field."""
+FIELDS_FROM_DATA = ("missing", "modalities")
+"""Fields that training takes from the modalities of its patients where params.yaml does not set them."""
 
 _OPTIONAL = {
     name: (checked_type(field) | None, Field(None, description=field.description)) for name, field in FIELDS.items()

@@ -52,3 +52,12 @@ def refuse(path: str | tuple[str, ...], value: Any, hint: str) -> NoReturn:
     loc = (path,) if isinstance(path, str) else path
     error = PydanticCustomError("does_not_fit", "{hint}", {"hint": hint})
     raise ValidationError.from_exception_data("settings", [InitErrorDetails(type=error, loc=loc, input=value)])
+
+
+def refuse_text(path: tuple[str, ...], value: Any, text: str) -> NoReturn:
+    """Report a value that other settings exclude, with a text of its own; text: `WHAT: HINT`.
+
+    Raises pydantic's ValidationError, located at the field
+    """
+    error = PydanticCustomError("value_error", "{error}", {"error": text})
+    raise ValidationError.from_exception_data("settings", [InitErrorDetails(type=error, loc=path, input=value)])

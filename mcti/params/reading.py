@@ -11,9 +11,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from mcti.errors import UsageError, did_you_mean
+from mcti.errors import UsageError
 from mcti.params.base import Params, settings_class
 from mcti.params.settings import Settings
+from mcti.params.suggestions import suggestion
 from mcti.storage import Location, translating_os_errors
 
 
@@ -140,7 +141,7 @@ def _usage_error(model: type[BaseModel], error: ErrorDetails, where: str) -> Usa
     path = _written_path(model, [str(part) for part in error["loc"]])
     location = f"{where}, key {'.'.join(path)}" if path else where
     if error["type"] == "extra_forbidden":
-        return UsageError(f"unknown key {path[-1]!r}", location, did_you_mean(path[-1], _keys(model, path[:-1])))
+        return UsageError(f"unknown key {path[-1]!r}", location, suggestion(model, path[:-1], path[-1]))
     if error["type"] == "value_error":
         what, _, hint = str(error.get("ctx", {}).get("error", error["msg"])).partition(": ")
         return UsageError(what, location, hint)
@@ -163,6 +164,7 @@ def _written_path(model: type[BaseModel], path: list[str]) -> list[str]:
 
 def _hint(model: type[BaseModel], path: list[str], message: str) -> str:
     described = [field.description for field in _fields(model, path) if field.description]
+    message = message.replace("valid tuple", "valid list").replace("valid dictionary", "valid mapping")  # terms of YAML
     return message[0].lower() + message[1:] + (f" ({described[-1]})" if described else "")
 
 

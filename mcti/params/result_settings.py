@@ -1,15 +1,17 @@
 """The settings that a result depends on; a change of any other setting repeats no stage, fold or cached task.
 
-One list serves all of these: the `params:` of dvc.yaml (a test compares them), the identity of
-a trained fold and of a search study, and the cache keys of the pipelines.
+One list serves all of these: the settings files on which the stages of dvc.yaml depend (`mcti settings`), the identity
+of a trained fold and of a search study, and the cache keys of the pipelines.
 """
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mcti.params.base import Params
-from mcti.params.settings import Settings
+
+if TYPE_CHECKING:  # the search space is checked with the lists of this module
+    from mcti.params.settings import Settings
 
 RESULT_NEUTRAL: Mapping[str, frozenset[str]] = {
     "extract": frozenset({"workers", "accept_licences", "cache", "cache_gib"}),
@@ -22,11 +24,13 @@ RESULT_NEUTRAL: Mapping[str, frozenset[str]] = {
 """
 UNUSED_BY_SEARCH = frozenset({"epochs", "horizons_months", "recalibration_folds"})
 """Settings of `train` that no trial reads: it has `search.epochs`, one horizon and no recalibrated curves."""
+STAGES = ("ingest", "validate", "extract", "split", "search", "train", "evaluate", "register")
+"""The stages of dvc.yaml that read the section of params.yaml with their name."""
 
 
 def result_settings(section: str, params: Params) -> dict[str, Any]:
     """The settings of a section as JSON values, without those that cannot change a result."""
-    return params.model_dump(mode="json", exclude=set(RESULT_NEUTRAL.get(section, ())))
+    return params.model_dump(mode="json", by_alias=True, exclude=set(RESULT_NEUTRAL.get(section, ())))
 
 
 def trial_settings(train: Params) -> dict[str, Any]:
@@ -44,15 +48,15 @@ def result_text(section: str, text: str) -> str:
     return json.dumps(kept, sort_keys=True)
 
 
-def stage_keys(stage: str) -> list[str]:
-    """The dotted keys of params.yaml that the DVC stage `search` or `train` depends on, sorted."""
-    sections = {"search": ("search", "train"), "train": ("train",)}[stage]
-    keys = [f"{name}.{field}" for name in sections for field in _result_fields(name)]
-    return sorted(key for key in keys if stage == "train" or key.removeprefix("train.") not in UNUSED_BY_SEARCH)
+def stage_settings(settings: "Settings") -> dict[str, dict[str, Any]]:
+    """By DVC stage, the settings that can change its result: {section: {name: JSON value}}, defaults filled in.
 
-
-def _result_fields(section: str) -> list[str]:
-    model = Settings.model_fields[section].annotation
-    assert isinstance(model, type)
-    assert issubclass(model, Params)
-    return [name for name in model.model_fields if name not in RESULT_NEUTRAL[section]]
+    A change of a default or of a preset in the code is a change of these settings, too.
+    """
+    sections = {field.alias or name: getattr(settings, name) for name, field in type(settings).model_fields.items()}
+    stages = {stage: {stage: result_settings(stage, sections[stage])} for stage in STAGES}
+    stages["search"]["train"] = trial_settings(settings.train)
+    architecture = settings.train.complete_architecture()
+    for stage in ("search", "train"):
+        stages[stage]["train"] = stages[stage]["train"] | {"architecture": architecture}
+    return stages

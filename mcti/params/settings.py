@@ -1,15 +1,18 @@
 """All sections of params.yaml."""
 
-from pydantic import Field
+from typing import Self
 
-from mcti.params.base import Params
+from pydantic import Field, model_validator
+
+from mcti.params.base import Params, refuse_text
 from mcti.params.cluster import ClusterParams
 from mcti.params.data import IngestParams, SplitParams, ValidateParams
 from mcti.params.evaluation import EvaluateParams, ExplainParams
 from mcti.params.registry import PromoteParams, RegisterParams
+from mcti.params.search import SearchParams, check_space
 from mcti.params.serving import MonitorParams, PredictParams, ServeParams
 from mcti.params.slides import ExtractParams
-from mcti.params.training import SearchParams, TrainParams
+from mcti.params.training import TrainParams
 
 
 class Settings(Params):
@@ -29,3 +32,11 @@ class Settings(Params):
     serve: ServeParams = ServeParams()
     monitor: MonitorParams = MonitorParams()
     cluster: ClusterParams = ClusterParams()
+
+    @model_validator(mode="after")
+    def _training_accepts_the_search_space(self) -> Self:
+        try:
+            check_space(self.search.space, self.train)
+        except ValueError as error:
+            refuse_text(("search", "space"), self.search.space, str(error))
+        return self

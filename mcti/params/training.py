@@ -1,13 +1,14 @@
-"""Settings of training and of the search for its settings."""
+"""Settings of training."""
 
+import dataclasses
 from typing import Any, Literal, Self
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from mcti.errors import did_you_mean
-from mcti.params.architecture import FIELDS, Architecture, ArchitectureParams
-from mcti.params.base import Params, checked_type, refuse, settings_class
-from mcti.params.presets import PRESETS, PresetName
+from mcti.params.architecture import FIELDS, FIELDS_FROM_DATA, Architecture, ArchitectureParams
+from mcti.params.base import Params, refuse, refuse_text
+from mcti.params.presets import NETWORKS, PRESETS, PresetName
+from mcti.params.variants import NETWORK_FIELDS
 
 
 def unique_months(months: tuple[float, ...]) -> tuple[float, ...]:
@@ -46,7 +47,9 @@ class TrainParams(Params):
     bag_cap: int = Field(
         4096, ge=1, description="patches sampled per patient and epoch in training; evaluation uses all of them"
     )
-    learning_rate: float = Field(5e-3, gt=0, description="largest step size of the optimizer")
+    learning_rate: float = Field(
+        5e-3, gt=0, le=1e36, description="largest step size of the optimizer; beyond 1e36 a step overflows float32"
+    )
     weight_decay: float = Field(0.1, ge=0, description="decoupled weight decay of matrices, times the learning rate")
     gene_transform: Literal["none", "winsor", "rank"] = Field(
         "none",
@@ -118,6 +121,15 @@ class TrainParams(Params):
     _horizons = field_validator("horizons_months")(unique_months)
 
     @model_validator(mode="after")
+    def _preset_reads_the_fields(self) -> Self:
+        read = NETWORK_FIELDS.get(NETWORKS[self.preset], tuple(FIELDS))
+        for name, value in self.architecture.changes().items():
+            if name not in read:
+                text = f"preset {self.preset} does not read {name}: it reads {', '.join(read)}"
+                refuse_text(("architecture", name), value, text)
+        return self
+
+    @model_validator(mode="after")
     def _architecture_fits_the_preset(self) -> Self:
         try:
             Architecture(**(PRESETS[self.preset] | self.architecture.changes()))
@@ -125,6 +137,12 @@ class TrainParams(Params):
             first = error.errors()[0]
             refuse(("architecture", *map(str, first["loc"])), first["input"], f"{first['msg']} (preset {self.preset})")
         return self
+
+    def complete_architecture(self) -> dict[str, Any]:
+        """Every field of the architecture, of the preset or changed; None where training takes it from the data."""
+        changes = self.architecture.changes()
+        from_data = {name: changes.get(name) for name in FIELDS_FROM_DATA}
+        return dataclasses.asdict(Architecture(**(PRESETS[self.preset] | changes))) | from_data
 
     @model_validator(mode="after")
     def _bf16_adafactor_needs_bf16(self) -> Self:
@@ -137,93 +155,3 @@ class TrainParams(Params):
         if self.recalibration_folds == 1:
             raise ValueError("recalibration_folds 1 leaves no patient to train on: set it to 0 (none) or 2 and more")
         return self
-
-
-class SearchParams(Params):
-    """Search for training settings over the inner folds (Optuna)."""
-
-    seed: int = Field(7, ge=0, description="seed of the sampler")
-    trials: int = Field(8, ge=1, description="trials, including pruned ones; the first has the settings of train")
-    parallel_trials: int = Field(
-        2,
-        ge=1,
-        le=64,
-        description="trials per generation, chosen before any of them is scored; more use more cores, "
-        "and the sampler has fewer results",
-    )
-    wilcoxon_p_threshold: float = Field(
-        0.3, ge=0, le=1, description="p-value below which a trial worse than the best is pruned (Wilcoxon test)"
-    )
-    timeout_minutes: float = Field(0, ge=0, description="minutes after which no new trial starts; 0: no limit")
-    epochs: int = Field(6, ge=1, description="epochs of a trial")
-    outer_fold: int = Field(
-        0, ge=0, description="outer fold whose training part is searched; its test part is never read"
-    )
-    space: dict[str, list[float] | list[str] | list[int]] = Field(
-        {"learning_rate": [3e-4, 1e-2], "weight_decay": [1e-4, 1e-1], "lambda_subtype": [0.05, 1.0]},
-        description="setting of train, dotted (architecture.width) -> [low, high] (log scale) or three or more choices",
-    )
-    storage: str | None = Field(
-        None,
-        description="null: a SQLite file with the result; postgresql://…: one study for all running `mcti search`",
-    )
-    wait_minutes: float = Field(30, ge=0, description="PostgreSQL: minutes to wait for an unreachable server")
-    warm_start: str | None = Field(
-        None,
-        description="a model (models:/NAME@champion or a folder) whose settings are the second trial; null: none",
-    )
-    experiment: str = Field(
-        "mcti", min_length=1, description="MLflow experiment of the trials, where a server is configured"
-    )
-    nested: bool = Field(
-        False,
-        description="true: one search per outer fold inside its training part; false: one search on `outer_fold` for "
-        "all folds, whose training part includes test patients of the others",
-    )
-
-    @field_validator("space", mode="before")
-    @classmethod
-    def _sections_as_dotted_names(cls, space: Any) -> Any:
-        """`architecture: {width: [16, 32]}`, which `--set search.space.architecture.width=[16, 32]` writes too."""
-        if not isinstance(space, dict):
-            return space
-        dotted: dict[Any, Any] = {}
-        for name, values in space.items():
-            dotted |= (
-                {f"{name}.{key}": value for key, value in values.items()}
-                if isinstance(values, dict)
-                else {name: values}
-            )
-        return dotted
-
-    @field_validator("space")
-    @classmethod
-    def _space_fits_train(cls, space: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        for name, values in space.items():
-            field = _train_field(name)
-            for value in values:
-                try:
-                    field.validate_python(value)
-                except ValidationError as error:
-                    reason = error.errors()[0]["msg"]
-                    raise ValueError(
-                        f"search.space has {value!r} for {name}: {reason[0].lower()}{reason[1:]}"
-                    ) from None
-        return space
-
-
-def _train_field(name: str) -> TypeAdapter[Any]:
-    """The type of a setting of train by its dotted name.
-
-    Raises ValueError when there is no such setting
-    """
-    section, key, fields = "train", name, TrainParams.model_fields
-    parent, _, child = name.partition(".")
-    if child and parent in fields and (inner := settings_class(fields[parent].annotation)):
-        section, key, fields = f"train.{parent}", child, FIELDS if inner is ArchitectureParams else inner.model_fields
-    if key not in fields:
-        hint = f"did you mean architecture.{key}?" if key in FIELDS else did_you_mean(key, fields)
-        raise ValueError(f"search.space names {name!r}, no setting of {section}: {hint}")
-    if settings_class(fields[key].annotation):
-        raise ValueError(f"search.space names the section {name!r}: name one of its settings, e.g. architecture.width")
-    return TypeAdapter(checked_type(fields[key]), config=ConfigDict(strict=True))

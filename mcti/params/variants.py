@@ -25,6 +25,21 @@ COMPARATORS: dict[str, dict[str, Any]] = {
 }
 """Genes alone: snn. Slides alone: mean_pool, abmil, transmil. Both: late_fusion, mcat, motcat."""
 
+_EVERY = ("width", "dropout", "head", "subtype_task", "missing", "modalities", "covariates", "block")
+_SLIDES, _GENES = ("feature_axes", "critical"), ("gene_axes", "gene_width", "gene_dropout")
+_ATTENTION = ("heads", "zero_init_residual")
+_MCAT = (*_EVERY, *_SLIDES, *_ATTENTION, "gene_axes", "gene_dropout", "tokens", "attention_depth")
+NETWORK_FIELDS: dict[str, tuple[str, ...]] = {
+    "snn": (*_EVERY, *_GENES),
+    "mean_pool": (*_EVERY, *_SLIDES),
+    "abmil": (*_EVERY, *_SLIDES),
+    "transmil": (*_EVERY, "feature_axes", *_ATTENTION),
+    "late_fusion": (*_EVERY, *_SLIDES, *_GENES),
+    "mcat": _MCAT,
+    "motcat": (*_MCAT, "gene_entropy", "gene_marginal", "gene_measure", "iterations", "tolerance"),
+}
+"""Comparator -> the fields of the architecture that change its predictions, its training or its memory."""
+
 ABLATIONS: dict[str, dict[str, Any]] = {
     "no_subtype_task": {"subtype_task": False},
     "no_gene_grouping": {"gene_branch": "dense"},

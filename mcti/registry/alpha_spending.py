@@ -13,8 +13,9 @@ from collections.abc import Iterable, Sequence
 from statistics import NormalDist
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
+from mcti.errors import DataError
 from mcti.params import PromoteParams
 from mcti.registry.ledger import LedgerEntry
 
@@ -35,7 +36,8 @@ class Look(BaseModel):
 
     model_config = ConfigDict(frozen=True)
     test_set: str
-    signature: tuple[str, ...]
+    # Entries of earlier versions of mcti have the signature as `sketch`; a ledger is never rewritten.
+    signature: tuple[str, ...] = Field(validation_alias=AliasChoices("signature", "sketch"))
     number: int
     of: int
     spent: float
@@ -52,10 +54,12 @@ def next_look(
 
     A repeated evaluation of the same pair on the same patients has its earlier number and level. A test set of which at
     least half is new has its own budget.
+
+    Raises DataError when an entry has a look that cannot be read: its share of the budget would be unknown
     """
     rows = sorted(patients)
     test_set, signature = _digest(rows), minhash(row[0] for row in rows)
-    earlier = [Look.model_validate(tree) for tree in (entry.evidence.get("look") for entry in entries) if tree]
+    earlier = [_read(entry) for entry in entries if entry.evidence.get("look")]
     repeated = next((look for look in earlier if look.pair == pair and look.test_set == test_set), None)
     if repeated is not None:
         return repeated
@@ -75,6 +79,17 @@ def next_look(
         alpha=min(planned, remaining),
         pair=pair,
     )
+
+
+def _read(entry: LedgerEntry) -> Look:
+    """The look of an entry that has one."""
+    try:
+        return Look.model_validate(entry.evidence["look"])
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = f"evidence.look.{'.'.join(map(str, first['loc']))} cannot be read ({first['msg'].lower()})"
+        where = f"entry {entry.number} of the ledger of {entry.model}"
+        raise DataError(what, where, "use the version of mcti that wrote it, or register under another name") from error
 
 
 def budget(looks: int, params: PromoteParams) -> float:

@@ -22,6 +22,8 @@ from mcti.storage import Location
 
 FORMATS = ("trident", "clam", "stamp", "slide2vec", "pt", "h5", "npy", "parquet")
 """Formats that are imported."""
+WITH_TILING = ("clam", "slide2vec")
+"""Formats whose tiling is in a folder of its own."""
 EXPORT_FORMATS = ("trident", "clam", "stamp", "pt")
 _GRID = (
     *("name", "patch_size", "patch_size_level0", "level0_magnification", "target_magnification", "overlap"),
@@ -49,7 +51,7 @@ def find_entries(source: Path, format_name: str, coordinates: Path | None = None
     Raises UsageError for an unknown format.
     """
     check_format(format_name)
-    if format_name in ("clam", "slide2vec"):
+    if format_name in WITH_TILING:
         return {"clam": clam.find, "slide2vec": slide2vec.find}[format_name](source, coordinates)
     if format_name in plain.SUFFIXES:
         return plain.find(source, format_name)
@@ -144,8 +146,8 @@ def _to_clam(slide: PortableFeatures, folder: Path) -> None:
 
 
 def _to_stamp(slide: PortableFeatures, folder: Path) -> None:
-    if slide.level in (SLIDE, PATIENT):
-        stated = {"encoder": str(slide.attributes.get("encoder", "unknown")), "feat_type": slide.level}
+    if slide.level != PATCH:
+        stated = {"encoder": str(slide.attributes.get("encoder", "unknown")), "feat_type": slide.level or SLIDE}
         hdf5.write_tables(folder / f"{slide.slide_id}.h5", {"feats": slide.features[0]}, {}, stated)
         return
     mpp = float(slide.attributes.get("mpp_x", float("nan")))
@@ -168,7 +170,7 @@ def _to_pt(slide: PortableFeatures, folder: Path) -> None:
 
     # A stream: with a path, torch writes the name of the temporary file into the archive.
     with storage.replacing(folder / f"{slide.slide_id}.pt") as draft, draft.open("wb") as stream:
-        values = slide.features if slide.level == PATCH else slide.features[0]
+        values = slide.features[0] if slide.level in (SLIDE, PATIENT) else slide.features
         torch.save(torch.from_numpy(np.ascontiguousarray(values)), stream)
 
 

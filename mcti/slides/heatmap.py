@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from mcti import storage
 from mcti.errors import DataError
 from mcti.slides.decoding import Pixels
-from mcti.slides.portable import PortableFeatures
+from mcti.slides.feature_sets.checks import tile_step
+from mcti.slides.portable import PATCH, PortableFeatures
 from mcti.slides.probe import SlideInfo
 from mcti.slides.tissue import Overview
 from mcti.storage import Location
@@ -85,11 +86,15 @@ def read_scores(
 ) -> Scores:
     """Scores of a slide's tiles from a CSV with x, y (level-0 px, as in the features' coords) and `column`.
 
-    Raises DataError when a column is missing or not numeric, a number is not finite, a tile has two scores, or the
-    slide has no tile at a position.
+    Raises DataError when the features are an embedding of the whole slide or have no coordinates, a column is missing
+    or not numeric, a number is not finite, a tile has two scores, or the slide has no tile at a position.
     """
     import pandas as pd
 
+    if slide.coords is None:
+        embedding = "one embedding of the whole slide" if slide.level != PATCH else "features without coordinates"
+        hint = "a heatmap needs features of tiles with coordinates"
+        raise DataError(f"{embedding}: there is no heatmap", slide.slide_id, hint)
     with storage.local_copy(location) as path, storage.translating_os_errors(path):
         try:
             table = pd.read_csv(path)
@@ -102,7 +107,7 @@ def read_scores(
             what = f"column {name!r} is missing or not numeric"
             raise DataError(what, str(location), "write the columns x, y and the score")
     numbers = table[["x", "y", column]].to_numpy("float64")
-    tiles = set() if slide.coords is None else set(map(tuple, slide.coords.tolist()))
+    tiles = set(map(tuple, slide.coords.tolist()))
     rows = [None if not np.isfinite(row).all() else (int(row[0]), int(row[1])) for row in numbers]
     if not rows:
         raise DataError("the table has no rows", str(location), "write one row per tile")
@@ -123,8 +128,11 @@ def footprint(slide: PortableFeatures) -> tuple[int, int]:
     Raises DataError when the features do not state the tile size.
     """
     side = slide.grid.get("patch_size_level0")
-    if side is None:
-        raise DataError("the features do not state the tile size", slide.slide_id, "extract the slide with mcti")
+    if not side:
+        step = None if slide.coords is None else tile_step(slide.coords)
+        distance = "" if step is None else f"; neighbouring tiles are {step:g} px apart"
+        hint = f"import the features with --patch-size-level0, the edge of a tile in level-0 pixels{distance}"
+        raise DataError("the features do not state the tile size", slide.slide_id, hint)
     mpp = [float(slide.attributes.get(name, float("nan"))) for name in ("mpp_x", "mpp_y")]
     square = not np.isfinite(mpp).all() or mpp[0] == mpp[1]
     return int(side), int(side) if square else round(int(side) * mpp[0] / mpp[1])

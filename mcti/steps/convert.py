@@ -12,10 +12,10 @@ class ConvertResult(StepResult):
     """Number of keys and parameters that were converted, and of those without influence on any output."""
 
     used_keys: int
-    second_names: int
-    dead_keys: int
-    live_parameters: int
-    dead_parameters: int
+    aliases: int
+    unused_keys: int
+    used_parameters: int
+    unused_parameters: int
     genes: int
     classes: int
     bins: int
@@ -44,10 +44,10 @@ def convert_reference(
     report = storage.read_json(out / "conversion.json")
     return ConvertResult(
         used_keys=len(conversion.used),
-        second_names=len(conversion.second),
-        dead_keys=len(conversion.unused),
-        live_parameters=report["live_parameters"],
-        dead_parameters=report["dead_parameters"],
+        aliases=len(conversion.aliases),
+        unused_keys=len(conversion.unused),
+        used_parameters=report["used_parameters"],
+        unused_parameters=report["unused_parameters"],
         genes=len(conversion.config.genes),
         classes=len(conversion.config.classes),
         bins=conversion.config.bins,

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -78,9 +79,12 @@ def import_features(
             UsageError when the format is unknown, or its coordinates need an mpp that is not known
     """
     declared = Declared(mpp, encoder, patch_size_level0)
-    with storage.replacing(out) as draft, storage.local_copy(source) as local:
+    exchange.check_format(format_name)
+    if coordinates is not None and format_name not in exchange.WITH_TILING:
+        hint = f"omit it: only {' and '.join(exchange.WITH_TILING)} write the tiling elsewhere"
+        raise UsageError(f"--format {format_name} has its coordinates in the feature files", "--coordinates", hint)
+    with storage.replacing(out) as draft, storage.local_copy(source) as local, _local_tiling(coordinates) as tiling:
         draft.mkdir()
-        tiling = None if coordinates is None else Path(coordinates)
         entries = exchange.find_entries(local, format_name, tiling)
         matches = _matches(entries, slides)
         if not matches.by_name:
@@ -178,17 +182,23 @@ def export_features(source: Location, format_name: str, out: Path) -> ExchangeRe
     """
     exchange.check_format(format_name, exchange.EXPORT_FORMATS)
     slides = tiles = width = 0
-    level = PATCH
+    levels, encoders = set(), set()
     with storage.replacing(out) as draft, storage.local_copy(source) as folder:
         draft.mkdir()
         for file in sorted(folder.glob("*.h5")):
             slide = exchange.from_store(file)
             exchange.write_slide(slide, draft, format_name)
             slides, tiles, width = slides + 1, tiles + len(slide.features), _common_width(width, slide)
-            level = slide.level
+            levels.add(slide.level)
+            encoders.add(str(slide.attributes.get("encoder", "unknown")))
         if not slides:
             raise DataError("no feature files", str(source), "run mcti extract first")
-    return ExchangeResult(slides=slides, tiles=tiles, width=width, level=level)
+    level = next(iter(sorted(levels - {""})), SLIDE)
+    return ExchangeResult(slides=slides, tiles=tiles, width=width, level=level, encoder=", ".join(sorted(encoders)))
+
+
+def _local_tiling(coordinates: Location | None) -> AbstractContextManager[Path | None]:
+    return nullcontext() if coordinates is None else storage.local_copy(coordinates)
 
 
 def _matches(entries: Sequence[SetEntry], slides: Location | None) -> Matches:

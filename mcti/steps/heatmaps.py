@@ -1,5 +1,6 @@
 """The step `heatmaps`: heatmaps of all slides of a prediction batch, or of one shard of them."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,15 @@ from mcti.cohort import tables
 from mcti.errors import MctiError
 from mcti.progress import Progress
 from mcti.registry.refusals import cache_refusals
+from mcti.slides import exchange
+from mcti.slides.portable import PATCH
 from mcti.slides.shards import shard_of
 from mcti.steps.heatmap import heatmap
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 from mcti.storage import Location
+
+_log = logging.getLogger(__name__)
 
 
 class HeatmapsResult(StepResult):
@@ -41,7 +46,7 @@ def heatmaps(
             slide that cannot be drawn is listed with its reason in result.json.
     Raises  DataError when the table of slides is missing or broken
     """
-    failed, drawn = {}, 0
+    failed, drawn, without_tiles = {}, 0, 0
     with storage.replacing(out) as draft:
         draft.mkdir()
         rows = tables.read_slides(cohort).sort_values("slide_id").to_dict("records")
@@ -51,9 +56,10 @@ def heatmaps(
             scores = storage.join(explanation, "tiles", f"{slide_id}.csv")
             if progress is not None:
                 progress(done, len(selected), "slides", slide_id)
-            if not storage.exists(scores):
-                continue
             feature_file = storage.join(features, f"{slide_id}.h5")
+            if not storage.exists(scores):
+                without_tiles += _is_embedding(feature_file)
+                continue
             try:
                 heatmap(str(row["path"]), feature_file, scores, draft / slide_id, centre=0.0, mpp=_mpp(row["mpp"]))
                 drawn += 1
@@ -61,7 +67,14 @@ def heatmaps(
                 failed[slide_id] = str(error)
         if progress is not None:
             progress(len(selected), len(selected), "slides")
+        if without_tiles:
+            _log.info("%d slides have one embedding and no tiles, so they have no heatmap", without_tiles)
         return HeatmapsResult(drawn=drawn, failed=failed).save(draft)
+
+
+def _is_embedding(feature_file: Location) -> bool:
+    """Whether the features of a slide are one vector of the whole slide."""
+    return storage.exists(feature_file) and exchange.read_header(feature_file).level != PATCH
 
 
 def _mpp(value: Any) -> float | None:

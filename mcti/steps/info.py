@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcti import storage
 from mcti.errors import DataError
-from mcti.params import TrainParams
+from mcti.params import TrainParams, check
 from mcti.steps.result import StepResult
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def info(
     from mcti.params.presets import PRESETS
 
     if model in PRESETS:
+        params = check(TrainParams, params.model_dump() | {"preset": model}, "the settings")
         names = [f"gene_{number}" for number in range(genes)], [f"class_{number}" for number in range(classes)]
         bins = params.bins.count
         config = preset(

@@ -15,6 +15,7 @@ from typing import Any
 
 from mcti.dataset.sampling import seeded_generator
 from mcti.errors import DataError, UsageError
+from mcti.params.search import fault, is_range
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class Trial:
 class Plan:
     """Search space and limits of a search.
 
-    space     setting -> [low, high] (log scale) or three and more choices
+    space     setting -> [low, high] (two numbers, log scale) or choices
     start     settings of the first trial, where they are in the space
     warm_starts  settings of the trials after it
     folds     inner folds
@@ -69,12 +70,9 @@ def check_space(space: Space) -> None:
     Raises UsageError when a setting has fewer than two different values, or a range is not 0 < low < high
     """
     for name, values in space.items():
-        if len(values) < 2 or len(set(values)) < len(values):
-            hint = "give [low, high] or three and more choices"
-            raise UsageError(f"{list(values)!r} has no two different values", f"search.space, {name}", hint)
-        if _is_range(values) and not 0 < float(values[0]) < float(values[1]):
-            hint = "give 0 < low < high: ranges are searched on a log scale"
-            raise UsageError(f"{list(values)!r} is not a range", f"search.space, {name}", hint)
+        if reason := fault(values):
+            what, _, hint = reason.partition(": ")
+            raise UsageError(f"{list(values)!r} is {what}", f"search.space, {name}", hint)
 
 
 def optimise(
@@ -276,16 +274,12 @@ def draw(trial: Any, space: Space) -> None:
         _suggest(trial, name, values)
 
 
-def _is_range(values: Sequence[Setting]) -> bool:
-    return len(values) == 2 and not any(isinstance(value, str) for value in values)
-
-
 def _distributions(space: Space) -> dict[str, Any]:
     from optuna import distributions as optuna_distributions
 
     distributions: dict[str, Any] = {}
     for name, values in space.items():
-        if not _is_range(values):
+        if not is_range(values):
             distributions[name] = optuna_distributions.CategoricalDistribution(list(values))
         elif all(isinstance(value, int) for value in values):
             distributions[name] = optuna_distributions.IntDistribution(int(values[0]), int(values[1]), log=True)
@@ -295,7 +289,7 @@ def _distributions(space: Space) -> dict[str, Any]:
 
 
 def _suggest(trial: Any, name: str, values: Sequence[Setting]) -> None:
-    if not _is_range(values):
+    if not is_range(values):
         trial.suggest_categorical(name, list(values))
     elif all(isinstance(value, int) for value in values):
         trial.suggest_int(name, int(values[0]), int(values[1]), log=True)
@@ -306,7 +300,7 @@ def _suggest(trial: Any, name: str, values: Sequence[Setting]) -> None:
 def _within(start: Mapping[str, Setting], space: Space) -> bool:
     """Whether every setting of the space has a start value inside it."""
     return all(
-        name in start and (float(v[0]) <= float(start[name]) <= float(v[1]) if _is_range(v) else start[name] in v)
+        name in start and (float(v[0]) <= float(start[name]) <= float(v[1]) if is_range(v) else start[name] in v)
         for name, v in space.items()
     )
 

@@ -41,6 +41,16 @@ def test_new_patients_are_loaded_with_what_each_of_them_has(folder):
     assert (second.patches, second.covariates, second.slides) == (None, {"age": None}, ())
 
 
+def test_the_embedding_of_a_patient_stands_for_the_patient_without_features_of_slides(folder):
+    with h5py.File(folder / "features" / "P2.h5", "w") as file:
+        file["features"] = np.full((1, 2), 5.0, np.float32)
+    tables = NewPatientTables.read(folder, folder / "features")
+    assert tables.slides == {"P1": ["s1"], "P2": ["P2"]}
+    bag = tables.load(["P2"]).bags["P2"]
+    assert bag.patches.tolist() == [[5.0, 5.0]]
+    assert bag.slides[0].coordinates is None
+
+
 def test_features_of_the_folder_are_used_and_missing_ones_are_extracted(folder, tmp_path):
     calls = []
     scratch = tmp_path / "scratch"
@@ -66,4 +76,28 @@ def test_a_folder_without_patients_and_an_id_that_is_a_path_are_refused(tmp_path
 def test_a_table_in_another_format_is_named(tmp_path):
     (tmp_path / "expression.xlsx").touch()
     with pytest.raises(DataError, match=r"'expression\.xlsx' is not read"):
+        new_patients.patient_ids(tmp_path)
+
+
+def test_masked_ages_of_new_patients_are_mapped_as_those_of_a_cohort(tmp_path):
+    """`>89`, ` > 89` and `<18` are cells of the GDC and of CPTAC; the other covariates are read as before."""
+    (tmp_path / "clinical.csv").write_text("patient_id,age,size_cm\nP1,>89,2.5\nP2, > 89,\nP3,<18,1\nP4,61,3\nP5,,4\n")
+    assert new_patients.patient_ids(tmp_path) == ["P1", "P2", "P3", "P4", "P5"]
+    tables = NewPatientTables.read(tmp_path, None, {">89": 90, "<18": 17})
+    bags = tables.load(["P1", "P2", "P3", "P4", "P5"]).bags
+    assert [bag.covariates["age"] for bag in bags.values()] == [90, 90, 17, 61, None]
+    assert [bag.covariates["size_cm"] for bag in bags.values()] == [2.5, None, 1, 3, 4]
+    with pytest.raises(DataError, match=r"row 2, .*ingest\.age_values: \{'>89': YEARS\}"):
+        NewPatientTables.read(tmp_path, None)
+
+
+def test_a_duplicate_or_malformed_row_of_covariates_is_refused(tmp_path):
+    (tmp_path / "clinical.csv").write_text("patient_id,grade\nP1,1\nP1,2\n")
+    with pytest.raises(DataError, match="'P1' has two rows"):
+        new_patients.patient_ids(tmp_path)
+    (tmp_path / "clinical.csv").write_text("patient_id,grade\nP1,high\n")
+    with pytest.raises(DataError, match=r"'high' is not a number in .*clinical\.csv, row 2, column grade"):
+        NewPatientTables.read(tmp_path, None)
+    (tmp_path / "clinical.csv").write_text("patient,grade\nP1,1\n")
+    with pytest.raises(DataError, match="column 'patient_id' is missing"):
         new_patients.patient_ids(tmp_path)

@@ -9,6 +9,7 @@ from mcti.evaluation import baselines, metrics
 from mcti.evaluation.comparison import point
 from mcti.evaluation.design_matrix import Inputs
 from mcti.evaluation.outcomes import Outcomes
+from mcti.model.cox import PENALTIES
 from tests.evaluation.factories import make_folds, make_patients
 
 MONTHS = np.array([12.0, 36.0, 60.0])
@@ -102,3 +103,25 @@ def test_all_columns_together_beat_the_clinical_ones_over_folds(inputs):
     }
     assert scores["kaplan_meier"] == 0.5
     assert 0.5 < scores["cox_clinical"] < scores["linear_all"]
+
+
+def test_the_rotated_embedding_gives_the_ridge_model_of_all_its_columns(inputs):
+    """Oracle: CoxPHSurvivalAnalysis of scikit-survival on the z-scores of more columns than patients."""
+    from sksurv.linear_model import CoxPHSurvivalAnalysis
+    from sksurv.util import Surv
+
+    generator = np.random.default_rng(2)
+    means = generator.normal(size=(60, 90))
+    means[:, 0] += inputs.time_months[:60] / 30
+    bags = np.concatenate([means, np.zeros_like(means)], axis=1)
+    embeddings = Inputs(inputs.patients.iloc[:60], inputs.genes.iloc[:60], bags, embeddings=True)
+    train, test = embeddings.rows(np.arange(40)), embeddings.rows(np.arange(40, 60))
+    model = baselines.create("cox_slide_embedding").fit(train, 0)
+    scores = (means - means[:40].mean(axis=0)) / means[:40].std(axis=0)
+    labels = Surv.from_arrays(train.event, train.time_months)
+    risk = model.predict(test, MONTHS)[0]
+    expected = [
+        CoxPHSurvivalAnalysis(alpha=penalty, n_iter=200).fit(scores[:40], labels).coef_ @ scores[40:].T
+        for penalty in PENALTIES
+    ]
+    assert min(np.abs(risk - one).max() for one in expected) < 1e-5  # Newton's method stops at 1e-7

@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 
-from mcti.errors import DataError
+from mcti import params
+from mcti.errors import DataError, UsageError
 from mcti.model.comparators import build
 from mcti.model.comparators.genes import GeneSets
 from mcti.model.comparators.pooling import GatedAttention
@@ -14,7 +15,9 @@ from mcti.model.comparators.transmil import squares
 from mcti.model.network import MCTI
 from mcti.model.presets import preset
 from mcti.model.summary import describe
-from mcti.params.variants import ABLATIONS, COMPARATORS
+from mcti.params import TrainParams
+from mcti.params.architecture import FIELDS
+from mcti.params.variants import ABLATIONS, COMPARATORS, NETWORK_FIELDS
 from tests.model.cases import FEATURES, GENES, batch, config, survival_loss
 
 SIZES = [40, 1, 3, 17]
@@ -213,3 +216,56 @@ def test_the_cost_of_a_peer_is_counted():
     net = preset("snn", features=FEATURES, genes=GENES, classes=("a", "b"), bins=4, **without)
     assert describe(net, 50).forward_flops == {"snn": 2 * (9 * 64 + 64 * 64 + 64 * 4 + 64 * 2)}
     assert isinstance(build(config("compact")), MCTI)
+
+
+CHANGED = {
+    "width": 8, "query": 5, "critical": 7, "tokens": 3, "task_tokens": 3, "gene_branch": "dense", "gene_width": 9,
+    "encoder_depths": (2,), "bottleneck_depth": 2, "decoder_depths": (2,), "attention_depth": 2, "heads": 2,
+    "solver": "sinkhorn", "entropy": 0.2, "iterations": 1, "tolerance": 0.9, "gene_entropy": 0.4, "gene_marginal": 0.9,
+    "gene_measure": "kl", "dropout": 0.5, "gene_dropout": 0.5, "transpose_plan": False, "soft_instance_gate": False,
+    "inverse_temperature": 1.0, "normalise_mass": False, "zero_init_residual": True, "linear_skip": True,
+    "bilinear_rank": 2, "plan_gradient": False, "missing": True, "critical_share": 0.5, "rank": 3, "head": "continuous",
+    "gene_axes": 4, "feature_axes": 3, "hard_negatives": 3, "plan": "uniform", "guidance": False,
+}  # fmt: skip
+"""A value of each field that differs from the presets of the comparators."""
+TESTED_ELSEWHERE = {"modalities", "block", "subtype_task", "covariates"}
+"""Read in the selection of inputs, in the Cox branch, in the gradient, and with an additional input."""
+SHAPES = ("gene_plan", "critical", "critical_scores", "critical_logits", "critical_mass")
+
+
+def outcome_of(name, **changes):
+    """The outputs of a training step and of a prediction that do not depend on the number of critical patches."""
+    net = peer(name, **changes)
+    torch.manual_seed(1)
+    present = {"slides_present": torch.tensor([True] * 4), "genes_present": torch.tensor([True, True, True, False])}
+    flags = present if changes.get("missing") else {}
+    outputs = [net.train()(*batch(SIZES), **flags), net.eval()(*batch(SIZES), **flags)]
+    return [tensors(output) for output in outputs]
+
+
+def differs(name, field, usual):
+    """Whether a changed field changes an output; the patches that it shows as critical are outputs, too."""
+    changed = outcome_of(name, **{field: CHANGED[field]})
+    if field == "critical":
+        return not torch.equal((usual[1]["critical"] >= 0).sum(1), (changed[1]["critical"] >= 0).sum(1))
+    values = [key for key in usual[0] if key not in SHAPES]
+    return any(not torch.equal(a[key], b[key]) for a, b in zip(usual, changed, strict=True) for key in values)
+
+
+@pytest.mark.parametrize("name", list(COMPARATORS))
+def test_the_listed_fields_are_those_that_the_network_reads(name):
+    """Each other field has no influence on any output, so that params.yaml refuses it."""
+    assert set(CHANGED) | TESTED_ELSEWHERE == set(FIELDS)
+    usual = outcome_of(name)
+    read = {field for field in CHANGED if differs(name, field, usual)}
+    assert read | TESTED_ELSEWHERE == set(NETWORK_FIELDS[name])
+
+
+def test_params_yaml_refuses_a_field_that_the_network_of_the_preset_does_not_read():
+    for name in COMPARATORS:
+        for field in set(FIELDS) - set(NETWORK_FIELDS[name]):
+            with pytest.raises(UsageError) as caught:
+                params.check(TrainParams, {"preset": name, "architecture": {field: CHANGED[field]}}, "params.yaml")
+            assert caught.value.what == f"preset {name} does not read {field}"
+            assert caught.value.hint == f"it reads {', '.join(NETWORK_FIELDS[name])}"
+    assert TrainParams.model_validate({"architecture": {"heads": 2}}).architecture.heads == 2

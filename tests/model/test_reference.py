@@ -69,12 +69,12 @@ def test_the_converted_network_gives_the_references_numbers(seed, measure):
 def test_every_key_is_used_an_alias_or_unused_with_a_reason():
     state = reference_state.state()
     converted = reference.translate(state)
-    groups = [set(converted.used), set(converted.second), set(converted.unused)]
+    groups = [set(converted.used), set(converted.aliases), set(converted.unused)]
     assert set.union(*groups) == set(state)
     assert sum(map(len, groups)) == len(state)
     assert all(converted.unused.values())
     report = converted.report(state)
-    assert report["live_parameters"] == sum(weight.numel() for weight in converted.weights.values())
+    assert report["used_parameters"] == sum(weight.numel() for weight in converted.weights.values())
 
 
 @pytest.mark.parametrize("guides", reference_keys.GUIDES)
@@ -129,7 +129,7 @@ def test_convert_writes_weights_configuration_and_report(tmp_path):
     net, inputs = reference.load(tmp_path / "out"), (*patient()[:1], torch.ones(1, 20, dtype=torch.bool), patient()[1])
     expected = converted(reference_state.state())[1](*inputs)
     assert torch.equal(net(*inputs).hazard_logits, expected.hazard_logits)
-    assert json.loads((tmp_path / "out/conversion.json").read_text())["dead"]["gene_bias"] == "never added"
+    assert json.loads((tmp_path / "out/conversion.json").read_text())["unused"]["gene_bias"] == "never added"
 
 
 def test_a_checkpoint_written_before_zip_archives_is_read_too(tmp_path):

@@ -141,7 +141,7 @@ def test_a_missing_file_is_named(tmp_path):
     [
         ("train=3", "3 is not a section in --set, key train: write its keys below it: seed, preset, architecture, …"),
         ("train.architecture=[1]", "[1] is not a section in --set, key train.architecture: write its keys below it:"),
-        ("search.space.learning_rate=3", "3 does not fit in --set, key search.space.learning_rate: input"),
+        ("search.space.learning_rate=3", "search.space has 3 for learning_rate in --set, key search.space: set [low"),
         ("cluster.secrets={A_b: {a: B}}", "'A_b' does not fit in --set, key cluster.secrets.A_b: string should match"),
         ("train.architecture.encoder_depths=[1, 2]", "[1] does not fit in --set, key train.architecture.decoder"),
         ("search.space.width=[8, 16]", "search.space names 'width', no setting of train in --set, key search.space: "
@@ -251,6 +251,8 @@ def test_every_setting_has_a_row_in_the_page():
         ("search.space={architecture.width: [0, 16]}", "search.space", "greater than or equal to 1"),
         ("search.space={optimizer: [adamw, adafactor, sgd]}", "search.space", "'adamw' or 'bf16_adafactor'"),
         ("search.space={architecture: [1, 2]}", "search.space", "architecture.width"),
+        ("train.horizons_months=3", "train.horizons_months", "input should be a valid list"),
+        ("cluster.secrets=3", "cluster.secrets", "input should be a valid mapping"),
     ],
 )
 def test_an_architecture_field_is_checked_when_the_file_is_loaded(override, key, hint):

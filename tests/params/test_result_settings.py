@@ -1,70 +1,14 @@
-"""Settings that cannot change a result: dvc.yaml, cache keys and fold identities leave the same ones out."""
+"""Settings that cannot change a result: DVC stages, cache keys and fold identities leave the same ones out."""
 
 import json
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-import yaml
 
 from components.utilities.cache_keys import cache_keys
 from mcti import params
 from mcti.params import SearchParams, Settings, TrainParams
-from mcti.params.result_settings import RESULT_NEUTRAL, result_settings, result_text, stage_keys, trial_settings
-
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.mark.parametrize("stage", ["search", "train"])
-def test_dvc_yaml_lists_exactly_the_settings_that_can_change_the_result(stage):
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    assert sorted(stages[stage]["params"]) == stage_keys(stage)
-
-
-@pytest.mark.parametrize("stage", ["search", "train"])
-def test_params_yaml_states_every_listed_setting(stage):
-    """DVC 3.67 refuses a listed key that the file lacks, after it has deleted the outputs of the stage."""
-    tree = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    missing = [key for key in stage_keys(stage) if key.partition(".")[2] not in tree[key.partition(".")[0]]]
-    assert missing == []
-
-
-@pytest.mark.parametrize("stage", ["search", "train"])
-def test_dvc_resolves_each_listed_value_of_one_line_before_it_runs_a_stage(stage):
-    tree = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    required = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]["meta"]["required"]
-    values = {key: tree[key.partition(".")[0]][key.partition(".")[2]] for key in stage_keys(stage)}
-    assert required == [f"${{{key}}}" for key, value in values.items() if not isinstance(value, list | dict)]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("section", "stage", "message"),
-    [
-        ("search", "search", "Could not find 'search.epochs'"),
-        ("train", "search", "Could not find 'train.alpha'"),
-        ("train", "train", "Could not find 'train.alpha'"),
-    ],
-)
-def test_the_real_dvc_names_an_empty_section_and_deletes_no_output(tmp_path, section, stage, message):
-    tree = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")) | {section: None}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
-    shutil.copy(ROOT / "dvc.yaml", tmp_path)
-    outputs = {name: tmp_path / "models" / name for name in ("search", "folds")}
-    for folder in outputs.values():
-        folder.mkdir(parents=True)
-
-    def dvc(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [str(Path(sys.executable).with_name("dvc")), *words]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-
-    dvc("init", "--no-scm", "-q")
-    ended = dvc("repro", "--single-item", stage)
-    assert ended.returncode != 0
-    assert message in ended.stderr
-    assert all(folder.is_dir() for folder in outputs.values())
+from mcti.params.architecture import FIELDS
+from mcti.params.result_settings import RESULT_NEUTRAL, result_settings, result_text, stage_settings, trial_settings
 
 
 def test_each_result_neutral_setting_exists():
@@ -99,37 +43,57 @@ def test_result_text_keeps_everything_else():
     assert result_text("train", "") == ""
 
 
-@pytest.mark.slow
-def test_dvc_runs_search_and_train_again_only_for_settings_that_can_change_their_result(tmp_path):
-    """The `params:` of the real dvc.yaml and the real params.yaml; only the commands are replaced."""
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    small = {
-        name: {"cmd": f"echo done > {name}.txt", "params": stages[name]["params"], "outs": [f"{name}.txt"]}
-        for name in ("search", "train")
-    }
-    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": small}), encoding="utf-8")
-    original = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+def changed_stages(*overrides: str) -> set[str]:
+    before, after = stage_settings(params.load(None)), stage_settings(params.load(None, overrides))
+    return {stage for stage in before if before[stage] != after[stage]}
 
-    def dvc(*arguments: str) -> str:
-        command = [sys.executable, "-m", "dvc", *arguments]
-        return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
 
-    def changed(section: str, key: str, value: object) -> set[str]:
-        tree = original | {section: original[section] | {key: value}}
-        (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
-        params.load(tmp_path / "params.yaml")  # a setting that exists, in its range
-        dry = dvc("repro", "--dry")
-        status = set(json.loads(dvc("status", "--json")))
-        assert status == {name for name in small if f"Running stage '{name}'" in dry}
-        return status
+@pytest.mark.parametrize(
+    ("override", "stages"),
+    [
+        ("train.workers=2", set()),
+        ("train.checkpoint_seconds=1", set()),
+        ("search.wait_minutes=5", set()),
+        ("search.experiment=other", set()),
+        ("extract.workers=3", set()),
+        ("extract.cache=/cache", set()),
+        ("promote.margin=0.01", set()),
+        ("cluster.image=x@sha256:1", set()),
+        ("train.epochs=9", {"train"}),
+        ("train.horizons_months=[12]", {"train"}),
+        ("train.alpha=0.9", {"search", "train"}),
+        ("train.device=cpu", {"search", "train"}),
+        ("train.architecture.width=64", {"search", "train"}),
+        ("train.architecture.missing=false", {"search", "train"}),
+        ("train.preset=tiny", {"search", "train"}),
+        ("train.bins.count=5", {"search", "train"}),
+        ("search.space={alpha: [0.1, 0.9]}", {"search"}),
+        ("search.trials=9", {"search"}),
+        ("extract.tile=512", {"extract"}),
+        ("extract.tissue.min_area_mm2=0.1", {"extract"}),
+        ("ingest.notice=a notice", {"ingest"}),
+        ("validate.min_events=21", {"validate"}),
+        ("split.seed=8", {"split"}),
+        ("evaluate.bootstrap=100", {"evaluate"}),
+        ("register.name=other", {"register"}),
+    ],
+)
+def test_a_setting_changes_the_files_of_exactly_the_stages_that_read_it(override, stages):
+    assert changed_stages(override) == stages
 
-    dvc("init", "--no-scm", "--quiet")
-    assert changed("train", "seed", original["train"]["seed"]) == {"search", "train"}, "nothing has run yet"
-    dvc("repro", "--quiet")
-    assert changed("train", "workers", 2) == set()
-    assert changed("train", "checkpoint_seconds", 1.0) == set()
-    assert changed("search", "wait_minutes", 5) == set()
-    assert changed("search", "trials", 9) == {"search"}
-    assert changed("train", "epochs", 9) == {"train"}
-    assert changed("train", "alpha", 0.9) == {"search", "train"}
-    assert changed("train", "architecture", {"width": 32}) == {"search", "train"}
+
+@pytest.mark.parametrize("override", ["train=", "search=", "train.bins=", "train.architecture=", "train.epochs=4"])
+def test_a_default_may_be_stated_or_left_out(override):
+    assert changed_stages(override) == set()
+
+
+def test_a_field_of_the_architecture_with_the_value_of_its_preset_changes_nothing():
+    assert changed_stages("train.architecture={width: 32, heads: 1, encoder_depths: [1]}") == set()
+
+
+def test_the_settings_of_a_stage_hold_each_field_of_the_architecture_with_its_value():
+    """A preset that other code defines is then another setting. Values of `tiny`: docs/params.md."""
+    architecture = stage_settings(params.load(None, ["train.preset=tiny"]))["train"]["train"]["architecture"]
+    assert set(architecture) == set(FIELDS)
+    assert (architecture["width"], architecture["query"], architecture["head"]) == (16, 8, "discrete")
+    assert architecture["missing"] is architecture["modalities"] is None, "training takes them from its patients"

@@ -5,6 +5,7 @@ import math
 import pytest
 from scipy import stats
 
+from mcti.errors import DataError
 from mcti.params import PromoteParams
 from mcti.registry import alpha_spending
 from mcti.registry.ledger import LedgerEntry
@@ -50,6 +51,27 @@ def test_the_same_pair_on_the_same_patients_is_the_same_look():
     entries = [entry(look, i) for i, look in enumerate(before, 1)]
     assert alpha_spending.next_look(entries, PATIENTS, "c1:champion", PARAMS) == before[1]
     assert alpha_spending.next_look([*entries, entry(before[1], 4)], PATIENTS, "c9:champion", PARAMS).number == 4
+
+
+def test_a_look_of_an_earlier_version_is_read():
+    """Its signature was named `sketch`; the ledger keeps it, and its level counts for the budget."""
+    current = [entry(look, i) for i, look in enumerate(looks(3), 1)]
+    earlier = []
+    for line in current:
+        tree = dict(line.evidence["look"])
+        tree["sketch"] = tree.pop("signature")
+        earlier.append(line.model_copy(update={"evidence": {"look": tree}}))
+    pairs = ("c1:champion", "c9:champion")  # a repeated pair and a new one
+    expected = [alpha_spending.next_look(current, PATIENTS, pair, PARAMS) for pair in pairs]
+    assert [alpha_spending.next_look(earlier, PATIENTS, pair, PARAMS) for pair in pairs] == expected
+    assert (expected[1].number, expected[1].spent) == (4, pytest.approx(math.fsum(look.alpha for look in looks(3))))
+
+
+def test_a_look_that_cannot_be_read_is_one_error():
+    line = entry(next(looks(1)), 7)
+    tree = {name: value for name, value in line.evidence["look"].items() if name != "alpha"}
+    with pytest.raises(DataError, match=r"evidence.look.alpha cannot be read .* in entry 7 of the ledger of m: use"):
+        alpha_spending.next_look([line.model_copy(update={"evidence": {"look": tree}})], PATIENTS, "a:b", PARAMS)
 
 
 def test_one_new_patient_is_no_new_test_set_and_half_a_new_cohort_is():

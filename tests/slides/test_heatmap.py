@@ -11,6 +11,7 @@ import tifffile
 from mcti.errors import DataError
 from mcti.slides import heatmap
 from mcti.slides.heatmap import Scores
+from mcti.slides.portable import PortableFeatures
 from mcti.slides.tissue import Overview
 
 VIEW = Overview(np.full((64, 64, 3), 200, np.uint8), np.zeros((64, 64), bool), (16.0, 16.0))
@@ -76,3 +77,14 @@ def test_scores_that_do_not_match_the_tiles_are_refused():
 def test_equal_scores_of_all_tiles_are_drawn(tmp_path):
     heatmap.write_png(tmp_path / "a.png", VIEW, 0.5, Scores("a", SCORES.coords, np.ones(3), (256, 256)))
     assert (tmp_path / "a.png").stat().st_size > 0
+
+
+def test_features_without_coordinates_or_tile_size_state_what_is_missing(tmp_path):
+    (tmp_path / "s.csv").write_text("x,y,score\n0,0,1\n")
+    vector = PortableFeatures("S1", np.ones((1, 3)), None, level="slide")
+    with pytest.raises(DataError, match="one embedding of the whole slide: there is no heatmap"):
+        heatmap.read_scores(tmp_path / "s.csv", vector)
+    coords = np.array([[x * 512, y * 512] for y in range(4) for x in range(4)])
+    for grid in ({}, {"patch_size_level0": 0}):
+        with pytest.raises(DataError, match=r"--patch-size-level0.*neighbouring tiles are 512 px apart"):
+            heatmap.read_scores(tmp_path / "s.csv", PortableFeatures("S1", np.ones((16, 3)), coords, grid))

@@ -42,8 +42,8 @@ def below(client, run_id, step):
 def parent(folder):
     """The MLflow run of the pipeline run."""
     with tracking.service() as client:
-        ids = [experiment.experiment_id for experiment in client.search_experiments()]
-        (run,) = client.search_runs(ids, f"tags.`mcti.step` = 'pipeline' and attributes.run_name LIKE '{NAME}%'")
+        number = client.get_experiment_by_name(NAME).experiment_id
+        (run,) = client.search_runs([number], "tags.`mcti.step` = 'pipeline'")
         return run
 
 

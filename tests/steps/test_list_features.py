@@ -66,7 +66,14 @@ def test_an_earlier_file_in_another_form_is_replaced(params, tmp_path):
 def project(folder: Path) -> Path:
     """The stages of this project over a cohort of three patients with ready-made features and without a slide."""
     raw, source = folder / "data" / "raw", folder / "ready made"
-    for created in (raw, source, folder / "mcti" / "steps", folder / "mcti" / "cohort", folder / "mcti" / "slides"):
+    for created in (
+        raw,
+        source,
+        folder / "mcti" / "steps",
+        folder / "mcti" / "cohort",
+        folder / "mcti" / "slides",
+        folder / "mcti" / "params",
+    ):
         created.mkdir(parents=True)
     for name in ("ingest", "list_features", "extract"):
         shutil.copy(ROOT / "mcti" / "steps" / f"{name}.py", folder / "mcti" / "steps")

@@ -180,3 +180,11 @@ def test_training_starts_at_the_base_hazard_of_its_part():
     run = running.Run(prepared, torch.device("cpu"))
     expected = base_hazard(prepared.bags, prepared.fitted.edges)
     torch.testing.assert_close(run.state.net.survival_head.out.bias.detach(), torch.logit(expected))
+
+
+def test_the_largest_learning_rate_diverges_and_a_larger_one_is_refused():
+    """Beyond it torch itself fails in the optimizer: a step no longer fits float32."""
+    with pytest.raises(running.Diverged, match=r"lower train\.learning_rate"):
+        loop.train(task(learning_rate=1e36))
+    with pytest.raises(ValueError, match="less than or equal to"):
+        factories.settings(learning_rate=1.1e36)

@@ -25,6 +25,9 @@ def read_arrays(file: Path) -> NamedArrays:
 
     Raises DataError when the file is broken, or holds objects that only pickle can read.
     """
+    if file.suffix.lower() in (".pkl", ".pickle"):
+        hint = "convert it to .npz or Parquet where you trust its origin"
+        raise DataError("a pickle file, which executes code when it is read", str(file), hint)
     readers = {".pt": _read_torch, ".pth": _read_torch, ".npy": _read_numpy, ".npz": _read_numpy}
     return readers.get(file.suffix.lower(), _read_hdf5)(file)
 

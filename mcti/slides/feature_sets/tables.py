@@ -72,10 +72,19 @@ def _read(file: Path) -> Any:
 
     try:
         if file.suffix.lower() == ".parquet":
-            return pd.read_parquet(file)
+            return _with_index(pd.read_parquet(file))
         return pd.read_csv(file, dtype=dict.fromkeys((*_SLIDE_COLUMNS, *_PATIENT_COLUMNS), str))
     except (OSError, ValueError) as error:  # also: ArrowInvalid, ParserError, EmptyDataError, UnicodeDecodeError
         raise DataError(f"not a table ({type(error).__name__})", str(file), "write Parquet or CSV") from error
+
+
+def _with_index(table: Any) -> Any:
+    """The table with an index of texts as a column: `slide_id` where it has no name."""
+    import pandas as pd
+
+    if not pd.api.types.is_string_dtype(table.index):
+        return table
+    return table.rename_axis(index=table.index.name or _SLIDE_COLUMNS[0]).reset_index()
 
 
 def _id_columns(table: Any) -> tuple[str, str, str]:
@@ -94,7 +103,9 @@ def _features(table: Any, file: Path) -> NDArray[Any]:
     lists = [name for name in lists if not pd.api.types.is_numeric_dtype(table[name])]
     if lists:
         return _stacked([np.asarray(cell) for cell in table[lists[0]]], file)
-    numeric = table[[name for name in table.columns if pd.api.types.is_float_dtype(table[name])]]
+    # In CSV a column of 0 and 1 may be a feature.
+    is_feature = pd.api.types.is_numeric_dtype if file.suffix.lower() == ".csv" else pd.api.types.is_float_dtype
+    numeric = table[[name for name in table.columns if is_feature(table[name])]]
     if not numeric.shape[1]:
         what = "neither a column of lists (features, embedding) nor numeric columns"
         raise DataError(what, str(file), "write one column per feature, or one column of lists")

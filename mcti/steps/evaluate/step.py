@@ -124,9 +124,8 @@ def evaluate(  # noqa: PLR0913  (a step: inputs, params, out, options)
     )
     removed = excluded.read(tables.read_info(cohort), list(cohort_patients["patient_id"]), folds, split)
     insights = replace(
-        read_insights(cohort, None if inputs.embeddings else features, models, outcomes, mcti, shares, slides),
+        read_insights(cohort, features, models, outcomes, mcti, shares, slides, embeddings=inputs.embeddings),
         table_1=characteristics.table(patients, outcomes, groups),
-        embeddings=inputs.embeddings,
     )
     summary = _cohort_summary(cohort, outcomes, removed)
     data = ReportData(outcomes, mcti, groups, numbers, params, summary, fitted.skipped, insights)
@@ -166,17 +165,19 @@ def read_insights(
     mcti: Predictions,
     shares: AttributionShares | None,
     slides: Location | None = None,
+    *,
+    embeddings: bool = False,
 ) -> report.ModelInsights:
     """Learning curves, gene groups and critical patches, as far as the files of the models exist.
 
-    Critical patches only with features of patches (embeddings have none: `features` is None), and where their share of
-    the attribution is at least SMALL_SHARE.
+    Critical patches only with features of patches (embeddings have none), and where their share of the attribution is
+    at least SMALL_SHARE.
     """
     patches = []
-    if shares is None or shares.details["critical_patches"] >= SMALL_SHARE:
+    if not embeddings and (shares is None or shares.details["critical_patches"] >= SMALL_SHARE):
         patches = model_insights.critical_patches(cohort, features, models, outcomes, mcti.risk, slides)
     history, groups = model_insights.history(models, outcomes), model_insights.gene_groups(models, outcomes)
-    return report.ModelInsights(history, groups, patches)
+    return report.ModelInsights(history, groups, patches, embeddings=embeddings)
 
 
 def _search(models: Location, split: Folds) -> dict[str, object]:

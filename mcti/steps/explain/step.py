@@ -1,9 +1,10 @@
 """explain: the contributions of modalities, tokens, genes and tiles to the risk of single patients."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 
 from mcti import storage
 from mcti.cohort import tables
@@ -57,14 +58,16 @@ def explain(  # noqa: PLR0913  (a step: inputs, params, out, options)
     new_patients: Location | None = None,
     patient_ids: Sequence[str] = (),
     extraction: ExtractParams = ExtractParams(),  # noqa: B008  (frozen)
+    age_values: Mapping[str, float] = MappingProxyType({}),
     gene_sets: Location | None = None,
     progress: Progress = lambda *_: None,
 ) -> ExplainResult:
     """Explain the risk of patients by the same models that `predict` uses for them.
 
     Reads   the model (models:/NAME@ALIAS, or a folder of folds); either cohort with features/<slide_id>.h5 (None: no
-            slides are used), or the folder `new_patients` of patients without an outcome, as `predict` reads it;
-            patient_ids: only these patients, empty: all of them; gene_sets: a GMT file
+            slides are used), or the folder `new_patients` of patients without an outcome, as `predict` reads it
+            (age_values: years of its masked ages); patient_ids: only these patients, empty: all of them;
+            gene_sets: a GMT file
     Writes  out/{contributions,tokens,gene_groups,gene_sets,plans}.csv, genes.parquet, tiles/<slide_id>.csv (x, y,
             score, cluster, as `mcti heatmap` reads it), patients/<patient_id>.html, result.json: all or nothing; with
             `--redact` hashes replace the ids, also in the names of slides
@@ -83,7 +86,7 @@ def explain(  # noqa: PLR0913  (a step: inputs, params, out, options)
                 Path(scratch, "features"),
                 lambda slides, out: extract(slides, extraction, out, progress=progress),
             )
-            source = _read_new_patients(Path(new_patients), features, patient_ids)
+            source = _read_new_patients(Path(new_patients), features, patient_ids, age_values)
         else:
             source = _read_cohort(str(cohort), features, patient_ids)
         ensemble.check_features(source.data.provenance, str(features))
@@ -112,10 +115,12 @@ def _read_cohort(cohort: Location, features: Location | None, patient_ids: Seque
     return _Source(load_dataset(cohort, features, patients=patient_ids), info.name, info.notice)
 
 
-def _read_new_patients(folder: Path, features: Location | None, patient_ids: Sequence[str]) -> _Source:
+def _read_new_patients(
+    folder: Path, features: Location | None, patient_ids: Sequence[str], age_values: Mapping[str, float]
+) -> _Source:
     known = new_patient_folder.patient_ids(folder)
     for patient in patient_ids:
         if patient not in known:
             raise DataError(f"patient {patient!r} does not exist", str(folder), did_you_mean(patient, known))
-    table = new_patient_folder.NewPatientTables.read(folder, features)
+    table = new_patient_folder.NewPatientTables.read(folder, features, age_values)
     return _Source(table.load(sorted(patient_ids) or known), folder.name, "")

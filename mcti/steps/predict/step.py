@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from mcti import redaction, storage
@@ -62,11 +63,15 @@ class PatientPages:
 
 @dataclass(frozen=True)
 class PatientSource:
-    """A cohort, or a folder of new patients (`new`), with its features; plain values that are sent to workers."""
+    """A cohort, or a folder of new patients (`new`), with its features; plain values that are sent to workers.
+
+    age_values  (masked age, years) of a folder of new patients
+    """
 
     folder: str
     features: str | None
     new: bool
+    age_values: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,7 @@ def predict(  # noqa: PLR0913  (a step: inputs, params, out, options)
     new_patients: Location | None = None,
     patient_ids: Sequence[str] = (),
     extraction: ExtractParams = ExtractParams(),  # noqa: B008  (frozen)
+    age_values: Mapping[str, float] = MappingProxyType({}),
     pages: PatientPages | None = None,
     progress: Progress = lambda *_: None,
 ) -> PredictResult:
@@ -107,7 +113,8 @@ def predict(  # noqa: PLR0913  (a step: inputs, params, out, options)
     Reads   the model (models:/NAME@ALIAS, or a folder of folds); either cohort/{patients,expression,slides}.parquet
             with features/<slide_id>.h5 (None: no slides are used), or the folder `new_patients` of patients without an
             outcome (mcti/dataset/new_patients.py), whose slides are extracted with the settings `extraction` where
-            the folder has no features; patient_ids: only these patients, empty: all of them;
+            the folder has no features; age_values: years of its masked ages (ingest.age_values);
+            patient_ids: only these patients, empty: all of them;
             pages.explanation: the output folder of `mcti explain`
     Writes  out (.csv, or .json for any other reader), sorted by patient: the columns of docs/serving.md;
             <out>.refused.csv (.json) with patient_id and reason of each patient who cannot be predicted;
@@ -132,7 +139,10 @@ def predict(  # noqa: PLR0913  (a step: inputs, params, out, options)
                 lambda slides, out: extract(slides, extraction, out, progress=progress),
             )
         source = PatientSource(
-            str(new_patients or cohort), None if features is None else str(features), new_patients is not None
+            str(new_patients or cohort),
+            None if features is None else str(features),
+            new_patients is not None,
+            tuple(age_values.items()),
         )
         names = _select(_patient_ids(source), patient_ids, source.folder)
         rows, refused = _predict_all(folder, source, names, params, progress)
@@ -199,7 +209,8 @@ def _load_model(folder: str) -> Ensemble:
 def _load_tables(source: PatientSource) -> CohortTables | new_patient_folder.NewPatientTables:
     """The tables of the patients, read once per process: a large expression table takes longer than a patient."""
     if source.new:
-        return new_patient_folder.NewPatientTables.read(Path(source.folder), source.features)
+        folder, masked = Path(source.folder), dict(source.age_values)
+        return new_patient_folder.NewPatientTables.read(folder, source.features, masked)
     return CohortTables.read(source.folder, source.features)
 
 

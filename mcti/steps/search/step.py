@@ -10,11 +10,11 @@ from mcti.cohort.folds import Folds, read_folds
 from mcti.dataset.loading import load_dataset
 from mcti.errors import UsageError
 from mcti.params import SearchParams, TrainParams
+from mcti.params.search import check_space
 from mcti.progress import Progress
 from mcti.registry.refusals import cache_refusals
 from mcti.steps.result import StepResult
 from mcti.steps.search import record, study_setup
-from mcti.steps.search.best_settings import override
 from mcti.steps.search.record import NestedResult, SearchResult, TrialLog, close_log
 from mcti.steps.search.study_setup import Study
 from mcti.steps.task_log import logged
@@ -82,10 +82,11 @@ def search(
 
 def _check_space(params: SearchParams, base: TrainParams) -> None:
     """Check, before the first trial, that training accepts the values of the space."""
-    searching.check_space(params.space)
-    for name, values in params.space.items():
-        for value in values:
-            override(base, {name: value}, "search.space")
+    try:
+        check_space(params.space, base)
+    except ValueError as error:
+        what, _, hint = str(error).partition(": ")
+        raise UsageError(what, "search.space", hint) from None
 
 
 def _study(cohort: Location, features: Location | None, split: Folds, params: SearchParams, base: TrainParams) -> Study:
@@ -111,25 +112,32 @@ def _nested(planned: Sequence[Study], out: Path, progress: Progress | None) -> N
     Each study is kept until the last one has ended: a resumed search runs no trial twice.
     """
     results = {}
+    restored: dict[int, float] = {}
     for done, planned_study in enumerate(planned):
         number = planned_study.params.outer_fold
-        counted = None if progress is None else _FoldProgress(progress, done, len(planned), number)
+        counted = None if progress is None else _FoldProgress(progress, done, len(planned), number, restored)
         results[number] = _searched(planned_study, _nested_work(out) / f"fold_{number}", counted)
     return record.write_nested(out, results, _nested_work(out))
 
 
 @dataclass(frozen=True)
 class _FoldProgress:
-    """Progress of one of several searches, as a part of all of them; `done` searches have ended before it."""
+    """Progress of one of several searches, as a part of all of them; `done` searches have ended before it.
+
+    restored    inner folds that each search restored, by outer fold; shared by the searches, so that the rate of the
+                next search excludes what an earlier one restored
+    """
 
     progress: Progress
     done: int
     searches: int
     fold: int
+    restored: dict[int, float]
 
     def __call__(self, done: float, total: float, unit: str, detail: str = "", restored: float = 0, /) -> None:
         text = f"outer fold {self.fold}" + (f", {detail}" if detail else "")
-        self.progress(self.done * total + done, self.searches * total, unit, text, restored)
+        self.restored[self.fold] = restored
+        self.progress(self.done * total + done, self.searches * total, unit, text, sum(self.restored.values()))
 
 
 def _initialise(planned: Sequence[Study]) -> InitResult:

@@ -21,3 +21,9 @@ def test_broken_files_are_named(tmp_path, name):
     (tmp_path / name).write_bytes(b"broken")
     with pytest.raises(DataError, match=name.replace(".", r"\.")):
         arrays.read_arrays(tmp_path / name)
+
+
+def test_pickle_files_are_refused_with_the_way_out(tmp_path):
+    (tmp_path / "TCGA_features.pkl").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"a pickle file.*convert it to \.npz or Parquet"):
+        arrays.read_arrays(tmp_path / "TCGA_features.pkl")

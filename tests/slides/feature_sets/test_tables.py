@@ -1,6 +1,7 @@
 """Parquet tables written by pyarrow: one row per slide or patient, as lists or as columns."""
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -46,3 +47,21 @@ def test_a_table_without_ids_and_a_broken_table_are_refused(tmp_path):
     (tmp_path / "a.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match="not a table"):
         tables.find(tmp_path / "a.parquet")
+
+
+def test_ids_in_the_index_of_a_data_frame(tmp_path):
+    pd.DataFrame(ROWS, index=["S1", "S2", "S3"]).rename(columns=str).to_parquet(tmp_path / "a.parquet")
+    pd.DataFrame(ROWS, index=pd.Index(["P1", "P2", "P3"], name="case_id")).rename(columns=str).to_parquet(
+        tmp_path / "b.parquet"
+    )
+    assert [entry.name for entry in tables.find(tmp_path / "a.parquet")] == ["S1", "S2", "S3"]
+    second = tables.find(tmp_path / "b.parquet")[1].read(None)
+    np.testing.assert_array_equal(second.features, ROWS[1:2])
+    assert (second.slide_id, second.level) == ("P2", "patient")
+
+
+def test_a_csv_table_keeps_columns_of_whole_numbers(tmp_path):
+    (tmp_path / "a.csv").write_text("slide_id,f0,f1\n007,0,1.5\n008,0,2.5\n")
+    entries = tables.find(tmp_path / "a.csv")
+    assert [entry.name for entry in entries] == ["007", "008"]
+    np.testing.assert_array_equal(entries[1].read(None).features, [[0, 2.5]])

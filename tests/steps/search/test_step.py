@@ -113,13 +113,14 @@ def test_the_bytes_do_not_depend_on_the_number_of_workers(world, searched, tmp_p
 
 
 def test_a_value_that_training_refuses_is_named_before_the_first_trial(world, tmp_path):
+    """Each fits its own setting, but not the other settings of train."""
+    base = factories.settings(architecture={"critical": 5})
     for space, words in (
-        ({"learning_rate": [1.0, 1e-3]}, "0 < low < high"),
-        ({"alpha": [0.3, 0.1]}, "0 < low < high"),
-        ({"preset": ["tiny"]}, "no two different values"),
+        ({"optimizer": ["adamw", "bf16_adafactor"]}, "'bf16_adafactor' for optimizer in search.space: optimizer bf16"),
+        ({"preset": ["tiny", "snn"]}, "'snn' for preset in search.space: preset snn does not read critical"),
     ):
         with pytest.raises(UsageError, match=words):
-            step.search(*world, asked(space=space), factories.settings(), tmp_path / "search")
+            step.search(*world, asked(space=space), base, tmp_path / "search")
 
 
 def test_a_setting_that_makes_training_diverge_fails_its_trial_alone(world, tmp_path):
@@ -257,3 +258,13 @@ def test_the_gain_is_the_paired_difference_over_the_inner_folds(searched):
     half = stats.t.ppf(0.975, count - 1) * np.sqrt((1 / count + 1 / (count - 1)) * differences.var(ddof=1))
     assert result.gain_low == pytest.approx(result.gain - half, abs=1e-9)
     assert result.gain_high == pytest.approx(result.gain + half, abs=1e-9)
+
+
+def test_the_rate_of_a_nested_search_excludes_what_each_of_its_searches_restored():
+    """The first search restored 10 of 12 inner folds, the second none: 3 were trained by this process."""
+    reports, restored = [], {}
+    for done, fold in enumerate((0, 1)):
+        report = step._FoldProgress(lambda *words: reports.append(words), done, 2, fold, restored)
+        report(12 if fold == 0 else 1, 12, "inner folds", "best C 0.600", 10 if fold == 0 else 0)
+    assert [(words[0], words[1], words[4]) for words in reports] == [(12, 24, 10), (13, 24, 10)]
+    assert reports[-1][3] == "outer fold 1, best C 0.600"
