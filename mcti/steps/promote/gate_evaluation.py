@@ -80,7 +80,7 @@ class Candidate:
 
     @cached_property
     def primary_baseline(self) -> "tuple[str, pd.DataFrame] | None":
-        """Name and out-of-fold predictions of the primary baseline; None where the evaluation has none."""
+        """Name and out-of-fold predictions (one row per test row) of the primary baseline; None: there are none."""
         comparison = self.metrics[evidence.MODEL]["comparison"]
         name = next((name for name, contrast in comparison.items() if contrast.get("primary")), None)
         if name is None or evidence.BASELINES not in evidence.names(models.run_of(self.version)):
