@@ -20,7 +20,7 @@ def inference(settings: Settings, data: str, version: str = "") -> Any:
     version     of this pipeline, recorded with its results
     """
     stages.require_slides(settings)
-    parts, text = Stages(settings.cluster, cache=bool(data), version=version), stages.sections_of(settings)
+    parts, text = Stages(stages.cluster_of(settings), cache=bool(data), version=version), stages.sections_of(settings)
     champion = f"models:/{settings.register_.name}@champion"
 
     @dsl.pipeline(

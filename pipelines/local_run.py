@@ -16,6 +16,7 @@ from kfp import components, local
 from mcti import storage
 from mcti.errors import OperationalError, UsageError
 from mcti.params import Settings
+from mcti.params.result_settings import VARIABLE, neutral_text
 from pipelines import cancellation, resources
 from pipelines.submit import compile_to
 
@@ -41,6 +42,7 @@ def run_local(
     compiled = compile_to(settings, data, package, pipeline)
     run = str(uuid.uuid4())  # as the label of the pods on a cluster
     identity = resources.identity(settings.cluster, compiled["version"]) | {"MCTI_RUN": run}
+    identity |= {VARIABLE: neutral_text(settings)}
     folders_before = set(out.iterdir())
     with contextlib.ExitStack() as stack:
         _start_runner(stack, settings, runner, out, run)

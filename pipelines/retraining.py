@@ -25,7 +25,7 @@ def retraining(settings: Settings, data: str = "", version: str = "") -> Any:  #
     stages.require_study(settings)
     remote = stages.require_remote(settings)
     # Every source is pinned when it is read, so a cached result is always that of the same data.
-    parts, text = Stages(settings.cluster, cache=True, version=version), stages.sections_of(settings)
+    parts, text = Stages(stages.cluster_of(settings), cache=True, version=version), stages.sections_of(settings)
 
     @dsl.pipeline(
         name=f"{settings.cluster.pipeline}-retraining",
@@ -56,9 +56,12 @@ def retraining(settings: Settings, data: str = "", version: str = "") -> Any:  #
                 cohort = parts.sources(newest["ingest"], newest["data"])
                 validated = parts.validate(validate, cohort, keys)
                 inputs = {"cohort": cohort, "features": parts.features(extract, cohort, keys, after=validated)}
-                monitored = parts.monitor(monitor, newest["model"], inputs).outputs
+                checked = parts.validate_features(validate, inputs, keys)
+                monitored = parts.monitor(monitor, newest["model"], inputs).after(checked).outputs
                 with dsl.If(monitored["Output"] == True, name="train-again"):  # noqa: E712
-                    parts.train_and_promote(sections, inputs, keys, validated, newest["data"], newest["lease"])
+                    parts.train_and_promote(
+                        sections, inputs, keys, (validated, checked), newest["data"], newest["lease"]
+                    )
                 with dsl.If(monitored["Output"] == False, name="champion-kept"):  # noqa: E712
                     parts.conclude("no rule of monitor fired: the champion is kept", [], newest["lease"])
             with dsl.If(newest["Output"] == False, name="nothing-new"):  # noqa: E712

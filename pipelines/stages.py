@@ -22,8 +22,10 @@ from components.utilities.merge import merge_features, merge_models
 from components.utilities.publish import publish
 from components.utilities.visualize import visualize
 from components.validate import validate as validate_component
+from components.validate_features import validate_features as validate_features_component
 from mcti.errors import UsageError
 from mcti.params import ClusterParams, Settings
+from mcti.params.result_settings import RESULT_NEUTRAL, VARIABLE, neutral_text, result_text
 from pipelines import resources
 
 Artifacts = dict[str, Any]
@@ -85,6 +87,11 @@ class Stages:
         """The check of the cohort against its contract; the other tasks run after it."""
         return self.configure(validate_component(params=validate, key=keys["cohort"], cohort=cohort), "validate")
 
+    def validate_features(self, validate: Any, inputs: Artifacts, keys: Artifacts) -> dsl.PipelineTask:
+        """The check of the features against their contract; the tasks that read features run after it."""
+        task = validate_features_component(params=validate, key=keys["features"], **inputs)
+        return self.configure(task, "validate_features")
+
     def monitor(self, monitor: Any, model: Any, inputs: Artifacts) -> dsl.PipelineTask:
         """The champion checked on the new patients; its output is true where it must be retrained."""
         return self.configure(monitor_component(params=monitor, model=model, **inputs), "monitor", cache=False)
@@ -107,7 +114,7 @@ class Stages:
         sections: Artifacts,
         inputs: Artifacts,
         keys: Artifacts,
-        validated: dsl.PipelineTask,
+        validated: tuple[dsl.PipelineTask, dsl.PipelineTask],
         data: Any,
         lease: Any = "",
     ) -> None:
@@ -116,13 +123,13 @@ class Stages:
         sections    settings of split, search, train, evaluate, register and promote as JSON text
         inputs      cohort, features
         keys        hashes of what these and the later results depend on
-        validated   the task that checked the data contract
+        validated   the tasks that checked cohort and features against the data contract
         data        MD5 of the sources, recorded with the model version
         lease       address of the lease of a retraining
         """
-        folds = self.configure(
-            split_component(params=sections["split"], key=keys["features"], **inputs), "split"
-        ).outputs
+        cohort_checked, features_checked = validated
+        assigned = split_component(params=sections["split"], key=keys["features"], **inputs).after(features_checked)
+        folds = self.configure(assigned, "split").outputs
         inputs = {**inputs, "folds": folds["folds"]}
         best, key = self.search(sections, inputs, keys), keys["best"]
         with dsl.ParallelFor(folds["Output"], name="folds", parallelism=self.cluster.parallel_folds) as fold:
@@ -132,7 +139,7 @@ class Stages:
         models = self.configure(merged, "utility").outputs["whole"]
         evaluated = evaluate_component(params=sections["evaluate"], key=key, models=models, **inputs)
         report = self.configure(evaluated, "evaluate").outputs["report"]
-        reports = {"evaluation": report, "validation": validated.outputs["report"]}
+        reports = {"evaluation": report, "validation": cohort_checked.outputs["report"]}
         plots = self.configure(visualize(key=keys["evaluation"], evaluation=report), "utility")
         registered = register_component(params=sections["register"], data=data, models=models, **reports)
         version = self.configure(registered, "register", cache=False).outputs["version"]
@@ -162,13 +169,24 @@ class Stages:
         self.configure(task.after(*after), "utility", cache=False).set_display_name("conclude")
 
 
+def cluster_of(settings: Settings) -> ClusterParams:
+    """The section `cluster`; the environment of its tasks has the settings that cannot change a result."""
+    environment = {**settings.cluster.environment, VARIABLE: neutral_text(settings)}
+    return settings.cluster.model_copy(update={"environment": environment})
+
+
+def _text(section: str, text: str) -> str:
+    """A section as the parameter of a run: without the settings that `cluster_of` passes."""
+    return result_text(section, text) if section in RESULT_NEUTRAL else text
+
+
 def sections_of(settings: Settings) -> dict[str, str]:
     """Each section of a step as JSON text; the same settings give the same text. A task with GPUs requires CUDA."""
     if settings.cluster.steps.train.gpus:  # otherwise a task on a node with GPUs could train on the CPU unnoticed
         settings = settings.model_copy(update={"train": settings.train.model_copy(update={"device": "cuda"})})
     fields = type(settings).model_fields.items()
     return {
-        field.alias or name: getattr(settings, name).model_dump_json(by_alias=True)
+        field.alias or name: _text(field.alias or name, getattr(settings, name).model_dump_json(by_alias=True))
         for name, field in fields
         if name != "cluster"
     }

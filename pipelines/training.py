@@ -22,7 +22,7 @@ def training(settings: Settings, data: str, version: str = "") -> Any:
     """
     stages.require_slides(settings)
     stages.require_study(settings)
-    parts, text = Stages(settings.cluster, cache=bool(data), version=version), stages.sections_of(settings)
+    parts, text = Stages(stages.cluster_of(settings), cache=bool(data), version=version), stages.sections_of(settings)
 
     @dsl.pipeline(
         name=f"{settings.cluster.pipeline}-training",
@@ -48,6 +48,7 @@ def training(settings: Settings, data: str, version: str = "") -> Any:
             keys, cohort = parts.keys(sections, data), parts.sources(ingest, data)
             validated = parts.validate(validate, cohort, keys)
             inputs = {"cohort": cohort, "features": parts.features(extract, cohort, keys, after=validated)}
-            parts.train_and_promote(sections, inputs, keys, validated, data)
+            checked = parts.validate_features(validate, inputs, keys)
+            parts.train_and_promote(sections, inputs, keys, (validated, checked), data)
 
     return run

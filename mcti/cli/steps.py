@@ -97,6 +97,26 @@ def extract(
     return step(slides, section, out, shard=_shard(shard), progress=context.progress)
 
 
+@command(group, "validate-features")
+def validate_features(
+    context: CommandContext,
+    cohort: Cohort,
+    features: Annotated[str, typer.Option(metavar="DIR", help="Features that `mcti extract` wrote.")],
+    out: OutFolder,
+    dry_run: DryRun = False,
+) -> object:
+    """Check the features against their data contract. A failed critical expectation ends with exit code 3.
+
+    Example: mcti validate-features --cohort data/cohort --features data/features --out reports/feature_validation
+    """
+    section = context.settings.validation
+    if dry_run:
+        return context.plan({"cohort": cohort, "features": features}, section, out)
+    from mcti.steps.validate_features import validate_features as step
+
+    return step(cohort, features, section, Path(out))
+
+
 @command(group, "split")
 def split(
     context: CommandContext, cohort: Cohort, out: OutFile, features: Features = None, dry_run: DryRun = False

@@ -168,7 +168,7 @@ def slide_rules(p: ValidateParams) -> list[ExpectationRule]:
 
 def feature_rules(p: ValidateParams) -> list[ExpectationRule]:
     """Rules on features: one encoder, width and resolution, finite values, patches inside their slide."""
-    extract_again = "extract these slides again with the same settings"
+    extract_again = "extract or import these slides again with the same settings"
     return [
         _range("features_one_width", "cohort", "widths", (None, 1), "all features have one width", hint=extract_again),
         _range("features_one_encoder", "cohort", "encoders", (None, 1), "all features are of one encoder",

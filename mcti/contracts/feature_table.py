@@ -90,6 +90,16 @@ def _measure_features(file: feature_files.FeatureFile) -> dict[str, Any]:
     return {"nan_rows": nan_rows, "constant_rows": constant_rows, "contents": digest.hexdigest()}
 
 
+def measure(features: Location, statuses: pd.DataFrame) -> pd.DataFrame:
+    """One row per slide with status OK (COLUMNS).
+
+    Raises DataError when the feature file of such a slide is missing or broken.
+    """
+    with local_copy(features) as folder:
+        usable = statuses[statuses["status"] == "OK"].to_dict("records")
+        return table([measure_slide(folder / f"{s['slide_id']}.h5", s["slide_id"], s["patient_id"]) for s in usable])
+
+
 def table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """The rows as a table with the columns COLUMNS, also where there are no rows."""
     return pd.DataFrame(rows, columns=list(COLUMNS))

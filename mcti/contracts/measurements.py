@@ -67,11 +67,32 @@ def measure(data: CohortData) -> dict[str, pd.DataFrame]:
         "cohort": _cohort(data, genes, site_predictability(data.expression, genes, site)),
     }
     if data.bags is not None:
-        bags = data.bags
-        # Slides without patches have equal contents without being copies.
-        filled = bags["contents"].where(bags["tiles"] > 0)
-        measured["bags"] = bags.assign(names_of_contents=filled.map(bags.groupby(filled)["slide_id"].nunique()))
+        measured["bags"] = _bags(data.bags)
     return measured
+
+
+def measure_features(patients: pd.DataFrame, bags: pd.DataFrame, statuses: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The tables for the rules of the features: patients (patient_id, tiles), bags, cohort (one row).
+
+    bags    one row per slide with features;  statuses  status of each slide (`feature_table`)
+    """
+    ids = patients["patient_id"]
+    return {
+        "patients": pd.DataFrame({"patient_id": ids, "tiles": _tiles(ids, bags)}),
+        "bags": _bags(bags),
+        "cohort": pd.DataFrame([{"cohort": "all slides", **_feature_measurements(bags, statuses)}]),
+    }
+
+
+def _bags(bags: pd.DataFrame) -> pd.DataFrame:
+    # Slides without patches have equal contents without being copies.
+    filled = bags["contents"].where(bags["tiles"] > 0)
+    return bags.assign(names_of_contents=filled.map(bags.groupby(filled)["slide_id"].nunique()))
+
+
+def _tiles(ids: pd.Series, bags: pd.DataFrame) -> pd.Series:
+    """Number of patches of each patient (n,)."""
+    return ids.map(bags.groupby("patient_id")["tiles"].sum()).fillna(0).astype(np.int64)
 
 
 def _patients(data: CohortData, slides: pd.DataFrame) -> pd.DataFrame:
@@ -89,8 +110,7 @@ def _patients(data: CohortData, slides: pd.DataFrame) -> pd.DataFrame:
     table["receptor_agrees"] = _agrees(_marker(data, RECEPTOR_GENE), _receptor(table), ids)
     table["slides"] = ids.map(slides["patient_id"].value_counts()).fillna(0).astype(np.int64)
     if data.bags is not None:
-        tiles = data.bags.groupby("patient_id")["tiles"].sum()
-        table["tiles"] = ids.map(tiles).fillna(0).astype(np.int64)
+        table["tiles"] = _tiles(ids, data.bags)
     return table
 
 
@@ -201,16 +221,14 @@ def _cohort(data: CohortData, genes: pd.DataFrame, predictability: float) -> pd.
         "foreign_profiles": int(genes["foreign_profiles"].max()) if len(genes) else 0,
         "genes": len(genes),
     }
-    return pd.DataFrame([{**values, **_feature_measurements(data)}])
+    features = {} if data.bags is None else _feature_measurements(data.bags, data.slide_statuses)
+    return pd.DataFrame([{**values, **features}])
 
 
-def _feature_measurements(data: CohortData) -> dict[str, object]:
-    bags, statuses = data.bags, data.slide_statuses
-    if bags is None or statuses is None:
-        return {}
-    failed = int((statuses["status"] != "OK").sum())
+def _feature_measurements(bags: pd.DataFrame, statuses: pd.DataFrame | None) -> dict[str, object]:
+    failed = 0 if statuses is None else int((statuses["status"] != "OK").sum())
     return {
-        "failed_slides_share": failed / max(len(statuses), 1),
+        "failed_slides_share": failed / max(0 if statuses is None else len(statuses), 1),
         "encoders": int(bags["encoder"].nunique()),
         "resolutions": int(bags["resolution"].nunique()),
         "widths": int(bags["width"].nunique()),

@@ -50,18 +50,67 @@ class Results(BaseModel):
     drift: Drift | None
 
 
+class FeatureResults(BaseModel):
+    """results.json of the features: the result of each expectation.
+
+    numbers         slides, slides with features, patches, patients without a patch
+    failed_slides   {status: slides without features}
+    """
+
+    model_config = ConfigDict(frozen=True)
+    name: str
+    notice: str
+    passed: bool
+    numbers: dict[str, int]
+    expectations: tuple[ExpectationResult, ...]
+    failed_slides: dict[str, tuple[str, ...]]
+
+
+def features_html(results: FeatureResults, tables: dict[str, pd.DataFrame]) -> str:
+    """The report on the features as an HTML document, with escaped texts of the data.
+
+    tables  {name: rows} of `measurements.measure_features`
+    """
+    from markupsafe import Markup
+
+    tiles = tables["patients"]["tiles"].to_numpy(float)
+    # matplotlib escapes the texts of the drawings.
+    drawn = [("Patients by number of patches", Markup(figures.histogram(tiles, "Patches")))]  # noqa: S704
+    exclusions = [("Slides without features", "number", results.failed_slides)]
+    numbers = [(name, f"{value:,}") for name, value in results.numbers.items()]
+    return _render(results, numbers, drawn, exclusions)
+
+
 def html(results: Results, tables: dict[str, pd.DataFrame]) -> str:
     """The report as an HTML document, with escaped texts of the data.
 
     tables  {name: rows} of `measurements.measure`
     """
-    from jinja2 import Environment
     from markupsafe import Markup
+
+    # matplotlib escapes the texts of the drawings.
+    drawn = [(caption, Markup(drawing)) for caption, drawing in _figures(results, tables)]  # noqa: S704
+    exclusions = [
+        ("Excluded patients", "patients", results.attrition),
+        ("Excluded samples, slides and rows", "number", results.excluded_rows),
+    ]
+    moved = [row.name for row in (results.drift.rows if results.drift else ()) if (row.psi or 0) > MAX_PSI]
+    comparison = {"drift": results.drift, "max_psi": MAX_PSI, "moved": moved}
+    return _render(results, _headline(results.numbers), drawn, exclusions, **comparison)
+
+
+def _render(
+    results: Results | FeatureResults,
+    numbers: Sequence[tuple[str, str]],
+    drawn: Sequence[tuple[str, str]],
+    exclusions: Sequence[tuple[str, str, dict[str, tuple[str, ...]]]],
+    **comparison: object,
+) -> str:
+    """The template with results; `comparison`: drift from a reference, absent in the report on features."""
+    from jinja2 import Environment
 
     failed = [result for result in results.expectations if not result.passed]
     template = resources.files("mcti.contracts").joinpath("report.html").read_text(encoding="utf-8")
-    # matplotlib escapes the texts of the drawings.
-    drawn = [(caption, Markup(drawing)) for caption, drawing in _figures(results, tables)]  # noqa: S704
     return (
         Environment(autoescape=True, trim_blocks=True)
         .from_string(template)
@@ -70,15 +119,10 @@ def html(results: Results, tables: dict[str, pd.DataFrame]) -> str:
             failed=sorted(failed, key=lambda result: result.severity != "critical"),
             critical=[result for result in failed if result.severity == "critical"],
             warnings=[result for result in failed if result.severity != "critical"],
-            numbers=_headline(results.numbers),
+            numbers=numbers,
             figures=drawn,
-            exclusions=[
-                ("Excluded patients", "patients", results.attrition),
-                ("Excluded samples, slides and rows", "number", results.excluded_rows),
-            ],
-            drift=results.drift,
-            max_psi=MAX_PSI,
-            moved=[row.name for row in (results.drift.rows if results.drift else ()) if (row.psi or 0) > MAX_PSI],
+            exclusions=exclusions,
+            **comparison,
         )
     )
 

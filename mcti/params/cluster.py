@@ -75,6 +75,7 @@ class TaskTable(Params):
     ingest: TaskParams = TaskParams(cpu="1", memory="4Gi", timeout_minutes=30)
     validation: TaskParams = Field(TaskParams(cpu="1", memory="4Gi", retries=0, timeout_minutes=30), alias="validate")
     extract: TaskParams = TaskParams(cpu="4", memory="8Gi", retries=3, timeout_minutes=720)
+    validate_features: TaskParams = TaskParams(cpu="1", memory="4Gi", retries=0, timeout_minutes=120)
     split: TaskParams = TaskParams(cpu="1", memory="2Gi", timeout_minutes=15)
     search: TaskParams = TaskParams(cpu="4", memory="16Gi", timeout_minutes=720, shared_memory="2Gi")
     train: TaskParams = TaskParams(cpu="4", memory="16Gi", retries=3, timeout_minutes=720, shared_memory="2Gi")

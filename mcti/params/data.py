@@ -133,6 +133,13 @@ class ValidateParams(Params):
         "mcti", min_length=1, description="MLflow experiment of the run, where a server is configured; null: no run"
     )
 
+    @field_validator("event_rate", "median_followup_months")
+    @classmethod
+    def _low_before_high(cls, limits: tuple[float, float]) -> tuple[float, float]:
+        if limits[0] > limits[1]:
+            raise ValueError(f"{list(limits)!r} is no range: set [low, high] with low first")
+        return limits
+
 
 class SplitParams(Params):
     """Assignment of the patients to folds."""

@@ -1,6 +1,7 @@
 """`params.yaml` and overrides to checked settings; each error names the key, its value and a hint."""
 
 import json
+import os
 import re
 import typing
 from collections.abc import Iterable, Mapping
@@ -13,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from mcti.errors import UsageError
 from mcti.params.base import Params, settings_class
+from mcti.params.result_settings import VARIABLE, neutral_of
 from mcti.params.settings import Settings
 from mcti.params.suggestions import suggestion
 from mcti.storage import Location, translating_os_errors
@@ -28,7 +30,7 @@ def load(path: Location | None, overrides: Iterable[str] = ()) -> Settings:
     try:
         return Settings.model_validate(tree)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = _first(error)
         from_flag = any(_concerns(first, name) for name in overridden)
         raise _usage_error(Settings, first, "--set" if from_flag else str(path or "the overrides")) from None
 
@@ -55,21 +57,35 @@ def check(model: type[P], tree: Mapping[str, Any], where: str) -> P:
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        raise _usage_error(model, error.errors()[0], where) from None
+        raise _usage_error(model, _first(error), where) from None
+
+
+def _first(error: ValidationError) -> ErrorDetails:
+    """The error to report: an unknown key before others, since a misspelled required key is also a missing one."""
+    errors = error.errors()
+    return next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
 
 
 def from_json(model: type[P], text: str, where: str) -> P:
     """Settings of this class from JSON text, the form that pipelines pass: KFP's own mappings turn 10 into 10.0.
 
+    Settings that cannot change a result are in the environment of the task, unless the text has them.
+
     Raises UsageError when the text is not JSON or not such a section
     """
+    tree = _parsed(text, where)
+    flat = _parsed(os.environ.get(VARIABLE, "{}"), VARIABLE)
+    name = next((field.alias or name for name, field in Settings.model_fields.items() if field.annotation is model), "")
+    return check(model, neutral_of(name, flat) | tree if isinstance(tree, dict) else tree, where)
+
+
+def _parsed(text: str, where: str) -> Any:
     try:
-        tree = json.loads(text)
+        return json.loads(text)
     except ValueError as error:
         raise UsageError(
             f"not JSON ({error})", where, "pass the section as `mcti pipeline compile` wrote it"
         ) from error
-    return check(model, tree, where)
 
 
 class _RepeatedKey(yaml.YAMLError):
@@ -142,6 +158,8 @@ def _usage_error(model: type[BaseModel], error: ErrorDetails, where: str) -> Usa
     location = f"{where}, key {'.'.join(path)}" if path else where
     if error["type"] == "extra_forbidden":
         return UsageError(f"unknown key {path[-1]!r}", location, suggestion(model, path[:-1], path[-1]))
+    if error["type"] == "missing" and not path[-1].isdecimal():
+        return UsageError(f"key {path[-1]!r} is missing", location, _hint(model, path, "set it"))
     if error["type"] == "value_error":
         what, _, hint = str(error.get("ctx", {}).get("error", error["msg"])).partition(": ")
         return UsageError(what, location, hint)

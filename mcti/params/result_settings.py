@@ -22,6 +22,12 @@ RESULT_NEUTRAL: Mapping[str, frozenset[str]] = {
 
 `train.device` and `train.threads` are not among them: another order of summation changes the last digits.
 """
+VARIABLE = "MCTI_RESULT_NEUTRAL"
+"""Environment variable with these settings of a pipeline, as JSON: {"section.name": value}.
+
+Argo would replace the two braces at the end of a nested object. KFP's cache compares the parameters of a task, not its
+environment: a change of these settings repeats no cached task.
+"""
 UNUSED_BY_SEARCH = frozenset({"epochs", "horizons_months", "recalibration_folds"})
 """Settings of `train` that no trial reads: it has `search.epochs`, one horizon and no recalibrated curves."""
 STAGES = ("ingest", "validate", "extract", "split", "search", "train", "evaluate", "register")
@@ -46,6 +52,21 @@ def result_text(section: str, text: str) -> str:
     tree = json.loads(text)
     kept = {name: value for name, value in tree.items() if name not in RESULT_NEUTRAL.get(section, ())}
     return json.dumps(kept, sort_keys=True)
+
+
+def neutral_text(settings: "Settings") -> str:
+    """The settings that cannot change a result as JSON text: the value of VARIABLE."""
+    flat = {
+        f"{section}.{name}": value
+        for section, names in RESULT_NEUTRAL.items()
+        for name, value in getattr(settings, section).model_dump(mode="json", include=set(names)).items()
+    }
+    return json.dumps(flat, sort_keys=True)
+
+
+def neutral_of(section: str, flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a section in the value of VARIABLE: {name: value}."""
+    return {name: flat[key] for name in RESULT_NEUTRAL.get(section, ()) if (key := f"{section}.{name}") in flat}
 
 
 def stage_settings(settings: "Settings") -> dict[str, dict[str, Any]]:

@@ -110,7 +110,12 @@ def check_space(space: Mapping[str, Sequence[Value]], train: TrainParams) -> Non
             except ValidationError as error:
                 reason = error.errors()[0]
                 hint = str(reason.get("ctx", {}).get("error", reason["msg"]))
-                raise ValueError(f"search.space has {value!r} for {name}: {hint}") from None
+                raise ValueError(f"search.space has {_shown(value)} for {name}: {hint}") from None
+
+
+def _shown(value: Any) -> str:
+    """A value in an error text, in which `: ` separates the hint."""
+    return repr(value).replace(": ", ":")
 
 
 def _candidates(values: Sequence[Value]) -> Sequence[Value]:
@@ -127,10 +132,10 @@ def _checked_values(name: str, values: Any) -> list[Value]:
     """
     adapter = _train_field(name)
     if not isinstance(values, list | tuple):
-        raise ValueError(f"search.space has {values!r} for {name}: set [low, high] or list three or more choices")
+        raise ValueError(f"search.space has {_shown(values)} for {name}: set [low, high] or list three or more choices")
     typed = [_typed(name, value, adapter) for value in values]
     if reason := fault(typed):
-        raise ValueError(f"search.space has {values!r} for {name}, {reason}")
+        raise ValueError(f"search.space has {_shown(values)} for {name}, {reason}")
     return typed
 
 
@@ -139,7 +144,7 @@ def _typed(name: str, value: Any, adapter: TypeAdapter[Any]) -> Value:
         typed: Value = adapter.validate_python(value)
     except ValidationError as error:
         reason = error.errors()[0]["msg"]
-        raise ValueError(f"search.space has {value!r} for {name}: {reason[0].lower()}{reason[1:]}") from None
+        raise ValueError(f"search.space has {_shown(value)} for {name}: {reason[0].lower()}{reason[1:]}") from None
     if isinstance(typed, bool) or not isinstance(typed, int | float | str):
         raise ValueError(f"search.space names {name!r}, which is no number and no word: set it in train")
     return typed

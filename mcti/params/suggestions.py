@@ -1,5 +1,6 @@
 """The hint for an unknown key: its new name, the same key in another section, or a similar one."""
 
+import typing
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -57,10 +58,11 @@ def suggestion(model: type[BaseModel], section: Sequence[str], key: str) -> str:
 
 
 def _class(model: type[BaseModel], section: Sequence[str]) -> type[BaseModel]:
-    """The class of a section."""
+    """The class of a section; a number in its path is that of an item of a list."""
     for part in section:
         annotation = next((child for name, child in _children(model) if name == part), None)
-        model = settings_class(annotation) or model
+        classes = map(settings_class, (annotation, *typing.get_args(annotation)))
+        model = next((inner for inner in classes if inner), model)
     return model
 
 

@@ -146,8 +146,8 @@ def _to_clam(slide: PortableFeatures, folder: Path) -> None:
 
 
 def _to_stamp(slide: PortableFeatures, folder: Path) -> None:
-    if slide.level in (SLIDE, PATIENT):
-        stated = {"encoder": str(slide.attributes.get("encoder", "unknown")), "feat_type": slide.level}
+    if slide.level != PATCH:
+        stated = {"encoder": str(slide.attributes.get("encoder", "unknown")), "feat_type": slide.level or SLIDE}
         hdf5.write_tables(folder / f"{slide.slide_id}.h5", {"feats": slide.features[0]}, {}, stated)
         return
     mpp = float(slide.attributes.get("mpp_x", float("nan")))
@@ -170,7 +170,7 @@ def _to_pt(slide: PortableFeatures, folder: Path) -> None:
 
     # A stream: with a path, torch writes the name of the temporary file into the archive.
     with storage.replacing(folder / f"{slide.slide_id}.pt") as draft, draft.open("wb") as stream:
-        values = slide.features if slide.level == PATCH else slide.features[0]
+        values = slide.features[0] if slide.level in (SLIDE, PATIENT) else slide.features
         torch.save(torch.from_numpy(np.ascontiguousarray(values)), stream)
 
 

@@ -27,7 +27,7 @@ from mcti.slides.tiles import Grid, TileSource
 from mcti.slides.tissue import Mask, Overview
 from mcti.slides.tissue_tiles import candidate_tiles, detect_tissue, drawn_mask_path
 
-_DRAWN_PREFIX = "coverage:"  # method that rasterises drawn masks; part of the key of their slides
+_DRAWN_PREFIX = "coverage-2:"  # method that rasterises drawn masks; part of the key of their slides
 
 
 @dataclass(frozen=True)

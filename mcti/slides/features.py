@@ -158,8 +158,8 @@ class FeatureFile:
 
     @property
     def level(self) -> str:
-        """patch | slide | patient: what one row of the features stands for."""
-        default = "slide" if self.tiles == 1 and self.coords() is None else "patch"
+        """patch | slide | patient: what one row stands for; empty: one row, and the file does not state its level."""
+        default = "" if self.tiles == 1 and self.coords() is None else "patch"
         return str(self.attributes.get("level", default))
 
     @property

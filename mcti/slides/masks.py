@@ -27,16 +27,12 @@ def to_geojson(mask: Mask, view: Overview) -> dict[str, Any]:
 def from_geojson(path: Path, view: Overview) -> Coverage:
     """The share (h, w) of each pixel that the polygons and multipolygons of a GeoJSON file cover, without holes.
 
-    The area is exact, independent of the pixel size.
+    The area is exact, independent of the pixel size; where polygons overlap, see polygons.union.
     Raises SlideError: READ_ERROR when the file is no GeoJSON of areas, NO_TISSUE when it covers no pixel.
     """
     height, width = view.picture.shape[:2]
-    covered = np.zeros((height, width))
-    for polygon in _polygons(path):
-        rings = [polygons.coverage(_points(ring, view, path), (height, width)) for ring in polygon]
-        if rings:
-            # The overlap of two areas in a pixel is unknown. Adjacent areas, as QuPath's eraser leaves them, add up.
-            covered = np.minimum(covered + np.maximum(rings[0] - sum(rings[1:]), 0), 1)
+    shapes = [[_points(ring, view, path) for ring in polygon] for polygon in _polygons(path) if polygon]
+    covered = polygons.union(shapes, (height, width))
     if not covered.any():
         raise SlideError(Status.NO_TISSUE, f"the mask {path.name} covers no pixel")
     return covered.astype(np.float32)

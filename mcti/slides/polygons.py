@@ -3,6 +3,7 @@
 Coordinates are pixels of the mask with the origin at the upper left corner of the first pixel, y downwards.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 Coverage = NDArray[np.float32]
 """(h, w) share of each pixel that lies inside, 0 to 1."""
 
+_FINE_PIXELS, _FINEST = 4_000_000, 16  # pixels and factor of the finer grid for polygons that overlap
 _RIGHT, _DOWN, _LEFT, _UP = (1, 0), (0, 1), (-1, 0), (0, -1)
 
 
@@ -30,6 +32,58 @@ def coverage(ring: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.fl
     np.add.at(sums, (line, column), weight * (1 - inside))
     np.add.at(sums, (line, column + 1), weight * inside)
     return np.clip(np.abs(np.cumsum(sums, axis=1)[:, :width]), 0.0, 1.0)
+
+
+def union(shapes: list[list[NDArray[np.float64]]], size: tuple[int, int]) -> NDArray[np.float64]:
+    """Share (h, w) of each pixel inside at least one polygon; each is its outer ring and the rings of its holes.
+
+    Exact for polygons whose boxes do not overlap. The others are drawn up to 16 times finer, because two shares of a
+    pixel do not state their overlap: areas are within 0.5 % from a diameter of 12 px on, also for equal polygons.
+    """
+    covered = np.zeros(size)
+    boxes = np.array([_box(shape[0], size) for shape in shapes]).reshape(-1, 4)
+    for group in _overlapping(boxes):
+        x0, y0 = boxes[group, :2].min(axis=0)
+        x1, y1 = boxes[group, 2:].max(axis=0)
+        if x1 > x0 and y1 > y0:
+            local = [[ring - (x0, y0) for ring in shapes[i]] for i in group]
+            covered[y0:y1, x0:x1] += _union_in_box(local, (int(y1 - y0), int(x1 - x0)))
+    return np.minimum(covered, 1.0)
+
+
+def _box(ring: NDArray[np.float64], size: tuple[int, int]) -> list[int]:
+    """The pixels of the mask that a ring may touch: first x, first y, end of x, end of y."""
+    limits = (size[1], size[0])
+    first, end = np.floor(ring.min(axis=0)), np.ceil(ring.max(axis=0))
+    return [int(np.clip(edge[i], 0, limits[i])) for edge in (first, end) for i in (0, 1)]
+
+
+def _overlapping(boxes: NDArray[np.int64]) -> Iterator[list[int]]:
+    """Groups of polygons: each shares pixels of its box with another polygon of its group, and with none outside."""
+    rest = set(range(len(boxes)))
+    while rest:
+        group, new = list[int](), [min(rest)]
+        rest.discard(new[0])
+        while new:
+            group.append(new.pop())
+            low, high = boxes[group[-1], :2], boxes[group[-1], 2:]
+            touching = np.flatnonzero(((boxes[:, :2] < high) & (boxes[:, 2:] > low)).all(axis=1)).tolist()
+            new += [i for i in touching if i in rest]
+            rest.difference_update(touching)
+        yield sorted(group)
+
+
+def _union_in_box(shapes: list[list[NDArray[np.float64]]], size: tuple[int, int]) -> NDArray[np.float64]:
+    height, width = size
+    factor = 1 if len(shapes) == 1 else max(min(int((_FINE_PIXELS / (height * width)) ** 0.5), _FINEST), 1)
+    fine = np.zeros((height * factor, width * factor))
+    for outer, *holes in shapes:
+        inside = coverage(outer * factor, fine.shape)
+        for hole in holes:
+            inside -= coverage(hole * factor, fine.shape)
+        # Adjacent areas, as QuPath's eraser leaves them, add up; the overlap of two areas counts once.
+        fine = np.minimum(fine + np.maximum(inside, 0), 1)
+    return np.asarray(fine.reshape(height, factor, width, factor).mean(axis=(1, 3)), np.float64)
 
 
 def _pieces_in_rows(start: Any, end: Any, height: int) -> tuple[Any, ...]:

@@ -60,8 +60,8 @@ def examine(location: Location, *, mpp: float | None = None, choice: str = "auto
         head = pread(0, 132)
         directories = tiff.directories(pread, length) if is_tiff(head, length) else []
     levels = dicom.check(dicom.series(location)) if dicom.has_preamble(head) else []
-    for page in directories[:1]:
-        pyramid.refuse_orientation(page.orientation)
+    if directories:  # a thumbnail page may have another orientation than the slide
+        pyramid.refuse_orientation((pyramid.finest(directories) or directories[0]).orientation)
     if storage.is_s3(location) and not (
         choice in ("auto", "tiff") and has_direct_format(directories) and _is_readable(directories)
     ):

@@ -101,18 +101,28 @@ def declared(directories: list[tiff.Directory]) -> Declared:
     assert first is not None, "levels() was called before"
     name = vendor(directories)
     if name == "aperio":
-        return _aperio(first)
+        return _aperio(directories, first)
     if name == "ome":
         return _ome(directories, first)
     return first.resolution, "tiff-tags", ""
 
 
-def _aperio(first: tiff.Directory) -> Declared:
-    match = re.search(r"\|\s*MPP\s*=\s*([0-9.,eE+-]+)", first.description)
+def _aperio(directories: list[tiff.Directory], first: tiff.Directory) -> Declared:
+    """The MPP of the finest level; if it has no description, that of another page which states this picture size."""
+    texts = [page.description for page in [first, *directories] if page.description.startswith("Aperio")]
+    for text in texts:
+        mpp, source, reason = _aperio_text(text, first)
+        if mpp is not None or text is first.description:
+            return mpp, source, reason
+    return None, "aperio", ""
+
+
+def _aperio_text(description: str, first: tiff.Directory) -> Declared:
+    match = re.search(r"\|\s*MPP\s*=\s*([0-9.,eE+-]+)", description)
     value = number(match.group(1)) if match else None
     if value is None:
         return None, "aperio", ""
-    return _checked_size((value, value), "aperio", _aperio_size(first.description), first)
+    return _checked_size((value, value), "aperio", _aperio_size(description), first)
 
 
 def _aperio_size(description: str) -> tuple[int, int] | None:

@@ -1,6 +1,7 @@
 """The steps behind `mcti features import` and `mcti features export`: feature sets of other tools."""
 
 import logging
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -80,6 +81,8 @@ def import_features(
     """
     declared = Declared(mpp, encoder, patch_size_level0)
     exchange.check_format(format_name)
+    if mpp is not None and not 0 < mpp < math.inf:
+        raise UsageError(f"mpp is {mpp}", "--mpp", "write the µm/px of level 0, e.g. 0.25")
     if coordinates is not None and format_name not in exchange.WITH_TILING:
         hint = f"omit it: only {' and '.join(exchange.WITH_TILING)} write the tiling elsewhere"
         raise UsageError(f"--format {format_name} has its coordinates in the feature files", "--coordinates", hint)
@@ -182,17 +185,19 @@ def export_features(source: Location, format_name: str, out: Path) -> ExchangeRe
     """
     exchange.check_format(format_name, exchange.EXPORT_FORMATS)
     slides = tiles = width = 0
-    level = PATCH
+    levels, encoders = set(), set()
     with storage.replacing(out) as draft, storage.local_copy(source) as folder:
         draft.mkdir()
         for file in sorted(folder.glob("*.h5")):
             slide = exchange.from_store(file)
             exchange.write_slide(slide, draft, format_name)
             slides, tiles, width = slides + 1, tiles + len(slide.features), _common_width(width, slide)
-            level = slide.level
+            levels.add(slide.level)
+            encoders.add(str(slide.attributes.get("encoder", "unknown")))
         if not slides:
             raise DataError("no feature files", str(source), "run mcti extract first")
-    return ExchangeResult(slides=slides, tiles=tiles, width=width, level=level)
+    level = next(iter(sorted(levels - {""})), SLIDE)
+    return ExchangeResult(slides=slides, tiles=tiles, width=width, level=level, encoder=", ".join(sorted(encoders)))
 
 
 def _local_tiling(coordinates: Location | None) -> AbstractContextManager[Path | None]:

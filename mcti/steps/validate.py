@@ -111,13 +111,8 @@ def _cohort_data(folder: Path, info: tables.CohortInfo, blocks: ExpressionBlocks
 def _with_features(data: measurements.CohortData, features: Location | None) -> measurements.CohortData:
     if features is None:
         return data
-    statuses, rows = feature_table.read_statuses(features), []
-    with storage.local_copy(features) as folder:
-        for slide in statuses.to_dict("records"):
-            if slide["status"] == "OK":
-                path = folder / f"{slide['slide_id']}.h5"
-                rows.append(feature_table.measure_slide(path, slide["slide_id"], slide["patient_id"]))
-    return replace(data, bags=feature_table.table(rows), slide_statuses=statuses)
+    statuses = feature_table.read_statuses(features)
+    return replace(data, bags=feature_table.measure(features, statuses), slide_statuses=statuses)
 
 
 def _rules(params: ValidateParams, features: Location | None) -> list[expectations.ExpectationRule]:
@@ -189,13 +184,21 @@ def _by_reason(excluded: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]
 
 
 def _check_contract(results: report.Results, out: Path) -> None:
-    failed = [f for f in results.expectations if not f.passed and f.severity == "critical"]
+    raise_first_failure(results.expectations, f"{results.name}, see {out / 'report.html'}")
+
+
+def raise_first_failure(results: Iterable[suites.ExpectationResult], where: str) -> None:
+    """Refuse data that violate a critical expectation.
+
+    Raises DataError with the first such expectation, its first rows and the number of the others.
+    """
+    failed = [f for f in results if not f.passed and f.severity == "critical"]
     if failed:
         first = failed[0]
         rows = ", ".join(f"{row.key} ({row.value})" for row in first.first[:3])
         more = f"; {len(failed) - 1} more critical expectations fail" if len(failed) > 1 else ""
         what = f"expectation {first.id} fails ({first.description}): {first.failing} of {first.rows} rows, {rows}{more}"
-        raise DataError(what, f"{results.name}, see {out / 'report.html'}", first.hint)
+        raise DataError(what, where, first.hint)
 
 
 def _result(results: report.Results, run_id: str | None, warnings: tuple[str, ...]) -> ValidateResult:

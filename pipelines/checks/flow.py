@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mcti.params import ClusterParams
+from mcti.params.result_settings import VARIABLE, neutral_of
 from pipelines.checks.document import Document, Task, Tree, json_value
 from pipelines.checks.rule import Rule
 
@@ -126,6 +127,9 @@ def _allowed_durations(document: Document, task: Task, container: Tree) -> Itera
     """Settings that bound how long a task may take or wait, with their value in seconds."""
     section = str(container_step(task))
     tree = json_value(document.value(task, "params"))
+    if isinstance(tree, dict):
+        variables = {pair.get("name"): pair.get("value") for pair in container.get("env", ())}
+        tree = neutral_of(section, json_value(variables.get(VARIABLE)) or {}) | tree
     for setting, unit in _DURATIONS.get(section, {}).items() if isinstance(tree, dict) else ():
         if setting != "wait_minutes" or str(tree.get("storage") or "").startswith("postgresql"):
             yield f"{section}.{setting}", unit * float(tree.get(setting) or 0)

@@ -253,6 +253,11 @@ def test_every_setting_has_a_row_in_the_page():
         ("search.space={architecture: [1, 2]}", "search.space", "architecture.width"),
         ("train.horizons_months=3", "train.horizons_months", "input should be a valid list"),
         ("cluster.secrets=3", "cluster.secrets", "input should be a valid mapping"),
+        ("validate.event_rate=[0.9, 0.1]", "validate.event_rate", "low first"),
+        ("extract.import.fromat=pt", "extract.import.fromat", "did you mean format?"),
+        ("cluster.gpu_tolerations=[{ky: a}]", "cluster.gpu_tolerations.0.ky", "did you mean key?"),
+        ("extract.import={format: pt}", "extract.import.path", "set it (file or folder of the set"),
+        ("search.space.architecture.heads.x=3", "search.space", "set [low, high]"),
     ],
 )
 def test_an_architecture_field_is_checked_when_the_file_is_loaded(override, key, hint):

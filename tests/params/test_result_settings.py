@@ -6,9 +6,18 @@ import pytest
 
 from components.utilities.cache_keys import cache_keys
 from mcti import params
+from mcti.errors import UsageError
 from mcti.params import SearchParams, Settings, TrainParams
 from mcti.params.architecture import FIELDS
-from mcti.params.result_settings import RESULT_NEUTRAL, result_settings, result_text, stage_settings, trial_settings
+from mcti.params.result_settings import (
+    RESULT_NEUTRAL,
+    VARIABLE,
+    neutral_text,
+    result_settings,
+    result_text,
+    stage_settings,
+    trial_settings,
+)
 
 
 def test_each_result_neutral_setting_exists():
@@ -41,6 +50,17 @@ def test_result_text_keeps_everything_else():
     assert json.loads(result_text("train", '{"workers": 2, "seed": 7}')) == {"seed": 7}
     assert json.loads(result_text("ingest", '{"workers": 2}')) == {"workers": 2}
     assert result_text("train", "") == ""
+
+
+def test_a_parameter_has_precedence_over_the_environment(monkeypatch):
+    monkeypatch.setenv(VARIABLE, neutral_text(params.load(None, ["train.workers=3", "extract.workers=5"])))
+    assert params.from_json(TrainParams, "{}", "x").workers == 3
+    assert params.from_json(TrainParams, '{"workers": 2}', "x").workers == 2
+    assert params.from_json(params.ExtractParams, "{}", "x").workers == 5
+    assert params.from_json(params.SplitParams, "{}", "x") == params.SplitParams()
+    monkeypatch.setenv(VARIABLE, "{")
+    with pytest.raises(UsageError, match=r"not JSON .* in MCTI_RESULT_NEUTRAL"):
+        params.from_json(TrainParams, "{}", "x")
 
 
 def changed_stages(*overrides: str) -> set[str]:

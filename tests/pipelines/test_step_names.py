@@ -26,12 +26,12 @@ def test_stages_components_commands_and_steps_have_the_same_names():
     # reads; in a pipeline run the cache keys contain them.
     without_component = {"settings", "list_features"}
     assert set(COMPONENTS) == (set(STAGES) - without_component) | without_stage
-    assert set(COMPONENTS) <= set(get_command(app).commands)
+    assert {name.replace("_", "-") for name in COMPONENTS} <= set(get_command(app).commands)
     for name in COMPONENTS:
         package = importlib.import_module(f"mcti.steps.{name}")
         module = importlib.import_module(f"mcti.steps.{name}.step") if hasattr(package, "__path__") else package
         assert callable(getattr(module, name))
-        assert getattr(importlib.import_module(f"components.{name}"), name).name == name
+        assert getattr(importlib.import_module(f"components.{name}"), name).name == name.replace("_", "-")
 
 
 def test_every_task_of_the_pipeline_has_a_row_of_resources():
@@ -64,5 +64,6 @@ def test_components_have_the_artifact_types_that_kubeflow_displays():
     assert types["evaluate", "report_html"] == "system.HTML@0.0.1"
     assert types["evaluate", "metrics"] == "system.Metrics@0.0.1"
     assert types["validate", "report_html"] == "system.HTML@0.0.1"
+    assert types["validate_features", "report_html"] == "system.HTML@0.0.1"
     assert types["train", "model"] == "system.Model@0.0.1"
     assert types["extract", "features"] == "system.Dataset@0.0.1"

@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from google.protobuf import json_format
 
 from mcti import params
 from mcti.errors import UsageError
 from mcti.params import from_json
+from mcti.params.result_settings import VARIABLE, neutral_text
 from pipelines import submit
 from pipelines.training import training
 from tests.pipelines.conftest import DATA, OVERRIDES
@@ -46,8 +48,8 @@ def test_the_same_settings_compile_to_the_same_bytes_in_another_process(package,
 def test_the_steps_run_in_their_order(ir):
     tasks = _tasks(ir)
     after = {name: set(task.get("dependentTasks", ())) for name, task in tasks.items()}
-    order = ["ingest", "validate", "for-loop-3", "merge-features", "split", "search", "for-loop-4", "merge-models"]
-    order += ["evaluate", "register", "promote"]
+    order = ["ingest", "validate", "for-loop-3", "merge-features", "validate-features"]
+    order += ["split", "search", "for-loop-4", "merge-models", "evaluate", "register", "promote"]
     assert set(tasks) == {*order, "cache-keys", "visualize", "publish", "publish-2", "publish-3", "conclude-verdict"}
     for before, name in itertools.pairwise(order):
         assert before in after[name], f"{name} does not wait for {before}"
@@ -177,9 +179,10 @@ def test_every_task_has_the_environment_of_the_table(ir, settings):
         assert parameters.pop("MCTI_PIPELINE").startswith("mcti-training@sha256:"), name
         identity = {"MCTI_IMAGE": settings.cluster.image, "MCTI_EXPERIMENT": settings.cluster.experiment}
         identity |= {"MCTI_CHECKPOINTS": "/scratch/checkpoints", "MCTI_REMOTE": settings.cluster.remote}
-        identity |= {"MCTI_LOG_LEVEL": "DEBUG"}
+        identity |= {"MCTI_LOG_LEVEL": "DEBUG", VARIABLE: neutral_text(settings)}
         window = parameters.pop("MCTI_RETRY_SECONDS", None)
-        assert window == {"validate": None, "promote": None, "train": "2010", "extract": "2010"}.get(name, "1290"), name
+        windows = dict.fromkeys(("validate", "validate-features", "promote")) | {"train": "2010", "extract": "2010"}
+        assert window == windows.get(name, "1290"), name
         assert parameters == {**settings.cluster.environment, **identity}, name
         # Only the pod has the id of the run, as a label of Kubeflow.
         assert _kubernetes(ir, name)["fieldPathAsEnv"] == [
@@ -243,8 +246,9 @@ def test_results_are_reused_only_where_the_data_version_is_known(ir, settings):
 
 
 KEYS = {
-    "validate": "cohort", "extract": "cohort", "merge-features": "features", "split": "features", "search": "folds",
-    "train": "best", "merge-models": "best", "evaluate": "best", "visualize": "evaluation",
+    "validate": "cohort", "extract": "cohort", "merge-features": "features", "validate-features": "features",
+    "split": "features", "search": "folds", "train": "best", "merge-models": "best", "evaluate": "best",
+    "visualize": "evaluation",
 }  # fmt: skip
 
 
@@ -260,7 +264,7 @@ def test_a_reused_result_follows_from_the_same_data_and_settings(ir):
         )
         assert value in (key, f"pipelinechannel--cache-keys-{key}"), name
     cached = {name for name, task in parameters.items() if task.get("cachingOptions", {}).get("enableCache")}
-    assert {name for name in cached if "loop" not in name} == {*KEYS, "ingest", "cache-keys"}
+    assert {name for name in cached if "loop" not in name} == {*KEYS, "ingest"}
     hashed = parameters["cache-keys"]["inputs"]["parameters"]
     assert set(hashed) == {"data", "ingest", "extract", "split", "search", "train", "evaluate"}
 
@@ -316,6 +320,32 @@ def test_settings_arrive_as_they_were_written(ir, settings):
     assert parameters["data"]["defaultValue"] == DATA
     with pytest.raises(UsageError, match="not JSON"):
         from_json(params.TrainParams, "{", "parameter train")
+
+
+def test_settings_that_cannot_change_a_result_are_in_the_environment_alone(ir, tmp_path, monkeypatch):
+    """KFP 2.17 compares parameters, image and command of a task, not its environment: no cached task runs again."""
+    changes = (
+        "train.workers=3", "train.checkpoint_seconds=1", "search.wait_minutes=3", "search.experiment=other",
+        "extract.workers=2", "extract.cache=/cache",
+    )  # fmt: skip
+    changed = params.load(None, (*OVERRIDES, *changes))
+    submit.compile_to(changed, DATA, tmp_path / "changed.yaml")
+    pipeline = next(yaml.safe_load_all((tmp_path / "changed.yaml").read_text(encoding="utf-8")))
+    assert pipeline["root"] == ir[0]["root"]
+    assert pipeline["components"] == ir[0]["components"]
+    containers = [tree["deploymentSpec"]["executors"] for tree in (pipeline, ir[0])]
+    for name, executor in containers[0].items():
+        before = dict(containers[1][name]["container"])
+        after = dict(executor["container"])
+        assert after.pop("env") != before.pop("env")
+        assert after == before
+    (value,) = (pair["value"] for pair in executor["container"]["env"] if pair["name"] == VARIABLE)
+    monkeypatch.setenv(VARIABLE, value)
+    parameters = pipeline["root"]["inputDefinitions"]["parameters"]
+    demanding = changed.train.model_copy(update={"device": "cuda"})
+    assert from_json(params.TrainParams, parameters["train"]["defaultValue"], "x") == demanding
+    assert from_json(params.SearchParams, parameters["search"]["defaultValue"], "x") == changed.search
+    assert from_json(params.ExtractParams, parameters["extract"]["defaultValue"], "x") == changed.extract
 
 
 def test_a_cohort_without_slides_is_refused_at_compile_time():

@@ -79,6 +79,31 @@ def test_aperios_resolution_holds_for_the_size_that_it_states(tmp_path, size, st
         assert probe.examine(path, mpp=1.0).mpp == (1.0, 1.0)
 
 
+@pytest.mark.parametrize(("stated", "status"), [("800x600", None), ("1600x1200", Status.MISSING_MPP)])
+def test_aperios_resolution_may_be_stated_by_another_page_for_the_size_of_the_slide(tmp_path, stated, status):
+    """The smallest level first: the description belongs to it, the size in it is that of the finest level."""
+    path = tmp_path / "a.svs"
+    note = f"Aperio Image Library v11.2.1\r\n{stated} (64x64) JPEG/RGB Q=70|AppMag = 20|MPP = 0.499"
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(HALF, **TILES, metadata=None, description=note)
+        writer.write(PICTURE, **TILES, metadata=None)
+    if status is None:
+        info = probe.examine(path)
+        assert (info.width, info.mpp, info.mpp_source) == (800, (0.499, 0.499), "aperio")
+    else:
+        assert refused(path)[0] is status
+
+
+def test_the_orientation_of_a_thumbnail_page_does_not_matter(tmp_path):
+    path = tmp_path / "a.tif"
+    rotated = [(274, 3, 1, 6, True)]
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(HALF[::4, ::4], photometric="rgb", metadata=None, extratags=rotated)
+        writer.write(PICTURE, **TILES, **MPP, metadata=None)
+    info = probe.examine(path)
+    assert (info.reader, info.width, info.height) == ("tiff", 800, 600)
+
+
 def test_the_size_in_ome_xml_is_checked_too(tmp_path):
     path = tmp_path / "a.ome.tif"
     text = (

@@ -140,3 +140,25 @@ def test_coordinates_of_another_format_and_a_missing_folder_are_refused(tmp_path
         import_features(source, "pt", tmp_path / "store", coordinates=tmp_path)
     with pytest.raises(DataError, match="no such file or folder"):
         import_features(source, "clam", tmp_path / "store", coordinates=tmp_path / "none")
+
+
+def test_a_slide_with_one_patch_is_no_other_level_and_is_exported_as_it_was(tmp_path):
+    source = write_tensors(tmp_path / "pt", A=ROWS, B=ROWS[:1])
+    result = import_features(source, "pt", tmp_path / "store")
+    assert result.level == "patch"
+    assert [from_store(tmp_path / "store" / f"{name}.h5").level for name in "AB"] == ["patch", ""]
+    export_features(tmp_path / "store", "pt", tmp_path / "again")
+    for name, rows_of_slide in (("A", ROWS), ("B", ROWS[:1])):
+        again = torch.load(tmp_path / "again" / f"{name}.pt", weights_only=True)
+        np.testing.assert_array_equal(again.numpy(), rows_of_slide)
+
+
+def test_a_set_of_single_rows_is_of_slide_level(tmp_path):
+    source = write_tensors(tmp_path / "pt", A=ROWS[:1], B=ROWS[1:2])
+    assert import_features(source, "pt", tmp_path / "store").level == "slide"
+
+
+@pytest.mark.parametrize("mpp", [0.0, -0.25, float("nan"), float("inf")])
+def test_an_mpp_that_is_no_resolution_is_refused(tmp_path, mpp):
+    with pytest.raises(UsageError, match="mpp is"):
+        import_features(write_stamp(tmp_path / "stamp", "A"), "stamp", tmp_path / "store", mpp=mpp)

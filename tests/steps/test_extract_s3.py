@@ -15,7 +15,7 @@ from mcti import s3, storage
 from mcti.demo import painting
 from mcti.errors import OperationalError
 from mcti.params import ExtractParams
-from mcti.slides import probe, staging
+from mcti.slides import features, probe, staging
 from mcti.steps.extract import extract, merge_shards
 from mcti.steps.inventory import inventory
 from tests.slides import dicom_factory
@@ -184,6 +184,47 @@ def test_features_of_a_dicom_slide_on_s3_are_those_of_the_local_one(series, para
     assert extract(address, params, tmp_path / "remote").extracted == 0
     table = pd.read_csv(tmp_path / "remote" / "slides.csv")
     assert table["slide_id"].tolist() == ["slide A"]
+
+
+def write_formats(folder, picture):
+    """One picture without loss as OME-TIFF, generic TIFF of three codecs, RGBA, planes, strips and PNG; returns mpp."""
+    import tifffile
+    from PIL import Image
+
+    tiles = {"tile": (256, 256), "photometric": "rgb"}
+    size = {"resolution": (20_000, 20_000), "resolutionunit": "CENTIMETER", "metadata": None}
+    opaque = np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)])
+    for codec in ("zstd", "packbits", "zlib"):
+        tifffile.imwrite(folder / f"{codec}.tif", picture, compression=codec, **tiles, **size)
+    tifffile.imwrite(folder / "rgba.tif", opaque, compression="zlib", extrasamples=["unassalpha"], **tiles, **size)
+    planes = np.moveaxis(picture, 2, 0)
+    tifffile.imwrite(folder / "planes.tif", planes, planarconfig="separate", compression="zstd", **tiles, **size)
+    axes = {"axes": "YXS", "PhysicalSizeX": 500, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.5}
+    tifffile.imwrite(folder / "ome.ome.tif", picture, compression="zstd", metadata=axes, **tiles)
+    tifffile.imwrite(folder / "strips.tif", picture, photometric="rgb", compression="zlib", metadata=None)
+    Image.fromarray(picture).save(folder / "plain.png")
+    return {"strips.tif": 0.5, "plain.png": 0.5}
+
+
+def test_features_of_every_format_on_s3_are_those_of_the_local_file(servers_of, params, tmp_path, request):
+    local, address = tmp_path / "slides", f"s3://mcti-data/{request.node.name}"
+    local.mkdir()
+    painting.paint(tmp_path / "a.tif", seed=6, grade=2, er_positive=True)
+    with probe.open_reader(tmp_path / "a.tif", "tiff") as reader:
+        mpp = write_formats(local, reader.read(0, 0, 0, 1280, 1280).copy())
+    names = sorted(path.name for path in local.iterdir())
+    for name in names:
+        storage.upload(local / name, storage.join(address, name))
+    for out, base in (("remote", address), ("local", local)):
+        rows = [f"P,{name},{base}/{name},{mpp.get(name, '')}" for name in names]
+        (tmp_path / f"{out}.csv").write_text("\n".join(["patient_id,slide_id,path,mpp", *rows]))
+        assert extract(tmp_path / f"{out}.csv", params, tmp_path / out).ok == len(names) == 8
+    assert files(tmp_path / "remote") == files(tmp_path / "local")
+    tables = {name: features.read(tmp_path / "remote" / f"{name}.h5") for name in names}
+    for name in names:  # the same pixels in every format
+        for actual, expected in zip(tables[name], tables["zlib.tif"], strict=True):
+            np.testing.assert_array_equal(actual, expected)
+    assert len(tables["zlib.tif"][0]) > 5
 
 
 def test_only_the_files_that_a_vms_file_names_are_staged_with_it(servers_of, params, tmp_path, request):
