@@ -11,9 +11,6 @@ from components import IMAGE
 def cache_keys(  # noqa: D103
     data: str, ingest: str, extract: str, split: str, search: str, train: str, evaluate: str
 ) -> NamedTuple("Keys", cohort=str, features=str, folds=str, best=str, evaluation=str):
-    from mcti import versions
-    from mcti.params.result_settings import result_text
-    from mcti.slides.feature_import import cache_text
+    from mcti.steps.cache_keys import cache_keys as step
 
-    best = result_text("search", search) + result_text("train", train)
-    return tuple(versions.stage_keys(data, ingest, cache_text(extract), split, best, evaluate))
+    return step(data, ingest, extract, split, search, train, evaluate)

@@ -74,7 +74,7 @@ def forest(rows: Sequence[ForestRow]) -> Figure:
         alt = "C of MCTI: " + "; ".join(
             f"{row.name} {row.c_index.value:.3f} ({row.patients} patients, {row.events} events)" for row in defined
         )
-        return finish("forest", "C by fold, subtype and site", alt + ".", [axes])
+        return finish("forest", "C by fold and subgroup", alt + ".", [axes])
 
 
 def flow(excluded: Mapping[str, Mapping[str, int]], patients: int, events: int) -> Figure:

@@ -8,7 +8,8 @@ from mcti.registry import metric_labels
 from mcti.registry.dossier_document import DossierSource, Section, Table, interval, number
 
 _NOT_A_METRIC = ("subgroups", "folds", "comparison", "decision", "risk_groups", "attribution", "search")
-_FIGURES = ("forest", "kaplan_meier", "brier", "decision_curve")
+FIGURES = ("c_index", "forest", "kaplan_meier", "brier", "decision")
+"""Figures of the evaluation in the section of the results."""
 _CALIBRATION = ("slope_", "intercept_", "ici_", "brier_")
 _INTERVAL = ("value", "from", "to")
 
@@ -30,7 +31,7 @@ def results(source: DossierSource) -> Section:
         title="Results",
         paragraphs=(f"Method: {source.card['evaluation']['method']}.",),
         tables=(Table(headers=("metric", *_INTERVAL), rows=rows), *_differences(metrics), *_parts(source.metrics)),
-        figures=tuple(name for name in source.figures if name in _FIGURES),
+        figures=tuple(name for name in source.figures if name in FIGURES),
         gaps=("external validation in another hospital",),
     )
 

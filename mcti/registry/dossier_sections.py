@@ -37,7 +37,7 @@ def data(source: DossierSource) -> Section:
         return Section(key="data", title="Data and attrition", tables=tables, gaps=tuple(gaps))
     numbers = dict(cohort["numbers"] or {})
     counts = {label: numbers.pop(name) for name, label in COHORT_LABELS.items() if name in numbers}
-    measurements = {metric_labels.MEASUREMENTS.get(name, name): value for name, value in numbers.items()}
+    measurements = {metric_labels.MEASUREMENTS.get(str(name), str(name)): value for name, value in numbers.items()}
     contract = tuple(
         (
             expectation["description"],

@@ -46,8 +46,10 @@ class ListedSlide:
     mpp: float | None = None
 
 
-def read(location: Location) -> list[SlideRow]:
+def read(location: Location, *, paths_required: bool = True) -> list[SlideRow]:
     """The slides of a manifest, a folder or a single file, sorted by slide_id.
+
+    paths_required  False: a slide without path is a row with a problem, as with ready-made features
 
     Manifest    columns patient_id, slide_id, path; optional mpp (µm/px) and md5. A relative path starts at the folder
                 of the manifest or at the working directory, and may not leave it.
@@ -63,7 +65,7 @@ def read(location: Location) -> list[SlideRow]:
     elif str(location).lower().endswith(SUFFIXES):
         rows = [_single(str(location))]
     else:
-        rows = _table(location)
+        rows = _table(location, _COLUMNS[:3] if paths_required else _COLUMNS[:2])
     if not rows:
         raise DataError("there are no slides", str(location), f"supported endings: {', '.join(SUFFIXES)}")
     redaction.register_ids(name for row in rows for name in (row.patient_id, row.slide_id))
@@ -182,11 +184,14 @@ def _prefix(location: Location) -> list[SlideRow]:
     return [row for folder, names in folders.items() for row in _rows_in(folder, names)]
 
 
-def _table(location: Location) -> list[SlideRow]:
+def _table(location: Location, required: tuple[str, ...]) -> list[SlideRow]:
     table = _frame(location)
-    _require_columns(table, _COLUMNS[:3], location)
+    _require_columns(table, required, location)
     base = str(location).rpartition("/")[0] if storage.is_s3(location) else Path(location).parent
-    return [_row(dict(record), base, f"{location}, row {i + 2}") for i, record in enumerate(table.to_dict("records"))]
+    return [
+        _row(dict(record), required, base, f"{location}, row {i + 2}")
+        for i, record in enumerate(table.to_dict("records"))
+    ]
 
 
 def _frame(location: Location) -> Any:
@@ -203,13 +208,13 @@ def _frame(location: Location) -> Any:
             ) from error
 
 
-def _row(record: dict[str, Any], base: Path | str, where: str) -> SlideRow:
+def _row(record: dict[str, Any], required: tuple[str, ...], base: Path | str, where: str) -> SlideRow:
     texts = {name: _text(record.get(name)) for name in _COLUMNS}
-    for name in _COLUMNS[:3]:
+    for name in required:
         if not texts[name]:
             more = ", or set extract.source: import for ready-made features" if name == "path" else ""
             raise DataError(f"{name} is empty", where, f"enter it, or delete the row{more}")
-    path, problem = _resolved(texts["path"], base)
+    path, problem = _resolved(texts["path"], base) if texts["path"] else ("", "the table names no slide file")
     return SlideRow(texts["patient_id"], texts["slide_id"], path, _mpp(texts["mpp"], where), texts["md5"], problem)
 
 

@@ -26,21 +26,27 @@ class TileImage:
 
 
 class TileImages:
-    """Reads tiles of the slides of a manifest or folder. A slide that cannot be read gives a reason, never an error."""
+    """Reads tiles of the slides of a manifest or folder. What cannot be read gives a reason, never an error: a report
+    must not fail for a picture.
+    """
 
     def __init__(self, slides: Location, features: Location) -> None:
-        self._rows: Mapping[str, SlideRow] = {row.slide_id: row for row in manifest.read(slides)}
-        self._features = features
+        self._rows: Mapping[str, SlideRow] = {}
+        self._features, self._unlisted = features, "not in the list of slides"
+        try:
+            self._rows = {row.slide_id: row for row in manifest.read(slides, paths_required=False)}
+        except (MctiError, OSError) as error:
+            self._unlisted = _reason(error)
 
     def read_tiles(self, slide_id: str, corners: Sequence[tuple[int, int]]) -> list[TileImage]:
         """Images of the tiles with these corners (level-0 px); their size is stated in the slide's feature file."""
         row = self._rows.get(slide_id)
         if row is None or row.problem:
-            return [_missing(row.problem if row else "not in the list of slides")] * len(corners)
+            return [_missing(row.problem if row else self._unlisted)] * len(corners)
         try:
             return self._read(row, corners)
-        except (MctiError, OSError) as error:
-            return [_missing(error.what if isinstance(error, MctiError) else str(error.strerror))] * len(corners)
+        except Exception as error:  # the readers of slides raise several exception classes for a broken file
+            return [_missing(_reason(error))] * len(corners)
 
     def _read(self, row: SlideRow, corners: Sequence[tuple[int, int]]) -> list[TileImage]:
         location = storage.join(self._features, f"{row.slide_id}.h5")
@@ -59,6 +65,12 @@ def _read_tile(tiles: TileSource, x: int, y: int) -> TileImage:
         return TileImage(address=_jpeg(tiles.read(x, y)))
     except RegionError as error:
         return _missing(str(error) or "not readable")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, MctiError):
+        return error.what
+    return str(getattr(error, "strerror", "") or f"{type(error).__name__}: {error}")
 
 
 def _missing(reason: str) -> TileImage:

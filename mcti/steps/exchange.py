@@ -1,6 +1,7 @@
 """The steps behind `mcti features import` and `mcti features export`: feature sets of other tools."""
 
 import logging
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -80,6 +81,8 @@ def import_features(
     """
     declared = Declared(mpp, encoder, patch_size_level0)
     exchange.check_format(format_name)
+    if mpp is not None and not 0 < mpp < math.inf:
+        raise UsageError(f"mpp is {mpp}", "--mpp", "write the µm/px of level 0, e.g. 0.25")
     if coordinates is not None and format_name not in exchange.WITH_TILING:
         hint = f"omit it: only {' and '.join(exchange.WITH_TILING)} write the tiling elsewhere"
         raise UsageError(f"--format {format_name} has its coordinates in the feature files", "--coordinates", hint)

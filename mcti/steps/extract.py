@@ -16,6 +16,7 @@ from mcti.errors import DataError, UsageError
 from mcti.params import ExtractParams, ImportParams
 from mcti.progress import Progress
 from mcti.registry.pipeline_run import tracked
+from mcti.registry.refusals import cache_refusals
 from mcti.slides import encoders, extraction, feature_import, manifest, shards, slide_table, thumbnails
 from mcti.slides.encoder_protocol import Encoder
 from mcti.slides.extraction import ExtractionContext
@@ -107,6 +108,7 @@ def _write_table(
     return _summarise(outcomes, encoder)
 
 
+@cache_refusals
 def merge_shards(out: Location, params: ExtractParams, shard_count: int | None = None) -> ExtractResult:
     """Join the tables of all shards in `out` into slides.csv; the result in `out` equals that of a single run.
 

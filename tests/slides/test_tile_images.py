@@ -51,3 +51,26 @@ def test_a_missing_image_has_a_reason(folder):
     assert [crop.address for crop in slides.read_tiles("A", [(0, 0), (256, 0)])] == ["", ""]
     (folder / "slides" / "A.tif").unlink()
     assert "no file at this path" in slides.read_tiles("A", [(0, 0)])[0].missing
+
+
+def test_a_table_without_slide_files_and_a_missing_table_give_reasons(folder):
+    """Ready-made features: no slide has a file. The images of the other slides are read."""
+    rows = "patient_id,slide_id,path\nP,A,slides/A.tif\nP,B,\n"
+    (folder / "slides.csv").write_text(rows)
+    images = TileImages(folder / "slides.csv", folder)
+    assert images.read_tiles("B", [(0, 0)])[0].missing == "the table names no slide file"
+    assert images.read_tiles("A", [(0, 0)])[0].address
+    (folder / "slides.csv").write_text("patient_id,slide_id\nP,A\n")
+    assert TileImages(folder / "slides.csv", folder).read_tiles("A", [(0, 0)])[0].missing == (
+        "the table names no slide file"
+    )
+    assert TileImages(folder / "missing.csv", folder).read_tiles("A", [(0, 0)])[0].missing
+
+
+def test_an_unexpected_fault_of_a_reader_is_a_reason(folder, monkeypatch):
+    def fail(*_arguments, **_options):
+        raise ValueError("a broken directory")
+
+    monkeypatch.setattr("mcti.slides.probe.examine", fail)
+    image = TileImages(folder / "slides", folder).read_tiles("A", [(0, 0)])[0]
+    assert image.missing == "ValueError: a broken directory"

@@ -29,7 +29,7 @@ def censoring(time: np.ndarray, event: np.ndarray, months: float, *, before: boo
     return value
 
 
-def pair_mean(rows: pd.DataFrame, trained: Trained, kind: str, months: float = 0.0, tau: float = 0.8) -> float:
+def pair_mean(rows: pd.DataFrame, trained: Trained, metric: str, months: float = 0.0, tau: float = 0.8) -> float:
     """Harrell's C, C within subtype, Uno's C (each over the pairs of one fold) or AUC at `months`."""
     right = total = 0.0
     for fold, part in rows.groupby("fold"):
@@ -37,15 +37,15 @@ def pair_mean(rows: pd.DataFrame, trained: Trained, kind: str, months: float = 0
         train_time, train_event = trained[int(fold)]
         limit = np.quantile(train_time, tau)
         for i in np.flatnonzero(event == 1):
-            if (kind == "uno" and time[i] >= limit) or (kind == "auc" and time[i] > months):
+            if (metric == "uno" and time[i] >= limit) or (metric == "auc" and time[i] > months):
                 continue
-            weight = 1.0 if kind in ("harrell", "subtype") else 1 / censoring(train_time, train_event, time[i],
+            weight = 1.0 if metric in ("harrell", "subtype") else 1 / censoring(train_time, train_event, time[i],
                                                                               before=True)  # fmt: skip
-            weight = weight**2 if kind == "uno" else weight
+            weight = weight**2 if metric == "uno" else weight
             for j in range(len(part)):
-                if kind == "subtype" and part["subtype"].iloc[i] != part["subtype"].iloc[j]:
+                if metric == "subtype" and part["subtype"].iloc[i] != part["subtype"].iloc[j]:
                     continue
-                later = time[j] > months if kind == "auc" else (
+                later = time[j] > months if metric == "auc" else (
                     time[i] < time[j] or (time[i] == time[j] and event[j] == 0))  # fmt: skip
                 if later:
                     right += weight * (0.5 if risk[i] == risk[j] else float(risk[i] > risk[j]))
@@ -109,8 +109,8 @@ def _logistic(columns: np.ndarray, had: np.ndarray, weight: np.ndarray, offset: 
     def gradient(beta: np.ndarray) -> np.ndarray:
         return columns.T @ (weight * (1 / (1 + np.exp(-(columns @ beta + offset))) - had))
 
-    found = optimize.minimize(loss, np.zeros(columns.shape[1]), jac=gradient, method="BFGS", options={"gtol": 1e-9})
-    return np.asarray(found.x)
+    solution = optimize.minimize(loss, np.zeros(columns.shape[1]), jac=gradient, method="BFGS", options={"gtol": 1e-9})
+    return np.asarray(solution.x)
 
 
 def d_calibration_p(rows: pd.DataFrame, horizons: list[float], bins: int = 5) -> float:

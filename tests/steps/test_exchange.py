@@ -156,3 +156,9 @@ def test_a_slide_with_one_patch_is_no_other_level_and_is_exported_as_it_was(tmp_
 def test_a_set_of_single_rows_is_of_slide_level(tmp_path):
     source = write_tensors(tmp_path / "pt", A=ROWS[:1], B=ROWS[1:2])
     assert import_features(source, "pt", tmp_path / "store").level == "slide"
+
+
+@pytest.mark.parametrize("mpp", [0.0, -0.25, float("nan"), float("inf")])
+def test_an_mpp_that_is_no_resolution_is_refused(tmp_path, mpp):
+    with pytest.raises(UsageError, match="mpp is"):
+        import_features(write_stamp(tmp_path / "stamp", "A"), "stamp", tmp_path / "store", mpp=mpp)

@@ -6,6 +6,7 @@ values; tests/steps/test_counts.py checks the counts.
 
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,9 +15,11 @@ from lifelines import KaplanMeierFitter
 from lifelines.statistics import logrank_test
 
 from mcti.model.names import display
+from mcti.registry.dossier_results import FIGURES
 from tests.steps import recompute
 from tests.steps.test_counts import cells, run
 
+ROOT = Path(__file__).resolve().parents[2]
 HORIZONS = [12.0, 24.0]
 MODELS = ("mcti", "kaplan_meier", "cox_clinical")
 ROUNDED = 0.0005 + 1e-6  # three decimals
@@ -79,7 +82,7 @@ def ibs(rows, trained) -> float:
 def test_the_table_of_models(page, models, trained, model):
     rows = models[model]
     reference = recompute.integrated([recompute.kaplan_meier_brier(rows, trained, t) for t in HORIZONS], HORIZONS)
-    expected = [recompute.pair_mean(rows, trained, kind) for kind in ("harrell", "subtype", "uno")]
+    expected = [recompute.pair_mean(rows, trained, metric) for metric in ("harrell", "subtype", "uno")]
     expected += [recompute.pair_mean(rows, trained, "auc", t) for t in HORIZONS]
     expected += [ibs(rows, trained), 1 - ibs(rows, trained) / reference]
     assert [value(cell) for cell in shown(page, "models")[display(model)]] == pytest.approx(expected, abs=ROUNDED)
@@ -193,13 +196,13 @@ def test_calibration_figure_and_brier_scores_over_time(project, models, trained)
 def test_the_decision_curve_at_every_threshold(project, models, trained):
     table, months = pd.read_csv(project / "out" / "plots" / "decision.csv"), HORIZONS[-1]
     assert len(table) > 5
-    for row in table.itertuples():
-        ours, rival, everyone = (
-            recompute.net_benefit(models[name], trained, months, row.threshold, treat_all=treat_all)
+    for row in table.to_dict("records"):
+        ours, baseline, everyone = (
+            recompute.net_benefit(models[name], trained, months, row["threshold"], treat_all=treat_all)
             for name, treat_all in (("mcti", False), ("cox_clinical", False), ("mcti", True))
         )
-        assert (row.ours, row.rival, row.all) == pytest.approx((ours, rival, everyone), abs=1e-9)
-        assert row.lead == pytest.approx(ours - rival, abs=1e-9)
+        assert (row["ours"], row["rival"], row["all"]) == pytest.approx((ours, baseline, everyone), abs=1e-9)
+        assert row["lead"] == pytest.approx(ours - baseline, abs=1e-9)
 
 
 def test_the_sentences_at_the_top_repeat_the_tables(page, models, trained):
@@ -219,3 +222,19 @@ def test_the_missing_values_of_table_1_do_not_enter_its_percentages(page, models
     assert table["grade G1, n (%)"][0] == f"{(known == 'G1').sum()} ({100 * (known == 'G1').mean():.1f})"
     assert table["grade missing, n"][0] == str(len(rows) - len(known))
     assert table["age, median [quartiles]"][0].endswith(f", {rows['age'].isna().sum()} missing")
+
+
+def test_the_documentation_names_every_section_figure_and_table(project, page):
+    """docs/evaluation.md states patients, data and method of each."""
+    described = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    figures = {f"{path.stem}.svg" for path in (project / "out" / "figures").glob("*.svg")} | {"learning.svg"}
+    tables = {path.name for path in (project / "out" / "plots").glob("*.csv")}
+    template = (ROOT / "mcti" / "evaluation" / "report.html").read_text(encoding="utf-8")
+    sections = {f"#{name}" for name in re.findall(r'<h2 id="(\w+)"', template)}
+    assert len(figures) >= 7
+    assert len(sections) >= 13
+    assert {name for name in figures | tables | sections if f"`{name}`" not in described} == set()
+
+
+def test_the_figures_of_the_dossier_are_written_by_the_evaluation(project):
+    assert set(FIGURES) <= {path.stem for path in (project / "out" / "figures").glob("*.svg")}

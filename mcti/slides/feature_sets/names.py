@@ -38,7 +38,8 @@ class Matches:
 
 
 def strip_suffix(name: str) -> str:
-    """The name without the suffix of a slide or feature file."""
+    """The name without folders and without the suffix of a slide or feature file."""
+    name = re.split(r"[/\\]", name)[-1]
     lower = name.lower()
     return next((name[: -len(s)] for s in _FILE_SUFFIXES if lower.endswith(s) and len(name) > len(s)), name)
 
@@ -98,8 +99,13 @@ def _identity(
 
 
 def _check_unique(identities: Mapping[str, Identity]) -> None:
+    """Each identity has one entry, and its name can be that of a file."""
     by_identity: dict[str, list[str]] = {}
     for name, identity in identities.items():
+        if not identity.name.strip(".") or identity.name.startswith(".") or set(identity.name) & {"/", "\\", "\0"}:
+            raise DataError(
+                f"{identity.name!r} is no valid file name", name, "leave slashes and leading dots out of it"
+            )
         by_identity.setdefault(identity.name, []).append(name)
     for identity_name, same in sorted(by_identity.items()):
         if len(same) > 1:

@@ -63,3 +63,11 @@ def test_two_files_of_one_slide_are_refused():
         names.match(["A", "A.svs"], listed(("A", "P1", None)))
     with pytest.raises(DataError, match="2 sets of features of A"):
         names.identify(["A", "A.svs"], {})
+
+
+def test_folders_of_a_name_are_left_out_and_names_that_are_no_file_names_refused():
+    assert [i.name for i in names.identify(["site/A.svs", r"D:\slides\B.svs"], {}).by_name.values()] == ["A", "B"]
+    with pytest.raises(DataError, match="no valid file name"):
+        names.identify([".."], {})
+    with pytest.raises(DataError, match="no valid file name"):
+        names.match(["A"], {"A": ListedSlide("../A", "P1")})

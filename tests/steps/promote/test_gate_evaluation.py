@@ -18,7 +18,7 @@ from mcti.steps.promote.gate_evaluation import GateContext, against_primary_base
 
 PARAMS = PromoteParams(bootstrap=400)
 CHAINS = 60
-MONTHS = np.arange(1.0, 13.0)  # twelve patients, each with the event, one per month: nobody is censored
+MONTHS = np.arange(1.0, 13.0)  # twelve patients, each with the event, one per month, without censoring
 
 
 def out_of_fold(risk, survival) -> pd.DataFrame:

@@ -1,0 +1,20 @@
+"""The step `cache_keys`: one hash per result of a pipeline run of everything that the result depends on."""
+
+from mcti import versions
+from mcti.params.result_settings import result_text
+from mcti.registry.refusals import cache_refusals
+from mcti.slides.feature_import import cache_text
+
+
+@cache_refusals
+def cache_keys(
+    data: str, ingest: str, extract: str, split: str, search: str, train: str, evaluate: str
+) -> tuple[str, ...]:
+    """The keys of cohort, features, folds, best settings and evaluation.
+
+    data    MD5 of the source tables;  the others  sections of params.yaml as JSON text
+    Reads   the versions of ready-made features, where `extract` imports them
+    Raises  DataError when there is no such set of features, UsageError when a section is not valid
+    """
+    best = result_text("search", search) + result_text("train", train)
+    return tuple(versions.stage_keys(data, ingest, cache_text(extract), split, best, evaluate))
