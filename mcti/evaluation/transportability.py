@@ -92,7 +92,8 @@ def decompose(development: Side, validation: Side, resamples: int, seed: int) ->
     """
     slope = calibration_slope(development)
     values, points = {}, {}
-    for offset, (name, side) in enumerate({"development": development, "validation": validation}.items()):
+    # The validation first: its C then has the interval of metrics.json, from the same resamples.
+    for offset, (name, side) in enumerate({"validation": validation, "development": development}.items()):
         statistics = {
             "c": metrics.c_index(side.outcomes, side.risk),
             "expected": expected_c(side.outcomes, slope * side.linear_predictor),

@@ -84,6 +84,10 @@ class PromoteParams(Params):
     require_contract: bool = Field(
         True, description="true: without a result of `mcti validate` the outcome is: not enough evidence"
     )
+    external: bool = Field(
+        False,
+        description="true: an external validation (`mcti test`) with `min_events` events must show a Uno's C above 0.5",
+    )
     approvals: int = Field(
         0, ge=0, le=10, description="number of persons who must have approved (`mcti approve`); 2: two-person rule"
     )

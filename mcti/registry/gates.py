@@ -10,8 +10,11 @@ from pydantic import BaseModel, ConfigDict
 
 from mcti.params import PromoteParams
 from mcti.registry.alpha_spending import Look
+from mcti.registry.external_validations import ExternalValidation
 
 PROMOTE, REJECT, NOT_ENOUGH_EVIDENCE, UNCHANGED = "promote", "reject", "not-enough-evidence", "unchanged"
+CHANCE = 0.5
+"""C of a model without information."""
 PASS, INFORMATIONAL = "pass", "informational"
 """Verdicts of a gate next to REJECT and NOT_ENOUGH_EVIDENCE; informational: reported, does not decide."""
 
@@ -138,6 +141,27 @@ def no_training_patients(trained: Mapping[str, int], tested: int) -> Gate:
     reason = "; ".join(violations) or f"none of {tested} test patients was in the training, by the SHA-256 of their ids"
     verdict = REJECT if violations else PASS
     return Gate(name="unseen patients", verdict=verdict, reason=reason, numbers=dict(trained))
+
+
+def external_validation(validations: Sequence[ExternalValidation], params: PromoteParams) -> Gate:
+    """Uno's C must be shown to be above chance in a cohort that the version never saw (`mcti test`)."""
+    enough = [validation for validation in validations if validation.events >= params.min_events]
+    numbers = {v.cohort: {**v.uno_c, "patients": v.patients, "events": v.events} for v in validations}
+
+    def gate(verdict: str, reason: str) -> Gate:
+        return Gate(name="external validation", verdict=verdict, reason=reason, numbers=numbers)
+
+    if not enough:
+        most = max((validation.events for validation in validations), default=None)
+        few = "no external validation" if most is None else f"at most {most} events in an external validation"
+        return gate(NOT_ENOUGH_EVIDENCE, f"{few}; {params.min_events} are needed: run `mcti test` on this version")
+    below = [v.cohort for v in enough if v.uno_c["high"] is not None and v.uno_c["high"] < CHANCE]
+    above = [v.cohort for v in enough if v.uno_c["low"] is not None and v.uno_c["low"] > CHANCE]
+    if below:
+        return gate(REJECT, f"Uno's C is below {CHANCE} on {', '.join(below)}")
+    if not above:
+        return gate(NOT_ENOUGH_EVIDENCE, f"Uno's C is not shown to be above {CHANCE} on any external cohort")
+    return gate(PASS, f"Uno's C is above {CHANCE} on {', '.join(above)}")
 
 
 def approval(approvers: Iterable[str], params: PromoteParams) -> Gate:

@@ -95,6 +95,18 @@ def test_an_absent_or_infinite_covariate_is_an_error():
         model().predict(patches[0], genes[0], (12,), {"age": math.inf, "is_female": 1.0})
 
 
+def test_weights_with_other_names_were_made_by_an_earlier_version():
+    """A buffer of the Cox branch had another name before; other shapes under the same names are another fold's."""
+    trained = model()
+    state = dict(trained.net.state_dict())
+    name, tensor = next(iter(state.items()))
+    renamed = {f"{name}_before": tensor} | {key: value for key, value in state.items() if key != name}
+    with pytest.raises(DataError, match="an earlier version of mcti made this model: train it again"):
+        TrainedModel.from_state(renamed, trained.spec())
+    with pytest.raises(DataError, match="use both files of the same fold folder"):
+        TrainedModel.from_state(state | {name: torch.zeros([*tensor.shape, 2])}, trained.spec())
+
+
 def test_scales_survive_the_way_through_json():
     trained = model()
     again = TrainedModel.from_state(trained.net.state_dict(), trained.spec())

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -198,6 +199,22 @@ def test_folds_with_other_settings_or_code_are_refused(tmp_path, key):
     assert not (tmp_path / "ensemble").exists()
     with pytest.raises(DataError, match="the folds belong to different models"):
         ensemble_files.load(run.models)
+
+
+def test_a_refit_after_a_nested_search_shares_only_the_settings_that_were_not_searched(tmp_path):
+    """Each fold has the settings of its own search, and the refit their median."""
+    run = Run(tmp_path)
+    record = {"search": {"nested": True, "settings": ["learning_rate"]}}
+    for number, folder in enumerate(sorted(run.models.glob("fold_*"))):
+        spec = json.loads((folder / "model.json").read_text())
+        settings = {"epochs": 3, "learning_rate": 10.0**-number}
+        (folder / "model.json").write_text(json.dumps(spec | record | {"params": settings}))
+    run.refit(params={"epochs": 3, "learning_rate": 0.5}, **record)
+    ensemble_files.assemble(run.models, tmp_path / "out", refit=True)
+    shutil.rmtree(run.models / "refit")
+    run.refit(params={"epochs": 4, "learning_rate": 0.5}, **record)
+    with pytest.raises(DataError, match="other settings than the folds"):
+        ensemble_files.assemble(run.models, tmp_path / "again", refit=True)
 
 
 def test_unknown_genes_are_counted(run, assembled):

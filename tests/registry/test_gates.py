@@ -5,6 +5,7 @@ import pytest
 from mcti.params import PromoteParams
 from mcti.registry import gates
 from mcti.registry.alpha_spending import Look
+from mcti.registry.external_validations import ExternalValidation
 from mcti.registry.gates import Difference, Gate
 
 PARAMS = PromoteParams(margin=0.01, min_events=20)
@@ -158,3 +159,24 @@ def test_reject_precedes_not_enough_evidence_precedes_promote(verdicts, outcome)
     assert evaluation.outcome == outcome
     if outcome != "promote":
         assert evaluation.reason == f"g{verdicts.index(outcome)}: r{verdicts.index(outcome)}"
+
+
+def external(cohort: str, events: int, low: float, high: float) -> ExternalValidation:
+    return ExternalValidation(cohort, 100, events, {"value": (low + high) / 2, "low": low, "high": high})
+
+
+@pytest.mark.parametrize(
+    ("validations", "verdict", "reason"),
+    [
+        ([], gates.NOT_ENOUGH_EVIDENCE, "no external validation"),
+        ([external("a", 19, 0.6, 0.8)], gates.NOT_ENOUGH_EVIDENCE, "at most 19 events"),
+        ([external("a", 20, 0.5, 0.8)], gates.NOT_ENOUGH_EVIDENCE, "not shown to be above 0.5"),
+        ([external("a", 20, 0.51, 0.8)], gates.PASS, "above 0.5 on a"),
+        ([external("a", 20, 0.51, 0.8), external("b", 20, 0.3, 0.7)], gates.PASS, "above 0.5 on a"),
+        ([external("a", 20, 0.51, 0.8), external("b", 20, 0.3, 0.49)], gates.REJECT, "below 0.5 on b"),
+    ],
+)
+def test_the_external_validation_must_be_above_chance(validations, verdict, reason):
+    gate = gates.external_validation(validations, PromoteParams(min_events=20, external=True))
+    assert gate.verdict == verdict
+    assert reason in gate.reason

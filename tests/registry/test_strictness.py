@@ -5,7 +5,7 @@ import pytest
 from mcti.params import PromoteParams
 from mcti.registry import strictness
 
-AGREED = PromoteParams(approvals=1, require_baseline=True)
+AGREED = PromoteParams(approvals=1, require_baseline=True, external=True)
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ AGREED = PromoteParams(approvals=1, require_baseline=True)
         ("min_events", 1, 50), ("ibs_margin", 0.5, 0.0), ("calibration_margin", 0.5, 0.0), ("group_margin", 0.5, 0.0),
         ("group_min_events", 500, 10), ("max_latency_ratio", 9.0, 1.0), ("max_memory_ratio", 9.0, 1.0),
         ("require_contract", False, True), ("require_baseline", False, True), ("baseline_margin", 0.1, -0.1),
-        ("baseline_ibs_margin", 0.1, -0.1), ("approvals", 0, 2),
+        ("baseline_ibs_margin", 0.1, -0.1), ("approvals", 0, 2), ("external", False, True),
     ],
 )  # fmt: skip
 def test_each_limit_has_a_less_strict_direction(name, looser, stricter):

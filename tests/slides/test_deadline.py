@@ -12,7 +12,7 @@ from mcti.slides.status import SlideError, Status
 class OnePixel:
     name, levels, closed = "fake", [], False
 
-    def read(self, level, x, y, width, height, shrink=1):
+    def read(self, level, x, y, width, height, shrink=1, *, keep, buffer):
         return np.zeros((height, width, 3), np.uint8)
 
     def close(self):

@@ -32,6 +32,7 @@ STAGES = [
     "validate",
     "list_features",
     "extract",
+    "validate_features",
     "split",
     "search",
     "train",

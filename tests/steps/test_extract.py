@@ -307,11 +307,11 @@ def test_finished_blocks_of_a_large_slide_are_not_encoded_again_after_an_interru
     monkeypatch.setattr(tile_blocks, "_BLOCK", 20)
     read, count = TileSource.read, []
 
-    def stopping(self, x, y):
+    def stopping(self, x, y, buffer):
         count.append((x, y))
         if len(count) == 45:
             raise KeyboardInterrupt
-        return read(self, x, y)
+        return read(self, x, y, buffer)
 
     folder = tmp_path / "slides"
     folder.mkdir()
@@ -333,7 +333,7 @@ def test_finished_blocks_survive_a_sigkill(slides, complete_run, tmp_path, monke
         "import sys, time; from pathlib import Path; from mcti.slides import tile_blocks; "
         "from mcti.slides.tiles import TileSource; from mcti.steps.extract import extract; "
         "from mcti.params import ExtractParams; tile_blocks._BLOCK = 20; read = TileSource.read; "
-        "TileSource.read = lambda self, x, y: (time.sleep(0.05), read(self, x, y))[1]; "
+        "TileSource.read = lambda self, x, y, buffer: (time.sleep(0.05), read(self, x, y, buffer))[1]; "
         "extract(sys.argv[1], ExtractParams(workers=1), Path(sys.argv[2]))"
     )
     out = tmp_path / "out"
@@ -345,7 +345,7 @@ def test_finished_blocks_survive_a_sigkill(slides, complete_run, tmp_path, monke
     process.wait()
     read, count = TileSource.read, []
     monkeypatch.setattr(tile_blocks, "_BLOCK", 20)
-    monkeypatch.setattr(TileSource, "read", lambda self, x, y: (count.append((x, y)), read(self, x, y))[1])
+    monkeypatch.setattr(TileSource, "read", lambda self, x, y, _: (count.append((x, y)), read(self, x, y))[1])
     extract(slides / "P2.tif", ExtractParams(workers=1), out)
     candidates = pd.read_csv(out / "slides.csv")["tiles"].item()
     assert len(count) <= candidates - 20  # at least the second block was not read again

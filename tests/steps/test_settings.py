@@ -38,12 +38,13 @@ def test_each_stage_has_a_file_and_the_same_settings_give_the_same_bytes(tmp_pat
 
 
 def test_every_stage_of_dvc_yaml_depends_on_its_settings_file_and_on_no_listed_key():
-    assert set(DVC_YAML) == {"settings", "list_features", *STAGES}
     assert sorted(DVC_YAML["settings"]["params"]) == sorted(STAGES)
-    for stage in STAGES:
+    sections = {"list_features": "extract", "validate_features": "validate"} | {stage: stage for stage in STAGES}
+    assert set(DVC_YAML) == {"settings", *sections}
+    for stage, section in sections.items():
         assert "params" not in DVC_YAML[stage]
         listed = [path for path in DVC_YAML[stage]["deps"] if path.startswith("data/settings")]
-        assert listed == [f"data/settings/{stage}.json"]
+        assert listed == [f"data/settings/{section}.json"]
 
 
 class Project:

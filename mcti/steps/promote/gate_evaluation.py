@@ -11,8 +11,19 @@ from mcti.errors import DataError
 from mcti.model.names import display
 from mcti.params import PromoteParams
 from mcti.redaction import hashed
-from mcti.registry import alpha_spending, approvals, cost, ensemble_files, evidence, gates, models
+from mcti.registry import (
+    alpha_spending,
+    approvals,
+    cost,
+    ensemble_files,
+    evidence,
+    external_validations,
+    gates,
+    models,
+    tracking,
+)
 from mcti.registry.alpha_spending import Look
+from mcti.registry.external_validations import ExternalValidation
 from mcti.registry.gates import Difference, Gate, GateEvaluation
 from mcti.registry.ledger import LedgerEntry
 
@@ -83,6 +94,12 @@ class Candidate:
         """metrics.json of the evaluation."""
         metrics: Mapping[str, Any] = storage.read_json(self._file("metrics.json"))
         return metrics
+
+    @cached_property
+    def external_validations(self) -> list[ExternalValidation]:
+        """The external validations of these weights."""
+        with tracking.service() as client:
+            return external_validations.read(client, self.version, self.scratch / "external")
 
     def counts(self) -> dict[str, int]:
         """Evaluated patients and events; a patient whom several folds tested counts once."""
@@ -296,6 +313,8 @@ def _fixed_rules(challenger: Candidate, champion: Candidate | None, params: Prom
         gates.data_contract(challenger.version.tags.get(models.CONTRACT, "unknown"), params),
         gates.no_training_patients(trained, len(challenger.predictions)),
     ]
+    if params.external:
+        rules.append(gates.external_validation(challenger.external_validations, params))
     if params.approvals:
         rules.append(gates.approval(approvals.approvers(challenger.version), params))
     return rules

@@ -25,7 +25,7 @@ from mcti.evaluation.scores import MCTI_KEY
 from mcti.evaluation.transportability import Decomposition, Side
 from mcti.params import EvaluateParams
 from mcti.progress import Progress
-from mcti.registry import ensemble_files, models
+from mcti.registry import ensemble_files, external_validations, models
 from mcti.registry.ensemble import Ensemble
 from mcti.registry.pipeline_run import tracked
 from mcti.steps.evaluate import baseline_fits
@@ -99,7 +99,8 @@ def test(
             cohort.json, features/<slide_id>.h5 (None: no slides are used); the evaluation of the development: that of
             the version, or the folder `evaluation` (a folder of folds without it has no figures to compare with)
     Writes  out/{metrics.json, external.json, predictions.csv, baselines.csv, compared.csv, excluded.csv, result.json,
-            report.html, figures/, plots/}: all of it or nothing, the same bytes on every run
+            report.html, figures/, plots/}: all of it or nothing, the same bytes on every run; for a registered
+            version also a run in MLflow with these files, which a tag of the version names
 
     Raises
     DataError when a patient of the cohort belongs to the development; when endpoint, scale, unit, genes or encoder are
@@ -124,7 +125,10 @@ def test(
     with storage.replacing(out) as draft:
         draft.mkdir()
         report_files.write(draft, data)
-        return _result(subject, data, cohort).save(draft)
+        result = _result(subject, data, cohort).save(draft)
+        if subject.version:
+            external_validations.log(model, draft)
+        return result
 
 
 @dataclass(frozen=True)

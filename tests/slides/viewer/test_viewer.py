@@ -187,7 +187,9 @@ def test_a_large_slide_of_one_level_is_not_decoded_for_each_overview_tile(tmp_pa
     with probe.open_reader(path, info.reader) as reader:
         scene, largest = Scene(reader, info, "a"), []
         read = reader.read
-        monkeypatch.setattr(reader, "read", lambda *box: largest.append(box[3] * box[4]) or read(*box))
+        monkeypatch.setattr(
+            reader, "read", lambda *box, **options: largest.append(box[3] * box[4]) or read(*box, **options)
+        )
         small = scene.slide(scene.box(8, 0, 0))
     assert small.shape == (256, 256, 3)
     assert max(largest) <= 2048 * 1024
