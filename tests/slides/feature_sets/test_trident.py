@@ -12,7 +12,7 @@ RNG = np.random.default_rng(1)
 PATCHES = RNG.normal(size=(6, 4)).astype(np.float32)
 COORDS = np.array([[x * 512, 0] for x in range(6)])
 GRID = {"patch_size": 256, "patch_size_level0": 512, "level0_magnification": 40, "target_magnification": 20}
-GRID |= {"overlap": 0, "name": "S1", "savetodir": "/home/user/job", "level0_width": 9000, "level0_height": 8000}
+GRID |= {"overlap": 0, "name": "S1", "savetodir": "/data/job", "level0_width": 9000, "level0_height": 8000}
 
 
 def write(file, values, coords=COORDS, encoder=None):
@@ -21,7 +21,7 @@ def write(file, values, coords=COORDS, encoder=None):
     with h5py.File(file, "w") as h5:
         for name, data in (("features", values), ("coords", coords)):
             h5.create_dataset(name, data=data, maxshape=(None, *data.shape[1:]), chunks=(1, *data.shape[1:]))
-        h5["features"].attrs.update({"name": "S1", "savetodir": "/home/user/job", "encoder": encoder or "None"})
+        h5["features"].attrs.update({"name": "S1", "savetodir": "/data/job", "encoder": encoder or "None"})
         h5["coords"].attrs.update(GRID)
     return file
 
