@@ -304,8 +304,8 @@ def test_a_name_that_begins_like_a_power_of_ten_stays_a_name():
 @pytest.mark.parametrize(
     "key",
     [
-        "evaluate.confidence", "evaluate.uno_tau_quantile", "explain.seed", "monitor.horizon_months", "monitor.seed",
-        "promote.seed", "promote.uno_tau_quantile", "search.heartbeat_seconds", "validate.age_years",
+        "evaluate.confidence", "evaluate.uno_tau_quantile", "explain.seed", "extract.slides", "monitor.horizon_months",
+        "monitor.seed", "promote.seed", "promote.uno_tau_quantile", "search.heartbeat_seconds", "validate.age_years",
         "validate.max_followup_months",
     ],
 )  # fmt: skip
