@@ -94,6 +94,7 @@ def test_an_invalid_setting_is_reported_with_its_key_and_a_hint(override, what, 
         params.load("params.yaml", [override])
     assert what in caught.value.what
     assert key in caught.value.where
+    assert caught.value.hint.startswith("delete it: this setting was removed")
     assert hint in caught.value.hint
 
 
