@@ -94,7 +94,6 @@ def test_an_invalid_setting_is_reported_with_its_key_and_a_hint(override, what, 
         params.load("params.yaml", [override])
     assert what in caught.value.what
     assert key in caught.value.where
-    assert caught.value.hint.startswith("delete it: this setting was removed")
     assert hint in caught.value.hint
 
 
@@ -315,3 +314,4 @@ def test_a_removed_setting_is_an_unknown_key(key):
     with pytest.raises(UsageError, match=f"unknown key '{key.partition('.')[2]}'") as caught:
         params.load(None, [f"{key}=1"])
     assert key in caught.value.where
+    assert caught.value.hint.startswith("delete it: this setting was removed")
