@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from kfp.local import docker_task_handler
 from mcti.errors import OperationalError
 from mcti.local import stack
 from mcti.params import ClusterParams
-from mcti.registry import mlflow_client
+from mcti.registry import mlflow_client, refusals
 from pipelines import resources
 
 LABEL = "mcti.run"
@@ -23,8 +23,10 @@ KILLED = 137  # exit code of a process that ended by SIGKILL
 _SERVICES = ("AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION", "MLFLOW_TRACKING_URI", *mlflow_client.ENVIRONMENT)
 
 
-def runner(out: Path, cluster: ClusterParams, run: str) -> local.DockerRunner:
+def runner(out: Path, cluster: ClusterParams, identity: Mapping[str, str]) -> local.DockerRunner:
     """Containers as on a cluster: the working directory is mounted read-only, results are written to `out`.
+
+    identity    variables of the run; MCTI_RUN is also the label of its containers
 
     Raises
         OperationalError: no Docker engine is reachable, or it does not have the image `cluster.image`.
@@ -46,13 +48,14 @@ def runner(out: Path, cluster: ClusterParams, run: str) -> local.DockerRunner:
         read_only=True,
         tmpfs={"/tmp": "rw,exec,mode=1777"} | hidden,  # noqa: S108  (a mount point in the container)  # nosec B108
         network_mode="host",
-        labels={LABEL: run},
+        labels={LABEL: identity["MCTI_RUN"]},
         working_dir=str(directory),
         mounts=[docker.types.Mount(str(directory), str(directory), type="bind", read_only=True)],
         # A tag may point to another image later; the digest identifies the image of this run.
         environment=mlflow_client.ENVIRONMENT
         | _services(cluster)
-        | {"MCTI_RUN": run, "MCTI_IMAGE": image if "@" in image else f"{image.partition(':')[0]}@{local_image.id}"},
+        | {name: identity[name] for name in ("MCTI_RUN", refusals.FOLDER)}
+        | {"MCTI_IMAGE": image if "@" in image else f"{image.partition(':')[0]}@{local_image.id}"},
     )
 
 

@@ -17,6 +17,7 @@ from mcti import storage
 from mcti.errors import OperationalError, UsageError
 from mcti.params import Settings
 from mcti.params.result_settings import VARIABLE, neutral_text
+from mcti.registry import refusals
 from pipelines import cancellation, resources
 from pipelines.submit import compile_to
 
@@ -45,7 +46,8 @@ def run_local(
     identity |= {VARIABLE: neutral_text(settings)}
     folders_before = set(out.iterdir())
     with contextlib.ExitStack() as stack:
-        _start_runner(stack, settings, runner, out, run)
+        identity |= {refusals.FOLDER: stack.enter_context(_folder_of_refusals(out))}
+        _start_runner(stack, settings, runner, out, identity)
         try:
             stack.enter_context(cancellation.cancel_after_process_end(settings, identity, pipeline, runner, run))
             stack.enter_context(_environment(identity))
@@ -61,14 +63,24 @@ def run_local(
     return {**compiled, "run": run, "folder": str(folder), **_reason(folder)}
 
 
-def _start_runner(stack: contextlib.ExitStack, settings: Settings, runner: str, out: Path, run: str) -> None:
+@contextlib.contextmanager
+def _folder_of_refusals(out: Path) -> Iterator[str]:
+    """A folder below `out`, which containers can write to, until the end of the run."""
+    with tempfile.TemporaryDirectory(prefix=".refused-", dir=out, ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o777)
+        yield folder
+
+
+def _start_runner(
+    stack: contextlib.ExitStack, settings: Settings, runner: str, out: Path, identity: Mapping[str, str]
+) -> None:
     """Initialise kfp.local; the package docker is imported for its own runner only."""
     if runner == "subprocess":
         local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(out))
         return
     from pipelines import containers
 
-    local.init(containers.runner(out, settings.cluster, run), pipeline_root=str(out))
+    local.init(containers.runner(out, settings.cluster, identity), pipeline_root=str(out))
     stack.enter_context(containers.exit_codes_read())
 
 

@@ -2,8 +2,9 @@
 
 Kubeflow Pipelines and Argo receive exit code 1 of every failed task, so they retry these errors as well. The first
 attempt therefore writes a small record; the next attempt of the same task in the same run reads it and ends at once
-with the same error. Records are below the folder of the run in DVC's remote (MCTI_REMOTE), without a remote in tags of
-the run in MLflow. Where neither is available, the task is computed again.
+with the same error. A local run names a folder for the records (MCTI_REFUSALS). On a cluster they are below the folder
+of the run in DVC's remote (MCTI_REMOTE), without a remote in tags of the run in MLflow. Where none of these is
+available, the task is computed again.
 
 A record is valid for the waits between the attempts and ten minutes for each pod to start (MCTI_RETRY_SECONDS, from the
 row of the resource table), and the exit task deletes those of its run, so that a run is computed again after its data
@@ -13,10 +14,11 @@ were corrected. KFP does not repeat the exit task when it retries a run; then th
 import contextlib
 import functools
 import inspect
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, ParamSpec, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -27,9 +29,14 @@ from mcti.registry import lineage, tracking
 
 P = ParamSpec("P")
 R = TypeVar("R")
+FOLDER = "MCTI_REFUSALS"
+"""Environment variable: the folder of the records of a local run; it exists during the run only."""
 _TAG = "mcti.refused."
+_OBJECTS, _TRACKING = (FOLDER, "MCTI_REMOTE"), "MLFLOW_TRACKING_URI"
 _MAX_TAG_LENGTH = 5000  # characters; accepted by every version of MLflow
 _ERRORS: dict[int, type[MctiError]] = {error.exit_code: error for error in (UsageError, DataError)}
+
+_log = logging.getLogger(__name__)
 
 
 class Refusal(BaseModel):
@@ -73,6 +80,7 @@ def cache_refusals(step: Callable[P, R]) -> Callable[P, R]:
         name, digest = step.__name__, _digest(step, arguments, options)
         earlier = _find(name, digest)
         if earlier is not None:
+            _log.info("%s is not computed again: an earlier attempt of this task ended with this error", name)
             raise earlier.error()
         try:
             return step(*arguments, **options)
@@ -87,11 +95,11 @@ def clear() -> None:
     """Delete the refusals of this pipeline run; called by its exit task. A record that cannot be deleted expires."""
     if not lineage.pipeline_run():
         return
-    if os.environ.get("MCTI_REMOTE"):
+    if _configured(*_OBJECTS):
         with contextlib.suppress(MctiError):
-            for address in storage.addresses(storage.join(_folder(), "")):
+            for address in _records(_folder()):
                 storage.remove(address)
-    if os.environ.get("MLFLOW_TRACKING_URI"):
+    if _configured(_TRACKING):
         with contextlib.suppress(MctiError), _tags() as (client, run, tags):
             for name in tags:
                 client.delete_tag(run, name)
@@ -139,12 +147,24 @@ def _store(refusal: Refusal) -> None:
 
 def _stores(remote: Callable[..., Any], tracked: Callable[..., Any]) -> list[Callable[..., Any]]:
     """The functions of the stores that are configured for this task, in order of preference."""
-    stores = (("MCTI_REMOTE", remote), ("MLFLOW_TRACKING_URI", tracked))
-    return [function for name, function in stores if os.environ.get(name)]
+    stores = ((_OBJECTS, remote), ((_TRACKING,), tracked))
+    return [function for names, function in stores if _configured(*names)]
+
+
+def _configured(*names: str) -> bool:
+    return any(os.environ.get(name) for name in names)
 
 
 def _folder() -> str:
-    return storage.join(os.environ["MCTI_REMOTE"], "runs", lineage.pipeline_run(), "refused")
+    local = os.environ.get(FOLDER)
+    return local or storage.join(os.environ["MCTI_REMOTE"], "runs", lineage.pipeline_run(), "refused")
+
+
+def _records(folder: str) -> list[str]:
+    """The records of this run: objects below an address, or files of a folder."""
+    if storage.is_s3(folder):
+        return storage.addresses(storage.join(folder, ""))
+    return [str(path) for path in Path(folder).glob("*.json")]
 
 
 def _address(step: str, digest: str) -> str:

@@ -105,5 +105,8 @@ def test_a_container_downloads_files_through_the_server_of_mlflow(monkeypatch, t
         monkeypatch.setenv(name, set_by_user)
     engine = SimpleNamespace(images=SimpleNamespace(get=lambda image: SimpleNamespace(id="sha256:0")))
     monkeypatch.setattr("docker.from_env", lambda: engine)
-    docker_runner = runner(tmp_path, ClusterParams(), "run")
-    assert docker_runner.container_run_args["environment"][name] == in_container
+    refused = str(tmp_path / "refused")
+    docker_runner = runner(tmp_path, ClusterParams(), {"MCTI_RUN": "run", "MCTI_REFUSALS": refused})
+    environment = docker_runner.container_run_args["environment"]
+    assert environment[name] == in_container
+    assert (environment["MCTI_RUN"], environment["MCTI_REFUSALS"]) == ("run", refused)

@@ -16,7 +16,7 @@ from pipelines.local_run import _reason, interpreter, run_local
 
 @pytest.mark.slow
 def test_a_failed_task_ends_the_run_and_the_exit_task_reports_it(tmp_path, monkeypatch, capfd):
-    """The sources are missing at every attempt."""
+    """The sources are missing: the second attempt reads the refusal of the first one, without remote and MLflow."""
     monkeypatch.chdir(tmp_path)
     overrides = ["cluster.steps.ingest.retries=1", "cluster.steps.ingest.backoff_seconds=1"]
     with pytest.raises(OperationalError, match="Inner task failed: 'ingest' inside 'exit-handler-1'"):
@@ -26,6 +26,8 @@ def test_a_failed_task_ends_the_run_and_the_exit_task_reports_it(tmp_path, monke
     output = capfd.readouterr()
     assert output.out == "", "standard output contains only the result"
     assert output.err.count("no such file or folder in data/raw/clinical.csv: check the path") == 2
+    assert output.err.count("ingest is not computed again: an earlier attempt of this task ended with this error") == 1
+    assert not list((tmp_path / "runs").glob(".refused-*")), "the records do not outlive the run"
 
 
 @pytest.mark.slow

@@ -112,6 +112,30 @@ def test_without_a_reachable_store_the_task_is_computed_again(task, monkeypatch)
     refusals.clear()
 
 
+@pytest.mark.parametrize("remote", [None, "s3://mcti-data/dvc"], ids=["no remote", "remote"])
+def test_a_local_run_keeps_its_records_in_its_folder_until_its_end(task, tmp_path, monkeypatch, remote):
+    """No server is configured: a request to the remote would fail."""
+    monkeypatch.delenv("MCTI_REMOTE")
+    if remote:
+        monkeypatch.setenv("MCTI_REMOTE", remote)
+    monkeypatch.setenv("MCTI_REFUSALS", str(tmp_path / "refused"))
+    assert str(_fails()) == str(_fails())
+    assert len(CALLS) == 1
+    assert [path.name.partition("-")[0] for path in (tmp_path / "refused").iterdir()] == ["count"]
+    refusals.clear()
+    assert not list((tmp_path / "refused").iterdir())
+    _fails()
+    assert len(CALLS) == 2
+
+
+def test_the_log_names_an_error_of_an_earlier_attempt(task, caplog):
+    with caplog.at_level("INFO", logger="mcti"):
+        _fails()
+        assert not caplog.messages
+        _fails()
+    assert caplog.messages == ["count is not computed again: an earlier attempt of this task ended with this error"]
+
+
 @pytest.mark.slow
 @pytest.mark.stack
 @pytest.mark.parametrize("remote", ["s3://mcti-data/dvc", None], ids=["remote", "mlflow"])
