@@ -57,8 +57,7 @@ class CohortTables:
     def read(cls, cohort: Location, features: Location | None, genes: list[str] | None = None) -> "CohortTables":
         """Read the tables; arguments and errors as in `load_dataset`."""
         patients = tables.read_patients(cohort).sort_values("patient_id")
-        candidates = ["age", "is_female", *tables.covariates(patients)]
-        covariates = tuple(name for name in candidates if pd.api.types.is_numeric_dtype(patients[name]))
+        covariates = tuple(name for name, numeric in _columns(patients).items() if numeric)
         expression = tables.read_expression(cohort, genes)
         slides = slides_with_features(cohort, features, patients["patient_id"])
         return cls(cohort, features, patients, expression, slides, covariates)
@@ -115,6 +114,28 @@ class CohortTables:
                 hint = did_you_mean(patient, sorted(self._by_id))
                 raise DataError(f"there is no patient {patient!r}", str(self.cohort), hint)
         return [self._by_id[patient] for patient in sorted(set(patients))]
+
+
+def check_covariates(cohort: Location, names: Iterable[str]) -> None:
+    """Check that each of `names` (train.architecture.covariates) is a numeric column of the cohort.
+
+    Raises DataError for the first that is absent or text
+    """
+    columns = _columns(tables.read_patients(cohort))
+    where, leave_out = f"{cohort}, patients.parquet", "or remove it from train.architecture.covariates"
+    for name in names:
+        if name not in columns:
+            hint = did_you_mean(name, [column for column, numeric in columns.items() if numeric])
+            raise DataError(f"the cohort has no covariate {name!r}", where, f"{hint}; {leave_out}")
+        if not columns[name]:
+            hint = f"write its categories as numbers in the clinical table and run `mcti ingest` again, {leave_out}"
+            raise DataError(f"covariate {name!r} is text, not a number", where, hint)
+
+
+def _columns(patients: pd.DataFrame) -> dict[str, bool]:
+    """The clinical columns that can be covariates, and whether each is numeric."""
+    names = ["age", "is_female", *tables.covariates(patients)]
+    return {name: pd.api.types.is_numeric_dtype(patients[name]) for name in names}
 
 
 def slides_with_features(

@@ -49,7 +49,6 @@ class ExtractParams(Params):
     import_: ImportParams | None = Field(
         None, alias="import", description="the ready-made features; required by extract.source: import"
     )
-    slides: str = Field("data/raw/slides.csv", description="slide manifest or folder: path or s3:// address")
     encoder: str = Field("hed44", description="hed44 | lite0 | timm:NAME[@FILE] | onnx:FILE")
     resolution: float = Field(0.5, ge=0.05, le=40, description="target resolution in µm/px")
     tile: int = Field(256, ge=32, le=2048, description="tile edge in pixels at the target resolution")

@@ -1,4 +1,4 @@
-"""The hint for an unknown key: its new name, the same key in another section, or a similar one."""
+"""The hint for an unknown key: its new name, its removal, the same key in another section, or a similar one."""
 
 import typing
 from collections.abc import Iterator, Sequence
@@ -37,6 +37,16 @@ RENAMED: dict[str, dict[str, str]] = {
     },
 }
 """Class of settings -> earlier name -> name (CHANGELOG.md). An earlier name is not read, only used for the hint."""
+REMOVED: dict[str, frozenset[str]] = {
+    "EvaluateParams": frozenset({"confidence", "uno_tau_quantile"}),
+    "ExplainParams": frozenset({"seed"}),
+    "ExtractParams": frozenset({"slides"}),
+    "MonitorParams": frozenset({"horizon_months", "seed"}),
+    "PromoteParams": frozenset({"seed", "uno_tau_quantile"}),
+    "SearchParams": frozenset({"heartbeat_seconds"}),
+    "ValidateParams": frozenset({"age_years", "max_followup_months"}),
+}
+"""Class of settings -> settings that it had before (docs/decisions/0006-fewer-settings.md)."""
 _CLOSE, _SIMILAR = 0.8, 0.68
 """Similarity of a misspelling of the same section, and of any suggestion."""
 
@@ -49,6 +59,8 @@ def suggestion(model: type[BaseModel], section: Sequence[str], key: str) -> str:
     inner = _class(model, section)
     if new := RENAMED.get(inner.__name__, {}).get(key):
         return f"did you mean {new}?"
+    if key in REMOVED.get(inner.__name__, ()):
+        return "delete it: this setting was removed (docs/decisions/0006-fewer-settings.md)"
     keys = [name for name, _ in _children(inner)]
     close = did_you_mean(key, keys, _CLOSE)
     elsewhere = [".".join(path) for path in _paths(model) if path[-1] == key]

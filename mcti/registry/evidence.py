@@ -63,9 +63,10 @@ class Evidence:
         check_same_risks(folders, reports / "predictions.csv")
         result = storage.read_json(reports / "result.json")
         contract, cohort = ("unknown", {}) if validation is None else _contract(validation, str(result["cohort_md5"]))
+        regimes = _regimes(folders, reports)
         with tempfile.TemporaryDirectory(prefix="mcti-redacted-") as scratch:
-            hashed = _hashed({path.name for path in reports.iterdir()})
-            md5 = _md5(contract, [_redacted(reports / name, Path(scratch)) for name in hashed])
+            files = {path.name: path for path in [*reports.iterdir(), *_regimes_file(regimes, Path(scratch))]}
+            md5 = _md5(contract, [_redacted(files[name], Path(scratch)) for name in _hashed(files)])
         return cls(
             reports=reports,
             metrics=storage.read_json(reports / "metrics.json"),
@@ -76,7 +77,7 @@ class Evidence:
             contract=contract,
             cohort=cohort,
             evaluated={name: result[name] for name in _COUNTS if name in result},
-            regimes=_regimes(folders, reports),
+            regimes=regimes,
             md5=md5,
         )
 
@@ -96,9 +97,7 @@ class Evidence:
             tracking.log_dataset(name, md5, {"patients": len(self.spec.get("patients", []))})
         files = [self.reports / name for name in _STORED if (self.reports / name).exists()]
         with tempfile.TemporaryDirectory(prefix="mcti-redacted-") as scratch:
-            if self.regimes is not None:
-                self.regimes.to_csv(Path(scratch) / REGIMES, index=False, lineterminator="\n")
-                files.append(Path(scratch) / REGIMES)
+            files += _regimes_file(self.regimes, Path(scratch))
             redacted = [_redacted(path, Path(scratch)) for path in files]
             tracking.log_files({path: f"{FOLDER}/{path.name}" if path.is_dir() else FOLDER for path in redacted})
 
@@ -130,9 +129,23 @@ def md5_of(run_id: str, contract: str, scratch: Path) -> str:
     return _md5(contract, [fetch(run_id, name, scratch) for name in _hashed(names(run_id))])
 
 
+def not_hashed(run_id: str, contract: str, md5: str, scratch: Path) -> list[str]:
+    """The files that `md5`, which an earlier version of mcti recorded, does not include; empty where it is no such MD5.
+
+    Raises DataError when a file is missing.
+    """
+    hashed = _hashed(names(run_id))
+    files = [fetch(run_id, name, scratch) for name in hashed]
+    counts = range(len(_REQUIRED), len(hashed))
+    return next((hashed[count:] for count in counts if _md5(contract, files[:count]) == md5), [])
+
+
 def _hashed(available: Container[str]) -> list[str]:
-    """The files that the gates read; `baselines.csv` is absent where no baseline could be fitted."""
-    return [*_REQUIRED, *([BASELINES] if BASELINES in available else [])]
+    """The files that the gates read, in the order of their hash; a new one comes last, for `not_hashed`.
+
+    `baselines.csv` is absent where no baseline could be fitted, `regimes.csv` where the models need all modalities.
+    """
+    return [*_REQUIRED, *(name for name in (BASELINES, REGIMES) if name in available)]
 
 
 def _md5(contract: str, files: list[Path]) -> str:
@@ -161,6 +174,14 @@ def _regimes(folders: list[Path], reports: Path) -> "pd.DataFrame | None":
 
     outcome = read_predictions(reports / "predictions.csv")[["patient_id", "fold", "time_months", "event"]]
     return pd.concat([read_predictions(file) for file in files]).merge(outcome, on=["patient_id", "fold"])
+
+
+def _regimes_file(regimes: "pd.DataFrame | None", scratch: Path) -> list[Path]:
+    """`regimes.csv` written to `scratch`, as it is stored; none without such predictions."""
+    if regimes is None:
+        return []
+    regimes.to_csv(scratch / REGIMES, index=False, lineterminator="\n")
+    return [scratch / REGIMES]
 
 
 def _contract(validation: Path, cohort_md5: str) -> tuple[str, dict[str, Any]]:

@@ -23,6 +23,8 @@ from mcti.waiting import log_while_waiting
 PARENT = "mlflow.parentRunId"
 _HEALTH_SECONDS = 10.0  # timeout of a request to the health endpoint
 _SETTLE_SECONDS = 1.0  # until a run that a concurrent task created is visible
+_SETTLED = "mcti.settled"
+"""Tag of the run that all tasks of a pipeline run use."""
 
 
 def server_configured() -> bool:
@@ -151,15 +153,23 @@ def parent(client: Any) -> str:
         return str(client.get_run(joined).data.tags.get(PARENT) or joined)
     number = experiment_id(client, os.environ.get("MCTI_EXPERIMENT") or "mcti")
     runs = _pipeline_runs(client, number)
-    if not runs:
-        origin = lineage.Origin(lineage.pipeline_run(), os.environ.get("MCTI_PIPELINE", ""))
-        tags = {**origin.tags(), "mcti.step": "pipeline", **lineage.code()}
-        created = client.create_run(number, run_name=f"{origin.pipeline.partition('@')[0]} {origin.run}", tags=tags)
-        time.sleep(_SETTLE_SECONDS)  # MLflow has no lock: all concurrent tasks use the earliest run
-        runs = _pipeline_runs(client, number)
-        if runs[0] != created.info.run_id:  # a concurrent task was first
-            client.delete_run(created.info.run_id)
-    return runs[0]
+    if runs and _SETTLED in runs[0].data.tags:
+        return str(runs[0].info.run_id)
+    created = None if runs else _create_pipeline_run(client, number)
+    # MLflow has no lock: concurrent tasks use the run that one of them settled, else the earliest.
+    time.sleep(_SETTLE_SECONDS)
+    chosen = str(_pipeline_runs(client, number)[0].info.run_id)
+    client.set_tag(chosen, _SETTLED, "true")
+    if created not in (None, chosen):  # a concurrent task was first
+        client.delete_run(created)
+    return chosen
+
+
+def _create_pipeline_run(client: Any, number: str) -> str:
+    origin = lineage.Origin(lineage.pipeline_run(), os.environ.get("MCTI_PIPELINE", ""))
+    tags = {**origin.tags(), "mcti.step": "pipeline", **lineage.code()}
+    created = client.create_run(number, run_name=f"{origin.pipeline.partition('@')[0]} {origin.run}", tags=tags)
+    return str(created.info.run_id)
 
 
 def unfinished_runs(client: Any, parent_id: str) -> list[str]:
@@ -196,10 +206,14 @@ def experiment_id(client: Any, name: str) -> str:
     return str(experiment.experiment_id)
 
 
-def _pipeline_runs(client: Any, number: str) -> list[str]:
+def _pipeline_runs(client: Any, number: str) -> list[Any]:
+    """The runs of this task's pipeline run: settled ones first, then by start.
+
+    The start alone does not suffice: a client sets it before its request, which can be slow.
+    """
     query = f"tags.`{lineage.KFP_RUN}` = '{lineage.pipeline_run()}' and tags.`mcti.step` = 'pipeline'"
     runs = client.search_runs([number], query, order_by=["start_time ASC"])
-    return [str(run.info.run_id) for run in runs]
+    return sorted(runs, key=lambda run: _SETTLED not in run.data.tags)
 
 
 @contextlib.contextmanager

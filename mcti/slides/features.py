@@ -32,7 +32,7 @@ SCHEMA_VERSION = 1
 IMPORTED_PREFIX = "imported from "
 """First words of the key of features that another tool made."""
 # The encoder enters the key by its identity, not by the path of its file.
-_NOT_IN_KEY = {*RESULT_NEUTRAL["extract"], "slides", "encoder", "slide_minutes", "max_failed_slides_share"}
+_NOT_IN_KEY = {*RESULT_NEUTRAL["extract"], "encoder", "slide_minutes", "max_failed_slides_share"}
 _NOT_IN_KEY |= {"source", "import_"}  # this key is that of features that were extracted from a slide
 PATCH_SIZE = "target_patch_size"
 """Attribute of imported features: edge of a patch in pixels at `target_mpp`; extracted ones have it in their grid."""

@@ -18,6 +18,8 @@ _TAGS = {"kfp-run": "mcti.kfp_run", "pipeline": "mcti.pipeline", "image": "mcti.
     "data": origins.SOURCE
 }
 
+_EARLIER = "was recorded by an earlier version of mcti"
+
 
 class Link(BaseModel):
     """One link of the chain: `verified`: recomputed; `recorded`: read only; `dirty`: code that is in no commit."""
@@ -73,10 +75,12 @@ def lineage(address: str, remote: str | None = None) -> LineageResult:
             _ledger(client, version),
         ]
     result = LineageResult(name=version.name, version=int(version.version), links=tuple(links))
-    broken = [f"{link.what}: {link.note}" for link in links if link.state == "FAULT"]
+    broken = [link for link in links if link.state == "FAULT"]
     if broken:
-        hint = "restore the altered files from a backup, or register the model again"
-        raise DataError("; ".join(broken), f"{version.name} version {version.version}", hint)
+        altered = any(_EARLIER not in link.note for link in broken)
+        hint = ("restore the altered files from a backup, or " if altered else "") + "register the model again"
+        what = "; ".join(f"{link.what}: {link.note}" for link in broken)
+        raise DataError(what, f"{version.name} version {version.version}", hint)
     return result
 
 
@@ -108,11 +112,17 @@ def _weights(version: Any, scratch: Path) -> Link:
 
 
 def _evaluation(version: Any, scratch: Path) -> Link:
-    known = version.tags.get(models.EVALUATION, "")
+    """Compare the MD5 of the files that the gates read with the tag."""
+    known, contract = version.tags.get(models.EVALUATION, ""), version.tags.get(models.CONTRACT, "unknown")
     try:
-        actual = evidence.md5_of(models.run_of(version), version.tags.get(models.CONTRACT, "unknown"), scratch)
+        run_id = models.run_of(version)
+        actual = evidence.md5_of(run_id, contract, scratch)
+        without = [] if actual == known else evidence.not_hashed(run_id, contract, known, scratch)
     except DataError as error:
         return Link(what="evaluation", value=known, state="FAULT", note=str(error))
+    if without:
+        note = f"its MD5 {_EARLIER} and does not include {' and '.join(without)}"
+        return Link(what="evaluation", value=known, state="FAULT", note=note)
     if actual != known:
         return Link(what="evaluation", value=known, state="FAULT", note=f"the MD5 of its files is {actual}")
     return Link(what="evaluation", value=known, state="verified")

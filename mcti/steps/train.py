@@ -11,7 +11,7 @@ from typing import Any
 from mcti import storage
 from mcti.cohort.folds import read_folds
 from mcti.dataset.bags import Dataset
-from mcti.dataset.loading import load_dataset
+from mcti.dataset.loading import check_covariates, load_dataset
 from mcti.dataset.splits import REFIT, FoldSplit
 from mcti.params import TrainParams
 from mcti.progress import Progress
@@ -74,8 +74,8 @@ def train(  # noqa: PLR0913  (a step: inputs, params, out, options)
     Writes  out/fold_<k>/{weights.safetensors,model.json,predictions.csv,history.csv}, out/result.json; regimes.csv in a
             fold whose model accepts an absent modality, uncalibrated.csv in one with recalibrated curves; folds that
             the split no longer has are removed
-    Raises  DataError when a training part has too few events, the loss is not finite, or checkpoints belong to
-            another run
+    Raises  DataError when a training part has too few events, a covariate is no numeric column, the loss is not finite,
+            or checkpoints belong to another run
             UsageError when `best` has a setting that training does not have, or the fold does not exist
             OperationalError when the device is not available or has too little memory
             Paused after SIGTERM: the state is saved, and the same command resumes
@@ -93,6 +93,7 @@ def train(  # noqa: PLR0913  (a step: inputs, params, out, options)
         splits = [FoldSplit(REFIT, tuple(sorted({*splits[0].train, *splits[0].test})), ())]
     winning = None if best is None else BestSettings.read(best)
     jobs = [_job(cohort, features, one, params, winning, Path(out)) for one in splits]
+    check_covariates(cohort, jobs[0].params.architecture.covariates or ())
     jobs[0] = replace(jobs[0], trace=profile)
     _load.cache_clear()  # the folder may have changed since the last call in this process
     process = ranks()

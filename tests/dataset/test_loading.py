@@ -10,7 +10,7 @@ import torch
 
 from mcti.cohort import tables
 from mcti.dataset import loading
-from mcti.dataset.loading import SlideBag, check_single_encoder, load_bag, load_dataset
+from mcti.dataset.loading import SlideBag, check_covariates, check_single_encoder, load_bag, load_dataset
 from mcti.errors import DataError
 from mcti.params import PredictParams
 from mcti.registry import ensemble_files
@@ -36,6 +36,20 @@ def test_numeric_covariates_come_by_name_and_missing_ones_as_none(world):
     bags = load_dataset(*world[:2]).bags
     assert bags["P-000"].covariates == {"age": None, "is_female": 1.0, "nodes": 2.0}
     assert bags["P-001"].covariates["age"] == 41.0
+
+
+def test_a_covariate_of_the_settings_that_is_text_or_absent_is_named(world):
+    check_covariates(world[0], ("age", "is_female", "nodes"))
+    with pytest.raises(DataError, match=r"covariate 'grade' is text.*as numbers"):
+        check_covariates(world[0], ("age", "grade"))
+    with pytest.raises(DataError, match=r"no covariate 'node'.*did you mean nodes"):
+        check_covariates(world[0], ("node",))
+    with pytest.raises(DataError, match=r"no covariate 'grad'.*known: age, is_female, nodes"):
+        check_covariates(world[0], ("grad",))
+    cohort, features, folds = world
+    with pytest.raises(DataError, match="covariate 'grade' is text"):
+        train(cohort, features, folds, settings(architecture={"covariates": ["grade"]}), cohort.parent / "models")
+    assert not (cohort.parent / "models").exists()
 
 
 def test_the_quality_of_a_patients_slides_is_counted_over_all_of_them(tmp_path):

@@ -304,8 +304,8 @@ def test_a_name_that_begins_like_a_power_of_ten_stays_a_name():
 @pytest.mark.parametrize(
     "key",
     [
-        "evaluate.confidence", "evaluate.uno_tau_quantile", "explain.seed", "monitor.horizon_months", "monitor.seed",
-        "promote.seed", "promote.uno_tau_quantile", "search.heartbeat_seconds", "validate.age_years",
+        "evaluate.confidence", "evaluate.uno_tau_quantile", "explain.seed", "extract.slides", "monitor.horizon_months",
+        "monitor.seed", "promote.seed", "promote.uno_tau_quantile", "search.heartbeat_seconds", "validate.age_years",
         "validate.max_followup_months",
     ],
 )  # fmt: skip
@@ -314,3 +314,4 @@ def test_a_removed_setting_is_an_unknown_key(key):
     with pytest.raises(UsageError, match=f"unknown key '{key.partition('.')[2]}'") as caught:
         params.load(None, [f"{key}=1"])
     assert key in caught.value.where
+    assert caught.value.hint.startswith("delete it: this setting was removed")

@@ -8,7 +8,7 @@ import pytest
 from mcti import params
 from mcti.errors import UsageError
 from mcti.params.architecture import FIELDS, ArchitectureParams
-from mcti.params.suggestions import RENAMED, suggestion
+from mcti.params.suggestions import REMOVED, RENAMED, suggestion
 
 CHANGELOG = (Path(__file__).parents[2] / "CHANGELOG.md").read_text(encoding="utf-8")
 
@@ -33,6 +33,11 @@ def test_each_new_name_is_a_setting_of_its_class():
         fields = FIELDS if model is ArchitectureParams else {f.alias or n: f for n, f in model.model_fields.items()}
         assert set(names.values()) <= set(fields)
         assert not set(names) & set(fields)
+
+
+def test_no_removed_setting_is_one_of_its_class():
+    for name, names in REMOVED.items():
+        assert not names & set(getattr(params, name).model_fields)
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,7 @@ def test_a_run_that_is_retried_opens_again_and_its_last_task_ends_it(task, tmp_p
         count(-1)
     exit_task(tmp_path, "FAILED", "retraining")
     assert mlflow_run(task)[0] == "FAILED"
-    assert pipeline_run._warn_on_error(lambda: pipeline_run._open("count"), "count")
+    assert pipeline_run.warn_on_error(lambda: pipeline_run._open("count"), "count")
     assert mlflow_run(task)[0] == "RUNNING"
     assert lease.acquire(LEASE, "another run", 4).holder == task, "the lease is held again"
     last_task("champion is kept")

@@ -110,6 +110,18 @@ def test_concurrent_tasks_use_one_run(task):
     assert {run.data.tags["mlflow.parentRunId"] for run in below} == {parents[0].info.run_id}
 
 
+def test_a_run_that_a_slow_request_created_later_is_not_used(task):
+    """Its start is earlier, because the client sets it before its request."""
+    with tracking.service() as client:
+        used = tracking.parent(client)
+        run = client.get_run(used)
+        tags = {key: run.data.tags[key] for key in ("mcti.kfp_run", "mcti.step")}
+        late = client.create_run(run.info.experiment_id, start_time=run.info.start_time - 500, tags=tags).info.run_id
+        assert tracking.parent(client) == used
+        client.delete_run(used)
+        assert tracking.parent(client) == late, "no other run is settled"
+
+
 def test_a_run_that_kubeflow_created_is_joined_and_not_ended(task, monkeypatch):
     with tracking.service() as client:
         opened = client.create_run(tracking.experiment_id(client, "tracked")).info.run_id

@@ -10,6 +10,7 @@ from mcti.errors import DataError, NotEnoughEvidence, Rejected, UsageError
 from mcti.params import PromoteParams, RegisterParams
 from mcti.registry import lineage as origins
 from mcti.registry import models, tracking
+from mcti.registry.evidence import Evidence
 from mcti.registry.lineage import Origin
 from mcti.steps.lineage import descendants, lineage
 from mcti.steps.promote.step import promote
@@ -118,6 +119,22 @@ def test_an_evaluation_altered_in_the_store_breaks_the_chain(version, tmp_path):
         path.write_text(whole, encoding="utf-8")
         with tracking.service() as client:
             client.log_artifact(run_id, str(path), "evaluation")
+
+
+def test_an_evaluation_registered_before_its_hash_included_the_baselines_is_no_altered_file(servers_of, tmp_path):
+    run = Run(tmp_path / "a run", seed=14)
+    run.add_primary_baseline(risk=-run.time)
+    params = RegisterParams(name="earlier", experiment="tests")
+    number = register(run.models, run.evaluation, run.validation, params, tmp_path / "x.json").version
+    address = f"models:/earlier/{number}"
+    assert next(link for link in lineage(address).links if link.what == "evaluation").state == "verified"
+    (run.evaluation / "baselines.csv").unlink()
+    earlier = Evidence.read(run.models, run.evaluation, run.validation).md5
+    with tracking.service() as client:
+        client.set_model_version_tag("earlier", str(number), models.EVALUATION, earlier)
+    with pytest.raises(DataError, match=r"earlier version of mcti and does not include baselines\.csv") as caught:
+        lineage(address)
+    assert caught.value.hint == "register the model again"
 
 
 def test_weights_without_a_recorded_digest_are_not_verified(version):

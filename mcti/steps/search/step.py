@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mcti import storage
 from mcti.cohort.folds import Folds, read_folds
-from mcti.dataset.loading import load_dataset
+from mcti.dataset.loading import check_covariates, load_dataset
 from mcti.errors import UsageError
 from mcti.params import SearchParams, TrainParams
 from mcti.params.search import check_space
@@ -58,7 +58,7 @@ def search(
             settings of each fold, the other files in out/fold_<k>. During the search the study is in a folder next to
             `out` (or in `params.storage`); after an interruption it resumes with the stored trials. Each trial is a run
             on the tracking server, where one is configured
-    Raises  DataError when no trial could be trained
+    Raises  DataError when no trial could be trained, or a covariate is no numeric column
             UsageError when the space has a setting or a value that training does not have
             OperationalError when PostgreSQL or the tracking server is unavailable
             Paused after SIGTERM
@@ -69,6 +69,7 @@ def search(
     split = read_folds(folds)
     base = train.model_copy(update={"epochs": params.epochs})
     _check_space(params, base)
+    check_covariates(cohort, base.architecture.covariates or ())
     numbers = split.numbers if params.nested else [params.outer_fold]
     single = [params.model_copy(update={"outer_fold": number, "nested": False}) for number in numbers]
     planned = [_study(cohort, features, split, one, base) for one in single]

@@ -96,6 +96,13 @@ class TestOnServers:
         run.add_primary_baseline(risk=run.time)
         assert Evidence.read(run.models, run.evaluation, run.validation).md5 != known
 
+    def test_predictions_without_a_modality_that_were_exchanged_after_the_registration_are_detected(self, tmp_path):
+        run = Run(tmp_path / "run", patients=40, regimes=True)
+        known = Evidence.read(run.models, run.evaluation, run.validation).md5
+        file = run.models / "fold_0" / "regimes.csv"
+        file.write_text(file.read_text().replace("0.", "0.1", 1))
+        assert Evidence.read(run.models, run.evaluation, run.validation).md5 != known
+
     def test_the_same_margins_need_no_reason(self, runs, servers_of, tmp_path):
         list(registered(runs[:1], "agreed", tmp_path))
         promote("agreed", LAX, agreed=LAX)
